@@ -1,0 +1,181 @@
+import { z } from "zod";
+import type { Aggregation, RankAssigner, Selection } from "../strategy/strategy.ts";
+
+/*
+ * The one schema of a run, with every default. Keys are camelCase here and snake_case in YAML (`lora`
+ * keeps PEFT's own spelling in both). Policies are `{ name, …options }` in YAML and values in TypeScript.
+ */
+
+const positive = z.int().positive();
+const fraction = z.number().gt(0).max(1);
+const rank = z.int().positive().max(4096);
+const seconds = z.number().positive().max(7 * 24 * 3600);
+const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, "may hold letters, digits, '.', '_' and '-' only, at most 100");
+
+const model = z.strictObject({
+  /** Hugging Face name, a folder, or `prelort:NAME` for a model that `prelort setup` fetches. */
+  nameOrPath: z.string().min(1),
+  task: z.enum(["causal-lm", "sequence-classification"]),
+});
+
+const lora = z.strictObject({
+  /** R, the rank of the global adapter. */
+  r: rank,
+  /** Ranks that clients may train at; by default those that `rankAssignment` lists, else the powers of two up to r. */
+  tiers: z.array(rank).min(1).optional(),
+  /** s in ΔW = s·B·A, one value at every rank (PEFT's lora_alpha is s·r). */
+  scale: z.number().positive().default(2),
+  /** Module names as PEFT matches them, or "all-linear". */
+  target_modules: z.union([z.literal("all-linear"), z.array(z.string().min(1)).min(1)]),
+  /** Modules trained in full and averaged over all clients; a classifier's head by default. */
+  modules_to_save: z.array(z.string().min(1)).optional(),
+  lora_dropout: z.number().min(0).lt(1).default(0),
+});
+
+const partition = z.discriminatedUnion("name", [
+  z.strictObject({ name: z.literal("iid") }),
+  z.strictObject({
+    name: z.literal("dirichlet"),
+    /** Column whose values are spread unevenly over the clients. */
+    by: z.string().min(1),
+    alpha: z.number().positive(),
+    /** Every client holds at least that many training examples. */
+    minExamples: positive.default(10),
+  }),
+]);
+
+const data = z.strictObject({
+  /** A JSONL file, one example a line, or `prelort:NAME` for data that `prelort setup` fetches. */
+  path: z.string().min(1),
+  /** sequence-classification: the text, a template over the columns such as "{gloss}". */
+  text: z.string().min(1).optional(),
+  /** sequence-classification: the column that holds the label. */
+  label: z.string().min(1).optional(),
+  /** causal-lm: template of the prompt, which the loss leaves out. */
+  prompt: z.string().optional(),
+  /** causal-lm: template of the answer, which the loss is taken over. */
+  answer: z.string().min(1).optional(),
+  /** Tokens; longer examples are cut, and the cuts reported. */
+  maxLength: positive.default(256),
+  /** Training examples drawn from the file; all by default. */
+  maxExamples: positive.optional(),
+  /** Held-out examples on which the global adapter is evaluated. */
+  evalExamples: positive.default(256),
+  clients: positive,
+  partition: partition.default({ name: "iid" }),
+});
+
+const fit = z.strictObject({
+  /** Which truncations of the adapter a step trains. */
+  objective: z.enum(["none", "sum", "sandwich", "sampled", "stratified"]).default("stratified"),
+  /** λ of the client's own rank, the rest is spread evenly over the lower tiers; null spreads evenly over all. */
+  fullWeight: z.number().gt(0).max(1).nullable().default(0.5),
+  localSteps: z.int().nonnegative().default(10),
+  batchSize: positive.default(16),
+  lr: z.number().positive().default(3e-4),
+  /** Learning rate of modules_to_save; lr by default. */
+  headLr: z.number().positive().optional(),
+});
+
+const evaluate = z.strictObject({
+  /** Evaluate the global adapter every that many rounds, and after the last. */
+  every: positive.default(1),
+  batchSize: positive.default(32),
+  /** Examples of one evaluation task. Fixed, since it decides the order of sums. */
+  shardSize: positive.default(64),
+});
+
+const workers = z.strictObject({
+  count: positive.max(256).default(2),
+  /** "auto" takes every CUDA device, else mps, else the CPU; worker i is given device i modulo their number. */
+  devices: z.union([z.literal("auto"), z.array(z.string().regex(/^(cpu|mps|cuda:\d+)$/, "may be cpu, mps or cuda:N")).min(1)]).default("auto"),
+  /** Torch threads of each worker. Part of the run's identity: it changes the order of sums. */
+  threads: positive.default(1),
+  /** Python interpreter; by default the environment that `prelort setup` made. */
+  python: z.string().min(1).optional(),
+  transport: z.enum(["ipc", "tcp"]).default("ipc"),
+  /** How often a task that failed is tried again, on another worker where there is one. */
+  retries: z.int().nonnegative().max(100).default(2),
+  startTimeout: seconds.default(180),
+  /** A worker not heard of for that long is killed. */
+  beatTimeout: seconds.default(30),
+  /** A task whose worker reports no progress for that long is taken from it, and the worker killed. */
+  taskTimeout: seconds.default(600),
+});
+
+const common = {
+  /** Folder of the run under `runsDir`; the next free `run-N` by default. */
+  name: name.optional(),
+  runsDir: z.string().min(1).default("runs"),
+  seed: z.int().nonnegative().default(0),
+  rounds: positive,
+  model,
+  lora,
+  data,
+  fit: fit.prefault({}),
+  evaluate: evaluate.prefault({}),
+  workers: workers.prefault({}),
+};
+
+const selectionSpec = z.discriminatedUnion("name", [
+  z.strictObject({ name: z.literal("all") }),
+  z.strictObject({ name: z.literal("random"), fraction }),
+  z.strictObject({ name: z.literal("stratified"), fraction }),
+]);
+const rankAssignmentSpec = z.discriminatedUnion("name", [
+  z.strictObject({ name: z.literal("list"), ranks: z.array(rank).min(1) }),
+  z.strictObject({ name: z.literal("tiered"), shares: z.record(z.string().regex(/^[1-9]\d*$/, "must be a rank"), z.number().positive()) }),
+]);
+const aggregationSpec = z.discriminatedUnion("name", [
+  z.strictObject({ name: z.literal("segment-wise"), weights: z.enum(["examples", "uniform"]).default("examples") }),
+]);
+
+/** What a YAML file holds, once its keys are camelCase. */
+export const fileSchema = z
+  .strictObject({
+    ...common,
+    strategy: z.strictObject({
+      selection: selectionSpec.default({ name: "all" }),
+      rankAssignment: rankAssignmentSpec,
+      aggregation: aggregationSpec.prefault({ name: "segment-wise" }),
+    }),
+  })
+  .superRefine(crossChecks);
+export type FileConfig = z.output<typeof fileSchema>;
+
+const isFunction = (value: unknown) => typeof value === "function";
+const selection = z.custom<Selection>(isFunction, "must be a selection, such as randomSelection({ fraction: 0.3 }), or a function of one's own");
+const rankAssignment = z.custom<RankAssigner>(isFunction, "must be a rank assigner, such as tieredRanks({ 8: 0.5, 2: 0.5 }), or a function of one's own");
+const aggregation = z.custom<Aggregation>(
+  (value) => typeof value === "object" && value !== null && "begin" in value && "distribute" in value,
+  "must be an aggregation, such as segmentWise(): an object with begin and distribute",
+);
+
+/** What `federate` takes. */
+export const runSchema = z
+  .strictObject({ ...common, strategy: z.strictObject({ selection, rankAssignment, aggregation }) })
+  .superRefine(crossChecks);
+export type RunInput = z.input<typeof runSchema>;
+export type RunConfig = z.output<typeof runSchema>;
+
+type Checked = Pick<RunConfig, "model" | "lora" | "data" | "fit"> & { strategy: { rankAssignment: unknown } };
+
+/** Rules that span several keys. zod runs them only once every key by itself is valid. */
+function crossChecks(config: Checked, context: z.RefinementCtx): void {
+  const issue = (path: (string | number)[], message: string) => context.addIssue({ code: "custom", path, message });
+  const { model, lora, data } = config;
+
+  const [needed, unused] =
+    model.task === "causal-lm" ? ((["prompt", "answer"] as const), (["text", "label"] as const)) : ((["text", "label"] as const), (["prompt", "answer"] as const));
+  for (const key of needed) if (data[key] === undefined) issue(["data", key], `is needed for model.task ${model.task}`);
+  for (const key of unused) if (data[key] !== undefined) issue(["data", key], `does not go with model.task ${model.task}`);
+  if (data.maxExamples !== undefined && data.maxExamples < data.clients) {
+    issue(["data", "maxExamples"], `must be at least data.clients (${data.clients}), got ${data.maxExamples}`);
+  }
+
+  if (lora.tiers) {
+    const sorted = lora.tiers.every((tier, place) => place === 0 || tier > (lora.tiers?.[place - 1] ?? 0));
+    if (!sorted) issue(["lora", "tiers"], "must ascend without repeats");
+    if (lora.tiers.at(-1) !== lora.r) issue(["lora", "tiers"], `must end with lora.r (${lora.r}), got [${lora.tiers.join(", ")}]`);
+  }
+}

@@ -1,0 +1,189 @@
+import { z } from "zod";
+
+/** Raised by one whenever a message changes its meaning; controller and worker must agree. */
+export const PROTOCOL_VERSION = 1;
+/** Bytes of tensor data in one `chunk` message, at most. */
+export const CHUNK_BYTES = 16 * 1024 * 1024;
+/** Bytes of tensor data that may be under way in one direction of one connection before credit comes back. */
+export const CREDIT_BYTES = 64 * 1024 * 1024;
+/** A larger frame is refused before it is parsed. */
+export const MAX_FRAME_BYTES = CHUNK_BYTES + 1024 * 1024;
+
+const count = z.number().int().nonnegative();
+const positive = z.number().int().positive();
+const text = z.string().max(1_000_000);
+/** zod refuses NaN and ±Infinity: a metric that is not finite travels as null. */
+const metric = z.number().nullable();
+
+/** A tensor that follows its header in `chunk` messages. `bytes` and `crc32` are of the raw little-endian data. */
+export const tensorDescriptor = z.strictObject({
+  name: z.enum(["rows", "dense"]),
+  dtype: z.literal("F32"),
+  shape: z.array(count).min(1).max(2),
+  bytes: count,
+  crc32: count.max(0xffffffff),
+});
+export type TensorDescriptor = z.infer<typeof tensorDescriptor>;
+
+const session = { protocol_version: z.literal(PROTOCOL_VERSION) };
+/** `task_id` and `attempt` are unique per try, so late and duplicated parts can be told and dropped. */
+const task = { ...session, task_id: z.string().min(1).max(200), attempt: positive };
+const tensors = z.array(tensorDescriptor).max(2);
+
+const chunk = z.strictObject({
+  ...task,
+  type: z.literal("chunk"),
+  tensor: z.enum(["rows", "dense"]),
+  offset: count,
+  data: z.instanceof(Uint8Array),
+});
+const end = z.strictObject({ ...task, type: z.literal("end") });
+/** Gives back that many bytes of the peer's sending window. */
+const credit = z.strictObject({ ...session, type: z.literal("credit"), bytes: positive });
+
+export const modelSpec = z.strictObject({
+  name_or_path: z.string(),
+  task: z.enum(["causal-lm", "sequence-classification"]),
+});
+export const loraSpec = z.strictObject({
+  r: positive,
+  tiers: z.array(positive),
+  scale: z.number(),
+  target_modules: z.union([z.string(), z.array(z.string())]),
+  modules_to_save: z.array(z.string()),
+  lora_dropout: z.number(),
+});
+export const dataSpec = z.strictObject({
+  path: z.string(),
+  text: z.string().nullable(),
+  label: z.string().nullable(),
+  prompt: z.string().nullable(),
+  answer: z.string().nullable(),
+  max_length: positive,
+  max_examples: positive.nullable(),
+  eval_examples: count,
+  clients: positive,
+  partition: z.strictObject({
+    name: z.enum(["iid", "dirichlet"]),
+    by: z.string().nullable(),
+    alpha: z.number().nullable(),
+    min_examples: positive,
+  }),
+});
+export const fitSpec = z.strictObject({
+  objective: z.enum(["none", "sum", "sandwich", "sampled", "stratified"]),
+  full_weight: z.number().nullable(),
+  local_steps: count,
+  batch_size: positive,
+  lr: z.number(),
+  head_lr: z.number(),
+});
+
+/** A derived seed, 32 lower-case hex digits; the worker derives its own streams from it by purpose. */
+const seed = z.string().regex(/^[0-9a-f]{32}$/);
+const indexFile = z.strictObject({ path: z.string(), sha256: z.string() });
+
+export const controllerMessage = z.discriminatedUnion("type", [
+  z.strictObject({ ...task, type: z.literal("prepare"), seed, model: modelSpec, data: dataSpec, cache_dir: z.string() }),
+  z.strictObject({ ...task, type: z.literal("load"), seed, model: modelSpec, lora: loraSpec, index: indexFile }),
+  z.strictObject({
+    ...task,
+    type: z.literal("fit"),
+    round: positive,
+    client_id: z.string(),
+    r: positive,
+    scale: z.number(),
+    seed,
+    fit: fitSpec,
+    tensors,
+  }),
+  z.strictObject({
+    ...task,
+    type: z.literal("evaluate"),
+    round: count,
+    ranks: z.array(positive).min(1),
+    scale: z.number(),
+    start: count,
+    count: positive,
+    batch_size: positive,
+    tensors,
+  }),
+  z.strictObject({ ...task, type: z.literal("cancel") }),
+  z.strictObject({ ...session, type: z.literal("stop") }),
+  chunk,
+  end,
+  credit,
+]);
+export type ControllerMessage = z.infer<typeof controllerMessage>;
+
+const device = z.strictObject({ type: z.string(), name: z.string(), memory_bytes: count.nullable() });
+
+export const workerMessage = z.discriminatedUnion("type", [
+  z.strictObject({
+    ...session,
+    type: z.literal("hello"),
+    pid: positive,
+    versions: z.record(z.string(), z.string()),
+    device,
+    threads: positive,
+  }),
+  z.strictObject({
+    ...session,
+    type: z.literal("beat"),
+    activity: z.string().max(200),
+    task_id: z.string().nullable(),
+    step: count,
+    steps: count,
+  }),
+  z.strictObject({
+    ...task,
+    type: z.literal("prepared"),
+    index: indexFile,
+    labels: z.array(z.string()),
+    n_eval: count,
+    /** Examples that were cut to max_length tokens. */
+    n_truncated: count,
+    clients: z.array(z.strictObject({ id: z.string(), n: positive, label_counts: z.array(count) })).min(1),
+  }),
+  z.strictObject({
+    ...task,
+    type: z.literal("loaded"),
+    modules: z.array(z.strictObject({ name: z.string(), in: positive, out: positive })).min(1),
+    dense: z.array(z.strictObject({ name: z.string(), shape: z.array(positive) })),
+    /** Parameters of the base model, frozen. */
+    n_parameters: count,
+    tensors,
+  }),
+  z.strictObject({
+    ...task,
+    type: z.literal("fitted"),
+    client_id: z.string(),
+    r: positive,
+    scale: z.number(),
+    n: positive,
+    steps: count,
+    /** Forward/backward passes over a batch. */
+    passes: count,
+    /** Mean training loss over the steps. */
+    loss: metric,
+    seconds: z.number(),
+    tensors,
+  }),
+  z.strictObject({
+    ...task,
+    type: z.literal("evaluated"),
+    /** Sums over the shard, in the order of the asked ranks; `n_tokens` counts what the loss was taken over. */
+    tiers: z.array(
+      z.strictObject({ r: positive, loss_sum: metric, n_tokens: count, n_correct: count.nullable(), n_examples: count }),
+    ),
+    seconds: z.number(),
+  }),
+  z.strictObject({ ...task, type: z.literal("failure"), error: z.strictObject({ kind: z.string().max(200), message: text, traceback: text }) }),
+  chunk,
+  end,
+  credit,
+]);
+export type WorkerMessage = z.infer<typeof workerMessage>;
+
+export type WorkerMessageOf<T extends WorkerMessage["type"]> = Extract<WorkerMessage, { type: T }>;
+export type ControllerMessageOf<T extends ControllerMessage["type"]> = Extract<ControllerMessage, { type: T }>;

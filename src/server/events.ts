@@ -1,0 +1,66 @@
+import type { WorkerHello, WorkerStatus } from "../workers/task.ts";
+
+/** Quality of the global adapter at one tier. */
+export interface TierMetrics {
+  readonly r: number;
+  /** Mean cross-entropy: per answer token (causal-lm), per example (sequence-classification). */
+  readonly loss: number | null;
+  /** e^loss; null for classification. */
+  readonly perplexity: number | null;
+  /** Share of examples whose most likely label is right; null for causal-lm. */
+  readonly accuracy: number | null;
+  readonly examples: number;
+}
+
+export interface RoundMetrics {
+  /** 0 is before training. */
+  readonly round: number;
+  /** Empty in rounds that were not evaluated. */
+  readonly byTier: readonly TierMetrics[];
+  /** Mean training loss over the reporting clients, weighted by their examples. */
+  readonly fitLoss: number | null;
+  readonly reported: readonly string[];
+  readonly failed: readonly string[];
+  /** Per segment (named by its tier): clients that trained it and their examples. */
+  readonly coverage: readonly { readonly r: number; readonly clients: number; readonly examples: number }[];
+  readonly passes: number;
+  /** Tensor bytes of the fits. */
+  readonly bytesDown: number;
+  readonly bytesUp: number;
+}
+
+/** Everything a run tells while it goes on. Names are noun-verb. */
+export type RunEvent =
+  | { readonly type: "run-start"; readonly name: string; readonly directory: string; readonly rounds: number; readonly tiers: readonly number[] }
+  | { readonly type: "phase-start"; readonly phase: "start workers" | "prepare data" | "load model" | "train" | "save" }
+  | ({ readonly type: "worker-ready" } & WorkerHello)
+  | ({ readonly type: "worker-status" } & WorkerStatus)
+  | {
+      readonly type: "data-ready";
+      readonly clients: readonly { readonly id: string; readonly size: number; readonly r: number }[];
+      readonly labels: readonly string[];
+      readonly evalExamples: number;
+      readonly truncated: number;
+    }
+  | { readonly type: "round-start"; readonly round: number; readonly clients: readonly { readonly id: string; readonly r: number }[] }
+  | {
+      readonly type: "client-fit";
+      readonly round: number;
+      readonly clientId: string;
+      readonly r: number;
+      readonly workerId: string;
+      readonly loss: number | null;
+      readonly seconds: number;
+    }
+  | {
+      readonly type: "client-failure";
+      readonly round: number;
+      readonly clientId: string;
+      readonly attempt: number;
+      readonly workerId: string;
+      readonly error: string;
+      readonly willRetry: boolean;
+    }
+  | { readonly type: "evaluation-start"; readonly round: number }
+  | { readonly type: "round-end"; readonly round: number; readonly metrics: RoundMetrics; readonly sha256: string }
+  | { readonly type: "run-end"; readonly directory: string; readonly reportPath: string; readonly sha256: string };

@@ -1,0 +1,87 @@
+import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
+
+/** Tensors of one message by name, in raw float32. */
+export type Payload = Readonly<Partial<Record<"rows" | "dense", Float32Array>>>;
+
+type TaskType = "prepare" | "load" | "fit" | "evaluate";
+type Envelope = "protocol_version" | "task_id" | "attempt" | "tensors";
+type ReplyType = { prepare: "prepared"; load: "loaded"; fit: "fitted"; evaluate: "evaluated" };
+
+/** What a worker is asked: the message less its envelope, which the pool fills in. */
+export type TaskRequest<T extends TaskType = TaskType> = { [K in T]: Omit<ControllerMessageOf<K>, Envelope> }[T];
+
+export interface Reply<T extends TaskType = TaskType> {
+  readonly workerId: string;
+  readonly attempt: number;
+  readonly message: WorkerMessageOf<ReplyType[T]>;
+  /** Whole, checksummed, in owned buffers. */
+  readonly payload: Payload;
+}
+
+export interface Task<T extends TaskType = TaskType> {
+  /** Unique in the run, such as `round-3/fit/c07`; also what a person reads in a wait. */
+  readonly id: string;
+  readonly request: TaskRequest<T>;
+  readonly payload?: Payload;
+  /** Shape [rows, columns] or [length] each reply tensor must have, by name; anything else is refused before memory is taken. */
+  readonly expect?: Readonly<Partial<Record<"rows" | "dense", readonly number[]>>> | "any";
+  /** Looks at a reply before it counts; what it throws is that attempt's failure. */
+  accept?(reply: Reply<T>): void;
+  /** Larger goes first. */
+  readonly priority?: number;
+}
+
+/** An attempt that came to nothing. `willRetry` says whether another follows. */
+export interface TaskFailure {
+  readonly taskId: string;
+  readonly attempt: number;
+  readonly workerId: string;
+  readonly error: Error;
+  readonly willRetry: boolean;
+}
+
+export type WorkerState = "starting" | "ready" | "busy" | "stopping" | "stopped" | "failed";
+
+/** What a person watching sees of one worker. */
+export interface WorkerStatus {
+  readonly workerId: string;
+  readonly state: WorkerState;
+  /** Such as `importing torch`, `loading the model`, `fit c03`, `idle`. */
+  readonly activity: string;
+  readonly taskId: string | null;
+  readonly step: number;
+  readonly steps: number;
+}
+
+export interface WorkerHello {
+  readonly workerId: string;
+  readonly pid: number;
+  readonly versions: Readonly<Record<string, string>>;
+  readonly device: { readonly type: string; readonly name: string; readonly memory_bytes: number | null };
+}
+
+export interface PoolListener {
+  ready?(worker: WorkerHello): void;
+  status?(status: WorkerStatus): void;
+  failure?(failure: TaskFailure): void;
+}
+
+/** A handful of workers that take tasks in order of priority. */
+export interface WorkerPool {
+  /** Spawns the workers. Resolves when the first is ready for a task; rejects when one cannot come up. */
+  start(): Promise<void>;
+  /**
+   * Runs a task on the next free worker. A failed attempt is tried again, up to `retries` times, on another
+   * worker where there is one. Rejects with the last attempt's error.
+   */
+  run<T extends TaskType>(task: Task<T>): Promise<Reply<T>>;
+  /**
+   * Has every worker, present and restarted, do this before any later task (loading the model). Resolves with
+   * the first reply; a worker whose reply `accept` refuses is failed.
+   */
+  onEveryWorker<T extends TaskType>(task: Task<T>): Promise<Reply<T>>;
+  /** What is being waited for, such as `waiting for round-3/fit/c07 on worker w1, 41 s`. */
+  describeWaits(): string;
+  /** Ends every worker: asks, then kills. Safe to call twice. No process is left when it resolves. */
+  close(options?: { readonly now?: boolean }): Promise<void>;
+}
