@@ -1,0 +1,49 @@
+import { existsSync } from "node:fs";
+import { delimiter, isAbsolute, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import envPaths from "env-paths";
+import { EnvironmentError } from "../errors.ts";
+
+/** Where this package lies: the folder of its package.json, both in a checkout and when installed. */
+export function packageRoot(): string {
+  return fileURLToPath(new URL("../..", import.meta.url)).replace(/[/\\]$/, "");
+}
+
+/** The user's folder for models, data and the Python environment; PRELORT_CACHE puts it elsewhere. */
+export function cacheFolder(): string {
+  const chosen = process.env["PRELORT_CACHE"];
+  return chosen ? resolve(chosen) : envPaths("prelort", { suffix: "" }).cache;
+}
+
+/** Where `prelort setup` makes the Python environment: in a checkout beside its sources, else in the cache folder. */
+export function environmentFolder(): string {
+  const isCheckout = existsSync(join(packageRoot(), "tsconfig.json"));
+  return isCheckout ? join(packageRoot(), ".venv") : join(cacheFolder(), "venv");
+}
+
+/** The environment's interpreter, whether or not it is there. */
+export function environmentPython(): string {
+  return join(environmentFolder(), "bin", "python");
+}
+
+/** The folder that holds the Python package `prelort_worker`. */
+export function workersFolder(): string {
+  return join(packageRoot(), "workers");
+}
+
+/** The interpreter that workers run in: the one asked for (a path, or a name on PATH), else that of `prelort setup`. */
+export function findPython(asked?: string): string {
+  if (asked === undefined) {
+    const made = environmentPython();
+    if (existsSync(made)) return made;
+    throw new EnvironmentError(`no Python environment for the workers: ${made} is not there`, "npx prelort setup");
+  }
+  const found = candidates(asked).find((path) => existsSync(path));
+  if (found !== undefined) return found;
+  throw new EnvironmentError(`workers.python is ${asked}, which is not there`, "correct workers.python, or leave it out and run: npx prelort setup");
+}
+
+function candidates(asked: string): string[] {
+  if (isAbsolute(asked) || asked.includes("/")) return [resolve(asked)];
+  return (process.env["PATH"] ?? "").split(delimiter).map((folder) => join(folder, asked));
+}
