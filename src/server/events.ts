@@ -63,4 +63,4 @@ export type RunEvent =
     }
   | { readonly type: "evaluation-start"; readonly round: number }
   | { readonly type: "round-end"; readonly round: number; readonly metrics: RoundMetrics; readonly sha256: string }
-  | { readonly type: "run-end"; readonly directory: string; readonly reportPath: string; readonly sha256: string };
+  | { readonly type: "run-end"; readonly directory: string; readonly adapters: readonly string[]; readonly sha256: string };

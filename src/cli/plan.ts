@@ -1,0 +1,57 @@
+import process from "node:process";
+import Table from "cli-table3";
+import { Command } from "commander";
+import { buildRun } from "../config/build.ts";
+import { loadConfig } from "../config/load.ts";
+import { type Plan, plan } from "../server/plan.ts";
+import { onInterrupt } from "./interrupt.ts";
+
+export function planCommand(): Command {
+  return new Command("plan")
+    .description("train nothing: show who would train, at which rank, and the bytes each way")
+    .argument("<config>", "YAML file, such as configs/quickstart.yaml")
+    .option("--set <key=value...>", "override a key of the config", [])
+    .option("--json", "print the plan as JSON", false)
+    .action(async (file: string, { set, json }: { set: string[]; json: boolean }) => {
+      const interrupt = onInterrupt((line) => process.stderr.write(`${line}\n`));
+      try {
+        const config = buildRun(await loadConfig(file, { set }));
+        if (!json) process.stdout.write("preparing the data and loading the model on one worker …\n");
+        const planned = await plan({ ...config, signal: interrupt.signal });
+        process.stdout.write(json ? `${JSON.stringify(planned)}\n` : `${describePlan(planned)}\n`);
+      } finally {
+        interrupt.dispose();
+      }
+    });
+}
+
+function describePlan(planned: Plan): string {
+  const table = new Table({
+    head: ["client", "examples", "r", "rounds", "bytes each way, a fit", "labels held"],
+    colAligns: ["left", "right", "right", "right", "right", "right"],
+    style: { head: [], border: [] },
+  });
+  for (const client of planned.clients) {
+    const held = client.labelCounts.filter((count) => count > 0).length;
+    const labels = client.labelCounts.length > 0 ? `${held} of ${client.labelCounts.length}` : "";
+    table.push([client.id, client.size, client.r, client.rounds.length, bytes(client.bytesPerFit), labels]);
+  }
+  const fits = planned.clients.reduce((sum, client) => sum + client.rounds.length, 0);
+  return [
+    table.toString(),
+    `adapter: rank ${planned.tiers.at(-1)} on ${planned.adaptedModules} modules, ${count(planned.adapterParameters)} parameters` +
+      ` (+ ${count(planned.denseParameters)} trained in full) beside ${count(planned.baseParameters)} frozen; tiers ${planned.tiers.join(", ")}`,
+    `run:     ${planned.rounds} rounds, ${fits} fits, ${bytes(planned.bytesEachWay)} down and as much up, in tensors`,
+    `held out: ${planned.evalExamples} examples` + (planned.truncated > 0 ? `; ${planned.truncated} examples were cut to data.max_length` : ""),
+  ].join("\n");
+}
+
+function count(value: number): string {
+  return value.toLocaleString("en-US");
+}
+
+function bytes(value: number): string {
+  if (value < 1024) return `${value} B`;
+  const power = Math.min(3, Math.floor(Math.log2(value) / 10));
+  return `${(value / 1024 ** power).toFixed(1)} ${["B", "KiB", "MiB", "GiB"][power]}`;
+}

@@ -1,0 +1,198 @@
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { encodeGlobal } from "../adapter/global-file.ts";
+import { describeConfig, validateRun } from "../config/build.ts";
+import { toSnakeCase } from "../config/keys.ts";
+import type { RunConfig, RunInput } from "../config/schema.ts";
+import { InterruptedError } from "../errors.ts";
+import type { WorkerLauncher } from "../workers/launch.ts";
+import { packageRoot } from "../workers/python.ts";
+import type { TaskFailure } from "../workers/task.ts";
+import { evaluateTiers } from "./evaluate.ts";
+import { createEventStream } from "./event-stream.ts";
+import type { RoundMetrics, RunEvent } from "./events.ts";
+import { describeMethod } from "./method.ts";
+import { type RunResult, savePretrained } from "./result.ts";
+import { type RoundOutcome, runRound, selectClients } from "./round.ts";
+import { createRunDirectory, type RunDirectory } from "./run-directory.ts";
+import { openSession, type Session } from "./session.ts";
+
+export interface FederateOptions extends RunInput {
+  /** Stops the run: workers end, committed rounds stay, `result` rejects with an InterruptedError. */
+  readonly signal?: AbortSignal;
+  /** Replace an earlier run of the same name. */
+  readonly overwrite?: boolean;
+  /** How workers are started; Python processes on this machine by default. */
+  readonly launcher?: WorkerLauncher;
+}
+
+/** A run that is under way: iterate over its events (one reader), or await its result, or both. */
+export interface Run extends AsyncIterable<RunEvent> {
+  readonly result: Promise<RunResult>;
+}
+
+/**
+ * Runs a federation: starts workers, trains for `rounds` server rounds, writes the run directory.
+ *
+ * Throws a ConfigError with every issue before anything starts. `result`, and the iteration, reject with
+ * EnvironmentError (Python or data missing), WorkerError (no worker can work), RunFailedError or InterruptedError.
+ */
+export function federate(options: FederateOptions): Run {
+  const { signal, overwrite, launcher, ...input } = options;
+  const config = validateRun(input);
+  const events = createEventStream<RunEvent>();
+  const emit = (event: RunEvent) => events.push(event, event.type === "worker-status" ? event.workerId : undefined);
+
+  const result = conduct({ config, overwrite, launcher, signal: signal ?? new AbortController().signal, emit });
+  // Whoever only iterates gets the error there; the promise must not bring the process down as unhandled.
+  result.then(
+    () => events.end(),
+    (error: unknown) => events.end(error),
+  );
+  return { result, [Symbol.asyncIterator]: () => events[Symbol.asyncIterator]() };
+}
+
+interface Conduct {
+  readonly config: RunConfig;
+  readonly overwrite: boolean | undefined;
+  readonly launcher: WorkerLauncher | undefined;
+  readonly signal: AbortSignal;
+  emit(event: RunEvent): void;
+}
+
+async function conduct(context: Conduct): Promise<RunResult> {
+  const { config, signal, emit } = context;
+  if (signal.aborted) throw new InterruptedError();
+  const directory = await createRunDirectory({ runsDir: config.runsDir, name: config.name, overwrite: context.overwrite });
+  try {
+    const clock = stopwatch(directory);
+    const session = await openSession({
+      config,
+      launcher: context.launcher,
+      signal,
+      logFolder: directory.file("workers"),
+      listener: { failure: (failure) => recordFailure(failure, directory, emit) },
+      emit,
+    });
+    try {
+      clock.lap(0, "start");
+      return await train(context, session, directory, clock);
+    } finally {
+      await session.close();
+    }
+  } finally {
+    await directory.close();
+  }
+}
+
+async function train({ config, signal, emit }: Conduct, session: Session, directory: RunDirectory, clock: Stopwatch): Promise<RunResult> {
+  const { pool, clients, layout, tiers } = session;
+  const name = path.basename(directory.path);
+  emit({ type: "run-start", name, directory: directory.path, rounds: config.rounds, tiers });
+  await directory.writeRecord("run.json", describeRun(config, session, name));
+
+  const evaluation = { config, pool, layout, evalExamples: session.prepared.n_eval };
+  const history: RoundMetrics[] = [];
+  let global = session.initial;
+  let sha256 = "";
+
+  emit({ type: "phase-start", phase: "train" });
+  for (let round = 0; round <= config.rounds; round++) {
+    if (signal.aborted) throw new InterruptedError();
+    let outcome: RoundOutcome = { ...NOTHING_TRAINED, global };
+    if (round > 0) {
+      const selected = await selectClients(config, clients, tiers, round);
+      const decided = selected.map(({ id, r }) => ({ id, r }));
+      directory.journal.append({ type: "round", round, clients: decided });
+      emit({ type: "round-start", round, clients: decided });
+      outcome = await runRound({
+        round,
+        config,
+        pool,
+        layout,
+        global,
+        selected,
+        onFit: (client, { workerId, message }) => {
+          emit({ type: "client-fit", round, clientId: client.id, r: client.r, workerId, loss: message.loss, seconds: message.seconds });
+        },
+      });
+      clock.lap(round, "fit");
+    }
+    global = outcome.global;
+
+    const isEvaluated = round % config.evaluate.every === 0 || round === config.rounds;
+    if (isEvaluated) emit({ type: "evaluation-start", round });
+    const byTier = isEvaluated ? await evaluateTiers(evaluation, round, global) : [];
+    clock.lap(round, "evaluate");
+
+    const { global: _, ...counts } = outcome;
+    const metrics: RoundMetrics = { round, byTier, ...counts };
+    history.push(metrics);
+    sha256 = await directory.commitRound(round, encodeGlobal(layout, global, round), toSnakeCase(metrics));
+    clock.lap(round, "commit");
+    emit({ type: "round-end", round, metrics, sha256 });
+  }
+
+  emit({ type: "phase-start", phase: "save" });
+  const adapters = tiers.map((r) => directory.file("adapters", `r${r}`));
+  for (const [place, folder] of adapters.entries()) await savePretrained(config, layout, global, folder, tiers[place]);
+  clock.lap(config.rounds, "save");
+  emit({ type: "run-end", directory: directory.path, adapters, sha256 });
+  return {
+    directory: directory.path,
+    layout,
+    adapter: global,
+    metrics: history,
+    sha256,
+    savePretrained: (folder, { r } = {}) => savePretrained(config, layout, global, folder, r),
+  };
+}
+
+/** Round 0 only evaluates. */
+const NOTHING_TRAINED = { coverage: [], fitLoss: null, reported: [], failed: [], passes: 0, bytesDown: 0, bytesUp: 0 } as const;
+
+/** What run.json holds: everything that decided the bytes, and what they were made with. No times. */
+function describeRun(config: RunConfig, session: Session, name: string): unknown {
+  const { version } = JSON.parse(readFileSync(path.join(packageRoot(), "package.json"), "utf8")) as { version: string };
+  const { prepared, layout, clients, environment } = session;
+  return {
+    name,
+    prelort: version,
+    method: describeMethod(config),
+    config: describeConfig(config),
+    versions: { node: process.version, ...environment.versions },
+    device: environment.device,
+    index: prepared.index,
+    labels: prepared.labels,
+    eval_examples: prepared.n_eval,
+    truncated_examples: prepared.n_truncated,
+    clients: clients.map(({ id, size, r, labelCounts }) => ({ id, n: size, r, label_counts: labelCounts })),
+    base_parameters: session.parameters,
+    layout: toSnakeCase(layout),
+  };
+}
+
+function recordFailure(failure: TaskFailure, directory: RunDirectory, emit: (event: RunEvent) => void): void {
+  const { taskId, attempt, workerId, error, willRetry } = failure;
+  directory.journal.append({ type: "failure", task_id: taskId, attempt, worker_id: workerId, error: error.message, will_retry: willRetry });
+  const [, round, clientId] = /^round-(\d+)\/fit\/(.+)$/.exec(taskId) ?? [];
+  if (round !== undefined && clientId !== undefined) {
+    emit({ type: "client-failure", round: Number(round), clientId, attempt, workerId, error: error.message, willRetry });
+  }
+}
+
+interface Stopwatch {
+  /** Writes what has passed since the last lap to timings.jsonl. */
+  lap(round: number, phase: string): void;
+}
+
+function stopwatch(directory: RunDirectory): Stopwatch {
+  let last = performance.now();
+  return {
+    lap(round, phase) {
+      const now = performance.now();
+      directory.timings.append({ round, phase, seconds: (now - last) / 1000 });
+      last = now;
+    },
+  };
+}

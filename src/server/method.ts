@@ -1,0 +1,20 @@
+import type { RunConfig } from "../config/schema.ts";
+
+/** What a record says of the method, so that nobody takes our reading of a paper for the paper. */
+export interface MethodRecord {
+  readonly name: string;
+  readonly note: string;
+}
+
+const READING =
+  "Our reading of PreLort (arXiv 2606.15963), of which only the abstract was available: one scale at every rank; " +
+  "each segment averaged over the clients that train it, weighted by their examples; a segment nobody trained keeps its value.";
+
+/** The name `prelort` is kept for our reading of the paper; everything else is called what it is. */
+export function describeMethod({ fit, strategy }: Pick<RunConfig, "fit" | "strategy">): MethodRecord {
+  const aggregation = strategy.aggregation.policy?.name ?? "custom aggregation";
+  if (aggregation === "segment-wise" && fit.objective === "sum" && fit.fullWeight === null) return { name: "prelort", note: READING };
+  const weight = fit.objective === "none" ? "" : `, full weight ${fit.fullWeight ?? "uniform"}`;
+  const note = `${READING} Ours, not the paper's: the objective ${fit.objective}${weight}.`;
+  return { name: `${aggregation} + ${fit.objective}${weight}`, note: aggregation === "segment-wise" ? note : "A strategy of one's own." };
+}

@@ -1,0 +1,70 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { validateRun } from "../config/build.ts";
+import type { RankedClient } from "../strategy/strategy.ts";
+import type { FederateOptions } from "./federate.ts";
+import { selectClients } from "./round.ts";
+import { openSession } from "./session.ts";
+
+export interface PlannedClient extends RankedClient {
+  /** Server rounds it would train in. */
+  readonly rounds: readonly number[];
+  /** Tensor bytes of one fit, the same each way. */
+  readonly bytesPerFit: number;
+}
+
+/** Who would train, at which rank, and what would travel. */
+export interface Plan {
+  readonly clients: readonly PlannedClient[];
+  readonly tiers: readonly number[];
+  readonly rounds: number;
+  readonly labels: readonly string[];
+  readonly evalExamples: number;
+  readonly truncated: number;
+  readonly adaptedModules: number;
+  readonly baseParameters: number;
+  /** Floats of the whole adapter at rank R, and of the modules trained in full. */
+  readonly adapterParameters: number;
+  readonly denseParameters: number;
+  /** Tensor bytes of all fits of the run, the same each way. */
+  readonly bytesEachWay: number;
+}
+
+/** Prepares the data and loads the model on one worker, trains nothing, writes nothing. */
+export async function plan(options: Omit<FederateOptions, "overwrite">): Promise<Plan> {
+  const { signal, launcher, ...input } = options;
+  const validated = validateRun(input);
+  const config = { ...validated, workers: { ...validated.workers, count: 1 } };
+  const logFolder = await mkdtemp(path.join(tmpdir(), "prelort-plan-"));
+  try {
+    const session = await openSession({ config, launcher, signal: signal ?? new AbortController().signal, logFolder, emit: () => undefined });
+    try {
+      const { layout, prepared } = session;
+      const rounds = Array.from({ length: config.rounds }, (_, place) => place + 1);
+      const selections = await Promise.all(rounds.map((round) => selectClients(config, session.clients, session.tiers, round)));
+      const clients = session.clients.map((client) => ({
+        ...client,
+        rounds: rounds.filter((_, place) => selections[place]?.some(({ id }) => id === client.id)),
+        bytesPerFit: (client.r * layout.width + layout.denseSize) * Float32Array.BYTES_PER_ELEMENT,
+      }));
+      return {
+        clients,
+        tiers: session.tiers,
+        rounds: config.rounds,
+        labels: prepared.labels,
+        evalExamples: prepared.n_eval,
+        truncated: prepared.n_truncated,
+        adaptedModules: layout.modules.length,
+        baseParameters: session.parameters,
+        adapterParameters: layout.r * layout.width,
+        denseParameters: layout.denseSize,
+        bytesEachWay: clients.reduce((sum, client) => sum + client.rounds.length * client.bytesPerFit, 0),
+      };
+    } finally {
+      await session.close();
+    }
+  } finally {
+    await rm(logFolder, { recursive: true });
+  }
+}

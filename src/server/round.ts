@@ -1,0 +1,125 @@
+import { type Adapter, prefix } from "../adapter/adapter.ts";
+import type { AdapterLayout } from "../adapter/layout.ts";
+import { validateUpdate } from "../adapter/update.ts";
+import type { RunConfig } from "../config/schema.ts";
+import { PrelortError, RunFailedError } from "../errors.ts";
+import type { Aggregate, RankedClient, SelectionContext } from "../strategy/strategy.ts";
+import { createRng, deriveSeed } from "../tensor/rng.ts";
+import type { Payload, Reply, WorkerPool } from "../workers/task.ts";
+import { toFitSpec } from "./wire-specs.ts";
+
+export interface RoundInput {
+  readonly round: number;
+  readonly config: RunConfig;
+  readonly pool: WorkerPool;
+  readonly layout: AdapterLayout;
+  readonly global: Adapter;
+  /** Clients of this round, in index order. */
+  readonly selected: readonly RankedClient[];
+  onFit?(client: RankedClient, reply: Reply<"fit">): void;
+}
+
+export interface RoundOutcome extends Aggregate {
+  /** Mean training loss weighted by examples; null when a client's was not finite. */
+  readonly fitLoss: number | null;
+  readonly reported: readonly string[];
+  readonly failed: readonly string[];
+  readonly passes: number;
+  readonly bytesDown: number;
+  readonly bytesUp: number;
+}
+
+/** Who trains in a round: what the strategy chose, checked, in index order. */
+export async function selectClients(config: RunConfig, clients: readonly RankedClient[], tiers: readonly number[], round: number): Promise<readonly RankedClient[]> {
+  const context: SelectionContext = {
+    round,
+    clients,
+    tiers,
+    rng: (purpose) => createRng(deriveSeed(config.seed, "round", round, "policy", purpose)),
+  };
+  const ids = await config.strategy.selection(context);
+  const selected = clients.filter((client) => ids.includes(client.id));
+  if (selected.length !== ids.length) {
+    const known = new Set(clients.map((client) => client.id));
+    const wrong = ids.find((id, place) => !known.has(id) || ids.indexOf(id) !== place);
+    throw new RunFailedError(`the selection of round ${round} must name known clients once each, got ${JSON.stringify(wrong)}`);
+  }
+  return selected;
+}
+
+/**
+ * One server round: the global adapter's prefixes go out, largest fits first, and each update is validated
+ * and folded in as it arrives, so that no more of them are held than workers are busy. A client that fails
+ * all its tries is recorded and left out.
+ */
+export async function runRound(input: RoundInput): Promise<RoundOutcome> {
+  const { round, config, pool, layout, global, selected } = input;
+  const { aggregation } = config.strategy;
+  const accumulator = aggregation.begin({ round, layout, global, clients: selected });
+  const downlinks = new Map(layout.tiers.map((r) => [r, aggregation.distribute(global, layout, r)]));
+
+  const fits = selected.map(async (client) => {
+    const received = downlinks.get(client.r) ?? prefix(global, layout, client.r);
+    const payload = toPayload(received, layout);
+    const reply = await pool.run<"fit">({
+      id: `round-${round}/fit/${client.id}`,
+      request: {
+        type: "fit",
+        round,
+        client_id: client.id,
+        r: client.r,
+        scale: layout.scale,
+        seed: deriveSeed(config.seed, "round", round, "client", client.id, "fit"),
+        fit: toFitSpec(config),
+      },
+      payload,
+      expect: shapesOf(received, layout),
+      accept: ({ message, payload: delta }) => {
+        const update = validateUpdate({ layout, client: { id: client.id, r: client.r, n: client.size }, reply: message, payload: delta });
+        accumulator.add({ clientId: client.id, r: client.r, n: client.size, delta: update, received });
+      },
+      priority: client.r,
+    });
+    input.onFit?.(client, reply);
+    return { client, message: reply.message, bytes: byteLength(payload) };
+  });
+
+  const settled = await Promise.allSettled(fits);
+  const reports = settled.flatMap((fit) => (fit.status === "fulfilled" ? [fit.value] : []));
+  const errors = settled.flatMap((fit) => (fit.status === "rejected" ? [fit.reason] : []));
+  const fatal = errors.find((error) => !isClientFailure(error)) ?? (reports.length === 0 ? errors[0] : undefined);
+  if (fatal) throw fatal;
+
+  const examples = reports.reduce((sum, { client }) => sum + client.size, 0);
+  const bytes = reports.reduce((sum, report) => sum + report.bytes, 0);
+  return {
+    ...accumulator.finish(),
+    fitLoss: reports.reduce<number | null>(
+      (sum, { client, message }) => (sum === null || message.loss === null ? null : sum + (client.size / examples) * message.loss),
+      0,
+    ),
+    reported: reports.map(({ client }) => client.id),
+    failed: selected.filter((_, place) => settled[place]?.status === "rejected").map((client) => client.id),
+    passes: reports.reduce((sum, { message }) => sum + message.passes, 0),
+    bytesDown: bytes,
+    bytesUp: bytes,
+  };
+}
+
+/** A client that used up its tries is a result; an interruption, or a pool without workers, ends the run. */
+function isClientFailure(error: unknown): boolean {
+  return error instanceof PrelortError && (error.kind === "worker" || error.kind === "refused");
+}
+
+function toPayload(adapter: Adapter, layout: AdapterLayout): Payload {
+  return layout.denseSize > 0 ? { rows: adapter.rows, dense: adapter.dense } : { rows: adapter.rows };
+}
+
+function shapesOf(adapter: Adapter, layout: AdapterLayout): { rows: number[]; dense?: number[] } {
+  const rows = [adapter.r, layout.width];
+  return layout.denseSize > 0 ? { rows, dense: [layout.denseSize] } : { rows };
+}
+
+function byteLength(payload: Payload): number {
+  return (payload.rows?.byteLength ?? 0) + (payload.dense?.byteLength ?? 0);
+}

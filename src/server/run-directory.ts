@@ -1,0 +1,96 @@
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
+import { mkdir, readdir, rm } from "node:fs/promises";
+import path from "node:path";
+import { ConfigError } from "../errors.ts";
+import { type LineLog, openLineLog, writeDurably } from "./durable.ts";
+
+/**
+ * The folder that holds everything a run leaves:
+ * `run.json`, `journal.jsonl`, `metrics.jsonl`, `timings.jsonl`, `rounds/<n>/`, `adapters/r<k>/`, `workers/<id>.log`.
+ */
+export interface RunDirectory {
+  readonly path: string;
+  /** Absolute path of something inside. */
+  file(...parts: string[]): string;
+  /** What was decided and received, in the order in which it happened; flushed at every commit. */
+  readonly journal: LineLog;
+  /** Reproducible numbers only. */
+  readonly metrics: LineLog;
+  /** Everything that is a time. */
+  readonly timings: LineLog;
+  /**
+   * Makes a round final: the global adapter is on disk before the journal says so. Returns the file's SHA-256.
+   */
+  commitRound(round: number, globalFile: Uint8Array, metrics: unknown): Promise<string>;
+  /** Writes a JSON file whole. */
+  writeRecord(name: string, record: unknown): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface RunDirectoryOptions {
+  readonly runsDir: string;
+  /** The next free `run-N` when there is none. */
+  readonly name?: string | undefined;
+  /** Replace a run of that name that has committed rounds. */
+  readonly overwrite?: boolean | undefined;
+}
+
+export async function createRunDirectory(options: RunDirectoryOptions): Promise<RunDirectory> {
+  const root = await claimFolder(options);
+  await mkdir(path.join(root, "workers"));
+  const [journal, metrics, timings] = await Promise.all(
+    ["journal.jsonl", "metrics.jsonl", "timings.jsonl"].map((name) => openLineLog(path.join(root, name))),
+  );
+  if (!journal || !metrics || !timings) throw new Error("unreachable: three logs were opened");
+  const logs = [journal, metrics, timings];
+  return {
+    path: root,
+    file: (...parts) => path.join(root, ...parts),
+    journal,
+    metrics,
+    timings,
+    async commitRound(round, globalFile, roundMetrics) {
+      await writeDurably(path.join(root, "rounds", String(round), "global.safetensors"), globalFile);
+      const sha256 = createHash("sha256").update(globalFile).digest("hex");
+      metrics.append(roundMetrics);
+      await metrics.flush();
+      journal.append({ type: "commit", round, sha256 });
+      await journal.flush();
+      return sha256;
+    },
+    writeRecord: (name, record) => writeDurably(path.join(root, name), `${JSON.stringify(record, null, 2)}\n`),
+    async close() {
+      await Promise.all(logs.map((log) => log.close()));
+    },
+  };
+}
+
+async function claimFolder({ runsDir, name, overwrite }: RunDirectoryOptions): Promise<string> {
+  const root = path.resolve(runsDir, name ?? (await nextFreeName(runsDir)));
+  await mkdir(path.dirname(root), { recursive: true });
+  if (existsSync(root)) {
+    const entries = await readdir(root);
+    const isRun = entries.includes("journal.jsonl");
+    if (!isRun && entries.length > 0) {
+      throw refusal(`${root} exists and is no run of prelort; choose another name (--set name=…)`);
+    }
+    if (existsSync(path.join(root, "rounds")) && !overwrite) {
+      throw refusal(`${root} already holds a run; --overwrite replaces it, --set name=… keeps both`);
+    }
+    await rm(root, { recursive: true });
+  }
+  await mkdir(root);
+  return root;
+}
+
+async function nextFreeName(runsDir: string): Promise<string> {
+  const taken = new Set(existsSync(runsDir) ? await readdir(runsDir) : []);
+  let number = 1;
+  while (taken.has(`run-${number}`)) number++;
+  return `run-${number}`;
+}
+
+function refusal(message: string): ConfigError {
+  return new ConfigError([{ path: "name", message }]);
+}

@@ -1,0 +1,165 @@
+import { mkdir } from "node:fs/promises";
+import path from "node:path";
+import { initialAdapter } from "../adapter/initialise.ts";
+import type { Adapter } from "../adapter/adapter.ts";
+import { type AdapterLayout, createLayout } from "../adapter/layout.ts";
+import { resolveTiers } from "../config/build.ts";
+import type { RunConfig } from "../config/schema.ts";
+import { RefusedError } from "../errors.ts";
+import type { WorkerMessageOf } from "../protocol/messages.ts";
+import { assignRanks } from "../strategy/assign.ts";
+import type { RankedClient } from "../strategy/strategy.ts";
+import { createRng, deriveSeed } from "../tensor/rng.ts";
+import { zeromqTransport } from "../transport/zeromq.ts";
+import { resolveDevices } from "../workers/devices.ts";
+import { processLauncher, type WorkerLauncher } from "../workers/launch.ts";
+import { createWorkerPool } from "../workers/pool.ts";
+import { cacheFolder, findPython } from "../workers/python.ts";
+import type { PoolListener, Reply, WorkerPool } from "../workers/task.ts";
+import type { RunEvent } from "./events.ts";
+import { toDataSpec, toLoraSpec, toModelSpec } from "./wire-specs.ts";
+
+/** Workers that are up, know the data and hold the model: all that training, or planning it, needs. */
+export interface Session {
+  readonly pool: WorkerPool;
+  readonly tiers: readonly number[];
+  readonly clients: readonly RankedClient[];
+  readonly layout: AdapterLayout;
+  /** The global adapter before round 1. */
+  readonly initial: Adapter;
+  readonly prepared: WorkerMessageOf<"prepared">;
+  /** Parameters of the frozen base model. */
+  readonly parameters: number;
+  /** What the first worker said of itself: versions, device. */
+  readonly environment: { readonly versions: Readonly<Record<string, string>>; readonly device: { readonly type: string; readonly name: string } };
+  /** Ends the workers and removes the socket. Safe to call twice. */
+  close(): Promise<void>;
+}
+
+export interface SessionOptions {
+  readonly config: RunConfig;
+  readonly logFolder: string;
+  readonly launcher?: WorkerLauncher | undefined;
+  readonly signal: AbortSignal;
+  readonly listener?: Pick<PoolListener, "failure">;
+  emit(event: RunEvent): void;
+}
+
+export async function openSession(options: SessionOptions): Promise<Session> {
+  const { config, emit } = options;
+  const tiers = resolveTiers(config);
+  const launcher = options.launcher ?? processLauncher({ python: findPython(config.workers.python) });
+  const devices = await resolveDevices(config.workers.devices);
+  await mkdir(options.logFolder, { recursive: true });
+
+  let environment: Session["environment"] | undefined;
+  const transport = await zeromqTransport({ kind: config.workers.transport });
+  const pool = createWorkerPool({
+    launcher,
+    transport,
+    devices,
+    count: config.workers.count,
+    threads: config.workers.threads,
+    retries: config.workers.retries,
+    startTimeoutMs: config.workers.startTimeout * 1000,
+    beatTimeoutMs: config.workers.beatTimeout * 1000,
+    taskTimeoutMs: config.workers.taskTimeout * 1000,
+    logFolder: options.logFolder,
+    signal: options.signal,
+    listener: {
+      ready: (worker) => {
+        environment ??= worker;
+        emit({ type: "worker-ready", ...worker });
+      },
+      status: (status) => emit({ type: "worker-status", ...status }),
+      ...options.listener,
+    },
+  });
+  const close = async () => {
+    await pool.close();
+    await transport.close();
+  };
+
+  try {
+    emit({ type: "phase-start", phase: "start workers" });
+    await pool.start();
+    emit({ type: "phase-start", phase: "prepare data" });
+    const { prepared, clients } = await prepareData(options, pool, tiers);
+    emit({ type: "phase-start", phase: "load model" });
+    const { layout, initial, parameters } = await loadModel(config, pool, tiers, prepared);
+    if (!environment) throw new Error("unreachable: a worker answered that had never said hello");
+    return { pool, tiers, clients, layout, initial, prepared, parameters, environment, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function prepareData({ config, emit }: SessionOptions, pool: WorkerPool, tiers: readonly number[]): Promise<Pick<Session, "prepared" | "clients">> {
+  const { message: prepared } = await pool.run<"prepare">({
+    id: "prepare",
+    request: {
+      type: "prepare",
+      seed: deriveSeed(config.seed, "data"),
+      model: toModelSpec(config),
+      data: toDataSpec(config),
+      cache_dir: cacheFolder(),
+    },
+  });
+  const clients = rankClients(config, tiers, prepared);
+  emit({
+    type: "data-ready",
+    clients: clients.map(({ id, size, r }) => ({ id, size, r })),
+    labels: prepared.labels,
+    evalExamples: prepared.n_eval,
+    truncated: prepared.n_truncated,
+  });
+  return { prepared, clients };
+}
+
+/** Has every worker load the model; the first answer tells the adapter's layout, and the others must agree. */
+async function loadModel(
+  config: RunConfig,
+  pool: WorkerPool,
+  tiers: readonly number[],
+  prepared: Session["prepared"],
+): Promise<Pick<Session, "layout" | "initial" | "parameters">> {
+  let first: Reply<"load"> | undefined;
+  const { message, payload } = await pool.onEveryWorker<"load">({
+    id: "load",
+    request: {
+      type: "load",
+      seed: deriveSeed(config.seed, "model"),
+      model: toModelSpec(config),
+      lora: toLoraSpec(config, tiers),
+      index: prepared.index,
+    },
+    expect: "any",
+    accept: (reply) => {
+      first ??= reply;
+      requireSameModel(first, reply);
+    },
+  });
+  const layout = createLayout({ r: config.lora.r, tiers, scale: config.lora.scale }, message);
+  const initial = initialAdapter(layout, payload.dense ?? new Float32Array(0), deriveSeed(config.seed, "adapter"));
+  return { layout, initial, parameters: message.n_parameters };
+}
+
+function rankClients(config: RunConfig, tiers: readonly number[], prepared: WorkerMessageOf<"prepared">): readonly RankedClient[] {
+  const clients = prepared.clients.map((client, index) => ({ id: client.id, index, size: client.n, labelCounts: client.label_counts }));
+  return assignRanks(clients, config.strategy.rankAssignment, {
+    clients,
+    tiers,
+    rng: (purpose) => createRng(deriveSeed(config.seed, "policy", purpose)),
+  });
+}
+
+/** Workers that loaded different models (another version, another cache) must not train one adapter. */
+function requireSameModel(first: Reply<"load">, reply: Reply<"load">): void {
+  const describe = ({ message, payload }: Reply<"load">) =>
+    JSON.stringify([message.modules, message.dense, message.n_parameters, message.tensors.map((tensor) => tensor.crc32), payload.dense?.length ?? 0]);
+  const [expected, received] = [describe(first), describe(reply)];
+  if (expected !== received) {
+    throw new RefusedError(`the model that worker ${reply.workerId} loaded`, `the one of worker ${first.workerId}: ${expected.slice(0, 500)}`, received.slice(0, 500));
+  }
+}

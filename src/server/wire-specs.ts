@@ -1,0 +1,56 @@
+import type { z } from "zod";
+import type { RunConfig } from "../config/schema.ts";
+import type { dataSpec, fitSpec, loraSpec, modelSpec } from "../protocol/messages.ts";
+
+/*
+ * The parts of a config that travel, in the wire's spelling. Everything a worker needs is in the message it
+ * gets, so that a restarted worker knows as much as one that was there from the start.
+ */
+
+export function toModelSpec({ model }: RunConfig): z.infer<typeof modelSpec> {
+  return { name_or_path: model.nameOrPath, task: model.task };
+}
+
+export function toLoraSpec({ lora }: RunConfig, tiers: readonly number[]): z.infer<typeof loraSpec> {
+  return {
+    r: lora.r,
+    tiers: [...tiers],
+    scale: lora.scale,
+    target_modules: lora.target_modules,
+    modules_to_save: lora.modules_to_save ?? [],
+    lora_dropout: lora.lora_dropout,
+  };
+}
+
+export function toDataSpec({ data }: RunConfig): z.infer<typeof dataSpec> {
+  const { partition } = data;
+  const dirichlet = partition.name === "dirichlet" ? partition : undefined;
+  return {
+    path: data.path,
+    text: data.text ?? null,
+    label: data.label ?? null,
+    prompt: data.prompt ?? null,
+    answer: data.answer ?? null,
+    max_length: data.maxLength,
+    max_examples: data.maxExamples ?? null,
+    eval_examples: data.evalExamples,
+    clients: data.clients,
+    partition: {
+      name: partition.name,
+      by: dirichlet?.by ?? null,
+      alpha: dirichlet?.alpha ?? null,
+      min_examples: dirichlet?.minExamples ?? 1,
+    },
+  };
+}
+
+export function toFitSpec({ fit }: RunConfig): z.infer<typeof fitSpec> {
+  return {
+    objective: fit.objective,
+    full_weight: fit.fullWeight,
+    local_steps: fit.localSteps,
+    batch_size: fit.batchSize,
+    lr: fit.lr,
+    head_lr: fit.headLr ?? fit.lr,
+  };
+}
