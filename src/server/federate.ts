@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { encodeGlobal } from "../adapter/global-file.ts";
 import { describeConfig, validateRun } from "../config/build.ts";
-import { toSnakeCase } from "../config/keys.ts";
+import { snakeKeys } from "../config/case.ts";
 import type { RunConfig, RunInput } from "../config/schema.ts";
 import { InterruptedError } from "../errors.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
@@ -128,7 +128,7 @@ async function train({ config, signal, emit }: Conduct, session: Session, direct
     const { global: _, ...counts } = outcome;
     const metrics: RoundMetrics = { round, byTier, ...counts };
     history.push(metrics);
-    sha256 = await directory.commitRound(round, encodeGlobal(layout, global, round), toSnakeCase(metrics));
+    sha256 = await directory.commitRound(round, encodeGlobal(layout, global, round), snakeKeys(metrics));
     clock.lap(round, "commit");
     emit({ type: "round-end", round, metrics, sha256 });
   }
@@ -168,7 +168,7 @@ function describeRun(config: RunConfig, session: Session, name: string): unknown
     truncated_examples: prepared.n_truncated,
     clients: clients.map(({ id, size, r, labelCounts }) => ({ id, n: size, r, label_counts: labelCounts })),
     base_parameters: session.parameters,
-    layout: toSnakeCase(layout),
+    layout: snakeKeys(layout),
   };
 }
 

@@ -1,12 +1,11 @@
 import { mkdir } from "node:fs/promises";
-import path from "node:path";
 import { initialAdapter } from "../adapter/initialise.ts";
 import type { Adapter } from "../adapter/adapter.ts";
 import { type AdapterLayout, createLayout } from "../adapter/layout.ts";
 import { resolveTiers } from "../config/build.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { RefusedError } from "../errors.ts";
-import type { WorkerMessageOf } from "../protocol/messages.ts";
+import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
 import { assignRanks } from "../strategy/assign.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 import { createRng, deriveSeed } from "../tensor/rng.ts";
@@ -48,6 +47,7 @@ export interface SessionOptions {
 export async function openSession(options: SessionOptions): Promise<Session> {
   const { config, emit } = options;
   const tiers = resolveTiers(config);
+  const [model, data] = [toModelSpec(config), toDataSpec(config)];
   const launcher = options.launcher ?? processLauncher({ python: findPython(config.workers.python) });
   const devices = await resolveDevices(config.workers.devices);
   await mkdir(options.logFolder, { recursive: true });
@@ -84,9 +84,9 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     emit({ type: "phase-start", phase: "start workers" });
     await pool.start();
     emit({ type: "phase-start", phase: "prepare data" });
-    const { prepared, clients } = await prepareData(options, pool, tiers);
+    const { prepared, clients } = await prepareData(options, pool, tiers, { model, data });
     emit({ type: "phase-start", phase: "load model" });
-    const { layout, initial, parameters } = await loadModel(config, pool, tiers, prepared);
+    const { layout, initial, parameters } = await loadModel(config, pool, tiers, { model, index: prepared.index });
     if (!environment) throw new Error("unreachable: a worker answered that had never said hello");
     return { pool, tiers, clients, layout, initial, prepared, parameters, environment, close };
   } catch (error) {
@@ -95,16 +95,15 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   }
 }
 
-async function prepareData({ config, emit }: SessionOptions, pool: WorkerPool, tiers: readonly number[]): Promise<Pick<Session, "prepared" | "clients">> {
+async function prepareData(
+  { config, emit }: SessionOptions,
+  pool: WorkerPool,
+  tiers: readonly number[],
+  specs: Pick<ControllerMessageOf<"prepare">, "model" | "data">,
+): Promise<Pick<Session, "prepared" | "clients">> {
   const { message: prepared } = await pool.run<"prepare">({
     id: "prepare",
-    request: {
-      type: "prepare",
-      seed: deriveSeed(config.seed, "data"),
-      model: toModelSpec(config),
-      data: toDataSpec(config),
-      cache_dir: cacheFolder(),
-    },
+    request: { type: "prepare", seed: deriveSeed(config.seed, "data"), ...specs, cache_dir: cacheFolder() },
   });
   const clients = rankClients(config, tiers, prepared);
   emit({
@@ -122,18 +121,12 @@ async function loadModel(
   config: RunConfig,
   pool: WorkerPool,
   tiers: readonly number[],
-  prepared: Session["prepared"],
+  specs: Pick<ControllerMessageOf<"load">, "model" | "index">,
 ): Promise<Pick<Session, "layout" | "initial" | "parameters">> {
   let first: Reply<"load"> | undefined;
   const { message, payload } = await pool.onEveryWorker<"load">({
     id: "load",
-    request: {
-      type: "load",
-      seed: deriveSeed(config.seed, "model"),
-      model: toModelSpec(config),
-      lora: toLoraSpec(config, tiers),
-      index: prepared.index,
-    },
+    request: { type: "load", seed: deriveSeed(config.seed, "model"), lora: toLoraSpec(config, tiers), ...specs },
     expect: "any",
     accept: (reply) => {
       first ??= reply;

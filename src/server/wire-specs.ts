@@ -1,6 +1,8 @@
 import type { z } from "zod";
+import { isAssetReference, resolveAsset } from "../config/assets.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { dataSpec, fitSpec, loraSpec, modelSpec } from "../protocol/messages.ts";
+import { cacheFolder } from "../workers/python.ts";
 
 /*
  * The parts of a config that travel, in the wire's spelling. Everything a worker needs is in the message it
@@ -8,7 +10,12 @@ import type { dataSpec, fitSpec, loraSpec, modelSpec } from "../protocol/message
  */
 
 export function toModelSpec({ model }: RunConfig): z.infer<typeof modelSpec> {
-  return { name_or_path: model.nameOrPath, task: model.task };
+  return { name_or_path: resolveReference(model.nameOrPath), task: model.task };
+}
+
+/** A name or path as a worker can use it: `prelort:NAME` becomes the path of what `prelort setup` fetched. */
+export function resolveReference(nameOrPath: string): string {
+  return isAssetReference(nameOrPath) ? resolveAsset(nameOrPath, cacheFolder()) : nameOrPath;
 }
 
 export function toLoraSpec({ lora }: RunConfig, tiers: readonly number[]): z.infer<typeof loraSpec> {
@@ -26,7 +33,7 @@ export function toDataSpec({ data }: RunConfig): z.infer<typeof dataSpec> {
   const { partition } = data;
   const dirichlet = partition.name === "dirichlet" ? partition : undefined;
   return {
-    path: data.path,
+    path: resolveReference(data.path),
     text: data.text ?? null,
     label: data.label ?? null,
     prompt: data.prompt ?? null,

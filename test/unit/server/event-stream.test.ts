@@ -1,0 +1,47 @@
+import { expect, test } from "vitest";
+import { createEventStream } from "../../../src/server/event-stream.ts";
+
+async function collect<T>(stream: AsyncIterable<T>): Promise<T[]> {
+  const seen: T[] = [];
+  for await (const event of stream) seen.push(event);
+  return seen;
+}
+
+test("events pushed before anyone reads are all there, in order", async () => {
+  const stream = createEventStream<number>();
+  for (const value of [1, 2, 3]) stream.push(value);
+  stream.end();
+  expect(await collect(stream)).toEqual([1, 2, 3]);
+});
+
+test("a reader that waits is woken by the next event", async () => {
+  const stream = createEventStream<string>();
+  const seen = collect(stream);
+  stream.push("a");
+  await Promise.resolve();
+  stream.push("b");
+  stream.end();
+  expect(await seen).toEqual(["a", "b"]);
+});
+
+test("only the latest of unread events with one key is kept", async () => {
+  const stream = createEventStream<string>();
+  stream.push("w0 step 1", "w0");
+  stream.push("w1 step 1", "w1");
+  stream.push("w0 step 2", "w0");
+  stream.end();
+  expect(await collect(stream)).toEqual(["w1 step 1", "w0 step 2"]);
+});
+
+test("what came before an error is delivered, then the error is thrown", async () => {
+  const stream = createEventStream<number>();
+  stream.push(1);
+  stream.end(new Error("the worker died"));
+  stream.push(2);
+  const seen: number[] = [];
+  const reading = (async () => {
+    for await (const event of stream) seen.push(event);
+  })();
+  await expect(reading).rejects.toThrow("the worker died");
+  expect(seen).toEqual([1]);
+});
