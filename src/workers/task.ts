@@ -1,9 +1,10 @@
+import type { Adapter } from "../adapter/adapter.ts";
 import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
 
-/** Tensors of one message by name, in raw float32. */
+/** Tensors of a reply by name, in raw float32. */
 export type Payload = Readonly<Partial<Record<"rows" | "dense", Float32Array>>>;
 
-type TaskType = "prepare" | "load" | "fit" | "evaluate";
+export type TaskType = "prepare" | "load" | "fit" | "evaluate";
 type Envelope = "protocol_version" | "task_id" | "attempt" | "tensors";
 type ReplyType = { prepare: "prepared"; load: "loaded"; fit: "fitted"; evaluate: "evaluated" };
 
@@ -22,10 +23,14 @@ export interface Task<T extends TaskType = TaskType> {
   /** Unique in the run, such as `round-3/fit/c07`; also what a person reads in a wait. */
   readonly id: string;
   readonly request: TaskRequest<T>;
-  readonly payload?: Payload;
+  /**
+   * Travels as `rows` [r, width] and, unless it is empty, `dense` [size]. Reuse the same views for tasks that
+   * carry the same values: their checksum is then taken once.
+   */
+  readonly payload?: Adapter;
   /** Shape [rows, columns] or [length] each reply tensor must have, by name; anything else is refused before memory is taken. */
   readonly expect?: Readonly<Partial<Record<"rows" | "dense", readonly number[]>>> | "any";
-  /** Looks at a reply before it counts; what it throws is that attempt's failure. */
+  /** Looks at a reply, called last and once for each: what it throws is that attempt's failure, else the reply counts. */
   accept?(reply: Reply<T>): void;
   /** Larger goes first. */
   readonly priority?: number;
