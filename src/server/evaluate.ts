@@ -19,14 +19,13 @@ export interface EvaluateContext {
 export async function evaluateTiers(context: EvaluateContext, round: number, global: Adapter): Promise<readonly TierMetrics[]> {
   const { config, pool, layout, evalExamples } = context;
   const { shardSize, batchSize } = config.evaluate;
-  const payload = layout.denseSize > 0 ? { rows: global.rows, dense: global.dense } : { rows: global.rows };
   const shards = Array.from({ length: Math.ceil(evalExamples / shardSize) }, async (_, shard) => {
     const start = shard * shardSize;
     const count = Math.min(shardSize, evalExamples - start);
     const reply = await pool.run<"evaluate">({
       id: `round-${round}/evaluate/${shard}`,
       request: { type: "evaluate", round, ranks: [...layout.tiers], scale: layout.scale, start, count, batch_size: batchSize },
-      payload,
+      payload: global,
       accept: (candidate) => checkShard(candidate, layout.tiers, count),
       priority: count,
     });

@@ -5,7 +5,7 @@ import type { RunConfig } from "../config/schema.ts";
 import { PrelortError, RunFailedError } from "../errors.ts";
 import type { Aggregate, RankedClient, SelectionContext } from "../strategy/strategy.ts";
 import { createRng, deriveSeed } from "../tensor/rng.ts";
-import type { Payload, Reply, WorkerPool } from "../workers/task.ts";
+import type { Reply, WorkerPool } from "../workers/task.ts";
 import { toFitSpec } from "./wire-specs.ts";
 
 export interface RoundInput {
@@ -60,7 +60,6 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
 
   const fits = selected.map(async (client) => {
     const received = downlinks.get(client.r) ?? prefix(global, layout, client.r);
-    const payload = toPayload(received, layout);
     const reply = await pool.run<"fit">({
       id: `round-${round}/fit/${client.id}`,
       request: {
@@ -72,7 +71,7 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
         seed: deriveSeed(config.seed, "round", round, "client", client.id, "fit"),
         fit: toFitSpec(config),
       },
-      payload,
+      payload: received,
       expect: shapesOf(received, layout),
       accept: ({ message, payload: delta }) => {
         const update = validateUpdate({ layout, client: { id: client.id, r: client.r, n: client.size }, reply: message, payload: delta });
@@ -81,7 +80,7 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
       priority: client.r,
     });
     input.onFit?.(client, reply);
-    return { client, message: reply.message, bytes: byteLength(payload) };
+    return { client, message: reply.message, bytes: byteLength(received) };
   });
 
   const settled = await Promise.allSettled(fits);
@@ -111,15 +110,11 @@ function isClientFailure(error: unknown): boolean {
   return error instanceof PrelortError && (error.kind === "worker" || error.kind === "refused");
 }
 
-function toPayload(adapter: Adapter, layout: AdapterLayout): Payload {
-  return layout.denseSize > 0 ? { rows: adapter.rows, dense: adapter.dense } : { rows: adapter.rows };
-}
-
 function shapesOf(adapter: Adapter, layout: AdapterLayout): { rows: number[]; dense?: number[] } {
   const rows = [adapter.r, layout.width];
   return layout.denseSize > 0 ? { rows, dense: [layout.denseSize] } : { rows };
 }
 
-function byteLength(payload: Payload): number {
-  return (payload.rows?.byteLength ?? 0) + (payload.dense?.byteLength ?? 0);
+function byteLength(adapter: Adapter): number {
+  return adapter.rows.byteLength + adapter.dense.byteLength;
 }
