@@ -40,7 +40,10 @@ export function findPython(asked?: string): string {
   }
   const found = candidates(asked).find((path) => existsSync(path));
   if (found !== undefined) return found;
-  throw new EnvironmentError(`workers.python is ${asked}, which is not there`, "correct workers.python, or leave it out and run: npx prelort setup");
+  throw new EnvironmentError(
+    `workers.python is ${asked}, which is not there`,
+    "correct workers.python, or leave it out and run: npx prelort setup",
+  );
 }
 
 function candidates(asked: string): string[] {

@@ -24,8 +24,8 @@ export interface Task<T extends TaskType = TaskType> {
   readonly id: string;
   readonly request: TaskRequest<T>;
   /**
-   * Travels as `rows` [r, width] and, unless it is empty, `dense` [size]. Reuse the same views for tasks that
-   * carry the same values: their checksum is then taken once.
+   * Travels as `rows` [r, width] and, unless it is empty, `dense` [size]. Tasks that carry the same values should
+   * share the same views, whose checksum is then taken once; what a view shows must never change afterwards.
    */
   readonly payload?: Adapter;
   /** Shape [rows, columns] or [length] each reply tensor must have, by name; anything else is refused before memory is taken. */

@@ -1,0 +1,115 @@
+import { crc32 } from "node:zlib";
+import type { Adapter } from "../adapter/adapter.ts";
+import { RefusedError } from "../errors.ts";
+import { CHUNK_BYTES, type TensorDescriptor } from "./messages.ts";
+
+/** What a `chunk` message carries beside its envelope. */
+export interface Chunk {
+  readonly tensor: TensorDescriptor["name"];
+  readonly offset: number;
+  readonly data: Uint8Array;
+}
+
+/** Shapes that arriving tensors must have, by name; "any" takes what is announced, up to 4 GiB a tensor. */
+export type ExpectedShapes = Readonly<Partial<Record<TensorDescriptor["name"], readonly number[]>>> | "any";
+
+/** Puts tensors together from their chunks. Every method throws a RefusedError for what it cannot take. */
+export interface Assembler {
+  write(chunk: Chunk): void;
+  /** The tensors, once all bytes are there and their checksums agree. */
+  finish(): Partial<Record<TensorDescriptor["name"], Float32Array>>;
+}
+
+const FLOAT_BYTES = Float32Array.BYTES_PER_ELEMENT;
+const MAX_TENSOR_BYTES = 4 * 1024 ** 3;
+/** One prefix goes to many clients: its checksum is taken once. What a view shows never changes after it was sent. */
+const checksums = new WeakMap<Float32Array, number>();
+
+/** The tensors an adapter travels as: `rows` [r, width] and, unless it is empty, `dense` [size]. */
+export function describeTensors({ r, rows, dense }: Adapter): TensorDescriptor[] {
+  if (rows.length % r !== 0) throw new RefusedError("the rows of a payload", `${r} rows of one width`, `${rows.length} floats`);
+  const descriptors = [describe("rows", [r, rows.length / r], rows)];
+  return dense.length > 0 ? [...descriptors, describe("dense", [dense.length], dense)] : descriptors;
+}
+
+/** The same tensors in chunks of at most `chunkBytes`, in order: views of the adapter's memory. */
+export function* splitTensors({ rows, dense }: Adapter, chunkBytes: number = CHUNK_BYTES): Generator<Chunk> {
+  for (const [tensor, values] of [["rows", rows] as const, ["dense", dense] as const]) {
+    const bytes = bytesOf(values);
+    for (let offset = 0; offset < bytes.length; offset += chunkBytes) {
+      yield { tensor, offset, data: bytes.subarray(offset, offset + chunkBytes) };
+    }
+  }
+}
+
+/**
+ * Begins to take the tensors that a header announces. Shapes are compared before any memory is taken, and
+ * exactly: one that would broadcast is still wrong.
+ */
+export function createAssembler(descriptors: readonly TensorDescriptor[], expected: ExpectedShapes): Assembler {
+  checkAnnounced(descriptors, expected);
+  const parts = descriptors.map((descriptor) => ({
+    descriptor,
+    values: new Float32Array(descriptor.bytes / FLOAT_BYTES),
+    written: 0,
+    checksum: 0,
+  }));
+  const unfinished = () => parts.find(({ descriptor, written }) => written < descriptor.bytes);
+
+  return {
+    write({ tensor, offset, data }) {
+      const part = unfinished();
+      if (!part) throw new RefusedError(`a chunk of ${tensor}`, "the end: every byte was there", `${data.length} more bytes`);
+      const { descriptor, written } = part;
+      if (tensor !== descriptor.name || offset !== written) {
+        throw new RefusedError("a chunk", `${descriptor.name} at byte ${written}`, `${tensor} at byte ${offset}`);
+      }
+      const room = Math.min(descriptor.bytes - written, CHUNK_BYTES);
+      if (data.length === 0 || data.length > room) {
+        throw new RefusedError(`a chunk of ${tensor} at byte ${offset}`, `1 to ${room} bytes`, `${data.length}`);
+      }
+      bytesOf(part.values).set(data, offset);
+      part.written += data.length;
+      part.checksum = crc32(data, part.checksum);
+    },
+    finish() {
+      const short = unfinished();
+      if (short) throw new RefusedError(`tensor ${short.descriptor.name}`, `${short.descriptor.bytes} bytes`, `${short.written}`);
+      for (const { descriptor, checksum } of parts) {
+        if (checksum !== descriptor.crc32) throw new RefusedError(`tensor ${descriptor.name}`, `crc32 ${descriptor.crc32}`, `${checksum}`);
+      }
+      return Object.fromEntries(parts.map(({ descriptor, values }) => [descriptor.name, values]));
+    },
+  };
+}
+
+function describe(name: TensorDescriptor["name"], shape: number[], values: Float32Array): TensorDescriptor {
+  let checksum = checksums.get(values);
+  if (checksum === undefined) {
+    checksum = crc32(bytesOf(values));
+    checksums.set(values, checksum);
+  }
+  return { name, dtype: "F32", shape, bytes: values.byteLength, crc32: checksum };
+}
+
+function checkAnnounced(descriptors: readonly TensorDescriptor[], expected: ExpectedShapes): void {
+  const names = descriptors.map(({ name }) => name);
+  const isRepeated = new Set(names).size < names.length;
+  const wanted = expected === "any" ? [...new Set(names)] : Object.keys(expected);
+  if (isRepeated || wanted.toSorted().join() !== names.toSorted().join()) {
+    throw new RefusedError("the tensors of a reply", wanted.join(" and ") || "none", names.join(" and ") || "none");
+  }
+  for (const { name, shape, bytes } of descriptors) {
+    const wantedShape = expected === "any" ? shape : (expected[name] ?? []);
+    if (shape.join() !== wantedShape.join())
+      throw new RefusedError(`tensor ${name}`, `shape [${wantedShape.join(", ")}]`, `[${shape.join(", ")}]`);
+    const size = shape.reduce((product, side) => product * side, FLOAT_BYTES);
+    if (size !== bytes) throw new RefusedError(`tensor ${name} of shape [${shape.join(", ")}]`, `${size} bytes`, `${bytes}`);
+    if (expected === "any" && bytes > MAX_TENSOR_BYTES)
+      throw new RefusedError(`tensor ${name}`, `at most ${MAX_TENSOR_BYTES} bytes`, `${bytes}`);
+  }
+}
+
+function bytesOf(values: Float32Array): Uint8Array {
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+}

@@ -1,0 +1,57 @@
+import { Packr, Unpackr } from "msgpackr";
+import type { z } from "zod";
+import { RefusedError } from "../errors.ts";
+import { inspectFrame } from "./inspect.ts";
+import {
+  type ControllerMessage,
+  controllerMessage,
+  MAX_FRAME_BYTES,
+  PROTOCOL_VERSION,
+  type WorkerMessage,
+  workerMessage,
+} from "./messages.ts";
+
+/*
+ * The only user of msgpackr. Its default writes records that no other library reads (hence `useRecords`), it
+ * corrupts Float32Arrays and writes `undefined` as an extension type (the schema refuses both on the way out).
+ */
+const packr = new Packr({ useRecords: false, variableMapSize: true });
+const unpackr = new Unpackr({ useRecords: false, int64AsType: "number" });
+
+/** One frame. Throws what zod throws for a message that breaks the contract: a fault of ours, not of a worker. */
+export function encode(message: ControllerMessage): Uint8Array {
+  return packr.pack(wideIntegers(controllerMessage.parse(message)));
+}
+
+/** What a worker sent, validated. Throws a RefusedError that names the problem; nothing else. */
+export function decodeWorkerMessage(frame: Uint8Array): WorkerMessage {
+  if (frame.length > MAX_FRAME_BYTES) throw new RefusedError("a frame", `at most ${MAX_FRAME_BYTES} bytes`, `${frame.length}`);
+  inspectFrame(frame);
+  const fields = unpackr.unpack(frame) as Record<string, unknown>;
+
+  const type = typeof fields["type"] === "string" ? fields["type"].slice(0, 40) : "without a type";
+  const version = fields["protocol_version"];
+  if (version !== PROTOCOL_VERSION) {
+    throw new RefusedError(
+      `message ${type} speaks another protocol version`,
+      `${PROTOCOL_VERSION}`,
+      typeof version === "number" ? `${version}` : "none",
+    );
+  }
+  const parsed = workerMessage.safeParse(fields);
+  if (parsed.success) return parsed.data;
+  throw new RefusedError(`message ${type}`, "the fields that src/protocol/README.md lists", describeIssues(parsed.error));
+}
+
+/** msgpackr writes integers beyond 32 bits as floats, unless they are bigints; then they arrive in Python as int. */
+function wideIntegers(value: unknown): unknown {
+  if (typeof value === "number") return Number.isSafeInteger(value) && Math.abs(value) > 0xffffffff ? BigInt(value) : value;
+  if (typeof value !== "object" || value === null || value instanceof Uint8Array) return value;
+  if (Array.isArray(value)) return value.map(wideIntegers);
+  return Object.fromEntries(Object.entries(value).map(([key, field]) => [key, wideIntegers(field)]));
+}
+
+function describeIssues(error: z.ZodError): string {
+  const issues = error.issues.slice(0, 3).map(({ path, message }) => (path.length > 0 ? `${path.join(".")}: ${message}` : message));
+  return issues.join("; ").slice(0, 500);
+}
