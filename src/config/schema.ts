@@ -1,16 +1,15 @@
 import { z } from "zod";
 import type { Aggregation, RankAssigner, Selection } from "../strategy/strategy.ts";
+import { aggregationSpec, integer, positive, rank, rankAssignmentSpec, selectionSpec } from "./policy-specs.ts";
+import { withRules } from "./rules.ts";
 
 /*
  * The one schema of a run, with every default. Keys are camelCase here and snake_case in YAML (`lora`
  * keeps PEFT's own spelling in both). Policies are `{ name, …options }` in YAML and values in TypeScript.
  */
 
-const positive = z.int().positive();
-const fraction = z.number().gt(0).max(1);
-const rank = z.int().positive().max(4096);
 const seconds = z.number().positive().max(7 * 24 * 3600);
-const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, "may hold letters, digits, '.', '_' and '-' only, at most 100");
+const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, "made of letters, digits, '.', '_' and '-', at most 100");
 
 const model = z.strictObject({
   /** Hugging Face name, a folder, or `prelort:NAME` for a model that `prelort setup` fetches. */
@@ -70,7 +69,7 @@ const fit = z.strictObject({
   objective: z.enum(["none", "sum", "sandwich", "sampled", "stratified"]).default("stratified"),
   /** λ of the client's own rank, the rest is spread evenly over the lower tiers; null spreads evenly over all. */
   fullWeight: z.number().gt(0).max(1).nullable().default(0.5),
-  localSteps: z.int().nonnegative().default(10),
+  localSteps: integer.min(0).default(10),
   batchSize: positive.default(16),
   lr: z.number().positive().default(3e-4),
   /** Learning rate of modules_to_save; lr by default. */
@@ -88,14 +87,14 @@ const evaluate = z.strictObject({
 const workers = z.strictObject({
   count: positive.max(256).default(2),
   /** "auto" takes every CUDA device, else mps, else the CPU; worker i is given device i modulo their number. */
-  devices: z.union([z.literal("auto"), z.array(z.string().regex(/^(cpu|mps|cuda:\d+)$/, "may be cpu, mps or cuda:N")).min(1)]).default("auto"),
+  devices: z.union([z.literal("auto"), z.array(z.string().regex(/^(cpu|mps|cuda:\d+)$/, "cpu, mps or cuda:N")).min(1)]).default("auto"),
   /** Torch threads of each worker. Part of the run's identity: it changes the order of sums. */
   threads: positive.default(1),
   /** Python interpreter; by default the environment that `prelort setup` made. */
   python: z.string().min(1).optional(),
   transport: z.enum(["ipc", "tcp"]).default("ipc"),
   /** How often a task that failed is tried again, on another worker where there is one. */
-  retries: z.int().nonnegative().max(100).default(2),
+  retries: integer.min(0).max(100).default(2),
   startTimeout: seconds.default(180),
   /** A worker not heard of for that long is killed. */
   beatTimeout: seconds.default(30),
@@ -107,7 +106,7 @@ const common = {
   /** Folder of the run under `runsDir`; the next free `run-N` by default. */
   name: name.optional(),
   runsDir: z.string().min(1).default("runs"),
-  seed: z.int().nonnegative().default(0),
+  seed: integer.min(0).default(0),
   rounds: positive,
   model,
   lora,
@@ -117,30 +116,19 @@ const common = {
   workers: workers.prefault({}),
 };
 
-const selectionSpec = z.discriminatedUnion("name", [
-  z.strictObject({ name: z.literal("all") }),
-  z.strictObject({ name: z.literal("random"), fraction }),
-  z.strictObject({ name: z.literal("stratified"), fraction }),
-]);
-const rankAssignmentSpec = z.discriminatedUnion("name", [
-  z.strictObject({ name: z.literal("list"), ranks: z.array(rank).min(1) }),
-  z.strictObject({ name: z.literal("tiered"), shares: z.record(z.string().regex(/^[1-9]\d*$/, "must be a rank"), z.number().positive()) }),
-]);
-const aggregationSpec = z.discriminatedUnion("name", [
-  z.strictObject({ name: z.literal("segment-wise"), weights: z.enum(["examples", "uniform"]).default("examples") }),
-]);
+export type CommonConfig = z.output<z.ZodObject<typeof common>>;
 
 /** What a YAML file holds, once its keys are camelCase. */
-export const fileSchema = z
-  .strictObject({
+export const fileSchema = withRules(
+  z.strictObject({
     ...common,
     strategy: z.strictObject({
       selection: selectionSpec.default({ name: "all" }),
       rankAssignment: rankAssignmentSpec,
       aggregation: aggregationSpec.prefault({ name: "segment-wise" }),
     }),
-  })
-  .superRefine(crossChecks);
+  }),
+);
 export type FileConfig = z.output<typeof fileSchema>;
 
 const isFunction = (value: unknown) => typeof value === "function";
@@ -152,30 +140,6 @@ const aggregation = z.custom<Aggregation>(
 );
 
 /** What `federate` takes. */
-export const runSchema = z
-  .strictObject({ ...common, strategy: z.strictObject({ selection, rankAssignment, aggregation }) })
-  .superRefine(crossChecks);
+export const runSchema = withRules(z.strictObject({ ...common, strategy: z.strictObject({ selection, rankAssignment, aggregation }) }));
 export type RunInput = z.input<typeof runSchema>;
 export type RunConfig = z.output<typeof runSchema>;
-
-type Checked = Pick<RunConfig, "model" | "lora" | "data" | "fit"> & { strategy: { rankAssignment: unknown } };
-
-/** Rules that span several keys. zod runs them only once every key by itself is valid. */
-function crossChecks(config: Checked, context: z.RefinementCtx): void {
-  const issue = (path: (string | number)[], message: string) => context.addIssue({ code: "custom", path, message });
-  const { model, lora, data } = config;
-
-  const [needed, unused] =
-    model.task === "causal-lm" ? ((["prompt", "answer"] as const), (["text", "label"] as const)) : ((["text", "label"] as const), (["prompt", "answer"] as const));
-  for (const key of needed) if (data[key] === undefined) issue(["data", key], `is needed for model.task ${model.task}`);
-  for (const key of unused) if (data[key] !== undefined) issue(["data", key], `does not go with model.task ${model.task}`);
-  if (data.maxExamples !== undefined && data.maxExamples < data.clients) {
-    issue(["data", "maxExamples"], `must be at least data.clients (${data.clients}), got ${data.maxExamples}`);
-  }
-
-  if (lora.tiers) {
-    const sorted = lora.tiers.every((tier, place) => place === 0 || tier > (lora.tiers?.[place - 1] ?? 0));
-    if (!sorted) issue(["lora", "tiers"], "must ascend without repeats");
-    if (lora.tiers.at(-1) !== lora.r) issue(["lora", "tiers"], `must end with lora.r (${lora.r}), got [${lora.tiers.join(", ")}]`);
-  }
-}

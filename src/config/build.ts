@@ -1,0 +1,82 @@
+import { ConfigError } from "../errors.ts";
+import { segmentWise } from "../strategy/aggregation/segment-wise.ts";
+import { listRanks } from "../strategy/ranks/list.ts";
+import { tieredRanks } from "../strategy/ranks/tiered.ts";
+import { allClients } from "../strategy/selection/all.ts";
+import { randomSelection } from "../strategy/selection/random.ts";
+import { stratifiedSelection } from "../strategy/selection/stratified.ts";
+import type { PolicyDescription, RankAssigner, Selection } from "../strategy/strategy.ts";
+import { snakeKeys } from "./case.ts";
+import { check, formatPath } from "./check.ts";
+import { namedRanks, rankSpecOf } from "./policy-specs.ts";
+import { runSchema, type FileConfig, type RunConfig, type RunInput } from "./schema.ts";
+
+/** A config file's content as `federate` takes it: its specs made into policies. */
+export function buildRun(config: FileConfig): RunConfig {
+  const { selection, rankAssignment, aggregation } = config.strategy;
+  return {
+    ...config,
+    strategy: {
+      selection: buildSelection(selection),
+      rankAssignment: buildRankAssignment(rankAssignment),
+      aggregation: segmentWise({ weights: aggregation.weights }),
+    },
+  };
+}
+
+/** What a program gave to `federate`, with every default. Throws a ConfigError with everything that is wrong. */
+export function validateRun(input: RunInput): RunConfig {
+  const { value, problems } = check(runSchema, input, "camelCase");
+  if (problems) throw new ConfigError(problems.map(({ path, message }) => ({ path: formatPath(path, "camelCase") || "config", message })));
+  return value;
+}
+
+/** The run's tiers, ascending, the last is R: as given, else the ranks that the assignment names, else powers of two. */
+export function resolveTiers({ lora, strategy }: Pick<RunConfig, "lora" | "strategy">): readonly number[] {
+  if (lora.tiers) return lora.tiers;
+  const spec = rankSpecOf(strategy.rankAssignment);
+  const ranks = spec ? namedRanks(spec).map(({ r }) => r) : powersOfTwo(lora.r);
+  return [...new Set([...ranks, lora.r])].toSorted((one, other) => one - other);
+}
+
+/** The resolved config as plain JSON in snake_case, for the run's record; a policy by the name and options it was made with. */
+export function describeConfig(config: RunConfig): Readonly<Record<string, unknown>> {
+  const { lora, strategy, ...rest } = config;
+  return {
+    ...(snakeKeys(rest) as Record<string, unknown>),
+    lora: { ...lora, tiers: resolveTiers(config) },
+    strategy: {
+      selection: describePolicy(strategy.selection),
+      rank_assignment: describePolicy(strategy.rankAssignment),
+      aggregation: describePolicy(strategy.aggregation),
+    },
+  };
+}
+
+function buildSelection(spec: FileConfig["strategy"]["selection"]): Selection {
+  switch (spec.name) {
+    case "all":
+      return allClients();
+    case "random":
+      return randomSelection({ fraction: spec.fraction });
+    case "stratified":
+      return stratifiedSelection({ fraction: spec.fraction });
+  }
+}
+
+function buildRankAssignment(spec: FileConfig["strategy"]["rankAssignment"]): RankAssigner {
+  switch (spec.name) {
+    case "list":
+      return listRanks(spec.ranks);
+    case "tiered":
+      return tieredRanks(spec.shares);
+  }
+}
+
+function powersOfTwo(largest: number): number[] {
+  return Array.from({ length: Math.floor(Math.log2(largest)) + 1 }, (_, power) => 2 ** power);
+}
+
+function describePolicy(policy: PolicyDescription & { readonly name?: string }): unknown {
+  return policy.policy ? snakeKeys(policy.policy) : { name: policy.name || "custom" };
+}

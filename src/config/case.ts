@@ -1,0 +1,28 @@
+/*
+ * YAML, the wire and the run's records are snake_case, the TypeScript API is camelCase. A digit starts no
+ * word, so that both ways undo each other for every key of ours.
+ */
+
+export function toCamel(key: string): string {
+  return key.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+}
+
+export function toSnake(key: string): string {
+  return key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+/** A copy of a JSON-like value with every key of every object in camelCase. */
+export function camelKeys(value: unknown): unknown {
+  return mapKeys(value, toCamel);
+}
+
+/** A copy of a JSON-like value with every key of every object in snake_case. */
+export function snakeKeys(value: unknown): unknown {
+  return mapKeys(value, toSnake);
+}
+
+function mapKeys(value: unknown, rename: (key: string) => string): unknown {
+  if (Array.isArray(value)) return value.map((item) => mapKeys(item, rename));
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [rename(key), mapKeys(item, rename)]));
+}

@@ -1,0 +1,104 @@
+import { z } from "zod";
+import { toSnake } from "./case.ts";
+import { nearest } from "./nearest.ts";
+import { valueAt, type Path } from "./tree.ts";
+
+/** How a person wrote the keys: as the TypeScript API has them, or as YAML. */
+export type Spelling = "camelCase" | "snake_case";
+
+/** One thing wrong with a value: the key at `path`, which should not be there, or the value. */
+export interface Problem {
+  readonly path: Path;
+  readonly at: "key" | "value";
+  readonly message: string;
+}
+
+export type Checked<T> = { readonly value: T; readonly problems?: never } | { readonly value?: never; readonly problems: readonly Problem[] };
+
+/** Validates a config and says everything that is wrong with it in a person's words. */
+export function check<S extends z.ZodType>(schema: S, value: unknown, spelling: Spelling): Checked<z.output<S>> {
+  const knownKeys = new Map<string, readonly string[]>();
+  const result = schema.safeParse(value, {
+    reportInput: true,
+    error(issue) {
+      // The only place where zod tells which object refused a key.
+      if (issue.code === "unrecognized_keys" && issue.inst instanceof z.ZodObject) {
+        knownKeys.set(JSON.stringify(issue.path ?? []), Object.keys(issue.inst.shape));
+      }
+      return undefined;
+    },
+  });
+  if (result.success) return { value: result.data };
+  const problems = result.error.issues.flatMap((issue): Problem[] => {
+    const path = issue.path as (string | number)[];
+    if (issue.code !== "unrecognized_keys") return [describe(issue, path, issue.input)];
+    const known = (knownKeys.get(JSON.stringify(path)) ?? []).map((key) => spell([...path, key], spelling));
+    return issue.keys.map((key) => ({ path: [...path, key], at: "key", message: unknownKey(spell([...path, key], spelling), path, known) }));
+  });
+  return { problems };
+}
+
+/** Such as `strategy.rank_assignment.ranks[3]`. */
+export function formatPath(path: Path, spelling: Spelling): string {
+  const keys = path.map((key, place) => (typeof key === "number" ? `[${key}]` : spell(path.slice(0, place + 1), spelling)));
+  return keys.join(".").replaceAll(".[", "[");
+}
+
+/** `lora` keeps PEFT's own spelling everywhere. */
+export function keepsSpelling(parent: Path): boolean {
+  return parent[0] === "lora";
+}
+
+function spell(path: Path, spelling: Spelling): string {
+  const key = String(path.at(-1));
+  return spelling === "camelCase" || keepsSpelling(path.slice(0, -1)) ? key : toSnake(key);
+}
+
+function unknownKey(key: string, parent: Path, known: readonly string[]): string {
+  if (parent[0] === "lora" && key === "lora_alpha") return "is not a key: give scale instead (lora_alpha is scale · r, at every rank r)";
+  const meant = nearest(toSnake(key), known) ?? nearest(key, known);
+  return meant ? `is not a key; did you mean ${meant}?` : `is not a key; may be ${known.join(", ")}`;
+}
+
+function describe(issue: z.core.$ZodIssue, path: Path, input: unknown): Problem {
+  if (issue.code === "custom") return { path, at: "value", message: issue.message };
+  if (issue.code === "invalid_key") return { path, at: "key", message: `must be ${issue.issues[0]?.message}, got ${show(path.at(-1))}` };
+  if (issue.code === "invalid_union" && !issue.discriminator) {
+    const inside = issue.errors.flat().find((branch) => branch.path.length > 0);
+    const place = (inside?.path ?? []) as (string | number)[];
+    if (inside) return describe(inside, [...path, ...place], valueAt(input, place));
+  }
+  const value = issue.code === "invalid_union" && issue.discriminator ? valueAt(input, [issue.discriminator]) : input;
+  return { path, at: "value", message: value === undefined ? `is needed: ${expectation(issue)}` : `must be ${expectation(issue)}, got ${show(value)}` };
+}
+
+/** What would have been right, to follow "must be". */
+function expectation(issue: z.core.$ZodIssue): string {
+  switch (issue.code) {
+    case "invalid_type":
+      return typeNames[issue.expected] ?? issue.expected;
+    case "invalid_value":
+      return oneOf(issue.values);
+    case "invalid_union":
+      return "options" in issue && issue.options ? oneOf(issue.options) : issue.errors.map(([first]) => (first ? expectation(first) : "")).join(" or ");
+    case "too_small":
+      return issue.origin === "array" || issue.origin === "string" ? "filled in" : `${issue.inclusive ? "at least" : "more than"} ${issue.minimum}`;
+    case "too_big":
+      return `${issue.inclusive ? "at most" : "less than"} ${issue.maximum}`;
+    default:
+      return issue.message;
+  }
+}
+
+const typeNames: Readonly<Record<string, string>> = { number: "a number", string: "a string", array: "a list", object: "a map", record: "a map" };
+
+function oneOf(values: readonly unknown[]): string {
+  return values.length === 1 ? String(values[0]) : `one of ${values.join(", ")}`;
+}
+
+function show(value: unknown): string {
+  if (value === null) return "nothing";
+  if (Array.isArray(value)) return value.length === 0 ? "an empty list" : "a list";
+  if (typeof value === "object") return "a map";
+  return typeof value === "string" ? JSON.stringify(value) : String(value);
+}

@@ -1,0 +1,54 @@
+import { readFile } from "node:fs/promises";
+import { dirname } from "node:path";
+import { ConfigError } from "../errors.ts";
+import { check, formatPath, type Problem } from "./check.ts";
+import { override } from "./override.ts";
+import { resolvePaths } from "./paths.ts";
+import { fileSchema, type FileConfig } from "./schema.ts";
+import { isMap } from "./tree.ts";
+import { placeKey, readYaml, type Finding, type Place, type YamlSource } from "./yaml-source.ts";
+
+export interface LoadOptions {
+  /** `key.path=value` each, in YAML's spelling. They win over the file, and a later one over an earlier. */
+  readonly set?: readonly string[] | undefined;
+}
+
+/** Reads and validates a config file. Throws a ConfigError with everything that is wrong, each at file:line:col. */
+export async function loadConfig(file: string, { set = [] }: LoadOptions = {}): Promise<FileConfig> {
+  const start: Place = { location: `${file}:1:1`, inFile: true, order: 0 };
+  const written = readYaml(await readText(file), file);
+  if (written.broken) throw configError(written.findings);
+  if (!isMap(written.value)) throw configError([{ path: [], message: "must hold a map of keys", place: start }]);
+
+  const source = resolvePaths(set.reduce(override, written), dirname(file));
+  const { value, problems = [] } = check(fileSchema, source.value, "snake_case");
+  const findings = [...problems.map((problem) => ({ ...problem, place: findPlace(source, problem) ?? start })), ...source.findings];
+  if (value === undefined || findings.length > 0) throw configError(findings);
+  return value;
+}
+
+async function readText(file: string): Promise<string> {
+  try {
+    return await readFile(file, "utf8");
+  } catch (error) {
+    const reason = error instanceof Error && "code" in error && error.code === "ENOENT" ? "there is no such file" : String(error);
+    throw new ConfigError([{ path: "config", message: reason, location: file }]);
+  }
+}
+
+/** What is missing stands where its map begins. */
+function findPlace(source: YamlSource, { path, at }: Problem): Place | undefined {
+  const exact = source.places.get(placeKey(path));
+  if (exact) return exact[at];
+  return path.length > 0 ? findPlace(source, { path: path.slice(0, -1), at: "key", message: "" }) : undefined;
+}
+
+/** In the order of reading, one issue for each path: the first that was found. */
+function configError(findings: readonly Finding[]): ConfigError {
+  const byPath = new Map(findings.toReversed().map((finding) => [placeKey(finding.path), finding]));
+  const issues = findings.filter((finding) => byPath.get(placeKey(finding.path)) === finding);
+  issues.sort((one, other) => one.place.order - other.place.order);
+  return new ConfigError(
+    issues.map(({ path, message, place }) => ({ path: formatPath(path, "snake_case") || "config", message, location: place.location })),
+  );
+}

@@ -1,0 +1,29 @@
+import { withValueAt } from "./tree.ts";
+import { placeKey, readKey, readYamlValue, type Finding, type Place, type YamlSource } from "./yaml-source.ts";
+
+/** The source with `key.path=value` worked in: the path in YAML's spelling, the value read as YAML. */
+export function override(source: YamlSource, assignment: string): YamlSource {
+  const [written = "", ...rest] = assignment.split("=");
+  const place: Place = { location: `--set ${written}`, inFile: false, order: Number.POSITIVE_INFINITY };
+  const path: string[] = [];
+  const misspellings: Finding[] = [];
+  for (const key of written.split(".")) {
+    const { name, misspelt } = readKey(key, path);
+    path.push(name);
+    if (misspelt) misspellings.push({ path: [...path], message: misspelt, place });
+  }
+  const refuse = (message: string): YamlSource => ({ ...source, findings: [...source.findings, { path, message, place }] });
+
+  if (written === "" || rest.length === 0) return refuse(`must read key.path=value, got ${JSON.stringify(assignment)}`);
+  const given = readYamlValue(rest.join("="), path, place);
+  if (given.broken) return { ...source, findings: [...source.findings, ...given.findings] };
+  const value = withValueAt(source.value, path, given.value);
+  if (value === undefined) return refuse("leads nowhere: something on the way is neither a map nor a list that long");
+
+  const places = new Map([...source.places, ...given.places]);
+  path.forEach((_, depth) => {
+    const key = placeKey(path.slice(0, depth + 1));
+    if (depth === path.length - 1 || !places.has(key)) places.set(key, { key: place, value: place });
+  });
+  return { value, places, findings: [...source.findings, ...given.findings, ...misspellings], broken: false };
+}

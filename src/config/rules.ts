@@ -1,0 +1,95 @@
+import type { z } from "zod";
+import { namedRanks, rankSpecOf } from "./policy-specs.ts";
+import type { CommonConfig } from "./schema.ts";
+import type { Path } from "./tree.ts";
+
+type Checked = CommonConfig & { readonly strategy: { readonly rankAssignment: unknown } };
+
+/** A rule that spans several keys. It is asked once everything that it `reads` is valid, whatever else is not. */
+interface Rule {
+  readonly reads: readonly string[];
+  check(config: Checked, report: (path: Path, message: string) => void): void;
+}
+
+/** zod skips a refinement once anything is wrong; `when` has these run on what is right, so that all issues come at once. */
+export function withRules<S extends z.ZodType<Checked>>(schema: S): S {
+  return schema.superRefine(
+    (config, context) => {
+      const wrong = context.issues.filter(({ code }) => code !== "unrecognized_keys").map(({ path }) => (path ?? []) as Path);
+      const report = (path: Path, message: string) => context.addIssue({ code: "custom", path: [...path], message });
+      for (const { reads, check } of rules) {
+        if (!reads.some((key) => wrong.some((path) => overlap(key.split("."), path)))) check(config, report);
+      }
+    },
+    { when: () => true },
+  );
+}
+
+const dataColumns: Rule = {
+  reads: ["model.task", "data"],
+  check({ model: { task }, data }, report) {
+    const classifier = ["text", "label"] as const;
+    const language = ["prompt", "answer"] as const;
+    const [needed, unused] = task === "causal-lm" ? [language, classifier] : [classifier, language];
+    for (const key of needed) if (data[key] === undefined) report(["data", key], `is needed for model.task ${task}`);
+    for (const key of unused) if (data[key] !== undefined) report(["data", key], `does not go with model.task ${task}`);
+  },
+};
+
+const enoughExamples: Rule = {
+  reads: ["data.maxExamples", "data.clients", "data.partition"],
+  check({ data: { maxExamples, clients, partition } }, report) {
+    if (maxExamples === undefined) return;
+    const each = partition.name === "dirichlet" ? partition.minExamples : 1;
+    if (maxExamples >= clients * each) return;
+    report(["data", "maxExamples"], `must be at least ${clients * each} (${clients} clients of at least ${each} each), got ${maxExamples}`);
+  },
+};
+
+const tiersOfRank: Rule = {
+  reads: ["lora.r", "lora.tiers"],
+  check({ lora: { r, tiers } }, report) {
+    if (!tiers) return;
+    const ascending = tiers.every((tier, place) => tier > (tiers[place - 1] ?? 0));
+    if (!ascending) report(["lora", "tiers"], `must ascend without repeats, got [${tiers.join(", ")}]`);
+    else if (tiers.at(-1) !== r) report(["lora", "tiers"], `must end with lora.r (${r}), got [${tiers.join(", ")}]`);
+  },
+};
+
+const assignedRanks: Rule = {
+  reads: ["lora.r", "lora.tiers", "strategy.rankAssignment"],
+  check({ lora: { r: largest, tiers }, strategy: { rankAssignment } }, report) {
+    const spec = rankSpecOf(rankAssignment);
+    for (const { r, at } of spec ? namedRanks(spec) : []) {
+      const path = ["strategy", "rankAssignment", ...at];
+      if (r > largest) report(path, `rank ${r} is larger than lora.r (${largest})`);
+      else if (tiers && !tiers.includes(r)) report(path, `rank ${r} is not among lora.tiers [${tiers.join(", ")}]`);
+    }
+  },
+};
+
+const oneRankPerClient: Rule = {
+  reads: ["data.clients", "strategy.rankAssignment"],
+  check({ data: { clients }, strategy: { rankAssignment } }, report) {
+    const spec = rankSpecOf(rankAssignment);
+    if (spec?.name !== "list" || spec.ranks.length === clients) return;
+    report(["strategy", "rankAssignment", "ranks"], `must hold one rank for each of the ${clients} data.clients, got ${spec.ranks.length}`);
+  },
+};
+
+const sharesOfOne: Rule = {
+  reads: ["strategy.rankAssignment"],
+  check({ strategy: { rankAssignment } }, report) {
+    const spec = rankSpecOf(rankAssignment);
+    if (spec?.name !== "tiered") return;
+    const sum = Object.values(spec.shares).reduce((total, share) => total + share, 0);
+    if (Math.abs(sum - 1) > 1e-9) report(["strategy", "rankAssignment", "shares"], `must sum to 1, got ${sum}`);
+  },
+};
+
+const rules: readonly Rule[] = [dataColumns, enoughExamples, tiersOfRank, assignedRanks, oneRankPerClient, sharesOfOne];
+
+/** Whether one path is the other or leads to it. */
+function overlap(one: Path, other: Path): boolean {
+  return one.slice(0, other.length).every((key, place) => key === other[place]);
+}

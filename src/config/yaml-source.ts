@@ -1,0 +1,84 @@
+import { isAlias, isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from "yaml";
+import { toCamel, toSnake } from "./case.ts";
+import { keepsSpelling } from "./check.ts";
+import type { Path } from "./tree.ts";
+
+/** Where something was written: in the file, or in a `--set`. `order` sorts into the order of reading. */
+export interface Place {
+  readonly location: string;
+  readonly inFile: boolean;
+  readonly order: number;
+}
+
+/** Something wrong that was seen while reading. */
+export interface Finding {
+  readonly path: Path;
+  readonly message: string;
+  readonly place: Place;
+}
+
+/** What a YAML text holds: its value with camelCase keys, and where each key and value was written. */
+export interface YamlSource {
+  readonly value: unknown;
+  /** By `placeKey` of the path. */
+  readonly places: ReadonlyMap<string, { readonly key: Place; readonly value: Place }>;
+  readonly findings: readonly Finding[];
+  /** It is not the YAML we read, so that `value` is worth nothing. */
+  readonly broken: boolean;
+}
+
+export function readYaml(text: string, file: string): YamlSource {
+  const lineCounter = new LineCounter();
+  const placeAt = (offset: number): Place => {
+    const { line, col } = lineCounter.linePos(offset);
+    return { location: `${file}:${line}:${col}`, inFile: true, order: offset };
+  };
+  return read(text, [], placeAt, lineCounter);
+}
+
+/** The value that an override gives to `path`: everything in it stands at `place`. */
+export function readYamlValue(text: string, path: Path, place: Place): YamlSource {
+  return read(text, path, () => place, new LineCounter());
+}
+
+/** The camelCase name of a key as written, and what is wrong with how it was written. */
+export function readKey(written: string, parent: Path): { readonly name: string; readonly misspelt: string | undefined } {
+  if (keepsSpelling(parent)) return { name: written, misspelt: undefined };
+  const name = toCamel(written);
+  const snake = toSnake(name);
+  return { name, misspelt: snake === written ? undefined : `${written} is not a key; did you mean ${snake}?` };
+}
+
+export function placeKey(path: Path): string {
+  return JSON.stringify(path.map(String));
+}
+
+function read(text: string, root: Path, placeAt: (offset: number) => Place, lineCounter: LineCounter): YamlSource {
+  const document = parseDocument(text, { prettyErrors: false, lineCounter });
+  const places = new Map<string, { key: Place; value: Place }>();
+  const faults: Finding[] = [...document.errors, ...document.warnings].map(({ message, pos }) => ({ path: root, message, place: placeAt(pos[0]) }));
+  const spellings: Finding[] = [];
+
+  const visit = (node: unknown, path: Path): unknown => {
+    if (isAlias(node)) faults.push({ path, message: `write out what *${node.source} stands for: aliases are not read here`, place: placeAt(startOf(node)) });
+    if (isSeq(node)) return node.items.map((item, index) => visitEntry(item, item, [...path, index]));
+    if (!isMap(node)) return isScalar(node) ? node.value : null;
+    const entries = node.items.map(({ key, value }) => {
+      const { name, misspelt } = readKey(isScalar(key) ? String(key.value) : String(key), path);
+      if (misspelt) spellings.push({ path: [...path, name], message: misspelt, place: placeAt(startOf(key)) });
+      return [name, visitEntry(key, value, [...path, name])];
+    });
+    return Object.fromEntries(entries);
+  };
+  const visitEntry = (key: unknown, value: unknown, path: Path): unknown => {
+    places.set(placeKey(path), { key: placeAt(startOf(key)), value: placeAt(startOf(value ?? key)) });
+    return visit(value, path);
+  };
+
+  const value = visit(document.contents, root);
+  return { value, places, findings: [...faults, ...spellings], broken: faults.length > 0 };
+}
+
+function startOf(node: unknown): number {
+  return (isNode(node) ? node.range?.[0] : undefined) ?? 0;
+}

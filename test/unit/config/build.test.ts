@@ -1,0 +1,90 @@
+import { describe, expect, it } from "vitest";
+import { buildRun, describeConfig, resolveTiers, validateRun } from "../../../src/config/build.ts";
+import { fileSchema, type RunInput } from "../../../src/config/schema.ts";
+import { ConfigError } from "../../../src/errors.ts";
+import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
+import { listRanks } from "../../../src/strategy/ranks/list.ts";
+import { tieredRanks } from "../../../src/strategy/ranks/tiered.ts";
+import { allClients } from "../../../src/strategy/selection/all.ts";
+import { randomSelection } from "../../../src/strategy/selection/random.ts";
+import type { RankAssigner } from "../../../src/strategy/strategy.ts";
+
+const input = {
+  rounds: 2,
+  model: { nameOrPath: "prelort:tiny", task: "causal-lm" },
+  lora: { r: 6, target_modules: ["q_proj"] },
+  data: { path: "words.jsonl", prompt: "", answer: "{gloss}", clients: 2 },
+  strategy: { selection: allClients(), rankAssignment: listRanks([6, 2]), aggregation: segmentWise() },
+} satisfies RunInput;
+const byParity: RankAssigner = (client) => (client.index % 2 === 0 ? 4 : 1);
+
+function issuesOf(config: unknown): readonly string[] {
+  try {
+    validateRun(config as RunInput);
+  } catch (error) {
+    if (error instanceof ConfigError) return error.issues.map(({ path, message, location }) => `${path}: ${message}${location ?? ""}`);
+    throw error;
+  }
+  throw new Error("expected a ConfigError");
+}
+
+describe("validateRun", () => {
+  it("fills the defaults, keeps policies as they are, and takes its own result again", () => {
+    const config = validateRun(input);
+    expect(config.fit.lr).toBe(3e-4);
+    expect(config.strategy).toEqual(input.strategy);
+    expect(validateRun(config)).toEqual(config);
+  });
+
+  it("reports everything at once in the API's spelling, and holds policies to the rules of files", () => {
+    const strategy = { ...input.strategy, rankAssignment: listRanks([8, 2, 1]), selection: "all" };
+    expect(issuesOf({ ...input, strategy, seed: -1, fit: { localStep: 1 } })).toEqual([
+      "seed: must be at least 0, got -1",
+      "fit.localStep: is not a key; did you mean localSteps?",
+      expect.stringMatching(/^strategy\.selection: must be a selection, such as randomSelection/),
+      "strategy.rankAssignment.ranks[0]: rank 8 is larger than lora.r (6)",
+      "strategy.rankAssignment.ranks: must hold one rank for each of the 2 data.clients, got 3",
+    ]);
+  });
+
+  it("refuses what is no config at all", () => {
+    expect(issuesOf(undefined)).toEqual(["config: is needed: a map"]);
+  });
+});
+
+describe("buildRun", () => {
+  it("makes the same policies as a program would", () => {
+    const { strategy: _, ...rest } = input;
+    const specs = {
+      selection: { name: "random", fraction: 0.5 },
+      rankAssignment: { name: "tiered", shares: { 6: 0.5, 2: 0.5 } },
+      aggregation: { name: "segment-wise", weights: "uniform" },
+    };
+    const { strategy } = buildRun(fileSchema.parse({ ...rest, strategy: specs }));
+    expect(strategy.selection.policy).toEqual(randomSelection({ fraction: 0.5 }).policy);
+    expect(strategy.rankAssignment.policy).toEqual(tieredRanks({ 6: 0.5, 2: 0.5 }).policy);
+    expect(strategy.aggregation.policy).toEqual(segmentWise({ weights: "uniform" }).policy);
+  });
+});
+
+describe("resolveTiers", () => {
+  const tiersOf = (lora: object, rankAssignment: RankAssigner) =>
+    resolveTiers(validateRun({ ...input, lora: { ...input.lora, ...lora }, strategy: { ...input.strategy, rankAssignment } }));
+
+  it("takes lora.tiers as they are", () => expect(tiersOf({ tiers: [2, 6] }, byParity)).toEqual([2, 6]));
+  it("else takes the ranks of a list, and R", () => expect(tiersOf({ r: 16 }, listRanks([4, 2]))).toEqual([2, 4, 16]));
+  it("else takes the ranks that have shares, and R", () => expect(tiersOf({ r: 16 }, tieredRanks({ 8: 0.5, 2: 0.5 }))).toEqual([2, 8, 16]));
+  it("else takes the powers of two up to R, and R", () => expect(tiersOf({ r: 6 }, byParity)).toEqual([1, 2, 4, 6]));
+});
+
+describe("describeConfig", () => {
+  it("is plain JSON in snake_case with policies by name and options, and tiers resolved", () => {
+    const described = describeConfig(validateRun({ ...input, strategy: { ...input.strategy, rankAssignment: byParity } }));
+    expect(described).toMatchObject({
+      model: { name_or_path: "prelort:tiny" },
+      lora: { r: 6, tiers: [1, 2, 4, 6], target_modules: ["q_proj"] },
+      fit: { full_weight: 0.5, local_steps: 10 },
+      strategy: { selection: { name: "all" }, rank_assignment: { name: "byParity" }, aggregation: { name: "segment-wise" } },
+    });
+  });
+});

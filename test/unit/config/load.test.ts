@@ -1,0 +1,201 @@
+import { mkdtemp, mkdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { loadConfig } from "../../../src/config/load.ts";
+import { ConfigError } from "../../../src/errors.ts";
+
+const VALID = `seed: 7
+rounds: 3
+strategy:
+  rank_assignment: { name: tiered, shares: { 8: 0.25, 2: 0.75 } }
+model: { name_or_path: prelort:tiny, task: causal-lm }
+lora: { r: 8, target_modules: all-linear, modules_to_save: [score] }
+data:
+  path: prelort:words
+  prompt: "Define {word}."
+  answer: "{gloss}"
+  clients: 4
+`;
+
+let folder: string;
+let file: string;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "prelort-config-"));
+  file = join(folder, "run.yaml");
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+/** Every issue as `line:col path: message`, or `--set key path: message`. */
+async function issuesOf(text: string, set: readonly string[] = []): Promise<string[]> {
+  await writeFile(file, text);
+  const error = await loadConfig(file, { set }).catch((caught: unknown) => caught);
+  if (!(error instanceof ConfigError)) throw new Error(`expected a ConfigError, got ${JSON.stringify(error)}`);
+  return error.issues.map(({ path, message, location }) => `${location?.replace(`${file}:`, "")} ${path}: ${message}`);
+}
+
+async function load(text: string, set: readonly string[] = []) {
+  await writeFile(file, text);
+  return loadConfig(file, { set });
+}
+
+describe("loadConfig", () => {
+  it("turns snake_case into camelCase, keeps PEFT's spelling inside lora, and fills every default", async () => {
+    const config = await load(VALID);
+    expect(config.model).toEqual({ nameOrPath: "prelort:tiny", task: "causal-lm" });
+    expect(config.lora).toEqual({ r: 8, scale: 2, target_modules: "all-linear", modules_to_save: ["score"], lora_dropout: 0 });
+    expect(config.strategy).toEqual({
+      selection: { name: "all" },
+      rankAssignment: { name: "tiered", shares: { 8: 0.25, 2: 0.75 } },
+      aggregation: { name: "segment-wise", weights: "examples" },
+    });
+    expect(config.fit).toEqual({ objective: "stratified", fullWeight: 0.5, localSteps: 10, batchSize: 16, lr: 3e-4 });
+    expect(config.data.partition).toEqual({ name: "iid" });
+    expect(config.workers.beatTimeout).toBe(30);
+  });
+
+  it("reports every issue at once, in the order of reading, each where it stands", async () => {
+    const issues = await issuesOf(`seed: 1.5
+rounds: 0
+strategy:
+  selection: { name: randum }
+  rank_assignment: { name: list, ranks: [16, 3] }
+model: { name_or_path: prelort:tiny, task: sequence-classification }
+lora:
+  r: 8
+  tiers: [2, 4]
+  target_modules: [q_proj, 3]
+data:
+  path: prelort:words
+  prompt: hm
+  clients: 3
+fit: { full_wieght: 0.5, lr: fast }
+`);
+    expect(issues).toEqual([
+      "1:7 seed: must be a whole number, got 1.5",
+      "2:9 rounds: must be at least 1, got 0",
+      '4:22 strategy.selection.name: must be one of all, random, stratified, got "randum"',
+      "5:41 strategy.rank_assignment.ranks: must hold one rank for each of the 3 data.clients, got 2",
+      "5:42 strategy.rank_assignment.ranks[0]: rank 16 is larger than lora.r (8)",
+      "5:46 strategy.rank_assignment.ranks[1]: rank 3 is not among lora.tiers [2, 4]",
+      "9:10 lora.tiers: must end with lora.r (8), got [2, 4]",
+      "10:28 lora.target_modules[1]: must be a string, got 3",
+      "11:1 data.text: is needed for model.task sequence-classification",
+      "11:1 data.label: is needed for model.task sequence-classification",
+      "13:11 data.prompt: does not go with model.task sequence-classification",
+      "15:8 fit.full_wieght: is not a key; did you mean full_weight?",
+      '15:30 fit.lr: must be a number, got "fast"',
+    ]);
+  });
+
+  it.each([
+    ["a key in camelCase", "fit: { fullWeight: 0.5 }", "12:8 fit.full_weight: fullWeight is not a key; did you mean full_weight?"],
+    ["a key that is near no other", "zebra: 1", /^12:1 zebra: is not a key; may be name, runs_dir, seed, /],
+    ["lora_alpha", "", "--set lora.lora_alpha lora.lora_alpha: is not a key: give scale instead (lora_alpha is scale · r, at every rank r)", "lora.lora_alpha=16"],
+    ["a device that is none", "workers: { devices: [cpu, gpu0] }", '12:27 workers.devices[1]: must be cpu, mps or cuda:N, got "gpu0"'],
+    ["an empty value", "fit:", "12:5 fit: must be a map, got nothing"],
+    ["a number that is not one", "fit: { lr: .nan }", "12:12 fit.lr: must be a number, got NaN"],
+    ["a path out of the name", "name: ../x", "12:7 name: must be made of letters, digits, '.', '_' and '-', at most 100, got \"../x\""],
+  ])("names %s", async (_, line, expected, ...set) => {
+    const issues = await issuesOf(VALID + line, set);
+    expect(issues).toHaveLength(1);
+    expect(issues[0]).toEqual(expected instanceof RegExp ? expect.stringMatching(expected) : expected);
+  });
+
+  it.each([
+    ["shares that do not sum to 1", "strategy.rank_assignment.shares={8: 0.25, 2: 0.5}", "strategy.rank_assignment.shares: must sum to 1, got 0.75"],
+    ["a share of a rank above lora.r", "strategy.rank_assignment.shares={16: 1}", "strategy.rank_assignment.shares.16: rank 16 is larger than lora.r (8)"],
+    ["a share of what is no rank", "strategy.rank_assignment.shares={big: 1}", 'strategy.rank_assignment.shares.big: must be a rank, got "big"'],
+    ["a share of no tier", "lora.tiers=[4, 8]", "strategy.rank_assignment.shares.2: rank 2 is not among lora.tiers [4, 8]"],
+    ["tiers out of order", "lora.tiers=[8, 2, 8]", "lora.tiers: must ascend without repeats, got [8, 2, 8]"],
+    ["fewer examples than clients", "data.max_examples=3", "data.max_examples: must be at least 4 (4 clients of at least 1 each), got 3"],
+    ["a selection without its fraction", "strategy.selection.name=random", "strategy.selection.fraction: is needed: a number"],
+  ])("refuses %s", async (_, assignment, expected) => {
+    const issues = await issuesOf(VALID, [assignment]);
+    expect(issues.map((issue) => issue.replace(/^(--set \S+|\d+:\d+) /, ""))).toEqual([expected]);
+  });
+
+  it("refuses fewer examples than a Dirichlet partition must give out", async () => {
+    const partition = "data.partition={name: dirichlet, by: topic, alpha: 0.5, min_examples: 20}";
+    expect(await issuesOf(VALID, [partition, "data.max_examples=79"])).toEqual([
+      "--set data.max_examples data.max_examples: must be at least 80 (4 clients of at least 20 each), got 79",
+    ]);
+  });
+
+  it.each([
+    ["syntax that is wrong", "a: [1\nb: 2", /^2:1 config: Flow sequence/],
+    ["a key twice", "seed: 1\nseed: 2", /^2:1 config: Map keys must be unique/],
+    ["a list", "- 1", /^1:1 config: must hold a map of keys/],
+    ["nothing", "", /^1:1 config: must hold a map of keys/],
+    ["two documents", "seed: 1\n---\nseed: 2", /^2:1 config: Source contains multiple documents/],
+    ["an alias", "seed: &s 1\nrounds: *s", /^2:9 rounds: write out what \*s stands for/],
+    ["an unknown tag", "seed: !!secret 1", /^1:7 config: Unresolved tag/],
+  ])("refuses a file that holds %s", async (_, text, expected) => {
+    const issues = await issuesOf(text);
+    expect(issues).toEqual([expect.stringMatching(expected)]);
+  });
+
+  it("names a file that is not there", async () => {
+    await expect(loadConfig(join(folder, "none.yaml"))).rejects.toThrow(/none\.yaml {2}config: there is no such file/);
+  });
+
+  it("lets a key called __proto__ be just another unknown key", async () => {
+    expect(await issuesOf(`${VALID}__proto__: { rounds: 1 }`)).toEqual([expect.stringMatching(/^12:1 __proto__: is not a key/)]);
+  });
+});
+
+describe("--set", () => {
+  it("wins over the file, reads values as YAML, makes maps on the way, and reaches into lists", async () => {
+    const config = await load(VALID.replace("tiered, shares: { 8: 0.25, 2: 0.75 }", "list, ranks: [8, 2, 2, 2]"), [
+      "fit.lr=1.0e-2",
+      "fit.full_weight=null",
+      "workers.devices=[cpu, 'cuda:1']",
+      "strategy.rank_assignment.ranks.1=4",
+      "data.prompt=a=b",
+      "rounds=5",
+      "rounds=6",
+    ]);
+    expect(config.fit).toMatchObject({ lr: 0.01, fullWeight: null });
+    expect(config.workers.devices).toEqual(["cpu", "cuda:1"]);
+    expect(config.strategy.rankAssignment).toEqual({ name: "list", ranks: [8, 4, 2, 2] });
+    expect(config.data.prompt).toBe("a=b");
+    expect(config.rounds).toBe(6);
+  });
+
+  it.each([
+    ["fit.wrong=1", /^--set fit\.wrong fit\.wrong: is not a key; may be objective, /],
+    ["fits.lr=1", /^--set fits\.lr fits: is not a key; did you mean fit\?$/],
+    ["fit.batchSize=1", /^--set fit\.batchSize fit\.batch_size: batchSize is not a key; did you mean batch_size\?$/],
+    ["fit.lr=fast", /^--set fit\.lr fit\.lr: must be a number, got "fast"$/],
+    ["seed.x=1", /^--set seed\.x seed\.x: leads nowhere/],
+    ["fit.lr", /^--set fit\.lr fit\.lr: must read key\.path=value, got "fit\.lr"$/],
+    ["fit.lr=[", /^--set fit\.lr fit\.lr: Flow sequence/],
+  ])("refuses %s and says so", async (assignment, expected) => {
+    expect(await issuesOf(VALID, [assignment])).toEqual([expect.stringMatching(expected)]);
+  });
+});
+
+describe("paths in a config", () => {
+  it("are relative to its folder; hub names and prelort: names stay", async () => {
+    await writeFile(join(folder, "words.jsonl"), "{}\n");
+    await mkdir(join(folder, "model"));
+    const local = await load(VALID.replace("prelort:words", "./words.jsonl").replace("prelort:tiny", "model"));
+    expect(local.data.path).toBe(join(folder, "words.jsonl"));
+    expect(local.model.nameOrPath).toBe(join(folder, "model"));
+    const hub = await load(VALID.replace("prelort:tiny", "HuggingFaceTB/SmolLM2-135M"));
+    expect(hub.model.nameOrPath).toBe("HuggingFaceTB/SmolLM2-135M");
+    expect(hub.data.path).toBe("prelort:words");
+  });
+
+  it("are relative to the working directory in --set", async () => {
+    const config = await load(VALID, ["data.path=package.json"]);
+    expect(config.data.path).toBe(join(process.cwd(), "package.json"));
+  });
+
+  it("are issues when they lead nowhere", async () => {
+    expect(await issuesOf(VALID.replace("prelort:words", "words.jsonl").replace("prelort:tiny", "./model"))).toEqual([
+      `5:24 model.name_or_path: is no folder, and cannot be a name on the hub: ${join(folder, "model")}`,
+      `8:9 data.path: there is no such file: ${join(folder, "words.jsonl")}`,
+    ]);
+  });
+});
