@@ -1,0 +1,44 @@
+import { RefusedError } from "../errors.ts";
+import { createChannel } from "./channel.ts";
+import type { Transport } from "./transport.ts";
+
+/** A worker's end of a transport. */
+export interface Peer {
+  send(frame: Uint8Array): Promise<void>;
+  /** Frames as they arrive. Ends when either side has closed. For one reader. */
+  receive(): AsyncIterable<Uint8Array>;
+  close(): Promise<void>;
+}
+
+/** A transport within one process, for tests: `connect` gives the other end. */
+export function memoryTransport(): Transport & { connect(peer: string): Peer } {
+  const incoming = createChannel<{ readonly peer: string; readonly frame: Uint8Array }>();
+  const peers = new Map<string, ReturnType<typeof createChannel<Uint8Array>>>();
+
+  return {
+    endpoint: "memory:",
+    async send(peer, frame) {
+      const inbox = peers.get(peer);
+      if (!inbox) throw new RefusedError(`a frame to ${peer}`, "a connected peer", "none of that name");
+      inbox.push(frame.slice());
+    },
+    receive: () => incoming,
+    async close() {
+      incoming.close();
+      for (const inbox of peers.values()) inbox.close();
+      peers.clear();
+    },
+    connect(peer) {
+      const inbox = createChannel<Uint8Array>();
+      peers.set(peer, inbox);
+      return {
+        send: async (frame) => incoming.push({ peer, frame: frame.slice() }),
+        receive: () => inbox,
+        async close() {
+          inbox.close();
+          if (peers.get(peer) === inbox) peers.delete(peer);
+        },
+      };
+    },
+  };
+}

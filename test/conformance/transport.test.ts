@@ -1,0 +1,121 @@
+import { Dealer } from "zeromq";
+import { afterEach, describe, expect, test } from "vitest";
+import { RefusedError } from "../../src/errors.ts";
+import { memoryTransport, type Peer } from "../../src/transport/memory.ts";
+import type { Transport } from "../../src/transport/transport.ts";
+import { zeromqTransport } from "../../src/transport/zeromq.ts";
+
+interface Subject {
+  readonly transport: Transport;
+  connect(name: string): Peer;
+}
+
+async function zeromqSubject(kind: "ipc" | "tcp"): Promise<Subject> {
+  const transport = await zeromqTransport({ kind });
+  return { transport, connect: (name) => dealer(transport.endpoint, name) };
+}
+
+function memorySubject(): Promise<Subject> {
+  const transport = memoryTransport();
+  return Promise.resolve({ transport, connect: transport.connect });
+}
+
+function dealer(endpoint: string, name: string): Peer {
+  const socket = new Dealer({ routingId: name, linger: 0 });
+  socket.connect(endpoint);
+  return {
+    send: (frame) => socket.send(frame),
+    async *receive() {
+      for await (const [frame] of socket) if (frame) yield new Uint8Array(frame);
+    },
+    close: async () => socket.close(),
+  };
+}
+
+const bytes = (...values: number[]) => Uint8Array.from(values);
+const subjects: [string, () => Promise<Subject>][] = [
+  ["memory", memorySubject],
+  ["zeromq over ipc", () => zeromqSubject("ipc")],
+  ["zeromq over tcp", () => zeromqSubject("tcp")],
+];
+
+describe.each(subjects)("the transport %s", (_, make) => {
+  const opened: { close(): Promise<void> }[] = [];
+  afterEach(async () => {
+    for (const item of opened.splice(0)) await item.close();
+  });
+
+  /** A transport and peers that have each been heard of once. */
+  async function open(...names: string[]) {
+    const { transport, connect } = await make();
+    opened.push(transport);
+    const frames = transport.receive()[Symbol.asyncIterator]();
+    const peers: Peer[] = [];
+    for (const name of names) {
+      const peer = connect(name);
+      opened.push(peer);
+      await peer.send(bytes(0));
+      expect(await frames.next()).toEqual({ done: false, value: { peer: name, frame: bytes(0) } });
+      peers.push(peer);
+    }
+    return { transport, frames, peers };
+  }
+  const take = async (peer: Peer | undefined, count: number) => {
+    const taken: Uint8Array[] = [];
+    if (!peer) throw new Error("no such peer");
+    for await (const frame of peer.receive()) if (taken.push(frame) === count) break;
+    return taken;
+  };
+
+  test("brings frames to the peer they are for, in order, also when the calls overlap", async () => {
+    const { transport, peers } = await open("a", "b");
+    await Promise.all(Array.from({ length: 50 }, (_, i) => transport.send(i % 2 === 0 ? "a" : "b", bytes(i))));
+    expect(await take(peers[0], 25)).toEqual(Array.from({ length: 25 }, (_, i) => bytes(2 * i)));
+    expect(await take(peers[1], 25)).toEqual(Array.from({ length: 25 }, (_, i) => bytes(2 * i + 1)));
+  });
+
+  test("brings frames from a peer, in order, with its name, in memory of their own", async () => {
+    const { frames, peers } = await open("a");
+    for (let i = 0; i < 20; i++) await peers[0]?.send(bytes(i, i));
+    for (let i = 0; i < 20; i++) {
+      const { value } = await frames.next();
+      expect(value).toEqual({ peer: "a", frame: bytes(i, i) });
+      expect(value.frame.buffer.byteLength).toBe(2);
+    }
+  });
+
+  test("carries a frame of a megabyte unharmed", async () => {
+    const { transport, peers } = await open("a");
+    const frame = new Uint8Array(1 << 20).fill(7);
+    await transport.send("a", frame);
+    const [received] = await take(peers[0], 1);
+    expect(received?.length).toBe(frame.length);
+    expect(received?.every((byte) => byte === 7)).toBe(true);
+  });
+
+  test("refuses to send to a peer that never connected, and goes on serving the others", async () => {
+    const { transport, peers } = await open("a");
+    const lost = transport.send("nobody", bytes(1));
+    const kept = transport.send("a", bytes(2));
+    await expect(lost).rejects.toThrow(RefusedError);
+    await expect(lost).rejects.toThrow("a frame to nobody: expected a connected peer");
+    await kept;
+    expect(await take(peers[0], 1)).toEqual([bytes(2)]);
+  });
+
+  test("is not held up by a peer that does not read", async () => {
+    const { transport, peers } = await open("idle", "reader");
+    for (let i = 0; i < 20; i++) await transport.send("idle", new Uint8Array(1 << 20));
+    await transport.send("reader", bytes(9));
+    expect(await take(peers[1], 1)).toEqual([bytes(9)]);
+  });
+
+  test("ends its reader when it is closed, twice if need be, with frames still unsent", async () => {
+    const { transport, frames } = await open("idle");
+    await transport.send("idle", new Uint8Array(1 << 20));
+    const end = frames.next();
+    await Promise.all([transport.close(), transport.close()]);
+    expect((await end).done).toBe(true);
+    await expect(transport.send("idle", bytes(1))).rejects.toThrow(RefusedError);
+  });
+});

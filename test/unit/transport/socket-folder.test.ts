@@ -1,0 +1,41 @@
+import { existsSync } from "node:fs";
+import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { EnvironmentError } from "../../../src/errors.ts";
+import { createSocketFolder } from "../../../src/transport/socket-folder.ts";
+
+let temporary: string;
+beforeEach(async () => {
+  temporary = await mkdtemp(join(tmpdir(), "folders-"));
+});
+afterEach(() => rm(temporary, { recursive: true, force: true }));
+
+test("the folder is private, and goes with what is in it", async () => {
+  const { socketPath, remove } = await createSocketFolder(temporary);
+  expect((await stat(dirname(socketPath))).mode & 0o777).toBe(0o700);
+  await writeFile(socketPath, "");
+  await Promise.all([remove(), remove()]);
+  expect(await readdir(temporary)).toEqual([]);
+});
+
+test("two folders do not share a name", async () => {
+  const [first, second] = await Promise.all([createSocketFolder(temporary), createSocketFolder(temporary)]);
+  expect(first.socketPath).not.toBe(second.socketPath);
+  await Promise.all([first.remove(), second.remove()]);
+});
+
+test("a temporary folder whose path is too long for a socket is passed over for /tmp", async () => {
+  const { socketPath, remove } = await createSocketFolder(join(temporary, "x".repeat(90)));
+  expect(socketPath).toMatch(/^\/tmp\/prelort-/);
+  expect(Buffer.byteLength(socketPath)).toBeLessThanOrEqual(100);
+  await remove();
+  expect(existsSync(dirname(socketPath))).toBe(false);
+});
+
+test("a temporary folder that is not there is an environment error with its remedy", async () => {
+  const creation = createSocketFolder(join(temporary, "missing"));
+  await expect(creation).rejects.toThrow(EnvironmentError);
+  await expect(creation).rejects.toThrow("TMPDIR");
+});
