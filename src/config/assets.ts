@@ -5,7 +5,7 @@ import { ConfigError, EnvironmentError } from "../errors.ts";
 /** What `prelort:NAME` in a config stands for: paths inside the cache folder, which `prelort setup` fills. */
 export const assetPaths = {
   "all-MiniLM-L6-v2": "models/all-MiniLM-L6-v2",
-  "wordnet-nouns": "data/wordnet-nouns.jsonl",
+  "wordnet-nouns": "data/wordnet-nouns/nouns.jsonl",
 } as const;
 export type AssetName = keyof typeof assetPaths;
 
