@@ -1,0 +1,29 @@
+#!/usr/bin/env node
+import process from "node:process";
+import { Command, CommanderError } from "commander";
+import { PrelortError } from "../errors.ts";
+import { doctorCommand } from "./doctor.ts";
+import { setupCommand } from "./setup.ts";
+
+const exitCodes = { config: 2, environment: 3, interrupted: 130, worker: 1, refused: 1, run: 1 } as const;
+const usageExitCode = 2;
+
+const program = new Command("prelort").description("Federated LoRA fine-tuning over devices that are not equal").exitOverride();
+for (const command of [setupCommand(), doctorCommand()]) program.addCommand(command.copyInheritedSettings(program));
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.exitCode = report(error);
+}
+
+/** Says what went wrong, unless commander has, and gives the exit code. Only a fault of ours comes with a stack. */
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : usageExitCode;
+  if (error instanceof PrelortError) {
+    process.stderr.write(`prelort: ${error.message}\n`);
+    return exitCodes[error.kind];
+  }
+  process.stderr.write(`prelort: ${error instanceof Error ? error.stack : String(error)}\n`);
+  return 1;
+}
