@@ -1,0 +1,1 @@
+"""The PyTorch/PEFT worker of prelort. Started as `python -m prelort_worker` by its controller."""

@@ -1,0 +1,128 @@
+"""
+A worker process: connects, says hello, serves one task at a time, ends with its controller.
+
+    python -m prelort_worker --endpoint ipc:///… --worker-id w0 --parent-pid 4711 --device cpu --threads 1
+"""
+
+import argparse
+import os
+import signal
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+from .lifetime import die_with_parent
+
+if TYPE_CHECKING:
+    from .client import Client
+    from .connection import Connection
+    from .mail import Job
+
+EXIT_WIRE = 4
+
+
+def main() -> None:
+    options = _parse_options()
+    die_with_parent(options.parent_pid)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the controller's to act on
+    _set_environment(options.threads)
+
+    from .connection import Connection
+
+    connection = Connection(options.endpoint, options.worker_id, lambda error: _end_on_wire_failure(options, error))
+    client = _come_up(connection, options)
+    _serve(connection, client)
+    connection.close()
+
+
+def _parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="prelort_worker", description="A worker of prelort; its controller starts it."
+    )
+    parser.add_argument("--endpoint", required=True, help="the controller's ZeroMQ endpoint")
+    parser.add_argument("--worker-id", required=True, help="this worker's name, its routing id")
+    parser.add_argument("--parent-pid", required=True, type=int, help="process this one must not outlive")
+    parser.add_argument("--device", required=True, help="cpu, mps, cuda or cuda:N")
+    parser.add_argument("--threads", required=True, type=int, help="torch threads")
+    return parser.parse_args()
+
+
+def _set_environment(threads: int) -> None:
+    """Read by libraries as they are imported."""
+    os.environ.update(
+        OMP_NUM_THREADS=str(threads),
+        MKL_NUM_THREADS=str(threads),
+        CUBLAS_WORKSPACE_CONFIG=":4096:8",  # without it cuBLAS is not deterministic
+        TOKENIZERS_PARALLELISM="false",
+        HF_HUB_DISABLE_TELEMETRY="1",
+        HF_HUB_DISABLE_PROGRESS_BARS="1",
+        USE_TF="0",
+    )
+
+
+def _come_up(connection: "Connection", options: argparse.Namespace) -> "Client":
+    """The slow imports, one by one, so that the beats can tell them; then hello."""
+    connection.report("importing torch")
+    import torch  # noqa: F401
+
+    connection.report("importing transformers")
+    import transformers
+
+    connection.report("importing peft")
+    from .client import Client
+
+    connection.report(f"preparing device {options.device}")
+    from .device import choose_device, describe_device, make_repeatable, versions
+    from .messages import Hello
+
+    transformers.utils.logging.disable_progress_bar()
+    make_repeatable(options.threads)
+    device = choose_device(options.device)
+    client = Client(device)
+    connection.report("idle")
+    connection.send(Hello(os.getpid(), versions(), describe_device(device), options.threads))
+    return client
+
+
+def _serve(connection: "Connection", client: "Client") -> None:
+    from .messages import Stop
+
+    while not isinstance(job := connection.take(), Stop):
+        _answer(connection, client, job)
+        connection.report("idle")
+
+
+def _answer(connection: "Connection", client: "Client", job: "Job") -> None:
+    """Runs one task. Whatever goes wrong in it is its reply, and the next task is taken."""
+    from .connection import Cancelled
+    from .mail import cancelled_failure, key_of
+    from .messages import ErrorReport, Failure
+
+    task, key = job.task, key_of(job.task)
+    try:
+        reply, payload = client.run(
+            task, job.payload, lambda activity, step, steps: connection.report(activity, key, step, steps)
+        )
+        connection.send(reply, payload)
+    except Cancelled:
+        connection.send(cancelled_failure(task))
+    except Exception as error:
+        traceback.print_exc()
+        report = ErrorReport(type(error).__name__, _text(str(error)), _text(traceback.format_exc()))
+        connection.send(Failure(task.task_id, task.attempt, report))
+
+
+def _text(text: str) -> str:
+    """Within what the wire takes: valid Unicode, not endless."""
+    return text.encode("utf-8", "replace").decode()[:500_000]
+
+
+def _end_on_wire_failure(options: argparse.Namespace, error: BaseException) -> None:
+    """The main thread may be deep in a fit, so the process ends from here."""
+    traceback.print_exception(error)
+    print(f"prelort-worker {options.worker_id}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201
+    os._exit(EXIT_WIRE)
+
+
+if __name__ == "__main__":
+    main()

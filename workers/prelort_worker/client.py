@@ -1,0 +1,138 @@
+"""What a worker does for each task, as the client or the evaluator it is asked to be."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .data import prepare
+from .evaluate import evaluate_tier
+from .index import Index, open_index
+from .messages import Evaluate, Evaluated, Fit, Fitted, Load, Loaded, Prepare, TaskMessage, TaskReply
+from .models import load_base
+from .nested_lora import NestedLora, read, wrap, write
+from .train import train
+from .wire import Payload, Tensor, describe_payload
+
+# What is being done, and how far: (activity, step, steps). Raises when the task has been cancelled.
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Loadout:
+    """The resident base model with its adapters, and the data."""
+
+    nested: NestedLora
+    index: Index
+
+
+class Client:
+    """Plays clients one at a time on one device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._loadout: Loadout | None = None
+
+    def run(self, task: TaskMessage, payload: Payload, report: Report) -> tuple[TaskReply, Payload]:
+        if isinstance(task, Prepare):
+            return prepare(task, lambda step, steps: report("preparing the data", step, steps)), {}
+        if isinstance(task, Load):
+            report("loading the model", 0, 0)
+            return self._load(task)
+        if self._loadout is None:
+            raise RuntimeError(f"{task.task_id}: no model is loaded; expected a load task first")
+        if isinstance(task, Fit):
+            return fit(self._loadout, task, payload, report)
+        return evaluate(self._loadout, task, payload, report), {}
+
+    def _load(self, task: Load) -> tuple[Loaded, Payload]:
+        self._loadout = None  # two base models at once may not fit
+        index = open_index(Path(task.index.path), task.index.sha256)
+        if index.info.task != task.model.task:
+            raise ValueError(f"index {task.index.path}: expected data for {task.model.task}, got {index.info.task}")
+        base = load_base(task.model, task.lora, index.info.labels, index.info.pad_token_id, task.seed)
+        n_parameters = base.num_parameters()
+        nested = wrap(base.to(self._device), task.model.task, task.lora)  # pyright: ignore[reportArgumentType]
+        self._loadout = Loadout(nested, index)
+        dense = read(nested, nested.tiers[-1])[1]
+        payload: Payload = {"dense": _to_wire(dense)} if len(dense) else {}
+        shapes = [module.shape for module in nested.modules]
+        return Loaded(
+            task.task_id, task.attempt, shapes, nested.dense_shapes, n_parameters, describe_payload(payload)
+        ), payload
+
+
+def fit(loadout: Loadout, task: Fit, payload: Payload, report: Report) -> tuple[Fitted, Payload]:
+    """Loads what the client received, trains, and gives back new − received."""
+    started = time.monotonic()
+    nested, activity = loadout.nested, f"fit {task.client_id}"
+    _check_adapter(nested, task.scale, [task.r])
+    examples = loadout.index.of_client(task.client_id)
+    rows, dense = _from_wire(payload)
+    write(nested, task.r, rows, dense)
+    trained = train(
+        nested, task.r, loadout.index, examples, task.fit, task.seed, lambda step, steps: report(activity, step, steps)
+    )
+    new_rows, new_dense = read(nested, task.r)
+    delta: Payload = {"rows": _to_wire(new_rows - rows)}
+    if len(dense):
+        delta = {**delta, "dense": _to_wire(new_dense - dense)}
+    return Fitted(
+        task_id=task.task_id,
+        attempt=task.attempt,
+        client_id=task.client_id,
+        r=task.r,
+        scale=nested.scale,
+        n=len(examples),
+        steps=task.fit.local_steps,
+        passes=trained.passes,
+        loss=trained.loss if trained.loss is not None and math.isfinite(trained.loss) else None,
+        seconds=time.monotonic() - started,
+        tensors=describe_payload(delta),
+    ), delta
+
+
+def evaluate(loadout: Loadout, task: Evaluate, payload: Payload, report: Report) -> Evaluated:
+    """Each asked rank with the prefix of the global rows, over one shard."""
+    started = time.monotonic()
+    nested = loadout.nested
+    _check_adapter(nested, task.scale, task.ranks)
+    rows, dense = _from_wire(payload)
+    if len(rows) != nested.tiers[-1]:
+        raise ValueError(f"rows: expected the global adapter's rank {nested.tiers[-1]}, got {len(rows)}")
+    shard = range(task.start, task.start + task.count)
+    tiers = []
+    for place, r in enumerate(task.ranks):
+        write(nested, r, rows[:r], dense)
+
+        def on_batch(done: int, of: int, before: int = place) -> None:
+            report(f"evaluate r{task.ranks[before]}", before * of + done, len(task.ranks) * of)
+
+        tiers.append(evaluate_tier(nested, r, loadout.index, shard, task.batch_size, on_batch))
+    return Evaluated(task.task_id, task.attempt, tiers, time.monotonic() - started)
+
+
+def _check_adapter(nested: NestedLora, scale: float, ranks: list[int]) -> None:
+    if not math.isclose(scale, nested.scale, rel_tol=1e-12):
+        raise ValueError(f"scale: expected {nested.scale}, which the model was loaded with, got {scale}")
+    if unknown := [r for r in ranks if r not in nested.tiers]:
+        raise ValueError(f"rank {unknown[0]}: expected one of the tiers {', '.join(map(str, nested.tiers))}")
+
+
+def _from_wire(payload: Payload) -> tuple[torch.Tensor, torch.Tensor]:
+    if "rows" not in payload:
+        raise ValueError("tensors: expected rows")
+    values = {
+        name: torch.from_numpy(np.frombuffer(tensor.data, dtype="<f4").reshape(tensor.shape))
+        for name, tensor in payload.items()
+    }
+    return values["rows"], values.get("dense", torch.zeros(0))
+
+
+def _to_wire(tensor: torch.Tensor) -> Tensor:
+    array = tensor.contiguous().numpy().astype("<f4", copy=False)
+    return Tensor(tuple(tensor.shape), array.reshape(-1).view(np.uint8).data)

@@ -1,0 +1,53 @@
+"""The device a worker computes on, and what makes its results repeat."""
+
+import os
+from importlib.metadata import version
+from platform import processor, python_version
+
+import torch
+
+from .messages import Device
+
+_PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "pyzmq", "msgpack")
+
+
+def choose_device(name: str) -> torch.device:
+    """`cpu`, `mps`, `cuda` or `cuda:N`."""
+    device = torch.device(name)
+    if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
+        raise RuntimeError(f"device {name}: torch sees {torch.cuda.device_count()} CUDA devices")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise RuntimeError("device mps: this torch has no usable MPS device")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise RuntimeError(f"device {name}: expected cpu, mps, cuda or cuda:N")
+    return device
+
+
+def make_repeatable(threads: int) -> None:
+    """The number of threads decides the order of sums. Operators without a deterministic form only warn."""
+    torch.set_num_threads(threads)
+    torch.set_num_interop_threads(1)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def describe_device(device: torch.device) -> Device:
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return Device("cuda", properties.name, properties.total_memory)
+    if device.type == "mps":
+        return Device("mps", "Apple GPU", torch.mps.recommended_max_memory())
+    return Device("cpu", processor() or "CPU", _main_memory())
+
+
+def versions() -> dict[str, str]:
+    return {"python": python_version(), **{package: version(package) for package in _PACKAGES}}
+
+
+def _main_memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # no such question on this system
+        return None

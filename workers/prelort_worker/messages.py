@@ -1,0 +1,297 @@
+"""The messages of src/protocol/messages.ts as dataclasses, refused by name where they differ from it."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+from .records import Count, Positive, RecordError, describe, from_map, to_map
+
+PROTOCOL_VERSION = 1
+
+
+TensorName: TypeAlias = Literal["rows", "dense"]
+Task: TypeAlias = Literal["causal-lm", "sequence-classification"]
+Objective: TypeAlias = Literal["none", "sum", "sandwich", "sampled", "stratified"]
+
+
+@dataclass(frozen=True)
+class TensorDescriptor:
+    name: TensorName
+    dtype: Literal["F32"]
+    shape: list[Count]
+    bytes: Count
+    crc32: Count
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    name_or_path: str
+    task: Task
+
+
+@dataclass(frozen=True)
+class LoraSpec:
+    r: Positive
+    tiers: list[Positive]
+    scale: float
+    target_modules: str | list[str]
+    modules_to_save: list[str]
+    lora_dropout: float
+
+
+@dataclass(frozen=True)
+class PartitionSpec:
+    name: Literal["iid", "dirichlet"]
+    by: str | None
+    alpha: float | None
+    min_examples: Positive
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    path: str
+    text: str | None
+    label: str | None
+    prompt: str | None
+    answer: str | None
+    max_length: Positive
+    max_examples: Positive | None
+    eval_examples: Count
+    clients: Positive
+    partition: PartitionSpec
+
+
+@dataclass(frozen=True)
+class FitSpec:
+    objective: Objective
+    full_weight: float | None
+    local_steps: Count
+    batch_size: Positive
+    lr: float
+    head_lr: float
+
+
+@dataclass(frozen=True)
+class IndexFile:
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Prepare:
+    task_id: str
+    attempt: Positive
+    seed: str
+    model: ModelSpec
+    data: DataSpec
+    cache_dir: str
+
+
+@dataclass(frozen=True)
+class Load:
+    task_id: str
+    attempt: Positive
+    seed: str
+    model: ModelSpec
+    lora: LoraSpec
+    index: IndexFile
+
+
+@dataclass(frozen=True)
+class Fit:
+    task_id: str
+    attempt: Positive
+    round: Positive
+    client_id: str
+    r: Positive
+    scale: float
+    seed: str
+    fit: FitSpec
+    tensors: list[TensorDescriptor]
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    task_id: str
+    attempt: Positive
+    round: Count
+    ranks: list[Positive]
+    scale: float
+    start: Count
+    count: Positive
+    batch_size: Positive
+    tensors: list[TensorDescriptor]
+
+
+@dataclass(frozen=True)
+class Cancel:
+    task_id: str
+    attempt: Positive
+
+
+@dataclass(frozen=True)
+class Stop:
+    pass
+
+
+@dataclass(frozen=True)
+class Chunk:
+    task_id: str
+    attempt: Positive
+    tensor: TensorName
+    offset: Count
+    data: bytes
+
+
+@dataclass(frozen=True)
+class End:
+    task_id: str
+    attempt: Positive
+
+
+@dataclass(frozen=True)
+class Credit:
+    bytes: Positive
+
+
+@dataclass(frozen=True)
+class Device:
+    type: str
+    name: str
+    memory_bytes: Count | None
+
+
+@dataclass(frozen=True)
+class Hello:
+    pid: Positive
+    versions: dict[str, str]
+    device: Device
+    threads: Positive
+
+
+@dataclass(frozen=True)
+class Beat:
+    activity: str
+    task_id: str | None
+    step: Count
+    steps: Count
+
+
+@dataclass(frozen=True)
+class PreparedClient:
+    id: str
+    n: Positive
+    label_counts: list[Count]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    task_id: str
+    attempt: Positive
+    index: IndexFile
+    labels: list[str]
+    n_eval: Count
+    n_truncated: Count
+    clients: list[PreparedClient]
+
+
+@dataclass(frozen=True)
+class ModuleShape:
+    """`in_` stands for the wire's `in`, which is a keyword of Python."""
+
+    name: str
+    in_: Positive
+    out: Positive
+
+
+@dataclass(frozen=True)
+class DenseShape:
+    name: str
+    shape: list[Positive]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    task_id: str
+    attempt: Positive
+    modules: list[ModuleShape]
+    dense: list[DenseShape]
+    n_parameters: Count
+    tensors: list[TensorDescriptor]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    task_id: str
+    attempt: Positive
+    client_id: str
+    r: Positive
+    scale: float
+    n: Positive
+    steps: Count
+    passes: Count
+    loss: float | None
+    seconds: float
+    tensors: list[TensorDescriptor]
+
+
+@dataclass(frozen=True)
+class TierSums:
+    r: Positive
+    loss_sum: float | None
+    n_tokens: Count
+    n_correct: Count | None
+    n_examples: Count
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    task_id: str
+    attempt: Positive
+    tiers: list[TierSums]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ErrorReport:
+    kind: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    task_id: str
+    attempt: Positive
+    error: ErrorReport
+
+
+ControllerMessage: TypeAlias = Prepare | Load | Fit | Evaluate | Cancel | Stop | Chunk | End | Credit
+WorkerMessage: TypeAlias = Hello | Beat | Prepared | Loaded | Fitted | Evaluated | Failure | Chunk | End | Credit
+TaskMessage: TypeAlias = Prepare | Load | Fit | Evaluate
+TaskReply: TypeAlias = Prepared | Loaded | Fitted | Evaluated | Failure
+
+_TYPES: dict[str, type] = {
+    cls.__name__.lower(): cls for cls in (*get_args(ControllerMessage), *get_args(WorkerMessage))
+}
+
+
+def to_wire(message: ControllerMessage | WorkerMessage) -> dict[str, Any]:
+    """The map that travels. What the other side would refuse, such as a number that is not finite, is refused here."""
+    name = type(message).__name__.lower()
+    body = to_map(message)
+    from_map(type(message), body, name)
+    return {"type": name, "protocol_version": PROTOCOL_VERSION, **body}
+
+
+def from_wire(value: Any) -> ControllerMessage | WorkerMessage:
+    if not isinstance(value, dict):
+        raise RecordError(f"message: expected a map, got {describe(value)}")
+    body = dict(value)
+    name = body.pop("type", None)
+    cls = _TYPES.get(name) if isinstance(name, str) else None
+    if cls is None:
+        raise RecordError(f"message.type: expected one of {', '.join(_TYPES)}, got {describe(name)}")
+    version = body.pop("protocol_version", None)
+    if version != PROTOCOL_VERSION:
+        raise RecordError(f"{name}.protocol_version: expected {PROTOCOL_VERSION}, got {describe(version)}")
+    return from_map(cls, body, str(name))

@@ -1,0 +1,205 @@
+"""Nested LoRA on a PEFT model: the only file that knows PEFT's internals.
+
+ΔW(r) = s · B[:, :r] · A[:r, :] with one scale s at every rank. Each tier r has a physical PEFT adapter `r{r}`
+of its own; an adapter travels rank-major: row j of `rows` [r, width] is A_m[j, :] then B_m[:, j] of every adapted
+module m in order, and `dense` holds the parameters of modules_to_save one after the other.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft.tuners.lora.layer import Linear as LoraLinear
+from peft.tuners.lora.layer import LoraLayer
+from peft.utils.other import ModulesToSaveWrapper
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from .messages import DenseShape, LoraSpec, ModuleShape, Task
+
+_BASE_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True)
+class AdaptedModule:
+    shape: ModuleShape
+    layer: LoraLinear
+
+    @property
+    def width(self) -> int:
+        return self.shape.in_ + self.shape.out
+
+
+@dataclass(frozen=True)
+class SavedModule:
+    """A module trained in full: one copy of it per adapter."""
+
+    name: str
+    wrapper: ModulesToSaveWrapper
+
+    def parameters(self, adapter: str) -> list[tuple[str, nn.Parameter]]:
+        return [
+            (f"{self.name}.{name}", value) for name, value in self.wrapper.modules_to_save[adapter].named_parameters()
+        ]
+
+
+@dataclass(frozen=True)
+class NestedLora:
+    model: PeftModel
+    task: Task
+    tiers: tuple[int, ...]
+    scale: float
+    modules: tuple[AdaptedModule, ...]
+    saved: tuple[SavedModule, ...]
+
+    @property
+    def width(self) -> int:
+        return sum(module.width for module in self.modules)
+
+    @property
+    def dense_shapes(self) -> list[DenseShape]:
+        return [DenseShape(name, list(value.shape)) for name, value in _dense(self, self.tiers[0])]
+
+
+def wrap(base: PreTrainedModel, task: Task, lora: LoraSpec) -> NestedLora:
+    """`base` with one adapter per tier. Its parameters are frozen; new modules_to_save start from its own values."""
+    _refuse_unknown_modules(base, lora.modules_to_save)
+    lowest, *others = lora.tiers
+    model = get_peft_model(base, _config(lowest, task, lora), adapter_name=_name(lowest))
+    for r in others:
+        model.add_adapter(_name(r), _config(r, task, lora))
+    modules = tuple(_adapted_modules(model))
+    for module in modules:
+        # lora_alpha / r may miss s by a rounding, and every tier must have the very same s.
+        module.layer.scaling.update({_name(r): lora.scale for r in lora.tiers})
+    saved = tuple(
+        SavedModule(name.removeprefix(_BASE_PREFIX), module)
+        for name, module in model.named_modules()
+        if isinstance(module, ModulesToSaveWrapper)
+    )
+    return NestedLora(model, task, tuple(lora.tiers), lora.scale, modules, saved)
+
+
+def activate(nested: NestedLora, r: int) -> None:
+    """Has the model answer, and gradients flow, through tier r's adapter alone."""
+    nested.model.set_adapter(_name(r))
+
+
+@torch.no_grad()
+def write(nested: NestedLora, r: int, rows: Tensor, dense: Tensor) -> None:
+    """Loads rows [r, width] and dense [size] into tier r's adapter."""
+    _check_shape("rows", rows, [r, nested.width])
+    _check_shape("dense", dense, [sum(value.numel() for _, value in _dense(nested, r))])
+    offset = 0
+    for module in nested.modules:
+        a, b = _factors(module, r)
+        a.copy_(rows[:, offset : offset + module.shape.in_])
+        b.copy_(rows[:, offset + module.shape.in_ : offset + module.width].T)
+        offset += module.width
+    offset = 0
+    for _, value in _dense(nested, r):
+        value.copy_(dense[offset : offset + value.numel()].view_as(value))
+        offset += value.numel()
+
+
+@torch.no_grad()
+def read(nested: NestedLora, r: int) -> tuple[Tensor, Tensor]:
+    """Tier r's adapter as rows [r, width] and dense [size]: float32 on the CPU, in memory of their own."""
+    factors = (part for module in nested.modules for a, b in [_factors(module, r)] for part in (a, b.T))
+    rows = torch.cat([part.cpu() for part in factors], dim=1)
+    values = [value.reshape(-1).cpu() for _, value in _dense(nested, r)]
+    return rows, torch.cat(values) if values else torch.zeros(0)
+
+
+def lora_parameters(nested: NestedLora, r: int) -> list[nn.Parameter]:
+    return [factor for module in nested.modules for factor in _factors(module, r)]
+
+
+def dense_parameters(nested: NestedLora, r: int) -> list[nn.Parameter]:
+    return [value for _, value in _dense(nested, r)]
+
+
+@contextmanager
+def truncated(nested: NestedLora, r: int, ranks: int | Sequence[int]) -> Iterator[None]:
+    """
+    Within it, tier r's adapter acts as its prefix: of one rank for all, or of `ranks[i]` for example i of the batch.
+    Keep it open until backward has ended, since activation checkpointing runs the forward pass again.
+    """
+    if isinstance(ranks, int) and ranks == r:
+        yield
+        return
+    device = _factors(nested.modules[0], r)[0].device
+    kept = torch.tensor(ranks, device=device).unsqueeze(-1)
+    mask = (torch.arange(r, device=device) < kept).float()  # [r], or [batch, r]
+    with ExitStack() as hooks:
+        for module in nested.modules:
+            hook = _mask_hook(module.shape.name, mask)
+            hooks.enter_context(module.layer.lora_A[_name(r)].register_forward_hook(hook))
+        yield
+
+
+def _mask_hook(name: str, mask: Tensor):
+    def apply(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        if mask.dim() == 1:
+            return output * mask
+        if output.shape[0] != mask.shape[0]:
+            raise ValueError(
+                f"{name} sees {output.shape[0]} rows for a batch of {mask.shape[0]} examples, so they cannot be given "
+                "truncations of their own; take objective sum, sandwich or sampled, or leave it out of target_modules"
+            )
+        return output * mask.view(mask.shape[0], *[1] * (output.dim() - 2), mask.shape[1])
+
+    return apply
+
+
+def _name(r: int) -> str:
+    return f"r{r}"
+
+
+def _factors(module: AdaptedModule, r: int) -> tuple[nn.Parameter, nn.Parameter]:
+    """A [r, in] and B [out, r]."""
+    return module.layer.lora_A[_name(r)].weight, module.layer.lora_B[_name(r)].weight  # pyright: ignore[reportReturnType]
+
+
+def _dense(nested: NestedLora, r: int) -> list[tuple[str, nn.Parameter]]:
+    return [parameter for module in nested.saved for parameter in module.parameters(_name(r))]
+
+
+def _config(r: int, task: Task, lora: LoraSpec) -> LoraConfig:
+    return LoraConfig(
+        r=r,
+        lora_alpha=lora.scale * r,  # pyright: ignore[reportArgumentType] - PEFT only divides it by r
+        lora_dropout=lora.lora_dropout,
+        target_modules=lora.target_modules,
+        modules_to_save=list(lora.modules_to_save) or None,
+        # For SEQ_CLS PEFT itself adds the task head ("classifier", "score") to modules_to_save.
+        task_type=TaskType.SEQ_CLS if task == "sequence-classification" else TaskType.CAUSAL_LM,
+    )
+
+
+def _adapted_modules(model: PeftModel) -> Iterator[AdaptedModule]:
+    for name, layer in model.named_modules():
+        if not isinstance(layer, LoraLayer):
+            continue
+        base, name = layer.get_base_layer(), name.removeprefix(_BASE_PREFIX)
+        if not (type(layer) is LoraLinear and isinstance(base, nn.Linear | Conv1D)):
+            raise ValueError(
+                f"lora.target_modules takes in {name}, a {type(base).__name__}: expected nn.Linear or Conv1D only"
+            )
+        # Both are known for these two kinds of module.
+        shape = ModuleShape(name, layer.in_features, layer.out_features)  # pyright: ignore[reportArgumentType]
+        yield AdaptedModule(shape, layer)
+
+
+def _refuse_unknown_modules(base: PreTrainedModel, wanted: list[str]) -> None:
+    names = [name for name, _ in base.named_modules()]
+    if missing := [want for want in wanted if not any(name.endswith(want) for name in names)]:
+        raise ValueError(f"lora.modules_to_save names {', '.join(missing)}, which {type(base).__name__} does not have")
+
+
+def _check_shape(name: str, tensor: Tensor, expected: list[int]) -> None:
+    if list(tensor.shape) != expected:
+        raise ValueError(f"{name}: expected shape {expected}, got {list(tensor.shape)}")

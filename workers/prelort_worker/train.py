@@ -1,0 +1,125 @@
+"""
+Prefix-nested training: a client of rank r minimises Σ over tiers t ≤ r of λ_t · L(W0 + ΔW(t)), Σ λ = 1.
+
+    none        plain LoRA at the full rank.
+    sum         every tier on the same batch, the losses weighted by λ: one pass a tier. The reference.
+    sandwich    the full rank, weighted λ_r, and one lower tier, drawn in proportion to its λ and weighted 1 − λ_r,
+                so that the mean is that of sum: two passes.
+    sampled     one tier, drawn with probability λ: one pass.
+    stratified  one pass over the batch's mean loss, in which each example has a tier of its own, by systematic
+                sampling through the cumulative λ, shuffled: the mean gradient is that of sum, the cost of none.
+
+The optimiser is AdamW, fresh at each fit, without decay, which would move rows that a truncation left out. Its
+momentum still does so after a step of sampled or sandwich.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .batches import Batch, collate, mean_loss
+from .index import Index
+from .messages import FitSpec, Objective
+from .nested_lora import NestedLora, activate, dense_parameters, lora_parameters, truncated
+from .seeds import derive
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A forward and backward pass: what its loss weighs, and the tier of all examples or of each."""
+
+    weight: float
+    ranks: int | list[int]
+
+
+@dataclass(frozen=True)
+class Trained:
+    passes: int
+    # Mean over the steps; None without steps.
+    loss: float | None
+
+
+def train(
+    nested: NestedLora,
+    r: int,
+    index: Index,
+    examples: range,
+    spec: FitSpec,
+    seed: str,
+    on_step: Callable[[int, int], None],
+) -> Trained:
+    """Trains tier r's adapter in place. The same arguments and adapter give the same bytes. `on_step` may raise."""
+    device = nested.model.device
+    weights = tier_weights(nested.tiers, r, spec.full_weight)
+    order = endless_batches(examples, spec.batch_size, np.random.default_rng(derive(seed, "order")))
+    draws = np.random.default_rng(derive(seed, "truncations"))
+    torch.manual_seed(derive(seed, "dropout"))
+    activate(nested, r)
+    nested.model.train()
+    optimizer = _optimizer(nested, r, spec)
+    passes, losses = 0, []
+    for step in range(spec.local_steps):
+        on_step(step, spec.local_steps)
+        batch = collate(index, next(order), device)
+        optimizer.zero_grad()
+        plan = plan_step(spec.objective, weights, len(batch), draws)
+        losses.append(sum(_backward(nested, r, batch, each) for each in plan))
+        passes += len(plan)
+        optimizer.step()
+    optimizer.zero_grad()
+    return Trained(passes, sum(losses) / len(losses) if losses else None)
+
+
+def tier_weights(tiers: tuple[int, ...], r: int, full_weight: float | None) -> dict[int, float]:
+    """λ of each tier ≤ r, ascending: `full_weight` for r and the rest spread evenly, or all alike."""
+    lower = [tier for tier in tiers if tier < r]
+    full = 1 / (len(lower) + 1) if full_weight is None else full_weight
+    if not lower:
+        return {r: 1.0}
+    return {**dict.fromkeys(lower, (1 - full) / len(lower)), r: full}
+
+
+def plan_step(objective: Objective, weights: dict[int, float], batch_size: int, rng: np.random.Generator) -> list[Pass]:
+    """The passes of one step. With a single tier of weight every objective is plain training."""
+    weights = {r: weight for r, weight in weights.items() if weight > 0}
+    full = max(weights)
+    if objective == "none" or len(weights) == 1:
+        return [Pass(1.0, full)]
+    tiers, shares = list(weights), np.array(list(weights.values()))
+    if objective == "sum":
+        return [Pass(weight, r) for r, weight in weights.items()]
+    if objective == "sandwich":
+        lower = int(rng.choice(tiers[:-1], p=shares[:-1] / shares[:-1].sum()))
+        return [Pass(weights[full], full), Pass(1 - weights[full], lower)]
+    if objective == "sampled":
+        return [Pass(1.0, int(rng.choice(tiers, p=shares / shares.sum())))]
+    points = (rng.random() + np.arange(batch_size)) / batch_size
+    places = np.searchsorted(np.cumsum(shares)[:-1], points, side="right")
+    return [Pass(1.0, [tiers[place] for place in rng.permutation(places)])]
+
+
+def endless_batches(examples: range, batch_size: int, rng: np.random.Generator) -> Iterator[list[int]]:
+    """Permutation after permutation of the examples, cut into batches: a batch may reach into the next one."""
+    waiting: list[int] = []
+    while True:
+        while len(waiting) < batch_size:
+            waiting += (rng.permutation(len(examples)) + examples.start).tolist()
+        yield waiting[:batch_size]
+        del waiting[:batch_size]
+
+
+def _backward(nested: NestedLora, r: int, batch: Batch, each: Pass) -> float:
+    with truncated(nested, r, each.ranks):
+        loss = mean_loss(nested.model, batch) * each.weight
+        loss.backward()
+    return loss.item()
+
+
+def _optimizer(nested: NestedLora, r: int, spec: FitSpec) -> torch.optim.AdamW:
+    groups = [
+        {"params": lora_parameters(nested, r), "lr": spec.lr},
+        {"params": dense_parameters(nested, r), "lr": spec.head_lr},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.0)

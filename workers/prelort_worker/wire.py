@@ -1,0 +1,128 @@
+"""Bytes of the wire contract (src/protocol/README.md): frames, tensors in chunks, credit."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from zlib import crc32
+
+import msgpack
+
+from .messages import Chunk, ControllerMessage, TensorDescriptor, TensorName, WorkerMessage, from_wire, to_wire
+from .records import describe
+
+CHUNK_BYTES = 16 * 1024 * 1024
+CREDIT_BYTES = 64 * 1024 * 1024
+MAX_FRAME_BYTES = CHUNK_BYTES + 1024 * 1024
+
+
+class WireError(ValueError):
+    """The peer broke the contract: names the message, what was expected and what came."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Float32 values, little-endian and row by row, with their shape."""
+
+    shape: tuple[int, ...]
+    data: memoryview
+
+
+Payload = Mapping[TensorName, Tensor]
+
+
+def pack(message: ControllerMessage | WorkerMessage) -> bytes:
+    packed = msgpack.packb(to_wire(message))
+    assert packed is not None  # it is only when a stream is given
+    return packed
+
+
+def unpack(frame: bytes) -> ControllerMessage | WorkerMessage:
+    if len(frame) > MAX_FRAME_BYTES:
+        raise WireError(f"frame: expected at most {MAX_FRAME_BYTES} bytes, got {len(frame)}")
+    try:
+        value = msgpack.unpackb(frame)
+    except Exception as error:  # msgpack raises several unrelated types
+        raise WireError(f"frame: expected one msgpack map, got {describe(frame)} ({error})") from error
+    try:
+        return from_wire(value)
+    except ValueError as error:
+        raise WireError(str(error)) from error
+
+
+def describe_payload(payload: Payload) -> list[TensorDescriptor]:
+    return [
+        TensorDescriptor(name, "F32", list(tensor.shape), tensor.data.nbytes, crc32(tensor.data))
+        for name, tensor in payload.items()
+    ]
+
+
+def chunk_payload(task_id: str, attempt: int, payload: Payload) -> Iterator[Chunk]:
+    for name, tensor in payload.items():
+        for offset in range(0, tensor.data.nbytes, CHUNK_BYTES):
+            yield Chunk(task_id, attempt, name, offset, bytes(tensor.data[offset : offset + CHUNK_BYTES]))
+
+
+class Assembly:
+    """The tensors of one message while their chunks arrive, in the order their descriptors announced."""
+
+    def __init__(self, descriptors: list[TensorDescriptor]) -> None:
+        for tensor in descriptors:
+            if tensor.bytes != 4 * math.prod(tensor.shape):
+                raise WireError(f"tensor {tensor.name}: shape {tensor.shape} of F32 does not take {tensor.bytes} bytes")
+        names = [tensor.name for tensor in descriptors]
+        if len(set(names)) < len(names):
+            raise WireError(f"tensors: expected each name once, got {', '.join(names)}")
+        self._descriptors: dict[TensorName, TensorDescriptor] = {tensor.name: tensor for tensor in descriptors}
+        self._buffers: dict[TensorName, bytearray] = {tensor.name: bytearray(tensor.bytes) for tensor in descriptors}
+        # (name, offset) of the next byte that is missing; tensors without bytes have nothing to wait for.
+        self._expected: list[tuple[TensorName, int]] = [(tensor.name, 0) for tensor in descriptors if tensor.bytes]
+
+    def add(self, chunk: Chunk) -> None:
+        came = (chunk.tensor, chunk.offset)
+        if not self._expected or came != self._expected[0]:
+            expected = _spell(*self._expected[0]) if self._expected else "end"
+            raise WireError(f"chunk of {chunk.task_id}: expected {expected}, got {_spell(*came)}")
+        buffer, stop = self._buffers[chunk.tensor], chunk.offset + len(chunk.data)
+        if not 0 < len(chunk.data) <= CHUNK_BYTES or stop > len(buffer):
+            room = min(CHUNK_BYTES, len(buffer) - chunk.offset)
+            raise WireError(f"chunk of {chunk.task_id}: expected 1 to {room} bytes, got {len(chunk.data)}")
+        buffer[chunk.offset : stop] = chunk.data
+        if stop == len(buffer):
+            self._expected.pop(0)
+        else:
+            self._expected[0] = (chunk.tensor, stop)
+
+    def finish(self) -> Payload:
+        if self._expected:
+            raise WireError(f"end: expected the rest of {_spell(*self._expected[0])} first")
+        for name, buffer in self._buffers.items():
+            checksum = crc32(buffer)
+            if checksum != self._descriptors[name].crc32:
+                raise WireError(f"tensor {name}: expected crc32 {self._descriptors[name].crc32}, got {checksum}")
+        return {
+            name: Tensor(tuple(self._descriptors[name].shape), memoryview(buffer))
+            for name, buffer in self._buffers.items()
+        }
+
+
+class CreditWindow:
+    """Bytes of chunk data that may still be sent. Never more than CREDIT_BYTES are under way."""
+
+    def __init__(self) -> None:
+        self._available = CREDIT_BYTES
+
+    def take(self, size: int) -> bool:
+        """Whether a chunk of that size may go now; if so it is counted as gone."""
+        if size > self._available:
+            return False
+        self._available -= size
+        return True
+
+    def give_back(self, size: int) -> None:
+        if self._available + size > CREDIT_BYTES:
+            raise WireError(f"credit: expected at most {CREDIT_BYTES - self._available} bytes back, got {size}")
+        self._available += size
+
+
+def _spell(name: TensorName, offset: int) -> str:
+    return f"{name} at offset {offset}"
