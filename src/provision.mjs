@@ -1,0 +1,130 @@
+/*
+ * What the npm scripts run. Plain JavaScript without dependencies, and not TypeScript like the rest, since it runs
+ * first on a fresh clone, when nothing is installed yet: it gets the Node packages, builds dist, and leaves the
+ * Python side to `prelort setup`.
+ *
+ *   node src/provision.mjs quickstart | test | check | build | format
+ */
+import { spawnSync } from "node:child_process";
+import { readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import path from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+/** Where `prelort setup` makes the environment of a checkout. */
+const python = path.join(root, ".venv", "bin", "python");
+
+const prelort = (...args) => [process.execPath, "dist/cli/main.js", ...args];
+const nodeTool = (name, ...args) => [path.join(root, "node_modules", ".bin", name), ...args];
+const pythonTool = (...args) => [python, "-m", ...args];
+
+const checks = {
+  tsc: nodeTool("tsc", "-p", "tsconfig.json"),
+  oxlint: nodeTool("oxlint"),
+  oxfmt: nodeTool("oxfmt", "--check"),
+  "ruff check": pythonTool("ruff", "check"),
+  "ruff format": pythonTool("ruff", "format", "--check"),
+  pyright: nodeTool("pyright", "--pythonpath", python),
+};
+const tests = {
+  vitest: nodeTool("vitest", "run", "--config", "test/vitest.config.ts"),
+  pytest: pythonTool("pytest"),
+};
+
+/** What each npm script does, once the Node packages are there. */
+const goals = {
+  build: () => build(),
+  quickstart() {
+    build();
+    must(prelort("setup"));
+    must(prelort("run", "configs/quickstart.yaml", "--overwrite"));
+  },
+  check() {
+    build();
+    must(prelort("setup", "--dev", "--no-quickstart"));
+    runAll(checks);
+  },
+  test() {
+    build();
+    must(prelort("setup", "--dev"));
+    runAll({ ...checks, ...tests });
+  },
+  format() {
+    build();
+    must(prelort("setup", "--dev", "--no-quickstart"));
+    must(nodeTool("oxfmt"));
+    must(pythonTool("ruff", "check", "--fix-only"));
+    must(pythonTool("ruff", "format"));
+  },
+};
+
+const goal = goals[process.argv[2]];
+if (!goal) fail(2, `which of ${Object.keys(goals).join(", ")}? Got ${process.argv[2] ?? "nothing"}`);
+requireNode();
+installNodePackages();
+goal();
+
+function requireNode() {
+  const { engines } = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8"));
+  const [major, minor] = engines.node.replace(">=", "").split(".").map(Number);
+  const [foundMajor, foundMinor] = process.versions.node.split(".").map(Number);
+  if (foundMajor > major || (foundMajor === major && foundMinor >= minor)) return;
+  fail(3, `Node ${engines.node} is needed, and this is ${process.versions.node}.\n  To mend it: install a later Node (https://nodejs.org)`);
+}
+
+/** npm writes its own lock file into node_modules last, so a missing or an older one means an install that is not this one. */
+function installNodePackages() {
+  if (modified("node_modules/.package-lock.json") >= modified("package-lock.json")) return;
+  say("installing the Node packages (npm ci)");
+  must(["npm", "ci", "--no-audit", "--no-fund"], 3);
+}
+
+/** Folders count too, so that a file which was removed is noticed. */
+function build() {
+  const sources = ["src", ...readdirSync(path.join(root, "src"), { recursive: true }).map((name) => path.join("src", name))];
+  const inputs = [...sources, "tsconfig.json", "tsconfig.build.json", "node_modules/.package-lock.json"];
+  if (modified("dist/cli/main.js") >= Math.max(...inputs.map(modified))) return;
+  say("building dist (tsc)");
+  rmSync(path.join(root, "dist"), { recursive: true, force: true });
+  must(nodeTool("tsc", "-p", "tsconfig.build.json"));
+}
+
+/** Runs every part, so that one failure does not hide the next. */
+function runAll(parts) {
+  const failed = Object.entries(parts).filter(([name, command]) => {
+    say(name);
+    return run(command) !== 0;
+  });
+  const total = Object.keys(parts).length;
+  const names = failed.map(([name]) => name).join(", ");
+  console.log(`\nparts: ${total - failed.length} passed, ${failed.length} failed`);
+  if (failed.length > 0) fail(1, `failed: ${names}`);
+}
+
+/** Runs a command, and ends with its exit code if that is not 0. */
+function must(command, exitCode) {
+  const code = run(command);
+  if (code !== 0) fail(exitCode ?? code, `failed: ${command.join(" ")}`);
+}
+
+function run([file, ...args]) {
+  const { status, signal, error } = spawnSync(file, args, { cwd: root, stdio: "inherit" });
+  if (error) say(error.message);
+  if (signal === "SIGINT") process.exit(130);
+  return status ?? 1;
+}
+
+/** Milliseconds, or -1 for what is not there. */
+function modified(name) {
+  return statSync(path.join(root, name), { throwIfNoEntry: false })?.mtimeMs ?? -1;
+}
+
+function say(line) {
+  console.log(`\n> ${line}`);
+}
+
+function fail(exitCode, message) {
+  console.error(`prelort: ${message}`);
+  process.exit(exitCode);
+}
