@@ -21,7 +21,12 @@ export interface Rng {
 
 /** sfc32 (Chris Doty-Humphrey, PractRand), seeded with 128 bits. */
 export function createRng(seed: string): Rng {
-  let [a, b, c, d] = [0, 8, 16, 24].map((start) => Number.parseInt(seed.slice(start, start + 8), 16) | 0) as [number, number, number, number];
+  let [a, b, c, d] = [0, 8, 16, 24].map((start) => Number.parseInt(seed.slice(start, start + 8), 16) | 0) as [
+    number,
+    number,
+    number,
+    number,
+  ];
   const nextInt = () => {
     const t = (((a + b) | 0) + d) | 0;
     d = (d + 1) | 0;

@@ -1,0 +1,71 @@
+import { z } from "zod";
+import { RefusedError } from "../errors.ts";
+import { parseJson } from "../tensor/json.ts";
+import { decodeSafetensors, encodeSafetensors, type FloatTensor } from "../tensor/safetensors.ts";
+import type { Adapter } from "./adapter.ts";
+import { type AdapterLayout, createLayout } from "./layout.ts";
+
+/*
+ * The global adapter as a safetensors file that stands on its own: `rows` [R, width], `dense` [size], and in the
+ * metadata the round and what its layout is made from.
+ */
+
+export interface GlobalFile {
+  readonly layout: AdapterLayout;
+  readonly adapter: Adapter;
+  readonly round: number;
+}
+
+export function encodeGlobal(layout: AdapterLayout, adapter: Adapter, round: number): Uint8Array {
+  const tensors = new Map([
+    ["rows", { shape: [layout.r, layout.width], values: adapter.rows }],
+    ["dense", { shape: [layout.denseSize], values: adapter.dense }],
+  ]);
+  return encodeSafetensors(tensors, { layout: JSON.stringify(describeLayout(layout)), round: `${round}` });
+}
+
+/** Throws RefusedError for a file that encodeGlobal did not write. `subject` names it in errors. */
+export function decodeGlobal(bytes: Uint8Array, subject = "a global adapter"): GlobalFile {
+  const { tensors, metadata } = decodeSafetensors(bytes, subject);
+  const described = metadataSchema.safeParse(metadata);
+  if (!described.success) throw new RefusedError(`the metadata of ${subject}`, "a layout and a round", z.prettifyError(described.error));
+  const { layout: description, round } = described.data;
+  const layout = createLayout(description, description);
+  const valuesOf = (name: string, shape: readonly number[]) => requireTensor(`tensor ${name} of ${subject}`, tensors.get(name), shape);
+  const adapter = {
+    r: layout.r,
+    rows: valuesOf("rows", [layout.r, layout.width]),
+    dense: valuesOf("dense", [layout.denseSize]),
+  };
+  return { layout, adapter, round };
+}
+
+const size = z.number().int().positive();
+const layoutSchema = z.strictObject({
+  r: size,
+  tiers: z.array(size),
+  scale: z.number(),
+  modules: z.array(z.strictObject({ name: z.string(), in: size, out: size })),
+  dense: z.array(z.strictObject({ name: z.string(), shape: z.array(size) })),
+});
+const metadataSchema = z.strictObject({
+  layout: z.string().transform(parseJson).pipe(layoutSchema),
+  round: z.coerce.number().int().nonnegative(),
+});
+
+/** Sizes without the offsets that follow from them. */
+function describeLayout({ r, tiers, scale, modules, dense }: AdapterLayout): z.infer<typeof layoutSchema> {
+  return {
+    r,
+    tiers: [...tiers],
+    scale,
+    modules: modules.map((module) => ({ name: module.name, in: module.in, out: module.out })),
+    dense: dense.map(({ name, shape }) => ({ name, shape: [...shape] })),
+  };
+}
+
+function requireTensor(subject: string, tensor: FloatTensor | undefined, shape: readonly number[]): Float32Array {
+  const [expected, received] = [JSON.stringify(shape), JSON.stringify(tensor?.shape)];
+  if (!tensor || received !== expected) throw new RefusedError(subject, `shape ${expected}`, received ?? "no such tensor");
+  return tensor.values;
+}

@@ -1,0 +1,16 @@
+/**
+ * Whole numbers close to `quotas` that sum to their rounded sum: each quota's floor, but `least` at least, and one
+ * more for those with the largest remainders (the first of equals). Where `least` raises many, the sum is larger.
+ */
+export function apportion(quotas: readonly number[], least: number): number[] {
+  const counts = quotas.map((quota) => Math.max(least, Math.floor(quota)));
+  const missing = Math.round(sum(quotas)) - sum(counts);
+  const remainder = (place: number) => (quotas[place] ?? 0) - (counts[place] ?? 0);
+  const neediest = quotas.map((_, place) => place).toSorted((one, other) => remainder(other) - remainder(one));
+  const raised = new Set(neediest.slice(0, Math.max(0, missing)));
+  return counts.map((count, place) => (raised.has(place) ? count + 1 : count));
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}

@@ -1,0 +1,17 @@
+import { requireFraction, withPolicy } from "../policy.ts";
+import type { Selection } from "../strategy.ts";
+
+export interface RandomSelectionOptions {
+  /** Share of all clients that train in a round, above 0; at least one client does. */
+  readonly fraction: number;
+}
+
+/** Clients drawn at random without replacement, each as likely as the other, anew every round. */
+export function randomSelection({ fraction }: RandomSelectionOptions): Selection {
+  requireFraction(fraction, "randomSelection.fraction");
+  return withPolicy({ name: "random", fraction }, ({ clients, rng }) => {
+    const count = Math.max(1, Math.round(fraction * clients.length));
+    const drawn = new Set(rng("selection").shuffle(clients).slice(0, count));
+    return clients.filter((client) => drawn.has(client)).map(({ id }) => id);
+  });
+}
