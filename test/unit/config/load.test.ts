@@ -88,7 +88,7 @@ fit: { full_wieght: 0.5, lr: fast }
     ]);
   });
 
-  it.each([
+  it.each<[title: string, line: string, expected: string | RegExp, assignment?: string]>([
     ["a key in camelCase", "fit: { fullWeight: 0.5 }", "12:8 fit.full_weight: fullWeight is not a key; did you mean full_weight?"],
     ["a key that is near no other", "zebra: 1", /^12:1 zebra: is not a key; may be name, runs_dir, seed, /],
     ["lora_alpha", "", "--set lora.lora_alpha lora.lora_alpha: is not a key: give scale instead (lora_alpha is scale · r, at every rank r)", "lora.lora_alpha=16"],
@@ -96,8 +96,8 @@ fit: { full_wieght: 0.5, lr: fast }
     ["an empty value", "fit:", "12:5 fit: must be a map, got nothing"],
     ["a number that is not one", "fit: { lr: .nan }", "12:12 fit.lr: must be a number, got NaN"],
     ["a path out of the name", "name: ../x", "12:7 name: must be made of letters, digits, '.', '_' and '-', at most 100, got \"../x\""],
-  ])("names %s", async (_, line, expected, ...set) => {
-    const issues = await issuesOf(VALID + line, set);
+  ])("names %s", async (_, line, expected, assignment) => {
+    const issues = await issuesOf(VALID + line, assignment === undefined ? [] : [assignment]);
     expect(issues).toHaveLength(1);
     expect(issues[0]).toEqual(expected instanceof RegExp ? expect.stringMatching(expected) : expected);
   });

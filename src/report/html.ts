@@ -1,0 +1,15 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { renderPage } from "./page.ts";
+import { readRun, type RecordedRun } from "./read-run.ts";
+
+/** Writes `report.html` into a run directory: one file that needs no network. Returns its path. */
+export async function writeReport(directory: string): Promise<string> {
+  return writeReportOf(await readRun(directory));
+}
+
+export async function writeReportOf(run: RecordedRun): Promise<string> {
+  const path = join(run.directory, "report.html");
+  await writeFile(path, renderPage(run));
+  return path;
+}

@@ -1,0 +1,78 @@
+import { stringify } from "yaml";
+import { type Chart, qualityOverRank, qualityOverRounds } from "./charts.ts";
+import { html, type Markup, trusted } from "./markup.ts";
+import { evaluatedRounds, qualityOf } from "./quality.ts";
+import type { RecordedRun } from "./read-run.ts";
+import { styleSheet } from "./style.ts";
+import { facts, summarise } from "./summary.ts";
+import { reportTables, type Table } from "./tables.ts";
+
+/** The whole report as one HTML document that loads nothing. */
+export function renderPage(run: RecordedRun): string {
+  const { record } = run;
+  const page = html`<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>${record.name} · prelort</title>
+<style>${trusted(styleSheet(record.layout.tiers.length))}</style>
+</head>
+<body>
+<header>
+  <p class="kicker">prelort run report</p>
+  <h1>${record.name}</h1>
+  <p class="lede">${summarise(run)}</p>
+  <dl class="facts">${facts(run).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
+</header>
+<main>
+${renderFigures(run)}
+${reportTables(run).map(renderTable)}
+<section>
+  <h2>The method</h2>
+  <p><b>${record.method.name}.</b> ${record.method.note}</p>
+</section>
+<section>
+  <h2>The config, with every default</h2>
+  <pre>${stringify(record.config, { flowCollectionPadding: true })}</pre>
+</section>
+</main>
+<footer>
+  <p>prelort ${record.prelort}; ${Object.entries(record.versions).map(([name, version]) => `${name} ${version}`).join(", ")}</p>
+</footer>
+</body>
+</html>
+`;
+  return page.markup;
+}
+
+function renderFigures(run: RecordedRun): Markup {
+  if (evaluatedRounds(run.rounds).length === 0) return html``;
+  const { name, better } = qualityOf(run.rounds);
+  return html`<div class="figures">
+${renderFigure(qualityOverRounds(run), `${name} over rounds`, `The global adapter, cut to each tier, after every evaluated round; ${better} is better.`)}
+${renderFigure(qualityOverRank(run), `${name} over rank`, "The same adapter read across: what each further segment of components adds.")}
+</div>`;
+}
+
+function renderFigure({ svg, legend }: Chart, title: string, caption: string): Markup {
+  return html`<figure>
+  <h2>${title}</h2>
+  <ul class="legend">${legend.map(
+    ({ name, value, color, isDashed }) => html`<li><i class="${isDashed ? "dashed" : "solid"}" style="border-color: ${color}"></i>${name} <b>${value}</b></li>`,
+  )}</ul>
+  ${trusted(svg)}
+  <figcaption>${caption}</figcaption>
+</figure>`;
+}
+
+function renderTable({ title, columns, rows }: Table): Markup {
+  return html`<section>
+  <h2>${title}</h2>
+  <div class="scroll"><table>
+    <thead><tr>${columns.map((column) => html`<th scope="col">${column}</th>`)}</tr></thead>
+    <tbody>${rows.map((row) => html`<tr>${row.map((cell, place) => (place === 0 ? html`<th scope="row">${cell}</th>` : html`<td>${cell}</td>`))}</tr>`)}</tbody>
+  </table></div>
+</section>`;
+}

@@ -1,0 +1,55 @@
+import type { RoundMetrics, TierMetrics } from "../server/events.ts";
+import { formatNumber, formatPercent, NOTHING } from "./format.ts";
+import type { RunRecord } from "./read-run.ts";
+
+/** What a run is judged by: accuracy where the task has it, else perplexity. */
+export interface Quality {
+  readonly name: "accuracy" | "perplexity";
+  readonly better: "higher" | "lower";
+  /** Of one tier's metrics; null where it was not finite. */
+  of(tier: TierMetrics): number | null;
+  format(value: number | null): string;
+  /** From one value to another, signed. */
+  formatChange(from: number | null, to: number | null): string;
+}
+
+export function qualityOf(rounds: readonly RoundMetrics[]): Quality {
+  return rounds.some(({ byTier }) => byTier.some((tier) => tier.accuracy !== null)) ? accuracy : perplexity;
+}
+
+/** Rounds in which the global adapter was evaluated. */
+export function evaluatedRounds(rounds: readonly RoundMetrics[]): readonly RoundMetrics[] {
+  return rounds.filter(({ byTier }) => byTier.length > 0);
+}
+
+export function qualityAt(quality: Quality, round: RoundMetrics | undefined, r: number): number | null {
+  const tier = round?.byTier.find((metrics) => metrics.r === r);
+  return tier ? quality.of(tier) : null;
+}
+
+/** Share of the commonest label in the training data: the accuracy of always answering it. Undefined for tasks without labels. */
+export function majorityShare({ clients, labels }: Pick<RunRecord, "clients" | "labels">): number | undefined {
+  const totals = labels.map((_, label) => clients.reduce((sum, client) => sum + (client.label_counts[label] ?? 0), 0));
+  const all = totals.reduce((sum, total) => sum + total, 0);
+  return all > 0 ? Math.max(...totals) / all : undefined;
+}
+
+const accuracy: Quality = {
+  name: "accuracy",
+  better: "higher",
+  of: (tier) => tier.accuracy,
+  format: formatPercent,
+  formatChange: (from, to) => (from === null || to === null ? NOTHING : `${signed(100 * (to - from), 1)} points`),
+};
+
+const perplexity: Quality = {
+  name: "perplexity",
+  better: "lower",
+  of: (tier) => tier.perplexity,
+  format: (value) => formatNumber(value, 2),
+  formatChange: (from, to) => (from === null || to === null ? NOTHING : `${signed(100 * (to / from - 1), 1)} %`),
+};
+
+function signed(value: number, digits: number): string {
+  return `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`;
+}

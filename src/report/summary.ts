@@ -1,0 +1,40 @@
+import { formatBytes, formatCount, formatSeconds, plural } from "./format.ts";
+import { evaluatedRounds, majorityShare, qualityAt, qualityOf } from "./quality.ts";
+import type { RecordedRun } from "./read-run.ts";
+
+/** The run in two sentences: what the whole adapter came to, and what its smallest prefix did. */
+export function summarise(run: RecordedRun): string {
+  const { record, rounds } = run;
+  const quality = qualityOf(rounds);
+  const evaluated = evaluatedRounds(rounds);
+  const [before, after] = [evaluated.at(0), evaluated.at(-1)];
+  const [lowest, highest] = [record.layout.tiers.at(0), record.layout.tiers.at(-1)];
+  if (!before || !after || lowest === undefined || highest === undefined) return "Nothing has been evaluated yet.";
+  const article = quality.name === "accuracy" ? "an" : "a";
+  const at = (round: typeof before, r: number) => quality.format(qualityAt(quality, round, r));
+  if (before === after) return `Before training, the model’s ${quality.name} is ${at(before, highest)} on ${plural(record.eval_examples, "held-out example")}.`;
+  const whole =
+    `After ${plural(after.round, "round")} over ${plural(record.clients.length, "client")}, the rank-${highest} adapter reaches ${article} ` +
+    `${quality.name} of ${at(after, highest)} on ${plural(record.eval_examples, "held-out example")}, from ${at(before, highest)} before training`;
+  const prefix = lowest === highest ? "" : `; its rank-${lowest} prefix alone reaches ${at(after, lowest)}`;
+  const baseline = quality.name === "accuracy" ? majorityShare(record) : undefined;
+  return `${whole}${prefix}.${baseline === undefined ? "" : ` Always answering the commonest label would reach ${quality.format(baseline)}.`}`;
+}
+
+/** Names and values that place a run. */
+export function facts({ record, rounds, timings }: RecordedRun): readonly (readonly [name: string, value: string])[] {
+  const { model, data } = record.config;
+  const examples = record.clients.reduce((sum, { n }) => sum + n, 0);
+  const bytes = rounds.reduce((sum, { bytesDown, bytesUp }) => sum + bytesDown + bytesUp, 0);
+  const last = rounds.at(-1)?.round ?? 0;
+  return [
+    ["method", record.method.name],
+    ["model", model.name_or_path],
+    ["data", data.path],
+    ["clients", `${formatCount(record.clients.length)} of ranks ${record.layout.tiers.join(", ")}`],
+    ["training examples", formatCount(examples)],
+    ["rounds", last === record.config.rounds ? String(last) : `${last} of ${record.config.rounds}`],
+    ["traffic", formatBytes(bytes)],
+    ["time", formatSeconds(timings.reduce((sum, { seconds }) => sum + seconds, 0))],
+  ];
+}

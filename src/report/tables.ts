@@ -1,0 +1,110 @@
+import type { RoundMetrics } from "../server/events.ts";
+import { formatBytes, formatCount, formatNumber, formatPercent, formatSeconds, NOTHING } from "./format.ts";
+import { evaluatedRounds, qualityAt, qualityOf } from "./quality.ts";
+import type { RecordedRun } from "./read-run.ts";
+
+/** A table as data; the first column names its rows, the others are numbers. */
+export interface Table {
+  readonly title: string;
+  readonly columns: readonly string[];
+  readonly rows: readonly (readonly string[])[];
+}
+
+export function reportTables(run: RecordedRun): readonly Table[] {
+  return [qualityTable(run), roundsTable(run.record.layout.tiers, run.rounds), segmentsTable(run), clientsTable(run), trafficTable(run), timeTable(run)];
+}
+
+/** Quality and loss at each tier, before training and after the last evaluated round. */
+export function qualityTable({ record, rounds }: RecordedRun): Table {
+  const quality = qualityOf(rounds);
+  const evaluated = evaluatedRounds(rounds);
+  const [before, after] = [evaluated.at(0), evaluated.at(-1)];
+  const lossAt = (round: RoundMetrics | undefined, r: number) => formatNumber(round?.byTier.find((tier) => tier.r === r)?.loss ?? null);
+  return {
+    title: "Quality at each tier",
+    columns: ["rank", `${quality.name} before`, after ? `after round ${after.round}` : "after", "change", "loss before", "loss after"],
+    rows: record.layout.tiers.map((r) => {
+      const [from, to] = [qualityAt(quality, before, r), qualityAt(quality, after, r)];
+      return [String(r), quality.format(from), quality.format(to), quality.formatChange(from, to), lossAt(before, r), lossAt(after, r)];
+    }),
+  };
+}
+
+export function roundsTable(tiers: readonly number[], rounds: readonly RoundMetrics[]): Table {
+  const quality = qualityOf(rounds);
+  return {
+    title: `Round by round: ${quality.name} at each rank`,
+    columns: ["round", ...tiers.map((r) => `r=${r}`), "training loss", "reported", "failed"],
+    rows: rounds.map((round) => [
+      String(round.round),
+      ...tiers.map((r) => quality.format(qualityAt(quality, round, r))),
+      formatNumber(round.fitLoss),
+      ...(round.round === 0 ? [NOTHING, NOTHING] : [String(round.reported.length), String(round.failed.length)]),
+    ]),
+  };
+}
+
+/** Who trained which rows of the adapter: a segment that nobody trains keeps its value. */
+export function segmentsTable({ record, rounds }: RecordedRun): Table {
+  const trained = rounds.filter(({ round }) => round > 0);
+  const { tiers } = record.layout;
+  return {
+    title: "Segments and who trained them",
+    columns: ["components", "tier", "rounds trained", "clients a round", "examples a round"],
+    rows: tiers.map((r, place) => {
+      const first = (tiers[place - 1] ?? 0) + 1;
+      const coverage = trained.map((round) => round.coverage.find((segment) => segment.r === r));
+      const mean = (key: "clients" | "examples") => coverage.reduce((sum, segment) => sum + (segment?.[key] ?? 0), 0) / Math.max(1, trained.length);
+      return [
+        first === r ? String(r) : `${first}–${r}`,
+        String(r),
+        `${coverage.filter((segment) => (segment?.clients ?? 0) > 0).length} of ${trained.length}`,
+        mean("clients").toFixed(1),
+        formatCount(Math.round(mean("examples"))),
+      ];
+    }),
+  };
+}
+
+export function clientsTable({ record, rounds }: RecordedRun): Table {
+  const holdsLabels = record.labels.length > 0;
+  return {
+    title: "Clients",
+    columns: ["client", "examples", "rank", ...(holdsLabels ? ["labels held"] : []), "rounds reported", "rounds failed"],
+    rows: record.clients.map(({ id, n, r, label_counts }) => [
+      id,
+      formatCount(n),
+      String(r),
+      ...(holdsLabels ? [`${label_counts.filter((held) => held > 0).length} of ${record.labels.length}`] : []),
+      String(rounds.filter(({ reported }) => reported.includes(id)).length),
+      String(rounds.filter(({ failed }) => failed.includes(id)).length),
+    ]),
+  };
+}
+
+export function trafficTable({ rounds }: RecordedRun): Table {
+  const trained = rounds.filter(({ round }) => round > 0);
+  const fits = trained.reduce((sum, { reported }) => sum + reported.length, 0);
+  const row = (name: string, bytesOf: (round: RoundMetrics) => number) => {
+    const total = trained.reduce((sum, round) => sum + bytesOf(round), 0);
+    return [name, formatBytes(total), formatBytes(total / Math.max(1, trained.length)), formatBytes(total / Math.max(1, fits))];
+  };
+  return {
+    title: "Traffic",
+    columns: ["tensors of the fits", "whole run", "a round", "a fit"],
+    rows: [row("down to clients", ({ bytesDown }) => bytesDown), row("up from clients", ({ bytesUp }) => bytesUp)],
+  };
+}
+
+export function timeTable({ timings }: RecordedRun): Table {
+  const phases = [...new Set(timings.map(({ phase }) => phase))];
+  const total = timings.reduce((sum, { seconds }) => sum + seconds, 0);
+  return {
+    title: "Where the time went",
+    columns: ["phase", "time", "share"],
+    rows: phases.map((phase) => {
+      const seconds = timings.reduce((sum, timing) => sum + (timing.phase === phase ? timing.seconds : 0), 0);
+      return [phase, formatSeconds(seconds), formatPercent(total > 0 ? seconds / total : null)];
+    }),
+  };
+}

@@ -1,0 +1,166 @@
+import { appendFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseHTML } from "linkedom";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { writeReport } from "../../../src/report/html.ts";
+import { readRun } from "../../../src/report/read-run.ts";
+import { summarise } from "../../../src/report/summary.ts";
+import { clientsTable, qualityTable, reportTables, roundsTable, segmentsTable, timeTable, trafficTable } from "../../../src/report/tables.ts";
+import { renderTextTable } from "../../../src/report/text-table.ts";
+import { writeRunFixture } from "./fixture.ts";
+
+let directory: string;
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "prelort-report-"));
+});
+afterEach(() => rm(directory, { recursive: true }));
+
+describe("readRun", () => {
+  it("reads rounds back as the server has them", async () => {
+    await writeRunFixture(directory);
+    const { rounds, record } = await readRun(directory);
+    expect(rounds).toHaveLength(9);
+    expect(rounds[3]).toMatchObject({ round: 3, failed: ["c05"], passes: 54 });
+    expect(rounds[3]?.byTier.map(({ r }) => r)).toEqual(record.layout.tiers);
+  });
+
+  it("leaves out a last line that was never finished", async () => {
+    await writeRunFixture(directory, { rounds: 2 });
+    await appendFile(join(directory, "metrics.jsonl"), '{"round": 3, "by_t');
+    expect((await readRun(directory)).rounds).toHaveLength(3);
+  });
+
+  it.each([
+    ["metrics.jsonl", '{"round": 0}\n', /metrics\.jsonl:1 is not as prelort writes it:[\s\S]*byTier/],
+    ["metrics.jsonl", "round 0\n", /metrics\.jsonl:1: expected JSON, got "round 0"/],
+    ["timings.jsonl", '{"round":0,"phase":"fit","seconds":1}\n{"round":0,"phase":"fit","seconds":-1}\n', /timings\.jsonl:2 is not as prelort writes it:[\s\S]*seconds/],
+    ["run.json", "{}", /run\.json is not as prelort writes it:[\s\S]*clients/],
+  ])("names the line of %s that is wrong", async (name, text, expected) => {
+    await writeRunFixture(directory);
+    await writeFile(join(directory, name), text);
+    await expect(readRun(directory)).rejects.toThrow(expected);
+  });
+
+  it("says what was expected of a directory that holds no run", async () => {
+    await expect(readRun(directory)).rejects.toThrow(/cannot read .*run\.json: expected the directory of a run/);
+  });
+});
+
+describe("tables", () => {
+  it("show quality at each tier before training and after the last evaluated round", async () => {
+    await writeRunFixture(directory);
+    const { columns, rows } = qualityTable(await readRun(directory));
+    expect(columns.slice(0, 4)).toEqual(["rank", "accuracy before", "after round 8", "change"]);
+    expect(rows.map(([rank]) => rank)).toEqual(["1", "2", "4", "8", "16"]);
+    expect(rows[0]?.slice(1, 4)).toEqual(["3.9 %", "52.3 %", "+48.4 points"]);
+  });
+
+  it("show perplexity where the task has no accuracy, as a relative change", async () => {
+    await writeRunFixture(directory, { task: "causal-lm", rounds: 3 });
+    const { columns, rows } = qualityTable(await readRun(directory));
+    expect(columns[1]).toBe("perplexity before");
+    expect(rows[4]?.slice(1, 4)).toEqual(["27.11", "7.74", "−71.4 %"]);
+  });
+
+  it("put a dash where nothing was evaluated, or nothing finite", () => {
+    const tier = { r: 2, loss: null, perplexity: null, accuracy: null, examples: 4 };
+    const round = { round: 0, byTier: [tier], fitLoss: null, reported: [], failed: [], coverage: [], passes: 0, bytesDown: 0, bytesUp: 0 };
+    expect(roundsTable([2], [round, { ...round, round: 1, byTier: [], fitLoss: 1.25, reported: ["c0"] }]).rows).toEqual([
+      ["0", "—", "—", "—", "—"],
+      ["1", "—", "1.250", "1", "0"],
+    ]);
+  });
+
+  it("count for each client, segment and direction what the rounds record", async () => {
+    await writeRunFixture(directory);
+    const run = await readRun(directory);
+    expect(clientsTable(run).rows[5]).toEqual(["c05", "185", "2", "4 of 4", "7", "1"]);
+    expect(segmentsTable(run).rows.map((row) => row.slice(0, 4))).toEqual([
+      ["1", "1", "8 of 8", "9.9"],
+      ["2", "2", "8 of 8", "7.9"],
+      ["3–4", "4", "8 of 8", "5.0"],
+      ["5–8", "8", "8 of 8", "3.0"],
+      ["9–16", "16", "8 of 8", "1.0"],
+    ]);
+    // Ranks sum to 48; c05 of rank 2 missed one of eight rounds; 4 · 9216 bytes per unit of rank.
+    const bytes = 4 * 9216 * (8 * 48 - 2);
+    expect(trafficTable(run).rows[0]?.[1]).toBe(`${(bytes / 2 ** 20).toFixed(1)} MiB`);
+    expect(timeTable(run).rows.map(([phase]) => phase)).toEqual(["start", "evaluate", "fit", "commit"]);
+  });
+
+  it("are as wide as their columns in text, with numbers to the right", () => {
+    const text = renderTextTable({ title: "T", columns: ["who", "n"], rows: [["a", "1"], ["b", "100"]] });
+    expect(text).toBe(["T", "───────────", " who     n ", " a       1 ", " b     100 ", "───────────"].join("\n"));
+  });
+});
+
+describe("summarise", () => {
+  it("tells the whole adapter from its smallest prefix, and names the baseline", async () => {
+    await writeRunFixture(directory);
+    expect(summarise(await readRun(directory))).toBe(
+      "After 8 rounds over 10 clients, the rank-16 adapter reaches an accuracy of 67.6 % on 256 held-out examples, from 3.9 % before training; " +
+        "its rank-1 prefix alone reaches 52.3 %. Always answering the commonest label would reach 34.2 %.",
+    );
+  });
+
+  it("says so when nothing was trained, or nothing evaluated", async () => {
+    await writeRunFixture(directory, { rounds: 0 });
+    const run = await readRun(directory);
+    expect(summarise(run)).toBe("Before training, the model’s accuracy is 3.9 % on 256 held-out examples.");
+    expect(summarise({ ...run, rounds: [] })).toBe("Nothing has been evaluated yet.");
+  });
+});
+
+describe("report.html", () => {
+  async function report() {
+    const text = await readFile(await writeReport(directory), "utf8");
+    return { text, document: parseHTML(text).document };
+  }
+
+  it("holds both pictures with a line for every tier, and every table", async () => {
+    await writeRunFixture(directory);
+    const { document } = await report();
+    const [overRounds, overRank] = document.querySelectorAll("figure svg");
+    expect(overRounds?.querySelectorAll("g[aria-label=line] path")).toHaveLength(5);
+    expect(overRounds?.querySelectorAll("g[aria-label=dot] circle")).toHaveLength(5 * 9);
+    expect(overRank?.querySelectorAll("g[aria-label=line] path")).toHaveLength(4);
+    expect(overRank?.querySelector("g[aria-label=rule]")).not.toBeNull();
+    expect(document.querySelectorAll("table")).toHaveLength(reportTables(await readRun(directory)).length);
+  });
+
+  it("draws numbers only, whatever is missing", async () => {
+    for (const options of [{ task: "causal-lm" }, { rounds: 0 }, { rounds: 1 }] as const) {
+      await writeRunFixture(directory, options);
+      expect((await report()).text).not.toMatch(/NaN|Infinity|undefined/);
+    }
+  });
+
+  it("has no pictures when no round was committed", async () => {
+    await writeRunFixture(directory);
+    await writeFile(join(directory, "metrics.jsonl"), "");
+    const { document } = await report();
+    expect(document.querySelectorAll("figure")).toHaveLength(0);
+    expect(document.querySelector(".lede")?.textContent).toBe("Nothing has been evaluated yet.");
+  });
+
+  it("loads nothing and runs nothing", async () => {
+    await writeRunFixture(directory);
+    const { document, text } = await report();
+    expect(document.querySelectorAll("script, link, img, iframe, [src], [href]")).toHaveLength(0);
+    expect(text.replaceAll("http://www.w3.org/", "")).not.toMatch(/https?:|@import|url\(/);
+  });
+
+  it("escapes every text", async () => {
+    const name = "<script>alert('x')</script> & \"co\"";
+    await writeRunFixture(directory, { name });
+    const { document } = await report();
+    expect(document.querySelectorAll("script")).toHaveLength(0);
+    expect(document.querySelector("h1")?.textContent).toBe(name);
+  });
+
+  it("is the same bytes for the same run", async () => {
+    await writeRunFixture(directory);
+    expect((await report()).text).toBe((await report()).text);
+  });
+});
