@@ -14,10 +14,10 @@ import type { SetupContext } from "./context.ts";
  */
 export async function setUpEnvironment({ say, signal, extras }: SetupContext & { readonly extras: readonly string[] }): Promise<void> {
   const folder = environmentFolder();
-  const wanted = { inputs: await hashInputs(), extras: [...extras] };
   const stamp = await readStamp();
+  const wanted = { inputs: await hashInputs(), extras: [...new Set([...(stamp?.extras ?? []), ...extras])] };
   const works = stamp !== undefined && (await execa(environmentPython(), ["-c", ""], { reject: false })).exitCode === 0;
-  if (works && stamp.inputs === wanted.inputs && wanted.extras.every((extra) => stamp.extras.includes(extra))) {
+  if (works && stamp.inputs === wanted.inputs && stamp.extras.length === wanted.extras.length) {
     say(`Python environment: up to date in ${folder}`);
     return;
   }
@@ -34,7 +34,7 @@ export async function setUpEnvironment({ say, signal, extras }: SetupContext & {
   }
   say("Python environment: installing PyTorch, Transformers, PEFT and what they need; the first time takes minutes");
   const constraints = path.join(workersFolder(), "constraints.txt");
-  const requirements = await readRequirements(extras);
+  const requirements = await readRequirements(wanted.extras);
   await runTool(
     environmentPython(),
     ["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "-c", constraints, ...requirements],

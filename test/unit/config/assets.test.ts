@@ -1,0 +1,28 @@
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { resolveAsset } from "../../../src/config/assets.ts";
+import { ConfigError, EnvironmentError } from "../../../src/errors.ts";
+
+let cache: string;
+beforeEach(async () => {
+  cache = await mkdtemp(path.join(tmpdir(), "prelort-assets-"));
+});
+afterEach(() => rm(cache, { recursive: true }));
+
+test("a name stands for its place in the cache folder", async () => {
+  const folder = path.join(cache, "models/all-MiniLM-L6-v2");
+  await mkdir(folder, { recursive: true });
+  expect(resolveAsset("prelort:all-MiniLM-L6-v2", cache)).toBe(folder);
+});
+
+test("what has not been fetched yet is fetched by prelort setup", () => {
+  expect(() => resolveAsset("prelort:wordnet-nouns", cache)).toThrow(EnvironmentError);
+  expect(() => resolveAsset("prelort:wordnet-nouns", cache)).toThrow(/has not been fetched yet[^]*npx prelort setup/);
+});
+
+test("an unknown name is an issue of the config that lists the known ones", () => {
+  expect(() => resolveAsset("prelort:wordnet", cache)).toThrow(ConfigError);
+  expect(() => resolveAsset("prelort:toString", cache)).toThrow("there are prelort:all-MiniLM-L6-v2 and prelort:wordnet-nouns");
+});
