@@ -1,0 +1,201 @@
+"""A real worker process, over a real socket."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgpack
+import numpy as np
+import pytest
+import zmq
+from controller import Controller, real_worker, worker_command, worker_environment
+from prelort_worker.messages import (
+    Beat,
+    Cancel,
+    Chunk,
+    End,
+    Evaluate,
+    Evaluated,
+    Failure,
+    Fit,
+    FitSpec,
+    Fitted,
+    Hello,
+    Load,
+    Loaded,
+    Prepare,
+    Prepared,
+    Stop,
+    Task,
+)
+from prelort_worker.wire import Payload, Tensor, chunk_payload, describe_payload, pack, unpack
+from specs import FIT, LORA, SEED, data_spec, model_spec
+
+EXIT_WIRE = 4
+
+
+@pytest.fixture
+def socket_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("s")
+
+
+@pytest.fixture(scope="module")
+def loaded_worker(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Controller, Payload]]:
+    with real_worker(tmp_path_factory.mktemp("s")) as worker:
+        yield worker, come_up(worker, tiny, tmp_path_factory.mktemp("cache"), "causal-lm")
+
+
+def come_up(worker: Controller, tiny: Path, cache: Path, task: Task) -> Payload:
+    """hello → prepare → load. Gives a global adapter, its rows drawn here."""
+    hello = worker.expect(Hello)
+    assert (hello.pid, hello.threads, hello.device.type) == (worker.process.pid, 1, "cpu")
+    assert {"python", "torch", "peft"} <= hello.versions.keys()
+    model = model_spec(tiny, task)
+    prepared, _ = worker.run(Prepare("prepare", 1, SEED, model, data_spec(tiny, task), str(cache)), Prepared)
+    loaded, payload = worker.run(Load("load", 1, SEED, model, LORA, prepared.index), Loaded)
+    width = sum(module.in_ + module.out for module in loaded.modules)
+    return {"rows": tensor(np.random.default_rng(0).normal(0, 0.1, (8, width))), **payload}
+
+
+def tensor(values: np.ndarray) -> Tensor:
+    return Tensor(values.shape, memoryview(values.astype("<f4").tobytes()))
+
+
+def prefix(adapter: Payload, r: int) -> Payload:
+    width = adapter["rows"].shape[1]
+    return {**adapter, "rows": Tensor((r, width), adapter["rows"].data[: 4 * r * width])}
+
+
+def fit_task(task_id: str, adapter: Payload, r: int, spec: FitSpec = FIT) -> Fit:
+    return Fit(task_id, 1, 1, "c01", r, 2.0, SEED, spec, describe_payload(adapter))
+
+
+def test_it_says_hello_prepares_loads_fits_evaluates_and_stops(tiny: Path, tmp_path: Path, socket_folder: Path):
+    with real_worker(socket_folder) as worker:
+        adapter = come_up(worker, tiny, tmp_path, "sequence-classification")
+        received = prefix(adapter, 4)
+        fitted, delta = worker.run(fit_task("fit", received, 4), Fitted, received)
+        evaluate = Evaluate("evaluate", 1, 1, [1, 8], 2.0, 0, 24, 8, describe_payload(adapter))
+        evaluated, _ = worker.run(evaluate, Evaluated, adapter)
+        worker.send(Stop())
+        assert worker.process.wait(30) == 0
+
+    assert (fitted.client_id, fitted.r, fitted.n, fitted.steps, fitted.passes) == ("c01", 4, 34, 4, 4)
+    assert {name: part.shape for name, part in delta.items()} == {name: part.shape for name, part in received.items()}
+    assert np.frombuffer(delta["rows"].data, "<f4").any()
+    assert np.frombuffer(delta["dense"].data, "<f4").any()
+    assert [(tier.r, tier.n_examples, tier.n_tokens) for tier in evaluated.tiers] == [(1, 24, 24), (8, 24, 24)]
+    assert worker.beats[0].activity in ("starting", "importing torch")
+
+
+def test_a_fresh_process_gives_the_bytes_of_one_that_has_done_other_fits(
+    tiny: Path, tmp_path: Path, socket_folder: Path, loaded_worker: tuple[Controller, Payload]
+):
+    worker, adapter = loaded_worker
+    received = prefix(adapter, 4)
+    worker.run(fit_task("other", adapter, 8, replace(FIT, objective="sum")), Fitted, adapter)
+    _, later = worker.run(fit_task("later", received, 4), Fitted, received)
+    with real_worker(socket_folder, PYTHONHASHSEED="7") as fresh:
+        assert come_up(fresh, tiny, tmp_path, "causal-lm") == adapter
+        _, first = fresh.run(fit_task("first", received, 4), Fitted, received)
+    assert first["rows"].data == later["rows"].data
+
+
+def test_a_cancelled_fit_ends_at_its_next_step_and_the_next_task_is_served(loaded_worker: tuple[Controller, Payload]):
+    worker, adapter = loaded_worker
+    worker.send(*parts_of(fit_task("endless", adapter, 8, replace(FIT, local_steps=1_000_000)), adapter))
+    while not (isinstance(busy := worker.receive_any(), Beat) and busy.step > 0):
+        pass
+    worker.send(Cancel("endless", 1))
+    failure = worker.expect(Failure)
+    worker.run(fit_task("after", adapter, 8), Fitted, adapter)
+
+    assert (busy.activity, busy.task_id, busy.steps) == ("fit c01", "endless", 1_000_000)
+    assert (failure.task_id, failure.error.kind) == ("endless", "cancelled")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"r": 3}, "rank 3: expected one of the tiers 1, 2, 4, 8"),
+        ({"scale": 4.0}, "scale: expected 2.0, which the model was loaded with, got 4.0"),
+        ({"client_id": "c99"}, "the prepared data has no client 'c99'; it has 4 of them"),
+        ({"r": 4}, "rows: expected shape [4, 1024], got [8, 1024]"),
+    ],
+)
+def test_a_task_it_cannot_do_is_a_failure_that_says_why(loaded_worker: tuple[Controller, Payload], change, reason):
+    worker, adapter = loaded_worker
+    task = replace(fit_task(f"wrong {change}", adapter, 8), **change)
+    failure, _ = worker.run(task, Failure, adapter)
+    assert (failure.error.kind, failure.error.message) == ("ValueError", reason)
+    assert failure.error.traceback.startswith("Traceback") and reason in failure.error.traceback
+
+
+def parts_of(task: Fit, payload: Payload) -> list[Fit | Chunk | End]:
+    return [task, *chunk_payload(task.task_id, task.attempt, payload), End(task.task_id, task.attempt)]
+
+
+def with_changes(**changes: object) -> bytes:
+    return msgpack.packb({"type": "stop", "protocol_version": 1, **changes}) or b""
+
+
+@pytest.mark.parametrize(
+    ("frames", "reason"),
+    [
+        ([b"\xc1garbled"], "frame: expected one msgpack map"),
+        ([with_changes(protocol_version=2)], "stop.protocol_version: expected 1, got int 2"),
+        ([with_changes(type="explode")], "message.type: expected one of prepare, load"),
+        ([with_changes(now=True)], "stop: unknown now"),
+        ([pack(Beat("idle", None, 0, 0))], "message: beat is not for a worker"),
+        ([bytes(17 * 1024 * 1024 + 1)], "frame: expected at most 17825792 bytes"),
+    ],
+)
+def test_a_frame_that_breaks_the_contract_ends_it_with_the_reason(
+    socket_folder: Path, frames: list[bytes], reason: str
+):
+    with real_worker(socket_folder) as worker:
+        worker.receive_any()
+        for frame in frames:
+            worker.send_frame(frame)
+        assert worker.process.stderr is not None
+        log = worker.process.stderr.read()
+        assert worker.process.wait(30) == EXIT_WIRE
+    assert f"prelort-worker w0: WireError: {reason}" in log
+
+
+def test_ctrl_c_is_left_to_the_controller(loaded_worker: tuple[Controller, Payload]):
+    worker, adapter = loaded_worker
+    worker.process.send_signal(signal.SIGINT)
+    worker.run(fit_task("after Ctrl-C", adapter, 8), Fitted, adapter)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the end of stdin ends a worker")
+def test_it_dies_with_its_parent(socket_folder: Path):
+    endpoint = f"ipc://{socket_folder}/socket"
+    command = worker_command(endpoint, "w0", 4711)
+    parent = f"import os, subprocess; command = {command!r}; command[command.index('4711')] = str(os.getpid())\n"
+    parent += "subprocess.run(command)"
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        router.setsockopt(zmq.LINGER, 0)
+        router.bind(endpoint)
+        with subprocess.Popen(
+            [sys.executable, "-c", parent], env=worker_environment(), stdout=subprocess.PIPE
+        ) as process:
+            assert router.poll(60_000)
+            assert isinstance(unpack(router.recv_multipart()[1]), Beat)
+            process.kill()
+            # The worker holds the other end of this pipe: it closes when both are gone.
+            process.communicate(timeout=30)
+
+
+def test_it_does_not_start_without_its_parent(socket_folder: Path):
+    if sys.platform != "linux":
+        pytest.skip("only Linux tells the parent's death by itself")
+    command = worker_command(f"ipc://{socket_folder}/socket", "w0", os.getppid())
+    ended = subprocess.run(command, env=worker_environment(), capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert f"its controller (pid {os.getppid()}) is gone" in ended.stderr
