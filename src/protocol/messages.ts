@@ -35,7 +35,7 @@ const chunk = z.strictObject({
   type: z.literal("chunk"),
   tensor: z.enum(["rows", "dense"]),
   offset: count,
-  data: z.instanceof(Uint8Array),
+  data: z.custom<Uint8Array>((value) => value instanceof Uint8Array, "must be bytes"),
 });
 const end = z.strictObject({ ...task, type: z.literal("end") });
 /** Gives back that many bytes of the peer's sending window. */
@@ -173,12 +173,14 @@ export const workerMessage = z.discriminatedUnion("type", [
     ...task,
     type: z.literal("evaluated"),
     /** Sums over the shard, in the order of the asked ranks; `n_tokens` counts what the loss was taken over. */
-    tiers: z.array(
-      z.strictObject({ r: positive, loss_sum: metric, n_tokens: count, n_correct: count.nullable(), n_examples: count }),
-    ),
+    tiers: z.array(z.strictObject({ r: positive, loss_sum: metric, n_tokens: count, n_correct: count.nullable(), n_examples: count })),
     seconds: z.number(),
   }),
-  z.strictObject({ ...task, type: z.literal("failure"), error: z.strictObject({ kind: z.string().max(200), message: text, traceback: text }) }),
+  z.strictObject({
+    ...task,
+    type: z.literal("failure"),
+    error: z.strictObject({ kind: z.string().max(200), message: text, traceback: text }),
+  }),
   chunk,
   end,
   credit,

@@ -1,0 +1,69 @@
+import { InterruptedError, RefusedError, WorkerError } from "../errors.ts";
+import { type Assembler, createAssembler } from "../protocol/assembly.ts";
+import type { WorkerMessage, WorkerMessageOf } from "../protocol/messages.ts";
+import { createDeferred } from "./deferred.ts";
+import type { Reply, Task } from "./task.ts";
+
+/** One try of a task on one worker, as its answer comes in: a message, its tensors' chunks, an end. */
+export interface Attempt {
+  readonly taskId: string;
+  readonly number: number;
+  /** Rejects with what the worker reported, or with what was wrong about its answer. */
+  readonly reply: Promise<Reply>;
+  /** Takes a message if it belongs to this try and it is not over yet; others are late or doubled, and dropped. */
+  take(message: AnswerMessage): void;
+  fail(error: Error): void;
+}
+
+export type AnswerMessage = Exclude<WorkerMessage, WorkerMessageOf<"hello" | "beat" | "credit">>;
+
+const ANSWERS = { prepare: "prepared", load: "loaded", fit: "fitted", evaluate: "evaluated" } as const;
+
+export function createAttempt(task: Task, number: number, workerId: string): Attempt {
+  const { promise, resolve, reject } = createDeferred<Reply>();
+  let header: { readonly message: Reply["message"]; readonly assembler: Assembler } | undefined;
+  let isOver = false;
+
+  const fail = (error: Error) => {
+    isOver = true;
+    reject(error);
+  };
+  const finish = () => {
+    if (!header) throw new RefusedError(`the end of ${task.id}`, "after an answer", "before one");
+    const payload = header.assembler.finish();
+    isOver = true;
+    resolve({ workerId, attempt: number, message: header.message, payload });
+  };
+  const answer = (message: Exclude<AnswerMessage, WorkerMessageOf<"chunk" | "end">>) => {
+    if (header) throw new RefusedError(`the answer to ${task.id}`, "one", `${message.type} after ${header.message.type}`);
+    if (message.type === "failure") throw reported(message, task, workerId);
+    const expected = ANSWERS[task.request.type];
+    if (message.type !== expected) throw new RefusedError(`the answer to ${task.id}`, expected, message.type);
+    const tensors = "tensors" in message ? message.tensors : [];
+    header = { message, assembler: createAssembler(tensors, task.expect ?? {}) };
+    if (tensors.length === 0) finish();
+  };
+
+  return {
+    taskId: task.id,
+    number,
+    reply: promise,
+    fail,
+    take(message) {
+      if (isOver || message.task_id !== task.id || message.attempt !== number) return;
+      try {
+        if (message.type === "end") finish();
+        else if (message.type !== "chunk") answer(message);
+        else if (header) header.assembler.write(message);
+        else throw new RefusedError(`a chunk for ${task.id}`, "after an answer", "before one");
+      } catch (error) {
+        fail(error as Error);
+      }
+    },
+  };
+}
+
+function reported({ error }: WorkerMessageOf<"failure">, task: Task, workerId: string): Error {
+  if (error.kind === "cancelled") return new InterruptedError(`${task.id} was cancelled on worker ${workerId}`);
+  return new WorkerError(`${task.id} failed: ${error.kind}: ${error.message}`, { workerId, traceback: error.traceback });
+}

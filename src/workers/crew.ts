@@ -1,0 +1,214 @@
+import { RunFailedError } from "../errors.ts";
+import { createDeferred, type Deferred } from "./deferred.ts";
+import type { PoolListener, Reply, Task } from "./task.ts";
+import { createWorker, type Worker, type WorkerSettings } from "./worker.ts";
+
+export interface CrewOptions extends WorkerSettings {
+  /** Worker i is given device i modulo their number. */
+  readonly devices: readonly string[];
+  readonly count: number;
+  readonly listener?: PoolListener;
+}
+
+/** Keeps workers up, prepared, and handed to one user at a time. */
+export interface Crew {
+  /** Starts them. Resolves when the first is free. */
+  start(): Promise<void>;
+  /** Waits for a free worker, which is the caller's until `release`; not one in `avoid` while another place is up. */
+  acquire(avoid?: Slot): Promise<Hand>;
+  release(hand: Hand, outcome: { readonly isCompleted: boolean }): void;
+  /** Has every worker, present and restarted, do this before it is free again. Resolves with the first reply. */
+  prepare(task: Task): Promise<Reply>;
+  /** What each worker is waited for. */
+  describeWaits(): readonly string[];
+  /** Asks that what is under way be dropped. */
+  cancel(): void;
+  /** Resolves when no process is left. May be called again with a shorter grace. */
+  stop(graceMs: number): Promise<void>;
+}
+
+/** A place for a worker: when its process dies another takes it, as `w0`, then `w0.1`, `w0.2`. */
+export interface Slot {
+  readonly index: number;
+  worker: Worker | undefined;
+  /** Its worker has been free once, so counts among those that take tasks. */
+  isUp: boolean;
+  isIdle: boolean;
+  /** How many of the crew's preparations its worker has done. */
+  prepared: number;
+  /** In a row, with no task completed in between. */
+  deaths: number;
+}
+
+export interface Hand {
+  readonly slot: Slot;
+  readonly worker: Worker;
+}
+
+/** A place whose workers die that often in a row is given up. */
+const MAX_DEATHS = 3;
+
+interface Preparation {
+  readonly task: Task;
+  readonly first: Deferred<Reply>;
+  attempts: number;
+}
+
+/**
+ * `fate` is aborted, here or elsewhere, once nothing is to run any more; its reason is what all who wait get.
+ * `onRoom` hears how many tasks there is room for, those under way included.
+ */
+export function createCrew(options: CrewOptions, fate: AbortController, onRoom: (tasks: number) => void): Crew {
+  const { devices, count, listener, transport } = options;
+  const started = createDeferred<void>();
+  const workers = new Map<string, Worker>();
+  const preparations: Preparation[] = [];
+  const waiters: { readonly avoid: Slot | undefined; readonly hand: Deferred<Hand> }[] = [];
+  const slots = Array.from({ length: count }, (_, index): Slot => {
+    return { index, worker: undefined, isUp: false, isIdle: false, prepared: 0, deaths: 0 };
+  });
+  let upkeep: Promise<unknown> = Promise.resolve();
+  let hasBeenUp = false;
+  let retired = 0;
+
+  started.promise.catch(() => {}); // for who never calls start
+  fate.signal.addEventListener("abort", () => {
+    const { reason } = fate.signal;
+    started.reject(reason);
+    for (const { first } of preparations) first.reject(reason);
+    for (const { hand } of waiters.splice(0)) hand.reject(reason);
+  });
+
+  async function readFrames(): Promise<void> {
+    // Frames of a process that has been replaced come from a name that is no longer known, and are dropped.
+    for await (const { peer, frame } of transport.receive()) workers.get(peer)?.receive(frame);
+  }
+
+  async function keepUp(slot: Slot): Promise<void> {
+    for (let generation = 0; !fate.signal.aborted && slot.deaths < MAX_DEATHS; generation++) {
+      const id = generation === 0 ? `w${slot.index}` : `w${slot.index}.${generation}`;
+      const worker = createWorker(id, devices[slot.index % devices.length] ?? "cpu", options, (status) => listener?.status?.(status));
+      workers.set(id, worker);
+      Object.assign(slot, { worker, prepared: 0 });
+      const settled = worker.ready.then(
+        (hello) => {
+          hasBeenUp = true;
+          listener?.ready?.(hello);
+          return settle({ slot, worker });
+        },
+        () => {},
+      );
+      const error = await worker.ended;
+      await settled;
+      workers.delete(id);
+      Object.assign(slot, { worker: undefined, isUp: false, isIdle: false });
+      if (!error) return;
+      slot.deaths++;
+      // When no worker has come up yet, what ended this one lies in wait for the others.
+      if (!hasBeenUp) fate.abort(error);
+      else if (slot.deaths === MAX_DEATHS && ++retired === count) {
+        fate.abort(
+          new RunFailedError(`no worker is left, each place has lost ${MAX_DEATHS} in a row; the last error:\n${error.message}`, {
+            cause: error,
+          }),
+        );
+      }
+      refresh();
+    }
+  }
+
+  /** Has a worker do the preparations it lacks; then it is free. */
+  async function settle({ slot, worker }: Hand): Promise<void> {
+    slot.isIdle = false;
+    for (let next = preparations[slot.prepared]; next; next = preparations[slot.prepared]) {
+      if (!isReady(worker) || !(await prepareOne(worker, next))) return;
+      slot.prepared++;
+    }
+    if (!isReady(worker)) return;
+    slot.isUp = true;
+    slot.isIdle = true;
+    started.resolve();
+    refresh();
+  }
+
+  async function prepareOne(worker: Worker, preparation: Preparation): Promise<boolean> {
+    const { task, first } = preparation;
+    const attempt = ++preparation.attempts;
+    try {
+      const reply = await worker.run(task, attempt);
+      task.accept?.(reply);
+      first.resolve(reply);
+      return true;
+    } catch (cause) {
+      if (fate.signal.aborted) return false;
+      const error = cause as Error;
+      // A worker that died may be replaced by one that can; one that lives and cannot has given the answer.
+      const isAlive = isReady(worker);
+      listener?.failure?.({ taskId: task.id, attempt, workerId: worker.id, error, willRetry: !isAlive });
+      if (isAlive) {
+        first.reject(error);
+        worker.kill(`could not be prepared: ${error.message}`, { cause });
+      }
+      return false;
+    }
+  }
+
+  /** Hands free workers to those who wait, in their order. */
+  function refresh(): void {
+    for (const waiter of [...waiters]) {
+      const slot = pick(waiter.avoid);
+      if (!slot?.worker) continue;
+      waiters.splice(waiters.indexOf(waiter), 1);
+      slot.isIdle = false;
+      waiter.hand.resolve({ slot, worker: slot.worker });
+    }
+    const up = slots.filter((slot) => slot.isUp).length;
+    // Who waits for another place leaves the one avoided to others.
+    onRoom(up === 0 ? 0 : up + waiters.filter((waiter) => waiter.avoid).length);
+  }
+
+  function pick(avoid: Slot | undefined): Slot | undefined {
+    const idle = slots.filter((slot) => slot.isIdle && slot.worker && isReady(slot.worker));
+    const isOtherUp = slots.some((slot) => slot !== avoid && slot.isUp);
+    return idle.find((slot) => slot !== avoid) ?? (isOtherUp ? undefined : idle[0]);
+  }
+
+  return {
+    start() {
+      readFrames().catch((error: unknown) => fate.abort(error));
+      upkeep = Promise.all(slots.map((slot) => keepUp(slot).catch((error: unknown) => fate.abort(error))));
+      return started.promise;
+    },
+    async acquire(avoid) {
+      fate.signal.throwIfAborted();
+      const hand = createDeferred<Hand>();
+      waiters.push({ avoid, hand });
+      refresh();
+      return hand.promise;
+    },
+    release(hand, { isCompleted }) {
+      if (isCompleted) hand.slot.deaths = 0;
+      if (hand.slot.worker === hand.worker) void settle(hand);
+    },
+    async prepare(task) {
+      fate.signal.throwIfAborted();
+      const first = createDeferred<Reply>();
+      preparations.push({ task, first, attempts: 0 });
+      // Those that are starting or busy come to it when they are ready.
+      for (const slot of slots) if (slot.isIdle && slot.worker) void settle({ slot, worker: slot.worker });
+      return first.promise;
+    },
+    describeWaits: () => slots.flatMap(({ worker }) => worker?.describeWait() ?? []),
+    cancel() {
+      for (const worker of workers.values()) worker.cancel();
+    },
+    async stop(graceMs) {
+      for (const worker of workers.values()) worker.stop(graceMs);
+      await upkeep;
+    },
+  };
+}
+
+function isReady(worker: Worker): boolean {
+  return worker.status().state === "ready";
+}

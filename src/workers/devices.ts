@@ -1,0 +1,41 @@
+import { execa } from "execa";
+import { EnvironmentError } from "../errors.ts";
+
+/** Devices for workers: those asked for, or, for "auto", every CUDA device, else mps, else the CPU. */
+export async function resolveDevices(asked: "auto" | readonly string[]): Promise<readonly string[]> {
+  if (asked !== "auto") return asked;
+  const installed = await countCudaDevices();
+  const count = installed === 0 ? 0 : (visibleCudaDevices()?.length ?? installed);
+  if (count > 0) return Array.from({ length: count }, (_, index) => `cuda:${index}`);
+  return process.platform === "darwin" && process.arch === "arm64" ? ["mps"] : ["cpu"];
+}
+
+/** How one worker process is given its device: what torch calls it there, and the variable that hides the others. */
+export function assignDevice(device: string): { readonly device: string; readonly env: Readonly<Record<string, string>> } {
+  const index = /^cuda:(\d+)$/.exec(device)?.[1];
+  if (index === undefined) return { device, env: { CUDA_VISIBLE_DEVICES: "" } };
+  const visible = visibleCudaDevices();
+  const name = visible ? visible[Number(index)] : index;
+  if (name === undefined) {
+    const problem = `workers.devices names ${device}, but CUDA_VISIBLE_DEVICES=${visible?.join(",")} leaves ${visible?.length} devices`;
+    throw new EnvironmentError(problem, "change workers.devices or CUDA_VISIBLE_DEVICES");
+  }
+  // nvidia-smi counts in the order of the PCI bus, CUDA by default does not.
+  return { device: "cuda", env: { CUDA_VISIBLE_DEVICES: name, CUDA_DEVICE_ORDER: process.env["CUDA_DEVICE_ORDER"] ?? "PCI_BUS_ID" } };
+}
+
+/** What this process was itself confined to; `cuda:N` counts within it. */
+function visibleCudaDevices(): readonly string[] | undefined {
+  return process.env["CUDA_VISIBLE_DEVICES"]
+    ?.split(",")
+    .map((name) => name.trim())
+    .filter((name) => name !== "");
+}
+
+async function countCudaDevices(): Promise<number> {
+  const { stdout, exitCode } = await execa("nvidia-smi", ["--query-gpu=index", "--format=csv,noheader"], {
+    reject: false,
+    timeout: 20_000,
+  });
+  return exitCode === 0 ? stdout.split("\n").filter((line) => /^\d+$/.test(line.trim())).length : 0;
+}

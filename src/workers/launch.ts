@@ -1,0 +1,98 @@
+import { closeSync, openSync } from "node:fs";
+import { execa } from "execa";
+import { assignDevice } from "./devices.ts";
+import { workersFolder } from "./python.ts";
+
+/** Starts worker processes. What is started must connect to `endpoint` with `workerId` as its routing id. */
+export interface WorkerLauncher {
+  launch(options: LaunchOptions): WorkerProcess;
+}
+
+export interface LaunchOptions {
+  readonly workerId: string;
+  readonly endpoint: string;
+  /** `cpu`, `mps` or `cuda:N`. */
+  readonly device: string;
+  /** Torch threads. */
+  readonly threads: number;
+  /** Where its standard output and error go. */
+  readonly logPath: string;
+}
+
+export interface WorkerProcess {
+  /** Resolves once the process is gone; never rejects. */
+  readonly exited: Promise<WorkerExit>;
+  /** Ends the process and its children at once, stopped ones too. Does nothing once it is gone. */
+  kill(): void;
+}
+
+export interface WorkerExit {
+  readonly exitCode?: number | undefined;
+  readonly signal?: string | undefined;
+  /** Why it could not even be started. */
+  readonly problem?: string | undefined;
+}
+
+/**
+ * Workers as processes on this machine. Each leads a process group of its own, so that Ctrl-C in a terminal
+ * reaches the controller alone; it ends itself when its parent does (see the wire contract), for which its
+ * standard input is a pipe that nobody writes to.
+ */
+export function processLauncher({
+  python,
+  args = ["-m", "prelort_worker"],
+}: {
+  readonly python: string;
+  readonly args?: readonly string[];
+}): WorkerLauncher {
+  return {
+    launch({ workerId, endpoint, device, threads, logPath }) {
+      const assigned = assignDevice(device);
+      const options = { endpoint, "worker-id": workerId, "parent-pid": process.pid, device: assigned.device, threads };
+      // execa takes any descriptor, its types only those up to 9.
+      const log = openSync(logPath, "a") as 9;
+      try {
+        const subprocess = execa(python, [...args, ...Object.entries(options).flatMap(([name, value]) => [`--${name}`, `${value}`])], {
+          env: { ...workerEnvironment(threads), ...assigned.env },
+          stdin: "pipe",
+          stdout: log,
+          stderr: log,
+          buffer: false,
+          detached: true,
+          reject: false,
+        });
+        const exited = subprocess.then(({ exitCode, signal, originalMessage }) => {
+          return subprocess.pid === undefined ? { problem: originalMessage } : { exitCode, signal };
+        });
+        let isGone = false;
+        subprocess.once("exit", () => {
+          isGone = true;
+        });
+        return {
+          exited,
+          kill() {
+            if (subprocess.pid !== undefined && !isGone) process.kill(-subprocess.pid, "SIGKILL");
+          },
+        };
+      } finally {
+        closeSync(log);
+      }
+    },
+  };
+}
+
+function workerEnvironment(threads: number): Record<string, string | undefined> {
+  const count = `${threads}`;
+  return {
+    PYTHONPATH: workersFolder(),
+    PYTHONUNBUFFERED: "1",
+    // Importing torch takes seconds more without compiled files.
+    PYTHONDONTWRITEBYTECODE: undefined,
+    OMP_NUM_THREADS: count,
+    MKL_NUM_THREADS: count,
+    OPENBLAS_NUM_THREADS: count,
+    VECLIB_MAXIMUM_THREADS: count,
+    // Rust threads of the tokenizers would take the cores of other workers.
+    TOKENIZERS_PARALLELISM: "false",
+  };
+}

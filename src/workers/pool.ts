@@ -1,0 +1,84 @@
+import PQueue from "p-queue";
+import { InterruptedError } from "../errors.ts";
+import { createCrew, type CrewOptions, type Hand, type Slot } from "./crew.ts";
+import type { Reply, Task, TaskType, WorkerPool } from "./task.ts";
+
+export interface PoolOptions extends CrewOptions {
+  /** How often a failed task is tried again. */
+  readonly retries: number;
+  /** When aborted, waiting tasks reject with an InterruptedError, and workers are asked to drop what they do. */
+  readonly signal?: AbortSignal;
+}
+
+/** How long a worker that was asked to end is given. */
+const STOP_GRACE_MS = 5000;
+
+/** Reads all that arrives on the transport, which stays its owner's to close, after the pool. */
+export function createWorkerPool(options: PoolOptions): WorkerPool {
+  const { retries, listener, signal } = options;
+  const fate = new AbortController();
+  const queue = new PQueue({ autoStart: false });
+  // No more tasks leave the queue than workers can take, so that priority decides for as long as possible.
+  const crew = createCrew(options, fate, (tasks) => {
+    if (fate.signal.aborted) return;
+    if (tasks === 0) return queue.pause();
+    queue.concurrency = tasks;
+    queue.start();
+  });
+
+  // Tasks in the queue then run into the reason, one after the other.
+  fate.signal.addEventListener("abort", () => queue.start());
+  const interrupt = () => {
+    fate.abort(new InterruptedError());
+    crew.cancel();
+  };
+  if (signal?.aborted) interrupt();
+  signal?.addEventListener("abort", interrupt, { once: true });
+
+  async function tryOnce(
+    task: Task,
+    number: number,
+    avoid: Slot | undefined,
+  ): Promise<{ readonly hand: Hand; readonly reply?: Reply; readonly error?: Error }> {
+    const hand = await crew.acquire(avoid);
+    try {
+      const reply = await hand.worker.run(task, number);
+      task.accept?.(reply);
+      crew.release(hand, { isCompleted: true });
+      return { hand, reply };
+    } catch (error) {
+      crew.release(hand, { isCompleted: false });
+      return { hand, error: error as Error };
+    }
+  }
+
+  return {
+    start: () => crew.start(),
+    async run<T extends TaskType>(task: Task<T>) {
+      let avoid: Slot | undefined;
+      for (let number = 1; ; number++) {
+        const { hand, reply, error } = await queue.add(() => tryOnce(task as unknown as Task, number, avoid), {
+          priority: task.priority ?? 0,
+        });
+        if (!error) return reply as unknown as Reply<T>;
+        if (fate.signal.reason instanceof InterruptedError) throw fate.signal.reason;
+        const willRetry = number <= retries && !fate.signal.aborted;
+        listener?.failure?.({ taskId: task.id, attempt: number, workerId: hand.worker.id, error, willRetry });
+        if (number > retries) throw error;
+        avoid = hand.slot;
+      }
+    },
+    async onEveryWorker<T extends TaskType>(task: Task<T>) {
+      return (await crew.prepare(task as unknown as Task)) as unknown as Reply<T>;
+    },
+    describeWaits() {
+      const waiting = queue.size === 0 ? [] : [`${queue.size} tasks wait for a free worker`];
+      return [...crew.describeWaits(), ...waiting].join("; ");
+    },
+    async close({ now = false } = {}) {
+      signal?.removeEventListener("abort", interrupt);
+      fate.abort(new InterruptedError("the worker pool was closed"));
+      await crew.stop(now ? 0 : STOP_GRACE_MS);
+    },
+  };
+}

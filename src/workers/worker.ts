@@ -1,0 +1,214 @@
+import { join } from "node:path";
+import { InterruptedError, WorkerError } from "../errors.ts";
+import { describeTensors, splitTensors } from "../protocol/assembly.ts";
+import { decodeWorkerMessage, encode } from "../protocol/codec.ts";
+import { type ControllerMessage, CREDIT_BYTES, PROTOCOL_VERSION, type WorkerMessage, type WorkerMessageOf } from "../protocol/messages.ts";
+import type { Transport } from "../transport/transport.ts";
+import { type AnswerMessage, type Attempt, createAttempt } from "./attempt.ts";
+import { createCredit } from "./credit.ts";
+import { createDeadline } from "./deadline.ts";
+import { createDeferred } from "./deferred.ts";
+import type { WorkerExit, WorkerLauncher } from "./launch.ts";
+import { readLogTail } from "./log-tail.ts";
+import type { Reply, Task, WorkerHello, WorkerState, WorkerStatus } from "./task.ts";
+
+/** How workers are started, and how long they may be silent. */
+export interface WorkerSettings {
+  readonly launcher: WorkerLauncher;
+  readonly transport: Transport;
+  readonly threads: number;
+  readonly logFolder: string;
+  readonly startTimeoutMs: number;
+  readonly beatTimeoutMs: number;
+  readonly taskTimeoutMs: number;
+}
+
+/** One worker process, from its start to its end. */
+export interface Worker {
+  readonly id: string;
+  /** Rejects, with the error of `ended`, if the worker never says hello. */
+  readonly ready: Promise<WorkerHello>;
+  /** Resolves once the process is gone, with why; undefined if it had been told to stop. Never rejects. */
+  readonly ended: Promise<WorkerError | undefined>;
+  status(): WorkerStatus;
+  /** What it is waited for, if anything. */
+  describeWait(): string | undefined;
+  /** Tries a task; for a worker that is ready. What goes wrong with the worker itself ends its process first. */
+  run(task: Task, attempt: number): Promise<Reply>;
+  /** Asks that the task under way be dropped. */
+  cancel(): void;
+  /** Takes a frame that came from it. */
+  receive(frame: Uint8Array): void;
+  /** Asks the process to end, and ends it if it has not after the grace; called again, with another grace. */
+  stop(graceMs: number): void;
+  /** Ends the process at once, for this reason. */
+  kill(problem: string, options?: ErrorOptions): void;
+}
+
+const SESSION = { protocol_version: PROTOCOL_VERSION } as const;
+
+/** Launches a worker: starting → ready → busy → ready … → stopping → stopped | failed. `onStatus` hears of every change. */
+export function createWorker(id: string, device: string, settings: WorkerSettings, onStatus: (status: WorkerStatus) => void): Worker {
+  const { launcher, transport, threads, logFolder, startTimeoutMs, beatTimeoutMs, taskTimeoutMs } = settings;
+  const logPath = join(logFolder, `${id}.log`);
+  const ready = createDeferred<WorkerHello>();
+  const credit = createCredit(CREDIT_BYTES);
+  let status: WorkerStatus = { workerId: id, state: "starting", activity: "starting", taskId: null, step: 0, steps: 0 };
+  let since = performance.now();
+  let current: Attempt | undefined;
+  let fatal: { readonly problem: string; readonly options?: ErrorOptions | undefined } | undefined;
+  let grace: NodeJS.Timeout | undefined;
+
+  const seconds = (ms: number) => `${ms / 1000} s`;
+  const startDeadline = createDeadline(startTimeoutMs, () => kill(`did not say hello within ${seconds(startTimeoutMs)} of its start`));
+  const beatDeadline = createDeadline(beatTimeoutMs, () => kill(`was not heard of for ${seconds(beatTimeoutMs)}`));
+  const taskDeadline = createDeadline(taskTimeoutMs, () => kill(`made no progress in ${current?.taskId} for ${seconds(taskTimeoutMs)}`));
+
+  const update = (changes: Partial<WorkerStatus>) => {
+    const isNew = Object.entries(changes).some(([key, value]) => status[key as keyof WorkerStatus] !== value);
+    status = { ...status, ...changes };
+    if (isNew) onStatus(status);
+    return isNew;
+  };
+  const enter = (state: WorkerState, activity: string) => {
+    since = performance.now();
+    update({ state, activity, taskId: current?.taskId ?? null, step: 0, steps: 0 });
+  };
+  const send = (message: ControllerMessage) => transport.send(id, encode(message));
+  /** For messages that a worker which is gone need not get: its end is told by its exit, or by its silence. */
+  const tell = (message: ControllerMessage) => void send(message).catch(() => {});
+
+  startDeadline.restart();
+  const child = launcher.launch({ workerId: id, endpoint: transport.endpoint, device, threads, logPath });
+  const ended = child.exited.then(end);
+  onStatus(status);
+
+  function kill(problem: string, options?: ErrorOptions): void {
+    if (status.state === "stopped" || status.state === "failed") return;
+    fatal ??= { problem, options };
+    if (status.state !== "stopping") enter("failed", problem);
+    child.kill();
+  }
+
+  async function end(exit: WorkerExit): Promise<WorkerError | undefined> {
+    const isStopped = status.state === "stopping";
+    const problem = fatal?.problem ?? describeExit(exit, status);
+    for (const deadline of [startDeadline, beatDeadline, taskDeadline]) deadline.clear();
+    clearTimeout(grace);
+    enter(isStopped ? "stopped" : "failed", isStopped ? "stopped" : problem);
+
+    const details = { workerId: id, exitCode: exit.exitCode, signal: exit.signal, logTail: await readLogTail(logPath), logPath };
+    const error = new WorkerError(problem, details, fatal?.options);
+    const reason = isStopped ? new InterruptedError(`worker ${id} was stopped`) : error;
+    credit.close(reason);
+    current?.fail(reason);
+    ready.reject(reason);
+    return isStopped ? undefined : error;
+  }
+  // Whoever runs tasks waits for `ready`; when nobody does, its rejection is told by `ended` all the same.
+  ready.promise.catch(() => {});
+
+  function hello(message: WorkerMessageOf<"hello">): void {
+    if (status.state !== "starting") return kill("said hello twice");
+    startDeadline.clear();
+    enter("ready", "idle");
+    ready.resolve({ workerId: id, pid: message.pid, versions: message.versions, device: message.device });
+  }
+
+  function beat({ activity, step, steps }: WorkerMessageOf<"beat">): void {
+    // Between tasks a beat may still tell of the last one.
+    const isProgress = (status.state === "starting" || status.state === "busy") && update({ activity, step, steps });
+    if (isProgress && current) taskDeadline.restart();
+  }
+
+  function answer(message: AnswerMessage): void {
+    if (current) taskDeadline.restart();
+    current?.take(message);
+    // Chunks that were dropped count as consumed, or the worker would wait for ever.
+    if (message.type === "chunk" && message.data.length > 0) tell({ ...SESSION, type: "credit", bytes: message.data.length });
+  }
+
+  function giveCredit(bytes: number): void {
+    credit.give(bytes);
+    if (current) taskDeadline.restart();
+  }
+
+  async function sendTask(task: Task, attempt: number): Promise<void> {
+    const envelope = { ...SESSION, task_id: task.id, attempt };
+    const { request, payload } = task;
+    const tensors = payload ? describeTensors(payload) : [];
+    const message =
+      request.type === "fit" || request.type === "evaluate" ? { ...envelope, ...request, tensors } : { ...envelope, ...request };
+    await send(message);
+    if (!payload || tensors.length === 0) return;
+    for (const chunk of splitTensors(payload)) {
+      await credit.take(chunk.data.length);
+      await send({ ...envelope, type: "chunk", ...chunk });
+    }
+    await send({ ...envelope, type: "end" });
+  }
+
+  return {
+    id,
+    ready: ready.promise,
+    ended,
+    kill,
+    status: () => status,
+    describeWait() {
+      const duration = seconds(Math.round((performance.now() - since) / 1000) * 1000);
+      if (status.state === "starting") return `waiting for worker ${id} to start (${status.activity}), ${duration}`;
+      return current ? `waiting for ${current.taskId} on worker ${id}, ${duration}` : undefined;
+    },
+    async run(task, number) {
+      const attempt = createAttempt(task, number, id);
+      current = attempt;
+      enter("busy", task.id);
+      taskDeadline.restart();
+      const sending = sendTask(task, number).catch((cause: unknown) => {
+        kill(`could not be sent ${task.id}`, { cause });
+        throw cause;
+      });
+      // Also when the answer came early, as a failure does: what was begun is sent whole, and the next task goes after it.
+      const [reply] = await Promise.allSettled([attempt.reply, sending]);
+      taskDeadline.clear();
+      current = undefined;
+      if (status.state === "busy") enter("ready", "idle");
+      if (reply.status === "rejected") throw reply.reason;
+      return reply.value;
+    },
+    cancel() {
+      if (current) tell({ ...SESSION, type: "cancel", task_id: current.taskId, attempt: current.number });
+    },
+    receive(frame) {
+      if (status.state === "failed" || status.state === "stopped") return;
+      beatDeadline.restart();
+      try {
+        const message: WorkerMessage = decodeWorkerMessage(frame);
+        if (message.type === "hello") hello(message);
+        else if (message.type === "beat") beat(message);
+        else if (message.type === "credit") giveCredit(message.bytes);
+        else answer(message);
+      } catch (cause) {
+        kill(`sent what is refused: ${(cause as Error).message}`, { cause });
+      }
+    },
+    stop(graceMs) {
+      if (status.state === "stopped" || status.state === "failed") return;
+      clearTimeout(grace);
+      // One that has not said hello has nothing to finish, and may not be connected yet.
+      const isAtOnce = graceMs === 0 || status.state === "starting";
+      if (isAtOnce) child.kill();
+      else grace = setTimeout(() => child.kill(), graceMs);
+      if (status.state === "stopping") return;
+      enter("stopping", "stopping");
+      if (!isAtOnce) tell({ ...SESSION, type: "stop" });
+    },
+  };
+}
+
+function describeExit({ exitCode, signal, problem }: WorkerExit, { state, taskId }: WorkerStatus): string {
+  if (problem !== undefined) return `could not be started: ${problem}`;
+  const how = signal === undefined ? `exited with code ${exitCode}` : `was ended by ${signal}`;
+  if (taskId !== null) return `${how} in ${taskId}`;
+  return state === "starting" ? `${how} before it said hello` : `${how} unasked`;
+}

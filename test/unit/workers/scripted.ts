@@ -1,0 +1,153 @@
+import { mkdtempSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Packr, unpack } from "msgpackr";
+import { onTestFinished } from "vitest";
+import { createAssembler, describeTensors, splitTensors } from "../../../src/protocol/assembly.ts";
+import type { Adapter } from "../../../src/adapter/adapter.ts";
+import type { ControllerMessage, ControllerMessageOf } from "../../../src/protocol/messages.ts";
+import { memoryTransport } from "../../../src/transport/memory.ts";
+import type { LaunchOptions, WorkerExit, WorkerLauncher } from "../../../src/workers/launch.ts";
+import type { WorkerSettings } from "../../../src/workers/worker.ts";
+
+const packr = new Packr({ useRecords: false, variableMapSize: true });
+
+/** A worker that a test plays by hand, so that faults happen when they should. */
+export interface ScriptedWorker extends LaunchOptions {
+  /** Sends a message; `protocol_version` is filled in unless given. */
+  send(message: Record<string, unknown>): void;
+  sendRaw(frame: Uint8Array): void;
+  hello(): void;
+  /** The next message of the controller's that is not credit. */
+  next(): Promise<ControllerMessage>;
+  /** The next message, which must be of that type. */
+  expect<T extends ControllerMessage["type"]>(type: T): Promise<ControllerMessageOf<T>>;
+  /** Sends an answer to a task and its tensors whole. */
+  answer(task: { readonly task_id: string; readonly attempt: number }, message: Record<string, unknown>, payload?: Adapter): void;
+  /** Answers as a worker that does all it is told until the end. Fits return what they were sent. */
+  serve(): Promise<void>;
+  exit(exit: WorkerExit): void;
+  readonly wasKilled: () => boolean;
+  /** Bytes of credit given back to it. */
+  readonly credited: () => number;
+}
+
+/** Launches workers over the memory transport, each played by `script`. `launched` lists them in order. */
+export function scriptedSettings(script: (worker: ScriptedWorker) => unknown): WorkerSettings & { readonly launched: ScriptedWorker[] } {
+  const transport = memoryTransport();
+  const logFolder = mkdtempSync(join(tmpdir(), "scripted-"));
+  onTestFinished(async () => {
+    await transport.close();
+    await rm(logFolder, { recursive: true });
+  });
+  const launched: ScriptedWorker[] = [];
+  const launcher: WorkerLauncher = {
+    launch(options) {
+      const peer = transport.connect(options.workerId);
+      let resolveExit: (exit: WorkerExit) => void = () => {};
+      const exited = new Promise<WorkerExit>((resolve) => {
+        resolveExit = resolve;
+      });
+      const exit = (how: WorkerExit) => {
+        void peer.close();
+        resolveExit(how);
+      };
+      let killed = false;
+      const worker = play(
+        options,
+        peer.receive(),
+        (frame) => void peer.send(frame),
+        exit,
+        () => killed,
+      );
+      launched.push(worker);
+      queueMicrotask(() => void script(worker));
+      const kill = () => {
+        killed = true;
+        exit({ signal: "SIGKILL" });
+      };
+      return { exited, kill };
+    },
+  };
+  return { launcher, transport, threads: 1, logFolder, startTimeoutMs: 60_000, beatTimeoutMs: 60_000, taskTimeoutMs: 60_000, launched };
+}
+
+function play(
+  options: LaunchOptions,
+  incoming: AsyncIterable<Uint8Array>,
+  sendRaw: (frame: Uint8Array) => void,
+  exit: (exit: WorkerExit) => void,
+  wasKilled: () => boolean,
+): ScriptedWorker {
+  let credited = 0;
+  const frames = incoming[Symbol.asyncIterator]();
+  const worker: ScriptedWorker = {
+    ...options,
+    sendRaw,
+    exit,
+    wasKilled,
+    credited: () => credited,
+    send: (message) => sendRaw(packr.pack({ protocol_version: 1, ...message })),
+    hello: () =>
+      worker.send({
+        type: "hello",
+        pid: 7,
+        versions: { python: "3.11" },
+        device: { type: "cpu", name: "cpu", memory_bytes: null },
+        threads: 1,
+      }),
+    async next() {
+      while (true) {
+        const { value, done } = await frames.next();
+        if (done) return new Promise(() => {}); // a process that is gone does nothing any more
+        const message = unpack(value) as ControllerMessage;
+        if (message.type !== "credit") return message;
+        credited += message.bytes;
+      }
+    },
+    async expect<T extends ControllerMessage["type"]>(type: T) {
+      const message = await worker.next();
+      if (message.type !== type) throw new Error(`expected ${type}, got ${message.type}`);
+      return message as ControllerMessageOf<T>;
+    },
+    answer({ task_id, attempt }, message, payload) {
+      const envelope = { task_id, attempt };
+      worker.send({ ...envelope, ...message, ...(payload ? { tensors: describeTensors(payload) } : {}) });
+      if (!payload) return;
+      for (const chunk of splitTensors(payload, 8)) worker.send({ ...envelope, type: "chunk", ...chunk });
+      worker.send({ ...envelope, type: "end" });
+    },
+    async serve() {
+      worker.hello();
+      while (true) {
+        const message = await worker.next();
+        if (message.type === "stop") return exit({ exitCode: 0 });
+        if (message.type === "load") worker.answer(message, loaded);
+        if (message.type === "evaluate") worker.answer(message, { type: "evaluated", tiers: [], seconds: 0 });
+        if (message.type === "fit") worker.answer(message, fitted(message), await takePayload(worker, message));
+      }
+    },
+  };
+  return worker;
+}
+
+export const loaded = { type: "loaded", modules: [{ name: "m", in: 1, out: 1 }], dense: [], n_parameters: 2, tensors: [] };
+
+export function fitted({ client_id, r, scale }: ControllerMessageOf<"fit">): Record<string, unknown> {
+  return { type: "fitted", client_id, r, scale, n: 10, steps: 1, passes: 1, loss: 0.5, seconds: 1, tensors: [] };
+}
+
+/** Reads the tensors that follow a fit's header, giving credit back. */
+export async function takePayload(worker: ScriptedWorker, fit: ControllerMessageOf<"fit">): Promise<Adapter> {
+  const assembler = createAssembler(fit.tensors, "any");
+  while (fit.tensors.length > 0) {
+    const message = await worker.next();
+    if (message.type === "end") break;
+    if (message.type !== "chunk") throw new Error(`expected a chunk, got ${message.type}`);
+    assembler.write(message);
+    worker.send({ type: "credit", bytes: message.data.length });
+  }
+  const { rows = new Float32Array(), dense = new Float32Array() } = assembler.finish();
+  return { r: fit.r, rows, dense };
+}

@@ -1,0 +1,336 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { InterruptedError, RefusedError, WorkerError } from "../../../src/errors.ts";
+import { CHUNK_BYTES, CREDIT_BYTES } from "../../../src/protocol/messages.ts";
+import type { Task, WorkerStatus } from "../../../src/workers/task.ts";
+import { createWorker, type Worker, type WorkerSettings } from "../../../src/workers/worker.ts";
+import { fitted, type ScriptedWorker, scriptedSettings, takePayload } from "./scripted.ts";
+
+const adapter = { r: 2, rows: Float32Array.of(1, 2, 3, 4, 5, 6), dense: Float32Array.of(7) };
+const expected = { rows: [2, 3], dense: [1] };
+
+function fitTask(overrides: Partial<Task<"fit">> = {}): Task {
+  const fit = { objective: "none", full_weight: null, local_steps: 1, batch_size: 1, lr: 0.1, head_lr: 0.1 } as const;
+  const request = { type: "fit", round: 1, client_id: "c0", r: 2, scale: 2, seed: "0".repeat(32), fit } as const;
+  return { id: "round-1/fit/c0", request, payload: adapter, expect: expected, ...overrides } as Task;
+}
+
+const statuses: WorkerStatus[] = [];
+/** A worker played by `script`, with its frames brought to it. */
+function start(script: (worker: ScriptedWorker) => unknown, overrides: Partial<WorkerSettings> = {}): Worker {
+  const settings = { ...scriptedSettings(script), ...overrides };
+  const worker = createWorker("w0", "cpu", settings, (status) => statuses.push(status));
+  void (async () => {
+    for await (const { frame } of settings.transport.receive()) worker.receive(frame);
+  })();
+  return worker;
+}
+
+beforeEach(() => {
+  statuses.length = 0;
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+describe("a worker's start", () => {
+  test("ends with its hello", async () => {
+    const worker = start((peer) => peer.hello());
+    expect(await worker.ready).toEqual({
+      workerId: "w0",
+      pid: 7,
+      versions: { python: "3.11" },
+      device: { type: "cpu", name: "cpu", memory_bytes: null },
+    });
+    expect(statuses.map(({ state }) => state)).toEqual(["starting", "ready"]);
+  });
+
+  test("shows what its beats tell until then", async () => {
+    const worker = start((peer) => {
+      peer.send({ type: "beat", activity: "importing torch", task_id: null, step: 0, steps: 0 });
+      peer.hello();
+    });
+    await worker.ready;
+    expect(statuses.map(({ activity }) => activity)).toEqual(["starting", "importing torch", "idle"]);
+  });
+
+  test("fails when the process dies, with its exit code and the last lines of its log", async () => {
+    const worker = start((peer) => {
+      writeFileSync(peer.logPath, `${"noise\n".repeat(100)}ModuleNotFoundError: No module named 'torch'\n`);
+      peer.exit({ exitCode: 1 });
+    });
+    await expect(worker.ready).rejects.toThrow(WorkerError);
+    const error = await worker.ended;
+    expect(error?.message).toContain("worker w0: exited with code 1 before it said hello");
+    expect(error?.message).toContain("ModuleNotFoundError: No module named 'torch'");
+    expect(error?.details.logTail?.split("\n").length).toBe(20);
+    expect(error?.details).toMatchObject({ exitCode: 1, logPath: expect.stringMatching(/w0\.log$/) });
+  });
+
+  test("fails when the process cannot be started", async () => {
+    const worker = start((peer) => peer.exit({ problem: "spawn python ENOENT" }));
+    await expect(worker.ready).rejects.toThrow("could not be started: spawn python ENOENT");
+  });
+
+  test("fails when it speaks another protocol version", async () => {
+    const worker = start((peer) => peer.send({ type: "hello", protocol_version: 2 }));
+    await expect(worker.ready).rejects.toThrow("message hello speaks another protocol version: expected 1, got 2");
+    expect(worker.status().state).toBe("failed");
+  });
+
+  test("fails when no hello comes in time, beats or not", async () => {
+    vi.useFakeTimers();
+    const worker = start(
+      (peer) => setInterval(() => peer.send({ type: "beat", activity: "importing", task_id: null, step: 0, steps: 0 }), 1000),
+      {
+        startTimeoutMs: 8000,
+      },
+    );
+    const failure = expect(worker.ready).rejects.toThrow("did not say hello within 8 s of its start");
+    await vi.advanceTimersByTimeAsync(8000);
+    vi.useRealTimers();
+    await failure;
+  });
+});
+
+describe("a task", () => {
+  test("goes out with its tensors, and its answer comes back whole", async () => {
+    const worker = start(async (peer) => {
+      peer.hello();
+      const fit = await peer.expect("fit");
+      const received = await takePayload(peer, fit);
+      peer.answer(fit, fitted(fit), received);
+    });
+    await worker.ready;
+    const reply = await worker.run(fitTask(), 1);
+    expect(reply).toMatchObject({ workerId: "w0", attempt: 1, message: { type: "fitted", client_id: "c0" } });
+    expect(reply.payload).toEqual({ rows: adapter.rows, dense: adapter.dense });
+    expect(statuses.map(({ state, taskId }) => [state, taskId])).toEqual([
+      ["starting", null],
+      ["ready", null],
+      ["busy", "round-1/fit/c0"],
+      ["ready", null],
+    ]);
+  });
+
+  test("sends no more than the credit, and goes on as credit comes back", async () => {
+    const floats = CREDIT_BYTES / 4 + 10;
+    const rows = new Float32Array(floats);
+    let beforeCredit = 0;
+    const worker = start(async (peer) => {
+      peer.hello();
+      const fit = await peer.expect("fit");
+      for (; beforeCredit < CREDIT_BYTES; beforeCredit += CHUNK_BYTES) await peer.expect("chunk");
+      // Nothing more is on its way: what comes next comes for the credit.
+      const next = peer.next();
+      expect(await Promise.race([next, new Promise((resolve) => setImmediate(resolve, "nothing"))])).toBe("nothing");
+      peer.send({ type: "credit", bytes: CHUNK_BYTES });
+      expect(await next).toMatchObject({ type: "chunk", offset: CREDIT_BYTES, data: { length: 40 } });
+      await peer.expect("end");
+      peer.answer(fit, { type: "failure", error: { kind: "Enough", message: "", traceback: "" } });
+    });
+    await worker.ready;
+    await expect(worker.run(fitTask({ payload: { r: 1, rows, dense: new Float32Array() } }), 1)).rejects.toThrow("Enough");
+  });
+
+  test("gives credit back for every chunk, also for those of an answer that was refused or came late", async () => {
+    let peer: ScriptedWorker | undefined;
+    const worker = start(async (scripted) => {
+      peer = scripted;
+      peer.hello();
+      for (const task_id of ["round-1/fit/c0", "before"]) {
+        const fit = await peer.expect("fit");
+        await takePayload(peer, fit);
+        peer.answer({ task_id, attempt: fit.attempt }, fitted(fit), { r: 1, rows: Float32Array.of(1, 2, 3), dense: new Float32Array() });
+        if (task_id === "before") peer.answer(fit, fitted(fit), adapter);
+      }
+      await peer.next();
+    });
+    await worker.ready;
+    await expect(worker.run(fitTask(), 1)).rejects.toThrow("expected rows and dense, got rows");
+    expect((await worker.run(fitTask(), 2)).payload).toEqual({ rows: adapter.rows, dense: adapter.dense });
+    await vi.waitFor(() => expect(peer?.credited()).toBe(12 + 12 + 28));
+  });
+
+  test.each<[string, (peer: ScriptedWorker, id: { task_id: string; attempt: number }, header: Record<string, unknown>) => void, string]>([
+    [
+      "a shape that would broadcast",
+      (peer, id, header) => peer.answer(id, header, { ...adapter, r: 1, rows: adapter.rows.subarray(0, 3) }),
+      "expected shape [2, 3], got [1, 3]",
+    ],
+    ["no tensors at all", (peer, id, header) => peer.answer(id, header), "expected rows and dense, got none"],
+    [
+      "an answer to another question",
+      (peer, id) => peer.answer(id, { type: "evaluated", tiers: [], seconds: 0 }),
+      "expected fitted, got evaluated",
+    ],
+    ["an end before its answer", (peer, id) => peer.send({ ...id, type: "end" }), "expected after an answer"],
+    [
+      "a chunk before its answer",
+      (peer, id) => peer.send({ ...id, type: "chunk", tensor: "rows", offset: 0, data: new Uint8Array(4) }),
+      "expected after an answer",
+    ],
+  ])("is refused for %s, and the worker goes on", async (_, reply, said) => {
+    const worker = start(async (peer) => {
+      peer.hello();
+      const fit = await peer.expect("fit");
+      await takePayload(peer, fit);
+      reply(peer, { task_id: fit.task_id, attempt: fit.attempt }, fitted(fit));
+      const again = await peer.expect("fit");
+      await takePayload(peer, again);
+      peer.answer(again, fitted(again), adapter);
+    });
+    await worker.ready;
+    const refused = worker.run(fitTask(), 1);
+    await expect(refused).rejects.toThrow(RefusedError);
+    await expect(refused).rejects.toThrow(said);
+    await expect(worker.run(fitTask(), 2)).resolves.toMatchObject({ attempt: 2 });
+  });
+
+  test("that failed in Python brings the whole traceback", async () => {
+    const worker = start(async (peer) => {
+      peer.hello();
+      const fit = await peer.expect("fit");
+      await takePayload(peer, fit);
+      peer.answer(fit, {
+        type: "failure",
+        error: { kind: "ValueError", message: "bad", traceback: "Traceback\n  line 1\nValueError: bad" },
+      });
+    });
+    await worker.ready;
+    const failed = worker.run(fitTask(), 1);
+    await expect(failed).rejects.toThrow("worker w0: round-1/fit/c0 failed: ValueError: bad");
+    await expect(failed).rejects.toMatchObject({ details: { traceback: "Traceback\n  line 1\nValueError: bad" } });
+  });
+
+  test("that is cancelled ends as interrupted", async () => {
+    const worker = start(async (peer) => {
+      peer.hello();
+      const fit = await peer.expect("fit");
+      await takePayload(peer, fit);
+      worker.cancel();
+      const cancel = await peer.expect("cancel");
+      peer.answer(cancel, { type: "failure", error: { kind: "cancelled", message: "", traceback: "" } });
+    });
+    await worker.ready;
+    await expect(worker.run(fitTask(), 1)).rejects.toThrow(InterruptedError);
+  });
+
+  test.each([
+    [
+      "a garbled frame",
+      (peer: ScriptedWorker) => peer.sendRaw(Uint8Array.of(1, 2, 3)),
+      "sent what is refused: a frame: expected a msgpack map",
+    ],
+    [
+      "credit it never had",
+      (peer: ScriptedWorker) => peer.send({ type: "credit", bytes: 1 }),
+      "sent what is refused: credit: expected at most the 0 bytes under way, got 1",
+    ],
+    ["a second hello", (peer: ScriptedWorker) => peer.hello(), "said hello twice"],
+    ["its end by a signal", (peer: ScriptedWorker) => peer.exit({ signal: "SIGSEGV" }), "was ended by SIGSEGV in round-1/fit/c0"],
+  ])("fails with the worker, and no process is left, after %s", async (_, fault, said) => {
+    let peer: ScriptedWorker | undefined;
+    const worker = start(async (scripted) => {
+      peer = scripted;
+      peer.hello();
+      await takePayload(peer, await peer.expect("fit"));
+      fault(peer);
+    });
+    await worker.ready;
+    await expect(worker.run(fitTask(), 1)).rejects.toThrow(said);
+    expect((await worker.ended)?.message).toContain(said);
+    expect(worker.status().state).toBe("failed");
+  });
+});
+
+describe("a silent worker", () => {
+  test("is killed when its beats stop", async () => {
+    vi.useFakeTimers();
+    const worker = start((peer) => peer.hello(), { beatTimeoutMs: 4000 });
+    await worker.ready;
+    await vi.advanceTimersByTimeAsync(3999);
+    expect(worker.status().state).toBe("ready");
+    await vi.advanceTimersByTimeAsync(1);
+    vi.useRealTimers();
+    expect((await worker.ended)?.message).toContain("was not heard of for 4 s");
+    expect((await worker.ended)?.details.signal).toBe("SIGKILL");
+  });
+
+  test("is killed when it beats but gets nowhere in a task", async () => {
+    vi.useFakeTimers();
+    const progress = [1, 2, 3, 3, 3, 3, 3, 3, 3, 3];
+    const worker = start(
+      async (peer) => {
+        peer.hello();
+        await takePayload(peer, await peer.expect("fit"));
+        for (const [second, step] of progress.entries()) {
+          setTimeout(() => peer.send({ type: "beat", activity: "fit c0", task_id: "round-1/fit/c0", step, steps: 9 }), second * 1000);
+        }
+      },
+      { taskTimeoutMs: 4000 },
+    );
+    await worker.ready;
+    const run = expect(worker.run(fitTask(), 1)).rejects.toThrow("made no progress in round-1/fit/c0 for 4 s");
+    await vi.advanceTimersByTimeAsync(5900);
+    expect(worker.status()).toMatchObject({ state: "busy", step: 3, steps: 9, activity: "fit c0" });
+    expect(worker.describeWait()).toBe("waiting for round-1/fit/c0 on worker w0, 6 s");
+    await vi.advanceTimersByTimeAsync(200);
+    vi.useRealTimers();
+    await run;
+  });
+});
+
+describe("a worker's stop", () => {
+  test("is asked for, and ends without error", async () => {
+    const worker = start(async (peer) => {
+      peer.hello();
+      await peer.expect("stop");
+      peer.exit({ exitCode: 0 });
+    });
+    await worker.ready;
+    worker.stop(5000);
+    expect(await worker.ended).toBeUndefined();
+    expect(statuses.map(({ state }) => state)).toEqual(["starting", "ready", "stopping", "stopped"]);
+  });
+
+  test("is enforced after the grace", async () => {
+    vi.useFakeTimers();
+    const worker = start((peer) => peer.hello());
+    await worker.ready;
+    worker.stop(5000);
+    await vi.advanceTimersByTimeAsync(4999);
+    expect(worker.status().state).toBe("stopping");
+    await vi.advanceTimersByTimeAsync(1);
+    vi.useRealTimers();
+    expect(await worker.ended).toBeUndefined();
+    expect(worker.status().state).toBe("stopped");
+  });
+
+  test("is enforced at once without grace, also the second time it is called", async () => {
+    const worker = start((peer) => peer.hello());
+    await worker.ready;
+    worker.stop(60_000);
+    worker.stop(0);
+    expect(await worker.ended).toBeUndefined();
+  });
+
+  test("of one that is still starting needs no grace", async () => {
+    const worker = start(() => {});
+    worker.stop(60_000);
+    expect(await worker.ended).toBeUndefined();
+    await expect(worker.ready).rejects.toThrow(InterruptedError);
+  });
+});
+
+test("every worker's log lies in the log folder under its name", async () => {
+  let logPath = "";
+  const settings = scriptedSettings((peer) => {
+    logPath = peer.logPath;
+    peer.exit({ exitCode: 3 });
+  });
+  const worker = createWorker("w1.2", "cpu", settings, () => {});
+  await worker.ended;
+  expect(logPath).toBe(join(settings.logFolder, "w1.2.log"));
+});
