@@ -132,9 +132,11 @@ export const fileSchema = withRules(
 export type FileConfig = z.output<typeof fileSchema>;
 
 const isFunction = (value: unknown) => typeof value === "function";
-const selection = z.custom<Selection>(isFunction, "must be a selection, such as randomSelection({ fraction: 0.3 }), or a function of one's own");
-const rankAssignment = z.custom<RankAssigner>(isFunction, "must be a rank assigner, such as tieredRanks({ 8: 0.5, 2: 0.5 }), or a function of one's own");
-const aggregation = z.custom<Aggregation>(
+/** `abort: false`, so that the rules that span several keys still run. */
+const policy = <T>(isPolicy: (value: unknown) => boolean, error: string) => z.custom<T>(isPolicy, { error, abort: false });
+const selection = policy<Selection>(isFunction, "must be a selection, such as randomSelection({ fraction: 0.3 }), or a function of one's own");
+const rankAssignment = policy<RankAssigner>(isFunction, "must be a rank assigner, such as tieredRanks({ 8: 0.5, 2: 0.5 }), or a function of one's own");
+const aggregation = policy<Aggregation>(
   (value) => typeof value === "object" && value !== null && "begin" in value && "distribute" in value,
   "must be an aggregation, such as segmentWise(): an object with begin and distribute",
 );

@@ -11,11 +11,12 @@ export interface Table {
 }
 
 export function reportTables(run: RecordedRun): readonly Table[] {
-  return [qualityTable(run), roundsTable(run.record.layout.tiers, run.rounds), segmentsTable(run), clientsTable(run), trafficTable(run), timeTable(run)];
+  const { tiers } = run.record.layout;
+  return [qualityTable(tiers, run.rounds), roundsTable(tiers, run.rounds), segmentsTable(run), clientsTable(run), trafficTable(run), timeTable(run)];
 }
 
 /** Quality and loss at each tier, before training and after the last evaluated round. */
-export function qualityTable({ record, rounds }: RecordedRun): Table {
+export function qualityTable(tiers: readonly number[], rounds: readonly RoundMetrics[]): Table {
   const quality = qualityOf(rounds);
   const evaluated = evaluatedRounds(rounds);
   const [before, after] = [evaluated.at(0), evaluated.at(-1)];
@@ -23,7 +24,7 @@ export function qualityTable({ record, rounds }: RecordedRun): Table {
   return {
     title: "Quality at each tier",
     columns: ["rank", `${quality.name} before`, after ? `after round ${after.round}` : "after", "change", "loss before", "loss after"],
-    rows: record.layout.tiers.map((r) => {
+    rows: tiers.map((r) => {
       const [from, to] = [qualityAt(quality, before, r), qualityAt(quality, after, r)];
       return [String(r), quality.format(from), quality.format(to), quality.formatChange(from, to), lossAt(before, r), lossAt(after, r)];
     }),

@@ -10,6 +10,8 @@ import { clientsTable, qualityTable, reportTables, roundsTable, segmentsTable, t
 import { renderTextTable } from "../../../src/report/text-table.ts";
 import { writeRunFixture } from "./fixture.ts";
 
+const TIERS = [1, 2, 4, 8, 16];
+
 let directory: string;
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), "prelort-report-"));
@@ -50,7 +52,7 @@ describe("readRun", () => {
 describe("tables", () => {
   it("show quality at each tier before training and after the last evaluated round", async () => {
     await writeRunFixture(directory);
-    const { columns, rows } = qualityTable(await readRun(directory));
+    const { columns, rows } = qualityTable(TIERS, (await readRun(directory)).rounds);
     expect(columns.slice(0, 4)).toEqual(["rank", "accuracy before", "after round 8", "change"]);
     expect(rows.map(([rank]) => rank)).toEqual(["1", "2", "4", "8", "16"]);
     expect(rows[0]?.slice(1, 4)).toEqual(["3.9 %", "52.3 %", "+48.4 points"]);
@@ -58,7 +60,7 @@ describe("tables", () => {
 
   it("show perplexity where the task has no accuracy, as a relative change", async () => {
     await writeRunFixture(directory, { task: "causal-lm", rounds: 3 });
-    const { columns, rows } = qualityTable(await readRun(directory));
+    const { columns, rows } = qualityTable(TIERS, (await readRun(directory)).rounds);
     expect(columns[1]).toBe("perplexity before");
     expect(rows[4]?.slice(1, 4)).toEqual(["27.11", "7.74", "−71.4 %"]);
   });

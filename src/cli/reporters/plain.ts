@@ -1,0 +1,62 @@
+import { formatSeconds } from "../../report/format.ts";
+import { qualityTable } from "../../report/tables.ts";
+import { renderTextTable } from "../../report/text-table.ts";
+import type { RunEvent } from "../../server/events.ts";
+import { describeData, describeFailure, describeFits, describePaths, describeQuality, describeWorker } from "./phrases.ts";
+import type { Reporter, TimedReporterOptions } from "./reporter.ts";
+import { advance, emptyView, nameRound, type RunView } from "./run-view.ts";
+
+/** A line of progress at most that often. */
+const PROGRESS_MS = 10_000;
+
+/** For logs and pipes: a line for each thing that happened, headed by the time since the start. */
+export function plainReporter({ stream, now = () => performance.now() }: TimedReporterOptions): Reporter {
+  const start = now();
+  let view = emptyView;
+  let lastLine = start;
+  const say = (text: string) => {
+    lastLine = now();
+    stream.write(`${formatSeconds((lastLine - start) / 1000).padStart(12)}  ${text.replaceAll("\n", `\n${" ".repeat(14)}`)}\n`);
+  };
+  return {
+    event(event) {
+      view = advance(view, event);
+      for (const line of linesOf(event, view)) say(line);
+      if (event.type === "worker-status" && !view.isEnded && now() - lastLine >= PROGRESS_MS) say(describeProgress(view));
+    },
+    close() {},
+  };
+}
+
+function describeProgress({ wait, workers }: RunView): string {
+  const activities = [...workers.values()].map((status) => `${status.workerId} ${describeWorker(status)}`);
+  return `${wait} (${activities.join("; ")})`;
+}
+
+function linesOf(event: RunEvent, view: RunView): readonly string[] {
+  switch (event.type) {
+    case "phase-start":
+      return [`${event.phase} …`];
+    case "worker-ready":
+      return [`worker ${event.workerId} is ready: ${event.device.name} (${event.device.type}), torch ${event.versions["torch"] ?? "?"}`];
+    case "data-ready":
+      return [describeData(event)];
+    case "run-start":
+      return [`run ${event.name}: ${event.rounds} rounds, tiers ${event.tiers.join(", ")}, in ${event.directory}`];
+    case "round-start":
+      return [`${nameRound(view, event.round)}: ${event.clients.length} clients train`];
+    case "client-failure":
+      return [`warning: ${describeFailure(event)}\n${event.error}`];
+    case "round-end": {
+      const { round, metrics } = event;
+      const parts = [...(round > 0 ? [describeFits(metrics)] : []), ...(metrics.byTier.length > 0 ? [describeQuality(metrics)] : [])];
+      return [`${nameRound(view, round)}: ${parts.join("; ")}`];
+    }
+    case "run-end":
+      return [["done", renderTextTable(qualityTable(view.run?.tiers ?? [], view.history)), ...describePaths(event)].join("\n")];
+    case "worker-status":
+    case "client-fit":
+    case "evaluation-start":
+      return [];
+  }
+}

@@ -1,0 +1,67 @@
+import { expect, it } from "vitest";
+import { plainReporter } from "../../../../src/cli/reporters/plain.ts";
+import type { RunEvent } from "../../../../src/server/events.ts";
+import { recordingStream, roundStart, status, story } from "./story.ts";
+
+function tell(events: readonly RunEvent[], now: () => number = () => 0): string {
+  const stream = recordingStream();
+  const reporter = plainReporter({ stream, now });
+  for (const event of events) reporter.event(event);
+  reporter.close();
+  reporter.close();
+  return stream.writes.join("");
+}
+
+it("tells a run in a line for each thing that happened", () => {
+  const lines = tell(story).split("\n").map((line) => line.slice(14).trimEnd());
+  expect(lines).toEqual([
+    "start workers …",
+    "worker w0 is ready: x86_64 (cpu), torch 2.13.0",
+    "prepare data …",
+    "data: 2 clients hold 1,200 training examples, 64 are held out, 2 labels, 3 examples were cut to data.max_length",
+    "run story: 2 rounds, tiers 1, 4, in /runs/story",
+    "train …",
+    "before training: accuracy 25.0 % at rank 1, 25.0 % at rank 4",
+    "round 1 of 2: 2 clients train",
+    "warning: round 1: attempt 1 of client c1 failed on worker w1; it is tried again",
+    "worker w1: exited with 1",
+    "  last lines of its log",
+    "warning: round 1: attempt 2 of client c1 failed on worker w0; the round goes on without it",
+    "a value was not finite",
+    "round 1 of 2: 1 reported, 1 failed (c1), training loss 1.500; accuracy 50.0 % at rank 1, 62.5 % at rank 4",
+    "round 2 of 2: 2 clients train",
+    "round 2 of 2: 2 reported, training loss 1.500; accuracy 50.0 % at rank 1, 75.0 % at rank 4",
+    "save …",
+    "done",
+    "Quality at each tier",
+    expect.stringMatching(/^─+$/),
+    expect.stringMatching(/^ rank +accuracy before +after round 2 +change/),
+    expect.stringMatching(/^ 1 +25.0 % +50.0 % +\+25.0 points/),
+    expect.stringMatching(/^ 4 +25.0 % +75.0 % +\+50.0 points/),
+    expect.stringMatching(/^─+$/),
+    "run:       /runs/story",
+    "adapters:  /runs/story/adapters: r1, r4",
+    "",
+  ]);
+});
+
+it("says what is being waited for, and what each worker does, at most every ten seconds", () => {
+  let time = 0;
+  const beats = Array.from({ length: 26 }, (_, second) => [status("w0", "busy", "fit c0", second, 30), status("w1", "ready", "idle")]).flat();
+  const stream = recordingStream();
+  const reporter = plainReporter({ stream, now: () => time });
+  reporter.event(roundStart(1));
+  for (const beat of beats) {
+    reporter.event(beat);
+    time += 500;
+  }
+  expect(stream.writes.slice(1)).toEqual([
+    "        10 s  round 1: 0 of 2 clients have reported (w0 fit c0, step 10 of 30; w1 ready)\n",
+    "        20 s  round 1: 0 of 2 clients have reported (w0 fit c0, step 20 of 30; w1 ready)\n",
+  ]);
+});
+
+it("uses no colour and no control characters", () => {
+  // oxlint-disable-next-line no-control-regex
+  expect(tell(story)).not.toMatch(/[\u0000-\u0009\u000b-\u001f]/);
+});

@@ -1,0 +1,84 @@
+import { stripVTControlCharacters } from "node:util";
+import { afterEach, expect, it, vi } from "vitest";
+import { terminalReporter } from "../../../../src/cli/reporters/terminal.ts";
+import type { RunEvent } from "../../../../src/server/events.ts";
+import { recordingStream, roundEnd, roundStart, status, story, tickingClock } from "./story.ts";
+
+afterEach(() => {
+  vi.unstubAllEnvs();
+});
+
+/** Every write of the reporter. The clock moves at each look, so that every frame differs in its first line and is written whole. */
+function show(events: readonly RunEvent[]): readonly string[] {
+  const stream = recordingStream(160);
+  const reporter = terminalReporter({ stream, now: tickingClock(1000) });
+  for (const event of events) reporter.event(event);
+  reporter.close();
+  reporter.close();
+  return stream.writes;
+}
+const lastFrame = (events: readonly RunEvent[]) => stripVTControlCharacters(show(events).at(-1) ?? "").split("\n").map((line) => line.trimEnd());
+
+it("shows what is waited for, a bar for each worker's steps, and the rounds so far", () => {
+  const upToFit = story.findIndex((event) => event.type === "client-fit");
+  expect(lastFrame(story.slice(0, upToFit + 1))).toEqual([
+    expect.stringMatching(/^prelort story {2}round 1 of 2: 1 of 2 clients have reported {2}\d+ s$/),
+    "  w0  ██████░░░░░░  fit c0, step 3 of 6",
+    "  w1                failed",
+    "",
+    "Round by round: accuracy at each rank",
+    expect.stringMatching(/^─+$/),
+    expect.stringMatching(/^ round +r=1 +r=4 +training loss/),
+    expect.stringMatching(/^ 0 +25\.0 % +25\.0 %/),
+    expect.stringMatching(/^─+$/),
+    "",
+  ]);
+});
+
+it("lets warnings stay above, one line each", () => {
+  const warnings = show(story)
+    .map((text) => stripVTControlCharacters(text))
+    .filter((text) => text.startsWith("warning"));
+  expect(warnings).toEqual([
+    "warning: round 1: attempt 1 of client c1 failed on worker w1; it is tried again: worker w1: exited with 1\n",
+    "warning: round 1: attempt 2 of client c1 failed on worker w0; the round goes on without it: a value was not finite\n",
+  ]);
+});
+
+it("leaves every round, the gain at each tier and the paths, and is silent after the end", () => {
+  const text = lastFrame(story).join("\n");
+  expect(text).toMatch(/^prelort story\n\nRound by round[\s\S]*\n 0 [\s\S]*\n 1 [\s\S]*\n 2 /);
+  expect(text).toMatch(/ 4 +25\.0 % +75\.0 % +\+50\.0 points/);
+  expect(text).toMatch(/run: {7}\/runs\/story\nadapters: {2}\/runs\/story\/adapters: r1, r4\n$/);
+});
+
+it("keeps a long run and many workers within the screen while it goes on, and shows all rounds at the end", () => {
+  const rounds = Array.from({ length: 60 }, (_, round) => roundEnd(round, [0.5, 0.5], ["c0"], []));
+  const workers = Array.from({ length: 20 }, (_, index) => status(`w${index}`, "ready", "idle"));
+  const start = story.filter((event) => event.type === "run-start");
+  const end = story.filter((event) => event.type === "run-end");
+  const live = lastFrame([...start, ...workers, ...rounds, roundStart(60)]);
+  expect(live.length).toBeLessThan(40);
+  expect(live).toContain("  and 12 more workers");
+  expect(lastFrame([...start, ...rounds, ...end]).filter((line) => /^ \d+ +50\.0 % +50\.0 % +(1\.500|—)/.test(line))).toHaveLength(60);
+});
+
+it("is silent once it is closed, whatever comes", () => {
+  const stream = recordingStream(160);
+  const reporter = terminalReporter({ stream, now: tickingClock(1000) });
+  reporter.event(status("w0", "ready", "idle"));
+  reporter.close();
+  const writes = stream.writes.length;
+  for (const event of story) reporter.event(event);
+  expect(stream.writes).toHaveLength(writes);
+});
+
+it("honours NO_COLOR", () => {
+  vi.stubEnv("TERM", "xterm-256color");
+  vi.stubEnv("FORCE_COLOR", undefined);
+  vi.stubEnv("NO_COLOR", undefined);
+  const green = "\u001B[32m";
+  expect(show(story).join("")).toContain(green);
+  vi.stubEnv("NO_COLOR", "1");
+  expect(show(story).join("")).not.toContain(green);
+});
