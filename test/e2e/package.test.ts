@@ -1,0 +1,148 @@
+import { chmod, mkdir, mkdtemp, readFile, realpath, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import process from "node:process";
+import { execa } from "execa";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { packageRoot } from "../../src/workers/python.ts";
+import { onlyWheelsOf, writeWheel } from "../fixtures/local-wheel.ts";
+
+// The tarball as npm would publish it, installed into an empty folder, on its own cache folder.
+
+let folder: string;
+let packed: readonly string[];
+let installed: string;
+beforeAll(async () => {
+  folder = await realpath(await mkdtemp(path.join(tmpdir(), "prelort-package-")));
+  const { stdout } = await execa("npm", ["pack", "--ignore-scripts", "--json", "--pack-destination", folder], { cwd: packageRoot() });
+  const [tarball] = Object.values(JSON.parse(stdout) as Record<string, { filename: string; files: { path: string }[] }>);
+  packed = tarball!.files.map((file) => file.path);
+  await writeFile(path.join(folder, "package.json"), JSON.stringify({ name: "stranger", private: true, type: "module" }));
+  await execa("npm", ["install", "--prefer-offline", "--no-audit", "--no-fund", path.join(folder, tarball!.filename)], { cwd: folder });
+  installed = path.join(folder, "node_modules/prelort");
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+const cache = () => path.join(folder, "cache");
+
+interface Ended {
+  readonly exitCode?: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+async function prelort(args: readonly string[], env: Record<string, string> = {}, extendEnv = true): Promise<Ended> {
+  const command = path.join(folder, "node_modules/.bin/prelort");
+  return execa(command, args, { cwd: folder, reject: false, env: { PRELORT_CACHE: cache(), ...env }, extendEnv });
+}
+
+/** A PATH on which there is Node, and besides it only what is given. */
+async function pathWith(commands: Record<string, string>): Promise<string> {
+  const bin = await mkdtemp(path.join(folder, "bin-"));
+  const withNode = { node: `#!/bin/sh\nexec '${process.execPath}' "$@"\n`, ...commands };
+  for (const [name, script] of Object.entries(withNode)) {
+    await writeFile(path.join(bin, name), script);
+    await chmod(path.join(bin, name), 0o755);
+  }
+  return bin;
+}
+
+test("the tarball holds the build, the worker, its constraints and the configs, and no sources or tests", () => {
+  for (const file of ["dist/index.js", "dist/index.d.ts", "dist/cli/main.js", "pyproject.toml", "workers/constraints.txt"]) {
+    expect(packed).toContain(file);
+  }
+  for (const file of ["workers/prelort_worker/__main__.py", "configs/quickstart.yaml", "README.md", "LICENSE", "package.json"]) {
+    expect(packed).toContain(file);
+  }
+  expect(packed.filter((file) => /^(src|test|runs)\/|__pycache__|\.(log|tgz)$|tsconfig/.test(file))).toEqual([]);
+});
+
+test("the installed command knows its sub-commands", async () => {
+  const { stdout, exitCode } = await prelort(["--help"]);
+  expect(exitCode).toBe(0);
+  for (const command of ["setup", "doctor", "plan", "run", "report"]) expect(stdout).toMatch(new RegExp(`^  ${command}\\b`, "m"));
+});
+
+test("the installed module and its types are found under its name", async () => {
+  const use = [
+    'import { federate, segmentWise } from "prelort";',
+    "export const used: unknown[] = [federate, segmentWise()];",
+    "// @ts-expect-error An aggregation is no number; a type that was not found would be.",
+    "export const wrong: number = segmentWise();",
+  ];
+  await writeFile(path.join(folder, "use.ts"), use.join("\n"));
+  const options = ["--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext", "--target", "es2023", "--types", "", "use.ts"];
+  const compiled = await execa(path.join(packageRoot(), "node_modules/.bin/tsc"), options, { cwd: folder, reject: false });
+  expect(compiled.stdout).toBe("");
+  const { stdout } = await execa(
+    process.execPath,
+    ["--input-type=module", "-e", "console.log(typeof (await import('prelort')).federate)"],
+    { cwd: folder },
+  );
+  expect(stdout).toBe("function");
+});
+
+test("doctor says on a bare machine what is missing, how to get it, and exits with 3", async () => {
+  const { stdout, stderr, exitCode } = await prelort(["doctor", "--json"]);
+  const { findings } = JSON.parse(stdout) as { findings: { name: string; status: string; remedy?: string }[] };
+  expect(findings.find(({ name }) => name === "Python environment")).toMatchObject({ status: "missing", remedy: "npx prelort setup" });
+  expect(findings.find(({ name }) => name === "prelort:wordnet-nouns")).toMatchObject({ status: "absent", remedy: "npx prelort setup" });
+  expect(stderr).toContain("what a run needs is missing: Python environment");
+  expect(exitCode).toBe(3);
+});
+
+test("in a checkout that is set up, doctor finds all there, each package in the version of the constraints", async () => {
+  const { stdout, exitCode } = await execa(process.execPath, [path.join(packageRoot(), "dist/cli/main.js"), "doctor", "--json"]);
+  const { findings } = JSON.parse(stdout) as { findings: { name: string; status: string }[] };
+  expect(findings.filter(({ status }) => status === "missing" || status === "differs")).toEqual([]);
+  expect(findings.map(({ name }) => name)).toEqual(
+    expect.arrayContaining(["Node", "torch", "transformers", "peft", "pyzmq", "devices", "disk"]),
+  );
+  expect(exitCode).toBe(0);
+});
+
+test("setup without Python exits with 3, says what to install, and makes nothing", async () => {
+  const { stderr, exitCode } = await prelort(["setup"], { PATH: await pathWith({}) }, false);
+  expect(stderr).toMatch(/prelort needs Python 3\.10 or newer[^]*To mend it: (sudo apt|brew) install python/);
+  expect(exitCode).toBe(3);
+});
+
+test("setup with a Python that is too old exits with 3 and names its version", async () => {
+  const old = `#!/bin/sh\necho '["/usr/bin/python3", "3.8.10", true]'\n`;
+  const { stderr, exitCode } = await prelort(["setup"], { PATH: await pathWith({ python3: old }) }, false);
+  expect(stderr).toContain("python3 is 3.8.10");
+  expect(exitCode).toBe(3);
+});
+
+test("setup makes the environment in the cache folder, once; an interrupted one is made anew", async () => {
+  // A requirement that stands for PyTorch, which takes minutes to install: pip, venv and the stamp are the real ones.
+  const wheels = path.join(folder, "wheels");
+  await mkdir(wheels);
+  await writeWheel(wheels, "stand-in", "1.0", { "stand_in.py": "" });
+  await writeWheel(wheels, "stand-in", "2.0", { "stand_in.py": "" });
+  await writeFile(path.join(installed, "pyproject.toml"), '[project]\ndependencies = ["stand-in"]\n');
+  await writeFile(path.join(installed, "workers/constraints.txt"), "stand-in==1.0\n");
+  const setUp = () => prelort(["setup", "--no-quickstart"], onlyWheelsOf(wheels));
+  const python = path.join(cache(), "venv/bin/python");
+  const version = async () => (await execa(python, ["-c", "from importlib.metadata import version; print(version('stand-in'))"])).stdout;
+
+  expect(await setUp()).toMatchObject({ exitCode: 0, stderr: expect.stringContaining(`making ${cache()}/venv with Python 3`) });
+  expect(await version()).toBe("1.0");
+  expect(await setUp()).toMatchObject({ exitCode: 0, stderr: `Python environment: up to date in ${cache()}/venv` });
+
+  await writeFile(path.join(installed, "workers/constraints.txt"), "stand-in==2.0\n");
+  expect(await setUp()).toMatchObject({ exitCode: 0, stderr: expect.not.stringContaining("making") });
+  expect(await version()).toBe("2.0");
+
+  await rm(path.join(cache(), "venv/prelort.json"));
+  expect(await setUp()).toMatchObject({ exitCode: 0, stderr: expect.stringContaining("making") });
+  expect(await version()).toBe("2.0");
+});
+
+test("a requirement that pip cannot get is exit 3, and the next setup tries again", async () => {
+  await writeFile(path.join(installed, "pyproject.toml"), '[project]\ndependencies = ["not-there-at-all"]\n');
+  const { stderr, exitCode } = await prelort(["setup", "--no-quickstart"], onlyWheelsOf(folder));
+  expect(stderr).toMatch(/pip could not install the Python packages into .*No matching distribution found for not-there-at-all/s);
+  expect(exitCode).toBe(3);
+  await expect(readFile(path.join(cache(), "venv/prelort.json"))).rejects.toThrow("ENOENT");
+});
