@@ -13,7 +13,9 @@ export interface Problem {
   readonly message: string;
 }
 
-export type Checked<T> = { readonly value: T; readonly problems?: never } | { readonly value?: never; readonly problems: readonly Problem[] };
+export type Checked<T> =
+  | { readonly value: T; readonly problems?: never }
+  | { readonly value?: never; readonly problems: readonly Problem[] };
 
 /** Validates a config and says everything that is wrong with it in a person's words. */
 export function check<S extends z.ZodType>(schema: S, value: unknown, spelling: Spelling): Checked<z.output<S>> {
@@ -33,7 +35,11 @@ export function check<S extends z.ZodType>(schema: S, value: unknown, spelling: 
     const path = issue.path as (string | number)[];
     if (issue.code !== "unrecognized_keys") return [describe(issue, path, issue.input)];
     const known = (knownKeys.get(JSON.stringify(path)) ?? []).map((key) => spell([...path, key], spelling));
-    return issue.keys.map((key) => ({ path: [...path, key], at: "key", message: unknownKey(spell([...path, key], spelling), path, known) }));
+    return issue.keys.map((key) => ({
+      path: [...path, key],
+      at: "key",
+      message: unknownKey(spell([...path, key], spelling), path, known),
+    }));
   });
   return { problems };
 }
@@ -69,7 +75,11 @@ function describe(issue: z.core.$ZodIssue, path: Path, input: unknown): Problem 
     if (inside) return describe(inside, [...path, ...place], valueAt(input, place));
   }
   const value = issue.code === "invalid_union" && issue.discriminator ? valueAt(input, [issue.discriminator]) : input;
-  return { path, at: "value", message: value === undefined ? `is needed: ${expectation(issue)}` : `must be ${expectation(issue)}, got ${show(value)}` };
+  return {
+    path,
+    at: "value",
+    message: value === undefined ? `is needed: ${expectation(issue)}` : `must be ${expectation(issue)}, got ${show(value)}`,
+  };
 }
 
 /** What would have been right, to follow "must be". */
@@ -80,17 +90,32 @@ function expectation(issue: z.core.$ZodIssue): string {
     case "invalid_value":
       return oneOf(issue.values);
     case "invalid_union":
-      return "options" in issue && issue.options ? oneOf(issue.options) : issue.errors.map(([first]) => (first ? expectation(first) : "")).join(" or ");
+      return "options" in issue && issue.options
+        ? oneOf(issue.options)
+        : issue.errors.map(([first]) => (first ? expectation(first) : "")).join(" or ");
     case "too_small":
-      return issue.origin === "array" || issue.origin === "string" ? "filled in" : `${issue.inclusive ? "at least" : "more than"} ${issue.minimum}`;
+      return issue.origin === "array" || issue.origin === "string"
+        ? "filled in"
+        : `${issue.inclusive ? "at least" : "more than"} ${issue.minimum}`;
     case "too_big":
       return `${issue.inclusive ? "at most" : "less than"} ${issue.maximum}`;
-    default:
+    case "invalid_format":
+    case "invalid_key":
+    case "invalid_element":
+    case "not_multiple_of":
+    case "unrecognized_keys":
+    case "custom":
       return issue.message;
   }
 }
 
-const typeNames: Readonly<Record<string, string>> = { number: "a number", string: "a string", array: "a list", object: "a map", record: "a map" };
+const typeNames: Readonly<Record<string, string>> = {
+  number: "a number",
+  string: "a string",
+  array: "a list",
+  object: "a map",
+  record: "a map",
+};
 
 function oneOf(values: readonly unknown[]): string {
   return values.length === 1 ? String(values[0]) : `one of ${values.join(", ")}`;
@@ -100,5 +125,6 @@ function show(value: unknown): string {
   if (value === null) return "nothing";
   if (Array.isArray(value)) return value.length === 0 ? "an empty list" : "a list";
   if (typeof value === "object") return "a map";
-  return typeof value === "string" ? JSON.stringify(value) : String(value);
+  if (typeof value === "string") return JSON.stringify(value);
+  return typeof value === "number" || typeof value === "boolean" ? String(value) : `a ${typeof value}`;
 }

@@ -10,9 +10,7 @@ import type { Path } from "./tree.ts";
  * z.int() would do, but zod runs no refinement at all after its failure, and the rules that span several keys
  * are refinements: one fraction anywhere would hide what they find.
  */
-export const integer = z
-  .number()
-  .refine(Number.isSafeInteger, { error: ({ input }) => `must be a whole number, got ${String(input)}` });
+export const integer = z.number().refine(Number.isSafeInteger, { error: ({ input }) => `must be a whole number, got ${String(input)}` });
 export const positive = integer.min(1);
 export const rank = positive.max(4096);
 const fraction = z.number().gt(0).max(1);

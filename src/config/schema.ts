@@ -8,7 +8,10 @@ import { withRules } from "./rules.ts";
  * keeps PEFT's own spelling in both). Policies are `{ name, …options }` in YAML and values in TypeScript.
  */
 
-const seconds = z.number().positive().max(7 * 24 * 3600);
+const seconds = z
+  .number()
+  .positive()
+  .max(7 * 24 * 3600);
 const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, "made of letters, digits, '.', '_' and '-', at most 100");
 
 const model = z.strictObject({
@@ -134,8 +137,14 @@ export type FileConfig = z.output<typeof fileSchema>;
 const isFunction = (value: unknown) => typeof value === "function";
 /** `abort: false`, so that the rules that span several keys still run. */
 const policy = <T>(isPolicy: (value: unknown) => boolean, error: string) => z.custom<T>(isPolicy, { error, abort: false });
-const selection = policy<Selection>(isFunction, "must be a selection, such as randomSelection({ fraction: 0.3 }), or a function of one's own");
-const rankAssignment = policy<RankAssigner>(isFunction, "must be a rank assigner, such as tieredRanks({ 8: 0.5, 2: 0.5 }), or a function of one's own");
+const selection = policy<Selection>(
+  isFunction,
+  "must be a selection, such as randomSelection({ fraction: 0.3 }), or a function of one's own",
+);
+const rankAssignment = policy<RankAssigner>(
+  isFunction,
+  "must be a rank assigner, such as tieredRanks({ 8: 0.5, 2: 0.5 }), or a function of one's own",
+);
 const aggregation = policy<Aggregation>(
   (value) => typeof value === "object" && value !== null && "begin" in value && "distribute" in value,
   "must be an aggregation, such as segmentWise(): an object with begin and distribute",

@@ -6,7 +6,10 @@ export function isMap(value: unknown): value is Readonly<Record<string, unknown>
 }
 
 export function valueAt(root: unknown, path: Path): unknown {
-  return path.reduce<unknown>((value, key) => (isMap(value) || Array.isArray(value) ? (value as Record<string, unknown>)[key] : undefined), root);
+  return path.reduce<unknown>(
+    (value, key) => (isMap(value) || Array.isArray(value) ? (value as Record<string, unknown>)[key] : undefined),
+    root,
+  );
 }
 
 /** A copy with the value put at the path. Maps on the way are made; undefined if something else is in the way. */

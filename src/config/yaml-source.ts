@@ -56,11 +56,16 @@ export function placeKey(path: Path): string {
 function read(text: string, root: Path, placeAt: (offset: number) => Place, lineCounter: LineCounter): YamlSource {
   const document = parseDocument(text, { prettyErrors: false, lineCounter });
   const places = new Map<string, { key: Place; value: Place }>();
-  const faults: Finding[] = [...document.errors, ...document.warnings].map(({ message, pos }) => ({ path: root, message, place: placeAt(pos[0]) }));
+  const faults: Finding[] = [...document.errors, ...document.warnings].map(({ message, pos }) => ({
+    path: root,
+    message,
+    place: placeAt(pos[0]),
+  }));
   const spellings: Finding[] = [];
 
   const visit = (node: unknown, path: Path): unknown => {
-    if (isAlias(node)) faults.push({ path, message: `write out what *${node.source} stands for: aliases are not read here`, place: placeAt(startOf(node)) });
+    if (isAlias(node))
+      faults.push({ path, message: `write out what *${node.source} stands for: aliases are not read here`, place: placeAt(startOf(node)) });
     if (isSeq(node)) return node.items.map((item, index) => visitEntry(item, item, [...path, index]));
     if (!isMap(node)) return isScalar(node) ? node.value : null;
     const entries = node.items.map(({ key, value }) => {

@@ -23,7 +23,10 @@ export function qualityOverRounds(run: RecordedRun): Chart {
     x: { label: "server round →", domain: [0, Math.max(1, ...rounds)], ticks: wholeTicks(Math.max(1, ...rounds)), tickFormat: String },
     marks: tiers.map((r) => {
       const line = points.filter((point) => point.r === r);
-      return [Plot.lineY(line, { x: "round", y: "value", stroke: colorOf(r), strokeWidth: 2 }), Plot.dot(line, { x: "round", y: "value", fill: colorOf(r), r: 2.5 })];
+      return [
+        Plot.lineY(line, { x: "round", y: "value", stroke: colorOf(r), strokeWidth: 2 }),
+        Plot.dot(line, { x: "round", y: "value", fill: colorOf(r), r: 2.5 }),
+      ];
     }),
   });
   const last = rounds.at(-1);
@@ -37,7 +40,8 @@ export function qualityOverRank(run: RecordedRun): Chart {
   const shown = spread(rounds, 4);
   const last = shown.at(-1);
   const strength = (round: number) => Math.round(25 + (75 * shown.indexOf(round)) / Math.max(1, shown.length - 1));
-  const colorOf = (round: number) => (round === 0 ? "var(--muted)" : `color-mix(in oklab, var(--accent) ${strength(round)}%, var(--panel))`);
+  const colorOf = (round: number) =>
+    round === 0 ? "var(--muted)" : `color-mix(in oklab, var(--accent) ${strength(round)}%, var(--panel))`;
   const svg = draw(run, quality, points, {
     x: { type: "point", label: "rank of the adapter's prefix →", domain: tiers, tickFormat: String, padding: 0.3 },
     marks: [
@@ -51,12 +55,22 @@ export function qualityOverRank(run: RecordedRun): Chart {
       }),
       Plot.text(
         points.filter((point) => point.round === last),
-        { x: "r", y: "value", text: (point: Point) => quality.format(point.value), dy: quality.better === "higher" ? -12 : 13, fill: "var(--ink)", fontWeight: 600 },
+        {
+          x: "r",
+          y: "value",
+          text: (point: Point) => quality.format(point.value),
+          dy: quality.better === "higher" ? -12 : 13,
+          fill: "var(--ink)",
+          fontWeight: 600,
+        },
       ),
     ],
   });
   const name = (round: number) => (round === 0 ? "before training" : `round ${round}`);
-  return { svg, legend: shown.toReversed().map((round) => ({ name: name(round), value: "", color: colorOf(round), isDashed: round === 0 })) };
+  return {
+    svg,
+    legend: shown.toReversed().map((round) => ({ name: name(round), value: "", color: colorOf(round), isDashed: round === 0 })),
+  };
 }
 
 function measure({ record, rounds }: RecordedRun) {
@@ -73,7 +87,12 @@ function measure({ record, rounds }: RecordedRun) {
 }
 
 /** The frame that both pictures share: size, type, the axis of quality, the majority class. */
-function draw({ record }: RecordedRun, quality: Quality, points: readonly Point[], { x, marks }: { x: Plot.ScaleOptions; marks: Plot.Markish[] }): string {
+function draw(
+  { record }: RecordedRun,
+  quality: Quality,
+  points: readonly Point[],
+  { x, marks }: { x: Plot.ScaleOptions; marks: Plot.Markish[] },
+): string {
   const { document } = parseHTML("<html><body></body></html>");
   const isAccuracy = quality.name === "accuracy";
   const baseline = isAccuracy ? majorityShare(record) : undefined;
@@ -81,7 +100,11 @@ function draw({ record }: RecordedRun, quality: Quality, points: readonly Point[
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const y: Plot.ScaleOptions = isAccuracy
     ? { domain: [0, Math.min(100, high * 112)], label: "↑ accuracy on held-out examples, %", percent: true }
-    : { type: high > 10 * low ? "log" : "linear", domain: [low * 0.85, high * 1.05], label: "↑ perplexity on held-out examples (lower is better)" };
+    : {
+        type: high > 10 * low ? "log" : "linear",
+        domain: [low * 0.85, high * 1.05],
+        label: "↑ perplexity on held-out examples (lower is better)",
+      };
   const chart = Plot.plot({
     document,
     className: "chart",
@@ -99,7 +122,13 @@ function draw({ record }: RecordedRun, quality: Quality, points: readonly Point[
         ? []
         : [
             Plot.ruleY([baseline], { stroke: "var(--muted)", strokeDasharray: "2 3" }),
-            Plot.text([baseline], { y: (value: number) => value, frameAnchor: "right", text: () => "always the commonest label", dy: 9, fill: "var(--muted)" }),
+            Plot.text([baseline], {
+              y: (value: number) => value,
+              frameAnchor: "right",
+              text: () => "always the commonest label",
+              dy: 9,
+              fill: "var(--muted)",
+            }),
           ]),
       ...marks,
     ],

@@ -11,39 +11,52 @@ import { reportTables, type Table } from "./tables.ts";
 export function renderPage(run: RecordedRun): string {
   const { record } = run;
   const page = html`<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>${record.name} · prelort</title>
-<style>${trusted(styleSheet(record.layout.tiers.length))}</style>
-</head>
-<body>
-<header>
-  <p class="kicker">prelort run report</p>
-  <h1>${record.name}</h1>
-  <p class="lede">${summarise(run)}</p>
-  <dl class="facts">${facts(run).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
-</header>
-<main>
-${renderFigures(run)}
-${reportTables(run).map(renderTable)}
-<section>
-  <h2>The method</h2>
-  <p><b>${record.method.name}.</b> ${record.method.note}</p>
-</section>
-<section>
-  <h2>The config, with every default</h2>
-  <pre>${stringify(record.config, { flowCollectionPadding: true })}</pre>
-</section>
-</main>
-<footer>
-  <p>prelort ${record.prelort}; ${Object.entries(record.versions).map(([name, version]) => `${name} ${version}`).join(", ")}</p>
-</footer>
-</body>
-</html>
-`;
+    <html lang="en">
+      <head>
+        <meta charset="utf-8" />
+        <meta name="viewport" content="width=device-width, initial-scale=1" />
+        <meta name="color-scheme" content="light dark" />
+        <title>${record.name} · prelort</title>
+        <style>
+          ${trusted(styleSheet(record.layout.tiers.length))}
+        </style>
+      </head>
+      <body>
+        <header>
+          <p class="kicker">prelort run report</p>
+          <h1>${record.name}</h1>
+          <p class="lede">${summarise(run)}</p>
+          <dl class="facts">
+            ${facts(run).map(
+              ([name, value]) =>
+                html`<div>
+                  <dt>${name}</dt>
+                  <dd>${value}</dd>
+                </div>`,
+            )}
+          </dl>
+        </header>
+        <main>
+          ${renderFigures(run)} ${reportTables(run).map(renderTable)}
+          <section>
+            <h2>The method</h2>
+            <p><b>${record.method.name}.</b> ${record.method.note}</p>
+          </section>
+          <section>
+            <h2>The config, with every default</h2>
+            <pre>${stringify(record.config, { flowCollectionPadding: true })}</pre>
+          </section>
+        </main>
+        <footer>
+          <p>
+            prelort ${record.prelort};
+            ${Object.entries(record.versions)
+              .map(([name, version]) => `${name} ${version}`)
+              .join(", ")}
+          </p>
+        </footer>
+      </body>
+    </html> `;
   return page.markup;
 }
 
@@ -51,28 +64,44 @@ function renderFigures(run: RecordedRun): Markup {
   if (evaluatedRounds(run.rounds).length === 0) return html``;
   const { name, better } = qualityOf(run.rounds);
   return html`<div class="figures">
-${renderFigure(qualityOverRounds(run), `${name} over rounds`, `The global adapter, cut to each tier, after every evaluated round; ${better} is better.`)}
-${renderFigure(qualityOverRank(run), `${name} over rank`, "The same adapter read across: what each further segment of components adds.")}
-</div>`;
+    ${renderFigure(qualityOverRounds(run), `${name} over rounds`, `The global adapter, cut to each tier, after every evaluated round; ${better} is better.`)}
+    ${renderFigure(qualityOverRank(run), `${name} over rank`, "The same adapter read across: what each further segment of components adds.")}
+  </div>`;
 }
 
 function renderFigure({ svg, legend }: Chart, title: string, caption: string): Markup {
   return html`<figure>
-  <h2>${title}</h2>
-  <ul class="legend">${legend.map(
-    ({ name, value, color, isDashed }) => html`<li><i class="${isDashed ? "dashed" : "solid"}" style="border-color: ${color}"></i>${name} <b>${value}</b></li>`,
-  )}</ul>
-  ${trusted(svg)}
-  <figcaption>${caption}</figcaption>
-</figure>`;
+    <h2>${title}</h2>
+    <ul class="legend">
+      ${legend.map(
+        ({ name, value, color, isDashed }) =>
+          html`<li><i class="${isDashed ? "dashed" : "solid"}" style="border-color: ${color}"></i>${name} <b>${value}</b></li>`,
+      )}
+    </ul>
+    ${trusted(svg)}
+    <figcaption>${caption}</figcaption>
+  </figure>`;
 }
 
 function renderTable({ title, columns, rows }: Table): Markup {
   return html`<section>
-  <h2>${title}</h2>
-  <div class="scroll"><table>
-    <thead><tr>${columns.map((column) => html`<th scope="col">${column}</th>`)}</tr></thead>
-    <tbody>${rows.map((row) => html`<tr>${row.map((cell, place) => (place === 0 ? html`<th scope="row">${cell}</th>` : html`<td>${cell}</td>`))}</tr>`)}</tbody>
-  </table></div>
-</section>`;
+    <h2>${title}</h2>
+    <div class="scroll">
+      <table>
+        <thead>
+          <tr>
+            ${columns.map((column) => html`<th scope="col">${column}</th>`)}
+          </tr>
+        </thead>
+        <tbody>
+          ${rows.map(
+            (row) =>
+              html`<tr>
+                ${row.map((cell, place) => (place === 0 ? html`<th scope="row">${cell}</th>` : html`<td>${cell}</td>`))}
+              </tr>`,
+          )}
+        </tbody>
+      </table>
+    </div>
+  </section>`;
 }

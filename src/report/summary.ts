@@ -12,7 +12,8 @@ export function summarise(run: RecordedRun): string {
   if (!before || !after || lowest === undefined || highest === undefined) return "Nothing has been evaluated yet.";
   const article = quality.name === "accuracy" ? "an" : "a";
   const at = (round: typeof before, r: number) => quality.format(qualityAt(quality, round, r));
-  if (before === after) return `Before training, the model’s ${quality.name} is ${at(before, highest)} on ${plural(record.eval_examples, "held-out example")}.`;
+  if (before === after)
+    return `Before training, the model’s ${quality.name} is ${at(before, highest)} on ${plural(record.eval_examples, "held-out example")}.`;
   const whole =
     `After ${plural(after.round, "round")} over ${plural(record.clients.length, "client")}, the rank-${highest} adapter reaches ${article} ` +
     `${quality.name} of ${at(after, highest)} on ${plural(record.eval_examples, "held-out example")}, from ${at(before, highest)} before training`;

@@ -12,7 +12,14 @@ export interface Table {
 
 export function reportTables(run: RecordedRun): readonly Table[] {
   const { tiers } = run.record.layout;
-  return [qualityTable(tiers, run.rounds), roundsTable(tiers, run.rounds), segmentsTable(run), clientsTable(run), trafficTable(run), timeTable(run)];
+  return [
+    qualityTable(tiers, run.rounds),
+    roundsTable(tiers, run.rounds),
+    segmentsTable(run),
+    clientsTable(run),
+    trafficTable(run),
+    timeTable(run),
+  ];
 }
 
 /** Quality and loss at each tier, before training and after the last evaluated round. */
@@ -55,7 +62,8 @@ export function segmentsTable({ record, rounds }: RecordedRun): Table {
     rows: tiers.map((r, place) => {
       const first = (tiers[place - 1] ?? 0) + 1;
       const coverage = trained.map((round) => round.coverage.find((segment) => segment.r === r));
-      const mean = (key: "clients" | "examples") => coverage.reduce((sum, segment) => sum + (segment?.[key] ?? 0), 0) / Math.max(1, trained.length);
+      const mean = (key: "clients" | "examples") =>
+        coverage.reduce((sum, segment) => sum + (segment?.[key] ?? 0), 0) / Math.max(1, trained.length);
       return [
         first === r ? String(r) : `${first}–${r}`,
         String(r),

@@ -14,19 +14,19 @@ export function renderTextTable({ title, columns, rows }: Table): string {
 }
 
 const CHARS = {
-  "top": "─",
+  top: "─",
   "top-mid": "─",
   "top-left": "",
   "top-right": "",
-  "bottom": "─",
+  bottom: "─",
   "bottom-mid": "─",
   "bottom-left": "",
   "bottom-right": "",
-  "left": "",
+  left: "",
   "left-mid": "",
-  "mid": "",
+  mid: "",
   "mid-mid": "",
-  "right": "",
+  right: "",
   "right-mid": "",
-  "middle": " ",
+  middle: " ",
 };

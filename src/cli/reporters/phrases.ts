@@ -43,5 +43,8 @@ export function describeFits({ reported, failed, fitLoss }: RoundMetrics): strin
 
 export function describePaths({ directory, adapters }: EventOf<"run-end">): readonly string[] {
   const folders = [...new Set(adapters.map((adapter) => dirname(adapter)))];
-  return [`run:       ${directory}`, ...folders.map((folder) => `adapters:  ${folder}: ${adapters.map((adapter) => basename(adapter)).join(", ")}`)];
+  return [
+    `run:       ${directory}`,
+    ...folders.map((folder) => `adapters:  ${folder}: ${adapters.map((adapter) => basename(adapter)).join(", ")}`),
+  ];
 }

@@ -91,7 +91,12 @@ fit: { full_wieght: 0.5, lr: fast }
   it.each<[title: string, line: string, expected: string | RegExp, assignment?: string]>([
     ["a key in camelCase", "fit: { fullWeight: 0.5 }", "12:8 fit.full_weight: fullWeight is not a key; did you mean full_weight?"],
     ["a key that is near no other", "zebra: 1", /^12:1 zebra: is not a key; may be name, runs_dir, seed, /],
-    ["lora_alpha", "", "--set lora.lora_alpha lora.lora_alpha: is not a key: give scale instead (lora_alpha is scale · r, at every rank r)", "lora.lora_alpha=16"],
+    [
+      "lora_alpha",
+      "",
+      "--set lora.lora_alpha lora.lora_alpha: is not a key: give scale instead (lora_alpha is scale · r, at every rank r)",
+      "lora.lora_alpha=16",
+    ],
     ["a device that is none", "workers: { devices: [cpu, gpu0] }", '12:27 workers.devices[1]: must be cpu, mps or cuda:N, got "gpu0"'],
     ["an empty value", "fit:", "12:5 fit: must be a map, got nothing"],
     ["a number that is not one", "fit: { lr: .nan }", "12:12 fit.lr: must be a number, got NaN"],
@@ -103,9 +108,21 @@ fit: { full_wieght: 0.5, lr: fast }
   });
 
   it.each([
-    ["shares that do not sum to 1", "strategy.rank_assignment.shares={8: 0.25, 2: 0.5}", "strategy.rank_assignment.shares: must sum to 1, got 0.75"],
-    ["a share of a rank above lora.r", "strategy.rank_assignment.shares={16: 1}", "strategy.rank_assignment.shares.16: rank 16 is larger than lora.r (8)"],
-    ["a share of what is no rank", "strategy.rank_assignment.shares={big: 1}", 'strategy.rank_assignment.shares.big: must be a rank, got "big"'],
+    [
+      "shares that do not sum to 1",
+      "strategy.rank_assignment.shares={8: 0.25, 2: 0.5}",
+      "strategy.rank_assignment.shares: must sum to 1, got 0.75",
+    ],
+    [
+      "a share of a rank above lora.r",
+      "strategy.rank_assignment.shares={16: 1}",
+      "strategy.rank_assignment.shares.16: rank 16 is larger than lora.r (8)",
+    ],
+    [
+      "a share of what is no rank",
+      "strategy.rank_assignment.shares={big: 1}",
+      'strategy.rank_assignment.shares.big: must be a rank, got "big"',
+    ],
     ["a share of no tier", "lora.tiers=[4, 8]", "strategy.rank_assignment.shares.2: rank 2 is not among lora.tiers [4, 8]"],
     ["tiers out of order", "lora.tiers=[8, 2, 8]", "lora.tiers: must ascend without repeats, got [8, 2, 8]"],
     ["fewer examples than clients", "data.max_examples=3", "data.max_examples: must be at least 4 (4 clients of at least 1 each), got 3"],

@@ -15,7 +15,10 @@ export interface FixtureOptions {
 }
 
 /** Writes a run directory as a run would have left it: quality that grows with rounds and with rank, one failure. */
-export async function writeRunFixture(directory: string, { task = "sequence-classification", name = "quickstart", rounds = 8 }: FixtureOptions = {}): Promise<void> {
+export async function writeRunFixture(
+  directory: string,
+  { task = "sequence-classification", name = "quickstart", rounds = 8 }: FixtureOptions = {},
+): Promise<void> {
   const isClassifier = task === "sequence-classification";
   const clients = RANKS.map((r, index) => {
     const label_counts = isClassifier ? LABELS.map((_, label) => (index * 31 + label * 17) % 61) : [];
@@ -24,7 +27,10 @@ export async function writeRunFixture(directory: string, { task = "sequence-clas
   const record = {
     name,
     prelort: "0.1.0",
-    method: { name: "segment-wise + stratified, full weight 0.5", note: "Our reading of PreLort (arXiv 2606.15963), of which only the abstract was available." },
+    method: {
+      name: "segment-wise + stratified, full weight 0.5",
+      note: "Our reading of PreLort (arXiv 2606.15963), of which only the abstract was available.",
+    },
     config: {
       rounds: 8,
       seed: 42,
@@ -62,7 +68,10 @@ export async function writeRunFixture(directory: string, { task = "sequence-clas
       fitLoss: round === 0 ? null : 2.9 * 0.85 ** round,
       reported: reporting.map(({ id }) => id),
       failed,
-      coverage: round === 0 ? [] : segments.map(({ r, trainers }) => ({ r, clients: trainers.length, examples: trainers.reduce((sum, { n }) => sum + n, 0) })),
+      coverage:
+        round === 0
+          ? []
+          : segments.map(({ r, trainers }) => ({ r, clients: trainers.length, examples: trainers.reduce((sum, { n }) => sum + n, 0) })),
       passes: 6 * reporting.length,
       bytesDown: bytes,
       bytesUp: bytes,
@@ -70,8 +79,15 @@ export async function writeRunFixture(directory: string, { task = "sequence-clas
   });
   const timings = metrics.flatMap(({ round }) =>
     round === 0
-      ? [{ round, phase: "start", seconds: 21.4 }, { round, phase: "evaluate", seconds: 3.7 }]
-      : [{ round, phase: "fit", seconds: 14 + (round % 3) }, { round, phase: "evaluate", seconds: 3.6 }, { round, phase: "commit", seconds: 0.04 }],
+      ? [
+          { round, phase: "start", seconds: 21.4 },
+          { round, phase: "evaluate", seconds: 3.7 },
+        ]
+      : [
+          { round, phase: "fit", seconds: 14 + (round % 3) },
+          { round, phase: "evaluate", seconds: 3.6 },
+          { round, phase: "commit", seconds: 0.04 },
+        ],
   );
 
   await mkdir(directory, { recursive: true });

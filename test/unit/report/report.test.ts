@@ -6,7 +6,15 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { writeReport } from "../../../src/report/html.ts";
 import { readRun } from "../../../src/report/read-run.ts";
 import { summarise } from "../../../src/report/summary.ts";
-import { clientsTable, qualityTable, reportTables, roundsTable, segmentsTable, timeTable, trafficTable } from "../../../src/report/tables.ts";
+import {
+  clientsTable,
+  qualityTable,
+  reportTables,
+  roundsTable,
+  segmentsTable,
+  timeTable,
+  trafficTable,
+} from "../../../src/report/tables.ts";
 import { renderTextTable } from "../../../src/report/text-table.ts";
 import { writeRunFixture } from "./fixture.ts";
 
@@ -36,7 +44,11 @@ describe("readRun", () => {
   it.each([
     ["metrics.jsonl", '{"round": 0}\n', /metrics\.jsonl:1 is not as prelort writes it:[\s\S]*byTier/],
     ["metrics.jsonl", "round 0\n", /metrics\.jsonl:1: expected JSON, got "round 0"/],
-    ["timings.jsonl", '{"round":0,"phase":"fit","seconds":1}\n{"round":0,"phase":"fit","seconds":-1}\n', /timings\.jsonl:2 is not as prelort writes it:[\s\S]*seconds/],
+    [
+      "timings.jsonl",
+      '{"round":0,"phase":"fit","seconds":1}\n{"round":0,"phase":"fit","seconds":-1}\n',
+      /timings\.jsonl:2 is not as prelort writes it:[\s\S]*seconds/,
+    ],
     ["run.json", "{}", /run\.json is not as prelort writes it:[\s\S]*clients/],
   ])("names the line of %s that is wrong", async (name, text, expected) => {
     await writeRunFixture(directory);
@@ -92,7 +104,14 @@ describe("tables", () => {
   });
 
   it("are as wide as their columns in text, with numbers to the right", () => {
-    const text = renderTextTable({ title: "T", columns: ["who", "n"], rows: [["a", "1"], ["b", "100"]] });
+    const text = renderTextTable({
+      title: "T",
+      columns: ["who", "n"],
+      rows: [
+        ["a", "1"],
+        ["b", "100"],
+      ],
+    });
     expect(text).toBe(["T", "───────────", " who     n ", " a       1 ", " b     100 ", "───────────"].join("\n"));
   });
 });

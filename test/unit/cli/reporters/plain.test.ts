@@ -13,7 +13,9 @@ function tell(events: readonly RunEvent[], now: () => number = () => 0): string 
 }
 
 it("tells a run in a line for each thing that happened", () => {
-  const lines = tell(story).split("\n").map((line) => line.slice(14).trimEnd());
+  const lines = tell(story)
+    .split("\n")
+    .map((line) => line.slice(14).trimEnd());
   expect(lines).toEqual([
     "start workers …",
     "worker w0 is ready: x86_64 (cpu), torch 2.13.0",
@@ -47,7 +49,10 @@ it("tells a run in a line for each thing that happened", () => {
 
 it("says what is being waited for, and what each worker does, at most every ten seconds", () => {
   let time = 0;
-  const beats = Array.from({ length: 26 }, (_, second) => [status("w0", "busy", "fit c0", second, 30), status("w1", "ready", "idle")]).flat();
+  const beats = Array.from({ length: 26 }, (_, second) => [
+    status("w0", "busy", "fit c0", second, 30),
+    status("w1", "ready", "idle"),
+  ]).flat();
   const stream = recordingStream();
   const reporter = plainReporter({ stream, now: () => time });
   reporter.event(roundStart(1));

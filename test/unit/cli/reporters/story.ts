@@ -8,7 +8,13 @@ export const story: readonly RunEvent[] = [
   { type: "phase-start", phase: "start workers" },
   status("w0", "starting", "importing torch"),
   status("w1", "starting", "importing torch"),
-  { type: "worker-ready", workerId: "w0", pid: 41, versions: { torch: "2.13.0" }, device: { type: "cpu", name: "x86_64", memory_bytes: null } },
+  {
+    type: "worker-ready",
+    workerId: "w0",
+    pid: 41,
+    versions: { torch: "2.13.0" },
+    device: { type: "cpu", name: "x86_64", memory_bytes: null },
+  },
   status("w0", "ready", "idle"),
   { type: "phase-start", phase: "prepare data" },
   {
@@ -27,7 +33,15 @@ export const story: readonly RunEvent[] = [
   roundEnd(0, [0.25, 0.25], [], []),
   roundStart(1),
   status("w0", "busy", "fit c0", 3, 6),
-  { type: "client-failure", round: 1, clientId: "c1", attempt: 1, workerId: "w1", error: "worker w1: exited with 1\n  last lines of its log", willRetry: true },
+  {
+    type: "client-failure",
+    round: 1,
+    clientId: "c1",
+    attempt: 1,
+    workerId: "w1",
+    error: "worker w1: exited with 1\n  last lines of its log",
+    willRetry: true,
+  },
   status("w1", "failed", "exited with 1"),
   { type: "client-fit", round: 1, clientId: "c0", r: 4, workerId: "w0", loss: 1.5, seconds: 3 },
   { type: "client-failure", round: 1, clientId: "c1", attempt: 2, workerId: "w0", error: "a value was not finite", willRetry: false },
@@ -46,12 +60,35 @@ export function status(workerId: string, state: WorkerStatus["state"], activity:
 }
 
 export function roundStart(round: number): RunEvent {
-  return { type: "round-start", round, clients: [{ id: "c0", r: 4 }, { id: "c1", r: 1 }] };
+  return {
+    type: "round-start",
+    round,
+    clients: [
+      { id: "c0", r: 4 },
+      { id: "c1", r: 1 },
+    ],
+  };
 }
 
 export function roundEnd(round: number, accuracies: readonly number[], reported: readonly string[], failed: readonly string[]): RunEvent {
-  const byTier = accuracies.map((accuracy, place) => ({ r: [1, 4][place] ?? 0, loss: 2 - accuracy, perplexity: null, accuracy, examples: 64 }));
-  const metrics: RoundMetrics = { round, byTier, fitLoss: round === 0 ? null : 1.5, reported, failed, coverage: [], passes: 6, bytesDown: 8, bytesUp: 8 };
+  const byTier = accuracies.map((accuracy, place) => ({
+    r: [1, 4][place] ?? 0,
+    loss: 2 - accuracy,
+    perplexity: null,
+    accuracy,
+    examples: 64,
+  }));
+  const metrics: RoundMetrics = {
+    round,
+    byTier,
+    fitLoss: round === 0 ? null : 1.5,
+    reported,
+    failed,
+    coverage: [],
+    passes: 6,
+    bytesDown: 8,
+    bytesUp: 8,
+  };
   return { type: "round-end", round, metrics, sha256: "ab" };
 }
 

@@ -17,7 +17,10 @@ function show(events: readonly RunEvent[]): readonly string[] {
   reporter.close();
   return stream.writes;
 }
-const lastFrame = (events: readonly RunEvent[]) => stripVTControlCharacters(show(events).at(-1) ?? "").split("\n").map((line) => line.trimEnd());
+const lastFrame = (events: readonly RunEvent[]) =>
+  stripVTControlCharacters(show(events).at(-1) ?? "")
+    .split("\n")
+    .map((line) => line.trimEnd());
 
 it("shows what is waited for, a bar for each worker's steps, and the rounds so far", () => {
   const upToFit = story.findIndex((event) => event.type === "client-fit");
