@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseHTML } from "linkedom";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { parse } from "yaml";
 import { writeReport } from "../../../src/report/html.ts";
 import { readRun } from "../../../src/report/read-run.ts";
 import { summarise } from "../../../src/report/summary.ts";
@@ -178,6 +179,12 @@ describe("report.html", () => {
     const { document } = await report();
     expect(document.querySelectorAll("script")).toHaveLength(0);
     expect(document.querySelector("h1")?.textContent).toBe(name);
+  });
+
+  it("shows the config as YAML that reads back as it was", async () => {
+    await writeRunFixture(directory);
+    const { document } = await report();
+    expect(parse(document.querySelector("pre")?.textContent ?? "")).toEqual((await readRun(directory)).record.config);
   });
 
   it("is the same bytes for the same run", async () => {
