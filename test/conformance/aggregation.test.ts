@@ -1,0 +1,131 @@
+import * as fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { RefusedError } from "../../src/errors.ts";
+import { segmentWise } from "../../src/strategy/aggregation/segment-wise.ts";
+import type { Update } from "../../src/strategy/strategy.ts";
+import { aggregate, bytesOf, federations, updateOf, zeroAdapter } from "./federations.ts";
+
+const aggregations = [
+  { name: "segment-wise by examples", aggregation: segmentWise() },
+  { name: "segment-wise, uniform", aggregation: segmentWise({ weights: "uniform" }) },
+];
+
+describe.each(aggregations)("$name", ({ aggregation }) => {
+  it("gives the same bytes in whatever order updates come", () => {
+    const inAnyOrder = federations.chain((federation) =>
+      fc.tuple(fc.constant(federation), fc.shuffledSubarray([...federation.updates], { minLength: federation.updates.length })),
+    );
+    fc.assert(
+      fc.property(inAnyOrder, ([{ context, updates }, shuffled]) => {
+        const [expected, received] = [aggregate(aggregation, context, updates), aggregate(aggregation, context, shuffled)];
+        expect(bytesOf(received.global)).toEqual(bytesOf(expected.global));
+        expect(received.coverage).toEqual(expected.coverage);
+      }),
+    );
+  });
+
+  it("leaves everything as it was when nobody reports", () => {
+    fc.assert(
+      fc.property(federations, ({ context }) => {
+        const { global, coverage } = aggregate(aggregation, context, []);
+        expect(bytesOf(global)).toEqual(bytesOf(context.global));
+        expect(coverage).toEqual(context.layout.tiers.map((r) => ({ r, clients: 0, examples: 0 })));
+      }),
+    );
+  });
+
+  it("leaves everything as it was when clients take no step", () => {
+    fc.assert(
+      fc.property(federations, ({ context }) => {
+        const idle = context.clients.map((client) => updateOf(context, client, zeroAdapter(context.layout, client.r)));
+        expect(bytesOf(aggregate(aggregation, context, idle).global)).toEqual(bytesOf(context.global));
+      }),
+    );
+  });
+
+  it("writes to memory of its own", () => {
+    fc.assert(
+      fc.property(federations, ({ context, updates }) => {
+        const before = [context.global, ...updates.map(({ delta }) => delta)].map(bytesOf);
+        const { global } = aggregate(aggregation, context, updates);
+        global.rows.fill(7);
+        global.dense.fill(7);
+        expect([context.global, ...updates.map(({ delta }) => delta)].map(bytesOf)).toEqual(before);
+      }),
+    );
+  });
+
+  it("counts for each segment the clients that trained it, and their examples", () => {
+    fc.assert(
+      fc.property(federations, ({ context, updates }) => {
+        const expected = context.layout.tiers.map((tier) => {
+          const trained = updates.filter(({ r }) => r >= tier);
+          return { r: tier, clients: trained.length, examples: trained.reduce((sum, { n }) => sum + n, 0) };
+        });
+        expect(aggregate(aggregation, context, updates).coverage).toEqual(expected);
+      }),
+    );
+  });
+
+  it("hands every tier an adapter of its rank, and truncating what a tier is handed gives what a lower one is", () => {
+    fc.assert(
+      fc.property(federations, ({ context: { layout, global } }) => {
+        for (const [place, r] of layout.tiers.entries()) {
+          const handed = aggregation.distribute(global, layout, r);
+          expect([handed.r, handed.rows.length, handed.dense.length]).toEqual([r, r * layout.width, layout.denseSize]);
+          for (const lower of layout.tiers.slice(0, place)) {
+            expect(bytesOf(aggregation.distribute(handed, layout, lower))).toEqual(bytesOf(aggregation.distribute(global, layout, lower)));
+          }
+        }
+      }),
+    );
+  });
+
+  const faults: readonly (readonly [string, (update: Update) => Update])[] = [
+    ["a client that is not of this round", (update) => ({ ...update, clientId: "stranger" })],
+    ["another rank than the client's", (update) => ({ ...update, r: update.r + 1 })],
+    ["another number of examples", (update) => ({ ...update, n: update.n + 1 })],
+    ["a row too few, which would broadcast", (update) => withDelta(update, { rows: update.delta.rows.slice(0, -1) })],
+    ["a dense value too many", (update) => withDelta(update, { dense: Float32Array.of(...update.delta.dense, 0) })],
+    [
+      "a value that is no number",
+      (update) => withDelta(update, { rows: update.delta.rows.map((value, index) => (index === 3 ? Number.NaN : value)) }),
+    ],
+    ["a value beyond all bounds", (update) => withDelta(update, { rows: update.delta.rows.fill(1e30, -1) })],
+  ];
+  it.each(faults)("refuses %s, and the sum stays as it was", (_, spoil) => {
+    fc.assert(
+      fc.property(federations, fc.nat(), ({ context, updates }, draw) => {
+        const accumulator = aggregation.begin(context);
+        const place = draw % updates.length;
+        for (const [index, update] of updates.entries()) {
+          if (index === place) expect(() => accumulator.add(spoil(copyOf(update)))).toThrow(RefusedError);
+          accumulator.add(update);
+        }
+        expect(bytesOf(accumulator.finish().global)).toEqual(bytesOf(aggregate(aggregation, context, updates).global));
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  it("refuses a second update of one client", () => {
+    fc.assert(
+      fc.property(federations, ({ context, updates }) => {
+        const accumulator = aggregation.begin(context);
+        for (const update of updates) accumulator.add(update);
+        for (const update of updates)
+          expect(() => accumulator.add(update)).toThrow(new RegExp(`client ${update.clientId}: .* a second one`));
+        expect(bytesOf(accumulator.finish().global)).toEqual(bytesOf(aggregate(aggregation, context, updates).global));
+      }),
+      { numRuns: 30 },
+    );
+  });
+});
+
+function copyOf(update: Update): Update {
+  return withDelta(update, { rows: update.delta.rows.slice(), dense: update.delta.dense.slice() });
+}
+
+function withDelta(update: Update, values: Partial<Update["delta"]>): Update {
+  return { ...update, delta: { ...update.delta, ...values } };
+}

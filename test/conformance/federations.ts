@@ -1,0 +1,114 @@
+import * as fc from "fast-check";
+import type { Adapter } from "../../src/adapter/adapter.ts";
+import { type AdapterLayout, createLayout } from "../../src/adapter/layout.ts";
+import type { Aggregate, Aggregation, RankedClient, RoundContext, Update } from "../../src/strategy/strategy.ts";
+import { createRng, deriveSeed } from "../../src/tensor/rng.ts";
+
+/** A round as it may happen: some layout, clients of some ranks and sizes, and an update of each. */
+export interface Federation {
+  readonly context: RoundContext;
+  readonly updates: readonly Update[];
+}
+
+const side = fc.integer({ min: 6, max: 9 });
+const layouts: fc.Arbitrary<AdapterLayout> = fc
+  .record({
+    tiers: fc
+      .uniqueArray(fc.integer({ min: 1, max: 6 }), { minLength: 1, maxLength: 4 })
+      .map((tiers) => tiers.toSorted((one, other) => one - other)),
+    sides: fc.array(fc.tuple(side, side), { minLength: 1, maxLength: 3 }),
+    dense: fc.array(fc.array(fc.integer({ min: 1, max: 3 }), { minLength: 1, maxLength: 2 }), { maxLength: 2 }),
+  })
+  .map(({ tiers, sides, dense }) =>
+    createLayout(
+      { r: tiers.at(-1) ?? 1, tiers, scale: 2 },
+      {
+        modules: sides.map(([a, b], place) => ({ name: `layer.${place}`, in: a, out: b })),
+        dense: dense.map((shape, place) => ({ name: `head.${place}`, shape })),
+      },
+    ),
+  );
+
+/** Layouts with updates of 1 to 6 clients; each `rank` picks a tier of the layout. */
+export const federations: fc.Arbitrary<Federation> = layouts.chain((layout) =>
+  fc
+    .record({
+      members: fc.array(fc.record({ r: fc.constantFrom(...layout.tiers), size: fc.integer({ min: 1, max: 5000 }) }), {
+        minLength: 1,
+        maxLength: 6,
+      }),
+      seed: fc.nat(),
+    })
+    .map(({ members, seed }) => federationOf(layout, members, seed)),
+);
+
+export function federationOf(
+  layout: AdapterLayout,
+  members: readonly { readonly r: number; readonly size: number }[],
+  seed: number,
+): Federation {
+  const clients = members.map(({ r, size }, index): RankedClient => ({ id: `c${index}`, index, size, r, labelCounts: [] }));
+  const global = randomAdapter(layout, layout.r, `${seed}/global`);
+  const context = { round: 1, layout, global, clients };
+  return { context, updates: clients.map((client) => updateOf(context, client, randomAdapter(layout, client.r, `${seed}/${client.id}`))) };
+}
+
+export function updateOf({ layout, global }: RoundContext, client: RankedClient, delta: Adapter): Update {
+  const received = { r: client.r, rows: global.rows.slice(0, client.r * layout.width), dense: global.dense };
+  return { clientId: client.id, r: client.r, n: client.size, delta, received };
+}
+
+export function zeroAdapter(layout: AdapterLayout, r: number): Adapter {
+  return { r, rows: new Float32Array(r * layout.width), dense: new Float32Array(layout.denseSize) };
+}
+
+/** Values of every size that float32 has up to 64, now and then the awkward ones. */
+export function randomAdapter(layout: AdapterLayout, r: number, seed: string): Adapter {
+  const rng = createRng(deriveSeed(seed));
+  const awkward = [0, -0, 64, -64, 2 ** -149, 1 / 3];
+  const value = () => {
+    const kind = rng.next();
+    if (kind < 0.15) return awkward[Math.floor(rng.next() * awkward.length)] ?? 0;
+    return (2 * rng.next() - 1) * 10 ** (kind < 0.5 ? -8 * rng.next() : 0);
+  };
+  const { rows, dense } = zeroAdapter(layout, r);
+  return { r, rows: rows.map(value), dense: dense.map(value) };
+}
+
+export function aggregate(aggregation: Aggregation, context: RoundContext, updates: readonly Update[]): Aggregate {
+  const accumulator = aggregation.begin(context);
+  for (const update of updates) accumulator.add(update);
+  return accumulator.finish();
+}
+
+/** Every byte of an adapter, so that -0 and +0 differ; `from` and `to` choose components. */
+export function bytesOf(adapter: Adapter): { readonly rows: string; readonly dense: string } {
+  return { rows: hex(adapter.rows), dense: hex(adapter.dense) };
+}
+
+export function componentBytes({ rows }: Adapter, layout: AdapterLayout, from: number, to: number = layout.r): string {
+  return hex(rows.subarray(from * layout.width, to * layout.width));
+}
+
+/** A_m [r, in] and B_m [out, r] of every module, by name of the module; nested arrays of float64. */
+export function factorsOf(
+  adapter: Adapter,
+  layout: AdapterLayout,
+): ReadonlyMap<string, { readonly a: number[][]; readonly b: number[][] }> {
+  return new Map(
+    layout.modules.map((module) => {
+      const value = (row: number, column: number) => adapter.rows[row * layout.width + module.offset + column] ?? Number.NaN;
+      const a = grid(adapter.r, module.in, (row, column) => value(row, column));
+      const b = grid(module.out, adapter.r, (row, column) => value(column, module.in + row));
+      return [module.name, { a, b }];
+    }),
+  );
+}
+
+export function grid(rows: number, columns: number, value: (row: number, column: number) => number): number[][] {
+  return Array.from({ length: rows }, (_, row) => Array.from({ length: columns }, (_, column) => value(row, column)));
+}
+
+function hex(values: Float32Array): string {
+  return Buffer.from(values.buffer, values.byteOffset, values.byteLength).toString("hex");
+}

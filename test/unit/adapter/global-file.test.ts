@@ -1,0 +1,58 @@
+import { describe, expect, it } from "vitest";
+import { decodeGlobal, encodeGlobal } from "../../../src/adapter/global-file.ts";
+import { createLayout } from "../../../src/adapter/layout.ts";
+import { RefusedError } from "../../../src/errors.ts";
+import { decodeSafetensors, encodeSafetensors, type FloatTensor } from "../../../src/tensor/safetensors.ts";
+import { randomAdapter } from "../../conformance/federations.ts";
+
+const layoutOf = (denseShapes: readonly (readonly number[])[]) =>
+  createLayout(
+    { r: 3, tiers: [1, 3], scale: 0.1 },
+    {
+      modules: [
+        { name: "layer.q", in: 4, out: 4 },
+        { name: "layer.v", in: 4, out: 3 },
+      ],
+      dense: denseShapes.map((shape, place) => ({ name: `head.${place}`, shape })),
+    },
+  );
+
+describe("a global adapter's file", () => {
+  it.each([[[]], [[[2, 4], [2]]]])("gives back layout, values and round, with dense parameters %j", (shapes) => {
+    const layout = layoutOf(shapes);
+    const adapter = randomAdapter(layout, 3, "global");
+    expect(decodeGlobal(encodeGlobal(layout, adapter, 7))).toEqual({ layout, adapter, round: 7 });
+  });
+
+  it("holds rows [R, width] and dense [size] for any reader of safetensors", () => {
+    const layout = layoutOf([[2, 4], [2]]);
+    const { tensors } = decodeSafetensors(encodeGlobal(layout, randomAdapter(layout, 3, "global"), 0));
+    expect([...tensors].map(([name, { shape }]) => [name, shape])).toEqual([
+      ["dense", [10]],
+      ["rows", [3, 15]],
+    ]);
+  });
+
+  const layout = layoutOf([[2]]);
+  const { tensors, metadata } = decodeSafetensors(encodeGlobal(layout, randomAdapter(layout, 3, "global"), 0));
+  const file = (change: Record<string, FloatTensor>, notes: Record<string, string> = metadata) =>
+    encodeSafetensors(new Map([...tensors, ...Object.entries(change)]), notes);
+  it.each<readonly [string, Uint8Array, RegExp]>([
+    [
+      "of another width",
+      file({ rows: { shape: [3, 5], values: new Float32Array(15) } }),
+      /tensor rows of g: expected shape \[3,15\], got \[3,5\]/,
+    ],
+    [
+      "without a head",
+      encodeSafetensors(new Map([...tensors].slice(1)), metadata),
+      /tensor dense of g: expected shape \[2\], got no such tensor/,
+    ],
+    ["without a layout", file({}, { round: "1" }), /metadata of g: expected a layout and a round/],
+    ["with a layout that is no JSON", file({}, { ...metadata, layout: "{" }), /metadata of g/],
+    ["with a round that is no number", file({}, { ...metadata, round: "one" }), /metadata of g/],
+  ])("is refused %s", (_, bytes, message) => {
+    expect(() => decodeGlobal(bytes, "g")).toThrow(RefusedError);
+    expect(() => decodeGlobal(bytes, "g")).toThrow(message);
+  });
+});

@@ -1,0 +1,104 @@
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterAll, beforeAll, describe, expect, it, test } from "vitest";
+import { encodeGlobal } from "../../../src/adapter/global-file.ts";
+import { type AdapterShape, createLayout } from "../../../src/adapter/layout.ts";
+import { adapterConfig, peftTensors } from "../../../src/adapter/peft.ts";
+import { encodeSafetensors } from "../../../src/tensor/safetensors.ts";
+import { environmentPython } from "../../../src/workers/python.ts";
+import { randomAdapter } from "../../conformance/federations.ts";
+
+test("rows become lora_A [r, in] and lora_B [out, r], dense values the parameters they were", () => {
+  const layout = createLayout(
+    { r: 2, tiers: [1, 2], scale: 2 },
+    { modules: [{ name: "x.q", in: 2, out: 3 }], dense: [{ name: "head.weight", shape: [1, 2] }] },
+  );
+  const adapter = { r: 2, rows: Float32Array.of(1, 2, 10, 20, 30, 3, 4, 11, 21, 31), dense: Float32Array.of(8, 9) };
+  expect(Object.fromEntries(peftTensors(layout, adapter, 2))).toEqual({
+    "base_model.model.x.q.lora_A.weight": { shape: [2, 2], values: Float32Array.of(1, 2, 3, 4) },
+    "base_model.model.x.q.lora_B.weight": { shape: [3, 2], values: Float32Array.of(10, 11, 20, 21, 30, 31) },
+    "base_model.model.head.weight": { shape: [1, 2], values: Float32Array.of(8, 9) },
+  });
+  expect(peftTensors(layout, adapter, 1).get("base_model.model.x.q.lora_B.weight")).toEqual({
+    shape: [3, 1],
+    values: Float32Array.of(10, 20, 30),
+  });
+});
+
+/** The tiny models of test/fixtures/tiny.py, their scale odd on purpose. */
+const cases = {
+  llama: {
+    scale: 2,
+    model: "tiny-llama",
+    task: "causal-lm",
+    lora: { lora_dropout: 0.1 },
+    shape: layersOf("model.layers", "self_attn", { q_proj: 32, v_proj: 16 }, []),
+  },
+  bert: {
+    scale: 0.7,
+    model: "tiny-bert",
+    task: "sequence-classification",
+    lora: { lora_dropout: 0, modules_to_save: ["pooler"] },
+    shape: layersOf("bert.encoder.layer", "attention.self", { query: 32, value: 32 }, [
+      { name: "bert.pooler.dense.weight", shape: [32, 32] },
+      { name: "bert.pooler.dense.bias", shape: [32] },
+      { name: "classifier.weight", shape: [4, 32] },
+      { name: "classifier.bias", shape: [4] },
+    ]),
+  },
+} as const;
+const ranks = [1, 3, 8];
+
+interface Inspection {
+  readonly difference: number;
+  readonly moved: number;
+  readonly scalings: readonly number[];
+}
+
+describe("PEFT itself", () => {
+  let inspections: Readonly<Record<string, Inspection>> = {};
+  const folder = mkdtempSync(path.join(tmpdir(), "prelort-peft-"));
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  beforeAll(() => {
+    for (const [name, { scale, shape, model, lora, task }] of Object.entries(cases)) {
+      const layout = createLayout({ r: 8, tiers: ranks, scale }, shape);
+      const adapter = randomAdapter(layout, 8, name);
+      const baseModel = path.join(folder, "models", model);
+      for (const values of [adapter.rows, adapter.dense])
+        for (const [index, value] of values.entries()) values[index] = Math.tanh(value) / 8;
+      for (const r of ranks) {
+        const target = path.join(folder, name, `r${r}`);
+        mkdirSync(target, { recursive: true });
+        writeFileSync(path.join(target, "adapter_config.json"), JSON.stringify(adapterConfig({ layout, r, lora, baseModel, task })));
+        writeFileSync(path.join(target, "adapter_model.safetensors"), encodeSafetensors(peftTensors(layout, adapter, r), { format: "pt" }));
+      }
+      writeFileSync(path.join(folder, name, "global.safetensors"), encodeGlobal(layout, adapter, 0));
+    }
+    const script = path.join(import.meta.dirname, "../../fixtures/load_adapters.py");
+    const env = { OMP_NUM_THREADS: "1", HF_HUB_OFFLINE: "1" };
+    inspections = JSON.parse(
+      execFileSync(environmentPython(), [script, folder], { encoding: "utf8", stdio: "pipe", env: { ...process.env, ...env } }),
+    ) as typeof inspections;
+  }, 180_000);
+
+  const adapters = Object.entries(cases).flatMap(([name, { scale }]) => ranks.map((r) => ({ name: `${name}/r${r}`, scale })));
+  it.each(adapters)("loads $name whole, at scale $scale, with the logits of weights worked out by hand", ({ name, scale }) => {
+    expect(inspections[name]).toMatchObject({ warnings: [], unread: [], missing: [], changed: [] });
+    const { scalings, difference, moved } = inspections[name]!;
+    expect(scalings).toHaveLength(1);
+    expect(scalings[0]).toBeCloseTo(scale, 12);
+    expect(difference).toBeLessThan(1e-5);
+    expect(moved).toBeGreaterThan(1e-3);
+  });
+});
+
+/** Two layers of one block each, 32 wide, with the given projections. */
+function layersOf(stem: string, block: string, projections: Readonly<Record<string, number>>, dense: AdapterShape["dense"]): AdapterShape {
+  const modules = [0, 1].flatMap((layer) =>
+    Object.entries(projections).map(([projection, out]) => ({ name: `${stem}.${layer}.${block}.${projection}`, in: 32, out })),
+  );
+  return { modules, dense };
+}

@@ -1,0 +1,37 @@
+import { readdirSync, readFileSync } from "node:fs";
+import path from "node:path";
+import { expect, test } from "vitest";
+
+const source = path.join(import.meta.dirname, "../../src");
+/** Each part imports only from itself and from what stands before it. */
+const layers = "errors tensor adapter strategy protocol config transport workers server report index cli".split(" ");
+/** Parts that touch no file, process or socket, and what they may import from outside. */
+const pure = ["tensor", "adapter", "strategy", "protocol"];
+const harmless = ["zod", "msgpackr", "node:crypto", "node:zlib", "node:buffer"];
+
+const files = readdirSync(source, { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".ts"));
+const partOf = (file: string) => file.split(path.sep)[0]?.replace(/\.ts$/, "") ?? "";
+
+function importsOf(file: string): string[] {
+  const text = readFileSync(path.join(source, file), "utf8");
+  return [...text.matchAll(/(?:\bfrom|\bimport|\bimport\()\s*"([^"]+)"/g)].map(([, specifier]) => specifier ?? "");
+}
+
+test("every file of src lies in a part that has its place among the layers", () => {
+  expect(files.length).toBeGreaterThan(20);
+  expect(files.filter((file) => !layers.includes(partOf(file)))).toEqual([]);
+});
+
+test.each(files)("%s imports only from its own part and those above it", (file) => {
+  const local = importsOf(file).filter((specifier) => specifier.startsWith("."));
+  const parts = local.map((specifier) => partOf(path.join(path.dirname(file), specifier)));
+  expect(parts.filter((part) => layers.indexOf(part) > layers.indexOf(partOf(file)))).toEqual([]);
+});
+
+test.each(files.filter((file) => pure.includes(partOf(file))))("%s touches no file, process or socket", (file) => {
+  const foreign = importsOf(file).filter((specifier) => !specifier.startsWith("."));
+  expect(foreign.filter((specifier) => !harmless.includes(specifier))).toEqual([]);
+  expect(readFileSync(path.join(source, file), "utf8")).not.toMatch(
+    /\bprocess\.\w|\bfetch\(|\bconsole\.|\bMath\.random|\bDate\.now|\bnew Date/,
+  );
+});

@@ -1,0 +1,205 @@
+import * as fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { createLayout } from "../../../../src/adapter/layout.ts";
+import { segments } from "../../../../src/adapter/segments.ts";
+import { segmentWise } from "../../../../src/strategy/aggregation/segment-wise.ts";
+import type { RankedClient, RoundContext } from "../../../../src/strategy/strategy.ts";
+import {
+  aggregate,
+  bytesOf,
+  componentBytes,
+  factorsOf,
+  federationOf,
+  federations,
+  grid,
+  updateOf,
+} from "../../../conformance/federations.ts";
+
+/** One module of 2 → 2 and one dense value: a row is [a0, a1, b0, b1]. */
+const layout = createLayout(
+  { r: 2, tiers: [1, 2], scale: 2 },
+  { modules: [{ name: "m", in: 2, out: 2 }], dense: [{ name: "head", shape: [1] }] },
+);
+const clients: readonly RankedClient[] = [
+  { id: "small", index: 0, size: 30, r: 1, labelCounts: [] },
+  { id: "large", index: 1, size: 10, r: 2, labelCounts: [] },
+];
+const context: RoundContext = {
+  round: 1,
+  layout,
+  clients,
+  global: { r: 2, rows: Float32Array.of(1, 1, 0, 0, 2, 2, 0, 0), dense: Float32Array.of(100) },
+};
+const small = updateOf(context, clients[0]!, { r: 1, rows: Float32Array.of(4, 0, 8, 1), dense: Float32Array.of(2) });
+const large = updateOf(context, clients[1]!, { r: 2, rows: Float32Array.of(0, 8, 0, 1, 3, 3, 3, 3), dense: Float32Array.of(-2) });
+
+describe("by hand", () => {
+  it("averages a segment over those who train it: the lower 30 to 10, the upper the large client's alone", () => {
+    const { global, coverage } = aggregate(segmentWise(), context, [small, large]);
+    expect([...global.rows]).toEqual([1 + 3, 1 + 2, 6, 1, 2 + 3, 2 + 3, 3, 3]);
+    expect([...global.dense]).toEqual([101]);
+    expect(coverage).toEqual([
+      { r: 1, clients: 2, examples: 40 },
+      { r: 2, clients: 1, examples: 10 },
+    ]);
+  });
+
+  it("weighs all alike when asked to", () => {
+    const { global } = aggregate(segmentWise({ weights: "uniform" }), context, [small, large]);
+    expect([...global.rows]).toEqual([1 + 2, 1 + 4, 4, 1, 5, 5, 3, 3]);
+    expect([...global.dense]).toEqual([100]);
+  });
+
+  it("keeps a segment that nobody trained, as it was", () => {
+    const { global } = aggregate(segmentWise(), context, [small]);
+    expect([...global.rows]).toEqual([5, 1, 8, 1, 2, 2, 0, 0]);
+    expect([...global.dense]).toEqual([102]);
+  });
+
+  it("says what it is", () => {
+    expect(segmentWise().policy).toEqual({ name: "segment-wise", weights: "examples" });
+  });
+});
+
+const near = (received: number, expected: number) => Math.abs(received - expected) <= 1e-6 * Math.max(1, Math.abs(expected));
+
+describe("laws", () => {
+  it("equals, factor by factor, the mean over the clients whose rank holds the component", () => {
+    fc.assert(
+      fc.property(federations, ({ context, updates }) => {
+        const { global } = aggregate(segmentWise(), context, updates);
+        const [next, previous] = [factorsOf(global, context.layout), factorsOf(context.global, context.layout)];
+        const deltas = updates.map(({ r, n, delta }) => ({ r, n, factors: factorsOf(delta, context.layout) }));
+        for (const { name } of context.layout.modules) {
+          for (const factor of ["a", "b"] as const) {
+            next.get(name)?.[factor].forEach((row, i) =>
+              row.forEach((value, j) => {
+                const component = factor === "a" ? i : j;
+                const holders = deltas.filter(({ r }) => r > component);
+                const weight = holders.reduce((sum, { n }) => sum + n, 0);
+                const mean = holders.reduce((sum, { n, factors }) => sum + (n * factors.get(name)![factor][i]![j]!) / weight, 0);
+                expect(value).toSatisfy((received: number) => near(received, previous.get(name)![factor][i]![j]! + mean));
+              }),
+            );
+          }
+        }
+      }),
+    );
+  });
+
+  it("is FedAvg of the clients' factors, and of their heads, when all have one rank", () => {
+    fc.assert(
+      fc.property(fc.array(fc.integer({ min: 1, max: 500 }), { minLength: 1, maxLength: 5 }), fc.nat(), (sizes, seed) => {
+        const { context, updates } = federationOf(
+          layout,
+          sizes.map((size) => ({ r: 2, size })),
+          seed,
+        );
+        const { global } = aggregate(segmentWise(), context, updates);
+        const total = sizes.reduce((sum, size) => sum + size, 0);
+        for (const part of ["rows", "dense"] as const) {
+          global[part].forEach((value, index) => {
+            const trained = updates.map(({ n, delta, received }) => (n * (received[part][index]! + delta[part][index]!)) / total);
+            expect(value).toSatisfy((mean: number) =>
+              near(
+                mean,
+                trained.reduce((sum, share) => sum + share, 0),
+              ),
+            );
+          });
+        }
+      }),
+    );
+  });
+
+  it("is, for one client, what the client has, on its prefix", () => {
+    fc.assert(
+      fc.property(federations, ({ context, updates: [update] }) => {
+        const { global } = aggregate(segmentWise(), context, [update!]);
+        const { r, received, delta } = update!;
+        delta.rows.forEach((change, index) => expect(near(global.rows[index]!, received.rows[index]! + change)).toBe(true));
+        delta.dense.forEach((change, index) => expect(near(global.dense[index]!, received.dense[index]! + change)).toBe(true));
+        expect(componentBytes(global, context.layout, r)).toBe(componentBytes(context.global, context.layout, r));
+      }),
+    );
+  });
+
+  it("never changes a byte above a client's rank when the client joins", () => {
+    fc.assert(
+      fc.property(federations, ({ context, updates }) => {
+        const all = aggregate(segmentWise(), context, updates).global;
+        for (const { clientId, r } of updates) {
+          const others = updates.filter((update) => update.clientId !== clientId);
+          const without = aggregate(segmentWise(), context, others).global;
+          expect(componentBytes(all, context.layout, r)).toBe(componentBytes(without, context.layout, r));
+        }
+      }),
+    );
+  });
+
+  it("is the same when a client is split into two halves", () => {
+    fc.assert(
+      fc.property(federations, ({ context, updates }) => {
+        const halve = ({ id, size, ...rest }: RankedClient) => ["/1", "/2"].map((half) => ({ ...rest, id: id + half, size: size / 2 }));
+        const split = { ...context, clients: context.clients.flatMap(halve) };
+        const halves = split.clients.map((client) => updateOf(split, client, updates[client.index]!.delta));
+        const [whole, joined] = [aggregate(segmentWise(), context, updates).global, aggregate(segmentWise(), split, halves).global];
+        for (const part of ["rows", "dense"] as const) {
+          joined[part].forEach((value, index) => expect(near(value, whole[part][index]!)).toBe(true));
+        }
+      }),
+    );
+  });
+
+  it("keeps the components of an absent tier to the byte, and trains them again once it is back", () => {
+    const { context, updates } = federationOf(
+      layout,
+      [
+        { r: 1, size: 5 },
+        { r: 2, size: 7 },
+      ],
+      3,
+    );
+    const [low, high] = updates;
+    let global = context.global;
+    for (let round = 0; round < 3; round++) global = aggregate(segmentWise(), { ...context, global }, [low!]).global;
+    expect(componentBytes(global, layout, 1)).toBe(componentBytes(context.global, layout, 1));
+    expect(componentBytes(global, layout, 0, 1)).not.toBe(componentBytes(context.global, layout, 0, 1));
+    const back = aggregate(segmentWise(), { ...context, global }, [low!, high!]).global;
+    expect(componentBytes(back, layout, 1)).not.toBe(componentBytes(context.global, layout, 1));
+  });
+
+  it("has segments whose products sum to the product of the whole: Σ_m B_seg·A_seg = B·A", () => {
+    fc.assert(
+      fc.property(federations, ({ context: { layout, global } }) => {
+        for (const { a, b } of factorsOf(global, layout).values()) {
+          const product = (from: number, to: number) =>
+            grid(b.length, a[0]!.length, (i, j) =>
+              range(from, to).reduce((sum, component) => sum + b[i]![component]! * a[component]![j]!, 0),
+            );
+          const bySegment = segments(layout.tiers).map(({ from, to }) => product(from, to));
+          product(0, layout.r).forEach((row, i) =>
+            row.forEach((value, j) =>
+              expect(
+                near(
+                  bySegment.reduce((sum, part) => sum + part[i]![j]!, 0),
+                  value,
+                ),
+              ).toBe(true),
+            ),
+          );
+        }
+      }),
+    );
+  });
+
+  it("hands down prefixes that are views of the global adapter", () => {
+    const handed = segmentWise().distribute(context.global, layout, 1);
+    expect(handed.rows.buffer).toBe(context.global.rows.buffer);
+    expect(bytesOf(handed).rows).toBe(componentBytes(context.global, layout, 0, 1));
+  });
+});
+
+function range(from: number, to: number): number[] {
+  return Array.from({ length: to - from }, (_, place) => from + place);
+}

@@ -1,0 +1,19 @@
+import { expect, test } from "vitest";
+import { ConfigError } from "../../../src/errors.ts";
+import { assignRanks } from "../../../src/strategy/assign.ts";
+import type { Client, PolicyContext } from "../../../src/strategy/strategy.ts";
+import { createRng, deriveSeed } from "../../../src/tensor/rng.ts";
+
+const clients = [10, 20, 30].map((size, index): Client => ({ id: `c${index}`, index, size, labelCounts: [] }));
+const context: PolicyContext = { clients, tiers: [1, 4], rng: (purpose) => createRng(deriveSeed(0, purpose)) };
+
+test("every client keeps what it was and gets a rank, from a function of one's own too", () => {
+  const ranked = assignRanks(clients, ({ size }, { tiers }) => (size > 15 ? tiers.at(-1)! : 1), context);
+  expect(ranked).toEqual([1, 4, 4].map((r, index) => ({ ...clients[index], r })));
+});
+
+test.each([3, 8, 0, Number.NaN, 1.5])("rank %d, which is no tier, is an error that names the client and the tiers", (rank) => {
+  const assign = () => assignRanks(clients, ({ index }) => (index === 1 ? rank : 4), context);
+  expect(assign).toThrow(ConfigError);
+  expect(assign).toThrow(`gave client c1 rank ${rank}, which is not among lora.tiers [1, 4]`);
+});

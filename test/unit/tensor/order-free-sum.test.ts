@@ -1,0 +1,122 @@
+import * as fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { RefusedError } from "../../../src/errors.ts";
+import { OrderFreeSum } from "../../../src/tensor/order-free-sum.ts";
+
+const bounds = { length: 3, largestValue: 64, totalWeight: 10 };
+
+function meanOf(sum: OrderFreeSum, weight: number, previous = new Float32Array(3)): Float32Array {
+  const target = previous.slice();
+  sum.addMeanTo(target, 0, weight);
+  return target;
+}
+
+describe("a weighted mean", () => {
+  it("is (3·1 + 1·5) / 4 = 2 above what was there", () => {
+    const sum = new OrderFreeSum(bounds);
+    sum.add(3, [{ at: 0, values: Float32Array.of(1, 0, -8) }]);
+    sum.add(1, [{ at: 0, values: Float32Array.of(5, 4, 8) }]);
+    expect(meanOf(sum, 4, Float32Array.of(10, 20, 30))).toEqual(Float32Array.of(12, 21, 26));
+  });
+
+  it("takes a contribution in parts, and any stretch of the sum", () => {
+    const sum = new OrderFreeSum(bounds);
+    sum.add(2, [
+      { at: 2, values: Float32Array.of(7) },
+      { at: 0, values: Float32Array.of(5) },
+    ]);
+    const target = Float32Array.of(1, 1);
+    sum.addMeanTo(target, 1, 2);
+    expect(target).toEqual(Float32Array.of(1, 8));
+  });
+
+  it("keeps the bytes of the target where the sum is zero, also those of -0", () => {
+    const sum = new OrderFreeSum(bounds);
+    sum.add(1, [{ at: 0, values: Float32Array.of(0, -0, 1) }]);
+    sum.add(1, [{ at: 0, values: Float32Array.of(0, 0, -1) }]);
+    expect(meanOf(sum, 2, Float32Array.of(-0, -0, -0))).toEqual(Float32Array.of(-0, -0, -0));
+  });
+});
+
+describe("the sum", () => {
+  const value = fc.oneof(
+    fc.float({ min: -64, max: 64, noNaN: true }),
+    fc.constantFrom(64, -64, 2 ** -149, -(2 ** -140), 0, -0, 2 ** -30, 1 / 3),
+  );
+  const contribution = fc.record({
+    weight: fc.oneof(fc.integer({ min: 1, max: 2 ** 20 }), fc.constantFrom(0.5, 1.5, 2 ** 33)),
+    values: fc.array(value, { minLength: 3, maxLength: 3 }).map((values) => Float32Array.from(values)),
+  });
+  const contributions = fc.array(contribution, { minLength: 1, maxLength: 12 });
+  const shuffled = contributions.chain((inOrder) =>
+    fc.tuple(fc.constant(inOrder), fc.shuffledSubarray(inOrder, { minLength: inOrder.length })),
+  );
+
+  const total = (list: readonly { weight: number }[]) => list.reduce((sum, { weight }) => sum + weight, 0);
+  const meanOfAll = (list: readonly { weight: number; values: Float32Array }[], totalWeight: number) => {
+    const sum = new OrderFreeSum({ ...bounds, totalWeight });
+    for (const { weight, values } of list) sum.add(weight, [{ at: 0, values }]);
+    return meanOf(sum, totalWeight);
+  };
+
+  it("has the same bytes in every order", () => {
+    fc.assert(
+      fc.property(shuffled, ([inOrder, inAnother]) => {
+        const totalWeight = total(inOrder);
+        expect(meanOfAll(inAnother, totalWeight)).toEqual(meanOfAll(inOrder, totalWeight));
+      }),
+    );
+  });
+
+  it("is the true mean to within its resolution and one rounding to float32", () => {
+    fc.assert(
+      fc.property(contributions, (list) => {
+        const totalWeight = total(list);
+        const mean = meanOfAll(list, totalWeight);
+        for (let index = 0; index < 3; index++) {
+          const exact = list.reduce((sum, { weight, values }) => sum + (weight / totalWeight) * (values[index] ?? 0), 0);
+          expect(Math.abs((mean[index] ?? 0) - exact)).toBeLessThan(1e-12 + Math.abs(exact) * 2 ** -23);
+        }
+      }),
+    );
+  });
+
+  it("is exact where every contribution reaches both bounds", () => {
+    const count = 1000;
+    const sum = new OrderFreeSum({ length: 1, largestValue: 64, totalWeight: count * 7 });
+    const target = new Float32Array(1);
+    for (let index = 0; index < count; index++) sum.add(7, [{ at: 0, values: Float32Array.of(-64) }]);
+    sum.addMeanTo(target, 0, count * 7);
+    expect(target[0]).toBe(-64);
+  });
+});
+
+describe("what is beyond the bounds is refused, and leaves the sum as it was", () => {
+  const good = { at: 0, values: Float32Array.of(1, 2) };
+  it.each([
+    [
+      "a value too large",
+      1,
+      [good, { at: 2, values: Float32Array.of(64.001) }],
+      /value 0 of a contribution: expected at most 64 in size, got 64\.00/,
+    ],
+    ["NaN", 1, [{ at: 0, values: Float32Array.of(1, Number.NaN) }], /value 1 .* got NaN/],
+    ["infinity", 1, [{ at: 0, values: Float32Array.of(Number.POSITIVE_INFINITY) }], /got Infinity/],
+    ["more values than there is room for", 1, [good, { at: 2, values: Float32Array.of(1, 1) }], /at most 1 values from 2 on, got 2/],
+    ["more weight than is left", 8, [good], /above 0 and at most 7 \(what is left of 10\), got 8/],
+    ["a weight of zero", 0, [good], /weight/],
+    ["a weight that is no number", Number.NaN, [good], /weight/],
+  ] as const)("%s", (_, weight, parts, message) => {
+    const sum = new OrderFreeSum(bounds);
+    sum.add(3, [{ at: 0, values: Float32Array.of(4, 5, 6) }]);
+    expect(() => sum.add(weight, parts)).toThrow(RefusedError);
+    expect(() => sum.add(weight, parts)).toThrow(message);
+    expect(meanOf(sum, 3)).toEqual(Float32Array.of(4, 5, 6));
+    sum.add(7, [{ at: 0, values: Float32Array.of(4, 5, 6) }]);
+    expect(meanOf(sum, 10)).toEqual(Float32Array.of(4, 5, 6));
+  });
+
+  it("takes nothing at all where no weight is expected", () => {
+    expect(() => new OrderFreeSum({ ...bounds, totalWeight: 0 }).add(1, [good])).toThrow(RefusedError);
+  });
+});
