@@ -1,4 +1,5 @@
 import { RefusedError } from "../errors.ts";
+import { createDeferred, type Deferred } from "./deferred.ts";
 
 /** The bytes that may still be sent to one peer. For one sender, who waits until they are enough. */
 export interface Credit {
@@ -12,25 +13,24 @@ export interface Credit {
 export function createCredit(limit: number): Credit {
   let available = limit;
   let closed: Error | undefined;
-  let wake = () => {};
+  let waiter: { readonly bytes: number; readonly granted: Deferred<void> } | undefined;
   return {
     async take(bytes) {
-      while (available < bytes && !closed) {
-        await new Promise<void>((resolve) => {
-          wake = resolve;
-        });
-      }
       if (closed) throw closed;
+      if (available < bytes) {
+        waiter = { bytes, granted: createDeferred() };
+        await waiter.granted.promise;
+      }
       available -= bytes;
     },
     give(bytes) {
       if (available + bytes > limit) throw new RefusedError("credit", `at most the ${limit - available} bytes under way`, `${bytes}`);
       available += bytes;
-      wake();
+      if (waiter && available >= waiter.bytes) waiter.granted.resolve();
     },
     close(error) {
       closed ??= error;
-      wake();
+      waiter?.granted.reject(closed);
     },
   };
 }

@@ -48,6 +48,11 @@ export interface Hand {
 /** A place whose workers die that often in a row is given up. */
 const MAX_DEATHS = 3;
 
+interface Waiter {
+  readonly avoid: Slot | undefined;
+  readonly hand: Deferred<Hand>;
+}
+
 interface Preparation {
   readonly task: Task;
   readonly first: Deferred<Reply>;
@@ -63,7 +68,7 @@ export function createCrew(options: CrewOptions, fate: AbortController, onRoom: 
   const started = createDeferred<void>();
   const workers = new Map<string, Worker>();
   const preparations: Preparation[] = [];
-  const waiters: { readonly avoid: Slot | undefined; readonly hand: Deferred<Hand> }[] = [];
+  let waiters: readonly Waiter[] = [];
   const slots = Array.from({ length: count }, (_, index): Slot => {
     return { index, worker: undefined, isUp: false, isIdle: false, prepared: 0, deaths: 0 };
   });
@@ -76,7 +81,8 @@ export function createCrew(options: CrewOptions, fate: AbortController, onRoom: 
     const { reason } = fate.signal;
     started.reject(reason);
     for (const { first } of preparations) first.reject(reason);
-    for (const { hand } of waiters.splice(0)) hand.reject(reason);
+    for (const { hand } of waiters) hand.reject(reason);
+    waiters = [];
   });
 
   async function readFrames(): Promise<void> {
@@ -89,7 +95,8 @@ export function createCrew(options: CrewOptions, fate: AbortController, onRoom: 
       const id = generation === 0 ? `w${slot.index}` : `w${slot.index}.${generation}`;
       const worker = createWorker(id, devices[slot.index % devices.length] ?? "cpu", options, (status) => listener?.status?.(status));
       workers.set(id, worker);
-      Object.assign(slot, { worker, prepared: 0 });
+      slot.worker = worker;
+      slot.prepared = 0;
       const settled = worker.ready.then(
         (hello) => {
           hasBeenUp = true;
@@ -101,17 +108,16 @@ export function createCrew(options: CrewOptions, fate: AbortController, onRoom: 
       const error = await worker.ended;
       await settled;
       workers.delete(id);
-      Object.assign(slot, { worker: undefined, isUp: false, isIdle: false });
+      slot.worker = undefined;
+      slot.isUp = false;
+      slot.isIdle = false;
       if (!error) return;
       slot.deaths++;
       // When no worker has come up yet, what ended this one lies in wait for the others.
       if (!hasBeenUp) fate.abort(error);
       else if (slot.deaths === MAX_DEATHS && ++retired === count) {
-        fate.abort(
-          new RunFailedError(`no worker is left, each place has lost ${MAX_DEATHS} in a row; the last error:\n${error.message}`, {
-            cause: error,
-          }),
-        );
+        const problem = `no worker is left: in each place ${MAX_DEATHS} ended in a row; the last with:\n${error.message}`;
+        fate.abort(new RunFailedError(problem, { cause: error }));
       }
       refresh();
     }
@@ -155,13 +161,13 @@ export function createCrew(options: CrewOptions, fate: AbortController, onRoom: 
 
   /** Hands free workers to those who wait, in their order. */
   function refresh(): void {
-    for (const waiter of [...waiters]) {
-      const slot = pick(waiter.avoid);
-      if (!slot?.worker) continue;
-      waiters.splice(waiters.indexOf(waiter), 1);
+    waiters = waiters.filter(({ avoid, hand }) => {
+      const slot = pick(avoid);
+      if (!slot?.worker) return true;
       slot.isIdle = false;
-      waiter.hand.resolve({ slot, worker: slot.worker });
-    }
+      hand.resolve({ slot, worker: slot.worker });
+      return false;
+    });
     const up = slots.filter((slot) => slot.isUp).length;
     // Who waits for another place leaves the one avoided to others.
     onRoom(up === 0 ? 0 : up + waiters.filter((waiter) => waiter.avoid).length);
@@ -182,7 +188,7 @@ export function createCrew(options: CrewOptions, fate: AbortController, onRoom: 
     async acquire(avoid) {
       fate.signal.throwIfAborted();
       const hand = createDeferred<Hand>();
-      waiters.push({ avoid, hand });
+      waiters = [...waiters, { avoid, hand }];
       refresh();
       return hand.promise;
     },

@@ -33,18 +33,19 @@ export interface WorkerExit {
   readonly problem?: string | undefined;
 }
 
+export interface ProcessLauncherOptions {
+  /** The interpreter. */
+  readonly python: string;
+  /** What it runs, before the options of the wire contract. */
+  readonly args?: readonly string[];
+}
+
 /**
  * Workers as processes on this machine. Each leads a process group of its own, so that Ctrl-C in a terminal
  * reaches the controller alone; it ends itself when its parent does (see the wire contract), for which its
  * standard input is a pipe that nobody writes to.
  */
-export function processLauncher({
-  python,
-  args = ["-m", "prelort_worker"],
-}: {
-  readonly python: string;
-  readonly args?: readonly string[];
-}): WorkerLauncher {
+export function processLauncher({ python, args = ["-m", "prelort_worker"] }: ProcessLauncherOptions): WorkerLauncher {
   return {
     launch({ workerId, endpoint, device, threads, logPath }) {
       const assigned = assignDevice(device);
@@ -61,17 +62,21 @@ export function processLauncher({
           detached: true,
           reject: false,
         });
-        const exited = subprocess.then(({ exitCode, signal, originalMessage }) => {
-          return subprocess.pid === undefined ? { problem: originalMessage } : { exitCode, signal };
-        });
         let isGone = false;
-        subprocess.once("exit", () => {
-          isGone = true;
+        const hasExited = new Promise<WorkerExit>((resolve) => {
+          subprocess.once("exit", (exitCode, signal) => {
+            isGone = true;
+            resolve({ exitCode: exitCode ?? undefined, signal: signal ?? undefined });
+          });
         });
+        // What execa resolves with also waits for the pipe, which children of the worker may hold open.
+        const hasNotStarted = subprocess.then(({ originalMessage }) =>
+          subprocess.pid === undefined ? { problem: originalMessage } : hasExited,
+        );
         return {
-          exited,
+          exited: Promise.race([hasExited, hasNotStarted]),
           kill() {
-            if (subprocess.pid !== undefined && !isGone) process.kill(-subprocess.pid, "SIGKILL");
+            if (subprocess.pid !== undefined && !isGone) killGroup(subprocess.pid);
           },
         };
       } finally {
@@ -79,6 +84,14 @@ export function processLauncher({
       }
     },
   };
+}
+
+function killGroup(leader: number): void {
+  try {
+    process.kill(-leader, "SIGKILL");
+  } catch {
+    // It is ending at this moment.
+  }
 }
 
 function workerEnvironment(threads: number): Record<string, string | undefined> {

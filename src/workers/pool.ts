@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import PQueue from "p-queue";
 import { InterruptedError } from "../errors.ts";
 import { createCrew, type CrewOptions, type Hand, type Slot } from "./crew.ts";
@@ -6,8 +7,15 @@ import type { Reply, Task, TaskType, WorkerPool } from "./task.ts";
 export interface PoolOptions extends CrewOptions {
   /** How often a failed task is tried again. */
   readonly retries: number;
-  /** When aborted, waiting tasks reject with an InterruptedError, and workers are asked to drop what they do. */
+  /** When aborted, all tasks reject with an InterruptedError, and workers are asked to drop what they do. */
   readonly signal?: AbortSignal;
+}
+
+/** Of one try: a reply or an error. */
+interface Outcome {
+  readonly hand: Hand;
+  readonly reply?: Reply;
+  readonly error?: Error;
 }
 
 /** How long a worker that was asked to end is given. */
@@ -16,7 +24,11 @@ const STOP_GRACE_MS = 5000;
 /** Reads all that arrives on the transport, which stays its owner's to close, after the pool. */
 export function createWorkerPool(options: PoolOptions): WorkerPool {
   const { retries, listener, signal } = options;
+  /** Aborted once nothing is to run any more, for whatever reason. */
   const fate = new AbortController();
+  /** Aborted when that was asked for: then nobody waits for what is still under way. */
+  const interruption = new AbortController();
+  setMaxListeners(0, interruption.signal);
   const queue = new PQueue({ autoStart: false });
   // No more tasks leave the queue than workers can take, so that priority decides for as long as possible.
   const crew = createCrew(options, fate, (tasks) => {
@@ -26,23 +38,24 @@ export function createWorkerPool(options: PoolOptions): WorkerPool {
     queue.start();
   });
 
-  // Tasks in the queue then run into the reason, one after the other.
+  // Tasks in the queue then run into the reason.
   fate.signal.addEventListener("abort", () => queue.start());
+  const end = (reason: InterruptedError) => {
+    interruption.abort(reason);
+    fate.abort(reason);
+  };
   const interrupt = () => {
-    fate.abort(new InterruptedError());
+    end(new InterruptedError());
     crew.cancel();
   };
   if (signal?.aborted) interrupt();
   signal?.addEventListener("abort", interrupt, { once: true });
 
-  async function tryOnce(
-    task: Task,
-    number: number,
-    avoid: Slot | undefined,
-  ): Promise<{ readonly hand: Hand; readonly reply?: Reply; readonly error?: Error }> {
+  async function tryOnce(task: Task, number: number, avoid: Slot | undefined): Promise<Outcome> {
     const hand = await crew.acquire(avoid);
     try {
       const reply = await hand.worker.run(task, number);
+      interruption.signal.throwIfAborted();
       task.accept?.(reply);
       crew.release(hand, { isCompleted: true });
       return { hand, reply };
@@ -57,11 +70,9 @@ export function createWorkerPool(options: PoolOptions): WorkerPool {
     async run<T extends TaskType>(task: Task<T>) {
       let avoid: Slot | undefined;
       for (let number = 1; ; number++) {
-        const { hand, reply, error } = await queue.add(() => tryOnce(task as unknown as Task, number, avoid), {
-          priority: task.priority ?? 0,
-        });
+        const attempt = () => tryOnce(task as unknown as Task, number, avoid);
+        const { hand, reply, error } = await queue.add(attempt, { priority: task.priority ?? 0, signal: interruption.signal });
         if (!error) return reply as unknown as Reply<T>;
-        if (fate.signal.reason instanceof InterruptedError) throw fate.signal.reason;
         const willRetry = number <= retries && !fate.signal.aborted;
         listener?.failure?.({ taskId: task.id, attempt: number, workerId: hand.worker.id, error, willRetry });
         if (number > retries) throw error;
@@ -72,12 +83,12 @@ export function createWorkerPool(options: PoolOptions): WorkerPool {
       return (await crew.prepare(task as unknown as Task)) as unknown as Reply<T>;
     },
     describeWaits() {
-      const waiting = queue.size === 0 ? [] : [`${queue.size} tasks wait for a free worker`];
+      const waiting = queue.size === 0 ? [] : [`tasks waiting for a free worker: ${queue.size}`];
       return [...crew.describeWaits(), ...waiting].join("; ");
     },
     async close({ now = false } = {}) {
       signal?.removeEventListener("abort", interrupt);
-      fate.abort(new InterruptedError("the worker pool was closed"));
+      end(new InterruptedError("the worker pool was closed"));
       await crew.stop(now ? 0 : STOP_GRACE_MS);
     },
   };

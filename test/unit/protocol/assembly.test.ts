@@ -1,5 +1,5 @@
 import { crc32 } from "node:zlib";
-import fc from "fast-check";
+import { assert, float32Array, integer, property } from "fast-check";
 import { describe, expect, test } from "vitest";
 import { RefusedError } from "../../../src/errors.ts";
 import { createAssembler, describeTensors, type ExpectedShapes, splitTensors } from "../../../src/protocol/assembly.ts";
@@ -40,11 +40,11 @@ describe("describeTensors", () => {
 
 describe("createAssembler", () => {
   test("puts back together what was split, whatever the split", () => {
-    fc.assert(
-      fc.property(
-        fc.float32Array({ minLength: 1, maxLength: 40 }),
-        fc.float32Array({ maxLength: 9 }),
-        fc.integer({ min: 1, max: 50 }),
+    assert(
+      property(
+        float32Array({ minLength: 1, maxLength: 40 }),
+        float32Array({ maxLength: 9 }),
+        integer({ min: 1, max: 50 }),
         (rows, dense, size) => {
           const sent = { r: 1, rows, dense };
           const assembler = createAssembler(

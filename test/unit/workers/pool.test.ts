@@ -1,0 +1,406 @@
+import { describe, expect, test, vi } from "vitest";
+import { InterruptedError, RefusedError, RunFailedError, WorkerError } from "../../../src/errors.ts";
+import { createWorkerPool, type PoolOptions } from "../../../src/workers/pool.ts";
+import type { Reply, Task, TaskFailure, WorkerPool } from "../../../src/workers/task.ts";
+import { fitted, loaded, type ScriptedWorker, scriptedSettings, takePayload } from "./scripted.ts";
+
+function fitTask(client: string, overrides: Partial<Task<"fit">> = {}): Task<"fit"> {
+  const fit = { objective: "none", full_weight: null, local_steps: 1, batch_size: 1, lr: 0.1, head_lr: 0.1 } as const;
+  const request = { type: "fit", round: 1, client_id: client, r: 1, scale: 2, seed: "0".repeat(32), fit } as const;
+  const payload = { r: 1, rows: Float32Array.of(1, 2), dense: new Float32Array() };
+  return { id: `round-1/fit/${client}`, request, payload, expect: { rows: [1, 2] }, ...overrides };
+}
+
+const spec = { name_or_path: "tiny", task: "causal-lm" } as const;
+const lora = { r: 1, tiers: [1], scale: 2, target_modules: "all-linear", modules_to_save: [], lora_dropout: 0 };
+const loadTask: Task<"load"> = {
+  id: "load",
+  request: { type: "load", seed: "0".repeat(32), model: spec, lora, index: { path: "i", sha256: "s" } },
+};
+
+interface Setup extends Partial<PoolOptions> {
+  readonly script?: (worker: ScriptedWorker) => unknown;
+}
+
+function setUp({ script = (worker) => worker.serve(), ...overrides }: Setup = {}) {
+  const settings = scriptedSettings(script);
+  const failures: TaskFailure[] = [];
+  const heard: string[] = [];
+  const pool = createWorkerPool({
+    ...settings,
+    devices: ["cpu"],
+    count: 2,
+    retries: 2,
+    listener: {
+      ready: ({ workerId }) => heard.push(workerId),
+      failure: (failure) => failures.push(failure),
+    },
+    ...overrides,
+  });
+  return { pool, failures, heard, launched: settings.launched };
+}
+const closed = (pool: WorkerPool) => pool.close({ now: true });
+
+describe("a pool of workers", () => {
+  test("gives worker i device i modulo their number", async () => {
+    const { pool, launched } = setUp({ count: 3, devices: ["cuda:0", "cuda:1"] });
+    await pool.start();
+    expect(launched.map(({ workerId, device }) => [workerId, device])).toEqual([
+      ["w0", "cuda:0"],
+      ["w1", "cuda:1"],
+      ["w2", "cuda:0"],
+    ]);
+    await closed(pool);
+  });
+
+  test("runs more tasks than it has workers, each once", async () => {
+    const { pool, failures } = setUp();
+    await pool.start();
+    const replies = await Promise.all(Array.from({ length: 20 }, (_, i) => pool.run(fitTask(`c${i}`))));
+    expect(replies.map(({ message }) => message.client_id)).toEqual(Array.from({ length: 20 }, (_, i) => `c${i}`));
+    expect(replies.every(({ payload }) => payload.rows?.join() === "1,2")).toBe(true);
+    expect(failures).toEqual([]);
+    await closed(pool);
+  });
+
+  test("runs the larger first, whenever they were asked for", async () => {
+    const { pool } = setUp({ count: 1 });
+    const order: string[] = [];
+    const runs = [3, 9, 1, 5].map((priority) =>
+      pool.run(fitTask(`c${priority}`, { priority, accept: ({ message }) => order.push(message.client_id) })),
+    );
+    await pool.start();
+    await Promise.all(runs);
+    expect(order).toEqual(["c9", "c5", "c3", "c1"]);
+    await closed(pool);
+  });
+
+  test("tells what is being waited for", async () => {
+    const { pool } = setUp({ count: 1, script: (worker) => worker.hello() });
+    const start = pool.start();
+    expect(pool.describeWaits()).toBe("waiting for worker w0 to start (starting), 0 s");
+    await start;
+    const runs = Promise.allSettled([pool.run(fitTask("c0")), pool.run(fitTask("c1"))]);
+    await vi.waitFor(() =>
+      expect(pool.describeWaits()).toBe("waiting for round-1/fit/c0 on worker w0, 0 s; tasks waiting for a free worker: 1"),
+    );
+    await closed(pool);
+    await runs;
+    expect(pool.describeWaits()).toBe("");
+  });
+});
+
+describe("a failed attempt", () => {
+  test("is tried again on another worker, even if that one is busy and this one is free", async () => {
+    let releaseOther = () => {};
+    const { pool, failures } = setUp({
+      async script(worker) {
+        worker.hello();
+        const fit = await worker.expect("fit");
+        await takePayload(worker, fit);
+        if (worker.workerId === "w0") return worker.answer(fit, { type: "failure", error: { kind: "E", message: "no", traceback: "t" } });
+        await new Promise<void>((resolve) => {
+          releaseOther = resolve;
+        });
+        worker.answer(fit, fitted(fit), { r: 1, rows: Float32Array.of(5, 6), dense: new Float32Array() });
+        const again = await worker.expect("fit");
+        await takePayload(worker, again);
+        worker.answer(again, fitted(again), { r: 1, rows: Float32Array.of(7, 8), dense: new Float32Array() });
+      },
+    });
+    await pool.start();
+    const [first, second] = [pool.run(fitTask("c0")), pool.run(fitTask("c1"))];
+    await vi.waitFor(() => expect(failures.length).toBe(1));
+    releaseOther();
+    const replies = await Promise.all([first, second]);
+    expect(replies.map(({ workerId }) => workerId)).toEqual(["w1", "w1"]);
+    expect(failures[0]).toMatchObject({ attempt: 1, workerId: "w0", willRetry: true });
+    await closed(pool);
+  });
+
+  test("leaves its worker to other tasks while it waits for another", async () => {
+    const { pool, failures } = setUp({
+      async script(worker) {
+        worker.hello();
+        for (let number = 0; ; number++) {
+          const fit = await worker.expect("fit");
+          await takePayload(worker, fit);
+          if (worker.workerId === "w1") continue; // busy for ever
+          if (number === 0) worker.answer(fit, { type: "failure", error: { kind: "E", message: "no", traceback: "t" } });
+          else worker.answer(fit, fitted(fit), { r: 1, rows: Float32Array.of(5, 6), dense: new Float32Array() });
+        }
+      },
+    });
+    await pool.start();
+    const stuck = Promise.allSettled([pool.run(fitTask("c0")), pool.run(fitTask("c1"))]);
+    await vi.waitFor(() => expect(failures.length).toBe(1));
+    expect((await pool.run(fitTask("c2"))).workerId).toBe("w0");
+    await closed(pool);
+    await stuck;
+  });
+
+  test("is tried again on the same worker where there is no other, and its number says which try it was", async () => {
+    let tries = 0;
+    const { pool } = setUp({ count: 1 });
+    const accept = () => {
+      if (++tries < 3) throw new RefusedError("an update", "finite values", "NaN");
+    };
+    await pool.start();
+    expect((await pool.run(fitTask("c0", { accept }))).attempt).toBe(3);
+    await closed(pool);
+  });
+
+  test("rejects with the last try's error when none is left", async () => {
+    const { pool, failures } = setUp({ retries: 1 });
+    const accept = ({ attempt }: Reply<"fit">) => {
+      throw new RefusedError("an update", "finite values", `NaN ${attempt}`);
+    };
+    await pool.start();
+    await expect(pool.run(fitTask("c0", { accept }))).rejects.toThrow("NaN 2");
+    expect(failures.map(({ attempt, willRetry }) => [attempt, willRetry])).toEqual([
+      [1, true],
+      [2, false],
+    ]);
+    // Neither the worker nor the pool has come to harm.
+    await expect(pool.run(fitTask("c1"))).resolves.toMatchObject({ attempt: 1 });
+    await closed(pool);
+  });
+});
+
+describe("a dead worker", () => {
+  const dyingOnce = async (worker: ScriptedWorker) => {
+    if (worker.workerId !== "w0") return worker.serve();
+    worker.hello();
+    await worker.expect("fit");
+    worker.exit({ signal: "SIGKILL" });
+  };
+
+  test("is replaced under a new name, and its task tried again", async () => {
+    const { pool, failures, heard } = setUp({ count: 1, script: dyingOnce });
+    await pool.start();
+    expect(await pool.run(fitTask("c0"))).toMatchObject({ workerId: "w0.1", attempt: 2 });
+    expect(heard).toEqual(["w0", "w0.1"]);
+    expect(failures).toMatchObject([
+      {
+        attempt: 1,
+        workerId: "w0",
+        willRetry: true,
+        error: { message: expect.stringContaining("was ended by SIGKILL in round-1/fit/c0") },
+      },
+    ]);
+    await closed(pool);
+  });
+
+  test("is not heard of after its end", async () => {
+    const { pool, launched } = setUp({ count: 1, script: dyingOnce });
+    await pool.start();
+    await pool.run(fitTask("c0"));
+    launched[0]?.sendRaw(Uint8Array.of(1, 2, 3));
+    await expect(pool.run(fitTask("c1"))).resolves.toMatchObject({ workerId: "w0.1" });
+    await closed(pool);
+  });
+
+  test("of a place that loses three in a row is not replaced, and the others go on", async () => {
+    const { pool, launched } = setUp({
+      async script(worker) {
+        if (worker.workerId === "w1") return worker.serve();
+        worker.hello();
+        worker.sendRaw(Uint8Array.of(0xff));
+      },
+    });
+    await pool.start();
+    await vi.waitFor(() => expect(launched.map(({ workerId }) => workerId)).toContain("w0.2"));
+    await vi.waitFor(() => expect(launched.find(({ workerId }) => workerId === "w0.2")?.wasKilled()).toBe(true));
+    await expect(Promise.all([pool.run(fitTask("c0")), pool.run(fitTask("c1"))])).resolves.toMatchObject([
+      { workerId: "w1" },
+      { workerId: "w1" },
+    ]);
+    expect(launched.map(({ workerId }) => workerId).toSorted()).toEqual(["w0", "w0.1", "w0.2", "w1"]);
+    await closed(pool);
+  });
+
+  test("does not count towards that once a task was completed", async () => {
+    const { pool, launched } = setUp({
+      count: 1,
+      retries: 1,
+      async script(worker) {
+        worker.hello();
+        const fit = await worker.expect("fit");
+        await takePayload(worker, fit);
+        worker.answer(fit, fitted(fit), { r: 1, rows: Float32Array.of(5, 6), dense: new Float32Array() });
+        await worker.expect("fit");
+        worker.exit({ exitCode: 1 });
+      },
+    });
+    await pool.start();
+    for (let i = 0; i < 5; i++) await pool.run(fitTask(`c${i}`));
+    expect(launched.length).toBe(5);
+    await closed(pool);
+  });
+
+  test("that was the last ends every task, waiting or new", async () => {
+    const { pool } = setUp({
+      count: 1,
+      retries: 9,
+      async script(worker) {
+        worker.hello();
+        await worker.expect("fit");
+        worker.exit({ exitCode: 9 });
+      },
+    });
+    await pool.start();
+    const [first, second] = await Promise.allSettled([pool.run(fitTask("c0")), pool.run(fitTask("c1"))]);
+    expect(first).toMatchObject({ status: "rejected", reason: expect.any(RunFailedError) });
+    expect(second).toMatchObject({
+      status: "rejected",
+      reason: { message: expect.stringMatching(/no worker is left[^]*exited with code 9/) },
+    });
+    await expect(pool.run(fitTask("c2"))).rejects.toThrow("no worker is left");
+    await pool.close();
+  });
+});
+
+describe("a pool that cannot start", () => {
+  test("rejects with the first worker's error and its log", async () => {
+    const { pool } = setUp({ script: (worker) => worker.exit({ exitCode: 1 }) });
+    await expect(pool.start()).rejects.toThrow(WorkerError);
+    await expect(pool.run(fitTask("c0"))).rejects.toThrow("exited with code 1 before it said hello");
+    await pool.close();
+  });
+
+  test("rejects when its launcher throws", async () => {
+    const launch = () => {
+      throw new Error("no such device");
+    };
+    const { pool } = setUp({ launcher: { launch } });
+    await expect(pool.start()).rejects.toThrow("no such device");
+    await pool.close();
+  });
+
+  test("starts with the workers that can, once one has", async () => {
+    const { pool } = setUp({
+      script: (worker) => (worker.workerId === "w0" ? worker.serve() : setImmediate(() => worker.exit({ exitCode: 1 }))),
+    });
+    await pool.start();
+    await expect(pool.run(fitTask("c0"))).resolves.toMatchObject({ workerId: "w0" });
+    await closed(pool);
+  });
+});
+
+describe("what every worker must do", () => {
+  test("is done by all, before any later task, and again by those that replace them", async () => {
+    const log: string[] = [];
+    const { pool } = setUp({
+      async script(worker) {
+        worker.hello();
+        while (true) {
+          const message = await worker.next();
+          if (message.type !== "load" && message.type !== "fit") continue;
+          log.push(`${worker.workerId} ${message.type}`);
+          if (message.type === "load") worker.answer(message, loaded);
+          else {
+            const payload = await takePayload(worker, message);
+            if (message.client_id === "deadly" && !worker.workerId.includes(".")) return worker.exit({ exitCode: 1 });
+            worker.answer(message, fitted(message), payload);
+          }
+        }
+      },
+    });
+    await pool.start();
+    expect((await pool.onEveryWorker(loadTask)).message.modules).toEqual(loaded.modules);
+    await Promise.all([pool.run(fitTask("c0")), pool.run(fitTask("c1"))]);
+    await expect(pool.run(fitTask("deadly"))).resolves.toMatchObject({ attempt: 3 });
+    for (const worker of ["w0", "w1", "w0.1", "w1.1"]) {
+      const first = log.find((line) => line.startsWith(`${worker} `));
+      expect(first === undefined ? "load" : first.split(" ")[1]).toBe("load");
+    }
+    expect(log).toContain("w0 load");
+    expect(log).toContain("w1 load");
+    await closed(pool);
+  });
+
+  test("rejects when the first answer is a failure", async () => {
+    const { pool, failures } = setUp({
+      async script(worker) {
+        worker.hello();
+        const load = await worker.expect("load");
+        worker.answer(load, { type: "failure", error: { kind: "OSError", message: "no such model", traceback: "t" } });
+      },
+    });
+    await pool.start();
+    await expect(pool.onEveryWorker(loadTask)).rejects.toThrow("OSError: no such model");
+    expect(failures[0]).toMatchObject({ taskId: "load", willRetry: false });
+    await closed(pool);
+  });
+
+  test("fails the worker whose answer is refused after the first", async () => {
+    const { pool, launched } = setUp({ count: 2 });
+    let replies = 0;
+    const accept = (reply: Reply<"load">) => {
+      if (reply.workerId !== "w0" && ++replies < 2) throw new RefusedError("the model", "one", "another");
+    };
+    await pool.start();
+    await pool.onEveryWorker({ ...loadTask, accept });
+    await vi.waitFor(() => expect(launched.map(({ workerId }) => workerId)).toEqual(["w0", "w1", "w1.1"]));
+    expect(launched[1]?.wasKilled()).toBe(true);
+    await closed(pool);
+  });
+});
+
+describe("a pool's end", () => {
+  test("by its signal rejects what waits, and asks for what runs to be dropped", async () => {
+    const controller = new AbortController();
+    const cancelled: string[] = [];
+    const { pool, failures } = setUp({
+      count: 1,
+      signal: controller.signal,
+      async script(worker) {
+        worker.hello();
+        const fit = await worker.expect("fit");
+        const payload = await takePayload(worker, fit);
+        controller.abort();
+        cancelled.push((await worker.expect("cancel")).task_id);
+        worker.answer(fit, fitted(fit), payload);
+      },
+    });
+    const accept = vi.fn();
+    await pool.start();
+    const runs = await Promise.allSettled([pool.run(fitTask("c0", { accept })), pool.run(fitTask("c1"))]);
+    expect(runs.map((run) => run.status === "rejected" && run.reason instanceof InterruptedError)).toEqual([true, true]);
+    await vi.waitFor(() => expect(cancelled).toEqual(["round-1/fit/c0"]));
+    await expect(pool.run(fitTask("c2"))).rejects.toThrow(InterruptedError);
+    await closed(pool);
+    expect(failures).toEqual([]);
+    expect(accept).not.toHaveBeenCalled();
+  });
+
+  test("by its signal during the start rejects the start", async () => {
+    const { pool } = setUp({ signal: AbortSignal.abort(), script: () => {} });
+    await expect(pool.start()).rejects.toThrow(InterruptedError);
+    await pool.close();
+  });
+
+  test("asks every worker, and kills those that do not go", async () => {
+    vi.useFakeTimers();
+    const { pool, launched } = setUp({ script: (worker) => (worker.workerId === "w0" ? worker.serve() : worker.hello()) });
+    await pool.start();
+    await vi.advanceTimersByTimeAsync(0);
+    const closing = Promise.all([pool.close(), pool.close()]);
+    await vi.advanceTimersByTimeAsync(5000);
+    vi.useRealTimers();
+    await closing;
+    expect(launched.map((worker) => worker.wasKilled())).toEqual([false, true]);
+    await expect(pool.run(fitTask("c0"))).rejects.toThrow("the worker pool was closed");
+  });
+
+  test("at once kills them all, even while they are being asked", async () => {
+    const { pool, launched } = setUp({ script: (worker) => worker.hello() });
+    await pool.start();
+    await Promise.all([pool.close(), pool.close({ now: true })]);
+    expect(launched.every((worker) => worker.wasKilled())).toBe(true);
+  });
+
+  test("before its start is nothing to wait for", async () => {
+    await setUp().pool.close();
+  });
+});

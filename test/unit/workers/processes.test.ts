@@ -1,0 +1,144 @@
+import { existsSync } from "node:fs";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { execa } from "execa";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
+import type { Adapter } from "../../../src/adapter/adapter.ts";
+import { CREDIT_BYTES } from "../../../src/protocol/messages.ts";
+import { zeromqTransport } from "../../../src/transport/zeromq.ts";
+import { processLauncher } from "../../../src/workers/launch.ts";
+import { createWorkerPool, type PoolOptions } from "../../../src/workers/pool.ts";
+import { packageRoot } from "../../../src/workers/python.ts";
+import type { Task, TaskFailure, WorkerHello } from "../../../src/workers/task.ts";
+
+/* Real processes over real sockets; only what they do is scripted. */
+
+const faultWorker = fileURLToPath(new URL("../../fixtures/fault-worker.mjs", import.meta.url));
+
+async function setUp(mode: string, overrides: Partial<PoolOptions> = {}) {
+  const logFolder = await mkdtemp(join(tmpdir(), "processes-"));
+  const transport = await zeromqTransport({ kind: "ipc" });
+  const hellos: WorkerHello[] = [];
+  const failures: TaskFailure[] = [];
+  const pool = createWorkerPool({
+    launcher: processLauncher({ python: process.execPath, args: [faultWorker, mode] }),
+    transport,
+    devices: ["cpu"],
+    count: 2,
+    threads: 1,
+    retries: 2,
+    startTimeoutMs: 30_000,
+    beatTimeoutMs: 30_000,
+    taskTimeoutMs: 30_000,
+    logFolder,
+    listener: { ready: (hello) => hellos.push(hello), failure: (failure) => failures.push(failure) },
+    ...overrides,
+  });
+  onTestFinished(async () => {
+    await pool.close({ now: true });
+    await transport.close();
+    await rm(logFolder, { recursive: true });
+  });
+  return { pool, transport, hellos, failures, logFolder };
+}
+
+function fitTask(client: string, floats = 8): Task<"fit"> {
+  const fit = { objective: "none", full_weight: null, local_steps: 1, batch_size: 1, lr: 0.1, head_lr: 0.1 } as const;
+  const payload: Adapter = { r: 2, rows: new Float32Array(floats).map((_, i) => i % 1000), dense: Float32Array.of(-1) };
+  const request = { type: "fit", round: 1, client_id: client, r: 2, scale: 2, seed: "0".repeat(32), fit } as const;
+  return { id: `round-1/fit/${client}`, request, payload, expect: { rows: [2, floats / 2], dense: [1] } };
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
+
+describe("workers as processes", { timeout: 60_000 }, () => {
+  test("take tensors larger than the credit, send them back, and end when asked", async () => {
+    const { pool, hellos, transport } = await setUp("serves");
+    await pool.start();
+    const floats = CREDIT_BYTES / 4 + 1000;
+    const replies = await Promise.all([pool.run(fitTask("c0", floats)), pool.run(fitTask("c1"))]);
+    expect(replies[0].payload.rows?.length).toBe(floats);
+    expect(replies[0].payload.rows?.[floats - 1]).toBe((floats - 1) % 1000);
+    expect(replies[1].payload.dense).toEqual(Float32Array.of(-1));
+    await pool.close();
+    await transport.close();
+    expect(hellos.map(({ pid }) => isAlive(pid))).toEqual(hellos.map(() => false));
+    expect(existsSync(dirname(transport.endpoint.replace("ipc://", "")))).toBe(false);
+  });
+
+  test("see only the device they are given, and as many threads", async () => {
+    const { pool, hellos } = await setUp("serves", { devices: ["cpu", "cuda:3"], threads: 2 });
+    await pool.start();
+    await vi.waitFor(() => expect(hellos.length).toBe(2), 20_000);
+    expect(hellos.toSorted((a, b) => a.workerId.localeCompare(b.workerId)).map(({ device }) => device)).toEqual([
+      { type: "cpu", name: "visible: ", memory_bytes: null },
+      { type: "cuda", name: "visible: 3", memory_bytes: null },
+    ]);
+  });
+
+  test("that die at their start reject it with the end of their log", async () => {
+    const { pool, logFolder } = await setUp("dies");
+    await expect(pool.start()).rejects.toThrow(/exited with code 1 before it said hello[^]*no module named torch[^]*whole log: .*\.log/);
+    expect(await readFile(join(logFolder, "w0.log"), "utf8")).toContain("no module named torch");
+  });
+
+  test("that never say hello reject it at the deadline", async () => {
+    const { pool } = await setUp("mute", { startTimeoutMs: 200 });
+    await expect(pool.start()).rejects.toThrow("did not say hello within 0.2 s");
+  });
+
+  test("that cannot be found reject it", async () => {
+    const { pool } = await setUp("", { launcher: processLauncher({ python: "/nowhere/python" }) });
+    await expect(pool.start()).rejects.toThrow("could not be started: spawn /nowhere/python ENOENT");
+  });
+
+  test("that crash in a task are replaced, and the task is done elsewhere", async () => {
+    const { pool, failures } = await setUp("crashes");
+    await pool.start();
+    const replies = await Promise.all(["c0", "c1", "c2", "c3"].map((client) => pool.run(fitTask(client))));
+    expect(replies.every(({ workerId }) => workerId !== "w0")).toBe(true);
+    for (const failure of failures)
+      expect(failure).toMatchObject({ workerId: "w0", willRetry: true, error: { details: { signal: "SIGKILL" } } });
+  });
+
+  test("that are stopped are killed for their silence while the others go on", async () => {
+    const { pool, failures, hellos } = await setUp("freezes", { count: 1, beatTimeoutMs: 1000 });
+    await pool.start();
+    expect(await pool.run(fitTask("c0"))).toMatchObject({ workerId: "w0.1", attempt: 2 });
+    expect(failures).toMatchObject([{ workerId: "w0", error: { message: expect.stringContaining("was not heard of for 1 s") } }]);
+    expect(isAlive(hellos[0]?.pid ?? 0)).toBe(false);
+  });
+
+  test("that do not end when asked are ended at once on request", async () => {
+    const { pool, hellos } = await setUp("stays");
+    await pool.start();
+    await Promise.all([pool.close(), pool.close({ now: true })]);
+    expect(hellos.map(({ pid }) => isAlive(pid))).toEqual(hellos.map(() => false));
+  });
+
+  test("end, and their socket's folder goes, when the controller is killed", async () => {
+    const compiled = join(packageRoot(), "node_modules", ".cache", `doomed-${process.pid}`);
+    onTestFinished(() => rm(compiled, { recursive: true, force: true }));
+    const tsc = join(packageRoot(), "node_modules", "typescript", "bin", "tsc");
+    await execa(process.execPath, [tsc, "-p", join(packageRoot(), "tsconfig.build.json"), "--outDir", compiled, "--noCheck"]);
+
+    const script = fileURLToPath(new URL("../../fixtures/doomed-controller.mjs", import.meta.url));
+    const controller = execa(process.execPath, [script, compiled], { stderr: "inherit", reject: false });
+    const { value: line } = await controller.iterable()[Symbol.asyncIterator]().next();
+    const { endpoint, pids } = JSON.parse(line ?? "") as { endpoint: string; pids: number[] };
+    const socket = endpoint.replace("ipc://", "");
+    expect([existsSync(socket), ...pids.map(isAlive)]).toEqual([true, true, true]);
+
+    controller.kill("SIGKILL");
+    await controller;
+    await vi.waitFor(() => expect([existsSync(dirname(socket)), ...pids.map(isAlive)]).toEqual([false, false, false]), 5000);
+  });
+});
