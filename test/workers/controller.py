@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import zmq
-from prelort_worker.messages import Beat, Chunk, ControllerMessage, Credit, End, Failure, TaskMessage, WorkerMessage
+from prelort_worker.messages import Beat, Chunk, ControllerMessage, Credit, End, TaskMessage, WorkerMessage
 from prelort_worker.wire import Assembly, Payload, chunk_payload, pack, unpack
 
 DEADLINE_SECONDS = 120
@@ -57,9 +57,9 @@ class Controller:
         self.send(task)
         if payload:
             self.send(*chunk_payload(task.task_id, task.attempt, payload), End(task.task_id, task.attempt))
-        message: Any = self.expect(reply)
-        assert (message.task_id, message.attempt) == (task.task_id, task.attempt)
-        descriptors = [] if isinstance(message, Failure) else getattr(message, "tensors", [])
+        message = self.expect(reply)
+        assert vars(message).items() >= {"task_id": task.task_id, "attempt": task.attempt}.items()
+        descriptors = getattr(message, "tensors", [])
         if not descriptors:
             return message, {}
         assembly = Assembly(descriptors)

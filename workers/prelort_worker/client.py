@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from .data import prepare
 from .evaluate import evaluate_tier
@@ -23,8 +24,8 @@ Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Loadout:
-    """The resident base model with its adapters, and the data."""
+class Resident:
+    """What stays in memory between tasks: the base model with its adapters, and the data."""
 
     nested: NestedLora
     index: Index
@@ -35,7 +36,7 @@ class Client:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._loadout: Loadout | None = None
+        self._resident: Resident | None = None
 
     def run(self, task: TaskMessage, payload: Payload, report: Report) -> tuple[TaskReply, Payload]:
         if isinstance(task, Prepare):
@@ -43,39 +44,45 @@ class Client:
         if isinstance(task, Load):
             report("loading the model", 0, 0)
             return self._load(task)
-        if self._loadout is None:
+        if self._resident is None:
             raise RuntimeError(f"{task.task_id}: no model is loaded; expected a load task first")
         if isinstance(task, Fit):
-            return fit(self._loadout, task, payload, report)
-        return evaluate(self._loadout, task, payload, report), {}
+            return fit(self._resident, task, payload, report)
+        return evaluate(self._resident, task, payload, report), {}
 
     def _load(self, task: Load) -> tuple[Loaded, Payload]:
-        self._loadout = None  # two base models at once may not fit
+        self._resident = None  # two base models at once may not fit
         index = open_index(Path(task.index.path), task.index.sha256)
         if index.info.task != task.model.task:
             raise ValueError(f"index {task.index.path}: expected data for {task.model.task}, got {index.info.task}")
         base = load_base(task.model, task.lora, index.info.labels, index.info.pad_token_id, task.seed)
+        _check_lengths(index, base)
         n_parameters = base.num_parameters()
         nested = wrap(base.to(self._device), task.model.task, task.lora)  # pyright: ignore[reportArgumentType]
-        self._loadout = Loadout(nested, index)
+        self._resident = Resident(nested, index)
         dense = read(nested, nested.tiers[-1])[1]
         payload: Payload = {"dense": _to_wire(dense)} if len(dense) else {}
         shapes = [module.shape for module in nested.modules]
         return Loaded(
-            task.task_id, task.attempt, shapes, nested.dense_shapes, n_parameters, describe_payload(payload)
+            task_id=task.task_id,
+            attempt=task.attempt,
+            modules=shapes,
+            dense=nested.dense_shapes,
+            n_parameters=n_parameters - len(dense),
+            tensors=describe_payload(payload),
         ), payload
 
 
-def fit(loadout: Loadout, task: Fit, payload: Payload, report: Report) -> tuple[Fitted, Payload]:
+def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tuple[Fitted, Payload]:
     """Loads what the client received, trains, and gives back new − received."""
     started = time.monotonic()
-    nested, activity = loadout.nested, f"fit {task.client_id}"
+    nested, activity = resident.nested, f"fit {task.client_id}"
     _check_adapter(nested, task.scale, [task.r])
-    examples = loadout.index.of_client(task.client_id)
+    examples = resident.index.of_client(task.client_id)
     rows, dense = _from_wire(payload)
     write(nested, task.r, rows, dense)
     trained = train(
-        nested, task.r, loadout.index, examples, task.fit, task.seed, lambda step, steps: report(activity, step, steps)
+        nested, task.r, resident.index, examples, task.fit, task.seed, lambda step, steps: report(activity, step, steps)
     )
     new_rows, new_dense = read(nested, task.r)
     delta: Payload = {"rows": _to_wire(new_rows - rows)}
@@ -96,10 +103,10 @@ def fit(loadout: Loadout, task: Fit, payload: Payload, report: Report) -> tuple[
     ), delta
 
 
-def evaluate(loadout: Loadout, task: Evaluate, payload: Payload, report: Report) -> Evaluated:
+def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Report) -> Evaluated:
     """Each asked rank with the prefix of the global rows, over one shard."""
     started = time.monotonic()
-    nested = loadout.nested
+    nested = resident.nested
     _check_adapter(nested, task.scale, task.ranks)
     rows, dense = _from_wire(payload)
     if len(rows) != nested.tiers[-1]:
@@ -112,8 +119,15 @@ def evaluate(loadout: Loadout, task: Evaluate, payload: Payload, report: Report)
         def on_batch(done: int, of: int, before: int = place) -> None:
             report(f"evaluate r{task.ranks[before]}", before * of + done, len(task.ranks) * of)
 
-        tiers.append(evaluate_tier(nested, r, loadout.index, shard, task.batch_size, on_batch))
+        tiers.append(evaluate_tier(nested, r, resident.index, shard, task.batch_size, on_batch))
     return Evaluated(task.task_id, task.attempt, tiers, time.monotonic() - started)
+
+
+def _check_lengths(index: Index, base: PreTrainedModel) -> None:
+    limit = getattr(base.config.get_text_config(), "max_position_embeddings", None)
+    longest = int(index.starts.diff().max())
+    if limit is not None and longest > limit:
+        raise ValueError(f"the longest example has {longest} tokens, the model takes {limit}; lower data.max_length")
 
 
 def _check_adapter(nested: NestedLora, scale: float, ranks: list[int]) -> None:

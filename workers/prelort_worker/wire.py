@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 from zlib import crc32
 
 import msgpack
@@ -27,7 +28,7 @@ class Tensor:
     data: memoryview
 
 
-Payload = Mapping[TensorName, Tensor]
+Payload: TypeAlias = Mapping[TensorName, Tensor]
 
 
 def pack(message: ControllerMessage | WorkerMessage) -> bytes:

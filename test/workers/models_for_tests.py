@@ -1,0 +1,35 @@
+"""Tiny wrapped models and prepared data, in memory."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from prelort_worker.data import build_index
+from prelort_worker.index import Index
+from prelort_worker.messages import LoraSpec, Task
+from prelort_worker.models import load_base, load_tokenizer
+from prelort_worker.nested_lora import NestedLora, wrap
+from specs import LORA, SEED, data_spec, model_spec
+
+
+@cache
+def index_of(folder: Path, task: Task) -> Index:
+    tokenizer = load_tokenizer(model_spec(folder, task).name_or_path)
+    return build_index(task, data_spec(folder, task), tokenizer, SEED, lambda _step, _steps: None)
+
+
+def base_of(folder: Path, task: Task, lora: LoraSpec = LORA) -> Any:
+    info = index_of(folder, task).info
+    return load_base(model_spec(folder, task), lora, info.labels, info.pad_token_id, SEED)
+
+
+def nested_of(folder: Path, task: Task, lora: LoraSpec = LORA) -> NestedLora:
+    return wrap(base_of(folder, task, lora), task, lora)
+
+
+def random_adapter(nested: NestedLora, r: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """The rank-r prefix of an adapter none of whose parts is zero, the same whatever the model's tiers."""
+    size = sum(torch.Size(shape.shape).numel() for shape in nested.dense_shapes)
+    rows = [torch.randn(nested.width, generator=torch.Generator().manual_seed(1000 * seed + row)) for row in range(r)]
+    return torch.stack(rows) * 0.1, torch.randn(size, generator=torch.Generator().manual_seed(seed)) * 0.1

@@ -1,0 +1,192 @@
+"""The prepare task: from a JSONL file to the index that every worker reads."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from models_for_tests import index_of
+from prelort_worker.batches import IGNORED, collate
+from prelort_worker.data import build_index, prepare
+from prelort_worker.index import open_index, read_index
+from prelort_worker.messages import DataSpec, PartitionSpec, Prepare, Prepared, Task
+from prelort_worker.models import load_tokenizer
+from prelort_worker.partition import partition, partition_dirichlet
+from prelort_worker.templates import DataError
+from specs import IID, SEED, data_spec, model_spec
+
+DIRICHLET = PartitionSpec("dirichlet", "topic", 0.5, 8)
+
+
+def run(tiny: Path, cache: Path, task: Task = "sequence-classification", seed: str = SEED, **changes: Any) -> Prepared:
+    message = Prepare("p", 1, seed, model_spec(tiny, task), data_spec(tiny, task, **changes), str(cache))
+    return prepare(message, lambda _step, _steps: None)
+
+
+def write_lines(path: Path, *lines: str) -> str:
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return str(path)
+
+
+def build(tiny: Path, task: Task, **changes: Any):
+    tokenizer = load_tokenizer(model_spec(tiny, task).name_or_path)
+    spec: DataSpec = data_spec(tiny, task, **changes)
+    return build_index(task, spec, tokenizer, SEED, lambda _step, _steps: None), tokenizer
+
+
+def test_the_same_data_and_seed_give_the_same_file_whatever_the_cache(tiny: Path, tmp_path: Path):
+    first, second = run(tiny, tmp_path / "one"), run(tiny, tmp_path / "two")
+    assert first.index.sha256 == second.index.sha256
+    assert Path(first.index.path).name == Path(second.index.path).name
+    assert run(tiny, tmp_path / "one", seed="f" * 32).index.path != first.index.path
+
+
+def test_a_prepared_file_is_reused_and_a_broken_one_made_again(tiny: Path, tmp_path: Path):
+    first = run(tiny, tmp_path)
+    path = Path(first.index.path)
+    os.utime(path, ns=(1, 1))
+    assert run(tiny, tmp_path) == first
+    assert path.stat().st_mtime_ns == 1
+    whole = path.read_bytes()
+    for broken in (whole[:-8], whole[:-1] + bytes([whole[-1] ^ 1]), b"not an index"):
+        path.write_bytes(broken)
+        with pytest.raises(DataError, match="expected sha256"):
+            open_index(path, first.index.sha256)
+        assert run(tiny, tmp_path) == first
+        assert path.read_bytes() == whole
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_a_change_in_the_data_is_another_file(tiny: Path, tmp_path: Path):
+    source = tmp_path / "topics.jsonl"
+    source.write_bytes((tiny / "topics.jsonl").read_bytes())
+    before = run(tiny, tmp_path, path=str(source))
+    source.write_bytes(source.read_bytes() + b'{"text": "a kind of fur", "topic": "zoo"}\n')
+    after = run(tiny, tmp_path, path=str(source))
+    assert after.index.path != before.index.path
+    assert after.labels == [*before.labels, "zoo"]
+
+
+def test_clients_hold_disjoint_examples_and_the_reply_counts_them(tiny: Path, tmp_path: Path):
+    prepared = run(tiny, tmp_path, clients=11, partition=replace(IID, min_examples=5))
+    assert [client.id for client in prepared.clients] == [f"c{place:02d}" for place in range(11)]
+    assert prepared.n_eval == 24 and sum(client.n for client in prepared.clients) == 160 - 24
+    assert all(sum(client.label_counts) == client.n for client in prepared.clients)
+    assert prepared.labels == ["animal", "food", "tool", "weather"]
+    index = read_index(Path(prepared.index.path))
+    ranges = [index.held_out, *(index.of_client(client.id) for client in prepared.clients)]
+    assert [place for part in ranges for place in part] == list(range(160))
+    counts = [np.bincount(index.targets[part.start : part.stop], minlength=4).tolist() for part in ranges[1:]]
+    assert counts == [client.label_counts for client in prepared.clients]
+
+
+def test_every_example_is_there_once(tiny: Path):
+    index, tokenizer = build(tiny, "causal-lm", partition=DIRICHLET)
+    lines = [json.loads(line) for line in (tiny / "words.jsonl").read_text().splitlines()]
+    expected = sorted(f"Define the noun {line['word']} : {line['gloss']} </s>" for line in lines)
+    assert sorted(tokenizer.decode(index.tokens(place)) for place in range(160)) == expected
+
+
+@given(n=st.integers(1, 60), clients=st.integers(1, 8), alpha=st.floats(0.05, 10), seed=st.integers(0, 99))
+def test_a_partition_covers_every_example_once(n: int, clients: int, alpha: float, seed: int):
+    rng = np.random.default_rng(seed)
+    values = [str(value) for value in rng.integers(0, 4, n)]
+    parts = partition_dirichlet(values, clients, alpha, 0, rng)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(n)) and len(parts) == clients
+
+
+def test_dirichlet_gives_every_client_its_minimum_or_says_what_to_change():
+    values = [str(place % 4) for place in range(100)]
+    parts = partition(DIRICHLET, values, 5, np.random.default_rng(0))
+    assert min(map(len, parts)) >= 8 and len(set(map(len, parts))) > 1
+    with pytest.raises(DataError, match=r"the smallest client never held more than .* of the 20 examples asked for"):
+        partition(replace(DIRICHLET, min_examples=20), values, 5, np.random.default_rng(0))
+    with pytest.raises(DataError, match="need 105 training examples, there are 100"):
+        partition(replace(DIRICHLET, min_examples=21), values, 5, np.random.default_rng(0))
+
+
+def test_labels_do_not_depend_on_the_examples_drawn(tiny: Path, tmp_path: Path):
+    prepared = run(tiny, tmp_path, max_examples=4)
+    assert sum(client.n for client in prepared.clients) == 4
+    assert prepared.labels == ["animal", "food", "tool", "weather"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (
+            ['{"text": "fur", "topic": "a"}', '{"text": "paw"}'],
+            r":2: has no column 'topic', which data\.label needs; its columns are: text",
+        ),
+        (['{"topic": "a"}'], r":1: has no column 'text', which data\.text needs; its columns are: topic"),
+        (['{"text": "fur", "topic": "a"}', "", "{text: fur}"], r":3: is not valid JSON: "),
+        (['["fur"]'], r":1: expected a JSON object, got \[\"fur\"\]"),
+        (['{"text": null, "topic": "a"}'], r":1: column 'text' \(data\.text\) is null; expected text or a number"),
+        (["", " "], r": holds no examples; expected one JSON object a line"),
+        (['{"text": "", "topic": "a"}'], r":1: data\.text gives a text without a token"),
+    ],
+)
+def test_data_that_cannot_be_used_is_named_by_file_and_line(tiny: Path, tmp_path: Path, lines: list[str], reason: str):
+    path = write_lines(tmp_path / "bad.jsonl", *lines)
+    with pytest.raises(DataError, match=f"bad.jsonl{reason}"):
+        build(tiny, "sequence-classification", path=path, clients=1, eval_examples=0)
+
+
+def test_a_missing_file_and_too_many_held_out_are_told(tiny: Path, tmp_path: Path):
+    with pytest.raises(DataError, match=r"nowhere: no such file \(data\.path\)"):
+        run(tiny, tmp_path, path="nowhere")
+    with pytest.raises(DataError, match="cannot hold out 160 of the 160 examples"):
+        run(tiny, tmp_path, eval_examples=160)
+
+
+@pytest.mark.parametrize("template", ["{text!r}", "{text:>9}", "{text.real}", "{text[0]}", "{}"])
+def test_a_template_holds_column_names_and_nothing_else(tiny: Path, template: str):
+    with pytest.raises(DataError, match=r"data\.text: expected column names alone between braces"):
+        build(tiny, "sequence-classification", text=template)
+
+
+def causal_example(tiny: Path, tmp_path: Path, max_length: int, **columns: str):
+    path = write_lines(tmp_path / "one.jsonl", json.dumps(columns), json.dumps(columns))
+    index, tokenizer = build(tiny, "causal-lm", path=path, clients=1, eval_examples=1, max_length=max_length)
+    return tokenizer.decode(index.tokens(0)), int(index.targets[0]), index.info.n_truncated
+
+
+@pytest.mark.parametrize(
+    ("max_length", "text", "prompt", "cut"),
+    [
+        (32, "Define the noun w01 : fur paw tail </s>", 5, 0),
+        (9, "Define the noun w01 : fur paw tail </s>", 5, 0),
+        (8, "the noun w01 : fur paw tail </s>", 4, 2),
+        (6, "noun w01 : fur paw tail", 3, 2),
+        (2, ": fur", 1, 2),
+    ],
+)
+def test_of_a_long_example_the_prompt_loses_its_beginning_then_the_answer_its_end(
+    tiny: Path, tmp_path: Path, max_length: int, text: str, prompt: int, cut: int
+):
+    assert causal_example(tiny, tmp_path, max_length, word="w01", gloss="fur paw tail") == (text, prompt, cut)
+
+
+def test_the_loss_is_taken_over_the_answer_and_its_end_alone(tiny: Path):
+    index = index_of(tiny, "causal-lm")
+    batch = collate(index, [0, 1, 2], torch.device("cpu"))
+    for row in range(3):
+        tokens, prompt = index.tokens(row), int(index.targets[row])
+        assert batch.targets[row, :prompt].eq(IGNORED).all() and batch.targets[row, len(tokens) :].eq(IGNORED).all()
+        assert batch.targets[row, prompt : len(tokens)].tolist() == tokens[prompt:].tolist()
+        assert batch.attention_mask[row].sum() == len(tokens)
+    assert batch.input_ids.shape[1] == max(len(index.tokens(row)) for row in range(3))
+
+
+def test_an_index_of_another_content_than_named_is_refused(tiny: Path, tmp_path: Path):
+    prepared = run(tiny, tmp_path)
+    with pytest.raises(DataError, match=f"expected sha256 {'0' * 64}, got {prepared.index.sha256}"):
+        open_index(Path(prepared.index.path), "0" * 64)
+    with pytest.raises(DataError, match="is gone; prepare the data again"):
+        open_index(tmp_path / "gone", "0" * 64)

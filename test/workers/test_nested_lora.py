@@ -1,0 +1,155 @@
+"""How an adapter lies in a PEFT model, and how it acts cut to a prefix."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from models_for_tests import index_of, nested_of, random_adapter
+from peft import PeftModel
+from prelort_worker.batches import collate
+from prelort_worker.messages import LoraSpec, ModelSpec, ModuleShape, Task
+from prelort_worker.models import load_base
+from prelort_worker.nested_lora import NestedLora, activate, lora_parameters, read, truncated, wrap, write
+from specs import LORA, SEED, TIERS, model_spec
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
+
+TASKS = get_args(Task)
+
+
+def logits(nested: NestedLora, folder: Path, r: int) -> torch.Tensor:
+    batch = collate(index_of(folder, nested.task), range(6), torch.device("cpu"))
+    activate(nested, r)
+    nested.model.eval()
+    with torch.no_grad():
+        return nested.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_rows_and_dense_come_back_as_they_were_written_at_every_tier(tiny: Path, task: Task):
+    nested = nested_of(tiny, task)
+    for r in TIERS:
+        rows, dense = random_adapter(nested, r, seed=r)
+        write(nested, r, rows, dense)
+    for r in TIERS:
+        rows, dense = random_adapter(nested, r, seed=r)
+        back_rows, back_dense = read(nested, r)
+        assert torch.equal(back_rows, rows) and torch.equal(back_dense, dense)
+
+
+def test_a_row_holds_component_j_of_every_module_a_then_b(tiny: Path):
+    nested = nested_of(tiny, "causal-lm", replace(LORA, target_modules=["q_proj", "v_proj"]))
+    assert [module.shape for module in nested.modules] == [
+        ModuleShape("model.layers.0.self_attn.q_proj", 32, 32),
+        ModuleShape("model.layers.0.self_attn.v_proj", 32, 16),
+        ModuleShape("model.layers.1.self_attn.q_proj", 32, 32),
+        ModuleShape("model.layers.1.self_attn.v_proj", 32, 16),
+    ]
+    rows, dense = random_adapter(nested, 4)
+    write(nested, 4, rows, dense)
+    a, b = lora_parameters(nested, 4)[2:4]
+    assert torch.equal(a[3], rows[3, 64:96]) and torch.equal(b[:, 3], rows[3, 96:112])
+
+
+def test_a_classifiers_head_is_its_dense_part(tiny: Path):
+    nested = nested_of(tiny, "sequence-classification")
+    assert [(part.name, part.shape) for part in nested.dense_shapes] == [
+        ("classifier.weight", [4, 32]),
+        ("classifier.bias", [4]),
+    ]
+    head = nested.model.get_base_model().get_submodule("classifier.original_module")
+    _, dense = read(nested, 8)
+    assert torch.equal(dense, torch.cat([value.reshape(-1) for value in head.parameters()]))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_prefix_by_mask_is_the_physical_adapter_of_its_tier(tiny: Path, task: Task):
+    nested = nested_of(tiny, task)
+    rows, dense = random_adapter(nested, 8)
+    write(nested, 8, rows, dense)
+    by_tier = {}
+    for r in TIERS[:-1]:
+        write(nested, r, rows[:r], dense)
+        by_tier[r] = logits(nested, tiny, r)
+        with truncated(nested, 8, r):
+            torch.testing.assert_close(logits(nested, tiny, 8), by_tier[r], atol=1e-6, rtol=0)
+    by_tier[8] = logits(nested, tiny, 8)
+    assert not torch.allclose(by_tier[8], by_tier[1], atol=1e-3)
+    with truncated(nested, 8, [1, 2, 4, 8, 1, 2]):
+        mixed = logits(nested, tiny, 8)
+    for example, r in enumerate([1, 2, 4, 8, 1, 2]):
+        torch.testing.assert_close(mixed[example], by_tier[r][example], atol=1e-6, rtol=0)
+
+
+def test_every_tier_acts_at_the_very_same_scale(tiny: Path):
+    nested = nested_of(tiny, "causal-lm", LoraSpec(7, [1, 3, 7], 0.3, ["q_proj"], [], 0.0))
+    assert {value for module in nested.modules for value in module.layer.scaling.values()} == {0.3}
+
+
+def test_an_adapter_saved_by_peft_gives_the_workers_own_logits(tiny: Path, tmp_path: Path):
+    nested = nested_of(tiny, "sequence-classification")
+    write(nested, 4, *random_adapter(nested, 4))
+    expected = logits(nested, tiny, 4)
+    nested.model.save_pretrained(str(tmp_path), selected_adapters=["r4"])
+    info = index_of(tiny, "sequence-classification").info
+    base = load_base(model_spec(tiny, "sequence-classification"), LORA, info.labels, info.pad_token_id, "another seed")
+    loaded = PeftModel.from_pretrained(base, str(tmp_path / "r4")).eval()
+    batch = collate(index_of(tiny, nested.task), range(6), torch.device("cpu"))
+    with torch.no_grad():
+        found = loaded(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def tiny_gpt2() -> GPT2LMHeadModel:
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(GPT2Config(vocab_size=64, n_positions=32, n_embd=32, n_layer=1, n_head=2))
+
+
+def test_gpt2s_conv1d_is_laid_out_by_what_goes_in_and_out():
+    nested = wrap(tiny_gpt2(), "causal-lm", replace(LORA, target_modules=["c_attn"]))
+    assert [module.shape for module in nested.modules] == [ModuleShape("transformer.h.0.attn.c_attn", 32, 96)]
+    rows, dense = random_adapter(nested, 8)
+    write(nested, 8, rows, dense)
+    write(nested, 2, rows[:2], dense)
+    tokens = torch.arange(20).view(2, 10)
+    nested.model.eval()
+    activate(nested, 8)
+    with torch.no_grad(), truncated(nested, 8, 2):
+        by_mask = nested.model(input_ids=tokens).logits
+    activate(nested, 2)
+    with torch.no_grad():
+        torch.testing.assert_close(by_mask, nested.model(input_ids=tokens).logits, atol=1e-6, rtol=0)
+
+
+def test_a_module_that_is_no_linear_layer_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"takes in transformer\.wte, a Embedding: expected nn\.Linear or Conv1D only"):
+        wrap(tiny_gpt2(), "causal-lm", replace(LORA, target_modules=["wte"]))
+
+
+def test_modules_to_save_that_are_not_there_are_refused_by_name():
+    with pytest.raises(ValueError, match="names pooler, which GPT2LMHeadModel does not have"):
+        wrap(tiny_gpt2(), "causal-lm", replace(LORA, target_modules=["c_attn"], modules_to_save=["pooler"]))
+
+
+def test_examples_of_their_own_truncation_need_a_module_that_sees_them_apart(tiny: Path):
+    nested = nested_of(tiny, "causal-lm")
+    hooked = nested.modules[0].layer.lora_A["r8"]
+    assert isinstance(hooked, nn.Module)
+    with truncated(nested, 8, [1, 2]), pytest.raises(ValueError, match="sees 6 rows for a batch of 2 examples"):
+        hooked(torch.zeros(6, 32))
+
+
+def test_a_checkpoint_that_lacks_frozen_parameters_is_refused_by_name(tiny: Path, tmp_path: Path):
+    tiny_gpt2().save_pretrained(tmp_path)
+    model = ModelSpec(str(tmp_path), "causal-lm")
+    load_base(model, LORA, [], 0, SEED)
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["transformer.ln_f.weight"]
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"lacks transformer\.ln_f\.weight, which causal-lm needs"):
+        load_base(model, LORA, [], 0, SEED)
+    load_base(model, replace(LORA, modules_to_save=["ln_f"]), [], 0, SEED)

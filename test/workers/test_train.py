@@ -1,0 +1,204 @@
+"""What the objectives promise."""
+
+from collections import Counter
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from models_for_tests import base_of, index_of, nested_of, random_adapter
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from prelort_worker.batches import collate, mean_loss
+from prelort_worker.messages import FitSpec, LoraSpec, Objective, Task
+from prelort_worker.nested_lora import NestedLora, activate, dense_parameters, lora_parameters, read, truncated, write
+from prelort_worker.seeds import derive
+from prelort_worker.train import Pass, Trained, endless_batches, plan_step, tier_weights, train
+from specs import FIT, LORA, SEED, TIERS
+from torch import nn
+
+TASKS = get_args(Task)
+OBJECTIVES = get_args(Objective)
+WEIGHTS = {1: 0.2, 2: 0.1, 4: 0.2, 8: 0.5}
+
+
+def fit(
+    nested: NestedLora, folder: Path, r: int, spec: FitSpec, client: str = "c01"
+) -> tuple[Trained, torch.Tensor, torch.Tensor]:
+    """Trains the random adapter of rank r; gives new − received."""
+    index = index_of(folder, nested.task)
+    rows, dense = random_adapter(nested, r)
+    write(nested, r, rows, dense)
+    trained = train(nested, r, index, index.of_client(client), spec, SEED, lambda _step, _steps: None)
+    new_rows, new_dense = read(nested, r)
+    return trained, new_rows - rows, new_dense - dense
+
+
+def plain_lora(folder: Path, task: Task, r: int, spec: FitSpec, dropout: float) -> torch.Tensor:
+    """The same fit with PEFT alone, as its users write it: all it trained."""
+    index = index_of(folder, task)
+    nested = nested_of(folder, task)
+    rows, dense = random_adapter(nested, r)
+    write(nested, r, rows, dense)
+    weights = get_peft_model_state_dict(nested.model, adapter_name=f"r{r}")
+    model = get_peft_model(
+        base_of(folder, task),
+        LoraConfig(
+            r=r,
+            lora_alpha=2 * r,
+            lora_dropout=dropout,
+            target_modules=[module.shape.name for module in nested.modules],
+            task_type="SEQ_CLS" if task == "sequence-classification" else "CAUSAL_LM",
+        ),
+    )
+    assert not set_peft_model_state_dict(model, weights).unexpected_keys
+    optimizer = torch.optim.AdamW(
+        [value for value in model.parameters() if value.requires_grad], spec.lr, weight_decay=0
+    )
+    batches = endless_batches(index.of_client("c01"), spec.batch_size, np.random.default_rng(derive(SEED, "order")))
+    torch.manual_seed(derive(SEED, "dropout"))
+    model.train()
+    for examples in islice(batches, spec.local_steps):
+        optimizer.zero_grad()
+        mean_loss(model, collate(index, examples, torch.device("cpu"))).backward()
+        optimizer.step()
+    return flat([value for name, value in model.named_parameters() if "lora_" in name or "modules_to_save" in name])
+
+
+def flat(values: list[nn.Parameter]) -> torch.Tensor:
+    return torch.cat([value.detach().reshape(-1) for value in values])
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_with_one_tier_every_objective_is_plain_peft_training_bit_for_bit(tiny: Path, task: Task, objective: Objective):
+    nested = nested_of(tiny, task, replace(LORA, r=4, tiers=[4], lora_dropout=0.1))
+    spec = replace(FIT, objective=objective)
+    fit(nested, tiny, 4, spec)
+    ours = flat([*lora_parameters(nested, 4), *dense_parameters(nested, 4)])
+    assert torch.equal(ours, plain_lora(tiny, task, 4, spec, dropout=0.1))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_client_of_the_lowest_tier_trains_as_if_there_were_no_other(tiny: Path, objective: Objective):
+    spec = replace(FIT, objective=objective)
+    _, among_others, _ = fit(nested_of(tiny, "causal-lm"), tiny, 1, spec)
+    _, alone, _ = fit(nested_of(tiny, "causal-lm", replace(LORA, r=1, tiers=[1])), tiny, 1, spec)
+    assert torch.equal(among_others, alone)
+
+
+def gradients(nested: NestedLora, folder: Path, plan: list[Pass], examples: range) -> torch.Tensor:
+    index = index_of(folder, nested.task)
+    activate(nested, 8)
+    nested.model.eval()
+    nested.model.zero_grad()
+    for each in plan:
+        with truncated(nested, 8, each.ranks):
+            (mean_loss(nested.model, collate(index, examples, torch.device("cpu"))) * each.weight).backward()
+    return torch.cat([value.grad.reshape(-1) for value in lora_parameters(nested, 8) if value.grad is not None])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_mean_gradient_of_stratified_is_that_of_sum(tiny: Path, task: Task):
+    """Over each rotation of an assignment in which every tier has its share: the exact mean, not a sample of it."""
+    nested = nested_of(tiny, task, replace(LORA, r=8, tiers=[2, 8]))
+    write(nested, 8, *random_adapter(nested, 8))
+    examples = range(4)
+    assignment = [2, 8, 8, 8]
+    rotations = [assignment[turn:] + assignment[:turn] for turn in range(4)]
+    mean = sum(gradients(nested, tiny, [Pass(0.25, ranks)], examples) for ranks in rotations)
+    summed = gradients(nested, tiny, plan_step("sum", {2: 0.25, 8: 0.75}, 4, np.random.default_rng(0)), examples)
+    assert isinstance(mean, torch.Tensor)
+    torch.testing.assert_close(mean, summed, atol=1e-6, rtol=1e-4)
+
+
+@given(batch_size=st.integers(1, 40), seed=st.integers(0, 2**32))
+def test_stratified_gives_every_tier_its_share_of_the_batch_within_one_example(batch_size: int, seed: int):
+    (only,) = plan_step("stratified", WEIGHTS, batch_size, np.random.default_rng(seed))
+    assert isinstance(only.ranks, list) and len(only.ranks) == batch_size and only.weight == 1
+    counts = Counter(only.ranks)
+    for r, weight in WEIGHTS.items():
+        assert abs(counts[r] - weight * batch_size) < 1 + 1e-9
+
+
+@pytest.mark.parametrize("objective", ["sum", "sandwich", "sampled", "stratified"])
+def test_every_objective_weighs_the_tiers_by_lambda_in_the_mean(objective: Objective):
+    rng = np.random.default_rng(0)
+    draws, batch_size = 4000, 3
+    seen = dict.fromkeys(WEIGHTS, 0.0)
+    for _ in range(draws):
+        for each in plan_step(objective, WEIGHTS, batch_size, rng):
+            for r in each.ranks if isinstance(each.ranks, list) else [each.ranks] * batch_size:
+                seen[r] += each.weight / batch_size / draws
+    assert seen == pytest.approx(WEIGHTS, abs=0.03)
+
+
+def test_the_places_of_tiers_within_a_batch_are_shuffled():
+    rng = np.random.default_rng(0)
+    first = dict.fromkeys(WEIGHTS, 0.0)
+    for _ in range(400):
+        (only,) = plan_step("stratified", WEIGHTS, 10, rng)
+        assert isinstance(only.ranks, list)
+        first[only.ranks[0]] += 1 / 400
+    assert first == pytest.approx(WEIGHTS, abs=0.08)
+
+
+def test_passes_count_what_each_objective_costs(tiny: Path):
+    nested = nested_of(tiny, "causal-lm")
+    passes = {objective: fit(nested, tiny, 8, replace(FIT, objective=objective))[0].passes for objective in OBJECTIVES}
+    assert passes == {"none": 4, "sum": 16, "sandwich": 8, "sampled": 4, "stratified": 4}
+
+
+def test_the_weight_of_the_full_rank_leaves_the_rest_evenly_to_the_lower_tiers():
+    assert tier_weights((1, 2, 4, 8), 4, 0.5) == {1: 0.25, 2: 0.25, 4: 0.5}
+    assert tier_weights((1, 2, 4, 8), 4, None) == pytest.approx({1: 1 / 3, 2: 1 / 3, 4: 1 / 3})
+    assert tier_weights((1, 2, 4, 8), 1, 0.5) == {1: 1.0}
+    assert tier_weights((1, 2), 2, 1.0) == {1: 0.0, 2: 1.0}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_full_weight_of_one_is_plain_training(objective: Objective):
+    assert plan_step(objective, tier_weights((1, 2), 2, 1.0), 4, np.random.default_rng(0)) == [Pass(1.0, 2)]
+
+
+def test_zero_local_steps_give_a_delta_of_zero_bytes(tiny: Path):
+    trained, rows, dense = fit(nested_of(tiny, "sequence-classification"), tiny, 4, replace(FIT, local_steps=0))
+    assert trained == Trained(0, None)
+    assert not any(rows.numpy().tobytes()) and not any(dense.numpy().tobytes())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_same_fit_gives_the_same_bytes_after_other_fits_and_with_other_tiers_there(tiny: Path, task: Task):
+    spec = replace(FIT, objective="sampled")
+    lora = replace(LORA, lora_dropout=0.2)
+    used = nested_of(tiny, task, lora)
+    fit(used, tiny, 8, replace(spec, objective="sum"), "c00")
+    fit(used, tiny, 2, spec)
+    fit(used, tiny, 4, spec, "c02")
+    trained, rows, dense = fit(used, tiny, 4, spec)
+    fresh = nested_of(tiny, task, LoraSpec(4, [1, 2, 4], 2.0, "all-linear", [], 0.2))
+    fresh_trained, fresh_rows, fresh_dense = fit(fresh, tiny, 4, spec)
+    assert trained == fresh_trained
+    assert torch.equal(rows, fresh_rows) and torch.equal(dense, fresh_dense)
+
+
+def test_a_client_with_less_than_a_batch_goes_on_into_its_next_permutation():
+    first, second = islice(endless_batches(range(10, 13), 4, np.random.default_rng(0)), 2)
+    assert sorted(first[:3]) == [10, 11, 12]
+    assert sorted([first[3], *second[:2]]) == [10, 11, 12]
+
+
+def test_training_lowers_the_loss_of_the_full_rank(tiny: Path):
+    nested = nested_of(tiny, "sequence-classification")
+    spec = replace(FIT, objective="none", local_steps=30, head_lr=5e-2)
+    first, _, _ = fit(nested, tiny, 8, replace(spec, local_steps=1))
+    last, _, _ = fit(nested, tiny, 8, spec)
+    assert first.loss is not None and last.loss is not None and last.loss < first.loss
+
+
+def test_every_tier_is_a_tier_of_the_specs():
+    assert list(WEIGHTS) == TIERS

@@ -1,0 +1,217 @@
+"""Frames, tensors in chunks, credit, and the order of mail."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+from prelort_worker import wire
+from prelort_worker.mail import Inbox, Job, Outbox
+from prelort_worker.messages import Cancel, Chunk, Credit, End, Failure, Fit, Fitted, Stop, TensorDescriptor, to_wire
+from prelort_worker.wire import (
+    Assembly,
+    CreditWindow,
+    Payload,
+    Tensor,
+    WireError,
+    chunk_payload,
+    describe_payload,
+    pack,
+    unpack,
+)
+from specs import FIT, SEED
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "wire"
+GOLDEN = json.loads((FIXTURES / "expected.json").read_text(encoding="utf-8"))
+PAYLOAD: Payload = {
+    "rows": Tensor((2, 3), memoryview(bytes(range(24)))),
+    "dense": Tensor((2,), memoryview(bytes(range(8)))),
+}
+
+
+def with_bytes(message: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: bytes.fromhex(value["hex"]) if isinstance(value, dict) and "hex" in value else value
+        for key, value in message.items()
+    }
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden["file"])
+def test_golden_bytes_are_read_as_expected_and_written_back_equal(golden: dict[str, Any]):
+    frame = (FIXTURES / golden["file"]).read_bytes()
+    message = unpack(frame)
+    assert to_wire(message) == with_bytes(golden["message"])
+    assert unpack(pack(message)) == message
+
+
+def test_every_message_type_has_golden_bytes():
+    names = {golden["message"]["type"] for golden in GOLDEN}
+    assert names == {kind.__name__.lower() for kind in wire.ControllerMessage.__args__ + wire.WorkerMessage.__args__}
+
+
+def fit_map(**changes: Any) -> dict[str, Any]:
+    return {**to_wire(fit_message()), **changes}
+
+
+def fit_message(task_id: str = "t", attempt: int = 1) -> Fit:
+    return Fit(task_id, attempt, 1, "c00", 2, 2.0, SEED, FIT, describe_payload(PAYLOAD))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"r": "2"}, "fit.r: expected an integer, got str '2'"),
+        ({"r": True}, "fit.r: expected an integer, got bool True"),
+        ({"r": 0}, "fit.r: expected at least 1, got 0"),
+        ({"scale": float("nan")}, "fit.scale: expected a finite number, got float nan"),
+        ({"scale": None}, "fit.scale: expected a finite number, got NoneType None"),
+        (
+            {"fit": {**to_wire(fit_message())["fit"], "objective": "all"}},
+            "fit.fit.objective: expected one of none, sum",
+        ),
+        ({"tensors": [{"name": "rows"}]}, "fit.tensors[0]: missing bytes, crc32, dtype, shape"),
+        ({"tensors": {}}, "fit.tensors: expected a list, got dict {}"),
+        ({"colour": "red"}, "fit: unknown colour"),
+    ],
+)
+def test_a_message_that_is_not_the_contracts_is_refused_by_name(changes: dict[str, Any], reason: str):
+    with pytest.raises(WireError) as refused:
+        unpack(msgpack.packb(fit_map(**changes)) or b"")
+    assert str(refused.value).startswith(reason)
+
+
+def test_an_integral_number_may_come_as_the_other_kind():
+    message = unpack(msgpack.packb(fit_map(scale=2, round=3.0)) or b"")
+    assert isinstance(message, Fit) and message.scale == 2.0 and message.round == 3
+
+
+def test_a_number_that_is_not_finite_is_never_sent():
+    fitted = Fitted("t", 1, "c00", 2, 2.0, 10, 1, 1, float("inf"), 0.1, [])
+    with pytest.raises(ValueError, match=r"fitted\.loss: expected a finite number"):
+        pack(fitted)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(wire, "CHUNK_BYTES", 10)
+    monkeypatch.setattr(wire, "CREDIT_BYTES", 20)
+
+
+@pytest.mark.usefixtures("small_chunks")
+class TestChunks:
+    def test_a_payload_cut_into_chunks_comes_together_again(self):
+        chunks = list(chunk_payload("t", 1, PAYLOAD))
+        assert [(chunk.tensor, chunk.offset, len(chunk.data)) for chunk in chunks] == [
+            ("rows", 0, 10),
+            ("rows", 10, 10),
+            ("rows", 20, 4),
+            ("dense", 0, 8),
+        ]
+        assembly = Assembly(describe_payload(PAYLOAD))
+        for chunk in chunks:
+            assembly.add(chunk)
+        assert assembly.finish() == PAYLOAD
+
+    @pytest.mark.parametrize(
+        ("order", "reason"),
+        [
+            ([1], "chunk of t: expected rows at offset 0, got rows at offset 10"),
+            ([0, 0], "chunk of t: expected rows at offset 10, got rows at offset 0"),
+            ([3], "chunk of t: expected rows at offset 0, got dense at offset 0"),
+            ([0, 1, 2, 3, 3], "chunk of t: expected end, got dense at offset 0"),
+            ([0, 1, 2], "end: expected the rest of dense at offset 0 first"),
+        ],
+    )
+    def test_chunks_out_of_order_doubled_or_missing_are_refused(self, order: list[int], reason: str):
+        chunks = list(chunk_payload("t", 1, PAYLOAD))
+        assembly = Assembly(describe_payload(PAYLOAD))
+        with pytest.raises(WireError, match=reason):
+            for place in order:
+                assembly.add(chunks[place])
+            assembly.finish()
+
+    def test_a_chunk_too_long_or_empty_is_refused(self):
+        for data in (bytes(25), bytes(11), b""):
+            with pytest.raises(WireError, match="chunk of t: expected 1 to 10 bytes"):
+                Assembly(describe_payload(PAYLOAD)).add(Chunk("t", 1, "rows", 0, data))
+
+    def test_a_flipped_bit_is_found_by_the_checksum(self):
+        assembly = Assembly(describe_payload({"dense": PAYLOAD["dense"]}))
+        assembly.add(Chunk("t", 1, "dense", 0, bytes([1, *range(1, 8)])))
+        with pytest.raises(WireError, match="tensor dense: expected crc32"):
+            assembly.finish()
+
+    def test_a_reply_waits_for_credit_and_keeps_its_order(self):
+        outbox = Outbox()
+        fitted = Fitted("t", 1, "c00", 2, 2.0, 10, 1, 1, 0.5, 0.1, describe_payload(PAYLOAD))
+        outbox.put(fitted, PAYLOAD)
+        outbox.put(replace(fitted, task_id="next", tensors=[]), {})
+
+        def sent() -> list[str]:
+            return [f"{type(part).__name__} {getattr(part, 'task_id', '')}" for part in outbox.sendable()]
+
+        assert sent() == ["Fitted t", "Chunk t", "Chunk t"]
+        assert sent() == []
+        outbox.window.give_back(10)
+        assert sent() == ["Chunk t"]
+        outbox.window.give_back(10)
+        assert sent() == ["Chunk t", "End t", "Fitted next"]
+
+
+def test_a_tensor_whose_bytes_do_not_fit_its_shape_is_refused():
+    with pytest.raises(WireError, match=r"tensor rows: shape \[2, 3\] of F32 does not take 20 bytes"):
+        Assembly([TensorDescriptor("rows", "F32", [2, 3], 20, 0)])
+
+
+def test_more_credit_than_was_used_is_refused():
+    window = CreditWindow()
+    assert window.take(100) and not window.take(wire.CREDIT_BYTES)
+    with pytest.raises(WireError, match="credit: expected at most 100 bytes back, got 101"):
+        window.give_back(101)
+
+
+class TestInbox:
+    def test_a_task_is_a_job_once_its_tensors_are_whole_and_every_chunk_is_credited(self):
+        inbox = Inbox()
+        task = fit_message()
+        answers = [*inbox.accept(task)]
+        for chunk in chunk_payload("t", 1, PAYLOAD):
+            answers += inbox.accept(chunk)
+        assert inbox.jobs.empty()
+        answers += inbox.accept(End("t", 1))
+        assert answers == [Credit(24), Credit(8)]
+        assert inbox.jobs.get_nowait() == Job(task, PAYLOAD)
+
+    def test_parts_of_another_attempt_are_dropped_but_credited(self):
+        inbox = Inbox()
+        assert [*inbox.accept(fit_message(attempt=2))] == []
+        assert [*inbox.accept(Chunk("t", 1, "rows", 0, bytes(24)))] == [Credit(24)]
+        assert [*inbox.accept(End("t", 1))] == []
+        assert inbox.jobs.empty()
+
+    def test_a_doubled_task_is_done_once(self):
+        inbox = Inbox()
+        task = replace(fit_message(), tensors=[])
+        assert [*inbox.accept(task), *inbox.accept(task)] == []
+        assert inbox.jobs.qsize() == 1
+
+    def test_a_task_cancelled_before_it_is_whole_is_answered_at_once(self):
+        inbox = Inbox()
+        list(inbox.accept(fit_message()))
+        (failure,) = inbox.accept(Cancel("t", 1))
+        assert isinstance(failure, Failure) and failure.error.kind == "cancelled"
+        assert [*inbox.accept(End("t", 1))] == [] and inbox.jobs.empty()
+
+    def test_stop_cancels_what_is_under_way(self):
+        inbox = Inbox()
+        list(inbox.accept(replace(fit_message(), tensors=[])))
+        list(inbox.accept(Stop()))
+        assert inbox.cancelled == {("t", 1)}
+
+    def test_cancelling_what_has_been_answered_does_nothing(self):
+        inbox = Inbox()
+        list(inbox.accept(replace(fit_message(), tensors=[])))
+        inbox.close(("t", 1))
+        assert [*inbox.accept(Cancel("t", 1))] == [] and not inbox.cancelled
