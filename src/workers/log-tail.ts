@@ -4,10 +4,9 @@ import { stripVTControlCharacters } from "node:util";
 const MAX_BYTES = 16 * 1024;
 const MAX_LINES = 20;
 
-/** The last lines of a log, as an error shows them; undefined when there are none. */
+/** The last lines of a log, as an error shows them; undefined when there are none. Rejects when there is no such file. */
 export async function readLogTail(path: string): Promise<string | undefined> {
-  const file = await open(path).catch(() => undefined);
-  if (!file) return undefined;
+  const file = await open(path);
   try {
     const { size } = await file.stat();
     const start = Math.max(0, size - MAX_BYTES);

@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { delimiter, isAbsolute, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import envPaths from "env-paths";
@@ -7,6 +7,12 @@ import { EnvironmentError } from "../errors.ts";
 /** Where this package lies: the folder of its package.json, both in a checkout and when installed. */
 export function packageRoot(): string {
   return fileURLToPath(new URL("../..", import.meta.url)).replace(/[/\\]$/, "");
+}
+
+/** prelort's own version. */
+export function packageVersion(): string {
+  const manifest = JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8")) as { version: string };
+  return manifest.version;
 }
 
 /** The user's folder for models, data and the Python environment; PRELORT_CACHE puts it elsewhere. */

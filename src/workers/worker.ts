@@ -78,9 +78,9 @@ export function createWorker(id: string, device: string, settings: WorkerSetting
   /** For messages that a worker which is gone need not get: its end is told by its exit, or by its silence. */
   const tell = (message: ControllerMessage) => void send(message).catch(() => {});
 
-  startDeadline.restart();
   const child = launcher.launch({ workerId: id, endpoint: transport.endpoint, device, threads, logPath });
   const ended = child.exited.then(end);
+  startDeadline.restart();
   onStatus(status);
 
   function kill(problem: string, options?: ErrorOptions): void {
@@ -97,7 +97,13 @@ export function createWorker(id: string, device: string, settings: WorkerSetting
     clearTimeout(grace);
     enter(isStopped ? "stopped" : "failed", isStopped ? "stopped" : problem);
 
-    const details = { workerId: id, exitCode: exit.exitCode, signal: exit.signal, logTail: await readLogTail(logPath), logPath };
+    const details = {
+      workerId: id,
+      exitCode: exit.exitCode,
+      signal: exit.signal,
+      logTail: await readLogTail(logPath).catch(() => undefined),
+      logPath,
+    };
     const error = new WorkerError(problem, details, fatal?.options);
     const reason = isStopped ? new InterruptedError(`worker ${id} was stopped`) : error;
     credit.close(reason);

@@ -126,12 +126,15 @@ describe("workers as processes", { timeout: 60_000 }, () => {
 
   test("end, and their socket's folder goes, when the controller is killed", async () => {
     const compiled = join(packageRoot(), "node_modules", ".cache", `doomed-${process.pid}`);
-    onTestFinished(() => rm(compiled, { recursive: true, force: true }));
+    const logFolder = await mkdtemp(join(tmpdir(), "doomed-"));
+    onTestFinished(async () => {
+      for (const folder of [compiled, logFolder]) await rm(folder, { recursive: true, force: true });
+    });
     const tsc = join(packageRoot(), "node_modules", "typescript", "bin", "tsc");
     await execa(process.execPath, [tsc, "-p", join(packageRoot(), "tsconfig.build.json"), "--outDir", compiled, "--noCheck"]);
 
     const script = fileURLToPath(new URL("../../fixtures/doomed-controller.mjs", import.meta.url));
-    const controller = execa(process.execPath, [script, compiled], { stderr: "inherit", reject: false });
+    const controller = execa(process.execPath, [script, compiled, logFolder], { stderr: "inherit", reject: false });
     const { value: line } = await controller.iterable()[Symbol.asyncIterator]().next();
     const { endpoint, pids } = JSON.parse(line ?? "") as { endpoint: string; pids: number[] };
     const socket = endpoint.replace("ipc://", "");
