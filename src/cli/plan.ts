@@ -3,6 +3,7 @@ import Table from "cli-table3";
 import { Command } from "commander";
 import { buildRun } from "../config/build.ts";
 import { loadConfig } from "../config/load.ts";
+import { formatBytes, formatCount } from "../report/format.ts";
 import { type Plan, plan } from "../server/plan.ts";
 import { onInterrupt } from "./interrupt.ts";
 
@@ -34,24 +35,14 @@ function describePlan(planned: Plan): string {
   for (const client of planned.clients) {
     const held = client.labelCounts.filter((count) => count > 0).length;
     const labels = client.labelCounts.length > 0 ? `${held} of ${client.labelCounts.length}` : "";
-    table.push([client.id, client.size, client.r, client.rounds.length, bytes(client.bytesPerFit), labels]);
+    table.push([client.id, client.size, client.r, client.rounds.length, formatBytes(client.bytesPerFit), labels]);
   }
   const fits = planned.clients.reduce((sum, client) => sum + client.rounds.length, 0);
   return [
     table.toString(),
-    `adapter: rank ${planned.tiers.at(-1)} on ${planned.adaptedModules} modules, ${count(planned.adapterParameters)} parameters` +
-      ` (+ ${count(planned.denseParameters)} trained in full) beside ${count(planned.baseParameters)} frozen; tiers ${planned.tiers.join(", ")}`,
-    `run:     ${planned.rounds} rounds, ${fits} fits, ${bytes(planned.bytesEachWay)} down and as much up, in tensors`,
+    `adapter: rank ${planned.tiers.at(-1)} on ${planned.adaptedModules} modules, ${formatCount(planned.adapterParameters)} parameters` +
+      ` (+ ${formatCount(planned.denseParameters)} trained in full) beside ${formatCount(planned.baseParameters)} frozen; tiers ${planned.tiers.join(", ")}`,
+    `run:     ${planned.rounds} rounds, ${fits} fits, ${formatBytes(planned.bytesEachWay)} down and as much up, in tensors`,
     `held out: ${planned.evalExamples} examples` + (planned.truncated > 0 ? `; ${planned.truncated} examples were cut to data.max_length` : ""),
   ].join("\n");
-}
-
-function count(value: number): string {
-  return value.toLocaleString("en-US");
-}
-
-function bytes(value: number): string {
-  if (value < 1024) return `${value} B`;
-  const power = Math.min(3, Math.floor(Math.log2(value) / 10));
-  return `${(value / 1024 ** power).toFixed(1)} ${["B", "KiB", "MiB", "GiB"][power]}`;
 }

@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import path from "node:path";
 import { encodeGlobal } from "../adapter/global-file.ts";
 import { describeConfig, validateRun } from "../config/build.ts";
@@ -6,7 +5,7 @@ import { snakeKeys } from "../config/case.ts";
 import type { RunConfig, RunInput } from "../config/schema.ts";
 import { InterruptedError } from "../errors.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
-import { packageRoot } from "../workers/python.ts";
+import { packageVersion } from "../workers/python.ts";
 import type { TaskFailure } from "../workers/task.ts";
 import { evaluateTiers } from "./evaluate.ts";
 import { createEventStream } from "./event-stream.ts";
@@ -153,11 +152,10 @@ const NOTHING_TRAINED = { coverage: [], fitLoss: null, reported: [], failed: [],
 
 /** What run.json holds: everything that decided the bytes, and what they were made with. No times. */
 function describeRun(config: RunConfig, session: Session, name: string): unknown {
-  const { version } = JSON.parse(readFileSync(path.join(packageRoot(), "package.json"), "utf8")) as { version: string };
   const { prepared, layout, clients, environment } = session;
   return {
     name,
-    prelort: version,
+    prelort: packageVersion(),
     method: describeMethod(config),
     config: describeConfig(config),
     versions: { node: process.version, ...environment.versions },

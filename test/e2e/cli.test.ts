@@ -1,0 +1,146 @@
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { createInterface } from "node:readline";
+import { beforeAll, describe, expect, test, vi } from "vitest";
+import { cli, root, socketFolders, temporaryFolder, tiny, workersOf } from "./support.ts";
+
+const folder = temporaryFolder();
+let config: string;
+
+beforeAll(() => {
+  config = path.join(folder(), "tiny.yaml");
+  writeFileSync(
+    config,
+    `name: tiny
+runs_dir: ${folder()}/runs
+rounds: 2
+model: { name_or_path: ${tiny("tiny-llama")}, task: causal-lm }
+lora: { r: 4, tiers: [1, 2, 4], target_modules: [q_proj, v_proj] }
+data: { path: ${tiny("words.jsonl")}, prompt: "Define the noun {word} .", answer: "{gloss}", max_length: 32, eval_examples: 16, clients: 3 }
+strategy:
+  rank_assignment: { name: list, ranks: [4, 2, 1] }
+fit: { local_steps: 2, batch_size: 4, lr: 0.01 }
+`,
+  );
+});
+
+/** Runs the command line to its end, with a temporary folder of its own so that what it leaves there can be seen. */
+function prelort(...args: string[]): { code: number | null; output: string } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [cli, ...args], { encoding: "utf8", cwd: folder() });
+  return { code: status, output: stdout + stderr };
+}
+
+interface LongRun {
+  readonly child: ChildProcess;
+  readonly temporary: string;
+  readonly code: Promise<number | null>;
+  /** Resolves when an event of that type comes. */
+  until(type: string): Promise<void>;
+}
+
+function startLongRun(name: string): LongRun {
+  const temporary = path.join(folder(), `tmp-${name}`);
+  mkdirSync(temporary);
+  const args = ["run", config, "--json", "--set", `name=${name}`, "--set", "rounds=100000"];
+  const child = spawn(process.execPath, [cli, ...args], { env: { ...process.env, TMPDIR: temporary }, stdio: ["ignore", "pipe", "inherit"] });
+  const code = new Promise<number | null>((resolve) => child.once("exit", resolve));
+  const seen = new Set<string>();
+  const waiting = new Map<string, () => void>();
+  createInterface({ input: child.stdout }).on("line", (line) => {
+    const { type } = JSON.parse(line) as { type: string };
+    seen.add(type);
+    waiting.get(type)?.();
+  });
+  return { child, temporary, code, until: (type) => new Promise((resolve) => (seen.has(type) ? resolve() : waiting.set(type, resolve))) };
+}
+
+async function expectNothingLeft(pid: number, temporary: string): Promise<void> {
+  await vi.waitFor(
+    () => {
+      expect(workersOf(pid), "workers left").toEqual([]);
+      expect(socketFolders(temporary), "socket folders left").toEqual([]);
+    },
+    { timeout: 5000, interval: 100 },
+  );
+}
+
+test("run trains, says what it does and where its results are; report prints them again", () => {
+  const { code, output } = prelort("run", config);
+  expect(code, output).toBe(0);
+  const run = path.join(folder(), "runs", "tiny");
+  expect(output).toContain(path.join(run, "report.html"));
+  expect(readdirSync(path.join(run, "adapters")).sort()).toEqual(["r1", "r2", "r4"]);
+
+  const report = prelort("report", run);
+  expect(report.code, report.output).toBe(0);
+  expect(readFileSync(path.join(run, "report.html"), "utf8")).toContain("<svg");
+
+  const again = prelort("run", config);
+  expect(again.code).toBe(2);
+  expect(again.output).toContain("--overwrite");
+});
+
+test("plan shows ranks and bytes, and writes nothing", () => {
+  const { code, output } = prelort("plan", config, "--json", "--set", "name=planned");
+  expect(code, output).toBe(0);
+  const plan = JSON.parse(output) as { clients: { r: number; bytesPerFit: number }[] };
+  expect(plan.clients.map(({ r }) => r)).toEqual([4, 2, 1]);
+  // Rank r of q_proj (32 → 32) and v_proj (32 → 16) in two layers: r · 2 · (64 + 48) floats.
+  expect(plan.clients.map(({ bytesPerFit }) => bytesPerFit)).toEqual([4, 2, 1].map((r) => r * 2 * 112 * 4));
+  expect(existsSync(path.join(folder(), "runs", "planned"))).toBe(false);
+});
+
+test("a wrong config names every issue with its place, exits with 2 and starts nothing", () => {
+  const wrong = path.join(folder(), "wrong.yaml");
+  writeFileSync(wrong, readFileSync(config, "utf8").replace("rounds: 2", "rounds: none").replace("local_steps", "lokal_steps"));
+  const { code, output } = prelort("run", wrong, "--set", "lora.r=2");
+  expect(code).toBe(2);
+  expect(output).toContain(`${wrong}:3:9`);
+  expect(output).toMatch(/lokal_steps.*did you mean local_steps/);
+  expect(output).toContain("lora.tiers");
+  expect(existsSync(path.join(folder(), "runs", "wrong"))).toBe(false);
+});
+
+test("usage errors exit with 2, a missing Python with 3 and the command that mends it", () => {
+  expect(prelort("run").code).toBe(2);
+  expect(prelort("frobnicate").code).toBe(2);
+  const { code, output } = prelort("run", config, "--set", "name=no-python", "--set", "workers.python=/nowhere/python");
+  expect(code).toBe(3);
+  expect(output).toContain("prelort setup");
+});
+
+describe("no worker, socket or temporary file is left", () => {
+  test("after Ctrl-C, which keeps the committed rounds and exits with 130", async () => {
+    const run = startLongRun("ctrl-c");
+    await run.until("round-end");
+    run.child.kill("SIGINT");
+    expect(await run.code).toBe(130);
+    await expectNothingLeft(run.child.pid as number, run.temporary);
+    expect(readdirSync(path.join(folder(), "runs", "ctrl-c", "rounds"))).toContain("0");
+  });
+
+  test("after a second Ctrl-C, which ends at once", async () => {
+    const run = startLongRun("twice");
+    await run.until("client-fit");
+    run.child.kill("SIGINT");
+    run.child.kill("SIGINT");
+    expect(await run.code).toBe(130);
+    await expectNothingLeft(run.child.pid as number, run.temporary);
+  });
+
+  test("after kill -9 of the controller, in mid-round and while workers start", async () => {
+    for (const event of ["client-fit", "phase-start"]) {
+      const run = startLongRun(`killed-at-${event}`);
+      await run.until(event);
+      run.child.kill("SIGKILL");
+      await run.code;
+      await expectNothingLeft(run.child.pid as number, run.temporary);
+    }
+  });
+});
+
+test("every command has its help", () => {
+  for (const command of ["setup", "doctor", "plan", "run", "report"]) expect(prelort(command, "--help").output).toContain(`prelort ${command}`);
+  expect(prelort("--version").output.trim()).toBe(JSON.parse(readFileSync(path.join(root, "package.json"), "utf8")).version);
+});

@@ -1,0 +1,62 @@
+"""Compares, at every tier of a finished run, the logits of the worker's own model with those of PEFT's.
+
+    PYTHONPATH=workers python test/e2e/compare_logits.py RUN_DIR BASE_MODEL
+
+prints {"r": {"difference": largest absolute difference, "moved": largest change against the base model}}.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
+
+from prelort_worker.messages import LoraSpec
+from prelort_worker.nested_lora import activate, wrap, write
+
+
+def main(run: Path, base: str) -> None:
+    record = json.loads((run / "run.json").read_text())
+    last = max((run / "rounds").iterdir(), key=lambda folder: int(folder.name))
+    saved = load_file(last / "global.safetensors")
+    rows, dense = saved["rows"], saved.get("dense", torch.zeros(0))
+    config = record["config"]
+    lora = LoraSpec(
+        r=config["lora"]["r"],
+        tiers=record["layout"]["tiers"],
+        scale=config["lora"]["scale"],
+        target_modules=config["lora"]["target_modules"],
+        modules_to_save=[],
+        lora_dropout=0.0,
+    )
+    tokens = torch.randint(4, 40, (3, 12), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        plain = load_base(base, record).eval()(input_ids=tokens).logits
+        ours = wrap(load_base(base, record), config["model"]["task"], lora)
+        differences = {}
+        for r in lora.tiers:
+            write(ours, r, rows[:r], dense)
+            activate(ours, r)
+            ours.model.eval()
+            theirs = PeftModel.from_pretrained(load_base(base, record), run / "adapters" / f"r{r}").eval()
+            worker, peft = ours.model(input_ids=tokens).logits, theirs(input_ids=tokens).logits
+            differences[r] = {"difference": spread(worker, peft), "moved": spread(peft, plain)}
+    print(json.dumps(differences))
+
+
+def load_base(base: str, record: dict) -> PreTrainedModel:
+    torch.manual_seed(0)
+    if record["config"]["model"]["task"] == "causal-lm":
+        return AutoModelForCausalLM.from_pretrained(base)
+    return AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(record["labels"]))
+
+
+def spread(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).abs().max())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

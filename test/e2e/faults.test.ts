@@ -1,0 +1,83 @@
+import path from "node:path";
+import { afterEach, beforeAll, describe, expect, test } from "vitest";
+import { type FederateOptions, federate, processLauncher, type RunEvent } from "../../src/index.ts";
+import { python, readLines, root, temporaryFolder, tinyRun, workersOf } from "./support.ts";
+
+const runs = temporaryFolder();
+const launcher = processLauncher({ python, args: [path.join(root, "test/fixtures/faulty_worker.py")] });
+
+function withFault(name: string, fault: object, workers: FederateOptions["workers"] = {}): FederateOptions {
+  process.env["PRELORT_TEST_FAULT"] = JSON.stringify(fault);
+  return { ...tinyRun(runs(), name), launcher, workers: { count: 2, ...workers } };
+}
+
+afterEach(() => expect(workersOf(process.pid), "workers left").toEqual([]));
+
+async function failuresOf(options: FederateOptions): Promise<{ failures: Extract<RunEvent, { type: "client-failure" }>[]; sha256: string; failed: readonly string[] }> {
+  const run = federate(options);
+  const failures: Extract<RunEvent, { type: "client-failure" }>[] = [];
+  for await (const event of run) if (event.type === "client-failure") failures.push(event);
+  const { sha256, metrics } = await run.result;
+  return { failures, sha256, failed: metrics.flatMap(({ failed }) => failed) };
+}
+
+describe("a fault of one fit is named, the client is tried again, and the run ends with the undisturbed run's bytes:", () => {
+  let undisturbed: string;
+  beforeAll(async () => {
+    undisturbed = (await federate(tinyRun(runs(), "undisturbed")).result).sha256;
+  });
+
+  test.each<[string, Record<string, [kind: string, message: RegExp]>, FederateOptions["workers"]]>([
+    [
+      "updates that claim or hold what they must not",
+      {
+        c00: ["shape", /rows.*expected \[8, 224\], got \[1, 224\]/],
+        c01: ["nan", /finite.*got NaN/],
+        c02: ["scale", /scale: expected 2, got 4/],
+        c03: ["rank", /rank r: expected 1, got 2/],
+      },
+      {},
+    ],
+    [
+      "a worker killed in mid-fit, an exception with its traceback, a garbled frame, a wrong number of examples",
+      {
+        c00: ["crash", /SIGKILL/],
+        c01: ["raise", /the loss exploded[^]*Traceback/],
+        c02: ["garbled", /refused/],
+        c03: ["n", /n: expected \d+, got \d+/],
+      },
+      {},
+    ],
+    ["a fit that hangs while its worker beats", { c00: ["hang", /no progress/] }, { taskTimeout: 8 }],
+    ["a worker that is stopped while the others finish", { c00: ["stop", /not heard of/] }, { beatTimeout: 8 }],
+  ])("%s", async (title, faults, workers) => {
+    const kinds = Object.fromEntries(Object.entries(faults).map(([client, [kind]]) => [client, kind]));
+    const { failures, sha256, failed } = await failuresOf(withFault(title.replaceAll(/\W+/g, "-"), { fits: kinds }, workers));
+    expect(failures.map(({ clientId }) => clientId).sort()).toEqual(Object.keys(faults));
+    for (const failure of failures) {
+      expect(failure).toMatchObject({ attempt: 1, willRetry: true });
+      expect(failure.error).toMatch(faults[failure.clientId]?.[1] ?? /none/);
+    }
+    expect(failed).toEqual([]);
+    expect(sha256).toBe(undisturbed);
+  });
+});
+
+test("a client that fails every try is recorded, and the round goes on without it", async () => {
+  const { failures, failed } = await failuresOf(withFault("always", { fits: { c01: "nan" }, always: true }, { retries: 1 }));
+  expect(failures.map(({ attempt, willRetry }) => [attempt, willRetry])).toEqual([[1, true], [2, false]]);
+  expect(failed).toEqual(["c01"]);
+  const journal = readLines(runs(), "always", "journal.jsonl");
+  expect(journal.filter(({ type }) => type === "failure")).toHaveLength(2);
+});
+
+describe("a worker that cannot come up ends the run with an error that says so:", () => {
+  test.each([
+    ["it dies on import", { start: "import" }, {}, /exited with code 1[^]*no module named torch, says the test/],
+    ["it speaks another protocol version", { start: "version" }, {}, /protocol version: expected 1, got 99/],
+    ["it never says hello", { start: "silent" }, { startTimeout: 2 }, /did not say hello within 2 s/],
+  ] as const)("%s", async (_, fault, workers, message) => {
+    const { result } = federate(withFault(fault.start, fault, workers));
+    await expect(result).rejects.toThrow(message);
+  });
+});

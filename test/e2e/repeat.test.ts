@@ -1,0 +1,20 @@
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { expect, test } from "vitest";
+import { federate, randomSelection } from "../../src/index.ts";
+import { temporaryFolder, tinyRun } from "./support.ts";
+
+const runs = temporaryFolder();
+
+async function bytesOf(name: string, count: number): Promise<{ sha256: string; metrics: string }> {
+  const base = tinyRun(runs(), name);
+  const strategy = { ...base.strategy, selection: randomSelection({ fraction: 0.75 }) };
+  const { sha256, directory } = await federate({ ...base, strategy, workers: { count } }).result;
+  return { sha256, metrics: readFileSync(path.join(directory, "metrics.jsonl"), "utf8") };
+}
+
+test("one seed gives the same bytes with one worker, with two, and again", async () => {
+  const two = await bytesOf("two", 2);
+  expect(await bytesOf("two-again", 2)).toEqual(two);
+  expect(await bytesOf("one", 1)).toEqual(two);
+});

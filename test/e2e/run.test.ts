@@ -1,0 +1,88 @@
+import { execFileSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import path from "node:path";
+import { expect, test } from "vitest";
+import { federate, listRanks, type RunEvent, type RunResult, stratifiedSelection } from "../../src/index.ts";
+import { python, readLines, root, temporaryFolder, tiny, tinyRun, workersOf } from "./support.ts";
+
+const runs = temporaryFolder();
+
+async function follow(options: Parameters<typeof federate>[0]): Promise<{ events: RunEvent[]; result: RunResult }> {
+  const run = federate(options);
+  const events: RunEvent[] = [];
+  for await (const event of run) events.push(event);
+  return { events, result: await run.result };
+}
+
+test("a whole run trains every tier, tells what it does, and leaves a complete record", async () => {
+  const { events, result } = await follow(tinyRun(runs(), "whole"));
+
+  expect(result.metrics.map(({ round }) => round)).toEqual([0, 1, 2]);
+  const [before, , after] = result.metrics;
+  for (const [tier, { r, loss }] of (after?.byTier ?? []).entries()) {
+    expect(loss, `loss at rank ${r} after training`).toBeLessThan(before?.byTier[tier]?.loss as number);
+  }
+  expect(after?.coverage.map(({ r, clients }) => [r, clients])).toEqual([[1, 4], [2, 3], [4, 2], [8, 1]]);
+
+  const types = new Set(events.map(({ type }) => type));
+  for (const type of ["worker-ready", "data-ready", "run-start", "round-start", "client-fit", "round-end", "run-end"] as const) {
+    expect(types, type).toContain(type);
+  }
+  expect(events.filter(({ type }) => type === "client-fit")).toHaveLength(8);
+
+  const directory = path.join(runs(), "whole");
+  expect(readdirSync(path.join(directory, "rounds")).sort()).toEqual(["0", "1", "2"]);
+  expect(readdirSync(path.join(directory, "adapters")).sort()).toEqual(["r1", "r2", "r4", "r8"]);
+  expect(readLines(directory, "metrics.jsonl")).toHaveLength(3);
+  expect(readLines(directory, "journal.jsonl").at(-1)).toMatchObject({ type: "commit", round: 2, sha256: result.sha256 });
+  const record = JSON.parse(readFileSync(path.join(directory, "run.json"), "utf8"));
+  expect(record).toMatchObject({ config: { seed: 7, fit: { objective: "stratified" } }, clients: [{ r: 8 }, { r: 4 }, { r: 2 }, { r: 1 }] });
+  expect(workersOf(process.pid), "workers left").toEqual([]);
+});
+
+test("PEFT loads every saved tier and computes the logits the worker had", () => {
+  const directory = path.join(runs(), "whole");
+  const script = path.join(root, "test/e2e/compare_logits.py");
+  const output = execFileSync(python, [script, directory, tiny("tiny-llama")], { encoding: "utf8", env: { ...process.env, PYTHONPATH: path.join(root, "workers") } });
+  const differences = JSON.parse(output) as Record<string, { difference: number; moved: number }>;
+  expect(Object.keys(differences)).toEqual(["1", "2", "4", "8"]);
+  for (const [r, { difference, moved }] of Object.entries(differences)) {
+    expect(difference, `largest difference of a logit at rank ${r}`).toBeLessThan(1e-5);
+    expect(moved, `the adapter of rank ${r} moves the base model's logits`).toBeGreaterThan(1e-3);
+  }
+});
+
+test("a classifier's head is trained, averaged and saved with its adapter", async () => {
+  const base = tinyRun(runs(), "classifier");
+  const { result } = await follow({
+    ...base,
+    model: { nameOrPath: tiny("tiny-bert"), task: "sequence-classification" },
+    lora: { r: 4, target_modules: ["query", "value"] },
+    data: { path: tiny("topics.jsonl"), text: "{text}", label: "topic", evalExamples: 24, clients: 4, partition: { name: "dirichlet", by: "topic", alpha: 0.5, minExamples: 4 } },
+    strategy: { ...base.strategy, rankAssignment: listRanks([4, 2, 1, 1]), selection: stratifiedSelection({ fraction: 0.75 }) },
+    rounds: 3,
+    fit: { localSteps: 15, batchSize: 8, lr: 0.01, headLr: 0.05 },
+  });
+  const [first, last] = [result.metrics[0], result.metrics.at(-1)];
+  for (const [tier, { r, accuracy }] of (last?.byTier ?? []).entries()) {
+    expect(accuracy, `accuracy at rank ${r}`).toBeGreaterThan(first?.byTier[tier]?.accuracy as number);
+  }
+  expect(last?.coverage.every(({ clients }) => clients > 0)).toBe(true);
+  const folder = path.join(runs(), "one-more");
+  await result.savePretrained(folder, { r: 3 });
+  expect(JSON.parse(readFileSync(path.join(folder, "adapter_config.json"), "utf8"))).toMatchObject({ r: 3, lora_alpha: 6 });
+  await expect(result.savePretrained(folder, { r: 5 })).rejects.toThrow("a whole number from 1 to 4, got 5");
+  expect(existsSync(path.join(folder, "adapter_model.safetensors"))).toBe(true);
+});
+
+test("an aborted run ends with an InterruptedError, keeps what it committed and leaves no worker", async () => {
+  const controller = new AbortController();
+  const run = federate({ ...tinyRun(runs(), "aborted"), rounds: 50, signal: controller.signal });
+  const iterate = async () => {
+    for await (const event of run) if (event.type === "round-end" && event.round === 1) controller.abort();
+  };
+  await expect(iterate()).rejects.toMatchObject({ kind: "interrupted" });
+  await expect(run.result).rejects.toMatchObject({ kind: "interrupted" });
+  expect(readdirSync(path.join(runs(), "aborted", "rounds"))).toContain("1");
+  expect(workersOf(process.pid)).toEqual([]);
+});

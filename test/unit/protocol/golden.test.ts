@@ -1,0 +1,39 @@
+import { readFileSync } from "node:fs";
+import { Unpackr } from "msgpackr";
+import { describe, expect, test } from "vitest";
+import { decodeWorkerMessage, encode } from "../../../src/protocol/codec.ts";
+import { controllerMessage } from "../../../src/protocol/messages.ts";
+
+/** Bytes that the Python tests read too; test/fixtures/wire/generate.py makes them with another msgpack library. */
+const folder = new URL("../../fixtures/wire/", import.meta.url);
+const golden = JSON.parse(readFileSync(new URL("expected.json", folder), "utf8"), spellBytes) as {
+  readonly file: string;
+  readonly from: "controller" | "worker";
+  readonly message: object;
+}[];
+const cases = golden.map(({ file, ...rest }) => ({ file, bytes: new Uint8Array(readFileSync(new URL(file, folder))), ...rest }));
+const plain = new Unpackr({ useRecords: false });
+
+describe("golden bytes of the wire:", () => {
+  test.each(cases.filter(({ from }) => from === "worker"))("$file decodes to what it says", ({ bytes, message }) => {
+    expect(decodeWorkerMessage(bytes)).toEqual(message);
+  });
+
+  test.each(cases.filter(({ from }) => from === "controller"))("$file holds what the controller encodes", ({ bytes, message }) => {
+    const encoded = encode(controllerMessage.parse(message));
+    expect(plain.unpack(encoded)).toEqual(plain.unpack(bytes));
+    expect(plain.unpack(encoded)).toEqual(message);
+  });
+
+  test("there is a golden frame of every message type", () => {
+    const types = new Set(golden.map(({ message }) => (message as { type: string }).type));
+    expect([...types].sort()).toEqual(
+      ["beat", "cancel", "chunk", "credit", "end", "evaluate", "evaluated", "failure", "fit", "fitted", "hello", "load", "loaded", "prepare", "prepared", "stop"],
+    );
+  });
+});
+
+/** JSON has no bytes: they are spelled {"hex": …}. */
+function spellBytes(_: string, value: unknown): unknown {
+  return typeof value === "object" && value !== null && "hex" in value ? new Uint8Array(Buffer.from(value.hex as string, "hex")) : value;
+}
