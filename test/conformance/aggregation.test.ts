@@ -1,9 +1,11 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import type { Adapter } from "../../src/adapter/adapter.ts";
 import { RefusedError } from "../../src/errors.ts";
 import { segmentWise } from "../../src/strategy/aggregation/segment-wise.ts";
 import type { Update } from "../../src/strategy/strategy.ts";
-import { aggregate, bytesOf, federations, updateOf, zeroAdapter } from "./federations.ts";
+import { createRng, deriveSeed } from "../../src/tensor/rng.ts";
+import { aggregate, bytesOf, federationOf, federations, updateOf, zeroAdapter } from "./federations.ts";
 
 const aggregations = [
   { name: "segment-wise by examples", aggregation: segmentWise() },
@@ -20,6 +22,25 @@ describe.each(aggregations)("$name", ({ aggregation }) => {
         const [expected, received] = [aggregate(aggregation, context, updates), aggregate(aggregation, context, shuffled)];
         expect(bytesOf(received.global)).toEqual(bytesOf(expected.global));
         expect(received.coverage).toEqual(expected.coverage);
+      }),
+    );
+  });
+
+  it("gives them also where large updates cancel, so that little is left but what order would change", () => {
+    fc.assert(
+      fc.property(federations, fc.nat(), ({ context: { layout } }, seed) => {
+        const members = Array.from({ length: 7 }, () => ({ r: layout.r, size: 3 }));
+        const { context, updates } = federationOf(layout, members, seed);
+        const global = zeroAdapter(layout, layout.r);
+        const cancelling = updates.map((update, place) => {
+          const partner = updates[place - 3]?.delta ?? update.delta;
+          return withDelta(update, place < 3 ? update.delta : scaled(partner, place < 6 ? -1 : 1e-10));
+        });
+        const forth = aggregate(aggregation, { ...context, global }, cancelling);
+        const back = aggregate(aggregation, { ...context, global }, cancelling.toReversed());
+        expect(bytesOf(back.global)).toEqual(bytesOf(forth.global));
+        const shuffled = createRng(deriveSeed(seed)).shuffle(cancelling);
+        expect(bytesOf(aggregate(aggregation, { ...context, global }, shuffled).global)).toEqual(bytesOf(forth.global));
       }),
     );
   });
@@ -128,4 +149,8 @@ function copyOf(update: Update): Update {
 
 function withDelta(update: Update, values: Partial<Update["delta"]>): Update {
   return { ...update, delta: { ...update.delta, ...values } };
+}
+
+function scaled({ r, rows, dense }: Adapter, factor: number): Adapter {
+  return { r, rows: rows.map((value) => factor * value), dense: dense.map((value) => factor * value) };
 }

@@ -68,6 +68,25 @@ describe("the sum", () => {
     );
   });
 
+  it("has them also where large values cancel and leave what float64 sums would round differently in each order", () => {
+    const tiny = fc.record({
+      weight: fc.integer({ min: 1, max: 9 }),
+      values: fc.constantFrom(1e-10, 3e-11, -7e-11).map((value) => new Float32Array(3).fill(value)),
+    });
+    const mirror = (list: readonly { weight: number; values: Float32Array }[]) =>
+      list.map(({ weight, values }) => ({ weight, values: values.map((value) => -value) }));
+    const cancelling = fc.tuple(contributions, tiny).map(([list, rest]) => [...list, rest, ...mirror(list)]);
+    fc.assert(
+      fc.property(
+        cancelling.chain((list) => fc.tuple(fc.constant(list), fc.shuffledSubarray(list, { minLength: list.length }))),
+        ([inOrder, inAnother]) => {
+          const totalWeight = total(inOrder);
+          expect(meanOfAll(inAnother, totalWeight)).toEqual(meanOfAll(inOrder, totalWeight));
+        },
+      ),
+    );
+  });
+
   it("is the true mean to within its resolution and one rounding to float32", () => {
     fc.assert(
       fc.property(contributions, (list) => {

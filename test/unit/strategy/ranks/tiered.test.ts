@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { ConfigError } from "../../../../src/errors.ts";
 import { tieredRanks } from "../../../../src/strategy/ranks/tiered.ts";
 import type { Client, PolicyContext, RankAssigner } from "../../../../src/strategy/strategy.ts";
@@ -37,6 +37,13 @@ describe("tieredRanks", () => {
     const mixed = one.clients.toReversed().map((client) => [assign(client, one), assign(other.clients[client.index]!, other)]);
     expect(mixed.map(([rank]) => rank)).toEqual(alone[0]!.toReversed());
     expect(ranksOf(assign, other)).toEqual(alone[1]);
+  });
+
+  it("draws once for a run, not once for a client", () => {
+    const context = contextOf(50);
+    const rng = vi.spyOn(context, "rng");
+    ranksOf(tieredRanks({ 16: 0.5, 2: 0.5 }), context);
+    expect(rng).toHaveBeenCalledTimes(1);
   });
 
   it("carries its shares, from which the run's tiers are read", () => {
