@@ -92,12 +92,14 @@ def test_it_says_hello_prepares_loads_fits_evaluates_and_stops(tiny: Path, tmp_p
     assert worker.beats[0].activity in ("starting", "importing torch")
 
 
-def test_a_fresh_process_gives_the_bytes_of_one_that_has_done_other_fits(
+def test_a_fresh_process_gives_the_bytes_of_one_that_has_done_other_tasks(
     tiny: Path, tmp_path: Path, socket_folder: Path, loaded_worker: tuple[Controller, Payload]
 ):
     worker, adapter = loaded_worker
     received = prefix(adapter, 4)
     worker.run(fit_task("other", adapter, 8, replace(FIT, objective="sum")), Fitted, adapter)
+    evaluate = Evaluate("evaluate first", 1, 1, [4, 8], 2.0, 0, 24, 8, describe_payload(adapter))
+    worker.run(evaluate, Evaluated, adapter)
     _, later = worker.run(fit_task("later", received, 4), Fitted, received)
     with real_worker(socket_folder, PYTHONHASHSEED="7") as fresh:
         assert come_up(fresh, tiny, tmp_path, "causal-lm") == adapter

@@ -12,7 +12,7 @@ from .messages import TierSums
 from .nested_lora import NestedLora, activate
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: what a model caches under it cannot be trained through
 def evaluate_tier(
     nested: NestedLora, r: int, index: Index, shard: range, batch_size: int, on_batch: Callable[[int, int], None]
 ) -> TierSums:
