@@ -12,7 +12,10 @@ import { setupCommand } from "./setup.ts";
 const exitCodes = { config: 2, environment: 3, interrupted: 130, worker: 1, refused: 1, run: 1 } as const;
 const usageExitCode = 2;
 
-const program = new Command("prelort").description("Federated LoRA fine-tuning over devices that are not equal").version(packageVersion()).exitOverride();
+const program = new Command("prelort")
+  .description("Federated LoRA fine-tuning over devices that are not equal")
+  .version(packageVersion())
+  .exitOverride();
 const commands = [setupCommand(), doctorCommand(), planCommand(), runCommand(), reportCommand()];
 for (const command of commands) program.addCommand(command.copyInheritedSettings(program));
 

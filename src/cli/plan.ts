@@ -43,6 +43,7 @@ function describePlan(planned: Plan): string {
     `adapter: rank ${planned.tiers.at(-1)} on ${planned.adaptedModules} modules, ${formatCount(planned.adapterParameters)} parameters` +
       ` (+ ${formatCount(planned.denseParameters)} trained in full) beside ${formatCount(planned.baseParameters)} frozen; tiers ${planned.tiers.join(", ")}`,
     `run:     ${planned.rounds} rounds, ${fits} fits, ${formatBytes(planned.bytesEachWay)} down and as much up, in tensors`,
-    `held out: ${planned.evalExamples} examples` + (planned.truncated > 0 ? `; ${planned.truncated} examples were cut to data.max_length` : ""),
+    `held out: ${planned.evalExamples} examples` +
+      (planned.truncated > 0 ? `; ${planned.truncated} examples were cut to data.max_length` : ""),
   ].join("\n");
 }

@@ -36,6 +36,13 @@ const dataColumns: Rule = {
   },
 };
 
+const poolingOfClassifier: Rule = {
+  reads: ["model"],
+  check({ model: { task, pooling } }, report) {
+    if (pooling && task !== "sequence-classification") report(["model", "pooling"], `does not go with model.task ${task}`);
+  },
+};
+
 const enoughExamples: Rule = {
   reads: ["data.maxExamples", "data.clients", "data.partition"],
   check({ data: { maxExamples, clients, partition } }, report) {
@@ -87,7 +94,15 @@ const sharesOfOne: Rule = {
   },
 };
 
-const rules: readonly Rule[] = [dataColumns, enoughExamples, tiersOfRank, assignedRanks, oneRankPerClient, sharesOfOne];
+const rules: readonly Rule[] = [
+  dataColumns,
+  poolingOfClassifier,
+  enoughExamples,
+  tiersOfRank,
+  assignedRanks,
+  oneRankPerClient,
+  sharesOfOne,
+];
 
 /** Whether one path is the other or leads to it. */
 function overlap(one: Path, other: Path): boolean {

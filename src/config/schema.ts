@@ -18,6 +18,11 @@ const model = z.strictObject({
   /** Hugging Face name, a folder, or `prelort:NAME` for a model that `prelort setup` fetches. */
   nameOrPath: z.string().min(1),
   task: z.enum(["causal-lm", "sequence-classification"]),
+  /**
+   * "mean" classifies by the mean over the encoder's tokens, for a checkpoint whose own pooler was not trained, as
+   * sentence embedders have it; by default the architecture's own classifier.
+   */
+  pooling: z.literal("mean").optional(),
 });
 
 const lora = z.strictObject({

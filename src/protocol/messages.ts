@@ -44,6 +44,7 @@ const credit = z.strictObject({ ...session, type: z.literal("credit"), bytes: po
 export const modelSpec = z.strictObject({
   name_or_path: z.string(),
   task: z.enum(["causal-lm", "sequence-classification"]),
+  pooling: z.literal("mean").nullable(),
 });
 export const loraSpec = z.strictObject({
   r: positive,

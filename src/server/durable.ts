@@ -40,7 +40,11 @@ export async function openLineLog(file: string): Promise<LineLog> {
     async close() {
       if (closed) return;
       closed = true;
-      await write().finally(() => handle.close());
+      try {
+        await write();
+      } finally {
+        await handle.close();
+      }
     },
   };
 }

@@ -31,7 +31,13 @@ export interface RoundMetrics {
 
 /** Everything a run tells while it goes on. Names are noun-verb. */
 export type RunEvent =
-  | { readonly type: "run-start"; readonly name: string; readonly directory: string; readonly rounds: number; readonly tiers: readonly number[] }
+  | {
+      readonly type: "run-start";
+      readonly name: string;
+      readonly directory: string;
+      readonly rounds: number;
+      readonly tiers: readonly number[];
+    }
   | { readonly type: "phase-start"; readonly phase: "start workers" | "prepare data" | "load model" | "train" | "save" }
   | ({ readonly type: "worker-ready" } & WorkerHello)
   | ({ readonly type: "worker-status" } & WorkerStatus)

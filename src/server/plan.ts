@@ -38,7 +38,13 @@ export async function plan(options: Omit<FederateOptions, "overwrite">): Promise
   const config = { ...validated, workers: { ...validated.workers, count: 1 } };
   const logFolder = await mkdtemp(path.join(tmpdir(), "prelort-plan-"));
   try {
-    const session = await openSession({ config, launcher, signal: signal ?? new AbortController().signal, logFolder, emit: () => undefined });
+    const session = await openSession({
+      config,
+      launcher,
+      signal: signal ?? new AbortController().signal,
+      logFolder,
+      emit: () => undefined,
+    });
     try {
       const { layout, prepared } = session;
       const rounds = Array.from({ length: config.rounds }, (_, place) => place + 1);

@@ -37,7 +37,13 @@ export async function savePretrained(
   if (!Number.isInteger(r) || r < 1 || r > layout.r) {
     throw new RefusedError("savePretrained's r", `a whole number from 1 to ${layout.r}`, String(r));
   }
-  const settings = adapterConfig({ layout, r, lora: config.lora, baseModel: resolveReference(config.model.nameOrPath), task: config.model.task });
+  const settings = adapterConfig({
+    layout,
+    r,
+    lora: config.lora,
+    baseModel: resolveReference(config.model.nameOrPath),
+    task: config.model.task,
+  });
   await mkdir(directory, { recursive: true });
   await writeFile(path.join(directory, "adapter_model.safetensors"), encodeSafetensors(peftTensors(layout, adapter, r), { format: "pt" }));
   await writeFile(path.join(directory, "adapter_config.json"), `${JSON.stringify(settings, null, 2)}\n`);

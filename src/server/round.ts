@@ -30,7 +30,12 @@ export interface RoundOutcome extends Aggregate {
 }
 
 /** Who trains in a round: what the strategy chose, checked, in index order. */
-export async function selectClients(config: RunConfig, clients: readonly RankedClient[], tiers: readonly number[], round: number): Promise<readonly RankedClient[]> {
+export async function selectClients(
+  config: RunConfig,
+  clients: readonly RankedClient[],
+  tiers: readonly number[],
+  round: number,
+): Promise<readonly RankedClient[]> {
   const context: SelectionContext = {
     round,
     clients,

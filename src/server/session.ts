@@ -30,7 +30,10 @@ export interface Session {
   /** Parameters of the frozen base model. */
   readonly parameters: number;
   /** What the first worker said of itself: versions, device. */
-  readonly environment: { readonly versions: Readonly<Record<string, string>>; readonly device: { readonly type: string; readonly name: string } };
+  readonly environment: {
+    readonly versions: Readonly<Record<string, string>>;
+    readonly device: { readonly type: string; readonly name: string };
+  };
   /** Ends the workers and removes the socket. Safe to call twice. */
   close(): Promise<void>;
 }
@@ -150,9 +153,19 @@ function rankClients(config: RunConfig, tiers: readonly number[], prepared: Work
 /** Workers that loaded different models (another version, another cache) must not train one adapter. */
 function requireSameModel(first: Reply<"load">, reply: Reply<"load">): void {
   const describe = ({ message, payload }: Reply<"load">) =>
-    JSON.stringify([message.modules, message.dense, message.n_parameters, message.tensors.map((tensor) => tensor.crc32), payload.dense?.length ?? 0]);
+    JSON.stringify([
+      message.modules,
+      message.dense,
+      message.n_parameters,
+      message.tensors.map((tensor) => tensor.crc32),
+      payload.dense?.length ?? 0,
+    ]);
   const [expected, received] = [describe(first), describe(reply)];
   if (expected !== received) {
-    throw new RefusedError(`the model that worker ${reply.workerId} loaded`, `the one of worker ${first.workerId}: ${expected.slice(0, 500)}`, received.slice(0, 500));
+    throw new RefusedError(
+      `the model that worker ${reply.workerId} loaded`,
+      `the one of worker ${first.workerId}: ${expected.slice(0, 500)}`,
+      received.slice(0, 500),
+    );
   }
 }

@@ -10,7 +10,7 @@ import { cacheFolder } from "../workers/python.ts";
  */
 
 export function toModelSpec({ model }: RunConfig): z.infer<typeof modelSpec> {
-  return { name_or_path: resolveReference(model.nameOrPath), task: model.task };
+  return { name_or_path: resolveReference(model.nameOrPath), task: model.task, pooling: model.pooling ?? null };
 }
 
 /** A name or path as a worker can use it: `prelort:NAME` becomes the path of what `prelort setup` fetched. */

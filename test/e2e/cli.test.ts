@@ -43,7 +43,10 @@ function startLongRun(name: string): LongRun {
   const temporary = path.join(folder(), `tmp-${name}`);
   mkdirSync(temporary);
   const args = ["run", config, "--json", "--set", `name=${name}`, "--set", "rounds=100000"];
-  const child = spawn(process.execPath, [cli, ...args], { env: { ...process.env, TMPDIR: temporary }, stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(process.execPath, [cli, ...args], {
+    env: { ...process.env, TMPDIR: temporary },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   const code = new Promise<number | null>((resolve) => child.once("exit", resolve));
   const seen = new Set<string>();
   const waiting = new Map<string, () => void>();
@@ -70,7 +73,7 @@ test("run trains, says what it does and where its results are; report prints the
   expect(code, output).toBe(0);
   const run = path.join(folder(), "runs", "tiny");
   expect(output).toContain(path.join(run, "report.html"));
-  expect(readdirSync(path.join(run, "adapters")).sort()).toEqual(["r1", "r2", "r4"]);
+  expect(readdirSync(path.join(run, "adapters")).toSorted()).toEqual(["r1", "r2", "r4"]);
 
   const report = prelort("report", run);
   expect(report.code, report.output).toBe(0);
@@ -141,6 +144,7 @@ describe("no worker, socket or temporary file is left", () => {
 });
 
 test("every command has its help", () => {
-  for (const command of ["setup", "doctor", "plan", "run", "report"]) expect(prelort(command, "--help").output).toContain(`prelort ${command}`);
+  for (const command of ["setup", "doctor", "plan", "run", "report"])
+    expect(prelort(command, "--help").output).toContain(`prelort ${command}`);
   expect(prelort("--version").output.trim()).toBe(JSON.parse(readFileSync(path.join(root, "package.json"), "utf8")).version);
 });

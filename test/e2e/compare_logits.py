@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
+from prelort_worker.messages import LoraSpec
+from prelort_worker.models import MeanPooledClassifier
+from prelort_worker.nested_lora import activate, wrap, write
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
-
-from prelort_worker.messages import LoraSpec
-from prelort_worker.nested_lora import activate, wrap, write
 
 
 def main(run: Path, base: str) -> None:
@@ -49,6 +49,8 @@ def main(run: Path, base: str) -> None:
 
 def load_base(base: str, record: dict) -> PreTrainedModel:
     torch.manual_seed(0)
+    if record["config"]["model"].get("pooling") == "mean":
+        return MeanPooledClassifier.from_encoder(base, num_labels=len(record["labels"]))
     if record["config"]["model"]["task"] == "causal-lm":
         return AutoModelForCausalLM.from_pretrained(base)
     return AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(record["labels"]))

@@ -22,7 +22,12 @@ test("a whole run trains every tier, tells what it does, and leaves a complete r
   for (const [tier, { r, loss }] of (after?.byTier ?? []).entries()) {
     expect(loss, `loss at rank ${r} after training`).toBeLessThan(before?.byTier[tier]?.loss as number);
   }
-  expect(after?.coverage.map(({ r, clients }) => [r, clients])).toEqual([[1, 4], [2, 3], [4, 2], [8, 1]]);
+  expect(after?.coverage.map(({ r, clients }) => [r, clients])).toEqual([
+    [1, 4],
+    [2, 3],
+    [4, 2],
+    [8, 1],
+  ]);
 
   const types = new Set(events.map(({ type }) => type));
   for (const type of ["worker-ready", "data-ready", "run-start", "round-start", "client-fit", "round-end", "run-end"] as const) {
@@ -31,19 +36,25 @@ test("a whole run trains every tier, tells what it does, and leaves a complete r
   expect(events.filter(({ type }) => type === "client-fit")).toHaveLength(8);
 
   const directory = path.join(runs(), "whole");
-  expect(readdirSync(path.join(directory, "rounds")).sort()).toEqual(["0", "1", "2"]);
-  expect(readdirSync(path.join(directory, "adapters")).sort()).toEqual(["r1", "r2", "r4", "r8"]);
+  expect(readdirSync(path.join(directory, "rounds")).toSorted()).toEqual(["0", "1", "2"]);
+  expect(readdirSync(path.join(directory, "adapters")).toSorted()).toEqual(["r1", "r2", "r4", "r8"]);
   expect(readLines(directory, "metrics.jsonl")).toHaveLength(3);
   expect(readLines(directory, "journal.jsonl").at(-1)).toMatchObject({ type: "commit", round: 2, sha256: result.sha256 });
   const record = JSON.parse(readFileSync(path.join(directory, "run.json"), "utf8"));
-  expect(record).toMatchObject({ config: { seed: 7, fit: { objective: "stratified" } }, clients: [{ r: 8 }, { r: 4 }, { r: 2 }, { r: 1 }] });
+  expect(record).toMatchObject({
+    config: { seed: 7, fit: { objective: "stratified" } },
+    clients: [{ r: 8 }, { r: 4 }, { r: 2 }, { r: 1 }],
+  });
   expect(workersOf(process.pid), "workers left").toEqual([]);
 });
 
 test("PEFT loads every saved tier and computes the logits the worker had", () => {
   const directory = path.join(runs(), "whole");
   const script = path.join(root, "test/e2e/compare_logits.py");
-  const output = execFileSync(python, [script, directory, tiny("tiny-llama")], { encoding: "utf8", env: { ...process.env, PYTHONPATH: path.join(root, "workers") } });
+  const output = execFileSync(python, [script, directory, tiny("tiny-llama")], {
+    encoding: "utf8",
+    env: { ...process.env, PYTHONPATH: path.join(root, "workers") },
+  });
   const differences = JSON.parse(output) as Record<string, { difference: number; moved: number }>;
   expect(Object.keys(differences)).toEqual(["1", "2", "4", "8"]);
   for (const [r, { difference, moved }] of Object.entries(differences)) {
@@ -58,7 +69,14 @@ test("a classifier's head is trained, averaged and saved with its adapter", asyn
     ...base,
     model: { nameOrPath: tiny("tiny-bert"), task: "sequence-classification" },
     lora: { r: 4, target_modules: ["query", "value"] },
-    data: { path: tiny("topics.jsonl"), text: "{text}", label: "topic", evalExamples: 24, clients: 4, partition: { name: "dirichlet", by: "topic", alpha: 0.5, minExamples: 4 } },
+    data: {
+      path: tiny("topics.jsonl"),
+      text: "{text}",
+      label: "topic",
+      evalExamples: 24,
+      clients: 4,
+      partition: { name: "dirichlet", by: "topic", alpha: 0.5, minExamples: 4 },
+    },
     strategy: { ...base.strategy, rankAssignment: listRanks([4, 2, 1, 1]), selection: stratifiedSelection({ fraction: 0.75 }) },
     rounds: 3,
     fit: { localSteps: 15, batchSize: 8, lr: 0.01, headLr: 0.05 },

@@ -14,7 +14,7 @@ FIT = FitSpec("stratified", 0.5, 4, 8, 1e-2, 1e-2)
 
 
 def model_spec(folder: Path, task: Task) -> ModelSpec:
-    return ModelSpec(str(folder / ("tiny-llama" if task == "causal-lm" else "tiny-bert")), task)
+    return ModelSpec(str(folder / ("tiny-llama" if task == "causal-lm" else "tiny-bert")), task, None)
 
 
 def data_spec(folder: Path, task: Task, **changes: Any) -> DataSpec:

@@ -143,13 +143,13 @@ def test_examples_of_their_own_truncation_need_a_module_that_sees_them_apart(tin
 
 def test_a_checkpoint_that_lacks_frozen_parameters_is_refused_by_name(tiny: Path, tmp_path: Path):
     tiny_gpt2().save_pretrained(tmp_path)
-    model = ModelSpec(str(tmp_path), "causal-lm")
+    model = ModelSpec(str(tmp_path), "causal-lm", None)
     load_base(model, LORA, [], 0, SEED)
     from safetensors.torch import load_file, save_file
 
     weights = load_file(tmp_path / "model.safetensors")
     del weights["transformer.ln_f.weight"]
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ValueError, match=r"lacks transformer\.ln_f\.weight, which causal-lm needs"):
+    with pytest.raises(ValueError, match=r"lacks transformer\.ln_f\.weight, which this task needs"):
         load_base(model, LORA, [], 0, SEED)
     load_base(model, replace(LORA, modules_to_save=["ln_f"]), [], 0, SEED)

@@ -26,6 +26,7 @@ class TensorDescriptor:
 class ModelSpec:
     name_or_path: str
     task: Task
+    pooling: Literal["mean"] | None
 
 
 @dataclass(frozen=True)

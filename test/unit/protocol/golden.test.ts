@@ -27,9 +27,24 @@ describe("golden bytes of the wire:", () => {
 
   test("there is a golden frame of every message type", () => {
     const types = new Set(golden.map(({ message }) => (message as { type: string }).type));
-    expect([...types].sort()).toEqual(
-      ["beat", "cancel", "chunk", "credit", "end", "evaluate", "evaluated", "failure", "fit", "fitted", "hello", "load", "loaded", "prepare", "prepared", "stop"],
-    );
+    expect([...types].toSorted()).toEqual([
+      "beat",
+      "cancel",
+      "chunk",
+      "credit",
+      "end",
+      "evaluate",
+      "evaluated",
+      "failure",
+      "fit",
+      "fitted",
+      "hello",
+      "load",
+      "loaded",
+      "prepare",
+      "prepared",
+      "stop",
+    ]);
   });
 });
 

@@ -1,0 +1,48 @@
+"""Base models: what is loaded, and what a classifier reads."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from prelort_worker.models import MeanPooledClassifier, load_base
+from prelort_worker.nested_lora import read, wrap
+from specs import LORA, SEED, model_spec
+
+LABELS = ["animal", "food", "tool"]
+
+
+def load(tiny: Path) -> MeanPooledClassifier:
+    base = load_base(replace(model_spec(tiny, "sequence-classification"), pooling="mean"), LORA, LABELS, 0, SEED)
+    assert isinstance(base, MeanPooledClassifier)
+    return base.eval()
+
+
+def test_a_mean_pooled_classifier_reads_the_mean_of_an_examples_own_tokens(tiny: Path) -> None:
+    base = load(tiny)
+    tokens = torch.tensor([[5, 6, 7, 8, 9]])
+    hidden = base.encoder(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state
+    expected = base.classifier(hidden[0].mean(0))
+    assert torch.allclose(base(tokens, torch.ones_like(tokens)).logits[0], expected, atol=1e-6)
+
+
+def test_padding_changes_no_logit_of_a_mean_pooled_classifier(tiny: Path) -> None:
+    base = load(tiny)
+    tokens = torch.tensor([[5, 6, 7, 0, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 0, 0, 0]])
+    short = base(tokens[:, :3], mask[:, :3]).logits
+    assert torch.allclose(base(tokens, mask).logits, short, atol=1e-6)
+
+
+def test_its_head_alone_travels_beside_the_adapter_and_every_worker_draws_the_same(tiny: Path) -> None:
+    lora = replace(LORA, target_modules=["query", "value"])
+    nested = wrap(load(tiny), "sequence-classification", lora)  # pyright: ignore[reportArgumentType]
+    assert [(each.name, each.shape) for each in nested.dense_shapes] == [
+        ("classifier.weight", [len(LABELS), 32]),
+        ("classifier.bias", [len(LABELS)]),
+    ]
+    again = wrap(load(tiny), "sequence-classification", lora)  # pyright: ignore[reportArgumentType]
+    assert torch.equal(read(nested, LORA.r)[1], read(again, LORA.r)[1])
+
+
+def test_a_mean_pooled_classifier_keeps_its_labels(tiny: Path) -> None:
+    assert load(tiny).config.id2label == dict(enumerate(LABELS))
