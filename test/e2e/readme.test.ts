@@ -1,0 +1,80 @@
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { beforeAll, describe, expect, test } from "vitest";
+import { loadConfig } from "../../src/index.ts";
+import { cli, python, root, temporaryFolder } from "./support.ts";
+
+const folder = temporaryFolder();
+const readme = readFileSync(path.join(root, "README.md"), "utf8");
+const configs = readdirSync(path.join(root, "configs")).filter((name) => name.endsWith(".yaml"));
+
+/** Code blocks of the README in one language. */
+function snippets(language: string): string[] {
+  return [...readme.matchAll(new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\``, "gms"))].map(([, code]) => code ?? "");
+}
+
+function prelort(...args: string[]): string {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [cli, ...args], { encoding: "utf8", cwd: folder() });
+  expect(status, stdout + stderr).toBe(0);
+  return stdout;
+}
+
+beforeAll(() => {
+  // As if it had been installed there.
+  mkdirSync(path.join(folder(), "node_modules"));
+  symlinkSync(root, path.join(folder(), "node_modules", "prelort"));
+  writeFileSync(path.join(folder(), "package.json"), '{ "type": "module" }');
+});
+
+describe("every shipped config can be planned, and run:", () => {
+  test.each(configs)("%s", (name) => {
+    const config = path.join(root, "configs", name);
+    expect(prelort("plan", config)).toContain("held out");
+    const shrunk = ["rounds=1", "data.max_examples=400", "data.eval_examples=16", "fit.local_steps=1", "data.partition.min_examples=1"];
+    prelort("run", config, ...shrunk.flatMap((override) => ["--set", override]));
+  });
+});
+
+test("what the quickstart wrote is loaded as the README says, and reported", () => {
+  const [code = ""] = snippets("py");
+  const script = `${code}\nassert sum(p.abs().sum().item() for n, p in model.named_parameters() if "lora_B" in n) > 0\nprint(model.peft_config["default"].r)`;
+  const env = { ...process.env, PYTHONPATH: path.join(root, "workers") };
+  expect(execFileSync(python, ["-c", script], { cwd: folder(), encoding: "utf8", env }).trim()).toBe("4");
+  expect(prelort("report", "runs/quickstart")).toContain("report.html");
+});
+
+test("its TypeScript compiles under strict rules and runs", () => {
+  const files = snippets("ts").map((code, place) => {
+    const file = path.join(folder(), `snippet-${place}.ts`);
+    writeFileSync(file, code);
+    return file;
+  });
+  expect(files.length).toBeGreaterThan(1);
+  const types = ["--types", "node", "--typeRoots", path.join(root, "node_modules/@types")];
+  const compiler = ["--strict", "--target", "es2023", "--module", "nodenext", "--skipLibCheck", ...types];
+  execFileSync(path.join(root, "node_modules/.bin/tsc"), [...compiler, ...files], { cwd: folder(), stdio: "inherit" });
+
+  const [first = ""] = files;
+  const output = execFileSync(process.execPath, [first.replace(/ts$/, "js")], { cwd: folder(), encoding: "utf8" });
+  expect(output).toMatch(/^2 \[/m);
+  expect(JSON.parse(readFileSync(path.join(folder(), "adapters/r4/adapter_config.json"), "utf8"))).toMatchObject({ r: 4, lora_alpha: 8 });
+});
+
+test("its config reference is a config, and names every key", async () => {
+  const [yaml = ""] = snippets("yaml");
+  const file = path.join(folder(), "reference.yaml");
+  writeFileSync(file, yaml);
+  writeFileSync(path.join(folder(), "definitions.jsonl"), "");
+  const config = await loadConfig(file);
+  expect(config.workers.taskTimeout).toBe(600);
+  for (const key of ["pooling", "modules_to_save", "text", "label", "max_examples", "head_lr", "python"])
+    expect(yaml, key).toMatch(new RegExp(`^ +# ${key}:`, "m"));
+});
+
+test("its commands are the ones there are", () => {
+  const scripts = Object.keys(JSON.parse(readFileSync(path.join(root, "package.json"), "utf8")).scripts);
+  for (const [, name = ""] of readme.matchAll(/npm (?:run (\w+)|(?=test))/g)) if (name) expect(scripts).toContain(name);
+  const help = prelort("--help");
+  for (const [, command = ""] of readme.matchAll(/prelort ([a-z]+) ?(?:CONFIG|RUN|`|$)/gm)) expect(help).toContain(command);
+});
