@@ -1,6 +1,6 @@
 import type { z } from "zod";
 import { namedRanks, rankSpecOf } from "./policy-specs.ts";
-import type { CommonConfig } from "./schema.ts";
+import type { CommonConfig } from "./sections.ts";
 import type { Path } from "./tree.ts";
 
 type Checked = CommonConfig & { readonly strategy: { readonly rankAssignment: unknown } };

@@ -1,0 +1,126 @@
+import { z } from "zod";
+import { integer, positive, rank } from "./policy-specs.ts";
+
+/*
+ * Everything of a run but its policies, with every default. Keys are camelCase here and snake_case in YAML (`lora`
+ * keeps PEFT's own spelling in both).
+ */
+
+const seconds = z
+  .number()
+  .positive()
+  .max(7 * 24 * 3600);
+const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, "made of letters, digits, '.', '_' and '-', at most 100");
+
+const model = z.strictObject({
+  /** Hugging Face name, a folder, or `prelort:NAME` for a model that `prelort setup` fetches. */
+  nameOrPath: z.string().min(1),
+  task: z.enum(["causal-lm", "sequence-classification"]),
+  /**
+   * "mean" classifies by the mean over the encoder's tokens, for a checkpoint whose own pooler was not trained, as
+   * sentence embedders have it; by default the architecture's own classifier.
+   */
+  pooling: z.literal("mean").optional(),
+});
+
+const lora = z.strictObject({
+  /** R, the rank of the global adapter. */
+  r: rank,
+  /** Ranks that clients may train at; by default those that `rankAssignment` lists, else the powers of two up to r. */
+  tiers: z.array(rank).min(1).optional(),
+  /** s in ΔW = s·B·A, one value at every rank (PEFT's lora_alpha is s·r). */
+  scale: z.number().positive().default(2),
+  /** Module names as PEFT matches them, or "all-linear". */
+  target_modules: z.union([z.literal("all-linear"), z.array(z.string().min(1)).min(1)]),
+  /** Modules trained in full and averaged over all clients; a classifier's head by default. */
+  modules_to_save: z.array(z.string().min(1)).optional(),
+  lora_dropout: z.number().min(0).lt(1).default(0),
+});
+
+const partition = z.discriminatedUnion("name", [
+  z.strictObject({ name: z.literal("iid") }),
+  z.strictObject({
+    name: z.literal("dirichlet"),
+    /** Column whose values are spread unevenly over the clients. */
+    by: z.string().min(1),
+    alpha: z.number().positive(),
+    /** Every client holds at least that many training examples. */
+    minExamples: positive.default(10),
+  }),
+]);
+
+const data = z.strictObject({
+  /** A JSONL file, one example a line, or `prelort:NAME` for data that `prelort setup` fetches. */
+  path: z.string().min(1),
+  /** sequence-classification: the text, a template over the columns such as "{gloss}". */
+  text: z.string().min(1).optional(),
+  /** sequence-classification: the column that holds the label. */
+  label: z.string().min(1).optional(),
+  /** causal-lm: template of the prompt, which the loss leaves out. */
+  prompt: z.string().optional(),
+  /** causal-lm: template of the answer, which the loss is taken over. */
+  answer: z.string().min(1).optional(),
+  /** Tokens; longer examples are cut, and the cuts reported. */
+  maxLength: positive.default(256),
+  /** Training examples drawn from the file; all by default. */
+  maxExamples: positive.optional(),
+  /** Held-out examples on which the global adapter is evaluated. */
+  evalExamples: positive.default(256),
+  clients: positive,
+  partition: partition.default({ name: "iid" }),
+});
+
+const fit = z.strictObject({
+  /** Which truncations of the adapter a step trains. */
+  objective: z.enum(["none", "sum", "sandwich", "sampled", "stratified"]).default("stratified"),
+  /** λ of the client's own rank, the rest is spread evenly over the lower tiers; null spreads evenly over all. */
+  fullWeight: z.number().gt(0).max(1).nullable().default(0.5),
+  localSteps: integer.min(0).default(10),
+  batchSize: positive.default(16),
+  lr: z.number().positive().default(3e-4),
+  /** Learning rate of modules_to_save; lr by default. */
+  headLr: z.number().positive().optional(),
+});
+
+const evaluate = z.strictObject({
+  /** Evaluate the global adapter every that many rounds, and after the last. */
+  every: positive.default(1),
+  batchSize: positive.default(32),
+  /** Examples of one evaluation task. Fixed, since it decides the order of sums. */
+  shardSize: positive.default(64),
+});
+
+const workers = z.strictObject({
+  count: positive.max(256).default(2),
+  /** "auto" takes every CUDA device, else mps, else the CPU; worker i is given device i modulo their number. */
+  devices: z.union([z.literal("auto"), z.array(z.string().regex(/^(cpu|mps|cuda:\d+)$/, "cpu, mps or cuda:N")).min(1)]).default("auto"),
+  /** Torch threads of each worker. Part of the run's identity: it changes the order of sums. */
+  threads: positive.default(1),
+  /** Python interpreter; by default the environment that `prelort setup` made. */
+  python: z.string().min(1).optional(),
+  transport: z.enum(["ipc", "tcp"]).default("ipc"),
+  /** How often a task that failed is tried again, on another worker where there is one. */
+  retries: integer.min(0).max(100).default(2),
+  startTimeout: seconds.default(180),
+  /** A worker not heard of for that long is killed. */
+  beatTimeout: seconds.default(30),
+  /** A task whose worker reports no progress for that long is taken from it, and the worker killed. */
+  taskTimeout: seconds.default(600),
+});
+
+/** The keys that YAML and TypeScript have in common. */
+export const common = {
+  /** Folder of the run under `runsDir`; the next free `run-N` by default. */
+  name: name.optional(),
+  runsDir: z.string().min(1).default("runs"),
+  seed: integer.min(0).default(0),
+  rounds: positive,
+  model,
+  lora,
+  data,
+  fit: fit.prefault({}),
+  evaluate: evaluate.prefault({}),
+  workers: workers.prefault({}),
+};
+
+export type CommonConfig = z.output<z.ZodObject<typeof common>>;
