@@ -19,8 +19,6 @@ export interface Crew {
   release(hand: Hand, outcome: { readonly isCompleted: boolean }): void;
   /** Has every worker, present and restarted, do this before it is free again. Resolves with the first reply. */
   prepare(task: Task): Promise<Reply>;
-  /** What each worker is waited for. */
-  describeWaits(): readonly string[];
   /** Asks that what is under way be dropped. */
   cancel(): void;
   /** Resolves when no process is left. May be called again with a shorter grace. */
@@ -204,7 +202,6 @@ export function createCrew(options: CrewOptions, fate: AbortController, onRoom: 
       for (const slot of slots) if (slot.isIdle && slot.worker) void settle({ slot, worker: slot.worker });
       return first.promise;
     },
-    describeWaits: () => slots.flatMap(({ worker }) => worker?.describeWait() ?? []),
     cancel() {
       for (const worker of workers.values()) worker.cancel();
     },

@@ -82,10 +82,6 @@ export function createWorkerPool(options: PoolOptions): WorkerPool {
     async onEveryWorker<T extends TaskType>(task: Task<T>) {
       return (await crew.prepare(task as unknown as Task)) as unknown as Reply<T>;
     },
-    describeWaits() {
-      const waiting = queue.size === 0 ? [] : [`tasks waiting for a free worker: ${queue.size}`];
-      return [...crew.describeWaits(), ...waiting].join("; ");
-    },
     async close({ now = false } = {}) {
       signal?.removeEventListener("abort", interrupt);
       end(new InterruptedError("the worker pool was closed"));

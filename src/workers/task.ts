@@ -85,8 +85,6 @@ export interface WorkerPool {
    * the first reply; a worker whose reply `accept` refuses is failed.
    */
   onEveryWorker<T extends TaskType>(task: Task<T>): Promise<Reply<T>>;
-  /** What is being waited for, such as `waiting for round-3/fit/c07 on worker w1, 41 s`. */
-  describeWaits(): string;
   /** Ends every worker: asks, then kills. Safe to call twice. No process is left when it resolves. */
   close(options?: { readonly now?: boolean }): Promise<void>;
 }

@@ -31,8 +31,6 @@ export interface Worker {
   /** Resolves once the process is gone, with why; undefined if it had been told to stop. Never rejects. */
   readonly ended: Promise<WorkerError | undefined>;
   status(): WorkerStatus;
-  /** What it is waited for, if anything. */
-  describeWait(): string | undefined;
   /** Tries a task; for a worker that is ready. What goes wrong with the worker itself ends its process first. */
   run(task: Task, attempt: number): Promise<Reply>;
   /** Asks that the task under way be dropped. */
@@ -54,7 +52,6 @@ export function createWorker(id: string, device: string, settings: WorkerSetting
   const ready = createDeferred<WorkerHello>();
   const credit = createCredit(CREDIT_BYTES);
   let status: WorkerStatus = { workerId: id, state: "starting", activity: "starting", taskId: null, step: 0, steps: 0 };
-  let since = performance.now();
   let current: Attempt | undefined;
   let fatal: { readonly problem: string; readonly options?: ErrorOptions | undefined } | undefined;
   let grace: NodeJS.Timeout | undefined;
@@ -71,7 +68,6 @@ export function createWorker(id: string, device: string, settings: WorkerSetting
     return isNew;
   };
   const enter = (state: WorkerState, activity: string) => {
-    since = performance.now();
     update({ state, activity, taskId: current?.taskId ?? null, step: 0, steps: 0 });
   };
   const send = (message: ControllerMessage) => transport.send(id, encode(message));
@@ -160,11 +156,6 @@ export function createWorker(id: string, device: string, settings: WorkerSetting
     ended,
     kill,
     status: () => status,
-    describeWait() {
-      const duration = seconds(Math.round((performance.now() - since) / 1000) * 1000);
-      if (status.state === "starting") return `waiting for worker ${id} to start (${status.activity}), ${duration}`;
-      return current ? `waiting for ${current.taskId} on worker ${id}, ${duration}` : undefined;
-    },
     async run(task, number) {
       const attempt = createAttempt(task, number, id);
       current = attempt;

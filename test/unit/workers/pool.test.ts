@@ -74,20 +74,6 @@ describe("a pool of workers", () => {
     expect(order).toEqual(["c9", "c5", "c3", "c1"]);
     await closed(pool);
   });
-
-  test("tells what is being waited for", async () => {
-    const { pool } = setUp({ count: 1, script: (worker) => worker.hello() });
-    const start = pool.start();
-    expect(pool.describeWaits()).toBe("waiting for worker w0 to start (starting), 0 s");
-    await start;
-    const runs = Promise.allSettled([pool.run(fitTask("c0")), pool.run(fitTask("c1"))]);
-    await vi.waitFor(() =>
-      expect(pool.describeWaits()).toBe("waiting for round-1/fit/c0 on worker w0, 0 s; tasks waiting for a free worker: 1"),
-    );
-    await closed(pool);
-    await runs;
-    expect(pool.describeWaits()).toBe("");
-  });
 });
 
 describe("a failed attempt", () => {
