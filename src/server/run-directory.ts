@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir, readdir, rm } from "node:fs/promises";
 import path from "node:path";
-import { ConfigError } from "../errors.ts";
+import { ConfigError, EnvironmentError, PrelortError } from "../errors.ts";
 import { type LineLog, openLineLog, writeDurably } from "./durable.ts";
 
 /**
@@ -37,7 +37,11 @@ export interface RunDirectoryOptions {
 }
 
 export async function createRunDirectory(options: RunDirectoryOptions): Promise<RunDirectory> {
-  const root = await claimFolder(options);
+  const root = await claimFolder(options).catch((cause: unknown) => {
+    if (cause instanceof PrelortError) throw cause;
+    const problem = `no run directory can be made in ${path.resolve(options.runsDir)}: ${(cause as Error).message}`;
+    throw new EnvironmentError(problem, "choose a folder that can be written to (--set runs_dir=…)", { cause });
+  });
   await mkdir(path.join(root, "workers"));
   const [journal, metrics, timings] = await Promise.all(
     ["journal.jsonl", "metrics.jsonl", "timings.jsonl"].map((name) => openLineLog(path.join(root, name))),

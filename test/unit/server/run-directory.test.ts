@@ -47,6 +47,12 @@ test("a folder that is no run is never replaced", async () => {
   expect(await readdir(path.join(folder, "thesis"))).toEqual(["chapter-1.txt"]);
 });
 
+test("a place where no folder can be made is named, with what to do", async () => {
+  await writeFile(path.join(folder, "file"), "");
+  const attempt = createRunDirectory({ runsDir: path.join(folder, "file", "runs"), name: "a" });
+  await expect(attempt).rejects.toMatchObject({ kind: "environment", message: expect.stringMatching(/ENOTDIR[^]*runs_dir/) });
+});
+
 test("a run without a name takes the next free number", async () => {
   await writeFile(path.join(folder, "run-1"), "");
   const directory = await createRunDirectory({ runsDir: folder });

@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -85,9 +85,8 @@ describe("workers as processes", { timeout: 60_000 }, () => {
   });
 
   test("that die at their start reject it with the end of their log", async () => {
-    const { pool, logFolder } = await setUp("dies");
+    const { pool } = await setUp("dies");
     await expect(pool.start()).rejects.toThrow(/exited with code 1 before it said hello[^]*no module named torch[^]*whole log: .*\.log/);
-    expect(await readFile(join(logFolder, "w0.log"), "utf8")).toContain("no module named torch");
   });
 
   test("that never say hello reject it at the deadline", async () => {
