@@ -6,32 +6,35 @@ export type { RoundMetrics, RunEvent, TierMetrics } from "./server/events.ts";
 
 export { loadConfig } from "./config/load.ts";
 export { buildRun } from "./config/build.ts";
-export type { RunInput } from "./config/schema.ts";
+export type { FileConfig, RunConfig, RunInput } from "./config/schema.ts";
 
 export { allClients } from "./strategy/selection/all.ts";
 export { randomSelection } from "./strategy/selection/random.ts";
 export { stratifiedSelection } from "./strategy/selection/stratified.ts";
 export { listRanks } from "./strategy/ranks/list.ts";
 export { tieredRanks } from "./strategy/ranks/tiered.ts";
-export { segmentWise } from "./strategy/aggregation/segment-wise.ts";
+export { segmentWise, type SegmentWiseOptions } from "./strategy/aggregation/segment-wise.ts";
 export type {
   Accumulator,
   Aggregate,
   Aggregation,
   Client,
   PolicyContext,
+  PolicyDescription,
   RankAssigner,
   RankedClient,
   RoundContext,
   Selection,
   SelectionContext,
+  Strategy,
   Update,
 } from "./strategy/strategy.ts";
 export type { Rng } from "./tensor/rng.ts";
 export { type Adapter, prefix } from "./adapter/adapter.ts";
 export type { AdapterLayout, AdapterModule, DenseParameter } from "./adapter/layout.ts";
 
-export { processLauncher, type WorkerLauncher } from "./workers/launch.ts";
+export { type LaunchOptions, processLauncher, type WorkerExit, type WorkerLauncher, type WorkerProcess } from "./workers/launch.ts";
+export type { WorkerHello, WorkerStatus } from "./workers/task.ts";
 export { writeReport } from "./report/html.ts";
 export {
   ConfigError,
@@ -43,4 +46,5 @@ export {
   RefusedError,
   RunFailedError,
   WorkerError,
+  type WorkerErrorDetails,
 } from "./errors.ts";

@@ -59,6 +59,8 @@ const goals = {
   },
 };
 
+// Ctrl-C goes to the child too, which ends in its own way; this process tells its exit code, so it outlasts it.
+process.on("SIGINT", () => {});
 const goal = goals[process.argv[2]];
 if (!goal) fail(2, `which of ${Object.keys(goals).join(", ")}? Got ${process.argv[2] ?? "nothing"}`);
 requireNode();

@@ -1,4 +1,4 @@
-import { RefusedError } from "../errors.ts";
+import { ConfigError } from "../errors.ts";
 
 /**
  * How an adapter lies in memory. Rank-major rows: an adapter of rank r is one float32 matrix `rows`
@@ -50,7 +50,10 @@ export function createLayout(
   let width = 0;
   const modules = shape.modules.map((module) => {
     const rank = Math.min(module.in, module.out);
-    if (lora.r > rank) throw new RefusedError(`lora.r on module ${module.name}`, `at most ${rank} (its smaller side)`, `${lora.r}`);
+    if (lora.r > rank) {
+      const message = `must be at most ${rank}, the smaller side of the adapted module ${module.name}, got ${lora.r}`;
+      throw new ConfigError([{ path: "lora.r", message }]);
+    }
     const offset = width;
     width += module.in + module.out;
     return { name: module.name, in: module.in, out: module.out, offset };

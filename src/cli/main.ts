@@ -19,6 +19,12 @@ const program = new Command("prelort")
 const commands = [setupCommand(), doctorCommand(), planCommand(), runCommand(), reportCommand()];
 for (const command of commands) program.addCommand(command.copyInheritedSettings(program));
 
+// Whoever reads us is gone (`prelort run … --json | head`); workers end with this process.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") process.exit(1);
+  throw error;
+});
+
 try {
   await program.parseAsync();
 } catch (error) {

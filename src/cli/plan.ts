@@ -11,7 +11,7 @@ export function planCommand(): Command {
   return new Command("plan")
     .description("train nothing: show who would train, at which rank, and the bytes each way")
     .argument("<config>", "YAML file, such as configs/quickstart.yaml")
-    .option("--set <key=value...>", "override a key of the config", [])
+    .option("--set <key=value>", "override a key of the config", (value: string, previous: string[]) => [...previous, value], [])
     .option("--json", "print the plan as JSON", false)
     .action(async (file: string, { set, json }: { set: string[]; json: boolean }) => {
       const interrupt = onInterrupt((line) => process.stderr.write(`${line}\n`));

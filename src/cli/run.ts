@@ -20,7 +20,12 @@ export function runCommand(): Command {
   return new Command("run")
     .description("train: start workers, run every server round, write the run directory and its report")
     .argument("<config>", "YAML file, such as configs/quickstart.yaml")
-    .option("--set <key=value...>", "override a key of the config, such as --set workers.count=1", [])
+    .option(
+      "--set <key=value>",
+      "override a key of the config, such as --set workers.count=1",
+      (value: string, previous: string[]) => [...previous, value],
+      [],
+    )
     .option("--overwrite", "replace an earlier run of the same name", false)
     .option("--json", "print one JSON event a line instead of a display", false)
     .action(run);

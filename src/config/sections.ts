@@ -27,13 +27,13 @@ const lora = z.strictObject({
   /** R, the rank of the global adapter. */
   r: rank,
   /** Ranks that clients may train at; by default those that `rankAssignment` lists, else the powers of two up to r. */
-  tiers: z.array(rank).min(1).optional(),
+  tiers: z.array(rank).min(1).readonly().optional(),
   /** s in ΔW = s·B·A, one value at every rank (PEFT's lora_alpha is s·r). */
   scale: z.number().positive().default(2),
   /** Module names as PEFT matches them, or "all-linear". */
-  target_modules: z.union([z.literal("all-linear"), z.array(z.string().min(1)).min(1)]),
+  target_modules: z.union([z.literal("all-linear"), z.array(z.string().min(1)).min(1).readonly()]),
   /** Modules trained in full and averaged over all clients; a classifier's head by default. */
-  modules_to_save: z.array(z.string().min(1)).optional(),
+  modules_to_save: z.array(z.string().min(1)).readonly().optional(),
   lora_dropout: z.number().min(0).lt(1).default(0),
 });
 

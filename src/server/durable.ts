@@ -4,14 +4,14 @@ import path from "node:path";
 /** Writes a file whole or not at all: aside, flushed, then renamed, and the rename flushed too. */
 export async function writeDurably(file: string, content: string | Uint8Array): Promise<void> {
   const folder = path.dirname(file);
-  await mkdir(folder, { recursive: true });
+  const made = await mkdir(folder, { recursive: true });
   const aside = `${file}.partial`;
   await withFile(aside, "w", async (handle) => {
     await handle.writeFile(content);
     await handle.sync();
   });
   await rename(aside, file);
-  await withFile(folder, "r", (handle) => handle.sync());
+  for (const changed of made ? [folder, path.dirname(folder)] : [folder]) await withFile(changed, "r", (handle) => handle.sync());
 }
 
 /** A JSON-lines file that only grows. What could not be written is thrown at the next flush or close. */

@@ -1,4 +1,7 @@
-/** A queue of events for one reader: nothing is lost before the reader comes, and the writer never waits. */
+/** Kept for a reader who has not come yet; who never comes must not cost memory without end. */
+const MAX_UNREAD = 10_000;
+
+/** A queue of events for one reader, who may come late. The writer never waits. */
 export interface EventStream<T> extends AsyncIterable<T> {
   /** An event with a `key` takes the place of a queued one with the same key: only the latest state matters. */
   push(event: T, key?: string): void;
@@ -9,6 +12,7 @@ export interface EventStream<T> extends AsyncIterable<T> {
 export function createEventStream<T>(): EventStream<T> {
   let queue: { readonly event: T; readonly key: string | undefined }[] = [];
   let wake: (() => void) | undefined;
+  let hasReader = false;
   let ended: { readonly error?: unknown } | undefined;
 
   const notify = () => {
@@ -21,6 +25,7 @@ export function createEventStream<T>(): EventStream<T> {
       if (ended) return;
       if (key !== undefined) queue = queue.filter((queued) => queued.key !== key);
       queue.push({ event, key });
+      if (!hasReader && queue.length > MAX_UNREAD) queue.shift();
       notify();
     },
     end(error) {
@@ -28,6 +33,8 @@ export function createEventStream<T>(): EventStream<T> {
       notify();
     },
     async *[Symbol.asyncIterator]() {
+      if (hasReader) throw new TypeError("a run's events are for one reader; pass them on from there");
+      hasReader = true;
       while (true) {
         const next = queue.shift();
         if (next) yield next.event;

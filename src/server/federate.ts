@@ -18,11 +18,11 @@ import { openSession, type Session } from "./session.ts";
 
 export interface FederateOptions extends RunInput {
   /** Stops the run: workers end, committed rounds stay, `result` rejects with an InterruptedError. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** Replace an earlier run of the same name. */
-  readonly overwrite?: boolean;
+  readonly overwrite?: boolean | undefined;
   /** How workers are started; Python processes on this machine by default. */
-  readonly launcher?: WorkerLauncher;
+  readonly launcher?: WorkerLauncher | undefined;
 }
 
 /** A run that is under way: iterate over its events (one reader), or await its result, or both. */
@@ -111,7 +111,8 @@ async function train({ config, signal, emit }: Conduct, session: Session, direct
         layout,
         global,
         selected,
-        onFit: (client, { workerId, message }) => {
+        onFit: (client, { workerId, attempt, message }) => {
+          directory.journal.append({ type: "fit", round, client_id: client.id, worker_id: workerId, attempt });
           emit({ type: "client-fit", round, clientId: client.id, r: client.r, workerId, loss: message.loss, seconds: message.seconds });
         },
       });
@@ -136,6 +137,7 @@ async function train({ config, signal, emit }: Conduct, session: Session, direct
   const adapters = tiers.map((r) => directory.file("adapters", `r${r}`));
   for (const [place, folder] of adapters.entries()) await savePretrained(config, layout, global, folder, tiers[place]);
   clock.lap(config.rounds, "save");
+  directory.journal.append({ type: "end" });
   emit({ type: "run-end", directory: directory.path, adapters, sha256 });
   return {
     directory: directory.path,

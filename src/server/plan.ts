@@ -1,8 +1,8 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm } from "node:fs/promises";
 import path from "node:path";
 import { validateRun } from "../config/build.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
+import { cacheFolder } from "../workers/python.ts";
 import type { FederateOptions } from "./federate.ts";
 import { selectClients } from "./round.ts";
 import { openSession } from "./session.ts";
@@ -36,41 +36,39 @@ export async function plan(options: Omit<FederateOptions, "overwrite">): Promise
   const { signal, launcher, ...input } = options;
   const validated = validateRun(input);
   const config = { ...validated, workers: { ...validated.workers, count: 1 } };
-  const logFolder = await mkdtemp(path.join(tmpdir(), "prelort-plan-"));
+  // Not in a temporary folder: errors name these logs.
+  const logFolder = path.join(cacheFolder(), "logs", "plan");
+  await rm(logFolder, { recursive: true, force: true });
+  const session = await openSession({
+    config,
+    launcher,
+    signal: signal ?? new AbortController().signal,
+    logFolder,
+    emit: () => undefined,
+  });
   try {
-    const session = await openSession({
-      config,
-      launcher,
-      signal: signal ?? new AbortController().signal,
-      logFolder,
-      emit: () => undefined,
-    });
-    try {
-      const { layout, prepared } = session;
-      const rounds = Array.from({ length: config.rounds }, (_, place) => place + 1);
-      const selections = await Promise.all(rounds.map((round) => selectClients(config, session.clients, session.tiers, round)));
-      const clients = session.clients.map((client) => ({
-        ...client,
-        rounds: rounds.filter((_, place) => selections[place]?.some(({ id }) => id === client.id)),
-        bytesPerFit: (client.r * layout.width + layout.denseSize) * Float32Array.BYTES_PER_ELEMENT,
-      }));
-      return {
-        clients,
-        tiers: session.tiers,
-        rounds: config.rounds,
-        labels: prepared.labels,
-        evalExamples: prepared.n_eval,
-        truncated: prepared.n_truncated,
-        adaptedModules: layout.modules.length,
-        baseParameters: session.parameters,
-        adapterParameters: layout.r * layout.width,
-        denseParameters: layout.denseSize,
-        bytesEachWay: clients.reduce((sum, client) => sum + client.rounds.length * client.bytesPerFit, 0),
-      };
-    } finally {
-      await session.close();
-    }
+    const { layout, prepared } = session;
+    const rounds = Array.from({ length: config.rounds }, (_, place) => place + 1);
+    const selections = await Promise.all(rounds.map((round) => selectClients(config, session.clients, session.tiers, round)));
+    const clients = session.clients.map((client) => ({
+      ...client,
+      rounds: rounds.filter((_, place) => selections[place]?.some(({ id }) => id === client.id)),
+      bytesPerFit: (client.r * layout.width + layout.denseSize) * Float32Array.BYTES_PER_ELEMENT,
+    }));
+    return {
+      clients,
+      tiers: session.tiers,
+      rounds: config.rounds,
+      labels: prepared.labels,
+      evalExamples: prepared.n_eval,
+      truncated: prepared.n_truncated,
+      adaptedModules: layout.modules.length,
+      baseParameters: session.parameters,
+      adapterParameters: layout.r * layout.width,
+      denseParameters: layout.denseSize,
+      bytesEachWay: clients.reduce((sum, client) => sum + client.rounds.length * client.bytesPerFit, 0),
+    };
   } finally {
-    await rm(logFolder, { recursive: true });
+    await session.close();
   }
 }

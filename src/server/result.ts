@@ -1,4 +1,3 @@
-import { mkdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import type { Adapter } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
@@ -6,6 +5,7 @@ import { adapterConfig, peftTensors } from "../adapter/peft.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { RefusedError } from "../errors.ts";
 import { encodeSafetensors } from "../tensor/safetensors.ts";
+import { writeDurably } from "./durable.ts";
 import type { RoundMetrics } from "./events.ts";
 import { resolveReference } from "./wire-specs.ts";
 
@@ -44,7 +44,9 @@ export async function savePretrained(
     baseModel: resolveReference(config.model.nameOrPath),
     task: config.model.task,
   });
-  await mkdir(directory, { recursive: true });
-  await writeFile(path.join(directory, "adapter_model.safetensors"), encodeSafetensors(peftTensors(layout, adapter, r), { format: "pt" }));
-  await writeFile(path.join(directory, "adapter_config.json"), `${JSON.stringify(settings, null, 2)}\n`);
+  await writeDurably(
+    path.join(directory, "adapter_model.safetensors"),
+    encodeSafetensors(peftTensors(layout, adapter, r), { format: "pt" }),
+  );
+  await writeDurably(path.join(directory, "adapter_config.json"), `${JSON.stringify(settings, null, 2)}\n`);
 }

@@ -1,4 +1,4 @@
-import { type Adapter, prefix } from "../adapter/adapter.ts";
+import type { Adapter } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
 import { validateUpdate } from "../adapter/update.ts";
 import type { RunConfig } from "../config/schema.ts";
@@ -64,7 +64,7 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
   const downlinks = new Map(layout.tiers.map((r) => [r, aggregation.distribute(global, layout, r)]));
 
   const fits = selected.map(async (client) => {
-    const received = downlinks.get(client.r) ?? prefix(global, layout, client.r);
+    const received = downlinks.get(client.r) as Adapter;
     const reply = await pool.run<"fit">({
       id: `round-${round}/fit/${client.id}`,
       request: {
@@ -98,10 +98,13 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
   const bytes = reports.reduce((sum, report) => sum + report.bytes, 0);
   return {
     ...accumulator.finish(),
-    fitLoss: reports.reduce<number | null>(
-      (sum, { client, message }) => (sum === null || message.loss === null ? null : sum + (client.size / examples) * message.loss),
-      0,
-    ),
+    fitLoss:
+      reports.length === 0
+        ? null
+        : reports.reduce<number | null>(
+            (sum, { client, message }) => (sum === null || message.loss === null ? null : sum + (client.size / examples) * message.loss),
+            0,
+          ),
     reported: reports.map(({ client }) => client.id),
     failed: selected.filter((_, place) => settled[place]?.status === "rejected").map((client) => client.id),
     passes: reports.reduce((sum, { message }) => sum + message.passes, 0),

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, readdir, rm } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { ConfigError, EnvironmentError, PrelortError } from "../errors.ts";
 import { type LineLog, openLineLog, writeDurably } from "./durable.ts";
@@ -32,12 +32,12 @@ export interface RunDirectoryOptions {
   readonly runsDir: string;
   /** The next free `run-N` when there is none. */
   readonly name?: string | undefined;
-  /** Replace a run of that name that has committed rounds. */
+  /** Replace a run of that name that has committed rounds, once this one has committed its first. */
   readonly overwrite?: boolean | undefined;
 }
 
 export async function createRunDirectory(options: RunDirectoryOptions): Promise<RunDirectory> {
-  const root = await claimFolder(options).catch((cause: unknown) => {
+  const { root, replaced } = await claimFolder(options).catch((cause: unknown) => {
     if (cause instanceof PrelortError) throw cause;
     const problem = `no run directory can be made in ${path.resolve(options.runsDir)}: ${(cause as Error).message}`;
     throw new EnvironmentError(problem, "choose a folder that can be written to (--set runs_dir=…)", { cause });
@@ -61,31 +61,73 @@ export async function createRunDirectory(options: RunDirectoryOptions): Promise<
       await metrics.flush();
       journal.append({ type: "commit", round, sha256 });
       await journal.flush();
+      if (replaced) await rm(replaced, { recursive: true, force: true });
       return sha256;
     },
     writeRecord: (name, record) => writeDurably(path.join(root, name), `${JSON.stringify(record, null, 2)}\n`),
     async close() {
       await Promise.all(logs.map((log) => log.close()));
+      await rm(path.join(root, "lock"), { force: true });
     },
   };
 }
 
-async function claimFolder({ runsDir, name, overwrite }: RunDirectoryOptions): Promise<string> {
+/** Everything a run writes into its folder; a folder that holds anything else is not ours to replace. */
+const OURS = new Set([
+  "lock",
+  "run.json",
+  "journal.jsonl",
+  "metrics.jsonl",
+  "timings.jsonl",
+  "rounds",
+  "adapters",
+  "workers",
+  "report.html",
+]);
+
+interface Claim {
+  readonly root: string;
+  /** Where the run that is replaced was put aside, until there is something to replace it. */
+  readonly replaced?: string;
+}
+
+async function claimFolder({ runsDir, name, overwrite }: RunDirectoryOptions): Promise<Claim> {
   const root = path.resolve(runsDir, name ?? (await nextFreeName(runsDir)));
   await mkdir(path.dirname(root), { recursive: true });
-  if (existsSync(root)) {
-    const entries = await readdir(root);
-    const isRun = entries.includes("journal.jsonl");
-    if (!isRun && entries.length > 0) {
-      throw refusal(`${root} exists and is no run of prelort; choose another name (--set name=…)`);
-    }
-    if (existsSync(path.join(root, "rounds")) && !overwrite) {
-      throw refusal(`${root} already holds a run; --overwrite replaces it, --set name=… keeps both`);
-    }
-    await rm(root, { recursive: true });
+  const hasRounds = existsSync(root) && (await inspect(root));
+  if (hasRounds && !overwrite) throw refusal(`${root} already holds a run; --overwrite replaces it, --set name=… keeps both`);
+
+  const replaced = hasRounds ? `${root}.replaced` : undefined;
+  if (replaced) {
+    await rm(replaced, { recursive: true, force: true });
+    await rename(root, replaced);
   }
+  await rm(root, { recursive: true, force: true });
   await mkdir(root);
-  return root;
+  await writeFile(path.join(root, "lock"), `${process.pid}\n`, { flag: "wx" });
+  return replaced ? { root, replaced } : { root };
+}
+
+/** Whether the run in this folder has committed a round. Refuses what is no run, or one that is under way. */
+async function inspect(root: string): Promise<boolean> {
+  const entries = await readdir(root);
+  const foreign = entries.find((entry) => !OURS.has(entry));
+  if (foreign !== undefined)
+    throw refusal(`${root} exists and is no run of prelort (it holds ${foreign}); choose another name (--set name=…)`);
+  const holder = entries.includes("lock") ? Number(await readFile(path.join(root, "lock"), "utf8")) : 0;
+  if (isAlive(holder)) throw refusal(`${root} is in use by process ${holder}; wait for it to end, or choose another name (--set name=…)`);
+  return entries.includes("rounds");
+}
+
+/** A lock whose process is gone was left by a kill. */
+function isAlive(pid: number): boolean {
+  if (!(pid > 0)) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
 }
 
 async function nextFreeName(runsDir: string): Promise<string> {

@@ -13,7 +13,7 @@ import { zeromqTransport } from "../transport/zeromq.ts";
 import { resolveDevices } from "../workers/devices.ts";
 import { processLauncher, type WorkerLauncher } from "../workers/launch.ts";
 import { createWorkerPool } from "../workers/pool.ts";
-import { cacheFolder, findPython } from "../workers/python.ts";
+import { cacheFolder, findPython, requirePython } from "../workers/python.ts";
 import type { PoolListener, Reply, WorkerPool } from "../workers/task.ts";
 import type { RunEvent } from "./events.ts";
 import { toDataSpec, toLoraSpec, toModelSpec } from "./wire-specs.ts";
@@ -51,7 +51,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   const { config, emit } = options;
   const tiers = resolveTiers(config);
   const [model, data] = [toModelSpec(config), toDataSpec(config)];
-  const launcher = options.launcher ?? processLauncher({ python: findPython(config.workers.python) });
+  const launcher = options.launcher ?? (await pythonLauncher(config));
   const devices = await resolveDevices(config.workers.devices);
   await mkdir(options.logFolder, { recursive: true });
 
@@ -96,6 +96,12 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     await close();
     throw error;
   }
+}
+
+async function pythonLauncher({ workers }: RunConfig): Promise<WorkerLauncher> {
+  const python = findPython(workers.python);
+  await requirePython(python);
+  return processLauncher({ python });
 }
 
 async function prepareData(

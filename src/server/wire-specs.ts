@@ -23,8 +23,8 @@ export function toLoraSpec({ lora }: RunConfig, tiers: readonly number[]): z.inf
     r: lora.r,
     tiers: [...tiers],
     scale: lora.scale,
-    target_modules: lora.target_modules,
-    modules_to_save: lora.modules_to_save ?? [],
+    target_modules: typeof lora.target_modules === "string" ? lora.target_modules : [...lora.target_modules],
+    modules_to_save: [...(lora.modules_to_save ?? [])],
     lora_dropout: lora.lora_dropout,
   };
 }

@@ -1,4 +1,4 @@
-import { InterruptedError, RefusedError, WorkerError } from "../errors.ts";
+import { ConfigError, InterruptedError, RefusedError, WorkerError } from "../errors.ts";
 import { type Assembler, createAssembler } from "../protocol/assembly.ts";
 import type { WorkerMessage, WorkerMessageOf } from "../protocol/messages.ts";
 import { createDeferred } from "./deferred.ts";
@@ -65,5 +65,8 @@ export function createAttempt(task: Task, number: number, workerId: string): Att
 
 function reported({ error }: WorkerMessageOf<"failure">, task: Task, workerId: string): Error {
   if (error.kind === "cancelled") return new InterruptedError(`${task.id} was cancelled on worker ${workerId}`);
+  // What the user has to mend reads like any other fault of the config; of the rest the traceback tells.
+  if (error.kind === "InputError")
+    return new ConfigError([{ path: task.request.type === "prepare" ? "data" : "model", message: error.message }]);
   return new WorkerError(`${task.id} failed: ${error.kind}: ${error.message}`, { workerId, traceback: error.traceback });
 }

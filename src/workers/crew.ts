@@ -34,7 +34,9 @@ export interface Slot {
   isIdle: boolean;
   /** How many of the crew's preparations its worker has done. */
   prepared: number;
-  /** In a row, with no task completed in between. */
+  /** Its worker is in somebody's hand. */
+  isLent: boolean;
+  /** Outside a task, with none completed in between. */
   deaths: number;
 }
 
@@ -43,7 +45,10 @@ export interface Hand {
   readonly worker: Worker;
 }
 
-/** A place whose workers die that often in a row is given up. */
+/**
+ * A place whose workers die that often in a row outside a task is given up. A death in a task does not count: it is
+ * the task's try, and those are bounded.
+ */
 const MAX_DEATHS = 3;
 
 interface Waiter {
@@ -68,7 +73,7 @@ export function createCrew(options: CrewOptions, fate: AbortController, onRoom: 
   const preparations: Preparation[] = [];
   let waiters: readonly Waiter[] = [];
   const slots = Array.from({ length: count }, (_, index): Slot => {
-    return { index, worker: undefined, isUp: false, isIdle: false, prepared: 0, deaths: 0 };
+    return { index, worker: undefined, isUp: false, isIdle: false, isLent: false, prepared: 0, deaths: 0 };
   });
   let upkeep: Promise<unknown> = Promise.resolve();
   let hasBeenUp = false;
@@ -110,7 +115,8 @@ export function createCrew(options: CrewOptions, fate: AbortController, onRoom: 
       slot.isUp = false;
       slot.isIdle = false;
       if (!error) return;
-      slot.deaths++;
+      if (!slot.isLent) slot.deaths++;
+      slot.isLent = false;
       // When no worker has come up yet, what ended this one lies in wait for the others.
       if (!hasBeenUp) fate.abort(error);
       else if (slot.deaths === MAX_DEATHS && ++retired === count) {
@@ -163,6 +169,7 @@ export function createCrew(options: CrewOptions, fate: AbortController, onRoom: 
       const slot = pick(avoid);
       if (!slot?.worker) return true;
       slot.isIdle = false;
+      slot.isLent = true;
       hand.resolve({ slot, worker: slot.worker });
       return false;
     });
@@ -191,6 +198,8 @@ export function createCrew(options: CrewOptions, fate: AbortController, onRoom: 
       return hand.promise;
     },
     release(hand, { isCompleted }) {
+      // One that died in the hand stays lent until its place is filled again, so that its death is told apart.
+      if (hand.slot.worker === hand.worker && isReady(hand.worker)) hand.slot.isLent = false;
       if (isCompleted) hand.slot.deaths = 0;
       if (hand.slot.worker === hand.worker) void settle(hand);
     },

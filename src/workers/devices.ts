@@ -29,7 +29,7 @@ function visibleCudaDevices(): readonly string[] | undefined {
   return process.env["CUDA_VISIBLE_DEVICES"]
     ?.split(",")
     .map((name) => name.trim())
-    .filter((name) => name !== "");
+    .filter((name) => name !== "" && name !== "-1");
 }
 
 async function countCudaDevices(): Promise<number> {

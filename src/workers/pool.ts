@@ -1,6 +1,6 @@
 import { setMaxListeners } from "node:events";
 import PQueue from "p-queue";
-import { InterruptedError } from "../errors.ts";
+import { ConfigError, InterruptedError } from "../errors.ts";
 import { createCrew, type CrewOptions, type Hand, type Slot } from "./crew.ts";
 import type { Reply, Task, TaskType, WorkerPool } from "./task.ts";
 
@@ -73,9 +73,10 @@ export function createWorkerPool(options: PoolOptions): WorkerPool {
         const attempt = () => tryOnce(task as unknown as Task, number, avoid);
         const { hand, reply, error } = await queue.add(attempt, { priority: task.priority ?? 0, signal: interruption.signal });
         if (!error) return reply as unknown as Reply<T>;
-        const willRetry = number <= retries && !fate.signal.aborted;
+        const isFinal = error instanceof ConfigError || number > retries;
+        const willRetry = !isFinal && !fate.signal.aborted;
         listener?.failure?.({ taskId: task.id, attempt: number, workerId: hand.worker.id, error, willRetry });
-        if (number > retries) throw error;
+        if (isFinal) throw error;
         avoid = hand.slot;
       }
     },

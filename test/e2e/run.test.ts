@@ -39,7 +39,13 @@ test("a whole run trains every tier, tells what it does, and leaves a complete r
   expect(readdirSync(path.join(directory, "rounds")).toSorted()).toEqual(["0", "1", "2"]);
   expect(readdirSync(path.join(directory, "adapters")).toSorted()).toEqual(["r1", "r2", "r4", "r8"]);
   expect(readLines(directory, "metrics.jsonl")).toHaveLength(3);
-  expect(readLines(directory, "journal.jsonl").at(-1)).toMatchObject({ type: "commit", round: 2, sha256: result.sha256 });
+  const journal = readLines(directory, "journal.jsonl");
+  expect(journal.map(({ type }) => type)).toEqual([
+    "commit",
+    ...[1, 2].flatMap(() => ["round", "fit", "fit", "fit", "fit", "commit"]),
+    "end",
+  ]);
+  expect(journal.at(-2)).toMatchObject({ type: "commit", round: 2, sha256: result.sha256 });
   const record = JSON.parse(readFileSync(path.join(directory, "run.json"), "utf8"));
   expect(record).toMatchObject({
     config: { seed: 7, fit: { objective: "stratified" } },

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from models_for_tests import index_of
 from prelort_worker.batches import IGNORED, collate
 from prelort_worker.data import build_index, prepare
+from prelort_worker.errors import InputError
 from prelort_worker.index import open_index, read_index
 from prelort_worker.messages import DataSpec, PartitionSpec, Prepare, Prepared, Task
 from prelort_worker.models import load_tokenizer
 from prelort_worker.partition import partition, partition_dirichlet
-from prelort_worker.templates import DataError
 from specs import IID, SEED, data_spec, model_spec
 
 DIRICHLET = PartitionSpec("dirichlet", "topic", 0.5, 8)
@@ -56,7 +56,7 @@ def test_a_prepared_file_is_reused_and_a_broken_one_made_again(tiny: Path, tmp_p
     whole = path.read_bytes()
     for broken in (whole[:-8], whole[:-1] + bytes([whole[-1] ^ 1]), b"not an index"):
         path.write_bytes(broken)
-        with pytest.raises(DataError, match="expected sha256"):
+        with pytest.raises(InputError, match="expected sha256"):
             open_index(path, first.index.sha256)
         assert run(tiny, tmp_path) == first
         assert path.read_bytes() == whole
@@ -105,9 +105,9 @@ def test_dirichlet_gives_every_client_its_minimum_or_says_what_to_change():
     values = [str(place % 4) for place in range(100)]
     parts = partition(DIRICHLET, values, 5, np.random.default_rng(0))
     assert min(map(len, parts)) >= 8 and len(set(map(len, parts))) > 1
-    with pytest.raises(DataError, match=r"the smallest client never held more than .* of the 20 examples asked for"):
+    with pytest.raises(InputError, match=r"the smallest client never held more than .* of the 20 examples asked for"):
         partition(replace(DIRICHLET, min_examples=20), values, 5, np.random.default_rng(0))
-    with pytest.raises(DataError, match="need 105 training examples, there are 100"):
+    with pytest.raises(InputError, match="need 105 training examples, there are 100"):
         partition(replace(DIRICHLET, min_examples=21), values, 5, np.random.default_rng(0))
 
 
@@ -134,20 +134,20 @@ def test_labels_do_not_depend_on_the_examples_drawn(tiny: Path, tmp_path: Path):
 )
 def test_data_that_cannot_be_used_is_named_by_file_and_line(tiny: Path, tmp_path: Path, lines: list[str], reason: str):
     path = write_lines(tmp_path / "bad.jsonl", *lines)
-    with pytest.raises(DataError, match=f"bad.jsonl{reason}"):
+    with pytest.raises(InputError, match=f"bad.jsonl{reason}"):
         build(tiny, "sequence-classification", path=path, clients=1, eval_examples=0)
 
 
 def test_a_missing_file_and_too_many_held_out_are_told(tiny: Path, tmp_path: Path):
-    with pytest.raises(DataError, match=r"nowhere: no such file \(data\.path\)"):
+    with pytest.raises(InputError, match=r"nowhere: no such file \(data\.path\)"):
         run(tiny, tmp_path, path="nowhere")
-    with pytest.raises(DataError, match="cannot hold out 160 of the 160 examples"):
+    with pytest.raises(InputError, match="cannot hold out 160 of the 160 examples"):
         run(tiny, tmp_path, eval_examples=160)
 
 
 @pytest.mark.parametrize("template", ["{text!r}", "{text:>9}", "{text.real}", "{text[0]}", "{}"])
 def test_a_template_holds_column_names_and_nothing_else(tiny: Path, template: str):
-    with pytest.raises(DataError, match=r"data\.text: expected column names alone between braces"):
+    with pytest.raises(InputError, match=r"data\.text: expected column names alone between braces"):
         build(tiny, "sequence-classification", text=template)
 
 
@@ -186,7 +186,13 @@ def test_the_loss_is_taken_over_the_answer_and_its_end_alone(tiny: Path):
 
 def test_an_index_of_another_content_than_named_is_refused(tiny: Path, tmp_path: Path):
     prepared = run(tiny, tmp_path)
-    with pytest.raises(DataError, match=f"expected sha256 {'0' * 64}, got {prepared.index.sha256}"):
+    with pytest.raises(InputError, match=f"expected sha256 {'0' * 64}, got {prepared.index.sha256}"):
         open_index(Path(prepared.index.path), "0" * 64)
-    with pytest.raises(DataError, match="is gone; prepare the data again"):
+    with pytest.raises(InputError, match="is gone; prepare the data again"):
         open_index(tmp_path / "gone", "0" * 64)
+
+
+def test_a_single_label_is_refused_since_there_is_nothing_to_tell_apart(tiny: Path, tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "one.jsonl", *['{"text": "fur and paw", "topic": "animal"}'] * 40)
+    with pytest.raises(InputError, match=r"at least two labels in .*, got animal alone"):
+        build(tiny, "sequence-classification", path=path)

@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from .data import prepare
+from .errors import InputError
 from .evaluate import evaluate_tier
 from .index import Index, open_index
 from .messages import Evaluate, Evaluated, Fit, Fitted, Load, Loaded, Prepare, TaskMessage, TaskReply
@@ -127,7 +128,7 @@ def _check_lengths(index: Index, base: PreTrainedModel) -> None:
     limit = getattr(base.config.get_text_config(), "max_position_embeddings", None)
     longest = int(index.starts.diff().max())
     if limit is not None and longest > limit:
-        raise ValueError(f"the longest example has {longest} tokens, the model takes {limit}; lower data.max_length")
+        raise InputError(f"the longest example has {longest} tokens, the model takes {limit}; lower data.max_length")
 
 
 def _check_adapter(nested: NestedLora, scale: float, ranks: list[int]) -> None:

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from .errors import InputError
 from .index import INDEX_VERSION, Index, IndexInfo, file_sha256, read_index, write_index
 from .messages import DataSpec, IndexFile, Prepare, Prepared, PreparedClient, Task
 from .models import load_tokenizer
 from .partition import partition
 from .records import to_map
 from .seeds import derive
-from .templates import DataError, Example, column_text, fill, read_examples
+from .templates import Example, column_text, fill, read_examples
 
 Report = Callable[[int, int], None]
 # Tokens; the label, or how many tokens are prompt; whether it was cut.
@@ -29,12 +30,19 @@ def prepare(message: Prepare, report: Report) -> Prepared:
     """The same data, spec, tokenizer and seed give the same file, which is made only once."""
     tokenizer = load_tokenizer(message.model.name_or_path)
     path = Path(message.cache_dir) / "prepared" / f"{_key(message, tokenizer)}.safetensors"
-    try:
-        index = read_index(path)
-    except DataError:
+    index = _read_made(path)
+    if index is None:
         index = build_index(message.model.task, message.data, tokenizer, message.seed, report)
         write_index(path, index)
     return _reply(message, path, index)
+
+
+def _read_made(path: Path) -> Index | None:
+    """What an earlier run made, if it is there and whole."""
+    try:
+        return read_index(path)
+    except InputError:
+        return None
 
 
 def build_index(task: Task, data: DataSpec, tokenizer: PreTrainedTokenizerBase, seed: str, report: Report) -> Index:
@@ -56,6 +64,8 @@ def build_index(task: Task, data: DataSpec, tokenizer: PreTrainedTokenizerBase, 
             if task == "causal-lm"
             else _encode_texts(batch, data, tokenizer, labels)
         )
+    if task == "sequence-classification" and len(labels) < 2:
+        raise InputError(f"data.label: expected at least two labels in {data.path}, got {', '.join(labels)} alone")
     tokens, targets, cut = zip(*encoded, strict=True)
     info = IndexInfo(
         task=task,
@@ -76,7 +86,7 @@ def build_index(task: Task, data: DataSpec, tokenizer: PreTrainedTokenizerBase, 
 def _draw(data: DataSpec, n: int, seed: str) -> tuple[list[int], list[int]]:
     """Which examples are held out, and which train: disjoint."""
     if data.eval_examples >= n:
-        raise DataError(f"data.eval_examples: cannot hold out {data.eval_examples} of the {n} examples of {data.path}")
+        raise InputError(f"data.eval_examples: cannot hold out {data.eval_examples} of the {n} examples of {data.path}")
     order = np.random.default_rng(derive(seed, "examples")).permutation(n).tolist()
     training = order[data.eval_examples :]
     return order[: data.eval_examples], training[: data.max_examples]
@@ -89,11 +99,11 @@ def _encode_pairs(batch: list[Example], data: DataSpec, tokenizer: PreTrainedTok
     prompt loses its beginning, down to half of max_length, and then the answer its end.
     """
     if data.prompt is None or data.answer is None:
-        raise DataError("data: causal-lm needs prompt and answer")
+        raise InputError("data: causal-lm needs prompt and answer")
     if tokenizer.eos_token_id is None:
-        raise DataError("the tokenizer has no end-of-text token, which ends every answer")
+        raise InputError("the tokenizer has no end-of-text token, which ends every answer")
     if data.max_length < 2:
-        raise DataError("data.max_length: expected at least 2, a token of the prompt and one of the answer")
+        raise InputError("data.max_length: expected at least 2, a token of the prompt and one of the answer")
     prompts = [fill(data.prompt, example, "data.prompt") for example in batch]
     answers = [fill(data.answer, example, "data.answer") for example in batch]
     joined = [
@@ -117,27 +127,27 @@ def _encode_texts(
     batch: list[Example], data: DataSpec, tokenizer: PreTrainedTokenizerBase, labels: list[str]
 ) -> Iterator[Encoded]:
     if data.text is None:
-        raise DataError("data: sequence-classification needs text")
+        raise InputError("data: sequence-classification needs text")
     texts = [fill(data.text, example, "data.text") for example in batch]
     whole = tokenizer(texts)["input_ids"]
     cut = tokenizer(texts, truncation=True, max_length=data.max_length)["input_ids"]
     numbers = {label: number for number, label in enumerate(labels)}
     for example, kept, tokens in zip(batch, cut, whole, strict=True):
         if not kept:
-            raise DataError(f"{example.where}: data.text gives a text without a token")
+            raise InputError(f"{example.where}: data.text gives a text without a token")
         yield kept, numbers[_label(example, data)], len(kept) < len(tokens)
 
 
 def _label(example: Example, data: DataSpec) -> str:
     if data.label is None:
-        raise DataError("data: sequence-classification needs label")
+        raise InputError("data: sequence-classification needs label")
     return column_text(example, data.label, "data.label")
 
 
 def _key(message: Prepare, tokenizer: PreTrainedTokenizerBase) -> str:
     path = Path(message.data.path)
     if not path.is_file():
-        raise DataError(f"{path}: no such file (data.path)")
+        raise InputError(f"{path}: no such file (data.path)")
     spec = {**to_map(message.data), "path": file_sha256(path)}
     parts = [INDEX_VERSION, message.model.task, message.seed, spec, _tokenizer_sha256(tokenizer)]
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -15,7 +15,9 @@ def choose_device(name: str) -> torch.device:
     """`cpu`, `mps`, `cuda` or `cuda:N`."""
     device = torch.device(name)
     if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
-        raise RuntimeError(f"device {name}: torch sees {torch.cuda.device_count()} CUDA devices")
+        raise RuntimeError(
+            f"device {name}: torch sees {torch.cuda.device_count()} CUDA devices; set workers.devices to [cpu]"
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise RuntimeError("device mps: this torch has no usable MPS device")
     if device.type not in ("cpu", "cuda", "mps"):

@@ -25,6 +25,7 @@ def evaluate_tier(
     activate(nested, r)
     nested.model.eval()
     ordered = sorted(shard, key=lambda example: len(index.tokens(example)))
+    is_classifier = nested.task == "sequence-classification"
     loss_sum, n_targets, n_correct = 0.0, 0, 0
     for start in range(0, len(ordered), batch_size):
         on_batch(start, len(ordered))
@@ -33,11 +34,12 @@ def evaluate_tier(
         losses = functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
         loss_sum += losses.cpu().double().sum().item()
         n_targets += int((targets != IGNORED).sum())
-        n_correct += int((logits.argmax(-1) == targets).sum())
+        if is_classifier:
+            n_correct += int((logits.argmax(-1) == targets).sum())
     return TierSums(
         r=r,
         loss_sum=loss_sum if math.isfinite(loss_sum) else None,
         n_tokens=n_targets,
-        n_correct=n_correct if nested.task == "sequence-classification" else None,
+        n_correct=n_correct if is_classifier else None,
         n_examples=len(ordered),
     )

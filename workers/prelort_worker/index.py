@@ -17,8 +17,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from .errors import InputError
 from .messages import Task
-from .templates import DataError
 
 INDEX_VERSION = 1
 
@@ -73,7 +73,7 @@ def write_index(path: Path, index: Index) -> None:
 
 
 def read_index(path: Path) -> Index:
-    """Maps the file; raises DataError when it is not whole."""
+    """Maps the file; raises InputError when it is not whole."""
     try:
         with safe_open(path, framework="pt") as file:
             info = json.loads(file.metadata()["prelort"])
@@ -81,19 +81,19 @@ def read_index(path: Path) -> Index:
         content = info.pop("content")
         index = Index(IndexInfo(**info), **tensors)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: is not a prepared index: {error}") from error
+        raise InputError(f"{path}: is not a prepared index: {error}") from error
     if content != _checksum(tensors):
-        raise DataError(f"{path}: its content does not match its checksum")
+        raise InputError(f"{path}: its content does not match its checksum")
     return index
 
 
 def open_index(path: Path, expected_sha256: str) -> Index:
     """The index that the controller named, if the file still is that one."""
     if not path.is_file():
-        raise DataError(f"{path}: the prepared index is gone; prepare the data again")
+        raise InputError(f"{path}: the prepared index is gone; prepare the data again")
     found = file_sha256(path)
     if found != expected_sha256:
-        raise DataError(f"{path}: expected sha256 {expected_sha256}, got {found}; prepare the data again")
+        raise InputError(f"{path}: expected sha256 {expected_sha256}, got {found}; prepare the data again")
     return read_index(path)
 
 

@@ -1,6 +1,7 @@
 """Base models and tokenizers, from a folder or by their Hugging Face name."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from .errors import InputError
 from .messages import LoraSpec, ModelSpec
 from .seeds import derive
 
@@ -43,8 +45,11 @@ class MeanPooledClassifier(PreTrainedModel):
     @classmethod
     def from_encoder(cls, name_or_path: str, num_labels: int, **config: Any) -> "MeanPooledClassifier":
         """Loads an encoder by folder or Hugging Face name; `config` overrides its configuration, id2label for one."""
-        settings = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False, num_labels=num_labels, **config)
-        loaded: Any = AutoModel.from_pretrained(name_or_path, config=settings, output_loading_info=True, **_SAFE)
+        with _found(name_or_path):
+            settings = AutoConfig.from_pretrained(
+                name_or_path, trust_remote_code=False, num_labels=num_labels, **config
+            )
+            loaded: Any = AutoModel.from_pretrained(name_or_path, config=settings, output_loading_info=True, **_SAFE)
         encoder, info = loaded
         _refuse_random(name_or_path, info["missing_keys"], spared=["pooler"])
         if hasattr(encoder, "pooler"):
@@ -63,10 +68,11 @@ class MeanPooledClassifier(PreTrainedModel):
 
 def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
     """A tokenizer without a padding token pads with its end-of-text token: padding is masked and never a target."""
-    tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+    with _found(name_or_path):
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
-            raise ValueError(f"the tokenizer of {name_or_path} has neither a padding nor an end-of-text token")
+            raise InputError(f"the tokenizer of {name_or_path} has neither a padding nor an end-of-text token")
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
@@ -91,7 +97,8 @@ def load_base(model: ModelSpec, lora: LoraSpec, labels: list[str], pad_token_id:
             if model.task == "causal-lm"
             else (AutoModelForSequenceClassification, label_names)
         )
-        loaded: Any = kind.from_pretrained(model.name_or_path, **config, **_SAFE, output_loading_info=True)
+        with _found(model.name_or_path):
+            loaded: Any = kind.from_pretrained(model.name_or_path, **config, **_SAFE, output_loading_info=True)
         base, info = loaded
         heads = _HEADS if model.task == "sequence-classification" else ()
         _refuse_random(model.name_or_path, info["missing_keys"], spared=[*lora.modules_to_save, *heads])
@@ -100,13 +107,25 @@ def load_base(model: ModelSpec, lora: LoraSpec, labels: list[str], pad_token_id:
     return base
 
 
+@contextmanager
+def _found(name_or_path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # what transformers raises for a name or folder that holds no model
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"model.name_or_path {name_or_path}: expected a folder with a model and its tokenizer, or a name that the "
+            f"Hugging Face hub knows; {reason}"
+        ) from error
+
+
 def _refuse_random(name_or_path: str, missing: Collection[str], spared: Sequence[str]) -> None:
     """Refuses parameters that the checkpoint lacks, but for those of modules that are trained, or not used."""
     frozen = [
         name for name in sorted(missing) if not any(part.endswith(tuple(spared)) for part in _modules_around(name))
     ]
     if frozen:
-        raise ValueError(
+        raise InputError(
             f"the checkpoint {name_or_path} lacks {', '.join(frozen)}, which this task needs: they would be random and "
             "frozen. Name their module in lora.modules_to_save, or take another checkpoint"
         )

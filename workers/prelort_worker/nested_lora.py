@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from .errors import InputError
 from .messages import DenseShape, LoraSpec, ModuleShape, Task
 
 _BASE_PREFIX = "base_model.model."
@@ -68,7 +69,10 @@ def wrap(base: PreTrainedModel, task: Task, lora: LoraSpec) -> NestedLora:
     """`base` with one adapter per tier. Its parameters are frozen; new modules_to_save start from its own values."""
     _refuse_unknown_modules(base, lora.modules_to_save)
     lowest, *others = lora.tiers
-    model = get_peft_model(base, _config(lowest, task, lora), adapter_name=_name(lowest))
+    try:
+        model = get_peft_model(base, _config(lowest, task, lora), adapter_name=_name(lowest))
+    except ValueError as error:  # none of its modules match, or one of them cannot be adapted
+        raise InputError(f"lora.target_modules {lora.target_modules}: {error}") from error
     for r in others:
         model.add_adapter(_name(r), _config(r, task, lora))
     modules = tuple(_adapted_modules(model))
@@ -186,7 +190,7 @@ def _adapted_modules(model: PeftModel) -> Iterator[AdaptedModule]:
             continue
         base, name = layer.get_base_layer(), name.removeprefix(_BASE_PREFIX)
         if not (type(layer) is LoraLinear and isinstance(base, nn.Linear | Conv1D)):
-            raise ValueError(
+            raise InputError(
                 f"lora.target_modules takes in {name}, a {type(base).__name__}: expected nn.Linear or Conv1D only"
             )
         # Both are known for these two kinds of module.
@@ -197,7 +201,7 @@ def _adapted_modules(model: PeftModel) -> Iterator[AdaptedModule]:
 def _refuse_unknown_modules(base: PreTrainedModel, wanted: list[str]) -> None:
     names = [name for name, _ in base.named_modules()]
     if missing := [want for want in wanted if not any(name.endswith(want) for name in names)]:
-        raise ValueError(f"lora.modules_to_save names {', '.join(missing)}, which {type(base).__name__} does not have")
+        raise InputError(f"lora.modules_to_save names {', '.join(missing)}, which {type(base).__name__} does not have")
 
 
 def _check_shape(name: str, tensor: Tensor, expected: list[int]) -> None:

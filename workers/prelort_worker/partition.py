@@ -6,8 +6,8 @@ Python 3.11 and this package runs on 3.10.
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import InputError
 from .messages import PartitionSpec
-from .templates import DataError
 
 _DRAWS = 1000
 
@@ -38,7 +38,7 @@ def partition_dirichlet(
         if smallest >= minimum:
             return [np.sort(np.concatenate(part)) for part in parts]
         largest_minimum = max(largest_minimum, smallest)
-    raise DataError(
+    raise InputError(
         f"data.partition: in {_DRAWS} draws of Dirichlet({alpha}) over {len(values)} examples and {clients} clients "
         f"the smallest client never held more than {largest_minimum} of the {minimum} examples asked for "
         "(min_examples); raise alpha or max_examples, or lower min_examples or clients"
@@ -48,12 +48,12 @@ def partition_dirichlet(
 def partition(spec: PartitionSpec, values: list[str], clients: int, rng: np.random.Generator) -> list[Places]:
     """Ascending places of each client's examples. `values` has the column of each example, for Dirichlet."""
     if len(values) < clients * spec.min_examples:
-        raise DataError(
+        raise InputError(
             f"data.clients: {clients} clients of at least {spec.min_examples} examples each need "
             f"{clients * spec.min_examples} training examples, there are {len(values)}"
         )
     if spec.name == "iid":
         return partition_iid(len(values), clients, rng)
     if spec.alpha is None:
-        raise DataError("data.partition: dirichlet needs alpha")
+        raise InputError("data.partition: dirichlet needs alpha")
     return partition_dirichlet(values, clients, spec.alpha, spec.min_examples, rng)

@@ -7,9 +7,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-
-class DataError(ValueError):
-    """The data cannot be used as the config says: names file and line."""
+from .errors import InputError
 
 
 @dataclass(frozen=True)
@@ -22,10 +20,10 @@ class Example:
 
 def read_examples(path: Path) -> list[Example]:
     if not path.is_file():
-        raise DataError(f"{path}: no such file (data.path)")
+        raise InputError(f"{path}: no such file (data.path)")
     examples = list(_parse_lines(path))
     if not examples:
-        raise DataError(f"{path}: holds no examples; expected one JSON object a line")
+        raise InputError(f"{path}: holds no examples; expected one JSON object a line")
     return examples
 
 
@@ -36,7 +34,7 @@ def fill(template: str, example: Example, option: str) -> str:
         parts.append(literal)
         if column is not None:
             if form or conversion or not column.isidentifier():
-                raise DataError(
+                raise InputError(
                     f"{option}: expected column names alone between braces, such as {{text}}, in {template!r}"
                 )
             parts.append(column_text(example, column, option))
@@ -46,10 +44,10 @@ def fill(template: str, example: Example, option: str) -> str:
 def column_text(example: Example, column: str, option: str) -> str:
     if column not in example.columns:
         there = ", ".join(sorted(example.columns)) or "none"
-        raise DataError(f"{example.where}: has no column {column!r}, which {option} needs; its columns are: {there}")
+        raise InputError(f"{example.where}: has no column {column!r}, which {option} needs; its columns are: {there}")
     value = example.columns[column]
     if not isinstance(value, str | int | float):
-        raise DataError(
+        raise InputError(
             f"{example.where}: column {column!r} ({option}) is {json.dumps(value)}; expected text or a number"
         )
     return value if isinstance(value, str) else json.dumps(value)
@@ -63,7 +61,7 @@ def _parse_lines(path: Path) -> Iterator[Example]:
         try:
             columns = json.loads(line.decode())
         except ValueError as error:
-            raise DataError(f"{where}: is not valid JSON: {error}") from error
+            raise InputError(f"{where}: is not valid JSON: {error}") from error
         if not isinstance(columns, dict):
-            raise DataError(f"{where}: expected a JSON object, got {line.decode()[:80]}")
+            raise InputError(f"{where}: expected a JSON object, got {line.decode()[:80]}")
         yield Example(where, columns)

@@ -30,7 +30,7 @@ test("modules lie side by side in a row, dense parameters one after the other", 
 });
 
 test("a rank above a module's smaller side is refused by the module's name", () => {
-  expect(() => createLayout({ ...lora, r: 5, tiers: [5] }, shape)).toThrow(/module v: expected at most 4 .*, got 5/);
+  expect(() => createLayout({ ...lora, r: 5, tiers: [5] }, shape)).toThrow(/lora\.r +must be at most 4, .* module v, got 5/);
 });
 
 test("segments are the components between neighbouring tiers, from 0 to R", () => {

@@ -33,6 +33,21 @@ test("only the latest of unread events with one key is kept", async () => {
   expect(await collect(stream)).toEqual(["w1 step 1", "w0 step 2"]);
 });
 
+test("who never reads costs no memory without end: the oldest events go", async () => {
+  const stream = createEventStream<number>();
+  for (let value = 0; value < 10_005; value++) stream.push(value);
+  stream.end();
+  expect((await collect(stream)).slice(0, 2)).toEqual([5, 6]);
+});
+
+test("a second reader is refused, since each would get a part", async () => {
+  const stream = createEventStream<number>();
+  const first = collect(stream);
+  await expect(collect(stream)).rejects.toThrow("one reader");
+  stream.end();
+  expect(await first).toEqual([]);
+});
+
 test("what came before an error is delivered, then the error is thrown", async () => {
   const stream = createEventStream<number>();
   stream.push(1);

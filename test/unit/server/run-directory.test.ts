@@ -32,8 +32,11 @@ test("a run that has committed a round is replaced only when asked", async () =>
 
   await expect(createRunDirectory({ runsDir: folder, name: "a" })).rejects.toThrow("--overwrite");
   const second = await createRunDirectory({ runsDir: folder, name: "a", overwrite: true });
-  await second.close();
   expect(await readdir(path.join(folder, "a"))).not.toContain("rounds");
+  expect(await readdir(path.join(folder, "a.replaced"))).toContain("rounds");
+  await second.commitRound(0, content, {});
+  await second.close();
+  expect(await readdir(folder)).toEqual(["a"]);
 });
 
 test("a run that never committed a round may be started again under its name", async () => {
@@ -41,10 +44,29 @@ test("a run that never committed a round may be started again under its name", a
   expect(await readdir(path.join(folder, "a"))).toContain("journal.jsonl");
 });
 
+test("a run that is replaced is kept aside while the new one has committed nothing", async () => {
+  const first = await createRunDirectory({ runsDir: folder, name: "a" });
+  await first.commitRound(7, content, {});
+  await first.close();
+  // As a start that fails does.
+  for (let start = 0; start < 2; start++) await (await createRunDirectory({ runsDir: folder, name: "a", overwrite: true })).close();
+  expect(await readdir(path.join(folder, "a.replaced", "rounds"))).toEqual(["7"]);
+});
+
+test("a run that is under way cannot be replaced, one whose process was killed can", async () => {
+  const first = await createRunDirectory({ runsDir: folder, name: "a" });
+  await expect(createRunDirectory({ runsDir: folder, name: "a", overwrite: true })).rejects.toThrow(`in use by process ${process.pid}`);
+  await writeFile(path.join(folder, "a", "lock"), "2147483647\n");
+  await (await createRunDirectory({ runsDir: folder, name: "a" })).close();
+  await first.close();
+});
+
 test("a folder that is no run is never replaced", async () => {
   await writeDurably(path.join(folder, "thesis", "chapter-1.txt"), "years of work");
   await expect(createRunDirectory({ runsDir: folder, name: "thesis", overwrite: true })).rejects.toThrow("no run of prelort");
-  expect(await readdir(path.join(folder, "thesis"))).toEqual(["chapter-1.txt"]);
+  await writeFile(path.join(folder, "thesis", "journal.jsonl"), "");
+  await expect(createRunDirectory({ runsDir: folder, name: "thesis", overwrite: true })).rejects.toThrow("holds chapter-1.txt");
+  expect(await readdir(path.join(folder, "thesis"))).toEqual(["chapter-1.txt", "journal.jsonl"]);
 });
 
 test("a place where no folder can be made is named, with what to do", async () => {

@@ -224,24 +224,41 @@ describe("a dead worker", () => {
     await closed(pool);
   });
 
-  test("that was the last ends every task, waiting or new", async () => {
-    const { pool } = setUp({
+  test("in a task counts as the task's try alone, so that one worker ends as two do", async () => {
+    const { pool, launched } = setUp({
       count: 1,
-      retries: 9,
+      retries: 3,
       async script(worker) {
         worker.hello();
-        await worker.expect("fit");
+        while (true) {
+          const fit = await worker.expect("fit");
+          if (fit.client_id === "c0") return worker.exit({ exitCode: 9 });
+          await takePayload(worker, fit);
+          worker.answer(fit, fitted(fit), { r: 1, rows: Float32Array.of(5, 6), dense: new Float32Array() });
+        }
+      },
+    });
+    await pool.start();
+    const [killer, other] = await Promise.allSettled([pool.run(fitTask("c0")), pool.run(fitTask("c1"))]);
+    expect(killer).toMatchObject({ status: "rejected", reason: expect.any(WorkerError) });
+    expect(other.status).toBe("fulfilled");
+    expect(launched.length).toBeGreaterThanOrEqual(4);
+    await closed(pool);
+  });
+
+  test("that was the last outside a task ends every task, waiting or new", async () => {
+    const { pool } = setUp({
+      count: 1,
+      async script(worker) {
+        worker.hello();
+        await worker.expect("load");
         worker.exit({ exitCode: 9 });
       },
     });
     await pool.start();
-    const [first, second] = await Promise.allSettled([pool.run(fitTask("c0")), pool.run(fitTask("c1"))]);
-    expect(first).toMatchObject({ status: "rejected", reason: expect.any(RunFailedError) });
-    expect(second).toMatchObject({
-      status: "rejected",
-      reason: { message: expect.stringMatching(/no worker is left[^]*exited with code 9/) },
-    });
-    await expect(pool.run(fitTask("c2"))).rejects.toThrow("no worker is left");
+    const [load, fit] = await Promise.allSettled([pool.onEveryWorker(loadTask), pool.run(fitTask("c0"))]);
+    for (const outcome of [load, fit]) expect(outcome).toMatchObject({ status: "rejected", reason: expect.any(RunFailedError) });
+    await expect(pool.run(fitTask("c1"))).rejects.toThrow(/no worker is left[^]*exited with code 9/);
     await pool.close();
   });
 });
