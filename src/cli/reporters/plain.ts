@@ -18,13 +18,18 @@ export function plainReporter({ stream, now = () => performance.now() }: TimedRe
     lastLine = now();
     stream.write(`${formatSeconds((lastLine - start) / 1000).padStart(12)}  ${text.replaceAll("\n", `\n${" ".repeat(14)}`)}\n`);
   };
+  const sayProgress = () => {
+    if (!view.isEnded && now() - lastLine >= PROGRESS_MS) say(describeProgress(view));
+  };
+  // Also when nothing happens for long, as while a model is fetched.
+  const ticking = setInterval(sayProgress, PROGRESS_MS).unref();
   return {
     event(event) {
       view = advance(view, event);
       for (const line of linesOf(event, view)) say(line);
-      if (event.type === "worker-status" && !view.isEnded && now() - lastLine >= PROGRESS_MS) say(describeProgress(view));
+      if (event.type === "worker-status") sayProgress();
     },
-    close() {},
+    close: () => clearInterval(ticking),
   };
 }
 

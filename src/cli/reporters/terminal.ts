@@ -24,7 +24,11 @@ export function terminalReporter({ stream, now = () => performance.now() }: Time
   const stay = (line: string) => display.persist(line);
   let view = emptyView;
   let isClosed = false;
+  const render = () => display(renderLive(view, (now() - start) / 1000, paint));
+  // So that a long wait is seen to go on.
+  const ticking = setInterval(render, 1000).unref();
   const close = () => {
+    clearInterval(ticking);
     if (!isClosed) display.done();
     isClosed = true;
   };
@@ -35,7 +39,7 @@ export function terminalReporter({ stream, now = () => performance.now() }: Time
       if (event.type === "data-ready") stay(paint("dim", describeData(event)));
       if (event.type === "client-failure") stay(paint("yellow", `warning: ${describeFailure(event)}: ${event.error.split("\n")[0]}`));
       if (event.type !== "run-end") {
-        display(renderLive(view, (now() - start) / 1000, paint));
+        render();
         return;
       }
       // Written plainly, since a live frame is cut to the height of the screen.
