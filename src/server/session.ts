@@ -79,8 +79,11 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     },
   });
   const close = async () => {
-    await pool.close();
-    await transport.close();
+    try {
+      await pool.close();
+    } finally {
+      await transport.close();
+    }
   };
 
   try {
