@@ -1,7 +1,8 @@
 import { closeSync, openSync } from "node:fs";
+import { join } from "node:path";
 import { execa } from "execa";
 import { assignDevice } from "./devices.ts";
-import { workersFolder } from "./python.ts";
+import { cacheFolder, workersFolder } from "./python.ts";
 
 /** Starts worker processes. What is started must connect to `endpoint` with `workerId` as its routing id. */
 export interface WorkerLauncher {
@@ -105,6 +106,8 @@ function workerEnvironment(threads: number): Record<string, string | undefined> 
     MKL_NUM_THREADS: count,
     OPENBLAS_NUM_THREADS: count,
     VECLIB_MAXIMUM_THREADS: count,
+    // Else torch leaves a folder in the temporary one.
+    TORCHINDUCTOR_CACHE_DIR: process.env["TORCHINDUCTOR_CACHE_DIR"] ?? join(cacheFolder(), "torchinductor"),
     // Rust threads of the tokenizers would take the cores of other workers.
     TOKENIZERS_PARALLELISM: "false",
   };

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { beforeAll, describe, expect, test, vi } from "vitest";
-import { cli, root, socketFolders, temporaryFolder, tiny, workersOf } from "./support.ts";
+import { cli, root, temporaryFolder, tiny, workersOf } from "./support.ts";
 
 const folder = temporaryFolder();
 let config: string;
@@ -62,7 +62,7 @@ async function expectNothingLeft(pid: number, temporary: string): Promise<void> 
   await vi.waitFor(
     () => {
       expect(workersOf(pid), "workers left").toEqual([]);
-      expect(socketFolders(temporary), "socket folders left").toEqual([]);
+      expect(readdirSync(temporary), "sockets and temporary files left").toEqual([]);
     },
     { timeout: 5000, interval: 100 },
   );

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, inject } from "vitest";
@@ -53,9 +53,4 @@ export function workersOf(controllerPid: number): string[] {
   const listing = execFileSync("ps", ["-A", "-ww", "-o", "pid=,stat=,args="], { encoding: "utf8" });
   const parent = new RegExp(`worker.* --parent-pid[ =]${controllerPid}\\b`);
   return listing.split("\n").filter((line) => parent.test(line) && !/^\s*\d+\s+Z/.test(line));
-}
-
-/** Socket folders of controllers, under the temporary folder that a child was given. */
-export function socketFolders(temporary: string): string[] {
-  return readdirSync(temporary).filter((name) => name.startsWith("prelort-"));
 }
