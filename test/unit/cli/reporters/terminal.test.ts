@@ -78,7 +78,7 @@ it("is silent once it is closed, whatever comes", () => {
 
 it("honours NO_COLOR", () => {
   vi.stubEnv("TERM", "xterm-256color");
-  vi.stubEnv("FORCE_COLOR", undefined);
+  for (const name of ["FORCE_COLOR", "CI"]) vi.stubEnv(name, undefined);
   vi.stubEnv("NO_COLOR", undefined);
   const green = "\u001B[32m";
   expect(show(story).join("")).toContain(green);
