@@ -5,9 +5,18 @@ export interface Adapter {
   readonly r: number;
   readonly rows: Float32Array;
   readonly dense: Float32Array;
+  readonly merged?: Merged;
 }
 
-/** The rank-r prefix of an adapter: its first r rows, as views of the same memory. */
+/** Components that are part of the base model for good, at every rank (FLoRA merges what it aggregated). */
+export interface Merged {
+  /** [n, layout.width], in the order of the rounds. */
+  readonly rows: Float32Array;
+  /** ends[t] is how many there were after round t; ends[0] is 0. */
+  readonly ends: readonly number[];
+}
+
+/** The rank-r prefix of an adapter: its first r rows, and all that is merged, as views of the same memory. */
 export function prefix(adapter: Adapter, layout: AdapterLayout, r: number): Adapter {
-  return { r, rows: adapter.rows.subarray(0, r * layout.width), dense: adapter.dense };
+  return { ...adapter, r, rows: adapter.rows.subarray(0, r * layout.width) };
 }

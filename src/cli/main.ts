@@ -3,6 +3,7 @@ import process from "node:process";
 import { Command, CommanderError } from "commander";
 import { PrelortError } from "../errors.ts";
 import { packageVersion } from "../workers/python.ts";
+import { compareCommand } from "./compare.ts";
 import { doctorCommand } from "./doctor.ts";
 import { planCommand } from "./plan.ts";
 import { reportCommand } from "./report.ts";
@@ -16,7 +17,7 @@ const program = new Command("prelort")
   .description("Federated LoRA fine-tuning over devices that are not equal")
   .version(packageVersion())
   .exitOverride();
-const commands = [setupCommand(), doctorCommand(), planCommand(), runCommand(), reportCommand()];
+const commands = [setupCommand(), doctorCommand(), planCommand(), runCommand(), reportCommand(), compareCommand()];
 for (const command of commands) program.addCommand(command.copyInheritedSettings(program));
 
 // Whoever reads us is gone (`prelort run … --json | head`); workers end with this process.

@@ -1,11 +1,15 @@
 import { ConfigError } from "../errors.ts";
+import { fedIt } from "../strategy/aggregation/fedit.ts";
+import { ffaLora } from "../strategy/aggregation/ffa-lora.ts";
 import { segmentWise } from "../strategy/aggregation/segment-wise.ts";
+import { withServerOptimizer } from "../strategy/aggregation/server-optimizer.ts";
+import { zeroPadDeltas, zeroPadWeights } from "../strategy/aggregation/zero-pad.ts";
 import { listRanks } from "../strategy/ranks/list.ts";
 import { tieredRanks } from "../strategy/ranks/tiered.ts";
 import { allClients } from "../strategy/selection/all.ts";
 import { randomSelection } from "../strategy/selection/random.ts";
 import { stratifiedSelection } from "../strategy/selection/stratified.ts";
-import type { PolicyDescription, RankAssigner, Selection } from "../strategy/strategy.ts";
+import type { Aggregation, PolicyDescription, RankAssigner, Selection } from "../strategy/strategy.ts";
 import { snakeKeys } from "./case.ts";
 import { check, formatPath } from "./check.ts";
 import { namedRanks, rankSpecOf } from "./policy-specs.ts";
@@ -13,13 +17,14 @@ import { runSchema, type FileConfig, type RunConfig, type RunInput } from "./sch
 
 /** A config file's content as `federate` takes it: its specs made into policies. */
 export function buildRun(config: FileConfig): RunConfig {
-  const { selection, rankAssignment, aggregation } = config.strategy;
+  const { selection, rankAssignment, aggregation, serverOptimizer } = config.strategy;
+  const built = buildAggregation(aggregation);
   return {
     ...config,
     strategy: {
       selection: buildSelection(selection),
       rankAssignment: buildRankAssignment(rankAssignment),
-      aggregation: segmentWise({ weights: aggregation.weights }),
+      aggregation: serverOptimizer ? withServerOptimizer(built, serverOptimizer) : built,
     },
   };
 }
@@ -70,6 +75,21 @@ function buildRankAssignment(spec: FileConfig["strategy"]["rankAssignment"]): Ra
       return listRanks(spec.ranks);
     case "tiered":
       return tieredRanks(spec.shares);
+  }
+}
+
+function buildAggregation(spec: FileConfig["strategy"]["aggregation"]): Aggregation {
+  switch (spec.name) {
+    case "segment-wise":
+      return segmentWise({ weights: spec.weights, damping: spec.damping });
+    case "zero-pad-weights":
+      return zeroPadWeights();
+    case "zero-pad-deltas":
+      return zeroPadDeltas();
+    case "fedit":
+      return fedIt();
+    case "ffa-lora":
+      return ffaLora();
   }
 }
 

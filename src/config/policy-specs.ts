@@ -27,7 +27,27 @@ export const rankAssignmentSpec = z.discriminatedUnion("name", [
 ]);
 
 export const aggregationSpec = z.discriminatedUnion("name", [
-  z.strictObject({ name: z.literal("segment-wise"), weights: z.enum(["examples", "uniform"]).default("examples") }),
+  z.strictObject({
+    name: z.literal("segment-wise"),
+    weights: z.enum(["examples", "uniform"]).default("examples"),
+    damping: z.number().min(0).max(1).default(0),
+  }),
+  z.strictObject({ name: z.literal("zero-pad-weights") }),
+  z.strictObject({ name: z.literal("zero-pad-deltas") }),
+  z.strictObject({ name: z.literal("fedit") }),
+  z.strictObject({ name: z.literal("ffa-lora") }),
+]);
+
+const decay = z.number().min(0).lt(1);
+export const serverOptimizerSpec = z.discriminatedUnion("name", [
+  z.strictObject({ name: z.literal("momentum"), lr: z.number().positive().default(1), momentum: decay.default(0.9) }),
+  z.strictObject({
+    name: z.literal("adam"),
+    lr: z.number().positive().default(0.01),
+    beta1: decay.default(0.9),
+    beta2: decay.default(0.99),
+    tau: z.number().positive().default(1e-3),
+  }),
 ]);
 
 export type RankAssignmentSpec = z.output<typeof rankAssignmentSpec>;

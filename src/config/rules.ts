@@ -3,7 +3,7 @@ import { namedRanks, rankSpecOf } from "./policy-specs.ts";
 import type { CommonConfig } from "./sections.ts";
 import type { Path } from "./tree.ts";
 
-type Checked = CommonConfig & { readonly strategy: { readonly rankAssignment: unknown } };
+type Checked = CommonConfig & { readonly strategy: { readonly rankAssignment: unknown; readonly aggregation?: unknown; readonly serverOptimizer?: unknown } };
 
 /** A rule that spans several keys. It is asked once everything that it `reads` is valid, whatever else is not. */
 interface Rule {
@@ -94,7 +94,20 @@ const sharesOfOne: Rule = {
   },
 };
 
+const ROTATING = ["zero-pad-weights", "hetlora", "flora", "flexlora", "raflora", "hlora"];
+
+const optimizerOfDeltas: Rule = {
+  reads: ["strategy.aggregation", "strategy.serverOptimizer"],
+  check({ strategy: { aggregation, serverOptimizer } }, report) {
+    const { name = "" } = (aggregation ?? {}) as { readonly name?: string };
+    if (!serverOptimizer || !ROTATING.includes(name)) return;
+    const why = "which does not average deltas: its components do not keep their meaning from round to round";
+    report(["strategy", "serverOptimizer"], `does not go with the aggregation ${name}, ${why}`);
+  },
+};
+
 const rules: readonly Rule[] = [
+  optimizerOfDeltas,
   dataColumns,
   poolingOfClassifier,
   enoughExamples,

@@ -10,7 +10,7 @@ const seconds = z
   .number()
   .positive()
   .max(7 * 24 * 3600);
-const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, "made of letters, digits, '.', '_' and '-', at most 100");
+export const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, "made of letters, digits, '.', '_' and '-', at most 100");
 
 const model = z.strictObject({
   /** Hugging Face name, a folder, or `prelort:NAME` for a model that `prelort setup` fetches. */
@@ -47,7 +47,18 @@ const partition = z.discriminatedUnion("name", [
     /** Every client holds at least that many training examples. */
     minExamples: positive.default(10),
   }),
+  z.strictObject({
+    name: z.literal("value"),
+    /** Column whose commonest values are the clients, the commonest first; examples of other values are left out. */
+    by: z.string().min(1),
+  }),
 ]);
+
+const profile = z.strictObject({
+  memoryGiB: z.number().positive().optional(),
+  /** Local steps a second. */
+  speed: z.number().positive().optional(),
+});
 
 const data = z.strictObject({
   /** A JSONL file, one example a line, or `prelort:NAME` for data that `prelort setup` fetches. */
@@ -66,7 +77,11 @@ const data = z.strictObject({
   maxExamples: positive.optional(),
   /** Held-out examples on which the global adapter is evaluated. */
   evalExamples: positive.default(256),
+  /** Of each client's own examples, held out for evaluating the adapter at the client's own rank. */
+  clientEvalExamples: integer.min(0).default(0),
   clients: positive,
+  /** Declared devices of the clients, one each, for policies that decide by them. */
+  profiles: z.array(profile).readonly().optional(),
   partition: partition.default({ name: "iid" }),
 });
 
@@ -80,6 +95,8 @@ const fit = z.strictObject({
   lr: z.number().positive().default(3e-4),
   /** Learning rate of modules_to_save; lr by default. */
   headLr: z.number().positive().optional(),
+  /** Over the server rounds: "cosine" ends near zero. */
+  lrSchedule: z.enum(["constant", "cosine"]).default("constant"),
 });
 
 const evaluate = z.strictObject({
@@ -88,6 +105,8 @@ const evaluate = z.strictObject({
   batchSize: positive.default(32),
   /** Examples of one evaluation task. Fixed, since it decides the order of sums. */
   shardSize: positive.default(64),
+  /** causal-lm: after the last round, tokens to generate greedily for each held-out example, for ROUGE-L; 0 for none. */
+  maxNewTokens: integer.min(0).default(0),
 });
 
 const workers = z.strictObject({

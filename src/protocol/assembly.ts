@@ -25,16 +25,20 @@ const MAX_TENSOR_BYTES = 4 * 1024 ** 3;
 /** One prefix goes to many clients: its checksum is taken once. What a view shows never changes after it was sent. */
 const checksums = new WeakMap<Float32Array, number>();
 
-/** The tensors an adapter travels as: `rows` [r, width] and, unless it is empty, `dense` [size]. */
-export function describeTensors({ r, rows, dense }: Adapter): TensorDescriptor[] {
+/** The tensors an adapter travels as: `rows` [r, width] and, unless they are empty, `dense` [size] and `merged` [n, width]. */
+export function describeTensors({ r, rows, dense, merged }: Adapter): TensorDescriptor[] {
   if (rows.length % r !== 0) throw new RefusedError("the rows of a payload", `${r} rows of one width`, `${rows.length} floats`);
-  const descriptors = [describe("rows", [r, rows.length / r], rows)];
-  return dense.length > 0 ? [...descriptors, describe("dense", [dense.length], dense)] : descriptors;
+  const width = rows.length / r;
+  const descriptors = [describe("rows", [r, width], rows)];
+  if (dense.length > 0) descriptors.push(describe("dense", [dense.length], dense));
+  if (merged && merged.rows.length > 0) descriptors.push(describe("merged", [merged.rows.length / width, width], merged.rows));
+  return descriptors;
 }
 
 /** The same tensors in chunks of at most `chunkBytes`, in order: views of the adapter's memory. */
-export function* splitTensors({ rows, dense }: Adapter, chunkBytes: number = CHUNK_BYTES): Generator<Chunk> {
-  for (const [tensor, values] of [["rows", rows] as const, ["dense", dense] as const]) {
+export function* splitTensors({ rows, dense, merged }: Adapter, chunkBytes: number = CHUNK_BYTES): Generator<Chunk> {
+  const none = new Float32Array(0);
+  for (const [tensor, values] of [["rows", rows] as const, ["dense", dense] as const, ["merged", merged?.rows ?? none] as const]) {
     const bytes = bytesOf(values);
     for (let offset = 0; offset < bytes.length; offset += chunkBytes) {
       yield { tensor, offset, data: bytes.subarray(offset, offset + chunkBytes) };

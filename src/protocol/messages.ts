@@ -1,7 +1,7 @@
 import { z } from "zod";
 
 /** Raised by one whenever a message changes its meaning; controller and worker must agree. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 /** Bytes of tensor data in one `chunk` message, at most. */
 export const CHUNK_BYTES = 16 * 1024 * 1024;
 /** Bytes of tensor data that may be under way in one direction of one connection before credit comes back. */
@@ -15,9 +15,12 @@ const text = z.string().max(1_000_000);
 /** zod refuses NaN and ±Infinity: a metric that is not finite travels as null. */
 const metric = z.number().nullable();
 
+/** `merged` [n, width]: components that are part of the base model for this task. */
+const tensorName = z.enum(["rows", "dense", "merged"]);
+
 /** A tensor that follows its header in `chunk` messages. `bytes` and `crc32` are of the raw little-endian data. */
 export const tensorDescriptor = z.strictObject({
-  name: z.enum(["rows", "dense"]),
+  name: tensorName,
   dtype: z.literal("F32"),
   shape: z.array(count).min(1).max(2),
   bytes: count,
@@ -28,12 +31,12 @@ export type TensorDescriptor = z.infer<typeof tensorDescriptor>;
 const session = { protocol_version: z.literal(PROTOCOL_VERSION) };
 /** `task_id` and `attempt` are unique per try, so late and duplicated parts can be told and dropped. */
 const task = { ...session, task_id: z.string().min(1).max(200), attempt: positive };
-const tensors = z.array(tensorDescriptor).max(2);
+const tensors = z.array(tensorDescriptor).max(3);
 
 const chunk = z.strictObject({
   ...task,
   type: z.literal("chunk"),
-  tensor: z.enum(["rows", "dense"]),
+  tensor: tensorName,
   offset: count,
   data: z.custom<Uint8Array>((value) => value instanceof Uint8Array, "must be bytes"),
 });
@@ -63,9 +66,11 @@ export const dataSpec = z.strictObject({
   max_length: positive,
   max_examples: positive.nullable(),
   eval_examples: count,
+  /** Of each client's own examples, held out from its training. */
+  client_eval_examples: count,
   clients: positive,
   partition: z.strictObject({
-    name: z.enum(["iid", "dirichlet"]),
+    name: z.enum(["iid", "dirichlet", "value"]),
     by: z.string().nullable(),
     alpha: z.number().nullable(),
     min_examples: positive,
@@ -78,6 +83,10 @@ export const fitSpec = z.strictObject({
   batch_size: positive,
   lr: z.number(),
   head_lr: z.number(),
+  /** A stays as it was received. */
+  freeze_a: z.boolean(),
+  /** λ of a penalty λ·Σ ‖B[:, ρ:]‖·‖A[ρ:, :]‖ over the modules, ρ the tier below the client's rank. */
+  tail_penalty: z.number(),
 });
 
 /** A derived seed, 32 lower-case hex digits; the worker derives its own streams from it by purpose. */
@@ -102,11 +111,19 @@ export const controllerMessage = z.discriminatedUnion("type", [
     ...task,
     type: z.literal("evaluate"),
     round: count,
+    /** Whose examples: held out from all ("global"), or a client's own, held out ("client") or training ones ("train"). */
+    examples: z.enum(["global", "client", "train"]),
+    /** Null for "global". */
+    client_id: z.string().nullable(),
+    /** The adapter's `rows` have the largest of them. */
     ranks: z.array(positive).min(1),
     scale: z.number(),
+    /** A range of those examples. */
     start: count,
     count: positive,
     batch_size: positive,
+    /** causal-lm: tokens to generate, greedily, for each example; 0 for none. */
+    max_new_tokens: count,
     tensors,
   }),
   z.strictObject({ ...task, type: z.literal("cancel") }),
@@ -118,6 +135,18 @@ export const controllerMessage = z.discriminatedUnion("type", [
 export type ControllerMessage = z.infer<typeof controllerMessage>;
 
 const device = z.strictObject({ type: z.string(), name: z.string(), memory_bytes: count.nullable() });
+
+const tierSums = z.strictObject({
+  r: positive,
+  loss_sum: metric,
+  /** What the loss was taken over. */
+  n_tokens: count,
+  n_examples: count,
+  /** sequence-classification: per label, how often it was right, predicted, and true; null for causal-lm. */
+  labels: z.strictObject({ hits: z.array(count), predicted: z.array(count), actual: z.array(count) }).nullable(),
+  /** Σ of the generated texts' ROUGE-L F-measure against the answers; null when nothing was generated. */
+  rouge_l_sum: metric,
+});
 
 export const workerMessage = z.discriminatedUnion("type", [
   z.strictObject({
@@ -144,7 +173,7 @@ export const workerMessage = z.discriminatedUnion("type", [
     n_eval: count,
     /** Examples that were cut to max_length tokens. */
     n_truncated: count,
-    clients: z.array(z.strictObject({ id: z.string(), n: positive, label_counts: z.array(count) })).min(1),
+    clients: z.array(z.strictObject({ id: z.string(), n: positive, n_eval: count, label_counts: z.array(count) })).min(1),
   }),
   z.strictObject({
     ...task,
@@ -167,14 +196,16 @@ export const workerMessage = z.discriminatedUnion("type", [
     passes: count,
     /** Mean training loss over the steps. */
     loss: metric,
+    /** √(mean over the steps of loss²). */
+    rms_loss: metric,
     seconds: z.number(),
     tensors,
   }),
   z.strictObject({
     ...task,
     type: z.literal("evaluated"),
-    /** Sums over the shard, in the order of the asked ranks; `n_tokens` counts what the loss was taken over. */
-    tiers: z.array(z.strictObject({ r: positive, loss_sum: metric, n_tokens: count, n_correct: count.nullable(), n_examples: count })),
+    /** Sums over the shard, in the order of the asked ranks. */
+    tiers: z.array(tierSums),
     seconds: z.number(),
   }),
   z.strictObject({

@@ -37,9 +37,21 @@ const runRecord = z.object({
   layout: z.object({ r: count, tiers: z.array(count) }),
 });
 
+const tierMetrics = z.object({
+  r: count,
+  loss: metric,
+  perplexity: metric,
+  accuracy: metric,
+  macroF1: metric,
+  rougeL: metric,
+  examples: count,
+});
 const roundMetrics = z.object({
   round: count,
-  byTier: z.array(z.object({ r: count, loss: metric, perplexity: metric, accuracy: metric, examples: count })),
+  byTier: z.array(tierMetrics),
+  merged: tierMetrics.nullable(),
+  byClient: z.array(tierMetrics.extend({ id: z.string() })),
+  energy: z.array(z.object({ r: count, energy: z.number() })),
   fitLoss: metric,
   reported: z.array(z.string()),
   failed: z.array(z.string()),

@@ -1,56 +1,162 @@
-import type { Adapter } from "../adapter/adapter.ts";
+import { type Adapter, prefix } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { RefusedError } from "../errors.ts";
+import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
+import type { RankedClient } from "../strategy/strategy.ts";
 import type { Reply, WorkerPool } from "../workers/task.ts";
-import type { TierMetrics } from "./events.ts";
+import type { RoundMetrics, TierMetrics } from "./events.ts";
 
 export interface EvaluateContext {
-  readonly config: Pick<RunConfig, "evaluate" | "model">;
+  readonly config: Pick<RunConfig, "evaluate" | "model" | "strategy" | "rounds">;
   readonly pool: WorkerPool;
   readonly layout: AdapterLayout;
+  /** Held out from all clients. */
   readonly evalExamples: number;
+  /** Held out of each client's own examples, by client id. */
+  readonly ownExamples: ReadonlyMap<string, number>;
+}
+
+/** Training examples of a candidate on which a selection may ask its loss. */
+const ASKED_EXAMPLES = 64;
+
+/**
+ * What a strategy's global adapter is worth: at every tier on the examples held out from all, where the strategy
+ * merges into the base model also the merged model, and at every client's own rank on its own held-out examples.
+ */
+export async function evaluateRound(
+  context: EvaluateContext,
+  round: number,
+  global: Adapter,
+  clients: readonly RankedClient[],
+): Promise<Pick<RoundMetrics, "byTier" | "merged" | "byClient">> {
+  const { config, layout, evalExamples, ownExamples } = context;
+  const presented = present(config, layout, global);
+  const maxNewTokens = round === config.rounds ? config.evaluate.maxNewTokens : 0;
+  const everybody = { examples: "global", client_id: null, total: evalExamples, maxNewTokens } as const;
+  const measured = clients.filter(({ id }) => (ownExamples.get(id) ?? 0) > 0);
+  const [byTier, merged, byClient] = await Promise.all([
+    evaluate(context, { name: `round-${round}/evaluate`, round, ranks: layout.tiers, adapter: presented, ...everybody }),
+    global.merged
+      ? evaluate(context, { name: `round-${round}/evaluate-merged`, round, ranks: [layout.r], adapter: global, ...everybody })
+      : undefined,
+    Promise.all(
+      measured.map(async ({ id, r }) => {
+        const total = ownExamples.get(id) ?? 0;
+        const own = { examples: "client", client_id: id, total, maxNewTokens: 0 } as const;
+        const adapter = prefix(presented, layout, r);
+        const [metrics] = await evaluate(context, { name: `round-${round}/evaluate-client/${id}`, round, ranks: [r], adapter, ...own });
+        return { id, ...(metrics as TierMetrics) };
+      }),
+    ),
+  ]);
+  return { byTier, merged: merged?.[0] ?? null, byClient };
+}
+
+/** The adapter that is evaluated and saved: the global one, unless the aggregation presents another. */
+export function present({ strategy }: Pick<RunConfig, "strategy">, layout: AdapterLayout, global: Adapter): Adapter {
+  return strategy.aggregation.present?.(global, layout) ?? global;
+}
+
+/** Mean losses of what candidates would receive, on training examples of their own; an infinite one where it is not finite. */
+export async function candidateLosses(
+  context: EvaluateContext,
+  round: number,
+  global: Adapter,
+  candidates: readonly RankedClient[],
+): Promise<readonly number[]> {
+  const { config, layout } = context;
+  return Promise.all(
+    candidates.map(async ({ id, r, size }) => {
+      const adapter = config.strategy.aggregation.distribute(global, layout, r);
+      const own = { examples: "train", client_id: id, total: Math.min(size, ASKED_EXAMPLES), maxNewTokens: 0 } as const;
+      const [metrics] = await evaluate(context, { name: `round-${round}/ask/${id}`, round, ranks: [r], adapter, ...own });
+      return metrics?.loss ?? Infinity;
+    }),
+  );
+}
+
+interface Evaluation extends Pick<ControllerMessageOf<"evaluate">, "examples" | "client_id"> {
+  /** Begins the ids of its tasks. */
+  readonly name: string;
+  readonly round: number;
+  readonly ranks: readonly number[];
+  /** Of the largest of these ranks. */
+  readonly adapter: Adapter;
+  readonly total: number;
+  readonly maxNewTokens: number;
 }
 
 /**
- * The global adapter at every tier, on the held-out examples. Fixed shards go to whichever worker is free and
- * are summed in shard order, in f64: the numbers do not depend on who did what.
+ * An adapter's prefixes on `total` examples. Fixed shards go to whichever worker is free and are summed in shard
+ * order, in f64: the numbers do not depend on who did what.
  */
-export async function evaluateTiers(context: EvaluateContext, round: number, global: Adapter): Promise<readonly TierMetrics[]> {
-  const { config, pool, layout, evalExamples } = context;
+async function evaluate(context: EvaluateContext, asked: Evaluation): Promise<readonly TierMetrics[]> {
+  const { config, pool, layout } = context;
+  const { name, adapter, ranks, total, maxNewTokens, ...request } = asked;
   const { shardSize, batchSize } = config.evaluate;
-  const shards = Array.from({ length: Math.ceil(evalExamples / shardSize) }, async (_, shard) => {
+  const shards = Array.from({ length: Math.ceil(total / shardSize) }, async (_, shard) => {
     const start = shard * shardSize;
-    const count = Math.min(shardSize, evalExamples - start);
+    const count = Math.min(shardSize, total - start);
+    const range = { start, count, batch_size: batchSize, max_new_tokens: maxNewTokens };
     const reply = await pool.run<"evaluate">({
-      id: `round-${round}/evaluate/${shard}`,
-      request: { type: "evaluate", round, ranks: [...layout.tiers], scale: layout.scale, start, count, batch_size: batchSize },
-      payload: global,
-      accept: (candidate) => checkShard(candidate, layout.tiers, count),
+      id: `${name}/${shard}`,
+      request: { type: "evaluate", ...request, ranks: [...ranks], scale: layout.scale, ...range },
+      payload: adapter,
+      accept: (candidate) => checkShard(candidate, ranks, count),
       priority: count,
     });
     return reply.message.tiers;
   });
   const results = await Promise.all(shards);
-
-  return layout.tiers.map((r, tier) => {
-    let [loss, tokens, correct, examples]: [number | null, number, number | null, number] = [0, 0, 0, 0];
-    for (const shard of results) {
-      const part = shard[tier];
-      if (!part) throw new Error("unreachable: accept has checked every tier of every shard");
-      loss = plus(loss, part.loss_sum);
-      tokens += part.n_tokens;
-      correct = plus(correct, part.n_correct);
-      examples += part.n_examples;
-    }
-    const mean = loss === null || tokens === 0 ? null : loss / tokens;
-    const perplexity = mean === null || config.model.task !== "causal-lm" ? null : finiteOrNull(Math.exp(mean));
-    return { r, loss: mean, perplexity, accuracy: correct === null ? null : correct / examples, examples };
+  return ranks.map((r, place) => {
+    const parts = results.map((shard) => shard[place]).filter((part) => part !== undefined);
+    return measure(r, parts, config.model.task === "causal-lm");
   });
 }
 
-function checkShard({ message }: Reply<"evaluate">, tiers: readonly number[], count: number): void {
-  const expected = tiers.map((r) => `${count} examples at rank ${r}`).join(", ");
+type Part = WorkerMessageOf<"evaluated">["tiers"][number];
+
+function measure(r: number, parts: readonly Part[], isLanguage: boolean): TierMetrics {
+  const total = (value: (part: Part) => number | null) =>
+    parts.reduce<number | null>((sum, part) => plus(sum, value(part)), 0);
+  const examples = total((part) => part.n_examples) ?? 0;
+  const tokens = total((part) => part.n_tokens) ?? 0;
+  const mean = (sum: number | null, count: number) => (sum === null || count === 0 ? null : sum / count);
+  const loss = mean(
+    total((part) => part.loss_sum),
+    tokens,
+  );
+  const labels = parts.flatMap((part) => part.labels ?? []);
+  const sums = (key: "hits" | "predicted" | "actual") =>
+    (labels[0]?.[key] ?? []).map((_, label) => labels.reduce((sum, counts) => sum + (counts[key][label] ?? 0), 0));
+  const [hits, predicted, actual] = [sums("hits"), sums("predicted"), sums("actual")];
+  const right = hits.reduce((sum, count) => sum + count, 0);
+  return {
+    r,
+    loss,
+    perplexity: loss === null || !isLanguage ? null : finiteOrNull(Math.exp(loss)),
+    accuracy: isLanguage ? null : mean(right, examples),
+    macroF1: isLanguage ? null : macroF1(hits, predicted, actual),
+    rougeL: mean(
+      total((part) => part.rouge_l_sum),
+      examples,
+    ),
+    examples,
+  };
+}
+
+/** Mean F1 = 2·hits / (predicted + actual) over the labels that occur or were answered. */
+function macroF1(hits: readonly number[], predicted: readonly number[], actual: readonly number[]): number | null {
+  const scores = hits.flatMap((hit, label) => {
+    const seen = (predicted[label] ?? 0) + (actual[label] ?? 0);
+    return seen > 0 ? [(2 * hit) / seen] : [];
+  });
+  return scores.length === 0 ? null : scores.reduce((sum, score) => sum + score, 0) / scores.length;
+}
+
+function checkShard({ message }: Reply<"evaluate">, ranks: readonly number[], count: number): void {
+  const expected = ranks.map((r) => `${count} examples at rank ${r}`).join(", ");
   const received = message.tiers.map((tier) => `${tier.n_examples} examples at rank ${tier.r}`).join(", ");
   if (expected !== received) throw new RefusedError("an evaluation", expected, received);
 }

@@ -9,6 +9,10 @@ export interface TierMetrics {
   readonly perplexity: number | null;
   /** Share of examples whose most likely label is right; null for causal-lm. */
   readonly accuracy: number | null;
+  /** Mean over the labels that occur, or were answered, of F1; null for causal-lm. */
+  readonly macroF1: number | null;
+  /** Mean ROUGE-L F-measure of text generated greedily from the prompt against the answer; null where none was generated. */
+  readonly rougeL: number | null;
   readonly examples: number;
 }
 
@@ -17,6 +21,12 @@ export interface RoundMetrics {
   readonly round: number;
   /** Empty in rounds that were not evaluated. */
   readonly byTier: readonly TierMetrics[];
+  /** Where an aggregation merges into the base model: the merged model, which is one for all ranks. */
+  readonly merged: TierMetrics | null;
+  /** The adapter at each client's own rank, on examples of its own that no client trains on; empty without such. */
+  readonly byClient: readonly ({ readonly id: string } & TierMetrics)[];
+  /** Per segment (named by its tier): ‖s·B_seg·A_seg‖²_F summed over the modules. */
+  readonly energy: readonly { readonly r: number; readonly energy: number }[];
   /** Mean training loss over the reporting clients, weighted by their examples. */
   readonly fitLoss: number | null;
   readonly reported: readonly string[];

@@ -1,13 +1,18 @@
 import path from "node:path";
+import type { Adapter } from "../adapter/adapter.ts";
+import { energy } from "../adapter/energy.ts";
 import { encodeGlobal } from "../adapter/global-file.ts";
+import type { AdapterLayout } from "../adapter/layout.ts";
+import { segments } from "../adapter/segments.ts";
 import { describeConfig, validateRun } from "../config/build.ts";
 import { snakeKeys } from "../config/case.ts";
 import type { RunConfig, RunInput } from "../config/schema.ts";
 import { InterruptedError } from "../errors.ts";
+import type { ClientHistory, SelectionContext, ServerState } from "../strategy/strategy.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
 import { packageVersion } from "../workers/python.ts";
 import type { TaskFailure } from "../workers/task.ts";
-import { evaluateTiers } from "./evaluate.ts";
+import { candidateLosses, evaluateRound, present } from "./evaluate.ts";
 import { createEventStream } from "./event-stream.ts";
 import type { RoundMetrics, RunEvent } from "./events.ts";
 import { describeMethod } from "./method.ts";
@@ -85,72 +90,92 @@ async function conduct(context: Conduct): Promise<RunResult> {
 }
 
 async function train({ config, signal, emit }: Conduct, session: Session, directory: RunDirectory, clock: Stopwatch): Promise<RunResult> {
-  const { pool, clients, layout, tiers } = session;
+  const { pool, layout, tiers, prepared } = session;
   const name = path.basename(directory.path);
   emit({ type: "run-start", name, directory: directory.path, rounds: config.rounds, tiers });
   await directory.writeRecord("run.json", describeRun(config, session, name));
 
-  const evaluation = { config, pool, layout, evalExamples: session.prepared.n_eval };
-  const history: RoundMetrics[] = [];
-  let global = session.initial;
+  const ownExamples = new Map(prepared.clients.map((client) => [client.id, client.n_eval]));
+  const evaluation = { config, pool, layout, evalExamples: prepared.n_eval, ownExamples };
+  const metricsOfRounds: RoundMetrics[] = [];
+  const history = new Map<string, ClientHistory>();
+  let { clients, initial: global } = session;
+  let state: ServerState = {};
   let sha256 = "";
 
   emit({ type: "phase-start", phase: "train" });
   for (let round = 0; round <= config.rounds; round++) {
     if (signal.aborted) throw new InterruptedError();
-    let outcome: RoundOutcome = { ...NOTHING_TRAINED, global };
+    let trained: TrainedMetrics = NOTHING_TRAINED;
     if (round > 0) {
-      const selected = await selectClients(config, clients, tiers, round);
+      const before = global;
+      const losses: SelectionContext["losses"] = (candidates) => candidateLosses(evaluation, round, before, candidates);
+      const selected = await selectClients(config, { round, clients, tiers, history, losses });
       const decided = selected.map(({ id, r }) => ({ id, r }));
       directory.journal.append({ type: "round", round, clients: decided });
       emit({ type: "round-start", round, clients: decided });
-      outcome = await runRound({
+      const outcome: RoundOutcome = await runRound({
         round,
         config,
         pool,
         layout,
         global,
+        state,
+        history,
         selected,
         onFit: (client, { workerId, attempt, message }) => {
           directory.journal.append({ type: "fit", round, client_id: client.id, worker_id: workerId, attempt });
           emit({ type: "client-fit", round, clientId: client.id, r: client.r, workerId, loss: message.loss, seconds: message.seconds });
         },
       });
+      for (const [id, last] of outcome.history) history.set(id, last);
+      clients = clients.map((client) => ({ ...client, r: outcome.revised.get(client.id) ?? client.r }));
+      global = outcome.global;
+      state = outcome.state ?? {};
+      trained = trainedMetrics(outcome);
       clock.lap(round, "fit");
     }
-    global = outcome.global;
 
     const isEvaluated = round % config.evaluate.every === 0 || round === config.rounds;
     if (isEvaluated) emit({ type: "evaluation-start", round });
-    const byTier = isEvaluated ? await evaluateTiers(evaluation, round, global) : [];
+    const quality = isEvaluated ? await evaluateRound(evaluation, round, global, clients) : NOTHING_EVALUATED;
     clock.lap(round, "evaluate");
 
-    const { global: _, ...counts } = outcome;
-    const metrics: RoundMetrics = { round, byTier, ...counts };
-    history.push(metrics);
-    sha256 = await directory.commitRound(round, encodeGlobal(layout, global, round), snakeKeys(metrics));
+    const metrics: RoundMetrics = { round, ...quality, energy: energies(layout, present(config, layout, global)), ...trained };
+    metricsOfRounds.push(metrics);
+    sha256 = await directory.commitRound(round, { global: encodeGlobal(layout, global, round), state }, snakeKeys(metrics));
     clock.lap(round, "commit");
     emit({ type: "round-end", round, metrics, sha256 });
   }
+  const adapter = present(config, layout, global);
 
   emit({ type: "phase-start", phase: "save" });
   const adapters = tiers.map((r) => directory.file("adapters", `r${r}`));
-  for (const [place, folder] of adapters.entries()) await savePretrained(config, layout, global, folder, tiers[place]);
+  for (const [place, folder] of adapters.entries()) await savePretrained(config, layout, adapter, folder, tiers[place]);
   clock.lap(config.rounds, "save");
   directory.journal.append({ type: "end" });
   emit({ type: "run-end", directory: directory.path, adapters, sha256 });
   return {
     directory: directory.path,
     layout,
-    adapter: global,
-    metrics: history,
+    adapter,
+    metrics: metricsOfRounds,
     sha256,
-    savePretrained: (folder, { r } = {}) => savePretrained(config, layout, global, folder, r),
+    savePretrained: (folder, { r } = {}) => savePretrained(config, layout, adapter, folder, r),
   };
 }
 
-/** Round 0 only evaluates. */
-const NOTHING_TRAINED = { coverage: [], fitLoss: null, reported: [], failed: [], passes: 0, bytesDown: 0, bytesUp: 0 } as const;
+type TrainedMetrics = Omit<RoundMetrics, "round" | "byTier" | "merged" | "byClient" | "energy">;
+const NOTHING_TRAINED: TrainedMetrics = { coverage: [], fitLoss: null, reported: [], failed: [], passes: 0, bytesDown: 0, bytesUp: 0 };
+const NOTHING_EVALUATED = { byTier: [], merged: null, byClient: [] } as const;
+
+function trainedMetrics({ coverage, fitLoss, reported, failed, passes, bytesDown, bytesUp }: RoundOutcome): TrainedMetrics {
+  return { coverage, fitLoss, reported, failed, passes, bytesDown, bytesUp };
+}
+
+function energies(layout: AdapterLayout, { rows }: Adapter): RoundMetrics["energy"] {
+  return segments(layout.tiers).map(({ from, to }) => ({ r: to, energy: energy(layout, rows, from, to) }));
+}
 
 /** What run.json holds: everything that decided the bytes, and what they were made with. No times. */
 function describeRun(config: RunConfig, session: Session, name: string): unknown {

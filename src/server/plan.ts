@@ -1,9 +1,10 @@
 import { rm } from "node:fs/promises";
 import path from "node:path";
 import { validateRun } from "../config/build.ts";
-import type { RankedClient } from "../strategy/strategy.ts";
+import type { RankedClient, SelectionContext } from "../strategy/strategy.ts";
 import { cacheFolder } from "../workers/python.ts";
 import type { FederateOptions } from "./federate.ts";
+import { candidateLosses } from "./evaluate.ts";
 import { selectClients } from "./round.ts";
 import { openSession } from "./session.ts";
 
@@ -49,7 +50,13 @@ export async function plan(options: Omit<FederateOptions, "overwrite">): Promise
   try {
     const { layout, prepared } = session;
     const rounds = Array.from({ length: config.rounds }, (_, place) => place + 1);
-    const selections = await Promise.all(rounds.map((round) => selectClients(config, session.clients, session.tiers, round)));
+    const evaluation = { config, pool: session.pool, layout, evalExamples: prepared.n_eval, ownExamples: new Map() };
+    const selections = await Promise.all(
+      rounds.map((round) => {
+        const losses: SelectionContext["losses"] = (candidates) => candidateLosses(evaluation, round, session.initial, candidates);
+        return selectClients(config, { round, clients: session.clients, tiers: session.tiers, history: new Map(), losses });
+      }),
+    );
     const clients = session.clients.map((client) => ({
       ...client,
       rounds: rounds.filter((_, place) => selections[place]?.some(({ id }) => id === client.id)),

@@ -3,7 +3,8 @@ import type { AdapterLayout } from "../adapter/layout.ts";
 import { validateUpdate } from "../adapter/update.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { PrelortError, RunFailedError } from "../errors.ts";
-import type { Aggregate, RankedClient, SelectionContext } from "../strategy/strategy.ts";
+import { initialAdapter } from "../adapter/initialise.ts";
+import type { Aggregate, ClientHistory, RankedClient, SelectionContext, ServerState, Update } from "../strategy/strategy.ts";
 import { createRng, deriveSeed } from "../tensor/rng.ts";
 import type { Reply, WorkerPool } from "../workers/task.ts";
 import { toFitSpec } from "./wire-specs.ts";
@@ -14,12 +15,18 @@ export interface RoundInput {
   readonly pool: WorkerPool;
   readonly layout: AdapterLayout;
   readonly global: Adapter;
+  readonly state: ServerState;
+  readonly history: ReadonlyMap<string, ClientHistory>;
   /** Clients of this round, in index order. */
   readonly selected: readonly RankedClient[];
   onFit?(client: RankedClient, reply: Reply<"fit">): void;
 }
 
 export interface RoundOutcome extends Aggregate {
+  /** Of the clients that reported. */
+  readonly history: readonly (readonly [id: string, ClientHistory])[];
+  /** Ranks that the strategy's rank assignment has changed, by client id. */
+  readonly revised: ReadonlyMap<string, number>;
   /** Mean training loss weighted by examples; null when a client's was not finite. */
   readonly fitLoss: number | null;
   readonly reported: readonly string[];
@@ -32,21 +39,15 @@ export interface RoundOutcome extends Aggregate {
 /** Who trains in a round: what the strategy chose, checked, in index order. */
 export async function selectClients(
   config: RunConfig,
-  clients: readonly RankedClient[],
-  tiers: readonly number[],
-  round: number,
+  { round, clients, ...known }: Omit<SelectionContext, "rng">,
 ): Promise<readonly RankedClient[]> {
-  const context: SelectionContext = {
-    round,
-    clients,
-    tiers,
-    rng: (purpose) => createRng(deriveSeed(config.seed, "round", round, "policy", purpose)),
-  };
+  const rng = (purpose: string) => createRng(deriveSeed(config.seed, "round", round, "policy", purpose));
+  const context: SelectionContext = { round, clients, ...known, rng };
   const ids = await config.strategy.selection(context);
   const selected = clients.filter((client) => ids.includes(client.id));
   if (selected.length !== ids.length) {
-    const known = new Set(clients.map((client) => client.id));
-    const wrong = ids.find((id, place) => !known.has(id) || ids.indexOf(id) !== place);
+    const all = new Set(clients.map((client) => client.id));
+    const wrong = ids.find((id, place) => !all.has(id) || ids.indexOf(id) !== place);
     throw new RunFailedError(`the selection of round ${round} must name known clients once each, got ${JSON.stringify(wrong)}`);
   }
   return selected;
@@ -58,9 +59,11 @@ export async function selectClients(
  * all its tries is recorded and left out.
  */
 export async function runRound(input: RoundInput): Promise<RoundOutcome> {
-  const { round, config, pool, layout, global, selected } = input;
-  const { aggregation } = config.strategy;
-  const accumulator = aggregation.begin({ round, layout, global, clients: selected });
+  const { round, config, pool, layout, global, state, selected } = input;
+  const { aggregation, rankAssignment } = config.strategy;
+  const fresh = () => initialAdapter(layout, global.dense, deriveSeed(config.seed, "round", round, "adapter")).rows;
+  const accumulator = aggregation.begin({ round, layout, global, state, clients: selected, fresh });
+  const revised = new Map<string, number>();
   const downlinks = new Map(layout.tiers.map((r) => [r, aggregation.distribute(global, layout, r)]));
 
   const fits = selected.map(async (client) => {
@@ -74,18 +77,27 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
         r: client.r,
         scale: layout.scale,
         seed: deriveSeed(config.seed, "round", round, "client", client.id, "fit"),
-        fit: toFitSpec(config),
+        fit: toFitSpec(config, round),
       },
       payload: received,
       expect: shapesOf(received, layout),
       accept: ({ message, payload: delta }) => {
-        const update = validateUpdate({ layout, client: { id: client.id, r: client.r, n: client.size }, reply: message, payload: delta });
-        accumulator.add({ clientId: client.id, r: client.r, n: client.size, delta: update, received });
+        const update: Update = {
+          clientId: client.id,
+          r: client.r,
+          n: client.size,
+          delta: validateUpdate({ layout, client: { id: client.id, r: client.r, n: client.size }, reply: message, payload: delta }),
+          received,
+        };
+        const next = requireTier(rankAssignment.revise?.(client, update, layout) ?? client.r, layout, client);
+        accumulator.add(update);
+        if (next !== client.r) revised.set(client.id, next);
       },
       priority: client.r,
     });
     input.onFit?.(client, reply);
-    return { client, message: reply.message, bytes: byteLength(received) };
+    const up = byteLength(received);
+    return { client, message: reply.message, up, down: up + missedBytes(received, layout, round, input.history.get(client.id)) };
   });
 
   const settled = await Promise.allSettled(fits);
@@ -95,7 +107,6 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
   if (fatal) throw fatal;
 
   const examples = reports.reduce((sum, { client }) => sum + client.size, 0);
-  const bytes = reports.reduce((sum, report) => sum + report.bytes, 0);
   return {
     ...accumulator.finish(),
     fitLoss:
@@ -108,8 +119,10 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
     reported: reports.map(({ client }) => client.id),
     failed: selected.filter((_, place) => settled[place]?.status === "rejected").map((client) => client.id),
     passes: reports.reduce((sum, { message }) => sum + message.passes, 0),
-    bytesDown: bytes,
-    bytesUp: bytes,
+    bytesDown: reports.reduce((sum, { down }) => sum + down, 0),
+    bytesUp: reports.reduce((sum, { up }) => sum + up, 0),
+    history: reports.map(({ client, message }) => [client.id, { round, rmsLoss: message.rms_loss }]),
+    revised,
   };
 }
 
@@ -125,4 +138,16 @@ function shapesOf(adapter: Adapter, layout: AdapterLayout): { rows: number[]; de
 
 function byteLength(adapter: Adapter): number {
   return adapter.rows.byteLength + adapter.dense.byteLength;
+}
+
+/** Bytes of the components merged into the base since the client last had them. */
+function missedBytes({ merged }: Adapter, { width }: AdapterLayout, round: number, last: ClientHistory | undefined): number {
+  if (!merged) return 0;
+  const missed = (merged.ends[round - 1] ?? 0) - (merged.ends[(last?.round ?? 1) - 1] ?? 0);
+  return missed * width * Float32Array.BYTES_PER_ELEMENT;
+}
+
+function requireTier(r: number, { tiers }: AdapterLayout, { id }: RankedClient): number {
+  if (tiers.includes(r)) return r;
+  throw new RunFailedError(`the rank assignment revised the rank of client ${id} to ${r}, which is not among [${tiers.join(", ")}]`);
 }

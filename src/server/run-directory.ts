@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { ConfigError, EnvironmentError, PrelortError } from "../errors.ts";
+import { encodeSafetensors } from "../tensor/safetensors.ts";
 import { type LineLog, openLineLog, writeDurably } from "./durable.ts";
 
 /**
@@ -20,12 +21,19 @@ export interface RunDirectory {
   /** Everything that is a time. */
   readonly timings: LineLog;
   /**
-   * Makes a round final: the global adapter is on disk before the journal says so. Returns the file's SHA-256.
+   * Makes a round final: the global adapter, and what the aggregation remembers, are on disk before the journal says
+   * so. Returns the SHA-256 of the adapter's file.
    */
-  commitRound(round: number, globalFile: Uint8Array, metrics: unknown): Promise<string>;
+  commitRound(round: number, result: RoundResult, metrics: unknown): Promise<string>;
   /** Writes a JSON file whole. */
   writeRecord(name: string, record: unknown): Promise<void>;
   close(): Promise<void>;
+}
+
+export interface RoundResult {
+  /** A safetensors file. */
+  readonly global: Uint8Array;
+  readonly state: Readonly<Record<string, Float32Array>>;
 }
 
 export interface RunDirectoryOptions {
@@ -54,9 +62,15 @@ export async function createRunDirectory(options: RunDirectoryOptions): Promise<
     journal,
     metrics,
     timings,
-    async commitRound(round, globalFile, roundMetrics) {
-      await writeDurably(path.join(root, "rounds", String(round), "global.safetensors"), globalFile);
-      const sha256 = createHash("sha256").update(globalFile).digest("hex");
+    async commitRound(round, { global, state }, roundMetrics) {
+      const folder = path.join(root, "rounds", String(round));
+      const remembered = Object.entries(state);
+      if (remembered.length > 0) {
+        const tensors = new Map(remembered.map(([name, values]) => [name, { shape: [values.length], values }]));
+        await writeDurably(path.join(folder, "server-state.safetensors"), encodeSafetensors(tensors, {}));
+      }
+      await writeDurably(path.join(folder, "global.safetensors"), global);
+      const sha256 = createHash("sha256").update(global).digest("hex");
       metrics.append(roundMetrics);
       await metrics.flush();
       journal.append({ type: "commit", round, sha256 });

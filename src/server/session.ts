@@ -151,7 +151,13 @@ async function loadModel(
 }
 
 function rankClients(config: RunConfig, tiers: readonly number[], prepared: WorkerMessageOf<"prepared">): readonly RankedClient[] {
-  const clients = prepared.clients.map((client, index) => ({ id: client.id, index, size: client.n, labelCounts: client.label_counts }));
+  const clients = prepared.clients.map((client, index) => ({
+    id: client.id,
+    index,
+    size: client.n,
+    labelCounts: client.label_counts,
+    profile: config.data.profiles?.[index] ?? {},
+  }));
   return assignRanks(clients, config.strategy.rankAssignment, {
     clients,
     tiers,

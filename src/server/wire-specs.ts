@@ -31,7 +31,6 @@ export function toLoraSpec({ lora }: RunConfig, tiers: readonly number[]): z.inf
 
 export function toDataSpec({ data }: RunConfig): z.infer<typeof dataSpec> {
   const { partition } = data;
-  const dirichlet = partition.name === "dirichlet" ? partition : undefined;
   return {
     path: resolveReference(data.path),
     text: data.text ?? null,
@@ -41,23 +40,29 @@ export function toDataSpec({ data }: RunConfig): z.infer<typeof dataSpec> {
     max_length: data.maxLength,
     max_examples: data.maxExamples ?? null,
     eval_examples: data.evalExamples,
+    client_eval_examples: data.clientEvalExamples,
     clients: data.clients,
     partition: {
       name: partition.name,
-      by: dirichlet?.by ?? null,
-      alpha: dirichlet?.alpha ?? null,
-      min_examples: dirichlet?.minExamples ?? 1,
+      by: partition.name === "iid" ? null : partition.by,
+      alpha: partition.name === "dirichlet" ? partition.alpha : null,
+      min_examples: partition.name === "dirichlet" ? partition.minExamples : 1,
     },
   };
 }
 
-export function toFitSpec({ fit }: RunConfig): z.infer<typeof fitSpec> {
+/** What a fit of this round is asked: the config's, and what the strategy wants of every fit. */
+export function toFitSpec({ fit, rounds, strategy }: RunConfig, round: number): z.infer<typeof fitSpec> {
+  const options = { ...strategy.aggregation.fitOptions, ...strategy.rankAssignment.fitOptions };
+  const factor = fit.lrSchedule === "cosine" ? (1 + Math.cos((Math.PI * (round - 1)) / rounds)) / 2 : 1;
   return {
     objective: fit.objective,
     full_weight: fit.fullWeight,
     local_steps: fit.localSteps,
     batch_size: fit.batchSize,
-    lr: fit.lr,
-    head_lr: fit.headLr ?? fit.lr,
+    lr: fit.lr * factor,
+    head_lr: (fit.headLr ?? fit.lr) * factor,
+    freeze_a: options.freezeA ?? false,
+    tail_penalty: options.tailPenalty ?? 0,
   };
 }

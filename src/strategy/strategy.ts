@@ -11,6 +11,15 @@ export interface Client {
   readonly size: number;
   /** Training examples per label, in the order of the task's labels; empty for tasks without labels. */
   readonly labelCounts: readonly number[];
+  /** What the config declares of the device it stands for; empty when nothing is declared. */
+  readonly profile: ClientProfile;
+}
+
+/** A declared device. Declared, not measured, so that what is decided by it can be repeated. */
+export interface ClientProfile {
+  readonly memoryGiB?: number | undefined;
+  /** Local steps a second. */
+  readonly speed?: number | undefined;
 }
 
 /** A client once its rank is known. */
@@ -30,13 +39,39 @@ export interface PolicyContext<C extends Client = Client> {
 export interface SelectionContext extends PolicyContext<RankedClient> {
   /** Server round, from 1. */
   readonly round: number;
+  /** Of clients that have reported so far, what the last report said. */
+  readonly history: ReadonlyMap<string, ClientHistory>;
+  /**
+   * Mean loss of the global adapter, at each candidate's own rank, on up to 64 of its training examples. Workers
+   * compute it, one task a candidate.
+   */
+  losses(candidates: readonly RankedClient[]): Promise<readonly number[]>;
+}
+
+export interface ClientHistory {
+  /** Round in which it last reported. */
+  readonly round: number;
+  /** √(mean over its local steps of loss²); null when that was not finite. */
+  readonly rmsLoss: number | null;
 }
 
 /** Who trains in a round: ids of the clients selected. */
 export type Selection = Policy<(context: SelectionContext) => readonly string[] | Promise<readonly string[]>>;
 
 /** The rank a client trains at: one of `context.tiers`. Asked once per client, before round 1. */
-export type RankAssigner = Policy<(client: Client, context: PolicyContext) => number>;
+export type RankAssigner = Policy<(client: Client, context: PolicyContext) => number> & {
+  /** The rank a client goes on with after a fit; without it ranks stay as they are. */
+  readonly revise?: (client: RankedClient, update: Update, layout: AdapterLayout) => number;
+  readonly fitOptions?: FitOptions;
+};
+
+/** What a strategy asks of every fit. */
+export interface FitOptions {
+  /** A stays as it was received; only B is trained. */
+  readonly freezeA?: boolean;
+  /** λ of a penalty λ·Σ ‖B[:, ρ:]‖·‖A[ρ:, :]‖ over the modules, ρ the tier below the client's rank. */
+  readonly tailPenalty?: number;
+}
 
 /** A client's fit, validated: shapes, scale and rank are right and every value is finite. */
 export interface Update {
@@ -58,7 +93,14 @@ export interface RoundContext {
   readonly global: Adapter;
   /** Clients whose updates may come; fixes the resolution of order-free sums. */
   readonly clients: readonly RankedClient[];
+  /** What `finish` of the round before left. */
+  readonly state: ServerState;
+  /** Rows at rank R drawn anew for the next round: A at random, B = 0. */
+  fresh(): Float32Array;
 }
+
+/** What an aggregation remembers from round to round, by name. */
+export type ServerState = Readonly<Record<string, Float32Array>>;
 
 /**
  * How updates become the next global adapter, and what of it a client is handed. Updates come one by
@@ -68,6 +110,9 @@ export interface Aggregation extends PolicyDescription {
   begin(context: RoundContext): Accumulator;
   /** What a client of rank r starts its fit from. */
   distribute(global: Adapter, layout: AdapterLayout, r: number): Adapter;
+  /** What is evaluated at each tier and saved, at rank R; by default the global adapter itself. */
+  present?(global: Adapter, layout: AdapterLayout): Adapter;
+  readonly fitOptions?: FitOptions;
 }
 
 export interface Accumulator {
@@ -78,6 +123,8 @@ export interface Accumulator {
 
 export interface Aggregate {
   readonly global: Adapter;
+  /** For the next round's context; nothing by default. */
+  readonly state?: ServerState;
   /** Per tier m, lowest first: clients that trained the segment below it, and the examples they hold. */
   readonly coverage: readonly { readonly r: number; readonly clients: number; readonly examples: number }[];
 }

@@ -1,8 +1,8 @@
 import type { Adapter } from "../adapter/adapter.ts";
-import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
+import type { ControllerMessageOf, TensorDescriptor, WorkerMessageOf } from "../protocol/messages.ts";
 
 /** Tensors of a reply by name, in raw float32. */
-export type Payload = Readonly<Partial<Record<"rows" | "dense", Float32Array>>>;
+export type Payload = Readonly<Partial<Record<TensorDescriptor["name"], Float32Array>>>;
 
 export type TaskType = "prepare" | "load" | "fit" | "evaluate";
 type Envelope = "protocol_version" | "task_id" | "attempt" | "tensors";
@@ -29,7 +29,7 @@ export interface Task<T extends TaskType = TaskType> {
    */
   readonly payload?: Adapter;
   /** Shape [rows, columns] or [length] each reply tensor must have, by name; anything else is refused before memory is taken. */
-  readonly expect?: Readonly<Partial<Record<"rows" | "dense", readonly number[]>>> | "any";
+  readonly expect?: Readonly<Partial<Record<TensorDescriptor["name"], readonly number[]>>> | "any";
   /** Looks at a reply, called last and once for each: what it throws is that attempt's failure, else the reply counts. */
   accept?(reply: Reply<T>): void;
   /** Larger goes first. */

@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 
 const source = path.join(import.meta.dirname, "../../src");
 /** Each part imports only from itself and from what stands before it. */
-const layers = "errors tensor adapter strategy protocol config transport workers server report index cli".split(" ");
+const layers = "errors tensor adapter strategy protocol config transport workers server report compare index cli".split(" ");
 /** Parts that touch no file, process or socket, and what they may import from outside. */
 const pure = ["tensor", "adapter", "strategy", "protocol"];
 const harmless = ["zod", "msgpackr", "node:crypto", "node:zlib", "node:buffer"];

@@ -1,0 +1,59 @@
+import { availableParallelism } from "node:os";
+import path from "node:path";
+import process from "node:process";
+import { Command, InvalidArgumentError } from "commander";
+import { compare } from "../compare/compare.ts";
+import { comparisonMarkdown } from "../compare/table.ts";
+import { writeComparison } from "../compare/write.ts";
+import { loadComparison } from "../config/comparison.ts";
+import { RunFailedError } from "../errors.ts";
+import { formatSeconds } from "../report/format.ts";
+import { onInterrupt } from "./interrupt.ts";
+
+interface CompareOptions {
+  readonly set: readonly string[];
+  readonly jobs: number;
+}
+
+export function compareCommand(): Command {
+  return new Command("compare")
+    .description("run methods × seeds over one setting; write compare.json, compare.md and compare.svg; goes on where it was stopped")
+    .argument("<config>", "YAML file, such as configs/compare-generation-llama.yaml")
+    .option(
+      "--set <key=value>",
+      "override a key of the setting for every method",
+      (value: string, previous: string[]) => [...previous, value],
+      [],
+    )
+    .option("--jobs <n>", "runs under way at a time", parseJobs, Math.max(1, availableParallelism()))
+    .action(run);
+}
+
+async function run(file: string, { set, jobs }: CompareOptions): Promise<void> {
+  const comparison = await loadComparison(file);
+  const interrupt = onInterrupt((line) => process.stderr.write(`${line}\n`));
+  const started = performance.now();
+  try {
+    const result = await compare(comparison, {
+      set,
+      jobs,
+      signal: interrupt.signal,
+      onRun: ({ name, state, finished, planned }) => {
+        if (state === "kept") return;
+        const time = formatSeconds((performance.now() - started) / 1000);
+        process.stdout.write(`[${time}] ${state} ${name} (${finished} of ${planned} done)\n`);
+      },
+    });
+    const files = await writeComparison(result, path.resolve(comparison.runsDir, comparison.name));
+    process.stdout.write(`\n${comparisonMarkdown(result)}\n${files.join("\n")}\n`);
+    if (result.missing.length > 0) throw new RunFailedError(`${result.missing.length} runs failed:\n${result.missing.join("\n")}`);
+  } finally {
+    interrupt.dispose();
+  }
+}
+
+function parseJobs(value: string): number {
+  const jobs = Number(value);
+  if (!Number.isSafeInteger(jobs) || jobs < 1) throw new InvalidArgumentError("must be a whole number of at least 1.");
+  return jobs;
+}

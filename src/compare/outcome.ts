@@ -1,0 +1,94 @@
+import type { RecordedRun } from "../report/read-run.ts";
+import { areaUnderRanks, worstTier } from "../report/rank-quality.ts";
+import type { RoundMetrics, TierMetrics } from "../server/events.ts";
+
+/** Equal rounds; or as many local steps less as the method's steps cost more than plain training's. */
+export type Budget = "rounds" | "compute";
+
+/** What one run of a comparison came to. */
+export interface Outcome {
+  readonly method: string;
+  readonly seed: number;
+  readonly budget: Budget;
+  readonly lr: number;
+  readonly localSteps: number;
+  /** After the last round. */
+  readonly byTier: readonly TierMetrics[];
+  readonly byClient: RoundMetrics["byClient"];
+  readonly energy: RoundMetrics["energy"];
+  /** Of every evaluated round. */
+  readonly rounds: readonly Pick<RoundMetrics, "round" | "byTier">[];
+  /** Share of the rounds in which each segment, named by its tier, was trained. */
+  readonly coverage: readonly { readonly r: number; readonly share: number }[];
+  readonly summary: Summary;
+  /** Forward/backward passes of all fits. */
+  readonly passes: number;
+  readonly bytesDown: number;
+  readonly bytesUp: number;
+  /** Of the rounds' fits and evaluations. The only number here that is not the same every time. */
+  readonly seconds: number;
+}
+
+/** One number each over the tiers, or over the clients. Null where the task does not have it. */
+export interface Summary {
+  readonly areaLoss: number | null;
+  readonly areaAccuracy: number | null;
+  readonly worstLoss: number | null;
+  readonly worstAccuracy: number | null;
+  /** Mean over the clients, each at its own rank on its own examples. */
+  readonly ownLoss: number | null;
+  readonly ownAccuracy: number | null;
+  readonly areaRougeL: number | null;
+}
+
+export type RunOf = Pick<Outcome, "method" | "seed" | "budget" | "lr" | "localSteps">;
+
+/**
+ * What a finished run came to. Where the method merges into the base model there are two: its adapter truncated to
+ * each tier, and "(merged)", the merged model, which is one for all ranks.
+ */
+export function outcomesOf(run: RunOf, { rounds, timings }: RecordedRun): readonly Outcome[] {
+  const last = rounds.at(-1);
+  if (!last) return [];
+  const total = (value: (round: RoundMetrics) => number) => rounds.reduce((sum, round) => sum + value(round), 0);
+  const trained = rounds.filter(({ round }) => round > 0);
+  const whole = {
+    ...run,
+    energy: last.energy,
+    coverage: last.coverage.map(({ r }) => {
+      const covered = trained.filter(({ coverage }) => coverage.some((segment) => segment.r === r && segment.clients > 0));
+      return { r, share: covered.length / trained.length };
+    }),
+    passes: total(({ passes }) => passes),
+    bytesDown: total(({ bytesDown }) => bytesDown),
+    bytesUp: total(({ bytesUp }) => bytesUp),
+    seconds: timings.reduce((sum, { phase, seconds }) => sum + (phase === "fit" || phase === "evaluate" ? seconds : 0), 0),
+  };
+  const outcome = (method: string, tiersOf: (round: RoundMetrics) => readonly TierMetrics[], byClient: RoundMetrics["byClient"]) => {
+    const evaluated = rounds.filter(({ byTier }) => byTier.length > 0).map((round) => ({ round: round.round, byTier: tiersOf(round) }));
+    const byTier = evaluated.at(-1)?.byTier ?? [];
+    return { ...whole, method, byTier, byClient, rounds: evaluated, summary: summarise(byTier, byClient) };
+  };
+  const truncated = outcome(run.method, ({ byTier }) => byTier, last.byClient);
+  if (!last.merged) return [truncated];
+  const everywhere = ({ byTier, merged }: RoundMetrics) => byTier.map(({ r }, place) => ({ ...(merged ?? (byTier[place] as TierMetrics)), r }));
+  return [truncated, outcome(`${run.method} (merged)`, everywhere, [])];
+}
+
+function summarise(byTier: readonly TierMetrics[], byClient: RoundMetrics["byClient"]): Summary {
+  const [loss, accuracy] = [({ loss: value }: TierMetrics) => value, ({ accuracy: value }: TierMetrics) => value];
+  return {
+    areaLoss: areaUnderRanks(byTier, loss),
+    areaAccuracy: areaUnderRanks(byTier, accuracy),
+    worstLoss: worstTier(byTier, loss, "lower"),
+    worstAccuracy: worstTier(byTier, accuracy, "higher"),
+    ownLoss: mean(byClient.map(loss)),
+    ownAccuracy: mean(byClient.map(accuracy)),
+    areaRougeL: areaUnderRanks(byTier, ({ rougeL }) => rougeL),
+  };
+}
+
+function mean(values: readonly (number | null)[]): number | null {
+  if (values.length === 0 || values.some((value) => value === null)) return null;
+  return values.reduce<number>((sum, value) => sum + (value ?? 0), 0) / values.length;
+}

@@ -1,0 +1,189 @@
+import { formatBytes, formatCount } from "../report/format.ts";
+import type { TierMetrics } from "../server/events.ts";
+import type { ComparisonResult } from "./compare.ts";
+import type { Budget, Outcome, Summary } from "./outcome.ts";
+import { confidence, spread } from "./statistics.ts";
+
+/** What a comparison is judged by: accuracy where the task has it, else loss. */
+export interface Measure {
+  readonly name: "accuracy" | "loss";
+  readonly better: "higher" | "lower";
+  /** Of what is shown: accuracy in %. */
+  readonly factor: number;
+  readonly digits: number;
+  of(tier: TierMetrics): number | null;
+  readonly area: keyof Summary;
+  readonly worst: keyof Summary;
+  readonly own: keyof Summary;
+}
+
+export function measureOf({ outcomes }: ComparisonResult): Measure {
+  const isClassifier = outcomes.some(({ byTier }) => byTier.some(({ accuracy }) => accuracy !== null));
+  return isClassifier
+    ? {
+        name: "accuracy",
+        better: "higher",
+        factor: 100,
+        digits: 1,
+        of: ({ accuracy }) => accuracy,
+        area: "areaAccuracy",
+        worst: "worstAccuracy",
+        own: "ownAccuracy",
+      }
+    : {
+        name: "loss",
+        better: "lower",
+        factor: 1,
+        digits: 3,
+        of: ({ loss }) => loss,
+        area: "areaLoss",
+        worst: "worstLoss",
+        own: "ownLoss",
+      };
+}
+
+/** Outcomes of a budget. A method whose steps cost no more than plain ones has the same at both. */
+export function outcomesAt({ outcomes }: ComparisonResult, budget: Budget): readonly Outcome[] {
+  const special = new Set(outcomes.filter((outcome) => outcome.budget === "compute").map(({ method }) => method));
+  return outcomes.filter((outcome) => outcome.budget === (special.has(outcome.method) ? budget : "rounds"));
+}
+
+/** The comparison as Markdown: quality and cost of every method, then paired differences, for both budgets. */
+export function comparisonMarkdown(result: ComparisonResult): string {
+  const measure = measureOf(result);
+  const hasComputeRuns = result.outcomes.some(({ budget }) => budget === "compute");
+  const parts = [
+    `# ${result.name}`,
+    `Seeds ${result.seeds.join(", ")}. ${explain(measure)}`,
+    ...section(result, "rounds", measure, "Equal rounds and local steps"),
+    ...(hasComputeRuns ? section(result, "compute", measure, "Equal compute") : []),
+    ...(result.learningRates ? [learningRateTable(result)] : []),
+    ...(result.missing.length > 0 ? [`Runs that failed:\n\n${result.missing.map((line) => `- ${line.split("\n", 1)[0]}`).join("\n")}`] : []),
+  ];
+  return `${parts.join("\n\n")}\n`;
+}
+
+function explain({ name }: Measure): string {
+  const unit = name === "accuracy" ? "Accuracy on held-out examples, %" : "Loss on held-out answer tokens, nats (perplexity is its exponential)";
+  return (
+    `${unit}: mean ± standard deviation over the seeds, at each tier. *area*: under the rank–${name} curve over log₂ rank, divided by its ` +
+    "width. *worst*: of the tiers. *own*: mean over the clients, each at its own rank on held-out examples of its own."
+  );
+}
+
+function section(result: ComparisonResult, budget: Budget, measure: Measure, title: string): string[] {
+  const outcomes = outcomesAt(result, budget);
+  return [`## ${title}`, qualityTable(result, outcomes, measure), differenceTable(result, outcomes, measure)];
+}
+
+function qualityTable({ tiers }: ComparisonResult, outcomes: readonly Outcome[], measure: Measure): string {
+  const has = (value: (outcome: Outcome) => number | null) => outcomes.some((outcome) => value(outcome) !== null);
+  const at = (r: number, of: (tier: TierMetrics) => number | null) => (outcome: Outcome) => {
+    const tier = outcome.byTier.find((metrics) => metrics.r === r);
+    return tier ? of(tier) : null;
+  };
+  const largest = tiers.at(-1) ?? 1;
+  const plain = (factor: number, digits: number) => (values: readonly (number | null)[]) => plusMinus(values, factor, digits);
+  const quality = plain(measure.factor, measure.digits);
+  const columns: readonly Column[] = [
+    ...tiers.map((r): Column => ({ title: `r=${r}`, value: at(r, measure.of), show: quality })),
+    { title: measure.name === "accuracy" ? "area (AURAC)" : "area", value: ({ summary }) => summary[measure.area], show: quality },
+    { title: "worst", value: ({ summary }) => summary[measure.worst], show: quality },
+    { title: "own", value: ({ summary }) => summary[measure.own], show: quality },
+    { title: `macro-F1 r=${largest}, %`, value: at(largest, ({ macroF1 }) => macroF1), show: plain(100, 1) },
+    { title: "ROUGE-L r=1, %", value: at(tiers[0] ?? 1, ({ rougeL }) => rougeL), show: plain(100, 1) },
+    { title: `ROUGE-L r=${largest}, %`, value: at(largest, ({ rougeL }) => rougeL), show: plain(100, 1) },
+    { title: "passes", value: ({ passes }) => passes, show: (values) => formatCount(Math.round(meanOf(values))) },
+    { title: "down", value: ({ bytesDown }) => bytesDown, show: (values) => formatBytes(meanOf(values)) },
+    { title: "up", value: ({ bytesUp }) => bytesUp, show: (values) => formatBytes(meanOf(values)) },
+  ];
+  const shown = columns.filter(({ value }) => has(value));
+  const rows = methodsOf(outcomes).map((method) => {
+    const own = outcomes.filter((outcome) => outcome.method === method);
+    return [method, ...shown.map(({ value, show }) => show(own.map(value)))];
+  });
+  return markdown(["method", ...shown.map(({ title }) => title)], rows);
+}
+
+interface Column {
+  readonly title: string;
+  value(outcome: Outcome): number | null;
+  show(values: readonly (number | null)[]): string;
+}
+
+/** Reference − method, seed by seed. */
+function differenceTable({ reference, tiers }: ComparisonResult, outcomes: readonly Outcome[], measure: Measure): string {
+  const largest = tiers.at(-1) ?? 1;
+  const values: readonly (readonly [string, (outcome: Outcome) => number | null])[] = [
+    ["area", ({ summary }) => summary[measure.area]],
+    [`r=${tiers[0] ?? 1}`, ({ byTier }) => valueAt(byTier, tiers[0] ?? 1, measure)],
+    [`r=${largest}`, ({ byTier }) => valueAt(byTier, largest, measure)],
+    ["worst", ({ summary }) => summary[measure.worst]],
+  ];
+  const ofReference = new Map(outcomes.filter(({ method }) => method === reference).map((outcome) => [outcome.seed, outcome]));
+  const rows = methodsOf(outcomes)
+    .filter((method) => method !== reference)
+    .map((method) => {
+      const own = outcomes.filter((outcome) => outcome.method === method);
+      const cells = values.map(([, value]) => {
+        const differences = own.flatMap((outcome) => {
+          const other = ofReference.get(outcome.seed);
+          const [one, two] = [other ? value(other) : null, value(outcome)];
+          return one === null || two === null ? [] : [(one - two) * measure.factor];
+        });
+        return differences.length === 0 ? "–" : interval(differences, measure);
+      });
+      return [method, ...cells];
+    });
+  const sense = measure.better === "higher" ? "Above zero" : "Below zero";
+  const legend =
+    `${reference} minus each method, paired by seed: mean difference ± half of its 95 % interval (Student's t). ${sense} ${reference} is ` +
+    "better; bold where the interval leaves zero out.";
+  return `${legend}\n\n${markdown(["against", ...values.map(([title]) => title)], rows)}`;
+}
+
+function interval(differences: readonly number[], { digits }: Measure): string {
+  const { mean, half } = confidence(differences);
+  const text = `${signed(mean, digits)}${half === null ? "" : ` ± ${half.toFixed(digits)}`}`;
+  return half !== null && Math.abs(mean) > half ? `**${text}**` : text;
+}
+
+function learningRateTable({ learningRates }: ComparisonResult): string {
+  const rows = Object.entries(learningRates ?? {}).map(([family, { chosen, method, tried }]) => [
+    family,
+    method,
+    tried.map(({ lr, loss }) => `${lr}: ${loss === null ? "not finite" : loss.toFixed(3)}`).join(", "),
+    String(chosen),
+  ]);
+  return `## Learning rates\n\n${markdown(["family", "tuned with", "mean loss of each", "taken"], rows)}`;
+}
+
+function methodsOf(outcomes: readonly Outcome[]): readonly string[] {
+  return [...new Set(outcomes.map(({ method }) => method))];
+}
+
+function valueAt(byTier: readonly TierMetrics[], r: number, { of }: Measure): number | null {
+  const tier = byTier.find((metrics) => metrics.r === r);
+  return tier ? of(tier) : null;
+}
+
+function plusMinus(values: readonly (number | null)[], factor: number, digits: number): string {
+  const known = values.filter((value) => value !== null).map((value) => value * factor);
+  if (known.length === 0) return "–";
+  const { mean, sd, n } = spread(known);
+  const note = known.length < values.length ? ` (${known.length} of ${values.length})` : "";
+  return n > 1 ? `${mean.toFixed(digits)} ± ${sd.toFixed(digits)}${note}` : `${mean.toFixed(digits)}${note}`;
+}
+
+function meanOf(values: readonly (number | null)[]): number {
+  return spread(values.map((value) => value ?? 0)).mean;
+}
+
+function signed(value: number, digits: number): string {
+  return `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`;
+}
+
+function markdown(columns: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
+  return [line(columns), line(columns.map((_, column) => (column === 0 ? "---" : "---:"))), ...rows.map(line)].join("\n");
+}

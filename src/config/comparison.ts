@@ -1,0 +1,77 @@
+import path from "node:path";
+import { readFile } from "node:fs/promises";
+import { z } from "zod";
+import { ConfigError } from "../errors.ts";
+import { snakeKeys, toSnake } from "./case.ts";
+import { check, formatPath } from "./check.ts";
+import { integer, positive } from "./policy-specs.ts";
+import { name as runName } from "./sections.ts";
+import { placeKey, readYaml } from "./yaml-source.ts";
+
+/* A comparison: methods × seeds over one setting, which is a run's config of its own. */
+
+const method = z.strictObject({
+  /** What tables call it. */
+  name: z.string().min(1).max(60),
+  /** Methods of a family share the learning rate that the first of them was tuned to. */
+  family: z.string().min(1).default("all"),
+  /** Keys of the setting that make the method, as `--set` takes them: `{ fit.objective: none }`. */
+  set: z.record(z.string(), z.unknown()).default({}),
+});
+
+const comparisonSchema = z
+  .strictObject({
+    name: runName,
+    runsDir: z.string().min(1).default("runs"),
+    /** A run's config file, relative to this file. */
+    setting: z.string().min(1),
+    seeds: z.array(integer.min(0)).min(1).readonly(),
+    /** Each family's learning rate: of these, the one with the lowest loss after `rounds` rounds under `seed`. */
+    learningRates: z.strictObject({ values: z.array(z.number().positive()).min(1), rounds: positive, seed: integer.min(0) }).optional(),
+    /** The method that the others are compared with, seed by seed. */
+    reference: z.string(),
+    methods: z.array(method).min(2).readonly(),
+  })
+  .superRefine(({ seeds, learningRates, reference, methods }, context) => {
+    const report = (at: (string | number)[], message: string) => context.addIssue({ code: "custom", path: at, message });
+    if (new Set(seeds).size < seeds.length) report(["seeds"], `must not repeat, got [${seeds.join(", ")}]`);
+    if (learningRates && seeds.includes(learningRates.seed)) report(["learningRates", "seed"], "must not be one of seeds");
+    if (!methods.some(({ name }) => name === reference)) report(["reference"], `must be the name of one of the methods, got "${reference}"`);
+    const slugs = methods.map(({ name }) => slug(name));
+    const repeated = methods.findIndex(({ name }, place) => slugs.indexOf(slug(name)) !== place);
+    if (repeated >= 0) report(["methods", repeated, "name"], "must differ from the others by more than its punctuation");
+  });
+
+export type ComparisonMethod = z.output<typeof method>;
+export type Comparison = z.output<typeof comparisonSchema>;
+
+/** Reads and validates a comparison; `setting` becomes absolute. Throws a ConfigError with everything that is wrong with it. */
+export async function loadComparison(file: string): Promise<Comparison> {
+  const text = await readFile(file, "utf8").catch(() => {
+    throw new ConfigError([{ path: "config", message: "there is no such file", location: file }]);
+  });
+  const source = readYaml(text, file);
+  const { value, problems = [] } = source.broken ? {} : check(comparisonSchema, source.value, "snake_case");
+  const wrong = problems.map(({ path: at, message, at: side }) => {
+    const location = source.places.get(placeKey(at))?.[side].location ?? `${file}:1:1`;
+    return { path: formatPath(at, "snake_case") || "config", message, location };
+  });
+  const misread = source.findings.map(({ path: at, message, place }) => {
+    return { path: formatPath(at, "snake_case") || "config", message, location: place.location };
+  });
+  if (value === undefined || misread.length + wrong.length > 0) throw new ConfigError([...misread, ...wrong]);
+  return { ...value, setting: path.resolve(path.dirname(file), value.setting) };
+}
+
+/** A method's keys as `--set` takes them; JSON is YAML. */
+export function assignments({ set }: ComparisonMethod): string[] {
+  return Object.entries(set).map(([key, value]) => `${toSnake(key)}=${JSON.stringify(snakeKeys(value))}`);
+}
+
+/** A name as part of a folder's name. */
+export function slug(name: string): string {
+  return name
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, "-")
+    .replace(/^-|-$/g, "");
+}

@@ -1,0 +1,22 @@
+import { RefusedError } from "../../errors.ts";
+import type { Aggregation } from "../strategy.ts";
+import { segmentMeans } from "./segment-means.ts";
+
+/**
+ * FedIT (Zhang et al., https://arxiv.org/abs/2305.05644): the mean of A and the mean of B, n_k-weighted. It knows one
+ * rank: a round of clients of different ranks is refused.
+ *
+ *     A ← Σ_k n_k·A_k / Σ_k n_k              B ← Σ_k n_k·B_k / Σ_k n_k
+ */
+export function fedIt(): Aggregation {
+  const means = segmentMeans("examples", () => ({ keep: 1, step: 1 }));
+  return {
+    policy: { name: "fedit" },
+    distribute: means.distribute,
+    begin(context) {
+      const ranks = [...new Set(context.clients.map(({ r }) => r))];
+      if (ranks.length > 1) throw new RefusedError("a round of FedIT", "clients of one rank", `ranks ${ranks.join(", ")}`);
+      return means.begin(context);
+    },
+  };
+}

@@ -1,0 +1,78 @@
+import { segments } from "../../adapter/segments.ts";
+import { requireOption } from "../policy.ts";
+import type { Aggregate, Aggregation, RoundContext, ServerState } from "../strategy.ts";
+
+export type ServerOptimizerOptions =
+  | { readonly name: "momentum"; readonly lr?: number; readonly momentum?: number }
+  | { readonly name: "adam"; readonly lr?: number; readonly beta1?: number; readonly beta2?: number; readonly tau?: number };
+
+/**
+ * Takes what an aggregation would change, g = next − previous, as a pseudo-gradient of a server optimiser, as FedAvgM
+ * (Hsu et al., https://arxiv.org/abs/1909.06335) and FedAdam (Reddi et al., https://arxiv.org/abs/2003.00295, without bias
+ * correction) have it:
+ *
+ *     momentum:  v ← β·v + g                                      x ← x + η·v
+ *     adam:      m ← β1·m + (1 − β1)·g,  v ← β2·v + (1 − β2)·g²    x ← x + η·m / (√v + τ)
+ *
+ * A segment that nobody trained in a round is neither stepped nor does its state decay. For aggregations whose
+ * components keep their meaning from round to round: means of deltas, not those that rotate them by an SVD.
+ */
+export function withServerOptimizer(aggregation: Aggregation, options: ServerOptimizerOptions): Aggregation {
+  const { lr } = options;
+  requireOption(lr === undefined || lr > 0, "serverOptimizer.lr", "above 0", lr);
+  const step = options.name === "momentum" ? momentumStep(options) : adamStep(options);
+  const name = aggregation.policy?.name ?? "custom";
+  return {
+    ...aggregation,
+    policy: { ...aggregation.policy, name, serverOptimizer: { ...options } },
+    begin(context) {
+      const inner = aggregation.begin(context);
+      return { add: (update) => inner.add(update), finish: () => optimise(context, inner.finish(), step) };
+    },
+  };
+}
+
+/** One value's step from its pseudo-gradient; reads and writes its state at `index`. */
+type Step = (state: ServerState, index: number, gradient: number) => number;
+
+function momentumStep({ lr = 1, momentum = 0.9 }: Extract<ServerOptimizerOptions, { name: "momentum" }>): Step {
+  return ({ velocity }, index, gradient) => {
+    const next = momentum * at(velocity, index) + gradient;
+    put(velocity, index, next);
+    return lr * next;
+  };
+}
+
+function adamStep({ lr = 0.01, beta1 = 0.9, beta2 = 0.99, tau = 1e-3 }: Extract<ServerOptimizerOptions, { name: "adam" }>): Step {
+  return ({ velocity, variance }, index, gradient) => {
+    const mean = beta1 * at(velocity, index) + (1 - beta1) * gradient;
+    const square = beta2 * at(variance, index) + (1 - beta2) * gradient * gradient;
+    put(velocity, index, mean);
+    put(variance, index, square);
+    return (lr * mean) / (Math.sqrt(square) + tau);
+  };
+}
+
+function optimise({ layout, global, state }: RoundContext, { global: next, coverage }: Aggregate, step: Step): Aggregate {
+  const size = layout.r * layout.width;
+  const copy = (name: string) => state[name]?.slice() ?? new Float32Array(size + layout.denseSize);
+  const following = { velocity: copy("velocity"), variance: copy("variance") };
+  const move = (target: Float32Array, previous: Float32Array, from: number, to: number, offset: number) => {
+    for (let index = from; index < to; index++) {
+      const gradient = at(target, index) - at(previous, index);
+      target[index] = at(previous, index) + step(following, offset + index, gradient);
+    }
+  };
+  const trained = segments(layout.tiers).filter((_, place) => (coverage[place]?.clients ?? 0) > 0);
+  for (const { from, to } of trained) move(next.rows, global.rows, from * layout.width, to * layout.width, 0);
+  if (trained.length > 0) move(next.dense, global.dense, 0, layout.denseSize, size);
+  return { global: next, coverage, state: following };
+}
+
+function at(values: Float32Array | undefined, index: number): number {
+  return values?.[index] ?? 0;
+}
+
+function put(values: Float32Array | undefined, index: number, value: number): void {
+  if (values) values[index] = value;
+}
