@@ -7,7 +7,8 @@ import { type AdapterLayout, createLayout } from "./layout.ts";
 
 /*
  * The global adapter as a safetensors file that stands on its own: `rows` [R, width], `dense` [size], and in the
- * metadata the round and what its layout is made from.
+ * metadata the round and what its layout is made from; where components are merged into the base, `merged` [n, width]
+ * too, and in the metadata how many there were after each round.
  */
 
 export interface GlobalFile {
@@ -21,7 +22,11 @@ export function encodeGlobal(layout: AdapterLayout, adapter: Adapter, round: num
     ["rows", { shape: [layout.r, layout.width], values: adapter.rows }],
     ["dense", { shape: [layout.denseSize], values: adapter.dense }],
   ]);
-  return encodeSafetensors(tensors, { layout: JSON.stringify(describeLayout(layout)), round: `${round}` });
+  const metadata = { layout: JSON.stringify(describeLayout(layout)), round: `${round}` };
+  if (!adapter.merged) return encodeSafetensors(tensors, metadata);
+  const { rows, ends } = adapter.merged;
+  tensors.set("merged", { shape: [rows.length / layout.width, layout.width], values: rows });
+  return encodeSafetensors(tensors, { ...metadata, merged_ends: JSON.stringify(ends) });
 }
 
 /** Throws RefusedError for a file that encodeGlobal did not write. `subject` names it in errors. */
@@ -29,13 +34,14 @@ export function decodeGlobal(bytes: Uint8Array, subject = "a global adapter"): G
   const { tensors, metadata } = decodeSafetensors(bytes, subject);
   const described = metadataSchema.safeParse(metadata);
   if (!described.success) throw new RefusedError(`the metadata of ${subject}`, "a layout and a round", z.prettifyError(described.error));
-  const { layout: description, round } = described.data;
+  const { layout: description, round, merged_ends: ends } = described.data;
   const layout = createLayout(description, description);
   const valuesOf = (name: string, shape: readonly number[]) => requireTensor(`tensor ${name} of ${subject}`, tensors.get(name), shape);
   const adapter = {
     r: layout.r,
     rows: valuesOf("rows", [layout.r, layout.width]),
     dense: valuesOf("dense", [layout.denseSize]),
+    ...(ends && { merged: { rows: valuesOf("merged", [ends.at(-1) ?? 0, layout.width]), ends } }),
   };
   return { layout, adapter, round };
 }
@@ -51,6 +57,7 @@ const layoutSchema = z.strictObject({
 const metadataSchema = z.strictObject({
   layout: z.string().transform(parseJson).pipe(layoutSchema),
   round: z.coerce.number().int().nonnegative(),
+  merged_ends: z.string().transform(parseJson).pipe(z.array(z.number().int().nonnegative())).optional(),
 });
 
 /** Sizes without the offsets that follow from them. */

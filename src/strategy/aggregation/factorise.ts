@@ -1,0 +1,72 @@
+import type { AdapterLayout } from "../../adapter/layout.ts";
+import { productSvd, type Stack } from "../../tensor/product-svd.ts";
+import type { Update } from "../strategy.ts";
+
+/** weight · b·aᵀ in every module, of the [a | b] in a row: `row`, or what training made of it, `row` + `delta`. */
+export interface Component {
+  readonly weight: number;
+  readonly row: Float32Array;
+  readonly delta?: Float32Array | undefined;
+}
+
+/** How a singular value σ is shared out: a·v in A and b·u in B, with a·b = σ. */
+export type Split = (value: number) => { readonly a: number; readonly b: number };
+
+/** √σ in both factors, so that neither outgrows the other and one learning rate suits both. */
+export const balanced: Split = (value) => ({ a: Math.sqrt(value), b: Math.sqrt(value) });
+
+/**
+ * Rows [R, width] whose B·A is, module by module, the best approximation of Σ weight·b·aᵀ at rank R and at every rank
+ * below it; the scale s stands before both alike. Where the sum has fewer components than R, the rest get the A of
+ * `previous` [R, width] and B = 0: that leaves the product as it is and can learn, where A = B = 0 could not.
+ */
+export function factorise(components: readonly Component[], layout: AdapterLayout, previous: Float32Array, split = balanced): Float32Array {
+  const rows = new Float32Array(layout.r * layout.width);
+  for (const { offset, in: a, out: b } of layout.modules) {
+    const left = stack(components, offset + a, b, ({ weight }) => weight);
+    const right = stack(components, offset, a, () => 1);
+    const { values, left: u, right: v } = productSvd(left, right, layout.r);
+    for (let row = 0; row < layout.r; row++) {
+      const start = row * layout.width + offset;
+      const value = values[row];
+      if (value === undefined) {
+        rows.set(previous.subarray(start, start + a), start);
+        continue;
+      }
+      const share = split(value);
+      for (let index = 0; index < a; index++) rows[start + index] = share.a * (v[row * a + index] as number);
+      for (let index = 0; index < b; index++) rows[start + a + index] = share.b * (u[row * b + index] as number);
+    }
+  }
+  return rows;
+}
+
+/** The components in `rows` [r, width]. */
+export function componentsOf(rows: Float32Array, width: number, weight = 1, delta?: Float32Array): readonly Component[] {
+  const row = (values: Float32Array, place: number) => values.subarray(place * width, (place + 1) * width);
+  return Array.from({ length: rows.length / width }, (_, place) => ({
+    weight,
+    row: row(rows, place),
+    delta: delta && row(delta, place),
+  }));
+}
+
+/** Components [from, to) of what a client has after its fit. */
+export function trainedComponents({ r, received, delta }: Update, weight: number, from = 0, to = r): readonly Component[] {
+  const width = delta.rows.length / r;
+  const part = (rows: Float32Array) => rows.subarray(from * width, to * width);
+  return componentsOf(part(received.rows), width, weight, part(delta.rows));
+}
+
+/** From place `at` of every row `length` values, times the component's factor. */
+function stack(components: readonly Component[], at: number, length: number, factorOf: (component: Component) => number): Stack {
+  const vectors = new Float64Array(components.length * length);
+  for (const [place, component] of components.entries()) {
+    const { row, delta } = component;
+    const factor = factorOf(component);
+    for (let index = 0; index < length; index++) {
+      vectors[place * length + index] = factor * ((row[at + index] as number) + (delta?.[at + index] ?? 0));
+    }
+  }
+  return { vectors, length };
+}

@@ -1,0 +1,27 @@
+import { prefix } from "../../adapter/adapter.ts";
+import type { Aggregation } from "../strategy.ts";
+import { factorise, type Split, trainedComponents } from "./factorise.ts";
+import { gather, shares } from "./gather.ts";
+
+/**
+ * HLoRA (Liu et al., https://arxiv.org/abs/2503.00813), as NVIDIA FLARE's example has it: the SVD of the mean product by
+ * QR of the stacked factors, with all of Σ in A.
+ *
+ *     [√p_1·B_1 │ …] = Q_B·R_B     [√p_1·A_1; …] = R_Aᵀ·Q_Aᵀ     U·Σ·Vᵀ = R_B·R_Aᵀ     B ← Q_B·U     A ← Σ·(Q_A·V)ᵀ
+ *
+ * p_k = n_k / Σ_k n_k. Where the weights stand, once at B or as √p_k at both, changes only roundings.
+ */
+export function hLora(): Aggregation {
+  return {
+    policy: { name: "hlora" },
+    distribute: prefix,
+    begin: (context) =>
+      gather(context, (updates) => {
+        const p = shares(updates);
+        const components = updates.flatMap((update, place) => trainedComponents(update, p[place] as number));
+        return { rows: factorise(components, context.layout, context.global.rows, allInA) };
+      }),
+  };
+}
+
+const allInA: Split = (value) => ({ a: value, b: 1 });

@@ -1,0 +1,59 @@
+import { Matrix, SVD } from "ml-matrix";
+import { thinQr } from "./thin-qr.ts";
+
+/** Singular triplets: Σ_c values[c] · left[c] · right[c]ᵀ, the largest value first. */
+export interface ProductSvd {
+  /** [k], none below `NEGLIGIBLE` of the first. */
+  readonly values: Float64Array;
+  /** [k, out], row by row. */
+  readonly left: Float64Array;
+  /** [k, in], row by row. */
+  readonly right: Float64Array;
+}
+
+/** m vectors of length d, row by row. */
+export interface Stack {
+  readonly vectors: Float64Array;
+  readonly length: number;
+}
+
+/**
+ * The first singular triplets, `most` at most, of Σ_j left[j]·right[j]ᵀ, a sum of m products of vectors of length
+ * `out` and `in`. The [out, in] matrix is never formed: with left = Q_l·C_l and right = Q_r·C_r by thin QR, the sum is
+ * Q_l·(C_l·C_rᵀ)·Q_rᵀ, and the SVD of the core, at most [m, m], turns the two bases into the singular vectors.
+ */
+export function productSvd(left: Stack, right: Stack, most: number): ProductSvd {
+  const [l, r] = [thinQr(left.vectors, left.length), thinQr(right.vectors, right.length)];
+  const [rows, columns] = [l.basis.length / left.length, r.basis.length / right.length];
+  if (rows === 0 || columns === 0) return { values: new Float64Array(0), left: new Float64Array(0), right: new Float64Array(0) };
+  const core = Array.from({ length: rows }, () => new Float64Array(columns));
+  for (const [place, weights] of l.coordinates.entries()) {
+    for (let row = 0; row < weights.length; row++) addScaled(core[row]!, weights[row]!, r.coordinates[place]!);
+  }
+  const svd = new SVD(new Matrix(core), { autoTranspose: true });
+  const significant = svd.diagonal.filter((value) => value > NEGLIGIBLE * svd.norm2).slice(0, most);
+  return {
+    values: Float64Array.from(significant),
+    left: combine(svd.leftSingularVectors, significant.length, l.basis, left.length),
+    right: combine(svd.rightSingularVectors, significant.length, r.basis, right.length),
+  };
+}
+
+/** Of the largest singular value: what is smaller, a float32 of the product's size does not show. */
+const NEGLIGIBLE = 2 ** -24;
+
+/** Row c = Σ_i weights[i, c]·basis[i], for the first `count` columns. */
+function combine(weights: Matrix, count: number, basis: Float64Array, length: number): Float64Array {
+  const combined = new Float64Array(count * length);
+  for (let column = 0; column < count; column++) {
+    const target = combined.subarray(column * length, (column + 1) * length);
+    for (let row = 0; row < weights.rows; row++)
+      addScaled(target, weights.get(row, column), basis.subarray(row * length, (row + 1) * length));
+  }
+  return combined;
+}
+
+/** target += factor·values, which may be shorter. */
+function addScaled(target: Float64Array, factor: number, values: Float64Array): void {
+  for (let index = 0; index < values.length; index++) target[index] = (target[index] as number) + factor * (values[index] as number);
+}
