@@ -1,0 +1,34 @@
+import { prefix } from "../../adapter/adapter.ts";
+import { energy } from "../../adapter/energy.ts";
+import type { AdapterLayout } from "../../adapter/layout.ts";
+import type { Aggregation, Update } from "../strategy.ts";
+import { gather } from "./gather.ts";
+
+/**
+ * HetLoRA (Cho et al., https://arxiv.org/abs/2401.06432): zero-padding of weights, where a client weighs what its product
+ * does, taken over all adapted modules together.
+ *
+ *     A ← Σ_k p_k·[A_k; 0],   p_k = ‖B_k·A_k‖_F / Σ_j ‖B_j·A_j‖_F          likewise the columns of B
+ *
+ * The paper's other half, rank self-pruning, is a rank assignment: `selfPruningRanks`. `modules_to_save` are
+ * n_k-weighted, as everywhere. Where no client has a product yet all weigh alike.
+ */
+export function hetLora(): Aggregation {
+  return {
+    policy: { name: "hetlora" },
+    distribute: prefix,
+    begin: (context) => gather(context, (updates) => ({ rows: weighByProduct(updates, context.layout) })),
+  };
+}
+
+function weighByProduct(updates: readonly Update[], layout: AdapterLayout): Float32Array {
+  const trained = updates.map(({ received, delta }) => delta.rows.map((change, index) => (received.rows[index] as number) + change));
+  const norms = updates.map(({ r }, place) => Math.sqrt(energy(layout, trained[place] as Float32Array, 0, r)));
+  const total = norms.reduce((sum, norm) => sum + norm, 0);
+  const sums = new Float64Array(layout.r * layout.width);
+  for (const [place, rows] of trained.entries()) {
+    const p = total > 0 ? (norms[place] as number) / total : 1 / trained.length;
+    for (let index = 0; index < rows.length; index++) sums[index] = (sums[index] as number) + p * (rows[index] as number);
+  }
+  return Float32Array.from(sums);
+}
