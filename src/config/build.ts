@@ -1,6 +1,11 @@
 import { ConfigError } from "../errors.ts";
 import { fedIt } from "../strategy/aggregation/fedit.ts";
 import { ffaLora } from "../strategy/aggregation/ffa-lora.ts";
+import { flexLora } from "../strategy/aggregation/flexlora.ts";
+import { fLoRA } from "../strategy/aggregation/flora.ts";
+import { hetLora } from "../strategy/aggregation/hetlora.ts";
+import { hLora } from "../strategy/aggregation/hlora.ts";
+import { raFLoRA } from "../strategy/aggregation/raflora.ts";
 import { segmentWise } from "../strategy/aggregation/segment-wise.ts";
 import { withServerOptimizer } from "../strategy/aggregation/server-optimizer.ts";
 import { zeroPadDeltas, zeroPadWeights } from "../strategy/aggregation/zero-pad.ts";
@@ -90,6 +95,16 @@ function buildAggregation(spec: FileConfig["strategy"]["aggregation"]): Aggregat
       return fedIt();
     case "ffa-lora":
       return ffaLora();
+    case "hetlora":
+      return hetLora();
+    case "flora":
+      return fLoRA();
+    case "flexlora":
+      return flexLora();
+    case "raflora":
+      return raFLoRA();
+    case "hlora":
+      return hLora();
   }
 }
 

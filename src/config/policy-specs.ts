@@ -36,6 +36,11 @@ export const aggregationSpec = z.discriminatedUnion("name", [
   z.strictObject({ name: z.literal("zero-pad-deltas") }),
   z.strictObject({ name: z.literal("fedit") }),
   z.strictObject({ name: z.literal("ffa-lora") }),
+  z.strictObject({ name: z.literal("hetlora") }),
+  z.strictObject({ name: z.literal("flora") }),
+  z.strictObject({ name: z.literal("flexlora") }),
+  z.strictObject({ name: z.literal("raflora") }),
+  z.strictObject({ name: z.literal("hlora") }),
 ]);
 
 const decay = z.number().min(0).lt(1);

@@ -21,17 +21,16 @@ export interface EvaluateContext {
 const ASKED_EXAMPLES = 64;
 
 /**
- * What a strategy's global adapter is worth: at every tier on the examples held out from all, where the strategy
- * merges into the base model also the merged model, and at every client's own rank on its own held-out examples.
+ * What a strategy's global adapter, as it is presented, is worth: at every tier on the examples held out from all, where the
+ * strategy merges into the base model also the merged model, and at every client's own rank on its own held-out examples.
  */
 export async function evaluateRound(
   context: EvaluateContext,
   round: number,
-  global: Adapter,
+  { global, presented }: { readonly global: Adapter; readonly presented: Adapter },
   clients: readonly RankedClient[],
 ): Promise<Pick<RoundMetrics, "byTier" | "merged" | "byClient">> {
   const { config, layout, evalExamples, ownExamples } = context;
-  const presented = present(config, layout, global);
   const maxNewTokens = round === config.rounds ? config.evaluate.maxNewTokens : 0;
   const everybody = { examples: "global", client_id: null, total: evalExamples, maxNewTokens } as const;
   const measured = clients.filter(({ id }) => (ownExamples.get(id) ?? 0) > 0);
@@ -51,11 +50,6 @@ export async function evaluateRound(
     ),
   ]);
   return { byTier, merged: merged?.[0] ?? null, byClient };
-}
-
-/** The adapter that is evaluated and saved: the global one, unless the aggregation presents another. */
-export function present({ strategy }: Pick<RunConfig, "strategy">, layout: AdapterLayout, global: Adapter): Adapter {
-  return strategy.aggregation.present?.(global, layout) ?? global;
 }
 
 /** Mean losses of what candidates would receive, on training examples of their own; an infinite one where it is not finite. */

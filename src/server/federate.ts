@@ -12,7 +12,7 @@ import type { ClientHistory, SelectionContext, ServerState } from "../strategy/s
 import type { WorkerLauncher } from "../workers/launch.ts";
 import { packageVersion } from "../workers/python.ts";
 import type { TaskFailure } from "../workers/task.ts";
-import { candidateLosses, evaluateRound, present } from "./evaluate.ts";
+import { candidateLosses, evaluateRound } from "./evaluate.ts";
 import { createEventStream } from "./event-stream.ts";
 import type { RoundMetrics, RunEvent } from "./events.ts";
 import { describeMethod } from "./method.ts";
@@ -100,6 +100,8 @@ async function train({ config, signal, emit }: Conduct, session: Session, direct
   const metricsOfRounds: RoundMetrics[] = [];
   const history = new Map<string, ClientHistory>();
   let { clients, initial: global } = session;
+  /** What is evaluated and saved. */
+  let presented = global;
   let state: ServerState = {};
   let sha256 = "";
 
@@ -136,32 +138,31 @@ async function train({ config, signal, emit }: Conduct, session: Session, direct
       clock.lap(round, "fit");
     }
 
+    presented = config.strategy.aggregation.present?.(global, layout) ?? global;
     const isEvaluated = round % config.evaluate.every === 0 || round === config.rounds;
     if (isEvaluated) emit({ type: "evaluation-start", round });
-    const quality = isEvaluated ? await evaluateRound(evaluation, round, global, clients) : NOTHING_EVALUATED;
+    const quality = isEvaluated ? await evaluateRound(evaluation, round, { global, presented }, clients) : NOTHING_EVALUATED;
     clock.lap(round, "evaluate");
 
-    const metrics: RoundMetrics = { round, ...quality, energy: energies(layout, present(config, layout, global)), ...trained };
+    const metrics: RoundMetrics = { round, ...quality, energy: energies(layout, presented), ...trained };
     metricsOfRounds.push(metrics);
     sha256 = await directory.commitRound(round, { global: encodeGlobal(layout, global, round), state }, snakeKeys(metrics));
     clock.lap(round, "commit");
     emit({ type: "round-end", round, metrics, sha256 });
   }
-  const adapter = present(config, layout, global);
-
   emit({ type: "phase-start", phase: "save" });
   const adapters = tiers.map((r) => directory.file("adapters", `r${r}`));
-  for (const [place, folder] of adapters.entries()) await savePretrained(config, layout, adapter, folder, tiers[place]);
+  for (const [place, folder] of adapters.entries()) await savePretrained(config, layout, presented, folder, tiers[place]);
   clock.lap(config.rounds, "save");
   directory.journal.append({ type: "end" });
   emit({ type: "run-end", directory: directory.path, adapters, sha256 });
   return {
     directory: directory.path,
     layout,
-    adapter,
+    adapter: presented,
     metrics: metricsOfRounds,
     sha256,
-    savePretrained: (folder, { r } = {}) => savePretrained(config, layout, adapter, folder, r),
+    savePretrained: (folder, { r } = {}) => savePretrained(config, layout, presented, folder, r),
   };
 }
 

@@ -76,11 +76,16 @@ export function roundEnd(round: number, accuracies: readonly number[], reported:
     loss: 2 - accuracy,
     perplexity: null,
     accuracy,
+    macroF1: accuracy,
+    rougeL: null,
     examples: 64,
   }));
   const metrics: RoundMetrics = {
     round,
     byTier,
+    merged: null,
+    byClient: [],
+    energy: [],
     fitLoss: round === 0 ? null : 1.5,
     reported,
     failed,
