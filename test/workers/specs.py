@@ -10,7 +10,7 @@ SEED = "0123456789abcdef" * 2
 TIERS = [1, 2, 4, 8]
 IID = PartitionSpec("iid", None, None, 1)
 LORA = LoraSpec(8, TIERS, 2.0, "all-linear", [], 0.0)
-FIT = FitSpec("stratified", 0.5, 4, 8, 1e-2, 1e-2)
+FIT = FitSpec("stratified", 0.5, 4, 8, 1e-2, 1e-2, False, 0.0)
 
 
 def model_spec(folder: Path, task: Task) -> ModelSpec:
@@ -20,8 +20,8 @@ def model_spec(folder: Path, task: Task) -> ModelSpec:
 def data_spec(folder: Path, task: Task, **changes: Any) -> DataSpec:
     if task == "causal-lm":
         spec = DataSpec(
-            str(folder / "words.jsonl"), None, None, "Define the noun {word}:", "{gloss}", 32, None, 24, 4, IID
+            str(folder / "words.jsonl"), None, None, "Define the noun {word}:", "{gloss}", 32, None, 24, 0, 4, IID
         )
     else:
-        spec = DataSpec(str(folder / "topics.jsonl"), "{text}", "topic", None, None, 32, None, 24, 4, IID)
+        spec = DataSpec(str(folder / "topics.jsonl"), "{text}", "topic", None, None, 32, None, 24, 0, 4, IID)
     return replace(spec, **changes)

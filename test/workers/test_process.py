@@ -79,7 +79,7 @@ def test_it_says_hello_prepares_loads_fits_evaluates_and_stops(tiny: Path, tmp_p
         adapter = come_up(worker, tiny, tmp_path, "sequence-classification")
         received = prefix(adapter, 4)
         fitted, delta = worker.run(fit_task("fit", received, 4), Fitted, received)
-        evaluate = Evaluate("evaluate", 1, 1, [1, 8], 2.0, 0, 24, 8, describe_payload(adapter))
+        evaluate = Evaluate("evaluate", 1, 1, "global", None, [1, 8], 2.0, 0, 24, 8, 0, describe_payload(adapter))
         evaluated, _ = worker.run(evaluate, Evaluated, adapter)
         worker.send(Stop())
         assert worker.process.wait(30) == 0
@@ -98,7 +98,7 @@ def test_a_fresh_process_gives_the_bytes_of_one_that_has_done_other_tasks(
     worker, adapter = loaded_worker
     received = prefix(adapter, 4)
     worker.run(fit_task("other", adapter, 8, replace(FIT, objective="sum")), Fitted, adapter)
-    evaluate = Evaluate("evaluate first", 1, 1, [4, 8], 2.0, 0, 24, 8, describe_payload(adapter))
+    evaluate = Evaluate("evaluate first", 1, 1, "global", None, [4, 8], 2.0, 0, 24, 8, 0, describe_payload(adapter))
     worker.run(evaluate, Evaluated, adapter)
     _, later = worker.run(fit_task("later", received, 4), Fitted, received)
     with real_worker(socket_folder, PYTHONHASHSEED="7") as fresh:
@@ -142,14 +142,14 @@ def parts_of(task: Fit, payload: Payload) -> list[Fit | Chunk | End]:
 
 
 def with_changes(**changes: object) -> bytes:
-    return msgpack.packb({"type": "stop", "protocol_version": 1, **changes}) or b""
+    return msgpack.packb({"type": "stop", "protocol_version": 2, **changes}) or b""
 
 
 @pytest.mark.parametrize(
     ("frames", "reason"),
     [
         ([b"\xc1garbled"], "frame: expected one msgpack map"),
-        ([with_changes(protocol_version=2)], "stop.protocol_version: expected 1, got int 2"),
+        ([with_changes(protocol_version=1)], "stop.protocol_version: expected 2, got int 1"),
         ([with_changes(type="explode")], "message.type: expected one of prepare, load"),
         ([with_changes(now=True)], "stop: unknown now"),
         ([pack(Beat("idle", None, 0, 0))], "message: beat is not for a worker"),

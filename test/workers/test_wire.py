@@ -72,6 +72,10 @@ def fit_message(task_id: str = "t", attempt: int = 1) -> Fit:
             "fit.fit.objective: expected one of none, sum",
         ),
         ({"tensors": [{"name": "rows"}]}, "fit.tensors[0]: missing bytes, crc32, dtype, shape"),
+        (
+            {"fit": {**to_wire(fit_message())["fit"], "freeze_a": 1}},
+            "fit.fit.freeze_a: expected true or false, got int 1",
+        ),
         ({"tensors": {}}, "fit.tensors: expected a list, got dict {}"),
         ({"colour": "red"}, "fit: unknown colour"),
     ],
@@ -88,7 +92,7 @@ def test_an_integral_number_may_come_as_the_other_kind():
 
 
 def test_a_number_that_is_not_finite_is_never_sent():
-    fitted = Fitted("t", 1, "c00", 2, 2.0, 10, 1, 1, float("inf"), 0.1, [])
+    fitted = Fitted("t", 1, "c00", 2, 2.0, 10, 1, 1, float("inf"), None, 0.1, [])
     with pytest.raises(ValueError, match=r"fitted\.loss: expected a finite number"):
         pack(fitted)
 
@@ -145,7 +149,7 @@ class TestChunks:
 
     def test_a_reply_waits_for_credit_and_keeps_its_order(self):
         outbox = Outbox()
-        fitted = Fitted("t", 1, "c00", 2, 2.0, 10, 1, 1, 0.5, 0.1, describe_payload(PAYLOAD))
+        fitted = Fitted("t", 1, "c00", 2, 2.0, 10, 1, 1, 0.5, 0.5, 0.1, describe_payload(PAYLOAD))
         outbox.put(fitted, PAYLOAD)
         outbox.put(replace(fitted, task_id="next", tensors=[]), {})
 

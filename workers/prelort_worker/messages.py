@@ -5,12 +5,13 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from .records import Count, Positive, RecordError, describe, from_map, to_map
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
-
-TensorName: TypeAlias = Literal["rows", "dense"]
+# `merged` [n, width]: components that are part of the base model for this task.
+TensorName: TypeAlias = Literal["rows", "dense", "merged"]
 Task: TypeAlias = Literal["causal-lm", "sequence-classification"]
 Objective: TypeAlias = Literal["none", "sum", "sandwich", "sampled", "stratified"]
+Examples: TypeAlias = Literal["global", "client", "train"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class LoraSpec:
 
 @dataclass(frozen=True)
 class PartitionSpec:
-    name: Literal["iid", "dirichlet"]
+    name: Literal["iid", "dirichlet", "value"]
     by: str | None
     alpha: float | None
     min_examples: Positive
@@ -57,6 +58,7 @@ class DataSpec:
     max_length: Positive
     max_examples: Positive | None
     eval_examples: Count
+    client_eval_examples: Count
     clients: Positive
     partition: PartitionSpec
 
@@ -69,6 +71,8 @@ class FitSpec:
     batch_size: Positive
     lr: float
     head_lr: float
+    freeze_a: bool
+    tail_penalty: float
 
 
 @dataclass(frozen=True)
@@ -115,11 +119,14 @@ class Evaluate:
     task_id: str
     attempt: Positive
     round: Count
+    examples: Examples
+    client_id: str | None
     ranks: list[Positive]
     scale: float
     start: Count
     count: Positive
     batch_size: Positive
+    max_new_tokens: Count
     tensors: list[TensorDescriptor]
 
 
@@ -181,6 +188,7 @@ class Beat:
 class PreparedClient:
     id: str
     n: Positive
+    n_eval: Count
     label_counts: list[Count]
 
 
@@ -231,8 +239,18 @@ class Fitted:
     steps: Count
     passes: Count
     loss: float | None
+    rms_loss: float | None
     seconds: float
     tensors: list[TensorDescriptor]
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """Per label: how often it was right, predicted, and true."""
+
+    hits: list[Count]
+    predicted: list[Count]
+    actual: list[Count]
 
 
 @dataclass(frozen=True)
@@ -240,8 +258,9 @@ class TierSums:
     r: Positive
     loss_sum: float | None
     n_tokens: Count
-    n_correct: Count | None
     n_examples: Count
+    labels: LabelCounts | None
+    rouge_l_sum: float | None
 
 
 @dataclass(frozen=True)

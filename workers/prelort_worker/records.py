@@ -70,7 +70,7 @@ def _read(expected: Any, value: Any, where: str) -> Any:
         return float(value)
     if expected is int and type(value) is float and value.is_integer():  # how JavaScript writes one beyond 32 bits
         return int(value)
-    if expected in (int, str, bytes, type(None)) and type(value) is expected:
+    if expected in (int, bool, str, bytes, type(None)) and type(value) is expected:
         return value
     raise RecordError(f"{where}: expected {_spell(expected)}, got {describe(value)}")
 
@@ -92,6 +92,7 @@ def _spell(expected: Any) -> str:
     names = {
         float: "a finite number",
         int: "an integer",
+        bool: "true or false",
         str: "a string",
         bytes: "bytes",
         list: "a list",

@@ -30,6 +30,15 @@ describe("describeTensors", () => {
     ]);
   });
 
+  test("announces and splits what is merged last, and only where something is", () => {
+    const merged = { rows: Float32Array.of(1, 2, 3), ends: [0, 1] };
+    expect(describeTensors({ ...adapter, merged })[2]).toMatchObject({ name: "merged", shape: [1, 3], bytes: 12 });
+    expect([...splitTensors({ ...adapter, merged })].map(({ tensor }) => tensor)).toEqual(["rows", "dense", "merged"]);
+    const nothing = { ...adapter, merged: { rows: new Float32Array(0), ends: [0] } };
+    expect(describeTensors(nothing)).toEqual(describeTensors(adapter));
+    expect([...splitTensors(nothing)]).toEqual([...splitTensors(adapter)]);
+  });
+
   test("describes a prefix by its own bytes, not those of the buffer it is a view of", () => {
     const memory = Float32Array.of(1, 2, 3, 4, 5, 6);
     const view = { r: 1, rows: memory.subarray(0, 3), dense: new Float32Array() };
