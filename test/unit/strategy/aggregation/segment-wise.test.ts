@@ -1,9 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { createLayout } from "../../../../src/adapter/layout.ts";
 import { segments } from "../../../../src/adapter/segments.ts";
 import { segmentWise } from "../../../../src/strategy/aggregation/segment-wise.ts";
-import type { RankedClient, RoundContext } from "../../../../src/strategy/strategy.ts";
 import {
   aggregate,
   bytesOf,
@@ -14,24 +12,7 @@ import {
   grid,
   updateOf,
 } from "../../../conformance/federations.ts";
-
-/** One module of 2 → 2 and one dense value: a row is [a0, a1, b0, b1]. */
-const layout = createLayout(
-  { r: 2, tiers: [1, 2], scale: 2 },
-  { modules: [{ name: "m", in: 2, out: 2 }], dense: [{ name: "head", shape: [1] }] },
-);
-const clients: readonly RankedClient[] = [
-  { id: "small", index: 0, size: 30, r: 1, labelCounts: [] },
-  { id: "large", index: 1, size: 10, r: 2, labelCounts: [] },
-];
-const context: RoundContext = {
-  round: 1,
-  layout,
-  clients,
-  global: { r: 2, rows: Float32Array.of(1, 1, 0, 0, 2, 2, 0, 0), dense: Float32Array.of(100) },
-};
-const small = updateOf(context, clients[0]!, { r: 1, rows: Float32Array.of(4, 0, 8, 1), dense: Float32Array.of(2) });
-const large = updateOf(context, clients[1]!, { r: 2, rows: Float32Array.of(0, 8, 0, 1, 3, 3, 3, 3), dense: Float32Array.of(-2) });
+import { context, large, layout, small } from "./two-components.ts";
 
 describe("by hand", () => {
   it("averages a segment over those who train it: the lower 30 to 10, the upper the large client's alone", () => {
@@ -56,8 +37,18 @@ describe("by hand", () => {
     expect([...global.dense]).toEqual([102]);
   });
 
+  it("damps a segment's step by a power of the share of those who train it: a quarter, so ½ with exponent ½", () => {
+    const { global } = aggregate(segmentWise({ damping: 0.5 }), context, [small, large]);
+    expect([...global.rows]).toEqual([4, 3, 6, 1, 2 + 1.5, 2 + 1.5, 1.5, 1.5]);
+    expect([...global.dense]).toEqual([101]);
+  });
+
+  it("refuses a damping below 0 or above 1", () => {
+    expect(() => segmentWise({ damping: 1.5 })).toThrow("segmentWise.damping");
+  });
+
   it("says what it is", () => {
-    expect(segmentWise().policy).toEqual({ name: "segment-wise", weights: "examples" });
+    expect(segmentWise().policy).toEqual({ name: "segment-wise", weights: "examples", damping: 0 });
   });
 });
 

@@ -1,0 +1,67 @@
+import { describe, expect, it } from "vitest";
+import { segmentWise } from "../../../../src/strategy/aggregation/segment-wise.ts";
+import { withServerOptimizer } from "../../../../src/strategy/aggregation/server-optimizer.ts";
+import type { Aggregate, Aggregation, Update } from "../../../../src/strategy/strategy.ts";
+import { aggregate, bytesOf } from "../../../conformance/federations.ts";
+import { context, large, small } from "./two-components.ts";
+
+/** Rounds with these updates, each from what the one before left. */
+function play(aggregation: Aggregation, rounds: readonly (readonly Update[])[]): readonly Aggregate[] {
+  const results: Aggregate[] = [];
+  for (const updates of rounds) {
+    const { global, state = {} } = results.at(-1) ?? { global: context.global };
+    results.push(aggregate(aggregation, { ...context, global, state }, updates));
+  }
+  return results;
+}
+
+describe("momentum", () => {
+  const momentum = withServerOptimizer(segmentWise(), { name: "momentum", momentum: 0.5 });
+
+  it("adds half of the last step to the next", () => {
+    const [first, second] = play(momentum, [
+      [small, large],
+      [small, large],
+    ]);
+    // Segment-wise moves the first value by 3 each time, and the head by 1.
+    expect(first?.global.rows[0]).toBe(1 + 3);
+    expect(second?.global.rows[0]).toBe(1 + 3 + (3 + 1.5));
+    expect(second?.global.dense[0]).toBe(100 + 1 + 1.5);
+  });
+
+  it("neither steps a segment that nobody trains nor lets its momentum decay", () => {
+    const [first, second, third] = play(momentum, [[large], [small], [large]]);
+    expect(second?.global.rows.slice(4)).toEqual(first?.global.rows.slice(4));
+    expect(second?.state?.["velocity"]?.slice(4, 8)).toEqual(first?.state?.["velocity"]?.slice(4, 8));
+    // As if the round between had not been: 3, then 3 + 1.5.
+    expect(third?.global.rows[4]).toBe(2 + 3 + 4.5);
+  });
+
+  it("without momentum, at learning rate 1, is the aggregation itself", () => {
+    const plain = aggregate(segmentWise(), context, [small, large]);
+    const wrapped = aggregate(withServerOptimizer(segmentWise(), { name: "momentum", momentum: 0 }), context, [small, large]);
+    expect(bytesOf(wrapped.global)).toEqual(bytesOf(plain.global));
+  });
+});
+
+describe("Adam", () => {
+  const adam = withServerOptimizer(segmentWise(), { name: "adam", lr: 0.1, beta1: 0, beta2: 0.75, tau: 1 });
+
+  it("divides a step by the root of its mean square", () => {
+    const [first] = play(adam, [[small, large]]);
+    // g = 3: v = 0.25·9, √v = 1.5; g = −0: nothing.
+    expect(first?.global.rows[0]).toBeCloseTo(1 + (0.1 * 3) / (1.5 + 1), 6);
+  });
+
+  it("leaves a segment that nobody trained, and its state, to the byte", () => {
+    const [first, second] = play(adam, [[small, large], [small]]);
+    expect(second?.global.rows.slice(4)).toEqual(first?.global.rows.slice(4));
+    expect(second?.state?.["variance"]?.slice(4, 8)).toEqual(first?.state?.["variance"]?.slice(4, 8));
+  });
+});
+
+it("an empty round moves nothing", () => {
+  const momentum = withServerOptimizer(segmentWise(), { name: "momentum" });
+  const [first, second] = play(momentum, [[small, large], []]);
+  expect(second).toMatchObject({ global: first?.global, state: first?.state });
+});
