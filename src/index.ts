@@ -4,6 +4,10 @@ export { type Plan, type PlannedClient, plan } from "./server/plan.ts";
 export type { RunResult } from "./server/result.ts";
 export type { RoundMetrics, RunEvent, TierMetrics } from "./server/events.ts";
 
+export { compare, type CompareOptions, type ComparisonResult, type LearningRate, type Progress } from "./compare/compare.ts";
+export type { Budget, Outcome, Summary } from "./compare/outcome.ts";
+export { writeComparison } from "./compare/write.ts";
+export { type Comparison, type ComparisonMethod, loadComparison } from "./config/comparison.ts";
 export { loadConfig } from "./config/load.ts";
 export { buildRun } from "./config/build.ts";
 export type { FileConfig, RunConfig, RunInput } from "./config/schema.ts";
@@ -14,11 +18,23 @@ export { stratifiedSelection } from "./strategy/selection/stratified.ts";
 export { listRanks } from "./strategy/ranks/list.ts";
 export { tieredRanks } from "./strategy/ranks/tiered.ts";
 export { segmentWise, type SegmentWiseOptions } from "./strategy/aggregation/segment-wise.ts";
+export { withServerOptimizer, type ServerOptimizerOptions } from "./strategy/aggregation/server-optimizer.ts";
+export { zeroPadDeltas, zeroPadWeights } from "./strategy/aggregation/zero-pad.ts";
+export { fedIt } from "./strategy/aggregation/fedit.ts";
+export { ffaLora } from "./strategy/aggregation/ffa-lora.ts";
+export { flexLora } from "./strategy/aggregation/flexlora.ts";
+export { fLoRA } from "./strategy/aggregation/flora.ts";
+export { hetLora } from "./strategy/aggregation/hetlora.ts";
+export { hLora } from "./strategy/aggregation/hlora.ts";
+export { raFLoRA } from "./strategy/aggregation/raflora.ts";
 export type {
   Accumulator,
   Aggregate,
   Aggregation,
   Client,
+  ClientHistory,
+  ClientProfile,
+  FitOptions,
   PolicyContext,
   PolicyDescription,
   RankAssigner,
@@ -26,11 +42,12 @@ export type {
   RoundContext,
   Selection,
   SelectionContext,
+  ServerState,
   Strategy,
   Update,
 } from "./strategy/strategy.ts";
 export type { Rng } from "./tensor/rng.ts";
-export { type Adapter, prefix } from "./adapter/adapter.ts";
+export { type Adapter, type Merged, prefix } from "./adapter/adapter.ts";
 export type { AdapterLayout, AdapterModule, DenseParameter } from "./adapter/layout.ts";
 
 export { type LaunchOptions, processLauncher, type WorkerExit, type WorkerLauncher, type WorkerProcess } from "./workers/launch.ts";
