@@ -1,5 +1,6 @@
 import * as fc from "fast-check";
 import type { Adapter } from "../../src/adapter/adapter.ts";
+import { initialAdapter } from "../../src/adapter/initialise.ts";
 import { type AdapterLayout, createLayout } from "../../src/adapter/layout.ts";
 import type { Aggregate, Aggregation, RankedClient, RoundContext, Update } from "../../src/strategy/strategy.ts";
 import { createRng, deriveSeed } from "../../src/tensor/rng.ts";
@@ -29,28 +30,36 @@ const layouts: fc.Arbitrary<AdapterLayout> = fc
     ),
   );
 
-/** Layouts with updates of 1 to 6 clients; each `rank` picks a tier of the layout. */
-export const federations: fc.Arbitrary<Federation> = layouts.chain((layout) =>
-  fc
-    .record({
-      members: fc.array(fc.record({ r: fc.constantFrom(...layout.tiers), size: fc.integer({ min: 1, max: 5000 }) }), {
-        minLength: 1,
-        maxLength: 6,
-      }),
-      seed: fc.nat(),
-    })
-    .map(({ members, seed }) => federationOf(layout, members, seed)),
-);
+const members = fc.record({
+  /** Of each its tier, by place, and its examples. */
+  drawn: fc.array(fc.record({ tier: fc.nat(), size: fc.integer({ min: 1, max: 5000 }) }), { minLength: 1, maxLength: 6 }),
+  seed: fc.nat(),
+});
+
+/** Layouts with updates of 1 to 6 clients, with values of every size. */
+export const federations = federationsWith(randomAdapter);
+
+/** The same with values up to 1, where comparing to 1e-6 means something. */
+export const moderateFederations = federationsWith(moderateAdapter);
+
+function federationsWith(valuesOf: ValuesOf): fc.Arbitrary<Federation> {
+  return fc.tuple(layouts, members).map(([layout, { drawn, seed }]) => {
+    const ranked = drawn.map(({ tier, size }) => ({ r: layout.tiers[tier % layout.tiers.length] ?? layout.r, size }));
+    return federationOf(layout, ranked, seed, valuesOf);
+  });
+}
 
 export function federationOf(
   layout: AdapterLayout,
   members: readonly { readonly r: number; readonly size: number }[],
   seed: number,
+  valuesOf: ValuesOf = randomAdapter,
 ): Federation {
-  const clients = members.map(({ r, size }, index): RankedClient => ({ id: `c${index}`, index, size, r, labelCounts: [] }));
-  const global = randomAdapter(layout, layout.r, `${seed}/global`);
-  const context = { round: 1, layout, global, clients };
-  return { context, updates: clients.map((client) => updateOf(context, client, randomAdapter(layout, client.r, `${seed}/${client.id}`))) };
+  const clients = members.map(({ r, size }, index): RankedClient => ({ id: `c${index}`, index, size, r, labelCounts: [], profile: {} }));
+  const global = valuesOf(layout, layout.r, `${seed}/global`);
+  const fresh = () => initialAdapter(layout, global.dense, `${seed}/fresh`).rows;
+  const context: RoundContext = { round: 1, layout, global, clients, state: {}, fresh };
+  return { context, updates: clients.map((client) => updateOf(context, client, valuesOf(layout, client.r, `${seed}/${client.id}`))) };
 }
 
 export function updateOf({ layout, global }: RoundContext, client: RankedClient, delta: Adapter): Update {
@@ -75,16 +84,27 @@ export function randomAdapter(layout: AdapterLayout, r: number, seed: string): A
   return { r, rows: rows.map(value), dense: dense.map(value) };
 }
 
+/** Values between -1 and 1. */
+export function moderateAdapter(layout: AdapterLayout, r: number, seed: string): Adapter {
+  const rng = createRng(deriveSeed(seed));
+  const { rows, dense } = zeroAdapter(layout, r);
+  return { r, rows: rows.map(() => 2 * rng.next() - 1), dense: dense.map(() => 2 * rng.next() - 1) };
+}
+
+type ValuesOf = (layout: AdapterLayout, r: number, seed: string) => Adapter;
+
 export function aggregate(aggregation: Aggregation, context: RoundContext, updates: readonly Update[]): Aggregate {
   const accumulator = aggregation.begin(context);
   for (const update of updates) accumulator.add(update);
   return accumulator.finish();
 }
 
-/** Every byte of an adapter, so that -0 and +0 differ; `from` and `to` choose components. */
-export function bytesOf(adapter: Adapter): { readonly rows: string; readonly dense: string } {
-  return { rows: hex(adapter.rows), dense: hex(adapter.dense) };
+/** Every byte of an adapter, so that -0 and +0 differ. */
+export function bytesOf({ rows, dense, merged }: Adapter): { readonly rows: string; readonly dense: string; readonly merged: string } {
+  return { rows: hex(rows), dense: hex(dense), merged: merged ? hex(merged.rows) : "" };
 }
+
+/** `from` and `to` choose components. */
 
 export function componentBytes({ rows }: Adapter, layout: AdapterLayout, from: number, to: number = layout.r): string {
   return hex(rows.subarray(from * layout.width, to * layout.width));

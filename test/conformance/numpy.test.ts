@@ -1,0 +1,216 @@
+import { execFileSync } from "node:child_process";
+import path from "node:path";
+import * as fc from "fast-check";
+import { beforeAll, describe, expect, it } from "vitest";
+import type { Adapter } from "../../src/adapter/adapter.ts";
+import type { AdapterLayout } from "../../src/adapter/layout.ts";
+import { ffaLora } from "../../src/strategy/aggregation/ffa-lora.ts";
+import { fedIt } from "../../src/strategy/aggregation/fedit.ts";
+import { flexLora } from "../../src/strategy/aggregation/flexlora.ts";
+import { fLoRA } from "../../src/strategy/aggregation/flora.ts";
+import { hLora } from "../../src/strategy/aggregation/hlora.ts";
+import { raFLoRA } from "../../src/strategy/aggregation/raflora.ts";
+import { segmentWise } from "../../src/strategy/aggregation/segment-wise.ts";
+import { zeroPadDeltas, zeroPadWeights } from "../../src/strategy/aggregation/zero-pad.ts";
+import type { Aggregation, Update } from "../../src/strategy/strategy.ts";
+import { environmentPython } from "../../src/workers/python.ts";
+import { aggregate, factorsOf, type Federation, federationOf, grid, moderateAdapter, moderateFederations } from "./federations.ts";
+
+/*
+ * Every aggregation against a second implementation, numpy_reference.py, on random layouts, ranks and weights. Adding
+ * a method is a line here and a function there.
+ */
+
+type Run = (federation: Federation) => Adapter;
+interface Method {
+  readonly method: { readonly name: string; readonly damping?: number };
+  readonly run: Run;
+  /** What stands for the global adapter at every tier. */
+  readonly present?: Aggregation["present"];
+}
+
+const methods: readonly Method[] = [
+  { method: { name: "segment-wise" }, run: running(segmentWise()) },
+  { method: { name: "segment-wise", damping: 0.5 }, run: running(segmentWise({ damping: 0.5 })) },
+  { method: { name: "zero-pad-deltas" }, run: running(zeroPadDeltas()) },
+  { method: { name: "zero-pad-weights" }, run: running(zeroPadWeights()) },
+  { method: { name: "fedit" }, run: (federation) => running(fedIt())(ofThoseWhoReport(federation)) },
+  { method: { name: "ffa-lora" }, run: (federation) => running(ffaLora())(changing(federation, ({ isB, value }) => (isB ? value : 0))) },
+  { method: { name: "flexlora" }, run: running(flexLora()) },
+  { method: { name: "hlora" }, run: running(hLora()) },
+  { method: { name: "raflora" }, run: running(raFLoRA()) },
+  { method: { name: "flora" }, run: running(fLoRA()), present: fLoRA().present },
+];
+
+/** Some or all clients of the round report; in about half of the federations all have one rank. */
+const drawn = fc.tuple(moderateFederations, fc.boolean(), fc.nat()).chain(([{ context }, isOfOneRank, seed]) => {
+  const members = context.clients.map(({ r, size }) => ({ r: isOfOneRank ? context.layout.r : r, size }));
+  const federation = federationOf(context.layout, members, seed, moderateAdapter);
+  return fc.subarray([...federation.updates], { minLength: 1 }).map((updates): Federation => ({ ...federation, updates }));
+});
+const federations = fc.sample(drawn, { numRuns: 60, seed: 3 });
+
+type Grid = readonly (readonly number[])[];
+type Module = { readonly A: Grid; readonly B: Grid } | { readonly product: Grid; readonly tiers: readonly (Grid | null)[] };
+type Answer = { readonly modules: readonly Module[]; readonly dense: readonly number[] };
+
+/** By method and federation; null where the method does not apply. */
+let reference: readonly (readonly (Answer | null)[])[] = [];
+beforeAll(() => {
+  const request = { methods: methods.map(({ method }) => method), federations: federations.map(described) };
+  const script = path.join(import.meta.dirname, "numpy_reference.py");
+  const env = { ...process.env, OMP_NUM_THREADS: "1" };
+  const answer = execFileSync(environmentPython(), [script], { encoding: "utf8", input: JSON.stringify(request), maxBuffer: 2 ** 28, env });
+  reference = JSON.parse(answer) as typeof reference;
+}, 60_000);
+
+describe("a second implementation, in NumPy", () => {
+  it.each(methods.map(({ method }) => method))("agrees to 1e-6 with %j", (method) => {
+    const found = deviations(method);
+    expect(found.length).toBeGreaterThan(20);
+    expect(Math.max(...found)).toBeLessThan(1e-6);
+  });
+
+  it("tells nearly all tiers apart, so that truncated products are compared too", () => {
+    const modules = reference.flat().flatMap((answer) => answer?.modules ?? []);
+    const tiers = modules.flatMap((module) => ("tiers" in module ? module.tiers : []));
+    expect(tiers.filter((tier) => tier !== null).length).toBeGreaterThan(0.9 * tiers.length);
+  });
+});
+
+describe("would find out what public code of this field does:", () => {
+  const faults: readonly (readonly [string, string, Run])[] = [
+    ["the first client times its share, for the mean (FLoRA's FedIT)", "fedit", firstClientOnly],
+    ["all clients at the largest rank (FlexLoRA's release)", "flexlora", (federation) => running(flexLora())(atLargestRank(federation))],
+    ["a fixed lora_alpha over mixed ranks", "flexlora", (federation) => running(flexLora())(withFixedAlpha(federation))],
+    ["untrained segments set to zero (FediLoRA)", "segment-wise", withoutUntrained],
+    [
+      "B of the lowest segment alone from the second client on (FediLoRA)",
+      "segment-wise",
+      (federation) => running(segmentWise())(lowestBOnly(federation)),
+    ],
+  ];
+  it.each(faults)("%s", (_, name, run) => {
+    expect(Math.max(...deviations({ name }, run))).toBeGreaterThan(1e-2);
+  });
+});
+
+function firstClientOnly({ context: { global }, updates }: Federation): Adapter {
+  const [first] = updates as [Update];
+  const p = first.n / updates.reduce((sum, { n }) => sum + n, 0);
+  const share = (part: "rows" | "dense") => first.received[part].map((value, index) => p * (value + first.delta[part][index]!));
+  const rows = global.rows.slice();
+  rows.set(share("rows"));
+  return { ...global, rows, dense: share("dense") };
+}
+
+/** What a client did not train counts as the global adapter had it. */
+function atLargestRank({ context, updates }: Federation): Federation {
+  const { layout, global } = context;
+  const padded = updates.map((update): Update => {
+    const rows = new Float32Array(global.rows.length);
+    rows.set(update.delta.rows);
+    return { ...update, r: layout.r, received: global, delta: { ...update.delta, r: layout.r, rows } };
+  });
+  return { context: { ...context, clients: context.clients.map((client) => ({ ...client, r: layout.r })) }, updates: padded };
+}
+
+/** Every product R / r_k times too large. */
+function withFixedAlpha(federation: Federation): Federation {
+  const { layout, global } = federation.context;
+  return changing(federation, ({ isB, value, index, r }) => {
+    const received = global.rows[index]!;
+    return isB ? (layout.r / r) * (received + value) - received : value;
+  });
+}
+
+function lowestBOnly(federation: Federation): Federation {
+  const { tiers, width } = federation.context.layout;
+  return changing(federation, ({ isB, value, index, place }) => (isB && place > 0 && index >= tiers[0]! * width ? 0 : value));
+}
+
+function withoutUntrained(federation: Federation): Adapter {
+  const { layout } = federation.context;
+  const trained = Math.max(...federation.updates.map(({ r }) => r));
+  const adapter = running(segmentWise())(federation);
+  return { ...adapter, rows: adapter.rows.map((value, index) => (index < trained * layout.width ? value : 0)) };
+}
+
+interface Place {
+  readonly value: number;
+  /** In the rows. */
+  readonly index: number;
+  readonly isB: boolean;
+  /** Among those who report. */
+  readonly place: number;
+  readonly r: number;
+}
+
+/** The same federation with other deltas in the rows. */
+function changing({ context, updates }: Federation, change: (place: Place) => number): Federation {
+  const { modules, width } = context.layout;
+  const isB = (column: number) => modules.some(({ offset, in: a, out: b }) => column >= offset + a && column < offset + a + b);
+  const changed = updates.map((update, place): Update => {
+    const { r, delta } = update;
+    const rows = delta.rows.map((value, index) => change({ value, index, isB: isB(index % width), place, r }));
+    return { ...update, delta: { ...delta, rows } };
+  });
+  return { context, updates: changed };
+}
+
+/** FedIT takes no round in which clients of another rank might report. */
+function ofThoseWhoReport({ context, updates }: Federation): Federation {
+  const clients = context.clients.filter(({ id }) => updates.some(({ clientId }) => clientId === id));
+  return { context: { ...context, clients }, updates };
+}
+
+function running(aggregation: Aggregation): Run {
+  return ({ context, updates }) => aggregate(aggregation, context, updates).global;
+}
+
+/** Of every federation that the method applies to, the largest difference from the reference, relative to its largest value or 1. */
+function deviations({ name, damping }: Method["method"], other?: Run): number[] {
+  const at = methods.findIndex(({ method }) => method.name === name && method.damping === damping);
+  const { run, present = (adapter: Adapter) => adapter } = methods[at]!;
+  return federations.flatMap((federation, place) => {
+    const answer = reference[at]?.[place];
+    if (!answer) return [];
+    const { layout } = federation.context;
+    const adapter = (other ?? run)(federation);
+    const [factors, presented] = [factorsOf(adapter, layout), factorsOf(present(adapter, layout), layout)];
+    const merged = adapter.merged && factorsOf({ ...adapter, r: adapter.merged.ends.at(-1)!, rows: adapter.merged.rows }, layout);
+    const byModule = layout.modules.map((module, index) => {
+      const expected = answer.modules[index]!;
+      const { a, b } = factors.get(module.name)!;
+      if ("A" in expected) return Math.max(difference(a, expected.A), difference(b, expected.B));
+      const shown = presented.get(module.name)!;
+      const tiers = expected.tiers.map((tier, m) => (tier ? difference(product(shown, layout, layout.tiers[m]), tier) : 0));
+      return Math.max(...tiers, merged ? difference(product(merged.get(module.name)!, layout), expected.product) : 0);
+    });
+    return [Math.max(...byModule, difference([[...adapter.dense]], [answer.dense]))];
+  });
+}
+
+function difference(received: Grid, expected: Grid): number {
+  const size = Math.max(1, ...expected.flat().map(Math.abs));
+  return Math.max(0, ...expected.flatMap((row, i) => row.map((value, j) => Math.abs(received[i]![j]! - value) / size)));
+}
+
+/** s · B[:, :r] · A[:r, :] */
+function product({ a, b }: { readonly a: Grid; readonly b: Grid }, { scale }: AdapterLayout, r = a.length): Grid {
+  return grid(
+    b.length,
+    a[0]!.length,
+    (i, j) => scale * a.slice(0, r).reduce((sum, row, component) => sum + b[i]![component]! * row[j]!, 0),
+  );
+}
+
+/** For the reference: whole matrices, module by module. */
+function described({ context: { layout, global }, updates }: Federation) {
+  const values = (adapter: Adapter) => {
+    const factors = [...factorsOf(adapter, layout).values()];
+    return { A: factors.map(({ a }) => a), B: factors.map(({ b }) => b), dense: [...adapter.dense] };
+  };
+  const clients = updates.map(({ r, n, received, delta }) => ({ r, n, received: values(received), delta: values(delta) }));
+  return { scale: layout.scale, tiers: layout.tiers, global: values(global), clients };
+}
