@@ -1,0 +1,138 @@
+import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { beforeAll, describe, expect, test } from "vitest";
+import { compare, type ComparisonResult, loadComparison, writeComparison } from "../../src/index.ts";
+import { readLines, temporaryFolder, tiny } from "./support.ts";
+
+const folder = temporaryFolder();
+let file: string;
+let first: ComparisonResult;
+const started: string[] = [];
+
+/** Every method on a tiny model, for real: three clients of three ranks, two rounds, two seeds. */
+beforeAll(async () => {
+  writeFileSync(
+    path.join(folder(), "setting.yaml"),
+    `rounds: 2
+model: { name_or_path: ${tiny("tiny-llama")}, task: causal-lm }
+lora: { r: 4, tiers: [1, 2, 4], target_modules: [q_proj, v_proj] }
+data:
+  path: ${tiny("words.jsonl")}
+  prompt: "Define the noun {word} ."
+  answer: "{gloss}"
+  max_length: 32
+  eval_examples: 16
+  client_eval_examples: 3
+  clients: 3
+strategy:
+  rank_assignment: { name: list, ranks: [4, 2, 1] }
+fit: { objective: none, local_steps: 4, batch_size: 4, lr: 0.01 }
+evaluate: { max_new_tokens: 4 }
+workers: { count: 1 }
+`,
+  );
+  file = path.join(folder(), "trial.yaml");
+  const methods = ["zero-pad-weights", "zero-pad-deltas", "hetlora", "flora", "flexlora", "ffa-lora", "raflora", "hlora"];
+  writeFileSync(
+    file,
+    `name: trial
+runs_dir: ${folder()}
+setting: setting.yaml
+seeds: [1, 2]
+learning_rates: { values: [0.001, 0.01], rounds: 1, seed: 3 }
+reference: prelort
+methods:
+  - { name: prelort, set: { fit.objective: sum, fit.full_weight: null } }
+  - { name: RBLA }
+${methods.map((name) => `  - { name: ${name}, set: { strategy.aggregation: { name: ${name} } } }`).join("\n")}
+  - name: fedit
+    set: { strategy.aggregation: { name: fedit }, strategy.rank_assignment: { name: list, ranks: [4, 4, 4] } }
+`,
+  );
+  first = await run();
+});
+
+async function run(): Promise<ComparisonResult> {
+  started.length = 0;
+  const onRun = ({ name, state }: { name: string; state: string }) => void (state === "started" && started.push(name));
+  return compare(await loadComparison(file), { jobs: 2, onRun });
+}
+
+describe("a comparison", () => {
+  test("measures every method with every seed, and tunes the learning rate on another seed", () => {
+    expect(first.missing).toEqual([]);
+    expect(started.filter((name) => name.startsWith("lr.")).toSorted()).toEqual(["lr.all.0.001", "lr.all.0.01"]);
+    const { chosen, tried, method } = first.learningRates?.["all"] ?? {};
+    expect(method).toBe("prelort");
+    expect(tried?.map(({ lr }) => lr)).toEqual([0.001, 0.01]);
+    const best = Math.min(...(tried ?? []).map(({ loss }) => loss ?? Infinity));
+    expect(tried?.find(({ lr }) => lr === chosen)?.loss).toBe(best);
+    expect(first.outcomes.every(({ lr }) => lr === chosen)).toBe(true);
+
+    const measured = first.outcomes.filter(({ budget }) => budget === "rounds").map(({ method: name, seed }) => `${name} ${seed}`);
+    const names = [...new Set(first.outcomes.map(({ method: name }) => name))];
+    expect(names).toHaveLength(12); // FLoRA stands twice: truncated, and merged
+    expect(measured.toSorted()).toEqual(names.flatMap((name) => [`${name} 1`, `${name} 2`]).toSorted());
+  });
+
+  test("has every metric at every tier, of every client, and the same clients and splits for all methods of a seed", () => {
+    for (const { method, byTier, byClient, energy, coverage, summary } of first.outcomes) {
+      expect(byTier.map(({ r }) => r)).toEqual([1, 2, 4]);
+      for (const { loss, perplexity, rougeL } of byTier) {
+        expect(Math.exp(loss ?? 0)).toBeCloseTo(perplexity ?? 0, 6);
+        expect(rougeL).not.toBeNull();
+      }
+      expect(byClient.map(({ r }) => r)).toEqual(method === "fedit" ? [4, 4, 4] : method === "flora (merged)" ? [] : [4, 2, 1]);
+      expect(energy.map(({ r }) => r)).toEqual([1, 2, 4]);
+      expect(coverage.map(({ share }) => share)).toEqual([1, 1, 1]);
+      expect(summary.worstLoss).toBe(Math.max(...byTier.map(({ loss }) => loss ?? 0)));
+    }
+    const before = first.outcomes.filter(({ seed }) => seed === 1).map(({ rounds }) => rounds[0]?.byTier.map(({ loss }) => loss));
+    expect(new Set(before.map((losses) => JSON.stringify(losses))).size).toBe(1);
+  });
+
+  test("lets a method that takes two passes a step have half of the steps at equal compute", () => {
+    const [plain] = first.outcomes.filter(({ method, seed }) => method === "RBLA" && seed === 1);
+    const [rounds, compute] = first.outcomes.filter(({ method, seed }) => method === "prelort" && seed === 1);
+    // Ranks 4, 2 and 1 train 3, 2 and 1 truncations.
+    expect(plain?.passes).toBe(2 * 3 * 4);
+    expect(rounds).toMatchObject({ budget: "rounds", localSteps: 4, passes: 2 * plain!.passes });
+    expect(compute).toMatchObject({ budget: "compute", localSteps: 2, passes: plain!.passes });
+  });
+
+  test("charges FLoRA for the stacks that a client missed, and shows its merged model at every tier alike", () => {
+    const [truncated, merged] = first.outcomes.filter(({ method, seed }) => method.startsWith("flora") && seed === 1);
+    const [plain] = first.outcomes.filter(({ method, seed }) => method === "RBLA" && seed === 1);
+    expect(truncated?.bytesUp).toBe(plain?.bytesUp);
+    // Before the second round each of the three clients gets the 4 + 2 + 1 components merged after the first.
+    const component = plain!.bytesDown / (2 * (4 + 2 + 1));
+    expect(truncated?.bytesDown).toBe(plain!.bytesDown + 3 * (4 + 2 + 1) * component);
+    expect(new Set(merged?.byTier.map(({ loss }) => loss)).size).toBe(1);
+    expect(new Set(truncated?.byTier.map(({ loss }) => loss)).size).toBe(3);
+  });
+
+  test("goes on where it was: runs that are there are kept, one whose end is missing is made again, to the same numbers", async () => {
+    const run1 = path.join(folder(), "trial", "rbla.seed-1");
+    const journal = readFileSync(path.join(run1, "journal.jsonl"), "utf8");
+    expect(readLines(run1, "journal.jsonl").at(-1)).toEqual({ type: "end" });
+    writeFileSync(path.join(run1, "journal.jsonl"), journal.replace('{"type":"end"}\n', ""));
+    const again = await run();
+    expect(started).toEqual(["rbla.seed-1"]);
+    const timeless = ({ outcomes }: ComparisonResult) => outcomes.map(({ seconds: _, ...outcome }) => outcome);
+    expect(timeless(again)).toEqual(timeless(first));
+  });
+
+  test("is written as JSON, as a Markdown table with both budgets, and as a picture", async () => {
+    const files = await writeComparison(first, path.join(folder(), "written"));
+    expect(readdirSync(path.join(folder(), "written")).toSorted()).toEqual(["compare.json", "compare.md", "compare.svg"]);
+    const [json, markdown, svg] = files.map((name) => readFileSync(name, "utf8"));
+    const parsed = JSON.parse(json!) as { outcomes: { by_tier: { rouge_l: number }[] }[] };
+    expect(parsed.outcomes).toHaveLength(first.outcomes.length);
+    expect(markdown).toContain("## Equal rounds and local steps");
+    expect(markdown).toContain("## Equal compute");
+    expect(markdown).toMatch(/\| RBLA \| \d+\.\d{3} ± \d+\.\d{3} \|/);
+    expect(markdown).toMatch(/\| against \| area \| r=1 \| r=4 \| worst \|/);
+    expect(svg).toMatch(/^<svg [^>]*>[\s\S]*<\/svg>\n$/);
+    expect(statSync(files[2]!).size).toBeGreaterThan(5000);
+  });
+});
