@@ -13,7 +13,7 @@ interface Point {
 /** Rank–quality curves after the last round and rounds–quality curves, means over the seeds at equal rounds, as one SVG file. */
 export function comparisonPicture(result: ComparisonResult): string {
   const measure = measureOf(result);
-  const outcomes = outcomesAt(result, "rounds").filter(({ method }) => method);
+  const outcomes = outcomesAt(result, "rounds");
   const methods = [...new Set(outcomes.map(({ method }) => method))];
   const byRank = methods.flatMap((method) =>
     result.tiers.flatMap((r) => {
@@ -38,7 +38,7 @@ export function comparisonPicture(result: ComparisonResult): string {
   const unit = measure.name === "accuracy" ? "accuracy, %" : "loss";
   const first = chart(byRank, methods, { type: "point", label: "rank of the adapter's prefix →", domain: result.tiers }, `↑ ${unit}`);
   const trained = byRound.filter(({ x }) => x > 0);
-  const second = chart(trained, methods, { label: "server round →", tickFormat: "d" }, `↑ ${unit}, mean over the tiers`);
+  const second = chart(trained, methods, { label: "server round →", ticks: rounds.filter((round) => round > 0), tickFormat: "d" }, `↑ ${unit}, mean over the tiers`);
   const legend = methods.map((method, place) => {
     const [x, y] = [16 + (place % 4) * 232, HEIGHT + 16 + 20 * Math.floor(place / 4)];
     const { color, dashes } = styleOf(place);
