@@ -125,6 +125,30 @@ export function factorsOf(
   );
 }
 
+/** s · B[:, :r] · A[:r, :] of every module, in the layout's order. */
+export function productsOf(adapter: Adapter, layout: AdapterLayout, r = adapter.r): readonly number[][][] {
+  return [...factorsOf(adapter, layout).values()].map(({ a, b }) =>
+    grid(b.length, a[0]?.length ?? 0, (i, j) => {
+      const terms = a.slice(0, r).map((row, component) => (b[i]?.[component] ?? 0) * (row[j] ?? 0));
+      return layout.scale * terms.reduce((sum, term) => sum + term, 0);
+    }),
+  );
+}
+
+/** All that is merged, as one adapter. */
+export function mergedOf({ merged, dense }: Adapter): Adapter {
+  if (!merged) throw new Error("nothing is merged");
+  return { r: merged.ends.at(-1) ?? 0, rows: merged.rows, dense };
+}
+
+export type Grid = readonly (readonly number[])[];
+
+/** The largest difference of two values, relative to the largest of `expected` or 1. */
+export function difference(received: Grid, expected: Grid): number {
+  const size = Math.max(1, ...expected.flat().map(Math.abs));
+  return Math.max(0, ...expected.flatMap((row, i) => row.map((value, j) => Math.abs((received[i]?.[j] ?? Number.NaN) - value) / size)));
+}
+
 export function grid(rows: number, columns: number, value: (row: number, column: number) => number): number[][] {
   return Array.from({ length: rows }, (_, row) => Array.from({ length: columns }, (_, column) => value(row, column)));
 }

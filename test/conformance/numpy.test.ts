@@ -3,7 +3,6 @@ import path from "node:path";
 import * as fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import type { Adapter } from "../../src/adapter/adapter.ts";
-import type { AdapterLayout } from "../../src/adapter/layout.ts";
 import { ffaLora } from "../../src/strategy/aggregation/ffa-lora.ts";
 import { fedIt } from "../../src/strategy/aggregation/fedit.ts";
 import { flexLora } from "../../src/strategy/aggregation/flexlora.ts";
@@ -14,7 +13,18 @@ import { segmentWise } from "../../src/strategy/aggregation/segment-wise.ts";
 import { zeroPadDeltas, zeroPadWeights } from "../../src/strategy/aggregation/zero-pad.ts";
 import type { Aggregation, Update } from "../../src/strategy/strategy.ts";
 import { environmentPython } from "../../src/workers/python.ts";
-import { aggregate, factorsOf, type Federation, federationOf, grid, moderateAdapter, moderateFederations } from "./federations.ts";
+import {
+  aggregate,
+  difference,
+  factorsOf,
+  type Federation,
+  federationOf,
+  type Grid,
+  mergedOf,
+  moderateAdapter,
+  moderateFederations,
+  productsOf,
+} from "./federations.ts";
 
 /*
  * Every aggregation against a second implementation, numpy_reference.py, on random layouts, ranks and weights. Adding
@@ -50,7 +60,6 @@ const drawn = fc.tuple(moderateFederations, fc.boolean(), fc.nat()).chain(([{ co
 });
 const federations = fc.sample(drawn, { numRuns: 60, seed: 3 });
 
-type Grid = readonly (readonly number[])[];
 type Module = { readonly A: Grid; readonly B: Grid } | { readonly product: Grid; readonly tiers: readonly (Grid | null)[] };
 type Answer = { readonly modules: readonly Module[]; readonly dense: readonly number[] };
 
@@ -168,7 +177,7 @@ function running(aggregation: Aggregation): Run {
   return ({ context, updates }) => aggregate(aggregation, context, updates).global;
 }
 
-/** Of every federation that the method applies to, the largest difference from the reference, relative to its largest value or 1. */
+/** Of every federation that the method applies to, the largest difference from the reference. */
 function deviations({ name, damping }: Method["method"], other?: Run): number[] {
   const at = methods.findIndex(({ method }) => method.name === name && method.damping === damping);
   const { run, present = (adapter: Adapter) => adapter } = methods[at]!;
@@ -177,32 +186,17 @@ function deviations({ name, damping }: Method["method"], other?: Run): number[] 
     if (!answer) return [];
     const { layout } = federation.context;
     const adapter = (other ?? run)(federation);
-    const [factors, presented] = [factorsOf(adapter, layout), factorsOf(present(adapter, layout), layout)];
-    const merged = adapter.merged && factorsOf({ ...adapter, r: adapter.merged.ends.at(-1)!, rows: adapter.merged.rows }, layout);
-    const byModule = layout.modules.map((module, index) => {
-      const expected = answer.modules[index]!;
-      const { a, b } = factors.get(module.name)!;
+    const factors = [...factorsOf(adapter, layout).values()];
+    const shown = layout.tiers.map((r) => productsOf(present(adapter, layout), layout, r));
+    const merged = adapter.merged && productsOf(mergedOf(adapter), layout);
+    const byModule = answer.modules.map((expected, module) => {
+      const { a, b } = factors[module]!;
       if ("A" in expected) return Math.max(difference(a, expected.A), difference(b, expected.B));
-      const shown = presented.get(module.name)!;
-      const tiers = expected.tiers.map((tier, m) => (tier ? difference(product(shown, layout, layout.tiers[m]), tier) : 0));
-      return Math.max(...tiers, merged ? difference(product(merged.get(module.name)!, layout), expected.product) : 0);
+      const tiers = expected.tiers.map((tier, m) => (tier ? difference(shown[m]![module]!, tier) : 0));
+      return Math.max(...tiers, merged ? difference(merged[module]!, expected.product) : 0);
     });
     return [Math.max(...byModule, difference([[...adapter.dense]], [answer.dense]))];
   });
-}
-
-function difference(received: Grid, expected: Grid): number {
-  const size = Math.max(1, ...expected.flat().map(Math.abs));
-  return Math.max(0, ...expected.flatMap((row, i) => row.map((value, j) => Math.abs(received[i]![j]! - value) / size)));
-}
-
-/** s · B[:, :r] · A[:r, :] */
-function product({ a, b }: { readonly a: Grid; readonly b: Grid }, { scale }: AdapterLayout, r = a.length): Grid {
-  return grid(
-    b.length,
-    a[0]!.length,
-    (i, j) => scale * a.slice(0, r).reduce((sum, row, component) => sum + b[i]![component]! * row[j]!, 0),
-  );
 }
 
 /** For the reference: whole matrices, module by module. */
