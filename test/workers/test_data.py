@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from models_for_tests import index_of
 from prelort_worker.batches import IGNORED, collate
 from prelort_worker.data import build_index, prepare
 from prelort_worker.errors import InputError
-from prelort_worker.index import open_index, read_index
+from prelort_worker.index import Index, open_index, read_index
 from prelort_worker.messages import DataSpec, PartitionSpec, Prepare, Prepared, Task
 from prelort_worker.models import load_tokenizer
-from prelort_worker.partition import partition, partition_dirichlet
+from prelort_worker.partition import commonest, hold_out, partition, partition_dirichlet
 from specs import IID, SEED, data_spec, model_spec
 
 DIRICHLET = PartitionSpec("dirichlet", "topic", 0.5, 8)
+VALUE = PartitionSpec("value", "topic", None, 1)
 
 
 def run(tiny: Path, cache: Path, task: Task = "sequence-classification", seed: str = SEED, **changes: Any) -> Prepared:
@@ -109,6 +111,70 @@ def test_dirichlet_gives_every_client_its_minimum_or_says_what_to_change():
         partition(replace(DIRICHLET, min_examples=20), values, 5, np.random.default_rng(0))
     with pytest.raises(InputError, match="need 105 training examples, there are 100"):
         partition(replace(DIRICHLET, min_examples=21), values, 5, np.random.default_rng(0))
+
+
+def examples_of(index: Index, part: range) -> list[list[int]]:
+    return [index.tokens(place).tolist() for place in part]
+
+
+def test_each_clients_own_held_out_examples_leave_its_training_and_nothing_else(tiny: Path, tmp_path: Path):
+    plain = run(tiny, tmp_path, partition=DIRICHLET)
+    prepared = run(tiny, tmp_path, partition=DIRICHLET, client_eval_examples=6)
+    before, after = read_index(Path(plain.index.path)), read_index(Path(prepared.index.path))
+    assert examples_of(after, after.held_out) == examples_of(before, before.held_out)
+    for old, new in zip(plain.clients, prepared.clients, strict=True):
+        assert (old.n_eval, new.n_eval, new.n) == (0, 6, old.n - 6)
+        whole = examples_of(before, before.of_client(old.id))
+        training = examples_of(after, after.of_client(old.id))
+        held_out = examples_of(after, after.held_out_of(old.id))
+        assert sorted([*training, *held_out]) == sorted(whole)
+        rest = iter(whole)
+        assert all(example in rest for example in training), "the training examples keep their order"
+        labels = after.targets[after.of_client(old.id).start : after.of_client(old.id).stop]
+        assert np.bincount(labels, minlength=4).tolist() == new.label_counts
+    assert run(tiny, tmp_path / "again", partition=DIRICHLET, client_eval_examples=6).index.sha256 == (
+        prepared.index.sha256
+    )
+
+
+def test_held_out_examples_are_drawn_not_the_first_ones():
+    parts = [np.arange(100), np.arange(100, 130)]
+    divided = hold_out(parts, 10, np.random.default_rng(0))
+    for part, (training, held_out) in zip(parts, divided, strict=True):
+        assert sorted([*training, *held_out]) == part.tolist()
+        assert len(held_out) == 10 and held_out.tolist() != part[:10].tolist()
+    for part, (training, held_out) in zip(parts, hold_out(parts, 0, np.random.default_rng(0)), strict=True):
+        assert training.tolist() == part.tolist() and held_out.tolist() == []
+
+
+def test_a_client_that_would_keep_nothing_to_train_on_is_named(tiny: Path):
+    build(tiny, "causal-lm", client_eval_examples=33)
+    with pytest.raises(InputError, match=r"client c00: expected at least 35 examples, .*, got 34; take fewer"):
+        build(tiny, "causal-lm", client_eval_examples=34)
+
+
+def test_by_value_client_k_holds_the_kth_commonest_value_and_other_values_are_nowhere(tiny: Path):
+    counts = Counter(json.loads(line)["topic"] for line in (tiny / "topics.jsonl").read_text().splitlines())
+    ranked = sorted(counts, key=lambda topic: (-counts[topic], topic))
+    index, _ = build(tiny, "sequence-classification", clients=3, partition=VALUE, client_eval_examples=2)
+    seen = {topic: int((index.targets == index.info.labels.index(topic)).sum()) for topic in ranked}
+    assert seen == {**{topic: counts[topic] for topic in ranked[:3]}, ranked[3]: 0}
+    for topic, client_id in zip(ranked, index.info.client_ids, strict=False):
+        own = [*index.of_client(client_id), *index.held_out_of(client_id)]
+        assert {index.info.labels[int(index.targets[place])] for place in own} == {topic}
+
+
+def test_values_are_ranked_over_the_file_and_ties_by_their_text():
+    assert commonest(["b", "c", "a", "c", "d"], 3) == ["c", "a", "b"]
+    with pytest.raises(InputError, match=r"data\.clients: 3 clients .* the file has 2 values; take as many clients"):
+        commonest(["b", "a", "a"], 3)
+
+
+def test_a_value_without_training_examples_is_told_by_its_client(tiny: Path, tmp_path: Path):
+    lines = [json.dumps({"word": "w01", "gloss": "fur", "topic": topic}) for topic in ["a", "a", "a", "b"]]
+    path = write_lines(tmp_path / "few.jsonl", *lines)
+    with pytest.raises(InputError, match=r"client c01: expected at least 1 examples, .*, got 0"):
+        build(tiny, "causal-lm", path=path, clients=2, partition=VALUE, eval_examples=0, max_examples=1)
 
 
 def test_labels_do_not_depend_on_the_examples_drawn(tiny: Path, tmp_path: Path):

@@ -15,7 +15,7 @@ from .errors import InputError
 from .index import INDEX_VERSION, Index, IndexInfo, file_sha256, read_index, write_index
 from .messages import DataSpec, IndexFile, Prepare, Prepared, PreparedClient, Task
 from .models import load_tokenizer
-from .partition import partition
+from .partition import Places, commonest, hold_out, partition, partition_by_value
 from .records import to_map
 from .seeds import derive
 from .templates import Example, column_text, fill, read_examples
@@ -49,11 +49,15 @@ def build_index(task: Task, data: DataSpec, tokenizer: PreTrainedTokenizerBase, 
     examples = read_examples(Path(data.path))
     # Over the whole file, so that the labels do not depend on which examples are drawn.
     labels = sorted({_label(example, data) for example in examples}) if task == "sequence-classification" else []
-    held_out, training = _draw(data, len(examples), seed)
     by = data.partition.by
-    values = [column_text(examples[place], by, "data.partition.by") if by else "" for place in training]
-    parts = partition(data.partition, values, data.clients, np.random.default_rng(derive(seed, "partition")))
-    ordered = [examples[place] for place in (*held_out, *(training[place] for part in parts for place in part))]
+    values = [column_text(example, by, "data.partition.by") if by else "" for example in examples]
+    owned = commonest(values, data.clients) if data.partition.name == "value" else None
+    used = set(values if owned is None else owned)
+    pool = [place for place, value in enumerate(values) if value in used]
+    held_out, training = _draw(data, pool, seed)
+    client_ids = [f"c{place:0{max(2, len(str(data.clients - 1)))}d}" for place in range(data.clients)]
+    shares = _share(data, client_ids, [values[place] for place in training], owned, seed)
+    ordered = [examples[place] for place in (*held_out, *(training[place] for share in shares for place in share))]
 
     encoded: list[Encoded] = []
     for start in range(0, len(ordered), _BATCH):
@@ -72,24 +76,44 @@ def build_index(task: Task, data: DataSpec, tokenizer: PreTrainedTokenizerBase, 
         labels=labels,
         n_truncated=sum(cut),
         pad_token_id=cast(int, tokenizer.pad_token_id),
-        client_ids=[f"c{place:0{max(2, len(str(data.clients - 1)))}d}" for place in range(data.clients)],
+        client_ids=client_ids,
     )
     return Index(
         info,
         input_ids=torch.tensor([token for example in tokens for token in example], dtype=torch.int32),
         starts=torch.tensor(np.cumsum([0, *map(len, tokens)])),
         targets=torch.tensor(targets),
-        clients=torch.tensor(np.cumsum([len(held_out), *map(len, parts)])),
+        clients=torch.tensor(np.cumsum([len(held_out), *map(len, shares)])),
     )
 
 
-def _draw(data: DataSpec, n: int, seed: str) -> tuple[list[int], list[int]]:
-    """Which examples are held out, and which train: disjoint."""
+def _draw(data: DataSpec, pool: list[int], seed: str) -> tuple[list[int], list[int]]:
+    """Which of the examples in the pool are held out from all, and which are the clients': disjoint."""
+    n = len(pool)
     if data.eval_examples >= n:
         raise InputError(f"data.eval_examples: cannot hold out {data.eval_examples} of the {n} examples of {data.path}")
-    order = np.random.default_rng(derive(seed, "examples")).permutation(n).tolist()
+    order = np.random.default_rng(derive(seed, "examples")).permutation(pool).tolist()
     training = order[data.eval_examples :]
     return order[: data.eval_examples], training[: data.max_examples]
+
+
+def _share(
+    data: DataSpec, client_ids: list[str], values: list[str], owned: list[str] | None, seed: str
+) -> list[Places]:
+    """Places in `values` of client after client: each one's training examples, then its held-out ones."""
+    if owned is None:
+        parts = partition(data.partition, values, data.clients, np.random.default_rng(derive(seed, "partition")))
+    else:
+        parts = partition_by_value(values, owned)
+    asked = data.client_eval_examples
+    for client_id, part in zip(client_ids, parts, strict=True):
+        if len(part) <= asked:
+            raise InputError(
+                f"client {client_id}: expected at least {asked + 1} examples, one to train on and {asked} to hold out "
+                f"(data.client_eval_examples), got {len(part)}; take fewer clients or hold out fewer"
+            )
+    divided = hold_out(parts, asked, np.random.default_rng(derive(seed, "held out of clients")))
+    return [share for training, held_out in divided for share in (training, held_out)]
 
 
 def _encode_pairs(batch: list[Example], data: DataSpec, tokenizer: PreTrainedTokenizerBase) -> Iterator[Encoded]:
@@ -166,7 +190,7 @@ def _reply(message: Prepare, path: Path, index: Index) -> Prepared:
     for client_id in index.info.client_ids:
         own = index.of_client(client_id)
         counts = torch.bincount(index.targets[own.start : own.stop], minlength=n_labels).tolist() if n_labels else []
-        clients.append(PreparedClient(client_id, len(own), counts))
+        clients.append(PreparedClient(client_id, len(own), len(index.held_out_of(client_id)), counts))
     return Prepared(
         message.task_id,
         message.attempt,

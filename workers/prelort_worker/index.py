@@ -1,10 +1,11 @@
 """
 The prepared data: one safetensors file that every worker maps into memory.
 
-Examples lie one after the other, first the held-out ones, then client by client. Tensors: `input_ids` [tokens];
-`starts` [examples + 1], where each example begins in it; `targets` [examples], the label of a
-sequence-classification example, or how many tokens of a causal-lm one are prompt; `clients` [clients + 1], where
-each client's examples begin. The rest is the file's metadata.
+Examples lie one after the other: first those held out from all, then client by client those it trains on and those
+of its own that are held out. Tensors: `input_ids` [tokens]; `starts` [examples + 1], where each example begins in it;
+`targets` [examples], the label of a sequence-classification example, or how many tokens of a causal-lm one are
+prompt; `clients` [2 · clients + 1], where each client's training and held-out examples begin. The rest is the file's
+metadata.
 """
 
 import json
@@ -20,7 +21,7 @@ from safetensors.torch import save
 from .errors import InputError
 from .messages import Task
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -42,20 +43,29 @@ class Index:
 
     @property
     def held_out(self) -> range:
-        """Examples on which the global adapter is evaluated."""
+        """Examples held out from all clients, on which the global adapter is evaluated."""
         return range(int(self.clients[0]))
 
     def of_client(self, client_id: str) -> range:
         """The client's training examples."""
+        return self._range(2 * self._place(client_id))
+
+    def held_out_of(self, client_id: str) -> range:
+        """The client's own examples that it does not train on."""
+        return self._range(2 * self._place(client_id) + 1)
+
+    def tokens(self, example: int) -> torch.Tensor:
+        return self.input_ids[int(self.starts[example]) : int(self.starts[example + 1])]
+
+    def _place(self, client_id: str) -> int:
         if client_id not in self.info.client_ids:
             raise ValueError(
                 f"the prepared data has no client {client_id!r}; it has {len(self.info.client_ids)} of them"
             )
-        place = self.info.client_ids.index(client_id)
-        return range(int(self.clients[place]), int(self.clients[place + 1]))
+        return self.info.client_ids.index(client_id)
 
-    def tokens(self, example: int) -> torch.Tensor:
-        return self.input_ids[int(self.starts[example]) : int(self.starts[example + 1])]
+    def _range(self, place: int) -> range:
+        return range(int(self.clients[place]), int(self.clients[place + 1]))
 
 
 _TENSORS = ("input_ids", "starts", "targets", "clients")

@@ -3,6 +3,8 @@ Which client holds which example. Plain NumPy: flwr-datasets, which has the stan
 Python 3.11 and this package runs on 3.10.
 """
 
+from collections import Counter
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,6 +45,29 @@ def partition_dirichlet(
         f"the smallest client never held more than {largest_minimum} of the {minimum} examples asked for "
         "(min_examples); raise alpha or max_examples, or lower min_examples or clients"
     )
+
+
+def commonest(values: list[str], clients: int) -> list[str]:
+    """As many values as there are clients, the commonest first, ties by their text."""
+    counts = Counter(values)
+    if clients > len(counts):
+        raise InputError(
+            f"data.clients: {clients} clients of one value of data.partition.by each, and the file has {len(counts)} "
+            "values; take as many clients or fewer"
+        )
+    return sorted(counts, key=lambda value: (-counts[value], value))[:clients]
+
+
+def partition_by_value(values: list[str], owned: list[str]) -> list[Places]:
+    """Client k holds the examples of the k-th owned value."""
+    column = np.array(values)
+    return [np.flatnonzero(column == value) for value in owned]
+
+
+def hold_out(parts: list[Places], count: int, rng: np.random.Generator) -> list[tuple[Places, Places]]:
+    """Of each client's places those it trains on and `count` that it does not, both ascending."""
+    chosen = [np.sort(rng.permutation(len(part))[:count]) for part in parts]
+    return [(np.delete(part, own), part[own]) for part, own in zip(parts, chosen, strict=True)]
 
 
 def partition(spec: PartitionSpec, values: list[str], clients: int, rng: np.random.Generator) -> list[Places]:
