@@ -11,6 +11,7 @@ from prelort_worker.messages import LoraSpec, Task
 from prelort_worker.models import load_base, load_tokenizer
 from prelort_worker.nested_lora import NestedLora, wrap
 from specs import LORA, SEED, data_spec, model_spec
+from transformers import GPT2Config, GPT2LMHeadModel
 
 
 @cache
@@ -26,6 +27,12 @@ def base_of(folder: Path, task: Task, lora: LoraSpec = LORA) -> Any:
 
 def nested_of(folder: Path, task: Task, lora: LoraSpec = LORA) -> NestedLora:
     return wrap(base_of(folder, task, lora), task, lora)
+
+
+def tiny_gpt2() -> GPT2LMHeadModel:
+    """All of whose projections are Conv1D."""
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(GPT2Config(vocab_size=64, n_positions=32, n_embd=32, n_layer=1, n_head=2))
 
 
 def random_adapter(nested: NestedLora, r: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

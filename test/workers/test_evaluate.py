@@ -1,14 +1,18 @@
 """Sums over shards of the held-out examples."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import pytest
 import torch
 from models_for_tests import index_of, nested_of, random_adapter
-from prelort_worker.evaluate import evaluate_tier
-from prelort_worker.messages import Task
+from prelort_worker.data import build_index
+from prelort_worker.evaluate import evaluate_tier, shard_of
+from prelort_worker.messages import Evaluate, Task
+from prelort_worker.models import load_tokenizer
 from prelort_worker.nested_lora import NestedLora, activate, write
+from specs import SEED, data_spec, model_spec
 from torch.nn import functional
 
 TASKS = get_args(Task)
@@ -25,12 +29,12 @@ def ready(tiny: Path, task: Task) -> NestedLora:
 
 
 @torch.no_grad()
-def by_hand(nested: NestedLora, folder: Path) -> tuple[float, int, int]:
-    """One example at a time, without padding."""
+def by_hand(nested: NestedLora, folder: Path) -> tuple[float, int, list[list[int]]]:
+    """One example at a time, without padding: loss, what it was taken over, [actual, predicted] of each."""
     index = index_of(folder, nested.task)
     activate(nested, 4)
     nested.model.eval()
-    loss, targets, correct = 0.0, 0, 0
+    loss, targets, answers = 0.0, 0, []
     for example in index.held_out:
         tokens, target = index.tokens(example).long(), int(index.targets[example])
         logits = nested.model(input_ids=tokens[None]).logits[0]
@@ -40,18 +44,24 @@ def by_hand(nested: NestedLora, folder: Path) -> tuple[float, int, int]:
         else:
             loss += functional.cross_entropy(logits, torch.tensor(target)).item()
             targets += 1
-            correct += int(logits.argmax()) == target
-    return loss, targets, correct
+            answers.append([target, int(logits.argmax())])
+    return loss, targets, answers
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_sums_are_those_of_one_example_at_a_time(tiny: Path, task: Task):
     nested = ready(tiny, task)
     sums = evaluate(nested, tiny, range(24))
-    loss, targets, correct = by_hand(nested, tiny)
+    loss, targets, answers = by_hand(nested, tiny)
     assert sums.loss_sum == pytest.approx(loss, rel=1e-5)
     assert (sums.r, sums.n_tokens, sums.n_examples) == (4, targets, 24)
-    assert sums.n_correct == (correct if task == "sequence-classification" else None)
+    if sums.labels is None:
+        assert task == "causal-lm"
+        return
+    assert sums.labels.actual == [sum(actual == label for actual, _ in answers) for label in range(4)]
+    assert sums.labels.predicted == [sum(predicted == label for _, predicted in answers) for label in range(4)]
+    assert sums.labels.hits == [sum(pair == [label, label] for pair in answers) for label in range(4)]
+    assert 0 < sum(sums.labels.hits) < 24
 
 
 def test_shards_add_up_and_repeat_to_the_bit(tiny: Path):
@@ -69,6 +79,27 @@ def test_a_loss_that_is_not_finite_is_told_as_null(tiny: Path):
     assert evaluate(nested, tiny, range(4)).loss_sum is None
 
 
-def test_a_shard_beyond_the_held_out_examples_is_refused(tiny: Path):
-    with pytest.raises(ValueError, match=r"expected a part of the 24 held-out examples, got range\(20, 28\)"):
-        evaluate(ready(tiny, "causal-lm"), tiny, range(20, 28))
+ASKED = Evaluate("e", 1, 1, "global", None, [8], 2.0, 2, 3, 8, 0, [])
+
+
+def test_a_shard_is_a_range_of_the_examples_asked_for(tiny: Path):
+    tokenizer = load_tokenizer(model_spec(tiny, "causal-lm").name_or_path)
+    spec = data_spec(tiny, "causal-lm", client_eval_examples=5)
+    index = build_index("causal-lm", spec, tokenizer, SEED, lambda _step, _steps: None)
+    assert shard_of(index, ASKED) == range(2, 5)
+    client, train = (replace(ASKED, examples=each, client_id="c01") for each in ("client", "train"))
+    # 24 held out from all; c00 has 34 of which 5 are held out, and so has c01.
+    assert shard_of(index, train) == range(24 + 34 + 2, 24 + 34 + 5)
+    assert shard_of(index, client) == range(24 + 34 + 29 + 2, 24 + 34 + 29 + 5)
+    with pytest.raises(ValueError, match=r"expected a part of the 5 examples held out of c01, got range\(3, 6\)"):
+        shard_of(index, replace(client, start=3))
+    with pytest.raises(ValueError, match=r"expected a part of the 29 examples that c01 trains on, got range\(27, 30\)"):
+        shard_of(index, replace(train, start=27))
+    with pytest.raises(ValueError, match=r"expected a part of the 24 examples held out from all, got range\(22, 25\)"):
+        shard_of(index, replace(ASKED, start=22))
+
+
+@pytest.mark.parametrize(("examples", "client_id"), [("global", "c01"), ("client", None), ("train", None)])
+def test_a_client_is_named_where_its_examples_are_asked_for_and_only_there(tiny: Path, examples, client_id):
+    with pytest.raises(ValueError, match=f"examples '{examples}': expected"):
+        shard_of(index_of(tiny, "causal-lm"), replace(ASKED, examples=examples, client_id=client_id))

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 import torch
-from models_for_tests import index_of, nested_of, random_adapter
+from models_for_tests import index_of, nested_of, random_adapter, tiny_gpt2
 from peft import PeftModel
 from prelort_worker.batches import collate
 from prelort_worker.messages import LoraSpec, ModelSpec, ModuleShape, Task
@@ -14,7 +14,6 @@ from prelort_worker.models import load_base
 from prelort_worker.nested_lora import NestedLora, activate, lora_parameters, read, truncated, wrap, write
 from specs import LORA, SEED, TIERS, model_spec
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel
 
 TASKS = get_args(Task)
 
@@ -100,11 +99,6 @@ def test_an_adapter_saved_by_peft_gives_the_workers_own_logits(tiny: Path, tmp_p
     with torch.no_grad():
         found = loaded(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-
-
-def tiny_gpt2() -> GPT2LMHeadModel:
-    torch.manual_seed(0)
-    return GPT2LMHeadModel(GPT2Config(vocab_size=64, n_positions=32, n_embd=32, n_layer=1, n_head=2))
 
 
 def test_gpt2s_conv1d_is_laid_out_by_what_goes_in_and_out():

@@ -17,7 +17,7 @@ from prelort_worker.batches import collate, mean_loss
 from prelort_worker.messages import FitSpec, LoraSpec, Objective, Task
 from prelort_worker.nested_lora import NestedLora, activate, dense_parameters, lora_parameters, read, truncated, write
 from prelort_worker.seeds import derive
-from prelort_worker.train import Pass, Trained, endless_batches, plan_step, tier_weights, train
+from prelort_worker.train import Pass, Trained, endless_batches, plan_step, tail_norm, tier_weights, train
 from specs import FIT, LORA, SEED, TIERS
 from torch import nn
 
@@ -167,7 +167,7 @@ def test_a_full_weight_of_one_is_plain_training(objective: Objective):
 
 def test_zero_local_steps_give_a_delta_of_zero_bytes(tiny: Path):
     trained, rows, dense = fit(nested_of(tiny, "sequence-classification"), tiny, 4, replace(FIT, local_steps=0))
-    assert trained == Trained(0, None)
+    assert trained == Trained(0, None, None)
     assert not any(rows.numpy().tobytes()) and not any(dense.numpy().tobytes())
 
 
@@ -202,3 +202,99 @@ def test_training_lowers_the_loss_of_the_full_rank(tiny: Path):
 
 def test_every_tier_is_a_tier_of_the_specs():
     assert list(WEIGHTS) == TIERS
+
+
+def split(nested: NestedLora, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """All A's entries and all B's."""
+    is_a = torch.cat([torch.arange(module.width) < module.shape.in_ for module in nested.modules])
+    return rows[:, is_a], rows[:, ~is_a]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_with_a_frozen_only_b_and_the_head_train_and_the_delta_of_a_is_zero_bytes(tiny: Path, task: Task):
+    nested = nested_of(tiny, task)
+    _, rows, dense = fit(nested, tiny, 4, replace(FIT, freeze_a=True, tail_penalty=0.1))
+    a, b = split(nested, rows)
+    assert not any(a.numpy().tobytes()) and b.all()
+    assert len(dense) == 0 or dense.any()
+
+
+def test_a_fit_after_one_with_a_frozen_trains_both_as_ever(tiny: Path):
+    nested = nested_of(tiny, "causal-lm")
+    before = fit(nested, tiny, 4, FIT)[1]
+    fit(nested, tiny, 4, replace(FIT, freeze_a=True))
+    assert torch.equal(fit(nested, tiny, 4, FIT)[1], before)
+
+
+def penalised(nested: NestedLora, r: int, rows: torch.Tensor) -> float:
+    """Σ ‖B[:, ρ:]‖·‖A[ρ:, :]‖ from the rows, in float64."""
+    tail, offset, total = rows.double()[r // 2 :], 0, 0.0
+    for module in nested.modules:
+        a, b = tail[:, offset : offset + module.shape.in_], tail[:, offset + module.shape.in_ : offset + module.width]
+        total += float((a**2).sum().sqrt() * (b**2).sum().sqrt())
+        offset += module.width
+    return total
+
+
+def test_the_tail_is_what_lies_above_the_tier_below(tiny: Path):
+    nested = nested_of(tiny, "causal-lm")
+    for r in TIERS[1:]:
+        rows, dense = random_adapter(nested, r)
+        write(nested, r, rows, dense)
+        assert tail_norm(nested, r).item() == pytest.approx(penalised(nested, r, rows), rel=1e-5)
+
+
+def test_the_penalty_is_added_once_a_step_whatever_the_passes(tiny: Path, monkeypatch: pytest.MonkeyPatch):
+    nested, added = nested_of(tiny, "causal-lm"), []
+
+    def counted(*arguments):
+        added.append(arguments[1])
+        return tail_norm(*arguments)
+
+    monkeypatch.setattr("prelort_worker.train.tail_norm", counted)
+    fit(nested, tiny, 8, replace(FIT, objective="sum", tail_penalty=0.1))
+    assert added == [8] * FIT.local_steps
+    fit(nested, tiny, 1, replace(FIT, tail_penalty=0.1))
+    fit(nested, tiny, 8, FIT)
+    assert len(added) == FIT.local_steps
+
+
+def test_a_penalty_shrinks_the_tail_and_leaves_the_lowest_tier_and_the_losses_told_alone(tiny: Path):
+    nested = nested_of(tiny, "causal-lm")
+    spec = replace(FIT, objective="none", local_steps=1)
+    received = random_adapter(nested, 8)[0]
+    plain, plain_delta, _ = fit(nested, tiny, 8, spec)
+    trained, delta, _ = fit(nested, tiny, 8, replace(spec, tail_penalty=100.0))
+    assert penalised(nested, 8, received + delta) < penalised(nested, 8, received)
+    assert penalised(nested, 8, received + delta) < penalised(nested, 8, received + plain_delta)
+    assert torch.equal(delta[:4], plain_delta[:4])
+    assert trained == plain
+    assert torch.equal(fit(nested, tiny, 1, spec)[1], fit(nested, tiny, 1, replace(spec, tail_penalty=100.0))[1])
+
+
+def test_a_penalty_of_b_at_zero_gives_no_nan(tiny: Path):
+    nested = nested_of(tiny, "causal-lm")
+    rows, dense = random_adapter(nested, 8)
+    is_b = torch.cat([torch.arange(module.width) >= module.shape.in_ for module in nested.modules])
+    write(nested, 8, rows.masked_fill(is_b, 0.0), dense)
+    index = index_of(tiny, "causal-lm")
+    spec = replace(FIT, tail_penalty=0.1)
+    trained = train(nested, 8, index, index.of_client("c01"), spec, SEED, lambda _step, _steps: None)
+    assert trained.loss is not None and np.isfinite(trained.loss)
+    assert read(nested, 8)[0].isfinite().all()
+
+
+def test_the_rms_loss_is_the_root_of_the_mean_squared_loss_of_the_steps(tiny: Path):
+    nested = nested_of(tiny, "causal-lm")
+    spec = replace(FIT, objective="none", lr=0.0)
+    index = index_of(tiny, "causal-lm")
+    batches = endless_batches(index.of_client("c01"), spec.batch_size, np.random.default_rng(derive(SEED, "order")))
+    trained, _, _ = fit(nested, tiny, 8, spec)
+    with torch.no_grad():
+        losses = [
+            mean_loss(nested.model, collate(index, examples, torch.device("cpu"))).item()
+            for examples in islice(batches, spec.local_steps)
+        ]
+    assert trained.rms_loss == pytest.approx(np.sqrt(np.mean(np.square(losses))), rel=1e-6)
+    assert trained.loss == pytest.approx(np.mean(losses), rel=1e-6)
+    assert len(set(losses)) == spec.local_steps

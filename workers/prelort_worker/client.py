@@ -12,11 +12,11 @@ from transformers import PreTrainedModel
 
 from .data import prepare
 from .errors import InputError
-from .evaluate import evaluate_tier
+from .evaluate import evaluate_tier, shard_of
 from .index import Index, open_index
 from .messages import Evaluate, Evaluated, Fit, Fitted, Load, Loaded, Prepare, TaskMessage, TaskReply
 from .models import load_base
-from .nested_lora import NestedLora, read, wrap, write
+from .nested_lora import NestedLora, read, set_base, wrap, write
 from .train import train
 from .wire import Payload, Tensor, describe_payload
 
@@ -24,12 +24,14 @@ from .wire import Payload, Tensor, describe_payload
 Report = Callable[[str, int, int], None]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Resident:
     """What stays in memory between tasks: the base model with its adapters, and the data."""
 
     nested: NestedLora
     index: Index
+    # What the base model has merged in.
+    merged: torch.Tensor | None = None
 
 
 class Client:
@@ -80,7 +82,7 @@ def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tupl
     nested, activity = resident.nested, f"fit {task.client_id}"
     _check_adapter(nested, task.scale, [task.r])
     examples = resident.index.of_client(task.client_id)
-    rows, dense = _from_wire(payload)
+    rows, dense = _receive(resident, payload)
     write(nested, task.r, rows, dense)
     trained = train(
         nested, task.r, resident.index, examples, task.fit, task.seed, lambda step, steps: report(activity, step, steps)
@@ -98,21 +100,22 @@ def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tupl
         n=len(examples),
         steps=task.fit.local_steps,
         passes=trained.passes,
-        loss=trained.loss if trained.loss is not None and math.isfinite(trained.loss) else None,
+        loss=_finite(trained.loss),
+        rms_loss=_finite(trained.rms_loss),
         seconds=time.monotonic() - started,
         tensors=describe_payload(delta),
     ), delta
 
 
 def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Report) -> Evaluated:
-    """Each asked rank with the prefix of the global rows, over one shard."""
+    """Each asked rank with its prefix of the rows, over one shard."""
     started = time.monotonic()
     nested = resident.nested
     _check_adapter(nested, task.scale, task.ranks)
-    rows, dense = _from_wire(payload)
-    if len(rows) != nested.tiers[-1]:
-        raise ValueError(f"rows: expected the global adapter's rank {nested.tiers[-1]}, got {len(rows)}")
-    shard = range(task.start, task.start + task.count)
+    shard = shard_of(resident.index, task)
+    rows, dense = _receive(resident, payload)
+    if len(rows) != max(task.ranks):
+        raise ValueError(f"rows: expected the largest of the asked ranks, {max(task.ranks)}, got {len(rows)}")
     tiers = []
     for place, r in enumerate(task.ranks):
         write(nested, r, rows[:r], dense)
@@ -138,14 +141,30 @@ def _check_adapter(nested: NestedLora, scale: float, ranks: list[int]) -> None:
         raise ValueError(f"rank {unknown[0]}: expected one of the tiers {', '.join(map(str, nested.tiers))}")
 
 
-def _from_wire(payload: Payload) -> tuple[torch.Tensor, torch.Tensor]:
+def _receive(resident: Resident, payload: Payload) -> tuple[torch.Tensor, torch.Tensor]:
+    """The adapter's rows and dense part, once the base model is the one that they are for."""
     if "rows" not in payload:
         raise ValueError("tensors: expected rows")
     values = {
         name: torch.from_numpy(np.frombuffer(tensor.data, dtype="<f4").reshape(tensor.shape))
         for name, tensor in payload.items()
     }
+    _merge(resident, values.get("merged"))
     return values["rows"], values.get("dense", torch.zeros(0))
+
+
+def _merge(resident: Resident, merged: torch.Tensor | None) -> None:
+    """Bits are compared, since many tasks in a row have the same base model."""
+    there = resident.merged
+    if merged is not None and there is not None and torch.equal(merged.view(torch.int32), there.view(torch.int32)):
+        return
+    resident.merged = None  # should it fail half way, the next task begins anew
+    set_base(resident.nested, merged)
+    resident.merged = merged
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _to_wire(tensor: torch.Tensor) -> Tensor:

@@ -28,6 +28,8 @@ _BASE_PREFIX = "base_model.model."
 class AdaptedModule:
     shape: ModuleShape
     layer: LoraLinear
+    # W0, as it was loaded.
+    pristine: nn.Parameter
 
     @property
     def width(self) -> int:
@@ -118,8 +120,34 @@ def read(nested: NestedLora, r: int) -> tuple[Tensor, Tensor]:
     return rows, torch.cat(values) if values else torch.zeros(0)
 
 
+@torch.no_grad()
+def set_base(nested: NestedLora, merged: Tensor | None) -> None:
+    """
+    Has the adapters act on W0 + s·Σ_j B[:, j]·A[j, :] over the components of `merged` [n, width], or on W0 itself.
+    W0 is never written to: what is merged is a parameter of its own, in its place.
+    """
+    for module in nested.modules:
+        _base(module).weight = module.pristine
+    if merged is None:
+        return
+    _check_shape("merged", merged, [len(merged), nested.width])
+    offset = 0
+    for module in nested.modules:
+        part = merged[:, offset : offset + module.width].to(module.pristine.device)
+        a, b = part[:, : module.shape.in_], part[:, module.shape.in_ :].T
+        change = nested.scale * (b @ a)  # [out, in], which Conv1D has transposed
+        weight = module.pristine + (change.T if isinstance(_base(module), Conv1D) else change)
+        _base(module).weight = nn.Parameter(weight, requires_grad=False)
+        offset += module.width
+
+
+def factors(nested: NestedLora, r: int) -> list[tuple[nn.Parameter, nn.Parameter]]:
+    """A [r, in] and B [out, r] of each module."""
+    return [_factors(module, r) for module in nested.modules]
+
+
 def lora_parameters(nested: NestedLora, r: int) -> list[nn.Parameter]:
-    return [factor for module in nested.modules for factor in _factors(module, r)]
+    return [factor for pair in factors(nested, r) for factor in pair]
 
 
 def dense_parameters(nested: NestedLora, r: int) -> list[nn.Parameter]:
@@ -168,6 +196,10 @@ def _factors(module: AdaptedModule, r: int) -> tuple[nn.Parameter, nn.Parameter]
     return module.layer.lora_A[_name(r)].weight, module.layer.lora_B[_name(r)].weight  # pyright: ignore[reportReturnType]
 
 
+def _base(module: AdaptedModule) -> nn.Linear | Conv1D:
+    return module.layer.get_base_layer()  # pyright: ignore[reportReturnType] - wrap refuses all others
+
+
 def _dense(nested: NestedLora, r: int) -> list[tuple[str, nn.Parameter]]:
     return [parameter for module in nested.saved for parameter in module.parameters(_name(r))]
 
@@ -195,7 +227,7 @@ def _adapted_modules(model: PeftModel) -> Iterator[AdaptedModule]:
             )
         # Both are known for these two kinds of module.
         shape = ModuleShape(name, layer.in_features, layer.out_features)  # pyright: ignore[reportArgumentType]
-        yield AdaptedModule(shape, layer)
+        yield AdaptedModule(shape, layer, base.get_parameter("weight"))
 
 
 def _refuse_unknown_modules(base: PreTrainedModel, wanted: list[str]) -> None:

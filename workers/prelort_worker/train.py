@@ -11,18 +11,24 @@ Prefix-nested training: a client of rank r minimises Σ over tiers t ≤ r of λ
 
 The optimiser is AdamW, fresh at each fit, without decay, which would move rows that a truncation left out. Its
 momentum still does so after a step of sampled or sandwich.
+
+freeze_a trains B alone. tail_penalty λ adds λ·Σ ‖B[:, ρ:]‖_F·‖A[ρ:, :]‖_F over the modules, ρ the tier below r, to the
+loss of every step: what lets HetLoRA's clients lose rank (Cho et al., arXiv 2401.06432). The losses told are without
+it, so that they compare.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .batches import Batch, collate, mean_loss
 from .index import Index
 from .messages import FitSpec, Objective
-from .nested_lora import NestedLora, activate, dense_parameters, lora_parameters, truncated
+from .nested_lora import NestedLora, activate, dense_parameters, factors, lora_parameters, truncated
 from .seeds import derive
 
 
@@ -39,6 +45,8 @@ class Trained:
     passes: int
     # Mean over the steps; None without steps.
     loss: float | None
+    # √(mean over the steps of loss²); None without steps.
+    rms_loss: float | None
 
 
 def train(
@@ -57,6 +65,8 @@ def train(
     draws = np.random.default_rng(derive(seed, "truncations"))
     torch.manual_seed(derive(seed, "dropout"))
     activate(nested, r)
+    for a, _ in factors(nested, r):
+        a.requires_grad_(not spec.freeze_a)
     nested.model.train()
     optimizer = _optimizer(nested, r, spec)
     passes, losses = 0, []
@@ -67,9 +77,24 @@ def train(
         plan = plan_step(spec.objective, weights, len(batch), draws)
         losses.append(sum(_backward(nested, r, batch, each) for each in plan))
         passes += len(plan)
+        if spec.tail_penalty > 0 and r > min(nested.tiers):
+            (spec.tail_penalty * tail_norm(nested, r)).backward()
         optimizer.step()
     optimizer.zero_grad()
-    return Trained(passes, sum(losses) / len(losses) if losses else None)
+    if not losses:
+        return Trained(passes, None, None)
+    rms = math.sqrt(sum(loss**2 for loss in losses) / len(losses))
+    return Trained(passes, sum(losses) / len(losses), rms)
+
+
+def tail_norm(nested: NestedLora, r: int) -> Tensor:
+    """
+    Σ ‖B[:, ρ:]‖_F·‖A[ρ:, :]‖_F over the modules, ρ the tier below r. At B = 0, where a norm has no gradient, PyTorch
+    takes zero for it.
+    """
+    below = max(tier for tier in nested.tiers if tier < r)
+    norm = torch.linalg.vector_norm
+    return torch.stack([norm(b[:, below:]) * norm(a[below:]) for a, b in factors(nested, r)]).sum()
 
 
 def tier_weights(tiers: tuple[int, ...], r: int, full_weight: float | None) -> dict[int, float]:
@@ -119,7 +144,7 @@ def _backward(nested: NestedLora, r: int, batch: Batch, each: Pass) -> float:
 
 def _optimizer(nested: NestedLora, r: int, spec: FitSpec) -> torch.optim.AdamW:
     groups = [
-        {"params": lora_parameters(nested, r), "lr": spec.lr},
+        {"params": [each for each in lora_parameters(nested, r) if each.requires_grad], "lr": spec.lr},
         {"params": dense_parameters(nested, r), "lr": spec.head_lr},
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.0)

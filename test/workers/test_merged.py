@@ -1,0 +1,159 @@
+"""Components that are part of the base model for a task, and of no other."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from models_for_tests import index_of, nested_of, random_adapter, tiny_gpt2
+from prelort_worker.batches import collate
+from prelort_worker.client import Resident, evaluate, fit
+from prelort_worker.messages import Evaluate, Fit, Task
+from prelort_worker.nested_lora import NestedLora, activate, set_base, wrap, write
+from prelort_worker.wire import Payload, Tensor
+from specs import FIT, LORA, SEED
+
+FIT_TASK = Fit("f", 1, 1, "c01", 4, 2.0, SEED, FIT, [])
+EVALUATE_TASK = Evaluate("e", 1, 1, "global", None, [4], 2.0, 0, 24, 8, 0, [])
+
+
+def resident_of(tiny: Path, task: Task = "causal-lm") -> Resident:
+    return Resident(nested_of(tiny, task), index_of(tiny, task))
+
+
+def payload(**tensors: torch.Tensor) -> Payload:
+    return {
+        name: Tensor(tuple(tensor.shape), memoryview(bytearray(tensor.numpy().tobytes())))
+        for name, tensor in tensors.items()
+        if tensor.numel()
+    }  # pyright: ignore[reportReturnType]
+
+
+def report(_activity: str, _step: int, _steps: int) -> None:
+    pass
+
+
+def base_bytes(nested: NestedLora) -> list[bytes]:
+    layers = [module.layer.get_base_layer() for module in nested.modules]
+    return [layer.get_parameter("weight").detach().numpy().tobytes() for layer in layers]
+
+
+def llama(tiny: Path) -> tuple[NestedLora, torch.Tensor]:
+    return nested_of(tiny, "causal-lm"), collate(index_of(tiny, "causal-lm"), range(6), torch.device("cpu")).input_ids
+
+
+def gpt2(_tiny: Path) -> tuple[NestedLora, torch.Tensor]:
+    return wrap(tiny_gpt2(), "causal-lm", replace(LORA, target_modules=["c_attn", "c_proj"])), torch.arange(20).view(
+        2, 10
+    )
+
+
+@torch.no_grad()
+def logits(nested: NestedLora, tokens: torch.Tensor, r: int, rows: torch.Tensor) -> torch.Tensor:
+    write(nested, r, rows, torch.zeros(0))
+    activate(nested, r)
+    nested.model.eval()
+    return nested.model(input_ids=tokens).logits
+
+
+@pytest.mark.parametrize("model", [llama, gpt2])
+def test_merged_components_act_as_they_do_in_an_adapter(
+    tiny: Path, model: Callable[[Path], tuple[NestedLora, torch.Tensor]]
+):
+    nested, tokens = model(tiny)
+    rows, _ = random_adapter(nested, 8)
+    expected = logits(nested, tokens, 8, rows)
+    none = torch.zeros(1, nested.width)
+    assert not torch.allclose(logits(nested, tokens, 1, none), expected, atol=1e-2)
+    set_base(nested, rows)
+    torch.testing.assert_close(logits(nested, tokens, 1, none), expected, atol=1e-5, rtol=0)
+    set_base(nested, rows[:4])
+    torch.testing.assert_close(logits(nested, tokens, 4, rows[4:]), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("model", [llama, gpt2])
+def test_without_merged_the_base_is_there_again_bit_for_bit(
+    tiny: Path, model: Callable[[Path], tuple[NestedLora, torch.Tensor]]
+):
+    nested, tokens = model(tiny)
+    rows, _ = random_adapter(nested, 8)
+    weights, before = base_bytes(nested), logits(nested, tokens, 8, rows)
+    set_base(nested, rows * 3)
+    set_base(nested, rows)
+    assert all(one != other for one, other in zip(base_bytes(nested), weights, strict=True))
+    set_base(nested, None)
+    assert base_bytes(nested) == weights
+    assert torch.equal(logits(nested, tokens, 8, rows), before)
+
+
+def test_the_base_is_what_each_task_says_whatever_came_before(tiny: Path):
+    resident = resident_of(tiny)
+    rows, _ = random_adapter(resident.nested, 4)
+    some, others = random_adapter(resident.nested, 5, seed=1)[0], random_adapter(resident.nested, 3, seed=2)[0]
+
+    def loss(**merged: torch.Tensor) -> float | None:
+        sent = payload(rows=rows, **merged)
+        return evaluate(resident, EVALUATE_TASK, sent, report).tiers[0].loss_sum
+
+    plain, with_some, with_others = loss(), loss(merged=some), loss(merged=others)
+    assert len({plain, with_some, with_others}) == 3
+    assert [loss(merged=some), loss(), loss(), loss(merged=others)] == [with_some, plain, plain, with_others]
+
+
+def test_the_same_merged_components_are_computed_once(tiny: Path, monkeypatch: pytest.MonkeyPatch):
+    resident, computed = resident_of(tiny), []
+
+    def counted(nested: NestedLora, merged: torch.Tensor | None) -> None:
+        computed.append(merged)
+        set_base(nested, merged)
+
+    monkeypatch.setattr("prelort_worker.client.set_base", counted)
+    rows, _ = random_adapter(resident.nested, 4)
+    merged = random_adapter(resident.nested, 5, seed=1)[0]
+    changed = merged.clone()
+    changed[-1, -1] *= -1
+    for each in (merged, merged.clone(), changed):
+        evaluate(resident, EVALUATE_TASK, payload(rows=rows, merged=each), report)
+    assert [len(each) for each in computed] == [5, 5]
+
+
+def test_a_merge_that_is_refused_leaves_nothing_for_the_next_task(tiny: Path):
+    resident = resident_of(tiny)
+    rows, _ = random_adapter(resident.nested, 4)
+    merged = random_adapter(resident.nested, 5, seed=1)[0]
+    plain = evaluate(resident, EVALUATE_TASK, payload(rows=rows), report).tiers
+    with pytest.raises(ValueError, match=r"merged: expected shape \[5, 1024\], got \[5, 1023\]"):
+        evaluate(resident, EVALUATE_TASK, payload(rows=rows, merged=merged[:, 1:].contiguous()), report)
+    evaluate(resident, EVALUATE_TASK, payload(rows=rows, merged=merged), report)
+    with pytest.raises(ValueError, match="merged: expected shape"):
+        evaluate(resident, EVALUATE_TASK, payload(rows=rows, merged=merged[:, 1:].contiguous()), report)
+    assert evaluate(resident, EVALUATE_TASK, payload(rows=rows), report).tiers == plain
+
+
+@pytest.mark.parametrize("task", ["causal-lm", "sequence-classification"])
+def test_a_fit_on_a_merged_base_gives_its_delta_to_what_it_received(tiny: Path, task):
+    resident = resident_of(tiny, task)
+    nested = resident.nested
+    rows, dense = random_adapter(nested, 4)
+    merged = random_adapter(nested, 5, seed=1)[0]
+    _, plain = fit(resident, FIT_TASK, payload(rows=rows, dense=dense), report)
+    still = replace(FIT_TASK, fit=replace(FIT, local_steps=0))
+    fitted, delta = fit(resident, still, payload(rows=rows, dense=dense, merged=merged), report)
+    assert delta["rows"].shape == (4, nested.width) and not any(bytes(delta["rows"].data))
+    assert fitted.rms_loss is None
+    _, delta = fit(resident, FIT_TASK, payload(rows=rows, dense=dense, merged=merged), report)
+    assert delta["rows"].data != plain["rows"].data
+    assert set(delta) == {descriptor for descriptor in ("rows", "dense") if descriptor in plain}
+    assert fit(resident, FIT_TASK, payload(rows=rows, dense=dense), report)[1] == plain
+
+
+def test_rows_of_an_evaluation_have_exactly_the_largest_asked_rank(tiny: Path):
+    resident = resident_of(tiny)
+    rows, _ = random_adapter(resident.nested, 8)
+    whole = evaluate(resident, replace(EVALUATE_TASK, ranks=[1, 4, 8]), payload(rows=rows), report).tiers
+    part = evaluate(resident, replace(EVALUATE_TASK, ranks=[4, 1]), payload(rows=rows[:4]), report).tiers
+    assert part == [whole[1], whole[0]]
+    for wrong in (8, 2):
+        with pytest.raises(ValueError, match=f"rows: expected the largest of the asked ranks, 4, got {wrong}"):
+            evaluate(resident, replace(EVALUATE_TASK, ranks=[1, 4]), payload(rows=rows[:wrong]), report)
