@@ -24,6 +24,18 @@ describe("a global adapter's file", () => {
     expect(decodeGlobal(encodeGlobal(layout, adapter, 7))).toEqual({ layout, adapter, round: 7 });
   });
 
+  it("gives back what is merged, and how much of it there was after each round", () => {
+    const layout = layoutOf([[2]]);
+    for (const ends of [
+      [0, 0],
+      [0, 2, 5],
+    ]) {
+      const merged = { rows: randomAdapter(layout, ends.at(-1)!, "merged").rows, ends };
+      const adapter = { ...randomAdapter(layout, 3, "global"), merged };
+      expect(decodeGlobal(encodeGlobal(layout, adapter, 2))).toEqual({ layout, adapter, round: 2 });
+    }
+  });
+
   it("holds rows [R, width] and dense [size] for any reader of safetensors", () => {
     const layout = layoutOf([[2, 4], [2]]);
     const { tensors } = decodeSafetensors(encodeGlobal(layout, randomAdapter(layout, 3, "global"), 0));
@@ -48,6 +60,12 @@ describe("a global adapter's file", () => {
       encodeSafetensors(new Map([...tensors].slice(1)), metadata),
       /tensor dense of g: expected shape \[2\], got no such tensor/,
     ],
+    [
+      "with less merged than its metadata says",
+      file({ merged: { shape: [1, 15], values: new Float32Array(15) } }, { ...metadata, merged_ends: "[0,2]" }),
+      /tensor merged of g: expected shape \[2,15\], got \[1,15\]/,
+    ],
+    ["with ends that are no numbers", file({}, { ...metadata, merged_ends: '["two"]' }), /metadata of g/],
     ["without a layout", file({}, { round: "1" }), /metadata of g: expected a layout and a round/],
     ["with a layout that is no JSON", file({}, { ...metadata, layout: "{" }), /metadata of g/],
     ["with a round that is no number", file({}, { ...metadata, round: "one" }), /metadata of g/],
