@@ -5,6 +5,7 @@ import { RefusedError } from "../../src/errors.ts";
 import { ffaLora } from "../../src/strategy/aggregation/ffa-lora.ts";
 import { flexLora } from "../../src/strategy/aggregation/flexlora.ts";
 import { fLoRA } from "../../src/strategy/aggregation/flora.ts";
+import { hetLora } from "../../src/strategy/aggregation/hetlora.ts";
 import { hLora } from "../../src/strategy/aggregation/hlora.ts";
 import { raFLoRA } from "../../src/strategy/aggregation/raflora.ts";
 import { segmentWise } from "../../src/strategy/aggregation/segment-wise.ts";
@@ -20,6 +21,7 @@ const aggregations = [
   { name: "segment-wise, damped", aggregation: segmentWise({ damping: 0.5 }), keeps: true },
   { name: "zero-padding of deltas", aggregation: zeroPadDeltas(), keeps: true },
   { name: "zero-padding of weights", aggregation: zeroPadWeights(), keeps: false },
+  { name: "HetLoRA", aggregation: hetLora(), keeps: false },
   { name: "FFA-LoRA", aggregation: ffaLora(), keeps: true },
   { name: "FlexLoRA", aggregation: flexLora(), keeps: false },
   { name: "HLoRA", aggregation: hLora(), keeps: false },

@@ -7,6 +7,7 @@ import { ffaLora } from "../../src/strategy/aggregation/ffa-lora.ts";
 import { fedIt } from "../../src/strategy/aggregation/fedit.ts";
 import { flexLora } from "../../src/strategy/aggregation/flexlora.ts";
 import { fLoRA } from "../../src/strategy/aggregation/flora.ts";
+import { hetLora } from "../../src/strategy/aggregation/hetlora.ts";
 import { hLora } from "../../src/strategy/aggregation/hlora.ts";
 import { raFLoRA } from "../../src/strategy/aggregation/raflora.ts";
 import { segmentWise } from "../../src/strategy/aggregation/segment-wise.ts";
@@ -44,6 +45,7 @@ const methods: readonly Method[] = [
   { method: { name: "segment-wise", damping: 0.5 }, run: running(segmentWise({ damping: 0.5 })) },
   { method: { name: "zero-pad-deltas" }, run: running(zeroPadDeltas()) },
   { method: { name: "zero-pad-weights" }, run: running(zeroPadWeights()) },
+  { method: { name: "hetlora" }, run: running(hetLora()) },
   { method: { name: "fedit" }, run: (federation) => running(fedIt())(ofThoseWhoReport(federation)) },
   { method: { name: "ffa-lora" }, run: (federation) => running(ffaLora())(changing(federation, ({ isB, value }) => (isB ? value : 0))) },
   { method: { name: "flexlora" }, run: running(flexLora()) },
