@@ -71,7 +71,8 @@ export function outcomesOf(run: RunOf, { rounds, timings }: RecordedRun): readon
   };
   const truncated = outcome(run.method, ({ byTier }) => byTier, last.byClient);
   if (!last.merged) return [truncated];
-  const everywhere = ({ byTier, merged }: RoundMetrics) => byTier.map(({ r }, place) => ({ ...(merged ?? (byTier[place] as TierMetrics)), r }));
+  const everywhere = ({ byTier, merged }: RoundMetrics) =>
+    byTier.map(({ r }, place) => ({ ...(merged ?? (byTier[place] as TierMetrics)), r }));
   return [truncated, outcome(`${run.method} (merged)`, everywhere, [])];
 }
 

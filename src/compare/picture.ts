@@ -23,7 +23,9 @@ export function comparisonPicture(result: ComparisonResult): string {
       return point(method, r, values, measure);
     }),
   );
-  const rounds = [...new Set(outcomes.flatMap((outcome) => outcome.rounds.map(({ round }) => round)))].toSorted((one, other) => one - other);
+  const rounds = [...new Set(outcomes.flatMap((outcome) => outcome.rounds.map(({ round }) => round)))].toSorted(
+    (one, other) => one - other,
+  );
   const byRound = methods.flatMap((method) =>
     rounds.flatMap((round) => {
       const values = outcomes.flatMap((outcome) => {
@@ -38,7 +40,12 @@ export function comparisonPicture(result: ComparisonResult): string {
   const unit = measure.name === "accuracy" ? "accuracy, %" : "loss";
   const first = chart(byRank, methods, { type: "point", label: "rank of the adapter's prefix →", domain: result.tiers }, `↑ ${unit}`);
   const trained = byRound.filter(({ x }) => x > 0);
-  const second = chart(trained, methods, { label: "server round →", ticks: rounds.filter((round) => round > 0), tickFormat: "d" }, `↑ ${unit}, mean over the tiers`);
+  const second = chart(
+    trained,
+    methods,
+    { label: "server round →", ticks: rounds.filter((round) => round > 0), tickFormat: "d" },
+    `↑ ${unit}, mean over the tiers`,
+  );
   const legend = methods.map((method, place) => {
     const [x, y] = [16 + (place % 4) * 232, HEIGHT + 16 + 20 * Math.floor(place / 4)];
     const { color, dashes } = styleOf(place);

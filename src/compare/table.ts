@@ -58,13 +58,16 @@ export function comparisonMarkdown(result: ComparisonResult): string {
     ...section(result, "rounds", measure, "Equal rounds and local steps"),
     ...(hasComputeRuns ? section(result, "compute", measure, "Equal compute") : []),
     ...(result.learningRates ? [learningRateTable(result)] : []),
-    ...(result.missing.length > 0 ? [`Runs that failed:\n\n${result.missing.map((line) => `- ${line.split("\n", 1)[0]}`).join("\n")}`] : []),
+    ...(result.missing.length > 0
+      ? [`Runs that failed:\n\n${result.missing.map((line) => `- ${line.split("\n", 1)[0]}`).join("\n")}`]
+      : []),
   ];
   return `${parts.join("\n\n")}\n`;
 }
 
 function explain({ name }: Measure): string {
-  const unit = name === "accuracy" ? "Accuracy on held-out examples, %" : "Loss on held-out answer tokens, nats (perplexity is its exponential)";
+  const unit =
+    name === "accuracy" ? "Accuracy on held-out examples, %" : "Loss on held-out answer tokens, nats (perplexity is its exponential)";
   return (
     `${unit}: mean ± standard deviation over the seeds, at each tier. *area*: under the rank–${name} curve over log₂ rank, divided by its ` +
     "width. *worst*: of the tiers. *own*: mean over the clients, each at its own rank on held-out examples of its own."

@@ -36,7 +36,8 @@ const comparisonSchema = z
     const report = (at: (string | number)[], message: string) => context.addIssue({ code: "custom", path: at, message });
     if (new Set(seeds).size < seeds.length) report(["seeds"], `must not repeat, got [${seeds.join(", ")}]`);
     if (learningRates && seeds.includes(learningRates.seed)) report(["learningRates", "seed"], "must not be one of seeds");
-    if (!methods.some(({ name }) => name === reference)) report(["reference"], `must be the name of one of the methods, got "${reference}"`);
+    if (!methods.some(({ name }) => name === reference))
+      report(["reference"], `must be the name of one of the methods, got "${reference}"`);
     const slugs = methods.map(({ name }) => slug(name));
     const repeated = methods.findIndex(({ name }, place) => slugs.indexOf(slug(name)) !== place);
     if (repeated >= 0) report(["methods", repeated, "name"], "must differ from the others by more than its punctuation");

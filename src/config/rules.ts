@@ -3,7 +3,9 @@ import { namedRanks, rankSpecOf } from "./policy-specs.ts";
 import type { CommonConfig } from "./sections.ts";
 import type { Path } from "./tree.ts";
 
-type Checked = CommonConfig & { readonly strategy: { readonly rankAssignment: unknown; readonly aggregation?: unknown; readonly serverOptimizer?: unknown } };
+type Checked = CommonConfig & {
+  readonly strategy: { readonly rankAssignment: unknown; readonly aggregation?: unknown; readonly serverOptimizer?: unknown };
+};
 
 /** A rule that spans several keys. It is asked once everything that it `reads` is valid, whatever else is not. */
 interface Rule {

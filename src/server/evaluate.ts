@@ -112,8 +112,7 @@ async function evaluate(context: EvaluateContext, asked: Evaluation): Promise<re
 type Part = WorkerMessageOf<"evaluated">["tiers"][number];
 
 function measure(r: number, parts: readonly Part[], isLanguage: boolean): TierMetrics {
-  const total = (value: (part: Part) => number | null) =>
-    parts.reduce<number | null>((sum, part) => plus(sum, value(part)), 0);
+  const total = (value: (part: Part) => number | null) => parts.reduce<number | null>((sum, part) => plus(sum, value(part)), 0);
   const examples = total((part) => part.n_examples) ?? 0;
   const tokens = total((part) => part.n_tokens) ?? 0;
   const mean = (sum: number | null, count: number) => (sum === null || count === 0 ? null : sum / count);

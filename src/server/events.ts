@@ -25,7 +25,7 @@ export interface RoundMetrics {
   readonly merged: TierMetrics | null;
   /** The adapter at each client's own rank, on examples of its own that no client trains on; empty without such. */
   readonly byClient: readonly ({ readonly id: string } & TierMetrics)[];
-  /** Per segment (named by its tier): ‖s·B_seg·A_seg‖²_F summed over the modules. */
+  /** Per segment (named by its tier): ‖s·B_seg·A_seg‖²_F summed over the modules. Empty in rounds that were not evaluated. */
   readonly energy: readonly { readonly r: number; readonly energy: number }[];
   /** Mean training loss over the reporting clients, weighted by their examples. */
   readonly fitLoss: number | null;

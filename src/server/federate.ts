@@ -1,8 +1,6 @@
 import path from "node:path";
-import type { Adapter } from "../adapter/adapter.ts";
 import { energy } from "../adapter/energy.ts";
 import { encodeGlobal } from "../adapter/global-file.ts";
-import type { AdapterLayout } from "../adapter/layout.ts";
 import { segments } from "../adapter/segments.ts";
 import { describeConfig, validateRun } from "../config/build.ts";
 import { snakeKeys } from "../config/case.ts";
@@ -138,13 +136,19 @@ async function train({ config, signal, emit }: Conduct, session: Session, direct
       clock.lap(round, "fit");
     }
 
-    presented = config.strategy.aggregation.present?.(global, layout) ?? global;
     const isEvaluated = round % config.evaluate.every === 0 || round === config.rounds;
-    if (isEvaluated) emit({ type: "evaluation-start", round });
-    const quality = isEvaluated ? await evaluateRound(evaluation, round, { global, presented }, clients) : NOTHING_EVALUATED;
+    let quality: EvaluatedMetrics = NOTHING_EVALUATED;
+    if (isEvaluated) {
+      emit({ type: "evaluation-start", round });
+      presented = config.strategy.aggregation.present?.(global, layout) ?? global;
+      quality = {
+        ...(await evaluateRound(evaluation, round, { global, presented }, clients)),
+        energy: segments(tiers).map(({ from, to }) => ({ r: to, energy: energy(layout, presented.rows, from, to) })),
+      };
+    }
     clock.lap(round, "evaluate");
 
-    const metrics: RoundMetrics = { round, ...quality, energy: energies(layout, presented), ...trained };
+    const metrics: RoundMetrics = { round, ...quality, ...trained };
     metricsOfRounds.push(metrics);
     sha256 = await directory.commitRound(round, { global: encodeGlobal(layout, global, round), state }, snakeKeys(metrics));
     clock.lap(round, "commit");
@@ -166,16 +170,13 @@ async function train({ config, signal, emit }: Conduct, session: Session, direct
   };
 }
 
-type TrainedMetrics = Omit<RoundMetrics, "round" | "byTier" | "merged" | "byClient" | "energy">;
+type EvaluatedMetrics = Pick<RoundMetrics, "byTier" | "merged" | "byClient" | "energy">;
+type TrainedMetrics = Omit<RoundMetrics, "round" | keyof EvaluatedMetrics>;
 const NOTHING_TRAINED: TrainedMetrics = { coverage: [], fitLoss: null, reported: [], failed: [], passes: 0, bytesDown: 0, bytesUp: 0 };
-const NOTHING_EVALUATED = { byTier: [], merged: null, byClient: [] } as const;
+const NOTHING_EVALUATED: EvaluatedMetrics = { byTier: [], merged: null, byClient: [], energy: [] };
 
 function trainedMetrics({ coverage, fitLoss, reported, failed, passes, bytesDown, bytesUp }: RoundOutcome): TrainedMetrics {
   return { coverage, fitLoss, reported, failed, passes, bytesDown, bytesUp };
-}
-
-function energies(layout: AdapterLayout, { rows }: Adapter): RoundMetrics["energy"] {
-  return segments(layout.tiers).map(({ from, to }) => ({ r: to, energy: energy(layout, rows, from, to) }));
 }
 
 /** What run.json holds: everything that decided the bytes, and what they were made with. No times. */

@@ -2,12 +2,15 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { loadConfig } from "../../src/index.ts";
-import { cli, python, root, temporaryFolder } from "./support.ts";
+import { assignments } from "../../src/config/comparison.ts";
+import { loadComparison, loadConfig } from "../../src/index.ts";
+import { cli, python, root, temporaryFolder, tiny } from "./support.ts";
 
 const folder = temporaryFolder();
 const readme = readFileSync(path.join(root, "README.md"), "utf8");
-const configs = readdirSync(path.join(root, "configs")).filter((name) => name.endsWith(".yaml"));
+const files = readdirSync(path.join(root, "configs")).filter((name) => name.endsWith(".yaml"));
+const configs = files.filter((name) => !name.startsWith("compare-"));
+const comparisons = files.filter((name) => name.startsWith("compare-"));
 
 /** Code blocks of the README in one language. */
 function snippets(language: string): string[] {
@@ -30,10 +33,24 @@ beforeAll(() => {
 describe("every shipped config can be planned, and run:", () => {
   test.each(configs)("%s", (name) => {
     const config = path.join(root, "configs", name);
-    expect(prelort("plan", config)).toContain("held out");
-    const shrunk = ["rounds=1", "data.max_examples=400", "data.eval_examples=16", "fit.local_steps=1", "data.partition.min_examples=1"];
-    prelort("run", config, ...shrunk.flatMap((override) => ["--set", override]));
+    // The small language models take minutes to pretrain; here another stands in.
+    const isLanguage = readFileSync(config, "utf8").includes("task: causal-lm");
+    const model = isLanguage ? [`model.name_or_path=${tiny("tiny-llama")}`, "evaluate.max_new_tokens=2"] : [];
+    const isDirichlet = readFileSync(config, "utf8").includes("name: dirichlet");
+    const small = ["rounds=1", "data.max_examples=400", "data.eval_examples=16", "data.client_eval_examples=1", "fit.local_steps=1"];
+    const shrunk = [...small, ...(isDirichlet ? ["data.partition.min_examples=4"] : []), ...model];
+    const overrides = shrunk.flatMap((override) => ["--set", override]);
+    expect(prelort("plan", config, ...overrides)).toContain("held out");
+    prelort("run", config, ...overrides);
   });
+});
+
+test.each(comparisons)("every method of %s is a config", async (name) => {
+  const comparison = await loadComparison(path.join(root, "configs", name));
+  for (const method of comparison.methods) {
+    const { rounds } = await loadConfig(comparison.setting, { set: assignments(method) });
+    expect(rounds).toBeGreaterThan(1);
+  }
 });
 
 test("what the quickstart wrote is loaded as the README says, and reported", () => {
@@ -45,17 +62,17 @@ test("what the quickstart wrote is loaded as the README says, and reported", () 
 });
 
 test("its TypeScript compiles under strict rules and runs", () => {
-  const files = snippets("ts").map((code, place) => {
+  const programs = snippets("ts").map((code, place) => {
     const file = path.join(folder(), `snippet-${place}.ts`);
     writeFileSync(file, code);
     return file;
   });
-  expect(files.length).toBeGreaterThan(1);
+  expect(programs.length).toBeGreaterThan(1);
   const types = ["--types", "node", "--typeRoots", path.join(root, "node_modules/@types")];
   const compiler = ["--strict", "--target", "es2023", "--module", "nodenext", "--skipLibCheck", ...types];
-  execFileSync(path.join(root, "node_modules/.bin/tsc"), [...compiler, ...files], { cwd: folder(), stdio: "inherit" });
+  execFileSync(path.join(root, "node_modules/.bin/tsc"), [...compiler, ...programs], { cwd: folder(), stdio: "inherit" });
 
-  const [first = ""] = files;
+  const [first = ""] = programs;
   const output = execFileSync(process.execPath, [first.replace(/ts$/, "js")], { cwd: folder(), encoding: "utf8" });
   expect(output).toMatch(/^2 \[/m);
   expect(JSON.parse(readFileSync(path.join(folder(), "adapters/r4/adapter_config.json"), "utf8"))).toMatchObject({ r: 4, lora_alpha: 8 });

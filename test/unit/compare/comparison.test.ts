@@ -31,7 +31,11 @@ methods:
 describe("a comparison's file", () => {
   it("is read with its defaults, and its setting taken from beside it", async () => {
     const comparison = await load(good);
-    expect(comparison).toMatchObject({ runsDir: "runs", setting: path.join(folder, "base.yaml"), methods: [{ family: "all", set: {} }, {}] });
+    expect(comparison).toMatchObject({
+      runsDir: "runs",
+      setting: path.join(folder, "base.yaml"),
+      methods: [{ family: "all", set: {} }, {}],
+    });
   });
 
   it("gives a method's keys as --set takes them", async () => {
@@ -44,7 +48,10 @@ describe("a comparison's file", () => {
   });
 
   it("is refused with everything that is wrong, where it stands", async () => {
-    const wrong = good.replace("[1, 2]", "[1, 1, 9]").replace("reference: One", "reference: Three").replace("name: Two, otherwise", "name: ONE!");
+    const wrong = good
+      .replace("[1, 2]", "[1, 1, 9]")
+      .replace("reference: One", "reference: Three")
+      .replace("name: Two, otherwise", "name: ONE!");
     const error = await load(wrong).catch((cause: unknown) => cause);
     expect(error).toBeInstanceOf(ConfigError);
     const messages = (error as ConfigError).issues.map(({ location, message }) => `${location?.split(":")[1]}: ${message}`);

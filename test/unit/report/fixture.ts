@@ -57,7 +57,15 @@ export async function writeRunFixture(
       const noise = round === 0 ? 0 : Math.sin(5 * round + r);
       const loss = 3.3 - 2 * learnt + 0.03 * noise;
       return isClassifier
-        ? { r, loss, perplexity: null, accuracy: Math.round(256 * (0.04 + 0.7 * learnt + 0.012 * noise)) / 256, macroF1: 0.6 * learnt, rougeL: null, examples: 256 }
+        ? {
+            r,
+            loss,
+            perplexity: null,
+            accuracy: Math.round(256 * (0.04 + 0.7 * learnt + 0.012 * noise)) / 256,
+            macroF1: 0.6 * learnt,
+            rougeL: null,
+            examples: 256,
+          }
         : { r, loss, perplexity: Math.exp(loss), accuracy: null, macroF1: null, rougeL: null, examples: 256 };
     });
     const segments = TIERS.map((r) => ({ r, trainers: reporting.filter((client) => client.r >= r) }));

@@ -80,7 +80,20 @@ describe("tables", () => {
 
   it("put a dash where nothing was evaluated, or nothing finite", () => {
     const tier = { r: 2, loss: null, perplexity: null, accuracy: null, macroF1: null, rougeL: null, examples: 4 };
-    const round = { round: 0, byTier: [tier], merged: null, byClient: [], energy: [], fitLoss: null, reported: [], failed: [], coverage: [], passes: 0, bytesDown: 0, bytesUp: 0 };
+    const round = {
+      round: 0,
+      byTier: [tier],
+      merged: null,
+      byClient: [],
+      energy: [],
+      fitLoss: null,
+      reported: [],
+      failed: [],
+      coverage: [],
+      passes: 0,
+      bytesDown: 0,
+      bytesUp: 0,
+    };
     expect(roundsTable([2], [round, { ...round, round: 1, byTier: [], fitLoss: 1.25, reported: ["c0"] }]).rows).toEqual([
       ["0", "—", "—", "—", "—"],
       ["1", "—", "1.250", "1", "0"],

@@ -5,7 +5,16 @@ import type { Reply, Task, TaskFailure, WorkerPool } from "../../../src/workers/
 import { fitted, loaded, type ScriptedWorker, scriptedSettings, takePayload } from "./scripted.ts";
 
 function fitTask(client: string, overrides: Partial<Task<"fit">> = {}): Task<"fit"> {
-  const fit = { objective: "none", full_weight: null, local_steps: 1, batch_size: 1, lr: 0.1, head_lr: 0.1, freeze_a: false, tail_penalty: 0 } as const;
+  const fit = {
+    objective: "none",
+    full_weight: null,
+    local_steps: 1,
+    batch_size: 1,
+    lr: 0.1,
+    head_lr: 0.1,
+    freeze_a: false,
+    tail_penalty: 0,
+  } as const;
   const request = { type: "fit", round: 1, client_id: client, r: 1, scale: 2, seed: "0".repeat(32), fit } as const;
   const payload = { r: 1, rows: Float32Array.of(1, 2), dense: new Float32Array() };
   return { id: `round-1/fit/${client}`, request, payload, expect: { rows: [1, 2] }, ...overrides };

@@ -2,6 +2,7 @@ import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { segments } from "../../../../src/adapter/segments.ts";
 import { segmentWise } from "../../../../src/strategy/aggregation/segment-wise.ts";
+import type { RankedClient } from "../../../../src/strategy/strategy.ts";
 import {
   aggregate,
   bytesOf,
