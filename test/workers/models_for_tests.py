@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from prelort_worker.client import Resident
 from prelort_worker.data import build_index
 from prelort_worker.index import Index
 from prelort_worker.messages import LoraSpec, Task
 from prelort_worker.models import load_base, load_tokenizer
 from prelort_worker.nested_lora import NestedLora, wrap
+from prelort_worker.wire import Payload, Tensor
 from specs import LORA, SEED, data_spec, model_spec
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -27,6 +29,19 @@ def base_of(folder: Path, task: Task, lora: LoraSpec = LORA) -> Any:
 
 def nested_of(folder: Path, task: Task, lora: LoraSpec = LORA) -> NestedLora:
     return wrap(base_of(folder, task, lora), task, lora)
+
+
+def resident_of(folder: Path, task: Task = "causal-lm") -> Resident:
+    return Resident(nested_of(folder, task), index_of(folder, task), model_spec(folder, task).name_or_path)
+
+
+def payload(**tensors: torch.Tensor) -> Payload:
+    """As it comes off the wire, without the tensors that are empty."""
+    return {
+        name: Tensor(tuple(tensor.shape), memoryview(bytearray(tensor.numpy().tobytes())))
+        for name, tensor in tensors.items()
+        if tensor.numel()
+    }  # pyright: ignore[reportReturnType]
 
 
 def tiny_gpt2() -> GPT2LMHeadModel:

@@ -6,28 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from models_for_tests import index_of, nested_of, random_adapter, tiny_gpt2
+from models_for_tests import index_of, nested_of, payload, random_adapter, resident_of, tiny_gpt2
 from prelort_worker.batches import collate
-from prelort_worker.client import Resident, evaluate, fit
-from prelort_worker.messages import Evaluate, Fit, Task
+from prelort_worker.client import evaluate, fit
+from prelort_worker.messages import Evaluate, Fit
 from prelort_worker.nested_lora import NestedLora, activate, set_base, wrap, write
-from prelort_worker.wire import Payload, Tensor
 from specs import FIT, LORA, SEED
 
 FIT_TASK = Fit("f", 1, 1, "c01", 4, 2.0, SEED, FIT, [])
 EVALUATE_TASK = Evaluate("e", 1, 1, "global", None, [4], 2.0, 0, 24, 8, 0, [])
-
-
-def resident_of(tiny: Path, task: Task = "causal-lm") -> Resident:
-    return Resident(nested_of(tiny, task), index_of(tiny, task))
-
-
-def payload(**tensors: torch.Tensor) -> Payload:
-    return {
-        name: Tensor(tuple(tensor.shape), memoryview(bytearray(tensor.numpy().tobytes())))
-        for name, tensor in tensors.items()
-        if tensor.numel()
-    }  # pyright: ignore[reportReturnType]
 
 
 def report(_activity: str, _step: int, _steps: int) -> None:

@@ -3,19 +3,21 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .data import prepare
 from .errors import InputError
 from .evaluate import evaluate_tier, shard_of
+from .generate import rouge_l_sum
 from .index import Index, open_index
 from .messages import Evaluate, Evaluated, Fit, Fitted, Load, Loaded, Prepare, TaskMessage, TaskReply
-from .models import load_base
+from .models import load_base, load_tokenizer
 from .nested_lora import NestedLora, read, set_base, wrap, write
 from .train import train
 from .wire import Payload, Tensor, describe_payload
@@ -30,8 +32,14 @@ class Resident:
 
     nested: NestedLora
     index: Index
+    name_or_path: str
     # What the base model has merged in.
     merged: torch.Tensor | None = None
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Read when text is first generated."""
+        return load_tokenizer(self.name_or_path)
 
 
 class Client:
@@ -62,7 +70,7 @@ class Client:
         _check_lengths(index, base)
         n_parameters = base.num_parameters()
         nested = wrap(base.to(self._device), task.model.task, task.lora)  # pyright: ignore[reportArgumentType]
-        self._resident = Resident(nested, index)
+        self._resident = Resident(nested, index, task.model.name_or_path)
         dense = read(nested, nested.tiers[-1])[1]
         payload: Payload = {"dense": _to_wire(dense)} if len(dense) else {}
         shapes = [module.shape for module in nested.modules]
@@ -112,6 +120,8 @@ def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Repor
     started = time.monotonic()
     nested = resident.nested
     _check_adapter(nested, task.scale, task.ranks)
+    if task.max_new_tokens > 0 and nested.task != "causal-lm":
+        raise ValueError(f"max_new_tokens: expected 0 for a {nested.task} model, got {task.max_new_tokens}")
     shard = shard_of(resident.index, task)
     rows, dense = _receive(resident, payload)
     if len(rows) != max(task.ranks):
@@ -120,10 +130,14 @@ def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Repor
     for place, r in enumerate(task.ranks):
         write(nested, r, rows[:r], dense)
 
-        def on_batch(done: int, of: int, before: int = place) -> None:
-            report(f"evaluate r{task.ranks[before]}", before * of + done, len(task.ranks) * of)
+        def progress(verb: str, done: int, of: int, before: int = place) -> None:
+            report(f"{verb} r{task.ranks[before]}", before * of + done, len(task.ranks) * of)
 
-        tiers.append(evaluate_tier(nested, r, resident.index, shard, task.batch_size, on_batch))
+        sums = evaluate_tier(nested, r, resident.index, shard, task.batch_size, partial(progress, "evaluate"))
+        if task.max_new_tokens > 0:
+            settings = (resident.tokenizer, task.batch_size, task.max_new_tokens, partial(progress, "generate"))
+            sums = replace(sums, rouge_l_sum=rouge_l_sum(nested, r, resident.index, shard, *settings))
+        tiers.append(sums)
     return Evaluated(task.task_id, task.attempt, tiers, time.monotonic() - started)
 
 

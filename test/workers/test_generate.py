@@ -1,0 +1,154 @@
+"""ROUGE-L of generated answers."""
+
+import re
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models_for_tests import payload, random_adapter, resident_of
+from prelort_worker.client import Resident, evaluate
+from prelort_worker.data import build_index
+from prelort_worker.generate import generate, rouge_l_sum
+from prelort_worker.messages import Evaluate
+from prelort_worker.nested_lora import activate, read, write
+from prelort_worker.train import train
+from specs import FIT, SEED, data_spec
+
+EXAMPLES = range(24)
+NEW_TOKENS = 8
+TASK = Evaluate("e", 1, 1, "global", None, [2, 8], 2.0, 0, 24, 5, NEW_TOKENS, [])
+
+
+def quiet(*_progress: object) -> None:
+    pass
+
+
+@cache
+def trained(tiny: Path) -> Resident:
+    """One that has learned something at rank 8: to say again a gloss, so that prompts differ in length."""
+    resident = resident_of(tiny)
+    spec = data_spec(tiny, "causal-lm", prompt="{gloss} :")
+    resident.index = build_index("causal-lm", spec, resident.tokenizer, SEED, quiet)
+    nested, index = resident.nested, resident.index
+    assert len({int(index.targets[example]) for example in EXAMPLES}) > 3
+    write(nested, 8, *random_adapter(nested, 8))
+    spec = replace(FIT, objective="none", local_steps=20)
+    train(nested, 8, index, range(24, 160), spec, SEED, quiet)
+    return resident
+
+
+def answers_of(resident: Resident, batch_size: int = 5, new_tokens: int = NEW_TOKENS, shard: range = EXAMPLES):
+    nested, index = resident.nested, resident.index
+    return generate(nested, 8, index, shard, resident.tokenizer, batch_size, new_tokens, quiet)
+
+
+@torch.no_grad()
+def answer_by_hand(resident: Resident, example: int, forced: bool) -> str:
+    """
+    The likeliest next token again and again, one example at a time, without padding or cache: after its own answer so
+    far or, `forced`, after the true one.
+    """
+    nested, index, tokenizer = resident.nested, resident.index, resident.tokenizer
+    activate(nested, 8)
+    nested.model.eval()
+    tokens, prompt = index.tokens(example).tolist(), int(index.targets[example])
+    answer: list[int] = []
+    for step in range(len(tokens) - prompt if forced else NEW_TOKENS):
+        before = tokens[: prompt + step] if forced else [*tokens[:prompt], *answer]
+        answer.append(int(nested.model(input_ids=torch.tensor([before])).logits[0, -1].argmax()))
+        if answer[-1] == tokenizer.eos_token_id and not forced:
+            break
+    return str(tokenizer.decode(answer, skip_special_tokens=True)).strip()
+
+
+def rouge_l(reference: str, answer: str) -> float:
+    """2PR / (P + R) of the longest common subsequence of words."""
+    one, other = (re.findall("[a-z0-9]+", text.lower()) for text in (reference, answer))
+    longest = [[0] * (len(other) + 1) for _ in range(len(one) + 1)]
+    for row, word in enumerate(one):
+        for column, another in enumerate(other):
+            apart = max(longest[row][column + 1], longest[row + 1][column])
+            longest[row + 1][column + 1] = longest[row][column] + 1 if word == another else apart
+    common = longest[-1][-1]
+    return 2 * common / (len(one) + len(other)) if common else 0.0
+
+
+def sum_by_hand(resident: Resident, forced: bool) -> float:
+    index = resident.index
+    references = [index.tokens(example)[int(index.targets[example]) :] for example in EXAMPLES]
+    texts = [str(resident.tokenizer.decode(tokens.tolist(), skip_special_tokens=True)) for tokens in references]
+    return sum(
+        rouge_l(text, answer_by_hand(resident, example, forced)) for text, example in zip(texts, EXAMPLES, strict=True)
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 24])
+def test_answers_are_greedy_and_padding_changes_none(tiny: Path, batch_size: int):
+    resident = trained(tiny)
+    expected = [answer_by_hand(resident, example, forced=False) for example in EXAMPLES]
+    assert answers_of(resident, batch_size) == expected
+    assert len(set(expected)) > 4
+
+
+def test_rouge_l_is_of_what_was_generated_not_of_teacher_forced_tokens(tiny: Path):
+    resident = trained(tiny)
+    found = rouge_l_sum(resident.nested, 8, resident.index, EXAMPLES, resident.tokenizer, 5, NEW_TOKENS, quiet)
+    generated, forced = (sum_by_hand(resident, forced) for forced in (False, True))
+    assert found == pytest.approx(generated, rel=1e-12)
+    assert 1 < found < 24 and abs(found - forced) > 0.25
+
+
+def test_answers_come_in_the_shards_order_whatever_their_lengths(tiny: Path):
+    resident = trained(tiny)
+    whole = answers_of(resident, batch_size=1)
+    assert answers_of(resident, batch_size=1, shard=range(9, 17)) == whole[9:17]
+
+
+def test_an_answer_ends_at_the_models_last_position(tiny: Path, monkeypatch: pytest.MonkeyPatch):
+    resident = trained(tiny)
+    base: Any = resident.nested.model.get_base_model()
+    longest = max(int(resident.index.targets[example]) for example in range(4))
+    whole, asked = base.generate, []
+
+    def recorded(**settings: Any) -> torch.Tensor:
+        asked.append(settings["max_new_tokens"])
+        return whole(**settings)
+
+    monkeypatch.setattr(base, "generate", recorded)
+    answers_of(resident, new_tokens=1000, shard=range(4))
+    answers_of(resident, new_tokens=3, shard=range(4))
+    assert asked == [base.config.max_position_embeddings - longest, 3]
+
+
+def test_what_a_checkpoint_says_of_generation_is_not_asked(tiny: Path):
+    resident = trained(tiny)
+    plain = answers_of(resident)
+    base = resident.nested.model.get_base_model()
+    base.generation_config.update(repetition_penalty=20.0, no_repeat_ngram_size=1, min_new_tokens=8)  # pyright: ignore
+    assert answers_of(resident) == plain
+
+
+def test_an_evaluation_generates_with_each_asked_rank_and_on_what_is_merged(tiny: Path):
+    resident = trained(tiny)
+    rows, _ = read(resident.nested, 8)
+    reported: list[tuple[str, int, int]] = []
+    by_rank = evaluate(resident, TASK, payload(rows=rows), lambda *told: reported.append(told)).tiers
+    scores = [tier.rouge_l_sum for tier in by_rank]
+    assert scores[1] == pytest.approx(sum_by_hand(resident, forced=False)) and scores[0] != scores[1]
+    assert {activity for activity, _, _ in reported} == {"evaluate r2", "generate r2", "evaluate r8", "generate r8"}
+    assert all(0 <= step < steps for _, step, steps in reported)
+    alone = replace(TASK, ranks=[2])
+    merged = evaluate(resident, alone, payload(rows=rows[:2] * 0, merged=rows), quiet).tiers
+    assert merged[0].rouge_l_sum == scores[1]
+    silent = evaluate(resident, replace(TASK, max_new_tokens=0), payload(rows=rows), quiet).tiers
+    assert silent == [replace(tier, rouge_l_sum=None) for tier in by_rank]
+
+
+def test_a_classifier_generates_nothing(tiny: Path):
+    resident = resident_of(tiny, "sequence-classification")
+    rows, dense = random_adapter(resident.nested, 8)
+    with pytest.raises(ValueError, match="max_new_tokens: expected 0 for a sequence-classification model, got 8"):
+        evaluate(resident, TASK, payload(rows=rows, dense=dense), quiet)
