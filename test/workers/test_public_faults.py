@@ -1,0 +1,69 @@
+"""Faults of this field's public code (a load that loads nothing, A taken for B) that a worker must not have."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from models_for_tests import base_of, nested_of, random_adapter, tiny_gpt2
+from peft import PeftModel, get_peft_model_state_dict
+from prelort_worker.errors import InputError
+from prelort_worker.messages import LoraSpec, ModelSpec, Task
+from prelort_worker.models import load_base
+from prelort_worker.nested_lora import activate, write
+from safetensors.torch import load_file, save_file
+from specs import LORA, SEED
+
+# Every projection of the tiny Llama has a side of 32.
+SQUARE = LoraSpec(32, [16, 32], 0.5, ["q_proj", "v_proj", "o_proj"], [], 0.0)
+
+
+def test_a_checkpoint_under_other_names_which_would_load_nothing_is_refused(tmp_path: Path):
+    tiny_gpt2().save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    renamed = {name.replace(".c_attn.", ".attention."): value for name, value in weights.items()}
+    save_file(renamed, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=r"lacks transformer\.h\.0\.attn\.c_attn\.bias, .*c_attn\.weight, which"):
+        load_base(ModelSpec(str(tmp_path), "causal-lm", None), LORA, [], 0, SEED)
+
+
+@pytest.mark.parametrize("task", get_args(Task))
+def test_an_adapter_that_comes_in_changes_every_parameter_of_its_tier_and_none_of_another(tiny: Path, task: Task):
+    nested = nested_of(tiny, task)
+    before = {r: get_peft_model_state_dict(nested.model, adapter_name=f"r{r}") for r in nested.tiers}
+    before = {r: {name: value.clone() for name, value in state.items()} for r, state in before.items()}
+    write(nested, 4, *random_adapter(nested, 4))
+    for r, state in before.items():
+        after = get_peft_model_state_dict(nested.model, adapter_name=f"r{r}")
+        changed = {name for name, value in after.items() if not torch.equal(value, state[name])}
+        assert changed == (set(after) if r == 4 else set())
+
+
+@torch.no_grad()
+def test_a_and_b_are_told_by_name_where_a_side_equals_the_rank(tiny: Path, tmp_path: Path):
+    nested = nested_of(tiny, "causal-lm", SQUARE)
+    rows, dense = random_adapter(nested, 32)
+    write(nested, 32, rows, dense)
+    state = get_peft_model_state_dict(nested.model, adapter_name="r32")
+    name = "base_model.model.model.layers.0.self_attn.q_proj"
+    assert torch.equal(state[f"{name}.lora_A.weight"], rows[:, :32])
+    assert torch.equal(state[f"{name}.lora_B.weight"], rows[:, 32:64].T)
+
+    tokens = torch.arange(20).view(2, 10)
+    activate(nested, 32)
+    nested.model.eval()
+    expected = nested.model(input_ids=tokens).logits
+    write(nested, 32, torch.cat([rows[:, 32:64], rows[:, :32], rows[:, 64:]], 1), dense)
+    assert not torch.allclose(nested.model(input_ids=tokens).logits, expected, atol=5e-4)
+    write(nested, 32, rows, dense)
+    nested.model.save_pretrained(str(tmp_path), selected_adapters=["r32"])
+    loaded = PeftModel.from_pretrained(base_of(tiny, "causal-lm"), str(tmp_path / "r32")).eval()
+    torch.testing.assert_close(loaded(input_ids=tokens).logits, expected, atol=1e-5, rtol=0)
+
+
+def test_rows_of_one_component_are_not_spread_over_an_adapter_of_more(tiny: Path):
+    nested = nested_of(tiny, "causal-lm", replace(LORA, tiers=[1, 8]))
+    rows, dense = random_adapter(nested, 1)
+    with pytest.raises(ValueError, match=r"rows: expected shape \[8, 1024\], got \[1, 1024\]"):
+        write(nested, 8, rows, dense)
