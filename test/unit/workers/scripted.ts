@@ -6,7 +6,7 @@ import { Packr, unpack } from "msgpackr";
 import { onTestFinished } from "vitest";
 import { createAssembler, describeTensors, splitTensors } from "../../../src/protocol/assembly.ts";
 import type { Adapter } from "../../../src/adapter/adapter.ts";
-import type { ControllerMessage, ControllerMessageOf } from "../../../src/protocol/messages.ts";
+import { type ControllerMessage, type ControllerMessageOf, PROTOCOL_VERSION } from "../../../src/protocol/messages.ts";
 import { memoryTransport } from "../../../src/transport/memory.ts";
 import type { LaunchOptions, WorkerExit, WorkerLauncher } from "../../../src/workers/launch.ts";
 import type { WorkerSettings } from "../../../src/workers/worker.ts";
@@ -88,7 +88,7 @@ function play(
     exit,
     wasKilled,
     credited: () => credited,
-    send: (message) => sendRaw(packr.pack({ protocol_version: 1, ...message })),
+    send: (message) => sendRaw(packr.pack({ protocol_version: PROTOCOL_VERSION, ...message })),
     hello: () =>
       worker.send({
         type: "hello",
@@ -135,7 +135,7 @@ function play(
 export const loaded = { type: "loaded", modules: [{ name: "m", in: 1, out: 1 }], dense: [], n_parameters: 2, tensors: [] };
 
 export function fitted({ client_id, r, scale }: ControllerMessageOf<"fit">): Record<string, unknown> {
-  return { type: "fitted", client_id, r, scale, n: 10, steps: 1, passes: 1, loss: 0.5, seconds: 1, tensors: [] };
+  return { type: "fitted", client_id, r, scale, n: 10, steps: 1, passes: 1, loss: 0.5, rms_loss: 0.5, seconds: 1, tensors: [] };
 }
 
 /** Reads the tensors that follow a fit's header, giving credit back. */

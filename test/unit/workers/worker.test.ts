@@ -11,7 +11,16 @@ const adapter = { r: 2, rows: Float32Array.of(1, 2, 3, 4, 5, 6), dense: Float32A
 const expected = { rows: [2, 3], dense: [1] };
 
 function fitTask(overrides: Partial<Task<"fit">> = {}): Task {
-  const fit = { objective: "none", full_weight: null, local_steps: 1, batch_size: 1, lr: 0.1, head_lr: 0.1 } as const;
+  const fit = {
+    objective: "none",
+    full_weight: null,
+    local_steps: 1,
+    batch_size: 1,
+    lr: 0.1,
+    head_lr: 0.1,
+    freeze_a: false,
+    tail_penalty: 0,
+  } as const;
   const request = { type: "fit", round: 1, client_id: "c0", r: 2, scale: 2, seed: "0".repeat(32), fit } as const;
   return { id: "round-1/fit/c0", request, payload: adapter, expect: expected, ...overrides } as Task;
 }
@@ -74,8 +83,8 @@ describe("a worker's start", () => {
   });
 
   test("fails when it speaks another protocol version", async () => {
-    const worker = start((peer) => peer.send({ type: "hello", protocol_version: 2 }));
-    await expect(worker.ready).rejects.toThrow("message hello speaks another protocol version: expected 1, got 2");
+    const worker = start((peer) => peer.send({ type: "hello", protocol_version: 1 }));
+    await expect(worker.ready).rejects.toThrow("message hello speaks another protocol version: expected 2, got 1");
     expect(worker.status().state).toBe("failed");
   });
 
