@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { isDeepStrictEqual } from "node:util";
@@ -56,6 +57,8 @@ export interface LearningRate {
 export async function compare(comparison: Comparison, options: CompareOptions = {}): Promise<ComparisonResult> {
   // Everything that is wrong with any of them comes before anything starts.
   for (const method of comparison.methods) await configOf(comparison, method, options, []);
+  // Every run listens to it.
+  if (options.signal) setMaxListeners(0, options.signal);
   const runs = createRuns(options);
   const learningRates = await tune(comparison, options, runs);
   const missing: string[] = [];
@@ -79,7 +82,8 @@ export async function compare(comparison: Comparison, options: CompareOptions = 
           }
         };
         const first = await run("rounds", []);
-        const steps = first && stepsAtEqualCompute(first.config, first.recorded);
+        const wantsCompute = comparison.budgets.includes("compute");
+        const steps = first && wantsCompute ? stepsAtEqualCompute(first.config, first.recorded) : undefined;
         const second = steps === undefined ? undefined : await run("compute", [`fit.local_steps=${steps}`]);
         return [...(first?.outcomes ?? []), ...(second?.outcomes ?? [])];
       }),

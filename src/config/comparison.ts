@@ -26,6 +26,14 @@ const comparisonSchema = z
     /** A run's config file, relative to this file. */
     setting: z.string().min(1),
     seeds: z.array(integer.min(0)).min(1).readonly(),
+    /**
+     * "rounds": every method takes the setting's rounds and local steps. "compute": one whose steps cost more than plain
+     * ones takes so many fewer.
+     */
+    budgets: z
+      .array(z.enum(["rounds", "compute"]))
+      .min(1)
+      .default(["rounds", "compute"]),
     /** Each family's learning rate: of these, the one with the lowest loss after `rounds` rounds under `seed`. */
     learningRates: z.strictObject({ values: z.array(z.number().positive()).min(1), rounds: positive, seed: integer.min(0) }).optional(),
     /** The method that the others are compared with, seed by seed. */

@@ -1,6 +1,7 @@
-import type { RoundMetrics } from "../server/events.ts";
+import type { RoundMetrics, TierMetrics } from "../server/events.ts";
 import { formatBytes, formatCount, formatNumber, formatPercent, formatSeconds, NOTHING } from "./format.ts";
-import { evaluatedRounds, qualityAt, qualityOf } from "./quality.ts";
+import { evaluatedRounds, type Quality, qualityAt, qualityOf } from "./quality.ts";
+import { areaUnderRanks, worstTier } from "./rank-quality.ts";
 import type { RecordedRun } from "./read-run.ts";
 
 /** A table as data; the first column names its rows, the others are numbers. */
@@ -22,19 +23,47 @@ export function reportTables(run: RecordedRun): readonly Table[] {
   ];
 }
 
-/** Quality and loss at each tier, before training and after the last evaluated round. */
+/** Quality and loss at each tier, before training and after the last evaluated round; their area and the worst of them. */
 export function qualityTable(tiers: readonly number[], rounds: readonly RoundMetrics[]): Table {
   const quality = qualityOf(rounds);
   const evaluated = evaluatedRounds(rounds);
   const [before, after] = [evaluated.at(0), evaluated.at(-1)];
-  const lossAt = (round: RoundMetrics | undefined, r: number) => formatNumber(round?.byTier.find((tier) => tier.r === r)?.loss ?? null);
+  const loss = (tier: TierMetrics) => tier.loss;
+  const extras = [
+    { name: "macro-F1", of: (tier: TierMetrics) => tier.macroF1 },
+    { name: "ROUGE-L", of: (tier: TierMetrics) => tier.rougeL },
+  ].filter(({ of }) => after?.byTier.some((tier) => of(tier) !== null));
+  const row = (
+    name: string,
+    measure: (round: RoundMetrics | undefined, of: (tier: TierMetrics) => number | null, better: Quality["better"]) => number | null,
+  ) => {
+    const [from, to] = [measure(before, quality.of, quality.better), measure(after, quality.of, quality.better)];
+    const losses = [formatNumber(measure(before, loss, "lower")), formatNumber(measure(after, loss, "lower"))];
+    const others = extras.map(({ of }) => formatPercent(measure(after, of, "higher")));
+    return [name, quality.format(from), quality.format(to), quality.formatChange(from, to), ...losses, ...others];
+  };
+  const tierRows = tiers.map((r) =>
+    row(String(r), (round, of) => {
+      const tier = round?.byTier.find((metrics) => metrics.r === r);
+      return tier ? of(tier) : null;
+    }),
+  );
   return {
     title: "Quality at each tier",
-    columns: ["rank", `${quality.name} before`, after ? `after round ${after.round}` : "after", "change", "loss before", "loss after"],
-    rows: tiers.map((r) => {
-      const [from, to] = [qualityAt(quality, before, r), qualityAt(quality, after, r)];
-      return [String(r), quality.format(from), quality.format(to), quality.formatChange(from, to), lossAt(before, r), lossAt(after, r)];
-    }),
+    columns: [
+      "rank",
+      `${quality.name} before`,
+      after ? `after round ${after.round}` : "after",
+      "change",
+      "loss before",
+      "loss after",
+      ...extras.map(({ name }) => name),
+    ],
+    rows: [
+      ...tierRows,
+      row("worst of them", (round, of, better) => worstTier(round?.byTier ?? [], of, better)),
+      row("area, log₂ rank", (round, of) => areaUnderRanks(round?.byTier ?? [], of)),
+    ],
   };
 }
 
@@ -55,10 +84,11 @@ export function roundsTable(tiers: readonly number[], rounds: readonly RoundMetr
 /** Who trained which rows of the adapter: a segment that nobody trains keeps its value. */
 export function segmentsTable({ record, rounds }: RecordedRun): Table {
   const trained = rounds.filter(({ round }) => round > 0);
+  const last = evaluatedRounds(rounds).at(-1);
   const { tiers } = record.layout;
   return {
     title: "Segments and who trained them",
-    columns: ["components", "tier", "rounds trained", "clients a round", "examples a round"],
+    columns: ["components", "tier", "rounds trained", "clients a round", "examples a round", "energy ‖s·B·A‖²"],
     rows: tiers.map((r, place) => {
       const first = (tiers[place - 1] ?? 0) + 1;
       const coverage = trained.map((round) => round.coverage.find((segment) => segment.r === r));
@@ -70,6 +100,7 @@ export function segmentsTable({ record, rounds }: RecordedRun): Table {
         `${coverage.filter((segment) => (segment?.clients ?? 0) > 0).length} of ${trained.length}`,
         mean("clients").toFixed(1),
         formatCount(Math.round(mean("examples"))),
+        formatNumber(last?.energy.find((segment) => segment.r === r)?.energy ?? null),
       ];
     }),
   };
@@ -77,18 +108,34 @@ export function segmentsTable({ record, rounds }: RecordedRun): Table {
 
 export function clientsTable({ record, rounds }: RecordedRun): Table {
   const holdsLabels = record.labels.length > 0;
+  const quality = qualityOf(rounds);
+  const own = evaluatedRounds(rounds).at(-1)?.byClient ?? [];
+  const ownOf = (id: string) => own.find((client) => client.id === id);
   return {
     title: "Clients",
-    columns: ["client", "examples", "rank", ...(holdsLabels ? ["labels held"] : []), "rounds reported", "rounds failed"],
+    columns: [
+      "client",
+      "examples",
+      "rank",
+      ...(holdsLabels ? ["labels held"] : []),
+      ...(own.length > 0 ? [`own ${quality.name}`] : []),
+      "rounds reported",
+      "rounds failed",
+    ],
     rows: record.clients.map(({ id, n, r, label_counts }) => [
       id,
       formatCount(n),
-      String(r),
+      String(ownOf(id)?.r ?? r),
       ...(holdsLabels ? [`${label_counts.filter((held) => held > 0).length} of ${record.labels.length}`] : []),
+      ...own.slice(0, 1).map(() => quality.format(qualityOfClient(quality, ownOf(id)))),
       String(rounds.filter(({ reported }) => reported.includes(id)).length),
       String(rounds.filter(({ failed }) => failed.includes(id)).length),
     ]),
   };
+}
+
+function qualityOfClient(quality: Quality, client: TierMetrics | undefined): number | null {
+  return client ? quality.of(client) : null;
 }
 
 export function trafficTable({ rounds }: RecordedRun): Table {

@@ -67,8 +67,13 @@ describe("tables", () => {
     await writeRunFixture(directory);
     const { columns, rows } = qualityTable(TIERS, (await readRun(directory)).rounds);
     expect(columns.slice(0, 4)).toEqual(["rank", "accuracy before", "after round 8", "change"]);
-    expect(rows.map(([rank]) => rank)).toEqual(["1", "2", "4", "8", "16"]);
+    expect(columns.slice(4)).toEqual(["loss before", "loss after", "macro-F1"]);
+    expect(rows.map(([rank]) => rank)).toEqual(["1", "2", "4", "8", "16", "worst of them", "area, log₂ rank"]);
     expect(rows[0]?.slice(1, 4)).toEqual(["3.9 %", "52.3 %", "+48.4 points"]);
+    const after = rows.slice(0, 5).map((row) => Number.parseFloat(row[2] ?? ""));
+    expect(rows[5]?.[2]).toBe(`${Math.min(...after).toFixed(1)} %`);
+    const [one = 0, two = 0, four = 0, eight = 0, sixteen = 0] = after;
+    expect(Number.parseFloat(rows[6]?.[2] ?? "")).toBeCloseTo(((one + sixteen) / 2 + two + four + eight) / 4, 0);
   });
 
   it("show perplexity where the task has no accuracy, as a relative change", async () => {

@@ -40,6 +40,8 @@ it("tells a run in a line for each thing that happened", () => {
     expect.stringMatching(/^ rank +accuracy before +after round 2 +change/),
     expect.stringMatching(/^ 1 +25.0 % +50.0 % +\+25.0 points/),
     expect.stringMatching(/^ 4 +25.0 % +75.0 % +\+50.0 points/),
+    expect.stringMatching(/^ worst of them +25.0 % +50.0 % +\+25.0 points/),
+    expect.stringMatching(/^ area, log₂ rank +25.0 % +62.5 % +\+37.5 points/),
     expect.stringMatching(/^─+$/),
     "run:       /runs/story",
     "adapters:  /runs/story/adapters: r1, r4",

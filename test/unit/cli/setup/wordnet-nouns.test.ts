@@ -39,7 +39,7 @@ test("numbers 03 to 28 are the 26 noun files in WordNet's order", () => {
 
 test("the lines of the licence are no nouns, and any other line without a gloss is refused", () => {
   expect(parseNoun(licence)).toBeUndefined();
-  expect(() => parseNoun(entity.replace(" | ", " "))).toThrow("not a line of WordNet's data.noun: 00001740 03 n");
+  expect(() => parseNoun(entity.replace(" | ", " "))).toThrow("not a line of WordNet's data: 00001740 03 n");
 });
 
 test("the package is laid out as one line per synset, with WordNet's licence beside it", async () => {
