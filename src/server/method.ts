@@ -12,9 +12,22 @@ const READING =
 
 /** The name `prelort` is kept for our reading of the paper; everything else is called what it is. */
 export function describeMethod({ fit, strategy }: Pick<RunConfig, "fit" | "strategy">): MethodRecord {
-  const aggregation = strategy.aggregation.policy?.name ?? "custom aggregation";
-  if (aggregation === "segment-wise" && fit.objective === "sum" && fit.fullWeight === null) return { name: "prelort", note: READING };
+  const { name = "custom aggregation", damping, serverOptimizer } = strategy.aggregation.policy ?? {};
   const weight = fit.objective === "none" ? "" : `, full weight ${fit.fullWeight ?? "uniform"}`;
-  const note = `${READING} Ours, not the paper's: the objective ${fit.objective}${weight}.`;
-  return { name: `${aggregation} + ${fit.objective}${weight}`, note: aggregation === "segment-wise" ? note : "A strategy of one's own." };
+  const additions = [
+    ...(typeof damping === "number" && damping > 0 ? [`damping ${damping}`] : []),
+    ...(serverOptimizer ? [`server ${(serverOptimizer as { readonly name: string }).name}`] : []),
+  ];
+  if (name === "segment-wise" && fit.objective === "sum" && fit.fullWeight === null && additions.length === 0) {
+    return { name: "prelort", note: READING };
+  }
+  const called = `${[name, ...additions].join(", ")} + ${fit.objective}${weight}`;
+  const ours = [...additions, `the objective ${fit.objective}${weight}`].join(", ");
+  return {
+    name: called,
+    note:
+      name === "segment-wise"
+        ? `${READING} Ours, not the paper's: ${ours}.`
+        : "Not PreLort: another aggregation, with one scale at every rank.",
+  };
 }

@@ -1,0 +1,29 @@
+import { expect, it } from "vitest";
+import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
+import { withServerOptimizer } from "../../../src/strategy/aggregation/server-optimizer.ts";
+import { zeroPadDeltas } from "../../../src/strategy/aggregation/zero-pad.ts";
+import type { Aggregation } from "../../../src/strategy/strategy.ts";
+import { describeMethod } from "../../../src/server/method.ts";
+
+function nameOf(aggregation: Aggregation, objective: string, fullWeight: number | null = null): string {
+  return describeMethod({ fit: { objective, fullWeight }, strategy: { aggregation } } as Parameters<typeof describeMethod>[0]).name;
+}
+
+it("keeps the name prelort for our reading of the paper: segment-wise, undamped, sum, uniform weights", () => {
+  expect(nameOf(segmentWise(), "sum")).toBe("prelort");
+});
+
+it("calls everything else what it is", () => {
+  expect(nameOf(segmentWise(), "sum", 0.5)).toBe("segment-wise + sum, full weight 0.5");
+  expect(nameOf(segmentWise(), "none", 0.5)).toBe("segment-wise + none");
+  expect(nameOf(segmentWise({ damping: 0.5 }), "sum")).toBe("segment-wise, damping 0.5 + sum, full weight uniform");
+  expect(nameOf(withServerOptimizer(segmentWise(), { name: "momentum" }), "sum")).toBe(
+    "segment-wise, server momentum + sum, full weight uniform",
+  );
+  expect(nameOf(zeroPadDeltas(), "none")).toBe("zero-pad-deltas + none");
+});
+
+it("never calls a peer our reading of the paper", () => {
+  const { note } = describeMethod({ fit: { objective: "none", fullWeight: 0.5 }, strategy: { aggregation: zeroPadDeltas() } } as never);
+  expect(note).toMatch(/^Not PreLort/);
+});
