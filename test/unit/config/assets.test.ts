@@ -17,12 +17,19 @@ test("a name stands for its place in the cache folder", async () => {
   expect(resolveAsset("prelort:all-MiniLM-L6-v2", cache)).toBe(folder);
 });
 
-test("what has not been fetched yet is fetched by prelort setup", () => {
+test("what is not there yet is had by prelort setup", () => {
   expect(() => resolveAsset("prelort:wordnet-nouns", cache)).toThrow(EnvironmentError);
-  expect(() => resolveAsset("prelort:wordnet-nouns", cache)).toThrow(/has not been fetched yet[^]*npx prelort setup/);
+  expect(() => resolveAsset("prelort:wordnet-nouns", cache)).toThrow(/is not set up yet[^]*npx prelort setup$/);
+});
+
+test("a language model that is not there yet is made by a command of its own", () => {
+  expect(() => resolveAsset("prelort:small-llama", cache)).toThrow(/is not set up yet[^]*npx prelort setup --language-models$/);
+  expect(() => resolveAsset("prelort:small-gpt2", cache)).toThrow(/npx prelort setup --language-models$/);
 });
 
 test("an unknown name is an issue of the config that lists the known ones", () => {
   expect(() => resolveAsset("prelort:wordnet", cache)).toThrow(ConfigError);
-  expect(() => resolveAsset("prelort:toString", cache)).toThrow("there are prelort:all-MiniLM-L6-v2 and prelort:wordnet-nouns");
+  expect(() => resolveAsset("prelort:toString", cache)).toThrow(
+    "there are prelort:all-MiniLM-L6-v2, prelort:wordnet-nouns, prelort:small-llama and prelort:small-gpt2",
+  );
 });
