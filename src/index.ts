@@ -13,9 +13,16 @@ export { buildRun } from "./config/build.ts";
 export type { FileConfig, RunConfig, RunInput } from "./config/schema.ts";
 
 export { allClients } from "./strategy/selection/all.ts";
+export { bySizeSelection, type BySizeSelectionOptions } from "./strategy/selection/by-size.ts";
+export { oortSelection, type OortSelectionOptions } from "./strategy/selection/oort.ts";
+export { powerOfChoiceSelection, type PowerOfChoiceSelectionOptions } from "./strategy/selection/power-of-choice.ts";
 export { randomSelection } from "./strategy/selection/random.ts";
+export { roundRobinSelection, type RoundRobinSelectionOptions } from "./strategy/selection/round-robin.ts";
 export { stratifiedSelection } from "./strategy/selection/stratified.ts";
+export { distributedRanks, type DistributedRanksOptions, type RankDistribution } from "./strategy/ranks/distributed.ts";
 export { listRanks } from "./strategy/ranks/list.ts";
+export { profileRanks, type ProfileRanksOptions } from "./strategy/ranks/profile.ts";
+export { selfPruningRanks, type SelfPruningRanksOptions } from "./strategy/ranks/self-pruning.ts";
 export { tieredRanks } from "./strategy/ranks/tiered.ts";
 export { segmentWise, type SegmentWiseOptions } from "./strategy/aggregation/segment-wise.ts";
 export { withServerOptimizer, type ServerOptimizerOptions } from "./strategy/aggregation/server-optimizer.ts";

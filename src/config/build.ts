@@ -9,10 +9,17 @@ import { raFLoRA } from "../strategy/aggregation/raflora.ts";
 import { segmentWise } from "../strategy/aggregation/segment-wise.ts";
 import { withServerOptimizer } from "../strategy/aggregation/server-optimizer.ts";
 import { zeroPadDeltas, zeroPadWeights } from "../strategy/aggregation/zero-pad.ts";
+import { distributedRanks } from "../strategy/ranks/distributed.ts";
 import { listRanks } from "../strategy/ranks/list.ts";
+import { profileRanks } from "../strategy/ranks/profile.ts";
+import { selfPruningRanks } from "../strategy/ranks/self-pruning.ts";
 import { tieredRanks } from "../strategy/ranks/tiered.ts";
 import { allClients } from "../strategy/selection/all.ts";
+import { bySizeSelection } from "../strategy/selection/by-size.ts";
+import { oortSelection } from "../strategy/selection/oort.ts";
+import { powerOfChoiceSelection } from "../strategy/selection/power-of-choice.ts";
 import { randomSelection } from "../strategy/selection/random.ts";
+import { roundRobinSelection } from "../strategy/selection/round-robin.ts";
 import { stratifiedSelection } from "../strategy/selection/stratified.ts";
 import type { Aggregation, PolicyDescription, RankAssigner, Selection } from "../strategy/strategy.ts";
 import { snakeKeys } from "./case.ts";
@@ -45,8 +52,8 @@ export function validateRun(input: RunInput): RunConfig {
 export function resolveTiers({ lora, strategy }: Pick<RunConfig, "lora" | "strategy">): readonly number[] {
   if (lora.tiers) return lora.tiers;
   const spec = rankSpecOf(strategy.rankAssignment);
-  const ranks = spec ? namedRanks(spec).map(({ r }) => r) : powersOfTwo(lora.r);
-  return [...new Set([...ranks, lora.r])].toSorted((one, other) => one - other);
+  const named = spec ? namedRanks(spec).map(({ r }) => r) : [];
+  return [...new Set([...(named.length > 0 ? named : powersOfTwo(lora.r)), lora.r])].toSorted((one, other) => one - other);
 }
 
 /** The resolved config as plain JSON in snake_case, for the run's record; a policy by the name and options it was made with. */
@@ -71,6 +78,14 @@ function buildSelection(spec: FileConfig["strategy"]["selection"]): Selection {
       return randomSelection({ fraction: spec.fraction });
     case "stratified":
       return stratifiedSelection({ fraction: spec.fraction });
+    case "round-robin":
+      return roundRobinSelection({ fraction: spec.fraction });
+    case "by-size":
+      return bySizeSelection({ fraction: spec.fraction });
+    case "power-of-choice":
+      return powerOfChoiceSelection({ fraction: spec.fraction, candidates: spec.candidates });
+    case "oort":
+      return oortSelection({ fraction: spec.fraction, preferredSpeed: spec.preferredSpeed });
   }
 }
 
@@ -80,6 +95,12 @@ function buildRankAssignment(spec: FileConfig["strategy"]["rankAssignment"]): Ra
       return listRanks(spec.ranks);
     case "tiered":
       return tieredRanks(spec.shares);
+    case "distribution":
+      return distributedRanks({ shape: spec.shape, correlated: spec.correlated });
+    case "profile":
+      return profileRanks({ memoryGiB: spec.memoryGiB });
+    case "self-pruning":
+      return selfPruningRanks({ ranks: spec.ranks, gamma: spec.gamma, penalty: spec.penalty });
   }
 }
 

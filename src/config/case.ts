@@ -1,14 +1,14 @@
 /*
  * YAML, the wire and the run's records are snake_case, the TypeScript API is camelCase. A digit starts no
- * word, so that both ways undo each other for every key of ours.
+ * word, and GiB is one, so that both ways undo each other for every key of ours.
  */
 
 export function toCamel(key: string): string {
-  return key.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+  return key.replace(/_gib$/, "GiB").replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
 }
 
 export function toSnake(key: string): string {
-  return key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  return key.replace(/GiB$/, "_gib").replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
 /** A copy of a JSON-like value with every key of every object in camelCase. */

@@ -19,11 +19,29 @@ export const selectionSpec = z.discriminatedUnion("name", [
   z.strictObject({ name: z.literal("all") }),
   z.strictObject({ name: z.literal("random"), fraction }),
   z.strictObject({ name: z.literal("stratified"), fraction }),
+  z.strictObject({ name: z.literal("round-robin"), fraction }),
+  z.strictObject({ name: z.literal("by-size"), fraction }),
+  z.strictObject({ name: z.literal("power-of-choice"), fraction, candidates: positive }),
+  z.strictObject({ name: z.literal("oort"), fraction, preferredSpeed: z.number().positive().optional() }),
 ]);
 
+const ranks = z.array(rank).min(1);
+const rankKey = z.string().regex(/^[1-9]\d*$/, "a rank");
 export const rankAssignmentSpec = z.discriminatedUnion("name", [
-  z.strictObject({ name: z.literal("list"), ranks: z.array(rank).min(1) }),
-  z.strictObject({ name: z.literal("tiered"), shares: z.record(z.string().regex(/^[1-9]\d*$/, "a rank"), z.number().positive()) }),
+  z.strictObject({ name: z.literal("list"), ranks }),
+  z.strictObject({ name: z.literal("tiered"), shares: z.record(rankKey, z.number().positive()) }),
+  z.strictObject({
+    name: z.literal("distribution"),
+    shape: z.enum(["uniform", "heavy-tail-light", "heavy-tail-strong", "normal"]),
+    correlated: z.boolean().default(false),
+  }),
+  z.strictObject({ name: z.literal("profile"), memoryGiB: z.record(rankKey, z.number().min(0)) }),
+  z.strictObject({
+    name: z.literal("self-pruning"),
+    ranks,
+    gamma: z.number().gt(0).lt(1).default(0.99),
+    penalty: z.number().min(0),
+  }),
 ]);
 
 export const aggregationSpec = z.discriminatedUnion("name", [
@@ -55,17 +73,35 @@ export const serverOptimizerSpec = z.discriminatedUnion("name", [
   }),
 ]);
 
+export type SelectionSpec = z.output<typeof selectionSpec>;
 export type RankAssignmentSpec = z.output<typeof rankAssignmentSpec>;
 
-/** The list or shares behind a rank assigner, whether it is still a spec or already a policy; undefined for one's own function. */
-export function rankSpecOf(rankAssignment: unknown): RankAssignmentSpec | undefined {
-  const spec = typeof rankAssignment === "function" && "policy" in rankAssignment ? rankAssignment.policy : rankAssignment;
-  return rankAssignmentSpec.safeParse(spec).data;
+/** What a selection was made with, whether it is still a spec or already a policy; undefined for one's own function. */
+export function selectionSpecOf(selection: unknown): SelectionSpec | undefined {
+  return selectionSpec.safeParse(madeWith(selection)).data;
 }
 
-/** The ranks it names, each with where it stands in the spec. */
+/** The same of a rank assigner. */
+export function rankSpecOf(rankAssignment: unknown): RankAssignmentSpec | undefined {
+  return rankAssignmentSpec.safeParse(madeWith(rankAssignment)).data;
+}
+
+/** The ranks it names, each with where it stands in the spec; none where it spreads clients over whatever tiers there are. */
 export function namedRanks(spec: RankAssignmentSpec): readonly { readonly r: number; readonly at: Path }[] {
-  return spec.name === "list"
-    ? spec.ranks.map((r, place) => ({ r, at: ["ranks", place] }))
-    : Object.keys(spec.shares).map((share) => ({ r: Number(share), at: ["shares", share] }));
+  const keysOf = (key: string, map: object) => Object.keys(map).map((rank) => ({ r: Number(rank), at: [key, rank] }));
+  switch (spec.name) {
+    case "list":
+    case "self-pruning":
+      return spec.ranks.map((r, place) => ({ r, at: ["ranks", place] }));
+    case "tiered":
+      return keysOf("shares", spec.shares);
+    case "profile":
+      return keysOf("memoryGiB", spec.memoryGiB);
+    case "distribution":
+      return [];
+  }
+}
+
+function madeWith(policy: unknown): unknown {
+  return typeof policy === "function" && "policy" in policy ? policy.policy : policy;
 }

@@ -1,10 +1,17 @@
 import type { z } from "zod";
-import { namedRanks, rankSpecOf } from "./policy-specs.ts";
+import { memoryShortage } from "../strategy/ranks/profile.ts";
+import { shareOf } from "../strategy/selection/share.ts";
+import { namedRanks, rankSpecOf, selectionSpecOf } from "./policy-specs.ts";
 import type { CommonConfig } from "./sections.ts";
 import type { Path } from "./tree.ts";
 
 type Checked = CommonConfig & {
-  readonly strategy: { readonly rankAssignment: unknown; readonly aggregation?: unknown; readonly serverOptimizer?: unknown };
+  readonly strategy: {
+    readonly selection: unknown;
+    readonly rankAssignment: unknown;
+    readonly aggregation?: unknown;
+    readonly serverOptimizer?: unknown;
+  };
 };
 
 /** A rule that spans several keys. It is asked once everything that it `reads` is valid, whatever else is not. */
@@ -81,7 +88,7 @@ const oneRankPerClient: Rule = {
   reads: ["data.clients", "strategy.rankAssignment"],
   check({ data: { clients }, strategy: { rankAssignment } }, report) {
     const spec = rankSpecOf(rankAssignment);
-    if (spec?.name !== "list" || spec.ranks.length === clients) return;
+    if (!spec || !("ranks" in spec) || spec.ranks.length === clients) return;
     report(["strategy", "rankAssignment", "ranks"], `must hold one rank for each of the ${clients} data.clients, got ${spec.ranks.length}`);
   },
 };
@@ -93,6 +100,52 @@ const sharesOfOne: Rule = {
     if (spec?.name !== "tiered") return;
     const sum = Object.values(spec.shares).reduce((total, share) => total + share, 0);
     if (Math.abs(sum - 1) > 1e-9) report(["strategy", "rankAssignment", "shares"], `must sum to 1, got ${sum}`);
+  },
+};
+
+const oneProfilePerClient: Rule = {
+  reads: ["data.clients", "data.profiles"],
+  check({ data: { clients, profiles } }, report) {
+    if (!profiles || profiles.length === clients) return;
+    report(["data", "profiles"], `must hold one profile for each of the ${clients} data.clients, got ${profiles.length}`);
+  },
+};
+
+const declaredMemory: Rule = {
+  reads: ["data.profiles", "strategy.rankAssignment"],
+  check({ data: { profiles }, strategy: { rankAssignment } }, report) {
+    const spec = rankSpecOf(rankAssignment);
+    if (spec?.name !== "profile") return;
+    if (!profiles) report(["data", "profiles"], "is needed: the rank assignment profile gives ranks by each client's memory");
+    for (const [place, { memoryGiB }] of (profiles ?? []).entries()) {
+      const shortage = memoryShortage(memoryGiB, spec.memoryGiB);
+      if (shortage) report(["data", "profiles", place, "memoryGiB"], shortage);
+    }
+  },
+};
+
+const declaredSpeed: Rule = {
+  reads: ["data.profiles", "strategy.selection"],
+  check({ data: { profiles }, strategy: { selection } }, report) {
+    const spec = selectionSpecOf(selection);
+    if (spec?.name !== "oort" || spec.preferredSpeed === undefined) return;
+    if (!profiles) report(["data", "profiles"], "is needed: the selection oort compares each client's speed with its preferred speed");
+    for (const [place, { speed }] of (profiles ?? []).entries()) {
+      if (speed === undefined)
+        report(["data", "profiles", place, "speed"], "is needed: the selection oort compares it with its preferred speed");
+    }
+  },
+};
+
+const enoughCandidates: Rule = {
+  reads: ["data.clients", "strategy.selection"],
+  check({ data: { clients }, strategy: { selection } }, report) {
+    const spec = selectionSpecOf(selection);
+    if (spec?.name !== "power-of-choice") return;
+    const selected = shareOf(spec.fraction, clients);
+    if (spec.candidates >= selected && spec.candidates <= clients) return;
+    const range = `from ${selected}, the clients that train in a round, to ${clients}, all clients`;
+    report(["strategy", "selection", "candidates"], `must be ${range}, got ${spec.candidates}`);
   },
 };
 
@@ -117,6 +170,10 @@ const rules: readonly Rule[] = [
   assignedRanks,
   oneRankPerClient,
   sharesOfOne,
+  oneProfilePerClient,
+  declaredMemory,
+  declaredSpeed,
+  enoughCandidates,
 ];
 
 /** Whether one path is the other or leads to it. */

@@ -14,6 +14,6 @@ export function listRanks(ranks: readonly number[]): RankAssigner {
   });
 }
 
-function isRank(value: number): boolean {
+export function isRank(value: number): boolean {
   return Number.isSafeInteger(value) && value >= 1;
 }

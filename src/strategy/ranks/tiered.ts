@@ -1,6 +1,7 @@
 import { apportion } from "../apportion.ts";
 import { requireOption, withPolicy } from "../policy.ts";
-import type { PolicyContext, RankAssigner } from "../strategy.ts";
+import type { RankAssigner } from "../strategy.ts";
+import { jointly } from "./jointly.ts";
 
 /** Ranks by share: `{ 16: 0.1, 4: 0.9 }` gives a tenth of the clients, drawn at random, rank 16. Shares sum to 1. */
 export function tieredRanks(shares: Readonly<Record<number, number>>): RankAssigner {
@@ -10,21 +11,18 @@ export function tieredRanks(shares: Readonly<Record<number, number>>): RankAssig
   const areShares = values.every((share) => share > 0) && Math.abs(total - 1) < 1e-9;
   requireOption(areRanks && areShares, "tieredRanks.shares", "ranks with shares above 0 that sum to 1", shares);
 
-  // The draw is over all clients at once, the question about one: each run's draw is kept.
-  const draws = new WeakMap<PolicyContext, readonly number[]>();
-  return withPolicy({ name: "tiered", shares: { ...shares } }, (client, context) => {
-    const ranks = draws.get(context) ?? drawRanks(shares, context);
-    draws.set(context, ranks);
-    return ranks[client.index] as number;
-  });
+  const ranks = Object.keys(shares).map(Number);
+  return withPolicy(
+    { name: "tiered", shares: { ...shares } },
+    jointly(({ clients, rng }) => rng("ranks").shuffle(ranksByShare(ranks, values, clients.length))),
+  );
 }
 
-/** One rank a client, as close to the shares as whole clients allow. */
-function drawRanks(shares: Readonly<Record<number, number>>, { clients, rng }: PolicyContext): readonly number[] {
-  const tiers = Object.entries(shares).map(([rank, share]) => ({ r: Number(rank), quota: share * clients.length }));
+/** `count` ranks in the order of `ranks`, each as often as its share allows: whole clients, by the largest remainder. */
+export function ranksByShare(ranks: readonly number[], shares: readonly number[], count: number): readonly number[] {
   const counts = apportion(
-    tiers.map(({ quota }) => quota),
+    shares.map((share) => share * count),
     0,
   );
-  return rng("ranks").shuffle(tiers.flatMap(({ r }, place) => Array<number>(counts[place] ?? 0).fill(r)));
+  return ranks.flatMap((rank, place) => Array<number>(counts[place] ?? 0).fill(rank));
 }

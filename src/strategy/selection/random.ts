@@ -1,5 +1,6 @@
 import { requireFraction, withPolicy } from "../policy.ts";
 import type { Selection } from "../strategy.ts";
+import { idsOf, shareOf } from "./share.ts";
 
 export interface RandomSelectionOptions {
   /** Share of all clients that train in a round, above 0; at least one client does. */
@@ -9,9 +10,7 @@ export interface RandomSelectionOptions {
 /** Clients drawn at random without replacement, each as likely as the other, anew every round. */
 export function randomSelection({ fraction }: RandomSelectionOptions): Selection {
   requireFraction(fraction, "randomSelection.fraction");
-  return withPolicy({ name: "random", fraction }, ({ clients, rng }) => {
-    const count = Math.max(1, Math.round(fraction * clients.length));
-    const drawn = new Set(rng("selection").shuffle(clients).slice(0, count));
-    return clients.filter((client) => drawn.has(client)).map(({ id }) => id);
-  });
+  return withPolicy({ name: "random", fraction }, ({ clients, rng }) =>
+    idsOf(clients, rng("selection").shuffle(clients).slice(0, shareOf(fraction, clients.length))),
+  );
 }

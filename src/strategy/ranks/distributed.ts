@@ -1,0 +1,58 @@
+import { requireOption, withPolicy } from "../policy.ts";
+import type { Client, RankAssigner } from "../strategy.ts";
+import { jointly } from "./jointly.ts";
+import { ranksByShare } from "./tiered.ts";
+
+export interface DistributedRanksOptions {
+  readonly shape: RankDistribution;
+  /** The more examples a client holds the larger its rank; by default ranks are drawn at random. */
+  readonly correlated?: boolean | undefined;
+}
+
+export type RankDistribution = keyof typeof shares;
+
+/**
+ * FlexLoRA's distributions of devices (Bai et al., https://arxiv.org/abs/2402.11505): how the clients are spread over the
+ * run's tiers, whichever those are. For four tiers, lowest first, in per cent:
+ *
+ *     uniform 25 25 25 25   heavy-tail-light 85 5 5 5   heavy-tail-strong 5 5 5 85   normal 5 45 45 5
+ *
+ * Ours for other numbers of tiers: 85 for the lowest or highest and the rest spread evenly; under `normal` a bell whose
+ * outermost tiers always stand equally far from its middle, in proportion to 9^(−9/8·z²) with z evenly from −1 to 1. Shares
+ * become whole clients by the largest remainder, so that few clients may leave a tier without any. Correlated ranks go
+ * to clients in the order of their sizes, equal ones in their own order.
+ */
+export function distributedRanks({ shape, correlated = false }: DistributedRanksOptions): RankAssigner {
+  requireOption(Object.hasOwn(shares, shape), "distributedRanks.shape", `one of ${Object.keys(shares).join(", ")}`, shape);
+  return withPolicy(
+    { name: "distribution", shape, correlated },
+    jointly(({ clients, tiers, rng }) => {
+      const ranks = ranksByShare(tiers, shares[shape](tiers.length), clients.length);
+      return correlated ? inOrderOfSize(ranks, clients) : rng("ranks").shuffle(ranks);
+    }),
+  );
+}
+
+/** Each tier's share, lowest first; they sum to 1. */
+const shares = {
+  uniform: (tiers: number) => proportional(tiers, () => 1),
+  "heavy-tail-light": (tiers: number) => heavyTail(tiers, 0),
+  "heavy-tail-strong": (tiers: number) => heavyTail(tiers, tiers - 1),
+  normal: (tiers: number) => proportional(tiers, (place) => 9 ** ((-9 / 8) * (tiers === 1 ? 0 : (2 * place) / (tiers - 1) - 1) ** 2)),
+} as const;
+
+function heavyTail(tiers: number, heavy: number): number[] {
+  return proportional(tiers, (place) => (place === heavy ? 0.85 : 0.15 / (tiers - 1)));
+}
+
+function proportional(tiers: number, weight: (place: number) => number): number[] {
+  const weights = Array.from({ length: tiers }, (_, place) => weight(place));
+  const total = weights.reduce((sum, each) => sum + each, 0);
+  return weights.map((each) => each / total);
+}
+
+/** Of ascending ranks, each client's: the smallest client's is the first. */
+function inOrderOfSize(ranks: readonly number[], clients: readonly Client[]): readonly number[] {
+  const ascending = clients.toSorted((one, other) => one.size - other.size || one.index - other.index);
+  return clients.map((client) => ranks[ascending.indexOf(client)] as number);
+}

@@ -1,0 +1,49 @@
+import type { ClientHistory, RankedClient, SelectionContext } from "../strategy.ts";
+
+/** A client that has reported before, and what Oort expects of training it again. */
+export interface ScoredClient {
+  readonly client: RankedClient;
+  /** Above 0 from round 2 on. */
+  readonly score: number;
+}
+
+/** Utilities above this quantile of all count as that quantile. */
+const CLIP = 0.9;
+
+/**
+ * The score of every client in the history, in the order of all clients.
+ *
+ *     score_k = (U_k + √(0.1·ln t / t_k)) · (T / d_k)²      the last factor only where d_k > T
+ *     U_k     = n_k · √(mean of loss² over k's last fit), clipped at the 90th percentile, then scaled to 0…1 over all
+ *     t_k     = the round in which k last reported,   d_k = 1 / its declared speed,   T = 1 / preferredSpeed
+ */
+export function oortScores(
+  { clients, history, round }: Pick<SelectionContext, "clients" | "history" | "round">,
+  preferredSpeed: number | undefined,
+): readonly ScoredClient[] {
+  const seen = clients.flatMap((client) => {
+    const last = history.get(client.id);
+    return last ? [{ client, last }] : [];
+  });
+  const utilities = normalise(seen.map(({ client, last }) => utility(client, last)));
+  return seen.map(({ client, last }, place) => {
+    const staleness = Math.sqrt((0.1 * Math.log(round)) / last.round);
+    const { speed } = client.profile;
+    const slowness = preferredSpeed !== undefined && speed !== undefined ? Math.min(1, speed / preferredSpeed) ** 2 : 1;
+    return { client, score: ((utilities[place] as number) + staleness) * slowness };
+  });
+}
+
+/** Infinite, and so clipped to the highest, where the client's loss was not finite. */
+function utility({ size }: RankedClient, { rmsLoss }: ClientHistory): number {
+  return rmsLoss === null ? Infinity : size * rmsLoss;
+}
+
+/** Clipped at the quantile of those that are finite (the nearest rank), then from 0 for the lowest to 1 for the highest. */
+function normalise(utilities: readonly number[]): readonly number[] {
+  const finite = utilities.filter(Number.isFinite).toSorted((one, other) => one - other);
+  const highest = finite[Math.ceil(CLIP * finite.length) - 1] ?? 0;
+  const clipped = utilities.map((value) => Math.min(value, highest));
+  const lowest = Math.min(...clipped);
+  return clipped.map((value) => (highest > lowest ? (value - lowest) / (highest - lowest) : 0));
+}

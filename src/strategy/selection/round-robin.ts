@@ -1,0 +1,21 @@
+import { requireFraction, withPolicy } from "../policy.ts";
+import type { Selection } from "../strategy.ts";
+import { idsOf, shareOf } from "./share.ts";
+
+export interface RoundRobinSelectionOptions {
+  /** Share of all clients that train in a round, above 0; at least one client does. */
+  readonly fraction: number;
+}
+
+/**
+ * The next clients in their order, from the first again after the last: with m of n a round, round t takes those at
+ * (t−1)·m … t·m − 1, modulo n. Nothing is drawn, so every seed has the same turns.
+ */
+export function roundRobinSelection({ fraction }: RoundRobinSelectionOptions): Selection {
+  requireFraction(fraction, "roundRobinSelection.fraction");
+  return withPolicy({ name: "round-robin", fraction }, ({ clients, round }) => {
+    const count = shareOf(fraction, clients.length);
+    const first = ((round - 1) * count) % clients.length;
+    return idsOf(clients, [...clients, ...clients].slice(first, first + count));
+  });
+}

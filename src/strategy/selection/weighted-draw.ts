@@ -1,0 +1,14 @@
+import type { Rng } from "../../tensor/rng.ts";
+
+/** `count` different items, drawn one after the other, each time in proportion to the weights, above 0, of those left. */
+export function drawByWeight<T>(items: readonly T[], weightOf: (item: T) => number, count: number, rng: Rng): T[] {
+  const left = items.map((item) => ({ item, weight: weightOf(item) }));
+  const drawn: T[] = [];
+  while (drawn.length < count && left.length > 0) {
+    let rest = rng.next() * left.reduce((sum, { weight }) => sum + weight, 0);
+    const place = left.findIndex(({ weight }) => (rest -= weight) < 0);
+    // Rounding may leave a rest after the last.
+    drawn.push(...left.splice(place === -1 ? left.length - 1 : place, 1).map(({ item }) => item));
+  }
+  return drawn;
+}
