@@ -12,7 +12,7 @@ const READING =
 
 /** The name `prelort` is kept for our reading of the paper; everything else is called what it is. */
 export function describeMethod({ fit, strategy }: Pick<RunConfig, "fit" | "strategy">): MethodRecord {
-  const { name = "custom aggregation", damping, serverOptimizer } = strategy.aggregation.policy ?? {};
+  const { name, damping, serverOptimizer } = strategy.aggregation.policy ?? { name: "custom aggregation" };
   const weight = fit.objective === "none" ? "" : `, full weight ${fit.fullWeight ?? "uniform"}`;
   const additions = [
     ...(typeof damping === "number" && damping > 0 ? [`damping ${damping}`] : []),
