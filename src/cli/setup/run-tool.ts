@@ -22,7 +22,7 @@ export async function runTool(command: string, args: readonly string[], { signal
     stdout: process.stderr,
     stderr: ["inherit", "pipe"],
   });
-  if (signal.aborted) throw new InterruptedError("the set-up was interrupted; npx prelort setup goes on with it");
+  if (signal.aborted) throw new InterruptedError("the set-up was interrupted; the same command goes on with it");
   if (result.failed) throw new EnvironmentError(`${problem}: ${lastWords(result.stderr) || result.shortMessage}`, remedy);
 }
 
