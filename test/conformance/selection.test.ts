@@ -1,34 +1,60 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { allClients } from "../../src/strategy/selection/all.ts";
+import { bySizeSelection } from "../../src/strategy/selection/by-size.ts";
+import { oortSelection } from "../../src/strategy/selection/oort.ts";
+import { powerOfChoiceSelection } from "../../src/strategy/selection/power-of-choice.ts";
 import { randomSelection } from "../../src/strategy/selection/random.ts";
+import { roundRobinSelection } from "../../src/strategy/selection/round-robin.ts";
 import { stratifiedSelection } from "../../src/strategy/selection/stratified.ts";
-import type { RankedClient, Selection, SelectionContext } from "../../src/strategy/strategy.ts";
-import { createRng, deriveSeed } from "../../src/tensor/rng.ts";
+import type { ClientHistory, Selection, SelectionContext } from "../../src/strategy/strategy.ts";
+import { clientsOf, selectionContext } from "../unit/strategy/contexts.ts";
 
-const selections: readonly { readonly name: string; readonly make: (fraction: number) => Selection }[] = [
-  { name: "all", make: () => allClients() },
-  { name: "random", make: (fraction) => randomSelection({ fraction }) },
-  { name: "stratified", make: (fraction) => stratifiedSelection({ fraction }) },
+interface Candidate {
+  readonly name: string;
+  readonly make: (fraction: number) => Selection;
+  /** Whether it depends on the seed. */
+  readonly draws: boolean;
+}
+
+const selections: readonly Candidate[] = [
+  { name: "all", make: () => allClients(), draws: false },
+  { name: "round-robin", make: (fraction) => roundRobinSelection({ fraction }), draws: false },
+  { name: "random", make: (fraction) => randomSelection({ fraction }), draws: true },
+  { name: "stratified", make: (fraction) => stratifiedSelection({ fraction }), draws: true },
+  { name: "by-size", make: (fraction) => bySizeSelection({ fraction }), draws: true },
+  { name: "power-of-choice", make: (fraction) => powerOfChoiceSelection({ fraction, candidates: 12 }), draws: true },
+  { name: "oort", make: (fraction) => oortSelection({ fraction, preferredSpeed: 2 }), draws: true },
 ];
 
 const tiers = [1, 4, 16];
+const reports = fc.option(
+  fc.record({ round: fc.integer({ min: 1, max: 2 }), rmsLoss: fc.option(fc.double({ min: 0, max: 10, noNaN: true })) }),
+);
+const members = fc.record({ r: fc.constantFrom(...tiers), size: fc.integer({ min: 1, max: 5000 }), last: reports, loss: fc.double() });
 const federations = fc.record({
-  ranks: fc.array(fc.constantFrom(...tiers), { minLength: 1, maxLength: 40 }),
+  members: fc.array(members, { minLength: 1, maxLength: 40 }),
   fraction: fc.double({ min: 0.01, max: 1, noNaN: true }),
   seed: fc.nat(),
 });
+type Member = { readonly r: number; readonly size: number; readonly last: ClientHistory | null; readonly loss: number };
 
-function contextOf(ranks: readonly number[], seed: number, round = 1): SelectionContext {
-  const clients = ranks.map((r, index): RankedClient => ({ id: `c${index}`, index, size: 10 + index, r, labelCounts: [] }));
-  return { round, clients, tiers, rng: (purpose) => createRng(deriveSeed(seed, "round", round, "policy", purpose)) };
+function contextOf(members: readonly Member[], seed: number, round: number): SelectionContext {
+  const clients = clientsOf(members.map(({ r, size }, index) => ({ r, size, profile: { speed: 1 + (index % 4) } })));
+  const history = Object.fromEntries(members.flatMap(({ last }, index) => (last ? [[`c${index}`, last]] : [])));
+  const losses: SelectionContext["losses"] = async (candidates) => candidates.map(({ index }) => members[index]?.loss ?? 0);
+  return selectionContext(clients, { seed, round, history, losses, tiers });
 }
 
-describe.each(selections)("$name", ({ make }) => {
+/** Members that are all alike, whose losses change order from round to round. */
+const alike = (count: number, round = 1) =>
+  Array.from({ length: count }, (_, index): Member => ({ r: 4, size: 10, last: null, loss: (13 * (index + round)) % 30 }));
+
+describe.each(selections)("$name", ({ name, make }) => {
   it("names known clients, once each, in their order, and at least one", async () => {
     await fc.assert(
-      fc.asyncProperty(federations, async ({ ranks, fraction, seed }) => {
-        const context = contextOf(ranks, seed);
+      fc.asyncProperty(federations, async ({ members, fraction, seed }) => {
+        const context = contextOf(members, seed, 3);
         const ids = await make(fraction)(context);
         expect(ids.length).toBeGreaterThan(0);
         expect(ids).toEqual(context.clients.map(({ id }) => id).filter((id) => ids.includes(id)));
@@ -38,37 +64,42 @@ describe.each(selections)("$name", ({ make }) => {
 
   it("decides the same for the same seed and round, whatever it decided before", async () => {
     await fc.assert(
-      fc.asyncProperty(federations, async ({ ranks, fraction, seed }) => {
+      fc.asyncProperty(federations, async ({ members, fraction, seed }) => {
         const selection = make(fraction);
-        const first = await selection(contextOf(ranks, seed, 3));
-        await selection(contextOf(ranks, seed, 4));
-        expect(await selection(contextOf(ranks, seed, 3))).toEqual(first);
-        expect(await make(fraction)(contextOf(ranks, seed, 3))).toEqual(first);
+        const first = await selection(contextOf(members, seed, 3));
+        await selection(contextOf(members, seed, 4));
+        expect(await selection(contextOf(members, seed, 3))).toEqual(first);
+        expect(await make(fraction)(contextOf(members, seed, 3))).toEqual(first);
       }),
     );
   });
 
   it("takes all when the fraction is 1", async () => {
-    const context = contextOf([16, 4, 4, 1, 1, 1], 0);
+    const context = contextOf(alike(6), 0, 1);
     expect(await make(1)(context)).toEqual(["c0", "c1", "c2", "c3", "c4", "c5"]);
   });
 
   it("carries its name for the run's record", () => {
-    expect(make(0.5).policy?.name).toMatch(/^(all|random|stratified)$/);
+    expect(make(0.5).policy?.name).toBe(name);
   });
 });
 
-describe.each(selections.slice(1))("$name, which draws,", ({ make }) => {
-  const ranks = Array<number>(30).fill(4);
-
-  it("draws others in another round, and in a run of another seed", async () => {
-    const draws = [contextOf(ranks, 1, 1), contextOf(ranks, 1, 2), contextOf(ranks, 2, 1)].map(async (context) => make(0.3)(context));
-    expect(new Set((await Promise.all(draws)).map(String)).size).toBe(3);
+describe.each(selections.slice(1))("$name, which takes a fraction,", ({ make, draws }) => {
+  it("gives every client its turn", async () => {
+    const rounds = Array.from({ length: 60 }, async (_, round) => make(0.3)(contextOf(alike(30, round), 7, round + 1)));
+    expect(new Set((await Promise.all(rounds)).flat()).size).toBe(30);
   });
 
-  it("gives every client its turn", async () => {
-    const rounds = Array.from({ length: 60 }, async (_, round) => make(0.3)(contextOf(ranks, 7, round + 1)));
-    expect(new Set((await Promise.all(rounds)).flat()).size).toBe(30);
+  it("takes others in another round", async () => {
+    const [one, other] = [await make(0.3)(contextOf(alike(30), 1, 1)), await make(0.3)(contextOf(alike(30), 1, 2))];
+    expect(one).not.toEqual(other);
+  });
+
+  // Public code that seeds its draw by the round number alone has every seed of an experiment train the same clients.
+  it(draws ? "draws others in a run of another seed" : "takes the same in every run", async () => {
+    const [one, other] = [await make(0.3)(contextOf(alike(30), 1, 1)), await make(0.3)(contextOf(alike(30), 2, 1))];
+    if (draws) expect(one).not.toEqual(other);
+    else expect(one).toEqual(other);
   });
 
   it.each([0, -1, 1.01, Number.NaN])("refuses a fraction of %d", (fraction) => {

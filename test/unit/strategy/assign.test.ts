@@ -4,7 +4,7 @@ import { assignRanks } from "../../../src/strategy/assign.ts";
 import type { Client, PolicyContext } from "../../../src/strategy/strategy.ts";
 import { createRng, deriveSeed } from "../../../src/tensor/rng.ts";
 
-const clients = [10, 20, 30].map((size, index): Client => ({ id: `c${index}`, index, size, labelCounts: [] }));
+const clients = [10, 20, 30].map((size, index): Client => ({ id: `c${index}`, index, size, labelCounts: [], profile: {} }));
 const context: PolicyContext = { clients, tiers: [1, 4], rng: (purpose) => createRng(deriveSeed(0, purpose)) };
 
 test("every client keeps what it was and gets a rank, from a function of one's own too", () => {

@@ -5,7 +5,7 @@ import type { Client, PolicyContext, RankAssigner } from "../../../../src/strate
 import { createRng, deriveSeed } from "../../../../src/tensor/rng.ts";
 
 function contextOf(count: number, seed = 0): PolicyContext {
-  const clients = Array.from({ length: count }, (_, index): Client => ({ id: `c${index}`, index, size: 1, labelCounts: [] }));
+  const clients = Array.from({ length: count }, (_, index): Client => ({ id: `c${index}`, index, size: 1, labelCounts: [], profile: {} }));
   return { clients, tiers: [2, 4, 8, 16], rng: (purpose) => createRng(deriveSeed(seed, purpose)) };
 }
 

@@ -1,7 +1,6 @@
 import { expect, test } from "vitest";
 import { randomSelection } from "../../../../src/strategy/selection/random.ts";
-import type { RankedClient } from "../../../../src/strategy/strategy.ts";
-import { createRng, deriveSeed } from "../../../../src/tensor/rng.ts";
+import { clientsOf, selectionContext } from "../contexts.ts";
 
 test.each([
   [0.3, 10, 3],
@@ -9,7 +8,6 @@ test.each([
   [0.01, 10, 1],
   [1, 10, 10],
 ])("a fraction of %d of %d clients is %d", async (fraction, count, expected) => {
-  const clients = Array.from({ length: count }, (_, index): RankedClient => ({ id: `c${index}`, index, size: 1, r: 1, labelCounts: [] }));
-  const context = { round: 1, clients, tiers: [1], rng: (purpose: string) => createRng(deriveSeed(0, purpose)) };
-  expect(await randomSelection({ fraction })(context)).toHaveLength(expected);
+  const clients = clientsOf(Array.from({ length: count }, () => ({})));
+  expect(await randomSelection({ fraction })(selectionContext(clients))).toHaveLength(expected);
 });

@@ -1,0 +1,32 @@
+import { expect, test } from "vitest";
+import { ConfigError } from "../../../../src/errors.ts";
+import { profileRanks } from "../../../../src/strategy/ranks/profile.ts";
+import { clientsOf, selectionContext } from "../contexts.ts";
+
+const memoryGiB = { 16: 24, 8: 12, 4: 6, 1: 0.5 };
+
+function rankOf(memory: number | undefined): number {
+  const clients = clientsOf([{}, { profile: { memoryGiB: memory } }]);
+  return profileRanks({ memoryGiB })(clients[1]!, selectionContext(clients));
+}
+
+test.each([
+  [0.5, 1],
+  [5.9, 1],
+  [6, 4],
+  [23.9, 8],
+  [24, 16],
+  [1000, 16],
+])("%d GiB afford rank %d", (memory, rank) => expect(rankOf(memory)).toBe(rank));
+
+test.each([
+  [undefined, /data\.profiles\[1\]\.memoryGiB .*client c1 is needed: the rank assignment profile gives ranks by it/],
+  [0.1, /data\.profiles\[1\]\.memoryGiB .*client c1 must be at least 0\.5, .*got 0\.1/],
+])("a memory of %s is an error that names the client and the key", (memory, message) => {
+  expect(() => rankOf(memory)).toThrow(ConfigError);
+  expect(() => rankOf(memory)).toThrow(message);
+});
+
+test.each([[{}], [{ 0: 1 }], [{ 1.5: 1 }], [{ 4: -1 }], [{ 4: Number.NaN }]])("refuses needs that are none: %j", (needs) => {
+  expect(() => profileRanks({ memoryGiB: needs })).toThrow(/profileRanks\.memoryGiB .*ranks with the GiB each needs/);
+});

@@ -1,0 +1,16 @@
+import { expect, it } from "vitest";
+import { ConfigError } from "../../../../src/errors.ts";
+import { listedClients } from "../../../../src/strategy/selection/listed.ts";
+import type { SelectionContext } from "../../../../src/strategy/strategy.ts";
+
+const context = { clients: ["c0", "c1", "c2"].map((id, index) => ({ id, index })) } as unknown as SelectionContext;
+
+it("takes the clients it names, in the clients' order", () => {
+  expect(listedClients(["c2", "c0"])(context)).toEqual(["c0", "c2"]);
+});
+
+it("refuses a client that there is none of, one named twice, and an empty list", () => {
+  expect(() => listedClients(["c3"])(context)).toThrow("names c3; the clients are c0 to c2");
+  expect(() => listedClients(["c0", "c0"])).toThrow(ConfigError);
+  expect(() => listedClients([])).toThrow(ConfigError);
+});

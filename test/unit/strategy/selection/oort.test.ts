@@ -1,0 +1,108 @@
+import { describe, expect, it } from "vitest";
+import { oortScores } from "../../../../src/strategy/selection/oort-scores.ts";
+import { oortSelection } from "../../../../src/strategy/selection/oort.ts";
+import { clientsOf, selectionContext } from "../contexts.ts";
+
+const anonymous = (count: number) => clientsOf(Array.from({ length: count }, () => ({})));
+
+describe("oortScores", () => {
+  it("is the normalised utility and what the last report's age adds, by hand", () => {
+    const clients = clientsOf([{ size: 10 }, { size: 20 }, { size: 30 }, {}]);
+    // Utilities 20, 80 and 50: 0, 1 and ½ of the way from the lowest to the highest.
+    const history = { c0: { round: 4, rmsLoss: 2 }, c1: { round: 1, rmsLoss: 4 }, c2: { round: 2, rmsLoss: 5 / 3 } };
+    const scores = oortScores(selectionContext(clients, { round: 5, history }), undefined);
+    expect(scores.map(({ client }) => client.id)).toEqual(["c0", "c1", "c2"]);
+    // √(0.1·ln 5) = 0.401181…
+    [0.401181 / 2, 1 + 0.401181, 0.5 + 0.401181 / Math.SQRT2].forEach((score, place) => expect(scores[place]?.score).toBeCloseTo(score, 5));
+  });
+
+  it("clips utilities at the 90th percentile, so that one outlier does not flatten the others", () => {
+    const clients = anonymous(10);
+    const losses = [1, 2, 3, 4, 5, 6, 7, 8, 9, 1000];
+    const history = Object.fromEntries(losses.map((rmsLoss, place) => [`c${place}`, { round: 1, rmsLoss }]));
+    const scores = oortScores(selectionContext(clients, { round: 2, history }), undefined).map(({ score }) => score);
+    const age = Math.sqrt(0.1 * Math.log(2));
+    expect(scores[9]).toBe(scores[8]);
+    expect(scores[9]).toBeCloseTo(1 + age, 12);
+    expect(scores[4]).toBeCloseTo(0.5 + age, 12);
+  });
+
+  it("counts a utility that is not finite as the highest", () => {
+    const history = { c0: { round: 1, rmsLoss: 1 }, c1: { round: 1, rmsLoss: null }, c2: { round: 1, rmsLoss: 3 } };
+    const [low, unknown, high] = oortScores(selectionContext(anonymous(3), { round: 2, history }), undefined).map(({ score }) => score);
+    expect(unknown).toBe(high);
+    expect(low).toBeLessThan(high ?? 0);
+  });
+
+  it.each([[[2, 2]], [[null, null]], [[0, 0]]])("has only the age to go by where all utilities are alike: %j", (losses) => {
+    const history = { c0: { round: 1, rmsLoss: losses[0] ?? null }, c1: { round: 4, rmsLoss: losses[1] ?? null } };
+    const age = Math.sqrt(0.1 * Math.log(5));
+    const scores = oortScores(selectionContext(anonymous(2), { round: 5, history }), undefined).map(({ score }) => score);
+    expect(scores).toEqual([age, expect.closeTo(age / 2, 12)]);
+  });
+
+  it("takes (T / d)² of a slower client's score, and leaves those that are faster or declare nothing", () => {
+    const clients = clientsOf([{ profile: { speed: 1 } }, { profile: { speed: 8 } }, {}]);
+    const history = { c0: { round: 1, rmsLoss: 1 }, c1: { round: 1, rmsLoss: 1 }, c2: { round: 1, rmsLoss: 1 } };
+    const context = selectionContext(clients, { round: 3, history });
+    const [slow, fast, silent] = oortScores(context, 4).map(({ score }) => score);
+    expect(slow).toBeCloseTo((silent ?? 0) / 16, 12);
+    expect(fast).toBe(silent);
+    const unpenalised = oortScores(context, undefined).map(({ score }) => score);
+    expect(unpenalised).toEqual([silent, silent, silent]);
+  });
+});
+
+describe("oortSelection", () => {
+  /** The first `seen` of `count` clients reported in the round before; their losses ascend. */
+  const historyOf = (seen: number, round: number) =>
+    Object.fromEntries(Array.from({ length: seen }, (_, place) => [`c${place}`, { round: round - 1, rmsLoss: 1 + place }]));
+  const selected = async (count: number, seen: number, round: number, fraction: number) => {
+    const ids = await oortSelection({ fraction })(selectionContext(anonymous(count), { round, history: historyOf(seen, round) }));
+    return { seen: ids.filter((id) => Number(id.slice(1)) < seen), unseen: ids.filter((id) => Number(id.slice(1)) >= seen) };
+  };
+
+  it.each([
+    // Of 20 places in round 2, ε = 0.9·0.98² = 0.864: ⌊20·0.136⌋ = 2 exploit. In round 60 the floor of 0.3 holds: 14.
+    ["what ε leaves, early", 2, 50, 2, 18],
+    ["what ε leaves, late", 60, 50, 14, 6],
+    ["what the unseen cannot fill", 2, 95, 15, 5],
+    ["all places once everybody was seen", 2, 100, 20, 0],
+    ["no place before anybody was seen", 1, 0, 0, 20],
+    ["as many as there are", 60, 3, 3, 17],
+  ])("exploits %s", async (_, round, seen, exploited, explored) => {
+    const ids = await selected(100, seen, round, 0.2);
+    expect(ids.seen).toHaveLength(exploited);
+    expect(ids.unseen).toHaveLength(explored);
+  });
+
+  it("exploits only those with nearly the score of the last place", async () => {
+    // Ten seen, the scores of the two highest (both clipped to the same) well above the third: one place.
+    for (let seed = 0; seed < 20; seed++) {
+      const context = selectionContext(anonymous(10), { seed, round: 2, history: historyOf(10, 2) });
+      const [id] = await oortSelection({ fraction: 0.1 })(context);
+      expect(["c8", "c9"]).toContain(id);
+    }
+  });
+
+  it("explores the fast first where all unseen declare their speed", async () => {
+    const speeds = [1e-6, 1e-6, 1e-6, 1, 1];
+    const declared = clientsOf(speeds.map((speed) => ({ profile: { speed } })));
+    const silent = clientsOf([{}, ...speeds.slice(1).map((speed) => ({ profile: { speed } }))]);
+    const slowOnes = new Set<string>();
+    for (let seed = 0; seed < 30; seed++) {
+      expect(await oortSelection({ fraction: 0.4 })(selectionContext(declared, { seed }))).toEqual(["c3", "c4"]);
+      for (const id of await oortSelection({ fraction: 0.4 })(selectionContext(silent, { seed }))) slowOnes.add(id);
+    }
+    expect(slowOnes).toContain("c1");
+  });
+
+  it("carries its options for the run's record", () => {
+    expect(oortSelection({ fraction: 0.2 }).policy).toEqual({ name: "oort", fraction: 0.2 });
+    expect(oortSelection({ fraction: 0.2, preferredSpeed: 4 }).policy).toEqual({ name: "oort", fraction: 0.2, preferredSpeed: 4 });
+  });
+
+  it.each([0, -1, Infinity, Number.NaN])("refuses a preferred speed of %d", (preferredSpeed) => {
+    expect(() => oortSelection({ fraction: 0.5, preferredSpeed })).toThrow(/preferredSpeed.*must be above 0/);
+  });
+});

@@ -1,0 +1,34 @@
+import { expect, test } from "vitest";
+import { roundRobinSelection } from "../../../../src/strategy/selection/round-robin.ts";
+import { clientsOf, selectionContext } from "../contexts.ts";
+
+test.each([
+  [
+    0.4,
+    [
+      ["c0", "c1"],
+      ["c2", "c3"],
+      ["c0", "c4"],
+      ["c1", "c2"],
+      ["c3", "c4"],
+      ["c0", "c1"],
+    ],
+  ],
+  [0.1, [["c0"], ["c1"], ["c2"], ["c3"], ["c4"], ["c0"]]],
+  [
+    0.8,
+    [
+      ["c0", "c1", "c2", "c3"],
+      ["c0", "c1", "c2", "c4"],
+    ],
+  ],
+])("a fraction of %d of five clients takes turns that go round", async (fraction, turns) => {
+  const selection = roundRobinSelection({ fraction });
+  const rounds = turns.map((_, place) => selection(selectionContext(clientsOf([{}, {}, {}, {}, {}]), { round: place + 1 })));
+  expect(await Promise.all(rounds)).toEqual(turns);
+});
+
+test("a later round needs none before it", async () => {
+  const clients = clientsOf([{}, {}, {}, {}, {}]);
+  expect(await roundRobinSelection({ fraction: 0.4 })(selectionContext(clients, { round: 1003 }))).toEqual(["c0", "c4"]);
+});
