@@ -16,6 +16,7 @@ export { allClients } from "./strategy/selection/all.ts";
 export { bySizeSelection, type BySizeSelectionOptions } from "./strategy/selection/by-size.ts";
 export { oortSelection, type OortSelectionOptions } from "./strategy/selection/oort.ts";
 export { powerOfChoiceSelection, type PowerOfChoiceSelectionOptions } from "./strategy/selection/power-of-choice.ts";
+export { listedClients } from "./strategy/selection/listed.ts";
 export { randomSelection } from "./strategy/selection/random.ts";
 export { roundRobinSelection, type RoundRobinSelectionOptions } from "./strategy/selection/round-robin.ts";
 export { stratifiedSelection } from "./strategy/selection/stratified.ts";

@@ -18,6 +18,7 @@ import { allClients } from "../strategy/selection/all.ts";
 import { bySizeSelection } from "../strategy/selection/by-size.ts";
 import { oortSelection } from "../strategy/selection/oort.ts";
 import { powerOfChoiceSelection } from "../strategy/selection/power-of-choice.ts";
+import { listedClients } from "../strategy/selection/listed.ts";
 import { randomSelection } from "../strategy/selection/random.ts";
 import { roundRobinSelection } from "../strategy/selection/round-robin.ts";
 import { stratifiedSelection } from "../strategy/selection/stratified.ts";
@@ -74,6 +75,8 @@ function buildSelection(spec: FileConfig["strategy"]["selection"]): Selection {
   switch (spec.name) {
     case "all":
       return allClients();
+    case "list":
+      return listedClients(spec.clients);
     case "random":
       return randomSelection({ fraction: spec.fraction });
     case "stratified":

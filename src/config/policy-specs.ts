@@ -17,6 +17,7 @@ const fraction = z.number().gt(0).max(1);
 
 export const selectionSpec = z.discriminatedUnion("name", [
   z.strictObject({ name: z.literal("all") }),
+  z.strictObject({ name: z.literal("list"), clients: z.array(z.string()).min(1) }),
   z.strictObject({ name: z.literal("random"), fraction }),
   z.strictObject({ name: z.literal("stratified"), fraction }),
   z.strictObject({ name: z.literal("round-robin"), fraction }),
