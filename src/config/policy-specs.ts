@@ -36,7 +36,10 @@ export const rankAssignmentSpec = z.discriminatedUnion("name", [
     shape: z.enum(["uniform", "heavy-tail-light", "heavy-tail-strong", "normal"]),
     correlated: z.boolean().default(false),
   }),
-  z.strictObject({ name: z.literal("profile"), memoryGiB: z.record(rankKey, z.number().min(0)) }),
+  z.strictObject({
+    name: z.literal("profile"),
+    memoryGiB: z.record(rankKey, z.number().min(0)).refine((needs) => Object.keys(needs).length > 0, "must name at least one rank"),
+  }),
   z.strictObject({
     name: z.literal("self-pruning"),
     ranks,

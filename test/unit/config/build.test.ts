@@ -3,11 +3,19 @@ import { buildRun, describeConfig, resolveTiers, validateRun } from "../../../sr
 import { fileSchema, type RunInput } from "../../../src/config/schema.ts";
 import { ConfigError } from "../../../src/errors.ts";
 import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
+import { distributedRanks } from "../../../src/strategy/ranks/distributed.ts";
 import { listRanks } from "../../../src/strategy/ranks/list.ts";
+import { profileRanks } from "../../../src/strategy/ranks/profile.ts";
+import { selfPruningRanks } from "../../../src/strategy/ranks/self-pruning.ts";
 import { tieredRanks } from "../../../src/strategy/ranks/tiered.ts";
 import { allClients } from "../../../src/strategy/selection/all.ts";
+import { bySizeSelection } from "../../../src/strategy/selection/by-size.ts";
+import { oortSelection } from "../../../src/strategy/selection/oort.ts";
+import { powerOfChoiceSelection } from "../../../src/strategy/selection/power-of-choice.ts";
 import { randomSelection } from "../../../src/strategy/selection/random.ts";
-import type { RankAssigner } from "../../../src/strategy/strategy.ts";
+import { roundRobinSelection } from "../../../src/strategy/selection/round-robin.ts";
+import { stratifiedSelection } from "../../../src/strategy/selection/stratified.ts";
+import type { RankAssigner, Selection } from "../../../src/strategy/strategy.ts";
 
 const input = {
   rounds: 2,
@@ -65,16 +73,64 @@ describe("buildRun", () => {
     expect(strategy.rankAssignment.policy).toEqual(tieredRanks({ 6: 0.5, 2: 0.5 }).policy);
     expect(strategy.aggregation.policy).toEqual(segmentWise({ weights: "uniform" }).policy);
   });
+
+  const built = (specs: { selection?: object; rankAssignment?: object }) => {
+    const { strategy: _, ...rest } = input;
+    const data = {
+      ...input.data,
+      profiles: [
+        { memoryGiB: 8, speed: 1 },
+        { memoryGiB: 2, speed: 4 },
+      ],
+    };
+    const strategy = { rankAssignment: { name: "list", ranks: [6, 2] }, ...specs };
+    const config = buildRun(fileSchema.parse({ ...rest, data, strategy }));
+    // What a program gives is held to the same rules.
+    expect(validateRun(config).strategy).toEqual(config.strategy);
+    return config;
+  };
+
+  it.each<[spec: object, made: Selection]>([
+    [{ name: "round-robin", fraction: 0.5 }, roundRobinSelection({ fraction: 0.5 })],
+    [{ name: "stratified", fraction: 0.5 }, stratifiedSelection({ fraction: 0.5 })],
+    [{ name: "by-size", fraction: 0.5 }, bySizeSelection({ fraction: 0.5 })],
+    [{ name: "power-of-choice", fraction: 0.5, candidates: 2 }, powerOfChoiceSelection({ fraction: 0.5, candidates: 2 })],
+    [{ name: "oort", fraction: 0.5 }, oortSelection({ fraction: 0.5 })],
+    [{ name: "oort", fraction: 0.5, preferredSpeed: 2 }, oortSelection({ fraction: 0.5, preferredSpeed: 2 })],
+  ])("selects by %j", (spec, made) => {
+    const { policy } = built({ selection: spec }).strategy.selection;
+    expect(policy).toEqual(made.policy);
+    expect(policy).toEqual(spec);
+  });
+
+  it.each<[spec: object, made: RankAssigner]>([
+    [{ name: "distribution", shape: "normal", correlated: true }, distributedRanks({ shape: "normal", correlated: true })],
+    [{ name: "profile", memoryGiB: { 6: 8, 2: 1 } }, profileRanks({ memoryGiB: { 6: 8, 2: 1 } })],
+    [{ name: "self-pruning", ranks: [6, 2], gamma: 0.9, penalty: 0.1 }, selfPruningRanks({ ranks: [6, 2], gamma: 0.9, penalty: 0.1 })],
+  ])("assigns ranks by %j", (spec, made) => {
+    const { policy, fitOptions } = built({ rankAssignment: spec }).strategy.rankAssignment;
+    expect(policy).toEqual(made.policy);
+    expect(policy).toEqual(spec);
+    expect(fitOptions).toEqual(made.fitOptions);
+  });
 });
 
 describe("resolveTiers", () => {
+  const data = { ...input.data, profiles: [{ memoryGiB: 8 }, { memoryGiB: 2 }] };
   const tiersOf = (lora: object, rankAssignment: RankAssigner) =>
-    resolveTiers(validateRun({ ...input, lora: { ...input.lora, ...lora }, strategy: { ...input.strategy, rankAssignment } }));
+    resolveTiers(validateRun({ ...input, data, lora: { ...input.lora, ...lora }, strategy: { ...input.strategy, rankAssignment } }));
 
   it("takes lora.tiers as they are", () => expect(tiersOf({ tiers: [2, 6] }, byParity)).toEqual([2, 6]));
   it("else takes the ranks of a list, and R", () => expect(tiersOf({ r: 16 }, listRanks([4, 2]))).toEqual([2, 4, 16]));
   it("else takes the ranks that have shares, and R", () => expect(tiersOf({ r: 16 }, tieredRanks({ 8: 0.5, 2: 0.5 }))).toEqual([2, 8, 16]));
-  it("else takes the powers of two up to R, and R", () => expect(tiersOf({ r: 6 }, byParity)).toEqual([1, 2, 4, 6]));
+  it("else takes the ranks that memory is declared for, and R", () =>
+    expect(tiersOf({ r: 16 }, profileRanks({ memoryGiB: { 8: 0, 4: 0 } }))).toEqual([4, 8, 16]));
+  it("else takes the ranks that are pruned, and R", () =>
+    expect(tiersOf({ r: 16 }, selfPruningRanks({ ranks: [8, 2], penalty: 0 }))).toEqual([2, 8, 16]));
+  it("else takes the powers of two up to R, and R", () => {
+    expect(tiersOf({ r: 6 }, byParity)).toEqual([1, 2, 4, 6]);
+    expect(tiersOf({ r: 6 }, distributedRanks({ shape: "uniform" }))).toEqual([1, 2, 4, 6]);
+  });
 });
 
 describe("describeConfig", () => {
@@ -85,6 +141,15 @@ describe("describeConfig", () => {
       lora: { r: 6, tiers: [1, 2, 4, 6], target_modules: ["q_proj"] },
       fit: { full_weight: 0.5, local_steps: 10 },
       strategy: { selection: { name: "all" }, rank_assignment: { name: "byParity" }, aggregation: { name: "segment-wise" } },
+    });
+  });
+
+  it("spells GiB as files do", () => {
+    const data = { ...input.data, profiles: [{ memoryGiB: 8 }, { memoryGiB: 2 }] };
+    const strategy = { ...input.strategy, rankAssignment: profileRanks({ memoryGiB: { 6: 1 } }) };
+    expect(describeConfig(validateRun({ ...input, data, strategy }))).toMatchObject({
+      data: { profiles: [{ memory_gib: 8 }, { memory_gib: 2 }] },
+      strategy: { rank_assignment: { name: "profile", memory_gib: { 6: 1 } } },
     });
   });
 });

@@ -47,9 +47,16 @@ describe("loadConfig", () => {
     expect(config.strategy).toEqual({
       selection: { name: "all" },
       rankAssignment: { name: "tiered", shares: { 8: 0.25, 2: 0.75 } },
-      aggregation: { name: "segment-wise", weights: "examples" },
+      aggregation: { name: "segment-wise", weights: "examples", damping: 0 },
     });
-    expect(config.fit).toEqual({ objective: "stratified", fullWeight: 0.5, localSteps: 10, batchSize: 16, lr: 3e-4 });
+    expect(config.fit).toEqual({
+      objective: "stratified",
+      fullWeight: 0.5,
+      localSteps: 10,
+      batchSize: 16,
+      lr: 3e-4,
+      lrSchedule: "constant",
+    });
     expect(config.data.partition).toEqual({ name: "iid" });
     expect(config.workers.beatTimeout).toBe(30);
   });
@@ -74,7 +81,7 @@ fit: { full_wieght: 0.5, lr: fast }
     expect(issues).toEqual([
       "1:7 seed: must be a whole number, got 1.5",
       "2:9 rounds: must be at least 1, got 0",
-      '4:22 strategy.selection.name: must be one of all, random, stratified, got "randum"',
+      expect.stringMatching(/^4:22 strategy\.selection\.name: must be one of all, .*random, .*oort, got "randum"$/),
       "5:41 strategy.rank_assignment.ranks: must hold one rank for each of the 3 data.clients, got 2",
       "5:42 strategy.rank_assignment.ranks[0]: rank 16 is larger than lora.r (8)",
       "5:46 strategy.rank_assignment.ranks[1]: rank 3 is not among lora.tiers [2, 4]",
@@ -127,9 +134,61 @@ fit: { full_wieght: 0.5, lr: fast }
     ["tiers out of order", "lora.tiers=[8, 2, 8]", "lora.tiers: must ascend without repeats, got [8, 2, 8]"],
     ["fewer examples than clients", "data.max_examples=3", "data.max_examples: must be at least 4 (4 clients of at least 1 each), got 3"],
     ["a selection without its fraction", "strategy.selection.name=random", "strategy.selection.fraction: is needed: a number"],
+    [
+      "fewer candidates than train",
+      "strategy.selection={name: power-of-choice, fraction: 0.5, candidates: 1}",
+      "strategy.selection.candidates: must be from 2, the clients that train in a round, to 4, all clients, got 1",
+    ],
+    [
+      "more candidates than clients",
+      "strategy.selection={name: power-of-choice, fraction: 0.5, candidates: 5}",
+      "strategy.selection.candidates: must be from 2, the clients that train in a round, to 4, all clients, got 5",
+    ],
+    [
+      "a preferred speed without declared ones",
+      "strategy.selection={name: oort, fraction: 0.5, preferred_speed: 2}",
+      "data.profiles: is needed: the selection oort compares each client's speed with its preferred speed",
+    ],
+    [
+      "ranks by profile without profiles",
+      "strategy.rank_assignment={name: profile, memory_gib: {8: 12, 2: 4}}",
+      "data.profiles: is needed: the rank assignment profile gives ranks by each client's memory",
+    ],
+    [
+      "a profile that names no rank",
+      "strategy.rank_assignment={name: profile, memory_gib: {}}",
+      "strategy.rank_assignment.memory_gib: must name at least one rank",
+    ],
+    [
+      "a distribution of no known shape",
+      "strategy.rank_assignment={name: distribution, shape: bell}",
+      'strategy.rank_assignment.shape: must be one of uniform, heavy-tail-light, heavy-tail-strong, normal, got "bell"',
+    ],
+    [
+      "self-pruning ranks for other clients",
+      "strategy.rank_assignment={name: self-pruning, ranks: [8, 2], penalty: 0.1}",
+      "strategy.rank_assignment.ranks: must hold one rank for each of the 4 data.clients, got 2",
+    ],
+    [
+      "profiles of other clients",
+      "data.profiles=[{memory_gib: 8}, {speed: 1}]",
+      "data.profiles: must hold one profile for each of the 4 data.clients, got 2",
+    ],
   ])("refuses %s", async (_, assignment, expected) => {
     const issues = await issuesOf(VALID, [assignment]);
     expect(issues.map((issue) => issue.replace(/^(--set \S+|\d+:\d+) /, ""))).toEqual([expected]);
+  });
+
+  it("names every profile that lacks what a policy needs, at once", async () => {
+    const text = `${VALID}  profiles: [{ memory_gib: 24, speed: 2 }, { speed: 2 }, { memory_gib: 1 }, { memory_gib: 4, speed: 1 }]\n`;
+    const ranks = "strategy.rank_assignment={name: profile, memory_gib: {16: 20, 2: 4}}";
+    const selection = "strategy.selection={name: oort, fraction: 0.5, preferred_speed: 2}";
+    expect(await issuesOf(text, [ranks, selection])).toEqual([
+      "12:44 data.profiles[1].memory_gib: is needed: the rank assignment profile gives ranks by it",
+      "12:58 data.profiles[2].speed: is needed: the selection oort compares it with its preferred speed",
+      "12:72 data.profiles[2].memory_gib: must be at least 4, which the smallest rank of the rank assignment needs, got 1",
+      "--set strategy.rank_assignment strategy.rank_assignment.memory_gib.16: rank 16 is larger than lora.r (8)",
+    ]);
   });
 
   it("refuses fewer examples than a Dirichlet partition must give out", async () => {
