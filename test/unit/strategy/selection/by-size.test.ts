@@ -5,7 +5,9 @@ import { clientsOf, selectionContext } from "../contexts.ts";
 /** How many of 4000 rounds each client trains in, as a share. */
 async function sharesOf(sizes: readonly number[], fraction: number): Promise<number[]> {
   const clients = clientsOf(sizes.map((size) => ({ size })));
-  const rounds = Array.from({ length: 4000 }, (_, place) => bySizeSelection({ fraction })(selectionContext(clients, { round: place + 1 })));
+  const rounds = Array.from({ length: 4000 }, async (_, place) =>
+    bySizeSelection({ fraction })(selectionContext(clients, { round: place + 1 })),
+  );
   const ids = (await Promise.all(rounds)).flat();
   return clients.map((client) => ids.filter((id) => id === client.id).length / 4000);
 }

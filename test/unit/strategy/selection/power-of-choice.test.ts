@@ -34,7 +34,7 @@ test("asks as many candidates as it is told, once each in their order, and takes
 
 test("draws candidates by their examples", async () => {
   const clients = clientsOf([{ size: 1 }, { size: 1 }, { size: 10_000 }, { size: 10_000 }]);
-  const rounds = Array.from({ length: 50 }, (_, round) =>
+  const rounds = Array.from({ length: 50 }, async (_, round) =>
     powerOfChoiceSelection({ fraction: 0.25, candidates: 2 })(selectionContext(clients, { round, losses: answering([9, 9, 1, 1]) })),
   );
   const ids = (await Promise.all(rounds)).flat();

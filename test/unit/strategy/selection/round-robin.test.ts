@@ -24,7 +24,7 @@ test.each([
   ],
 ])("a fraction of %d of five clients takes turns that go round", async (fraction, turns) => {
   const selection = roundRobinSelection({ fraction });
-  const rounds = turns.map((_, place) => selection(selectionContext(clientsOf([{}, {}, {}, {}, {}]), { round: place + 1 })));
+  const rounds = turns.map(async (_, place) => selection(selectionContext(clientsOf([{}, {}, {}, {}, {}]), { round: place + 1 })));
   expect(await Promise.all(rounds)).toEqual(turns);
 });
 
