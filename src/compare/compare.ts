@@ -64,29 +64,31 @@ export async function compare(comparison: Comparison, options: CompareOptions = 
   const missing: string[] = [];
   const outcomes = await Promise.all(
     comparison.seeds.flatMap((seed) =>
-      comparison.methods.map(async (method) => {
-        const lr = learningRates?.[method.family]?.chosen;
-        const both = [`seed=${seed}`, ...(lr === undefined ? [] : [`fit.lr=${lr}`])];
-        const run = async (budget: Budget, more: readonly string[]) => {
-          const runName = `${slug(method.name)}.seed-${seed}${budget === "compute" ? ".equal-compute" : ""}`;
-          const config = await configOf(comparison, method, options, [...both, ...more, `name=${runName}`]);
-          try {
-            const recorded = await runs.get(config);
-            const { localSteps, lr: used } = config.fit;
-            return { config, recorded, outcomes: outcomesOf({ method: method.name, seed, budget, lr: used, localSteps }, recorded) };
-          } catch (error) {
-            // One method that fails, or diverges, does not cost the others their results.
-            if (!(error instanceof PrelortError) || error.kind === "interrupted") throw error;
-            missing.push(`${runName}: ${error.message}`);
-            return undefined;
-          }
-        };
-        const first = await run("rounds", []);
-        const wantsCompute = comparison.budgets.includes("compute");
-        const steps = first && wantsCompute ? stepsAtEqualCompute(first.config, first.recorded) : undefined;
-        const second = steps === undefined ? undefined : await run("compute", [`fit.local_steps=${steps}`]);
-        return [...(first?.outcomes ?? []), ...(second?.outcomes ?? [])];
-      }),
+      comparison.methods
+        .filter((method) => method.seeds?.includes(seed) ?? true)
+        .map(async (method) => {
+          const lr = learningRates?.[method.family]?.chosen;
+          const both = [`seed=${seed}`, ...(lr === undefined ? [] : [`fit.lr=${lr}`])];
+          const run = async (budget: Budget, more: readonly string[]) => {
+            const runName = `${slug(method.name)}.seed-${seed}${budget === "compute" ? ".equal-compute" : ""}`;
+            const config = await configOf(comparison, method, options, [...both, ...more, `name=${runName}`]);
+            try {
+              const recorded = await runs.get(config);
+              const { localSteps, lr: used } = config.fit;
+              return { config, recorded, outcomes: outcomesOf({ method: method.name, seed, budget, lr: used, localSteps }, recorded) };
+            } catch (error) {
+              // One method that fails, or diverges, does not cost the others their results.
+              if (!(error instanceof PrelortError) || error.kind === "interrupted") throw error;
+              missing.push(`${runName}: ${error.message}`);
+              return undefined;
+            }
+          };
+          const first = await run("rounds", []);
+          const wantsCompute = comparison.budgets.includes("compute");
+          const steps = first && wantsCompute ? stepsAtEqualCompute(first.config, first.recorded) : undefined;
+          const second = steps === undefined ? undefined : await run("compute", [`fit.local_steps=${steps}`]);
+          return [...(first?.outcomes ?? []), ...(second?.outcomes ?? [])];
+        }),
     ),
   );
   const all = outcomes.flat();

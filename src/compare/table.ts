@@ -79,7 +79,7 @@ function section(result: ComparisonResult, budget: Budget, measure: Measure, tit
   return [`## ${title}`, qualityTable(result, outcomes, measure), differenceTable(result, outcomes, measure)];
 }
 
-function qualityTable({ tiers }: ComparisonResult, outcomes: readonly Outcome[], measure: Measure): string {
+function qualityTable({ tiers, seeds }: ComparisonResult, outcomes: readonly Outcome[], measure: Measure): string {
   const has = (value: (outcome: Outcome) => number | null) => outcomes.some((outcome) => value(outcome) !== null);
   const at = (r: number, of: (tier: TierMetrics) => number | null) => (outcome: Outcome) => {
     const tier = outcome.byTier.find((metrics) => metrics.r === r);
@@ -103,7 +103,8 @@ function qualityTable({ tiers }: ComparisonResult, outcomes: readonly Outcome[],
   const shown = columns.filter(({ value }) => has(value));
   const rows = methodsOf(outcomes).map((method) => {
     const own = outcomes.filter((outcome) => outcome.method === method);
-    return [method, ...shown.map(({ value, show }) => show(own.map(value)))];
+    const few = own.length < seeds.length ? ` (${own.length} of ${seeds.length} seeds)` : "";
+    return [`${method}${few}`, ...shown.map(({ value, show }) => show(own.map(value)))];
   });
   return markdown(["method", ...shown.map(({ title }) => title)], rows);
 }

@@ -15,6 +15,8 @@ const method = z.strictObject({
   name: z.string().min(1).max(60),
   /** Methods of a family share the learning rate that the first of them was tuned to. */
   family: z.string().min(1).default("all"),
+  /** Those of the comparison's seeds that it runs with; all by default. */
+  seeds: z.array(integer).min(1).readonly().optional(),
   /** Keys of the setting that make the method, as `--set` takes them: `{ fit.objective: none }`. */
   set: z.record(z.string(), z.unknown()).default({}),
 });
@@ -46,6 +48,9 @@ const comparisonSchema = z
     if (learningRates && seeds.includes(learningRates.seed)) report(["learningRates", "seed"], "must not be one of seeds");
     if (!methods.some(({ name }) => name === reference))
       report(["reference"], `must be the name of one of the methods, got "${reference}"`);
+    for (const [place, { seeds: own = [] }] of methods.entries()) {
+      if (own.some((seed) => !seeds.includes(seed))) report(["methods", place, "seeds"], `must be among seeds, got [${own.join(", ")}]`);
+    }
     const slugs = methods.map(({ name }) => slug(name));
     const repeated = methods.findIndex(({ name }, place) => slugs.indexOf(slug(name)) !== place);
     if (repeated >= 0) report(["methods", repeated, "name"], "must differ from the others by more than its punctuation");
