@@ -14,8 +14,6 @@ function fitTask(client: string, overrides: Partial<Task<"fit">> = {}): Task<"fi
     head_lr: 0.1,
     freeze_a: false,
     tail_penalty: 0,
-    freeze_a: false,
-    tail_penalty: 0,
   } as const;
   const request = { type: "fit", round: 1, client_id: client, r: 1, scale: 2, seed: "0".repeat(32), fit } as const;
   const payload = { r: 1, rows: Float32Array.of(1, 2), dense: new Float32Array() };

@@ -54,8 +54,6 @@ function fitTask(client: string, floats = 8): Task<"fit"> {
     head_lr: 0.1,
     freeze_a: false,
     tail_penalty: 0,
-    freeze_a: false,
-    tail_penalty: 0,
   } as const;
   const payload: Adapter = { r: 2, rows: new Float32Array(floats).map((_, i) => i % 1000), dense: Float32Array.of(-1) };
   const request = { type: "fit", round: 1, client_id: client, r: 2, scale: 2, seed: "0".repeat(32), fit } as const;
