@@ -110,7 +110,7 @@ function buildRankAssignment(spec: FileConfig["strategy"]["rankAssignment"]): Ra
 function buildAggregation(spec: FileConfig["strategy"]["aggregation"]): Aggregation {
   switch (spec.name) {
     case "segment-wise":
-      return segmentWise({ weights: spec.weights, damping: spec.damping });
+      return segmentWise({ weights: spec.weights });
     case "zero-pad-weights":
       return zeroPadWeights();
     case "zero-pad-deltas":

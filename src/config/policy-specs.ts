@@ -49,11 +49,7 @@ export const rankAssignmentSpec = z.discriminatedUnion("name", [
 ]);
 
 export const aggregationSpec = z.discriminatedUnion("name", [
-  z.strictObject({
-    name: z.literal("segment-wise"),
-    weights: z.enum(["examples", "uniform"]).default("examples"),
-    damping: z.number().min(0).max(1).default(0),
-  }),
+  z.strictObject({ name: z.literal("segment-wise"), weights: z.enum(["examples", "uniform"]).default("examples") }),
   z.strictObject({ name: z.literal("zero-pad-weights") }),
   z.strictObject({ name: z.literal("zero-pad-deltas") }),
   z.strictObject({ name: z.literal("fedit") }),

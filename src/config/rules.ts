@@ -52,6 +52,14 @@ const poolingOfClassifier: Rule = {
   },
 };
 
+const generationOfLanguage: Rule = {
+  reads: ["model.task", "evaluate.maxNewTokens"],
+  check({ model: { task }, evaluate: { maxNewTokens } }, report) {
+    if (maxNewTokens > 0 && task !== "causal-lm")
+      report(["evaluate", "maxNewTokens"], `does not go with model.task ${task}: it writes nothing`);
+  },
+};
+
 const enoughExamples: Rule = {
   reads: ["data.maxExamples", "data.clients", "data.partition"],
   check({ data: { maxExamples, clients, partition } }, report) {
@@ -165,6 +173,7 @@ const rules: readonly Rule[] = [
   optimizerOfDeltas,
   dataColumns,
   poolingOfClassifier,
+  generationOfLanguage,
   enoughExamples,
   tiersOfRank,
   assignedRanks,

@@ -12,12 +12,9 @@ const READING =
 
 /** The name `prelort` is kept for our reading of the paper; everything else is called what it is. */
 export function describeMethod({ fit, strategy }: Pick<RunConfig, "fit" | "strategy">): MethodRecord {
-  const { name, damping, serverOptimizer } = strategy.aggregation.policy ?? { name: "custom aggregation" };
+  const { name, serverOptimizer } = strategy.aggregation.policy ?? { name: "custom aggregation" };
   const weight = fit.objective === "none" ? "" : `, full weight ${fit.fullWeight ?? "uniform"}`;
-  const additions = [
-    ...(typeof damping === "number" && damping > 0 ? [`damping ${damping}`] : []),
-    ...(serverOptimizer ? [`server ${(serverOptimizer as { readonly name: string }).name}`] : []),
-  ];
+  const additions = serverOptimizer ? [`server ${(serverOptimizer as { readonly name: string }).name}`] : [];
   if (name === "segment-wise" && fit.objective === "sum" && fit.fullWeight === null && additions.length === 0) {
     return { name: "prelort", note: READING };
   }

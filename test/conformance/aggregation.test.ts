@@ -18,7 +18,6 @@ import { aggregate, bytesOf, federationOf, federations, updateOf, zeroAdapter } 
 const aggregations = [
   { name: "segment-wise by examples", aggregation: segmentWise(), keeps: true },
   { name: "segment-wise, uniform", aggregation: segmentWise({ weights: "uniform" }), keeps: true },
-  { name: "segment-wise, damped", aggregation: segmentWise({ damping: 0.5 }), keeps: true },
   { name: "zero-padding of deltas", aggregation: zeroPadDeltas(), keeps: true },
   { name: "zero-padding of weights", aggregation: zeroPadWeights(), keeps: false },
   { name: "HetLoRA", aggregation: hetLora(), keeps: false },

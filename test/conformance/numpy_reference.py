@@ -1,5 +1,5 @@
 """Every aggregation a second time: plain float64 loops over A [r, in] and B [out, r], one module after the other,
-straight from the formulas. Reads {"methods": [{"name", …options}], "federations": […]} as JSON from standard input and
+straight from the formulas. Reads {"methods": […], "federations": […]} as JSON from standard input and
 writes, by method and federation, the global adapter after the round: its factors, or its product and the best
 approximations of that at every tier, where factors are not unique; null where the method does not apply.
 """
@@ -33,26 +33,31 @@ def previous_factors(federation, module):
 # Means of factors
 
 
-def segment_wise(federation, module, damping=0.0, factors=("A", "B")):
+def segment_wise(federation, module, factors=("A", "B")):
     a, b = previous_factors(federation, module)
     for low, high, contributors in segments(federation):
         if not contributors:
             continue
-        damp = (examples(contributors) / examples(federation["clients"])) ** damping
         for j in range(low, high):
             step_a, step_b = np.zeros(a.shape[1]), np.zeros(b.shape[0])
             for client in contributors:
                 step_a += client["n"] * np.array(client["delta"]["A"][module])[j, :]
                 step_b += client["n"] * np.array(client["delta"]["B"][module])[:, j]
             if "A" in factors:
-                a[j, :] += damp * step_a / examples(contributors)
+                a[j, :] += step_a / examples(contributors)
             if "B" in factors:
-                b[:, j] += damp * step_b / examples(contributors)
+                b[:, j] += step_b / examples(contributors)
     return a, b
 
 
 def zero_pad_deltas(federation, module):
-    return segment_wise(federation, module, damping=1.0)
+    a, b = previous_factors(federation, module)
+    for client in federation["clients"]:
+        share = client["n"] / examples(federation["clients"])
+        delta_a, delta_b = np.array(client["delta"]["A"][module]), np.array(client["delta"]["B"][module])
+        a[: len(delta_a), :] += share * delta_a
+        b[:, : len(delta_a)] += share * delta_b
+    return a, b
 
 
 def ffa_lora(federation, module):
@@ -151,14 +156,14 @@ def dense_mean(federation):
     return dense
 
 
-def answer(name, options, federation):
+def answer(name, federation):
     modules = []
     for module in range(len(federation["global"]["A"])):
         if name in PRODUCTS:
             product = PRODUCTS[name](federation, module)
             modules.append({"product": product.tolist(), "tiers": truncations(product, federation["tiers"])})
         else:
-            factors = FACTORS[name](federation, module, **options)
+            factors = FACTORS[name](federation, module)
             if factors is None:
                 return None
             modules.append({"A": factors[0].tolist(), "B": factors[1].tolist()})
@@ -167,10 +172,7 @@ def answer(name, options, federation):
 
 def main():
     request = json.load(sys.stdin)
-    answers = []
-    for method in request["methods"]:
-        options = {key: value for key, value in method.items() if key != "name"}
-        answers.append([answer(method["name"], options, federation) for federation in request["federations"]])
+    answers = [[answer(method, federation) for federation in request["federations"]] for method in request["methods"]]
     json.dump(answers, sys.stdout)
 
 

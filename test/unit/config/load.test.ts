@@ -47,7 +47,7 @@ describe("loadConfig", () => {
     expect(config.strategy).toEqual({
       selection: { name: "all" },
       rankAssignment: { name: "tiered", shares: { 8: 0.25, 2: 0.75 } },
-      aggregation: { name: "segment-wise", weights: "examples", damping: 0 },
+      aggregation: { name: "segment-wise", weights: "examples" },
     });
     expect(config.fit).toEqual({
       objective: "stratified",

@@ -9,14 +9,13 @@ function nameOf(aggregation: Aggregation, objective: string, fullWeight: number 
   return describeMethod({ fit: { objective, fullWeight }, strategy: { aggregation } } as Parameters<typeof describeMethod>[0]).name;
 }
 
-it("keeps the name prelort for our reading of the paper: segment-wise, undamped, sum, uniform weights", () => {
+it("keeps the name prelort for our reading of the paper: segment-wise, sum, uniform weights", () => {
   expect(nameOf(segmentWise(), "sum")).toBe("prelort");
 });
 
 it("calls everything else what it is", () => {
   expect(nameOf(segmentWise(), "sum", 0.5)).toBe("segment-wise + sum, full weight 0.5");
   expect(nameOf(segmentWise(), "none", 0.5)).toBe("segment-wise + none");
-  expect(nameOf(segmentWise({ damping: 0.5 }), "sum")).toBe("segment-wise, damping 0.5 + sum, full weight uniform");
   expect(nameOf(withServerOptimizer(segmentWise(), { name: "momentum" }), "sum")).toBe(
     "segment-wise, server momentum + sum, full weight uniform",
   );

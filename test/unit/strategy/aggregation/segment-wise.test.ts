@@ -38,18 +38,8 @@ describe("by hand", () => {
     expect([...global.dense]).toEqual([102]);
   });
 
-  it("damps a segment's step by a power of the share of those who train it: a quarter, so ½ with exponent ½", () => {
-    const { global } = aggregate(segmentWise({ damping: 0.5 }), context, [small, large]);
-    expect([...global.rows]).toEqual([4, 3, 6, 1, 2 + 1.5, 2 + 1.5, 1.5, 1.5]);
-    expect([...global.dense]).toEqual([101]);
-  });
-
-  it("refuses a damping below 0 or above 1", () => {
-    expect(() => segmentWise({ damping: 1.5 })).toThrow("segmentWise.damping");
-  });
-
   it("says what it is", () => {
-    expect(segmentWise().policy).toEqual({ name: "segment-wise", weights: "examples", damping: 0 });
+    expect(segmentWise().policy).toEqual({ name: "segment-wise", weights: "examples" });
   });
 });
 
