@@ -1,8 +1,9 @@
+import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { compare, type ComparisonResult, loadComparison, writeComparison } from "../../src/index.ts";
-import { readLines, temporaryFolder, tiny } from "./support.ts";
+import { cli, readLines, temporaryFolder, tiny } from "./support.ts";
 
 const folder = temporaryFolder();
 let file: string;
@@ -118,6 +119,14 @@ describe("a comparison", () => {
     expect(started).toEqual(["rbla.seed-1"]);
     const timeless = ({ outcomes }: ComparisonResult) => outcomes.map((outcome) => ({ ...outcome, seconds: 0 }));
     expect(timeless(again)).toEqual(timeless(first));
+  });
+
+  test("is told by the command line, which runs nothing that is there", () => {
+    const { status, stdout } = spawnSync(process.execPath, [cli, "compare", file, "--jobs", "1"], { encoding: "utf8" });
+    expect(status).toBe(0);
+    expect(stdout).not.toContain("started");
+    expect(stdout).toContain("| flora (merged) |");
+    expect(readdirSync(path.join(folder(), "trial"))).toEqual(expect.arrayContaining(["compare.json", "compare.md", "compare.svg"]));
   });
 
   test("is written as JSON, as a Markdown table with both budgets, and as a picture", async () => {
