@@ -6,13 +6,14 @@ import { compare } from "../compare/compare.ts";
 import { comparisonMarkdown } from "../compare/table.ts";
 import { writeComparison } from "../compare/write.ts";
 import { loadComparison } from "../config/comparison.ts";
+import { loadConfig } from "../config/load.ts";
 import { RunFailedError } from "../errors.ts";
 import { formatSeconds } from "../report/format.ts";
 import { onInterrupt } from "./interrupt.ts";
 
 interface CompareOptions {
   readonly set: readonly string[];
-  readonly jobs: number;
+  readonly jobs?: number;
 }
 
 export function compareCommand(): Command {
@@ -25,18 +26,19 @@ export function compareCommand(): Command {
       (value: string, previous: string[]) => [...previous, value],
       [],
     )
-    .option("--jobs <n>", "runs under way at a time", parseJobs, Math.max(1, availableParallelism()))
+    .option("--jobs <n>", "runs under way at a time; by default as many as have cores for their workers' threads", parseJobs)
     .action(run);
 }
 
 async function run(file: string, { set, jobs }: CompareOptions): Promise<void> {
   const comparison = await loadComparison(file);
+  const { count, threads } = (await loadConfig(comparison.setting, { set })).workers;
   const interrupt = onInterrupt((line) => process.stderr.write(`${line}\n`));
   const started = performance.now();
   try {
     const result = await compare(comparison, {
       set,
-      jobs,
+      jobs: jobs ?? Math.max(1, Math.floor(availableParallelism() / (count * threads))),
       signal: interrupt.signal,
       onRun: ({ name, state, finished, planned }) => {
         if (state === "kept") return;
