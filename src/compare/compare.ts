@@ -151,9 +151,9 @@ function createRuns({ jobs = 1, signal, onRun }: CompareOptions): Runs {
 async function findFinished(directory: string, config: RunConfig): Promise<RecordedRun | undefined> {
   const journal = await readFile(path.join(directory, "journal.jsonl"), "utf8").catch(() => "");
   if (!journal.trimEnd().endsWith(`{"type":"end"}`)) return undefined;
-  const recorded = await readRun(directory);
+  const recorded = await readRun(directory).catch(() => undefined);
   const asked: unknown = JSON.parse(JSON.stringify(describeConfig(config)));
-  return isDeepStrictEqual(recorded.record.config, asked) ? recorded : undefined;
+  return isDeepStrictEqual(recorded?.record.config, asked) ? recorded : undefined;
 }
 
 /** Each family's learning rate, by the first of its methods. */
