@@ -63,6 +63,7 @@ export function qualityTable(tiers: readonly number[], rounds: readonly RoundMet
       ...tierRows,
       row("worst of them", (round, of, better) => worstTier(round?.byTier ?? [], of, better)),
       row("area, log₂ rank", (round, of) => areaUnderRanks(round?.byTier ?? [], of)),
+      ...(after?.merged ? [row("merged model", (round, of) => (round?.merged ? of(round.merged) : null))] : []),
     ],
   };
 }

@@ -83,6 +83,14 @@ describe("tables", () => {
     expect(rows[4]?.slice(1, 4)).toEqual(["27.11", "7.74", "−71.4 %"]);
   });
 
+  it("have a row for the merged model where a method merges", async () => {
+    await writeRunFixture(directory);
+    const { rounds } = await readRun(directory);
+    const merging = rounds.map((round) => ({ ...round, merged: round.byTier[4] ?? null }));
+    const { rows } = qualityTable(TIERS, merging);
+    expect(rows.at(-1)).toEqual(["merged model", ...rows[4]!.slice(1)]);
+  });
+
   it("put a dash where nothing was evaluated, or nothing finite", () => {
     const tier = { r: 2, loss: null, perplexity: null, accuracy: null, macroF1: null, rougeL: null, examples: 4 };
     const round = {
