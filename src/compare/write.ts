@@ -8,10 +8,19 @@ import { comparisonMarkdown } from "./table.ts";
 /** Writes `compare.json`, `compare.md` and `compare.svg` into the folder. Returns their paths. */
 export async function writeComparison(result: ComparisonResult, folder: string): Promise<readonly string[]> {
   const files = [
-    ["compare.json", `${JSON.stringify(snakeKeys(result), null, 1)}\n`],
+    ["compare.json", toJson(result)],
     ["compare.md", comparisonMarkdown(result)],
     ["compare.svg", comparisonPicture(result)],
   ] as const;
   for (const [name, content] of files) await writeDurably(path.join(folder, name), content);
   return files.map(([name]) => path.join(folder, name));
+}
+
+/** An outcome a line: compact, and a difference still shows where it is. */
+function toJson(result: ComparisonResult): string {
+  const lines = Object.entries(snakeKeys(result) as Record<string, unknown>).map(([key, value]) => {
+    const items = key === "outcomes" ? (value as unknown[]).map((outcome) => JSON.stringify(outcome)) : undefined;
+    return `${JSON.stringify(key)}: ${items ? `[\n${items.join(",\n")}\n]` : JSON.stringify(value)}`;
+  });
+  return `{\n${lines.join(",\n")}\n}\n`;
 }
