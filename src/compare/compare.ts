@@ -3,14 +3,14 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import PQueue from "p-queue";
-import { buildRun, describeConfig } from "../config/build.ts";
+import { buildRun, describeConfig, resolveTiers } from "../config/build.ts";
 import { assignments, type Comparison, type ComparisonMethod, slug } from "../config/comparison.ts";
 import { loadConfig } from "../config/load.ts";
 import type { RunConfig } from "../config/schema.ts";
-import { PrelortError } from "../errors.ts";
+import { ConfigError, PrelortError, RunFailedError } from "../errors.ts";
 import { type RecordedRun, readRun } from "../report/read-run.ts";
 import { federate } from "../server/federate.ts";
-import { type Budget, type Outcome, outcomesOf } from "./outcome.ts";
+import { type Budget, type Outcome, outcomesOf, passesPerStep } from "./outcome.ts";
 
 export interface CompareOptions {
   /** Overrides of the setting, as `--set` takes them, for every method. */
@@ -34,6 +34,7 @@ export interface ComparisonResult {
   readonly name: string;
   readonly reference: string;
   readonly seeds: readonly number[];
+  readonly budgets: readonly Budget[];
   readonly tiers: readonly number[];
   /** By family; null where the setting's own is taken. */
   readonly learningRates: Readonly<Record<string, LearningRate>> | null;
@@ -56,13 +57,13 @@ export interface LearningRate {
  */
 export async function compare(comparison: Comparison, options: CompareOptions = {}): Promise<ComparisonResult> {
   // Everything that is wrong with any of them comes before anything starts.
-  for (const method of comparison.methods) await configOf(comparison, method, options, []);
+  await requireOneSetting(comparison, options);
   // Every run listens to it.
   if (options.signal) setMaxListeners(0, options.signal);
   const runs = createRuns(options);
   const learningRates = await tune(comparison, options, runs);
   const missing: string[] = [];
-  const outcomes = await Promise.all(
+  const outcomes = await allSettled(
     comparison.seeds.flatMap((seed) =>
       comparison.methods
         .filter((method) => method.seeds?.includes(seed) ?? true)
@@ -93,16 +94,14 @@ export async function compare(comparison: Comparison, options: CompareOptions = 
   );
   const all = outcomes.flat();
   const tiers = all[0]?.byTier.map(({ r }) => r) ?? [];
-  const { name, reference, seeds } = comparison;
-  return { name, reference, seeds, tiers, learningRates, outcomes: all, missing: missing.toSorted() };
+  const { name, reference, seeds, budgets } = comparison;
+  return { name, reference, seeds, budgets, tiers, learningRates, outcomes: all, missing: missing.toSorted() };
 }
 
 /** Local steps that cost what plain training's do; undefined where a step costs no more. */
 function stepsAtEqualCompute({ fit: { localSteps } }: RunConfig, { rounds }: RecordedRun): number | undefined {
-  const fits = rounds.reduce((sum, { round, reported }) => sum + (round > 0 ? reported.length : 0), 0);
-  const passes = rounds.reduce((sum, round) => sum + round.passes, 0);
-  const passesPerStep = passes / (fits * localSteps);
-  return passesPerStep > 1 ? Math.max(1, Math.round(localSteps / passesPerStep)) : undefined;
+  const cost = passesPerStep(rounds, localSteps);
+  return cost > 1 ? Math.max(1, Math.round(localSteps / cost)) : undefined;
 }
 
 async function configOf(
@@ -113,6 +112,15 @@ async function configOf(
 ): Promise<RunConfig> {
   const place = `runs_dir=${JSON.stringify(path.join(runsDir, name))}`;
   return buildRun(await loadConfig(setting, { set: [...set, ...assignments(method), place, ...more] }));
+}
+
+/** As Promise.all, but rejects once nothing is under way any more: no worker outlives what it was started for. */
+async function allSettled<T>(promises: readonly Promise<T>[]): Promise<T[]> {
+  const settled = await Promise.allSettled(promises);
+  return settled.map((result) => {
+    if (result.status === "rejected") throw result.reason;
+    return result.value;
+  });
 }
 
 interface Runs {
@@ -142,7 +150,8 @@ function createRuns({ jobs = 1, signal, onRun }: CompareOptions): Runs {
         tell("finished");
         return readRun(directory);
       };
-      return queue.add(conduct, signal ? { signal } : {});
+      // An aborted signal has every run that is under way, or comes to its turn, reject with an InterruptedError.
+      return queue.add(conduct);
     },
   };
 }
@@ -164,17 +173,56 @@ async function tune(comparison: Comparison, options: CompareOptions, runs: Runs)
   const families = [...new Set(methods.map(({ family }) => family))];
   const entries = families.map(async (family) => {
     const method = methods.find((candidate) => candidate.family === family) as ComparisonMethod;
-    const tried = await Promise.all(
+    const tried = await allSettled(
       values.map(async (lr) => {
         const more = [`seed=${seed}`, `rounds=${rounds}`, `fit.lr=${lr}`, `name=lr.${slug(family)}.${lr}`];
-        const { rounds: done } = await runs.get(await configOf(comparison, method, options, more));
-        const losses = done.at(-1)?.byTier.map(({ loss }) => loss) ?? [];
-        const loss = losses.includes(null) ? null : losses.reduce<number>((sum, value) => sum + (value ?? 0), 0) / losses.length;
-        return { lr, loss };
+        return { lr, loss: await meanLoss(runs, await configOf(comparison, method, options, more)) };
       }),
     );
     const best = tried.reduce((one, other) => ((other.loss ?? Infinity) < (one.loss ?? Infinity) ? other : one));
+    if (best.loss === null) throw new RunFailedError(`${method.name} diverged at every learning rate tried: ${values.join(", ")}`);
     return [family, { chosen: best.lr, method: method.name, tried }] as const;
   });
-  return Object.fromEntries(await Promise.all(entries));
+  return Object.fromEntries(await allSettled(entries));
+}
+
+/** After the last round, over the tiers. Null where it, or a client on the way, was not finite. */
+async function meanLoss(runs: Runs, config: RunConfig): Promise<number | null> {
+  try {
+    const { rounds } = await runs.get(config);
+    const losses = rounds.at(-1)?.byTier.map(({ loss }) => loss) ?? [];
+    if (losses.includes(null) || rounds.some(({ failed }) => failed.length > 0)) return null;
+    return losses.reduce<number>((sum, value) => sum + (value ?? 0), 0) / losses.length;
+  } catch (error) {
+    // A client that diverges in every try ends its run, not the others.
+    if (error instanceof PrelortError && error.kind !== "interrupted" && error.kind !== "config") return null;
+    throw error;
+  }
+}
+
+/** Refuses a method that changes what all must share: the data, the model, the rounds, what is evaluated, the ranks there are. */
+async function requireOneSetting(comparison: Comparison, options: CompareOptions): Promise<void> {
+  const shared = comparison.methods.map(async (method) => {
+    const { data, model, rounds, evaluate, lora, ...config } = await configOf(comparison, method, options, []);
+    const { r, scale, target_modules } = lora;
+    return {
+      data,
+      model,
+      rounds,
+      evaluate,
+      "lora.r": r,
+      "lora.scale": scale,
+      "lora.target_modules": target_modules,
+      tiers: resolveTiers({ lora, ...config }),
+    };
+  });
+  const [first, ...others] = await Promise.all(shared);
+  const issues = others.flatMap((other, place) =>
+    Object.entries(other).flatMap(([key, value]) => {
+      if (isDeepStrictEqual(value, first?.[key as keyof typeof first])) return [];
+      const [one, two] = [comparison.methods[0]?.name, comparison.methods[place + 1]?.name];
+      return [{ path: `methods[${place + 1}].set`, message: `"${two}" differs from "${one}" in ${key}, which all methods must share` }];
+    }),
+  );
+  if (issues.length > 0) throw new ConfigError(issues);
 }

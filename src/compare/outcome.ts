@@ -21,6 +21,10 @@ export interface Outcome {
   /** Share of the rounds in which each segment, named by its tier, was trained. */
   readonly coverage: readonly { readonly r: number; readonly share: number }[];
   readonly summary: Summary;
+  /** Fits that failed all their tries, over all rounds: their rounds went on without them. */
+  readonly failedFits: number;
+  /** Forward/backward passes of a local step, in the mean over the fits. */
+  readonly passesPerStep: number;
   /** Forward/backward passes of all fits. */
   readonly passes: number;
   readonly bytesDown: number;
@@ -59,6 +63,8 @@ export function outcomesOf(run: RunOf, { rounds, timings }: RecordedRun): readon
       const covered = trained.filter(({ coverage }) => coverage.some((segment) => segment.r === r && segment.clients > 0));
       return { r, share: covered.length / trained.length };
     }),
+    failedFits: total(({ failed }) => failed.length),
+    passesPerStep: passesPerStep(rounds, run.localSteps),
     passes: total(({ passes }) => passes),
     bytesDown: total(({ bytesDown }) => bytesDown),
     bytesUp: total(({ bytesUp }) => bytesUp),
@@ -74,6 +80,12 @@ export function outcomesOf(run: RunOf, { rounds, timings }: RecordedRun): readon
   const everywhere = ({ byTier, merged }: RoundMetrics) =>
     byTier.map(({ r }, place) => ({ ...(merged ?? (byTier[place] as TierMetrics)), r }));
   return [truncated, outcome(`${run.method} (merged)`, everywhere, [])];
+}
+
+export function passesPerStep(rounds: readonly RoundMetrics[], localSteps: number): number {
+  const fits = rounds.reduce((sum, { round, reported }) => sum + (round > 0 ? reported.length : 0), 0);
+  const passes = rounds.reduce((sum, round) => sum + round.passes, 0);
+  return fits === 0 || localSteps === 0 ? 1 : passes / (fits * localSteps);
 }
 
 function summarise(byTier: readonly TierMetrics[], byClient: RoundMetrics["byClient"]): Summary {

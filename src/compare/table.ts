@@ -44,19 +44,18 @@ export function measureOf({ outcomes }: ComparisonResult): Measure {
 
 /** Outcomes of a budget. A method whose steps cost no more than plain ones has the same at both. */
 export function outcomesAt({ outcomes }: ComparisonResult, budget: Budget): readonly Outcome[] {
-  const special = new Set(outcomes.filter((outcome) => outcome.budget === "compute").map(({ method }) => method));
-  return outcomes.filter((outcome) => outcome.budget === (special.has(outcome.method) ? budget : "rounds"));
+  return outcomes.filter((outcome) => outcome.budget === budget || (budget === "compute" && outcome.passesPerStep <= 1));
 }
 
 /** The comparison as Markdown: quality and cost of every method, then paired differences, for both budgets. */
 export function comparisonMarkdown(result: ComparisonResult): string {
   const measure = measureOf(result);
-  const hasComputeRuns = result.outcomes.some(({ budget }) => budget === "compute");
+  const { budgets } = result;
   const parts = [
     `# ${result.name}`,
     `Seeds ${result.seeds.join(", ")}. ${explain(measure)}`,
-    ...section(result, "rounds", measure, "Equal rounds and local steps"),
-    ...(hasComputeRuns ? section(result, "compute", measure, "Equal compute") : []),
+    ...(budgets.includes("rounds") ? section(result, "rounds", measure, "Equal rounds") : []),
+    ...(budgets.includes("compute") ? section(result, "compute", measure, "Equal compute") : []),
     ...(result.learningRates ? [learningRateTable(result)] : []),
     ...(result.missing.length > 0
       ? [`Runs that failed:\n\n${result.missing.map((line) => `- ${line.split("\n", 1)[0]}`).join("\n")}`]
@@ -70,7 +69,8 @@ function explain({ name }: Measure): string {
     name === "accuracy" ? "Accuracy on held-out examples, %" : "Loss on held-out answer tokens, nats (perplexity is its exponential)";
   return (
     `${unit}: mean ± standard deviation over the seeds, at each tier. *area*: under the rank–${name} curve over log₂ rank, divided by its ` +
-    "width. *worst*: of the tiers. *own*: mean over the clients, each at its own rank on held-out examples of its own."
+    "width. *worst*: of the tiers. *own*: mean over the clients, each at its own rank on held-out examples of its own. *down*, *up*: " +
+    "bytes of tensors that were moved."
   );
 }
 
@@ -94,8 +94,9 @@ function qualityTable({ tiers, seeds }: ComparisonResult, outcomes: readonly Out
     { title: "worst", value: ({ summary }) => summary[measure.worst], show: quality },
     { title: "own", value: ({ summary }) => summary[measure.own], show: quality },
     { title: `macro-F1 r=${largest}, %`, value: at(largest, ({ macroF1 }) => macroF1), show: plain(100, 1) },
-    { title: "ROUGE-L r=1, %", value: at(tiers[0] ?? 1, ({ rougeL }) => rougeL), show: plain(100, 1) },
+    { title: `ROUGE-L r=${tiers[0] ?? 1}, %`, value: at(tiers[0] ?? 1, ({ rougeL }) => rougeL), show: plain(100, 1) },
     { title: `ROUGE-L r=${largest}, %`, value: at(largest, ({ rougeL }) => rougeL), show: plain(100, 1) },
+    { title: "local steps", value: ({ localSteps }) => localSteps, show: (values) => formatCount(Math.round(meanOf(values))) },
     { title: "passes", value: ({ passes }) => passes, show: (values) => formatCount(Math.round(meanOf(values))) },
     { title: "down", value: ({ bytesDown }) => bytesDown, show: (values) => formatBytes(meanOf(values)) },
     { title: "up", value: ({ bytesUp }) => bytesUp, show: (values) => formatBytes(meanOf(values)) },
@@ -104,7 +105,9 @@ function qualityTable({ tiers, seeds }: ComparisonResult, outcomes: readonly Out
   const rows = methodsOf(outcomes).map((method) => {
     const own = outcomes.filter((outcome) => outcome.method === method);
     const few = own.length < seeds.length ? ` (${own.length} of ${seeds.length} seeds)` : "";
-    return [`${method}${few}`, ...shown.map(({ value, show }) => show(own.map(value)))];
+    const failed = own.reduce((sum, { failedFits }) => sum + failedFits, 0);
+    const note = failed > 0 ? ` (${failed} fits failed)` : "";
+    return [`${method}${few}${note}`, ...shown.map(({ value, show }) => show(own.map(value)))];
   });
   return markdown(["method", ...shown.map(({ title }) => title)], rows);
 }
@@ -129,21 +132,23 @@ function differenceTable({ reference, tiers }: ComparisonResult, outcomes: reado
     .filter((method) => method !== reference)
     .map((method) => {
       const own = outcomes.filter((outcome) => outcome.method === method);
+      const paired = own.filter(({ seed }) => ofReference.has(seed));
       const cells = values.map(([, value]) => {
-        const differences = own.flatMap((outcome) => {
+        const differences = paired.flatMap((outcome) => {
           const other = ofReference.get(outcome.seed);
           const [one, two] = [other ? value(other) : null, value(outcome)];
           return one === null || two === null ? [] : [(one - two) * measure.factor];
         });
-        return differences.length === 0 ? "–" : interval(differences, measure);
+        const lost = differences.length < paired.length ? ` (${paired.length - differences.length} not finite)` : "";
+        return differences.length === 0 ? "–" : `${interval(differences, measure)}${lost}`;
       });
-      return [method, ...cells];
+      return [method, String(paired.length), ...cells];
     });
   const sense = measure.better === "higher" ? "Above zero" : "Below zero";
   const legend =
     `${reference} minus each method, paired by seed: mean difference ± half of its 95 % interval (Student's t). ${sense} ${reference} is ` +
-    "better; bold where the interval leaves zero out.";
-  return `${legend}\n\n${markdown(["against", ...values.map(([title]) => title)], rows)}`;
+    "better; bold where the interval leaves zero out. The intervals are of single differences: of many, some leave zero out by chance.";
+  return `${legend}\n\n${markdown(["against", "seeds", ...values.map(([title]) => title)], rows)}`;
 }
 
 function interval(differences: readonly number[], { digits }: Measure): string {

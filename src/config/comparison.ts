@@ -14,7 +14,7 @@ const method = z.strictObject({
   /** What tables call it. */
   name: z.string().min(1).max(60),
   /** Methods of a family share the learning rate that the first of them was tuned to. */
-  family: z.string().min(1).default("all"),
+  family: z.string().min(1).max(60).default("all"),
   /** Those of the comparison's seeds that it runs with; all by default. */
   seeds: z.array(integer).min(1).readonly().optional(),
   /** Keys of the setting that make the method, as `--set` takes them: `{ fit.objective: none }`. */
@@ -50,6 +50,17 @@ const comparisonSchema = z
       report(["reference"], `must be the name of one of the methods, got "${reference}"`);
     for (const [place, { seeds: own = [] }] of methods.entries()) {
       if (own.some((seed) => !seeds.includes(seed))) report(["methods", place, "seeds"], `must be among seeds, got [${own.join(", ")}]`);
+    }
+    const values = learningRates?.values ?? [];
+    if (new Set(values).size < values.length) report(["learningRates", "values"], `must not repeat, got [${values.join(", ")}]`);
+    const families = [...new Set(methods.map(({ family }) => family))];
+    for (const [place, { name, family }] of methods.entries()) {
+      if (slug(name) === "")
+        report(["methods", place, "name"], "must hold a letter from a to z or a digit, since a folder is named after it");
+      const alike = families.find((other) => other !== family && slug(other) === slug(family));
+      if (slug(family) === "" || alike !== undefined) {
+        report(["methods", place, "family"], "must hold a letter or digit, and differ from other families by more than its punctuation");
+      }
     }
     const slugs = methods.map(({ name }) => slug(name));
     const repeated = methods.findIndex(({ name }, place) => slugs.indexOf(slug(name)) !== place);

@@ -162,10 +162,12 @@ const ROTATING = ["zero-pad-weights", "hetlora", "flora", "flexlora", "raflora",
 const optimizerOfDeltas: Rule = {
   reads: ["strategy.aggregation", "strategy.serverOptimizer"],
   check({ strategy: { aggregation, serverOptimizer } }, report) {
-    const { name = "" } = (aggregation ?? {}) as { readonly name?: string };
-    if (!serverOptimizer || !ROTATING.includes(name)) return;
+    // A spec in a file; in a program a policy that knows what it was made with.
+    const { name = "", policy } = (aggregation ?? {}) as { readonly name?: string; readonly policy?: Record<string, unknown> };
+    const called = policy ? String(policy["name"]) : name;
+    if (!(policy ? policy["serverOptimizer"] : serverOptimizer) || !ROTATING.includes(called)) return;
     const why = "which does not average deltas: its components do not keep their meaning from round to round";
-    report(["strategy", "serverOptimizer"], `does not go with the aggregation ${name}, ${why}`);
+    report(["strategy", "serverOptimizer"], `does not go with the aggregation ${called}, ${why}`);
   },
 };
 

@@ -12,10 +12,11 @@ const READING =
 
 /** The name `prelort` is kept for our reading of the paper; everything else is called what it is. */
 export function describeMethod({ fit, strategy }: Pick<RunConfig, "fit" | "strategy">): MethodRecord {
-  const { name, serverOptimizer } = strategy.aggregation.policy ?? { name: "custom aggregation" };
+  const { name, weights, serverOptimizer } = strategy.aggregation.policy ?? { name: "custom aggregation" };
   const weight = fit.objective === "none" ? "" : `, full weight ${fit.fullWeight ?? "uniform"}`;
   const additions = serverOptimizer ? [`server ${(serverOptimizer as { readonly name: string }).name}`] : [];
-  if (name === "segment-wise" && fit.objective === "sum" && fit.fullWeight === null && additions.length === 0) {
+  const isReading = name === "segment-wise" && weights === "examples" && additions.length === 0 && !strategy.rankAssignment.fitOptions;
+  if (isReading && fit.objective === "sum" && fit.fullWeight === null) {
     return { name: "prelort", note: READING };
   }
   const called = `${[name, ...additions].join(", ")} + ${fit.objective}${weight}`;

@@ -1,9 +1,10 @@
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { beforeAll, describe, expect, test } from "vitest";
-import { compare, type ComparisonResult, loadComparison, writeComparison } from "../../src/index.ts";
-import { cli, readLines, temporaryFolder, tiny } from "./support.ts";
+import { createInterface } from "node:readline";
+import { beforeAll, describe, expect, test, vi } from "vitest";
+import { compare, type ComparisonResult, ConfigError, loadComparison, writeComparison } from "../../src/index.ts";
+import { cli, readLines, temporaryFolder, tiny, workersOf } from "./support.ts";
 
 const folder = temporaryFolder();
 let file: string;
@@ -121,6 +122,31 @@ describe("a comparison", () => {
     expect(timeless(again)).toEqual(timeless(first));
   });
 
+  test("refuses a method that changes what all must share, before anything starts", async () => {
+    const other = path.join(folder(), "unfair.yaml");
+    writeFileSync(other, readFileSync(file, "utf8").replace("{ name: RBLA }", "{ name: RBLA, set: { data.max_examples: 40, rounds: 3 } }"));
+    started.length = 0;
+    const error = await compare(await loadComparison(other)).catch((cause: unknown) => cause);
+    expect(error).toBeInstanceOf(ConfigError);
+    const messages = (error as ConfigError).issues.map(({ message }) => message);
+    expect(messages).toEqual([
+      '"RBLA" differs from "prelort" in data, which all methods must share',
+      '"RBLA" differs from "prelort" in rounds, which all methods must share',
+    ]);
+  });
+
+  test("that is interrupted ends with 130, and leaves no worker behind", async () => {
+    const child = spawn(process.execPath, [cli, "compare", file, "--jobs", "2", "--set", "rounds=100000"], {
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+    const code = new Promise<number | null>((resolve) => child.once("exit", resolve));
+    for await (const line of createInterface({ input: child.stdout })) if (line.includes("started")) break;
+    await vi.waitUntil(() => workersOf(child.pid ?? 0).length > 0, { timeout: 60_000 });
+    child.kill("SIGINT");
+    expect(await code).toBe(130);
+    expect(workersOf(child.pid ?? 0)).toEqual([]);
+  });
+
   test("is told by the command line, which runs nothing that is there", () => {
     const { status, stdout } = spawnSync(process.execPath, [cli, "compare", file, "--jobs", "1"], { encoding: "utf8" });
     expect(status).toBe(0);
@@ -135,10 +161,10 @@ describe("a comparison", () => {
     const [json, markdown, svg] = files.map((name) => readFileSync(name, "utf8"));
     const parsed = JSON.parse(json!) as { outcomes: { by_tier: { rouge_l: number }[] }[] };
     expect(parsed.outcomes).toHaveLength(first.outcomes.length);
-    expect(markdown).toContain("## Equal rounds and local steps");
+    expect(markdown).toContain("## Equal rounds");
     expect(markdown).toContain("## Equal compute");
     expect(markdown).toMatch(/\| RBLA \| \d+\.\d{3} ± \d+\.\d{3} \|/);
-    expect(markdown).toMatch(/\| against \| area \| r=1 \| r=4 \| worst \|/);
+    expect(markdown).toMatch(/\| against \| seeds \| area \| r=1 \| r=4 \| worst \|/);
     expect(svg).toMatch(/^<svg [^>]*>[\s\S]*<\/svg>\n$/);
     expect(statSync(files[2]!).size).toBeGreaterThan(5000);
   });

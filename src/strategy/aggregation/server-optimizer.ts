@@ -21,13 +21,14 @@ export function withServerOptimizer(aggregation: Aggregation, options: ServerOpt
   const { lr } = options;
   requireOption(lr === undefined || lr > 0, "serverOptimizer.lr", "above 0", lr);
   const step = options.name === "momentum" ? momentumStep(options) : adamStep(options);
+  const names = options.name === "momentum" ? ["velocity"] : ["velocity", "variance"];
   const name = aggregation.policy?.name ?? "custom";
   return {
     ...aggregation,
     policy: { ...aggregation.policy, name, serverOptimizer: { ...options } },
     begin(context) {
       const inner = aggregation.begin(context);
-      return { add: (update) => inner.add(update), finish: () => optimise(context, inner.finish(), step) };
+      return { add: (update) => inner.add(update), finish: () => optimise(context, inner.finish(), step, names) };
     },
   };
 }
@@ -53,10 +54,15 @@ function adamStep({ lr = 0.01, beta1 = 0.9, beta2 = 0.99, tau = 1e-3 }: Extract<
   };
 }
 
-function optimise({ layout, global, state }: RoundContext, { global: next, coverage }: Aggregate, step: Step): Aggregate {
+function optimise(
+  { layout, global, state }: RoundContext,
+  { global: next, coverage }: Aggregate,
+  step: Step,
+  names: readonly string[],
+): Aggregate {
   const size = layout.r * layout.width;
   const copy = (name: string) => state[name]?.slice() ?? new Float32Array(size + layout.denseSize);
-  const following = { velocity: copy("velocity"), variance: copy("variance") };
+  const following = Object.fromEntries(names.map((name) => [name, copy(name)]));
   const move = (target: Float32Array, previous: Float32Array, from: number, to: number, offset: number) => {
     for (let index = from; index < to; index++) {
       const gradient = at(target, index) - at(previous, index);

@@ -63,6 +63,12 @@ describe("a comparison's file", () => {
     ]);
   });
 
+  it("is refused where folders would have no name, or the same", async () => {
+    await expect(load(good.replace("name: Two, otherwise", "name: 方法"))).rejects.toThrow("must hold a letter from a to z");
+    await expect(load(good.replace("family: second", "family: ALL"))).rejects.toThrow("differ from other families");
+    await expect(load(good.replace("[0.001, 0.01]", "[0.01, 0.01]"))).rejects.toThrow("must not repeat");
+  });
+
   it("is refused where a key is unknown or the file is not there", async () => {
     await expect(load(good.replace("seeds:", "seed:"))).rejects.toThrow("did you mean seeds?");
     await expect(loadComparison(path.join(folder, "none.yaml"))).rejects.toThrow("there is no such file");

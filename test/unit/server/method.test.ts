@@ -2,11 +2,16 @@ import { expect, it } from "vitest";
 import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
 import { withServerOptimizer } from "../../../src/strategy/aggregation/server-optimizer.ts";
 import { zeroPadDeltas } from "../../../src/strategy/aggregation/zero-pad.ts";
+import { listRanks } from "../../../src/strategy/ranks/list.ts";
 import type { Aggregation } from "../../../src/strategy/strategy.ts";
 import { describeMethod } from "../../../src/server/method.ts";
 
+const allAlike = listRanks([1]);
+
 function nameOf(aggregation: Aggregation, objective: string, fullWeight: number | null = null): string {
-  return describeMethod({ fit: { objective, fullWeight }, strategy: { aggregation } } as Parameters<typeof describeMethod>[0]).name;
+  return describeMethod({ fit: { objective, fullWeight }, strategy: { aggregation, rankAssignment: allAlike } } as Parameters<
+    typeof describeMethod
+  >[0]).name;
 }
 
 it("keeps the name prelort for our reading of the paper: segment-wise, sum, uniform weights", () => {
@@ -19,10 +24,14 @@ it("calls everything else what it is", () => {
   expect(nameOf(withServerOptimizer(segmentWise(), { name: "momentum" }), "sum")).toBe(
     "segment-wise, server momentum + sum, full weight uniform",
   );
+  expect(nameOf(segmentWise({ weights: "uniform" }), "sum")).toBe("segment-wise + sum, full weight uniform");
   expect(nameOf(zeroPadDeltas(), "none")).toBe("zero-pad-deltas + none");
 });
 
 it("never calls a peer our reading of the paper", () => {
-  const { note } = describeMethod({ fit: { objective: "none", fullWeight: 0.5 }, strategy: { aggregation: zeroPadDeltas() } } as never);
+  const { note } = describeMethod({
+    fit: { objective: "none", fullWeight: 0.5 },
+    strategy: { aggregation: zeroPadDeltas(), rankAssignment: allAlike },
+  } as never);
   expect(note).toMatch(/^Not PreLort/);
 });
