@@ -61,10 +61,10 @@ const generationOfLanguage: Rule = {
 };
 
 const enoughExamples: Rule = {
-  reads: ["data.maxExamples", "data.clients", "data.partition"],
-  check({ data: { maxExamples, clients, partition } }, report) {
+  reads: ["data.maxExamples", "data.clients", "data.clientEvalExamples", "data.partition"],
+  check({ data: { maxExamples, clients, clientEvalExamples, partition } }, report) {
     if (maxExamples === undefined) return;
-    const each = partition.name === "dirichlet" ? partition.minExamples : 1;
+    const each = Math.max(partition.name === "dirichlet" ? partition.minExamples : 1, clientEvalExamples + 1);
     if (maxExamples >= clients * each) return;
     report(["data", "maxExamples"], `must be at least ${clients * each} (${clients} clients of at least ${each} each), got ${maxExamples}`);
   },

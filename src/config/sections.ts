@@ -44,7 +44,7 @@ const partition = z.discriminatedUnion("name", [
     /** Column whose values are spread unevenly over the clients. */
     by: z.string().min(1),
     alpha: z.number().positive(),
-    /** Every client holds at least that many training examples. */
+    /** Every client holds at least that many examples, of which clientEvalExamples are held out. */
     minExamples: positive.default(10),
   }),
   z.strictObject({
