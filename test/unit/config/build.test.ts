@@ -139,7 +139,7 @@ describe("describeConfig", () => {
     expect(described).toMatchObject({
       model: { name_or_path: "prelort:tiny" },
       lora: { r: 6, tiers: [1, 2, 4, 6], target_modules: ["q_proj"] },
-      fit: { full_weight: 0.5, local_steps: 10 },
+      fit: { full_weight: 0.9, local_steps: 10 },
       strategy: { selection: { name: "all" }, rank_assignment: { name: "byParity" }, aggregation: { name: "segment-wise" } },
     });
   });

@@ -51,7 +51,7 @@ describe("loadConfig", () => {
     });
     expect(config.fit).toEqual({
       objective: "stratified",
-      fullWeight: 0.5,
+      fullWeight: 0.9,
       localSteps: 10,
       batchSize: 16,
       lr: 3e-4,
