@@ -13,6 +13,7 @@ import { onInterrupt } from "./interrupt.ts";
 
 interface CompareOptions {
   readonly set: readonly string[];
+  readonly overwrite: boolean;
   readonly jobs?: number;
 }
 
@@ -26,11 +27,12 @@ export function compareCommand(): Command {
       (value: string, previous: string[]) => [...previous, value],
       [],
     )
+    .option("--overwrite", "make anew what was finished under another config", false)
     .option("--jobs <n>", "runs under way at a time; by default as many as have cores for their workers' threads", parseJobs)
     .action(run);
 }
 
-async function run(file: string, { set, jobs }: CompareOptions): Promise<void> {
+async function run(file: string, { set, overwrite, jobs }: CompareOptions): Promise<void> {
   const comparison = await loadComparison(file);
   const { count, threads } = (await loadConfig(comparison.setting, { set })).workers;
   const interrupt = onInterrupt((line) => process.stderr.write(`${line}\n`));
@@ -38,6 +40,7 @@ async function run(file: string, { set, jobs }: CompareOptions): Promise<void> {
   try {
     const result = await compare(comparison, {
       set,
+      overwrite,
       jobs: jobs ?? Math.max(1, Math.floor(availableParallelism() / (count * threads))),
       signal: interrupt.signal,
       onRun: ({ name, state, finished, planned }) => {

@@ -15,6 +15,8 @@ import { type Budget, type Outcome, outcomesOf, passesPerStep } from "./outcome.
 export interface CompareOptions {
   /** Overrides of the setting, as `--set` takes them, for every method. */
   readonly set?: readonly string[] | undefined;
+  /** Make anew what an earlier comparison of the name finished under another config; otherwise that is refused. */
+  readonly overwrite?: boolean | undefined;
   /** Runs under way at a time. */
   readonly jobs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -79,7 +81,7 @@ export async function compare(comparison: Comparison, options: CompareOptions = 
               return { config, recorded, outcomes: outcomesOf({ method: method.name, seed, budget, lr: used, localSteps }, recorded) };
             } catch (error) {
               // One method that fails, or diverges, does not cost the others their results.
-              if (!(error instanceof PrelortError) || error.kind === "interrupted") throw error;
+              if (!(error instanceof PrelortError) || error.kind === "interrupted" || error.kind === "config") throw error;
               missing.push(`${runName}: ${error.message}`);
               return undefined;
             }
@@ -128,7 +130,7 @@ interface Runs {
   get(config: RunConfig): Promise<RecordedRun>;
 }
 
-function createRuns({ jobs = 1, signal, onRun }: CompareOptions): Runs {
+function createRuns({ jobs = 1, overwrite = false, signal, onRun }: CompareOptions): Runs {
   const queue = new PQueue({ concurrency: jobs });
   let [planned, finished] = [0, 0];
   return {
@@ -137,7 +139,12 @@ function createRuns({ jobs = 1, signal, onRun }: CompareOptions): Runs {
       planned++;
       const tell = (state: Progress["state"]) => onRun?.({ name, state, finished, planned });
       const directory = path.resolve(config.runsDir, name);
-      const kept = await findFinished(directory, config);
+      const finishedRun = await findFinished(directory);
+      const kept = finishedRun && isOf(config, finishedRun) ? finishedRun : undefined;
+      if (finishedRun && !kept && !overwrite) {
+        const message = `${directory} holds a finished run of another config; give the comparison another name, or make it anew with --overwrite`;
+        throw new ConfigError([{ path: "name", message }]);
+      }
       if (kept) {
         finished++;
         tell("kept");
@@ -156,13 +163,15 @@ function createRuns({ jobs = 1, signal, onRun }: CompareOptions): Runs {
   };
 }
 
-/** The run in this folder, if it has ended and its config is this one. */
-async function findFinished(directory: string, config: RunConfig): Promise<RecordedRun | undefined> {
+/** The run in this folder, if it has ended and can be read. */
+async function findFinished(directory: string): Promise<RecordedRun | undefined> {
   const journal = await readFile(path.join(directory, "journal.jsonl"), "utf8").catch(() => "");
   if (!journal.trimEnd().endsWith(`{"type":"end"}`)) return undefined;
-  const recorded = await readRun(directory).catch(() => undefined);
-  const asked: unknown = JSON.parse(JSON.stringify(describeConfig(config)));
-  return isDeepStrictEqual(recorded?.record.config, asked) ? recorded : undefined;
+  return readRun(directory).catch(() => undefined);
+}
+
+function isOf(config: RunConfig, { record }: RecordedRun): boolean {
+  return isDeepStrictEqual(record.config, JSON.parse(JSON.stringify(describeConfig(config))));
 }
 
 /** Each family's learning rate, by the first of its methods. */

@@ -135,8 +135,17 @@ describe("a comparison", () => {
     ]);
   });
 
+  test("refuses to replace what was finished under another config, unless asked to", async () => {
+    await expect(compare(await loadComparison(file), { set: ["fit.batch_size=3"] })).rejects.toThrow(
+      /holds a finished run of another config/,
+    );
+    expect(readLines(folder(), "trial", "rbla.seed-1", "journal.jsonl").at(-1)).toEqual({ type: "end" });
+  });
+
   test("that is interrupted ends with 130, and leaves no worker behind", async () => {
-    const child = spawn(process.execPath, [cli, "compare", file, "--jobs", "2", "--set", "rounds=100000"], {
+    const other = path.join(folder(), "interrupted.yaml");
+    writeFileSync(other, readFileSync(file, "utf8").replace("name: trial", "name: interrupted"));
+    const child = spawn(process.execPath, [cli, "compare", other, "--jobs", "2", "--set", "rounds=100000"], {
       stdio: ["ignore", "pipe", "ignore"],
     });
     const code = new Promise<number | null>((resolve) => child.once("exit", resolve));
