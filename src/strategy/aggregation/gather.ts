@@ -19,7 +19,7 @@ export function gather(
   combine: (updates: readonly Update[]) => Combined,
   idle: () => Combined = () => ({ rows: context.global.rows.slice() }),
 ): Accumulator {
-  const { global, state } = context;
+  const { global } = context;
   const roll = rollCall(context);
   const kept = new Map<string, Update>();
   return {
@@ -33,7 +33,7 @@ export function gather(
     finish() {
       const updates = roll.reportedFrom(0).flatMap(({ id }) => kept.get(id) ?? []);
       const combined = updates.length > 0 ? combine(updates) : idle();
-      return { global: { ...global, ...combined, dense: meanDense(global.dense, updates) }, state, coverage: roll.coverage() };
+      return { global: { ...global, ...combined, dense: meanDense(global.dense, updates) }, coverage: roll.coverage() };
     },
   };
 }

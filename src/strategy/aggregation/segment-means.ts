@@ -29,7 +29,7 @@ export function segmentMeans(weights: Weights, rule: (share: number) => SegmentR
 type Weigh = (clients: readonly Pick<RankedClient, "size">[]) => number;
 
 function accumulate(context: RoundContext, weightOf: Weigh, rule: (share: number) => SegmentRule): Accumulator {
-  const { layout, global, clients, state } = context;
+  const { layout, global, clients } = context;
   const roll = rollCall(context);
   const denseAt = layout.r * layout.width;
   const sum = new OrderFreeSum({ length: denseAt + layout.denseSize, largestValue: LARGEST_DELTA, totalWeight: weightOf(clients) });
@@ -56,7 +56,7 @@ function accumulate(context: RoundContext, weightOf: Weigh, rule: (share: number
         if (trained > 0) sum.addMeanTo(target, at, trained / step);
       }
       if (all > 0) sum.addMeanTo(next.dense, denseAt, all);
-      return { global: next, state, coverage: roll.coverage() };
+      return { global: next, coverage: roll.coverage() };
     },
   };
 }
