@@ -2,20 +2,10 @@ import { describe, expect, test, vi } from "vitest";
 import { InterruptedError, RefusedError, RunFailedError, WorkerError } from "../../../src/errors.ts";
 import { createWorkerPool, type PoolOptions } from "../../../src/workers/pool.ts";
 import type { Reply, Task, TaskFailure, WorkerPool } from "../../../src/workers/task.ts";
-import { fitted, loaded, type ScriptedWorker, scriptedSettings, takePayload } from "./scripted.ts";
+import { fitted, loaded, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "./scripted.ts";
 
 function fitTask(client: string, overrides: Partial<Task<"fit">> = {}): Task<"fit"> {
-  const fit = {
-    objective: "none",
-    full_weight: null,
-    local_steps: 1,
-    batch_size: 1,
-    lr: 0.1,
-    head_lr: 0.1,
-    freeze_a: false,
-    tail_penalty: 0,
-  } as const;
-  const request = { type: "fit", round: 1, client_id: client, r: 1, scale: 2, seed: "0".repeat(32), fit } as const;
+  const request = { type: "fit", round: 1, client_id: client, r: 1, scale: 2, seed: "0".repeat(32), fit: onePlainStep } as const;
   const payload = { r: 1, rows: Float32Array.of(1, 2), dense: new Float32Array() };
   return { id: `round-1/fit/${client}`, request, payload, expect: { rows: [1, 2] }, ...overrides };
 }

@@ -12,6 +12,7 @@ import { processLauncher } from "../../../src/workers/launch.ts";
 import { createWorkerPool, type PoolOptions } from "../../../src/workers/pool.ts";
 import { packageRoot } from "../../../src/workers/python.ts";
 import type { Task, TaskFailure, WorkerHello } from "../../../src/workers/task.ts";
+import { onePlainStep } from "./scripted.ts";
 
 /* Real processes over real sockets; only what they do is scripted. */
 
@@ -45,18 +46,8 @@ async function setUp(mode: string, overrides: Partial<PoolOptions> = {}) {
 }
 
 function fitTask(client: string, floats = 8): Task<"fit"> {
-  const fit = {
-    objective: "none",
-    full_weight: null,
-    local_steps: 1,
-    batch_size: 1,
-    lr: 0.1,
-    head_lr: 0.1,
-    freeze_a: false,
-    tail_penalty: 0,
-  } as const;
   const payload: Adapter = { r: 2, rows: new Float32Array(floats).map((_, i) => i % 1000), dense: Float32Array.of(-1) };
-  const request = { type: "fit", round: 1, client_id: client, r: 2, scale: 2, seed: "0".repeat(32), fit } as const;
+  const request = { type: "fit", round: 1, client_id: client, r: 2, scale: 2, seed: "0".repeat(32), fit: onePlainStep } as const;
   return { id: `round-1/fit/${client}`, request, payload, expect: { rows: [2, floats / 2], dense: [1] } };
 }
 

@@ -151,3 +151,15 @@ export async function takePayload(worker: ScriptedWorker, fit: ControllerMessage
   const { rows = new Float32Array(), dense = new Float32Array() } = assembler.finish();
   return { r: fit.r, rows, dense };
 }
+
+/** What a fit is asked, where what it does is scripted. */
+export const onePlainStep = {
+  objective: "none",
+  full_weight: null,
+  local_steps: 1,
+  batch_size: 1,
+  lr: 0.1,
+  head_lr: 0.1,
+  freeze_a: false,
+  tail_penalty: 0,
+} as const;

@@ -5,23 +5,13 @@ import { InterruptedError, RefusedError, WorkerError } from "../../../src/errors
 import { CHUNK_BYTES, CREDIT_BYTES } from "../../../src/protocol/messages.ts";
 import type { Task, WorkerStatus } from "../../../src/workers/task.ts";
 import { createWorker, type Worker, type WorkerSettings } from "../../../src/workers/worker.ts";
-import { fitted, type ScriptedWorker, scriptedSettings, takePayload } from "./scripted.ts";
+import { fitted, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "./scripted.ts";
 
 const adapter = { r: 2, rows: Float32Array.of(1, 2, 3, 4, 5, 6), dense: Float32Array.of(7) };
 const expected = { rows: [2, 3], dense: [1] };
 
 function fitTask(overrides: Partial<Task<"fit">> = {}): Task {
-  const fit = {
-    objective: "none",
-    full_weight: null,
-    local_steps: 1,
-    batch_size: 1,
-    lr: 0.1,
-    head_lr: 0.1,
-    freeze_a: false,
-    tail_penalty: 0,
-  } as const;
-  const request = { type: "fit", round: 1, client_id: "c0", r: 2, scale: 2, seed: "0".repeat(32), fit } as const;
+  const request = { type: "fit", round: 1, client_id: "c0", r: 2, scale: 2, seed: "0".repeat(32), fit: onePlainStep } as const;
   return { id: "round-1/fit/c0", request, payload: adapter, expect: expected, ...overrides } as Task;
 }
 
