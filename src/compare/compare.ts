@@ -60,9 +60,17 @@ export interface LearningRate {
 export async function compare(comparison: Comparison, options: CompareOptions = {}): Promise<ComparisonResult> {
   // Everything that is wrong with any of them comes before anything starts.
   await requireOneSetting(comparison, options);
-  // Every run listens to it.
-  if (options.signal) setMaxListeners(0, options.signal);
-  const runs = createRuns(options);
+  const refusal = new AbortController();
+  const runs = createRuns(options, refusal);
+  try {
+    return await runAll(comparison, options, runs);
+  } catch (error) {
+    // The others were interrupted for it.
+    throw refusal.signal.aborted ? refusal.signal.reason : error;
+  }
+}
+
+async function runAll(comparison: Comparison, options: CompareOptions, runs: Runs): Promise<ComparisonResult> {
   const learningRates = await tune(comparison, options, runs);
   const missing: string[] = [];
   const outcomes = await allSettled(
@@ -130,7 +138,11 @@ interface Runs {
   get(config: RunConfig): Promise<RecordedRun>;
 }
 
-function createRuns({ jobs = 1, overwrite = false, signal, onRun }: CompareOptions): Runs {
+/** Aborts `refusal` where a run would replace what another comparison finished: none of the others goes on for nothing. */
+function createRuns({ jobs = 1, overwrite = false, signal, onRun }: CompareOptions, refusal: AbortController): Runs {
+  const fate = signal ? AbortSignal.any([signal, refusal.signal]) : refusal.signal;
+  // Every run listens to it.
+  setMaxListeners(0, fate);
   const queue = new PQueue({ concurrency: jobs });
   let [planned, finished] = [0, 0];
   return {
@@ -143,7 +155,9 @@ function createRuns({ jobs = 1, overwrite = false, signal, onRun }: CompareOptio
       const kept = finishedRun && isOf(config, finishedRun) ? finishedRun : undefined;
       if (finishedRun && !kept && !overwrite) {
         const message = `${directory} holds a finished run of another config; give the comparison another name, or make it anew with --overwrite`;
-        throw new ConfigError([{ path: "name", message }]);
+        const error = new ConfigError([{ path: "name", message }]);
+        refusal.abort(error);
+        throw error;
       }
       if (kept) {
         finished++;
@@ -152,7 +166,7 @@ function createRuns({ jobs = 1, overwrite = false, signal, onRun }: CompareOptio
       }
       const conduct = async () => {
         tell("started");
-        await federate({ ...config, overwrite: true, signal }).result;
+        await federate({ ...config, overwrite: true, signal: fate }).result;
         finished++;
         tell("finished");
         return readRun(directory);

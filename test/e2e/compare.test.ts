@@ -1,5 +1,5 @@
 import { spawn, spawnSync } from "node:child_process";
-import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { beforeAll, describe, expect, test, vi } from "vitest";
@@ -140,6 +140,17 @@ describe("a comparison", () => {
       /holds a finished run of another config/,
     );
     expect(readLines(folder(), "trial", "rbla.seed-1", "journal.jsonl").at(-1)).toEqual({ type: "end" });
+  });
+
+  test("which is refused, goes on with none of its other runs", async () => {
+    const [tuned = ""] = readdirSync(path.join(folder(), "trial")).filter((name) => name.startsWith("lr.") && name.endsWith(".0.001"));
+    rmSync(path.join(folder(), "trial", tuned), { recursive: true });
+    const finished: string[] = [];
+    const onRun = ({ name, state }: { name: string; state: string }) => void (state === "finished" && finished.push(name));
+    await expect(compare(await loadComparison(file), { set: ["fit.batch_size=3"], onRun })).rejects.toThrow(ConfigError);
+    expect(finished).toEqual([]);
+    await run();
+    expect(started).toEqual([tuned]);
   });
 
   test("that is interrupted ends with 130, and leaves no worker behind", async () => {
