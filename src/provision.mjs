@@ -3,7 +3,7 @@
  * first on a fresh clone, when nothing is installed yet: it gets the Node packages, builds dist, and leaves the
  * Python side to `prelort setup`.
  *
- *   node src/provision.mjs quickstart | test | check | build | format
+ *   node src/provision.mjs quickstart | test | check | build | format | bench
  */
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync, statSync } from "node:fs";
@@ -49,6 +49,12 @@ const goals = {
     build();
     must(prelort("setup", "--dev"));
     runAll({ ...checks, ...tests });
+  },
+  bench() {
+    build();
+    must(prelort("setup"));
+    must(nodeTool("tsc", "-p", "test/bench/tsconfig.json"));
+    must([process.execPath, ".bench/bench/main.js", ...process.argv.slice(3)]);
   },
   format() {
     build();

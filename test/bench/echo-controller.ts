@@ -1,0 +1,79 @@
+import path from "node:path";
+import { allClients, federate, listRanks, processLauncher, randomSelection, segmentWise } from "prelort";
+
+/**
+ * One run whose workers only echo, in a process of its own, so that its CPU time and peak memory are the controller's.
+ *
+ *   node echo-controller.js '{"clients": 10, "selected": 10, …}'
+ */
+export interface EchoAsked {
+  readonly clients: number;
+  /** Clients a round. */
+  readonly selected: number;
+  /** Of all clients, by index modulo their number. */
+  readonly ranks: readonly number[];
+  /** Floats of a row: in + out of the only module. */
+  readonly width: number;
+  readonly rounds: number;
+  readonly workers: number;
+  readonly folder: string;
+  readonly python: string;
+}
+
+/** What it prints. */
+export interface EchoTold {
+  /** From the end of a round to the end of the next, journal, checkpoint and all; the first round is left out. */
+  readonly roundMs: readonly number[];
+  /** Of this process, in the same rounds. */
+  readonly cpuMs: readonly number[];
+  readonly peakMiB: number;
+  readonly bytesDown: number;
+  readonly bytesUp: number;
+}
+
+const asked = JSON.parse(process.argv[2] ?? "") as EchoAsked;
+const r = Math.max(...asked.ranks);
+const ranks = Array.from({ length: asked.clients }, (_, client) => asked.ranks[client % asked.ranks.length] as number);
+const run = federate({
+  name: "echo",
+  runsDir: asked.folder,
+  overwrite: true,
+  seed: 1,
+  rounds: asked.rounds,
+  model: { nameOrPath: "echo", task: "causal-lm" },
+  lora: { r, tiers: [...new Set(ranks)].toSorted((a, b) => a - b), scale: 1, target_modules: ["echo"] },
+  data: { path: "echo.jsonl", prompt: "{word}", answer: "{gloss}", clients: asked.clients },
+  strategy: {
+    selection: asked.selected === asked.clients ? allClients() : randomSelection({ fraction: asked.selected / asked.clients }),
+    rankAssignment: listRanks(ranks),
+    aggregation: segmentWise(),
+  },
+  evaluate: { every: asked.rounds },
+  workers: { count: asked.workers, devices: ["cpu"] },
+  launcher: processLauncher({
+    python: asked.python,
+    args: [path.join(import.meta.dirname, "..", "..", "test", "bench", "echo_worker.py")],
+  }),
+});
+
+const ends: { readonly at: number; readonly cpu: number }[] = [];
+for await (const event of run) {
+  if (event.type !== "round-end" || event.metrics.round === 0) continue;
+  const { user, system } = process.cpuUsage();
+  ends.push({ at: performance.now(), cpu: (user + system) / 1000 });
+  if (event.metrics.failed.length > 0 || event.metrics.reported.length !== asked.selected) {
+    throw new Error(`round ${event.metrics.round}: ${event.metrics.reported.length} of ${asked.selected} clients reported`);
+  }
+}
+const { metrics } = await run.result;
+// The last round is also evaluated and saved.
+const between = (value: (end: (typeof ends)[number]) => number) =>
+  ends.slice(1, -1).map((end, place) => value(end) - value(ends[place] as (typeof ends)[number]));
+const told: EchoTold = {
+  roundMs: between(({ at }) => at),
+  cpuMs: between(({ cpu }) => cpu),
+  peakMiB: process.resourceUsage().maxRSS / 1024,
+  bytesDown: metrics.reduce((sum, { bytesDown }) => sum + bytesDown, 0),
+  bytesUp: metrics.reduce((sum, { bytesUp }) => sum + bytesUp, 0),
+};
+process.stdout.write(`${JSON.stringify(told)}\n`);

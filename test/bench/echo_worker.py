@@ -1,0 +1,128 @@
+"""
+A worker that trains nothing: each fit answers with the same small change, as large as what was received. It measures
+what everything but training costs. It has the real worker's wire, threads and life.
+
+    PRELORT_BENCH_ECHO='{"clients": 10, "in": 4, "out": 4, "frames": null}' python echo_worker.py <the worker's options>
+
+Where `frames` is a path, the bytes of all frames of fits, each way, are written there at the end.
+"""
+
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from prelort_worker import __main__ as worker
+from prelort_worker import connection as wired
+from prelort_worker.lifetime import die_with_parent
+from prelort_worker.messages import (
+    Chunk,
+    Device,
+    End,
+    Evaluated,
+    Fit,
+    Fitted,
+    Hello,
+    IndexFile,
+    Load,
+    Loaded,
+    ModuleShape,
+    Prepare,
+    Prepared,
+    PreparedClient,
+    TierSums,
+)
+from prelort_worker.wire import Payload, Tensor, describe_payload
+
+ASKED = json.loads(os.environ["PRELORT_BENCH_ECHO"])
+EXAMPLES = 100
+CHANGE = 2**-10
+
+
+@dataclass
+class Frames:
+    down: int = 0
+    up: int = 0
+    # Fits whose frames are being counted.
+    ids: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Echo:
+    """In the place of prelort_worker.client.Client."""
+
+    changes: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
+
+    def run(self, task, payload, report):
+        ids = {"task_id": task.task_id, "attempt": task.attempt}
+        if isinstance(task, Prepare):
+            clients = [PreparedClient(f"c{place}", EXAMPLES, 0, []) for place in range(ASKED["clients"])]
+            index = IndexFile("echo", "0" * 64)
+            return Prepared(**ids, index=index, labels=[], n_eval=1, n_truncated=0, clients=clients), {}
+        if isinstance(task, Load):
+            modules = [ModuleShape("echo", ASKED["in"], ASKED["out"])]
+            return Loaded(**ids, modules=modules, dense=[], n_parameters=1, tensors=[]), {}
+        if isinstance(task, Fit):
+            report(f"fit {task.client_id}", 0, 1)
+            rows: Payload = {"rows": self.change(payload["rows"].shape)}
+            return Fitted(
+                **ids,
+                client_id=task.client_id,
+                r=task.r,
+                scale=task.scale,
+                n=EXAMPLES,
+                steps=1,
+                passes=1,
+                loss=1.0,
+                rms_loss=1.0,
+                seconds=0.0,
+                tensors=describe_payload(rows),
+            ), rows
+        tiers = [TierSums(r, 1.0, task.count, task.count, None, None) for r in task.ranks]
+        return Evaluated(**ids, tiers=tiers, seconds=0.0), {}
+
+    def change(self, shape: tuple[int, ...]) -> Tensor:
+        if shape not in self.changes:
+            values = np.full(shape, CHANGE, np.float32)
+            self.changes[shape] = Tensor(shape, values.reshape(-1).view(np.uint8).data)
+        return self.changes[shape]
+
+
+def count_frames(frames: Frames) -> None:
+    pack, unpack = wired.pack, wired.unpack
+
+    def counting_pack(message):
+        frame = pack(message)
+        if isinstance(message, Fitted | Chunk | End) and message.task_id in frames.ids:
+            frames.up += len(frame)
+        return frame
+
+    def counting_unpack(frame):
+        message = unpack(frame)
+        if isinstance(message, Fit):
+            frames.ids.add(message.task_id)
+        if isinstance(message, Fit | Chunk | End) and message.task_id in frames.ids:
+            frames.down += len(frame)
+        return message
+
+    wired.pack, wired.unpack = counting_pack, counting_unpack
+
+
+def main() -> None:
+    options = worker._parse_options()
+    die_with_parent(options.parent_pid)
+    frames = Frames()
+    if ASKED["frames"]:
+        count_frames(frames)
+    connection = wired.Connection(options.endpoint, options.worker_id, lambda error: sys.exit(str(error)))
+    connection.report("idle")
+    connection.send(Hello(os.getpid(), {}, Device("cpu", "echo", None), options.threads))
+    worker._serve(connection, Echo())  # pyright: ignore[reportArgumentType] - it answers as a client does
+    connection.close()
+    if ASKED["frames"]:
+        Path(ASKED["frames"]).write_text(json.dumps({"down": frames.down, "up": frames.up}))
+
+
+main()

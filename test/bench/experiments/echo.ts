@@ -1,0 +1,92 @@
+import { median } from "../figures.ts";
+import type { Experiment } from "../experiment.ts";
+import { runEcho, runFlower } from "../processes.ts";
+
+const CLIENTS = 10;
+const MIB = 1024 * 1024;
+
+/** What a round costs beside training: selection, both ways of the wire, the sum, journal and checkpoint on disk. */
+export const echoSmall: Experiment = {
+  name: "echo-1KB",
+  rows: [
+    { name: "round of 10 echoing clients, 1 KB, p50", unit: "ms", ours: "prelort", peer: { limit: 10 }, target: { atMost: 1 } },
+    { name: "round of 10 echoing clients, 1 KB", unit: "ms", ours: "prelort", peer: "Flower", target: { atMost: 1 / 20 } },
+  ],
+  async measure(context) {
+    const ours = await runEcho({ clients: CLIENTS, selected: CLIENTS, ranks: [4], width: 64, rounds: 60, workers: 2 }, context);
+    const flower = await runFlower({ clients: CLIENTS, sampled: CLIENTS, floats: 256, rounds: 20 }, context);
+    return { prelort: median(ours.roundMs), Flower: median(flower.round_ms) };
+  },
+};
+
+export const echoLarge: Experiment = {
+  name: "echo-64MiB",
+  rows: [{ name: "round of 10 echoing clients, 64 MiB", unit: "ms", ours: "prelort", peer: "Flower", target: { atMost: 1 / 5 } }],
+  async measure(context) {
+    const floats = (64 * MIB) / 4;
+    const ours = await runEcho({ clients: CLIENTS, selected: CLIENTS, ranks: [16], width: floats / 16, rounds: 4, workers: 2 }, context);
+    const flower = await runFlower({ clients: CLIENTS, sampled: CLIENTS, floats, rounds: 3 }, context);
+    return { prelort: median(ours.roundMs), Flower: median(flower.round_ms) };
+  },
+};
+
+/** What many clients cost that are not selected. */
+export const manyClients: Experiment = {
+  name: "many-clients",
+  rows: [
+    {
+      name: "10,000 clients, 100 a round: controller's CPU a round",
+      unit: "ms",
+      ours: "prelort, 10,000",
+      peer: "prelort, 100 of 100",
+      target: { atMost: 2 },
+    },
+    { name: "the same against Flower", unit: "ms", ours: "prelort, 10,000", peer: "Flower, 10,000" },
+  ],
+  async measure(context) {
+    const small = { selected: 100, ranks: [4], width: 64, rounds: 12, workers: 2 };
+    const few = await runEcho({ ...small, clients: 100 }, context);
+    const many = await runEcho({ ...small, clients: 10_000 }, context);
+    const flower = await runFlower({ clients: 10_000, sampled: 100, floats: 256, rounds: 4 }, context);
+    return {
+      "prelort, 100 of 100": median(few.cpuMs),
+      "prelort, 10,000": median(many.cpuMs),
+      "Flower, 10,000": median(flower.cpu_ms),
+    };
+  },
+};
+
+/** Peak memory of the controller, however many clients report. */
+export const memory: Experiment = {
+  name: "memory",
+  rows: [
+    {
+      name: "controller's peak memory, 64 MiB, 128 clients a round",
+      unit: "MiB",
+      ours: "128 × 64 MiB",
+      peer: "8 × 64 MiB",
+      target: { atMost: 1.1 },
+    },
+    {
+      name: "the same against 6 × payload + 150 MB",
+      unit: "MiB",
+      ours: "128 × 64 MiB",
+      peer: { limit: 6 * 64 + 150e6 / MIB },
+      target: { atMost: 1 },
+    },
+    {
+      name: "controller's peak memory, 4 MiB, 1,024 clients a round",
+      unit: "MiB",
+      ours: "1,024 × 4 MiB",
+      peer: { limit: 6 * 4 + 150e6 / MIB },
+      target: { atMost: 1 },
+    },
+  ],
+  async measure(context) {
+    const peak = async (clients: number, mebibytes: number) => {
+      const width = (mebibytes * MIB) / 4 / 16;
+      return (await runEcho({ clients, selected: clients, ranks: [16], width, rounds: 2, workers: 2 }, context)).peakMiB;
+    };
+    return { "8 × 64 MiB": await peak(8, 64), "128 × 64 MiB": await peak(128, 64), "1,024 × 4 MiB": await peak(1024, 4) };
+  },
+};

@@ -1,0 +1,91 @@
+/*
+ * npm run bench -- [--only NAME …] [--repeats N]
+ *
+ * Measures ours and its peers side by side, prints each figure as a ratio within one repeat, writes bench.json.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { cpus, tmpdir } from "node:os";
+import path from "node:path";
+import { parseArgs } from "node:util";
+import Table from "cli-table3";
+import { environmentPython, packageRoot } from "../../dist/workers/python.js";
+import { flowerPython, flowerVersion } from "./environment.ts";
+import type { Experiment } from "./experiment.ts";
+import { bytes } from "./experiments/bytes.ts";
+import { echoLarge, echoSmall, manyClients, memory } from "./experiments/echo.ts";
+import { fold } from "./experiments/fold.ts";
+import { clientSwitch, nestedStep, quickstart, start } from "./experiments/training.ts";
+import { type Row, type Sample, summarise } from "./figures.ts";
+
+const experiments: readonly Experiment[] = [
+  fold,
+  echoSmall,
+  echoLarge,
+  clientSwitch,
+  manyClients,
+  memory,
+  quickstart,
+  nestedStep,
+  bytes,
+  start,
+];
+
+const { values } = parseArgs({ options: { only: { type: "string", multiple: true }, repeats: { type: "string", default: "5" } } });
+const asked = values.only ?? experiments.map(({ name }) => name);
+const unknown = asked.find((name) => !experiments.some((experiment) => experiment.name === name));
+const repeats = Number(values.repeats);
+if (unknown !== undefined || !Number.isInteger(repeats) || repeats < 1) {
+  const names = experiments.map(({ name }) => name).join(", ");
+  process.stderr.write(`bench: --only takes ${names}, and --repeats a whole number of at least 1; got ${unknown ?? values.repeats}\n`);
+  process.exit(2);
+}
+
+const controller = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => controller.abort());
+const folder = mkdtempSync(path.join(tmpdir(), "prelort-bench-"));
+try {
+  const context = { python: environmentPython(), flower: await flowerPython(controller.signal), folder, signal: controller.signal };
+  const rows: Row[] = [];
+  for (const experiment of experiments.filter(({ name }) => asked.includes(name))) {
+    const samples: Sample[] = [];
+    const times = Math.min(repeats, experiment.atMostRepeats ?? repeats);
+    for (let repeat = 0; repeat < times; repeat++) {
+      process.stdout.write(`${experiment.name}: ${repeat + 1} of ${times}\n`);
+      samples.push(await experiment.measure(context, repeat));
+    }
+    const measured = experiment.rows.map((row) => summarise(row, samples));
+    process.stdout.write(`${tableOf(measured)}\n`);
+    rows.push(...measured);
+  }
+  const [cpu] = cpus();
+  const machine = { cpu: cpu?.model, cores: cpus().length, node: process.version, flwr: flowerVersion };
+  writeFileSync(path.join(packageRoot(), "bench.json"), `${JSON.stringify({ date: new Date().toISOString(), machine, rows }, null, 2)}\n`);
+  process.stdout.write(`${tableOf(rows)}\nbench.json\n`);
+} catch (error) {
+  if (!controller.signal.aborted) throw error;
+  process.exitCode = 130;
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
+
+function tableOf(rows: readonly Row[]): string {
+  const table = new Table({ head: ["what", "ours", "peer", "ratio", "spread", "to reach", ""], style: { head: [], border: [] } });
+  for (const { name, unit, ours, peer, peerName, ratio, spread, target, met } of rows) {
+    const verdict = met === null ? "" : met ? "met" : "missed";
+    const [least, most] = spread;
+    table.push([
+      name,
+      `${short(ours)} ${unit}`,
+      `${short(peer)} (${peerName})`,
+      short(ratio),
+      `${short(least)}–${short(most)}`,
+      target ?? "",
+      verdict,
+    ]);
+  }
+  return table.toString();
+}
+
+function short(value: number): string {
+  return value >= 1000 ? Math.round(value).toLocaleString("en") : value.toPrecision(3);
+}

@@ -1,0 +1,88 @@
+"""
+What a run does, as a plain loop over PyTorch and PEFT in one process: the same clients, batches, steps and evaluations.
+
+    python loop.py '{"run": RUN_DIR, "model": PATH, "rounds": 1, "threads": 1}'
+
+Reads the clients and the data of a run of prelort. Prints {"seconds": …}, from the first evaluation on.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+from prelort_worker.batches import collate, forward, mean_loss
+from prelort_worker.index import read_index
+from prelort_worker.messages import LoraSpec, ModelSpec
+from prelort_worker.models import load_base
+from prelort_worker.train import endless_batches
+
+asked = json.loads(sys.argv[1])
+torch.set_num_threads(asked["threads"])
+record = json.loads((Path(asked["run"]) / "run.json").read_text())
+config = record["config"]
+fit, evaluation, lora = config["fit"], config["evaluate"], config["lora"]
+tiers = record["layout"]["tiers"]
+index = read_index(Path(record["index"]["path"]))
+spec = LoraSpec(lora["r"], tiers, lora["scale"], lora["target_modules"], [], 0.0)
+base = load_base(
+    ModelSpec(asked["model"], config["model"]["task"], config["model"]["pooling"]),
+    spec,
+    index.info.labels,
+    index.info.pad_token_id,
+    "0" * 32,
+)
+
+
+def adapter(r: int) -> LoraConfig:
+    return LoraConfig(r=r, lora_alpha=lora["scale"] * r, target_modules=lora["target_modules"], task_type="SEQ_CLS")
+
+
+model = get_peft_model(base, adapter(tiers[0]), adapter_name=f"r{tiers[0]}")
+for r in tiers[1:]:
+    model.add_adapter(f"r{r}", adapter(r))
+cpu = torch.device("cpu")
+
+
+def trainable() -> dict[str, torch.Tensor]:
+    return {name: value for name, value in model.named_parameters() if value.requires_grad}
+
+
+def train_client(client_id: str, r: int, seed: int) -> None:
+    model.set_adapter(f"r{r}")
+    model.train()
+    before = {name: value.detach().clone() for name, value in trainable().items()}
+    optimizer = torch.optim.AdamW(trainable().values(), lr=fit["lr"], weight_decay=0.0)
+    order = endless_batches(index.of_client(client_id), fit["batch_size"], np.random.default_rng(seed))
+    for _ in range(fit["local_steps"]):
+        optimizer.zero_grad()
+        loss = mean_loss(model, collate(index, next(order), cpu))
+        loss.backward()
+        optimizer.step()
+        loss.item()
+    with torch.no_grad():  # a tenth of the change: ten clients are averaged
+        for name, value in trainable().items():
+            value.copy_(before[name] + (value - before[name]) / 10)
+
+
+@torch.no_grad()
+def evaluate() -> None:
+    model.eval()
+    examples = sorted(index.held_out, key=lambda example: len(index.tokens(example)))
+    for r in tiers:
+        model.set_adapter(f"r{r}")
+        for start in range(0, len(examples), evaluation["batch_size"]):
+            logits, targets = forward(model, collate(index, examples[start : start + evaluation["batch_size"]], cpu))
+            torch.nn.functional.cross_entropy(logits, targets).item()
+
+
+started = time.perf_counter()
+evaluate()
+for number in range(asked["rounds"]):
+    for place, client in enumerate(record["clients"]):
+        train_client(client["id"], client["r"], 100 * number + place)
+    evaluate()
+print(json.dumps({"seconds": time.perf_counter() - started}))

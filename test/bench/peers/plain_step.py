@@ -1,0 +1,77 @@
+"""
+What a nested step costs beside a plain LoRA step of PEFT, on the quickstart's model: CPU time of one thread.
+
+    python plain_step.py '{"model": PATH, "index": PATH, "steps": 3, "repeats": 3}'
+
+Prints milliseconds a step: {"plain": …, "stratified": …, "sampled": …, "sum": …, "truncations": 5}.
+"""
+
+import json
+import statistics
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+from prelort_worker.batches import collate, mean_loss
+from prelort_worker.index import read_index
+from prelort_worker.messages import FitSpec, LoraSpec, ModelSpec
+from prelort_worker.models import load_base
+from prelort_worker.nested_lora import wrap
+from prelort_worker.train import endless_batches, train
+
+SEED, BATCH, TIERS = "0" * 32, 16, [1, 2, 4, 8, 16]
+asked = json.loads(sys.argv[1])
+torch.set_num_threads(1)
+index = read_index(Path(asked["index"]))
+task = "sequence-classification"
+model = ModelSpec(asked["model"], task, "mean")
+lora = LoraSpec(16, TIERS, 2.0, ["query", "value"], [], 0.0)
+spec = FitSpec("none", None, asked["steps"], BATCH, 1e-3, 1e-3, False, 0.0)
+examples = range(min(2000, len(index.starts) - 1))
+
+
+def base():
+    return load_base(model, lora, index.info.labels, index.info.pad_token_id, SEED)
+
+
+nested = wrap(base(), task, lora)
+config = LoraConfig(r=16, lora_alpha=32, target_modules=["query", "value"], task_type="SEQ_CLS")
+plain_model = get_peft_model(base(), config)
+
+
+def plain() -> None:
+    parameters = [parameter for parameter in plain_model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0)
+    order = endless_batches(examples, BATCH, np.random.default_rng(1))
+    plain_model.train()
+    for _ in range(asked["steps"]):
+        batch = collate(index, next(order), torch.device("cpu"))
+        optimizer.zero_grad()
+        loss = mean_loss(plain_model, batch)
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+
+def ours(objective) -> None:
+    train(nested, 16, index, examples, replace(spec, objective=objective), SEED, lambda step, steps: None)
+
+
+def measure(work) -> float:
+    started = time.process_time()
+    work()
+    return 1000 * (time.process_time() - started) / asked["steps"]
+
+
+figures = {"plain": [], "stratified": [], "sampled": [], "sum": []}
+for repeat in range(asked["repeats"] + 1):
+    for name, spent in figures.items():
+        value = measure(plain if name == "plain" else lambda name=name: ours(name))
+        if repeat > 0:  # the first warms up
+            spent.append(value)
+medians = {name: statistics.median(spent) for name, spent in figures.items()}
+print(json.dumps({**medians, "truncations": len(TIERS)}))
