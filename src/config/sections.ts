@@ -87,7 +87,7 @@ const data = z.strictObject({
 
 const fit = z.strictObject({
   /** Which truncations of the adapter a step trains. */
-  objective: z.enum(["none", "sum", "sandwich", "sampled", "stratified"]).default("stratified"),
+  objective: z.enum(["none", "sum", "sampled", "stratified"]).default("stratified"),
   /** λ of the client's own rank, the rest is spread evenly over the lower tiers; null spreads evenly over all. */
   fullWeight: z.number().gt(0).max(1).nullable().default(0.9),
   localSteps: integer.min(0).default(10),

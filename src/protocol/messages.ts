@@ -77,7 +77,7 @@ export const dataSpec = z.strictObject({
   }),
 });
 export const fitSpec = z.strictObject({
-  objective: z.enum(["none", "sum", "sandwich", "sampled", "stratified"]),
+  objective: z.enum(["none", "sum", "sampled", "stratified"]),
   full_weight: z.number().nullable(),
   local_steps: count,
   batch_size: positive,

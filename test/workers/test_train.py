@@ -125,7 +125,7 @@ def test_stratified_gives_every_tier_its_share_of_the_batch_within_one_example(b
         assert abs(counts[r] - weight * batch_size) < 1 + 1e-9
 
 
-@pytest.mark.parametrize("objective", ["sum", "sandwich", "sampled", "stratified"])
+@pytest.mark.parametrize("objective", ["sum", "sampled", "stratified"])
 def test_every_objective_weighs_the_tiers_by_lambda_in_the_mean(objective: Objective):
     rng = np.random.default_rng(0)
     draws, batch_size = 4000, 3
@@ -150,7 +150,7 @@ def test_the_places_of_tiers_within_a_batch_are_shuffled():
 def test_passes_count_what_each_objective_costs(tiny: Path):
     nested = nested_of(tiny, "causal-lm")
     passes = {objective: fit(nested, tiny, 8, replace(FIT, objective=objective))[0].passes for objective in OBJECTIVES}
-    assert passes == {"none": 4, "sum": 16, "sandwich": 8, "sampled": 4, "stratified": 4}
+    assert passes == {"none": 4, "sum": 16, "sampled": 4, "stratified": 4}
 
 
 def test_the_weight_of_the_full_rank_leaves_the_rest_evenly_to_the_lower_tiers():

@@ -10,7 +10,7 @@ PROTOCOL_VERSION = 2
 # `merged` [n, width]: components that are part of the base model for this task.
 TensorName: TypeAlias = Literal["rows", "dense", "merged"]
 Task: TypeAlias = Literal["causal-lm", "sequence-classification"]
-Objective: TypeAlias = Literal["none", "sum", "sandwich", "sampled", "stratified"]
+Objective: TypeAlias = Literal["none", "sum", "sampled", "stratified"]
 Examples: TypeAlias = Literal["global", "client", "train"]
 
 

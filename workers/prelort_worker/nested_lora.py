@@ -180,7 +180,7 @@ def _mask_hook(name: str, mask: Tensor):
         if output.shape[0] != mask.shape[0]:
             raise ValueError(
                 f"{name} sees {output.shape[0]} rows for a batch of {mask.shape[0]} examples, so they cannot be given "
-                "truncations of their own; take objective sum, sandwich or sampled, or leave it out of target_modules"
+                "truncations of their own; take objective sum or sampled, or leave it out of target_modules"
             )
         return output * mask.view(mask.shape[0], *[1] * (output.dim() - 2), mask.shape[1])
 

@@ -3,14 +3,12 @@ Prefix-nested training: a client of rank r minimises Σ over tiers t ≤ r of λ
 
     none        plain LoRA at the full rank.
     sum         every tier on the same batch, the losses weighted by λ: one pass a tier. The reference.
-    sandwich    the full rank, weighted λ_r, and one lower tier, drawn in proportion to its λ and weighted 1 − λ_r,
-                so that the mean is that of sum: two passes.
     sampled     one tier, drawn with probability λ: one pass.
     stratified  one pass over the batch's mean loss, in which each example has a tier of its own, by systematic
                 sampling through the cumulative λ, shuffled: the mean gradient is that of sum, the cost of none.
 
 The optimiser is AdamW, fresh at each fit, without decay, which would move rows that a truncation left out. Its
-momentum still does so after a step of sampled or sandwich.
+momentum still does so after a step of sampled.
 
 freeze_a trains B alone. tail_penalty λ adds λ·Σ ‖B[:, ρ:]‖_F·‖A[ρ:, :]‖_F over the modules, ρ the tier below r, to the
 loss of every step: what lets HetLoRA's clients lose rank (Cho et al., arXiv 2401.06432). The losses told are without
@@ -115,9 +113,6 @@ def plan_step(objective: Objective, weights: dict[int, float], batch_size: int, 
     tiers, shares = list(weights), np.array(list(weights.values()))
     if objective == "sum":
         return [Pass(weight, r) for r, weight in weights.items()]
-    if objective == "sandwich":
-        lower = int(rng.choice(tiers[:-1], p=shares[:-1] / shares[:-1].sum()))
-        return [Pass(weights[full], full), Pass(1 - weights[full], lower)]
     if objective == "sampled":
         return [Pass(1.0, int(rng.choice(tiers, p=shares / shares.sum())))]
     points = (rng.random() + np.arange(batch_size)) / batch_size
