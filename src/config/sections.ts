@@ -21,6 +21,8 @@ const model = z.strictObject({
    * sentence embedders have it; by default the architecture's own classifier.
    */
   pooling: z.literal("mean").optional(),
+  /** Of the frozen weights. With bf16 the model computes under autocast; adapters and modules_to_save stay f32. */
+  dtype: z.enum(["f32", "bf16"]).default("f32"),
 });
 
 const lora = z.strictObject({
@@ -91,7 +93,16 @@ const fit = z.strictObject({
   /** λ of the client's own rank, the rest is spread evenly over the lower tiers; null spreads evenly over all. */
   fullWeight: z.number().gt(0).max(1).nullable().default(0.9),
   localSteps: integer.min(0).default(10),
+  /** Examples of a forward pass. */
   batchSize: positive.default(16),
+  /** Batches of a step: its loss is the mean over all their tokens. */
+  gradientAccumulationSteps: positive.default(1),
+  /** Run the truncations of a step of sum as one larger batch. */
+  batchedTruncations: z.boolean().default(false),
+  /** Compute activations again on the way back instead of keeping them: less memory, more time. */
+  gradientCheckpointing: z.boolean().default(false),
+  /** Batches of examples of like length, so that little is padding. */
+  groupByLength: z.boolean().default(false),
   lr: z.number().positive().default(3e-4),
   /** Learning rate of modules_to_save; lr by default. */
   headLr: z.number().positive().optional(),

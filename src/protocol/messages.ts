@@ -1,7 +1,7 @@
 import { z } from "zod";
 
 /** Raised by one whenever a message changes its meaning; controller and worker must agree. */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 /** Bytes of tensor data in one `chunk` message, at most. */
 export const CHUNK_BYTES = 16 * 1024 * 1024;
 /** Bytes of tensor data that may be under way in one direction of one connection before credit comes back. */
@@ -48,6 +48,8 @@ export const modelSpec = z.strictObject({
   name_or_path: z.string(),
   task: z.enum(["causal-lm", "sequence-classification"]),
   pooling: z.literal("mean").nullable(),
+  /** Of the frozen weights, and of the arithmetic on them. */
+  dtype: z.enum(["f32", "bf16"]),
 });
 export const loraSpec = z.strictObject({
   r: positive,
@@ -81,6 +83,10 @@ export const fitSpec = z.strictObject({
   full_weight: z.number().nullable(),
   local_steps: count,
   batch_size: positive,
+  gradient_accumulation_steps: positive,
+  batched_truncations: z.boolean(),
+  gradient_checkpointing: z.boolean(),
+  group_by_length: z.boolean(),
   lr: z.number(),
   head_lr: z.number(),
   /** A stays as it was received. */

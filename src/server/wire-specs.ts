@@ -10,7 +10,7 @@ import { cacheFolder } from "../workers/python.ts";
  */
 
 export function toModelSpec({ model }: RunConfig): z.infer<typeof modelSpec> {
-  return { name_or_path: resolveReference(model.nameOrPath), task: model.task, pooling: model.pooling ?? null };
+  return { name_or_path: resolveReference(model.nameOrPath), task: model.task, pooling: model.pooling ?? null, dtype: model.dtype };
 }
 
 /** A name or path as a worker can use it: `prelort:NAME` becomes the path of what `prelort setup` fetched. */
@@ -60,6 +60,10 @@ export function toFitSpec({ fit, rounds, strategy }: RunConfig, round: number): 
     full_weight: fit.fullWeight,
     local_steps: fit.localSteps,
     batch_size: fit.batchSize,
+    gradient_accumulation_steps: fit.gradientAccumulationSteps,
+    batched_truncations: fit.batchedTruncations,
+    gradient_checkpointing: fit.gradientCheckpointing,
+    group_by_length: fit.groupByLength,
     lr: fit.lr * factor,
     head_lr: (fit.headLr ?? fit.lr) * factor,
     freeze_a: options.freezeA ?? false,

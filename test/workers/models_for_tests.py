@@ -1,8 +1,9 @@
 """Tiny wrapped models and prepared data, in memory."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from prelort_worker.client import Resident
@@ -22,13 +23,13 @@ def index_of(folder: Path, task: Task) -> Index:
     return build_index(task, data_spec(folder, task), tokenizer, SEED, lambda _step, _steps: None)
 
 
-def base_of(folder: Path, task: Task, lora: LoraSpec = LORA) -> Any:
+def base_of(folder: Path, task: Task, lora: LoraSpec = LORA, dtype: Literal["f32", "bf16"] = "f32") -> Any:
     info = index_of(folder, task).info
-    return load_base(model_spec(folder, task), lora, info.labels, info.pad_token_id, SEED)
+    return load_base(replace(model_spec(folder, task), dtype=dtype), lora, info.labels, info.pad_token_id, SEED)
 
 
-def nested_of(folder: Path, task: Task, lora: LoraSpec = LORA) -> NestedLora:
-    return wrap(base_of(folder, task, lora), task, lora)
+def nested_of(folder: Path, task: Task, lora: LoraSpec = LORA, dtype: Literal["f32", "bf16"] = "f32") -> NestedLora:
+    return wrap(base_of(folder, task, lora, dtype), task, lora)
 
 
 def resident_of(folder: Path, task: Task = "causal-lm") -> Resident:

@@ -137,7 +137,7 @@ def test_examples_of_their_own_truncation_need_a_module_that_sees_them_apart(tin
 
 def test_a_checkpoint_that_lacks_frozen_parameters_is_refused_by_name(tiny: Path, tmp_path: Path):
     tiny_gpt2().save_pretrained(tmp_path)
-    model = ModelSpec(str(tmp_path), "causal-lm", None)
+    model = ModelSpec(str(tmp_path), "causal-lm", None, "f32")
     load_base(model, LORA, [], 0, SEED)
     from safetensors.torch import load_file, save_file
 

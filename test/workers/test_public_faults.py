@@ -25,7 +25,7 @@ def test_a_checkpoint_under_other_names_which_would_load_nothing_is_refused(tmp_
     renamed = {name.replace(".c_attn.", ".attention."): value for name, value in weights.items()}
     save_file(renamed, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(InputError, match=r"lacks transformer\.h\.0\.attn\.c_attn\.bias, .*c_attn\.weight, which"):
-        load_base(ModelSpec(str(tmp_path), "causal-lm", None), LORA, [], 0, SEED)
+        load_base(ModelSpec(str(tmp_path), "causal-lm", None, "f32"), LORA, [], 0, SEED)
 
 
 @pytest.mark.parametrize("task", get_args(Task))

@@ -17,7 +17,16 @@ from prelort_worker.batches import collate, mean_loss
 from prelort_worker.messages import FitSpec, LoraSpec, Objective, Task
 from prelort_worker.nested_lora import NestedLora, activate, dense_parameters, lora_parameters, read, truncated, write
 from prelort_worker.seeds import derive
-from prelort_worker.train import Pass, Trained, endless_batches, plan_step, tail_norm, tier_weights, train
+from prelort_worker.train import (
+    Pass,
+    Trained,
+    batches_by_length,
+    endless_batches,
+    plan_step,
+    tail_norm,
+    tier_weights,
+    train,
+)
 from specs import FIT, LORA, SEED, TIERS
 from torch import nn
 
@@ -298,3 +307,120 @@ def test_the_rms_loss_is_the_root_of_the_mean_squared_loss_of_the_steps(tiny: Pa
     assert trained.rms_loss == pytest.approx(np.sqrt(np.mean(np.square(losses))), rel=1e-6)
     assert trained.loss == pytest.approx(np.mean(losses), rel=1e-6)
     assert len(set(losses)) == spec.local_steps
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_accumulating_over_micro_batches_is_one_large_batch_to_rounding(tiny: Path, task: Task, objective: Objective):
+    nested = nested_of(tiny, task)
+    large = fit(nested, tiny, 8, replace(FIT, objective=objective, batch_size=12))
+    micro = fit(nested, tiny, 8, replace(FIT, objective=objective, batch_size=4, gradient_accumulation_steps=3))
+    assert micro[0].passes == large[0].passes and micro[0].loss == pytest.approx(large[0].loss, rel=1e-5)
+    assert_alike(micro, large)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_truncations_as_one_batch_have_the_loss_of_separate_passes_to_rounding(tiny: Path, task: Task):
+    nested = nested_of(tiny, task)
+    spec = replace(FIT, objective="sum", gradient_accumulation_steps=2)
+    separate, together = fit(nested, tiny, 8, spec), fit(nested, tiny, 8, replace(spec, batched_truncations=True))
+    assert together[0].passes == separate[0].passes
+    assert together[0].loss == pytest.approx(separate[0].loss, rel=1e-5)
+    assert_alike(together, separate)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("together", [False, True])
+def test_checkpointing_trains_alike_with_dropout_and_is_off_again_after(
+    tiny: Path, task: Task, objective: Objective, together: bool
+):
+    nested = nested_of(tiny, task, replace(LORA, lora_dropout=0.2))
+    spec = replace(FIT, objective=objective, batched_truncations=together)
+    kept = fit(nested, tiny, 8, spec)
+    counted = count_forwards(nested)
+    assert_alike(fit(nested, tiny, 8, replace(spec, gradient_checkpointing=True)), kept)
+    recomputed = counted[0]
+    counted[0] = 0
+    fit(nested, tiny, 8, spec)
+    assert recomputed == 2 * counted[0]
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_bf16_base_computes_in_bf16_and_moves_f32_weights_to_finite_ones(
+    tiny: Path, task: Task, objective: Objective
+):
+    nested = nested_of(tiny, task, dtype="bf16")
+    assert {value.dtype for value in [*lora_parameters(nested, 8), *dense_parameters(nested, 8)]} == {torch.float32}
+    assert all(module.pristine.dtype == torch.bfloat16 for module in nested.modules)
+    trained, rows, dense = fit(nested, tiny, 8, replace(FIT, objective=objective))
+    plain, _, _ = fit(nested_of(tiny, task), tiny, 8, replace(FIT, objective=objective))
+    assert trained.loss == pytest.approx(plain.loss, rel=0.02) and trained.loss != plain.loss
+    assert rows.isfinite().all() and rows.any() and dense.isfinite().all()
+    assert fit(nested, tiny, 8, replace(FIT, objective=objective))[0] == trained
+
+
+def test_a_bf16_step_keeps_half_as_much_of_each_activation(tiny: Path):
+    nested = nested_of(tiny, "causal-lm", dtype="bf16")
+    seen = set()
+    layer = nested.modules[0].layer
+    with_hook = layer.register_forward_hook(lambda _module, _inputs, output: seen.add(output.dtype))
+    fit(nested, tiny, 8, FIT)
+    with_hook.remove()
+    assert seen == {torch.bfloat16}
+
+
+def test_batches_by_length_hold_every_example_once_a_permutation_and_little_padding():
+    lengths = [3, 90, 4, 5, 91, 92, 40, 41, 42]
+    batches = list(islice(batches_by_length(range(9), 3, np.random.default_rng(0), lengths.__getitem__), 6))
+    for permutation in (batches[:3], batches[3:]):
+        assert sorted(map(sorted, permutation)) == [[0, 2, 3], [1, 4, 5], [6, 7, 8]]
+
+
+def test_a_client_with_less_than_a_batch_has_batches_by_length_too():
+    (batch,) = islice(batches_by_length(range(10, 13), 4, np.random.default_rng(0), lambda place: place), 1)
+    assert len(batch) == 4 and set(batch) == {10, 11, 12}
+
+
+def test_the_order_of_batches_by_length_is_shuffled():
+    firsts = {
+        next(batches_by_length(range(40), 4, np.random.default_rng(seed), lambda place: place))[0] for seed in range(20)
+    }
+    assert len(firsts) > 5
+
+
+def test_group_by_length_trains_on_batches_of_like_length(tiny: Path, monkeypatch: pytest.MonkeyPatch):
+    def padding(group_by_length: bool) -> float:
+        shapes = []
+
+        def noted(index, examples, device):
+            batch = collate(index, examples, device)
+            shapes.append(batch.attention_mask.float().mean().item())
+            return batch
+
+        monkeypatch.setattr("prelort_worker.train.collate", noted)
+        spec = replace(FIT, batch_size=4, local_steps=8, group_by_length=group_by_length)
+        fit(nested_of(tiny, "causal-lm"), tiny, 4, spec)
+        return 1 - float(np.mean(shapes))
+
+    assert padding(True) < padding(False)
+
+
+def assert_alike(
+    ours: tuple[Trained, torch.Tensor, torch.Tensor], theirs: tuple[Trained, torch.Tensor, torch.Tensor]
+) -> None:
+    """The first steps of AdamW amplify a rounding where a gradient is near zero: most weights agree closely."""
+    for one, other in zip(ours[1:], theirs[1:], strict=True):
+        if len(one):
+            assert ((one - other).abs() > 1e-4).double().mean() < 0.01
+
+
+def count_forwards(nested: NestedLora) -> list[int]:
+    count = [0]
+
+    def counted(*_: object) -> None:
+        count[0] += 1
+
+    nested.modules[0].layer.register_forward_hook(counted)
+    return count

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from .batches import precision
 from .index import Index
 from .nested_lora import NestedLora, activate
 
@@ -59,7 +60,11 @@ def generate(
     limit = getattr(base.config.get_text_config(), "max_position_embeddings", None)
     # A checkpoint may bring settings of its own, a penalty on repetition for one: they would fill what is left open.
     base.generation_config = GenerationConfig(
-        do_sample=False, num_beams=1, eos_token_id=tokenizer.eos_token_id, pad_token_id=index.info.pad_token_id
+        do_sample=False,
+        num_beams=1,
+        use_cache=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=index.info.pad_token_id,
     )
     answers: dict[int, str] = {}
     for start in range(0, len(ordered), batch_size):
@@ -67,11 +72,12 @@ def generate(
         batch = ordered[start : start + batch_size]
         input_ids, attention_mask = _pad_left([prompts[example] for example in batch], index.info.pad_token_id)
         length = input_ids.shape[1]
-        tokens = base.generate(
-            input_ids=input_ids.to(base.device),
-            attention_mask=attention_mask.to(base.device),
-            max_new_tokens=max_new_tokens if limit is None else min(max_new_tokens, limit - length),
-        )
+        with precision(base):
+            tokens = base.generate(
+                input_ids=input_ids.to(base.device),
+                attention_mask=attention_mask.to(base.device),
+                max_new_tokens=max_new_tokens if limit is None else min(max_new_tokens, limit - length),
+            )
         answers |= {example: _text(tokenizer, row[length:]) for example, row in zip(batch, tokens, strict=True)}
     return [answers[example] for example in shard]
 

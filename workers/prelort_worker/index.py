@@ -84,15 +84,8 @@ def write_index(path: Path, index: Index) -> None:
 
 def read_index(path: Path) -> Index:
     """Maps the file; raises InputError when it is not whole."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            info = json.loads(file.metadata()["prelort"])
-            tensors = {name: file.get_tensor(name) for name in _TENSORS}
-        content = info.pop("content")
-        index = Index(IndexInfo(**info), **tensors)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: is not a prepared index: {error}") from error
-    if content != _checksum(tensors):
+    index, content = _map(path)
+    if content != _checksum({name: getattr(index, name) for name in _TENSORS}):
         raise InputError(f"{path}: its content does not match its checksum")
     return index
 
@@ -104,7 +97,7 @@ def open_index(path: Path, expected_sha256: str) -> Index:
     found = file_sha256(path)
     if found != expected_sha256:
         raise InputError(f"{path}: expected sha256 {expected_sha256}, got {found}; prepare the data again")
-    return read_index(path)
+    return _map(path)[0]  # its bytes are known by now
 
 
 def file_sha256(path: Path) -> str:
@@ -113,6 +106,18 @@ def file_sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _map(path: Path) -> tuple[Index, str]:
+    """The index, and the checksum of its content that the file tells."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            info = json.loads(file.metadata()["prelort"])
+            tensors = {name: file.get_tensor(name) for name in _TENSORS}
+        content = info.pop("content")
+        return Index(IndexInfo(**info), **tensors), content
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: is not a prepared index: {error}") from error
 
 
 def _checksum(tensors: dict[str, torch.Tensor]) -> str:

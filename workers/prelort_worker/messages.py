@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from .records import Count, Positive, RecordError, describe, from_map, to_map
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 # `merged` [n, width]: components that are part of the base model for this task.
 TensorName: TypeAlias = Literal["rows", "dense", "merged"]
@@ -28,6 +28,7 @@ class ModelSpec:
     name_or_path: str
     task: Task
     pooling: Literal["mean"] | None
+    dtype: Literal["f32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,10 @@ class FitSpec:
     full_weight: float | None
     local_steps: Count
     batch_size: Positive
+    gradient_accumulation_steps: Positive
+    batched_truncations: bool
+    gradient_checkpointing: bool
+    group_by_length: bool
     lr: float
     head_lr: float
     freeze_a: bool

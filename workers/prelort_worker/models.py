@@ -22,7 +22,8 @@ from .messages import LoraSpec, ModelSpec
 from .seeds import derive
 
 _HEADS = ("classifier", "score")
-_SAFE: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
+_SAFE: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
+_DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
 
 class MeanPooledClassifier(PreTrainedModel):
@@ -33,7 +34,8 @@ class MeanPooledClassifier(PreTrainedModel):
     A saved adapter is loaded onto it by `PeftModel.from_pretrained(MeanPooledClassifier.from_encoder(folder, 26), …)`.
     """
 
-    _supports_sdpa = _supports_flash_attn = True  # the encoder has been asked already
+    # The encoder is asked by itself.
+    _supports_sdpa = _supports_flash_attn = supports_gradient_checkpointing = True
 
     def __init__(self, encoder: PreTrainedModel, num_labels: int) -> None:
         super().__init__(encoder.config)
@@ -43,13 +45,17 @@ class MeanPooledClassifier(PreTrainedModel):
         nn.init.zeros_(self.classifier.bias)
 
     @classmethod
-    def from_encoder(cls, name_or_path: str, num_labels: int, **config: Any) -> "MeanPooledClassifier":
+    def from_encoder(
+        cls, name_or_path: str, num_labels: int, dtype: torch.dtype = torch.float32, **config: Any
+    ) -> "MeanPooledClassifier":
         """Loads an encoder by folder or Hugging Face name; `config` overrides its configuration, id2label for one."""
         with _found(name_or_path):
             settings = AutoConfig.from_pretrained(
                 name_or_path, trust_remote_code=False, num_labels=num_labels, **config
             )
-            loaded: Any = AutoModel.from_pretrained(name_or_path, config=settings, output_loading_info=True, **_SAFE)
+            loaded: Any = AutoModel.from_pretrained(
+                name_or_path, config=settings, dtype=dtype, output_loading_info=True, **_SAFE
+            )
         encoder, info = loaded
         _refuse_random(name_or_path, info["missing_keys"], spared=["pooler"])
         if hasattr(encoder, "pooler"):
@@ -79,10 +85,11 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
 
 def load_base(model: ModelSpec, lora: LoraSpec, labels: list[str], pad_token_id: int, seed: str) -> PreTrainedModel:
     """
-    The base model in float32 on the CPU. A new task head is drawn from `seed`, so every worker has the same.
+    The base model on the CPU. A new task head is drawn from `seed`, so every worker has the same.
     Any other parameter that the checkpoint lacks is refused: it would be random and, being frozen, stay so.
     """
     torch.manual_seed(derive(seed, "new parameters"))
+    dtype = _DTYPES[model.dtype]
     names = dict(enumerate(labels))
     label_names = {
         "num_labels": len(labels),
@@ -90,7 +97,7 @@ def load_base(model: ModelSpec, lora: LoraSpec, labels: list[str], pad_token_id:
         "label2id": {name: place for place, name in names.items()},
     }
     if model.pooling == "mean":
-        base: PreTrainedModel = MeanPooledClassifier.from_encoder(model.name_or_path, **label_names)
+        base: PreTrainedModel = MeanPooledClassifier.from_encoder(model.name_or_path, dtype=dtype, **label_names)
     else:
         kind, config = (
             (AutoModelForCausalLM, {})
@@ -98,12 +105,15 @@ def load_base(model: ModelSpec, lora: LoraSpec, labels: list[str], pad_token_id:
             else (AutoModelForSequenceClassification, label_names)
         )
         with _found(model.name_or_path):
-            loaded: Any = kind.from_pretrained(model.name_or_path, **config, **_SAFE, output_loading_info=True)
+            loaded: Any = kind.from_pretrained(
+                model.name_or_path, dtype=dtype, output_loading_info=True, **config, **_SAFE
+            )
         base, info = loaded
         heads = _HEADS if model.task == "sequence-classification" else ()
         _refuse_random(model.name_or_path, info["missing_keys"], spared=[*lora.modules_to_save, *heads])
     # A decoder finds the token that a classifier reads by what is not padding.
     base.config.get_text_config().pad_token_id = pad_token_id
+    base.config.get_text_config().use_cache = False  # of no use to training; generation asks for it itself
     return base
 
 

@@ -8,6 +8,7 @@ module m in order, and `dense` holds the parameters of modules_to_save one after
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
@@ -86,12 +87,28 @@ def wrap(base: PreTrainedModel, task: Task, lora: LoraSpec) -> NestedLora:
         for name, module in model.named_modules()
         if isinstance(module, ModulesToSaveWrapper)
     )
+    for module in saved:
+        module.wrapper.modules_to_save.float()  # what is trained is f32 whatever the base model is, as PEFT has A and B
     return NestedLora(model, task, tuple(lora.tiers), lora.scale, modules, saved)
 
 
 def activate(nested: NestedLora, r: int) -> None:
     """Has the model answer, and gradients flow, through tier r's adapter alone."""
     nested.model.set_adapter(_name(r))
+
+
+def set_checkpointing(nested: NestedLora, wanted: bool) -> None:
+    """Has training compute activations again on the way back instead of keeping them, or keep them."""
+    base: Any = nested.model.get_base_model()
+    if wanted == base.is_gradient_checkpointing:
+        return
+    if not wanted:
+        base.gradient_checkpointing_disable()
+        return
+    try:
+        base.gradient_checkpointing_enable({"use_reentrant": False})
+    except ValueError as error:
+        raise InputError(f"fit.gradient_checkpointing: {error}") from error
 
 
 @torch.no_grad()
@@ -136,8 +153,8 @@ def set_base(nested: NestedLora, merged: Tensor | None) -> None:
         part = merged[:, offset : offset + module.width].to(module.pristine.device)
         a, b = part[:, : module.shape.in_], part[:, module.shape.in_ :].T
         change = nested.scale * (b @ a)  # [out, in], which Conv1D has transposed
-        weight = module.pristine + (change.T if isinstance(_base(module), Conv1D) else change)
-        _base(module).weight = nn.Parameter(weight, requires_grad=False)
+        weight = module.pristine.float() + (change.T if isinstance(_base(module), Conv1D) else change)
+        _base(module).weight = nn.Parameter(weight.to(module.pristine.dtype), requires_grad=False)
         offset += module.width
 
 
@@ -175,14 +192,16 @@ def truncated(nested: NestedLora, r: int, ranks: int | Sequence[int]) -> Iterato
 
 def _mask_hook(name: str, mask: Tensor):
     def apply(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-        if mask.dim() == 1:
-            return output * mask
+        kept = mask.to(output.dtype)
+        if kept.dim() == 1:
+            return output * kept
         if output.shape[0] != mask.shape[0]:
             raise ValueError(
                 f"{name} sees {output.shape[0]} rows for a batch of {mask.shape[0]} examples, so they cannot be given "
-                "truncations of their own; take objective sum or sampled, or leave it out of target_modules"
+                "truncations of their own; take objective sum or sampled, without batched_truncations, "
+                "or leave it out of target_modules"
             )
-        return output * mask.view(mask.shape[0], *[1] * (output.dim() - 2), mask.shape[1])
+        return output * kept.view(kept.shape[0], *[1] * (output.dim() - 2), kept.shape[1])
 
     return apply
 

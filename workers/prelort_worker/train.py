@@ -10,6 +10,10 @@ Prefix-nested training: a client of rank r minimises Σ over tiers t ≤ r of λ
 The optimiser is AdamW, fresh at each fit, without decay, which would move rows that a truncation left out. Its
 momentum still does so after a step of sampled.
 
+A step may take several batches, one after the other: its loss is the mean over all their targets, and truncations are
+drawn over all their examples. The passes of sum may run as one larger batch, with the same loss to
+rounding.
+
 freeze_a trains B alone. tail_penalty λ adds λ·Σ ‖B[:, ρ:]‖_F·‖A[ρ:, :]‖_F over the modules, ρ the tier below r, to the
 loss of every step: what lets HetLoRA's clients lose rank (Cho et al., arXiv 2401.06432). The losses told are without
 it, so that they compare.
@@ -18,24 +22,32 @@ it, so that they compare.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .batches import Batch, collate, mean_loss
+from .batches import Batch, collate, mean_loss, mean_losses
 from .index import Index
 from .messages import FitSpec, Objective
-from .nested_lora import NestedLora, activate, dense_parameters, factors, lora_parameters, truncated
+from .nested_lora import NestedLora, activate, dense_parameters, factors, lora_parameters, set_checkpointing, truncated
 from .seeds import derive
 
 
 @dataclass(frozen=True)
 class Pass:
-    """A forward and backward pass: what its loss weighs, and the tier of all examples or of each."""
+    """A forward and backward pass over a step: what its loss weighs, and the tier of all examples or of each."""
 
     weight: float
     ranks: int | list[int]
+
+    def ranks_of(self, n_examples: int) -> list[int]:
+        return self.ranks if isinstance(self.ranks, list) else [self.ranks] * n_examples
+
+    def part(self, start: int, stop: int) -> "Pass":
+        """Over those of the step's examples."""
+        return self if isinstance(self.ranks, int) else Pass(self.weight, self.ranks[start:stop])
 
 
 @dataclass(frozen=True)
@@ -59,21 +71,22 @@ def train(
     """Trains tier r's adapter in place. The same arguments and adapter give the same bytes. `on_step` may raise."""
     device = nested.model.device
     weights = tier_weights(nested.tiers, r, spec.full_weight)
-    order = endless_batches(examples, spec.batch_size, np.random.default_rng(derive(seed, "order")))
+    order = _batches(index, examples, spec, np.random.default_rng(derive(seed, "order")))
     draws = np.random.default_rng(derive(seed, "truncations"))
     torch.manual_seed(derive(seed, "dropout"))
     activate(nested, r)
     for a, _ in factors(nested, r):
         a.requires_grad_(not spec.freeze_a)
     nested.model.train()
+    set_checkpointing(nested, spec.gradient_checkpointing)
     optimizer = _optimizer(nested, r, spec)
     passes, losses = 0, []
     for step in range(spec.local_steps):
         on_step(step, spec.local_steps)
-        batch = collate(index, next(order), device)
+        batches = [collate(index, batch, device) for batch in islice(order, spec.gradient_accumulation_steps)]
         optimizer.zero_grad()
-        plan = plan_step(spec.objective, weights, len(batch), draws)
-        losses.append(sum(_backward(nested, r, batch, each) for each in plan))
+        plan = plan_step(spec.objective, weights, sum(map(len, batches)), draws)
+        losses.append(_backward(nested, r, batches, plan, spec.batched_truncations))
         passes += len(plan)
         if spec.tail_penalty > 0 and r > min(nested.tiers):
             (spec.tail_penalty * tail_norm(nested, r)).backward()
@@ -122,19 +135,63 @@ def plan_step(objective: Objective, weights: dict[int, float], batch_size: int, 
 
 def endless_batches(examples: range, batch_size: int, rng: np.random.Generator) -> Iterator[list[int]]:
     """Permutation after permutation of the examples, cut into batches: a batch may reach into the next one."""
-    waiting: list[int] = []
+    stream = _endless(examples, rng)
     while True:
-        while len(waiting) < batch_size:
-            waiting += (rng.permutation(len(examples)) + examples.start).tolist()
-        yield waiting[:batch_size]
-        del waiting[:batch_size]
+        yield list(islice(stream, batch_size))
 
 
-def _backward(nested: NestedLora, r: int, batch: Batch, each: Pass) -> float:
+def batches_by_length(
+    examples: range, batch_size: int, rng: np.random.Generator, length: Callable[[int], int]
+) -> Iterator[list[int]]:
+    """Like endless batches, of which up to a permutation's worth, 50 at most, are sorted by length, then shuffled."""
+    stream = _endless(examples, rng)
+    n_batches = min(max(1, len(examples) // batch_size), 50)
+    while True:
+        group = sorted(islice(stream, n_batches * batch_size), key=length)
+        for place in rng.permutation(n_batches).tolist():
+            yield group[place * batch_size : (place + 1) * batch_size]
+
+
+def _endless(examples: range, rng: np.random.Generator) -> Iterator[int]:
+    while True:
+        yield from (rng.permutation(len(examples)) + examples.start).tolist()
+
+
+def _batches(index: Index, examples: range, spec: FitSpec, rng: np.random.Generator) -> Iterator[list[int]]:
+    if not spec.group_by_length:
+        return endless_batches(examples, spec.batch_size, rng)
+    return batches_by_length(examples, spec.batch_size, rng, lambda example: len(index.tokens(example)))
+
+
+def _backward(nested: NestedLora, r: int, batches: list[Batch], plan: list[Pass], together: bool) -> float:
+    """Adds the gradients of a step's loss, and gives that loss."""
+    n_targets, start, losses = sum(batch.n_targets for batch in batches), 0, []
+    for batch in batches:
+        passes = [each.part(start, start + len(batch)) for each in plan]
+        share = batch.n_targets / n_targets
+        if together and len(passes) > 1:
+            losses.append(_pass_together(nested, r, batch, passes, share))
+        else:
+            losses += [_pass(nested, r, batch, each, share) for each in passes]
+        start += len(batch)
+    return sum(loss.item() for loss in losses)  # at the end: each waits for the device
+
+
+def _pass(nested: NestedLora, r: int, batch: Batch, each: Pass, share: float) -> Tensor:
     with truncated(nested, r, each.ranks):
-        loss = mean_loss(nested.model, batch) * each.weight
+        loss = mean_loss(nested.model, batch) * (each.weight * share)
         loss.backward()
-    return loss.item()
+    return loss.detach()
+
+
+def _pass_together(nested: NestedLora, r: int, batch: Batch, passes: list[Pass], share: float) -> Tensor:
+    """All passes as one, over a copy of the batch for each."""
+    ranks = [rank for each in passes for rank in each.ranks_of(len(batch))]
+    with truncated(nested, r, ranks):
+        losses = mean_losses(nested.model, batch.repeated(len(passes)), len(passes))
+        loss = losses @ losses.new_tensor([each.weight * share for each in passes])
+        loss.backward()
+    return loss.detach()
 
 
 def _optimizer(nested: NestedLora, r: int, spec: FitSpec) -> torch.optim.AdamW:

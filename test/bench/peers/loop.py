@@ -29,7 +29,7 @@ tiers = record["layout"]["tiers"]
 index = read_index(Path(record["index"]["path"]))
 spec = LoraSpec(lora["r"], tiers, lora["scale"], lora["target_modules"], [], 0.0)
 base = load_base(
-    ModelSpec(asked["model"], config["model"]["task"], config["model"]["pooling"]),
+    ModelSpec(asked["model"], config["model"]["task"], config["model"]["pooling"], "f32"),
     spec,
     index.info.labels,
     index.info.pad_token_id,

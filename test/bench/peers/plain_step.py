@@ -28,9 +28,9 @@ asked = json.loads(sys.argv[1])
 torch.set_num_threads(1)
 index = read_index(Path(asked["index"]))
 task = "sequence-classification"
-model = ModelSpec(asked["model"], task, "mean")
+model = ModelSpec(asked["model"], task, "mean", "f32")
 lora = LoraSpec(16, TIERS, 2.0, ["query", "value"], [], 0.0)
-spec = FitSpec("none", None, asked["steps"], BATCH, 1e-3, 1e-3, False, 0.0)
+spec = FitSpec("none", None, asked["steps"], BATCH, 1, False, False, False, 1e-3, 1e-3, False, 0.0)
 examples = range(min(2000, len(index.starts) - 1))
 
 

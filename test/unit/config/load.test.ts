@@ -42,7 +42,7 @@ async function load(text: string, set: readonly string[] = []) {
 describe("loadConfig", () => {
   it("turns snake_case into camelCase, keeps PEFT's spelling inside lora, and fills every default", async () => {
     const config = await load(VALID);
-    expect(config.model).toEqual({ nameOrPath: "prelort:tiny", task: "causal-lm" });
+    expect(config.model).toEqual({ nameOrPath: "prelort:tiny", task: "causal-lm", dtype: "f32" });
     expect(config.lora).toEqual({ r: 8, scale: 2, target_modules: "all-linear", modules_to_save: ["score"], lora_dropout: 0 });
     expect(config.strategy).toEqual({
       selection: { name: "all" },
@@ -54,6 +54,10 @@ describe("loadConfig", () => {
       fullWeight: 0.9,
       localSteps: 10,
       batchSize: 16,
+      gradientAccumulationSteps: 1,
+      batchedTruncations: false,
+      gradientCheckpointing: false,
+      groupByLength: false,
       lr: 3e-4,
       lrSchedule: "constant",
     });

@@ -10,7 +10,7 @@ function fitTask(client: string, overrides: Partial<Task<"fit">> = {}): Task<"fi
   return { id: `round-1/fit/${client}`, request, payload, expect: { rows: [1, 2] }, ...overrides };
 }
 
-const spec = { name_or_path: "tiny", task: "causal-lm", pooling: null } as const;
+const spec = { name_or_path: "tiny", task: "causal-lm", pooling: null, dtype: "f32" } as const;
 const lora = { r: 1, tiers: [1], scale: 2, target_modules: "all-linear", modules_to_save: [], lora_dropout: 0 };
 const loadTask: Task<"load"> = {
   id: "load",
