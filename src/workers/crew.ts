@@ -207,7 +207,7 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
     acquire(wanted) {
       const hand = createDeferred<Hand>();
       if (fate.signal.aborted) hand.reject(fate.signal.reason);
-      waiters.push({ ...wanted, hand });
+      else waiters.push({ ...wanted, hand });
       refresh();
       return hand.promise;
     },

@@ -58,7 +58,7 @@ export function createWorkerPool(options: PoolOptions): WorkerPool {
 
   async function tryUntilDone(task: Task): Promise<Reply> {
     let avoid: Slot | undefined;
-    for (let number = 1; ; ) {
+    for (let number = 1; ;) {
       const { hand, reply, error } = await tryOnce(task, number, avoid);
       interruption.signal.throwIfAborted();
       if (reply) return reply;
