@@ -57,9 +57,11 @@ export async function plan(options: Omit<FederateOptions, "overwrite">): Promise
         return selectClients(config, { round, clients: session.clients, tiers: session.tiers, history: new Map(), losses });
       }),
     );
+    const roundsOf = new Map(session.clients.map(({ id }) => [id, [] as number[]]));
+    for (const [place, selected] of selections.entries()) for (const { id } of selected) roundsOf.get(id)?.push(place + 1);
     const clients = session.clients.map((client) => ({
       ...client,
-      rounds: rounds.filter((_, place) => selections[place]?.some(({ id }) => id === client.id)),
+      rounds: roundsOf.get(client.id) ?? [],
       bytesPerFit: (client.r * layout.width + layout.denseSize) * Float32Array.BYTES_PER_ELEMENT,
     }));
     return {

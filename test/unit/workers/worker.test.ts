@@ -250,6 +250,11 @@ describe("a task that is given ahead", () => {
   const beat = (peer: ScriptedWorker, task_id: string, step: number) =>
     peer.send({ type: "beat", activity: "fit", task_id, step, steps: 9 });
 
+  const takeBoth = async (peer: ScriptedWorker) => {
+    await takePayload(peer, await peer.expect("fit"));
+    await takePayload(peer, await peer.expect("fit"));
+  };
+
   test("travels whole while the one before it is done, and becomes what the worker is busy with", async () => {
     const worker = start(async (peer) => {
       peer.hello();
@@ -277,7 +282,7 @@ describe("a task that is given ahead", () => {
   ])("when its worker dies fails alone if it %s, and the other goes back", async (_, before, guilty) => {
     const worker = start(async (peer) => {
       peer.hello();
-      for (const __ of [first, second]) await takePayload(peer, await peer.expect("fit"));
+      await takeBoth(peer);
       before(peer);
       peer.sendRaw(Uint8Array.of(1));
     });
@@ -315,9 +320,9 @@ describe("a task that is given ahead", () => {
     const cancelled: string[] = [];
     const worker = start(async (peer) => {
       peer.hello();
-      for (const __ of [first, second]) await takePayload(peer, await peer.expect("fit"));
+      await takeBoth(peer);
       worker.cancel();
-      for (const __ of [first, second]) {
+      for (let asked = 0; asked < 2; asked++) {
         const cancel = await peer.expect("cancel");
         cancelled.push(cancel.task_id);
         peer.answer(cancel, { type: "failure", error: { kind: "cancelled", message: "", traceback: "" } });
