@@ -9,6 +9,7 @@ import { loadComparison } from "../config/comparison.ts";
 import { loadConfig } from "../config/load.ts";
 import { RunFailedError } from "../errors.ts";
 import { formatSeconds } from "../report/format.ts";
+import { countWorkers, resolveDevices } from "../workers/devices.ts";
 import { onInterrupt } from "./interrupt.ts";
 
 interface CompareOptions {
@@ -34,14 +35,15 @@ export function compareCommand(): Command {
 
 async function run(file: string, { set, overwrite, jobs }: CompareOptions): Promise<void> {
   const comparison = await loadComparison(file);
-  const { count, threads } = (await loadConfig(comparison.setting, { set })).workers;
+  const { workers } = await loadConfig(comparison.setting, { set });
+  const threads = countWorkers(await resolveDevices(workers.devices), workers) * workers.threads;
   const interrupt = onInterrupt((line) => process.stderr.write(`${line}\n`));
   const started = performance.now();
   try {
     const result = await compare(comparison, {
       set,
       overwrite,
-      jobs: jobs ?? Math.max(1, Math.floor(availableParallelism() / (count * threads))),
+      jobs: jobs ?? Math.max(1, Math.floor(availableParallelism() / threads)),
       signal: interrupt.signal,
       onRun: ({ name, state, finished, planned }) => {
         if (state === "kept") return;

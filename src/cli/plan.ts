@@ -3,7 +3,7 @@ import Table from "cli-table3";
 import { Command } from "commander";
 import { buildRun } from "../config/build.ts";
 import { loadConfig } from "../config/load.ts";
-import { formatBytes, formatCount } from "../report/format.ts";
+import { formatBytes, formatCount, formatSeconds, plural } from "../report/format.ts";
 import { type Plan, plan } from "../server/plan.ts";
 import { onInterrupt } from "./interrupt.ts";
 
@@ -12,13 +12,14 @@ export function planCommand(): Command {
     .description("train nothing: show who would train, at which rank, and the bytes each way")
     .argument("<config>", "YAML file, such as configs/quickstart.yaml")
     .option("--set <key=value>", "override a key of the config", (value: string, previous: string[]) => [...previous, value], [])
+    .option("--measure", "time a few real steps at every rank, and predict the time of a round", false)
     .option("--json", "print the plan as JSON", false)
-    .action(async (file: string, { set, json }: { set: string[]; json: boolean }) => {
+    .action(async (file: string, { set, json, measure }: { set: string[]; json: boolean; measure: boolean }) => {
       const interrupt = onInterrupt((line) => process.stderr.write(`${line}\n`));
       try {
         const config = buildRun(await loadConfig(file, { set }));
         if (!json) process.stdout.write("preparing the data and loading the model on one worker …\n");
-        const planned = await plan({ ...config, signal: interrupt.signal });
+        const planned = await plan({ ...config, measure, signal: interrupt.signal });
         process.stdout.write(json ? `${JSON.stringify(planned)}\n` : `${describePlan(planned)}\n`);
       } finally {
         interrupt.dispose();
@@ -26,24 +27,43 @@ export function planCommand(): Command {
     });
 }
 
+/** Of thousands; `--json` has all. */
+const SHOWN_CLIENTS = 50;
+
 function describePlan(planned: Plan): string {
   const table = new Table({
     head: ["client", "examples", "r", "rounds", "bytes each way, a fit", "labels held"],
     colAligns: ["left", "right", "right", "right", "right", "right"],
     style: { head: [], border: [] },
   });
-  for (const client of planned.clients) {
+  for (const client of planned.clients.slice(0, SHOWN_CLIENTS)) {
     const held = client.labelCounts.filter((count) => count > 0).length;
     const labels = client.labelCounts.length > 0 ? `${held} of ${client.labelCounts.length}` : "";
     table.push([client.id, client.size, client.r, client.rounds.length, formatBytes(client.bytesPerFit), labels]);
   }
   const fits = planned.clients.reduce((sum, client) => sum + client.rounds.length, 0);
+  const hidden = planned.clients.length - SHOWN_CLIENTS;
   return [
     table.toString(),
+    ...(hidden > 0 ? [`and ${formatCount(hidden)} more clients, which --json lists too`] : []),
     `adapter: rank ${planned.tiers.at(-1)} on ${planned.adaptedModules} modules, ${formatCount(planned.adapterParameters)} parameters` +
       ` (+ ${formatCount(planned.denseParameters)} trained in full) beside ${formatCount(planned.baseParameters)} frozen; tiers ${planned.tiers.join(", ")}`,
     `run:     ${planned.rounds} rounds, ${fits} fits, ${formatBytes(planned.bytesEachWay)} down and as much up, in tensors`,
     `held out: ${planned.evalExamples} examples` +
       (planned.truncated > 0 ? `; ${planned.truncated} examples were cut to data.max_length` : ""),
+    ...(planned.time ? describeTime(planned.time, planned.rounds) : []),
   ].join("\n");
+}
+
+function describeTime(time: NonNullable<Plan["time"]>, rounds: number): readonly string[] {
+  const { workers, fitSecondsPerRound, evaluateSeconds, runSeconds } = time;
+  return [
+    "measured: one worker alone on this machine",
+    ...time.tiers.map(
+      ({ r, stepSeconds, fitSeconds }) => `  rank ${r}: ${stepSeconds.toFixed(3)} s a local step, ${fitSeconds.toFixed(2)} s a fit`,
+    ),
+    `  evaluation: ${(1000 * time.exampleSeconds).toFixed(1)} ms an example, at all ranks together`,
+    `predicted: ${plural(workers, "worker")}, if they do not slow each other down: ${fitSecondsPerRound.toFixed(1)} s of fits a round, ` +
+      `${evaluateSeconds.toFixed(1)} s an evaluation, ${formatSeconds(runSeconds)} for ${plural(rounds, "round")}, the start apart`,
+  ];
 }

@@ -157,6 +157,15 @@ const enoughCandidates: Rule = {
   },
 };
 
+const oneNumberOfWorkers: Rule = {
+  reads: ["workers.count", "workers.slotsPerDevice"],
+  check({ workers: { count, slotsPerDevice } }, report) {
+    if (count === undefined || slotsPerDevice === undefined) return;
+    const message = "does not go with workers.count, which is the number of workers in all: give one of the two";
+    report(["workers", "slotsPerDevice"], message);
+  },
+};
+
 const ROTATING = ["zero-pad-weights", "hetlora", "flora", "flexlora", "raflora", "hlora"];
 
 const optimizerOfDeltas: Rule = {
@@ -185,6 +194,7 @@ const rules: readonly Rule[] = [
   declaredMemory,
   declaredSpeed,
   enoughCandidates,
+  oneNumberOfWorkers,
 ];
 
 /** Whether one path is the other or leads to it. */

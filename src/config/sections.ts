@@ -121,7 +121,10 @@ const evaluate = z.strictObject({
 });
 
 const workers = z.strictObject({
-  count: positive.max(256).default(2),
+  /** By default `slotsPerDevice` on each device. */
+  count: positive.max(256).optional(),
+  /** Workers that share a device, 1 by default; instead of `count`. Never chosen from free memory. */
+  slotsPerDevice: positive.max(64).optional(),
   /** "auto" takes every CUDA device, else mps, else the CPU; worker i is given device i modulo their number. */
   devices: z.union([z.literal("auto"), z.array(z.string().regex(/^(cpu|mps|cuda:\d+)$/, "cpu, mps or cuda:N")).min(1)]).default("auto"),
   /** Torch threads of each worker. Part of the run's identity: it changes the order of sums. */

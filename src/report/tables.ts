@@ -107,13 +107,19 @@ export function segmentsTable({ record, rounds }: RecordedRun): Table {
   };
 }
 
+/** Of thousands, the first few hundred: the page is to be read. */
+const SHOWN_CLIENTS = 200;
+
 export function clientsTable({ record, rounds }: RecordedRun): Table {
   const holdsLabels = record.labels.length > 0;
   const quality = qualityOf(rounds);
   const own = evaluatedRounds(rounds).at(-1)?.byClient ?? [];
-  const ownOf = (id: string) => own.find((client) => client.id === id);
+  const ownOf = new Map(own.map((client) => [client.id, client]));
+  const reported = countOf(rounds.flatMap((round) => round.reported));
+  const failed = countOf(rounds.flatMap((round) => round.failed));
+  const all = record.clients.length;
   return {
-    title: "Clients",
+    title: all > SHOWN_CLIENTS ? `Clients: the first ${SHOWN_CLIENTS} of ${formatCount(all)}` : "Clients",
     columns: [
       "client",
       "examples",
@@ -123,16 +129,24 @@ export function clientsTable({ record, rounds }: RecordedRun): Table {
       "rounds reported",
       "rounds failed",
     ],
-    rows: record.clients.map(({ id, n, r, label_counts }) => [
-      id,
-      formatCount(n),
-      String(ownOf(id)?.r ?? r),
-      ...(holdsLabels ? [`${label_counts.filter((held) => held > 0).length} of ${record.labels.length}`] : []),
-      ...own.slice(0, 1).map(() => quality.format(qualityOfClient(quality, ownOf(id)))),
-      String(rounds.filter(({ reported }) => reported.includes(id)).length),
-      String(rounds.filter(({ failed }) => failed.includes(id)).length),
-    ]),
+    rows: record.clients
+      .slice(0, SHOWN_CLIENTS)
+      .map(({ id, n, r, label_counts }) => [
+        id,
+        formatCount(n),
+        String(ownOf.get(id)?.r ?? r),
+        ...(holdsLabels ? [`${label_counts.filter((held) => held > 0).length} of ${record.labels.length}`] : []),
+        ...own.slice(0, 1).map(() => quality.format(qualityOfClient(quality, ownOf.get(id)))),
+        String(reported.get(id) ?? 0),
+        String(failed.get(id) ?? 0),
+      ]),
   };
+}
+
+function countOf(ids: readonly string[]): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  for (const id of ids) counts.set(id, (counts.get(id) ?? 0) + 1);
+  return counts;
 }
 
 function qualityOfClient(quality: Quality, client: TierMetrics | undefined): number | null {

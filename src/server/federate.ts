@@ -6,7 +6,7 @@ import { describeConfig, validateRun } from "../config/build.ts";
 import { snakeKeys } from "../config/case.ts";
 import type { RunConfig, RunInput } from "../config/schema.ts";
 import { InterruptedError } from "../errors.ts";
-import type { ClientHistory, SelectionContext, ServerState } from "../strategy/strategy.ts";
+import type { ClientHistory, RankedClient, SelectionContext, ServerState } from "../strategy/strategy.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
 import { packageVersion } from "../workers/python.ts";
 import type { TaskFailure } from "../workers/task.ts";
@@ -129,7 +129,7 @@ async function train({ config, signal, emit }: Conduct, session: Session, direct
         },
       });
       for (const [id, last] of outcome.history) history.set(id, last);
-      clients = clients.map((client) => ({ ...client, r: outcome.revised.get(client.id) ?? client.r }));
+      clients = revise(clients, outcome.revised);
       global = outcome.global;
       state = outcome.state ?? {};
       trained = trainedMetrics(outcome);
@@ -168,6 +168,12 @@ async function train({ config, signal, emit }: Conduct, session: Session, direct
     sha256,
     savePretrained: (folder, { r } = {}) => savePretrained(config, layout, presented, folder, r),
   };
+}
+
+/** The clients with the ranks that they go on with. */
+function revise(clients: readonly RankedClient[], revised: ReadonlyMap<string, number>): readonly RankedClient[] {
+  if (revised.size === 0) return clients;
+  return clients.map((client) => ({ ...client, r: revised.get(client.id) ?? client.r }));
 }
 
 type EvaluatedMetrics = Pick<RoundMetrics, "byTier" | "merged" | "byClient" | "energy">;

@@ -1,12 +1,15 @@
 import { rm } from "node:fs/promises";
 import path from "node:path";
 import { validateRun } from "../config/build.ts";
+import type { RunConfig } from "../config/schema.ts";
 import type { RankedClient, SelectionContext } from "../strategy/strategy.ts";
+import { countWorkers, resolveDevices } from "../workers/devices.ts";
 import { cacheFolder } from "../workers/python.ts";
 import type { FederateOptions } from "./federate.ts";
 import { candidateLosses } from "./evaluate.ts";
+import { measure, type Measurement, predict, type Prediction } from "./measure.ts";
 import { selectClients } from "./round.ts";
-import { openSession } from "./session.ts";
+import { openSession, type Session } from "./session.ts";
 
 export interface PlannedClient extends RankedClient {
   /** Server rounds it would train in. */
@@ -30,11 +33,18 @@ export interface Plan {
   readonly denseParameters: number;
   /** Tensor bytes of all fits of the run, the same each way. */
   readonly bytesEachWay: number;
+  /** With `measure`: what fits and evaluations took on one worker, and what the run would take on the config's. */
+  readonly time: (Measurement & Prediction) | null;
 }
 
-/** Prepares the data and loads the model on one worker, trains nothing, writes nothing. */
-export async function plan(options: Omit<FederateOptions, "overwrite">): Promise<Plan> {
-  const { signal, launcher, ...input } = options;
+export interface PlanOptions extends Omit<FederateOptions, "overwrite"> {
+  /** Time a few real steps at every rank. */
+  readonly measure?: boolean | undefined;
+}
+
+/** Prepares the data and loads the model on one worker, writes nothing, and trains nothing but what is measured. */
+export async function plan(options: PlanOptions): Promise<Plan> {
+  const { signal, launcher, measure: isMeasured, ...input } = options;
   const validated = validateRun(input);
   const config = { ...validated, workers: { ...validated.workers, count: 1 } };
   // Not in a temporary folder: errors name these logs.
@@ -57,9 +67,12 @@ export async function plan(options: Omit<FederateOptions, "overwrite">): Promise
         return selectClients(config, { round, clients: session.clients, tiers: session.tiers, history: new Map(), losses });
       }),
     );
+    const time = isMeasured ? await timesOf(validated, session, selections) : null;
+    const roundsOf = new Map(session.clients.map(({ id }) => [id, [] as number[]]));
+    for (const [place, selected] of selections.entries()) for (const { id } of selected) roundsOf.get(id)?.push(place + 1);
     const clients = session.clients.map((client) => ({
       ...client,
-      rounds: rounds.filter((_, place) => selections[place]?.some(({ id }) => id === client.id)),
+      rounds: roundsOf.get(client.id) ?? [],
       bytesPerFit: (client.r * layout.width + layout.denseSize) * Float32Array.BYTES_PER_ELEMENT,
     }));
     return {
@@ -74,8 +87,23 @@ export async function plan(options: Omit<FederateOptions, "overwrite">): Promise
       adapterParameters: layout.r * layout.width,
       denseParameters: layout.denseSize,
       bytesEachWay: clients.reduce((sum, client) => sum + client.rounds.length * client.bytesPerFit, 0),
+      time,
     };
   } finally {
     await session.close();
   }
+}
+
+async function timesOf(
+  config: RunConfig,
+  session: Session,
+  selections: readonly (readonly RankedClient[])[],
+): Promise<Measurement & Prediction> {
+  const measured = await measure(config, session);
+  const { n_eval: evalExamples, clients } = session.prepared;
+  const workers = countWorkers(await resolveDevices(config.workers.devices), config.workers);
+  return {
+    ...measured,
+    ...predict(config, measured, { selections, evalExamples, ownExamples: clients.map((client) => client.n_eval), workers }),
+  };
 }

@@ -44,7 +44,8 @@ export async function selectClients(
   const rng = (purpose: string) => createRng(deriveSeed(config.seed, "round", round, "policy", purpose));
   const context: SelectionContext = { round, clients, ...known, rng };
   const ids = await config.strategy.selection(context);
-  const selected = clients.filter((client) => ids.includes(client.id));
+  const chosen = new Set(ids);
+  const selected = clients.filter((client) => chosen.has(client.id));
   if (selected.length !== ids.length) {
     const all = new Set(clients.map((client) => client.id));
     const wrong = ids.find((id, place) => !all.has(id) || ids.indexOf(id) !== place);

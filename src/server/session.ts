@@ -10,7 +10,7 @@ import { assignRanks } from "../strategy/assign.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 import { createRng, deriveSeed } from "../tensor/rng.ts";
 import { zeromqTransport } from "../transport/zeromq.ts";
-import { resolveDevices } from "../workers/devices.ts";
+import { countWorkers, resolveDevices } from "../workers/devices.ts";
 import { processLauncher, type WorkerLauncher } from "../workers/launch.ts";
 import { createWorkerPool } from "../workers/pool.ts";
 import { cacheFolder, findPython, requirePython } from "../workers/python.ts";
@@ -61,7 +61,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     launcher,
     transport,
     devices,
-    count: config.workers.count,
+    count: countWorkers(devices, config.workers),
     threads: config.workers.threads,
     retries: config.workers.retries,
     startTimeoutMs: config.workers.startTimeout * 1000,

@@ -8,11 +8,13 @@ import type { Reply, Task } from "./task.ts";
 export interface Attempt {
   readonly taskId: string;
   readonly number: number;
-  /** Rejects with what the worker reported, or with what was wrong about its answer. */
-  readonly reply: Promise<Reply>;
+  /** Rejects with what the worker reported, or with what was wrong about its answer; undefined if it was given back. */
+  readonly reply: Promise<Reply | undefined>;
   /** Takes a message if it belongs to this try and it is not over yet; others are late or doubled, and dropped. */
   take(message: AnswerMessage): void;
   fail(error: Error): void;
+  /** Nothing came of it, and it was not its fault: it may be made again, under the same number, by another worker. */
+  giveBack(): void;
 }
 
 export type AnswerMessage = Exclude<WorkerMessage, WorkerMessageOf<"hello" | "beat" | "credit">>;
@@ -20,13 +22,17 @@ export type AnswerMessage = Exclude<WorkerMessage, WorkerMessageOf<"hello" | "be
 const ANSWERS = { prepare: "prepared", load: "loaded", fit: "fitted", evaluate: "evaluated" } as const;
 
 export function createAttempt(task: Task, number: number, workerId: string): Attempt {
-  const { promise, resolve, reject } = createDeferred<Reply>();
+  const { promise, resolve, reject } = createDeferred<Reply | undefined>();
   let header: { readonly message: Reply["message"]; readonly assembler: Assembler } | undefined;
   let isOver = false;
 
   const fail = (error: Error) => {
     isOver = true;
     reject(error);
+  };
+  const giveBack = () => {
+    isOver = true;
+    resolve(undefined);
   };
   const finish = () => {
     if (!header) throw new RefusedError(`the end of ${task.id}`, "after an answer", "before one");
@@ -49,6 +55,7 @@ export function createAttempt(task: Task, number: number, workerId: string): Att
     number,
     reply: promise,
     fail,
+    giveBack,
     take(message) {
       if (isOver || message.task_id !== task.id || message.attempt !== number) return;
       try {

@@ -1,7 +1,7 @@
 import { RunFailedError } from "../errors.ts";
 import { createDeferred, type Deferred } from "./deferred.ts";
 import type { PoolListener, Reply, Task } from "./task.ts";
-import { createWorker, type Worker, type WorkerSettings } from "./worker.ts";
+import { createWorker, isServing, type Worker, type WorkerSettings } from "./worker.ts";
 
 export interface CrewOptions extends WorkerSettings {
   /** Worker i is given device i modulo their number. */
@@ -10,12 +10,15 @@ export interface CrewOptions extends WorkerSettings {
   readonly listener?: PoolListener;
 }
 
-/** Keeps workers up, prepared, and handed to one user at a time. */
+/** Keeps workers up, prepared, and handed to those who wait for one, the largest first. */
 export interface Crew {
   /** Starts them. Resolves when the first is free. */
   start(): Promise<void>;
-  /** Waits for a free worker, which is the caller's until `release`; not one in `avoid` while another place is up. */
-  acquire(avoid?: Slot): Promise<Hand>;
+  /**
+   * Waits for a worker for one task, until `release`; not one in `avoid` while another place is up. It is a free one, or,
+   * while more wait than there are places, one that has a task and is to find its next waiting for it.
+   */
+  acquire(wanted: { readonly priority: number; readonly avoid: Slot | undefined }): Promise<Hand>;
   release(hand: Hand, outcome: { readonly isCompleted: boolean }): void;
   /** Has every worker, present and restarted, do this before it is free again. Resolves with the first reply. */
   prepare(task: Task): Promise<Reply>;
@@ -31,11 +34,12 @@ export interface Slot {
   worker: Worker | undefined;
   /** Its worker has been free once, so counts among those that take tasks. */
   isUp: boolean;
-  isIdle: boolean;
   /** How many of the crew's preparations its worker has done. */
   prepared: number;
-  /** Its worker is in somebody's hand. */
-  isLent: boolean;
+  /** It is doing one. */
+  isPreparing: boolean;
+  /** Tasks that its worker is in hand for. */
+  lent: number;
   /** Outside a task, with none completed in between. */
   deaths: number;
 }
@@ -52,6 +56,7 @@ export interface Hand {
 const MAX_DEATHS = 3;
 
 interface Waiter {
+  readonly priority: number;
   readonly avoid: Slot | undefined;
   readonly hand: Deferred<Hand>;
 }
@@ -62,21 +67,19 @@ interface Preparation {
   attempts: number;
 }
 
-/**
- * `fate` is aborted, here or elsewhere, once nothing is to run any more; its reason is what all who wait get.
- * `onRoom` hears how many tasks there is room for, those under way included.
- */
-export function createCrew(options: CrewOptions, fate: AbortController, onRoom: (tasks: number) => void): Crew {
+/** `fate` is aborted, here or elsewhere, once nothing is to run any more; its reason is what all who wait get. */
+export function createCrew(options: CrewOptions, fate: AbortController): Crew {
   const { devices, count, listener, transport } = options;
   const started = createDeferred<void>();
   const workers = new Map<string, Worker>();
   const preparations: Preparation[] = [];
-  let waiters: readonly Waiter[] = [];
+  let waiters: Waiter[] = [];
   const slots = Array.from({ length: count }, (_, index): Slot => {
-    return { index, worker: undefined, isUp: false, isIdle: false, isLent: false, prepared: 0, deaths: 0 };
+    return { index, worker: undefined, isUp: false, isPreparing: false, prepared: 0, lent: 0, deaths: 0 };
   });
   let upkeep: Promise<unknown> = Promise.resolve();
   let hasBeenUp = false;
+  let isRefreshDue = false;
   let retired = 0;
 
   started.promise.catch(() => {}); // for who never calls start
@@ -113,10 +116,9 @@ export function createCrew(options: CrewOptions, fate: AbortController, onRoom: 
       workers.delete(id);
       slot.worker = undefined;
       slot.isUp = false;
-      slot.isIdle = false;
       if (!error) return;
-      if (!slot.isLent) slot.deaths++;
-      slot.isLent = false;
+      if (slot.lent === 0) slot.deaths++;
+      slot.lent = 0;
       // When no worker has come up yet, what ended this one lies in wait for the others.
       if (!hasBeenUp) fate.abort(error);
       else if (slot.deaths === MAX_DEATHS && ++retired === count) {
@@ -127,16 +129,19 @@ export function createCrew(options: CrewOptions, fate: AbortController, onRoom: 
     }
   }
 
-  /** Has a worker do the preparations it lacks; then it is free. */
+  /** Has a worker do the preparations it lacks; then it takes tasks. */
   async function settle({ slot, worker }: Hand): Promise<void> {
-    slot.isIdle = false;
-    for (let next = preparations[slot.prepared]; next; next = preparations[slot.prepared]) {
-      if (!isReady(worker) || !(await prepareOne(worker, next))) return;
-      slot.prepared++;
+    slot.isPreparing = true;
+    try {
+      for (let next = preparations[slot.prepared]; next; next = preparations[slot.prepared]) {
+        if (!isServing(worker.status()) || !(await prepareOne(worker, next))) return;
+        slot.prepared++;
+      }
+    } finally {
+      slot.isPreparing = false;
     }
-    if (!isReady(worker)) return;
+    if (!isServing(worker.status())) return;
     slot.isUp = true;
-    slot.isIdle = true;
     started.resolve();
     refresh();
   }
@@ -146,6 +151,7 @@ export function createCrew(options: CrewOptions, fate: AbortController, onRoom: 
     const attempt = ++preparation.attempts;
     try {
       const reply = await worker.run(task, attempt);
+      if (!reply) return false;
       task.accept?.(reply);
       first.resolve(reply);
       return true;
@@ -153,7 +159,7 @@ export function createCrew(options: CrewOptions, fate: AbortController, onRoom: 
       if (fate.signal.aborted) return false;
       const error = cause as Error;
       // A worker that died may be replaced by one that can; one that lives and cannot has given the answer.
-      const isAlive = isReady(worker);
+      const isAlive = isServing(worker.status());
       listener?.failure?.({ taskId: task.id, attempt, workerId: worker.id, error, willRetry: !isAlive });
       if (isAlive) {
         first.reject(error);
@@ -163,25 +169,33 @@ export function createCrew(options: CrewOptions, fate: AbortController, onRoom: 
     }
   }
 
-  /** Hands free workers to those who wait, in their order. */
+  /** Hands out workers, once all who ask at this moment have asked. */
   function refresh(): void {
-    waiters = waiters.filter(({ avoid, hand }) => {
-      const slot = pick(avoid);
-      if (!slot?.worker) return true;
-      slot.isIdle = false;
-      slot.isLent = true;
-      hand.resolve({ slot, worker: slot.worker });
-      return false;
+    if (isRefreshDue) return;
+    isRefreshDue = true;
+    queueMicrotask(() => {
+      isRefreshDue = false;
+      waiters.sort((one, other) => other.priority - one.priority);
+      const free = slots.filter((slot) => slot.lent === 0);
+      for (const slot of free) lend(slot);
+      // What is handed out ahead can go nowhere else, so near the end nothing is: all are to end together.
+      for (const slot of slots) if (slot.lent === 1 && waiters.length > count) lend(slot);
     });
-    const up = slots.filter((slot) => slot.isUp).length;
-    // Who waits for another place leaves the one avoided to others.
-    onRoom(up === 0 ? 0 : up + waiters.filter((waiter) => waiter.avoid).length);
   }
 
-  function pick(avoid: Slot | undefined): Slot | undefined {
-    const idle = slots.filter((slot) => slot.isIdle && slot.worker && isReady(slot.worker));
-    const isOtherUp = slots.some((slot) => slot !== avoid && slot.isUp);
-    return idle.find((slot) => slot !== avoid) ?? (isOtherUp ? undefined : idle[0]);
+  function lend(slot: Slot): void {
+    const { worker } = slot;
+    if (!worker || !slot.isUp || !isServing(worker.status()) || isToPrepare(slot)) return;
+    const isOtherUp = slots.some((other) => other !== slot && other.isUp);
+    const place = waiters.findIndex(({ avoid }) => avoid !== slot || !isOtherUp);
+    const waiter = place < 0 ? undefined : waiters.splice(place, 1)[0];
+    if (!waiter) return;
+    slot.lent++;
+    waiter.hand.resolve({ slot, worker });
+  }
+
+  function isToPrepare(slot: Slot): boolean {
+    return slot.isPreparing || slot.prepared < preparations.length;
   }
 
   return {
@@ -190,25 +204,28 @@ export function createCrew(options: CrewOptions, fate: AbortController, onRoom: 
       upkeep = Promise.all(slots.map((slot) => keepUp(slot).catch((error: unknown) => fate.abort(error))));
       return started.promise;
     },
-    async acquire(avoid) {
-      fate.signal.throwIfAborted();
+    acquire(wanted) {
       const hand = createDeferred<Hand>();
-      waiters = [...waiters, { avoid, hand }];
+      if (fate.signal.aborted) hand.reject(fate.signal.reason);
+      else waiters.push({ ...wanted, hand });
       refresh();
       return hand.promise;
     },
     release(hand, { isCompleted }) {
+      const { slot, worker } = hand;
+      if (isCompleted) slot.deaths = 0;
       // One that died in the hand stays lent until its place is filled again, so that its death is told apart.
-      if (hand.slot.worker === hand.worker && isReady(hand.worker)) hand.slot.isLent = false;
-      if (isCompleted) hand.slot.deaths = 0;
-      if (hand.slot.worker === hand.worker) void settle(hand);
+      if (slot.worker !== worker || !isServing(worker.status())) return;
+      slot.lent--;
+      if (slot.lent === 0 && isToPrepare(slot)) void settle(hand);
+      else refresh();
     },
     async prepare(task) {
       fate.signal.throwIfAborted();
       const first = createDeferred<Reply>();
       preparations.push({ task, first, attempts: 0 });
       // Those that are starting or busy come to it when they are ready.
-      for (const slot of slots) if (slot.isIdle && slot.worker) void settle({ slot, worker: slot.worker });
+      for (const slot of slots) if (isFree(slot) && slot.worker) void settle({ slot, worker: slot.worker });
       return first.promise;
     },
     cancel() {
@@ -221,6 +238,6 @@ export function createCrew(options: CrewOptions, fate: AbortController, onRoom: 
   };
 }
 
-function isReady(worker: Worker): boolean {
-  return worker.status().state === "ready";
+function isFree({ isUp, isPreparing, lent }: Slot): boolean {
+  return isUp && !isPreparing && lent === 0;
 }

@@ -10,6 +10,14 @@ export async function resolveDevices(asked: "auto" | readonly string[]): Promise
   return process.platform === "darwin" && process.arch === "arm64" ? ["mps"] : ["cpu"];
 }
 
+/** How many workers the config asks for, once the devices are known. */
+export function countWorkers(
+  devices: readonly string[],
+  asked: { readonly count?: number | undefined; readonly slotsPerDevice?: number | undefined },
+): number {
+  return asked.count ?? devices.length * (asked.slotsPerDevice ?? 1);
+}
+
 /** How one worker process is given its device: what torch calls it there, and the variable that hides the others. */
 export function assignDevice(device: string): { readonly device: string; readonly env: Readonly<Record<string, string>> } {
   const index = /^cuda:(\d+)$/.exec(device)?.[1];

@@ -1,6 +1,6 @@
 import { setMaxListeners } from "node:events";
-import PQueue from "p-queue";
 import { ConfigError, InterruptedError } from "../errors.ts";
+import { orAborted } from "./abort.ts";
 import { createCrew, type CrewOptions, type Hand, type Slot } from "./crew.ts";
 import type { Reply, Task, TaskType, WorkerPool } from "./task.ts";
 
@@ -11,7 +11,7 @@ export interface PoolOptions extends CrewOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Of one try: a reply or an error. */
+/** Of one try: a reply, or an error, or neither where the worker ended before it had begun. */
 interface Outcome {
   readonly hand: Hand;
   readonly reply?: Reply;
@@ -29,17 +29,8 @@ export function createWorkerPool(options: PoolOptions): WorkerPool {
   /** Aborted when that was asked for: then nobody waits for what is still under way. */
   const interruption = new AbortController();
   setMaxListeners(0, interruption.signal);
-  const queue = new PQueue({ autoStart: false });
-  // No more tasks leave the queue than workers can take, so that priority decides for as long as possible.
-  const crew = createCrew(options, fate, (tasks) => {
-    if (fate.signal.aborted) return;
-    if (tasks === 0) return queue.pause();
-    queue.concurrency = tasks;
-    queue.start();
-  });
+  const crew = createCrew(options, fate);
 
-  // Tasks in the queue then run into the reason.
-  fate.signal.addEventListener("abort", () => queue.start());
   const end = (reason: InterruptedError) => {
     interruption.abort(reason);
     fate.abort(reason);
@@ -52,33 +43,39 @@ export function createWorkerPool(options: PoolOptions): WorkerPool {
   signal?.addEventListener("abort", interrupt, { once: true });
 
   async function tryOnce(task: Task, number: number, avoid: Slot | undefined): Promise<Outcome> {
-    const hand = await crew.acquire(avoid);
+    const hand = await crew.acquire({ priority: task.priority ?? 0, avoid });
     try {
       const reply = await hand.worker.run(task, number);
       interruption.signal.throwIfAborted();
-      task.accept?.(reply);
-      crew.release(hand, { isCompleted: true });
-      return { hand, reply };
+      if (reply) task.accept?.(reply);
+      crew.release(hand, { isCompleted: reply !== undefined });
+      return reply ? { hand, reply } : { hand };
     } catch (error) {
       crew.release(hand, { isCompleted: false });
       return { hand, error: error as Error };
     }
   }
 
+  async function tryUntilDone(task: Task): Promise<Reply> {
+    let avoid: Slot | undefined;
+    for (let number = 1; ;) {
+      const { hand, reply, error } = await tryOnce(task, number, avoid);
+      interruption.signal.throwIfAborted();
+      if (reply) return reply;
+      if (!error) continue;
+      const isFinal = error instanceof ConfigError || number > retries;
+      const willRetry = !isFinal && !fate.signal.aborted;
+      listener?.failure?.({ taskId: task.id, attempt: number, workerId: hand.worker.id, error, willRetry });
+      if (isFinal) throw error;
+      avoid = hand.slot;
+      number++;
+    }
+  }
+
   return {
     start: () => crew.start(),
     async run<T extends TaskType>(task: Task<T>) {
-      let avoid: Slot | undefined;
-      for (let number = 1; ; number++) {
-        const attempt = () => tryOnce(task as unknown as Task, number, avoid);
-        const { hand, reply, error } = await queue.add(attempt, { priority: task.priority ?? 0, signal: interruption.signal });
-        if (!error) return reply as unknown as Reply<T>;
-        const isFinal = error instanceof ConfigError || number > retries;
-        const willRetry = !isFinal && !fate.signal.aborted;
-        listener?.failure?.({ taskId: task.id, attempt: number, workerId: hand.worker.id, error, willRetry });
-        if (isFinal) throw error;
-        avoid = hand.slot;
-      }
+      return (await orAborted(tryUntilDone(task as unknown as Task), interruption.signal)) as unknown as Reply<T>;
     },
     async onEveryWorker<T extends TaskType>(task: Task<T>) {
       return (await crew.prepare(task as unknown as Task)) as unknown as Reply<T>;

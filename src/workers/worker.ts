@@ -4,7 +4,8 @@ import { describeTensors, splitTensors } from "../protocol/assembly.ts";
 import { decodeWorkerMessage, encode } from "../protocol/codec.ts";
 import { type ControllerMessage, CREDIT_BYTES, PROTOCOL_VERSION, type WorkerMessage, type WorkerMessageOf } from "../protocol/messages.ts";
 import type { Transport } from "../transport/transport.ts";
-import { type AnswerMessage, type Attempt, createAttempt } from "./attempt.ts";
+import { createAgenda } from "./agenda.ts";
+import { type AnswerMessage, createAttempt } from "./attempt.ts";
 import { createCredit } from "./credit.ts";
 import { createDeadline } from "./deadline.ts";
 import { createDeferred } from "./deferred.ts";
@@ -31,9 +32,12 @@ export interface Worker {
   /** Resolves once the process is gone, with why; undefined if it had been told to stop. Never rejects. */
   readonly ended: Promise<WorkerError | undefined>;
   status(): WorkerStatus;
-  /** Tries a task; for a worker that is ready. What goes wrong with the worker itself ends its process first. */
-  run(task: Task, attempt: number): Promise<Reply>;
-  /** Asks that the task under way be dropped. */
+  /**
+   * Tries a task, after those it was given before, whose tensors travel meanwhile. What goes wrong with the worker itself
+   * ends its process first. Resolves with undefined if the worker ended without having begun it.
+   */
+  run(task: Task, attempt: number): Promise<Reply | undefined>;
+  /** Asks that what it was given be dropped. */
   cancel(): void;
   /** Takes a frame that came from it. */
   receive(frame: Uint8Array): void;
@@ -52,14 +56,16 @@ export function createWorker(id: string, device: string, settings: WorkerSetting
   const ready = createDeferred<WorkerHello>();
   const credit = createCredit(CREDIT_BYTES);
   let status: WorkerStatus = { workerId: id, state: "starting", activity: "starting", taskId: null, step: 0, steps: 0 };
-  let current: Attempt | undefined;
+  const agenda = createAgenda();
+  /** One task is sent whole before the next. */
+  let lastSent: Promise<unknown> = Promise.resolve();
   let fatal: { readonly problem: string; readonly options?: ErrorOptions | undefined } | undefined;
   let grace: NodeJS.Timeout | undefined;
 
   const seconds = (ms: number) => `${ms / 1000} s`;
   const startDeadline = createDeadline(startTimeoutMs, () => kill(`did not say hello within ${seconds(startTimeoutMs)} of its start`));
   const beatDeadline = createDeadline(beatTimeoutMs, () => kill(`was not heard of for ${seconds(beatTimeoutMs)}`));
-  const taskDeadline = createDeadline(taskTimeoutMs, () => kill(`made no progress in ${current?.taskId} for ${seconds(taskTimeoutMs)}`));
+  const taskDeadline = createDeadline(taskTimeoutMs, () => kill(`made no progress in ${status.taskId} for ${seconds(taskTimeoutMs)}`));
 
   const update = (changes: Partial<WorkerStatus>) => {
     const isNew = Object.entries(changes).some(([key, value]) => status[key as keyof WorkerStatus] !== value);
@@ -68,7 +74,7 @@ export function createWorker(id: string, device: string, settings: WorkerSetting
     return isNew;
   };
   const enter = (state: WorkerState, activity: string) => {
-    update({ state, activity, taskId: current?.taskId ?? null, step: 0, steps: 0 });
+    update({ state, activity, taskId: agenda.current()?.taskId ?? null, step: 0, steps: 0 });
   };
   const send = (message: ControllerMessage) => transport.send(id, encode(message));
   /** For messages that a worker which is gone need not get: its end is told by its exit, or by its silence. */
@@ -103,7 +109,7 @@ export function createWorker(id: string, device: string, settings: WorkerSetting
     const error = new WorkerError(problem, details, fatal?.options);
     const reason = isStopped ? new InterruptedError(`worker ${id} was stopped`) : error;
     credit.close(reason);
-    current?.fail(reason);
+    agenda.close(reason);
     ready.reject(reason);
     return isStopped ? undefined : error;
   }
@@ -117,22 +123,38 @@ export function createWorker(id: string, device: string, settings: WorkerSetting
     ready.resolve({ workerId: id, pid: message.pid, versions: message.versions, device: message.device });
   }
 
-  function beat({ activity, step, steps }: WorkerMessageOf<"beat">): void {
+  function beat({ activity, task_id, step, steps }: WorkerMessageOf<"beat">): void {
+    if (task_id !== null) agenda.begin(task_id);
+    follow();
     // Between tasks a beat may still tell of the last one.
-    const isProgress = (status.state === "starting" || status.state === "busy") && update({ activity, step, steps });
-    if (isProgress && current) taskDeadline.restart();
+    const isCurrent = status.state === "busy" && (task_id === null || task_id === status.taskId);
+    if (status.state !== "starting" && !isCurrent) return;
+    if (update({ activity, step, steps }) && isCurrent) taskDeadline.restart();
   }
 
   function answer(message: AnswerMessage): void {
-    if (current) taskDeadline.restart();
-    current?.take(message);
+    agenda.take(message);
+    proceed();
     // Chunks that were dropped count as consumed, or the worker would wait for ever.
     if (message.type === "chunk" && message.data.length > 0) tell({ ...SESSION, type: "credit", bytes: message.data.length });
   }
 
   function giveCredit(bytes: number): void {
     credit.give(bytes);
-    if (current) taskDeadline.restart();
+    proceed();
+  }
+
+  function proceed(): void {
+    if (status.state === "busy") taskDeadline.restart();
+  }
+
+  /** Once it may have another task to do, or none. */
+  function follow(): void {
+    const taskId = agenda.current()?.taskId ?? null;
+    if (!isServing(status) || taskId === status.taskId) return;
+    enter(taskId === null ? "ready" : "busy", taskId ?? "idle");
+    if (taskId === null) taskDeadline.clear();
+    else taskDeadline.restart();
   }
 
   async function sendTask(task: Task, attempt: number): Promise<void> {
@@ -157,24 +179,24 @@ export function createWorker(id: string, device: string, settings: WorkerSetting
     kill,
     status: () => status,
     async run(task, number) {
+      if (!isServing(status)) return undefined;
       const attempt = createAttempt(task, number, id);
-      current = attempt;
-      enter("busy", task.id);
-      taskDeadline.restart();
-      const sending = sendTask(task, number).catch((cause: unknown) => {
-        kill(`could not be sent ${task.id}`, { cause });
-        throw cause;
+      agenda.add(attempt);
+      follow();
+      const answered = attempt.reply.finally(() => {
+        agenda.remove(attempt);
+        follow();
       });
+      const sending = lastSent.then(() => sendTask(task, number));
+      const sent = sending.catch((cause: unknown) => kill(`could not be sent ${task.id}`, { cause }));
+      lastSent = sent;
       // Also when the answer came early, as a failure does: what was begun is sent whole, and the next task goes after it.
-      const [reply] = await Promise.allSettled([attempt.reply, sending]);
-      taskDeadline.clear();
-      current = undefined;
-      if (status.state === "busy") enter("ready", "idle");
+      const [reply] = await Promise.allSettled([answered, sent]);
       if (reply.status === "rejected") throw reply.reason;
       return reply.value;
     },
     cancel() {
-      if (current) tell({ ...SESSION, type: "cancel", task_id: current.taskId, attempt: current.number });
+      for (const { taskId, number } of agenda.all()) tell({ ...SESSION, type: "cancel", task_id: taskId, attempt: number });
     },
     receive(frame) {
       if (status.state === "failed" || status.state === "stopped") return;
@@ -201,6 +223,11 @@ export function createWorker(id: string, device: string, settings: WorkerSetting
       if (!isAtOnce) tell({ ...SESSION, type: "stop" });
     },
   };
+}
+
+/** It takes tasks. */
+export function isServing({ state }: WorkerStatus): boolean {
+  return state === "ready" || state === "busy";
 }
 
 function describeExit({ exitCode, signal, problem }: WorkerExit, { state, taskId }: WorkerStatus): string {

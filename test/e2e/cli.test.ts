@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { beforeAll, describe, expect, test, vi } from "vitest";
+import type { Plan } from "../../src/index.ts";
 import { cli, root, temporaryFolder, tiny, workersOf } from "./support.ts";
 
 const folder = temporaryFolder();
@@ -84,13 +85,15 @@ test("run trains, says what it does and where its results are; report prints the
   expect(again.output).toContain("--overwrite");
 });
 
-test("plan shows ranks and bytes, and writes nothing", () => {
-  const { code, output } = prelort("plan", config, "--json", "--set", "name=planned");
+test("plan shows ranks, bytes and, where asked, times, and writes nothing", () => {
+  const { code, output } = prelort("plan", config, "--json", "--measure", "--set", "name=planned");
   expect(code, output).toBe(0);
-  const plan = JSON.parse(output) as { clients: { r: number; bytesPerFit: number }[] };
+  const plan = JSON.parse(output) as { clients: { r: number; bytesPerFit: number }[]; time: NonNullable<Plan["time"]> };
   expect(plan.clients.map(({ r }) => r)).toEqual([4, 2, 1]);
   // Rank r of q_proj (32 → 32) and v_proj (32 → 16) in two layers: r · 2 · (64 + 48) floats.
   expect(plan.clients.map(({ bytesPerFit }) => bytesPerFit)).toEqual([4, 2, 1].map((r) => r * 2 * 112 * 4));
+  expect(plan.time.tiers.map(({ r }) => r)).toEqual([1, 2, 4]);
+  expect(plan.time.runSeconds).toBeGreaterThan(0);
   expect(existsSync(path.join(folder(), "runs", "planned"))).toBe(false);
 });
 

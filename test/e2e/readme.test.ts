@@ -85,7 +85,7 @@ test("its config reference is a config, and names every key", async () => {
   writeFileSync(path.join(folder(), "definitions.jsonl"), "");
   const config = await loadConfig(file);
   expect(config.workers.taskTimeout).toBe(600);
-  for (const key of ["pooling", "modules_to_save", "text", "label", "max_examples", "head_lr", "python"])
+  for (const key of ["pooling", "modules_to_save", "text", "label", "max_examples", "head_lr", "python", "slots_per_device"])
     expect(yaml, key).toMatch(new RegExp(`^ +# ${key}:`, "m"));
 });
 

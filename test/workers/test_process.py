@@ -17,6 +17,7 @@ from prelort_worker.messages import (
     Beat,
     Cancel,
     Chunk,
+    Credit,
     End,
     Evaluate,
     Evaluated,
@@ -118,6 +119,31 @@ def test_a_cancelled_fit_ends_at_its_next_step_and_the_next_task_is_served(loade
 
     assert (busy.activity, busy.task_id, busy.steps) == ("fit c01", "endless", 1_000_000)
     assert (failure.task_id, failure.error.kind) == ("endless", "cancelled")
+
+
+def test_the_next_task_arrives_during_the_one_before_it_and_answers_keep_their_order(
+    loaded_worker: tuple[Controller, Payload],
+):
+    worker, adapter = loaded_worker
+    worker.send(*parts_of(fit_task("endless", adapter, 8, replace(FIT, local_steps=1_000_000)), adapter))
+    while not (isinstance(busy := worker.receive_any(), Beat) and busy.step > 0):
+        pass
+    worker.send(*parts_of(fit_task("waiting", adapter, 8), adapter), *parts_of(fit_task("next", adapter, 8), adapter))
+    # Its chunks are taken, and paid back, while the other trains.
+    for _ in ("waiting", "next"):
+        while not isinstance(worker.receive_any(), Credit):
+            pass
+    worker.send(Cancel("waiting", 1), Cancel("endless", 1))
+    failures = [worker.expect(Failure) for _ in range(2)]
+    fitted = worker.expect(Fitted)
+    while not isinstance(worker.receive(), End):
+        pass
+
+    assert [(failure.task_id, failure.error.kind) for failure in failures] == [
+        ("endless", "cancelled"),
+        ("waiting", "cancelled"),
+    ]
+    assert fitted.task_id == "next"
 
 
 @pytest.mark.parametrize(

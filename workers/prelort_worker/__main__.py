@@ -1,5 +1,5 @@
 """
-A worker process: connects, says hello, serves one task at a time, ends with its controller.
+A worker process: connects, says hello, serves one task after another, ends with its controller.
 
     python -m prelort_worker --endpoint ipc:///… --worker-id w0 --parent-pid 4711 --device cpu --threads 1
 """
@@ -100,6 +100,7 @@ def _answer(connection: "Connection", client: "Client", job: "Job") -> None:
 
     task, key = job.task, key_of(job.task)
     try:
+        connection.report(task.task_id, key)  # it may have been cancelled while it waited
         reply, payload = client.run(
             task, job.payload, lambda activity, step, steps: connection.report(activity, key, step, steps)
         )

@@ -109,6 +109,11 @@ fit: { full_wieght: 0.5, lr: fast }
       "lora.lora_alpha=16",
     ],
     ["a device that is none", "workers: { devices: [cpu, gpu0] }", '12:27 workers.devices[1]: must be cpu, mps or cuda:N, got "gpu0"'],
+    [
+      "slots beside a number of workers",
+      "workers: { count: 2, slots_per_device: 2 }",
+      "12:40 workers.slots_per_device: does not go with workers.count, which is the number of workers in all: give one of the two",
+    ],
     ["an empty value", "fit:", "12:5 fit: must be a map, got nothing"],
     ["a number that is not one", "fit: { lr: .nan }", "12:12 fit.lr: must be a number, got NaN"],
     ["a path out of the name", "name: ../x", "12:7 name: must be made of letters, digits, '.', '_' and '-', at most 100, got \"../x\""],

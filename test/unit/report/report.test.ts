@@ -27,6 +27,19 @@ beforeEach(async () => {
 });
 afterEach(() => rm(directory, { recursive: true }));
 
+describe("the table of clients", () => {
+  it("shows the first 200 of thousands, and says so", async () => {
+    await writeRunFixture(directory);
+    const run = await readRun(directory);
+    const [template] = run.record.clients;
+    if (!template) throw new Error("the fixture has clients");
+    const clients = Array.from({ length: 5000 }, (_, place) => ({ ...template, id: `c${place}` }));
+    const table = clientsTable({ ...run, record: { ...run.record, clients } });
+    expect(table.title).toBe("Clients: the first 200 of 5,000");
+    expect(table.rows).toHaveLength(200);
+  });
+});
+
 describe("readRun", () => {
   it("reads rounds back as the server has them", async () => {
     await writeRunFixture(directory);

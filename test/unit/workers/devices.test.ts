@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { EnvironmentError } from "../../../src/errors.ts";
-import { assignDevice, resolveDevices } from "../../../src/workers/devices.ts";
+import { assignDevice, countWorkers, resolveDevices } from "../../../src/workers/devices.ts";
 
 let folder: string;
 /** Puts an nvidia-smi on PATH that prints this, and nothing else. */
@@ -46,6 +46,13 @@ test("auto is the processor, or mps, without nvidia-smi or where it finds nothin
   expect(await resolveDevices("auto")).toEqual(withoutCuda);
   await withNvidiaSmi("echo No devices were found; exit 6");
   expect(await resolveDevices("auto")).toEqual(withoutCuda);
+});
+
+test("there is one worker a device, or as many as it has slots, or as many in all as were asked for", () => {
+  const devices = ["cuda:0", "cuda:1", "cuda:2", "cuda:3"];
+  expect(countWorkers(devices, {})).toBe(4);
+  expect(countWorkers(devices, { slotsPerDevice: 2 })).toBe(8);
+  expect(countWorkers(devices, { count: 3 })).toBe(3);
 });
 
 test("a worker on cuda:N sees that device alone, counted within what the controller sees", () => {

@@ -75,6 +75,59 @@ describe("a pool of workers", () => {
   });
 });
 
+describe("a task is given to a busy worker ahead", () => {
+  /** Tells which fits each worker has been sent; none is answered. */
+  const holding = (held: Record<string, string[]>) => async (worker: ScriptedWorker) => {
+    worker.hello();
+    while (true) {
+      const fit = await worker.expect("fit");
+      await takePayload(worker, fit);
+      (held[worker.workerId] ??= []).push(fit.client_id);
+    }
+  };
+
+  test("one at most, the larger first, while more wait than there are workers", async () => {
+    const held: Record<string, string[]> = {};
+    const { pool, heard } = setUp({ script: holding(held) });
+    await pool.start();
+    await vi.waitFor(() => expect(heard).toEqual(["w0", "w1"]));
+    const all = Promise.allSettled([1, 2, 3, 4, 5, 6, 7].map((size) => pool.run(fitTask(`c${size}`, { priority: size }))));
+    await vi.waitFor(() => expect(held).toEqual({ w0: ["c7", "c5"], w1: ["c6", "c4"] }));
+    await closed(pool);
+    await all;
+  });
+
+  test("not near the end, when another may be free first", async () => {
+    const held: Record<string, string[]> = {};
+    const { pool, heard } = setUp({ script: holding(held) });
+    await pool.start();
+    await vi.waitFor(() => expect(heard).toEqual(["w0", "w1"]));
+    const all = Promise.allSettled([1, 2, 3, 4].map((size) => pool.run(fitTask(`c${size}`, { priority: size }))));
+    await vi.waitFor(() => expect(held).toEqual({ w0: ["c4"], w1: ["c3"] }));
+    await closed(pool);
+    await all;
+  });
+
+  test("and goes back without a lost try when that worker dies in the one before it", async () => {
+    const { pool, failures } = setUp({
+      count: 1,
+      retries: 0,
+      async script(worker) {
+        if (worker.workerId !== "w0") return worker.serve();
+        worker.hello();
+        for (const _ of ["c3", "c2"]) await takePayload(worker, await worker.expect("fit"));
+        worker.exit({ signal: "SIGKILL" });
+      },
+    });
+    await pool.start();
+    const outcomes = await Promise.allSettled([3, 2, 1].map((size) => pool.run(fitTask(`c${size}`, { priority: size }))));
+    expect(outcomes.map(({ status }) => status)).toEqual(["rejected", "fulfilled", "fulfilled"]);
+    expect(outcomes[1]).toMatchObject({ value: { workerId: "w0.1", attempt: 1 } });
+    expect(failures.map(({ taskId }) => taskId)).toEqual(["round-1/fit/c3"]);
+    await closed(pool);
+  });
+});
+
 describe("a failed attempt", () => {
   test("is tried again on another worker, even if that one is busy and this one is free", async () => {
     let releaseOther = () => {};

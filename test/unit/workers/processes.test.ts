@@ -74,14 +74,16 @@ describe("workers as processes", { timeout: 60_000 }, () => {
     expect(existsSync(dirname(transport.endpoint.replace("ipc://", "")))).toBe(false);
   });
 
-  test("see only the device they are given, and as many threads", async () => {
-    const { pool, hellos } = await setUp("serves", { devices: ["cpu", "cuda:3"], threads: 2 });
+  const cuda = (index: number) => ({ type: "cuda", name: `visible: ${index}`, memory_bytes: null });
+  test.each([
+    ["a processor and a GPU", ["cpu", "cuda:3"], 2, [{ type: "cpu", name: "visible: ", memory_bytes: null }, cuda(3)]],
+    ["four GPUs", ["cuda:0", "cuda:1", "cuda:2", "cuda:3"], 4, [cuda(0), cuda(1), cuda(2), cuda(3)]],
+    ["one GPU with two slots", ["cuda:1"], 2, [cuda(1), cuda(1)]],
+  ])("see only the device they are given, of %s", async (_, devices, count, seen) => {
+    const { pool, hellos } = await setUp("serves", { devices, count });
     await pool.start();
-    await vi.waitFor(() => expect(hellos.length).toBe(2), 20_000);
-    expect(hellos.toSorted((a, b) => a.workerId.localeCompare(b.workerId)).map(({ device }) => device)).toEqual([
-      { type: "cpu", name: "visible: ", memory_bytes: null },
-      { type: "cuda", name: "visible: 3", memory_bytes: null },
-    ]);
+    await vi.waitFor(() => expect(hellos.length).toBe(count), 20_000);
+    expect(hellos.toSorted((a, b) => a.workerId.localeCompare(b.workerId)).map(({ device }) => device)).toEqual(seen);
   });
 
   test("that die at their start reject it with the end of their log", async () => {

@@ -104,7 +104,7 @@ describe("a task", () => {
     await worker.ready;
     const reply = await worker.run(fitTask(), 1);
     expect(reply).toMatchObject({ workerId: "w0", attempt: 1, message: { type: "fitted", client_id: "c0" } });
-    expect(reply.payload).toEqual({ rows: adapter.rows, dense: adapter.dense });
+    expect(reply?.payload).toEqual({ rows: adapter.rows, dense: adapter.dense });
     expect(statuses.map(({ state, taskId }) => [state, taskId])).toEqual([
       ["starting", null],
       ["ready", null],
@@ -148,7 +148,7 @@ describe("a task", () => {
     });
     await worker.ready;
     await expect(worker.run(fitTask(), 1)).rejects.toThrow("expected rows and dense, got rows");
-    expect((await worker.run(fitTask(), 2)).payload).toEqual({ rows: adapter.rows, dense: adapter.dense });
+    expect((await worker.run(fitTask(), 2))?.payload).toEqual({ rows: adapter.rows, dense: adapter.dense });
     await vi.waitFor(() => expect(peer?.credited()).toBe(12 + 12 + 28));
   });
 
@@ -241,6 +241,105 @@ describe("a task", () => {
     await expect(worker.run(fitTask(), 1)).rejects.toThrow(said);
     expect((await worker.ended)?.message).toContain(said);
     expect(worker.status().state).toBe("failed");
+  });
+});
+
+describe("a task that is given ahead", () => {
+  const first = fitTask({ id: "round-1/fit/c0" });
+  const second = fitTask({ id: "round-1/fit/c1" });
+  const beat = (peer: ScriptedWorker, task_id: string, step: number) =>
+    peer.send({ type: "beat", activity: "fit", task_id, step, steps: 9 });
+
+  const takeBoth = async (peer: ScriptedWorker) => {
+    await takePayload(peer, await peer.expect("fit"));
+    await takePayload(peer, await peer.expect("fit"));
+  };
+
+  test("travels whole while the one before it is done, and becomes what the worker is busy with", async () => {
+    const worker = start(async (peer) => {
+      peer.hello();
+      const tasks = [await peer.expect("fit")];
+      await takePayload(peer, tasks[0] as (typeof tasks)[0]);
+      tasks.push(await peer.expect("fit"));
+      await takePayload(peer, tasks[1] as (typeof tasks)[0]);
+      for (const fit of tasks) peer.answer(fit, fitted(fit), adapter);
+    });
+    await worker.ready;
+    const replies = await Promise.all([worker.run(first, 1), worker.run(second, 1)]);
+    expect(replies.map((reply) => reply?.message.task_id)).toEqual([first.id, second.id]);
+    expect(statuses.map(({ state, taskId }) => [state, taskId])).toEqual([
+      ["starting", null],
+      ["ready", null],
+      ["busy", first.id],
+      ["busy", second.id],
+      ["ready", null],
+    ]);
+  });
+
+  test.each<[string, (peer: ScriptedWorker) => void, string]>([
+    ["was not begun", () => {}, first.id],
+    ["its beats had begun, so that the other one's answer was on its way", (peer) => beat(peer, second.id, 1), second.id],
+  ])("when its worker dies fails alone if it %s, and the other goes back", async (_, before, guilty) => {
+    const worker = start(async (peer) => {
+      peer.hello();
+      await takeBoth(peer);
+      before(peer);
+      peer.sendRaw(Uint8Array.of(1));
+    });
+    await worker.ready;
+    const settled = await Promise.allSettled([worker.run(first, 1), worker.run(second, 1)]);
+    const [fails, goesBack] = guilty === first.id ? settled : settled.toReversed();
+    expect(fails).toMatchObject({ status: "rejected", reason: expect.any(WorkerError) });
+    expect(goesBack).toEqual({ status: "fulfilled", value: undefined });
+  });
+
+  test("has a deadline of its own from the end of the one before it", async () => {
+    vi.useFakeTimers();
+    const worker = start(
+      async (peer) => {
+        peer.hello();
+        const fit = await peer.expect("fit");
+        await takePayload(peer, fit);
+        await takePayload(peer, await peer.expect("fit"));
+        setTimeout(() => peer.answer(fit, fitted(fit), adapter), 3000);
+      },
+      { taskTimeoutMs: 4000 },
+    );
+    await worker.ready;
+    const runs = [worker.run(first, 1), worker.run(second, 1)];
+    const failure = expect(runs[1]).rejects.toThrow("made no progress in round-1/fit/c1 for 4 s");
+    await vi.advanceTimersByTimeAsync(6900);
+    expect(worker.status()).toMatchObject({ state: "busy", taskId: second.id });
+    await vi.advanceTimersByTimeAsync(200);
+    vi.useRealTimers();
+    await failure;
+    await expect(runs[0]).resolves.toMatchObject({ attempt: 1 });
+  });
+
+  test("is cancelled with the others", async () => {
+    const cancelled: string[] = [];
+    const worker = start(async (peer) => {
+      peer.hello();
+      await takeBoth(peer);
+      worker.cancel();
+      for (let asked = 0; asked < 2; asked++) {
+        const cancel = await peer.expect("cancel");
+        cancelled.push(cancel.task_id);
+        peer.answer(cancel, { type: "failure", error: { kind: "cancelled", message: "", traceback: "" } });
+      }
+    });
+    await worker.ready;
+    for (const run of [worker.run(first, 1), worker.run(second, 1)]) await expect(run).rejects.toThrow(InterruptedError);
+    expect(cancelled).toEqual([first.id, second.id]);
+  });
+
+  test("to a worker that has ended goes back at once", async () => {
+    const worker = start((peer) => {
+      peer.hello();
+      peer.sendRaw(Uint8Array.of(1));
+    });
+    await worker.ended;
+    expect(await worker.run(first, 1)).toBeUndefined();
   });
 });
 

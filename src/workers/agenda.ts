@@ -1,0 +1,45 @@
+import type { AnswerMessage, Attempt } from "./attempt.ts";
+
+/** What a worker was given and has not answered, in the order in which it does it: it may be handed its next task ahead. */
+export interface Agenda {
+  /** What it does now, as far as is known. */
+  current(): Attempt | undefined;
+  add(attempt: Attempt): void;
+  remove(attempt: Attempt): void;
+  /** The worker says that it does this task: those before it are done, and their answers on the way. */
+  begin(taskId: string): void;
+  take(message: AnswerMessage): void;
+  all(): readonly Attempt[];
+  /** The worker is gone. What it did fails with that; the rest was not begun, or was done, and goes back as it was. */
+  close(error: Error): void;
+}
+
+export function createAgenda(): Agenda {
+  let attempts: readonly Attempt[] = [];
+  let begun: Attempt | undefined;
+  const current = () => begun ?? attempts[0];
+  return {
+    current,
+    add(attempt) {
+      attempts = [...attempts, attempt];
+    },
+    remove(attempt) {
+      attempts = attempts.filter((other) => other !== attempt);
+      if (begun === attempt) begun = undefined;
+    },
+    begin(taskId) {
+      begun = attempts.find((attempt) => attempt.taskId === taskId) ?? begun;
+    },
+    take(message) {
+      for (const attempt of attempts) attempt.take(message);
+    },
+    all: () => attempts,
+    close(error) {
+      const guilty = current();
+      for (const attempt of attempts) {
+        if (attempt === guilty) attempt.fail(error);
+        else attempt.giveBack();
+      }
+    },
+  };
+}
