@@ -6,7 +6,8 @@
  *   node src/provision.mjs quickstart | test | check | build | format | bench
  */
 import { spawnSync } from "node:child_process";
-import { readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
@@ -90,12 +91,33 @@ function installNodePackages() {
 
 /** Folders count too, so that a file which was removed is noticed. */
 function build() {
+  buildWebAssembly();
   const sources = ["src", ...readdirSync(path.join(root, "src"), { recursive: true }).map((name) => path.join("src", name))];
   const inputs = [...sources, "tsconfig.json", "tsconfig.build.json", "node_modules/.package-lock.json"];
   if (modified("dist/cli/main.js") >= Math.max(...inputs.map(modified))) return;
   say("building dist (tsc)");
   rmSync(path.join(root, "dist"), { recursive: true, force: true });
   must(nodeTool("tsc", "-p", "tsconfig.build.json"));
+}
+
+/** As a module that holds the bytes: what imports it need not know where files lie. */
+function buildWebAssembly() {
+  const [source, target] = ["src/tensor/fold.assembly.ts", "src/tensor/fold.wasm.ts"];
+  const inputs = [source, "src/provision.mjs", "node_modules/.package-lock.json"];
+  if (modified(target) >= Math.max(...inputs.map(modified))) return;
+  say("compiling WebAssembly (asc)");
+  const folder = mkdtempSync(path.join(tmpdir(), "prelort-build-"));
+  try {
+    const binary = path.join(folder, "fold.wasm");
+    must(nodeTool("asc", source, "-o", binary, "-O3", "--noAssert", "--runtime", "stub", "--enable", "simd", "--importMemory"));
+    const bytes = readFileSync(binary).toString("base64");
+    writeFileSync(
+      path.join(root, target),
+      `/** Compiled from ${path.basename(source)}; base64. */\nexport const foldModule = "${bytes}";\n`,
+    );
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 /** Runs every part, so that one failure does not hide the next. */

@@ -32,14 +32,15 @@ const SHOWN_CLIENTS = 50;
 
 function describePlan(planned: Plan): string {
   const table = new Table({
-    head: ["client", "examples", "r", "rounds", "bytes each way, a fit", "labels held"],
-    colAligns: ["left", "right", "right", "right", "right", "right"],
+    head: ["client", "examples", "r", "rounds", "down, a fit", "up", "labels held"],
+    colAligns: ["left", "right", "right", "right", "right", "right", "right"],
     style: { head: [], border: [] },
   });
   for (const client of planned.clients.slice(0, SHOWN_CLIENTS)) {
     const held = client.labelCounts.filter((count) => count > 0).length;
     const labels = client.labelCounts.length > 0 ? `${held} of ${client.labelCounts.length}` : "";
-    table.push([client.id, client.size, client.r, client.rounds.length, formatBytes(client.bytesPerFit), labels]);
+    const { down, up } = client.bytesPerFit;
+    table.push([client.id, client.size, client.r, client.rounds.length, formatBytes(down), formatBytes(up), labels]);
   }
   const fits = planned.clients.reduce((sum, client) => sum + client.rounds.length, 0);
   const hidden = planned.clients.length - SHOWN_CLIENTS;
@@ -48,7 +49,7 @@ function describePlan(planned: Plan): string {
     ...(hidden > 0 ? [`and ${formatCount(hidden)} more clients, which --json lists too`] : []),
     `adapter: rank ${planned.tiers.at(-1)} on ${planned.adaptedModules} modules, ${formatCount(planned.adapterParameters)} parameters` +
       ` (+ ${formatCount(planned.denseParameters)} trained in full) beside ${formatCount(planned.baseParameters)} frozen; tiers ${planned.tiers.join(", ")}`,
-    `run:     ${planned.rounds} rounds, ${fits} fits, ${formatBytes(planned.bytesEachWay)} down and as much up, in tensors`,
+    `run:     ${planned.rounds} rounds, ${fits} fits, ${formatBytes(planned.bytesDown)} down and ${formatBytes(planned.bytesUp)} up, in tensors`,
     `held out: ${planned.evalExamples} examples` +
       (planned.truncated > 0 ? `; ${planned.truncated} examples were cut to data.max_length` : ""),
     ...(planned.time ? describeTime(planned.time, planned.rounds) : []),

@@ -120,6 +120,14 @@ const evaluate = z.strictObject({
   maxNewTokens: integer.min(0).default(0),
 });
 
+/** How values travel in a fit. A fixed value: it decides what is rounded. */
+const wire = z.strictObject({
+  /** What clients send back of their change, rounded at random without bias; int8 has one scale for every 256 values. */
+  update: z.enum(["f32", "bf16", "f16", "int8"]).default("f32"),
+  /** What clients start from, rounded to nearest. The change they send is against what they received. */
+  downlink: z.enum(["f32", "bf16"]).default("f32"),
+});
+
 const workers = z.strictObject({
   /** By default `slotsPerDevice` on each device. */
   count: positive.max(256).optional(),
@@ -153,6 +161,7 @@ export const common = {
   data,
   fit: fit.prefault({}),
   evaluate: evaluate.prefault({}),
+  wire: wire.prefault({}),
   workers: workers.prefault({}),
 };
 

@@ -1,6 +1,8 @@
 import { crc32 } from "node:zlib";
 import type { Adapter } from "../adapter/adapter.ts";
+import { type EncodedAdapter, encodingOf } from "../adapter/travel.ts";
 import { RefusedError } from "../errors.ts";
+import { type Dtype, type Encoded, encodedBytes } from "../tensor/encoded.ts";
 import { CHUNK_BYTES, type TensorDescriptor } from "./messages.ts";
 
 /** What a `chunk` message carries beside its envelope. */
@@ -17,29 +19,25 @@ export type ExpectedShapes = Readonly<Partial<Record<TensorDescriptor["name"], r
 export interface Assembler {
   write(chunk: Chunk): void;
   /** The tensors, once all bytes are there and their checksums agree. */
-  finish(): Partial<Record<TensorDescriptor["name"], Float32Array>>;
+  finish(): Partial<Record<TensorDescriptor["name"], Encoded>>;
 }
 
-const FLOAT_BYTES = Float32Array.BYTES_PER_ELEMENT;
 const MAX_TENSOR_BYTES = 4 * 1024 ** 3;
-/** One prefix goes to many clients: its checksum is taken once. What a view shows never changes after it was sent. */
-const checksums = new WeakMap<Float32Array, number>();
+/** One prefix goes to many clients: its checksums are taken once. What an adapter shows never changes after it was sent. */
+const descriptions = new WeakMap<EncodedAdapter, readonly TensorDescriptor[]>();
 
 /** The tensors an adapter travels as: `rows` [r, width] and, unless they are empty, `dense` [size] and `merged` [n, width]. */
-export function describeTensors({ r, rows, dense, merged }: Adapter): TensorDescriptor[] {
-  if (rows.length % r !== 0) throw new RefusedError("the rows of a payload", `${r} rows of one width`, `${rows.length} floats`);
-  const width = rows.length / r;
-  const descriptors = [describe("rows", [r, width], rows)];
-  if (dense.length > 0) descriptors.push(describe("dense", [dense.length], dense));
-  if (merged && merged.rows.length > 0) descriptors.push(describe("merged", [merged.rows.length / width, width], merged.rows));
-  return descriptors;
+export function describeTensors(adapter: Adapter): readonly TensorDescriptor[] {
+  const encoding = encodingOf(adapter);
+  const described = descriptions.get(encoding) ?? describeAll(encoding);
+  descriptions.set(encoding, described);
+  return described;
 }
 
 /** The same tensors in chunks of at most `chunkBytes`, in order: views of the adapter's memory. */
-export function* splitTensors({ rows, dense, merged }: Adapter, chunkBytes: number = CHUNK_BYTES): Generator<Chunk> {
-  const none = new Float32Array(0);
-  for (const [tensor, values] of [["rows", rows] as const, ["dense", dense] as const, ["merged", merged?.rows ?? none] as const]) {
-    const bytes = bytesOf(values);
+export function* splitTensors(adapter: Adapter, chunkBytes: number = CHUNK_BYTES): Generator<Chunk> {
+  const { rows, dense, merged } = encodingOf(adapter);
+  for (const [tensor, { bytes }] of [["rows", rows] as const, ["dense", dense] as const, ["merged", merged] as const]) {
     for (let offset = 0; offset < bytes.length; offset += chunkBytes) {
       yield { tensor, offset, data: bytes.subarray(offset, offset + chunkBytes) };
     }
@@ -47,14 +45,14 @@ export function* splitTensors({ rows, dense, merged }: Adapter, chunkBytes: numb
 }
 
 /**
- * Begins to take the tensors that a header announces. Shapes are compared before any memory is taken, and
- * exactly: one that would broadcast is still wrong.
+ * Begins to take the tensors that a header announces. Shapes and dtype are compared before any memory is taken, and
+ * exactly: a shape that would broadcast is still wrong.
  */
-export function createAssembler(descriptors: readonly TensorDescriptor[], expected: ExpectedShapes): Assembler {
-  checkAnnounced(descriptors, expected);
+export function createAssembler(descriptors: readonly TensorDescriptor[], expected: ExpectedShapes, dtype: Dtype = "F32"): Assembler {
+  checkAnnounced(descriptors, expected, dtype);
   const parts = descriptors.map((descriptor) => ({
     descriptor,
-    values: new Float32Array(descriptor.bytes / FLOAT_BYTES),
+    bytes: new Uint8Array(descriptor.bytes),
     written: 0,
     checksum: 0,
   }));
@@ -72,7 +70,7 @@ export function createAssembler(descriptors: readonly TensorDescriptor[], expect
       if (data.length === 0 || data.length > room) {
         throw new RefusedError(`a chunk of ${tensor} at byte ${offset}`, `1 to ${room} bytes`, `${data.length}`);
       }
-      bytesOf(part.values).set(data, offset);
+      part.bytes.set(data, offset);
       part.written += data.length;
       part.checksum = crc32(data, part.checksum);
     },
@@ -82,38 +80,45 @@ export function createAssembler(descriptors: readonly TensorDescriptor[], expect
       for (const { descriptor, checksum } of parts) {
         if (checksum !== descriptor.crc32) throw new RefusedError(`tensor ${descriptor.name}`, `crc32 ${descriptor.crc32}`, `${checksum}`);
       }
-      return Object.fromEntries(parts.map(({ descriptor, values }) => [descriptor.name, values]));
+      return Object.fromEntries(
+        parts.map(({ descriptor: { name, dtype, shape }, bytes }) => [name, { dtype, length: sizeOf(shape), bytes }]),
+      );
     },
   };
 }
 
-function describe(name: TensorDescriptor["name"], shape: number[], values: Float32Array): TensorDescriptor {
-  let checksum = checksums.get(values);
-  if (checksum === undefined) {
-    checksum = crc32(bytesOf(values));
-    checksums.set(values, checksum);
-  }
-  return { name, dtype: "F32", shape, bytes: values.byteLength, crc32: checksum };
+function describeAll({ r, rows, dense, merged }: EncodedAdapter): TensorDescriptor[] {
+  if (rows.length % r !== 0) throw new RefusedError("the rows of a payload", `${r} rows of one width`, `${rows.length} values`);
+  const width = rows.length / r;
+  const descriptors = [describe("rows", [r, width], rows)];
+  if (dense.length > 0) descriptors.push(describe("dense", [dense.length], dense));
+  if (merged.length > 0) descriptors.push(describe("merged", [merged.length / width, width], merged));
+  return descriptors;
 }
 
-function checkAnnounced(descriptors: readonly TensorDescriptor[], expected: ExpectedShapes): void {
+function describe(name: TensorDescriptor["name"], shape: number[], { dtype, bytes }: Encoded): TensorDescriptor {
+  return { name, dtype, shape, bytes: bytes.length, crc32: crc32(bytes) };
+}
+
+function checkAnnounced(descriptors: readonly TensorDescriptor[], expected: ExpectedShapes, wantedDtype: Dtype): void {
   const names = descriptors.map(({ name }) => name);
   const isRepeated = new Set(names).size < names.length;
   const wanted = expected === "any" ? [...new Set(names)] : Object.keys(expected);
   if (isRepeated || wanted.toSorted().join() !== names.toSorted().join()) {
     throw new RefusedError("the tensors of a reply", wanted.join(" and ") || "none", names.join(" and ") || "none");
   }
-  for (const { name, shape, bytes } of descriptors) {
+  for (const { name, dtype, shape, bytes } of descriptors) {
+    if (dtype !== wantedDtype) throw new RefusedError(`tensor ${name}`, `dtype ${wantedDtype}`, dtype);
     const wantedShape = expected === "any" ? shape : (expected[name] ?? []);
     if (shape.join() !== wantedShape.join())
       throw new RefusedError(`tensor ${name}`, `shape [${wantedShape.join(", ")}]`, `[${shape.join(", ")}]`);
-    const size = shape.reduce((product, side) => product * side, FLOAT_BYTES);
-    if (size !== bytes) throw new RefusedError(`tensor ${name} of shape [${shape.join(", ")}]`, `${size} bytes`, `${bytes}`);
+    const size = encodedBytes(dtype, sizeOf(shape));
+    if (size !== bytes) throw new RefusedError(`tensor ${name} of shape [${shape.join(", ")}]`, `${size} bytes of ${dtype}`, `${bytes}`);
     if (expected === "any" && bytes > MAX_TENSOR_BYTES)
       throw new RefusedError(`tensor ${name}`, `at most ${MAX_TENSOR_BYTES} bytes`, `${bytes}`);
   }
 }
 
-function bytesOf(values: Float32Array): Uint8Array {
-  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+function sizeOf(shape: readonly number[]): number {
+  return shape.reduce((product, side) => product * side, 1);
 }

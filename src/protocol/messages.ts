@@ -17,11 +17,13 @@ const metric = z.number().nullable();
 
 /** `merged` [n, width]: components that are part of the base model for this task. */
 const tensorName = z.enum(["rows", "dense", "merged"]);
+/** As safetensors spells them, but for `I8X256`: see README.md. */
+const dtype = z.enum(["F32", "BF16", "F16", "I8X256"]);
 
 /** A tensor that follows its header in `chunk` messages. `bytes` and `crc32` are of the raw little-endian data. */
 export const tensorDescriptor = z.strictObject({
   name: tensorName,
-  dtype: z.literal("F32"),
+  dtype,
   shape: z.array(count).min(1).max(2),
   bytes: count,
   crc32: count.max(0xffffffff),
@@ -111,6 +113,8 @@ export const controllerMessage = z.discriminatedUnion("type", [
     scale: z.number(),
     seed,
     fit: fitSpec,
+    /** Of the update's `rows` and `dense`. */
+    update_dtype: dtype,
     tensors,
   }),
   z.strictObject({

@@ -3,6 +3,7 @@ import path from "node:path";
 import { validateRun } from "../config/build.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { RankedClient, SelectionContext } from "../strategy/strategy.ts";
+import { encodedBytes } from "../tensor/encoded.ts";
 import { countWorkers, resolveDevices } from "../workers/devices.ts";
 import { cacheFolder } from "../workers/python.ts";
 import type { FederateOptions } from "./federate.ts";
@@ -10,12 +11,13 @@ import { candidateLosses } from "./evaluate.ts";
 import { measure, type Measurement, predict, type Prediction } from "./measure.ts";
 import { selectClients } from "./round.ts";
 import { openSession, type Session } from "./session.ts";
+import { WIRE_DTYPES } from "./wire-specs.ts";
 
 export interface PlannedClient extends RankedClient {
   /** Server rounds it would train in. */
   readonly rounds: readonly number[];
-  /** Tensor bytes of one fit, the same each way. */
-  readonly bytesPerFit: number;
+  /** Tensor bytes of one fit. */
+  readonly bytesPerFit: { readonly down: number; readonly up: number };
 }
 
 /** Who would train, at which rank, and what would travel. */
@@ -31,8 +33,9 @@ export interface Plan {
   /** Floats of the whole adapter at rank R, and of the modules trained in full. */
   readonly adapterParameters: number;
   readonly denseParameters: number;
-  /** Tensor bytes of all fits of the run, the same each way. */
-  readonly bytesEachWay: number;
+  /** Tensor bytes of all fits of the run. */
+  readonly bytesDown: number;
+  readonly bytesUp: number;
   /** With `measure`: what fits and evaluations took on one worker, and what the run would take on the config's. */
   readonly time: (Measurement & Prediction) | null;
 }
@@ -70,11 +73,14 @@ export async function plan(options: PlanOptions): Promise<Plan> {
     const time = isMeasured ? await timesOf(validated, session, selections) : null;
     const roundsOf = new Map(session.clients.map(({ id }) => [id, [] as number[]]));
     for (const [place, selected] of selections.entries()) for (const { id } of selected) roundsOf.get(id)?.push(place + 1);
+    const bytesOf = (dtype: keyof typeof WIRE_DTYPES, r: number) =>
+      encodedBytes(WIRE_DTYPES[dtype], r * layout.width) + encodedBytes(WIRE_DTYPES[dtype], layout.denseSize);
     const clients = session.clients.map((client) => ({
       ...client,
       rounds: roundsOf.get(client.id) ?? [],
-      bytesPerFit: (client.r * layout.width + layout.denseSize) * Float32Array.BYTES_PER_ELEMENT,
+      bytesPerFit: { down: bytesOf(config.wire.downlink, client.r), up: bytesOf(config.wire.update, client.r) },
     }));
+    const total = (way: "down" | "up") => clients.reduce((sum, client) => sum + client.rounds.length * client.bytesPerFit[way], 0);
     return {
       clients,
       tiers: session.tiers,
@@ -86,7 +92,8 @@ export async function plan(options: PlanOptions): Promise<Plan> {
       baseParameters: session.parameters,
       adapterParameters: layout.r * layout.width,
       denseParameters: layout.denseSize,
-      bytesEachWay: clients.reduce((sum, client) => sum + client.rounds.length * client.bytesPerFit, 0),
+      bytesDown: total("down"),
+      bytesUp: total("up"),
       time,
     };
   } finally {

@@ -1,13 +1,15 @@
 import type { Adapter } from "../adapter/adapter.ts";
+import { createDownlink, encodingOf } from "../adapter/travel.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
 import { validateUpdate } from "../adapter/update.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { PrelortError, RunFailedError } from "../errors.ts";
 import { initialAdapter } from "../adapter/initialise.ts";
 import type { Aggregate, ClientHistory, RankedClient, SelectionContext, ServerState, Update } from "../strategy/strategy.ts";
+import { inTurns } from "../tensor/turns.ts";
 import { createRng, deriveSeed } from "../tensor/rng.ts";
 import type { Reply, WorkerPool } from "../workers/task.ts";
-import { toFitSpec } from "./wire-specs.ts";
+import { toFitSpec, WIRE_DTYPES } from "./wire-specs.ts";
 
 export interface RoundInput {
   readonly round: number;
@@ -65,7 +67,9 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
   const fresh = () => initialAdapter(layout, global.dense, deriveSeed(config.seed, "round", round, "adapter")).rows;
   const accumulator = aggregation.begin({ round, layout, global, state, clients: selected, fresh });
   const revised = new Map<string, number>();
-  const downlinks = new Map(layout.tiers.map((r) => [r, aggregation.distribute(global, layout, r)]));
+  const downlink = createDownlink(WIRE_DTYPES[config.wire.downlink]);
+  const downlinks = new Map(layout.tiers.map((r) => [r, downlink(aggregation.distribute(global, layout, r))]));
+  const updateDtype = WIRE_DTYPES[config.wire.update];
 
   const fits = selected.map(async (client) => {
     const received = downlinks.get(client.r) as Adapter;
@@ -79,26 +83,31 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
         scale: layout.scale,
         seed: deriveSeed(config.seed, "round", round, "client", client.id, "fit"),
         fit: toFitSpec(config, round),
+        update_dtype: updateDtype,
       },
       payload: received,
       expect: shapesOf(received, layout),
-      accept: ({ message, payload: delta }) => {
+      dtype: updateDtype,
+      accept: async ({ message, payload }) => {
+        const known = { id: client.id, r: client.r, n: client.size };
         const update: Update = {
           clientId: client.id,
           r: client.r,
           n: client.size,
-          delta: validateUpdate({ layout, client: { id: client.id, r: client.r, n: client.size }, reply: message, payload: delta }),
+          delta: await inTurns(validateUpdate({ layout, client: known, reply: message, payload })),
           received,
         };
         const next = requireTier(rankAssignment.revise?.(client, update, layout) ?? client.r, layout, client);
-        accumulator.add(update);
+        await accumulator.add(update);
         if (next !== client.r) revised.set(client.id, next);
       },
       priority: client.r,
     });
     input.onFit?.(client, reply);
-    const up = byteLength(received);
-    return { client, message: reply.message, up, down: up + missedBytes(received, layout, round, input.history.get(client.id)) };
+    const { rows, dense } = encodingOf(received);
+    const down = rows.bytes.length + dense.bytes.length + missedBytes(received, layout, round, input.history.get(client.id));
+    const up = reply.message.tensors.reduce((sum, { bytes }) => sum + bytes, 0);
+    return { client, message: reply.message, up, down };
   });
 
   const settled = await Promise.allSettled(fits);
@@ -135,10 +144,6 @@ function isClientFailure(error: unknown): boolean {
 function shapesOf(adapter: Adapter, layout: AdapterLayout): { rows: number[]; dense?: number[] } {
   const rows = [adapter.r, layout.width];
   return layout.denseSize > 0 ? { rows, dense: [layout.denseSize] } : { rows };
-}
-
-function byteLength(adapter: Adapter): number {
-  return adapter.rows.byteLength + adapter.dense.byteLength;
 }
 
 /** Bytes of the components merged into the base since the client last had them. */

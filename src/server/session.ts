@@ -8,6 +8,7 @@ import { RefusedError } from "../errors.ts";
 import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
 import { assignRanks } from "../strategy/assign.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
+import { decode } from "../tensor/encoded.ts";
 import { createRng, deriveSeed } from "../tensor/rng.ts";
 import { zeromqTransport } from "../transport/zeromq.ts";
 import { countWorkers, resolveDevices } from "../workers/devices.ts";
@@ -146,7 +147,7 @@ async function loadModel(
     },
   });
   const layout = createLayout({ r: config.lora.r, tiers, scale: config.lora.scale }, message);
-  const initial = initialAdapter(layout, payload.dense ?? new Float32Array(0), deriveSeed(config.seed, "adapter"));
+  const initial = initialAdapter(layout, payload.dense ? decode(payload.dense) : new Float32Array(0), deriveSeed(config.seed, "adapter"));
   return { layout, initial, parameters: message.n_parameters };
 }
 

@@ -13,6 +13,9 @@ export function toModelSpec({ model }: RunConfig): z.infer<typeof modelSpec> {
   return { name_or_path: resolveReference(model.nameOrPath), task: model.task, pooling: model.pooling ?? null, dtype: model.dtype };
 }
 
+/** Wire dtypes by their names in a config. */
+export const WIRE_DTYPES = { f32: "F32", bf16: "BF16", f16: "F16", int8: "I8X256" } as const;
+
 /** A name or path as a worker can use it: `prelort:NAME` becomes the path of what `prelort setup` fetched. */
 export function resolveReference(nameOrPath: string): string {
   return isAssetReference(nameOrPath) ? resolveAsset(nameOrPath, cacheFolder()) : nameOrPath;

@@ -80,9 +80,9 @@ export interface Update {
   readonly r: number;
   /** n_k: training examples the client holds. */
   readonly n: number;
-  /** New − received: rows [r, width] and dense. */
+  /** New − received: rows [r, width] and dense. Where they came in fewer bits, they are decoded when they are first read. */
   readonly delta: Adapter;
-  /** What the client had received. */
+  /** What the client had received: rounded, where the downlink is. */
   readonly received: Adapter;
 }
 
@@ -116,8 +116,11 @@ export interface Aggregation extends PolicyDescription {
 }
 
 export interface Accumulator {
-  /** Throws RefusedError, and leaves the sum as it was, for an update it cannot take. */
-  add(update: Update): void;
+  /**
+   * Throws RefusedError, and leaves the sum as it was, for an update it cannot take. A large one may take its time, as a
+   * promise: others may come before that is settled, `finish` comes after all.
+   */
+  add(update: Update): void | Promise<void>;
   finish(): Aggregate;
 }
 

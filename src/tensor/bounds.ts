@@ -1,7 +1,23 @@
-/** Index of the first value that is not a number in [-largest, largest] (NaN is not); -1 if there is none. */
-export function firstBeyond(values: Float32Array, largest: number): number {
-  for (let index = 0; index < values.length; index++) {
-    if (!(Math.abs(values[index] as number) <= largest)) return index;
+import { createLane } from "./create-lane.ts";
+import type { Encoded } from "./encoded.ts";
+import { BLOCK } from "./lane.ts";
+import { BLOCKS_A_TURN, type Work } from "./turns.ts";
+
+export interface Beyond {
+  readonly index: number;
+  readonly value: number;
+}
+
+/** Shared: what it holds is not needed beyond a stop. */
+const lane = createLane(0);
+
+/** The first value that is not a number in [-largest, largest] (NaN is not). */
+export function* firstBeyond(values: Encoded, largest: number): Work<Beyond | undefined> {
+  for (let from = 0, blocks = 0; from < values.length; from += BLOCK, blocks++) {
+    if (blocks > 0 && blocks % BLOCKS_A_TURN === 0) yield;
+    lane.take(values, from, Math.min(from + BLOCK, values.length));
+    const beyond = lane.firstBeyond(largest);
+    if (beyond) return { index: from + beyond.index, value: beyond.value };
   }
-  return -1;
+  return undefined;
 }

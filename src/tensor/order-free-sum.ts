@@ -1,5 +1,8 @@
 import { RefusedError } from "../errors.ts";
-import { firstBeyond } from "./bounds.ts";
+import { createLane } from "./create-lane.ts";
+import type { Encoded } from "./encoded.ts";
+import { BLOCK, type Lane } from "./lane.ts";
+import { BLOCKS_A_TURN, type Work } from "./turns.ts";
 
 export interface SumBounds {
   readonly length: number;
@@ -12,7 +15,7 @@ export interface SumBounds {
 /** Values to be added from position `at` of the sum on. */
 export interface Part {
   readonly at: number;
-  readonly values: Float32Array;
+  readonly values: Encoded;
 }
 
 /**
@@ -26,29 +29,53 @@ export interface Part {
  * - Over c contributions Σ|integer| ≤ Σ(|y| + ½) ≤ 2^51 + c/2 < 2^53, so every partial sum, in any order, is an
  *   integer below 2^53: no addition rounds.
  *
+ * A contribution is added block by block. One that is refused half way is taken back by adding its negative, which is
+ * as exact: the sum is then as if it had never come, whatever else was added meanwhile.
+ *
  * Relative to the total weight the resolution is 2^-S / W < V·2^-50, 6e-14 for V = 64, however many clients there are.
  */
 export class OrderFreeSum {
   readonly #bounds: SumBounds;
   /** 2^S */
   readonly #resolution: number;
-  readonly #integers: Float64Array;
+  readonly #lanes: readonly Lane[];
+  readonly #laneLength: number;
   #weight = 0;
 
-  constructor(bounds: SumBounds) {
+  /** Takes over the memory of `spare`, a sum that is not used any more, if that has the same length. */
+  constructor(bounds: SumBounds, { spare, laneLength = LANE_LENGTH, makeLane = createLane }: SumOptions = {}) {
     this.#bounds = bounds;
     this.#resolution = resolutionFor(bounds.largestValue * Math.max(bounds.totalWeight, 1));
-    this.#integers = new Float64Array(bounds.length);
+    this.#laneLength = laneLength;
+    if (spare && spare.#bounds.length === bounds.length && spare.#laneLength === laneLength) {
+      this.#lanes = spare.#lanes;
+      for (const { integers } of this.#lanes) integers.fill(0);
+      return;
+    }
+    this.#lanes = Array.from({ length: Math.ceil(bounds.length / laneLength) }, (_, place) =>
+      makeLane(Math.min(laneLength, bounds.length - place * laneLength)),
+    );
   }
 
   /**
-   * Adds weight·values for every part of one contribution; parts do not overlap. Throws RefusedError, and leaves
-   * the sum as it was, when a part or the weight is outside the bounds.
+   * Adds weight·values for every part of one contribution; parts do not overlap. Throws RefusedError, and leaves the sum
+   * as it was, when a part or the weight is outside the bounds. Several may be under way at once.
    */
-  add(weight: number, parts: readonly Part[]): void {
-    this.#requireWithinBounds(weight, parts);
+  *add(weight: number, parts: readonly Part[]): Work<void> {
+    this.#requireRoom(weight, parts);
     this.#weight += weight;
-    for (const { at, values } of parts) addRounded(this.#integers, at, values, weight * this.#resolution);
+    const factor = weight * this.#resolution;
+    const added: Block[] = [];
+    for (const block of blocksOf(parts)) {
+      if (added.length > 0 && added.length % BLOCKS_A_TURN === 0) yield;
+      const problem = this.#fold(block, factor);
+      if (problem) {
+        for (const earlier of added) this.#fold(earlier, -factor);
+        this.#weight -= weight;
+        throw problem;
+      }
+      added.push(block);
+    }
   }
 
   /**
@@ -56,17 +83,46 @@ export class OrderFreeSum {
    * the target keeps its bytes.
    */
   addMeanTo(target: Float32Array, at: number, weight: number): void {
-    const integers = this.#integers;
     const divisor = weight * this.#resolution;
-    for (let index = 0; index < target.length; index++) {
-      const sum = integers[at + index] as number;
-      // -0 + 0 would be +0.
-      if (sum !== 0) target[index] = (target[index] as number) + sum / divisor;
+    for (const { lane, start, from, to } of this.#stretches(at, target.length)) {
+      for (let index = from; index < to; index++) {
+        const sum = lane.integers[start + index - from] as number;
+        // -0 + 0 would be +0.
+        if (sum !== 0) target[index] = (target[index] as number) + sum / divisor;
+      }
     }
   }
 
-  #requireWithinBounds(weight: number, parts: readonly Part[]): void {
-    const { length, largestValue, totalWeight } = this.#bounds;
+  /** Adds a block, or tells why it cannot be taken and adds nothing of it. */
+  #fold({ part, from, to }: Block, factor: number): RefusedError | undefined {
+    const { largestValue } = this.#bounds;
+    let holder: Lane | undefined;
+    for (const stretch of this.#stretches(part.at + from, to - from)) {
+      // A block that lies in two lanes is taken by both.
+      if (holder !== stretch.lane) stretch.lane.take(part.values, from, to);
+      const beyond = holder ? undefined : stretch.lane.firstBeyond(largestValue);
+      if (beyond) {
+        return new RefusedError(`value ${from + beyond.index} of a contribution`, `at most ${largestValue} in size`, `${beyond.value}`);
+      }
+      holder = stretch.lane;
+      stretch.lane.fold(stretch.from, stretch.to - stretch.from, stretch.start, factor);
+    }
+    return undefined;
+  }
+
+  /** Where `length` values from `at` on lie: values [from, to) of them from `start` of a lane on. */
+  *#stretches(at: number, length: number): Generator<{ lane: Lane; start: number; from: number; to: number }> {
+    for (let from = 0; from < length;) {
+      const place = Math.floor((at + from) / this.#laneLength);
+      const start = at + from - place * this.#laneLength;
+      const to = Math.min(length, from + this.#laneLength - start);
+      yield { lane: this.#lanes[place] as Lane, start, from, to };
+      from = to;
+    }
+  }
+
+  #requireRoom(weight: number, parts: readonly Part[]): void {
+    const { length, totalWeight } = this.#bounds;
     if (!(weight > 0 && this.#weight + weight <= totalWeight)) {
       throw new RefusedError(
         "the weight of a contribution",
@@ -81,18 +137,31 @@ export class OrderFreeSum {
           `at most ${length - at} values from ${at} on`,
           `${values.length}`,
         );
-      const beyond = firstBeyond(values, largestValue);
-      if (beyond >= 0) throw new RefusedError(`value ${beyond} of a contribution`, `at most ${largestValue} in size`, `${values[beyond]}`);
     }
   }
 }
 
-/** 1.5 · 2^52 */
-const ROUNDER = 6755399441055744;
+export interface SumOptions {
+  readonly spare?: OrderFreeSum | undefined;
+  /** Integers that stand in one memory. */
+  readonly laneLength?: number;
+  readonly makeLane?: (length: number) => Lane;
+}
 
-function addRounded(integers: Float64Array, at: number, values: Float32Array, factor: number): void {
-  for (let index = 0; index < values.length; index++) {
-    integers[at + index] = (integers[at + index] as number) + ((values[index] as number) * factor + ROUNDER - ROUNDER);
+/** 512 MiB of float64. */
+const LANE_LENGTH = 2 ** 26;
+
+/** Values [from, to) of a part. */
+interface Block {
+  readonly part: Part;
+  readonly from: number;
+  readonly to: number;
+}
+
+function* blocksOf(parts: readonly Part[]): Generator<Block> {
+  for (const part of parts) {
+    const { length } = part.values;
+    for (let from = 0; from < length; from += BLOCK) yield { part, from, to: Math.min(from + BLOCK, length) };
   }
 }
 

@@ -46,7 +46,7 @@ export function createAttempt(task: Task, number: number, workerId: string): Att
     const expected = ANSWERS[task.request.type];
     if (message.type !== expected) throw new RefusedError(`the answer to ${task.id}`, expected, message.type);
     const tensors = "tensors" in message ? message.tensors : [];
-    header = { message, assembler: createAssembler(tensors, task.expect ?? {}) };
+    header = { message, assembler: createAssembler(tensors, task.expect ?? {}, task.dtype) };
     if (tensors.length === 0) finish();
   };
 

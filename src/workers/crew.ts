@@ -152,7 +152,7 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
     try {
       const reply = await worker.run(task, attempt);
       if (!reply) return false;
-      task.accept?.(reply);
+      await task.accept?.(reply);
       first.resolve(reply);
       return true;
     } catch (cause) {

@@ -47,7 +47,7 @@ export function createWorkerPool(options: PoolOptions): WorkerPool {
     try {
       const reply = await hand.worker.run(task, number);
       interruption.signal.throwIfAborted();
-      if (reply) task.accept?.(reply);
+      if (reply) await task.accept?.(reply);
       crew.release(hand, { isCompleted: reply !== undefined });
       return reply ? { hand, reply } : { hand };
     } catch (error) {

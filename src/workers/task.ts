@@ -1,8 +1,9 @@
 import type { Adapter } from "../adapter/adapter.ts";
+import type { Dtype, Encoded } from "../tensor/encoded.ts";
 import type { ControllerMessageOf, TensorDescriptor, WorkerMessageOf } from "../protocol/messages.ts";
 
-/** Tensors of a reply by name, in raw float32. */
-export type Payload = Readonly<Partial<Record<TensorDescriptor["name"], Float32Array>>>;
+/** Tensors of a reply by name, as they came. */
+export type Payload = Readonly<Partial<Record<TensorDescriptor["name"], Encoded>>>;
 
 export type TaskType = "prepare" | "load" | "fit" | "evaluate";
 type Envelope = "protocol_version" | "task_id" | "attempt" | "tensors";
@@ -24,14 +25,16 @@ export interface Task<T extends TaskType = TaskType> {
   readonly id: string;
   readonly request: TaskRequest<T>;
   /**
-   * Travels as `rows` [r, width] and, unless it is empty, `dense` [size]. Tasks that carry the same values should
-   * share the same views, whose checksum is then taken once; what a view shows must never change afterwards.
+   * Travels as `rows` [r, width] and, unless they are empty, `dense` [size] and `merged` [n, width]. Tasks that carry the
+   * same values should share one object, whose checksums are then taken once; what it shows must never change afterwards.
    */
   readonly payload?: Adapter;
   /** Shape [rows, columns] or [length] each reply tensor must have, by name; anything else is refused before memory is taken. */
   readonly expect?: Readonly<Partial<Record<TensorDescriptor["name"], readonly number[]>>> | "any";
+  /** Of the reply's tensors, F32 by default; any other is refused. */
+  readonly dtype?: Dtype;
   /** Looks at a reply, called last and once for each: what it throws is that attempt's failure, else the reply counts. */
-  accept?(reply: Reply<T>): void;
+  accept?(reply: Reply<T>): void | Promise<void>;
   /** Larger goes first. */
   readonly priority?: number;
 }

@@ -162,7 +162,9 @@ export function createWorker(id: string, device: string, settings: WorkerSetting
     const { request, payload } = task;
     const tensors = payload ? describeTensors(payload) : [];
     const message =
-      request.type === "fit" || request.type === "evaluate" ? { ...envelope, ...request, tensors } : { ...envelope, ...request };
+      request.type === "fit" || request.type === "evaluate"
+        ? { ...envelope, ...request, tensors: [...tensors] }
+        : { ...envelope, ...request };
     await send(message);
     if (!payload || tensors.length === 0) return;
     for (const chunk of splitTensors(payload)) {

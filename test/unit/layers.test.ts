@@ -7,7 +7,7 @@ const source = path.join(import.meta.dirname, "../../src");
 const layers = "errors tensor adapter strategy protocol config transport workers server report compare index cli".split(" ");
 /** Parts that touch no file, process or socket, and what they may import from outside. */
 const pure = ["tensor", "adapter", "strategy", "protocol"];
-const harmless = ["zod", "msgpackr", "ml-matrix", "node:crypto", "node:zlib", "node:buffer"];
+const harmless = ["zod", "msgpackr", "ml-matrix", "node:crypto", "node:zlib", "node:buffer", "node:timers/promises"];
 
 const files = readdirSync(source, { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".ts"));
 const partOf = (file: string) => file.split(path.sep)[0]?.replace(/\.ts$/, "") ?? "";

@@ -13,7 +13,7 @@ from prelort_worker.messages import Evaluate, Fit
 from prelort_worker.nested_lora import NestedLora, activate, set_base, wrap, write
 from specs import FIT, LORA, SEED
 
-FIT_TASK = Fit("f", 1, 1, "c01", 4, 2.0, SEED, FIT, [])
+FIT_TASK = Fit("f", 1, 1, "c01", 4, 2.0, SEED, FIT, "F32", [])
 EVALUATE_TASK = Evaluate("e", 1, 1, "global", None, [4], 2.0, 0, 24, 8, 0, [])
 
 

@@ -72,7 +72,7 @@ def prefix(adapter: Payload, r: int) -> Payload:
 
 
 def fit_task(task_id: str, adapter: Payload, r: int, spec: FitSpec = FIT) -> Fit:
-    return Fit(task_id, 1, 1, "c01", r, 2.0, SEED, spec, describe_payload(adapter))
+    return Fit(task_id, 1, 1, "c01", r, 2.0, SEED, spec, "F32", describe_payload(adapter))
 
 
 def test_it_says_hello_prepares_loads_fits_evaluates_and_stops(tiny: Path, tmp_path: Path, socket_folder: Path):

@@ -56,7 +56,7 @@ def fit_map(**changes: Any) -> dict[str, Any]:
 
 
 def fit_message(task_id: str = "t", attempt: int = 1) -> Fit:
-    return Fit(task_id, attempt, 1, "c00", 2, 2.0, SEED, FIT, describe_payload(PAYLOAD))
+    return Fit(task_id, attempt, 1, "c00", 2, 2.0, SEED, FIT, "F32", describe_payload(PAYLOAD))
 
 
 @pytest.mark.parametrize(

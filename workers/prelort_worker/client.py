@@ -7,18 +7,19 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .data import prepare
+from .encoding import decode, encode
 from .errors import InputError
 from .evaluate import evaluate_tier, shard_of
 from .generate import rouge_l_sum
 from .index import Index, open_index
-from .messages import Evaluate, Evaluated, Fit, Fitted, Load, Loaded, Prepare, TaskMessage, TaskReply
+from .messages import Dtype, Evaluate, Evaluated, Fit, Fitted, Load, Loaded, Prepare, TaskMessage, TaskReply
 from .models import load_base, load_tokenizer
 from .nested_lora import NestedLora, read, set_base, wrap, write
+from .seeds import derive
 from .train import train
 from .wire import Payload, Tensor, describe_payload
 
@@ -96,9 +97,9 @@ def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tupl
         nested, task.r, resident.index, examples, task.fit, task.seed, lambda step, steps: report(activity, step, steps)
     )
     new_rows, new_dense = read(nested, task.r)
-    delta: Payload = {"rows": _to_wire(new_rows - rows)}
+    delta: Payload = {"rows": _update_to_wire("rows", new_rows - rows, task)}
     if len(dense):
-        delta = {**delta, "dense": _to_wire(new_dense - dense)}
+        delta = {**delta, "dense": _update_to_wire("dense", new_dense - dense, task)}
     return Fitted(
         task_id=task.task_id,
         attempt=task.attempt,
@@ -160,7 +161,7 @@ def _receive(resident: Resident, payload: Payload) -> tuple[torch.Tensor, torch.
     if "rows" not in payload:
         raise ValueError("tensors: expected rows")
     values = {
-        name: torch.from_numpy(np.frombuffer(tensor.data, dtype="<f4").reshape(tensor.shape))
+        name: torch.from_numpy(decode(tensor.data, tensor.dtype, math.prod(tensor.shape)).reshape(tensor.shape))
         for name, tensor in payload.items()
     }
     _merge(resident, values.get("merged"))
@@ -181,6 +182,10 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _to_wire(tensor: torch.Tensor) -> Tensor:
-    array = tensor.contiguous().numpy().astype("<f4", copy=False)
-    return Tensor(tuple(tensor.shape), array.reshape(-1).view(np.uint8).data)
+def _to_wire(tensor: torch.Tensor, dtype: Dtype = "F32", seed: int = 0) -> Tensor:
+    values = tensor.contiguous().numpy().reshape(-1)
+    return Tensor(tuple(tensor.shape), encode(values, dtype, seed).data, dtype)
+
+
+def _update_to_wire(name: str, change: torch.Tensor, task: Fit) -> Tensor:
+    return _to_wire(change, task.update_dtype, derive(task.seed, f"round {name}"))

@@ -9,6 +9,8 @@ PROTOCOL_VERSION = 3
 
 # `merged` [n, width]: components that are part of the base model for this task.
 TensorName: TypeAlias = Literal["rows", "dense", "merged"]
+# As safetensors spells them, but for I8X256: see encoding.py.
+Dtype: TypeAlias = Literal["F32", "BF16", "F16", "I8X256"]
 Task: TypeAlias = Literal["causal-lm", "sequence-classification"]
 Objective: TypeAlias = Literal["none", "sum", "sampled", "stratified"]
 Examples: TypeAlias = Literal["global", "client", "train"]
@@ -17,7 +19,7 @@ Examples: TypeAlias = Literal["global", "client", "train"]
 @dataclass(frozen=True)
 class TensorDescriptor:
     name: TensorName
-    dtype: Literal["F32"]
+    dtype: Dtype
     shape: list[Count]
     bytes: Count
     crc32: Count
@@ -116,6 +118,7 @@ class Fit:
     scale: float
     seed: str
     fit: FitSpec
+    update_dtype: Dtype
     tensors: list[TensorDescriptor]
 
 

@@ -8,7 +8,8 @@ from zlib import crc32
 
 import msgpack
 
-from .messages import Chunk, ControllerMessage, TensorDescriptor, TensorName, WorkerMessage, from_wire, to_wire
+from .encoding import encoded_bytes
+from .messages import Chunk, ControllerMessage, Dtype, TensorDescriptor, TensorName, WorkerMessage, from_wire, to_wire
 from .records import describe
 
 CHUNK_BYTES = 16 * 1024 * 1024
@@ -22,10 +23,11 @@ class WireError(ValueError):
 
 @dataclass(frozen=True)
 class Tensor:
-    """Float32 values, little-endian and row by row, with their shape."""
+    """Values as they travel, row by row, with their shape."""
 
     shape: tuple[int, ...]
     data: memoryview
+    dtype: Dtype = "F32"
 
 
 Payload: TypeAlias = Mapping[TensorName, Tensor]
@@ -52,7 +54,7 @@ def unpack(frame: bytes) -> ControllerMessage | WorkerMessage:
 
 def describe_payload(payload: Payload) -> list[TensorDescriptor]:
     return [
-        TensorDescriptor(name, "F32", list(tensor.shape), tensor.data.nbytes, crc32(tensor.data))
+        TensorDescriptor(name, tensor.dtype, list(tensor.shape), tensor.data.nbytes, crc32(tensor.data))
         for name, tensor in payload.items()
     ]
 
@@ -68,8 +70,10 @@ class Assembly:
 
     def __init__(self, descriptors: list[TensorDescriptor]) -> None:
         for tensor in descriptors:
-            if tensor.bytes != 4 * math.prod(tensor.shape):
-                raise WireError(f"tensor {tensor.name}: shape {tensor.shape} of F32 does not take {tensor.bytes} bytes")
+            if tensor.bytes != encoded_bytes(tensor.dtype, math.prod(tensor.shape)):
+                raise WireError(
+                    f"tensor {tensor.name}: shape {tensor.shape} of {tensor.dtype} does not take {tensor.bytes} bytes"
+                )
         names = [tensor.name for tensor in descriptors]
         if len(set(names)) < len(names):
             raise WireError(f"tensors: expected each name once, got {', '.join(names)}")
@@ -101,7 +105,7 @@ class Assembly:
             if checksum != self._descriptors[name].crc32:
                 raise WireError(f"tensor {name}: expected crc32 {self._descriptors[name].crc32}, got {checksum}")
         return {
-            name: Tensor(tuple(self._descriptors[name].shape), memoryview(buffer))
+            name: Tensor(tuple(self._descriptors[name].shape), memoryview(buffer), self._descriptors[name].dtype)
             for name, buffer in self._buffers.items()
         }
 

@@ -1,7 +1,7 @@
 import type { Adapter } from "../../adapter/adapter.ts";
-import { LARGEST_DELTA } from "../../adapter/update.ts";
-import { RefusedError } from "../../errors.ts";
-import { firstBeyond } from "../../tensor/bounds.ts";
+import { encodingOf } from "../../adapter/travel.ts";
+import { requireWithinBounds } from "../../adapter/update.ts";
+import { inTurns, type Work } from "../../tensor/turns.ts";
 import type { Accumulator, RoundContext, Update } from "../strategy.ts";
 import { rollCall } from "./roll-call.ts";
 
@@ -22,14 +22,14 @@ export function gather(
   const { global } = context;
   const roll = rollCall(context);
   const kept = new Map<string, Update>();
+  function* keep(update: Update): Work<void> {
+    const { rows, dense } = encodingOf(update.delta);
+    yield* requireWithinBounds(`the update of client ${update.clientId}: rows`, rows);
+    yield* requireWithinBounds(`the update of client ${update.clientId}: dense`, dense);
+    kept.set(update.clientId, update);
+  }
   return {
-    add(update) {
-      roll.require(update);
-      requireWithinBounds(update, "rows");
-      requireWithinBounds(update, "dense");
-      roll.tick(update);
-      kept.set(update.clientId, update);
-    },
+    add: (update) => inTurns(roll.admit(update, keep(update))),
     finish() {
       const updates = roll.reportedFrom(0).flatMap(({ id }) => kept.get(id) ?? []);
       const combined = updates.length > 0 ? combine(updates) : idle();
@@ -42,13 +42,6 @@ export function gather(
 export function shares(updates: readonly Update[]): readonly number[] {
   const total = updates.reduce((sum, { n }) => sum + n, 0);
   return updates.map(({ n }) => n / total);
-}
-
-function requireWithinBounds({ clientId, delta }: Update, part: "rows" | "dense"): void {
-  const beyond = firstBeyond(delta[part], LARGEST_DELTA);
-  if (beyond < 0) return;
-  const subject = `the update of client ${clientId}: ${part}[${beyond}]`;
-  throw new RefusedError(subject, `a finite number of at most ${LARGEST_DELTA} in size`, `${delta[part][beyond]}`);
 }
 
 function meanDense(previous: Float32Array, updates: readonly Update[]): Float32Array {

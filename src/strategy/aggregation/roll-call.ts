@@ -1,13 +1,16 @@
 import { segments } from "../../adapter/segments.ts";
+import { encodingOf } from "../../adapter/travel.ts";
 import { RefusedError } from "../../errors.ts";
+import type { Work } from "../../tensor/turns.ts";
 import type { Aggregate, RankedClient, RoundContext, Update } from "../strategy.ts";
 
 /** Who has reported in a round, of those who may. Every aggregation needs it, whatever it does with the values. */
 export interface RollCall {
-  /** Throws RefusedError for an update that may not count: of a stranger, a second one, or not of the client's shape. */
-  require(update: Update): void;
-  /** Call once the update has been taken. */
-  tick(update: Update): void;
+  /**
+   * Does what taking an update takes, and counts it once that is done. Throws RefusedError for one that may not count: of a
+   * stranger, a second one, or not of the client's shape.
+   */
+  admit(update: Update, take: Work<void>): Work<void>;
   /** Those who reported at rank r or above, in the order of the round's clients. */
   reportedFrom(r: number): readonly RankedClient[];
   coverage(): Aggregate["coverage"];
@@ -15,19 +18,32 @@ export interface RollCall {
 
 export function rollCall({ layout, clients }: RoundContext): RollCall {
   const expected = new Map(clients.map((client) => [client.id, client]));
+  /** Those whose update has come; it may still be refused. */
+  const present = new Set<string>();
   const reported = new Set<string>();
   const reportedFrom = (r: number) => clients.filter((client) => client.r >= r && reported.has(client.id));
+  const requireExpected = ({ clientId, r, n, delta }: Update) => {
+    const client = expected.get(clientId);
+    const subject = `the update of client ${clientId}`;
+    if (!client) throw new RefusedError(subject, "a client of this round", "another");
+    if (present.has(clientId)) throw new RefusedError(subject, "one update", "a second one");
+    const { rows, dense } = encodingOf(delta);
+    const claimed = describe(r, n, rows.length, dense.length);
+    const known = describe(client.r, client.size, client.r * layout.width, layout.denseSize);
+    if (claimed !== known) throw new RefusedError(subject, known, claimed);
+  };
   return {
-    require({ clientId, r, n, delta }) {
-      const client = expected.get(clientId);
-      const subject = `the update of client ${clientId}`;
-      if (!client) throw new RefusedError(subject, "a client of this round", "another");
-      if (reported.has(clientId)) throw new RefusedError(subject, "one update", "a second one");
-      const claimed = describe(r, n, delta.rows.length, delta.dense.length);
-      const known = describe(client.r, client.size, client.r * layout.width, layout.denseSize);
-      if (claimed !== known) throw new RefusedError(subject, known, claimed);
+    *admit(update, take) {
+      requireExpected(update);
+      present.add(update.clientId);
+      try {
+        yield* take;
+        reported.add(update.clientId);
+      } catch (error) {
+        present.delete(update.clientId);
+        throw error;
+      }
     },
-    tick: ({ clientId }) => void reported.add(clientId),
     reportedFrom,
     coverage: () =>
       segments(layout.tiers).map(({ to }) => {

@@ -1,7 +1,9 @@
 import { prefix } from "../../adapter/adapter.ts";
 import { segments } from "../../adapter/segments.ts";
+import { encodingOf } from "../../adapter/travel.ts";
 import { LARGEST_DELTA } from "../../adapter/update.ts";
 import { OrderFreeSum } from "../../tensor/order-free-sum.ts";
+import { inTurns } from "../../tensor/turns.ts";
 import type { Accumulator, Aggregation, RankedClient, RoundContext } from "../strategy.ts";
 import { rollCall } from "./roll-call.ts";
 
@@ -23,25 +25,32 @@ export interface SegmentRule {
 export function segmentMeans(weights: Weights, rule: (share: number) => SegmentRule): Pick<Aggregation, "begin" | "distribute"> {
   const weigh = weights === "uniform" ? () => 1 : (client: Pick<RankedClient, "size">) => client.size;
   const weightOf: Weigh = (clients) => clients.reduce((sum, client) => sum + weigh(client), 0);
-  return { distribute: prefix, begin: (context) => accumulate(context, weightOf, rule) };
+  const memory: Memory = {};
+  return { distribute: prefix, begin: (context) => accumulate(context, weightOf, rule, memory) };
+}
+
+/** The sum of a round that is over, whose memory the next one takes. */
+interface Memory {
+  spare?: OrderFreeSum | undefined;
 }
 
 type Weigh = (clients: readonly Pick<RankedClient, "size">[]) => number;
 
-function accumulate(context: RoundContext, weightOf: Weigh, rule: (share: number) => SegmentRule): Accumulator {
+function accumulate(context: RoundContext, weightOf: Weigh, rule: (share: number) => SegmentRule, memory: Memory): Accumulator {
   const { layout, global, clients } = context;
   const roll = rollCall(context);
   const denseAt = layout.r * layout.width;
-  const sum = new OrderFreeSum({ length: denseAt + layout.denseSize, largestValue: LARGEST_DELTA, totalWeight: weightOf(clients) });
+  const bounds = { length: denseAt + layout.denseSize, largestValue: LARGEST_DELTA, totalWeight: weightOf(clients) };
+  const sum = new OrderFreeSum(bounds, { spare: memory.spare });
+  memory.spare = undefined;
   return {
     add(update) {
-      roll.require(update);
-      const { rows, dense } = update.delta;
-      sum.add(weightOf([{ size: update.n }]), [
+      const { rows, dense } = encodingOf(update.delta);
+      const parts = [
         { at: 0, values: rows },
         { at: denseAt, values: dense },
-      ]);
-      roll.tick(update);
+      ];
+      return inTurns(roll.admit(update, sum.add(weightOf([{ size: update.n }]), parts)));
     },
     finish() {
       const next = { ...global, rows: global.rows.slice(), dense: global.dense.slice() };
@@ -56,6 +65,7 @@ function accumulate(context: RoundContext, weightOf: Weigh, rule: (share: number
         if (trained > 0) sum.addMeanTo(target, at, trained / step);
       }
       if (all > 0) sum.addMeanTo(next.dense, denseAt, all);
+      memory.spare = sum;
       return { global: next, coverage: roll.coverage() };
     },
   };

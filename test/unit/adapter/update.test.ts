@@ -1,33 +1,39 @@
 import { describe, expect, it } from "vitest";
+import type { Adapter } from "../../../src/adapter/adapter.ts";
 import { createLayout } from "../../../src/adapter/layout.ts";
 import { LARGEST_DELTA, type UpdateClaim, validateUpdate } from "../../../src/adapter/update.ts";
+import { encodingOf } from "../../../src/adapter/travel.ts";
 import { RefusedError } from "../../../src/errors.ts";
+import { asFloat32 } from "../../../src/tensor/encoded.ts";
+import { inTurns } from "../../../src/tensor/turns.ts";
 
 const layout = createLayout(
   { r: 2, tiers: [1, 2], scale: 0.1 },
   { modules: [{ name: "m", in: 2, out: 2 }], dense: [{ name: "head", shape: [2] }] },
 );
+const floats = (...values: number[]) => asFloat32(Float32Array.from(values));
 const withoutHead = { ...layout, dense: [], denseSize: 0 };
 const claim: UpdateClaim = {
   layout,
   client: { id: "c07", r: 1, n: 12 },
   reply: { client_id: "c07", r: 1, scale: 0.1, n: 12 },
-  payload: { rows: Float32Array.of(1, 2, 3, -LARGEST_DELTA), dense: Float32Array.of(5, 6) },
+  payload: { rows: floats(1, 2, 3, -LARGEST_DELTA), dense: floats(5, 6) },
 };
+const validate = (changes: Partial<UpdateClaim> = {}) => inTurns(validateUpdate({ ...claim, ...changes })) as Adapter;
 
 describe("validateUpdate", () => {
   it("gives the delta at the client's rank, the values as they came", () => {
-    const delta = validateUpdate(claim);
-    expect(delta).toEqual({ r: 1, ...claim.payload });
-    expect(delta.rows).toBe(claim.payload.rows);
+    const delta = validate();
+    expect(delta).toEqual({ r: 1, rows: Float32Array.of(1, 2, 3, -64), dense: Float32Array.of(5, 6) });
+    expect(encodingOf(delta).rows).toBe(claim.payload.rows);
   });
 
   it("takes a scale that text or another language has rounded", () => {
-    expect(validateUpdate({ ...claim, reply: { ...claim.reply, scale: 0.1 + 1e-14 } }).r).toBe(1);
+    expect(validate({ reply: { ...claim.reply, scale: 0.1 + 1e-14 } }).r).toBe(1);
   });
 
   it("takes no dense values from a model that trains none", () => {
-    expect(validateUpdate({ ...claim, layout: withoutHead, payload: { rows: new Float32Array(4) } }).dense).toHaveLength(0);
+    expect(validate({ layout: withoutHead, payload: { rows: floats(0, 0, 0, 0) } }).dense).toHaveLength(0);
   });
 
   const reply = (change: Partial<UpdateClaim["reply"]>): Partial<UpdateClaim> => ({ reply: { ...claim.reply, ...change } });
@@ -38,29 +44,20 @@ describe("validateUpdate", () => {
     ["of another number of examples", reply({ n: 120 }), "n: expected 12, got 120"],
     ["of another scale", reply({ scale: 0.1 + 1e-12 }), "scale: expected 0.1, got 0.100000000001"],
     ["of a scale that is no number", reply({ scale: Number.NaN }), "scale: expected 0.1, got NaN"],
-    ["with too few rows", payload({ rows: new Float32Array(3) }), "rows: expected 4 values, got 3"],
-    ["with the rows of a higher rank", payload({ rows: new Float32Array(8) }), "rows: expected 4 values, got 8"],
-    ["without rows", { payload: { dense: new Float32Array(2) } }, "rows: expected 4 values, got 0"],
-    ["without the head", { payload: { rows: new Float32Array(4) } }, "dense: expected 2 values, got 0"],
+    ["with too few rows", payload({ rows: floats(0, 0, 0) }), "rows: expected 4 values, got 3"],
+    ["with the rows of a higher rank", payload({ rows: floats(0, 0, 0, 0, 0, 0, 0, 0) }), "rows: expected 4 values, got 8"],
+    ["without rows", { payload: { dense: floats(0, 0) } }, "rows: expected 4 values, got 0"],
+    ["without the head", { payload: { rows: floats(0, 0, 0, 0) } }, "dense: expected 2 values, got 0"],
     ["with a head that is not trained", { layout: withoutHead }, "dense: expected 0 values, got 2"],
-    [
-      "with NaN",
-      payload({ rows: Float32Array.of(0, 0, Number.NaN, 0) }),
-      "rows[2]: expected a finite number of at most 64 in size, got NaN",
-    ],
+    ["with NaN", payload({ rows: floats(0, 0, Number.NaN, 0) }), "rows[2]: expected a finite number of at most 64 in size, got NaN"],
     [
       "with infinity",
-      payload({ dense: Float32Array.of(0, Number.POSITIVE_INFINITY) }),
+      payload({ dense: floats(0, Number.POSITIVE_INFINITY) }),
       "dense[1]: expected a finite number of at most 64 in size, got Infinity",
     ],
-    [
-      "that has diverged",
-      payload({ rows: Float32Array.of(65, 0, 0, 0) }),
-      "rows[0]: expected a finite number of at most 64 in size, got 65",
-    ],
+    ["that has diverged", payload({ rows: floats(65, 0, 0, 0) }), "rows[0]: expected a finite number of at most 64 in size, got 65"],
   ])("refuses an update %s", (_, change, message) => {
-    const validate = () => validateUpdate({ ...claim, ...change });
-    expect(validate).toThrow(RefusedError);
-    expect(validate).toThrow(`the update of client c07: ${message}`);
+    expect(() => validate(change)).toThrow(RefusedError);
+    expect(() => validate(change)).toThrow(`the update of client c07: ${message}`);
   });
 });

@@ -3,6 +3,7 @@ import { assert, float32Array, integer, property } from "fast-check";
 import { describe, expect, test } from "vitest";
 import { RefusedError } from "../../../src/errors.ts";
 import { createAssembler, describeTensors, type ExpectedShapes, splitTensors } from "../../../src/protocol/assembly.ts";
+import { asFloat32, type Encoded } from "../../../src/tensor/encoded.ts";
 import type { TensorDescriptor } from "../../../src/protocol/messages.ts";
 
 const adapter = { r: 2, rows: Float32Array.of(1, 2, 3, 4, 5, 6), dense: Float32Array.of(7, 8) };
@@ -14,8 +15,7 @@ function announce(overrides: Partial<TensorDescriptor> = {}): TensorDescriptor {
   return { ...rows, ...overrides };
 }
 /** Bit for bit, so that NaN and −0 count. */
-const hex = (values: Float32Array | undefined) =>
-  values ? Buffer.from(values.buffer, values.byteOffset, values.byteLength).toString("hex") : "";
+const hex = (values: Encoded | undefined) => (values ? Buffer.from(values.bytes).toString("hex") : "");
 const bytes = (length: number) => new Uint8Array(length);
 
 describe("describeTensors", () => {
@@ -62,8 +62,8 @@ describe("createAssembler", () => {
           );
           for (const chunk of splitTensors(sent, size)) assembler.write(chunk);
           const received = assembler.finish();
-          expect(hex(received.rows)).toBe(hex(rows));
-          expect(hex(received.dense)).toBe(hex(dense));
+          expect(hex(received.rows)).toBe(hex(asFloat32(rows)));
+          expect(hex(received.dense)).toBe(hex(asFloat32(dense)));
         },
       ),
     );
@@ -74,19 +74,25 @@ describe("createAssembler", () => {
     const data = [...splitTensors(adapter)].map((chunk) => ({ ...chunk, data: chunk.data.slice() }));
     for (const chunk of data) assembler.write(chunk);
     for (const chunk of data) chunk.data.fill(0);
-    expect(assembler.finish()).toEqual({ rows: adapter.rows, dense: adapter.dense });
+    expect(assembler.finish()).toEqual({ rows: asFloat32(adapter.rows), dense: asFloat32(adapter.dense) });
   });
 
   test("takes tensors of no bytes", () => {
     const [descriptor] = describeTensors({ r: 1, rows: new Float32Array(), dense: new Float32Array() });
-    expect(createAssembler(descriptor ? [descriptor] : [], { rows: [1, 0] }).finish()).toEqual({ rows: new Float32Array() });
+    expect(createAssembler(descriptor ? [descriptor] : [], { rows: [1, 0] }).finish()).toEqual({ rows: asFloat32(new Float32Array()) });
   });
 
   test.each<[string, readonly TensorDescriptor[], ExpectedShapes, string]>([
     ["a broadcastable shape", [announce({ shape: [1, 3], bytes: 12 })], { rows: [2, 3] }, "tensor rows: expected shape [2, 3], got [1, 3]"],
     ["a transposed shape", [announce({ shape: [3, 2] })], { rows: [2, 3] }, "got [3, 2]"],
     ["a flattened shape", [announce({ shape: [6] })], { rows: [2, 3] }, "got [6]"],
-    ["bytes that do not fit the shape", [announce({ bytes: 20 })], { rows: [2, 3] }, "expected 24 bytes, got 20"],
+    ["bytes that do not fit the shape", [announce({ bytes: 20 })], { rows: [2, 3] }, "expected 24 bytes of F32, got 20"],
+    [
+      "another dtype, though its bytes fit its shape",
+      [announce({ dtype: "BF16", bytes: 12 })],
+      { rows: [2, 3] },
+      "expected dtype F32, got BF16",
+    ],
     ["a missing tensor", [announce()], shapes, "expected rows and dense, got rows"],
     ["a tensor too many", [announce()], {}, "expected none, got rows"],
     ["a tensor twice", [announce(), announce()], { rows: [2, 3] }, "got rows and rows"],

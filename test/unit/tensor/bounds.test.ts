@@ -1,9 +1,14 @@
 import { expect, test } from "vitest";
 import { firstBeyond } from "../../../src/tensor/bounds.ts";
+import { asFloat32 } from "../../../src/tensor/encoded.ts";
+import { BLOCK } from "../../../src/tensor/lane.ts";
+import { BLOCKS_A_TURN, inTurns } from "../../../src/tensor/turns.ts";
+
+const find = (values: Float32Array) => inTurns(firstBeyond(asFloat32(values), 64));
 
 test("the bound itself, on both sides, is within", () => {
-  expect(firstBeyond(Float32Array.of(0, -0, 64, -64), 64)).toBe(-1);
-  expect(firstBeyond(new Float32Array(0), 64)).toBe(-1);
+  expect(find(Float32Array.of(0, -0, 64, -64))).toBeUndefined();
+  expect(find(new Float32Array(0))).toBeUndefined();
 });
 
 test.each([
@@ -12,5 +17,13 @@ test.each([
   ["NaN", Number.NaN],
   ["infinity", Number.NEGATIVE_INFINITY],
 ])("%s is found at its index", (_, value) => {
-  expect(firstBeyond(Float32Array.of(1, 2, value, Number.NaN), 64)).toBe(2);
+  expect(find(Float32Array.of(1, 2, value, Number.NaN))).toEqual({ index: 2, value: Math.fround(value) });
+});
+
+test("what is longer than a turn takes several, and is looked through to the end", async () => {
+  const values = new Float32Array(BLOCK * BLOCKS_A_TURN + 10);
+  values[values.length - 2] = 65;
+  const found = find(values);
+  expect(found).toBeInstanceOf(Promise);
+  expect(await found).toEqual({ index: values.length - 2, value: 65 });
 });

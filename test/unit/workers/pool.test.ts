@@ -1,11 +1,21 @@
 import { describe, expect, test, vi } from "vitest";
 import { InterruptedError, RefusedError, RunFailedError, WorkerError } from "../../../src/errors.ts";
+import { decode } from "../../../src/tensor/encoded.ts";
 import { createWorkerPool, type PoolOptions } from "../../../src/workers/pool.ts";
 import type { Reply, Task, TaskFailure, WorkerPool } from "../../../src/workers/task.ts";
 import { fitted, loaded, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "./scripted.ts";
 
 function fitTask(client: string, overrides: Partial<Task<"fit">> = {}): Task<"fit"> {
-  const request = { type: "fit", round: 1, client_id: client, r: 1, scale: 2, seed: "0".repeat(32), fit: onePlainStep } as const;
+  const request = {
+    type: "fit",
+    round: 1,
+    client_id: client,
+    r: 1,
+    scale: 2,
+    seed: "0".repeat(32),
+    fit: onePlainStep,
+    update_dtype: "F32",
+  } as const;
   const payload = { r: 1, rows: Float32Array.of(1, 2), dense: new Float32Array() };
   return { id: `round-1/fit/${client}`, request, payload, expect: { rows: [1, 2] }, ...overrides };
 }
@@ -57,7 +67,7 @@ describe("a pool of workers", () => {
     await pool.start();
     const replies = await Promise.all(Array.from({ length: 20 }, (_, i) => pool.run(fitTask(`c${i}`))));
     expect(replies.map(({ message }) => message.client_id)).toEqual(Array.from({ length: 20 }, (_, i) => `c${i}`));
-    expect(replies.every(({ payload }) => payload.rows?.join() === "1,2")).toBe(true);
+    expect(replies.every(({ payload }) => payload.rows && decode(payload.rows).join() === "1,2")).toBe(true);
     expect(failures).toEqual([]);
     await closed(pool);
   });
@@ -66,7 +76,7 @@ describe("a pool of workers", () => {
     const { pool } = setUp({ count: 1 });
     const order: string[] = [];
     const runs = [3, 9, 1, 5].map((priority) =>
-      pool.run(fitTask(`c${priority}`, { priority, accept: ({ message }) => order.push(message.client_id) })),
+      pool.run(fitTask(`c${priority}`, { priority, accept: ({ message }) => void order.push(message.client_id) })),
     );
     await pool.start();
     await Promise.all(runs);

@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { execa } from "execa";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
+import { asFloat32, decode } from "../../../src/tensor/encoded.ts";
 import type { Adapter } from "../../../src/adapter/adapter.ts";
 import { CREDIT_BYTES } from "../../../src/protocol/messages.ts";
 import { zeromqTransport } from "../../../src/transport/zeromq.ts";
@@ -47,7 +48,16 @@ async function setUp(mode: string, overrides: Partial<PoolOptions> = {}) {
 
 function fitTask(client: string, floats = 8): Task<"fit"> {
   const payload: Adapter = { r: 2, rows: new Float32Array(floats).map((_, i) => i % 1000), dense: Float32Array.of(-1) };
-  const request = { type: "fit", round: 1, client_id: client, r: 2, scale: 2, seed: "0".repeat(32), fit: onePlainStep } as const;
+  const request = {
+    type: "fit",
+    round: 1,
+    client_id: client,
+    r: 2,
+    scale: 2,
+    seed: "0".repeat(32),
+    fit: onePlainStep,
+    update_dtype: "F32",
+  } as const;
   return { id: `round-1/fit/${client}`, request, payload, expect: { rows: [2, floats / 2], dense: [1] } };
 }
 
@@ -65,9 +75,10 @@ describe("workers as processes", { timeout: 60_000 }, () => {
     await pool.start();
     const floats = CREDIT_BYTES / 4 + 1000;
     const replies = await Promise.all([pool.run(fitTask("c0", floats)), pool.run(fitTask("c1"))]);
-    expect(replies[0].payload.rows?.length).toBe(floats);
-    expect(replies[0].payload.rows?.[floats - 1]).toBe((floats - 1) % 1000);
-    expect(replies[1].payload.dense).toEqual(Float32Array.of(-1));
+    const { rows } = replies[0].payload;
+    expect(rows?.length).toBe(floats);
+    expect(rows && decode(rows)[floats - 1]).toBe((floats - 1) % 1000);
+    expect(replies[1].payload.dense).toEqual(asFloat32(Float32Array.of(-1)));
     await pool.close();
     await transport.close();
     expect(hellos.map(({ pid }) => isAlive(pid))).toEqual(hellos.map(() => false));

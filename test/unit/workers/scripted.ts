@@ -6,6 +6,7 @@ import { Packr, unpack } from "msgpackr";
 import { onTestFinished } from "vitest";
 import { createAssembler, describeTensors, splitTensors } from "../../../src/protocol/assembly.ts";
 import type { Adapter } from "../../../src/adapter/adapter.ts";
+import { asFloat32, decode } from "../../../src/tensor/encoded.ts";
 import { type ControllerMessage, type ControllerMessageOf, PROTOCOL_VERSION } from "../../../src/protocol/messages.ts";
 import { memoryTransport } from "../../../src/transport/memory.ts";
 import type { LaunchOptions, WorkerExit, WorkerLauncher } from "../../../src/workers/launch.ts";
@@ -148,9 +149,11 @@ export async function takePayload(worker: ScriptedWorker, fit: ControllerMessage
     assembler.write(message);
     worker.send({ type: "credit", bytes: message.data.length });
   }
-  const { rows = new Float32Array(), dense = new Float32Array() } = assembler.finish();
-  return { r: fit.r, rows, dense };
+  const { rows = NOTHING, dense = NOTHING } = assembler.finish();
+  return { r: fit.r, rows: decode(rows), dense: decode(dense) };
 }
+
+const NOTHING = asFloat32(new Float32Array());
 
 /** What a fit is asked, where what it does is scripted. */
 export const onePlainStep = {

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { InterruptedError, RefusedError, WorkerError } from "../../../src/errors.ts";
 import { CHUNK_BYTES, CREDIT_BYTES } from "../../../src/protocol/messages.ts";
 import type { Task, WorkerStatus } from "../../../src/workers/task.ts";
+import { asFloat32 } from "../../../src/tensor/encoded.ts";
 import { createWorker, type Worker, type WorkerSettings } from "../../../src/workers/worker.ts";
 import { fitted, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "./scripted.ts";
 
@@ -11,7 +12,16 @@ const adapter = { r: 2, rows: Float32Array.of(1, 2, 3, 4, 5, 6), dense: Float32A
 const expected = { rows: [2, 3], dense: [1] };
 
 function fitTask(overrides: Partial<Task<"fit">> = {}): Task {
-  const request = { type: "fit", round: 1, client_id: "c0", r: 2, scale: 2, seed: "0".repeat(32), fit: onePlainStep } as const;
+  const request = {
+    type: "fit",
+    round: 1,
+    client_id: "c0",
+    r: 2,
+    scale: 2,
+    seed: "0".repeat(32),
+    fit: onePlainStep,
+    update_dtype: "F32",
+  } as const;
   return { id: "round-1/fit/c0", request, payload: adapter, expect: expected, ...overrides } as Task;
 }
 
@@ -104,7 +114,7 @@ describe("a task", () => {
     await worker.ready;
     const reply = await worker.run(fitTask(), 1);
     expect(reply).toMatchObject({ workerId: "w0", attempt: 1, message: { type: "fitted", client_id: "c0" } });
-    expect(reply?.payload).toEqual({ rows: adapter.rows, dense: adapter.dense });
+    expect(reply?.payload).toEqual({ rows: asFloat32(adapter.rows), dense: asFloat32(adapter.dense) });
     expect(statuses.map(({ state, taskId }) => [state, taskId])).toEqual([
       ["starting", null],
       ["ready", null],
@@ -148,7 +158,7 @@ describe("a task", () => {
     });
     await worker.ready;
     await expect(worker.run(fitTask(), 1)).rejects.toThrow("expected rows and dense, got rows");
-    expect((await worker.run(fitTask(), 2))?.payload).toEqual({ rows: adapter.rows, dense: adapter.dense });
+    expect((await worker.run(fitTask(), 2))?.payload).toEqual({ rows: asFloat32(adapter.rows), dense: asFloat32(adapter.dense) });
     await vi.waitFor(() => expect(peer?.credited()).toBe(12 + 12 + 28));
   });
 

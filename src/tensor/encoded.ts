@@ -1,0 +1,63 @@
+import { decodeInto } from "./decode.ts";
+
+/**
+ * How values travel: as safetensors spells it, or `I8X256`, which it lacks: groups of 256 values (the last may be
+ * shorter), each a float32 scale and then an int8 for every value, which stands for the float32 nearest to scale·int8.
+ */
+export type Dtype = "F32" | "BF16" | "F16" | "I8X256";
+
+/** Values as they travel, little-endian. */
+export interface Encoded {
+  readonly dtype: Dtype;
+  /** Number of values. */
+  readonly length: number;
+  readonly bytes: Uint8Array;
+}
+
+/** Values that share one scale in `I8X256`. */
+export const GROUP = 256;
+
+/** Bytes that so many values take. */
+export function encodedBytes(dtype: Dtype, length: number): number {
+  switch (dtype) {
+    case "F32":
+      return 4 * length;
+    case "BF16":
+    case "F16":
+      return 2 * length;
+    case "I8X256":
+      return length + 4 * Math.ceil(length / GROUP);
+  }
+}
+
+/** Float32 values as they lie in memory: a view. */
+export function asFloat32(values: Float32Array): Encoded {
+  return { dtype: "F32", length: values.length, bytes: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) };
+}
+
+/** The nearest bfloat16 of every value, halves to even. */
+export function toBfloat16(values: Float32Array): Encoded {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  const rounded = new Uint16Array(bits.length);
+  for (let index = 0; index < bits.length; index++) rounded[index] = roundToBfloat16(bits[index] as number);
+  return { dtype: "BF16", length: values.length, bytes: new Uint8Array(rounded.buffer) };
+}
+
+/** Float32 values; a view, where they travelled as such and lie so that they can be read. */
+export function decode({ dtype, length, bytes }: Encoded): Float32Array {
+  if (dtype === "F32" && bytes.byteOffset % 4 === 0) return new Float32Array(bytes.buffer, bytes.byteOffset, length);
+  const values = new Float32Array(length);
+  decodeInto(values, dtype, bytes);
+  return values;
+}
+
+/** The bytes of values [from, to); of `I8X256` whole groups, but for the last. */
+export function bytesOf({ dtype, bytes }: Encoded, from: number, to: number): Uint8Array {
+  return bytes.subarray(encodedBytes(dtype, from), encodedBytes(dtype, to));
+}
+
+function roundToBfloat16(bits: number): number {
+  const isNaN = (bits & 0x7fffffff) > 0x7f800000;
+  // Rounding could carry a NaN into another number; a quiet one stays what it is.
+  return isNaN ? (bits >>> 16) | 0x40 : (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
+}
