@@ -95,7 +95,7 @@ type ValuesOf = (layout: AdapterLayout, r: number, seed: string) => Adapter;
 
 export function aggregate(aggregation: Aggregation, context: RoundContext, updates: readonly Update[]): Aggregate {
   const accumulator = aggregation.begin(context);
-  for (const update of updates) accumulator.add(update);
+  for (const update of updates) void accumulator.add(update);
   return accumulator.finish();
 }
 

@@ -31,8 +31,10 @@ def encoded_bytes(dtype: Dtype, length: int) -> int:
     return length * (4 if dtype == "F32" else 2)
 
 
+# What is not finite stays so, and needs no warning: the controller refuses it.
+@np.errstate(invalid="ignore", over="ignore", divide="ignore")
 def encode(values: Floats, dtype: Dtype, seed: int) -> Bytes:
-    """Rounded at random by this seed; float32 as it is. What is not finite stays so."""
+    """Rounded at random by this seed; float32 as it is."""
     if dtype == "F32":
         return values.astype("<f4", copy=False).view(np.uint8)
     random = np.random.PCG64(seed)
@@ -46,6 +48,7 @@ def encode(values: Floats, dtype: Dtype, seed: int) -> Bytes:
     return encoded
 
 
+@np.errstate(invalid="ignore")
 def decode(data: memoryview, dtype: Dtype, length: int) -> Floats:
     """Float32 of its own, except where it came as such: then a view."""
     if dtype == "F32":
@@ -73,8 +76,7 @@ def _round_to_float16(values: Floats, random: Random) -> Bytes:
     _, exponent = np.frexp(wide)
     unit = np.maximum(exponent - 1, -14) - 10
     rounded = np.ldexp(np.floor(np.ldexp(wide, -unit) + _uniform(len(values), random)), unit)
-    with np.errstate(over="ignore"):  # beyond 65504 is infinity, which the controller refuses
-        return rounded.astype("<f2").view(np.uint8)
+    return rounded.astype("<f2").view(np.uint8)
 
 
 def _round_to_int8(values: Floats, random: Random) -> Bytes:
@@ -85,9 +87,8 @@ def _round_to_int8(values: Floats, random: Random) -> Bytes:
     # Not below the exact quotient, so that no value lies beyond 127 steps.
     scales = (largest / 127).astype("<f4")
     scales = np.where(scales * np.float64(127) < largest, np.nextafter(scales, np.float32(np.inf)), scales)
-    with np.errstate(invalid="ignore", divide="ignore"):  # a scale of 0, or not finite, has no steps
-        steps = np.floor(padded / scales + _uniform(padded.size, random).reshape(padded.shape))
-    steps = np.where(np.isfinite(steps) & np.isfinite(scales), steps, 0)
+    steps = np.floor(padded / scales + _uniform(padded.size, random).reshape(padded.shape))
+    steps = np.where(np.isfinite(steps), steps, 0)  # a scale of 0, or one that is not finite, has none
     groups = np.empty((n_groups, 4 + GROUP), np.uint8)
     groups[:, :4] = scales.astype("<f4").view(np.uint8)
     groups[:, 4:] = steps.astype(np.int8).view(np.uint8)

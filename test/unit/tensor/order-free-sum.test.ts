@@ -1,9 +1,12 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { RefusedError } from "../../../src/errors.ts";
-import { asFloat32 } from "../../../src/tensor/encoded.ts";
-import { OrderFreeSum } from "../../../src/tensor/order-free-sum.ts";
-import { inTurns } from "../../../src/tensor/turns.ts";
+import { asFloat32, encodedBytes } from "../../../src/tensor/encoded.ts";
+import { BLOCK } from "../../../src/tensor/lane.ts";
+import { OrderFreeSum, type SumOptions } from "../../../src/tensor/order-free-sum.ts";
+import { createPlainLane } from "../../../src/tensor/plain-lane.ts";
+import { createRng, deriveSeed } from "../../../src/tensor/rng.ts";
+import { BLOCKS_A_TURN, inTurns } from "../../../src/tensor/turns.ts";
 
 const bounds = { length: 3, largestValue: 64, totalWeight: 10 };
 
@@ -150,5 +153,80 @@ describe("what is beyond the bounds is refused, and leaves the sum as it was", (
 
   it("takes nothing at all where no weight is expected", () => {
     expect(() => add(new OrderFreeSum({ ...bounds, totalWeight: 0 }), 1, [good])).toThrow(RefusedError);
+  });
+});
+
+describe("in blocks and memories", () => {
+  const length = 3 * BLOCK + 5;
+  const [seed, another] = [createRng(deriveSeed("one")), createRng(deriveSeed("another"))];
+  const [one, other] = [seed, another].map((rng) => Float32Array.from({ length }, () => 128 * rng.next() - 64)) as [
+    Float32Array,
+    Float32Array,
+  ];
+  const parts = [
+    { at: 7, values: one.subarray(0, 2 * BLOCK + 1) },
+    { at: 2 * BLOCK + 9, values: one.subarray(0, 1) },
+    { at: 3 * BLOCK, values: one.subarray(3, 8) },
+  ];
+  const mean = (options?: SumOptions, spoil?: (sum: OrderFreeSum) => void) => {
+    const sum = new OrderFreeSum({ length, largestValue: 64, totalWeight: 10 }, options);
+    add(sum, 3, [{ at: 0, values: other }]);
+    spoil?.(sum);
+    add(sum, 7, parts);
+    const target = new Float32Array(length);
+    sum.addMeanTo(target.subarray(0, 100), 0, 10);
+    sum.addMeanTo(target.subarray(100), 100, 10);
+    return { target, sum };
+  };
+  const expected = mean().target;
+
+  it("is what a loop over float64 gives", () => {
+    const whole = other.map((value) => value * 0.3);
+    for (const { at, values } of parts) for (const [index, value] of values.entries()) whole[at + index] = whole[at + index]! + 0.7 * value;
+    for (let index = 0; index < length; index++) expect(Math.abs(expected[index]! - whole[index]!)).toBeLessThan(2e-5);
+  });
+
+  it.each([
+    ["one plain memory", { makeLane: createPlainLane }],
+    ["many small ones", { laneLength: 1000 }],
+    ["many small and plain ones", { laneLength: 1001, makeLane: createPlainLane }],
+    ["ones that end within a block", { laneLength: BLOCK + 3 }],
+  ])("has the same bytes in %s", (_, options) => {
+    expect(mean(options).target).toEqual(expected);
+  });
+
+  it("has the same bytes in the memory of a sum that is not used any more, whatever that held", () => {
+    expect(mean({ spare: mean().sum }).target).toEqual(expected);
+    expect(mean({ spare: new OrderFreeSum({ length: 9, largestValue: 1, totalWeight: 1 }) }).target).toEqual(expected);
+  });
+
+  it("takes back, to the byte, what it had added of a contribution that is refused in its last value", () => {
+    const spoilt = one.slice();
+    spoilt[length - 1] = Number.NaN;
+    const refused = (sum: OrderFreeSum) =>
+      expect(() => add(sum, 7, [{ at: 0, values: spoilt }])).toThrow(
+        `value ${length - 1} of a contribution: expected at most 64 in size, got NaN`,
+      );
+    expect(mean({}, refused).target).toEqual(expected);
+    expect(mean({ laneLength: 1000, makeLane: createPlainLane }, refused).target).toEqual(expected);
+  });
+
+  it("lets the event loop turn within a contribution of more than 64 MiB, of which several may be under way", async () => {
+    const values = { dtype: "I8X256", length: BLOCK * BLOCKS_A_TURN + 300, bytes: new Uint8Array(0) } as const;
+    const bytes = new Uint8Array(encodedBytes(values.dtype, values.length)).fill(60);
+    const sum = new OrderFreeSum({ length: values.length, largestValue: 64, totalWeight: 3 });
+    const spoilt = bytes.slice().fill(255, -48, -44);
+    const first = inTurns(sum.add(1, [{ at: 0, values: { ...values, bytes } }]));
+    const refused = inTurns(sum.add(1, [{ at: 0, values: { ...values, bytes: spoilt } }]));
+    const second = inTurns(sum.add(1, [{ at: 0, values: { ...values, bytes } }]));
+    expect(first).toBeInstanceOf(Promise);
+    await expect(refused).rejects.toThrow(`value ${BLOCK * BLOCKS_A_TURN + 256} of a contribution`);
+    await Promise.all([first, second]);
+    const target = new Float32Array(2);
+    sum.addMeanTo(target.subarray(0, 1), 0, 2);
+    sum.addMeanTo(target.subarray(1), values.length - 1, 2);
+    // The bytes of every scale, and every int8, are 60.
+    const value = 60 * (new Float32Array(Uint8Array.of(60, 60, 60, 60).buffer)[0] as number);
+    expect([...target]).toEqual([expect.closeTo(value, 6), expect.closeTo(value, 6)]);
   });
 });

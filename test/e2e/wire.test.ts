@@ -1,0 +1,35 @@
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { expect, test } from "vitest";
+import { federate, type FederateOptions } from "../../src/index.ts";
+import { readLines, temporaryFolder, tinyRun } from "./support.ts";
+
+const runs = temporaryFolder();
+type Wire = NonNullable<FederateOptions["wire"]>;
+
+async function run(wire: Wire, count: number) {
+  const name = `${wire.update}-${wire.downlink}-${count}`;
+  const result = await federate({ ...tinyRun(runs(), name), wire, workers: { count } }).result;
+  return { ...result, text: readFileSync(path.join(result.directory, "metrics.jsonl"), "utf8") };
+}
+
+/** Values that the four clients' rows hold, of ranks 8, 4, 2 and 1: both modules of two layers, 112 floats a component. */
+const lengths = [8, 4, 2, 1].map((r) => r * 2 * 112);
+const total = (bytesOf: (length: number) => number) => lengths.reduce((sum, length) => sum + bytesOf(length), 0);
+
+test.each<[Wire, number, number]>([
+  [{ update: "bf16", downlink: "bf16" }, total((n) => 2 * n), total((n) => 2 * n)],
+  [{ update: "f16", downlink: "f32" }, total((n) => 4 * n), total((n) => 2 * n)],
+  [{ update: "int8", downlink: "bf16" }, total((n) => 2 * n), total((n) => n + 4 * Math.ceil(n / 256))],
+])("%j trains, moves what it says, and gives the same bytes with one worker and with two", async (wire, down, up) => {
+  const [two, one] = [await run(wire, 2), await run(wire, 1)];
+  expect(one.sha256).toBe(two.sha256);
+  expect(one.text).toBe(two.text);
+  const [before, , after] = readLines(two.directory, "metrics.jsonl") as {
+    bytes_down: number;
+    bytes_up: number;
+    by_tier: { loss: number }[];
+  }[];
+  expect([after?.bytes_down, after?.bytes_up]).toEqual([down, up]);
+  expect(after?.by_tier[3]?.loss).toBeLessThan(before?.by_tier[3]?.loss ?? 0);
+});
