@@ -97,7 +97,8 @@ async function train({ config, signal, emit }: Conduct, session: Session, direct
   const evaluation = { config, pool, layout, evalExamples: prepared.n_eval, ownExamples };
   const metricsOfRounds: RoundMetrics[] = [];
   const history = new Map<string, ClientHistory>();
-  let { clients, initial: global } = session;
+  let { clients } = session;
+  let global = session.initial();
   /** What is evaluated and saved. */
   let presented = global;
   let state: ServerState = {};
@@ -138,6 +139,7 @@ async function train({ config, signal, emit }: Conduct, session: Session, direct
 
     const isEvaluated = round % config.evaluate.every === 0 || round === config.rounds;
     let quality: EvaluatedMetrics = NOTHING_EVALUATED;
+    presented = global;
     if (isEvaluated) {
       emit({ type: "evaluation-start", round });
       presented = config.strategy.aggregation.present?.(global, layout) ?? global;

@@ -64,9 +64,10 @@ export async function plan(options: PlanOptions): Promise<Plan> {
     const { layout, prepared } = session;
     const rounds = Array.from({ length: config.rounds }, (_, place) => place + 1);
     const evaluation = { config, pool: session.pool, layout, evalExamples: prepared.n_eval, ownExamples: new Map() };
+    const initial = session.initial();
     const selections = await Promise.all(
       rounds.map((round) => {
-        const losses: SelectionContext["losses"] = (candidates) => candidateLosses(evaluation, round, session.initial, candidates);
+        const losses: SelectionContext["losses"] = (candidates) => candidateLosses(evaluation, round, initial, candidates);
         return selectClients(config, { round, clients: session.clients, tiers: session.tiers, history: new Map(), losses });
       }),
     );

@@ -25,8 +25,8 @@ export interface Session {
   readonly tiers: readonly number[];
   readonly clients: readonly RankedClient[];
   readonly layout: AdapterLayout;
-  /** The global adapter before round 1. */
-  readonly initial: Adapter;
+  /** The global adapter before round 1, made anew: it would be dead weight for the rest of the run. */
+  initial(): Adapter;
   readonly prepared: WorkerMessageOf<"prepared">;
   /** Parameters of the frozen base model. */
   readonly parameters: number;
@@ -147,7 +147,8 @@ async function loadModel(
     },
   });
   const layout = createLayout({ r: config.lora.r, tiers, scale: config.lora.scale }, message);
-  const initial = initialAdapter(layout, payload.dense ? decode(payload.dense) : new Float32Array(0), deriveSeed(config.seed, "adapter"));
+  const dense = payload.dense ? decode(payload.dense) : new Float32Array(0);
+  const initial = () => initialAdapter(layout, dense, deriveSeed(config.seed, "adapter"));
   return { layout, initial, parameters: message.n_parameters };
 }
 

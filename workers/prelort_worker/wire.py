@@ -12,8 +12,8 @@ from .encoding import encoded_bytes
 from .messages import Chunk, ControllerMessage, Dtype, TensorDescriptor, TensorName, WorkerMessage, from_wire, to_wire
 from .records import describe
 
-CHUNK_BYTES = 16 * 1024 * 1024
-CREDIT_BYTES = 64 * 1024 * 1024
+CHUNK_BYTES = 4 * 1024 * 1024
+CREDIT_BYTES = 16 * 1024 * 1024
 MAX_FRAME_BYTES = CHUNK_BYTES + 1024 * 1024
 
 
