@@ -35,7 +35,7 @@ export async function zeromqTransport({ kind }: { readonly kind: "ipc" | "tcp" }
     async *receive() {
       for await (const [peer, frame] of router) {
         if (!peer || !frame) continue;
-        yield { peer: peer.toString(), frame };
+        yield { peer: peer.toString(), frame: new Uint8Array(frame.buffer, frame.byteOffset, frame.byteLength) };
         // A tight loop would outrun the collection of ZeroMQ's own buffers.
         await setImmediate();
       }
