@@ -54,7 +54,9 @@ def decode(data: memoryview, dtype: Dtype, length: int) -> Floats:
     if dtype == "F32":
         return np.frombuffer(data, "<f4")
     if dtype == "BF16":
-        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+        bits = np.frombuffer(data, "<u2").astype(np.uint32)
+        bits <<= 16
+        return bits.view(np.float32)
     if dtype == "F16":
         return np.frombuffer(data, "<f2").astype(np.float32)
     scales, steps = _groups(np.frombuffer(data, np.uint8), length)
@@ -65,9 +67,11 @@ def _round_to_bfloat16(values: Floats, random: Random) -> Bytes:
     """The upper half of the bits, after adding random ones to the lower half: the carry is the rounding."""
     bits = values.view(np.uint32)
     carried = bits + _random(np.uint16, len(values), random)
-    # A NaN of whose bits only lower ones are set would become an infinity.
-    kept = np.where(np.isnan(values), bits | 0x00400000, bits)
-    return (np.where(np.isfinite(values), carried, kept) >> 16).astype("<u2").view(np.uint8)
+    if not np.isfinite(values).all():
+        # A NaN of whose bits only lower ones are set would become an infinity.
+        kept = np.where(np.isnan(values), bits | 0x00400000, bits)
+        carried = np.where(np.isfinite(values), carried, kept)
+    return (carried >> 16).astype("<u2").view(np.uint8)
 
 
 def _round_to_float16(values: Floats, random: Random) -> Bytes:
