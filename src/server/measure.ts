@@ -1,10 +1,11 @@
+import { createDownlink } from "../adapter/travel.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 import { deriveSeed } from "../tensor/rng.ts";
 import type { TaskRequest } from "../workers/task.ts";
 import { makespan } from "./schedule.ts";
 import type { Session } from "./session.ts";
-import { toFitSpec } from "./wire-specs.ts";
+import { toFitSpec, WIRE_DTYPES } from "./wire-specs.ts";
 
 /** What one worker takes, alone on its machine. */
 export interface Measurement {
@@ -28,17 +29,23 @@ export interface Prediction {
 const STEPS = 5;
 
 /** Does real fits of the largest client of each tier, whose batches are of the config's size, and one real evaluation task. */
-export async function measure(config: RunConfig, { pool, clients, tiers, layout, initial, prepared }: Session): Promise<Measurement> {
+export async function measure(config: RunConfig, { pool, clients, tiers, layout, prepared, ...session }: Session): Promise<Measurement> {
   const { distribute } = config.strategy.aggregation;
+  const initial = session.initial();
+  const downlink = createDownlink(WIRE_DTYPES[config.wire.downlink]);
+  const dtype = WIRE_DTYPES[config.wire.update];
   const timed = async (name: string, request: TaskRequest<"fit" | "evaluate">, r: number) => {
     const start = performance.now();
-    await pool.run({ id: `measure/${name}`, request, payload: distribute(initial, layout, r), expect: "any" });
+    const handed = distribute(initial, layout, r);
+    const payload = request.type === "fit" ? downlink(handed) : handed;
+    await pool.run({ id: `measure/${name}`, request, payload, expect: "any", dtype });
     return (performance.now() - start) / 1000;
   };
   const fit = ({ id, r }: RankedClient, steps: number, name: string) => {
     const seed = deriveSeed(config.seed, "measure", id);
     const spec = { ...toFitSpec(config, 1), local_steps: steps };
-    return timed(`${id}/${name}`, { type: "fit", round: 1, client_id: id, r, scale: layout.scale, seed, fit: spec }, r);
+    const asked = { round: 1, client_id: id, r, scale: layout.scale, seed, fit: spec, update_dtype: dtype };
+    return timed(`${id}/${name}`, { type: "fit", ...asked }, r);
   };
 
   const measured: Measurement["tiers"][number][] = [];

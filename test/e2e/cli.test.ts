@@ -88,7 +88,10 @@ test("run trains, says what it does and where its results are; report prints the
 test("plan shows ranks, bytes and, where asked, times, and writes nothing", () => {
   const { code, output } = prelort("plan", config, "--json", "--measure", "--set", "name=planned");
   expect(code, output).toBe(0);
-  const plan = JSON.parse(output) as { clients: { r: number; bytesPerFit: { down: number; up: number } }[]; time: NonNullable<Plan["time"]> };
+  const plan = JSON.parse(output) as {
+    clients: { r: number; bytesPerFit: { down: number; up: number } }[];
+    time: NonNullable<Plan["time"]>;
+  };
   expect(plan.clients.map(({ r }) => r)).toEqual([4, 2, 1]);
   // Rank r of q_proj (32 → 32) and v_proj (32 → 16) in two layers: r · 2 · (64 + 48) floats.
   const bytes = [4, 2, 1].map((r) => r * 2 * 112 * 4);
