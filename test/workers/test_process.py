@@ -179,7 +179,7 @@ def with_changes(**changes: object) -> bytes:
         ([with_changes(type="explode")], "message.type: expected one of prepare, load"),
         ([with_changes(now=True)], "stop: unknown now"),
         ([pack(Beat("idle", None, 0, 0))], "message: beat is not for a worker"),
-        ([bytes(17 * 1024 * 1024 + 1)], "frame: expected at most 17825792 bytes"),
+        ([bytes(17 * 1024 * 1024 + 1)], "frame: expected at most 5242880 bytes"),
     ],
 )
 def test_a_frame_that_breaks_the_contract_ends_it_with_the_reason(
