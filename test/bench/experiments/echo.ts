@@ -59,6 +59,7 @@ export const manyClients: Experiment = {
 /** Peak memory of the controller, however many clients report. */
 export const memory: Experiment = {
   name: "memory",
+  atMostRepeats: 2,
   rows: [
     {
       name: "controller's peak memory, 64 MiB, 128 clients a round",
