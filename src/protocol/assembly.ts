@@ -15,11 +15,25 @@ export interface Chunk {
 /** Shapes that arriving tensors must have, by name; "any" takes what is announced, up to 4 GiB a tensor. */
 export type ExpectedShapes = Readonly<Partial<Record<TensorDescriptor["name"], readonly number[]>>> | "any";
 
-/** Puts tensors together from their chunks. Every method throws a RefusedError for what it cannot take. */
+/** Puts tensors together from their chunks, or from shared memory. Every method throws a RefusedError for what it cannot take. */
 export interface Assembler {
+  /** The tensors lie in memory that the sender shares, and no chunks come. */
+  readonly isShared: boolean;
   write(chunk: Chunk): void;
+  /** Takes all of them at once: `borrow` fills the memory that it is given. */
+  copy(borrow: Borrow): Promise<void>;
   /** The tensors, once all bytes are there and their checksums agree. */
   finish(): Partial<Record<TensorDescriptor["name"], Encoded>>;
+}
+
+/** Fills memory from where the sender says that a tensor lies. */
+export type Borrow = (from: NonNullable<TensorDescriptor["shared"]>, into: Uint8Array) => Promise<void>;
+
+export interface AssemblerOptions {
+  /** Of every tensor; any other is refused. */
+  readonly dtype?: Dtype | undefined;
+  /** Gives memory, whatever its content, that is then owned by who takes the tensors. */
+  readonly allocate?: (bytes: number) => Uint8Array;
 }
 
 const MAX_TENSOR_BYTES = 4 * 1024 ** 3;
@@ -29,9 +43,41 @@ const descriptions = new WeakMap<EncodedAdapter, readonly TensorDescriptor[]>();
 /** The tensors an adapter travels as: `rows` [r, width] and, unless they are empty, `dense` [size] and `merged` [n, width]. */
 export function describeTensors(adapter: Adapter): readonly TensorDescriptor[] {
   const encoding = encodingOf(adapter);
-  const described = descriptions.get(encoding) ?? describeAll(encoding);
+  const described =
+    descriptions.get(encoding) ??
+    shapesOf(encoding).map(({ values, ...tensor }) => ({ ...tensor, crc32: crc32(values.bytes), shared: null }));
   descriptions.set(encoding, described);
   return described;
+}
+
+/** The same tensors, lent to another process until `release`. Resolves with undefined where there is no room for them. */
+export async function lendTensors(adapter: Adapter, lend: Lend): Promise<LentTensors | undefined> {
+  const tensors = shapesOf(encodingOf(adapter));
+  const lent = await Promise.all(tensors.map(({ values }) => lend(values.bytes)));
+  const release = () => lent.forEach((part) => part?.release());
+  if (lent.every((part) => part !== undefined)) {
+    const at = ({ fd, offset }: Lent) => ({ crc32: null, shared: { fd, offset } });
+    return { descriptors: tensors.map(({ values: _, ...tensor }, place) => ({ ...tensor, ...at(lent[place] as Lent) })), release };
+  }
+  release();
+  return undefined;
+}
+
+/** Bytes that another process of this machine may read. */
+export interface Lent {
+  /** A descriptor of this process. */
+  readonly fd: number;
+  /** Where they begin in that file. */
+  readonly offset: number;
+  /** The other has read them, or never will. May be called again. */
+  release(): void;
+}
+
+/** Resolves with undefined where there is no room for them. */
+export type Lend = (bytes: Uint8Array) => Promise<Lent | undefined>;
+
+export interface LentTensors extends Pick<Lent, "release"> {
+  readonly descriptors: readonly TensorDescriptor[];
 }
 
 /** The same tensors in chunks of at most `chunkBytes`, in order: views of the adapter's memory. */
@@ -48,17 +94,22 @@ export function* splitTensors(adapter: Adapter, chunkBytes: number = CHUNK_BYTES
  * Begins to take the tensors that a header announces. Shapes and dtype are compared before any memory is taken, and
  * exactly: a shape that would broadcast is still wrong.
  */
-export function createAssembler(descriptors: readonly TensorDescriptor[], expected: ExpectedShapes, dtype: Dtype = "F32"): Assembler {
+export function createAssembler(
+  descriptors: readonly TensorDescriptor[],
+  expected: ExpectedShapes,
+  { dtype = "F32", allocate = (bytes) => new Uint8Array(bytes) }: AssemblerOptions = {},
+): Assembler {
   checkAnnounced(descriptors, expected, dtype);
   const parts = descriptors.map((descriptor) => ({
     descriptor,
-    bytes: new Uint8Array(descriptor.bytes),
+    bytes: allocate(descriptor.bytes),
     written: 0,
     checksum: 0,
   }));
   const unfinished = () => parts.find(({ descriptor, written }) => written < descriptor.bytes);
 
   return {
+    isShared: descriptors.some(({ shared }) => shared !== null),
     write({ tensor, offset, data }) {
       const part = unfinished();
       if (!part) throw new RefusedError(`a chunk of ${tensor}`, "the end: every byte was there", `${data.length} more bytes`);
@@ -74,11 +125,22 @@ export function createAssembler(descriptors: readonly TensorDescriptor[], expect
       part.written += data.length;
       part.checksum = crc32(data, part.checksum);
     },
+    async copy(borrow) {
+      await Promise.all(
+        parts.map(async (part) => {
+          const { shared, bytes } = part.descriptor;
+          if (!shared) throw new RefusedError(`tensor ${part.descriptor.name}`, "in shared memory", "in chunks");
+          await borrow(shared, part.bytes);
+          part.written = bytes;
+        }),
+      );
+    },
     finish() {
       const short = unfinished();
       if (short) throw new RefusedError(`tensor ${short.descriptor.name}`, `${short.descriptor.bytes} bytes`, `${short.written}`);
       for (const { descriptor, checksum } of parts) {
-        if (checksum !== descriptor.crc32) throw new RefusedError(`tensor ${descriptor.name}`, `crc32 ${descriptor.crc32}`, `${checksum}`);
+        if (descriptor.crc32 !== null && checksum !== descriptor.crc32)
+          throw new RefusedError(`tensor ${descriptor.name}`, `crc32 ${descriptor.crc32}`, `${checksum}`);
       }
       return Object.fromEntries(
         parts.map(({ descriptor: { name, dtype, shape }, bytes }) => [name, { dtype, length: sizeOf(shape), bytes }]),
@@ -87,17 +149,20 @@ export function createAssembler(descriptors: readonly TensorDescriptor[], expect
   };
 }
 
-function describeAll({ r, rows, dense, merged }: EncodedAdapter): TensorDescriptor[] {
-  if (rows.length % r !== 0) throw new RefusedError("the rows of a payload", `${r} rows of one width`, `${rows.length} values`);
-  const width = rows.length / r;
-  const descriptors = [describe("rows", [r, width], rows)];
-  if (dense.length > 0) descriptors.push(describe("dense", [dense.length], dense));
-  if (merged.length > 0) descriptors.push(describe("merged", [merged.length / width, width], merged));
-  return descriptors;
+interface NamedTensor extends Pick<TensorDescriptor, "name" | "dtype" | "shape" | "bytes"> {
+  readonly values: Encoded;
 }
 
-function describe(name: TensorDescriptor["name"], shape: number[], { dtype, bytes }: Encoded): TensorDescriptor {
-  return { name, dtype, shape, bytes: bytes.length, crc32: crc32(bytes) };
+function shapesOf({ r, rows, dense, merged }: EncodedAdapter): NamedTensor[] {
+  if (rows.length % r !== 0) throw new RefusedError("the rows of a payload", `${r} rows of one width`, `${rows.length} values`);
+  const width = rows.length / r;
+  const named = (name: TensorDescriptor["name"], shape: number[], values: Encoded): NamedTensor => {
+    return { name, dtype: values.dtype, shape, bytes: values.bytes.length, values };
+  };
+  const tensors = [named("rows", [r, width], rows)];
+  if (dense.length > 0) tensors.push(named("dense", [dense.length], dense));
+  if (merged.length > 0) tensors.push(named("merged", [merged.length / width, width], merged));
+  return tensors;
 }
 
 function checkAnnounced(descriptors: readonly TensorDescriptor[], expected: ExpectedShapes, wantedDtype: Dtype): void {
@@ -107,6 +172,8 @@ function checkAnnounced(descriptors: readonly TensorDescriptor[], expected: Expe
   if (isRepeated || wanted.toSorted().join() !== names.toSorted().join()) {
     throw new RefusedError("the tensors of a reply", wanted.join(" and ") || "none", names.join(" and ") || "none");
   }
+  if (new Set(descriptors.map(({ shared }) => shared !== null)).size > 1)
+    throw new RefusedError("the tensors of a reply", "all in shared memory, or none", "some");
   for (const { name, dtype, shape, bytes } of descriptors) {
     if (dtype !== wantedDtype) throw new RefusedError(`tensor ${name}`, `dtype ${wantedDtype}`, dtype);
     const wantedShape = expected === "any" ? shape : (expected[name] ?? []);

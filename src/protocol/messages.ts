@@ -1,7 +1,7 @@
 import { z } from "zod";
 
 /** Raised by one whenever a message changes its meaning; controller and worker must agree. */
-export const PROTOCOL_VERSION = 3;
+export const PROTOCOL_VERSION = 4;
 /** Bytes of tensor data in one `chunk` message, at most. */
 export const CHUNK_BYTES = 4 * 1024 * 1024;
 /**
@@ -23,14 +23,20 @@ const tensorName = z.enum(["rows", "dense", "merged"]);
 /** As safetensors spells them, but for `I8X256`: see README.md. */
 const dtype = z.enum(["F32", "BF16", "F16", "I8X256"]);
 
-/** A tensor that follows its header in `chunk` messages. `bytes` and `crc32` are of the raw little-endian data. */
-export const tensorDescriptor = z.strictObject({
-  name: tensorName,
-  dtype,
-  shape: z.array(count).min(1).max(2),
-  bytes: count,
-  crc32: count.max(0xffffffff),
-});
+/**
+ * A tensor: raw little-endian data of so many bytes. It follows its header in `chunk` messages and has a checksum, or
+ * lies in memory that the sender shares: the number of a descriptor of its process, and where in that file it begins.
+ */
+export const tensorDescriptor = z
+  .strictObject({
+    name: tensorName,
+    dtype,
+    shape: z.array(count).min(1).max(2),
+    bytes: count,
+    crc32: count.max(0xffffffff).nullable(),
+    shared: z.strictObject({ fd: count, offset: count }).nullable(),
+  })
+  .refine(({ crc32, shared }) => (crc32 === null) !== (shared === null), "has either a crc32 or shared memory");
 export type TensorDescriptor = z.infer<typeof tensorDescriptor>;
 
 const session = { protocol_version: z.literal(PROTOCOL_VERSION) };
@@ -139,6 +145,8 @@ export const controllerMessage = z.discriminatedUnion("type", [
     max_new_tokens: count,
     tensors,
   }),
+  /** What that answer shared has been read, or is not wanted. */
+  z.strictObject({ ...task, type: z.literal("received") }),
   z.strictObject({ ...task, type: z.literal("cancel") }),
   z.strictObject({ ...session, type: z.literal("stop") }),
   chunk,
@@ -169,6 +177,8 @@ export const workerMessage = z.discriminatedUnion("type", [
     versions: z.record(z.string(), z.string()),
     device,
     threads: positive,
+    /** It can take tensors from shared memory. */
+    shares_memory: z.boolean(),
   }),
   z.strictObject({
     ...session,

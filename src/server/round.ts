@@ -88,7 +88,7 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
       payload: received,
       expect: shapesOf(received, layout),
       dtype: updateDtype,
-      accept: async ({ message, payload }) => {
+      accept: async ({ message, payload, recycle }) => {
         const known = { id: client.id, r: client.r, n: client.size };
         const update: Update = {
           clientId: client.id,
@@ -100,6 +100,7 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
         const next = requireTier(rankAssignment.revise?.(client, update, layout) ?? client.r, layout, client);
         await accumulator.add(update);
         if (next !== client.r) revised.set(client.id, next);
+        if (accumulator.letsGo) recycle();
       },
       priority: client.r,
     });

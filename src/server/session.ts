@@ -10,7 +10,9 @@ import { assignRanks } from "../strategy/assign.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 import { decode } from "../tensor/encoded.ts";
 import { createRng, deriveSeed } from "../tensor/rng.ts";
+import { createSharedMemory } from "../transport/shared-memory.ts";
 import { zeromqTransport } from "../transport/zeromq.ts";
+import { createBuffers } from "../workers/buffers.ts";
 import { countWorkers, resolveDevices } from "../workers/devices.ts";
 import { processLauncher, type WorkerLauncher } from "../workers/launch.ts";
 import { createWorkerPool } from "../workers/pool.ts";
@@ -58,9 +60,12 @@ export async function openSession(options: SessionOptions): Promise<Session> {
 
   let environment: Session["environment"] | undefined;
   const transport = await zeromqTransport({ kind: config.workers.transport });
+  const memory = createSharedMemory();
   const pool = createWorkerPool({
     launcher,
     transport,
+    memory,
+    buffers: createBuffers(),
     devices,
     count: countWorkers(devices, config.workers),
     threads: config.workers.threads,
@@ -83,7 +88,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     try {
       await pool.close();
     } finally {
-      await transport.close();
+      await Promise.all([transport.close(), memory.close()]);
     }
   };
 

@@ -121,6 +121,8 @@ export interface Accumulator {
    * promise: others may come before that is settled, `finish` comes after all.
    */
   add(update: Update): void | Promise<void>;
+  /** Once `add` is settled it reads nothing of an update any more, whose memory is then used for others. */
+  readonly letsGo?: true;
   finish(): Aggregate;
 }
 

@@ -8,7 +8,8 @@ export interface Agenda {
   remove(attempt: Attempt): void;
   /** The worker says that it does this task: those before it are done, and their answers on the way. */
   begin(taskId: string): void;
-  take(message: AnswerMessage): void;
+  /** Resolves once nothing that the message shares is read any more. */
+  take(message: AnswerMessage): Promise<void>;
   all(): readonly Attempt[];
   /** The worker is gone. What it did fails with that; the rest was not begun, or was done, and goes back as it was. */
   close(error: Error): void;
@@ -30,8 +31,8 @@ export function createAgenda(): Agenda {
     begin(taskId) {
       begun = attempts.find((attempt) => attempt.taskId === taskId) ?? begun;
     },
-    take(message) {
-      for (const attempt of attempts) attempt.take(message);
+    async take(message) {
+      await Promise.all(attempts.map((attempt) => attempt.take(message)));
     },
     all: () => attempts,
     close(error) {

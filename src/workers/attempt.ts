@@ -1,6 +1,7 @@
 import { ConfigError, InterruptedError, RefusedError, WorkerError } from "../errors.ts";
-import { type Assembler, createAssembler } from "../protocol/assembly.ts";
+import { type Assembler, type Borrow, createAssembler } from "../protocol/assembly.ts";
 import type { WorkerMessage, WorkerMessageOf } from "../protocol/messages.ts";
+import type { Buffers } from "./buffers.ts";
 import { createDeferred } from "./deferred.ts";
 import type { Reply, Task } from "./task.ts";
 
@@ -10,8 +11,11 @@ export interface Attempt {
   readonly number: number;
   /** Rejects with what the worker reported, or with what was wrong about its answer; undefined if it was given back. */
   readonly reply: Promise<Reply | undefined>;
-  /** Takes a message if it belongs to this try and it is not over yet; others are late or doubled, and dropped. */
-  take(message: AnswerMessage): void;
+  /**
+   * Takes a message if it belongs to this try and it is not over yet; others are late or doubled, and dropped. What it
+   * resolves with comes once nothing that the message shares is read any more.
+   */
+  take(message: AnswerMessage): Promise<void> | void;
   fail(error: Error): void;
   /** Nothing came of it, and it was not its fault: it may be made again, under the same number, by another worker. */
   giveBack(): void;
@@ -19,11 +23,19 @@ export interface Attempt {
 
 export type AnswerMessage = Exclude<WorkerMessage, WorkerMessageOf<"hello" | "beat" | "credit">>;
 
+/** What an answer's tensors are received with. */
+export interface Receiving {
+  readonly buffers: Buffers;
+  /** From the worker's process, if it shares memory with this one. */
+  readonly borrow: Borrow | undefined;
+}
+
 const ANSWERS = { prepare: "prepared", load: "loaded", fit: "fitted", evaluate: "evaluated" } as const;
 
-export function createAttempt(task: Task, number: number, workerId: string): Attempt {
+export function createAttempt(task: Task, number: number, workerId: string, { buffers, borrow }: Receiving): Attempt {
   const { promise, resolve, reject } = createDeferred<Reply | undefined>();
   let header: { readonly message: Reply["message"]; readonly assembler: Assembler } | undefined;
+  let taken: readonly Uint8Array<ArrayBuffer>[] = [];
   let isOver = false;
 
   const fail = (error: Error) => {
@@ -38,7 +50,22 @@ export function createAttempt(task: Task, number: number, workerId: string): Att
     if (!header) throw new RefusedError(`the end of ${task.id}`, "after an answer", "before one");
     const payload = header.assembler.finish();
     isOver = true;
-    resolve({ workerId, attempt: number, message: header.message, payload });
+    let lent = taken;
+    const recycle = () => {
+      for (const buffer of lent) buffers.give(buffer);
+      lent = [];
+    };
+    resolve({ workerId, attempt: number, message: header.message, payload, recycle });
+  };
+  const allocate = (bytes: number) => {
+    const buffer = buffers.take(bytes);
+    taken = [...taken, buffer];
+    return buffer;
+  };
+  const copyShared = async (assembler: Assembler) => {
+    if (!borrow) throw new RefusedError(`the tensors of ${task.id}`, "in chunks", "in memory that is not shared");
+    await assembler.copy(borrow);
+    if (!isOver) finish();
   };
   const answer = (message: Exclude<AnswerMessage, WorkerMessageOf<"chunk" | "end">>) => {
     if (header) throw new RefusedError(`the answer to ${task.id}`, "one", `${message.type} after ${header.message.type}`);
@@ -46,8 +73,10 @@ export function createAttempt(task: Task, number: number, workerId: string): Att
     const expected = ANSWERS[task.request.type];
     if (message.type !== expected) throw new RefusedError(`the answer to ${task.id}`, expected, message.type);
     const tensors = "tensors" in message ? message.tensors : [];
-    header = { message, assembler: createAssembler(tensors, task.expect ?? {}, task.dtype) };
+    const assembler = createAssembler(tensors, task.expect ?? {}, { dtype: task.dtype, allocate });
+    header = { message, assembler };
     if (tensors.length === 0) finish();
+    return assembler.isShared ? copyShared(assembler).catch(fail) : undefined;
   };
 
   return {
@@ -60,7 +89,7 @@ export function createAttempt(task: Task, number: number, workerId: string): Att
       if (isOver || message.task_id !== task.id || message.attempt !== number) return;
       try {
         if (message.type === "end") finish();
-        else if (message.type !== "chunk") answer(message);
+        else if (message.type !== "chunk") return answer(message);
         else if (header) header.assembler.write(message);
         else throw new RefusedError(`a chunk for ${task.id}`, "after an answer", "before one");
       } catch (error) {

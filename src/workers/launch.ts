@@ -21,6 +21,8 @@ export interface LaunchOptions {
 }
 
 export interface WorkerProcess {
+  /** Of a process on this machine, with which memory can be shared; without it tensors go through the transport alone. */
+  readonly pid?: number | undefined;
   /** Resolves once the process is gone; never rejects. */
   readonly exited: Promise<WorkerExit>;
   /** Ends the process and its children at once, stopped ones too. Does nothing once it is gone. */
@@ -75,6 +77,7 @@ export function processLauncher({ python, args = ["-m", "prelort_worker"] }: Pro
           subprocess.pid === undefined ? { problem: originalMessage } : hasExited,
         );
         return {
+          pid: subprocess.pid,
           exited: Promise.race([hasExited, hasNotStarted]),
           kill() {
             if (subprocess.pid !== undefined && !isGone) killGroup(subprocess.pid);

@@ -16,8 +16,10 @@ export interface Reply<T extends TaskType = TaskType> {
   readonly workerId: string;
   readonly attempt: number;
   readonly message: WorkerMessageOf<ReplyType[T]>;
-  /** Whole, checksummed, in owned buffers. */
+  /** Whole, in owned buffers. */
   readonly payload: Payload;
+  /** Nobody looks at the payload any more: its memory may be used for another. */
+  recycle(): void;
 }
 
 export interface Task<T extends TaskType = TaskType> {

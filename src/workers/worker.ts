@@ -1,11 +1,14 @@
 import { join } from "node:path";
+import type { Adapter } from "../adapter/adapter.ts";
 import { InterruptedError, WorkerError } from "../errors.ts";
-import { describeTensors, splitTensors } from "../protocol/assembly.ts";
+import { type Borrow, describeTensors, lendTensors, splitTensors } from "../protocol/assembly.ts";
 import { decodeWorkerMessage, encode } from "../protocol/codec.ts";
 import { type ControllerMessage, CREDIT_BYTES, PROTOCOL_VERSION, type WorkerMessage, type WorkerMessageOf } from "../protocol/messages.ts";
+import { borrowFrom, canShareWith, type SharedMemory } from "../transport/shared-memory.ts";
 import type { Transport } from "../transport/transport.ts";
 import { createAgenda } from "./agenda.ts";
 import { type AnswerMessage, createAttempt } from "./attempt.ts";
+import type { Buffers } from "./buffers.ts";
 import { createCredit } from "./credit.ts";
 import { createDeadline } from "./deadline.ts";
 import { createDeferred } from "./deferred.ts";
@@ -17,6 +20,10 @@ import type { Reply, Task, WorkerHello, WorkerState, WorkerStatus } from "./task
 export interface WorkerSettings {
   readonly launcher: WorkerLauncher;
   readonly transport: Transport;
+  /** For tensors to workers that are processes of this machine. */
+  readonly memory: SharedMemory;
+  /** For tensors from any of them. */
+  readonly buffers: Buffers;
   readonly threads: number;
   readonly logFolder: string;
   readonly startTimeoutMs: number;
@@ -50,8 +57,13 @@ export interface Worker {
 const SESSION = { protocol_version: PROTOCOL_VERSION } as const;
 
 /** Launches a worker: starting → ready → busy → ready … → stopping → stopped | failed. `onStatus` hears of every change. */
-export function createWorker(id: string, device: string, settings: WorkerSettings, onStatus: (status: WorkerStatus) => void): Worker {
-  const { launcher, transport, threads, logFolder, startTimeoutMs, beatTimeoutMs, taskTimeoutMs } = settings;
+export function createWorker(
+  id: string,
+  device: string,
+  settings: WorkerSettings,
+  onStatus: (status: WorkerStatus) => void,
+): Worker {
+  const { launcher, transport, memory, buffers, threads, logFolder, startTimeoutMs, beatTimeoutMs, taskTimeoutMs } = settings;
   const logPath = join(logFolder, `${id}.log`);
   const ready = createDeferred<WorkerHello>();
   const credit = createCredit(CREDIT_BYTES);
@@ -59,6 +71,8 @@ export function createWorker(id: string, device: string, settings: WorkerSetting
   const agenda = createAgenda();
   /** One task is sent whole before the next. */
   let lastSent: Promise<unknown> = Promise.resolve();
+  /** Reads what the worker's process shares with this one, if it does. */
+  let borrow: Borrow | undefined;
   let fatal: { readonly problem: string; readonly options?: ErrorOptions | undefined } | undefined;
   let grace: NodeJS.Timeout | undefined;
 
@@ -119,6 +133,8 @@ export function createWorker(id: string, device: string, settings: WorkerSetting
   function hello(message: WorkerMessageOf<"hello">): void {
     if (status.state !== "starting") return kill("said hello twice");
     startDeadline.clear();
+    // A process that our launcher has not started itself may be one of that number on another machine.
+    if (message.shares_memory && message.pid === child.pid && canShareWith(message.pid)) borrow = borrowFrom(message.pid);
     enter("ready", "idle");
     ready.resolve({ workerId: id, pid: message.pid, versions: message.versions, device: message.device });
   }
@@ -133,8 +149,12 @@ export function createWorker(id: string, device: string, settings: WorkerSetting
   }
 
   function answer(message: AnswerMessage): void {
-    agenda.take(message);
+    const taken = agenda.take(message);
     proceed();
+    if ("tensors" in message && message.tensors.some(({ shared }) => shared)) {
+      const { task_id, attempt } = message;
+      void taken.then(() => tell({ ...SESSION, type: "received", task_id, attempt }));
+    }
     // Chunks that were dropped count as consumed, or the worker would wait for ever.
     if (message.type === "chunk" && message.data.length > 0) tell({ ...SESSION, type: "credit", bytes: message.data.length });
   }
@@ -157,16 +177,24 @@ export function createWorker(id: string, device: string, settings: WorkerSetting
     else taskDeadline.restart();
   }
 
-  async function sendTask(task: Task, attempt: number): Promise<void> {
-    const envelope = { ...SESSION, task_id: task.id, attempt };
-    const { request, payload } = task;
-    const tensors = payload ? describeTensors(payload) : [];
-    const message =
-      request.type === "fit" || request.type === "evaluate"
-        ? { ...envelope, ...request, tensors: [...tensors] }
-        : { ...envelope, ...request };
-    await send(message);
-    if (!payload || tensors.length === 0) return;
+  /** Gives the function to be called once the worker reads nothing of it any more. */
+  async function sendTask({ id: task_id, request, payload }: Task, attempt: number): Promise<() => void> {
+    const envelope = { ...SESSION, task_id, attempt };
+    const lent = payload && borrow ? await lendTensors(payload, memory.lend) : undefined;
+    try {
+      if (request.type === "fit" || request.type === "evaluate") {
+        const tensors = payload ? (lent?.descriptors ?? describeTensors(payload)) : [];
+        await send({ ...envelope, ...request, tensors: [...tensors] });
+        if (payload && !lent) await sendTensors(payload, envelope);
+      } else await send({ ...envelope, ...request });
+    } catch (error) {
+      lent?.release();
+      throw error;
+    }
+    return lent?.release ?? (() => {});
+  }
+
+  async function sendTensors(payload: Adapter, envelope: typeof SESSION & { readonly task_id: string; readonly attempt: number }): Promise<void> {
     for (const chunk of splitTensors(payload)) {
       await credit.take(chunk.data.length);
       await send({ ...envelope, type: "chunk", ...chunk });
@@ -182,7 +210,7 @@ export function createWorker(id: string, device: string, settings: WorkerSetting
     status: () => status,
     async run(task, number) {
       if (!isServing(status)) return undefined;
-      const attempt = createAttempt(task, number, id);
+      const attempt = createAttempt(task, number, id, { buffers, borrow });
       agenda.add(attempt);
       follow();
       const answered = attempt.reply.finally(() => {
@@ -194,6 +222,7 @@ export function createWorker(id: string, device: string, settings: WorkerSetting
       lastSent = sent;
       // Also when the answer came early, as a failure does: what was begun is sent whole, and the next task goes after it.
       const [reply] = await Promise.allSettled([answered, sent]);
+      (await sent)?.();
       if (reply.status === "rejected") throw reply.reason;
       return reply.value;
     },

@@ -34,7 +34,8 @@ from prelort_worker.messages import (
     PreparedClient,
     TierSums,
 )
-from prelort_worker.wire import Payload, Tensor, describe_payload
+from prelort_worker.shared_memory import can_share_with
+from prelort_worker.wire import Payload, Tensor
 
 ASKED = json.loads(os.environ["PRELORT_BENCH_ECHO"])
 EXAMPLES = 100
@@ -78,7 +79,7 @@ class Echo:
                 loss=1.0,
                 rms_loss=1.0,
                 seconds=0.0,
-                tensors=describe_payload(rows),
+                tensors=[],
             ), rows
         tiers = [TierSums(r, 1.0, task.count, task.count, None, None) for r in task.ranks]
         return Evaluated(**ids, tiers=tiers, seconds=0.0), {}
@@ -116,9 +117,11 @@ def main() -> None:
     frames = Frames()
     if ASKED["frames"]:
         count_frames(frames)
-    connection = wired.Connection(options.endpoint, options.worker_id, lambda error: sys.exit(str(error)))
+    connection = wired.Connection(
+        options.endpoint, options.worker_id, options.parent_pid, lambda error: sys.exit(str(error))
+    )
     connection.report("idle")
-    connection.send(Hello(os.getpid(), {}, Device("cpu", "echo", None), options.threads))
+    connection.send(Hello(os.getpid(), {}, Device("cpu", "echo", None), options.threads, can_share_with(options.parent_pid)))
     worker._serve(connection, Echo())  # pyright: ignore[reportArgumentType] - it answers as a client does
     connection.close()
     if ASKED["frames"]:

@@ -29,7 +29,9 @@ def main() -> None:
 
     from .connection import Connection
 
-    connection = Connection(options.endpoint, options.worker_id, lambda error: _end_on_wire_failure(options, error))
+    connection = Connection(
+        options.endpoint, options.worker_id, options.parent_pid, lambda error: _end_on_wire_failure(options, error)
+    )
     client = _come_up(connection, options)
     _serve(connection, client)
     connection.close()
@@ -74,13 +76,15 @@ def _come_up(connection: "Connection", options: argparse.Namespace) -> "Client":
     connection.report(f"preparing device {options.device}")
     from .device import choose_device, describe_device, make_repeatable, versions
     from .messages import Hello
+    from .shared_memory import can_share_with
 
     transformers.utils.logging.disable_progress_bar()
     make_repeatable(options.threads)
     device = choose_device(options.device)
     client = Client(device)
     connection.report("idle")
-    connection.send(Hello(os.getpid(), versions(), describe_device(device), options.threads))
+    shares_memory = can_share_with(options.parent_pid)
+    connection.send(Hello(os.getpid(), versions(), describe_device(device), options.threads, shares_memory))
     return client
 
 

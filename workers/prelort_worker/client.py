@@ -21,7 +21,7 @@ from .models import load_base, load_tokenizer
 from .nested_lora import NestedLora, read, set_base, wrap, write
 from .seeds import derive
 from .train import train
-from .wire import Payload, Tensor, describe_payload
+from .wire import Payload, Tensor
 
 # What is being done, and how far: (activity, step, steps). Raises when the task has been cancelled.
 Report = Callable[[str, int, int], None]
@@ -51,6 +51,7 @@ class Client:
         self._resident: Resident | None = None
 
     def run(self, task: TaskMessage, payload: Payload, report: Report) -> tuple[TaskReply, Payload]:
+        """The answer, whose `tensors` whoever sends it fills in, and what it carries."""
         if isinstance(task, Prepare):
             return prepare(task, lambda step, steps: report("preparing the data", step, steps)), {}
         if isinstance(task, Load):
@@ -81,7 +82,7 @@ class Client:
             modules=shapes,
             dense=nested.dense_shapes,
             n_parameters=n_parameters - len(dense),
-            tensors=describe_payload(payload),
+            tensors=[],
         ), payload
 
 
@@ -112,7 +113,7 @@ def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tupl
         loss=_finite(trained.loss),
         rms_loss=_finite(trained.rms_loss),
         seconds=time.monotonic() - started,
-        tensors=describe_payload(delta),
+        tensors=[],
     ), delta
 
 
@@ -175,7 +176,7 @@ def _merge(resident: Resident, merged: torch.Tensor | None) -> None:
         return
     resident.merged = None  # should it fail half way, the next task begins anew
     set_base(resident.nested, merged)
-    resident.merged = merged
+    resident.merged = merged if merged is None else merged.clone()  # what is lent goes with the task
 
 
 def _finite(value: float | None) -> float | None:

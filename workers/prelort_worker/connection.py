@@ -11,7 +11,7 @@ from collections.abc import Callable
 import zmq
 
 from .mail import Inbox, Job, Outbox, TaskKey, key_of
-from .messages import Beat, Credit, Hello, Stop, TaskReply
+from .messages import Beat, Credit, Hello, Received, Stop, TaskReply
 from .wire import Payload, WireError, pack, unpack
 
 BEAT_SECONDS = 1.0
@@ -24,11 +24,13 @@ class Cancelled(Exception):
 class Connection:
     """`on_failure` is called in the I/O thread when the wire breaks; no more comes after it."""
 
-    def __init__(self, endpoint: str, worker_id: str, on_failure: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, endpoint: str, worker_id: str, controller_pid: int, on_failure: Callable[[BaseException], None]
+    ) -> None:
         self._endpoint = endpoint
         self._worker_id = worker_id
         self._on_failure = on_failure
-        self._inbox = Inbox()
+        self._inbox = Inbox(controller_pid)
         self._outbox = Outbox()
         self._beat = Beat("starting", None, 0, 0)
         self._sent: queue.SimpleQueue[tuple[Hello | TaskReply, Payload] | None] = queue.SimpleQueue()
@@ -88,9 +90,8 @@ class Connection:
                 sent = self._sent.get()
                 if sent is None:
                     return
-                if not isinstance(sent[0], Hello):
-                    self._inbox.close(key_of(sent[0]))
-                self._outbox.put(*sent)
+                may_lend = not isinstance(sent[0], Hello) and self._inbox.close(key_of(sent[0]))
+                self._outbox.put(*sent, may_lend)
             if dealer in ready:
                 self._receive(dealer)
             for part in self._outbox.sendable():
@@ -103,6 +104,8 @@ class Connection:
         message = unpack(frames[0])
         if isinstance(message, Credit):
             self._outbox.window.give_back(message.bytes)
+        elif isinstance(message, Received):
+            self._outbox.lender.received(key_of(message))
         else:
             for answer in self._inbox.accept(message):
                 dealer.send(pack(answer))

@@ -3,7 +3,7 @@
 import queue
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .messages import (
     Cancel,
@@ -15,15 +15,28 @@ from .messages import (
     Evaluate,
     Failure,
     Fit,
+    Fitted,
     Hello,
     Load,
+    Loaded,
     Prepare,
+    Received,
     Stop,
     TaskMessage,
     TaskReply,
     WorkerMessage,
 )
-from .wire import Assembly, CreditWindow, Payload, WireError, chunk_payload
+from .shared_memory import Lender
+from .wire import (
+    Assembly,
+    CreditWindow,
+    Payload,
+    WireError,
+    borrow_payload,
+    chunk_payload,
+    describe_lent,
+    describe_payload,
+)
 
 # A task by its id and attempt, which together are unique.
 TaskKey = tuple[str, int]
@@ -35,18 +48,20 @@ class Job:
     payload: Payload
 
 
-def key_of(message: TaskMessage | TaskReply | Chunk | End | Cancel) -> TaskKey:
+def key_of(message: TaskMessage | TaskReply | Chunk | End | Received | Cancel) -> TaskKey:
     return message.task_id, message.attempt
 
 
 class Inbox:
     """`accept` and `close` belong to one thread; another may wait on `jobs` and look at `cancelled`."""
 
-    def __init__(self) -> None:
+    def __init__(self, controller_pid: int) -> None:
+        self._controller_pid = controller_pid
         self.jobs: queue.SimpleQueue[Job | Stop] = queue.SimpleQueue()
         self.cancelled: set[TaskKey] = set()
-        # Tasks between their arrival and their reply: parts of any other are late or doubled, and dropped.
-        self._open: set[TaskKey] = set()
+        # Tasks between their arrival and their reply: parts of any other are late or doubled, and dropped. And whether
+        # their tensors lie in shared memory.
+        self._open: dict[TaskKey, bool] = {}
         self._assembling: dict[TaskKey, tuple[TaskMessage, Assembly]] = {}
 
     def accept(self, message: ControllerMessage | WorkerMessage) -> Iterator[Credit | Failure]:
@@ -54,27 +69,33 @@ class Inbox:
         if isinstance(message, Chunk) and message.data:
             yield Credit(len(message.data))  # also for a chunk that is dropped
         if isinstance(message, Stop):
-            self.cancelled |= self._open
+            self.cancelled |= self._open.keys()
             self.jobs.put(message)
         elif isinstance(message, Prepare | Load | Fit | Evaluate):
-            self._begin(message)
+            yield from self._begin(message)
         elif isinstance(message, Chunk | End | Cancel):
             yield from self._continue(message)
         else:
             raise WireError(f"message: {type(message).__name__.lower()} is not for a worker")
 
-    def close(self, key: TaskKey) -> None:
-        """The task has been answered."""
-        self._open.discard(key)
+    def close(self, key: TaskKey) -> bool:
+        """The task has been answered. Whether its answer may carry what it does in shared memory, too."""
         self.cancelled.discard(key)
+        return self._open.pop(key, False)
 
-    def _begin(self, task: TaskMessage) -> None:
+    def _begin(self, task: TaskMessage) -> Iterator[Failure]:
         key = key_of(task)
         if key in self._open:
             return
-        self._open.add(key)
         descriptors = task.tensors if isinstance(task, Fit | Evaluate) else []
-        if descriptors:
+        self._open[key] = any(tensor.shared for tensor in descriptors)
+        if self._open[key]:
+            try:
+                self.jobs.put(Job(task, borrow_payload(descriptors, self._controller_pid)))
+            except OSError as error:
+                self.close(key)
+                yield Failure(task.task_id, task.attempt, ErrorReport("OSError", f"shared memory: {error}", ""))
+        elif descriptors:
             self._assembling[key] = (task, Assembly(descriptors))
         else:
             self.jobs.put(Job(task, {}))
@@ -102,11 +123,24 @@ class Outbox:
 
     def __init__(self) -> None:
         self.window = CreditWindow()
+        self.lender = Lender()
         self._waiting: deque[Iterator[Hello | TaskReply | Chunk | End]] = deque()
         self._held: Chunk | None = None
 
-    def put(self, message: Hello | TaskReply, payload: Payload) -> None:
-        self._waiting.append(_with_tensors(message, payload))
+    def put(self, message: Hello | TaskReply, payload: Payload, may_lend: bool) -> None:
+        self._waiting.append(self._lent(message, payload) if may_lend else _with_tensors(message, payload))
+
+    def _lent(self, message: Hello | TaskReply, payload: Payload) -> Iterator[Hello | TaskReply | Chunk | End]:
+        if not isinstance(message, Fitted | Loaded):
+            yield message
+            return
+        try:
+            data = {name: tensor.data for name, tensor in payload.items()}
+            places = self.lender.lend(key_of(message), data)
+        except OSError:
+            yield from _with_tensors(message, payload)
+        else:
+            yield replace(message, tensors=describe_lent(payload, places))
 
     def sendable(self) -> Iterator[Hello | TaskReply | Chunk | End]:
         """What may go now; it counts as gone."""
@@ -129,7 +163,9 @@ def cancelled_failure(task: TaskMessage) -> Failure:
 
 
 def _with_tensors(message: Hello | TaskReply, payload: Payload) -> Iterator[Hello | TaskReply | Chunk | End]:
-    yield message
-    if payload and not isinstance(message, Hello):
-        yield from chunk_payload(message.task_id, message.attempt, payload)
-        yield End(message.task_id, message.attempt)
+    if not payload or not isinstance(message, Fitted | Loaded):
+        yield message
+        return
+    yield replace(message, tensors=describe_payload(payload))
+    yield from chunk_payload(message.task_id, message.attempt, payload)
+    yield End(message.task_id, message.attempt)

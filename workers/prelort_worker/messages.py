@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from .records import Count, Positive, RecordError, describe, from_map, to_map
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 # `merged` [n, width]: components that are part of the base model for this task.
 TensorName: TypeAlias = Literal["rows", "dense", "merged"]
@@ -17,12 +17,23 @@ Examples: TypeAlias = Literal["global", "client", "train"]
 
 
 @dataclass(frozen=True)
+class Shared:
+    """A descriptor of the sender's process, and where in that file a tensor begins."""
+
+    fd: Count
+    offset: Count
+
+
+@dataclass(frozen=True)
 class TensorDescriptor:
+    """Either it follows in chunks and has a checksum, or it lies in memory that the sender shares."""
+
     name: TensorName
     dtype: Dtype
     shape: list[Count]
     bytes: Count
-    crc32: Count
+    crc32: Count | None
+    shared: Shared | None
 
 
 @dataclass(frozen=True)
@@ -139,6 +150,14 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Received:
+    """What that answer shared has been read, or is not wanted."""
+
+    task_id: str
+    attempt: Positive
+
+
+@dataclass(frozen=True)
 class Cancel:
     task_id: str
     attempt: Positive
@@ -182,6 +201,7 @@ class Hello:
     versions: dict[str, str]
     device: Device
     threads: Positive
+    shares_memory: bool
 
 
 @dataclass(frozen=True)
@@ -293,7 +313,7 @@ class Failure:
     error: ErrorReport
 
 
-ControllerMessage: TypeAlias = Prepare | Load | Fit | Evaluate | Cancel | Stop | Chunk | End | Credit
+ControllerMessage: TypeAlias = Prepare | Load | Fit | Evaluate | Received | Cancel | Stop | Chunk | End | Credit
 WorkerMessage: TypeAlias = Hello | Beat | Prepared | Loaded | Fitted | Evaluated | Failure | Chunk | End | Credit
 TaskMessage: TypeAlias = Prepare | Load | Fit | Evaluate
 TaskReply: TypeAlias = Prepared | Loaded | Fitted | Evaluated | Failure

@@ -9,8 +9,19 @@ from zlib import crc32
 import msgpack
 
 from .encoding import encoded_bytes
-from .messages import Chunk, ControllerMessage, Dtype, TensorDescriptor, TensorName, WorkerMessage, from_wire, to_wire
+from .messages import (
+    Chunk,
+    ControllerMessage,
+    Dtype,
+    Shared,
+    TensorDescriptor,
+    TensorName,
+    WorkerMessage,
+    from_wire,
+    to_wire,
+)
 from .records import describe
+from .shared_memory import borrow
 
 CHUNK_BYTES = 4 * 1024 * 1024
 CREDIT_BYTES = 16 * 1024 * 1024
@@ -53,10 +64,31 @@ def unpack(frame: bytes) -> ControllerMessage | WorkerMessage:
 
 
 def describe_payload(payload: Payload) -> list[TensorDescriptor]:
+    """Of what follows in chunks."""
     return [
-        TensorDescriptor(name, tensor.dtype, list(tensor.shape), tensor.data.nbytes, crc32(tensor.data))
+        TensorDescriptor(name, tensor.dtype, list(tensor.shape), tensor.data.nbytes, crc32(tensor.data), None)
         for name, tensor in payload.items()
     ]
+
+
+def describe_lent(payload: Payload, places: Mapping[TensorName, Shared]) -> list[TensorDescriptor]:
+    """Of what lies in shared memory."""
+    return [
+        TensorDescriptor(name, tensor.dtype, list(tensor.shape), tensor.data.nbytes, None, places[name])
+        for name, tensor in payload.items()
+    ]
+
+
+def borrow_payload(descriptors: list[TensorDescriptor], pid: int) -> Payload:
+    """What that process has lent. OSError where it cannot be had."""
+    _check(descriptors)
+    return {
+        tensor.name: Tensor(
+            tuple(tensor.shape), borrow(pid, tensor.shared.fd, tensor.shared.offset, tensor.bytes), tensor.dtype
+        )
+        for tensor in descriptors
+        if tensor.shared
+    }
 
 
 def chunk_payload(task_id: str, attempt: int, payload: Payload) -> Iterator[Chunk]:
@@ -69,14 +101,7 @@ class Assembly:
     """The tensors of one message while their chunks arrive, in the order their descriptors announced."""
 
     def __init__(self, descriptors: list[TensorDescriptor]) -> None:
-        for tensor in descriptors:
-            if tensor.bytes != encoded_bytes(tensor.dtype, math.prod(tensor.shape)):
-                raise WireError(
-                    f"tensor {tensor.name}: shape {tensor.shape} of {tensor.dtype} does not take {tensor.bytes} bytes"
-                )
-        names = [tensor.name for tensor in descriptors]
-        if len(set(names)) < len(names):
-            raise WireError(f"tensors: expected each name once, got {', '.join(names)}")
+        _check(descriptors)
         self._descriptors: dict[TensorName, TensorDescriptor] = {tensor.name: tensor for tensor in descriptors}
         self._buffers: dict[TensorName, bytearray] = {tensor.name: bytearray(tensor.bytes) for tensor in descriptors}
         # (name, offset) of the next byte that is missing; tensors without bytes have nothing to wait for.
@@ -127,6 +152,21 @@ class CreditWindow:
         if self._available + size > CREDIT_BYTES:
             raise WireError(f"credit: expected at most {CREDIT_BYTES - self._available} bytes back, got {size}")
         self._available += size
+
+
+def _check(descriptors: list[TensorDescriptor]) -> None:
+    for tensor in descriptors:
+        if tensor.bytes != encoded_bytes(tensor.dtype, math.prod(tensor.shape)):
+            raise WireError(
+                f"tensor {tensor.name}: shape {tensor.shape} of {tensor.dtype} does not take {tensor.bytes} bytes"
+            )
+        if (tensor.crc32 is None) == (tensor.shared is None):
+            raise WireError(f"tensor {tensor.name}: expected either a crc32 or shared memory")
+    names = [tensor.name for tensor in descriptors]
+    if len(set(names)) < len(names):
+        raise WireError(f"tensors: expected each name once, got {', '.join(names)}")
+    if len({tensor.shared is None for tensor in descriptors}) > 1:
+        raise WireError("tensors: expected all in shared memory, or none")
 
 
 def _spell(name: TensorName, offset: int) -> str:

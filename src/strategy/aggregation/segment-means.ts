@@ -44,6 +44,7 @@ function accumulate(context: RoundContext, weightOf: Weigh, rule: (share: number
   const sum = new OrderFreeSum(bounds, { spare: memory.spare });
   memory.spare = undefined;
   return {
+    letsGo: true,
     add(update) {
       const { rows, dense } = encodingOf(update.delta);
       const parts = [

@@ -28,7 +28,8 @@ export function withServerOptimizer(aggregation: Aggregation, options: ServerOpt
     policy: { ...aggregation.policy, name, serverOptimizer: { ...options } },
     begin(context) {
       const inner = aggregation.begin(context);
-      return { add: (update) => inner.add(update), finish: () => optimise(context, inner.finish(), step, names) };
+      const { letsGo } = inner;
+      return { ...(letsGo && { letsGo }), add: (update) => inner.add(update), finish: () => optimise(context, inner.finish(), step, names) };
     },
   };
 }

@@ -22,7 +22,7 @@ describe("describeTensors", () => {
   test("gives shapes, byte lengths and zlib checksums of the little-endian bytes", () => {
     const one = { r: 1, rows: Float32Array.of(1), dense: new Float32Array() };
     expect(describeTensors(one)).toEqual([
-      { name: "rows", dtype: "F32", shape: [1, 1], bytes: 4, crc32: crc32(Uint8Array.of(0, 0, 0x80, 0x3f)) },
+      { name: "rows", dtype: "F32", shape: [1, 1], bytes: 4, crc32: crc32(Uint8Array.of(0, 0, 0x80, 0x3f)), shared: null },
     ]);
     expect(describeTensors(adapter).map(({ name, shape, bytes }) => ({ name, shape, bytes }))).toEqual([
       { name: "rows", shape: [2, 3], bytes: 24 },

@@ -43,6 +43,7 @@ describe("golden bytes of the wire:", () => {
       "loaded",
       "prepare",
       "prepared",
+      "received",
       "stop",
     ]);
   });

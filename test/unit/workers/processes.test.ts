@@ -8,7 +8,9 @@ import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { asFloat32, decode } from "../../../src/tensor/encoded.ts";
 import type { Adapter } from "../../../src/adapter/adapter.ts";
 import { CREDIT_BYTES } from "../../../src/protocol/messages.ts";
+import { createSharedMemory } from "../../../src/transport/shared-memory.ts";
 import { zeromqTransport } from "../../../src/transport/zeromq.ts";
+import { createBuffers } from "../../../src/workers/buffers.ts";
 import { processLauncher } from "../../../src/workers/launch.ts";
 import { createWorkerPool, type PoolOptions } from "../../../src/workers/pool.ts";
 import { packageRoot } from "../../../src/workers/python.ts";
@@ -22,11 +24,14 @@ const faultWorker = fileURLToPath(new URL("../../fixtures/fault-worker.mjs", imp
 async function setUp(mode: string, overrides: Partial<PoolOptions> = {}) {
   const logFolder = await mkdtemp(join(tmpdir(), "processes-"));
   const transport = await zeromqTransport({ kind: "ipc" });
+  const memory = createSharedMemory();
   const hellos: WorkerHello[] = [];
   const failures: TaskFailure[] = [];
   const pool = createWorkerPool({
     launcher: processLauncher({ python: process.execPath, args: [faultWorker, mode] }),
     transport,
+    memory,
+    buffers: createBuffers(),
     devices: ["cpu"],
     count: 2,
     threads: 1,
@@ -41,6 +46,7 @@ async function setUp(mode: string, overrides: Partial<PoolOptions> = {}) {
   onTestFinished(async () => {
     await pool.close({ now: true });
     await transport.close();
+    await memory.close();
     await rm(logFolder, { recursive: true });
   });
   return { pool, transport, hellos, failures, logFolder };

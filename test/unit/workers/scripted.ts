@@ -8,7 +8,9 @@ import { createAssembler, describeTensors, splitTensors } from "../../../src/pro
 import type { Adapter } from "../../../src/adapter/adapter.ts";
 import { asFloat32, decode } from "../../../src/tensor/encoded.ts";
 import { type ControllerMessage, type ControllerMessageOf, PROTOCOL_VERSION } from "../../../src/protocol/messages.ts";
+import { createSharedMemory } from "../../../src/transport/shared-memory.ts";
 import { memoryTransport } from "../../../src/transport/memory.ts";
+import { createBuffers } from "../../../src/workers/buffers.ts";
 import type { LaunchOptions, WorkerExit, WorkerLauncher } from "../../../src/workers/launch.ts";
 import type { WorkerSettings } from "../../../src/workers/worker.ts";
 
@@ -37,9 +39,11 @@ export interface ScriptedWorker extends LaunchOptions {
 /** Launches workers over the memory transport, each played by `script`. `launched` lists them in order. */
 export function scriptedSettings(script: (worker: ScriptedWorker) => unknown): WorkerSettings & { readonly launched: ScriptedWorker[] } {
   const transport = memoryTransport();
+  const memory = createSharedMemory();
   const logFolder = mkdtempSync(join(tmpdir(), "scripted-"));
   onTestFinished(async () => {
     await transport.close();
+    await memory.close();
     await rm(logFolder, { recursive: true });
   });
   const launched: ScriptedWorker[] = [];
@@ -71,7 +75,7 @@ export function scriptedSettings(script: (worker: ScriptedWorker) => unknown): W
       return { exited, kill };
     },
   };
-  return { launcher, transport, threads: 1, logFolder, startTimeoutMs: 60_000, beatTimeoutMs: 60_000, taskTimeoutMs: 60_000, launched };
+  return { launcher, transport, memory, buffers: createBuffers(), threads: 1, logFolder, startTimeoutMs: 60_000, beatTimeoutMs: 60_000, taskTimeoutMs: 60_000, launched };
 }
 
 function play(
@@ -97,6 +101,7 @@ function play(
         versions: { python: "3.11" },
         device: { type: "cpu", name: "cpu", memory_bytes: null },
         threads: 1,
+        shares_memory: false,
       }),
     async next() {
       while (true) {

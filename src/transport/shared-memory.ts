@@ -1,0 +1,141 @@
+import { closeSync, constants, fstatSync, openSync, read, readdirSync, write } from "node:fs";
+import { promisify } from "node:util";
+import { RefusedError } from "../errors.ts";
+import type { Borrow, Lend } from "../protocol/assembly.ts";
+
+/*
+ * Memory that processes of one user on one machine hand to each other: files without a name, in tmpfs, each of which
+ * the other opens through /proc by its owner's number and descriptor. The kernel frees one with the last process that
+ * holds it, however that ends. Linux alone has all of this.
+ */
+
+export interface SharedMemory {
+  /** Bytes of one buffer are written once, however many views of it are lent: they must not change. */
+  readonly lend: Lend;
+  close(): Promise<void>;
+}
+
+const TMPFS = "/dev/shm";
+/** `constants` lacks O_TMPFILE, which on every Linux is O_DIRECTORY and this bit. */
+const O_TMPFILE = constants.O_DIRECTORY | 0o20000000;
+/** One call moves less than 2 GiB. */
+const MOST_AT_ONCE = 2 ** 30;
+
+const writeSome = promisify(write);
+const readSome = promisify(read);
+
+/** A file that holds parts of one buffer, each at the place that it has there. */
+interface Board {
+  readonly fd: number;
+  readonly buffer: ArrayBufferLike;
+  parts: readonly { readonly from: number; readonly to: number; readonly written: Promise<void> }[];
+  users: number;
+}
+
+export function createSharedMemory(): SharedMemory {
+  let boards: readonly Board[] = [];
+  let isClosed = false;
+
+  function boardOf(buffer: ArrayBufferLike): Board {
+    const known = boards.find((board) => board.buffer === buffer);
+    if (known) return known;
+    // Once something new comes, what nobody reads goes. One such file is written over: its memory is there already.
+    const [idle, ...others] = boards.filter(({ users }) => users === 0);
+    for (const { fd } of others) closeSync(fd);
+    boards = boards.filter(({ users }) => users > 0);
+    const fd = idle?.fd ?? openSync(TMPFS, O_TMPFILE | constants.O_RDWR, 0o600);
+    const board: Board = { fd, buffer, parts: [], users: 0 };
+    boards = [...boards, board];
+    return board;
+  }
+
+  function put(board: Board, bytes: Uint8Array): Promise<void> {
+    const [from, to] = [bytes.byteOffset, bytes.byteOffset + bytes.byteLength];
+    const known = board.parts.find((part) => part.from <= from && part.to >= to);
+    if (known) return known.written;
+    const written = writeAll(board.fd, bytes, from);
+    board.parts = [...board.parts, { from, to, written }];
+    return written;
+  }
+
+  return {
+    async lend(bytes) {
+      if (isClosed) return undefined;
+      const board = boardOf(bytes.buffer);
+      let isHeld = true;
+      const release = () => {
+        if (isHeld) board.users--;
+        isHeld = false;
+      };
+      board.users++;
+      try {
+        await put(board, bytes);
+        return { fd: board.fd, offset: bytes.byteOffset, release };
+      } catch {
+        board.parts = [];
+        release();
+        return undefined;
+      }
+    },
+    async close() {
+      isClosed = true;
+      await Promise.allSettled(boards.flatMap(({ parts }) => parts.map(({ written }) => written)));
+      for (const { fd } of boards) closeSync(fd);
+      boards = [];
+    },
+  };
+}
+
+/** Whether memory can be lent to a process, and borrowed from it. */
+export function canShareWith(pid: number): boolean {
+  if (process.platform !== "linux") return false;
+  try {
+    readdirSync(`/proc/${pid}/fd`);
+    closeSync(openSync(TMPFS, O_TMPFILE | constants.O_RDWR, 0o600));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Reads what that process lends, in full, or throws a RefusedError. The file is opened before the first wait: the process
+ * may end then.
+ */
+export function borrowFrom(pid: number): Borrow {
+  return async ({ fd, offset }, into) => {
+    const file = openLent(pid, fd);
+    try {
+      await readAll(file, into, offset);
+    } finally {
+      closeSync(file);
+    }
+  };
+}
+
+function openLent(pid: number, fd: number): number {
+  const path = `/proc/${pid}/fd/${fd}`;
+  let opened: number | undefined;
+  try {
+    // What is no file must not hold us up.
+    opened = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+    if (fstatSync(opened).isFile()) return opened;
+  } catch {}
+  if (opened !== undefined) closeSync(opened);
+  throw new RefusedError(`shared memory ${path}`, "a file", "none");
+}
+
+async function readAll(file: number, into: Uint8Array, offset: number): Promise<void> {
+  for (let done = 0; done < into.length;) {
+    const { bytesRead } = await readSome(file, into, done, Math.min(into.length - done, MOST_AT_ONCE), offset + done);
+    if (bytesRead === 0) throw new RefusedError("shared memory", `${offset + into.length} bytes`, `${offset + done}`);
+    done += bytesRead;
+  }
+}
+
+async function writeAll(file: number, bytes: Uint8Array, offset: number): Promise<void> {
+  for (let done = 0; done < bytes.length;) {
+    const { bytesWritten } = await writeSome(file, bytes, done, Math.min(bytes.length - done, MOST_AT_ONCE), offset + done);
+    done += bytesWritten;
+  }
+}
