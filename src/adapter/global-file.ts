@@ -17,7 +17,8 @@ export interface GlobalFile {
   readonly round: number;
 }
 
-export function encodeGlobal(layout: AdapterLayout, adapter: Adapter, round: number): Uint8Array {
+/** The file, in parts that follow one another. */
+export function encodeGlobal(layout: AdapterLayout, adapter: Adapter, round: number): readonly Uint8Array[] {
   const tensors = new Map([
     ["rows", { shape: [layout.r, layout.width], values: adapter.rows }],
     ["dense", { shape: [layout.denseSize], values: adapter.dense }],

@@ -44,21 +44,23 @@ const descriptions = new WeakMap<EncodedAdapter, readonly TensorDescriptor[]>();
 export function describeTensors(adapter: Adapter): readonly TensorDescriptor[] {
   const encoding = encodingOf(adapter);
   const described =
-    descriptions.get(encoding) ??
-    shapesOf(encoding).map(({ values, ...tensor }) => ({ ...tensor, crc32: crc32(values.bytes), shared: null }));
+    descriptions.get(encoding) ?? tensorsOf(encoding).map(([tensor, bytes]) => ({ ...tensor, crc32: crc32(bytes), shared: null }));
   descriptions.set(encoding, described);
   return described;
 }
 
 /** The same tensors, lent to another process until `release`. Resolves with undefined where there is no room for them. */
 export async function lendTensors(adapter: Adapter, lend: Lend): Promise<LentTensors | undefined> {
-  const tensors = shapesOf(encodingOf(adapter));
-  const lent = await Promise.all(tensors.map(({ values }) => lend(values.bytes)));
-  const release = () => lent.forEach((part) => part?.release());
-  if (lent.every((part) => part !== undefined)) {
-    const at = ({ fd, offset }: Lent) => ({ crc32: null, shared: { fd, offset } });
-    return { descriptors: tensors.map(({ values: _, ...tensor }, place) => ({ ...tensor, ...at(lent[place] as Lent) })), release };
-  }
+  const lent = await Promise.all(
+    tensorsOf(encodingOf(adapter)).map(async ([tensor, bytes]) => {
+      const { fd = -1, offset = 0, release } = (await lend(bytes)) ?? {};
+      return { descriptor: { ...tensor, crc32: null, shared: { fd, offset } }, release };
+    }),
+  );
+  const release = () => {
+    for (const part of lent) part.release?.();
+  };
+  if (lent.every((part) => part.release)) return { descriptors: lent.map(({ descriptor }) => descriptor), release };
   release();
   return undefined;
 }
@@ -149,15 +151,13 @@ export function createAssembler(
   };
 }
 
-interface NamedTensor extends Pick<TensorDescriptor, "name" | "dtype" | "shape" | "bytes"> {
-  readonly values: Encoded;
-}
+type Named = readonly [Pick<TensorDescriptor, "name" | "dtype" | "shape" | "bytes">, Uint8Array];
 
-function shapesOf({ r, rows, dense, merged }: EncodedAdapter): NamedTensor[] {
+function tensorsOf({ r, rows, dense, merged }: EncodedAdapter): Named[] {
   if (rows.length % r !== 0) throw new RefusedError("the rows of a payload", `${r} rows of one width`, `${rows.length} values`);
   const width = rows.length / r;
-  const named = (name: TensorDescriptor["name"], shape: number[], values: Encoded): NamedTensor => {
-    return { name, dtype: values.dtype, shape, bytes: values.bytes.length, values };
+  const named = (name: TensorDescriptor["name"], shape: number[], { dtype, bytes }: Encoded): Named => {
+    return [{ name, dtype, shape, bytes: bytes.length }, bytes];
   };
   const tensors = [named("rows", [r, width], rows)];
   if (dense.length > 0) tensors.push(named("dense", [dense.length], dense));

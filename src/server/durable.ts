@@ -1,13 +1,13 @@
-import { type FileHandle, mkdir, open, rename } from "node:fs/promises";
+import { type FileHandle, mkdir, open, rename, writeFile } from "node:fs/promises";
 import path from "node:path";
 
-/** Writes a file whole or not at all: aside, flushed, then renamed, and the rename flushed too. */
-export async function writeDurably(file: string, content: string | Uint8Array): Promise<void> {
+/** Writes a file, here of parts that follow one another, whole or not at all: aside, flushed, then renamed, and that flushed too. */
+export async function writeDurably(file: string, content: string | Iterable<Uint8Array>): Promise<void> {
   const folder = path.dirname(file);
   const made = await mkdir(folder, { recursive: true });
   const aside = `${file}.partial`;
   await withFile(aside, "w", async (handle) => {
-    await handle.writeFile(content);
+    await writeFile(handle, content);
     await handle.sync();
   });
   await rename(aside, file);

@@ -1,7 +1,7 @@
 import type { Adapter } from "../adapter/adapter.ts";
 import { createDownlink, encodingOf } from "../adapter/travel.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
-import { validateUpdate } from "../adapter/update.ts";
+import { requireWithinBounds, validateUpdate } from "../adapter/update.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { PrelortError, RunFailedError } from "../errors.ts";
 import { initialAdapter } from "../adapter/initialise.ts";
@@ -90,17 +90,13 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
       dtype: updateDtype,
       accept: async ({ message, payload, recycle }) => {
         const known = { id: client.id, r: client.r, n: client.size };
-        const update: Update = {
-          clientId: client.id,
-          r: client.r,
-          n: client.size,
-          delta: await inTurns(validateUpdate({ layout, client: known, reply: message, payload })),
-          received,
-        };
+        const delta = validateUpdate({ layout, client: known, reply: message, payload });
+        if (!accumulator.folds) await inTurns(requireWithinBounds(client.id, delta));
+        const update: Update = { clientId: client.id, r: client.r, n: client.size, delta, received };
         const next = requireTier(rankAssignment.revise?.(client, update, layout) ?? client.r, layout, client);
         await accumulator.add(update);
         if (next !== client.r) revised.set(client.id, next);
-        if (accumulator.letsGo) recycle();
+        if (accumulator.folds) recycle();
       },
       priority: client.r,
     });

@@ -31,8 +31,8 @@ export interface RunDirectory {
 }
 
 export interface RoundResult {
-  /** A safetensors file. */
-  readonly global: Uint8Array;
+  /** A safetensors file, in parts. */
+  readonly global: readonly Uint8Array[];
   readonly state: Readonly<Record<string, Float32Array>>;
 }
 
@@ -64,15 +64,18 @@ export async function createRunDirectory(options: RunDirectoryOptions): Promise<
     timings,
     async commitRound(round, { global, state }, roundMetrics) {
       const folder = path.join(root, "rounds", String(round));
+      metrics.append(roundMetrics);
+      const written = [writeDurably(path.join(folder, "global.safetensors"), global), metrics.flush()];
       const remembered = Object.entries(state);
       if (remembered.length > 0) {
         const tensors = new Map(remembered.map(([name, values]) => [name, { shape: [values.length], values }]));
-        await writeDurably(path.join(folder, "server-state.safetensors"), encodeSafetensors(tensors, {}));
+        written.push(writeDurably(path.join(folder, "server-state.safetensors"), encodeSafetensors(tensors, {})));
       }
-      await writeDurably(path.join(folder, "global.safetensors"), global);
-      const sha256 = createHash("sha256").update(global).digest("hex");
-      metrics.append(roundMetrics);
-      await metrics.flush();
+      const hash = createHash("sha256");
+      // While that is being written.
+      for (const part of global) hash.update(part);
+      await Promise.all(written);
+      const sha256 = hash.digest("hex");
       journal.append({ type: "commit", round, sha256 });
       await journal.flush();
       if (replaced) await rm(replaced, { recursive: true, force: true });

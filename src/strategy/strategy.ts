@@ -73,7 +73,7 @@ export interface FitOptions {
   readonly tailPenalty?: number;
 }
 
-/** A client's fit, validated: shapes, scale and rank are right and every value is finite. */
+/** A client's fit: shapes, scale and rank are right, and every value is finite and of a size that can be, but where an accumulator `folds`. */
 export interface Update {
   readonly clientId: string;
   /** Client's rank r_k. */
@@ -121,8 +121,11 @@ export interface Accumulator {
    * promise: others may come before that is settled, `finish` comes after all.
    */
   add(update: Update): void | Promise<void>;
-  /** Once `add` is settled it reads nothing of an update any more, whose memory is then used for others. */
-  readonly letsGo?: true;
+  /**
+   * `add` itself refuses values that are not finite or too large, as OrderFreeSum does, and once it is settled nothing reads
+   * the update any more: its memory is then used for others.
+   */
+  readonly folds?: true;
   finish(): Aggregate;
 }
 

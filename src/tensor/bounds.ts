@@ -1,3 +1,4 @@
+import { RefusedError } from "../errors.ts";
 import { createLane } from "./create-lane.ts";
 import type { Encoded } from "./encoded.ts";
 import { BLOCK } from "./lane.ts";
@@ -20,4 +21,8 @@ export function* firstBeyond(values: Encoded, largest: number): Work<Beyond | un
     if (beyond) return { index: from + beyond.index, value: beyond.value };
   }
   return undefined;
+}
+
+export function beyondBounds(subject: string, { index, value }: Beyond, largest: number): RefusedError {
+  return new RefusedError(`${subject}[${index}]`, `a finite number of at most ${largest} in size`, `${value}`);
 }

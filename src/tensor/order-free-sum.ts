@@ -1,4 +1,5 @@
 import { RefusedError } from "../errors.ts";
+import { beyondBounds } from "./bounds.ts";
 import { createLane } from "./create-lane.ts";
 import type { Encoded } from "./encoded.ts";
 import { BLOCK, type Lane } from "./lane.ts";
@@ -14,6 +15,8 @@ export interface SumBounds {
 
 /** Values to be added from position `at` of the sum on. */
 export interface Part {
+  /** In errors. */
+  readonly name: string;
   readonly at: number;
   readonly values: Encoded;
 }
@@ -85,10 +88,12 @@ export class OrderFreeSum {
   addMeanTo(target: Float32Array, at: number, weight: number): void {
     const divisor = weight * this.#resolution;
     for (const { lane, start, from, to } of this.#stretches(at, target.length)) {
-      for (let index = from; index < to; index++) {
-        const sum = lane.integers[start + index - from] as number;
+      const integers = lane.integers.subarray(start, start + to - from);
+      const values = target.subarray(from, to);
+      for (let index = 0; index < values.length; index++) {
+        const sum = integers[index] as number;
         // -0 + 0 would be +0.
-        if (sum !== 0) target[index] = (target[index] as number) + sum / divisor;
+        if (sum !== 0) values[index] = (values[index] as number) + sum / divisor;
       }
     }
   }
@@ -101,9 +106,7 @@ export class OrderFreeSum {
       // A block that lies in two lanes is taken by both.
       if (holder !== stretch.lane) stretch.lane.take(part.values, from, to);
       const beyond = holder ? undefined : stretch.lane.firstBeyond(largestValue);
-      if (beyond) {
-        return new RefusedError(`value ${from + beyond.index} of a contribution`, `at most ${largestValue} in size`, `${beyond.value}`);
-      }
+      if (beyond) return beyondBounds(part.name, { ...beyond, index: from + beyond.index }, largestValue);
       holder = stretch.lane;
       stretch.lane.fold(stretch.from, stretch.to - stretch.from, stretch.start, factor);
     }
@@ -130,13 +133,9 @@ export class OrderFreeSum {
         `${weight}`,
       );
     }
-    for (const { at, values } of parts) {
+    for (const { name, at, values } of parts) {
       if (at + values.length > length)
-        throw new RefusedError(
-          `a contribution to a sum of ${length} values`,
-          `at most ${length - at} values from ${at} on`,
-          `${values.length}`,
-        );
+        throw new RefusedError(`${name} in a sum of ${length} values`, `at most ${length - at} values from ${at} on`, `${values.length}`);
     }
   }
 }

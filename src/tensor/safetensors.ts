@@ -17,8 +17,14 @@ export interface SafetensorsFile {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** The same bytes for the same content, in whatever order the tensors come. */
-export function encodeSafetensors(tensors: ReadonlyMap<string, FloatTensor>, metadata: Readonly<Record<string, string>>): Uint8Array {
+/**
+ * A file as the parts that follow one another in it: the same bytes for the same content, in whatever order the tensors
+ * come. Values are views of the tensors' memory.
+ */
+export function encodeSafetensors(
+  tensors: ReadonlyMap<string, FloatTensor>,
+  metadata: Readonly<Record<string, string>>,
+): readonly Uint8Array[] {
   const entries = [...tensors].toSorted(([one], [other]) => (one < other ? -1 : 1));
   let end = 0;
   const described = entries.map(([name, { shape, values }]) => {
@@ -29,15 +35,9 @@ export function encodeSafetensors(tensors: ReadonlyMap<string, FloatTensor>, met
     return [name, { dtype: "F32", shape, data_offsets: [begin, end] }] as const;
   });
   const header = encodeHeader({ __metadata__: sortKeys(metadata), ...Object.fromEntries(described) });
-  const bytes = new Uint8Array(LENGTH_BYTES + header.length + end);
-  new DataView(bytes.buffer).setBigUint64(0, BigInt(header.length), true);
-  bytes.set(header, LENGTH_BYTES);
-  let offset = LENGTH_BYTES + header.length;
-  for (const [, { values }] of entries) {
-    bytes.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), offset);
-    offset += values.byteLength;
-  }
-  return bytes;
+  const length = new Uint8Array(LENGTH_BYTES);
+  new DataView(length.buffer).setBigUint64(0, BigInt(header.length), true);
+  return [length, header, ...entries.map(([, { values }]) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength))];
 }
 
 /** Tensors are views of `bytes` where these are aligned for float32, else copies. `subject` names the file in errors. */

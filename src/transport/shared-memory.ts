@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, openSync, read, readdirSync, write } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, read, readdirSync, readSync, write, writeSync } from "node:fs";
 import { promisify } from "node:util";
 import { RefusedError } from "../errors.ts";
 import type { Borrow, Lend } from "../protocol/assembly.ts";
@@ -20,6 +20,8 @@ const TMPFS = "/dev/shm";
 const O_TMPFILE = constants.O_DIRECTORY | 0o20000000;
 /** One call moves less than 2 GiB. */
 const MOST_AT_ONCE = 2 ** 30;
+/** Moved at once: to have another thread do it would cost more. */
+const FEW_BYTES = 65536;
 
 const writeSome = promisify(write);
 const readSome = promisify(read);
@@ -127,7 +129,11 @@ function openLent(pid: number, fd: number): number {
 
 async function readAll(file: number, into: Uint8Array, offset: number): Promise<void> {
   for (let done = 0; done < into.length;) {
-    const { bytesRead } = await readSome(file, into, done, Math.min(into.length - done, MOST_AT_ONCE), offset + done);
+    const length = Math.min(into.length - done, MOST_AT_ONCE);
+    const bytesRead =
+      length <= FEW_BYTES
+        ? readSync(file, into, done, length, offset + done)
+        : (await readSome(file, into, done, length, offset + done)).bytesRead;
     if (bytesRead === 0) throw new RefusedError("shared memory", `${offset + into.length} bytes`, `${offset + done}`);
     done += bytesRead;
   }
@@ -135,7 +141,10 @@ async function readAll(file: number, into: Uint8Array, offset: number): Promise<
 
 async function writeAll(file: number, bytes: Uint8Array, offset: number): Promise<void> {
   for (let done = 0; done < bytes.length;) {
-    const { bytesWritten } = await writeSome(file, bytes, done, Math.min(bytes.length - done, MOST_AT_ONCE), offset + done);
-    done += bytesWritten;
+    const length = Math.min(bytes.length - done, MOST_AT_ONCE);
+    done +=
+      length <= FEW_BYTES
+        ? writeSync(file, bytes, done, length, offset + done)
+        : (await writeSome(file, bytes, done, length, offset + done)).bytesWritten;
   }
 }

@@ -9,7 +9,7 @@ export interface Agenda {
   /** The worker says that it does this task: those before it are done, and their answers on the way. */
   begin(taskId: string): void;
   /** Resolves once nothing that the message shares is read any more. */
-  take(message: AnswerMessage): Promise<void>;
+  take(message: AnswerMessage): Promise<unknown>;
   all(): readonly Attempt[];
   /** The worker is gone. What it did fails with that; the rest was not begun, or was done, and goes back as it was. */
   close(error: Error): void;
@@ -18,7 +18,9 @@ export interface Agenda {
 export function createAgenda(): Agenda {
   let attempts: readonly Attempt[] = [];
   let begun: Attempt | undefined;
-  const current = () => begun ?? attempts[0];
+  const isUnanswered = (attempt: Attempt | undefined) => attempt !== undefined && !attempt.isAnswered();
+  // One whose answer is on its way is done, though its tensors may still travel.
+  const current = () => (isUnanswered(begun) ? begun : (attempts.find(isUnanswered) ?? attempts[0]));
   return {
     current,
     add(attempt) {
@@ -31,8 +33,8 @@ export function createAgenda(): Agenda {
     begin(taskId) {
       begun = attempts.find((attempt) => attempt.taskId === taskId) ?? begun;
     },
-    async take(message) {
-      await Promise.all(attempts.map((attempt) => attempt.take(message)));
+    take(message) {
+      return Promise.all(attempts.map((attempt) => attempt.take(message) ?? Promise.resolve()));
     },
     all: () => attempts,
     close(error) {

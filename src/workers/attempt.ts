@@ -15,7 +15,9 @@ export interface Attempt {
    * Takes a message if it belongs to this try and it is not over yet; others are late or doubled, and dropped. What it
    * resolves with comes once nothing that the message shares is read any more.
    */
-  take(message: AnswerMessage): Promise<void> | void;
+  take(message: AnswerMessage): Promise<void> | undefined;
+  /** Its answer has come, but for the tensors. */
+  isAnswered(): boolean;
   fail(error: Error): void;
   /** Nothing came of it, and it was not its fault: it may be made again, under the same number, by another worker. */
   giveBack(): void;
@@ -85,8 +87,9 @@ export function createAttempt(task: Task, number: number, workerId: string, { bu
     reply: promise,
     fail,
     giveBack,
+    isAnswered: () => header !== undefined,
     take(message) {
-      if (isOver || message.task_id !== task.id || message.attempt !== number) return;
+      if (isOver || message.task_id !== task.id || message.attempt !== number) return undefined;
       try {
         if (message.type === "end") finish();
         else if (message.type !== "chunk") return answer(message);
@@ -95,6 +98,7 @@ export function createAttempt(task: Task, number: number, workerId: string, { bu
       } catch (error) {
         fail(error as Error);
       }
+      return undefined;
     },
   };
 }

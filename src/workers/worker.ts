@@ -57,12 +57,7 @@ export interface Worker {
 const SESSION = { protocol_version: PROTOCOL_VERSION } as const;
 
 /** Launches a worker: starting → ready → busy → ready … → stopping → stopped | failed. `onStatus` hears of every change. */
-export function createWorker(
-  id: string,
-  device: string,
-  settings: WorkerSettings,
-  onStatus: (status: WorkerStatus) => void,
-): Worker {
+export function createWorker(id: string, device: string, settings: WorkerSettings, onStatus: (status: WorkerStatus) => void): Worker {
   const { launcher, transport, memory, buffers, threads, logFolder, startTimeoutMs, beatTimeoutMs, taskTimeoutMs } = settings;
   const logPath = join(logFolder, `${id}.log`);
   const ready = createDeferred<WorkerHello>();
@@ -150,6 +145,7 @@ export function createWorker(
 
   function answer(message: AnswerMessage): void {
     const taken = agenda.take(message);
+    follow();
     proceed();
     if ("tensors" in message && message.tensors.some(({ shared }) => shared)) {
       const { task_id, attempt } = message;
@@ -194,7 +190,10 @@ export function createWorker(
     return lent?.release ?? (() => {});
   }
 
-  async function sendTensors(payload: Adapter, envelope: typeof SESSION & { readonly task_id: string; readonly attempt: number }): Promise<void> {
+  async function sendTensors(
+    payload: Adapter,
+    envelope: typeof SESSION & { readonly task_id: string; readonly attempt: number },
+  ): Promise<void> {
     for (const chunk of splitTensors(payload)) {
       await credit.take(chunk.data.length);
       await send({ ...envelope, type: "chunk", ...chunk });

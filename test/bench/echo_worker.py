@@ -121,7 +121,9 @@ def main() -> None:
         options.endpoint, options.worker_id, options.parent_pid, lambda error: sys.exit(str(error))
     )
     connection.report("idle")
-    connection.send(Hello(os.getpid(), {}, Device("cpu", "echo", None), options.threads, can_share_with(options.parent_pid)))
+    connection.send(
+        Hello(os.getpid(), {}, Device("cpu", "echo", None), options.threads, can_share_with(options.parent_pid))
+    )
     worker._serve(connection, Echo())  # pyright: ignore[reportArgumentType] - it answers as a client does
     connection.close()
     if ASKED["frames"]:

@@ -1,15 +1,15 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { expect, test } from "vitest";
-import { federate, randomSelection } from "../../src/index.ts";
-import { temporaryFolder, tinyRun } from "./support.ts";
+import { federate, processLauncher, randomSelection, type WorkerLauncher } from "../../src/index.ts";
+import { python, temporaryFolder, tinyRun } from "./support.ts";
 
 const runs = temporaryFolder();
 
-async function bytesOf(name: string, count: number): Promise<{ sha256: string; metrics: string }> {
+async function bytesOf(name: string, count: number, launcher?: WorkerLauncher): Promise<{ sha256: string; metrics: string }> {
   const base = tinyRun(runs(), name);
   const strategy = { ...base.strategy, selection: randomSelection({ fraction: 0.75 }) };
-  const { sha256, directory } = await federate({ ...base, strategy, workers: { count } }).result;
+  const { sha256, directory } = await federate({ ...base, strategy, workers: { count }, launcher }).result;
   return { sha256, metrics: readFileSync(path.join(directory, "metrics.jsonl"), "utf8") };
 }
 
@@ -17,4 +17,10 @@ test("one seed gives the same bytes with one worker, with two, and again", async
   const two = await bytesOf("two", 2);
   expect(await bytesOf("two-again", 2)).toEqual(two);
   expect(await bytesOf("one", 1)).toEqual(two);
+});
+
+test("tensors that go through the socket, and not through shared memory, give the same bytes", async () => {
+  const local = processLauncher({ python });
+  const remote: WorkerLauncher = { launch: (options) => ({ ...local.launch(options), pid: undefined }) };
+  expect(await bytesOf("through-the-socket", 2, remote)).toEqual(await bytesOf("through-memory", 2));
 });

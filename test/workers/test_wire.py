@@ -1,6 +1,8 @@
 """Frames, tensors in chunks, credit, and the order of mail."""
 
 import json
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,14 +11,29 @@ import msgpack
 import pytest
 from prelort_worker import wire
 from prelort_worker.mail import Inbox, Job, Outbox
-from prelort_worker.messages import Cancel, Chunk, Credit, End, Failure, Fit, Fitted, Stop, TensorDescriptor, to_wire
+from prelort_worker.messages import (
+    Cancel,
+    Chunk,
+    Credit,
+    End,
+    Failure,
+    Fit,
+    Fitted,
+    Shared,
+    Stop,
+    TensorDescriptor,
+    to_wire,
+)
+from prelort_worker.shared_memory import Lender, can_share_with
 from prelort_worker.wire import (
     Assembly,
     CreditWindow,
     Payload,
     Tensor,
     WireError,
+    borrow_payload,
     chunk_payload,
+    describe_lent,
     describe_payload,
     pack,
     unpack,
@@ -149,9 +166,9 @@ class TestChunks:
 
     def test_a_reply_waits_for_credit_and_keeps_its_order(self):
         outbox = Outbox()
-        fitted = Fitted("t", 1, "c00", 2, 2.0, 10, 1, 1, 0.5, 0.5, 0.1, describe_payload(PAYLOAD))
-        outbox.put(fitted, PAYLOAD)
-        outbox.put(replace(fitted, task_id="next", tensors=[]), {})
+        fitted = Fitted("t", 1, "c00", 2, 2.0, 10, 1, 1, 0.5, 0.5, 0.1, [])
+        outbox.put(fitted, PAYLOAD, may_lend=False)
+        outbox.put(replace(fitted, task_id="next", tensors=[]), {}, may_lend=False)
 
         def sent() -> list[str]:
             return [f"{type(part).__name__} {getattr(part, 'task_id', '')}" for part in outbox.sendable()]
@@ -166,7 +183,7 @@ class TestChunks:
 
 def test_a_tensor_whose_bytes_do_not_fit_its_shape_is_refused():
     with pytest.raises(WireError, match=r"tensor rows: shape \[2, 3\] of F32 does not take 20 bytes"):
-        Assembly([TensorDescriptor("rows", "F32", [2, 3], 20, 0)])
+        Assembly([TensorDescriptor("rows", "F32", [2, 3], 20, 0, None)])
 
 
 def test_more_credit_than_was_used_is_refused():
@@ -178,7 +195,7 @@ def test_more_credit_than_was_used_is_refused():
 
 class TestInbox:
     def test_a_task_is_a_job_once_its_tensors_are_whole_and_every_chunk_is_credited(self):
-        inbox = Inbox()
+        inbox = Inbox(os.getpid())
         task = fit_message()
         answers = [*inbox.accept(task)]
         for chunk in chunk_payload("t", 1, PAYLOAD):
@@ -189,33 +206,113 @@ class TestInbox:
         assert inbox.jobs.get_nowait() == Job(task, PAYLOAD)
 
     def test_parts_of_another_attempt_are_dropped_but_credited(self):
-        inbox = Inbox()
+        inbox = Inbox(os.getpid())
         assert [*inbox.accept(fit_message(attempt=2))] == []
         assert [*inbox.accept(Chunk("t", 1, "rows", 0, bytes(24)))] == [Credit(24)]
         assert [*inbox.accept(End("t", 1))] == []
         assert inbox.jobs.empty()
 
     def test_a_doubled_task_is_done_once(self):
-        inbox = Inbox()
+        inbox = Inbox(os.getpid())
         task = replace(fit_message(), tensors=[])
         assert [*inbox.accept(task), *inbox.accept(task)] == []
         assert inbox.jobs.qsize() == 1
 
     def test_a_task_cancelled_before_it_is_whole_is_answered_at_once(self):
-        inbox = Inbox()
+        inbox = Inbox(os.getpid())
         list(inbox.accept(fit_message()))
         (failure,) = inbox.accept(Cancel("t", 1))
         assert isinstance(failure, Failure) and failure.error.kind == "cancelled"
         assert [*inbox.accept(End("t", 1))] == [] and inbox.jobs.empty()
 
     def test_stop_cancels_what_is_under_way(self):
-        inbox = Inbox()
+        inbox = Inbox(os.getpid())
         list(inbox.accept(replace(fit_message(), tensors=[])))
         list(inbox.accept(Stop()))
         assert inbox.cancelled == {("t", 1)}
 
     def test_cancelling_what_has_been_answered_does_nothing(self):
-        inbox = Inbox()
+        inbox = Inbox(os.getpid())
         list(inbox.accept(replace(fit_message(), tensors=[])))
         inbox.close(("t", 1))
         assert [*inbox.accept(Cancel("t", 1))] == [] and not inbox.cancelled
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="tensors go in chunks elsewhere")
+class TestSharedMemory:
+    def lent(self, lender: Lender, key: tuple[str, int] = ("t", 1)) -> list[TensorDescriptor]:
+        return describe_lent(PAYLOAD, lender.lend(key, {name: tensor.data for name, tensor in PAYLOAD.items()}))
+
+    def test_what_is_lent_is_borrowed_as_it_was(self):
+        descriptors = self.lent(Lender())
+        assert [(tensor.crc32, tensor.shared and tensor.shared.offset) for tensor in descriptors] == [
+            (None, 0),
+            (None, 24),
+        ]
+        assert borrow_payload(descriptors, os.getpid()) == PAYLOAD
+
+    def test_what_is_borrowed_may_be_written_to_and_the_lender_does_not_see_it(self):
+        descriptors = self.lent(Lender())
+        borrow_payload(descriptors, os.getpid())["rows"].data[:4] = b"abcd"
+        assert borrow_payload(descriptors, os.getpid()) == PAYLOAD
+
+    def test_a_file_is_used_again_once_it_was_received_and_not_before(self):
+        lender = Lender()
+        files = [self.lent(lender, ("t", attempt))[0].shared for attempt in (1, 2)]
+        lender.received(("t", 1))
+        lender.received(("t", 1))
+        lender.received(("never", 1))
+        files += [self.lent(lender, ("t", attempt))[0].shared for attempt in (3, 4)]
+        assert files[2] == files[0] and files[3] not in files[:3]
+
+    def test_a_task_whose_tensors_are_lent_is_a_job_at_once_and_its_answer_may_lend(self):
+        inbox = Inbox(os.getpid())
+        task = replace(fit_message(), tensors=self.lent(Lender()))
+        assert [*inbox.accept(task)] == []
+        assert inbox.jobs.get_nowait() == Job(task, PAYLOAD)
+        assert inbox.close(("t", 1)) and not inbox.close(("t", 1))
+
+    def test_a_file_that_is_not_there_or_too_short_fails_the_task_alone(self):
+        inbox = Inbox(os.getpid())
+        rows = self.lent(Lender())[0]
+        for place, shared in enumerate((Shared(999_999, 0), Shared(rows.shared.fd if rows.shared else 0, 100))):
+            task = replace(fit_message(attempt=place + 1), tensors=[replace(rows, shared=shared)])
+            (failure,) = inbox.accept(task)
+            assert isinstance(failure, Failure) and failure.error.message.startswith("shared memory: ")
+        assert inbox.jobs.empty()
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"crc32": 1}, "tensor rows: expected either a crc32 or shared memory"),
+            ({"shape": [2, 4]}, "does not take 24 bytes"),
+        ],
+    )
+    def test_what_is_described_wrongly_is_refused(self, changes: dict[str, Any], reason: str):
+        rows, dense = self.lent(Lender())
+        with pytest.raises(WireError, match=reason):
+            borrow_payload([replace(rows, **changes), dense], os.getpid())
+        with pytest.raises(WireError, match="all in shared memory, or none"):
+            borrow_payload([rows, describe_payload(PAYLOAD)[1]], os.getpid())
+
+    def test_an_answer_that_lends_is_one_message(self):
+        outbox = Outbox()
+        fitted = Fitted("t", 1, "c00", 2, 2.0, 10, 1, 1, 0.5, 0.5, 0.1, [])
+        outbox.put(fitted, PAYLOAD, may_lend=True)
+        (sent,) = outbox.sendable()
+        assert isinstance(sent, Fitted)
+        assert borrow_payload(sent.tensors, os.getpid()) == PAYLOAD
+
+    def test_where_there_is_no_room_to_lend_an_answer_goes_in_chunks(self, monkeypatch: pytest.MonkeyPatch):
+        def no_room(*_: object) -> int:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "pwrite", no_room)
+        outbox = Outbox()
+        outbox.put(Fitted("t", 1, "c00", 2, 2.0, 10, 1, 1, 0.5, 0.5, 0.1, []), PAYLOAD, may_lend=True)
+        sent = list(outbox.sendable())
+        assert [type(part) for part in sent] == [Fitted, Chunk, Chunk, End]
+        assert sent[0] == replace(sent[0], tensors=describe_payload(PAYLOAD))
+
+    def test_memory_is_shared_with_a_process_that_is_there(self):
+        assert can_share_with(os.getpid()) and not can_share_with(2**22 + 1)

@@ -24,6 +24,7 @@ from .messages import (
     Stop,
     TaskMessage,
     TaskReply,
+    TensorName,
     WorkerMessage,
 )
 from .shared_memory import Lender
@@ -135,7 +136,7 @@ class Outbox:
             yield message
             return
         try:
-            data = {name: tensor.data for name, tensor in payload.items()}
+            data: dict[TensorName, memoryview] = {name: tensor.data for name, tensor in payload.items()}
             places = self.lender.lend(key_of(message), data)
         except OSError:
             yield from _with_tensors(message, payload)

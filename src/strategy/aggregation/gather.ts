@@ -1,5 +1,4 @@
 import type { Adapter } from "../../adapter/adapter.ts";
-import { encodingOf } from "../../adapter/travel.ts";
 import { requireWithinBounds } from "../../adapter/update.ts";
 import { inTurns, type Work } from "../../tensor/turns.ts";
 import type { Accumulator, RoundContext, Update } from "../strategy.ts";
@@ -23,9 +22,7 @@ export function gather(
   const roll = rollCall(context);
   const kept = new Map<string, Update>();
   function* keep(update: Update): Work<void> {
-    const { rows, dense } = encodingOf(update.delta);
-    yield* requireWithinBounds(`the update of client ${update.clientId}: rows`, rows);
-    yield* requireWithinBounds(`the update of client ${update.clientId}: dense`, dense);
+    yield* requireWithinBounds(update.clientId, update.delta);
     kept.set(update.clientId, update);
   }
   return {

@@ -44,12 +44,12 @@ function accumulate(context: RoundContext, weightOf: Weigh, rule: (share: number
   const sum = new OrderFreeSum(bounds, { spare: memory.spare });
   memory.spare = undefined;
   return {
-    letsGo: true,
+    folds: true,
     add(update) {
       const { rows, dense } = encodingOf(update.delta);
       const parts = [
-        { at: 0, values: rows },
-        { at: denseAt, values: dense },
+        { name: `the update of client ${update.clientId}: rows`, at: 0, values: rows },
+        { name: `the update of client ${update.clientId}: dense`, at: denseAt, values: dense },
       ];
       return inTurns(roll.admit(update, sum.add(weightOf([{ size: update.n }]), parts)));
     },

@@ -28,8 +28,8 @@ export function withServerOptimizer(aggregation: Aggregation, options: ServerOpt
     policy: { ...aggregation.policy, name, serverOptimizer: { ...options } },
     begin(context) {
       const inner = aggregation.begin(context);
-      const { letsGo } = inner;
-      return { ...(letsGo && { letsGo }), add: (update) => inner.add(update), finish: () => optimise(context, inner.finish(), step, names) };
+      const { folds } = inner;
+      return { ...(folds && { folds }), add: (update) => inner.add(update), finish: () => optimise(context, inner.finish(), step, names) };
     },
   };
 }

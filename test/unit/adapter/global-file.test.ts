@@ -21,7 +21,7 @@ describe("a global adapter's file", () => {
   it.each([[[]], [[[2, 4], [2]]]])("gives back layout, values and round, with dense parameters %j", (shapes) => {
     const layout = layoutOf(shapes);
     const adapter = randomAdapter(layout, 3, "global");
-    expect(decodeGlobal(encodeGlobal(layout, adapter, 7))).toEqual({ layout, adapter, round: 7 });
+    expect(decodeGlobal(Buffer.concat(encodeGlobal(layout, adapter, 7)))).toEqual({ layout, adapter, round: 7 });
   });
 
   it("gives back what is merged, and how much of it there was after each round", () => {
@@ -32,13 +32,13 @@ describe("a global adapter's file", () => {
     ]) {
       const merged = { rows: randomAdapter(layout, ends.at(-1)!, "merged").rows, ends };
       const adapter = { ...randomAdapter(layout, 3, "global"), merged };
-      expect(decodeGlobal(encodeGlobal(layout, adapter, 2))).toEqual({ layout, adapter, round: 2 });
+      expect(decodeGlobal(Buffer.concat(encodeGlobal(layout, adapter, 2)))).toEqual({ layout, adapter, round: 2 });
     }
   });
 
   it("holds rows [R, width] and dense [size] for any reader of safetensors", () => {
     const layout = layoutOf([[2, 4], [2]]);
-    const { tensors } = decodeSafetensors(encodeGlobal(layout, randomAdapter(layout, 3, "global"), 0));
+    const { tensors } = decodeSafetensors(Buffer.concat(encodeGlobal(layout, randomAdapter(layout, 3, "global"), 0)));
     expect([...tensors].map(([name, { shape }]) => [name, shape])).toEqual([
       ["dense", [10]],
       ["rows", [3, 15]],
@@ -46,9 +46,9 @@ describe("a global adapter's file", () => {
   });
 
   const layout = layoutOf([[2]]);
-  const { tensors, metadata } = decodeSafetensors(encodeGlobal(layout, randomAdapter(layout, 3, "global"), 0));
+  const { tensors, metadata } = decodeSafetensors(Buffer.concat(encodeGlobal(layout, randomAdapter(layout, 3, "global"), 0)));
   const file = (change: Record<string, FloatTensor>, notes: Record<string, string> = metadata) =>
-    encodeSafetensors(new Map([...tensors, ...Object.entries(change)]), notes);
+    Buffer.concat(encodeSafetensors(new Map([...tensors, ...Object.entries(change)]), notes));
   it.each<readonly [string, Uint8Array, RegExp]>([
     [
       "of another width",
@@ -57,7 +57,7 @@ describe("a global adapter's file", () => {
     ],
     [
       "without a head",
-      encodeSafetensors(new Map([...tensors].slice(1)), metadata),
+      Buffer.concat(encodeSafetensors(new Map([...tensors].slice(1)), metadata)),
       /tensor dense of g: expected shape \[2\], got no such tensor/,
     ],
     [

@@ -73,9 +73,12 @@ describe("PEFT itself", () => {
         const target = path.join(folder, name, `r${r}`);
         mkdirSync(target, { recursive: true });
         writeFileSync(path.join(target, "adapter_config.json"), JSON.stringify(adapterConfig({ layout, r, lora, baseModel, task })));
-        writeFileSync(path.join(target, "adapter_model.safetensors"), encodeSafetensors(peftTensors(layout, adapter, r), { format: "pt" }));
+        writeFileSync(
+          path.join(target, "adapter_model.safetensors"),
+          Buffer.concat(encodeSafetensors(peftTensors(layout, adapter, r), { format: "pt" })),
+        );
       }
-      writeFileSync(path.join(folder, name, "global.safetensors"), encodeGlobal(layout, adapter, 0));
+      writeFileSync(path.join(folder, name, "global.safetensors"), Buffer.concat(encodeGlobal(layout, adapter, 0)));
     }
     const script = path.join(import.meta.dirname, "../../fixtures/load_adapters.py");
     const env = { OMP_NUM_THREADS: "1", HF_HUB_OFFLINE: "1" };

@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
-import type { Adapter } from "../../../src/adapter/adapter.ts";
 import { createLayout } from "../../../src/adapter/layout.ts";
-import { LARGEST_DELTA, type UpdateClaim, validateUpdate } from "../../../src/adapter/update.ts";
+import { LARGEST_DELTA, requireWithinBounds, type UpdateClaim, validateUpdate } from "../../../src/adapter/update.ts";
 import { encodingOf } from "../../../src/adapter/travel.ts";
 import { RefusedError } from "../../../src/errors.ts";
 import { asFloat32 } from "../../../src/tensor/encoded.ts";
@@ -19,9 +18,14 @@ const claim: UpdateClaim = {
   reply: { client_id: "c07", r: 1, scale: 0.1, n: 12 },
   payload: { rows: floats(1, 2, 3, -LARGEST_DELTA), dense: floats(5, 6) },
 };
-const validate = (changes: Partial<UpdateClaim> = {}) => inTurns(validateUpdate({ ...claim, ...changes })) as Adapter;
+/** What a claim has to pass, unless what sums its values looks at them. */
+const validate = (changes: Partial<UpdateClaim> = {}) => {
+  const delta = validateUpdate({ ...claim, ...changes });
+  void inTurns(requireWithinBounds(claim.client.id, delta));
+  return delta;
+};
 
-describe("validateUpdate", () => {
+describe("validateUpdate and requireWithinBounds", () => {
   it("gives the delta at the client's rank, the values as they came", () => {
     const delta = validate();
     expect(delta).toEqual({ r: 1, rows: Float32Array.of(1, 2, 3, -64), dense: Float32Array.of(5, 6) });

@@ -16,7 +16,7 @@ function add(sum: OrderFreeSum, weight: number, parts: readonly Part[]): void {
   void inTurns(
     sum.add(
       weight,
-      parts.map(({ at, values }) => ({ at, values: asFloat32(values) })),
+      parts.map(({ at, values }) => ({ name: "rows", at, values: asFloat32(values) })),
     ),
   );
 }
@@ -133,9 +133,9 @@ describe("what is beyond the bounds is refused, and leaves the sum as it was", (
       "a value too large",
       1,
       [good, { at: 2, values: Float32Array.of(64.001) }],
-      /value 0 of a contribution: expected at most 64 in size, got 64\.00/,
+      /rows\[0\]: expected a finite number of at most 64 in size, got 64\.00/,
     ],
-    ["NaN", 1, [{ at: 0, values: Float32Array.of(1, Number.NaN) }], /value 1 .* got NaN/],
+    ["NaN", 1, [{ at: 0, values: Float32Array.of(1, Number.NaN) }], /rows\[1\].* got NaN/],
     ["infinity", 1, [{ at: 0, values: Float32Array.of(Number.POSITIVE_INFINITY) }], /got Infinity/],
     ["more values than there is room for", 1, [good, { at: 2, values: Float32Array.of(1, 1) }], /at most 1 values from 2 on, got 2/],
     ["more weight than is left", 8, [good], /above 0 and at most 7 \(what is left of 10\), got 8/],
@@ -205,7 +205,7 @@ describe("in blocks and memories", () => {
     spoilt[length - 1] = Number.NaN;
     const refused = (sum: OrderFreeSum) =>
       expect(() => add(sum, 7, [{ at: 0, values: spoilt }])).toThrow(
-        `value ${length - 1} of a contribution: expected at most 64 in size, got NaN`,
+        `rows[${length - 1}]: expected a finite number of at most 64 in size, got NaN`,
       );
     expect(mean({}, refused).target).toEqual(expected);
     expect(mean({ laneLength: 1000, makeLane: createPlainLane }, refused).target).toEqual(expected);
@@ -216,11 +216,11 @@ describe("in blocks and memories", () => {
     const bytes = new Uint8Array(encodedBytes(values.dtype, values.length)).fill(60);
     const sum = new OrderFreeSum({ length: values.length, largestValue: 64, totalWeight: 3 });
     const spoilt = bytes.slice().fill(255, -48, -44);
-    const first = inTurns(sum.add(1, [{ at: 0, values: { ...values, bytes } }]));
-    const refused = inTurns(sum.add(1, [{ at: 0, values: { ...values, bytes: spoilt } }]));
-    const second = inTurns(sum.add(1, [{ at: 0, values: { ...values, bytes } }]));
+    const first = inTurns(sum.add(1, [{ name: "rows", at: 0, values: { ...values, bytes } }]));
+    const refused = inTurns(sum.add(1, [{ name: "rows", at: 0, values: { ...values, bytes: spoilt } }]));
+    const second = inTurns(sum.add(1, [{ name: "rows", at: 0, values: { ...values, bytes } }]));
     expect(first).toBeInstanceOf(Promise);
-    await expect(refused).rejects.toThrow(`value ${BLOCK * BLOCKS_A_TURN + 256} of a contribution`);
+    await expect(refused).rejects.toThrow(`rows[${BLOCK * BLOCKS_A_TURN + 256}]`);
     await Promise.all([first, second]);
     const target = new Float32Array(2);
     sum.addMeanTo(target.subarray(0, 1), 0, 2);

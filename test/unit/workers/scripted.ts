@@ -21,7 +21,7 @@ export interface ScriptedWorker extends LaunchOptions {
   /** Sends a message; `protocol_version` is filled in unless given. */
   send(message: Record<string, unknown>): void;
   sendRaw(frame: Uint8Array): void;
-  hello(): void;
+  hello(changes?: Record<string, unknown>): void;
   /** The next message of the controller's that is not credit. */
   next(): Promise<ControllerMessage>;
   /** The next message, which must be of that type. */
@@ -36,8 +36,11 @@ export interface ScriptedWorker extends LaunchOptions {
   readonly credited: () => number;
 }
 
-/** Launches workers over the memory transport, each played by `script`. `launched` lists them in order. */
-export function scriptedSettings(script: (worker: ScriptedWorker) => unknown): WorkerSettings & { readonly launched: ScriptedWorker[] } {
+/** Launches workers over the memory transport, each played by `script`, as that process. `launched` lists them in order. */
+export function scriptedSettings(
+  script: (worker: ScriptedWorker) => unknown,
+  pid?: number,
+): WorkerSettings & { readonly launched: ScriptedWorker[] } {
   const transport = memoryTransport();
   const memory = createSharedMemory();
   const logFolder = mkdtempSync(join(tmpdir(), "scripted-"));
@@ -72,10 +75,21 @@ export function scriptedSettings(script: (worker: ScriptedWorker) => unknown): W
         killed = true;
         exit({ signal: "SIGKILL" });
       };
-      return { exited, kill };
+      return { pid, exited, kill };
     },
   };
-  return { launcher, transport, memory, buffers: createBuffers(), threads: 1, logFolder, startTimeoutMs: 60_000, beatTimeoutMs: 60_000, taskTimeoutMs: 60_000, launched };
+  return {
+    launcher,
+    transport,
+    memory,
+    buffers: createBuffers(),
+    threads: 1,
+    logFolder,
+    startTimeoutMs: 60_000,
+    beatTimeoutMs: 60_000,
+    taskTimeoutMs: 60_000,
+    launched,
+  };
 }
 
 function play(
@@ -94,7 +108,7 @@ function play(
     wasKilled,
     credited: () => credited,
     send: (message) => sendRaw(packr.pack({ protocol_version: PROTOCOL_VERSION, ...message })),
-    hello: () =>
+    hello: (changes) =>
       worker.send({
         type: "hello",
         pid: 7,
@@ -102,6 +116,7 @@ function play(
         device: { type: "cpu", name: "cpu", memory_bytes: null },
         threads: 1,
         shares_memory: false,
+        ...changes,
       }),
     async next() {
       while (true) {

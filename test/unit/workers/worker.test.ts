@@ -1,10 +1,13 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { InterruptedError, RefusedError, WorkerError } from "../../../src/errors.ts";
-import { CHUNK_BYTES, CREDIT_BYTES } from "../../../src/protocol/messages.ts";
+import type { Adapter } from "../../../src/adapter/adapter.ts";
+import { createAssembler, describeTensors, lendTensors } from "../../../src/protocol/assembly.ts";
+import { CHUNK_BYTES, type ControllerMessageOf, CREDIT_BYTES } from "../../../src/protocol/messages.ts";
 import type { Task, WorkerStatus } from "../../../src/workers/task.ts";
-import { asFloat32 } from "../../../src/tensor/encoded.ts";
+import { asFloat32, decode, type Encoded } from "../../../src/tensor/encoded.ts";
+import { borrowFrom, createSharedMemory } from "../../../src/transport/shared-memory.ts";
 import { createWorker, type Worker, type WorkerSettings } from "../../../src/workers/worker.ts";
 import { fitted, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "./scripted.ts";
 
@@ -121,6 +124,70 @@ describe("a task", () => {
       ["busy", "round-1/fit/c0"],
       ["ready", null],
     ]);
+  });
+
+  describe.runIf(process.platform === "linux")("of a worker that shares memory", () => {
+    const shares = { pid: process.pid, shares_memory: true };
+    const borrow = borrowFrom(process.pid);
+    /** The worker's own. */
+    const memory = createSharedMemory();
+    afterAll(() => memory.close());
+    const startSharing = (script: (worker: ScriptedWorker) => unknown, pid?: number) => start(script, scriptedSettings(script, pid));
+    const lend = async (payload: Adapter) => [...((await lendTensors(payload, memory.lend))?.descriptors ?? [])];
+
+    test("goes out and comes back as one message each, and what the answer lent is received", async () => {
+      let received: unknown;
+      const worker = startSharing(async (peer) => {
+        peer.hello(shares);
+        const fit = await peer.expect("fit");
+        const assembler = createAssembler(fit.tensors, "any");
+        await assembler.copy(borrow);
+        const { rows, dense } = assembler.finish();
+        expect([decode(rows as Encoded), decode(dense as Encoded)]).toEqual([adapter.rows, adapter.dense]);
+        peer.answer(fit, { ...fitted(fit), tensors: await lend(adapter) });
+        received = await peer.next();
+      }, process.pid);
+      await worker.ready;
+      const reply = await worker.run(fitTask(), 1);
+      expect(reply?.payload).toEqual({ rows: asFloat32(adapter.rows), dense: asFloat32(adapter.dense) });
+      await vi.waitFor(() => expect(received).toMatchObject({ type: "received", task_id: "round-1/fit/c0", attempt: 1 }));
+    });
+
+    test.each([
+      [
+        "lends what is not as it should be",
+        { r: 1, rows: Float32Array.of(1, 2, 3), dense: new Float32Array() },
+        "expected rows and dense, got rows",
+      ],
+      ["lends what is not there", undefined, "shared memory"],
+    ])("fails when its answer %s, which is received all the same", async (_, answered, message) => {
+      const types: string[] = [];
+      const worker = startSharing(async (peer) => {
+        peer.hello(shares);
+        const fit = await peer.expect("fit");
+        const broken = fit.tensors.map((tensor) => ({ ...tensor, shared: { fd: 999_999, offset: 0 } }));
+        peer.answer(fit, { ...fitted(fit), tensors: answered ? await lend(answered) : broken });
+        types.push((await peer.next()).type);
+      }, process.pid);
+      await worker.ready;
+      await expect(worker.run(fitTask(), 1)).rejects.toThrow(message);
+      await vi.waitFor(() => expect(types).toEqual(["received"]));
+    });
+
+    test.each([
+      ["says that it does not", { pid: process.pid, shares_memory: false }, process.pid],
+      ["is another process than was launched", { pid: 1, shares_memory: true }, process.pid],
+      ["was launched elsewhere", shares, undefined],
+    ])("goes in chunks when the worker %s, and so must the answer", async (_, hello, pid) => {
+      const worker = startSharing(async (peer) => {
+        peer.hello(hello);
+        const fit = await peer.expect("fit");
+        await takePayload(peer, fit);
+        peer.answer(fit, { ...fitted(fit), tensors: await lend(adapter) });
+      }, pid);
+      await worker.ready;
+      await expect(worker.run(fitTask(), 1)).rejects.toThrow("expected in chunks, got in memory that is not shared");
+    });
   });
 
   test("sends no more than the credit, and goes on as credit comes back", async () => {
@@ -260,6 +327,10 @@ describe("a task that is given ahead", () => {
   const beat = (peer: ScriptedWorker, task_id: string, step: number) =>
     peer.send({ type: "beat", activity: "fit", task_id, step, steps: 9 });
 
+  const answerWithoutTensors = (peer: ScriptedWorker) => {
+    const { id: task_id, request } = first;
+    peer.send({ task_id, attempt: 1, ...fitted(request as ControllerMessageOf<"fit">), tensors: describeTensors(adapter) });
+  };
   const takeBoth = async (peer: ScriptedWorker) => {
     await takePayload(peer, await peer.expect("fit"));
     await takePayload(peer, await peer.expect("fit"));
@@ -289,6 +360,7 @@ describe("a task that is given ahead", () => {
   test.each<[string, (peer: ScriptedWorker) => void, string]>([
     ["was not begun", () => {}, first.id],
     ["its beats had begun, so that the other one's answer was on its way", (peer) => beat(peer, second.id, 1), second.id],
+    ["came after one whose answer is there, but for the tensors", (peer) => answerWithoutTensors(peer), second.id],
   ])("when its worker dies fails alone if it %s, and the other goes back", async (_, before, guilty) => {
     const worker = start(async (peer) => {
       peer.hello();
