@@ -102,12 +102,8 @@ export function createAssembler(
   { dtype = "F32", allocate = (bytes) => new Uint8Array(bytes) }: AssemblerOptions = {},
 ): Assembler {
   checkAnnounced(descriptors, expected, dtype);
-  const parts = descriptors.map((descriptor) => ({
-    descriptor,
-    bytes: allocate(descriptor.bytes),
-    written: 0,
-    checksum: 0,
-  }));
+  const parts = descriptors.map((descriptor): Arriving => ({ descriptor, memory: undefined, written: 0, checksum: 0 }));
+  const memoryOf = (part: Arriving) => (part.memory ??= allocate(part.descriptor.bytes));
   const unfinished = () => parts.find(({ descriptor, written }) => written < descriptor.bytes);
 
   return {
@@ -123,7 +119,7 @@ export function createAssembler(
       if (data.length === 0 || data.length > room) {
         throw new RefusedError(`a chunk of ${tensor} at byte ${offset}`, `1 to ${room} bytes`, `${data.length}`);
       }
-      part.bytes.set(data, offset);
+      memoryOf(part).set(data, offset);
       part.written += data.length;
       part.checksum = crc32(data, part.checksum);
     },
@@ -132,7 +128,7 @@ export function createAssembler(
         parts.map(async (part) => {
           const { shared, bytes } = part.descriptor;
           if (!shared) throw new RefusedError(`tensor ${part.descriptor.name}`, "in shared memory", "in chunks");
-          await borrow(shared, part.bytes);
+          await borrow(shared, memoryOf(part));
           part.written = bytes;
         }),
       );
@@ -145,10 +141,22 @@ export function createAssembler(
           throw new RefusedError(`tensor ${descriptor.name}`, `crc32 ${descriptor.crc32}`, `${checksum}`);
       }
       return Object.fromEntries(
-        parts.map(({ descriptor: { name, dtype, shape }, bytes }) => [name, { dtype, length: sizeOf(shape), bytes }]),
+        parts.map((part) => {
+          const { name, dtype, shape } = part.descriptor;
+          return [name, { dtype, length: sizeOf(shape), bytes: memoryOf(part) }];
+        }),
       );
     },
   };
+}
+
+/** A tensor on its way. */
+interface Arriving {
+  readonly descriptor: TensorDescriptor;
+  /** Taken when its first bytes come. */
+  memory: Uint8Array | undefined;
+  written: number;
+  checksum: number;
 }
 
 type Named = readonly [Pick<TensorDescriptor, "name" | "dtype" | "shape" | "bytes">, Uint8Array];

@@ -88,7 +88,7 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
       payload: received,
       expect: shapesOf(received, layout),
       dtype: updateDtype,
-      accept: async ({ message, payload, recycle }) => {
+      accept: async ({ message, payload }) => {
         const known = { id: client.id, r: client.r, n: client.size };
         const delta = validateUpdate({ layout, client: known, reply: message, payload });
         if (!accumulator.folds) await inTurns(requireWithinBounds(client.id, delta));
@@ -96,7 +96,7 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
         const next = requireTier(rankAssignment.revise?.(client, update, layout) ?? client.r, layout, client);
         await accumulator.add(update);
         if (next !== client.r) revised.set(client.id, next);
-        if (accumulator.folds) recycle();
+        return accumulator.folds ?? false;
       },
       priority: client.r,
     });

@@ -12,7 +12,6 @@ import { decode } from "../tensor/encoded.ts";
 import { createRng, deriveSeed } from "../tensor/rng.ts";
 import { createSharedMemory } from "../transport/shared-memory.ts";
 import { zeromqTransport } from "../transport/zeromq.ts";
-import { createBuffers } from "../workers/buffers.ts";
 import { countWorkers, resolveDevices } from "../workers/devices.ts";
 import { processLauncher, type WorkerLauncher } from "../workers/launch.ts";
 import { createWorkerPool } from "../workers/pool.ts";
@@ -65,7 +64,6 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     launcher,
     transport,
     memory,
-    buffers: createBuffers(),
     devices,
     count: countWorkers(devices, config.workers),
     threads: config.workers.threads,

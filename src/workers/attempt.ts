@@ -1,3 +1,4 @@
+import type PQueue from "p-queue";
 import { ConfigError, InterruptedError, RefusedError, WorkerError } from "../errors.ts";
 import { type Assembler, type Borrow, createAssembler } from "../protocol/assembly.ts";
 import type { WorkerMessage, WorkerMessageOf } from "../protocol/messages.ts";
@@ -28,15 +29,19 @@ export type AnswerMessage = Exclude<WorkerMessage, WorkerMessageOf<"hello" | "be
 /** What an answer's tensors are received with. */
 export interface Receiving {
   readonly buffers: Buffers;
+  /** Those in shared memory wait there until the ones before them have been looked at. */
+  readonly turns: PQueue;
   /** From the worker's process, if it shares memory with this one. */
   readonly borrow: Borrow | undefined;
 }
 
 const ANSWERS = { prepare: "prepared", load: "loaded", fit: "fitted", evaluate: "evaluated" } as const;
 
-export function createAttempt(task: Task, number: number, workerId: string, { buffers, borrow }: Receiving): Attempt {
+export function createAttempt(task: Task, number: number, workerId: string, { buffers, turns, borrow }: Receiving): Attempt {
   const { promise, resolve, reject } = createDeferred<Reply | undefined>();
   let header: { readonly message: Reply["message"]; readonly assembler: Assembler } | undefined;
+  /** Whoever takes the reply has looked at it, or nobody will. */
+  const closed = createDeferred<void>();
   let taken: readonly Uint8Array<ArrayBuffer>[] = [];
   let isOver = false;
 
@@ -52,22 +57,34 @@ export function createAttempt(task: Task, number: number, workerId: string, { bu
     if (!header) throw new RefusedError(`the end of ${task.id}`, "after an answer", "before one");
     const payload = header.assembler.finish();
     isOver = true;
-    let lent = taken;
-    const recycle = () => {
-      for (const buffer of lent) buffers.give(buffer);
-      lent = [];
+    const close = (isForgotten: boolean) => {
+      if (isForgotten) for (const buffer of taken) buffers.give(buffer);
+      taken = [];
+      closed.resolve();
     };
-    resolve({ workerId, attempt: number, message: header.message, payload, recycle });
+    resolve({ workerId, attempt: number, message: header.message, payload, close });
   };
   const allocate = (bytes: number) => {
     const buffer = buffers.take(bytes);
     taken = [...taken, buffer];
     return buffer;
   };
-  const copyShared = async (assembler: Assembler) => {
+  const copyShared = (assembler: Assembler) => {
     if (!borrow) throw new RefusedError(`the tensors of ${task.id}`, "in chunks", "in memory that is not shared");
-    await assembler.copy(borrow);
-    if (!isOver) finish();
+    const copied = createDeferred<void>();
+    void turns.add(async () => {
+      try {
+        if (!isOver) await assembler.copy(borrow);
+        if (!isOver) finish();
+        else closed.resolve();
+      } catch (error) {
+        fail(error as Error);
+        closed.resolve();
+      }
+      copied.resolve();
+      await closed.promise;
+    });
+    return copied.promise;
   };
   const answer = (message: Exclude<AnswerMessage, WorkerMessageOf<"chunk" | "end">>) => {
     if (header) throw new RefusedError(`the answer to ${task.id}`, "one", `${message.type} after ${header.message.type}`);
@@ -78,7 +95,7 @@ export function createAttempt(task: Task, number: number, workerId: string, { bu
     const assembler = createAssembler(tensors, task.expect ?? {}, { dtype: task.dtype, allocate });
     header = { message, assembler };
     if (tensors.length === 0) finish();
-    return assembler.isShared ? copyShared(assembler).catch(fail) : undefined;
+    return assembler.isShared ? copyShared(assembler) : undefined;
   };
 
   return {

@@ -1,4 +1,6 @@
+import PQueue from "p-queue";
 import { RunFailedError } from "../errors.ts";
+import { createBuffers } from "./buffers.ts";
 import { createDeferred, type Deferred } from "./deferred.ts";
 import type { PoolListener, Reply, Task } from "./task.ts";
 import { createWorker, isServing, type Worker, type WorkerSettings } from "./worker.ts";
@@ -73,6 +75,8 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
   const started = createDeferred<void>();
   const workers = new Map<string, Worker>();
   const preparations: Preparation[] = [];
+  // One that is looked at, and one that comes meanwhile.
+  const receiving = { buffers: createBuffers(), turns: new PQueue({ concurrency: 2 }) };
   let waiters: Waiter[] = [];
   const slots = Array.from({ length: count }, (_, index): Slot => {
     return { index, worker: undefined, isUp: false, isPreparing: false, prepared: 0, lent: 0, deaths: 0 };
@@ -99,7 +103,8 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
   async function keepUp(slot: Slot): Promise<void> {
     for (let generation = 0; !fate.signal.aborted && slot.deaths < MAX_DEATHS; generation++) {
       const id = generation === 0 ? `w${slot.index}` : `w${slot.index}.${generation}`;
-      const worker = createWorker(id, devices[slot.index % devices.length] ?? "cpu", options, (status) => listener?.status?.(status));
+      const device = devices[slot.index % devices.length] ?? "cpu";
+      const worker = createWorker(id, device, { ...options, ...receiving }, (status) => listener?.status?.(status));
       workers.set(id, worker);
       slot.worker = worker;
       slot.prepared = 0;
@@ -153,6 +158,7 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
       const reply = await worker.run(task, attempt);
       if (!reply) return false;
       await task.accept?.(reply);
+      reply.close(false);
       first.resolve(reply);
       return true;
     } catch (cause) {

@@ -46,8 +46,7 @@ export function createWorkerPool(options: PoolOptions): WorkerPool {
     const hand = await crew.acquire({ priority: task.priority ?? 0, avoid });
     try {
       const reply = await hand.worker.run(task, number);
-      interruption.signal.throwIfAborted();
-      if (reply) await task.accept?.(reply);
+      if (reply) await lookAt(task, reply, interruption.signal);
       crew.release(hand, { isCompleted: reply !== undefined });
       return reply ? { hand, reply } : { hand };
     } catch (error) {
@@ -86,4 +85,14 @@ export function createWorkerPool(options: PoolOptions): WorkerPool {
       await crew.stop(now ? 0 : STOP_GRACE_MS);
     },
   };
+}
+
+async function lookAt(task: Task, reply: Reply, signal: AbortSignal): Promise<void> {
+  let isForgotten = false;
+  try {
+    signal.throwIfAborted();
+    isForgotten = (await task.accept?.(reply)) ?? false;
+  } finally {
+    reply.close(isForgotten);
+  }
 }

@@ -18,8 +18,8 @@ export interface Reply<T extends TaskType = TaskType> {
   readonly message: WorkerMessageOf<ReplyType[T]>;
   /** Whole, in owned buffers. */
   readonly payload: Payload;
-  /** Nobody looks at the payload any more: its memory may be used for another. */
-  recycle(): void;
+  /** It has been looked at. Where its payload is forgotten, the memory of that is used for another. */
+  close(isForgotten: boolean): void;
 }
 
 export interface Task<T extends TaskType = TaskType> {
@@ -35,8 +35,12 @@ export interface Task<T extends TaskType = TaskType> {
   readonly expect?: Readonly<Partial<Record<TensorDescriptor["name"], readonly number[]>>> | "any";
   /** Of the reply's tensors, F32 by default; any other is refused. */
   readonly dtype?: Dtype;
-  /** Looks at a reply, called last and once for each: what it throws is that attempt's failure, else the reply counts. */
-  accept?(reply: Reply<T>): void | Promise<void>;
+  /**
+   * Looks at a reply, called last and once for each: what it throws is that attempt's failure, else the reply counts. What
+   * it gives tells whether the payload is forgotten: nobody looks at it from then on. Replies in shared memory are brought
+   * here as those before them have been looked at.
+   */
+  accept?(reply: Reply<T>): void | Promise<boolean>;
   /** Larger goes first. */
   readonly priority?: number;
 }

@@ -7,8 +7,7 @@ import { type ControllerMessage, CREDIT_BYTES, PROTOCOL_VERSION, type WorkerMess
 import { borrowFrom, canShareWith, type SharedMemory } from "../transport/shared-memory.ts";
 import type { Transport } from "../transport/transport.ts";
 import { createAgenda } from "./agenda.ts";
-import { type AnswerMessage, createAttempt } from "./attempt.ts";
-import type { Buffers } from "./buffers.ts";
+import { type AnswerMessage, createAttempt, type Receiving } from "./attempt.ts";
 import { createCredit } from "./credit.ts";
 import { createDeadline } from "./deadline.ts";
 import { createDeferred } from "./deferred.ts";
@@ -22,8 +21,6 @@ export interface WorkerSettings {
   readonly transport: Transport;
   /** For tensors to workers that are processes of this machine. */
   readonly memory: SharedMemory;
-  /** For tensors from any of them. */
-  readonly buffers: Buffers;
   readonly threads: number;
   readonly logFolder: string;
   readonly startTimeoutMs: number;
@@ -57,8 +54,13 @@ export interface Worker {
 const SESSION = { protocol_version: PROTOCOL_VERSION } as const;
 
 /** Launches a worker: starting → ready → busy → ready … → stopping → stopped | failed. `onStatus` hears of every change. */
-export function createWorker(id: string, device: string, settings: WorkerSettings, onStatus: (status: WorkerStatus) => void): Worker {
-  const { launcher, transport, memory, buffers, threads, logFolder, startTimeoutMs, beatTimeoutMs, taskTimeoutMs } = settings;
+export function createWorker(
+  id: string,
+  device: string,
+  settings: WorkerSettings & Omit<Receiving, "borrow">,
+  onStatus: (status: WorkerStatus) => void,
+): Worker {
+  const { launcher, transport, memory, buffers, turns, threads, logFolder, startTimeoutMs, beatTimeoutMs, taskTimeoutMs } = settings;
   const logPath = join(logFolder, `${id}.log`);
   const ready = createDeferred<WorkerHello>();
   const credit = createCredit(CREDIT_BYTES);
@@ -209,7 +211,7 @@ export function createWorker(id: string, device: string, settings: WorkerSetting
     status: () => status,
     async run(task, number) {
       if (!isServing(status)) return undefined;
-      const attempt = createAttempt(task, number, id, { buffers, borrow });
+      const attempt = createAttempt(task, number, id, { buffers, turns, borrow });
       agenda.add(attempt);
       follow();
       const answered = attempt.reply.finally(() => {

@@ -10,7 +10,6 @@ import type { Adapter } from "../../../src/adapter/adapter.ts";
 import { CREDIT_BYTES } from "../../../src/protocol/messages.ts";
 import { createSharedMemory } from "../../../src/transport/shared-memory.ts";
 import { zeromqTransport } from "../../../src/transport/zeromq.ts";
-import { createBuffers } from "../../../src/workers/buffers.ts";
 import { processLauncher } from "../../../src/workers/launch.ts";
 import { createWorkerPool, type PoolOptions } from "../../../src/workers/pool.ts";
 import { packageRoot } from "../../../src/workers/python.ts";
@@ -31,7 +30,6 @@ async function setUp(mode: string, overrides: Partial<PoolOptions> = {}) {
     launcher: processLauncher({ python: process.execPath, args: [faultWorker, mode] }),
     transport,
     memory,
-    buffers: createBuffers(),
     devices: ["cpu"],
     count: 2,
     threads: 1,

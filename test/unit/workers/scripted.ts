@@ -10,7 +10,6 @@ import { asFloat32, decode } from "../../../src/tensor/encoded.ts";
 import { type ControllerMessage, type ControllerMessageOf, PROTOCOL_VERSION } from "../../../src/protocol/messages.ts";
 import { createSharedMemory } from "../../../src/transport/shared-memory.ts";
 import { memoryTransport } from "../../../src/transport/memory.ts";
-import { createBuffers } from "../../../src/workers/buffers.ts";
 import type { LaunchOptions, WorkerExit, WorkerLauncher } from "../../../src/workers/launch.ts";
 import type { WorkerSettings } from "../../../src/workers/worker.ts";
 
@@ -82,7 +81,6 @@ export function scriptedSettings(
     launcher,
     transport,
     memory,
-    buffers: createBuffers(),
     threads: 1,
     logFolder,
     startTimeoutMs: 60_000,

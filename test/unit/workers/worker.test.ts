@@ -1,5 +1,6 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import PQueue from "p-queue";
 import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { InterruptedError, RefusedError, WorkerError } from "../../../src/errors.ts";
 import type { Adapter } from "../../../src/adapter/adapter.ts";
@@ -8,6 +9,7 @@ import { CHUNK_BYTES, type ControllerMessageOf, CREDIT_BYTES } from "../../../sr
 import type { Task, WorkerStatus } from "../../../src/workers/task.ts";
 import { asFloat32, decode, type Encoded } from "../../../src/tensor/encoded.ts";
 import { borrowFrom, createSharedMemory } from "../../../src/transport/shared-memory.ts";
+import { createBuffers } from "../../../src/workers/buffers.ts";
 import { createWorker, type Worker, type WorkerSettings } from "../../../src/workers/worker.ts";
 import { fitted, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "./scripted.ts";
 
@@ -28,11 +30,12 @@ function fitTask(overrides: Partial<Task<"fit">> = {}): Task {
   return { id: "round-1/fit/c0", request, payload: adapter, expect: expected, ...overrides } as Task;
 }
 
+const receiving = () => ({ buffers: createBuffers(), turns: new PQueue() });
 const statuses: WorkerStatus[] = [];
 /** A worker played by `script`, with its frames brought to it. */
 function start(script: (worker: ScriptedWorker) => unknown, overrides: Partial<WorkerSettings> = {}): Worker {
   const settings = { ...scriptedSettings(script), ...overrides };
-  const worker = createWorker("w0", "cpu", settings, (status) => statuses.push(status));
+  const worker = createWorker("w0", "cpu", { ...settings, ...receiving() }, (status) => statuses.push(status));
   void (async () => {
     for await (const { frame } of settings.transport.receive()) worker.receive(frame);
   })();
@@ -509,7 +512,7 @@ test("every worker's log lies in the log folder under its name", async () => {
     logPath = peer.logPath;
     peer.exit({ exitCode: 3 });
   });
-  const worker = createWorker("w1.2", "cpu", settings, () => {});
+  const worker = createWorker("w1.2", "cpu", { ...settings, ...receiving() }, () => {});
   await worker.ended;
   expect(logPath).toBe(join(settings.logFolder, "w1.2.log"));
 });
