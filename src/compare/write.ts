@@ -2,11 +2,12 @@ import path from "node:path";
 import { snakeKeys } from "../config/case.ts";
 import { writeDurably } from "../server/durable.ts";
 import type { ComparisonResult } from "./compare.ts";
-import { comparisonPicture } from "./picture.ts";
 import { comparisonMarkdown } from "./table.ts";
 
 /** Writes `compare.json`, `compare.md` and `compare.svg` into the folder. Returns their paths. */
 export async function writeComparison(result: ComparisonResult, folder: string): Promise<readonly string[]> {
+  // What draws takes longer to load than the rest of us together.
+  const { comparisonPicture } = await import("./picture.ts");
   const files = [
     ["compare.json", toJson(result)],
     ["compare.md", comparisonMarkdown(result)],

@@ -1,6 +1,5 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { renderPage } from "./page.ts";
 import { readRun, type RecordedRun } from "./read-run.ts";
 
 /** Writes `report.html` into a run directory: one file that needs no network. Returns its path. */
@@ -9,6 +8,8 @@ export async function writeReport(directory: string): Promise<string> {
 }
 
 export async function writeReportOf(run: RecordedRun): Promise<string> {
+  // What draws takes longer to load than the rest of us together.
+  const { renderPage } = await import("./page.ts");
   const path = join(run.directory, "report.html");
   await writeFile(path, renderPage(run));
   return path;
