@@ -12,7 +12,7 @@ export function planCommand(): Command {
     .description("train nothing: show who would train, at which rank, and the bytes each way")
     .argument("<config>", "YAML file, such as configs/quickstart.yaml")
     .option("--set <key=value>", "override a key of the config", (value: string, previous: string[]) => [...previous, value], [])
-    .option("--measure", "time a few real steps at every rank, and predict the time of a round", false)
+    .option("--measure", "time a few real steps at every rank, predict the time of a round, and propose slots per device", false)
     .option("--json", "print the plan as JSON", false)
     .action(async (file: string, { set, json, measure }: { set: string[]; json: boolean; measure: boolean }) => {
       const interrupt = onInterrupt((line) => process.stderr.write(`${line}\n`));
@@ -53,6 +53,7 @@ function describePlan(planned: Plan): string {
     `held out: ${planned.evalExamples} examples` +
       (planned.truncated > 0 ? `; ${planned.truncated} examples were cut to data.max_length` : ""),
     ...(planned.time ? describeTime(planned.time, planned.rounds) : []),
+    ...(planned.slots ? [describeSlots(planned.slots)] : []),
   ].join("\n");
 }
 
@@ -60,11 +61,18 @@ function describeTime(time: NonNullable<Plan["time"]>, rounds: number): readonly
   const { workers, fitSecondsPerRound, evaluateSeconds, runSeconds } = time;
   return [
     "measured: one worker alone on this machine",
-    ...time.tiers.map(
-      ({ r, stepSeconds, fitSeconds }) => `  rank ${r}: ${stepSeconds.toFixed(3)} s a local step, ${fitSeconds.toFixed(2)} s a fit`,
-    ),
-    `  evaluation: ${(1000 * time.exampleSeconds).toFixed(1)} ms an example, at all ranks together`,
+    ...time.tiers.map(({ r, stepSeconds, fitSeconds, peakMemoryBytes }) => {
+      const memory = peakMemoryBytes === null ? "" : `, ${formatBytes(peakMemoryBytes)} at its peak`;
+      return `  rank ${r}: ${stepSeconds.toFixed(3)} s a local step, ${fitSeconds.toFixed(2)} s a fit${memory}`;
+    }),
+    `  evaluation: ${(1000 * time.exampleSeconds).toFixed(1)} ms an example, at all ranks together` +
+      (time.generateSeconds > 0 ? `; ${(1000 * time.generateSeconds).toFixed(0)} ms more where its answer is generated` : ""),
     `predicted: ${plural(workers, "worker")}, if they do not slow each other down: ${fitSecondsPerRound.toFixed(1)} s of fits a round, ` +
       `${evaluateSeconds.toFixed(1)} s an evaluation, ${formatSeconds(runSeconds)} for ${plural(rounds, "round")}, the start apart`,
   ];
+}
+
+function describeSlots({ slotsPerDevice, device, peakMemoryBytes }: NonNullable<Plan["slots"]>): string {
+  const why = `${formatBytes(peakMemoryBytes)} a worker of the ${formatBytes(device.memoryBytes)} of ${device.name}`;
+  return `proposed:  workers.slots_per_device: ${slotsPerDevice} (${why}${device.type === "cpu" ? ", and its cores" : ""})`;
 }

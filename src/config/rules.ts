@@ -166,14 +166,73 @@ const oneNumberOfWorkers: Rule = {
   },
 };
 
+const noIdleDevice: Rule = {
+  reads: ["workers.count", "workers.devices"],
+  check({ workers: { count, devices } }, report) {
+    if (count === undefined || devices === "auto" || count >= devices.length) return;
+    report(["workers", "count"], `must be at least ${devices.length}, one worker for each of workers.devices, got ${count}`);
+  },
+};
+
+const truncationsOfSum: Rule = {
+  reads: ["fit.objective", "fit.batchedTruncations"],
+  check({ fit: { objective, batchedTruncations } }, report) {
+    if (!batchedTruncations || objective === "sum") return;
+    report(
+      ["fit", "batchedTruncations"],
+      `does not go with fit.objective ${objective}, which has one truncation a batch: only sum has several`,
+    );
+  },
+};
+
+const headToTrain: Rule = {
+  reads: ["model.task", "lora.modules_to_save", "fit.headLr"],
+  check({ model: { task }, lora: { modules_to_save: saved }, fit: { headLr } }, report) {
+    if (headLr === undefined || task === "sequence-classification" || (saved && saved.length > 0)) return;
+    report(["fit", "headLr"], "has nothing to train: a causal-lm has no modules but those that lora.modules_to_save names");
+  },
+};
+
+const answerToLearn: Rule = {
+  reads: ["model.task", "data.maxLength"],
+  check({ model: { task }, data: { maxLength } }, report) {
+    if (task === "causal-lm" && maxLength < 2) report(["data", "maxLength"], "must be at least 2: no position tells a text's first token");
+  },
+};
+
+const somethingToTrainOn: Rule = {
+  reads: ["data.clientEvalExamples", "data.partition"],
+  check({ data: { clientEvalExamples, partition } }, report) {
+    if (partition.name !== "dirichlet" || partition.minExamples > clientEvalExamples) return;
+    const message = `must be larger than the ${clientEvalExamples} examples that each client holds out, got ${partition.minExamples}`;
+    report(["data", "partition", "minExamples"], message);
+  },
+};
+
+/** A spec in a file; in a program a policy that knows what it was made with. */
+function aggregationName(aggregation: unknown): string {
+  const { name = "", policy } = (aggregation ?? {}) as { readonly name?: string; readonly policy?: { readonly name?: unknown } };
+  return policy ? String(policy.name) : name;
+}
+
+const exactMerge: Rule = {
+  reads: ["model.dtype", "strategy.aggregation"],
+  check({ model: { dtype }, strategy: { aggregation } }, report) {
+    if (dtype !== "bf16" || aggregationName(aggregation) !== "flora") return;
+    report(
+      ["model", "dtype"],
+      "does not go with the aggregation flora, which merges into the base: bf16 would lose most of a small change",
+    );
+  },
+};
+
 const ROTATING = ["zero-pad-weights", "hetlora", "flora", "flexlora", "raflora", "hlora"];
 
 const optimizerOfDeltas: Rule = {
   reads: ["strategy.aggregation", "strategy.serverOptimizer"],
   check({ strategy: { aggregation, serverOptimizer } }, report) {
-    // A spec in a file; in a program a policy that knows what it was made with.
-    const { name = "", policy } = (aggregation ?? {}) as { readonly name?: string; readonly policy?: Record<string, unknown> };
-    const called = policy ? String(policy["name"]) : name;
+    const { policy } = (aggregation ?? {}) as { readonly policy?: Record<string, unknown> };
+    const called = aggregationName(aggregation);
     if (!(policy ? policy["serverOptimizer"] : serverOptimizer) || !ROTATING.includes(called)) return;
     const why = "which does not average deltas: its components do not keep their meaning from round to round";
     report(["strategy", "serverOptimizer"], `does not go with the aggregation ${called}, ${why}`);
@@ -195,6 +254,12 @@ const rules: readonly Rule[] = [
   declaredSpeed,
   enoughCandidates,
   oneNumberOfWorkers,
+  noIdleDevice,
+  truncationsOfSum,
+  headToTrain,
+  answerToLearn,
+  somethingToTrainOn,
+  exactMerge,
 ];
 
 /** Whether one path is the other or leads to it. */

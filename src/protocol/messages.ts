@@ -222,6 +222,8 @@ export const workerMessage = z.discriminatedUnion("type", [
     /** √(mean over the steps of loss²). */
     rms_loss: metric,
     seconds: z.number(),
+    /** Of the device, at its peak during the fit; on a CPU, of the process. Null where that cannot be asked. */
+    peak_memory_bytes: count.nullable(),
     tensors,
   }),
   z.strictObject({

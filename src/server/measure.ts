@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { createDownlink } from "../adapter/travel.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
@@ -9,10 +10,21 @@ import { toFitSpec, WIRE_DTYPES } from "./wire-specs.ts";
 
 /** What one worker takes, alone on its machine. */
 export interface Measurement {
-  /** Per tier that clients train at, lowest first. `fitSeconds` is from a fit's dispatch to its update, at the config's local steps. */
-  readonly tiers: readonly { readonly r: number; readonly stepSeconds: number; readonly fitSeconds: number }[];
+  /** Per tier that clients train at, lowest first. */
+  readonly tiers: readonly MeasuredTier[];
   /** Of one held-out example, at every tier. */
   readonly exampleSeconds: number;
+  /** Of generating its answer, at every tier; 0 where none are generated. */
+  readonly generateSeconds: number;
+}
+
+export interface MeasuredTier {
+  readonly r: number;
+  readonly stepSeconds: number;
+  /** From a fit's dispatch to its update, at the config's local steps. */
+  readonly fitSeconds: number;
+  /** Of the device in a fit, on a CPU of the worker process; null where the worker cannot tell. */
+  readonly peakMemoryBytes: number | null;
 }
 
 /** What a run would take, its start apart, if its workers did not slow each other down. */
@@ -25,8 +37,20 @@ export interface Prediction {
   readonly runSeconds: number;
 }
 
+/** How many workers a device like that of the measuring worker has room for: a number to be written into the config. */
+export interface Slots {
+  readonly slotsPerDevice: number;
+  readonly device: { readonly type: string; readonly name: string; readonly memoryBytes: number };
+  /** The largest over the tiers. */
+  readonly peakMemoryBytes: number;
+}
+
 /** Local steps between the two fits that are compared. */
 const STEPS = 5;
+/** Of a device's memory, what workers may take at their peak. */
+const USABLE = 0.9;
+/** What a CUDA context takes beside what PyTorch reserves; measured values lie between 250 and 600 MB. */
+const CUDA_CONTEXT_BYTES = 600e6;
 
 /** Does real fits of the largest client of each tier, whose batches are of the config's size, and one real evaluation task. */
 export async function measure(config: RunConfig, { pool, clients, tiers, layout, prepared, ...session }: Session): Promise<Measurement> {
@@ -38,8 +62,8 @@ export async function measure(config: RunConfig, { pool, clients, tiers, layout,
     const start = performance.now();
     const handed = distribute(initial, layout, r);
     const payload = request.type === "fit" ? downlink(handed) : handed;
-    await pool.run({ id: `measure/${name}`, request, payload, expect: "any", dtype });
-    return (performance.now() - start) / 1000;
+    const { message } = await pool.run({ id: `measure/${name}`, request, payload, expect: "any", dtype });
+    return { seconds: (performance.now() - start) / 1000, memory: message.type === "fitted" ? message.peak_memory_bytes : null };
   };
   const fit = ({ id, r }: RankedClient, steps: number, name: string) => {
     const seed = deriveSeed(config.seed, "measure", id);
@@ -48,40 +72,36 @@ export async function measure(config: RunConfig, { pool, clients, tiers, layout,
     return timed(`${id}/${name}`, { type: "fit", ...asked }, r);
   };
 
-  const measured: Measurement["tiers"][number][] = [];
+  const measured: MeasuredTier[] = [];
   for (const r of tiers) {
     const [client] = clients.filter((candidate) => candidate.r === r).toSorted((one, other) => other.size - one.size);
     if (!client) continue;
     await fit(client, 1, "warm-up");
     const short = await fit(client, 1, "short");
     const long = await fit(client, 1 + STEPS, "long");
-    const stepSeconds = Math.max(0, long - short) / STEPS;
-    measured.push({ r, stepSeconds, fitSeconds: short + (config.fit.localSteps - 1) * stepSeconds });
+    const stepSeconds = Math.max(0, long.seconds - short.seconds) / STEPS;
+    const fitSeconds = short.seconds + (config.fit.localSteps - 1) * stepSeconds;
+    measured.push({ r, stepSeconds, fitSeconds, peakMemoryBytes: long.memory });
   }
-  return { tiers: measured, exampleSeconds: await timeExample(config, prepared.n_eval, tiers, layout.scale, timed) };
-}
 
-async function timeExample(
-  { evaluate: { shardSize, batchSize } }: RunConfig,
-  evalExamples: number,
-  tiers: readonly number[],
-  scale: number,
-  timed: (name: string, request: TaskRequest<"evaluate">, r: number) => Promise<number>,
-): Promise<number> {
-  const count = Math.min(shardSize, evalExamples);
-  if (count === 0) return 0;
-  const range = { start: 0, count, batch_size: batchSize, max_new_tokens: 0 };
-  const request = { type: "evaluate", round: 0, examples: "global", client_id: null, ranks: [...tiers], scale, ...range } as const;
-  const largest = tiers.at(-1) ?? 1;
-  await timed("evaluate/warm-up", { ...request, ranks: [...tiers] }, largest);
-  return (await timed("evaluate", { ...request, ranks: [...tiers] }, largest)) / count;
+  const { shardSize, batchSize, maxNewTokens } = config.evaluate;
+  const perExample = async (name: string, most: number, tokens: number) => {
+    const count = Math.min(most, prepared.n_eval);
+    const range = { start: 0, count, batch_size: batchSize, max_new_tokens: tokens };
+    const asked = { round: 0, examples: "global" as const, client_id: null, ranks: [...tiers], scale: layout.scale, ...range };
+    return (await timed(name, { type: "evaluate", ...asked }, tiers.at(-1) ?? 1)).seconds / count;
+  };
+  await perExample("evaluate/warm-up", shardSize, 0);
+  const exampleSeconds = await perExample("evaluate", shardSize, 0);
+  const written = maxNewTokens > 0 ? await perExample("evaluate/generate", Math.min(batchSize, shardSize), maxNewTokens) : exampleSeconds;
+  return { tiers: measured, exampleSeconds, generateSeconds: Math.max(0, written - exampleSeconds) };
 }
 
 /** Plays the schedule of every round: fits by rank, then the evaluation's shards, each to the worker that is free first. */
 export function predict(
   { rounds, evaluate }: Pick<RunConfig, "rounds" | "evaluate">,
-  { tiers, exampleSeconds }: Measurement,
-  { selections, evalExamples, ownExamples, workers }: PredictionInput,
+  { tiers, exampleSeconds, generateSeconds }: Measurement,
+  { selections, evalExamples, evaluatedTiers, ownExamples, workers }: PredictionInput,
 ): Prediction {
   const secondsOf = new Map(tiers.map(({ r, fitSeconds }) => [r, fitSeconds]));
   const fits = selections.map((selected) => {
@@ -96,25 +116,46 @@ export function predict(
     Math.min(shardSize, evalExamples - shard * shardSize),
   );
   // A client's own examples are evaluated at its rank alone.
-  const own = ownExamples.filter((count) => count > 0).map((count) => count / Math.max(1, tiers.length));
-  const evaluateSeconds = makespan(
-    [...shards, ...own].map((count) => count * exampleSeconds),
-    workers,
-  );
+  const own = ownExamples.filter((count) => count > 0).map((count) => count / evaluatedTiers);
+  const spread = (counts: readonly number[], seconds: number) =>
+    makespan(
+      counts.map((count) => count * seconds),
+      workers,
+    );
+  const evaluateSeconds = spread([...shards, ...own], exampleSeconds);
   const evaluations = 1 + Math.ceil(rounds / every);
   const fitSeconds = fits.reduce((sum, seconds) => sum + seconds, 0);
   return {
     workers,
     fitSecondsPerRound: fitSeconds / Math.max(1, rounds),
     evaluateSeconds,
-    runSeconds: fitSeconds + evaluations * evaluateSeconds,
+    // Answers are generated once, after the last round.
+    runSeconds: fitSeconds + evaluations * evaluateSeconds + spread(shards, generateSeconds),
   };
+}
+
+/** Null where the worker cannot tell what it took, or what its device has. */
+export function proposeSlots(
+  { tiers }: Measurement,
+  device: { readonly type: string; readonly name: string; readonly memory_bytes: number | null },
+  threads: number,
+  cores: number = availableParallelism(),
+): Slots | null {
+  const peaks = tiers.flatMap(({ peakMemoryBytes }) => peakMemoryBytes ?? []);
+  const { type, name, memory_bytes: memoryBytes } = device;
+  if (memoryBytes === null || peaks.length < tiers.length || peaks.length === 0) return null;
+  const peakMemoryBytes = Math.max(...peaks) + (type === "cuda" ? CUDA_CONTEXT_BYTES : 0);
+  const fitting = Math.floor((USABLE * memoryBytes) / peakMemoryBytes);
+  const computing = type === "cpu" ? Math.floor(cores / threads) : fitting;
+  return { slotsPerDevice: Math.max(1, Math.min(fitting, computing)), device: { type, name, memoryBytes }, peakMemoryBytes };
 }
 
 export interface PredictionInput {
   /** Of every round. */
   readonly selections: readonly (readonly RankedClient[])[];
   readonly evalExamples: number;
+  /** Tiers at which the global adapter is evaluated. */
+  readonly evaluatedTiers: number;
   /** Held out of each client's own. */
   readonly ownExamples: readonly number[];
   readonly workers: number;

@@ -8,7 +8,7 @@ import { countWorkers, resolveDevices } from "../workers/devices.ts";
 import { cacheFolder } from "../workers/python.ts";
 import type { FederateOptions } from "./federate.ts";
 import { candidateLosses } from "./evaluate.ts";
-import { measure, type Measurement, predict, type Prediction } from "./measure.ts";
+import { measure, type Measurement, predict, type Prediction, proposeSlots, type Slots } from "./measure.ts";
 import { selectClients } from "./round.ts";
 import { openSession, type Session } from "./session.ts";
 import { WIRE_DTYPES } from "./wire-specs.ts";
@@ -38,10 +38,12 @@ export interface Plan {
   readonly bytesUp: number;
   /** With `measure`: what fits and evaluations took on one worker, and what the run would take on the config's. */
   readonly time: (Measurement & Prediction) | null;
+  /** With `measure`: `workers.slotsPerDevice` as this machine has room for; null where that cannot be known. */
+  readonly slots: Slots | null;
 }
 
 export interface PlanOptions extends Omit<FederateOptions, "overwrite"> {
-  /** Time a few real steps at every rank. */
+  /** Time a few real steps at every rank, and see what memory they take. */
   readonly measure?: boolean | undefined;
 }
 
@@ -71,7 +73,9 @@ export async function plan(options: PlanOptions): Promise<Plan> {
         return selectClients(config, { round, clients: session.clients, tiers: session.tiers, history: new Map(), losses });
       }),
     );
-    const time = isMeasured ? await timesOf(validated, session, selections) : null;
+    const measured = isMeasured ? await measure(config, session) : null;
+    const time = measured && { ...measured, ...(await timesOf(validated, measured, session, selections)) };
+    const slots = measured && proposeSlots(measured, session.environment.device, config.workers.threads);
     const roundsOf = new Map(session.clients.map(({ id }) => [id, [] as number[]]));
     for (const [place, selected] of selections.entries()) for (const { id } of selected) roundsOf.get(id)?.push(place + 1);
     const bytesOf = (dtype: keyof typeof WIRE_DTYPES, r: number) =>
@@ -82,6 +86,7 @@ export async function plan(options: PlanOptions): Promise<Plan> {
       bytesPerFit: { down: bytesOf(config.wire.downlink, client.r), up: bytesOf(config.wire.update, client.r) },
     }));
     const total = (way: "down" | "up") => clients.reduce((sum, client) => sum + client.rounds.length * client.bytesPerFit[way], 0);
+    const merged = config.strategy.aggregation.policy?.name === "flora" ? mergedRows(selections) : 0;
     return {
       clients,
       tiers: session.tiers,
@@ -93,25 +98,39 @@ export async function plan(options: PlanOptions): Promise<Plan> {
       baseParameters: session.parameters,
       adapterParameters: layout.r * layout.width,
       denseParameters: layout.denseSize,
-      bytesDown: total("down"),
+      bytesDown: total("down") + merged * encodedBytes("F32", layout.width),
       bytesUp: total("up"),
       time,
+      slots,
     };
   } finally {
     await session.close();
   }
 }
 
+type Selections = readonly (readonly RankedClient[])[];
+
 async function timesOf(
   config: RunConfig,
-  session: Session,
-  selections: readonly (readonly RankedClient[])[],
-): Promise<Measurement & Prediction> {
-  const measured = await measure(config, session);
-  const { n_eval: evalExamples, clients } = session.prepared;
+  measured: Measurement,
+  { prepared, tiers }: Session,
+  selections: Selections,
+): Promise<Prediction> {
   const workers = countWorkers(await resolveDevices(config.workers.devices), config.workers);
-  return {
-    ...measured,
-    ...predict(config, measured, { selections, evalExamples, ownExamples: clients.map((client) => client.n_eval), workers }),
-  };
+  const ownExamples = prepared.clients.map((client) => client.n_eval);
+  return predict(config, measured, { selections, evalExamples: prepared.n_eval, evaluatedTiers: tiers.length, ownExamples, workers });
+}
+
+/** Components that were merged into the base since a client last had them, over all fits: Σ r_k of every round in between. */
+function mergedRows(selections: Selections): number {
+  const last = new Map<string, number>();
+  let [merged, sent] = [0, 0];
+  for (const selected of selections) {
+    for (const { id } of selected) {
+      sent += merged - (last.get(id) ?? 0);
+      last.set(id, merged);
+    }
+    merged += selected.reduce((sum, { r }) => sum + r, 0);
+  }
+  return sent;
 }

@@ -34,7 +34,7 @@ export interface Session {
   /** What the first worker said of itself: versions, device. */
   readonly environment: {
     readonly versions: Readonly<Record<string, string>>;
-    readonly device: { readonly type: string; readonly name: string };
+    readonly device: { readonly type: string; readonly name: string; readonly memory_bytes: number | null };
   };
   /** Ends the workers and removes the socket. Safe to call twice. */
   close(): Promise<void>;

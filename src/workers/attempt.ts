@@ -35,6 +35,8 @@ export interface Receiving {
   readonly borrow: Borrow | undefined;
 }
 
+/** Of the config: what a fault in the input is a fault of. */
+const SECTIONS = { prepare: "data", load: "model", fit: "fit", evaluate: "evaluate" } as const;
 const ANSWERS = { prepare: "prepared", load: "loaded", fit: "fitted", evaluate: "evaluated" } as const;
 
 export function createAttempt(task: Task, number: number, workerId: string, { buffers, turns, borrow }: Receiving): Attempt {
@@ -123,7 +125,6 @@ export function createAttempt(task: Task, number: number, workerId: string, { bu
 function reported({ error }: WorkerMessageOf<"failure">, task: Task, workerId: string): Error {
   if (error.kind === "cancelled") return new InterruptedError(`${task.id} was cancelled on worker ${workerId}`);
   // What the user has to mend reads like any other fault of the config; of the rest the traceback tells.
-  if (error.kind === "InputError")
-    return new ConfigError([{ path: task.request.type === "prepare" ? "data" : "model", message: error.message }]);
+  if (error.kind === "InputError") return new ConfigError([{ path: SECTIONS[task.request.type], message: error.message }]);
   return new WorkerError(`${task.id} failed: ${error.kind}: ${error.message}`, { workerId, traceback: error.traceback });
 }

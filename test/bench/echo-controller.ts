@@ -16,6 +16,8 @@ export interface EchoAsked {
   readonly width: number;
   readonly rounds: number;
   readonly workers: number;
+  /** Tensors go through the socket, as to another machine. */
+  readonly isRemote?: boolean;
   readonly folder: string;
   readonly python: string;
 }
@@ -34,6 +36,10 @@ export interface EchoTold {
 const asked = JSON.parse(process.argv[2] ?? "") as EchoAsked;
 const r = Math.max(...asked.ranks);
 const ranks = Array.from({ length: asked.clients }, (_, client) => asked.ranks[client % asked.ranks.length] as number);
+const local = processLauncher({
+  python: asked.python,
+  args: [path.join(import.meta.dirname, "..", "..", "test", "bench", "echo_worker.py")],
+});
 const run = federate({
   name: "echo",
   runsDir: asked.folder,
@@ -50,10 +56,7 @@ const run = federate({
   },
   evaluate: { every: asked.rounds },
   workers: { count: asked.workers, devices: ["cpu"] },
-  launcher: processLauncher({
-    python: asked.python,
-    args: [path.join(import.meta.dirname, "..", "..", "test", "bench", "echo_worker.py")],
-  }),
+  launcher: asked.isRemote ? { launch: (options) => ({ ...local.launch(options), pid: undefined }) } : local,
 });
 
 const ends: { readonly at: number; readonly cpu: number }[] = [];

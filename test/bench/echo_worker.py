@@ -79,6 +79,7 @@ class Echo:
                 loss=1.0,
                 rms_loss=1.0,
                 seconds=0.0,
+                peak_memory_bytes=None,
                 tensors=[],
             ), rows
         tiers = [TierSums(r, 1.0, task.count, task.count, None, None) for r in task.ranks]

@@ -383,6 +383,12 @@ def test_a_client_with_less_than_a_batch_has_batches_by_length_too():
     assert len(batch) == 4 and set(batch) == {10, 11, 12}
 
 
+def test_a_client_with_less_than_two_batches_has_them_sorted_too():
+    first, second = islice(batches_by_length(range(7), 4, np.random.default_rng(0), lambda place: place), 2)
+    low, high = sorted((first, second))
+    assert max(low) <= min(high) and {*low, *high} == set(range(7))
+
+
 def test_the_order_of_batches_by_length_is_shuffled():
     firsts = {
         next(batches_by_length(range(40), 4, np.random.default_rng(seed), lambda place: place))[0] for seed in range(20)

@@ -109,7 +109,7 @@ def test_an_integral_number_may_come_as_the_other_kind():
 
 
 def test_a_number_that_is_not_finite_is_never_sent():
-    fitted = Fitted("t", 1, "c00", 2, 2.0, 10, 1, 1, float("inf"), None, 0.1, [])
+    fitted = Fitted("t", 1, "c00", 2, 2.0, 10, 1, 1, float("inf"), None, 0.1, None, [])
     with pytest.raises(ValueError, match=r"fitted\.loss: expected a finite number"):
         pack(fitted)
 
@@ -166,7 +166,7 @@ class TestChunks:
 
     def test_a_reply_waits_for_credit_and_keeps_its_order(self):
         outbox = Outbox()
-        fitted = Fitted("t", 1, "c00", 2, 2.0, 10, 1, 1, 0.5, 0.5, 0.1, [])
+        fitted = Fitted("t", 1, "c00", 2, 2.0, 10, 1, 1, 0.5, 0.5, 0.1, None, [])
         outbox.put(fitted, PAYLOAD, may_lend=False)
         outbox.put(replace(fitted, task_id="next", tensors=[]), {}, may_lend=False)
 
@@ -297,7 +297,7 @@ class TestSharedMemory:
 
     def test_an_answer_that_lends_is_one_message(self):
         outbox = Outbox()
-        fitted = Fitted("t", 1, "c00", 2, 2.0, 10, 1, 1, 0.5, 0.5, 0.1, [])
+        fitted = Fitted("t", 1, "c00", 2, 2.0, 10, 1, 1, 0.5, 0.5, 0.1, None, [])
         outbox.put(fitted, PAYLOAD, may_lend=True)
         (sent,) = outbox.sendable()
         assert isinstance(sent, Fitted)
@@ -309,7 +309,7 @@ class TestSharedMemory:
 
         monkeypatch.setattr(os, "pwrite", no_room)
         outbox = Outbox()
-        outbox.put(Fitted("t", 1, "c00", 2, 2.0, 10, 1, 1, 0.5, 0.5, 0.1, []), PAYLOAD, may_lend=True)
+        outbox.put(Fitted("t", 1, "c00", 2, 2.0, 10, 1, 1, 0.5, 0.5, 0.1, None, []), PAYLOAD, may_lend=True)
         sent = list(outbox.sendable())
         assert [type(part) for part in sent] == [Fitted, Chunk, Chunk, End]
         assert sent[0] == replace(sent[0], tensors=describe_payload(PAYLOAD))

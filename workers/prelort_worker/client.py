@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .data import prepare
+from .device import forget_peak_memory, peak_memory
 from .encoding import decode, encode
 from .errors import InputError
 from .evaluate import evaluate_tier, shard_of
@@ -90,6 +91,7 @@ def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tupl
     """Loads what the client received, trains, and gives back new − received."""
     started = time.monotonic()
     nested, activity = resident.nested, f"fit {task.client_id}"
+    forget_peak_memory(nested.model.device)
     _check_adapter(nested, task.scale, [task.r])
     examples = resident.index.of_client(task.client_id)
     rows, dense = _receive(resident, payload)
@@ -113,6 +115,7 @@ def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tupl
         loss=_finite(trained.loss),
         rms_loss=_finite(trained.rms_loss),
         seconds=time.monotonic() - started,
+        peak_memory_bytes=peak_memory(nested.model.device),
         tensors=[],
     ), delta
 

@@ -1,7 +1,9 @@
 """The device a worker computes on, and what makes its results repeat."""
 
 import os
+from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 from platform import processor, python_version
 
 import torch
@@ -42,6 +44,31 @@ def describe_device(device: torch.device) -> Device:
     if device.type == "mps":
         return Device("mps", "Apple GPU", torch.mps.recommended_max_memory())
     return Device("cpu", processor() or "CPU", _main_memory())
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """What `peak_memory` tells begins here, where the system can do that; else it begins with the process."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif device.type == "cpu":
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """
+    Bytes of the device: on CUDA what PyTorch reserved, to which a context adds some hundred MB; on a CPU what of the
+    process lay in memory.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory()
+    try:
+        (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+        return 1024 * int(line.split()[1])
+    except (OSError, ValueError):  # not Linux
+        return None
 
 
 def versions() -> dict[str, str]:

@@ -269,6 +269,8 @@ class Fitted:
     loss: float | None
     rms_loss: float | None
     seconds: float
+    # Of the device; on a CPU of the process.
+    peak_memory_bytes: Count | None
     tensors: list[TensorDescriptor]
 
 

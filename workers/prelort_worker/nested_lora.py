@@ -108,7 +108,7 @@ def set_checkpointing(nested: NestedLora, wanted: bool) -> None:
     try:
         base.gradient_checkpointing_enable({"use_reentrant": False})
     except ValueError as error:
-        raise InputError(f"fit.gradient_checkpointing: {error}") from error
+        raise InputError(f"gradient_checkpointing: {error}") from error
 
 
 @torch.no_grad()
@@ -196,7 +196,7 @@ def _mask_hook(name: str, mask: Tensor):
         if kept.dim() == 1:
             return output * kept
         if output.shape[0] != mask.shape[0]:
-            raise ValueError(
+            raise InputError(
                 f"{name} sees {output.shape[0]} rows for a batch of {mask.shape[0]} examples, so they cannot be given "
                 "truncations of their own; take objective sum or sampled, without batched_truncations, "
                 "or leave it out of target_modules"

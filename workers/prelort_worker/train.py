@@ -11,8 +11,8 @@ The optimiser is AdamW, fresh at each fit, without decay, which would move rows 
 momentum still does so after a step of sampled.
 
 A step may take several batches, one after the other: its loss is the mean over all their targets, and truncations are
-drawn over all their examples. The passes of sum may run as one larger batch, with the same loss to
-rounding.
+drawn over all their examples. The passes of sum may run as one larger batch, with the same loss to rounding where
+nothing is dropped out.
 
 freeze_a trains B alone. tail_penalty λ adds λ·Σ ‖B[:, ρ:]‖_F·‖A[ρ:, :]‖_F over the modules, ρ the tier below r, to the
 loss of every step: what lets HetLoRA's clients lose rank (Cho et al., arXiv 2401.06432). The losses told are without
@@ -52,6 +52,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Trained:
+    # Over all batches of a step, these count as one.
     passes: int
     # Mean over the steps; None without steps.
     loss: float | None
@@ -68,7 +69,10 @@ def train(
     seed: str,
     on_step: Callable[[int, int], None],
 ) -> Trained:
-    """Trains tier r's adapter in place. The same arguments and adapter give the same bytes. `on_step` may raise."""
+    """
+    Trains tier r's adapter in place. The same arguments and adapter give the same bytes. `on_step` is called before every
+    batch of every step, with how many there were and how many there are; it may raise.
+    """
     device = nested.model.device
     weights = tier_weights(nested.tiers, r, spec.full_weight)
     order = _batches(index, examples, spec, np.random.default_rng(derive(seed, "order")))
@@ -81,12 +85,16 @@ def train(
     set_checkpointing(nested, spec.gradient_checkpointing)
     optimizer = _optimizer(nested, r, spec)
     passes, losses = 0, []
+    n_batches = spec.gradient_accumulation_steps
     for step in range(spec.local_steps):
-        on_step(step, spec.local_steps)
-        batches = [collate(index, batch, device) for batch in islice(order, spec.gradient_accumulation_steps)]
+
+        def on_batch(place: int, before: int = step * n_batches) -> None:
+            on_step(before + place, spec.local_steps * n_batches)
+
+        batches = [collate(index, batch, device) for batch in islice(order, n_batches)]
         optimizer.zero_grad()
         plan = plan_step(spec.objective, weights, sum(map(len, batches)), draws)
-        losses.append(_backward(nested, r, batches, plan, spec.batched_truncations))
+        losses.append(_backward(nested, r, batches, plan, spec.batched_truncations, on_batch))
         passes += len(plan)
         if spec.tail_penalty > 0 and r > min(nested.tiers):
             (spec.tail_penalty * tail_norm(nested, r)).backward()
@@ -143,9 +151,9 @@ def endless_batches(examples: range, batch_size: int, rng: np.random.Generator) 
 def batches_by_length(
     examples: range, batch_size: int, rng: np.random.Generator, length: Callable[[int], int]
 ) -> Iterator[list[int]]:
-    """Like endless batches, of which up to a permutation's worth, 50 at most, are sorted by length, then shuffled."""
+    """Like endless batches, of which a permutation's worth, 50 at most, are sorted by length, then shuffled."""
     stream = _endless(examples, rng)
-    n_batches = min(max(1, len(examples) // batch_size), 50)
+    n_batches = min(math.ceil(len(examples) / batch_size), 50)
     while True:
         group = sorted(islice(stream, n_batches * batch_size), key=length)
         for place in rng.permutation(n_batches).tolist():
@@ -163,10 +171,18 @@ def _batches(index: Index, examples: range, spec: FitSpec, rng: np.random.Genera
     return batches_by_length(examples, spec.batch_size, rng, lambda example: len(index.tokens(example)))
 
 
-def _backward(nested: NestedLora, r: int, batches: list[Batch], plan: list[Pass], together: bool) -> float:
+def _backward(
+    nested: NestedLora,
+    r: int,
+    batches: list[Batch],
+    plan: list[Pass],
+    together: bool,
+    on_batch: Callable[[int], None],
+) -> float:
     """Adds the gradients of a step's loss, and gives that loss."""
     n_targets, start, losses = sum(batch.n_targets for batch in batches), 0, []
-    for batch in batches:
+    for place, batch in enumerate(batches):
+        on_batch(place)
         passes = [each.part(start, start + len(batch)) for each in plan]
         share = batch.n_targets / n_targets
         if together and len(passes) > 1:

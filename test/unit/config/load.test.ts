@@ -114,6 +114,22 @@ fit: { full_wieght: 0.5, lr: fast }
       "workers: { count: 2, slots_per_device: 2 }",
       "12:40 workers.slots_per_device: does not go with workers.count, which is the number of workers in all: give one of the two",
     ],
+    [
+      "a device without a worker",
+      "workers: { count: 1, devices: [cpu, cuda:0] }",
+      "12:19 workers.count: must be at least 2, one worker for each of workers.devices, got 1",
+    ],
+    [
+      "truncations as one batch where a batch has one",
+      "fit: { batched_truncations: true }",
+      /^12:29 fit\.batched_truncations: does not go with fit\.objective stratified/,
+    ],
+    [
+      "texts of one token",
+      "",
+      "--set data.max_length data.max_length: must be at least 2: no position tells a text's first token",
+      "data.max_length=1",
+    ],
     ["an empty value", "fit:", "12:5 fit: must be a map, got nothing"],
     ["a number that is not one", "fit: { lr: .nan }", "12:12 fit.lr: must be a number, got NaN"],
     ["a path out of the name", "name: ../x", "12:7 name: must be made of letters, digits, '.', '_' and '-', at most 100, got \"../x\""],
@@ -121,6 +137,27 @@ fit: { full_wieght: 0.5, lr: fast }
     const issues = await issuesOf(VALID + line, assignment === undefined ? [] : [assignment]);
     expect(issues).toHaveLength(1);
     expect(issues[0]).toEqual(expected instanceof RegExp ? expect.stringMatching(expected) : expected);
+  });
+
+  it.each([
+    [
+      "clients that the draw may leave without an example to train on",
+      ["data.client_eval_examples=10", "data.partition={name: dirichlet, by: word, alpha: 1}"],
+      "must be larger than the 10 examples that each client holds out, got 10",
+    ],
+    [
+      "a learning rate for a head that is not there",
+      ["lora={r: 8, target_modules: all-linear}", "fit.head_lr=0.1"],
+      "has nothing to train: a causal-lm has no modules but those that lora.modules_to_save names",
+    ],
+    [
+      "a base that would lose what is merged into it",
+      ["model.dtype=bf16", "strategy.aggregation={name: flora}"],
+      "does not go with the aggregation flora, which merges into the base: bf16 would lose most of a small change",
+    ],
+  ])("refuses %s", async (_, assignments, expected) => {
+    const issues = await issuesOf(VALID, assignments);
+    expect(issues).toEqual([expect.stringContaining(expected)]);
   });
 
   it.each([

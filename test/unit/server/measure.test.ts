@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { predict } from "../../../src/server/measure.ts";
+import { predict, proposeSlots } from "../../../src/server/measure.ts";
 import { makespan } from "../../../src/server/schedule.ts";
 import type { RankedClient } from "../../../src/strategy/strategy.ts";
 
@@ -14,10 +14,11 @@ test("tasks go to whichever worker is free first, and the last one's end counts"
 const client = (r: number): RankedClient => ({ id: `c${r}`, index: 0, size: 10, labelCounts: [], profile: {}, r });
 const measured = {
   tiers: [
-    { r: 1, stepSeconds: 0.1, fitSeconds: 1 },
-    { r: 8, stepSeconds: 0.4, fitSeconds: 4 },
+    { r: 1, stepSeconds: 0.1, fitSeconds: 1, peakMemoryBytes: 1e9 },
+    { r: 8, stepSeconds: 0.4, fitSeconds: 4, peakMemoryBytes: 3e9 },
   ],
   exampleSeconds: 0.5,
+  generateSeconds: 0.25,
 };
 
 test("a round is its fits, the highest ranks first, and an evaluation its shards; both are counted as often as they come", () => {
@@ -27,13 +28,29 @@ test("a round is its fits, the highest ranks first, and an evaluation its shards
     [client(8), client(8)],
   ];
   const evaluate = { every: 2, batchSize: 4, shardSize: 4, maxNewTokens: 0 };
-  const known = { selections, evalExamples: 6, ownExamples: [2, 0], workers: 2 };
-  // Fits take 4 (8 | 1 1), 1 and 4 s. Shards of 4 and 2 examples take 2 and 1 s; the client's own 2, at one of two ranks, 0.5 s.
+  const known = { selections, evalExamples: 6, evaluatedTiers: 4, ownExamples: [2, 0], workers: 2 };
+  // Fits take 4 (8 | 1 1), 1 and 4 s. Shards of 4 and 2 examples take 2 and 1 s; the client's own 2, at one of four ranks, 0.25 s.
+  // Answers of 4 and 2 examples take 1 and 0.5 s more, once.
   // Evaluated before training, after round 2 and after round 3.
   expect(predict({ rounds: 3, evaluate }, measured, known)).toEqual({
     workers: 2,
     fitSecondsPerRound: 3,
     evaluateSeconds: 2,
-    runSeconds: 9 + 3 * 2,
+    runSeconds: 9 + 3 * 2 + 1,
   });
+});
+
+test.each([
+  ["as many as there is memory for on a GPU, a context each", { type: "cuda", memory_bytes: 40e9 }, 1, 10],
+  ["as many as there are cores for on a CPU", { type: "cpu", memory_bytes: 40e9 }, 4, 2],
+  ["as many as there is memory for on a CPU, too", { type: "cpu", memory_bytes: 8e9 }, 1, 2],
+  ["one at least", { type: "cuda", memory_bytes: 2e9 }, 1, 1],
+])("slots per device are %s", (_, device, threads, slotsPerDevice) => {
+  expect(proposeSlots(measured, { name: "one", ...device }, threads, 8)).toMatchObject({ slotsPerDevice });
+});
+
+test("nothing is proposed where a worker cannot tell", () => {
+  const unknown = { ...measured, tiers: measured.tiers.map((tier) => ({ ...tier, peakMemoryBytes: null })) };
+  expect(proposeSlots(unknown, { type: "mps", name: "one", memory_bytes: 1e9 }, 1)).toBeNull();
+  expect(proposeSlots(measured, { type: "cpu", name: "one", memory_bytes: null }, 1)).toBeNull();
 });

@@ -154,7 +154,20 @@ function play(
 export const loaded = { type: "loaded", modules: [{ name: "m", in: 1, out: 1 }], dense: [], n_parameters: 2, tensors: [] };
 
 export function fitted({ client_id, r, scale }: ControllerMessageOf<"fit">): Record<string, unknown> {
-  return { type: "fitted", client_id, r, scale, n: 10, steps: 1, passes: 1, loss: 0.5, rms_loss: 0.5, seconds: 1, tensors: [] };
+  return {
+    type: "fitted",
+    client_id,
+    r,
+    scale,
+    n: 10,
+    steps: 1,
+    passes: 1,
+    loss: 0.5,
+    rms_loss: 0.5,
+    seconds: 1,
+    peak_memory_bytes: null,
+    tensors: [],
+  };
 }
 
 /** Reads the tensors that follow a fit's header, giving credit back. */
