@@ -58,7 +58,7 @@ export async function selectClients(
 
 /**
  * One server round: the global adapter's prefixes go out, largest fits first, and each update is validated
- * and folded in as it arrives, so that no more of them are held than workers are busy. A client that fails
+ * and folded in as it arrives; of those in shared memory two are held at most. A client that fails
  * all its tries is recorded and left out.
  */
 export async function runRound(input: RoundInput): Promise<RoundOutcome> {
