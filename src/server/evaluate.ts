@@ -98,7 +98,8 @@ async function evaluate(context: EvaluateContext, asked: Evaluation): Promise<re
       request: { type: "evaluate", ...request, ranks: [...ranks], scale: layout.scale, ...range },
       payload: adapter,
       accept: (candidate) => checkShard(candidate, ranks, count),
-      priority: count,
+      // After all fits, in the places that they leave free.
+      priority: count - Number.MAX_SAFE_INTEGER,
     });
     return reply.message.tiers;
   });

@@ -1,4 +1,5 @@
 import path from "node:path";
+import type { Adapter } from "../adapter/adapter.ts";
 import { energy } from "../adapter/energy.ts";
 import { encodeGlobal } from "../adapter/global-file.ts";
 import { segments } from "../adapter/segments.ts";
@@ -54,6 +55,14 @@ export function federate(options: FederateOptions): Run {
   return { result, [Symbol.asyncIterator]: () => events[Symbol.asyncIterator]() };
 }
 
+/** A round whose global adapter is on disk. */
+interface Committed {
+  readonly global: Adapter;
+  /** With the ranks that they go on with. */
+  readonly clients: readonly RankedClient[];
+  readonly sha256: string;
+}
+
 interface Conduct {
   readonly config: RunConfig;
   readonly overwrite: boolean | undefined;
@@ -104,6 +113,28 @@ async function train({ config, signal, emit }: Conduct, session: Session, direct
   let state: ServerState = {};
   let sha256 = "";
 
+  /** Evaluates a round's global adapter, which is on disk by then, and tells of the round. */
+  const conclude = async (round: number, trained: TrainedMetrics, committed: Committed): Promise<void> => {
+    const isEvaluated = round % config.evaluate.every === 0 || round === config.rounds;
+    let quality: EvaluatedMetrics = NOTHING_EVALUATED;
+    presented = committed.global;
+    if (isEvaluated) {
+      emit({ type: "evaluation-start", round });
+      const shown = config.strategy.aggregation.present?.(committed.global, layout) ?? committed.global;
+      presented = shown;
+      quality = {
+        ...(await evaluateRound(evaluation, round, { global: committed.global, presented: shown }, committed.clients)),
+        energy: segments(tiers).map(({ from, to }) => ({ r: to, energy: energy(layout, shown.rows, from, to) })),
+      };
+    }
+    const metrics: RoundMetrics = { round, ...quality, ...trained };
+    metricsOfRounds.push(metrics);
+    await directory.writeMetrics(snakeKeys(metrics));
+    emit({ type: "round-end", round, metrics, sha256: committed.sha256 });
+  };
+  /** The round before is concluded while the clients of the next one train: its evaluation takes the workers that they leave free. */
+  let concludeLast = async (): Promise<void> => {};
+
   emit({ type: "phase-start", phase: "train" });
   for (let round = 0; round <= config.rounds; round++) {
     if (signal.aborted) throw new InterruptedError();
@@ -115,7 +146,7 @@ async function train({ config, signal, emit }: Conduct, session: Session, direct
       const decided = selected.map(({ id, r }) => ({ id, r }));
       directory.journal.append({ type: "round", round, clients: decided });
       emit({ type: "round-start", round, clients: decided });
-      const outcome: RoundOutcome = await runRound({
+      const fits = runRound({
         round,
         config,
         pool,
@@ -129,33 +160,24 @@ async function train({ config, signal, emit }: Conduct, session: Session, direct
           emit({ type: "client-fit", round, clientId: client.id, r: client.r, workerId, loss: message.loss, seconds: message.seconds });
         },
       });
+      const concluded = concludeLast();
+      const outcome = await unlessFailed(fits, concluded);
+      clock.lap(round, "fit");
+      await concluded;
+      clock.lap(round - 1, "evaluate");
       for (const [id, last] of outcome.history) history.set(id, last);
       clients = revise(clients, outcome.revised);
       global = outcome.global;
       state = outcome.state ?? {};
       trained = trainedMetrics(outcome);
-      clock.lap(round, "fit");
     }
-
-    const isEvaluated = round % config.evaluate.every === 0 || round === config.rounds;
-    let quality: EvaluatedMetrics = NOTHING_EVALUATED;
-    presented = global;
-    if (isEvaluated) {
-      emit({ type: "evaluation-start", round });
-      presented = config.strategy.aggregation.present?.(global, layout) ?? global;
-      quality = {
-        ...(await evaluateRound(evaluation, round, { global, presented }, clients)),
-        energy: segments(tiers).map(({ from, to }) => ({ r: to, energy: energy(layout, presented.rows, from, to) })),
-      };
-    }
-    clock.lap(round, "evaluate");
-
-    const metrics: RoundMetrics = { round, ...quality, ...trained };
-    metricsOfRounds.push(metrics);
-    sha256 = await directory.commitRound(round, { global: encodeGlobal(layout, global, round), state }, snakeKeys(metrics));
+    sha256 = await directory.commitRound(round, { global: encodeGlobal(layout, global, round), state });
     clock.lap(round, "commit");
-    emit({ type: "round-end", round, metrics, sha256 });
+    const committed = { global, clients, sha256 };
+    concludeLast = () => conclude(round, trained, committed);
   }
+  await concludeLast();
+  clock.lap(config.rounds, "evaluate");
   emit({ type: "phase-start", phase: "save" });
   const adapters = tiers.map((r) => directory.file("adapters", `r${r}`));
   for (const [place, folder] of adapters.entries()) await savePretrained(config, layout, presented, folder, tiers[place]);
@@ -170,6 +192,11 @@ async function train({ config, signal, emit }: Conduct, session: Session, direct
     sha256,
     savePretrained: (folder, { r } = {}) => savePretrained(config, layout, presented, folder, r),
   };
+}
+
+/** What work gives, or at once the error of what goes on beside it. */
+function unlessFailed<T>(work: Promise<T>, beside: Promise<void>): Promise<T> {
+  return Promise.race([work, beside.then(() => work)]);
 }
 
 /** The clients with the ranks that they go on with. */

@@ -97,19 +97,16 @@ export async function measure(config: RunConfig, { pool, clients, tiers, layout,
   return { tiers: measured, exampleSeconds, generateSeconds: Math.max(0, written - exampleSeconds) };
 }
 
-/** Plays the schedule of every round: fits by rank, then the evaluation's shards, each to the worker that is free first. */
+/** Plays the schedule of every round: fits by rank, then what is evaluated beside them, each to the worker that is free first. */
 export function predict(
-  { rounds, evaluate }: Pick<RunConfig, "rounds" | "evaluate">,
+  { evaluate }: Pick<RunConfig, "evaluate">,
   { tiers, exampleSeconds, generateSeconds }: Measurement,
   { selections, evalExamples, evaluatedTiers, ownExamples, workers }: PredictionInput,
 ): Prediction {
   const secondsOf = new Map(tiers.map(({ r, fitSeconds }) => [r, fitSeconds]));
   const fits = selections.map((selected) => {
     const largestFirst = selected.toSorted((one, other) => other.r - one.r);
-    return makespan(
-      largestFirst.map(({ r }) => secondsOf.get(r) ?? 0),
-      workers,
-    );
+    return largestFirst.map(({ r }) => secondsOf.get(r) ?? 0);
   });
   const { shardSize, every } = evaluate;
   const shards = Array.from({ length: Math.ceil(evalExamples / shardSize) }, (_, shard) =>
@@ -122,17 +119,23 @@ export function predict(
       counts.map((count) => count * seconds),
       workers,
     );
-  const evaluateSeconds = spread([...shards, ...own], exampleSeconds);
-  const evaluations = 1 + Math.ceil(rounds / every);
-  const fitSeconds = fits.reduce((sum, seconds) => sum + seconds, 0);
+  const evaluated = [...shards, ...own];
+  const evaluateSeconds = spread(evaluated, exampleSeconds);
+  // The evaluation of the round before takes the workers that fits leave free.
+  const trainSeconds = fits.map((seconds, place) =>
+    makespan([...seconds, ...(place % every === 0 ? evaluated.map((count) => count * exampleSeconds) : [])], workers),
+  );
   return {
     workers,
-    fitSecondsPerRound: fitSeconds / Math.max(1, rounds),
+    fitSecondsPerRound: mean(fits.map((seconds) => makespan(seconds, workers))),
     evaluateSeconds,
     // Answers are generated once, after the last round.
-    runSeconds: fitSeconds + evaluations * evaluateSeconds + spread(shards, generateSeconds),
+    runSeconds: sum(trainSeconds) + evaluateSeconds + spread(shards, generateSeconds),
   };
 }
+
+const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
+const mean = (values: readonly number[]) => sum(values) / Math.max(1, values.length);
 
 /** Null where the worker cannot tell what it took, or what its device has. */
 export function proposeSlots(

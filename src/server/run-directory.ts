@@ -16,15 +16,15 @@ export interface RunDirectory {
   file(...parts: string[]): string;
   /** What was decided and received, in the order in which it happened; flushed at every commit. */
   readonly journal: LineLog;
-  /** Reproducible numbers only. */
-  readonly metrics: LineLog;
   /** Everything that is a time. */
   readonly timings: LineLog;
   /**
    * Makes a round final: the global adapter, and what the aggregation remembers, are on disk before the journal says
    * so. Returns the SHA-256 of the adapter's file.
    */
-  commitRound(round: number, result: RoundResult, metrics: unknown): Promise<string>;
+  commitRound(round: number, result: RoundResult): Promise<string>;
+  /** A line of `metrics.jsonl`, on disk once this resolves. */
+  writeMetrics(metrics: unknown): Promise<void>;
   /** Writes a JSON file whole. */
   writeRecord(name: string, record: unknown): Promise<void>;
   close(): Promise<void>;
@@ -60,12 +60,10 @@ export async function createRunDirectory(options: RunDirectoryOptions): Promise<
     path: root,
     file: (...parts) => path.join(root, ...parts),
     journal,
-    metrics,
     timings,
-    async commitRound(round, { global, state }, roundMetrics) {
+    async commitRound(round, { global, state }) {
       const folder = path.join(root, "rounds", String(round));
-      metrics.append(roundMetrics);
-      const written = [writeDurably(path.join(folder, "global.safetensors"), global), metrics.flush()];
+      const written = [writeDurably(path.join(folder, "global.safetensors"), global)];
       const remembered = Object.entries(state);
       if (remembered.length > 0) {
         const tensors = new Map(remembered.map(([name, values]) => [name, { shape: [values.length], values }]));
@@ -80,6 +78,10 @@ export async function createRunDirectory(options: RunDirectoryOptions): Promise<
       await journal.flush();
       if (replaced) await rm(replaced, { recursive: true, force: true });
       return sha256;
+    },
+    async writeMetrics(entry) {
+      metrics.append(entry);
+      await metrics.flush();
     },
     writeRecord: (name, record) => writeDurably(path.join(root, name), `${JSON.stringify(record, null, 2)}\n`),
     async close() {

@@ -40,9 +40,11 @@ export function advance(view: RunView, event: RunEvent): RunView {
     case "client-fit":
       return nameFits({ ...view, fitted: view.fitted + 1 });
     case "evaluation-start":
-      return { ...view, round: event.round, wait: `${nameRound(view, event.round)}: evaluating every tier` };
-    case "round-end":
-      return { ...view, wait: `${nameRound(view, event.round)}: done`, history: [...view.history, event.metrics] };
+      return isPast(view, event) ? view : { ...view, round: event.round, wait: `${nameRound(view, event.round)}: evaluating every tier` };
+    case "round-end": {
+      const known = { ...view, history: [...view.history, event.metrics] };
+      return isPast(view, event) ? known : { ...known, wait: `${nameRound(view, event.round)}: done` };
+    }
     case "run-end":
       return { ...view, wait: "done", isEnded: true };
     case "worker-ready":
@@ -50,6 +52,11 @@ export function advance(view: RunView, event: RunEvent): RunView {
     case "client-failure":
       return view;
   }
+}
+
+/** A round is evaluated while the clients of the next one train already. */
+function isPast(view: RunView, event: { readonly round: number }): boolean {
+  return event.round < view.round;
 }
 
 /** `round 3 of 8`. */

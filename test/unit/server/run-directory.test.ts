@@ -16,7 +16,8 @@ const content = new TextEncoder().encode("weights");
 
 test("a committed round is on disk under its number, with its metrics and the hash of its bytes", async () => {
   const directory = await createRunDirectory({ runsDir: folder, name: "a" });
-  const sha256 = await directory.commitRound(3, { global: [content], state: {} }, { round: 3 });
+  const sha256 = await directory.commitRound(3, { global: [content], state: {} });
+  await directory.writeMetrics({ round: 3 });
   await directory.close();
 
   expect(sha256).toBe(createHash("sha256").update(content).digest("hex"));
@@ -27,14 +28,14 @@ test("a committed round is on disk under its number, with its metrics and the ha
 
 test("a run that has committed a round is replaced only when asked", async () => {
   const first = await createRunDirectory({ runsDir: folder, name: "a" });
-  await first.commitRound(0, { global: [content], state: {} }, {});
+  await first.commitRound(0, { global: [content], state: {} });
   await first.close();
 
   await expect(createRunDirectory({ runsDir: folder, name: "a" })).rejects.toThrow("--overwrite");
   const second = await createRunDirectory({ runsDir: folder, name: "a", overwrite: true });
   expect(await readdir(path.join(folder, "a"))).not.toContain("rounds");
   expect(await readdir(path.join(folder, "a.replaced"))).toContain("rounds");
-  await second.commitRound(0, { global: [content], state: {} }, {});
+  await second.commitRound(0, { global: [content], state: {} });
   await second.close();
   expect(await readdir(folder)).toEqual(["a"]);
 });
@@ -46,7 +47,7 @@ test("a run that never committed a round may be started again under its name", a
 
 test("a run that is replaced is kept aside while the new one has committed nothing", async () => {
   const first = await createRunDirectory({ runsDir: folder, name: "a" });
-  await first.commitRound(7, { global: [content], state: {} }, {});
+  await first.commitRound(7, { global: [content], state: {} });
   await first.close();
   // As a start that fails does.
   for (let start = 0; start < 2; start++) await (await createRunDirectory({ runsDir: folder, name: "a", overwrite: true })).close();
