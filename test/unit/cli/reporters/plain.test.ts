@@ -49,6 +49,23 @@ it("tells a run in a line for each thing that happened", () => {
   ]);
 });
 
+it("keeps telling of the round that trains while the one before it is evaluated", () => {
+  let time = 0;
+  const stream = recordingStream();
+  const reporter = plainReporter({ stream, now: () => time });
+  for (const event of [roundStart(2), { type: "evaluation-start", round: 1 } as const, ...story.filter(isEndOfRoundOne)])
+    reporter.event(event);
+  time += 10_000;
+  reporter.event(status("w0", "busy", "fit c0", 1, 30));
+  expect(stream.writes.slice(1)).toEqual([
+    expect.stringContaining("round 1: 1 reported"),
+    "        10 s  round 2: 0 of 2 clients have reported (w0 fit c0, step 1 of 30)\n",
+  ]);
+  reporter.close();
+});
+
+const isEndOfRoundOne = (event: RunEvent) => event.type === "round-end" && event.round === 1;
+
 it("says what is being waited for, and what each worker does, at most every ten seconds", () => {
   let time = 0;
   const beats = Array.from({ length: 26 }, (_, second) => [
