@@ -35,7 +35,8 @@ test("a whole run trains every tier, tells what it does, and leaves a complete r
   }
   expect(events.filter(({ type }) => type === "client-fit")).toHaveLength(8);
   // A round is evaluated while the next one trains.
-  const placeOf = (type: RunEvent["type"], round: number) => events.findIndex((event) => event.type === type && event.round === round);
+  const placeOf = (type: RunEvent["type"], round: number) =>
+    events.findIndex((event) => event.type === type && "round" in event && event.round === round);
   const places = [placeOf("round-start", 1), placeOf("round-end", 0), placeOf("round-end", 1), placeOf("round-end", 2)];
   expect(places).toEqual(places.toSorted((one, other) => one - other));
   expect(placeOf("round-start", 2)).toBeLessThan(placeOf("round-end", 1));
