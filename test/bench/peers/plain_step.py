@@ -21,6 +21,7 @@ from prelort_worker.index import read_index
 from prelort_worker.messages import FitSpec, LoraSpec, ModelSpec
 from prelort_worker.models import load_base
 from prelort_worker.nested_lora import wrap
+from prelort_worker.seeds import derive
 from prelort_worker.train import endless_batches, train
 
 SEED, BATCH, TIERS = "0" * 32, 16, [1, 2, 4, 8, 16]
@@ -46,7 +47,7 @@ plain_model = get_peft_model(base(), config)
 def plain() -> None:
     parameters = [parameter for parameter in plain_model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0)
-    order = endless_batches(examples, BATCH, np.random.default_rng(1))
+    order = endless_batches(examples, BATCH, np.random.default_rng(derive(SEED, "order")))  # the same batches as ours
     plain_model.train()
     for _ in range(asked["steps"]):
         batch = collate(index, next(order), torch.device("cpu"))
