@@ -32,6 +32,8 @@ interface Board {
   readonly buffer: ArrayBufferLike;
   parts: readonly { readonly from: number; readonly to: number; readonly written: Promise<void> }[];
   users: number;
+  /** There was no room for it. */
+  isRefused: boolean;
 }
 
 export function createSharedMemory(): SharedMemory {
@@ -46,7 +48,7 @@ export function createSharedMemory(): SharedMemory {
     for (const { fd } of others) closeSync(fd);
     boards = boards.filter(({ users }) => users > 0);
     const fd = idle?.fd ?? openSync(TMPFS, O_TMPFILE | constants.O_RDWR, 0o600);
-    const board: Board = { fd, buffer, parts: [], users: 0 };
+    const board: Board = { fd, buffer, parts: [], users: 0, isRefused: false };
     boards = [...boards, board];
     return board;
   }
@@ -63,19 +65,20 @@ export function createSharedMemory(): SharedMemory {
   return {
     async lend(bytes) {
       if (isClosed) return undefined;
-      const board = boardOf(bytes.buffer);
-      let isHeld = true;
-      const release = () => {
-        if (isHeld) board.users--;
-        isHeld = false;
-      };
-      board.users++;
+      let board: Board | undefined;
       try {
-        await put(board, bytes);
-        return { fd: board.fd, offset: bytes.byteOffset, release };
+        board = boardOf(bytes.buffer);
+        if (board.isRefused) return undefined;
+        const { fd } = board;
+        const release = hold(board);
+        await put(board, bytes).catch((error: unknown) => {
+          release();
+          throw error;
+        });
+        return { fd, offset: bytes.byteOffset, release };
       } catch {
-        board.parts = [];
-        release();
+        // Not tried again for each who asks for the same.
+        if (board) board.isRefused = true;
         return undefined;
       }
     },
@@ -85,6 +88,15 @@ export function createSharedMemory(): SharedMemory {
       for (const { fd } of boards) closeSync(fd);
       boards = [];
     },
+  };
+}
+
+function hold(board: Board): () => void {
+  let isHeld = true;
+  board.users++;
+  return () => {
+    if (isHeld) board.users--;
+    isHeld = false;
   };
 }
 
