@@ -19,6 +19,8 @@ export interface Attempt {
   take(message: AnswerMessage): Promise<void> | undefined;
   /** Its answer has come, but for the tensors. */
   isAnswered(): boolean;
+  /** Nothing of it is still to come from the worker. */
+  isDelivered(): boolean;
   fail(error: Error): void;
   /** Nothing came of it, and it was not its fault: it may be made again, under the same number, by another worker. */
   giveBack(): void;
@@ -107,6 +109,7 @@ export function createAttempt(task: Task, number: number, workerId: string, { bu
     fail,
     giveBack,
     isAnswered: () => header !== undefined,
+    isDelivered: () => isOver || (header?.assembler.isShared ?? false),
     take(message) {
       if (isOver || message.task_id !== task.id || message.attempt !== number) return undefined;
       try {

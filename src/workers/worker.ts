@@ -76,7 +76,11 @@ export function createWorker(
   const seconds = (ms: number) => `${ms / 1000} s`;
   const startDeadline = createDeadline(startTimeoutMs, () => kill(`did not say hello within ${seconds(startTimeoutMs)} of its start`));
   const beatDeadline = createDeadline(beatTimeoutMs, () => kill(`was not heard of for ${seconds(beatTimeoutMs)}`));
-  const taskDeadline = createDeadline(taskTimeoutMs, () => kill(`made no progress in ${status.taskId} for ${seconds(taskTimeoutMs)}`));
+  const taskDeadline = createDeadline(taskTimeoutMs, () => {
+    // What it has delivered may wait for us.
+    if (agenda.all().every((attempt) => attempt.isDelivered())) proceed();
+    else kill(`made no progress in ${status.taskId} for ${seconds(taskTimeoutMs)}`);
+  });
 
   const update = (changes: Partial<WorkerStatus>) => {
     const isNew = Object.entries(changes).some(([key, value]) => status[key as keyof WorkerStatus] !== value);

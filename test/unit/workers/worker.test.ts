@@ -9,7 +9,9 @@ import { CHUNK_BYTES, type ControllerMessageOf, CREDIT_BYTES } from "../../../sr
 import type { Task, WorkerStatus } from "../../../src/workers/task.ts";
 import { asFloat32, decode, type Encoded } from "../../../src/tensor/encoded.ts";
 import { borrowFrom, createSharedMemory } from "../../../src/transport/shared-memory.ts";
+import type { Receiving } from "../../../src/workers/attempt.ts";
 import { createBuffers } from "../../../src/workers/buffers.ts";
+import { createDeferred } from "../../../src/workers/deferred.ts";
 import { createWorker, type Worker, type WorkerSettings } from "../../../src/workers/worker.ts";
 import { fitted, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "./scripted.ts";
 
@@ -30,12 +32,13 @@ function fitTask(overrides: Partial<Task<"fit">> = {}): Task {
   return { id: "round-1/fit/c0", request, payload: adapter, expect: expected, ...overrides } as Task;
 }
 
+type Settings = WorkerSettings & Omit<Receiving, "borrow">;
 const receiving = () => ({ buffers: createBuffers(), turns: new PQueue() });
 const statuses: WorkerStatus[] = [];
 /** A worker played by `script`, with its frames brought to it. */
-function start(script: (worker: ScriptedWorker) => unknown, overrides: Partial<WorkerSettings> = {}): Worker {
-  const settings = { ...scriptedSettings(script), ...overrides };
-  const worker = createWorker("w0", "cpu", { ...settings, ...receiving() }, (status) => statuses.push(status));
+function start(script: (worker: ScriptedWorker) => unknown, overrides: Partial<Settings> = {}): Worker {
+  const settings = { ...scriptedSettings(script), ...receiving(), ...overrides };
+  const worker = createWorker("w0", "cpu", settings, (status) => statuses.push(status));
   void (async () => {
     for await (const { frame } of settings.transport.receive()) worker.receive(frame);
   })();
@@ -135,7 +138,8 @@ describe("a task", () => {
     /** The worker's own. */
     const memory = createSharedMemory();
     afterAll(() => memory.close());
-    const startSharing = (script: (worker: ScriptedWorker) => unknown, pid?: number) => start(script, scriptedSettings(script, pid));
+    const startSharing = (script: (worker: ScriptedWorker) => unknown, pid?: number, changes: Partial<Settings> = {}) =>
+      start(script, { ...scriptedSettings(script, pid), ...changes });
     const lend = async (payload: Adapter) => [...((await lendTensors(payload, memory.lend))?.descriptors ?? [])];
 
     test("goes out and comes back as one message each, and what the answer lent is received", async () => {
@@ -175,6 +179,29 @@ describe("a task", () => {
       await worker.ready;
       await expect(worker.run(fitTask(), 1)).rejects.toThrow(message);
       await vi.waitFor(() => expect(types).toEqual(["received"]));
+    });
+
+    test("that is delivered may wait for its turn as long as it takes", async () => {
+      vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+      const before = createDeferred<void>();
+      const turns = new PQueue({ concurrency: 1 });
+      void turns.add(() => before.promise);
+      const worker = startSharing(
+        async (peer) => {
+          peer.hello(shares);
+          const fit = await peer.expect("fit");
+          peer.answer(fit, { ...fitted(fit), tensors: await lend(adapter) });
+        },
+        process.pid,
+        { turns, taskTimeoutMs: 1000 },
+      );
+      await worker.ready;
+      const reply = worker.run(fitTask(), 1);
+      await vi.waitUntil(() => turns.size === 1);
+      await vi.advanceTimersByTimeAsync(5000);
+      expect(worker.status().state).toBe("busy");
+      before.resolve();
+      await expect(reply).resolves.toMatchObject({ attempt: 1 });
     });
 
     test.each([
