@@ -182,7 +182,7 @@ describe("a task", () => {
     });
 
     test("that is delivered may wait for its turn as long as it takes", async () => {
-      vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+      vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
       const before = createDeferred<void>();
       const turns = new PQueue({ concurrency: 1 });
       void turns.add(() => before.promise);
