@@ -26,8 +26,13 @@ export interface Assembler {
   finish(): Partial<Record<TensorDescriptor["name"], Encoded>>;
 }
 
-/** Fills memory from where the sender says that a tensor lies. */
-export type Borrow = (from: NonNullable<TensorDescriptor["shared"]>, into: Uint8Array) => Promise<void>;
+/** Fills memory from where the sender says that tensors lie, all of one message. */
+export type Borrow = (tensors: readonly Borrowed[]) => Promise<void>;
+
+export interface Borrowed {
+  readonly from: NonNullable<TensorDescriptor["shared"]>;
+  readonly into: Uint8Array;
+}
 
 export interface AssemblerOptions {
   /** Of every tensor; any other is refused. */
@@ -124,14 +129,8 @@ export function createAssembler(
       part.checksum = crc32(data, part.checksum);
     },
     async copy(borrow) {
-      await Promise.all(
-        parts.map(async (part) => {
-          const { shared, bytes } = part.descriptor;
-          if (!shared) throw new RefusedError(`tensor ${part.descriptor.name}`, "in shared memory", "in chunks");
-          await borrow(shared, memoryOf(part));
-          part.written = bytes;
-        }),
-      );
+      await borrow(parts.flatMap((part) => (part.descriptor.shared ? [{ from: part.descriptor.shared, into: memoryOf(part) }] : [])));
+      for (const part of parts) part.written = part.descriptor.bytes;
     },
     finish() {
       const short = unfinished();

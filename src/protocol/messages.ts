@@ -145,8 +145,6 @@ export const controllerMessage = z.discriminatedUnion("type", [
     max_new_tokens: count,
     tensors,
   }),
-  /** What that answer shared has been read, or is not wanted. */
-  z.strictObject({ ...task, type: z.literal("received") }),
   z.strictObject({ ...task, type: z.literal("cancel") }),
   z.strictObject({ ...session, type: z.literal("stop") }),
   chunk,

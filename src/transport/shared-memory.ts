@@ -20,6 +20,8 @@ const TMPFS = "/dev/shm";
 const O_TMPFILE = constants.O_DIRECTORY | 0o20000000;
 /** One call moves less than 2 GiB. */
 const MOST_AT_ONCE = 2 ** 30;
+/** What a borrower writes over byte 0. */
+const RETURNED = Uint8Array.of(1);
 /** Moved at once: to have another thread do it would cost more. */
 const FEW_BYTES = 65536;
 
@@ -113,16 +115,23 @@ export function canShareWith(pid: number): boolean {
 }
 
 /**
- * Reads what that process lends, in full, or throws a RefusedError. The file is opened before the first wait: the process
- * may end then.
+ * Reads what that process lends, in full, or throws a RefusedError. Then, or if it cannot be read, says so in the first byte
+ * of each file: the process may use it again.
  */
 export function borrowFrom(pid: number): Borrow {
-  return async ({ fd, offset }, into) => {
-    const file = openLent(pid, fd);
+  return async (tensors) => {
+    const files = new Map<number, number>();
     try {
-      await readAll(file, into, offset);
+      for (const { from, into } of tensors) {
+        const file = files.get(from.fd) ?? openLent(pid, from.fd);
+        files.set(from.fd, file);
+        await readAll(file, into, from.offset);
+      }
     } finally {
-      closeSync(file);
+      for (const file of files.values()) {
+        writeSync(file, RETURNED, 0, 1, 0);
+        closeSync(file);
+      }
     }
   };
 }
@@ -132,7 +141,7 @@ function openLent(pid: number, fd: number): number {
   let opened: number | undefined;
   try {
     // What is no file must not hold us up.
-    opened = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+    opened = openSync(path, constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOCTTY);
     if (fstatSync(opened).isFile()) return opened;
   } catch {}
   if (opened !== undefined) closeSync(opened);

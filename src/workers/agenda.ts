@@ -8,8 +8,7 @@ export interface Agenda {
   remove(attempt: Attempt): void;
   /** The worker says that it does this task: those before it are done, and their answers on the way. */
   begin(taskId: string): void;
-  /** Resolves once nothing that the message shares is read any more. */
-  take(message: AnswerMessage): Promise<unknown>;
+  take(message: AnswerMessage): void;
   all(): readonly Attempt[];
   /** The worker is gone. What it did fails with that; the rest was not begun, or was done, and goes back as it was. */
   close(error: Error): void;
@@ -34,7 +33,7 @@ export function createAgenda(): Agenda {
       begun = attempts.find((attempt) => attempt.taskId === taskId) ?? begun;
     },
     take(message) {
-      return Promise.all(attempts.map((attempt) => attempt.take(message) ?? Promise.resolve()));
+      for (const attempt of attempts) attempt.take(message);
     },
     all: () => attempts,
     close(error) {

@@ -12,11 +12,8 @@ export interface Attempt {
   readonly number: number;
   /** Rejects with what the worker reported, or with what was wrong about its answer; undefined if it was given back. */
   readonly reply: Promise<Reply | undefined>;
-  /**
-   * Takes a message if it belongs to this try and it is not over yet; others are late or doubled, and dropped. What it
-   * resolves with comes once nothing that the message shares is read any more.
-   */
-  take(message: AnswerMessage): Promise<void> | undefined;
+  /** Takes a message if it belongs to this try and it is not over yet; others are late or doubled, and dropped. */
+  take(message: AnswerMessage): void;
   /** Its answer has come, but for the tensors. */
   isAnswered(): boolean;
   /** Nothing of it is still to come from the worker. */
@@ -75,7 +72,6 @@ export function createAttempt(task: Task, number: number, workerId: string, { bu
   };
   const copyShared = (assembler: Assembler) => {
     if (!borrow) throw new RefusedError(`the tensors of ${task.id}`, "in chunks", "in memory that is not shared");
-    const copied = createDeferred<void>();
     void turns.add(async () => {
       try {
         if (!isOver) await assembler.copy(borrow);
@@ -85,10 +81,8 @@ export function createAttempt(task: Task, number: number, workerId: string, { bu
         fail(error as Error);
         closed.resolve();
       }
-      copied.resolve();
       await closed.promise;
     });
-    return copied.promise;
   };
   const answer = (message: Exclude<AnswerMessage, WorkerMessageOf<"chunk" | "end">>) => {
     if (header) throw new RefusedError(`the answer to ${task.id}`, "one", `${message.type} after ${header.message.type}`);
@@ -99,7 +93,7 @@ export function createAttempt(task: Task, number: number, workerId: string, { bu
     const assembler = createAssembler(tensors, task.expect ?? {}, { dtype: task.dtype, allocate });
     header = { message, assembler };
     if (tensors.length === 0) finish();
-    return assembler.isShared ? copyShared(assembler) : undefined;
+    else if (assembler.isShared) copyShared(assembler);
   };
 
   return {
@@ -111,16 +105,15 @@ export function createAttempt(task: Task, number: number, workerId: string, { bu
     isAnswered: () => header !== undefined,
     isDelivered: () => isOver || (header?.assembler.isShared ?? false),
     take(message) {
-      if (isOver || message.task_id !== task.id || message.attempt !== number) return undefined;
+      if (isOver || message.task_id !== task.id || message.attempt !== number) return;
       try {
         if (message.type === "end") finish();
-        else if (message.type !== "chunk") return answer(message);
+        else if (message.type !== "chunk") answer(message);
         else if (header) header.assembler.write(message);
         else throw new RefusedError(`a chunk for ${task.id}`, "after an answer", "before one");
       } catch (error) {
         fail(error as Error);
       }
-      return undefined;
     },
   };
 }

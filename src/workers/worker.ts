@@ -150,13 +150,9 @@ export function createWorker(
   }
 
   function answer(message: AnswerMessage): void {
-    const taken = agenda.take(message);
+    agenda.take(message);
     follow();
     proceed();
-    if ("tensors" in message && message.tensors.some(({ shared }) => shared)) {
-      const { task_id, attempt } = message;
-      void taken.then(() => tell({ ...SESSION, type: "received", task_id, attempt }));
-    }
     // Chunks that were dropped count as consumed, or the worker would wait for ever.
     if (message.type === "chunk" && message.data.length > 0) tell({ ...SESSION, type: "credit", bytes: message.data.length });
   }

@@ -240,14 +240,14 @@ class TestInbox:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="tensors go in chunks elsewhere")
 class TestSharedMemory:
-    def lent(self, lender: Lender, key: tuple[str, int] = ("t", 1)) -> list[TensorDescriptor]:
-        return describe_lent(PAYLOAD, lender.lend(key, {name: tensor.data for name, tensor in PAYLOAD.items()}))
+    def lent(self, lender: Lender) -> list[TensorDescriptor]:
+        return describe_lent(PAYLOAD, lender.lend({name: tensor.data for name, tensor in PAYLOAD.items()}))
 
     def test_what_is_lent_is_borrowed_as_it_was(self):
         descriptors = self.lent(Lender())
         assert [(tensor.crc32, tensor.shared and tensor.shared.offset) for tensor in descriptors] == [
-            (None, 0),
-            (None, 24),
+            (None, 64),
+            (None, 88),
         ]
         assert borrow_payload(descriptors, os.getpid()) == PAYLOAD
 
@@ -256,14 +256,14 @@ class TestSharedMemory:
         borrow_payload(descriptors, os.getpid())["rows"].data[:4] = b"abcd"
         assert borrow_payload(descriptors, os.getpid()) == PAYLOAD
 
-    def test_a_file_is_used_again_once_it_was_received_and_not_before(self):
+    def test_a_file_is_used_again_once_its_reader_has_said_so_and_not_before(self):
         lender = Lender()
-        files = [self.lent(lender, ("t", attempt))[0].shared for attempt in (1, 2)]
-        lender.received(("t", 1))
-        lender.received(("t", 1))
-        lender.received(("never", 1))
-        files += [self.lent(lender, ("t", attempt))[0].shared for attempt in (3, 4)]
+        files = [self.lent(lender)[0].shared for _ in range(2)]
+        assert files[0] and files[1] and files[0].fd != files[1].fd
+        os.pwrite(files[0].fd, b"\1", 0)
+        files += [self.lent(lender)[0].shared for _ in range(2)]
         assert files[2] == files[0] and files[3] not in files[:3]
+        assert borrow_payload(self.lent(lender), os.getpid()) == PAYLOAD
 
     def test_a_task_whose_tensors_are_lent_is_a_job_at_once_and_its_answer_may_lend(self):
         inbox = Inbox(os.getpid())

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import zmq
 
 from .mail import Inbox, Job, Outbox, TaskKey, key_of
-from .messages import Beat, Credit, Hello, Received, Stop, TaskReply
+from .messages import Beat, Credit, Hello, Stop, TaskReply
 from .wire import Payload, WireError, pack, unpack
 
 BEAT_SECONDS = 1.0
@@ -104,8 +104,6 @@ class Connection:
         message = unpack(frames[0])
         if isinstance(message, Credit):
             self._outbox.window.give_back(message.bytes)
-        elif isinstance(message, Received):
-            self._outbox.lender.received(key_of(message))
         else:
             for answer in self._inbox.accept(message):
                 dealer.send(pack(answer))

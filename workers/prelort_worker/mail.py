@@ -20,7 +20,6 @@ from .messages import (
     Load,
     Loaded,
     Prepare,
-    Received,
     Stop,
     TaskMessage,
     TaskReply,
@@ -49,7 +48,7 @@ class Job:
     payload: Payload
 
 
-def key_of(message: TaskMessage | TaskReply | Chunk | End | Received | Cancel) -> TaskKey:
+def key_of(message: TaskMessage | TaskReply | Chunk | End | Cancel) -> TaskKey:
     return message.task_id, message.attempt
 
 
@@ -124,7 +123,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self.window = CreditWindow()
-        self.lender = Lender()
+        self._lender = Lender()
         self._waiting: deque[Iterator[Hello | TaskReply | Chunk | End]] = deque()
         self._held: Chunk | None = None
 
@@ -137,7 +136,7 @@ class Outbox:
             return
         try:
             data: dict[TensorName, memoryview] = {name: tensor.data for name, tensor in payload.items()}
-            places = self.lender.lend(key_of(message), data)
+            places = self._lender.lend(data)
         except OSError:
             yield from _with_tensors(message, payload)
         else:

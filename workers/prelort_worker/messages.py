@@ -150,14 +150,6 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
-class Received:
-    """What that answer shared has been read, or is not wanted."""
-
-    task_id: str
-    attempt: Positive
-
-
-@dataclass(frozen=True)
 class Cancel:
     task_id: str
     attempt: Positive
@@ -315,7 +307,7 @@ class Failure:
     error: ErrorReport
 
 
-ControllerMessage: TypeAlias = Prepare | Load | Fit | Evaluate | Received | Cancel | Stop | Chunk | End | Credit
+ControllerMessage: TypeAlias = Prepare | Load | Fit | Evaluate | Cancel | Stop | Chunk | End | Credit
 WorkerMessage: TypeAlias = Hello | Beat | Prepared | Loaded | Fitted | Evaluated | Failure | Chunk | End | Credit
 TaskMessage: TypeAlias = Prepare | Load | Fit | Evaluate
 TaskReply: TypeAlias = Prepared | Loaded | Fitted | Evaluated | Failure

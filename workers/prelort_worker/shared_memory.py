@@ -13,6 +13,8 @@ from .messages import Shared
 
 Name = TypeVar("Name", bound=str)
 
+# What byte 0 of a file says, and where the data begins.
+_LENT, _RETURNED, _START = b"\0", b"\1", 64
 # One call writes less than 2 GiB.
 MOST_AT_ONCE = 2**30
 
@@ -38,32 +40,33 @@ def borrow(pid: int, fd: int, offset: int, size: int) -> memoryview:
 
 
 class Lender:
-    """Files that lend what answers carry, used again once it has been received. For one thread."""
+    """
+    Files that lend what answers carry, used again once they have been read: whoever has read one writes 1 over its byte
+    0. For one thread.
+    """
 
     def __init__(self) -> None:
-        self._lent: dict[object, int] = {}
-        self._spare: list[int] = []
+        self._files: list[int] = []
 
-    def lend(self, key: object, tensors: Mapping[Name, memoryview]) -> dict[Name, Shared]:
-        """Where each lies, until `key` is received. OSError where there is no room for them."""
-        file = self._spare.pop() if self._spare else os.memfd_create("prelort")
+    def lend(self, tensors: Mapping[Name, memoryview]) -> dict[Name, Shared]:
+        """Where each lies. OSError where there is no room for them."""
+        file = next((file for file in self._files if os.pread(file, 1, 0) == _RETURNED), None)
+        if file is None:
+            file = os.memfd_create("prelort")
+            self._files.append(file)
         places: dict[Name, Shared] = {}
-        end = 0
+        end = _START
         try:
             for name, data in tensors.items():
                 places[name] = Shared(file, end)
                 _write(file, data, end)
                 end += data.nbytes
         except OSError:
+            self._files.remove(file)
             os.close(file)
             raise
-        self._lent[key] = file
+        os.pwrite(file, _LENT, 0)
         return places
-
-    def received(self, key: object) -> None:
-        file = self._lent.pop(key, None)
-        if file is not None:
-            self._spare.append(file)
 
 
 def _write(file: int, data: memoryview, offset: int) -> None:

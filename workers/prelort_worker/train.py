@@ -70,8 +70,8 @@ def train(
     on_step: Callable[[int, int], None],
 ) -> Trained:
     """
-    Trains tier r's adapter in place. The same arguments and adapter give the same bytes. `on_step` is called before every
-    batch of every step, with how many there were and how many there are; it may raise.
+    Trains tier r's adapter in place. The same arguments and adapter give the same bytes. `on_step` is called before
+    every batch of every step, with how many there were and how many there are; it may raise.
     """
     device = nested.model.device
     weights = tier_weights(nested.tiers, r, spec.full_weight)

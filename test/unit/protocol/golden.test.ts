@@ -43,7 +43,6 @@ describe("golden bytes of the wire:", () => {
       "loaded",
       "prepare",
       "prepared",
-      "received",
       "stop",
     ]);
   });

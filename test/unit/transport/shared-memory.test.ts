@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { closeSync, fstatSync, mkdtempSync, openSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -21,21 +21,19 @@ describe.runIf(process.platform === "linux")("shared memory", () => {
     return lent;
   };
   const bytes = (length: number, first = 0) => Uint8Array.from({ length }, (_, index) => (first + index) % 251);
-  const read = async (from: { fd: number; offset: number }, length: number) => {
-    const into = new Uint8Array(length);
-    await borrow(from, into);
-    return into;
-  };
+  /** As another process does. */
+  const read = ({ fd, offset }: { fd: number; offset: number }, length: number) =>
+    new Uint8Array(readFileSync(`/proc/${process.pid}/fd/${fd}`).subarray(offset, offset + length));
 
   test.each([0, 1, 1000, 300_000])("gives %d bytes as they were", async (length) => {
-    expect(await read(await lend(bytes(length)), length)).toEqual(bytes(length));
+    expect(read(await lend(bytes(length)), length)).toEqual(bytes(length));
   });
 
   test("writes a buffer once, however many prefixes of it are lent", async () => {
     const whole = bytes(100_000);
     const [all, prefix] = [await lend(whole), await lend(whole.subarray(0, 10))];
     expect(prefix.fd).toBe(all.fd);
-    expect(await read(prefix, 10)).toEqual(bytes(10));
+    expect(read(prefix, 10)).toEqual(bytes(10));
     const middle = await lend(whole.subarray(500, 700));
     expect([middle.fd, middle.offset]).toEqual([all.fd, 500]);
   });
@@ -44,7 +42,7 @@ describe.runIf(process.platform === "linux")("shared memory", () => {
     const whole = bytes(1000);
     const [end, start] = [await lend(whole.subarray(900)), await lend(whole.subarray(0, 50))];
     expect(start.fd).toBe(end.fd);
-    expect([await read(start, 50), await read(end, 100)]).toEqual([whole.slice(0, 50), whole.slice(900)]);
+    expect([read(start, 50), read(end, 100)]).toEqual([whole.slice(0, 50), whole.slice(900)]);
   });
 
   test("keeps what somebody reads, and writes over what nobody does", async () => {
@@ -53,8 +51,8 @@ describe.runIf(process.platform === "linux")("shared memory", () => {
     released.release(); // counts once
     const next = await lend(bytes(300, 2));
     expect(next.fd).toBe(released.fd);
-    expect(await read(held, 100)).toEqual(bytes(100));
-    expect(await read(next, 300)).toEqual(bytes(300, 2));
+    expect(read(held, 100)).toEqual(bytes(100));
+    expect(read(next, 300)).toEqual(bytes(300, 2));
   });
 
   test("another process reads it by our number", async () => {
@@ -80,19 +78,43 @@ describe.runIf(process.platform === "linux")("shared memory", () => {
     expect([canShareWith(process.pid), canShareWith(2 ** 22 + 1)]).toEqual([true, false]);
   });
 
-  test.each<readonly [string, (file: string) => { fd: number; offset: number }, RegExp]>([
-    ["a descriptor that is not open", () => ({ fd: 999_999, offset: 0 }), /shared memory .*fd\/999999: expected a file, got none/],
-    ["what is no file", () => ({ fd: openSync("/dev/null", "r"), offset: 0 }), /expected a file, got none/],
-    ["a file that is too short", (file) => ({ fd: openSync(file, "r"), offset: 3 }), /shared memory: expected 13 bytes, got 5/],
-  ])("%s is refused", async (_, make, message) => {
-    const folder = mkdtempSync(join(tmpdir(), "shared-memory-"));
-    writeFileSync(join(folder, "file"), "12345");
-    const from = make(join(folder, "file"));
-    const reading = read(from, 10);
-    await expect(reading).rejects.toThrow(RefusedError);
-    await expect(reading).rejects.toThrow(message);
-    if (from.fd < 999_999) expect(fstatSync(from.fd).size).toBeLessThan(10); // the lender's own stays open
-    if (from.fd < 999_999) closeSync(from.fd);
-    rmSync(folder, { recursive: true });
+  describe("what another process lends", () => {
+    let folder: string;
+    let file: number;
+    beforeEach(() => {
+      folder = mkdtempSync(join(tmpdir(), "shared-memory-"));
+      writeFileSync(join(folder, "lent"), Uint8Array.of(0, ...bytes(100_000)));
+      file = openSync(join(folder, "lent"), "r+");
+    });
+    afterEach(() => {
+      closeSync(file);
+      rmSync(folder, { recursive: true });
+    });
+    const first = () => readFileSync(join(folder, "lent"))[0];
+
+    test("is read whole, several tensors of a file, and then said to be read", async () => {
+      const tensors = [
+        { from: { fd: file, offset: 1 }, into: new Uint8Array(90_000) },
+        { from: { fd: file, offset: 90_001 }, into: new Uint8Array(10_000) },
+      ];
+      const reading = borrow(tensors);
+      expect(first()).toBe(0);
+      await reading;
+      expect(Buffer.concat(tensors.map(({ into }) => into))).toEqual(Buffer.from(bytes(100_000)));
+      expect(first()).toBe(1);
+    });
+
+    test.each<readonly [string, () => { fd: number; offset: number }, RegExp]>([
+      ["a descriptor that is not open", () => ({ fd: 999_999, offset: 0 }), /shared memory .*fd\/999999: expected a file, got none/],
+      ["what is no file", () => ({ fd: openSync("/dev/null", "r+"), offset: 0 }), /expected a file, got none/],
+      ["a file that is too short", () => ({ fd: file, offset: 99_998 }), /shared memory: expected 100008 bytes, got 100001/],
+    ])("is refused where it is %s", async (_, make, message) => {
+      const from = make();
+      const reading = borrow([{ from, into: new Uint8Array(10) }]);
+      await expect(reading).rejects.toThrow(RefusedError);
+      await expect(reading).rejects.toThrow(message);
+      expect(first()).toBe(from.fd === file ? 1 : 0); // it will not be read again
+      if (from.fd !== file && from.fd < 999_999) closeSync(from.fd);
+    });
   });
 });
