@@ -4,6 +4,7 @@ import { Command } from "commander";
 import { buildRun } from "../config/build.ts";
 import { loadConfig } from "../config/load.ts";
 import { formatBytes, formatCount, formatSeconds, plural } from "../report/format.ts";
+import type { Slots } from "../server/measure.ts";
 import { type Plan, plan } from "../server/plan.ts";
 import { onInterrupt } from "./interrupt.ts";
 
@@ -32,15 +33,15 @@ const SHOWN_CLIENTS = 50;
 
 function describePlan(planned: Plan): string {
   const table = new Table({
-    head: ["client", "examples", "r", "rounds", "down, a fit", "up", "labels held"],
+    head: ["client", "examples", "r", "rounds", "down, a fit", "up", ...(planned.labels.length > 0 ? ["labels held"] : [])],
     colAligns: ["left", "right", "right", "right", "right", "right", "right"],
     style: { head: [], border: [] },
   });
   for (const client of planned.clients.slice(0, SHOWN_CLIENTS)) {
     const held = client.labelCounts.filter((count) => count > 0).length;
-    const labels = client.labelCounts.length > 0 ? `${held} of ${client.labelCounts.length}` : "";
+    const labels = client.labelCounts.length > 0 ? [`${held} of ${client.labelCounts.length}`] : [];
     const { down, up } = client.bytesPerFit;
-    table.push([client.id, client.size, client.r, client.rounds.length, formatBytes(down), formatBytes(up), labels]);
+    table.push([client.id, client.size, client.r, client.rounds.length, formatBytes(down), formatBytes(up), ...labels]);
   }
   const fits = planned.clients.reduce((sum, client) => sum + client.rounds.length, 0);
   const hidden = planned.clients.length - SHOWN_CLIENTS;
@@ -72,7 +73,9 @@ function describeTime(time: NonNullable<Plan["time"]>, rounds: number): readonly
   ];
 }
 
-function describeSlots({ slotsPerDevice, device, peakMemoryBytes }: NonNullable<Plan["slots"]>): string {
-  const why = `${formatBytes(peakMemoryBytes)} a worker of the ${formatBytes(device.memoryBytes)} of ${device.name}`;
-  return `proposed:  workers.slots_per_device: ${slotsPerDevice} (${why}${device.type === "cpu" ? ", and its cores" : ""})`;
+function describeSlots({ slotsPerDevice, device, peakMemoryBytes }: Slots): string {
+  const isCpu = device.type === "cpu";
+  const memory = `${formatBytes(peakMemoryBytes)} a worker${isCpu ? " process" : ""} at its peak, ${formatBytes(device.memoryBytes)} in all`;
+  const room = `room for ${plural(slotsPerDevice, "worker")} on ${isCpu ? "its cores" : device.name}`;
+  return `memory:    ${memory}; ${room} (workers.slots_per_device: ${slotsPerDevice}, in place of workers.count)`;
 }

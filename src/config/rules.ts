@@ -180,7 +180,7 @@ const truncationsOfSum: Rule = {
     if (!batchedTruncations || objective === "sum") return;
     report(
       ["fit", "batchedTruncations"],
-      `does not go with fit.objective ${objective}, which has one truncation a batch: only sum has several`,
+      `does not go with fit.objective ${objective}, which goes over a batch once: only sum does so several times`,
     );
   },
 };

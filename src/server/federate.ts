@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import path from "node:path";
 import type { Adapter } from "../adapter/adapter.ts";
 import { energy } from "../adapter/energy.ts";
@@ -91,6 +92,10 @@ async function conduct(context: Conduct): Promise<RunResult> {
     } finally {
       await session.close();
     }
+  } catch (error) {
+    const rounds = directory.file("rounds");
+    if (!(error instanceof InterruptedError) || !existsSync(rounds)) throw error;
+    throw new InterruptedError(`${error.message}; its committed rounds are kept in ${rounds}`, { cause: error });
   } finally {
     await directory.close();
   }

@@ -9,6 +9,7 @@ import type { Aggregate, ClientHistory, RankedClient, SelectionContext, ServerSt
 import { inTurns } from "../tensor/turns.ts";
 import { createRng, deriveSeed } from "../tensor/rng.ts";
 import type { Reply, WorkerPool } from "../workers/task.ts";
+import { requireAggregate, requireShape } from "./require-adapter.ts";
 import { toFitSpec, WIRE_DTYPES } from "./wire-specs.ts";
 
 export interface RoundInput {
@@ -68,7 +69,13 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
   const accumulator = aggregation.begin({ round, layout, global, state, clients: selected, fresh });
   const revised = new Map<string, number>();
   const downlink = createDownlink(WIRE_DTYPES[config.wire.downlink]);
-  const downlinks = new Map(layout.tiers.map((r) => [r, downlink(aggregation.distribute(global, layout, r))]));
+  const downlinks = new Map(
+    layout.tiers.map((r) => {
+      const handed = aggregation.distribute(global, layout, r);
+      requireShape("the aggregation's distribute()", handed, r, layout);
+      return [r, downlink(handed)];
+    }),
+  );
   const updateDtype = WIRE_DTYPES[config.wire.update];
 
   const fits = selected.map(async (client) => {
@@ -113,9 +120,11 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
   const fatal = errors.find((error) => !isClientFailure(error)) ?? (reports.length === 0 ? errors[0] : undefined);
   if (fatal) throw fatal;
 
+  const aggregate = accumulator.finish();
+  await inTurns(requireAggregate(round, aggregate, layout));
   const examples = reports.reduce((sum, { client }) => sum + client.size, 0);
   return {
-    ...accumulator.finish(),
+    ...aggregate,
     fitLoss:
       reports.length === 0
         ? null

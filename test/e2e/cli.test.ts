@@ -91,6 +91,7 @@ test("plan shows ranks, bytes and, where asked, times, and writes nothing", () =
   const plan = JSON.parse(output) as {
     clients: { r: number; bytesPerFit: { down: number; up: number } }[];
     time: NonNullable<Plan["time"]>;
+    slots: Plan["slots"];
   };
   expect(plan.clients.map(({ r }) => r)).toEqual([4, 2, 1]);
   // Rank r of q_proj (32 → 32) and v_proj (32 → 16) in two layers: r · 2 · (64 + 48) floats.
@@ -98,6 +99,10 @@ test("plan shows ranks, bytes and, where asked, times, and writes nothing", () =
   expect(plan.clients.map(({ bytesPerFit }) => bytesPerFit)).toEqual(bytes.map((way) => ({ down: way, up: way })));
   expect(plan.time.tiers.map(({ r }) => r)).toEqual([1, 2, 4]);
   expect(plan.time.runSeconds).toBeGreaterThan(0);
+  if (process.platform === "linux") {
+    expect(plan.time.tiers.every(({ peakMemoryBytes }) => (peakMemoryBytes ?? 0) > 50e6)).toBe(true);
+    expect(plan.slots?.slotsPerDevice).toBeGreaterThan(0);
+  }
   expect(existsSync(path.join(folder(), "runs", "planned"))).toBe(false);
 });
 
