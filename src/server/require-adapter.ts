@@ -15,7 +15,8 @@ const LARGEST_FLOAT32 = 3.4028234663852886e38;
 
 /** Throws RunFailedError unless an adapter has rank r and the layout's shape. `subject` is who gave it. */
 export function requireShape(subject: string, adapter: Adapter | undefined, r: number, { width, denseSize }: AdapterLayout): void {
-  const describe = (rank: number | undefined, rows: number | "no", dense: number | "no") => `rank ${rank} with ${rows} floats of rows and ${dense} of dense`;
+  const describe = (rank: number | undefined, rows: number | "no", dense: number | "no") =>
+    `rank ${rank} with ${rows} floats of rows and ${dense} of dense`;
   const expected = describe(r, r * width, denseSize);
   const given = (values: Float32Array | undefined) => (values instanceof Float32Array ? values.length : "no");
   const received = describe(adapter?.r, given(adapter?.rows), given(adapter?.dense));
