@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, openSync, read, readdirSync, readSync, write, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, read, readdirSync, readlinkSync, readSync, write, writeSync } from "node:fs";
 import { promisify } from "node:util";
 import { RefusedError } from "../errors.ts";
 import type { Borrow, Lend } from "../protocol/assembly.ts";
@@ -142,10 +142,13 @@ function openLent(pid: number, fd: number): number {
   try {
     // What is no file must not hold us up.
     opened = openSync(path, constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOCTTY);
-    if (fstatSync(opened).isFile()) return opened;
+    // Nor may what is written to it be seen by anybody but that process: no file of the user's.
+    const { nlink } = fstatSync(opened);
+    const isNameless = nlink === 0 || readlinkSync(path).startsWith("/memfd:");
+    if (fstatSync(opened).isFile() && isNameless) return opened;
   } catch {}
   if (opened !== undefined) closeSync(opened);
-  throw new RefusedError(`shared memory ${path}`, "a file", "none");
+  throw new RefusedError(`shared memory ${path}`, "a file without a name", "none");
 }
 
 async function readAll(file: number, into: Uint8Array, offset: number): Promise<void> {

@@ -85,12 +85,13 @@ describe.runIf(process.platform === "linux")("shared memory", () => {
       folder = mkdtempSync(join(tmpdir(), "shared-memory-"));
       writeFileSync(join(folder, "lent"), Uint8Array.of(0, ...bytes(100_000)));
       file = openSync(join(folder, "lent"), "r+");
+      rmSync(join(folder, "lent"));
     });
     afterEach(() => {
       closeSync(file);
       rmSync(folder, { recursive: true });
     });
-    const first = () => readFileSync(join(folder, "lent"))[0];
+    const first = () => readFileSync(`/proc/self/fd/${file}`)[0];
 
     test("is read whole, several tensors of a file, and then said to be read", async () => {
       const tensors = [
@@ -104,9 +105,22 @@ describe.runIf(process.platform === "linux")("shared memory", () => {
       expect(first()).toBe(1);
     });
 
+    test("is no file of the user's, which is left as it is", async () => {
+      const path = join(folder, "model.safetensors");
+      writeFileSync(path, "12345");
+      const fd = openSync(path, "r+");
+      await expect(borrow([{ from: { fd, offset: 0 }, into: new Uint8Array(2) }])).rejects.toThrow("expected a file without a name");
+      closeSync(fd);
+      expect(readFileSync(path, "utf8")).toBe("12345");
+    });
+
     test.each<readonly [string, () => { fd: number; offset: number }, RegExp]>([
-      ["a descriptor that is not open", () => ({ fd: 999_999, offset: 0 }), /shared memory .*fd\/999999: expected a file, got none/],
-      ["what is no file", () => ({ fd: openSync("/dev/null", "r+"), offset: 0 }), /expected a file, got none/],
+      [
+        "a descriptor that is not open",
+        () => ({ fd: 999_999, offset: 0 }),
+        /shared memory .*fd\/999999: expected a file without a name, got none/,
+      ],
+      ["what is no file", () => ({ fd: openSync("/dev/null", "r+"), offset: 0 }), /expected a file without a name, got none/],
       ["a file that is too short", () => ({ fd: file, offset: 99_998 }), /shared memory: expected 100008 bytes, got 100001/],
     ])("is refused where it is %s", async (_, make, message) => {
       const from = make();
