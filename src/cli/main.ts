@@ -7,6 +7,7 @@ import { compareCommand } from "./compare.ts";
 import { doctorCommand } from "./doctor.ts";
 import { planCommand } from "./plan.ts";
 import { reportCommand } from "./report.ts";
+import { resumeCommand } from "./resume.ts";
 import { runCommand } from "./run.ts";
 import { setupCommand } from "./setup.ts";
 
@@ -17,7 +18,7 @@ const program = new Command("prelort")
   .description("Federated LoRA fine-tuning over devices that are not equal")
   .version(packageVersion())
   .exitOverride();
-const commands = [setupCommand(), doctorCommand(), planCommand(), runCommand(), reportCommand(), compareCommand()];
+const commands = [setupCommand(), doctorCommand(), planCommand(), runCommand(), resumeCommand(), reportCommand(), compareCommand()];
 for (const command of commands) program.addCommand(command.copyInheritedSettings(program));
 
 // Whoever reads us is gone (`prelort run … --json | head`); workers end with this process.

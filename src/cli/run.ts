@@ -3,7 +3,7 @@ import { Command } from "commander";
 import { buildRun } from "../config/build.ts";
 import { loadConfig } from "../config/load.ts";
 import { writeReport } from "../report/html.ts";
-import { federate } from "../server/federate.ts";
+import { federate, type FederateOptions } from "../server/federate.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { jsonReporter } from "./reporters/json.ts";
 import { plainReporter } from "./reporters/plain.ts";
@@ -17,26 +17,30 @@ interface RunOptions {
 }
 
 export function runCommand(): Command {
-  return new Command("run")
+  const command = new Command("run")
     .description("train: start workers, run every server round, write the run directory and its report")
     .argument("<config>", "YAML file, such as configs/quickstart.yaml")
-    .option(
-      "--set <key=value>",
-      "override a key of the config, such as --set workers.count=1",
-      (value: string, previous: string[]) => [...previous, value],
-      [],
-    )
-    .option("--overwrite", "replace an earlier run of the same name", false)
-    .option("--json", "print one JSON event a line instead of a display", false)
-    .action(run);
+    .option("--overwrite", "replace an earlier run of the same name", false);
+  return withRunOptions(command, "override a key of the config, such as --set workers.count=1").action(
+    async (file: string, { set, json, overwrite }: RunOptions) => {
+      await perform({ ...buildRun(await loadConfig(file, { set })), overwrite }, { json });
+    },
+  );
 }
 
-async function run(file: string, { set, json, overwrite }: RunOptions): Promise<void> {
-  const config = buildRun(await loadConfig(file, { set }));
+/** The options of every command that runs a federation. */
+export function withRunOptions(command: Command, set: string): Command {
+  return command
+    .option("--set <key=value>", set, (value: string, previous: string[]) => [...previous, value], [])
+    .option("--json", "print one JSON event a line instead of a display", false);
+}
+
+/** Runs it to its end, shows it, and writes its report. */
+export async function perform(options: FederateOptions, { json }: Pick<RunOptions, "json">): Promise<void> {
   const reporter = chooseReporter(json);
   const interrupt = onInterrupt((line) => process.stderr.write(`${line}\n`));
   try {
-    const run = federate({ ...config, overwrite, signal: interrupt.signal });
+    const run = federate({ ...options, signal: interrupt.signal });
     for await (const event of run) reporter.event(event);
     const { directory } = await run.result;
     const report = await writeReport(directory);

@@ -57,16 +57,21 @@ export function resolveTiers({ lora, strategy }: Pick<RunConfig, "lora" | "strat
   return [...new Set([...(named.length > 0 ? named : powersOfTwo(lora.r)), lora.r])].toSorted((one, other) => one - other);
 }
 
-/** The resolved config as plain JSON in snake_case, for the run's record; a policy by the name and options it was made with. */
+const CUSTOM = "custom";
+
+/** The resolved config as a file would have it, for the run's record; a policy by the name and options it was made with. */
 export function describeConfig(config: RunConfig): Readonly<Record<string, unknown>> {
   const { lora, strategy, ...rest } = config;
+  // What wraps an aggregation stands beside it, as in a file.
+  const { serverOptimizer, ...aggregation } = strategy.aggregation.policy ?? { name: CUSTOM };
   return {
     ...(snakeKeys(rest) as Record<string, unknown>),
     lora: { ...lora, tiers: resolveTiers(config) },
     strategy: {
       selection: describePolicy(strategy.selection),
       rank_assignment: describePolicy(strategy.rankAssignment),
-      aggregation: describePolicy(strategy.aggregation),
+      aggregation: snakeKeys(aggregation),
+      ...(serverOptimizer !== undefined && { server_optimizer: snakeKeys(serverOptimizer) }),
     },
   };
 }
@@ -137,5 +142,5 @@ function powersOfTwo(largest: number): number[] {
 }
 
 function describePolicy(policy: PolicyDescription & { readonly name?: string }): unknown {
-  return policy.policy ? snakeKeys(policy.policy) : { name: policy.name || "custom" };
+  return policy.policy ? snakeKeys(policy.policy) : { name: policy.name || CUSTOM };
 }

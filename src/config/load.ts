@@ -14,9 +14,18 @@ export interface LoadOptions {
 }
 
 /** Reads and validates a config file. Throws a ConfigError with everything that is wrong, each at file:line:col. */
-export async function loadConfig(file: string, { set = [] }: LoadOptions = {}): Promise<FileConfig> {
+export async function loadConfig(file: string, options: LoadOptions = {}): Promise<FileConfig> {
+  return readConfig(await readText(file), file, options);
+}
+
+/** The config of a run, as its `run.json`, which is `file`, describes it. */
+export function recordedConfig(config: unknown, file: string, options: LoadOptions = {}): FileConfig {
+  return readConfig(JSON.stringify(config), file, options);
+}
+
+function readConfig(text: string, file: string, { set = [] }: LoadOptions): FileConfig {
   const start: Place = { location: `${file}:1:1`, inFile: true, order: 0 };
-  const written = readYaml(await readText(file), file);
+  const written = readYaml(text, file);
   if (written.broken) throw configError(written.findings);
   if (!isMap(written.value)) throw configError([{ path: [], message: "must hold a map of keys", place: start }]);
 

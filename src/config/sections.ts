@@ -163,6 +163,10 @@ export const common = {
   evaluate: evaluate.prefault({}),
   wire: wire.prefault({}),
   workers: workers.prefault({}),
+  /** Keep every client's update of every round, so that `prelort verify` can form each round's adapter anew. */
+  recordUpdates: z.boolean().default(false),
+  /** Disk for the updates of the round that is under way, so that a run that is resumed need not train them again. */
+  spoolBytes: integer.min(0).default(4 * 2 ** 30),
 };
 
 export type CommonConfig = z.output<z.ZodObject<typeof common>>;

@@ -47,6 +47,14 @@ export type RunEvent =
       readonly directory: string;
       readonly rounds: number;
       readonly tiers: readonly number[];
+      /** Of a run that is gone on with. */
+      readonly resumed?: {
+        /** The last round that was committed; −1 for none. */
+        readonly after: number;
+        readonly metrics: readonly RoundMetrics[];
+        /** Of versions and devices, under which the same bytes cannot be promised. */
+        readonly differences: readonly { readonly path: string; readonly was: unknown; readonly is: unknown }[];
+      };
     }
   | { readonly type: "phase-start"; readonly phase: "start workers" | "prepare data" | "load model" | "train" | "save" }
   | ({ readonly type: "worker-ready" } & WorkerHello)

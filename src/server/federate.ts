@@ -2,30 +2,38 @@ import { existsSync } from "node:fs";
 import path from "node:path";
 import type { Adapter } from "../adapter/adapter.ts";
 import { energy } from "../adapter/energy.ts";
-import { encodeGlobal } from "../adapter/global-file.ts";
+import { decodeGlobal, encodeGlobal } from "../adapter/global-file.ts";
 import { segments } from "../adapter/segments.ts";
 import { describeConfig, validateRun } from "../config/build.ts";
-import { snakeKeys } from "../config/case.ts";
+import { camelKeys, snakeKeys } from "../config/case.ts";
 import type { RunConfig, RunInput } from "../config/schema.ts";
-import { InterruptedError } from "../errors.ts";
-import type { ClientHistory, RankedClient, SelectionContext, ServerState } from "../strategy/strategy.ts";
+import { ConfigError, InterruptedError } from "../errors.ts";
+import type { RankedClient, SelectionContext, ServerState } from "../strategy/strategy.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
 import { packageVersion } from "../workers/python.ts";
 import type { TaskFailure } from "../workers/task.ts";
 import { candidateLosses, evaluateRound } from "./evaluate.ts";
 import { createEventStream } from "./event-stream.ts";
 import type { RoundMetrics, RunEvent } from "./events.ts";
+import type { Commit, TrainedMetrics } from "./journal.ts";
 import { describeMethod } from "./method.ts";
 import { type RunResult, savePretrained } from "./result.ts";
 import { type RoundOutcome, runRound, selectClients } from "./round.ts";
-import { createRunDirectory, type RunDirectory } from "./run-directory.ts";
+import { createRunDirectory, type ReopenedDirectory, reopenRunDirectory, type RunDirectory } from "./run-directory.ts";
+import { type Difference, requireSameRun } from "./same-run.ts";
 import { openSession, type Session } from "./session.ts";
+import { createSpool } from "./spool.ts";
 
 export interface FederateOptions extends RunInput {
   /** Stops the run: workers end, committed rounds stay, `result` rejects with an InterruptedError. */
   readonly signal?: AbortSignal | undefined;
   /** Replace an earlier run of the same name. */
   readonly overwrite?: boolean | undefined;
+  /**
+   * Go on with the run of this name from its last committed round, to the same bytes as if it had never stopped. Only `workers`
+   * (but for `threads`), `recordUpdates` and `spoolBytes` may differ from what it was started with.
+   */
+  readonly resume?: boolean | undefined;
   /** How workers are started; Python processes on this machine by default. */
   readonly launcher?: WorkerLauncher | undefined;
 }
@@ -42,12 +50,13 @@ export interface Run extends AsyncIterable<RunEvent> {
  * EnvironmentError (Python or data missing), WorkerError (no worker can work), RunFailedError or InterruptedError.
  */
 export function federate(options: FederateOptions): Run {
-  const { signal, overwrite, launcher, ...input } = options;
+  const { signal, overwrite, resume, launcher, ...input } = options;
   const config = validateRun(input);
+  if (resume && config.name === undefined) throw new ConfigError([{ path: "name", message: "is needed: it tells which run to resume" }]);
   const events = createEventStream<RunEvent>();
   const emit = (event: RunEvent) => events.push(event, event.type === "worker-status" ? event.workerId : undefined);
 
-  const result = conduct({ config, overwrite, launcher, signal: signal ?? new AbortController().signal, emit });
+  const result = conduct({ config, overwrite, resume, launcher, signal: signal ?? new AbortController().signal, emit });
   // Whoever only iterates gets the error there; the promise must not bring the process down as unhandled.
   result.then(
     () => events.end(),
@@ -56,17 +65,26 @@ export function federate(options: FederateOptions): Run {
   return { result, [Symbol.asyncIterator]: () => events[Symbol.asyncIterator]() };
 }
 
+/** What an earlier life of the run left, and in what this one differs from it. */
+type Past = Pick<ReopenedDirectory, "commits" | "metrics" | "readGlobal" | "readState" | "file"> & {
+  readonly differences: readonly Difference[];
+};
+
 /** A round whose global adapter is on disk. */
 interface Committed {
+  readonly round: number;
   readonly global: Adapter;
+  readonly state: ServerState;
   /** With the ranks that they go on with. */
   readonly clients: readonly RankedClient[];
+  readonly trained: TrainedMetrics;
   readonly sha256: string;
 }
 
 interface Conduct {
   readonly config: RunConfig;
   readonly overwrite: boolean | undefined;
+  readonly resume: boolean | undefined;
   readonly launcher: WorkerLauncher | undefined;
   readonly signal: AbortSignal;
   emit(event: RunEvent): void;
@@ -74,9 +92,15 @@ interface Conduct {
 
 async function conduct(context: Conduct): Promise<RunResult> {
   const { config, signal, emit } = context;
+  const { runsDir, name = "" } = config;
   if (signal.aborted) throw new InterruptedError();
-  const directory = await createRunDirectory({ runsDir: config.runsDir, name: config.name, overwrite: context.overwrite });
+  const past = context.resume ? await reopenRunDirectory(path.resolve(runsDir, name)) : undefined;
+  const directory = past ?? (await createRunDirectory({ runsDir, name: config.name, overwrite: context.overwrite }));
   try {
+    const begun = describeRun(config, path.basename(directory.path));
+    if (past) requireSameRun(past.record, begun);
+    else await directory.writeRecord("run.json", begun);
+    if (past?.hasEnded) return await showEnded(context, past);
     const clock = stopwatch(directory);
     const session = await openSession({
       config,
@@ -88,115 +112,174 @@ async function conduct(context: Conduct): Promise<RunResult> {
     });
     try {
       clock.lap(0, "start");
-      return await train(context, session, directory, clock);
+      const record = { ...begun, ...describeSession(session) };
+      const differences = past ? requireSameRun(past.record, record) : [];
+      if (past) directory.journal.append({ type: "resume", after: past.commits.length - 1, differences });
+      // What a run that was killed in its start has not recorded.
+      if (!past || past.commits.length === 0) await directory.writeRecord("run.json", record);
+      return await train(context, session, directory, past && { ...past, differences }, clock);
     } finally {
       await session.close();
     }
   } catch (error) {
     const rounds = directory.file("rounds");
     if (!(error instanceof InterruptedError) || !existsSync(rounds)) throw error;
-    throw new InterruptedError(`${error.message}; its committed rounds are kept in ${rounds}`, { cause: error });
+    const remedy = `its committed rounds are kept: go on with prelort resume ${path.relative(".", directory.path)}`;
+    throw new InterruptedError(`${error.message}; ${remedy}`, { cause: error });
   } finally {
     await directory.close();
   }
 }
 
-async function train({ config, signal, emit }: Conduct, session: Session, directory: RunDirectory, clock: Stopwatch): Promise<RunResult> {
+async function train(
+  { config, signal, emit }: Conduct,
+  session: Session,
+  directory: RunDirectory,
+  past: Past | undefined,
+  clock: Stopwatch,
+): Promise<RunResult> {
   const { pool, layout, tiers, prepared } = session;
-  const name = path.basename(directory.path);
-  emit({ type: "run-start", name, directory: directory.path, rounds: config.rounds, tiers });
-  await directory.writeRecord("run.json", describeRun(config, session, name));
+  const { aggregation } = config.strategy;
+  const spool = createSpool({ folder: directory.file("updates"), isRecorded: config.recordUpdates, maxBytes: config.spoolBytes });
 
   const ownExamples = new Map(prepared.clients.map((client) => [client.id, client.n_eval]));
   const evaluation = { config, pool, layout, evalExamples: prepared.n_eval, ownExamples };
-  const metricsOfRounds: RoundMetrics[] = [];
-  const history = new Map<string, ClientHistory>();
-  let { clients } = session;
-  let global = session.initial();
+  const metricsOfRounds: RoundMetrics[] = [...metricsIn(past)];
   /** What is evaluated and saved. */
-  let presented = global;
-  let state: ServerState = {};
-  let sha256 = "";
+  const present = (global: Adapter) => aggregation.present?.(global, layout) ?? global;
 
   /** Evaluates a round's global adapter, which is on disk by then, and tells of the round. */
-  const conclude = async (round: number, trained: TrainedMetrics, committed: Committed): Promise<void> => {
+  const conclude = async ({ round, global, clients, trained, sha256 }: Committed): Promise<void> => {
     const isEvaluated = round % config.evaluate.every === 0 || round === config.rounds;
     let quality: EvaluatedMetrics = NOTHING_EVALUATED;
-    presented = committed.global;
     if (isEvaluated) {
       emit({ type: "evaluation-start", round });
-      const shown = config.strategy.aggregation.present?.(committed.global, layout) ?? committed.global;
-      presented = shown;
+      const shown = present(global);
       quality = {
-        ...(await evaluateRound(evaluation, round, { global: committed.global, presented: shown }, committed.clients)),
+        ...(await evaluateRound(evaluation, round, { global, presented: shown }, clients)),
         energy: segments(tiers).map(({ from, to }) => ({ r: to, energy: energy(layout, shown.rows, from, to) })),
       };
     }
     const metrics: RoundMetrics = { round, ...quality, ...trained };
     metricsOfRounds.push(metrics);
     await directory.writeMetrics(snakeKeys(metrics));
-    emit({ type: "round-end", round, metrics, sha256: committed.sha256 });
+    emit({ type: "round-end", round, metrics, sha256 });
   };
-  /** The round before is concluded while the clients of the next one train: its evaluation takes the workers that they leave free. */
-  let concludeLast = async (): Promise<void> => {};
-
-  emit({ type: "phase-start", phase: "train" });
-  for (let round = 0; round <= config.rounds; round++) {
-    if (signal.aborted) throw new InterruptedError();
-    let trained: TrainedMetrics = NOTHING_TRAINED;
-    if (round > 0) {
-      const before = global;
-      const losses: SelectionContext["losses"] = (candidates) => candidateLosses(evaluation, round, before, candidates);
-      const selected = await selectClients(config, { round, clients, tiers, history, losses });
-      const decided = selected.map(({ id, r }) => ({ id, r }));
-      directory.journal.append({ type: "round", round, clients: decided });
-      emit({ type: "round-start", round, clients: decided });
-      const fits = runRound({
-        round,
-        config,
-        pool,
-        layout,
-        global,
-        state,
-        history,
-        selected,
-        onFit: (client, { workerId, attempt, message }) => {
-          directory.journal.append({ type: "fit", round, client_id: client.id, worker_id: workerId, attempt });
-          emit({ type: "client-fit", round, clientId: client.id, r: client.r, workerId, loss: message.loss, seconds: message.seconds });
-        },
-      });
-      const concluded = concludeLast();
-      const outcome = await unlessFailed(fits, concluded);
-      clock.lap(round, "fit");
-      await concluded;
-      clock.lap(round - 1, "evaluate");
-      for (const [id, last] of outcome.history) history.set(id, last);
-      clients = revise(clients, outcome.revised);
-      global = outcome.global;
-      state = outcome.state ?? {};
-      trained = trainedMetrics(outcome);
-    }
-    sha256 = await directory.commitRound(round, { global: encodeGlobal(layout, global, round), state });
+  const commit = async (made: Omit<Committed, "sha256">): Promise<Committed> => {
+    const { round, global, state, trained, clients } = made;
+    const rankOf = new Map(clients.map(({ id, r }) => [id, r]));
+    const sha256 = await directory.commitRound({
+      round,
+      global: encodeGlobal(layout, global, round),
+      state,
+      trained,
+      clients: trained.reported.map((id) => ({ id, r: rankOf.get(id) ?? 0, rmsLoss: history.get(id)?.rmsLoss ?? null })),
+    });
     clock.lap(round, "commit");
-    const committed = { global, clients, sha256 };
-    concludeLast = () => conclude(round, trained, committed);
+    return { ...made, sha256 };
+  };
+
+  emit(runStart(config, directory, tiers, past));
+  emit({ type: "phase-start", phase: "train" });
+  const history = new Map(
+    past?.commits.flatMap(({ round, clients }) => clients.map(({ id, rmsLoss }) => [id, { round, rmsLoss }] as const)),
+  );
+  let last =
+    (past && (await restore(past, session.clients))) ??
+    (await commit({ round: 0, global: session.initial(), state: {}, clients: session.clients, trained: NOTHING_TRAINED }));
+  /** The round before is concluded while the clients of the next one train: its evaluation takes the workers that they leave free. */
+  let isConcluded = metricsOfRounds.length > last.round;
+  while (last.round < config.rounds) {
+    if (signal.aborted) throw new InterruptedError();
+    const before: Committed = last;
+    const round = before.round + 1;
+    const { clients, global, state } = before;
+    const losses: SelectionContext["losses"] = (candidates) => candidateLosses(evaluation, round, global, candidates);
+    const selected = await selectClients(config, { round, clients, tiers, history, losses });
+    const decided = selected.map(({ id, r }) => ({ id, r }));
+    directory.journal.append({ type: "round", round, clients: decided });
+    emit({ type: "round-start", round, clients: decided });
+    const fits = runRound({
+      round,
+      config,
+      pool,
+      layout,
+      global,
+      state,
+      history,
+      selected,
+      spool: await spool.open(round),
+      onFit: (client, { workerId, attempt, message }, isRestored) => {
+        directory.journal.append({ type: "fit", round, client_id: client.id, worker_id: workerId, attempt, is_restored: isRestored });
+        emit({ type: "client-fit", round, clientId: client.id, r: client.r, workerId, loss: message.loss, seconds: message.seconds });
+      },
+    });
+    const concluded = isConcluded ? Promise.resolve() : conclude(before);
+    const outcome = await unlessFailed(fits, concluded);
+    clock.lap(round, "fit");
+    await concluded;
+    clock.lap(before.round, "evaluate");
+    isConcluded = false;
+    for (const [id, report] of outcome.history) history.set(id, report);
+    last = await commit({
+      round,
+      global: outcome.global,
+      state: outcome.state ?? {},
+      clients: revise(clients, outcome.revised),
+      trained: trainedMetrics(outcome),
+    });
   }
-  await concludeLast();
+  if (!isConcluded) await conclude(last);
   clock.lap(config.rounds, "evaluate");
   emit({ type: "phase-start", phase: "save" });
+  const adapter = present(last.global);
   const adapters = tiers.map((r) => directory.file("adapters", `r${r}`));
-  for (const [place, folder] of adapters.entries()) await savePretrained(config, layout, presented, folder, tiers[place]);
+  for (const [place, folder] of adapters.entries()) await savePretrained(config, layout, adapter, folder, tiers[place]);
   clock.lap(config.rounds, "save");
+  await spool.clear();
   directory.journal.append({ type: "end" });
-  emit({ type: "run-end", directory: directory.path, adapters, sha256 });
-  return {
-    directory: directory.path,
-    layout,
-    adapter: presented,
-    metrics: metricsOfRounds,
-    sha256,
-    savePretrained: (folder, { r } = {}) => savePretrained(config, layout, presented, folder, r),
-  };
+  await directory.journal.flush();
+  emit({ type: "run-end", directory: directory.path, adapters, sha256: last.sha256 });
+  return resultOf(config, directory, { layout, adapter, metrics: metricsOfRounds, sha256: last.sha256 });
+}
+
+/** A run that is resumed after its end: what it left, without any worker. */
+async function showEnded({ config, emit }: Conduct, past: ReopenedDirectory): Promise<RunResult> {
+  const { round, sha256 } = past.commits.at(-1) as Commit;
+  const { layout, adapter: global } = decodeGlobal(await past.readGlobal(round), past.file("rounds", `${round}`, "global.safetensors"));
+  const adapter = config.strategy.aggregation.present?.(global, layout) ?? global;
+  emit(runStart(config, past, layout.tiers, { ...past, differences: [] }));
+  emit({ type: "run-end", directory: past.path, adapters: layout.tiers.map((r) => past.file("adapters", `r${r}`)), sha256 });
+  return resultOf(config, past, { layout, adapter, metrics: metricsIn(past), sha256 });
+}
+
+function runStart(config: RunConfig, { path: root }: RunDirectory, tiers: readonly number[], past: Past | undefined): RunEvent {
+  const known = past && { after: past.commits.length - 1, metrics: metricsIn(past), differences: past.differences };
+  const start = { type: "run-start", name: path.basename(root), directory: root, rounds: config.rounds, tiers } as const;
+  return known ? { ...start, resumed: known } : start;
+}
+
+function resultOf(
+  config: RunConfig,
+  { path: directory }: RunDirectory,
+  made: Pick<RunResult, "layout" | "adapter" | "metrics" | "sha256">,
+): RunResult {
+  const { layout, adapter } = made;
+  return { ...made, directory, savePretrained: (folder, { r } = {}) => savePretrained(config, layout, adapter, folder, r) };
+}
+
+function metricsIn(past: Pick<Past, "metrics"> | undefined): readonly RoundMetrics[] {
+  return past?.metrics.map((line) => camelKeys(line) as RoundMetrics) ?? [];
+}
+
+/** The last round that an earlier life of the run committed; undefined if there is none. */
+async function restore(past: Past, clients: readonly RankedClient[]): Promise<Committed | undefined> {
+  const commit = past.commits.at(-1);
+  if (!commit) return undefined;
+  const { round, sha256, trained } = commit;
+  const { adapter } = decodeGlobal(await past.readGlobal(round), past.file("rounds", `${round}`, "global.safetensors"));
+  const ranks = new Map(past.commits.flatMap((entry) => entry.clients.map(({ id, r }) => [id, r])));
+  return { round, sha256, trained, global: adapter, state: await past.readState(round), clients: revise(clients, ranks) };
 }
 
 /** What work gives, or at once the error of what goes on beside it. */
@@ -211,7 +294,6 @@ function revise(clients: readonly RankedClient[], revised: ReadonlyMap<string, n
 }
 
 type EvaluatedMetrics = Pick<RoundMetrics, "byTier" | "merged" | "byClient" | "energy">;
-type TrainedMetrics = Omit<RoundMetrics, "round" | keyof EvaluatedMetrics>;
 const NOTHING_TRAINED: TrainedMetrics = { coverage: [], fitLoss: null, reported: [], failed: [], passes: 0, bytesDown: 0, bytesUp: 0 };
 const NOTHING_EVALUATED: EvaluatedMetrics = { byTier: [], merged: null, byClient: [], energy: [] };
 
@@ -220,13 +302,13 @@ function trainedMetrics({ coverage, fitLoss, reported, failed, passes, bytesDown
 }
 
 /** What run.json holds: everything that decided the bytes, and what they were made with. No times. */
-function describeRun(config: RunConfig, session: Session, name: string): unknown {
-  const { prepared, layout, clients, environment } = session;
+function describeRun(config: RunConfig, name: string): object {
+  return { name, prelort: packageVersion(), method: describeMethod(config), config: describeConfig(config) };
+}
+
+/** The part of it that is known once workers are up. */
+function describeSession({ prepared, layout, clients, environment, parameters }: Session): object {
   return {
-    name,
-    prelort: packageVersion(),
-    method: describeMethod(config),
-    config: describeConfig(config),
     versions: { node: process.version, ...environment.versions },
     device: environment.device,
     index: prepared.index,
@@ -234,7 +316,7 @@ function describeRun(config: RunConfig, session: Session, name: string): unknown
     eval_examples: prepared.n_eval,
     truncated_examples: prepared.n_truncated,
     clients: clients.map(({ id, size, r, labelCounts }) => ({ id, n: size, r, label_counts: labelCounts })),
-    base_parameters: session.parameters,
+    base_parameters: parameters,
     layout: snakeKeys(layout),
   };
 }

@@ -10,6 +10,7 @@ import { inTurns } from "../tensor/turns.ts";
 import { createRng, deriveSeed } from "../tensor/rng.ts";
 import type { Reply, WorkerPool } from "../workers/task.ts";
 import { requireAggregate, requireShape } from "./require-adapter.ts";
+import type { RoundSpool, StoredFit } from "./spool.ts";
 import { toFitSpec, WIRE_DTYPES } from "./wire-specs.ts";
 
 export interface RoundInput {
@@ -22,7 +23,9 @@ export interface RoundInput {
   readonly history: ReadonlyMap<string, ClientHistory>;
   /** Clients of this round, in index order. */
   readonly selected: readonly RankedClient[];
-  onFit?(client: RankedClient, reply: Reply<"fit">): void;
+  readonly spool: RoundSpool;
+  /** `isRestored`: it was trained in an earlier life of the run. */
+  onFit?(client: RankedClient, reply: Reply<"fit">, isRestored: boolean): void;
 }
 
 export interface RoundOutcome extends Aggregate {
@@ -63,7 +66,7 @@ export async function selectClients(
  * all its tries is recorded and left out.
  */
 export async function runRound(input: RoundInput): Promise<RoundOutcome> {
-  const { round, config, pool, layout, global, state, selected } = input;
+  const { round, config, pool, layout, global, state, selected, spool } = input;
   const { aggregation, rankAssignment } = config.strategy;
   const fresh = () => initialAdapter(layout, global.dense, deriveSeed(config.seed, "round", round, "adapter")).rows;
   const accumulator = aggregation.begin({ round, layout, global, state, clients: selected, fresh });
@@ -80,45 +83,56 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
 
   const fits = selected.map(async (client) => {
     const received = downlinks.get(client.r) as Adapter;
-    const reply = await pool.run<"fit">({
-      id: `round-${round}/fit/${client.id}`,
-      request: {
-        type: "fit",
-        round,
-        client_id: client.id,
-        r: client.r,
-        scale: layout.scale,
-        seed: deriveSeed(config.seed, "round", round, "client", client.id, "fit"),
-        fit: toFitSpec(config, round),
-        update_dtype: updateDtype,
-      },
-      payload: received,
-      expect: shapesOf(received, layout),
-      dtype: updateDtype,
-      accept: async ({ message, payload }) => {
-        const known = { id: client.id, r: client.r, n: client.size };
-        const delta = validateUpdate({ layout, client: known, reply: message, payload });
+    const take = async ({ message, payload }: Reply<"fit">, keep: () => Promise<StoredFit | undefined>): Promise<boolean> => {
+      const known = { id: client.id, r: client.r, n: client.size };
+      const delta = validateUpdate({ layout, client: known, reply: message, payload });
+      const keeping = keep();
+      try {
         if (!accumulator.folds) await inTurns(requireWithinBounds(client.id, delta));
         const update: Update = { clientId: client.id, r: client.r, n: client.size, delta, received };
         const next = requireTier(rankAssignment.revise?.(client, update, layout) ?? client.r, layout, client);
         await accumulator.add(update);
         if (next !== client.r) revised.set(client.id, next);
-        return accumulator.folds ?? false;
-      },
-      priority: client.r,
-    });
-    input.onFit?.(client, reply);
+        await keeping;
+      } catch (error) {
+        const kept = await keeping.catch(() => undefined);
+        kept?.drop();
+        throw error;
+      }
+      return accumulator.folds ?? false;
+    };
+    const restored = await spool.restore(client.id, ({ reply, stored }) => take(reply, async () => stored));
+    const trained = async () =>
+      pool.run<"fit">({
+        id: `round-${round}/fit/${client.id}`,
+        request: {
+          type: "fit",
+          round,
+          client_id: client.id,
+          r: client.r,
+          scale: layout.scale,
+          seed: deriveSeed(config.seed, "round", round, "client", client.id, "fit"),
+          fit: toFitSpec(config, round),
+          update_dtype: updateDtype,
+        },
+        payload: received,
+        expect: shapesOf(received, layout),
+        dtype: updateDtype,
+        accept: (answer) => take(answer, () => spool.keep(client.id, answer)),
+        priority: client.r,
+      });
+    const reply = restored ?? (await trained());
+    input.onFit?.(client, reply, restored !== undefined);
     const { rows, dense } = encodingOf(received);
     const down = rows.bytes.length + dense.bytes.length + missedBytes(received, layout, round, input.history.get(client.id));
     const up = reply.message.tensors.reduce((sum, { bytes }) => sum + bytes, 0);
     return { client, message: reply.message, up, down };
   });
 
-  const settled = await Promise.allSettled(fits);
+  const settled = await settleUnlessFatal(fits);
   const reports = settled.flatMap((fit) => (fit.status === "fulfilled" ? [fit.value] : []));
   const errors = settled.flatMap((fit) => (fit.status === "rejected" ? [fit.reason] : []));
-  const fatal = errors.find((error) => !isClientFailure(error)) ?? (reports.length === 0 ? errors[0] : undefined);
-  if (fatal) throw fatal;
+  if (reports.length === 0 && errors.length > 0) throw errors[0];
 
   const aggregate = accumulator.finish();
   await inTurns(requireAggregate(round, aggregate, layout));
@@ -140,6 +154,17 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
     history: reports.map(({ client, message }) => [client.id, { round, rmsLoss: message.rms_loss }]),
     revised,
   };
+}
+
+/** What became of each, or at once the error that ends the run. */
+async function settleUnlessFatal<T>(fits: readonly Promise<T>[]): Promise<PromiseSettledResult<T>[]> {
+  const unlessFatal = fits.map((fit) =>
+    fit.catch((error: unknown) => {
+      if (!isClientFailure(error)) throw error;
+    }),
+  );
+  await Promise.all(unlessFatal);
+  return Promise.allSettled(fits);
 }
 
 /** A client that used up its tries is a result; an interruption, or a pool without workers, ends the run. */

@@ -1,14 +1,20 @@
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
+import { hostname } from "node:os";
 import path from "node:path";
+import { snakeKeys } from "../config/case.ts";
 import { ConfigError, EnvironmentError, PrelortError } from "../errors.ts";
-import { encodeSafetensors } from "../tensor/safetensors.ts";
-import { type LineLog, openLineLog, writeDurably } from "./durable.ts";
+import type { ServerState } from "../strategy/strategy.ts";
+import { parseJson } from "../tensor/json.ts";
+import { decodeSafetensors, encodeSafetensors } from "../tensor/safetensors.ts";
+import { cutLog, type LineLog, openLineLog, writeDurably } from "./durable.ts";
+import { type Commit, commitsOf, hasEnded } from "./journal.ts";
+import { type Holder, isLockFile, lockHolder, releaseLock, takeLock } from "./lock.ts";
 
 /**
- * The folder that holds everything a run leaves:
- * `run.json`, `journal.jsonl`, `metrics.jsonl`, `timings.jsonl`, `rounds/<n>/`, `adapters/r<k>/`, `workers/<id>.log`.
+ * The folder that holds everything a run leaves: `run.json`, `journal.jsonl`, `metrics.jsonl`, `timings.jsonl`, `rounds/<n>/`,
+ * `updates/`, `adapters/r<k>/`, `workers/<id>.log`.
  */
 export interface RunDirectory {
   readonly path: string;
@@ -19,10 +25,10 @@ export interface RunDirectory {
   /** Everything that is a time. */
   readonly timings: LineLog;
   /**
-   * Makes a round final: the global adapter, and what the aggregation remembers, are on disk before the journal says
-   * so. Returns the SHA-256 of the adapter's file.
+   * Makes a round final: the global adapter, and what the aggregation remembers, are on disk before the journal says so.
+   * Returns the SHA-256 of the adapter's file.
    */
-  commitRound(round: number, result: RoundResult): Promise<string>;
+  commitRound(result: RoundResult): Promise<string>;
   /** A line of `metrics.jsonl`, on disk once this resolves. */
   writeMetrics(metrics: unknown): Promise<void>;
   /** Writes a JSON file whole. */
@@ -30,10 +36,25 @@ export interface RunDirectory {
   close(): Promise<void>;
 }
 
-export interface RoundResult {
+/** A run directory with what an earlier life of the run left in it. */
+export interface ReopenedDirectory extends RunDirectory {
+  /** What `run.json` says, as it was parsed. */
+  readonly record: unknown;
+  /** From round 0, without gaps, to the last whose files are what the journal says. */
+  readonly commits: readonly Commit[];
+  /** Lines of `metrics.jsonl`: of all of these rounds but, it may be, the last. */
+  readonly metrics: readonly unknown[];
+  /** The run has come to its end. */
+  readonly hasEnded: boolean;
+  /** The global adapter's file of a round. */
+  readGlobal(round: number): Promise<Uint8Array>;
+  readState(round: number): Promise<ServerState>;
+}
+
+export interface RoundResult extends Pick<Commit, "round" | "trained" | "clients"> {
   /** A safetensors file, in parts. */
   readonly global: readonly Uint8Array[];
-  readonly state: Readonly<Record<string, Float32Array>>;
+  readonly state: ServerState;
 }
 
 export interface RunDirectoryOptions {
@@ -50,7 +71,47 @@ export async function createRunDirectory(options: RunDirectoryOptions): Promise<
     const problem = `no run directory can be made in ${path.resolve(options.runsDir)}: ${(cause as Error).message}`;
     throw new EnvironmentError(problem, "choose a folder that can be written to (--set runs_dir=…)", { cause });
   });
-  await mkdir(path.join(root, "workers"));
+  return openRunDirectory(root, replaced);
+}
+
+/** Opens the directory of a run that did not come to its end, to go on with it. What was half written goes. */
+export async function reopenRunDirectory(root: string): Promise<ReopenedDirectory> {
+  const record = parseJson(await readFile(path.join(root, "run.json"), "utf8").catch(() => ""));
+  if (record === undefined) throw refusal(`${root} holds no run that had begun: start it with prelort run`);
+  const holder = takeLock(root);
+  if (holder) throw refusal(inUse(root, holder));
+  try {
+    const entries = await cutLog(path.join(root, "journal.jsonl"));
+    const commits = await wholeRounds(root, commitsOf(entries));
+    const metrics = await cutLog(path.join(root, "metrics.jsonl"), (entry) => roundOf(entry) < commits.length);
+    await cutLog(path.join(root, "timings.jsonl"));
+    const replaced = `${root}.replaced`;
+    if (commits.length > 0) await rm(replaced, { recursive: true, force: true });
+    const fileOf = (round: number, name: string) => readFile(path.join(root, "rounds", `${round}`, name));
+    return {
+      ...(await openRunDirectory(root, commits.length === 0 && existsSync(replaced) ? replaced : undefined)),
+      record,
+      commits,
+      metrics,
+      hasEnded: hasEnded(entries),
+      readGlobal: (round) => fileOf(round, GLOBAL),
+      async readState(round) {
+        if (!commits[round]?.stateSha256) return {};
+        const { tensors } = decodeSafetensors(await fileOf(round, STATE), `round ${round}'s ${STATE}`);
+        return Object.fromEntries([...tensors].map(([name, { values }]) => [name, values]));
+      },
+    };
+  } catch (error) {
+    releaseLock(root);
+    throw error;
+  }
+}
+
+const GLOBAL = "global.safetensors";
+const STATE = "server-state.safetensors";
+
+async function openRunDirectory(root: string, replaced: string | undefined): Promise<RunDirectory> {
+  await mkdir(path.join(root, "workers"), { recursive: true });
   const [journal, metrics, timings] = await Promise.all(
     ["journal.jsonl", "metrics.jsonl", "timings.jsonl"].map((name) => openLineLog(path.join(root, name))),
   );
@@ -61,20 +122,16 @@ export async function createRunDirectory(options: RunDirectoryOptions): Promise<
     file: (...parts) => path.join(root, ...parts),
     journal,
     timings,
-    async commitRound(round, { global, state }) {
-      const folder = path.join(root, "rounds", String(round));
-      const written = [writeDurably(path.join(folder, "global.safetensors"), global)];
-      const remembered = Object.entries(state);
-      if (remembered.length > 0) {
-        const tensors = new Map(remembered.map(([name, values]) => [name, { shape: [values.length], values }]));
-        written.push(writeDurably(path.join(folder, "server-state.safetensors"), encodeSafetensors(tensors, {})));
-      }
-      const hash = createHash("sha256");
+    async commitRound({ round, global, state, trained, clients }) {
+      const folder = path.join(root, "rounds", `${round}`);
+      const remembered = Object.entries(state).map(([name, values]) => [name, { shape: [values.length], values }] as const);
+      const stateParts = remembered.length > 0 ? encodeSafetensors(new Map(remembered), {}) : undefined;
+      const written = [writeDurably(path.join(folder, GLOBAL), global)];
+      if (stateParts) written.push(writeDurably(path.join(folder, STATE), stateParts));
       // While that is being written.
-      for (const part of global) hash.update(part);
+      const [sha256, stateSha256] = [hashOf(global), stateParts ? hashOf(stateParts) : null];
       await Promise.all(written);
-      const sha256 = hash.digest("hex");
-      journal.append({ type: "commit", round, sha256 });
+      journal.append({ type: "commit", ...(snakeKeys({ round, sha256, stateSha256, trained, clients }) as object) });
       await journal.flush();
       if (replaced) await rm(replaced, { recursive: true, force: true });
       return sha256;
@@ -85,20 +142,44 @@ export async function createRunDirectory(options: RunDirectoryOptions): Promise<
     },
     writeRecord: (name, record) => writeDurably(path.join(root, name), `${JSON.stringify(record, null, 2)}\n`),
     async close() {
-      await Promise.all(logs.map((log) => log.close()));
-      await rm(path.join(root, "lock"), { force: true });
+      const closed = await Promise.allSettled(logs.map((log) => log.close()));
+      releaseLock(root);
+      for (const log of closed) if (log.status === "rejected") throw log.reason;
     },
   };
 }
 
+/** The rounds up to the last whose files are what the journal says. */
+async function wholeRounds(root: string, commits: readonly Commit[]): Promise<readonly Commit[]> {
+  for (const [place, { round, sha256, stateSha256 }] of [...commits.entries()].toReversed()) {
+    const hashIn = async (name: string) => hashOf([await readFile(path.join(root, "rounds", `${round}`, name)).catch(() => NOTHING)]);
+    const isWhole = (await hashIn(GLOBAL)) === sha256 && (stateSha256 === null || (await hashIn(STATE)) === stateSha256);
+    if (isWhole) return commits.slice(0, place + 1);
+  }
+  return [];
+}
+
+const NOTHING = new Uint8Array(0);
+
+function hashOf(parts: readonly Uint8Array[]): string {
+  const hash = createHash("sha256");
+  for (const part of parts) hash.update(part);
+  return hash.digest("hex");
+}
+
+function roundOf(entry: unknown): number {
+  const { round } = entry as { readonly round?: unknown };
+  return typeof round === "number" ? round : Infinity;
+}
+
 /** Everything a run writes into its folder; a folder that holds anything else is not ours to replace. */
 const OURS = new Set([
-  "lock",
   "run.json",
   "journal.jsonl",
   "metrics.jsonl",
   "timings.jsonl",
   "rounds",
+  "updates",
   "adapters",
   "workers",
   "report.html",
@@ -123,30 +204,26 @@ async function claimFolder({ runsDir, name, overwrite }: RunDirectoryOptions): P
   }
   await rm(root, { recursive: true, force: true });
   await mkdir(root);
-  await writeFile(path.join(root, "lock"), `${process.pid}\n`, { flag: "wx" });
+  const holder = takeLock(root);
+  if (holder) throw refusal(inUse(root, holder));
   return replaced ? { root, replaced } : { root };
 }
 
 /** Whether the run in this folder has committed a round. Refuses what is no run, or one that is under way. */
 async function inspect(root: string): Promise<boolean> {
   const entries = await readdir(root);
-  const foreign = entries.find((entry) => !OURS.has(entry));
+  const foreign = entries.find((entry) => !OURS.has(entry) && !isLockFile(entry));
   if (foreign !== undefined)
     throw refusal(`${root} exists and is no run of prelort (it holds ${foreign}); choose another name (--set name=…)`);
-  const holder = entries.includes("lock") ? Number(await readFile(path.join(root, "lock"), "utf8")) : 0;
-  if (isAlive(holder)) throw refusal(`${root} is in use by process ${holder}; wait for it to end, or choose another name (--set name=…)`);
+  const holder = lockHolder(root);
+  if (holder) throw refusal(inUse(root, holder));
   return entries.includes("rounds");
 }
 
-/** A lock whose process is gone was left by a kill. */
-function isAlive(pid: number): boolean {
-  if (!(pid > 0)) return false;
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
+function inUse(root: string, { pid, host }: Holder): string {
+  const whose = host === hostname() ? `process ${pid}` : `process ${pid} of ${host}, which cannot be asked from here`;
+  const orRemove = host === hostname() ? "" : `, or remove ${path.join(root, "lock")} once you know it is gone`;
+  return `${root} is in use by ${whose}; wait for it to end, or choose another name (--set name=…)${orRemove}`;
 }
 
 async function nextFreeName(runsDir: string): Promise<string> {

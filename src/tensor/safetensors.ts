@@ -4,7 +4,7 @@ import { parseJson } from "./json.ts";
 
 /*
  * The safetensors format (github.com/huggingface/safetensors): 8 bytes of header length, little-endian; a JSON
- * header that names every tensor's dtype, shape and place; the values, without gaps. Here float32 only.
+ * header that names every tensor's dtype, shape and place; the values, without gaps.
  */
 
 export interface FloatTensor {
@@ -17,6 +17,27 @@ export interface SafetensorsFile {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
+/** A tensor's bytes as they lie in a file; `dtype` as safetensors spells it. */
+export interface RawTensor {
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly bytes: Uint8Array;
+}
+
+/** Where a tensor's bytes are, from the beginning of the file. */
+export interface TensorPlace {
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly from: number;
+  readonly to: number;
+}
+
+export interface SafetensorsHeader {
+  /** In the order of their places. */
+  readonly tensors: ReadonlyMap<string, TensorPlace>;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
 /**
  * A file as the parts that follow one another in it: the same bytes for the same content, in whatever order the tensors
  * come. Values are views of the tensors' memory.
@@ -25,46 +46,61 @@ export function encodeSafetensors(
   tensors: ReadonlyMap<string, FloatTensor>,
   metadata: Readonly<Record<string, string>>,
 ): readonly Uint8Array[] {
+  const raw = new Map<string, RawTensor>();
+  for (const [name, { shape, values }] of tensors)
+    raw.set(name, { dtype: "F32", shape, bytes: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) });
+  return encodeRaw(raw, metadata);
+}
+
+/** The same of tensors of any dtype that safetensors knows. */
+export function encodeRaw(tensors: ReadonlyMap<string, RawTensor>, metadata: Readonly<Record<string, string>>): readonly Uint8Array[] {
   const entries = [...tensors].toSorted(([one], [other]) => (one < other ? -1 : 1));
   let end = 0;
-  const described = entries.map(([name, { shape, values }]) => {
-    if (sizeOf(shape) !== values.length)
-      throw new RefusedError(`tensor ${name} of shape [${shape.join(", ")}]`, `${sizeOf(shape)} values`, `${values.length}`);
+  const described = entries.map(([name, { dtype, shape, bytes }]) => {
+    const expected = bytesOf(`tensor ${name}`, dtype, shape);
+    if (expected !== bytes.length)
+      throw new RefusedError(`tensor ${name} of dtype ${dtype} and shape [${shape.join(", ")}]`, `${expected} bytes`, `${bytes.length}`);
     const begin = end;
-    end += values.byteLength;
-    return [name, { dtype: "F32", shape, data_offsets: [begin, end] }] as const;
+    end += bytes.length;
+    return [name, { dtype, shape, data_offsets: [begin, end] }] as const;
   });
   const header = encodeHeader({ __metadata__: sortKeys(metadata), ...Object.fromEntries(described) });
   const length = new Uint8Array(LENGTH_BYTES);
   new DataView(length.buffer).setBigUint64(0, BigInt(header.length), true);
-  return [length, header, ...entries.map(([, { values }]) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength))];
+  return [length, header, ...entries.map(([, { bytes }]) => bytes)];
 }
 
 /** Tensors are views of `bytes` where these are aligned for float32, else copies. `subject` names the file in errors. */
 export function decodeSafetensors(bytes: Uint8Array, subject = "a safetensors file"): SafetensorsFile {
-  const { header, dataStart } = decodeHeader(bytes, subject);
+  const { tensors, metadata } = decodeHeader(bytes, bytes.length, subject);
+  const floats = new Map<string, FloatTensor>();
+  for (const [name, { dtype, shape, from, to }] of tensors) {
+    if (dtype !== "F32") throw new RefusedError(`tensor ${name} of ${subject}`, "dtype F32", dtype);
+    floats.set(name, { shape, values: floatsAt(bytes, from, to - from) });
+  }
+  return { tensors: floats, metadata };
+}
+
+/** What a file of `fileBytes` bytes holds, and where, told by its beginning. Refuses gaps, overlaps and a wrong length. */
+export function decodeHeader(beginning: Uint8Array, fileBytes: number, subject: string): SafetensorsHeader {
+  const { header, dataStart } = parseHeader(beginning, fileBytes, subject);
   const { __metadata__: metadata = {}, ...described } = header;
   const inOrder = Object.entries(described).toSorted(([, one], [, other]) => compareOffsets(one.data_offsets, other.data_offsets));
-  const tensors = new Map<string, FloatTensor>();
+  const tensors = new Map<string, TensorPlace>();
   let expected = 0;
-  for (const [
-    name,
-    {
-      dtype,
-      shape,
-      data_offsets: [begin, end],
-    },
-  ] of inOrder) {
-    const tensor = `tensor ${name} of ${subject}`;
-    if (dtype !== "F32") throw new RefusedError(tensor, "dtype F32", dtype);
-    const next = expected + sizeOf(shape) * Float32Array.BYTES_PER_ELEMENT;
+  for (const [name, tensor] of inOrder) {
+    const { dtype, shape } = tensor;
+    const [begin, end] = tensor.data_offsets;
+    const next = expected + bytesOf(`tensor ${name} of ${subject}`, dtype, shape);
     // From where the one before ends to where its shape says: no gap, no overlap.
-    if (begin !== expected || end !== next)
-      throw new RefusedError(tensor, `bytes ${expected} to ${next} for shape [${shape.join(", ")}]`, `${begin} to ${end}`);
-    tensors.set(name, { shape, values: floatsAt(bytes, dataStart + begin, end - begin) });
+    if (begin !== expected || end !== next) {
+      const place = `bytes ${expected} to ${next} for shape [${shape.join(", ")}]`;
+      throw new RefusedError(`tensor ${name} of ${subject}`, place, `${begin} to ${end}`);
+    }
+    tensors.set(name, { dtype, shape, from: dataStart + begin, to: dataStart + end });
     expected = end;
   }
-  const available = bytes.length - dataStart;
+  const available = fileBytes - dataStart;
   if (expected !== available) throw new RefusedError(`the data of ${subject}`, `${expected} bytes`, `${available}`);
   return { tensors, metadata };
 }
@@ -86,10 +122,10 @@ function encodeHeader(header: unknown): Uint8Array {
   return padded;
 }
 
-function decodeHeader(bytes: Uint8Array, subject: string): { header: z.infer<typeof headerSchema>; dataStart: number } {
+function parseHeader(bytes: Uint8Array, fileBytes: number, subject: string): { header: z.infer<typeof headerSchema>; dataStart: number } {
   if (bytes.length < LENGTH_BYTES) throw new RefusedError(subject, `at least ${LENGTH_BYTES} bytes`, `${bytes.length}`);
   const length = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
-  const largest = Math.min(bytes.length - LENGTH_BYTES, MAX_HEADER_BYTES);
+  const largest = Math.min(fileBytes, bytes.length, MAX_HEADER_BYTES) - LENGTH_BYTES;
   if (length > largest) throw new RefusedError(`the header of ${subject}`, `at most ${largest} bytes`, `${length}`);
   const dataStart = LENGTH_BYTES + Number(length);
   const result = headerSchema.safeParse(parseJson(new TextDecoder().decode(bytes.subarray(LENGTH_BYTES, dataStart))));
@@ -111,8 +147,12 @@ function compareOffsets([oneBegin, oneEnd]: readonly [number, number], [otherBeg
   return oneBegin - otherBegin || oneEnd - otherEnd;
 }
 
-function sizeOf(shape: readonly number[]): number {
-  return shape.reduce((product, side) => product * side, 1);
+const BYTES_PER_VALUE: Readonly<Record<string, number>> = { F32: 4, BF16: 2, F16: 2, U8: 1 };
+
+function bytesOf(subject: string, dtype: string, shape: readonly number[]): number {
+  const each = BYTES_PER_VALUE[dtype];
+  if (each === undefined) throw new RefusedError(subject, `dtype ${Object.keys(BYTES_PER_VALUE).join(", ")}`, dtype);
+  return shape.reduce((product, side) => product * side, each);
 }
 
 function sortKeys(metadata: Readonly<Record<string, string>>): Record<string, string> {

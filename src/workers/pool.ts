@@ -1,5 +1,5 @@
 import { setMaxListeners } from "node:events";
-import { ConfigError, InterruptedError } from "../errors.ts";
+import { InterruptedError, PrelortError } from "../errors.ts";
 import { orAborted } from "./abort.ts";
 import { createCrew, type CrewOptions, type Hand, type Slot } from "./crew.ts";
 import type { Reply, Task, TaskType, WorkerPool } from "./task.ts";
@@ -62,7 +62,7 @@ export function createWorkerPool(options: PoolOptions): WorkerPool {
       interruption.signal.throwIfAborted();
       if (reply) return reply;
       if (!error) continue;
-      const isFinal = error instanceof ConfigError || number > retries;
+      const isFinal = isNobodysFault(error) || number > retries;
       const willRetry = !isFinal && !fate.signal.aborted;
       listener?.failure?.({ taskId: task.id, attempt: number, workerId: hand.worker.id, error, willRetry });
       if (isFinal) throw error;
@@ -85,6 +85,11 @@ export function createWorkerPool(options: PoolOptions): WorkerPool {
       await crew.stop(now ? 0 : STOP_GRACE_MS);
     },
   };
+}
+
+/** Neither the worker's nor the client's: another try would end the same way. */
+function isNobodysFault(error: Error): boolean {
+  return error instanceof PrelortError && ["config", "environment", "run"].includes(error.kind);
 }
 
 async function lookAt(task: Task, reply: Reply, signal: AbortSignal): Promise<void> {

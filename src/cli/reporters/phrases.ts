@@ -19,6 +19,16 @@ export function describeData({ clients, labels, evalExamples, truncated }: Event
   return `data: ${parts.join(", ")}`;
 }
 
+/** What a run is, a line; where it is gone on with, from which round, and what may change its bytes. */
+export function describeStart({ name, directory, rounds, tiers, resumed }: EventOf<"run-start">): readonly string[] {
+  const shape = `${plural(rounds, "round")}, tiers ${tiers.join(", ")}, in ${directory}`;
+  if (!resumed) return [`run ${name}: ${shape}`];
+  const done = resumed.after < 0 ? "from its beginning" : `after round ${resumed.after} of ${rounds}`;
+  const others = resumed.differences.map(({ path, was, is }) => `${path} was ${JSON.stringify(was)} and is ${JSON.stringify(is)}`);
+  const warning = `warning: the bytes may not be those of a run that had not stopped: ${others.join("; ")}`;
+  return [`run ${name} goes on ${done}: ${shape}`, ...(others.length > 0 ? [warning] : [])];
+}
+
 export function describeFailure({ round, clientId, workerId, attempt, willRetry }: EventOf<"client-failure">): string {
   const next = willRetry ? "it is tried again" : "the round goes on without it";
   return `round ${round}: attempt ${attempt} of client ${clientId} failed on worker ${workerId}; ${next}`;

@@ -2,7 +2,7 @@ import { formatSeconds } from "../../report/format.ts";
 import { qualityTable } from "../../report/tables.ts";
 import { renderTextTable } from "../../report/text-table.ts";
 import type { RunEvent } from "../../server/events.ts";
-import { describeData, describeFailure, describeFits, describePaths, describeQuality, describeWorker } from "./phrases.ts";
+import { describeData, describeFailure, describeFits, describePaths, describeQuality, describeStart, describeWorker } from "./phrases.ts";
 import type { Reporter, TimedReporterOptions } from "./reporter.ts";
 import { advance, emptyView, nameRound, type RunView } from "./run-view.ts";
 
@@ -47,7 +47,7 @@ function linesOf(event: RunEvent, view: RunView): readonly string[] {
     case "data-ready":
       return [describeData(event)];
     case "run-start":
-      return [`run ${event.name}: ${event.rounds} rounds, tiers ${event.tiers.join(", ")}, in ${event.directory}`];
+      return describeStart(event);
     case "round-start":
       return [`${nameRound(view, event.round)}: ${event.clients.length} clients train`];
     case "client-failure":

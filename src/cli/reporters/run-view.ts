@@ -29,7 +29,7 @@ export const emptyView: RunView = {
 export function advance(view: RunView, event: RunEvent): RunView {
   switch (event.type) {
     case "run-start":
-      return { ...view, run: event };
+      return { ...view, run: event, history: event.resumed?.metrics ?? [] };
     case "phase-start":
       return { ...view, wait: event.phase };
     case "worker-status":

@@ -13,10 +13,12 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true }));
 
 const content = new TextEncoder().encode("weights");
+const trained = { coverage: [], fitLoss: null, reported: [], failed: [], passes: 0, bytesDown: 0, bytesUp: 0 };
+const round = (number: number) => ({ round: number, global: [content], state: {}, trained, clients: [] });
 
 test("a committed round is on disk under its number, with its metrics and the hash of its bytes", async () => {
   const directory = await createRunDirectory({ runsDir: folder, name: "a" });
-  const sha256 = await directory.commitRound(3, { global: [content], state: {} });
+  const sha256 = await directory.commitRound(round(3));
   await directory.writeMetrics({ round: 3 });
   await directory.close();
 
@@ -28,14 +30,14 @@ test("a committed round is on disk under its number, with its metrics and the ha
 
 test("a run that has committed a round is replaced only when asked", async () => {
   const first = await createRunDirectory({ runsDir: folder, name: "a" });
-  await first.commitRound(0, { global: [content], state: {} });
+  await first.commitRound(round(0));
   await first.close();
 
   await expect(createRunDirectory({ runsDir: folder, name: "a" })).rejects.toThrow("--overwrite");
   const second = await createRunDirectory({ runsDir: folder, name: "a", overwrite: true });
   expect(await readdir(path.join(folder, "a"))).not.toContain("rounds");
   expect(await readdir(path.join(folder, "a.replaced"))).toContain("rounds");
-  await second.commitRound(0, { global: [content], state: {} });
+  await second.commitRound(round(0));
   await second.close();
   expect(await readdir(folder)).toEqual(["a"]);
 });
@@ -47,7 +49,7 @@ test("a run that never committed a round may be started again under its name", a
 
 test("a run that is replaced is kept aside while the new one has committed nothing", async () => {
   const first = await createRunDirectory({ runsDir: folder, name: "a" });
-  await first.commitRound(7, { global: [content], state: {} });
+  await first.commitRound(round(7));
   await first.close();
   // As a start that fails does.
   for (let start = 0; start < 2; start++) await (await createRunDirectory({ runsDir: folder, name: "a", overwrite: true })).close();

@@ -1,0 +1,51 @@
+import { z } from "zod";
+import { camelKeys } from "../config/case.ts";
+
+/*
+ * What a run's journal says, as far as it is read again: a commit holds all that the next round needs to know, beside the
+ * adapter and the server's state, which have files of their own.
+ */
+
+const count = z.number().int().nonnegative();
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
+
+const trainedMetrics = z.strictObject({
+  coverage: z.array(z.strictObject({ r: count, clients: count, examples: count })).readonly(),
+  fitLoss: z.number().nullable(),
+  reported: z.array(z.string()).readonly(),
+  failed: z.array(z.string()).readonly(),
+  passes: count,
+  bytesDown: count,
+  bytesUp: count,
+});
+
+const commit = z.strictObject({
+  type: z.literal("commit"),
+  round: count,
+  /** Of `global.safetensors`. */
+  sha256,
+  /** Of `server-state.safetensors`; null where the aggregation remembers nothing. */
+  stateSha256: sha256.nullable(),
+  trained: trainedMetrics,
+  /** Of the clients that reported: what selection knows of them from now on, and the rank that they go on with. */
+  clients: z.array(z.strictObject({ id: z.string(), r: count, rmsLoss: z.number().nullable() })).readonly(),
+});
+
+export type Commit = z.output<typeof commit>;
+/** The part of a round's metrics that its training gives. */
+export type TrainedMetrics = z.output<typeof trainedMetrics>;
+
+/** The commits of a journal, by round. A round that was made again stands for itself and all after it. */
+export function commitsOf(entries: readonly unknown[]): readonly Commit[] {
+  const commits: Commit[] = [];
+  for (const entry of entries) {
+    const { data } = commit.safeParse(camelKeys(entry));
+    if (data && data.round <= commits.length) commits.splice(data.round, Infinity, data);
+  }
+  return commits;
+}
+
+/** Whether a run came to its end, and was not taken up again. */
+export function hasEnded(entries: readonly unknown[]): boolean {
+  return (entries.at(-1) as { readonly type?: unknown } | undefined)?.type === "end";
+}

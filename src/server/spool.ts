@@ -1,0 +1,279 @@
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, readdirSync, readSync, rmSync, writevSync } from "node:fs";
+import { mkdir, open, readFile, rm } from "node:fs/promises";
+import path from "node:path";
+import { crc32 } from "node:zlib";
+import PQueue from "p-queue";
+import { EnvironmentError, RefusedError } from "../errors.ts";
+import { type TensorDescriptor, workerMessage, type WorkerMessageOf } from "../protocol/messages.ts";
+import { decode, type Encoded, encodedBytes, GROUP } from "../tensor/encoded.ts";
+import { parseJson } from "../tensor/json.ts";
+import { decodeHeader, encodeRaw, type SafetensorsHeader } from "../tensor/safetensors.ts";
+import type { Payload, Reply } from "../workers/task.ts";
+
+/*
+ * Clients' fits on disk, as they came: what a round that was broken off had finished need not be trained again, a rule that needs
+ * all updates at once reads them back, and a run with `recordUpdates` can be verified. Files are safetensors with the
+ * worker's answer in their metadata: `<round>/<client>.safetensors` where they are recorded, else `<k>.safetensors`, which
+ * the next round writes over.
+ */
+
+export interface Spool {
+  /** Starts a round. What an earlier life of the run left of it can be found. */
+  open(round: number): Promise<RoundSpool>;
+  /** Removes what is not recorded. */
+  clear(): Promise<void>;
+}
+
+export interface RoundSpool {
+  /**
+   * Has a client's fit that was left taken, one at a time, and gives it; undefined where none is, or not all of it. What is refused
+   * is removed, and counts as not there.
+   */
+  restore(clientId: string, take: (left: FoundFit) => Promise<unknown>): Promise<Reply<"fit"> | undefined>;
+  /** Writes a fit, all of it before this resolves; undefined where there is no room for it. */
+  keep(clientId: string, reply: Reply<"fit">): Promise<StoredFit | undefined>;
+}
+
+/** A fit that is on disk. */
+export interface StoredFit {
+  /** Values [from, to) of a tensor of its update, decoded. */
+  read(tensor: "rows" | "dense", from: number, to: number): Promise<Float32Array>;
+  /** It does not count. */
+  drop(): void;
+}
+
+export interface FoundFit {
+  readonly reply: Reply<"fit">;
+  readonly stored: StoredFit;
+}
+
+export interface SpoolOptions {
+  readonly folder: string;
+  readonly isRecorded: boolean;
+  /** Of a round's updates, on disk; further ones are not kept, unless they are recorded. */
+  readonly maxBytes: number;
+}
+
+export function createSpool({ folder, isRecorded, maxBytes }: SpoolOptions): Spool {
+  return {
+    async open(round) {
+      const left = findLeft(folder, round);
+      const target = isRecorded ? path.join(folder, `${round}`) : folder;
+      await mkdir(target, { recursive: true });
+      const occupied = new Set(left.values());
+      const turns = new PQueue({ concurrency: 1 });
+      let [used, slot] = [0, 0];
+
+      /** One that an earlier round wrote, where there is one: its memory is there already. */
+      const nextSlot = (): string => {
+        const file = path.join(target, `${slot++}${SUFFIX}`);
+        return occupied.has(file) ? nextSlot() : file;
+      };
+      return {
+        async restore(clientId, take) {
+          const file = left.get(clientId);
+          if (file === undefined) return undefined;
+          return turns.add(async () => {
+            try {
+              const found = await readFit(file, round);
+              await take(found);
+              return found.reply;
+            } catch (error) {
+              if (!(error instanceof RefusedError)) throw error;
+              rmSync(file, { force: true });
+              return undefined;
+            }
+          });
+        },
+        async keep(clientId, reply) {
+          const parts = encodeFit(round, clientId, reply);
+          used += bytesIn(parts);
+          if (!isRecorded && used > maxBytes) return undefined;
+          const file = isRecorded ? path.join(target, fileName(clientId)) : nextSlot();
+          try {
+            await writeOver(file, parts);
+          } catch (cause) {
+            rmSync(file, { force: true });
+            if (isRecorded) throw notRecorded(file, cause);
+            return undefined;
+          }
+          return stored(file, reply.message);
+        },
+      };
+    },
+    async clear() {
+      const names = isRecorded ? slotsIn(folder) : ["."];
+      await Promise.all(names.map((name) => rm(path.join(folder, name), { recursive: true, force: true })));
+    },
+  };
+}
+
+/** The recorded fit of a client. Throws a RefusedError where it is not whole, or none of that round. */
+export async function readRecordedFit(folder: string, round: number, clientId: string): Promise<FoundFit> {
+  return readFit(path.join(folder, `${round}`, fileName(clientId)), round);
+}
+
+const SUFFIX = ".safetensors";
+/** Written at once: to have another thread do it would cost more. */
+const FEW_BYTES = 65536;
+/** Of ours, that is. */
+const LARGEST_HEADER = 65536;
+const WRITE_OVER = constants.O_WRONLY | constants.O_CREAT;
+/** One call moves less than 2 GiB. */
+const MOST_AT_ONCE = 2 ** 30;
+
+/** A client's id may hold anything. */
+function fileName(clientId: string): string {
+  return `${encodeURIComponent(clientId).replaceAll(".", "%2E")}${SUFFIX}`;
+}
+
+function slotsIn(folder: string): readonly string[] {
+  try {
+    return readdirSync(folder).filter((name) => name.endsWith(SUFFIX));
+  } catch {
+    return [];
+  }
+}
+
+/** Files that hold fits of a round, by client. */
+function findLeft(folder: string, round: number): ReadonlyMap<string, string> {
+  const left = new Map<string, string>();
+  for (const place of [folder, path.join(folder, `${round}`)]) {
+    for (const name of slotsIn(place)) {
+      const file = path.join(place, name);
+      try {
+        const { metadata } = readHeader(file);
+        if (metadata["round"] === `${round}` && metadata["client_id"] !== undefined) left.set(metadata["client_id"], file);
+      } catch {
+        // What is half written is written over.
+      }
+    }
+  }
+  return left;
+}
+
+function readHeader(file: string): SafetensorsHeader {
+  return withFile(file, (fd) => {
+    const { size } = fstatSync(fd);
+    const beginning = readAt(fd, 0, Math.min(size, LARGEST_HEADER));
+    return decodeHeader(beginning, size, file);
+  });
+}
+
+async function readFit(file: string, round: number): Promise<FoundFit> {
+  const content = await readFile(file).catch((cause: unknown) => {
+    throw new RefusedError(file, "a recorded fit", (cause as Error).message);
+  });
+  const { tensors, metadata } = decodeHeader(content, content.length, file);
+  const { data: message } = workerMessage.safeParse(parseJson(metadata["fit"] ?? ""));
+  if (message?.type !== "fitted" || metadata["round"] !== `${round}`) throw new RefusedError(file, `a fit of round ${round}`, "another");
+  const raw = new Map([...tensors].map(([name, { from, to }]) => [name, content.subarray(from, to)]));
+  if (checksum(metadata["fit"] ?? "", raw) !== Number(metadata["crc32"])) throw new RefusedError(file, "its checksum", "another");
+  const payload: Payload = Object.fromEntries(
+    message.tensors.flatMap(({ name, dtype, shape }) => {
+      const bytes = raw.get(name);
+      return bytes ? [[name, { dtype, length: lengthOf({ shape }), bytes }]] : [];
+    }),
+  );
+  const reply = { workerId: metadata["worker_id"] ?? "", attempt: message.attempt, message, payload, close: () => {} };
+  return { reply, stored: stored(file, message) };
+}
+
+function encodeFit(round: number, clientId: string, { workerId, message, payload }: Reply<"fit">): readonly Uint8Array[] {
+  const fit = JSON.stringify(message);
+  const raw = new Map<string, Uint8Array>();
+  const described = message.tensors.map(({ name, dtype, shape }) => {
+    const { bytes } = payload[name] as Encoded;
+    raw.set(name, bytes);
+    // What safetensors has no name for are bytes.
+    return [name, dtype === "I8X256" ? { dtype: "U8", shape: [bytes.length], bytes } : { dtype, shape, bytes }] as const;
+  });
+  const crc = `${checksum(fit, raw)}`;
+  return encodeRaw(new Map(described), { round: `${round}`, client_id: clientId, worker_id: workerId, fit, crc32: crc });
+}
+
+function checksum(fit: string, tensors: ReadonlyMap<string, Uint8Array>): number {
+  const inOrder = [...tensors].toSorted(([one], [other]) => (one < other ? -1 : 1));
+  return inOrder.reduce((crc, [, bytes]) => crc32(bytes, crc), crc32(fit));
+}
+
+function stored(file: string, { tensors }: WorkerMessageOf<"fitted">): StoredFit {
+  let header: SafetensorsHeader | undefined;
+  return {
+    async read(tensor, from, to) {
+      const known = tensors.find(({ name }) => name === tensor);
+      if (!known) return new Float32Array(0);
+      header ??= readHeader(file);
+      const place = header.tensors.get(tensor);
+      if (!place) throw new RefusedError(file, `tensor ${tensor}`, "none");
+      const { dtype } = known;
+      // Groups of values are decoded whole.
+      const first = dtype === "I8X256" ? from - (from % GROUP) : from;
+      const last = dtype === "I8X256" ? Math.min(lengthOf(known), Math.ceil(to / GROUP) * GROUP) : to;
+      const [start, end] = [encodedBytes(dtype, first), encodedBytes(dtype, last)];
+      const bytes = withFile(file, (fd) => readAt(fd, place.from + start, end - start));
+      return decode({ dtype, length: last - first, bytes }).subarray(from - first, to - first);
+    },
+    drop: () => rmSync(file, { force: true }),
+  };
+}
+
+function lengthOf({ shape }: Pick<TensorDescriptor, "shape">): number {
+  return shape.reduce((product, side) => product * side, 1);
+}
+
+/** Into the memory of a file that is there, if one is. */
+async function writeOver(file: string, parts: readonly Uint8Array[]): Promise<void> {
+  const total = bytesIn(parts);
+  if (total <= FEW_BYTES) {
+    const fd = openSync(file, WRITE_OVER, 0o600);
+    try {
+      if (writevSync(fd, parts, 0) !== total) throw new Error("the disk is full");
+      ftruncateSync(fd, total);
+    } finally {
+      closeSync(fd);
+    }
+    return;
+  }
+  const handle = await open(file, WRITE_OVER, 0o600);
+  try {
+    let at = 0;
+    for (const part of parts) {
+      for (let done = 0; done < part.length;) {
+        const { bytesWritten } = await handle.write(part, done, Math.min(part.length - done, MOST_AT_ONCE), at);
+        [done, at] = [done + bytesWritten, at + bytesWritten];
+      }
+    }
+    await handle.truncate(total);
+  } finally {
+    await handle.close();
+  }
+}
+
+function withFile<T>(file: string, use: (fd: number) => T): T {
+  const fd = openSync(file, "r");
+  try {
+    return use(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function readAt(fd: number, from: number, length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  for (let done = 0; done < length;) {
+    const count = readSync(fd, bytes, done, length - done, from + done);
+    if (count === 0) throw new RefusedError("a recorded fit", `${from + length} bytes`, `${from + done}`);
+    done += count;
+  }
+  return bytes;
+}
+
+function bytesIn(parts: readonly Uint8Array[]): number {
+  return parts.reduce((sum, { length }) => sum + length, 0);
+}
+
+function notRecorded(file: string, cause: unknown): EnvironmentError {
+  const problem = `${file} could not be written: ${(cause as Error).message}`;
+  return new EnvironmentError(problem, "make room on that disk, then go on with prelort resume; or do not record updates", { cause });
+}
