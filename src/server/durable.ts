@@ -38,12 +38,14 @@ export async function openLineLog(file: string): Promise<LineLog> {
   let writing: Promise<void> | undefined;
 
   async function write(): Promise<void> {
-    while (pending.length > 0 && !failure) {
-      const lines = pending.join("");
-      pending = [];
-      await handle.appendFile(lines).catch((cause: unknown) => {
-        failure = writingError(file, cause);
-      });
+    try {
+      while (pending.length > 0) {
+        const lines = pending.join("");
+        pending = [];
+        await handle.appendFile(lines);
+      }
+    } catch (cause) {
+      failure = writingError(file, cause);
     }
     writing = undefined;
   }
@@ -53,6 +55,7 @@ export async function openLineLog(file: string): Promise<LineLog> {
   }
   return {
     append(entry) {
+      if (failure) return;
       pending.push(`${JSON.stringify(entry)}\n`);
       writing ??= Promise.resolve().then(write);
     },

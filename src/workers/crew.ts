@@ -124,8 +124,8 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
       if (!error) return;
       if (slot.lent === 0) slot.deaths++;
       slot.lent = 0;
-      // When no worker has come up yet, what ended this one lies in wait for the others.
-      if (!hasBeenUp) fate.abort(error);
+      // When no worker has come up yet, what ended this one lies in wait for the others; a signal came from outside.
+      if (!hasBeenUp && error.details.signal === undefined) fate.abort(error);
       else if (slot.deaths === MAX_DEATHS && ++retired === count) {
         const problem = `no worker is left: in each place ${MAX_DEATHS} ended in a row; the last with:\n${error.message}`;
         fate.abort(new RunFailedError(problem, { cause: error }));

@@ -117,7 +117,8 @@ export function createWorker(
     const details = {
       workerId: id,
       exitCode: exit.exitCode,
-      signal: exit.signal,
+      // One of ours says nothing that the problem does not.
+      signal: fatal ? undefined : exit.signal,
       logTail: await readLogTail(logPath).catch(() => undefined),
       logPath,
     };

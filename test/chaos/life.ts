@@ -1,0 +1,99 @@
+import { execFileSync, spawn } from "node:child_process";
+import { EventEmitter, once } from "node:events";
+import { existsSync } from "node:fs";
+import path from "node:path";
+import process from "node:process";
+import { createInterface } from "node:readline";
+import { environmentPython } from "../../dist/workers/python.js";
+import type { ChaosAsked, ChaosTold } from "./controller.ts";
+
+/** Where one run lives, and how large it is. */
+export interface Place {
+  /** Holds all that this run writes, its temporary files too. */
+  readonly root: string;
+  /** Where its run directory goes. */
+  readonly runs: string;
+  readonly rounds: number;
+  readonly clients: number;
+  readonly workers: number;
+  /** What its workers do to themselves. */
+  readonly faults: { readonly seed: number; readonly rate: number };
+}
+
+export interface WorkerProcess {
+  readonly pid: number;
+  readonly id: string;
+}
+
+/** A controller process, from its start to its end. */
+export interface Life {
+  /** Resolves with its exit code, or the signal that ended it, and the end of what it said of that. */
+  readonly ended: Promise<{ readonly how: number | NodeJS.Signals; readonly said: string }>;
+  hasEnded(): boolean;
+  /** When training began, in milliseconds since 1970, and when it was over; undefined if it has ended before. */
+  readonly began: Promise<number | undefined>;
+  readonly trained: Promise<number | undefined>;
+  kill(): void;
+  workers(): readonly WorkerProcess[];
+  /** When the controller said that a worker had failed, in milliseconds since 1970; undefined if it has not, or has ended. */
+  sawFailure(workerId: string): Promise<number | undefined>;
+}
+
+export const runDirectory = (place: Place) => path.join(place.runs, "chaos");
+export const faultLog = (place: Place) => path.join(place.root, "faults.jsonl");
+export const temporary = (place: Place) => path.join(place.root, "tmp");
+
+/** Starts a run, or goes on with it where there is something to go on with. */
+export function begin(place: Place): Life {
+  const { runs: folder, rounds, clients, workers, faults } = place;
+  const isResumed = existsSync(path.join(runDirectory(place), "run.json"));
+  const asked: ChaosAsked = { folder, rounds, clients, workers, python: environmentPython(), isResumed };
+  const child = spawn(process.execPath, [path.join(import.meta.dirname, "controller.js"), JSON.stringify(asked)], {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, TMPDIR: temporary(place), PRELORT_CHAOS: JSON.stringify({ clients, ...faults, log: faultLog(place) }) },
+  });
+  const pid = child.pid as number;
+  const told: ChaosTold[] = [];
+  const news = new EventEmitter();
+  let said = "";
+  let isOver = false;
+  child.stderr.on("data", (chunk: Buffer) => (said = `${said}${chunk.toString()}`.slice(-4000)));
+  createInterface({ input: child.stdout }).on("line", (line) => {
+    told.push(JSON.parse(line) as ChaosTold);
+    news.emit("line");
+  });
+  const ended = once(child, "close").then(([code, signal]) => {
+    isOver = true;
+    return { how: (code ?? signal) as number | NodeJS.Signals, said };
+  });
+  const timeOf = async (what: ChaosTold["what"], workerId?: string): Promise<number | undefined> => {
+    for (;;) {
+      const found = told.find((line) => line.what === what && line.workerId === workerId);
+      if (found || isOver) return found?.at;
+      await Promise.race([once(news, "line"), ended]);
+    }
+  };
+  return {
+    ended,
+    hasEnded: () => isOver,
+    began: timeOf("run-start"),
+    trained: timeOf("run-end"),
+    kill: () => child.kill("SIGKILL"),
+    workers: () =>
+      processes("--worker-id").flatMap(({ pid: worker, parent, args }) => {
+        const id = /--worker-id (\S+)/.exec(args)?.[1];
+        return parent === pid && id !== undefined ? [{ pid: worker, id }] : [];
+      }),
+    sawFailure: (workerId) => timeOf("failure", workerId),
+  };
+}
+
+/** Live processes whose command line holds that text; zombies do not count. */
+export function processes(text: string): readonly { readonly pid: number; readonly parent: number; readonly args: string }[] {
+  const listing = execFileSync("ps", ["-A", "-ww", "-o", "pid=,ppid=,stat=,args="], { encoding: "utf8" });
+  return listing.split("\n").flatMap((line) => {
+    const [, pid, parent, state, args = ""] = /^\s*(\d+)\s+(\d+)\s+(\S+)\s+(.*)$/.exec(line) ?? [];
+    const isOther = Number(pid) !== process.pid;
+    return isOther && !state?.startsWith("Z") && args.includes(text) ? [{ pid: Number(pid), parent: Number(parent), args }] : [];
+  });
+}

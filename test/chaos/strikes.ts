@@ -1,0 +1,91 @@
+import { closeSync, openSync, rmSync, writeSync } from "node:fs";
+import path from "node:path";
+import process from "node:process";
+import { setTimeout } from "node:timers/promises";
+import type { Rng } from "../../dist/tensor/rng.js";
+import type { Life, Place, WorkerProcess } from "./life.ts";
+
+/** What was seen of a strike. */
+export interface Seen {
+  /** How long it took the controller to see it, where that is asked; undefined if it ended before. */
+  readonly latencyMs?: Promise<number | undefined>;
+}
+
+/** A fault that is done to a run from outside. Gives undefined where there was nothing to strike. */
+export interface Strike {
+  readonly name: string;
+  /** How often, against the others. */
+  readonly weight: number;
+  strike(life: Life, rng: Rng, place: Place): Promise<Seen | undefined>;
+}
+
+const oneOf = <T>(items: readonly T[], rng: Rng): T | undefined => items[Math.floor(rng.next() * items.length)];
+
+function onWorker(name: string, weight: number, strike: (worker: WorkerProcess, life: Life, rng: Rng) => Promise<Seen>): Strike {
+  return {
+    name,
+    weight,
+    async strike(life, rng) {
+      const worker = oneOf(life.workers(), rng);
+      return worker && strike(worker, life, rng);
+    },
+  };
+}
+
+/** It may have ended since it was seen. */
+function signal({ pid }: WorkerProcess, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch {}
+}
+
+function timed(worker: WorkerProcess, name: NodeJS.Signals, life: Life): Seen {
+  const at = Date.now();
+  signal(worker, name);
+  return { latencyMs: life.sawFailure(worker.id).then((seen) => (seen === undefined ? undefined : seen - at)) };
+}
+
+export const killWorker = onWorker("SIGKILL of a worker", 4, async (worker, life) => timed(worker, "SIGKILL", life));
+
+export const stopWorker = onWorker("SIGSTOP of a worker", 1, async (worker, life) => timed(worker, "SIGSTOP", life));
+
+export const pauseWorker = onWorker("SIGSTOP, then SIGCONT, of a worker", 4, async (worker, _, rng) => {
+  signal(worker, "SIGSTOP");
+  await setTimeout(50 + 700 * rng.next());
+  signal(worker, "SIGCONT");
+  return {};
+});
+
+export const killController: Strike = {
+  name: "SIGKILL of the controller",
+  weight: 3,
+  async strike(life) {
+    life.kill();
+    await life.ended;
+    return {};
+  },
+};
+
+/** Fills the disk that the run writes to, until the controller has ended of it, or some seconds. */
+export const fillDisk: Strike = {
+  name: "full disk",
+  weight: 1,
+  async strike(life, _, { runs }) {
+    const file = path.join(runs, "filler");
+    const filler = openSync(file, "w");
+    try {
+      for (const size of [2 ** 20, 4096]) fill(filler, Buffer.alloc(size));
+      await Promise.race([life.ended, setTimeout(6000)]);
+    } finally {
+      closeSync(filler);
+      rmSync(file);
+    }
+    return {};
+  },
+};
+
+function fill(file: number, block: Buffer): void {
+  try {
+    while (writeSync(file, block) === block.length);
+  } catch {}
+}

@@ -1,0 +1,201 @@
+"""
+A worker whose task is small and plain torch, so that it starts fast: a low-rank adapter of one linear map learns what each
+client's map is. It has the real worker's wire, threads and life; and it goes wrong where it is told to.
+
+    PRELORT_CHAOS='{"clients": 8, "seed": 1, "rate": 0.2, "log": "faults.jsonl"}' python task_worker.py <the worker's options>
+
+A share `rate` of the first two attempts at a fit go wrong, which and how being told by the seed; each fault is written to `log`.
+"""
+
+import hashlib
+import json
+import os
+import resource
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+from prelort_worker import __main__ as worker
+from prelort_worker import connection as wired
+from prelort_worker.device import make_repeatable
+from prelort_worker.lifetime import die_with_parent
+from prelort_worker.messages import (
+    Chunk,
+    Device,
+    Evaluated,
+    Fit,
+    Fitted,
+    Hello,
+    IndexFile,
+    Load,
+    Loaded,
+    ModuleShape,
+    Prepare,
+    Prepared,
+    PreparedClient,
+    TierSums,
+)
+from prelort_worker.shared_memory import can_share_with
+from prelort_worker.wire import Tensor
+
+ASKED = json.loads(os.environ["PRELORT_CHAOS"])
+IN, OUT, EXAMPLES = 48, 32, 64
+FAULTS = ("truncated frame", "flipped frame", "duplicated reply", "late reply", "exit", "exception", "memory limit")
+
+
+def seed_of(*parts: object) -> int:
+    return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:7], "big")
+
+
+def data_of(client: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """What all clients share, and a little of the client's own."""
+    shared, own = torch.Generator().manual_seed(1), torch.Generator().manual_seed(seed_of(client))
+    target = torch.randn(OUT, 6, generator=shared) @ torch.randn(6, IN, generator=shared) / 6
+    target = target + 0.1 * torch.randn(OUT, IN, generator=own)
+    x = torch.randn(EXAMPLES, IN, generator=own)
+    return x, x @ target.T
+
+
+def loss_of(rows: torch.Tensor, scale: float, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    a, b = rows[:, :IN], rows[:, IN:]
+    return ((scale * (x @ a.T) @ b - y) ** 2).mean()
+
+
+class Task:
+    """In the place of prelort_worker.client.Client."""
+
+    def run(self, task, payload, report):
+        ids = {"task_id": task.task_id, "attempt": task.attempt}
+        if isinstance(task, Prepare):
+            clients = [PreparedClient(f"c{place}", EXAMPLES, 0, []) for place in range(ASKED["clients"])]
+            index = IndexFile("chaos", "0" * 64)
+            return Prepared(**ids, index=index, labels=[], n_eval=EXAMPLES, n_truncated=0, clients=clients), {}
+        if isinstance(task, Load):
+            modules = [ModuleShape("map", IN, OUT)]
+            return Loaded(**ids, modules=modules, dense=[], n_parameters=IN * OUT, tensors=[]), {}
+        received = torch.from_numpy(np.frombuffer(payload["rows"].data, "<f4").reshape(payload["rows"].shape).copy())
+        if isinstance(task, Fit):
+            return self.fit(task, received, report)
+        x, y = data_of("held out")
+        sums = [float(loss_of(received[:r], task.scale, x, y)) * task.count for r in task.ranks]
+        tiers = [
+            TierSums(r, loss, task.count, task.count, None, None) for r, loss in zip(task.ranks, sums, strict=True)
+        ]
+        return Evaluated(**ids, tiers=tiers, seconds=0.0), {}
+
+    def fit(self, task, received, report):
+        fault = choose_fault(task)
+        if fault:
+            strike(fault)
+        x, y = data_of(task.client_id)
+        rows = received.clone().requires_grad_()
+        optimizer = torch.optim.AdamW([rows], lr=task.fit.lr, weight_decay=0)
+        losses = []
+        order = torch.Generator().manual_seed(int(task.seed[:12], 16))
+        for step in range(task.fit.local_steps):
+            report(f"fit {task.client_id}", step, task.fit.local_steps)
+            batch = torch.randperm(EXAMPLES, generator=order)[: task.fit.batch_size]
+            loss = loss_of(rows, task.scale, x[batch], y[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        delta = (rows.detach() - received).contiguous().numpy()
+        mean = sum(losses) / len(losses)
+        fitted = Fitted(
+            task_id=task.task_id,
+            attempt=task.attempt,
+            client_id=task.client_id,
+            r=task.r,
+            scale=task.scale,
+            n=EXAMPLES,
+            steps=len(losses),
+            passes=len(losses),
+            loss=mean,
+            rms_loss=(sum(loss**2 for loss in losses) / len(losses)) ** 0.5,
+            seconds=0.0,
+            peak_memory_bytes=None,
+            tensors=[],
+        )
+        return fitted, {"rows": Tensor(delta.shape, delta.reshape(-1).view(np.uint8).data)}
+
+
+def choose_fault(task: Fit) -> str | None:
+    draw = seed_of(ASKED["seed"], task.task_id, task.attempt)
+    if task.attempt > 2 or draw % 1000 >= 1000 * ASKED["rate"]:
+        return None
+    fault = FAULTS[draw // 1000 % len(FAULTS)]
+    with open(ASKED["log"], "a", encoding="utf-8") as log:  # noqa: PTH123 - one write of one line
+        log.write(json.dumps({"fault": fault, "task": task.task_id, "attempt": task.attempt}) + "\n")
+    return fault
+
+
+def strike(fault: str) -> None:
+    if fault == "exit":
+        os._exit(7)
+    if fault == "exception":
+        raise ValueError("the loss exploded, says the chaos")
+    if fault == "memory limit":
+        exceed_memory()
+    Wire.fault = fault
+
+
+def exceed_memory() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (2**28, limits[1]))
+    try:
+        torch.zeros(2**30)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+class Wire:
+    """What leaves the worker, through the faults that are due."""
+
+    fault: str | None = None
+    honest_pack = staticmethod(wired.pack)
+    honest_send = wired.Connection.send
+
+    @staticmethod
+    def pack(message) -> bytes:
+        frame = Wire.honest_pack(message)
+        if Wire.fault == "truncated frame" and isinstance(message, Fitted | Chunk):
+            Wire.fault = None
+            return frame[: len(frame) // 2]
+        if Wire.fault == "flipped frame" and isinstance(message, Chunk):
+            Wire.fault = None
+            flipped = bytearray(frame)
+            flipped[len(flipped) - 1 - len(message.data) // 2] ^= 16
+            return bytes(flipped)
+        return frame
+
+    @staticmethod
+    def send(connection, message, payload=None) -> None:
+        fault = Wire.fault
+        if isinstance(message, Fitted) and fault in ("duplicated reply", "late reply"):
+            Wire.fault = None
+            # Of a try that is over, or of this one; a second time, at once.
+            attempt = message.attempt + 7 if fault == "late reply" else message.attempt
+            Wire.honest_send(connection, replace(message, attempt=attempt), payload)
+        Wire.honest_send(connection, message, payload)
+
+
+def main() -> None:
+    options = worker._parse_options()
+    die_with_parent(options.parent_pid)
+    make_repeatable(options.threads)
+    wired.pack = Wire.pack
+    wired.Connection.send = Wire.send
+    connection = wired.Connection(
+        options.endpoint, options.worker_id, options.parent_pid, lambda error: worker._end_on_wire_failure(options, error)
+    )
+    connection.report("idle")
+    shares_memory = can_share_with(options.parent_pid) and options.worker_id.startswith("w0")
+    device = Device("cpu", "chaos", None)
+    connection.send(Hello(os.getpid(), {"torch": str(torch.__version__)}, device, options.threads, shares_memory))
+    worker._serve(connection, Task())  # pyright: ignore[reportArgumentType] - it answers as a client does
+    connection.close()
+
+
+main()
