@@ -97,7 +97,8 @@ export async function cutLog(file: string, isKept: (entry: unknown) => boolean =
 
 const NEWLINE = 0x0a;
 
-function writingError(file: string, cause: unknown): Error {
+/** Says of a full disk, or one that is not ours, what to do. */
+export function writingError(file: string, cause: unknown): Error {
   const { code, message } = cause as NodeJS.ErrnoException;
   const remedy = code === "ENOSPC" || code === "EDQUOT" ? "make room on that disk" : "see that it can be written to";
   return new EnvironmentError(`${file} could not be written: ${message}`, `${remedy}, then go on with prelort resume`, { cause });

@@ -8,7 +8,7 @@ import { ConfigError, EnvironmentError, PrelortError } from "../errors.ts";
 import type { ServerState } from "../strategy/strategy.ts";
 import { parseJson } from "../tensor/json.ts";
 import { decodeSafetensors, encodeSafetensors } from "../tensor/safetensors.ts";
-import { cutLog, type LineLog, openLineLog, writeDurably } from "./durable.ts";
+import { cutLog, type LineLog, openLineLog, writeDurably, writingError } from "./durable.ts";
 import { type Commit, commitsOf, hasEnded } from "./journal.ts";
 import { type Holder, isLockFile, lockHolder, releaseLock, takeLock } from "./lock.ts";
 
@@ -78,8 +78,7 @@ export async function createRunDirectory(options: RunDirectoryOptions): Promise<
 export async function reopenRunDirectory(root: string): Promise<ReopenedDirectory> {
   const record = parseJson(await readFile(path.join(root, "run.json"), "utf8").catch(() => ""));
   if (record === undefined) throw refusal(`${root} holds no run that had begun: start it with prelort run`);
-  const holder = takeLock(root);
-  if (holder) throw refusal(inUse(root, holder));
+  requireLock(root);
   try {
     const entries = await cutLog(path.join(root, "journal.jsonl"));
     const commits = await wholeRounds(root, commitsOf(entries));
@@ -204,8 +203,7 @@ async function claimFolder({ runsDir, name, overwrite }: RunDirectoryOptions): P
   }
   await rm(root, { recursive: true, force: true });
   await mkdir(root);
-  const holder = takeLock(root);
-  if (holder) throw refusal(inUse(root, holder));
+  requireLock(root);
   return replaced ? { root, replaced } : { root };
 }
 
@@ -218,6 +216,16 @@ async function inspect(root: string): Promise<boolean> {
   const holder = lockHolder(root);
   if (holder) throw refusal(inUse(root, holder));
   return entries.includes("rounds");
+}
+
+function requireLock(root: string): void {
+  let holder: Holder | undefined;
+  try {
+    holder = takeLock(root);
+  } catch (cause) {
+    throw writingError(path.join(root, "lock"), cause);
+  }
+  if (holder) throw refusal(inUse(root, holder));
 }
 
 function inUse(root: string, { pid, host }: Holder): string {

@@ -18,6 +18,7 @@ export interface Attempt {
   isAnswered(): boolean;
   /** Nothing of it is still to come from the worker. */
   isDelivered(): boolean;
+  isOver(): boolean;
   fail(error: Error): void;
   /** Nothing came of it, and it was not its fault: it may be made again, under the same number, by another worker. */
   giveBack(): void;
@@ -103,6 +104,7 @@ export function createAttempt(task: Task, number: number, workerId: string, { bu
     fail,
     giveBack,
     isAnswered: () => header !== undefined,
+    isOver: () => isOver,
     isDelivered: () => isOver || (header?.assembler.isShared ?? false),
     take(message) {
       if (isOver || message.task_id !== task.id || message.attempt !== number) return;

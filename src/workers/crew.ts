@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers/promises";
 import PQueue from "p-queue";
 import { RunFailedError } from "../errors.ts";
 import { createBuffers } from "./buffers.ts";
@@ -20,8 +21,13 @@ export interface Crew {
    * Waits for a worker for one task, until `release`; not one in `avoid` while another place is up. It is a free one, or,
    * while more wait than there are places, one that has a task and is to find its next waiting for it.
    */
-  acquire(wanted: { readonly priority: number; readonly avoid: Slot | undefined }): Promise<Hand>;
-  release(hand: Hand, outcome: { readonly isCompleted: boolean }): void;
+  acquire(wanted: {
+    readonly priority: number;
+    readonly avoid: Slot | undefined;
+    readonly signal?: AbortSignal | undefined;
+  }): Promise<Hand>;
+  /** `failed` is the task that came to nothing, through whoever's fault. */
+  release(hand: Hand, outcome: { readonly isCompleted: boolean; readonly failed?: string }): void;
   /** Has every worker, present and restarted, do this before it is free again. Resolves with the first reply. */
   prepare(task: Task): Promise<Reply>;
   /** Asks that what is under way be dropped. */
@@ -42,8 +48,10 @@ export interface Slot {
   isPreparing: boolean;
   /** Tasks that its worker is in hand for. */
   lent: number;
-  /** Outside a task, with none completed in between. */
+  /** Of its workers, with no task completed in between: outside a task, */
   deaths: number;
+  /** and tasks in which one ended. A task that ends every worker counts once. */
+  readonly deadly: Set<string>;
 }
 
 export interface Hand {
@@ -51,10 +59,7 @@ export interface Hand {
   readonly worker: Worker;
 }
 
-/**
- * A place whose workers die that often in a row outside a task is given up. A death in a task does not count: it is
- * the task's try, and those are bounded.
- */
+/** A place whose workers end that often in a row, outside a task or each in another one, is given up: its device is at fault. */
 const MAX_DEATHS = 3;
 
 interface Waiter {
@@ -79,7 +84,7 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
   const receiving = { buffers: createBuffers(), turns: new PQueue({ concurrency: 2 }) };
   let waiters: Waiter[] = [];
   const slots = Array.from({ length: count }, (_, index): Slot => {
-    return { index, worker: undefined, isUp: false, isPreparing: false, prepared: 0, lent: 0, deaths: 0 };
+    return { index, worker: undefined, isUp: false, isPreparing: false, prepared: 0, lent: 0, deaths: 0, deadly: new Set() };
   });
   let upkeep: Promise<unknown> = Promise.resolve();
   let hasBeenUp = false;
@@ -101,7 +106,7 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
   }
 
   async function keepUp(slot: Slot): Promise<void> {
-    for (let generation = 0; !fate.signal.aborted && slot.deaths < MAX_DEATHS; generation++) {
+    for (let generation = 0; !fate.signal.aborted && deathsOf(slot) < MAX_DEATHS; generation++) {
       const id = generation === 0 ? `w${slot.index}` : `w${slot.index}.${generation}`;
       const device = devices[slot.index % devices.length] ?? "cpu";
       const worker = createWorker(id, device, { ...options, ...receiving }, (status) => listener?.status?.(status));
@@ -124,11 +129,14 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
       if (!error) return;
       if (slot.lent === 0) slot.deaths++;
       slot.lent = 0;
+      // Whoever had it in hand says first in which task it ended.
+      await setImmediate();
       // When no worker has come up yet, what ended this one lies in wait for the others; a signal came from outside.
       if (!hasBeenUp && error.details.signal === undefined) fate.abort(error);
-      else if (slot.deaths === MAX_DEATHS && ++retired === count) {
+      else if (deathsOf(slot) >= MAX_DEATHS) {
+        listener?.givenUp?.({ workerId: id, device, error });
         const problem = `no worker is left: in each place ${MAX_DEATHS} ended in a row; the last with:\n${error.message}`;
-        fate.abort(new RunFailedError(problem, { cause: error }));
+        if (++retired === count) fate.abort(new RunFailedError(problem, { cause: error }));
       }
       refresh();
     }
@@ -212,14 +220,23 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
     },
     acquire(wanted) {
       const hand = createDeferred<Hand>();
+      const { signal } = wanted;
       if (fate.signal.aborted) hand.reject(fate.signal.reason);
       else waiters.push({ ...wanted, hand });
+      const leave = () => {
+        waiters = waiters.filter((waiter) => waiter.hand !== hand);
+        hand.reject(signal?.reason);
+      };
+      signal?.addEventListener("abort", leave, { once: true });
       refresh();
-      return hand.promise;
+      return hand.promise.finally(() => signal?.removeEventListener("abort", leave));
     },
-    release(hand, { isCompleted }) {
+    release(hand, { isCompleted, failed }) {
       const { slot, worker } = hand;
-      if (isCompleted) slot.deaths = 0;
+      if (isCompleted) {
+        slot.deaths = 0;
+        slot.deadly.clear();
+      } else if (failed !== undefined && !isServing(worker.status())) slot.deadly.add(failed);
       // One that died in the hand stays lent until its place is filled again, so that its death is told apart.
       if (slot.worker !== worker || !isServing(worker.status())) return;
       slot.lent--;
@@ -242,6 +259,10 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
       await upkeep;
     },
   };
+}
+
+function deathsOf({ deaths, deadly }: Slot): number {
+  return deaths + deadly.size;
 }
 
 function isFree({ isUp, isPreparing, lent }: Slot): boolean {

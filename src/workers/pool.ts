@@ -43,15 +43,21 @@ export function createWorkerPool(options: PoolOptions): WorkerPool {
   signal?.addEventListener("abort", interrupt, { once: true });
 
   async function tryOnce(task: Task, number: number, avoid: Slot | undefined): Promise<Outcome> {
-    const hand = await crew.acquire({ priority: task.priority ?? 0, avoid });
+    const { signal: given } = task;
+    const hand = await crew.acquire({ priority: task.priority ?? 0, avoid, signal: given });
+    const cancel = () => hand.worker.cancel(task.id);
+    given?.addEventListener("abort", cancel, { once: true });
     try {
+      given?.throwIfAborted();
       const reply = await hand.worker.run(task, number);
       if (reply) await lookAt(task, reply, interruption.signal);
       crew.release(hand, { isCompleted: reply !== undefined });
       return reply ? { hand, reply } : { hand };
     } catch (error) {
-      crew.release(hand, { isCompleted: false });
+      crew.release(hand, { isCompleted: false, failed: task.id });
       return { hand, error: error as Error };
+    } finally {
+      given?.removeEventListener("abort", cancel);
     }
   }
 
@@ -61,6 +67,7 @@ export function createWorkerPool(options: PoolOptions): WorkerPool {
       const { hand, reply, error } = await tryOnce(task, number, avoid);
       interruption.signal.throwIfAborted();
       if (reply) return reply;
+      task.signal?.throwIfAborted();
       if (!error) continue;
       const isFinal = isNobodysFault(error) || number > retries;
       const willRetry = !isFinal && !fate.signal.aborted;
@@ -74,7 +81,8 @@ export function createWorkerPool(options: PoolOptions): WorkerPool {
   return {
     start: () => crew.start(),
     async run<T extends TaskType>(task: Task<T>) {
-      return (await orAborted(tryUntilDone(task as unknown as Task), interruption.signal)) as unknown as Reply<T>;
+      const done = orAborted(tryUntilDone(task as unknown as Task), interruption.signal);
+      return (await (task.signal ? orAborted(done, task.signal) : done)) as unknown as Reply<T>;
     },
     async onEveryWorker<T extends TaskType>(task: Task<T>) {
       return (await crew.prepare(task as unknown as Task)) as unknown as Reply<T>;

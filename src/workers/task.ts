@@ -43,6 +43,8 @@ export interface Task<T extends TaskType = TaskType> {
   accept?(reply: Reply<T>): void | Promise<boolean>;
   /** Larger goes first. */
   readonly priority?: number;
+  /** Once aborted nobody waits for it any more: its run rejects with the reason, and what is under way of it is cancelled. */
+  readonly signal?: AbortSignal;
 }
 
 /** An attempt that came to nothing. `willRetry` says whether another follows. */
@@ -78,6 +80,8 @@ export interface PoolListener {
   ready?(worker: WorkerHello): void;
   status?(status: WorkerStatus): void;
   failure?(failure: TaskFailure): void;
+  /** A place for a worker is not filled again: too many ended there in a row. */
+  givenUp?(place: { readonly workerId: string; readonly device: string; readonly error: Error }): void;
 }
 
 /** A handful of workers that take tasks in order of priority. */

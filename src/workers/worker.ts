@@ -7,7 +7,7 @@ import { type ControllerMessage, CREDIT_BYTES, PROTOCOL_VERSION, type WorkerMess
 import { borrowFrom, canShareWith, type SharedMemory } from "../transport/shared-memory.ts";
 import type { Transport } from "../transport/transport.ts";
 import { createAgenda } from "./agenda.ts";
-import { type AnswerMessage, createAttempt, type Receiving } from "./attempt.ts";
+import { type AnswerMessage, type Attempt, createAttempt, type Receiving } from "./attempt.ts";
 import { createCredit } from "./credit.ts";
 import { createDeadline } from "./deadline.ts";
 import { createDeferred } from "./deferred.ts";
@@ -41,8 +41,8 @@ export interface Worker {
    * ends its process first. Resolves with undefined if the worker ended without having begun it.
    */
   run(task: Task, attempt: number): Promise<Reply | undefined>;
-  /** Asks that what it was given be dropped. */
-  cancel(): void;
+  /** Asks that what it was given, or this task of it, be dropped. */
+  cancel(taskId?: string): void;
   /** Takes a frame that came from it. */
   receive(frame: Uint8Array): void;
   /** Asks the process to end, and ends it if it has not after the grace; called again, with another grace. */
@@ -66,6 +66,8 @@ export function createWorker(
   const credit = createCredit(CREDIT_BYTES);
   let status: WorkerStatus = { workerId: id, state: "starting", activity: "starting", taskId: null, step: 0, steps: 0 };
   const agenda = createAgenda();
+  /** Those whose turn to be sent has not come. */
+  const unsent = new Set<Attempt>();
   /** One task is sent whole before the next. */
   let lastSent: Promise<unknown> = Promise.resolve();
   /** Reads what the worker's process shares with this one, if it does. */
@@ -214,12 +216,16 @@ export function createWorker(
       if (!isServing(status)) return undefined;
       const attempt = createAttempt(task, number, id, { buffers, turns, borrow });
       agenda.add(attempt);
+      unsent.add(attempt);
       follow();
       const answered = attempt.reply.finally(() => {
         agenda.remove(attempt);
         follow();
       });
-      const sending = lastSent.then(() => sendTask(task, number));
+      const sending = lastSent.then(() => {
+        unsent.delete(attempt);
+        return attempt.isOver() ? () => {} : sendTask(task, number);
+      });
       const sent = sending.catch((cause: unknown) => kill(`could not be sent ${task.id}`, { cause }));
       lastSent = sent;
       // Also when the answer came early, as a failure does: what was begun is sent whole, and the next task goes after it.
@@ -228,8 +234,11 @@ export function createWorker(
       if (reply.status === "rejected") throw reply.reason;
       return reply.value;
     },
-    cancel() {
-      for (const { taskId, number } of agenda.all()) tell({ ...SESSION, type: "cancel", task_id: taskId, attempt: number });
+    cancel(taskId) {
+      for (const attempt of agenda.all().filter((given) => taskId === undefined || given.taskId === taskId)) {
+        if (unsent.has(attempt)) attempt.fail(new InterruptedError(`${attempt.taskId} was cancelled before worker ${id} had it`));
+        else tell({ ...SESSION, type: "cancel", task_id: attempt.taskId, attempt: attempt.number });
+      }
     },
     receive(frame) {
       if (status.state === "failed" || status.state === "stopped") return;

@@ -32,7 +32,7 @@ if (![seed, faults, kills].every((number) => Number.isInteger(number) && number 
 
 const CLIENTS = 8;
 /** A life of the run that ends of itself more often than this, with no round between, ends the chaos. */
-const MAX_STALLS = 5;
+const MAX_STALLS = 20;
 const root = mkdtempSync(path.join(tmpdir(), "chaos-"));
 const started = Date.now();
 const say = (text: string) => process.stdout.write(`${((Date.now() - started) / 1000).toFixed(0).padStart(5)} s  ${text}\n`);
@@ -124,10 +124,13 @@ async function strikeOneRun() {
   try {
     say(`the same run, struck by ${faults} faults`);
     let life = begin(place);
-    let told = 0;
-    for (let stalls = 0; stalls < 20;) {
-      await Promise.race([life.ended, setTimeout(50 + 300 * rng.next())]);
-      if (!life.hasEnded() && total() < faults) {
+    let [told, stalls, reached, hasEnded] = [0, 0, 0, false];
+    while (!hasEnded && stalls < MAX_STALLS) {
+      // Now and then while workers start, else while they train; spread over the run, which so comes forward.
+      if (rng.next() < 0.9) await life.began;
+      await Promise.race([life.ended, setTimeout(30 + 250 * rng.next())]);
+      const isDue = total() < faults && total() / faults <= (committed(place) + 2) / sizes.rounds;
+      if (!life.hasEnded() && isDue) {
         const { name, strike } = choose(strikes, rng);
         const seen = await strike(life, rng, place);
         if (seen) done.set(name, (done.get(name) ?? 0) + 1);
@@ -136,9 +139,11 @@ async function strikeOneRun() {
       if (total() >= told + 20) say(`${(told = total())} faults, ${committed(place)} of ${sizes.rounds} rounds`);
       if (!life.hasEnded()) continue;
       const { how, said } = await life.ended;
-      if (how === 0) break;
+      hasEnded = how === 0;
+      stalls = committed(place) > reached ? 0 : stalls + 1;
+      reached = committed(place);
+      if (hasEnded) continue;
       if (how !== "SIGKILL") {
-        stalls++;
         ends.push(said.split("\n")[0] ?? "");
         say(`the run ended: ${said.split("\n").slice(0, 2).join(" ").slice(0, 200)}`);
       }
@@ -146,7 +151,7 @@ async function strikeOneRun() {
     }
     const leftovers = await leftoversOf(place);
     const byKind = tally([...[...done].flatMap(([name, count]) => Array.from({ length: count }, () => name)), ...inflicted(place)]);
-    const isEqual = bytesOf(place) === calm.bytes;
+    const isEqual = hasEnded && bytesOf(place) === calm.bytes;
     return { faults: total(), byKind, skipped, isEqual, leftovers, ends: tally(ends), detectionMs: summarise(latencies) };
   } finally {
     for (const { pid } of processes(place.root)) process.kill(pid, "SIGKILL");
