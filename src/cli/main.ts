@@ -10,6 +10,7 @@ import { reportCommand } from "./report.ts";
 import { resumeCommand } from "./resume.ts";
 import { runCommand } from "./run.ts";
 import { setupCommand } from "./setup.ts";
+import { verifyCommand } from "./verify.ts";
 
 const exitCodes = { config: 2, environment: 3, interrupted: 130, worker: 1, refused: 1, run: 1 } as const;
 const usageExitCode = 2;
@@ -18,7 +19,16 @@ const program = new Command("prelort")
   .description("Federated LoRA fine-tuning over devices that are not equal")
   .version(packageVersion())
   .exitOverride();
-const commands = [setupCommand(), doctorCommand(), planCommand(), runCommand(), resumeCommand(), reportCommand(), compareCommand()];
+const commands = [
+  setupCommand(),
+  doctorCommand(),
+  planCommand(),
+  runCommand(),
+  resumeCommand(),
+  verifyCommand(),
+  reportCommand(),
+  compareCommand(),
+];
 for (const command of commands) program.addCommand(command.copyInheritedSettings(program));
 
 // Whoever reads us is gone (`prelort run … --json | head`); workers end with this process.

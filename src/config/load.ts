@@ -18,18 +18,23 @@ export async function loadConfig(file: string, options: LoadOptions = {}): Promi
   return readConfig(await readText(file), file, options);
 }
 
-/** The config of a run, as its `run.json`, which is `file`, describes it. */
+/** The config of a run, as its `run.json`, which is `file`, describes it: its paths lead where they led. */
 export function recordedConfig(config: unknown, file: string, options: LoadOptions = {}): FileConfig {
-  return readConfig(JSON.stringify(config), file, options);
+  return readConfig(JSON.stringify(config), file, options, (source) => source);
 }
 
-function readConfig(text: string, file: string, { set = [] }: LoadOptions): FileConfig {
+function readConfig(
+  text: string,
+  file: string,
+  { set = [] }: LoadOptions,
+  resolve = (source: YamlSource) => resolvePaths(source, dirname(file)),
+): FileConfig {
   const start: Place = { location: `${file}:1:1`, inFile: true, order: 0 };
   const written = readYaml(text, file);
   if (written.broken) throw configError(written.findings);
   if (!isMap(written.value)) throw configError([{ path: [], message: "must hold a map of keys", place: start }]);
 
-  const source = resolvePaths(set.reduce(override, written), dirname(file));
+  const source = resolve(set.reduce(override, written));
   const { value, problems = [] } = check(fileSchema, source.value, "snake_case");
   const findings = [...problems.map((problem) => ({ ...problem, place: findPlace(source, problem) ?? start })), ...source.findings];
   if (value === undefined || findings.length > 0) throw configError(findings);

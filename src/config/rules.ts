@@ -239,7 +239,16 @@ const optimizerOfDeltas: Rule = {
   },
 };
 
+const quorumIsEnough: Rule = {
+  reads: ["closing"],
+  check({ closing: { quorum, enough } }, report) {
+    if (quorum === undefined || enough === undefined || quorum <= enough) return;
+    report(["closing", "enough"], `must be at least closing.quorum (${quorum}), got ${enough}`);
+  },
+};
+
 const rules: readonly Rule[] = [
+  quorumIsEnough,
   optimizerOfDeltas,
   dataColumns,
   poolingOfClassifier,

@@ -6,6 +6,7 @@ import { integer, positive, rank } from "./policy-specs.ts";
  * keeps PEFT's own spelling in both).
  */
 
+const share = z.number().gt(0).max(1);
 const seconds = z
   .number()
   .positive()
@@ -120,6 +121,16 @@ const evaluate = z.strictObject({
   maxNewTokens: integer.min(0).default(0),
 });
 
+/** When a round ends before all of its clients have reported. Who counted is journalled, and is not decided anew by a resume. */
+const closing = z.strictObject({
+  /** Share of the round's clients that must report, or the run fails; at least one client. */
+  quorum: share.optional(),
+  /** Share of them that is enough: the round closes with it. Select more clients than are needed, and the slowest are not waited for. */
+  enough: share.optional(),
+  /** From then on a quorum is enough. */
+  deadline: seconds.optional(),
+});
+
 /** How values travel in a fit. A fixed value: it decides what is rounded. */
 const wire = z.strictObject({
   /** What clients send back of their change, rounded at random without bias; int8 has one scale for every 256 values. */
@@ -162,6 +173,7 @@ export const common = {
   fit: fit.prefault({}),
   evaluate: evaluate.prefault({}),
   wire: wire.prefault({}),
+  closing: closing.prefault({}),
   workers: workers.prefault({}),
   /** Keep every client's update of every round, so that `prelort verify` can form each round's adapter anew. */
   recordUpdates: z.boolean().default(false),

@@ -55,6 +55,7 @@ const roundMetrics = z.object({
   fitLoss: metric,
   reported: z.array(z.string()),
   failed: z.array(z.string()),
+  late: z.array(z.string()).default([]),
   coverage: z.array(z.object({ r: count, clients: count, examples: count })),
   passes: count,
   bytesDown: count,

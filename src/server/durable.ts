@@ -77,11 +77,11 @@ export async function openLineLog(file: string): Promise<LineLog> {
   };
 }
 
-/**
- * Reads a JSON-lines file for going on with it: what follows its last whole line is cut off, as a kill or a power cut leaves
- * it, and so is everything from the first entry on that is not to be kept.
- */
-export async function cutLog(file: string, isKept: (entry: unknown) => boolean = () => true): Promise<readonly unknown[]> {
+/** The whole lines of a JSON-lines file, up to what a kill or a power cut left half written, or the first that is not to be kept. */
+export async function readLog(
+  file: string,
+  isKept: (entry: unknown) => boolean = () => true,
+): Promise<{ readonly entries: readonly unknown[]; readonly end: number; readonly size: number }> {
   const content = await readFile(file).catch(() => Buffer.alloc(0));
   const entries: unknown[] = [];
   let end = 0;
@@ -91,7 +91,13 @@ export async function cutLog(file: string, isKept: (entry: unknown) => boolean =
     entries.push(entry);
     end = next + 1;
   }
-  if (end < content.length) await truncate(file, end);
+  return { entries, end, size: content.length };
+}
+
+/** Reads a JSON-lines file for going on with it: what follows the lines that it gives is cut off. */
+export async function cutLog(file: string, isKept?: (entry: unknown) => boolean): Promise<readonly unknown[]> {
+  const { entries, end, size } = await readLog(file, isKept);
+  if (end < size) await truncate(file, end);
   return entries;
 }
 

@@ -31,6 +31,8 @@ export interface RoundMetrics {
   readonly fitLoss: number | null;
   readonly reported: readonly string[];
   readonly failed: readonly string[];
+  /** They were not waited for. */
+  readonly late: readonly string[];
   /** Per segment (named by its tier): clients that trained it and their examples. */
   readonly coverage: readonly { readonly r: number; readonly clients: number; readonly examples: number }[];
   readonly passes: number;
@@ -85,6 +87,10 @@ export type RunEvent =
       readonly error: string;
       readonly willRetry: boolean;
     }
+  /** It ended every worker that it was tried on, and is selected no more. */
+  | { readonly type: "client-set-aside"; readonly round: number; readonly clientId: string; readonly error: string }
+  /** In a place for a worker too many ended in a row: it is not filled again. */
+  | { readonly type: "worker-given-up"; readonly workerId: string; readonly device: string; readonly error: string }
   | { readonly type: "evaluation-start"; readonly round: number }
   | { readonly type: "round-end"; readonly round: number; readonly metrics: RoundMetrics; readonly sha256: string }
   | { readonly type: "run-end"; readonly directory: string; readonly adapters: readonly string[]; readonly sha256: string };

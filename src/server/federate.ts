@@ -66,7 +66,7 @@ export function federate(options: FederateOptions): Run {
 }
 
 /** What an earlier life of the run left, and in what this one differs from it. */
-type Past = Pick<ReopenedDirectory, "commits" | "metrics" | "readGlobal" | "readState" | "file"> & {
+type Past = Pick<ReopenedDirectory, "commits" | "closed" | "metrics" | "readGlobal" | "readState" | "file"> & {
   readonly differences: readonly Difference[];
 };
 
@@ -78,6 +78,8 @@ interface Committed {
   /** With the ranks that they go on with. */
   readonly clients: readonly RankedClient[];
   readonly trained: TrainedMetrics;
+  /** Clients that are selected no more, from this round on. */
+  readonly setAside: readonly string[];
   readonly sha256: string;
 }
 
@@ -107,7 +109,10 @@ async function conduct(context: Conduct): Promise<RunResult> {
       launcher: context.launcher,
       signal,
       logFolder: directory.file("workers"),
-      listener: { failure: (failure) => recordFailure(failure, directory, emit) },
+      listener: {
+        failure: (failure) => recordFailure(failure, directory, emit),
+        givenUp: ({ workerId, device, error }) => emit({ type: "worker-given-up", workerId, device, error: error.message }),
+      },
       emit,
     });
     try {
@@ -166,13 +171,14 @@ async function train(
     emit({ type: "round-end", round, metrics, sha256 });
   };
   const commit = async (made: Omit<Committed, "sha256">): Promise<Committed> => {
-    const { round, global, state, trained, clients } = made;
+    const { round, global, state, trained, setAside, clients } = made;
     const rankOf = new Map(clients.map(({ id, r }) => [id, r]));
     const sha256 = await directory.commitRound({
       round,
       global: encodeGlobal(layout, global, round),
       state,
       trained,
+      setAside,
       clients: trained.reported.map((id) => ({ id, r: rankOf.get(id) ?? 0, rmsLoss: history.get(id)?.rmsLoss ?? null })),
     });
     clock.lap(round, "commit");
@@ -184,9 +190,10 @@ async function train(
   const history = new Map(
     past?.commits.flatMap(({ round, clients }) => clients.map(({ id, rmsLoss }) => [id, { round, rmsLoss }] as const)),
   );
+  const aside = new Set(past?.commits.flatMap(({ setAside }) => setAside));
   let last =
     (past && (await restore(past, session.clients))) ??
-    (await commit({ round: 0, global: session.initial(), state: {}, clients: session.clients, trained: NOTHING_TRAINED }));
+    (await commit({ round: 0, global: session.initial(), state: {}, clients: session.clients, setAside: [], trained: NOTHING_TRAINED }));
   /** The round before is concluded while the clients of the next one train: its evaluation takes the workers that they leave free. */
   let isConcluded = metricsOfRounds.length > last.round;
   while (last.round < config.rounds) {
@@ -195,7 +202,8 @@ async function train(
     const round = before.round + 1;
     const { clients, global, state } = before;
     const losses: SelectionContext["losses"] = (candidates) => candidateLosses(evaluation, round, global, candidates);
-    const selected = await selectClients(config, { round, clients, tiers, history, losses });
+    const chosen = await selectClients(config, { round, clients, tiers, history, losses });
+    const selected = chosen.filter(({ id }) => !aside.has(id));
     const decided = selected.map(({ id, r }) => ({ id, r }));
     directory.journal.append({ type: "round", round, clients: decided });
     emit({ type: "round-start", round, clients: decided });
@@ -209,6 +217,8 @@ async function train(
       history,
       selected,
       spool: await spool.open(round),
+      closed: past?.closed?.round === round ? past.closed : undefined,
+      onLate: (client, { workerId }) => directory.journal.append({ type: "late", round, client_id: client.id, worker_id: workerId }),
       onFit: (client, { workerId, attempt, message }, isRestored) => {
         directory.journal.append({ type: "fit", round, client_id: client.id, worker_id: workerId, attempt, is_restored: isRestored });
         emit({ type: "client-fit", round, clientId: client.id, r: client.r, workerId, loss: message.loss, seconds: message.seconds });
@@ -220,13 +230,20 @@ async function train(
     await concluded;
     clock.lap(before.round, "evaluate");
     isConcluded = false;
+    const { reported, failed, late } = outcome;
+    directory.journal.append({ type: "close", round, reported, failed, late });
     for (const [id, report] of outcome.history) history.set(id, report);
+    for (const [clientId, error] of outcome.deadly) {
+      aside.add(clientId);
+      emit({ type: "client-set-aside", round, clientId, error: error.message });
+    }
     last = await commit({
       round,
       global: outcome.global,
       state: outcome.state ?? {},
       clients: revise(clients, outcome.revised),
       trained: trainedMetrics(outcome),
+      setAside: [...outcome.deadly.keys()],
     });
   }
   if (!isConcluded) await conclude(last);
@@ -276,10 +293,10 @@ function metricsIn(past: Pick<Past, "metrics"> | undefined): readonly RoundMetri
 async function restore(past: Past, clients: readonly RankedClient[]): Promise<Committed | undefined> {
   const commit = past.commits.at(-1);
   if (!commit) return undefined;
-  const { round, sha256, trained } = commit;
+  const { round, sha256, trained, setAside } = commit;
   const { adapter } = decodeGlobal(await past.readGlobal(round), past.file("rounds", `${round}`, "global.safetensors"));
   const ranks = new Map(past.commits.flatMap((entry) => entry.clients.map(({ id, r }) => [id, r])));
-  return { round, sha256, trained, global: adapter, state: await past.readState(round), clients: revise(clients, ranks) };
+  return { round, sha256, trained, setAside, global: adapter, state: await past.readState(round), clients: revise(clients, ranks) };
 }
 
 /** What work gives, or at once the error of what goes on beside it. */
@@ -294,11 +311,20 @@ function revise(clients: readonly RankedClient[], revised: ReadonlyMap<string, n
 }
 
 type EvaluatedMetrics = Pick<RoundMetrics, "byTier" | "merged" | "byClient" | "energy">;
-const NOTHING_TRAINED: TrainedMetrics = { coverage: [], fitLoss: null, reported: [], failed: [], passes: 0, bytesDown: 0, bytesUp: 0 };
+const NOTHING_TRAINED: TrainedMetrics = {
+  coverage: [],
+  fitLoss: null,
+  reported: [],
+  failed: [],
+  late: [],
+  passes: 0,
+  bytesDown: 0,
+  bytesUp: 0,
+};
 const NOTHING_EVALUATED: EvaluatedMetrics = { byTier: [], merged: null, byClient: [], energy: [] };
 
-function trainedMetrics({ coverage, fitLoss, reported, failed, passes, bytesDown, bytesUp }: RoundOutcome): TrainedMetrics {
-  return { coverage, fitLoss, reported, failed, passes, bytesDown, bytesUp };
+function trainedMetrics({ coverage, fitLoss, reported, failed, late, passes, bytesDown, bytesUp }: RoundOutcome): TrainedMetrics {
+  return { coverage, fitLoss, reported, failed, late, passes, bytesDown, bytesUp };
 }
 
 /** What run.json holds: everything that decided the bytes, and what they were made with. No times. */

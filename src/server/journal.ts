@@ -14,6 +14,7 @@ const trainedMetrics = z.strictObject({
   fitLoss: z.number().nullable(),
   reported: z.array(z.string()).readonly(),
   failed: z.array(z.string()).readonly(),
+  late: z.array(z.string()).readonly(),
   passes: count,
   bytesDown: count,
   bytesUp: count,
@@ -29,7 +30,18 @@ const commit = z.strictObject({
   trained: trainedMetrics,
   /** Of the clients that reported: what selection knows of them from now on, and the rank that they go on with. */
   clients: z.array(z.strictObject({ id: z.string(), r: count, rmsLoss: z.number().nullable() })).readonly(),
+  /** Clients that are selected no more. */
+  setAside: z.array(z.string()).readonly(),
 });
+
+const round = z.strictObject({
+  type: z.literal("round"),
+  round: count,
+  clients: z.array(z.strictObject({ id: z.string(), r: count })).readonly(),
+});
+
+const names = z.array(z.string()).readonly();
+const close = z.strictObject({ type: z.literal("close"), round: count, reported: names, failed: names, late: names });
 
 export type Commit = z.output<typeof commit>;
 /** The part of a round's metrics that its training gives. */
@@ -44,6 +56,24 @@ export function commitsOf(entries: readonly unknown[]): readonly Commit[] {
   }
   return commits;
 }
+
+/** Who was asked to train in each round, at which rank, as it was decided last. */
+export function askedIn(entries: readonly unknown[]): ReadonlyMap<number, readonly { readonly id: string; readonly r: number }[]> {
+  return new Map(
+    entries.flatMap((entry) => {
+      const { data } = round.safeParse(camelKeys(entry));
+      return data ? [[data.round, data.clients]] : [];
+    }),
+  );
+}
+
+/** Of whom the result of a round is made that was closed, but not committed. */
+export function closeOf(entries: readonly unknown[], number: number): Close | undefined {
+  const found = entries.map((entry) => close.safeParse(camelKeys(entry)).data).findLast((data) => data?.round === number);
+  return found;
+}
+
+export type Close = z.output<typeof close>;
 
 /** Whether a run came to its end, and was not taken up again. */
 export function hasEnded(entries: readonly unknown[]): boolean {

@@ -1,11 +1,13 @@
+import { once, setMaxListeners } from "node:events";
 import type { Adapter } from "../adapter/adapter.ts";
 import { createDownlink, encodingOf } from "../adapter/travel.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
 import { requireWithinBounds, validateUpdate } from "../adapter/update.ts";
 import type { RunConfig } from "../config/schema.ts";
-import { PrelortError, RunFailedError } from "../errors.ts";
+import { InterruptedError, PrelortError, RunFailedError, WorkerError } from "../errors.ts";
 import { initialAdapter } from "../adapter/initialise.ts";
 import type { Aggregate, ClientHistory, RankedClient, SelectionContext, ServerState, Update } from "../strategy/strategy.ts";
+import type { WorkerMessageOf } from "../protocol/messages.ts";
 import { inTurns } from "../tensor/turns.ts";
 import { createRng, deriveSeed } from "../tensor/rng.ts";
 import type { Reply, WorkerPool } from "../workers/task.ts";
@@ -13,30 +15,47 @@ import { requireAggregate, requireShape } from "./require-adapter.ts";
 import type { RoundSpool, StoredFit } from "./spool.ts";
 import { toFitSpec, WIRE_DTYPES } from "./wire-specs.ts";
 
-export interface RoundInput {
+export interface RoundInput extends Opening {
+  readonly pool: WorkerPool;
+  readonly history: ReadonlyMap<string, ClientHistory>;
+  readonly spool: RoundSpool;
+  /** How an earlier life of the run closed this round: that is not decided anew. */
+  readonly closed?: RoundClose | undefined;
+  /** `isRestored`: it was trained in an earlier life of the run. */
+  onFit?(client: RankedClient, reply: Reply<"fit">, isRestored: boolean): void;
+  /** An answer came after the round had closed, and was refused. */
+  onLate?(client: RankedClient, reply: Reply<"fit">): void;
+}
+
+/** What a round's aggregation begins with. */
+export interface Opening {
   readonly round: number;
   readonly config: RunConfig;
-  readonly pool: WorkerPool;
   readonly layout: AdapterLayout;
   readonly global: Adapter;
   readonly state: ServerState;
-  readonly history: ReadonlyMap<string, ClientHistory>;
   /** Clients of this round, in index order. */
   readonly selected: readonly RankedClient[];
-  readonly spool: RoundSpool;
-  /** `isRestored`: it was trained in an earlier life of the run. */
-  onFit?(client: RankedClient, reply: Reply<"fit">, isRestored: boolean): void;
 }
 
-export interface RoundOutcome extends Aggregate {
+/** Of whom a round's result is made; each list in index order. */
+export interface RoundClose {
+  readonly reported: readonly string[];
+  /** They used up their tries. */
+  readonly failed: readonly string[];
+  /** They were not waited for. */
+  readonly late: readonly string[];
+}
+
+export interface RoundOutcome extends Aggregate, RoundClose {
   /** Of the clients that reported. */
   readonly history: readonly (readonly [id: string, ClientHistory])[];
   /** Ranks that the strategy's rank assignment has changed, by client id. */
   readonly revised: ReadonlyMap<string, number>;
+  /** Failed clients whose workers ended in their last try, each with how: they are to be left alone. */
+  readonly deadly: ReadonlyMap<string, Error>;
   /** Mean training loss weighted by examples; null when a client's was not finite. */
   readonly fitLoss: number | null;
-  readonly reported: readonly string[];
-  readonly failed: readonly string[];
   readonly passes: number;
   readonly bytesDown: number;
   readonly bytesUp: number;
@@ -60,13 +79,22 @@ export async function selectClients(
   return selected;
 }
 
-/**
- * One server round: the global adapter's prefixes go out, largest fits first, and each update is validated
- * and folded in as it arrives; of those in shared memory two are held at most. A client that fails
- * all its tries is recorded and left out.
- */
-export async function runRound(input: RoundInput): Promise<RoundOutcome> {
-  const { round, config, pool, layout, global, state, selected, spool } = input;
+/** A round's sum as it grows: what each client is handed, and what becomes of its answer. */
+export interface OpenRound {
+  received(client: RankedClient): Adapter;
+  /**
+   * Checks an answer and adds its update, which is kept on disk meanwhile. Throws RefusedError, and the sum is as it was. Gives
+   * whether the payload is forgotten.
+   */
+  take(
+    client: RankedClient,
+    answer: Pick<Reply<"fit">, "message" | "payload">,
+    keep: () => Promise<StoredFit | undefined>,
+  ): Promise<boolean>;
+  finish(): Promise<Aggregate & Pick<RoundOutcome, "revised">>;
+}
+
+export function openRound({ round, config, layout, global, state, selected }: Opening): OpenRound {
   const { aggregation, rankAssignment } = config.strategy;
   const fresh = () => initialAdapter(layout, global.dense, deriveSeed(config.seed, "round", round, "adapter")).rows;
   const accumulator = aggregation.begin({ round, layout, global, state, clients: selected, fresh });
@@ -79,17 +107,16 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
       return [r, downlink(handed)];
     }),
   );
-  const updateDtype = WIRE_DTYPES[config.wire.update];
-
-  const fits = selected.map(async (client) => {
-    const received = downlinks.get(client.r) as Adapter;
-    const take = async ({ message, payload }: Reply<"fit">, keep: () => Promise<StoredFit | undefined>): Promise<boolean> => {
+  const received = ({ r }: RankedClient) => downlinks.get(r) as Adapter;
+  return {
+    received,
+    async take(client, { message, payload }, keep) {
       const known = { id: client.id, r: client.r, n: client.size };
       const delta = validateUpdate({ layout, client: known, reply: message, payload });
       const keeping = keep();
       try {
         if (!accumulator.folds) await inTurns(requireWithinBounds(client.id, delta));
-        const update: Update = { clientId: client.id, r: client.r, n: client.size, delta, received };
+        const update: Update = { clientId: client.id, r: client.r, n: client.size, delta, received: received(client) };
         const next = requireTier(rankAssignment.revise?.(client, update, layout) ?? client.r, layout, client);
         await accumulator.add(update);
         if (next !== client.r) revised.set(client.id, next);
@@ -100,78 +127,166 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
         throw error;
       }
       return accumulator.folds ?? false;
-    };
-    const restored = await spool.restore(client.id, ({ reply, stored }) => take(reply, async () => stored));
-    const trained = async () =>
-      pool.run<"fit">({
-        id: `round-${round}/fit/${client.id}`,
-        request: {
-          type: "fit",
-          round,
-          client_id: client.id,
-          r: client.r,
-          scale: layout.scale,
-          seed: deriveSeed(config.seed, "round", round, "client", client.id, "fit"),
-          fit: toFitSpec(config, round),
-          update_dtype: updateDtype,
-        },
-        payload: received,
-        expect: shapesOf(received, layout),
-        dtype: updateDtype,
-        accept: (answer) => take(answer, () => spool.keep(client.id, answer)),
-        priority: client.r,
-      });
-    const reply = restored ?? (await trained());
-    input.onFit?.(client, reply, restored !== undefined);
-    const { rows, dense } = encodingOf(received);
-    const down = rows.bytes.length + dense.bytes.length + missedBytes(received, layout, round, input.history.get(client.id));
-    const up = reply.message.tensors.reduce((sum, { bytes }) => sum + bytes, 0);
-    return { client, message: reply.message, up, down };
-  });
-
-  const settled = await settleUnlessFatal(fits);
-  const reports = settled.flatMap((fit) => (fit.status === "fulfilled" ? [fit.value] : []));
-  const errors = settled.flatMap((fit) => (fit.status === "rejected" ? [fit.reason] : []));
-  if (reports.length === 0 && errors.length > 0) throw errors[0];
-
-  const aggregate = accumulator.finish();
-  await inTurns(requireAggregate(round, aggregate, layout));
-  const examples = reports.reduce((sum, { client }) => sum + client.size, 0);
-  return {
-    ...aggregate,
-    fitLoss:
-      reports.length === 0
-        ? null
-        : reports.reduce<number | null>(
-            (sum, { client, message }) => (sum === null || message.loss === null ? null : sum + (client.size / examples) * message.loss),
-            0,
-          ),
-    reported: reports.map(({ client }) => client.id),
-    failed: selected.filter((_, place) => settled[place]?.status === "rejected").map((client) => client.id),
-    passes: reports.reduce((sum, { message }) => sum + message.passes, 0),
-    bytesDown: reports.reduce((sum, { down }) => sum + down, 0),
-    bytesUp: reports.reduce((sum, { up }) => sum + up, 0),
-    history: reports.map(({ client, message }) => [client.id, { round, rmsLoss: message.rms_loss }]),
-    revised,
+    },
+    async finish() {
+      const aggregate = accumulator.finish();
+      await inTurns(requireAggregate(round, aggregate, layout));
+      return { ...aggregate, revised };
+    },
   };
 }
 
-/** What became of each, or at once the error that ends the run. */
-async function settleUnlessFatal<T>(fits: readonly Promise<T>[]): Promise<PromiseSettledResult<T>[]> {
-  const unlessFatal = fits.map((fit) =>
-    fit.catch((error: unknown) => {
+/** A client's part in a round's result. */
+interface Report {
+  readonly message: WorkerMessageOf<"fitted">;
+  readonly up: number;
+  readonly down: number;
+}
+
+/**
+ * One server round: the global adapter's prefixes go out, largest fits first, and each update is validated and folded in as it
+ * arrives; of those in shared memory two are held at most. A client that fails all its tries is recorded and left out. The
+ * round closes once all have reported or failed, or as `closing` has it.
+ */
+export async function runRound(input: RoundInput): Promise<RoundOutcome> {
+  const { round, config, pool, layout, selected, spool, closed } = input;
+  const open = openRound(input);
+  const updateDtype = WIRE_DTYPES[config.wire.update];
+  const asked = closed ? selected.filter(({ id }) => closed.reported.includes(id)) : selected;
+  const reports = new Map<string, Report>();
+  const failures = new Map<string, Error>();
+  const { quorum, enough, deadlineMs } = limitsOf(closed ? {} : config.closing, asked.length);
+
+  /** Aborted once nobody is waited for any more who has not reported. */
+  const closing = new AbortController();
+  setMaxListeners(0, closing.signal);
+  let isDue = false;
+  const closeIfEnough = () => {
+    const isEnough = reports.size >= (isDue ? quorum : enough);
+    if (isEnough && reports.size < asked.length) closing.abort(new InterruptedError(`round ${round} is closed`));
+  };
+  const due = () => {
+    isDue = true;
+    closeIfEnough();
+  };
+  const timer = deadlineMs === undefined ? undefined : setTimeout(due, deadlineMs);
+  /** They count, though the round closes meanwhile. */
+  const taking: Promise<unknown>[] = [];
+
+  const take = (
+    client: RankedClient,
+    reply: Reply<"fit">,
+    keep: () => Promise<StoredFit | undefined>,
+    isRestored: boolean,
+  ): Promise<boolean> => {
+    if (closing.signal.aborted) {
+      input.onLate?.(client, reply);
+      throw closing.signal.reason;
+    }
+    const taken = open.take(client, reply, keep).then((isForgotten) => {
+      const received = open.received(client);
+      const { rows, dense } = encodingOf(received);
+      const down = rows.bytes.length + dense.bytes.length + missedBytes(received, layout, round, input.history.get(client.id));
+      const up = reply.message.tensors.reduce((sum, { bytes }) => sum + bytes, 0);
+      reports.set(client.id, { message: reply.message, up, down });
+      input.onFit?.(client, reply, isRestored);
+      closeIfEnough();
+      return isForgotten;
+    });
+    taking.push(taken);
+    return taken;
+  };
+  const fit = async (client: RankedClient): Promise<void> => {
+    const restored = await spool.restore(client.id, ({ reply, stored }) => take(client, reply, async () => stored, true));
+    if (restored) return;
+    const received = open.received(client);
+    await pool.run<"fit">({
+      id: `round-${round}/fit/${client.id}`,
+      request: {
+        type: "fit",
+        round,
+        client_id: client.id,
+        r: client.r,
+        scale: layout.scale,
+        seed: deriveSeed(config.seed, "round", round, "client", client.id, "fit"),
+        fit: toFitSpec(config, round),
+        update_dtype: updateDtype,
+      },
+      payload: received,
+      expect: shapesOf(received, layout),
+      dtype: updateDtype,
+      accept: (reply) => take(client, reply, () => spool.keep(client.id, reply), false),
+      priority: client.r,
+      signal: closing.signal,
+    });
+  };
+  const fitOrFail = async (client: RankedClient): Promise<void> => {
+    try {
+      await fit(client);
+    } catch (error) {
+      if (closing.signal.aborted || reports.has(client.id)) return;
       if (!isClientFailure(error)) throw error;
-    }),
+      failures.set(client.id, error as Error);
+    }
+  };
+
+  const isClosed = once(closing.signal, "abort");
+  try {
+    await Promise.race([Promise.all(asked.map(fitOrFail)), isClosed]);
+  } finally {
+    clearTimeout(timer);
+  }
+  await Promise.allSettled(taking);
+  if (reports.size < quorum) throw failureOf(round, reports.size, quorum, asked.length, failures);
+
+  const finished = await open.finish();
+  const inOrder = asked.flatMap((client) => {
+    const report = reports.get(client.id);
+    return report ? [{ client, ...report }] : [];
+  });
+  const examples = inOrder.reduce((sum, { client }) => sum + client.size, 0);
+  const isLate = ({ id }: RankedClient) => !reports.has(id) && !failures.has(id) && !closed?.failed.includes(id);
+  return {
+    ...finished,
+    fitLoss:
+      inOrder.length === 0
+        ? null
+        : inOrder.reduce<number | null>(
+            (sum, { client, message }) => (sum === null || message.loss === null ? null : sum + (client.size / examples) * message.loss),
+            0,
+          ),
+    reported: inOrder.map(({ client }) => client.id),
+    failed: selected.filter(({ id }) => failures.has(id) || closed?.failed.includes(id)).map(({ id }) => id),
+    late: selected.filter(isLate).map(({ id }) => id),
+    deadly: new Map([...failures].filter(([, error]) => error instanceof WorkerError && error.details.traceback === undefined)),
+    passes: inOrder.reduce((sum, { message }) => sum + message.passes, 0),
+    bytesDown: inOrder.reduce((sum, { down }) => sum + down, 0),
+    bytesUp: inOrder.reduce((sum, { up }) => sum + up, 0),
+    history: inOrder.map(({ client, message }) => [client.id, { round, rmsLoss: message.rms_loss }]),
+  };
+}
+
+/** Of so many clients: how many must report, how many are enough, and how long all are waited for. */
+function limitsOf({ quorum = 0, enough = 1, deadline }: Partial<RunConfig["closing"]>, clients: number) {
+  const least = Math.min(clients, Math.max(1, Math.ceil(quorum * clients)));
+  return { quorum: least, enough: Math.ceil(enough * clients), deadlineMs: deadline === undefined ? undefined : deadline * 1000 };
+}
+
+function failureOf(round: number, reported: number, quorum: number, asked: number, failures: ReadonlyMap<string, Error>): Error {
+  const [[client, first] = []] = failures;
+  if (quorum === 1 && first) return first;
+  const problem = `round ${round}: ${reported} of ${asked} clients reported, and closing.quorum asks for ${quorum}`;
+  return new RunFailedError(
+    `${problem}; client ${client} failed with:
+${first?.message}`,
+    { cause: first },
   );
-  await Promise.all(unlessFatal);
-  return Promise.allSettled(fits);
 }
 
 /** A client that used up its tries is a result; an interruption, or a pool without workers, ends the run. */
 function isClientFailure(error: unknown): boolean {
   return error instanceof PrelortError && (error.kind === "worker" || error.kind === "refused");
 }
-
 function shapesOf(adapter: Adapter, layout: AdapterLayout): { rows: number[]; dense?: number[] } {
   const rows = [adapter.r, layout.width];
   return layout.denseSize > 0 ? { rows, dense: [layout.denseSize] } : { rows };

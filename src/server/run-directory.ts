@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
 import { hostname } from "node:os";
@@ -7,10 +6,10 @@ import { snakeKeys } from "../config/case.ts";
 import { ConfigError, EnvironmentError, PrelortError } from "../errors.ts";
 import type { ServerState } from "../strategy/strategy.ts";
 import { parseJson } from "../tensor/json.ts";
-import { decodeSafetensors, encodeSafetensors } from "../tensor/safetensors.ts";
 import { cutLog, type LineLog, openLineLog, writeDurably, writingError } from "./durable.ts";
-import { type Commit, commitsOf, hasEnded } from "./journal.ts";
+import { type Close, closeOf, type Commit, commitsOf, hasEnded } from "./journal.ts";
 import { type Holder, isLockFile, lockHolder, releaseLock, takeLock } from "./lock.ts";
+import { decodeState, encodeState, GLOBAL, hashOf, STATE } from "./round-files.ts";
 
 /**
  * The folder that holds everything a run leaves: `run.json`, `journal.jsonl`, `metrics.jsonl`, `timings.jsonl`, `rounds/<n>/`,
@@ -42,6 +41,8 @@ export interface ReopenedDirectory extends RunDirectory {
   readonly record: unknown;
   /** From round 0, without gaps, to the last whose files are what the journal says. */
   readonly commits: readonly Commit[];
+  /** How the round after these was closed, if it was. */
+  readonly closed: Close | undefined;
   /** Lines of `metrics.jsonl`: of all of these rounds but, it may be, the last. */
   readonly metrics: readonly unknown[];
   /** The run has come to its end. */
@@ -51,7 +52,7 @@ export interface ReopenedDirectory extends RunDirectory {
   readState(round: number): Promise<ServerState>;
 }
 
-export interface RoundResult extends Pick<Commit, "round" | "trained" | "clients"> {
+export interface RoundResult extends Pick<Commit, "round" | "trained" | "clients" | "setAside"> {
   /** A safetensors file, in parts. */
   readonly global: readonly Uint8Array[];
   readonly state: ServerState;
@@ -91,13 +92,13 @@ export async function reopenRunDirectory(root: string): Promise<ReopenedDirector
       ...(await openRunDirectory(root, commits.length === 0 && existsSync(replaced) ? replaced : undefined)),
       record,
       commits,
+      closed: closeOf(entries, commits.length),
       metrics,
       hasEnded: hasEnded(entries),
       readGlobal: (round) => fileOf(round, GLOBAL),
       async readState(round) {
         if (!commits[round]?.stateSha256) return {};
-        const { tensors } = decodeSafetensors(await fileOf(round, STATE), `round ${round}'s ${STATE}`);
-        return Object.fromEntries([...tensors].map(([name, { values }]) => [name, values]));
+        return decodeState(await fileOf(round, STATE), `round ${round}'s ${STATE}`);
       },
     };
   } catch (error) {
@@ -105,9 +106,6 @@ export async function reopenRunDirectory(root: string): Promise<ReopenedDirector
     throw error;
   }
 }
-
-const GLOBAL = "global.safetensors";
-const STATE = "server-state.safetensors";
 
 async function openRunDirectory(root: string, replaced: string | undefined): Promise<RunDirectory> {
   await mkdir(path.join(root, "workers"), { recursive: true });
@@ -121,16 +119,15 @@ async function openRunDirectory(root: string, replaced: string | undefined): Pro
     file: (...parts) => path.join(root, ...parts),
     journal,
     timings,
-    async commitRound({ round, global, state, trained, clients }) {
+    async commitRound({ round, global, state, ...made }) {
       const folder = path.join(root, "rounds", `${round}`);
-      const remembered = Object.entries(state).map(([name, values]) => [name, { shape: [values.length], values }] as const);
-      const stateParts = remembered.length > 0 ? encodeSafetensors(new Map(remembered), {}) : undefined;
+      const stateParts = encodeState(state);
       const written = [writeDurably(path.join(folder, GLOBAL), global)];
       if (stateParts) written.push(writeDurably(path.join(folder, STATE), stateParts));
       // While that is being written.
       const [sha256, stateSha256] = [hashOf(global), stateParts ? hashOf(stateParts) : null];
       await Promise.all(written);
-      journal.append({ type: "commit", ...(snakeKeys({ round, sha256, stateSha256, trained, clients }) as object) });
+      journal.append({ type: "commit", ...(snakeKeys({ round, sha256, stateSha256, ...made }) as object) });
       await journal.flush();
       if (replaced) await rm(replaced, { recursive: true, force: true });
       return sha256;
@@ -159,12 +156,6 @@ async function wholeRounds(root: string, commits: readonly Commit[]): Promise<re
 }
 
 const NOTHING = new Uint8Array(0);
-
-function hashOf(parts: readonly Uint8Array[]): string {
-  const hash = createHash("sha256");
-  for (const part of parts) hash.update(part);
-  return hash.digest("hex");
-}
 
 function roundOf(entry: unknown): number {
   const { round } = entry as { readonly round?: unknown };

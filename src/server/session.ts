@@ -45,7 +45,7 @@ export interface SessionOptions {
   readonly logFolder: string;
   readonly launcher?: WorkerLauncher | undefined;
   readonly signal: AbortSignal;
-  readonly listener?: Pick<PoolListener, "failure">;
+  readonly listener?: Pick<PoolListener, "failure" | "givenUp">;
   emit(event: RunEvent): void;
 }
 

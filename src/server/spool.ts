@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, ftruncateSync, openSync, readdirSync, readSync, rmSync, writevSync } from "node:fs";
+import { closeSync, constants, existsSync, fstatSync, ftruncateSync, openSync, readdirSync, readSync, rmSync, writevSync } from "node:fs";
 import { mkdir, open, readFile, rm } from "node:fs/promises";
 import path from "node:path";
 import { crc32 } from "node:zlib";
@@ -111,6 +111,11 @@ export function createSpool({ folder, isRecorded, maxBytes }: SpoolOptions): Spo
 /** The recorded fit of a client. Throws a RefusedError where it is not whole, or none of that round. */
 export async function readRecordedFit(folder: string, round: number, clientId: string): Promise<FoundFit> {
   return readFit(path.join(folder, `${round}`, fileName(clientId)), round);
+}
+
+/** Whether the updates of a round were recorded. */
+export function hasRecorded(folder: string, round: number): boolean {
+  return existsSync(path.join(folder, `${round}`));
 }
 
 const SUFFIX = ".safetensors";

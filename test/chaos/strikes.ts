@@ -19,6 +19,9 @@ export interface Strike {
   strike(life: Life, rng: Rng, place: Place): Promise<Seen | undefined>;
 }
 
+/** Struck already, and not seen to have ended yet: another strike would blur when that is seen. */
+const doomed = new Set<number>();
+
 const oneOf = <T>(items: readonly T[], rng: Rng): T | undefined => items[Math.floor(rng.next() * items.length)];
 
 function onWorker(name: string, weight: number, strike: (worker: WorkerProcess, life: Life, rng: Rng) => Promise<Seen>): Strike {
@@ -26,7 +29,10 @@ function onWorker(name: string, weight: number, strike: (worker: WorkerProcess, 
     name,
     weight,
     async strike(life, rng) {
-      const worker = oneOf(life.workers(), rng);
+      const worker = oneOf(
+        life.workers().filter(({ pid }) => !doomed.has(pid)),
+        rng,
+      );
       return worker && strike(worker, life, rng);
     },
   };
@@ -42,6 +48,7 @@ function signal({ pid }: WorkerProcess, name: NodeJS.Signals): void {
 function timed(worker: WorkerProcess, name: NodeJS.Signals, life: Life): Seen {
   const at = Date.now();
   signal(worker, name);
+  doomed.add(worker.pid);
   return { latencyMs: life.sawFailure(worker.id).then((seen) => (seen === undefined ? undefined : seen - at)) };
 }
 

@@ -1,8 +1,9 @@
 import { basename, dirname } from "node:path";
-import { formatCount, formatNumber, plural } from "../../report/format.ts";
+import { formatCount, formatNumber, formatSeconds, plural } from "../../report/format.ts";
 import { qualityOf } from "../../report/quality.ts";
 import type { RoundMetrics, RunEvent } from "../../server/events.ts";
 import type { WorkerStatus } from "../../workers/task.ts";
+import type { WorkerView } from "./run-view.ts";
 
 /* Sentences that more than one reporter says. */
 
@@ -40,15 +41,32 @@ export function describeWorker({ state, activity, step, steps }: WorkerStatus): 
   return steps > 0 ? `${what}, step ${step} of ${steps}` : what;
 }
 
+/** What a worker is waited for: `c03 on w1, step 4 of 6, 41 s`. */
+export function describeWait(worker: WorkerView, now: number): string {
+  const { workerId, state, taskId, step, steps, since } = worker;
+  const client = taskId === null ? undefined : /\/fit\/(.+)$/.exec(taskId)?.[1];
+  if (state !== "busy" || client === undefined) return `${workerId} ${describeWorker(worker)}`;
+  const progress = steps > 0 ? [`step ${step} of ${steps}`] : [];
+  return [`${client} on ${workerId}`, ...progress, formatSeconds((now - since) / 1000)].join(", ");
+}
+
+export function describeSetAside(event: EventOf<"client-set-aside" | "worker-given-up">): string {
+  if (event.type === "client-set-aside") {
+    return `round ${event.round}: client ${event.clientId} ended every worker that it was tried on, and is selected no more`;
+  }
+  return `too many workers ended in a row in the place of ${event.workerId} (${event.device}), which stays empty`;
+}
+
 /** `accuracy 12.1 % at rank 1, 14.5 % at rank 2`. */
 export function describeQuality(metrics: RoundMetrics): string {
   const quality = qualityOf([metrics]);
   return `${quality.name} ${metrics.byTier.map((tier) => `${quality.format(quality.of(tier))} at rank ${tier.r}`).join(", ")}`;
 }
 
-export function describeFits({ reported, failed, fitLoss }: RoundMetrics): string {
+export function describeFits({ reported, failed, late, fitLoss }: RoundMetrics): string {
   const failures = failed.length > 0 ? `, ${failed.length} failed (${failed.join(", ")})` : "";
-  return `${reported.length} reported${failures}, training loss ${formatNumber(fitLoss)}`;
+  const latecomers = late.length > 0 ? `, ${late.length} not waited for (${late.join(", ")})` : "";
+  return `${reported.length} reported${failures}${latecomers}, training loss ${formatNumber(fitLoss)}`;
 }
 
 export function describePaths({ directory, adapters }: EventOf<"run-end">): readonly string[] {

@@ -2,7 +2,16 @@ import { formatSeconds } from "../../report/format.ts";
 import { qualityTable } from "../../report/tables.ts";
 import { renderTextTable } from "../../report/text-table.ts";
 import type { RunEvent } from "../../server/events.ts";
-import { describeData, describeFailure, describeFits, describePaths, describeQuality, describeStart, describeWorker } from "./phrases.ts";
+import {
+  describeData,
+  describeFailure,
+  describeFits,
+  describePaths,
+  describeQuality,
+  describeSetAside,
+  describeStart,
+  describeWait,
+} from "./phrases.ts";
 import type { Reporter, TimedReporterOptions } from "./reporter.ts";
 import { advance, emptyView, nameRound, type RunView } from "./run-view.ts";
 
@@ -19,13 +28,13 @@ export function plainReporter({ stream, now = () => performance.now() }: TimedRe
     stream.write(`${formatSeconds((lastLine - start) / 1000).padStart(12)}  ${text.replaceAll("\n", `\n${" ".repeat(14)}`)}\n`);
   };
   const sayProgress = () => {
-    if (!view.isEnded && now() - lastLine >= PROGRESS_MS) say(describeProgress(view));
+    if (!view.isEnded && now() - lastLine >= PROGRESS_MS) say(describeProgress(view, now()));
   };
   // Also when nothing happens for long, as while a model is fetched.
   const ticking = setInterval(sayProgress, PROGRESS_MS).unref();
   return {
     event(event) {
-      view = advance(view, event);
+      view = advance(view, event, now());
       for (const line of linesOf(event, view)) say(line);
       if (event.type === "worker-status") sayProgress();
     },
@@ -33,9 +42,8 @@ export function plainReporter({ stream, now = () => performance.now() }: TimedRe
   };
 }
 
-function describeProgress({ wait, workers }: RunView): string {
-  const activities = [...workers.values()].map((status) => `${status.workerId} ${describeWorker(status)}`);
-  return `${wait} (${activities.join("; ")})`;
+function describeProgress({ wait, workers }: RunView, now: number): string {
+  return `${wait}: ${[...workers.values()].map((worker) => describeWait(worker, now)).join("; ")}`;
 }
 
 function linesOf(event: RunEvent, view: RunView): readonly string[] {
@@ -52,6 +60,9 @@ function linesOf(event: RunEvent, view: RunView): readonly string[] {
       return [`${nameRound(view, event.round)}: ${event.clients.length} clients train`];
     case "client-failure":
       return [`warning: ${describeFailure(event)}\n${event.error}`];
+    case "client-set-aside":
+    case "worker-given-up":
+      return [`warning: ${describeSetAside(event)}\n${event.error}`];
     case "round-end": {
       const { round, metrics } = event;
       const parts = [...(round > 0 ? [describeFits(metrics)] : []), ...(metrics.byTier.length > 0 ? [describeQuality(metrics)] : [])];

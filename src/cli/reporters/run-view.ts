@@ -6,13 +6,19 @@ export interface RunView {
   readonly run: Extract<RunEvent, { type: "run-start" }> | undefined;
   /** What is being waited for, as a person would say it. */
   readonly wait: string;
-  readonly workers: ReadonlyMap<string, WorkerStatus>;
+  readonly workers: ReadonlyMap<string, WorkerView>;
   /** Server round under way. */
   readonly round: number;
   readonly selected: number;
-  readonly fitted: number;
+  /** Its clients that have neither reported nor failed. */
+  readonly waiting: ReadonlySet<string>;
   readonly history: readonly RoundMetrics[];
   readonly isEnded: boolean;
+}
+
+export interface WorkerView extends WorkerStatus {
+  /** When it took what it does, in milliseconds of the reporter's clock. */
+  readonly since: number;
 }
 
 export const emptyView: RunView = {
@@ -21,12 +27,12 @@ export const emptyView: RunView = {
   workers: new Map(),
   round: 0,
   selected: 0,
-  fitted: 0,
+  waiting: new Set(),
   history: [],
   isEnded: false,
 };
 
-export function advance(view: RunView, event: RunEvent): RunView {
+export function advance(view: RunView, event: RunEvent, now: number): RunView {
   switch (event.type) {
     case "run-start":
       return { ...view, run: event, history: event.resumed?.metrics ?? [] };
@@ -34,11 +40,15 @@ export function advance(view: RunView, event: RunEvent): RunView {
       return { ...view, wait: event.phase };
     case "worker-status":
       // Workers that stop after the end are no news.
-      return view.isEnded ? view : { ...view, workers: new Map([...view.workers, [event.workerId, event]]) };
+      return view.isEnded
+        ? view
+        : { ...view, workers: new Map([...view.workers, [event.workerId, { ...event, since: sinceWhen(view, event, now) }]]) };
     case "round-start":
-      return nameFits({ ...view, round: event.round, selected: event.clients.length, fitted: 0 });
+      return nameFits({ ...view, round: event.round, selected: event.clients.length, waiting: new Set(event.clients.map(({ id }) => id)) });
     case "client-fit":
-      return nameFits({ ...view, fitted: view.fitted + 1 });
+      return nameFits({ ...view, waiting: without(view.waiting, event.clientId) });
+    case "client-failure":
+      return event.willRetry ? view : nameFits({ ...view, waiting: without(view.waiting, event.clientId) });
     case "evaluation-start":
       return isPast(view, event) ? view : { ...view, round: event.round, wait: `${nameRound(view, event.round)}: evaluating every tier` };
     case "round-end": {
@@ -49,7 +59,8 @@ export function advance(view: RunView, event: RunEvent): RunView {
       return { ...view, wait: "done", isEnded: true };
     case "worker-ready":
     case "data-ready":
-    case "client-failure":
+    case "client-set-aside":
+    case "worker-given-up":
       return view;
   }
 }
@@ -66,5 +77,16 @@ export function nameRound({ run }: RunView, round: number): string {
 }
 
 function nameFits(view: RunView): RunView {
-  return { ...view, wait: `${nameRound(view, view.round)}: ${view.fitted} of ${view.selected} clients have reported` };
+  const { waiting, selected } = view;
+  const what = waiting.size > 0 ? `waiting for ${waiting.size} of ${selected} clients` : "aggregating";
+  return { ...view, wait: `${nameRound(view, view.round)}: ${what}` };
+}
+
+function without(clients: ReadonlySet<string>, client: string): ReadonlySet<string> {
+  return new Set([...clients].filter((other) => other !== client));
+}
+
+function sinceWhen({ workers }: RunView, status: WorkerStatus, now: number): number {
+  const before = workers.get(status.workerId);
+  return before && before.taskId === status.taskId && before.state === status.state ? before.since : now;
 }

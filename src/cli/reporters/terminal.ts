@@ -3,11 +3,10 @@ import { formatSeconds } from "../../report/format.ts";
 import { qualityTable, roundsTable } from "../../report/tables.ts";
 import { renderTextTable } from "../../report/text-table.ts";
 import type { RunEvent } from "../../server/events.ts";
-import type { WorkerStatus } from "../../workers/task.ts";
 import { type Paint, paintFor } from "./paint.ts";
-import { describeData, describeFailure, describePaths, describeWorker } from "./phrases.ts";
+import { describeData, describeFailure, describePaths, describeSetAside, describeStart, describeWorker } from "./phrases.ts";
 import type { Reporter, TimedReporterOptions } from "./reporter.ts";
-import { advance, emptyView, type RunView } from "./run-view.ts";
+import { advance, emptyView, type RunView, type WorkerView } from "./run-view.ts";
 
 type RunEnd = Extract<RunEvent, { type: "run-end" }>;
 
@@ -24,7 +23,7 @@ export function terminalReporter({ stream, now = () => performance.now() }: Time
   const stay = (line: string) => display.persist(line);
   let view = emptyView;
   let isClosed = false;
-  const render = () => display(renderLive(view, (now() - start) / 1000, paint));
+  const render = () => display(renderLive(view, now(), start, paint));
   // So that a long wait is seen to go on.
   const ticking = setInterval(render, 1000).unref();
   const close = () => {
@@ -35,9 +34,12 @@ export function terminalReporter({ stream, now = () => performance.now() }: Time
   return {
     event(event) {
       if (isClosed) return;
-      view = advance(view, event);
+      view = advance(view, event, now());
       if (event.type === "data-ready") stay(paint("dim", describeData(event)));
       if (event.type === "client-failure") stay(paint("yellow", `warning: ${describeFailure(event)}: ${event.error.split("\n")[0]}`));
+      if (event.type === "client-set-aside" || event.type === "worker-given-up")
+        stay(paint("yellow", `warning: ${describeSetAside(event)}`));
+      if (event.type === "run-start" && event.resumed) for (const line of describeStart(event)) stay(paint("dim", line));
       if (event.type !== "run-end") {
         render();
         return;
@@ -51,24 +53,24 @@ export function terminalReporter({ stream, now = () => performance.now() }: Time
   };
 }
 
-function renderLive(view: RunView, seconds: number, paint: Paint): string {
+function renderLive(view: RunView, now: number, start: number, paint: Paint): string {
   const { run, wait, workers, history } = view;
   const shown = [...workers.values()].slice(0, WORKERS_SHOWN);
   const width = Math.max(0, ...shown.map(({ workerId }) => workerId.length));
   const lines = [
-    `${paint("bold", run ? `prelort ${run.name}` : "prelort")}  ${paint("cyan", wait)}  ${paint("dim", formatSeconds(seconds))}`,
-    ...shown.map((status) => `  ${status.workerId.padEnd(width)}  ${renderWorker(status, paint)}`),
+    `${paint("bold", run ? `prelort ${run.name}` : "prelort")}  ${paint("cyan", wait)}  ${paint("dim", formatSeconds((now - start) / 1000))}`,
+    ...shown.map((status) => `  ${status.workerId.padEnd(width)}  ${renderWorker(status, now, paint)}`),
     ...(workers.size > shown.length ? [paint("dim", `  and ${workers.size - shown.length} more workers`)] : []),
   ];
   if (run && history.length > 0) lines.push("", renderTextTable(roundsTable(run.tiers, history.slice(-ROUNDS_SHOWN))));
   return lines.join("\n");
 }
 
-function renderWorker(status: WorkerStatus, paint: Paint): string {
-  const { state, step, steps } = status;
+function renderWorker(status: WorkerView, now: number, paint: Paint): string {
+  const { state, step, steps, since } = status;
   const filled = steps > 0 ? Math.round((BAR_CELLS * Math.min(step, steps)) / steps) : 0;
   const bar = steps > 0 ? `${paint("green", "█".repeat(filled))}${paint("dim", "░".repeat(BAR_CELLS - filled))}` : " ".repeat(BAR_CELLS);
-  const text = describeWorker(status);
+  const text = state === "busy" ? `${describeWorker(status)}, ${formatSeconds((now - since) / 1000)}` : describeWorker(status);
   return `${bar}  ${state === "failed" ? paint("yellow", text) : state === "busy" ? text : paint("dim", text)}`;
 }
 

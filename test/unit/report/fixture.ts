@@ -79,6 +79,7 @@ export async function writeRunFixture(
       fitLoss: round === 0 ? null : 2.9 * 0.85 ** round,
       reported: reporting.map(({ id }) => id),
       failed,
+      late: [],
       coverage:
         round === 0
           ? []

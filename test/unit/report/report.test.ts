@@ -115,6 +115,7 @@ describe("tables", () => {
       fitLoss: null,
       reported: [],
       failed: [],
+      late: [],
       coverage: [],
       passes: 0,
       bytesDown: 0,

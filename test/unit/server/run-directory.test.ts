@@ -13,8 +13,8 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true }));
 
 const content = new TextEncoder().encode("weights");
-const trained = { coverage: [], fitLoss: null, reported: [], failed: [], passes: 0, bytesDown: 0, bytesUp: 0 };
-const round = (number: number) => ({ round: number, global: [content], state: {}, trained, clients: [] });
+const trained = { coverage: [], fitLoss: null, reported: [], failed: [], late: [], passes: 0, bytesDown: 0, bytesUp: 0 };
+const round = (number: number) => ({ round: number, global: [content], state: {}, trained, clients: [], setAside: [] });
 
 test("a committed round is on disk under its number, with its metrics and the hash of its bytes", async () => {
   const directory = await createRunDirectory({ runsDir: folder, name: "a" });

@@ -59,7 +59,7 @@ it("keeps telling of the round that trains while the one before it is evaluated"
   reporter.event(status("w0", "busy", "fit c0", 1, 30));
   expect(stream.writes.slice(1)).toEqual([
     expect.stringContaining("round 1: 1 reported"),
-    "        10 s  round 2: 0 of 2 clients have reported (w0 fit c0, step 1 of 30)\n",
+    "        10 s  round 2: waiting for 2 of 2 clients: c0 on w0, step 1 of 30, 0.0 s\n",
   ]);
   reporter.close();
 });
@@ -80,8 +80,8 @@ it("says what is being waited for, and what each worker does, at most every ten 
     time += 500;
   }
   expect(stream.writes.slice(1)).toEqual([
-    "        10 s  round 1: 0 of 2 clients have reported (w0 fit c0, step 10 of 30; w1 ready)\n",
-    "        20 s  round 1: 0 of 2 clients have reported (w0 fit c0, step 20 of 30; w1 ready)\n",
+    "        10 s  round 1: waiting for 2 of 2 clients: c0 on w0, step 10 of 30, 10 s; w1 ready\n",
+    "        20 s  round 1: waiting for 2 of 2 clients: c0 on w0, step 20 of 30, 20 s; w1 ready\n",
   ]);
 });
 

@@ -56,7 +56,9 @@ export const story: readonly RunEvent[] = [
 ];
 
 export function status(workerId: string, state: WorkerStatus["state"], activity: string, step = 0, steps = 0): RunEvent {
-  return { type: "worker-status", workerId, state, activity, taskId: null, step, steps };
+  const client = /^fit (.+)$/.exec(activity)?.[1];
+  const taskId = client === undefined ? null : `round-1/fit/${client}`;
+  return { type: "worker-status", workerId, state, activity, taskId, step, steps };
 }
 
 export function roundStart(round: number): RunEvent {
@@ -89,6 +91,7 @@ export function roundEnd(round: number, accuracies: readonly number[], reported:
     fitLoss: round === 0 ? null : 1.5,
     reported,
     failed,
+    late: [],
     coverage: [],
     passes: 6,
     bytesDown: 8,

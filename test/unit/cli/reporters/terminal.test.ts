@@ -25,8 +25,8 @@ const lastFrame = (events: readonly RunEvent[]) =>
 it("shows what is waited for, a bar for each worker's steps, and the rounds so far", () => {
   const upToFit = story.findIndex((event) => event.type === "client-fit");
   expect(lastFrame(story.slice(0, upToFit + 1))).toEqual([
-    expect.stringMatching(/^prelort story {2}round 1 of 2: 1 of 2 clients have reported {2}\d+ s$/),
-    "  w0  ██████░░░░░░  fit c0, step 3 of 6",
+    expect.stringMatching(/^prelort story {2}round 1 of 2: waiting for 1 of 2 clients {2}\d+ s$/),
+    expect.stringMatching(/^ {2}w0 {2}██████░░░░░░ {2}fit c0, step 3 of 6, [\d.]+ s$/),
     "  w1                failed",
     "",
     "Round by round: accuracy at each rank",
