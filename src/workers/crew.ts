@@ -193,7 +193,7 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
       const free = slots.filter((slot) => slot.lent === 0);
       for (const slot of free) lend(slot);
       // What is handed out ahead can go nowhere else, so near the end nothing is: all are to end together.
-      for (const slot of slots) if (slot.lent === 1 && waiters.length > count) lend(slot);
+      for (const slot of slots) if (slot.lent === 1 && waiters.length > count && !slot.worker?.isCancelling()) lend(slot);
     });
   }
 

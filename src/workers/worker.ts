@@ -41,8 +41,10 @@ export interface Worker {
    * ends its process first. Resolves with undefined if the worker ended without having begun it.
    */
   run(task: Task, attempt: number): Promise<Reply | undefined>;
-  /** Asks that what it was given, or this task of it, be dropped. */
+  /** Asks that what it was given, or this task of it, be dropped. It is ended if it has not within the time of a missed beat. */
   cancel(taskId?: string): void;
+  /** It has been asked to drop what it does, and has not yet. */
+  isCancelling(): boolean;
   /** Takes a frame that came from it. */
   receive(frame: Uint8Array): void;
   /** Asks the process to end, and ends it if it has not after the grace; called again, with another grace. */
@@ -68,6 +70,8 @@ export function createWorker(
   const agenda = createAgenda();
   /** Those whose turn to be sent has not come. */
   const unsent = new Set<Attempt>();
+  /** Those that it was asked to drop. */
+  const cancelled = new Set<Attempt>();
   /** One task is sent whole before the next. */
   let lastSent: Promise<unknown> = Promise.resolve();
   /** Reads what the worker's process shares with this one, if it does. */
@@ -83,6 +87,10 @@ export function createWorker(
     if (agenda.all().every((attempt) => attempt.isDelivered())) proceed();
     else kill(`made no progress in ${status.taskId} for ${seconds(taskTimeoutMs)}`);
   });
+
+  const cancelDeadline = createDeadline(beatTimeoutMs, () =>
+    kill(`did not drop ${status.taskId} within ${seconds(beatTimeoutMs)} of being asked to`),
+  );
 
   const update = (changes: Partial<WorkerStatus>) => {
     const isNew = Object.entries(changes).some(([key, value]) => status[key as keyof WorkerStatus] !== value);
@@ -112,7 +120,7 @@ export function createWorker(
   async function end(exit: WorkerExit): Promise<WorkerError | undefined> {
     const isStopped = status.state === "stopping";
     const problem = fatal?.problem ?? describeExit(exit, status);
-    for (const deadline of [startDeadline, beatDeadline, taskDeadline]) deadline.clear();
+    for (const deadline of [startDeadline, beatDeadline, taskDeadline, cancelDeadline]) deadline.clear();
     clearTimeout(grace);
     enter(isStopped ? "stopped" : "failed", isStopped ? "stopped" : problem);
 
@@ -220,6 +228,7 @@ export function createWorker(
       follow();
       const answered = attempt.reply.finally(() => {
         agenda.remove(attempt);
+        if (cancelled.delete(attempt) && cancelled.size === 0) cancelDeadline.clear();
         follow();
       });
       const sending = lastSent.then(() => {
@@ -237,9 +246,14 @@ export function createWorker(
     cancel(taskId) {
       for (const attempt of agenda.all().filter((given) => taskId === undefined || given.taskId === taskId)) {
         if (unsent.has(attempt)) attempt.fail(new InterruptedError(`${attempt.taskId} was cancelled before worker ${id} had it`));
-        else tell({ ...SESSION, type: "cancel", task_id: attempt.taskId, attempt: attempt.number });
+        else {
+          tell({ ...SESSION, type: "cancel", task_id: attempt.taskId, attempt: attempt.number });
+          if (cancelled.size === 0) cancelDeadline.restart();
+          cancelled.add(attempt);
+        }
       }
     },
+    isCancelling: () => cancelled.size > 0,
     receive(frame) {
       if (status.state === "failed" || status.state === "stopped") return;
       beatDeadline.restart();

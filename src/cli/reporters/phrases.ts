@@ -24,6 +24,7 @@ export function describeData({ clients, labels, evalExamples, truncated }: Event
 export function describeStart({ name, directory, rounds, tiers, resumed }: EventOf<"run-start">): readonly string[] {
   const shape = `${plural(rounds, "round")}, tiers ${tiers.join(", ")}, in ${directory}`;
   if (!resumed) return [`run ${name}: ${shape}`];
+  if (resumed.after === rounds) return [`run ${name} had all of its rounds: ${shape}`];
   const done = resumed.after < 0 ? "from its beginning" : `after round ${resumed.after} of ${rounds}`;
   const others = resumed.differences.map(({ path, was, is }) => `${path} was ${JSON.stringify(was)} and is ${JSON.stringify(is)}`);
   const warning = `warning: the bytes may not be those of a run that had not stopped: ${others.join("; ")}`;

@@ -1,0 +1,249 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { createInterface } from "node:readline";
+import { beforeAll, describe, expect, test, vi } from "vitest";
+import { stringify } from "yaml";
+import { federate, type FederateOptions, processLauncher, type RunEvent, verifyRun } from "../../src/index.ts";
+import { cli, python, readLines, root, temporaryFolder, tiny, tinyRun, workersOf } from "./support.ts";
+
+const runs = temporaryFolder();
+const ROUNDS = 3;
+
+/** The tiny run as a file has it, with a server optimiser, whose state must be there again. */
+function writeConfig(name: string): string {
+  const { model, data, lora, fit, evaluate, seed } = tinyRun(runs(), name);
+  const file = path.join(runs(), `${name}.yaml`);
+  const config = {
+    name,
+    runs_dir: runs(),
+    seed,
+    rounds: ROUNDS,
+    model: { name_or_path: model.nameOrPath, task: model.task },
+    lora,
+    data: {
+      path: data.path,
+      prompt: data.prompt,
+      answer: data.answer,
+      max_length: data.maxLength,
+      eval_examples: data.evalExamples,
+      clients: data.clients,
+    },
+    strategy: {
+      selection: { name: "power-of-choice", fraction: 0.75, candidates: 4 },
+      rank_assignment: { name: "self-pruning", ranks: [8, 4, 2, 1], penalty: 0.1 },
+      aggregation: { name: "zero-pad-deltas" },
+      server_optimizer: { name: "momentum" },
+    },
+    fit: { local_steps: fit?.localSteps, batch_size: fit?.batchSize, lr: fit?.lr },
+    evaluate: { shard_size: evaluate?.shardSize, batch_size: evaluate?.batchSize },
+    workers: { count: 2, python },
+    record_updates: true,
+  };
+  writeFileSync(file, stringify(config));
+  return file;
+}
+
+interface Ended {
+  readonly code: number | null;
+  readonly events: readonly RunEvent[];
+  readonly stderr: string;
+}
+
+/** Runs the command line, and kills it with SIGKILL at the first event that `isEnd`. */
+async function command(args: readonly string[], isEnd: (event: RunEvent) => unknown = () => false): Promise<Ended> {
+  const child = spawn(process.execPath, [cli, ...args, "--json"], { stdio: ["ignore", "pipe", "pipe"] });
+  const events: RunEvent[] = [];
+  let stderr = "";
+  child.stderr.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
+  createInterface({ input: child.stdout }).on("line", (line) => {
+    if (child.killed) return;
+    const event = JSON.parse(line) as RunEvent;
+    events.push(event);
+    if (isEnd(event)) child.kill("SIGKILL");
+  });
+  const [code] = (await once(child, "close")) as [number | null];
+  await vi.waitFor(() => expect(workersOf(child.pid ?? 0)).toEqual([]), 5000);
+  return { code, events, stderr };
+}
+
+/** What is promised: every round's files and the metrics. */
+function bytesOf(name: string): Record<string, string> {
+  const folder = path.join(runs(), name);
+  const files = readdirSync(path.join(folder, "rounds"), { recursive: true, encoding: "utf8" }).filter((file) =>
+    file.endsWith("safetensors"),
+  );
+  const parts = [...files.map((file) => path.join("rounds", file)), "metrics.jsonl", "adapters/r4/adapter_model.safetensors"];
+  return Object.fromEntries(parts.map((part) => [part, readFileSync(path.join(folder, part)).toString("base64")]));
+}
+
+function damage(file: string): void {
+  const content = readFileSync(file);
+  writeFileSync(file, content.fill(1, content.length - 4));
+}
+
+describe("a run whose controller is killed ends with the undisturbed run's bytes, once it is resumed,", () => {
+  let undisturbed: Record<string, string>;
+  beforeAll(async () => {
+    expect((await command(["run", writeConfig("undisturbed")])).code).toBe(0);
+    undisturbed = bytesOf("undisturbed");
+    expect(Object.keys(undisturbed)).toContain("rounds/2/server-state.safetensors");
+  });
+
+  test.each<[string, (event: RunEvent) => unknown, { readonly restored: number }]>([
+    [
+      "killed in round 2, once a client has reported",
+      ({ type, ...event }) => type === "client-fit" && "round" in event && event.round === 2,
+      { restored: 1 },
+    ],
+    ["killed while workers start", ({ type }) => type === "worker-ready", { restored: 0 }],
+    ["killed while round 0 is evaluated", ({ type }) => type === "evaluation-start", { restored: 0 }],
+    ["killed after the last round", (event) => event.type === "round-end" && event.round === ROUNDS, { restored: 0 }],
+  ])("%s", async (name, isEnd, { restored }) => {
+    const called = name.replaceAll(/[ ,]+/g, "-");
+    const config = writeConfig(called);
+    expect((await command(["run", config], isEnd)).code).toBeNull();
+    // As a power cut leaves it.
+    appendFileSync(path.join(runs(), called, "journal.jsonl"), '{"type":"commit","round":3,"sha');
+    const resumed = await command(["resume", path.join(runs(), called), "--set", "workers.count=1"]);
+    expect([resumed.code, resumed.stderr]).toEqual([0, ""]);
+    expect(bytesOf(called)).toEqual(undisturbed);
+    const fits = readLines(runs(), called, "journal.jsonl").filter(({ type }) => type === "fit");
+    expect(fits.filter((fit) => fit["is_restored"]).length).toBeGreaterThanOrEqual(restored);
+    expect(fits.filter((fit) => !fit["is_restored"]).length).toBeLessThanOrEqual(ROUNDS * 3 + 2);
+    expect((await verifyRun(path.join(runs(), called))).map(({ problems }) => problems)).toEqual([[], [], [], []]);
+    expect(readdirSync(path.join(runs(), called)).filter((entry) => entry.startsWith("lock"))).toEqual([]);
+  });
+
+  test("and one whose last adapter was damaged goes on from the one before", async () => {
+    const config = writeConfig("damaged");
+    expect((await command(["run", config], (event) => event.type === "round-start" && event.round === 3)).code).toBeNull();
+    const file = path.join(runs(), "damaged/rounds/2/global.safetensors");
+    damage(file);
+    expect((await command(["resume", path.join(runs(), "damaged")])).code).toBe(0);
+    expect(bytesOf("damaged")).toEqual(undisturbed);
+  });
+});
+
+describe("what cannot be resumed is refused before anything starts:", () => {
+  test("a run that another process is at, another config, a folder without a run", async () => {
+    const config = writeConfig("busy");
+    let second: Promise<Ended> | undefined;
+    const first = await command(["run", config], (event) => {
+      if (event.type !== "round-start" || second) return false;
+      second = command(["resume", path.join(runs(), "busy")]);
+      return false;
+    });
+    expect(first.code).toBe(0);
+    expect((await second)?.code).toBe(2);
+    expect((await second)?.stderr).toMatch(/busy is in use by process \d+/);
+
+    const other = await command(["resume", path.join(runs(), "busy"), "--set", "seed=8", "--set", "fit.lr=1"]);
+    expect(other.code).toBe(2);
+    expect(other.stderr).toMatch(/2 problems[^]*seed {2}was 7 when the run began and is 8 now[^]*fit\.lr/);
+
+    const none = await command(["resume", path.join(runs(), "nothing")]);
+    expect([none.code, none.stderr]).toEqual([2, expect.stringContaining("holds no run that had begun")]);
+  });
+
+  test("data that are not those that it began with", async () => {
+    const data = path.join(runs(), "changing.jsonl");
+    const lines = readFileSync(tiny("words.jsonl"), "utf8");
+    writeFileSync(data, lines);
+    const base = tinyRun(runs(), "changing");
+    const options = { ...base, rounds: 1, data: { ...base.data, path: data } };
+    await federate(options).result;
+    rmSync(path.join(runs(), "changing/rounds/1"), { recursive: true });
+    const journal = path.join(runs(), "changing/journal.jsonl");
+    writeFileSync(journal, readFileSync(journal, "utf8").replace('{"type":"end"}\n', ""));
+    writeFileSync(data, lines.replace("kind", "sort"));
+    await expect(federate({ ...options, resume: true }).result).rejects.toThrow(/index\.sha256 .*see that the data and the model/);
+  });
+});
+
+test("a run that had ended is told again without a worker", async () => {
+  const options = tinyRun(runs(), "ended");
+  const { sha256, metrics, adapter } = await federate(options).result;
+  const launcher = { launch: () => expect.unreachable("a worker was started") };
+  const again = federate({ ...options, launcher, resume: true });
+  const types: string[] = [];
+  for await (const event of again) types.push(event.type);
+  const result = await again.result;
+  expect(types).toEqual(["run-start", "run-end"]);
+  expect([result.sha256, result.metrics]).toEqual([sha256, metrics]);
+  expect([...result.adapter.rows]).toEqual([...adapter.rows]);
+});
+
+test("verify names what was altered, and what does not follow from the updates", async () => {
+  const options: FederateOptions = { ...tinyRun(runs(), "verified"), recordUpdates: true };
+  const { directory } = await federate(options).result;
+  expect(await verifyRun(directory)).toEqual([0, 4, 4].map((updates, round) => ({ round, updates, problems: [] })));
+
+  const update = path.join(directory, "updates/2/c01.safetensors");
+  const altered = readFileSync(update);
+  const other = readFileSync(path.join(directory, "updates/1/c01.safetensors"));
+  writeFileSync(update, other);
+  expect((await verifyRun(directory))[2]?.problems).toEqual([expect.stringContaining("expected a fit of round 2")]);
+  writeFileSync(update, altered);
+  const global = path.join(directory, "rounds/1/global.safetensors");
+  damage(global);
+  const problems = (await verifyRun(directory)).map((round) => round.problems.length);
+  expect(problems).toEqual([0, 1, 1]);
+});
+
+describe("a round closes", () => {
+  const launcher = processLauncher({ python, args: [path.join(root, "test/fixtures/faulty_worker.py")] });
+  const withFault = (name: string, fault: object, options: Partial<FederateOptions>): FederateOptions => {
+    process.env["PRELORT_TEST_FAULT"] = JSON.stringify(fault);
+    return { ...tinyRun(runs(), name), launcher, workers: { count: 2, retries: 1, beatTimeout: 6 }, ...options };
+  };
+
+  test.each<[string, FederateOptions["closing"]]>([
+    ["with enough", { enough: 0.75 }],
+    ["at its deadline, with a quorum", { quorum: 0.75, deadline: 0.1 }],
+  ])("%s; whom it did not wait for is recorded, and the same round is made of the same clients by a resume", async (how, closing) => {
+    const name = how.replaceAll(/\W+/g, "-");
+    const options = withFault(name, { fits: { c03: "hang" } }, { closing, rounds: 1 });
+    const { sha256, directory, metrics } = await federate(options).result;
+    expect(metrics[1]).toMatchObject({ reported: ["c00", "c01", "c02"], failed: [], late: ["c03"] });
+
+    // As it was before the commit.
+    const journal = path.join(directory, "journal.jsonl");
+    const lines = readFileSync(journal, "utf8").split("\n");
+    writeFileSync(journal, `${lines.slice(0, lines.findIndex((line) => line.includes('"close"')) + 1).join("\n")}\n`);
+    process.env["PRELORT_TEST_FAULT"] = "{}";
+    const again = await federate({ ...options, resume: true }).result;
+    expect(again.metrics).toEqual(metrics);
+    expect(again.sha256).toBe(sha256);
+  });
+
+  test("in failure where no quorum can report, and can be resumed", async () => {
+    const options = withFault("quorum", { fits: { c00: "nan", c01: "nan" }, always: true }, { closing: { quorum: 0.75 } });
+    await expect(federate(options).result).rejects.toThrow(
+      /round 1: 2 of 4 clients reported, and closing\.quorum asks for 3[^]*client c0[01] failed/,
+    );
+    process.env["PRELORT_TEST_FAULT"] = "{}";
+    const { metrics } = await federate({ ...options, resume: true }).result;
+    expect(metrics.map(({ failed }) => failed)).toEqual([[], [], []]);
+  });
+
+  test("without a client that ends every worker, which is selected no more, in this life or the next", async () => {
+    const options = withFault("deadly", { fits: { c02: "crash" }, always: true }, { rounds: 2 });
+    const run = federate(options);
+    const aside: RunEvent[] = [];
+    for await (const event of run) if (event.type === "client-set-aside") aside.push(event);
+    const { metrics } = await run.result;
+    expect(aside).toMatchObject([{ round: 1, clientId: "c02", error: expect.stringContaining("SIGKILL") }]);
+    expect(metrics.map(({ reported, failed }) => [reported.length, failed])).toEqual([
+      [0, []],
+      [3, ["c02"]],
+      [3, []],
+    ]);
+    const journal = path.join(runs(), "deadly/journal.jsonl");
+    const lines = readFileSync(journal, "utf8").split("\n");
+    writeFileSync(journal, `${lines.slice(0, lines.findIndex((line) => /"commit","round":1/.test(line)) + 1).join("\n")}\n`);
+    expect((await federate({ ...options, resume: true }).result).metrics[2]).toMatchObject({ failed: [] });
+    expect(existsSync(path.join(runs(), "deadly/updates"))).toBe(false);
+  });
+});
