@@ -60,6 +60,7 @@ export type { Rng } from "./tensor/rng.ts";
 export { type Adapter, type Merged, prefix } from "./adapter/adapter.ts";
 export type { AdapterLayout, AdapterModule, DenseParameter } from "./adapter/layout.ts";
 
+export type { CurveKeys } from "./transport/transport.ts";
 export { type LaunchOptions, processLauncher, type WorkerExit, type WorkerLauncher, type WorkerProcess } from "./workers/launch.ts";
 export type { WorkerHello, WorkerStatus } from "./workers/task.ts";
 export { writeReport } from "./report/html.ts";

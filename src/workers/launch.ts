@@ -1,6 +1,7 @@
 import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { execa } from "execa";
+import type { CurveKeys } from "../transport/transport.ts";
 import { assignDevice } from "./devices.ts";
 import { cacheFolder, workersFolder } from "./python.ts";
 
@@ -12,6 +13,11 @@ export interface WorkerLauncher {
 export interface LaunchOptions {
   readonly workerId: string;
   readonly endpoint: string;
+  /**
+   * What it connects with, over tcp: `prelort_worker`, started with `--curve`, takes it as the first line of its
+   * standard input (see the wire contract). Whoever reads the secret key can be this worker.
+   */
+  readonly curve?: CurveKeys | undefined;
   /** `cpu`, `mps` or `cuda:N`. */
   readonly device: string;
   /** Torch threads. */
@@ -46,17 +52,18 @@ export interface ProcessLauncherOptions {
 /**
  * Workers as processes on this machine. Each leads a process group of its own, so that Ctrl-C in a terminal
  * reaches the controller alone; it ends itself when its parent does (see the wire contract), for which its
- * standard input is a pipe that nobody writes to.
+ * standard input is a pipe that stays open. Keys are all that is written to it: other users of the machine can
+ * read command lines.
  */
 export function processLauncher({ python, args = ["-m", "prelort_worker"] }: ProcessLauncherOptions): WorkerLauncher {
   return {
-    launch({ workerId, endpoint, device, threads, logPath }) {
+    launch({ workerId, endpoint, curve, device, threads, logPath }) {
       const assigned = assignDevice(device);
       const options = { endpoint, "worker-id": workerId, "parent-pid": process.pid, device: assigned.device, threads };
       // execa takes any descriptor, its types only those up to 9.
       const log = openSync(logPath, "a") as 9;
       try {
-        const subprocess = execa(python, [...args, ...Object.entries(options).flatMap(([name, value]) => [`--${name}`, `${value}`])], {
+        const subprocess = execa(python, [...args, ...toArguments(options), ...(curve ? ["--curve"] : [])], {
           env: { ...workerEnvironment(threads), ...assigned.env },
           stdin: "pipe",
           stdout: log,
@@ -65,6 +72,7 @@ export function processLauncher({ python, args = ["-m", "prelort_worker"] }: Pro
           detached: true,
           reject: false,
         });
+        if (curve) subprocess.stdin.write(`${JSON.stringify(toLine(curve))}\n`);
         let isGone = false;
         const hasExited = new Promise<WorkerExit>((resolve) => {
           subprocess.once("exit", (exitCode, signal) => {
@@ -88,6 +96,14 @@ export function processLauncher({ python, args = ["-m", "prelort_worker"] }: Pro
       }
     },
   };
+}
+
+function toArguments(options: Readonly<Record<string, string | number>>): string[] {
+  return Object.entries(options).flatMap(([name, value]) => [`--${name}`, `${value}`]);
+}
+
+function toLine({ serverKey, publicKey, secretKey }: CurveKeys): Record<string, string> {
+  return { server_key: serverKey, public_key: publicKey, secret_key: secretKey };
 }
 
 function killGroup(leader: number): void {

@@ -105,7 +105,8 @@ export function createWorker(
   /** For messages that a worker which is gone need not get: its end is told by its exit, or by its silence. */
   const tell = (message: ControllerMessage) => void send(message).catch(() => {});
 
-  const child = launcher.launch({ workerId: id, endpoint: transport.endpoint, device, threads, logPath });
+  const door = transport.open(id);
+  const child = launcher.launch({ workerId: id, endpoint: door.endpoint, curve: door.curve, device, threads, logPath });
   const ended = child.exited.then(end);
   startDeadline.restart();
   onStatus(status);
@@ -118,6 +119,7 @@ export function createWorker(
   }
 
   async function end(exit: WorkerExit): Promise<WorkerError | undefined> {
+    door.close();
     const isStopped = status.state === "stopping";
     const problem = fatal?.problem ?? describeExit(exit, status);
     for (const deadline of [startDeadline, beatDeadline, taskDeadline, cancelDeadline]) deadline.clear();

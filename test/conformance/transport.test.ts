@@ -1,9 +1,9 @@
-import { Dealer } from "zeromq";
 import { afterEach, describe, expect, test } from "vitest";
 import { RefusedError } from "../../src/errors.ts";
 import { memoryTransport, type Peer } from "../../src/transport/memory.ts";
-import type { Transport } from "../../src/transport/transport.ts";
+import type { Door, Transport } from "../../src/transport/transport.ts";
 import { zeromqTransport } from "../../src/transport/zeromq.ts";
+import { connectDealer } from "../fixtures/dealer.ts";
 
 interface Subject {
   readonly transport: Transport;
@@ -12,7 +12,7 @@ interface Subject {
 
 async function zeromqSubject(kind: "ipc" | "tcp"): Promise<Subject> {
   const transport = await zeromqTransport({ kind });
-  return { transport, connect: (name) => dealer(transport.endpoint, name) };
+  return { transport, connect: (name) => dealer(transport.open(name), name) };
 }
 
 function memorySubject(): Promise<Subject> {
@@ -20,9 +20,8 @@ function memorySubject(): Promise<Subject> {
   return Promise.resolve({ transport, connect: transport.connect });
 }
 
-function dealer(endpoint: string, name: string): Peer {
-  const socket = new Dealer({ routingId: name, linger: 0 });
-  socket.connect(endpoint);
+function dealer(door: Door, name: string): Peer {
+  const { dealer: socket } = connectDealer(door, name);
   return {
     send: (frame) => socket.send(frame),
     async *receive() {
@@ -36,7 +35,7 @@ const bytes = (...values: number[]) => Uint8Array.from(values);
 const subjects: [string, () => Promise<Subject>][] = [
   ["memory", memorySubject],
   ["zeromq over ipc", () => zeromqSubject("ipc")],
-  ["zeromq over tcp", () => zeromqSubject("tcp")],
+  ["zeromq over tcp, with keys,", () => zeromqSubject("tcp")],
 ];
 
 describe.each(subjects)("the transport %s", (_, make) => {
@@ -101,6 +100,11 @@ describe.each(subjects)("the transport %s", (_, make) => {
     await expect(lost).rejects.toThrow("a frame to nobody: expected a connected peer");
     await kept;
     expect(await take(peers[0], 1)).toEqual([bytes(2)]);
+  });
+
+  test("refuses to send where nobody is connected yet", async () => {
+    const { transport } = await open();
+    await expect(transport.send("early", bytes(1))).rejects.toThrow("a frame to early: expected a connected peer");
   });
 
   test("is not held up by a peer that does not read", async () => {

@@ -11,6 +11,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
+from .keys import read_keys
 from .lifetime import die_with_parent
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ EXIT_WIRE = 4
 
 def main() -> None:
     options = _parse_options()
+    # Before anything else reads standard input. A controller that is gone ends this wait too.
+    keys = read_keys() if options.curve else None
     die_with_parent(options.parent_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the controller's to act on
     _set_environment(options.threads)
@@ -30,7 +33,11 @@ def main() -> None:
     from .connection import Connection
 
     connection = Connection(
-        options.endpoint, options.worker_id, options.parent_pid, lambda error: _end_on_wire_failure(options, error)
+        options.endpoint,
+        options.worker_id,
+        options.parent_pid,
+        lambda error: _end_on_wire_failure(options, error),
+        keys,
     )
     client = _come_up(connection, options)
     _serve(connection, client)
@@ -46,6 +53,7 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--parent-pid", required=True, type=int, help="process this one must not outlive")
     parser.add_argument("--device", required=True, help="cpu, mps, cuda or cuda:N")
     parser.add_argument("--threads", required=True, type=int, help="torch threads")
+    parser.add_argument("--curve", action="store_true", help="keys come as the first line of standard input")
     return parser.parse_args()
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import zmq
 
+from .keys import Keys
 from .mail import Inbox, Job, Outbox, TaskKey, key_of
 from .messages import Beat, Credit, Hello, Stop, TaskReply
 from .wire import Payload, WireError, pack, unpack
@@ -25,8 +26,19 @@ class Connection:
     """`on_failure` is called in the I/O thread when the wire breaks; no more comes after it."""
 
     def __init__(
-        self, endpoint: str, worker_id: str, controller_pid: int, on_failure: Callable[[BaseException], None]
+        self,
+        endpoint: str,
+        worker_id: str,
+        controller_pid: int,
+        on_failure: Callable[[BaseException], None],
+        keys: Keys | None = None,
     ) -> None:
+        if keys and not zmq.has("curve"):
+            raise RuntimeError(
+                f"pyzmq {zmq.__version__} was built without CURVE, which tcp needs: install a wheel of it "
+                "(pip install --force-reinstall --only-binary pyzmq pyzmq), or set workers.transport: ipc"
+            )
+        self._keys = keys
         self._endpoint = endpoint
         self._worker_id = worker_id
         self._on_failure = on_failure
@@ -68,6 +80,10 @@ class Connection:
                 dealer.setsockopt(zmq.ROUTING_ID, self._worker_id.encode())
                 for option, value in ((zmq.LINGER, 0), (zmq.SNDHWM, 0), (zmq.RCVHWM, 0)):
                     dealer.setsockopt(option, value)
+                if self._keys:
+                    dealer.curve_serverkey = self._keys.server_key.encode()
+                    dealer.curve_publickey = self._keys.public_key.encode()
+                    dealer.curve_secretkey = self._keys.secret_key.encode()
                 dealer.connect(self._endpoint)
                 woken.connect("inproc://wake")
                 self._serve(dealer, woken)

@@ -20,9 +20,10 @@ import { onePlainStep } from "./scripted.ts";
 
 const faultWorker = fileURLToPath(new URL("../../fixtures/fault-worker.mjs", import.meta.url));
 
-async function setUp(mode: string, overrides: Partial<PoolOptions> = {}) {
+type SetUp = Partial<PoolOptions> & { readonly kind?: "ipc" | "tcp" };
+async function setUp(mode: string, { kind = "ipc", ...overrides }: SetUp = {}) {
   const logFolder = await mkdtemp(join(tmpdir(), "processes-"));
-  const transport = await zeromqTransport({ kind: "ipc" });
+  const transport = await zeromqTransport({ kind });
   const memory = createSharedMemory();
   const hellos: WorkerHello[] = [];
   const failures: TaskFailure[] = [];
@@ -74,8 +75,8 @@ function isAlive(pid: number): boolean {
 }
 
 describe("workers as processes", { timeout: 60_000 }, () => {
-  test("take tensors larger than the credit, send them back, and end when asked", async () => {
-    const { pool, hellos, transport } = await setUp("serves");
+  test.each(["ipc", "tcp"] as const)("take tensors larger than the credit over %s, send them back, and end when asked", async (kind) => {
+    const { pool, hellos, transport } = await setUp("serves", { kind });
     await pool.start();
     const floats = CREDIT_BYTES / 4 + 1000;
     const replies = await Promise.all([pool.run(fitTask("c0", floats)), pool.run(fitTask("c1"))]);
@@ -83,10 +84,12 @@ describe("workers as processes", { timeout: 60_000 }, () => {
     expect(rows?.length).toBe(floats);
     expect(rows && decode(rows)[floats - 1]).toBe((floats - 1) % 1000);
     expect(replies[1].payload.dense).toEqual(asFloat32(Float32Array.of(-1)));
+    const { endpoint, close } = transport.open("nobody");
+    close();
     await pool.close();
     await transport.close();
     expect(hellos.map(({ pid }) => isAlive(pid))).toEqual(hellos.map(() => false));
-    expect(existsSync(dirname(transport.endpoint.replace("ipc://", "")))).toBe(false);
+    if (kind === "ipc") expect(existsSync(dirname(endpoint.replace("ipc://", "")))).toBe(false);
   });
 
   const cuda = (index: number) => ({ type: "cuda", name: `visible: ${index}`, memory_bytes: null });
@@ -101,8 +104,8 @@ describe("workers as processes", { timeout: 60_000 }, () => {
     expect(hellos.toSorted((a, b) => a.workerId.localeCompare(b.workerId)).map(({ device }) => device)).toEqual(seen);
   });
 
-  test("that die at their start reject it with the end of their log", async () => {
-    const { pool } = await setUp("dies");
+  test.each(["ipc", "tcp"] as const)("that die at their start reject it with the end of their log, over %s", async (kind) => {
+    const { pool } = await setUp("dies", { kind });
     await expect(pool.start()).rejects.toThrow(/exited with code 1 before it said hello[^]*no module named torch[^]*whole log: .*\.log/);
   });
 
@@ -111,13 +114,13 @@ describe("workers as processes", { timeout: 60_000 }, () => {
     await expect(pool.start()).rejects.toThrow("did not say hello within 0.2 s");
   });
 
-  test("that cannot be found reject it", async () => {
-    const { pool } = await setUp("", { launcher: processLauncher({ python: "/nowhere/python" }) });
+  test.each(["ipc", "tcp"] as const)("that cannot be found reject it, over %s", async (kind) => {
+    const { pool } = await setUp("", { kind, launcher: processLauncher({ python: "/nowhere/python" }) });
     await expect(pool.start()).rejects.toThrow("could not be started: spawn /nowhere/python ENOENT");
   });
 
-  test("that crash in a task are replaced, and the task is done elsewhere", async () => {
-    const { pool, failures } = await setUp("crashes");
+  test.each(["ipc", "tcp"] as const)("that crash in a task are replaced, and the task is done elsewhere, over %s", async (kind) => {
+    const { pool, failures } = await setUp("crashes", { kind });
     await pool.start();
     const replies = await Promise.all(["c0", "c1", "c2", "c3"].map((client) => pool.run(fitTask(client))));
     expect(replies.every(({ workerId }) => workerId !== "w0")).toBe(true);
@@ -150,14 +153,17 @@ describe("workers as processes", { timeout: 60_000 }, () => {
     await execa(process.execPath, [tsc, "-p", join(packageRoot(), "tsconfig.build.json"), "--outDir", compiled, "--noCheck"]);
 
     const script = fileURLToPath(new URL("../../fixtures/doomed-controller.mjs", import.meta.url));
-    const controller = execa(process.execPath, [script, compiled, logFolder], { stderr: "inherit", reject: false });
-    const { value: line } = await controller.iterable()[Symbol.asyncIterator]().next();
-    const { endpoint, pids } = JSON.parse(line ?? "") as { endpoint: string; pids: number[] };
-    const socket = endpoint.replace("ipc://", "");
-    expect([existsSync(socket), ...pids.map(isAlive)]).toEqual([true, true, true]);
+    for (const kind of ["ipc", "tcp"]) {
+      const controller = execa(process.execPath, [script, compiled, logFolder, kind], { stderr: "inherit", reject: false });
+      const { value: line } = await controller.iterable()[Symbol.asyncIterator]().next();
+      const { endpoint, pids } = JSON.parse(line ?? "") as { endpoint: string; pids: number[] };
+      const socket = endpoint.replace("ipc://", "");
+      expect([existsSync(socket), ...pids.map(isAlive)]).toEqual([kind === "ipc", true, true]);
 
-    controller.kill("SIGKILL");
-    await controller;
-    await vi.waitFor(() => expect([existsSync(dirname(socket)), ...pids.map(isAlive)]).toEqual([false, false, false]), 5000);
+      controller.kill("SIGKILL");
+      await controller;
+      const left = () => [existsSync(dirname(socket)) && kind === "ipc", ...pids.map(isAlive)];
+      await vi.waitFor(() => expect(left()).toEqual([false, false, false]), 5000);
+    }
   });
 });

@@ -536,3 +536,20 @@ test("every worker's log lies in the log folder under its name", async () => {
   await worker.ended;
   expect(logPath).toBe(join(settings.logFolder, "w1.2.log"));
 });
+
+test("a worker's door is its own, passed on with its keys, and closed once its process is gone", async () => {
+  const curve = { serverKey: "s", publicKey: "p", secretKey: "k" };
+  const close = vi.fn();
+  let worker: ScriptedWorker | undefined;
+  const settings = scriptedSettings((peer) => {
+    worker = peer;
+    peer.hello();
+  });
+  const open = vi.fn(() => ({ endpoint: "tcp://127.0.0.1:1", curve, close }));
+  const started = createWorker("w0", "cpu", { ...settings, ...receiving(), transport: { ...settings.transport, open } }, () => {});
+  await vi.waitFor(() => expect(worker).toMatchObject({ endpoint: "tcp://127.0.0.1:1", curve }));
+  expect([open.mock.calls, close.mock.calls.length]).toEqual([[["w0"]], 0]);
+  worker?.exit({ exitCode: 3 });
+  await started.ended;
+  expect(close).toHaveBeenCalledTimes(1);
+});

@@ -1,0 +1,67 @@
+import { setImmediate } from "node:timers/promises";
+import { Router, type SocketOptions } from "zeromq";
+import { RefusedError } from "../errors.ts";
+import { MAX_FRAME_BYTES } from "../protocol/messages.ts";
+import type { Transport } from "./transport.ts";
+
+/** A bound ROUTER socket, to which peers connect with a DEALER whose routing id is their name. */
+export interface BoundRouter extends Pick<Transport, "send" | "receive"> {
+  readonly endpoint: string;
+  /** Safe to call twice. */
+  close(): void;
+}
+
+export function bindRouter(address: string, security: SocketOptions<Router> = {}): BoundRouter {
+  // Without `mandatory` a frame to an unknown peer is dropped in silence. High-water marks count frames, not
+  // bytes, and one full pipe would stall the writer for all: the pool's credit in bytes is the only bound. A send
+  // then waits for one thing alone, and without `sendTimeout` for ever: that anybody is connected.
+  const router = new Router({
+    mandatory: true,
+    sendHighWaterMark: 0,
+    receiveHighWaterMark: 0,
+    sendTimeout: 0,
+    linger: 0,
+    maxMessageSize: MAX_FRAME_BYTES,
+    ...security,
+  });
+  try {
+    router.bindSync(address);
+  } catch (error) {
+    router.close();
+    throw error;
+  }
+  let lastSend: Promise<unknown> = Promise.resolve();
+
+  return {
+    endpoint: router.lastEndpoint ?? "",
+    // A ZeroMQ socket takes one send at a time: each waits for the one before it, whatever became of that.
+    send(peer, frame) {
+      const sent = lastSend.then(() => sendNow(router, peer, frame));
+      lastSend = sent.catch(() => {});
+      return sent;
+    },
+    async *receive() {
+      for await (const [peer, frame] of router) {
+        if (!peer || !frame) continue;
+        yield { peer: peer.toString(), frame: new Uint8Array(frame.buffer, frame.byteOffset, frame.byteLength) };
+        // A tight loop would outrun the collection of ZeroMQ's own buffers.
+        await setImmediate();
+      }
+    },
+    close: () => router.close(),
+  };
+}
+
+async function sendNow(router: Router, peer: string, frame: Uint8Array): Promise<void> {
+  if (router.closed) throw new RefusedError(`a frame to ${peer}`, "an open transport", "a closed one");
+  try {
+    await router.send([peer, frame]);
+  } catch (error) {
+    if (isNoRoute(error)) throw new RefusedError(`a frame to ${peer}`, "a connected peer", "none of that name");
+    throw error;
+  }
+}
+
+function isNoRoute(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "EHOSTUNREACH";
+}

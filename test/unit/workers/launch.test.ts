@@ -1,0 +1,38 @@
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { curveKeyPair } from "zeromq";
+import { expect, onTestFinished, test } from "vitest";
+import type { CurveKeys } from "../../../src/transport/transport.ts";
+import { processLauncher } from "../../../src/workers/launch.ts";
+
+/** Writes what it was told and by which way to its log, and ends. */
+const tells = `
+  const { argv, env, stdin } = process;
+  const tell = (line) => { console.log(JSON.stringify({ argv, env, line: String(line) })); process.exit(); };
+  if (argv.includes("--curve")) stdin.once("data", tell); else tell("");
+`;
+
+async function launch(curve?: CurveKeys): Promise<{ argv: string[]; env: Record<string, string>; line: string }> {
+  const folder = await mkdtemp(join(tmpdir(), "launch-"));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const logPath = join(folder, "w0.log");
+  const launcher = processLauncher({ python: process.execPath, args: ["-e", tells, "--"] });
+  const worker = launcher.launch({ workerId: "w0", endpoint: "tcp://127.0.0.1:1", curve, device: "cpu", threads: 1, logPath });
+  expect(await worker.exited).toEqual({ exitCode: 0 });
+  return JSON.parse(await readFile(logPath, "utf8"));
+}
+
+test("keys reach a worker by its standard input, where nobody else can read them", async () => {
+  const curve = { ...curveKeyPair(), serverKey: curveKeyPair().publicKey };
+  const { line, argv, env } = await launch(curve);
+  expect(line.endsWith("\n")).toBe(true);
+  expect(JSON.parse(line)).toEqual({ server_key: curve.serverKey, public_key: curve.publicKey, secret_key: curve.secretKey });
+  expect(argv.slice(-1)).toEqual(["--curve"]);
+  for (const key of Object.values(curve)) expect(JSON.stringify([argv, env])).not.toContain(key);
+});
+
+test("where there are none it is not told of any", async () => {
+  const { line, argv } = await launch();
+  expect([line, argv.includes("--curve")]).toEqual(["", false]);
+});
