@@ -3,7 +3,7 @@
  * first on a fresh clone, when nothing is installed yet: it gets the Node packages, builds dist, and leaves the
  * Python side to `prelort setup`.
  *
- *   node src/provision.mjs quickstart | test | check | build | format | bench
+ *   node src/provision.mjs quickstart | test | check | build | format | bench | chaos
  */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -51,12 +51,8 @@ const goals = {
     must(prelort("setup", "--dev"));
     runAll({ ...checks, ...tests });
   },
-  bench() {
-    build();
-    must(prelort("setup"));
-    must(nodeTool("tsc", "-p", "test/bench/tsconfig.json"));
-    must([process.execPath, ".bench/bench/main.js", ...process.argv.slice(3)]);
-  },
+  bench: () => campaign("bench"),
+  chaos: () => campaign("chaos"),
   format() {
     build();
     must(prelort("setup", "--dev", "--no-quickstart"));
@@ -65,6 +61,14 @@ const goals = {
     must(pythonTool("ruff", "format"));
   },
 };
+
+/** One of the programs under test/ that take long; what follows on the command line is theirs. */
+function campaign(name) {
+  build();
+  must(prelort("setup"));
+  must(nodeTool("tsc", "-p", `test/${name}/tsconfig.json`));
+  must([process.execPath, `.bench/${name}/main.js`, ...process.argv.slice(3)]);
+}
 
 // Ctrl-C goes to the child too, which ends in its own way; this process tells its exit code, so it outlasts it.
 process.on("SIGINT", () => {});

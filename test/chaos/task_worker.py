@@ -188,7 +188,10 @@ def main() -> None:
     wired.pack = Wire.pack
     wired.Connection.send = Wire.send
     connection = wired.Connection(
-        options.endpoint, options.worker_id, options.parent_pid, lambda error: worker._end_on_wire_failure(options, error)
+        options.endpoint,
+        options.worker_id,
+        options.parent_pid,
+        lambda error: worker._end_on_wire_failure(options, error),
     )
     connection.report("idle")
     shares_memory = can_share_with(options.parent_pid) and options.worker_id.startswith("w0")

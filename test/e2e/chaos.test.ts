@@ -1,0 +1,21 @@
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { expect, test } from "vitest";
+import { root, temporaryFolder } from "./support.ts";
+
+const folder = temporaryFolder();
+
+test("a short chaos of a fixed seed ends with the undisturbed bytes, and leaves nothing", () => {
+  const tsc = path.join(root, "node_modules/.bin/tsc");
+  expect(spawnSync(tsc, ["-p", "test/chaos/tsconfig.json"], { cwd: root, encoding: "utf8" })).toMatchObject({ status: 0, stdout: "" });
+  const out = path.join(folder(), "chaos.json");
+  const args = [".bench/chaos/main.js", "--seed", "3", "--faults", "16", "--kills", "3", "--out", out];
+  const { stdout, status } = spawnSync(process.execPath, args, { cwd: root, encoding: "utf8" });
+  expect(stdout).toContain("all promises kept");
+  expect(status).toBe(0);
+  const { struck, killed } = JSON.parse(readFileSync(out, "utf8")) as Record<"struck" | "killed", Record<string, unknown>>;
+  expect(struck).toMatchObject({ isEqual: true, leftovers: [] });
+  expect(struck["faults"]).toBeGreaterThanOrEqual(16);
+  expect(killed).toMatchObject({ runs: 3, equal: 3, leftovers: [] });
+});
