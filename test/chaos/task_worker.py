@@ -1,17 +1,17 @@
 """
-A worker whose task is small and plain torch, so that it starts fast: a low-rank adapter of one linear map learns what each
-client's map is. It has the real worker's wire, threads and life; and it goes wrong where it is told to.
+A worker whose task is small and plain torch, so that it starts fast: a low-rank adapter of one linear map learns what
+each client's map is. It has the real worker's wire, threads and life; and it goes wrong where it is told to.
 
-    PRELORT_CHAOS='{"clients": 8, "seed": 1, "rate": 0.2, "log": "faults.jsonl"}' python task_worker.py <the worker's options>
+    PRELORT_CHAOS='{"clients": 8, "seed": 1, "rate": 0.2, "log": "faults.jsonl"}' python task_worker.py <its options>
 
-A share `rate` of the first two attempts at a fit go wrong, which and how being told by the seed; each fault is written to `log`.
+A share `rate` of the first two attempts at a fit go wrong, which and how being told by the seed; each fault is written
+to `log`.
 """
 
 import hashlib
 import json
 import os
 import resource
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -170,15 +170,15 @@ class Wire:
             return bytes(flipped)
         return frame
 
-    @staticmethod
-    def send(connection, message, payload=None) -> None:
-        fault = Wire.fault
-        if isinstance(message, Fitted) and fault in ("duplicated reply", "late reply"):
-            Wire.fault = None
-            # Of a try that is over, or of this one; a second time, at once.
-            attempt = message.attempt + 7 if fault == "late reply" else message.attempt
-            Wire.honest_send(connection, replace(message, attempt=attempt), payload)
-        Wire.honest_send(connection, message, payload)
+
+def faulty_send(self: wired.Connection, message, payload=None) -> None:
+    fault = Wire.fault
+    if isinstance(message, Fitted) and fault in ("duplicated reply", "late reply"):
+        Wire.fault = None
+        # Of a try that is over, or of this one; a second time, at once.
+        attempt = message.attempt + 7 if fault == "late reply" else message.attempt
+        Wire.honest_send(self, replace(message, attempt=attempt), payload)
+    Wire.honest_send(self, message, payload)
 
 
 def main() -> None:
@@ -186,7 +186,7 @@ def main() -> None:
     die_with_parent(options.parent_pid)
     make_repeatable(options.threads)
     wired.pack = Wire.pack
-    wired.Connection.send = Wire.send
+    wired.Connection.send = faulty_send
     connection = wired.Connection(
         options.endpoint,
         options.worker_id,
