@@ -30,7 +30,7 @@ export interface RoundSpool {
    * is removed, and counts as not there.
    */
   restore(clientId: string, take: (left: FoundFit) => Promise<unknown>): Promise<Reply<"fit"> | undefined>;
-  /** Writes a fit, all of it before this resolves; undefined where there is no room for it. */
+  /** Writes a fit, all of it before this resolves; undefined where there is no room for it, or it is not worth it. */
   keep(clientId: string, reply: Reply<"fit">): Promise<StoredFit | undefined>;
 }
 
@@ -87,8 +87,10 @@ export function createSpool({ folder, isRecorded, maxBytes }: SpoolOptions): Spo
         },
         async keep(clientId, reply) {
           const parts = encodeFit(round, clientId, reply);
-          used += bytesIn(parts);
-          if (!isRecorded && used > maxBytes) return undefined;
+          const bytes = bytesIn(parts);
+          const isCheap = reply.message.seconds < bytes / DISK_BYTES_PER_SECOND;
+          if (!isRecorded && (isCheap || used + bytes > maxBytes)) return undefined;
+          used += bytes;
           const file = isRecorded ? path.join(target, fileName(clientId)) : nextSlot();
           try {
             await writeOver(file, parts);
@@ -121,6 +123,8 @@ export function hasRecorded(folder: string, round: number): boolean {
 const SUFFIX = ".safetensors";
 /** Written at once: to have another thread do it would cost more. */
 const FEW_BYTES = 65536;
+/** A slow disk's. What trains in less time than it takes to write is trained again rather than kept. */
+const DISK_BYTES_PER_SECOND = 100e6;
 /** Of ours, that is. */
 const LARGEST_HEADER = 65536;
 const WRITE_OVER = constants.O_WRONLY | constants.O_CREAT;

@@ -110,6 +110,13 @@ describe("what a round that was broken off had finished", () => {
   });
 });
 
+test("what trains in less time than it takes to write is not kept, unless it is recorded", async () => {
+  const large = fitOf("c0", asFloat32(values(100_000)));
+  const quick = { ...large, message: { ...large.message, seconds: 0.001 } };
+  expect(await (await spool().open(1)).keep("c0", quick)).toBeUndefined();
+  expect(await (await spool({ isRecorded: true }).open(1)).keep("c0", quick)).toBeDefined();
+});
+
 test("no more is kept than there is room for", async () => {
   const open = await spool({ maxBytes: 2500 }).open(1);
   expect(await open.keep("c0", fitOf("c0", small()))).toBeDefined();
