@@ -86,11 +86,11 @@ export function createSpool({ folder, isRecorded, maxBytes }: SpoolOptions): Spo
           });
         },
         async keep(clientId, reply) {
-          const parts = encodeFit(round, clientId, reply);
-          const bytes = bytesIn(parts);
+          const bytes = reply.message.tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
           const isCheap = reply.message.seconds < bytes / DISK_BYTES_PER_SECOND;
           if (!isRecorded && (isCheap || used + bytes > maxBytes)) return undefined;
           used += bytes;
+          const parts = encodeFit(round, clientId, reply);
           const file = isRecorded ? path.join(target, fileName(clientId)) : nextSlot();
           try {
             await writeOver(file, parts);

@@ -118,7 +118,7 @@ test("what trains in less time than it takes to write is not kept, unless it is 
 });
 
 test("no more is kept than there is room for", async () => {
-  const open = await spool({ maxBytes: 2500 }).open(1);
+  const open = await spool({ maxBytes: 1500 }).open(1);
   expect(await open.keep("c0", fitOf("c0", small()))).toBeDefined();
   expect(await open.keep("c1", fitOf("c1", asFloat32(values(1000))))).toBeUndefined();
   expect(readdirSync(folder)).toEqual(["0.safetensors"]);
