@@ -9,6 +9,7 @@ import { hetLora } from "../../src/strategy/aggregation/hetlora.ts";
 import { hLora } from "../../src/strategy/aggregation/hlora.ts";
 import { raFLoRA } from "../../src/strategy/aggregation/raflora.ts";
 import { segmentWise } from "../../src/strategy/aggregation/segment-wise.ts";
+import { withUpdateBound } from "../../src/strategy/aggregation/update-bound.ts";
 import { zeroPadDeltas, zeroPadWeights } from "../../src/strategy/aggregation/zero-pad.ts";
 import type { Update } from "../../src/strategy/strategy.ts";
 import { createRng, deriveSeed } from "../../src/tensor/rng.ts";
@@ -26,6 +27,13 @@ const aggregations = [
   { name: "HLoRA", aggregation: hLora(), keeps: false },
   { name: "raFLoRA", aggregation: raFLoRA(), keeps: false },
   { name: "FLoRA", aggregation: fLoRA(), keeps: false },
+  { name: "segment-wise, three contributors or none", aggregation: segmentWise({ minContributors: 3 }), keeps: true },
+  { name: "segment-wise, clipped", aggregation: segmentWise({ robust: { name: "clip", norm: 1.5 } }), keeps: true },
+  { name: "segment-wise, median", aggregation: segmentWise({ robust: { name: "median" } }), keeps: true },
+  { name: "segment-wise, trimmed mean", aggregation: segmentWise({ robust: { name: "trimmed-mean", trim: 0.3 } }), keeps: true },
+  { name: "segment-wise, multi-Krum", aggregation: segmentWise({ robust: { name: "multi-krum", malicious: 1 } }), keeps: true },
+  { name: "an update bound over the median", aggregation: withUpdateBound(segmentWise({ robust: { name: "median" } })), keeps: true },
+  { name: "an update bound over FlexLoRA", aggregation: withUpdateBound(flexLora()), keeps: false },
 ];
 
 describe.each(aggregations)("$name", ({ aggregation, keeps }) => {
