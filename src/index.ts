@@ -27,8 +27,10 @@ export { listRanks } from "./strategy/ranks/list.ts";
 export { profileRanks, type ProfileRanksOptions } from "./strategy/ranks/profile.ts";
 export { selfPruningRanks, type SelfPruningRanksOptions } from "./strategy/ranks/self-pruning.ts";
 export { tieredRanks } from "./strategy/ranks/tiered.ts";
-export { segmentWise, type SegmentWiseOptions } from "./strategy/aggregation/segment-wise.ts";
+export { type RobustOptions, segmentWise, type SegmentWiseOptions } from "./strategy/aggregation/segment-wise.ts";
 export { withServerOptimizer, type ServerOptimizerOptions } from "./strategy/aggregation/server-optimizer.ts";
+export type { ContributorOptions } from "./strategy/aggregation/segment-means.ts";
+export { withUpdateBound, type UpdateBoundOptions } from "./strategy/aggregation/update-bound.ts";
 export { zeroPadDeltas, zeroPadWeights } from "./strategy/aggregation/zero-pad.ts";
 export { fedIt } from "./strategy/aggregation/fedit.ts";
 export { ffaLora } from "./strategy/aggregation/ffa-lora.ts";
@@ -53,6 +55,7 @@ export type {
   Selection,
   SelectionContext,
   ServerState,
+  SpooledUpdate,
   Strategy,
   Update,
 } from "./strategy/strategy.ts";

@@ -8,6 +8,7 @@ import { hLora } from "../strategy/aggregation/hlora.ts";
 import { raFLoRA } from "../strategy/aggregation/raflora.ts";
 import { segmentWise } from "../strategy/aggregation/segment-wise.ts";
 import { withServerOptimizer } from "../strategy/aggregation/server-optimizer.ts";
+import { withUpdateBound } from "../strategy/aggregation/update-bound.ts";
 import { zeroPadDeltas, zeroPadWeights } from "../strategy/aggregation/zero-pad.ts";
 import { distributedRanks } from "../strategy/ranks/distributed.ts";
 import { listRanks } from "../strategy/ranks/list.ts";
@@ -30,14 +31,15 @@ import { runSchema, type FileConfig, type RunConfig, type RunInput } from "./sch
 
 /** A config file's content as `federate` takes it: its specs made into policies. */
 export function buildRun(config: FileConfig): RunConfig {
-  const { selection, rankAssignment, aggregation, serverOptimizer } = config.strategy;
+  const { selection, rankAssignment, aggregation, serverOptimizer, updateBound } = config.strategy;
   const built = buildAggregation(aggregation);
+  const optimised = serverOptimizer ? withServerOptimizer(built, serverOptimizer) : built;
   return {
     ...config,
     strategy: {
       selection: buildSelection(selection),
       rankAssignment: buildRankAssignment(rankAssignment),
-      aggregation: serverOptimizer ? withServerOptimizer(built, serverOptimizer) : built,
+      aggregation: updateBound ? withUpdateBound(optimised, updateBound) : optimised,
     },
   };
 }
@@ -63,7 +65,7 @@ const CUSTOM = "custom";
 export function describeConfig(config: RunConfig): Readonly<Record<string, unknown>> {
   const { lora, strategy, ...rest } = config;
   // What wraps an aggregation stands beside it, as in a file.
-  const { serverOptimizer, ...aggregation } = strategy.aggregation.policy ?? { name: CUSTOM };
+  const { serverOptimizer, updateBound, ...aggregation } = strategy.aggregation.policy ?? { name: CUSTOM };
   return {
     ...(snakeKeys(rest) as Record<string, unknown>),
     lora: { ...lora, tiers: resolveTiers(config) },
@@ -72,6 +74,7 @@ export function describeConfig(config: RunConfig): Readonly<Record<string, unkno
       rank_assignment: describePolicy(strategy.rankAssignment),
       aggregation: snakeKeys(aggregation),
       ...(serverOptimizer !== undefined && { server_optimizer: snakeKeys(serverOptimizer) }),
+      ...(updateBound !== undefined && { update_bound: snakeKeys(updateBound) }),
     },
   };
 }
@@ -115,15 +118,15 @@ function buildRankAssignment(spec: FileConfig["strategy"]["rankAssignment"]): Ra
 function buildAggregation(spec: FileConfig["strategy"]["aggregation"]): Aggregation {
   switch (spec.name) {
     case "segment-wise":
-      return segmentWise({ weights: spec.weights });
+      return segmentWise({ weights: spec.weights, minContributors: spec.minContributors, robust: spec.robust });
     case "zero-pad-weights":
       return zeroPadWeights();
     case "zero-pad-deltas":
-      return zeroPadDeltas();
+      return zeroPadDeltas({ minContributors: spec.minContributors });
     case "fedit":
       return fedIt();
     case "ffa-lora":
-      return ffaLora();
+      return ffaLora({ minContributors: spec.minContributors });
     case "hetlora":
       return hetLora();
     case "flora":

@@ -48,12 +48,25 @@ export const rankAssignmentSpec = z.discriminatedUnion("name", [
   }),
 ]);
 
+const robustSpec = z.discriminatedUnion("name", [
+  z.strictObject({ name: z.literal("clip"), norm: z.number().positive() }),
+  z.strictObject({ name: z.literal("median") }),
+  z.strictObject({ name: z.literal("trimmed-mean"), trim: z.number().gt(0).lt(0.5) }),
+  z.strictObject({ name: z.literal("multi-krum"), malicious: positive, keep: positive.optional() }),
+]);
+
+const minContributors = positive.default(1);
 export const aggregationSpec = z.discriminatedUnion("name", [
-  z.strictObject({ name: z.literal("segment-wise"), weights: z.enum(["examples", "uniform"]).default("examples") }),
+  z.strictObject({
+    name: z.literal("segment-wise"),
+    weights: z.enum(["examples", "uniform"]).default("examples"),
+    minContributors,
+    robust: robustSpec.optional(),
+  }),
   z.strictObject({ name: z.literal("zero-pad-weights") }),
-  z.strictObject({ name: z.literal("zero-pad-deltas") }),
+  z.strictObject({ name: z.literal("zero-pad-deltas"), minContributors }),
   z.strictObject({ name: z.literal("fedit") }),
-  z.strictObject({ name: z.literal("ffa-lora") }),
+  z.strictObject({ name: z.literal("ffa-lora"), minContributors }),
   z.strictObject({ name: z.literal("hetlora") }),
   z.strictObject({ name: z.literal("flora") }),
   z.strictObject({ name: z.literal("flexlora") }),
@@ -73,8 +86,11 @@ export const serverOptimizerSpec = z.discriminatedUnion("name", [
   }),
 ]);
 
+export const updateBoundSpec = z.strictObject({ factor: z.number().gt(1).default(3) });
+
 export type SelectionSpec = z.output<typeof selectionSpec>;
 export type RankAssignmentSpec = z.output<typeof rankAssignmentSpec>;
+export type AggregationSpec = z.output<typeof aggregationSpec>;
 
 /** What a selection was made with, whether it is still a spec or already a policy; undefined for one's own function. */
 export function selectionSpecOf(selection: unknown): SelectionSpec | undefined {
@@ -84,6 +100,14 @@ export function selectionSpecOf(selection: unknown): SelectionSpec | undefined {
 /** The same of a rank assigner. */
 export function rankSpecOf(rankAssignment: unknown): RankAssignmentSpec | undefined {
   return rankAssignmentSpec.safeParse(madeWith(rankAssignment)).data;
+}
+
+/** The same of an aggregation, of which it may tell more: it is wrapped in others. */
+export function aggregationSpecOf(aggregation: unknown): AggregationSpec | undefined {
+  const { policy } = (aggregation ?? {}) as { readonly policy?: Record<string, unknown> };
+  if (!policy) return aggregationSpec.safeParse(aggregation).data;
+  const { serverOptimizer: _, updateBound: __, ...inner } = policy;
+  return aggregationSpec.safeParse(inner).data;
 }
 
 /** The ranks it names, each with where it stands in the spec; none where it spreads clients over whatever tiers there are. */

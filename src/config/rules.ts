@@ -1,7 +1,8 @@
 import type { z } from "zod";
+import { clientsNeeded } from "../strategy/aggregation/segment-wise.ts";
 import { memoryShortage } from "../strategy/ranks/profile.ts";
 import { shareOf } from "../strategy/selection/share.ts";
-import { namedRanks, rankSpecOf, selectionSpecOf } from "./policy-specs.ts";
+import { aggregationSpecOf, namedRanks, rankSpecOf, selectionSpecOf } from "./policy-specs.ts";
 import type { CommonConfig } from "./sections.ts";
 import type { Path } from "./tree.ts";
 
@@ -239,6 +240,31 @@ const optimizerOfDeltas: Rule = {
   },
 };
 
+/** With fewer, no segment would ever move. Of one's own selection, and where tiers round up, all that is known is that there are no more. */
+const enoughContributors: Rule = {
+  reads: ["data.clients", "strategy.selection", "strategy.aggregation"],
+  check({ data: { clients }, strategy: { selection, aggregation } }, report) {
+    const spec = aggregationSpecOf(aggregation);
+    if (!spec || !("minContributors" in spec)) return;
+    const selected = selectionSpecOf(selection);
+    const listed = selected?.name === "list" ? selected.clients.length : clients;
+    const drawn = selected && "fraction" in selected && selected.name !== "stratified" ? shareOf(selected.fraction, clients) : listed;
+    if (spec.minContributors > drawn) {
+      const message = `must be at most ${drawn}, the clients of a round, got ${spec.minContributors}`;
+      report(["strategy", "aggregation", "minContributors"], message);
+    }
+    const robust = "robust" in spec ? spec.robust : undefined;
+    const needed = clientsNeeded({ robust });
+    if (!robust || needed <= drawn) return;
+    const { name, ...options } = robust;
+    const made = Object.entries(options).map(([key, value]) => ` with ${key} ${value}`);
+    report(
+      ["strategy", "aggregation", "robust"],
+      `${name}${made.join("")} needs ${needed} clients in a round, of which there are ${drawn}`,
+    );
+  },
+};
+
 const quorumIsEnough: Rule = {
   reads: ["closing"],
   check({ closing: { quorum, enough } }, report) {
@@ -248,6 +274,7 @@ const quorumIsEnough: Rule = {
 };
 
 const rules: readonly Rule[] = [
+  enoughContributors,
   quorumIsEnough,
   optimizerOfDeltas,
   dataColumns,

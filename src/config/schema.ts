@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { Aggregation, RankAssigner, Selection } from "../strategy/strategy.ts";
-import { aggregationSpec, rankAssignmentSpec, selectionSpec, serverOptimizerSpec } from "./policy-specs.ts";
+import { aggregationSpec, rankAssignmentSpec, selectionSpec, serverOptimizerSpec, updateBoundSpec } from "./policy-specs.ts";
 import { withRules } from "./rules.ts";
 import { common } from "./sections.ts";
 
@@ -15,6 +15,7 @@ export const fileSchema = withRules(
       rankAssignment: rankAssignmentSpec,
       aggregation: aggregationSpec.prefault({ name: "segment-wise" }),
       serverOptimizer: serverOptimizerSpec.optional(),
+      updateBound: updateBoundSpec.optional(),
     }),
   }),
 );

@@ -12,9 +12,9 @@ const READING =
 
 /** The name `prelort` is kept for our reading of the paper; everything else is called what it is. */
 export function describeMethod({ fit, strategy }: Pick<RunConfig, "fit" | "strategy">): MethodRecord {
-  const { name, weights, serverOptimizer } = strategy.aggregation.policy ?? { name: "custom aggregation" };
+  const { name, weights, ...wrapped } = strategy.aggregation.policy ?? { name: "custom aggregation" };
   const weight = fit.objective === "none" ? "" : `, full weight ${fit.fullWeight ?? "uniform"}`;
-  const additions = serverOptimizer ? [`server ${(serverOptimizer as { readonly name: string }).name}`] : [];
+  const additions = describeAdditions(wrapped);
   const isReading = name === "segment-wise" && weights === "examples" && additions.length === 0 && !strategy.rankAssignment.fitOptions;
   if (isReading && fit.objective === "sum" && fit.fullWeight === null) {
     return { name: "prelort", note: READING };
@@ -28,4 +28,20 @@ export function describeMethod({ fit, strategy }: Pick<RunConfig, "fit" | "strat
         ? `${READING} Ours, not the paper's: ${ours}.`
         : "Not PreLort: another aggregation, with one scale at every rank.",
   };
+}
+
+/** What an aggregation was made with beside its own, as its policy has it. */
+function describeAdditions(options: Readonly<Record<string, unknown>>): readonly string[] {
+  const { minContributors, robust, serverOptimizer, updateBound } = options as {
+    readonly minContributors?: number;
+    readonly robust?: { readonly name: string };
+    readonly serverOptimizer?: { readonly name: string };
+    readonly updateBound?: { readonly factor: number };
+  };
+  return [
+    ...(robust ? [robust.name] : []),
+    ...(minContributors === undefined ? [] : [`${minContributors} contributors or none`]),
+    ...(serverOptimizer ? [`server ${serverOptimizer.name}`] : []),
+    ...(updateBound ? [`update bound ${updateBound.factor}`] : []),
+  ];
 }

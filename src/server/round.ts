@@ -129,7 +129,7 @@ export function openRound({ round, config, layout, global, state, selected }: Op
       return accumulator.folds ?? false;
     },
     async finish() {
-      const aggregate = accumulator.finish();
+      const aggregate = await accumulator.finish();
       await inTurns(requireAggregate(round, aggregate, layout));
       return { ...aggregate, revised };
     },

@@ -84,6 +84,14 @@ export interface Update {
   readonly delta: Adapter;
   /** What the client had received: rounded, where the downlink is. */
   readonly received: Adapter;
+  /** Where it can be read again once it has been added; absent where it was not kept on disk. */
+  readonly spooled?: SpooledUpdate | undefined;
+}
+
+/** An update that is kept elsewhere. */
+export interface SpooledUpdate {
+  /** Values [from, to) of that tensor of the delta, decoded. */
+  read(tensor: "rows" | "dense", from: number, to: number): Promise<Float32Array>;
 }
 
 export interface RoundContext {
@@ -112,6 +120,8 @@ export interface Aggregation extends PolicyDescription {
   distribute(global: Adapter, layout: AdapterLayout, r: number): Adapter;
   /** What is evaluated at each tier and saved, at rank R; by default the global adapter itself. */
   present?(global: Adapter, layout: AdapterLayout): Adapter;
+  /** `finish` reads updates back; each comes with `spooled`, so its values need not be kept. */
+  readonly readsSpool?: true;
   readonly fitOptions?: FitOptions;
 }
 
@@ -126,7 +136,7 @@ export interface Accumulator {
    * the update any more: its memory is then used for others.
    */
   readonly folds?: true;
-  finish(): Aggregate;
+  finish(): Aggregate | Promise<Aggregate>;
 }
 
 export interface Aggregate {
@@ -135,6 +145,8 @@ export interface Aggregate {
   readonly state?: ServerState;
   /** Per tier m, lowest first: clients that trained the segment below it, and the examples they hold. */
   readonly coverage: readonly { readonly r: number; readonly clients: number; readonly examples: number }[];
+  /** Segments, by their tiers, and `dense`, that kept their values though clients trained them: too few did. None by default. */
+  readonly held?: readonly (number | "dense")[];
 }
 
 export interface Strategy {

@@ -51,6 +51,14 @@ export function decode({ dtype, length, bytes }: Encoded): Float32Array {
   return values;
 }
 
+/** Values [from, to) of them, wherever those lie: a view, where `decode` gives one. */
+export function decodePart(values: Encoded, from: number, to: number): Float32Array {
+  const start = values.dtype === "I8X256" ? from - (from % GROUP) : from;
+  const end = values.dtype === "I8X256" ? Math.min(values.length, Math.ceil(to / GROUP) * GROUP) : to;
+  const part = { dtype: values.dtype, length: end - start, bytes: bytesOf(values, start, end) };
+  return decode(part).subarray(from - start, to - start);
+}
+
 /** The bytes of values [from, to); of `I8X256` whole groups, but for the last. */
 export function bytesOf({ dtype, bytes }: Encoded, from: number, to: number): Uint8Array {
   return bytes.subarray(encodedBytes(dtype, from), encodedBytes(dtype, to));

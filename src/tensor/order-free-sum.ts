@@ -61,13 +61,13 @@ export class OrderFreeSum {
   }
 
   /**
-   * Adds weight·values for every part of one contribution; parts do not overlap. Throws RefusedError, and leaves the sum
-   * as it was, when a part or the weight is outside the bounds. Several may be under way at once.
+   * Adds weight·scale·values for every part of one contribution; parts do not overlap, `scale` is at most 1. Throws
+   * RefusedError, and leaves the sum as it was, when a part or the weight is outside the bounds. Several may be under way at once.
    */
-  *add(weight: number, parts: readonly Part[]): Work<void> {
+  *add(weight: number, parts: readonly Part[], scale = 1): Work<void> {
     this.#requireRoom(weight, parts);
     this.#weight += weight;
-    const factor = weight * this.#resolution;
+    const factor = weight * scale * this.#resolution;
     const added: Block[] = [];
     for (const block of blocksOf(parts)) {
       if (added.length > 0 && added.length % BLOCKS_A_TURN === 0) yield;

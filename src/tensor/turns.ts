@@ -12,6 +12,15 @@ export function inTurns<T>(work: Work<T>): T | Promise<T> {
   return done ? value : goOn(work);
 }
 
+/** What `next` makes of a value; at once, where that is there already. */
+export function after<T, U>(value: T | Promise<T>, next: (value: T) => U | Promise<U>): U | Promise<U> {
+  return value instanceof Promise ? onceThere(value, next) : next(value);
+}
+
+async function onceThere<T, U>(value: Promise<T>, next: (value: T) => U | Promise<U>): Promise<U> {
+  return next(await value);
+}
+
 async function goOn<T>(work: Work<T>): Promise<T> {
   for (;;) {
     await setImmediate();

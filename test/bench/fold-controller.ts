@@ -37,7 +37,8 @@ async function fold(order: readonly RankedClient[]): Promise<{ readonly seconds:
     await accumulator.add({ clientId: client.id, r: client.r, n: client.size, delta, received: delta });
   }
   const seconds = (performance.now() - started) / 1000;
-  return { seconds, sha256: createHash("sha256").update(accumulator.finish().global.rows).digest("hex") };
+  const finished = await accumulator.finish();
+  return { seconds, sha256: createHash("sha256").update(finished.global.rows).digest("hex") };
 }
 
 const folds: Awaited<ReturnType<typeof fold>>[] = [];

@@ -9,10 +9,11 @@ import { hetLora } from "../../src/strategy/aggregation/hetlora.ts";
 import { hLora } from "../../src/strategy/aggregation/hlora.ts";
 import { raFLoRA } from "../../src/strategy/aggregation/raflora.ts";
 import { segmentWise } from "../../src/strategy/aggregation/segment-wise.ts";
+import { withUpdateBound } from "../../src/strategy/aggregation/update-bound.ts";
 import { zeroPadDeltas, zeroPadWeights } from "../../src/strategy/aggregation/zero-pad.ts";
 import type { Update } from "../../src/strategy/strategy.ts";
 import { createRng, deriveSeed } from "../../src/tensor/rng.ts";
-import { aggregate, bytesOf, federationOf, federations, updateOf, zeroAdapter } from "./federations.ts";
+import { aggregateAny, bytesOf, federationOf, federations, updateOf, zeroAdapter } from "./federations.ts";
 
 /** `keeps`: a round in which no client takes a step leaves every byte, as where deltas are averaged. */
 const aggregations = [
@@ -26,25 +27,35 @@ const aggregations = [
   { name: "HLoRA", aggregation: hLora(), keeps: false },
   { name: "raFLoRA", aggregation: raFLoRA(), keeps: false },
   { name: "FLoRA", aggregation: fLoRA(), keeps: false },
+  { name: "segment-wise, three contributors or none", aggregation: segmentWise({ minContributors: 3 }), keeps: true },
+  { name: "segment-wise, clipped", aggregation: segmentWise({ robust: { name: "clip", norm: 1.5 } }), keeps: true },
+  { name: "segment-wise, median", aggregation: segmentWise({ robust: { name: "median" } }), keeps: true },
+  { name: "segment-wise, trimmed mean", aggregation: segmentWise({ robust: { name: "trimmed-mean", trim: 0.3 } }), keeps: true },
+  { name: "segment-wise, multi-Krum", aggregation: segmentWise({ robust: { name: "multi-krum", malicious: 1 } }), keeps: true },
+  { name: "an update bound over the median", aggregation: withUpdateBound(segmentWise({ robust: { name: "median" } })), keeps: true },
+  { name: "an update bound over FlexLoRA", aggregation: withUpdateBound(flexLora()), keeps: false },
 ];
 
 describe.each(aggregations)("$name", ({ aggregation, keeps }) => {
-  it("gives the same bytes in whatever order updates come", () => {
+  it("gives the same bytes in whatever order updates come", async () => {
     const inAnyOrder = federations.chain((federation) =>
       fc.tuple(fc.constant(federation), fc.shuffledSubarray([...federation.updates], { minLength: federation.updates.length })),
     );
-    fc.assert(
-      fc.property(inAnyOrder, ([{ context, updates }, shuffled]) => {
-        const [expected, received] = [aggregate(aggregation, context, updates), aggregate(aggregation, context, shuffled)];
+    await fc.assert(
+      fc.asyncProperty(inAnyOrder, async ([{ context, updates }, shuffled]) => {
+        const [expected, received] = [
+          await aggregateAny(aggregation, context, updates),
+          await aggregateAny(aggregation, context, shuffled),
+        ];
         expect(bytesOf(received.global)).toEqual(bytesOf(expected.global));
         expect(received.coverage).toEqual(expected.coverage);
       }),
     );
   });
 
-  it("gives them also where large updates cancel, so that little is left but what order would change", () => {
-    fc.assert(
-      fc.property(federations, fc.nat(), ({ context: { layout } }, seed) => {
+  it("gives them also where large updates cancel, so that little is left but what order would change", async () => {
+    await fc.assert(
+      fc.asyncProperty(federations, fc.nat(), async ({ context: { layout } }, seed) => {
         const members = Array.from({ length: 7 }, () => ({ r: layout.r, size: 3 }));
         const { context, updates } = federationOf(layout, members, seed);
         const global = zeroAdapter(layout, layout.r);
@@ -52,19 +63,19 @@ describe.each(aggregations)("$name", ({ aggregation, keeps }) => {
           const partner = updates[place - 3]?.delta ?? update.delta;
           return withDelta(update, place < 3 ? update.delta : scaled(partner, place < 6 ? -1 : 1e-10));
         });
-        const forth = aggregate(aggregation, { ...context, global }, cancelling);
-        const back = aggregate(aggregation, { ...context, global }, cancelling.toReversed());
+        const forth = await aggregateAny(aggregation, { ...context, global }, cancelling);
+        const back = await aggregateAny(aggregation, { ...context, global }, cancelling.toReversed());
         expect(bytesOf(back.global)).toEqual(bytesOf(forth.global));
         const shuffled = createRng(deriveSeed(seed)).shuffle(cancelling);
-        expect(bytesOf(aggregate(aggregation, { ...context, global }, shuffled).global)).toEqual(bytesOf(forth.global));
+        expect(bytesOf((await aggregateAny(aggregation, { ...context, global }, shuffled)).global)).toEqual(bytesOf(forth.global));
       }),
     );
   });
 
-  it("leaves everything as it was when nobody reports", () => {
-    fc.assert(
-      fc.property(federations, ({ context }) => {
-        const { global, coverage } = aggregate(aggregation, context, []);
+  it("leaves everything as it was when nobody reports", async () => {
+    await fc.assert(
+      fc.asyncProperty(federations, async ({ context }) => {
+        const { global, coverage } = await aggregateAny(aggregation, context, []);
         expect(bytesOf(global)).toEqual(bytesOf(context.global));
         expect(coverage).toEqual(context.layout.tiers.map((r) => ({ r, clients: 0, examples: 0 })));
       }),
@@ -72,21 +83,21 @@ describe.each(aggregations)("$name", ({ aggregation, keeps }) => {
   });
 
   if (keeps) {
-    it("leaves everything as it was when clients take no step", () => {
-      fc.assert(
-        fc.property(federations, ({ context }) => {
+    it("leaves everything as it was when clients take no step", async () => {
+      await fc.assert(
+        fc.asyncProperty(federations, async ({ context }) => {
           const idle = context.clients.map((client) => updateOf(context, client, zeroAdapter(context.layout, client.r)));
-          expect(bytesOf(aggregate(aggregation, context, idle).global)).toEqual(bytesOf(context.global));
+          expect(bytesOf((await aggregateAny(aggregation, context, idle)).global)).toEqual(bytesOf(context.global));
         }),
       );
     });
   }
 
-  it("writes to memory of its own", () => {
-    fc.assert(
-      fc.property(federations, ({ context, updates }) => {
+  it("writes to memory of its own", async () => {
+    await fc.assert(
+      fc.asyncProperty(federations, async ({ context, updates }) => {
         const before = [context.global, ...updates.map(({ delta }) => delta)].map(bytesOf);
-        const { global } = aggregate(aggregation, context, updates);
+        const { global } = await aggregateAny(aggregation, context, updates);
         global.rows.fill(7);
         global.dense.fill(7);
         expect([context.global, ...updates.map(({ delta }) => delta)].map(bytesOf)).toEqual(before);
@@ -94,14 +105,14 @@ describe.each(aggregations)("$name", ({ aggregation, keeps }) => {
     );
   });
 
-  it("counts for each segment the clients that trained it, and their examples", () => {
-    fc.assert(
-      fc.property(federations, ({ context, updates }) => {
+  it("counts for each segment the clients that trained it, and their examples", async () => {
+    await fc.assert(
+      fc.asyncProperty(federations, async ({ context, updates }) => {
         const expected = context.layout.tiers.map((tier) => {
           const trained = updates.filter(({ r }) => r >= tier);
           return { r: tier, clients: trained.length, examples: trained.reduce((sum, { n }) => sum + n, 0) };
         });
-        expect(aggregate(aggregation, context, updates).coverage).toEqual(expected);
+        expect((await aggregateAny(aggregation, context, updates)).coverage).toEqual(expected);
       }),
     );
   });
@@ -132,29 +143,29 @@ describe.each(aggregations)("$name", ({ aggregation, keeps }) => {
     ],
     ["a value beyond all bounds", (update) => withDelta(update, { rows: update.delta.rows.fill(1e30, -1) })],
   ];
-  it.each(faults)("refuses %s, and the sum stays as it was", (_, spoil) => {
-    fc.assert(
-      fc.property(federations, fc.nat(), ({ context, updates }, draw) => {
+  it.each(faults)("refuses %s, and the sum stays as it was", async (_, spoil) => {
+    await fc.assert(
+      fc.asyncProperty(federations, fc.nat(), async ({ context, updates }, draw) => {
         const accumulator = aggregation.begin(context);
         const place = draw % updates.length;
         for (const [index, update] of updates.entries()) {
           if (index === place) expect(() => accumulator.add(spoil(copyOf(update)))).toThrow(RefusedError);
           void accumulator.add(update);
         }
-        expect(bytesOf(accumulator.finish().global)).toEqual(bytesOf(aggregate(aggregation, context, updates).global));
+        expect(bytesOf((await accumulator.finish()).global)).toEqual(bytesOf((await aggregateAny(aggregation, context, updates)).global));
       }),
       { numRuns: 30 },
     );
   });
 
-  it("refuses a second update of one client", () => {
-    fc.assert(
-      fc.property(federations, ({ context, updates }) => {
+  it("refuses a second update of one client", async () => {
+    await fc.assert(
+      fc.asyncProperty(federations, async ({ context, updates }) => {
         const accumulator = aggregation.begin(context);
         for (const update of updates) void accumulator.add(update);
         for (const update of updates)
           expect(() => accumulator.add(update)).toThrow(new RegExp(`client ${update.clientId}: .* a second one`));
-        expect(bytesOf(accumulator.finish().global)).toEqual(bytesOf(aggregate(aggregation, context, updates).global));
+        expect(bytesOf((await accumulator.finish()).global)).toEqual(bytesOf((await aggregateAny(aggregation, context, updates)).global));
       }),
       { numRuns: 30 },
     );

@@ -93,7 +93,14 @@ export function moderateAdapter(layout: AdapterLayout, r: number, seed: string):
 
 type ValuesOf = (layout: AdapterLayout, r: number, seed: string) => Adapter;
 
+/** For one that finishes at once. */
 export function aggregate(aggregation: Aggregation, context: RoundContext, updates: readonly Update[]): Aggregate {
+  const finished = aggregateAny(aggregation, context, updates);
+  if (finished instanceof Promise) throw new Error("it reads updates back");
+  return finished;
+}
+
+export function aggregateAny(aggregation: Aggregation, context: RoundContext, updates: readonly Update[]): Aggregate | Promise<Aggregate> {
   const accumulator = aggregation.begin(context);
   for (const update of updates) void accumulator.add(update);
   return accumulator.finish();

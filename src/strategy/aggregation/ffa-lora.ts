@@ -1,5 +1,5 @@
 import type { Aggregation } from "../strategy.ts";
-import { segmentMeans } from "./segment-means.ts";
+import { type ContributorOptions, describeContributors, segmentMeans } from "./segment-means.ts";
 
 /**
  * FFA-LoRA (Sun et al., https://arxiv.org/abs/2403.12313): A is random, shared and frozen; clients train B alone, and
@@ -9,6 +9,7 @@ import { segmentMeans } from "./segment-means.ts";
  *
  * The paper has one rank. Ours: mixed ranks, each segment averaged over the clients that train it.
  */
-export function ffaLora(): Aggregation {
-  return { policy: { name: "ffa-lora" }, fitOptions: { freezeA: true }, ...segmentMeans("examples", () => ({ keep: 1, step: 1 })) };
+export function ffaLora(options: ContributorOptions = {}): Aggregation {
+  const policy = { name: "ffa-lora", ...describeContributors(options) };
+  return { policy, fitOptions: { freezeA: true }, ...segmentMeans("examples", () => ({ keep: 1, step: 1 }), options) };
 }

@@ -14,6 +14,8 @@ export interface RollCall {
   /** Those who reported at rank r or above, in the order of the round's clients. */
   reportedFrom(r: number): readonly RankedClient[];
   coverage(): Aggregate["coverage"];
+  /** What clients trained, but fewer than that many. */
+  tooFew(least: number): NonNullable<Aggregate["held"]>;
 }
 
 export function rollCall({ layout, clients }: RoundContext): RollCall {
@@ -50,6 +52,10 @@ export function rollCall({ layout, clients }: RoundContext): RollCall {
         const trained = reportedFrom(to);
         return { r: to, clients: trained.length, examples: trained.reduce((sum, { size }) => sum + size, 0) };
       }),
+    tooFew(least) {
+      const isShort = (r: number) => reportedFrom(r).length > 0 && reportedFrom(r).length < least;
+      return [...layout.tiers.filter(isShort), ...(isShort(0) ? (["dense"] as const) : [])];
+    },
   };
 }
 

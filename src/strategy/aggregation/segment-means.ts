@@ -2,18 +2,31 @@ import { prefix } from "../../adapter/adapter.ts";
 import { segments } from "../../adapter/segments.ts";
 import { encodingOf } from "../../adapter/travel.ts";
 import { LARGEST_DELTA } from "../../adapter/update.ts";
+import { updateNorm } from "../../adapter/update-norm.ts";
 import { OrderFreeSum } from "../../tensor/order-free-sum.ts";
-import { inTurns } from "../../tensor/turns.ts";
-import type { Accumulator, Aggregation, RankedClient, RoundContext } from "../strategy.ts";
+import { inTurns, type Work } from "../../tensor/turns.ts";
+import { requireOption } from "../policy.ts";
+import type { Accumulator, Aggregation, RoundContext, Update } from "../strategy.ts";
 import { rollCall } from "./roll-call.ts";
-
-/** w_k: "examples" weighs a client by n_k, its training examples; "uniform" weighs all alike. */
-export type Weights = "examples" | "uniform";
+import { type Weigh, weighBy, type Weights } from "./weights.ts";
 
 /** What becomes of a segment: next = keep·previous + step·(mean delta of the clients that trained it). */
 export interface SegmentRule {
   readonly keep: number;
   readonly step: number;
+}
+
+export interface ContributorOptions {
+  /**
+   * Clients that a segment needs: one that fewer trained keeps its value, to the byte, and so do `modules_to_save` where
+   * fewer reported. 1 by default. A mean over a single client is that client's update.
+   */
+  readonly minContributors?: number | undefined;
+}
+
+export interface SegmentMeansOptions extends ContributorOptions {
+  /** Largest ‖Δ‖₂ of an update; a larger one is scaled down to it. */
+  readonly clip?: number | undefined;
 }
 
 /**
@@ -22,11 +35,23 @@ export interface SegmentRule {
  * that reported. A round in which nobody reported leaves everything as it was, to the byte. Memory is one
  * float64 per value, however many clients report.
  */
-export function segmentMeans(weights: Weights, rule: (share: number) => SegmentRule): Pick<Aggregation, "begin" | "distribute"> {
-  const weigh = weights === "uniform" ? () => 1 : (client: Pick<RankedClient, "size">) => client.size;
-  const weightOf: Weigh = (clients) => clients.reduce((sum, client) => sum + weigh(client), 0);
+export function segmentMeans(
+  weights: Weights,
+  rule: (share: number) => SegmentRule,
+  options: SegmentMeansOptions = {},
+): Pick<Aggregation, "begin" | "distribute"> {
+  requireContributors(options);
   const memory: Memory = {};
-  return { distribute: prefix, begin: (context) => accumulate(context, weightOf, rule, memory) };
+  return { distribute: prefix, begin: (context) => accumulate(context, weighBy(weights), rule, options, memory) };
+}
+
+export function requireContributors({ minContributors = 1 }: ContributorOptions): void {
+  requireOption(Number.isSafeInteger(minContributors) && minContributors >= 1, "minContributors", "a whole number from 1", minContributors);
+}
+
+/** For the record; a run of before there was the option is the same run. */
+export function describeContributors({ minContributors = 1 }: ContributorOptions): ContributorOptions {
+  return minContributors > 1 ? { minContributors } : {};
 }
 
 /** The sum of a round that is over, whose memory the next one takes. */
@@ -34,29 +59,37 @@ interface Memory {
   spare?: OrderFreeSum | undefined;
 }
 
-type Weigh = (clients: readonly Pick<RankedClient, "size">[]) => number;
-
-function accumulate(context: RoundContext, weightOf: Weigh, rule: (share: number) => SegmentRule, memory: Memory): Accumulator {
+function accumulate(
+  context: RoundContext,
+  weightOf: Weigh,
+  rule: (share: number) => SegmentRule,
+  { minContributors = 1, clip = Infinity }: SegmentMeansOptions,
+  memory: Memory,
+): Accumulator {
   const { layout, global, clients } = context;
   const roll = rollCall(context);
   const denseAt = layout.r * layout.width;
   const bounds = { length: denseAt + layout.denseSize, largestValue: LARGEST_DELTA, totalWeight: weightOf(clients) };
   const sum = new OrderFreeSum(bounds, { spare: memory.spare });
   memory.spare = undefined;
+  function* fold({ clientId, n, delta }: Update): Work<void> {
+    const { rows, dense } = encodingOf(delta);
+    const parts = [
+      { name: `the update of client ${clientId}: rows`, at: 0, values: rows },
+      { name: `the update of client ${clientId}: dense`, at: denseAt, values: dense },
+    ];
+    const norm = clip === Infinity ? 0 : yield* updateNorm(delta);
+    yield* sum.add(weightOf([{ size: n }]), parts, norm > clip ? clip / norm : 1);
+  }
   return {
     folds: true,
-    add(update) {
-      const { rows, dense } = encodingOf(update.delta);
-      const parts = [
-        { name: `the update of client ${update.clientId}: rows`, at: 0, values: rows },
-        { name: `the update of client ${update.clientId}: dense`, at: denseAt, values: dense },
-      ];
-      return inTurns(roll.admit(update, sum.add(weightOf([{ size: update.n }]), parts)));
-    },
+    add: (update) => inTurns(roll.admit(update, fold(update))),
     finish() {
       const next = { ...global, rows: global.rows.slice(), dense: global.dense.slice() };
       const all = weightOf(roll.reportedFrom(0));
+      const held = roll.tooFew(minContributors);
       for (const { from, to } of all > 0 ? segments(layout.tiers) : []) {
+        if (held.includes(to)) continue;
         const at = from * layout.width;
         const target = next.rows.subarray(at, to * layout.width);
         const trained = weightOf(roll.reportedFrom(to));
@@ -65,9 +98,9 @@ function accumulate(context: RoundContext, weightOf: Weigh, rule: (share: number
         if (keep !== 1) for (const [index, value] of target.entries()) target[index] = keep * value;
         if (trained > 0) sum.addMeanTo(target, at, trained / step);
       }
-      if (all > 0) sum.addMeanTo(next.dense, denseAt, all);
+      if (all > 0 && !held.includes("dense")) sum.addMeanTo(next.dense, denseAt, all);
       memory.spare = sum;
-      return { global: next, coverage: roll.coverage() };
+      return { global: next, coverage: roll.coverage(), held };
     },
   };
 }

@@ -1,9 +1,28 @@
+import { requireOption } from "../policy.ts";
 import type { Aggregation } from "../strategy.ts";
-import { segmentMeans, type Weights } from "./segment-means.ts";
+import { median } from "./robust/median.ts";
+import { multiKrum, type MultiKrumOptions } from "./robust/multi-krum.ts";
+import { robustSegments } from "./robust/robust-segments.ts";
+import type { RobustRule } from "./robust/rule.ts";
+import { trimmedMean, type TrimmedMeanOptions } from "./robust/trimmed-mean.ts";
+import { type ContributorOptions, describeContributors, segmentMeans } from "./segment-means.ts";
+import type { Weights } from "./weights.ts";
 
-export interface SegmentWiseOptions {
+export interface SegmentWiseOptions extends ContributorOptions {
   readonly weights?: Weights;
+  /** Instead of the mean, so that a few malicious clients cannot move a segment as they like. */
+  readonly robust?: RobustOptions | undefined;
 }
+
+export type RobustOptions =
+  | {
+      readonly name: "clip";
+      /** Largest ‖Δ‖₂ of a client's update, rows and dense together. */
+      readonly norm: number;
+    }
+  | { readonly name: "median" }
+  | ({ readonly name: "trimmed-mean" } & TrimmedMeanOptions)
+  | ({ readonly name: "multi-krum" } & MultiKrumOptions);
 
 /**
  * Segment-wise aggregation: "averages only over clients contributing to each rank segment, avoiding dilution from
@@ -17,7 +36,40 @@ export interface SegmentWiseOptions {
  *
  * A segment that one or two clients train follows their data alone, and may leave the whole adapter worse with it than
  * without: `zeroPadDeltas` divides by all that reported, which damps it.
+ *
+ * `robust` takes another centre of the deltas of S_m than their mean; the dense vector is one more segment, of all that
+ * reported. `clip` is the mean of deltas scaled down to a norm, as Sun et al. 2019 bound them (norm thresholding,
+ * https://arxiv.org/abs/1911.07963, Section 4): Δ_k / max(1, ‖Δ_k‖ / norm), of the whole delta, so that it keeps its
+ * direction; it is divided by Σ w_k all the same.
  */
-export function segmentWise({ weights = "examples" }: SegmentWiseOptions = {}): Aggregation {
-  return { policy: { name: "segment-wise", weights }, ...segmentMeans(weights, () => ({ keep: 1, step: 1 })) };
+export function segmentWise({ weights = "examples", robust, ...contributors }: SegmentWiseOptions = {}): Aggregation {
+  const name = "segment-wise";
+  const described = { ...describeContributors(contributors), ...(robust && { robust: { ...robust } }) };
+  const rule = robustRule(robust);
+  // Without weights where they do nothing: the median and the trimmed mean count clients alike.
+  if (rule)
+    return { policy: { name, ...(rule.choose && { weights }), ...described }, ...robustSegments(rule, { weights, ...contributors }) };
+  const clip = robust?.name === "clip" ? robust.norm : undefined;
+  requireOption(clip === undefined || (clip > 0 && clip < Infinity), "robust.norm", "above 0", clip);
+  return { policy: { name, weights, ...described }, ...segmentMeans(weights, () => ({ keep: 1, step: 1 }), { ...contributors, clip }) };
+}
+
+/** Clients that a round needs, so that any segment moves. */
+export function clientsNeeded({ robust, minContributors = 1 }: Pick<SegmentWiseOptions, "robust" | "minContributors">): number {
+  return Math.max(minContributors, robustRule(robust)?.atLeast ?? 1);
+}
+
+/** Undefined where a mean will do. */
+function robustRule(robust: RobustOptions | undefined): RobustRule | undefined {
+  switch (robust?.name) {
+    case "median":
+      return median();
+    case "trimmed-mean":
+      return trimmedMean(robust);
+    case "multi-krum":
+      return multiKrum(robust);
+    case "clip":
+    case undefined:
+      return undefined;
+  }
 }

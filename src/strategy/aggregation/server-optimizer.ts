@@ -1,4 +1,5 @@
 import { segments } from "../../adapter/segments.ts";
+import { after } from "../../tensor/turns.ts";
 import { requireOption } from "../policy.ts";
 import type { Aggregate, Aggregation, RoundContext, ServerState } from "../strategy.ts";
 
@@ -14,7 +15,7 @@ export type ServerOptimizerOptions =
  *     momentum:  v ← β·v + g                                      x ← x + η·v
  *     adam:      m ← β1·m + (1 − β1)·g,  v ← β2·v + (1 − β2)·g²    x ← x + η·m / (√v + τ)
  *
- * A segment that nobody trained in a round is neither stepped nor does its state decay. For aggregations whose
+ * A segment that nobody trained in a round, or too few did, is neither stepped nor does its state decay. For aggregations whose
  * components keep their meaning from round to round: means of deltas, not those that rotate them by an SVD.
  */
 export function withServerOptimizer(aggregation: Aggregation, options: ServerOptimizerOptions): Aggregation {
@@ -29,7 +30,8 @@ export function withServerOptimizer(aggregation: Aggregation, options: ServerOpt
     begin(context) {
       const inner = aggregation.begin(context);
       const { folds } = inner;
-      return { ...(folds && { folds }), add: (update) => inner.add(update), finish: () => optimise(context, inner.finish(), step, names) };
+      const finish = () => after(inner.finish(), (aggregate) => optimise(context, aggregate, step, names));
+      return { ...(folds && { folds }), add: (update) => inner.add(update), finish };
     },
   };
 }
@@ -57,7 +59,7 @@ function adamStep({ lr = 0.01, beta1 = 0.9, beta2 = 0.99, tau = 1e-3 }: Extract<
 
 function optimise(
   { layout, global, state }: RoundContext,
-  { global: next, coverage }: Aggregate,
+  { global: next, coverage, held = [], state: kept }: Aggregate,
   step: Step,
   names: readonly string[],
 ): Aggregate {
@@ -71,9 +73,10 @@ function optimise(
     }
   };
   const trained = segments(layout.tiers).filter((_, place) => (coverage[place]?.clients ?? 0) > 0);
-  for (const { from, to } of trained) move(next.rows, global.rows, from * layout.width, to * layout.width, 0);
-  if (trained.length > 0) move(next.dense, global.dense, 0, layout.denseSize, size);
-  return { global: next, coverage, state: following };
+  const moved = trained.filter(({ to }) => !held.includes(to));
+  for (const { from, to } of moved) move(next.rows, global.rows, from * layout.width, to * layout.width, 0);
+  if (trained.length > 0 && !held.includes("dense")) move(next.dense, global.dense, 0, layout.denseSize, size);
+  return { global: next, coverage, held, state: { ...kept, ...following } };
 }
 
 function at(values: Float32Array | undefined, index: number): number {

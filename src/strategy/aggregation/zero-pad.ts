@@ -1,5 +1,5 @@
 import type { Aggregation } from "../strategy.ts";
-import { segmentMeans } from "./segment-means.ts";
+import { type ContributorOptions, describeContributors, segmentMeans } from "./segment-means.ts";
 
 /**
  * Zero-padding of weights, the baseline of HetLoRA (Cho et al., https://arxiv.org/abs/2401.06432) and FLoRA (Wang et
@@ -21,6 +21,7 @@ export function zeroPadWeights(): Aggregation {
  *
  *     A ← A + Σ_k n_k·[ΔA_k; 0] / Σ_k n_k    likewise the columns of B
  */
-export function zeroPadDeltas(): Aggregation {
-  return { policy: { name: "zero-pad-deltas" }, ...segmentMeans("examples", (share) => ({ keep: 1, step: share })) };
+export function zeroPadDeltas(options: ContributorOptions = {}): Aggregation {
+  const policy = { name: "zero-pad-deltas", ...describeContributors(options) };
+  return { policy, ...segmentMeans("examples", (share) => ({ keep: 1, step: share }), options) };
 }

@@ -1,8 +1,13 @@
 import { describe, expect, it } from "vitest";
 import { buildRun, describeConfig, resolveTiers, validateRun } from "../../../src/config/build.ts";
+import { camelKeys } from "../../../src/config/case.ts";
 import { fileSchema, type RunInput } from "../../../src/config/schema.ts";
 import { ConfigError } from "../../../src/errors.ts";
+import { ffaLora } from "../../../src/strategy/aggregation/ffa-lora.ts";
 import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
+import { withServerOptimizer } from "../../../src/strategy/aggregation/server-optimizer.ts";
+import { withUpdateBound } from "../../../src/strategy/aggregation/update-bound.ts";
+import { zeroPadDeltas } from "../../../src/strategy/aggregation/zero-pad.ts";
 import { distributedRanks } from "../../../src/strategy/ranks/distributed.ts";
 import { listRanks } from "../../../src/strategy/ranks/list.ts";
 import { profileRanks } from "../../../src/strategy/ranks/profile.ts";
@@ -112,6 +117,52 @@ describe("buildRun", () => {
     expect(policy).toEqual(made.policy);
     expect(policy).toEqual(spec);
     expect(fitOptions).toEqual(made.fitOptions);
+  });
+});
+
+describe("aggregations", () => {
+  const specs = {
+    serverOptimizer: { name: "momentum", lr: 1, momentum: 0.5 },
+    updateBound: { factor: 4 },
+    aggregation: { name: "segment-wise", weights: "uniform", minContributors: 2, robust: { name: "clip", norm: 0.5 } },
+  } as const;
+  const build = (strategy: object) => {
+    const { strategy: _, ...rest } = input;
+    return buildRun(fileSchema.parse({ ...rest, strategy: { rankAssignment: { name: "list", ranks: [6, 2] }, ...strategy } }));
+  };
+
+  it("are wrapped: the bound is outermost, and sees updates first", () => {
+    const { aggregation } = build(specs).strategy;
+    const { serverOptimizer, updateBound } = specs;
+    expect(aggregation.policy).toEqual({ ...specs.aggregation, serverOptimizer, updateBound });
+  });
+
+  it("are recorded as a file has them, from which the same are built again", () => {
+    const run = build(specs);
+    const { strategy } = describeConfig(run) as { readonly strategy: object };
+    expect(strategy).toMatchObject({
+      aggregation: { name: "segment-wise", weights: "uniform", min_contributors: 2, robust: { name: "clip", norm: 0.5 } },
+      server_optimizer: { name: "momentum", lr: 1, momentum: 0.5 },
+      update_bound: { factor: 4 },
+    });
+    expect(build(camelKeys(strategy) as object).strategy.aggregation.policy).toEqual(run.strategy.aggregation.policy);
+  });
+
+  it.each([
+    [{ name: "zero-pad-deltas", minContributors: 2 }, zeroPadDeltas({ minContributors: 2 })],
+    [{ name: "ffa-lora", minContributors: 2 }, ffaLora({ minContributors: 2 })],
+  ])("are made with the options of %j", (spec, made) => {
+    expect(build({ aggregation: spec }).strategy.aggregation.policy).toEqual(made.policy);
+  });
+
+  it("are held to the rules of files where a program makes them, wrapped or not", () => {
+    const robust = segmentWise({ robust: { name: "multi-krum", malicious: 3 }, minContributors: 3 });
+    for (const aggregation of [robust, withUpdateBound(withServerOptimizer(robust, { name: "adam" }))]) {
+      expect(issuesOf({ ...input, strategy: { ...input.strategy, aggregation } })).toEqual([
+        "strategy.aggregation.minContributors: must be at most 2, the clients of a round, got 3",
+        "strategy.aggregation.robust: multi-krum with malicious 3 needs 9 clients in a round, of which there are 2",
+      ]);
+    }
   });
 });
 

@@ -47,7 +47,7 @@ describe("loadConfig", () => {
     expect(config.strategy).toEqual({
       selection: { name: "all" },
       rankAssignment: { name: "tiered", shares: { 8: 0.25, 2: 0.75 } },
-      aggregation: { name: "segment-wise", weights: "examples" },
+      aggregation: { name: "segment-wise", weights: "examples", minContributors: 1 },
     });
     expect(config.fit).toEqual({
       objective: "stratified",
@@ -160,7 +160,7 @@ fit: { full_wieght: 0.5, lr: fast }
     expect(issues).toEqual([expect.stringContaining(expected)]);
   });
 
-  it.each([
+  it.each<[title: string, assignment: string, expected: string | RegExp]>([
     [
       "shares that do not sum to 1",
       "strategy.rank_assignment.shares={8: 0.25, 2: 0.5}",
@@ -220,9 +220,50 @@ fit: { full_wieght: 0.5, lr: fast }
       "data.profiles=[{memory_gib: 8}, {speed: 1}]",
       "data.profiles: must hold one profile for each of the 4 data.clients, got 2",
     ],
+    [
+      "more contributors than clients",
+      "strategy.aggregation={name: zero-pad-deltas, min_contributors: 5}",
+      "strategy.aggregation.min_contributors: must be at most 4, the clients of a round, got 5",
+    ],
+    [
+      "more malicious clients than multi-Krum bears",
+      "strategy.aggregation={name: segment-wise, robust: {name: multi-krum, malicious: 1}}",
+      "strategy.aggregation.robust: multi-krum with malicious 1 needs 5 clients in a round, of which there are 4",
+    ],
+    [
+      "a share to trim of too few clients",
+      "strategy.aggregation={name: segment-wise, robust: {name: trimmed-mean, trim: 0.2}}",
+      "strategy.aggregation.robust: trimmed-mean with trim 0.2 needs 5 clients in a round, of which there are 4",
+    ],
+    [
+      "half of the clients to trim",
+      "strategy.aggregation={name: segment-wise, robust: {name: trimmed-mean, trim: 0.5}}",
+      "strategy.aggregation.robust.trim: must be less than 0.5, got 0.5",
+    ],
+    [
+      "a robust rule of an aggregation that has none",
+      "strategy.aggregation={name: zero-pad-deltas, robust: {name: median}}",
+      /^strategy\.aggregation\.robust: is not a key/,
+    ],
+    [
+      "an update bound that the usual exceeds",
+      "strategy.update_bound={factor: 1}",
+      "strategy.update_bound.factor: must be more than 1, got 1",
+    ],
   ])("refuses %s", async (_, assignment, expected) => {
     const issues = await issuesOf(VALID, [assignment]);
-    expect(issues.map((issue) => issue.replace(/^(--set \S+|\d+:\d+) /, ""))).toEqual([expected]);
+    const told = expected instanceof RegExp ? expect.stringMatching(expected) : expected;
+    expect(issues.map((issue) => issue.replace(/^(--set \S+|\d+:\d+) /, ""))).toEqual([told]);
+  });
+
+  it("counts for a robust rule the clients that a selection takes, where that is known", async () => {
+    const median = "strategy.aggregation={name: segment-wise, robust: {name: median}}";
+    await load(VALID, [median, "strategy.selection={name: random, fraction: 0.75}"]);
+    for (const selection of ["{name: random, fraction: 0.5}", "{name: list, clients: [c00, c01]}"]) {
+      expect(await issuesOf(VALID, [median, `strategy.selection=${selection}`])).toEqual([
+        "--set strategy.aggregation strategy.aggregation.robust: median needs 3 clients in a round, of which there are 2",
+      ]);
+    }
   });
 
   it("names every profile that lacks what a policy needs, at once", async () => {

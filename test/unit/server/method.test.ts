@@ -1,6 +1,7 @@
 import { expect, it } from "vitest";
 import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
 import { withServerOptimizer } from "../../../src/strategy/aggregation/server-optimizer.ts";
+import { withUpdateBound } from "../../../src/strategy/aggregation/update-bound.ts";
 import { zeroPadDeltas } from "../../../src/strategy/aggregation/zero-pad.ts";
 import { listRanks } from "../../../src/strategy/ranks/list.ts";
 import type { Aggregation } from "../../../src/strategy/strategy.ts";
@@ -23,6 +24,10 @@ it("calls everything else what it is", () => {
   expect(nameOf(segmentWise(), "none", 0.5)).toBe("segment-wise + none");
   expect(nameOf(withServerOptimizer(segmentWise(), { name: "momentum" }), "sum")).toBe(
     "segment-wise, server momentum + sum, full weight uniform",
+  );
+  const median = segmentWise({ robust: { name: "median" }, minContributors: 5 });
+  expect(nameOf(withUpdateBound(median, { factor: 4 }), "none")).toBe(
+    "segment-wise, median, 5 contributors or none, update bound 4 + none",
   );
   expect(nameOf(segmentWise({ weights: "uniform" }), "sum")).toBe("segment-wise + sum, full weight uniform");
   expect(nameOf(zeroPadDeltas(), "none")).toBe("zero-pad-deltas + none");

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it, test } from "vitest";
-import { asFloat32, decode, type Dtype, encodedBytes, toBfloat16 } from "../../../src/tensor/encoded.ts";
+import { asFloat32, decode, decodePart, type Dtype, encodedBytes, toBfloat16 } from "../../../src/tensor/encoded.ts";
 
 /** Written by the worker's own code, which its tests hold to these bytes too: test/fixtures/wire/generate.py. */
 const golden = JSON.parse(readFileSync(new URL("../../fixtures/wire/encoded.json", import.meta.url), "utf8")) as readonly {
@@ -23,6 +23,19 @@ describe("what a worker sends", () => {
     expect(hexOf(decode({ dtype, length, bytes: misaligned.subarray(1) }))).toBe(decoded);
   });
 
+  it.each(golden)("as $dtype is read in part, wherever that begins and ends", ({ dtype, values, encoded }) => {
+    const all = { dtype, length: values.length / 8, bytes: bytesOf(encoded) };
+    for (const [from, to] of [
+      [0, all.length],
+      [1, 2],
+      [3, all.length - 1],
+      [all.length - 1, all.length],
+      [2, 2],
+    ] as const) {
+      expect(hexOf(decodePart(all, from, to))).toBe(hexOf(decode(all).slice(from, to)));
+    }
+  });
+
   test("has every dtype", () => {
     expect(golden.map(({ dtype }) => dtype)).toEqual(["F32", "BF16", "F16", "I8X256"]);
   });
@@ -38,6 +51,19 @@ test("a group of int8 shares a scale: 3 and -2 steps of 0.5, and of the next gro
   view.setInt8(264, 1);
   const values = decode({ dtype: "I8X256", length: 257, bytes });
   expect([...values.subarray(0, 3), values[256]]).toEqual([1.5, -1, 0, 8]);
+});
+
+test("a part may begin and end amid groups of int8", () => {
+  const bytes = new Uint8Array(encodedBytes("I8X256", 600)).map((_, index) => index % 100);
+  const all = { dtype: "I8X256", length: 600, bytes } as const;
+  for (const [from, to] of [
+    [250, 260],
+    [256, 512],
+    [10, 600],
+    [513, 599],
+  ] as const) {
+    expect(hexOf(decodePart(all, from, to))).toBe(hexOf(decode(all).slice(from, to)));
+  }
 });
 
 describe("rounding to bfloat16", () => {

@@ -46,6 +46,14 @@ describe("a weighted mean", () => {
     expect(target).toEqual(Float32Array.of(1, 8));
   });
 
+  it("takes a contribution scaled down, which weighs as much all the same", () => {
+    const sum = new OrderFreeSum(bounds);
+    void inTurns(sum.add(3, [{ name: "scaled", at: 0, values: asFloat32(Float32Array.of(8)) }], 0.25));
+    add(sum, 1, [{ at: 0, values: Float32Array.of(2) }]);
+    expect(meanOf(sum, 4, Float32Array.of(0))).toEqual(Float32Array.of((3 * 2 + 2) / 4));
+    expect(() => add(sum, bounds.totalWeight - 3, [])).toThrow("what is left of");
+  });
+
   it("keeps the bytes of the target where the sum is zero, also those of -0", () => {
     const sum = new OrderFreeSum(bounds);
     add(sum, 1, [{ at: 0, values: Float32Array.of(0, -0, 1) }]);

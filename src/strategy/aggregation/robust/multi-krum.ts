@@ -1,0 +1,67 @@
+import { requireOption } from "../../policy.ts";
+import type { RobustRule } from "./rule.ts";
+
+export interface MultiKrumOptions {
+  /** f: how many of a segment's clients may be malicious. */
+  readonly malicious: number;
+  /** m: how many of a segment's clients are averaged; 1 is Krum. At most K − f, the default. */
+  readonly keep?: number | undefined;
+}
+
+/**
+ * Multi-Krum (Blanchard et al. 2017, https://arxiv.org/abs/1703.02757): of a segment's K clients, each is scored by how far
+ * it is from the K − f − 2 nearest to it (Section 4),
+ *
+ *     s(i) = Σ_{i→j} ‖Δ_i − Δ_j‖²
+ *
+ * and the m with the lowest scores are averaged (Section 6), w_k-weighted here. Needs 2f + 2 < K. Distances take K²/2
+ * operations a value.
+ */
+export function multiKrum({ malicious, keep = Infinity }: MultiKrumOptions): RobustRule {
+  const isCount = (value: number) => Number.isSafeInteger(value) && value >= 1;
+  requireOption(isCount(malicious), "robust.malicious", "a whole number from 1", malicious);
+  requireOption(keep === Infinity || isCount(keep), "robust.keep", "a whole number from 1", keep);
+  return {
+    atLeast: 2 * malicious + 3,
+    async choose(blocks, clients) {
+      const distances = await squaredDistances(blocks, clients);
+      const scores = distances.map((row, place) => {
+        const others = row.filter((_, other) => other !== place).toSorted();
+        return others.slice(0, clients - malicious - 2).reduce((sum, distance) => sum + distance, 0);
+      });
+      const byScore = [...scores.keys()].toSorted((one, other) => (scores[one] as number) - (scores[other] as number));
+      return byScore.slice(0, Math.min(keep, clients - malicious)).toSorted((one, other) => one - other);
+    },
+    step(values, weights) {
+      let [sum, total] = [0, 0];
+      for (const [place, weight] of weights.entries()) {
+        sum += weight * (values[place] as number);
+        total += weight;
+      }
+      return sum / total;
+    },
+  };
+}
+
+/** ‖Δ_i − Δ_j‖², row by row. */
+async function squaredDistances(blocks: AsyncIterable<readonly Float32Array[]>, clients: number): Promise<readonly Float64Array[]> {
+  const rows = Array.from({ length: clients }, () => new Float64Array(clients));
+  for await (const block of blocks) {
+    for (const [i, one] of block.entries()) {
+      for (let j = 0; j < i; j++) {
+        const distance = squaredDistance(one, block[j] as Float32Array);
+        for (const [row, column] of [[i, j] as const, [j, i] as const]) {
+          const values = rows[row] as Float64Array;
+          values[column] = (values[column] as number) + distance;
+        }
+      }
+    }
+  }
+  return rows;
+}
+
+function squaredDistance(one: Float32Array, other: Float32Array): number {
+  let sum = 0;
+  for (let index = 0; index < one.length; index++) sum += ((one[index] as number) - (other[index] as number)) ** 2;
+  return sum;
+}

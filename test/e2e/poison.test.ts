@@ -1,0 +1,120 @@
+import path from "node:path";
+import { beforeAll, describe, expect, test } from "vitest";
+import {
+  type Aggregation,
+  federate,
+  type FederateOptions,
+  listRanks,
+  processLauncher,
+  type RobustOptions,
+  type RunEvent,
+  type RunResult,
+  segmentWise,
+  withUpdateBound,
+} from "../../src/index.ts";
+import { verifyRun } from "../../src/server/verify.ts";
+import { python, root, temporaryFolder, tinyRun } from "./support.ts";
+
+/* Twelve clients, of which four send what they learned times -10, in every round. They all train both segments. */
+
+const runs = temporaryFolder();
+const launcher = processLauncher({ python, args: [path.join(root, "test/fixtures/faulty_worker.py")] });
+const MALICIOUS = ["c00", "c03", "c06", "c09"];
+
+interface Played extends RunResult {
+  readonly failures: readonly Extract<RunEvent, { type: "client-failure" }>[];
+}
+
+async function play(name: string, aggregation: Aggregation): Promise<Played> {
+  const base = tinyRun(runs(), name);
+  const options: FederateOptions = {
+    ...base,
+    launcher,
+    rounds: 4,
+    lora: { ...base.lora, r: 4, tiers: [2, 4] },
+    data: { ...base.data, clients: 12 },
+    strategy: { ...base.strategy, rankAssignment: listRanks([4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 2]), aggregation },
+    workers: { count: 1, retries: 0 },
+    recordUpdates: true,
+  };
+  const run = federate(options);
+  const failures: Extract<RunEvent, { type: "client-failure" }>[] = [];
+  for await (const event of run) if (event.type === "client-failure") failures.push(event);
+  return { ...(await run.result), failures };
+}
+
+/** Loss of the global adapter at each tier, after the last round or before the first. */
+function lossesOf({ metrics }: RunResult, round = -1): readonly number[] {
+  return metrics.at(round)!.byTier.map(({ loss }) => loss!);
+}
+
+const robustly = (robust: RobustOptions) => segmentWise({ robust });
+const aggregations = {
+  mean: segmentWise(),
+  clip: robustly({ name: "clip", norm: 1 }),
+  median: robustly({ name: "median" }),
+  // Of 11 clients, too, that leaves out four at either end.
+  "trimmed-mean": robustly({ name: "trimmed-mean", trim: 0.4 }),
+  "multi-krum": robustly({ name: "multi-krum", malicious: MALICIOUS.length }),
+  bound: withUpdateBound(segmentWise()),
+};
+const played = new Map<string, Played>();
+
+beforeAll(async () => {
+  process.env["PRELORT_TEST_FAULT"] = JSON.stringify({});
+  played.set("honest", await play("honest", segmentWise()));
+  process.env["PRELORT_TEST_FAULT"] = JSON.stringify({ fits: Object.fromEntries(MALICIOUS.map((id) => [id, "poison"])) });
+  const queue = Object.entries(aggregations);
+  const playAll = async () => {
+    for (let next = queue.shift(); next; next = queue.shift()) played.set(next[0], await play(...next));
+  };
+  // Two at a time, of one worker each.
+  await Promise.all([playAll(), playAll()]);
+});
+
+test("a third of the clients, malicious, leaves the plain mean worse than it was before training", () => {
+  const [honest, harmed] = [played.get("honest")!, played.get("mean")!];
+  for (const [tier, before] of lossesOf(honest, 0).entries()) {
+    expect(lossesOf(honest)[tier]).toBeLessThan(before - 0.1);
+    expect(lossesOf(harmed)[tier]).toBeGreaterThan(before + 0.1);
+  }
+});
+
+describe("of that harm, at every tier, no more is left than a small part by", () => {
+  test.each([
+    // Who is clipped still pulls back a third of the way.
+    ["clip", 0.45],
+    ["median", 0.12],
+    ["trimmed-mean", 0.12],
+    ["multi-krum", 0.05],
+    // The first round has no bound yet.
+    ["bound", 0.2],
+  ])("%s: %s", (name, part) => {
+    const [honest, harmed, received] = ["honest", "mean", name].map((key) => lossesOf(played.get(key)!));
+    const before = lossesOf(played.get(name)!, 0);
+    for (const [tier, loss] of received!.entries()) {
+      const harm = (loss - honest![tier]!) / (harmed![tier]! - honest![tier]!);
+      expect(harm).toBeLessThan(part);
+      expect(loss).toBeLessThan(before[tier]!);
+    }
+  });
+});
+
+test("the bound refuses the malicious by name from the second round on, and nobody else", () => {
+  const { failures, metrics } = played.get("bound")!;
+  expect(metrics.map(({ failed }) => failed)).toEqual([[], [], MALICIOUS, MALICIOUS, MALICIOUS]);
+  for (const { clientId, error } of failures) {
+    expect(error).toMatch(
+      new RegExp(`^the update of client ${clientId}: norm: expected at most [\\d.]+, 3 times the median .* of rank 4 .*, got`),
+    );
+  }
+});
+
+test.each(["median", "multi-krum", "bound"])(
+  "what %s made of the recorded updates, and the server's state, is made again to the byte",
+  async (name) => {
+    const verified = await verifyRun(played.get(name)!.directory);
+    expect(verified.map(({ updates }) => updates)).toEqual(name === "bound" ? [0, 12, 8, 8, 8] : [0, 12, 12, 12, 12]);
+    expect(verified.flatMap(({ problems }) => problems)).toEqual([]);
+  },
+);
