@@ -1,14 +1,16 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
+import { setImmediate } from "node:timers/promises";
 import type { Adapter } from "../adapter/adapter.ts";
 import { energy } from "../adapter/energy.ts";
 import { decodeGlobal, encodeGlobal } from "../adapter/global-file.ts";
+import type { AdapterLayout } from "../adapter/layout.ts";
 import { segments } from "../adapter/segments.ts";
 import { describeConfig, validateRun } from "../config/build.ts";
 import { camelKeys, snakeKeys } from "../config/case.ts";
 import type { RunConfig, RunInput } from "../config/schema.ts";
 import { ConfigError, InterruptedError } from "../errors.ts";
-import type { RankedClient, SelectionContext, ServerState } from "../strategy/strategy.ts";
+import type { Aggregation, RankedClient, SelectionContext, ServerState } from "../strategy/strategy.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
 import { packageVersion } from "../workers/python.ts";
 import type { TaskFailure } from "../workers/task.ts";
@@ -17,6 +19,7 @@ import { createEventStream } from "./event-stream.ts";
 import type { RoundMetrics, RunEvent } from "./events.ts";
 import type { Commit, TrainedMetrics } from "./journal.ts";
 import { describeMethod } from "./method.ts";
+import { requireShape } from "./require-adapter.ts";
 import { type RunResult, savePretrained } from "./result.ts";
 import { type RoundOutcome, runRound, selectClients } from "./round.ts";
 import { createRunDirectory, type ReopenedDirectory, reopenRunDirectory, type RunDirectory } from "./run-directory.ts";
@@ -145,13 +148,18 @@ async function train(
 ): Promise<RunResult> {
   const { pool, layout, tiers, prepared } = session;
   const { aggregation } = config.strategy;
-  const spool = createSpool({ folder: directory.file("updates"), isRecorded: config.recordUpdates, maxBytes: config.spoolBytes });
+  const spool = createSpool({
+    folder: directory.file("updates"),
+    isRecorded: config.recordUpdates,
+    isRead: aggregation.readsSpool ?? false,
+    maxBytes: config.spoolBytes,
+  });
 
   const ownExamples = new Map(prepared.clients.map((client) => [client.id, client.n_eval]));
   const evaluation = { config, pool, layout, evalExamples: prepared.n_eval, ownExamples };
   const metricsOfRounds: RoundMetrics[] = [...metricsIn(past)];
   /** What is evaluated and saved. */
-  const present = (global: Adapter) => aggregation.present?.(global, layout) ?? global;
+  const present = (global: Adapter) => presentedBy(aggregation, global, layout);
 
   /** Evaluates a round's global adapter, which is on disk by then, and tells of the round. */
   const conclude = async ({ round, global, clients, trained, sha256 }: Committed): Promise<void> => {
@@ -201,41 +209,52 @@ async function train(
     const before: Committed = last;
     const round = before.round + 1;
     const { clients, global, state } = before;
-    const losses: SelectionContext["losses"] = (candidates) => candidateLosses(evaluation, round, global, candidates);
-    const chosen = await selectClients(config, { round, clients, tiers, history, losses });
-    const selected = chosen.filter(({ id }) => !aside.has(id));
-    const decided = selected.map(({ id, r }) => ({ id, r }));
-    directory.journal.append({ type: "round", round, clients: decided });
-    emit({ type: "round-start", round, clients: decided });
-    const fits = runRound({
-      round,
-      config,
-      pool,
-      layout,
-      global,
-      state,
-      history,
-      selected,
-      spool: await spool.open(round),
-      closed: past?.closed?.round === round ? past.closed : undefined,
-      onLate: (client, { workerId }) => directory.journal.append({ type: "late", round, client_id: client.id, worker_id: workerId }),
-      onFit: (client, { workerId, attempt, message }, isRestored) => {
-        directory.journal.append({ type: "fit", round, client_id: client.id, worker_id: workerId, attempt, is_restored: isRestored });
-        emit({ type: "client-fit", round, clientId: client.id, r: client.r, workerId, loss: message.loss, seconds: message.seconds });
-      },
-    });
-    const concluded = isConcluded ? Promise.resolve() : conclude(before);
-    const outcome = await unlessFailed(fits, concluded);
+    const closed = past?.closed?.round === round ? past.closed : undefined;
+    let concluding = isConcluded ? Promise.resolve() : undefined;
+    const concludeBefore = () => (concluding ??= conclude(before));
+    let outcome: RoundOutcome;
+    try {
+      const losses: SelectionContext["losses"] = (candidates) => candidateLosses(evaluation, round, global, candidates);
+      const chosen = await selectClients(config, { round, clients, tiers, history, losses });
+      const selected = chosen.filter(({ id }) => !aside.has(id));
+      const decided = selected.map(({ id, r }) => ({ id, r }));
+      directory.journal.append({ type: "round", round, clients: decided });
+      emit({ type: "round-start", round, clients: decided });
+      const fits = runRound({
+        round,
+        config,
+        pool,
+        layout,
+        global,
+        state,
+        history,
+        selected,
+        spool: await spool.open(round),
+        closed,
+        onLate: (client, { workerId }) => directory.journal.append({ type: "late", round, client_id: client.id, worker_id: workerId }),
+        onFit: (client, { workerId, attempt, message }, isRestored) => {
+          directory.journal.append({ type: "fit", round, client_id: client.id, worker_id: workerId, attempt, is_restored: isRestored });
+          emit({ type: "client-fit", round, clientId: client.id, r: client.r, workerId, loss: message.loss, seconds: message.seconds });
+        },
+      });
+      // What it computes itself must not keep the first fits from going out.
+      outcome = await unlessFailed(fits, setImmediate().then(concludeBefore));
+    } catch (error) {
+      // The figures of a round that is committed do not depend on what becomes of the next.
+      if (!(error instanceof InterruptedError)) await concludeBefore().catch(() => {});
+      throw error;
+    }
     clock.lap(round, "fit");
-    await concluded;
+    await concludeBefore();
     clock.lap(before.round, "evaluate");
     isConcluded = false;
-    const { reported, failed, late } = outcome;
-    directory.journal.append({ type: "close", round, reported, failed, late });
+    const { reported, failed, late, deadly } = outcome;
+    const setAside = closed?.setAside ?? [...deadly.keys()];
+    directory.journal.append({ type: "close", ...(snakeKeys({ round, reported, failed, late, setAside }) as object) });
     for (const [id, report] of outcome.history) history.set(id, report);
-    for (const [clientId, error] of outcome.deadly) {
+    for (const clientId of setAside) {
       aside.add(clientId);
-      emit({ type: "client-set-aside", round, clientId, error: error.message });
+      emit({ type: "client-set-aside", round, clientId, error: deadly.get(clientId)?.message ?? "in an earlier life of the run" });
     }
     last = await commit({
       round,
@@ -243,7 +262,7 @@ async function train(
       state: outcome.state ?? {},
       clients: revise(clients, outcome.revised),
       trained: trainedMetrics(outcome),
-      setAside: [...outcome.deadly.keys()],
+      setAside,
     });
   }
   if (!isConcluded) await conclude(last);
@@ -260,11 +279,18 @@ async function train(
   return resultOf(config, directory, { layout, adapter, metrics: metricsOfRounds, sha256: last.sha256 });
 }
 
+function presentedBy(aggregation: Aggregation, global: Adapter, layout: AdapterLayout): Adapter {
+  if (!aggregation.present) return global;
+  const presented = aggregation.present(global, layout);
+  requireShape("the aggregation's present()", presented, layout.r, layout);
+  return presented;
+}
+
 /** A run that is resumed after its end: what it left, without any worker. */
 async function showEnded({ config, emit }: Conduct, past: ReopenedDirectory): Promise<RunResult> {
   const { round, sha256 } = past.commits.at(-1) as Commit;
   const { layout, adapter: global } = decodeGlobal(await past.readGlobal(round), past.file("rounds", `${round}`, "global.safetensors"));
-  const adapter = config.strategy.aggregation.present?.(global, layout) ?? global;
+  const adapter = presentedBy(config.strategy.aggregation, global, layout);
   emit(runStart(config, past, layout.tiers, { ...past, differences: [] }));
   emit({ type: "run-end", directory: past.path, adapters: layout.tiers.map((r) => past.file("adapters", `r${r}`)), sha256 });
   return resultOf(config, past, { layout, adapter, metrics: metricsIn(past), sha256 });

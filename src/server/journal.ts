@@ -41,7 +41,7 @@ const round = z.strictObject({
 });
 
 const names = z.array(z.string()).readonly();
-const close = z.strictObject({ type: z.literal("close"), round: count, reported: names, failed: names, late: names });
+const close = z.strictObject({ type: z.literal("close"), round: count, reported: names, failed: names, late: names, setAside: names });
 
 export type Commit = z.output<typeof commit>;
 /** The part of a round's metrics that its training gives. */

@@ -27,13 +27,15 @@ export function requireShape(subject: string, adapter: Adapter | undefined, r: n
 export function* requireAggregate(round: number, aggregate: Aggregate | undefined, layout: AdapterLayout): Work<void> {
   const subject = `the aggregation's finish() of round ${round}`;
   requireShape(subject, aggregate?.global, layout.r, layout);
-  const { global, coverage } = aggregate as Aggregate;
+  const { global, coverage, state = {} } = aggregate as Aggregate;
   for (const [name, values] of [["rows", global.rows] as const, ["dense", global.dense] as const]) {
     const wrong = yield* firstBeyond(asFloat32(values), LARGEST_FLOAT32);
     if (!wrong) continue;
     const remedy = "a lower fit.lr, or a lower learning rate of the server optimiser, may keep it from diverging";
     throw new RunFailedError(`${subject} gave a global adapter with ${name}[${wrong.index}] = ${wrong.value}; ${remedy}`);
   }
+  const odd = Object.entries(state).find(([, values]) => !(values instanceof Float32Array));
+  if (odd) throw new RunFailedError(`${subject} must give a state of Float32Arrays, gave ${odd[0]} of another kind`);
   if (coverage?.length !== layout.tiers.length) {
     throw new RunFailedError(
       `${subject} must give the coverage of each of the ${layout.tiers.length} tiers, gave ${coverage?.length ?? "none"}`,

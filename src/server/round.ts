@@ -114,9 +114,13 @@ export function openRound({ round, config, layout, global, state, selected }: Op
       const known = { id: client.id, r: client.r, n: client.size };
       const delta = validateUpdate({ layout, client: known, reply: message, payload });
       const keeping = keep();
+      // Heard of below, once the update has been added.
+      keeping.catch(() => {});
       try {
-        if (!accumulator.folds) await inTurns(requireWithinBounds(client.id, delta));
-        const update: Update = { clientId: client.id, r: client.r, n: client.size, delta, received: received(client) };
+        // Whoever else looks at the values must not see what is no number.
+        if (!accumulator.folds || rankAssignment.revise) await inTurns(requireWithinBounds(client.id, delta));
+        const spooled = aggregation.readsSpool ? await keeping : undefined;
+        const update: Update = { clientId: client.id, r: client.r, n: client.size, delta, received: received(client), spooled };
         const next = requireTier(rankAssignment.revise?.(client, update, layout) ?? client.r, layout, client);
         await accumulator.add(update);
         if (next !== client.r) revised.set(client.id, next);

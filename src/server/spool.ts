@@ -50,11 +50,13 @@ export interface FoundFit {
 export interface SpoolOptions {
   readonly folder: string;
   readonly isRecorded: boolean;
+  /** The aggregation reads them back: each is kept, whatever it is worth. */
+  readonly isRead: boolean;
   /** Of a round's updates, on disk; further ones are not kept, unless they are recorded. */
   readonly maxBytes: number;
 }
 
-export function createSpool({ folder, isRecorded, maxBytes }: SpoolOptions): Spool {
+export function createSpool({ folder, isRecorded, isRead, maxBytes }: SpoolOptions): Spool {
   return {
     async open(round) {
       const left = findLeft(folder, round);
@@ -87,7 +89,7 @@ export function createSpool({ folder, isRecorded, maxBytes }: SpoolOptions): Spo
         },
         async keep(clientId, reply) {
           const bytes = reply.message.tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
-          const isCheap = reply.message.seconds < bytes / DISK_BYTES_PER_SECOND;
+          const isCheap = !isRead && reply.message.seconds < bytes / DISK_BYTES_PER_SECOND;
           if (!isRecorded && (isCheap || used + bytes > maxBytes)) return undefined;
           used += bytes;
           const parts = encodeFit(round, clientId, reply);

@@ -1,4 +1,17 @@
-import { closeSync, constants, fstatSync, openSync, read, readdirSync, readlinkSync, readSync, write, writeSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  read,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  readSync,
+  write,
+  writeSync,
+} from "node:fs";
 import { promisify } from "node:util";
 import { RefusedError } from "../errors.ts";
 import type { Borrow, Lend } from "../protocol/assembly.ts";
@@ -73,13 +86,16 @@ export function createSharedMemory(): SharedMemory {
         if (board.isRefused) return undefined;
         const { fd } = board;
         const release = hold(board);
-        await put(board, bytes).catch((error: unknown) => {
-          release();
-          throw error;
-        });
-        return { fd, offset: bytes.byteOffset, release };
-      } catch {
+        const isWritten = await put(board, bytes).then(
+          () => true,
+          () => false,
+        );
+        if (isWritten) return { fd, offset: bytes.byteOffset, release };
         // Not tried again for each who asks for the same.
+        board.isRefused = true;
+        release();
+        return undefined;
+      } catch {
         if (board) board.isRefused = true;
         return undefined;
       }
@@ -97,9 +113,29 @@ function hold(board: Board): () => void {
   let isHeld = true;
   board.users++;
   return () => {
-    if (isHeld) board.users--;
+    if (!isHeld) return;
     isHeld = false;
+    board.users--;
+    if (board.isRefused) giveRoomBack(board);
   };
+}
+
+/** What there was no room for must not take what room there is. Who has a part of it has it until the last is done. */
+function giveRoomBack(board: Board): void {
+  if (board.users > 0) return;
+  board.parts = [];
+  ftruncateSync(board.fd);
+}
+
+/** Whether a process has ended, though its parent may not have heard of that yet. */
+export function isGone(pid: number): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    // What stands in brackets may hold anything; the state follows it.
+    return /^[ZX]/.test(stat.slice(stat.lastIndexOf(")") + 2));
+  } catch {
+    return true;
+  }
 }
 
 /** Whether memory can be lent to a process, and borrowed from it. */

@@ -4,7 +4,7 @@ import { InterruptedError, WorkerError } from "../errors.ts";
 import { type Borrow, describeTensors, lendTensors, splitTensors } from "../protocol/assembly.ts";
 import { decodeWorkerMessage, encode } from "../protocol/codec.ts";
 import { type ControllerMessage, CREDIT_BYTES, PROTOCOL_VERSION, type WorkerMessage, type WorkerMessageOf } from "../protocol/messages.ts";
-import { borrowFrom, canShareWith, type SharedMemory } from "../transport/shared-memory.ts";
+import { borrowFrom, canShareWith, isGone, type SharedMemory } from "../transport/shared-memory.ts";
 import type { Transport } from "../transport/transport.ts";
 import { createAgenda } from "./agenda.ts";
 import { type AnswerMessage, type Attempt, createAttempt, type Receiving } from "./attempt.ts";
@@ -148,7 +148,15 @@ export function createWorker(
     if (status.state !== "starting") return kill("said hello twice");
     startDeadline.clear();
     // A process that our launcher has not started itself may be one of that number on another machine.
-    if (message.shares_memory && message.pid === child.pid && canShareWith(message.pid)) borrow = borrowFrom(message.pid);
+    if (message.shares_memory && message.pid === child.pid && canShareWith(message.pid)) {
+      const read = borrowFrom(message.pid);
+      borrow = (tensors) =>
+        read(tensors).catch(async (error: unknown) => {
+          // What went with the process is not the fault of the task that had been done.
+          if (isGone(message.pid)) await ended;
+          throw error;
+        });
+    }
     enter("ready", "idle");
     ready.resolve({ workerId: id, pid: message.pid, versions: message.versions, device: message.device });
   }

@@ -14,7 +14,7 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 const spool = (options: { isRecorded?: boolean; maxBytes?: number } = {}) =>
-  createSpool({ folder, isRecorded: options.isRecorded ?? false, maxBytes: options.maxBytes ?? 1e9 });
+  createSpool({ folder, isRecorded: options.isRecorded ?? false, isRead: false, maxBytes: options.maxBytes ?? 1e9 });
 
 function fitOf(clientId: string, rows: Encoded, dense = asFloat32(Float32Array.of(7, 8))): Reply<"fit"> {
   const describe = (name: "rows" | "dense", { dtype, length, bytes }: Encoded) => {
