@@ -1,4 +1,5 @@
-import { describe, expect, test, vi } from "vitest";
+import { setImmediate } from "node:timers/promises";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { InterruptedError, RefusedError, RunFailedError, WorkerError } from "../../../src/errors.ts";
 import { decode } from "../../../src/tensor/encoded.ts";
 import { createWorkerPool, type PoolOptions } from "../../../src/workers/pool.ts";
@@ -308,6 +309,28 @@ describe("a dead worker", () => {
     await closed(pool);
   });
 
+  test("three times in a row, each in another task, has its place given up, and the others go on", async () => {
+    const givenUp: string[] = [];
+    const { pool, launched } = setUp({
+      retries: 1,
+      listener: { givenUp: ({ workerId, error }) => givenUp.push(`${workerId}: ${error.message.split("\n")[0]}`) },
+      async script(worker) {
+        if (worker.workerId === "w1") return worker.serve();
+        worker.hello();
+        await worker.expect("fit");
+        worker.exit({ exitCode: 9 });
+      },
+    });
+    await pool.start();
+    await vi.waitFor(() => expect(launched).toHaveLength(2));
+    for (let fit = 0; givenUp.length === 0; fit++) {
+      await Promise.all([pool.run(fitTask(`a${fit}`)), pool.run(fitTask(`b${fit}`)), setImmediate()]);
+    }
+    expect(givenUp).toEqual([expect.stringMatching(/^w0\.2: worker w0\.2: exited with code 9 in round-1\/fit/)]);
+    expect(launched.map(({ workerId }) => workerId).toSorted()).toEqual(["w0", "w0.1", "w0.2", "w1"]);
+    await closed(pool);
+  });
+
   test("that was the last outside a task ends every task, waiting or new", async () => {
     const { pool } = setUp({
       count: 1,
@@ -408,6 +431,70 @@ describe("what every worker must do", () => {
     await pool.onEveryWorker({ ...loadTask, accept });
     await vi.waitFor(() => expect(launched.map(({ workerId }) => workerId)).toEqual(["w0", "w1", "w1.1"]));
     expect(launched[1]?.wasKilled()).toBe(true);
+    await closed(pool);
+  });
+});
+
+describe("a task that nobody waits for any more", () => {
+  const reason = new InterruptedError("the round is closed");
+
+  test("rejects at once, is taken from the queue, and its worker told to drop it; what comes all the same is not looked at", async () => {
+    const given = new AbortController();
+    const seen: string[] = [];
+    const { pool, failures } = setUp({
+      count: 1,
+      async script(worker) {
+        worker.hello();
+        const first = await worker.expect("fit");
+        const payload = await takePayload(worker, first);
+        given.abort(reason);
+        for (;;) {
+          const message = await worker.next();
+          if (message.type === "cancel") {
+            seen.push(`cancel ${message.task_id}`);
+            // The first comes to its end all the same.
+            if (message.task_id === first.task_id) worker.answer(first, fitted(first), payload);
+            else worker.answer(message, { type: "failure", error: { kind: "cancelled", message: "", traceback: "" } });
+          }
+          if (message.type === "fit" && message.client_id === "c2")
+            worker.answer(message, fitted(message), await takePayload(worker, message));
+        }
+      },
+    });
+    const accept = vi.fn(() => {
+      given.signal.throwIfAborted();
+    });
+    await pool.start();
+    const { signal } = given;
+    const runs = ["c0", "c1", "c3", "c4"].map((client) => pool.run(fitTask(client, { accept, signal, priority: 2 })));
+    const other = pool.run(fitTask("c2"));
+    for (const run of await Promise.allSettled(runs)) expect(run).toEqual({ status: "rejected", reason });
+    expect((await other).message.client_id).toBe("c2");
+    expect(seen).toContain("cancel round-1/fit/c0");
+    expect(seen.filter((line) => /c[34]/.test(line))).toEqual([]);
+    expect(failures).toEqual([]);
+    await closed(pool);
+  });
+
+  test("ends the worker that does not drop it, which is replaced", async () => {
+    const given = new AbortController();
+    const { pool, failures, launched } = setUp({
+      count: 1,
+      beatTimeoutMs: 200,
+      async script(worker) {
+        if (worker.workerId !== "w0") return worker.serve();
+        worker.hello();
+        const beating = setInterval(() => worker.send({ type: "beat", activity: "fit", task_id: null, step: 0, steps: 0 }), 20);
+        onTestFinished(() => clearInterval(beating));
+        await worker.expect("fit");
+        given.abort(reason);
+      },
+    });
+    await pool.start();
+    await expect(pool.run(fitTask("c0", { signal: given.signal }))).rejects.toBe(reason);
+    expect((await pool.run(fitTask("c1"))).workerId).toBe("w0.1");
+    expect(launched[0]?.wasKilled()).toBe(true);
+    expect(failures).toEqual([]);
     await closed(pool);
   });
 });
