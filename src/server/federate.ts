@@ -161,16 +161,20 @@ async function train(
   /** What is evaluated and saved. */
   const present = (global: Adapter) => presentedBy(aggregation, global, layout);
 
+  /** The last one, as it was evaluated. */
+  let shown: Adapter | undefined;
+
   /** Evaluates a round's global adapter, which is on disk by then, and tells of the round. */
   const conclude = async ({ round, global, clients, trained, sha256 }: Committed): Promise<void> => {
     const isEvaluated = round % config.evaluate.every === 0 || round === config.rounds;
     let quality: EvaluatedMetrics = NOTHING_EVALUATED;
     if (isEvaluated) {
       emit({ type: "evaluation-start", round });
-      const shown = present(global);
+      const presented = present(global);
+      if (round === config.rounds) shown = presented;
       quality = {
-        ...(await evaluateRound(evaluation, round, { global, presented: shown }, clients)),
-        energy: segments(tiers).map(({ from, to }) => ({ r: to, energy: energy(layout, shown.rows, from, to) })),
+        ...(await evaluateRound(evaluation, round, { global, presented }, clients)),
+        energy: segments(tiers).map(({ from, to }) => ({ r: to, energy: energy(layout, presented.rows, from, to) })),
       };
     }
     const metrics: RoundMetrics = { round, ...quality, ...trained };
@@ -268,7 +272,7 @@ async function train(
   if (!isConcluded) await conclude(last);
   clock.lap(config.rounds, "evaluate");
   emit({ type: "phase-start", phase: "save" });
-  const adapter = present(last.global);
+  const adapter = shown ?? present(last.global);
   const adapters = tiers.map((r) => directory.file("adapters", `r${r}`));
   for (const [place, folder] of adapters.entries()) await savePretrained(config, layout, adapter, folder, tiers[place]);
   clock.lap(config.rounds, "save");

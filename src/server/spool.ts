@@ -82,7 +82,7 @@ export function createSpool({ folder, isRecorded, isRead, maxBytes }: SpoolOptio
               return found.reply;
             } catch (error) {
               if (!(error instanceof RefusedError)) throw error;
-              rmSync(file, { force: true });
+              remove(file);
               return undefined;
             }
           });
@@ -97,7 +97,7 @@ export function createSpool({ folder, isRecorded, isRead, maxBytes }: SpoolOptio
           try {
             await writeOver(file, parts);
           } catch (cause) {
-            rmSync(file, { force: true });
+            remove(file);
             if (isRecorded) throw notRecorded(file, cause);
             return undefined;
           }
@@ -225,7 +225,7 @@ function stored(file: string, { tensors }: WorkerMessageOf<"fitted">): StoredFit
       const bytes = withFile(file, (fd) => readAt(fd, place.from + start, end - start));
       return decode({ dtype, length: last - first, bytes }).subarray(from - first, to - first);
     },
-    drop: () => rmSync(file, { force: true }),
+    drop: () => remove(file),
   };
 }
 
@@ -278,6 +278,13 @@ function readAt(fd: number, from: number, length: number): Uint8Array {
     done += count;
   }
   return bytes;
+}
+
+/** What cannot be removed is not whole, or is written over. */
+function remove(file: string): void {
+  try {
+    rmSync(file, { force: true });
+  } catch {}
 }
 
 function bytesIn(parts: readonly Uint8Array[]): number {

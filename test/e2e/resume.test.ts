@@ -5,7 +5,7 @@ import path from "node:path";
 import { createInterface } from "node:readline";
 import { beforeAll, describe, expect, test, vi } from "vitest";
 import { stringify } from "yaml";
-import { federate, type FederateOptions, processLauncher, type RunEvent, verifyRun } from "../../src/index.ts";
+import { federate, type FederateOptions, processLauncher, type RunEvent, type Selection, verifyRun } from "../../src/index.ts";
 import { cli, python, readLines, root, temporaryFolder, tiny, tinyRun, workersOf } from "./support.ts";
 
 const runs = temporaryFolder();
@@ -190,6 +190,15 @@ test("verify names what was altered, and what does not follow from the updates",
   damage(global);
   const problems = (await verifyRun(directory)).map((round) => round.problems.length);
   expect(problems).toEqual([0, 1, 1]);
+});
+
+test("what a committed round is worth is on record, though the next one fails at once", async () => {
+  const base = tinyRun(runs(), "failing");
+  const selection: Selection = ({ round, clients }) => (round === 2 ? ["nobody"] : clients.map(({ id }) => id));
+  await expect(federate({ ...base, strategy: { ...base.strategy, selection } }).result).rejects.toThrow(
+    'must name known clients once each, got "nobody"',
+  );
+  expect(readLines(runs(), "failing", "metrics.jsonl").map(({ round }) => round)).toEqual([0, 1]);
 });
 
 describe("a round closes", () => {

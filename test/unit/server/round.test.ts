@@ -1,0 +1,115 @@
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { createLayout } from "../../../src/adapter/layout.ts";
+import { validateRun } from "../../../src/config/build.ts";
+import { RefusedError } from "../../../src/errors.ts";
+import { allClients, type Aggregation, listRanks, type RankAssigner, segmentWise } from "../../../src/index.ts";
+import { PROTOCOL_VERSION } from "../../../src/protocol/messages.ts";
+import { runRound, type RoundOutcome } from "../../../src/server/round.ts";
+import { createSpool } from "../../../src/server/spool.ts";
+import { asFloat32 } from "../../../src/tensor/encoded.ts";
+import type { Reply, Task, WorkerPool } from "../../../src/workers/task.ts";
+import { clientsOf } from "../strategy/contexts.ts";
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(path.join(tmpdir(), "prelort-round-"));
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+interface Setup {
+  readonly width: number;
+  readonly value: number;
+  readonly rankAssignment?: RankAssigner;
+  readonly aggregation?: Aggregation;
+}
+
+/** A round of two clients of ranks 2 and 1 that answer at once; the first one's update is of that value. */
+async function runTwo({ width, value, rankAssignment = listRanks([2, 1]), aggregation = segmentWise() }: Setup): Promise<RoundOutcome> {
+  const layout = createLayout({ r: 2, tiers: [1, 2], scale: 1 }, { modules: [{ name: "m", in: width / 2, out: width / 2 }], dense: [] });
+  const config = validateRun({
+    rounds: 3,
+    model: { nameOrPath: "m", task: "causal-lm" },
+    lora: { r: 2, tiers: [1, 2], target_modules: ["m"] },
+    data: { path: "d", prompt: "{a}", answer: "{b}", clients: 2 },
+    strategy: { selection: allClients(), rankAssignment, aggregation },
+  });
+  const pool = {
+    async run(task: Task<"fit">) {
+      const { r, client_id, scale } = task.request as { r: number; client_id: string; scale: number };
+      const rows = new Float32Array(r * width).fill(client_id === "c0" ? value : 0.5);
+      const counts = { n: 10, steps: 1, passes: 1, loss: 1, rms_loss: 1, seconds: 1, peak_memory_bytes: null };
+      const tensors = [{ name: "rows" as const, dtype: "F32" as const, shape: [r, width], bytes: rows.byteLength, crc32: 0, shared: null }];
+      const envelope = { type: "fitted", protocol_version: PROTOCOL_VERSION, task_id: task.id, attempt: 1 } as const;
+      const message: Reply<"fit">["message"] = { ...envelope, client_id, r, scale, ...counts, tensors };
+      const reply: Reply<"fit"> = { workerId: "w0", attempt: 1, message, payload: { rows: asFloat32(rows) }, close() {} };
+      await task.accept?.(reply);
+      return reply;
+    },
+  } as unknown as WorkerPool;
+  return runRound({
+    round: 1,
+    config,
+    pool,
+    layout,
+    global: { r: 2, rows: new Float32Array(2 * width), dense: new Float32Array(0) },
+    state: {},
+    history: new Map(),
+    selected: clientsOf([{ r: 2 }, { r: 1 }]),
+    spool: await createSpool({ folder, isRecorded: true, isRead: false, maxBytes: 1e12 }).open(1),
+  });
+}
+
+test("an update that cannot be recorded ends the run with what to do, however long it takes to add it", async () => {
+  mkdirSync(path.join(folder, "1", "c0.safetensors"), { recursive: true });
+  const slow: Aggregation = {
+    ...segmentWise(),
+    begin(context) {
+      const inner = segmentWise().begin(context);
+      const add: typeof inner.add = async (update) => {
+        await new Promise((resolve) => setImmediate(() => setImmediate(() => setImmediate(resolve))));
+        await inner.add(update);
+      };
+      return { folds: true, add, finish: () => inner.finish() };
+    },
+  };
+  const error = await runTwo({ width: 4, value: 0.5, aggregation: slow }).catch((cause: unknown) => cause);
+  expect(error).toMatchObject({
+    kind: "environment",
+    message: expect.stringMatching(/c0\.safetensors could not be written[^]*do not record updates/),
+  });
+});
+
+test("a rank assignment that revises never sees what is no number", async () => {
+  const seen: number[] = [];
+  const rankAssignment: RankAssigner = Object.assign(listRanks([2, 1]), {
+    revise: (_: unknown, { delta }: { readonly delta: { readonly rows: Float32Array } }) => {
+      seen.push(...delta.rows);
+      return 1;
+    },
+  });
+  const outcome = await runTwo({ width: 4, value: Number.NaN, rankAssignment });
+  expect(outcome.failed).toEqual(["c0"]);
+  expect(outcome.reported).toEqual(["c1"]);
+  expect(seen).toEqual([0.5, 0.5, 0.5, 0.5]);
+});
+
+test("a round in which every update is refused fails with the first refusal", async () => {
+  const refusing: Aggregation = {
+    ...segmentWise(),
+    begin(context) {
+      const inner = segmentWise().begin(context);
+      return {
+        add: ({ clientId }) => {
+          throw new RefusedError(`the update of client ${clientId}`, "another", "this");
+        },
+        finish: () => inner.finish(),
+      };
+    },
+  };
+  await expect(runTwo({ width: 4, value: 0.5, aggregation: refusing })).rejects.toThrow(
+    "the update of client c0: expected another, got this",
+  );
+});
