@@ -21,8 +21,11 @@ export function snakeKeys(value: unknown): unknown {
   return mapKeys(value, toSnake);
 }
 
-function mapKeys(value: unknown, rename: (key: string) => string): unknown {
-  if (Array.isArray(value)) return value.map((item) => mapKeys(item, rename));
-  if (typeof value !== "object" || value === null) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [rename(key), mapKeys(item, rename)]));
+/** Nothing of ours is nested deeper. What is stays as it was, for a schema to refuse: it could exhaust the stack. */
+const MAX_DEPTH = 100;
+
+function mapKeys(value: unknown, rename: (key: string) => string, depth = MAX_DEPTH): unknown {
+  if (typeof value !== "object" || value === null || depth === 0) return value;
+  if (Array.isArray(value)) return value.map((item) => mapKeys(item, rename, depth - 1));
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [rename(key), mapKeys(item, rename, depth - 1)]));
 }

@@ -2,11 +2,13 @@ import { RefusedError } from "../errors.ts";
 
 /** Messages nest three deep at most (prepared → clients → label_counts); a little room is left. */
 const MAX_DEPTH = 8;
+/** The largest map is a message of twenty fields, or a list of versions. Objects of a million keys take seconds. */
+const MAX_KEYS = 1000;
 
 /**
  * Walks a frame's msgpack headers and refuses what the wire contract does not have: extension types (a msgpack
  * library would turn them into dates, errors, typed arrays or references), keys that are not strings, deep
- * nesting, lengths beyond the frame's end, bytes after the value. What passes is safe to unpack, and takes no
+ * nesting, huge maps, lengths beyond the frame's end, bytes after the value. What passes is safe to unpack, and takes no
  * more memory than its bytes warrant.
  */
 export function inspectFrame(frame: Uint8Array): void {
@@ -30,6 +32,7 @@ export function inspectFrame(frame: Uint8Array): void {
   const walkItems = (count: number, isMap: boolean, depth: number) => {
     if (depth > MAX_DEPTH) refuse(`at most ${MAX_DEPTH} levels`, "a deeper one");
     if (count > frame.length - at) refuse(`at most ${frame.length - at} items`, `${count}`);
+    if (isMap && count > MAX_KEYS) refuse(`at most ${MAX_KEYS} keys`, `${count}`);
     for (let item = 0; item < count; item++) {
       if (isMap) {
         if (!isString(frame[at])) refuse("a string as key", "something else");

@@ -18,6 +18,28 @@ const text = z.string().max(1_000_000);
 /** zod refuses NaN and ±Infinity: a metric that is not finite travels as null. */
 const metric = z.number().nullable();
 
+/**
+ * An array that is refused at its first wrong item. zod by itself tells of every one: those of one frame could fill the memory.
+ * In any message a worker sends, since a frame may hold millions.
+ */
+const list = <T>(item: z.ZodType<T>, least = 0, most = Infinity) =>
+  z
+    .array(z.unknown())
+    .min(least)
+    .max(most)
+    .transform((values, context) => {
+      const items: T[] = [];
+      for (const [place, value] of values.entries()) {
+        const { data, error } = item.safeParse(value);
+        if (error) {
+          for (const { path, message } of error.issues.slice(0, 1)) context.addIssue({ code: "custom", path: [place, ...path], message });
+          return z.NEVER;
+        }
+        items.push(data);
+      }
+      return items;
+    });
+
 /** `merged` [n, width]: components that are part of the base model for this task. */
 const tensorName = z.enum(["rows", "dense", "merged"]);
 /** As safetensors spells them, but for `I8X256`: see README.md. */
@@ -31,7 +53,7 @@ export const tensorDescriptor = z
   .strictObject({
     name: tensorName,
     dtype,
-    shape: z.array(count).min(1).max(2),
+    shape: list(count, 1, 2),
     bytes: count,
     crc32: count.max(0xffffffff).nullable(),
     shared: z.strictObject({ fd: count, offset: count }).nullable(),
@@ -42,7 +64,7 @@ export type TensorDescriptor = z.infer<typeof tensorDescriptor>;
 const session = { protocol_version: z.literal(PROTOCOL_VERSION) };
 /** `task_id` and `attempt` are unique per try, so late and duplicated parts can be told and dropped. */
 const task = { ...session, task_id: z.string().min(1).max(200), attempt: positive };
-const tensors = z.array(tensorDescriptor).max(3);
+const tensors = list(tensorDescriptor, 0, 3);
 
 const chunk = z.strictObject({
   ...task,
@@ -162,7 +184,7 @@ const tierSums = z.strictObject({
   n_tokens: count,
   n_examples: count,
   /** sequence-classification: per label, how often it was right, predicted, and true; null for causal-lm. */
-  labels: z.strictObject({ hits: z.array(count), predicted: z.array(count), actual: z.array(count) }).nullable(),
+  labels: z.strictObject({ hits: list(count), predicted: list(count), actual: list(count) }).nullable(),
   /** Σ of the generated texts' ROUGE-L F-measure against the answers; null when nothing was generated. */
   rouge_l_sum: metric,
 });
@@ -190,17 +212,17 @@ export const workerMessage = z.discriminatedUnion("type", [
     ...task,
     type: z.literal("prepared"),
     index: indexFile,
-    labels: z.array(z.string()),
+    labels: list(z.string()),
     n_eval: count,
     /** Examples that were cut to max_length tokens. */
     n_truncated: count,
-    clients: z.array(z.strictObject({ id: z.string(), n: positive, n_eval: count, label_counts: z.array(count) })).min(1),
+    clients: list(z.strictObject({ id: z.string(), n: positive, n_eval: count, label_counts: list(count) }), 1),
   }),
   z.strictObject({
     ...task,
     type: z.literal("loaded"),
-    modules: z.array(z.strictObject({ name: z.string(), in: positive, out: positive })).min(1),
-    dense: z.array(z.strictObject({ name: z.string(), shape: z.array(positive) })),
+    modules: list(z.strictObject({ name: z.string(), in: positive, out: positive }), 1),
+    dense: list(z.strictObject({ name: z.string(), shape: list(positive) })),
     /** Parameters of the base model, frozen. */
     n_parameters: count,
     tensors,
@@ -228,7 +250,7 @@ export const workerMessage = z.discriminatedUnion("type", [
     ...task,
     type: z.literal("evaluated"),
     /** Sums over the shard, in the order of the asked ranks. */
-    tiers: z.array(tierSums),
+    tiers: list(tierSums),
     seconds: z.number(),
   }),
   z.strictObject({

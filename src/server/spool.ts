@@ -183,6 +183,8 @@ async function readFit(file: string, round: number): Promise<FoundFit> {
   const payload: Payload = Object.fromEntries(
     message.tensors.flatMap(({ name, dtype, shape }) => {
       const bytes = raw.get(name);
+      const expected = encodedBytes(dtype, lengthOf({ shape }));
+      if (bytes && bytes.length !== expected) throw new RefusedError(`tensor ${name} of ${file}`, `${expected} bytes`, `${bytes.length}`);
       return bytes ? [[name, { dtype, length: lengthOf({ shape }), bytes }]] : [];
     }),
   );

@@ -109,6 +109,9 @@ export function createAttempt(task: Task, number: number, workerId: string, { bu
     take(message) {
       if (isOver || message.task_id !== task.id || message.attempt !== number) return;
       try {
+        const isPart = message.type === "chunk" || message.type === "end";
+        // It would go where the tensors are being copied to, and nothing vouches for it.
+        if (isPart && header?.assembler.isShared) throw new RefusedError(`the tensors of ${task.id}`, "in shared memory", message.type);
         if (message.type === "end") finish();
         else if (message.type !== "chunk") answer(message);
         else if (header) header.assembler.write(message);

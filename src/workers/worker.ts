@@ -74,6 +74,8 @@ export function createWorker(
   const cancelled = new Set<Attempt>();
   /** One task is sent whole before the next. */
   let lastSent: Promise<unknown> = Promise.resolve();
+  /** The one that is being sent: its worker has to take it whole, also when it has answered already. */
+  let outgoing: string | undefined;
   /** Reads what the worker's process shares with this one, if it does. */
   let borrow: Borrow | undefined;
   let fatal: { readonly problem: string; readonly options?: ErrorOptions | undefined } | undefined;
@@ -83,9 +85,11 @@ export function createWorker(
   const startDeadline = createDeadline(startTimeoutMs, () => kill(`did not say hello within ${seconds(startTimeoutMs)} of its start`));
   const beatDeadline = createDeadline(beatTimeoutMs, () => kill(`was not heard of for ${seconds(beatTimeoutMs)}`));
   const taskDeadline = createDeadline(taskTimeoutMs, () => {
+    const awaited = status.taskId ?? outgoing;
+    if (awaited === undefined) return;
     // What it has delivered may wait for us.
-    if (agenda.all().every((attempt) => attempt.isDelivered())) proceed();
-    else kill(`made no progress in ${status.taskId} for ${seconds(taskTimeoutMs)}`);
+    if (outgoing === undefined && agenda.all().every((attempt) => attempt.isDelivered())) proceed();
+    else kill(`made no progress in ${awaited} for ${seconds(taskTimeoutMs)}`);
   });
 
   const cancelDeadline = createDeadline(beatTimeoutMs, () =>
@@ -184,7 +188,7 @@ export function createWorker(
   }
 
   function proceed(): void {
-    if (status.state === "busy") taskDeadline.restart();
+    if (status.state === "busy" || outgoing !== undefined) taskDeadline.restart();
   }
 
   /** Once it may have another task to do, or none. */
@@ -192,8 +196,8 @@ export function createWorker(
     const taskId = agenda.current()?.taskId ?? null;
     if (!isServing(status) || taskId === status.taskId) return;
     enter(taskId === null ? "ready" : "busy", taskId ?? "idle");
-    if (taskId === null) taskDeadline.clear();
-    else taskDeadline.restart();
+    if (taskId !== null) taskDeadline.restart();
+    else if (outgoing === undefined) taskDeadline.clear();
   }
 
   /** Gives the function to be called once the worker reads nothing of it any more. */
@@ -201,6 +205,7 @@ export function createWorker(
     const envelope = { ...SESSION, task_id, attempt };
     const lent = payload && borrow ? await lendTensors(payload, memory.lend) : undefined;
     try {
+      outgoing = task_id;
       if (request.type === "fit" || request.type === "evaluate") {
         const tensors = payload ? (lent?.descriptors ?? describeTensors(payload)) : [];
         await send({ ...envelope, ...request, tensors: [...tensors] });
@@ -209,6 +214,8 @@ export function createWorker(
     } catch (error) {
       lent?.release();
       throw error;
+    } finally {
+      outgoing = undefined;
     }
     return lent?.release ?? (() => {});
   }

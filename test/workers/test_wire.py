@@ -82,6 +82,8 @@ def fit_message(task_id: str = "t", attempt: int = 1) -> Fit:
         ({"r": "2"}, "fit.r: expected an integer, got str '2'"),
         ({"r": True}, "fit.r: expected an integer, got bool True"),
         ({"r": 0}, "fit.r: expected at least 1, got 0"),
+        ({"r": 1e308}, "fit.r: expected at most 9007199254740991, got int 1000000000"),
+        ({"round": 2**53}, "fit.round: expected at most 9007199254740991, got int 9007199254740992"),
         ({"scale": float("nan")}, "fit.scale: expected a finite number, got float nan"),
         ({"scale": None}, "fit.scale: expected a finite number, got NoneType None"),
         (
@@ -181,6 +183,20 @@ class TestChunks:
         assert sent() == ["Chunk t", "End t", "Fitted next"]
 
 
+@pytest.mark.parametrize("shape", [[], [1, 1, 1], [2**53 - 1] * 50_000])
+def test_a_tensor_of_no_side_or_more_than_two_is_refused_before_its_size_is_reckoned(shape: list[int]):
+    with pytest.raises(WireError, match=f"tensor rows: expected 1 or 2 sides, got {len(shape)}"):
+        Assembly([TensorDescriptor("rows", "F32", shape, 4, 0, None)])
+
+
+def test_what_is_announced_takes_no_memory_before_it_comes():
+    size = 2**45
+    assembly = Assembly([TensorDescriptor("rows", "F32", [1, size // 4], size, 0, None)])
+    assembly.add(Chunk("t", 1, "rows", 0, bytes(8)))
+    with pytest.raises(WireError, match="end: expected the rest of rows at offset 8 first"):
+        assembly.finish()
+
+
 def test_a_tensor_whose_bytes_do_not_fit_its_shape_is_refused():
     with pytest.raises(WireError, match=r"tensor rows: shape \[2, 3\] of F32 does not take 20 bytes"):
         Assembly([TensorDescriptor("rows", "F32", [2, 3], 20, 0, None)])
@@ -271,6 +287,13 @@ class TestSharedMemory:
         assert [*inbox.accept(task)] == []
         assert inbox.jobs.get_nowait() == Job(task, PAYLOAD)
         assert inbox.close(("t", 1)) and not inbox.close(("t", 1))
+
+    def test_a_pipe_that_nobody_writes_to_is_no_file_and_holds_nobody_up(self, tmp_path: Path):
+        os.mkfifo(tmp_path / "pipe")
+        pipe = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+        with pytest.raises(OSError, match="the shared file ends before byte 88"):
+            borrow_payload([replace(self.lent(Lender())[0], shared=Shared(pipe, 64))], os.getpid())
+        os.close(pipe)
 
     def test_a_file_that_is_not_there_or_too_short_fails_the_task_alone(self):
         inbox = Inbox(os.getpid())

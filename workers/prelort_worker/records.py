@@ -19,6 +19,9 @@ class AtLeast:
     minimum: int
 
 
+# The largest integer that JavaScript tells from its neighbours; zod takes none beyond it either.
+LARGEST = 2**53 - 1
+
 Count: TypeAlias = Annotated[int, AtLeast(0)]
 Positive: TypeAlias = Annotated[int, AtLeast(1)]
 
@@ -55,6 +58,8 @@ def _read(expected: Any, value: Any, where: str) -> Any:
         number = _read(kind, value, where)
         if number < bound.minimum:
             raise RecordError(f"{where}: expected at least {bound.minimum}, got {number}")
+        if number > LARGEST:
+            raise RecordError(f"{where}: expected at most {LARGEST}, got {describe(number)}")
         return number
     if origin is Literal:
         if value not in arguments:

@@ -28,7 +28,8 @@ def borrow(pid: int, fd: int, offset: int, size: int) -> memoryview:
     """So many bytes that a process lends. They may be written to, which that process does not see."""
     if size == 0:
         return memoryview(bytearray())
-    file = os.open(f"/proc/{pid}/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    # What is no file, such as a pipe that nobody writes to, must not hold us up.
+    file = os.open(f"/proc/{pid}/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         if os.fstat(file).st_size < offset + size:
             raise OSError(f"the shared file ends before byte {offset + size}")

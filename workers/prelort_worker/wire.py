@@ -103,7 +103,8 @@ class Assembly:
     def __init__(self, descriptors: list[TensorDescriptor]) -> None:
         _check(descriptors)
         self._descriptors: dict[TensorName, TensorDescriptor] = {tensor.name: tensor for tensor in descriptors}
-        self._buffers: dict[TensorName, bytearray] = {tensor.name: bytearray(tensor.bytes) for tensor in descriptors}
+        # They grow by what has come: what is announced may never come, and be more than there is memory.
+        self._buffers: dict[TensorName, bytearray] = {tensor.name: bytearray() for tensor in descriptors}
         # (name, offset) of the next byte that is missing; tensors without bytes have nothing to wait for.
         self._expected: list[tuple[TensorName, int]] = [(tensor.name, 0) for tensor in descriptors if tensor.bytes]
 
@@ -112,12 +113,12 @@ class Assembly:
         if not self._expected or came != self._expected[0]:
             expected = _spell(*self._expected[0]) if self._expected else "end"
             raise WireError(f"chunk of {chunk.task_id}: expected {expected}, got {_spell(*came)}")
-        buffer, stop = self._buffers[chunk.tensor], chunk.offset + len(chunk.data)
-        if not 0 < len(chunk.data) <= CHUNK_BYTES or stop > len(buffer):
-            room = min(CHUNK_BYTES, len(buffer) - chunk.offset)
+        size, stop = self._descriptors[chunk.tensor].bytes, chunk.offset + len(chunk.data)
+        if not 0 < len(chunk.data) <= CHUNK_BYTES or stop > size:
+            room = min(CHUNK_BYTES, size - chunk.offset)
             raise WireError(f"chunk of {chunk.task_id}: expected 1 to {room} bytes, got {len(chunk.data)}")
-        buffer[chunk.offset : stop] = chunk.data
-        if stop == len(buffer):
+        self._buffers[chunk.tensor] += chunk.data
+        if stop == size:
             self._expected.pop(0)
         else:
             self._expected[0] = (chunk.tensor, stop)
@@ -156,6 +157,8 @@ class CreditWindow:
 
 def _check(descriptors: list[TensorDescriptor]) -> None:
     for tensor in descriptors:
+        if len(tensor.shape) not in (1, 2):
+            raise WireError(f"tensor {tensor.name}: expected 1 or 2 sides, got {len(tensor.shape)}")
         if tensor.bytes != encoded_bytes(tensor.dtype, math.prod(tensor.shape)):
             raise WireError(
                 f"tensor {tensor.name}: shape {tensor.shape} of {tensor.dtype} does not take {tensor.bytes} bytes"

@@ -88,6 +88,7 @@ describe("decodeWorkerMessage", () => {
     ["a string longer than the frame", credit("db ff ff ff ff"), "4294967295 more bytes"],
     ["an array longer than the frame", credit("dd ff ff ff ff"), "items, got 4294967295"],
     ["a map longer than the frame", credit("df ff ff ff ff"), "items, got 4294967295"],
+    ["a map of more keys than any message has", credit(`de 03 e9 ${'a1 "k" c0 '.repeat(1001)}`), "at most 1000 keys, got 1001"],
     ["a message cut short", credit("cc ff").subarray(0, -1), "1 more bytes, got 0"],
     ["bytes after the message", frame(`82 a4 "type" a6 "credit" ${VERSION} c0`), "the end, got 1 more bytes"],
     ["deep nesting", credit("91 ".repeat(5000) + "01"), "8 levels"],
@@ -102,5 +103,15 @@ describe("decodeWorkerMessage", () => {
     const decode = () => decodeWorkerMessage(bytes);
     expect(decode).toThrow(RefusedError);
     expect(decode).toThrow(said);
+  });
+
+  test.each([1000, 5_000_000])("tells of the first alone of %d wrong items, of which all would fill the memory", (count) => {
+    const length = count.toString(16).padStart(8, "0").replaceAll(/(..)/g, "$1 ");
+    const header = frame(
+      `86 ${VERSION} a4 "type" a9 "evaluated" a7 "task_id" a1 "t" a7 "attempt" 01 a7 "seconds" 01 a5 "tiers" dd ${length}`,
+    );
+    const decode = () => decodeWorkerMessage(Buffer.concat([header, Buffer.alloc(count, 0xc0)]));
+    expect(decode).toThrow(RefusedError);
+    expect(decode).toThrow(/got tiers\.0: [^;]*$/);
   });
 });

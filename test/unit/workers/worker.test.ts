@@ -4,7 +4,7 @@ import PQueue from "p-queue";
 import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { InterruptedError, RefusedError, WorkerError } from "../../../src/errors.ts";
 import type { Adapter } from "../../../src/adapter/adapter.ts";
-import { createAssembler, describeTensors, lendTensors } from "../../../src/protocol/assembly.ts";
+import { createAssembler, describeTensors, lendTensors, splitTensors } from "../../../src/protocol/assembly.ts";
 import { CHUNK_BYTES, type ControllerMessageOf, CREDIT_BYTES, type TensorDescriptor } from "../../../src/protocol/messages.ts";
 import type { Task, WorkerStatus } from "../../../src/workers/task.ts";
 import { asFloat32, decode, type Encoded } from "../../../src/tensor/encoded.ts";
@@ -175,6 +175,21 @@ describe("a task", () => {
       expect(worker.status().state).toBe("ready");
     });
 
+    test.each(["chunk", "end"])("fails when its answer lends its tensors, and a %s follows", async (type) => {
+      const worker = startSharing(async (peer) => {
+        peer.hello(shares);
+        const fit = await peer.expect("fit");
+        const { task_id, attempt } = fit;
+        peer.send({ task_id, attempt, ...fitted(fit), tensors: await lend(adapter) });
+        const parts = [...splitTensors({ ...adapter, rows: adapter.rows.map(() => 9) })];
+        if (type === "chunk") for (const part of parts) peer.send({ task_id, attempt, type, ...part });
+        peer.send({ task_id, attempt, type: "end" });
+      }, process.pid);
+      await worker.ready;
+      await expect(worker.run(fitTask(), 1)).rejects.toThrow(`expected in shared memory, got ${type}`);
+      expect(worker.status().state).toBe("ready");
+    });
+
     test("that is delivered may wait for its turn as long as it takes", async () => {
       vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
       const before = createDeferred<void>();
@@ -232,6 +247,26 @@ describe("a task", () => {
     });
     await worker.ready;
     await expect(worker.run(fitTask({ payload: { r: 1, rows, dense: new Float32Array() } }), 1)).rejects.toThrow("Enough");
+  });
+
+  test("whose worker answers early, and takes no more of it though it beats, ends that worker", async () => {
+    vi.useFakeTimers();
+    const worker = start(
+      async (peer) => {
+        peer.hello();
+        setInterval(() => peer.send({ type: "beat", activity: "idle", task_id: null, step: 0, steps: 0 }), 1000);
+        const fit = await peer.expect("fit");
+        peer.answer(fit, { type: "failure", error: { kind: "Early", message: "", traceback: "" } });
+      },
+      { taskTimeoutMs: 4000 },
+    );
+    await worker.ready;
+    const rows = new Float32Array(CREDIT_BYTES / 4 + 10);
+    const failure = expect(worker.run(fitTask({ payload: { r: 1, rows, dense: new Float32Array() } }), 1)).rejects.toThrow("Early");
+    await vi.advanceTimersByTimeAsync(5000);
+    vi.useRealTimers();
+    await failure;
+    expect((await worker.ended)?.message).toContain("made no progress in round-1/fit/c0 for 4 s");
   });
 
   test("gives credit back for every chunk, also for those of an answer that was refused or came late", async () => {
