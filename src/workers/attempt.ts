@@ -71,11 +71,18 @@ export function createAttempt(task: Task, number: number, workerId: string, { bu
     taken = [...taken, buffer];
     return buffer;
   };
-  const copyShared = (assembler: Assembler) => {
+  /** What will not be read: the worker may use its memory again. */
+  const handBack = (message: AnswerMessage) => {
+    const tensors = "tensors" in message ? message.tensors : [];
+    const lent = tensors.flatMap(({ shared }) => (shared ? [{ from: shared, into: new Uint8Array(0) }] : []));
+    if (borrow && lent.length > 0) borrow(lent).catch(() => {});
+  };
+  const copyShared = (message: AnswerMessage, assembler: Assembler) => {
     if (!borrow) throw new RefusedError(`the tensors of ${task.id}`, "in chunks", "in memory that is not shared");
     void turns.add(async () => {
       try {
-        if (!isOver) await assembler.copy(borrow);
+        if (isOver) handBack(message);
+        else await assembler.copy(borrow);
         if (!isOver) finish();
         else closed.resolve();
       } catch (error) {
@@ -94,7 +101,7 @@ export function createAttempt(task: Task, number: number, workerId: string, { bu
     const assembler = createAssembler(tensors, task.expect ?? {}, { dtype: task.dtype, allocate });
     header = { message, assembler };
     if (tensors.length === 0) finish();
-    else if (assembler.isShared) copyShared(assembler);
+    else if (assembler.isShared) copyShared(message, assembler);
   };
 
   return {
@@ -107,7 +114,8 @@ export function createAttempt(task: Task, number: number, workerId: string, { bu
     isOver: () => isOver,
     isDelivered: () => isOver || (header?.assembler.isShared ?? false),
     take(message) {
-      if (isOver || message.task_id !== task.id || message.attempt !== number) return;
+      if (message.task_id !== task.id || message.attempt !== number) return;
+      if (isOver) return handBack(message);
       try {
         const isPart = message.type === "chunk" || message.type === "end";
         // It would go where the tensors are being copied to, and nothing vouches for it.
@@ -118,6 +126,7 @@ export function createAttempt(task: Task, number: number, workerId: string, { bu
         else throw new RefusedError(`a chunk for ${task.id}`, "after an answer", "before one");
       } catch (error) {
         fail(error as Error);
+        handBack(message);
       }
     },
   };

@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, constants, openSync, writeSync } from "node:fs";
-import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { closeSync, constants, openSync, readSync, writeSync } from "node:fs";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { createDeferred } from "../../../src/workers/deferred.ts";
 import { createWorkerPool } from "../../../src/workers/pool.ts";
 import type { WorkerLauncher } from "../../../src/workers/launch.ts";
@@ -75,4 +75,32 @@ describe.runIf(process.platform === "linux")("an answer whose tensors lie in the
     expect(failures.map(({ taskId }) => taskId)).toEqual([guilty]);
     await pool.close({ now: true });
   }, 20_000);
+
+  test("that is refused is handed back all the same, so that its memory serves again", async () => {
+    const files: number[] = [];
+    onTestFinished(() => files.forEach((file) => closeSync(file)));
+    const settings = scriptedSettings(async (worker) => {
+      worker.hello({ pid: process.pid, shares_memory: true });
+      for (;;) {
+        const fit = await worker.expect("fit");
+        const width = fit.client_id === "c0" ? 3 : 2;
+        const fd = openSync("/dev/shm", constants.O_DIRECTORY | 0o20000000 | constants.O_RDWR, 0o600);
+        writeSync(fd, new Uint8Array(64 + 4 * width));
+        files.push(fd);
+        const tensor = { name: "rows", dtype: "F32", shape: [1, width], bytes: 4 * width, crc32: null, shared: { fd, offset: 64 } };
+        worker.send({ ...fitted(fit), task_id: fit.task_id, attempt: fit.attempt, tensors: [tensor] });
+      }
+    }, process.pid);
+    const pool = createWorkerPool({ ...settings, devices: ["cpu"], count: 1, retries: 2 });
+    await pool.start();
+    const [refused, taken] = await Promise.allSettled([pool.run(fitTask("c0")), pool.run(fitTask("c1"))]);
+    expect([refused.status, taken.status]).toEqual(["rejected", "fulfilled"]);
+    const first = (file: number) => {
+      const byte = new Uint8Array(1);
+      readSync(file, byte, 0, 1, 0);
+      return byte[0];
+    };
+    await vi.waitFor(() => expect(files.map(first)).toEqual([1, 1, 1, 1]));
+    await pool.close({ now: true });
+  });
 });
