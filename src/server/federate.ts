@@ -18,7 +18,7 @@ import { candidateLosses, evaluateRound } from "./evaluate.ts";
 import { createEventStream } from "./event-stream.ts";
 import type { RoundMetrics, RunEvent } from "./events.ts";
 import type { Commit, TrainedMetrics } from "./journal.ts";
-import { describeMethod } from "./method.ts";
+import { describeDoubts, describeMethod } from "./method.ts";
 import { requireShape } from "./require-adapter.ts";
 import { type RunResult, savePretrained } from "./result.ts";
 import { type RoundOutcome, runRound, selectClients } from "./round.ts";
@@ -359,7 +359,13 @@ function trainedMetrics({ coverage, fitLoss, reported, failed, late, passes, byt
 
 /** What run.json holds: everything that decided the bytes, and what they were made with. No times. */
 function describeRun(config: RunConfig, name: string): object {
-  return { name, prelort: packageVersion(), method: describeMethod(config), config: describeConfig(config) };
+  return {
+    name,
+    prelort: packageVersion(),
+    method: describeMethod(config),
+    doubts: describeDoubts(config),
+    config: describeConfig(config),
+  };
 }
 
 /** The part of it that is known once workers are up. */

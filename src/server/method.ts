@@ -10,6 +10,20 @@ const READING =
   "Our reading of PreLort (arXiv 2606.15963), of which only the abstract was available: one scale at every rank; " +
   "each segment averaged over the clients that train it, weighted by their examples; a segment nobody trained keeps its value.";
 
+/** Why other bytes may come of the same config, seed and data, on the same kind of device with the same versions; none by default. */
+export function describeDoubts({ closing, workers, strategy }: Pick<RunConfig, "closing" | "workers" | "strategy">): readonly string[] {
+  const kinds = new Set(workers.devices === "auto" ? [] : workers.devices.map((device) => device.replace(/:.*/, "")));
+  const { selection, rankAssignment, aggregation } = strategy;
+  const own = Object.entries({ selection, rank_assignment: rankAssignment, aggregation }).filter(([, policy]) => !policy.policy);
+  return [
+    ...(closing.enough !== undefined || closing.deadline !== undefined
+      ? ["closing: the clock decides who counts; the journal says who did"]
+      : []),
+    ...(kinds.size > 1 ? [`workers.devices: of several kinds (${[...kinds].join(", ")}), which round differently`] : []),
+    ...own.map(([name]) => `strategy.${name}: of one's own, which may depend on anything`),
+  ];
+}
+
 /** The name `prelort` is kept for our reading of the paper; everything else is called what it is. */
 export function describeMethod({ fit, strategy }: Pick<RunConfig, "fit" | "strategy">): MethodRecord {
   const { name, weights, ...wrapped } = strategy.aggregation.policy ?? { name: "custom aggregation" };

@@ -8,7 +8,7 @@ export interface Difference {
 }
 
 /** They decide no byte: where it lies, how many workers there are and how long they are waited for, what is kept on the way. */
-const FREE = /^(name|method|index\.path|config\.(name|runs_dir|record_updates|spool_bytes|workers\.(?!threads).*))(\.|$)/;
+const FREE = /^(name|method|doubts|index\.path|config\.(name|runs_dir|record_updates|spool_bytes|workers\.(?!threads).*))(\.|$)/;
 /** They may decide some: the same numbers cannot be promised from another machine or another torch. */
 const NOTED = /^(prelort|versions|device)(\.|$)/;
 

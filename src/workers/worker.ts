@@ -306,6 +306,7 @@ export function isServing({ state }: WorkerStatus): boolean {
 function describeExit({ exitCode, signal, problem }: WorkerExit, { state, taskId }: WorkerStatus): string {
   if (problem !== undefined) return `could not be started: ${problem}`;
   const how = signal === undefined ? `exited with code ${exitCode}` : `was ended by ${signal}`;
-  if (taskId !== null) return `${how} in ${taskId}`;
-  return state === "starting" ? `${how} before it said hello` : `${how} unasked`;
+  const hint = signal === "SIGKILL" ? ", which the kernel also sends when memory runs out" : "";
+  if (taskId !== null) return `${how} in ${taskId}${hint}`;
+  return state === "starting" ? `${how} before it said hello${hint}` : `${how} unasked${hint}`;
 }

@@ -3,9 +3,10 @@ import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
 import { withServerOptimizer } from "../../../src/strategy/aggregation/server-optimizer.ts";
 import { withUpdateBound } from "../../../src/strategy/aggregation/update-bound.ts";
 import { zeroPadDeltas } from "../../../src/strategy/aggregation/zero-pad.ts";
+import { allClients } from "../../../src/strategy/selection/all.ts";
 import { listRanks } from "../../../src/strategy/ranks/list.ts";
 import type { Aggregation } from "../../../src/strategy/strategy.ts";
-import { describeMethod } from "../../../src/server/method.ts";
+import { describeDoubts, describeMethod } from "../../../src/server/method.ts";
 
 const allAlike = listRanks([1]);
 
@@ -39,4 +40,15 @@ it("never calls a peer our reading of the paper", () => {
     strategy: { aggregation: zeroPadDeltas(), rankAssignment: allAlike },
   } as never);
   expect(note).toMatch(/^Not PreLort/);
+});
+
+it("says why the same bytes cannot be promised, where they cannot", () => {
+  const strategy = { selection: allClients(), rankAssignment: allAlike, aggregation: segmentWise() };
+  const doubts = (given: object) =>
+    describeDoubts({ closing: {}, workers: { devices: ["cpu"] }, strategy, ...given } as Parameters<typeof describeDoubts>[0]);
+  expect(doubts({})).toEqual([]);
+  expect(doubts({ closing: { quorum: 0.5 } })).toEqual([]);
+  expect(doubts({ closing: { deadline: 5 } })).toEqual(["closing: the clock decides who counts; the journal says who did"]);
+  expect(doubts({ workers: { devices: ["cuda:0", "cuda:1", "cpu"] } })[0]).toContain("of several kinds (cuda, cpu)");
+  expect(doubts({ strategy: { ...strategy, rankAssignment: () => 1 } })[0]).toMatch(/^strategy\.rank_assignment: of one's own/);
 });

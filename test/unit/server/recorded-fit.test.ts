@@ -20,13 +20,11 @@ test("a recorded fit with fewer values than its answer says is refused, though i
     scale: 2,
     n: 1,
     steps: 1,
-    ...{
-      passes: 1,
-      loss: 1,
-      rms_loss: 1,
-      seconds: 1,
-      peak_memory_bytes: null,
-    },
+    passes: 1,
+    loss: 1,
+    rms_loss: 1,
+    seconds: 1,
+    peak_memory_bytes: null,
     tensors: [
       {
         name: "rows",

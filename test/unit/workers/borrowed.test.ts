@@ -78,7 +78,7 @@ describe.runIf(process.platform === "linux")("an answer whose tensors lie in the
 
   test("that is refused is handed back all the same, so that its memory serves again", async () => {
     const files: number[] = [];
-    onTestFinished(() => files.forEach((file) => closeSync(file)));
+    onTestFinished(() => files.map((file) => closeSync(file)));
     const settings = scriptedSettings(async (worker) => {
       worker.hello({ pid: process.pid, shares_memory: true });
       for (;;) {
