@@ -78,7 +78,9 @@ describe.runIf(process.platform === "linux")("an answer whose tensors lie in the
 
   test("that is refused is handed back all the same, so that its memory serves again", async () => {
     const files: number[] = [];
-    onTestFinished(() => files.map((file) => closeSync(file)));
+    onTestFinished(() => {
+      for (const file of files) closeSync(file);
+    });
     const settings = scriptedSettings(async (worker) => {
       worker.hello({ pid: process.pid, shares_memory: true });
       for (;;) {
