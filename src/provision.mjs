@@ -3,7 +3,7 @@
  * first on a fresh clone, when nothing is installed yet: it gets the Node packages, builds dist, and leaves the
  * Python side to `prelort setup`.
  *
- *   node src/provision.mjs quickstart | test | check | build | format | bench | chaos
+ *   node src/provision.mjs quickstart | test | check | build | format | bench | chaos | fuzz
  */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -53,6 +53,7 @@ const goals = {
   },
   bench: () => campaign("bench"),
   chaos: () => campaign("chaos"),
+  fuzz: () => campaign("fuzz", "test/fuzz/main.js", "--dev", "--no-quickstart"),
   format() {
     build();
     must(prelort("setup", "--dev", "--no-quickstart"));
@@ -63,11 +64,11 @@ const goals = {
 };
 
 /** One of the programs under test/ that take long; what follows on the command line is theirs. */
-function campaign(name) {
+function campaign(name, main = "main.js", ...setup) {
   build();
-  must(prelort("setup"));
+  must(prelort("setup", ...setup));
   must(nodeTool("tsc", "-p", `test/${name}/tsconfig.json`));
-  must([process.execPath, `.bench/${name}/main.js`, ...process.argv.slice(3)]);
+  must([process.execPath, `.bench/${name}/${main}`, ...process.argv.slice(3)]);
 }
 
 // Ctrl-C goes to the child too, which ends in its own way; this process tells its exit code, so it outlasts it.

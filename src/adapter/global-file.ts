@@ -36,7 +36,7 @@ export function decodeGlobal(bytes: Uint8Array, subject = "a global adapter"): G
   const described = metadataSchema.safeParse(metadata);
   if (!described.success) throw new RefusedError(`the metadata of ${subject}`, "a layout and a round", z.prettifyError(described.error));
   const { layout: description, round, merged_ends: ends } = described.data;
-  const layout = createLayout(description, description);
+  const layout = layoutOf(description, subject);
   const valuesOf = (name: string, shape: readonly number[]) => requireTensor(`tensor ${name} of ${subject}`, tensors.get(name), shape);
   const adapter = {
     r: layout.r,
@@ -60,6 +60,14 @@ const metadataSchema = z.strictObject({
   round: z.coerce.number().int().nonnegative(),
   merged_ends: z.string().transform(parseJson).pipe(z.array(z.number().int().nonnegative())).optional(),
 });
+
+function layoutOf(description: z.infer<typeof layoutSchema>, subject: string): AdapterLayout {
+  try {
+    return createLayout(description, description);
+  } catch (error) {
+    throw new RefusedError(`the layout of ${subject}`, "one that an adapter can have", (error as Error).message);
+  }
+}
 
 /** Sizes without the offsets that follow from them. */
 function describeLayout({ r, tiers, scale, modules, dense }: AdapterLayout): z.infer<typeof layoutSchema> {

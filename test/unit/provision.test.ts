@@ -33,6 +33,6 @@ test("Node packages that cannot be installed are exit 3, and name the command th
 
 test("an unknown goal is exit 2, and the known ones are listed", async () => {
   const { stderr, exitCode } = await provision("everything");
-  expect(stderr).toContain("which of build, quickstart, check, test, bench, chaos, format? Got everything");
+  expect(stderr).toContain("which of build, quickstart, check, test, bench, chaos, fuzz, format? Got everything");
   expect(exitCode).toBe(2);
 });

@@ -66,6 +66,11 @@ describe("a global adapter's file", () => {
       /tensor merged of g: expected shape \[2,15\], got \[1,15\]/,
     ],
     ["with ends that are no numbers", file({}, { ...metadata, merged_ends: '["two"]' }), /metadata of g/],
+    [
+      "with a layout that no adapter can have",
+      file({}, { ...metadata, layout: (metadata["layout"] ?? "").replace('"in":4', '"in":1') }),
+      /the layout of g: expected one that an adapter can have/,
+    ],
     ["without a layout", file({}, { round: "1" }), /metadata of g: expected a layout and a round/],
     ["with a layout that is no JSON", file({}, { ...metadata, layout: "{" }), /metadata of g/],
     ["with a round that is no number", file({}, { ...metadata, round: "one" }), /metadata of g/],

@@ -1,40 +1,20 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { crc32 } from "node:zlib";
 import { expect, onTestFinished, test } from "vitest";
-import { PROTOCOL_VERSION } from "../../../src/protocol/messages.ts";
 import { readRecordedFit } from "../../../src/server/spool.ts";
 import { encodeRaw } from "../../../src/tensor/safetensors.ts";
 
 test("a recorded fit with fewer values than its answer says is refused, though its checksum agrees", async () => {
   const folder = mkdtempSync(path.join(tmpdir(), "prelort-fit-"));
   onTestFinished(() => rmSync(folder, { recursive: true }));
+  const messages = JSON.parse(readFileSync("test/fixtures/wire/expected.json", "utf8")) as readonly { message: { type: string } }[];
+  const golden = messages.find(({ message }) => message.type === "fitted")?.message;
   const fit = JSON.stringify({
-    type: "fitted",
-    protocol_version: PROTOCOL_VERSION,
-    task_id: "t",
-    attempt: 1,
+    ...golden,
     client_id: "c0",
-    r: 1,
-    scale: 2,
-    n: 1,
-    steps: 1,
-    passes: 1,
-    loss: 1,
-    rms_loss: 1,
-    seconds: 1,
-    peak_memory_bytes: null,
-    tensors: [
-      {
-        name: "rows",
-        dtype: "F32",
-        shape: [1, 4],
-        bytes: 16,
-        crc32: 0,
-        shared: null,
-      },
-    ],
+    tensors: [{ name: "rows", dtype: "F32", shape: [1, 4], bytes: 16, crc32: 0, shared: null }],
   });
   const bytes = new Uint8Array(12);
   const metadata = { round: "1", client_id: "c0", worker_id: "w0", fit, crc32: `${crc32(bytes, crc32(fit))}` };

@@ -1,0 +1,19 @@
+/* The process that attacks the controller's code: writes lines of JSON, how far it is, and last what it found. */
+import process from "node:process";
+import { attackController } from "./campaign.ts";
+import { createTally } from "./tally.ts";
+
+const [seed, inputs] = process.argv.slice(2).map(Number) as [number, number];
+const strays = createTally();
+for (const event of ["unhandledRejection", "uncaughtException"]) process.on(event, (error: unknown) => strays.crashed(error, []));
+
+const write = (line: object) => process.stdout.write(`${JSON.stringify(line)}\n`);
+let told = 0;
+const { layers, memory } = await attackController(seed, inputs, (done) => {
+  if (performance.now() < told + 500) return;
+  told = performance.now();
+  write({ inputs: done });
+});
+const { crashes } = strays.report();
+const all = crashes.length > 0 ? { ...layers, strays: strays.report() } : layers;
+write({ layers: all, memory });

@@ -1,0 +1,50 @@
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { Packr } from "msgpackr";
+import { PROTOCOL_VERSION } from "../../src/protocol/messages.ts";
+import { hostileValues } from "./hostile.ts";
+import type { Sources } from "./mutate.ts";
+
+const packr = new Packr({ useRecords: false, variableMapSize: true });
+
+/** A frame of a message, of the contract or not. */
+export function pack(message: Record<string, unknown>): Uint8Array {
+  return Uint8Array.from(packr.pack({ protocol_version: PROTOCOL_VERSION, ...message }));
+}
+
+/** Under the folder that holds package.json, where this runs. */
+const WIRE = "test/fixtures/wire";
+
+interface Golden {
+  readonly file: string;
+  readonly from: "controller" | "worker";
+  readonly message: Readonly<Record<string, unknown>>;
+}
+
+const golden = JSON.parse(readFileSync(path.join(WIRE, "expected.json"), "utf8")) as readonly Golden[];
+
+/** The first golden message of a type. */
+export function goldenMessage(type: string): Readonly<Record<string, unknown>> {
+  return golden.find(({ message }) => message["type"] === type)?.message ?? {};
+}
+
+/** Golden frames of the wire, and some that announce much. */
+export function frameSources(from: Golden["from"], seed: number): Sources {
+  const own = golden.filter((entry) => entry.from === from || entry.message["type"] === "chunk");
+  const files = own.map(({ file }) => Uint8Array.from(readFileSync(path.join(WIRE, file))));
+  const announcing = (shape: number[], bytes: number, dtype = "F32") => {
+    const tensors = [{ name: "rows", dtype, shape, bytes, crc32: 0, shared: null }];
+    return pack({ ...goldenMessage(from === "controller" ? "fit" : "loaded"), tensors });
+  };
+  // What a tensor takes agrees with its shape, and is more than any frame could bring; or cannot be reckoned.
+  const large = [2 ** 20, 2 ** 30, 2 ** 40, 2 ** 51].map((size) => announcing([1, size / 4], size));
+  const beyond = [
+    announcing([1e308, 1e308], 1, "I8X256"),
+    announcing(
+      Array.from({ length: 300 }, () => 1e308),
+      1,
+    ),
+  ];
+  const chunk = pack({ ...goldenMessage("chunk"), data: new Uint8Array(70_000) });
+  return { corpus: [...files, ...files, ...files, ...files, ...large, ...beyond, chunk], hostile: hostileValues(seed) };
+}

@@ -1,0 +1,64 @@
+import { RefusedError } from "../../src/errors.ts";
+import { decodeWorkerMessage } from "../../src/protocol/codec.ts";
+import { createRng, deriveSeed } from "../../src/tensor/rng.ts";
+import { mutateFrame, type Sources } from "./mutate.ts";
+import { choose } from "./random.ts";
+import { createTally, nameOf, type Tally } from "./tally.ts";
+
+/** No input may take longer, tried twice: once may be this machine's doing. */
+export const DEADLINE_MS = 2000;
+
+/** One part of what takes input, attacked one input at a time. */
+export interface Layer {
+  readonly tally: Tally;
+  /** Tries one input. */
+  step(): Promise<void>;
+  close?(): Promise<void>;
+}
+
+/** Frames into decodeWorkerMessage, which throws RefusedErrors alone. */
+export function frameLayer(seed: number, sources: Sources): Layer {
+  const rng = createRng(deriveSeed(seed, "frames"));
+  const tally = createTally();
+
+  const decode = (frame: Uint8Array): Error | undefined => {
+    try {
+      decodeWorkerMessage(frame);
+      return undefined;
+    } catch (error) {
+      return error as Error;
+    }
+  };
+  return {
+    tally,
+    async step() {
+      const frame = mutateFrame(rng, choose(rng, sources.corpus), sources);
+      tally.input();
+      const error = await timed(tally, [frame], () => decode(frame));
+      if (!error?.message.startsWith("a frame: ")) tally.passed();
+      if (!error) tally.accepted();
+      else if (error instanceof RefusedError) tally.refused(nameOf(error));
+      else tally.crashed(error, [frame]);
+    },
+  };
+}
+
+/** Runs what is to end before its deadline. */
+export async function timed<T>(tally: Tally, input: readonly Uint8Array[], run: () => T | Promise<T>): Promise<T> {
+  const once = async () => {
+    const start = performance.now();
+    try {
+      return await run();
+    } finally {
+      ms = performance.now() - start;
+    }
+  };
+  let ms = 0;
+  try {
+    return await once();
+  } finally {
+    if (ms > DEADLINE_MS) await once().catch(() => {});
+    if (ms > DEADLINE_MS) tally.hung(`an input took more than ${DEADLINE_MS} ms`, input);
+    tally.took(ms);
+  }
+}

@@ -1,0 +1,46 @@
+import type { Rng } from "../../src/tensor/rng.ts";
+import { below, choose, isOdds } from "./random.ts";
+
+/** JSON text of a value with one to three things changed: fields missing, renamed, of other types, doubled, deeply nested. */
+export function mutateJson(rng: Rng, value: unknown, hostile: readonly unknown[]): string {
+  const root = [structuredClone(value)];
+  for (let count = 1 + below(rng, 3); count > 0; count--) {
+    const places = placesIn(root);
+    if (places.length === 0) break;
+    const [owner, key] = choose(rng, places);
+    const [other, otherKey] = choose(rng, places);
+    switch (below(rng, 6)) {
+      case 0:
+        if (Array.isArray(owner)) owner.splice(Number(key), 1);
+        else delete owner[key];
+        break;
+      case 1:
+        owner[Array.isArray(owner) ? owner.length : String(choose(rng, hostile))] = structuredClone(owner[key]);
+        break;
+      case 2:
+        owner[key] = structuredClone(other[otherKey]);
+        break;
+      case 3:
+        owner[key] = isOdds(rng, 0.2) ? DEEP : [owner[key]];
+        break;
+      default:
+        owner[key] = structuredClone(choose(rng, hostile));
+    }
+  }
+  const text = JSON.stringify(root[0]) ?? "";
+  const nested = text.replace(`"${DEEP}"`, `${"[".repeat(20_000)}${"]".repeat(20_000)}`);
+  // A key twice: the last one counts.
+  return isOdds(rng, 0.9) ? nested : nested.replace(/"(\w+)":/, `"$1":${JSON.stringify(choose(rng, hostile))},"$1":`);
+}
+
+const DEEP = "as deep as it goes";
+
+type Owner = Record<string | number, unknown>;
+
+/** Every value in there, with where it stands. */
+function placesIn(owner: object): (readonly [Owner, string | number])[] {
+  return Object.entries(owner).flatMap(([key, value]) => [
+    [owner as Owner, key] as const,
+    ...(typeof value === "object" && value !== null ? placesIn(value) : []),
+  ]);
+}

@@ -1,0 +1,173 @@
+import process from "node:process";
+import { crc32 } from "node:zlib";
+import type { Adapter } from "../../src/adapter/adapter.ts";
+import type { Lent } from "../../src/protocol/assembly.ts";
+import { CHUNK_BYTES, CREDIT_BYTES } from "../../src/protocol/messages.ts";
+import { type Dtype, encodedBytes } from "../../src/tensor/encoded.ts";
+import type { Rng } from "../../src/tensor/rng.ts";
+import type { Task, TaskRequest } from "../../src/workers/task.ts";
+import { goldenMessage, pack } from "./corpus.ts";
+import { mutateFrame, type Sources } from "./mutate.ts";
+import { below, choose, isOdds } from "./random.ts";
+
+/** What happens to a worker of the controller's: a frame comes from its process, or something else does. */
+export type Step = Uint8Array | "turn" | "run" | "cancel" | "stop" | "exit";
+
+/** What a worker is given, and what then comes. */
+export interface Scenario {
+  readonly tasks: readonly Task[];
+  readonly steps: readonly Step[];
+  /** It goes on beating once nothing else comes. */
+  readonly beats: boolean;
+}
+
+const ENVELOPE = new Set(["protocol_version", "task_id", "attempt", "tensors"]);
+const requestOf = (type: string, changes: object = {}): TaskRequest => {
+  const fields = Object.entries(goldenMessage(type)).filter(([key]) => !ENVELOPE.has(key));
+  return { ...Object.fromEntries(fields), ...changes } as unknown as TaskRequest;
+};
+
+const SHAPES = { rows: [2, 300], dense: [3] } as const;
+/** What controller and worker send. Of bytes that are no other's, so that one which went astray is seen. */
+const VALUES = Uint8Array.from({ length: 64 + 4 * 603 }, (_, place) => (place * 7) % 251);
+export const LENT = VALUES.subarray(64);
+const adapter: Adapter = { r: 2, rows: new Float32Array(600).fill(1.5), dense: Float32Array.of(1, 2, 3) };
+/** More than may be under way. */
+const largeAdapter: Adapter = { r: 2, rows: new Float32Array((CREDIT_BYTES + CHUNK_BYTES) / 4), dense: new Float32Array(0) };
+
+interface Drafted extends Task {
+  /** Of its honest answer. */
+  readonly answer: Record<string, unknown>;
+  readonly tensors: readonly ("rows" | "dense")[];
+}
+
+function draftTask(rng: Rng, number: number): Drafted {
+  const id = `round-1/task/c${number}`;
+  const kind = rng.next();
+  if (kind < 0.1) return { id, request: requestOf("prepare"), answer: goldenMessage("prepared"), tensors: [] };
+  if (kind < 0.25) return { id, request: requestOf("load"), answer: goldenMessage("loaded"), tensors: ["dense"], expect: "any" };
+  const payload = isOdds(rng, 0.01) ? largeAdapter : adapter;
+  if (kind < 0.4) return { id, request: requestOf("evaluate"), payload, answer: goldenMessage("evaluated"), tensors: [] };
+  const dtype = choose<Dtype>(rng, ["F32", "F32", "BF16", "F16", "I8X256"]);
+  return {
+    id,
+    request: requestOf("fit", { update_dtype: dtype }),
+    payload,
+    answer: goldenMessage("fitted"),
+    tensors: ["rows", "dense"],
+    expect: SHAPES,
+    dtype,
+  };
+}
+
+/** Frames of an honest answer: whole, or in shared memory where `lent` is given. */
+function answer(
+  { id: task_id, dtype = "F32", ...task }: Drafted,
+  attempt: number,
+  rng: Rng,
+  lent: Lent | undefined,
+  values = LENT,
+): Uint8Array[] {
+  const envelope = { task_id, attempt };
+  if (isOdds(rng, 0.1)) {
+    const kind = choose(rng, ["cancelled", "InputError", "OutOfMemoryError"]);
+    return [pack({ ...envelope, type: "failure", error: { kind, message: "no", traceback: "Traceback" } })];
+  }
+  let start = 0;
+  const tensors = task.tensors.map((name) => {
+    const shape = SHAPES[name];
+    const length = encodedBytes(
+      dtype,
+      shape.reduce((product: number, side) => product * side, 1),
+    );
+    const bytes = values.subarray(start, start + length);
+    const place = lent && { fd: lent.fd, offset: lent.offset + start };
+    start += length;
+    return { name, dtype, shape: [...shape], bytes, crc32: place ? null : crc32(bytes), shared: place ?? null };
+  });
+  const described = tensors.map((tensor) => ({ ...tensor, bytes: tensor.bytes.length }));
+  const { tensors: given, ...fields } = task.answer;
+  const header = pack({ ...fields, ...envelope, ...(given === undefined ? {} : { tensors: described }) });
+  if (lent || tensors.length === 0) return [header];
+  const size = choose(rng, [700, 1 << 20]);
+  const chunks = tensors.flatMap(({ name, bytes }) =>
+    Array.from({ length: Math.ceil(bytes.length / size) }, (_, place) =>
+      pack({ ...envelope, type: "chunk", tensor: name, offset: place * size, data: bytes.slice(place * size, (place + 1) * size) }),
+    ),
+  );
+  return [header, ...chunks, pack({ ...envelope, type: "end" })];
+}
+
+/** What an honest worker does, and what is wrong with it here. */
+export function drawScenario(rng: Rng, sources: Sources, memory: Lent): Scenario {
+  const lent = isOdds(rng, 0.3) ? memory : undefined;
+  const tasks = Array.from({ length: 1 + below(rng, 2) }, (_, number) => draftTask(rng, number));
+  const hello = pack({ ...goldenMessage("hello"), pid: process.pid, shares_memory: lent !== undefined });
+  const beat = (task_id: string | null, step: number) => pack({ type: "beat", activity: "fit", task_id, step, steps: 9 });
+  const steps: Step[] = [...(isOdds(rng, 0.3) ? [beat(null, 0)] : []), hello, "turn"];
+  for (const task of tasks) {
+    if (task.payload && !lent && isOdds(rng, 0.9)) {
+      for (const { byteLength } of [task.payload.rows, task.payload.dense]) {
+        for (let left = byteLength; left > 0; left -= CHUNK_BYTES)
+          steps.push(pack({ type: "credit", bytes: Math.min(left, CHUNK_BYTES) }), "turn");
+      }
+    }
+    for (let step = below(rng, 3); step > 0; step--) steps.push(beat(task.id, step));
+    steps.push(...answer(task, 1, rng, lent), "turn");
+  }
+  if (isOdds(rng, 0.2)) {
+    const [first] = tasks;
+    if (first) steps.push("run", "turn", ...answer(first, 2, rng, isOdds(rng, 0.5) ? lent : undefined));
+  }
+  if (isOdds(rng, 0.95)) for (let count = 1 + below(rng, 4); count > 0; count--) disturb(rng, steps, sources);
+  // Another answer among the parts of this one, which travels the other way and says something else.
+  if (isOdds(rng, 0.05)) {
+    const parts = answer(choose(rng, tasks), 1, rng, lent ? undefined : memory, VALUES).slice(below(rng, 2));
+    steps.splice(below(rng, steps.length + 1), 0, ...parts);
+  }
+  return { tasks, steps, beats: isOdds(rng, 0.4) };
+}
+
+function disturb(rng: Rng, steps: Step[], sources: Sources): void {
+  const [at, other] = [below(rng, steps.length), below(rng, steps.length)];
+  const step = steps[at];
+  if (step === undefined) return;
+  const isFrame = step instanceof Uint8Array;
+  switch (below(rng, 10)) {
+    case 0: // lost
+      steps.splice(at, 1);
+      return;
+    case 1: // doubled, at once or late
+      steps.splice(isOdds(rng, 0.5) ? at : other, 0, step);
+      return;
+    case 2: // in another order
+      steps.splice(other, 0, ...steps.splice(at, 1 + below(rng, 3)));
+      return;
+    case 3: // all of it again
+      steps.push(...steps.slice(at, other));
+      return;
+    case 4: // and no more comes
+      steps.splice(at);
+      return;
+    case 5:
+      steps.splice(at, 0, choose(rng, sources.corpus));
+      return;
+    case 6: // of another task, or another try
+      if (isFrame) steps.splice(other, 0, elsewhere(rng, step));
+      return;
+    case 7:
+      steps.splice(at, 0, choose<Step>(rng, ["turn", "turn", "run", "cancel", "cancel", "stop", "exit"]));
+      return;
+    default:
+      if (isFrame) steps[at] = mutateFrame(rng, step, sources);
+  }
+}
+
+/** The same frame with another digit in its task's id, or as another attempt. */
+function elsewhere(rng: Rng, frame: Uint8Array): Uint8Array {
+  const moved = Uint8Array.from(frame);
+  const [key, skipped] = choose(rng, [["task/c", 6] as const, ["attempt", 7] as const]);
+  const place = Buffer.from(frame).indexOf(key);
+  if (place >= 0) moved[place + skipped]! ^= 1 + below(rng, 3);
+  return moved;
+}
