@@ -9,7 +9,10 @@ import { loadConfig } from "../config/load.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { ConfigError, PrelortError, RunFailedError } from "../errors.ts";
 import { type RecordedRun, readRun } from "../report/read-run.ts";
+import { readLog } from "../server/durable.ts";
 import { federate } from "../server/federate.ts";
+import { hasEnded } from "../server/journal.ts";
+import { parseJson } from "../tensor/json.ts";
 import { type Budget, type Outcome, outcomesOf, passesPerStep } from "./outcome.ts";
 
 export interface CompareOptions {
@@ -55,7 +58,7 @@ export interface LearningRate {
 /**
  * Runs every method with every seed, at equal rounds and, where its steps cost more than plain ones, at equal
  * compute too. Every run is one of `prelort run`, in a folder below the comparison's; those that are there already,
- * of the same config, are kept: a comparison that was stopped goes on where it was.
+ * of the same config, are kept, or gone on with: a comparison that was stopped goes on where it was.
  */
 export async function compare(comparison: Comparison, options: CompareOptions = {}): Promise<ComparisonResult> {
   // Everything that is wrong with any of them comes before anything starts.
@@ -166,7 +169,8 @@ function createRuns({ jobs = 1, overwrite = false, signal, onRun }: CompareOptio
       }
       const conduct = async () => {
         tell("started");
-        await federate({ ...config, overwrite: true, signal: fate }).result;
+        const isBegun = !finishedRun && isDeepStrictEqual(await recordedConfig(directory), plain(config));
+        await federate({ ...config, ...(isBegun ? { resume: true } : { overwrite: true }), signal: fate }).result;
         finished++;
         tell("finished");
         return readRun(directory);
@@ -179,13 +183,23 @@ function createRuns({ jobs = 1, overwrite = false, signal, onRun }: CompareOptio
 
 /** The run in this folder, if it has ended and can be read. */
 async function findFinished(directory: string): Promise<RecordedRun | undefined> {
-  const journal = await readFile(path.join(directory, "journal.jsonl"), "utf8").catch(() => "");
-  if (!journal.trimEnd().endsWith(`{"type":"end"}`)) return undefined;
-  return readRun(directory).catch(() => undefined);
+  const { entries } = await readLog(path.join(directory, "journal.jsonl"));
+  return hasEnded(entries) ? readRun(directory).catch(() => undefined) : undefined;
 }
 
 function isOf(config: RunConfig, { record }: RecordedRun): boolean {
-  return isDeepStrictEqual(record.config, JSON.parse(JSON.stringify(describeConfig(config))));
+  return isDeepStrictEqual(record.config, plain(config));
+}
+
+/** As a record has it. */
+function plain(config: RunConfig): unknown {
+  return JSON.parse(JSON.stringify(describeConfig(config)));
+}
+
+/** Of a run that has begun; undefined where none has. */
+async function recordedConfig(directory: string): Promise<unknown> {
+  const record = parseJson(await readFile(path.join(directory, "run.json"), "utf8").catch(() => ""));
+  return (record as { readonly config?: unknown } | undefined)?.config;
 }
 
 /** Each family's learning rate, by the first of its methods. */

@@ -77,5 +77,6 @@ export type Close = z.output<typeof close>;
 
 /** Whether a run came to its end, and was not taken up again. */
 export function hasEnded(entries: readonly unknown[]): boolean {
-  return (entries.at(-1) as { readonly type?: unknown } | undefined)?.type === "end";
+  const types = entries.map((entry) => (entry as { readonly type?: unknown } | null)?.type);
+  return types.findLast((type) => type === "end" || type === "resume") === "end";
 }

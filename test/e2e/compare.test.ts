@@ -111,15 +111,17 @@ describe("a comparison", () => {
     expect(new Set(truncated?.byTier.map(({ loss }) => loss)).size).toBe(3);
   });
 
-  test("goes on where it was: runs that are there are kept, one whose end is missing is made again, to the same numbers", async () => {
+  test("goes on where it was: runs that are there are kept, one whose end is missing is gone on with, to the same numbers", async () => {
     const run1 = path.join(folder(), "trial", "rbla.seed-1");
     const journal = readFileSync(path.join(run1, "journal.jsonl"), "utf8");
     expect(readLines(run1, "journal.jsonl").at(-1)).toEqual({ type: "end" });
-    writeFileSync(path.join(run1, "journal.jsonl"), journal.replace('{"type":"end"}\n', ""));
+    const firstRound = journal.indexOf("\n", journal.indexOf('"type":"commit","round":1,')) + 1;
+    writeFileSync(path.join(run1, "journal.jsonl"), journal.slice(0, firstRound));
     const again = await run();
     expect(started).toEqual(["rbla.seed-1"]);
     const timeless = ({ outcomes }: ComparisonResult) => outcomes.map((outcome) => ({ ...outcome, seconds: 0 }));
     expect(timeless(again)).toEqual(timeless(first));
+    expect(readLines(run1, "journal.jsonl")).toContainEqual({ type: "resume", after: 1, differences: [] });
   });
 
   test("refuses a method that changes what all must share, before anything starts", async () => {
