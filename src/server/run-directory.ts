@@ -187,15 +187,16 @@ async function claimFolder({ runsDir, name, overwrite }: RunDirectoryOptions): P
   const hasRounds = existsSync(root) && (await inspect(root));
   if (hasRounds && !overwrite) throw refusal(`${root} already holds a run; --overwrite replaces it, --set name=… keeps both`);
 
-  const replaced = hasRounds ? `${root}.replaced` : undefined;
-  if (replaced) {
-    await rm(replaced, { recursive: true, force: true });
-    await rename(root, replaced);
+  const aside = `${root}.replaced`;
+  if (hasRounds) {
+    await rm(aside, { recursive: true, force: true });
+    await rename(root, aside);
   }
   await rm(root, { recursive: true, force: true });
   await mkdir(root);
   requireLock(root);
-  return replaced ? { root, replaced } : { root };
+  // Also what a start that failed had put aside.
+  return overwrite && existsSync(aside) ? { root, replaced: aside } : { root };
 }
 
 /** Whether the run in this folder has committed a round. Refuses what is no run, or one that is under way. */

@@ -1,14 +1,15 @@
 import { closeSync, constants, existsSync, fstatSync, ftruncateSync, openSync, readdirSync, readSync, rmSync, writevSync } from "node:fs";
-import { mkdir, open, readFile, rm } from "node:fs/promises";
+import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import path from "node:path";
 import { crc32 } from "node:zlib";
 import PQueue from "p-queue";
-import { EnvironmentError, RefusedError } from "../errors.ts";
+import { RefusedError } from "../errors.ts";
 import { type TensorDescriptor, workerMessage, type WorkerMessageOf } from "../protocol/messages.ts";
 import { decode, type Encoded, encodedBytes, GROUP } from "../tensor/encoded.ts";
 import { parseJson } from "../tensor/json.ts";
 import { decodeHeader, encodeRaw, type SafetensorsHeader } from "../tensor/safetensors.ts";
 import type { Payload, Reply } from "../workers/task.ts";
+import { writingError } from "./durable.ts";
 
 /*
  * Clients' fits on disk, as they came: what a round that was broken off had finished need not be trained again, a rule that needs
@@ -61,7 +62,9 @@ export function createSpool({ folder, isRecorded, isRead, maxBytes }: SpoolOptio
     async open(round) {
       const left = findLeft(folder, round);
       const target = isRecorded ? path.join(folder, `${round}`) : folder;
-      await mkdir(target, { recursive: true });
+      await mkdir(target, { recursive: true }).catch((cause: unknown) => {
+        throw writingError(target, cause);
+      });
       const occupied = new Set(left.values());
       const turns = new PQueue({ concurrency: 1 });
       let [used, slot] = [0, 0];
@@ -73,13 +76,16 @@ export function createSpool({ folder, isRecorded, isRead, maxBytes }: SpoolOptio
       };
       return {
         async restore(clientId, take) {
-          const file = left.get(clientId);
-          if (file === undefined) return undefined;
+          const found = left.get(clientId);
+          if (found === undefined) return undefined;
           return turns.add(async () => {
+            // It may have been left by a life that did not record.
+            const file = isRecorded ? path.join(target, fileName(clientId)) : found;
+            if (file !== found) await rename(found, file);
             try {
-              const found = await readFit(file, round);
-              await take(found);
-              return found.reply;
+              const fit = await readFit(file, round);
+              await take(fit);
+              return fit.reply;
             } catch (error) {
               if (!(error instanceof RefusedError)) throw error;
               remove(file);
@@ -98,7 +104,7 @@ export function createSpool({ folder, isRecorded, isRead, maxBytes }: SpoolOptio
             await writeOver(file, parts);
           } catch (cause) {
             remove(file);
-            if (isRecorded) throw notRecorded(file, cause);
+            if (isRecorded) throw writingError(file, cause);
             return undefined;
           }
           return stored(file, reply.message);
@@ -291,9 +297,4 @@ function remove(file: string): void {
 
 function bytesIn(parts: readonly Uint8Array[]): number {
   return parts.reduce((sum, { length }) => sum + length, 0);
-}
-
-function notRecorded(file: string, cause: unknown): EnvironmentError {
-  const problem = `${file} could not be written: ${(cause as Error).message}`;
-  return new EnvironmentError(problem, "make room on that disk, then go on with prelort resume; or do not record updates", { cause });
 }

@@ -54,6 +54,10 @@ test("a run that is replaced is kept aside while the new one has committed nothi
   // As a start that fails does.
   for (let start = 0; start < 2; start++) await (await createRunDirectory({ runsDir: folder, name: "a", overwrite: true })).close();
   expect(await readdir(path.join(folder, "a.replaced", "rounds"))).toEqual(["7"]);
+  const last = await createRunDirectory({ runsDir: folder, name: "a", overwrite: true });
+  await last.commitRound(round(0));
+  await last.close();
+  expect(await readdir(folder)).toEqual(["a"]);
 });
 
 test("a run that is under way cannot be replaced, one whose process was killed can", async () => {

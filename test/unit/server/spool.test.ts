@@ -147,6 +147,14 @@ test.each<[Dtype, number]>([
   expect(await stored?.read("dense", 0, 2)).toEqual(Float32Array.of(7, 8));
 });
 
+test("what a life that did not record had left is recorded by one that does", async () => {
+  await (await spool().open(1)).keep("c0", fitOf("c0", small()));
+  const recorded = spool({ isRecorded: true });
+  expect((await (await recorded.open(1)).restore("c0", async () => {}))?.message.client_id).toBe("c0");
+  await recorded.clear();
+  expect((await readRecordedFit(folder, 1, "c0")).reply.message.client_id).toBe("c0");
+});
+
 test("what is recorded stays under its round and client, and the rest goes", async () => {
   const recorded = spool({ isRecorded: true });
   await (await spool().open(1)).keep("c9", fitOf("c9", small()));
