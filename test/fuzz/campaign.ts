@@ -5,9 +5,10 @@ import { frameLayer, type Layer } from "./frames.ts";
 import { conversationLayer } from "./conversations.ts";
 import type { Report } from "./tally.ts";
 
+/** In bytes. */
 export interface Memory {
-  /** In bytes, with nothing left to collect. */
-  readonly heap: number;
+  /** Of JavaScript, with nothing left to collect; what a worker's process has on its heap is not told apart. */
+  readonly heap?: number;
   readonly rss: number;
 }
 

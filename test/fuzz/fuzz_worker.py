@@ -235,19 +235,19 @@ def main() -> None:
             faulthandler.dump_traceback_later(30, exit=True)
             print(json.dumps({"inputs": target.inputs}), flush=True)
 
-    for frames in read_cases(sys.stdin.buffer):
-        target.attempt(frames)
-        tell()
     # In parts, since Hypothesis remembers what it has tried.
     for start in range(0, options.hypothesis, 500):
         run_hypothesis(target, options.seed + start, min(500, options.hypothesis - start))
         tell()
+    for frames in read_cases(sys.stdin.buffer):
+        target.attempt(frames)
+        tell()
     memory = {
-        "afterTenth": tenth,
-        "atEnd": resident_bytes(),
-        "most": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        "afterTenth": {"rss": tenth},
+        "atEnd": {"rss": resident_bytes()},
+        "mostRss": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
     }
-    print(json.dumps({"report": target.report(), "memory": memory}), flush=True)
+    print(json.dumps({"layers": {"inbox": target.report()}, "memory": memory}), flush=True)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ if (!Number.isInteger(seed) || !Number.isInteger(inputs) || seed < 0 || inputs <
 const SILENCE_MS = 60_000;
 /** Bytes that the last nine tenths of the inputs may leave taken: caches that fill up, fragments. */
 const MOST_GROWTH = 32 * 1024 ** 2;
+/** Bytes that either process may have at any time: no frame is worth more than some hundred MiB. */
+const MOST_AT_ONCE = 1024 ** 3;
 /** Of a worker's inputs, one in so many is a case that Hypothesis makes. */
 const HYPOTHESIS = 50;
 
@@ -42,18 +44,14 @@ const done = { controller: 0, worker: 0 };
 const aims = { controller: inputs, worker: Math.ceil(inputs / 5) };
 const say = (text: string) => process.stdout.write(`${((Date.now() - started) / 1000).toFixed(0).padStart(5)} s  ${text}\n`);
 
-interface Outcome<T> {
-  readonly found?: T;
+interface Outcome {
+  readonly found?: Attack;
   /** Why there is nothing. */
   readonly ended?: string;
 }
 
 /** Runs one of the two, and gives its last line. */
-async function attack<T>(
-  side: keyof typeof done,
-  command: readonly string[],
-  feed?: (into: Writable) => Promise<void>,
-): Promise<Outcome<T>> {
+async function attack(side: keyof typeof done, command: readonly string[], feed?: (into: Writable) => Promise<void>): Promise<Outcome> {
   const [file = "", ...args] = command;
   const env = { ...process.env, PYTHONPATH: path.resolve("workers") };
   const child = spawn(file, args, { env, stdio: ["pipe", "pipe", "pipe"] });
@@ -64,21 +62,22 @@ async function attack<T>(
   };
   let watch = setTimeout(hang, SILENCE_MS);
   child.stderr.on("data", (chunk: Buffer) => (said = `${said}${chunk.toString()}`.slice(-4000)));
-  createInterface({ input: child.stdout }).on("line", (line) => {
+  const lines = createInterface({ input: child.stdout }).on("line", (line) => {
     clearTimeout(watch);
     watch = setTimeout(hang, SILENCE_MS);
     last = line;
-    const told = JSON.parse(line) as { readonly inputs?: number };
-    if (told.inputs !== undefined) done[side] = told.inputs;
+    const { inputs } = JSON.parse(line) as { readonly inputs?: number };
+    if (inputs !== undefined) done[side] = inputs;
   });
+  const told = once(lines, "close");
   const closed = once(child, "close") as Promise<[number | null, NodeJS.Signals | null]>;
   // Where it has ended, that tells more.
   await Promise.race([feed?.(child.stdin).catch(() => {}), closed]);
   child.stdin.on("error", () => {});
   child.stdin.end();
-  const [code, signal] = await closed;
+  const [[code, signal]] = await Promise.all([closed, told]);
   clearTimeout(watch);
-  if (code === 0) return { found: JSON.parse(last) as T };
+  if (code === 0) return { found: JSON.parse(last) as Attack };
   return { ended: `${isSilent ? "hung" : `ended with ${code ?? signal}`} after ${done[side]} inputs\n${said}` };
 }
 
@@ -89,11 +88,6 @@ async function feedWorker(into: Writable): Promise<void> {
     count += frames.length;
     if (!into.write(encodeCase(frames))) await once(into, "drain");
   }
-}
-
-interface WorkerAttack {
-  readonly report: Report;
-  readonly memory: { readonly afterTenth: number; readonly atEnd: number; readonly most: number };
 }
 
 const progress = setInterval(
@@ -109,69 +103,47 @@ const controllerCommand = [
 ];
 const workerOptions = ["--seed", `${seed}`, "--inputs", `${aims.worker}`, "--hypothesis", `${Math.ceil(aims.worker / HYPOTHESIS)}`];
 const [controller, worker] = await Promise.all([
-  attack<Attack>("controller", controllerCommand),
-  attack<WorkerAttack>("worker", [path.resolve(".venv/bin/python"), "test/fuzz/fuzz_worker.py", ...workerOptions], feedWorker),
+  attack("controller", controllerCommand),
+  attack("worker", [path.resolve(".venv/bin/python"), "test/fuzz/fuzz_worker.py", ...workerOptions], feedWorker),
 ]);
 clearInterval(progress);
 
-const total = (reports: readonly Report[], key: "inputs" | "pastFirstCheck" | "accepted") =>
-  reports.reduce((sum, report) => sum + report[key], 0);
-const mebibytes = (bytes: number) => Math.round(bytes / 1024 ** 2);
-function summarise(reports: readonly Report[], ended: string | undefined, growth: number | undefined) {
-  const all = total(reports, "inputs");
+const mebibytes = (bytes: number | undefined) => (bytes === undefined ? undefined : Math.round(bytes / 1024 ** 2));
+
+function summarise({ found, ended }: Outcome) {
+  const reports = Object.values(found?.layers ?? {});
+  const total = (count: (report: Report) => number) => reports.reduce((sum, report) => sum + count(report), 0);
+  const { afterTenth, atEnd, mostRss } = found?.memory ?? {};
+  const growth = afterTenth && atEnd && (atEnd.heap ?? atEnd.rss) - (afterTenth.heap ?? afterTenth.rss);
+  const [crashes, hangs] = [total((report) => report.crashes.length), total((report) => report.hangs.length)];
+  const inputs = total((report) => report.inputs);
   return {
-    inputs: all,
-    sharePastFirstCheck: Number((total(reports, "pastFirstCheck") / all).toFixed(3)),
-    accepted: total(reports, "accepted"),
-    refused: reports.flatMap(({ refusals }) => Object.values(refusals)).reduce((sum, count) => sum + count, 0),
-    kindsOfRefusal: reports.flatMap(({ refusals }) => Object.keys(refusals)).length,
-    crashes: reports.flatMap(({ crashes }) => crashes).length,
-    hangs: reports.flatMap(({ hangs }) => hangs).length,
-    ...(ended === undefined ? {} : { ended }),
-    growthMiB: growth === undefined ? null : mebibytes(growth),
+    hasHeld: crashes + hangs === 0 && (growth ?? Infinity) <= MOST_GROWTH && (mostRss ?? Infinity) <= MOST_AT_ONCE,
+    inputs,
+    sharePastFirstCheck: Number((total((report) => report.pastFirstCheck) / inputs).toFixed(3)),
+    accepted: total((report) => report.accepted),
+    refused: total((report) => Object.values(report.refusals).reduce((sum, count) => sum + count, 0)),
+    crashes,
+    hangs,
+    ended,
+    memoryMiB: {
+      growth: mebibytes(growth),
+      afterTenth: { heap: mebibytes(afterTenth?.heap), rss: mebibytes(afterTenth?.rss) },
+      atEnd: { heap: mebibytes(atEnd?.heap), rss: mebibytes(atEnd?.rss) },
+      mostRss: mebibytes(mostRss),
+    },
+    layers: found?.layers,
   };
 }
 
-const layers = Object.values(controller.found?.layers ?? {});
-const [heap, rss] = (["heap", "rss"] as const).map((kind) => {
-  const memory = controller.found?.memory;
-  return memory && { afterTenth: mebibytes(memory.afterTenth[kind]), atEnd: mebibytes(memory.atEnd[kind]) };
-});
-const memory = worker.found?.memory;
-const growths = {
-  controller: controller.found && controller.found.memory.atEnd.heap - controller.found.memory.afterTenth.heap,
-  worker: memory && memory.atEnd - memory.afterTenth,
-};
-const found = {
-  controller: summarise(layers, controller.ended, growths.controller),
-  worker: summarise(worker.found ? [worker.found.report] : [], worker.ended, growths.worker),
-};
-const hasHeld = Object.entries(found).every(([side, { crashes, hangs, ended }]) => {
-  const growth = growths[side as keyof typeof growths];
-  return crashes === 0 && hangs === 0 && ended === undefined && growth !== undefined && growth <= MOST_GROWTH;
-});
-const result = {
-  date: new Date().toISOString().slice(0, 10),
-  seed,
-  seconds: Math.round((Date.now() - started) / 1000),
-  hasHeld,
-  controller: {
-    ...found.controller,
-    memoryMiB: { heap, rss, mostRss: controller.found && mebibytes(controller.found.memory.mostRss) },
-    layers: controller.found?.layers,
-  },
-  worker: {
-    ...worker.found?.report,
-    ...found.worker,
-    memoryMiB: memory && {
-      rss: { afterTenth: mebibytes(memory.afterTenth), atEnd: mebibytes(memory.atEnd) },
-      mostRss: mebibytes(memory.most),
-    },
-  },
-};
-writeFileSync(values.out, `${JSON.stringify(result, null, 2)}\n`);
-for (const [side, { inputs, crashes, hangs, ended, growthMiB }] of Object.entries(found)) {
-  say(`${side}: ${inputs} inputs, ${crashes} crashes, ${hangs} hangs, ${growthMiB} MiB more${ended === undefined ? "" : `; ${ended}`}`);
+const sides = { controller: summarise(controller), worker: summarise(worker) };
+const hasHeld = sides.controller.hasHeld && sides.worker.hasHeld;
+const [date, seconds] = [new Date().toISOString().slice(0, 10), Math.round((Date.now() - started) / 1000)];
+writeFileSync(values.out, `${JSON.stringify({ date, seed, seconds, hasHeld, ...sides }, null, 2)}\n`);
+for (const [side, { inputs, crashes, hangs, ended, memoryMiB }] of Object.entries(sides)) {
+  say(
+    `${side}: ${inputs} inputs, ${crashes} crashes, ${hangs} hangs, memory grew by ${memoryMiB.growth} MiB${ended === undefined ? "" : `; ${ended}`}`,
+  );
 }
 say(`${hasHeld ? "all held" : "NOT all held"}; see ${values.out}`);
 process.exitCode = hasHeld ? 0 : 1;

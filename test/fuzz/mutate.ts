@@ -67,9 +67,10 @@ function mutateBranch(rng: Rng, branch: Branch, { corpus, hostile }: Sources): v
       branch.said = isOdds(rng, 0.5) ? Math.max(0, branch.items.length / width + below(rng, 3) - 1) : choose(rng, COUNTS);
       return;
     case 7: {
-      const bytes = Buffer.concat(entry.map(writeTree));
+      const item = isOdds(rng, 0.5) ? choose(rng, hostile) : writeTree(branch.items[value] as Tree);
+      const bytes = Buffer.concat([...entry.slice(0, -1).map(writeTree), item]);
       const times = Math.min(
-        isOdds(rng, 0.0005) ? 2 ** 23 : isOdds(rng, 0.02) ? 1000 : 1 + below(rng, 8),
+        isOdds(rng, branch.kind === "array" ? 0.006 : 0.0005) ? 2 ** 23 : isOdds(rng, 0.02) ? 1000 : 1 + below(rng, 8),
         MAX_FRAME_BYTES / (bytes.length + 1),
       );
       branch.items.splice(start, width, { bytes: repeat(bytes, times), values: width * Math.floor(times) });

@@ -46,7 +46,7 @@ function draftTask(rng: Rng, number: number): Drafted {
   const kind = rng.next();
   if (kind < 0.1) return { id, request: requestOf("prepare"), answer: goldenMessage("prepared"), tensors: [] };
   if (kind < 0.25) return { id, request: requestOf("load"), answer: goldenMessage("loaded"), tensors: ["dense"], expect: "any" };
-  const payload = isOdds(rng, 0.01) ? largeAdapter : adapter;
+  const payload = isOdds(rng, 0.02) ? largeAdapter : adapter;
   if (kind < 0.4) return { id, request: requestOf("evaluate"), payload, answer: goldenMessage("evaluated"), tensors: [] };
   const dtype = choose<Dtype>(rng, ["F32", "F32", "BF16", "F16", "I8X256"]);
   return {
@@ -106,7 +106,7 @@ export function drawScenario(rng: Rng, sources: Sources, memory: Lent): Scenario
   const beat = (task_id: string | null, step: number) => pack({ type: "beat", activity: "fit", task_id, step, steps: 9 });
   const steps: Step[] = [...(isOdds(rng, 0.3) ? [beat(null, 0)] : []), hello, "turn"];
   for (const task of tasks) {
-    if (task.payload && !lent && isOdds(rng, 0.9)) {
+    if (task.payload && !lent && isOdds(rng, task.payload === largeAdapter ? 0.5 : 0.9)) {
       for (const { byteLength } of [task.payload.rows, task.payload.dense]) {
         for (let left = byteLength; left > 0; left -= CHUNK_BYTES)
           steps.push(pack({ type: "credit", bytes: Math.min(left, CHUNK_BYTES) }), "turn");

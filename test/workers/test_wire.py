@@ -105,6 +105,15 @@ def test_a_message_that_is_not_the_contracts_is_refused_by_name(changes: dict[st
     assert str(refused.value).startswith(reason)
 
 
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [([1] * 65537, "65537 exceeds max_array_len"), ({str(key): 1 for key in range(1001)}, "1001 exceeds max_map_len")],
+)
+def test_more_items_than_any_message_has_are_refused_before_they_are_looked_at(value: Any, reason: str):
+    with pytest.raises(WireError, match=reason):
+        unpack(msgpack.packb(fit_map(tensors=value)) or b"")
+
+
 def test_an_integral_number_may_come_as_the_other_kind():
     message = unpack(msgpack.packb(fit_map(scale=2, round=3.0)) or b"")
     assert isinstance(message, Fit) and message.scale == 2.0 and message.round == 3

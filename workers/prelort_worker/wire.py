@@ -26,6 +26,8 @@ from .shared_memory import borrow
 CHUNK_BYTES = 4 * 1024 * 1024
 CREDIT_BYTES = 16 * 1024 * 1024
 MAX_FRAME_BYTES = CHUNK_BYTES + 1024 * 1024
+# Of any list and any map. No message for a worker has as many; to look at millions one by one takes seconds.
+MAX_ITEMS, MAX_KEYS = 65536, 1000
 
 
 class WireError(ValueError):
@@ -54,7 +56,7 @@ def unpack(frame: bytes) -> ControllerMessage | WorkerMessage:
     if len(frame) > MAX_FRAME_BYTES:
         raise WireError(f"frame: expected at most {MAX_FRAME_BYTES} bytes, got {len(frame)}")
     try:
-        value = msgpack.unpackb(frame)
+        value = msgpack.unpackb(frame, max_array_len=MAX_ITEMS, max_map_len=MAX_KEYS)
     except Exception as error:  # msgpack raises several unrelated types
         raise WireError(f"frame: expected one msgpack map, got {describe(frame)} ({error})") from error
     try:
