@@ -9,11 +9,17 @@ for (const event of ["unhandledRejection", "uncaughtException"]) process.on(even
 
 const write = (line: object) => process.stdout.write(`${JSON.stringify(line)}\n`);
 let told = 0;
-const { layers, memory } = await attackController(seed, inputs, (done) => {
+const tell = (done: number) => {
   if (performance.now() < told + 500) return;
   told = performance.now();
   write({ inputs: done });
-});
-const { crashes } = strays.report();
-const all = crashes.length > 0 ? { ...layers, strays: strays.report() } : layers;
-write({ layers: all, memory });
+};
+try {
+  const { layers, memory } = await attackController(seed, inputs, tell);
+  const { crashes } = strays.report();
+  write({ layers: crashes.length > 0 ? { ...layers, strays: strays.report() } : layers, memory });
+} catch (error) {
+  // The fault is in this program: what goes wrong with an input is caught there.
+  process.stderr.write(`${(error as Error).stack}\n`);
+  process.exitCode = 1;
+}

@@ -77,7 +77,7 @@ async function attack(side: keyof typeof done, command: readonly string[], feed?
   child.stdin.end();
   const [[code, signal]] = await Promise.all([closed, told]);
   clearTimeout(watch);
-  if (code === 0) return { found: JSON.parse(last) as Attack };
+  if (code === 0 && last.startsWith('{"layers"')) return { found: JSON.parse(last) as Attack };
   return { ended: `${isSilent ? "hung" : `ended with ${code ?? signal}`} after ${done[side]} inputs\n${said}` };
 }
 

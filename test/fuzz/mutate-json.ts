@@ -15,7 +15,7 @@ export function mutateJson(rng: Rng, value: unknown, hostile: readonly unknown[]
         else delete owner[key];
         break;
       case 1:
-        owner[Array.isArray(owner) ? owner.length : String(choose(rng, hostile))] = structuredClone(owner[key]);
+        owner[Array.isArray(owner) ? owner.length : JSON.stringify(choose(rng, hostile))] = structuredClone(owner[key]);
         break;
       case 2:
         owner[key] = structuredClone(other[otherKey]);
