@@ -48,7 +48,7 @@ test("a whole run trains every tier, tells what it does, and leaves a complete r
   const journal = readLines(directory, "journal.jsonl");
   expect(journal.map(({ type }) => type)).toEqual([
     "commit",
-    ...[1, 2].flatMap(() => ["round", "fit", "fit", "fit", "fit", "commit"]),
+    ...[1, 2].flatMap(() => ["round", "fit", "fit", "fit", "fit", "close", "commit"]),
     "end",
   ]);
   expect(journal.at(-2)).toMatchObject({ type: "commit", round: 2, sha256: result.sha256 });
