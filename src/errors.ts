@@ -51,6 +51,8 @@ export interface WorkerErrorDetails {
   readonly logPath?: string | undefined;
   /** The remote Python traceback, whole. */
   readonly traceback?: string | undefined;
+  /** The process ended with two tasks in hand: it may have been at the other one. */
+  readonly isUncertain?: boolean | undefined;
 }
 
 /** A worker process died, hung, never came up, or reported that a task failed. */

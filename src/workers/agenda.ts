@@ -10,6 +10,8 @@ export interface Agenda {
   begin(taskId: string): void;
   take(message: AnswerMessage): void;
   all(): readonly Attempt[];
+  /** Whether it is known which task the worker is at: its next may have been begun already, and its last answer not have come. */
+  isCertain(): boolean;
   /** The worker is gone. What it did fails with that; the rest was not begun, or was done, and goes back as it was. */
   close(error: Error): void;
 }
@@ -36,6 +38,10 @@ export function createAgenda(): Agenda {
       for (const attempt of attempts) attempt.take(message);
     },
     all: () => attempts,
+    isCertain() {
+      const unanswered = attempts.filter(isUnanswered);
+      return unanswered.length <= 1 || begun === unanswered.at(-1);
+    },
     close(error) {
       const guilty = current();
       for (const attempt of attempts) {

@@ -19,11 +19,13 @@ export interface Crew {
   start(): Promise<void>;
   /**
    * Waits for a worker for one task, until `release`; not one in `avoid` while another place is up. It is a free one, or,
-   * while more wait than there are places, one that has a task and is to find its next waiting for it.
+   * while more wait than there are places, one that has a task and is to find its next waiting for it. Who is to be `alone` has
+   * it to itself, so that it is known whose fault its end is.
    */
   acquire(wanted: {
     readonly priority: number;
     readonly avoid: Slot | undefined;
+    readonly isAlone: boolean;
     readonly signal?: AbortSignal | undefined;
   }): Promise<Hand>;
   /** `failed` is the task that came to nothing, through whoever's fault. */
@@ -48,6 +50,8 @@ export interface Slot {
   isPreparing: boolean;
   /** Tasks that its worker is in hand for. */
   lent: number;
+  /** To one that has it to itself. */
+  isLentAlone: boolean;
   /** Of its workers, with no task completed in between: outside a task, */
   deaths: number;
   /** and tasks in which one ended. A task that ends every worker counts once. */
@@ -63,6 +67,7 @@ export interface Hand {
 const MAX_DEATHS = 3;
 
 interface Waiter {
+  readonly isAlone: boolean;
   readonly priority: number;
   readonly avoid: Slot | undefined;
   readonly hand: Deferred<Hand>;
@@ -84,7 +89,17 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
   const receiving = { buffers: createBuffers(), turns: new PQueue({ concurrency: 2 }) };
   let waiters: Waiter[] = [];
   const slots = Array.from({ length: count }, (_, index): Slot => {
-    return { index, worker: undefined, isUp: false, isPreparing: false, prepared: 0, lent: 0, deaths: 0, deadly: new Set() };
+    return {
+      index,
+      worker: undefined,
+      isUp: false,
+      isPreparing: false,
+      prepared: 0,
+      lent: 0,
+      isLentAlone: false,
+      deaths: 0,
+      deadly: new Set(),
+    };
   });
   let upkeep: Promise<unknown> = Promise.resolve();
   let hasBeenUp = false;
@@ -193,7 +208,9 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
       const free = slots.filter((slot) => slot.lent === 0);
       for (const slot of free) lend(slot);
       // What is handed out ahead can go nowhere else, so near the end nothing is: all are to end together.
-      for (const slot of slots) if (slot.lent === 1 && waiters.length > count && !slot.worker?.isCancelling()) lend(slot);
+      for (const slot of slots) {
+        if (slot.lent === 1 && !slot.isLentAlone && waiters.length > count && !slot.worker?.isCancelling()) lend(slot);
+      }
     });
   }
 
@@ -201,10 +218,11 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
     const { worker } = slot;
     if (!worker || !slot.isUp || !isServing(worker.status()) || isToPrepare(slot)) return;
     const isOtherUp = slots.some((other) => other !== slot && other.isUp);
-    const place = waiters.findIndex(({ avoid }) => avoid !== slot || !isOtherUp);
+    const place = waiters.findIndex(({ avoid, isAlone }) => (avoid !== slot || !isOtherUp) && !(isAlone && slot.lent > 0));
     const waiter = place < 0 ? undefined : waiters.splice(place, 1)[0];
     if (!waiter) return;
     slot.lent++;
+    slot.isLentAlone = waiter.isAlone;
     waiter.hand.resolve({ slot, worker });
   }
 

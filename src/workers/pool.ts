@@ -1,5 +1,5 @@
 import { setMaxListeners } from "node:events";
-import { InterruptedError, PrelortError } from "../errors.ts";
+import { InterruptedError, PrelortError, WorkerError } from "../errors.ts";
 import { orAborted } from "./abort.ts";
 import { createCrew, type CrewOptions, type Hand, type Slot } from "./crew.ts";
 import type { Reply, Task, TaskType, WorkerPool } from "./task.ts";
@@ -16,6 +16,13 @@ interface Outcome {
   readonly hand: Hand;
   readonly reply?: Reply;
   readonly error?: Error;
+}
+
+/** Of the next try. */
+interface Terms {
+  /** Where it is not to be made, if there is another place. */
+  readonly avoid: Slot | undefined;
+  readonly isAlone: boolean;
 }
 
 /** How long a worker that was asked to end is given. */
@@ -42,9 +49,9 @@ export function createWorkerPool(options: PoolOptions): WorkerPool {
   if (signal?.aborted) interrupt();
   signal?.addEventListener("abort", interrupt, { once: true });
 
-  async function tryOnce(task: Task, number: number, avoid: Slot | undefined): Promise<Outcome> {
+  async function tryOnce(task: Task, number: number, { avoid, isAlone }: Terms): Promise<Outcome> {
     const { signal: given } = task;
-    const hand = await crew.acquire({ priority: task.priority ?? 0, avoid, signal: given });
+    const hand = await crew.acquire({ priority: task.priority ?? 0, avoid, isAlone, signal: given });
     const cancel = () => hand.worker.cancel(task.id);
     given?.addEventListener("abort", cancel, { once: true });
     try {
@@ -62,18 +69,22 @@ export function createWorkerPool(options: PoolOptions): WorkerPool {
   }
 
   async function tryUntilDone(task: Task): Promise<Reply> {
-    let avoid: Slot | undefined;
+    let terms: Terms = { avoid: undefined, isAlone: false };
+    let failures = 0;
     for (let number = 1; ;) {
-      const { hand, reply, error } = await tryOnce(task, number, avoid);
+      const { hand, reply, error } = await tryOnce(task, number, terms);
       interruption.signal.throwIfAborted();
       if (reply) return reply;
       task.signal?.throwIfAborted();
+      // Whatever ended the worker, the next one has nothing else in hand.
+      terms = { avoid: error && hand.slot, isAlone: true };
       if (!error) continue;
-      const isFinal = isNobodysFault(error) || number > retries;
+      // One that may have been another's fault does not count. It is made alone the next time, so there is no second of the kind.
+      if (!(error instanceof WorkerError && error.details.isUncertain)) failures++;
+      const isFinal = isNobodysFault(error) || failures > retries;
       const willRetry = !isFinal && !fate.signal.aborted;
       listener?.failure?.({ taskId: task.id, attempt: number, workerId: hand.worker.id, error, willRetry });
       if (isFinal) throw error;
-      avoid = hand.slot;
       number++;
     }
   }

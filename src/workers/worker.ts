@@ -135,6 +135,7 @@ export function createWorker(
       exitCode: exit.exitCode,
       // One of ours says nothing that the problem does not.
       signal: fatal ? undefined : exit.signal,
+      isUncertain: !agenda.isCertain(),
       logTail: await readLogTail(logPath).catch(() => undefined),
       logPath,
     };
