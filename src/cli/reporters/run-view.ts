@@ -78,7 +78,7 @@ export function nameRound({ run }: RunView, round: number): string {
 
 function nameFits(view: RunView): RunView {
   const { waiting, selected } = view;
-  const what = waiting.size > 0 ? `waiting for ${waiting.size} of ${selected} clients` : "aggregating";
+  const what = waiting.size > 0 ? `waiting for ${waiting.size} of ${selected} clients` : "every client has reported";
   return { ...view, wait: `${nameRound(view, view.round)}: ${what}` };
 }
 
