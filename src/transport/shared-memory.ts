@@ -165,8 +165,13 @@ export function borrowFrom(pid: number): Borrow {
       }
     } finally {
       for (const file of files.values()) {
-        writeSync(file, RETURNED, 0, 1, 0);
-        closeSync(file);
+        try {
+          writeSync(file, RETURNED, 0, 1, 0);
+        } catch {
+          // Sealed, or ended with its process: then nobody waits for that.
+        } finally {
+          closeSync(file);
+        }
       }
     }
   };

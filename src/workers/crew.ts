@@ -180,8 +180,11 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
     try {
       const reply = await worker.run(task, attempt);
       if (!reply) return false;
-      await task.accept?.(reply);
-      reply.close(false);
+      try {
+        await task.accept?.(reply);
+      } finally {
+        reply.close(false);
+      }
       first.resolve(reply);
       return true;
     } catch (cause) {
