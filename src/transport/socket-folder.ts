@@ -19,7 +19,8 @@ export interface SocketFolder {
 
 /**
  * Makes a folder that only this user may enter (mode 0700), and that goes with this process, even when it is
- * killed with SIGKILL: a janitor in a session of its own waits for the end of a pipe that only we hold open.
+ * killed with SIGKILL: a janitor in a session of its own waits for the end of a pipe that only we hold open. Then it
+ * also ends whoever was told to connect there: a worker that was stopped as it started cannot have seen to that itself.
  */
 export async function createSocketFolder(temporary: string = tmpdir()): Promise<SocketFolder> {
   const parent = [temporary, "/tmp"].find((folder) => Buffer.byteLength(join(folder, NAME)) <= MAX_SOCKET_PATH) ?? "/tmp";
@@ -35,9 +36,17 @@ export async function createSocketFolder(temporary: string = tmpdir()): Promise<
   };
 }
 
+/** A line on its input says that all is well. Where there is no /proc, workers watch the end of their own input. */
+const JANITOR = `
+  read -r _ || for file in $(grep -als -- "$0/socket" /proc/[0-9]*/cmdline); do
+    process=\${file#/proc/}
+    kill -9 "\${process%/cmdline}"
+  done
+  rm -rf -- "$0"`;
+
 /** Resolves, once the janitor runs, with a function that has it do its work and waits for its end. */
 async function startJanitor(folder: string): Promise<() => Promise<void>> {
-  const janitor = spawn("/bin/sh", ["-c", 'cat >/dev/null; rm -rf -- "$0"', folder], {
+  const janitor = spawn("/bin/sh", ["-c", JANITOR, folder], {
     cwd: "/",
     detached: true,
     stdio: ["pipe", "ignore", "ignore"],
@@ -53,7 +62,7 @@ async function startJanitor(folder: string): Promise<() => Promise<void>> {
   pipe.unref();
   return async () => {
     janitor.ref();
-    janitor.stdin.end();
+    janitor.stdin.end("\n");
     await exited;
   };
 }

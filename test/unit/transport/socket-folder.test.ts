@@ -1,8 +1,10 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import { EnvironmentError } from "../../../src/errors.ts";
 import { createSocketFolder } from "../../../src/transport/socket-folder.ts";
 
@@ -39,3 +41,28 @@ test("a temporary folder that is not there is an environment error with its reme
   await expect(creation).rejects.toThrow(EnvironmentError);
   await expect(creation).rejects.toThrow("TMPDIR");
 });
+
+test.runIf(process.platform === "linux")(
+  "when its maker is killed, it goes, and with it whoever was told to connect there, even one that is stopped",
+  async () => {
+    const compiled = join(import.meta.dirname, "../../../dist/transport/socket-folder.js");
+    const program = `
+      const { createSocketFolder } = await import(${JSON.stringify(compiled)});
+      process.stdout.write((await createSocketFolder(${JSON.stringify(temporary)})).socketPath);
+      setInterval(() => {}, 1000);`;
+    const maker = spawn(process.execPath, ["--input-type=module", "-e", program], { stdio: ["ignore", "pipe", "inherit"] });
+    const socketPath = String((await once(maker.stdout, "data"))[0]);
+    const idle = ["-e", "setInterval(() => {}, 1000); console.log(1)"];
+    const start = (endpoint: string) => spawn(process.execPath, [...idle, "--", endpoint], { stdio: ["ignore", "pipe", "inherit"] });
+    const [worker, stranger] = [start(`ipc://${socketPath}`), start("ipc:///tmp/another/socket")];
+    onTestFinished(() => void stranger.kill("SIGKILL"));
+    await Promise.all([once(worker.stdout, "data"), once(stranger.stdout, "data")]);
+    worker.kill("SIGSTOP");
+    const ended = once(worker, "exit");
+    maker.kill("SIGKILL");
+    expect(await ended).toEqual([null, "SIGKILL"]);
+    await vi.waitFor(() => expect(existsSync(dirname(socketPath))).toBe(false), 5000);
+    expect([stranger.exitCode, stranger.signalCode]).toEqual([null, null]);
+  },
+  15_000,
+);
