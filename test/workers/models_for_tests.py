@@ -1,39 +1,46 @@
 """Tiny wrapped models and prepared data, in memory."""
 
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
+from prelort_worker.assemble import assemble
 from prelort_worker.client import Resident
 from prelort_worker.data import build_index
+from prelort_worker.errors import Problems
 from prelort_worker.index import Index
-from prelort_worker.messages import LoraSpec, Task
-from prelort_worker.models import load_base, load_tokenizer
-from prelort_worker.nested_lora import NestedLora, wrap
+from prelort_worker.messages import LoraSpec, ModelSpec
+from prelort_worker.nested_lora import NestedLora
+from prelort_worker.tasks.find import find_task
+from prelort_worker.tasks.task import Task
 from prelort_worker.wire import Payload, Tensor
 from specs import LORA, SEED, data_spec, model_spec
 from transformers import GPT2Config, GPT2LMHeadModel
 
+CPU = torch.device("cpu")
+
+
+def task_of(model: ModelSpec, folder: Path, **changes: Any) -> Task:
+    """As the prepare task has it, once it was found able."""
+    task, problems = find_task(model, CPU), Problems()
+    task.check(data_spec(folder, model.task, **changes), problems)
+    problems.raise_any()
+    return task
+
 
 @cache
-def index_of(folder: Path, task: Task) -> Index:
-    tokenizer = load_tokenizer(model_spec(folder, task).name_or_path)
-    return build_index(task, data_spec(folder, task), tokenizer, SEED, lambda _step, _steps: None)
+def index_of(folder: Path, task: str) -> Index:
+    data = data_spec(folder, task)
+    return build_index(task_of(model_spec(folder, task), folder), data, SEED, lambda _step, _steps: None)
 
 
-def base_of(folder: Path, task: Task, lora: LoraSpec = LORA, dtype: Literal["f32", "bf16"] = "f32") -> Any:
-    info = index_of(folder, task).info
-    return load_base(replace(model_spec(folder, task), dtype=dtype), lora, info.labels, info.pad_token_id, SEED)
+def nested_of(folder: Path, task: str, lora: LoraSpec = LORA, **model: Any) -> NestedLora:
+    return assemble(model_spec(folder, task, **model), lora, index_of(folder, task).info, CPU, SEED)
 
 
-def nested_of(folder: Path, task: Task, lora: LoraSpec = LORA, dtype: Literal["f32", "bf16"] = "f32") -> NestedLora:
-    return wrap(base_of(folder, task, lora, dtype), task, lora)
-
-
-def resident_of(folder: Path, task: Task = "causal-lm") -> Resident:
-    return Resident(nested_of(folder, task), index_of(folder, task), model_spec(folder, task).name_or_path)
+def resident_of(folder: Path, task: str = "causal-lm") -> Resident:
+    return Resident(nested_of(folder, task), index_of(folder, task))
 
 
 def payload(**tensors: torch.Tensor) -> Payload:

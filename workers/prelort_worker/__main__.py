@@ -107,8 +107,9 @@ def _serve(connection: "Connection", client: "Client") -> None:
 def _answer(connection: "Connection", client: "Client", job: "Job") -> None:
     """Runs one task. Whatever goes wrong in it is its reply, and the next task is taken."""
     from .connection import Cancelled
+    from .errors import InputError
     from .mail import cancelled_failure, key_of
-    from .messages import ErrorReport, Failure
+    from .messages import ErrorReport, Failure, Problem
 
     task, key = job.task, key_of(job.task)
     try:
@@ -121,7 +122,9 @@ def _answer(connection: "Connection", client: "Client", job: "Job") -> None:
         connection.send(cancelled_failure(task))
     except Exception as error:
         traceback.print_exc()
-        report = ErrorReport(type(error).__name__, _text(str(error)), _text(traceback.format_exc()))
+        found = error.problems if isinstance(error, InputError) else []
+        problems = [Problem(option, _text(message)) for option, message in found]
+        report = ErrorReport(type(error).__name__, _text(str(error)), _text(traceback.format_exc()), problems)
         connection.send(Failure(task.task_id, task.attempt, report))
 
 

@@ -4,22 +4,21 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .assemble import assemble, n_frozen
 from .data import prepare
 from .device import forget_peak_memory, peak_memory
 from .encoding import decode, encode
-from .errors import InputError
-from .evaluate import evaluate_tier, shard_of
-from .generate import rouge_l_sum
+from .evaluate import evaluate_tier, finite, shard_of
+from .generate import score_answers
 from .index import Index, open_index
 from .messages import Dtype, Evaluate, Evaluated, Fit, Fitted, Load, Loaded, Prepare, TaskMessage, TaskReply
-from .models import load_base, load_tokenizer
-from .nested_lora import NestedLora, read, set_base, wrap, write
+from .nested_lora import NestedLora, left_out, read, set_base, write
+from .probe import probe
 from .seeds import derive
 from .train import train
 from .wire import Payload, Tensor
@@ -34,14 +33,8 @@ class Resident:
 
     nested: NestedLora
     index: Index
-    name_or_path: str
     # What the base model has merged in.
     merged: torch.Tensor | None = None
-
-    @cached_property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """Read when text is first generated."""
-        return load_tokenizer(self.name_or_path)
 
 
 class Client:
@@ -54,35 +47,36 @@ class Client:
     def run(self, task: TaskMessage, payload: Payload, report: Report) -> tuple[TaskReply, Payload]:
         """The answer, whose `tensors` whoever sends it fills in, and what it carries."""
         if isinstance(task, Prepare):
-            return prepare(task, lambda step, steps: report("preparing the data", step, steps)), {}
+            return prepare(task, self._device, lambda step, steps: report("preparing the data", step, steps)), {}
         if isinstance(task, Load):
-            report("loading the model", 0, 0)
-            return self._load(task)
+            return self._load(task, report)
         if self._resident is None:
             raise RuntimeError(f"{task.task_id}: no model is loaded; expected a load task first")
         if isinstance(task, Fit):
             return fit(self._resident, task, payload, report)
         return evaluate(self._resident, task, payload, report), {}
 
-    def _load(self, task: Load) -> tuple[Loaded, Payload]:
+    def _load(self, task: Load, report: Report) -> tuple[Loaded, Payload]:
+        report("loading the model", 0, 0)
         self._resident = None  # two base models at once may not fit
         index = open_index(Path(task.index.path), task.index.sha256)
         if index.info.task != task.model.task:
             raise ValueError(f"index {task.index.path}: expected data for {task.model.task}, got {index.info.task}")
-        base = load_base(task.model, task.lora, index.info.labels, index.info.pad_token_id, task.seed)
-        _check_lengths(index, base)
-        n_parameters = base.num_parameters()
-        nested = wrap(base.to(self._device), task.model.task, task.lora)  # pyright: ignore[reportArgumentType]
-        self._resident = Resident(nested, index, task.model.name_or_path)
+        nested = assemble(task.model, task.lora, index.info, self._device, task.seed)
+        report("trying the model", 0, 0)
+        probe(nested, index)
+        self._resident = Resident(nested, index)
         dense = read(nested, nested.tiers[-1])[1]
         payload: Payload = {"dense": _to_wire(dense)} if len(dense) else {}
-        shapes = [module.shape for module in nested.modules]
         return Loaded(
             task_id=task.task_id,
             attempt=task.attempt,
-            modules=shapes,
+            modules=[module.shape for module in nested.modules],
             dense=nested.dense_shapes,
-            n_parameters=n_parameters - len(dense),
+            n_parameters=n_frozen(nested),
+            peft_type=nested.task.peft_type,
+            modules_to_save=[module.name for module in nested.saved],
+            left_out=left_out(nested),
             tensors=[],
         ), payload
 
@@ -91,7 +85,7 @@ def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tupl
     """Loads what the client received, trains, and gives back new − received."""
     started = time.monotonic()
     nested, activity = resident.nested, f"fit {task.client_id}"
-    forget_peak_memory(nested.model.device)
+    forget_peak_memory(nested.device)
     _check_adapter(nested, task.scale, [task.r])
     examples = resident.index.of_client(task.client_id)
     rows, dense = _receive(resident, payload)
@@ -112,10 +106,10 @@ def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tupl
         n=len(examples),
         steps=task.fit.local_steps,
         passes=trained.passes,
-        loss=_finite(trained.loss),
-        rms_loss=_finite(trained.rms_loss),
+        loss=finite(trained.loss),
+        rms_loss=finite(trained.rms_loss),
         seconds=time.monotonic() - started,
-        peak_memory_bytes=peak_memory(nested.model.device),
+        peak_memory_bytes=peak_memory(nested.device),
         tensors=[],
     ), delta
 
@@ -125,8 +119,6 @@ def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Repor
     started = time.monotonic()
     nested = resident.nested
     _check_adapter(nested, task.scale, task.ranks)
-    if task.max_new_tokens > 0 and nested.task != "causal-lm":
-        raise ValueError(f"max_new_tokens: expected 0 for a {nested.task} model, got {task.max_new_tokens}")
     shard = shard_of(resident.index, task)
     rows, dense = _receive(resident, payload)
     if len(rows) != max(task.ranks):
@@ -140,17 +132,12 @@ def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Repor
 
         sums = evaluate_tier(nested, r, resident.index, shard, task.batch_size, partial(progress, "evaluate"))
         if task.max_new_tokens > 0:
-            settings = (resident.tokenizer, task.batch_size, task.max_new_tokens, partial(progress, "generate"))
-            sums = replace(sums, rouge_l_sum=rouge_l_sum(nested, r, resident.index, shard, *settings))
+            settings = (task.batch_size, task.max_new_tokens, partial(progress, "generate"))
+            scores = score_answers(nested, r, resident.index, shard, *settings)
+            own = {name: finite(value) for name, value in scores.own.items()}
+            sums = replace(sums, rouge_l_sum=scores.rouge_l, metrics={**sums.metrics, **own})
         tiers.append(sums)
     return Evaluated(task.task_id, task.attempt, tiers, time.monotonic() - started)
-
-
-def _check_lengths(index: Index, base: PreTrainedModel) -> None:
-    limit = getattr(base.config.get_text_config(), "max_position_embeddings", None)
-    longest = int(index.starts.diff().max())
-    if limit is not None and longest > limit:
-        raise InputError(f"the longest example has {longest} tokens, the model takes {limit}; lower data.max_length")
 
 
 def _check_adapter(nested: NestedLora, scale: float, ranks: list[int]) -> None:
@@ -180,10 +167,6 @@ def _merge(resident: Resident, merged: torch.Tensor | None) -> None:
     resident.merged = None  # should it fail half way, the next task begins anew
     set_base(resident.nested, merged)
     resident.merged = merged if merged is None else merged.clone()  # what is lent goes with the task
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _to_wire(tensor: torch.Tensor, dtype: Dtype = "F32", seed: int = 0) -> Tensor:

@@ -1,196 +1,280 @@
 """The `prepare` task: reads, checks, tokenises, holds out and partitions the data, once for all workers."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TypeAlias, cast
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
 
-from .errors import InputError
-from .index import INDEX_VERSION, Index, IndexInfo, file_sha256, read_index, write_index
-from .messages import DataSpec, IndexFile, Prepare, Prepared, PreparedClient, Task
-from .models import load_tokenizer
+from .errors import InputError, Problems
+from .index import (
+    INDEX_VERSION,
+    ClientInfo,
+    Example,
+    Index,
+    IndexInfo,
+    file_sha256,
+    make_index,
+    read_index,
+    write_index,
+)
+from .inspect import inspect
+from .messages import DataSpec, IndexFile, Prepare, Prepared, PreparedClient
+from .models import refuse_quantisation
 from .partition import Places, commonest, hold_out, partition, partition_by_value
 from .records import to_map
+from .row import Row
+from .rows import rows_sha256
 from .seeds import derive
-from .templates import Example, column_text, fill, read_examples
+from .tasks.find import find_task, source_sha256
+from .tasks.task import Task
+from .templates import column_text, column_value, fill
 
 Report = Callable[[int, int], None]
-# Tokens; the label, or how many tokens are prompt; whether it was cut.
-Encoded: TypeAlias = tuple[list[int], int, bool]
-_BATCH = 512
 
 
-def prepare(message: Prepare, report: Report) -> Prepared:
-    """The same data, spec, tokenizer and seed give the same file, which is made only once."""
-    tokenizer = load_tokenizer(message.model.name_or_path)
-    path = Path(message.cache_dir) / "prepared" / f"{_key(message, tokenizer)}.safetensors"
-    index = _read_made(path)
-    if index is None:
-        index = build_index(message.model.task, message.data, tokenizer, message.seed, report)
+def prepare(message: Prepare, device: torch.device, report: Report) -> Prepared:
+    """
+    The same data, spec, task and seed give the same file, which is made only once. Whatever the user has to mend, of
+    data and of model, is told in one InputError.
+    """
+    problems = Problems()
+    data = message.data
+    task = find_task(message.model, device)
+    with problems.gathered("model.quantization"):
+        refuse_quantisation(message.model, device)
+    task.check(data, problems)
+    index, path = None, None
+    if not problems:
+        with problems.gathered("data.path"):
+            path = Path(message.cache_dir) / "prepared" / f"{_key(message, task)}.safetensors"
+            index = _read_made(path) or build_index(task, data, message.seed, report)
+    inspect(task, message.lora, index, problems)
+    problems.raise_any()
+    assert index is not None and path is not None
+    if not path.is_file():
         write_index(path, index)
     return _reply(message, path, index)
 
 
 def _read_made(path: Path) -> Index | None:
-    """What an earlier run made, if it is there and whole."""
+    """What an earlier run made, if it is there and whole; else it is made again."""
     try:
         return read_index(path)
     except InputError:
+        path.unlink(missing_ok=True)
         return None
 
 
-def build_index(task: Task, data: DataSpec, tokenizer: PreTrainedTokenizerBase, seed: str, report: Report) -> Index:
-    examples = read_examples(Path(data.path))
-    # Over the whole file, so that the labels do not depend on which examples are drawn.
-    labels = sorted({_label(example, data) for example in examples}) if task == "sequence-classification" else []
+@dataclass(frozen=True)
+class Shares:
+    """Who holds which row: those held out from all, then of each client those it trains on and those it does not."""
+
+    held_out: list[Row]
+    clients: list[tuple[list[Row], list[Row]]]
+
+    def parts(self) -> Iterable[tuple[list[Row], bool]]:
+        yield self.held_out, False
+        for training, held_out in self.clients:
+            yield training, True
+            yield held_out, False
+
+
+def build_index(task: Task, data: DataSpec, seed: str, report: Report) -> Index:
+    rows = task.read(data.path, data.split, data)
+    apart = None
+    if data.eval_path is not None or data.eval_split is not None:
+        apart = task.read(data.eval_path or data.path, data.eval_split, data)
+    problems = Problems()
+    for some in (rows, apart or []):
+        _check_columns(task, data, some, problems)
+    problems.raise_any()
+    # Over all of it, so that the labels do not depend on which examples are drawn.
+    task.labels = sorted({label for row in rows if (label := task.label(row, data)) is not None})
+    _check_labels(task, data, rows, apart, problems)
+    problems.raise_any()
+    shares = _share(data, rows, apart, seed)
+
+    done, n_rows = 0, sum(len(part) for part, _ in shares.parts())
+    parts: list[Sequence[Example]] = []
+    n_truncated: list[int] = []
+    for part, is_training in shares.parts():
+        with problems.gathered("data"):
+            examples = task.encode(part, data, lambda step, _, before=done: report(before + step, n_rows))
+            n_truncated.append(sum(bool(example.get("truncated", False)) for example in examples))
+            kept = [{name: value for name, value in each.items() if name != "truncated"} for each in examples]
+            parts.append(task.pack(kept, data, is_training) if data.packing else kept)
+        done += len(part)
+    problems.raise_any()
+    lengths = [[task.length(example) for example in part] for part in parts]
+    ids = client_ids(len(shares.clients))
+    clients = [
+        ClientInfo(
+            id=client_id,
+            mix=_mix(task, data, training),
+            n_tokens=sum(lengths[1 + 2 * place]),
+            n_truncated=n_truncated[1 + 2 * place],
+        )
+        for place, (client_id, (training, _)) in enumerate(zip(ids, shares.clients, strict=True))
+    ]
+    info = IndexInfo(
+        task=task.model.task,
+        labels=task.labels,
+        n_truncated=sum(n_truncated),
+        pad_token_id=task.pad_token_id,
+        clients=clients,
+        remarks=_remarks(task, data, shares),
+    )
+    flat = [example for part in parts for example in part]
+    return make_index(info, flat, [length for part in lengths for length in part], [len(part) for part in parts])
+
+
+def client_ids(count: int) -> list[str]:
+    return [f"c{place:0{max(2, len(str(count - 1)))}d}" for place in range(count)]
+
+
+def _check_columns(task: Task, data: DataSpec, rows: Sequence[Row], problems: Problems) -> None:
+    """In the first row, so that every option with a wrong column is told; what is wrong in others, encoding tells."""
+    for row in rows[:1]:
+        for option in ("text", "prompt", "answer"):
+            if (template := getattr(data, option)) is not None:
+                with problems.gathered(f"data.{option}"):
+                    fill(template, row, f"data.{option}")
+        for option in ("messages", "image"):
+            if (name := getattr(data, option)) is not None:
+                with problems.gathered(f"data.{option}"):
+                    column_value(row, name, f"data.{option}")
+        with problems.gathered("data.label"):
+            task.label(row, data)
+        if data.partition.by is not None:
+            with problems.gathered("data.partition.by"):
+                column_text(row, data.partition.by, "data.partition.by")
+
+
+def _check_labels(
+    task: Task, data: DataSpec, rows: Sequence[Row], apart: Sequence[Row] | None, problems: Problems
+) -> None:
+    if data.label is None:
+        return
+    if len(task.labels) < 2:
+        there = ", ".join(task.labels) or "none"
+        problems.add("data.label", f"expected at least two labels in {data.path}, got {there} alone")
+    unseen = Counter(label for row in apart or () if (label := task.label(row, data)) not in set(task.labels))
+    if unseen:
+        told = ", ".join(f"{label} ({count})" for label, count in unseen.most_common(5))
+        problems.add(
+            "data.eval_path",
+            f"has labels that no training example has: {told}; expected some of {', '.join(task.labels[:20])}",
+        )
+
+
+def _share(data: DataSpec, rows: Sequence[Row], apart: Sequence[Row] | None, seed: str) -> Shares:
     by = data.partition.by
-    values = [column_text(example, by, "data.partition.by") if by else "" for example in examples]
+    values = [column_text(row, by, "data.partition.by") if by else "" for row in rows]
     owned = commonest(values, data.clients) if data.partition.name == "value" else None
     used = set(values if owned is None else owned)
     pool = [place for place, value in enumerate(values) if value in used]
-    held_out, training = _draw(data, pool, seed)
-    client_ids = [f"c{place:0{max(2, len(str(data.clients - 1)))}d}" for place in range(data.clients)]
-    shares = _share(data, client_ids, [values[place] for place in training], owned, seed)
-    ordered = [examples[place] for place in (*held_out, *(training[place] for share in shares for place in share))]
+    held_out, training = _draw(data, pool, apart is not None, seed)
+    parts = _parts(data, [values[place] for place in training], owned, seed)
+    divided = hold_out(parts, data.client_eval_examples, np.random.default_rng(derive(seed, "held out of clients")))
 
-    encoded: list[Encoded] = []
-    for start in range(0, len(ordered), _BATCH):
-        report(start, len(ordered))
-        batch = ordered[start : start + _BATCH]
-        encoded += (
-            _encode_pairs(batch, data, tokenizer)
-            if task == "causal-lm"
-            else _encode_texts(batch, data, tokenizer, labels)
-        )
-    if task == "sequence-classification" and len(labels) < 2:
-        raise InputError(f"data.label: expected at least two labels in {data.path}, got {', '.join(labels)} alone")
-    tokens, targets, cut = zip(*encoded, strict=True)
-    info = IndexInfo(
-        task=task,
-        labels=labels,
-        n_truncated=sum(cut),
-        pad_token_id=cast(int, tokenizer.pad_token_id),
-        client_ids=client_ids,
-    )
-    return Index(
-        info,
-        input_ids=torch.tensor([token for example in tokens for token in example], dtype=torch.int32),
-        starts=torch.tensor(np.cumsum([0, *map(len, tokens)])),
-        targets=torch.tensor(targets),
-        clients=torch.tensor(np.cumsum([len(held_out), *map(len, shares)])),
-    )
+    def chosen(places: Places) -> list[Row]:
+        return [rows[training[place]] for place in places]
+
+    clients = [(chosen(own), chosen(other)) for own, other in divided]
+    if apart is None:
+        return Shares([rows[place] for place in held_out], clients)
+    order = np.random.default_rng(derive(seed, "held-out examples")).permutation(len(apart))[: data.eval_examples]
+    return Shares([apart[place] for place in sorted(order)], clients)
 
 
-def _draw(data: DataSpec, pool: list[int], seed: str) -> tuple[list[int], list[int]]:
+def _draw(data: DataSpec, pool: list[int], is_apart: bool, seed: str) -> tuple[list[int], list[int]]:
     """Which of the examples in the pool are held out from all, and which are the clients': disjoint."""
-    n = len(pool)
-    if data.eval_examples >= n:
-        raise InputError(f"data.eval_examples: cannot hold out {data.eval_examples} of the {n} examples of {data.path}")
+    n, held_out = len(pool), 0 if is_apart else data.eval_examples
+    if held_out >= n:
+        raise InputError(f"cannot hold out {held_out} of the {n} examples of {data.path}", "data.eval_examples")
     order = np.random.default_rng(derive(seed, "examples")).permutation(pool).tolist()
-    training = order[data.eval_examples :]
-    return order[: data.eval_examples], training[: data.max_examples]
+    return order[:held_out], order[held_out:][: data.max_examples]
 
 
-def _share(
-    data: DataSpec, client_ids: list[str], values: list[str], owned: list[str] | None, seed: str
-) -> list[Places]:
-    """Places in `values` of client after client: each one's training examples, then its held-out ones."""
+def _parts(data: DataSpec, values: list[str], owned: list[str] | None, seed: str) -> list[Places]:
+    """Places in `values` of client after client."""
     if owned is None:
         parts = partition(data.partition, values, data.clients, np.random.default_rng(derive(seed, "partition")))
     else:
         parts = partition_by_value(values, owned)
     asked = data.client_eval_examples
-    for client_id, part in zip(client_ids, parts, strict=True):
+    for client_id, part in zip(client_ids(len(parts)), parts, strict=True):
         if len(part) <= asked:
             raise InputError(
                 f"client {client_id}: expected at least {asked + 1} examples, one to train on and {asked} to hold out "
-                f"(data.client_eval_examples), got {len(part)}; take fewer clients or hold out fewer"
+                f"(data.client_eval_examples), got {len(part)}; take fewer clients or hold out fewer",
+                "data.clients",
             )
-    divided = hold_out(parts, asked, np.random.default_rng(derive(seed, "held out of clients")))
-    return [share for training, held_out in divided for share in (training, held_out)]
+    return parts
 
 
-def _encode_pairs(batch: list[Example], data: DataSpec, tokenizer: PreTrainedTokenizerBase) -> Iterator[Encoded]:
-    """
-    prompt + answer + end-of-text. The answer is joined by one space, unless the prompt is empty or ends in white
-    space, and is tokenised by itself, so that the loss begins at a token's edge. Of an example that is too long the
-    prompt loses its beginning, down to half of max_length, and then the answer its end.
-    """
-    if data.prompt is None or data.answer is None:
-        raise InputError("data: causal-lm needs prompt and answer")
-    if tokenizer.eos_token_id is None:
-        raise InputError("the tokenizer has no end-of-text token, which ends every answer")
-    if data.max_length < 2:
-        raise InputError("data.max_length: expected at least 2, a token of the prompt and one of the answer")
-    prompts = [fill(data.prompt, example, "data.prompt") for example in batch]
-    answers = [fill(data.answer, example, "data.answer") for example in batch]
-    joined = [
-        answer if not prompt or prompt[-1].isspace() else f" {answer}"
-        for prompt, answer in zip(prompts, answers, strict=True)
-    ]
-    heads = tokenizer(prompts, add_special_tokens=True)["input_ids"]
-    tails = tokenizer(joined, add_special_tokens=False)["input_ids"]
-    eos = cast(int, tokenizer.eos_token_id)
-    first = eos if tokenizer.bos_token_id is None else cast(int, tokenizer.bos_token_id)
-    for head, tail in zip(heads, tails, strict=True):
-        # Some tokenizers end every text by themselves. Something must stand before the first answer token.
-        head = (head[:-1] if head[-1:] == [eos] else head) or [first]
-        tail = [*tail, eos]
-        room = max(data.max_length - len(tail), data.max_length // 2, 1)
-        kept = head[-room:]
-        yield [*kept, *tail][: data.max_length], len(kept), len(head) + len(tail) > data.max_length
+def _mix(task: Task, data: DataSpec, rows: Sequence[Row]) -> dict[str, int]:
+    """By the column that the partition goes by, else by the label; the commonest first."""
+    by = data.partition.by
+    found = (column_text(row, by, "data.partition.by") if by else task.label(row, data) for row in rows)
+    return dict(Counter(value for value in found if value is not None).most_common())
 
 
-def _encode_texts(
-    batch: list[Example], data: DataSpec, tokenizer: PreTrainedTokenizerBase, labels: list[str]
-) -> Iterator[Encoded]:
-    if data.text is None:
-        raise InputError("data: sequence-classification needs text")
-    texts = [fill(data.text, example, "data.text") for example in batch]
-    whole = tokenizer(texts)["input_ids"]
-    cut = tokenizer(texts, truncation=True, max_length=data.max_length)["input_ids"]
-    numbers = {label: number for number, label in enumerate(labels)}
-    for example, kept, tokens in zip(batch, cut, whole, strict=True):
-        if not kept:
-            raise InputError(f"{example.where}: data.text gives a text without a token")
-        yield kept, numbers[_label(example, data)], len(kept) < len(tokens)
+def _remarks(task: Task, data: DataSpec, shares: Shares) -> list[str]:
+    trained = {task.label(row, data) for training, _ in shares.clients for row in training}
+    lacking = [label for label in task.labels if label not in trained]
+    if not lacking:
+        return []
+    n_held_out = sum(task.label(row, data) in lacking for row in shares.held_out)
+    labels = f"label {lacking[0]} has" if len(lacking) == 1 else f"labels {', '.join(lacking)} have"
+    return [f"{labels} no training example; of the examples held out from all {n_held_out} have it"]
 
 
-def _label(example: Example, data: DataSpec) -> str:
-    if data.label is None:
-        raise InputError("data: sequence-classification needs label")
-    return column_text(example, data.label, "data.label")
+def _key(message: Prepare, task: Task) -> str:
+    data = message.data
+    contents = [rows_sha256(data.path, data.split, data.subset) if _reads_files(task) else _rows_hash(task, data)]
+    if data.eval_path is not None or data.eval_split is not None:
+        contents.append(rows_sha256(data.eval_path or data.path, data.eval_split, data.subset))
+    spec = {**to_map(data), "path": contents, "eval_path": None}
+    parts = [INDEX_VERSION, message.model.task, source_sha256(task), message.seed, spec, task.fingerprint()]
+    return sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _key(message: Prepare, tokenizer: PreTrainedTokenizerBase) -> str:
-    path = Path(message.data.path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file (data.path)")
-    spec = {**to_map(message.data), "path": file_sha256(path)}
-    parts = [INDEX_VERSION, message.model.task, message.seed, spec, _tokenizer_sha256(tokenizer)]
-    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+def _reads_files(task: Task) -> bool:
+    return type(task).read is Task.read
 
 
-def _tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
-    with TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(folder)
-        files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
-        return sha256("".join(f"{path.name}:{file_sha256(path)}\n" for path in files).encode()).hexdigest()
+def _rows_hash(task: Task, data: DataSpec) -> str:
+    """Of what a task of one's own reads, wherever from."""
+    digest = sha256()
+    for row in task.read(data.path, data.split, data):
+        digest.update(json.dumps([row.where, row.columns], sort_keys=True, default=repr).encode())
+    return digest.hexdigest()
 
 
 def _reply(message: Prepare, path: Path, index: Index) -> Prepared:
     n_labels = len(index.info.labels)
+    labels = index.fields.get("labels") if n_labels else None
     clients = []
-    for client_id in index.info.client_ids:
-        own = index.of_client(client_id)
-        counts = torch.bincount(index.targets[own.start : own.stop], minlength=n_labels).tolist() if n_labels else []
-        clients.append(PreparedClient(client_id, len(own), len(index.held_out_of(client_id)), counts))
+    for client in index.info.clients:
+        own = index.of_client(client.id)
+        counts = [] if labels is None else torch.bincount(labels[own.start : own.stop], minlength=n_labels).tolist()
+        clients.append(
+            PreparedClient(
+                id=client.id,
+                n=len(own),
+                n_eval=len(index.held_out_of(client.id)),
+                label_counts=counts,
+                mix=client.mix,
+                n_tokens=client.n_tokens,
+                n_truncated=client.n_truncated,
+            )
+        )
     return Prepared(
         message.task_id,
         message.attempt,
@@ -198,5 +282,6 @@ def _reply(message: Prepare, path: Path, index: Index) -> Prepared:
         index.info.labels,
         len(index.held_out),
         index.info.n_truncated,
+        index.info.remarks,
         clients,
     )

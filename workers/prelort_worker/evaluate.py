@@ -4,9 +4,10 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch.nn import functional
+from torch import Tensor
 
-from .batches import IGNORED, collate, forward
+from .batches import collate, forward
+from .errors import InputError
 from .index import Index
 from .messages import Evaluate, LabelCounts, TierSums
 from .nested_lora import NestedLora, activate
@@ -39,30 +40,45 @@ def evaluate_tier(
     """
     activate(nested, r)
     nested.model.eval()
-    ordered = sorted(shard, key=lambda example: len(index.tokens(example)))
-    is_classifier = nested.task == "sequence-classification"
+    ordered = sorted(shard, key=index.length)
     loss_sum, n_targets = 0.0, 0
-    answered: list[tuple[torch.Tensor, torch.Tensor]] = []
+    answered: list[tuple[Tensor, Tensor]] = []
+    sums: dict[str, float] = {}
     for start in range(0, len(ordered), batch_size):
         on_batch(start, len(ordered))
-        batch = collate(index, ordered[start : start + batch_size], nested.model.device)
-        logits, targets = forward(nested.model, batch)
-        losses = functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
+        batch = collate(nested.task, index, ordered[start : start + batch_size], nested.device)
+        outputs, losses = forward(nested, batch)
         loss_sum += losses.cpu().double().sum().item()
-        n_targets += int((targets != IGNORED).sum())
-        if is_classifier:
-            answered.append((logits.argmax(-1).cpu(), targets.cpu()))
+        n_targets += batch.n_targets
+        if (labels := nested.task.answers(outputs, batch.tensors)) is not None:
+            answered.append((labels[0].cpu(), labels[1].cpu()))
+        for name, values in nested.task.metrics(outputs, batch.tensors).items():
+            sums[name] = sums.get(name, 0.0) + _sum_of_examples(name, values, len(batch))
     return TierSums(
         r=r,
-        loss_sum=loss_sum if math.isfinite(loss_sum) else None,
+        loss_sum=finite(loss_sum),
         n_tokens=n_targets,
         n_examples=len(ordered),
-        labels=_count_labels(answered, len(index.info.labels)) if is_classifier else None,
+        labels=_count_labels(answered, len(index.info.labels)) if answered else None,
         rouge_l_sum=None,
+        metrics={name: finite(value) for name, value in sums.items()},
     )
 
 
-def _count_labels(answered: list[tuple[torch.Tensor, torch.Tensor]], n_labels: int) -> LabelCounts:
+def finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _sum_of_examples(name: str, values: Tensor, n_examples: int) -> float:
+    if values.shape != (n_examples,):
+        raise InputError(
+            f"metric {name}: expected a number for each of {n_examples} examples, got shape {list(values.shape)}",
+            "model.task",
+        )
+    return values.cpu().double().sum().item()
+
+
+def _count_labels(answered: list[tuple[Tensor, Tensor]], n_labels: int) -> LabelCounts:
     predicted, actual = (torch.cat(part) for part in zip(*answered, strict=True))
     hits = actual[predicted == actual]
     counts = [torch.bincount(labels, minlength=n_labels).tolist() for labels in (hits, predicted, actual)]

@@ -2,44 +2,62 @@
 The prepared data: one safetensors file that every worker maps into memory.
 
 Examples lie one after the other: first those held out from all, then client by client those it trains on and those
-of its own that are held out. Tensors: `input_ids` [tokens]; `starts` [examples + 1], where each example begins in it;
-`targets` [examples], the label of a sequence-classification example, or how many tokens of a causal-lm one are
-prompt; `clients` [2 · clients + 1], where each client's training and held-out examples begin. The rest is the file's
-metadata.
+of its own that are held out. An example is what its task has made of a row: tensors by name, such as `input_ids`. Each
+name is one tensor of the file: stacked, [examples, …], where all examples have one shape, else one after the other,
+[total, …], with `NAME.starts` [examples + 1], where each begins. Beside them `.lengths` [examples], by which batches
+of like length are made, and `.clients` [2 · clients + 1], where each client's training and held-out examples begin.
+The rest is the file's metadata.
 """
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from .errors import InputError
-from .messages import Task
 
-INDEX_VERSION = 2
+INDEX_VERSION = 3
+# No field of an example has a dot in its name.
+_LENGTHS, _CLIENTS = ".lengths", ".clients"
+
+Example = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ClientInfo:
+    id: str
+    # How often each value of the column that the partition goes by, or of the label, occurs in what it trains on.
+    mix: dict[str, int]
+    # Of what it trains on.
+    n_tokens: int
+    n_truncated: int
 
 
 @dataclass(frozen=True)
 class IndexInfo:
-    task: Task
+    task: str
     labels: list[str]
     n_truncated: int
     pad_token_id: int
-    client_ids: list[str]
+    clients: list[ClientInfo]
+    # What the user should know of the data, though it can be used.
+    remarks: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Index:
     info: IndexInfo
-    input_ids: torch.Tensor
-    starts: torch.Tensor
-    targets: torch.Tensor
-    clients: torch.Tensor
+    fields: dict[str, Tensor]
+    lengths: Tensor
+    clients: Tensor
 
     @property
     def held_out(self) -> range:
@@ -54,27 +72,48 @@ class Index:
         """The client's own examples that it does not train on."""
         return self._range(2 * self._place(client_id) + 1)
 
-    def tokens(self, example: int) -> torch.Tensor:
-        return self.input_ids[int(self.starts[example]) : int(self.starts[example + 1])]
+    def example(self, place: int) -> dict[str, Tensor]:
+        return {name: self.value(name, place) for name in self.fields if not name.endswith(".starts")}
+
+    def value(self, name: str, place: int) -> Tensor:
+        starts = self.fields.get(f"{name}.starts")
+        if starts is None:
+            return self.fields[name][place]
+        return self.fields[name][int(starts[place]) : int(starts[place + 1])]
+
+    def length(self, place: int) -> int:
+        return int(self.lengths[place])
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {client.id: place for place, client in enumerate(self.info.clients)}
 
     def _place(self, client_id: str) -> int:
-        if client_id not in self.info.client_ids:
-            raise ValueError(
-                f"the prepared data has no client {client_id!r}; it has {len(self.info.client_ids)} of them"
-            )
-        return self.info.client_ids.index(client_id)
+        if client_id not in self._places:
+            raise ValueError(f"the prepared data has no client {client_id!r}; it has {len(self._places)} of them")
+        return self._places[client_id]
 
     def _range(self, place: int) -> range:
         return range(int(self.clients[place]), int(self.clients[place + 1]))
 
 
-_TENSORS = ("input_ids", "starts", "targets", "clients")
+def make_index(info: IndexInfo, examples: Sequence[Example], lengths: Sequence[int], sizes: Sequence[int]) -> Index:
+    """`sizes`: of what is held out from all, then of each client's training and held-out examples."""
+    fields: dict[str, Tensor] = {}
+    for name in examples[0] if examples else ():
+        values = [example[name] for example in examples]
+        if len({value.shape for value in values}) == 1:
+            fields[name] = torch.stack(values)
+        else:
+            fields[name] = torch.cat(values)
+            fields[f"{name}.starts"] = torch.tensor([0, *map(len, values)]).cumsum(0)
+    return Index(info, fields, torch.tensor(lengths), torch.tensor(sizes).cumsum(0))
 
 
 def write_index(path: Path, index: Index) -> None:
     """Written aside and renamed: a reader sees the whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: getattr(index, name) for name in _TENSORS}
+    tensors = _tensors(index)
     # One metadata key, since the order of several is not the same in every process.
     metadata = {"prelort": json.dumps({**asdict(index.info), "content": _checksum(tensors)}, sort_keys=True)}
     aside = path.with_suffix(f".{os.getpid()}.tmp")
@@ -85,7 +124,7 @@ def write_index(path: Path, index: Index) -> None:
 def read_index(path: Path) -> Index:
     """Maps the file; raises InputError when it is not whole."""
     index, content = _map(path)
-    if content != _checksum({name: getattr(index, name) for name in _TENSORS}):
+    if content != _checksum(_tensors(index)):
         raise InputError(f"{path}: its content does not match its checksum")
     return index
 
@@ -108,20 +147,27 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _tensors(index: Index) -> dict[str, Tensor]:
+    return {**index.fields, _LENGTHS: index.lengths, _CLIENTS: index.clients}
+
+
 def _map(path: Path) -> tuple[Index, str]:
     """The index, and the checksum of its content that the file tells."""
     try:
         with safe_open(path, framework="pt") as file:
             info = json.loads(file.metadata()["prelort"])
-            tensors = {name: file.get_tensor(name) for name in _TENSORS}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
         content = info.pop("content")
-        return Index(IndexInfo(**info), **tensors), content
+        info["clients"] = [ClientInfo(**client) for client in info["clients"]]
+        lengths, clients = tensors.pop(_LENGTHS), tensors.pop(_CLIENTS)
+        return Index(IndexInfo(**info), tensors, lengths, clients), content
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: is not a prepared index: {error}") from error
 
 
 def _checksum(tensors: dict[str, torch.Tensor]) -> str:
     digest = sha256()
-    for name in _TENSORS:
-        digest.update(tensors[name].numpy().tobytes())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -94,7 +94,7 @@ class Inbox:
                 self.jobs.put(Job(task, borrow_payload(descriptors, self._controller_pid)))
             except OSError as error:
                 self.close(key)
-                yield Failure(task.task_id, task.attempt, ErrorReport("OSError", f"shared memory: {error}", ""))
+                yield Failure(task.task_id, task.attempt, ErrorReport("OSError", f"shared memory: {error}", "", []))
         elif descriptors:
             self._assembling[key] = (task, Assembly(descriptors))
         else:
@@ -159,7 +159,7 @@ class Outbox:
 
 
 def cancelled_failure(task: TaskMessage) -> Failure:
-    return Failure(task.task_id, task.attempt, ErrorReport("cancelled", f"{task.task_id} was cancelled", ""))
+    return Failure(task.task_id, task.attempt, ErrorReport("cancelled", f"{task.task_id} was cancelled", "", []))
 
 
 def _with_tensors(message: Hello | TaskReply, payload: Payload) -> Iterator[Hello | TaskReply | Chunk | End]:

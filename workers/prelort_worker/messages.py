@@ -5,13 +5,12 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from .records import Count, Positive, RecordError, describe, from_map, to_map
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 
 # `merged` [n, width]: components that are part of the base model for this task.
 TensorName: TypeAlias = Literal["rows", "dense", "merged"]
 # As safetensors spells them, but for I8X256: see encoding.py.
 Dtype: TypeAlias = Literal["F32", "BF16", "F16", "I8X256"]
-Task: TypeAlias = Literal["causal-lm", "sequence-classification"]
 Objective: TypeAlias = Literal["none", "sum", "sampled", "stratified"]
 Examples: TypeAlias = Literal["global", "client", "train"]
 
@@ -39,9 +38,18 @@ class TensorDescriptor:
 @dataclass(frozen=True)
 class ModelSpec:
     name_or_path: str
-    task: Task
+    # Of a name on the hub: a branch, tag or commit.
+    revision: str | None
+    # A built-in task, or `module:Class`,
+    task: str
+    # whose module is looked for there first.
+    task_folder: str | None
     pooling: Literal["mean"] | None
     dtype: Literal["f32", "bf16"]
+    attention: str | None
+    quantization: Literal["8bit", "4bit"] | None
+    # Run the model repository's own code.
+    trust_remote_code: bool
 
 
 @dataclass(frozen=True)
@@ -49,8 +57,10 @@ class LoraSpec:
     r: Positive
     tiers: list[Positive]
     scale: float
-    target_modules: str | list[str]
-    modules_to_save: list[str]
+    # PEFT's own choice for the architecture, "all-linear", a regular expression, or names.
+    target_modules: str | list[str] | None
+    # The task's heads where none are named.
+    modules_to_save: list[str] | None
     lora_dropout: float
 
 
@@ -65,11 +75,20 @@ class PartitionSpec:
 @dataclass(frozen=True)
 class DataSpec:
     path: str
+    subset: str | None
+    split: str | None
+    # Of the examples that are held out from all, where they do not come from `path` and `split`.
+    eval_path: str | None
+    eval_split: str | None
     text: str | None
     label: str | None
     prompt: str | None
     answer: str | None
+    messages: str | None
+    image: str | None
+    chat: bool
     max_length: Positive
+    packing: bool
     max_examples: Positive | None
     eval_examples: Count
     client_eval_examples: Count
@@ -105,6 +124,7 @@ class Prepare:
     attempt: Positive
     seed: str
     model: ModelSpec
+    lora: LoraSpec
     data: DataSpec
     cache_dir: str
 
@@ -210,6 +230,11 @@ class PreparedClient:
     n: Positive
     n_eval: Count
     label_counts: list[Count]
+    # How often each value of the column that the partition goes by, or of the label, occurs in what it trains on.
+    mix: dict[str, Count]
+    # Of what it trains on.
+    n_tokens: Count
+    n_truncated: Count
 
 
 @dataclass(frozen=True)
@@ -220,6 +245,8 @@ class Prepared:
     labels: list[str]
     n_eval: Count
     n_truncated: Count
+    # What the user should know of the data, though it can be used.
+    remarks: list[str]
     clients: list[PreparedClient]
 
 
@@ -239,12 +266,26 @@ class DenseShape:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """Weights that no adapter acts on: modules of a kind, whose names differ in numbers alone."""
+
+    name: str
+    kind: str
+    count: Positive
+    parameters: Count
+
+
+@dataclass(frozen=True)
 class Loaded:
     task_id: str
     attempt: Positive
     modules: list[ModuleShape]
     dense: list[DenseShape]
     n_parameters: Count
+    # For adapter_config.json.
+    peft_type: str | None
+    modules_to_save: list[str]
+    left_out: list[LeftOut]
     tensors: list[TensorDescriptor]
 
 
@@ -283,6 +324,8 @@ class TierSums:
     n_examples: Count
     labels: LabelCounts | None
     rouge_l_sum: float | None
+    # The task's own, summed over the examples.
+    metrics: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -294,10 +337,19 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
+class Problem:
+    """Something of the config that the user has to mend; `option` is the key, where it is known."""
+
+    option: str | None
+    message: str
+
+
+@dataclass(frozen=True)
 class ErrorReport:
     kind: str
     message: str
     traceback: str
+    problems: list[Problem]
 
 
 @dataclass(frozen=True)

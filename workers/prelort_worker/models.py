@@ -1,7 +1,8 @@
 """Base models and tokenizers, from a folder or by their Hugging Face name."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -9,20 +10,17 @@ from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from .errors import InputError
-from .messages import LoraSpec, ModelSpec
-from .seeds import derive
+from .messages import ModelSpec
 
-_HEADS = ("classifier", "score")
-_SAFE: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
 _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -40,27 +38,25 @@ class MeanPooledClassifier(PreTrainedModel):
     def __init__(self, encoder: PreTrainedModel, num_labels: int) -> None:
         super().__init__(encoder.config)
         self.encoder = encoder
+        if hasattr(encoder, "pooler"):
+            encoder.pooler = None  # pyright: ignore[reportArgumentType]
         self.classifier = nn.Linear(encoder.config.hidden_size, num_labels)
         nn.init.normal_(self.classifier.weight, std=0.02)  # as transformers draws a new head
         nn.init.zeros_(self.classifier.bias)
 
     @classmethod
-    def from_encoder(
-        cls, name_or_path: str, num_labels: int, dtype: torch.dtype = torch.float32, **config: Any
+    def from_encoder(cls, name_or_path: str, num_labels: int) -> "MeanPooledClassifier":
+        """Loads an encoder by folder or Hugging Face name; its head is new, for PEFT to fill."""
+        spec = ModelSpec(name_or_path, None, "sequence-classification", None, "mean", "f32", None, None, False)
+        return cls.load(spec, torch.device("cpu"), num_labels=num_labels)
+
+    @classmethod
+    def load(
+        cls, model: ModelSpec, device: torch.device, on_meta: bool = False, **config: Any
     ) -> "MeanPooledClassifier":
-        """Loads an encoder by folder or Hugging Face name; `config` overrides its configuration, id2label for one."""
-        with _found(name_or_path):
-            settings = AutoConfig.from_pretrained(
-                name_or_path, trust_remote_code=False, num_labels=num_labels, **config
-            )
-            loaded: Any = AutoModel.from_pretrained(
-                name_or_path, config=settings, dtype=dtype, output_loading_info=True, **_SAFE
-            )
-        encoder, info = loaded
-        _refuse_random(name_or_path, info["missing_keys"], spared=["pooler"])
-        if hasattr(encoder, "pooler"):
-            encoder.pooler = None
-        return cls(encoder, num_labels)
+        encoder = load_pretrained(AutoModel, model, device, on_meta, ["pooler"], **config)
+        with torch.device("meta" if on_meta else "cpu"):
+            return cls(encoder, encoder.config.num_labels or 2)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any) -> SequenceClassifierOutput:
         """PEFT passes all that a classifier may be given; all but tokens [batch, length] and their mask is left out."""
@@ -72,64 +68,115 @@ class MeanPooledClassifier(PreTrainedModel):
         return SequenceClassifierOutput(logits=logits)
 
 
-def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(model: ModelSpec) -> PreTrainedTokenizerBase:
     """A tokenizer without a padding token pads with its end-of-text token: padding is masked and never a target."""
-    with _found(name_or_path):
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+    with found(model):
+        tokenizer = AutoTokenizer.from_pretrained(model.name_or_path, **_source(model))
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
-            raise InputError(f"the tokenizer of {name_or_path} has neither a padding nor an end-of-text token")
+            raise InputError(
+                f"the tokenizer of {model.name_or_path} has neither a padding nor an end-of-text token; name one of its "
+                "tokens as pad_token in its tokenizer_config.json",
+                "model.name_or_path",
+            )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
-def load_base(model: ModelSpec, lora: LoraSpec, labels: list[str], pad_token_id: int, seed: str) -> PreTrainedModel:
+def load_pretrained(
+    kind: Any,
+    model: ModelSpec,
+    device: torch.device,
+    on_meta: bool = False,
+    spared: Collection[str] = (),
+    **config: Any,
+) -> PreTrainedModel:
     """
-    The base model on the CPU. A new task head is drawn from `seed`, so every worker has the same.
-    Any other parameter that the checkpoint lacks is refused: it would be random and, being frozen, stay so.
+    A model of an Auto class by folder or Hugging Face name; `config` overrides its configuration, id2label for one.
+    What the checkpoint lacks is refused: it would be random and, being frozen, stay so; but for modules that are
+    trained in full or not used, whose names end in one of `spared`. On the meta device nothing is read but its shapes.
     """
-    torch.manual_seed(derive(seed, "new parameters"))
-    dtype = _DTYPES[model.dtype]
-    names = dict(enumerate(labels))
-    label_names = {
-        "num_labels": len(labels),
-        "id2label": names,
-        "label2id": {name: place for place, name in names.items()},
-    }
-    if model.pooling == "mean":
-        base: PreTrainedModel = MeanPooledClassifier.from_encoder(model.name_or_path, dtype=dtype, **label_names)
-    else:
-        kind, config = (
-            (AutoModelForCausalLM, {})
-            if model.task == "causal-lm"
-            else (AutoModelForSequenceClassification, label_names)
+    with found(model):
+        settings: PreTrainedConfig = AutoConfig.from_pretrained(model.name_or_path, **_source(model), **config)
+        if on_meta:
+            with torch.device("meta"):
+                return kind.from_config(settings, trust_remote_code=model.trust_remote_code)
+        attention = {} if model.attention is None else {"attn_implementation": model.attention}
+        loaded: Any = kind.from_pretrained(
+            model.name_or_path,
+            config=settings,
+            dtype=_DTYPES[model.dtype],
+            use_safetensors=True,
+            output_loading_info=True,
+            **attention,
+            **_quantised(model, device),
+            **_source(model),
         )
-        with _found(model.name_or_path):
-            loaded: Any = kind.from_pretrained(
-                model.name_or_path, dtype=dtype, output_loading_info=True, **config, **_SAFE
-            )
-        base, info = loaded
-        heads = _HEADS if model.task == "sequence-classification" else ()
-        _refuse_random(model.name_or_path, info["missing_keys"], spared=[*lora.modules_to_save, *heads])
-    # A decoder finds the token that a classifier reads by what is not padding.
-    base.config.get_text_config().pad_token_id = pad_token_id
-    base.config.get_text_config().use_cache = False  # of no use to training; generation asks for it itself
+    base, info = loaded
+    _refuse_random(model.name_or_path, info["missing_keys"], spared)
     return base
 
 
+def refuse_quantisation(model: ModelSpec, device: torch.device) -> None:
+    """Where it cannot be, before anything is loaded."""
+    if model.quantization is None:
+        return
+    if device.type != "cuda":
+        raise InputError(
+            f"{model.quantization} weights need a CUDA device, which bitsandbytes computes on, and this worker has "
+            f"{device.type}; leave it out, or take model.dtype bf16",
+            "model.quantization",
+        )
+    if find_spec("bitsandbytes") is None:
+        raise InputError(
+            "the package bitsandbytes is missing; install it into the worker's environment: pip install bitsandbytes",
+            "model.quantization",
+        )
+
+
 @contextmanager
-def _found(name_or_path: str) -> Iterator[None]:
+def found(model: ModelSpec) -> Iterator[None]:
+    """Tells whatever transformers raises for a name, a folder or a setting that it cannot use as what it is."""
     try:
         yield
-    except OSError as error:  # what transformers raises for a name or folder that holds no model
-        reason = " ".join(str(error).split())
+    except (OSError, ValueError, ImportError, KeyError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = " ".join(str(error).split())[:600]
+        if "attention" in reason and model.attention is not None:
+            raise InputError(f"{model.attention}: {reason}", "model.attention") from error
+        if isinstance(error, OSError):
+            raise InputError(
+                f"{model.name_or_path}: expected a folder with a model and its tokenizer, or a name that the Hugging "
+                f"Face hub knows; {reason}",
+                "model.name_or_path",
+            ) from error
         raise InputError(
-            f"model.name_or_path {name_or_path}: expected a folder with a model and its tokenizer, or a name that the "
-            f"Hugging Face hub knows; {reason}"
+            f"{model.name_or_path} cannot be used for {model.task}: {reason}", "model.name_or_path"
         ) from error
 
 
-def _refuse_random(name_or_path: str, missing: Collection[str], spared: Sequence[str]) -> None:
+def _source(model: ModelSpec) -> dict[str, Any]:
+    return {"revision": model.revision or "main", "trust_remote_code": model.trust_remote_code}
+
+
+def _quantised(model: ModelSpec, device: torch.device) -> dict[str, Any]:
+    if model.quantization is None:
+        return {}
+    settings = (
+        BitsAndBytesConfig(load_in_8bit=True)
+        if model.quantization == "8bit"
+        else BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )
+    )
+    return {"quantization_config": settings, "device_map": {"": device}}
+
+
+def _refuse_random(name_or_path: str, missing: Collection[str], spared: Collection[str]) -> None:
     """Refuses parameters that the checkpoint lacks, but for those of modules that are trained, or not used."""
     frozen = [
         name for name in sorted(missing) if not any(part.endswith(tuple(spared)) for part in _modules_around(name))
@@ -137,7 +184,8 @@ def _refuse_random(name_or_path: str, missing: Collection[str], spared: Sequence
     if frozen:
         raise InputError(
             f"the checkpoint {name_or_path} lacks {', '.join(frozen)}, which this task needs: they would be random and "
-            "frozen. Name their module in lora.modules_to_save, or take another checkpoint"
+            "frozen. Name their module in lora.modules_to_save, or take another checkpoint",
+            "model.name_or_path",
         )
 
 

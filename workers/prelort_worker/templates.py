@@ -1,67 +1,78 @@
-"""Examples of a JSONL file and the templates over their columns."""
+"""Templates over the columns of a row."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from difflib import get_close_matches
 from string import Formatter
 from typing import Any
 
 from .errors import InputError
+from .row import Row
 
 
-@dataclass(frozen=True)
-class Example:
-    """One line of the file; `where` is `file:line`."""
-
-    where: str
-    columns: dict[str, Any]
-
-
-def read_examples(path: Path) -> list[Example]:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file (data.path)")
-    examples = list(_parse_lines(path))
-    if not examples:
-        raise InputError(f"{path}: holds no examples; expected one JSON object a line")
-    return examples
-
-
-def fill(template: str, example: Example, option: str) -> str:
-    """`"{word}: {gloss}"` with the example's columns; `{{` and `}}` are braces. `option` is what errors call it."""
+def fill(template: str, row: Row, option: str) -> str:
+    """
+    `"{word}: {gloss}"` with the row's columns; `{translation.en}` and `{answers.text.0}` are inside of them; `{{` and
+    `}}` are braces. `option` is what errors call the template.
+    """
     parts = []
-    for literal, column, form, conversion in Formatter().parse(template):
+    for literal, column in _parse(template, option):
         parts.append(literal)
         if column is not None:
-            if form or conversion or not column.isidentifier():
-                raise InputError(
-                    f"{option}: expected column names alone between braces, such as {{text}}, in {template!r}"
-                )
-            parts.append(column_text(example, column, option))
+            parts.append(column_text(row, column, option))
     return "".join(parts)
 
 
-def column_text(example: Example, column: str, option: str) -> str:
-    if column not in example.columns:
-        there = ", ".join(sorted(example.columns)) or "none"
-        raise InputError(f"{example.where}: has no column {column!r}, which {option} needs; its columns are: {there}")
-    value = example.columns[column]
+def column_text(row: Row, column: str, option: str) -> str:
+    value = column_value(row, column, option)
     if not isinstance(value, str | int | float):
-        raise InputError(
-            f"{example.where}: column {column!r} ({option}) is {json.dumps(value)}; expected text or a number"
-        )
+        raise InputError(f"{row.where}: column {column!r} ({option}) is {_show(value)}; expected text or a number")
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _parse_lines(path: Path) -> Iterator[Example]:
-    for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            columns = json.loads(line.decode())
-        except ValueError as error:
-            raise InputError(f"{where}: is not valid JSON: {error}") from error
-        if not isinstance(columns, dict):
-            raise InputError(f"{where}: expected a JSON object, got {line.decode()[:80]}")
-        yield Example(where, columns)
+def column_value(row: Row, column: str, option: str) -> Any:
+    """The column of that name, or the value that its dots lead to: keys of maps, places in lists from 0."""
+    if column in row.columns:
+        return row.columns[column]
+    first, *rest = column.split(".")
+    if first not in row.columns or not rest:
+        meant = get_close_matches(column, row.columns, 1)
+        hint = f"did you mean {meant[0]!r}? Its" if meant else "its"
+        there = ", ".join(sorted(row.columns)) or "none"
+        raise InputError(f"{row.where}: has no column {column!r}, which {option} needs; {hint} columns are: {there}")
+    value = row.columns[first]
+    for place, key in enumerate(rest, start=1):
+        value = _inside(value, key, f"{row.where}: column {'.'.join([first, *rest[:place]])!r} ({option})")
+    return value
+
+
+def _inside(value: Any, key: str, where: str) -> Any:
+    if isinstance(value, dict):
+        if key in value:
+            return value[key]
+        raise InputError(f"{where} is not there; the map's keys are: {', '.join(map(str, value)) or 'none'}")
+    if isinstance(value, list):
+        if key.isdecimal() and int(key) < len(value):
+            return value[int(key)]
+        raise InputError(f"{where} is not there; expected a place in a list of {len(value)}, from 0")
+    raise InputError(f"{where} is not there; expected a map or a list before the last dot, got {_show(value)}")
+
+
+def _parse(template: str, option: str) -> list[tuple[str, str | None]]:
+    expected = f"{option}: expected column names alone between braces, such as {{text}}, in {template!r}"
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise InputError(f"{expected}: {error}; a brace itself is written twice") from error
+    if any(
+        column is not None and (form or conversion or not _is_name(column)) for _, column, form, conversion in parts
+    ):
+        raise InputError(f"{expected}; a brace itself is written twice")
+    return [(literal, column) for literal, column, _, _ in parts]
+
+
+def _is_name(column: str) -> bool:
+    return bool(column.strip()) and not set(column) & set("[]{}")
+
+
+def _show(value: Any) -> str:
+    return json.dumps(value, default=lambda other: type(other).__name__)[:200]

@@ -73,7 +73,7 @@ def train(
     Trains tier r's adapter in place. The same arguments and adapter give the same bytes. `on_step` is called before
     every batch of every step, with how many there were and how many there are; it may raise.
     """
-    device = nested.model.device
+    device = nested.device
     weights = tier_weights(nested.tiers, r, spec.full_weight)
     order = _batches(index, examples, spec, np.random.default_rng(derive(seed, "order")))
     draws = np.random.default_rng(derive(seed, "truncations"))
@@ -91,7 +91,7 @@ def train(
         def on_batch(place: int, before: int = step * n_batches) -> None:
             on_step(before + place, spec.local_steps * n_batches)
 
-        batches = [collate(index, batch, device) for batch in islice(order, n_batches)]
+        batches = [collate(nested.task, index, batch, device) for batch in islice(order, n_batches)]
         optimizer.zero_grad()
         plan = plan_step(spec.objective, weights, sum(map(len, batches)), draws)
         losses.append(_backward(nested, r, batches, plan, spec.batched_truncations, on_batch))
@@ -168,7 +168,7 @@ def _endless(examples: range, rng: np.random.Generator) -> Iterator[int]:
 def _batches(index: Index, examples: range, spec: FitSpec, rng: np.random.Generator) -> Iterator[list[int]]:
     if not spec.group_by_length:
         return endless_batches(examples, spec.batch_size, rng)
-    return batches_by_length(examples, spec.batch_size, rng, lambda example: len(index.tokens(example)))
+    return batches_by_length(examples, spec.batch_size, rng, index.length)
 
 
 def _backward(
@@ -195,7 +195,7 @@ def _backward(
 
 def _pass(nested: NestedLora, r: int, batch: Batch, each: Pass, share: float) -> Tensor:
     with truncated(nested, r, each.ranks):
-        loss = mean_loss(nested.model, batch) * (each.weight * share)
+        loss = mean_loss(nested, batch) * (each.weight * share)
         loss.backward()
     return loss.detach()
 
@@ -204,7 +204,7 @@ def _pass_together(nested: NestedLora, r: int, batch: Batch, passes: list[Pass],
     """All passes as one, over a copy of the batch for each."""
     ranks = [rank for each in passes for rank in each.ranks_of(len(batch))]
     with truncated(nested, r, ranks):
-        losses = mean_losses(nested.model, batch.repeated(len(passes)), len(passes))
+        losses = mean_losses(nested, batch.repeated(len(passes)), len(passes))
         loss = losses @ losses.new_tensor([each.weight * share for each in passes])
         loss.backward()
     return loss.detach()

@@ -1,0 +1,177 @@
+"""
+A text that goes on. What is learned is the answer to a prompt, the assistant's part of a conversation, or, with `text`
+alone, all of it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+
+from ..errors import InputError, Problems
+from ..index import Example
+from ..messages import DataSpec
+from ..models import load_pretrained
+from ..row import Row
+from ..templates import fill
+from .chat import chat_of, encode_chat
+from .task import Batch, Progress
+from .text import BATCH, IGNORED, GenerativeTask, pad, set_tokens
+
+# Tokens, which of them are learned, and whether it was cut.
+Encoded = tuple[list[int], list[bool], bool]
+
+
+class CausalLm(GenerativeTask):
+    peft_type: ClassVar[str | None] = "CAUSAL_LM"
+
+    def check(self, data: DataSpec, problems: Problems) -> None:
+        super().check(data, problems)
+        with problems.gathered("model.name_or_path"):
+            if self.tokenizer.eos_token_id is None:
+                raise InputError("the tokenizer has no end-of-text token, which ends every answer")
+            if (data.messages or data.chat) and not self.tokenizer.chat_template:
+                raise InputError(
+                    "the tokenizer has no chat template; leave out data.chat and data.messages, or take a model that "
+                    "was trained on conversations"
+                )
+
+    def encode(self, rows: Sequence[Row], data: DataSpec, progress: Progress) -> list[Example]:
+        examples: list[Example] = []
+        for start in range(0, len(rows), BATCH):
+            progress(start, len(rows))
+            batch = rows[start : start + BATCH]
+            for row, (tokens, learned, is_cut) in zip(batch, self._encode(batch, data), strict=True):
+                if not any(learned[1:]):
+                    raise InputError(f"{row.where}: has nothing to learn", "data")
+                example = _example(tokens, learned, [range(len(tokens))] if data.packing else None)
+                examples.append({**example, "truncated": torch.tensor(is_cut)})
+        return examples
+
+    def pack(self, examples: Sequence[Example], data: DataSpec, is_training: bool) -> list[Example]:
+        """
+        One after the other into rows of max_length; what does not fit begins the next. Of `text`, what is longer than
+        a row is cut into several; held-out prompts stay single, so that answers can be generated for them. Each piece
+        sees itself alone: positions begin anew, and its first token is no target.
+        """
+        if not is_training and data.text is None:
+            return list(examples)
+        rows: list[list[Example]] = []
+        room = 0
+        for example in examples:
+            for piece in _pieces(example, data.max_length if data.text else len(example["input_ids"])):
+                length = len(piece["input_ids"])
+                if not rows or length > room:
+                    rows.append([])
+                    room = data.max_length
+                rows[-1].append(piece)
+                room -= length
+        return [
+            _example(
+                [int(token) for piece in row for token in piece["input_ids"]],
+                [bool(flag) for piece in row for flag in (False, *piece["learned"][1:])],
+                [range(len(piece["input_ids"])) for piece in row],
+            )
+            for row in rows
+        ]
+
+    def build_model(self, on_meta: bool = False) -> nn.Module:
+        base = load_pretrained(AutoModelForCausalLM, self.model, self.device, on_meta, self.modules_to_save)
+        return set_tokens(base, self.pad_token_id)
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        labels = [example["input_ids"].masked_fill(~example["learned"], IGNORED) for example in examples]
+        batch = {**super().collate(examples), "labels": pad(labels, IGNORED)}
+        if "positions" not in examples[0]:
+            return batch
+        # Without a mask, a model that is told positions lets none look beyond its own beginning.
+        del batch["attention_mask"]
+        width = batch["input_ids"].shape[1]
+        rest = [torch.arange(width - len(example["positions"])) for example in examples]
+        batch["position_ids"] = torch.stack(
+            [torch.cat([example["positions"].long(), more]) for example, more in zip(examples, rest, strict=True)]
+        )
+        return batch
+
+    def judged(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        # Position i tells token i + 1.
+        return outputs.logits[:, :-1].float().flatten(0, 1), batch["labels"][:, 1:].flatten()
+
+    def count_targets(self, batch: Batch) -> int:
+        return int((batch["labels"][:, 1:] != IGNORED).sum())
+
+    def prompt(self, example: Example) -> Tensor:
+        return example["input_ids"][: _last_answer(example["learned"])]
+
+    def reference(self, example: Example) -> Tensor:
+        return example["input_ids"][_last_answer(example["learned"]) :]
+
+    def _encode(self, rows: Sequence[Row], data: DataSpec) -> Iterator[Encoded]:
+        if data.messages is not None or data.chat:
+            for row in rows:
+                yield encode_chat(self.tokenizer, chat_of(row, data), row.where, data.max_length)
+        elif data.text is not None:
+            yield from self._encode_texts([fill(data.text, row, "data.text") for row in rows], data)
+        else:
+            yield from self._encode_pairs(rows, data)
+
+    def _encode_texts(self, texts: list[str], data: DataSpec) -> Iterator[Encoded]:
+        eos = cast(int, self.tokenizer.eos_token_id)
+        for tokens in cast(list[list[int]], self.tokenizer(texts)["input_ids"]):
+            whole = tokens if tokens[-1:] == [eos] else [*tokens, eos]
+            kept = whole if data.packing else whole[: data.max_length]  # pack() cuts where a row is full
+            yield kept, [True] * len(kept), len(kept) < len(whole)
+
+    def _encode_pairs(self, rows: Sequence[Row], data: DataSpec) -> Iterator[Encoded]:
+        """
+        prompt + answer + end-of-text. The answer is joined by one space, unless the prompt is empty or ends in white
+        space, and is tokenised by itself, so that the loss begins at a token's edge. Of an example that is too long
+        the prompt loses its beginning, down to half of max_length, and then the answer its end.
+        """
+        prompts = [fill(data.prompt or "", row, "data.prompt") for row in rows]
+        answers = [fill(data.answer or "", row, "data.answer") for row in rows]
+        joined = [
+            answer if not prompt or prompt[-1].isspace() else f" {answer}"
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+        heads = self.tokenizer(prompts, add_special_tokens=True)["input_ids"]
+        tails = self.tokenizer(joined, add_special_tokens=False)["input_ids"]
+        eos = cast(int, self.tokenizer.eos_token_id)
+        bos = self.tokenizer.bos_token_id
+        first = eos if bos is None else cast(int, bos)
+        for head, tail in zip(heads, tails, strict=True):
+            # Some tokenizers end every text by themselves. Something must stand before the first answer token.
+            head = (head[:-1] if head[-1:] == [eos] else head) or [first]
+            tail = [*tail, eos]
+            room = max(data.max_length - len(tail), data.max_length // 2, 1)
+            kept = head[-room:]
+            tokens = [*kept, *tail][: data.max_length]
+            learned = [place >= len(kept) for place in range(len(tokens))]
+            yield tokens, learned, len(head) + len(tail) > data.max_length
+
+
+def _example(tokens: list[int], learned: list[bool], positions: list[range] | None) -> dict[str, Tensor]:
+    example = {"input_ids": torch.tensor(tokens, dtype=torch.int32), "learned": torch.tensor(learned)}
+    if positions is None:
+        return example
+    return {
+        **example,
+        "positions": torch.tensor([place for each in positions for place in each], dtype=torch.int32),
+    }
+
+
+def _pieces(example: Example, length: int) -> Iterator[Mapping[str, Tensor]]:
+    total = len(example["input_ids"])
+    for start in range(0, total, length):
+        piece = {name: example[name][start : start + length] for name in ("input_ids", "learned")}
+        if len(piece["input_ids"]) > 1 or total == 1:  # one token by itself tells nothing
+            yield piece
+
+
+def _last_answer(learned: Tensor) -> int:
+    """Where the last run of learned tokens begins."""
+    flags = learned.tolist()
+    end = len(flags) - flags[::-1].index(True)
+    return next((place + 1 for place in range(end - 1, -1, -1) if not flags[place]), 0)

@@ -1,0 +1,64 @@
+"""A label for a text."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification
+
+from ..errors import InputError
+from ..index import Example
+from ..messages import DataSpec
+from ..models import MeanPooledClassifier, load_pretrained
+from ..row import Row
+from ..templates import fill
+from .task import Batch, Progress
+from .text import BATCH, TextTask, set_tokens
+
+
+class SequenceClassification(TextTask):
+    peft_type: ClassVar[str | None] = "SEQ_CLS"
+    heads: ClassVar[tuple[str, ...]] = ("classifier", "score")
+
+    def encode(self, rows: Sequence[Row], data: DataSpec, progress: Progress) -> list[Example]:
+        numbers = {label: number for number, label in enumerate(self.labels)}
+        examples: list[Example] = []
+        for start in range(0, len(rows), BATCH):
+            progress(start, len(rows))
+            batch = rows[start : start + BATCH]
+            texts = [fill(data.text or "", row, "data.text") for row in batch]
+            whole = self.tokenizer(texts)["input_ids"]
+            cut = self.tokenizer(texts, truncation=True, max_length=data.max_length)["input_ids"]
+            for row, kept, tokens in zip(batch, cut, whole, strict=True):
+                if not kept:
+                    raise InputError(f"{row.where}: gives a text without a token", "data.text")
+                examples.append(
+                    {
+                        "input_ids": torch.tensor(kept, dtype=torch.int32),
+                        "labels": torch.tensor(numbers[self.label(row, data) or ""]),
+                        "truncated": torch.tensor(len(kept) < len(tokens)),
+                    }
+                )
+        return examples
+
+    def build_model(self, on_meta: bool = False) -> nn.Module:
+        names = dict(enumerate(self.labels))
+        config = {
+            "num_labels": len(self.labels),
+            "id2label": names,
+            "label2id": {name: place for place, name in names.items()},
+        }
+        if self.model.pooling == "mean":
+            base = MeanPooledClassifier.load(self.model, self.device, on_meta, **config)
+        else:
+            base = load_pretrained(
+                AutoModelForSequenceClassification, self.model, self.device, on_meta, self.modules_to_save, **config
+            )
+        return set_tokens(base, self.pad_token_id)
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        return {**super().collate(examples), "labels": torch.stack([example["labels"] for example in examples])}
+
+    def answers(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        return outputs.logits.argmax(-1), batch["labels"]

@@ -1,0 +1,98 @@
+"""What tasks over text have in common: a tokenizer, and batches of tokens padded on the right."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..errors import Problems
+from ..index import Example, file_sha256
+from ..messages import DataSpec
+from ..models import load_tokenizer
+from .task import Batch, Task
+
+# Where no loss is taken.
+IGNORED = -100
+# Rows that are tokenised at a time.
+BATCH = 512
+
+
+class TextTask(Task):
+    targets = ("labels",)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return load_tokenizer(self.model)
+
+    def check(self, data: DataSpec, problems: Problems) -> None:
+        with problems.gathered("model.name_or_path"):
+            self.pad_token_id = int(self.tokenizer.pad_token_id)  # pyright: ignore[reportArgumentType] - loaded with one
+
+    def fingerprint(self) -> object:
+        """Over what the tokenizer would be saved as, whatever folder it comes from."""
+        with TemporaryDirectory() as folder:
+            self.tokenizer.save_pretrained(folder)
+            files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+            return sha256("".join(f"{path.name}:{file_sha256(path)}\n" for path in files).encode()).hexdigest()
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        tokens = [example["input_ids"] for example in examples]
+        input_ids = pad(tokens, self.pad_token_id)
+        lengths = torch.tensor([len(each) for each in tokens])
+        attention_mask = (torch.arange(input_ids.shape[1]) < lengths.unsqueeze(1)).long()
+        return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+    def losses(self, outputs: Any, batch: Batch) -> Tensor:
+        """Cross-entropy of each of the batch's targets; 0 where none is taken."""
+        logits, targets = self.judged(outputs, batch)
+        return torch.nn.functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
+
+    def judged(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits [targets, classes] in float32 and the true classes [targets]."""
+        logits: Tensor = outputs.logits.float()
+        return logits.flatten(0, -2), batch["labels"].flatten()
+
+    def count_targets(self, batch: Batch) -> int:
+        return int((batch["labels"] != IGNORED).sum())
+
+
+class GenerativeTask(TextTask):
+    """A task whose model writes: what it writes by itself is judged by ROUGE-L, and by what one adds to `score`."""
+
+    def prompt(self, example: Example) -> Tensor:
+        """Tokens that the model is given, of which it has to make `reference`."""
+        raise NotImplementedError
+
+    def reference(self, example: Example) -> Tensor:
+        raise NotImplementedError
+
+    def score(self, answer: str, reference: str) -> Mapping[str, float]:
+        """Metrics of one's own of a generated answer against the true one, by name; their means are reported."""
+        return {}
+
+
+def pad(values: Sequence[Tensor], value: int) -> Tensor:
+    """One-dimensional tensors as rows of int64, on the right padded to the longest."""
+    return torch.nn.utils.rnn.pad_sequence(
+        [each.long() for each in values], batch_first=True, padding_value=float(value)
+    )
+
+
+def set_tokens(base: PreTrainedModel, pad_token_id: int) -> PreTrainedModel:
+    settings = base.config.get_text_config()
+    # A decoder finds the token that a classifier reads by what is not padding.
+    settings.pad_token_id = pad_token_id
+    settings.use_cache = False  # of no use to training; generation asks for it itself
+    return base
+
+
+def describe(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else f"{text[:77]}…"
