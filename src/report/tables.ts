@@ -29,9 +29,15 @@ export function qualityTable(tiers: readonly number[], rounds: readonly RoundMet
   const evaluated = evaluatedRounds(rounds);
   const [before, after] = [evaluated.at(0), evaluated.at(-1)];
   const loss = (tier: TierMetrics) => tier.loss;
+  const own = (after?.byTier[0]?.own ?? []).map(({ name }) => ({
+    name,
+    of: (tier: TierMetrics) => tier.own.find((metric) => metric.name === name)?.value ?? null,
+    format: (value: number | null) => formatNumber(value),
+  }));
   const extras = [
-    { name: "macro-F1", of: (tier: TierMetrics) => tier.macroF1 },
-    { name: "ROUGE-L", of: (tier: TierMetrics) => tier.rougeL },
+    { name: "macro-F1", of: (tier: TierMetrics) => tier.macroF1, format: formatPercent },
+    { name: "ROUGE-L", of: (tier: TierMetrics) => tier.rougeL, format: formatPercent },
+    ...own,
   ].filter(({ of }) => after?.byTier.some((tier) => of(tier) !== null));
   const row = (
     name: string,
@@ -39,7 +45,7 @@ export function qualityTable(tiers: readonly number[], rounds: readonly RoundMet
   ) => {
     const [from, to] = [measure(before, quality.of, quality.better), measure(after, quality.of, quality.better)];
     const losses = [formatNumber(measure(before, loss, "lower")), formatNumber(measure(after, loss, "lower"))];
-    const others = extras.map(({ of }) => formatPercent(measure(after, of, "higher")));
+    const others = extras.map(({ of, format }) => format(measure(after, of, "higher")));
     return [name, quality.format(from), quality.format(to), quality.formatChange(from, to), ...losses, ...others];
   };
   const tierRows = tiers.map((r) =>

@@ -1,5 +1,6 @@
 import { rm } from "node:fs/promises";
 import path from "node:path";
+import { isLanguage } from "../adapter/peft.ts";
 import { validateRun } from "../config/build.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { RankedClient, SelectionContext } from "../strategy/strategy.ts";
@@ -65,7 +66,14 @@ export async function plan(options: PlanOptions): Promise<Plan> {
   try {
     const { layout, prepared } = session;
     const rounds = Array.from({ length: config.rounds }, (_, place) => place + 1);
-    const evaluation = { config, pool: session.pool, layout, evalExamples: prepared.n_eval, ownExamples: new Map() };
+    const evaluation = {
+      config,
+      pool: session.pool,
+      layout,
+      isLanguage: isLanguage(session.peft),
+      evalExamples: prepared.n_eval,
+      ownExamples: new Map(),
+    };
     const initial = session.initial();
     const selections = await Promise.all(
       rounds.map((round) => {

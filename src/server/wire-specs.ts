@@ -1,3 +1,4 @@
+import path from "node:path";
 import type { z } from "zod";
 import { isAssetReference, resolveAsset } from "../config/assets.ts";
 import type { RunConfig } from "../config/schema.ts";
@@ -10,7 +11,17 @@ import { cacheFolder } from "../workers/python.ts";
  */
 
 export function toModelSpec({ model }: RunConfig): z.infer<typeof modelSpec> {
-  return { name_or_path: resolveReference(model.nameOrPath), task: model.task, pooling: model.pooling ?? null, dtype: model.dtype };
+  return {
+    name_or_path: resolveReference(model.nameOrPath),
+    revision: model.revision ?? null,
+    task: model.task,
+    task_folder: model.task.includes(":") ? path.resolve(model.taskFolder ?? ".") : null,
+    pooling: model.pooling ?? null,
+    dtype: model.dtype,
+    attention: model.attention ?? null,
+    quantization: model.quantization ?? null,
+    trust_remote_code: model.trustRemoteCode,
+  };
 }
 
 /** Wire dtypes by their names in a config. */
@@ -26,8 +37,8 @@ export function toLoraSpec({ lora }: RunConfig, tiers: readonly number[]): z.inf
     r: lora.r,
     tiers: [...tiers],
     scale: lora.scale,
-    target_modules: typeof lora.target_modules === "string" ? lora.target_modules : [...lora.target_modules],
-    modules_to_save: [...(lora.modules_to_save ?? [])],
+    target_modules: Array.isArray(lora.target_modules) ? [...lora.target_modules] : ((lora.target_modules as string | undefined) ?? null),
+    modules_to_save: lora.modules_to_save ? [...lora.modules_to_save] : null,
     lora_dropout: lora.lora_dropout,
   };
 }
@@ -36,11 +47,19 @@ export function toDataSpec({ data }: RunConfig): z.infer<typeof dataSpec> {
   const { partition } = data;
   return {
     path: resolveReference(data.path),
+    subset: data.subset ?? null,
+    split: data.split ?? null,
+    eval_path: data.evalPath === undefined ? null : resolveReference(data.evalPath),
+    eval_split: data.evalSplit ?? null,
     text: data.text ?? null,
     label: data.label ?? null,
     prompt: data.prompt ?? null,
     answer: data.answer ?? null,
+    messages: data.messages ?? null,
+    image: data.image ?? null,
+    chat: data.chat,
     max_length: data.maxLength,
+    packing: data.packing,
     max_examples: data.maxExamples ?? null,
     eval_examples: data.evalExamples,
     client_eval_examples: data.clientEvalExamples,

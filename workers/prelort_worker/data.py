@@ -23,7 +23,7 @@ from .index import (
     write_index,
 )
 from .inspect import inspect
-from .messages import DataSpec, IndexFile, Prepare, Prepared, PreparedClient
+from .messages import DataSpec, IndexFile, Prepare, Prepared, PreparedClient, ValueCount
 from .models import refuse_quantisation
 from .partition import Places, commonest, hold_out, partition, partition_by_value
 from .records import to_map
@@ -218,11 +218,11 @@ def _parts(data: DataSpec, values: list[str], owned: list[str] | None, seed: str
     return parts
 
 
-def _mix(task: Task, data: DataSpec, rows: Sequence[Row]) -> dict[str, int]:
+def _mix(task: Task, data: DataSpec, rows: Sequence[Row]) -> list[tuple[str, int]]:
     """By the column that the partition goes by, else by the label; the commonest first."""
     by = data.partition.by
     found = (column_text(row, by, "data.partition.by") if by else task.label(row, data) for row in rows)
-    return dict(Counter(value for value in found if value is not None).most_common())
+    return Counter(value for value in found if value is not None).most_common()
 
 
 def _remarks(task: Task, data: DataSpec, shares: Shares) -> list[str]:
@@ -270,7 +270,7 @@ def _reply(message: Prepare, path: Path, index: Index) -> Prepared:
                 n=len(own),
                 n_eval=len(index.held_out_of(client.id)),
                 label_counts=counts,
-                mix=client.mix,
+                mix=[ValueCount(value, n) for value, n in client.mix],
                 n_tokens=client.n_tokens,
                 n_truncated=client.n_truncated,
             )

@@ -225,13 +225,19 @@ class Beat:
 
 
 @dataclass(frozen=True)
+class ValueCount:
+    value: str
+    n: Positive
+
+
+@dataclass(frozen=True)
 class PreparedClient:
     id: str
     n: Positive
     n_eval: Count
     label_counts: list[Count]
-    # How often each value of the column that the partition goes by, or of the label, occurs in what it trains on.
-    mix: dict[str, Count]
+    # The values of the column that the partition goes by, or of the label, in what it trains on; the commonest first.
+    mix: list[ValueCount]
     # Of what it trains on.
     n_tokens: Count
     n_truncated: Count

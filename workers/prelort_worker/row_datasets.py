@@ -27,7 +27,7 @@ class DatasetRows(Sequence[Row]):
     """
 
     def __init__(self, dataset: "Dataset", describe: _Describe):
-        self._table = dataset.with_format("arrow")
+        self._table: Any = dataset.with_format("arrow")
         self._describe = describe
         self._names = {
             column: names for column, feature in dataset.features.items() if (names := _class_names(feature))
@@ -166,5 +166,6 @@ def _errors(datasets: ModuleType) -> tuple[type[Exception], ...]:
 
 
 def _tell(error: Exception) -> str:
-    """An error of preparing a dataset says why in its cause."""
-    return f"{error} ({error.__cause__})" if error.__cause__ is not None else str(error)
+    """On one line; an error of preparing a dataset says why in its cause."""
+    told = str(error) if error.__cause__ is None else f"{error} ({error.__cause__})"
+    return " ".join(told.split())[:1000]

@@ -128,7 +128,7 @@ def _files_in(folder: Path, split: str | None) -> _Files:
         kind = KIND_OF_SUFFIX.get(path.suffix.lower(), f"{path.suffix or 'no suffix'} (which cannot be read)")
         kinds.setdefault(kind, []).append(str(path.relative_to(folder)))
     if len(kinds) > 1 or next(iter(kinds)) not in EXPECTED_IN:
-        there = "; ".join(f"{kind}: {len(names)}, such as {names[0]}" for kind, names in kinds.items())
+        there = "; ".join(f"{kind}: {len(names)}, such as {names[0]}" for kind, names in list(kinds.items())[:4])
         raise InputError(f"{folder}: expected files of one kind that ends in {', '.join(KIND_OF_SUFFIX)}, got {there}")
     kind = next(iter(kinds))
     splits: dict[str, list[Path]] = {}
