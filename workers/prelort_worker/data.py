@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -99,17 +100,21 @@ def build_index(task: Task, data: DataSpec, seed: str, report: Report) -> Index:
     problems.raise_any()
     shares = _share(data, rows, apart, seed)
 
-    done, n_rows = 0, sum(len(part) for part, _ in shares.parts())
+    ordered = [row for part, _ in shares.parts() for row in part]
+    encoded = task.encode(ordered, data, report)
+    if len(encoded) != len(ordered):
+        raise InputError(
+            f"{type(task).__name__}.encode gave {len(encoded)} examples for {len(ordered)} rows; expected one for each",
+            "model.task",
+        )
     parts: list[Sequence[Example]] = []
     n_truncated: list[int] = []
+    rest = iter(encoded)
     for part, is_training in shares.parts():
-        with problems.gathered("data"):
-            examples = task.encode(part, data, lambda step, _, before=done: report(before + step, n_rows))
-            n_truncated.append(sum(bool(example.get("truncated", False)) for example in examples))
-            kept = [{name: value for name, value in each.items() if name != "truncated"} for each in examples]
-            parts.append(task.pack(kept, data, is_training) if data.packing else kept)
-        done += len(part)
-    problems.raise_any()
+        examples = list(islice(rest, len(part)))
+        n_truncated.append(sum(bool(example.get("truncated", False)) for example in examples))
+        kept = [{name: value for name, value in each.items() if name != "truncated"} for each in examples]
+        parts.append(task.pack(kept, data, is_training) if data.packing else kept)
     lengths = [[task.length(example) for example in part] for part in parts]
     ids = client_ids(len(shares.clients))
     clients = [
@@ -241,7 +246,9 @@ def _key(message: Prepare, task: Task) -> str:
     if data.eval_path is not None or data.eval_split is not None:
         contents.append(rows_sha256(data.eval_path or data.path, data.eval_split, data.subset))
     spec = {**to_map(data), "path": contents, "eval_path": None}
-    parts = [INDEX_VERSION, message.model.task, source_sha256(task), message.seed, spec, task.fingerprint()]
+    # Of a task of one's own nothing is known: whatever it is made with may decide its examples.
+    own = None if (source := source_sha256(task)) is None else [source, to_map(message.model)]
+    parts = [INDEX_VERSION, message.model.task, own, message.seed, spec, task.fingerprint()]
     return sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
