@@ -44,5 +44,6 @@ export function partitionPicture(holdings: readonly Holding[], { isAlone = false
       Plot.dot(dots, { x: "client", y: "value", r: "n", fill: isAlone ? "#3f3796" : "var(--accent)", fillOpacity: 0.85 }),
     ],
   });
+  if (isAlone) chart.setAttribute("xmlns", "http://www.w3.org/2000/svg");
   return chart.outerHTML;
 }
