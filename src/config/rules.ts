@@ -1,12 +1,11 @@
 import type { z } from "zod";
-import { clientsNeeded } from "../strategy/aggregation/segment-wise.ts";
 import { memoryShortage } from "../strategy/ranks/profile.ts";
-import { shareOf } from "../strategy/selection/share.ts";
+import { clientRules } from "./client-rules.ts";
 import { aggregationSpecOf, namedRanks, rankSpecOf, selectionSpecOf } from "./policy-specs.ts";
 import type { CommonConfig } from "./sections.ts";
 import type { Path } from "./tree.ts";
 
-type Checked = CommonConfig & {
+export type Checked = CommonConfig & {
   readonly strategy: {
     readonly selection: unknown;
     readonly rankAssignment: unknown;
@@ -16,7 +15,7 @@ type Checked = CommonConfig & {
 };
 
 /** A rule that spans several keys. It is asked once everything that it `reads` is valid, whatever else is not. */
-interface Rule {
+export interface Rule {
   readonly reads: readonly string[];
   check(config: Checked, report: (path: Path, message: string) => void): void;
 }
@@ -97,16 +96,6 @@ const generationOfLanguage: Rule = {
   },
 };
 
-const enoughExamples: Rule = {
-  reads: ["data.maxExamples", "data.clients", "data.clientEvalExamples", "data.partition"],
-  check({ data: { maxExamples, clients, clientEvalExamples, partition } }, report) {
-    if (maxExamples === undefined) return;
-    const each = Math.max(partition.name === "dirichlet" ? partition.minExamples : 1, clientEvalExamples + 1);
-    if (maxExamples >= clients * each) return;
-    report(["data", "maxExamples"], `must be at least ${clients * each} (${clients} clients of at least ${each} each), got ${maxExamples}`);
-  },
-};
-
 const tiersOfRank: Rule = {
   reads: ["lora.r", "lora.tiers"],
   check({ lora: { r, tiers } }, report) {
@@ -129,15 +118,6 @@ const assignedRanks: Rule = {
   },
 };
 
-const oneRankPerClient: Rule = {
-  reads: ["data.clients", "strategy.rankAssignment"],
-  check({ data: { clients }, strategy: { rankAssignment } }, report) {
-    const spec = rankSpecOf(rankAssignment);
-    if (!spec || !("ranks" in spec) || spec.ranks.length === clients) return;
-    report(["strategy", "rankAssignment", "ranks"], `must hold one rank for each of the ${clients} data.clients, got ${spec.ranks.length}`);
-  },
-};
-
 const sharesOfOne: Rule = {
   reads: ["strategy.rankAssignment"],
   check({ strategy: { rankAssignment } }, report) {
@@ -145,14 +125,6 @@ const sharesOfOne: Rule = {
     if (spec?.name !== "tiered") return;
     const sum = Object.values(spec.shares).reduce((total, share) => total + share, 0);
     if (Math.abs(sum - 1) > 1e-9) report(["strategy", "rankAssignment", "shares"], `must sum to 1, got ${sum}`);
-  },
-};
-
-const oneProfilePerClient: Rule = {
-  reads: ["data.clients", "data.profiles"],
-  check({ data: { clients, profiles } }, report) {
-    if (!profiles || profiles.length === clients) return;
-    report(["data", "profiles"], `must hold one profile for each of the ${clients} data.clients, got ${profiles.length}`);
   },
 };
 
@@ -179,18 +151,6 @@ const declaredSpeed: Rule = {
       if (speed === undefined)
         report(["data", "profiles", place, "speed"], "is needed: the selection oort compares it with its preferred speed");
     }
-  },
-};
-
-const enoughCandidates: Rule = {
-  reads: ["data.clients", "strategy.selection"],
-  check({ data: { clients }, strategy: { selection } }, report) {
-    const spec = selectionSpecOf(selection);
-    if (spec?.name !== "power-of-choice") return;
-    const selected = shareOf(spec.fraction, clients);
-    if (spec.candidates >= selected && spec.candidates <= clients) return;
-    const range = `from ${selected}, the clients that train in a round, to ${clients}, all clients`;
-    report(["strategy", "selection", "candidates"], `must be ${range}, got ${spec.candidates}`);
   },
 };
 
@@ -240,7 +200,7 @@ const answerToLearn: Rule = {
 const somethingToTrainOn: Rule = {
   reads: ["data.clientEvalExamples", "data.partition"],
   check({ data: { clientEvalExamples, partition } }, report) {
-    if (partition.name !== "dirichlet" || partition.minExamples > clientEvalExamples) return;
+    if (!("minExamples" in partition) || partition.minExamples > clientEvalExamples) return;
     const message = `must be larger than the ${clientEvalExamples} examples that each client holds out, got ${partition.minExamples}`;
     report(["data", "partition", "minExamples"], message);
   },
@@ -276,31 +236,6 @@ const optimizerOfDeltas: Rule = {
   },
 };
 
-/** With fewer, no segment would ever move. Of one's own selection, and where tiers round up, all that is known is that there are no more. */
-const enoughContributors: Rule = {
-  reads: ["data.clients", "strategy.selection", "strategy.aggregation"],
-  check({ data: { clients }, strategy: { selection, aggregation } }, report) {
-    const spec = aggregationSpecOf(aggregation);
-    if (!spec || !("minContributors" in spec)) return;
-    const selected = selectionSpecOf(selection);
-    const listed = selected?.name === "list" ? selected.clients.length : clients;
-    const drawn = selected && "fraction" in selected && selected.name !== "stratified" ? shareOf(selected.fraction, clients) : listed;
-    if (spec.minContributors > drawn) {
-      const message = `must be at most ${drawn}, the clients of a round, got ${spec.minContributors}`;
-      report(["strategy", "aggregation", "minContributors"], message);
-    }
-    const robust = "robust" in spec ? spec.robust : undefined;
-    const needed = clientsNeeded({ robust });
-    if (!robust || needed <= drawn) return;
-    const { name, ...options } = robust;
-    const made = Object.entries(options).map(([key, value]) => ` with ${key} ${value}`);
-    report(
-      ["strategy", "aggregation", "robust"],
-      `${name}${made.join("")} needs ${needed} clients in a round, of which there are ${drawn}`,
-    );
-  },
-};
-
 const quorumIsEnough: Rule = {
   reads: ["closing"],
   check({ closing: { quorum, enough } }, report) {
@@ -310,22 +245,17 @@ const quorumIsEnough: Rule = {
 };
 
 const rules: readonly Rule[] = [
-  enoughContributors,
   quorumIsEnough,
   optimizerOfDeltas,
   dataColumns,
   ofCausalLm,
   ofModel,
   generationOfLanguage,
-  enoughExamples,
   tiersOfRank,
   assignedRanks,
-  oneRankPerClient,
   sharesOfOne,
-  oneProfilePerClient,
   declaredMemory,
   declaredSpeed,
-  enoughCandidates,
   oneNumberOfWorkers,
   noIdleDevice,
   truncationsOfSum,
@@ -333,6 +263,7 @@ const rules: readonly Rule[] = [
   answerToLearn,
   somethingToTrainOn,
   exactMerge,
+  ...clientRules,
 ];
 
 /** Whether one path is the other or leads to it. */

@@ -55,6 +55,9 @@ const lora = z.strictObject({
   lora_dropout: z.number().min(0).lt(1).default(0),
 });
 
+/** Every client holds at least that many examples, of which clientEvalExamples are held out. */
+const minExamples = positive.default(10);
+
 const partition = z.discriminatedUnion("name", [
   z.strictObject({ name: z.literal("iid") }),
   z.strictObject({
@@ -62,14 +65,29 @@ const partition = z.discriminatedUnion("name", [
     /** Column whose values are spread unevenly over the clients. */
     by: z.string().min(1),
     alpha: z.number().positive(),
-    /** Every client holds at least that many examples, of which clientEvalExamples are held out. */
-    minExamples: positive.default(10),
+    minExamples,
+  }),
+  z.strictObject({
+    name: z.literal("size"),
+    /** Sizes drawn from Dirichlet(alpha); or `shares`. */
+    alpha: z.number().positive().optional(),
+    /** The clients' relative sizes, one each; `clients` may then be left out. */
+    shares: z.array(z.number().positive()).min(1).readonly().optional(),
+    minExamples,
+  }),
+  z.strictObject({
+    name: z.literal("pathological"),
+    /** Column of whose values each client holds `perClient`, every value as many clients as any other. */
+    by: z.string().min(1),
+    perClient: positive,
   }),
   z.strictObject({
     name: z.literal("value"),
-    /** Column whose commonest values are the clients, the commonest first; examples of other values are left out. */
+    /** Column whose values are the clients, the commonest first: all, or `clients` of them and examples of others are left out. */
     by: z.string().min(1),
   }),
+  /** The files of the folder `path` are the clients, in the order of their names: all, or the first `clients` of them. */
+  z.strictObject({ name: z.literal("files") }),
 ]);
 
 const profile = z.strictObject({
@@ -115,7 +133,8 @@ const data = z.strictObject({
   evalExamples: positive.default(256),
   /** Of each client's own examples, held out for evaluating the adapter at the client's own rank. */
   clientEvalExamples: integer.min(0).default(0),
-  clients: positive,
+  /** Needed, unless the partition tells: value, files, and size with shares. */
+  clients: positive.optional(),
   /** Declared devices of the clients, one each, for policies that decide by them. */
   profiles: z.array(profile).readonly().optional(),
   partition: partition.default({ name: "iid" }),

@@ -127,12 +127,15 @@ export const dataSpec = z.strictObject({
   eval_examples: count,
   /** Of each client's own examples, held out from its training. */
   client_eval_examples: count,
-  clients: positive,
+  /** Null where the partition tells. */
+  clients: positive.nullable(),
   partition: z.strictObject({
-    name: z.enum(["iid", "dirichlet", "value"]),
+    name: z.enum(["iid", "dirichlet", "size", "pathological", "value", "files"]),
     by: z.string().nullable(),
     alpha: z.number().nullable(),
     min_examples: positive,
+    shares: z.array(z.number()).nullable(),
+    per_client: positive.nullable(),
   }),
 });
 export const fitSpec = z.strictObject({

@@ -4,6 +4,7 @@ import type { Adapter } from "../adapter/adapter.ts";
 import { type AdapterLayout, createLayout } from "../adapter/layout.ts";
 import type { PeftIdentity } from "../adapter/peft.ts";
 import { resolveTiers } from "../config/build.ts";
+import { requireClients } from "../config/client-rules.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { RefusedError } from "../errors.ts";
 import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
@@ -132,6 +133,7 @@ async function prepareData(
       cache_dir: cacheFolder(),
     },
   });
+  requireClients(config, prepared.clients.length);
   const clients = rankClients(config, tiers, prepared);
   emit({
     type: "data-ready",

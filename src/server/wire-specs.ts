@@ -1,6 +1,7 @@
 import path from "node:path";
 import type { z } from "zod";
 import { isAssetReference, resolveAsset } from "../config/assets.ts";
+import { clientsTold } from "../config/client-rules.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { dataSpec, fitSpec, loraSpec, modelSpec } from "../protocol/messages.ts";
 import { cacheFolder } from "../workers/python.ts";
@@ -63,12 +64,14 @@ export function toDataSpec({ data }: RunConfig): z.infer<typeof dataSpec> {
     max_examples: data.maxExamples ?? null,
     eval_examples: data.evalExamples,
     client_eval_examples: data.clientEvalExamples,
-    clients: data.clients,
+    clients: clientsTold(data) ?? null,
     partition: {
       name: partition.name,
-      by: partition.name === "iid" ? null : partition.by,
-      alpha: partition.name === "dirichlet" ? partition.alpha : null,
-      min_examples: partition.name === "dirichlet" ? partition.minExamples : 1,
+      by: partition.name === "files" ? "file" : "by" in partition ? partition.by : null,
+      alpha: "alpha" in partition ? (partition.alpha ?? null) : null,
+      min_examples: "minExamples" in partition ? partition.minExamples : 1,
+      shares: partition.name === "size" && partition.shares ? [...partition.shares] : null,
+      per_client: partition.name === "pathological" ? partition.perClient : null,
     },
   };
 }

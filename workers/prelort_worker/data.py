@@ -26,7 +26,7 @@ from .index import (
 from .inspect import inspect
 from .messages import DataSpec, IndexFile, Prepare, Prepared, PreparedClient, ValueCount
 from .models import refuse_quantisation
-from .partition import Places, commonest, hold_out, partition, partition_by_value
+from .partition import Places, hold_out, owned_values, partition, values_of
 from .records import to_map
 from .row import Row
 from .rows import rows_sha256
@@ -155,9 +155,8 @@ def _check_columns(task: Task, data: DataSpec, rows: Sequence[Row], problems: Pr
                     column_value(row, name, f"data.{option}")
         with problems.gathered("data.label"):
             task.label(row, data)
-        if data.partition.by is not None:
-            with problems.gathered("data.partition.by"):
-                column_text(row, data.partition.by, "data.partition.by")
+        with problems.gathered("data.partition.by"):
+            values_of(data.partition, [row])
 
 
 def _check_labels(
@@ -178,9 +177,8 @@ def _check_labels(
 
 
 def _share(data: DataSpec, rows: Sequence[Row], apart: Sequence[Row] | None, seed: str) -> Shares:
-    by = data.partition.by
-    values = [column_text(row, by, "data.partition.by") if by else "" for row in rows]
-    owned = commonest(values, data.clients) if data.partition.name == "value" else None
+    values = values_of(data.partition, rows)
+    owned = owned_values(data.partition, values, data.clients)
     used = set(values if owned is None else owned)
     pool = [place for place, value in enumerate(values) if value in used]
     held_out, training = _draw(data, pool, apart is not None, seed)
@@ -208,10 +206,8 @@ def _draw(data: DataSpec, pool: list[int], is_apart: bool, seed: str) -> tuple[l
 
 def _parts(data: DataSpec, values: list[str], owned: list[str] | None, seed: str) -> list[Places]:
     """Places in `values` of client after client."""
-    if owned is None:
-        parts = partition(data.partition, values, data.clients, np.random.default_rng(derive(seed, "partition")))
-    else:
-        parts = partition_by_value(values, owned)
+    rng = np.random.default_rng(derive(seed, "partition"))
+    parts = partition(data.partition, values, len(values), data.clients, rng, owned)
     asked = data.client_eval_examples
     for client_id, part in zip(client_ids(len(parts)), parts, strict=True):
         if len(part) <= asked:

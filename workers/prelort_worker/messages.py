@@ -66,10 +66,12 @@ class LoraSpec:
 
 @dataclass(frozen=True)
 class PartitionSpec:
-    name: Literal["iid", "dirichlet", "value"]
+    name: Literal["iid", "dirichlet", "size", "pathological", "value", "files"]
     by: str | None
     alpha: float | None
     min_examples: Positive
+    shares: list[float] | None
+    per_client: Positive | None
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ class DataSpec:
     max_examples: Positive | None
     eval_examples: Count
     client_eval_examples: Count
-    clients: Positive
+    # None: the partition tells.
+    clients: Positive | None
     partition: PartitionSpec
 
 

@@ -84,7 +84,7 @@ def _hub_name(path: str) -> str:
     if place.is_dir():
         return str(place.resolve())
     if place.suffix.lower() in KIND_OF_SUFFIX or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", path):
-        raise InputError(f"{path}: no such file or folder (data.path)")
+        raise InputError(f"{path}: no such file or folder")
     return path
 
 
@@ -137,12 +137,13 @@ def _files_in(folder: Path, split: str | None) -> _Files:
     if split is None and len(splits) > 1:
         told = {name or "none": f"{len(files)}, such as {_name(files[0], folder)}" for name, files in splits.items()}
         raise InputError(
-            f"data.split: is needed, since the names in {folder} tell of several: "
-            f"{'; '.join(f'{name}: {count}' for name, count in told.items())}; name one, or rename what is no split"
+            f"is needed, since the names in {folder} tell of several: "
+            f"{'; '.join(f'{name}: {count}' for name, count in told.items())}; name one, or rename what is no split",
+            "data.split",
         )
     if split is not None and split not in splits:
         raise InputError(
-            f"data.split: {folder} has no split {split!r}; there are: {', '.join(filter(None, splits)) or 'none'}"
+            f"{folder} has no split {split!r}; there are: {', '.join(filter(None, splits)) or 'none'}", "data.split"
         )
     chosen = paths if split is None else splits[split]
     root = folder / split if split is not None and all(folder / split in path.parents for path in chosen) else folder
@@ -201,4 +202,4 @@ def _name(path: Path, root: Path) -> str:
 
 def _refuse(path: str, option: str, value: str | None) -> None:
     if value is not None:
-        raise InputError(f"data.{option}: does not go with {path}, which has none, got {value!r}; leave it out")
+        raise InputError(f"does not go with {path}, which has none, got {value!r}; leave it out", f"data.{option}")
