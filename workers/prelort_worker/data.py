@@ -93,6 +93,8 @@ def build_index(task: Task, data: DataSpec, seed: str, report: Report) -> Index:
     problems = Problems()
     for some in (rows, apart or []):
         _check_columns(task, data, some, problems)
+    with problems.gathered("data.partition.by"):
+        values_of(data.partition, rows[:1])
     problems.raise_any()
     # Over all of it, so that the labels do not depend on which examples are drawn.
     task.labels = sorted({label for row in rows if (label := task.label(row, data)) is not None})
@@ -155,8 +157,6 @@ def _check_columns(task: Task, data: DataSpec, rows: Sequence[Row], problems: Pr
                     column_value(row, name, f"data.{option}")
         with problems.gathered("data.label"):
             task.label(row, data)
-        with problems.gathered("data.partition.by"):
-            values_of(data.partition, [row])
 
 
 def _check_labels(
