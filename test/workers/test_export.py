@@ -114,7 +114,7 @@ def test_the_transposed_weights_of_gpt2_are_merged_too(tiny: Path, tmp_path: Pat
     assert export(request_of(nested, tmp_path, 4, [])) == []
     whole = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
     assert torch.allclose(whole(input_ids=TOKENS).logits, trained_logits(nested, 4), atol=1e-5)
-    assert whole.lm_head.weight is whole.transformer.wte.weight
+    assert whole.lm_head.weight is whole.get_input_embeddings().weight
 
 
 @torch.no_grad()

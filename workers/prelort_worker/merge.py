@@ -43,6 +43,7 @@ def export(request: Request) -> list[str]:
     tensors = load_file(request.components)
     remarks = merge(base, request, tensors["rows"], tensors["dense"])
     base.to(_DTYPES[request.dtype])  # pyright: ignore[reportArgumentType] - a dtype, in place
+    _check_finite(base, request.dtype)
     base.save_pretrained(request.out)
     for companion in ("tokenizer", "processor"):
         part: Any = getattr(task, companion, None)
@@ -119,6 +120,13 @@ def _check_modules(base: PreTrainedModel, request: Request) -> None:
                 f"{'none' if got is None else list(got)} in {request.model.name_or_path}; see that it is the model "
                 "that the run began with"
             )
+
+
+def _check_finite(base: PreTrainedModel, dtype: str) -> None:
+    """A half ends at 65504."""
+    wrong = next((name for name, value in base.named_parameters() if not value.isfinite().all()), None)
+    if wrong is not None:
+        raise InputError(f"{wrong}: has values that {dtype} cannot hold; take --dtype bf16 or f32")
 
 
 def _restore_cache(base: PreTrainedModel, model: ModelSpec) -> None:
