@@ -20,6 +20,7 @@ import { createEventStream } from "./event-stream.ts";
 import type { RoundMetrics, RunEvent } from "./events.ts";
 import type { Commit, TrainedMetrics } from "./journal.ts";
 import { describeDoubts, describeMethod } from "./method.ts";
+import { type Origin, originOf } from "./origin.ts";
 import { present } from "./present.ts";
 import type { RunResult } from "./result.ts";
 import { type RoundOutcome, runRound, selectClients } from "./round.ts";
@@ -101,16 +102,20 @@ async function conduct(context: Conduct): Promise<RunResult> {
   const { config, signal, emit } = context;
   const { runsDir, name = "" } = config;
   if (signal.aborted) throw new InterruptedError();
+  // Before anything is made, or replaced.
+  const chosen = context.resume ? undefined : await originOf(config);
   const past = context.resume ? await reopenRunDirectory(path.resolve(runsDir, name)) : undefined;
   const directory = past ?? (await createRunDirectory({ runsDir, name: config.name, overwrite: context.overwrite }));
   try {
-    const begun = describeRun(config, path.basename(directory.path));
+    const origin = past ? await originOf(config, past.record) : chosen;
+    const begun = describeRun(config, path.basename(directory.path), origin);
     if (past) requireSameRun(past.record, begun);
     else await directory.writeRecord("run.json", begun);
     if (past?.hasEnded) return await showEnded(context, past);
     const clock = stopwatch(directory);
     const session = await openSession({
       config,
+      origin,
       launcher: context.launcher,
       signal,
       logFolder: directory.file("workers"),
@@ -205,7 +210,14 @@ async function train(
   const aside = new Set(past?.commits.flatMap(({ setAside }) => setAside));
   let last =
     (past && (await restore(past, session.clients))) ??
-    (await commit({ round: 0, global: session.initial(), state: {}, clients: session.clients, setAside: [], trained: NOTHING_TRAINED }));
+    (await commit({
+      round: 0,
+      global: await session.initial(),
+      state: {},
+      clients: session.clients,
+      setAside: [],
+      trained: NOTHING_TRAINED,
+    }));
   /** The round before is concluded while the clients of the next one train: its evaluation takes the workers that they leave free. */
   let isConcluded = metricsOfRounds.length > last.round;
   while (last.round < config.rounds) {
@@ -358,13 +370,14 @@ function trainedMetrics({ coverage, fitLoss, reported, failed, late, passes, byt
 }
 
 /** What run.json holds: everything that decided the bytes, and what they were made with. No times. */
-function describeRun(config: RunConfig, name: string): object {
+function describeRun(config: RunConfig, name: string, origin: Origin | undefined): object {
   return {
     name,
     prelort: packageVersion(),
     method: describeMethod(config),
     doubts: describeDoubts(config),
     config: describeConfig(config),
+    init_from: origin ? snakeKeys(origin) : null,
   };
 }
 
