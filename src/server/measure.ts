@@ -55,7 +55,7 @@ const CUDA_CONTEXT_BYTES = 600e6;
 /** Does real fits of the largest client of each tier, whose batches are of the config's size, and one real evaluation task. */
 export async function measure(config: RunConfig, { pool, clients, tiers, layout, prepared, ...session }: Session): Promise<Measurement> {
   const { distribute } = config.strategy.aggregation;
-  const initial = session.initial();
+  const initial = await session.initial();
   const downlink = createDownlink(WIRE_DTYPES[config.wire.downlink]);
   const dtype = WIRE_DTYPES[config.wire.update];
   const timed = async (name: string, request: TaskRequest<"fit" | "evaluate">, r: number) => {
