@@ -5,6 +5,7 @@ import { PrelortError } from "../errors.ts";
 import { packageVersion } from "../workers/python.ts";
 import { compareCommand } from "./compare.ts";
 import { doctorCommand } from "./doctor.ts";
+import { evaluateCommand } from "./evaluate.ts";
 import { exportCommand } from "./export.ts";
 import { newTaskCommand } from "./new-task.ts";
 import { planCommand } from "./plan.ts";
@@ -30,6 +31,7 @@ const commands = [
   verifyCommand(),
   reportCommand(),
   exportCommand(),
+  evaluateCommand(),
   compareCommand(),
   newTaskCommand(),
 ];
