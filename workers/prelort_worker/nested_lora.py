@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from peft.tuners.lora.layer import Linear as LoraLinear
 from peft.tuners.lora.layer import LoraLayer
 from peft.utils.other import ModulesToSaveWrapper
 from torch import Tensor, nn
@@ -326,8 +325,8 @@ def _check_ranks(modules: Sequence[AdaptedModule], r: int, problems: Problems) -
         others = f" and {len(small) - 1} more" if len(small) > 1 else ""
         problems.add(
             "lora.r",
-            f"must be at most {min(least.in_, least.out)}, the smaller side of the adapted module {least.name}{others}, "
-            f"got {r}",
+            f"must be at most {min(least.in_, least.out)}, the smaller side of the adapted module {least.name}{others}"
+            f", got {r}",
         )
 
 

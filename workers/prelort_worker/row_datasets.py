@@ -27,7 +27,7 @@ class DatasetRows(Sequence[Row]):
     """
 
     def __init__(self, dataset: "Dataset", describe: _Describe):
-        self._table = dataset.with_format("arrow")
+        self._table: Any = dataset.with_format("arrow")  # its items are Arrow tables
         self._describe = describe
         self._names = {
             column: names for column, feature in dataset.features.items() if (names := _class_names(feature))
