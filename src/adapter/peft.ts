@@ -4,24 +4,33 @@ import type { AdapterLayout } from "./layout.ts";
 
 /** Where PEFT keeps the base model inside its own. */
 const PREFIX = "base_model.model.";
-/** What PEFT itself trains in full for a sequence classifier, and therefore looks for in the file. */
-const CLASSIFIER_HEADS = ["classifier", "score"];
+
+/** What a worker tells of the model that it wrapped. */
+export interface PeftIdentity {
+  /** Such as `CAUSAL_LM`; null is PEFT's plain model. */
+  readonly taskType: string | null;
+  /** Names of the modules that are trained in full. */
+  readonly modulesToSave: readonly string[];
+}
+
+/** Whether its losses are those of tokens. */
+export function isLanguage({ taskType }: PeftIdentity): boolean {
+  return taskType === "CAUSAL_LM" || taskType === "SEQ_2_SEQ_LM";
+}
 
 export interface AdapterConfigInput {
   readonly layout: AdapterLayout;
   readonly r: number;
-  readonly lora: { readonly lora_dropout: number; readonly modules_to_save?: readonly string[] | undefined };
+  readonly lora: { readonly lora_dropout: number };
   readonly baseModel: string;
-  readonly task: "causal-lm" | "sequence-classification";
+  readonly peft: PeftIdentity;
 }
 
 /** `adapter_config.json` of the rank-r prefix. lora_alpha = s·r, so that PEFT's lora_alpha / r is s at every rank. */
-export function adapterConfig({ layout, r, lora, baseModel, task }: AdapterConfigInput): Readonly<Record<string, unknown>> {
-  const isClassifier = task === "sequence-classification";
-  const modulesToSave = new Set([...(lora.modules_to_save ?? []), ...(isClassifier ? CLASSIFIER_HEADS : [])]);
+export function adapterConfig({ layout, r, lora, baseModel, peft }: AdapterConfigInput): Readonly<Record<string, unknown>> {
   return {
     peft_type: "LORA",
-    task_type: isClassifier ? "SEQ_CLS" : "CAUSAL_LM",
+    task_type: peft.taskType,
     base_model_name_or_path: baseModel,
     inference_mode: true,
     r,
@@ -31,7 +40,7 @@ export function adapterConfig({ layout, r, lora, baseModel, task }: AdapterConfi
     use_rslora: false,
     // Whole names: what was adapted, however the run's config described it.
     target_modules: layout.modules.map(({ name }) => name),
-    modules_to_save: modulesToSave.size > 0 ? [...modulesToSave] : null,
+    modules_to_save: peft.modulesToSave.length > 0 ? [...peft.modulesToSave] : null,
   };
 }
 

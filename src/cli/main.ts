@@ -5,6 +5,7 @@ import { PrelortError } from "../errors.ts";
 import { packageVersion } from "../workers/python.ts";
 import { compareCommand } from "./compare.ts";
 import { doctorCommand } from "./doctor.ts";
+import { newTaskCommand } from "./new-task.ts";
 import { planCommand } from "./plan.ts";
 import { reportCommand } from "./report.ts";
 import { resumeCommand } from "./resume.ts";
@@ -28,6 +29,7 @@ const commands = [
   verifyCommand(),
   reportCommand(),
   compareCommand(),
+  newTaskCommand(),
 ];
 for (const command of commands) program.addCommand(command.copyInheritedSettings(program));
 

@@ -1,9 +1,12 @@
+import { writeFile } from "node:fs/promises";
 import process from "node:process";
 import Table from "cli-table3";
 import { Command } from "commander";
 import { buildRun } from "../config/build.ts";
 import { loadConfig } from "../config/load.ts";
+import { ConfigError } from "../errors.ts";
 import { formatBytes, formatCount, formatSeconds, plural } from "../report/format.ts";
+import { describeMix } from "../report/mix.ts";
 import type { Slots } from "../server/measure.ts";
 import { type Plan, plan } from "../server/plan.ts";
 import { onInterrupt } from "./interrupt.ts";
@@ -14,34 +17,54 @@ export function planCommand(): Command {
     .argument("<config>", "YAML file, such as configs/quickstart.yaml")
     .option("--set <key=value>", "override a key of the config", (value: string, previous: string[]) => [...previous, value], [])
     .option("--measure", "time a few real steps at every rank, predict the time of a round, and propose slots per device", false)
+    .option("--picture <file>", "write a picture of who would train on what, as SVG")
     .option("--json", "print the plan as JSON", false)
-    .action(async (file: string, { set, json, measure }: { set: string[]; json: boolean; measure: boolean }) => {
+    .action(async (file: string, { set, json, measure, picture }: PlanCommandOptions) => {
       const interrupt = onInterrupt((line) => process.stderr.write(`${line}\n`));
       try {
         const config = buildRun(await loadConfig(file, { set }));
         if (!json) process.stdout.write("preparing the data and loading the model on one worker …\n");
         const planned = await plan({ ...config, measure, signal: interrupt.signal });
         process.stdout.write(json ? `${JSON.stringify(planned)}\n` : `${describePlan(planned)}\n`);
+        if (picture !== undefined) await writePicture(picture, planned);
       } finally {
         interrupt.dispose();
       }
     });
 }
 
+interface PlanCommandOptions {
+  readonly set: readonly string[];
+  readonly json: boolean;
+  readonly measure: boolean;
+  readonly picture?: string;
+}
+
+async function writePicture(file: string, { clients }: Plan): Promise<void> {
+  const { partitionPicture } = await import("../report/partition.ts");
+  const drawn = partitionPicture(clients, { isAlone: true });
+  if (drawn === undefined) {
+    const message = "there is nothing to draw: examples have neither labels nor a column that the partition goes by";
+    throw new ConfigError([{ path: "--picture", message }]);
+  }
+  await writeFile(file, `${drawn}\n`);
+}
+
 /** Of thousands; `--json` has all. */
 const SHOWN_CLIENTS = 50;
 
 function describePlan(planned: Plan): string {
+  const hasMix = planned.clients.some(({ mix }) => mix.length > 0);
   const table = new Table({
-    head: ["client", "examples", "r", "rounds", "down, a fit", "up", ...(planned.labels.length > 0 ? ["labels held"] : [])],
-    colAligns: ["left", "right", "right", "right", "right", "right", "right"],
+    head: ["client", "examples", "tokens", "r", "rounds", "down, a fit", "up", ...(hasMix ? ["trains on"] : [])],
+    colAligns: ["left", "right", "right", "right", "right", "right", "right", "left"],
     style: { head: [], border: [] },
   });
   for (const client of planned.clients.slice(0, SHOWN_CLIENTS)) {
-    const held = client.labelCounts.filter((count) => count > 0).length;
-    const labels = client.labelCounts.length > 0 ? [`${held} of ${client.labelCounts.length}`] : [];
     const { down, up } = client.bytesPerFit;
-    table.push([client.id, client.size, client.r, client.rounds.length, formatBytes(down), formatBytes(up), ...labels]);
+    const bytes = [formatBytes(down), formatBytes(up)];
+    const tokens = client.tokens > 0 ? formatCount(client.tokens) : "";
+    table.push([client.id, client.size, tokens, client.r, client.rounds.length, ...bytes, ...(hasMix ? [describeMix(client)] : [])]);
   }
   const fits = planned.clients.reduce((sum, client) => sum + client.rounds.length, 0);
   const hidden = planned.clients.length - SHOWN_CLIENTS;
@@ -50,9 +73,17 @@ function describePlan(planned: Plan): string {
     ...(hidden > 0 ? [`and ${formatCount(hidden)} more clients, which --json lists too`] : []),
     `adapter: rank ${planned.tiers.at(-1)} on ${planned.adaptedModules} modules, ${formatCount(planned.adapterParameters)} parameters` +
       ` (+ ${formatCount(planned.denseParameters)} trained in full) beside ${formatCount(planned.baseParameters)} frozen; tiers ${planned.tiers.join(", ")}`,
+    ...planned.adapted.map(
+      ({ name, in: from, out, count }) => `  adapted:  ${name}, ${from} → ${out}${count > 1 ? `, ${formatCount(count)} of them` : ""}`,
+    ),
+    ...planned.leftOut.map(
+      ({ name, kind, count, parameters }) =>
+        `  left out: ${name} (${kind}${count > 1 ? `, ${formatCount(count)} of them` : ""}), ${formatCount(parameters)} parameters`,
+    ),
     `run:     ${planned.rounds} rounds, ${fits} fits, ${formatBytes(planned.bytesDown)} down and ${formatBytes(planned.bytesUp)} up, in tensors`,
     `held out: ${planned.evalExamples} examples` +
       (planned.truncated > 0 ? `; ${planned.truncated} examples were cut to data.max_length` : ""),
+    ...planned.remarks.map((remark) => `note: ${remark}`),
     ...(planned.time ? describeTime(planned.time, planned.rounds) : []),
     ...(planned.slots ? [describeSlots(planned.slots)] : []),
   ].join("\n");

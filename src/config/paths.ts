@@ -1,17 +1,33 @@
 import { statSync } from "node:fs";
-import { isAbsolute, resolve } from "node:path";
+import { extname, isAbsolute, resolve } from "node:path";
 import { valueAt, withValueAt, type Path } from "./tree.ts";
 import { placeKey, type YamlSource } from "./yaml-source.ts";
 
 /**
- * One rule for `data.path` and `model.name_or_path`: a path in a config file is relative to that file's folder,
- * so that a config can be run from anywhere; from `--set` it is relative to the working directory, as everything
- * on a command line is. `prelort:NAME` stays as it is, and so does a model that names no folder there but could
- * be a name on the hub. What leads nowhere is a finding.
+ * One rule for every path: in a config file it is relative to that file's folder, so that a config can be run from
+ * anywhere; from `--set` to the working directory, as everything on a command line is. `prelort:NAME` stays as it is, and
+ * so does what names nothing there but could be a name on the hub. What leads nowhere is a finding. A task of one's own is
+ * looked for beside the file that names it.
  */
 export function resolvePaths(source: YamlSource, folder: string): YamlSource {
-  const withData = resolveAt(source, ["data", "path"], folder, dataFile, "there is no such file");
-  return resolveAt(withData, ["model", "nameOrPath"], folder, modelFolder, "is no folder, and cannot be a name on the hub");
+  const data = "there is no such file or folder, and it cannot be the name of a dataset on the hub";
+  const model = "is no folder, and cannot be a name on the hub";
+  const taskFolder = "there is no such folder";
+  const rules: readonly [Path, (written: string, absolute: string) => string | undefined, string][] = [
+    [["data", "path"], dataSource, data],
+    [["data", "evalPath"], dataSource, data],
+    [["model", "nameOrPath"], modelFolder, model],
+    [["model", "taskFolder"], existingFolder, taskFolder],
+  ];
+  const resolved = rules.reduce((known, [path, find, message]) => resolveAt(known, path, folder, find, message), source);
+  return withTaskFolder(resolved, folder);
+}
+
+function withTaskFolder(source: YamlSource, folder: string): YamlSource {
+  const task = valueAt(source.value, ["model", "task"]);
+  if (typeof task !== "string" || !task.includes(":") || valueAt(source.value, ["model", "taskFolder"]) !== undefined) return source;
+  const isInFile = source.places.get(placeKey(["model", "task"]))?.value.inFile ?? true;
+  return { ...source, value: withValueAt(source.value, ["model", "taskFolder"], resolve(isInFile ? folder : ".")) };
 }
 
 function resolveAt(
@@ -31,13 +47,21 @@ function resolveAt(
     : { ...source, value: withValueAt(source.value, path, found) };
 }
 
-function dataFile(_: string, absolute: string): string | undefined {
-  return statSync(absolute, { throwIfNoEntry: false })?.isFile() ? absolute : undefined;
+function dataSource(written: string, absolute: string): string | undefined {
+  if (statSync(absolute, { throwIfNoEntry: false })) return absolute;
+  return couldBeOnHub(written) && extname(written) === "" ? written : undefined;
 }
 
 function modelFolder(written: string, absolute: string): string | undefined {
-  if (statSync(absolute, { throwIfNoEntry: false })?.isDirectory()) return absolute;
-  return !isAbsolute(written) && hubName.test(written) ? written : undefined;
+  return existingFolder(written, absolute) ?? (couldBeOnHub(written) ? written : undefined);
+}
+
+function existingFolder(_: string, absolute: string): string | undefined {
+  return statSync(absolute, { throwIfNoEntry: false })?.isDirectory() ? absolute : undefined;
+}
+
+function couldBeOnHub(written: string): boolean {
+  return !isAbsolute(written) && hubName.test(written);
 }
 
 /** `name` or `owner/name`; what begins with a dot is a path. */

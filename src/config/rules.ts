@@ -1,12 +1,11 @@
 import type { z } from "zod";
-import { clientsNeeded } from "../strategy/aggregation/segment-wise.ts";
 import { memoryShortage } from "../strategy/ranks/profile.ts";
-import { shareOf } from "../strategy/selection/share.ts";
+import { clientRules } from "./client-rules.ts";
 import { aggregationSpecOf, namedRanks, rankSpecOf, selectionSpecOf } from "./policy-specs.ts";
 import type { CommonConfig } from "./sections.ts";
 import type { Path } from "./tree.ts";
 
-type Checked = CommonConfig & {
+export type Checked = CommonConfig & {
   readonly strategy: {
     readonly selection: unknown;
     readonly rankAssignment: unknown;
@@ -16,7 +15,7 @@ type Checked = CommonConfig & {
 };
 
 /** A rule that spans several keys. It is asked once everything that it `reads` is valid, whatever else is not. */
-interface Rule {
+export interface Rule {
   readonly reads: readonly string[];
   check(config: Checked, report: (path: Path, message: string) => void): void;
 }
@@ -35,39 +34,65 @@ export function withRules<S extends z.ZodType<Checked>>(schema: S): S {
   );
 }
 
+type DataKey = "text" | "label" | "prompt" | "answer" | "messages" | "image";
+/** Of each built-in task: the columns that make an example, of which one list is given whole, and what may be beside it. */
+const COLUMNS: Readonly<Record<string, { readonly either: readonly (readonly DataKey[])[]; readonly also?: readonly DataKey[] }>> = {
+  "causal-lm": { either: [["prompt", "answer"], ["text"], ["messages"]] },
+  "seq2seq-lm": { either: [["prompt", "answer"]] },
+  "sequence-classification": { either: [["text", "label"]] },
+  "image-classification": { either: [["label"]], also: ["image"] },
+};
+const DATA_KEYS: readonly DataKey[] = ["text", "label", "prompt", "answer", "messages", "image"];
+
 const dataColumns: Rule = {
   reads: ["model.task", "data"],
   check({ model: { task }, data }, report) {
-    const classifier = ["text", "label"] as const;
-    const language = ["prompt", "answer"] as const;
-    const [needed, unused] = task === "causal-lm" ? [language, classifier] : [classifier, language];
-    for (const key of needed) if (data[key] === undefined) report(["data", key], `is needed for model.task ${task}`);
-    for (const key of unused) if (data[key] !== undefined) report(["data", key], `does not go with model.task ${task}`);
+    const columns = COLUMNS[task];
+    if (!columns) return;
+    const { either, also = [] } = columns;
+    const given = DATA_KEYS.filter((key) => data[key] !== undefined);
+    // The list that was meant, to judge by what is given of it.
+    const meant = either.find((keys) => keys.some((key) => given.includes(key))) ?? either[0] ?? [];
+    const others = either.filter((keys) => keys !== meant).map((keys) => keys.map((key) => `data.${key}`).join(" and "));
+    const instead = others.length > 0 ? `, or instead ${others.join(", or ")}` : "";
+    for (const key of meant) if (!given.includes(key)) report(["data", key], `is needed for model.task ${task}${instead}`);
+    for (const key of given) {
+      if (meant.includes(key) || also.includes(key)) continue;
+      const isAlternative = either.some((keys) => keys.includes(key));
+      report(["data", key], `does not go with ${isAlternative ? `data.${meant.join(" and data.")}` : `model.task ${task}`}`);
+    }
   },
 };
 
-const poolingOfClassifier: Rule = {
+const ofCausalLm: Rule = {
+  reads: ["model.task", "data.chat", "data.packing", "data.prompt", "data.messages"],
+  check({ model: { task }, data: { chat, packing, prompt } }, report) {
+    const is = task === "causal-lm";
+    if (packing && !is && task in COLUMNS) report(["data", "packing"], `does not go with model.task ${task}`);
+    if (chat && !is && task in COLUMNS) report(["data", "chat"], `does not go with model.task ${task}`);
+    if (chat && is && prompt === undefined) report(["data", "chat"], "writes data.prompt and data.answer as turns: it needs them");
+  },
+};
+
+const ofModel: Rule = {
   reads: ["model"],
-  check({ model: { task, pooling } }, report) {
+  check({ model: { task, pooling, taskFolder, quantization, dtype } }, report) {
     if (pooling && task !== "sequence-classification") report(["model", "pooling"], `does not go with model.task ${task}`);
+    if (pooling && quantization) report(["model", "quantization"], "does not go with model.pooling");
+    if (taskFolder !== undefined && !task.includes(":"))
+      report(["model", "taskFolder"], `does not go with model.task ${task}, which is built in`);
+    if (quantization && dtype === "f32")
+      report(["model", "dtype"], "must be bf16 with model.quantization: what is not quantised computes in it");
   },
 };
 
 const generationOfLanguage: Rule = {
-  reads: ["model.task", "evaluate.maxNewTokens"],
-  check({ model: { task }, evaluate: { maxNewTokens } }, report) {
-    if (maxNewTokens > 0 && task !== "causal-lm")
-      report(["evaluate", "maxNewTokens"], `does not go with model.task ${task}: it writes nothing`);
-  },
-};
-
-const enoughExamples: Rule = {
-  reads: ["data.maxExamples", "data.clients", "data.clientEvalExamples", "data.partition"],
-  check({ data: { maxExamples, clients, clientEvalExamples, partition } }, report) {
-    if (maxExamples === undefined) return;
-    const each = Math.max(partition.name === "dirichlet" ? partition.minExamples : 1, clientEvalExamples + 1);
-    if (maxExamples >= clients * each) return;
-    report(["data", "maxExamples"], `must be at least ${clients * each} (${clients} clients of at least ${each} each), got ${maxExamples}`);
+  reads: ["model.task", "evaluate.maxNewTokens", "data"],
+  check({ model: { task }, evaluate: { maxNewTokens }, data }, report) {
+    if (maxNewTokens === 0) return;
+    const path = ["evaluate", "maxNewTokens"];
+    if (task.endsWith("classification")) report(path, `does not go with model.task ${task}: it writes nothing`);
+    else if (task === "causal-lm" && data.text !== undefined) report(path, "needs a prompt to answer, and data.text has none");
   },
 };
 
@@ -93,15 +118,6 @@ const assignedRanks: Rule = {
   },
 };
 
-const oneRankPerClient: Rule = {
-  reads: ["data.clients", "strategy.rankAssignment"],
-  check({ data: { clients }, strategy: { rankAssignment } }, report) {
-    const spec = rankSpecOf(rankAssignment);
-    if (!spec || !("ranks" in spec) || spec.ranks.length === clients) return;
-    report(["strategy", "rankAssignment", "ranks"], `must hold one rank for each of the ${clients} data.clients, got ${spec.ranks.length}`);
-  },
-};
-
 const sharesOfOne: Rule = {
   reads: ["strategy.rankAssignment"],
   check({ strategy: { rankAssignment } }, report) {
@@ -109,14 +125,6 @@ const sharesOfOne: Rule = {
     if (spec?.name !== "tiered") return;
     const sum = Object.values(spec.shares).reduce((total, share) => total + share, 0);
     if (Math.abs(sum - 1) > 1e-9) report(["strategy", "rankAssignment", "shares"], `must sum to 1, got ${sum}`);
-  },
-};
-
-const oneProfilePerClient: Rule = {
-  reads: ["data.clients", "data.profiles"],
-  check({ data: { clients, profiles } }, report) {
-    if (!profiles || profiles.length === clients) return;
-    report(["data", "profiles"], `must hold one profile for each of the ${clients} data.clients, got ${profiles.length}`);
   },
 };
 
@@ -143,18 +151,6 @@ const declaredSpeed: Rule = {
       if (speed === undefined)
         report(["data", "profiles", place, "speed"], "is needed: the selection oort compares it with its preferred speed");
     }
-  },
-};
-
-const enoughCandidates: Rule = {
-  reads: ["data.clients", "strategy.selection"],
-  check({ data: { clients }, strategy: { selection } }, report) {
-    const spec = selectionSpecOf(selection);
-    if (spec?.name !== "power-of-choice") return;
-    const selected = shareOf(spec.fraction, clients);
-    if (spec.candidates >= selected && spec.candidates <= clients) return;
-    const range = `from ${selected}, the clients that train in a round, to ${clients}, all clients`;
-    report(["strategy", "selection", "candidates"], `must be ${range}, got ${spec.candidates}`);
   },
 };
 
@@ -189,22 +185,22 @@ const truncationsOfSum: Rule = {
 const headToTrain: Rule = {
   reads: ["model.task", "lora.modules_to_save", "fit.headLr"],
   check({ model: { task }, lora: { modules_to_save: saved }, fit: { headLr } }, report) {
-    if (headLr === undefined || task === "sequence-classification" || (saved && saved.length > 0)) return;
-    report(["fit", "headLr"], "has nothing to train: a causal-lm has no modules but those that lora.modules_to_save names");
+    if (headLr === undefined || !task.endsWith("-lm") || (saved && saved.length > 0)) return;
+    report(["fit", "headLr"], `has nothing to train: a ${task} has no modules but those that lora.modules_to_save names`);
   },
 };
 
 const answerToLearn: Rule = {
   reads: ["model.task", "data.maxLength"],
   check({ model: { task }, data: { maxLength } }, report) {
-    if (task === "causal-lm" && maxLength < 2) report(["data", "maxLength"], "must be at least 2: no position tells a text's first token");
+    if (task.endsWith("-lm") && maxLength < 2) report(["data", "maxLength"], "must be at least 2: no position tells a text's first token");
   },
 };
 
 const somethingToTrainOn: Rule = {
   reads: ["data.clientEvalExamples", "data.partition"],
   check({ data: { clientEvalExamples, partition } }, report) {
-    if (partition.name !== "dirichlet" || partition.minExamples > clientEvalExamples) return;
+    if (!("minExamples" in partition) || partition.minExamples > clientEvalExamples) return;
     const message = `must be larger than the ${clientEvalExamples} examples that each client holds out, got ${partition.minExamples}`;
     report(["data", "partition", "minExamples"], message);
   },
@@ -217,12 +213,12 @@ function aggregationName(aggregation: unknown): string {
 }
 
 const exactMerge: Rule = {
-  reads: ["model.dtype", "strategy.aggregation"],
-  check({ model: { dtype }, strategy: { aggregation } }, report) {
-    if (dtype !== "bf16" || aggregationName(aggregation) !== "flora") return;
+  reads: ["model.dtype", "model.quantization", "strategy.aggregation"],
+  check({ model: { dtype, quantization }, strategy: { aggregation } }, report) {
+    if ((dtype === "f32" && !quantization) || aggregationName(aggregation) !== "flora") return;
     report(
-      ["model", "dtype"],
-      "does not go with the aggregation flora, which merges into the base: bf16 would lose most of a small change",
+      ["model", quantization ? "quantization" : "dtype"],
+      `does not go with the aggregation flora, which merges into the base: ${quantization ?? dtype} would lose most of a small change`,
     );
   },
 };
@@ -240,31 +236,6 @@ const optimizerOfDeltas: Rule = {
   },
 };
 
-/** With fewer, no segment would ever move. Of one's own selection, and where tiers round up, all that is known is that there are no more. */
-const enoughContributors: Rule = {
-  reads: ["data.clients", "strategy.selection", "strategy.aggregation"],
-  check({ data: { clients }, strategy: { selection, aggregation } }, report) {
-    const spec = aggregationSpecOf(aggregation);
-    if (!spec || !("minContributors" in spec)) return;
-    const selected = selectionSpecOf(selection);
-    const listed = selected?.name === "list" ? selected.clients.length : clients;
-    const drawn = selected && "fraction" in selected && selected.name !== "stratified" ? shareOf(selected.fraction, clients) : listed;
-    if (spec.minContributors > drawn) {
-      const message = `must be at most ${drawn}, the clients of a round, got ${spec.minContributors}`;
-      report(["strategy", "aggregation", "minContributors"], message);
-    }
-    const robust = "robust" in spec ? spec.robust : undefined;
-    const needed = clientsNeeded({ robust });
-    if (!robust || needed <= drawn) return;
-    const { name, ...options } = robust;
-    const made = Object.entries(options).map(([key, value]) => ` with ${key} ${value}`);
-    report(
-      ["strategy", "aggregation", "robust"],
-      `${name}${made.join("")} needs ${needed} clients in a round, of which there are ${drawn}`,
-    );
-  },
-};
-
 const quorumIsEnough: Rule = {
   reads: ["closing"],
   check({ closing: { quorum, enough } }, report) {
@@ -274,21 +245,17 @@ const quorumIsEnough: Rule = {
 };
 
 const rules: readonly Rule[] = [
-  enoughContributors,
   quorumIsEnough,
   optimizerOfDeltas,
   dataColumns,
-  poolingOfClassifier,
+  ofCausalLm,
+  ofModel,
   generationOfLanguage,
-  enoughExamples,
   tiersOfRank,
   assignedRanks,
-  oneRankPerClient,
   sharesOfOne,
-  oneProfilePerClient,
   declaredMemory,
   declaredSpeed,
-  enoughCandidates,
   oneNumberOfWorkers,
   noIdleDevice,
   truncationsOfSum,
@@ -296,6 +263,7 @@ const rules: readonly Rule[] = [
   answerToLearn,
   somethingToTrainOn,
   exactMerge,
+  ...clientRules,
 ];
 
 /** Whether one path is the other or leads to it. */

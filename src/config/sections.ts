@@ -13,10 +13,19 @@ const seconds = z
   .max(7 * 24 * 3600);
 export const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, "made of letters, digits, '.', '_' and '-', at most 100");
 
+export const BUILT_IN_TASKS = ["causal-lm", "seq2seq-lm", "sequence-classification", "image-classification"] as const;
+
 const model = z.strictObject({
   /** Hugging Face name, a folder, or `prelort:NAME` for a model that `prelort setup` fetches. */
   nameOrPath: z.string().min(1),
-  task: z.enum(["causal-lm", "sequence-classification"]),
+  /** Of a name on the hub: a branch, a tag or a commit. */
+  revision: z.string().min(1).optional(),
+  /** A built-in task, or one's own as `module:Class`, a prelort_worker.tasks.Task in Python. */
+  task: z.union([z.enum(BUILT_IN_TASKS), z.string().regex(/^[A-Za-z_][\w.]*:[A-Za-z_]\w*$/, "module:Class")], {
+    error: `one of ${BUILT_IN_TASKS.join(", ")}, or a task of your own as module:Class`,
+  }),
+  /** Folder in which one's own task is looked for; that of the config file, or the working directory, by default. */
+  taskFolder: z.string().min(1).optional(),
   /**
    * "mean" classifies by the mean over the encoder's tokens, for a checkpoint whose own pooler was not trained, as
    * sentence embedders have it; by default the architecture's own classifier.
@@ -24,6 +33,12 @@ const model = z.strictObject({
   pooling: z.literal("mean").optional(),
   /** Of the frozen weights. With bf16 the model computes under autocast; adapters and modules_to_save stay f32. */
   dtype: z.enum(["f32", "bf16"]).default("f32"),
+  /** How attention is computed, as transformers names it: eager, sdpa, flash_attention_2; by default as transformers decides. */
+  attention: z.string().min(1).optional(),
+  /** Frozen weights in 8 or 4 bits (bitsandbytes; CUDA only). */
+  quantization: z.enum(["8bit", "4bit"]).optional(),
+  /** Run Python code that comes with the model. Only where you have read it. */
+  trustRemoteCode: z.boolean().default(false),
 });
 
 const lora = z.strictObject({
@@ -33,12 +48,15 @@ const lora = z.strictObject({
   tiers: z.array(rank).min(1).readonly().optional(),
   /** s in ΔW = s·B·A, one value at every rank (PEFT's lora_alpha is s·r). */
   scale: z.number().positive().default(2),
-  /** Module names as PEFT matches them, or "all-linear". */
-  target_modules: z.union([z.literal("all-linear"), z.array(z.string().min(1)).min(1).readonly()]),
+  /** Names as PEFT matches them, a regular expression over whole names, or "all-linear"; PEFT's own choice by default. */
+  target_modules: z.union([z.string().min(1), z.array(z.string().min(1)).min(1).readonly()]).optional(),
   /** Modules trained in full and averaged over all clients; a classifier's head by default. */
   modules_to_save: z.array(z.string().min(1)).readonly().optional(),
   lora_dropout: z.number().min(0).lt(1).default(0),
 });
+
+/** Every client holds at least that many examples, of which clientEvalExamples are held out. */
+const minExamples = positive.default(10);
 
 const partition = z.discriminatedUnion("name", [
   z.strictObject({ name: z.literal("iid") }),
@@ -47,14 +65,29 @@ const partition = z.discriminatedUnion("name", [
     /** Column whose values are spread unevenly over the clients. */
     by: z.string().min(1),
     alpha: z.number().positive(),
-    /** Every client holds at least that many examples, of which clientEvalExamples are held out. */
-    minExamples: positive.default(10),
+    minExamples,
+  }),
+  z.strictObject({
+    name: z.literal("size"),
+    /** Sizes drawn from Dirichlet(alpha); or `shares`. */
+    alpha: z.number().positive().optional(),
+    /** The clients' relative sizes, one each; `clients` may then be left out. */
+    shares: z.array(z.number().positive()).min(1).readonly().optional(),
+    minExamples,
+  }),
+  z.strictObject({
+    name: z.literal("pathological"),
+    /** Column of whose values each client holds `perClient`, every value as many clients as any other. */
+    by: z.string().min(1),
+    perClient: positive,
   }),
   z.strictObject({
     name: z.literal("value"),
-    /** Column whose commonest values are the clients, the commonest first; examples of other values are left out. */
+    /** Column whose values are the clients, the commonest first: all, or `clients` of them and examples of others are left out. */
     by: z.string().min(1),
   }),
+  /** The files of the folder `path` are the clients, in the order of their names: all, or the first `clients` of them. */
+  z.strictObject({ name: z.literal("files") }),
 ]);
 
 const profile = z.strictObject({
@@ -64,25 +97,44 @@ const profile = z.strictObject({
 });
 
 const data = z.strictObject({
-  /** A JSONL file, one example a line, or `prelort:NAME` for data that `prelort setup` fetches. */
+  /**
+   * JSONL, JSON, CSV, TSV or Parquet; a folder of such files, of texts or of pictures; a Hugging Face dataset by folder or
+   * name; or `prelort:NAME` for data that `prelort setup` fetches.
+   */
   path: z.string().min(1),
-  /** sequence-classification: the text, a template over the columns such as "{gloss}". */
+  /** Of a Hugging Face dataset: its configuration, and its split ("train" by default). */
+  subset: z.string().min(1).optional(),
+  split: z.string().min(1).optional(),
+  /** Where the examples come from that are held out from all; by default they are drawn from `path`. */
+  evalPath: z.string().min(1).optional(),
+  /** Their split, of `evalPath`, or of `path`. */
+  evalSplit: z.string().min(1).optional(),
+  /** The text to classify, or in place of prompt and answer one that a causal-lm learns whole: a template such as "{gloss}". */
   text: z.string().min(1).optional(),
-  /** sequence-classification: the column that holds the label. */
+  /** Classification: the column that holds the label. */
   label: z.string().min(1).optional(),
-  /** causal-lm: template of the prompt, which the loss leaves out. */
+  /** image-classification: the column that holds the picture; "image" by default, as folders of pictures have it. */
+  image: z.string().min(1).optional(),
+  /** Language models: template of the prompt, which the loss leaves out. */
   prompt: z.string().optional(),
-  /** causal-lm: template of the answer, which the loss is taken over. */
+  /** Language models: template of the answer, which the loss is taken over. */
   answer: z.string().min(1).optional(),
+  /** causal-lm: the column that holds a conversation, a list of { role, content }; the loss is taken over the assistant's turns. */
+  messages: z.string().min(1).optional(),
+  /** causal-lm: write prompt and answer as turns of the model's own chat template. */
+  chat: z.boolean().default(false),
   /** Tokens; longer examples are cut, and the cuts reported. */
   maxLength: positive.default(256),
-  /** Training examples drawn from the file; all by default. */
+  /** causal-lm: several of a client's examples in a row of maxLength tokens, each seeing itself alone, instead of padding. */
+  packing: z.boolean().default(false),
+  /** Training examples drawn from the data; all by default. */
   maxExamples: positive.optional(),
-  /** Held-out examples on which the global adapter is evaluated. */
+  /** Held-out examples on which the global adapter is evaluated; of `evalPath` so many at most. */
   evalExamples: positive.default(256),
   /** Of each client's own examples, held out for evaluating the adapter at the client's own rank. */
   clientEvalExamples: integer.min(0).default(0),
-  clients: positive,
+  /** Needed, unless the partition tells: value, files, and size with shares. */
+  clients: positive.optional(),
   /** Declared devices of the clients, one each, for policies that decide by them. */
   profiles: z.array(profile).readonly().optional(),
   partition: partition.default({ name: "iid" }),

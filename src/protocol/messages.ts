@@ -1,7 +1,7 @@
 import { z } from "zod";
 
 /** Raised by one whenever a message changes its meaning; controller and worker must agree. */
-export const PROTOCOL_VERSION = 4;
+export const PROTOCOL_VERSION = 5;
 /** Bytes of tensor data in one `chunk` message, at most. */
 export const CHUNK_BYTES = 4 * 1024 * 1024;
 /**
@@ -79,36 +79,63 @@ const credit = z.strictObject({ ...session, type: z.literal("credit"), bytes: po
 
 export const modelSpec = z.strictObject({
   name_or_path: z.string(),
-  task: z.enum(["causal-lm", "sequence-classification"]),
+  /** Of a name on the hub: a branch, tag or commit. */
+  revision: z.string().nullable(),
+  /** A built-in task, or `module:Class`, */
+  task: z.string(),
+  /** whose module is looked for there first. */
+  task_folder: z.string().nullable(),
   pooling: z.literal("mean").nullable(),
   /** Of the frozen weights, and of the arithmetic on them. */
   dtype: z.enum(["f32", "bf16"]),
+  /** As transformers names it. */
+  attention: z.string().nullable(),
+  quantization: z.enum(["8bit", "4bit"]).nullable(),
+  /** Run the model repository's own code. */
+  trust_remote_code: z.boolean(),
 });
 export const loraSpec = z.strictObject({
   r: positive,
   tiers: z.array(positive),
   scale: z.number(),
-  target_modules: z.union([z.string(), z.array(z.string())]),
-  modules_to_save: z.array(z.string()),
+  /** PEFT's own choice for the architecture, "all-linear", a regular expression, or names. */
+  target_modules: z.union([z.string(), z.array(z.string())]).nullable(),
+  /** The task's heads where none are named. */
+  modules_to_save: z.array(z.string()).nullable(),
   lora_dropout: z.number(),
 });
 export const dataSpec = z.strictObject({
   path: z.string(),
+  /** Of a Hugging Face dataset: its configuration, and its split. */
+  subset: z.string().nullable(),
+  split: z.string().nullable(),
+  /** Of the examples that are held out from all, where they do not come from `path` and `split`. */
+  eval_path: z.string().nullable(),
+  eval_split: z.string().nullable(),
   text: z.string().nullable(),
   label: z.string().nullable(),
   prompt: z.string().nullable(),
   answer: z.string().nullable(),
+  /** Columns of conversations and of pictures. */
+  messages: z.string().nullable(),
+  image: z.string().nullable(),
+  /** Prompt and answer as the model's chat template writes a user's and an assistant's turn. */
+  chat: z.boolean(),
   max_length: positive,
+  packing: z.boolean(),
   max_examples: positive.nullable(),
   eval_examples: count,
   /** Of each client's own examples, held out from its training. */
   client_eval_examples: count,
-  clients: positive,
+  /** Null where the partition tells. */
+  clients: positive.nullable(),
   partition: z.strictObject({
-    name: z.enum(["iid", "dirichlet", "value"]),
+    name: z.enum(["iid", "dirichlet", "size", "pathological", "value", "files"]),
     by: z.string().nullable(),
     alpha: z.number().nullable(),
     min_examples: positive,
+    shares: z.array(z.number()).nullable(),
+    per_client: positive.nullable(),
   }),
 });
 export const fitSpec = z.strictObject({
@@ -133,7 +160,7 @@ const seed = z.string().regex(/^[0-9a-f]{32}$/);
 const indexFile = z.strictObject({ path: z.string(), sha256: z.string() });
 
 export const controllerMessage = z.discriminatedUnion("type", [
-  z.strictObject({ ...task, type: z.literal("prepare"), seed, model: modelSpec, data: dataSpec, cache_dir: z.string() }),
+  z.strictObject({ ...task, type: z.literal("prepare"), seed, model: modelSpec, lora: loraSpec, data: dataSpec, cache_dir: z.string() }),
   z.strictObject({ ...task, type: z.literal("load"), seed, model: modelSpec, lora: loraSpec, index: indexFile }),
   z.strictObject({
     ...task,
@@ -187,6 +214,20 @@ const tierSums = z.strictObject({
   labels: z.strictObject({ hits: list(count), predicted: list(count), actual: list(count) }).nullable(),
   /** Σ of the generated texts' ROUGE-L F-measure against the answers; null when nothing was generated. */
   rouge_l_sum: metric,
+  /** The task's own, summed over the examples. */
+  metrics: z.record(z.string().max(200), metric),
+});
+
+const preparedClient = z.strictObject({
+  id: z.string(),
+  n: positive,
+  n_eval: count,
+  label_counts: list(count),
+  /** The values of the column that the partition goes by, or of the label, in what it trains on; the commonest first. */
+  mix: list(z.strictObject({ value: z.string(), n: positive })),
+  /** Of what it trains on. */
+  n_tokens: count,
+  n_truncated: count,
 });
 
 export const workerMessage = z.discriminatedUnion("type", [
@@ -216,7 +257,9 @@ export const workerMessage = z.discriminatedUnion("type", [
     n_eval: count,
     /** Examples that were cut to max_length tokens. */
     n_truncated: count,
-    clients: list(z.strictObject({ id: z.string(), n: positive, n_eval: count, label_counts: list(count) }), 1),
+    /** What the user should know of the data, though it can be used. */
+    remarks: list(z.string()),
+    clients: list(preparedClient, 1),
   }),
   z.strictObject({
     ...task,
@@ -225,6 +268,11 @@ export const workerMessage = z.discriminatedUnion("type", [
     dense: list(z.strictObject({ name: z.string(), shape: list(positive) })),
     /** Parameters of the base model, frozen. */
     n_parameters: count,
+    /** For adapter_config.json; null is PEFT's plain model. */
+    peft_type: z.string().nullable(),
+    modules_to_save: list(z.string()),
+    /** Weights that no adapter acts on, modules whose names differ in numbers alone as one. */
+    left_out: list(z.strictObject({ name: z.string(), kind: z.string(), count: positive, parameters: count })),
     tensors,
   }),
   z.strictObject({
@@ -256,7 +304,13 @@ export const workerMessage = z.discriminatedUnion("type", [
   z.strictObject({
     ...task,
     type: z.literal("failure"),
-    error: z.strictObject({ kind: z.string().max(200), message: text, traceback: text }),
+    error: z.strictObject({
+      kind: z.string().max(200),
+      message: text,
+      traceback: text,
+      /** Of an InputError: all that the user has to mend, each with the config's key where it is known. */
+      problems: list(z.strictObject({ option: z.string().nullable(), message: text })),
+    }),
   }),
   chunk,
   end,

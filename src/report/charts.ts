@@ -103,7 +103,7 @@ function draw(
     : {
         type: high > 10 * low ? "log" : "linear",
         domain: [low * 0.85, high * 1.05],
-        label: "↑ perplexity on held-out examples (lower is better)",
+        label: `↑ ${quality.name} on held-out examples (lower is better)`,
       };
   const chart = Plot.plot({
     document,

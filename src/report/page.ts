@@ -2,6 +2,7 @@ import { stringify } from "yaml";
 import { type Chart, qualityOverRank, qualityOverRounds } from "./charts.ts";
 import { html, type Markup, trusted } from "./markup.ts";
 import { evaluatedRounds, qualityOf } from "./quality.ts";
+import { partitionPicture } from "./partition.ts";
 import type { RecordedRun } from "./read-run.ts";
 import { styleSheet } from "./style.ts";
 import { facts, summarise } from "./summary.ts";
@@ -37,7 +38,7 @@ export function renderPage(run: RecordedRun): string {
           </dl>
         </header>
         <main>
-          ${renderFigures(run)} ${reportTables(run).map(renderTable)}
+          ${renderFigures(run)} ${reportTables(run).map(renderTable)} ${renderPartition(run)}
           <section>
             <h2>The method</h2>
             <p><b>${record.method.name}.</b> ${record.method.note}</p>
@@ -67,6 +68,16 @@ function renderFigures(run: RecordedRun): Markup {
     ${renderFigure(qualityOverRounds(run), `${name} over rounds`, `The global adapter, cut to each tier, after every evaluated round; ${better} is better.`)}
     ${renderFigure(qualityOverRank(run), `${name} over rank`, "The same adapter read across: what each further segment of components adds.")}
   </div>`;
+}
+
+function renderPartition({ record }: RecordedRun): Markup {
+  const picture = partitionPicture(record.clients);
+  if (picture === undefined) return html``;
+  return html`<section>
+    <h2>Who trains on what</h2>
+    <p>A dot for every client and value; its area is the examples that the client trains on.</p>
+    <div class="scroll partition">${trusted(picture)}</div>
+  </section>`;
 }
 
 function renderFigure({ svg, legend }: Chart, title: string, caption: string): Markup {

@@ -2,9 +2,9 @@ import type { RoundMetrics, TierMetrics } from "../server/events.ts";
 import { formatNumber, formatPercent, NOTHING } from "./format.ts";
 import type { RunRecord } from "./read-run.ts";
 
-/** What a run is judged by: accuracy where the task has it, else perplexity. */
+/** What a run is judged by: accuracy or perplexity where the task has one, else its loss. */
 export interface Quality {
-  readonly name: "accuracy" | "perplexity";
+  readonly name: "accuracy" | "perplexity" | "loss";
   readonly better: "higher" | "lower";
   /** Of one tier's metrics; null where it was not finite. */
   of(tier: TierMetrics): number | null;
@@ -14,7 +14,8 @@ export interface Quality {
 }
 
 export function qualityOf(rounds: readonly RoundMetrics[]): Quality {
-  return rounds.some(({ byTier }) => byTier.some((tier) => tier.accuracy !== null)) ? accuracy : perplexity;
+  const isThere = ({ of }: Quality) => rounds.some(({ byTier }) => byTier.some((tier) => of(tier) !== null));
+  return [accuracy, perplexity].find(isThere) ?? loss;
 }
 
 /** Rounds in which the global adapter was evaluated. */
@@ -48,6 +49,14 @@ const perplexity: Quality = {
   of: (tier) => tier.perplexity,
   format: (value) => formatNumber(value, 2),
   formatChange: (from, to) => (from === null || to === null ? NOTHING : `${signed(100 * (to / from - 1), 1)} %`),
+};
+
+const loss: Quality = {
+  name: "loss",
+  better: "lower",
+  of: (tier) => tier.loss,
+  format: (value) => formatNumber(value),
+  formatChange: perplexity.formatChange,
 };
 
 function signed(value: number, digits: number): string {

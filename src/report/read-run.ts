@@ -33,7 +33,16 @@ const runRecord = z.object({
   versions: z.record(z.string(), z.string()),
   labels: z.array(z.string()),
   eval_examples: count,
-  clients: z.array(z.object({ id: z.string(), n: count, r: count, label_counts: z.array(count) })),
+  clients: z.array(
+    z.object({
+      id: z.string(),
+      n: count,
+      r: count,
+      label_counts: z.array(count),
+      mix: z.array(z.object({ value: z.string(), n: count })),
+      tokens: count,
+    }),
+  ),
   layout: z.object({ r: count, tiers: z.array(count) }),
 });
 
@@ -44,6 +53,7 @@ const tierMetrics = z.object({
   accuracy: metric,
   macroF1: metric,
   rougeL: metric,
+  own: z.array(z.object({ name: z.string(), value: metric })),
   examples: count,
 });
 const roundMetrics = z.object({

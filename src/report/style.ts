@@ -46,6 +46,7 @@ section { margin-top: 44px; }
 .figures + section { margin-top: 16px; }
 section p { max-width: 46em; }
 .scroll { overflow-x: auto; }
+.partition svg { max-width: none; color: var(--muted); }
 table { border-collapse: collapse; font-size: 14.5px; font-variant-numeric: tabular-nums; min-width: min(100%, 620px); }
 th, td { padding: 6px 18px 6px 0; text-align: right; white-space: nowrap; }
 th:first-child { text-align: left; }

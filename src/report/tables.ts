@@ -23,23 +23,34 @@ export function reportTables(run: RecordedRun): readonly Table[] {
   ];
 }
 
+/** Of one's own metrics it is not known. */
+type Direction = Quality["better"] | undefined;
+
 /** Quality and loss at each tier, before training and after the last evaluated round; their area and the worst of them. */
 export function qualityTable(tiers: readonly number[], rounds: readonly RoundMetrics[]): Table {
   const quality = qualityOf(rounds);
   const evaluated = evaluatedRounds(rounds);
   const [before, after] = [evaluated.at(0), evaluated.at(-1)];
   const loss = (tier: TierMetrics) => tier.loss;
+  const isLoss = quality.name === "loss";
+  const own = (after?.byTier[0]?.own ?? []).map(({ name }) => ({
+    name,
+    of: (tier: TierMetrics) => tier.own.find((metric) => metric.name === name)?.value ?? null,
+    format: (value: number | null) => formatNumber(value),
+    better: undefined,
+  }));
   const extras = [
-    { name: "macro-F1", of: (tier: TierMetrics) => tier.macroF1 },
-    { name: "ROUGE-L", of: (tier: TierMetrics) => tier.rougeL },
+    { name: "macro-F1", of: (tier: TierMetrics) => tier.macroF1, format: formatPercent, better: "higher" as const },
+    { name: "ROUGE-L", of: (tier: TierMetrics) => tier.rougeL, format: formatPercent, better: "higher" as const },
+    ...own,
   ].filter(({ of }) => after?.byTier.some((tier) => of(tier) !== null));
   const row = (
     name: string,
-    measure: (round: RoundMetrics | undefined, of: (tier: TierMetrics) => number | null, better: Quality["better"]) => number | null,
+    measure: (round: RoundMetrics | undefined, of: (tier: TierMetrics) => number | null, better: Direction) => number | null,
   ) => {
     const [from, to] = [measure(before, quality.of, quality.better), measure(after, quality.of, quality.better)];
-    const losses = [formatNumber(measure(before, loss, "lower")), formatNumber(measure(after, loss, "lower"))];
-    const others = extras.map(({ of }) => formatPercent(measure(after, of, "higher")));
+    const losses = isLoss ? [] : [formatNumber(measure(before, loss, "lower")), formatNumber(measure(after, loss, "lower"))];
+    const others = extras.map(({ of, format, better }) => format(measure(after, of, better)));
     return [name, quality.format(from), quality.format(to), quality.formatChange(from, to), ...losses, ...others];
   };
   const tierRows = tiers.map((r) =>
@@ -55,13 +66,12 @@ export function qualityTable(tiers: readonly number[], rounds: readonly RoundMet
       `${quality.name} before`,
       after ? `after round ${after.round}` : "after",
       "change",
-      "loss before",
-      "loss after",
+      ...(isLoss ? [] : ["loss before", "loss after"]),
       ...extras.map(({ name }) => name),
     ],
     rows: [
       ...tierRows,
-      row("worst of them", (round, of, better) => worstTier(round?.byTier ?? [], of, better)),
+      row("worst of them", (round, of, better) => (better ? worstTier(round?.byTier ?? [], of, better) : null)),
       row("area, log₂ rank", (round, of) => areaUnderRanks(round?.byTier ?? [], of)),
       ...(after?.merged ? [row("merged model", (round, of) => (round?.merged ? of(round.merged) : null))] : []),
     ],

@@ -8,7 +8,9 @@ import type { Reply, WorkerPool } from "../workers/task.ts";
 import type { RoundMetrics, TierMetrics } from "./events.ts";
 
 export interface EvaluateContext {
-  readonly config: Pick<RunConfig, "evaluate" | "model" | "strategy" | "rounds">;
+  /** Its loss is per token, so that e^loss is a perplexity. */
+  readonly isLanguage: boolean;
+  readonly config: Pick<RunConfig, "evaluate" | "strategy" | "rounds">;
   readonly pool: WorkerPool;
   readonly layout: AdapterLayout;
   /** Held out from all clients. */
@@ -86,7 +88,7 @@ interface Evaluation extends Pick<ControllerMessageOf<"evaluate">, "examples" | 
  * order, in f64: the numbers do not depend on who did what.
  */
 async function evaluate(context: EvaluateContext, asked: Evaluation): Promise<readonly TierMetrics[]> {
-  const { config, pool, layout } = context;
+  const { config, pool, layout, isLanguage } = context;
   const { name, adapter, ranks, total, maxNewTokens, ...request } = asked;
   const { shardSize, batchSize } = config.evaluate;
   const shards = Array.from({ length: Math.ceil(total / shardSize) }, async (_, shard) => {
@@ -106,7 +108,7 @@ async function evaluate(context: EvaluateContext, asked: Evaluation): Promise<re
   const results = await Promise.all(shards);
   return ranks.map((r, place) => {
     const parts = results.map((shard) => shard[place]).filter((part) => part !== undefined);
-    return measure(r, parts, config.model.task === "causal-lm");
+    return measure(r, parts, isLanguage);
   });
 }
 
@@ -130,12 +132,16 @@ function measure(r: number, parts: readonly Part[], isLanguage: boolean): TierMe
     r,
     loss,
     perplexity: loss === null || !isLanguage ? null : finiteOrNull(Math.exp(loss)),
-    accuracy: isLanguage ? null : mean(right, examples),
-    macroF1: isLanguage ? null : macroF1(hits, predicted, actual),
+    accuracy: labels.length === 0 ? null : mean(right, examples),
+    macroF1: labels.length === 0 ? null : macroF1(hits, predicted, actual),
     rougeL: mean(
       total((part) => part.rouge_l_sum),
       examples,
     ),
+    own: Object.keys(parts[0]?.metrics ?? {}).map((name) => {
+      const sum = total((part) => part.metrics[name] ?? null);
+      return { name, value: mean(sum, examples) };
+    }),
     examples,
   };
 }

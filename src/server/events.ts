@@ -3,16 +3,18 @@ import type { WorkerHello, WorkerStatus } from "../workers/task.ts";
 /** Quality of the global adapter at one tier. */
 export interface TierMetrics {
   readonly r: number;
-  /** Mean cross-entropy: per answer token (causal-lm), per example (sequence-classification). */
+  /** Mean loss: per answer token (language models), per example (classification). */
   readonly loss: number | null;
-  /** e^loss; null for classification. */
+  /** e^loss of a language model; null for other tasks. */
   readonly perplexity: number | null;
-  /** Share of examples whose most likely label is right; null for causal-lm. */
+  /** Share of examples whose most likely label is right; null without labels. */
   readonly accuracy: number | null;
-  /** Mean over the labels that occur, or were answered, of F1; null for causal-lm. */
+  /** Mean over the labels that occur, or were answered, of F1; null without labels. */
   readonly macroF1: number | null;
   /** Mean ROUGE-L F-measure of text generated greedily from the prompt against the answer; null where none was generated. */
   readonly rougeL: number | null;
+  /** Means of the task's own metrics over the examples. */
+  readonly own: readonly { readonly name: string; readonly value: number | null }[];
   readonly examples: number;
 }
 
@@ -67,6 +69,8 @@ export type RunEvent =
       readonly labels: readonly string[];
       readonly evalExamples: number;
       readonly truncated: number;
+      /** What the user should know of the data, though it can be used. */
+      readonly remarks: readonly string[];
     }
   | { readonly type: "round-start"; readonly round: number; readonly clients: readonly { readonly id: string; readonly r: number }[] }
   | {

@@ -5,6 +5,7 @@ import type { Adapter } from "../adapter/adapter.ts";
 import { energy } from "../adapter/energy.ts";
 import { decodeGlobal, encodeGlobal } from "../adapter/global-file.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
+import { isLanguage, type PeftIdentity } from "../adapter/peft.ts";
 import { segments } from "../adapter/segments.ts";
 import { describeConfig, validateRun } from "../config/build.ts";
 import { camelKeys, snakeKeys } from "../config/case.ts";
@@ -146,7 +147,7 @@ async function train(
   past: Past | undefined,
   clock: Stopwatch,
 ): Promise<RunResult> {
-  const { pool, layout, tiers, prepared } = session;
+  const { pool, layout, tiers, prepared, peft } = session;
   const { aggregation } = config.strategy;
   const spool = createSpool({
     folder: directory.file("updates"),
@@ -156,7 +157,7 @@ async function train(
   });
 
   const ownExamples = new Map(prepared.clients.map((client) => [client.id, client.n_eval]));
-  const evaluation = { config, pool, layout, evalExamples: prepared.n_eval, ownExamples };
+  const evaluation = { config, pool, layout, isLanguage: isLanguage(peft), evalExamples: prepared.n_eval, ownExamples };
   const metricsOfRounds: RoundMetrics[] = [...metricsIn(past)];
   /** What is evaluated and saved. */
   const present = (global: Adapter) => presentedBy(aggregation, global, layout);
@@ -274,13 +275,13 @@ async function train(
   emit({ type: "phase-start", phase: "save" });
   const adapter = shown ?? present(last.global);
   const adapters = tiers.map((r) => directory.file("adapters", `r${r}`));
-  for (const [place, folder] of adapters.entries()) await savePretrained(config, layout, adapter, folder, tiers[place]);
+  for (const [place, folder] of adapters.entries()) await savePretrained(config, { layout, adapter, peft }, folder, tiers[place]);
   clock.lap(config.rounds, "save");
   await spool.clear();
   directory.journal.append({ type: "end" });
   await directory.journal.flush();
   emit({ type: "run-end", directory: directory.path, adapters, sha256: last.sha256 });
-  return resultOf(config, directory, { layout, adapter, metrics: metricsOfRounds, sha256: last.sha256 });
+  return resultOf(config, directory, { layout, adapter, peft, metrics: metricsOfRounds, sha256: last.sha256 });
 }
 
 function presentedBy(aggregation: Aggregation, global: Adapter, layout: AdapterLayout): Adapter {
@@ -297,7 +298,8 @@ async function showEnded({ config, emit }: Conduct, past: ReopenedDirectory): Pr
   const adapter = presentedBy(config.strategy.aggregation, global, layout);
   emit(runStart(config, past, layout.tiers, { ...past, differences: [] }));
   emit({ type: "run-end", directory: past.path, adapters: layout.tiers.map((r) => past.file("adapters", `r${r}`)), sha256 });
-  return resultOf(config, past, { layout, adapter, metrics: metricsIn(past), sha256 });
+  const { peft } = camelKeys(past.record) as { readonly peft: PeftIdentity };
+  return resultOf(config, past, { layout, adapter, peft, metrics: metricsIn(past), sha256 });
 }
 
 function runStart(config: RunConfig, { path: root }: RunDirectory, tiers: readonly number[], past: Past | undefined): RunEvent {
@@ -309,10 +311,10 @@ function runStart(config: RunConfig, { path: root }: RunDirectory, tiers: readon
 function resultOf(
   config: RunConfig,
   { path: directory }: RunDirectory,
-  made: Pick<RunResult, "layout" | "adapter" | "metrics" | "sha256">,
+  { peft, ...made }: Pick<RunResult, "layout" | "adapter" | "metrics" | "sha256"> & { readonly peft: PeftIdentity },
 ): RunResult {
   const { layout, adapter } = made;
-  return { ...made, directory, savePretrained: (folder, { r } = {}) => savePretrained(config, layout, adapter, folder, r) };
+  return { ...made, directory, savePretrained: (folder, { r } = {}) => savePretrained(config, { layout, adapter, peft }, folder, r) };
 }
 
 function metricsIn(past: Pick<Past, "metrics"> | undefined): readonly RoundMetrics[] {
@@ -369,7 +371,7 @@ function describeRun(config: RunConfig, name: string): object {
 }
 
 /** The part of it that is known once workers are up. */
-function describeSession({ prepared, layout, clients, environment, parameters }: Session): object {
+function describeSession({ prepared, layout, clients, environment, parameters, peft, leftOut }: Session): object {
   return {
     versions: { node: process.version, ...environment.versions },
     device: environment.device,
@@ -377,9 +379,19 @@ function describeSession({ prepared, layout, clients, environment, parameters }:
     labels: prepared.labels,
     eval_examples: prepared.n_eval,
     truncated_examples: prepared.n_truncated,
-    clients: clients.map(({ id, size, r, labelCounts }) => ({ id, n: size, r, label_counts: labelCounts })),
+    remarks: prepared.remarks,
+    clients: clients.map(({ id, size, r, labelCounts }, place) => ({
+      id,
+      n: size,
+      r,
+      label_counts: labelCounts,
+      mix: prepared.clients[place]?.mix ?? [],
+      tokens: prepared.clients[place]?.n_tokens ?? 0,
+    })),
     base_parameters: parameters,
     layout: snakeKeys(layout),
+    peft: snakeKeys(peft),
+    left_out: leftOut,
   };
 }
 

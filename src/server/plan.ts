@@ -1,5 +1,7 @@
 import { rm } from "node:fs/promises";
 import path from "node:path";
+import type { AdapterLayout } from "../adapter/layout.ts";
+import { isLanguage } from "../adapter/peft.ts";
 import { validateRun } from "../config/build.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { RankedClient, SelectionContext } from "../strategy/strategy.ts";
@@ -18,6 +20,11 @@ export interface PlannedClient extends RankedClient {
   readonly rounds: readonly number[];
   /** Tensor bytes of one fit. */
   readonly bytesPerFit: { readonly down: number; readonly up: number };
+  /** Of what it trains on. */
+  readonly tokens: number;
+  readonly truncated: number;
+  /** Of what it trains on: the values of the column that the partition goes by, or of the label, the commonest first. */
+  readonly mix: readonly { readonly value: string; readonly n: number }[];
 }
 
 /** Who would train, at which rank, and what would travel. */
@@ -28,6 +35,12 @@ export interface Plan {
   readonly labels: readonly string[];
   readonly evalExamples: number;
   readonly truncated: number;
+  /** What one should know of the data, though it can be used. */
+  readonly remarks: readonly string[];
+  /** Modules that adapters act on, those whose names differ in numbers alone as one. */
+  readonly adapted: readonly { readonly name: string; readonly in: number; readonly out: number; readonly count: number }[];
+  /** Weights that no adapter acts on and that are not trained in full. */
+  readonly leftOut: readonly { readonly name: string; readonly kind: string; readonly count: number; readonly parameters: number }[];
   readonly adaptedModules: number;
   readonly baseParameters: number;
   /** Floats of the whole adapter at rank R, and of the modules trained in full. */
@@ -65,7 +78,14 @@ export async function plan(options: PlanOptions): Promise<Plan> {
   try {
     const { layout, prepared } = session;
     const rounds = Array.from({ length: config.rounds }, (_, place) => place + 1);
-    const evaluation = { config, pool: session.pool, layout, evalExamples: prepared.n_eval, ownExamples: new Map() };
+    const evaluation = {
+      config,
+      pool: session.pool,
+      layout,
+      isLanguage: isLanguage(session.peft),
+      evalExamples: prepared.n_eval,
+      ownExamples: new Map(),
+    };
     const initial = session.initial();
     const selections = await Promise.all(
       rounds.map((round) => {
@@ -80,8 +100,11 @@ export async function plan(options: PlanOptions): Promise<Plan> {
     for (const [place, selected] of selections.entries()) for (const { id } of selected) roundsOf.get(id)?.push(place + 1);
     const bytesOf = (dtype: keyof typeof WIRE_DTYPES, r: number) =>
       encodedBytes(WIRE_DTYPES[dtype], r * layout.width) + encodedBytes(WIRE_DTYPES[dtype], layout.denseSize);
-    const clients = session.clients.map((client) => ({
+    const clients = session.clients.map((client, place) => ({
       ...client,
+      tokens: prepared.clients[place]?.n_tokens ?? 0,
+      truncated: prepared.clients[place]?.n_truncated ?? 0,
+      mix: prepared.clients[place]?.mix ?? [],
       rounds: roundsOf.get(client.id) ?? [],
       bytesPerFit: { down: bytesOf(config.wire.downlink, client.r), up: bytesOf(config.wire.update, client.r) },
     }));
@@ -94,6 +117,9 @@ export async function plan(options: PlanOptions): Promise<Plan> {
       labels: prepared.labels,
       evalExamples: prepared.n_eval,
       truncated: prepared.n_truncated,
+      remarks: prepared.remarks,
+      adapted: groupModules(layout),
+      leftOut: session.leftOut,
       adaptedModules: layout.modules.length,
       baseParameters: session.parameters,
       adapterParameters: layout.r * layout.width,
@@ -106,6 +132,16 @@ export async function plan(options: PlanOptions): Promise<Plan> {
   } finally {
     await session.close();
   }
+}
+
+function groupModules({ modules }: AdapterLayout): Plan["adapted"] {
+  const groups = new Map<string, Plan["adapted"][number]>();
+  for (const module of modules) {
+    const name = module.name.replaceAll(/(?<=^|\.)\d+(?=\.|$)/g, "*");
+    const key = `${name} ${module.in} ${module.out}`;
+    groups.set(key, { name, in: module.in, out: module.out, count: (groups.get(key)?.count ?? 0) + 1 });
+  }
+  return [...groups.values()];
 }
 
 type Selections = readonly (readonly RankedClient[])[];

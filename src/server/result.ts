@@ -1,7 +1,7 @@
 import path from "node:path";
 import type { Adapter } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
-import { adapterConfig, peftTensors } from "../adapter/peft.ts";
+import { adapterConfig, type PeftIdentity, peftTensors } from "../adapter/peft.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { RefusedError } from "../errors.ts";
 import { encodeSafetensors } from "../tensor/safetensors.ts";
@@ -29,8 +29,7 @@ export interface RunResult {
 
 export async function savePretrained(
   config: Pick<RunConfig, "model" | "lora">,
-  layout: AdapterLayout,
-  adapter: Adapter,
+  { layout, adapter, peft }: { readonly layout: AdapterLayout; readonly adapter: Adapter; readonly peft: PeftIdentity },
   directory: string,
   r: number = layout.r,
 ): Promise<void> {
@@ -42,7 +41,7 @@ export async function savePretrained(
     r,
     lora: config.lora,
     baseModel: resolveReference(config.model.nameOrPath),
-    task: config.model.task,
+    peft,
   });
   await writeDurably(
     path.join(directory, "adapter_model.safetensors"),

@@ -2,7 +2,9 @@ import { mkdir } from "node:fs/promises";
 import { initialAdapter } from "../adapter/initialise.ts";
 import type { Adapter } from "../adapter/adapter.ts";
 import { type AdapterLayout, createLayout } from "../adapter/layout.ts";
+import type { PeftIdentity } from "../adapter/peft.ts";
 import { resolveTiers } from "../config/build.ts";
+import { requireClients } from "../config/client-rules.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { RefusedError } from "../errors.ts";
 import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
@@ -31,6 +33,10 @@ export interface Session {
   readonly prepared: WorkerMessageOf<"prepared">;
   /** Parameters of the frozen base model. */
   readonly parameters: number;
+  /** What adapter_config.json says of the model. */
+  readonly peft: PeftIdentity;
+  /** Weights that no adapter acts on. */
+  readonly leftOut: WorkerMessageOf<"loaded">["left_out"];
   /** What the first worker said of itself: versions, device. */
   readonly environment: {
     readonly versions: Readonly<Record<string, string>>;
@@ -96,9 +102,9 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     emit({ type: "phase-start", phase: "prepare data" });
     const { prepared, clients } = await prepareData(options, pool, tiers, { model, data });
     emit({ type: "phase-start", phase: "load model" });
-    const { layout, initial, parameters } = await loadModel(config, pool, tiers, { model, index: prepared.index });
+    const loaded = await loadModel(config, pool, tiers, { model, index: prepared.index });
     if (!environment) throw new Error("unreachable: a worker answered that had never said hello");
-    return { pool, tiers, clients, layout, initial, prepared, parameters, environment, close };
+    return { pool, tiers, clients, prepared, environment, close, ...loaded };
   } catch (error) {
     await close();
     throw error;
@@ -108,7 +114,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
 async function pythonLauncher({ workers }: RunConfig): Promise<WorkerLauncher> {
   const python = findPython(workers.python);
   await requirePython(python);
-  return processLauncher({ python });
+  return processLauncher({ command: python });
 }
 
 async function prepareData(
@@ -119,8 +125,15 @@ async function prepareData(
 ): Promise<Pick<Session, "prepared" | "clients">> {
   const { message: prepared } = await pool.run<"prepare">({
     id: "prepare",
-    request: { type: "prepare", seed: deriveSeed(config.seed, "data"), ...specs, cache_dir: cacheFolder() },
+    request: {
+      type: "prepare",
+      seed: deriveSeed(config.seed, "data"),
+      lora: toLoraSpec(config, tiers),
+      ...specs,
+      cache_dir: cacheFolder(),
+    },
   });
+  requireClients(config, prepared.clients.length);
   const clients = rankClients(config, tiers, prepared);
   emit({
     type: "data-ready",
@@ -128,6 +141,7 @@ async function prepareData(
     labels: prepared.labels,
     evalExamples: prepared.n_eval,
     truncated: prepared.n_truncated,
+    remarks: prepared.remarks,
   });
   return { prepared, clients };
 }
@@ -138,7 +152,7 @@ async function loadModel(
   pool: WorkerPool,
   tiers: readonly number[],
   specs: Pick<ControllerMessageOf<"load">, "model" | "index">,
-): Promise<Pick<Session, "layout" | "initial" | "parameters">> {
+): Promise<Pick<Session, "layout" | "initial" | "parameters" | "peft" | "leftOut">> {
   let first: Reply<"load"> | undefined;
   const { message, payload } = await pool.onEveryWorker<"load">({
     id: "load",
@@ -152,7 +166,8 @@ async function loadModel(
   const layout = createLayout({ r: config.lora.r, tiers, scale: config.lora.scale }, message);
   const dense = payload.dense ? decode(payload.dense) : new Float32Array(0);
   const initial = () => initialAdapter(layout, dense, deriveSeed(config.seed, "adapter"));
-  return { layout, initial, parameters: message.n_parameters };
+  const peft = { taskType: message.peft_type, modulesToSave: message.modules_to_save };
+  return { layout, initial, parameters: message.n_parameters, peft, leftOut: message.left_out };
 }
 
 function rankClients(config: RunConfig, tiers: readonly number[], prepared: WorkerMessageOf<"prepared">): readonly RankedClient[] {

@@ -1,5 +1,7 @@
+import path from "node:path";
 import type { z } from "zod";
 import { isAssetReference, resolveAsset } from "../config/assets.ts";
+import { clientsTold } from "../config/client-rules.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { dataSpec, fitSpec, loraSpec, modelSpec } from "../protocol/messages.ts";
 import { cacheFolder } from "../workers/python.ts";
@@ -10,7 +12,17 @@ import { cacheFolder } from "../workers/python.ts";
  */
 
 export function toModelSpec({ model }: RunConfig): z.infer<typeof modelSpec> {
-  return { name_or_path: resolveReference(model.nameOrPath), task: model.task, pooling: model.pooling ?? null, dtype: model.dtype };
+  return {
+    name_or_path: resolveReference(model.nameOrPath),
+    revision: model.revision ?? null,
+    task: model.task,
+    task_folder: model.task.includes(":") ? path.resolve(model.taskFolder ?? ".") : null,
+    pooling: model.pooling ?? null,
+    dtype: model.dtype,
+    attention: model.attention ?? null,
+    quantization: model.quantization ?? null,
+    trust_remote_code: model.trustRemoteCode,
+  };
 }
 
 /** Wire dtypes by their names in a config. */
@@ -26,8 +38,8 @@ export function toLoraSpec({ lora }: RunConfig, tiers: readonly number[]): z.inf
     r: lora.r,
     tiers: [...tiers],
     scale: lora.scale,
-    target_modules: typeof lora.target_modules === "string" ? lora.target_modules : [...lora.target_modules],
-    modules_to_save: [...(lora.modules_to_save ?? [])],
+    target_modules: Array.isArray(lora.target_modules) ? [...lora.target_modules] : ((lora.target_modules as string | undefined) ?? null),
+    modules_to_save: lora.modules_to_save ? [...lora.modules_to_save] : null,
     lora_dropout: lora.lora_dropout,
   };
 }
@@ -36,20 +48,30 @@ export function toDataSpec({ data }: RunConfig): z.infer<typeof dataSpec> {
   const { partition } = data;
   return {
     path: resolveReference(data.path),
+    subset: data.subset ?? null,
+    split: data.split ?? null,
+    eval_path: data.evalPath === undefined ? null : resolveReference(data.evalPath),
+    eval_split: data.evalSplit ?? null,
     text: data.text ?? null,
     label: data.label ?? null,
     prompt: data.prompt ?? null,
     answer: data.answer ?? null,
+    messages: data.messages ?? null,
+    image: data.image ?? null,
+    chat: data.chat,
     max_length: data.maxLength,
+    packing: data.packing,
     max_examples: data.maxExamples ?? null,
     eval_examples: data.evalExamples,
     client_eval_examples: data.clientEvalExamples,
-    clients: data.clients,
+    clients: clientsTold(data) ?? null,
     partition: {
       name: partition.name,
-      by: partition.name === "iid" ? null : partition.by,
-      alpha: partition.name === "dirichlet" ? partition.alpha : null,
-      min_examples: partition.name === "dirichlet" ? partition.minExamples : 1,
+      by: partition.name === "files" ? "file" : "by" in partition ? partition.by : null,
+      alpha: "alpha" in partition ? (partition.alpha ?? null) : null,
+      min_examples: "minExamples" in partition ? partition.minExamples : 1,
+      shares: partition.name === "size" && partition.shares ? [...partition.shares] : null,
+      per_client: partition.name === "pathological" ? partition.perClient : null,
     },
   };
 }

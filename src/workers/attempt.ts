@@ -135,6 +135,9 @@ export function createAttempt(task: Task, number: number, workerId: string, { bu
 function reported({ error }: WorkerMessageOf<"failure">, task: Task, workerId: string): Error {
   if (error.kind === "cancelled") return new InterruptedError(`${task.id} was cancelled on worker ${workerId}`);
   // What the user has to mend reads like any other fault of the config; of the rest the traceback tells.
-  if (error.kind === "InputError") return new ConfigError([{ path: SECTIONS[task.request.type], message: error.message }]);
+  if (error.kind === "InputError") {
+    const found = error.problems.length > 0 ? error.problems : [{ option: null, message: error.message }];
+    return new ConfigError(found.map(({ option, message }) => ({ path: option ?? SECTIONS[task.request.type], message })));
+  }
   return new WorkerError(`${task.id} failed: ${error.kind}: ${error.message}`, { workerId, traceback: error.traceback });
 }

@@ -59,7 +59,7 @@ class Echo:
     def run(self, task, payload, report):
         ids = {"task_id": task.task_id, "attempt": task.attempt}
         if isinstance(task, Prepare):
-            clients = [PreparedClient(f"c{place}", EXAMPLES, 0, [], {}, 0, 0) for place in range(ASKED["clients"])]
+            clients = [PreparedClient(f"c{place}", EXAMPLES, 0, [], [], 0, 0) for place in range(ASKED["clients"])]
             index = IndexFile("echo", "0" * 64)
             return Prepared(**ids, index=index, labels=[], n_eval=1, n_truncated=0, remarks=[], clients=clients), {}
         if isinstance(task, Load):

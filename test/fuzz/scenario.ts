@@ -71,7 +71,7 @@ function answer(
   const envelope = { task_id, attempt };
   if (isOdds(rng, 0.1)) {
     const kind = choose(rng, ["cancelled", "InputError", "OutOfMemoryError"]);
-    return [pack({ ...envelope, type: "failure", error: { kind, message: "no", traceback: "Traceback" } })];
+    return [pack({ ...envelope, type: "failure", error: { kind, message: "no", traceback: "Traceback", problems: [] } })];
   }
   let start = 0;
   const tensors = task.tensors.map((name) => {

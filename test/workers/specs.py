@@ -10,7 +10,7 @@ from prelort_worker.messages import DataSpec, FitSpec, LoraSpec, ModelSpec, Part
 TASKS = ["causal-lm", "sequence-classification"]
 SEED = "0123456789abcdef" * 2
 TIERS = [1, 2, 4, 8]
-IID = PartitionSpec("iid", None, None, 1)
+IID = PartitionSpec("iid", None, None, 1, None, None)
 LORA = LoraSpec(8, TIERS, 2.0, "all-linear", None, 0.0)
 FIT = FitSpec("stratified", 0.5, 4, 8, 1, False, False, False, 1e-2, 1e-2, False, 0.0)
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,9 @@ from .index import (
     write_index,
 )
 from .inspect import inspect
-from .messages import DataSpec, IndexFile, Prepare, Prepared, PreparedClient
+from .messages import DataSpec, IndexFile, Prepare, Prepared, PreparedClient, ValueCount
 from .models import refuse_quantisation
-from .partition import Places, commonest, hold_out, partition, partition_by_value
+from .partition import Places, hold_out, owned_values, partition, values_of
 from .records import to_map
 from .row import Row
 from .rows import rows_sha256
@@ -92,6 +93,8 @@ def build_index(task: Task, data: DataSpec, seed: str, report: Report) -> Index:
     problems = Problems()
     for some in (rows, apart or []):
         _check_columns(task, data, some, problems)
+    with problems.gathered("data.partition.by"):
+        values_of(data.partition, rows[:1])
     problems.raise_any()
     # Over all of it, so that the labels do not depend on which examples are drawn.
     task.labels = sorted({label for row in rows if (label := task.label(row, data)) is not None})
@@ -99,17 +102,21 @@ def build_index(task: Task, data: DataSpec, seed: str, report: Report) -> Index:
     problems.raise_any()
     shares = _share(data, rows, apart, seed)
 
-    done, n_rows = 0, sum(len(part) for part, _ in shares.parts())
+    ordered = [row for part, _ in shares.parts() for row in part]
+    encoded = task.encode(ordered, data, report)
+    if len(encoded) != len(ordered):
+        raise InputError(
+            f"{type(task).__name__}.encode gave {len(encoded)} examples for {len(ordered)} rows; expected one for each",
+            "model.task",
+        )
     parts: list[Sequence[Example]] = []
     n_truncated: list[int] = []
+    rest = iter(encoded)
     for part, is_training in shares.parts():
-        with problems.gathered("data"):
-            examples = task.encode(part, data, lambda step, _, before=done: report(before + step, n_rows))
-            n_truncated.append(sum(bool(example.get("truncated", False)) for example in examples))
-            kept = [{name: value for name, value in each.items() if name != "truncated"} for each in examples]
-            parts.append(task.pack(kept, data, is_training) if data.packing else kept)
-        done += len(part)
-    problems.raise_any()
+        examples = list(islice(rest, len(part)))
+        n_truncated.append(sum(bool(example.get("truncated", False)) for example in examples))
+        kept = [{name: value for name, value in each.items() if name != "truncated"} for each in examples]
+        parts.append(task.pack(kept, data, is_training) if data.packing else kept)
     lengths = [[task.length(example) for example in part] for part in parts]
     ids = client_ids(len(shares.clients))
     clients = [
@@ -150,9 +157,6 @@ def _check_columns(task: Task, data: DataSpec, rows: Sequence[Row], problems: Pr
                     column_value(row, name, f"data.{option}")
         with problems.gathered("data.label"):
             task.label(row, data)
-        if data.partition.by is not None:
-            with problems.gathered("data.partition.by"):
-                column_text(row, data.partition.by, "data.partition.by")
 
 
 def _check_labels(
@@ -173,9 +177,8 @@ def _check_labels(
 
 
 def _share(data: DataSpec, rows: Sequence[Row], apart: Sequence[Row] | None, seed: str) -> Shares:
-    by = data.partition.by
-    values = [column_text(row, by, "data.partition.by") if by else "" for row in rows]
-    owned = commonest(values, data.clients) if data.partition.name == "value" else None
+    values = values_of(data.partition, rows)
+    owned = owned_values(data.partition, values, data.clients)
     used = set(values if owned is None else owned)
     pool = [place for place, value in enumerate(values) if value in used]
     held_out, training = _draw(data, pool, apart is not None, seed)
@@ -203,10 +206,8 @@ def _draw(data: DataSpec, pool: list[int], is_apart: bool, seed: str) -> tuple[l
 
 def _parts(data: DataSpec, values: list[str], owned: list[str] | None, seed: str) -> list[Places]:
     """Places in `values` of client after client."""
-    if owned is None:
-        parts = partition(data.partition, values, data.clients, np.random.default_rng(derive(seed, "partition")))
-    else:
-        parts = partition_by_value(values, owned)
+    rng = np.random.default_rng(derive(seed, "partition"))
+    parts = partition(data.partition, values, len(values), data.clients, rng, owned)
     asked = data.client_eval_examples
     for client_id, part in zip(client_ids(len(parts)), parts, strict=True):
         if len(part) <= asked:
@@ -218,11 +219,11 @@ def _parts(data: DataSpec, values: list[str], owned: list[str] | None, seed: str
     return parts
 
 
-def _mix(task: Task, data: DataSpec, rows: Sequence[Row]) -> dict[str, int]:
+def _mix(task: Task, data: DataSpec, rows: Sequence[Row]) -> list[tuple[str, int]]:
     """By the column that the partition goes by, else by the label; the commonest first."""
     by = data.partition.by
     found = (column_text(row, by, "data.partition.by") if by else task.label(row, data) for row in rows)
-    return dict(Counter(value for value in found if value is not None).most_common())
+    return Counter(value for value in found if value is not None).most_common()
 
 
 def _remarks(task: Task, data: DataSpec, shares: Shares) -> list[str]:
@@ -241,7 +242,9 @@ def _key(message: Prepare, task: Task) -> str:
     if data.eval_path is not None or data.eval_split is not None:
         contents.append(rows_sha256(data.eval_path or data.path, data.eval_split, data.subset))
     spec = {**to_map(data), "path": contents, "eval_path": None}
-    parts = [INDEX_VERSION, message.model.task, source_sha256(task), message.seed, spec, task.fingerprint()]
+    # Of a task of one's own nothing is known: whatever it is made with may decide its examples.
+    own = None if (source := source_sha256(task)) is None else [source, to_map(message.model)]
+    parts = [INDEX_VERSION, message.model.task, own, message.seed, spec, task.fingerprint()]
     return sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -270,7 +273,7 @@ def _reply(message: Prepare, path: Path, index: Index) -> Prepared:
                 n=len(own),
                 n_eval=len(index.held_out_of(client.id)),
                 label_counts=counts,
-                mix=client.mix,
+                mix=[ValueCount(value, n) for value, n in client.mix],
                 n_tokens=client.n_tokens,
                 n_truncated=client.n_truncated,
             )

@@ -23,7 +23,7 @@ class Problems:
 
     @contextmanager
     def gathered(self, option: str | None = None) -> Iterator[None]:
-        """Keeps an InputError of what it holds, which is left there; `option` is at fault where it names none."""
+        """Keeps an InputError, and goes on behind its block; `option` is at fault where the error names none."""
         try:
             yield
         except InputError as error:

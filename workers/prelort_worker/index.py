@@ -34,8 +34,8 @@ Example = Mapping[str, Tensor]
 @dataclass(frozen=True)
 class ClientInfo:
     id: str
-    # How often each value of the column that the partition goes by, or of the label, occurs in what it trains on.
-    mix: dict[str, int]
+    # The values of the column that the partition goes by, or of the label, in what it trains on; the commonest first.
+    mix: list[tuple[str, int]]
     # Of what it trains on.
     n_tokens: int
     n_truncated: int

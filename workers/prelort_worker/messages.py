@@ -66,10 +66,12 @@ class LoraSpec:
 
 @dataclass(frozen=True)
 class PartitionSpec:
-    name: Literal["iid", "dirichlet", "value"]
+    name: Literal["iid", "dirichlet", "size", "pathological", "value", "files"]
     by: str | None
     alpha: float | None
     min_examples: Positive
+    shares: list[float] | None
+    per_client: Positive | None
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ class DataSpec:
     max_examples: Positive | None
     eval_examples: Count
     client_eval_examples: Count
-    clients: Positive
+    # None: the partition tells.
+    clients: Positive | None
     partition: PartitionSpec
 
 
@@ -225,13 +228,19 @@ class Beat:
 
 
 @dataclass(frozen=True)
+class ValueCount:
+    value: str
+    n: Positive
+
+
+@dataclass(frozen=True)
 class PreparedClient:
     id: str
     n: Positive
     n_eval: Count
     label_counts: list[Count]
-    # How often each value of the column that the partition goes by, or of the label, occurs in what it trains on.
-    mix: dict[str, Count]
+    # The values of the column that the partition goes by, or of the label, in what it trains on; the commonest first.
+    mix: list[ValueCount]
     # Of what it trains on.
     n_tokens: Count
     n_truncated: Count

@@ -75,8 +75,8 @@ def load_tokenizer(model: ModelSpec) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise InputError(
-                f"the tokenizer of {model.name_or_path} has neither a padding nor an end-of-text token; name one of "
-                "its tokens as pad_token in its tokenizer_config.json",
+                f"the tokenizer of {model.name_or_path} has neither a padding nor an end-of-text token; name "
+                "one of its tokens as pad_token in its tokenizer_config.json",
                 "model.name_or_path",
             )
         tokenizer.pad_token = tokenizer.eos_token

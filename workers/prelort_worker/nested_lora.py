@@ -325,8 +325,8 @@ def _check_ranks(modules: Sequence[AdaptedModule], r: int, problems: Problems) -
         others = f" and {len(small) - 1} more" if len(small) > 1 else ""
         problems.add(
             "lora.r",
-            f"must be at most {min(least.in_, least.out)}, the smaller side of the adapted module {least.name}{others}"
-            f", got {r}",
+            f"must be at most {min(least.in_, least.out)}, the smaller side of the adapted module "
+            f"{least.name}{others}, got {r}",
         )
 
 

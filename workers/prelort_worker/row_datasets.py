@@ -27,7 +27,7 @@ class DatasetRows(Sequence[Row]):
     """
 
     def __init__(self, dataset: "Dataset", describe: _Describe):
-        self._table: Any = dataset.with_format("arrow")  # its items are Arrow tables
+        self._table: Any = dataset.with_format("arrow")
         self._describe = describe
         self._names = {
             column: names for column, feature in dataset.features.items() if (names := _class_names(feature))
@@ -93,11 +93,11 @@ def read_saved(folder: Path, split: str | None) -> DatasetRows:
         raise InputError(f"{folder}: cannot be loaded as a saved dataset: {_tell(error)}") from error
     if not isinstance(loaded, datasets.DatasetDict):
         if split not in (None, str(loaded.split)):
-            raise InputError(f"data.split: {folder} holds one dataset without splits, got {split!r}; leave it out")
+            raise InputError(f"{folder} holds one dataset without splits, got {split!r}; leave it out", "data.split")
         return _of_split(loaded, str(folder), None)
     wanted = split or "train"
     if wanted not in loaded:
-        raise InputError(f"data.split: {folder} has no split {wanted!r}; there are: {', '.join(loaded)}")
+        raise InputError(f"{folder} has no split {wanted!r}; there are: {', '.join(loaded)}", "data.split")
     return _of_split(loaded[wanted], str(folder), wanted)
 
 
@@ -118,12 +118,13 @@ def _load_named(name: str, subset: str | None, split: str | None) -> "Dataset":
     try:
         return datasets.load_dataset(name, subset, split=split or "train")
     except _errors(datasets) as error:
-        option = "data.split: " if "nknown split" in str(error) else ""
+        option = "data.split" if "nknown split" in str(error) else None
         if is_folder:
-            raise InputError(f"{option}{name}: cannot be loaded as a dataset: {_tell(error)}") from error
+            raise InputError(f"{name}: cannot be loaded as a dataset: {_tell(error)}", option) from error
         raise InputError(
-            f"{option}{name}: there is no such file or folder here, and as a dataset of the Hugging Face hub it cannot "
-            f"be loaded: {_tell(error)}"
+            f"{name}: there is no such file or folder here, and as a dataset of the Hugging Face hub it cannot "
+            f"be loaded: {_tell(error)}",
+            option,
         ) from error
 
 
@@ -166,5 +167,6 @@ def _errors(datasets: ModuleType) -> tuple[type[Exception], ...]:
 
 
 def _tell(error: Exception) -> str:
-    """An error of preparing a dataset says why in its cause."""
-    return f"{error} ({error.__cause__})" if error.__cause__ is not None else str(error)
+    """On one line; an error of preparing a dataset says why in its cause."""
+    told = str(error) if error.__cause__ is None else f"{error} ({error.__cause__})"
+    return " ".join(told.split())[:1000]

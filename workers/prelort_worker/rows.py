@@ -84,7 +84,7 @@ def _hub_name(path: str) -> str:
     if place.is_dir():
         return str(place.resolve())
     if place.suffix.lower() in KIND_OF_SUFFIX or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", path):
-        raise InputError(f"{path}: no such file or folder (data.path)")
+        raise InputError(f"{path}: no such file or folder")
     return path
 
 
@@ -128,7 +128,7 @@ def _files_in(folder: Path, split: str | None) -> _Files:
         kind = KIND_OF_SUFFIX.get(path.suffix.lower(), f"{path.suffix or 'no suffix'} (which cannot be read)")
         kinds.setdefault(kind, []).append(str(path.relative_to(folder)))
     if len(kinds) > 1 or next(iter(kinds)) not in EXPECTED_IN:
-        there = "; ".join(f"{kind}: {len(names)}, such as {names[0]}" for kind, names in kinds.items())
+        there = "; ".join(f"{kind}: {len(names)}, such as {names[0]}" for kind, names in list(kinds.items())[:4])
         raise InputError(f"{folder}: expected files of one kind that ends in {', '.join(KIND_OF_SUFFIX)}, got {there}")
     kind = next(iter(kinds))
     splits: dict[str, list[Path]] = {}
@@ -137,12 +137,13 @@ def _files_in(folder: Path, split: str | None) -> _Files:
     if split is None and len(splits) > 1:
         told = {name or "none": f"{len(files)}, such as {_name(files[0], folder)}" for name, files in splits.items()}
         raise InputError(
-            f"data.split: is needed, since the names in {folder} tell of several: "
-            f"{'; '.join(f'{name}: {count}' for name, count in told.items())}; name one, or rename what is no split"
+            f"is needed, since the names in {folder} tell of several: "
+            f"{'; '.join(f'{name}: {count}' for name, count in told.items())}; name one, or rename what is no split",
+            "data.split",
         )
     if split is not None and split not in splits:
         raise InputError(
-            f"data.split: {folder} has no split {split!r}; there are: {', '.join(filter(None, splits)) or 'none'}"
+            f"{folder} has no split {split!r}; there are: {', '.join(filter(None, splits)) or 'none'}", "data.split"
         )
     chosen = paths if split is None else splits[split]
     root = folder / split if split is not None and all(folder / split in path.parents for path in chosen) else folder
@@ -201,4 +202,4 @@ def _name(path: Path, root: Path) -> str:
 
 def _refuse(path: str, option: str, value: str | None) -> None:
     if value is not None:
-        raise InputError(f"data.{option}: does not go with {path}, which has none, got {value!r}; leave it out")
+        raise InputError(f"does not go with {path}, which has none, got {value!r}; leave it out", f"data.{option}")

@@ -32,15 +32,15 @@ const cases = {
   llama: {
     scale: 2,
     model: "tiny-llama",
-    task: "causal-lm",
+    peft: { taskType: "CAUSAL_LM", modulesToSave: [] },
     lora: { lora_dropout: 0.1 },
     shape: layersOf("model.layers", "self_attn", { q_proj: 32, v_proj: 16 }, []),
   },
   bert: {
     scale: 0.7,
     model: "tiny-bert",
-    task: "sequence-classification",
-    lora: { lora_dropout: 0, modules_to_save: ["pooler"] },
+    peft: { taskType: "SEQ_CLS", modulesToSave: ["bert.pooler", "classifier"] },
+    lora: { lora_dropout: 0 },
     shape: layersOf("bert.encoder.layer", "attention.self", { query: 32, value: 32 }, [
       { name: "bert.pooler.dense.weight", shape: [32, 32] },
       { name: "bert.pooler.dense.bias", shape: [32] },
@@ -63,7 +63,7 @@ describe("PEFT itself", () => {
   afterAll(() => rmSync(folder, { recursive: true }));
 
   beforeAll(() => {
-    for (const [name, { scale, shape, model, lora, task }] of Object.entries(cases)) {
+    for (const [name, { scale, shape, model, lora, peft }] of Object.entries(cases)) {
       const layout = createLayout({ r: 8, tiers: ranks, scale }, shape);
       const adapter = randomAdapter(layout, 8, name);
       const baseModel = path.join(folder, "models", model);
@@ -72,7 +72,7 @@ describe("PEFT itself", () => {
       for (const r of ranks) {
         const target = path.join(folder, name, `r${r}`);
         mkdirSync(target, { recursive: true });
-        writeFileSync(path.join(target, "adapter_config.json"), JSON.stringify(adapterConfig({ layout, r, lora, baseModel, task })));
+        writeFileSync(path.join(target, "adapter_config.json"), JSON.stringify(adapterConfig({ layout, r, lora, baseModel, peft })));
         writeFileSync(
           path.join(target, "adapter_model.safetensors"),
           Buffer.concat(encodeSafetensors(peftTensors(layout, adapter, r), { format: "pt" })),

@@ -13,6 +13,7 @@ function outcome(method: string, seed: number, losses: readonly [number, number]
     accuracy: null,
     macroF1: null,
     rougeL: null,
+    own: [],
     examples: 8,
   }));
   const [one, two] = losses;

@@ -42,7 +42,7 @@ async function load(text: string, set: readonly string[] = []) {
 describe("loadConfig", () => {
   it("turns snake_case into camelCase, keeps PEFT's spelling inside lora, and fills every default", async () => {
     const config = await load(VALID);
-    expect(config.model).toEqual({ nameOrPath: "prelort:tiny", task: "causal-lm", dtype: "f32" });
+    expect(config.model).toEqual({ nameOrPath: "prelort:tiny", task: "causal-lm", dtype: "f32", trustRemoteCode: false });
     expect(config.lora).toEqual({ r: 8, scale: 2, target_modules: "all-linear", modules_to_save: ["score"], lora_dropout: 0 });
     expect(config.strategy).toEqual({
       selection: { name: "all" },
@@ -358,7 +358,7 @@ describe("paths in a config", () => {
   it("are issues when they lead nowhere", async () => {
     expect(await issuesOf(VALID.replace("prelort:words", "words.jsonl").replace("prelort:tiny", "./model"))).toEqual([
       `5:24 model.name_or_path: is no folder, and cannot be a name on the hub: ${join(folder, "model")}`,
-      `8:9 data.path: there is no such file: ${join(folder, "words.jsonl")}`,
+      `8:9 data.path: there is no such file or folder, and it cannot be the name of a dataset on the hub: ${join(folder, "words.jsonl")}`,
     ]);
   });
 });

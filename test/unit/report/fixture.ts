@@ -22,7 +22,7 @@ export async function writeRunFixture(
   const isClassifier = task === "sequence-classification";
   const clients = RANKS.map((r, index) => {
     const label_counts = isClassifier ? LABELS.map((_, label) => (index * 31 + label * 17) % 61) : [];
-    return { id: `c${String(index).padStart(2, "0")}`, n: 60 + ((index * 53) % 140), r, label_counts };
+    return { id: `c${String(index).padStart(2, "0")}`, n: 60 + ((index * 53) % 140), r, label_counts, mix: [], tokens: 900 };
   });
   const record = {
     name,
@@ -64,9 +64,10 @@ export async function writeRunFixture(
             accuracy: Math.round(256 * (0.04 + 0.7 * learnt + 0.012 * noise)) / 256,
             macroF1: 0.6 * learnt,
             rougeL: null,
+            own: [],
             examples: 256,
           }
-        : { r, loss, perplexity: Math.exp(loss), accuracy: null, macroF1: null, rougeL: null, examples: 256 };
+        : { r, loss, perplexity: Math.exp(loss), accuracy: null, macroF1: null, rougeL: null, own: [], examples: 256 };
     });
     const segments = TIERS.map((r) => ({ r, trainers: reporting.filter((client) => client.r >= r) }));
     const bytes = reporting.reduce((sum, client) => sum + 4 * 9216 * client.r, 0);

@@ -10,6 +10,7 @@ const tiersOf = (values: Readonly<Record<number, number | null>>): TierMetrics[]
     accuracy: null,
     macroF1: null,
     rougeL: null,
+    own: [],
     examples: 1,
   }));
 const loss = (tier: TierMetrics) => tier.loss;

@@ -105,7 +105,7 @@ describe("tables", () => {
   });
 
   it("put a dash where nothing was evaluated, or nothing finite", () => {
-    const tier = { r: 2, loss: null, perplexity: null, accuracy: null, macroF1: null, rougeL: null, examples: 4 };
+    const tier = { r: 2, loss: null, perplexity: null, accuracy: null, macroF1: null, rougeL: null, own: [], examples: 4 };
     const round = {
       round: 0,
       byTier: [tier],

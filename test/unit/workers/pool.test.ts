@@ -21,8 +21,18 @@ function fitTask(client: string, overrides: Partial<Task<"fit">> = {}): Task<"fi
   return { id: `round-1/fit/${client}`, request, payload, expect: { rows: [1, 2] }, ...overrides };
 }
 
-const spec = { name_or_path: "tiny", task: "causal-lm", pooling: null, dtype: "f32" } as const;
-const lora = { r: 1, tiers: [1], scale: 2, target_modules: "all-linear", modules_to_save: [], lora_dropout: 0 };
+const spec = {
+  name_or_path: "tiny",
+  revision: null,
+  task: "causal-lm",
+  task_folder: null,
+  pooling: null,
+  dtype: "f32",
+  attention: null,
+  quantization: null,
+  trust_remote_code: false,
+} as const;
+const lora = { r: 1, tiers: [1], scale: 2, target_modules: "all-linear", modules_to_save: null, lora_dropout: 0 };
 const loadTask: Task<"load"> = {
   id: "load",
   request: { type: "load", seed: "0".repeat(32), model: spec, lora, index: { path: "i", sha256: "s" } },
@@ -160,7 +170,8 @@ describe("a failed attempt", () => {
         worker.hello();
         const fit = await worker.expect("fit");
         await takePayload(worker, fit);
-        if (worker.workerId === "w0") return worker.answer(fit, { type: "failure", error: { kind: "E", message: "no", traceback: "t" } });
+        if (worker.workerId === "w0")
+          return worker.answer(fit, { type: "failure", error: { kind: "E", message: "no", traceback: "t", problems: [] } });
         await new Promise<void>((resolve) => {
           releaseOther = resolve;
         });
@@ -188,7 +199,7 @@ describe("a failed attempt", () => {
           const fit = await worker.expect("fit");
           await takePayload(worker, fit);
           if (worker.workerId === "w1") continue; // busy for ever
-          if (number === 0) worker.answer(fit, { type: "failure", error: { kind: "E", message: "no", traceback: "t" } });
+          if (number === 0) worker.answer(fit, { type: "failure", error: { kind: "E", message: "no", traceback: "t", problems: [] } });
           else worker.answer(fit, fitted(fit), { r: 1, rows: Float32Array.of(5, 6), dense: new Float32Array() });
         }
       },
@@ -425,7 +436,7 @@ describe("what every worker must do", () => {
       async script(worker) {
         worker.hello();
         const load = await worker.expect("load");
-        worker.answer(load, { type: "failure", error: { kind: "OSError", message: "no such model", traceback: "t" } });
+        worker.answer(load, { type: "failure", error: { kind: "OSError", message: "no such model", traceback: "t", problems: [] } });
       },
     });
     await pool.start();
@@ -467,7 +478,7 @@ describe("a task that nobody waits for any more", () => {
             seen.push(`cancel ${message.task_id}`);
             // The first comes to its end all the same.
             if (message.task_id === first.task_id) worker.answer(first, fitted(first), payload);
-            else worker.answer(message, { type: "failure", error: { kind: "cancelled", message: "", traceback: "" } });
+            else worker.answer(message, { type: "failure", error: { kind: "cancelled", message: "", traceback: "", problems: [] } });
           }
           if (message.type === "fit" && message.client_id === "c2")
             worker.answer(message, fitted(message), await takePayload(worker, message));

@@ -151,7 +151,16 @@ function play(
   return worker;
 }
 
-export const loaded = { type: "loaded", modules: [{ name: "m", in: 1, out: 1 }], dense: [], n_parameters: 2, tensors: [] };
+export const loaded = {
+  type: "loaded",
+  modules: [{ name: "m", in: 1, out: 1 }],
+  dense: [],
+  n_parameters: 2,
+  peft_type: null,
+  modules_to_save: [],
+  left_out: [],
+  tensors: [],
+};
 
 export function fitted({ client_id, r, scale }: ControllerMessageOf<"fit">): Record<string, unknown> {
   return {

@@ -93,7 +93,7 @@ describe("a worker's start", () => {
 
   test("fails when it speaks another protocol version", async () => {
     const worker = start((peer) => peer.send({ type: "hello", protocol_version: 1 }));
-    await expect(worker.ready).rejects.toThrow("message hello speaks another protocol version: expected 4, got 1");
+    await expect(worker.ready).rejects.toThrow("message hello speaks another protocol version: expected 5, got 1");
     expect(worker.status().state).toBe("failed");
   });
 
@@ -243,7 +243,7 @@ describe("a task", () => {
       peer.send({ type: "credit", bytes: CHUNK_BYTES });
       expect(await next).toMatchObject({ type: "chunk", offset: CREDIT_BYTES, data: { length: 40 } });
       await peer.expect("end");
-      peer.answer(fit, { type: "failure", error: { kind: "Enough", message: "", traceback: "" } });
+      peer.answer(fit, { type: "failure", error: { kind: "Enough", message: "", traceback: "", problems: [] } });
     });
     await worker.ready;
     await expect(worker.run(fitTask({ payload: { r: 1, rows, dense: new Float32Array() } }), 1)).rejects.toThrow("Enough");
@@ -256,7 +256,7 @@ describe("a task", () => {
         peer.hello();
         setInterval(() => peer.send({ type: "beat", activity: "idle", task_id: null, step: 0, steps: 0 }), 1000);
         const fit = await peer.expect("fit");
-        peer.answer(fit, { type: "failure", error: { kind: "Early", message: "", traceback: "" } });
+        peer.answer(fit, { type: "failure", error: { kind: "Early", message: "", traceback: "", problems: [] } });
       },
       { taskTimeoutMs: 4000 },
     );
@@ -330,7 +330,7 @@ describe("a task", () => {
       await takePayload(peer, fit);
       peer.answer(fit, {
         type: "failure",
-        error: { kind: "ValueError", message: "bad", traceback: "Traceback\n  line 1\nValueError: bad" },
+        error: { kind: "ValueError", message: "bad", traceback: "Traceback\n  line 1\nValueError: bad", problems: [] },
       });
     });
     await worker.ready;
@@ -346,7 +346,7 @@ describe("a task", () => {
       await takePayload(peer, fit);
       worker.cancel();
       const cancel = await peer.expect("cancel");
-      peer.answer(cancel, { type: "failure", error: { kind: "cancelled", message: "", traceback: "" } });
+      peer.answer(cancel, { type: "failure", error: { kind: "cancelled", message: "", traceback: "", problems: [] } });
     });
     await worker.ready;
     await expect(worker.run(fitTask(), 1)).rejects.toThrow(InterruptedError);
@@ -466,7 +466,7 @@ describe("a task that is given ahead", () => {
       for (let asked = 0; asked < 2; asked++) {
         const cancel = await peer.expect("cancel");
         cancelled.push(cancel.task_id);
-        peer.answer(cancel, { type: "failure", error: { kind: "cancelled", message: "", traceback: "" } });
+        peer.answer(cancel, { type: "failure", error: { kind: "cancelled", message: "", traceback: "", problems: [] } });
       }
     });
     await worker.ready;

@@ -51,7 +51,7 @@ class Task:
         return read_rows(path, split, data.subset)
 
     def label(self, row: Row, data: DataSpec) -> str | None:
-        """What the row is an example of, if the task has labels: they are counted, and partitions may go by them."""
+        """What the example is one of, if the task has labels: they are counted, and partitions may go by them."""
         return column_text(row, data.label, "data.label") if data.label else None
 
     def check(self, data: DataSpec, problems: Problems) -> None:

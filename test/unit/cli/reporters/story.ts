@@ -26,6 +26,7 @@ export const story: readonly RunEvent[] = [
     labels: ["animal", "food"],
     evalExamples: 64,
     truncated: 3,
+    remarks: [],
   },
   { type: "run-start", name: "story", directory: "/runs/story", rounds: 2, tiers: [1, 4] },
   { type: "phase-start", phase: "train" },
@@ -80,6 +81,7 @@ export function roundEnd(round: number, accuracies: readonly number[], reported:
     accuracy,
     macroF1: accuracy,
     rougeL: null,
+    own: [],
     examples: 64,
   }));
   const metrics: RoundMetrics = {

@@ -1,0 +1,47 @@
+import { readFile, writeFile } from "node:fs/promises";
+import path from "node:path";
+import process from "node:process";
+import { Command } from "commander";
+import { ConfigError } from "../errors.ts";
+import { packageRoot } from "../workers/python.ts";
+
+/** The experiment that one's own begins as: a task in Python, its config, its data. */
+const TEMPLATE = ["py", "yaml", "csv"] as const;
+/** Words of Python that a module cannot be called by are left to Python to refuse. */
+const MODULE = /^[a-z][a-z0-9_]{0,49}$/;
+
+export function newTaskCommand(): Command {
+  return new Command("new-task")
+    .description("write a task of your own to begin with: NAME.py, NAME.yaml and NAME.csv, which run as they are")
+    .argument("<name>", "of the Python module, such as my_task")
+    .option("--in <folder>", "folder to write to", ".")
+    .action(async (name: string, { in: folder }: { in: string }) => {
+      const files = await writeTask(name, folder);
+      const [task, config] = files.map((file) => path.relative(".", file));
+      process.stdout.write(
+        `wrote ${files.map((file) => path.relative(".", file)).join(", ")}\n` +
+          `  try it:   npx prelort run ${config}\n` +
+          `  then put your model, data, loss and metrics into ${task}\n`,
+      );
+    });
+}
+
+/** Writes the three files, none of which may be there yet; gives their paths. */
+export async function writeTask(name: string, folder: string): Promise<readonly string[]> {
+  if (!MODULE.test(name)) {
+    const message = `must be a Python module's name (lower-case letters, digits and _, a letter first), got ${JSON.stringify(name)}`;
+    throw new ConfigError([{ path: "name", message }]);
+  }
+  const className = name.replace(/(?:^|_)([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
+  const source = path.join(packageRoot(), "configs", "new-task");
+  const files = TEMPLATE.map((kind) => path.resolve(folder, `${name}.${kind}`));
+  const contents = await Promise.all(TEMPLATE.map((kind) => readFile(path.join(source, `new_task.${kind}`), "utf8")));
+  for (const [place, file] of files.entries()) {
+    const text = (contents[place] ?? "").replaceAll("new_task", name).replaceAll("NewTask", className);
+    await writeFile(file, text, { flag: "wx" }).catch((error: NodeJS.ErrnoException) => {
+      const problem = error.code === "EEXIST" ? "is there already; take another name, or remove it" : error.message;
+      throw new ConfigError([{ path: path.relative(".", file), message: problem }]);
+    });
+  }
+  return files;
+}

@@ -1,0 +1,236 @@
+"""Which client holds which example."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from prelort_worker.data import prepare
+from prelort_worker.errors import InputError
+from prelort_worker.index import read_index
+from prelort_worker.messages import PartitionSpec, Prepare, Prepared
+from prelort_worker.partition import Places, owned_values, partition, values_of
+from prelort_worker.row import Row
+from specs import IID, LORA, SEED, data_spec, model_spec
+
+SIZE = PartitionSpec("size", None, 0.5, 1, None, None)
+SHARES = PartitionSpec("size", None, None, 1, [1, 2, 1], None)
+PATHOLOGICAL = PartitionSpec("pathological", "topic", None, 1, None, 2)
+VALUE = PartitionSpec("value", "topic", None, 1, None, None)
+FILES = PartitionSpec("files", "file", None, 1, None, None)
+
+
+def parts_of(spec: PartitionSpec, values: list[str], clients: int | None, seed: int = 0) -> list[list[int]]:
+    parts = partition(spec, values, len(values), clients, np.random.default_rng(seed))
+    return [part.tolist() for part in parts]
+
+
+def is_a_cover(parts: list[list[int]], n: int) -> bool:
+    return all(part == sorted(part) for part in parts) and sorted(place for part in parts for place in part) == list(
+        range(n)
+    )
+
+
+# fmt: off
+BEFORE = [
+    (IID, 4, [[2, 6, 7, 9, 11, 19, 23, 24], [1, 3, 12, 16, 17, 25, 27, 29], [4, 10, 15, 18, 20, 26, 28],
+              [0, 5, 8, 13, 14, 21, 22]]),
+    (PartitionSpec("dirichlet", "t", 0.7, 3, None, None), 4,
+     [[5, 9, 12, 14, 16, 21, 23, 26, 28], [0, 2, 7, 18], [1, 15, 17, 22, 25, 27],
+      [3, 4, 6, 8, 10, 11, 13, 19, 20, 24, 29]]),
+    (PartitionSpec("dirichlet", "t", 0.7, 1, None, None), 7,
+     [[4], [12], [11, 19, 20], [1, 3, 8, 10, 13, 16], [15, 27], [6, 22, 24, 25, 28],
+      [0, 2, 5, 7, 9, 14, 17, 18, 21, 23, 26, 29]]),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("spec", "clients", "expected"), BEFORE)
+def test_a_seed_goes_on_giving_the_partition_that_it_gave(spec: PartitionSpec, clients: int, expected: Any):
+    values = [f"v{place * place % 7 % 4}" for place in range(30)]
+    assert parts_of(spec, values, clients, seed=5) == expected
+
+
+def test_shares_are_the_sizes_in_proportion():
+    assert [len(part) for part in parts_of(SHARES, [""] * 40, None)] == [10, 20, 10]
+    assert [len(part) for part in parts_of(SHARES, [""] * 40, 3)] == [10, 20, 10]
+    tenths = replace(SHARES, shares=[0.1] * 10)
+    assert [len(part) for part in parts_of(tenths, [""] * 100, None)] == [10] * 10
+    parts = parts_of(SHARES, [""] * 7, 3)
+    assert is_a_cover(parts, 7) and parts != parts_of(SHARES, [""] * 7, 3, seed=1)
+
+
+@given(n=st.integers(3, 200), shares=st.lists(st.floats(0.5, 2), min_size=1, max_size=3))
+def test_a_size_is_within_one_example_of_its_share(n: int, shares: list[float]):
+    parts = parts_of(replace(SHARES, shares=shares, min_examples=1), [""] * max(n, 12), None)
+    n = max(n, 12)
+    assert is_a_cover(parts, n)
+    assert all(abs(len(part) - n * share / sum(shares)) <= 1 for part, share in zip(parts, shares, strict=True))
+
+
+def test_a_share_too_small_is_named():
+    few = replace(SHARES, shares=[1, 8, 1], min_examples=5)
+    with pytest.raises(InputError, match=r"the share 1 of client 1 of 3 gives it 4 of 40 examples, fewer .*\(5\)"):
+        parts_of(few, [""] * 40, 3)
+    with pytest.raises(InputError, match=r"expected one for each of the 4 data\.clients, got 3"):
+        parts_of(SHARES, [""] * 40, 4)
+
+
+@given(n=st.integers(40, 99), clients=st.integers(1, 8), alpha=st.floats(0.3, 100), seed=st.integers(0, 99))
+def test_sizes_drawn_from_dirichlet_cover_all_and_give_each_its_minimum(n: int, clients: int, alpha: float, seed: int):
+    parts = parts_of(replace(SIZE, alpha=alpha, min_examples=2), [""] * n, clients, seed)
+    assert is_a_cover(parts, n) and len(parts) == clients and min(map(len, parts)) >= 2
+
+
+def test_the_smaller_alpha_is_the_more_sizes_differ():
+    spread = {
+        alpha: np.mean(
+            [
+                np.std([len(part) for part in parts_of(replace(SIZE, alpha=alpha), [""] * 400, 5, seed)])
+                for seed in range(20)
+            ]
+        )
+        for alpha in (0.5, 5, 500)
+    }
+    assert spread[0.5] > 2 * spread[5] > 4 * spread[500]
+
+
+def test_sizes_that_cannot_be_drawn_say_what_to_change():
+    with pytest.raises(
+        InputError, match=r"sizes of 9 clients from Dirichlet\(0\.01\) the smallest of 90 examples never"
+    ):
+        parts_of(replace(SIZE, alpha=0.01, min_examples=9), [""] * 90, 9)
+    with pytest.raises(InputError, match="need 99 training examples, there are 90"):
+        parts_of(replace(SIZE, min_examples=11), [""] * 90, 9)
+
+
+def test_labels_are_iid_whatever_the_sizes():
+    values = ["a"] * 2000 + ["b"] * 2000
+    for part in parts_of(replace(SHARES, shares=[1, 3]), values, 2):
+        assert abs(np.mean([values[place] == "a" for place in part]) - 0.5) < 0.05
+
+
+def test_pathological_by_hand():
+    values = list("aabbccdd")
+    parts = parts_of(replace(PATHOLOGICAL, per_client=2), values, 2)
+    assert is_a_cover(parts, 8) and [len(part) for part in parts] == [4, 4]
+    assert [len({values[place] for place in part}) for part in parts] == [2, 2]
+    # Each of the four values is held by both clients: one example each.
+    assert [
+        sorted(values[place] for place in part) for part in parts_of(replace(PATHOLOGICAL, per_client=4), values, 2)
+    ] == [
+        list("abcd"),
+        list("abcd"),
+    ]
+
+
+@given(data=st.data(), kinds=st.integers(1, 6), clients=st.integers(1, 9), seed=st.integers(0, 99))
+def test_each_client_holds_so_many_values_and_each_value_is_held_by_as_many(
+    data: st.DataObject, kinds: int, clients: int, seed: int
+):
+    per_client = data.draw(st.integers(-(-kinds // clients), kinds))
+    values = [f"v{place % kinds}" for place in range(kinds * 10 + 3)]
+    spec = replace(PATHOLOGICAL, per_client=per_client)
+    parts = parts_of(spec, values, clients, seed)
+    assert parts == parts_of(spec, values, clients, seed)
+    assert is_a_cover(parts, len(values)) and len(parts) == clients
+    held = [Counter(values[place] for place in part) for part in parts]
+    assert [len(counts) for counts in held] == [per_client] * clients
+    holders = Counter(value for counts in held for value in counts)
+    assert max(holders.values()) - min(holders.values()) <= 1 and len(holders) == kinds
+    for value in holders:
+        sizes = [counts[value] for counts in held if value in counts]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_which_clients_share_values_is_drawn():
+    values = [f"v{place % 6}" for place in range(60)]
+    held = {
+        tuple(tuple(sorted({values[place] for place in part})) for part in parts_of(PATHOLOGICAL, values, 3, seed))
+        for seed in range(10)
+    }
+    assert len(held) > 5
+
+
+@pytest.mark.parametrize(
+    ("per_client", "clients", "reason"),
+    [
+        (5, 4, r"5 values for each client, and the training examples have 4; take as many or fewer"),
+        (1, 3, r"3 clients of 1 values each cannot hold the 4 values of the column; raise clients or"),
+        (4, 3, r"3 clients are to hold the value 'b', of which there are 2 training examples; lower clients"),
+    ],
+)
+def test_a_pathological_partition_that_cannot_be_says_why(per_client: int, clients: int, reason: str):
+    with pytest.raises(InputError, match=reason):
+        parts_of(replace(PATHOLOGICAL, per_client=per_client), list("aaabbcccddd"), clients)
+
+
+def test_by_value_and_by_file_there_are_as_many_clients_as_values_unless_fewer_are_asked_for():
+    values = ["b", "c", "a", "c", "d"]
+    assert owned_values(VALUE, values, None) == ["c", "a", "b", "d"]
+    assert owned_values(FILES, values, None) == ["a", "b", "c", "d"]
+    assert owned_values(FILES, values, 2) == ["a", "b"]
+    assert owned_values(IID, values, None) is None
+    assert parts_of(VALUE, values, None) == [[1, 3], [2], [0], [4]]
+    assert parts_of(FILES, values, None) == [[2], [0], [1, 3], [4]]
+    with pytest.raises(InputError, match=r"5 clients of one file each, and the data has 4 of them; take"):
+        owned_values(FILES, values, 5)
+
+
+def test_clients_are_those_of_the_whole_data_though_the_draw_left_some_without_examples():
+    parts = partition(VALUE, ["a", "a"], 2, None, np.random.default_rng(0), owned=["b", "a"])
+    assert [part.tolist() for part in parts] == [[], [0, 1]]
+
+
+@pytest.mark.parametrize("spec", [IID, SIZE, PATHOLOGICAL])
+def test_a_partition_that_does_not_tell_the_number_of_clients_needs_it(spec: PartitionSpec):
+    with pytest.raises(InputError, match=rf"is needed: the partition {spec.name} does not tell"):
+        parts_of(spec, ["a"] * 20, None)
+
+
+def test_files_need_a_folder():
+    with pytest.raises(InputError, match=r"a\.csv:2: is not of a folder of files, which the partition files needs"):
+        values_of(FILES, [Row("a.csv:2", {"text": "x"})])
+
+
+def run(tiny: Path, cache: Path, **changes: Any) -> Prepared:
+    data = data_spec(tiny, "sequence-classification", client_eval_examples=1, eval_examples=4, **changes)
+    message = Prepare("p", 1, SEED, model_spec(tiny, "sequence-classification"), LORA, data, str(cache))
+    return prepare(message, torch.device("cpu"), lambda _step, _steps: None)
+
+
+def test_prepared_by_file_every_client_has_its_own_files_examples(tiny: Path, tmp_path: Path):
+    lines = (tiny / "topics.jsonl").read_text().splitlines()
+    topics: dict[str, list[str]] = {}
+    for line in lines:
+        topics.setdefault(json.loads(line)["topic"], []).append(line)
+    for topic, own in topics.items():
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / f"{topic}.jsonl").write_text("\n".join(own))
+    prepared = run(tiny, tmp_path / "cache", path=str(tmp_path / "data"), clients=None, partition=FILES)
+    assert len(prepared.clients) == len(topics) == 4
+    for place, client in enumerate(prepared.clients):
+        assert [count > 0 for count in client.label_counts] == [each == place for each in range(4)]
+    index = read_index(Path(prepared.index.path))
+    assert len(index.held_out) == 4
+
+
+@pytest.mark.parametrize("spec", [SIZE, SHARES, PATHOLOGICAL])
+def test_prepared_by_other_partitions_every_example_is_somewhere(tiny: Path, tmp_path: Path, spec: PartitionSpec):
+    clients = None if spec.shares else 5
+    prepared = run(tiny, tmp_path, clients=clients, partition=replace(spec, min_examples=2))
+    assert sum(client.n + client.n_eval for client in prepared.clients) + prepared.n_eval == 160
+    assert len(prepared.clients) == (clients or 3)
+    if spec is PATHOLOGICAL:
+        assert all(np.count_nonzero(client.label_counts) <= 2 for client in prepared.clients)
+
+
+def test_places_are_ascending_integers():
+    part: Places = partition(IID, [], 5, 1, np.random.default_rng(0))[0]
+    assert part.dtype == np.int64 and part.tolist() == [0, 1, 2, 3, 4]
