@@ -59,12 +59,21 @@ class Echo:
     def run(self, task, payload, report):
         ids = {"task_id": task.task_id, "attempt": task.attempt}
         if isinstance(task, Prepare):
-            clients = [PreparedClient(f"c{place}", EXAMPLES, 0, []) for place in range(ASKED["clients"])]
+            clients = [PreparedClient(f"c{place}", EXAMPLES, 0, [], [], 0, 0) for place in range(ASKED["clients"])]
             index = IndexFile("echo", "0" * 64)
-            return Prepared(**ids, index=index, labels=[], n_eval=1, n_truncated=0, clients=clients), {}
+            return Prepared(**ids, index=index, labels=[], n_eval=1, n_truncated=0, remarks=[], clients=clients), {}
         if isinstance(task, Load):
             modules = [ModuleShape("echo", ASKED["in"], ASKED["out"])]
-            return Loaded(**ids, modules=modules, dense=[], n_parameters=1, tensors=[]), {}
+            return Loaded(
+                **ids,
+                modules=modules,
+                dense=[],
+                n_parameters=1,
+                peft_type=None,
+                modules_to_save=[],
+                left_out=[],
+                tensors=[],
+            ), {}
         if isinstance(task, Fit):
             report(f"fit {task.client_id}", 0, 1)
             rows: Payload = {"rows": self.change(payload["rows"].shape)}
@@ -82,7 +91,7 @@ class Echo:
                 peak_memory_bytes=None,
                 tensors=[],
             ), rows
-        tiers = [TierSums(r, 1.0, task.count, task.count, None, None) for r in task.ranks]
+        tiers = [TierSums(r, 1.0, task.count, task.count, None, None, {}) for r in task.ranks]
         return Evaluated(**ids, tiers=tiers, seconds=0.0), {}
 
     def change(self, shape: tuple[int, ...]) -> Tensor:

@@ -69,19 +69,30 @@ class Task:
     def run(self, task, payload, report):
         ids = {"task_id": task.task_id, "attempt": task.attempt}
         if isinstance(task, Prepare):
-            clients = [PreparedClient(f"c{place}", EXAMPLES, 0, []) for place in range(ASKED["clients"])]
+            clients = [PreparedClient(f"c{place}", EXAMPLES, 0, [], [], 0, 0) for place in range(ASKED["clients"])]
             index = IndexFile("chaos", "0" * 64)
-            return Prepared(**ids, index=index, labels=[], n_eval=EXAMPLES, n_truncated=0, clients=clients), {}
+            return Prepared(
+                **ids, index=index, labels=[], n_eval=EXAMPLES, n_truncated=0, remarks=[], clients=clients
+            ), {}
         if isinstance(task, Load):
             modules = [ModuleShape("map", IN, OUT)]
-            return Loaded(**ids, modules=modules, dense=[], n_parameters=IN * OUT, tensors=[]), {}
+            return Loaded(
+                **ids,
+                modules=modules,
+                dense=[],
+                n_parameters=IN * OUT,
+                peft_type=None,
+                modules_to_save=[],
+                left_out=[],
+                tensors=[],
+            ), {}
         received = torch.from_numpy(np.frombuffer(payload["rows"].data, "<f4").reshape(payload["rows"].shape).copy())
         if isinstance(task, Fit):
             return self.fit(task, received, report)
         x, y = data_of("held out")
         sums = [float(loss_of(received[:r], task.scale, x, y)) * task.count for r in task.ranks]
         tiers = [
-            TierSums(r, loss, task.count, task.count, None, None) for r, loss in zip(task.ranks, sums, strict=True)
+            TierSums(r, loss, task.count, task.count, None, None, {}) for r, loss in zip(task.ranks, sums, strict=True)
         ]
         return Evaluated(**ids, tiers=tiers, seconds=0.0), {}
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from prelort_worker.messages import LoraSpec
+from prelort_worker.messages import LoraSpec, ModelSpec
 from prelort_worker.models import MeanPooledClassifier
 from prelort_worker.nested_lora import activate, wrap, write
+from prelort_worker.tasks.find import find_task
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
@@ -29,13 +30,15 @@ def main(run: Path, base: str) -> None:
         tiers=record["layout"]["tiers"],
         scale=config["lora"]["scale"],
         target_modules=config["lora"]["target_modules"],
-        modules_to_save=[],
+        modules_to_save=None,
         lora_dropout=0.0,
     )
+    model = ModelSpec(base, None, config["model"]["task"], None, None, "f32", None, None, False)
+    task = find_task(model, torch.device("cpu"))
     tokens = torch.randint(4, 40, (3, 12), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         plain = load_base(base, record).eval()(input_ids=tokens).logits
-        ours = wrap(load_base(base, record), config["model"]["task"], lora)
+        ours = wrap(load_base(base, record), task, lora)
         differences = {}
         for r in lora.tiers:
             write(ours, r, rows[:r], dense)

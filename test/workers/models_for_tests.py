@@ -11,7 +11,8 @@ from prelort_worker.data import build_index
 from prelort_worker.errors import Problems
 from prelort_worker.index import Index
 from prelort_worker.messages import LoraSpec, ModelSpec
-from prelort_worker.nested_lora import NestedLora
+from prelort_worker.nested_lora import NestedLora, wrap
+from prelort_worker.seeds import derive
 from prelort_worker.tasks.find import find_task
 from prelort_worker.tasks.task import Task
 from prelort_worker.wire import Payload, Tensor
@@ -35,6 +36,23 @@ def index_of(folder: Path, task: str) -> Index:
     return build_index(task_of(model_spec(folder, task), folder), data, SEED, lambda _step, _steps: None)
 
 
+def base_of(folder: Path, task: str, seed: str = SEED) -> Any:
+    """The frozen model by itself."""
+    found, info = find_task(model_spec(folder, task), CPU), index_of(folder, task).info
+    found.labels, found.pad_token_id = info.labels, info.pad_token_id
+    torch.manual_seed(derive(seed, "new parameters"))
+    return found.build_model()
+
+
+def tokens_of(index: Index, place: int) -> torch.Tensor:
+    return index.value("input_ids", place).long()
+
+
+def prompt_length(index: Index, place: int) -> int:
+    """How many tokens stand before the first that is learned."""
+    return index.value("learned", place).tolist().index(True)
+
+
 def nested_of(folder: Path, task: str, lora: LoraSpec = LORA, **model: Any) -> NestedLora:
     return assemble(model_spec(folder, task, **model), lora, index_of(folder, task).info, CPU, SEED)
 
@@ -56,6 +74,12 @@ def tiny_gpt2() -> GPT2LMHeadModel:
     """All of whose projections are Conv1D."""
     torch.manual_seed(0)
     return GPT2LMHeadModel(GPT2Config(vocab_size=64, n_positions=32, n_embd=32, n_layer=1, n_head=2))
+
+
+def wrapped_gpt2(lora: LoraSpec) -> NestedLora:
+    task = find_task(ModelSpec("gpt2", None, "causal-lm", None, None, "f32", None, None, False), CPU)
+    task.modules_to_save = list(lora.modules_to_save or [])
+    return wrap(tiny_gpt2(), task, lora)
 
 
 def random_adapter(nested: NestedLora, r: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,6 +6,8 @@ from typing import Any
 
 from prelort_worker.messages import DataSpec, FitSpec, LoraSpec, ModelSpec, PartitionSpec
 
+# Built-in tasks over the text of tiny.py.
+TASKS = ["causal-lm", "sequence-classification"]
 SEED = "0123456789abcdef" * 2
 TIERS = [1, 2, 4, 8]
 IID = PartitionSpec("iid", None, None, 1, None, None)

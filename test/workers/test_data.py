@@ -9,26 +9,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from models_for_tests import index_of
-from prelort_worker.batches import IGNORED, collate
+from models_for_tests import CPU, index_of, prompt_length, task_of, tokens_of
+from prelort_worker.batches import collate
 from prelort_worker.data import build_index, prepare
 from prelort_worker.errors import InputError
 from prelort_worker.index import Index, open_index, read_index
-from prelort_worker.messages import DataSpec, PartitionSpec, Prepare, Prepared, Task
-from prelort_worker.models import load_tokenizer
-from prelort_worker.partition import commonest, hold_out, partition, partition_dirichlet
-from specs import IID, SEED, data_spec, model_spec
+from prelort_worker.messages import PartitionSpec, Prepare, Prepared
+from prelort_worker.partition import hold_out, owned_values, partition, partition_dirichlet
+from prelort_worker.tasks.text import IGNORED
+from specs import IID, LORA, SEED, data_spec, model_spec
 
-DIRICHLET = PartitionSpec("dirichlet", "topic", 0.5, 8)
-VALUE = PartitionSpec("value", "topic", None, 1)
+DIRICHLET = PartitionSpec("dirichlet", "topic", 0.5, 8, None, None)
+VALUE = PartitionSpec("value", "topic", None, 1, None, None)
 
 
-def run(tiny: Path, cache: Path, task: Task = "sequence-classification", seed: str = SEED, **changes: Any) -> Prepared:
-    message = Prepare("p", 1, seed, model_spec(tiny, task), data_spec(tiny, task, **changes), str(cache))
-    return prepare(message, lambda _step, _steps: None)
+def run(tiny: Path, cache: Path, task: str = "sequence-classification", seed: str = SEED, **changes: Any) -> Prepared:
+    message = Prepare("p", 1, seed, model_spec(tiny, task), LORA, data_spec(tiny, task, **changes), str(cache))
+    return prepare(message, CPU, lambda _step, _steps: None)
 
 
 def write_lines(path: Path, *lines: str) -> str:
@@ -36,10 +35,9 @@ def write_lines(path: Path, *lines: str) -> str:
     return str(path)
 
 
-def build(tiny: Path, task: Task, **changes: Any):
-    tokenizer = load_tokenizer(model_spec(tiny, task).name_or_path)
-    spec: DataSpec = data_spec(tiny, task, **changes)
-    return build_index(task, spec, tokenizer, SEED, lambda _step, _steps: None), tokenizer
+def build(tiny: Path, task: str, **changes: Any) -> tuple[Index, Any]:
+    found: Any = task_of(model_spec(tiny, task), tiny, **changes)
+    return build_index(found, data_spec(tiny, task, **changes), SEED, lambda _step, _steps: None), found.tokenizer
 
 
 def test_the_same_data_and_seed_give_the_same_file_whatever_the_cache(tiny: Path, tmp_path: Path):
@@ -84,7 +82,7 @@ def test_clients_hold_disjoint_examples_and_the_reply_counts_them(tiny: Path, tm
     index = read_index(Path(prepared.index.path))
     ranges = [index.held_out, *(index.of_client(client.id) for client in prepared.clients)]
     assert [place for part in ranges for place in part] == list(range(160))
-    counts = [np.bincount(index.targets[part.start : part.stop], minlength=4).tolist() for part in ranges[1:]]
+    counts = [np.bincount(index.fields["labels"][part.start : part.stop], minlength=4).tolist() for part in ranges[1:]]
     assert counts == [client.label_counts for client in prepared.clients]
 
 
@@ -92,7 +90,7 @@ def test_every_example_is_there_once(tiny: Path):
     index, tokenizer = build(tiny, "causal-lm", partition=DIRICHLET)
     lines = [json.loads(line) for line in (tiny / "words.jsonl").read_text().splitlines()]
     expected = sorted(f"Define the noun {line['word']} : {line['gloss']} </s>" for line in lines)
-    assert sorted(tokenizer.decode(index.tokens(place)) for place in range(160)) == expected
+    assert sorted(tokenizer.decode(tokens_of(index, place)) for place in range(160)) == expected
 
 
 @given(n=st.integers(1, 60), clients=st.integers(1, 8), alpha=st.floats(0.05, 10), seed=st.integers(0, 99))
@@ -105,16 +103,16 @@ def test_a_partition_covers_every_example_once(n: int, clients: int, alpha: floa
 
 def test_dirichlet_gives_every_client_its_minimum_or_says_what_to_change():
     values = [str(place % 4) for place in range(100)]
-    parts = partition(DIRICHLET, values, 5, np.random.default_rng(0))
+    parts = partition(DIRICHLET, values, len(values), 5, np.random.default_rng(0))
     assert min(map(len, parts)) >= 8 and len(set(map(len, parts))) > 1
     with pytest.raises(InputError, match=r"the smallest client never held more than .* of the 20 examples asked for"):
-        partition(replace(DIRICHLET, min_examples=20), values, 5, np.random.default_rng(0))
+        partition(replace(DIRICHLET, min_examples=20), values, len(values), 5, np.random.default_rng(0))
     with pytest.raises(InputError, match="need 105 training examples, there are 100"):
-        partition(replace(DIRICHLET, min_examples=21), values, 5, np.random.default_rng(0))
+        partition(replace(DIRICHLET, min_examples=21), values, len(values), 5, np.random.default_rng(0))
 
 
 def examples_of(index: Index, part: range) -> list[list[int]]:
-    return [index.tokens(place).tolist() for place in part]
+    return [tokens_of(index, place).tolist() for place in part]
 
 
 def test_each_clients_own_held_out_examples_leave_its_training_and_nothing_else(tiny: Path, tmp_path: Path):
@@ -130,7 +128,8 @@ def test_each_clients_own_held_out_examples_leave_its_training_and_nothing_else(
         assert sorted([*training, *held_out]) == sorted(whole)
         rest = iter(whole)
         assert all(example in rest for example in training), "the training examples keep their order"
-        labels = after.targets[after.of_client(old.id).start : after.of_client(old.id).stop]
+        own = after.of_client(old.id)
+        labels = after.fields["labels"][own.start : own.stop]
         assert np.bincount(labels, minlength=4).tolist() == new.label_counts
     assert run(tiny, tmp_path / "again", partition=DIRICHLET, client_eval_examples=6).index.sha256 == (
         prepared.index.sha256
@@ -157,17 +156,18 @@ def test_by_value_client_k_holds_the_kth_commonest_value_and_other_values_are_no
     counts = Counter(json.loads(line)["topic"] for line in (tiny / "topics.jsonl").read_text().splitlines())
     ranked = sorted(counts, key=lambda topic: (-counts[topic], topic))
     index, _ = build(tiny, "sequence-classification", clients=3, partition=VALUE, client_eval_examples=2)
-    seen = {topic: int((index.targets == index.info.labels.index(topic)).sum()) for topic in ranked}
+    labels = index.fields["labels"]
+    seen = {topic: int((labels == index.info.labels.index(topic)).sum()) for topic in ranked}
     assert seen == {**{topic: counts[topic] for topic in ranked[:3]}, ranked[3]: 0}
-    for topic, client_id in zip(ranked, index.info.client_ids, strict=False):
-        own = [*index.of_client(client_id), *index.held_out_of(client_id)]
-        assert {index.info.labels[int(index.targets[place])] for place in own} == {topic}
+    for topic, client in zip(ranked, index.info.clients, strict=False):
+        own = [*index.of_client(client.id), *index.held_out_of(client.id)]
+        assert {index.info.labels[int(labels[place])] for place in own} == {topic}
 
 
 def test_values_are_ranked_over_the_file_and_ties_by_their_text():
-    assert commonest(["b", "c", "a", "c", "d"], 3) == ["c", "a", "b"]
-    with pytest.raises(InputError, match=r"data\.clients: 3 clients .* the file has 2 values; take as many clients"):
-        commonest(["b", "a", "a"], 3)
+    assert owned_values(VALUE, ["b", "c", "a", "c", "d"], 3) == ["c", "a", "b"]
+    with pytest.raises(InputError, match="3 clients of one value .* the data has 2 of them; take as many clients"):
+        owned_values(VALUE, ["b", "a", "a"], 3)
 
 
 def test_a_value_without_training_examples_is_told_by_its_client(tiny: Path, tmp_path: Path):
@@ -195,7 +195,7 @@ def test_labels_do_not_depend_on_the_examples_drawn(tiny: Path, tmp_path: Path):
         (['["fur"]'], r":1: expected a JSON object, got \[\"fur\"\]"),
         (['{"text": null, "topic": "a"}'], r":1: column 'text' \(data\.text\) is null; expected text or a number"),
         (["", " "], r": holds no examples; expected one JSON object a line"),
-        (['{"text": "", "topic": "a"}'], r":1: data\.text gives a text without a token"),
+        (['{"text": "", "topic": "a"}', '{"text": "fur", "topic": "b"}'], r":1: gives a text without a token"),
     ],
 )
 def test_data_that_cannot_be_used_is_named_by_file_and_line(tiny: Path, tmp_path: Path, lines: list[str], reason: str):
@@ -205,22 +205,27 @@ def test_data_that_cannot_be_used_is_named_by_file_and_line(tiny: Path, tmp_path
 
 
 def test_a_missing_file_and_too_many_held_out_are_told(tiny: Path, tmp_path: Path):
-    with pytest.raises(InputError, match=r"nowhere: no such file \(data\.path\)"):
-        run(tiny, tmp_path, path="nowhere")
+    with pytest.raises(InputError, match=r"nowhere\.jsonl: no such file or folder"):
+        run(tiny, tmp_path, path="nowhere.jsonl")
     with pytest.raises(InputError, match="cannot hold out 160 of the 160 examples"):
         run(tiny, tmp_path, eval_examples=160)
 
 
-@pytest.mark.parametrize("template", ["{text!r}", "{text:>9}", "{text.real}", "{text[0]}", "{}"])
+@pytest.mark.parametrize("template", ["{text!r}", "{text:>9}", "{text[0]}", "{}"])
 def test_a_template_holds_column_names_and_nothing_else(tiny: Path, template: str):
     with pytest.raises(InputError, match=r"data\.text: expected column names alone between braces"):
         build(tiny, "sequence-classification", text=template)
 
 
+def test_a_dot_leads_into_maps_and_lists_and_a_text_is_neither(tiny: Path):
+    with pytest.raises(InputError, match=r"column 'text\.real' \(data\.text\) is not there; expected a map or a list"):
+        build(tiny, "sequence-classification", text="{text.real}")
+
+
 def causal_example(tiny: Path, tmp_path: Path, max_length: int, **columns: str):
     path = write_lines(tmp_path / "one.jsonl", json.dumps(columns), json.dumps(columns))
     index, tokenizer = build(tiny, "causal-lm", path=path, clients=1, eval_examples=1, max_length=max_length)
-    return tokenizer.decode(index.tokens(0)), int(index.targets[0]), index.info.n_truncated
+    return tokenizer.decode(tokens_of(index, 0)), prompt_length(index, 0), index.info.n_truncated
 
 
 @pytest.mark.parametrize(
@@ -241,13 +246,15 @@ def test_of_a_long_example_the_prompt_loses_its_beginning_then_the_answer_its_en
 
 def test_the_loss_is_taken_over_the_answer_and_its_end_alone(tiny: Path):
     index = index_of(tiny, "causal-lm")
-    batch = collate(index, [0, 1, 2], torch.device("cpu"))
+    tensors = collate(task_of(model_spec(tiny, "causal-lm"), tiny), index, [0, 1, 2], CPU).tensors
+    labels = tensors["labels"]
     for row in range(3):
-        tokens, prompt = index.tokens(row), int(index.targets[row])
-        assert batch.targets[row, :prompt].eq(IGNORED).all() and batch.targets[row, len(tokens) :].eq(IGNORED).all()
-        assert batch.targets[row, prompt : len(tokens)].tolist() == tokens[prompt:].tolist()
-        assert batch.attention_mask[row].sum() == len(tokens)
-    assert batch.input_ids.shape[1] == max(len(index.tokens(row)) for row in range(3))
+        tokens, prompt = tokens_of(index, row), prompt_length(index, row)
+        assert prompt == 5, "Define the noun WORD :"
+        assert labels[row, :prompt].eq(IGNORED).all() and labels[row, len(tokens) :].eq(IGNORED).all()
+        assert labels[row, prompt : len(tokens)].tolist() == tokens[prompt:].tolist()
+        assert tensors["attention_mask"][row].sum() == len(tokens)
+    assert tensors["input_ids"].shape[1] == max(len(tokens_of(index, row)) for row in range(3))
 
 
 def test_an_index_of_another_content_than_named_is_refused(tiny: Path, tmp_path: Path):

@@ -2,27 +2,24 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import torch
-from models_for_tests import index_of, nested_of, random_adapter
+from models_for_tests import index_of, nested_of, prompt_length, random_adapter, task_of, tokens_of
 from prelort_worker.data import build_index
 from prelort_worker.evaluate import evaluate_tier, shard_of
-from prelort_worker.messages import Evaluate, Task
-from prelort_worker.models import load_tokenizer
+from prelort_worker.messages import Evaluate
 from prelort_worker.nested_lora import NestedLora, activate, write
-from specs import SEED, data_spec, model_spec
+from specs import SEED, TASKS, data_spec, model_spec
 from torch.nn import functional
-
-TASKS = get_args(Task)
 
 
 def evaluate(nested: NestedLora, folder: Path, shard: range, batch_size: int = 5):
-    return evaluate_tier(nested, 4, index_of(folder, nested.task), shard, batch_size, lambda _done, _of: None)
+    index = index_of(folder, nested.task.model.task)
+    return evaluate_tier(nested, 4, index, shard, batch_size, lambda _done, _of: None)
 
 
-def ready(tiny: Path, task: Task) -> NestedLora:
+def ready(tiny: Path, task: str) -> NestedLora:
     nested = nested_of(tiny, task)
     write(nested, 4, *random_adapter(nested, 4))
     return nested
@@ -31,17 +28,19 @@ def ready(tiny: Path, task: Task) -> NestedLora:
 @torch.no_grad()
 def by_hand(nested: NestedLora, folder: Path) -> tuple[float, int, list[list[int]]]:
     """One example at a time, without padding: loss, what it was taken over, [actual, predicted] of each."""
-    index = index_of(folder, nested.task)
+    index = index_of(folder, nested.task.model.task)
     activate(nested, 4)
     nested.model.eval()
     loss, targets, answers = 0.0, 0, []
     for example in index.held_out:
-        tokens, target = index.tokens(example).long(), int(index.targets[example])
+        tokens = tokens_of(index, example)
         logits = nested.model(input_ids=tokens[None]).logits[0]
-        if nested.task == "causal-lm":
-            loss += functional.cross_entropy(logits[target - 1 : -1], tokens[target:], reduction="sum").item()
-            targets += len(tokens) - target
+        if nested.task.model.task == "causal-lm":
+            prompt = prompt_length(index, example)
+            loss += functional.cross_entropy(logits[prompt - 1 : -1], tokens[prompt:], reduction="sum").item()
+            targets += len(tokens) - prompt
         else:
+            target = int(index.fields["labels"][example])
             loss += functional.cross_entropy(logits, torch.tensor(target)).item()
             targets += 1
             answers.append([target, int(logits.argmax())])
@@ -49,7 +48,7 @@ def by_hand(nested: NestedLora, folder: Path) -> tuple[float, int, list[list[int
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_sums_are_those_of_one_example_at_a_time(tiny: Path, task: Task):
+def test_the_sums_are_those_of_one_example_at_a_time(tiny: Path, task: str):
     nested = ready(tiny, task)
     sums = evaluate(nested, tiny, range(24))
     loss, targets, answers = by_hand(nested, tiny)
@@ -83,9 +82,8 @@ ASKED = Evaluate("e", 1, 1, "global", None, [8], 2.0, 2, 3, 8, 0, [])
 
 
 def test_a_shard_is_a_range_of_the_examples_asked_for(tiny: Path):
-    tokenizer = load_tokenizer(model_spec(tiny, "causal-lm").name_or_path)
     spec = data_spec(tiny, "causal-lm", client_eval_examples=5)
-    index = build_index("causal-lm", spec, tokenizer, SEED, lambda _step, _steps: None)
+    index = build_index(task_of(model_spec(tiny, "causal-lm"), tiny), spec, SEED, lambda _step, _steps: None)
     assert shard_of(index, ASKED) == range(2, 5)
     client, train = (replace(ASKED, examples=each, client_id="c01") for each in ("client", "train"))
     # 24 held out from all; c00 has 34 of which 5 are held out, and so has c01.

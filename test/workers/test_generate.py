@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from models_for_tests import payload, random_adapter, resident_of
+from models_for_tests import payload, prompt_length, random_adapter, resident_of, tokens_of
 from prelort_worker.client import Resident, evaluate
 from prelort_worker.data import build_index
-from prelort_worker.generate import generate, rouge_l_sum
+from prelort_worker.generate import generate, score_answers
 from prelort_worker.messages import Evaluate
 from prelort_worker.nested_lora import activate, read, write
+from prelort_worker.tasks.causal_lm import CausalLm
 from prelort_worker.train import train
 from specs import FIT, SEED, data_spec
 
@@ -31,18 +32,23 @@ def trained(tiny: Path) -> Resident:
     """One that has learned something at rank 8: to say again a gloss, so that prompts differ in length."""
     resident = resident_of(tiny)
     spec = data_spec(tiny, "causal-lm", prompt="{gloss} :")
-    resident.index = build_index("causal-lm", spec, resident.tokenizer, SEED, quiet)
+    resident.index = build_index(resident.nested.task, spec, SEED, quiet)
     nested, index = resident.nested, resident.index
-    assert len({int(index.targets[example]) for example in EXAMPLES}) > 3
+    assert len({prompt_length(index, example) for example in EXAMPLES}) > 3
     write(nested, 8, *random_adapter(nested, 8))
     spec = replace(FIT, objective="none", local_steps=20)
     train(nested, 8, index, range(24, 160), spec, SEED, quiet)
     return resident
 
 
+def tokenizer_of(resident: Resident) -> Any:
+    assert isinstance(resident.nested.task, CausalLm)
+    return resident.nested.task.tokenizer
+
+
 def answers_of(resident: Resident, batch_size: int = 5, new_tokens: int = NEW_TOKENS, shard: range = EXAMPLES):
     nested, index = resident.nested, resident.index
-    return generate(nested, 8, index, shard, resident.tokenizer, batch_size, new_tokens, quiet)
+    return generate(nested, 8, index, shard, batch_size, new_tokens, quiet)
 
 
 @torch.no_grad()
@@ -51,10 +57,10 @@ def answer_by_hand(resident: Resident, example: int, forced: bool) -> str:
     The likeliest next token again and again, one example at a time, without padding or cache: after its own answer so
     far or, `forced`, after the true one.
     """
-    nested, index, tokenizer = resident.nested, resident.index, resident.tokenizer
+    nested, index, tokenizer = resident.nested, resident.index, tokenizer_of(resident)
     activate(nested, 8)
     nested.model.eval()
-    tokens, prompt = index.tokens(example).tolist(), int(index.targets[example])
+    tokens, prompt = tokens_of(index, example).tolist(), prompt_length(index, example)
     answer: list[int] = []
     for step in range(len(tokens) - prompt if forced else NEW_TOKENS):
         before = tokens[: prompt + step] if forced else [*tokens[:prompt], *answer]
@@ -77,9 +83,9 @@ def rouge_l(reference: str, answer: str) -> float:
 
 
 def sum_by_hand(resident: Resident, forced: bool) -> float:
-    index = resident.index
-    references = [index.tokens(example)[int(index.targets[example]) :] for example in EXAMPLES]
-    texts = [str(resident.tokenizer.decode(tokens.tolist(), skip_special_tokens=True)) for tokens in references]
+    index, tokenizer = resident.index, tokenizer_of(resident)
+    references = [tokens_of(index, example)[prompt_length(index, example) :] for example in EXAMPLES]
+    texts = [str(tokenizer.decode(tokens.tolist(), skip_special_tokens=True)) for tokens in references]
     return sum(
         rouge_l(text, answer_by_hand(resident, example, forced)) for text, example in zip(texts, EXAMPLES, strict=True)
     )
@@ -95,7 +101,7 @@ def test_answers_are_greedy_and_padding_changes_none(tiny: Path, batch_size: int
 
 def test_rouge_l_is_of_what_was_generated_not_of_teacher_forced_tokens(tiny: Path):
     resident = trained(tiny)
-    found = rouge_l_sum(resident.nested, 8, resident.index, EXAMPLES, resident.tokenizer, 5, NEW_TOKENS, quiet)
+    found = score_answers(resident.nested, 8, resident.index, EXAMPLES, 5, NEW_TOKENS, quiet).rouge_l
     generated, forced = (sum_by_hand(resident, forced) for forced in (False, True))
     assert found == pytest.approx(generated, rel=1e-12)
     assert 1 < found < 24 and abs(found - forced) > 0.25
@@ -110,7 +116,7 @@ def test_answers_come_in_the_shards_order_whatever_their_lengths(tiny: Path):
 def test_an_answer_ends_at_the_models_last_position(tiny: Path, monkeypatch: pytest.MonkeyPatch):
     resident = trained(tiny)
     base: Any = resident.nested.model.get_base_model()
-    longest = max(int(resident.index.targets[example]) for example in range(4))
+    longest = max(prompt_length(resident.index, example) for example in range(4))
     whole, asked = base.generate, []
 
     def recorded(**settings: Any) -> torch.Tensor:
@@ -150,5 +156,6 @@ def test_an_evaluation_generates_with_each_asked_rank_and_on_what_is_merged(tiny
 def test_a_classifier_generates_nothing(tiny: Path):
     resident = resident_of(tiny, "sequence-classification")
     rows, dense = random_adapter(resident.nested, 8)
-    with pytest.raises(ValueError, match="max_new_tokens: expected 0 for a sequence-classification model, got 8"):
+    expected = "max_new_tokens: expected 0 for sequence-classification, which writes nothing"
+    with pytest.raises(ValueError, match=expected):
         evaluate(resident, TASK, payload(rows=rows, dense=dense), quiet)

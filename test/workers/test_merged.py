@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from models_for_tests import index_of, nested_of, payload, random_adapter, resident_of, tiny_gpt2
+from models_for_tests import CPU, index_of, nested_of, payload, random_adapter, resident_of, wrapped_gpt2
 from prelort_worker.batches import collate
 from prelort_worker.client import evaluate, fit
 from prelort_worker.messages import Evaluate, Fit
-from prelort_worker.nested_lora import NestedLora, activate, set_base, wrap, write
+from prelort_worker.nested_lora import NestedLora, activate, set_base, write
 from specs import FIT, LORA, SEED
 
 FIT_TASK = Fit("f", 1, 1, "c01", 4, 2.0, SEED, FIT, "F32", [])
@@ -27,13 +27,12 @@ def base_bytes(nested: NestedLora) -> list[bytes]:
 
 
 def llama(tiny: Path) -> tuple[NestedLora, torch.Tensor]:
-    return nested_of(tiny, "causal-lm"), collate(index_of(tiny, "causal-lm"), range(6), torch.device("cpu")).input_ids
+    nested = nested_of(tiny, "causal-lm")
+    return nested, collate(nested.task, index_of(tiny, "causal-lm"), range(6), CPU).tensors["input_ids"]
 
 
 def gpt2(_tiny: Path) -> tuple[NestedLora, torch.Tensor]:
-    return wrap(tiny_gpt2(), "causal-lm", replace(LORA, target_modules=["c_attn", "c_proj"])), torch.arange(20).view(
-        2, 10
-    )
+    return wrapped_gpt2(replace(LORA, target_modules=["c_attn", "c_proj"])), torch.arange(20).view(2, 10)
 
 
 @torch.no_grad()

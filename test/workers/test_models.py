@@ -2,19 +2,27 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from prelort_worker.models import MeanPooledClassifier, load_base
-from prelort_worker.nested_lora import read, wrap
+from models_for_tests import CPU
+from prelort_worker.assemble import assemble
+from prelort_worker.index import IndexInfo
+from prelort_worker.models import MeanPooledClassifier
+from prelort_worker.nested_lora import NestedLora, read
 from specs import LORA, SEED, model_spec
 
 LABELS = ["animal", "food", "tool"]
 
 
+def wrapped(tiny: Path) -> NestedLora:
+    info = IndexInfo("sequence-classification", LABELS, 0, 0, [])
+    lora = replace(LORA, target_modules=["query", "value"])
+    return assemble(model_spec(tiny, info.task, pooling="mean"), lora, info, CPU, SEED)
+
+
 def load(tiny: Path) -> MeanPooledClassifier:
-    base = load_base(replace(model_spec(tiny, "sequence-classification"), pooling="mean"), LORA, LABELS, 0, SEED)
-    assert isinstance(base, MeanPooledClassifier)
-    return base.eval()
+    return MeanPooledClassifier.from_encoder(str(tiny / "tiny-bert"), len(LABELS)).eval()
 
 
 def test_a_mean_pooled_classifier_reads_the_mean_of_an_examples_own_tokens(tiny: Path) -> None:
@@ -34,15 +42,15 @@ def test_padding_changes_no_logit_of_a_mean_pooled_classifier(tiny: Path) -> Non
 
 
 def test_its_head_alone_travels_beside_the_adapter_and_every_worker_draws_the_same(tiny: Path) -> None:
-    lora = replace(LORA, target_modules=["query", "value"])
-    nested = wrap(load(tiny), "sequence-classification", lora)  # pyright: ignore[reportArgumentType]
+    nested = wrapped(tiny)
+    assert isinstance(nested.model.get_base_model(), MeanPooledClassifier)
     assert [(each.name, each.shape) for each in nested.dense_shapes] == [
         ("classifier.weight", [len(LABELS), 32]),
         ("classifier.bias", [len(LABELS)]),
     ]
-    again = wrap(load(tiny), "sequence-classification", lora)  # pyright: ignore[reportArgumentType]
-    assert torch.equal(read(nested, LORA.r)[1], read(again, LORA.r)[1])
+    assert torch.equal(read(nested, LORA.r)[1], read(wrapped(tiny), LORA.r)[1])
 
 
 def test_a_mean_pooled_classifier_keeps_its_labels(tiny: Path) -> None:
-    assert load(tiny).config.id2label == dict(enumerate(LABELS))
+    base: Any = wrapped(tiny).model.get_base_model()
+    assert base.config.id2label == dict(enumerate(LABELS))

@@ -2,32 +2,29 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import torch
-from models_for_tests import index_of, nested_of, random_adapter, tiny_gpt2
+from models_for_tests import CPU, base_of, index_of, nested_of, random_adapter, tiny_gpt2, wrapped_gpt2
 from peft import PeftModel
 from prelort_worker.batches import collate
-from prelort_worker.messages import LoraSpec, ModelSpec, ModuleShape, Task
-from prelort_worker.models import load_base
-from prelort_worker.nested_lora import NestedLora, activate, lora_parameters, read, truncated, wrap, write
-from specs import LORA, SEED, TIERS, model_spec
+from prelort_worker.messages import LoraSpec, ModuleShape
+from prelort_worker.nested_lora import NestedLora, activate, lora_parameters, read, truncated, write
+from prelort_worker.tasks.find import find_task
+from specs import LORA, TASKS, TIERS, model_spec
 from torch import nn
-
-TASKS = get_args(Task)
 
 
 def logits(nested: NestedLora, folder: Path, r: int) -> torch.Tensor:
-    batch = collate(index_of(folder, nested.task), range(6), torch.device("cpu"))
+    batch = collate(nested.task, index_of(folder, nested.task.model.task), range(6), CPU)
     activate(nested, r)
     nested.model.eval()
     with torch.no_grad():
-        return nested.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+        return nested.task.forward(nested.model, batch.tensors).logits
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_rows_and_dense_come_back_as_they_were_written_at_every_tier(tiny: Path, task: Task):
+def test_rows_and_dense_come_back_as_they_were_written_at_every_tier(tiny: Path, task: str):
     nested = nested_of(tiny, task)
     for r in TIERS:
         rows, dense = random_adapter(nested, r, seed=r)
@@ -64,7 +61,7 @@ def test_a_classifiers_head_is_its_dense_part(tiny: Path):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_prefix_by_mask_is_the_physical_adapter_of_its_tier(tiny: Path, task: Task):
+def test_a_prefix_by_mask_is_the_physical_adapter_of_its_tier(tiny: Path, task: str):
     nested = nested_of(tiny, task)
     rows, dense = random_adapter(nested, 8)
     write(nested, 8, rows, dense)
@@ -83,7 +80,7 @@ def test_a_prefix_by_mask_is_the_physical_adapter_of_its_tier(tiny: Path, task: 
 
 
 def test_every_tier_acts_at_the_very_same_scale(tiny: Path):
-    nested = nested_of(tiny, "causal-lm", LoraSpec(7, [1, 3, 7], 0.3, ["q_proj"], [], 0.0))
+    nested = nested_of(tiny, "causal-lm", LoraSpec(7, [1, 3, 7], 0.3, ["q_proj"], None, 0.0))
     assert {value for module in nested.modules for value in module.layer.scaling.values()} == {0.3}
 
 
@@ -92,17 +89,16 @@ def test_an_adapter_saved_by_peft_gives_the_workers_own_logits(tiny: Path, tmp_p
     write(nested, 4, *random_adapter(nested, 4))
     expected = logits(nested, tiny, 4)
     nested.model.save_pretrained(str(tmp_path), selected_adapters=["r4"])
-    info = index_of(tiny, "sequence-classification").info
-    base = load_base(model_spec(tiny, "sequence-classification"), LORA, info.labels, info.pad_token_id, "another seed")
+    base = base_of(tiny, "sequence-classification", "another seed")
     loaded = PeftModel.from_pretrained(base, str(tmp_path / "r4")).eval()
-    batch = collate(index_of(tiny, nested.task), range(6), torch.device("cpu"))
+    batch = collate(nested.task, index_of(tiny, "sequence-classification"), range(6), CPU)
     with torch.no_grad():
-        found = loaded(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+        found = nested.task.forward(loaded, batch.tensors).logits
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 def test_gpt2s_conv1d_is_laid_out_by_what_goes_in_and_out():
-    nested = wrap(tiny_gpt2(), "causal-lm", replace(LORA, target_modules=["c_attn"]))
+    nested = wrapped_gpt2(replace(LORA, target_modules=["c_attn"]))
     assert [module.shape for module in nested.modules] == [ModuleShape("transformer.h.0.attn.c_attn", 32, 96)]
     rows, dense = random_adapter(nested, 8)
     write(nested, 8, rows, dense)
@@ -118,13 +114,14 @@ def test_gpt2s_conv1d_is_laid_out_by_what_goes_in_and_out():
 
 
 def test_a_module_that_is_no_linear_layer_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"takes in transformer\.wte, a Embedding: expected nn\.Linear or Conv1D only"):
-        wrap(tiny_gpt2(), "causal-lm", replace(LORA, target_modules=["wte"]))
+    expected = r"takes in transformer\.wte, a Embedding: adapters go on nn\.Linear and Conv1D alone"
+    with pytest.raises(ValueError, match=expected):
+        wrapped_gpt2(replace(LORA, target_modules=["wte"]))
 
 
 def test_modules_to_save_that_are_not_there_are_refused_by_name():
     with pytest.raises(ValueError, match="names pooler, which GPT2LMHeadModel does not have"):
-        wrap(tiny_gpt2(), "causal-lm", replace(LORA, target_modules=["c_attn"], modules_to_save=["pooler"]))
+        wrapped_gpt2(replace(LORA, target_modules=["c_attn"], modules_to_save=["pooler"]))
 
 
 def test_examples_of_their_own_truncation_need_a_module_that_sees_them_apart(tiny: Path):
@@ -137,13 +134,14 @@ def test_examples_of_their_own_truncation_need_a_module_that_sees_them_apart(tin
 
 def test_a_checkpoint_that_lacks_frozen_parameters_is_refused_by_name(tiny: Path, tmp_path: Path):
     tiny_gpt2().save_pretrained(tmp_path)
-    model = ModelSpec(str(tmp_path), "causal-lm", None, "f32")
-    load_base(model, LORA, [], 0, SEED)
+    task = find_task(model_spec(tiny, "causal-lm", name_or_path=str(tmp_path)), CPU)
+    task.build_model()
     from safetensors.torch import load_file, save_file
 
     weights = load_file(tmp_path / "model.safetensors")
     del weights["transformer.ln_f.weight"]
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match=r"lacks transformer\.ln_f\.weight, which this task needs"):
-        load_base(model, LORA, [], 0, SEED)
-    load_base(model, replace(LORA, modules_to_save=["ln_f"]), [], 0, SEED)
+        task.build_model()
+    task.modules_to_save = ["ln_f"]
+    task.build_model()

@@ -12,9 +12,8 @@ import torch
 from controller import worker_environment
 from prelort_worker.errors import InputError
 from prelort_worker.index import file_sha256
-from prelort_worker.models import load_tokenizer
 from prelort_worker.pretrain import Settings, pack, pretrain, train_tokenizer
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 TINY = Settings(
     vocabulary=300,
@@ -59,7 +58,7 @@ def test_a_model_comes_out_that_transformers_loads_and_that_has_learnt_its_text(
     said = []
     pretrain(architecture, [text], tmp_path / "made", TINY, said.append)
     record = json.loads((tmp_path / "made/prelort.json").read_text())
-    model, tokenizer = load(tmp_path / "made"), load_tokenizer(str(tmp_path / "made"))
+    model, tokenizer = load(tmp_path / "made"), AutoTokenizer.from_pretrained(tmp_path / "made")
     assert model.config.model_type == architecture
     assert model.config.vocab_size == len(tokenizer) <= TINY.vocabulary
     assert model.config.max_position_embeddings == 16

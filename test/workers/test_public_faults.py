@@ -2,34 +2,33 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import torch
-from models_for_tests import base_of, nested_of, random_adapter, tiny_gpt2
+from models_for_tests import CPU, base_of, nested_of, random_adapter, tiny_gpt2
 from peft import PeftModel, get_peft_model_state_dict
 from prelort_worker.errors import InputError
-from prelort_worker.messages import LoraSpec, ModelSpec, Task
-from prelort_worker.models import load_base
+from prelort_worker.messages import LoraSpec
 from prelort_worker.nested_lora import activate, write
+from prelort_worker.tasks.find import find_task
 from safetensors.torch import load_file, save_file
-from specs import LORA, SEED
+from specs import LORA, TASKS, model_spec
 
-# Every projection of the tiny Llama has a side of 32.
-SQUARE = LoraSpec(32, [16, 32], 0.5, ["q_proj", "v_proj", "o_proj"], [], 0.0)
+# Both are 32 × 32.
+SQUARE = LoraSpec(32, [16, 32], 0.5, ["q_proj", "o_proj"], None, 0.0)
 
 
-def test_a_checkpoint_under_other_names_which_would_load_nothing_is_refused(tmp_path: Path):
+def test_a_checkpoint_under_other_names_which_would_load_nothing_is_refused(tiny: Path, tmp_path: Path):
     tiny_gpt2().save_pretrained(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     renamed = {name.replace(".c_attn.", ".attention."): value for name, value in weights.items()}
     save_file(renamed, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(InputError, match=r"lacks transformer\.h\.0\.attn\.c_attn\.bias, .*c_attn\.weight, which"):
-        load_base(ModelSpec(str(tmp_path), "causal-lm", None, "f32"), LORA, [], 0, SEED)
+        find_task(model_spec(tiny, "causal-lm", name_or_path=str(tmp_path)), CPU).build_model()
 
 
-@pytest.mark.parametrize("task", get_args(Task))
-def test_an_adapter_that_comes_in_changes_every_parameter_of_its_tier_and_none_of_another(tiny: Path, task: Task):
+@pytest.mark.parametrize("task", TASKS)
+def test_an_adapter_that_comes_in_changes_every_parameter_of_its_tier_and_none_of_another(tiny: Path, task: str):
     nested = nested_of(tiny, task)
     before = {r: get_peft_model_state_dict(nested.model, adapter_name=f"r{r}") for r in nested.tiers}
     before = {r: {name: value.clone() for name, value in state.items()} for r, state in before.items()}

@@ -4,17 +4,17 @@ from collections import Counter
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from models_for_tests import base_of, index_of, nested_of, random_adapter
+from models_for_tests import CPU, base_of, index_of, nested_of, random_adapter
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from prelort_worker.batches import collate, mean_loss
-from prelort_worker.messages import FitSpec, LoraSpec, Objective, Task
+from prelort_worker.messages import FitSpec, LoraSpec, Objective
 from prelort_worker.nested_lora import NestedLora, activate, dense_parameters, lora_parameters, read, truncated, write
 from prelort_worker.seeds import derive
 from prelort_worker.train import (
@@ -27,10 +27,10 @@ from prelort_worker.train import (
     tier_weights,
     train,
 )
-from specs import FIT, LORA, SEED, TIERS
+from specs import FIT, LORA, SEED, TASKS, TIERS
 from torch import nn
+from torch.nn import functional
 
-TASKS = get_args(Task)
 OBJECTIVES = get_args(Objective)
 WEIGHTS = {1: 0.2, 2: 0.1, 4: 0.2, 8: 0.5}
 
@@ -39,7 +39,7 @@ def fit(
     nested: NestedLora, folder: Path, r: int, spec: FitSpec, client: str = "c01"
 ) -> tuple[Trained, torch.Tensor, torch.Tensor]:
     """Trains the random adapter of rank r; gives new − received."""
-    index = index_of(folder, nested.task)
+    index = index_of(folder, nested.task.model.task)
     rows, dense = random_adapter(nested, r)
     write(nested, r, rows, dense)
     trained = train(nested, r, index, index.of_client(client), spec, SEED, lambda _step, _steps: None)
@@ -47,7 +47,7 @@ def fit(
     return trained, new_rows - rows, new_dense - dense
 
 
-def plain_lora(folder: Path, task: Task, r: int, spec: FitSpec, dropout: float) -> torch.Tensor:
+def plain_lora(folder: Path, task: str, r: int, spec: FitSpec, dropout: float) -> torch.Tensor:
     """The same fit with PEFT alone, as its users write it: all it trained."""
     index = index_of(folder, task)
     nested = nested_of(folder, task)
@@ -73,7 +73,12 @@ def plain_lora(folder: Path, task: Task, r: int, spec: FitSpec, dropout: float) 
     model.train()
     for examples in islice(batches, spec.local_steps):
         optimizer.zero_grad()
-        mean_loss(model, collate(index, examples, torch.device("cpu"))).backward()
+        batch = collate(nested.task, index, examples, CPU).tensors
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        if task == "causal-lm":
+            functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten()).backward()
+        else:
+            functional.cross_entropy(logits, batch["labels"]).backward()
         optimizer.step()
     return flat([value for name, value in model.named_parameters() if "lora_" in name or "modules_to_save" in name])
 
@@ -84,7 +89,7 @@ def flat(values: list[nn.Parameter]) -> torch.Tensor:
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_with_one_tier_every_objective_is_plain_peft_training_bit_for_bit(tiny: Path, task: Task, objective: Objective):
+def test_with_one_tier_every_objective_is_plain_peft_training_bit_for_bit(tiny: Path, task: str, objective: Objective):
     nested = nested_of(tiny, task, replace(LORA, r=4, tiers=[4], lora_dropout=0.1))
     spec = replace(FIT, objective=objective)
     fit(nested, tiny, 4, spec)
@@ -101,18 +106,18 @@ def test_a_client_of_the_lowest_tier_trains_as_if_there_were_no_other(tiny: Path
 
 
 def gradients(nested: NestedLora, folder: Path, plan: list[Pass], examples: range) -> torch.Tensor:
-    index = index_of(folder, nested.task)
+    index = index_of(folder, nested.task.model.task)
     activate(nested, 8)
     nested.model.eval()
     nested.model.zero_grad()
     for each in plan:
         with truncated(nested, 8, each.ranks):
-            (mean_loss(nested.model, collate(index, examples, torch.device("cpu"))) * each.weight).backward()
+            (mean_loss(nested, collate(nested.task, index, examples, CPU)) * each.weight).backward()
     return torch.cat([value.grad.reshape(-1) for value in lora_parameters(nested, 8) if value.grad is not None])
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_mean_gradient_of_stratified_is_that_of_sum(tiny: Path, task: Task):
+def test_the_mean_gradient_of_stratified_is_that_of_sum(tiny: Path, task: str):
     """Over each rotation of an assignment in which every tier has its share: the exact mean, not a sample of it."""
     nested = nested_of(tiny, task, replace(LORA, r=8, tiers=[2, 8]))
     write(nested, 8, *random_adapter(nested, 8))
@@ -181,7 +186,7 @@ def test_zero_local_steps_give_a_delta_of_zero_bytes(tiny: Path):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_same_fit_gives_the_same_bytes_after_other_fits_and_with_other_tiers_there(tiny: Path, task: Task):
+def test_the_same_fit_gives_the_same_bytes_after_other_fits_and_with_other_tiers_there(tiny: Path, task: str):
     spec = replace(FIT, objective="sampled")
     lora = replace(LORA, lora_dropout=0.2)
     used = nested_of(tiny, task, lora)
@@ -189,7 +194,7 @@ def test_the_same_fit_gives_the_same_bytes_after_other_fits_and_with_other_tiers
     fit(used, tiny, 2, spec)
     fit(used, tiny, 4, spec, "c02")
     trained, rows, dense = fit(used, tiny, 4, spec)
-    fresh = nested_of(tiny, task, LoraSpec(4, [1, 2, 4], 2.0, "all-linear", [], 0.2))
+    fresh = nested_of(tiny, task, LoraSpec(4, [1, 2, 4], 2.0, "all-linear", None, 0.2))
     fresh_trained, fresh_rows, fresh_dense = fit(fresh, tiny, 4, spec)
     assert trained == fresh_trained
     assert torch.equal(rows, fresh_rows) and torch.equal(dense, fresh_dense)
@@ -220,7 +225,7 @@ def split(nested: NestedLora, rows: torch.Tensor) -> tuple[torch.Tensor, torch.T
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_with_a_frozen_only_b_and_the_head_train_and_the_delta_of_a_is_zero_bytes(tiny: Path, task: Task):
+def test_with_a_frozen_only_b_and_the_head_train_and_the_delta_of_a_is_zero_bytes(tiny: Path, task: str):
     nested = nested_of(tiny, task)
     _, rows, dense = fit(nested, tiny, 4, replace(FIT, freeze_a=True, tail_penalty=0.1))
     a, b = split(nested, rows)
@@ -301,7 +306,7 @@ def test_the_rms_loss_is_the_root_of_the_mean_squared_loss_of_the_steps(tiny: Pa
     trained, _, _ = fit(nested, tiny, 8, spec)
     with torch.no_grad():
         losses = [
-            mean_loss(nested.model, collate(index, examples, torch.device("cpu"))).item()
+            mean_loss(nested, collate(nested.task, index, examples, CPU)).item()
             for examples in islice(batches, spec.local_steps)
         ]
     assert trained.rms_loss == pytest.approx(np.sqrt(np.mean(np.square(losses))), rel=1e-6)
@@ -311,7 +316,7 @@ def test_the_rms_loss_is_the_root_of_the_mean_squared_loss_of_the_steps(tiny: Pa
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_accumulating_over_micro_batches_is_one_large_batch_to_rounding(tiny: Path, task: Task, objective: Objective):
+def test_accumulating_over_micro_batches_is_one_large_batch_to_rounding(tiny: Path, task: str, objective: Objective):
     nested = nested_of(tiny, task)
     large = fit(nested, tiny, 8, replace(FIT, objective=objective, batch_size=12))
     micro = fit(nested, tiny, 8, replace(FIT, objective=objective, batch_size=4, gradient_accumulation_steps=3))
@@ -320,7 +325,7 @@ def test_accumulating_over_micro_batches_is_one_large_batch_to_rounding(tiny: Pa
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_truncations_as_one_batch_have_the_loss_of_separate_passes_to_rounding(tiny: Path, task: Task):
+def test_truncations_as_one_batch_have_the_loss_of_separate_passes_to_rounding(tiny: Path, task: str):
     nested = nested_of(tiny, task)
     spec = replace(FIT, objective="sum", gradient_accumulation_steps=2)
     separate, together = fit(nested, tiny, 8, spec), fit(nested, tiny, 8, replace(spec, batched_truncations=True))
@@ -333,7 +338,7 @@ def test_truncations_as_one_batch_have_the_loss_of_separate_passes_to_rounding(t
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("together", [False, True])
 def test_checkpointing_trains_alike_with_dropout_and_is_off_again_after(
-    tiny: Path, task: Task, objective: Objective, together: bool
+    tiny: Path, task: str, objective: Objective, together: bool
 ):
     nested = nested_of(tiny, task, replace(LORA, lora_dropout=0.2))
     spec = replace(FIT, objective=objective, batched_truncations=together)
@@ -348,9 +353,7 @@ def test_checkpointing_trains_alike_with_dropout_and_is_off_again_after(
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_a_bf16_base_computes_in_bf16_and_moves_f32_weights_to_finite_ones(
-    tiny: Path, task: Task, objective: Objective
-):
+def test_a_bf16_base_computes_in_bf16_and_moves_f32_weights_to_finite_ones(tiny: Path, task: str, objective: Objective):
     nested = nested_of(tiny, task, dtype="bf16")
     assert {value.dtype for value in [*lora_parameters(nested, 8), *dense_parameters(nested, 8)]} == {torch.float32}
     assert all(module.pristine.dtype == torch.bfloat16 for module in nested.modules)
@@ -364,7 +367,7 @@ def test_a_bf16_base_computes_in_bf16_and_moves_f32_weights_to_finite_ones(
 def test_a_bf16_step_keeps_half_as_much_of_each_activation(tiny: Path):
     nested = nested_of(tiny, "causal-lm", dtype="bf16")
     seen = set()
-    layer = nested.modules[0].layer
+    layer: Any = nested.modules[0].layer
     with_hook = layer.register_forward_hook(lambda _module, _inputs, output: seen.add(output.dtype))
     fit(nested, tiny, 8, FIT)
     with_hook.remove()
@@ -400,9 +403,9 @@ def test_group_by_length_trains_on_batches_of_like_length(tiny: Path, monkeypatc
     def padding(group_by_length: bool) -> float:
         shapes = []
 
-        def noted(index, examples, device):
-            batch = collate(index, examples, device)
-            shapes.append(batch.attention_mask.float().mean().item())
+        def noted(task, index, examples, device):
+            batch = collate(task, index, examples, device)
+            shapes.append(batch.tensors["attention_mask"].float().mean().item())
             return batch
 
         monkeypatch.setattr("prelort_worker.train.collate", noted)
@@ -428,5 +431,6 @@ def count_forwards(nested: NestedLora) -> list[int]:
     def counted(*_: object) -> None:
         count[0] += 1
 
-    nested.modules[0].layer.register_forward_hook(counted)
+    layer: Any = nested.modules[0].layer
+    layer.register_forward_hook(counted)
     return count

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
-from prelort_worker.batches import collate, forward, mean_loss
+from prelort_worker.batches import Batch, collate
 from prelort_worker.index import read_index
-from prelort_worker.messages import LoraSpec, ModelSpec
-from prelort_worker.models import load_base
+from prelort_worker.messages import ModelSpec
+from prelort_worker.tasks.find import find_task
 from prelort_worker.train import endless_batches
 
 asked = json.loads(sys.argv[1])
@@ -27,21 +27,21 @@ config = record["config"]
 fit, evaluation, lora = config["fit"], config["evaluate"], config["lora"]
 tiers = record["layout"]["tiers"]
 index = read_index(Path(record["index"]["path"]))
-spec = LoraSpec(lora["r"], tiers, lora["scale"], lora["target_modules"], [], 0.0)
-base = load_base(
-    ModelSpec(asked["model"], config["model"]["task"], config["model"]["pooling"], "f32"),
-    spec,
-    index.info.labels,
-    index.info.pad_token_id,
-    "0" * 32,
+task = find_task(
+    ModelSpec(
+        asked["model"], None, config["model"]["task"], None, config["model"]["pooling"], "f32", None, None, False
+    ),
+    torch.device("cpu"),
 )
+task.labels, task.pad_token_id = index.info.labels, index.info.pad_token_id
+torch.manual_seed(0)
 
 
 def adapter(r: int) -> LoraConfig:
     return LoraConfig(r=r, lora_alpha=lora["scale"] * r, target_modules=lora["target_modules"], task_type="SEQ_CLS")
 
 
-model = get_peft_model(base, adapter(tiers[0]), adapter_name=f"r{tiers[0]}")
+model = get_peft_model(task.build_model(), adapter(tiers[0]), adapter_name=f"r{tiers[0]}")
 for r in tiers[1:]:
     model.add_adapter(f"r{r}", adapter(r))
 cpu = torch.device("cpu")
@@ -49,6 +49,11 @@ cpu = torch.device("cpu")
 
 def trainable() -> dict[str, torch.Tensor]:
     return {name: value for name, value in model.named_parameters() if value.requires_grad}
+
+
+def mean_loss(batch: Batch) -> torch.Tensor:
+    outputs = task.forward(model, batch.tensors)
+    return task.losses(outputs, batch.tensors).sum() / batch.n_targets
 
 
 def train_client(client_id: str, r: int, seed: int) -> None:
@@ -59,7 +64,7 @@ def train_client(client_id: str, r: int, seed: int) -> None:
     order = endless_batches(index.of_client(client_id), fit["batch_size"], np.random.default_rng(seed))
     for _ in range(fit["local_steps"]):
         optimizer.zero_grad()
-        loss = mean_loss(model, collate(index, next(order), cpu))
+        loss = mean_loss(collate(task, index, next(order), cpu))
         loss.backward()
         optimizer.step()
         loss.item()
@@ -71,12 +76,11 @@ def train_client(client_id: str, r: int, seed: int) -> None:
 @torch.no_grad()
 def evaluate() -> None:
     model.eval()
-    examples = sorted(index.held_out, key=lambda example: len(index.tokens(example)))
+    examples = sorted(index.held_out, key=index.length)
     for r in tiers:
         model.set_adapter(f"r{r}")
         for start in range(0, len(examples), evaluation["batch_size"]):
-            logits, targets = forward(model, collate(index, examples[start : start + evaluation["batch_size"]], cpu))
-            torch.nn.functional.cross_entropy(logits, targets).item()
+            mean_loss(collate(task, index, examples[start : start + evaluation["batch_size"]], cpu)).item()
 
 
 started = time.perf_counter()

@@ -16,32 +16,29 @@ from pathlib import Path
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
-from prelort_worker.batches import collate, mean_loss
+from prelort_worker.assemble import build
+from prelort_worker.batches import collate
 from prelort_worker.index import read_index
 from prelort_worker.messages import FitSpec, LoraSpec, ModelSpec
-from prelort_worker.models import load_base
-from prelort_worker.nested_lora import wrap
 from prelort_worker.seeds import derive
+from prelort_worker.tasks.find import find_task
 from prelort_worker.train import endless_batches, train
 
 SEED, BATCH, TIERS = "0" * 32, 16, [1, 2, 4, 8, 16]
 asked = json.loads(sys.argv[1])
 torch.set_num_threads(1)
 index = read_index(Path(asked["index"]))
-task = "sequence-classification"
-model = ModelSpec(asked["model"], task, "mean", "f32")
-lora = LoraSpec(16, TIERS, 2.0, ["query", "value"], [], 0.0)
+cpu = torch.device("cpu")
+model = ModelSpec(asked["model"], None, "sequence-classification", None, "mean", "f32", None, None, False)
+task = find_task(model, cpu)
+task.labels, task.pad_token_id = index.info.labels, index.info.pad_token_id
+lora = LoraSpec(16, TIERS, 2.0, ["query", "value"], None, 0.0)
 spec = FitSpec("none", None, asked["steps"], BATCH, 1, False, False, False, 1e-3, 1e-3, False, 0.0)
-examples = range(min(2000, len(index.starts) - 1))
+examples = range(min(2000, len(index.lengths)))
 
-
-def base():
-    return load_base(model, lora, index.info.labels, index.info.pad_token_id, SEED)
-
-
-nested = wrap(base(), task, lora)
+nested = build(task, lora, SEED, on_meta=False)
 config = LoraConfig(r=16, lora_alpha=32, target_modules=["query", "value"], task_type="SEQ_CLS")
-plain_model = get_peft_model(base(), config)
+plain_model = get_peft_model(task.build_model(), config)
 
 
 def plain() -> None:
@@ -50,9 +47,10 @@ def plain() -> None:
     order = endless_batches(examples, BATCH, np.random.default_rng(derive(SEED, "order")))  # the same batches as ours
     plain_model.train()
     for _ in range(asked["steps"]):
-        batch = collate(index, next(order), torch.device("cpu"))
+        batch = collate(task, index, next(order), cpu)
         optimizer.zero_grad()
-        loss = mean_loss(plain_model, batch)
+        outputs = task.forward(plain_model, batch.tensors)
+        loss = task.losses(outputs, batch.tensors).sum() / batch.n_targets
         loss.backward()
         optimizer.step()
         loss.item()
