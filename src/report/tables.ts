@@ -39,7 +39,7 @@ export function qualityTable(tiers: readonly number[], rounds: readonly RoundMet
   ) => {
     const [from, to] = [measure(before, quality.of, quality.better), measure(after, quality.of, quality.better)];
     const losses = [formatNumber(measure(before, loss, "lower")), formatNumber(measure(after, loss, "lower"))];
-    const others = extras.map(({ of }) => formatPercent(measure(after, of, "higher")));
+    const others = extras.flatMap(({ of }) => [before, after].map((round) => formatPercent(measure(round, of, "higher"))));
     return [name, quality.format(from), quality.format(to), quality.formatChange(from, to), ...losses, ...others];
   };
   const tierRows = tiers.map((r) =>
@@ -57,7 +57,7 @@ export function qualityTable(tiers: readonly number[], rounds: readonly RoundMet
       "change",
       "loss before",
       "loss after",
-      ...extras.map(({ name }) => name),
+      ...extras.flatMap(({ name }) => [`${name} before`, `${name} after`]),
     ],
     rows: [
       ...tierRows,
