@@ -22,7 +22,7 @@ async function evaluate(round: number) {
   const asked: { examples: string; tokens: number }[] = [];
   const pool = {
     run({ request }: Task<"evaluate">) {
-      const { examples, ranks, count, max_new_tokens: tokens } = request as Extract<typeof request, { type: "evaluate" }>;
+      const { examples, ranks, count, max_new_tokens: tokens } = request;
       asked.push({ examples, tokens });
       const sums = { loss_sum: count, n_tokens: count, n_examples: count, labels: null, rouge_l_sum: tokens > 0 ? count / 2 : null };
       return Promise.resolve({ message: { tiers: ranks.map((r) => ({ r, ...sums })) } });
@@ -30,7 +30,12 @@ async function evaluate(round: number) {
   } as unknown as WorkerPool;
   const clients = clientsOf([{ r: 2 }]);
   const ownExamples = new Map(clients.map(({ id }) => [id, 2]));
-  const metrics = await evaluateRound({ config, pool, layout, evalExamples: 6, ownExamples }, round, { global: adapter, presented: adapter }, clients);
+  const metrics = await evaluateRound(
+    { config, pool, layout, evalExamples: 6, ownExamples },
+    round,
+    { global: adapter, presented: adapter },
+    clients,
+  );
   return { asked, rougeL: metrics.byTier.map((tier) => tier.rougeL) };
 }
 
