@@ -171,7 +171,7 @@ const evaluate = z.strictObject({
   batchSize: positive.default(32),
   /** Examples of one evaluation task. Fixed, since it decides the order of sums. */
   shardSize: positive.default(64),
-  /** causal-lm: after the last round, tokens to generate greedily for each held-out example, for ROUGE-L; 0 for none. */
+  /** causal-lm: before the first round and after the last, tokens to generate greedily for each held-out example, for ROUGE-L; 0 for none. */
   maxNewTokens: integer.min(0).default(0),
 });
 

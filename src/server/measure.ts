@@ -121,15 +121,17 @@ export function predict(
     );
   const evaluated = [...shards, ...own];
   const evaluateSeconds = spread(evaluated, exampleSeconds);
-  // The evaluation of the round before takes the workers that fits leave free.
-  const trainSeconds = fits.map((seconds, place) =>
-    makespan([...seconds, ...(place % every === 0 ? evaluated.map((count) => count * exampleSeconds) : [])], workers),
-  );
+  // The evaluation of the round before takes the workers that fits leave free; before the first, answers are generated, too.
+  const trainSeconds = fits.map((seconds, place) => {
+    const beside = place % every === 0 ? evaluated.map((count) => count * exampleSeconds) : [];
+    const generated = place === 0 ? shards.map((count) => count * generateSeconds) : [];
+    return makespan([...seconds, ...beside, ...generated], workers);
+  });
   return {
     workers,
     fitSecondsPerRound: mean(fits.map((seconds) => makespan(seconds, workers))),
     evaluateSeconds,
-    // Answers are generated once, after the last round.
+    // After the last round answers are generated again.
     runSeconds: sum(trainSeconds) + evaluateSeconds + spread(shards, generateSeconds),
   };
 }
