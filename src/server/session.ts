@@ -118,7 +118,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
 async function pythonLauncher({ workers }: RunConfig): Promise<WorkerLauncher> {
   const python = findPython(workers.python);
   await requirePython(python);
-  return processLauncher({ python });
+  return processLauncher({ command: python });
 }
 
 async function prepareData(

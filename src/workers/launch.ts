@@ -43,8 +43,8 @@ export interface WorkerExit {
 }
 
 export interface ProcessLauncherOptions {
-  /** The interpreter. */
-  readonly python: string;
+  /** The program: a Python interpreter, or whatever runs a worker of your own. */
+  readonly command: string;
   /** What it runs, before the options of the wire contract. */
   readonly args?: readonly string[];
 }
@@ -55,7 +55,7 @@ export interface ProcessLauncherOptions {
  * standard input is a pipe that stays open. Keys are all that is written to it: other users of the machine can
  * read command lines.
  */
-export function processLauncher({ python, args = ["-m", "prelort_worker"] }: ProcessLauncherOptions): WorkerLauncher {
+export function processLauncher({ command, args = ["-m", "prelort_worker"] }: ProcessLauncherOptions): WorkerLauncher {
   return {
     launch({ workerId, endpoint, curve, device, threads, logPath }) {
       const assigned = assignDevice(device);
@@ -63,7 +63,7 @@ export function processLauncher({ python, args = ["-m", "prelort_worker"] }: Pro
       // execa takes any descriptor, its types only those up to 9.
       const log = openSync(logPath, "a") as 9;
       try {
-        const subprocess = execa(python, [...args, ...toArguments(options), ...(curve ? ["--curve"] : [])], {
+        const subprocess = execa(command, [...args, ...toArguments(options), ...(curve ? ["--curve"] : [])], {
           env: { ...workerEnvironment(threads), ...assigned.env },
           stdin: "pipe",
           stdout: log,

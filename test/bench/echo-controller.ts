@@ -37,7 +37,7 @@ const asked = JSON.parse(process.argv[2] ?? "") as EchoAsked;
 const r = Math.max(...asked.ranks);
 const ranks = Array.from({ length: asked.clients }, (_, client) => asked.ranks[client % asked.ranks.length] as number);
 const local = processLauncher({
-  python: asked.python,
+  command: asked.python,
   args: [path.join(import.meta.dirname, "..", "..", "test", "bench", "echo_worker.py")],
 });
 const run = federate({

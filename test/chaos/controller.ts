@@ -45,7 +45,7 @@ try {
     evaluate: { shardSize: 16 },
     workers: { count: asked.workers, devices: ["cpu"], retries: 50, beatTimeout: 4, startTimeout: 60, taskTimeout: 20 },
     launcher: processLauncher({
-      python: asked.python,
+      command: asked.python,
       args: [path.join(import.meta.dirname, "..", "..", "test", "chaos", "task_worker.py")],
     }),
   });

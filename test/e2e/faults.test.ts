@@ -4,7 +4,7 @@ import { type FederateOptions, federate, processLauncher, type RunEvent } from "
 import { python, readLines, root, temporaryFolder, tinyRun, workersOf } from "./support.ts";
 
 const runs = temporaryFolder();
-const launcher = processLauncher({ python, args: [path.join(root, "test/fixtures/faulty_worker.py")] });
+const launcher = processLauncher({ command: python, args: [path.join(root, "test/fixtures/faulty_worker.py")] });
 
 function withFault(name: string, fault: object, workers: FederateOptions["workers"] = {}): FederateOptions {
   process.env["PRELORT_TEST_FAULT"] = JSON.stringify(fault);

@@ -18,7 +18,7 @@ import { python, root, temporaryFolder, tinyRun } from "./support.ts";
 /* Twelve clients, of which four send what they learned times -10, in every round. They all train both segments. */
 
 const runs = temporaryFolder();
-const launcher = processLauncher({ python, args: [path.join(root, "test/fixtures/faulty_worker.py")] });
+const launcher = processLauncher({ command: python, args: [path.join(root, "test/fixtures/faulty_worker.py")] });
 const MALICIOUS = ["c00", "c03", "c06", "c09"];
 
 interface Played extends RunResult {

@@ -20,7 +20,7 @@ test("one seed gives the same bytes with one worker, with two, and again", async
 });
 
 test("tensors that go through the socket, and not through shared memory, give the same bytes", async () => {
-  const local = processLauncher({ python });
+  const local = processLauncher({ command: python });
   const remote: WorkerLauncher = { launch: (options) => ({ ...local.launch(options), pid: undefined }) };
   expect(await bytesOf("through-the-socket", 2, remote)).toEqual(await bytesOf("through-memory", 2));
 });

@@ -202,7 +202,7 @@ test("what a committed round is worth is on record, though the next one fails at
 });
 
 describe("a round closes", () => {
-  const launcher = processLauncher({ python, args: [path.join(root, "test/fixtures/faulty_worker.py")] });
+  const launcher = processLauncher({ command: python, args: [path.join(root, "test/fixtures/faulty_worker.py")] });
   const withFault = (name: string, fault: object, options: Partial<FederateOptions>): FederateOptions => {
     process.env["PRELORT_TEST_FAULT"] = JSON.stringify(fault);
     return { ...tinyRun(runs(), name), launcher, workers: { count: 2, retries: 1, beatTimeout: 6 }, ...options };

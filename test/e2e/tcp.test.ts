@@ -20,7 +20,7 @@ function textsUnder(folder: string): string[] {
 }
 
 test("real workers over tcp give the bytes that they give over ipc, and their secret keys are nowhere to be read", async () => {
-  const local = processLauncher({ python });
+  const local = processLauncher({ command: python });
   const launched: LaunchOptions[] = [];
   const launcher: WorkerLauncher = {
     launch(options) {

@@ -17,7 +17,7 @@ async function launch(curve?: CurveKeys): Promise<{ argv: string[]; env: Record<
   const folder = await mkdtemp(join(tmpdir(), "launch-"));
   onTestFinished(() => rm(folder, { recursive: true }));
   const logPath = join(folder, "w0.log");
-  const launcher = processLauncher({ python: process.execPath, args: ["-e", tells, "--"] });
+  const launcher = processLauncher({ command: process.execPath, args: ["-e", tells, "--"] });
   const worker = launcher.launch({ workerId: "w0", endpoint: "tcp://127.0.0.1:1", curve, device: "cpu", threads: 1, logPath });
   expect(await worker.exited).toEqual({ exitCode: 0 });
   return JSON.parse(await readFile(logPath, "utf8"));

@@ -28,7 +28,7 @@ async function setUp(mode: string, { kind = "ipc", ...overrides }: SetUp = {}) {
   const hellos: WorkerHello[] = [];
   const failures: TaskFailure[] = [];
   const pool = createWorkerPool({
-    launcher: processLauncher({ python: process.execPath, args: [faultWorker, mode] }),
+    launcher: processLauncher({ command: process.execPath, args: [faultWorker, mode] }),
     transport,
     memory,
     devices: ["cpu"],
@@ -115,7 +115,7 @@ describe("workers as processes", { timeout: 60_000 }, () => {
   });
 
   test.each(["ipc", "tcp"] as const)("that cannot be found reject it, over %s", async (kind) => {
-    const { pool } = await setUp("", { kind, launcher: processLauncher({ python: "/nowhere/python" }) });
+    const { pool } = await setUp("", { kind, launcher: processLauncher({ command: "/nowhere/python" }) });
     await expect(pool.start()).rejects.toThrow("could not be started: spawn /nowhere/python ENOENT");
   });
 
