@@ -166,7 +166,7 @@ def test_by_value_client_k_holds_the_kth_commonest_value_and_other_values_are_no
 
 def test_values_are_ranked_over_the_file_and_ties_by_their_text():
     assert owned_values(VALUE, ["b", "c", "a", "c", "d"], 3) == ["c", "a", "b"]
-    with pytest.raises(InputError, match="3 clients of one value .* the data has 2 of them; take as many clients"):
+    with pytest.raises(InputError, match=r"3 clients of one value .* the data has 2 of them; take as many clients"):
         owned_values(VALUE, ["b", "a", "a"], 3)
 
 
