@@ -1,9 +1,13 @@
 /** prelort: federated LoRA fine-tuning over devices that are not equal. This list is the whole public API. */
 export { type FederateOptions, federate, type Run } from "./server/federate.ts";
+export { type AdapterEvaluation, evaluateAdapter, type EvaluateOptions } from "./server/evaluate-adapter.ts";
 export { type VerifiedRound, type VerifyOptions, verifyRun } from "./server/verify.ts";
 export type { MeasuredTier, Measurement, Prediction, Slots } from "./server/measure.ts";
 export { type Plan, type PlannedClient, type PlanOptions, plan } from "./server/plan.ts";
+export { type ExportOptions, exportRun } from "./server/export.ts";
 export type { RunResult } from "./server/result.ts";
+export type { Saved, SaveOptions } from "./server/save.ts";
+export type { StoredDtype } from "./server/adapter-folder.ts";
 export type { RoundMetrics, RunEvent, TierMetrics } from "./server/events.ts";
 
 export { compare, type CompareOptions, type ComparisonResult, type LearningRate, type Progress } from "./compare/compare.ts";

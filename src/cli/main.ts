@@ -5,6 +5,8 @@ import { PrelortError } from "../errors.ts";
 import { packageVersion } from "../workers/python.ts";
 import { compareCommand } from "./compare.ts";
 import { doctorCommand } from "./doctor.ts";
+import { evaluateCommand } from "./evaluate.ts";
+import { exportCommand } from "./export.ts";
 import { newTaskCommand } from "./new-task.ts";
 import { planCommand } from "./plan.ts";
 import { reportCommand } from "./report.ts";
@@ -28,6 +30,8 @@ const commands = [
   resumeCommand(),
   verifyCommand(),
   reportCommand(),
+  exportCommand(),
+  evaluateCommand(),
   compareCommand(),
   newTaskCommand(),
 ];

@@ -1,10 +1,7 @@
-import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { Command } from "commander";
 import { buildRun } from "../config/build.ts";
-import { recordedConfig } from "../config/load.ts";
-import { ConfigError } from "../errors.ts";
-import { parseJson } from "../tensor/json.ts";
+import { recordedRun } from "./recorded-run.ts";
 import { perform, withRunOptions } from "./run.ts";
 
 export function resumeCommand(): Command {
@@ -17,12 +14,7 @@ export function resumeCommand(): Command {
 }
 
 async function resume(directory: string, { set, json }: { readonly set: readonly string[]; readonly json: boolean }): Promise<void> {
-  const file = path.join(directory, "run.json");
-  const record = parseJson(await readFile(file, "utf8").catch(() => "")) as { readonly config?: unknown } | undefined;
-  if (record?.config === undefined) {
-    throw new ConfigError([{ path: "run-dir", message: `${directory} holds no run that had begun: start one with prelort run` }]);
-  }
-  const config = buildRun(recordedConfig(record.config, file, { set }));
+  const config = buildRun(await recordedRun(directory, { set }));
   const root = path.resolve(directory);
   await perform({ ...config, name: path.basename(root), runsDir: path.dirname(root), resume: true }, { json });
 }

@@ -5,11 +5,13 @@ import { setUpAsset } from "./setup/asset.ts";
 import { setUpEnvironment } from "./setup/environment.ts";
 import { setUpLanguageModels } from "./setup/language-models.ts";
 import { sentenceEncoder } from "./setup/sentence-encoder.ts";
+import { smollm2 } from "./setup/smollm2.ts";
 import { wordnetNouns } from "./setup/wordnet-nouns.ts";
 
 interface SetupOptions {
   readonly quickstart: boolean;
   readonly languageModels: boolean;
+  readonly smollm2: boolean;
   readonly dev: boolean;
 }
 
@@ -18,17 +20,19 @@ export function setupCommand(): Command {
     .description("make the workers' Python environment, and fetch the model and data of the quickstart")
     .option("--no-quickstart", "leave out the quickstart's model and data")
     .option("--language-models", "pretrain two small language models for comparisons, too: some minutes", false)
+    .option("--smollm2", "fetch SmolLM2-135M-Instruct, too: 93 MB, 270 MB on disk", false)
     .option("--dev", "install what prelort's own tests need, too", false)
     .action(setUp);
 }
 
-async function setUp({ quickstart, languageModels, dev }: SetupOptions): Promise<void> {
+async function setUp({ quickstart, languageModels, smollm2: wantsSmollm2, dev }: SetupOptions): Promise<void> {
   const say = (line: string) => void process.stderr.write(`${line}\n`);
   const interrupt = onInterrupt(() => say("stopping; what is finished is kept"));
   try {
     const context = { say, signal: interrupt.signal };
     await setUpEnvironment({ ...context, extras: dev ? ["test"] : [] });
     if (quickstart) for (const asset of [sentenceEncoder, wordnetNouns]) await setUpAsset(asset, context);
+    if (wantsSmollm2) await setUpAsset(smollm2, context);
     if (languageModels) await setUpLanguageModels(context);
   } finally {
     interrupt.dispose();

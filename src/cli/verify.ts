@@ -23,8 +23,9 @@ async function verify(directory: string): Promise<void> {
 function describe({ round, updates, problems }: VerifiedRound): string {
   const name = round === 0 ? "before training" : `round ${round}`;
   if (problems.length > 0) return `${name}: ${problems.join("; ")}`;
-  if (updates === null) return `${name}: as committed; no updates were recorded`;
+  if (updates === null)
+    return `${name}: as committed; ${round === 0 ? "what it began with is gone, or another" : "no updates were recorded"}`;
   return round === 0
-    ? `${name}: as committed, and what the seed makes`
+    ? `${name}: as committed, and what the seed, or what it began with, makes`
     : `${name}: as committed, and what its ${plural(updates, "update")} make`;
 }

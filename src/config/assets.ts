@@ -8,6 +8,7 @@ export const assetPaths = {
   "wordnet-nouns": "data/wordnet-nouns/nouns.jsonl",
   "small-llama": "models/small-llama",
   "small-gpt2": "models/small-gpt2",
+  "SmolLM2-135M": "models/SmolLM2-135M",
 } as const;
 export type AssetName = keyof typeof assetPaths;
 
@@ -33,13 +34,22 @@ export function resolveAsset(reference: string, cacheFolder: string): string {
   return path;
 }
 
-/** The command that puts it there. The pretrained models take minutes, so they are made only where they are asked for. */
+/** What takes minutes or hundreds of megabytes is put there only where it is asked for, by an option of its own. */
+const onRequest: Partial<Record<AssetName, { readonly option: string; readonly use: string }>> = {
+  "small-llama": { option: "--language-models", use: "for comparisons" },
+  "small-gpt2": { option: "--language-models", use: "for comparisons" },
+  "SmolLM2-135M": { option: "--smollm2", use: "for configs/smollm2.yaml" },
+};
+
+/** The command that puts it there. */
 export function setupCommandOf(name: AssetName): string {
-  return isPretrainedHere(name) ? "npx prelort setup --language-models" : "npx prelort setup";
+  const request = onRequest[name];
+  return request ? `npx prelort setup ${request.option}` : "npx prelort setup";
 }
 
-export function isPretrainedHere(name: AssetName): boolean {
-  return name === "small-llama" || name === "small-gpt2";
+/** What it is for. */
+export function useOf(name: AssetName): string {
+  return onRequest[name]?.use ?? "for the quickstart";
 }
 
 export function isAssetName(name: string): name is AssetName {

@@ -115,7 +115,8 @@ function buildRankAssignment(spec: FileConfig["strategy"]["rankAssignment"]): Ra
   }
 }
 
-function buildAggregation(spec: FileConfig["strategy"]["aggregation"]): Aggregation {
+/** Without what may wrap it. */
+export function buildAggregation(spec: FileConfig["strategy"]["aggregation"]): Aggregation {
   switch (spec.name) {
     case "segment-wise":
       return segmentWise({ weights: spec.weights, minContributors: spec.minContributors, robust: spec.robust });

@@ -1,5 +1,5 @@
-import { statSync } from "node:fs";
-import { extname, isAbsolute, resolve } from "node:path";
+import { existsSync, statSync } from "node:fs";
+import { extname, isAbsolute, join, resolve } from "node:path";
 import { valueAt, withValueAt, type Path } from "./tree.ts";
 import { placeKey, type YamlSource } from "./yaml-source.ts";
 
@@ -18,6 +18,7 @@ export function resolvePaths(source: YamlSource, folder: string): YamlSource {
     [["data", "evalPath"], dataSource, data],
     [["model", "nameOrPath"], modelFolder, model],
     [["model", "taskFolder"], existingFolder, taskFolder],
+    [["lora", "init_from"], adapterFolder, "is neither a PEFT adapter (adapter_config.json) nor the directory of a run (run.json)"],
   ];
   const resolved = rules.reduce((known, [path, find, message]) => resolveAt(known, path, folder, find, message), source);
   return withTaskFolder(resolved, folder);
@@ -58,6 +59,10 @@ function modelFolder(written: string, absolute: string): string | undefined {
 
 function existingFolder(_: string, absolute: string): string | undefined {
   return statSync(absolute, { throwIfNoEntry: false })?.isDirectory() ? absolute : undefined;
+}
+
+function adapterFolder(_: string, absolute: string): string | undefined {
+  return ["adapter_config.json", "run.json"].some((name) => existsSync(join(absolute, name))) ? absolute : undefined;
 }
 
 function couldBeOnHub(written: string): boolean {

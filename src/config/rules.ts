@@ -1,7 +1,7 @@
 import type { z } from "zod";
 import { memoryShortage } from "../strategy/ranks/profile.ts";
 import { clientRules } from "./client-rules.ts";
-import { aggregationSpecOf, namedRanks, rankSpecOf, selectionSpecOf } from "./policy-specs.ts";
+import { namedRanks, rankSpecOf, selectionSpecOf } from "./policy-specs.ts";
 import type { CommonConfig } from "./sections.ts";
 import type { Path } from "./tree.ts";
 

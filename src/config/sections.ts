@@ -53,6 +53,8 @@ const lora = z.strictObject({
   /** Modules trained in full and averaged over all clients; a classifier's head by default. */
   modules_to_save: z.array(z.string().min(1)).readonly().optional(),
   lora_dropout: z.number().min(0).lt(1).default(0),
+  /** A PEFT adapter's folder, or a run's directory, whose adapter the global one starts from; by default A at random, B = 0. */
+  init_from: z.string().min(1).optional(),
 });
 
 /** Every client holds at least that many examples, of which clientEvalExamples are held out. */
@@ -169,7 +171,7 @@ const evaluate = z.strictObject({
   batchSize: positive.default(32),
   /** Examples of one evaluation task. Fixed, since it decides the order of sums. */
   shardSize: positive.default(64),
-  /** causal-lm: after the last round, tokens to generate greedily for each held-out example, for ROUGE-L; 0 for none. */
+  /** causal-lm: before the first round and after the last, tokens to generate greedily for each held-out example, for ROUGE-L; 0 for none. */
   maxNewTokens: integer.min(0).default(0),
 });
 

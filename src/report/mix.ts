@@ -11,7 +11,7 @@ export interface Holding {
 export function describeMix({ mix }: Pick<Holding, "mix">, count = 2): string {
   const total = mix.reduce((sum, { n }) => sum + n, 0);
   const told = mix.slice(0, count).map(({ value, n }) => `${shorten(value, 24)} ${formatPercent(n / total)}`);
-  return [...told, ...(mix.length > count ? [`${plural(mix.length - count, "more value")}`] : [])].join(", ");
+  return [...told, ...(mix.length > count ? [plural(mix.length - count, "more value")] : [])].join(", ");
 }
 
 export function shorten(text: string, length: number): string {

@@ -50,7 +50,7 @@ export function qualityTable(tiers: readonly number[], rounds: readonly RoundMet
   ) => {
     const [from, to] = [measure(before, quality.of, quality.better), measure(after, quality.of, quality.better)];
     const losses = isLoss ? [] : [formatNumber(measure(before, loss, "lower")), formatNumber(measure(after, loss, "lower"))];
-    const others = extras.map(({ of, format, better }) => format(measure(after, of, better)));
+    const others = extras.flatMap(({ of, format, better }) => [before, after].map((round) => format(measure(round, of, better))));
     return [name, quality.format(from), quality.format(to), quality.formatChange(from, to), ...losses, ...others];
   };
   const tierRows = tiers.map((r) =>
@@ -67,7 +67,7 @@ export function qualityTable(tiers: readonly number[], rounds: readonly RoundMet
       after ? `after round ${after.round}` : "after",
       "change",
       ...(isLoss ? [] : ["loss before", "loss after"]),
-      ...extras.map(({ name }) => name),
+      ...extras.flatMap(({ name }) => [`${name} before`, `${name} after`]),
     ],
     rows: [
       ...tierRows,

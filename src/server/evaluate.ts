@@ -33,7 +33,8 @@ export async function evaluateRound(
   clients: readonly RankedClient[],
 ): Promise<Pick<RoundMetrics, "byTier" | "merged" | "byClient">> {
   const { config, layout, evalExamples, ownExamples } = context;
-  const maxNewTokens = round === config.rounds ? config.evaluate.maxNewTokens : 0;
+  // What training made of it is seen by its ends.
+  const maxNewTokens = round === 0 || round === config.rounds ? config.evaluate.maxNewTokens : 0;
   const everybody = { examples: "global", client_id: null, total: evalExamples, maxNewTokens } as const;
   const measured = clients.filter(({ id }) => (ownExamples.get(id) ?? 0) > 0);
   const [byTier, merged, byClient] = await Promise.all([

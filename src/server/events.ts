@@ -72,6 +72,16 @@ export type RunEvent =
       /** What the user should know of the data, though it can be used. */
       readonly remarks: readonly string[];
     }
+  | {
+      /** The global adapter starts from another: a PEFT adapter, or that of a run after a round. */
+      readonly type: "adapter-ready";
+      readonly path: string;
+      readonly round: number | null;
+      /** Its rank. */
+      readonly r: number;
+      /** Share of its energy ‖s·B·A‖² that lay beyond R and is gone. */
+      readonly lost: number;
+    }
   | { readonly type: "round-start"; readonly round: number; readonly clients: readonly { readonly id: string; readonly r: number }[] }
   | {
       readonly type: "client-fit";

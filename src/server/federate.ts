@@ -4,27 +4,29 @@ import { setImmediate } from "node:timers/promises";
 import type { Adapter } from "../adapter/adapter.ts";
 import { energy } from "../adapter/energy.ts";
 import { decodeGlobal, encodeGlobal } from "../adapter/global-file.ts";
-import type { AdapterLayout } from "../adapter/layout.ts";
 import { isLanguage, type PeftIdentity } from "../adapter/peft.ts";
 import { segments } from "../adapter/segments.ts";
 import { describeConfig, validateRun } from "../config/build.ts";
 import { camelKeys, snakeKeys } from "../config/case.ts";
 import type { RunConfig, RunInput } from "../config/schema.ts";
 import { ConfigError, InterruptedError } from "../errors.ts";
-import type { Aggregation, RankedClient, SelectionContext, ServerState } from "../strategy/strategy.ts";
+import type { RankedClient, SelectionContext, ServerState } from "../strategy/strategy.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
 import { packageVersion } from "../workers/python.ts";
 import type { TaskFailure } from "../workers/task.ts";
+import { writeAdapterFolder } from "./adapter-folder.ts";
 import { candidateLosses, evaluateRound } from "./evaluate.ts";
 import { createEventStream } from "./event-stream.ts";
 import type { RoundMetrics, RunEvent } from "./events.ts";
 import type { Commit, TrainedMetrics } from "./journal.ts";
 import { describeDoubts, describeMethod } from "./method.ts";
-import { requireShape } from "./require-adapter.ts";
-import { type RunResult, savePretrained } from "./result.ts";
+import { type Origin, originOf } from "./origin.ts";
+import { present } from "./present.ts";
+import type { RunResult } from "./result.ts";
 import { type RoundOutcome, runRound, selectClients } from "./round.ts";
 import { createRunDirectory, type ReopenedDirectory, reopenRunDirectory, type RunDirectory } from "./run-directory.ts";
 import { type Difference, requireSameRun } from "./same-run.ts";
+import { saveTrained, type Trained } from "./save.ts";
 import { openSession, type Session } from "./session.ts";
 import { createSpool } from "./spool.ts";
 
@@ -100,16 +102,20 @@ async function conduct(context: Conduct): Promise<RunResult> {
   const { config, signal, emit } = context;
   const { runsDir, name = "" } = config;
   if (signal.aborted) throw new InterruptedError();
+  // Before anything is made, or replaced.
+  const chosen = context.resume ? undefined : await originOf(config);
   const past = context.resume ? await reopenRunDirectory(path.resolve(runsDir, name)) : undefined;
   const directory = past ?? (await createRunDirectory({ runsDir, name: config.name, overwrite: context.overwrite }));
   try {
-    const begun = describeRun(config, path.basename(directory.path));
+    const origin = past ? await originOf(config, past.record) : chosen;
+    const begun = describeRun(config, path.basename(directory.path), origin);
     if (past) requireSameRun(past.record, begun);
     else await directory.writeRecord("run.json", begun);
     if (past?.hasEnded) return await showEnded(context, past);
     const clock = stopwatch(directory);
     const session = await openSession({
       config,
+      origin,
       launcher: context.launcher,
       signal,
       logFolder: directory.file("workers"),
@@ -159,8 +165,6 @@ async function train(
   const ownExamples = new Map(prepared.clients.map((client) => [client.id, client.n_eval]));
   const evaluation = { config, pool, layout, isLanguage: isLanguage(peft), evalExamples: prepared.n_eval, ownExamples };
   const metricsOfRounds: RoundMetrics[] = [...metricsIn(past)];
-  /** What is evaluated and saved. */
-  const present = (global: Adapter) => presentedBy(aggregation, global, layout);
 
   /** The last one, as it was evaluated. */
   let shown: Adapter | undefined;
@@ -171,7 +175,7 @@ async function train(
     let quality: EvaluatedMetrics = NOTHING_EVALUATED;
     if (isEvaluated) {
       emit({ type: "evaluation-start", round });
-      const presented = present(global);
+      const presented = present(aggregation, global, layout);
       if (round === config.rounds) shown = presented;
       quality = {
         ...(await evaluateRound(evaluation, round, { global, presented }, clients)),
@@ -206,7 +210,14 @@ async function train(
   const aside = new Set(past?.commits.flatMap(({ setAside }) => setAside));
   let last =
     (past && (await restore(past, session.clients))) ??
-    (await commit({ round: 0, global: session.initial(), state: {}, clients: session.clients, setAside: [], trained: NOTHING_TRAINED }));
+    (await commit({
+      round: 0,
+      global: await session.initial(),
+      state: {},
+      clients: session.clients,
+      setAside: [],
+      trained: NOTHING_TRAINED,
+    }));
   /** The round before is concluded while the clients of the next one train: its evaluation takes the workers that they leave free. */
   let isConcluded = metricsOfRounds.length > last.round;
   while (last.round < config.rounds) {
@@ -273,33 +284,30 @@ async function train(
   if (!isConcluded) await conclude(last);
   clock.lap(config.rounds, "evaluate");
   emit({ type: "phase-start", phase: "save" });
-  const adapter = shown ?? present(last.global);
+  const adapter = shown ?? present(aggregation, last.global, layout);
   const adapters = tiers.map((r) => directory.file("adapters", `r${r}`));
-  for (const [place, folder] of adapters.entries()) await savePretrained(config, { layout, adapter, peft }, folder, tiers[place]);
+  for (const [place, folder] of adapters.entries()) {
+    await writeAdapterFolder(folder, { config, peft, layout, adapter, r: tiers[place] as number, dtype: "f32" });
+  }
   clock.lap(config.rounds, "save");
   await spool.clear();
   directory.journal.append({ type: "end" });
   await directory.journal.flush();
   emit({ type: "run-end", directory: directory.path, adapters, sha256: last.sha256 });
-  return resultOf(config, directory, { layout, adapter, peft, metrics: metricsOfRounds, sha256: last.sha256 });
-}
-
-function presentedBy(aggregation: Aggregation, global: Adapter, layout: AdapterLayout): Adapter {
-  if (!aggregation.present) return global;
-  const presented = aggregation.present(global, layout);
-  requireShape("the aggregation's present()", presented, layout.r, layout);
-  return presented;
+  const { round, sha256, global } = last;
+  const { labels } = prepared;
+  return resultOf(config, directory, { round, sha256, peft, labels, layout, global, presented: adapter }, metricsOfRounds);
 }
 
 /** A run that is resumed after its end: what it left, without any worker. */
 async function showEnded({ config, emit }: Conduct, past: ReopenedDirectory): Promise<RunResult> {
   const { round, sha256 } = past.commits.at(-1) as Commit;
   const { layout, adapter: global } = decodeGlobal(await past.readGlobal(round), past.file("rounds", `${round}`, "global.safetensors"));
-  const adapter = presentedBy(config.strategy.aggregation, global, layout);
+  const presented = present(config.strategy.aggregation, global, layout);
   emit(runStart(config, past, layout.tiers, { ...past, differences: [] }));
   emit({ type: "run-end", directory: past.path, adapters: layout.tiers.map((r) => past.file("adapters", `r${r}`)), sha256 });
-  const { peft } = camelKeys(past.record) as { readonly peft: PeftIdentity };
-  return resultOf(config, past, { layout, adapter, peft, metrics: metricsIn(past), sha256 });
+  const { peft, labels } = camelKeys(past.record) as { readonly peft: PeftIdentity; readonly labels: readonly string[] };
+  return resultOf(config, past, { round, sha256, peft, labels, layout, global, presented }, metricsIn(past));
 }
 
 function runStart(config: RunConfig, { path: root }: RunDirectory, tiers: readonly number[], past: Past | undefined): RunEvent {
@@ -311,10 +319,12 @@ function runStart(config: RunConfig, { path: root }: RunDirectory, tiers: readon
 function resultOf(
   config: RunConfig,
   { path: directory }: RunDirectory,
-  { peft, ...made }: Pick<RunResult, "layout" | "adapter" | "metrics" | "sha256"> & { readonly peft: PeftIdentity },
+  made: Omit<Trained, "run" | "config">,
+  metrics: readonly RoundMetrics[],
 ): RunResult {
-  const { layout, adapter } = made;
-  return { ...made, directory, savePretrained: (folder, { r } = {}) => savePretrained(config, { layout, adapter, peft }, folder, r) };
+  const { layout, presented: adapter, sha256 } = made;
+  const trained = { run: path.basename(directory), config, ...made };
+  return { directory, layout, adapter, metrics, sha256, savePretrained: (folder, options) => saveTrained(trained, folder, options) };
 }
 
 function metricsIn(past: Pick<Past, "metrics"> | undefined): readonly RoundMetrics[] {
@@ -360,13 +370,14 @@ function trainedMetrics({ coverage, fitLoss, reported, failed, late, passes, byt
 }
 
 /** What run.json holds: everything that decided the bytes, and what they were made with. No times. */
-function describeRun(config: RunConfig, name: string): object {
+function describeRun(config: RunConfig, name: string, origin: Origin | undefined): object {
   return {
     name,
     prelort: packageVersion(),
     method: describeMethod(config),
     doubts: describeDoubts(config),
     config: describeConfig(config),
+    init_from: origin ? snakeKeys(origin) : null,
   };
 }
 

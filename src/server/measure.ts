@@ -55,7 +55,7 @@ const CUDA_CONTEXT_BYTES = 600e6;
 /** Does real fits of the largest client of each tier, whose batches are of the config's size, and one real evaluation task. */
 export async function measure(config: RunConfig, { pool, clients, tiers, layout, prepared, ...session }: Session): Promise<Measurement> {
   const { distribute } = config.strategy.aggregation;
-  const initial = session.initial();
+  const initial = await session.initial();
   const downlink = createDownlink(WIRE_DTYPES[config.wire.downlink]);
   const dtype = WIRE_DTYPES[config.wire.update];
   const timed = async (name: string, request: TaskRequest<"fit" | "evaluate">, r: number) => {
@@ -121,15 +121,17 @@ export function predict(
     );
   const evaluated = [...shards, ...own];
   const evaluateSeconds = spread(evaluated, exampleSeconds);
-  // The evaluation of the round before takes the workers that fits leave free.
-  const trainSeconds = fits.map((seconds, place) =>
-    makespan([...seconds, ...(place % every === 0 ? evaluated.map((count) => count * exampleSeconds) : [])], workers),
-  );
+  // The evaluation of the round before takes the workers that fits leave free; before the first, answers are generated, too.
+  const trainSeconds = fits.map((seconds, place) => {
+    const beside = place % every === 0 ? evaluated.map((count) => count * exampleSeconds) : [];
+    const generated = place === 0 ? shards.map((count) => count * generateSeconds) : [];
+    return makespan([...seconds, ...beside, ...generated], workers);
+  });
   return {
     workers,
     fitSecondsPerRound: mean(fits.map((seconds) => makespan(seconds, workers))),
     evaluateSeconds,
-    // Answers are generated once, after the last round.
+    // After the last round answers are generated again.
     runSeconds: sum(trainSeconds) + evaluateSeconds + spread(shards, generateSeconds),
   };
 }

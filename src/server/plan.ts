@@ -11,6 +11,7 @@ import { cacheFolder } from "../workers/python.ts";
 import type { FederateOptions } from "./federate.ts";
 import { candidateLosses } from "./evaluate.ts";
 import { measure, type Measurement, predict, type Prediction, proposeSlots, type Slots } from "./measure.ts";
+import { originOf } from "./origin.ts";
 import { selectClients } from "./round.ts";
 import { openSession, type Session } from "./session.ts";
 import { WIRE_DTYPES } from "./wire-specs.ts";
@@ -65,11 +66,13 @@ export async function plan(options: PlanOptions): Promise<Plan> {
   const { signal, launcher, measure: isMeasured, ...input } = options;
   const validated = validateRun(input);
   const config = { ...validated, workers: { ...validated.workers, count: 1 } };
+  const origin = await originOf(config);
   // Not in a temporary folder: errors name these logs.
   const logFolder = path.join(cacheFolder(), "logs", "plan");
   await rm(logFolder, { recursive: true, force: true });
   const session = await openSession({
     config,
+    origin,
     launcher,
     signal: signal ?? new AbortController().signal,
     logFolder,
@@ -86,7 +89,7 @@ export async function plan(options: PlanOptions): Promise<Plan> {
       evalExamples: prepared.n_eval,
       ownExamples: new Map(),
     };
-    const initial = session.initial();
+    const initial = await session.initial();
     const selections = await Promise.all(
       rounds.map((round) => {
         const losses: SelectionContext["losses"] = (candidates) => candidateLosses(evaluation, round, initial, candidates);

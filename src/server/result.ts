@@ -1,13 +1,7 @@
-import path from "node:path";
 import type { Adapter } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
-import { adapterConfig, type PeftIdentity, peftTensors } from "../adapter/peft.ts";
-import type { RunConfig } from "../config/schema.ts";
-import { RefusedError } from "../errors.ts";
-import { encodeSafetensors } from "../tensor/safetensors.ts";
-import { writeDurably } from "./durable.ts";
 import type { RoundMetrics } from "./events.ts";
-import { resolveReference } from "./wire-specs.ts";
+import type { Saved, SaveOptions } from "./save.ts";
 
 /** What a finished run gives. */
 export interface RunResult {
@@ -21,31 +15,8 @@ export interface RunResult {
   /** SHA-256 of the last `rounds/<n>/global.safetensors`. */
   readonly sha256: string;
   /**
-   * Writes the rank-r prefix as a PEFT adapter that `PeftModel.from_pretrained(base, directory)` loads.
-   * Refuses an r above R; r need not be a tier. By default r = R.
+   * Writes the rank-r prefix as a PEFT adapter that `PeftModel.from_pretrained(base, directory)` loads, or, with `merge`, the
+   * whole model. Refuses an r above R; r need not be a tier. By default r = R.
    */
-  savePretrained(directory: string, options?: { readonly r?: number }): Promise<void>;
-}
-
-export async function savePretrained(
-  config: Pick<RunConfig, "model" | "lora">,
-  { layout, adapter, peft }: { readonly layout: AdapterLayout; readonly adapter: Adapter; readonly peft: PeftIdentity },
-  directory: string,
-  r: number = layout.r,
-): Promise<void> {
-  if (!Number.isInteger(r) || r < 1 || r > layout.r) {
-    throw new RefusedError("savePretrained's r", `a whole number from 1 to ${layout.r}`, String(r));
-  }
-  const settings = adapterConfig({
-    layout,
-    r,
-    lora: config.lora,
-    baseModel: resolveReference(config.model.nameOrPath),
-    peft,
-  });
-  await writeDurably(
-    path.join(directory, "adapter_model.safetensors"),
-    encodeSafetensors(peftTensors(layout, adapter, r), { format: "pt" }),
-  );
-  await writeDurably(path.join(directory, "adapter_config.json"), `${JSON.stringify(settings, null, 2)}\n`);
+  savePretrained(directory: string, options?: SaveOptions): Promise<Saved>;
 }

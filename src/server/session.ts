@@ -20,6 +20,8 @@ import { createWorkerPool } from "../workers/pool.ts";
 import { cacheFolder, findPython, requirePython } from "../workers/python.ts";
 import type { PoolListener, Reply, WorkerPool } from "../workers/task.ts";
 import type { RunEvent } from "./events.ts";
+import { type Origin, readSource } from "./origin.ts";
+import { startFrom } from "./start-from.ts";
 import { toDataSpec, toLoraSpec, toModelSpec } from "./wire-specs.ts";
 
 /** Workers that are up, know the data and hold the model: all that training, or planning it, needs. */
@@ -29,7 +31,7 @@ export interface Session {
   readonly clients: readonly RankedClient[];
   readonly layout: AdapterLayout;
   /** The global adapter before round 1, made anew: it would be dead weight for the rest of the run. */
-  initial(): Adapter;
+  initial(): Promise<Adapter>;
   readonly prepared: WorkerMessageOf<"prepared">;
   /** Parameters of the frozen base model. */
   readonly parameters: number;
@@ -48,6 +50,8 @@ export interface Session {
 
 export interface SessionOptions {
   readonly config: RunConfig;
+  /** What `lora.init_from` led to as the run began. */
+  readonly origin?: Origin | undefined;
   readonly logFolder: string;
   readonly launcher?: WorkerLauncher | undefined;
   readonly signal: AbortSignal;
@@ -102,7 +106,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     emit({ type: "phase-start", phase: "prepare data" });
     const { prepared, clients } = await prepareData(options, pool, tiers, { model, data });
     emit({ type: "phase-start", phase: "load model" });
-    const loaded = await loadModel(config, pool, tiers, { model, index: prepared.index });
+    const loaded = await loadModel(options, pool, tiers, { model, index: prepared.index });
     if (!environment) throw new Error("unreachable: a worker answered that had never said hello");
     return { pool, tiers, clients, prepared, environment, close, ...loaded };
   } catch (error) {
@@ -148,7 +152,7 @@ async function prepareData(
 
 /** Has every worker load the model; the first answer tells the adapter's layout, and the others must agree. */
 async function loadModel(
-  config: RunConfig,
+  { config, origin, emit }: SessionOptions,
   pool: WorkerPool,
   tiers: readonly number[],
   specs: Pick<ControllerMessageOf<"load">, "model" | "index">,
@@ -165,7 +169,13 @@ async function loadModel(
   });
   const layout = createLayout({ r: config.lora.r, tiers, scale: config.lora.scale }, message);
   const dense = payload.dense ? decode(payload.dense) : new Float32Array(0);
-  const initial = () => initialAdapter(layout, dense, deriveSeed(config.seed, "adapter"));
+  const initial = async () => {
+    const drawn = initialAdapter(layout, dense, deriveSeed(config.seed, "adapter"));
+    if (!origin) return drawn;
+    const { adapter, r, lost } = startFrom(await readSource(origin.path, origin), layout, drawn);
+    emit({ type: "adapter-ready", path: origin.path, round: origin.round ?? null, r, lost });
+    return adapter;
+  };
   const peft = { taskType: message.peft_type, modulesToSave: message.modules_to_save };
   return { layout, initial, parameters: message.n_parameters, peft, leftOut: message.left_out };
 }

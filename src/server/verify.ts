@@ -14,10 +14,12 @@ import { parseJson } from "../tensor/json.ts";
 import { deriveSeed } from "../tensor/rng.ts";
 import { readLog } from "./durable.ts";
 import { askedIn, type Commit, commitsOf } from "./journal.ts";
+import { originOf, readSource, type Source } from "./origin.ts";
 import { openRound } from "./round.ts";
 import { decodeState, encodeState, GLOBAL, hashOf, STATE } from "./round-files.ts";
 import { requireSameRun } from "./same-run.ts";
 import { hasRecorded, readRecordedFit } from "./spool.ts";
+import { startFrom } from "./start-from.ts";
 
 export interface VerifiedRound {
   readonly round: number;
@@ -38,7 +40,7 @@ export interface VerifyOptions {
  * recorded, that its adapter and the server's state are what the aggregation makes of them, to the byte. Starts no worker.
  */
 export async function verifyRun(directory: string, { config: given, onRound }: VerifyOptions = {}): Promise<readonly VerifiedRound[]> {
-  const { config, clients } = await readRecord(directory, given);
+  const { config, clients, record } = await readRecord(directory, given);
   const { entries } = await readLog(path.join(directory, "journal.jsonl"));
   const { entries: metrics } = await readLog(path.join(directory, "metrics.jsonl"));
   const asked = askedIn(entries);
@@ -51,7 +53,8 @@ export async function verifyRun(directory: string, { config: given, onRound }: V
     try {
       found = await readCommitted(directory, commit, problems);
       const selected = asked.get(commit.round)?.map(({ id, r }) => ({ ...(clients.get(id) as RankedClient), r })) ?? [];
-      const remade = commit.round === 0 ? remakeStart(config, found) : await remake(directory, { config, commit, before, selected });
+      const remade =
+        commit.round === 0 ? await remakeStart(config, found, record) : await remake(directory, { config, commit, before, selected });
       if (remade) {
         updates = commit.round === 0 ? 0 : commit.trained.reported.length;
         if (remade.sha256 !== commit.sha256) problems.push(`${GLOBAL}: what its updates make is another`);
@@ -83,13 +86,14 @@ interface Hashes {
 
 const recordSchema = z.object({
   config: z.unknown(),
+  init_from: z.unknown(),
   clients: z.array(z.object({ id: z.string(), n: z.number(), label_counts: z.array(z.number()) })),
 });
 
 async function readRecord(
   directory: string,
   given: RunInput | undefined,
-): Promise<{ readonly config: RunConfig; readonly clients: ReadonlyMap<string, Omit<RankedClient, "r">> }> {
+): Promise<{ readonly config: RunConfig; readonly clients: ReadonlyMap<string, Omit<RankedClient, "r">>; readonly record: unknown }> {
   const file = path.join(directory, "run.json");
   const { data: record } = recordSchema.safeParse(parseJson(await readFile(file, "utf8").catch(() => "")));
   if (!record) throw new ConfigError([{ path: "run-dir", message: `${directory} holds no run that had begun to train` }]);
@@ -98,7 +102,7 @@ async function readRecord(
   const clients = record.clients.map(({ id, n, label_counts: labelCounts }, index) => {
     return [id, { id, index, size: n, labelCounts, profile: config.data.profiles?.[index] ?? {} }] as const;
   });
-  return { config, clients: new Map(clients) };
+  return { config, clients: new Map(clients), record };
 }
 
 async function readCommitted(directory: string, { round, sha256, stateSha256 }: Commit, problems: string[]): Promise<Committed> {
@@ -111,10 +115,26 @@ async function readCommitted(directory: string, { round, sha256, stateSha256 }: 
   return { ...file, state: state ? decodeState(state, path.join(place, STATE)) : {} };
 }
 
-/** Before training all but the dense part, which the model brings, comes from the seed. */
-function remakeStart({ seed }: RunConfig, { layout, adapter }: Committed): Hashes {
-  const initial = initialAdapter(layout, adapter.dense, deriveSeed(seed, "adapter"));
+/**
+ * Before training all but the dense part, which the model brings, comes from the seed, and from `lora.init_from`: undefined where
+ * that is no longer there, or another.
+ */
+async function remakeStart(config: RunConfig, { layout, adapter }: Committed, record: unknown): Promise<Hashes | undefined> {
+  const drawn = initialAdapter(layout, adapter.dense, deriveSeed(config.seed, "adapter"));
+  const source = await readOrigin(config, record);
+  if (config.lora.init_from !== undefined && !source) return undefined;
+  const initial = source ? startFrom(source, layout, drawn).adapter : drawn;
   return { sha256: hashOf(encodeGlobal(layout, initial, 0)), stateSha256: null };
+}
+
+async function readOrigin(config: RunConfig, record: unknown): Promise<Source | undefined> {
+  try {
+    const origin = await originOf(config, record);
+    return origin && (await readSource(origin.path, origin));
+  } catch (error) {
+    if (error instanceof ConfigError) return undefined;
+    throw error;
+  }
 }
 
 /** What the recorded updates of a round make; undefined where none are recorded, or the round before cannot be read. */

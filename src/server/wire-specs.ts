@@ -11,7 +11,7 @@ import { cacheFolder } from "../workers/python.ts";
  * gets, so that a restarted worker knows as much as one that was there from the start.
  */
 
-export function toModelSpec({ model }: RunConfig): z.infer<typeof modelSpec> {
+export function toModelSpec({ model }: Pick<RunConfig, "model">): z.infer<typeof modelSpec> {
   return {
     name_or_path: resolveReference(model.nameOrPath),
     revision: model.revision ?? null,

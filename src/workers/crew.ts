@@ -1,6 +1,6 @@
 import { setImmediate } from "node:timers/promises";
 import PQueue from "p-queue";
-import { RunFailedError } from "../errors.ts";
+import { ConfigError, RunFailedError, type WorkerError } from "../errors.ts";
 import { createBuffers } from "./buffers.ts";
 import { createDeferred, type Deferred } from "./deferred.ts";
 import type { PoolListener, Reply, Task } from "./task.ts";
@@ -147,7 +147,7 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
       // Whoever had it in hand says first in which task it ended.
       await setImmediate();
       // When no worker has come up yet, what ended this one lies in wait for the others; a signal came from outside.
-      if (!hasBeenUp && error.details.signal === undefined) fate.abort(error);
+      if (!hasBeenUp && error.details.signal === undefined) fate.abort(explain(error));
       else if (deathsOf(slot) >= MAX_DEATHS) {
         listener?.givenUp?.({ workerId: id, device, error });
         const problem = `no worker is left: in each place ${MAX_DEATHS} ended in a row; the last with:\n${error.message}`;
@@ -280,6 +280,15 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
       await upkeep;
     },
   };
+}
+
+/** What a worker ends with whose device is not there, which the last line of its log says. */
+const EXIT_DEVICE = 5;
+
+function explain(error: WorkerError): Error {
+  const told = error.details.logTail?.trimEnd().split("\n").at(-1);
+  if (error.details.exitCode !== EXIT_DEVICE || told === undefined) return error;
+  return new ConfigError([{ path: "workers.devices", message: told }]);
 }
 
 function deathsOf({ deaths, deadly }: Slot): number {

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .mail import Job
 
 EXIT_WIRE = 4
+# The device that it was given is not there; the last line of its log says so.
+EXIT_DEVICE = 5
 
 
 def main() -> None:
@@ -83,12 +85,17 @@ def _come_up(connection: "Connection", options: argparse.Namespace) -> "Client":
 
     connection.report(f"preparing device {options.device}")
     from .device import choose_device, describe_device, make_repeatable, versions
+    from .errors import InputError
     from .messages import Hello
     from .shared_memory import can_share_with
 
     transformers.utils.logging.disable_progress_bar()
     make_repeatable(options.threads)
-    device = choose_device(options.device)
+    try:
+        device = choose_device(options.device)
+    except InputError as error:
+        print(error, file=sys.stderr, flush=True)  # noqa: T201
+        os._exit(EXIT_DEVICE)  # the connection's thread is not to be waited for
     client = Client(device)
     connection.report("idle")
     shares_memory = can_share_with(options.parent_pid)

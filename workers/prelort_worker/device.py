@@ -8,6 +8,7 @@ from platform import processor, python_version
 
 import torch
 
+from .errors import InputError
 from .messages import Device
 
 _PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "pyzmq", "msgpack")
@@ -17,13 +18,14 @@ def choose_device(name: str) -> torch.device:
     """`cpu`, `mps`, `cuda` or `cuda:N`."""
     device = torch.device(name)
     if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
-        raise RuntimeError(
-            f"device {name}: torch sees {torch.cuda.device_count()} CUDA devices; set workers.devices to [cpu]"
+        raise InputError(
+            f"{name}: torch sees {torch.cuda.device_count()} CUDA devices here; name one of them, or set "
+            "workers.devices to [cpu]"
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise RuntimeError("device mps: this torch has no usable MPS device")
+        raise InputError("mps: this torch has no usable MPS device")
     if device.type not in ("cpu", "cuda", "mps"):
-        raise RuntimeError(f"device {name}: expected cpu, mps, cuda or cuda:N")
+        raise InputError(f"{name}: expected cpu, mps, cuda or cuda:N")
     return device
 
 

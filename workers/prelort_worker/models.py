@@ -29,20 +29,30 @@ class MeanPooledClassifier(PreTrainedModel):
     An encoder, the mean over its tokens, a linear head: for a checkpoint whose own pooler was not trained, as those
     of sentence embedders are not (sentence-transformers pools by mean, padding left out). Logits [batch, labels].
 
-    A saved adapter is loaded onto it by `PeftModel.from_pretrained(MeanPooledClassifier.from_encoder(folder, 26), …)`.
+    A saved adapter is loaded onto it by `PeftModel.from_pretrained(MeanPooledClassifier.from_encoder(folder, 26), …)`,
+    and what was saved whole by `MeanPooledClassifier.from_pretrained(folder)`.
     """
 
     # The encoder is asked by itself.
     _supports_sdpa = _supports_flash_attn = supports_gradient_checkpointing = True
 
-    def __init__(self, encoder: PreTrainedModel, num_labels: int) -> None:
-        super().__init__(encoder.config)
-        self.encoder = encoder
-        if hasattr(encoder, "pooler"):
-            encoder.pooler = None  # pyright: ignore[reportArgumentType]
-        self.classifier = nn.Linear(encoder.config.hidden_size, num_labels)
+    def __init__(self, config: PreTrainedConfig, encoder: PreTrainedModel | None = None) -> None:
+        """Around an encoder, or, where its weights are to come, around an empty one of that configuration."""
+        super().__init__(config)
+        self.encoder: PreTrainedModel = AutoModel.from_config(config) if encoder is None else encoder
+        if hasattr(self.encoder, "pooler"):
+            self.encoder.pooler = None  # pyright: ignore[reportArgumentType]
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels or 2)
         nn.init.normal_(self.classifier.weight, std=0.02)  # as transformers draws a new head
         nn.init.zeros_(self.classifier.bias)
+        if encoder is None:  # it would draw a head anew
+            self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> "MeanPooledClassifier":
+        """Loads a folder that `save_pretrained` wrote, as `prelort export --merge` does."""
+        kwargs.setdefault("config", AutoConfig.from_pretrained(args[0]))
+        return super().from_pretrained(*args, **kwargs)
 
     @classmethod
     def from_encoder(cls, name_or_path: str, num_labels: int) -> "MeanPooledClassifier":
@@ -56,7 +66,7 @@ class MeanPooledClassifier(PreTrainedModel):
     ) -> "MeanPooledClassifier":
         encoder = load_pretrained(AutoModel, model, device, on_meta, ["pooler"], **config)
         with torch.device("meta" if on_meta else "cpu"):
-            return cls(encoder, encoder.config.num_labels or 2)
+            return cls(encoder.config, encoder)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any) -> SequenceClassifierOutput:
         """PEFT passes all that a classifier may be given; all but tokens [batch, length] and their mask is left out."""

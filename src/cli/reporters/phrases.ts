@@ -1,5 +1,5 @@
 import { basename, dirname } from "node:path";
-import { formatCount, formatNumber, formatSeconds, plural } from "../../report/format.ts";
+import { formatCount, formatNumber, formatPercent, formatSeconds, plural } from "../../report/format.ts";
 import { qualityOf } from "../../report/quality.ts";
 import type { RoundMetrics, RunEvent } from "../../server/events.ts";
 import type { WorkerStatus } from "../../workers/task.ts";
@@ -18,6 +18,13 @@ export function describeData({ clients, labels, evalExamples, truncated }: Event
     ...(truncated > 0 ? [`${formatCount(truncated)} examples were cut to data.max_length`] : []),
   ];
   return `data: ${parts.join(", ")}`;
+}
+
+/** `adapter: starts from that of runs/a after round 8, rank 16; 1.2 % of its energy lay in ranks that this run has not`. */
+export function describeStartingAdapter({ path, round, r, lost }: EventOf<"adapter-ready">): string {
+  const what = round === null ? path : `that of ${path} after round ${round}`;
+  const gone = lost > 0 ? `; ${formatPercent(lost)} of its energy lay in ranks that this run has not, and is left out` : "";
+  return `adapter: starts from ${what}, rank ${r}${gone}`;
 }
 
 /** What a run is, a line; where it is gone on with, from which round, and what may change its bytes. */

@@ -10,6 +10,7 @@ import {
   describeQuality,
   describeSetAside,
   describeStart,
+  describeStartingAdapter,
   describeWait,
 } from "./phrases.ts";
 import type { Reporter, TimedReporterOptions } from "./reporter.ts";
@@ -54,6 +55,8 @@ function linesOf(event: RunEvent, view: RunView): readonly string[] {
       return [`worker ${event.workerId} is ready: ${event.device.name} (${event.device.type}), torch ${event.versions["torch"] ?? "?"}`];
     case "data-ready":
       return [describeData(event)];
+    case "adapter-ready":
+      return [describeStartingAdapter(event)];
     case "run-start":
       return describeStart(event);
     case "round-start":

@@ -59,6 +59,7 @@ export function advance(view: RunView, event: RunEvent, now: number): RunView {
       return { ...view, wait: "done", isEnded: true };
     case "worker-ready":
     case "data-ready":
+    case "adapter-ready":
     case "client-set-aside":
     case "worker-given-up":
       return view;

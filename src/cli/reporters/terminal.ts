@@ -4,7 +4,15 @@ import { qualityTable, roundsTable } from "../../report/tables.ts";
 import { renderTextTable } from "../../report/text-table.ts";
 import type { RunEvent } from "../../server/events.ts";
 import { type Paint, paintFor } from "./paint.ts";
-import { describeData, describeFailure, describePaths, describeSetAside, describeStart, describeWorker } from "./phrases.ts";
+import {
+  describeData,
+  describeFailure,
+  describePaths,
+  describeSetAside,
+  describeStart,
+  describeStartingAdapter,
+  describeWorker,
+} from "./phrases.ts";
 import type { Reporter, TimedReporterOptions } from "./reporter.ts";
 import { advance, emptyView, type RunView, type WorkerView } from "./run-view.ts";
 
@@ -36,6 +44,7 @@ export function terminalReporter({ stream, now = () => performance.now() }: Time
       if (isClosed) return;
       view = advance(view, event, now());
       if (event.type === "data-ready") stay(paint("dim", describeData(event)));
+      if (event.type === "adapter-ready") stay(paint("dim", describeStartingAdapter(event)));
       if (event.type === "client-failure") stay(paint("yellow", `warning: ${describeFailure(event)}: ${event.error.split("\n")[0]}`));
       if (event.type === "client-set-aside" || event.type === "worker-given-up")
         stay(paint("yellow", `warning: ${describeSetAside(event)}`));

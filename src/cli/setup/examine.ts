@@ -5,14 +5,14 @@ import path from "node:path";
 import process from "node:process";
 import { execa } from "execa";
 import { z } from "zod";
-import { assetPaths, isAssetName, isPretrainedHere, setupCommandOf } from "../../config/assets.ts";
+import { assetPaths, isAssetName, setupCommandOf, useOf } from "../../config/assets.ts";
 import { EnvironmentError } from "../../errors.ts";
 import { cacheFolder, environmentFolder, environmentPython, packageRoot, workersFolder } from "../../workers/python.ts";
 import { findBasePython, isAtLeast } from "./base-python.ts";
 
 /**
  * One thing that prelort needs, or that is good to know. Only `missing` keeps a run from starting: what `differs`
- * is there in another version than the one tested, what is `absent` is needed by the quickstart or some comparisons alone.
+ * is there in another version than the one tested, what is `absent` is needed by the quickstart or some configs alone.
  */
 export interface Finding {
   readonly name: string;
@@ -95,7 +95,7 @@ function examineAssets(): Finding[] {
     .filter(isAssetName)
     .map((name) => {
       const place = path.join(cacheFolder(), assetPaths[name]);
-      const asset = { name: `prelort:${name}`, expected: isPretrainedHere(name) ? "for comparisons" : "for the quickstart" };
+      const asset = { name: `prelort:${name}`, expected: useOf(name) };
       return existsSync(place)
         ? { ...asset, status: "ok", found: place }
         : { ...asset, status: "absent", found: `not in ${place}`, remedy: setupCommandOf(name) };

@@ -22,14 +22,15 @@ test("what is not there yet is had by prelort setup", () => {
   expect(() => resolveAsset("prelort:wordnet-nouns", cache)).toThrow(/is not set up yet[^]*npx prelort setup$/);
 });
 
-test("a language model that is not there yet is made by a command of its own", () => {
+test("what the quickstart does not need is had by a command of its own", () => {
   expect(() => resolveAsset("prelort:small-llama", cache)).toThrow(/is not set up yet[^]*npx prelort setup --language-models$/);
   expect(() => resolveAsset("prelort:small-gpt2", cache)).toThrow(/npx prelort setup --language-models$/);
+  expect(() => resolveAsset("prelort:SmolLM2-135M", cache)).toThrow(/is not set up yet[^]*npx prelort setup --smollm2$/);
 });
 
 test("an unknown name is an issue of the config that lists the known ones", () => {
   expect(() => resolveAsset("prelort:wordnet", cache)).toThrow(ConfigError);
   expect(() => resolveAsset("prelort:toString", cache)).toThrow(
-    "there are prelort:all-MiniLM-L6-v2, prelort:wordnet-nouns, prelort:small-llama and prelort:small-gpt2",
+    "there are prelort:all-MiniLM-L6-v2, prelort:wordnet-nouns, prelort:small-llama, prelort:small-gpt2 and prelort:SmolLM2-135M",
   );
 });

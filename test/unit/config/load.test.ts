@@ -39,6 +39,24 @@ async function load(text: string, set: readonly string[] = []) {
   return loadConfig(file, { set });
 }
 
+describe("lora.init_from", () => {
+  it("leads from the config's folder to an adapter or a run, and from --set from where one is", async () => {
+    await mkdir(join(folder, "before"));
+    await writeFile(join(folder, "before", "adapter_config.json"), "{}");
+    const text = VALID.replace("modules_to_save: [score]", "init_from: before");
+    expect((await load(text)).lora.init_from).toBe(join(folder, "before"));
+    const elsewhere = await issuesOf(text, ["lora.init_from=before"]);
+    expect(elsewhere).toEqual([expect.stringMatching(/^--set lora\.init_from lora\.init_from: is neither a PEFT adapter/)]);
+  });
+
+  it("that leads nowhere is an issue at its place", async () => {
+    const text = VALID.replace("modules_to_save: [score]", "init_from: gone");
+    expect(await issuesOf(text)).toEqual([
+      `6:54 lora.init_from: is neither a PEFT adapter (adapter_config.json) nor the directory of a run (run.json): ${join(folder, "gone")}`,
+    ]);
+  });
+});
+
 describe("loadConfig", () => {
   it("turns snake_case into camelCase, keeps PEFT's spelling inside lora, and fills every default", async () => {
     const config = await load(VALID);

@@ -80,7 +80,7 @@ describe("tables", () => {
     await writeRunFixture(directory);
     const { columns, rows } = qualityTable(TIERS, (await readRun(directory)).rounds);
     expect(columns.slice(0, 4)).toEqual(["rank", "accuracy before", "after round 8", "change"]);
-    expect(columns.slice(4)).toEqual(["loss before", "loss after", "macro-F1"]);
+    expect(columns.slice(4)).toEqual(["loss before", "loss after", "macro-F1 before", "macro-F1 after"]);
     expect(rows.map(([rank]) => rank)).toEqual(["1", "2", "4", "8", "16", "worst of them", "area, log₂ rank"]);
     expect(rows[0]?.slice(1, 4)).toEqual(["3.9 %", "52.3 %", "+48.4 points"]);
     const after = rows.slice(0, 5).map((row) => Number.parseFloat(row[2] ?? ""));
@@ -94,6 +94,19 @@ describe("tables", () => {
     const { columns, rows } = qualityTable(TIERS, (await readRun(directory)).rounds);
     expect(columns[1]).toBe("perplexity before");
     expect(rows[4]?.slice(1, 4)).toEqual(["27.11", "7.74", "−71.4 %"]);
+  });
+
+  it("show ROUGE-L before and after where answers were generated", async () => {
+    await writeRunFixture(directory, { task: "causal-lm", rounds: 2 });
+    const { rounds } = await readRun(directory);
+    const rougeL = [0.101, null, 0.152];
+    const generated = rounds.map((round, place) => ({
+      ...round,
+      byTier: round.byTier.map((tier) => ({ ...tier, rougeL: rougeL[place] ?? null })),
+    }));
+    const { columns, rows } = qualityTable(TIERS, generated);
+    expect(columns.slice(6)).toEqual(["ROUGE-L before", "ROUGE-L after"]);
+    expect(rows[0]?.slice(6)).toEqual(["10.1 %", "15.2 %"]);
   });
 
   it("have a row for the merged model where a method merges", async () => {

@@ -83,7 +83,7 @@ class ImageClassification(Task):
 
 def _picture(row: Row, name: str) -> Any:
     """A file's path, its bytes, as datasets keep them, or what they have decoded; as RGB."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     value = column_value(row, name, "data.image")
     if isinstance(value, dict):
@@ -95,7 +95,7 @@ def _picture(row: Row, name: str) -> Any:
             value = Image.open(BytesIO(value))
         if isinstance(value, Image.Image):
             return value.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # all that Pillow raises
         raise InputError(
             f"{row.where}: column {name!r} is no picture that can be read: {error}", "data.image"
         ) from error

@@ -49,6 +49,18 @@ it("tells a run in a line for each thing that happened", () => {
   ]);
 });
 
+it("says which adapter a run starts from, and what of it is left out", () => {
+  const stream = recordingStream();
+  const reporter = plainReporter({ stream, now: () => 0 });
+  reporter.event({ type: "adapter-ready", path: "/old", round: 8, r: 16, lost: 0.0123 });
+  reporter.event({ type: "adapter-ready", path: "/peft", round: null, r: 4, lost: 0 });
+  expect(stream.writes.map((line) => line.trim().replace(/^\S+ s +/, ""))).toEqual([
+    "adapter: starts from that of /old after round 8, rank 16; 1.2 % of its energy lay in ranks that this run has not, and is left out",
+    "adapter: starts from /peft, rank 4",
+  ]);
+  reporter.close();
+});
+
 it("keeps telling of the round that trains while the one before it is evaluated", () => {
   let time = 0;
   const stream = recordingStream();

@@ -1,0 +1,38 @@
+/*
+ * What loaders other than PEFT and transformers do not take, told from an adapter's files. From their sources, as of
+ * November 2026: vLLM's vllm/lora/peft_helper.py, vllm/lora/lora_model.py and vllm/config/lora.py, and llama.cpp's
+ * convert_lora_to_gguf.py. What is written here is plain LoRA at one rank, so no more of their rules can be broken.
+ */
+
+export interface AdapterFiles {
+  readonly r: number;
+  /** Modules that were trained in full. */
+  readonly modulesToSave: readonly string[];
+  /** Names of the tensors in adapter_model.safetensors. */
+  readonly tensors: readonly string[];
+}
+
+/** A sentence for each loader that does not take an adapter as it is, with what to do. */
+export function remarksOnLoaders({ r, modulesToSave, tensors }: AdapterFiles): readonly string[] {
+  const others = tensors.filter((name) => !/\.lora_[AB]\.weight$/.test(name));
+  const remarks: string[] = [];
+  const instead = "--merge writes a whole model instead";
+  if (modulesToSave.length > 0 || others.length > 0) {
+    const names = modulesToSave.length > 0 ? modulesToSave : others;
+    remarks.push(`vLLM cannot load it, which takes no modules that were trained in full (${names.join(", ")}); ${instead}`);
+  } else if (r > DEFAULT_MAX_LORA_RANK) {
+    const enough = MAX_LORA_RANKS.find((most) => most >= r);
+    const remedy = enough
+      ? `needs --max-lora-rank ${enough} to load it`
+      : `cannot load it, which takes ranks up to ${MAX_LORA_RANKS.at(-1)}`;
+    remarks.push(`vLLM ${remedy}`);
+  }
+  const strange = others.filter((name) => !/_layernorm|\.norm/.test(name));
+  if (strange.length > 0) {
+    remarks.push(`llama.cpp cannot convert it, which takes lora_A and lora_B alone (it has ${strange.join(", ")}); ${instead}`);
+  }
+  return remarks;
+}
+
+const MAX_LORA_RANKS = [1, 8, 16, 32, 64, 128, 256, 320, 512];
+const DEFAULT_MAX_LORA_RANK = 16;

@@ -1,0 +1,55 @@
+import path from "node:path";
+import process from "node:process";
+import { Command, InvalidArgumentError, Option } from "commander";
+import type { StoredDtype } from "../server/adapter-folder.ts";
+import { exportRun } from "../server/export.ts";
+import type { Saved } from "../server/save.ts";
+import { onInterrupt } from "./interrupt.ts";
+
+interface ExportOptions {
+  readonly r?: number;
+  readonly round?: number;
+  readonly merge: boolean;
+  readonly dtype?: StoredDtype;
+  readonly out?: string;
+  readonly overwrite: boolean;
+}
+
+export function exportCommand(): Command {
+  return new Command("export")
+    .description("take a run's result along: a PEFT adapter of any rank, or the whole model")
+    .argument("<run-dir>", "run directory, such as runs/quickstart; finished, interrupted or under way")
+    .option("--r <n>", "rank, up to that of the run; all of it by default", wholeNumber)
+    .option("--round <n>", "the adapter after that round; the last that was committed by default", wholeNumber)
+    .option("--merge", "write the whole model, with the adapter merged into its base", false)
+    .addOption(
+      new Option("--dtype <dtype>", "of what is written; by default f32, merged as the run had its base").choices(["f32", "bf16", "f16"]),
+    )
+    .option("--out <folder>", "the folder to make; by default named for run and rank, here")
+    .option("--overwrite", "replace what an earlier export wrote there", false)
+    .action(run);
+}
+
+async function run(directory: string, options: ExportOptions): Promise<void> {
+  const interrupt = onInterrupt((line) => process.stderr.write(`${line}\n`));
+  try {
+    const saved = await exportRun(directory, { ...options, signal: interrupt.signal });
+    process.stdout.write(`${describe(saved).join("\n")}\n`);
+  } finally {
+    interrupt.dispose();
+  }
+}
+
+function describe({ directory, run, round, r, merged, dtype, remarks }: Saved): readonly string[] {
+  const what = merged ? "whole model" : "PEFT adapter";
+  const after = round === 0 ? "before training" : `after round ${round}`;
+  return [
+    `${what} of ${run} ${after}, rank ${r}, ${dtype}: ${path.relative(".", directory) || "."}`,
+    ...remarks.map((line) => `note: ${line}`),
+  ];
+}
+
+function wholeNumber(text: string): number {
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError("It must be a whole number.");
+  return Number(text);
+}

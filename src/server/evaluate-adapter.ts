@@ -1,0 +1,66 @@
+import { rm } from "node:fs/promises";
+import path from "node:path";
+import { isLanguage } from "../adapter/peft.ts";
+import { validateRun } from "../config/build.ts";
+import type { RunConfig } from "../config/schema.ts";
+import { ConfigError } from "../errors.ts";
+import { cacheFolder } from "../workers/python.ts";
+import { evaluateRound } from "./evaluate.ts";
+import type { TierMetrics } from "./events.ts";
+import type { FederateOptions } from "./federate.ts";
+import { originOf } from "./origin.ts";
+import { openSession } from "./session.ts";
+
+export interface EvaluateOptions extends Omit<FederateOptions, "overwrite" | "resume"> {
+  /** Prefixes of the adapter that are judged, any up to its rank; the tiers by default. */
+  readonly ranks?: readonly number[] | undefined;
+}
+
+/** What an adapter is worth. */
+export interface AdapterEvaluation {
+  /** One for each rank, ascending. */
+  readonly byTier: readonly TierMetrics[];
+  readonly labels: readonly string[];
+  /** What one should know of the data, though it can be used. */
+  readonly remarks: readonly string[];
+}
+
+/**
+ * Judges the adapter that `lora.init_from` leads to (a run's, or any that PEFT wrote), or without one the base model, on the
+ * examples that the config holds out from all: `data.evalPath` is where one puts others. Trains nothing and writes nothing.
+ */
+export async function evaluateAdapter(options: EvaluateOptions): Promise<AdapterEvaluation> {
+  const { signal = new AbortController().signal, launcher, ranks, ...input } = options;
+  const config = { ...atRanks(validateRun(input), ranks), rounds: 0 };
+  // Not in a temporary folder: errors name these logs.
+  const logFolder = path.join(cacheFolder(), "logs", "evaluate");
+  await rm(logFolder, { recursive: true, force: true });
+  const origin = await originOf(config);
+  const session = await openSession({ config, origin, launcher, signal, logFolder, emit: () => undefined });
+  try {
+    const { pool, layout, prepared, peft } = session;
+    const context = { config, pool, layout, isLanguage: isLanguage(peft), evalExamples: prepared.n_eval, ownExamples: new Map() };
+    const adapter = await session.initial();
+    const { byTier } = await evaluateRound(context, 0, { global: adapter, presented: adapter }, []);
+    return { byTier, labels: prepared.labels, remarks: prepared.remarks };
+  } finally {
+    await session.close();
+  }
+}
+
+/** The ranks as tiers; nobody trains, so what the strategy would give clients is no matter. */
+function atRanks(config: RunConfig, ranks: readonly number[] | undefined): RunConfig {
+  if (!ranks) return config;
+  const tiers = [...new Set(ranks)].toSorted((one, other) => one - other);
+  const r = tiers.at(-1);
+  if (r === undefined || !tiers.every((rank) => Number.isInteger(rank) && rank >= 1 && rank <= config.lora.r)) {
+    const message = `must be whole numbers from 1 to ${config.lora.r}, the adapter's rank, got ${ranks.join(", ") || "none"}`;
+    throw new ConfigError([{ path: "r", message }]);
+  }
+  const { aggregation } = config.strategy;
+  return {
+    ...config,
+    lora: { ...config.lora, r, tiers },
+    strategy: { aggregation, selection: () => [], rankAssignment: () => r },
+  };
+}

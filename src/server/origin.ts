@@ -1,0 +1,94 @@
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import path from "node:path";
+import { z } from "zod";
+import { peftTensors } from "../adapter/peft.ts";
+import { type AdapterFactors, readPeftAdapter } from "../adapter/peft-adapter.ts";
+import { camelKeys } from "../config/case.ts";
+import type { RunConfig } from "../config/schema.ts";
+import { ConfigError, RefusedError, RunFailedError } from "../errors.ts";
+import { parseJson } from "../tensor/json.ts";
+import { readTrained } from "./read-trained.ts";
+import { hashOf } from "./round-files.ts";
+
+/** Which adapter a run starts from, as its record has it: `lora.init_from`. */
+export interface Origin {
+  /** Of its folder, absolute. */
+  readonly path: string;
+  /** SHA-256 of `adapter_model.safetensors`, or of a run's `global.safetensors`. */
+  readonly sha256: string;
+  /** Of `adapter_config.json`, which has the scale. */
+  readonly configSha256?: string | undefined;
+  /** Of a run, the round that it was taken from. */
+  readonly round?: number | undefined;
+}
+
+const recordSchema = z.object({
+  initFrom: z.strictObject({ path: z.string(), sha256: z.string(), configSha256: z.string().optional(), round: z.number().optional() }),
+});
+
+/** An adapter to start from. */
+export interface Source {
+  readonly origin: Origin;
+  readonly factors: AdapterFactors;
+  /** Its prefixes are adapters already: what a run trained. */
+  readonly isNested: boolean;
+}
+
+/**
+ * Reads a PEFT adapter's folder, or a run's directory: its last committed adapter, or the one that was read before. Throws a
+ * ConfigError for whatever cannot be started from, and where that one is no longer there.
+ */
+export async function readSource(folder: string, known?: Origin): Promise<Source> {
+  const root = path.resolve(folder);
+  try {
+    const source = existsSync(path.join(root, "run.json")) ? await fromRun(root, known?.round) : await fromPeft(root);
+    const { sha256, configSha256 } = source.origin;
+    if (!known || (known.sha256 === sha256 && known.configSha256 === configSha256)) return source;
+    throw new RefusedError(root, `the adapter that the run began with (SHA-256 ${known.sha256})`, sha256);
+  } catch (error) {
+    if (!(error instanceof RefusedError || error instanceof RunFailedError || error instanceof ConfigError)) throw error;
+    const message = error instanceof ConfigError ? error.issues.map((issue) => issue.message).join("; ") : error.message;
+    throw new ConfigError([{ path: "lora.init_from", message }]);
+  }
+}
+
+/** Which adapter a run is to start from; of one that began, the one that it did. Undefined for one drawn at random. */
+export async function originOf({ lora }: Pick<RunConfig, "lora">, record?: unknown): Promise<Origin | undefined> {
+  if (lora.init_from === undefined) return undefined;
+  const { data: begun } = recordSchema.safeParse(camelKeys(record));
+  // What has begun does not need it any more.
+  if (begun && !existsSync(begun.initFrom.path)) return begun.initFrom;
+  return (await readSource(lora.init_from, begun && { ...begun.initFrom })).origin;
+}
+
+async function fromPeft(root: string): Promise<Source> {
+  const [settings, weights] = ["adapter_config.json", "adapter_model.safetensors"].map((name) => path.join(root, name)) as [string, string];
+  if (!existsSync(settings)) {
+    throw new RefusedError(
+      root,
+      "a PEFT adapter (adapter_config.json) or a run's directory (run.json)",
+      existsSync(root) ? "neither" : "no such folder",
+    );
+  }
+  if (!existsSync(weights)) {
+    const pickled = existsSync(path.join(root, "adapter_model.bin"));
+    const remedy = "adapter_model.bin, which may run code as it is read; load it with PEFT where you trust it, and save it again";
+    throw new RefusedError(root, "adapter_model.safetensors", pickled ? remedy : "no weights");
+  }
+  const [config, bytes] = await Promise.all([readFile(settings), readFile(weights)]);
+  const factors = readPeftAdapter(parseJson(config.toString("utf8")), bytes, root);
+  return { origin: { path: root, sha256: hashOf([bytes]), configSha256: hashOf([config]) }, factors, isNested: false };
+}
+
+async function fromRun(root: string, asked: number | undefined): Promise<Source> {
+  const { layout, presented, round, sha256 } = await readTrained(root, { round: asked });
+  const tensors = peftTensors(layout, presented, layout.r);
+  const valuesOf = (name: string) => tensors.get(`base_model.model.${name}`)!.values;
+  const modules = layout.modules.map(({ name, in: input, out }) => {
+    const [a, b] = [valuesOf(`${name}.lora_A.weight`), valuesOf(`${name}.lora_B.weight`)];
+    return [name, { in: input, out, r: layout.r, a, b, scale: layout.scale }] as const;
+  });
+  const dense = layout.dense.map(({ name, shape }) => [name, { shape, values: valuesOf(name) }] as const);
+  return { origin: { path: root, sha256, round }, factors: { modules: new Map(modules), dense: new Map(dense) }, isNested: true };
+}

@@ -1,0 +1,48 @@
+import process from "node:process";
+import { execa } from "execa";
+import { z } from "zod";
+import { EnvironmentError, InterruptedError, RunFailedError } from "../errors.ts";
+import { parseJson } from "../tensor/json.ts";
+import { workersFolder } from "./python.ts";
+
+const answerSchema = z.union([z.strictObject({ remarks: z.array(z.string()) }), z.strictObject({ error: z.string() })]);
+
+export interface ModuleRun {
+  /** The interpreter. */
+  readonly python: string;
+  /** Such as `prelort_worker.export`. */
+  readonly module: string;
+  /** What it reads as the first line of its standard input. */
+  readonly request: unknown;
+  /** What fails, in errors. */
+  readonly purpose: string;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Runs a Python program that does one thing: a request as a line of JSON in, `{ remarks }` or `{ error }` out. It ends with
+ * this process, however that ends: its standard input stays open as long as it runs (see the wire contract).
+ */
+export async function runModule({ python, module, request, purpose, signal }: ModuleRun): Promise<readonly string[]> {
+  signal?.throwIfAborted();
+  const subprocess = execa(python, ["-m", module, "--parent-pid", `${process.pid}`], {
+    env: { PYTHONPATH: workersFolder(), PYTHONUNBUFFERED: "1", TOKENIZERS_PARALLELISM: "false" },
+    stdin: "pipe",
+    ...(signal && { cancelSignal: signal }),
+    reject: false,
+  });
+  // One that ended before it read says why in its own way.
+  subprocess.stdin.on("error", () => {});
+  subprocess.stdin.write(`${JSON.stringify(request)}\n`);
+  const { stdout, stderr, failed, shortMessage } = await subprocess;
+  if (signal?.aborted) throw new InterruptedError(`${purpose} was interrupted`);
+  const { data: answer } = answerSchema.safeParse(parseJson(stdout));
+  if (!failed && answer && "remarks" in answer) return answer.remarks;
+  if (answer && "error" in answer) throw new RunFailedError(`${purpose} failed: ${answer.error}`);
+  if (subprocess.pid === undefined) throw new EnvironmentError(`${python} cannot be run: ${shortMessage}`, "npx prelort setup");
+  throw new RunFailedError(`${purpose} failed: ${shortMessage}\n${lastLines(stderr)}`);
+}
+
+function lastLines(text: string): string {
+  return text.trimEnd().split("\n").slice(-20).join("\n").replace(/^/gm, "    ");
+}

@@ -1,0 +1,48 @@
+import { expect, test } from "vitest";
+import { createLayout } from "../../../src/adapter/layout.ts";
+import { validateRun } from "../../../src/config/build.ts";
+import { allClients, listRanks, segmentWise } from "../../../src/index.ts";
+import { evaluateRound } from "../../../src/server/evaluate.ts";
+import type { Task, WorkerPool } from "../../../src/workers/task.ts";
+import { clientsOf } from "../strategy/contexts.ts";
+
+const layout = createLayout({ r: 2, tiers: [1, 2], scale: 1 }, { modules: [{ name: "m", in: 2, out: 2 }], dense: [] });
+const config = validateRun({
+  rounds: 3,
+  model: { nameOrPath: "m", task: "causal-lm" },
+  lora: { r: 2, tiers: [1, 2], target_modules: ["m"] },
+  data: { path: "d", prompt: "{a}", answer: "{b}", clients: 1 },
+  strategy: { selection: allClients(), rankAssignment: listRanks([2]), aggregation: segmentWise() },
+  evaluate: { shardSize: 4, maxNewTokens: 16 },
+});
+const adapter = { r: 2, rows: new Float32Array(8), dense: new Float32Array(0) };
+
+/** Evaluates a round on 6 examples held out from all, and 2 of the client's own; each example's ROUGE-L is 0.5. */
+async function evaluate(round: number) {
+  const asked: { examples: string; tokens: number }[] = [];
+  const pool = {
+    run({ request }: Task<"evaluate">) {
+      const { examples, ranks, count, max_new_tokens: tokens } = request;
+      asked.push({ examples, tokens });
+      const sums = { loss_sum: count, n_tokens: count, n_examples: count, labels: null, rouge_l_sum: tokens > 0 ? count / 2 : null };
+      return Promise.resolve({ message: { tiers: ranks.map((r) => ({ r, ...sums })) } });
+    },
+  } as unknown as WorkerPool;
+  const clients = clientsOf([{ r: 2 }]);
+  const ownExamples = new Map(clients.map(({ id }) => [id, 2]));
+  const metrics = await evaluateRound(
+    { config, pool, layout, evalExamples: 6, ownExamples },
+    round,
+    { global: adapter, presented: adapter },
+    clients,
+  );
+  return { asked, rougeL: metrics.byTier.map((tier) => tier.rougeL) };
+}
+
+test("answers are generated before the first round and after the last, for the examples held out from all", async () => {
+  const whole = { examples: "global", tokens: 16 };
+  const own = { examples: "client", tokens: 0 };
+  for (const round of [0, 3]) expect(await evaluate(round)).toEqual({ asked: [whole, whole, own], rougeL: [0.5, 0.5] });
+  const silent = { ...whole, tokens: 0 };
+  for (const round of [1, 2]) expect(await evaluate(round)).toEqual({ asked: [silent, silent, own], rougeL: [null, null] });
+});
