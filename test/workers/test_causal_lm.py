@@ -186,7 +186,7 @@ class Blind(CausalLm):
 
 def try_out(nested: NestedLora, model: Path, lengths: Sequence[int]) -> None:
     rows = pack(model, texts(*lengths), **OF_TEXT, max_length=12)
-    info = IndexInfo("causal-lm", [], 0, TOKENIZER.pad_token_id, [ClientInfo("c00", [], 0, 0)])
+    info = IndexInfo("causal-lm", [], 0, TOKENIZER.pad_token_id, [ClientInfo("c00", [], [], 0, 0)])
     probe(nested, make_index(info, rows, [len(row["input_ids"]) for row in rows], [0, len(rows), 0]))
 
 

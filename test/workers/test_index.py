@@ -20,7 +20,9 @@ from prelort_worker.index import (
 from safetensors import safe_open
 from safetensors.torch import save
 
-INFO = IndexInfo("causal-lm", [], 1, 0, [ClientInfo("c00", [("b", 2), ("a", 1)], 9, 1), ClientInfo("c01", [], 4, 0)])
+INFO = IndexInfo(
+    "causal-lm", [], 1, 0, [ClientInfo("c00", [1, 2], [("b", 2), ("a", 1)], 9, 1), ClientInfo("c01", [], [], 4, 0)]
+)
 # Held out from all, then of each client what it trains on and what it does not.
 SIZES = [2, 1, 0, 2, 1]
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .errors import InputError
 
-INDEX_VERSION = 3
+INDEX_VERSION = 4
 # No field of an example has a dot in its name.
 _LENGTHS, _CLIENTS = ".lengths", ".clients"
 
@@ -34,6 +34,8 @@ Example = Mapping[str, Tensor]
 @dataclass(frozen=True)
 class ClientInfo:
     id: str
+    # In what it trains on, in the order of the labels; empty where there are none.
+    label_counts: list[int]
     # The values of the column that the partition goes by, or of the label, in what it trains on; the commonest first.
     mix: list[tuple[str, int]]
     # Of what it trains on.
