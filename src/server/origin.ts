@@ -59,7 +59,9 @@ export async function originOf({ lora }: Pick<RunConfig, "lora">, record?: unkno
   const { data: begun } = recordSchema.safeParse(camelKeys(record));
   // What has begun does not need it any more.
   if (begun && !existsSync(begun.initFrom.path)) return begun.initFrom;
-  return (await readSource(lora.init_from, begun && { ...begun.initFrom })).origin;
+  // A path that a program gave may be relative to another folder than this one.
+  const folder = begun && !existsSync(lora.init_from) ? begun.initFrom.path : lora.init_from;
+  return (await readSource(folder, begun?.initFrom)).origin;
 }
 
 async function fromPeft(root: string): Promise<Source> {

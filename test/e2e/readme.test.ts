@@ -61,6 +61,19 @@ test("what the quickstart wrote is loaded as the README says, and reported", () 
   expect(prelort("report", "runs/quickstart")).toContain("report.html");
 });
 
+test("what the quickstart wrote is taken along, and loaded, as the README says", () => {
+  const commands = [
+    ...snippets("sh")
+      .join("")
+      .matchAll(/^npx prelort (export [^#\n]*)/gm),
+  ].map(([, command = ""]) => command.trim());
+  expect(commands).toHaveLength(2);
+  for (const command of commands) prelort(...command.split(" "));
+  const [, code = ""] = snippets("py").filter((snippet) => snippet.includes("MeanPooledClassifier"));
+  const env = { ...process.env, PYTHONPATH: path.join(root, "workers") };
+  expect(execFileSync(python, ["-c", code], { cwd: folder(), encoding: "utf8", env }).trim()).not.toBe("");
+});
+
 test("its TypeScript compiles under strict rules and runs", () => {
   const programs = snippets("ts").map((code, place) => {
     const file = path.join(folder(), `snippet-${place}.ts`);
@@ -85,7 +98,7 @@ test("its config reference is a config, and names every key", async () => {
   writeFileSync(path.join(folder(), "definitions.jsonl"), "");
   const config = await loadConfig(file);
   expect(config.workers.taskTimeout).toBe(600);
-  for (const key of ["pooling", "modules_to_save", "text", "label", "max_examples", "head_lr", "python", "slots_per_device"])
+  for (const key of ["pooling", "modules_to_save", "text", "label", "max_examples", "head_lr", "init_from", "python", "slots_per_device"])
     expect(yaml, key).toMatch(new RegExp(`^ +# ${key}:`, "m"));
 });
 

@@ -15,10 +15,9 @@ from gguf import GGMLQuantizationType, GGUFWriter
 from prelort_worker.errors import InputError
 from prelort_worker.gguf import convert, main
 from prelort_worker.index import file_sha256
-from prelort_worker.models import load_tokenizer
 from tokenizers import pre_tokenizers
 from torch import Tensor
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 HEADS = 2
 HIDDEN = 64
@@ -159,7 +158,7 @@ def test_weights_of_four_bits_come_back_as_they_were_rounded(model, tmp_path):
 
 def test_the_tokenizer_has_the_files_special_tokens_and_chat_template(model, tmp_path):
     convert(write_gguf(tmp_path / "tiny.gguf", model), tmp_path / "made")
-    tokenizer: Any = load_tokenizer(str(tmp_path / "made"))
+    tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path / "made")
     assert len(tokenizer) == len(TOKENS)
     ids = (tokenizer.unk_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
     assert ids == (0, 1, 2, 2)
@@ -177,7 +176,7 @@ def test_where_the_file_says_so_digits_are_taken_one_by_one_and_leave_the_space_
         file = write_gguf(tmp_path / f"{pre}.gguf", model, pre=pre)
         if not (tmp_path / pre).exists():
             convert(file, tmp_path / pre)
-        tokenizer: Any = load_tokenizer(str(tmp_path / pre))
+        tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path / pre)
         return tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"])
 
     assert split("smollm", "a12") == ["a", "1", "2"]

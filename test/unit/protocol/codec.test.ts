@@ -11,7 +11,7 @@ function frame(notation: string): Uint8Array {
   );
 }
 
-const VERSION = 'b0 "protocol_version" 04';
+const VERSION = 'b0 "protocol_version" 05';
 /** {type: "credit", protocol_version: 5, bytes: …} with that value for bytes. */
 const credit = (bytes: string) => frame(`83 a4 "type" a6 "credit" ${VERSION} a5 "bytes" ${bytes}`);
 
@@ -73,7 +73,7 @@ describe("decodeWorkerMessage", () => {
 
   test("names another protocol version before anything else is looked at", () => {
     const hello = frame('82 a4 "type" a5 "hello" b0 "protocol_version" 01');
-    expect(() => decodeWorkerMessage(hello)).toThrow("message hello speaks another protocol version: expected 4, got 1");
+    expect(() => decodeWorkerMessage(hello)).toThrow("message hello speaks another protocol version: expected 5, got 1");
   });
 
   test.each([

@@ -24,14 +24,21 @@ async function evaluate(round: number) {
     run({ request }: Task<"evaluate">) {
       const { examples, ranks, count, max_new_tokens: tokens } = request;
       asked.push({ examples, tokens });
-      const sums = { loss_sum: count, n_tokens: count, n_examples: count, labels: null, rouge_l_sum: tokens > 0 ? count / 2 : null };
+      const sums = {
+        loss_sum: count,
+        n_tokens: count,
+        n_examples: count,
+        labels: null,
+        rouge_l_sum: tokens > 0 ? count / 2 : null,
+        metrics: {},
+      };
       return Promise.resolve({ message: { tiers: ranks.map((r) => ({ r, ...sums })) } });
     },
   } as unknown as WorkerPool;
   const clients = clientsOf([{ r: 2 }]);
   const ownExamples = new Map(clients.map(({ id }) => [id, 2]));
   const metrics = await evaluateRound(
-    { config, pool, layout, evalExamples: 6, ownExamples },
+    { config, pool, layout, isLanguage: true, evalExamples: 6, ownExamples },
     round,
     { global: adapter, presented: adapter },
     clients,

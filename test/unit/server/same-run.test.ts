@@ -16,6 +16,13 @@ test("a run may go on elsewhere, with other workers", () => {
   expect(requireSameRun(record, { ...record, name: "b", config, index: { path: "/other", sha256: "ab" } })).toEqual([]);
 });
 
+test("what it began with may lie elsewhere, but not be another, nor be left out", () => {
+  const begun = { ...record, init_from: { path: "/a", sha256: "ab" } };
+  expect(requireSameRun(begun, { ...begun, init_from: { path: "/b", sha256: "ab" } })).toEqual([]);
+  expect(() => requireSameRun(begun, { ...begun, init_from: { path: "/a", sha256: "cd" } })).toThrow(/init_from\.sha256/);
+  expect(() => requireSameRun(begun, { ...begun, init_from: null })).toThrow(/init_from/);
+});
+
 test("what would make it another run is refused, all of it at once", () => {
   const config = { ...record.config, seed: 8, lora: { r: 8, tiers: [1, 4, 8] }, workers: { count: 2, threads: 4 } };
   const now = { ...record, config, index: { path: "/cache/a", sha256: "cd" }, clients: [{ id: "c0", n: 6 }] };
