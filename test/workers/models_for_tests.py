@@ -1,16 +1,31 @@
 """Tiny wrapped models and prepared data, in memory."""
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from prelort_worker.assemble import assemble
-from prelort_worker.client import Resident
+from prelort_worker.client import Client, Resident
 from prelort_worker.data import build_index
 from prelort_worker.errors import Problems
 from prelort_worker.index import Index
-from prelort_worker.messages import LoraSpec, ModelSpec
+from prelort_worker.messages import (
+    DataSpec,
+    Evaluate,
+    Evaluated,
+    Fit,
+    FitSpec,
+    Fitted,
+    Load,
+    Loaded,
+    LoraSpec,
+    ModelSpec,
+    Prepare,
+    Prepared,
+    TierSums,
+)
 from prelort_worker.nested_lora import NestedLora, wrap
 from prelort_worker.seeds import derive
 from prelort_worker.tasks.find import find_task
@@ -33,7 +48,7 @@ def task_of(model: ModelSpec, folder: Path, **changes: Any) -> Task:
 @cache
 def index_of(folder: Path, task: str) -> Index:
     data = data_spec(folder, task)
-    return build_index(task_of(model_spec(folder, task), folder), data, SEED, lambda _step, _steps: None)
+    return build_index(task_of(model_spec(folder, task), folder), data, SEED, quiet)
 
 
 def base_of(folder: Path, task: str, seed: str = SEED) -> Any:
@@ -59,6 +74,60 @@ def nested_of(folder: Path, task: str, lora: LoraSpec = LORA, **model: Any) -> N
 
 def resident_of(folder: Path, task: str = "causal-lm") -> Resident:
     return Resident(nested_of(folder, task), index_of(folder, task))
+
+
+@dataclass(frozen=True)
+class Up:
+    """A worker's client with all that it said as it came up."""
+
+    client: Client
+    prepared: Prepared
+    loaded: Loaded
+    dense: torch.Tensor
+
+    def adapter(self, r: int) -> Payload:
+        """Random rows, and the head as it came."""
+        width = sum(module.in_ + module.out for module in self.loaded.modules)
+        rows = torch.randn(r, width, generator=torch.Generator().manual_seed(0)) * 0.1
+        return payload(rows=rows, dense=self.dense)
+
+    def fit(self, client_id: str, r: int, spec: FitSpec) -> tuple[Fitted, Payload]:
+        task = Fit("f", 1, 1, client_id, r, self.nested.scale, SEED, spec, "F32", [])
+        fitted, delta = self.client.run(task, self.adapter(r), quiet)
+        assert isinstance(fitted, Fitted)
+        return fitted, delta
+
+    def evaluate(self, ranks: list[int], max_new_tokens: int = 0, batch_size: int = 8) -> list[TierSums]:
+        count = self.prepared.n_eval
+        task = Evaluate("e", 1, 1, "global", None, ranks, self.nested.scale, 0, count, batch_size, max_new_tokens, [])
+        evaluated, _ = self.client.run(task, self.adapter(max(ranks)), quiet)
+        assert isinstance(evaluated, Evaluated)
+        return evaluated.tiers
+
+    @property
+    def nested(self) -> NestedLora:
+        assert self.client._resident is not None
+        return self.client._resident.nested
+
+    @property
+    def index(self) -> Index:
+        assert self.client._resident is not None
+        return self.client._resident.index
+
+
+def come_up(model: ModelSpec, lora: LoraSpec, data: DataSpec, cache: Path) -> Up:
+    """prepare → load, as a worker does them."""
+    client = Client(CPU)
+    prepared, _ = client.run(Prepare("p", 1, SEED, model, lora, data, str(cache)), {}, quiet)
+    assert isinstance(prepared, Prepared)
+    loaded, carried = client.run(Load("l", 1, SEED, model, lora, prepared.index), {}, quiet)
+    assert isinstance(loaded, Loaded)
+    dense = torch.frombuffer(bytearray(carried["dense"].data), dtype=torch.float32) if carried else torch.zeros(0)
+    return Up(client, prepared, loaded, dense)
+
+
+def quiet(*_progress: object) -> None:
+    pass
 
 
 def payload(**tensors: torch.Tensor) -> Payload:

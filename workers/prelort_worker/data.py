@@ -109,6 +109,7 @@ def build_index(task: Task, data: DataSpec, seed: str, report: Report) -> Index:
     clients = [
         ClientInfo(
             id=client_id,
+            label_counts=_label_counts(task, data, training),
             mix=_mix(task, data, training),
             n_tokens=sum(lengths[1 + 2 * place]),
             n_truncated=n_truncated[1 + 2 * place],
@@ -229,6 +230,11 @@ def _parts(data: DataSpec, values: list[str], owned: list[str] | None, seed: str
     return parts
 
 
+def _label_counts(task: Task, data: DataSpec, rows: Sequence[Row]) -> list[int]:
+    counts = Counter(task.label(row, data) for row in rows) if task.labels else Counter()
+    return [counts[label] for label in task.labels]
+
+
 def _mix(task: Task, data: DataSpec, rows: Sequence[Row]) -> list[tuple[str, int]]:
     """By the column that the partition goes by, else by the label; the commonest first."""
     by = data.partition.by
@@ -271,23 +277,18 @@ def _rows_hash(task: Task, data: DataSpec) -> str:
 
 
 def _reply(message: Prepare, path: Path, index: Index) -> Prepared:
-    n_labels = len(index.info.labels)
-    labels = index.fields.get("labels") if n_labels else None
-    clients = []
-    for client in index.info.clients:
-        own = index.of_client(client.id)
-        counts = [] if labels is None else torch.bincount(labels[own.start : own.stop], minlength=n_labels).tolist()
-        clients.append(
-            PreparedClient(
-                id=client.id,
-                n=len(own),
-                n_eval=len(index.held_out_of(client.id)),
-                label_counts=counts,
-                mix=[ValueCount(value, n) for value, n in client.mix],
-                n_tokens=client.n_tokens,
-                n_truncated=client.n_truncated,
-            )
+    clients = [
+        PreparedClient(
+            id=client.id,
+            n=len(index.of_client(client.id)),
+            n_eval=len(index.held_out_of(client.id)),
+            label_counts=client.label_counts,
+            mix=[ValueCount(value, n) for value, n in client.mix],
+            n_tokens=client.n_tokens,
+            n_truncated=client.n_truncated,
         )
+        for client in index.info.clients
+    ]
     return Prepared(
         message.task_id,
         message.attempt,

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .errors import InputError
 
-INDEX_VERSION = 3
+INDEX_VERSION = 4
 # No field of an example has a dot in its name.
 _LENGTHS, _CLIENTS = ".lengths", ".clients"
 
@@ -34,6 +34,8 @@ Example = Mapping[str, Tensor]
 @dataclass(frozen=True)
 class ClientInfo:
     id: str
+    # In what it trains on, in the order of the labels; empty where there are none.
+    label_counts: list[int]
     # The values of the column that the partition goes by, or of the label, in what it trains on; the commonest first.
     mix: list[tuple[str, int]]
     # Of what it trains on.
@@ -100,14 +102,34 @@ class Index:
 def make_index(info: IndexInfo, examples: Sequence[Example], lengths: Sequence[int], sizes: Sequence[int]) -> Index:
     """`sizes`: of what is held out from all, then of each client's training and held-out examples."""
     fields: dict[str, Tensor] = {}
-    for name in examples[0] if examples else ():
+    for name in _names(examples):
         values = [example[name] for example in examples]
-        if len({value.shape for value in values}) == 1:
+        shapes = {value.shape for value in values}
+        if len(shapes) == 1:
             fields[name] = torch.stack(values)
+        elif len({(len(shape), shape[1:]) for shape in shapes}) > 1 or torch.Size() in shapes:
+            one, other = sorted(shapes)[:2]
+            raise InputError(
+                f"{name}: expected examples whose shapes differ in the first side alone, got {list(one)} and "
+                f"{list(other)}",
+                "model.task",
+            )
         else:
             fields[name] = torch.cat(values)
             fields[f"{name}.starts"] = torch.tensor([0, *map(len, values)]).cumsum(0)
     return Index(info, fields, torch.tensor(lengths), torch.tensor(sizes).cumsum(0))
+
+
+def _names(examples: Sequence[Example]) -> list[str]:
+    names = list(examples[0]) if examples else []
+    for example in examples:
+        if example.keys() != set(names):
+            one, other = (", ".join(sorted(each)) for each in (names, example))
+            raise InputError(f"an example has {one}, another {other}: expected the same in all", "model.task")
+    for name in names:
+        if "." in name:
+            raise InputError(f"an example has {name!r}: expected a name without a dot", "model.task")
+    return names
 
 
 def write_index(path: Path, index: Index) -> None:
@@ -158,7 +180,9 @@ def _map(path: Path) -> tuple[Index, str]:
             info = json.loads(file.metadata()["prelort"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
         content = info.pop("content")
-        info["clients"] = [ClientInfo(**client) for client in info["clients"]]
+        info["clients"] = [
+            ClientInfo(**{**client, "mix": [(value, n) for value, n in client["mix"]]}) for client in info["clients"]
+        ]
         lengths, clients = tensors.pop(_LENGTHS), tensors.pop(_CLIENTS)
         return Index(IndexInfo(**info), tensors, lengths, clients), content
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:

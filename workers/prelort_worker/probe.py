@@ -2,10 +2,10 @@
 
 import torch
 
-from .batches import collate, forward
+from .batches import collate, forward, precision
 from .errors import InputError
 from .index import Index
-from .nested_lora import NestedLora, activate, truncated
+from .nested_lora import NestedLora, activate
 
 # Far above what rounding does to float32 and bfloat16 logits, far below what another text's tokens do.
 _TOLERANCE = 0.05
@@ -13,35 +13,42 @@ _TOLERANCE = 0.05
 
 @torch.no_grad()
 def probe(nested: NestedLora, index: Index) -> None:
-    """Two training examples at truncations of their own; raises InputError where that cannot be."""
+    """
+    Two training examples, and one that is packed; raises InputError where that cannot be. Without truncations: whether
+    each example has to have its own is for the objective, which is not known yet.
+    """
     if not index.info.clients:
         return
-    examples = [*index.of_client(index.info.clients[0].id)][:2]
-    r = nested.tiers[-1]
-    activate(nested, r)
+    activate(nested, nested.tiers[-1])
     nested.model.eval()
+    examples = [*index.of_client(index.info.clients[0].id)][:2]
     batch = collate(nested.task, index, examples, nested.device)
-    with truncated(nested, r, [nested.tiers[place % len(nested.tiers)] for place in range(len(batch))]):
-        _, losses = forward(nested, batch)
+    _, losses = forward(nested, batch)
     if losses.dim() != 1 or len(losses) % len(batch) != 0:
         raise InputError(
             f"{type(nested.task).__name__}.losses: expected one dimension, as many losses for each of {len(batch)} "
             f"examples, got shape {list(losses.shape)}",
             "model.task",
         )
-    if "position_ids" in batch.tensors:
-        _check_packing(nested, {name: value[:1] for name, value in batch.tensors.items()})
+    training = (place for client in index.info.clients for place in index.of_client(client.id))
+    packed = next((place for place in training if _starts(index, place)), None)
+    if packed is not None:
+        _check_packing(nested, index, packed)
 
 
-def _check_packing(nested: NestedLora, row: dict[str, torch.Tensor]) -> None:
-    """What a packed row's last piece gives must not change when the pieces before it do."""
-    positions = row["position_ids"][0]
-    starts = (positions == 0).nonzero().flatten().tolist()
-    if len(starts) < 2:
-        return
-    start = starts[1]
+def _starts(index: Index, place: int) -> list[int]:
+    """Where the pieces of a packed example begin that are not its first."""
+    if "positions" not in index.fields:
+        return []
+    return (index.value("positions", place) == 0).nonzero().flatten().tolist()[1:]
+
+
+def _check_packing(nested: NestedLora, index: Index, place: int) -> None:
+    """What a packed row's later pieces give must not change when its first is not there."""
+    row = collate(nested.task, index, [place], nested.device).tensors
+    start = _starts(index, place)[0]
     alone = {name: value[:, start:] for name, value in row.items()}
-    packed, single = (forward_logits(nested, tensors) for tensors in (row, alone))
+    packed, single = (_logits(nested, tensors) for tensors in (row, alone))
     difference = (packed[:, start:] - single).abs().max().item()
     if difference > _TOLERANCE * single.abs().max().clamp(min=1).item():
         raise InputError(
@@ -50,5 +57,6 @@ def _check_packing(nested: NestedLora, row: dict[str, torch.Tensor]) -> None:
         )
 
 
-def forward_logits(nested: NestedLora, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-    return nested.task.forward(nested.model, tensors).logits.float()
+def _logits(nested: NestedLora, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    with precision(nested):
+        return nested.task.forward(nested.model, tensors).logits.float()

@@ -32,10 +32,17 @@ class CausalLm(GenerativeTask):
         with problems.gathered("model.name_or_path"):
             if self.tokenizer.eos_token_id is None:
                 raise InputError("the tokenizer has no end-of-text token, which ends every answer")
-            if (data.messages or data.chat) and not self.tokenizer.chat_template:
+            if not (data.messages or data.chat):
+                return
+            if not self.tokenizer.chat_template:
                 raise InputError(
                     "the tokenizer has no chat template; leave out data.chat and data.messages, or take a model that "
                     "was trained on conversations"
+                )
+            if not self.tokenizer.is_fast:
+                raise InputError(
+                    "the tokenizer cannot tell where in a text its tokens lie, which conversations need; take a model "
+                    "with a tokenizer.json"
                 )
 
     def encode(self, rows: Sequence[Row], data: DataSpec, progress: Progress) -> list[Example]:

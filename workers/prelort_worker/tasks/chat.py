@@ -42,6 +42,8 @@ def encode_chat(
     generation prompt and the end of the turn. Of what is too long the end is cut, or, where nothing to learn would be
     left, the beginning.
     """
+    if chat[0]["role"] == "assistant":  # some templates cannot write an empty conversation
+        raise InputError(f"{where}: begins with the assistant; expected the user, or the system", "data.messages")
     try:
         whole = _render(tokenizer, chat, False)
         spans = []
@@ -67,6 +69,4 @@ def encode_chat(
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, chat: Chat, is_prompt: bool) -> str:
-    if not chat:  # some templates cannot write an empty conversation
-        raise InputError("a conversation begins with the assistant; expected the user, or the system", "data.messages")
     return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=is_prompt))
