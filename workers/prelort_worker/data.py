@@ -50,8 +50,10 @@ def prepare(message: Prepare, device: torch.device, report: Report) -> Prepared:
         refuse_quantisation(message.model, device)
     task.check(data, problems)
     index, path = None, None
-    if not problems:
-        with problems.gathered("data.path"):
+    with problems.gathered("data.path"):
+        if problems:
+            read_checked(task, data)  # it cannot be encoded, and yet be wrong too
+        else:
             path = Path(message.cache_dir) / "prepared" / f"{_key(message, task)}.safetensors"
             index = _read_made(path) or build_index(task, data, message.seed, report)
     inspect(task, message.lora, index, problems)
@@ -85,7 +87,8 @@ class Shares:
             yield held_out, False
 
 
-def build_index(task: Task, data: DataSpec, seed: str, report: Report) -> Index:
+def read_checked(task: Task, data: DataSpec) -> tuple[Sequence[Row], Sequence[Row] | None]:
+    """All rows, and those held out apart from them, whose labels are known from here on."""
     rows = task.read(data.path, data.split, data)
     apart = None
     if data.eval_path is not None or data.eval_split is not None:
@@ -100,8 +103,12 @@ def build_index(task: Task, data: DataSpec, seed: str, report: Report) -> Index:
     task.labels = sorted({label for row in rows if (label := task.label(row, data)) is not None})
     _check_labels(task, data, rows, apart, problems)
     problems.raise_any()
-    shares = _share(data, rows, apart, seed)
+    return rows, apart
 
+
+def build_index(task: Task, data: DataSpec, seed: str, report: Report) -> Index:
+    rows, apart = read_checked(task, data)
+    shares = _share(data, rows, apart, seed)
     ordered = [row for part, _ in shares.parts() for row in part]
     encoded = task.encode(ordered, data, report)
     if len(encoded) != len(ordered):

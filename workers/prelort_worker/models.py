@@ -1,5 +1,6 @@
 """Base models and tokenizers, from a folder or by their Hugging Face name."""
 
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -106,12 +107,12 @@ def load_pretrained(
     What the checkpoint lacks is refused: it would be random and, being frozen, stay so; but for modules that are
     trained in full or not used, whose names end in one of `spared`. On the meta device nothing is read but its shapes.
     """
+    attention = {} if model.attention is None else {"attn_implementation": model.attention}
     with found(model):
         settings: PreTrainedConfig = AutoConfig.from_pretrained(model.name_or_path, **_source(model), **config)
         if on_meta:
             with torch.device("meta"):
-                return kind.from_config(settings, trust_remote_code=model.trust_remote_code)
-        attention = {} if model.attention is None else {"attn_implementation": model.attention}
+                return kind.from_config(settings, trust_remote_code=model.trust_remote_code, **attention)
         loaded: Any = kind.from_pretrained(
             model.name_or_path,
             config=settings,
@@ -153,7 +154,7 @@ def found(model: ModelSpec) -> Iterator[None]:
         if isinstance(error, InputError):
             raise
         reason = " ".join(str(error).split())[:600]
-        if "attention" in reason and model.attention is not None:
+        if model.attention is not None and re.search("attention|kernels", reason, re.IGNORECASE):
             raise InputError(f"{model.attention}: {reason}", "model.attention") from error
         if isinstance(error, OSError):
             raise InputError(
