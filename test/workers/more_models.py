@@ -6,7 +6,14 @@ from typing import Any
 
 import torch
 from tiny import GLUE, TOPICS, build_tokenizer
-from transformers import PreTrainedConfig, PreTrainedModel, T5Config, T5ForConditionalGeneration, ViTConfig, ViTModel
+from transformers import (
+    PreTrainedConfig,
+    PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+    ViTConfig,
+    ViTModel,
+)
 
 ROLES = ["system", "user", "assistant"]
 TOKENIZER: Any = build_tokenizer([*GLUE, *ROLES, *(word for words in TOPICS.values() for word in words)])
@@ -41,7 +48,7 @@ def tiny_config(kind: type[PreTrainedConfig], **changes: Any) -> Any:
 
 
 def write_t5(folder: Path) -> Path:
-    config = T5Config(
+    config: Any = T5Config(
         vocab_size=len(TOKENIZER),
         d_model=32,
         d_kv=8,
@@ -51,9 +58,8 @@ def write_t5(folder: Path) -> Path:
         dropout_rate=0.0,
         pad_token_id=TOKENIZER.pad_token_id,
         eos_token_id=TOKENIZER.eos_token_id,
-        decoder_start_token_id=TOKENIZER.pad_token_id,
-        initializer_factor=1.0,
     )
+    config.decoder_start_token_id = TOKENIZER.pad_token_id
     return save_model(folder, T5ForConditionalGeneration, config)
 
 

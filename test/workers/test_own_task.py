@@ -178,6 +178,22 @@ def test_what_a_task_gives_wrongly_is_told_before_any_training(
     assert refused.value.problems[0][0] == "model.task"
 
 
+FLAT = BAG.replace(
+    "self.first(self.table(words))", "self.first(self.table(words).flatten(0, 1)).view(*words.shape, 16)"
+)
+
+
+def test_a_model_that_sees_no_examples_apart_trains_with_objectives_that_do_not_need_it(tiny: Path, folder: Path):
+    up = up_with(tiny, folder, "flat", FLAT)
+    for objective in ("none", "sum", "sampled"):
+        assert up.fit("c01", 8, replace(FIT, objective=objective))[0].loss is not None
+    for spec in (FIT, replace(FIT, objective="sum", batched_truncations=True)):
+        with pytest.raises(
+            InputError, match=r"first sees \d+ rows for a batch of \d+ examples, so they cannot be given"
+        ):
+            up.fit("c01", 8, spec)
+
+
 def test_a_metric_that_is_not_one_for_each_example_is_told(tiny: Path, folder: Path):
     up = up_with(tiny, folder, "mean_metric", BAG.replace('"chance": chance,', '"chance": chance.mean(),'))
     with pytest.raises(InputError, match=r"metric chance: expected a number for each of 5 examples, got shape \[\]"):

@@ -26,16 +26,20 @@ def assemble(model: ModelSpec, lora: LoraSpec, known: Known, device: torch.devic
     """On its device. New parameters are drawn from `seed`, so every worker has the same."""
     task = find_task(model, device)
     task.labels, task.pad_token_id = known.labels, known.pad_token_id
-    return build(task, lora, seed, on_meta=False)
+    return build(task, lora, seed)
 
 
-def build(task: Task, lora: LoraSpec, seed: str, on_meta: bool) -> NestedLora:
-    task.modules_to_save = list(dict.fromkeys([*(lora.modules_to_save or []), *task.heads]))
+def build(task: Task, lora: LoraSpec, seed: str) -> NestedLora:
     torch.manual_seed(derive(seed, "new parameters"))
-    base = task.build_model(on_meta=True) if on_meta else task.build_model()  # pyright: ignore[reportCallIssue] - only built-in tasks are asked
-    if not on_meta and task.model.quantization is None:  # what is quantised was loaded where it is to be
+    prepare_heads(task, lora)
+    base = task.build_model()
+    if task.model.quantization is None:  # what is quantised was loaded where it is to be
         base = base.to(task.device)
     return wrap(base, task, lora)
+
+
+def prepare_heads(task: Task, lora: LoraSpec) -> None:
+    task.modules_to_save = list(dict.fromkeys([*(lora.modules_to_save or []), *task.heads]))
 
 
 def n_frozen(nested: NestedLora) -> int:

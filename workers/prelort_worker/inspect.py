@@ -1,14 +1,15 @@
 """What a model is, before any of its weights are read: whether it can be adapted, and takes the data."""
 
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
-from .assemble import build
+from .assemble import prepare_heads
 from .errors import Problems
 from .index import Index
 from .messages import LoraSpec
-from .nested_lora import NestedLora
+from .nested_lora import wrap
 from .tasks.task import Task
 
 
@@ -20,10 +21,20 @@ def inspect(task: Task, lora: LoraSpec, index: Index | None, problems: Problems)
         task.labels = task.labels or ["0", "1"]
     else:
         task.labels, task.pad_token_id = index.info.labels, index.info.pad_token_id
+    prepare_heads(task, lora)
+    model = task.model
     with problems.gathered("model"):
-        nested = build(task, lora, seed="", on_meta=True)
+        # No shape hangs on it, and what is wrong with it should not hide what else is.
+        task.model = replace(model, attention=None)
+        base = _on_meta(task)
+        with problems.gathered("model.attention"):
+            task.model = model
+            if model.attention is not None:
+                _on_meta(task)
         if index is not None:
-            _check_tokens(nested, index, problems)
+            _check_tokens(base, index, problems)
+        wrap(base, task, lora)
+    task.model = model
 
 
 def _is_known(task: Task) -> bool:
@@ -31,12 +42,15 @@ def _is_known(task: Task) -> bool:
     return owner is not Task and owner.__module__.startswith(f"{__package__}.")
 
 
-def _check_tokens(nested: NestedLora, index: Index, problems: Problems) -> None:
-    base: Any = nested.model.get_base_model()
+def _on_meta(task: Task) -> nn.Module:
+    return task.build_model(on_meta=True)  # pyright: ignore[reportCallIssue] - a built-in task's has it
+
+
+def _check_tokens(base: Any, index: Index, problems: Problems) -> None:
     if "input_ids" not in index.fields:
         return
     settings = base.config.get_text_config()
-    limit, longest = _positions(base, settings), int(index.lengths.max())
+    limit, longest = _positions(base, settings), max(_longest(index, name) for name in ("input_ids", "labels"))
     if limit is not None and longest > limit:
         problems.add(
             "data.max_length",
@@ -48,6 +62,14 @@ def _check_tokens(nested: NestedLora, index: Index, problems: Problems) -> None:
             "model.name_or_path",
             f"the tokenizer gives token {largest}, the model knows {size}: they do not belong together",
         )
+
+
+def _longest(index: Index, name: str) -> int:
+    """Of a field that holds tokens; 0 of one that holds a number for each example, or is not there."""
+    values, starts = index.fields.get(name), index.fields.get(f"{name}.starts")
+    if starts is not None:
+        return int(starts.diff().max())
+    return values.shape[1] if values is not None and values.dim() > 1 else 0
 
 
 def _positions(base: nn.Module, settings: Any) -> int | None:

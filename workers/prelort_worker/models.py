@@ -1,5 +1,6 @@
 """Base models and tokenizers, from a folder or by their Hugging Face name."""
 
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -106,6 +107,7 @@ def load_pretrained(
     What the checkpoint lacks is refused: it would be random and, being frozen, stay so; but for modules that are
     trained in full or not used, whose names end in one of `spared`. On the meta device nothing is read but its shapes.
     """
+    attention = {} if model.attention is None else {"attn_implementation": model.attention}
     with found(model):
         settings: PreTrainedConfig = AutoConfig.from_pretrained(model.name_or_path, **_source(model), **config)
         attention = {} if model.attention is None else {"attn_implementation": model.attention}
@@ -153,7 +155,7 @@ def found(model: ModelSpec) -> Iterator[None]:
         if isinstance(error, InputError):
             raise
         reason = " ".join(str(error).split())[:600]
-        if "attention" in reason and model.attention is not None:
+        if model.attention is not None and re.search("attention|kernels", reason, re.IGNORECASE):
             raise InputError(f"{model.attention}: {reason}", "model.attention") from error
         if isinstance(error, OSError):
             raise InputError(

@@ -83,14 +83,21 @@ def wrap(base: nn.Module, task: Task, lora: LoraSpec) -> NestedLora:
     _check_saved_modules(base, task, lora, problems)
     lowest, *others = lora.tiers
     on_meta = any(value.is_meta for value in base.parameters())
+    model, targets = None, None
     with problems.gathered("lora.target_modules"):
         targets = _targets(base, task, lora)
         try:
             config = _config(lowest, task, lora, targets)
             model = get_peft_model(base, config, adapter_name=_name(lowest), low_cpu_mem_usage=on_meta)  # pyright: ignore[reportArgumentType]
         except ValueError as error:  # none of its modules match, or one of them cannot be adapted
-            raise InputError(f"{lora.target_modules or 'the default of PEFT'}: {error}") from error
-    problems.raise_any()
+            if lora.target_modules is None:
+                raise InputError(
+                    f"is needed: PEFT has no choice of its own for {type(base).__name__}; name modules, or all-linear"
+                ) from error
+            raise InputError(f"{lora.target_modules}: {error}") from error
+    if model is None:
+        problems.raise_any()
+    assert isinstance(model, PeftModel)
     for r in others:
         model.add_adapter(_name(r), _config(r, task, lora, targets), low_cpu_mem_usage=on_meta)
     modules = tuple(_adapted_modules(model, problems))

@@ -36,7 +36,7 @@ lora = LoraSpec(16, TIERS, 2.0, ["query", "value"], None, 0.0)
 spec = FitSpec("none", None, asked["steps"], BATCH, 1, False, False, False, 1e-3, 1e-3, False, 0.0)
 examples = range(min(2000, len(index.lengths)))
 
-nested = build(task, lora, SEED, on_meta=False)
+nested = build(task, lora, SEED)
 config = LoraConfig(r=16, lora_alpha=32, target_modules=["query", "value"], task_type="SEQ_CLS")
 plain_model = get_peft_model(task.build_model(), config)
 

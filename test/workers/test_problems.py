@@ -1,0 +1,172 @@
+"""What the user has to mend is told all at once, with the config's key of each, before anything is written."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from models_for_tests import CPU, quiet
+from prelort_worker.data import prepare
+from prelort_worker.errors import InputError, Problems
+from prelort_worker.index import read_index
+from prelort_worker.messages import LoraSpec, Prepare, Prepared
+from specs import IID, LORA, SEED, data_spec, model_spec
+
+
+def run(
+    tiny: Path, cache: Path, task: str = "causal-lm", lora: LoraSpec = LORA, model: Any = None, **data: Any
+) -> Prepared:
+    spec = model_spec(tiny, task, **(model or {}))
+    return prepare(Prepare("p", 1, SEED, spec, lora, data_spec(tiny, task, **data), str(cache)), CPU, quiet)
+
+
+def problems_of(tiny: Path, cache: Path, *arguments: Any, **options: Any) -> list[tuple[str | None, str]]:
+    with pytest.raises(InputError) as refused:
+        run(tiny, cache, *arguments, **options)
+    assert not (cache / "prepared").exists(), "nothing is written"
+    return refused.value.problems
+
+
+def options_of(problems: list[tuple[str | None, str]]) -> list[str | None]:
+    return [option for option, _ in problems]
+
+
+def test_faults_of_data_adapter_and_model_are_told_together(tiny: Path, tmp_path: Path):
+    lora = replace(LORA, r=64, tiers=[1, 64], target_modules=["embed_tokens", "q_proj"], modules_to_save=["pooler"])
+    problems = problems_of(
+        tiny,
+        tmp_path,
+        lora=lora,
+        model={"attention": "careful", "quantization": "4bit"},
+        prompt="Define {wort}:",
+        answer="{glos}",
+        partition=replace(IID, name="dirichlet", by="theme", alpha=1.0),
+    )
+    told = dict(problems)
+    assert len(told) == len(problems) == 8
+    assert "has no column 'wort', which data.prompt needs; did you mean 'word'?" in told["data.prompt"]
+    assert "has no column 'glos', which data.answer needs" in told["data.answer"]
+    assert "has no column 'theme'" in told["data.partition.by"]
+    assert "4bit weights need a CUDA device" in told["model.quantization"]
+    assert 'careful: Specified `attn_implementation="careful"` is not supported' in told["model.attention"]
+    assert "takes in model.embed_tokens, a Embedding" in told["lora.target_modules"]
+    assert (
+        "must be at most 32, the smaller side of the adapted module model.layers.0.self_attn.q_proj" in told["lora.r"]
+    )
+    assert "names pooler, which LlamaForCausalLM does not have" in told["lora.modules_to_save"]
+
+
+def test_each_alone_is_one_problem(tiny: Path, tmp_path: Path):
+    def alone(**changes: Any) -> list[str | None]:
+        return options_of(problems_of(tiny, tmp_path, **changes))
+
+    assert alone(prompt="Define {wort}:") == ["data.prompt"]
+    assert alone(model={"attention": "careful"}) == ["model.attention"]
+    assert alone(model={"attention": "flash_attention_2"}) == ["model.attention"]
+    assert alone(lora=replace(LORA, r=64, tiers=[64])) == ["lora.r"]
+    assert alone(lora=replace(LORA, target_modules=["no_proj"])) == ["lora.target_modules"]
+    assert alone(lora=replace(LORA, target_modules=["lm_head", "embed_tokens"])) == ["lora.target_modules"]
+    assert alone(model={"quantization": "8bit"}) == ["model.quantization"]
+    assert alone(max_length=128, prompt="{gloss} " * 12) == ["data.max_length"]
+    assert alone(path=str(tmp_path / "gone.jsonl")) == ["data.path"]
+    assert alone(eval_examples=160) == ["data.eval_examples"]
+
+
+@pytest.mark.parametrize("task", ["causal-lm", "sequence-classification", "seq2seq-lm"])
+def test_a_model_that_is_not_there_is_told_beside_what_is_wrong_with_the_data(tiny: Path, tmp_path: Path, task: str):
+    gone = {"name_or_path": str(tmp_path / "gone")}
+    data = {"text": "{txt}"} if task == "sequence-classification" else {"prompt": "{wort}", "answer": "{gloss}"}
+    path = str(tiny / ("topics.jsonl" if task == "sequence-classification" else "words.jsonl"))
+    base = {} if task == "sequence-classification" else {"label": None, "text": None}
+    options = options_of(problems_of(tiny, tmp_path, task, model=gone, path=path, **{**base, **data}))
+    wrong = "data.text" if task == "sequence-classification" else "data.prompt"
+    assert set(options) == {"model.name_or_path", wrong} and options.count(wrong) == 1
+
+
+def test_a_fault_is_told_as_often_as_it_is_found_and_once_where_it_is_the_same():
+    problems = Problems()
+    for text in ("one", "other", "one"):
+        with problems.gathered("data.text"):
+            raise InputError(text)
+    with problems.gathered("data.text"):
+        raise InputError("elsewhere", "data.label")
+    with pytest.raises(InputError, match="one; other; one; elsewhere") as refused:
+        problems.raise_any()
+    assert refused.value.problems == [("data.text", "one"), ("data.text", "other"), ("data.label", "elsewhere")]
+
+
+def test_another_error_is_not_the_users():
+    problems = Problems()
+    with pytest.raises(KeyError), problems.gathered("data.text"):
+        raise KeyError("text")
+    assert not problems
+
+
+def topics(path: Path, *pairs: tuple[str, str]) -> str:
+    path.write_text("".join(json.dumps({"text": text, "topic": topic}) + "\n" for text, topic in pairs))
+    return str(path)
+
+
+def test_what_is_held_out_comes_from_its_own_file(tiny: Path, tmp_path: Path):
+    own = topics(tmp_path / "held-out.jsonl", *[("fur", "animal"), ("bread", "food"), ("steel", "tool")] * 5)
+    task = "sequence-classification"
+    whole = run(tiny, tmp_path, task, eval_path=own, eval_examples=100)
+    assert whole.n_eval == 15 and sum(client.n for client in whole.clients) == 160
+    drawn = run(tiny, tmp_path, task, eval_path=own, eval_examples=6)
+    assert drawn.n_eval == 6 and sum(client.n for client in drawn.clients) == 160
+    index = read_index(Path(drawn.index.path))
+    assert all(index.length(place) == 1 for place in index.held_out) and index.length(6) > 1
+    assert run(tiny, tmp_path, task, eval_path=own, eval_examples=6).index == drawn.index
+    topics(tmp_path / "held-out.jsonl", *[("paw", "animal"), ("bread", "food"), ("steel", "tool")] * 5)
+    assert run(tiny, tmp_path, task, eval_path=own, eval_examples=6).index.path != drawn.index.path
+
+
+def test_what_is_held_out_comes_from_its_own_split_of_a_folder(tiny: Path, tmp_path: Path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    topics(folder / "train.jsonl", *[("fur paw", "animal"), ("sweet dish", "food")] * 10)
+    topics(folder / "test.jsonl", *[("fur", "animal"), ("bread", "food")] * 3)
+    prepared = run(
+        tiny,
+        tmp_path,
+        "sequence-classification",
+        path=str(folder),
+        split="train",
+        eval_split="test",
+        eval_examples=100,
+        clients=2,
+    )
+    assert prepared.n_eval == 6 and [client.n for client in prepared.clients] == [10, 10]
+
+
+def test_labels_that_no_training_example_has_are_refused_where_they_are_held_out(tiny: Path, tmp_path: Path):
+    own = topics(tmp_path / "held-out.jsonl", ("fur", "animal"), ("rock", "stone"), ("iron", "stone"), ("oak", "wood"))
+    problems = problems_of(tiny, tmp_path, "sequence-classification", eval_path=own)
+    assert problems == [
+        (
+            "data.eval_path",
+            "has labels that no training example has: stone (2), wood (1); "
+            "expected some of animal, food, tool, weather",
+        )
+    ]
+
+
+def test_wrong_columns_of_the_held_out_file_are_told_with_its_name(tiny: Path, tmp_path: Path):
+    own = tmp_path / "held-out.jsonl"
+    own.write_text('{"words": "fur", "topic": "animal"}\n')
+    ((option, message),) = problems_of(tiny, tmp_path, "sequence-classification", eval_path=str(own))
+    assert option == "data.text" and f"{own}:1: has no column 'text'" in message
+
+
+def test_labels_that_nobody_trains_on_are_remarked(tiny: Path, tmp_path: Path):
+    path = topics(tmp_path / "few.jsonl", *[("fur", "animal"), ("bread", "food")] * 10, ("rock", "stone"))
+    changes: dict[str, Any] = {"path": path, "clients": 2, "partition": replace(IID, name="value", by="topic")}
+    prepared = run(tiny, tmp_path, "sequence-classification", eval_examples=0, **changes)
+    assert prepared.labels == ["animal", "food", "stone"]
+    assert prepared.remarks == ["label stone has no training example; of the examples held out from all 0 have it"]
+    own = topics(tmp_path / "held-out.jsonl", ("fur", "animal"), ("rock", "stone"), ("iron", "stone"))
+    prepared = run(tiny, tmp_path, "sequence-classification", eval_path=own, **changes)
+    assert prepared.remarks == ["label stone has no training example; of the examples held out from all 2 have it"]
+    assert run(tiny, tmp_path, "sequence-classification").remarks == []
+    assert run(tiny, tmp_path, "causal-lm").remarks == []
