@@ -1,7 +1,7 @@
-import { withValueAt } from "./tree.ts";
+import { withoutValueAt, withValueAt } from "./tree.ts";
 import { placeKey, readKey, readYamlValue, type Finding, type Place, type YamlSource } from "./yaml-source.ts";
 
-/** The source with `key.path=value` worked in: the path in YAML's spelling, the value read as YAML. */
+/** The source with `key.path=value` worked in: the path in YAML's spelling, the value read as YAML; without one the key goes. */
 export function override(source: YamlSource, assignment: string): YamlSource {
   const [written = "", ...rest] = assignment.split("=");
   const place: Place = { location: `--set ${written}`, inFile: false, order: Number.POSITIVE_INFINITY };
@@ -15,6 +15,8 @@ export function override(source: YamlSource, assignment: string): YamlSource {
   const refuse = (message: string): YamlSource => ({ ...source, findings: [...source.findings, { path, message, place }] });
 
   if (written === "" || rest.length === 0) return refuse(`must read key.path=value, got ${JSON.stringify(assignment)}`);
+  if (rest.join("=").trim() === "")
+    return { ...source, value: withoutValueAt(source.value, path), findings: [...source.findings, ...misspellings] };
   const given = readYamlValue(rest.join("="), path, place);
   if (given.broken) return { ...source, findings: [...source.findings, ...given.findings] };
   const value = withValueAt(source.value, path, given.value);

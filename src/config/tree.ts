@@ -23,3 +23,12 @@ export function withValueAt(root: unknown, [key, ...rest]: Path, value: unknown)
   const item = withValueAt(root?.[key], rest, value);
   return item === undefined ? undefined : { ...root, [key]: item };
 }
+
+/** A copy without what stands at the path, if anything does. */
+export function withoutValueAt(root: unknown, path: Path): unknown {
+  const [parent, key] = [path.slice(0, -1), path.at(-1)];
+  const holder = valueAt(root, parent);
+  if (!isMap(holder) || key === undefined || !Object.hasOwn(holder, key)) return root;
+  const { [key]: _, ...rest } = holder;
+  return parent.length > 0 ? withValueAt(root, parent, rest) : rest;
+}

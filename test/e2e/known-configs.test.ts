@@ -1,0 +1,60 @@
+import { execFileSync } from "node:child_process";
+import { readdirSync } from "node:fs";
+import path from "node:path";
+import { beforeAll, describe, expect, test } from "vitest";
+import { buildRun, federate, loadConfig } from "../../src/index.ts";
+import { python, root, temporaryFolder } from "./support.ts";
+
+// The settings that people know, each as it is but for a tiny model of the same architecture, rows of the same shape, and
+// fewer steps.
+
+const folder = temporaryFolder();
+const known = [
+  { name: "flora-dolly", model: "tinyllama", data: "dolly.parquet", own: ["fit.local_steps=3"], ranks: [4, 8, 16, 32, 64] },
+  {
+    name: "flowertune-general",
+    model: "mistral",
+    data: "alpaca.parquet",
+    // 4 bits need CUDA.
+    own: ["model.quantization=", "fit.local_steps=3", "evaluate.every=1"],
+    ranks: [32],
+  },
+  {
+    name: "raflora-20newsgroups",
+    model: "roberta",
+    data: "newsgroups",
+    own: ["data.partition.min_examples=4", "evaluate.every=1"],
+    ranks: [4, 8, 16, 32, 64],
+  },
+];
+
+describe("a setting that people know runs on a small scale:", () => {
+  beforeAll(() => {
+    execFileSync(python, [path.join(root, "test/fixtures/known_data.py"), folder()], { env: { ...process.env, HF_HUB_OFFLINE: "1" } });
+  }, 60_000);
+
+  test.each(known)(
+    "$name",
+    async ({ name, model, data, own, ranks }) => {
+      const set = [
+        `model.name_or_path=${path.join(folder(), model)}`,
+        `data.path=${path.join(folder(), data)}`,
+        `runs_dir=${folder()}/runs`,
+        "rounds=2",
+        "data.eval_examples=24",
+        "fit.lr=3.0e-3",
+        "workers.count=2",
+        ...own,
+      ];
+      const { result } = federate(buildRun(await loadConfig(path.join(root, "configs", `${name}.yaml`), { set })));
+      const { metrics, layout, directory } = await result;
+      expect(layout.tiers).toEqual(ranks);
+      expect(readdirSync(path.join(directory, "adapters"))).toHaveLength(ranks.length);
+      const last = metrics.at(-1)!;
+      expect(last.failed).toEqual([]);
+      expect(last.fitLoss).toBeLessThan(metrics[1]!.fitLoss!);
+      for (const { loss } of last.byTier) expect(loss).toBeGreaterThan(0);
+    },
+    90_000,
+  );
+});
