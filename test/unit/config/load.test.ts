@@ -382,7 +382,9 @@ describe("paths in a config", () => {
 });
 
 it("takes away a key that --set gives no value, so that its default holds", async () => {
-  const config = await load(VALID.replace("name_or_path: prelort:tiny", "name_or_path: prelort:tiny, attention: eager"), ["model.attention="]);
+  const config = await load(VALID.replace("name_or_path: prelort:tiny", "name_or_path: prelort:tiny, attention: eager"), [
+    "model.attention=",
+  ]);
   expect(config.model.attention).toBeUndefined();
   expect((await load(VALID, ["no_such_key="])).rounds).toBeGreaterThan(0);
 });
