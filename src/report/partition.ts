@@ -26,13 +26,13 @@ export function partitionPicture(holdings: readonly Holding[], { isAlone = false
   });
   const values = [...shown, ...(shown.size < ranked.length ? [OTHERS] : [])];
   const { document } = parseHTML("<html><body></body></html>");
-  const width = 110 + Math.max(12, clients.length) * 22;
+  const width = 140 + Math.max(12, clients.length) * 22;
   const chart = Plot.plot({
     document,
     className: "chart",
     width,
     height: 60 + values.length * 20,
-    marginLeft: 100,
+    marginLeft: 128,
     marginTop: 12,
     marginBottom: 44,
     style: { fontFamily: isAlone ? "system-ui, sans-serif" : "inherit", fontSize: "12px", background: isAlone ? "#fff" : "none" },
