@@ -3,8 +3,10 @@
 import sys
 from hashlib import sha256
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from inspect import getsourcefile
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -44,10 +46,8 @@ def source_sha256(task: Task) -> str | None:
 
 def _import(model: ModelSpec) -> type[Task]:
     module_name, _, class_name = model.task.partition(":")
-    if model.task_folder is not None and model.task_folder not in sys.path:
-        sys.path.insert(0, model.task_folder)
     try:
-        found = getattr(import_module(module_name), class_name, None)
+        found = getattr(_module(module_name, model.task_folder), class_name, None)
     except Exception as error:  # whatever its own code raises
         where = f" (looked for in {model.task_folder} first)" if isinstance(error, ModuleNotFoundError) else ""
         raise InputError(
@@ -58,3 +58,22 @@ def _import(model: ModelSpec) -> type[Task]:
             f"module {module_name} has no class {class_name} that is a prelort_worker.tasks.Task", "model.task"
         )
     return found
+
+
+def _module(name: str, folder: str | None) -> ModuleType:
+    """
+    By its file, under a name of its own, so that one called datasets.py is found and takes nobody's place; what it
+    imports itself is looked for in its folder last.
+    """
+    if folder is None:
+        return import_module(name)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    file = Path(folder, *name.split(".")).with_suffix(".py")
+    spec = spec_from_file_location(f"task_of_ones_own_{name.replace('.', '_')}", file)
+    if not file.is_file() or spec is None or spec.loader is None:
+        return import_module(name)
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
