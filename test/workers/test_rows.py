@@ -416,3 +416,11 @@ def test_bytes_and_dates_are_told_by_what_they_are():
     with pytest.raises(InputError, match=r"column 'b' \(data\.label\) is \"bytes\"; expected text or a number"):
         column_text(Row("f:1", {"b": b"raw"}), "b", "data.label")
     assert column_text(Row("f:1", {"b": json.loads("1.0")}), "b", "data.label") == "1.0"
+
+
+def test_what_stands_in_double_brackets_is_left_out_where_a_column_in_it_is_empty():
+    template = "Do: {task}[[\nInput: {input}]]\nAnswer:"
+    assert fill(template, Row("f:1", {"task": "sum", "input": "1 2"}), "data.prompt") == "Do: sum\nInput: 1 2\nAnswer:"
+    assert fill(template, Row("f:2", {"task": "hail", "input": ""}), "data.prompt") == "Do: hail\nAnswer:"
+    with pytest.raises(InputError, match="has no column 'input'"):
+        fill(template, Row("f:3", {"task": "hail"}), "data.prompt")

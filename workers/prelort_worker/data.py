@@ -46,16 +46,16 @@ def prepare(message: Prepare, device: torch.device, report: Report) -> Prepared:
     problems = Problems()
     data = message.data
     task = find_task(message.model, device)
-    with problems.gathered("model.quantization"):
-        refuse_quantisation(message.model, device)
     task.check(data, problems)
     index, path = None, None
     with problems.gathered("data.path"):
-        if problems:
-            read_checked(task, data)  # it cannot be encoded, and yet be wrong too
+        if problems:  # of the tokenizer: what is wrong with the data can be told all the same
+            _divide(task, data, message.seed)
         else:
             path = Path(message.cache_dir) / "prepared" / f"{_key(message, task)}.safetensors"
             index = _read_made(path) or build_index(task, data, message.seed, report)
+    with problems.gathered("model.quantization"):
+        refuse_quantisation(message.model, device)
     inspect(task, message.lora, index, problems)
     problems.raise_any()
     assert index is not None and path is not None
@@ -87,28 +87,8 @@ class Shares:
             yield held_out, False
 
 
-def read_checked(task: Task, data: DataSpec) -> tuple[Sequence[Row], Sequence[Row] | None]:
-    """All rows, and those held out apart from them, whose labels are known from here on."""
-    rows = task.read(data.path, data.split, data)
-    apart = None
-    if data.eval_path is not None or data.eval_split is not None:
-        apart = task.read(data.eval_path or data.path, data.eval_split, data)
-    problems = Problems()
-    for some in (rows, apart or []):
-        _check_columns(task, data, some, problems)
-    with problems.gathered("data.partition.by"):
-        values_of(data.partition, rows[:1])
-    problems.raise_any()
-    # Over all of it, so that the labels do not depend on which examples are drawn.
-    task.labels = sorted({label for row in rows if (label := task.label(row, data)) is not None})
-    _check_labels(task, data, rows, apart, problems)
-    problems.raise_any()
-    return rows, apart
-
-
 def build_index(task: Task, data: DataSpec, seed: str, report: Report) -> Index:
-    rows, apart = read_checked(task, data)
-    shares = _share(data, rows, apart, seed)
+    shares = _divide(task, data, seed)
     ordered = [row for part, _ in shares.parts() for row in part]
     encoded = task.encode(ordered, data, report)
     if len(encoded) != len(ordered):
@@ -148,6 +128,31 @@ def build_index(task: Task, data: DataSpec, seed: str, report: Report) -> Index:
     return make_index(info, flat, [length for part in lengths for length in part], [len(part) for part in parts])
 
 
+def _divide(task: Task, data: DataSpec, seed: str) -> Shares:
+    """Reads the rows and deals them out; raises one InputError with all that is wrong."""
+    problems = Problems()
+    rows, apart, shares = [], None, None
+    with problems.gathered("data.path"):
+        rows = task.read(data.path, data.split, data)
+        _check_columns(task, data, rows, problems)
+        with problems.gathered("data.partition.by"):
+            values_of(data.partition, rows[:1])
+    if data.eval_path is not None or data.eval_split is not None:
+        with problems.gathered("data.eval_path"):
+            apart = task.read(data.eval_path or data.path, data.eval_split, data)
+            _check_columns(task, data, apart, problems)
+    problems.raise_any()
+    with problems.gathered("data.label"):
+        # Over all of it, so that the labels do not depend on which examples are drawn.
+        task.labels = sorted({label for row in rows if (label := task.label(row, data)) is not None})
+        _check_labels(task, data, apart, problems)
+    with problems.gathered("data"):
+        shares = _share(data, rows, apart, seed)
+    problems.raise_any()
+    assert shares is not None
+    return shares
+
+
 def client_ids(count: int) -> list[str]:
     return [f"c{place:0{max(2, len(str(count - 1)))}d}" for place in range(count)]
 
@@ -167,9 +172,7 @@ def _check_columns(task: Task, data: DataSpec, rows: Sequence[Row], problems: Pr
             task.label(row, data)
 
 
-def _check_labels(
-    task: Task, data: DataSpec, rows: Sequence[Row], apart: Sequence[Row] | None, problems: Problems
-) -> None:
+def _check_labels(task: Task, data: DataSpec, apart: Sequence[Row] | None, problems: Problems) -> None:
     if data.label is None:
         return
     if len(task.labels) < 2:

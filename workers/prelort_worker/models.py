@@ -114,6 +114,7 @@ def load_pretrained(
     attention = {} if model.attention is None else {"attn_implementation": model.attention}
     with found(model):
         settings: PreTrainedConfig = AutoConfig.from_pretrained(model.name_or_path, **_source(model), **config)
+        attention = {} if model.attention is None else {"attn_implementation": model.attention}
         if on_meta:
             with torch.device("meta"):
                 return kind.from_config(settings, trust_remote_code=model.trust_remote_code, **attention)

@@ -1,6 +1,7 @@
 """Templates over the columns of a row."""
 
 import json
+import re
 from difflib import get_close_matches
 from string import Formatter
 from typing import Any
@@ -8,17 +9,23 @@ from typing import Any
 from .errors import InputError
 from .row import Row
 
+_OPTIONAL = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
+
 
 def fill(template: str, row: Row, option: str) -> str:
     """
     `"{word}: {gloss}"` with the row's columns; `{translation.en}` and `{answers.text.0}` are inside of them; `{{` and
-    `}}` are braces. `option` is what errors call the template.
+    `}}` are braces. What stands in `[[ ]]` is left out where a column in it is empty. `option` is what errors call the
+    template.
     """
     parts = []
-    for literal, column in _parse(template, option):
-        parts.append(literal)
-        if column is not None:
-            parts.append(column_text(row, column, option))
+    for place, piece in enumerate(_OPTIONAL.split(template)):
+        filled = [
+            (literal, None if column is None else column_text(row, column, option))
+            for literal, column in _parse(piece, option)
+        ]
+        if place % 2 == 0 or all(text != "" for _, text in filled):
+            parts += [literal + (text or "") for literal, text in filled]
     return "".join(parts)
 
 

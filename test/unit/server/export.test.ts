@@ -56,9 +56,9 @@ test.each([
 test("a run that is under way is only read: its lock stays, and nothing is written", async () => {
   const busy = await runs.make({ name: "busy", layout, rounds });
   expect(takeLock(busy)).toBeUndefined();
-  const before = new Set(readdirSync(busy, { recursive: true }));
+  const before = new Set(readdirSync(busy, { recursive: true, encoding: "utf8" }));
   await exportRun(busy, { out: out("busy") });
-  expect(new Set(readdirSync(busy, { recursive: true }))).toEqual(before);
+  expect(new Set(readdirSync(busy, { recursive: true, encoding: "utf8" }))).toEqual(before);
   expect(existsSync(path.join(busy, "lock"))).toBe(true);
 });
 

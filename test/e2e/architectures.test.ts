@@ -1,0 +1,151 @@
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { beforeAll, describe, expect, test } from "vitest";
+import {
+  exportRun,
+  federate,
+  type FederateOptions,
+  listRanks,
+  randomSelection,
+  segmentWise,
+  withServerOptimizer,
+  zeroPadDeltas,
+} from "../../src/index.ts";
+import { python, root, temporaryFolder, tiny } from "./support.ts";
+
+// Every architecture that is promised, as a tiny seeded model: real workers, two clients of ranks 4 and 2.
+
+const folder = temporaryFolder();
+const environment = { ...process.env, HF_HUB_OFFLINE: "1", OMP_NUM_THREADS: "2" };
+
+interface Comparison {
+  readonly warnings: readonly string[];
+  readonly [tier: string]: { readonly difference: number; readonly moved: number } | readonly string[];
+}
+
+interface Case {
+  readonly name: string;
+  /** PEFT's own choice where it is left out. */
+  readonly targets?: FederateOptions["lora"]["target_modules"];
+  readonly fit?: FederateOptions["fit"];
+  readonly model?: Partial<FederateOptions["model"]>;
+  readonly data?: Partial<FederateOptions["data"]>;
+  /** Of the adapted modules, ends of names. */
+  readonly adapted: readonly string[];
+  /** Of what is left out, as the run's record tells. */
+  readonly leftOut?: RegExp;
+}
+
+const languageData = () => ({ path: tiny("words.jsonl"), prompt: "Define the noun {word} .", answer: "{gloss}", maxLength: 32 });
+/** Those that are also merged. */
+const WHOLE = ["gpt2", "t5", "vit"];
+const PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj"];
+const cases: readonly Case[] = [
+  { name: "llama", targets: "all-linear", adapted: [...PROJECTIONS, "gate_proj", "up_proj", "down_proj"], data: { packing: true } },
+  { name: "llama-tied", targets: ["q_proj", "down_proj"], adapted: ["q_proj", "down_proj"] },
+  { name: "qwen2", adapted: ["q_proj", "v_proj"], fit: { objective: "sum" } },
+  { name: "qwen3", targets: "all-linear", adapted: [...PROJECTIONS, "gate_proj", "up_proj", "down_proj"], data: { packing: true } },
+  { name: "mistral", targets: String.raw`.*layers\.\d+\.self_attn\.[kv]_proj`, adapted: ["k_proj", "v_proj"], model: { dtype: "bf16" } },
+  { name: "mixtral", targets: "all-linear", adapted: PROJECTIONS, leftOut: /experts\.(gate_up|down)_proj/ },
+  {
+    name: "gemma2",
+    targets: "all-linear",
+    adapted: [...PROJECTIONS, "gate_proj", "up_proj", "down_proj"],
+    fit: { gradientCheckpointing: true },
+  },
+  { name: "phi", adapted: ["q_proj", "v_proj", "fc1", "fc2"] },
+  { name: "phi3", targets: "all-linear", adapted: ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"] },
+  { name: "gpt2", targets: "all-linear", adapted: ["c_attn", "c_proj", "c_fc"], data: { packing: true } },
+  { name: "bert", adapted: ["query", "value"], model: { task: "sequence-classification" } },
+  {
+    name: "roberta",
+    targets: "all-linear",
+    adapted: ["query", "key", "value", "dense"],
+    model: { task: "sequence-classification" },
+    fit: { localSteps: 12, lr: 0.01 },
+  },
+  { name: "t5", targets: "all-linear", adapted: ["q", "k", "v", "o", "wi", "wo"], model: { task: "seq2seq-lm" } },
+  { name: "vit", targets: "all-linear", adapted: [...PROJECTIONS, "fc1", "fc2"], model: { task: "image-classification" } },
+];
+
+async function train({ name, targets, fit, model, data }: Case) {
+  const task = model?.task ?? "causal-lm";
+  const examples = {
+    "causal-lm": languageData(),
+    "seq2seq-lm": languageData(),
+    "sequence-classification": { path: tiny("topics.jsonl"), text: "{text}", label: "topic" },
+    "image-classification": { path: path.join(folder(), "models/pictures"), label: "folder" },
+  }[task as "causal-lm"];
+  const { result } = federate({
+    name,
+    runsDir: path.join(folder(), "runs"),
+    seed: 3,
+    rounds: 2,
+    model: { nameOrPath: path.join(folder(), "models", name), task: "causal-lm", ...model },
+    lora: { r: 4, tiers: [1, 2, 4], ...(targets && { target_modules: targets }) },
+    data: { ...examples, evalExamples: 16, clients: 2, ...data },
+    strategy: {
+      selection: randomSelection({ fraction: 1 }),
+      rankAssignment: listRanks([4, 2]),
+      aggregation: name === "gpt2" ? withServerOptimizer(zeroPadDeltas(), { name: "momentum", momentum: 0.5 }) : segmentWise(),
+    },
+    fit: { localSteps: 6, batchSize: 8, lr: 0.02, ...fit },
+    workers: { count: 1 },
+  });
+  return result;
+}
+
+describe("models of transformers", () => {
+  const runs = () => cases.map(({ name }) => path.join(folder(), "runs", name));
+  let compared: Readonly<Record<string, Comparison>> = {};
+  beforeAll(() => {
+    execFileSync(python, [path.join(root, "test/fixtures/architectures.py"), path.join(folder(), "models")], { env: environment });
+  }, 120_000);
+
+  test.each(cases)(
+    "$name learns at every tier",
+    async (each) => {
+      const { metrics, layout, directory } = await train(each);
+      const adapted = new Set(layout.modules.map(({ name }) => name.split(".").at(-1)));
+      expect(adapted).toEqual(new Set(each.adapted));
+      const [before, after] = [metrics[0]!, metrics.at(-1)!];
+      for (const [place, tier] of after.byTier.entries()) expect(tier.loss, `tier ${tier.r}`).toBeLessThan(before.byTier[place]!.loss!);
+      expect(after.energy.every(({ energy }) => energy > 0)).toBe(true);
+      const record = JSON.parse(readFileSync(path.join(directory, "run.json"), "utf8")) as { left_out: readonly { name: string }[] };
+      if (each.leftOut) expect(record.left_out.map(({ name }) => name)).toContainEqual(expect.stringMatching(each.leftOut));
+    },
+    90_000,
+  );
+
+  test.each(WHOLE)(
+    "%s is taken along whole, at a rank that is no tier",
+    async (name) => {
+      const { remarks } = await exportRun(path.join(folder(), "runs", name), {
+        r: 3,
+        merge: true,
+        out: path.join(folder(), `${name}-merged`),
+      });
+      expect(remarks).toEqual([]);
+    },
+    90_000,
+  );
+
+  test("at every tier PEFT loads all of them to the logits of weights merged by hand", () => {
+    const script = path.join(root, "test/e2e/compare_architectures.py");
+    compared = JSON.parse(
+      execFileSync(python, [script, ...runs()], { env: environment, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }),
+    ) as typeof compared;
+    for (const { name, model } of cases) {
+      const { warnings, whole, ...tiers } = compared[name]!;
+      expect(warnings, name).toEqual([]);
+      if (WHOLE.includes(name)) expect((whole as { difference: number }).difference, name).toBeLessThan(2e-5);
+      expect(Object.keys(tiers), name).toEqual(["1", "2", "4"]);
+      for (const [tier, found] of Object.entries(tiers)) {
+        const { difference, moved } = found as { difference: number; moved: number };
+        expect(difference, `${name}, tier ${tier}`).toBeLessThan(model?.dtype === "bf16" ? 1e-4 : 2e-5);
+        expect(moved, `${name}, tier ${tier}`).toBeGreaterThan(1e-3);
+      }
+    }
+  }, 180_000);
+});

@@ -1,0 +1,144 @@
+import { spawnSync } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { beforeAll, describe, expect, test } from "vitest";
+import { cli, temporaryFolder, tiny } from "./support.ts";
+
+// What only the data and the model can show: all of it at once, before anything is trained.
+
+const folder = temporaryFolder();
+
+/** A classifier's config; the keys given replace those of a line of their own. */
+function config(name: string, changes: Readonly<Record<string, string>>): string {
+  const keys = {
+    model: `{ name_or_path: ${tiny("tiny-bert")}, task: sequence-classification }`,
+    lora: "{ r: 4, target_modules: [query, value] }",
+    data: `{ path: ${tiny("topics.jsonl")}, text: "{text}", label: topic, max_length: 32, eval_examples: 16, clients: 3 }`,
+    strategy: "{ rank_assignment: { name: tiered, shares: { 4: 0.5, 1: 0.5 } } }",
+    ...changes,
+  };
+  const file = path.join(folder(), `${name}.yaml`);
+  const lines = Object.entries(keys).map(([key, value]) => `${key}: ${value}`);
+  writeFileSync(
+    file,
+    [`name: ${name}`, `runs_dir: ${folder()}/runs`, "rounds: 2", "workers: { count: 1, devices: [cpu] }", ...lines, ""].join("\n"),
+  );
+  return file;
+}
+
+/** Every problem that is told, as `option  message`. */
+function problemsOf(name: string, changes: Readonly<Record<string, string>>): string[] {
+  const { status, stderr } = spawnSync(process.execPath, [cli, "run", config(name, changes)], { encoding: "utf8", cwd: folder() });
+  expect(status, stderr).toBe(2);
+  expect(stderr).not.toContain("Traceback");
+  expect(existsSync(path.join(folder(), "runs", name, "rounds")), "training had begun").toBe(false);
+  const [head = "", ...lines] = stderr.trimEnd().split("\n");
+  expect(head).toBe(`prelort: the config has ${lines.length === 1 ? "1 problem" : `${lines.length} problems`}:`);
+  return lines.map((line) => line.trim());
+}
+
+beforeAll(() => {
+  const rows = readFileSync(tiny("topics.jsonl"), "utf8").trimEnd().split("\n");
+  writeFileSync(path.join(folder(), "unseen.jsonl"), `${rows[0]}\n{"text": "a kind of fur", "topic": "planet"}\n`);
+  writeFileSync(path.join(folder(), "long.jsonl"), [...rows, `{"text": "${"fur ".repeat(90)}", "topic": "animal"}`, ""].join("\n"));
+  mkdirSync(path.join(folder(), "offices"));
+  for (const [place, office] of ["north", "south"].entries()) {
+    writeFileSync(path.join(folder(), "offices", `${office}.jsonl`), `${rows.slice(60 * place, 60 * place + 60).join("\n")}\n`);
+  }
+  writeFileSync(path.join(folder(), "offices", "west.jsonl"), `${rows[150]}\n`);
+  cpSync(tiny("tiny-bert"), path.join(folder(), "no-padding"), { recursive: true });
+  const file = path.join(folder(), "no-padding", "tokenizer_config.json");
+  const settings = JSON.parse(readFileSync(file, "utf8")) as Record<string, unknown>;
+  writeFileSync(file, JSON.stringify({ ...settings, pad_token: null, eos_token: null }));
+});
+
+describe("all at once are told", () => {
+  test("columns that are not there, a rank beyond a module's side, a module that is no linear one", () => {
+    const found = problemsOf("columns", {
+      data: `{ path: ${tiny("topics.jsonl")}, text: "{txet}", label: tpoic, eval_examples: 16, clients: 3 }`,
+      lora: "{ r: 64, target_modules: [query, word_embeddings] }",
+      strategy: "{ rank_assignment: { name: tiered, shares: { 64: 0.5, 1: 0.5 } } }",
+    });
+    expect(found).toEqual([
+      expect.stringMatching(/^data\.text {2}.*topics\.jsonl:1: has no column 'txet'.*did you mean 'text'\?/),
+      expect.stringMatching(/^data\.label {2}.*has no column 'tpoic'.*did you mean 'topic'\?/),
+      expect.stringMatching(/^lora\.target_modules {2}takes in .*word_embeddings, a Embedding/),
+      expect.stringMatching(/^lora\.r {2}must be at most 32, the smaller side of the adapted module .*query and 1 more, got 64/),
+    ]);
+  });
+
+  test("a client without examples, a label that no training example has, and a kind of attention that there is not", () => {
+    const found = problemsOf("clients", {
+      model: `{ name_or_path: ${tiny("tiny-bert")}, task: sequence-classification, attention: psychic }`,
+      data: `{ path: ${folder()}/offices, eval_path: ${folder()}/unseen.jsonl, text: "{text}", label: topic, client_eval_examples: 2, partition: { name: files } }`,
+    });
+    expect(found).toEqual([
+      expect.stringMatching(/^data\.eval_path {2}has labels that no training example has: planet \(1\)/),
+      expect.stringMatching(/^data\.clients {2}client c02: expected at least 3 examples, .* got 1/),
+      expect.stringMatching(/^model\.attention {2}psychic: /),
+    ]);
+  });
+
+  test("texts longer than the model takes, and weights of 4 bits where there is no CUDA", () => {
+    const found = problemsOf("long", {
+      model: `{ name_or_path: ${tiny("tiny-bert")}, task: sequence-classification, dtype: bf16, quantization: 4bit }`,
+      data: `{ path: ${folder()}/long.jsonl, text: "{text}", label: topic, max_length: 200, eval_examples: 16, clients: 3 }`,
+    });
+    expect(found).toEqual([
+      expect.stringMatching(/^model\.quantization {2}4bit weights need a CUDA device/),
+      expect.stringMatching(/^data\.max_length {2}the longest example has \d+ tokens, the model takes 64; lower data\.max_length/),
+    ]);
+  });
+
+  test("a tokenizer that cannot pad, a column that is not there, and a model that PEFT finds nothing to adapt in", () => {
+    const found = problemsOf("padding", {
+      data: `{ path: ${tiny("topics.jsonl")}, text: "{words}", label: topic, eval_examples: 16, clients: 3 }`,
+      model: `{ name_or_path: ${folder()}/no-padding, task: sequence-classification }`,
+      lora: "{ r: 4, target_modules: [q_proj] }",
+    });
+    expect(found).toEqual([
+      expect.stringMatching(/^model\.name_or_path {2}the tokenizer of .*no-padding has neither a padding nor an end-of-text token/),
+      expect.stringMatching(/^data\.text {2}.*has no column 'words'/),
+      expect.stringMatching(/^lora\.target_modules {2}\['q_proj'\]: No modules were targeted for adaptation/),
+    ]);
+  });
+});
+
+test("a task of one's own that cannot be imported, or is none, is told with its key", () => {
+  writeFileSync(path.join(folder(), "tasks_of_mine.py"), "class NotATask:\n    pass\n");
+  const model = (task: string) => `{ name_or_path: ${tiny("tiny-bert")}, task: "${task}" }`;
+  const data = `{ path: ${tiny("topics.jsonl")}, eval_examples: 16, clients: 3 }`;
+  expect(problemsOf("none", { model: model("tasks_of_mine:NotATask"), data })).toEqual([
+    expect.stringMatching(/^model\.task {2}module tasks_of_mine has no class NotATask that is a prelort_worker\.tasks\.Task/),
+  ]);
+  expect(problemsOf("missing", { model: model("no_such_module:Task"), data })).toEqual([
+    expect.stringMatching(/^model\.task {2}module no_such_module cannot be imported \(looked for in .*ModuleNotFoundError/),
+  ]);
+});
+
+test("a task to begin with is written, and runs as it is", () => {
+  const run = (...args: string[]) => spawnSync(process.execPath, [cli, ...args], { encoding: "utf8", cwd: folder() });
+  const made = run("new-task", "year_of_speech");
+  expect(made.status, made.stderr).toBe(0);
+  expect(readFileSync(path.join(folder(), "year_of_speech.py"), "utf8")).toContain("class YearOfSpeech(Task)");
+  expect(run("new-task", "year_of_speech").stderr).toContain("is there already");
+  expect(run("new-task", "Year-1").stderr).toContain("must be a Python module's name");
+
+  const settings = [
+    "rounds=1",
+    `model.name_or_path=${tiny("tiny-bert")}`,
+    "lora.tiers=[1,2,4,8]",
+    "data.eval_examples=40",
+    "fit.local_steps=2",
+  ];
+  const trained = run("run", "year_of_speech.yaml", ...settings.flatMap((each) => ["--set", each]));
+  expect(trained.status, trained.stdout + trained.stderr).toBe(0);
+  const last = readFileSync(path.join(folder(), "runs/year_of_speech/metrics.jsonl"), "utf8").trimEnd().split("\n").at(-1) ?? "";
+  const { by_tier: tiers } = JSON.parse(last) as { by_tier: { r: number; own: { name: string; value: number }[] }[] };
+  expect(tiers.map(({ r, own }) => [r, own.map(({ name }) => name)])).toEqual([1, 2, 4, 8].map((r) => [r, ["years off"]]));
+  for (const { own } of tiers) expect(own[0]?.value).toBeGreaterThan(1);
+
+  const judged = run("evaluate", "runs/year_of_speech", "--r", "3", "--json");
+  expect(judged.status, judged.stderr).toBe(0);
+  expect(JSON.parse(judged.stdout)).toMatchObject({ byTier: [{ r: 3, own: [{ name: "years off" }] }] });
+});
