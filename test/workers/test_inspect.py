@@ -14,10 +14,17 @@ from peft.tuners.lora import LoraLayer
 from prelort_worker.data import prepare
 from prelort_worker.errors import InputError
 from prelort_worker.messages import LoraSpec, Prepare, Prepared
-from prelort_worker.nested_lora import wrap
+from prelort_worker.models import _kept_whole
+from prelort_worker.nested_lora import n_weights, wrap
 from prelort_worker.tasks.find import find_task
 from specs import LORA, SEED, data_spec, model_spec
+from torch import nn
 from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
     BartConfig,
     BartForConditionalGeneration,
     BertConfig,
@@ -232,3 +239,31 @@ def test_quantised_weights_on_a_cpu_are_told_before_anything_is_loaded(tiny: Pat
     ) as refused:
         prepare(message, CPU, quiet)
     assert [option for option, _ in refused.value.problems] == ["model.quantization"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "spared", "kept"),
+    [
+        ("llama", AutoModelForCausalLM, [], ["lm_head"]),
+        ("gpt2", AutoModelForCausalLM, ["ln_f"], ["transformer.ln_f", "lm_head"]),
+        ("llama", AutoModelForSequenceClassification, ["classifier", "score"], ["score"]),
+        ("bert", AutoModelForSequenceClassification, ["classifier", "score"], ["classifier"]),
+        ("bert", AutoModel, ["pooler"], ["pooler"]),
+        ("t5", AutoModelForSeq2SeqLM, [], ["lm_head"]),
+    ],
+)
+def test_what_is_trained_in_full_and_what_tells_tokens_is_not_quantised(
+    tmp_path: Path, name: str, kind: Any, spared: list[str], kept: list[str]
+):
+    folder = MODELS[name][1](tmp_path / name)
+    model = model_spec(folder, MODELS[name][0], name_or_path=str(folder))
+    assert _kept_whole(kind, model, AutoConfig.from_pretrained(folder), spared) == kept
+
+
+def test_two_weights_of_four_bits_lie_in_a_byte():
+    class Params4bit(nn.Parameter):
+        """As bitsandbytes calls it."""
+
+    packed = Params4bit(torch.zeros(512, 1, dtype=torch.uint8), requires_grad=False)
+    assert n_weights(packed) == 1024
+    assert n_weights(nn.Parameter(torch.zeros(3, 4))) == 12

@@ -9,9 +9,11 @@ import torch
 from models_for_tests import CPU, index_of, nested_of, payload, random_adapter, resident_of, wrapped_gpt2
 from prelort_worker.batches import collate
 from prelort_worker.client import evaluate, fit
+from prelort_worker.errors import InputError
 from prelort_worker.messages import Evaluate, Fit
 from prelort_worker.nested_lora import NestedLora, activate, set_base, write
 from specs import FIT, LORA, SEED
+from torch import nn
 
 FIT_TASK = Fit("f", 1, 1, "c01", 4, 2.0, SEED, FIT, "F32", [])
 EVALUATE_TASK = Evaluate("e", 1, 1, "global", None, [4], 2.0, 0, 24, 8, 0, [])
@@ -115,6 +117,19 @@ def test_a_merge_that_is_refused_leaves_nothing_for_the_next_task(tiny: Path):
     with pytest.raises(ValueError, match="merged: expected shape"):
         evaluate(resident, EVALUATE_TASK, payload(rows=rows, merged=merged[:, 1:].contiguous()), report)
     assert evaluate(resident, EVALUATE_TASK, payload(rows=rows), report).tiers == plain
+
+
+def test_quantised_weights_take_in_nothing(tiny: Path):
+    nested = nested_of(tiny, "causal-lm")
+    quantised = [
+        replace(module, pristine=nn.Parameter(module.pristine.to(torch.int8), requires_grad=False))
+        for module in nested.modules
+    ]
+    nested = replace(nested, modules=tuple(quantised))
+    set_base(nested, None)
+    with pytest.raises(InputError, match="quantised weights cannot take in what an aggregation merges") as refused:
+        set_base(nested, random_adapter(nested, 2)[0])
+    assert refused.value.problems[0][0] == "model.quantization"
 
 
 @pytest.mark.parametrize("task", ["causal-lm", "sequence-classification"])

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .messages import LoraSpec, ModelSpec
-from .nested_lora import NestedLora, wrap
+from .nested_lora import NestedLora, n_weights, wrap
 from .seeds import derive
 from .tasks.find import find_task
 from .tasks.task import Task
@@ -47,4 +47,4 @@ def n_frozen(nested: NestedLora) -> int:
     base: nn.Module = nested.model.get_base_model()
     adapters = sum(value.numel() for name, value in base.named_parameters() if ".lora_" in name)
     copies = sum(value.numel() for module in nested.saved for value in module.wrapper.parameters())
-    return sum(value.numel() for value in base.parameters()) - adapters - copies
+    return sum(map(n_weights, base.parameters())) - adapters - copies

@@ -1,8 +1,10 @@
 """Base models and tokenizers, from a folder or by their Hugging Face name."""
 
+import logging
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from importlib.util import find_spec
 from typing import Any
 
@@ -66,8 +68,10 @@ class MeanPooledClassifier(PreTrainedModel):
         cls, model: ModelSpec, device: torch.device, on_meta: bool = False, **config: Any
     ) -> "MeanPooledClassifier":
         encoder = load_pretrained(AutoModel, model, device, on_meta, ["pooler"], **config)
-        with torch.device("meta" if on_meta else "cpu"):
-            return cls(encoder.config, encoder)
+        with torch.device("meta" if on_meta else "cpu"):  # so that every device draws the same head
+            made = cls(encoder.config, encoder)
+        made.classifier.to(encoder.device)  # where a quantised encoder is already
+        return made
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any) -> SequenceClassifierOutput:
         """PEFT passes all that a classifier may be given; all but tokens [batch, length] and their mask is left out."""
@@ -121,7 +125,7 @@ def load_pretrained(
             use_safetensors=True,
             output_loading_info=True,
             **attention,
-            **_quantised(model, device),
+            **_quantised(model, device, lambda: _kept_whole(kind, model, settings, spared)),
             **_source(model),
         )
     base, info = loaded
@@ -172,20 +176,36 @@ def _source(model: ModelSpec) -> dict[str, Any]:
     return {"revision": model.revision or "main", "trust_remote_code": model.trust_remote_code}
 
 
-def _quantised(model: ModelSpec, device: torch.device) -> dict[str, Any]:
+def _quantised(model: ModelSpec, device: torch.device, kept_whole: Callable[[], list[str]]) -> dict[str, Any]:
     if model.quantization is None:
         return {}
+    # It would tell of every product of every step that inputs are rounded to f16.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    kept = kept_whole()
     settings = (
-        BitsAndBytesConfig(load_in_8bit=True)
+        BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
         if model.quantization == "8bit"
         else BitsAndBytesConfig(
             load_in_4bit=True,
+            llm_int8_skip_modules=kept,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.bfloat16,
         )
     )
     return {"quantization_config": settings, "device_map": {"": device}}
+
+
+def _kept_whole(kind: Any, model: ModelSpec, settings: PreTrainedConfig, spared: Collection[str]) -> list[str]:
+    """What is trained in full, and what turns hidden states into tokens."""
+    with torch.device("meta"):
+        base = kind.from_config(deepcopy(settings), trust_remote_code=model.trust_remote_code)
+    head = base.get_output_embeddings()
+    return [
+        name
+        for name, module in base.named_modules()
+        if (head is not None and module is head) or (name and name.endswith(tuple(spared)))
+    ]
 
 
 def _refuse_random(name_or_path: str, missing: Collection[str], spared: Collection[str]) -> None:

@@ -132,8 +132,13 @@ def left_out(nested: NestedLora) -> list[LeftOut]:
         if value.dim() < 2 or value.requires_grad or id(value) in adapted or _OWN_PARAMETER.search(name):
             continue
         pattern = re.sub(r"(?<=\.)\d+(?=\.)", "*", name.removeprefix(_BASE_PREFIX).removesuffix(".weight"))
-        entries.setdefault((pattern, kinds[id(value)]), []).append(value.numel())
+        entries.setdefault((pattern, kinds[id(value)]), []).append(n_weights(value))
     return [LeftOut(name, kind, len(sizes), sum(sizes)) for (name, kind), sizes in entries.items()]
+
+
+def n_weights(value: nn.Parameter) -> int:
+    """In 4 bits, bitsandbytes holds two in a byte."""
+    return 2 * value.numel() * value.element_size() if type(value).__name__ == "Params4bit" else value.numel()
 
 
 def activate(nested: NestedLora, r: int) -> None:
@@ -191,6 +196,12 @@ def set_base(nested: NestedLora, merged: Tensor | None) -> None:
         _base(module).weight = module.pristine
     if merged is None:
         return
+    if not all(module.pristine.is_floating_point() for module in nested.modules):
+        raise InputError(
+            "quantised weights cannot take in what an aggregation merges into the base model, as FLoRA does; leave it "
+            "out, or take another aggregation",
+            "model.quantization",
+        )
     _check_shape("merged", merged, [len(merged), nested.width])
     offset = 0
     for module in nested.modules:
