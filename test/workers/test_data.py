@@ -269,3 +269,18 @@ def test_a_single_label_is_refused_since_there_is_nothing_to_tell_apart(tiny: Pa
     path = write_lines(tmp_path / "one.jsonl", *['{"text": "fur and paw", "topic": "animal"}'] * 40)
     with pytest.raises(InputError, match=r"at least two labels in .*, got animal alone"):
         build(tiny, "sequence-classification", path=path)
+
+
+def test_a_mix_tells_the_commonest_values_and_the_rest_as_others(tiny: Path, tmp_path: Path):
+    rows = [
+        {"text": "a kind of fur", "topic": topic, "office": f"o{place % 90:02d}"}
+        for place, topic in enumerate(["animal", "food"] * 200)
+    ]
+    path = write_lines(tmp_path / "many.jsonl", *(json.dumps(row) for row in rows))
+    by_office = PartitionSpec("dirichlet", "office", 100.0, 8, None, None)
+    prepared = run(tiny, tmp_path, path=path, clients=2, partition=by_office)
+    for client in prepared.clients:
+        assert len(client.mix) == 60 and client.mix[-1].value == "others"
+        assert sum(share.n for share in client.mix) == client.n
+        counts = [share.n for share in client.mix[:-1]]
+        assert counts == sorted(counts, reverse=True)

@@ -10,7 +10,7 @@ import torch
 from models_for_tests import CPU, Up, come_up
 from prelort_worker.errors import InputError
 from prelort_worker.messages import DataSpec, LoraSpec, ModelSpec
-from prelort_worker.tasks.find import find_task
+from prelort_worker.tasks.find import find_task, source_sha256
 from specs import FIT, LORA, data_spec, model_spec
 
 # A model that is nobody else's: which of four topics do a text's words tell, by a table and two linear maps?
@@ -130,10 +130,16 @@ def test_metrics_of_ones_own_are_summed_over_the_examples_at_every_rank(tiny: Pa
     assert tiers[1].labels is not None and sum(tiers[1].labels.actual) == 24
 
 
-def test_its_module_is_looked_for_in_its_folder_before_elsewhere(folder: Path):
-    write(folder, "queue_of_mine", "from prelort_worker.tasks import Task\nclass Mine(Task): pass\n")
-    assert type(find_task(model_of(folder, "queue_of_mine:Mine"), CPU)).__module__ == "queue_of_mine"
-    assert sys.path[0] == str(folder)
+def test_its_module_is_found_by_its_file_and_takes_nobodys_name(folder: Path):
+    write(
+        folder,
+        "json",
+        "from prelort_worker.tasks import Task\nfrom beside import VALUE\nclass Mine(Task): value = VALUE\n",
+    )
+    write(folder, "beside", "VALUE = 7\n")
+    found: Any = type(find_task(model_of(folder, "json:Mine"), CPU))
+    assert found.value == 7 and source_sha256(find_task(model_of(folder, "json:Mine"), CPU)) is not None
+    assert not hasattr(sys.modules["json"], "Mine")
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ from .tasks.task import Task
 from .templates import column_text, column_value, fill
 
 Report = Callable[[int, int], None]
+# Of a client's mix, and of all together, so that they fit into one message, however many clients there are.
+_VALUES, _ALL_VALUES, _VALUE_LENGTH = 60, 20_000, 60
 
 
 def prepare(message: Prepare, device: torch.device, report: Report) -> Prepared:
@@ -110,7 +112,7 @@ def build_index(task: Task, data: DataSpec, seed: str, report: Report) -> Index:
         ClientInfo(
             id=client_id,
             label_counts=_label_counts(task, data, training),
-            mix=_mix(task, data, training),
+            mix=_mix(task, data, training, min(_VALUES, _ALL_VALUES // len(ids))),
             n_tokens=sum(lengths[1 + 2 * place]),
             n_truncated=n_truncated[1 + 2 * place],
         )
@@ -235,11 +237,15 @@ def _label_counts(task: Task, data: DataSpec, rows: Sequence[Row]) -> list[int]:
     return [counts[label] for label in task.labels]
 
 
-def _mix(task: Task, data: DataSpec, rows: Sequence[Row]) -> list[tuple[str, int]]:
-    """By the column that the partition goes by, else by the label; the commonest first."""
+def _mix(task: Task, data: DataSpec, rows: Sequence[Row], most: int) -> list[tuple[str, int]]:
+    """By the column that the partition goes by, else by the label; the commonest first, the rest as `others`."""
     by = data.partition.by
     found = (column_text(row, by, "data.partition.by") if by else task.label(row, data) for row in rows)
-    return Counter(value for value in found if value is not None).most_common()
+    counts = Counter(value[:_VALUE_LENGTH] for value in found if value is not None).most_common()
+    if len(counts) <= most:
+        return counts
+    shown = counts[: max(0, most - 1)]
+    return [*shown, ("others", sum(count for _, count in counts[len(shown) :]))]
 
 
 def _remarks(task: Task, data: DataSpec, shares: Shares) -> list[str]:
