@@ -2,15 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from .divide import Shares, client_ids, divide
 from .errors import InputError, Problems
 from .index import (
     INDEX_VERSION,
@@ -26,14 +25,12 @@ from .index import (
 from .inspect import inspect
 from .messages import DataSpec, IndexFile, Prepare, Prepared, PreparedClient, ValueCount
 from .models import refuse_quantisation
-from .partition import Places, hold_out, owned_values, partition, values_of
 from .records import to_map
 from .row import Row
 from .rows import rows_sha256
-from .seeds import derive
 from .tasks.find import find_task, source_sha256
 from .tasks.task import Task
-from .templates import column_text, column_value, fill
+from .templates import column_text
 
 Report = Callable[[int, int], None]
 # Of a client's mix, and of all together, so that they fit into one message, however many clients there are.
@@ -52,7 +49,7 @@ def prepare(message: Prepare, device: torch.device, report: Report) -> Prepared:
     index, path = None, None
     with problems.gathered("data.path"):
         if problems:  # of the tokenizer: what is wrong with the data can be told all the same
-            _divide(task, data, message.seed)
+            divide(task, data, message.seed)
         else:
             path = Path(message.cache_dir) / "prepared" / f"{_key(message, task)}.safetensors"
             index = _read_made(path) or build_index(task, data, message.seed, report)
@@ -75,22 +72,8 @@ def _read_made(path: Path) -> Index | None:
         return None
 
 
-@dataclass(frozen=True)
-class Shares:
-    """Who holds which row: those held out from all, then of each client those it trains on and those it does not."""
-
-    held_out: list[Row]
-    clients: list[tuple[list[Row], list[Row]]]
-
-    def parts(self) -> Iterable[tuple[list[Row], bool]]:
-        yield self.held_out, False
-        for training, held_out in self.clients:
-            yield training, True
-            yield held_out, False
-
-
 def build_index(task: Task, data: DataSpec, seed: str, report: Report) -> Index:
-    shares = _divide(task, data, seed)
+    shares = divide(task, data, seed)
     ordered = [row for part, _ in shares.parts() for row in part]
     encoded = task.encode(ordered, data, report)
     if len(encoded) != len(ordered):
@@ -130,108 +113,6 @@ def build_index(task: Task, data: DataSpec, seed: str, report: Report) -> Index:
     return make_index(info, flat, [length for part in lengths for length in part], [len(part) for part in parts])
 
 
-def _divide(task: Task, data: DataSpec, seed: str) -> Shares:
-    """Reads the rows and deals them out; raises one InputError with all that is wrong."""
-    problems = Problems()
-    rows, apart, shares = [], None, None
-    with problems.gathered("data.path"):
-        rows = task.read(data.path, data.split, data)
-        _check_columns(task, data, rows, problems)
-        with problems.gathered("data.partition.by"):
-            values_of(data.partition, rows[:1])
-    if data.eval_path is not None or data.eval_split is not None:
-        with problems.gathered("data.eval_path"):
-            apart = task.read(data.eval_path or data.path, data.eval_split, data)
-            _check_columns(task, data, apart, problems)
-    problems.raise_any()
-    with problems.gathered("data.label"):
-        # Over all of it, so that the labels do not depend on which examples are drawn.
-        task.labels = sorted({label for row in rows if (label := task.label(row, data)) is not None})
-        _check_labels(task, data, apart, problems)
-    with problems.gathered("data"):
-        shares = _share(data, rows, apart, seed)
-    problems.raise_any()
-    assert shares is not None
-    return shares
-
-
-def client_ids(count: int) -> list[str]:
-    return [f"c{place:0{max(2, len(str(count - 1)))}d}" for place in range(count)]
-
-
-def _check_columns(task: Task, data: DataSpec, rows: Sequence[Row], problems: Problems) -> None:
-    """In the first row, so that every option with a wrong column is told; what is wrong in others, encoding tells."""
-    for row in rows[:1]:
-        for option in ("text", "prompt", "answer"):
-            if (template := getattr(data, option)) is not None:
-                with problems.gathered(f"data.{option}"):
-                    fill(template, row, f"data.{option}")
-        for option in ("messages", "image"):
-            if (name := getattr(data, option)) is not None:
-                with problems.gathered(f"data.{option}"):
-                    column_value(row, name, f"data.{option}")
-        with problems.gathered("data.label"):
-            task.label(row, data)
-
-
-def _check_labels(task: Task, data: DataSpec, apart: Sequence[Row] | None, problems: Problems) -> None:
-    if data.label is None:
-        return
-    if len(task.labels) < 2:
-        there = ", ".join(task.labels) or "none"
-        problems.add("data.label", f"expected at least two labels in {data.path}, got {there} alone")
-    unseen = Counter(label for row in apart or () if (label := task.label(row, data)) not in set(task.labels))
-    if unseen:
-        told = ", ".join(f"{label} ({count})" for label, count in unseen.most_common(5))
-        problems.add(
-            "data.eval_path",
-            f"has labels that no training example has: {told}; expected some of {', '.join(task.labels[:20])}",
-        )
-
-
-def _share(data: DataSpec, rows: Sequence[Row], apart: Sequence[Row] | None, seed: str) -> Shares:
-    values = values_of(data.partition, rows)
-    owned = owned_values(data.partition, values, data.clients)
-    used = set(values if owned is None else owned)
-    pool = [place for place, value in enumerate(values) if value in used]
-    held_out, training = _draw(data, pool, apart is not None, seed)
-    parts = _parts(data, [values[place] for place in training], owned, seed)
-    divided = hold_out(parts, data.client_eval_examples, np.random.default_rng(derive(seed, "held out of clients")))
-
-    def chosen(places: Places) -> list[Row]:
-        return [rows[training[place]] for place in places]
-
-    clients = [(chosen(own), chosen(other)) for own, other in divided]
-    if apart is None:
-        return Shares([rows[place] for place in held_out], clients)
-    order = np.random.default_rng(derive(seed, "held-out examples")).permutation(len(apart))[: data.eval_examples]
-    return Shares([apart[place] for place in sorted(order)], clients)
-
-
-def _draw(data: DataSpec, pool: list[int], is_apart: bool, seed: str) -> tuple[list[int], list[int]]:
-    """Which of the examples in the pool are held out from all, and which are the clients': disjoint."""
-    n, held_out = len(pool), 0 if is_apart else data.eval_examples
-    if held_out >= n:
-        raise InputError(f"cannot hold out {held_out} of the {n} examples of {data.path}", "data.eval_examples")
-    order = np.random.default_rng(derive(seed, "examples")).permutation(pool).tolist()
-    return order[:held_out], order[held_out:][: data.max_examples]
-
-
-def _parts(data: DataSpec, values: list[str], owned: list[str] | None, seed: str) -> list[Places]:
-    """Places in `values` of client after client."""
-    rng = np.random.default_rng(derive(seed, "partition"))
-    parts = partition(data.partition, values, len(values), data.clients, rng, owned)
-    asked = data.client_eval_examples
-    for client_id, part in zip(client_ids(len(parts)), parts, strict=True):
-        if len(part) <= asked:
-            raise InputError(
-                f"client {client_id}: expected at least {asked + 1} examples, one to train on and {asked} to hold out "
-                f"(data.client_eval_examples), got {len(part)}; take fewer clients or hold out fewer",
-                "data.clients",
-            )
-    return parts
-
-
 def _label_counts(task: Task, data: DataSpec, rows: Sequence[Row]) -> list[int]:
     counts = Counter(task.label(row, data) for row in rows) if task.labels else Counter()
     return [counts[label] for label in task.labels]
@@ -260,9 +141,9 @@ def _remarks(task: Task, data: DataSpec, shares: Shares) -> list[str]:
 
 def _key(message: Prepare, task: Task) -> str:
     data = message.data
-    contents = [rows_sha256(data.path, data.split, data.subset) if _reads_files(task) else _rows_hash(task, data)]
+    contents = [_content(task, data, data.path, data.split)]
     if data.eval_path is not None or data.eval_split is not None:
-        contents.append(rows_sha256(data.eval_path or data.path, data.eval_split, data.subset))
+        contents.append(_content(task, data, data.eval_path or data.path, data.eval_split))
     spec = {**to_map(data), "path": contents, "eval_path": None}
     # Of a task of one's own nothing is known: whatever it is made with may decide its examples.
     own = None if (source := source_sha256(task)) is None else [source, to_map(message.model)]
@@ -270,14 +151,12 @@ def _key(message: Prepare, task: Task) -> str:
     return sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _reads_files(task: Task) -> bool:
-    return type(task).read is Task.read
-
-
-def _rows_hash(task: Task, data: DataSpec) -> str:
-    """Of what a task of one's own reads, wherever from."""
+def _content(task: Task, data: DataSpec, path: str, split: str | None) -> str:
+    """Of files; of what a task of one's own reads, wherever from, its rows."""
+    if type(task).read is Task.read:
+        return rows_sha256(path, split, data.subset)
     digest = sha256()
-    for row in task.read(data.path, data.split, data):
+    for row in task.read(path, split, data):
         digest.update(json.dumps([row.where, row.columns], sort_keys=True, default=repr).encode())
     return digest.hexdigest()
 
