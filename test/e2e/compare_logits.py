@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
+from prelort_worker.adapt import wrap
 from prelort_worker.messages import LoraSpec, ModelSpec
 from prelort_worker.models import MeanPooledClassifier
-from prelort_worker.nested_lora import activate, wrap, write
+from prelort_worker.nested_lora import activate, write
 from prelort_worker.tasks.find import find_task
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from prelort_worker.adapt import wrap
 from prelort_worker.assemble import assemble
 from prelort_worker.client import Client, Resident
 from prelort_worker.data import build_index
@@ -26,7 +27,7 @@ from prelort_worker.messages import (
     Prepared,
     TierSums,
 )
-from prelort_worker.nested_lora import NestedLora, wrap
+from prelort_worker.nested_lora import NestedLora
 from prelort_worker.seeds import derive
 from prelort_worker.tasks.find import find_task
 from prelort_worker.tasks.task import Task

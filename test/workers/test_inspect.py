@@ -11,11 +11,11 @@ from models_for_tests import CPU, come_up, quiet
 from more_models import TOKENIZER, save_model, tiny_config, write_t5, write_vit
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
+from prelort_worker.adapt import n_weights, wrap
 from prelort_worker.data import prepare
 from prelort_worker.errors import InputError
 from prelort_worker.messages import LoraSpec, Prepare, Prepared
 from prelort_worker.models import _kept_whole
-from prelort_worker.nested_lora import n_weights, wrap
 from prelort_worker.tasks.find import find_task
 from specs import LORA, SEED, data_spec, model_spec
 from torch import nn

@@ -5,8 +5,9 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from .adapt import n_weights, wrap
 from .messages import LoraSpec, ModelSpec
-from .nested_lora import NestedLora, n_weights, wrap
+from .nested_lora import NestedLora
 from .seeds import derive
 from .tasks.find import find_task
 from .tasks.task import Task

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from .adapt import left_out
 from .assemble import assemble, n_frozen
 from .data import prepare
 from .device import forget_peak_memory, peak_memory
@@ -17,7 +18,7 @@ from .evaluate import evaluate_tier, finite, shard_of
 from .generate import score_answers
 from .index import Index, open_index
 from .messages import Dtype, Evaluate, Evaluated, Fit, Fitted, Load, Loaded, Prepare, TaskMessage, TaskReply
-from .nested_lora import NestedLora, left_out, read, set_base, write
+from .nested_lora import NestedLora, read, set_base, write
 from .probe import probe
 from .seeds import derive
 from .train import train

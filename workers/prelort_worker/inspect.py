@@ -5,11 +5,11 @@ from typing import Any
 
 from torch import nn
 
+from .adapt import wrap
 from .assemble import prepare_heads
 from .errors import Problems
 from .index import Index
 from .messages import LoraSpec
-from .nested_lora import wrap
 from .tasks.task import Task
 
 
