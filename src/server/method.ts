@@ -11,7 +11,12 @@ const READING =
   "each segment averaged over the clients that train it, weighted by their examples; a segment nobody trained keeps its value.";
 
 /** Why other bytes may come of the same config, seed and data, on the same kind of device with the same versions; none by default. */
-export function describeDoubts({ closing, workers, strategy }: Pick<RunConfig, "closing" | "workers" | "strategy">): readonly string[] {
+export function describeDoubts({
+  closing,
+  model,
+  workers,
+  strategy,
+}: Pick<RunConfig, "closing" | "model" | "workers" | "strategy">): readonly string[] {
   const kinds = new Set(workers.devices === "auto" ? [] : workers.devices.map((device) => device.replace(/:.*/, "")));
   const { selection, rankAssignment, aggregation } = strategy;
   const own = Object.entries({ selection, rank_assignment: rankAssignment, aggregation }).filter(([, policy]) => !policy.policy);
@@ -20,6 +25,8 @@ export function describeDoubts({ closing, workers, strategy }: Pick<RunConfig, "
       ? ["closing: the clock decides who counts; the journal says who did"]
       : []),
     ...(kinds.size > 1 ? [`workers.devices: of several kinds (${[...kinds].join(", ")}), which round differently`] : []),
+    ...(model.task.includes(":") ? ["model.task: code of one's own, which may draw from more than torch's seed"] : []),
+    ...(model.trustRemoteCode ? ["model.trust_remote_code: code of the model's repository, which may depend on anything"] : []),
     ...own.map(([name]) => `strategy.${name}: of one's own, which may depend on anything`),
   ];
 }

@@ -219,6 +219,7 @@ def test_a_change_in_the_module_makes_the_data_again(tiny: Path, folder: Path):
     assert up_with(tiny, folder, "changes", BAG).prepared.index == first
     again = up_with(tiny, folder, "changes", BAG + "\n# another\n").prepared.index
     assert again.path != first.path
+    assert again.sha256 != first.sha256  # by which a resume tells that it is another run
 
 
 SURE = """

@@ -107,6 +107,7 @@ def build_index(task: Task, data: DataSpec, seed: str, report: Report) -> Index:
         n_truncated=sum(n_truncated),
         pad_token_id=task.pad_token_id,
         clients=clients,
+        source=source_sha256(task),
         remarks=_remarks(task, data, shares),
     )
     flat = [example for part in parts for example in part]

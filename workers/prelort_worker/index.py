@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .errors import InputError
 
-INDEX_VERSION = 4
+INDEX_VERSION = 5
 # No field of an example has a dot in its name.
 _LENGTHS, _CLIENTS = ".lengths", ".clients"
 
@@ -50,6 +50,8 @@ class IndexInfo:
     n_truncated: int
     pad_token_id: int
     clients: list[ClientInfo]
+    # SHA-256 of the file of a task of one's own: with it the index changes, and so a run that is resumed is another.
+    source: str | None = None
     # What the user should know of the data, though it can be used.
     remarks: list[str] = field(default_factory=list)
 
