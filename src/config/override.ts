@@ -1,7 +1,10 @@
 import { withoutValueAt, withValueAt } from "./tree.ts";
 import { placeKey, readKey, readYamlValue, type Finding, type Place, type YamlSource } from "./yaml-source.ts";
 
-/** The source with `key.path=value` worked in: the path in YAML's spelling, the value read as YAML; without one the key goes. */
+/**
+ * The source with `key.path=value` worked in: the path in YAML's spelling, the value read as YAML. Without a value the key
+ * goes; where it is not there, its name must be right all the same.
+ */
 export function override(source: YamlSource, assignment: string): YamlSource {
   const [written = "", ...rest] = assignment.split("=");
   const place: Place = { location: `--set ${written}`, inFile: false, order: Number.POSITIVE_INFINITY };
@@ -15,17 +18,16 @@ export function override(source: YamlSource, assignment: string): YamlSource {
   const refuse = (message: string): YamlSource => ({ ...source, findings: [...source.findings, { path, message, place }] });
 
   if (written === "" || rest.length === 0) return refuse(`must read key.path=value, got ${JSON.stringify(assignment)}`);
-  if (rest.join("=").trim() === "")
-    return { ...source, value: withoutValueAt(source.value, path), findings: [...source.findings, ...misspellings] };
-  const given = readYamlValue(rest.join("="), path, place);
-  if (given.broken) return { ...source, findings: [...source.findings, ...given.findings] };
-  const value = withValueAt(source.value, path, given.value);
+  const text = rest.join("=");
+  const given = text.trim() === "" ? undefined : readYamlValue(text, path, place);
+  if (given?.broken) return { ...source, findings: [...source.findings, ...given.findings] };
+  const value = given ? withValueAt(source.value, path, given.value) : withoutValueAt(source.value, path);
   if (value === undefined) return refuse("leads nowhere: something on the way is neither a map nor a list that long");
 
-  const places = new Map([...source.places, ...given.places]);
+  const places = new Map([...source.places, ...(given?.places ?? [])]);
   path.forEach((_, depth) => {
     const key = placeKey(path.slice(0, depth + 1));
     if (depth === path.length - 1 || !places.has(key)) places.set(key, { key: place, value: place });
   });
-  return { value, places, findings: [...source.findings, ...given.findings, ...misspellings], broken: false };
+  return { value, places, findings: [...source.findings, ...(given?.findings ?? []), ...misspellings], broken: false };
 }

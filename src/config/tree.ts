@@ -24,11 +24,20 @@ export function withValueAt(root: unknown, [key, ...rest]: Path, value: unknown)
   return item === undefined ? undefined : { ...root, [key]: item };
 }
 
-/** A copy without what stands at the path, if anything does. */
-export function withoutValueAt(root: unknown, path: Path): unknown {
-  const [parent, key] = [path.slice(0, -1), path.at(-1)];
-  const holder = valueAt(root, parent);
-  if (!isMap(holder) || key === undefined || !Object.hasOwn(holder, key)) return root;
-  const { [key]: _, ...rest } = holder;
-  return parent.length > 0 ? withValueAt(root, parent, rest) : rest;
+/**
+ * A copy without what stands at the path. The first key on the way that is not there stands as undefined, by which a schema
+ * knows it or refuses it; undefined if something else than a map is in the way.
+ */
+export function withoutValueAt(root: unknown, [key, ...rest]: Path): unknown {
+  if (key === undefined) return undefined;
+  if (Array.isArray(root)) {
+    const item = key in root && rest.length > 0 ? withoutValueAt(root[Number(key)], rest) : undefined;
+    return item === undefined ? undefined : root.with(Number(key), item);
+  }
+  if (!isMap(root)) return undefined;
+  if (!Object.hasOwn(root, key)) return { ...root, [key]: undefined };
+  const { [key]: value, ...others } = root;
+  if (rest.length === 0) return others;
+  const item = withoutValueAt(value, rest);
+  return item === undefined ? undefined : { ...root, [key]: item };
 }

@@ -10,20 +10,20 @@ import { python, root, temporaryFolder } from "./support.ts";
 
 const folder = temporaryFolder();
 const known = [
-  { name: "flora-dolly", model: "tinyllama", data: "dolly.parquet", own: ["fit.local_steps=3"], ranks: [4, 8, 16, 32, 64] },
+  { name: "flora-dolly", model: "tinyllama", data: "dolly.parquet", own: ["fit.local_steps=2"], ranks: [4, 8, 16, 32, 64] },
   {
     name: "flowertune-general",
     model: "mistral",
     data: "alpaca.parquet",
     // 4 bits need CUDA.
-    own: ["model.quantization=", "fit.local_steps=3", "evaluate.every=1"],
+    own: ["model.quantization=", "fit.local_steps=2", "evaluate.every=1"],
     ranks: [32],
   },
   {
     name: "raflora-20newsgroups",
     model: "roberta",
     data: "newsgroups",
-    own: ["data.partition.min_examples=4", "evaluate.every=1"],
+    own: ["data.partition.min_examples=4", "fit.local_steps=2", "evaluate.every=1"],
     ranks: [4, 8, 16, 32, 64],
   },
 ];
@@ -49,7 +49,7 @@ describe("a setting that people know runs on a small scale:", () => {
       const { result } = federate(buildRun(await loadConfig(path.join(root, "configs", `${name}.yaml`), { set })));
       const { metrics, layout, directory } = await result;
       expect(layout.tiers).toEqual(ranks);
-      expect(readdirSync(path.join(directory, "adapters"))).toHaveLength(ranks.length);
+      expect(new Set(readdirSync(path.join(directory, "adapters")))).toEqual(new Set(ranks.map((r) => `r${r}`)));
       const last = metrics.at(-1)!;
       expect(last.failed).toEqual([]);
       expect(last.fitLoss).toBeLessThan(metrics[1]!.fitLoss!);

@@ -351,6 +351,12 @@ describe("--set", () => {
     ["seed.x=1", /^--set seed\.x seed\.x: leads nowhere/],
     ["fit.lr", /^--set fit\.lr fit\.lr: must read key\.path=value, got "fit\.lr"$/],
     ["fit.lr=[", /^--set fit\.lr fit\.lr: Flow sequence/],
+    ["model.quantisation=", /^--set model\.quantisation model\.quantisation: is not a key; did you mean quantization\?$/],
+    ["fits.lr=", /^--set fits\.lr fits: is not a key; did you mean fit\?$/],
+    ["fit.localStep=", /^--set fit\.localStep fit\.local_step: localStep is not a key/],
+    ["rounds=", /^--set rounds rounds: is needed: a number$/],
+    ["seed.x=", /^--set seed\.x seed\.x: leads nowhere/],
+    ["lora.modules_to_save.0=", /^--set lora\.modules_to_save\.0 lora\.modules_to_save\.0: leads nowhere/],
   ])("refuses %s and says so", async (assignment, expected) => {
     expect(await issuesOf(VALID, [assignment])).toEqual([expect.stringMatching(expected)]);
   });
@@ -381,10 +387,15 @@ describe("paths in a config", () => {
   });
 });
 
-it("takes away a key that --set gives no value, so that its default holds", async () => {
-  const config = await load(VALID.replace("name_or_path: prelort:tiny", "name_or_path: prelort:tiny, attention: eager"), [
-    "model.attention=",
-  ]);
-  expect(config.model.attention).toBeUndefined();
-  expect((await load(VALID, ["no_such_key="])).rounds).toBeGreaterThan(0);
+describe("--set key=", () => {
+  it("takes away a key, so that its default holds", async () => {
+    const written = VALID.replace("name_or_path: prelort:tiny", "name_or_path: prelort:tiny, attention: eager");
+    expect((await load(written, ["model.attention="])).model.attention).toBeUndefined();
+    expect((await load(VALID.replace("rounds: 6", "rounds: 6\nseed: 3"), ["seed="])).seed).toBe(0);
+  });
+
+  it("is content with a key that is not there, as deep as it may be", async () => {
+    const asItIs = await load(VALID);
+    expect(await load(VALID, ["model.attention=", "evaluate.every=", "strategy.server_optimizer.lr="])).toEqual(asItIs);
+  });
 });

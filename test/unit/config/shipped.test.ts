@@ -8,7 +8,14 @@ import { loadConfig } from "../../../src/config/load.ts";
 const folder = join(import.meta.dirname, "../../../configs");
 const files = readdirSync(folder).filter((file) => file.endsWith(".yaml"));
 const isComparison = (file: string) => file.startsWith("compare-");
-const headerOf = (file: string) => readFileSync(join(folder, file), "utf8").split(/^[^#]/m)[0];
+const headerOf = (file: string) => readFileSync(join(folder, file), "utf8").split(/^[^#]/m)[0] ?? "";
+/** What a header says to try with --set, quoted or up to the end of a word or sentence. */
+const proposals = (file: string) =>
+  [
+    ...headerOf(file)
+      .replaceAll("\n#", "")
+      .matchAll(/--set (?:'([^']+)'|(\S+?)[.,;:]?(?=\s|$))/g),
+  ].map(([, quoted, bare]) => quoted ?? bare ?? "");
 
 describe("every shipped config", () => {
   it.each(files.filter((file) => !isComparison(file)))("%s is valid, and its header says how to run it", async (file) => {
@@ -16,6 +23,21 @@ describe("every shipped config", () => {
     expect(resolveTiers(config).at(-1)).toBe(config.lora.r);
     expect(JSON.parse(JSON.stringify(describeConfig(config)))).toEqual(describeConfig(config));
     expect(headerOf(file)).toContain(`#   npx prelort run configs/${file}\n`);
+  });
+});
+
+describe("what a shipped config's header proposes", () => {
+  it.each(files.filter((file) => proposals(file).length > 0))("%s is valid with all of it", async (file) => {
+    const config = await loadConfig(join(folder, file));
+    const set = proposals(file);
+    for (const assignment of set) expect(assignment).toMatch(/^[a-z_.]+=/);
+    expect(buildRun(await loadConfig(join(folder, file), { set }))).not.toEqual(buildRun(config));
+  });
+
+  it("is found", () => {
+    expect(proposals("flora-dolly.yaml")).toContain("model.name_or_path=huggyllama/llama-7b");
+    expect(proposals("flora-dolly.yaml")).toContain("strategy.server_optimizer={ name: momentum, momentum: 0.5 }");
+    expect(proposals("flora-dolly.yaml")).toContain("data.partition=");
   });
 });
 
