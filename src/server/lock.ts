@@ -1,98 +1,125 @@
-import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, constants, fstatSync, ftruncateSync, lstatSync, openSync, readSync, rmSync, writeSync } from "node:fs";
 import { hostname } from "node:os";
 import path from "node:path";
 import process from "node:process";
 import { z } from "zod";
+import { EnvironmentError } from "../errors.ts";
 import { parseJson } from "../tensor/json.ts";
 
 /*
- * One controller holds a run directory at a time. Its lock says which process that is, and when it started, since a number
- * is given to another process in time; a lock whose process is gone was left by a kill, and is taken over.
+ * One controller holds a run folder at a time. The kernel keeps the lock, on a descriptor of the file `lock` that stays open as
+ * long as the run: no other process can take it, whatever namespace or container it lives in, and it ends with its process,
+ * however that dies. Child processes do not inherit it, since Node opens files close-on-exec. What the file says is for people.
  */
 
-const holderSchema = z.strictObject({ pid: z.number().int().positive(), host: z.string(), started: z.string().nullable() });
+const holderSchema = z.strictObject({
+  pid: z.number().int().positive(),
+  host: z.string(),
+  /** Absolute path of the run folder, as the holder saw it. */
+  folder: z.string(),
+  /** Inode of the lock file itself, which a copy of the folder does not share. */
+  inode: z.string(),
+});
+/** Who holds a run folder, or held it when it was killed. */
 export type Holder = z.infer<typeof holderSchema>;
 
-/** Takes the lock of a folder; gives who holds it instead, or undefined once it is ours. Of several that try one succeeds. */
-export function takeLock(folder: string): Holder | undefined {
-  const lock = path.join(folder, "lock");
-  const own = path.join(folder, `lock.${process.pid}`);
-  writeFileSync(own, `${JSON.stringify({ pid: process.pid, host: hostname(), started: startOf(process.pid) })}\n`);
-  try {
-    while (!linked(own, lock)) {
-      const found = read(lock);
-      const holder = holderSchema.safeParse(parseJson(found)).data;
-      if (holder && isAlive(holder)) return holder;
-      // Somebody else may have taken it over since we read it: that one gets it back.
-      const aside = path.join(folder, `lock.stale.${process.pid}`);
-      if (moved(lock, aside) && read(aside) !== found) linked(aside, lock);
-      rmSync(aside, { force: true });
+export interface FolderLock {
+  /** Whose folder this one was copied from, lock and all, while a run was under way in it. */
+  readonly copyOf: Holder | undefined;
+  /** Safe to call twice. */
+  release(): void;
+}
+
+/** Who keeps us from a folder; `holder` is unknown for an instant after it took the lock. */
+export interface Refusal {
+  readonly isThisProcess: boolean;
+  readonly holder: Holder | undefined;
+}
+
+/** Name of the file that stands in a folder while a run holds it, or after its process was killed. */
+export const LOCK = "lock";
+
+/** Inodes of the lock files held by this process. */
+const held = new Set<string>();
+
+/** Takes the lock of a folder, which must exist. Throws system errors, and an EnvironmentError where files cannot be locked. */
+export async function takeLock(folder: string): Promise<FolderLock | Refusal> {
+  const file = path.join(folder, LOCK);
+  while (true) {
+    const fd = openLock(file);
+    let taken: FolderLock | Refusal | undefined;
+    try {
+      taken = await take(fd, file);
+    } finally {
+      if (!taken || isRefusal(taken)) closeSync(fd);
     }
-    return undefined;
-  } finally {
-    rmSync(own, { force: true });
+    if (taken) return taken;
   }
 }
 
-/** Who holds the lock of a folder now; undefined where nobody does that is alive. */
-export function lockHolder(folder: string): Holder | undefined {
-  const holder = holderSchema.safeParse(parseJson(read(path.join(folder, "lock")))).data;
-  return holder && isAlive(holder) ? holder : undefined;
+/** Undefined where the last holder removed the file after we had opened it: its lock would protect nothing. */
+async function take(fd: number, file: string): Promise<FolderLock | Refusal | undefined> {
+  const { dev, ino } = fstatSync(fd, { bigint: true });
+  const key = `${dev}:${ino}`;
+  if (!(await isLocked(fd, file))) return { isThisProcess: held.has(key), holder: read(fd) };
+  const now = lstatSync(file, { bigint: true, throwIfNoEntry: false });
+  if (now?.dev !== dev || now.ino !== ino) return undefined;
+  return keep(fd, file, key, `${ino}`);
 }
 
-/** What a lock leaves in a folder, whenever its process is killed. */
-export function isLockFile(name: string): boolean {
-  return name === "lock" || name.startsWith("lock.");
+export function isRefusal(taken: FolderLock | Refusal): taken is Refusal {
+  return "isThisProcess" in taken;
 }
 
-export function releaseLock(folder: string): void {
-  rmSync(path.join(folder, "lock"), { force: true });
+function keep(fd: number, file: string, key: string, inode: string): FolderLock {
+  const folder = path.dirname(file);
+  const left = read(fd);
+  // A folder that was moved has the inode still; one that was restored from a backup, its place.
+  const isCopy = left !== undefined && left.inode !== inode && left.folder !== folder;
+  ftruncateSync(fd);
+  writeSync(fd, `${JSON.stringify({ pid: process.pid, host: hostname(), folder, inode } satisfies Holder)}\n`, 0);
+  held.add(key);
+  let isReleased = false;
+  return {
+    copyOf: isCopy ? left : undefined,
+    release() {
+      if (isReleased) return;
+      isReleased = true;
+      held.delete(key);
+      // Removed while it is still locked: whoever opened it before finds that out and tries again.
+      rmSync(file, { force: true });
+      closeSync(fd);
+    },
+  };
 }
 
-/** One on another machine, or in another container, cannot be asked, and counts as alive. */
-function isAlive({ pid, host, started }: Holder): boolean {
-  if (host !== hostname()) return true;
+/** A folder may come from elsewhere: a link or a pipe in place of the lock is neither followed nor written to. */
+function openLock(file: string): number {
+  const fd = openSync(file, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK, 0o644);
+  if (fstatSync(fd).isFile()) return fd;
+  closeSync(fd);
+  throw new EnvironmentError(`${file} is not a plain file`, "remove it once you know what it is");
+}
+
+async function isLocked(fd: number, file: string): Promise<boolean> {
+  const { tryLock } = await import("fs-native-extensions").catch((cause: unknown) => {
+    const system = `${process.platform}-${process.arch}`;
+    throw new EnvironmentError(
+      `files cannot be locked on this system (${system}): the package fs-native-extensions has no build for it`,
+      "run prelort on Linux with glibc, or on macOS, x64 or arm64",
+      { cause },
+    );
+  });
   try {
-    process.kill(pid, 0);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EPERM") return false;
-  }
-  return startOf(pid) === started;
-}
-
-/** When a process started, in the kernel's own words; null where it does not tell, and of one that only waits to be buried. */
-function startOf(pid: number): string | null {
-  const stat = read(`/proc/${pid}/stat`);
-  // What stands in brackets is the command, which may hold anything; the third field follows, and the start is the 22nd.
-  const [state, ...fields] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  if (stat === "" || state === "Z" || state === "X") return null;
-  return `${read("/proc/sys/kernel/random/boot_id").trim()} ${fields[18]}`;
-}
-
-function linked(from: string, to: string): boolean {
-  try {
-    linkSync(from, to);
-    return true;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
-    throw error;
+    return tryLock(fd);
+  } catch (cause) {
+    const problem = `${file} cannot be locked: ${(cause as Error).message}; its file system has no locks`;
+    throw new EnvironmentError(problem, "choose a folder on another file system (--set runs_dir=…)", { cause });
   }
 }
 
-function moved(from: string, to: string): boolean {
-  try {
-    renameSync(from, to);
-    return true;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
-    throw error;
-  }
-}
-
-function read(file: string): string {
-  try {
-    return readFileSync(file, "utf8");
-  } catch {
-    return "";
-  }
+function read(fd: number): Holder | undefined {
+  const buffer = Buffer.alloc(16_384);
+  const length = readSync(fd, buffer, 0, buffer.length, 0);
+  return holderSchema.safeParse(parseJson(buffer.toString("utf8", 0, length))).data;
 }

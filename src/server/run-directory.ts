@@ -1,14 +1,13 @@
-import { existsSync } from "node:fs";
-import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
-import { hostname } from "node:os";
+import { mkdir, readFile } from "node:fs/promises";
 import path from "node:path";
 import { snakeKeys } from "../config/case.ts";
-import { ConfigError, EnvironmentError, PrelortError } from "../errors.ts";
+import { ConfigError } from "../errors.ts";
 import type { ServerState } from "../strategy/strategy.ts";
 import { parseJson } from "../tensor/json.ts";
-import { cutLog, type LineLog, openLineLog, writeDurably, writingError } from "./durable.ts";
+import { type ClaimedFolder, type ClaimOptions, claimNewFolder, claimRunFolder } from "./claim-run-folder.ts";
+import { cutLog, type LineLog, openLineLog, writeDurably } from "./durable.ts";
 import { type Close, closeOf, type Commit, commitsOf, hasEnded } from "./journal.ts";
-import { type Holder, isLockFile, lockHolder, releaseLock, takeLock } from "./lock.ts";
+import type { Holder } from "./lock.ts";
 import { decodeState, encodeState, GLOBAL, hashOf, STATE } from "./round-files.ts";
 
 /**
@@ -17,6 +16,8 @@ import { decodeState, encodeState, GLOBAL, hashOf, STATE } from "./round-files.t
  */
 export interface RunDirectory {
   readonly path: string;
+  /** Whose folder this one was copied from while a run was under way in it. */
+  readonly copyOf: Holder | undefined;
   /** Absolute path of something inside. */
   file(...parts: string[]): string;
   /** What was decided and received, in the order in which it happened; flushed at every commit. */
@@ -58,38 +59,24 @@ export interface RoundResult extends Pick<Commit, "round" | "trained" | "clients
   readonly state: ServerState;
 }
 
-export interface RunDirectoryOptions {
-  readonly runsDir: string;
-  /** The next free `run-N` when there is none. */
-  readonly name?: string | undefined;
-  /** Replace a run of that name that has committed rounds, once this one has committed its first. */
-  readonly overwrite?: boolean | undefined;
-}
-
-export async function createRunDirectory(options: RunDirectoryOptions): Promise<RunDirectory> {
-  const { root, replaced } = await claimFolder(options).catch((cause: unknown) => {
-    if (cause instanceof PrelortError) throw cause;
-    const problem = `no run directory can be made in ${path.resolve(options.runsDir)}: ${(cause as Error).message}`;
-    throw new EnvironmentError(problem, "choose a folder that can be written to (--set runs_dir=…)", { cause });
-  });
-  return openRunDirectory(root, replaced);
+export async function createRunDirectory(options: ClaimOptions): Promise<RunDirectory> {
+  return openClaimed(await claimNewFolder(options), openRunDirectory);
 }
 
 /** Opens the directory of a run that did not come to its end, to go on with it. What was half written goes. */
 export async function reopenRunDirectory(root: string): Promise<ReopenedDirectory> {
-  const record = parseJson(await readFile(path.join(root, "run.json"), "utf8").catch(() => ""));
-  if (record === undefined) throw refusal(`${root} holds no run that had begun: start it with prelort run`);
-  requireLock(root);
-  try {
+  return openClaimed(await claimRunFolder(root), async (folder) => {
+    const record = parseJson(await readFile(path.join(root, "run.json"), "utf8").catch(() => ""));
+    if (record === undefined)
+      throw new ConfigError([{ path: "name", message: `${root} holds no run that had begun: start it with prelort run` }]);
     const entries = await cutLog(path.join(root, "journal.jsonl"));
     const commits = await wholeRounds(root, commitsOf(entries));
     const metrics = await cutLog(path.join(root, "metrics.jsonl"), (entry) => roundOf(entry) < commits.length);
     await cutLog(path.join(root, "timings.jsonl"));
-    const replaced = `${root}.replaced`;
-    if (commits.length > 0) await rm(replaced, { recursive: true, force: true });
+    if (commits.length > 0) await folder.dropReplaced();
     const fileOf = (round: number, name: string) => readFile(path.join(root, "rounds", `${round}`, name));
     return {
-      ...(await openRunDirectory(root, commits.length === 0 && existsSync(replaced) ? replaced : undefined)),
+      ...(await openRunDirectory(folder)),
       record,
       commits,
       closed: closeOf(entries, commits.length),
@@ -101,13 +88,20 @@ export async function reopenRunDirectory(root: string): Promise<ReopenedDirector
         return decodeState(await fileOf(round, STATE), `round ${round}'s ${STATE}`);
       },
     };
+  });
+}
+
+/** Keeps the folder only if it can be opened. */
+async function openClaimed<T>(folder: ClaimedFolder, open: (folder: ClaimedFolder) => Promise<T>): Promise<T> {
+  try {
+    return await open(folder);
   } catch (error) {
-    releaseLock(root);
+    folder.release();
     throw error;
   }
 }
 
-async function openRunDirectory(root: string, replaced: string | undefined): Promise<RunDirectory> {
+async function openRunDirectory({ root, copyOf, dropReplaced, release }: ClaimedFolder): Promise<RunDirectory> {
   await mkdir(path.join(root, "workers"), { recursive: true });
   const [journal, metrics, timings] = await Promise.all(
     ["journal.jsonl", "metrics.jsonl", "timings.jsonl"].map((name) => openLineLog(path.join(root, name))),
@@ -116,6 +110,7 @@ async function openRunDirectory(root: string, replaced: string | undefined): Pro
   const logs = [journal, metrics, timings];
   return {
     path: root,
+    copyOf,
     file: (...parts) => path.join(root, ...parts),
     journal,
     timings,
@@ -129,7 +124,7 @@ async function openRunDirectory(root: string, replaced: string | undefined): Pro
       await Promise.all(written);
       journal.append({ type: "commit", ...(snakeKeys({ round, sha256, stateSha256, ...made }) as object) });
       await journal.flush();
-      if (replaced) await rm(replaced, { recursive: true, force: true });
+      await dropReplaced();
       return sha256;
     },
     async writeMetrics(entry) {
@@ -139,7 +134,7 @@ async function openRunDirectory(root: string, replaced: string | undefined): Pro
     writeRecord: (name, record) => writeDurably(path.join(root, name), `${JSON.stringify(record, null, 2)}\n`),
     async close() {
       const closed = await Promise.allSettled(logs.map((log) => log.close()));
-      releaseLock(root);
+      release();
       for (const log of closed) if (log.status === "rejected") throw log.reason;
     },
   };
@@ -160,79 +155,4 @@ const NOTHING = new Uint8Array(0);
 function roundOf(entry: unknown): number {
   const { round } = entry as { readonly round?: unknown };
   return typeof round === "number" ? round : Infinity;
-}
-
-/** Everything a run writes into its folder; a folder that holds anything else is not ours to replace. */
-const OURS = new Set([
-  "run.json",
-  "journal.jsonl",
-  "metrics.jsonl",
-  "timings.jsonl",
-  "rounds",
-  "updates",
-  "adapters",
-  "workers",
-  "report.html",
-]);
-
-interface Claim {
-  readonly root: string;
-  /** Where the run that is replaced was put aside, until there is something to replace it. */
-  readonly replaced?: string;
-}
-
-async function claimFolder({ runsDir, name, overwrite }: RunDirectoryOptions): Promise<Claim> {
-  const root = path.resolve(runsDir, name ?? (await nextFreeName(runsDir)));
-  await mkdir(path.dirname(root), { recursive: true });
-  const hasRounds = existsSync(root) && (await inspect(root));
-  if (hasRounds && !overwrite) throw refusal(`${root} already holds a run; --overwrite replaces it, --set name=… keeps both`);
-
-  const aside = `${root}.replaced`;
-  if (hasRounds) {
-    await rm(aside, { recursive: true, force: true });
-    await rename(root, aside);
-  }
-  await rm(root, { recursive: true, force: true });
-  await mkdir(root);
-  requireLock(root);
-  // Also what a start that failed had put aside.
-  return overwrite && existsSync(aside) ? { root, replaced: aside } : { root };
-}
-
-/** Whether the run in this folder has committed a round. Refuses what is no run, or one that is under way. */
-async function inspect(root: string): Promise<boolean> {
-  const entries = await readdir(root);
-  const foreign = entries.find((entry) => !OURS.has(entry) && !isLockFile(entry));
-  if (foreign !== undefined)
-    throw refusal(`${root} exists and is no run of prelort (it holds ${foreign}); choose another name (--set name=…)`);
-  const holder = lockHolder(root);
-  if (holder) throw refusal(inUse(root, holder));
-  return entries.includes("rounds");
-}
-
-function requireLock(root: string): void {
-  let holder: Holder | undefined;
-  try {
-    holder = takeLock(root);
-  } catch (cause) {
-    throw writingError(path.join(root, "lock"), cause);
-  }
-  if (holder) throw refusal(inUse(root, holder));
-}
-
-function inUse(root: string, { pid, host }: Holder): string {
-  const whose = host === hostname() ? `process ${pid}` : `process ${pid} of ${host}, which cannot be asked from here`;
-  const orRemove = host === hostname() ? "" : `, or remove ${path.join(root, "lock")} once you know it is gone`;
-  return `${root} is in use by ${whose}; wait for it to end, or choose another name (--set name=…)${orRemove}`;
-}
-
-async function nextFreeName(runsDir: string): Promise<string> {
-  const taken = new Set(existsSync(runsDir) ? await readdir(runsDir) : []);
-  let number = 1;
-  while (taken.has(`run-${number}`)) number++;
-  return `run-${number}`;
-}
-
-function refusal(message: string): ConfigError {
-  return new ConfigError([{ path: "name", message }]);
 }

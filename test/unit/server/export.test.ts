@@ -4,7 +4,7 @@ import { beforeAll, expect, test } from "vitest";
 import { createLayout } from "../../../src/adapter/layout.ts";
 import { peftTensors } from "../../../src/adapter/peft.ts";
 import { exportRun } from "../../../src/server/export.ts";
-import { takeLock } from "../../../src/server/lock.ts";
+import { isRefusal, takeLock } from "../../../src/server/lock.ts";
 import { fLoRA } from "../../../src/strategy/aggregation/flora.ts";
 import { decode } from "../../../src/tensor/encoded.ts";
 import { decodeHeader, decodeSafetensors } from "../../../src/tensor/safetensors.ts";
@@ -55,11 +55,12 @@ test.each([
 
 test("a run that is under way is only read: its lock stays, and nothing is written", async () => {
   const busy = await runs.make({ name: "busy", layout, rounds });
-  expect(takeLock(busy)).toBeUndefined();
+  const lock = await takeLock(busy);
   const before = new Set(readdirSync(busy, { recursive: true, encoding: "utf8" }));
   await exportRun(busy, { out: out("busy") });
   expect(new Set(readdirSync(busy, { recursive: true, encoding: "utf8" }))).toEqual(before);
-  expect(existsSync(path.join(busy, "lock"))).toBe(true);
+  expect(await takeLock(busy)).toMatchObject({ isThisProcess: true });
+  if (!isRefusal(lock)) lock.release();
 });
 
 test("what FLoRA merged is brought into the form of an adapter first", async () => {

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -26,67 +26,6 @@ test("a committed round is on disk under its number, with its metrics and the ha
   expect(await readFile(path.join(folder, "a", "rounds", "3", "global.safetensors"), "utf8")).toBe("weights");
   expect(await readFile(path.join(folder, "a", "metrics.jsonl"), "utf8")).toBe('{"round":3}\n');
   expect(await readFile(path.join(folder, "a", "journal.jsonl"), "utf8")).toContain(sha256);
-});
-
-test("a run that has committed a round is replaced only when asked", async () => {
-  const first = await createRunDirectory({ runsDir: folder, name: "a" });
-  await first.commitRound(round(0));
-  await first.close();
-
-  await expect(createRunDirectory({ runsDir: folder, name: "a" })).rejects.toThrow("--overwrite");
-  const second = await createRunDirectory({ runsDir: folder, name: "a", overwrite: true });
-  expect(await readdir(path.join(folder, "a"))).not.toContain("rounds");
-  expect(await readdir(path.join(folder, "a.replaced"))).toContain("rounds");
-  await second.commitRound(round(0));
-  await second.close();
-  expect(await readdir(folder)).toEqual(["a"]);
-});
-
-test("a run that never committed a round may be started again under its name", async () => {
-  for (let start = 0; start < 2; start++) await (await createRunDirectory({ runsDir: folder, name: "a" })).close();
-  expect(await readdir(path.join(folder, "a"))).toContain("journal.jsonl");
-});
-
-test("a run that is replaced is kept aside while the new one has committed nothing", async () => {
-  const first = await createRunDirectory({ runsDir: folder, name: "a" });
-  await first.commitRound(round(7));
-  await first.close();
-  // As a start that fails does.
-  for (let start = 0; start < 2; start++) await (await createRunDirectory({ runsDir: folder, name: "a", overwrite: true })).close();
-  expect(await readdir(path.join(folder, "a.replaced", "rounds"))).toEqual(["7"]);
-  const last = await createRunDirectory({ runsDir: folder, name: "a", overwrite: true });
-  await last.commitRound(round(0));
-  await last.close();
-  expect(await readdir(folder)).toEqual(["a"]);
-});
-
-test("a run that is under way cannot be replaced, one whose process was killed can", async () => {
-  const first = await createRunDirectory({ runsDir: folder, name: "a" });
-  await expect(createRunDirectory({ runsDir: folder, name: "a", overwrite: true })).rejects.toThrow(`in use by process ${process.pid}`);
-  await writeFile(path.join(folder, "a", "lock"), "2147483647\n");
-  await (await createRunDirectory({ runsDir: folder, name: "a" })).close();
-  await first.close();
-});
-
-test("a folder that is no run is never replaced", async () => {
-  await writeDurably(path.join(folder, "thesis", "chapter-1.txt"), "years of work");
-  await expect(createRunDirectory({ runsDir: folder, name: "thesis", overwrite: true })).rejects.toThrow("no run of prelort");
-  await writeFile(path.join(folder, "thesis", "journal.jsonl"), "");
-  await expect(createRunDirectory({ runsDir: folder, name: "thesis", overwrite: true })).rejects.toThrow("holds chapter-1.txt");
-  expect(await readdir(path.join(folder, "thesis"))).toEqual(["chapter-1.txt", "journal.jsonl"]);
-});
-
-test("a place where no folder can be made is named, with what to do", async () => {
-  await writeFile(path.join(folder, "file"), "");
-  const attempt = createRunDirectory({ runsDir: path.join(folder, "file", "runs"), name: "a" });
-  await expect(attempt).rejects.toMatchObject({ kind: "environment", message: expect.stringMatching(/ENOTDIR[^]*runs_dir/) });
-});
-
-test("a run without a name takes the next free number", async () => {
-  await writeFile(path.join(folder, "run-1"), "");
-  const directory = await createRunDirectory({ runsDir: folder });
-  await directory.close();
-  expect(path.basename(directory.path)).toBe("run-2");
 });
 
 test("a durable write leaves nothing beside the file", async () => {
