@@ -8,7 +8,28 @@ export { type ExportOptions, exportRun } from "./server/export.ts";
 export type { RunResult } from "./server/result.ts";
 export type { Saved, SaveOptions } from "./server/save.ts";
 export type { StoredDtype } from "./server/adapter-folder.ts";
-export type { RoundMetrics, RunEvent, TierMetrics } from "./server/events.ts";
+export {
+  type AdapterReadyEvent,
+  type ClientFailureEvent,
+  type ClientFitEvent,
+  type ClientSetAsideEvent,
+  type DataReadyEvent,
+  type EvaluationStartEvent,
+  type FolderCopiedEvent,
+  type PhaseStartEvent,
+  type RoundEndEvent,
+  type RoundMetrics,
+  type RoundStartEvent,
+  type RunEndEvent,
+  type RunEvent,
+  type RunFailedEvent,
+  type RunStartEvent,
+  type TierMetrics,
+  type WorkerGivenUpEvent,
+  type WorkerReadyEvent,
+  type WorkerStatusEvent,
+  EVENT_VERSION,
+} from "./server/events.ts";
 
 export { compare, type CompareOptions, type ComparisonResult, type LearningRate, type Progress } from "./compare/compare.ts";
 export type { Budget, Outcome, Summary } from "./compare/outcome.ts";
@@ -69,7 +90,7 @@ export type { AdapterLayout, AdapterModule, DenseParameter } from "./adapter/lay
 
 export type { CurveKeys } from "./transport/transport.ts";
 export { type LaunchOptions, processLauncher, type WorkerExit, type WorkerLauncher, type WorkerProcess } from "./workers/launch.ts";
-export type { WorkerHello, WorkerStatus } from "./workers/task.ts";
+export type { WorkerHello, WorkerState, WorkerStatus } from "./workers/task.ts";
 export { writeReport } from "./report/html.ts";
 export {
   ConfigError,

@@ -1,31 +1,66 @@
-/** Kept for a reader who has not come yet; who never comes must not cost memory without end. */
-const MAX_UNREAD = 10_000;
+import { createDeferred } from "../workers/deferred.ts";
 
-/** A queue of events for one reader, who may come late. The writer never waits. */
+/** Events kept for readers that come later. */
+const KEPT = 100_000;
+
+/**
+ * Events for any number of readers, each of which gets them from the start. The writer never waits.
+ *
+ * Memory is bounded: of events with a `key` only the latest of each key is kept, and of the others the latest 100,000. Who is
+ * reading misses none of these, however slow; who stops reading costs nothing more.
+ */
 export interface EventStream<T> extends AsyncIterable<T> {
-  /** An event with a `key` takes the place of a queued one with the same key: only the latest state matters. */
+  /** With a `key`: only the latest of these matters, and a reader may miss those before. */
   push(event: T, key?: string): void;
-  /** The reader gets what is queued, then the end, or the error. */
+  /** Readers get what they have not read yet, then the end, or the error. */
   end(error?: unknown): void;
 }
 
+interface Numbered<T> {
+  readonly event: T;
+  readonly number: number;
+}
+
+/** Readers stand at a node; what lies before the first node and all readers is garbage. */
+interface Node<T> extends Partial<Numbered<T>> {
+  next?: Node<T> & Numbered<T>;
+}
+
 export function createEventStream<T>(): EventStream<T> {
-  let queue: { readonly event: T; readonly key: string | undefined }[] = [];
-  let wake: (() => void) | undefined;
-  let hasReader = false;
+  let first: Node<T> = {};
+  let last = first;
+  let [length, count] = [0, 0];
+  /** By key, in the order of their numbers. */
+  const latest = new Map<string, Numbered<T>>();
   let ended: { readonly error?: unknown } | undefined;
+  let changed = createDeferred<void>();
 
   const notify = () => {
-    wake?.();
-    wake = undefined;
+    changed.resolve();
+    changed = createDeferred();
+  };
+  const append = (node: Node<T> & Numbered<T>) => {
+    last.next = node;
+    last = node;
+    if (length === KEPT) first = first.next ?? first;
+    else length++;
+  };
+  const nextOf = (node: Node<T>, seen: number): Numbered<T> | undefined => {
+    for (const keyed of latest.values()) {
+      if (keyed.number > seen) return node.next && node.next.number < keyed.number ? node.next : keyed;
+    }
+    return node.next;
   };
 
   return {
     push(event, key) {
       if (ended) return;
-      if (key !== undefined) queue = queue.filter((queued) => queued.key !== key);
-      queue.push({ event, key });
-      if (!hasReader && queue.length > MAX_UNREAD) queue.shift();
+      const numbered = { event, number: ++count };
+      if (key === undefined) append(numbered);
+      else {
+        latest.delete(key);
+        latest.set(key, numbered);
+      }
       notify();
     },
     end(error) {
@@ -33,13 +68,16 @@ export function createEventStream<T>(): EventStream<T> {
       notify();
     },
     async *[Symbol.asyncIterator]() {
-      if (hasReader) throw new TypeError("a run's events are for one reader; pass them on from there");
-      hasReader = true;
+      let node = first;
+      let seen = 0;
       while (true) {
-        const next = queue.shift();
-        if (next) yield next.event;
-        else if (ended) break;
-        else await new Promise<void>((resolve) => (wake = resolve));
+        const next = nextOf(node, seen);
+        if (next) {
+          if (next === node.next) node = node.next;
+          seen = next.number;
+          yield next.event;
+        } else if (ended) break;
+        else await changed.promise;
       }
       if ("error" in ended) throw ended.error;
     },

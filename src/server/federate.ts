@@ -9,14 +9,14 @@ import { segments } from "../adapter/segments.ts";
 import { describeConfig, validateRun } from "../config/build.ts";
 import { camelKeys, snakeKeys } from "../config/case.ts";
 import type { RunConfig, RunInput } from "../config/schema.ts";
-import { ConfigError, InterruptedError } from "../errors.ts";
+import { ConfigError, InterruptedError, PrelortError } from "../errors.ts";
 import type { RankedClient, SelectionContext, ServerState } from "../strategy/strategy.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
 import { packageVersion } from "../workers/python.ts";
 import type { TaskFailure } from "../workers/task.ts";
 import { writeAdapterFolder } from "./adapter-folder.ts";
 import { candidateLosses, evaluateRound } from "./evaluate.ts";
-import { createEventStream } from "./event-stream.ts";
+import { createEventStream, type EventStream } from "./event-stream.ts";
 import type { RoundMetrics, RunEvent } from "./events.ts";
 import type { Commit, TrainedMetrics } from "./journal.ts";
 import { describeDoubts, describeMethod } from "./method.ts";
@@ -44,7 +44,14 @@ export interface FederateOptions extends RunInput {
   readonly launcher?: WorkerLauncher | undefined;
 }
 
-/** A run that is under way: iterate over its events (one reader), or await its result, or both. */
+/**
+ * A run that is under way: iterate over its events, or await its result, or both.
+ *
+ * Any number of loops may iterate, each from the start: over every event of a run of up to 100,000 of them (the latest 100,000 of
+ * a longer one), of which `worker-status` counts as one a worker, its latest. The last event is `run-end`, or `run-failed`, after
+ * which the iteration rejects with the error. Leaving a loop with `break` ends that loop alone: the run goes on, and nothing is
+ * kept for it. A `signal` stops the run.
+ */
 export interface Run extends AsyncIterable<RunEvent> {
   readonly result: Promise<RunResult>;
 }
@@ -64,11 +71,20 @@ export function federate(options: FederateOptions): Run {
 
   const result = conduct({ config, overwrite, resume, launcher, signal: signal ?? new AbortController().signal, emit });
   // Whoever only iterates gets the error there; the promise must not bring the process down as unhandled.
-  result.then(
-    () => events.end(),
-    (error: unknown) => events.end(error),
-  );
+  void tellEnd(result, events, emit);
   return { result, [Symbol.asyncIterator]: () => events[Symbol.asyncIterator]() };
+}
+
+/** The last event, once the run is over. */
+async function tellEnd(result: Promise<RunResult>, events: EventStream<RunEvent>, emit: Conduct["emit"]): Promise<void> {
+  try {
+    const { directory, layout, sha256 } = await result;
+    emit({ type: "run-end", directory, adapters: layout.tiers.map((r) => path.join(directory, "adapters", `r${r}`)), sha256 });
+    events.end();
+  } catch (error) {
+    emit({ type: "run-failed", kind: error instanceof PrelortError ? error.kind : null, error: messageOf(error) });
+    events.end(error);
+  }
 }
 
 /** What an earlier life of the run left, and in what this one differs from it. */
@@ -106,6 +122,11 @@ async function conduct(context: Conduct): Promise<RunResult> {
   const chosen = context.resume ? undefined : await originOf(config);
   const past = context.resume ? await reopenRunDirectory(path.resolve(runsDir, name)) : undefined;
   const directory = past ?? (await createRunDirectory({ runsDir, name: config.name, overwrite: context.overwrite }));
+  const { copyOf } = directory;
+  if (copyOf) {
+    const { folder, host, pid } = copyOf;
+    emit({ type: "folder-copied", directory: directory.path, copyOf: { directory: folder, host, pid } });
+  }
   try {
     const origin = past ? await originOf(config, past.record) : chosen;
     const begun = describeRun(config, path.basename(directory.path), origin);
@@ -285,15 +306,13 @@ async function train(
   clock.lap(config.rounds, "evaluate");
   emit({ type: "phase-start", phase: "save" });
   const adapter = shown ?? present(aggregation, last.global, layout);
-  const adapters = tiers.map((r) => directory.file("adapters", `r${r}`));
-  for (const [place, folder] of adapters.entries()) {
-    await writeAdapterFolder(folder, { config, peft, layout, adapter, r: tiers[place] as number, dtype: "f32" });
+  for (const r of tiers) {
+    await writeAdapterFolder(directory.file("adapters", `r${r}`), { config, peft, layout, adapter, r, dtype: "f32" });
   }
   clock.lap(config.rounds, "save");
   await spool.clear();
   directory.journal.append({ type: "end" });
   await directory.journal.flush();
-  emit({ type: "run-end", directory: directory.path, adapters, sha256: last.sha256 });
   const { round, sha256, global } = last;
   const { labels } = prepared;
   return resultOf(config, directory, { round, sha256, peft, labels, layout, global, presented: adapter }, metricsOfRounds);
@@ -305,7 +324,6 @@ async function showEnded({ config, emit }: Conduct, past: ReopenedDirectory): Pr
   const { layout, adapter: global } = decodeGlobal(await past.readGlobal(round), past.file("rounds", `${round}`, "global.safetensors"));
   const presented = present(config.strategy.aggregation, global, layout);
   emit(runStart(config, past, layout.tiers, { ...past, differences: [] }));
-  emit({ type: "run-end", directory: past.path, adapters: layout.tiers.map((r) => past.file("adapters", `r${r}`)), sha256 });
   const { peft, labels } = camelKeys(past.record) as { readonly peft: PeftIdentity; readonly labels: readonly string[] };
   return resultOf(config, past, { round, sha256, peft, labels, layout, global, presented }, metricsIn(past));
 }
@@ -339,6 +357,10 @@ async function restore(past: Past, clients: readonly RankedClient[]): Promise<Co
   const { adapter } = decodeGlobal(await past.readGlobal(round), past.file("rounds", `${round}`, "global.safetensors"));
   const ranks = new Map(past.commits.flatMap((entry) => entry.clients.map(({ id, r }) => [id, r])));
   return { round, sha256, trained, setAside, global: adapter, state: await past.readState(round), clients: revise(clients, ranks) };
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** What work gives, or at once the error of what goes on beside it. */
@@ -385,7 +407,7 @@ function describeRun(config: RunConfig, name: string, origin: Origin | undefined
 function describeSession({ prepared, layout, clients, environment, parameters, peft, leftOut }: Session): object {
   return {
     versions: { node: process.version, ...environment.versions },
-    device: environment.device,
+    device: snakeKeys(environment.device),
     index: prepared.index,
     labels: prepared.labels,
     eval_examples: prepared.n_eval,

@@ -3,7 +3,7 @@ import { createDownlink } from "../adapter/travel.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 import { deriveSeed } from "../tensor/rng.ts";
-import type { TaskRequest } from "../workers/task.ts";
+import type { TaskRequest, WorkerHello } from "../workers/task.ts";
 import { makespan } from "./schedule.ts";
 import type { Session } from "./session.ts";
 import { toFitSpec, WIRE_DTYPES } from "./wire-specs.ts";
@@ -142,12 +142,12 @@ const mean = (values: readonly number[]) => sum(values) / Math.max(1, values.len
 /** Null where the worker cannot tell what it took, or what its device has. */
 export function proposeSlots(
   { tiers }: Measurement,
-  device: { readonly type: string; readonly name: string; readonly memory_bytes: number | null },
+  device: WorkerHello["device"],
   threads: number,
   cores: number = availableParallelism(),
 ): Slots | null {
   const peaks = tiers.flatMap(({ peakMemoryBytes }) => peakMemoryBytes ?? []);
-  const { type, name, memory_bytes: memoryBytes } = device;
+  const { type, name, memoryBytes } = device;
   if (memoryBytes === null || peaks.length < tiers.length || peaks.length === 0) return null;
   const peakMemoryBytes = Math.max(...peaks) + (type === "cuda" ? CUDA_CONTEXT_BYTES : 0);
   const fitting = Math.floor((USABLE * memoryBytes) / peakMemoryBytes);

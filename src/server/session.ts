@@ -18,7 +18,7 @@ import { countWorkers, resolveDevices } from "../workers/devices.ts";
 import { processLauncher, type WorkerLauncher } from "../workers/launch.ts";
 import { createWorkerPool } from "../workers/pool.ts";
 import { cacheFolder, findPython, requirePython } from "../workers/python.ts";
-import type { PoolListener, Reply, WorkerPool } from "../workers/task.ts";
+import type { PoolListener, Reply, WorkerHello, WorkerPool } from "../workers/task.ts";
 import type { RunEvent } from "./events.ts";
 import { type Origin, readSource } from "./origin.ts";
 import { startFrom } from "./start-from.ts";
@@ -40,10 +40,7 @@ export interface Session {
   /** Weights that no adapter acts on. */
   readonly leftOut: WorkerMessageOf<"loaded">["left_out"];
   /** What the first worker said of itself: versions, device. */
-  readonly environment: {
-    readonly versions: Readonly<Record<string, string>>;
-    readonly device: { readonly type: string; readonly name: string; readonly memory_bytes: number | null };
-  };
+  readonly environment: Pick<WorkerHello, "versions" | "device">;
   /** Ends the workers and removes the socket. Safe to call twice. */
   close(): Promise<void>;
 }

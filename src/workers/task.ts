@@ -73,7 +73,7 @@ export interface WorkerHello {
   readonly workerId: string;
   readonly pid: number;
   readonly versions: Readonly<Record<string, string>>;
-  readonly device: { readonly type: string; readonly name: string; readonly memory_bytes: number | null };
+  readonly device: { readonly type: string; readonly name: string; readonly memoryBytes: number | null };
 }
 
 export interface PoolListener {

@@ -163,7 +163,8 @@ export function createWorker(
         });
     }
     enter("ready", "idle");
-    ready.resolve({ workerId: id, pid: message.pid, versions: message.versions, device: message.device });
+    const { type, name, memory_bytes: memoryBytes } = message.device;
+    ready.resolve({ workerId: id, pid: message.pid, versions: message.versions, device: { type, name, memoryBytes } });
   }
 
   function beat({ activity, task_id, step, steps }: WorkerMessageOf<"beat">): void {

@@ -34,6 +34,7 @@ test("a whole run trains every tier, tells what it does, and leaves a complete r
     expect(types, type).toContain(type);
   }
   expect(events.filter(({ type }) => type === "client-fit")).toHaveLength(8);
+  expect(events.at(-1)?.type).toBe("run-end");
   // A round is evaluated while the next one trains.
   const placeOf = (type: RunEvent["type"], round: number) =>
     events.findIndex((event) => event.type === type && "round" in event && event.round === round);

@@ -1,10 +1,10 @@
-import { snakeKeys } from "../../config/case.ts";
+import { EVENT_VERSION } from "../../server/events.ts";
 import type { Reporter, ReporterOptions } from "./reporter.ts";
 
-/** One event a line, its keys in snake_case as everywhere outside TypeScript. */
+/** One event a line, as TypeScript gives it, with the version of its shape. */
 export function jsonReporter({ stream }: ReporterOptions): Reporter {
   return {
-    event: (event) => void stream.write(`${JSON.stringify(snakeKeys(event))}\n`),
+    event: (event) => void stream.write(`${JSON.stringify({ version: EVENT_VERSION, ...event })}\n`),
     close() {},
   };
 }

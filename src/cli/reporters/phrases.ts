@@ -27,6 +27,12 @@ export function describeStartingAdapter({ path, round, r, lost }: EventOf<"adapt
   return `adapter: starts from ${what}, rank ${r}${gone}`;
 }
 
+/** A copy of a run that was under way goes on by itself. */
+export function describeCopy({ directory, copyOf }: EventOf<"folder-copied">): string {
+  const origin = `${copyOf.directory}, where process ${copyOf.pid} on ${copyOf.host} had a run under way`;
+  return `warning: ${directory} is a copy of ${origin}; this run goes on in the copy, and leaves that one alone`;
+}
+
 /** What a run is, a line; where it is gone on with, from which round, and what may change its bytes. */
 export function describeStart({ name, directory, rounds, tiers, resumed }: EventOf<"run-start">): readonly string[] {
   const shape = `${plural(rounds, "round")}, tiers ${tiers.join(", ")}, in ${directory}`;

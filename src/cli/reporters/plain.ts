@@ -3,6 +3,7 @@ import { qualityTable } from "../../report/tables.ts";
 import { renderTextTable } from "../../report/text-table.ts";
 import type { RunEvent } from "../../server/events.ts";
 import {
+  describeCopy,
   describeData,
   describeFailure,
   describeFits,
@@ -57,6 +58,8 @@ function linesOf(event: RunEvent, view: RunView): readonly string[] {
       return [describeData(event)];
     case "adapter-ready":
       return [describeStartingAdapter(event)];
+    case "folder-copied":
+      return [describeCopy(event)];
     case "run-start":
       return describeStart(event);
     case "round-start":
@@ -76,6 +79,8 @@ function linesOf(event: RunEvent, view: RunView): readonly string[] {
     case "worker-status":
     case "client-fit":
     case "evaluation-start":
+    // The command line says what went wrong.
+    case "run-failed":
       return [];
   }
 }

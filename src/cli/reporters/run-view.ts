@@ -39,10 +39,7 @@ export function advance(view: RunView, event: RunEvent, now: number): RunView {
     case "phase-start":
       return { ...view, wait: event.phase };
     case "worker-status":
-      // Workers that stop after the end are no news.
-      return view.isEnded
-        ? view
-        : { ...view, workers: new Map([...view.workers, [event.workerId, { ...event, since: sinceWhen(view, event, now) }]]) };
+      return { ...view, workers: new Map([...view.workers, [event.workerId, { ...event, since: sinceWhen(view, event, now) }]]) };
     case "round-start":
       return nameFits({ ...view, round: event.round, selected: event.clients.length, waiting: new Set(event.clients.map(({ id }) => id)) });
     case "client-fit":
@@ -57,6 +54,9 @@ export function advance(view: RunView, event: RunEvent, now: number): RunView {
     }
     case "run-end":
       return { ...view, wait: "done", isEnded: true };
+    case "run-failed":
+      return { ...view, wait: event.kind === "interrupted" ? "interrupted" : "failed", isEnded: true };
+    case "folder-copied":
     case "worker-ready":
     case "data-ready":
     case "adapter-ready":

@@ -5,6 +5,7 @@ import { renderTextTable } from "../../report/text-table.ts";
 import type { RunEvent } from "../../server/events.ts";
 import { type Paint, paintFor } from "./paint.ts";
 import {
+  describeCopy,
   describeData,
   describeFailure,
   describePaths,
@@ -48,6 +49,7 @@ export function terminalReporter({ stream, now = () => performance.now() }: Time
       if (event.type === "client-failure") stay(paint("yellow", `warning: ${describeFailure(event)}: ${event.error.split("\n")[0]}`));
       if (event.type === "client-set-aside" || event.type === "worker-given-up")
         stay(paint("yellow", `warning: ${describeSetAside(event)}`));
+      if (event.type === "folder-copied") stay(paint("yellow", describeCopy(event)));
       if (event.type === "run-start" && event.resumed) for (const line of describeStart(event)) stay(paint("dim", line));
       if (event.type !== "run-end") {
         render();

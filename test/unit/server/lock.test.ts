@@ -39,8 +39,8 @@ async function requireLock(root = folder): Promise<FolderLock> {
 /** A process that runs a script with `takeLock` and `folder`, and the lines that it prints. */
 function start(script: string, before: readonly string[] = []): { child: ChildProcess; line: () => Promise<string> } {
   const preamble = `const { takeLock } = await import(${JSON.stringify(compiled)}); const folder = ${JSON.stringify(folder)};`;
-  const [command = "", ...args] = [...before, process.execPath, "--input-type=module", "-e", `${preamble}\n${script}`];
-  const child = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"] });
+  const args = [...before, process.execPath, "--input-type=module", "-e", `${preamble}\n${script}`];
+  const child = spawn("env", args, { stdio: ["pipe", "pipe", "inherit"] });
   children.push(child);
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   return { child, line: async () => String((await lines.next()).value) };

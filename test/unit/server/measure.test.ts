@@ -41,16 +41,16 @@ test("a round is its fits, the highest ranks first, and an evaluation its shards
 });
 
 test.each([
-  ["as many as there is memory for on a GPU, a context each", { type: "cuda", memory_bytes: 40e9 }, 1, 10],
-  ["as many as there are cores for on a CPU", { type: "cpu", memory_bytes: 40e9 }, 4, 2],
-  ["as many as there is memory for on a CPU, too", { type: "cpu", memory_bytes: 8e9 }, 1, 2],
-  ["one at least", { type: "cuda", memory_bytes: 2e9 }, 1, 1],
+  ["as many as there is memory for on a GPU, a context each", { type: "cuda", memoryBytes: 40e9 }, 1, 10],
+  ["as many as there are cores for on a CPU", { type: "cpu", memoryBytes: 40e9 }, 4, 2],
+  ["as many as there is memory for on a CPU, too", { type: "cpu", memoryBytes: 8e9 }, 1, 2],
+  ["one at least", { type: "cuda", memoryBytes: 2e9 }, 1, 1],
 ])("slots per device are %s", (_, device, threads, slotsPerDevice) => {
   expect(proposeSlots(measured, { name: "one", ...device }, threads, 8)).toMatchObject({ slotsPerDevice });
 });
 
 test("nothing is proposed where a worker cannot tell", () => {
   const unknown = { ...measured, tiers: measured.tiers.map((tier) => ({ ...tier, peakMemoryBytes: null })) };
-  expect(proposeSlots(unknown, { type: "mps", name: "one", memory_bytes: 1e9 }, 1)).toBeNull();
-  expect(proposeSlots(measured, { type: "cpu", name: "one", memory_bytes: null }, 1)).toBeNull();
+  expect(proposeSlots(unknown, { type: "mps", name: "one", memoryBytes: 1e9 }, 1)).toBeNull();
+  expect(proposeSlots(measured, { type: "cpu", name: "one", memoryBytes: null }, 1)).toBeNull();
 });

@@ -59,7 +59,7 @@ describe("a worker's start", () => {
       workerId: "w0",
       pid: 7,
       versions: { python: "3.11" },
-      device: { type: "cpu", name: "cpu", memory_bytes: null },
+      device: { type: "cpu", name: "cpu", memoryBytes: null },
     });
     expect(statuses.map(({ state }) => state)).toEqual(["starting", "ready"]);
   });

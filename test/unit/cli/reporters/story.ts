@@ -13,7 +13,7 @@ export const story: readonly RunEvent[] = [
     workerId: "w0",
     pid: 41,
     versions: { torch: "2.13.0" },
-    device: { type: "cpu", name: "x86_64", memory_bytes: null },
+    device: { type: "cpu", name: "x86_64", memoryBytes: null },
   },
   status("w0", "ready", "idle"),
   { type: "phase-start", phase: "prepare data" },
@@ -52,8 +52,8 @@ export const story: readonly RunEvent[] = [
   { type: "evaluation-start", round: 2 },
   roundEnd(2, [0.5, 0.75], ["c0", "c1"], []),
   { type: "phase-start", phase: "save" },
-  { type: "run-end", directory: "/runs/story", adapters: ["/runs/story/adapters/r1", "/runs/story/adapters/r4"], sha256: "ab" },
   status("w0", "stopped", "stopped"),
+  { type: "run-end", directory: "/runs/story", adapters: ["/runs/story/adapters/r1", "/runs/story/adapters/r4"], sha256: "ab" },
 ];
 
 export function status(workerId: string, state: WorkerStatus["state"], activity: string, step = 0, steps = 0): RunEvent {
