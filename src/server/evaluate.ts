@@ -5,6 +5,7 @@ import { RefusedError } from "../errors.ts";
 import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 import type { Reply, WorkerPool } from "../workers/task.ts";
+import { distribute } from "./distribute.ts";
 import type { RoundMetrics, TierMetrics } from "./events.ts";
 
 export interface EvaluateContext {
@@ -65,7 +66,7 @@ export async function candidateLosses(
   const { config, layout } = context;
   return Promise.all(
     candidates.map(async ({ id, r, size }) => {
-      const adapter = config.strategy.aggregation.distribute(global, layout, r);
+      const adapter = distribute(config.strategy.aggregation, global, layout, r);
       const own = { examples: "train", client_id: id, total: Math.min(size, ASKED_EXAMPLES), maxNewTokens: 0 } as const;
       const [metrics] = await evaluate(context, { name: `round-${round}/ask/${id}`, round, ranks: [r], adapter, ...own });
       return metrics?.loss ?? Infinity;

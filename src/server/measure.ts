@@ -4,6 +4,7 @@ import type { RunConfig } from "../config/schema.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 import { deriveSeed } from "../tensor/rng.ts";
 import type { TaskRequest, WorkerHello } from "../workers/task.ts";
+import { distribute } from "./distribute.ts";
 import { makespan } from "./schedule.ts";
 import type { Session } from "./session.ts";
 import { toFitSpec, WIRE_DTYPES } from "./wire-specs.ts";
@@ -54,13 +55,12 @@ const CUDA_CONTEXT_BYTES = 600e6;
 
 /** Does real fits of the largest client of each tier, whose batches are of the config's size, and one real evaluation task. */
 export async function measure(config: RunConfig, { pool, clients, tiers, layout, prepared, ...session }: Session): Promise<Measurement> {
-  const { distribute } = config.strategy.aggregation;
   const initial = await session.initial();
   const downlink = createDownlink(WIRE_DTYPES[config.wire.downlink]);
   const dtype = WIRE_DTYPES[config.wire.update];
   const timed = async (name: string, request: TaskRequest<"fit" | "evaluate">, r: number) => {
     const start = performance.now();
-    const handed = distribute(initial, layout, r);
+    const handed = distribute(config.strategy.aggregation, initial, layout, r);
     const payload = request.type === "fit" ? downlink(handed) : handed;
     const { message } = await pool.run({ id: `measure/${name}`, request, payload, expect: "any", dtype });
     return { seconds: (performance.now() - start) / 1000, memory: message.type === "fitted" ? message.peak_memory_bytes : null };

@@ -1,7 +1,8 @@
 import type { Adapter } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
 import { RunFailedError } from "../errors.ts";
-import type { Aggregate } from "../strategy/strategy.ts";
+import { describeGiven } from "../strategy/call-policy.ts";
+import type { Accumulator, Aggregate } from "../strategy/strategy.ts";
 import { firstBeyond } from "../tensor/bounds.ts";
 import { asFloat32 } from "../tensor/encoded.ts";
 import type { Work } from "../tensor/turns.ts";
@@ -24,8 +25,7 @@ export function requireShape(subject: string, adapter: Adapter | undefined, r: n
 }
 
 /** Throws RunFailedError unless a round ended with a global adapter of finite values, and says who trained what. */
-export function* requireAggregate(round: number, aggregate: Aggregate | undefined, layout: AdapterLayout): Work<void> {
-  const subject = `the aggregation's finish() of round ${round}`;
+export function* requireAggregate(subject: string, aggregate: Aggregate | undefined, layout: AdapterLayout): Work<void> {
   requireShape(subject, aggregate?.global, layout.r, layout);
   const { global, coverage, state = {} } = aggregate as Aggregate;
   for (const [name, values] of [["rows", global.rows] as const, ["dense", global.dense] as const]) {
@@ -34,11 +34,30 @@ export function* requireAggregate(round: number, aggregate: Aggregate | undefine
     const remedy = "a lower fit.lr, or a lower learning rate of the server optimiser, may keep it from diverging";
     throw new RunFailedError(`${subject} gave a global adapter with ${name}[${wrong.index}] = ${wrong.value}; ${remedy}`);
   }
+  if (typeof state !== "object" || state === null) {
+    throw new RunFailedError(`${subject} must give a state of Float32Arrays, gave ${describeGiven(state)}`);
+  }
   const odd = Object.entries(state).find(([, values]) => !(values instanceof Float32Array));
   if (odd) throw new RunFailedError(`${subject} must give a state of Float32Arrays, gave ${odd[0]} of another kind`);
-  if (coverage?.length !== layout.tiers.length) {
+  if (!Array.isArray(coverage) || coverage.length !== layout.tiers.length) {
     throw new RunFailedError(
       `${subject} must give the coverage of each of the ${layout.tiers.length} tiers, gave ${coverage?.length ?? "none"}`,
     );
   }
+  const wrong = coverage.findIndex((entry, place) => !isCoverage(entry, layout.tiers[place]));
+  if (wrong < 0) return;
+  const expected = `{ r: ${layout.tiers[wrong]}, clients, examples } with whole numbers`;
+  throw new RunFailedError(`${subject} must give the coverage of tier ${wrong + 1} as ${expected}, gave ${describeGiven(coverage[wrong])}`);
+}
+
+/** Throws RunFailedError unless a round began with something that updates can be added to. */
+export function requireAccumulator(subject: string, accumulator: Accumulator | undefined): void {
+  const isRight = typeof accumulator?.add === "function" && typeof accumulator.finish === "function";
+  if (!isRight) throw new RunFailedError(`${subject} must give an object with add() and finish(), gave ${describeGiven(accumulator)}`);
+}
+
+/** As the journal can be read again. */
+function isCoverage(entry: Aggregate["coverage"][number] | undefined, tier: number | undefined): boolean {
+  const isCount = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0;
+  return entry?.r === tier && isCount(entry?.clients) && isCount(entry?.examples);
 }

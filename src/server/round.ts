@@ -6,12 +6,14 @@ import { requireWithinBounds, validateUpdate } from "../adapter/update.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { InterruptedError, PrelortError, RunFailedError, WorkerError } from "../errors.ts";
 import { initialAdapter } from "../adapter/initialise.ts";
-import type { Aggregate, ClientHistory, RankedClient, SelectionContext, ServerState, Update } from "../strategy/strategy.ts";
+import { callPolicy, describeGiven, namePolicy } from "../strategy/call-policy.ts";
+import type { Aggregate, ClientHistory, RankAssigner, RankedClient, SelectionContext, ServerState, Update } from "../strategy/strategy.ts";
 import type { WorkerMessageOf } from "../protocol/messages.ts";
 import { inTurns } from "../tensor/turns.ts";
 import { createRng, deriveSeed } from "../tensor/rng.ts";
 import type { Reply, WorkerPool } from "../workers/task.ts";
-import { requireAggregate, requireShape } from "./require-adapter.ts";
+import { distribute } from "./distribute.ts";
+import { requireAccumulator, requireAggregate } from "./require-adapter.ts";
 import type { RoundSpool, StoredFit } from "./spool.ts";
 import { toFitSpec, WIRE_DTYPES } from "./wire-specs.ts";
 
@@ -67,14 +69,21 @@ export async function selectClients(
   { round, clients, ...known }: Omit<SelectionContext, "rng">,
 ): Promise<readonly RankedClient[]> {
   const rng = (purpose: string) => createRng(deriveSeed(config.seed, "round", round, "policy", purpose));
-  const context: SelectionContext = { round, clients, ...known, rng };
-  const ids = await config.strategy.selection(context);
+  const { selection } = config.strategy;
+  const subject = `${namePolicy("selection", selection)} of round ${round}`;
+  const all = new Set(clients.map(({ id }) => id));
+  const losses: SelectionContext["losses"] = async (candidates) => {
+    if (Array.isArray(candidates) && candidates.every((client) => all.has(client?.id))) return known.losses(candidates);
+    throw new RunFailedError(`${subject} must ask losses() of an array of the run's clients, gave ${describeGiven(candidates)}`);
+  };
+  const context: SelectionContext = { ...known, round, clients, losses, rng };
+  const ids = await callPolicy(subject, () => selection(context));
+  if (!Array.isArray(ids)) throw new RunFailedError(`${subject} must give an array of client ids, gave ${describeGiven(ids)}`);
   const chosen = new Set(ids);
   const selected = clients.filter((client) => chosen.has(client.id));
   if (selected.length !== ids.length) {
-    const all = new Set(clients.map((client) => client.id));
     const wrong = ids.find((id, place) => !all.has(id) || ids.indexOf(id) !== place);
-    throw new RunFailedError(`the selection of round ${round} must name known clients once each, got ${JSON.stringify(wrong)}`);
+    throw new RunFailedError(`${subject} must name known clients once each, got ${describeGiven(wrong)}`);
   }
   return selected;
 }
@@ -97,16 +106,14 @@ export interface OpenRound {
 export function openRound({ round, config, layout, global, state, selected }: Opening): OpenRound {
   const { aggregation, rankAssignment } = config.strategy;
   const fresh = () => initialAdapter(layout, global.dense, deriveSeed(config.seed, "round", round, "adapter")).rows;
-  const accumulator = aggregation.begin({ round, layout, global, state, clients: selected, fresh });
+  const name = namePolicy("aggregation", aggregation);
+  const accumulator = callPolicy(`${name}'s begin() of round ${round}`, () =>
+    aggregation.begin({ round, layout, global, state, clients: selected, fresh }),
+  );
+  requireAccumulator(`${name}'s begin() of round ${round}`, accumulator);
   const revised = new Map<string, number>();
   const downlink = createDownlink(WIRE_DTYPES[config.wire.downlink]);
-  const downlinks = new Map(
-    layout.tiers.map((r) => {
-      const handed = aggregation.distribute(global, layout, r);
-      requireShape("the aggregation's distribute()", handed, r, layout);
-      return [r, downlink(handed)];
-    }),
-  );
+  const downlinks = new Map(layout.tiers.map((r) => [r, downlink(distribute(aggregation, global, layout, r))]));
   const received = ({ r }: RankedClient) => downlinks.get(r) as Adapter;
   return {
     received,
@@ -121,8 +128,8 @@ export function openRound({ round, config, layout, global, state, selected }: Op
         if (!accumulator.folds || rankAssignment.revise) await inTurns(requireWithinBounds(client.id, delta));
         const spooled = aggregation.readsSpool ? await keeping : undefined;
         const update: Update = { clientId: client.id, r: client.r, n: client.size, delta, received: received(client), spooled };
-        const next = requireTier(rankAssignment.revise?.(client, update, layout) ?? client.r, layout, client);
-        await accumulator.add(update);
+        const next = revisedRank(rankAssignment, client, update, layout);
+        await callPolicy(`${name}'s add() of client ${client.id} in round ${round}`, () => accumulator.add(update));
         if (next !== client.r) revised.set(client.id, next);
         await keeping;
       } catch (error) {
@@ -133,8 +140,9 @@ export function openRound({ round, config, layout, global, state, selected }: Op
       return accumulator.folds ?? false;
     },
     async finish() {
-      const aggregate = await accumulator.finish();
-      await inTurns(requireAggregate(round, aggregate, layout));
+      const subject = `${name}'s finish() of round ${round}`;
+      const aggregate = await callPolicy(subject, () => accumulator.finish());
+      await inTurns(requireAggregate(subject, aggregate, layout));
       return { ...aggregate, revised };
     },
   };
@@ -303,7 +311,11 @@ function missedBytes({ merged }: Adapter, { width }: AdapterLayout, round: numbe
   return missed * width * Float32Array.BYTES_PER_ELEMENT;
 }
 
-function requireTier(r: number, { tiers }: AdapterLayout, { id }: RankedClient): number {
-  if (tiers.includes(r)) return r;
-  throw new RunFailedError(`the rank assignment revised the rank of client ${id} to ${r}, which is not among [${tiers.join(", ")}]`);
+/** The rank that a client goes on with after its fit. */
+function revisedRank(assigner: RankAssigner, client: RankedClient, update: Update, layout: AdapterLayout): number {
+  if (!assigner.revise) return client.r;
+  const subject = `${namePolicy("rank assignment", assigner)}'s revise() of client ${client.id}`;
+  const r = callPolicy(subject, () => assigner.revise?.(client, update, layout)) ?? client.r;
+  if (layout.tiers.includes(r)) return r;
+  throw new RunFailedError(`${subject} must give one of the tiers [${layout.tiers.join(", ")}], gave ${describeGiven(r)}`);
 }

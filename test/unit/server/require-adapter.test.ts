@@ -13,7 +13,8 @@ const layout = createLayout(
 );
 const global = { r: 2, rows: new Float32Array(8), dense: new Float32Array(2) };
 const coverage = layout.tiers.map((r) => ({ r, clients: 1, examples: 10 }));
-const check = (aggregate: unknown) => inTurns(requireAggregate(3, aggregate as Aggregate | undefined, layout));
+const check = (aggregate: unknown) =>
+  inTurns(requireAggregate("the aggregation's finish() of round 3", aggregate as Aggregate | undefined, layout));
 
 test("what is right passes", () => {
   expect(() => check({ global, coverage })).not.toThrow();
@@ -27,6 +28,12 @@ describe("what finish() gave wrongly is told as that:", () => {
     ["what are no floats", { global: { ...global, rows: [1, 2, 3, 4, 5, 6, 7, 8] }, coverage }, "with no floats of rows"],
     ["a value that is not finite", { global: { ...global, dense: Float32Array.of(1, Number.NaN) }, coverage }, "dense[1] = NaN"],
     ["no coverage", { global }, "the coverage of each of the 2 tiers, gave none"],
+    [
+      "a coverage that no journal could keep",
+      { global, coverage: [coverage[0], { r: 2, clients: 0.5, examples: 3 }] },
+      "coverage of tier 2",
+    ],
+    ["a state that is none", { global, coverage, state: null }, "a state of Float32Arrays, gave null"],
   ])("%s", (_, aggregate, message) => {
     expect(() => check(aggregate)).toThrow(RunFailedError);
     expect(() => check(aggregate)).toThrow(message);

@@ -1,13 +1,22 @@
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createLayout } from "../../../src/adapter/layout.ts";
 import { validateRun } from "../../../src/config/build.ts";
-import { RefusedError } from "../../../src/errors.ts";
-import { allClients, type Aggregation, listRanks, type RankAssigner, segmentWise } from "../../../src/index.ts";
+import type { RunConfig } from "../../../src/config/schema.ts";
+import { RefusedError, RunFailedError } from "../../../src/errors.ts";
+import {
+  allClients,
+  type Aggregation,
+  listRanks,
+  type RankAssigner,
+  type RankedClient,
+  segmentWise,
+  type SelectionContext,
+} from "../../../src/index.ts";
 import { PROTOCOL_VERSION } from "../../../src/protocol/messages.ts";
-import { runRound, type RoundOutcome } from "../../../src/server/round.ts";
+import { runRound, type RoundOutcome, selectClients } from "../../../src/server/round.ts";
 import { createSpool } from "../../../src/server/spool.ts";
 import { asFloat32 } from "../../../src/tensor/encoded.ts";
 import type { Reply, Task, WorkerPool } from "../../../src/workers/task.ts";
@@ -112,4 +121,69 @@ test("a round in which every update is refused fails with the first refusal", as
   await expect(runTwo({ width: 4, value: 0.5, aggregation: refusing })).rejects.toThrow(
     "the update of client c0: expected another, got this",
   );
+});
+
+describe("a policy of the user's own that fails ends the run with an error that names it:", () => {
+  const fault = new TypeError("x is undefined");
+  const fail = () => {
+    throw fault;
+  };
+  const failLater = async () => fail();
+  const failing = (part: "begin" | "distribute" | "add" | "finish", fails: () => never | Promise<never>): Aggregation => {
+    const whole = segmentWise();
+    if (part === "begin" || part === "distribute") return { ...whole, [part]: fails };
+    return { ...whole, begin: (context) => ({ ...whole.begin(context), [part]: fails }) };
+  };
+  test.each<[string, Pick<Setup, "aggregation" | "rankAssignment">, string]>([
+    ["begin()", { aggregation: failing("begin", fail) }, "the aggregation segment-wise's begin() of round 1"],
+    ["distribute()", { aggregation: failing("distribute", fail) }, "the aggregation segment-wise's distribute()"],
+    ["add()", { aggregation: failing("add", fail) }, "the aggregation segment-wise's add() of client c0 in round 1"],
+    ["add(), later", { aggregation: failing("add", failLater) }, "the aggregation segment-wise's add() of client c0 in round 1"],
+    ["finish()", { aggregation: failing("finish", fail) }, "the aggregation segment-wise's finish() of round 1"],
+    ["finish(), later", { aggregation: failing("finish", failLater) }, "the aggregation segment-wise's finish() of round 1"],
+    [
+      "revise()",
+      { rankAssignment: Object.assign(listRanks([2, 1]), { revise: fail }) },
+      "the rank assignment list's revise() of client c0",
+    ],
+  ])("%s", async (_, policies, subject) => {
+    const error = await runTwo({ width: 4, value: 0.5, ...policies }).catch((cause: unknown) => cause);
+    expect(error).toMatchObject({ kind: "run", message: `${subject} threw TypeError: x is undefined`, cause: fault });
+  });
+
+  test("what is no accumulator is told as that", async () => {
+    const aggregation = { ...segmentWise(), begin: () => ({ add() {} }) } as unknown as Aggregation;
+    await expect(runTwo({ width: 4, value: 0.5, aggregation })).rejects.toThrow("must give an object with add() and finish()");
+  });
+});
+
+describe("a selection of the user's own", () => {
+  const clients = clientsOf([{ r: 2 }, { r: 1 }]);
+  const select = (selection: unknown) => {
+    const config = { seed: 0, strategy: { selection } } as unknown as RunConfig;
+    return selectClients(config, { round: 3, clients, tiers: [1, 2], history: new Map(), losses: async (asked) => asked.map(() => 1) });
+  };
+  const unknownClient = { ...clients[0], id: "c9" };
+
+  test("chooses clients, whose order is that of the run", async () => {
+    expect(await select(async () => ["c1", "c0"])).toEqual(clients);
+  });
+
+  test.each<[string, unknown, string]>([
+    ["throws", () => Reflect.get(undefined as never, "x"), "the selection of round 3 threw TypeError"],
+    ["gives nothing", function mine() {}, "the selection mine of round 3 must give an array of client ids, gave undefined"],
+    ["gives one id", () => "c0", 'must give an array of client ids, gave "c0"'],
+    ["gives a client that there is not", () => ["c0", "c9"], 'must name known clients once each, got "c9"'],
+    ["gives a client twice", () => ["c0", "c0"], 'must name known clients once each, got "c0"'],
+    ["gives what is no id", () => [clients[0]], "must name known clients once each, got {"],
+    [
+      "asks the loss of nobody",
+      ({ losses }: SelectionContext) => losses([unknownClient as RankedClient]),
+      "must ask losses() of an array of the run's",
+    ],
+    ["asks for losses without candidates", ({ losses }: SelectionContext) => losses(undefined as never), "gave undefined"],
+  ])("that %s is named in a RunFailedError", async (_, selection, message) => {
+    await expect(select(selection)).rejects.toBeInstanceOf(RunFailedError);
+    await expect(select(selection)).rejects.toThrow(message);
+  });
 });

@@ -17,3 +17,25 @@ test.each([3, 8, 0, Number.NaN, 1.5])("rank %d, which is no tier, is an error th
   expect(assign).toThrow(ConfigError);
   expect(assign).toThrow(`gave client c1 rank ${rank}, which is not among lora.tiers [1, 4]`);
 });
+
+test("a rank assignment of one's own that throws is named in a RunFailedError, with the client and the cause", () => {
+  const fault = new TypeError("x is undefined");
+  const byMemory = ({ index }: Client) => {
+    if (index === 1) throw fault;
+    return 4;
+  };
+  const error = (() => {
+    try {
+      return assignRanks(clients, byMemory, context);
+    } catch (cause) {
+      return cause;
+    }
+  })();
+  const message = "the rank assignment byMemory of client c1 threw TypeError: x is undefined";
+  expect(error).toMatchObject({ kind: "run", message, cause: fault });
+});
+
+test("a rank assignment that gives a promise is told so", () => {
+  const later = (async () => 4) as unknown as () => number;
+  expect(() => assignRanks(clients, later, context)).toThrow("gave client c0 rank a promise, which is not among lora.tiers [1, 4]");
+});

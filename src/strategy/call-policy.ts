@@ -1,0 +1,58 @@
+import { PrelortError, RunFailedError } from "../errors.ts";
+import type { PolicyDescription } from "./strategy.ts";
+
+/*
+ * Policies may be the user's own code. What one throws ends the run with an error that names it, and is not taken for the fault
+ * of a worker, a client or prelort; prelort's own errors pass as they are: a policy may refuse an update, and a run may be
+ * interrupted while a policy waits for losses.
+ */
+
+/** Calls a policy, which may give a promise. `subject` names it, and what it was asked for. */
+export function callPolicy<T>(subject: string, call: () => T): T {
+  try {
+    const result = call();
+    if (!isPromise(result)) return result;
+    const guarded = Promise.resolve(result).catch((cause: unknown) => {
+      throw policyError(subject, cause);
+    });
+    return guarded as T;
+  } catch (cause) {
+    throw policyError(subject, cause);
+  }
+}
+
+/** `the selection largestFirst`: by the name it was made with, else that of its function or class. */
+export function namePolicy(kind: "selection" | "rank assignment" | "aggregation", policy: object & PolicyDescription): string {
+  const own = typeof policy === "function" ? (policy as { readonly name: string }).name : policy.constructor?.name;
+  const name = policy.policy?.name ?? (GENERIC.has(own ?? "") ? undefined : own);
+  return name === undefined ? `the ${kind}` : `the ${kind} ${name}`;
+}
+
+/** What a policy gave in place of what it must. */
+export function describeGiven(value: unknown): string {
+  if (isPromise(value)) return "a promise";
+  if (typeof value === "function") return "a function";
+  const text = typeof value === "string" || typeof value === "object" ? toJson(value) : String(value);
+  return text.length > 80 ? `${text.slice(0, 77)}…` : text;
+}
+
+function toJson(value: unknown): string {
+  try {
+    return JSON.stringify(value);
+  } catch {
+    return "an object that refers to itself";
+  }
+}
+
+/** Names that a function or an object has for want of one of its own: those of the keys it is given under. */
+const GENERIC = new Set(["", "Object", "selection", "rankAssignment", "aggregation"]);
+
+function policyError(subject: string, cause: unknown): PrelortError {
+  if (cause instanceof PrelortError) return cause;
+  const thrown = cause instanceof Error ? `${cause.name}: ${cause.message}` : describeGiven(cause);
+  return new RunFailedError(`${subject} threw ${thrown}`, { cause });
+}
+
+function isPromise(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as { readonly then?: unknown } | null | undefined)?.then === "function";
+}
