@@ -3,6 +3,7 @@ import process from "node:process";
 import { Command, CommanderError } from "commander";
 import { PrelortError } from "../errors.ts";
 import { packageVersion } from "../workers/python.ts";
+import { closedOutputCode, watchOutput } from "./closed-output.ts";
 import { compareCommand } from "./compare.ts";
 import { doctorCommand } from "./doctor.ts";
 import { evaluateCommand } from "./evaluate.ts";
@@ -37,16 +38,12 @@ const commands = [
 ];
 for (const command of commands) program.addCommand(command.copyInheritedSettings(program));
 
-// Whoever reads us is gone (`prelort run … --json | head`); workers end with this process.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code === "EPIPE") process.exit(1);
-  throw error;
-});
-
+watchOutput();
 try {
   await program.parseAsync();
 } catch (error) {
-  process.exitCode = report(error);
+  const code = report(error);
+  process.exitCode = closedOutputCode() ?? code;
 }
 
 /** Says what went wrong, unless commander has, and gives the exit code. Only a fault of ours comes with a stack. */

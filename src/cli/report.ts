@@ -12,8 +12,10 @@ export function reportCommand(): Command {
     .argument("<run-dir>", "directory of a run, such as runs/quickstart")
     .action(async (directory: string) => {
       const run = await readRun(directory);
+      // Before anything is printed: `prelort report … | head` ends at the first line that nobody reads.
+      const file = await writeReportOf(run);
       process.stdout.write(`${run.record.name}: ${summarise(run)}\n\n`);
       for (const table of reportTables(run)) process.stdout.write(`${renderTextTable(table)}\n\n`);
-      process.stdout.write(`${run.record.method.name}: ${run.record.method.note}\n\nreport:    ${await writeReportOf(run)}\n`);
+      process.stdout.write(`${run.record.method.name}: ${run.record.method.note}\n\nreport:    ${file}\n`);
     });
 }

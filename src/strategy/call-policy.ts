@@ -32,7 +32,7 @@ export function namePolicy(kind: "selection" | "rank assignment" | "aggregation"
 export function describeGiven(value: unknown): string {
   if (isPromise(value)) return "a promise";
   if (typeof value === "function") return "a function";
-  const text = typeof value === "string" || typeof value === "object" ? toJson(value) : String(value);
+  const text = typeof value === "number" || value === undefined ? String(value) : toJson(value);
   return text.length > 80 ? `${text.slice(0, 77)}…` : text;
 }
 

@@ -135,6 +135,17 @@ describe("no worker, socket or temporary file is left", () => {
     expect(readdirSync(path.join(folder(), "runs", "ctrl-c", "rounds"))).toContain("0");
   });
 
+  test("after whoever read the events is gone, which keeps the committed rounds and exits with 141", async () => {
+    const run = startLongRun("head");
+    await run.until("round-end");
+    run.child.stdout?.destroy();
+    expect(await run.code).toBe(141);
+    await expectNothingLeft(run.child.pid as number, run.temporary);
+    const left = readdirSync(path.join(folder(), "runs", "head"));
+    expect(left).toContain("rounds");
+    expect(left).not.toContain("lock");
+  });
+
   test("after a second Ctrl-C, which ends at once", async () => {
     const run = startLongRun("twice");
     await run.until("client-fit");

@@ -4,9 +4,12 @@ import { mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } fro
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { claimNewFolder, claimRunFolder } from "../../../src/server/claim-run-folder.ts";
 import { createRunDirectory, reopenRunDirectory } from "../../../src/server/run-directory.ts";
+
+// Each starts processes, which takes its time on a busy machine.
+vi.setConfig({ testTimeout: 300_000 });
 
 let runsDir: string;
 beforeEach(async () => {

@@ -15,8 +15,11 @@ import {
 import { hostname, tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { type FolderLock, isRefusal, takeLock } from "../../../src/server/lock.ts";
+
+// Each starts processes, which takes its time on a busy machine.
+vi.setConfig({ testTimeout: 300_000 });
 
 const compiled = path.join(import.meta.dirname, "../../../dist/server/lock.js");
 let folder: string;

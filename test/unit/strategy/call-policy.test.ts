@@ -24,7 +24,6 @@ test.each<[string, () => unknown]>([
 
 test("what is thrown need not be an Error", () => {
   const policy = () => {
-    // oxlint-disable-next-line no-throw-literal
     throw "no clients";
   };
   expect(() => callPolicy("the selection", policy)).toThrow('the selection threw "no clients"');
@@ -42,7 +41,9 @@ test("errors of prelort pass as they are, and so does what a policy gives", asyn
 });
 
 test("a policy is called by the name it was made with, or that of its function or class, if it has one of its own", () => {
-  class Mine {}
+  class Mine {
+    distribute() {}
+  }
   function largestFirst() {}
   expect(namePolicy("selection", randomSelection({ fraction: 0.5 }))).toBe("the selection random");
   expect(namePolicy("selection", largestFirst)).toBe("the selection largestFirst");
@@ -55,9 +56,7 @@ test("a wrong value is described in few words", () => {
   const round: Record<string, unknown> = {};
   round["self"] = round;
   const described = [undefined, null, Number.NaN, "c9", Promise.resolve(), () => 1, { r: 1 }, round].map(describeGiven);
-  expect(described).toEqual([
-    ...["undefined", "null", "NaN", '"c9"', "a promise", "a function", '{"r":1}'],
-    "an object that refers to itself",
-  ]);
+  expect(described.slice(0, 6)).toEqual(["undefined", "null", "NaN", '"c9"', "a promise", "a function"]);
+  expect(described.slice(6)).toEqual(['{"r":1}', "an object that refers to itself"]);
   expect(describeGiven(Array(1000).fill(0))).toHaveLength(78);
 });
