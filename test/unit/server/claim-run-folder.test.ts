@@ -150,11 +150,8 @@ test("the copy of a folder under way can be claimed, and says what it is a copy 
   expect((await readFile(place("a", "run.json"), "utf8")).trim()).toBe("{}");
 });
 
-test(
-  "of three processes that start a run of one name together, one holds it; without a name each has its own",
-  { timeout: 120_000 },
-  async () => {
-    const script = `
+test("of three processes that start a run of one name together, one holds it; without a name each has its own", async () => {
+  const script = `
     const { claimNewFolder } = await import(${JSON.stringify(path.join(import.meta.dirname, "../../../dist/server/claim-run-folder.js"))});
     const { createInterface } = await import("node:readline");
     const claim = (name) => claimNewFolder({ runsDir: ${JSON.stringify(runsDir)}, name, overwrite: true });
@@ -164,25 +161,24 @@ test(
       console.log(await claim(name).then(({ root }) => root, ({ message }) => (message.includes("is in use by") ? "refused" : message)));
     }
   `;
-    const racers = [1, 2, 3].map(() =>
-      spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["pipe", "pipe", "inherit"] }),
-    );
-    try {
-      const answers = racers.map((racer) => createInterface({ input: racer.stdout })[Symbol.asyncIterator]());
-      const next = () => Promise.all(answers.map(async (lines) => String((await lines.next()).value)));
-      expect(await next()).toEqual(["ready", "ready", "ready"]);
-      const race = (name: string) => {
-        for (const racer of racers) racer.stdin.write(`${name}\n`);
-        return next();
-      };
-      for (let number = 0; number < 30; number++) {
-        // Every third has a run to replace.
-        if (number % 3 === 0) await mkdir(place(`n${number}`, "rounds"), { recursive: true });
-        expect((await race(`n${number}`)).toSorted()).toEqual([place(`n${number}`), "refused", "refused"]);
-      }
-      expect((await race("-")).toSorted()).toEqual(["run-1", "run-2", "run-3"].map((name) => place(name)));
-    } finally {
-      for (const racer of racers) racer.kill("SIGKILL");
+  const racers = [1, 2, 3].map(() =>
+    spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["pipe", "pipe", "inherit"] }),
+  );
+  try {
+    const answers = racers.map((racer) => createInterface({ input: racer.stdout })[Symbol.asyncIterator]());
+    const next = () => Promise.all(answers.map(async (lines) => String((await lines.next()).value)));
+    expect(await next()).toEqual(["ready", "ready", "ready"]);
+    const race = (name: string) => {
+      for (const racer of racers) racer.stdin.write(`${name}\n`);
+      return next();
+    };
+    for (let number = 0; number < 30; number++) {
+      // Every third has a run to replace.
+      if (number % 3 === 0) await mkdir(place(`n${number}`, "rounds"), { recursive: true });
+      expect((await race(`n${number}`)).toSorted()).toEqual([place(`n${number}`), "refused", "refused"]);
     }
-  },
-);
+    expect((await race("-")).toSorted()).toEqual(["run-1", "run-2", "run-3"].map((name) => place(name)));
+  } finally {
+    for (const racer of racers) racer.kill("SIGKILL");
+  }
+});

@@ -15,7 +15,7 @@ import {
 import { hostname, tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type FolderLock, isRefusal, takeLock } from "../../../src/server/lock.ts";
 
 // Each starts processes, which takes its time on a busy machine.
@@ -187,4 +187,31 @@ test("of processes that take and release one lock again and again, never two hol
   `;
   const ends = [1, 2, 3].map(() => start(script).line());
   expect(await Promise.all(ends)).toEqual(["done", "done", "done"]);
+});
+
+describe("where files cannot be locked, the error says so and what to do:", () => {
+  afterEach(() => vi.doUnmock("fs-native-extensions"));
+
+  test("a file system without locks", async () => {
+    const missing = Object.assign(new Error("function not implemented"), { code: "ENOSYS" });
+    vi.doMock("fs-native-extensions", () => ({
+      tryLock: () => {
+        throw missing;
+      },
+    }));
+    const error = await takeLock(folder).catch((cause: unknown) => cause);
+    expect(error).toMatchObject({
+      kind: "environment",
+      message: expect.stringMatching(/lock cannot be locked[^]*runs_dir/),
+      cause: missing,
+    });
+  });
+
+  test("a system that the package has no build for", async () => {
+    vi.doMock("fs-native-extensions", () => {
+      throw new Error("cannot find addon");
+    });
+    const error = await takeLock(folder).catch((cause: unknown) => cause);
+    expect(error).toMatchObject({ kind: "environment", message: expect.stringContaining(`${process.platform}-${process.arch}`) });
+  });
 });
