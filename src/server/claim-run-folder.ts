@@ -57,7 +57,7 @@ export async function claimRunFolder(root: string): Promise<ClaimedFolder> {
     throw new EnvironmentError(problem, "see that the run directory can be written to", { cause });
   });
   if (isRefusal(taken)) throw inUse(root, taken);
-  return released(taken, async () => {
+  return orRelease(taken, async () => {
     await settleReplacement(root);
     return claimed(root, taken);
   });
@@ -65,14 +65,15 @@ export async function claimRunFolder(root: string): Promise<ClaimedFolder> {
 
 async function claimNamed(root: string, overwrite: boolean): Promise<ClaimedFolder> {
   await mkdir(root).catch(ignoreExisting);
-  // Looked at before it is locked as well: nothing is written into a folder that is not ours.
-  requireReplaceable(root, await readdir(root), overwrite);
+  // Before it is locked: nothing is written into a folder that is not ours.
+  requireRun(root, await readdir(root));
   const taken = await takeLock(root);
   if (isRefusal(taken)) throw inUse(root, taken);
-  return released(taken, async () => {
+  return orRelease(taken, async () => {
     await settleReplacement(root);
     const entries = await readdir(root);
-    requireReplaceable(root, entries, overwrite);
+    requireRun(root, entries);
+    if (!overwrite) requireUnused(root, entries);
     if (entries.includes(ROUNDS)) await putAside(root, entries);
     else for (const entry of entries) if (!STAYING.has(entry)) await rm(path.join(root, entry), { recursive: true });
     return claimed(root, taken);
@@ -129,12 +130,15 @@ async function settleReplacement(root: string): Promise<void> {
   await rmdir(replacing);
 }
 
-/** Refuses a folder that holds no run, or one that nobody asked to replace. */
-function requireReplaceable(root: string, entries: readonly string[], overwrite: boolean): void {
+/** Refuses a folder that holds anything but a run. */
+function requireRun(root: string, entries: readonly string[]): void {
   const foreign = entries.find((entry) => !OURS.has(entry.replace(PARTIAL, "")));
   if (foreign !== undefined)
     throw refusal(`${root} exists and is no run of prelort (it holds ${foreign}); choose another name (--set name=…)`);
-  if (overwrite) return;
+}
+
+/** Refuses a folder whose run nobody asked to replace. */
+function requireUnused(root: string, entries: readonly string[]): void {
   if (entries.includes(ROUNDS)) throw refusal(`${root} already holds a run; --overwrite replaces it, --set name=… keeps both`);
   if (!entries.includes(REPLACED)) return;
   const kept = path.join(root, REPLACED);

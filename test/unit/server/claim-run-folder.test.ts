@@ -105,6 +105,8 @@ test("a run that is under way in this process cannot be replaced, resumed or sta
   for (const attempt of attempts) await expect(attempt()).rejects.toThrow("has a run under way in this process");
   expect(await readdir(place("a"))).toContain("lock");
   await first.commitRound(round(0));
+  // With rounds to replace as well.
+  for (const attempt of attempts) await expect(attempt()).rejects.toThrow("has a run under way in this process");
   await first.close();
   expect(await readdir(place("a"))).not.toContain("lock");
 });
