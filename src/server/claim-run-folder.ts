@@ -97,7 +97,7 @@ function claimed(root: string, { copyOf, release }: FolderLock): ClaimedFolder {
 }
 
 /** Holds the lock only if what follows succeeds. */
-async function released<T>(lock: FolderLock, work: () => Promise<T>): Promise<T> {
+async function orRelease<T>(lock: FolderLock, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
