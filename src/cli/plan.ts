@@ -26,7 +26,11 @@ export function planCommand(): Command {
         if (!json) process.stdout.write("preparing the data and loading the model on one worker …\n");
         const planned = await plan({ ...config, measure, signal: interrupt.signal });
         process.stdout.write(json ? `${JSON.stringify(planned)}\n` : `${describePlan(planned)}\n`);
-        if (picture !== undefined) await writePicture(picture, planned);
+        if (picture !== undefined) {
+          await writePicture(picture, planned);
+          // Beside JSON, standard output holds nothing else.
+          (json ? process.stderr : process.stdout).write(`picture: ${picture}\n`);
+        }
       } finally {
         interrupt.dispose();
       }
@@ -42,12 +46,16 @@ interface PlanCommandOptions {
 
 async function writePicture(file: string, { clients }: Plan): Promise<void> {
   const { partitionPicture } = await import("../report/partition.ts");
-  const drawn = partitionPicture(clients, { isAlone: true });
+  const drawn = partitionPicture(clients, { isFile: true });
   if (drawn === undefined) {
     const message = "there is nothing to draw: examples have neither labels nor a column that the partition goes by";
     throw new ConfigError([{ path: "--picture", message }]);
   }
-  await writeFile(file, `${drawn}\n`);
+  try {
+    await writeFile(file, drawn);
+  } catch (cause) {
+    throw new ConfigError([{ path: "--picture", message: `cannot write ${file}: ${(cause as Error).message}` }]);
+  }
 }
 
 /** Of thousands; `--json` has all. */

@@ -15,5 +15,6 @@ export function describeMix({ mix }: Pick<Holding, "mix">, count = 2): string {
 }
 
 export function shorten(text: string, length: number): string {
-  return text.length > length ? `${text.slice(0, length - 1)}…` : text;
+  const characters = [...text];
+  return characters.length > length ? `${characters.slice(0, length - 1).join("")}…` : text;
 }

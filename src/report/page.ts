@@ -75,12 +75,14 @@ function renderPartition({ record }: RecordedRun): Markup {
   if (picture === undefined) return html``;
   return html`<section>
     <h2>Who trains on what</h2>
-    <p>A dot for every client and value; its area is the examples that the client trains on.</p>
+    <p>
+      A dot for every client and value; its area is the examples that the client trains on. Numbers at the top and at the right are sums.
+    </p>
     <div class="scroll partition">${trusted(picture)}</div>
   </section>`;
 }
 
-function renderFigure({ svg, legend }: Chart, title: string, caption: string): Markup {
+function renderFigure({ svg, legend, notes }: Chart, title: string, caption: string): Markup {
   return html`<figure>
     <h2>${title}</h2>
     <ul class="legend">
@@ -90,7 +92,7 @@ function renderFigure({ svg, legend }: Chart, title: string, caption: string): M
       )}
     </ul>
     ${trusted(svg)}
-    <figcaption>${caption}</figcaption>
+    <figcaption>${[caption, ...notes].join(" ")}</figcaption>
   </figure>`;
 }
 
