@@ -1,6 +1,6 @@
 import * as Plot from "@observablehq/plot";
 import { isDrawn, type Measured, nearTo, type Point } from "./chart-data.ts";
-import { draw, extent, fitDomain, spreadApart, tickFormat } from "./drawing.ts";
+import { draw, fitScale, spreadApart } from "./drawing.ts";
 
 export interface Line {
   /** At the end of the line: it is told from the others without its colour. */
@@ -20,18 +20,15 @@ export interface Axis {
 export function fitAxis({ quality, factor, baseline }: Measured, lines: readonly Point[], intervals: readonly Point[]): Axis {
   const values = [...lines.map(({ value }) => value), ...intervals.flatMap(({ low, high }) => [low, high])].filter(Number.isFinite);
   if (quality.name !== "accuracy") {
-    const [low, high] = extent(values) ?? [0, 1];
-    const isLog = low > 0 && high > 10 * low;
-    const domain = isLog ? [low / 1.1, high * 1.1] : fitDomain(values);
     const label = `↑ ${quality.name} on held-out examples (lower is better)`;
-    return { y: { type: isLog ? "log" : "linear", domain, label, ...tickFormat(high) }, baseline: undefined, notes: [] };
+    return { y: { ...fitScale(values), label }, baseline: undefined, notes: [] };
   }
   const level = baseline === undefined ? undefined : baseline * factor;
   const isShown = level !== undefined && nearTo(lines)(level);
-  const domain = fitDomain(isShown ? [...values, level] : values, { least: 0, most: 100 });
+  const scale = fitScale(isShown ? [...values, level] : values, { least: 0, most: 100 });
   const told = `Always answering the commonest label: ${quality.format(baseline ?? null)}, outside this axis.`;
   return {
-    y: { domain, label: "↑ accuracy on held-out examples, %" },
+    y: { ...scale, label: "↑ accuracy on held-out examples, %" },
     baseline: isShown ? level : undefined,
     notes: level === undefined || isShown ? [] : [told],
   };
@@ -51,7 +48,7 @@ export function drawFrame(axis: Axis, { label, x, marks }: { label: string; x: P
     className: "chart",
     style: { fontFamily: "inherit", fontSize: "12px", background: "none", overflow: "visible" },
     x,
-    y: { ...axis.y, ...TICKS },
+    y: axis.y,
     marks: [
       Plot.ruleY(level, { stroke: "var(--muted)", strokeDasharray: "2 3" }),
       ...marks,
@@ -67,8 +64,6 @@ export function drawFrame(axis: Axis, { label, x, marks }: { label: string; x: P
   });
 }
 
-const TICKS = { ticks: 5, grid: true, nice: true } as const;
-
 /** The name of every line where it ends, moved apart where ends lie close together. None where there are too many to be read. */
 export function endLabels(lines: readonly Line[], { y }: Axis, x: (point: Point) => number): Plot.Markish[] {
   const ended = lines.flatMap(({ line, ...more }) =>
@@ -79,7 +74,7 @@ export function endLabels(lines: readonly Line[], { y }: Axis, x: (point: Point)
   );
   const [least, most] = [FRAME.marginTop, FRAME.height - FRAME.marginBottom];
   if (ended.length * LABEL_GAP > most - least) return [];
-  const scale = Plot.scale({ y: { ...y, ...TICKS, range: [most, least] } });
+  const scale = Plot.scale({ y: { ...y, range: [most, least] } });
   const places = spreadApart(
     ended.map(({ point }) => scale.apply(point.value) as number),
     LABEL_GAP,

@@ -83,15 +83,18 @@ export function extent(values: readonly number[]): readonly [low: number, high: 
   return values.reduce<readonly [number, number]>(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [first, first]);
 }
 
-/** An axis that fits the values, with a little room; not beyond what values can be. */
-export function fitDomain(values: readonly number[], { least = -Infinity, most = Infinity } = {}): [low: number, high: number] {
+/** A scale that fits the values, with a little room; logarithmic where they span more than a factor of ten, unless they have bounds. */
+export function fitScale(values: readonly number[], bounds?: { readonly least: number; readonly most: number }): Plot.ScaleOptions {
   const [low, high] = extent(values) ?? [0, 1];
+  const isLog = bounds === undefined && low > 0 && high > 10 * low;
   const room = 0.04 * (high - low) || 0.04 * Math.abs(high) || 0.5;
-  return [Math.max(least, low - room), Math.min(most, high + room)];
+  const { least, most } = bounds ?? { least: -Infinity, most: Infinity };
+  const domain = isLog ? [low / 1.1, high * 1.1] : [Math.max(least, low - room), Math.min(most, high + room)];
+  return { type: isLog ? "log" : "linear", domain, ticks: 5, grid: true, nice: true, ...tickFormat(high) };
 }
 
-/** Options of an axis whose largest value this is: powers of ten where Plot's own labels would be too long for the margin. */
-export function tickFormat(high: number): Plot.ScaleOptions {
+/** Powers of ten where Plot's own labels would be too long for the margin. */
+function tickFormat(high: number): Plot.ScaleOptions {
   if (Math.abs(high) < 1e5 && Math.abs(high) >= 1e-3) return {};
   return { tickFormat: (value: number) => (value === 0 ? "0" : value.toExponential(2).replace(/\.?0*e\+?/, "e")) };
 }
