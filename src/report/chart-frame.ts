@@ -26,22 +26,21 @@ export function fitAxis({ quality, factor, baseline }: Measured, lines: readonly
   const level = baseline === undefined ? undefined : baseline * factor;
   const isShown = level !== undefined && nearTo(lines)(level);
   const scale = fitScale(isShown ? [...values, level] : values, { least: 0, most: 100 });
-  const told = `Always answering the commonest label: ${quality.format(baseline ?? null)}, outside this axis.`;
+  const told = `Majority: always answering the commonest label, ${quality.format(baseline ?? null)}${isShown ? "" : ", outside this axis"}.`;
   return {
     y: { ...scale, label: "↑ accuracy on held-out examples, %" },
     baseline: isShown ? level : undefined,
-    notes: level === undefined || isShown ? [] : [told],
+    notes: level === undefined ? [] : [told],
   };
 }
 
-/** Text stays readable where it crosses a line. */
-export const HALO = { stroke: "var(--panel)", strokeWidth: 4 } as const;
+const FRAME = { width: 440, height: 300, marginLeft: 48, marginRight: 78, marginTop: 38, marginBottom: 42, insetTop: 2, insetBottom: 14 };
 
-const FRAME = { width: 420, height: 290, marginLeft: 48, marginRight: 58, marginTop: 30, marginBottom: 42 };
+/** Pixels from the left end of the x axis to its right end. */
+export const PLOT_WIDTH = FRAME.width - FRAME.marginLeft - FRAME.marginRight;
 
 /** The frame that both pictures share: size, type, the axis of quality, the commonest label's share. */
 export function drawFrame(axis: Axis, { label, x, marks }: { label: string; x: Plot.ScaleOptions; marks: Plot.Markish[] }): string {
-  const level = axis.baseline === undefined ? [] : [axis.baseline];
   return draw({
     ...FRAME,
     label,
@@ -49,44 +48,36 @@ export function drawFrame(axis: Axis, { label, x, marks }: { label: string; x: P
     style: { fontFamily: "inherit", fontSize: "12px", background: "none", overflow: "visible" },
     x,
     y: axis.y,
-    marks: [
-      Plot.ruleY(level, { stroke: "var(--muted)", strokeDasharray: "2 3" }),
-      ...marks,
-      Plot.text(level, {
-        y: (value: number) => value,
-        frameAnchor: "right",
-        text: () => "always the commonest label",
-        dy: 9,
-        fill: "var(--muted)",
-        ...HALO,
-      }),
-    ],
+    marks: [Plot.ruleY(axis.baseline === undefined ? [] : [axis.baseline], { stroke: "var(--muted)", strokeDasharray: "2 3" }), ...marks],
   });
 }
 
 /** The name of every line where it ends, moved apart where ends lie close together. None where there are too many to be read. */
-export function endLabels(lines: readonly Line[], { y }: Axis, x: (point: Point) => number): Plot.Markish[] {
-  const ended = lines.flatMap(({ line, ...more }) =>
-    line
-      .slice(-1)
-      .filter(isDrawn)
-      .map((point) => ({ ...more, point })),
-  );
+export function endLabels(lines: readonly Line[], { y, baseline }: Axis, dx: number): Plot.Markish[] {
+  const ends = [
+    ...lines.flatMap(({ name, color, line }) =>
+      line
+        .slice(-1)
+        .filter(isDrawn)
+        .map(({ value }) => ({ name, color, value })),
+    ),
+    ...(baseline === undefined ? [] : [{ name: "majority", color: "var(--muted)", value: baseline }]),
+  ];
   const [least, most] = [FRAME.marginTop, FRAME.height - FRAME.marginBottom];
-  if (ended.length * LABEL_GAP > most - least) return [];
-  const scale = Plot.scale({ y: { ...y, range: [most, least] } });
-  const places = spreadApart(
-    ended.map(({ point }) => scale.apply(point.value) as number),
+  if (ends.length * LABEL_GAP > most - least) return [];
+  const scale = Plot.scale({ y: { ...y, range: [most - FRAME.insetBottom, least + FRAME.insetTop] } });
+  const heights = spreadApart(
+    ends.map(({ value }) => scale.apply(value) as number),
     LABEL_GAP,
     [least, most],
   );
-  return ended.map(({ name, color, point }, index) =>
-    Plot.text([point], {
-      x,
-      y: () => scale.invert?.(places[index]) as number,
+  return ends.map(({ name, color }, index) =>
+    Plot.text([name], {
+      frameAnchor: "right",
+      y: () => scale.invert?.(heights[index]) as number,
       text: () => name,
       textAnchor: "start",
-      dx: 9,
+      dx,
       fill: `color-mix(in oklab, ${color} 55%, var(--ink))`,
     }),
   );

@@ -1,7 +1,7 @@
 import * as Plot from "@observablehq/plot";
 import { describeRange, hasInterval, isDrawn, measure, nearTo, type Point, pickEvenly } from "./chart-data.ts";
-import { drawFrame, endLabels, fitAxis, HALO } from "./chart-frame.ts";
-import { roundTicks, whiskers } from "./drawing.ts";
+import { drawFrame, endLabels, fitAxis, PLOT_WIDTH } from "./chart-frame.ts";
+import { roundTicks, textWidth, whiskers } from "./drawing.ts";
 import { formatCount, plural } from "./format.ts";
 import type { RecordedRun } from "./read-run.ts";
 
@@ -28,9 +28,9 @@ export function qualityOverRounds(run: RecordedRun): Chart {
       Plot.areaY(band, { x: "round", y1: "low", y2: "high", fill: whole?.color ?? "none", fillOpacity: 0.13 }),
       ...lines.flatMap(({ line, color }) => [
         Plot.lineY(line, { x: "round", y: "value", stroke: color, strokeWidth: 2 }),
-        Plot.dot(line, { x: "round", y: "value", fill: color, r: rounds.length > 40 ? 1.2 : 2.5 }),
+        Plot.dot(line, { x: "round", y: "value", fill: color, r: rounds.length > 40 ? 1 : 2.5 }),
       ]),
-      ...endLabels(lines, axis, (point) => point.round),
+      ...endLabels(lines, axis, 9),
     ],
   });
   const n = formatCount(band.at(-1)?.examples ?? 0);
@@ -54,10 +54,10 @@ export function qualityOverRank(run: RecordedRun): Chart {
   const trained = rounds.filter((round) => round > 0);
   const isNear = nearTo(measured.points.filter(({ round }) => round > 0));
   const before = measured.points.filter(({ round }) => round === 0);
-  const showsBefore = trained.length === 0 || before.every(({ value }) => isNear(value));
+  const showsBefore = trained.length === 0 || before.filter(isDrawn).every(({ value }) => isNear(value));
   const shown = pickEvenly(showsBefore ? rounds : trained, 4);
   const last = shown.at(-1);
-  const strength = (round: number) => Math.round(45 + (55 * shown.indexOf(round)) / Math.max(1, shown.length - 1));
+  const strength = (round: number) => Math.round(100 - (55 * (shown.length - 1 - shown.indexOf(round))) / Math.max(1, shown.length - 1));
   const lines = shown.map((round) => ({
     name: round === 0 ? "before" : `round ${round}`,
     color: round === 0 ? "var(--muted)" : `color-mix(in oklab, var(--accent) ${strength(round)}%, var(--panel))`,
@@ -72,11 +72,20 @@ export function qualityOverRank(run: RecordedRun): Chart {
     lines.flatMap(({ line }) => line),
     sure,
   );
-  const labelled = pickEvenly(tiers, 8);
+  const widest = final.reduce((most, { text }) => Math.max(most, textWidth(text, 13)), 1);
+  const stride = Math.ceil((tiers.length * widest) / PLOT_WIDTH);
+  const labelled = tiers.filter((_, index) => (tiers.length - 1 - index) % stride === 0);
   const side = quality.better === "higher" ? ("high" as const) : ("low" as const);
   const svg = drawFrame(axis, {
     label: `Line chart: ${quality.name} over the rank of the adapter's prefix, a line for each of a few rounds.`,
-    x: { type: "point", label: "rank of the adapter's prefix →", domain: [...tiers], tickFormat: String, padding: 0.3 },
+    x: {
+      type: "point",
+      label: "rank of the adapter's prefix →",
+      domain: [...tiers],
+      ticks: [...pickEvenly(tiers, 12)],
+      tickFormat: String,
+      padding: 0.4,
+    },
     marks: [
       ...whiskers(sure, { x: "r", low: "low", high: "high", stroke: "var(--accent)" }),
       ...lines.flatMap(({ line, color, isDashed, isLast }) => [
@@ -98,17 +107,19 @@ export function qualityOverRank(run: RecordedRun): Chart {
           dy: quality.better === "higher" ? -10 : 12,
           fill: "var(--ink)",
           fontWeight: 600,
-          ...HALO,
         },
       ),
-      ...endLabels(lines, axis, (point) => point.r),
+      ...endLabels(lines, axis, 6),
     ],
   });
   const n = formatCount(sure[0]?.examples ?? 0);
   const notes = [
-    ...(sure.length > 0 ? [`Whiskers: 95 % intervals (Wilson) after round ${last}, as ${n} held-out examples allow.`] : []),
+    ...(sure.length > 0
+      ? [`Whiskers: 95 % intervals (Wilson) ${last === 0 ? "before training" : `after round ${last}`}, as ${n} held-out examples allow.`]
+      : []),
     ...(showsBefore ? [] : [`Before training: ${describeRange(before)}, outside this axis.`]),
     ...axis.notes,
+    ...noteGaps(lines.flatMap(({ line }) => line)),
   ];
   const legend = lines
     .toReversed()

@@ -90,13 +90,29 @@ export function fitScale(values: readonly number[], bounds?: { readonly least: n
   const room = 0.04 * (high - low) || 0.04 * Math.abs(high) || 0.5;
   const { least, most } = bounds ?? { least: -Infinity, most: Infinity };
   const domain = isLog ? [low / 1.1, high * 1.1] : [Math.max(least, low - room), Math.min(most, high + room)];
-  return { type: isLog ? "log" : "linear", domain, ticks: 5, grid: true, nice: true, ...tickFormat(high) };
+  const ticks = isLog ? logTicks(low / 1.1, high * 1.1) : 5;
+  return { type: isLog ? "log" : "linear", domain, ticks, grid: true, nice: !isLog, ...tickFormat(high) };
 }
 
 /** Powers of ten where Plot's own labels would be too long for the margin. */
 function tickFormat(high: number): Plot.ScaleOptions {
-  if (Math.abs(high) < 1e5 && Math.abs(high) >= 1e-3) return {};
+  if (high === 0 || (Math.abs(high) < 1e5 && Math.abs(high) >= 1e-3)) return {};
   return { tickFormat: (value: number) => (value === 0 ? "0" : value.toExponential(2).replace(/\.?0*e\+?/, "e")) };
+}
+
+/** 1, 2 and 5 times the powers of ten; where those are too many the powers alone, or some of them. */
+function logTicks(low: number, high: number): number[] {
+  const [first, last] = [Math.floor(Math.log10(low)), Math.floor(Math.log10(high))];
+  const powers = Array.from({ length: last - first + 1 }, (_, index) => first + index);
+  const within = (value: number) => value >= low && value <= high;
+  const fine = powers.flatMap((power) => [1, 2, 5].map((factor) => factor * 10 ** power)).filter(within);
+  const step = Math.ceil(powers.length / 6);
+  return fine.length <= 6
+    ? fine
+    : powers
+        .filter((power) => power % step === 0)
+        .map((power) => 10 ** power)
+        .filter(within);
 }
 
 /** Whole ticks from round 0, at steps of 1, 2 or 5 times a power of ten; at most eleven. */

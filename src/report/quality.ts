@@ -39,7 +39,7 @@ export function qualityAt(quality: Quality, round: RoundMetrics | undefined, r: 
 export function majorityShare({ clients, labels }: Pick<RunRecord, "clients" | "labels">): number | undefined {
   const totals = labels.map((_, label) => clients.reduce((sum, client) => sum + (client.label_counts[label] ?? 0), 0));
   const all = totals.reduce((sum, total) => sum + total, 0);
-  return all > 0 ? Math.max(...totals) / all : undefined;
+  return all > 0 ? totals.reduce((most, total) => Math.max(most, total), 0) / all : undefined;
 }
 
 const accuracy: Quality = {
@@ -60,7 +60,7 @@ const perplexity: Quality = {
   of: (tier) => tier.perplexity,
   interval: noInterval,
   format: (value) => formatNumber(value, 2),
-  formatChange: (from, to) => (from === null || to === null ? NOTHING : `${signed(100 * (to / from - 1), 1)} %`),
+  formatChange: (from, to) => (from === null || to === null || from === 0 ? NOTHING : `${signed(100 * (to / from - 1), 1)} %`),
 };
 
 const loss: Quality = {

@@ -39,7 +39,7 @@ figure h2 { margin-bottom: 6px; }
 figure svg { display: block; width: 100%; height: auto; margin-top: 8px; color: var(--muted); }
 figcaption { color: var(--muted); font-size: 14px; margin-top: 8px; }
 .legend { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: 2px 18px; font-size: 14px; }
-.legend b { font-weight: 600; font-variant-numeric: tabular-nums; }
+.legend b { overflow-wrap: anywhere; font-weight: 600; font-variant-numeric: tabular-nums; }
 .legend i { display: inline-block; width: 20px; border-top: 3px solid; vertical-align: middle; margin-right: 7px; }
 .legend i.dashed { border-top-style: dashed; border-top-width: 2px; }
 section { margin-top: 44px; }
