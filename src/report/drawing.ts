@@ -1,6 +1,6 @@
 import * as Plot from "@observablehq/plot";
 import { DOMParser } from "linkedom";
-import { showControls } from "./controls.ts";
+import { visibleLine, visibleText } from "./visible.ts";
 
 export type Picture = Plot.PlotOptions & {
   /** What a screen reader says in place of the picture. */
@@ -15,13 +15,18 @@ export function draw({ label, fileTitle, ...options }: Picture): string {
   const document = new DOMParser().parseFromString("<svg/>", "image/svg+xml");
   const drawn = Plot.plot({ ...options, document });
   drawn.setAttribute("role", "img");
-  drawn.setAttribute("aria-label", showControls(label));
-  if (fileTitle === undefined) return drawn.outerHTML;
+  drawn.setAttribute("aria-label", label);
+  if (fileTitle === undefined) return toMarkup(drawn);
   const title = drawn.ownerDocument.createElementNS("http://www.w3.org/2000/svg", "title");
-  title.textContent = showControls(fileTitle);
+  title.textContent = fileTitle;
   drawn.prepend(title);
   drawn.setAttribute("xmlns", "http://www.w3.org/2000/svg");
-  return `${drawn.outerHTML}\n`;
+  return `${toMarkup(drawn)}\n`;
+}
+
+/** XML allows neither control characters nor U+FFFE and U+FFFF, which names in data may hold. */
+function toMarkup({ outerHTML }: { readonly outerHTML: string }): string {
+  return visibleText(outerHTML).replace(/[\ufffe\uffff]/g, "\ufffd");
 }
 
 /** Options of a picture whose marks are placed in pixels. */
@@ -29,11 +34,16 @@ export function inPixels(width: number, height: number): Plot.PlotOptions {
   return { width, height, margin: 0, axis: null, x: { type: "identity" }, y: { type: "identity" }, r: { type: "identity" } };
 }
 
-/** What a character takes of a line, in pixels at this size of type: a little more than most fonts need. Wide ones take two. */
+/** Pixels that a line of text takes, a little more than in most fonts; wide characters (Chinese, emoji) take two places. */
 export function textWidth(text: string, fontSize: number): number {
-  return [...text].reduce((sum, character) => sum + (WIDE.test(character) ? 1.05 : 0.6), 0) * fontSize;
+  return charactersOf(text).reduce((sum, character) => sum + (WIDE.test(character) ? 1.05 : 0.6), 0) * fontSize;
 }
 
+function charactersOf(text: string): readonly string[] {
+  return Array.from(SEGMENTER.segment(text), ({ segment }) => segment);
+}
+
+const SEGMENTER = new Intl.Segmenter("en");
 const WIDE = /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]|\p{Extended_Pictographic}/u;
 
 /**
@@ -41,9 +51,9 @@ const WIDE = /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f
  * written out.
  */
 export function fitText(text: string, width: number, fontSize: number): string {
-  const readable = showControls(text);
+  const readable = visibleLine(text);
   if (textWidth(readable, fontSize) <= width) return readable;
-  const characters = [...readable];
+  const characters = charactersOf(readable);
   const half = (width - textWidth("…", fontSize)) / 2;
   const start = countFitting(characters, half, fontSize);
   const end = countFitting(characters.toReversed(), half, fontSize);

@@ -15,6 +15,5 @@ export function describeMix({ mix }: Pick<Holding, "mix">, count = 2): string {
 }
 
 export function shorten(text: string, length: number): string {
-  const characters = [...text];
-  return characters.length > length ? `${characters.slice(0, length - 1).join("")}…` : text;
+  return text.length > length ? `${text.slice(0, length - 1)}…` : text;
 }

@@ -1,5 +1,5 @@
 import * as Plot from "@observablehq/plot";
-import { showControls } from "./controls.ts";
+import { visibleLine } from "./visible.ts";
 import { draw, fitText, inPixels, textWidth } from "./drawing.ts";
 import { formatCount, plural } from "./format.ts";
 import { type Cell, tabulate } from "./holdings.ts";
@@ -51,7 +51,7 @@ export function partitionPicture(holdings: readonly Holding[], { isFile = false 
         r: (cell: Cell) => radiusOf(cell.n),
         fill: ink.dot,
         fillOpacity: 0.85,
-        title: (cell: Cell) => showControls(`${clients[cell.client]?.id}, ${values[cell.value]?.name}: ${plural(cell.n, "example")}`),
+        title: (cell: Cell) => visibleLine(`${clients[cell.client]?.id}, ${values[cell.value]?.name}: ${plural(cell.n, "example")}`),
       }),
       Plot.text(rows, {
         x: left - GAP,
