@@ -1,4 +1,5 @@
-import { writeFile } from "node:fs/promises";
+import { access, constants, writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
 import process from "node:process";
 import Table from "cli-table3";
 import { Command } from "commander";
@@ -23,6 +24,8 @@ export function planCommand(): Command {
       const interrupt = onInterrupt((line) => process.stderr.write(`${line}\n`));
       try {
         const config = buildRun(await loadConfig(file, { set }));
+        // Before minutes of preparation.
+        if (picture !== undefined) await writing(picture, access(dirname(picture), constants.W_OK));
         if (!json) process.stdout.write("preparing the data and loading the model on one worker …\n");
         const planned = await plan({ ...config, measure, signal: interrupt.signal });
         process.stdout.write(json ? `${JSON.stringify(planned)}\n` : `${describePlan(planned)}\n`);
@@ -51,8 +54,12 @@ async function writePicture(file: string, { clients }: Plan): Promise<void> {
     const message = "there is nothing to draw: examples have neither labels nor a column that the partition goes by";
     throw new ConfigError([{ path: "--picture", message }]);
   }
+  await writing(file, writeFile(file, drawn));
+}
+
+async function writing(file: string, attempt: Promise<void>): Promise<void> {
   try {
-    await writeFile(file, drawn);
+    await attempt;
   } catch (cause) {
     throw new ConfigError([{ path: "--picture", message: `cannot write ${file}: ${(cause as Error).message}` }]);
   }
