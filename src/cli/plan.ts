@@ -1,4 +1,5 @@
-import { writeFile } from "node:fs/promises";
+import { access, constants, writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
 import process from "node:process";
 import Table from "cli-table3";
 import { Command } from "commander";
@@ -23,10 +24,16 @@ export function planCommand(): Command {
       const interrupt = onInterrupt((line) => process.stderr.write(`${line}\n`));
       try {
         const config = buildRun(await loadConfig(file, { set }));
+        // Before minutes of preparation.
+        if (picture !== undefined) await writing(picture, access(dirname(picture), constants.W_OK));
         if (!json) process.stdout.write("preparing the data and loading the model on one worker …\n");
         const planned = await plan({ ...config, measure, signal: interrupt.signal });
         process.stdout.write(json ? `${JSON.stringify(planned)}\n` : `${describePlan(planned)}\n`);
-        if (picture !== undefined) await writePicture(picture, planned);
+        if (picture !== undefined) {
+          await writePicture(picture, planned);
+          // Beside JSON, standard output holds nothing else.
+          (json ? process.stderr : process.stdout).write(`picture: ${picture}\n`);
+        }
       } finally {
         interrupt.dispose();
       }
@@ -42,12 +49,20 @@ interface PlanCommandOptions {
 
 async function writePicture(file: string, { clients }: Plan): Promise<void> {
   const { partitionPicture } = await import("../report/partition.ts");
-  const drawn = partitionPicture(clients, { isAlone: true });
+  const drawn = partitionPicture(clients, { isFile: true });
   if (drawn === undefined) {
     const message = "there is nothing to draw: examples have neither labels nor a column that the partition goes by";
     throw new ConfigError([{ path: "--picture", message }]);
   }
-  await writeFile(file, `${drawn}\n`);
+  await writing(file, writeFile(file, drawn));
+}
+
+async function writing(file: string, attempt: Promise<void>): Promise<void> {
+  try {
+    await attempt;
+  } catch (cause) {
+    throw new ConfigError([{ path: "--picture", message: `cannot write ${file}: ${(cause as Error).message}` }]);
+  }
 }
 
 /** Of thousands; `--json` has all. */

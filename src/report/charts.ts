@@ -1,148 +1,133 @@
 import * as Plot from "@observablehq/plot";
-import { parseHTML } from "linkedom";
-import { evaluatedRounds, majorityShare, qualityAt, qualityOf, type Quality } from "./quality.ts";
+import { describeRange, hasInterval, isDrawn, measure, nearTo, type Point, pickEvenly } from "./chart-data.ts";
+import { drawFrame, endLabels, fitAxis, PLOT_WIDTH } from "./chart-frame.ts";
+import { roundTicks, textWidth, whiskers } from "./drawing.ts";
+import { formatCount, plural } from "./format.ts";
 import type { RecordedRun } from "./read-run.ts";
 
-/** A picture as inline SVG, coloured by the page's CSS variables, and the entries of its legend. */
+/** A picture as inline SVG, coloured by the page's CSS variables, the entries of its legend, and what its caption must add. */
 export interface Chart {
   readonly svg: string;
   readonly legend: readonly { readonly name: string; readonly value: string; readonly color: string; readonly isDashed: boolean }[];
+  readonly notes: readonly string[];
 }
 
-interface Point {
-  readonly round: number;
-  readonly r: number;
-  readonly value: number;
-}
-
-/** One line per tier over the rounds. */
+/** One line per tier over the rounds, from before training on; for the whole adapter its interval as a band. */
 export function qualityOverRounds(run: RecordedRun): Chart {
-  const { quality, points, rounds, tiers } = measure(run);
-  const colorOf = (r: number) => `var(--tier-${tiers.indexOf(r)})`;
-  const svg = draw(run, quality, points, {
-    x: { label: "server round →", domain: [0, Math.max(1, ...rounds)], ticks: wholeTicks(Math.max(1, ...rounds)), tickFormat: String },
-    marks: tiers.map((r) => {
-      const line = points.filter((point) => point.r === r);
-      return [
-        Plot.lineY(line, { x: "round", y: "value", stroke: colorOf(r), strokeWidth: 2 }),
-        Plot.dot(line, { x: "round", y: "value", fill: colorOf(r), r: 2.5 }),
-      ];
-    }),
+  const measured = measure(run);
+  const { points, rounds, tiers } = measured;
+  const last = Math.max(1, ...rounds.slice(-1));
+  const lines = tiers.map((r, index) => ({ name: `r=${r}`, color: `var(--tier-${index})`, line: points.filter((point) => point.r === r) }));
+  const whole = lines.at(-1);
+  const band = whole?.line.filter(hasInterval) ?? [];
+  const axis = fitAxis(measured, points, band);
+  const svg = drawFrame(axis, {
+    label: `Line chart: ${measured.quality.name} over the server rounds, a line for each rank.`,
+    x: { label: "server round →", domain: [0, last], ticks: [...roundTicks(last)], tickFormat: String },
+    marks: [
+      Plot.areaY(band, { x: "round", y1: "low", y2: "high", fill: whole?.color ?? "none", fillOpacity: 0.13 }),
+      ...lines.flatMap(({ line, color }) => [
+        Plot.lineY(line, { x: "round", y: "value", stroke: color, strokeWidth: 2 }),
+        Plot.dot(line, { x: "round", y: "value", fill: color, r: rounds.length > 40 ? 1 : 2.5 }),
+      ]),
+      ...endLabels(lines, axis, 9),
+    ],
   });
-  const last = rounds.at(-1);
-  const valueAt = (r: number) => quality.format(points.find((point) => point.r === r && point.round === last)?.value ?? null);
-  return { svg, legend: tiers.toReversed().map((r) => ({ name: `rank ${r}`, value: valueAt(r), color: colorOf(r), isDashed: false })) };
+  const n = formatCount(band.at(-1)?.examples ?? 0);
+  const notes = [
+    band.length > 0
+      ? `Band: 95 % interval (Wilson) of rank ${tiers.at(-1)}, as ${n} held-out examples allow. All ranks are evaluated on the same examples, so differences between them are more certain than that.`
+      : `No interval is drawn: that of a mean ${measured.quality.name} needs the spread over the examples, which is not recorded.`,
+    ...axis.notes,
+    ...noteGaps(points),
+  ];
+  const legend = lines
+    .toReversed()
+    .map(({ line, color }) => ({ name: `rank ${line[0]?.r}`, value: line.at(-1)?.text ?? "", color, isDashed: false }));
+  return { svg, legend, notes };
 }
 
-/** One line per round over the ranks: before training, some on the way, and the last. */
+/** One line per round over the ranks: some on the way, and the last with its intervals; before training where it lies near. */
 export function qualityOverRank(run: RecordedRun): Chart {
-  const { quality, points, rounds, tiers } = measure(run);
-  const shown = spread(rounds, 4);
+  const measured = measure(run);
+  const { quality, rounds, tiers } = measured;
+  const trained = rounds.filter((round) => round > 0);
+  const isNear = nearTo(measured.points.filter(({ round }) => round > 0));
+  const before = measured.points.filter(({ round }) => round === 0);
+  const showsBefore = trained.length === 0 || before.filter(isDrawn).every(({ value }) => isNear(value));
+  const shown = pickEvenly(showsBefore ? rounds : trained, 4);
   const last = shown.at(-1);
-  const strength = (round: number) => Math.round(25 + (75 * shown.indexOf(round)) / Math.max(1, shown.length - 1));
-  const colorOf = (round: number) =>
-    round === 0 ? "var(--muted)" : `color-mix(in oklab, var(--accent) ${strength(round)}%, var(--panel))`;
-  const svg = draw(run, quality, points, {
-    x: { type: "point", label: "rank of the adapter's prefix →", domain: tiers, tickFormat: String, padding: 0.3 },
+  const strength = (round: number) => Math.round(100 - (55 * (shown.length - 1 - shown.indexOf(round))) / Math.max(1, shown.length - 1));
+  const lines = shown.map((round) => ({
+    name: round === 0 ? "before" : `round ${round}`,
+    color: round === 0 ? "var(--muted)" : `color-mix(in oklab, var(--accent) ${strength(round)}%, var(--panel))`,
+    isDashed: round === 0,
+    isLast: round === last,
+    line: measured.points.filter((point) => point.round === round),
+  }));
+  const final = lines.at(-1)?.line ?? [];
+  const sure = final.filter(hasInterval);
+  const axis = fitAxis(
+    measured,
+    lines.flatMap(({ line }) => line),
+    sure,
+  );
+  const widest = final.reduce((most, { text }) => Math.max(most, textWidth(text, 13)), 1);
+  const stride = Math.ceil((tiers.length * widest) / PLOT_WIDTH);
+  const labelled = tiers.filter((_, index) => (tiers.length - 1 - index) % stride === 0);
+  const side = quality.better === "higher" ? ("high" as const) : ("low" as const);
+  const svg = drawFrame(axis, {
+    label: `Line chart: ${quality.name} over the rank of the adapter's prefix, a line for each of a few rounds.`,
+    x: {
+      type: "point",
+      label: "rank of the adapter's prefix →",
+      domain: [...tiers],
+      ticks: [...pickEvenly(tiers, 12)],
+      tickFormat: String,
+      padding: 0.4,
+    },
     marks: [
-      ...shown.map((round) => {
-        const line = points.filter((point) => point.round === round);
-        const dashes = round === 0 ? { strokeDasharray: "4 3" } : {};
-        return [
-          Plot.lineY(line, { x: "r", y: "value", stroke: colorOf(round), strokeWidth: round === last ? 2.5 : 1.5, ...dashes }),
-          Plot.dot(line, { x: "r", y: "value", fill: colorOf(round), r: round === last ? 3.5 : 2 }),
-        ];
-      }),
-      Plot.text(
-        points.filter((point) => point.round === last),
-        {
+      ...whiskers(sure, { x: "r", low: "low", high: "high", stroke: "var(--accent)" }),
+      ...lines.flatMap(({ line, color, isDashed, isLast }) => [
+        Plot.lineY(line, {
           x: "r",
           y: "value",
-          text: (point: Point) => quality.format(point.value),
-          dy: quality.better === "higher" ? -12 : 13,
+          stroke: color,
+          strokeWidth: isLast ? 2.5 : 1.5,
+          ...(isDashed && { strokeDasharray: "4 3" }),
+        }),
+        Plot.dot(line, { x: "r", y: "value", fill: color, r: isLast ? 3.5 : 2 }),
+      ]),
+      Plot.text(
+        final.filter((point) => labelled.includes(point.r) && isDrawn(point)),
+        {
+          x: "r",
+          y: (point: Point) => (hasInterval(point) ? point[side] : point.value),
+          text: (point: Point) => point.text.replace(" %", ""),
+          dy: quality.better === "higher" ? -10 : 12,
           fill: "var(--ink)",
           fontWeight: 600,
         },
       ),
+      ...endLabels(lines, axis, 6),
     ],
   });
-  const name = (round: number) => (round === 0 ? "before training" : `round ${round}`);
-  return {
-    svg,
-    legend: shown.toReversed().map((round) => ({ name: name(round), value: "", color: colorOf(round), isDashed: round === 0 })),
-  };
+  const n = formatCount(sure[0]?.examples ?? 0);
+  const notes = [
+    ...(sure.length > 0
+      ? [`Whiskers: 95 % intervals (Wilson) ${last === 0 ? "before training" : `after round ${last}`}, as ${n} held-out examples allow.`]
+      : []),
+    ...(showsBefore ? [] : [`Before training: ${describeRange(before)}, outside this axis.`]),
+    ...axis.notes,
+    ...noteGaps(lines.flatMap(({ line }) => line)),
+  ];
+  const legend = lines
+    .toReversed()
+    .map(({ name, color, isDashed }) => ({ name: isDashed ? "before training" : name, value: "", color, isDashed }));
+  return { svg, legend, notes };
 }
 
-function measure({ record, rounds }: RecordedRun) {
-  const quality = qualityOf(rounds);
-  const evaluated = evaluatedRounds(rounds);
-  const { tiers } = record.layout;
-  const points = evaluated.flatMap((round) =>
-    tiers.flatMap((r): Point[] => {
-      const value = qualityAt(quality, round, r);
-      return value === null ? [] : [{ round: round.round, r, value }];
-    }),
-  );
-  return { quality, points, rounds: evaluated.map(({ round }) => round), tiers };
-}
-
-/** The frame that both pictures share: size, type, the axis of quality, the majority class. */
-function draw(
-  { record }: RecordedRun,
-  quality: Quality,
-  points: readonly Point[],
-  { x, marks }: { x: Plot.ScaleOptions; marks: Plot.Markish[] },
-): string {
-  const { document } = parseHTML("<html><body></body></html>");
-  const isAccuracy = quality.name === "accuracy";
-  const baseline = isAccuracy ? majorityShare(record) : undefined;
-  const values = [...points.map(({ value }) => value), ...(baseline === undefined ? [] : [baseline])];
-  const [low, high] = [Math.min(...values), Math.max(...values)];
-  const y: Plot.ScaleOptions = isAccuracy
-    ? { domain: [0, Math.min(100, high * 112)], label: "↑ accuracy on held-out examples, %", percent: true }
-    : {
-        type: high > 10 * low ? "log" : "linear",
-        domain: [low * 0.85, high * 1.05],
-        label: `↑ ${quality.name} on held-out examples (lower is better)`,
-      };
-  const chart = Plot.plot({
-    document,
-    className: "chart",
-    width: 480,
-    height: 310,
-    marginLeft: 40,
-    marginRight: 16,
-    marginTop: 34,
-    marginBottom: 42,
-    style: { fontFamily: "inherit", fontSize: "12px", background: "none", overflow: "visible" },
-    x,
-    y: { ...y, ticks: 5, grid: true, nice: true },
-    marks: [
-      ...(baseline === undefined
-        ? []
-        : [
-            Plot.ruleY([baseline], { stroke: "var(--muted)", strokeDasharray: "2 3" }),
-            Plot.text([baseline], {
-              y: (value: number) => value,
-              frameAnchor: "right",
-              text: () => "always the commonest label",
-              dy: 9,
-              fill: "var(--muted)",
-            }),
-          ]),
-      ...marks,
-    ],
-  });
-  return chart.outerHTML;
-}
-
-/** At most `count` of the rounds: the first, the last, and evenly between. */
-function spread(rounds: readonly number[], count: number): readonly number[] {
-  if (rounds.length <= count) return rounds;
-  return Array.from({ length: count }, (_, place) => rounds[Math.round((place * (rounds.length - 1)) / (count - 1))] ?? 0);
-}
-
-function wholeTicks(largest: number): readonly number[] {
-  const step = Math.ceil(largest / 10);
-  return Array.from({ length: Math.floor(largest / step) + 1 }, (_, place) => place * step);
+function noteGaps(points: readonly Point[]): readonly string[] {
+  const gaps = points.filter((point) => !isDrawn(point)).length;
+  return gaps === 0 ? [] : [`Not drawn: ${plural(gaps, "value")} that ${gaps === 1 ? "was" : "were"} not finite.`];
 }

@@ -3,6 +3,7 @@ export const NOTHING = "—";
 
 export function formatNumber(value: number | null, digits = 3): string {
   if (value === null) return NOTHING;
+  if (Math.abs(value) >= 1e12) return value.toExponential(3);
   return Math.abs(value) >= 1000 ? value.toLocaleString("en-US", { maximumSignificantDigits: 4 }) : value.toFixed(digits);
 }
 

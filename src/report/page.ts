@@ -26,7 +26,7 @@ export function renderPage(run: RecordedRun): string {
         <header>
           <p class="kicker">prelort run report</p>
           <h1>${record.name}</h1>
-          <p class="lede">${summarise(run)}</p>
+          <p class="lede">${keepUnits(summarise(run))}</p>
           <dl class="facts">
             ${facts(run).map(
               ([name, value]) =>
@@ -75,12 +75,14 @@ function renderPartition({ record }: RecordedRun): Markup {
   if (picture === undefined) return html``;
   return html`<section>
     <h2>Who trains on what</h2>
-    <p>A dot for every client and value; its area is the examples that the client trains on.</p>
-    <div class="scroll partition">${trusted(picture)}</div>
+    <p>
+      A dot for every client and value; its area is the examples that the client trains on. Numbers at the top and at the right are sums.
+    </p>
+    <div class="scroll partition" role="region" aria-label="Who trains on what" tabindex="0">${trusted(picture)}</div>
   </section>`;
 }
 
-function renderFigure({ svg, legend }: Chart, title: string, caption: string): Markup {
+function renderFigure({ svg, legend, notes }: Chart, title: string, caption: string): Markup {
   return html`<figure>
     <h2>${title}</h2>
     <ul class="legend">
@@ -90,14 +92,19 @@ function renderFigure({ svg, legend }: Chart, title: string, caption: string): M
       )}
     </ul>
     ${trusted(svg)}
-    <figcaption>${caption}</figcaption>
+    <figcaption>${keepUnits([caption, ...notes].join(" "))}</figcaption>
   </figure>`;
+}
+
+/** Numbers stay on one line with their unit. */
+function keepUnits(text: string): string {
+  return text.replaceAll(" %", "\u00a0%");
 }
 
 function renderTable({ title, columns, rows }: Table): Markup {
   return html`<section>
     <h2>${title}</h2>
-    <div class="scroll">
+    <div class="scroll" role="region" aria-label="${title}" tabindex="0">
       <table>
         <thead>
           <tr>

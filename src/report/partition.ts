@@ -1,49 +1,119 @@
 import * as Plot from "@observablehq/plot";
-import { parseHTML } from "linkedom";
-import { type Holding, shorten } from "./mix.ts";
+import { visibleLine } from "./visible.ts";
+import { draw, fitText, inPixels, textWidth } from "./drawing.ts";
+import { formatCount, plural } from "./format.ts";
+import { type Cell, tabulate } from "./holdings.ts";
+import type { Holding } from "./mix.ts";
 
-const [SHOWN_CLIENTS, SHOWN_VALUES] = [40, 30];
-const OTHERS = "others";
+const TITLE = "Who trains on what";
+const [FONT, ROW, GAP, LABEL_WIDTH] = [12, 22, 12, 150];
 
 /**
- * A dot for every client and value, its area as many examples as the client trains on of it. Values go from the commonest to
- * the rarest. In the colours of a report, or by itself, as an SVG file. Undefined where examples have no values.
+ * A dot for every client and value, its area as many examples as the client trains on of it; the sums of rows and columns, and a
+ * legend of sizes. In the colours of a report, or as an SVG file of its own with a title. Undefined where examples have no values.
  */
-export function partitionPicture(holdings: readonly Holding[], { isAlone = false } = {}): string | undefined {
-  const totals = new Map<string, number>();
-  for (const { mix } of holdings) for (const { value, n } of mix) totals.set(value, (totals.get(value) ?? 0) + n);
-  if (totals.size === 0) return undefined;
-  const ranked = [...totals].toSorted(([, one], [, other]) => other - one).map(([value]) => value);
-  const shown = new Set(ranked.length > SHOWN_VALUES ? ranked.slice(0, SHOWN_VALUES - 1) : ranked);
-  const clients = holdings.slice(0, SHOWN_CLIENTS);
-  const dots = clients.flatMap(({ id, mix }) => {
-    const counts = new Map<string, number>();
-    for (const { value, n } of mix) {
-      const name = shown.has(value) ? value : OTHERS;
-      counts.set(name, (counts.get(name) ?? 0) + n);
-    }
-    return [...counts].map(([value, n]) => ({ client: id, value, n }));
-  });
-  const values = [...shown, ...(shown.size < ranked.length ? [OTHERS] : [])];
-  const { document } = parseHTML("<html><body></body></html>");
-  const width = 140 + Math.max(12, clients.length) * 22;
-  const chart = Plot.plot({
-    document,
+export function partitionPicture(holdings: readonly Holding[], { isFile = false } = {}): string | undefined {
+  const table = tabulate(holdings);
+  if (table === undefined) return undefined;
+  const { clients, values, cells, largest } = table;
+  const column = clients.length <= 20 ? 40 : clients.length <= 40 ? 26 : 16;
+  const radius = Math.min(10, column / 2 - 1);
+  const radiusOf = (n: number) => Math.max(0.8, radius * Math.sqrt(n / largest));
+  const names = clients.map(({ id }) => fitText(id, LABEL_WIDTH, FONT));
+  const sums = clients.map(({ n }) => formatCount(n));
+  const [below, above] = [turned(names, column), turned(sums, column)];
+  const left = Math.max(...values.map(({ name }) => labelWidth(name)), textWidth("size of a dot", FONT - 1)) + 2 * GAP;
+  const top = (isFile ? 58 : 8) + above.height + GAP;
+  const [right, bottom] = [left + clients.length * column, top + values.length * ROW];
+  const [x, y] = [(index: number) => left + (index + 0.5) * column, (index: number) => top + (index + 0.5) * ROW];
+  const height = bottom + GAP + below.height + 52;
+  const counts = Math.max(...values.map(({ n }) => textWidth(formatCount(n), FONT - 1)));
+  const width = Math.max(right + counts + 2 * GAP, isFile ? 620 : 0);
+  const ink = isFile
+    ? { text: "#222", muted: "#666", dot: "#3f3796" }
+    : { text: "var(--ink)", muted: "var(--muted)", dot: "var(--accent)" };
+  const text = { fontSize: FONT, fill: ink.text };
+  const muted = { fontSize: FONT - 1, fill: ink.muted };
+  const rows = values.map((value, index) => ({ ...value, y: y(index) }));
+  const columns = clients.map((_, index) => ({ x: x(index), name: names[index], sum: sums[index] }));
+  return draw({
+    ...inPixels(width, height),
+    ...(isFile && { fileTitle: TITLE }),
+    label: `${TITLE}: ${table.description}. A dot for each client and value; its area is the number of examples.`,
     className: "chart",
-    width,
-    height: 60 + values.length * 20,
-    marginLeft: 128,
-    marginTop: 12,
-    marginBottom: 44,
-    style: { fontFamily: isAlone ? "system-ui, sans-serif" : "inherit", fontSize: "12px", background: isAlone ? "#fff" : "none" },
-    x: { type: "point", domain: clients.map(({ id }) => id), label: null, padding: 0.6, tickRotate: clients.length > 14 ? -60 : 0 },
-    y: { type: "point", domain: values, label: null, padding: 0.6, tickFormat: (value: string) => shorten(value, 15) },
-    r: { range: [0, 9] },
+    style: { fontFamily: isFile ? "system-ui, sans-serif" : "inherit", background: isFile ? "#fff" : "none" },
     marks: [
-      Plot.gridY({ strokeOpacity: 0.12 }),
-      Plot.dot(dots, { x: "client", y: "value", r: "n", fill: isAlone ? "#3f3796" : "var(--accent)", fillOpacity: 0.85 }),
+      ...(isFile ? heading(table.description, ink) : []),
+      Plot.ruleY(rows, { y: "y", x1: left, x2: right, stroke: ink.muted, strokeOpacity: 0.18 }),
+      Plot.dot(cells, {
+        x: (cell: Cell) => x(cell.client),
+        y: (cell: Cell) => y(cell.value),
+        r: (cell: Cell) => radiusOf(cell.n),
+        fill: ink.dot,
+        fillOpacity: 0.85,
+        title: (cell: Cell) => visibleLine(`${clients[cell.client]?.id}, ${values[cell.value]?.name}: ${plural(cell.n, "example")}`),
+      }),
+      Plot.text(rows, {
+        x: left - GAP,
+        y: "y",
+        text: (row: { name: string }) => fitText(row.name, LABEL_WIDTH, FONT),
+        textAnchor: "end",
+        ...text,
+      }),
+      Plot.text(rows, { x: right + counts + GAP, y: "y", text: (row: { n: number }) => formatCount(row.n), textAnchor: "end", ...muted }),
+      Plot.text(columns, { x: "x", y: bottom + GAP, text: "name", ...below.options("below"), ...text }),
+      Plot.text(columns, { x: "x", y: top - GAP / 2, text: "sum", ...above.options("above"), ...muted }),
+      Plot.text(["examples"], { x: left - GAP, y: top - GAP / 2, textAnchor: "end", lineAnchor: "bottom", ...muted }),
+      ...sizes(largest, radiusOf, { left, y: height - 22, ink }),
     ],
   });
-  if (isAlone) chart.setAttribute("xmlns", "http://www.w3.org/2000/svg");
-  return chart.outerHTML;
+}
+
+type Ink = { readonly text: string; readonly muted: string; readonly dot: string };
+
+function labelWidth(name: string): number {
+  return Math.min(LABEL_WIDTH, textWidth(name, FONT));
+}
+
+/** Labels along the columns: level where each fits its column, else all aslant. */
+function turned(labels: readonly string[], column: number) {
+  const widest = Math.max(...labels.map((label) => textWidth(label, FONT)));
+  const isLevel = widest <= column;
+  return {
+    height: isLevel ? FONT : widest * Math.sin(Math.PI / 3) + FONT,
+    options: (side: "above" | "below"): Plot.TextOptions =>
+      isLevel
+        ? { lineAnchor: side === "below" ? "top" : "bottom" }
+        : { rotate: -60, textAnchor: side === "below" ? "end" : "start", dy: side === "below" ? 4 : -2, dx: side === "below" ? 3 : 2 },
+  };
+}
+
+function heading(description: string, { text, muted }: Ink): Plot.Markish[] {
+  return [
+    Plot.text([TITLE], { x: 16, y: 22, textAnchor: "start", fontSize: 16, fontWeight: 600, fill: text }),
+    Plot.text([description], { x: 16, y: 44, textAnchor: "start", fontSize: FONT, fill: muted }),
+  ];
+}
+
+/** Dots of round numbers of examples, from about the largest down. */
+function sizes(largest: number, radiusOf: (n: number) => number, { left, y, ink }: { left: number; y: number; ink: Ink }): Plot.Markish[] {
+  const shown = [...new Set([largest, largest / 4, largest / 20].map(roundDown))].map((n, index) => ({ n, x: left + 10 + index * 120 }));
+  return [
+    Plot.text(["size of a dot"], { x: left - GAP, y, textAnchor: "end", fontSize: FONT - 1, fill: ink.muted }),
+    Plot.dot(shown, { x: "x", y, r: ({ n }: { n: number }) => radiusOf(n), fill: ink.dot, fillOpacity: 0.85 }),
+    Plot.text(shown, {
+      x: ({ x }: { x: number }) => x + 16,
+      y,
+      text: ({ n }: { n: number }) => plural(n, "example"),
+      textAnchor: "start",
+      fontSize: FONT - 1,
+      fill: ink.muted,
+    }),
+  ];
+}
+
+/** 1, 2 or 5 times a power of ten, not above the number; at least 1. */
+function roundDown(n: number): number {
+  const power = 10 ** Math.floor(Math.log10(Math.max(1, n)));
+  return [5, 2, 1].map((factor) => factor * power).find((candidate) => candidate <= n) ?? 1;
 }

@@ -1,5 +1,6 @@
 import type { RoundMetrics, TierMetrics } from "../server/events.ts";
 import { formatNumber, formatPercent, NOTHING } from "./format.ts";
+import { type ShareInterval, wilsonInterval } from "./interval.ts";
 import type { RunRecord } from "./read-run.ts";
 
 /** What a run is judged by: accuracy or perplexity where the task has one, else its loss. */
@@ -8,6 +9,8 @@ export interface Quality {
   readonly better: "higher" | "lower";
   /** Of one tier's metrics; null where it was not finite. */
   of(tier: TierMetrics): number | null;
+  /** Where it lies with 95 % confidence, as far as so many held-out examples tell; null where they do not tell. */
+  interval(tier: TierMetrics): ShareInterval | null;
   format(value: number | null): string;
   /** From one value to another, signed. */
   formatChange(from: number | null, to: number | null): string;
@@ -23,8 +26,12 @@ export function evaluatedRounds(rounds: readonly RoundMetrics[]): readonly Round
   return rounds.filter(({ byTier }) => byTier.length > 0);
 }
 
+export function tierAt(round: RoundMetrics | undefined, r: number): TierMetrics | undefined {
+  return round?.byTier.find((metrics) => metrics.r === r);
+}
+
 export function qualityAt(quality: Quality, round: RoundMetrics | undefined, r: number): number | null {
-  const tier = round?.byTier.find((metrics) => metrics.r === r);
+  const tier = tierAt(round, r);
   return tier ? quality.of(tier) : null;
 }
 
@@ -32,29 +39,35 @@ export function qualityAt(quality: Quality, round: RoundMetrics | undefined, r: 
 export function majorityShare({ clients, labels }: Pick<RunRecord, "clients" | "labels">): number | undefined {
   const totals = labels.map((_, label) => clients.reduce((sum, client) => sum + (client.label_counts[label] ?? 0), 0));
   const all = totals.reduce((sum, total) => sum + total, 0);
-  return all > 0 ? Math.max(...totals) / all : undefined;
+  return all > 0 ? totals.reduce((most, total) => Math.max(most, total), 0) / all : undefined;
 }
 
 const accuracy: Quality = {
   name: "accuracy",
   better: "higher",
   of: (tier) => tier.accuracy,
+  interval: ({ accuracy: share, examples }) => (share === null ? null : wilsonInterval(share, examples)),
   format: formatPercent,
   formatChange: (from, to) => (from === null || to === null ? NOTHING : `${signed(100 * (to - from), 1)} points`),
 };
+
+/** A mean's interval needs the spread over the examples, which is not recorded. */
+const noInterval = () => null;
 
 const perplexity: Quality = {
   name: "perplexity",
   better: "lower",
   of: (tier) => tier.perplexity,
+  interval: noInterval,
   format: (value) => formatNumber(value, 2),
-  formatChange: (from, to) => (from === null || to === null ? NOTHING : `${signed(100 * (to / from - 1), 1)} %`),
+  formatChange: (from, to) => (from === null || to === null || from === 0 ? NOTHING : `${signed(100 * (to / from - 1), 1)} %`),
 };
 
 const loss: Quality = {
   name: "loss",
   better: "lower",
   of: (tier) => tier.loss,
+  interval: noInterval,
   format: (value) => formatNumber(value),
   formatChange: perplexity.formatChange,
 };

@@ -39,7 +39,7 @@ figure h2 { margin-bottom: 6px; }
 figure svg { display: block; width: 100%; height: auto; margin-top: 8px; color: var(--muted); }
 figcaption { color: var(--muted); font-size: 14px; margin-top: 8px; }
 .legend { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: 2px 18px; font-size: 14px; }
-.legend b { font-weight: 600; font-variant-numeric: tabular-nums; }
+.legend b { overflow-wrap: anywhere; font-weight: 600; font-variant-numeric: tabular-nums; }
 .legend i { display: inline-block; width: 20px; border-top: 3px solid; vertical-align: middle; margin-right: 7px; }
 .legend i.dashed { border-top-style: dashed; border-top-width: 2px; }
 section { margin-top: 44px; }
@@ -49,13 +49,13 @@ section p { max-width: 46em; }
 .partition svg { max-width: none; color: var(--muted); }
 table { border-collapse: collapse; font-size: 14.5px; font-variant-numeric: tabular-nums; min-width: min(100%, 620px); }
 th, td { padding: 6px 18px 6px 0; text-align: right; white-space: nowrap; }
-th:first-child { text-align: left; }
+th:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); }
 th:last-child, td:last-child { padding-right: 4px; }
 thead th { color: var(--muted); font-weight: 500; border-bottom: 1px solid var(--muted); vertical-align: bottom; }
 tbody th { font-weight: 500; }
 tbody tr + tr > * { border-top: 1px solid var(--rule); }
 pre { background: var(--panel); border: 1px solid var(--rule); border-radius: 6px; padding: 18px 22px; font: 13px/1.55 var(--mono); overflow-x: auto; }
 footer { color: var(--muted); font-size: 13px; margin-top: 44px; border-top: 1px solid var(--rule); padding-top: 16px; }
-@media (max-width: 600px) { body { padding: 32px 18px; } h1 { font-size: 34px; } .lede { font-size: 18px; } }
+@media (max-width: 600px) { body { padding: 32px 18px; } h1 { font-size: 34px; } .lede { font-size: 18px; } figure { padding: 16px 12px 14px; } table { font-size: 13.5px; } th, td { padding-right: 13px; } }
 @media print { body { max-width: none; padding: 0; } figure, section { break-inside: avoid; } }
 `.trim();

@@ -1,5 +1,5 @@
 import { formatBytes, formatCount, formatSeconds, plural } from "./format.ts";
-import { evaluatedRounds, majorityShare, qualityAt, qualityOf } from "./quality.ts";
+import { evaluatedRounds, majorityShare, qualityAt, qualityOf, tierAt } from "./quality.ts";
 import type { RecordedRun } from "./read-run.ts";
 
 /** The run in two sentences: what the whole adapter came to, and what its smallest prefix did. */
@@ -12,11 +12,16 @@ export function summarise(run: RecordedRun): string {
   if (!before || !after || lowest === undefined || highest === undefined) return "Nothing has been evaluated yet.";
   const article = quality.name === "accuracy" ? "an" : "a";
   const at = (round: typeof before, r: number) => quality.format(qualityAt(quality, round, r));
+  const intervalAt = (round: typeof before) => {
+    const tier = tierAt(round, highest);
+    const interval = tier ? quality.interval(tier) : null;
+    return interval ? ` (95 % interval ${quality.format(interval.low)} to ${quality.format(interval.high)})` : "";
+  };
   if (before === after)
     return `Before training, the model’s ${quality.name} is ${at(before, highest)} on ${plural(record.eval_examples, "held-out example")}.`;
   const whole =
     `After ${plural(after.round, "round")} over ${plural(record.clients.length, "client")}, the rank-${highest} adapter reaches ${article} ` +
-    `${quality.name} of ${at(after, highest)} on ${plural(record.eval_examples, "held-out example")}, from ${at(before, highest)} before training`;
+    `${quality.name} of ${at(after, highest)}${intervalAt(after)} on ${plural(record.eval_examples, "held-out example")}, from ${at(before, highest)} before training`;
   const prefix = lowest === highest ? "" : `; its rank-${lowest} prefix alone reaches ${at(after, lowest)}`;
   const baseline = quality.name === "accuracy" ? majorityShare(record) : undefined;
   return `${whole}${prefix}.${baseline === undefined ? "" : ` Always answering the commonest label would reach ${quality.format(baseline)}.`}`;

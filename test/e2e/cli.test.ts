@@ -106,6 +106,28 @@ test("plan shows ranks, bytes and, where asked, times, and writes nothing", () =
   expect(existsSync(path.join(folder(), "runs", "planned"))).toBe(false);
 });
 
+test("plan --picture draws who would train on what, says where it is, and refuses a path that cannot be written", () => {
+  const byTopic = [
+    "--set",
+    "name=drawn",
+    "--set",
+    "data.partition.name=dirichlet",
+    "--set",
+    "data.partition.by=topic",
+    "--set",
+    "data.partition.alpha=1",
+  ];
+  const { code, output } = prelort("plan", config, ...byTopic, "--picture", "partition.svg");
+  expect(code, output).toBe(0);
+  expect(output).toMatch(/^picture: partition\.svg$/m);
+  const svg = readFileSync(path.join(folder(), "partition.svg"), "utf8");
+  expect(svg).toMatch(/^<svg xmlns="[^]*<title>Who trains on what<\/title>[^]*<\/svg>\n$/);
+  const refused = prelort("plan", config, ...byTopic, "--picture", "absent/partition.svg");
+  expect(refused.code).toBe(2);
+  expect(refused.output).toContain("cannot write absent/partition.svg: ENOENT");
+  expect(refused.output).not.toContain("preparing");
+});
+
 test("a wrong config names every issue with its place, exits with 2 and starts nothing", () => {
   const wrong = path.join(folder(), "wrong.yaml");
   writeFileSync(wrong, readFileSync(config, "utf8").replace("rounds: 2", "rounds: none").replace("local_steps", "lokal_steps"));

@@ -1,72 +1,6 @@
 import { describe, expect, it } from "vitest";
-import type { ComparisonResult } from "../../../src/compare/compare.ts";
-import type { Outcome } from "../../../src/compare/outcome.ts";
-import { comparisonPicture } from "../../../src/compare/picture.ts";
 import { comparisonMarkdown, outcomesAt } from "../../../src/compare/table.ts";
-
-/** Two tiers with these losses, which are also those of round 2. */
-function outcome(method: string, seed: number, losses: readonly [number, number], more: Partial<Outcome> = {}): Outcome {
-  const byTier = losses.map((loss, place) => ({
-    r: place + 1,
-    loss,
-    perplexity: Math.exp(loss),
-    accuracy: null,
-    macroF1: null,
-    rougeL: null,
-    own: [],
-    examples: 8,
-  }));
-  const [one, two] = losses;
-  return {
-    method,
-    seed,
-    budget: "rounds",
-    lr: 0.01,
-    localSteps: 4,
-    byTier,
-    byClient: [],
-    energy: [],
-    rounds: [
-      { round: 0, byTier: byTier.map((tier) => ({ ...tier, loss: 5 })) },
-      { round: 2, byTier },
-    ],
-    coverage: [],
-    summary: {
-      areaLoss: (one + two) / 2,
-      areaAccuracy: null,
-      worstLoss: Math.max(one, two),
-      worstAccuracy: null,
-      ownLoss: null,
-      ownAccuracy: null,
-      areaRougeL: null,
-    },
-    failedFits: 0,
-    passesPerStep: 1,
-    passes: 100,
-    bytesDown: 2048,
-    bytesUp: 1024,
-    seconds: 1,
-    ...more,
-  };
-}
-
-const result: ComparisonResult = {
-  name: "trial",
-  reference: "ours",
-  seeds: [1, 2],
-  budgets: ["rounds", "compute"],
-  tiers: [1, 2],
-  learningRates: null,
-  outcomes: [
-    outcome("ours", 1, [3, 2]),
-    outcome("ours", 2, [3.2, 2.2]),
-    outcome("peer", 1, [3.5, 2.5]),
-    outcome("peer", 2, [3.9, 2.5]),
-    outcome("costly", 1, [2.8, 1.8], { passes: 300, passesPerStep: 3, failedFits: 2 }),
-    outcome("costly", 1, [3.1, 2.1], { budget: "compute", passesPerStep: 3 }),
-  ],
-  missing: ["costly.seed-2: it diverged\nand more"],
-};
+import { result } from "./fixture.ts";
 
 describe("the table", () => {
   const [equalRounds = "", equalCompute = ""] = comparisonMarkdown(result).split("## Equal compute");
@@ -104,10 +38,4 @@ describe("the table", () => {
     expect(equalCompute).toContain("- costly.seed-2: it diverged\n");
     expect(equalCompute).not.toContain("and more");
   });
-});
-
-it("the picture names every method once and draws both curves of each", () => {
-  const svg = comparisonPicture(result);
-  for (const method of ["ours", "peer", "costly"]) expect(svg.split(`>${method}</text>`)).toHaveLength(2);
-  expect(svg.match(/aria-label="line"/g)).toHaveLength(2 * 3);
 });

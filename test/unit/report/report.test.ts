@@ -174,8 +174,8 @@ describe("summarise", () => {
   it("tells the whole adapter from its smallest prefix, and names the baseline", async () => {
     await writeRunFixture(directory);
     expect(summarise(await readRun(directory))).toBe(
-      "After 8 rounds over 10 clients, the rank-16 adapter reaches an accuracy of 67.6 % on 256 held-out examples, from 3.9 % before training; " +
-        "its rank-1 prefix alone reaches 52.3 %. Always answering the commonest label would reach 34.2 %.",
+      "After 8 rounds over 10 clients, the rank-16 adapter reaches an accuracy of 67.6 % (95 % interval 61.6 % to 73.0 %) on 256 held-out examples, " +
+        "from 3.9 % before training; its rank-1 prefix alone reaches 52.3 %. Always answering the commonest label would reach 34.2 %.",
     );
   });
 
@@ -232,6 +232,30 @@ describe("report.html", () => {
     const { document } = await report();
     expect(document.querySelectorAll("script")).toHaveLength(0);
     expect(document.querySelector("h1")?.textContent).toBe(name);
+  });
+
+  it("shows hostile labels and client ids as text, in the pictures too, with what cannot be seen written out", async () => {
+    await writeRunFixture(directory);
+    const file = join(directory, "run.json");
+    const record = JSON.parse(await readFile(file, "utf8")) as { clients: { id: string; mix: object[] }[]; labels: string[] };
+    const hostile = ["</text></svg><script>alert(1)</script>", `"onload='alert(2)'`, "noun\u202egro.live", "\u001b[31mred\u0000"];
+    record.labels = hostile;
+    for (const [index, client] of record.clients.slice(0, 4).entries()) {
+      const value = hostile[index] ?? "";
+      client.id = value;
+      client.mix = [{ value, n: 5 }];
+    }
+    await writeFile(file, JSON.stringify(record));
+    const { text, document } = await report();
+    expect(document.querySelectorAll("script, [onload]")).toHaveLength(0);
+    // oxlint-disable-next-line no-control-regex
+    expect(text).not.toMatch(/[\u0000\u001b\u202e]/);
+    expect([...document.querySelectorAll(".partition circle title")].map(({ textContent }) => textContent)).toContain(
+      "noun\\u202egro.live, noun\\u202egro.live: 5 examples",
+    );
+    expect([...document.querySelectorAll("tbody th")].map(({ textContent }) => textContent)).toEqual(
+      expect.arrayContaining([hostile[0], hostile[1]]),
+    );
   });
 
   it("shows the config as YAML that reads back as it was", async () => {

@@ -1,0 +1,80 @@
+import { extent } from "./drawing.ts";
+import { evaluatedRounds, majorityShare, type Quality, qualityOf, tierAt } from "./quality.ts";
+import type { RecordedRun } from "./read-run.ts";
+
+/** In the unit of the axis. What was not finite is NaN: its line has a gap there. */
+export interface Point {
+  readonly round: number;
+  readonly r: number;
+  readonly value: number;
+  /** Ends of the 95 % interval; NaN where there is none. */
+  readonly low: number;
+  readonly high: number;
+  readonly examples: number;
+  readonly text: string;
+}
+
+export interface Measured {
+  readonly quality: Quality;
+  /** From what was recorded to the unit of the axis: accuracy is drawn in %. */
+  readonly factor: number;
+  readonly points: readonly Point[];
+  /** Evaluated rounds; 0 is before training. */
+  readonly rounds: readonly number[];
+  readonly tiers: readonly number[];
+  /** Share of the commonest label. */
+  readonly baseline: number | undefined;
+}
+
+export function measure({ record, rounds }: RecordedRun): Measured {
+  const quality = qualityOf(rounds);
+  const factor = quality.name === "accuracy" ? 100 : 1;
+  const evaluated = evaluatedRounds(rounds);
+  const { tiers } = record.layout;
+  const points = evaluated.flatMap((round) =>
+    tiers.map((r): Point => {
+      const tier = tierAt(round, r);
+      const value = tier ? quality.of(tier) : null;
+      const interval = tier ? quality.interval(tier) : null;
+      const scale = (share: number | null | undefined) => (share ?? Number.NaN) * factor;
+      return {
+        round: round.round,
+        r,
+        value: scale(value),
+        low: scale(interval?.low),
+        high: scale(interval?.high),
+        examples: tier?.examples ?? 0,
+        text: quality.format(value),
+      };
+    }),
+  );
+  const baseline = quality.name === "accuracy" ? majorityShare(record) : undefined;
+  return { quality, factor, points, rounds: evaluated.map(({ round }) => round), tiers, baseline };
+}
+
+export function hasInterval({ low, high }: Point): boolean {
+  return Number.isFinite(low) && Number.isFinite(high);
+}
+
+export function isDrawn({ value }: Point): boolean {
+  return Number.isFinite(value);
+}
+
+export /** Of the values that make an axis at most half as long again as the lines do. */
+function nearTo(lines: readonly Point[]): (value: number) => boolean {
+  const [low, high] = extent(lines.filter(isDrawn).map(({ value }) => value)) ?? [0, 0];
+  return (value) => Number.isFinite(value) && value >= low - (high - low) / 2 && value <= high + (high - low) / 2;
+}
+
+/** One value, or the least and the largest. */
+export function describeRange(points: readonly Point[]): string {
+  const drawn = points.filter(isDrawn).toSorted((a, b) => a.value - b.value);
+  const [first, last] = [drawn.at(0)?.text ?? "not finite", drawn.at(-1)?.text ?? "not finite"];
+  return first === last ? first : `${first} to ${last}`;
+}
+
+/** At most `count` of the items: the first, the last, and evenly between. */
+export function pickEvenly<T>(items: readonly T[], count: number): readonly T[] {
+  if (items.length <= count) return items;
+  return Array.from({ length: count }, (_, index) => items[Math.round((index * (items.length - 1)) / (count - 1))] as T);
+}
