@@ -50,6 +50,15 @@ def test_row_faults_name_ten_rows_of_a_key_and_count_the_rest():
     assert faults.count == 14
 
 
+def test_the_first_faulty_row_of_a_file_is_named_first(tiny: Path, tmp_path: Path):
+    rows = [row("" if place % 3 == 0 else "fur", "animal" if place % 2 else "food") for place in range(60)]
+    path = write(tmp_path / "a.jsonl", *rows)
+    named = ", ".join(f"{path}:{place}" for place in range(1, 30, 3))
+    assert problems_of(tiny, tmp_path, TASK, path=path) == [
+        ("data.text", f"{named} and 10 more rows: gives a text without a token")
+    ]
+
+
 def test_a_fault_of_every_row_is_told_of_the_first():
     faults = RowFaults()
     for place in range(1, 4):

@@ -75,7 +75,11 @@ def _read_made(path: Path) -> Index | None:
 def build_index(task: Task, data: DataSpec, seed: str, report: Report) -> Index:
     shares = divide(task, data, seed, lambda rows: task.encode(rows, data, report))
     ordered = [row for part, _ in shares.parts() for row in part]
-    encoded = task.encode(ordered, data, report)
+    try:
+        encoded = task.encode(ordered, data, report)
+    except InputError:
+        task.encode(shares.in_order(), data, report)  # names the first faulty rows of a file first
+        raise
     if len(encoded) != len(ordered):
         raise InputError(
             f"{type(task).__name__}.encode gave {len(encoded)} examples for {len(ordered)} rows; expected one for each",

@@ -26,12 +26,18 @@ class Shares:
     clients: list[tuple[list[Row], list[Row]]]
     # What the user should know of the rows, though they can be used.
     remarks: list[str]
+    # Where the rows come from.
+    sources: tuple[Sequence[Row], ...]
 
     def parts(self) -> Iterable[tuple[list[Row], bool]]:
         yield self.held_out, False
         for training, held_out in self.clients:
             yield training, True
             yield held_out, False
+
+    def in_order(self) -> list[Row]:
+        """All rows there are, as they lie in their files."""
+        return [row for rows in self.sources for row in rows]
 
 
 def divide(task: Task, data: DataSpec, seed: str, encode: Callable[[Sequence[Row]], object] | None = None) -> Shares:
@@ -123,13 +129,13 @@ def _share(data: DataSpec, own: CheckedRows, apart: CheckedRows | None, seed: st
     clients = [(chosen(own), chosen(other)) for own, other in divided]
     remarks = own.remarks()
     if apart is None:
-        return Shares([rows[place] for place in held_out], clients, remarks)
+        return Shares([rows[place] for place in held_out], clients, remarks, (rows,))
     n = len(apart.rows)
     order = np.random.default_rng(derive(seed, "held-out examples")).permutation(n)[: data.eval_examples]
     remarks += apart.remarks()
     if len(order) < n:
         remarks.append(f"evaluation takes {len(order)} of {n} examples of {_called(data)} (data.eval_examples)")
-    return Shares([apart.rows[place] for place in sorted(order)], clients, remarks)
+    return Shares([apart.rows[place] for place in sorted(order)], clients, remarks, (rows, apart.rows))
 
 
 def _called(data: DataSpec) -> str:
