@@ -106,6 +106,13 @@ def test_a_missing_label_is_no_class(tiny: Path, tmp_path: Path, value: object, 
     ]
 
 
+def test_of_a_file_that_cannot_be_read_nothing_else_is_told(tiny: Path, tmp_path: Path):
+    path = tmp_path / "a.csv"
+    path.write_bytes("text,topic\nfur,café\n".encode("latin-1"))
+    problems = problems_of(tiny, tmp_path, TASK, path=str(path))
+    assert [option for option, _ in problems] == ["data.path"]
+
+
 @pytest.mark.parametrize("value", ["", None, float("nan")])
 def test_a_missing_value_is_no_client(tiny: Path, tmp_path: Path, value: object):
     rows = [{**each, "office": office} for each, office in zip(GOOD, ["north", "south"] * 20, strict=True)]
