@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from ..errors import InputError, Problems
+from ..errors import InputError, Problems, RowFaults
 from ..index import Example
 from ..messages import DataSpec
 from ..models import load_pretrained
@@ -47,14 +47,19 @@ class CausalLm(GenerativeTask):
 
     def encode(self, rows: Sequence[Row], data: DataSpec, progress: Progress) -> list[Example]:
         examples: list[Example] = []
+        faults = RowFaults()
         for start in range(0, len(rows), BATCH):
             progress(start, len(rows))
             batch = rows[start : start + BATCH]
-            for row, (tokens, learned, is_cut) in zip(batch, self._encode(batch, data), strict=True):
+            for row, encoded in zip(batch, self._encode(batch, data, faults), strict=True):
+                if encoded is None:
+                    continue
+                tokens, learned, is_cut = encoded
                 if not any(learned[1:]):
-                    raise InputError(f"{row.where}: has nothing to learn", "data")
+                    faults.add(row.where, "has nothing to learn", "data")
                 example = _example(tokens, learned, [range(len(tokens))] if data.packing else None)
                 examples.append({**example, "truncated": torch.tensor(is_cut)})
+        faults.raise_any(len(rows))
         return examples
 
     def pack(self, examples: Sequence[Example], data: DataSpec, is_training: bool) -> list[Example]:
@@ -115,10 +120,14 @@ class CausalLm(GenerativeTask):
     def reference(self, example: Example) -> Tensor:
         return example["input_ids"][_last_answer(example["learned"]) :]
 
-    def _encode(self, rows: Sequence[Row], data: DataSpec) -> Iterator[Encoded]:
+    def _encode(self, rows: Sequence[Row], data: DataSpec, faults: RowFaults) -> Iterator[Encoded | None]:
+        """None for a row that is among the faults."""
         if data.messages is not None or data.chat:
             for row in rows:
-                yield encode_chat(self.tokenizer, chat_of(row, data), row.where, data.max_length)
+                encoded = None
+                with faults.of(row.where, "data.messages" if data.messages else "data"):
+                    encoded = encode_chat(self.tokenizer, chat_of(row, data), row.where, data.max_length)
+                yield encoded
         elif data.text is not None:
             yield from self._encode_texts([fill(data.text, row, "data.text") for row in rows], data)
         else:
