@@ -1,7 +1,13 @@
-"""Errors that are the user's to mend."""
+"""Errors that are the user's to fix."""
 
+from __future__ import annotations
+
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+# Rows named for one key of the config; the rest are counted.
+MOST_ROWS = 10
 
 
 class InputError(ValueError):
@@ -14,6 +20,13 @@ class InputError(ValueError):
         super().__init__(message)
         self.problems: list[tuple[str | None, str]] = [(option, message)]
 
+    @classmethod
+    def of(cls, problems: list[tuple[str | None, str]]) -> InputError:
+        """Several as one error."""
+        error = cls("; ".join(message for _, message in problems))
+        error.problems = list(dict.fromkeys(problems))
+        return error
+
 
 class Problems:
     """Gathers what is wrong, so that a person hears of it all at once."""
@@ -23,7 +36,7 @@ class Problems:
 
     @contextmanager
     def gathered(self, option: str | None = None) -> Iterator[None]:
-        """Keeps an InputError, and goes on behind its block; `option` is at fault where the error names none."""
+        """Keeps an InputError and continues after the block; `option` is at fault where the error names none."""
         try:
             yield
         except InputError as error:
@@ -37,6 +50,66 @@ class Problems:
 
     def raise_any(self) -> None:
         if self._found:
-            error = InputError("; ".join(message for _, message in self._found))
-            error.problems = list(dict.fromkeys(self._found))
-            raise error
+            raise InputError.of(self._found)
+
+
+class RowFaults:
+    """
+    Gathers what is wrong with rows, visited in order. For each key of the config it names the first ten rows, those
+    with the same fault in one message, and counts the rest, however many there are.
+
+        faults = RowFaults()
+        for row in rows:
+            with faults.of(row.where, "data.text"):
+                …
+        faults.raise_any()
+    """
+
+    def __init__(self) -> None:
+        # By key and reason, in the order of their first rows.
+        self._named: dict[tuple[str | None, str], list[str]] = {}
+        self._counts: Counter[tuple[str | None, str]] = Counter()
+        self._n_named: Counter[str | None] = Counter()
+        self._n_others: Counter[str | None] = Counter()
+
+    @contextmanager
+    def of(self, where: str, option: str | None = None) -> Iterator[None]:
+        """Keeps an InputError about the row at `where`; `option` is at fault where the error names none."""
+        try:
+            yield
+        except InputError as error:
+            for at, message in error.problems:
+                self.add(where, message.removeprefix(f"{where}: "), at or option)
+
+    def add(self, where: str, reason: str, option: str | None = None) -> None:
+        fault = (option, reason)
+        is_named = self._n_named[option] < MOST_ROWS
+        if is_named:
+            self._named.setdefault(fault, []).append(where)
+            self._n_named[option] += 1
+        if fault in self._named:
+            self._counts[fault] += 1
+        else:
+            self._n_others[option] += 1
+
+    def __bool__(self) -> bool:
+        return bool(self._named)
+
+    def raise_any(self) -> None:
+        if self._named:
+            told: list[tuple[str | None, str]] = [
+                (option, f"{list_rows(rows, self._counts[option, reason])}: {reason}")
+                for (option, reason), rows in self._named.items()
+            ]
+            others = [
+                (option, f"{count} more rows with faults of other kinds")
+                for option, count in self._n_others.items()
+                if count > 0
+            ]
+            raise InputError.of(told + others)
+
+
+def list_rows(rows: list[str], count: int) -> str:
+    """`a.csv:9, a.csv:35 and 12 more rows`."""
+    more = count - len(rows)
+    return ", ".join(rows) + (f" and {more} more row{'s' if more > 1 else ''}" if more > 0 else "")
