@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .errors import InputError
 
-INDEX_VERSION = 5
+INDEX_VERSION = 6
 # No field of an example has a dot in its name.
 _LENGTHS, _CLIENTS = ".lengths", ".clients"
 

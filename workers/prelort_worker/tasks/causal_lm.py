@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from ..errors import InputError, Problems
+from ..errors import InputError, Problems, RowFaults
 from ..index import Example
 from ..messages import DataSpec
 from ..models import load_pretrained
-from ..row import Row
+from ..row import Row, file_order
 from ..templates import fill
-from .chat import chat_of, encode_chat
+from .chat import ChatEncoder
+from .conversation import conversation_of
 from .task import Batch, Progress
 from .text import BATCH, IGNORED, GenerativeTask, pad, set_tokens
 
@@ -46,15 +47,14 @@ class CausalLm(GenerativeTask):
                 )
 
     def encode(self, rows: Sequence[Row], data: DataSpec, progress: Progress) -> list[Example]:
+        if data.messages is not None or data.chat:
+            return self._encode_conversations(rows, data, progress)
         examples: list[Example] = []
         for start in range(0, len(rows), BATCH):
             progress(start, len(rows))
             batch = rows[start : start + BATCH]
             for row, (tokens, learned, is_cut) in zip(batch, self._encode(batch, data), strict=True):
-                if not any(learned[1:]):
-                    raise InputError(f"{row.where}: has nothing to learn", "data")
-                example = _example(tokens, learned, [range(len(tokens))] if data.packing else None)
-                examples.append({**example, "truncated": torch.tensor(is_cut)})
+                examples.append(_finished(row, tokens, learned, is_cut, data))
         return examples
 
     def pack(self, examples: Sequence[Example], data: DataSpec, is_training: bool) -> list[Example]:
@@ -115,11 +115,23 @@ class CausalLm(GenerativeTask):
     def reference(self, example: Example) -> Tensor:
         return example["input_ids"][_last_answer(example["learned"]) :]
 
+    def _encode_conversations(self, rows: Sequence[Row], data: DataSpec, progress: Progress) -> list[Example]:
+        """Read in the file's order, so that errors and remarks name the first rows."""
+        encoder, faults = ChatEncoder(self.tokenizer), RowFaults()
+        examples: dict[int, Example] = {}
+        for done, place in enumerate(sorted(range(len(rows)), key=lambda place: file_order(rows[place]))):
+            if done % BATCH == 0:
+                progress(done, len(rows))
+            row = rows[place]
+            with faults.of(row.where, "data.messages"):
+                encoded = encoder.encode(conversation_of(row, data), data.max_length)
+                examples[place] = _finished(row, *encoded, data)
+        faults.raise_any()
+        self.remarks += encoder.remarks()
+        return [examples[place] for place in range(len(rows))]
+
     def _encode(self, rows: Sequence[Row], data: DataSpec) -> Iterator[Encoded]:
-        if data.messages is not None or data.chat:
-            for row in rows:
-                yield encode_chat(self.tokenizer, chat_of(row, data), row.where, data.max_length)
-        elif data.text is not None:
+        if data.text is not None:
             yield from self._encode_texts([fill(data.text, row, "data.text") for row in rows], data)
         else:
             yield from self._encode_pairs(rows, data)
@@ -157,6 +169,13 @@ class CausalLm(GenerativeTask):
             tokens = [*kept, *tail][: data.max_length]
             learned = [place >= len(kept) for place in range(len(tokens))]
             yield tokens, learned, len(head) + len(tail) > data.max_length
+
+
+def _finished(row: Row, tokens: list[int], learned: list[bool], is_cut: bool, data: DataSpec) -> Example:
+    if not any(learned[1:]):
+        raise InputError(f"{row.where}: has nothing to learn", "data")
+    example = _example(tokens, learned, [range(len(tokens))] if data.packing else None)
+    return {**example, "truncated": torch.tensor(is_cut)}
 
 
 def _example(tokens: list[int], learned: list[bool], positions: list[range] | None) -> dict[str, Tensor]:
