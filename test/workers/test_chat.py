@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from chat_templates import ADDING, CHATML, LLAMA, MISTRAL, PARTS, PLAIN, REASONING, with_template
-from models_for_tests import CPU, quiet
+from models_for_tests import CPU, come_up, quiet
 from more_models import CHAT_TEMPLATE, TOKENIZER
 from prelort_worker.data import build_index
 from prelort_worker.errors import InputError, Problems
@@ -17,7 +17,8 @@ from prelort_worker.tasks.causal_lm import CausalLm
 from prelort_worker.tasks.chat import ChatEncoder
 from prelort_worker.tasks.conversation import Conversation, conversation_of
 from prelort_worker.tasks.find import find_task
-from specs import SEED, data_spec, model_spec
+from specs import LORA, SEED, data_spec, model_spec
+from tiny import TOPICS, build_tokenizer, write_models
 
 HERE = Path()
 DATA = data_spec(HERE, "causal-lm", messages="turns", prompt=None, answer=None, max_length=64)
@@ -328,6 +329,20 @@ def test_conversations_of_other_shapes_are_taken(turns: Any):
     assert learned_of(PLAIN, turns) == ([" paw </s> "], [])
 
 
+def test_a_role_goes_by_its_other_name_where_the_template_does_not_know_it():
+    result = {"role": "function", "name": "drill", "content": "42"}
+    turns = [{"role": "developer", "content": "kind"}, *with_call()[:2], result, assistant("paw")]
+    assert rendered(CHATML, turns) == rendered(CHATML, [{"role": "system", "content": "kind"}, *with_call()])
+    assert rendered(PLAIN, [turns[0], USER, assistant("paw")]).startswith("developer : kind")
+
+
+def test_a_system_prompt_in_a_column_of_its_own_is_remarked():
+    assert learned_of(PLAIN, [USER, assistant("paw")], system="kind") == (
+        [" paw </s> "],
+        ["the model's chat template does not use system: chats.jsonl:3"],
+    )
+
+
 def test_sharegpt_has_calls_and_their_results_as_turns():
     turns = [
         {"from": "human", "value": "fur"},
@@ -384,15 +399,70 @@ def test_context_that_no_rendering_uses_is_remarked_once():
             f"chats.jsonl:{line}", {"turns": [{**USER, "mood": "calm"}, *with_call()[1:]], "tools": [{"name": "x"}]}
         )
         encoder.encode(conversation_of(row, DATA), 1000)
-    first = "chats.jsonl:1, message {0}; chats.jsonl:2, message {0}; chats.jsonl:3, message {0}; and 2 more"
     start = "the model's chat template does not use"
     assert encoder.remarks() == [
-        f"{start} mood of user messages: {first.format(1)}",
-        f"{start} the arguments in tool_calls of assistant messages: {first.format(2)}",
-        f"{start} tool_call_id of tool messages: {first.format(3)}",
-        f"{start} tools: chats.jsonl:1; chats.jsonl:2; chats.jsonl:3; and 2 more",
+        f"{start} mood of user messages: chats.jsonl:1, message 1 and 4 more",
+        f"{start} the arguments in tool_calls of assistant messages: chats.jsonl:1, message 2 and 4 more",
+        f"{start} tool_call_id of tool messages: chats.jsonl:1, message 3 and 4 more",
+        f"{start} tools: chats.jsonl:1 and 4 more",
     ]
     assert learned_of(MISTRAL, with_call())[1] == []
+
+
+@pytest.fixture(scope="module")
+def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    words = [
+        "user",
+        "assistant",
+        "tool",
+        "drill",
+        "bad",
+        "system",
+        *(w for each in TOPICS.values() for w in each),
+        *TOPICS,
+    ]
+    own = build_tokenizer(list(dict.fromkeys([":", *words])))
+    own.chat_template = ADDING
+    folder = tmp_path_factory.mktemp("chat")
+    write_models(folder, own)
+    return folder
+
+
+CALLS = [{"id": "c1", "type": "function", "function": {"name": "drill", "arguments": '{"a":1}'}}]
+RESULT = [{"role": "tool", "tool_call_id": "c1", "content": "animal"}, {"role": "assistant", "content": "animal"}]
+
+
+@pytest.mark.parametrize(
+    ("turns", "learned"),
+    [
+        ([USER, {"role": "assistant", "content": "", "tool_calls": CALLS}], "tool drill </s>"),
+        ([USER, {"role": "assistant", "content": "", "tool_calls": CALLS}, *RESULT], "tool drill </s> animal </s>"),
+        ([USER, {"role": "assistant", "content": None, "tool_calls": CALLS}, *RESULT], "tool drill </s> animal </s>"),
+        ([USER, assistant("bad bad", weight=0), USER, assistant("animal", weight=1)], "animal </s>"),
+        ([{"from": "human", "value": "fur"}, {"from": "gpt", "value": "animal"}], "animal </s>"),
+        (
+            [
+                {"role": "user", "content": [{"type": "text", "text": "fur"}]},
+                assistant([{"type": "text", "text": "animal"}]),
+            ],
+            "animal </s>",
+        ),
+        (json.dumps([USER, assistant("animal")]), "animal </s>"),
+    ],
+    ids=["call alone", "call with empty content", "call with null", "weight 0", "ShareGPT", "parts", "JSON"],
+)
+def test_prepared_conversations_hold_what_is_learned_and_can_be_evaluated(
+    chat_model: Path, tmp_path: Path, turns: Any, learned: str
+):
+    path = write_lines(tmp_path / "chats.jsonl", [{"turns": turns}] * 30)
+    data = data_spec(HERE, "causal-lm", path=str(path), messages="turns", prompt=None, answer=None, eval_examples=4)
+    model = model_spec(HERE, "causal-lm", name_or_path=str(chat_model / "tiny-llama"))
+    up = come_up(model, LORA, data, tmp_path / "cache")
+    example = up.index.example(0)
+    words = up.nested.task.tokenizer  # pyright: ignore[reportAttributeAccessIssue] - a text task's
+    assert words.decode(example["input_ids"][example["learned"]]) == learned
+    (sums,) = up.evaluate([2], max_new_tokens=4)
+    assert sums.rouge_l_sum is not None and sums.n_tokens == 4 * int(example["learned"].sum())
 
 
 def write_lines(path: Path, rows: list[Any]) -> Path:
@@ -417,8 +487,7 @@ def test_remarks_on_conversations_are_kept_with_the_index(tmp_path: Path):
     path = write_lines(tmp_path / "chats.jsonl", rows)
     data = data_spec(HERE, "causal-lm", path=str(path), messages="turns", prompt=None, answer=None, eval_examples=4)
     assert build_index(task_with(CHAT_TEMPLATE), data, SEED, quiet).info.remarks == [
-        f"the model's chat template does not use mood of user messages: {path}:1, message 1; {path}:2, message 1; "
-        f"{path}:3, message 1; and 27 more",
+        f"the model's chat template does not use mood of user messages: {path}:1, message 1 and 29 more",
         f"assistant turns that render as nothing but their end are not learned: {path}:1, message 4; {path}:2, "
         f"message 4; {path}:3, message 4; and 27 more",
     ]

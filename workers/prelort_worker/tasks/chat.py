@@ -19,8 +19,8 @@ class ChatEncoder:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         self._used: set[str] = set()
-        # Where each key stands that no rendering used so far.
-        self._unused: dict[str, list[str]] = {}
+        # Of each key that no rendering used so far, where it stands first and how often.
+        self._unused: dict[str, tuple[str, int]] = {}
         self._empty: list[str] = []
 
     def encode(self, chat: Conversation, max_length: int) -> tuple[list[int], list[bool], bool]:
@@ -44,12 +44,15 @@ class ChatEncoder:
         return _tokenise(self._tokenizer, rendering.whole, spans, max_length)
 
     def remarks(self) -> list[str]:
-        unused = [
-            f"the model's chat template does not use {label}: {_list(places)}" for label, places in self._unused.items()
+        remarks = [
+            f"the model's chat template does not use {label}: {first}" + (f" and {count - 1} more" if count > 1 else "")
+            for label, (first, count) in self._unused.items()
         ]
-        if not self._empty:
-            return unused
-        return [*unused, f"assistant turns that render as nothing but their end are not learned: {_list(self._empty)}"]
+        if self._empty:
+            more = f"; and {len(self._empty) - 3} more" if len(self._empty) > 3 else ""
+            told = "; ".join(self._empty[:3]) + more
+            remarks.append(f"assistant turns that render as nothing but their end are not learned: {told}")
+        return remarks
 
     def _spans(self, rendering: Rendering) -> list[tuple[int, int]]:
         spans = []
@@ -76,7 +79,8 @@ class ChatEncoder:
             self._used.add(label)
             self._unused.pop(label, None)
         else:
-            self._unused.setdefault(label, []).extend(places)
+            first, count = self._unused.get(label, (places[0], 0))
+            self._unused[label] = first, count + len(places)
 
 
 def _tokenise(
@@ -109,8 +113,3 @@ def _without_each_key(where: str, messages: list[Message]) -> Iterator[tuple[str
 
 def _bare(call: Message) -> Message:
     return with_arguments(call, {} if isinstance(arguments_of(call), dict) else "{}")
-
-
-def _list(places: list[str]) -> str:
-    more = len(places) - 3
-    return "; ".join(places[:3]) + (f"; and {more} more" if more > 0 else "")

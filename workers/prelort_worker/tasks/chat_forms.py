@@ -1,25 +1,31 @@
 """Forms of a conversation that say the same: a chat template takes content or arguments in some of them only."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from typing import Any
 
 from .conversation import Message
 
+# Newer or older names of roles.
+_SYNONYMS = {"developer": "system", "function": "tool"}
+
 
 def equivalent_forms(messages: list[Message]) -> Iterator[list[Message]]:
     """The messages as they came, then in the other forms that say the same and that some templates need."""
     seen: list[list[Message]] = []
-    for arguments, fill, join in product((_as_came, _as_map, _as_text), (False, True), (False, True)):
-        form = [_formed(message, arguments, fill, join) for message in messages]
-        if form not in seen:
-            seen.append(form)
-            yield form
+    for arguments in (_as_came, _as_map, _as_text):
+        for rename, fill, join in product((False, True), repeat=3):
+            form = [_formed(message, arguments, rename, fill, join) for message in messages]
+            if form not in seen:
+                seen.append(form)
+                yield form
 
 
-def _formed(message: Message, arguments: Any, fill: bool, join: bool) -> Message:
+def _formed(message: Message, arguments: Callable[[Any], Any], rename: bool, fill: bool, join: bool) -> Message:
     formed = dict(message)
+    if rename:
+        formed["role"] = _SYNONYMS.get(message["role"], message["role"])
     if fill:
         formed.setdefault("content", "")
     if join and isinstance(message.get("content"), list):

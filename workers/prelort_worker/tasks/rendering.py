@@ -140,7 +140,10 @@ class Rendering:
     def _lost(self, index: int, what: str, is_alone: bool) -> InputError:
         if is_alone and index < len(self.messages) - 1:
             return self.chat.fault(index, _DIFFERS.format(what=what))
-        return self.chat.fault(index, f"the model's chat template does not render {what}")
+        return self.chat.fault(
+            index,
+            f"the model's chat template does not render {what}; leave it out, or take a model whose template does",
+        )
 
 
 def render(
