@@ -3,10 +3,9 @@ import path from "node:path";
 import process from "node:process";
 import { Command, InvalidArgumentError } from "commander";
 import { buildRun } from "../config/build.ts";
-import { loadConfig } from "../config/load.ts";
+import { type LoadedConfig, openConfig, withConfig } from "../config/load.ts";
 import { formatNumber, formatPercent } from "../report/format.ts";
 import { renderTextTable } from "../report/text-table.ts";
-import type { RunConfig } from "../config/schema.ts";
 import { type AdapterEvaluation, evaluateAdapter } from "../server/evaluate-adapter.ts";
 import type { TierMetrics } from "../server/events.ts";
 import { onInterrupt } from "./interrupt.ts";
@@ -27,7 +26,7 @@ export function evaluateCommand(): Command {
     .argument("<run-dir or config>", "a run directory, whose adapter it is, or a YAML file with --adapter")
     .option("--adapter <folder>", "another adapter: a folder that PEFT wrote, or a run directory")
     .option("--r <n>", "a rank; may be given several times; all tiers by default", wholeNumbers, [])
-    .option("--data <path>", "judge on these examples, as many as data.eval_examples (data.eval_path)")
+    .option("--data <path>", "judge on all of these examples, or on as many as --set data.eval_examples tells (data.eval_path)")
     .option("--split <name>", "and this split of them (data.eval_split)")
     .option("--set <key=value>", "override a key of the config", (value: string, previous: string[]) => [...previous, value], [])
     .option("--json", "print the figures as JSON", false)
@@ -37,26 +36,32 @@ export function evaluateCommand(): Command {
 async function run(source: string, options: EvaluateCommandOptions): Promise<void> {
   const interrupt = onInterrupt((line) => process.stderr.write(`${line}\n`));
   try {
-    const config = await configOf(source, options);
+    const loaded = await configOf(source, options);
     if (!options.json) process.stdout.write("preparing the data and loading the model …\n");
     const ranks = options.r.length > 0 ? options.r : undefined;
-    const found = await evaluateAdapter({ ...config, ranks, signal: interrupt.signal });
+    const found = await withConfig(loaded, (config) => evaluateAdapter({ ...buildRun(config), ranks, signal: interrupt.signal }));
     process.stdout.write(options.json ? `${JSON.stringify(found)}\n` : `${describe(found)}\n`);
   } finally {
     interrupt.dispose();
   }
 }
 
-async function configOf(source: string, { adapter, data, split, set }: EvaluateCommandOptions): Promise<RunConfig> {
+/** More examples than any file has: all of them. */
+const ALL = 2 ** 31 - 1;
+
+async function configOf(source: string, { adapter, data, split, set }: EvaluateCommandOptions): Promise<LoadedConfig> {
+  const assign = (option: string, key: string, value: unknown) => ({ option, assignment: `${key}=${JSON.stringify(value)}` });
+  const isRun = existsSync(path.join(source, "run.json"));
+  const others = data !== undefined ? "--data" : split !== undefined ? "--split" : undefined;
   const given = [
-    ...(adapter === undefined ? [] : [`lora.init_from=${JSON.stringify(path.resolve(adapter))}`]),
-    // What is not here may be a dataset on the hub.
-    ...(data === undefined ? [] : [`data.eval_path=${JSON.stringify(existsSync(data) ? path.resolve(data) : data)}`]),
-    ...(split === undefined ? [] : [`data.eval_split=${JSON.stringify(split)}`]),
-    ...set,
+    ...(isRun ? [assign("run-dir", "lora.init_from", path.resolve(source))] : []),
+    ...(adapter !== undefined ? [assign("--adapter", "lora.init_from", adapter)] : []),
+    ...(data !== undefined ? [assign("--data", "data.eval_path", data)] : []),
+    ...(split !== undefined ? [assign("--split", "data.eval_split", split)] : []),
+    // Asked for by name they are all judged, whatever number the run held out.
+    ...(others !== undefined ? [assign(others, "data.eval_examples", ALL)] : []),
   ];
-  if (!existsSync(path.join(source, "run.json"))) return buildRun(await loadConfig(source, { set: given }));
-  return buildRun(await recordedRun(source, { set: [`lora.init_from=${JSON.stringify(path.resolve(source))}`, ...given] }));
+  return isRun ? recordedRun(source, { given, set }) : openConfig(source, { given, set });
 }
 
 function describe({ byTier, remarks }: AdapterEvaluation): string {

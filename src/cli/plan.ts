@@ -3,7 +3,7 @@ import process from "node:process";
 import Table from "cli-table3";
 import { Command } from "commander";
 import { buildRun } from "../config/build.ts";
-import { loadConfig } from "../config/load.ts";
+import { openConfig, withConfig } from "../config/load.ts";
 import { ConfigError } from "../errors.ts";
 import { formatBytes, formatCount, formatSeconds, plural } from "../report/format.ts";
 import { describeMix } from "../report/mix.ts";
@@ -22,9 +22,9 @@ export function planCommand(): Command {
     .action(async (file: string, { set, json, measure, picture }: PlanCommandOptions) => {
       const interrupt = onInterrupt((line) => process.stderr.write(`${line}\n`));
       try {
-        const config = buildRun(await loadConfig(file, { set }));
+        const loaded = await openConfig(file, { set });
         if (!json) process.stdout.write("preparing the data and loading the model on one worker …\n");
-        const planned = await plan({ ...config, measure, signal: interrupt.signal });
+        const planned = await withConfig(loaded, (config) => plan({ ...buildRun(config), measure, signal: interrupt.signal }));
         process.stdout.write(json ? `${JSON.stringify(planned)}\n` : `${describePlan(planned)}\n`);
         if (picture !== undefined) await writePicture(picture, planned);
       } finally {

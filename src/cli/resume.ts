@@ -1,6 +1,7 @@
 import path from "node:path";
 import { Command } from "commander";
 import { buildRun } from "../config/build.ts";
+import { withConfig } from "../config/load.ts";
 import { recordedRun } from "./recorded-run.ts";
 import { perform, withRunOptions } from "./run.ts";
 
@@ -14,7 +15,7 @@ export function resumeCommand(): Command {
 }
 
 async function resume(directory: string, { set, json }: { readonly set: readonly string[]; readonly json: boolean }): Promise<void> {
-  const config = buildRun(await recordedRun(directory, { set }));
   const root = path.resolve(directory);
-  await perform({ ...config, name: path.basename(root), runsDir: path.dirname(root), resume: true }, { json });
+  const here = { name: path.basename(root), runsDir: path.dirname(root), resume: true };
+  await withConfig(await recordedRun(directory, { set }), (config) => perform({ ...buildRun(config), ...here }, { json }));
 }

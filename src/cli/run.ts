@@ -1,7 +1,7 @@
 import process from "node:process";
 import { Command } from "commander";
 import { buildRun } from "../config/build.ts";
-import { loadConfig } from "../config/load.ts";
+import { openConfig, withConfig } from "../config/load.ts";
 import { writeReport } from "../report/html.ts";
 import { federate, type FederateOptions } from "../server/federate.ts";
 import { onInterrupt } from "./interrupt.ts";
@@ -23,7 +23,7 @@ export function runCommand(): Command {
     .option("--overwrite", "replace an earlier run of the same name", false);
   return withRunOptions(command, "override a key of the config, such as --set workers.count=1").action(
     async (file: string, { set, json, overwrite }: RunOptions) => {
-      await perform({ ...buildRun(await loadConfig(file, { set })), overwrite }, { json });
+      await withConfig(await openConfig(file, { set }), (config) => perform({ ...buildRun(config), overwrite }, { json }));
     },
   );
 }

@@ -19,15 +19,15 @@ export function isAssetReference(value: string): boolean {
 }
 
 /**
- * The absolute path that `prelort:NAME` stands for. Throws a ConfigError if there is no such name, and an
+ * The absolute path that `prelort:NAME` at a key of the config stands for. Throws a ConfigError if there is no such name, and an
  * EnvironmentError if `prelort setup` has not put it there yet.
  */
-export function resolveAsset(reference: string, cacheFolder: string): string {
+export function resolveAsset(reference: string, cacheFolder: string, key: string): string {
   const name = reference.slice(prefix.length);
   if (!isAssetReference(reference) || !isAssetName(name)) {
     const known = Object.keys(assetPaths).map((each) => prefix + each);
     const list = `${known.slice(0, -1).join(", ")} and ${known.at(-1)}`;
-    throw new ConfigError([{ path: reference, message: `is not something that prelort setup provides; there are ${list}` }]);
+    throw new ConfigError([{ path: key, message: `${reference} is not something that prelort setup provides; there are ${list}` }]);
   }
   const path = join(cacheFolder, assetPaths[name]);
   if (!existsSync(path)) throw new EnvironmentError(`${reference} is not set up yet: ${path} is not there`, setupCommandOf(name));

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { toSnake } from "./case.ts";
+import { toCamel, toSnake } from "./case.ts";
 import { nearest } from "./nearest.ts";
 import { valueAt, type Path } from "./tree.ts";
 
@@ -48,6 +48,16 @@ export function check<S extends z.ZodType>(schema: S, value: unknown, spelling: 
 export function formatPath(path: Path, spelling: Spelling): string {
   const keys = path.map((key, place) => (typeof key === "number" ? `[${key}]` : spell(path.slice(0, place + 1), spelling)));
   return keys.join(".").replaceAll(".[", "[");
+}
+
+/** What formatPath wrote, in either spelling, as a path of camelCase keys. */
+export function parsePath(written: string): Path {
+  const keys = written.split(/\.|(?=\[\d+\])/);
+  return keys.reduce<Path>((path, key) => {
+    const index = /^\[(\d+)\]$/.exec(key)?.[1];
+    if (index !== undefined) return [...path, Number(index)];
+    return [...path, keepsSpelling(path) ? key : toCamel(key)];
+  }, []);
 }
 
 /** `lora` keeps PEFT's own spelling everywhere. */

@@ -1,44 +1,71 @@
 import { readFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { ConfigError } from "../errors.ts";
-import { check, formatPath, type Problem } from "./check.ts";
-import { override } from "./override.ts";
-import { resolvePaths } from "./paths.ts";
+import { check, formatPath } from "./check.ts";
+import { findPlace, locator } from "./locate.ts";
+import { type Assignment, override } from "./override.ts";
+import { resolvedPaths, resolvePaths } from "./paths.ts";
 import { fileSchema, type FileConfig } from "./schema.ts";
 import { isMap } from "./tree.ts";
-import { placeKey, readYaml, type Finding, type Place, type YamlSource } from "./yaml-source.ts";
+import { placeKey, readYaml, type Finding, type Place } from "./yaml-source.ts";
 
 export interface LoadOptions {
   /** `key.path=value` each, in YAML's spelling. They win over the file, and a later one over an earlier. */
   readonly set?: readonly string[] | undefined;
+  /** Such assignments that other options of a command stand for; `set` wins over them. */
+  readonly given?: readonly Assignment[] | undefined;
+}
+
+/** A config with what its file knows of it, for faults that only the data or the model can show. */
+export interface LoadedConfig {
+  readonly config: FileConfig;
+  /** Of a ConfigError about the config another that tells keys as they are spelt in the file, at file:line:col. */
+  locate(error: unknown): unknown;
 }
 
 /** Reads and validates a config file. Throws a ConfigError with everything that is wrong, each at file:line:col. */
 export async function loadConfig(file: string, options: LoadOptions = {}): Promise<FileConfig> {
-  return readConfig(await readText(file), file, options);
+  return (await openConfig(file, options)).config;
+}
+
+/** As loadConfig, with a way to locate what is found wrong later. */
+export async function openConfig(file: string, options: LoadOptions = {}): Promise<LoadedConfig> {
+  return readConfig(await readText(file), file, options, dirname(file));
 }
 
 /** The config of a run, as its `run.json`, which is `file`, describes it: its paths lead where they led. */
 export function recordedConfig(config: unknown, file: string, options: LoadOptions = {}): FileConfig {
-  return readConfig(JSON.stringify(config), file, options, (source) => source);
+  return openRecorded(config, file, options).config;
 }
 
-function readConfig(
-  text: string,
-  file: string,
-  { set = [] }: LoadOptions,
-  resolve = (source: YamlSource) => resolvePaths(source, dirname(file)),
-): FileConfig {
-  const start: Place = { location: `${file}:1:1`, inFile: true, order: 0 };
-  const written = readYaml(text, file);
-  if (written.broken) throw configError(written.findings);
-  if (!isMap(written.value)) throw configError([{ path: [], message: "must hold a map of keys", place: start }]);
+/** As recordedConfig, with a way to locate what is found wrong later, as far as it was given by an option. */
+export function openRecorded(config: unknown, file: string, options: LoadOptions = {}): LoadedConfig {
+  return readConfig(JSON.stringify(config), file, options, undefined);
+}
 
-  const source = resolve(set.reduce(override, written));
+/** Uses a config. A ConfigError on the way is thrown with the places of its keys. */
+export async function withConfig<T>(loaded: LoadedConfig, use: (config: FileConfig) => Promise<T>): Promise<T> {
+  try {
+    return await use(loaded.config);
+  } catch (error) {
+    throw loaded.locate(error);
+  }
+}
+
+/** `folder`: what paths in the file are relative to; undefined of a record, whose paths are absolute. */
+function readConfig(text: string, file: string, { set = [], given = [] }: LoadOptions, folder: string | undefined): LoadedConfig {
+  const start: Place = { location: `${file}:1:1`, inFile: true, order: 0 };
+  const read = readYaml(text, file);
+  if (read.broken) throw configError(read.findings);
+  if (!isMap(read.value)) throw configError([{ path: [], message: "must hold a map of keys", place: start }]);
+
+  const assignments = [...given, ...set.map((assignment) => ({ assignment, option: "--set" }))];
+  const written = assignments.reduce(override, read);
+  const source = resolvePaths(written, folder);
   const { value, problems = [] } = check(fileSchema, source.value, "snake_case");
   const findings = [...problems.map((problem) => ({ ...problem, place: findPlace(source, problem) ?? start })), ...source.findings];
   if (value === undefined || findings.length > 0) throw configError(findings);
-  return value;
+  return { config: value, locate: locator(source, start, folder === undefined, resolvedPaths(written, source)) };
 }
 
 async function readText(file: string): Promise<string> {
@@ -48,13 +75,6 @@ async function readText(file: string): Promise<string> {
     const reason = error instanceof Error && "code" in error && error.code === "ENOENT" ? "there is no such file" : String(error);
     throw new ConfigError([{ path: "config", message: reason, location: file }]);
   }
-}
-
-/** What is missing stands where its map begins. */
-function findPlace(source: YamlSource, { path, at }: Problem): Place | undefined {
-  const exact = source.places.get(placeKey(path));
-  if (exact) return exact[at];
-  return path.length > 0 ? findPlace(source, { path: path.slice(0, -1), at: "key", message: "" }) : undefined;
 }
 
 /** In the order of reading, one issue for each path: the first that was found. */

@@ -1,13 +1,19 @@
 import { withoutValueAt, withValueAt } from "./tree.ts";
 import { placeKey, readKey, readYamlValue, type Finding, type Place, type YamlSource } from "./yaml-source.ts";
 
+/** An assignment `key.path=value`, and the option of a command that it was given by. */
+export interface Assignment {
+  readonly assignment: string;
+  readonly option: string;
+}
+
 /**
  * The source with `key.path=value` worked in: the path in YAML's spelling, the value read as YAML. Without a value the key
  * goes; where it is not there, its name must be right all the same.
  */
-export function override(source: YamlSource, assignment: string): YamlSource {
+export function override(source: YamlSource, { assignment, option }: Assignment): YamlSource {
   const [written = "", ...rest] = assignment.split("=");
-  const place: Place = { location: `--set ${written}`, inFile: false, order: Number.POSITIVE_INFINITY };
+  const place: Place = { location: option === "--set" ? `--set ${written}` : option, inFile: false, order: Number.POSITIVE_INFINITY };
   const path: string[] = [];
   const misspellings: Finding[] = [];
   for (const key of written.split(".")) {

@@ -1,5 +1,6 @@
 import { existsSync, statSync } from "node:fs";
 import { extname, isAbsolute, join, resolve } from "node:path";
+import type { ResolvedPath } from "./locate.ts";
 import { valueAt, withValueAt, type Path } from "./tree.ts";
 import { placeKey, type YamlSource } from "./yaml-source.ts";
 
@@ -7,9 +8,9 @@ import { placeKey, type YamlSource } from "./yaml-source.ts";
  * One rule for every path: in a config file it is relative to that file's folder, so that a config can be run from
  * anywhere; from `--set` to the working directory, as everything on a command line is. `prelort:NAME` stays as it is, and
  * so does what names nothing there but could be a name on the hub. What leads nowhere is a finding. A task of one's own is
- * looked for beside the file that names it.
+ * looked for beside the file that names it. Without a folder, as of a record, paths in the file are absolute already.
  */
-export function resolvePaths(source: YamlSource, folder: string): YamlSource {
+export function resolvePaths(source: YamlSource, folder: string | undefined): YamlSource {
   const data = "there is no such file or folder, and it cannot be the name of a dataset on the hub";
   const model = "is no folder, and cannot be a name on the hub";
   const taskFolder = "there is no such folder";
@@ -21,8 +22,23 @@ export function resolvePaths(source: YamlSource, folder: string): YamlSource {
     [["lora", "init_from"], adapterFolder, "is neither a PEFT adapter (adapter_config.json) nor the directory of a run (run.json)"],
   ];
   const resolved = rules.reduce((known, [path, find, message]) => resolveAt(known, path, folder, find, message), source);
-  return withTaskFolder(resolved, folder);
+  return folder === undefined ? resolved : withTaskFolder(resolved, folder);
 }
+
+/** What resolvePaths made another of. */
+export function resolvedPaths(written: YamlSource, source: YamlSource): readonly ResolvedPath[] {
+  return PATHS.flatMap((path) => {
+    const [before, after] = [valueAt(written.value, path), valueAt(source.value, path)];
+    return typeof before === "string" && typeof after === "string" && before !== after ? [{ written: before, resolved: after }] : [];
+  });
+}
+
+const PATHS: readonly Path[] = [
+  ["data", "path"],
+  ["data", "evalPath"],
+  ["model", "nameOrPath"],
+  ["lora", "init_from"],
+];
 
 function withTaskFolder(source: YamlSource, folder: string): YamlSource {
   const task = valueAt(source.value, ["model", "task"]);
@@ -34,14 +50,15 @@ function withTaskFolder(source: YamlSource, folder: string): YamlSource {
 function resolveAt(
   source: YamlSource,
   path: Path,
-  folder: string,
+  folder: string | undefined,
   find: (written: string, absolute: string) => string | undefined,
   message: string,
 ): YamlSource {
   const written = valueAt(source.value, path);
   const place = source.places.get(placeKey(path))?.value;
   if (typeof written !== "string" || written === "" || written.startsWith("prelort:") || !place) return source;
-  const absolute = resolve(place.inFile ? folder : ".", written);
+  if (folder === undefined && place.inFile) return source;
+  const absolute = resolve(place.inFile && folder !== undefined ? folder : ".", written);
   const found = find(written, absolute);
   return found === undefined
     ? { ...source, findings: [...source.findings, { path, message: `${message}: ${absolute}`, place }] }

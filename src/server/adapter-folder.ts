@@ -29,7 +29,7 @@ export async function writeAdapterFolder(
   { config, peft, layout, adapter, r, dtype }: AdapterFolder,
 ): Promise<readonly string[]> {
   const { lora, model } = config;
-  const settings = adapterConfig({ layout, r, lora, baseModel: resolveReference(model.nameOrPath), peft });
+  const settings = adapterConfig({ layout, r, lora, baseModel: resolveReference(model.nameOrPath, "model.nameOrPath"), peft });
   const tensors = new Map(
     [...peftTensors(layout, adapter, r)].map(([name, { shape, values }]) => [name, { shape, ...encodeAs(dtype, name, values) }]),
   );

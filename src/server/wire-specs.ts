@@ -13,7 +13,7 @@ import { cacheFolder } from "../workers/python.ts";
 
 export function toModelSpec({ model }: Pick<RunConfig, "model">): z.infer<typeof modelSpec> {
   return {
-    name_or_path: resolveReference(model.nameOrPath),
+    name_or_path: resolveReference(model.nameOrPath, "model.nameOrPath"),
     revision: model.revision ?? null,
     task: model.task,
     task_folder: model.task.includes(":") ? path.resolve(model.taskFolder ?? ".") : null,
@@ -29,8 +29,8 @@ export function toModelSpec({ model }: Pick<RunConfig, "model">): z.infer<typeof
 export const WIRE_DTYPES = { f32: "F32", bf16: "BF16", f16: "F16", int8: "I8X256" } as const;
 
 /** A name or path as a worker can use it: `prelort:NAME` becomes the path of what `prelort setup` fetched. */
-export function resolveReference(nameOrPath: string): string {
-  return isAssetReference(nameOrPath) ? resolveAsset(nameOrPath, cacheFolder()) : nameOrPath;
+export function resolveReference(nameOrPath: string, key: string): string {
+  return isAssetReference(nameOrPath) ? resolveAsset(nameOrPath, cacheFolder(), key) : nameOrPath;
 }
 
 export function toLoraSpec({ lora }: RunConfig, tiers: readonly number[]): z.infer<typeof loraSpec> {
@@ -47,10 +47,10 @@ export function toLoraSpec({ lora }: RunConfig, tiers: readonly number[]): z.inf
 export function toDataSpec({ data }: RunConfig): z.infer<typeof dataSpec> {
   const { partition } = data;
   return {
-    path: resolveReference(data.path),
+    path: resolveReference(data.path, "data.path"),
     subset: data.subset ?? null,
     split: data.split ?? null,
-    eval_path: data.evalPath === undefined ? null : resolveReference(data.evalPath),
+    eval_path: data.evalPath === undefined ? null : resolveReference(data.evalPath, "data.evalPath"),
     eval_split: data.evalSplit ?? null,
     text: data.text ?? null,
     label: data.label ?? null,

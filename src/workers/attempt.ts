@@ -1,4 +1,5 @@
 import type PQueue from "p-queue";
+import { formatPath, parsePath } from "../config/check.ts";
 import { ConfigError, InterruptedError, RefusedError, WorkerError } from "../errors.ts";
 import { type Assembler, type Borrow, createAssembler } from "../protocol/assembly.ts";
 import type { WorkerMessage, WorkerMessageOf } from "../protocol/messages.ts";
@@ -137,7 +138,9 @@ function reported({ error }: WorkerMessageOf<"failure">, task: Task, workerId: s
   // What the user has to mend reads like any other fault of the config; of the rest the traceback tells.
   if (error.kind === "InputError") {
     const found = error.problems.length > 0 ? error.problems : [{ option: null, message: error.message }];
-    return new ConfigError(found.map(({ option, message }) => ({ path: option ?? SECTIONS[task.request.type], message })));
+    // As a program wrote it; of a file, whoever read it knows its spelling and places.
+    const pathOf = (option: string) => formatPath(parsePath(option), "camelCase");
+    return new ConfigError(found.map(({ option, message }) => ({ path: pathOf(option ?? SECTIONS[task.request.type]), message })));
   }
   return new WorkerError(`${task.id} failed: ${error.kind}: ${error.message}`, { workerId, traceback: error.traceback });
 }

@@ -26,15 +26,17 @@ function config(name: string, changes: Readonly<Record<string, string>>): string
   return file;
 }
 
-/** Every problem that is told, as `option  message`. */
-function problemsOf(name: string, changes: Readonly<Record<string, string>>): string[] {
-  const { status, stderr } = spawnSync(process.execPath, [cli, "run", config(name, changes)], { encoding: "utf8", cwd: folder() });
+/** Every problem that is told, as `line option: message`, or with `--set key` in place of the line. */
+function problemsOf(name: string, changes: Readonly<Record<string, string>>, set: readonly string[] = []): string[] {
+  const command = ["run", config(name, changes), ...set.flatMap((each) => ["--set", each])];
+  const { status, stderr } = spawnSync(process.execPath, [cli, ...command], { encoding: "utf8", cwd: folder() });
   expect(status, stderr).toBe(2);
   expect(stderr).not.toContain("Traceback");
   expect(existsSync(path.join(folder(), "runs", name, "rounds")), "training had begun").toBe(false);
   const [head = "", ...lines] = stderr.trimEnd().split("\n");
   expect(head).toBe(`prelort: the config has ${lines.length === 1 ? "1 problem" : `${lines.length} problems`}:`);
-  return lines.map((line) => line.trim());
+  const place = new RegExp(`^  (?:${folder()}/${name}\\.yaml:(\\d+):\\d+|(--set \\S+))  `);
+  return lines.map((line) => line.replace(place, (_, number: string | undefined, given: string) => `${number ?? given} `));
 }
 
 beforeAll(() => {
@@ -60,10 +62,10 @@ describe("all at once are told", () => {
       strategy: "{ rank_assignment: { name: tiered, shares: { 64: 0.5, 1: 0.5 } } }",
     });
     expect(found).toEqual([
-      expect.stringMatching(/^data\.text {2}.*topics\.jsonl:1: has no column 'txet'.*did you mean 'text'\?/),
-      expect.stringMatching(/^data\.label {2}.*has no column 'tpoic'.*did you mean 'topic'\?/),
-      expect.stringMatching(/^lora\.target_modules {2}takes in .*word_embeddings, a Embedding/),
-      expect.stringMatching(/^lora\.r {2}must be at most 32, the smaller side of the adapted module .*query and 1 more, got 64/),
+      expect.stringMatching(/^6 lora\.r: must be at most 32, the smaller side of the adapted module .*query and 1 more, got 64/),
+      expect.stringMatching(/^6 lora\.target_modules: takes in .*word_embeddings, a Embedding/),
+      expect.stringMatching(/^7 data\.text: .*topics\.jsonl:1 and every other row: has no column 'txet'.*did you mean 'text'\?/),
+      expect.stringMatching(/^7 data\.label: .*has no column 'tpoic'.*did you mean 'topic'\?/),
     ]);
   });
 
@@ -73,9 +75,9 @@ describe("all at once are told", () => {
       data: `{ path: ${folder()}/offices, eval_path: ${folder()}/unseen.jsonl, text: "{text}", label: topic, client_eval_examples: 2, partition: { name: files } }`,
     });
     expect(found).toEqual([
-      expect.stringMatching(/^data\.eval_path {2}has labels that no training example has: planet \(1\)/),
-      expect.stringMatching(/^data\.clients {2}client c02: expected at least 3 examples, .* got 1/),
-      expect.stringMatching(/^model\.attention {2}psychic: /),
+      expect.stringMatching(/^5 model\.attention: psychic: /),
+      expect.stringMatching(/^7 data\.clients: client c02: expected at least 3 examples, .* got 1/),
+      expect.stringMatching(/^7 data\.eval_path: has labels that no training example has: planet \(1\).*; see .*unseen\.jsonl:2$/),
     ]);
   });
 
@@ -85,8 +87,8 @@ describe("all at once are told", () => {
       data: `{ path: ${folder()}/long.jsonl, text: "{text}", label: topic, max_length: 200, eval_examples: 16, clients: 3 }`,
     });
     expect(found).toEqual([
-      expect.stringMatching(/^model\.quantization {2}4bit weights need a CUDA device/),
-      expect.stringMatching(/^data\.max_length {2}the longest example has \d+ tokens, the model takes 64; lower data\.max_length/),
+      expect.stringMatching(/^5 model\.quantization: 4bit weights need a CUDA device/),
+      expect.stringMatching(/^7 data\.max_length: the longest example has \d+ tokens, the model takes 64; lower data\.max_length/),
     ]);
   });
 
@@ -97,11 +99,34 @@ describe("all at once are told", () => {
       lora: "{ r: 4, target_modules: [q_proj] }",
     });
     expect(found).toEqual([
-      expect.stringMatching(/^model\.name_or_path {2}the tokenizer of .*no-padding has neither a padding nor an end-of-text token/),
-      expect.stringMatching(/^data\.text {2}.*has no column 'words'/),
-      expect.stringMatching(/^lora\.target_modules {2}\['q_proj'\]: No modules were targeted for adaptation/),
+      expect.stringMatching(/^5 model\.name_or_path: the tokenizer of .*no-padding has neither a padding nor an end-of-text token/),
+      expect.stringMatching(/^6 lora\.target_modules: \['q_proj'\]: No modules were targeted for adaptation/),
+      expect.stringMatching(/^7 data\.text: .*has no column 'words'/),
     ]);
   });
+});
+
+test("faulty rows are told by key, file as it was written, and line; and what the data alone shows of the strategy, too", () => {
+  const data = `{ path: faulty.jsonl, text: "{text}", label: topic, eval_examples: 16, partition: { name: value, by: topic } }`;
+  const faulty = `{"text": "", "topic": "food"}\n{"text": "fur\\ud83d", "topic": NaN}\n{"text": "", "topic": "tool"}\n{]\n`;
+  writeFileSync(path.join(folder(), "faulty.jsonl"), `${faulty}${readFileSync(tiny("topics.jsonl"), "utf8")}`);
+  const missing = "column 'topic' (data.label) is NaN, a missing value; fill it in or remove the row";
+  expect(problemsOf("faulty", { data })).toEqual([
+    expect.stringMatching(/^7 data\.path: faulty\.jsonl:4: is not valid JSON/),
+    expect.stringMatching(/^7 data\.text: faulty\.jsonl:2: column 'text' \(data\.text\) holds half a surrogate pair, U\+D83D/),
+    "7 data.text: faulty.jsonl:1, faulty.jsonl:3: gives a text without a token",
+    `7 data.label: faulty.jsonl:2: ${missing}`,
+    expect.stringMatching(/^7 data\.partition\.by: faulty\.jsonl:2: column 'topic' \(data\.partition\.by\) is NaN/),
+  ]);
+
+  const strategy = "{ rank_assignment: { name: list, ranks: [4, 1] } }";
+  const told = "must hold one rank for each of the 4 data.clients, got";
+  const whole = data.replace("faulty.jsonl", tiny("topics.jsonl"));
+  expect(problemsOf("ranks", { data: whole, strategy })).toEqual([`8 strategy.rank_assignment.ranks: ${told} 2`]);
+  const set = ["strategy.rank_assignment.ranks=[4]"];
+  expect(problemsOf("ranks", { data: whole, strategy }, set)).toEqual([
+    `--set strategy.rank_assignment.ranks strategy.rank_assignment.ranks: ${told} 1`,
+  ]);
 });
 
 test("a task of one's own that cannot be imported, or is none, is told with its key", () => {
@@ -109,10 +134,10 @@ test("a task of one's own that cannot be imported, or is none, is told with its 
   const model = (task: string) => `{ name_or_path: ${tiny("tiny-bert")}, task: "${task}" }`;
   const data = `{ path: ${tiny("topics.jsonl")}, eval_examples: 16, clients: 3 }`;
   expect(problemsOf("none", { model: model("tasks_of_mine:NotATask"), data })).toEqual([
-    expect.stringMatching(/^model\.task {2}module tasks_of_mine has no class NotATask that is a prelort_worker\.tasks\.Task/),
+    expect.stringMatching(/^5 model\.task: module tasks_of_mine has no class NotATask that is a prelort_worker\.tasks\.Task/),
   ]);
   expect(problemsOf("missing", { model: model("no_such_module:Task"), data })).toEqual([
-    expect.stringMatching(/^model\.task {2}module no_such_module cannot be imported \(looked for in .*ModuleNotFoundError/),
+    expect.stringMatching(/^5 model\.task: module no_such_module cannot be imported \(looked for in .*ModuleNotFoundError/),
   ]);
 });
 
@@ -141,4 +166,10 @@ test("a task to begin with is written, and runs as it is", () => {
   const judged = run("evaluate", "runs/year_of_speech", "--r", "3", "--json");
   expect(judged.status, judged.stderr).toBe(0);
   expect(JSON.parse(judged.stdout)).toMatchObject({ byTier: [{ r: 3, own: [{ name: "years off" }] }] });
+
+  const whole = run("evaluate", "runs/year_of_speech", "--r", "3", "--data", "year_of_speech.csv");
+  expect(whole.stdout).toContain("\n800 examples");
+  expect(whole.stdout).not.toContain("note:");
+  const limited = run("evaluate", "runs/year_of_speech", "--r", "3", "--data", "year_of_speech.csv", "--set", "data.eval_examples=64");
+  expect(limited.stdout).toContain("note: evaluation takes 64 of 800 examples of year_of_speech.csv (data.eval_examples)");
 });

@@ -296,14 +296,16 @@ def test_a_turn_of_weight_0_is_not_learned_and_its_weight_not_rendered(weight: A
         ),
         ([USER, assistant(tool_calls="drill")], "message 2: its tool call is text that is not JSON"),
         ([USER, assistant(tool_calls=3)], "message 2: tool_calls is 3; expected a list"),
-        (json.dumps([USER, assistant("\ud800")]), r"message 2: holds '\\ud800' at character 1 of a text"),
-        ([{"role": "user", "content": "a\0b"}], r"message 1: holds '\\x00' at character 2 of a text"),
+        (json.dumps([USER, assistant("\ud800")]), r"message 2\.content holds half a surrogate pair"),
+        ([{"role": "user", "content": "a\0b"}], r"message 1\.content holds a NUL character"),
     ],
 )
 def test_what_is_no_conversation_is_told_by_line_and_message(turns: Any, reason: str):
+    task = task_with(None)
+    task.tokenizer = with_template(PLAIN)
     with pytest.raises(InputError, match=rf"^chats\.jsonl:3: {reason}") as refused:
-        learned_of(PLAIN, turns)
-    assert refused.value.problems[0][0] == "data.messages"
+        task.encode([Row("chats.jsonl:3", {"turns": turns})], DATA, quiet)
+    assert [option for option, _ in refused.value.problems] == ["data.messages"]
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_labels_that_no_training_example_has_are_refused_where_they_are_held_out
         (
             "data.eval_path",
             "has labels that no training example has: stone (2), wood (1); "
-            "expected some of animal, food, tool, weather",
+            f"expected some of animal, food, tool, weather; see {own}:2, {own}:3, {own}:4",
         )
     ]
 

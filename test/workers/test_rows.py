@@ -97,8 +97,23 @@ def test_a_row_knows_where_it_begins(tmp_path: Path, name: str, content: str, pl
         ("a.csv", ",b\n0,1\n", r"a\.csv:1: column 1 of the header has no name; .* to_csv\(index=False\)"),
         ("a.csv", "a,,b\n0,1,2\n", r"a\.csv:1: column 2 of the header has no name$"),
         ("a.csv", 'a\n1\n"open\n\n', r"a\.csv:3: is not valid CSV from here on: unexpected end of data"),
-        ("a.csv", b"a\n1\ncaf\xe9\n", r"a\.csv:3: is not UTF-8: byte 0xe9; save the file as UTF-8"),
-        ("a.jsonl", '{"a": "é"}'.encode("utf-16"), r"a\.jsonl:1: is not UTF-8: byte 0xff \(it looks like UTF-16\)"),
+        (
+            "a.csv",
+            b"a\ncaf\xe9\n1\nna\xefve\n",
+            r"a\.csv:2, .*a\.csv:4: is not UTF-8: byte 0xe9 \(in Windows-1252, in which Excel .*'é'\); save",
+        ),
+        ("a.csv", b"\xff\xfea\x00\n", r"a\.csv: begins with the byte order mark of UTF-16, and is not valid"),
+        ("a.csv", "a,b\n1,2,,3\n", r"a\.csv:2: expected 2 fields as in the header \(a, b\), got 4"),
+        (
+            "a.csv",
+            "a,b;c\n1,2,3\n",
+            r"a\.csv:2: expected 2 fields .*; if ';' is the delimiter, write sep=;",
+        ),
+        (
+            "a.jsonl",
+            '{a}\n{"a": 1}\n[]\n{a}',
+            r"a\.jsonl:1, .*a\.jsonl:4: is not valid JSON: .*a\.jsonl:3: expected a",
+        ),
         ("a.txt", b"\xef\xbb\xbffine\nbad \xff", r"a\.txt:2: is not UTF-8: byte 0xff"),
         ("a.parquet", b"PAR1 not", r"a\.parquet: is not a Parquet file: "),
         ("a.xlsx", b"PK", r"a\.xlsx: cannot be read as data; expected a file that ends in \.jsonl, .*, or a folder"),
@@ -112,6 +127,56 @@ def test_a_file_that_cannot_be_read_is_told_with_its_line(tmp_path: Path, name: 
 
 def test_a_field_may_be_longer_than_the_csv_module_has_it(tmp_path: Path):
     assert columns_of(write(tmp_path / "a.csv", f"a\n{'x' * 200_000}\n")) == [{"a": "x" * 200_000}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "text;topic\nx, y;food\n"),
+        ("a.csv", "text\ttopic\nx, y\tfood\n"),
+        ("a.tsv", "text;topic\nx, y;food\n"),
+        ("a.csv", 'sep=,\r\ntext,topic\r\n"x, y",food\r\n'),
+        ("a.csv", "\ufeffsep=|\ntext|topic\nx, y|food\n"),
+        ("a.csv", '"sep=;"\ntext;topic\nx, y;food\n'),
+        ("a.csv", "sep=\t\ntext\ttopic\nx, y\tfood\n"),
+        ("a.csv", 'text,topic,\n"x, y",food,\n'),
+        ("a.csv", 'text,topic,,\n"x, y",food\n'),
+        ("a.csv", 'text,topic\n"x, y",food,,\n'),
+        ("a.csv", "text;topic;\nx, y;food;\n;;\n;;\n"),
+        ("a.csv", ' text , topic\n"x, y", food\n'),
+        ("a.csv", "text;topic\nx, y;food\n".encode("utf-16")),
+        ("a.tsv", "text\ttopic\nx, y\tfood\n".encode("utf-32")),
+        ("a.jsonl", '{"text": "x, y", "topic": "food"}\n'.encode("utf-16")),
+    ],
+)
+def test_a_table_as_a_spreadsheet_saves_it_is_read_as_meant(tmp_path: Path, name: str, content: str | bytes):
+    assert columns_of(write(tmp_path / name, content)) == [{"text": "x, y", "topic": "food"}]
+
+
+def test_the_lines_of_a_table_are_counted_from_the_first_of_the_file(tmp_path: Path):
+    path = write(tmp_path / "a.csv", 'sep=;\na;b\n"1\n2";3\n;\n4;5\n;\n')
+    assert places_of(path) == [":3", ":5", ":6"]
+    assert columns_of(path)[1] == {"a": "", "b": ""}, "a row of nothing is left out at the end alone"
+
+
+def test_all_rows_of_all_files_that_cannot_be_read_are_told_at_once(tmp_path: Path):
+    write(tmp_path / "a.jsonl", '{"a": 1}\n' + "{a}\n" * 12)
+    write(tmp_path / "b.jsonl", "[1]\n")
+    write(tmp_path / "c.jsonl", b"\xff")
+    with pytest.raises(InputError) as refused:
+        read_rows(str(tmp_path))
+    message, rest = (told for _, told in refused.value.problems)
+    assert message.startswith(f"{tmp_path}/a.jsonl:2, {tmp_path}/a.jsonl:3, ")
+    assert f"{tmp_path}/a.jsonl:11 and 2 more rows: is not valid JSON" in message
+    assert rest == "2 more rows with other faults"
+
+
+@pytest.mark.parametrize("name", [b"a\xff.txt", b"a\n.txt", b"a\x1b.txt"])
+def test_a_file_name_that_no_text_can_hold_is_refused(tmp_path: Path, name: bytes):
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_text("fur")
+    for read in (read_rows, rows_sha256):
+        with pytest.raises(InputError, match=r"'a\\[xnu][^']*\.txt': a file's name must be UTF-8 without control"):
+            read(str(tmp_path))
 
 
 @pytest.mark.parametrize("option", ["split", "subset"])

@@ -73,9 +73,13 @@ def _read_made(path: Path) -> Index | None:
 
 
 def build_index(task: Task, data: DataSpec, seed: str, report: Report) -> Index:
-    shares = divide(task, data, seed)
+    shares = divide(task, data, seed, lambda rows: task.encode(rows, data, report))
     ordered = [row for part, _ in shares.parts() for row in part]
-    encoded = task.encode(ordered, data, report)
+    try:
+        encoded = task.encode(ordered, data, report)
+    except InputError:
+        task.encode(shares.in_order(), data, report)  # names the first faulty rows of a file first
+        raise
     if len(encoded) != len(ordered):
         raise InputError(
             f"{type(task).__name__}.encode gave {len(encoded)} examples for {len(ordered)} rows; expected one for each",
@@ -134,10 +138,11 @@ def _remarks(task: Task, data: DataSpec, shares: Shares) -> list[str]:
     trained = {task.label(row, data) for training, _ in shares.clients for row in training}
     lacking = [label for label in task.labels if label not in trained]
     if not lacking:
-        return []
+        return shares.remarks
     n_held_out = sum(task.label(row, data) in lacking for row in shares.held_out)
     labels = f"label {lacking[0]} has" if len(lacking) == 1 else f"labels {', '.join(lacking)} have"
-    return [f"{labels} no training example; of the examples held out from all {n_held_out} have it"]
+    lack = f"{labels} no training example; of the examples held out from all {n_held_out} have it"
+    return [lack, *shares.remarks]
 
 
 def _key(message: Prepare, task: Task) -> str:

@@ -1,18 +1,21 @@
 """Whose which row is: read, checked, held out and partitioned."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
-from .errors import InputError, Problems
+from .check_rows import CheckedRows, check_rows, check_templates
+from .errors import MOST_ROWS, InputError, Problems, list_rows
 from .messages import DataSpec
 from .partition import Places, hold_out, owned_values, partition, values_of
 from .row import Row
+from .rows import PartlyRead
 from .seeds import derive
 from .tasks.task import Task
-from .templates import column_value, fill
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,10 @@ class Shares:
 
     held_out: list[Row]
     clients: list[tuple[list[Row], list[Row]]]
+    # What the user should know of the rows, though they can be used.
+    remarks: list[str]
+    # Where the rows come from.
+    sources: tuple[Sequence[Row], ...]
 
     def parts(self) -> Iterable[tuple[list[Row], bool]]:
         yield self.held_out, False
@@ -28,67 +35,86 @@ class Shares:
             yield training, True
             yield held_out, False
 
+    def in_order(self) -> list[Row]:
+        """All rows there are, as they lie in their files."""
+        return [row for rows in self.sources for row in rows]
 
-def divide(task: Task, data: DataSpec, seed: str) -> Shares:
-    """Reads the rows and deals them out; raises one InputError with all that is wrong."""
+
+def divide(task: Task, data: DataSpec, seed: str, encode: Callable[[Sequence[Row]], object] | None = None) -> Shares:
+    """
+    Reads the rows and deals them out; raises one InputError with all that is wrong. Where rows are, `encode` is tried
+    on the others, since it may find more.
+    """
     problems = Problems()
-    rows, apart, shares = [], None, None
+    check_templates(data, problems)
+    can_encode = not problems
+    own, apart, shares = None, None, None
     with problems.gathered("data.path"):
-        rows = task.read(data.path, data.split, data)
-        _check_columns(task, data, rows, problems)
-        with problems.gathered("data.partition.by"):
+        rows = _read(task, data, data.path, data.split, problems)
+        if data.partition.name == "files":
             values_of(data.partition, rows[:1])
+        own = check_rows(task, data, rows, data.partition.by, problems)
     if data.eval_path is not None or data.eval_split is not None:
         with problems.gathered("data.eval_path"):
-            apart = task.read(data.eval_path or data.path, data.eval_split, data)
-            _check_columns(task, data, apart, problems)
-    problems.raise_any()
-    with problems.gathered("data.label"):
-        # Over all of it, so that the labels do not depend on which examples are drawn.
-        task.labels = sorted({label for row in rows if (label := task.label(row, data)) is not None})
-        _check_labels(task, data, apart, problems)
-    with problems.gathered("data"):
-        shares = _share(data, rows, apart, seed)
+            rows = _read(task, data, data.eval_path or data.path, data.eval_split, problems, "data.eval_path")
+            apart = check_rows(task, data, rows, None, problems)
+    has_rows = not problems
+    task.labels = _labels(own)  # over all rows: they do not depend on which examples are drawn
+    _check_labels(data, own, apart, problems)
+    if problems and can_encode and encode is not None:
+        task.labels = _labels(own, apart)
+        with problems.gathered("data"):
+            encode([row for checked in (own, apart) if checked is not None for row in checked.usable()])
+    if has_rows and own is not None:
+        with problems.gathered("data"):
+            shares = _share(data, own, apart, seed)
     problems.raise_any()
     assert shares is not None
     return shares
+
+
+def _read(
+    task: Task, data: DataSpec, path: str, split: str | None, problems: Problems, option: str = "data.path"
+) -> Sequence[Row]:
+    """The rows that can be read, though others cannot."""
+    try:
+        return task.read(path, split, data)
+    except PartlyRead as error:
+        problems.take(error, option)
+        return error.rows
+
+
+def _labels(*checked: CheckedRows | None) -> list[str]:
+    return sorted({label for each in checked if each for label in each.labels.values() if label is not None})
 
 
 def client_ids(count: int) -> list[str]:
     return [f"c{place:0{max(2, len(str(count - 1)))}d}" for place in range(count)]
 
 
-def _check_columns(task: Task, data: DataSpec, rows: Sequence[Row], problems: Problems) -> None:
-    """In the first row, so that every option with a wrong column is told; what is wrong in others, encoding tells."""
-    for row in rows[:1]:
-        for option in ("text", "prompt", "answer"):
-            if (template := getattr(data, option)) is not None:
-                with problems.gathered(f"data.{option}"):
-                    fill(template, row, f"data.{option}")
-        for option in ("messages", "image"):
-            if (name := getattr(data, option)) is not None:
-                with problems.gathered(f"data.{option}"):
-                    column_value(row, name, f"data.{option}")
-        with problems.gathered("data.label"):
-            task.label(row, data)
-
-
-def _check_labels(task: Task, data: DataSpec, apart: Sequence[Row] | None, problems: Problems) -> None:
-    if data.label is None:
+def _check_labels(data: DataSpec, own: CheckedRows | None, apart: CheckedRows | None, problems: Problems) -> None:
+    if data.label is None or own is None or len(own.labels) < len(own.rows):
         return
-    if len(task.labels) < 2:
-        there = ", ".join(task.labels) or "none"
+    labels = _labels(own)
+    if len(labels) < 2:
+        there = ", ".join(labels) or "none"
         problems.add("data.label", f"expected at least two labels in {data.path}, got {there} alone")
-    unseen = Counter(label for row in apart or () if (label := task.label(row, data)) not in set(task.labels))
+    if apart is None:
+        return
+    unseen = {place: label for place, label in apart.labels.items() if label is not None and label not in labels}
     if unseen:
-        told = ", ".join(f"{label} ({count})" for label, count in unseen.most_common(5))
+        told = ", ".join(f"{label} ({count})" for label, count in Counter(unseen.values()).most_common(5))
+        rows = [apart.rows[place].where for place in islice(unseen, MOST_ROWS)]
+        apart.faulty.update(unseen)
         problems.add(
             "data.eval_path",
-            f"has labels that no training example has: {told}; expected some of {', '.join(task.labels[:20])}",
+            f"has labels that no training example has: {told}; expected some of {', '.join(labels[:20])}; "
+            f"see {list_rows(rows, len(unseen))}",
         )
 
 
-def _share(data: DataSpec, rows: Sequence[Row], apart: Sequence[Row] | None, seed: str) -> Shares:
+def _share(data: DataSpec, own: CheckedRows, apart: CheckedRows | None, seed: str) -> Shares:
+    rows = own.rows
     values = values_of(data.partition, rows)
     owned = owned_values(data.partition, values, data.clients)
     used = set(values if owned is None else owned)
@@ -101,10 +127,20 @@ def _share(data: DataSpec, rows: Sequence[Row], apart: Sequence[Row] | None, see
         return [rows[training[place]] for place in places]
 
     clients = [(chosen(own), chosen(other)) for own, other in divided]
+    remarks = own.remarks()
     if apart is None:
-        return Shares([rows[place] for place in held_out], clients)
-    order = np.random.default_rng(derive(seed, "held-out examples")).permutation(len(apart))[: data.eval_examples]
-    return Shares([apart[place] for place in sorted(order)], clients)
+        return Shares([rows[place] for place in held_out], clients, remarks, (rows,))
+    n = len(apart.rows)
+    order = np.random.default_rng(derive(seed, "held-out examples")).permutation(n)[: data.eval_examples]
+    remarks += apart.remarks()
+    if len(order) < n:
+        remarks.append(f"evaluation takes {len(order)} of {n} examples of {_called(data)} (data.eval_examples)")
+    return Shares([apart.rows[place] for place in sorted(order)], clients, remarks, (rows, apart.rows))
+
+
+def _called(data: DataSpec) -> str:
+    name = Path(data.eval_path or data.path).name
+    return name if data.eval_split is None else f"{name}, split {data.eval_split}"
 
 
 def _draw(data: DataSpec, pool: list[int], is_apart: bool, seed: str) -> tuple[list[int], list[int]]:

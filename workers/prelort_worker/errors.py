@@ -40,7 +40,10 @@ class Problems:
         try:
             yield
         except InputError as error:
-            self._found += [(at or option, message) for at, message in error.problems]
+            self.take(error, option)
+
+    def take(self, error: InputError, option: str | None = None) -> None:
+        self._found += [(at or option, message) for at, message in error.problems]
 
     def add(self, option: str, message: str) -> None:
         self._found.append((option, message))
@@ -74,7 +77,10 @@ class RowFaults:
 
     @contextmanager
     def of(self, where: str, option: str | None = None) -> Iterator[None]:
-        """Keeps an InputError about the row at `where`; `option` is at fault where the error names none."""
+        """
+        Keeps an InputError about the row at `where`; an empty `where` for an error that tells where itself. `option` is
+        at fault where the error names none.
+        """
         try:
             yield
         except InputError as error:
@@ -92,19 +98,21 @@ class RowFaults:
         else:
             self._n_others[option] += 1
 
-    def __bool__(self) -> bool:
-        return bool(self._named)
+    @property
+    def count(self) -> int:
+        return self._counts.total() + self._n_others.total()
 
-    def raise_any(self) -> None:
+    def raise_any(self, total: int | None = None) -> None:
+        """`total` is the number of rows: what is wrong with every one is told of the first."""
         if self._named:
-            told: list[tuple[str | None, str]] = [
-                (option, f"{list_rows(rows, self._counts[option, reason])}: {reason}")
-                for (option, reason), rows in self._named.items()
-            ]
+            told: list[tuple[str | None, str]] = []
+            for (option, reason), rows in self._named.items():
+                count = self._counts[option, reason]
+                listed = f"{rows[0]} and every other row" if count == total and count > 1 else list_rows(rows, count)
+                told.append((option, f"{listed}: {reason}" if listed else reason))
             others = [
-                (option, f"{count} more rows with faults of other kinds")
+                (option, f"{count} more row{'s' if count > 1 else ''} with other faults")
                 for option, count in self._n_others.items()
-                if count > 0
             ]
             raise InputError.of(told + others)
 

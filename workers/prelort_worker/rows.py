@@ -8,8 +8,9 @@ from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
 
-from .errors import InputError
+from .errors import MOST_ROWS, InputError, RowFaults, list_rows
 from .index import file_sha256
+from .legal import is_name
 from .row import Row
 from .row_datasets import fingerprint_of_named, parquet_lengths, read_named, read_parquet, read_saved
 from .row_files import EXPECTED_IN, KIND_OF_SUFFIX, read_file
@@ -19,6 +20,15 @@ __all__ = ["Row", "read_rows", "rows_sha256"]
 _SPLITS = r"(train|training|test|testing|valid|validation|val|dev|eval|evaluation)"
 # What lies beside data and is none.
 _ABOUT = re.compile(r"(readme|license|licence|citation)(\..*)?", re.IGNORECASE)
+
+
+class PartlyRead(InputError):
+    """Some rows cannot be read; `rows` are the others, of which more may be wrong."""
+
+    def __init__(self, error: InputError, rows: list[Row]) -> None:
+        super().__init__(str(error))
+        self.problems = error.problems
+        self.rows = rows
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,7 @@ def read_rows(path: str, split: str | None = None, subset: str | None = None) ->
     - otherwise a name on the Hugging Face hub; `subset` is what the hub also calls a configuration, `split` "train" by
       default
 
-    Raises InputError with what is wrong and where.
+    Raises InputError with what is wrong and where: of all files, if it is single rows that cannot be read.
     """
     place = Path(path)
     if place.is_dir() and _is_saved(place):
@@ -51,11 +61,7 @@ def read_rows(path: str, split: str | None = None, subset: str | None = None) ->
         rows = read_named(_hub_name(path), subset, split)
     else:
         files = _files_of(place, split, subset)
-        rows = (
-            _parquet(files)
-            if files.kind == "parquet"
-            else [row for each in files.paths for row in _rows_of(each, files)]
-        )
+        rows = _parquet(files) if files.kind == "parquet" else _read_files(files)
         if len(rows) == 0:
             raise InputError(f"{path}: holds no examples; expected {EXPECTED_IN[files.kind]}")
     if len(rows) == 0:
@@ -161,17 +167,29 @@ def _split_of(path: Path, kind: str) -> str:
 def _visible(folder: Path) -> list[Path]:
     """Every file below the folder that is not hidden, in the order of the names."""
     found = (path for path in folder.rglob("*") if path.is_file())
-    shown = (path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
-    return sorted(shown, key=lambda path: path.relative_to(folder).parts)
+    shown = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    ordered = sorted(shown, key=lambda path: path.relative_to(folder).parts)
+    if odd := [ascii(_name(path, folder)) for path in ordered if not is_name(_name(path, folder))]:
+        raise InputError(
+            f"{folder}: {list_rows(odd[:MOST_ROWS], len(odd))}: a file's name must be UTF-8 without control "
+            "characters; rename it"
+        )
+    return ordered
 
 
-def _rows_of(path: Path, files: _Files) -> list[Row]:
-    added = _added(path, files)
-    return (
-        [Row(row.where, {**added, **row.columns}) for row in read_file(path, files.kind)]
-        if added
-        else read_file(path, files.kind)
-    )
+def _read_files(files: _Files) -> list[Row]:
+    faults = RowFaults()
+    rows: list[Row] = []
+    for path in files.paths:
+        added = _added(path, files)
+        with faults.of(""):
+            found = read_file(path, files.kind, faults)
+            rows += [Row(row.where, {**added, **row.columns}) for row in found] if added else found
+    try:
+        faults.raise_any()
+    except InputError as error:
+        raise PartlyRead(error, rows) from error
+    return rows
 
 
 def _added(path: Path, files: _Files) -> dict[str, str]:

@@ -1,12 +1,15 @@
-"""Templates over the columns of a row."""
+"""Templates over the columns of a row, and single columns as text."""
 
 import json
+import math
 import re
 from difflib import get_close_matches
+from functools import lru_cache
 from string import Formatter
 from typing import Any
 
 from .errors import InputError
+from .legal import require_legal
 from .row import Row
 
 _OPTIONAL = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
@@ -29,11 +32,49 @@ def fill(template: str, row: Row, option: str) -> str:
     return "".join(parts)
 
 
+def check_template(template: str, option: str) -> None:
+    """Raises InputError where no row could fill it."""
+    require_legal(template, option)
+    for piece in _OPTIONAL.split(template):
+        _parse(piece, option)
+
+
 def column_text(row: Row, column: str, option: str) -> str:
     value = column_value(row, column, option)
-    if not isinstance(value, str | int | float):
-        raise InputError(f"{row.where}: column {column!r} ({option}) is {_show(value)}; expected text or a number")
-    return value if isinstance(value, str) else json.dumps(value)
+    where = f"{row.where}: column {column!r} ({option})"
+    if not isinstance(value, str | int | float) or (isinstance(value, float) and not math.isfinite(value)):
+        raise InputError(f"{where} is {_show(value)}; expected text or a number")
+    if not isinstance(value, str):
+        return json.dumps(value)
+    require_legal(value, where)
+    return value
+
+
+def category(row: Row, column: str, option: str) -> str:
+    """
+    The text of a column whose values are kinds: a label, or what a partition goes by. A missing value is no kind, in
+    whatever way the file or the library that wrote it says so.
+    """
+    value = column_value(row, column, option)
+    if (missing := _missing(value)) is not None:
+        raise InputError(
+            f"{row.where}: column {column!r} ({option}) is {missing}, a missing value; fill it in or remove the row"
+        )
+    return column_text(row, column, option)
+
+
+def _missing(value: Any) -> str | None:
+    if value is None:
+        return "null"
+    if isinstance(value, float) and math.isnan(value):
+        return "NaN"
+    if not isinstance(value, str):
+        return None
+    bare = value.strip()
+    if not bare:
+        return "blank" if value else "empty"
+    # As Python and pandas write what they do not have.
+    return json.dumps(bare) if bare.lower() in ("nan", "<na>") else None
 
 
 def column_value(row: Row, column: str, option: str) -> Any:
@@ -73,6 +114,7 @@ def _inside(value: Any, key: str, where: str) -> Any:
     raise InputError(f"{where} is not there; expected a map or a list before the last dot, got {_show(value)}")
 
 
+@lru_cache
 def _parse(template: str, option: str) -> list[tuple[str, str | None]]:
     expected = f"{option}: expected column names alone between braces, such as {{text}}, in {template!r}"
     try:

@@ -339,6 +339,25 @@ describe("a task", () => {
     await expect(failed).rejects.toMatchObject({ details: { traceback: "Traceback\n  line 1\nValueError: bad" } });
   });
 
+  test("that the user has to fix is an error of the config, with its keys as a program writes them", async () => {
+    const worker = start(async (peer) => {
+      peer.hello();
+      const fit = await peer.expect("fit");
+      await takePayload(peer, fit);
+      const problems = [
+        { option: "data.eval_path", message: "has labels" },
+        { option: "lora.target_modules", message: "takes in" },
+      ];
+      peer.answer(fit, { type: "failure", error: { kind: "InputError", message: "both", traceback: "", problems } });
+    });
+    await worker.ready;
+    const issues = [
+      { path: "data.evalPath", message: "has labels" },
+      { path: "lora.target_modules", message: "takes in" },
+    ];
+    await expect(worker.run(fitTask(), 1)).rejects.toMatchObject({ kind: "config", issues });
+  });
+
   test("that is cancelled ends as interrupted", async () => {
     const worker = start(async (peer) => {
       peer.hello();

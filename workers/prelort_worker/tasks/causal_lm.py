@@ -50,11 +50,14 @@ class CausalLm(GenerativeTask):
         if data.messages is not None or data.chat:
             return self._encode_conversations(rows, data, progress)
         examples: list[Example] = []
+        faults = RowFaults()
         for start in range(0, len(rows), BATCH):
             progress(start, len(rows))
             batch = rows[start : start + BATCH]
-            for row, (tokens, learned, is_cut) in zip(batch, self._encode(batch, data), strict=True):
-                examples.append(_finished(row, tokens, learned, is_cut, data))
+            for row, encoded in zip(batch, self._encode(batch, data), strict=True):
+                with faults.of(row.where, "data"):
+                    examples.append(_finished(row, *encoded, data))
+        faults.raise_any(len(rows))
         return examples
 
     def pack(self, examples: Sequence[Example], data: DataSpec, is_training: bool) -> list[Example]:
@@ -126,7 +129,7 @@ class CausalLm(GenerativeTask):
             with faults.of(row.where, "data.messages"):
                 encoded = encoder.encode(conversation_of(row, data), data.max_length)
                 examples[place] = _finished(row, *encoded, data)
-        faults.raise_any()
+        faults.raise_any(len(rows))
         self.remarks += encoder.remarks()
         return [examples[place] for place in range(len(rows))]
 

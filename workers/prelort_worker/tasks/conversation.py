@@ -4,7 +4,6 @@ and `value` (ShareGPT), either of them as JSON text, or a prompt and its answer.
 """
 
 import json
-import re
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any, TypeAlias
@@ -12,6 +11,7 @@ from typing import Any, TypeAlias
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
+from ..legal import require_legal
 from ..messages import DataSpec
 from ..row import Row
 from ..templates import column_value, fill
@@ -29,9 +29,6 @@ _SHAREGPT_ROLES = {**_ROLES, **dict.fromkeys(("function", "observation", "functi
 _EXPECTED = 'expected a list of {"role": "user", "content": "…"}, or of {"from": "human", "value": "…"}'
 # Columns beside the messages that a chat template reads.
 _VARIABLES = {"tools": list, "documents": list, "chat_template_kwargs": dict}
-
-# Half a surrogate pair and control characters, which JSON in a text brings in.
-_NOT_TEXT = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -57,8 +54,8 @@ def conversation_of(row: Row, data: DataSpec) -> Conversation:
     entries = _entries(row, data.messages)
     messages, learned = [], []
     for number, entry in enumerate(entries, start=1):
+        require_legal(entry, f"{row.where}: message {number}")
         try:
-            _check_text(entry)
             message, is_learned = _message(entry, is_sharegpt="from" in entries[0])
         except InputError as error:
             raise InputError(f"{row.where}: message {number}: {error}", "data.messages") from error
@@ -192,18 +189,6 @@ def _call(call: Any, number: int) -> Message:
     )
 
 
-def _check_text(value: Any) -> None:
-    if isinstance(value, str) and (bad := _NOT_TEXT.search(value)):
-        raise InputError(
-            f"holds {bad[0]!r} at character {bad.start() + 1} of a text; expected characters of text alone"
-        )
-    if isinstance(value, dict):
-        _check_text([*value, *value.values()])
-    elif isinstance(value, list):
-        for each in value:
-            _check_text(each)
-
-
 def _variables(row: Row, column: str) -> dict[str, Any]:
     """Columns that stand beside the messages, in the row or in the map that holds them, and that a template reads."""
     beside = row.columns
@@ -218,9 +203,9 @@ def _variables(row: Row, column: str) -> dict[str, Any]:
             continue
         try:
             value = _variable(value, kind)
-            _check_text(value)
         except InputError as error:
             raise InputError(f"{row.where}: column {name!r} {error}", "data.messages") from error
+        require_legal(value, f"{row.where}: column {name!r}")
         found.update(value if kind is dict else {name: value})
     return found
 

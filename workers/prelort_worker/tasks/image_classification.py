@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-from ..errors import InputError, Problems
+from ..errors import InputError, Problems, RowFaults
 from ..index import Example
 from ..messages import DataSpec
 from ..models import found, load_pretrained
@@ -40,14 +40,17 @@ class ImageClassification(Task):
     def encode(self, rows: Sequence[Row], data: DataSpec, progress: Progress) -> list[Example]:
         numbers = {label: number for number, label in enumerate(self.labels)}
         examples: list[Example] = []
+        faults = RowFaults()
         for place, row in enumerate(rows):
             progress(place, len(rows))
-            picture = _picture(row, data.image or "image")
-            # Resized here, as bytes; scaled in collate: a quarter of the room.
-            pixels = self.processor(picture, do_rescale=False, do_normalize=False, return_tensors="pt")
-            pixels = pixels["pixel_values"][0].to(torch.uint8)
-            label = torch.tensor(numbers[self.label(row, data) or ""])
-            examples.append({"pixel_values": pixels, "labels": label})
+            with faults.of(row.where, "data.image"):
+                picture = _picture(row, data.image or "image")
+                # Resized here, as bytes; scaled in collate: a quarter of the room.
+                pixels = self.processor(picture, do_rescale=False, do_normalize=False, return_tensors="pt")
+                pixels = pixels["pixel_values"][0].to(torch.uint8)
+                label = torch.tensor(numbers[self.label(row, data) or ""])
+                examples.append({"pixel_values": pixels, "labels": label})
+        faults.raise_any(len(rows))
         return examples
 
     def build_model(self, on_meta: bool = False) -> nn.Module:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
-from ..errors import InputError
+from ..errors import RowFaults
 from ..index import Example
 from ..messages import DataSpec
 from ..models import MeanPooledClassifier, load_pretrained
@@ -24,6 +24,7 @@ class SequenceClassification(TextTask):
     def encode(self, rows: Sequence[Row], data: DataSpec, progress: Progress) -> list[Example]:
         numbers = {label: number for number, label in enumerate(self.labels)}
         examples: list[Example] = []
+        faults = RowFaults()
         for start in range(0, len(rows), BATCH):
             progress(start, len(rows))
             batch = rows[start : start + BATCH]
@@ -32,7 +33,7 @@ class SequenceClassification(TextTask):
             cut = self.tokenizer(texts, truncation=True, max_length=data.max_length)["input_ids"]
             for row, kept, tokens in zip(batch, cut, whole, strict=True):
                 if not kept:
-                    raise InputError(f"{row.where}: gives a text without a token", "data.text")
+                    faults.add(row.where, "gives a text without a token", "data.text")
                 examples.append(
                     {
                         "input_ids": torch.tensor(kept, dtype=torch.int32),
@@ -40,6 +41,7 @@ class SequenceClassification(TextTask):
                         "truncated": torch.tensor(len(kept) < len(tokens)),
                     }
                 )
+        faults.raise_any(len(rows))
         return examples
 
     def build_model(self, on_meta: bool = False) -> nn.Module:

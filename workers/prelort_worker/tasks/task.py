@@ -18,7 +18,7 @@ from ..index import Example
 from ..messages import DataSpec, ModelSpec
 from ..row import Row
 from ..rows import read_rows
-from ..templates import column_text
+from ..templates import category
 
 Batch = Mapping[str, Tensor]
 # How many rows are done, and of how many.
@@ -54,7 +54,7 @@ class Task:
 
     def label(self, row: Row, data: DataSpec) -> str | None:
         """What the example is one of, if the task has labels: they are counted, and partitions may go by them."""
-        return column_text(row, data.label, "data.label") if data.label else None
+        return category(row, data.label, "data.label") if data.label else None
 
     def check(self, data: DataSpec, problems: Problems) -> None:
         """Adds what is wrong before any row is looked at, such as a tokenizer that cannot do what is asked of it."""

@@ -1,0 +1,44 @@
+import { ConfigError, type ConfigIssue } from "../errors.ts";
+import { formatPath, parsePath, type Problem } from "./check.ts";
+import { fileSchema } from "./schema.ts";
+import { placeKey, type Place, type YamlSource } from "./yaml-source.ts";
+
+/** A path that the config gives, and what it was resolved to. */
+export interface ResolvedPath {
+  readonly written: string;
+  readonly resolved: string;
+}
+
+/** Where the key or value at a path was written. What is missing stands where its map begins. */
+export function findPlace(source: YamlSource, { path, at }: Pick<Problem, "path" | "at">): Place | undefined {
+  const exact = source.places.get(placeKey(path));
+  if (exact) return exact[at];
+  return path.length > 0 ? findPlace(source, { path: path.slice(0, -1), at: "key" }) : undefined;
+}
+
+/**
+ * Turns a ConfigError that was thrown for a config into one that speaks of its file: keys in YAML's spelling and where they
+ * stand, paths as they were written, in the order of reading. Of a record, only what an option gave has a place.
+ */
+export function locator(source: YamlSource, start: Place, isRecord: boolean, paths: readonly ResolvedPath[]) {
+  const locate = (issue: ConfigIssue): { readonly issue: ConfigIssue; readonly order: number } => {
+    const path = parsePath(issue.path);
+    const isKey = String(path[0]) in fileSchema.shape;
+    if (issue.location !== undefined || !isKey) return { issue, order: Number.MAX_VALUE };
+    const place = findPlace(source, { path, at: "value" }) ?? start;
+    const message = paths.reduce(asWritten, issue.message);
+    const location = isRecord && place.inFile ? {} : { location: place.location };
+    return { issue: { path: formatPath(path, "snake_case"), message, ...location }, order: Math.min(place.order, Number.MAX_VALUE) };
+  };
+  return (error: unknown): unknown => {
+    if (!(error instanceof ConfigError)) return error;
+    const located = error.issues.map(locate).toSorted((one, other) => one.order - other.order);
+    return new ConfigError(located.map(({ issue }) => issue));
+  };
+}
+
+/** The path itself, or where it leads to what lies below it. */
+function asWritten(message: string, { written, resolved }: ResolvedPath): string {
+  const escaped = resolved.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
+  return message.replace(new RegExp(`(?<![\\w./-])${escaped}(?![\\w-]|\\.\\w)`, "g"), () => written);
+}

@@ -1,0 +1,206 @@
+"""What is wrong with rows: all of it is told at once, by file and line, before a tokenizer sees any of them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prelort_worker.errors import InputError, RowFaults
+from specs import IID
+from test_problems import problems_of, run
+
+TASK = "sequence-classification"
+
+
+def write(path: Path, *rows: str | dict[str, Any]) -> str:
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return str(path)
+
+
+def row(text: object = "fur", topic: object = "animal", **columns: object) -> dict[str, object]:
+    return {"text": text, "topic": topic, **columns}
+
+
+GOOD = [row("fur", "animal"), row("bread", "food")] * 20
+
+
+def told(tiny: Path, tmp_path: Path, *rows: str | dict[str, Any], **data: Any) -> list[tuple[str | None, str]]:
+    """What is told of the rows, which stand before good ones, without the path."""
+    path = write(tmp_path / "a.jsonl", *rows, *GOOD)
+    problems = problems_of(tiny, tmp_path, TASK, path=path, **data)
+    return [(option, message.replace(f"{tmp_path}/", "")) for option, message in problems]
+
+
+def test_row_faults_name_ten_rows_of_a_key_and_count_the_rest():
+    faults = RowFaults()
+    for place in range(1, 13):
+        with faults.of(f"a.csv:{place}", "data.text"):
+            raise InputError(f"a.csv:{place}: is empty")
+    faults.add("a.csv:13", "is long", "data.text")
+    faults.add("a.csv:2", "is long", "data.label")
+    with pytest.raises(InputError) as refused:
+        faults.raise_any()
+    rows = ", ".join(f"a.csv:{place}" for place in range(1, 11))
+    assert refused.value.problems == [
+        ("data.text", f"{rows} and 2 more rows: is empty"),
+        ("data.label", "a.csv:2: is long"),
+        ("data.text", "1 more row with other faults"),
+    ]
+    assert faults.count == 14
+
+
+def test_the_first_faulty_row_of_a_file_is_named_first(tiny: Path, tmp_path: Path):
+    rows = [row("" if place % 3 == 0 else "fur", "animal" if place % 2 else "food") for place in range(60)]
+    path = write(tmp_path / "a.jsonl", *rows)
+    named = ", ".join(f"{path}:{place}" for place in range(1, 30, 3))
+    assert problems_of(tiny, tmp_path, TASK, path=path) == [
+        ("data.text", f"{named} and 10 more rows: gives a text without a token")
+    ]
+
+
+def test_a_fault_of_every_row_is_told_of_the_first():
+    faults = RowFaults()
+    for place in range(1, 4):
+        faults.add(f"a.csv:{place}", "has no column 'b'")
+    with pytest.raises(InputError, match=r"^a\.csv:1 and every other row: has no column 'b'$"):
+        faults.raise_any(3)
+
+
+def test_faults_of_every_kind_are_told_at_once(tiny: Path, tmp_path: Path):
+    rows = [row(""), '{"text": "fur"', row(topic=""), row("paw\ud83d"), {"text": "fur"}, row(""), row(office="")]
+    held_out = write(tmp_path / "b.jsonl", row("fur", "animal"), row("rock", "stone"), row("\0", "food"))
+    by_office = replace(IID, name="value", by="topic")
+    problems = told(tiny, tmp_path, *rows, eval_path=held_out, partition=by_office)
+    missing = "column 'topic' (data.label) is empty, a missing value; fill it in or remove the row"
+    assert [option for option, _ in problems] == [
+        "data.path",
+        "data.label",
+        "data.partition.by",
+        "data.text",
+        "data.label",
+        "data.partition.by",
+        "data.text",
+        "data.text",
+    ]
+    assert problems[0][1].startswith("a.jsonl:2: is not valid JSON: ")
+    assert problems[1][1] == f"a.jsonl:3: {missing}"
+    assert problems[3][1].startswith("a.jsonl:4: column 'text' (data.text) holds half a surrogate pair, U+D83D")
+    assert problems[4][1].startswith("a.jsonl:5: has no column 'topic', which data.label needs")
+    assert problems[6][1].startswith("b.jsonl:3: column 'text' (data.text) holds a NUL character, U+0000")
+    assert problems[7] == ("data.text", "a.jsonl:1, a.jsonl:6: gives a text without a token")
+
+
+@pytest.mark.parametrize(
+    ("value", "called"),
+    [("", "empty"), (" \t", "blank"), (None, "null"), (float("nan"), "NaN"), ("nan", '"nan"'), ("NaN ", '"NaN"')],
+)
+def test_a_missing_label_is_no_class(tiny: Path, tmp_path: Path, value: object, called: str):
+    problems = told(tiny, tmp_path, row(topic=value), row(), row(topic=value))
+    assert problems == [
+        (
+            "data.label",
+            f"a.jsonl:1, a.jsonl:3: column 'topic' (data.label) is {called}, a missing value; "
+            "fill it in or remove the row",
+        )
+    ]
+
+
+@pytest.mark.parametrize("value", ["", None, float("nan")])
+def test_a_missing_value_is_no_client(tiny: Path, tmp_path: Path, value: object):
+    rows = [{**each, "office": office} for each, office in zip(GOOD, ["north", "south"] * 20, strict=True)]
+    path = write(tmp_path / "a.jsonl", row(office=value), *rows)
+    ((option, message),) = problems_of(
+        tiny, tmp_path, TASK, path=path, clients=2, partition=replace(IID, name="value", by="office")
+    )
+    assert option == "data.partition.by" and message.startswith(f"{path}:1: column 'office' (data.partition.by) is ")
+
+
+def test_a_number_that_a_library_could_not_read_is_no_text(tiny: Path, tmp_path: Path):
+    ((option, message),) = told(tiny, tmp_path, row(float("nan")), row(float("nan")))
+    assert option == "data.text"
+    assert message == "a.jsonl:1, a.jsonl:2: column 'text' (data.text) is NaN; expected text or a number"
+
+
+def test_a_missing_label_of_a_table_of_pandas_is_refused(tiny: Path, tmp_path: Path):
+    datasets = pytest.importorskip("datasets")
+    texts = ["fur", "bread"] * 20
+    for labels in ([None, 1.0] * 20, [float("nan"), 1.0] * 20, [None, "food"] * 20):
+        path = str(tmp_path / "a.parquet")
+        datasets.Dataset.from_dict({"text": texts, "topic": labels}).to_parquet(path)
+        ((option, message),) = problems_of(tiny, tmp_path, TASK, path=path)
+        assert option == "data.label"
+        assert message.startswith(f"{path}:0, {path}:2, ") and " and 10 more rows: column 'topic'" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("fur\ud83d", "half a surrogate pair, U+D83D, at character 4; write the whole character or remove it"),
+        ("\udc00fur", "half a surrogate pair, U+DC00, at character 1; write the whole character or remove it"),
+        ("fur\npa\0w", "a NUL character, U+0000, at character 3 of its line 2; remove it, or save the file as UTF-8"),
+        ("fur\x1b[31m", "a control character, U+001B, at character 4; remove it"),
+        ("fur\x7f", "a control character, U+007F, at character 4; remove it"),
+        (
+            "fur\x92s",
+            "a control character, U+0092, at character 4; it was '\u2019' before",
+        ),
+    ],
+)
+def test_a_character_that_no_tokenizer_should_see_is_refused(tiny: Path, tmp_path: Path, text: str, found: str):
+    ((option, message),) = told(tiny, tmp_path, row(), row(text))
+    assert option == "data.text"
+    assert message.startswith(f"a.jsonl:2: column 'text' (data.text) holds {found}")
+    ((option, message),) = told(tiny, tmp_path, row(topic=text))
+    assert option == "data.label" and message.startswith(f"a.jsonl:1: column 'topic' (data.label) holds {found}")
+
+
+def test_tabs_and_line_breaks_are_legal(tiny: Path, tmp_path: Path):
+    path = write(tmp_path / "a.jsonl", row("fur\tpaw\r\n😀 é"), *GOOD)
+    assert run(tiny, tmp_path, TASK, path=path).labels == ["animal", "food"]
+
+
+def test_a_conversation_is_searched_whole(tiny: Path, tmp_path: Path):
+    chat = [{"role": "user", "content": "fur"}, {"role": "assistant", "content": [{"type": "text", "text": "\ud83d"}]}]
+    path = write(tmp_path / "a.jsonl", *[{"turns": chat}] * 2)
+    problems = problems_of(
+        tiny, tmp_path, path=path, prompt=None, answer=None, messages="turns", clients=1, eval_examples=0
+    )
+    assert any(
+        option == "data.messages" and "column 'turns' (data.messages)[1].content[0].text holds half a" in message
+        for option, message in problems
+    )
+
+
+@pytest.mark.parametrize(
+    ("topics", "remark"),
+    [
+        (["food", "Food", "food "], '"Food" (1), "food " (1), "food" (1) differ only in blanks, case or the spelling'),
+        ([1, "1"], '"1" (1), 1 (1) differ only in blanks, case or the spelling of a number; they count as one value'),
+        (
+            [1, 1.0, "01"],
+            '"01" (1), 1 (1), 1.0 (1) differ only in blanks, case or the spelling of',
+        ),
+        (["None", "NA"], '"None" (1), "NA" (1) may stand for a missing value; it counts as a value'),
+    ],
+)
+def test_labels_that_are_probably_meant_as_one_are_remarked(
+    tiny: Path, tmp_path: Path, topics: list[object], remark: str
+):
+    path = write(tmp_path / "a.jsonl", *(row(topic=topic) for topic in topics), row("wool", "animal"), row("rye", "a"))
+    prepared = run(tiny, tmp_path, TASK, path=path, clients=1, eval_examples=0)
+    (found,) = prepared.remarks
+    assert found.startswith(f"data.label: {remark}")
+
+
+def test_a_blank_answer_is_remarked(tiny: Path, tmp_path: Path):
+    path = write(tmp_path / "a.jsonl", *[{"word": "w01", "gloss": gloss} for gloss in ["fur", "", "paw", " "]])
+    prepared = run(tiny, tmp_path, path=path, clients=1, eval_examples=0)
+    assert prepared.remarks == [f"{path}:2, {path}:4: data.answer is blank"]
+
+
+def test_how_many_of_the_held_out_examples_are_taken_is_remarked(tiny: Path, tmp_path: Path):
+    held_out = write(tmp_path / "test.jsonl", *GOOD)
+    taken = run(tiny, tmp_path, TASK, eval_path=held_out, eval_examples=6)
+    assert taken.remarks == ["evaluation takes 6 of 40 examples of test.jsonl (data.eval_examples)"]
+    assert run(tiny, tmp_path, TASK, eval_path=held_out, eval_examples=40).remarks == []
