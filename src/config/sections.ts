@@ -121,7 +121,7 @@ const data = z.strictObject({
   prompt: z.string().optional(),
   /** Language models: template of the answer, which the loss is taken over. */
   answer: z.string().min(1).optional(),
-  /** causal-lm: the column that holds a conversation, a list of { role, content }; the loss is taken over the assistant's turns. */
+  /** causal-lm: the column that holds a conversation, a list of { role, content } or { from, value }; the loss is on the assistant's turns. */
   messages: z.string().min(1).optional(),
   /** causal-lm: write prompt and answer as turns of the model's own chat template. */
   chat: z.boolean().default(false),

@@ -1,20 +1,27 @@
-"""Conversations as a model's chat template writes them."""
+"""Conversations as a model's chat template renders them: what is learned, refused and remarked."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from models_for_tests import CPU
+from chat_templates import ADDING, CHATML, LLAMA, MISTRAL, PARTS, PLAIN, REASONING, with_template
+from models_for_tests import CPU, come_up, quiet
 from more_models import CHAT_TEMPLATE, TOKENIZER
+from prelort_worker.data import build_index
 from prelort_worker.errors import InputError, Problems
 from prelort_worker.row import Row
+from prelort_worker.rows import read_rows
 from prelort_worker.tasks.causal_lm import CausalLm
-from prelort_worker.tasks.chat import chat_of, encode_chat
+from prelort_worker.tasks.chat import ChatEncoder
+from prelort_worker.tasks.conversation import Conversation, conversation_of
 from prelort_worker.tasks.find import find_task
-from specs import data_spec, model_spec
+from specs import LORA, SEED, data_spec, model_spec
+from tiny import TOPICS, build_tokenizer, write_models
 
 HERE = Path()
+DATA = data_spec(HERE, "causal-lm", messages="turns", prompt=None, answer=None, max_length=64)
 CHAT = [
     {"role": "system", "content": "kind"},
     {"role": "user", "content": "fur"},
@@ -22,6 +29,7 @@ CHAT = [
     {"role": "user", "content": "nest"},
     {"role": "assistant", "content": "herd"},
 ]
+USER = {"role": "user", "content": "fur"}
 
 
 def tokenizer(template: str | None = CHAT_TEMPLATE) -> Any:
@@ -30,12 +38,47 @@ def tokenizer(template: str | None = CHAT_TEMPLATE) -> Any:
     return own
 
 
+def conversation(turns: Any, **columns: Any) -> Conversation:
+    return conversation_of(Row("chats.jsonl:3", {"turns": turns, **columns}), DATA)
+
+
 def encode(chat: list[dict[str, str]], max_length: int = 64, template: str = CHAT_TEMPLATE) -> tuple[str, str, bool]:
     """The words, those of them that are learned, and whether any were cut."""
-    tokens, learned, is_cut = encode_chat(tokenizer(template), chat, "chats.jsonl:3", max_length)
+    tokens, learned, is_cut = ChatEncoder(tokenizer(template)).encode(conversation(chat), max_length)
     assert len(tokens) == len(learned)
     kept = [token for token, flag in zip(tokens, learned, strict=True) if flag]
     return TOKENIZER.decode(tokens), TOKENIZER.decode(kept), is_cut
+
+
+def learned_of(template: str, turns: Any, **columns: Any) -> tuple[list[str], list[str]]:
+    """Every learned stretch, to the character, and the remarks."""
+    of_bytes = with_template(template)
+    encoder = ChatEncoder(of_bytes)
+    tokens, learned, _ = encoder.encode(conversation(turns, **columns), 10_000)
+    stretches: list[list[int]] = []
+    for place, token in enumerate(tokens):
+        if learned[place]:
+            stretches = stretches if place and learned[place - 1] else [*stretches, []]
+            stretches[-1].append(token)
+    return [of_bytes.decode(each) for each in stretches], encoder.remarks()
+
+
+def rendered(template: str, turns: Any, **columns: Any) -> str:
+    of_bytes = with_template(template)
+    return of_bytes.decode(ChatEncoder(of_bytes).encode(conversation(turns, **columns), 10_000)[0])
+
+
+def assistant(content: Any = None, **keys: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": content, **keys}
+
+
+def call(arguments: Any = '{"a": 1}', name: str = "drill") -> dict[str, Any]:
+    return {"id": "call12345", "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def with_call(**changes: Any) -> list[dict[str, Any]]:
+    result = {"role": "tool", "tool_call_id": "call12345", "content": "42"}
+    return [USER, {**assistant(tool_calls=[call()]), **changes}, result, assistant("paw")]
 
 
 def test_the_loss_is_on_the_assistants_turns_and_their_ends_alone():
@@ -80,20 +123,24 @@ def test_a_template_that_writes_earlier_answers_otherwise_is_refused_unless_ther
     forgetful = CHAT_TEMPLATE.replace(
         "{{ message.content }}", "{{ message.content if loop.last or message.role != 'assistant' else 'kind' }}"
     )
-    with pytest.raises(InputError, match=r"chats\.jsonl:3: the model's chat template writes a turn differently when"):
+    with pytest.raises(
+        InputError, match=r"chats\.jsonl:3: message 3: .* writes its content \(role 'assistant'\) differently when"
+    ):
         encode(CHAT, template=forgetful)
     assert encode(CHAT[:3], template=forgetful)[1] == "paw tail </s>"
 
 
 def test_a_conversation_that_the_template_refuses_is_told_by_its_line():
     strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}" + CHAT_TEMPLATE
-    with pytest.raises(InputError, match=r"chats\.jsonl:3: the model's chat template refuses .*: no system here"):
+    with pytest.raises(
+        InputError, match=r"chats\.jsonl:3: message 1: the model's chat template refuses .*: no system here"
+    ):
         encode(CHAT, template=strict)
 
 
 def test_a_conversation_that_begins_with_the_assistant_is_told_by_its_line():
     with pytest.raises(
-        InputError, match=r"chats\.jsonl:3: begins with the assistant; expected the user, or the system"
+        InputError, match=r"chats\.jsonl:3: message 1: begins with the assistant; expected the user or the system first"
     ):
         encode(CHAT[2:])
 
@@ -101,24 +148,371 @@ def test_a_conversation_that_begins_with_the_assistant_is_told_by_its_line():
 def test_a_prompt_and_its_answer_are_a_conversation_of_two_turns():
     data = data_spec(HERE, "causal-lm", chat=True, prompt="Define {word}", answer="{gloss}")
     row = Row("words.jsonl:1", {"word": "fur", "gloss": "paw"})
-    assert chat_of(row, data) == [{"role": "user", "content": "Define fur"}, {"role": "assistant", "content": "paw"}]
+    chat = conversation_of(row, data)
+    assert chat.messages == [{"role": "user", "content": "Define fur"}, {"role": "assistant", "content": "paw"}]
+    assert chat.learned == [False, True]
+
+
+# Every template learns exactly the call and the answer, whatever form the arguments and the empty content have.
+@pytest.mark.parametrize("content", [None, ""])
+@pytest.mark.parametrize("arguments", ['{"a": 1}', {"a": 1}])
+@pytest.mark.parametrize(
+    ("template", "stretches"),
+    [
+        (ADDING, [" tool drill </s> ", "paw </s> "]),
+        (
+            CHATML,
+            [
+                '<tool_call>\n{"name": "drill", "arguments": {"a": 1}}\n</tool_call><|im_end|>\n',
+                "paw<|im_end|>\n",
+            ],
+        ),
+        (
+            REASONING,
+            ['\n<tool_call>drill {"a": 1}</tool_call><|im_end|>\n', "<think>\n\n</think>\n\npaw<|im_end|>\n"],
+        ),
+        (LLAMA, ['{"name": "drill", "parameters": {"a": 1}}<|eot|>', "paw<|eot|>"]),
+        (MISTRAL, ['[TOOL_CALLS][{"name": "drill", "arguments": {"a": 1}}]</s>', " paw</s>"]),
+    ],
+)
+def test_a_tool_call_is_learned_as_the_template_renders_it(
+    template: str, stretches: list[str], arguments: Any, content: Any
+):
+    assert learned_of(template, with_call(content=content, tool_calls=[call(arguments)]))[0] == stretches
+
+
+def test_arguments_as_a_map_are_written_as_json_where_the_template_adds_strings():
+    adding = ADDING.replace("c['function']['name']", "c['function']['name'] + c['function']['arguments']")
+    printing = ADDING.replace("c['function']['name']", "c['function']['name'] ~ c['function']['arguments']")
+    for template in (adding, printing):
+        (first, _), _ = learned_of(template, with_call(tool_calls=[call({"a": 1})]))
+        assert first == ' tool drill{"a": 1} </s> '
+
+
+def test_a_call_may_be_the_function_by_itself_and_the_list_json():
+    for calls in ([{"name": "drill", "arguments": {"a": 1}}], json.dumps([call()]), call()):
+        assert learned_of(CHATML, [USER, assistant(tool_calls=calls)])[0] == [
+            '<tool_call>\n{"name": "drill", "arguments": {"a": 1}}\n</tool_call><|im_end|>\n'
+        ]
 
 
 @pytest.mark.parametrize(
-    ("value", "reason"),
+    ("template", "turns", "reason"),
     [
-        ("fur", r"column 'turns' is no conversation; expected a list of \{\"role\""),
-        ([{"role": "user"}], r"column 'turns' is no conversation"),
-        ([{"role": "user", "content": 3}], r"column 'turns' is no conversation"),
-        ([{"role": "user", "content": "fur"}], r"the assistant says nothing, so that there is nothing to learn"),
-        ([], r"the assistant says nothing"),
+        (PLAIN, with_call(), "message 2: the model's chat template does not render tool_calls"),
+        (PLAIN, with_call(content="nest"), "message 2: the model's chat template does not render tool_calls"),
+        (PLAIN, [USER, assistant(function_call=call()["function"])], "message 2: .* does not render function_call"),
+        (PLAIN, [USER, assistant("paw", reasoning_content="hm")], "message 2: .* does not render reasoning_content"),
+        (PLAIN, [USER, assistant(refusal="no")], "message 2: the model's chat template does not render refusal"),
+        (LLAMA, with_call(content="nest"), r"message 2: .* does not render its content \(role 'assistant'\)"),
+        (LLAMA, with_call(tool_calls=[call(), call()]), "message 2: .* refuses this conversation: one tool call at"),
+        (CHATML, [{"role": "narrator", "content": "x"}, *with_call()], r"message 1: .* its content \(role 'narrator'"),
+        (MISTRAL, [{"role": "narrator", "content": "x"}, *with_call()], "message 1: .* refuses .*, got narrator"),
+        (
+            REASONING,
+            [USER, assistant("paw", reasoning_content="hm"), USER, assistant("tail")],
+            "message 2: .* writes reasoning_content differently when others follow; split the conversation",
+        ),
+        (
+            REASONING,
+            [USER, assistant("<think>\nhm\n</think>\n\npaw"), USER, assistant("tail")],
+            "message 2: .* writes this turn differently when others follow; split the conversation",
+        ),
+        (
+            CHATML.replace("call.function.arguments | tojson", "call.function.arguments"),
+            with_call(tool_calls=[call({"a": {"b": "'"}})]),
+            None,
+        ),
+        (
+            ADDING.replace("m['tool_calls']", "m['tool_calls'][:1]"),
+            with_call(tool_calls=[call(), call(name="lever")]),
+            "message 2: the model's chat template does not render tool call 2",
+        ),
     ],
 )
-def test_a_column_that_is_no_conversation_is_told_by_its_line(value: Any, reason: str):
-    data = data_spec(HERE, "causal-lm", messages="turns", prompt=None, answer=None)
-    with pytest.raises(InputError, match=rf"chats\.jsonl:3: {reason}") as refused:
-        chat_of(Row("chats.jsonl:3", {"turns": value}), data)
-    assert refused.value.problems[0][0] == "data.messages"
+def test_what_the_template_leaves_out_of_what_is_said_is_refused(template: str, turns: Any, reason: str | None):
+    if reason is None:
+        assert '{"a": {"b": "\'"}}' in learned_of(template, turns)[0][0]
+        return
+    with pytest.raises(InputError, match=rf"^chats\.jsonl:3: {reason}"):
+        learned_of(template, turns)
+
+
+def test_reasoning_is_learned_where_the_template_keeps_it():
+    for key in ("reasoning_content", "reasoning"):
+        earlier = assistant("tail", weight=0, **{key: "hm"})
+        stretches, remarks = learned_of(REASONING, [USER, earlier, USER, assistant("paw", **{key: "so"})])
+        assert (stretches, remarks) == (["<think>\nso\n</think>\n\npaw<|im_end|>\n"], [])
+
+
+def test_an_earlier_turn_is_learned_without_what_the_template_adds_to_the_last_one():
+    stretches, _ = learned_of(REASONING, [USER, assistant("paw"), USER, assistant("paw")])
+    assert stretches == ["paw<|im_end|>\n", "<think>\n\n</think>\n\npaw<|im_end|>\n"]
+
+
+@pytest.mark.parametrize("weight", [0, 0.0, False])
+def test_a_turn_of_weight_0_is_not_learned_and_its_weight_not_rendered(weight: Any):
+    showing = PLAIN.replace("{{ message.content }}", "{{ message.content }}{{ message.weight }}")
+    turns = [USER, assistant("bad", weight=weight), {**USER, "weight": 0}, assistant("paw", weight=1)]
+    assert learned_of(showing, turns) == ([" paw </s> "], [])
+    assert "bad </s>" in rendered(showing, turns)
+
+
+@pytest.mark.parametrize(
+    ("turns", "reason"),
+    [
+        ([USER, assistant("paw", weight=0.5)], r"message 2: weight is 0\.5; expected 0 or 1"),
+        ([USER, assistant("paw", weight="0")], r'message 2: weight is "0"; expected 0 or 1'),
+        (
+            [{**USER, "weight": 1}, assistant("paw")],
+            "message 1: weight is 1, but only the assistant's turns are learned",
+        ),
+        ([USER, assistant("paw", weight=0)], "every turn of the assistant has weight 0, so there is nothing to learn"),
+        ([USER, assistant(" ")], "all the assistant's turns are empty, so there is nothing to learn"),
+        ([USER], "the assistant says nothing, so there is nothing to learn"),
+        ([], "the assistant says nothing"),
+        ("fur", r'column \'turns\' is text that is not JSON \(.*\): "fur"; expected a list of \{"role"'),
+        ("[{'role': 'user'}]", "column 'turns' is text that is not JSON .*; it looks like Python's notation"),
+        ({"role": "user"}, r'column \'turns\' is \{"role": "user"\}; expected a list of'),
+        (["fur", "paw"], 'message 1: is "fur"; expected a list of'),
+        ([{"role": "user"}], "message 1: has no content, or null; expected text"),
+        ([USER, assistant(None)], "message 2: has no content, or null; expected text"),
+        ([USER, assistant(None, tool_calls=[])], "message 2: has no content, or null; expected text"),
+        ([{"role": "user", "content": 3}], "message 1: content is 3; expected text"),
+        ([{"content": "fur"}], "message 1: role is null; expected a role"),
+        ([{"role": " ", "content": "fur"}], 'message 1: role is " "; expected a role'),
+        ([USER, {"from": "gpt", "value": "paw"}], "message 2: has 'from' in a conversation of 'role' and 'content'"),
+        ([{**USER, "value": "fur"}], "message 1: has 'value' in a conversation of 'role' and 'content'"),
+        ([{"from": "human", "value": "fur"}, assistant("x")], "message 2: has 'role' in a conversation of 'from' and"),
+        ([{"from": "human", "content": "fur"}], "message 1: has 'content' in a conversation of 'from' and 'value'"),
+        (
+            [USER, assistant([{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}])],
+            "message 2: part 2 of its content is of type 'image_url'; this model reads text alone",
+        ),
+        ([{"role": "user", "content": [{"type": "text"}]}], "message 1: part 1 of its content is .*; expected"),
+        (
+            [USER, assistant(tool_calls=[{"id": "c1"}])],
+            r"message 2: tool call 1 is .*; expected \{\"type\": \"function",
+        ),
+        ([USER, assistant(tool_calls="drill")], "message 2: its tool call is text that is not JSON"),
+        ([USER, assistant(tool_calls=3)], "message 2: tool_calls is 3; expected a list"),
+        (json.dumps([USER, assistant("\ud800")]), r"message 2\.content holds half a surrogate pair"),
+        ([{"role": "user", "content": "a\0b"}], r"message 1\.content holds a NUL character"),
+    ],
+)
+def test_what_is_no_conversation_is_told_by_line_and_message(turns: Any, reason: str):
+    task = task_with(None)
+    task.tokenizer = with_template(PLAIN)
+    with pytest.raises(InputError, match=rf"^chats\.jsonl:3: {reason}") as refused:
+        task.encode([Row("chats.jsonl:3", {"turns": turns})], DATA, quiet)
+    assert [option for option, _ in refused.value.problems] == ["data.messages"]
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [{"role": "User", "content": "fur"}, {"role": "ASSISTANT ", "content": "paw"}],
+        [{"role": "human", "content": "fur"}, {"role": "gpt", "content": "paw"}],
+        [{"from": "human", "value": "fur"}, {"from": "gpt", "value": "paw"}],
+        [{"from": "User", "value": "fur"}, {"from": "ChatGPT", "value": "paw"}],
+        [{"from": "human", "value": "fur", "weight": None}, {"from": "bing", "value": "paw", "weight": 1}],
+        json.dumps([USER, assistant("paw")]),
+        json.dumps([{"from": "human", "value": "fur"}, {"from": "model", "value": "paw"}]),
+        [
+            {"role": "user", "content": [{"type": "text", "text": "fur"}]},
+            assistant([{"type": "output_text", "text": "paw"}]),
+        ],
+        [{"role": "user", "content": {"type": "text", "text": "fur", "image": None}}, assistant(["paw"])],
+        [{**USER, "tool_calls": None, "name": None}, assistant("paw", tool_calls=[], function_call=None)],
+    ],
+)
+def test_conversations_of_other_shapes_are_taken(turns: Any):
+    assert rendered(PLAIN, turns) == "user : fur </s> assistant : paw </s> "
+    assert learned_of(PLAIN, turns) == ([" paw </s> "], [])
+
+
+def test_a_role_goes_by_its_other_name_where_the_template_does_not_know_it():
+    result = {"role": "function", "name": "drill", "content": "42"}
+    turns = [{"role": "developer", "content": "kind"}, *with_call()[:2], result, assistant("paw")]
+    assert rendered(CHATML, turns) == rendered(CHATML, [{"role": "system", "content": "kind"}, *with_call()])
+    assert rendered(PLAIN, [turns[0], USER, assistant("paw")]).startswith("developer : kind")
+
+
+def test_a_system_prompt_in_a_column_of_its_own_is_remarked():
+    assert learned_of(PLAIN, [USER, assistant("paw")], system="kind") == (
+        [" paw </s> "],
+        ["the model's chat template does not use system: chats.jsonl:3"],
+    )
+
+
+def test_sharegpt_has_calls_and_their_results_as_turns():
+    turns = [
+        {"from": "human", "value": "fur"},
+        {"from": "function_call", "value": '{"name": "drill", "arguments": {"a": 1}}'},
+        {"from": "observation", "value": "42"},
+        {"from": "gpt", "value": "paw"},
+    ]
+    assert rendered(CHATML, turns) == rendered(CHATML, with_call())
+
+
+def test_parts_are_rendered_as_the_template_does_or_as_lines():
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b "}, {"type": "text", "text": "c"}]
+    turns = [{"role": "user", "content": parts}, assistant(parts)]
+    assert learned_of(PARTS, turns)[0] == ["a|b|c|<end>\n"]
+    assert learned_of(PLAIN, turns)[0] == [" a\nb c </s> "]
+    assert learned_of(CHATML, turns)[0] == ["a\nb c<|im_end|>\n"]
+
+
+def test_an_assistants_turn_without_words_is_not_learned_and_remarked():
+    for template, stretches in ((CHATML, ["paw<|im_end|>\n"]), (REASONING, ["<think>\n\n</think>\n\npaw<|im_end|>\n"])):
+        found, remarks = learned_of(template, [USER, assistant(""), USER, assistant("paw")])
+        assert found == stretches
+        assert remarks == [
+            "assistant turns that render as nothing but their end are not learned: chats.jsonl:3, message 2"
+        ]
+
+
+def test_tools_and_other_variables_beside_the_messages_go_to_the_template():
+    tool = {"type": "function", "function": {"name": "drill"}}
+    for tools in ([tool], json.dumps([tool]), [json.dumps(tool)]):
+        assert rendered(CHATML, with_call(), tools=tools).startswith(
+            '<|im_start|>system\nTools: {"type": "function", "function": {"name": "drill"}}<|im_end|>\n'
+        )
+    answer = [USER, assistant("paw")]
+    quiet_answer = learned_of(REASONING, answer, chat_template_kwargs={"enable_thinking": False, "absent": None})
+    assert quiet_answer == (["paw<|im_end|>\n"], [])
+    with pytest.raises(InputError, match=r"chats\.jsonl:3: column 'chat_template_kwargs' sets 'chat_template'"):
+        learned_of(PLAIN, answer, chat_template_kwargs='{"chat_template": "x"}')
+    with pytest.raises(
+        InputError, match=r"column 'tools' is \[\"drill\"\], .* takes a list of maps|is text that is not"
+    ):
+        learned_of(PLAIN, answer, tools=["drill"])
+    nested = conversation_of(
+        Row("chats.jsonl:3", {"sample": {"turns": answer, "tools": [tool]}}),
+        data_spec(HERE, "causal-lm", messages="sample.turns", prompt=None, answer=None),
+    )
+    assert nested.variables == {"tools": [tool]}
+
+
+def test_context_that_no_rendering_uses_is_remarked_once():
+    encoder = ChatEncoder(with_template(ADDING))
+    for line in range(1, 6):
+        row = Row(
+            f"chats.jsonl:{line}", {"turns": [{**USER, "mood": "calm"}, *with_call()[1:]], "tools": [{"name": "x"}]}
+        )
+        encoder.encode(conversation_of(row, DATA), 1000)
+    start = "the model's chat template does not use"
+    assert encoder.remarks() == [
+        f"{start} mood of user messages: chats.jsonl:1, message 1 and 4 more",
+        f"{start} the arguments in tool_calls of assistant messages: chats.jsonl:1, message 2 and 4 more",
+        f"{start} tool_call_id of tool messages: chats.jsonl:1, message 3 and 4 more",
+        f"{start} tools: chats.jsonl:1 and 4 more",
+    ]
+    assert learned_of(MISTRAL, with_call())[1] == []
+
+
+@pytest.fixture(scope="module")
+def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    words = [
+        "user",
+        "assistant",
+        "tool",
+        "drill",
+        "bad",
+        "system",
+        *(w for each in TOPICS.values() for w in each),
+        *TOPICS,
+    ]
+    own = build_tokenizer(list(dict.fromkeys([":", *words])))
+    own.chat_template = ADDING
+    folder = tmp_path_factory.mktemp("chat")
+    write_models(folder, own)
+    return folder
+
+
+CALLS = [{"id": "c1", "type": "function", "function": {"name": "drill", "arguments": '{"a":1}'}}]
+RESULT = [{"role": "tool", "tool_call_id": "c1", "content": "animal"}, {"role": "assistant", "content": "animal"}]
+
+
+@pytest.mark.parametrize(
+    ("turns", "learned"),
+    [
+        ([USER, {"role": "assistant", "content": "", "tool_calls": CALLS}], "tool drill </s>"),
+        ([USER, {"role": "assistant", "content": "", "tool_calls": CALLS}, *RESULT], "tool drill </s> animal </s>"),
+        ([USER, {"role": "assistant", "content": None, "tool_calls": CALLS}, *RESULT], "tool drill </s> animal </s>"),
+        ([USER, assistant("bad bad", weight=0), USER, assistant("animal", weight=1)], "animal </s>"),
+        ([{"from": "human", "value": "fur"}, {"from": "gpt", "value": "animal"}], "animal </s>"),
+        (
+            [
+                {"role": "user", "content": [{"type": "text", "text": "fur"}]},
+                assistant([{"type": "text", "text": "animal"}]),
+            ],
+            "animal </s>",
+        ),
+        (json.dumps([USER, assistant("animal")]), "animal </s>"),
+    ],
+    ids=["call alone", "call with empty content", "call with null", "weight 0", "ShareGPT", "parts", "JSON"],
+)
+def test_prepared_conversations_hold_what_is_learned_and_can_be_evaluated(
+    chat_model: Path, tmp_path: Path, turns: Any, learned: str
+):
+    path = write_lines(tmp_path / "chats.jsonl", [{"turns": turns}] * 30)
+    data = data_spec(HERE, "causal-lm", path=str(path), messages="turns", prompt=None, answer=None, eval_examples=4)
+    model = model_spec(HERE, "causal-lm", name_or_path=str(chat_model / "tiny-llama"))
+    up = come_up(model, LORA, data, tmp_path / "cache")
+    example = up.index.example(0)
+    words = up.nested.task.tokenizer  # pyright: ignore[reportAttributeAccessIssue] - a text task's
+    assert words.decode(example["input_ids"][example["learned"]]) == learned
+    (sums,) = up.evaluate([2], max_new_tokens=4)
+    assert sums.rouge_l_sum is not None and sums.n_tokens == 4 * int(example["learned"].sum())
+
+
+def write_lines(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_every_faulty_line_is_told_at_once_in_the_files_order(tmp_path: Path):
+    faulty = [*with_call()[:1], assistant(tool_calls=[call()])]
+    rows = [{"turns": faulty if line % 2 else [{"role": "user"}]} for line in range(1, 31)]
+    path = write_lines(tmp_path / "chats.jsonl", rows)
+    data = data_spec(HERE, "causal-lm", path=str(path), messages="turns", prompt=None, answer=None, eval_examples=4)
+    with pytest.raises(InputError) as refused:
+        build_index(task_with(CHAT_TEMPLATE), data, SEED, quiet)
+    told = str(refused.value)
+    assert told.startswith(f"{path}:1, {path}:3, {path}:5, {path}:7, {path}:9 and 10 more rows: message 2: the model's")
+    assert f"{path}:2, {path}:4, {path}:6, {path}:8, {path}:10 and 10 more rows: message 1: has no content" in told
+
+
+def test_remarks_on_conversations_are_kept_with_the_index(tmp_path: Path):
+    rows = [{"turns": [{**USER, "mood": "calm"}, assistant("paw"), USER, assistant("")]}] * 30
+    path = write_lines(tmp_path / "chats.jsonl", rows)
+    data = data_spec(HERE, "causal-lm", path=str(path), messages="turns", prompt=None, answer=None, eval_examples=4)
+    assert build_index(task_with(CHAT_TEMPLATE), data, SEED, quiet).info.remarks == [
+        f"the model's chat template does not use mood of user messages: {path}:1, message 1 and 29 more",
+        f"assistant turns that render as nothing but their end are not learned: {path}:1, message 4; {path}:2, "
+        f"message 4; {path}:3, message 4; and 27 more",
+    ]
+
+
+def test_a_parquet_file_gives_messages_only_the_keys_they_had(tmp_path: Path):
+    from datasets import Dataset
+
+    calls = [call({"a": 1}), call({"b": "x"}, "lever")]
+    Dataset.from_list([{"turns": [USER, assistant(tool_calls=[each])]} for each in calls]).to_parquet(
+        tmp_path / "chats.parquet"
+    )
+    rows = read_rows(str(tmp_path / "chats.parquet"))
+    assert [learned_of(MISTRAL, row.columns["turns"])[0] for row in rows] == [
+        ['[TOOL_CALLS][{"name": "drill", "arguments": {"a": 1}}]</s>'],
+        ['[TOOL_CALLS][{"name": "lever", "arguments": {"b": "x"}}]</s>'],
+    ]
+
+
+def test_a_missing_column_is_told_with_the_one_that_holds_conversations():
+    row = Row("chats.jsonl:1", {"text": "x", "conversations": [{"from": "human", "value": "fur"}]})
+    with pytest.raises(InputError, match=r"has no column 'turns', .*; did you mean 'conversations'\?"):
+        conversation_of(row, DATA)
 
 
 def task_with(template: str | None) -> CausalLm:
@@ -147,3 +541,12 @@ def test_conversations_become_examples_of_which_the_last_answer_can_be_generated
     (example,) = task.encode([Row("chats.jsonl:1", {"turns": CHAT})], data, lambda _done, _of: None)
     assert TOKENIZER.decode(task.prompt(example)).endswith("user : nest </s> assistant :")
     assert TOKENIZER.decode(task.reference(example)) == "herd </s>"
+
+
+def test_a_tool_call_as_the_last_answer_can_be_generated():
+    data = data_spec(HERE, "causal-lm", messages="turns", prompt=None, answer=None, max_length=1000)
+    task = task_with(None)
+    task.tokenizer = with_template(CHATML)
+    (example,) = task.encode([Row("chats.jsonl:1", {"turns": with_call()[:2]})], data, quiet)
+    assert task.tokenizer.decode(task.prompt(example)).endswith("fur<|im_end|>\n<|im_start|>assistant\n")
+    assert task.tokenizer.decode(task.reference(example)).startswith('<tool_call>\n{"name": "drill", "arguments": {"a"')

@@ -114,7 +114,7 @@ def build_index(task: Task, data: DataSpec, seed: str, report: Report) -> Index:
         pad_token_id=task.pad_token_id,
         clients=clients,
         source=source_sha256(task),
-        remarks=_remarks(task, data, shares),
+        remarks=[*_remarks(task, data, shares), *task.remarks],
     )
     flat = [example for part in parts for example in part]
     return make_index(info, flat, [length for part in lengths for length in part], [len(part) for part in parts])

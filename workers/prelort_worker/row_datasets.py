@@ -61,7 +61,8 @@ class DatasetRows(Sequence[Row]):
         where, added = self._describe(index)
         for column, names in self._names.items():
             columns[column] = _name(names, columns[column])
-        return Row(where, {**added, **columns})
+        present = {name: _present(value) if _is_maps(value) else value for name, value in columns.items()}
+        return Row(where, {**added, **present})
 
 
 def _values(column: Any) -> list[Any]:
@@ -162,6 +163,19 @@ def _name(names: list[str], value: Any) -> Any:
         return [_name(names, each) for each in value]
     # -1 is what datasets without labels have.
     return names[value] if value is not None and value >= 0 else None
+
+
+def _is_maps(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(each, dict) for each in value)
+
+
+def _present(value: Any) -> Any:
+    """Of maps in a list, such as messages: Arrow gives each the keys of all, null where it had none."""
+    if isinstance(value, list):
+        return [_present(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _present(each) for key, each in value.items() if each is not None}
+    return value
 
 
 def _import(what: str) -> ModuleType:

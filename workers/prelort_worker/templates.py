@@ -84,6 +84,8 @@ def column_value(row: Row, column: str, option: str) -> Any:
     first, *rest = column.split(".")
     if first not in row.columns or not rest:
         meant = get_close_matches(column, row.columns, 1)
+        if option == "data.messages":
+            meant = [name for name, value in row.columns.items() if _is_conversation(value)] or meant
         hint = f"did you mean {meant[0]!r}? Its" if meant else "its"
         there = ", ".join(sorted(row.columns)) or "none"
         raise InputError(f"{row.where}: has no column {column!r}, which {option} needs; {hint} columns are: {there}")
@@ -91,6 +93,13 @@ def column_value(row: Row, column: str, option: str) -> Any:
     for place, key in enumerate(rest, start=1):
         value = _inside(value, key, f"{row.where}: column {'.'.join([first, *rest[:place]])!r} ({option})")
     return value
+
+
+def _is_conversation(value: Any) -> bool:
+    """Messages, or JSON of them."""
+    if isinstance(value, str):
+        return value.lstrip().startswith("[{") and any(f'"{key}"' in value for key in ("role", "from"))
+    return isinstance(value, list) and any(isinstance(each, dict) and each.keys() & {"role", "from"} for each in value)
 
 
 def _inside(value: Any, key: str, where: str) -> Any:

@@ -14,9 +14,10 @@ from ..errors import InputError, Problems, RowFaults
 from ..index import Example
 from ..messages import DataSpec
 from ..models import load_pretrained
-from ..row import Row
+from ..row import Row, file_order
 from ..templates import fill
-from .chat import chat_of, encode_chat
+from .chat import ChatEncoder
+from .conversation import conversation_of
 from .task import Batch, Progress
 from .text import BATCH, IGNORED, GenerativeTask, pad, set_tokens
 
@@ -46,19 +47,16 @@ class CausalLm(GenerativeTask):
                 )
 
     def encode(self, rows: Sequence[Row], data: DataSpec, progress: Progress) -> list[Example]:
+        if data.messages is not None or data.chat:
+            return self._encode_conversations(rows, data, progress)
         examples: list[Example] = []
         faults = RowFaults()
         for start in range(0, len(rows), BATCH):
             progress(start, len(rows))
             batch = rows[start : start + BATCH]
-            for row, encoded in zip(batch, self._encode(batch, data, faults), strict=True):
-                if encoded is None:
-                    continue
-                tokens, learned, is_cut = encoded
-                if not any(learned[1:]):
-                    faults.add(row.where, "has nothing to learn", "data")
-                example = _example(tokens, learned, [range(len(tokens))] if data.packing else None)
-                examples.append({**example, "truncated": torch.tensor(is_cut)})
+            for row, encoded in zip(batch, self._encode(batch, data), strict=True):
+                with faults.of(row.where, "data"):
+                    examples.append(_finished(row, *encoded, data))
         faults.raise_any(len(rows))
         return examples
 
@@ -120,15 +118,23 @@ class CausalLm(GenerativeTask):
     def reference(self, example: Example) -> Tensor:
         return example["input_ids"][_last_answer(example["learned"]) :]
 
-    def _encode(self, rows: Sequence[Row], data: DataSpec, faults: RowFaults) -> Iterator[Encoded | None]:
-        """None for a row that is among the faults."""
-        if data.messages is not None or data.chat:
-            for row in rows:
-                encoded = None
-                with faults.of(row.where, "data.messages" if data.messages else "data"):
-                    encoded = encode_chat(self.tokenizer, chat_of(row, data), row.where, data.max_length)
-                yield encoded
-        elif data.text is not None:
+    def _encode_conversations(self, rows: Sequence[Row], data: DataSpec, progress: Progress) -> list[Example]:
+        """Read in the file's order, so that errors and remarks name the first rows."""
+        encoder, faults = ChatEncoder(self.tokenizer), RowFaults()
+        examples: dict[int, Example] = {}
+        for done, place in enumerate(sorted(range(len(rows)), key=lambda place: file_order(rows[place]))):
+            if done % BATCH == 0:
+                progress(done, len(rows))
+            row = rows[place]
+            with faults.of(row.where, "data.messages"):
+                encoded = encoder.encode(conversation_of(row, data), data.max_length)
+                examples[place] = _finished(row, *encoded, data)
+        faults.raise_any(len(rows))
+        self.remarks += encoder.remarks()
+        return [examples[place] for place in range(len(rows))]
+
+    def _encode(self, rows: Sequence[Row], data: DataSpec) -> Iterator[Encoded]:
+        if data.text is not None:
             yield from self._encode_texts([fill(data.text, row, "data.text") for row in rows], data)
         else:
             yield from self._encode_pairs(rows, data)
@@ -166,6 +172,13 @@ class CausalLm(GenerativeTask):
             tokens = [*kept, *tail][: data.max_length]
             learned = [place >= len(kept) for place in range(len(tokens))]
             yield tokens, learned, len(head) + len(tail) > data.max_length
+
+
+def _finished(row: Row, tokens: list[int], learned: list[bool], is_cut: bool, data: DataSpec) -> Example:
+    if not any(learned[1:]):
+        raise InputError(f"{row.where}: has nothing to learn", "data")
+    example = _example(tokens, learned, [range(len(tokens))] if data.packing else None)
+    return {**example, "truncated": torch.tensor(is_cut)}
 
 
 def _example(tokens: list[int], learned: list[bool], positions: list[range] | None) -> dict[str, Tensor]:

@@ -1,64 +1,91 @@
-"""Conversations as a model's own chat template writes them, with the loss on what the assistant says alone."""
+"""
+Conversations as the model's own chat template renders them, with the loss on what the assistant says alone. What a
+conversation holds is rendered, or refused, or, where only context is concerned, remarked.
+"""
 
-from typing import Any, TypeAlias
+from collections.abc import Iterator
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
-from ..messages import DataSpec
-from ..row import Row
-from ..templates import column_value, fill
-
-Chat: TypeAlias = list[dict[str, str]]
+from .chat_forms import arguments_of, with_arguments
+from .conversation import Conversation, Message
+from .rendering import Rendering, refusal, without
 
 
-def chat_of(row: Row, data: DataSpec) -> Chat:
-    """The row's conversation: a column of messages, or its prompt and answer as one."""
-    if data.messages is None:
-        prompt, answer = fill(data.prompt or "", row, "data.prompt"), fill(data.answer or "", row, "data.answer")
-        return [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
-    chat: Any = column_value(row, data.messages, "data.messages")
-    is_chat = isinstance(chat, list) and all(
-        isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
-        for message in chat
-    )
-    if not is_chat:
-        raise InputError(
-            f"{row.where}: column {data.messages!r} is no conversation; expected a list of "
-            '{"role": "user", "content": "…"}',
-            "data.messages",
-        )
-    if not any(message["role"] == "assistant" for message in chat):
-        raise InputError(f"{row.where}: the assistant says nothing, so that there is nothing to learn", "data.messages")
-    return [{"role": message["role"], "content": message["content"]} for message in chat]
+class ChatEncoder:
+    """Tokens of conversations, and remarks on what the template leaves out of them."""
 
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self._used: set[str] = set()
+        # Of each key that no rendering used so far, where it stands first and how often.
+        self._unused: dict[str, tuple[str, int]] = {}
+        self._empty: list[str] = []
 
-def encode_chat(
-    tokenizer: PreTrainedTokenizerBase, chat: Chat, where: str, max_length: int
-) -> tuple[list[int], list[bool], bool]:
-    """
-    Tokens, which of them the assistant said, and whether any were cut. Learned is what stands between the template's
-    generation prompt and the end of the turn. Of what is too long the end is cut, or, where nothing to learn would be
-    left, the beginning.
-    """
-    if chat[0]["role"] == "assistant":  # some templates cannot write an empty conversation
-        raise InputError(f"{where}: begins with the assistant; expected the user, or the system", "data.messages")
-    try:
-        whole = _render(tokenizer, chat, False)
+    def encode(self, chat: Conversation, max_length: int) -> tuple[list[int], list[bool], bool]:
+        """
+        Tokens, which of them are learned, and whether any were cut. Learned is what stands between the template's
+        generation prompt and the end of a turn. Of what is too long the end is cut, or, where nothing to learn would
+        be left, the beginning.
+        """
+        try:
+            rendering = Rendering.of(self._tokenizer, chat)
+            spans = self._spans(rendering)
+            self._note_unused(rendering)
+        except InputError:
+            raise
+        except Exception as error:  # a template is a program, which may raise anything
+            raise InputError(f"{chat.where}: {refusal(error)}", chat.option) from error
+        if not spans:
+            raise InputError(
+                f"{chat.where}: all the assistant's turns are empty, so there is nothing to learn", chat.option
+            )
+        return _tokenise(self._tokenizer, rendering.whole, spans, max_length)
+
+    def remarks(self) -> list[str]:
+        remarks = [
+            f"the model's chat template does not use {label}: {first}" + (f" and {count - 1} more" if count > 1 else "")
+            for label, (first, count) in self._unused.items()
+        ]
+        if self._empty:
+            more = f"; and {len(self._empty) - 3} more" if len(self._empty) > 3 else ""
+            told = "; ".join(self._empty[:3]) + more
+            remarks.append(f"assistant turns that render as nothing but their end are not learned: {told}")
+        return remarks
+
+    def _spans(self, rendering: Rendering) -> list[tuple[int, int]]:
         spans = []
-        for place, message in enumerate(chat):
-            if message["role"] == "assistant":
-                before, after = _render(tokenizer, chat[:place], True), _render(tokenizer, chat[: place + 1], False)
-                if not (after.startswith(before) and whole.startswith(after)):
-                    raise InputError(
-                        f"{where}: the model's chat template writes a turn differently when others follow, so that "
-                        "the assistant's part cannot be told; split the conversation after each of its answers",
-                        "data.messages",
-                    )
-                spans.append((len(before), len(after)))
-    except TemplateError as error:
-        raise InputError(f"{where}: the model's chat template refuses this conversation: {error}") from error
+        for index, is_learned in enumerate(rendering.chat.learned):
+            if is_learned:
+                rendering.check_said(index)
+                if rendering.is_empty(index):
+                    self._empty.append(f"{rendering.chat.where}, message {index + 1}")
+                else:
+                    spans.append(rendering.span(index))
+        return spans
+
+    def _note_unused(self, rendering: Rendering) -> None:
+        chat = rendering.chat
+        for key, places, rest in _without_each_key(chat.where, rendering.messages):
+            if key not in self._used:
+                self._note(key, places, not rendering.is_same(rest))
+        for name in chat.variables:
+            if name not in self._used:
+                self._note(name, [chat.where], rendering.uses(name))
+
+    def _note(self, label: str, places: list[str], is_used: bool) -> None:
+        if is_used:
+            self._used.add(label)
+            self._unused.pop(label, None)
+        else:
+            first, count = self._unused.get(label, (places[0], 0))
+            self._unused[label] = first, count + len(places)
+
+
+def _tokenise(
+    tokenizer: PreTrainedTokenizerBase, whole: str, spans: list[tuple[int, int]], max_length: int
+) -> tuple[list[int], list[bool], bool]:
     encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
     tokens, offsets = list(encoded["input_ids"]), list(encoded["offset_mapping"])
     learned = [any(start <= at < stop for start, stop in spans) for at, _ in offsets]
@@ -68,5 +95,21 @@ def encode_chat(
     return tokens[cut], learned[cut], True
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, chat: Chat, is_prompt: bool) -> str:
-    return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=is_prompt))
+def _without_each_key(where: str, messages: list[Message]) -> Iterator[tuple[str, list[str], list[Message]]]:
+    """Of each key beside role and content its name, where it stands, and the messages without it."""
+    pairs = {(key, message["role"]): None for message in messages for key in message if key not in ("role", "content")}
+    for key, role in pairs:
+        holders = [index for index, message in enumerate(messages) if message["role"] == role and key in message]
+        places = [f"{where}, message {index + 1}" for index in holders]
+        rest = [without(message, [key]) if index in holders else message for index, message in enumerate(messages)]
+        yield f"{key} of {role} messages", places, rest
+        if key == "tool_calls" and any(arguments_of(call) for index in holders for call in messages[index][key]):
+            bare = [
+                {**message, key: [_bare(call) for call in message[key]]} if index in holders else message
+                for index, message in enumerate(messages)
+            ]
+            yield f"the arguments in {key} of {role} messages", places, bare
+
+
+def _bare(call: Message) -> Message:
+    return with_arguments(call, {} if isinstance(arguments_of(call), dict) else "{}")

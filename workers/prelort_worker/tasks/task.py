@@ -41,6 +41,8 @@ class Task:
         # Of the data, in the order of their numbers; set before build_model is called.
         self.labels: list[str] = []
         self.pad_token_id = 0
+        # What the user should know of the data, though it can be used; encode adds to it.
+        self.remarks: list[str] = []
         # Modules trained in full, which a checkpoint may lack.
         self.modules_to_save: list[str] = list(self.heads)
 
