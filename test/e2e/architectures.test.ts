@@ -69,7 +69,7 @@ const cases: readonly Case[] = [
   { name: "vit", targets: "all-linear", adapted: [...PROJECTIONS, "fc1", "fc2"], model: { task: "image-classification" } },
 ];
 
-async function train({ name, targets, fit, model, data }: Case) {
+async function train({ name, targets, fit, model, data }: Case, count = 1) {
   const task = model?.task ?? "causal-lm";
   const examples = {
     "causal-lm": languageData(),
@@ -78,7 +78,7 @@ async function train({ name, targets, fit, model, data }: Case) {
     "image-classification": { path: path.join(folder(), "models/pictures"), label: "folder" },
   }[task as "causal-lm"];
   const { result } = federate({
-    name,
+    name: `${name}${count === 1 ? "" : `-${count}`}`,
     runsDir: path.join(folder(), "runs"),
     seed: 3,
     rounds: 2,
@@ -91,7 +91,7 @@ async function train({ name, targets, fit, model, data }: Case) {
       aggregation: name === "gpt2" ? withServerOptimizer(zeroPadDeltas(), { name: "momentum", momentum: 0.5 }) : segmentWise(),
     },
     fit: { localSteps: 6, batchSize: 8, lr: 0.02, ...fit },
-    workers: { count: 1 },
+    workers: { count },
   });
   return result;
 }
@@ -117,6 +117,21 @@ describe("models of transformers", () => {
     },
     90_000,
   );
+
+  test("the running statistics of a frozen MobileViT stay, so metrics do not depend on the number of workers", async () => {
+    // stratified cannot tell a picture's patches apart
+    const seeing: Case = {
+      name: "mobilevit",
+      targets: ["query", "value"],
+      adapted: [],
+      model: { task: "image-classification" },
+      fit: { objective: "sum" },
+    };
+    const metricsWith = async (count: number) => readFileSync(path.join((await train(seeing, count)).directory, "metrics.jsonl"), "utf8");
+    const alone = await metricsWith(1);
+    expect(alone.trimEnd().split("\n")).toHaveLength(3);
+    expect(await metricsWith(2)).toBe(alone);
+  });
 
   test.each(WHOLE)(
     "%s is taken along whole, at a rank that is no tier",
