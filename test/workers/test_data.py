@@ -60,6 +60,9 @@ def test_a_prepared_file_is_reused_and_a_broken_one_made_again(tiny: Path, tmp_p
             open_index(path, first.index.sha256)
         assert run(tiny, tmp_path) == first
         assert path.read_bytes() == whole
+    path.chmod(0o644)
+    run(tiny, tmp_path)
+    assert path.stat().st_mode & 0o777 == 0o600
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
