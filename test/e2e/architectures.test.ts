@@ -101,22 +101,18 @@ describe("models of transformers", () => {
   let compared: Readonly<Record<string, Comparison>> = {};
   beforeAll(() => {
     execFileSync(python, [path.join(root, "test/fixtures/architectures.py"), path.join(folder(), "models")], { env: environment });
-  }, 120_000);
+  });
 
-  test.each(cases)(
-    "$name learns at every tier",
-    async (each) => {
-      const { metrics, layout, directory } = await train(each);
-      const adapted = new Set(layout.modules.map(({ name }) => name.split(".").at(-1)));
-      expect(adapted).toEqual(new Set(each.adapted));
-      const [before, after] = [metrics[0]!, metrics.at(-1)!];
-      for (const [place, tier] of after.byTier.entries()) expect(tier.loss, `tier ${tier.r}`).toBeLessThan(before.byTier[place]!.loss!);
-      expect(after.energy.every(({ energy }) => energy > 0)).toBe(true);
-      const record = JSON.parse(readFileSync(path.join(directory, "run.json"), "utf8")) as { left_out: readonly { name: string }[] };
-      if (each.leftOut) expect(record.left_out.map(({ name }) => name)).toContainEqual(expect.stringMatching(each.leftOut));
-    },
-    90_000,
-  );
+  test.each(cases)("$name learns at every tier", async (each) => {
+    const { metrics, layout, directory } = await train(each);
+    const adapted = new Set(layout.modules.map(({ name }) => name.split(".").at(-1)));
+    expect(adapted).toEqual(new Set(each.adapted));
+    const [before, after] = [metrics[0]!, metrics.at(-1)!];
+    for (const [place, tier] of after.byTier.entries()) expect(tier.loss, `tier ${tier.r}`).toBeLessThan(before.byTier[place]!.loss!);
+    expect(after.energy.every(({ energy }) => energy > 0)).toBe(true);
+    const record = JSON.parse(readFileSync(path.join(directory, "run.json"), "utf8")) as { left_out: readonly { name: string }[] };
+    if (each.leftOut) expect(record.left_out.map(({ name }) => name)).toContainEqual(expect.stringMatching(each.leftOut));
+  });
 
   test("the running statistics of a frozen MobileViT stay, so metrics do not depend on the number of workers", async () => {
     // stratified cannot tell a picture's patches apart
@@ -133,18 +129,14 @@ describe("models of transformers", () => {
     expect(await metricsWith(2)).toBe(alone);
   });
 
-  test.each(WHOLE)(
-    "%s is taken along whole, at a rank that is no tier",
-    async (name) => {
-      const { remarks } = await exportRun(path.join(folder(), "runs", name), {
-        r: 3,
-        merge: true,
-        out: path.join(folder(), `${name}-merged`),
-      });
-      expect(remarks).toEqual([]);
-    },
-    90_000,
-  );
+  test.each(WHOLE)("%s is taken along whole, at a rank that is no tier", async (name) => {
+    const { remarks } = await exportRun(path.join(folder(), "runs", name), {
+      r: 3,
+      merge: true,
+      out: path.join(folder(), `${name}-merged`),
+    });
+    expect(remarks).toEqual([]);
+  });
 
   test("at every tier PEFT loads all of them to the logits of weights merged by hand", () => {
     const script = path.join(root, "test/e2e/compare_architectures.py");
@@ -162,5 +154,5 @@ describe("models of transformers", () => {
         expect(moved, `${name}, tier ${tier}`).toBeGreaterThan(1e-3);
       }
     }
-  }, 180_000);
+  });
 });
