@@ -1,5 +1,5 @@
 import process from "node:process";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 
 test("property tests draw the same cases every time, or those of the seed that npm run fuzz gives", () => {
