@@ -46,7 +46,7 @@ export async function writeMergedFolder(folder: string, made: MergedFolder): Pro
       dtype,
       out: folder,
     };
-    return await runModule({ python, module: "prelort_worker.export", request, purpose: "merging the adapter into its base", signal });
+    return await runModule({ python, program: "export", request, purpose: "merging the adapter into its base", signal });
   } finally {
     await rm(components, { force: true });
   }

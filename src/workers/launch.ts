@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { execa } from "execa";
 import type { CurveKeys } from "../transport/transport.ts";
 import { assignDevice } from "./devices.ts";
-import { cacheFolder, workersFolder } from "./python.ts";
+import { cacheFolder, programArguments, pythonEnvironment } from "./python.ts";
 
 /** Starts worker processes. What is started must connect to `endpoint` with `workerId` as its routing id. */
 export interface WorkerLauncher {
@@ -45,7 +45,7 @@ export interface WorkerExit {
 export interface ProcessLauncherOptions {
   /** The program: a Python interpreter, or whatever runs a worker of your own. */
   readonly command: string;
-  /** What it runs, before the options of the wire contract. */
+  /** What it runs, before the options of the wire contract; by default `prelort_worker`. */
   readonly args?: readonly string[];
 }
 
@@ -53,9 +53,10 @@ export interface ProcessLauncherOptions {
  * Workers as processes on this machine. Each leads a process group of its own, so that Ctrl-C in a terminal
  * reaches the controller alone; it ends itself when its parent does (see the wire contract), for which its
  * standard input is a pipe that stays open. Keys are all that is written to it: other users of the machine can
- * read command lines.
+ * read command lines. It has this process's environment but for the user's PYTHON* variables, with PYTHONPATH set to
+ * the folder of `prelort_worker`.
  */
-export function processLauncher({ command, args = ["-m", "prelort_worker"] }: ProcessLauncherOptions): WorkerLauncher {
+export function processLauncher({ command, args = programArguments("__main__") }: ProcessLauncherOptions): WorkerLauncher {
   return {
     launch({ workerId, endpoint, curve, device, threads, logPath }) {
       const assigned = assignDevice(device);
@@ -117,10 +118,7 @@ function killGroup(leader: number): void {
 function workerEnvironment(threads: number): Record<string, string | undefined> {
   const count = `${threads}`;
   return {
-    PYTHONPATH: workersFolder(),
-    PYTHONUNBUFFERED: "1",
-    // Importing torch takes seconds more without compiled files.
-    PYTHONDONTWRITEBYTECODE: undefined,
+    ...pythonEnvironment(),
     OMP_NUM_THREADS: count,
     MKL_NUM_THREADS: count,
     OPENBLAS_NUM_THREADS: count,

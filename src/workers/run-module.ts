@@ -3,15 +3,14 @@ import { execa } from "execa";
 import { z } from "zod";
 import { EnvironmentError, InterruptedError, RunFailedError } from "../errors.ts";
 import { parseJson } from "../tensor/json.ts";
-import { workersFolder } from "./python.ts";
+import { programArguments, type PythonProgram, pythonEnvironment } from "./python.ts";
 
 const answerSchema = z.union([z.strictObject({ remarks: z.array(z.string()) }), z.strictObject({ error: z.string() })]);
 
 export interface ModuleRun {
   /** The interpreter. */
   readonly python: string;
-  /** Such as `prelort_worker.export`. */
-  readonly module: string;
+  readonly program: PythonProgram;
   /** What it reads as the first line of its standard input. */
   readonly request: unknown;
   /** What fails, in errors. */
@@ -23,10 +22,10 @@ export interface ModuleRun {
  * Runs a Python program that does one thing: a request as a line of JSON in, `{ remarks }` or `{ error }` out. It ends with
  * this process, however that ends: its standard input stays open as long as it runs (see the wire contract).
  */
-export async function runModule({ python, module, request, purpose, signal }: ModuleRun): Promise<readonly string[]> {
+export async function runModule({ python, program, request, purpose, signal }: ModuleRun): Promise<readonly string[]> {
   signal?.throwIfAborted();
-  const subprocess = execa(python, ["-m", module, "--parent-pid", `${process.pid}`], {
-    env: { PYTHONPATH: workersFolder(), PYTHONUNBUFFERED: "1", TOKENIZERS_PARALLELISM: "false" },
+  const subprocess = execa(python, [...programArguments(program), "--parent-pid", `${process.pid}`], {
+    env: { ...pythonEnvironment(), TOKENIZERS_PARALLELISM: "false" },
     stdin: "pipe",
     ...(signal && { cancelSignal: signal }),
     reject: false,

@@ -55,7 +55,7 @@ function bytesOf(place: Place): string {
 
 /** Processes, temporary files and half-written ones that a run that is over has left; given time to go. */
 async function leftoversOf(place: Place): Promise<readonly string[]> {
-  for (let waited = 0; waited < 100 && findLeftovers(place).length > 0; waited++) await setTimeout(100);
+  for (let waited = 0; waited < 3000 && findLeftovers(place).length > 0; waited++) await setTimeout(100);
   return findLeftovers(place);
 }
 

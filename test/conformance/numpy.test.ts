@@ -72,7 +72,7 @@ beforeAll(() => {
   const env = { ...process.env, OMP_NUM_THREADS: "1" };
   const answer = execFileSync(environmentPython(), [script], { encoding: "utf8", input: JSON.stringify(request), maxBuffer: 2 ** 28, env });
   reference = JSON.parse(answer) as typeof reference;
-}, 60_000);
+});
 
 describe("a second implementation, in NumPy", () => {
   it.each(methods.map(({ name }) => name))("agrees to 1e-6 with %s", (name) => {

@@ -2,9 +2,10 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { createInterface } from "node:readline";
-import { beforeAll, describe, expect, test, vi } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import type { Plan } from "../../src/index.ts";
 import { cli, root, temporaryFolder, tiny, workersOf } from "./support.ts";
+import { eventually } from "../patience.ts";
 
 const folder = temporaryFolder();
 let config: string;
@@ -60,13 +61,10 @@ function startLongRun(name: string): LongRun {
 }
 
 async function expectNothingLeft(pid: number, temporary: string): Promise<void> {
-  await vi.waitFor(
-    () => {
-      expect(workersOf(pid), "workers left").toEqual([]);
-      expect(readdirSync(temporary), "sockets and temporary files left").toEqual([]);
-    },
-    { timeout: 5000, interval: 100 },
-  );
+  await eventually(() => {
+    expect(workersOf(pid), "workers left").toEqual([]);
+    expect(readdirSync(temporary), "sockets and temporary files left").toEqual([]);
+  });
 }
 
 test("run trains, says what it does and where its results are; report prints them again", () => {

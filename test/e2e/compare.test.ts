@@ -5,6 +5,7 @@ import { createInterface } from "node:readline";
 import { beforeAll, describe, expect, test, vi } from "vitest";
 import { compare, type ComparisonResult, ConfigError, loadComparison, writeComparison } from "../../src/index.ts";
 import { cli, readLines, temporaryFolder, tiny, workersOf } from "./support.ts";
+import { PATIENCE_MS } from "../patience.ts";
 
 const folder = temporaryFolder();
 let file: string;
@@ -163,7 +164,7 @@ describe("a comparison", () => {
     });
     const code = new Promise<number | null>((resolve) => child.once("exit", resolve));
     for await (const line of createInterface({ input: child.stdout })) if (line.includes("started")) break;
-    await vi.waitUntil(() => workersOf(child.pid ?? 0).length > 0, { timeout: 60_000 });
+    await vi.waitUntil(() => workersOf(child.pid ?? 0).length > 0, { timeout: PATIENCE_MS });
     child.kill("SIGINT");
     expect(await code).toBe(130);
     expect(workersOf(child.pid ?? 0)).toEqual([]);

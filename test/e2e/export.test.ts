@@ -9,6 +9,7 @@ import { readTrained } from "../../src/server/read-trained.ts";
 import { startFrom } from "../../src/server/start-from.ts";
 import { initialAdapter } from "../../src/adapter/initialise.ts";
 import { cli, python, root, temporaryFolder, tiny, tinyRun } from "./support.ts";
+import { PATIENCE_MS } from "../patience.ts";
 
 const folder = temporaryFolder();
 const at = (...parts: string[]) => path.join(folder(), ...parts);
@@ -50,7 +51,7 @@ beforeAll(async () => {
   const options = tinyRun(folder(), "language");
   language = await federate({ ...options, strategy: { ...options.strategy, aggregation: fLoRA() } }).result;
   classifier = await federate(classifierRun("classifier")).result;
-}, 300_000);
+});
 
 test("a language model: PEFT, the whole model at that rank, and the whole model with all that was merged", () => {
   expect(exported("language", "--r", "3")).toBe("PEFT adapter of language after round 2, rank 3, f32: language-r3\n");
@@ -91,9 +92,9 @@ test("an export that is killed leaves no process, and nothing under its name", a
     const program = new RegExp(`prelort_worker\\.export --parent-pid ${child.pid}\\b`);
     return listing.split("\n").some((line) => program.test(line) && !line.startsWith("Z"));
   };
-  await vi.waitUntil(isRunning, { timeout: 60_000 });
+  await vi.waitUntil(isRunning, { timeout: PATIENCE_MS });
   child.kill("SIGKILL");
-  await vi.waitUntil(() => !isRunning(), { timeout: 10_000 });
+  await vi.waitUntil(() => !isRunning(), { timeout: PATIENCE_MS });
   expect(existsSync(at("killed"))).toBe(false);
 });
 

@@ -67,4 +67,4 @@ test("it learns at every tier, to the same bytes whatever their number and thoug
     device: { name: string };
   };
   expect(record).toMatchObject({ labels: ["a", "b", "c"], device: { name: "JavaScript" } });
-}, 60_000);
+});

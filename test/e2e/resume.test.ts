@@ -3,10 +3,11 @@ import { once } from "node:events";
 import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { createInterface } from "node:readline";
-import { beforeAll, describe, expect, test, vi } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
 import { federate, type FederateOptions, processLauncher, type RunEvent, type Selection, verifyRun } from "../../src/index.ts";
 import { cli, python, readLines, root, temporaryFolder, tiny, tinyRun, workersOf } from "./support.ts";
+import { eventually } from "../patience.ts";
 
 const runs = temporaryFolder();
 const ROUNDS = 3;
@@ -64,7 +65,7 @@ async function command(args: readonly string[], isEnd: (event: RunEvent) => unkn
     if (isEnd(event)) child.kill("SIGKILL");
   });
   const [code] = (await once(child, "close")) as [number | null];
-  await vi.waitFor(() => expect(workersOf(child.pid ?? 0)).toEqual([]), 5000);
+  await eventually(() => expect(workersOf(child.pid ?? 0)).toEqual([]));
   return { code, events, stderr };
 }
 
@@ -205,7 +206,7 @@ describe("a round closes", () => {
   const launcher = processLauncher({ command: python, args: [path.join(root, "test/fixtures/faulty_worker.py")] });
   const withFault = (name: string, fault: object, options: Partial<FederateOptions>): FederateOptions => {
     process.env["PRELORT_TEST_FAULT"] = JSON.stringify(fault);
-    return { ...tinyRun(runs(), name), launcher, workers: { count: 2, retries: 1, beatTimeout: 6 }, ...options };
+    return { ...tinyRun(runs(), name), launcher, workers: { count: 2, retries: 1, beatTimeout: 60 }, ...options };
   };
 
   test.each<[string, FederateOptions["closing"]]>([

@@ -5,6 +5,7 @@ import { execa } from "execa";
 import { expect, test } from "vitest";
 import { federate, type LaunchOptions, processLauncher, type WorkerLauncher } from "../../src/index.ts";
 import { python, root, temporaryFolder, tinyRun } from "./support.ts";
+import { PATIENCE_MS } from "../patience.ts";
 
 const runs = temporaryFolder();
 
@@ -52,6 +53,6 @@ test("what was opened for tcp keeps no program from ending once it is closed", a
     for (const transport of transports) await transport.close();
     console.log("closed");
   `;
-  const { stdout } = await execa(process.execPath, ["--input-type=module", "--eval", program], { timeout: 20_000 });
+  const { stdout } = await execa(process.execPath, ["--input-type=module", "--eval", program], { timeout: PATIENCE_MS });
   expect(stdout).toBe("closed");
 });

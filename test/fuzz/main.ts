@@ -1,10 +1,12 @@
 /*
- * npm run fuzz -- [--seed N] [--inputs N]
+ * npm run fuzz -- [--seed N] [--inputs N] [--property-seed N]
  *
  * Throws mutated frames, conversations and files at the controller's code, and a fifth as many frames at a worker's. Each must end in
- * time, in an honest result or in a refusal that has a name, and leave no memory taken. Writes fuzz.json; exits with 1 where one did not.
+ * time, in an honest result or in a refusal that has a name, and leave no memory taken. Then runs the property tests of both languages
+ * on cases that no `npm test` has drawn. Writes fuzz.json; exits with 1 where something did not hold.
  */
 import { spawn } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import path from "node:path";
@@ -14,6 +16,7 @@ import type { Writable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { Attack } from "./campaign.ts";
+import { runProperties } from "./properties.ts";
 import type { Report } from "./tally.ts";
 import { encodeCase, workerCases } from "./worker-cases.ts";
 
@@ -21,12 +24,14 @@ const { values } = parseArgs({
   options: {
     seed: { type: "string", default: "1" },
     inputs: { type: "string", default: "1000000" },
+    "property-seed": { type: "string", default: `${randomInt(2 ** 31)}` },
     out: { type: "string", default: "fuzz.json" },
   },
 });
-const [seed, inputs] = [Number(values.seed), Number(values.inputs)];
-if (!Number.isInteger(seed) || !Number.isInteger(inputs) || seed < 0 || inputs < 1) {
-  process.stderr.write("fuzz: --seed is a whole number, --inputs one of at least 1\n");
+const [seed, inputs, propertySeed] = [Number(values.seed), Number(values.inputs), Number(values["property-seed"])];
+const isSeed = (value: number) => Number.isInteger(value) && value >= 0;
+if (!isSeed(seed) || !isSeed(propertySeed) || !Number.isInteger(inputs) || inputs < 1) {
+  process.stderr.write("fuzz: --seed and --property-seed are whole numbers, --inputs one of at least 1\n");
   process.exit(2);
 }
 
@@ -38,6 +43,8 @@ const MOST_GROWTH = 32 * 1024 ** 2;
 const MOST_AT_ONCE = 1024 ** 3;
 /** Of a worker's inputs, one in so many is a case that Hypothesis makes. */
 const HYPOTHESIS = 50;
+
+const python = path.resolve(".venv/bin/python");
 
 const started = Date.now();
 const done = { controller: 0, worker: 0 };
@@ -104,7 +111,7 @@ const controllerCommand = [
 const workerOptions = ["--seed", `${seed}`, "--inputs", `${aims.worker}`, "--hypothesis", `${Math.ceil(aims.worker / HYPOTHESIS)}`];
 const [controller, worker] = await Promise.all([
   attack("controller", controllerCommand),
-  attack("worker", [path.resolve(".venv/bin/python"), "test/fuzz/fuzz_worker.py", ...workerOptions], feedWorker),
+  attack("worker", [python, "test/fuzz/fuzz_worker.py", ...workerOptions], feedWorker),
 ]);
 clearInterval(progress);
 
@@ -137,13 +144,16 @@ function summarise({ found, ended }: Outcome) {
 }
 
 const sides = { controller: summarise(controller), worker: summarise(worker) };
-const hasHeld = sides.controller.hasHeld && sides.worker.hasHeld;
+say(`property tests, drawn from seed ${propertySeed}; the same again: npm run fuzz -- --property-seed ${propertySeed}`);
+const properties = { seed: propertySeed, hasHeld: runProperties(propertySeed, python) };
+const hasHeld = sides.controller.hasHeld && sides.worker.hasHeld && properties.hasHeld;
 const [date, seconds] = [new Date().toISOString().slice(0, 10), Math.round((Date.now() - started) / 1000)];
-writeFileSync(values.out, `${JSON.stringify({ date, seed, seconds, hasHeld, ...sides }, null, 2)}\n`);
+writeFileSync(values.out, `${JSON.stringify({ date, seed, seconds, hasHeld, ...sides, properties }, null, 2)}\n`);
 for (const [side, { inputs, crashes, hangs, ended, memoryMiB }] of Object.entries(sides)) {
   say(
     `${side}: ${inputs} inputs, ${crashes} crashes, ${hangs} hangs, memory grew by ${memoryMiB.growth} MiB${ended === undefined ? "" : `; ${ended}`}`,
   );
 }
+if (!properties.hasHeld) say(`property tests: some FAILED with seed ${propertySeed}`);
 say(`${hasHeld ? "all held" : "NOT all held"}; see ${values.out}`);
 process.exitCode = hasHeld ? 0 : 1;

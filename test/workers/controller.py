@@ -12,7 +12,7 @@ import zmq
 from prelort_worker.messages import Beat, Chunk, ControllerMessage, Credit, End, TaskMessage, WorkerMessage
 from prelort_worker.wire import Assembly, Payload, chunk_payload, pack, unpack
 
-DEADLINE_SECONDS = 120
+DEADLINE_SECONDS = 600
 WORKERS = Path(__file__).parents[2] / "workers"
 T = TypeVar("T")
 

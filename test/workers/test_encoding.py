@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prelort_worker import encoding
 from prelort_worker.encoding import decode, encode, encoded_bytes
@@ -44,7 +44,6 @@ def there_and_back(values: np.ndarray, dtype: Dtype, seed: int) -> np.ndarray:
 
 @pytest.mark.parametrize("dtype", ROUNDED)
 @given(length=every_length, seed=every_seed)
-@settings(max_examples=50, deadline=None)
 def test_a_value_becomes_one_of_its_two_neighbours(dtype: Dtype, length: int, seed: int):
     values = draw(length, seed)
     error = np.abs(there_and_back(values, dtype, seed) - values)

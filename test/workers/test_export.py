@@ -156,7 +156,7 @@ def run(request: Request) -> dict[str, Any]:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "workers")},
         text=True,
         capture_output=True,
-        timeout=120,
+        timeout=600,
     )
     assert finished.returncode == 0, finished.stderr
     return json.loads(finished.stdout)

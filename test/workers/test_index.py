@@ -1,5 +1,7 @@
 """The prepared data as a file: what goes in comes out, and what is not whole is refused."""
 
+import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -76,6 +78,34 @@ def test_the_same_index_is_the_same_bytes(tmp_path: Path):
     assert file_sha256(tmp_path / "one.safetensors") == file_sha256(tmp_path / "other.safetensors")
 
 
+def test_the_file_is_its_owners_alone_whatever_the_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "prepared" / "index.safetensors"
+    modes: list[int] = []
+
+    def noted(aside: Path, target: Path) -> Path:
+        modes.append(stat.S_IMODE(aside.stat().st_mode))
+        return rename(aside, target)
+
+    rename = Path.rename
+    monkeypatch.setattr(Path, "replace", noted)
+    before = os.umask(0)
+    try:
+        write_index(path, index_of(examples()))
+    finally:
+        os.umask(before)
+    assert modes == [0o600], "also before it has its name"
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (path, path.parent)] == [0o600, 0o700]
+    assert [each.name for each in path.parent.iterdir()] == ["index.safetensors"]
+
+
+def test_a_file_that_cannot_be_placed_leaves_nothing(tmp_path: Path):
+    path = tmp_path / "index.safetensors"
+    (path / "is a folder").mkdir(parents=True)
+    with pytest.raises(OSError, match=r"index\.safetensors"):
+        write_index(path, index_of(examples()))
+    assert [each.name for each in tmp_path.iterdir()] == ["index.safetensors"]
+
+
 @pytest.mark.parametrize("name", ["input_ids", "input_ids.starts", "pixel_values", ".lengths", ".clients"])
 def test_a_tensor_that_changed_is_found_by_the_checksum(tmp_path: Path, name: str):
     path = tmp_path / "index.safetensors"
@@ -96,6 +126,16 @@ def test_a_file_of_another_kind_is_no_index(tmp_path: Path):
     path.write_bytes(save({"weight": torch.zeros(2)}, {"format": "pt"}))
     with pytest.raises(InputError, match="is not a prepared index"):
         read_index(path)
+
+
+def test_a_read_error_says_nothing_of_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def failing(*_arguments: object, **_options: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    write_index(tmp_path / "index.safetensors", index_of(examples()))
+    monkeypatch.setattr("prelort_worker.index.safe_open", failing)
+    with pytest.raises(OSError, match="Too many open files"):
+        read_index(tmp_path / "index.safetensors")
 
 
 def test_an_unknown_client_is_told():

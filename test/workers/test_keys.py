@@ -100,6 +100,6 @@ def test_a_real_process_proves_to_have_them_and_keeps_them_to_itself():
 def test_a_real_process_whose_standard_input_ends_without_them_ends_too():
     command = [*worker_command("tcp://127.0.0.1:1", "w0", os.getpid()), "--curve"]
     ended = subprocess.run(
-        command, env=worker_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+        command, env=worker_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600
     )
     assert (ended.returncode, "its controller is gone" in ended.stderr) == (1, True)

@@ -1,6 +1,7 @@
 """Which client holds which example."""
 
 import json
+import tracemalloc
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from prelort_worker.data import prepare
 from prelort_worker.errors import InputError
 from prelort_worker.index import read_index
 from prelort_worker.messages import PartitionSpec, Prepare, Prepared
-from prelort_worker.partition import Places, owned_values, partition, values_of
+from prelort_worker.partition import Places, owned_values, partition, top_up, values_of
 from prelort_worker.row import Row
 from specs import IID, LORA, SEED, data_spec, model_spec
 
@@ -24,6 +25,8 @@ SHARES = PartitionSpec("size", None, None, 1, [1, 2, 1], None)
 PATHOLOGICAL = PartitionSpec("pathological", "topic", None, 1, None, 2)
 VALUE = PartitionSpec("value", "topic", None, 1, None, None)
 FILES = PartitionSpec("files", "file", None, 1, None, None)
+DIRICHLET = PartitionSpec("dirichlet", "topic", 0.5, 1, None, None)
+VALUE_OF_T = PartitionSpec("value", "t", None, 1, None, None)
 
 
 def parts_of(spec: PartitionSpec, values: list[str], clients: int | None, seed: int = 0) -> list[list[int]]:
@@ -44,9 +47,9 @@ BEFORE = [
     (PartitionSpec("dirichlet", "t", 0.7, 3, None, None), 4,
      [[5, 9, 12, 14, 16, 21, 23, 26, 28], [0, 2, 7, 18], [1, 15, 17, 22, 25, 27],
       [3, 4, 6, 8, 10, 11, 13, 19, 20, 24, 29]]),
-    (PartitionSpec("dirichlet", "t", 0.7, 1, None, None), 7,
-     [[4], [12], [11, 19, 20], [1, 3, 8, 10, 13, 16], [15, 27], [6, 22, 24, 25, 28],
-      [0, 2, 5, 7, 9, 14, 17, 18, 21, 23, 26, 29]]),
+    (PartitionSpec("dirichlet", "t", 2.0, 1, None, None), 7,
+     [[20], [2, 13, 15, 21, 24], [5, 8, 14, 18, 19, 27, 28], [23, 25, 29], [1, 12, 16, 26], [3, 4, 6],
+      [0, 7, 9, 10, 11, 17, 22]]),
 ]
 # fmt: on
 
@@ -82,10 +85,89 @@ def test_a_share_too_small_is_named():
         parts_of(SHARES, [""] * 40, 4)
 
 
-@given(n=st.integers(40, 99), clients=st.integers(1, 8), alpha=st.floats(0.3, 100), seed=st.integers(0, 99))
-def test_sizes_drawn_from_dirichlet_cover_all_and_give_each_its_minimum(n: int, clients: int, alpha: float, seed: int):
-    parts = parts_of(replace(SIZE, alpha=alpha, min_examples=2), [""] * n, clients, seed)
-    assert is_a_cover(parts, n) and len(parts) == clients and min(map(len, parts)) >= 2
+@pytest.mark.parametrize("spec", [SIZE, DIRICHLET])
+@given(
+    clients=st.integers(1, 9),
+    minimum=st.integers(1, 9),
+    spare=st.integers(0, 40),
+    alpha=st.floats(0.001, 100),
+    seed=st.integers(0, 99),
+)
+@example(clients=8, minimum=2, spare=24, alpha=0.3125, seed=0)
+def test_a_minimum_that_the_numbers_allow_is_met(
+    spec: PartitionSpec, clients: int, minimum: int, spare: int, alpha: float, seed: int
+):
+    n = clients * minimum + spare
+    values = [f"v{place * place % 5}" for place in range(n)]
+    spec = replace(spec, alpha=alpha, min_examples=minimum)
+    parts = parts_of(spec, values, clients, seed)
+    assert is_a_cover(parts, n) and len(parts) == clients and min(map(len, parts)) >= minimum
+    assert parts == parts_of(spec, values, clients, seed)
+    with pytest.raises(InputError, match=rf"need {(n + 1) * clients} training examples, there are {n}"):
+        parts_of(replace(spec, min_examples=n + 1), values, clients, seed)
+
+
+def test_clients_that_are_short_take_from_whoever_has_the_most():
+    parts = [np.array(each, np.int64) for each in ([0, 1, 2, 3, 4, 5], [6], [], [7, 8, 9, 10])]
+    topped = top_up(parts, 2, np.random.default_rng(0))
+    assert [len(part) for part in topped] == [3, 2, 2, 4]
+    assert is_a_cover([part.tolist() for part in topped], 11)
+    assert topped[3].tolist() == [7, 8, 9, 10] and 6 in topped[1]
+    taken = {
+        tuple(sorted({*range(6)} - {*top_up(parts, 2, np.random.default_rng(seed))[0].tolist()})) for seed in range(40)
+    }
+    assert len(taken) > 10, "which examples go is drawn"
+
+
+def test_nothing_is_drawn_where_nobody_is_short():
+    rng = np.random.default_rng(0)
+    assert [part.tolist() for part in top_up([np.array([2, 0]), np.array([1])], 1, rng)] == [[0, 2], [1]]
+    assert rng.random() == np.random.default_rng(0).random()
+
+
+BY_VALUE = [PATHOLOGICAL, DIRICHLET, VALUE, FILES]
+
+
+def test_values_are_told_apart_as_python_does():
+    values = ["a", "a\0", "a\0\0", "", "\0", "a", "A", "é", "e\u0301"]
+    assert parts_of(VALUE, values, None) == [[0, 5], [3], [4], [6], [1], [2], [8], [7]]
+    for spec in BY_VALUE:
+        clients = None if spec in (VALUE, FILES) else 4
+        parts = parts_of(replace(spec, min_examples=0), values * 20, clients)
+        assert is_a_cover(parts, len(values) * 20)
+
+
+@pytest.mark.parametrize("spec", BY_VALUE)
+def test_one_long_value_costs_its_own_length(spec: PartitionSpec):
+    """A fixed-width array of these would take 4 TB."""
+    values = [f"v{place % 50}" for place in range(100_000)]
+    values[70_000] = "x" * 10_000_000
+    clients = None if spec in (VALUE, FILES) else 51
+    tracemalloc.start()
+    try:
+        parts = partition(replace(spec, per_client=1), values, len(values), clients, np.random.default_rng(0))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert is_a_cover([part.tolist() for part in parts], len(values))
+    assert most < 50_000_000
+    if spec is not DIRICHLET:
+        assert [70_000] in [part.tolist() for part in parts]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1, "1"), ("1", "1"), (1.0, "1.0"), (True, "true"), ("True", "True"), (-0.0, "-0.0"), ("", "")]
+)
+def test_what_a_partition_goes_by_is_text_numbers_as_in_json(value: object, text: str):
+    assert values_of(VALUE_OF_T, [Row("a.jsonl:1", {"t": value})]) == [text]
+
+
+@pytest.mark.parametrize("value", [None, [1], {"a": 1}])
+def test_a_row_without_a_value_to_go_by_is_refused(value: object):
+    with pytest.raises(
+        InputError, match=r"a\.jsonl:1: column 't' \(data\.partition\.by\) is .*expected text or a number"
+    ):
+        values_of(VALUE_OF_T, [Row("a.jsonl:1", {"t": value})])
 
 
 def test_the_smaller_alpha_is_the_more_sizes_differ():
@@ -101,11 +183,7 @@ def test_the_smaller_alpha_is_the_more_sizes_differ():
     assert spread[0.5] > 2 * spread[5] > 4 * spread[500]
 
 
-def test_sizes_that_cannot_be_drawn_say_what_to_change():
-    with pytest.raises(
-        InputError, match=r"sizes of 9 clients from Dirichlet\(0\.01\) the smallest of 90 examples never"
-    ):
-        parts_of(replace(SIZE, alpha=0.01, min_examples=9), [""] * 90, 9)
+def test_a_minimum_that_the_numbers_do_not_allow_is_refused_with_them():
     with pytest.raises(InputError, match="need 99 training examples, there are 90"):
         parts_of(replace(SIZE, min_examples=11), [""] * 90, 9)
 

@@ -1,1 +1,1 @@
-"""The PyTorch/PEFT worker of prelort. Started as `python -m prelort_worker` by its controller."""
+"""The PyTorch/PEFT worker of prelort. Its controller starts it with `python workers/run.py prelort_worker.__main__`."""

@@ -127,7 +127,8 @@ def _adapted_modules(model: PeftModel, problems: Problems) -> Iterator[AdaptedMo
         if not isinstance(layer, LoraLayer):
             continue
         base, name = layer.get_base_layer(), name.removeprefix(_BASE_PREFIX)
-        if not (type(layer).__name__ in _LAYERS and isinstance(base, nn.Linear | Conv1D)):
+        is_plain = isinstance(base, nn.Linear | Conv1D) and "weight" in dict(base.named_parameters(recurse=False))
+        if not (type(layer).__name__ in _LAYERS and is_plain):
             problems.add(
                 "lora.target_modules",
                 f"takes in {name}, a {type(base).__name__}: adapters go on nn.Linear and Conv1D alone",

@@ -11,6 +11,7 @@ import torch
 
 from .adapt import left_out
 from .assemble import assemble, n_frozen
+from .buffers import unchanged_buffers
 from .data import prepare
 from .device import forget_peak_memory, peak_memory
 from .encoding import decode, encode
@@ -65,7 +66,7 @@ class Client:
             raise ValueError(f"index {task.index.path}: expected data for {task.model.task}, got {index.info.task}")
         nested = assemble(task.model, task.lora, index.info, self._device, task.seed)
         report("trying the model", 0, 0)
-        probe(nested, index)
+        nested = probe(nested, index)
         self._resident = Resident(nested, index)
         dense = read(nested, nested.tiers[-1])[1]
         payload: Payload = {"dense": _to_wire(dense)} if len(dense) else {}
@@ -91,9 +92,12 @@ def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tupl
     examples = resident.index.of_client(task.client_id)
     rows, dense = _receive(resident, payload)
     write(nested, task.r, rows, dense)
-    trained = train(
-        nested, task.r, resident.index, examples, task.fit, task.seed, lambda step, steps: report(activity, step, steps)
-    )
+
+    def progress(step: int, steps: int) -> None:
+        report(activity, step, steps)
+
+    with unchanged_buffers(nested.model):
+        trained = train(nested, task.r, resident.index, examples, task.fit, task.seed, progress)
     new_rows, new_dense = read(nested, task.r)
     delta: Payload = {"rows": _update_to_wire("rows", new_rows - rows, task)}
     if len(dense):

@@ -65,6 +65,10 @@ def prepare(message: Prepare, device: torch.device, report: Report) -> Prepared:
 
 def _read_made(path: Path) -> Index | None:
     """What an earlier run made, if it is there and whole; else it is made again."""
+    if not path.is_file():
+        return None
+    if path.stat().st_mode & 0o077:  # of an earlier version
+        path.chmod(0o600)
     try:
         return read_index(path)
     except InputError:

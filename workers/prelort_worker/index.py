@@ -10,7 +10,6 @@ The rest is the file's metadata.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -23,6 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .errors import InputError
+from .private_file import write_private_file
 
 INDEX_VERSION = 6
 # No field of an example has a dot in its name.
@@ -135,14 +135,11 @@ def _names(examples: Sequence[Example]) -> list[str]:
 
 
 def write_index(path: Path, index: Index) -> None:
-    """Written aside and renamed: a reader sees the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """For its owner alone, since it is made of data that may be private."""
     tensors = _tensors(index)
     # One metadata key, since the order of several is not the same in every process.
     metadata = {"prelort": json.dumps({**asdict(index.info), "content": _checksum(tensors)}, sort_keys=True)}
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
-    aside.write_bytes(save(tensors, metadata))
-    aside.replace(path)
+    write_private_file(path, save(tensors, metadata))
 
 
 def read_index(path: Path) -> Index:
@@ -187,7 +184,7 @@ def _map(path: Path) -> tuple[Index, str]:
         ]
         lengths, clients = tensors.pop(_LENGTHS), tensors.pop(_CLIENTS)
         return Index(IndexInfo(**info), tensors, lengths, clients), content
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:  # no OSError: that says nothing of the file
         raise InputError(f"{path}: is not a prepared index: {error}") from error
 
 

@@ -15,6 +15,7 @@ from peft import PeftModel
 from peft.tuners.lora.layer import LoraLayer
 from peft.utils.other import ModulesToSaveWrapper
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from transformers.pytorch_utils import Conv1D
 
 from .errors import InputError
@@ -59,6 +60,9 @@ class NestedLora:
     # The frozen model computes in it, under autocast where it is not float32; what is trained is float32.
     compute: torch.dtype = torch.float32
 
+    # Kinds of module, besides PyTorch's norms, whose buffers a forward pass in training mode changes.
+    still: frozenset[type[nn.Module]] = frozenset()
+
     @property
     def width(self) -> int:
         return sum(module.width for module in self.modules)
@@ -75,6 +79,18 @@ class NestedLora:
 def activate(nested: NestedLora, r: int) -> None:
     """Has the model answer, and gradients flow, through tier r's adapter alone."""
     nested.model.set_adapter(adapter_name(r))
+
+
+def set_training(nested: NestedLora) -> None:
+    """
+    Training mode, as for dropout, but for modules that keep statistics of what passes through them, such as BatchNorm,
+    spectral norm or a codebook that moves. In evaluation mode those use the statistics that they were loaded with and
+    leave them alone, also where the module around them is trained in full.
+    """
+    nested.model.train()
+    for module in nested.model.modules():
+        if isinstance(module, _NormBase) or type(module) in nested.still:
+            module.training = False
 
 
 def set_checkpointing(nested: NestedLora, wanted: bool) -> None:

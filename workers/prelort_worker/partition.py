@@ -5,6 +5,7 @@ Python 3.11 and this package runs on 3.10; it also wants datasets below 5.
 
 from collections import Counter
 from collections.abc import Sequence
+from heapq import heapify, heapreplace
 from typing import TypeVar
 
 import numpy as np
@@ -16,7 +17,6 @@ from .row import Row
 from .templates import column_text
 
 _T = TypeVar("_T", int, float)
-_DRAWS = 1000
 
 Places = NDArray[np.int64]
 
@@ -29,45 +29,42 @@ def partition_dirichlet(
     values: Sequence[str], clients: int, alpha: float, minimum: int, rng: np.random.Generator
 ) -> list[Places]:
     """
-    Each value's examples are spread over the clients in shares drawn from Dirichlet(alpha), and all is drawn again
-    until every client holds `minimum`, as the field does (Hsu et al., arXiv 1909.06335; Li et al., arXiv 2102.02079).
+    Spreads each value's examples over the clients in shares drawn from Dirichlet(alpha) (Hsu et al., arXiv 1909.06335;
+    Li et al., arXiv 2102.02079). They draw everything again until every client has its minimum, which may never come
+    about; here clients that the one draw leaves short are topped up.
     """
-    groups = [np.flatnonzero(np.array(values) == value) for value in sorted(set(values))]
-    largest_minimum = 0
-    for _ in range(_DRAWS):
-        parts: list[list[Places]] = [[] for _ in range(clients)]
-        for group in groups:
-            shares = rng.dirichlet(np.full(clients, alpha))
-            cuts = np.floor(np.cumsum(shares)[:-1] * len(group)).astype(int)
-            for part, places in zip(parts, np.split(rng.permutation(group), cuts), strict=True):
-                part.append(places)
-        smallest = min(sum(map(len, part)) for part in parts)
-        if smallest >= minimum:
-            return [np.sort(np.concatenate(part)) for part in parts]
-        largest_minimum = max(largest_minimum, smallest)
-    raise InputError(
-        f"in {_DRAWS} draws of Dirichlet({alpha}) over {len(values)} examples and {clients} clients "
-        f"the smallest client never held more than {largest_minimum} of the {minimum} examples asked for "
-        "(min_examples); raise alpha or max_examples, or lower min_examples or clients",
-        "data.partition",
-    )
+    parts: list[list[Places]] = [[] for _ in range(clients)]
+    for group in places_by_value(values).values():
+        shares = rng.dirichlet(np.full(clients, alpha))
+        cuts = np.floor(np.cumsum(shares)[:-1] * len(group)).astype(int)
+        for part, places in zip(parts, np.split(rng.permutation(group), cuts), strict=True):
+            part.append(places)
+    return top_up([np.concatenate(part) for part in parts], minimum, rng)
 
 
 def partition_by_size(n: int, clients: int, alpha: float, minimum: int, rng: np.random.Generator) -> list[Places]:
-    """Quantity skew (Li et al., arXiv 2102.02079): sizes from Dirichlet(alpha), drawn until all hold `minimum`."""
-    largest_minimum = 0
-    for _ in range(_DRAWS):
-        cuts = np.floor(np.cumsum(rng.dirichlet(np.full(clients, alpha)))[:-1] * n).astype(int)
-        smallest = int(np.diff(cuts, prepend=0, append=n).min())
-        if smallest >= minimum:
-            return [np.sort(part) for part in np.split(rng.permutation(n), cuts)]
-        largest_minimum = max(largest_minimum, smallest)
-    raise InputError(
-        f"in {_DRAWS} draws of the sizes of {clients} clients from Dirichlet({alpha}) the smallest of "
-        f"{n} examples never held more than {largest_minimum} of the {minimum} asked for (min_examples); "
-        "raise alpha or max_examples, or lower min_examples or clients",
-        "data.partition",
-    )
+    """Quantity skew (Li et al., arXiv 2102.02079): sizes from Dirichlet(alpha); clients left short are topped up."""
+    cuts = np.floor(np.cumsum(rng.dirichlet(np.full(clients, alpha)))[:-1] * n).astype(int)
+    return top_up(np.split(rng.permutation(n), cuts), minimum, rng)
+
+
+def top_up(parts: list[Places], minimum: int, rng: np.random.Generator) -> list[Places]:
+    """
+    Each client with fewer than `minimum` examples gets, one at a time, a random one of whichever client then has the
+    most (of equals the first). There must be `minimum` for each. Draws nothing where nobody is short.
+    """
+    if min(map(len, parts)) >= minimum:
+        return [np.sort(part) for part in parts]
+    held = [rng.permutation(part).tolist() for part in parts]
+    largest = [(-len(part), client) for client, part in enumerate(held) if len(part) > minimum]
+    heapify(largest)
+    for part in held:
+        while len(part) < minimum:
+            size, giver = largest[0]
+            part.append(held[giver].pop())
+            # Someone is short, so somebody has more than the minimum: whoever is down to it may stay in the heap.
+            heapreplace(largest, (size + 1, giver))
+    return [np.array(sorted(part), np.int64) for part in held]
 
 
 def partition_by_shares(n: int, shares: list[float], minimum: int, rng: np.random.Generator) -> list[Places]:
@@ -93,7 +90,8 @@ def partition_pathological(
     Ours: every client takes the values that the fewest before it took, ties at random, so that each value has as many
     clients as any other, or one more; its examples are split evenly among them.
     """
-    distinct = sorted(set(values))
+    groups = places_by_value(values)
+    distinct = list(groups)
     if per_client > len(distinct):
         raise InputError(
             f"{per_client} values for each client, and the training examples have "
@@ -113,9 +111,7 @@ def partition_pathological(
         for _, _, value in scarcest[:per_client]:
             holders[value].append(client)
     parts: list[list[Places]] = [[] for _ in range(clients)]
-    column = np.array(values)
-    for value, its_clients in zip(distinct, holders, strict=True):
-        group = np.flatnonzero(column == value)
+    for value, group, its_clients in zip(distinct, groups.values(), holders, strict=True):
         if len(group) < len(its_clients):
             raise InputError(
                 f"{len(its_clients)} clients are to hold the value {value!r}, of which there are "
@@ -129,12 +125,26 @@ def partition_pathological(
 
 def partition_by_value(values: Sequence[str], owned: list[str]) -> list[Places]:
     """Client k holds the examples of the k-th owned value."""
-    column = np.array(values)
-    return [np.flatnonzero(column == value) for value in owned]
+    groups = places_by_value(values)
+    return [groups.get(value, np.array([], np.int64)) for value in owned]
+
+
+def places_by_value(values: Sequence[str]) -> dict[str, Places]:
+    """
+    Where each distinct value stands, ascending; the values in order. Values are compared as Python strings: NumPy's
+    would drop trailing NULs, and take as much memory for every value as for the longest.
+    """
+    places: dict[str, list[int]] = {}
+    for place, value in enumerate(values):
+        places.setdefault(value, []).append(place)
+    return {value: np.array(places[value], np.int64) for value in sorted(places)}
 
 
 def values_of(spec: PartitionSpec, rows: Sequence[Row]) -> list[str]:
-    """Of each row the value that the partition goes by; empty where it goes by none."""
+    """
+    Of each row the value that the partition goes by, as text; empty where it goes by none. Numbers are written as in
+    JSON: 1 and "1" are one value, 1.0 and true are others.
+    """
     if spec.by is None:
         return [""] * len(rows)
     if spec.name == "files" and spec.by not in rows[0].columns:

@@ -1,24 +1,28 @@
 """A model on its data once, before any training: what it cannot do is told at once, and not in the first round."""
 
+from dataclasses import replace
+
 import torch
 
-from .batches import collate, forward, precision
+from .batches import Batch, collate, forward, precision
+from .buffers import copy_buffers, owner_of, restore_buffers
 from .errors import InputError
 from .index import Index
-from .nested_lora import NestedLora, activate
+from .nested_lora import NestedLora, activate, set_training
 
 # Far above what rounding does to float32 and bfloat16 logits, far below what another text's tokens do.
 _TOLERANCE = 0.05
 
 
 @torch.no_grad()
-def probe(nested: NestedLora, index: Index) -> None:
+def probe(nested: NestedLora, index: Index) -> NestedLora:
     """
     Two training examples, and one that is packed; raises InputError where that cannot be. Without truncations: whether
-    each example has to have its own is for the objective, which is not known yet.
+    each example has to have its own is for the objective, which is not known yet. Returns the model with what its
+    training has to keep still.
     """
     if not index.info.clients:
-        return
+        return nested
     activate(nested, nested.tiers[-1])
     nested.model.eval()
     examples = [*index.of_client(index.info.clients[0].id)][:2]
@@ -34,6 +38,17 @@ def probe(nested: NestedLora, index: Index) -> None:
     packed = next((place for place in training if _starts(index, place)), None)
     if packed is not None:
         _check_packing(nested, index, packed)
+    return _with_still_modules(nested, batch)
+
+
+def _with_still_modules(nested: NestedLora, batch: Batch) -> NestedLora:
+    """Finds, by one pass in training mode, the kinds of module that would change their buffers."""
+    before = copy_buffers(nested.model)
+    set_training(nested)
+    forward(nested, batch)
+    nested.model.eval()
+    changed = restore_buffers(nested.model, before)
+    return replace(nested, still=nested.still | {type(owner_of(nested.model, name)) for name in changed})
 
 
 def _starts(index: Index, place: int) -> list[int]:

@@ -31,7 +31,16 @@ from torch import Tensor
 from .batches import Batch, collate, mean_loss, mean_losses
 from .index import Index
 from .messages import FitSpec, Objective
-from .nested_lora import NestedLora, activate, dense_parameters, factors, lora_parameters, set_checkpointing, truncated
+from .nested_lora import (
+    NestedLora,
+    activate,
+    dense_parameters,
+    factors,
+    lora_parameters,
+    set_checkpointing,
+    set_training,
+    truncated,
+)
 from .seeds import derive
 
 
@@ -81,7 +90,7 @@ def train(
     activate(nested, r)
     for a, _ in factors(nested, r):
         a.requires_grad_(not spec.freeze_a)
-    nested.model.train()
+    set_training(nested)
     set_checkpointing(nested, spec.gradient_checkpointing)
     optimizer = _optimizer(nested, r, spec)
     passes, losses = 0, []

@@ -43,6 +43,6 @@ export function isAtLeast(version: string, [major, minor]: readonly [number, num
 
 /** What a command answers, if it is a Python 3 at all: it may be absent, Python 2, or a shim for nothing. */
 async function ask(command: string): Promise<z.output<typeof answer> | undefined> {
-  const { stdout, failed } = await execa(command, ["-c", question], { reject: false, timeout: 20_000 });
+  const { stdout, failed } = await execa(command, ["-I", "-c", question], { reject: false, timeout: 120_000 });
   return failed ? undefined : answer.parse(JSON.parse(stdout));
 }

@@ -3,7 +3,7 @@ import { readFile, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { execa } from "execa";
 import { z } from "zod";
-import { environmentFolder, environmentPython, packageRoot, workersFolder } from "../../workers/python.ts";
+import { environmentFolder, environmentPython, packageRoot, pythonEnvironment, workersFolder } from "../../workers/python.ts";
 import { findBasePython } from "./base-python.ts";
 import { runTool } from "./run-tool.ts";
 import type { SetupContext } from "./context.ts";
@@ -16,7 +16,7 @@ export async function setUpEnvironment({ say, signal, extras }: SetupContext & {
   const folder = environmentFolder();
   const stamp = await readStamp();
   const wanted = { inputs: await hashInputs(), extras: [...new Set([...(stamp?.extras ?? []), ...extras])] };
-  const works = stamp !== undefined && (await execa(environmentPython(), ["-c", ""], { reject: false })).exitCode === 0;
+  const works = stamp !== undefined && (await execa(environmentPython(), ["-I", "-c", ""], { reject: false })).exitCode === 0;
   if (works && stamp.inputs === wanted.inputs && stamp.extras.length === wanted.extras.length) {
     say(`Python environment: up to date in ${folder}`);
     return;
@@ -26,7 +26,7 @@ export async function setUpEnvironment({ say, signal, extras }: SetupContext & {
   if (!works) {
     const base = await findBasePython();
     say(`Python environment: making ${folder} with Python ${base.version} (${base.path})`);
-    await runTool(base.path, ["-m", "venv", "--clear", folder], {
+    await runTool(base.path, ["-I", "-m", "venv", "--clear", folder], {
       signal,
       problem: `the Python environment could not be made in ${folder}`,
       remedy: "make the folder writable, or set PRELORT_CACHE to one that is, then npx prelort setup",
@@ -37,7 +37,7 @@ export async function setUpEnvironment({ say, signal, extras }: SetupContext & {
   const requirements = await readRequirements(wanted.extras);
   await runTool(
     environmentPython(),
-    ["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "-c", constraints, ...requirements],
+    ["-I", "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "-c", constraints, ...requirements],
     {
       signal,
       problem: `pip could not install the Python packages into ${folder}`,
@@ -69,6 +69,6 @@ async function hashInputs(): Promise<string> {
 
 async function readRequirements(extras: readonly string[]): Promise<string[]> {
   const script = path.join(workersFolder(), "environment.py");
-  const { stdout } = await execa(environmentPython(), [script, "requirements", ...extras]);
+  const { stdout } = await execa(environmentPython(), [script, "requirements", ...extras], { env: pythonEnvironment() });
   return z.array(z.string()).parse(JSON.parse(stdout));
 }

@@ -7,7 +7,7 @@ import { execa } from "execa";
 import { z } from "zod";
 import { assetPaths, isAssetName, setupCommandOf, useOf } from "../../config/assets.ts";
 import { EnvironmentError } from "../../errors.ts";
-import { cacheFolder, environmentFolder, environmentPython, packageRoot, workersFolder } from "../../workers/python.ts";
+import { cacheFolder, environmentFolder, environmentPython, packageRoot, pythonEnvironment, workersFolder } from "../../workers/python.ts";
 import { findBasePython, isAtLeast } from "./base-python.ts";
 
 /**
@@ -52,6 +52,7 @@ async function examineEnvironment(): Promise<Finding[]> {
     return [await examineBasePython(), { ...environment, status: "missing", found: `not in ${environment.found}`, remedy }];
   }
   const { stdout, stderr, failed } = await execa(environmentPython(), [path.join(workersFolder(), "environment.py"), "report"], {
+    env: pythonEnvironment(),
     reject: false,
   });
   if (failed) return [{ ...environment, status: "missing", found: `broken: ${stderr.split("\n").at(-1)}`, remedy }];

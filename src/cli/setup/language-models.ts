@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { assetPaths } from "../../config/assets.ts";
-import { cacheFolder, environmentPython, workersFolder } from "../../workers/python.ts";
+import { cacheFolder, environmentPython, programArguments } from "../../workers/python.ts";
 import { setUpAsset } from "./asset.ts";
 import type { SetupContext } from "./context.ts";
 import { runTool } from "./run-tool.ts";
@@ -27,10 +27,9 @@ export async function setUpLanguageModels(context: SetupContext): Promise<void> 
     const files = texts.map(({ folder }) => path.join(cacheFolder(), folder, textFile));
     await runTool(
       environmentPython(),
-      ["-m", "prelort_worker.pretrain", "--architecture", architecture, "--text", ...files, "--out", target],
+      [...programArguments("pretrain"), "--architecture", architecture, "--text", ...files, "--out", target],
       {
         signal,
-        env: { PYTHONPATH: workersFolder() },
         problem: `${name} could not be pretrained`,
         remedy: "npx prelort setup --language-models, once what is said above is mended",
       },

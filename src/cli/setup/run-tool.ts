@@ -1,23 +1,22 @@
 import { execa } from "execa";
 import { EnvironmentError, InterruptedError } from "../../errors.ts";
+import { pythonEnvironment } from "../../workers/python.ts";
 
 export interface ToolContext {
   readonly signal: AbortSignal;
   readonly problem: string;
   readonly remedy: string;
-  /** Added to this process's own environment. */
-  readonly env?: Readonly<Record<string, string>>;
 }
 
 /**
  * Runs a tool such as pip or npm with its output on the terminal (as standard error: it is progress, not a
  * result). What goes wrong is an EnvironmentError that ends with the tool's last words.
  */
-export async function runTool(command: string, args: readonly string[], { signal, problem, remedy, env = {} }: ToolContext): Promise<void> {
+export async function runTool(command: string, args: readonly string[], { signal, problem, remedy }: ToolContext): Promise<void> {
   const result = await execa(command, args, {
     reject: false,
     cancelSignal: signal,
-    env,
+    env: pythonEnvironment(),
     stdin: "ignore",
     stdout: process.stderr,
     stderr: ["inherit", "pipe"],

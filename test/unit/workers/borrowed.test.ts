@@ -1,12 +1,13 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, constants, openSync, readSync, writeSync } from "node:fs";
-import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { createDeferred } from "../../../src/workers/deferred.ts";
 import { createWorkerPool } from "../../../src/workers/pool.ts";
 import type { WorkerLauncher } from "../../../src/workers/launch.ts";
 import type { Task, TaskFailure } from "../../../src/workers/task.ts";
 import { fitted, onePlainStep, scriptedSettings } from "./scripted.ts";
+import { eventually } from "../../patience.ts";
 
 /** A process that holds 72 bytes of memory without a name, as a worker does until its answer has been read. */
 const HOLDER = "import os,time\nf=os.memfd_create('x')\nos.pwrite(f,b'\\0'*72,0)\nprint(f,flush=True)\ntime.sleep(600)";
@@ -74,7 +75,7 @@ describe.runIf(process.platform === "linux")("an answer whose tensors lie in the
     expect(tasks.filter((_, place) => settled[place]?.status === "rejected").map(({ id }) => id)).toEqual([guilty]);
     expect(failures.map(({ taskId }) => taskId)).toEqual([guilty]);
     await pool.close({ now: true });
-  }, 20_000);
+  });
 
   test("that is refused is handed back all the same, so that its memory serves again", async () => {
     const files: number[] = [];
@@ -102,7 +103,7 @@ describe.runIf(process.platform === "linux")("an answer whose tensors lie in the
       readSync(file, byte, 0, 1, 0);
       return byte[0];
     };
-    await vi.waitFor(() => expect(files.map(first)).toEqual([1, 1, 1, 1]));
+    await eventually(() => expect(files.map(first)).toEqual([1, 1, 1, 1]));
     await pool.close({ now: true });
   });
 });

@@ -2,9 +2,10 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { curveKeyPair } from "zeromq";
-import { expect, onTestFinished, test } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import type { CurveKeys } from "../../../src/transport/transport.ts";
 import { processLauncher } from "../../../src/workers/launch.ts";
+import { workersFolder } from "../../../src/workers/python.ts";
 
 /** Writes what it was told and by which way to its log, and ends. */
 const tells = `
@@ -30,6 +31,17 @@ test("keys reach a worker by its standard input, where nobody else can read them
   expect(JSON.parse(line)).toEqual({ server_key: curve.serverKey, public_key: curve.publicKey, secret_key: curve.secretKey });
   expect(argv.slice(-1)).toEqual(["--curve"]);
   for (const key of Object.values(curve)) expect(JSON.stringify([argv, env])).not.toContain(key);
+});
+
+test("the user's own PYTHON* variables do not reach a worker", async () => {
+  for (const name of ["PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE"])
+    vi.stubEnv(name, "/nowhere");
+  vi.stubEnv("MY_OWN", "reaches it");
+  onTestFinished(() => void vi.unstubAllEnvs());
+  const { env } = await launch();
+  const ofPython = Object.entries(env).filter(([name]) => name.startsWith("PYTHON"));
+  expect(Object.fromEntries(ofPython)).toEqual({ PYTHONPATH: workersFolder(), PYTHONUNBUFFERED: "1" });
+  expect(env["MY_OWN"]).toBe("reaches it");
 });
 
 test("where there are none it is not told of any", async () => {

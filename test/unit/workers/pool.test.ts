@@ -5,6 +5,7 @@ import { decode } from "../../../src/tensor/encoded.ts";
 import { createWorkerPool, type PoolOptions } from "../../../src/workers/pool.ts";
 import type { Reply, Task, TaskFailure, WorkerPool } from "../../../src/workers/task.ts";
 import { fitted, loaded, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "./scripted.ts";
+import { eventually } from "../../patience.ts";
 
 function fitTask(client: string, overrides: Partial<Task<"fit">> = {}): Task<"fit"> {
   const request = {
@@ -111,9 +112,9 @@ describe("a task is given to a busy worker ahead", () => {
     const held: Record<string, string[]> = {};
     const { pool, heard } = setUp({ script: holding(held) });
     await pool.start();
-    await vi.waitFor(() => expect(heard).toEqual(["w0", "w1"]));
+    await eventually(() => expect(heard).toEqual(["w0", "w1"]));
     const all = Promise.allSettled([1, 2, 3, 4, 5, 6, 7].map((size) => pool.run(fitTask(`c${size}`, { priority: size }))));
-    await vi.waitFor(() => expect(held).toEqual({ w0: ["c7", "c5"], w1: ["c6", "c4"] }));
+    await eventually(() => expect(held).toEqual({ w0: ["c7", "c5"], w1: ["c6", "c4"] }));
     await closed(pool);
     await all;
   });
@@ -122,9 +123,9 @@ describe("a task is given to a busy worker ahead", () => {
     const held: Record<string, string[]> = {};
     const { pool, heard } = setUp({ script: holding(held) });
     await pool.start();
-    await vi.waitFor(() => expect(heard).toEqual(["w0", "w1"]));
+    await eventually(() => expect(heard).toEqual(["w0", "w1"]));
     const all = Promise.allSettled([1, 2, 3, 4].map((size) => pool.run(fitTask(`c${size}`, { priority: size }))));
-    await vi.waitFor(() => expect(held).toEqual({ w0: ["c4"], w1: ["c3"] }));
+    await eventually(() => expect(held).toEqual({ w0: ["c4"], w1: ["c3"] }));
     await closed(pool);
     await all;
   });
@@ -183,7 +184,7 @@ describe("a failed attempt", () => {
     });
     await pool.start();
     const [first, second] = [pool.run(fitTask("c0")), pool.run(fitTask("c1"))];
-    await vi.waitFor(() => expect(failures.length).toBe(1));
+    await eventually(() => expect(failures.length).toBe(1));
     releaseOther();
     const replies = await Promise.all([first, second]);
     expect(replies.map(({ workerId }) => workerId)).toEqual(["w1", "w1"]);
@@ -206,7 +207,7 @@ describe("a failed attempt", () => {
     });
     await pool.start();
     const stuck = Promise.allSettled([pool.run(fitTask("c0")), pool.run(fitTask("c1"))]);
-    await vi.waitFor(() => expect(failures.length).toBe(1));
+    await eventually(() => expect(failures.length).toBe(1));
     expect((await pool.run(fitTask("c2"))).workerId).toBe("w0");
     await closed(pool);
     await stuck;
@@ -282,8 +283,8 @@ describe("a dead worker", () => {
       },
     });
     await pool.start();
-    await vi.waitFor(() => expect(launched.map(({ workerId }) => workerId)).toContain("w0.2"));
-    await vi.waitFor(() => expect(launched.find(({ workerId }) => workerId === "w0.2")?.wasKilled()).toBe(true));
+    await eventually(() => expect(launched.map(({ workerId }) => workerId)).toContain("w0.2"));
+    await eventually(() => expect(launched.find(({ workerId }) => workerId === "w0.2")?.wasKilled()).toBe(true));
     await expect(Promise.all([pool.run(fitTask("c0")), pool.run(fitTask("c1"))])).resolves.toMatchObject([
       { workerId: "w1" },
       { workerId: "w1" },
@@ -346,7 +347,7 @@ describe("a dead worker", () => {
       },
     });
     await pool.start();
-    await vi.waitFor(() => expect(launched).toHaveLength(2));
+    await eventually(() => expect(launched).toHaveLength(2));
     for (let fit = 0; givenUp.length === 0; fit++) {
       await Promise.all([pool.run(fitTask(`a${fit}`)), pool.run(fitTask(`b${fit}`)), setImmediate()]);
     }
@@ -453,7 +454,7 @@ describe("what every worker must do", () => {
     };
     await pool.start();
     await pool.onEveryWorker({ ...loadTask, accept });
-    await vi.waitFor(() => expect(launched.map(({ workerId }) => workerId)).toEqual(["w0", "w1", "w1.1"]));
+    await eventually(() => expect(launched.map(({ workerId }) => workerId)).toEqual(["w0", "w1", "w1.1"]));
     expect(launched[1]?.wasKilled()).toBe(true);
     await closed(pool);
   });
@@ -504,7 +505,7 @@ describe("a task that nobody waits for any more", () => {
     const given = new AbortController();
     const { pool, failures, launched } = setUp({
       count: 1,
-      beatTimeoutMs: 200,
+      beatTimeoutMs: 1000,
       async script(worker) {
         if (worker.workerId !== "w0") return worker.serve();
         worker.hello();
@@ -543,7 +544,7 @@ describe("a pool's end", () => {
     await pool.start();
     const runs = await Promise.allSettled([pool.run(fitTask("c0", { accept })), pool.run(fitTask("c1"))]);
     expect(runs.map((run) => run.status === "rejected" && run.reason instanceof InterruptedError)).toEqual([true, true]);
-    await vi.waitFor(() => expect(cancelled).toEqual(["round-1/fit/c0"]));
+    await eventually(() => expect(cancelled).toEqual(["round-1/fit/c0"]));
     await expect(pool.run(fitTask("c2"))).rejects.toThrow(InterruptedError);
     await closed(pool);
     expect(failures).toEqual([]);

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { execa } from "execa";
-import { describe, expect, onTestFinished, test, vi } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { asFloat32, decode } from "../../../src/tensor/encoded.ts";
 import type { Adapter } from "../../../src/adapter/adapter.ts";
 import { CREDIT_BYTES } from "../../../src/protocol/messages.ts";
@@ -15,6 +15,7 @@ import { createWorkerPool, type PoolOptions } from "../../../src/workers/pool.ts
 import { packageRoot } from "../../../src/workers/python.ts";
 import type { Task, TaskFailure, WorkerHello } from "../../../src/workers/task.ts";
 import { onePlainStep } from "./scripted.ts";
+import { eventually, PATIENCE_MS } from "../../patience.ts";
 
 /* Real processes over real sockets; only what they do is scripted. */
 
@@ -35,9 +36,9 @@ async function setUp(mode: string, { kind = "ipc", ...overrides }: SetUp = {}) {
     count: 2,
     threads: 1,
     retries: 2,
-    startTimeoutMs: 30_000,
-    beatTimeoutMs: 30_000,
-    taskTimeoutMs: 30_000,
+    startTimeoutMs: PATIENCE_MS,
+    beatTimeoutMs: PATIENCE_MS,
+    taskTimeoutMs: PATIENCE_MS,
     logFolder,
     listener: { ready: (hello) => hellos.push(hello), failure: (failure) => failures.push(failure) },
     ...overrides,
@@ -74,7 +75,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-describe("workers as processes", { timeout: 60_000 }, () => {
+describe("workers as processes", () => {
   test.each(["ipc", "tcp"] as const)("take tensors larger than the credit over %s, send them back, and end when asked", async (kind) => {
     const { pool, hellos, transport } = await setUp("serves", { kind });
     await pool.start();
@@ -100,7 +101,7 @@ describe("workers as processes", { timeout: 60_000 }, () => {
   ])("see only the device they are given, of %s", async (_, devices, count, seen) => {
     const { pool, hellos } = await setUp("serves", { devices, count });
     await pool.start();
-    await vi.waitFor(() => expect(hellos.length).toBe(count), 20_000);
+    await eventually(() => expect(hellos.length).toBe(count));
     expect(hellos.toSorted((a, b) => a.workerId.localeCompare(b.workerId)).map(({ device }) => device)).toEqual(seen);
   });
 
@@ -124,15 +125,16 @@ describe("workers as processes", { timeout: 60_000 }, () => {
     await pool.start();
     const replies = await Promise.all(["c0", "c1", "c2", "c3"].map((client) => pool.run(fitTask(client))));
     expect(replies.every(({ workerId }) => workerId !== "w0")).toBe(true);
-    for (const failure of failures)
-      expect(failure).toMatchObject({ workerId: "w0", willRetry: true, error: { details: { signal: "SIGKILL" } } });
+    // It may be gone before all of the task was sent.
+    const error = { message: expect.stringMatching(/was ended by SIGKILL|could not be sent/) };
+    for (const failure of failures) expect(failure).toMatchObject({ workerId: "w0", willRetry: true, error });
   });
 
   test("that are stopped are killed for their silence while the others go on", async () => {
-    const { pool, failures, hellos } = await setUp("freezes", { count: 1, beatTimeoutMs: 1000 });
+    const { pool, failures, hellos } = await setUp("freezes", { count: 1, beatTimeoutMs: 6000 });
     await pool.start();
     expect(await pool.run(fitTask("c0"))).toMatchObject({ workerId: "w0.1", attempt: 2 });
-    expect(failures).toMatchObject([{ workerId: "w0", error: { message: expect.stringContaining("was not heard of for 1 s") } }]);
+    expect(failures).toMatchObject([{ workerId: "w0", error: { message: expect.stringContaining("was not heard of for 6 s") } }]);
     expect(isAlive(hellos[0]?.pid ?? 0)).toBe(false);
   });
 
@@ -163,7 +165,7 @@ describe("workers as processes", { timeout: 60_000 }, () => {
       controller.kill("SIGKILL");
       await controller;
       const left = () => [existsSync(dirname(socket)) && kind === "ipc", ...pids.map(isAlive)];
-      await vi.waitFor(() => expect(left()).toEqual([false, false, false]), 5000);
+      await eventually(() => expect(left()).toEqual([false, false, false]));
     }
   });
 });

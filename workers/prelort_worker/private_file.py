@@ -1,0 +1,22 @@
+"""Files made from the user's data, which may be readable by the user alone."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_private_file(path: Path, content: bytes) -> None:
+    """
+    Writes a file that its owner alone may read (0600, in a folder of 0700 if that is new), whatever the umask is.
+    Written aside and renamed: a reader sees the whole file or none.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.", suffix=".tmp")  # made 0600
+    aside = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
