@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
 import { Command, InvalidArgumentError } from "commander";
@@ -9,6 +9,7 @@ import { renderTextTable } from "../report/text-table.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { type AdapterEvaluation, evaluateAdapter } from "../server/evaluate-adapter.ts";
 import type { TierMetrics } from "../server/events.ts";
+import { isThere } from "../server/read-file.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { recordedRun } from "./recorded-run.ts";
 
@@ -55,7 +56,8 @@ async function configOf(source: string, { adapter, data, split, set }: EvaluateC
     ...(split === undefined ? [] : [`data.eval_split=${JSON.stringify(split)}`]),
     ...set,
   ];
-  if (!existsSync(path.join(source, "run.json"))) return buildRun(await loadConfig(source, { set: given }));
+  const isRun = statSync(source, { throwIfNoEntry: false })?.isDirectory() && isThere(path.join(source, "run.json"));
+  if (!isRun) return buildRun(await loadConfig(source, { set: given }));
   return buildRun(await recordedRun(source, { set: [`lora.init_from=${JSON.stringify(path.resolve(source))}`, ...given] }));
 }
 

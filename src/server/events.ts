@@ -58,6 +58,8 @@ export type RunEvent =
         readonly metrics: readonly RoundMetrics[];
         /** Of versions and devices, under which the same bytes cannot be promised. */
         readonly differences: readonly { readonly path: string; readonly was: unknown; readonly is: unknown }[];
+        /** What was found damaged in its folder, and what becomes of it. */
+        readonly remarks: readonly string[];
       };
     }
   | { readonly type: "phase-start"; readonly phase: "start workers" | "prepare data" | "load model" | "train" | "save" }
