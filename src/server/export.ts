@@ -1,11 +1,12 @@
 import { ConfigError } from "../errors.ts";
+import { type NamedCode, unnamedCode } from "./named-code.ts";
 import { readTrained, type TrainedOptions } from "./read-trained.ts";
 import { rankOf, type SaveOptions, type Saved, saveTrained, type Trained } from "./save.ts";
 
 export interface ExportOptions extends SaveOptions, TrainedOptions {
   /** The folder to make; by default named for the run, the rank and what it is, in the working directory. */
   readonly out?: string | undefined;
-  /** With `merge`: the Python interpreter; by default that of the environment that `prelort setup` made. */
+  /** With `merge`: the Python interpreter; by default that of the run, if it was named on this machine. */
   readonly python?: string | undefined;
   /** With `merge`: the folder of the run's own task. Its code is run. */
   readonly taskFolder?: string | undefined;
@@ -33,25 +34,32 @@ export async function exportRun(directory: string, options: ExportOptions = {}):
   return saveTrained(trained, out ?? parts.join("-"), save);
 }
 
-/** The record may have come from elsewhere, so it chooses no code: what runs is what the caller named. */
+/** The config with the code that the caller named. What only the record names is refused, unless it was named on this machine. */
 function withCode(
   trained: Trained,
   { python, taskFolder, trustRemoteCode }: Pick<ExportOptions, "python" | "taskFolder" | "trustRemoteCode">,
 ): Trained {
-  const { model } = trained.config;
-  const issues = [
-    ...(model.task.includes(":") && taskFolder === undefined
-      ? [
-          {
-            path: "task-folder",
-            message: `is needed: merging runs the run's own task ${model.task}; if you trust its code, name its folder`,
-          },
-        ]
-      : []),
-    ...(model.trustRemoteCode && !trustRemoteCode
-      ? [{ path: "trust-remote-code", message: "is needed: the run used Python code that comes with the model; if you trust it, say so" }]
-      : []),
-  ];
+  const { model, workers } = trained.config;
+  const config = {
+    ...trained.config,
+    model: { ...model, taskFolder: taskFolder ?? model.taskFolder },
+    workers: { python: python ?? workers.python },
+  };
+  const given: Readonly<Record<NamedCode["key"], unknown>> = {
+    "workers.python": python,
+    "model.task_folder": taskFolder,
+    "model.trust_remote_code": trustRemoteCode || undefined,
+  };
+  const issues = unnamedCode(config).flatMap(({ key, value }) => {
+    if (given[key] !== undefined) return [];
+    return [{ path: key, message: `is ${value} in run.json, which chooses no code to run; if you trust it, add ${FLAGS[key](value)}` }];
+  });
   if (issues.length > 0) throw new ConfigError(issues);
-  return { ...trained, config: { ...trained.config, model: { ...model, taskFolder }, workers: { python } } };
+  return { ...trained, config };
 }
+
+const FLAGS: Readonly<Record<NamedCode["key"], (value: string) => string>> = {
+  "workers.python": (value) => `--python ${value}`,
+  "model.task_folder": (value) => `--task-folder ${value}`,
+  "model.trust_remote_code": () => "--trust-remote-code",
+};

@@ -21,6 +21,7 @@ import { createEventStream } from "./event-stream.ts";
 import type { RoundMetrics, RunEvent } from "./events.ts";
 import type { Commit, TrainedMetrics } from "./journal.ts";
 import { describeDoubts, describeMethod } from "./method.ts";
+import { rememberCode } from "./named-code.ts";
 import { type Origin, originOf } from "./origin.ts";
 import { requireAllRounds } from "./past.ts";
 import { present } from "./present.ts";
@@ -117,6 +118,7 @@ async function conduct(context: Conduct): Promise<RunResult> {
     else await directory.writeRecord("run.json", begun);
     if (past) requireAllRounds(past.path, past, config.rounds);
     if (past?.hasEnded && past.unmeasured.length === 0) return await showEnded(context, past);
+    await rememberCode(config);
     const clock = stopwatch(directory);
     const session = await openSession({
       config,

@@ -38,7 +38,7 @@ export async function readTrained(directory: string, { round, aggregation }: Tra
     run: path.basename(path.resolve(directory)),
     round: commit.round,
     sha256,
-    config: { ...config, workers: {} },
+    config,
     peft,
     labels,
     layout,
@@ -51,6 +51,7 @@ const recordSchema = z.object({
   config: z.object({
     model: z.unknown().transform(camelKeys).pipe(common.model),
     lora: common.lora,
+    workers: z.object({ python: z.string().optional() }),
     strategy: z.object({ aggregation: z.unknown() }),
   }),
   labels: z.array(z.string()),

@@ -38,8 +38,8 @@ export const peftIdentity = z
 export function requireReady<S extends z.ZodType>(directory: string, record: Readonly<Record<string, unknown>>, schema: S): z.output<S> {
   const { value, problems } = check(schema, record, "snake_case");
   if (!problems) return value;
-  // The part that is written last.
-  if (!("peft" in record) && !("layout" in record)) {
+  // What is written once they are ready.
+  if ("config" in record && !("peft" in record) && !("layout" in record)) {
     const remedy = `start it again with prelort resume ${directory}`;
     throw refusal(`the run in ${directory} ended before its data and model were ready, so there are no results in it; ${remedy}`);
   }

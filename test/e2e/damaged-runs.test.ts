@@ -30,7 +30,7 @@ function options(name: string): FederateOptions {
     runsDir: at(),
     seed: 5,
     rounds: ROUNDS,
-    model: { nameOrPath: "softmax-regression", task: "points:Softmax" },
+    model: { nameOrPath: "softmax-regression", task: "points:Softmax", taskFolder: folder() },
     lora: { r: 2, tiers: [1, 2], target_modules: ["linear"] },
     data: { path: path.join(folder(), "points.jsonl"), label: "cloud", evalExamples: 20, clients: 3 },
     strategy: { selection: allClients(), rankAssignment: listRanks([2, 1, 1]), aggregation: segmentWise() },
@@ -77,7 +77,7 @@ describe("a run that had ended", () => {
     const directory = copied("no-rounds");
     rmSync(path.join(directory, "rounds"), { recursive: true });
     const before = readFileSync(path.join(directory, "metrics.jsonl"), "utf8");
-    const { status, output } = prelort("resume", directory, "--set", `model.task_folder=${root}`);
+    const { status, output } = prelort("resume", directory);
     expect([status, output]).toEqual([1, expect.stringMatching(/had ended after round 4, and rounds\/4\/global\.safetensors is missing/)]);
     expect(readFileSync(path.join(directory, "metrics.jsonl"), "utf8")).toBe(before);
     expect(before.trimEnd().split("\n")).toHaveLength(ROUNDS + 1);
@@ -143,7 +143,7 @@ describe("a run that ended before its data was ready says so", () => {
   });
 
   test.each(["report", "export", "verify", "evaluate"])("to %s", (command) => {
-    const { status, output } = prelort(command, at("unready"), ...(command === "evaluate" ? ["--set", `model.task_folder=${root}`] : []));
+    const { status, output } = prelort(command, at("unready"));
     expect([status, output]).toEqual([2, expect.stringMatching(/ended before its data and model were ready.*prelort resume/)]);
   });
 });
@@ -170,17 +170,16 @@ describe("a run's folder that came from elsewhere", () => {
     writeFileSync(program, `#!/bin/sh\ntouch ${path.join(folder(), "was-run")}\n`, { mode: 0o755 });
     record(directory, ({ config }) => {
       config.workers = { ...config.workers, python: program };
-      config.model = { ...config.model, trust_remote_code: true };
+      config.model = { ...config.model, task: "tasks:Foreign", task_folder: folder(), trust_remote_code: true };
     });
     for (const command of ["resume", "evaluate"]) {
       const { status, output } = prelort(command, directory);
       expect(status).toBe(2);
-      for (const key of [`workers.python=${program}`, `model.task_folder=${path.resolve(folder())}`, "model.trust_remote_code=true"])
+      for (const key of [`workers.python=${program}`, `model.task_folder=${folder()}`, "model.trust_remote_code=true"])
         expect(output).toContain(`if you trust it, add --set ${key}`);
     }
-    await expect(exportRun(directory, { merge: true, out: path.join(folder(), "merged") })).rejects.toThrow(
-      /task-folder {2}is needed: merging runs the run's own task points:Softmax[^]*trust-remote-code {2}is needed/,
-    );
+    const merged = exportRun(directory, { merge: true, out: path.join(folder(), "merged") });
+    await expect(merged).rejects.toThrow(/add --python [^]*add --task-folder [^]*add --trust-remote-code/);
     expect(readdirSync(folder())).not.toContain("was-run");
   });
 

@@ -43,7 +43,7 @@ test("what a kill left half written at its end is no entry, and no fault", async
   expect(await readJournal(file)).toMatchObject({ end: whole, hasEnded: true });
 });
 
-test.each<[string, unknown, RegExp]>([
+test.each<[string, string, RegExp]>([
   ["that is not JSON", '{"type":"fit",', /journal\.jsonl:2 is damaged: it is not a journal entry/],
   ["without a type", JSON.stringify({ round: 1 }), /journal\.jsonl:2 is damaged: it is not a journal entry/],
   ["with a value of another kind", JSON.stringify({ ...commit(1), round: "one" }), /journal\.jsonl:2 is damaged: round must be a number/],
