@@ -56,7 +56,7 @@ async function configOf(source: string, { adapter, data, split, set }: EvaluateC
     ...(split === undefined ? [] : [`data.eval_split=${JSON.stringify(split)}`]),
     ...set,
   ];
-  const isRun = statSync(source, { throwIfNoEntry: false })?.isDirectory() && isThere(path.join(source, "run.json"));
+  const isRun = isThere(source) && statSync(source).isDirectory() && isThere(path.join(source, "run.json"));
   if (!isRun) return buildRun(await loadConfig(source, { set: given }));
   return buildRun(await recordedRun(source, { set: [`lora.init_from=${JSON.stringify(path.resolve(source))}`, ...given] }));
 }
