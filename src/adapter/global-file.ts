@@ -34,7 +34,7 @@ export function encodeGlobal(layout: AdapterLayout, adapter: Adapter, round: num
 export function decodeGlobal(bytes: Uint8Array, subject = "a global adapter"): GlobalFile {
   const { tensors, metadata } = decodeSafetensors(bytes, subject);
   const described = metadataSchema.safeParse(metadata);
-  if (!described.success) throw new RefusedError(`the metadata of ${subject}`, "a layout and a round", z.prettifyError(described.error));
+  if (!described.success) throw new RefusedError(`the metadata of ${subject}`, "a layout and a round", whatIsWrong(described.error));
   const { layout: description, round, merged_ends: ends } = described.data;
   const layout = layoutOf(description, subject);
   const valuesOf = (name: string, shape: readonly number[]) => requireTensor(`tensor ${name} of ${subject}`, tensors.get(name), shape);
@@ -60,6 +60,11 @@ const metadataSchema = z.strictObject({
   round: z.coerce.number().int().nonnegative(),
   merged_ends: z.string().transform(parseJson).pipe(z.array(z.number().int().nonnegative())).optional(),
 });
+
+function whatIsWrong({ issues }: z.ZodError): string {
+  const places = issues.map(({ path }) => path.join("."));
+  return `something else for ${[...new Set(places)].join(", ") || "all of it"}`;
+}
 
 function layoutOf(description: z.infer<typeof layoutSchema>, subject: string): AdapterLayout {
   try {

@@ -29,7 +29,12 @@ export interface AdapterFactors {
  */
 export function readPeftAdapter(settings: unknown, bytes: Uint8Array, subject: string): AdapterFactors {
   const { data: config, error } = configSchema.safeParse(settings);
-  if (!config) throw new RefusedError(`adapter_config.json of ${subject}`, "that of a LoRA adapter", z.prettifyError(error));
+  if (!config)
+    throw new RefusedError(
+      `adapter_config.json of ${subject}`,
+      "that of a LoRA adapter",
+      `something else for ${error.issues.map(({ path }) => path.join(".") || "all of it").join(", ")}`,
+    );
   refuseVariants(config, settings as Readonly<Record<string, unknown>>, subject);
   const factors = new Map<string, { a?: FloatTensor; b?: FloatTensor }>();
   const dense = new Map<string, FloatTensor>();

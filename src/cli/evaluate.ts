@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
 import { Command, InvalidArgumentError } from "commander";
@@ -8,6 +8,7 @@ import { formatNumber, formatPercent } from "../report/format.ts";
 import { renderTextTable } from "../report/text-table.ts";
 import { type AdapterEvaluation, evaluateAdapter } from "../server/evaluate-adapter.ts";
 import type { TierMetrics } from "../server/events.ts";
+import { isThere } from "../server/read-file.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { recordedRun } from "./recorded-run.ts";
 
@@ -51,7 +52,7 @@ const ALL = 2 ** 31 - 1;
 
 async function configOf(source: string, { adapter, data, split, set }: EvaluateCommandOptions): Promise<LoadedConfig> {
   const assign = (option: string, key: string, value: unknown) => ({ option, assignment: `${key}=${JSON.stringify(value)}` });
-  const isRun = existsSync(path.join(source, "run.json"));
+  const isRun = isThere(source) && statSync(source).isDirectory() && isThere(path.join(source, "run.json"));
   const others = data !== undefined ? "--data" : split !== undefined ? "--split" : undefined;
   const given = [
     ...(isRun ? [assign("run-dir", "lora.init_from", path.resolve(source))] : []),

@@ -13,6 +13,9 @@ interface ExportOptions {
   readonly dtype?: StoredDtype;
   readonly out?: string;
   readonly overwrite: boolean;
+  readonly python?: string;
+  readonly taskFolder?: string;
+  readonly trustRemoteCode: boolean;
 }
 
 export function exportCommand(): Command {
@@ -27,6 +30,9 @@ export function exportCommand(): Command {
     )
     .option("--out <folder>", "the folder to make; by default named for run and rank, here")
     .option("--overwrite", "replace what an earlier export wrote there", false)
+    .option("--python <path>", "with --merge: the Python interpreter; by default that of the run")
+    .option("--task-folder <folder>", "with --merge: folder of the run's own task, if it was not trained on this machine; its code is run")
+    .option("--trust-remote-code", "with --merge: run the Python code that comes with the model, if the run did", false)
     .action(run);
 }
 

@@ -1,13 +1,20 @@
-import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { type LoadedConfig, type LoadOptions, openRecorded } from "../config/load.ts";
 import { ConfigError } from "../errors.ts";
-import { parseJson } from "../tensor/json.ts";
+import { unnamedCode } from "../server/named-code.ts";
+import { readRecord } from "../server/run-record.ts";
 
-/** The config of a run that had begun, from its directory. Throws a ConfigError where there is none. */
+/**
+ * The config of a run that had begun, from its directory. Throws a ConfigError where there is none, and where it would choose code
+ * to run: the directory may have come from elsewhere, so a person has to name that.
+ */
 export async function recordedRun(directory: string, options: LoadOptions): Promise<LoadedConfig> {
-  const file = path.join(directory, "run.json");
-  const record = parseJson(await readFile(file, "utf8").catch(() => "")) as { readonly config?: unknown } | undefined;
-  if (record?.config !== undefined) return openRecorded(record.config, file, options);
-  throw new ConfigError([{ path: "run-dir", message: `${directory} holds no run that had begun: start one with prelort run` }]);
+  const loaded = openRecorded((await readRecord(directory))["config"], path.join(directory, "run.json"), options);
+  const keys = (options.set ?? []).map((assignment) => assignment.slice(0, assignment.indexOf("=")));
+  const issues = unnamedCode(loaded.config).flatMap(({ key, value }) => {
+    if (keys.some((given) => key === given || key.startsWith(`${given}.`))) return [];
+    return [{ path: key, message: `is ${value} in run.json, which chooses no code to run; if you trust it, add --set ${key}=${value}` }];
+  });
+  if (issues.length > 0) throw new ConfigError(issues);
+  return loaded;
 }

@@ -1,5 +1,4 @@
 import { setMaxListeners } from "node:events";
-import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import PQueue from "p-queue";
@@ -9,10 +8,10 @@ import { loadConfig } from "../config/load.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { ConfigError, PrelortError, RunFailedError } from "../errors.ts";
 import { type RecordedRun, readRun } from "../report/read-run.ts";
-import { readLog } from "../server/durable.ts";
 import { federate } from "../server/federate.ts";
-import { hasEnded } from "../server/journal.ts";
-import { parseJson } from "../tensor/json.ts";
+import { readJournal } from "../server/journal.ts";
+import { isThere } from "../server/read-file.ts";
+import { readRecord } from "../server/run-record.ts";
 import { type Budget, type Outcome, outcomesOf, passesPerStep } from "./outcome.ts";
 
 export interface CompareOptions {
@@ -154,14 +153,16 @@ function createRuns({ jobs = 1, overwrite = false, signal, onRun }: CompareOptio
       planned++;
       const tell = (state: Progress["state"]) => onRun?.({ name, state, finished, planned });
       const directory = path.resolve(config.runsDir, name);
-      const finishedRun = await findFinished(directory);
-      const kept = finishedRun && isOf(config, finishedRun) ? finishedRun : undefined;
-      if (finishedRun && !kept && !overwrite) {
-        const message = `${directory} holds a finished run of another config; give the comparison another name, or make it anew with --overwrite`;
+      const { commits, hasEnded } = await readJournal(path.join(directory, "journal.jsonl"));
+      const isSame = isDeepStrictEqual(await recordedConfig(directory), plain(config));
+      if (commits.length > 0 && !isSame && !overwrite) {
+        const state = hasEnded ? "a finished run" : "a run";
+        const message = `${directory} holds ${state} of another config; give the comparison another name, or make it anew with --overwrite`;
         const error = new ConfigError([{ path: "name", message }]);
         refusal.abort(error);
         throw error;
       }
+      const kept = hasEnded && isSame ? await readRun(directory).catch(unlessDamaged) : undefined;
       if (kept) {
         finished++;
         tell("kept");
@@ -169,8 +170,7 @@ function createRuns({ jobs = 1, overwrite = false, signal, onRun }: CompareOptio
       }
       const conduct = async () => {
         tell("started");
-        const isBegun = !finishedRun && isDeepStrictEqual(await recordedConfig(directory), plain(config));
-        await federate({ ...config, ...(isBegun ? { resume: true } : { overwrite: true }), signal: fate }).result;
+        await federate({ ...config, ...(isSame ? { resume: true } : { overwrite: true }), signal: fate }).result;
         finished++;
         tell("finished");
         return readRun(directory);
@@ -181,25 +181,19 @@ function createRuns({ jobs = 1, overwrite = false, signal, onRun }: CompareOptio
   };
 }
 
-/** The run in this folder, if it has ended and can be read. */
-async function findFinished(directory: string): Promise<RecordedRun | undefined> {
-  const { entries } = await readLog(path.join(directory, "journal.jsonl"));
-  return hasEnded(entries) ? readRun(directory).catch(() => undefined) : undefined;
-}
-
-function isOf(config: RunConfig, { record }: RecordedRun): boolean {
-  return isDeepStrictEqual(record.config, plain(config));
-}
-
 /** As a record has it. */
 function plain(config: RunConfig): unknown {
   return JSON.parse(JSON.stringify(describeConfig(config)));
 }
 
+/** What is damaged is made again by a resume, or refused by it. */
+function unlessDamaged(error: unknown): undefined {
+  if (!(error instanceof PrelortError) || error.kind !== "run") throw error;
+}
+
 /** Of a run that has begun; undefined where none has. */
 async function recordedConfig(directory: string): Promise<unknown> {
-  const record = parseJson(await readFile(path.join(directory, "run.json"), "utf8").catch(() => ""));
-  return (record as { readonly config?: unknown } | undefined)?.config;
+  return isThere(path.join(directory, "run.json")) ? (await readRecord(directory))["config"] : undefined;
 }
 
 /** Each family's learning rate, by the first of its methods. */

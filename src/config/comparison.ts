@@ -1,9 +1,9 @@
 import path from "node:path";
-import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import { ConfigError } from "../errors.ts";
 import { snakeKeys, toSnake } from "./case.ts";
 import { check, formatPath } from "./check.ts";
+import { readText } from "./load.ts";
 import { integer, positive } from "./policy-specs.ts";
 import { name as runName } from "./sections.ts";
 import { placeKey, readYaml } from "./yaml-source.ts";
@@ -72,10 +72,7 @@ export type Comparison = z.output<typeof comparisonSchema>;
 
 /** Reads and validates a comparison; `setting` becomes absolute. Throws a ConfigError with everything that is wrong with it. */
 export async function loadComparison(file: string): Promise<Comparison> {
-  const text = await readFile(file, "utf8").catch(() => {
-    throw new ConfigError([{ path: "config", message: "there is no such file", location: file }]);
-  });
-  const source = readYaml(text, file);
+  const source = readYaml(await readText(file), file);
   const { value, problems = [] } = source.broken ? {} : check(comparisonSchema, source.value, "snake_case");
   const wrong = problems.map(({ path: at, message, at: side }) => {
     const location = source.places.get(placeKey(at))?.[side].location ?? `${file}:1:1`;

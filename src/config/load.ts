@@ -68,11 +68,13 @@ function readConfig(text: string, file: string, { set = [], given = [] }: LoadOp
   return { config: value, locate: locator(source, start, folder === undefined, resolvedPaths(written, source)) };
 }
 
-async function readText(file: string): Promise<string> {
+/** Text of a config file. Throws a ConfigError if it cannot be read. */
+export async function readText(file: string): Promise<string> {
   try {
     return await readFile(file, "utf8");
-  } catch (error) {
-    const reason = error instanceof Error && "code" in error && error.code === "ENOENT" ? "there is no such file" : String(error);
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const reason = code === "ENOENT" ? "there is no such file" : `the file cannot be read: ${message}`;
     throw new ConfigError([{ path: "config", message: reason, location: file }]);
   }
 }

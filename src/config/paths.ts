@@ -1,4 +1,4 @@
-import { existsSync, statSync } from "node:fs";
+import { type Stats, statSync } from "node:fs";
 import { extname, isAbsolute, join, resolve } from "node:path";
 import type { ResolvedPath } from "./locate.ts";
 import { valueAt, withValueAt, type Path } from "./tree.ts";
@@ -59,14 +59,28 @@ function resolveAt(
   if (typeof written !== "string" || written === "" || written.startsWith("prelort:") || !place) return source;
   if (folder === undefined && place.inFile) return source;
   const absolute = resolve(place.inFile && folder !== undefined ? folder : ".", written);
-  const found = find(written, absolute);
-  return found === undefined
-    ? { ...source, findings: [...source.findings, { path, message: `${message}: ${absolute}`, place }] }
-    : { ...source, value: withValueAt(source.value, path, found) };
+  const refuse = (problem: string) => ({ ...source, findings: [...source.findings, { path, message: problem, place }] });
+  try {
+    const found = find(written, absolute);
+    return found === undefined ? refuse(`${message}: ${absolute}`) : { ...source, value: withValueAt(source.value, path, found) };
+  } catch (error) {
+    return refuse(`cannot be read: ${(error as Error).message}`);
+  }
+}
+
+/** Throws whatever keeps it from being told, but that there is nothing. */
+function statOf(place: string): Stats | undefined {
+  try {
+    return statSync(place, { throwIfNoEntry: false });
+  } catch (error) {
+    // Below a file there is nothing.
+    if ((error as NodeJS.ErrnoException).code === "ENOTDIR") return undefined;
+    throw error;
+  }
 }
 
 function dataSource(written: string, absolute: string): string | undefined {
-  if (statSync(absolute, { throwIfNoEntry: false })) return absolute;
+  if (statOf(absolute)) return absolute;
   return couldBeOnHub(written) && extname(written) === "" ? written : undefined;
 }
 
@@ -75,11 +89,11 @@ function modelFolder(written: string, absolute: string): string | undefined {
 }
 
 function existingFolder(_: string, absolute: string): string | undefined {
-  return statSync(absolute, { throwIfNoEntry: false })?.isDirectory() ? absolute : undefined;
+  return statOf(absolute)?.isDirectory() ? absolute : undefined;
 }
 
 function adapterFolder(_: string, absolute: string): string | undefined {
-  return ["adapter_config.json", "run.json"].some((name) => existsSync(join(absolute, name))) ? absolute : undefined;
+  return ["adapter_config.json", "run.json"].some((name) => statOf(join(absolute, name))) ? absolute : undefined;
 }
 
 function couldBeOnHub(written: string): boolean {

@@ -1,5 +1,5 @@
-import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { writeDurably } from "../server/durable.ts";
 import { readRun, type RecordedRun } from "./read-run.ts";
 
 /** Writes `report.html` into a run directory: one file that needs no network. Returns its path. */
@@ -11,6 +11,6 @@ export async function writeReportOf(run: RecordedRun): Promise<string> {
   // What draws takes longer to load than the rest of us together.
   const { renderPage } = await import("./page.ts");
   const path = join(run.directory, "report.html");
-  await writeFile(path, renderPage(run));
+  await writeDurably(path, renderPage(run));
   return path;
 }

@@ -1,9 +1,11 @@
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { camelKeys } from "../config/case.ts";
+import { check } from "../config/check.ts";
 import { PrelortError } from "../errors.ts";
 import type { RoundMetrics } from "../server/events.ts";
+import { readMetrics } from "../server/metrics-file.ts";
+import { readJsonLines } from "../server/read-file.ts";
+import { describeProblems, readReadyRecord } from "../server/run-record.ts";
 
 /** What a run left behind, as far as a report needs it. */
 export interface RecordedRun {
@@ -18,7 +20,6 @@ export type RunRecord = z.output<typeof runRecord>;
 export type Timing = z.output<typeof timing>;
 
 const count = z.number().int().nonnegative();
-const metric = z.number().nullable();
 
 /** Loose: a later prelort may record more. */
 const runRecord = z.object({
@@ -46,70 +47,35 @@ const runRecord = z.object({
   layout: z.object({ r: count, tiers: z.array(count) }),
 });
 
-const tierMetrics = z.object({
-  r: count,
-  loss: metric,
-  perplexity: metric,
-  accuracy: metric,
-  macroF1: metric,
-  rougeL: metric,
-  own: z.array(z.object({ name: z.string(), value: metric })),
-  examples: count,
-});
-const roundMetrics = z.object({
-  round: count,
-  byTier: z.array(tierMetrics),
-  merged: tierMetrics.nullable(),
-  byClient: z.array(tierMetrics.extend({ id: z.string() })),
-  energy: z.array(z.object({ r: count, energy: z.number() })),
-  fitLoss: metric,
-  reported: z.array(z.string()),
-  failed: z.array(z.string()),
-  late: z.array(z.string()).default([]),
-  coverage: z.array(z.object({ r: count, clients: count, examples: count })),
-  passes: count,
-  bytesDown: count,
-  bytesUp: count,
-});
-
 const timing = z.object({ round: count, phase: z.string(), seconds: z.number().nonnegative() });
 
 /** Reads a run directory, finished or not. Throws a PrelortError that names the file and line that cannot be read. */
 export async function readRun(directory: string): Promise<RecordedRun> {
-  const [record, rounds, timings] = await Promise.all([
-    readRecord(join(directory, "run.json")),
-    readLines(join(directory, "metrics.jsonl"), roundMetrics, camelKeys),
-    readLines(join(directory, "timings.jsonl"), timing),
+  const record = await readReadyRecord(directory, runRecord);
+  const [rounds, timings] = await Promise.all([
+    readRounds(join(directory, "metrics.jsonl")),
+    readTimings(join(directory, "timings.jsonl")),
   ]);
   return { directory, record, rounds, timings };
 }
 
-async function readRecord(file: string): Promise<RunRecord> {
-  return parse(await readText(file), runRecord, file);
+async function readRounds(file: string): Promise<readonly RoundMetrics[]> {
+  const { lines } = await readMetrics(file);
+  const damaged = lines.find(({ problem }) => problem !== undefined);
+  if (damaged) throw damage(file, damaged.number, `${damaged.problem}; prelort resume evaluates its round again`);
+  return lines.flatMap(({ metrics }) => metrics ?? []);
 }
 
-/** The last line has no end if its writer was killed; it was never committed. */
-async function readLines<T>(file: string, schema: z.ZodType<T>, prepare = (value: unknown) => value): Promise<T[]> {
-  const lines = (await readText(file)).split("\n").slice(0, -1);
-  return lines.map((line, index) => parse(line, schema, `${file}:${index + 1}`, prepare));
+async function readTimings(file: string): Promise<readonly Timing[]> {
+  const timings: Timing[] = [];
+  await readJsonLines(file, ({ number, value }) => {
+    const { value: entry, problems } = check(timing, value, "snake_case");
+    if (problems) throw damage(file, number, `${describeProblems(problems)}; remove the line to do without it`);
+    timings.push(entry);
+  });
+  return timings;
 }
 
-async function readText(file: string): Promise<string> {
-  try {
-    return await readFile(file, "utf8");
-  } catch (cause) {
-    throw new PrelortError("config", `cannot read ${file}: expected the directory of a run, such as runs/quickstart`, { cause });
-  }
-}
-
-function parse<T>(text: string, schema: z.ZodType<T>, place: string, prepare = (value: unknown) => value): T {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw new PrelortError("config", `${place}: expected JSON, got ${JSON.stringify(text.slice(0, 80))}`, { cause });
-  }
-  const { data, error } = schema.safeParse(prepare(value));
-  if (error) throw new PrelortError("config", `${place} is not as prelort writes it:\n${z.prettifyError(error)}`);
-  return data;
+function damage(file: string, number: number, problem: string): PrelortError {
+  return new PrelortError("run", `${file}:${number} is damaged: ${problem}`);
 }

@@ -1,7 +1,9 @@
-import { type FileHandle, mkdir, open, readFile, rename, truncate, writeFile } from "node:fs/promises";
+import { constants } from "node:fs";
+import { type FileHandle, mkdir, open, rename, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { EnvironmentError } from "../errors.ts";
-import { parseJson } from "../tensor/json.ts";
+
+/* Writes what a run leaves on disk. A link in the place of a file is never followed: a folder that came from elsewhere may hold one. */
 
 /** Writes a file, here of parts that follow one another, whole or not at all: aside, flushed, then renamed, and that flushed too. */
 export async function writeDurably(file: string, content: string | Iterable<Uint8Array>): Promise<void> {
@@ -9,7 +11,7 @@ export async function writeDurably(file: string, content: string | Iterable<Uint
   try {
     const made = await mkdir(folder, { recursive: true });
     const aside = `${file}.partial`;
-    await withFile(aside, "w", async (handle) => {
+    await withFile(aside, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW, async (handle) => {
       await writeFile(handle, content);
       await handle.sync();
     });
@@ -29,8 +31,9 @@ export interface LineLog {
   close(): Promise<void>;
 }
 
-export async function openLineLog(file: string): Promise<LineLog> {
-  const handle = await open(file, "a");
+/** The file is opened, and what follows its first `keep` bytes is cut off, when the first line is written; until then it stays as it is. */
+export function openLineLog(file: string, keep = Infinity): LineLog {
+  let handle: FileHandle | undefined;
   let pending: string[] = [];
   let closed = false;
   /** Once a line may be there in part, nothing follows it. */
@@ -39,6 +42,7 @@ export async function openLineLog(file: string): Promise<LineLog> {
 
   async function write(): Promise<void> {
     try {
+      handle ??= await openToAppend(file, keep);
       while (pending.length > 0) {
         const lines = pending.join("");
         pending = [];
@@ -61,7 +65,7 @@ export async function openLineLog(file: string): Promise<LineLog> {
     },
     async flush() {
       await settle();
-      await handle.sync().catch((cause: unknown) => {
+      await handle?.sync().catch((cause: unknown) => {
         throw writingError(file, cause);
       });
     },
@@ -71,37 +75,18 @@ export async function openLineLog(file: string): Promise<LineLog> {
       try {
         await settle();
       } finally {
-        await handle.close();
+        await handle?.close();
       }
     },
   };
 }
 
-/** The whole lines of a JSON-lines file, up to what a kill or a power cut left half written, or the first that is not to be kept. */
-export async function readLog(
-  file: string,
-  isKept: (entry: unknown) => boolean = () => true,
-): Promise<{ readonly entries: readonly unknown[]; readonly end: number; readonly size: number }> {
-  const content = await readFile(file).catch(() => Buffer.alloc(0));
-  const entries: unknown[] = [];
-  let end = 0;
-  for (let next = content.indexOf(NEWLINE); next >= 0; next = content.indexOf(NEWLINE, end)) {
-    const entry = parseJson(content.toString("utf8", end, next));
-    if (entry === undefined || !isKept(entry)) break;
-    entries.push(entry);
-    end = next + 1;
-  }
-  return { entries, end, size: content.length };
+async function openToAppend(file: string, keep: number): Promise<FileHandle> {
+  const handle = await open(file, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW);
+  const { size } = await handle.stat();
+  if (size > keep) await handle.truncate(keep);
+  return handle;
 }
-
-/** Reads a JSON-lines file for going on with it: what follows the lines that it gives is cut off. */
-export async function cutLog(file: string, isKept?: (entry: unknown) => boolean): Promise<readonly unknown[]> {
-  const { entries, end, size } = await readLog(file, isKept);
-  if (end < size) await truncate(file, end);
-  return entries;
-}
-
-const NEWLINE = 0x0a;
 
 /** Says of a full disk, or one that is not ours, what to do. */
 export function writingError(file: string, cause: unknown): Error {
@@ -110,7 +95,7 @@ export function writingError(file: string, cause: unknown): Error {
   return new EnvironmentError(`${file} could not be written: ${message}`, `${remedy}, then go on with prelort resume`, { cause });
 }
 
-async function withFile(file: string, flags: string, use: (handle: FileHandle) => Promise<void>): Promise<void> {
+async function withFile(file: string, flags: string | number, use: (handle: FileHandle) => Promise<void>): Promise<void> {
   const handle = await open(file, flags);
   try {
     await use(handle);

@@ -8,6 +8,7 @@ import { cacheFolder } from "../workers/python.ts";
 import { evaluateRound } from "./evaluate.ts";
 import type { TierMetrics } from "./events.ts";
 import type { FederateOptions } from "./federate.ts";
+import { rememberCode } from "./named-code.ts";
 import { originOf } from "./origin.ts";
 import { openSession } from "./session.ts";
 
@@ -35,6 +36,7 @@ export async function evaluateAdapter(options: EvaluateOptions): Promise<Adapter
   // Not in a temporary folder: errors name these logs.
   const logFolder = path.join(cacheFolder(), "logs", "evaluate");
   await rm(logFolder, { recursive: true, force: true });
+  await rememberCode(config);
   const origin = await originOf(config);
   const session = await openSession({ config, origin, launcher, signal, logFolder, emit: () => undefined });
   try {

@@ -87,6 +87,8 @@ export interface RunStartEvent {
     readonly metrics: readonly RoundMetrics[];
     /** Of versions and devices, under which the same bytes cannot be promised. */
     readonly differences: readonly { readonly path: string; readonly was: unknown; readonly is: unknown }[];
+    /** What was found damaged in its folder, and what becomes of it. */
+    readonly remarks: readonly string[];
   };
 }
 

@@ -1,13 +1,14 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { setImmediate } from "node:timers/promises";
+import { z } from "zod";
 import type { Adapter } from "../adapter/adapter.ts";
 import { energy } from "../adapter/energy.ts";
 import { decodeGlobal, encodeGlobal } from "../adapter/global-file.ts";
-import { isLanguage, type PeftIdentity } from "../adapter/peft.ts";
+import { isLanguage } from "../adapter/peft.ts";
 import { segments } from "../adapter/segments.ts";
 import { describeConfig, validateRun } from "../config/build.ts";
-import { camelKeys, snakeKeys } from "../config/case.ts";
+import { snakeKeys } from "../config/case.ts";
 import type { RunConfig, RunInput } from "../config/schema.ts";
 import { ConfigError, InterruptedError, PrelortError } from "../errors.ts";
 import type { RankedClient, SelectionContext, ServerState } from "../strategy/strategy.ts";
@@ -20,11 +21,15 @@ import { createEventStream, type EventStream } from "./event-stream.ts";
 import type { RoundMetrics, RunEvent } from "./events.ts";
 import type { Commit, TrainedMetrics } from "./journal.ts";
 import { describeDoubts, describeMethod } from "./method.ts";
+import { rememberCode } from "./named-code.ts";
 import { type Origin, originOf } from "./origin.ts";
+import { requireAllRounds } from "./past.ts";
 import { present } from "./present.ts";
 import type { RunResult } from "./result.ts";
 import { type RoundOutcome, runRound, selectClients } from "./round.ts";
 import { createRunDirectory, type ReopenedDirectory, reopenRunDirectory, type RunDirectory } from "./run-directory.ts";
+import { GLOBAL, roundFile } from "./round-files.ts";
+import { peftIdentity, requireReady } from "./run-record.ts";
 import { type Difference, requireSameRun } from "./same-run.ts";
 import { saveTrained, type Trained } from "./save.ts";
 import { openSession, type Session } from "./session.ts";
@@ -88,7 +93,7 @@ async function tellEnd(result: Promise<RunResult>, events: EventStream<RunEvent>
 }
 
 /** What an earlier life of the run left, and in what this one differs from it. */
-type Past = Pick<ReopenedDirectory, "commits" | "closed" | "metrics" | "readGlobal" | "readState" | "file"> & {
+type Past = Pick<ReopenedDirectory, "commits" | "closed" | "metrics" | "unmeasured" | "remarks" | "readGlobal" | "readState" | "file"> & {
   readonly differences: readonly Difference[];
 };
 
@@ -132,7 +137,9 @@ async function conduct(context: Conduct): Promise<RunResult> {
     const begun = describeRun(config, path.basename(directory.path), origin);
     if (past) requireSameRun(past.record, begun);
     else await directory.writeRecord("run.json", begun);
-    if (past?.hasEnded) return await showEnded(context, past);
+    if (past) requireAllRounds(past.path, past, config.rounds);
+    if (past?.hasEnded && past.unmeasured.length === 0) return await showEnded(context, past);
+    await rememberCode(config);
     const clock = stopwatch(directory);
     const session = await openSession({
       config,
@@ -185,7 +192,7 @@ async function train(
 
   const ownExamples = new Map(prepared.clients.map((client) => [client.id, client.n_eval]));
   const evaluation = { config, pool, layout, isLanguage: isLanguage(peft), evalExamples: prepared.n_eval, ownExamples };
-  const metricsOfRounds: RoundMetrics[] = [...metricsIn(past)];
+  const metricsOfRounds: RoundMetrics[] = [...(past?.metrics ?? [])];
 
   /** The last one, as it was evaluated. */
   let shown: Adapter | undefined;
@@ -205,7 +212,8 @@ async function train(
     }
     const metrics: RoundMetrics = { round, ...quality, ...trained };
     metricsOfRounds.push(metrics);
-    await directory.writeMetrics(snakeKeys(metrics));
+    metricsOfRounds.sort((a, b) => a.round - b.round);
+    await directory.writeMetrics(metrics);
     emit({ type: "round-end", round, metrics, sha256 });
   };
   const commit = async (made: Omit<Committed, "sha256">): Promise<Committed> => {
@@ -230,7 +238,7 @@ async function train(
   );
   const aside = new Set(past?.commits.flatMap(({ setAside }) => setAside));
   let last =
-    (past && (await restore(past, session.clients))) ??
+    (past && (await restore(past, session.clients, past.commits.length - 1))) ??
     (await commit({
       round: 0,
       global: await session.initial(),
@@ -240,7 +248,11 @@ async function train(
       trained: NOTHING_TRAINED,
     }));
   /** The round before is concluded while the clients of the next one train: its evaluation takes the workers that they leave free. */
-  let isConcluded = metricsOfRounds.length > last.round;
+  let isConcluded = metricsOfRounds.at(-1)?.round === last.round;
+  for (const round of past?.unmeasured ?? []) {
+    const before = past && round < last.round ? await restore(past, session.clients, round) : undefined;
+    if (before) await conclude(before);
+  }
   while (last.round < config.rounds) {
     if (signal.aborted) throw new InterruptedError();
     const before: Committed = last;
@@ -266,7 +278,7 @@ async function train(
         state,
         history,
         selected,
-        spool: await spool.open(round),
+        spool: await spool.open(round, before.sha256),
         closed,
         onLate: (client, { workerId }) => directory.journal.append({ type: "late", round, client_id: client.id, worker_id: workerId }),
         onFit: (client, { workerId, attempt, message }, isRestored) => {
@@ -320,16 +332,23 @@ async function train(
 
 /** A run that is resumed after its end: what it left, without any worker. */
 async function showEnded({ config, emit }: Conduct, past: ReopenedDirectory): Promise<RunResult> {
+  const { peft, labels } = requireReady(past.path, past.record, endedRecord);
   const { round, sha256 } = past.commits.at(-1) as Commit;
-  const { layout, adapter: global } = decodeGlobal(await past.readGlobal(round), past.file("rounds", `${round}`, "global.safetensors"));
+  const { layout, adapter: global } = decodeGlobal(await past.readGlobal(round), past.file(roundFile(round, GLOBAL)));
   const presented = present(config.strategy.aggregation, global, layout);
   emit(runStart(config, past, layout.tiers, { ...past, differences: [] }));
-  const { peft, labels } = camelKeys(past.record) as { readonly peft: PeftIdentity; readonly labels: readonly string[] };
-  return resultOf(config, past, { round, sha256, peft, labels, layout, global, presented }, metricsIn(past));
+  return resultOf(config, past, { round, sha256, peft, labels, layout, global, presented }, past.metrics);
 }
 
+const endedRecord = z.object({ labels: z.array(z.string()), peft: peftIdentity });
+
 function runStart(config: RunConfig, { path: root }: RunDirectory, tiers: readonly number[], past: Past | undefined): RunEvent {
-  const known = past && { after: past.commits.length - 1, metrics: metricsIn(past), differences: past.differences };
+  const known = past && {
+    after: past.commits.length - 1,
+    metrics: past.metrics,
+    differences: past.differences,
+    remarks: past.remarks,
+  };
   const start = { type: "run-start", name: path.basename(root), directory: root, rounds: config.rounds, tiers } as const;
   return known ? { ...start, resumed: known } : start;
 }
@@ -345,17 +364,14 @@ function resultOf(
   return { directory, layout, adapter, metrics, sha256, savePretrained: (folder, options) => saveTrained(trained, folder, options) };
 }
 
-function metricsIn(past: Pick<Past, "metrics"> | undefined): readonly RoundMetrics[] {
-  return past?.metrics.map((line) => camelKeys(line) as RoundMetrics) ?? [];
-}
-
-/** The last round that an earlier life of the run committed; undefined if there is none. */
-async function restore(past: Past, clients: readonly RankedClient[]): Promise<Committed | undefined> {
-  const commit = past.commits.at(-1);
+/** A round that an earlier life of the run committed, with the clients' ranks as they were then; undefined if there is none. */
+async function restore(past: Past, clients: readonly RankedClient[], number: number): Promise<Committed | undefined> {
+  const commit = past.commits[number];
   if (!commit) return undefined;
   const { round, sha256, trained, setAside } = commit;
-  const { adapter } = decodeGlobal(await past.readGlobal(round), past.file("rounds", `${round}`, "global.safetensors"));
-  const ranks = new Map(past.commits.flatMap((entry) => entry.clients.map(({ id, r }) => [id, r])));
+  const { adapter } = decodeGlobal(await past.readGlobal(round), past.file(roundFile(round, GLOBAL)));
+  const earlier = past.commits.slice(0, number + 1);
+  const ranks = new Map(earlier.flatMap((entry) => entry.clients.map(({ id, r }) => [id, r])));
   return { round, sha256, trained, setAside, global: adapter, state: await past.readState(round), clients: revise(clients, ranks) };
 }
 

@@ -1,5 +1,9 @@
 import { z } from "zod";
 import { camelKeys } from "../config/case.ts";
+import { check } from "../config/check.ts";
+import { RunFailedError } from "../errors.ts";
+import { readJsonLines } from "./read-file.ts";
+import { describeProblems } from "./run-record.ts";
 
 /*
  * What a run's journal says, as far as it is read again: a commit holds all that the next round needs to know, beside the
@@ -47,36 +51,58 @@ export type Commit = z.output<typeof commit>;
 /** The part of a round's metrics that its training gives. */
 export type TrainedMetrics = z.output<typeof trainedMetrics>;
 
-/** The commits of a journal, by round. A round that was made again stands for itself and all after it. */
-export function commitsOf(entries: readonly unknown[]): readonly Commit[] {
-  const commits: Commit[] = [];
-  for (const entry of entries) {
-    const { data } = commit.safeParse(camelKeys(entry));
-    if (data && data.round <= commits.length) commits.splice(data.round, Infinity, data);
-  }
-  return commits;
-}
-
-/** Who was asked to train in each round, at which rank, as it was decided last. */
-export function askedIn(entries: readonly unknown[]): ReadonlyMap<number, readonly { readonly id: string; readonly r: number }[]> {
-  return new Map(
-    entries.flatMap((entry) => {
-      const { data } = round.safeParse(camelKeys(entry));
-      return data ? [[data.round, data.clients]] : [];
-    }),
-  );
-}
-
-/** Of whom the result of a round is made that was closed, but not committed. */
-export function closeOf(entries: readonly unknown[], number: number): Close | undefined {
-  const found = entries.map((entry) => close.safeParse(camelKeys(entry)).data).findLast((data) => data?.round === number);
-  return found;
-}
-
 export type Close = z.output<typeof close>;
 
-/** Whether a run came to its end, and was not taken up again. */
-export function hasEnded(entries: readonly unknown[]): boolean {
-  const types = entries.map((entry) => (entry as { readonly type?: unknown } | null)?.type);
-  return types.findLast((type) => type === "end" || type === "resume") === "end";
+/** What a run's journal says. */
+export interface Journal {
+  /** By round, without gaps. A round that was made again stands for itself and all after it. */
+  readonly commits: readonly Commit[];
+  /** The highest round that was ever committed, even if an earlier one was made again since; -1 for none. */
+  readonly highest: number;
+  /** Who was asked to train in each round, at which rank, as it was decided last. */
+  readonly asked: ReadonlyMap<number, z.output<typeof round>["clients"]>;
+  /** Whose updates each round is made of, as it was closed last. */
+  readonly closes: ReadonlyMap<number, Close>;
+  /** The run came to its end, and was not taken up again. */
+  readonly hasEnded: boolean;
+  /** Where its last whole line ends. */
+  readonly end: number;
+}
+
+/** Reads a journal; an absent one is empty. Throws a RunFailedError that names the line that prelort did not write so. */
+export async function readJournal(file: string): Promise<Journal> {
+  const commits: Commit[] = [];
+  const asked = new Map<number, z.output<typeof round>["clients"]>();
+  const closes = new Map<number, Close>();
+  let [highest, hasEnded] = [-1, false];
+  const end = await readJsonLines(file, ({ number, value }) => {
+    const line = `${file}:${number}`;
+    const type = (value as { readonly type?: unknown } | null | undefined)?.type;
+    if (typeof type !== "string") throw damaged(line, "it is not a journal entry");
+    if (type === "commit") {
+      const entry = parse(commit, value, line);
+      if (entry.round > commits.length) throw damaged(line, `it commits round ${entry.round}, and no line commits round ${commits.length}`);
+      commits.splice(entry.round, Infinity, entry);
+      highest = Math.max(highest, entry.round);
+    } else if (type === "round") {
+      const { round: number, clients } = parse(round, value, line);
+      asked.set(number, clients);
+    } else if (type === "close") {
+      const entry = parse(close, value, line);
+      closes.set(entry.round, entry);
+    } else if (type === "end" || type === "resume") {
+      hasEnded = type === "end";
+    }
+  });
+  return { commits, highest, asked, closes, hasEnded, end };
+}
+
+function parse<S extends z.ZodType>(schema: S, value: unknown, line: string): z.output<S> {
+  const { value: entry, problems } = check(schema, camelKeys(value), "snake_case");
+  if (problems) throw damaged(line, describeProblems(problems));
+  return entry;
+}
+
+function damaged(line: string, problem: string): RunFailedError {
+  return new RunFailedError(`${line} is damaged: ${problem}; restore the file from a copy. Nothing was changed`);
 }

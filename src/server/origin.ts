@@ -1,5 +1,3 @@
-import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { z } from "zod";
 import { peftTensors } from "../adapter/peft.ts";
@@ -8,6 +6,7 @@ import { camelKeys } from "../config/case.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { ConfigError, RefusedError, RunFailedError } from "../errors.ts";
 import { parseJson } from "../tensor/json.ts";
+import { isThere, readIfThere } from "./read-file.ts";
 import { readTrained } from "./read-trained.ts";
 import { hashOf } from "./round-files.ts";
 
@@ -42,7 +41,7 @@ export interface Source {
 export async function readSource(folder: string, known?: Origin): Promise<Source> {
   const root = path.resolve(folder);
   try {
-    const source = existsSync(path.join(root, "run.json")) ? await fromRun(root, known?.round) : await fromPeft(root);
+    const source = isThere(path.join(root, "run.json")) ? await fromRun(root, known?.round) : await fromPeft(root);
     const { sha256, configSha256 } = source.origin;
     if (!known || (known.sha256 === sha256 && known.configSha256 === configSha256)) return source;
     throw new RefusedError(root, `the adapter that the run began with (SHA-256 ${known.sha256})`, sha256);
@@ -58,28 +57,28 @@ export async function originOf({ lora }: Pick<RunConfig, "lora">, record?: unkno
   if (lora.init_from === undefined) return undefined;
   const { data: begun } = recordSchema.safeParse(camelKeys(record));
   // What has begun does not need it any more.
-  if (begun && !existsSync(begun.initFrom.path)) return begun.initFrom;
+  if (begun && !isThere(begun.initFrom.path)) return begun.initFrom;
   // A path that a program gave may be relative to another folder than this one.
-  const folder = begun && !existsSync(lora.init_from) ? begun.initFrom.path : lora.init_from;
+  const folder = begun && !isThere(lora.init_from) ? begun.initFrom.path : lora.init_from;
   return (await readSource(folder, begun?.initFrom)).origin;
 }
 
 async function fromPeft(root: string): Promise<Source> {
   const [settings, weights] = ["adapter_config.json", "adapter_model.safetensors"].map((name) => path.join(root, name)) as [string, string];
-  if (!existsSync(settings)) {
+  const [config, bytes] = [await readIfThere(settings), await readIfThere(weights)];
+  if (!config) {
     throw new RefusedError(
       root,
       "a PEFT adapter (adapter_config.json) or a run's directory (run.json)",
-      existsSync(root) ? "neither" : "no such folder",
+      isThere(root) ? "neither" : "no such folder",
     );
   }
-  if (!existsSync(weights)) {
-    const pickled = existsSync(path.join(root, "adapter_model.bin"));
+  if (!bytes) {
+    const pickled = isThere(path.join(root, "adapter_model.bin"));
     const remedy = "adapter_model.bin, which may run code as it is read; load it with PEFT where you trust it, and save it again";
     throw new RefusedError(root, "adapter_model.safetensors", pickled ? remedy : "no weights");
   }
-  const [config, bytes] = await Promise.all([readFile(settings), readFile(weights)]);
-  const factors = readPeftAdapter(parseJson(config.toString("utf8")), bytes, root);
+  const factors = readPeftAdapter(parseJson(new TextDecoder().decode(config)), bytes, root);
   return { origin: { path: root, sha256: hashOf([bytes]), configSha256: hashOf([config]) }, factors, isNested: false };
 }
 

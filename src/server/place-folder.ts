@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
-import { existsSync } from "node:fs";
 import { mkdir, open, readdir, rename, rm, rmdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { ConfigError } from "../errors.ts";
+import { isThere, readingError } from "./read-file.ts";
 
 /** The record that every folder of ours holds; a folder without it is not ours to replace. */
 const RECORD = "prelort.json";
@@ -20,7 +20,7 @@ export interface Placement<T> {
 
 /** Makes a folder whole or not at all: aside, on the disk, then renamed. What was there under its name stays until then. */
 export async function placeFolder<T>({ target, overwrite, record, fill }: Placement<T>): Promise<T> {
-  const entries = existsSync(target) ? await readdir(target).catch(() => refuse(target, "is a file; name a folder")) : [];
+  const entries = isThere(target) ? await readdir(target).catch((cause: NodeJS.ErrnoException) => unlistable(target, cause)) : [];
   if (entries.length > 0 && !overwrite)
     refuse(target, "is not empty; --overwrite replaces what an export wrote there, --out names another");
   if (entries.length > 0 && !entries.includes(RECORD))
@@ -37,6 +37,11 @@ export async function placeFolder<T>({ target, overwrite, record, fill }: Placem
   } finally {
     await rm(aside, { recursive: true, force: true });
   }
+}
+
+function unlistable(target: string, cause: NodeJS.ErrnoException): never {
+  if (cause.code === "ENOTDIR") refuse(target, "is a file; name a folder");
+  throw readingError(target, cause);
 }
 
 function refuse(target: string, message: string): never {
@@ -57,12 +62,11 @@ async function flush(folder: string): Promise<void> {
 
 async function swap(aside: string, target: string): Promise<void> {
   const replaced = `${aside}.replaced`;
-  const isThere = existsSync(target);
-  if (isThere) await rmdir(target).catch(() => rename(target, replaced));
+  if (isThere(target)) await rmdir(target).catch(() => rename(target, replaced));
   try {
     await rename(aside, target);
   } catch (error) {
-    if (existsSync(replaced)) await rename(replaced, target);
+    if (isThere(replaced)) await rename(replaced, target);
     throw error;
   }
   await rm(replaced, { recursive: true, force: true });

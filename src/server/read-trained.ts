@@ -1,4 +1,3 @@
-import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { z } from "zod";
 import { decodeGlobal } from "../adapter/global-file.ts";
@@ -8,11 +7,10 @@ import { aggregationSpecOf } from "../config/policy-specs.ts";
 import { common } from "../config/sections.ts";
 import { ConfigError, RunFailedError } from "../errors.ts";
 import type { Aggregation } from "../strategy/strategy.ts";
-import { parseJson } from "../tensor/json.ts";
-import { readLog } from "./durable.ts";
-import { type Commit, commitsOf } from "./journal.ts";
+import { type Commit, readJournal } from "./journal.ts";
 import { present } from "./present.ts";
-import { GLOBAL, hashOf } from "./round-files.ts";
+import { GLOBAL, readRoundFile, roundFile } from "./round-files.ts";
+import { peftIdentity, readReadyRecord } from "./run-record.ts";
 import type { Trained } from "./save.ts";
 
 export interface TrainedOptions {
@@ -24,23 +22,22 @@ export interface TrainedOptions {
 
 /** What a round of a run made, from its directory. Only reads, so the run may be under way, interrupted or finished. */
 export async function readTrained(directory: string, { round, aggregation }: TrainedOptions = {}): Promise<Trained> {
-  const record = await readRecord(directory);
-  const { entries } = await readLog(path.join(directory, "journal.jsonl"));
-  const commit = choose(directory, commitsOf(entries), round);
-  const file = path.join(directory, "rounds", `${commit.round}`, GLOBAL);
-  const bytes = await readFile(file).catch(() => new Uint8Array(0));
-  if (hashOf([bytes]) !== commit.sha256) {
-    const other = commit.round > 0 ? `; take the round before with --round ${commit.round - 1}` : "";
-    const remedy = `prelort resume makes it anew where the run had not ended${other}`;
-    throw new RunFailedError(`${file} has not the bytes that were committed (SHA-256 ${commit.sha256}): it was damaged since; ${remedy}`);
+  const { config, labels, peft } = await readReadyRecord(directory, recordSchema);
+  const { commits } = await readJournal(path.join(directory, "journal.jsonl"));
+  const commit = choose(directory, commits, round);
+  const { sha256 } = commit;
+  const { bytes, damage } = await readRoundFile(directory, { round: commit.round, name: GLOBAL, sha256 });
+  if (!bytes) {
+    const other = commit.round > 0 ? `, or take the round before with --round ${commit.round - 1}` : "";
+    throw new RunFailedError(`${directory}: ${damage}; restore the file from a copy${other}`);
   }
-  const { layout, adapter: global } = decodeGlobal(bytes, file);
-  const { name, config, labels, peft } = record;
+  const { layout, adapter: global } = decodeGlobal(bytes, path.join(directory, roundFile(commit.round, GLOBAL)));
   const made = aggregation ?? recordedAggregation(directory, config.strategy.aggregation);
   return {
-    run: name,
+    // Its folder's name: what the record says may have come from elsewhere.
+    run: path.basename(path.resolve(directory)),
     round: commit.round,
-    sha256: commit.sha256,
+    sha256,
     config,
     peft,
     labels,
@@ -50,28 +47,16 @@ export async function readTrained(directory: string, { round, aggregation }: Tra
   };
 }
 
-const camelCase = <S extends z.ZodType>(schema: S) => z.unknown().transform(camelKeys).pipe(schema);
 const recordSchema = z.object({
-  name: z.string(),
   config: z.object({
-    model: camelCase(common.model),
+    model: z.unknown().transform(camelKeys).pipe(common.model),
     lora: common.lora,
     workers: z.object({ python: z.string().optional() }),
     strategy: z.object({ aggregation: z.unknown() }),
   }),
   labels: z.array(z.string()),
-  peft: camelCase(z.object({ taskType: z.string().nullable(), modulesToSave: z.array(z.string()) })),
+  peft: peftIdentity,
 });
-
-async function readRecord(directory: string): Promise<z.output<typeof recordSchema>> {
-  const file = path.join(directory, "run.json");
-  const record = parseJson(await readFile(file, "utf8").catch(() => ""));
-  if (record === undefined) refuse(`${directory} holds no run: there is no run.json in it`);
-  const { data, error } = recordSchema.safeParse(record);
-  if (data) return data;
-  // It is completed once the model is loaded.
-  refuse(`${file} is no record of a run that had begun to train with this version of prelort: ${z.prettifyError(error)}`);
-}
 
 function choose(directory: string, commits: readonly Commit[], round: number | undefined): Commit {
   const last = commits.at(-1);

@@ -209,7 +209,8 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
     return taken;
   };
   const fit = async (client: RankedClient): Promise<void> => {
-    const restored = await spool.restore(client.id, ({ reply, stored }) => take(client, reply, async () => stored, true));
+    const seeded = { id: client.id, seed: fitSeed(config.seed, round, client.id) };
+    const restored = await spool.restore(seeded, ({ reply, stored }) => take(client, reply, async () => stored, true));
     if (restored) return;
     const received = open.received(client);
     await pool.run<"fit">({
@@ -220,14 +221,14 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
         client_id: client.id,
         r: client.r,
         scale: layout.scale,
-        seed: deriveSeed(config.seed, "round", round, "client", client.id, "fit"),
+        seed: seeded.seed,
         fit: toFitSpec(config, round),
         update_dtype: updateDtype,
       },
       payload: received,
       expect: shapesOf(received, layout),
       dtype: updateDtype,
-      accept: (reply) => take(client, reply, () => spool.keep(client.id, reply), false),
+      accept: (reply) => take(client, reply, () => spool.keep(seeded, reply), false),
       priority: client.r,
       signal: closing.signal,
     });
@@ -276,6 +277,11 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
     bytesUp: inOrder.reduce((sum, { up }) => sum + up, 0),
     history: inOrder.map(({ client, message }) => [client.id, { round, rmsLoss: message.rms_loss }]),
   };
+}
+
+/** The seed of a client's fit in a round. */
+export function fitSeed(seed: number, round: number, clientId: string): string {
+  return deriveSeed(seed, "round", round, "client", clientId, "fit");
 }
 
 /** Of so many clients: how many must report, how many are enough, and how long all are waited for. */

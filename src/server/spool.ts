@@ -1,5 +1,5 @@
-import { closeSync, constants, existsSync, fstatSync, ftruncateSync, openSync, readdirSync, readSync, rmSync, writevSync } from "node:fs";
-import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, readdirSync, readSync, rmSync, writevSync } from "node:fs";
+import { mkdir, open, rename, rm } from "node:fs/promises";
 import path from "node:path";
 import { crc32 } from "node:zlib";
 import PQueue from "p-queue";
@@ -10,17 +10,18 @@ import { parseJson } from "../tensor/json.ts";
 import { decodeHeader, encodeRaw, type SafetensorsHeader } from "../tensor/safetensors.ts";
 import type { Payload, Reply } from "../workers/task.ts";
 import { writingError } from "./durable.ts";
+import { isThere, readIfThere, readingError } from "./read-file.ts";
 
 /*
  * Clients' fits on disk, as they came: what a round that was broken off had finished need not be trained again, a rule that needs
  * all updates at once reads them back, and a run with `recordUpdates` can be verified. Files are safetensors with the
  * worker's answer in their metadata: `<round>/<client>.safetensors` where they are recorded, else `<k>.safetensors`, which
- * the next round writes over.
+ * the next round writes over. Each names the adapter and the seed that it was trained from, and counts for no other.
  */
 
 export interface Spool {
-  /** Starts a round. What an earlier life of the run left of it can be found. */
-  open(round: number): Promise<RoundSpool>;
+  /** Starts a round that trains from the adapter with this SHA-256. What an earlier life of the run left of it can be found. */
+  open(round: number, adapter: string): Promise<RoundSpool>;
   /** Removes what is not recorded. */
   clear(): Promise<void>;
 }
@@ -30,9 +31,23 @@ export interface RoundSpool {
    * Has a client's fit that was left taken, one at a time, and gives it; undefined where none is, or not all of it. What is refused
    * is removed, and counts as not there.
    */
-  restore(clientId: string, take: (left: FoundFit) => Promise<unknown>): Promise<Reply<"fit"> | undefined>;
+  restore(client: SeededClient, take: (left: FoundFit) => Promise<unknown>): Promise<Reply<"fit"> | undefined>;
   /** Writes a fit, all of it before this resolves; undefined where there is no room for it, or it is not worth it. */
-  keep(clientId: string, reply: Reply<"fit">): Promise<StoredFit | undefined>;
+  keep(client: SeededClient, reply: Reply<"fit">): Promise<StoredFit | undefined>;
+}
+
+/** A client and the seed of its fit. */
+export interface SeededClient {
+  readonly id: string;
+  readonly seed: string;
+}
+
+/** What a fit was trained from. */
+export interface FitOrigin {
+  readonly round: number;
+  /** SHA-256 of the round before's `global.safetensors`. */
+  readonly adapter: string;
+  readonly seed: string;
 }
 
 /** A fit that is on disk. */
@@ -59,7 +74,7 @@ export interface SpoolOptions {
 
 export function createSpool({ folder, isRecorded, isRead, maxBytes }: SpoolOptions): Spool {
   return {
-    async open(round) {
+    async open(round, adapter) {
       const left = findLeft(folder, round);
       const target = isRecorded ? path.join(folder, `${round}`) : folder;
       await mkdir(target, { recursive: true }).catch((cause: unknown) => {
@@ -75,15 +90,15 @@ export function createSpool({ folder, isRecorded, isRead, maxBytes }: SpoolOptio
         return occupied.has(file) ? nextSlot() : file;
       };
       return {
-        async restore(clientId, take) {
-          const found = left.get(clientId);
+        async restore({ id, seed }, take) {
+          const found = left.get(id);
           if (found === undefined) return undefined;
           return turns.add(async () => {
             // It may have been left by a life that did not record.
-            const file = isRecorded ? path.join(target, fileName(clientId)) : found;
+            const file = isRecorded ? path.join(target, fileName(id)) : found;
             if (file !== found) await rename(found, file);
             try {
-              const fit = await readFit(file, round);
+              const fit = await readFit(file, { round, adapter, seed });
               await take(fit);
               return fit.reply;
             } catch (error) {
@@ -93,13 +108,13 @@ export function createSpool({ folder, isRecorded, isRead, maxBytes }: SpoolOptio
             }
           });
         },
-        async keep(clientId, reply) {
+        async keep({ id, seed }, reply) {
           const bytes = reply.message.tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
           const isCheap = !isRead && reply.message.seconds < bytes / DISK_BYTES_PER_SECOND;
           if (!isRecorded && (isCheap || used + bytes > maxBytes)) return undefined;
           used += bytes;
-          const parts = encodeFit(round, clientId, reply);
-          const file = isRecorded ? path.join(target, fileName(clientId)) : nextSlot();
+          const parts = encodeFit(id, { round, adapter, seed }, reply);
+          const file = isRecorded ? path.join(target, fileName(id)) : nextSlot();
           try {
             await writeOver(file, parts);
           } catch (cause) {
@@ -118,14 +133,14 @@ export function createSpool({ folder, isRecorded, isRead, maxBytes }: SpoolOptio
   };
 }
 
-/** The recorded fit of a client. Throws a RefusedError where it is not whole, or none of that round. */
-export async function readRecordedFit(folder: string, round: number, clientId: string): Promise<FoundFit> {
-  return readFit(path.join(folder, `${round}`, fileName(clientId)), round);
+/** The recorded fit of a client. Throws a RefusedError where it is not whole, or was trained from something else. */
+export async function readRecordedFit(folder: string, clientId: string, origin: FitOrigin): Promise<FoundFit> {
+  return readFit(path.join(folder, `${origin.round}`, fileName(clientId)), origin);
 }
 
 /** Whether the updates of a round were recorded. */
 export function hasRecorded(folder: string, round: number): boolean {
-  return existsSync(path.join(folder, `${round}`));
+  return isThere(path.join(folder, `${round}`));
 }
 
 const SUFFIX = ".safetensors";
@@ -135,20 +150,21 @@ const FEW_BYTES = 65536;
 const DISK_BYTES_PER_SECOND = 100e6;
 /** Of ours, that is. */
 const LARGEST_HEADER = 65536;
-const WRITE_OVER = constants.O_WRONLY | constants.O_CREAT;
+const WRITE_OVER = constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW;
 /** One call moves less than 2 GiB. */
 const MOST_AT_ONCE = 2 ** 30;
 
-/** A client's id may hold anything. */
+/** A client's id may hold anything, even half a surrogate pair. */
 function fileName(clientId: string): string {
-  return `${encodeURIComponent(clientId).replaceAll(".", "%2E")}${SUFFIX}`;
+  return `${encodeURIComponent(clientId.replaceAll(/\p{Surrogate}/gu, "\ufffd")).replaceAll(".", "%2E")}${SUFFIX}`;
 }
 
 function slotsIn(folder: string): readonly string[] {
   try {
     return readdirSync(folder).filter((name) => name.endsWith(SUFFIX));
-  } catch {
-    return [];
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return [];
+    throw readingError(folder, cause);
   }
 }
 
@@ -161,8 +177,9 @@ function findLeft(folder: string, round: number): ReadonlyMap<string, string> {
       try {
         const { metadata } = readHeader(file);
         if (metadata["round"] === `${round}` && metadata["client_id"] !== undefined) left.set(metadata["client_id"], file);
-      } catch {
+      } catch (cause) {
         // What is half written is written over.
+        if (!(cause instanceof RefusedError)) throw readingError(file, cause);
       }
     }
   }
@@ -177,13 +194,16 @@ function readHeader(file: string): SafetensorsHeader {
   });
 }
 
-async function readFit(file: string, round: number): Promise<FoundFit> {
-  const content = await readFile(file).catch((cause: unknown) => {
-    throw new RefusedError(file, "a recorded fit", (cause as Error).message);
-  });
+async function readFit(file: string, { round, adapter, seed }: FitOrigin): Promise<FoundFit> {
+  const content = await readIfThere(file);
+  if (!content) throw new RefusedError(file, "a recorded fit", "no such file");
   const { tensors, metadata } = decodeHeader(content, content.length, file);
   const { data: message } = workerMessage.safeParse(parseJson(metadata["fit"] ?? ""));
   if (message?.type !== "fitted" || metadata["round"] !== `${round}`) throw new RefusedError(file, `a fit of round ${round}`, "another");
+  for (const [name, expected] of Object.entries({ adapter, seed })) {
+    const found = metadata[name];
+    if (found !== expected) throw new RefusedError(file, `a fit trained from ${name} ${expected}`, found ?? "none");
+  }
   const raw = new Map([...tensors].map(([name, { from, to }]) => [name, content.subarray(from, to)]));
   if (checksum(metadata["fit"] ?? "", raw) !== Number(metadata["crc32"])) throw new RefusedError(file, "its checksum", "another");
   const payload: Payload = Object.fromEntries(
@@ -198,7 +218,11 @@ async function readFit(file: string, round: number): Promise<FoundFit> {
   return { reply, stored: stored(file, message) };
 }
 
-function encodeFit(round: number, clientId: string, { workerId, message, payload }: Reply<"fit">): readonly Uint8Array[] {
+function encodeFit(
+  clientId: string,
+  { round, adapter, seed }: FitOrigin,
+  { workerId, message, payload }: Reply<"fit">,
+): readonly Uint8Array[] {
   const fit = JSON.stringify(message);
   const raw = new Map<string, Uint8Array>();
   const described = message.tensors.map(({ name, dtype, shape }) => {
@@ -208,12 +232,20 @@ function encodeFit(round: number, clientId: string, { workerId, message, payload
     return [name, dtype === "I8X256" ? { dtype: "U8", shape: [bytes.length], bytes } : { dtype, shape, bytes }] as const;
   });
   const crc = `${checksum(fit, raw)}`;
-  return encodeRaw(new Map(described), { round: `${round}`, client_id: clientId, worker_id: workerId, fit, crc32: crc });
+  const origin = { round: `${round}`, adapter, seed };
+  return encodeRaw(new Map(described), { ...origin, client_id: clientId, worker_id: workerId, fit, crc32: crc });
 }
 
 function checksum(fit: string, tensors: ReadonlyMap<string, Uint8Array>): number {
   const inOrder = [...tensors].toSorted(([one], [other]) => (one < other ? -1 : 1));
-  return inOrder.reduce((crc, [, bytes]) => crc32(bytes, crc), crc32(fit));
+  return inOrder.reduce((crc, [, bytes]) => checksumOf(bytes, crc), crc32(fit));
+}
+
+/** zlib counts the bytes of one call in 32 bits. */
+function checksumOf(bytes: Uint8Array, begin: number): number {
+  let crc = begin;
+  for (let from = 0; from < bytes.length; from += MOST_AT_ONCE) crc = crc32(bytes.subarray(from, from + MOST_AT_ONCE), crc);
+  return crc;
 }
 
 function stored(file: string, { tensors }: WorkerMessageOf<"fitted">): StoredFit {
@@ -281,7 +313,7 @@ function withFile<T>(file: string, use: (fd: number) => T): T {
 function readAt(fd: number, from: number, length: number): Uint8Array {
   const bytes = new Uint8Array(length);
   for (let done = 0; done < length;) {
-    const count = readSync(fd, bytes, done, length - done, from + done);
+    const count = readSync(fd, bytes, done, Math.min(length - done, MOST_AT_ONCE), from + done);
     if (count === 0) throw new RefusedError("a recorded fit", `${from + length} bytes`, `${from + done}`);
     done += count;
   }

@@ -1,22 +1,19 @@
-import { readFile } from "node:fs/promises";
 import path from "node:path";
-import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import { decodeGlobal, encodeGlobal, type GlobalFile } from "../adapter/global-file.ts";
 import { initialAdapter } from "../adapter/initialise.ts";
 import { buildRun, describeConfig, validateRun } from "../config/build.ts";
-import { camelKeys } from "../config/case.ts";
 import { recordedConfig } from "../config/load.ts";
 import type { RunConfig, RunInput } from "../config/schema.ts";
-import { ConfigError, PrelortError } from "../errors.ts";
+import { ConfigError, PrelortError, RunFailedError } from "../errors.ts";
 import type { RankedClient, ServerState } from "../strategy/strategy.ts";
-import { parseJson } from "../tensor/json.ts";
 import { deriveSeed } from "../tensor/rng.ts";
-import { readLog } from "./durable.ts";
-import { askedIn, type Commit, commitsOf } from "./journal.ts";
+import { type Commit, type Journal, readJournal } from "./journal.ts";
+import { isOfCommit, type MetricsLine, readMetrics } from "./metrics-file.ts";
 import { originOf, readSource, type Source } from "./origin.ts";
-import { openRound } from "./round.ts";
-import { decodeState, encodeState, GLOBAL, hashOf, STATE } from "./round-files.ts";
+import { fitSeed, openRound } from "./round.ts";
+import { decodeState, encodeState, GLOBAL, hashOf, readRoundFile, roundFile, STATE } from "./round-files.ts";
+import { readReadyRecord, readRecord } from "./run-record.ts";
 import { requireSameRun } from "./same-run.ts";
 import { hasRecorded, readRecordedFit } from "./spool.ts";
 import { startFrom } from "./start-from.ts";
@@ -40,33 +37,15 @@ export interface VerifyOptions {
  * recorded, that its adapter and the server's state are what the aggregation makes of them, to the byte. Starts no worker.
  */
 export async function verifyRun(directory: string, { config: given, onRound }: VerifyOptions = {}): Promise<readonly VerifiedRound[]> {
-  const { config, clients, record } = await readRecord(directory, given);
-  const { entries } = await readLog(path.join(directory, "journal.jsonl"));
-  const { entries: metrics } = await readLog(path.join(directory, "metrics.jsonl"));
-  const asked = askedIn(entries);
+  const run = await readVerified(directory, given);
+  const journal = await readJournal(path.join(directory, "journal.jsonl"));
+  const { lines } = await readMetrics(path.join(directory, "metrics.jsonl"));
   const verified: VerifiedRound[] = [];
   let before: Committed | undefined;
-  for (const commit of commitsOf(entries)) {
-    const problems: string[] = [];
-    let updates: number | null = null;
-    let found: Committed | undefined;
-    try {
-      found = await readCommitted(directory, commit, problems);
-      const selected = asked.get(commit.round)?.map(({ id, r }) => ({ ...(clients.get(id) as RankedClient), r })) ?? [];
-      const remade =
-        commit.round === 0 ? await remakeStart(config, found, record) : await remake(directory, { config, commit, before, selected });
-      if (remade) {
-        updates = commit.round === 0 ? 0 : commit.trained.reported.length;
-        if (remade.sha256 !== commit.sha256) problems.push(`${GLOBAL}: what its updates make is another`);
-        if (remade.stateSha256 !== commit.stateSha256) problems.push(`${STATE}: what its updates make is another`);
-      }
-    } catch (error) {
-      if (!(error instanceof PrelortError)) throw error;
-      problems.push(error.message);
-    }
-    const line = metrics[commit.round];
-    if (line !== undefined && !hasTrained(line, commit)) problems.push("metrics.jsonl: its line is not what was committed");
-    const round = { round: commit.round, updates, problems };
+  for (const commit of journal.commits) {
+    const { found, ...checked } = await verifyRound(directory, run, { commit, journal, before });
+    const problems = [...checked.problems, ...metricsProblems(journal, commit, lines)];
+    const round = { round: commit.round, updates: checked.updates, problems };
     onRound?.(round);
     verified.push(round);
     before = found;
@@ -74,8 +53,55 @@ export async function verifyRun(directory: string, { config: given, onRound }: V
   return verified;
 }
 
+interface VerifiedRun {
+  readonly config: RunConfig;
+  readonly clients: ReadonlyMap<string, Omit<RankedClient, "r">>;
+  readonly record: unknown;
+}
+
+interface VerifiedCommit {
+  readonly commit: Commit;
+  readonly journal: Journal;
+  /** The round before, if its files can be trusted. */
+  readonly before: Committed | undefined;
+}
+
+async function verifyRound(
+  directory: string,
+  run: VerifiedRun,
+  { commit, journal, before }: VerifiedCommit,
+): Promise<{ readonly found: Committed | undefined; readonly updates: number | null; readonly problems: readonly string[] }> {
+  const { round } = commit;
+  const { found, problems } = await readCommitted(directory, commit);
+  if (!found) return { found, updates: null, problems };
+  try {
+    const made = round === 0 ? await remakeStart(run.config, found, run.record) : await remake(directory, run, { commit, journal, before });
+    if (!made) return { found, updates: null, problems };
+    const updates = round === 0 ? 0 : commit.trained.reported.length;
+    if (made.sha256 !== commit.sha256) problems.push(`${GLOBAL}: what its updates make is another`);
+    if (made.stateSha256 !== commit.stateSha256) problems.push(`${STATE}: what its updates make is another`);
+    return { found, updates, problems };
+  } catch (error) {
+    // That the disk cannot be read says nothing of the round.
+    if (!(error instanceof PrelortError) || error.kind === "environment") throw error;
+    return { found, updates: null, problems: [...problems, error.message] };
+  }
+}
+
+/** The last round's figures come after its commit: while a run has not ended they may not be there yet. */
+function metricsProblems({ commits, hasEnded }: Journal, commit: Commit, lines: readonly MetricsLine[]): readonly string[] {
+  const own = lines.filter(({ metrics }) => metrics?.round === commit.round);
+  if (own.some(({ metrics }) => metrics && isOfCommit(metrics, commit))) return [];
+  if (own[0]) return [`metrics.jsonl:${own[0].number}: it is not what was committed`];
+  if (!hasEnded && commit === commits.at(-1)) return [];
+  const damaged = lines.filter(({ problem }) => problem !== undefined).map(({ number }) => number);
+  const where = damaged.length > 0 ? ` (damaged: line ${damaged.join(", ")})` : "";
+  return [`metrics.jsonl: no line for it${where}; prelort resume evaluates the round again`];
+}
+
 /** A round's adapter and state, as they are on disk. */
 interface Committed extends GlobalFile {
+  readonly sha256: string;
   readonly state: ServerState;
 }
 
@@ -86,33 +112,32 @@ interface Hashes {
 
 const recordSchema = z.object({
   config: z.unknown(),
-  init_from: z.unknown(),
   clients: z.array(z.object({ id: z.string(), n: z.number(), label_counts: z.array(z.number()) })),
 });
 
-async function readRecord(
-  directory: string,
-  given: RunInput | undefined,
-): Promise<{ readonly config: RunConfig; readonly clients: ReadonlyMap<string, Omit<RankedClient, "r">>; readonly record: unknown }> {
-  const file = path.join(directory, "run.json");
-  const { data: record } = recordSchema.safeParse(parseJson(await readFile(file, "utf8").catch(() => "")));
-  if (!record) throw new ConfigError([{ path: "run-dir", message: `${directory} holds no run that had begun to train` }]);
-  const config = given ? validateRun(given) : buildRun(recordedConfig(record.config, file));
-  requireSameRun({ config: record.config }, { config: describeConfig(config) });
-  const clients = record.clients.map(({ id, n, label_counts: labelCounts }, index) => {
+async function readVerified(directory: string, given: RunInput | undefined): Promise<VerifiedRun> {
+  const record = await readRecord(directory);
+  const ready = await readReadyRecord(directory, recordSchema);
+  const config = given ? validateRun(given) : buildRun(recordedConfig(ready.config, path.join(directory, "run.json")));
+  requireSameRun({ config: ready.config }, { config: describeConfig(config) });
+  const clients = ready.clients.map(({ id, n, label_counts: labelCounts }, index) => {
     return [id, { id, index, size: n, labelCounts, profile: config.data.profiles?.[index] ?? {} }] as const;
   });
   return { config, clients: new Map(clients), record };
 }
 
-async function readCommitted(directory: string, { round, sha256, stateSha256 }: Commit, problems: string[]): Promise<Committed> {
-  const place = path.join(directory, "rounds", `${round}`);
-  const global = await readFile(path.join(place, GLOBAL)).catch(() => new Uint8Array(0));
-  if (hashOf([global]) !== sha256) problems.push(`${GLOBAL}: its bytes are not those that were committed`);
-  const state = stateSha256 === null ? undefined : await readFile(path.join(place, STATE)).catch(() => new Uint8Array(0));
-  if (state && hashOf([state]) !== stateSha256) problems.push(`${STATE}: its bytes are not those that were committed`);
-  const file = decodeGlobal(global, path.join(place, GLOBAL));
-  return { ...file, state: state ? decodeState(state, path.join(place, STATE)) : {} };
+/** A round's files; none if one has not the bytes that were committed. */
+async function readCommitted(
+  directory: string,
+  { round, sha256, stateSha256 }: Commit,
+): Promise<{ found?: Committed; problems: string[] }> {
+  const global = await readRoundFile(directory, { round, name: GLOBAL, sha256 });
+  const state = stateSha256 === null ? undefined : await readRoundFile(directory, { round, name: STATE, sha256: stateSha256 });
+  const problems = [global.damage, state?.damage].filter((damage) => damage !== undefined);
+  if (!global.bytes || (state && !state.bytes)) return { problems };
+  const file = decodeGlobal(global.bytes, path.join(directory, roundFile(round, GLOBAL)));
+  const remembered = state?.bytes ? decodeState(state.bytes, path.join(directory, roundFile(round, STATE))) : {};
+  return { found: { ...file, sha256, state: remembered }, problems };
 }
 
 /**
@@ -137,32 +162,29 @@ async function readOrigin(config: RunConfig, record: unknown): Promise<Source | 
   }
 }
 
-/** What the recorded updates of a round make; undefined where none are recorded, or the round before cannot be read. */
+/** What the recorded updates of a round make; undefined where none are recorded. */
 async function remake(
   directory: string,
-  made: {
-    readonly config: RunConfig;
-    readonly commit: Commit;
-    readonly before: Committed | undefined;
-    readonly selected: readonly RankedClient[];
-  },
+  { config, clients }: VerifiedRun,
+  { commit, journal, before }: VerifiedCommit,
 ): Promise<Hashes | undefined> {
-  const { config, commit, before, selected } = made;
   const { round, trained } = commit;
   const folder = path.join(directory, "updates");
-  if (!before || !hasRecorded(folder, round)) return undefined;
-  const { layout, adapter: global, state } = before;
+  if (!hasRecorded(folder, round)) return undefined;
+  if (!before) throw new RunFailedError(`it cannot be made anew, since the files of round ${round - 1} are not as committed`);
+  const selected = (journal.asked.get(round) ?? []).map(({ id, r }) => {
+    const client = clients.get(id);
+    if (!client) throw new RunFailedError(`the journal asks client ${id} to train, which run.json does not list`);
+    return { ...client, r };
+  });
+  const { layout, adapter: global, state, sha256 } = before;
   const open = openRound({ round, config, layout, global, state, selected });
   for (const client of selected.filter(({ id }) => trained.reported.includes(id))) {
-    const { reply, stored } = await readRecordedFit(folder, round, client.id);
+    const origin = { round, adapter: sha256, seed: fitSeed(config.seed, round, client.id) };
+    const { reply, stored } = await readRecordedFit(folder, client.id, origin);
     await open.take(client, reply, async () => stored);
   }
   const finished = await open.finish();
   const stateParts = encodeState(finished.state ?? {});
   return { sha256: hashOf(encodeGlobal(layout, finished.global, round)), stateSha256: stateParts ? hashOf(stateParts) : null };
-}
-
-function hasTrained(line: unknown, { round, trained }: Commit): boolean {
-  const told = camelKeys(line) as Readonly<Record<string, unknown>>;
-  return told["round"] === round && Object.entries(trained).every(([key, value]) => isDeepStrictEqual(told[key], value));
 }

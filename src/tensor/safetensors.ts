@@ -129,8 +129,13 @@ function parseHeader(bytes: Uint8Array, fileBytes: number, subject: string): { h
   if (length > largest) throw new RefusedError(`the header of ${subject}`, `at most ${largest} bytes`, `${length}`);
   const dataStart = LENGTH_BYTES + Number(length);
   const result = headerSchema.safeParse(parseJson(new TextDecoder().decode(bytes.subarray(LENGTH_BYTES, dataStart))));
-  if (!result.success) throw new RefusedError(`the header of ${subject}`, "JSON that describes tensors", z.prettifyError(result.error));
+  if (!result.success)
+    throw new RefusedError(`the header of ${subject}`, "JSON that describes tensors", `another value ${placeOf(result.error)}`);
   return { header: result.data, dataStart };
+}
+
+function placeOf({ issues: [first] }: z.ZodError): string {
+  return first && first.path.length > 0 ? `at ${first.path.join(".")}` : "";
 }
 
 function floatsAt(bytes: Uint8Array, offset: number, byteLength: number): Float32Array {

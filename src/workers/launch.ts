@@ -1,6 +1,7 @@
-import { closeSync, openSync } from "node:fs";
+import { closeSync, constants, openSync } from "node:fs";
 import { join } from "node:path";
 import { execa } from "execa";
+import { EnvironmentError } from "../errors.ts";
 import type { CurveKeys } from "../transport/transport.ts";
 import { assignDevice } from "./devices.ts";
 import { cacheFolder, programArguments, pythonEnvironment } from "./python.ts";
@@ -62,7 +63,7 @@ export function processLauncher({ command, args = programArguments("__main__") }
       const assigned = assignDevice(device);
       const options = { endpoint, "worker-id": workerId, "parent-pid": process.pid, device: assigned.device, threads };
       // execa takes any descriptor, its types only those up to 9.
-      const log = openSync(logPath, "a") as 9;
+      const log = openLog(logPath) as 9;
       try {
         const subprocess = execa(command, [...args, ...toArguments(options), ...(curve ? ["--curve"] : [])], {
           env: { ...workerEnvironment(threads), ...assigned.env },
@@ -128,4 +129,13 @@ function workerEnvironment(threads: number): Record<string, string | undefined> 
     // Rust threads of the tokenizers would take the cores of other workers.
     TOKENIZERS_PARALLELISM: "false",
   };
+}
+
+/** Follows no link: a run directory that came from elsewhere may hold one. */
+function openLog(logPath: string): number {
+  try {
+    return openSync(logPath, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW);
+  } catch (cause) {
+    throw new EnvironmentError(`${logPath} could not be written: ${(cause as Error).message}`, "see that it can be written to", { cause });
+  }
 }

@@ -37,11 +37,12 @@ export function describeCopy({ directory, copyOf }: EventOf<"folder-copied">): s
 export function describeStart({ name, directory, rounds, tiers, resumed }: EventOf<"run-start">): readonly string[] {
   const shape = `${plural(rounds, "round")}, tiers ${tiers.join(", ")}, in ${directory}`;
   if (!resumed) return [`run ${name}: ${shape}`];
-  if (resumed.after === rounds) return [`run ${name} had all of its rounds: ${shape}`];
+  const remarks = resumed.remarks.map((remark) => `warning: ${remark}`);
+  if (resumed.after === rounds) return [`run ${name} had all of its rounds: ${shape}`, ...remarks];
   const done = resumed.after < 0 ? "from its beginning" : `after round ${resumed.after} of ${rounds}`;
   const others = resumed.differences.map(({ path, was, is }) => `${path} was ${JSON.stringify(was)} and is ${JSON.stringify(is)}`);
   const warning = `warning: the bytes may not be those of a run that had not stopped: ${others.join("; ")}`;
-  return [`run ${name} goes on ${done}: ${shape}`, ...(others.length > 0 ? [warning] : [])];
+  return [`run ${name} goes on ${done}: ${shape}`, ...remarks, ...(others.length > 0 ? [warning] : [])];
 }
 
 export function describeFailure({ round, clientId, workerId, attempt, willRetry }: EventOf<"client-failure">): string {

@@ -50,7 +50,8 @@ export function terminalReporter({ stream, now = () => performance.now() }: Time
       if (event.type === "client-set-aside" || event.type === "worker-given-up")
         stay(paint("yellow", `warning: ${describeSetAside(event)}`));
       if (event.type === "folder-copied") stay(paint("yellow", describeCopy(event)));
-      if (event.type === "run-start" && event.resumed) for (const line of describeStart(event)) stay(paint("dim", line));
+      if (event.type === "run-start" && event.resumed)
+        for (const line of describeStart(event)) stay(paint(line.startsWith("warning:") ? "yellow" : "dim", line));
       if (event.type !== "run-end") {
         render();
         return;

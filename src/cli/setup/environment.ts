@@ -3,6 +3,8 @@ import { readFile, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { execa } from "execa";
 import { z } from "zod";
+import { readTextIfThere } from "../../server/read-file.ts";
+import { parseJson } from "../../tensor/json.ts";
 import { environmentFolder, environmentPython, packageRoot, pythonEnvironment, workersFolder } from "../../workers/python.ts";
 import { findBasePython } from "./base-python.ts";
 import { runTool } from "./run-tool.ts";
@@ -54,8 +56,9 @@ function stampPath(): string {
 }
 
 async function readStamp(): Promise<z.output<typeof stampSchema> | undefined> {
-  const text = await readFile(stampPath(), "utf8").catch(() => undefined);
-  return text === undefined ? undefined : stampSchema.parse(JSON.parse(text));
+  const text = await readTextIfThere(stampPath());
+  // An environment with a damaged stamp is made anew, like one of another version.
+  return text === undefined ? undefined : stampSchema.safeParse(parseJson(text)).data;
 }
 
 /** One hash over everything that decides what is installed. */

@@ -56,14 +56,16 @@ describe("readRun", () => {
   });
 
   it.each([
-    ["metrics.jsonl", '{"round": 0}\n', /metrics\.jsonl:1 is not as prelort writes it:[\s\S]*byTier/],
-    ["metrics.jsonl", "round 0\n", /metrics\.jsonl:1: expected JSON, got "round 0"/],
+    ["metrics.jsonl", '{"round": 0}\n', /metrics\.jsonl:1 is damaged: by_tier is needed: a list/],
+    ["metrics.jsonl", "round 0\n", /metrics\.jsonl:1 is damaged: it is not JSON; prelort resume evaluates its round again/],
     [
       "timings.jsonl",
       '{"round":0,"phase":"fit","seconds":1}\n{"round":0,"phase":"fit","seconds":-1}\n',
-      /timings\.jsonl:2 is not as prelort writes it:[\s\S]*seconds/,
+      /timings\.jsonl:2 is damaged: seconds must be at least 0, got -1/,
     ],
-    ["run.json", "{}", /run\.json is not as prelort writes it:[\s\S]*clients/],
+    ["run.json", "{}", /run\.json is not as this version of prelort writes it: name is needed: a string; .*and \d more/],
+    ["run.json", '{"config": {}}', /ended before its data and model were ready.*prelort resume/],
+    ["run.json", '{"config": ', /run\.json is damaged: it is not a JSON object/],
   ])("names the line of %s that is wrong", async (name, text, expected) => {
     await writeRunFixture(directory);
     await writeFile(join(directory, name), text);
@@ -71,7 +73,7 @@ describe("readRun", () => {
   });
 
   it("says what was expected of a directory that holds no run", async () => {
-    await expect(readRun(directory)).rejects.toThrow(/cannot read .*run\.json: expected the directory of a run/);
+    await expect(readRun(directory)).rejects.toThrow(/holds no run that had begun: there is no run\.json in it/);
   });
 });
 

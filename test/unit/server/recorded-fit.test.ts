@@ -17,11 +17,11 @@ test("a recorded fit with fewer values than its answer says is refused, though i
     tensors: [{ name: "rows", dtype: "F32", shape: [1, 4], bytes: 16, crc32: 0, shared: null }],
   });
   const bytes = new Uint8Array(12);
-  const metadata = { round: "1", client_id: "c0", worker_id: "w0", fit, crc32: `${crc32(bytes, crc32(fit))}` };
+  const metadata = { round: "1", adapter: "a", seed: "5", client_id: "c0", worker_id: "w0", fit, crc32: `${crc32(bytes, crc32(fit))}` };
   mkdirSync(path.join(folder, "1"));
   writeFileSync(
     path.join(folder, "1", "c0.safetensors"),
     Buffer.concat(encodeRaw(new Map([["rows", { dtype: "F32", shape: [3], bytes }]]), metadata)),
   );
-  await expect(readRecordedFit(folder, 1, "c0")).rejects.toThrow("expected 16 bytes, got 12");
+  await expect(readRecordedFit(folder, "c0", { round: 1, adapter: "a", seed: "5" })).rejects.toThrow("expected 16 bytes, got 12");
 });

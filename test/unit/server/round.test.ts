@@ -67,15 +67,15 @@ async function runTwo({ width, value, rankAssignment = listRanks([2, 1]), aggreg
     state: {},
     history: new Map(),
     selected: clientsOf([{ r: 2 }, { r: 1 }]),
-    spool: await createSpool({ folder, isRecorded: true, isRead: false, maxBytes: 1e12 }).open(1),
+    spool: await createSpool({ folder, isRecorded: true, isRead: false, maxBytes: 1e12 }).open(1, "a".repeat(64)),
   });
 }
 
 test("an update that cannot be recorded ends the run with what to do, however long it takes to add it", async () => {
-  mkdirSync(path.join(folder, "1", "c0.safetensors"), { recursive: true });
   const slow: Aggregation = {
     ...segmentWise(),
     begin(context) {
+      mkdirSync(path.join(folder, "1", "c0.safetensors"), { recursive: true });
       const inner = segmentWise().begin(context);
       const add: typeof inner.add = async (update) => {
         await new Promise((resolve) => setImmediate(() => setImmediate(() => setImmediate(resolve))));

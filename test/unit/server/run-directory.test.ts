@@ -34,7 +34,7 @@ test("a durable write leaves nothing beside the file", async () => {
 });
 
 test("a line log keeps the order of its lines, and closes twice without harm", async () => {
-  const log = await openLineLog(path.join(folder, "log.jsonl"));
+  const log = openLineLog(path.join(folder, "log.jsonl"));
   for (let line = 0; line < 100; line++) log.append({ line });
   await log.close();
   await log.close();

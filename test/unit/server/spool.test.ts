@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -40,12 +40,15 @@ function fitOf(clientId: string, rows: Encoded, dense = asFloat32(Float32Array.o
   return { workerId: "w0", attempt: 2, message, payload: { rows, dense }, close: () => {} };
 }
 
+const adapter = "a".repeat(64);
+const seeded = (id: string, seed = "5") => ({ id, seed });
+
 const values = (length: number) => Float32Array.from({ length }, (_, index) => Math.sin(index));
 const small = () => asFloat32(values(6));
 
 async function restored(clientId: string, round = 1): Promise<Reply<"fit"> | undefined> {
-  const open = await spool().open(round);
-  return open.restore(clientId, async () => {});
+  const open = await spool().open(round, adapter);
+  return open.restore(seeded(clientId), async () => {});
 }
 
 describe("what a round that was broken off had finished", () => {
@@ -54,7 +57,7 @@ describe("what a round that was broken off had finished", () => {
     ["many", 100_000],
   ])("is there again, message and tensors, of %s", async (_, length) => {
     const fit = fitOf("c/../x", asFloat32(values(length)));
-    await (await spool().open(1)).keep("c/../x", fit);
+    await (await spool().open(1, adapter)).keep(seeded("c/../x"), fit);
     const found = await restored("c/../x");
     expect(found?.message).toEqual(fit.message);
     expect([found?.workerId, found?.attempt]).toEqual(["w0", 2]);
@@ -63,22 +66,22 @@ describe("what a round that was broken off had finished", () => {
   });
 
   test("is none of another round's, nor of another client", async () => {
-    await (await spool().open(1)).keep("c0", fitOf("c0", small()));
+    await (await spool().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
     expect(await restored("c0", 2)).toBeUndefined();
     expect(await restored("c1")).toBeUndefined();
   });
 
   test("is written over by the next round, not before it has been taken", async () => {
-    const first = await spool().open(1);
-    await first.keep("c0", fitOf("c0", small()));
-    await first.keep("c1", fitOf("c1", asFloat32(values(50))));
-    const again = await spool().open(1);
-    await again.keep("c2", fitOf("c2", small()));
-    expect((await again.restore("c1", async () => {}))?.message.client_id).toBe("c1");
-    expect((await again.restore("c0", async () => {}))?.message.client_id).toBe("c0");
+    const first = await spool().open(1, adapter);
+    await first.keep(seeded("c0"), fitOf("c0", small()));
+    await first.keep(seeded("c1"), fitOf("c1", asFloat32(values(50))));
+    const again = await spool().open(1, adapter);
+    await again.keep(seeded("c2"), fitOf("c2", small()));
+    expect((await again.restore(seeded("c1"), async () => {}))?.message.client_id).toBe("c1");
+    expect((await again.restore(seeded("c0"), async () => {}))?.message.client_id).toBe("c0");
     expect(readdirSync(folder)).toHaveLength(3);
-    const next = await spool().open(2);
-    for (const client of ["c3", "c4", "c5"]) await next.keep(client, fitOf(client, small()));
+    const next = await spool().open(2, adapter);
+    for (const client of ["c3", "c4", "c5"]) await next.keep(seeded(client), fitOf(client, small()));
     expect(readdirSync(folder)).toHaveLength(3);
     for (const client of ["c0", "c1", "c2"]) expect(await restored(client)).toBeUndefined();
     expect((await restored("c4", 2))?.message.client_id).toBe("c4");
@@ -91,36 +94,55 @@ describe("what a round that was broken off had finished", () => {
     ["altered in a value", (file) => flip(file, -3)],
     ["altered in what was answered", (file) => writeFileSync(file, readFileSync(file, "latin1").replace("0.300000", "0.300001"), "latin1")],
   ])("is not there where its file is %s, and the file goes", async (_, damage) => {
-    await (await spool().open(1)).keep("c0", fitOf("c0", small()));
+    await (await spool().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
     const file = path.join(folder, "0.safetensors");
     damage(file);
     expect(await restored("c0")).toBeUndefined();
     const { message } = fitOf("c0", small());
-    await (await spool().open(1)).keep("c0", fitOf("c0", small()));
+    await (await spool().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
     expect((await restored("c0"))?.message).toEqual(message);
   });
 
   test("that is refused is removed, and counts as not there", async () => {
-    await (await spool().open(1)).keep("c0", fitOf("c0", small()));
-    const open = await spool().open(1);
+    await (await spool().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
+    const open = await spool().open(1, adapter);
     const { RefusedError } = await import("../../../src/errors.ts");
-    const refused = open.restore("c0", () => Promise.reject(new RefusedError("an update", "less", "more")));
+    const refused = open.restore(seeded("c0"), () => Promise.reject(new RefusedError("an update", "less", "more")));
     expect(await refused).toBeUndefined();
     expect(readdirSync(folder)).toEqual([]);
   });
 });
 
+test.each([
+  ["another adapter", "b".repeat(64), "5"],
+  ["another seed", adapter, "6"],
+])("a fit that was trained from %s does not count, left over or recorded", async (_, from, seed) => {
+  const recorded = spool({ isRecorded: true });
+  await (await recorded.open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
+  await expect(readRecordedFit(folder, "c0", { round: 1, adapter: from, seed })).rejects.toThrow(/a fit trained from (adapter|seed)/);
+  const open = await recorded.open(1, from);
+  expect(await open.restore(seeded("c0", seed), async () => {})).toBeUndefined();
+  await open.keep(seeded("c0", seed), fitOf("c0", small()));
+  expect((await (await recorded.open(1, from)).restore(seeded("c0", seed), async () => {}))?.message.client_id).toBe("c0");
+});
+
+test.each([false, true])("what cannot be read is an error, not absent (recorded: %s)", async (isRecorded) => {
+  const place = isRecorded ? path.join(folder, "1") : folder;
+  mkdirSync(path.join(place, "0.safetensors"), { recursive: true });
+  await expect(spool({ isRecorded }).open(1, adapter)).rejects.toThrow(/0\.safetensors could not be read: EISDIR/);
+});
+
 test("what trains in less time than it takes to write is not kept, unless it is recorded", async () => {
   const large = fitOf("c0", asFloat32(values(100_000)));
   const quick = { ...large, message: { ...large.message, seconds: 0.001 } };
-  expect(await (await spool().open(1)).keep("c0", quick)).toBeUndefined();
-  expect(await (await spool({ isRecorded: true }).open(1)).keep("c0", quick)).toBeDefined();
+  expect(await (await spool().open(1, adapter)).keep(seeded("c0"), quick)).toBeUndefined();
+  expect(await (await spool({ isRecorded: true }).open(1, adapter)).keep(seeded("c0"), quick)).toBeDefined();
 });
 
 test("no more is kept than there is room for", async () => {
-  const open = await spool({ maxBytes: 1500 }).open(1);
-  expect(await open.keep("c0", fitOf("c0", small()))).toBeDefined();
-  expect(await open.keep("c1", fitOf("c1", asFloat32(values(1000))))).toBeUndefined();
+  const open = await spool({ maxBytes: 1500 }).open(1, adapter);
+  expect(await open.keep(seeded("c0"), fitOf("c0", small()))).toBeDefined();
+  expect(await open.keep(seeded("c1"), fitOf("c1", asFloat32(values(1000))))).toBeUndefined();
   expect(readdirSync(folder)).toEqual(["0.safetensors"]);
 });
 
@@ -132,7 +154,7 @@ test.each<[Dtype, number]>([
 ])("values of %s are read back from any place", async (dtype, length) => {
   const bytes = Uint8Array.from({ length: encodedBytes(dtype, length) }, (_, index) => (index * 37) % 61);
   const rows = { dtype, length, bytes };
-  const stored = await (await spool().open(1)).keep("c0", fitOf("c0", rows));
+  const stored = await (await spool().open(1, adapter)).keep(seeded("c0"), fitOf("c0", rows));
   const { decode } = await import("../../../src/tensor/encoded.ts");
   const all = decode(rows);
   for (const [from, to] of [
@@ -148,24 +170,24 @@ test.each<[Dtype, number]>([
 });
 
 test("what a life that did not record had left is recorded by one that does", async () => {
-  await (await spool().open(1)).keep("c0", fitOf("c0", small()));
+  await (await spool().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
   const recorded = spool({ isRecorded: true });
-  expect((await (await recorded.open(1)).restore("c0", async () => {}))?.message.client_id).toBe("c0");
+  expect((await (await recorded.open(1, adapter)).restore(seeded("c0"), async () => {}))?.message.client_id).toBe("c0");
   await recorded.clear();
-  expect((await readRecordedFit(folder, 1, "c0")).reply.message.client_id).toBe("c0");
+  expect((await readRecordedFit(folder, "c0", { round: 1, adapter, seed: "5" })).reply.message.client_id).toBe("c0");
 });
 
 test("what is recorded stays under its round and client, and the rest goes", async () => {
   const recorded = spool({ isRecorded: true });
-  await (await spool().open(1)).keep("c9", fitOf("c9", small()));
-  await (await recorded.open(1)).keep("c 0", fitOf("c 0", small()));
-  await (await recorded.open(2)).keep("..", fitOf("..", small()));
+  await (await spool().open(1, adapter)).keep(seeded("c9"), fitOf("c9", small()));
+  await (await recorded.open(1, adapter)).keep(seeded("c 0"), fitOf("c 0", small()));
+  await (await recorded.open(2, adapter)).keep(seeded(".."), fitOf("..", small()));
   await recorded.clear();
   expect(new Set(readdirSync(folder, { recursive: true, encoding: "utf8" }))).toEqual(
     new Set(["1", "1/c%200.safetensors", "2", "2/%2E%2E.safetensors"]),
   );
-  expect((await readRecordedFit(folder, 2, "..")).reply.message.client_id).toBe("..");
-  await expect(readRecordedFit(folder, 1, "c1")).rejects.toThrow(/expected a recorded fit/);
+  expect((await readRecordedFit(folder, "..", { round: 2, adapter, seed: "5" })).reply.message.client_id).toBe("..");
+  await expect(readRecordedFit(folder, "c1", { round: 1, adapter, seed: "5" })).rejects.toThrow(/expected a recorded fit/);
   await spool().clear();
   expect(existsSync(folder)).toBe(false);
 });

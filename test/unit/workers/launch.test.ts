@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { curveKeyPair } from "zeromq";
@@ -47,4 +47,16 @@ test("the user's own PYTHON* variables do not reach a worker", async () => {
 test("where there are none it is not told of any", async () => {
   const { line, argv } = await launch();
   expect([line, argv.includes("--curve")]).toEqual(["", false]);
+});
+
+test("a log is never written through a link", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "launch-"));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const [outside, logPath] = [join(folder, "outside"), join(folder, "w0.log")];
+  await writeFile(outside, "mine");
+  await symlink(outside, logPath);
+  const launcher = processLauncher({ command: process.execPath, args: ["-e", tells, "--"] });
+  const launching = () => launcher.launch({ workerId: "w0", endpoint: "tcp://127.0.0.1:1", device: "cpu", threads: 1, logPath });
+  expect(launching).toThrow(/w0\.log could not be written: ELOOP/);
+  expect(await readFile(outside, "utf8")).toBe("mine");
 });

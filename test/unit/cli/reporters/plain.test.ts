@@ -101,3 +101,17 @@ it("uses no colour and no control characters", () => {
   // oxlint-disable-next-line no-control-regex
   expect(tell(story)).not.toMatch(/[\u0000-\u0009\u000b-\u001f]/);
 });
+
+it("says from which round a run continues, and what was found damaged", () => {
+  const start: RunEvent = {
+    type: "run-start",
+    name: "story",
+    directory: "/runs/story",
+    rounds: 2,
+    tiers: [1],
+    resumed: { after: 1, metrics: [], differences: [], remarks: ["rounds/2/global.safetensors is damaged"] },
+  };
+  const told = tell([start]);
+  expect(told).toMatch(/run story goes on after round 1 of 2/);
+  expect(told).toMatch(/warning: rounds\/2\/global\.safetensors is damaged/);
+});
