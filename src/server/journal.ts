@@ -11,7 +11,7 @@ import { describeProblems } from "./run-record.ts";
  */
 
 const count = z.number().int().nonnegative();
-const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "64 hexadecimal digits");
 
 const trainedMetrics = z.strictObject({
   coverage: z.array(z.strictObject({ r: count, clients: count, examples: count })).readonly(),

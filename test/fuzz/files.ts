@@ -42,7 +42,7 @@ const trained = {
 const JOURNAL = [
   { type: "commit", round: 0, sha256, state_sha256: null, trained: { ...trained, fit_loss: null }, clients: [], set_aside: [] },
   { type: "round", round: 1, clients: [{ id: "c0", r: 2 }] },
-  { type: "close", round: 1, reported: ["c0"], failed: [], late: [] },
+  { type: "close", round: 1, reported: ["c0"], failed: [], late: [], set_aside: ["c1"] },
   { type: "commit", round: 1, sha256, state_sha256: sha256, trained, clients: [{ id: "c0", r: 2, rms_loss: 0.5 }], set_aside: ["c1"] },
   { type: "end" },
 ];

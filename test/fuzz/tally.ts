@@ -85,6 +85,7 @@ function plain(text: string): string {
   return text
     .replace(/^tensor .* of (?=a |\/)/s, "a tensor of ")
     .replaceAll(/\S*\.safetensors/g, "a recorded fit")
+    .replaceAll(/\S*journal\.jsonl/g, "a journal")
     .replaceAll(/\[[^\]]*\]/g, "[…]")
     .replaceAll(/\d+/g, "N")
     .replaceAll(/[^\x20-\x7e…\n]+/g, "?")

@@ -48,6 +48,7 @@ test.each<[string, string, RegExp]>([
   ["without a type", JSON.stringify({ round: 1 }), /journal\.jsonl:2 is damaged: it is not a journal entry/],
   ["with a value of another kind", JSON.stringify({ ...commit(1), round: "one" }), /journal\.jsonl:2 is damaged: round must be a number/],
   ["that is nested as deep as it goes", `{"type":"commit","round":${"[".repeat(20_000)}${"]".repeat(20_000)}}`, /jsonl:2 is damaged: /],
+  ["with a hash that is none", JSON.stringify(commit(1, "x")), /jsonl:2 is damaged: sha256 must be 64 hexadecimal digits, got "x+"/],
   ["of a round that does not follow", JSON.stringify(commit(2)), /jsonl:2 is damaged: it commits round 2, and no line commits round 1/],
 ])("an entry %s is named by its line", async (_, line, message) => {
   write(commit(0));
