@@ -12,7 +12,7 @@ _ILLEGAL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 def require_legal(value: Any, where: str) -> None:
     """Raises InputError where a text, or any text inside lists and maps, holds an illegal character."""
-    for inside, text in _texts(value):
+    for inside, text in [("", value)] if isinstance(value, str) else _texts(value):
         if (found := _ILLEGAL.search(text)) is not None:
             raise InputError(f"{where}{inside} holds {_describe(text, found.start())}")
 
