@@ -32,7 +32,7 @@ export function qualityAt(quality: Quality, round: RoundMetrics | undefined, r: 
 export function majorityShare({ clients, labels }: Pick<RunRecord, "clients" | "labels">): number | undefined {
   const totals = labels.map((_, label) => clients.reduce((sum, client) => sum + (client.label_counts[label] ?? 0), 0));
   const all = totals.reduce((sum, total) => sum + total, 0);
-  return all > 0 ? Math.max(...totals) / all : undefined;
+  return all > 0 ? totals.reduce((most, total) => Math.max(most, total), 0) / all : undefined;
 }
 
 const accuracy: Quality = {

@@ -73,7 +73,8 @@ export async function selectClients(
   const selected = clients.filter((client) => chosen.has(client.id));
   if (selected.length !== ids.length) {
     const all = new Set(clients.map((client) => client.id));
-    const wrong = ids.find((id, place) => !all.has(id) || ids.indexOf(id) !== place);
+    // Each id is taken out as it is met, so one named twice is missing the second time.
+    const wrong = ids.find((id) => !all.delete(id));
     throw new RunFailedError(`the selection of round ${round} must name known clients once each, got ${JSON.stringify(wrong)}`);
   }
   return selected;
