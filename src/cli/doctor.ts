@@ -1,7 +1,7 @@
-import process from "node:process";
-import Table from "cli-table3";
 import { Command } from "commander";
 import { EnvironmentError } from "../errors.ts";
+import { renderTextTable } from "../report/text-table.ts";
+import { outputWidth, print, printJson } from "./output.ts";
 import { examine, type Finding } from "./setup/examine.ts";
 
 export function doctorCommand(): Command {
@@ -13,7 +13,8 @@ export function doctorCommand(): Command {
 
 async function doctor({ json }: { readonly json: boolean }): Promise<void> {
   const findings = await examine();
-  process.stdout.write(json ? `${JSON.stringify({ findings })}\n` : `${describe(findings)}\n`);
+  if (json) printJson({ findings });
+  else print(describe(findings, outputWidth()));
   const missing = findings.filter(({ status }) => status === "missing");
   const remedies = new Set(missing.map(({ remedy }) => remedy));
   if (missing.length > 0) {
@@ -21,10 +22,12 @@ async function doctor({ json }: { readonly json: boolean }): Promise<void> {
   }
 }
 
-function describe(findings: readonly Finding[]): string {
-  const table = new Table({ head: ["", "status", "found", "expected"], style: { head: [], border: [] }, chars: noRules });
-  for (const { name, status, found, expected } of findings) table.push([name, status, found, expected ?? ""]);
-  return table.toString();
+/** What was expected is told where something else was found, or nothing. */
+export function describe(findings: readonly Finding[], width: number): string {
+  const rows = findings.map(({ name, status, found, expected }) => {
+    if (status === "ok" || expected === undefined) return [name, status, found];
+    // What is absent is not needed by every run; `expected` then says what it is for.
+    return [name, status, status === "absent" ? `${found} (${expected})` : `${found}; expected ${expected}`];
+  });
+  return renderTextTable({ title: "", columns: ["", "status", "found"], rows, prose: [1, 2] }, width);
 }
-
-const noRules = { mid: "", "left-mid": "", "mid-mid": "", "right-mid": "" };

@@ -1,3 +1,5 @@
+import { visibleText } from "./visible.ts";
+
 /** HTML that is safe to print: only `html` and `trusted` make it, and `html` escapes every text put into it. */
 export interface Markup {
   readonly markup: string;
@@ -11,7 +13,7 @@ export function html(strings: TemplateStringsArray, ...insertions: readonly Inse
 
 /** For markup that was not written by a person: charts, the style sheet. */
 export function trusted(markup: string): Markup {
-  return { markup };
+  return { markup: visibleText(markup) };
 }
 
 function render(insertion: Insertion): string {
@@ -20,5 +22,5 @@ function render(insertion: Insertion): string {
 }
 
 function escape(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
+  return visibleText(text).replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 }
