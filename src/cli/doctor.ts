@@ -1,6 +1,8 @@
 import { Command } from "commander";
+import stringWidth from "string-width";
+import wrapAnsi from "wrap-ansi";
 import { EnvironmentError } from "../errors.ts";
-import { renderTextTable } from "../report/text-table.ts";
+import { visibleLine } from "../report/visible.ts";
 import { outputWidth, print, printJson } from "./output.ts";
 import { examine, type Finding } from "./setup/examine.ts";
 
@@ -22,12 +24,19 @@ async function doctor({ json }: { readonly json: boolean }): Promise<void> {
   }
 }
 
-/** What was expected is told where something else was found, or nothing. */
+/** A line for each finding, or two where it is too long. What was expected is told where it is not what was found. */
 export function describe(findings: readonly Finding[], width: number): string {
-  const rows = findings.map(({ name, status, found, expected }) => {
-    if (status === "ok" || expected === undefined) return [name, status, found];
+  const widest = findings.reduce((most, { name }) => Math.max(most, name.length), 0);
+  const lines = findings.map(({ name, status, found, expected }) => {
     // What is absent is not needed by every run; `expected` then says what it is for.
-    return [name, status, status === "absent" ? `${found} (${expected})` : `${found}; expected ${expected}`];
+    const told =
+      status === "ok" || expected === undefined ? found : status === "absent" ? `${found} (${expected})` : `${found}; expected ${expected}`;
+    const line = `${status.padEnd(INDENT)}${name.padEnd(widest)}  ${visibleLine(told)}`;
+    if (stringWidth(line) <= width) return line;
+    return `${status.padEnd(INDENT)}${name}\n${" ".repeat(INDENT)}${wrapAnsi(visibleLine(told), width - INDENT).replaceAll("\n", `\n${" ".repeat(INDENT)}`)}`;
   });
-  return renderTextTable({ title: "", columns: ["", "status", "found"], rows, prose: [1, 2] }, width);
+  return lines.join("\n");
 }
+
+/** Columns of the longest status, and a gap. */
+const INDENT = 9;

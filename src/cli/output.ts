@@ -1,5 +1,5 @@
 import process from "node:process";
-import { USUAL_WIDTH } from "../report/text-table.ts";
+import { USUAL_WIDTH, wrapProse } from "../report/text-table.ts";
 import { visibleJson, visibleText } from "../report/visible.ts";
 
 /*
@@ -7,9 +7,9 @@ import { visibleJson, visibleText } from "../report/visible.ts";
  * whatever data, files and workers brought into a text, no terminal obeys it.
  */
 
-/** A command's result. */
+/** A command's result. In a terminal its lines are wrapped between words. */
 export function print(text: string): void {
-  process.stdout.write(`${visibleText(text)}\n`);
+  process.stdout.write(`${wrapProse(visibleText(text), process.stdout.columns ?? Infinity)}\n`);
 }
 
 export function printJson(value: unknown): void {

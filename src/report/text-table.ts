@@ -86,3 +86,16 @@ function pad(text: string, width: number, isLeft: boolean): string {
   const blanks = " ".repeat(Math.max(0, width - stringWidth(text)));
   return isLeft ? text + blanks : blanks + text;
 }
+
+/** Lines wrapped between words, what follows of each indented a little further than its beginning. */
+export function wrapProse(text: string, width: number): string {
+  return text
+    .split("\n")
+    .map((line) => {
+      if (stringWidth(line) <= width) return line;
+      const indent = (/^ */.exec(line)?.[0].length ?? 0) + 4;
+      const room = Math.max(1, width - indent);
+      return " ".repeat(indent - 4) + wrapAnsi(line.trimStart(), room).replaceAll("\n", `\n${" ".repeat(indent)}`);
+    })
+    .join("\n");
+}

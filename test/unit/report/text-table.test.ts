@@ -1,7 +1,7 @@
 import stringWidth from "string-width";
 import { describe, expect, it } from "vitest";
 import { qualityTable, roundsTable, type Table } from "../../../src/report/tables.ts";
-import { renderTextTable } from "../../../src/report/text-table.ts";
+import { renderTextTable, wrapProse } from "../../../src/report/text-table.ts";
 import { roundEnd } from "../cli/reporters/story.ts";
 
 const rounds = [0, 1, 2].flatMap((round) => {
@@ -66,4 +66,10 @@ it("a word longer than the terminal stays whole, and a cell's control characters
   );
   expect(text.split("\n").some((line) => line.includes(name))).toBe(true);
   expect(text).toContain("a\\n\\u001b[2Jb");
+});
+
+it("prose is wrapped between words, and what follows is indented", () => {
+  expect(wrapProse("short\n  adapted: one two three four", 20)).toBe("short\n  adapted: one\n      two three four");
+  expect(wrapProse(`path ${"x".repeat(30)}`, 20)).toBe(`path\n    ${"x".repeat(30)}`);
+  expect(wrapProse("as it is, however long", Infinity)).toBe("as it is, however long");
 });
