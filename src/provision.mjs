@@ -6,7 +6,7 @@
  *   node src/provision.mjs quickstart | test | check | build | format | bench | chaos | fuzz
  */
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import process from "node:process";
@@ -103,6 +103,34 @@ function build() {
   say("building dist (tsc)");
   rmSync(path.join(root, "dist"), { recursive: true, force: true });
   must(nodeTool("tsc", "-p", "tsconfig.build.json"));
+  finishDeclarations(path.join(root, "dist"));
+}
+
+/** Makes what tsc wrote readable to TypeScript 5.0 and to projects in CommonJS. */
+function finishDeclarations(dist) {
+  // A CommonJS file may not import declarations of an ES module, though Node lets it require the module itself.
+  const commonjs = path.join(dist, "commonjs");
+  for (const name of readdirSync(dist, { recursive: true }).filter((file) => file.endsWith(".d.ts"))) {
+    // Typed arrays take no type parameter before TypeScript 5.7; these are its defaults.
+    const text = readFileSync(path.join(dist, name), "utf8").replaceAll(/\b(\w+Array)<ArrayBuffer(?:Like)?>/g, "$1");
+    writeFileSync(path.join(dist, name), text);
+    writeFile(path.join(commonjs, name), text);
+  }
+  writeFile(path.join(commonjs, "package.json"), '{ "type": "commonjs" }\n');
+  // zod's declarations name NoInfer, which TypeScript has had since 5.4. package.json gives older ones these entries.
+  writeFile(path.join(dist, "no-infer.d.ts"), "type NoInfer<T> = T;\n");
+  for (const [folder, toGlobals] of [
+    [dist, "./no-infer.d.ts"],
+    [commonjs, "../no-infer.d.ts"],
+  ]) {
+    const entry = `/// <reference path="${toGlobals}" />\nexport * from "./index.ts";\n`;
+    writeFile(path.join(folder, "before-typescript-5.4.d.ts"), entry);
+  }
+}
+
+function writeFile(file, text) {
+  mkdirSync(path.dirname(file), { recursive: true });
+  writeFileSync(file, text);
 }
 
 /** As a module that holds the bytes: what imports it need not know where files lie. */

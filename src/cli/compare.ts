@@ -1,6 +1,5 @@
 import { availableParallelism } from "node:os";
 import path from "node:path";
-import process from "node:process";
 import { Command, InvalidArgumentError } from "commander";
 import { compare } from "../compare/compare.ts";
 import { comparisonMarkdown } from "../compare/table.ts";
@@ -11,6 +10,7 @@ import { RunFailedError } from "../errors.ts";
 import { formatSeconds } from "../report/format.ts";
 import { countWorkers, resolveDevices } from "../workers/devices.ts";
 import { onInterrupt } from "./interrupt.ts";
+import { complain, print } from "./output.ts";
 
 interface CompareOptions {
   readonly set: readonly string[];
@@ -37,7 +37,7 @@ async function run(file: string, { set, overwrite, jobs }: CompareOptions): Prom
   const comparison = await loadComparison(file);
   const { workers } = await loadConfig(comparison.setting, { set });
   const threads = countWorkers(await resolveDevices(workers.devices), workers) * workers.threads;
-  const interrupt = onInterrupt((line) => process.stderr.write(`${line}\n`));
+  const interrupt = onInterrupt(complain);
   const started = performance.now();
   try {
     const result = await compare(comparison, {
@@ -48,11 +48,11 @@ async function run(file: string, { set, overwrite, jobs }: CompareOptions): Prom
       onRun: ({ name, state, finished, planned }) => {
         if (state === "kept") return;
         const time = formatSeconds((performance.now() - started) / 1000);
-        process.stdout.write(`[${time}] ${state} ${name} (${finished} of ${planned} done)\n`);
+        print(`[${time}] ${state} ${name} (${finished} of ${planned} done)`);
       },
     });
     const files = await writeComparison(result, path.resolve(comparison.runsDir, comparison.name));
-    process.stdout.write(`\n${comparisonMarkdown(result)}\n${files.join("\n")}\n`);
+    print(`\n${comparisonMarkdown(result)}\n${files.join("\n")}`);
     if (result.missing.length > 0) throw new RunFailedError(`${result.missing.length} runs failed:\n${result.missing.join("\n")}`);
   } finally {
     interrupt.dispose();

@@ -1,7 +1,9 @@
-import process from "node:process";
-import Table from "cli-table3";
 import { Command } from "commander";
+import stringWidth from "string-width";
+import wrapAnsi from "wrap-ansi";
 import { EnvironmentError } from "../errors.ts";
+import { visibleLine } from "../report/visible.ts";
+import { outputWidth, print, printJson } from "./output.ts";
 import { examine, type Finding } from "./setup/examine.ts";
 
 export function doctorCommand(): Command {
@@ -13,7 +15,8 @@ export function doctorCommand(): Command {
 
 async function doctor({ json }: { readonly json: boolean }): Promise<void> {
   const findings = await examine();
-  process.stdout.write(json ? `${JSON.stringify({ findings })}\n` : `${describe(findings)}\n`);
+  if (json) printJson({ findings });
+  else print(describe(findings, outputWidth()));
   const missing = findings.filter(({ status }) => status === "missing");
   const remedies = new Set(missing.map(({ remedy }) => remedy));
   if (missing.length > 0) {
@@ -21,10 +24,19 @@ async function doctor({ json }: { readonly json: boolean }): Promise<void> {
   }
 }
 
-function describe(findings: readonly Finding[]): string {
-  const table = new Table({ head: ["", "status", "found", "expected"], style: { head: [], border: [] }, chars: noRules });
-  for (const { name, status, found, expected } of findings) table.push([name, status, found, expected ?? ""]);
-  return table.toString();
+/** A line for each finding, or two where it is too long. What was expected is told where it is not what was found. */
+export function describe(findings: readonly Finding[], width: number): string {
+  const widest = findings.reduce((most, { name }) => Math.max(most, name.length), 0);
+  const lines = findings.map(({ name, status, found, expected }) => {
+    // What is absent is not needed by every run; `expected` then says what it is for.
+    const told =
+      status === "ok" || expected === undefined ? found : status === "absent" ? `${found} (${expected})` : `${found}; expected ${expected}`;
+    const line = `${status.padEnd(INDENT)}${name.padEnd(widest)}  ${visibleLine(told)}`;
+    if (stringWidth(line) <= width) return line;
+    return `${status.padEnd(INDENT)}${name}\n${" ".repeat(INDENT)}${wrapAnsi(visibleLine(told), width - INDENT).replaceAll("\n", `\n${" ".repeat(INDENT)}`)}`;
+  });
+  return lines.join("\n");
 }
 
-const noRules = { mid: "", "left-mid": "", "mid-mid": "", "right-mid": "" };
+/** Columns of the longest status, and a gap. */
+const INDENT = 9;

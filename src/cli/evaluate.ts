@@ -1,15 +1,17 @@
 import { existsSync, statSync } from "node:fs";
 import path from "node:path";
-import process from "node:process";
 import { Command, InvalidArgumentError } from "commander";
 import { buildRun } from "../config/build.ts";
 import { type LoadedConfig, openConfig, withConfig } from "../config/load.ts";
 import { formatNumber, formatPercent } from "../report/format.ts";
+import type { Table } from "../report/tables.ts";
 import { renderTextTable } from "../report/text-table.ts";
+import { visibleIn } from "../report/visible.ts";
 import { type AdapterEvaluation, evaluateAdapter } from "../server/evaluate-adapter.ts";
 import type { TierMetrics } from "../server/events.ts";
 import { isThere } from "../server/read-file.ts";
 import { onInterrupt } from "./interrupt.ts";
+import { complain, outputWidth, print, printJson } from "./output.ts";
 import { recordedRun } from "./recorded-run.ts";
 
 interface EvaluateCommandOptions {
@@ -35,13 +37,14 @@ export function evaluateCommand(): Command {
 }
 
 async function run(source: string, options: EvaluateCommandOptions): Promise<void> {
-  const interrupt = onInterrupt((line) => process.stderr.write(`${line}\n`));
+  const interrupt = onInterrupt(complain);
   try {
     const loaded = await configOf(source, options);
-    if (!options.json) process.stdout.write("preparing the data and loading the model …\n");
+    if (!options.json) print("preparing the data and loading the model …");
     const ranks = options.r.length > 0 ? options.r : undefined;
     const found = await withConfig(loaded, (config) => evaluateAdapter({ ...buildRun(config), ranks, signal: interrupt.signal }));
-    process.stdout.write(options.json ? `${JSON.stringify(found)}\n` : `${describe(found)}\n`);
+    if (options.json) printJson(found);
+    else print(describe(visibleIn(found)));
   } finally {
     interrupt.dispose();
   }
@@ -79,12 +82,12 @@ function describe({ byTier, remarks }: AdapterEvaluation): string {
     })),
   ];
   const shown = measures.filter(({ of }) => byTier.some((tier) => of(tier) !== null));
-  const table = renderTextTable({
+  const table: Table = {
     title: `${byTier[0]?.examples ?? 0} examples`,
     columns: ["rank", ...shown.map(({ name }) => name)],
     rows: byTier.map((tier) => [String(tier.r), ...shown.map(({ of, show }) => show(of(tier)))]),
-  });
-  return [table, ...remarks.map((remark) => `note: ${remark}`)].join("\n");
+  };
+  return [renderTextTable(table, outputWidth()), ...remarks.map((remark) => `note: ${remark}`)].join("\n");
 }
 
 function wholeNumbers(text: string, previous: readonly number[]): readonly number[] {

@@ -1,10 +1,11 @@
 import path from "node:path";
-import process from "node:process";
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { StoredDtype } from "../server/adapter-folder.ts";
+import { visibleIn } from "../report/visible.ts";
 import { exportRun } from "../server/export.ts";
 import type { Saved } from "../server/save.ts";
 import { onInterrupt } from "./interrupt.ts";
+import { complain, print } from "./output.ts";
 
 interface ExportOptions {
   readonly r?: number;
@@ -37,10 +38,10 @@ export function exportCommand(): Command {
 }
 
 async function run(directory: string, options: ExportOptions): Promise<void> {
-  const interrupt = onInterrupt((line) => process.stderr.write(`${line}\n`));
+  const interrupt = onInterrupt(complain);
   try {
     const saved = await exportRun(directory, { ...options, signal: interrupt.signal });
-    process.stdout.write(`${describe(saved).join("\n")}\n`);
+    print(describe(visibleIn(saved)).join("\n"));
   } finally {
     interrupt.dispose();
   }

@@ -9,6 +9,7 @@ import { doctorCommand } from "./doctor.ts";
 import { evaluateCommand } from "./evaluate.ts";
 import { exportCommand } from "./export.ts";
 import { newTaskCommand } from "./new-task.ts";
+import { complain } from "./output.ts";
 import { planCommand } from "./plan.ts";
 import { reportCommand } from "./report.ts";
 import { resumeCommand } from "./resume.ts";
@@ -22,6 +23,7 @@ const usageExitCode = 2;
 const program = new Command("prelort")
   .description("Federated LoRA fine-tuning over devices that are not equal")
   .version(packageVersion())
+  .configureOutput({ writeErr: (text) => complain(text.trimEnd()) })
   .exitOverride();
 const commands = [
   setupCommand(),
@@ -50,9 +52,9 @@ try {
 function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : usageExitCode;
   if (error instanceof PrelortError) {
-    process.stderr.write(`prelort: ${error.message}\n`);
+    complain(`prelort: ${error.message}`);
     return exitCodes[error.kind];
   }
-  process.stderr.write(`prelort: ${error instanceof Error ? error.stack : String(error)}\n`);
+  complain(`prelort: ${error instanceof Error ? error.stack : String(error)}`);
   return 1;
 }

@@ -1,9 +1,9 @@
 import { readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
-import process from "node:process";
 import { Command } from "commander";
 import { ConfigError } from "../errors.ts";
 import { packageRoot } from "../workers/python.ts";
+import { print } from "./output.ts";
 
 /** The experiment that one's own begins as: a task in Python, its config, its data. */
 const TEMPLATE = ["py", "yaml", "csv"] as const;
@@ -18,10 +18,10 @@ export function newTaskCommand(): Command {
     .action(async (name: string, { in: folder }: { in: string }) => {
       const files = await writeTask(name, folder);
       const [task, config] = files.map((file) => path.relative(".", file));
-      process.stdout.write(
+      print(
         `wrote ${files.map((file) => path.relative(".", file)).join(", ")}\n` +
           `  try it:   npx prelort run ${config}\n` +
-          `  then put your model, data, loss and metrics into ${task}\n`,
+          `  then put your model, data, loss and metrics into ${task}`,
       );
     });
 }

@@ -1,16 +1,18 @@
 import { access, constants, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
-import process from "node:process";
-import Table from "cli-table3";
 import { Command } from "commander";
 import { buildRun } from "../config/build.ts";
 import { openConfig, withConfig } from "../config/load.ts";
 import { ConfigError } from "../errors.ts";
 import { formatBytes, formatCount, formatSeconds, plural } from "../report/format.ts";
 import { describeMix } from "../report/mix.ts";
+import type { Table } from "../report/tables.ts";
+import { renderTextTable } from "../report/text-table.ts";
+import { visibleIn, visibleText } from "../report/visible.ts";
 import type { Slots } from "../server/measure.ts";
 import { type Plan, plan } from "../server/plan.ts";
 import { onInterrupt } from "./interrupt.ts";
+import { complain, outputWidth, print, printJson } from "./output.ts";
 
 export function planCommand(): Command {
   return new Command("plan")
@@ -21,18 +23,19 @@ export function planCommand(): Command {
     .option("--picture <file>", "write a picture of who would train on what, as SVG")
     .option("--json", "print the plan as JSON", false)
     .action(async (file: string, { set, json, measure, picture }: PlanCommandOptions) => {
-      const interrupt = onInterrupt((line) => process.stderr.write(`${line}\n`));
+      const interrupt = onInterrupt(complain);
       try {
         const loaded = await openConfig(file, { set });
         // Before minutes of preparation.
         if (picture !== undefined) await writing(picture, access(dirname(picture), constants.W_OK));
-        if (!json) process.stdout.write("preparing the data and loading the model on one worker …\n");
+        if (!json) print("preparing the data and loading the model on one worker …");
         const planned = await withConfig(loaded, (config) => plan({ ...buildRun(config), measure, signal: interrupt.signal }));
-        process.stdout.write(json ? `${JSON.stringify(planned)}\n` : `${describePlan(planned)}\n`);
+        if (json) printJson(planned);
+        else print(describePlan(visibleIn(planned), outputWidth()));
         if (picture !== undefined) {
           await writePicture(picture, planned);
           // Beside JSON, standard output holds nothing else.
-          (json ? process.stderr : process.stdout).write(`picture: ${picture}\n`);
+          (json ? complain : print)(`picture: ${picture}`);
         }
       } finally {
         interrupt.dispose();
@@ -68,23 +71,11 @@ async function writing(file: string, attempt: Promise<void>): Promise<void> {
 /** Of thousands; `--json` has all. */
 const SHOWN_CLIENTS = 50;
 
-function describePlan(planned: Plan): string {
-  const hasMix = planned.clients.some(({ mix }) => mix.length > 0);
-  const table = new Table({
-    head: ["client", "examples", "tokens", "r", "rounds", "down, a fit", "up", ...(hasMix ? ["trains on"] : [])],
-    colAligns: ["left", "right", "right", "right", "right", "right", "right", "left"],
-    style: { head: [], border: [] },
-  });
-  for (const client of planned.clients.slice(0, SHOWN_CLIENTS)) {
-    const { down, up } = client.bytesPerFit;
-    const bytes = [formatBytes(down), formatBytes(up)];
-    const tokens = client.tokens > 0 ? formatCount(client.tokens) : "";
-    table.push([client.id, client.size, tokens, client.r, client.rounds.length, ...bytes, ...(hasMix ? [describeMix(client)] : [])]);
-  }
+export function describePlan(planned: Plan, width: number): string {
   const fits = planned.clients.reduce((sum, client) => sum + client.rounds.length, 0);
   const hidden = planned.clients.length - SHOWN_CLIENTS;
   return [
-    table.toString(),
+    renderTextTable(clientsTable(planned), width),
     ...(hidden > 0 ? [`and ${formatCount(hidden)} more clients, which --json lists too`] : []),
     `adapter: rank ${planned.tiers.at(-1)} on ${planned.adaptedModules} modules, ${formatCount(planned.adapterParameters)} parameters` +
       ` (+ ${formatCount(planned.denseParameters)} trained in full) beside ${formatCount(planned.baseParameters)} frozen; tiers ${planned.tiers.join(", ")}`,
@@ -102,6 +93,21 @@ function describePlan(planned: Plan): string {
     ...(planned.time ? describeTime(planned.time, planned.rounds) : []),
     ...(planned.slots ? [describeSlots(planned.slots)] : []),
   ].join("\n");
+}
+
+function clientsTable({ clients }: Plan): Table {
+  const hasMix = clients.some(({ mix }) => mix.length > 0);
+  return {
+    title: "",
+    columns: ["client", "examples", "tokens", "r", "rounds", "down, a fit", "up", ...(hasMix ? ["trains on"] : [])],
+    rows: clients.slice(0, SHOWN_CLIENTS).map((client) => {
+      const { down, up } = client.bytesPerFit;
+      const tokens = client.tokens > 0 ? formatCount(client.tokens) : "";
+      const counts = [formatCount(client.size), tokens, String(client.r), String(client.rounds.length)];
+      return [client.id, ...counts, formatBytes(down), formatBytes(up), ...(hasMix ? [describeMix(client)] : [])];
+    }),
+    prose: [7],
+  };
 }
 
 function describeTime(time: NonNullable<Plan["time"]>, rounds: number): readonly string[] {

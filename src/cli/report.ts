@@ -1,10 +1,11 @@
-import process from "node:process";
 import { Command } from "commander";
 import { writeReportOf } from "../report/html.ts";
 import { readRun } from "../report/read-run.ts";
 import { reportTables } from "../report/tables.ts";
 import { summarise } from "../report/summary.ts";
 import { renderTextTable } from "../report/text-table.ts";
+import { visibleIn } from "../report/visible.ts";
+import { outputWidth, print } from "./output.ts";
 
 export function reportCommand(): Command {
   return new Command("report")
@@ -14,8 +15,9 @@ export function reportCommand(): Command {
       const run = await readRun(directory);
       // Before anything is printed: `prelort report … | head` ends at the first line that nobody reads.
       const file = await writeReportOf(run);
-      process.stdout.write(`${run.record.name}: ${summarise(run)}\n\n`);
-      for (const table of reportTables(run)) process.stdout.write(`${renderTextTable(table)}\n\n`);
-      process.stdout.write(`${run.record.method.name}: ${run.record.method.note}\n\nreport:    ${file}\n`);
+      const { name, method } = visibleIn({ name: run.record.name, method: run.record.method });
+      print(`${name}: ${summarise(run)}\n`);
+      for (const table of reportTables(run)) print(`${renderTextTable(table, outputWidth())}\n`);
+      print(`${method.name}: ${method.note}\n\nreport:    ${file}`);
     });
 }

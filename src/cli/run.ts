@@ -5,6 +5,7 @@ import { openConfig, withConfig } from "../config/load.ts";
 import { writeReport } from "../report/html.ts";
 import { federate, type FederateOptions } from "../server/federate.ts";
 import { onInterrupt } from "./interrupt.ts";
+import { complain, print } from "./output.ts";
 import { jsonReporter } from "./reporters/json.ts";
 import { plainReporter } from "./reporters/plain.ts";
 import type { Reporter } from "./reporters/reporter.ts";
@@ -38,14 +39,14 @@ export function withRunOptions(command: Command, set: string): Command {
 /** Runs it to its end, shows it, and writes its report. */
 export async function perform(options: FederateOptions, { json }: Pick<RunOptions, "json">): Promise<void> {
   const reporter = chooseReporter(json);
-  const interrupt = onInterrupt((line) => process.stderr.write(`${line}\n`));
+  const interrupt = onInterrupt(complain);
   try {
     const run = federate({ ...options, signal: interrupt.signal });
     for await (const event of run) reporter.event(event);
     const { directory } = await run.result;
     const report = await writeReport(directory);
     reporter.close();
-    if (!json) process.stdout.write(`report:    ${report}\n`);
+    if (!json) print(`report:    ${report}`);
   } finally {
     reporter.close();
     interrupt.dispose();
@@ -54,5 +55,7 @@ export async function perform(options: FederateOptions, { json }: Pick<RunOption
 
 function chooseReporter(json: boolean): Reporter {
   if (json) return jsonReporter({ stream: process.stdout });
-  return process.stdout.isTTY ? terminalReporter({ stream: process.stdout }) : plainReporter({ stream: process.stdout });
+  return process.stdout.isTTY
+    ? terminalReporter({ stream: process.stdout, errors: process.stderr })
+    : plainReporter({ stream: process.stdout });
 }

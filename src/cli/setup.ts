@@ -1,10 +1,15 @@
+import { rm } from "node:fs/promises";
+import path from "node:path";
 import process from "node:process";
 import { Command } from "commander";
+import { cacheFolder } from "../workers/python.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { setUpAsset } from "./setup/asset.ts";
 import { setUpEnvironment } from "./setup/environment.ts";
 import { setUpLanguageModels } from "./setup/language-models.ts";
+import { SETUP_LOG } from "./setup/run-tool.ts";
 import { sentenceEncoder } from "./setup/sentence-encoder.ts";
+import { setupDisplay } from "./setup/setup-display.ts";
 import { smollm2 } from "./setup/smollm2.ts";
 import { wordnetNouns } from "./setup/wordnet-nouns.ts";
 
@@ -19,22 +24,25 @@ export function setupCommand(): Command {
   return new Command("setup")
     .description("make the workers' Python environment, and fetch the model and data of the quickstart")
     .option("--no-quickstart", "leave out the quickstart's model and data")
-    .option("--language-models", "pretrain two small language models for comparisons, too: some minutes", false)
+    .option("--language-models", "pretrain two small language models for comparisons, too: 6 minutes of a core each", false)
     .option("--smollm2", "fetch SmolLM2-135M-Instruct, too: 93 MB, 270 MB on disk", false)
     .option("--dev", "install what prelort's own tests need, too", false)
     .action(setUp);
 }
 
 async function setUp({ quickstart, languageModels, smollm2: wantsSmollm2, dev }: SetupOptions): Promise<void> {
-  const say = (line: string) => void process.stderr.write(`${line}\n`);
-  const interrupt = onInterrupt(() => say("stopping; what is finished is kept"));
+  const display = setupDisplay({ stream: process.stderr });
+  const interrupt = onInterrupt(() => display.say("stopping; what is finished is kept"));
   try {
-    const context = { say, signal: interrupt.signal };
+    // Where it cannot be removed, it cannot be written either, which is told then.
+    await rm(path.join(cacheFolder(), SETUP_LOG), { force: true }).catch(() => undefined);
+    const context = { ...display, signal: interrupt.signal };
     await setUpEnvironment({ ...context, extras: dev ? ["test"] : [] });
     if (quickstart) for (const asset of [sentenceEncoder, wordnetNouns]) await setUpAsset(asset, context);
     if (wantsSmollm2) await setUpAsset(smollm2, context);
     if (languageModels) await setUpLanguageModels(context);
   } finally {
+    display.close();
     interrupt.dispose();
   }
 }

@@ -1,8 +1,9 @@
-import process from "node:process";
 import { Command } from "commander";
 import { RunFailedError } from "../errors.ts";
 import { plural } from "../report/format.ts";
+import { visibleIn } from "../report/visible.ts";
 import { type VerifiedRound, verifyRun } from "../server/verify.ts";
+import { print } from "./output.ts";
 
 export function verifyCommand(): Command {
   return new Command("verify")
@@ -12,12 +13,12 @@ export function verifyCommand(): Command {
 }
 
 async function verify(directory: string): Promise<void> {
-  const rounds = await verifyRun(directory, { onRound: (round) => process.stdout.write(`${describe(round)}\n`) });
+  const rounds = await verifyRun(directory, { onRound: (round) => print(describe(visibleIn(round))) });
   const wrong = rounds.filter(({ problems }) => problems.length > 0);
   if (wrong.length > 0) throw new RunFailedError(`${plural(wrong.length, "round")} of ${rounds.length} cannot be trusted`);
   const remade = rounds.filter(({ updates }) => updates !== null).length;
   const hint = remade < rounds.length ? "; record_updates: true keeps what the others would be made of" : "";
-  process.stdout.write(`${plural(rounds.length, "round")} as committed, ${remade} of them made anew to the same bytes${hint}\n`);
+  print(`${plural(rounds.length, "round")} as committed, ${remade} of them made anew to the same bytes${hint}`);
 }
 
 function describe({ round, updates, problems }: VerifiedRound): string {

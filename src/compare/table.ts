@@ -1,4 +1,5 @@
 import { formatBytes, formatCount } from "../report/format.ts";
+import { visibleLine } from "../report/visible.ts";
 import type { TierMetrics } from "../server/events.ts";
 import type { ComparisonResult } from "./compare.ts";
 import type { Budget, Outcome, Summary } from "./outcome.ts";
@@ -193,6 +194,6 @@ function signed(value: number, digits: number): string {
 }
 
 function markdown(columns: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]) => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
+  const line = (cells: readonly string[]) => `| ${cells.map((cell) => visibleLine(cell).replaceAll("|", "\\|")).join(" | ")} |`;
   return [line(columns), line(columns.map((_, column) => (column === 0 ? "---" : "---:"))), ...rows.map(line)].join("\n");
 }

@@ -1,5 +1,6 @@
 import path from "node:path";
 import { snakeKeys } from "../config/case.ts";
+import { visibleText } from "../report/visible.ts";
 import { writeDurably } from "../server/durable.ts";
 import type { ComparisonResult } from "./compare.ts";
 import { comparisonMarkdown } from "./table.ts";
@@ -11,7 +12,7 @@ export async function writeComparison(result: ComparisonResult, folder: string):
   const files = [
     ["compare.json", toJson(result)],
     ["compare.md", comparisonMarkdown(result)],
-    ["compare.svg", comparisonPicture(result)],
+    ["compare.svg", visibleText(comparisonPicture(result))],
   ] as const;
   for (const [name, content] of files) await writeDurably(path.join(folder, name), content);
   return files.map(([name]) => path.join(folder, name));

@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { ConfigError, EnvironmentError } from "../errors.ts";
+import { nearest } from "./nearest.ts";
 
 /** What `prelort:NAME` in a config stands for: paths inside the cache folder, which `prelort setup` fills. */
 export const assetPaths = {
@@ -27,7 +28,9 @@ export function resolveAsset(reference: string, cacheFolder: string, key: string
   if (!isAssetReference(reference) || !isAssetName(name)) {
     const known = Object.keys(assetPaths).map((each) => prefix + each);
     const list = `${known.slice(0, -1).join(", ")} and ${known.at(-1)}`;
-    throw new ConfigError([{ path: key, message: `${reference} is not something that prelort setup provides; there are ${list}` }]);
+    const meant = nearest(reference, known);
+    const hint = meant === undefined ? "" : `; did you mean ${meant}?`;
+        throw new ConfigError([{ path: key, message: `${reference} is not something that prelort setup provides; there are ${list}${hint}` }]);
   }
   const path = join(cacheFolder, assetPaths[name]);
   if (!existsSync(path)) throw new EnvironmentError(`${reference} is not set up yet: ${path} is not there`, setupCommandOf(name));

@@ -85,11 +85,21 @@ function describe(issue: z.core.$ZodIssue, path: Path, input: unknown): Problem 
     if (inside) return describe(inside, [...path, ...place], valueAt(input, place));
   }
   const value = issue.code === "invalid_union" && issue.discriminator ? valueAt(input, [issue.discriminator]) : input;
+  const meant = typeof value === "string" ? nearest(value, allowedWords(issue)) : undefined;
+  const hint = meant === undefined ? "" : `; did you mean ${meant}?`;
   return {
     path,
     at: "value",
-    message: value === undefined ? `is needed: ${expectation(issue)}` : `must be ${expectation(issue)}, got ${show(value)}`,
+    message: value === undefined ? `is needed: ${expectation(issue)}` : `must be ${expectation(issue)}, got ${show(value)}${hint}`,
   };
+}
+
+/** The words of the closed set that a value must be one of, or may be: one branch of a union can be such a set. */
+function allowedWords(issue: z.core.$ZodIssue): readonly string[] {
+  if (issue.code === "invalid_value") return issue.values.filter((value) => typeof value === "string");
+  if (issue.code !== "invalid_union") return [];
+  if ("options" in issue && issue.options) return issue.options.filter((value) => typeof value === "string");
+  return issue.errors.flat().flatMap(allowedWords);
 }
 
 /** What would have been right, to follow "must be". */

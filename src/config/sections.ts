@@ -15,15 +15,18 @@ export const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, "made 
 
 export const BUILT_IN_TASKS = ["causal-lm", "seq2seq-lm", "sequence-classification", "image-classification"] as const;
 
+/** Of Python: a module's dotted name and a class in it. */
+const ownTask = z.templateLiteral([z.string().regex(/[A-Za-z_][\w.]*/), ":", z.string().regex(/[A-Za-z_]\w*/)], {
+  error: "a task of your own as module:Class",
+});
+
 const model = z.strictObject({
   /** Hugging Face name, a folder, or `prelort:NAME` for a model that `prelort setup` fetches. */
   nameOrPath: z.string().min(1),
   /** Of a name on the hub: a branch, a tag or a commit. */
   revision: z.string().min(1).optional(),
   /** A built-in task, or one's own as `module:Class`, a prelort_worker.tasks.Task in Python. */
-  task: z.union([z.enum(BUILT_IN_TASKS), z.string().regex(/^[A-Za-z_][\w.]*:[A-Za-z_]\w*$/, "module:Class")], {
-    error: `one of ${BUILT_IN_TASKS.join(", ")}, or a task of your own as module:Class`,
-  }),
+  task: z.union([z.enum(BUILT_IN_TASKS), ownTask]),
   /** Folder in which one's own task is looked for; that of the config file, or the working directory, by default. */
   taskFolder: z.string().min(1).optional(),
   /**
@@ -193,13 +196,19 @@ const wire = z.strictObject({
   downlink: z.enum(["f32", "bf16"]).default("f32"),
 });
 
+type Device = "cpu" | "mps" | `cuda:${number}`;
+const device = z.custom<Device>((value) => typeof value === "string" && /^(cpu|mps|cuda:\d+)$/.test(value), {
+  error: ({ input }) => `must be cpu, mps or cuda:N, got ${JSON.stringify(input)}`,
+  abort: false,
+});
+
 const workers = z.strictObject({
   /** By default `slotsPerDevice` on each device. */
   count: positive.max(256).optional(),
   /** Workers that share a device, 1 by default; instead of `count`. Never chosen from free memory. */
   slotsPerDevice: positive.max(64).optional(),
   /** "auto" takes every CUDA device, else mps, else the CPU; worker i is given device i modulo their number. */
-  devices: z.union([z.literal("auto"), z.array(z.string().regex(/^(cpu|mps|cuda:\d+)$/, "cpu, mps or cuda:N")).min(1)]).default("auto"),
+  devices: z.union([z.literal("auto"), z.array(device).min(1)]).default("auto"),
   /** Torch threads of each worker. Part of the run's identity: it changes the order of sums. */
   threads: positive.default(1),
   /** Python interpreter; by default the environment that `prelort setup` made. */

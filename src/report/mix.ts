@@ -15,5 +15,10 @@ export function describeMix({ mix }: Pick<Holding, "mix">, count = 2): string {
 }
 
 export function shorten(text: string, length: number): string {
-  return text.length > length ? `${text.slice(0, length - 1)}…` : text;
+  // By code points: half a character is none.
+  return text.length > length
+    ? `${Array.from(text)
+        .slice(0, length - 1)
+        .join("")}…`
+    : text;
 }

@@ -4,11 +4,12 @@ import { evaluatedRounds, type Quality, qualityAt, qualityOf } from "./quality.t
 import { areaUnderRanks, worstTier } from "./rank-quality.ts";
 import type { RecordedRun } from "./read-run.ts";
 
-/** A table as data; the first column names its rows, the others are numbers. */
+/** A table as data; the first column names its rows, the others are numbers, but for those listed in `prose`. */
 export interface Table {
   readonly title: string;
   readonly columns: readonly string[];
   readonly rows: readonly (readonly string[])[];
+  readonly prose?: readonly number[];
 }
 
 export function reportTables(run: RecordedRun): readonly Table[] {

@@ -1,32 +1,101 @@
-import CliTable from "cli-table3";
+import stringWidth from "string-width";
+import wrapAnsi from "wrap-ansi";
 import type { Table } from "./tables.ts";
+import { visibleLine } from "./visible.ts";
 
-/** A table for a terminal or a log: rules above and below the heads, nothing between rows, no colour. */
-export function renderTextTable({ title, columns, rows }: Table): string {
-  const table = new CliTable({
-    head: [...columns],
-    colAligns: columns.map((_, column) => (column === 0 ? "left" : "right")),
-    chars: CHARS,
-    style: { head: [], border: [], "padding-left": 1, "padding-right": 1 },
-  });
-  table.push(...rows.map((row) => [...row]));
-  return `${title}\n${table.toString()}`;
+/** Columns of a terminal that does not say how wide it is, and of a file. */
+export const USUAL_WIDTH = 80;
+const GAP = "  ";
+
+interface Column {
+  readonly head: string;
+  readonly cells: readonly string[];
+  /** Words, which may be wrapped and stand to the left; else numbers. */
+  readonly isProse: boolean;
 }
 
-const CHARS = {
-  top: "─",
-  "top-mid": "─",
-  "top-left": "",
-  "top-right": "",
-  bottom: "─",
-  "bottom-mid": "─",
-  "bottom-left": "",
-  "bottom-right": "",
-  left: "",
-  "left-mid": "",
-  mid: "",
-  "mid-mid": "",
-  right: "",
-  "right-mid": "",
-  middle: " ",
-};
+/**
+ * A table for a terminal or a log: rules above and below the heads, nothing between rows, no colour. It fits `width`: heads
+ * and prose are wrapped between words, and columns for which that is not enough follow below, beside the rows' names.
+ */
+export function renderTextTable({ title, columns, rows, prose = [] }: Table, width = USUAL_WIDTH): string {
+  const [names, ...others] = columns.map((head, place): Column => ({
+    head: visibleLine(head),
+    cells: rows.map((row) => visibleLine(row[place] ?? "")),
+    isProse: place === 0 || prose.includes(place),
+  }));
+  if (!names) return title;
+  const blocks = split(names, others, width).map((block) => renderBlock(block, width));
+  return [...(title === "" ? [] : [visibleLine(title)]), blocks.join("\n")].join("\n");
+}
+
+/** As many columns side by side as there is room for; the rows' names stand in each block. */
+function split(names: Column, others: readonly Column[], width: number): readonly (readonly Column[])[] {
+  const blocks: Column[][] = [];
+  let room = 0;
+  for (const column of others) {
+    const needed = GAP.length + leastWidth(column);
+    if (blocks.length === 0 || needed > room) {
+      blocks.push([names]);
+      room = width - 1 - leastWidth(names);
+    }
+    blocks.at(-1)?.push(column);
+    room -= needed;
+  }
+  return blocks.length > 0 ? blocks : [[names]];
+}
+
+function renderBlock(columns: readonly Column[], width: number): string {
+  const widths = spread(columns, width);
+  const rule = "─".repeat(Math.min(width, 1 + widths.reduce((sum, each) => sum + each, 0) + GAP.length * (widths.length - 1)));
+  const row = (cells: readonly string[]) => renderRow(cells, columns, widths);
+  const rows = (columns[0]?.cells ?? []).map((_, place) => row(columns.map(({ cells }) => cells[place] ?? "")));
+  return [rule, row(columns.map(({ head }) => head)), rule, ...rows, rule].join("\n");
+}
+
+/** Each column's width: as wide as it would be, from the first on while there is room, and never narrower than its words. */
+function spread(columns: readonly Column[], width: number): readonly number[] {
+  const least = columns.map(leastWidth);
+  let room = width - 1 - GAP.length * (columns.length - 1) - least.reduce((sum, each) => sum + each, 0);
+  return columns.map(({ head, cells }, place) => {
+    const narrow = least[place] ?? 0;
+    const extra = Math.max(0, Math.min(room, widest([head, ...cells]) - narrow));
+    room -= extra;
+    return narrow + extra;
+  });
+}
+
+function leastWidth({ head, cells, isProse }: Column): number {
+  return Math.max(widest(head.split(" ")), widest(isProse ? cells.flatMap((cell) => cell.split(" ")) : cells));
+}
+
+function widest(texts: readonly string[]): number {
+  return texts.reduce((most, text) => Math.max(most, stringWidth(text)), 0);
+}
+
+function renderRow(cells: readonly string[], columns: readonly Column[], widths: readonly number[]): string {
+  const wrapped = cells.map((cell, place) => wrapAnsi(cell, Math.max(1, widths[place] ?? 0)).split("\n"));
+  const height = wrapped.reduce((most, lines) => Math.max(most, lines.length), 1);
+  const lines = Array.from({ length: height }, (_, line) =>
+    columns.map(({ isProse }, place) => pad(wrapped[place]?.[line] ?? "", widths[place] ?? 0, isProse)).join(GAP),
+  );
+  return lines.map((line) => ` ${line}`.trimEnd()).join("\n");
+}
+
+function pad(text: string, width: number, isLeft: boolean): string {
+  const blanks = " ".repeat(Math.max(0, width - stringWidth(text)));
+  return isLeft ? text + blanks : blanks + text;
+}
+
+/** Lines wrapped between words, what follows of each indented a little further than its beginning. */
+export function wrapProse(text: string, width: number): string {
+  return text
+    .split("\n")
+    .map((line) => {
+      if (stringWidth(line) <= width) return line;
+      const indent = (/^ */.exec(line)?.[0].length ?? 0) + 4;
+      const room = Math.max(1, width - indent);
+      return " ".repeat(indent - 4) + wrapAnsi(line.trimStart(), room).replaceAll("\n", `\n${" ".repeat(indent)}`);
+    })
+    .join("\n");
+}

@@ -82,7 +82,9 @@ export async function selectClients(
   const chosen = new Set(ids);
   const selected = clients.filter((client) => chosen.has(client.id));
   if (selected.length !== ids.length) {
-    const wrong = ids.find((id, place) => !all.has(id) || ids.indexOf(id) !== place);
+    // Each id is taken out as it is met, so one named twice is missing the second time.
+    const unmet = new Set(all);
+    const wrong = ids.find((id) => !unmet.delete(id));
     throw new RunFailedError(`${subject} must name known clients once each, got ${describeGiven(wrong)}`);
   }
   return selected;

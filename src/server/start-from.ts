@@ -34,7 +34,7 @@ export function startFrom({ factors, isNested, origin }: Source, layout: Adapter
 
 /** [n, width], n the largest rank of a module; those of lower rank end in zeros. Products are s·B·A with the layout's s. */
 function stackedRows({ modules }: AdapterFactors, { width, scale, ...layout }: AdapterLayout): Float32Array {
-  const most = Math.max(...[...modules.values()].map(({ r }) => r));
+  const most = [...modules.values()].reduce((largest, { r }) => Math.max(largest, r), 0);
   const rows = new Float32Array(most * width);
   for (const { name, in: input, out, offset } of layout.modules) {
     const { r, a, b, scale: own } = modules.get(name)!;

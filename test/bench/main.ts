@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import Table from "cli-table3";
+import { renderTextTable } from "../../dist/report/text-table.js";
 import { environmentPython, packageRoot } from "../../dist/workers/python.js";
 import { flowerPython, flowerVersion } from "./environment.ts";
 import type { Experiment } from "./experiment.ts";
@@ -69,21 +69,13 @@ try {
 }
 
 function tableOf(rows: readonly Row[]): string {
-  const table = new Table({ head: ["what", "ours", "peer", "ratio", "spread", "to reach", ""], style: { head: [], border: [] } });
-  for (const { name, unit, ours, peer, peerName, ratio, spread, target, met } of rows) {
+  const cells = rows.map(({ name, unit, ours, peer, peerName, ratio, spread: [least, most], target, met }) => {
     const verdict = met === null ? "" : met ? "met" : "missed";
-    const [least, most] = spread;
-    table.push([
-      name,
-      `${short(ours)} ${unit}`,
-      `${short(peer)} (${peerName})`,
-      short(ratio),
-      `${short(least)}–${short(most)}`,
-      target ?? "",
-      verdict,
-    ]);
-  }
-  return table.toString();
+    const range = `${short(least)}–${short(most)}`;
+    return [name, `${short(ours)} ${unit}`, `${short(peer)} (${peerName})`, short(ratio), range, target ?? "", verdict];
+  });
+  const columns = ["what", "ours", "peer", "ratio", "spread", "to reach", ""];
+  return renderTextTable({ title: "", columns, rows: cells }, process.stdout.columns);
 }
 
 function short(value: number): string {

@@ -63,24 +63,54 @@ test("the installed command knows its sub-commands", async () => {
   for (const command of ["setup", "doctor", "plan", "run", "report"]) expect(stdout).toMatch(new RegExp(`^  ${command}\\b`, "m"));
 });
 
-test("the installed module and its types are found under its name", async () => {
-  const use = [
-    'import { federate, segmentWise } from "prelort";',
-    "export const used: unknown[] = [federate, segmentWise()];",
-    "// @ts-expect-error An aggregation is no number; a type that was not found would be.",
-    "export const wrong: number = segmentWise();",
-  ];
-  await writeFile(path.join(folder, "use.ts"), use.join("\n"));
-  const options = ["--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext", "--target", "es2023", "--types", "", "use.ts"];
-  const compiled = await execa(path.join(packageRoot(), "node_modules/.bin/tsc"), options, { cwd: folder, reject: false });
-  expect(compiled.stdout).toBe("");
-  const { stdout } = await execa(
-    process.execPath,
-    ["--input-type=module", "-e", "console.log(typeof (await import('prelort')).federate)"],
-    { cwd: folder },
-  );
-  expect(stdout).toBe("function");
+test("the installed module can be imported, and required from CommonJS", async () => {
+  for (const use of ["(await import('prelort')).federate", "require('prelort').federate"]) {
+    const kind = use.startsWith("require") ? "commonjs" : "module";
+    const { stdout } = await execa(process.execPath, [`--input-type=${kind}`, "-e", `console.log(typeof ${use})`], { cwd: folder });
+    expect(stdout).toBe("function");
+  }
 });
+
+// TypeScript has a command of one name in every version, so the oldest is no dependency of this package.
+const OLDEST_TYPESCRIPT = "5.0.4";
+
+test(
+  "projects of the oldest and the newest TypeScript compile against it, library checks on, in every kind of module",
+  { timeout: 1_800_000 },
+  async () => {
+    await execa("npm", ["install", "--prefer-offline", "--no-audit", "--no-fund", "--no-save", `typescript@${OLDEST_TYPESCRIPT}`], {
+      cwd: folder,
+    });
+    const oldest = path.join(folder, "node_modules/typescript/bin/tsc");
+    const newest = path.join(packageRoot(), "node_modules/typescript/bin/tsc");
+    const use = [
+      'import { federate, type FederateOptions, segmentWise } from "prelort";',
+      "export const used: unknown[] = [federate, segmentWise()];",
+      "export const task: FederateOptions['model']['task'] = 'causal-lm';",
+      "export const own: FederateOptions['model']['task'] = 'my_task:MyTask';",
+      "// @ts-expect-error Neither one of the four tasks nor module:Class.",
+      "export const misspelt: FederateOptions['model']['task'] = 'causl-lm';",
+      "// @ts-expect-error An aggregation is no number; a type that was not found would be.",
+      "export const wrong: number = segmentWise();",
+      "export async function rounds(options: FederateOptions): Promise<number[]> {",
+      "  const ended: number[] = [];",
+      '  for await (const event of federate(options)) if (event.type === "round-end") ended.push(event.metrics.bytesUp);',
+      "  return ended;",
+      "}",
+    ].join("\n");
+    for (const name of ["use.ts", "use.cts"]) await writeFile(path.join(folder, name), use);
+    const kinds = { nodenext: ["use.ts", "use.cts"], node16: ["use.ts", "use.cts"], bundler: ["use.ts"] };
+    for (const [moduleResolution, files] of Object.entries(kinds)) {
+      const module = moduleResolution === "bundler" ? "esnext" : moduleResolution;
+      const compilerOptions = { noEmit: true, strict: true, skipLibCheck: false, target: "es2022", types: [], module, moduleResolution };
+      await writeFile(path.join(folder, "tsconfig.json"), JSON.stringify({ compilerOptions, files }));
+      for (const tsc of [oldest, newest]) {
+        const { stdout } = await execa(process.execPath, [tsc, "-p", "."], { cwd: folder, reject: false });
+        expect(stdout, `${tsc} with ${moduleResolution}`).toBe("");
+      }
+    }
+  },
+);
 
 test("doctor says on a bare machine what is missing, how to get it, and exits with 3", async () => {
   const { stdout, stderr, exitCode } = await prelort(["doctor", "--json"]);

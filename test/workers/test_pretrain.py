@@ -1,6 +1,7 @@
 """A small language model from a few lines of text: what comes out, and that it comes out the same."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -72,6 +73,7 @@ def test_a_model_comes_out_that_transformers_loads_and_that_has_learnt_its_text(
     assert record["text_sha256"] == [file_sha256(text)]
     # There are few ways to go on with these sentences, and hundreds of tokens.
     assert record["held_out_perplexity"] < 10
+    assert re.fullmatch(r"step 150 of 156: loss \d\.\d{3}, \d+ s left", said[-2])
     assert said[-1] == f"perplexity on held-out text: {record['held_out_perplexity']:.2f}"
     tokens = tokenizer("the cat sees", return_tensors="pt")
     with torch.no_grad():

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from math import cos, exp, pi
 from pathlib import Path
+from time import monotonic
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -61,6 +62,7 @@ class Settings:
     # Every so many-th line is kept for the perplexity.
     held_out_every: int = 100
     seed: int = 0
+    # Part of what makes the bytes: it decides in which order sums are taken.
     threads: int = 2
 
 
@@ -166,6 +168,7 @@ def _train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share_of_lr(step / steps, settings.warm_up))
     order = endless_batches(range(len(windows)), settings.batch_size, np.random.default_rng(settings.seed))
     model.train()
+    started = monotonic()
     for step in range(steps):
         loss = _loss(model, windows[next(order)])
         optimizer.zero_grad()
@@ -173,8 +176,9 @@ def _train(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        if (step + 1) % 100 == 0:
-            say(f"step {step + 1} of {steps}: loss {loss.item():.3f}")
+        if (step + 1) % 10 == 0:
+            left = (monotonic() - started) / (step + 1) * (steps - step - 1)
+            say(f"step {step + 1} of {steps}: loss {loss.item():.3f}, {_duration(left)} left")
     perplexity = _perplexity(model, held_out, settings.batch_size)
     say(f"perplexity on held-out text: {perplexity:.2f}")
     return model, perplexity
@@ -228,6 +232,10 @@ def _perplexity(model: PreTrainedModel, windows: Tensor, batch_size: int) -> flo
     model.eval()
     batches = windows.split(batch_size)
     return exp(sum(_loss(model, batch).item() * len(batch) for batch in batches) / len(windows))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _to_stderr(line: str) -> None:

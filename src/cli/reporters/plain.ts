@@ -1,6 +1,7 @@
 import { formatSeconds } from "../../report/format.ts";
 import { qualityTable } from "../../report/tables.ts";
-import { renderTextTable } from "../../report/text-table.ts";
+import { renderTextTable, USUAL_WIDTH } from "../../report/text-table.ts";
+import { visibleIn } from "../../report/visible.ts";
 import type { RunEvent } from "../../server/events.ts";
 import {
   describeCopy,
@@ -19,6 +20,8 @@ import { advance, emptyView, nameRound, type RunView } from "./run-view.ts";
 
 /** A line of progress at most that often. */
 const PROGRESS_MS = 10_000;
+/** Columns that the time takes. */
+const INDENT = 14;
 
 /** For logs and pipes: a line for each thing that happened, headed by the time since the start. */
 export function plainReporter({ stream, now = () => performance.now() }: TimedReporterOptions): Reporter {
@@ -27,7 +30,7 @@ export function plainReporter({ stream, now = () => performance.now() }: TimedRe
   let lastLine = start;
   const say = (text: string) => {
     lastLine = now();
-    stream.write(`${formatSeconds((lastLine - start) / 1000).padStart(12)}  ${text.replaceAll("\n", `\n${" ".repeat(14)}`)}\n`);
+    stream.write(`${formatSeconds((lastLine - start) / 1000).padStart(INDENT - 2)}  ${text.replaceAll("\n", `\n${" ".repeat(INDENT)}`)}\n`);
   };
   const sayProgress = () => {
     if (!view.isEnded && now() - lastLine >= PROGRESS_MS) say(describeProgress(view, now()));
@@ -35,9 +38,10 @@ export function plainReporter({ stream, now = () => performance.now() }: TimedRe
   // Also when nothing happens for long, as while a model is fetched.
   const ticking = setInterval(sayProgress, PROGRESS_MS).unref();
   return {
-    event(event) {
+    event(untrusted) {
+      const event = visibleIn(untrusted);
       view = advance(view, event, now());
-      for (const line of linesOf(event, view)) say(line);
+      for (const line of linesOf(event, view, (stream.columns ?? USUAL_WIDTH) - INDENT)) say(line);
       if (event.type === "worker-status") sayProgress();
     },
     close: () => clearInterval(ticking),
@@ -48,7 +52,7 @@ function describeProgress({ wait, workers }: RunView, now: number): string {
   return `${wait}: ${[...workers.values()].map((worker) => describeWait(worker, now)).join("; ")}`;
 }
 
-function linesOf(event: RunEvent, view: RunView): readonly string[] {
+function linesOf(event: RunEvent, view: RunView, width: number): readonly string[] {
   switch (event.type) {
     case "phase-start":
       return [`${event.phase} …`];
@@ -75,7 +79,7 @@ function linesOf(event: RunEvent, view: RunView): readonly string[] {
       return [`${nameRound(view, round)}: ${parts.join("; ")}`];
     }
     case "run-end":
-      return [["done", renderTextTable(qualityTable(view.run?.tiers ?? [], view.history)), ...describePaths(event)].join("\n")];
+      return [["done", renderTextTable(qualityTable(view.run?.tiers ?? [], view.history), width), ...describePaths(event)].join("\n")];
     case "worker-status":
     case "client-fit":
     case "evaluation-start":

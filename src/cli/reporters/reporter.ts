@@ -7,8 +7,11 @@ export interface Reporter {
   close(): void;
 }
 
+/** `columns` and `rows` are a terminal's. */
+export type OutputStream = NodeJS.WritableStream & { readonly columns?: number; readonly rows?: number };
+
 export interface ReporterOptions {
-  readonly stream: NodeJS.WritableStream;
+  readonly stream: OutputStream;
 }
 
 /** For reporters that tell how long something took. Milliseconds. */

@@ -10,8 +10,8 @@ export interface RunView {
   /** Server round under way. */
   readonly round: number;
   readonly selected: number;
-  /** Its clients that have neither reported nor failed. */
-  readonly waiting: ReadonlySet<string>;
+  /** How many of its clients have neither reported nor failed. */
+  readonly waiting: number;
   readonly history: readonly RoundMetrics[];
   readonly isEnded: boolean;
 }
@@ -27,7 +27,7 @@ export const emptyView: RunView = {
   workers: new Map(),
   round: 0,
   selected: 0,
-  waiting: new Set(),
+  waiting: 0,
   history: [],
   isEnded: false,
 };
@@ -41,11 +41,11 @@ export function advance(view: RunView, event: RunEvent, now: number): RunView {
     case "worker-status":
       return { ...view, workers: new Map([...view.workers, [event.workerId, { ...event, since: sinceWhen(view, event, now) }]]) };
     case "round-start":
-      return nameFits({ ...view, round: event.round, selected: event.clients.length, waiting: new Set(event.clients.map(({ id }) => id)) });
+      return nameFits({ ...view, round: event.round, selected: event.clients.length, waiting: event.clients.length });
     case "client-fit":
-      return nameFits({ ...view, waiting: without(view.waiting, event.clientId) });
+      return nameFits({ ...view, waiting: view.waiting - 1 });
     case "client-failure":
-      return event.willRetry ? view : nameFits({ ...view, waiting: without(view.waiting, event.clientId) });
+      return event.willRetry ? view : nameFits({ ...view, waiting: view.waiting - 1 });
     case "evaluation-start":
       return isPast(view, event) ? view : { ...view, round: event.round, wait: `${nameRound(view, event.round)}: evaluating every tier` };
     case "round-end": {
@@ -79,12 +79,8 @@ export function nameRound({ run }: RunView, round: number): string {
 
 function nameFits(view: RunView): RunView {
   const { waiting, selected } = view;
-  const what = waiting.size > 0 ? `waiting for ${waiting.size} of ${selected} clients` : "every client has reported";
+  const what = waiting > 0 ? `waiting for ${waiting} of ${selected} clients` : "every client has reported";
   return { ...view, wait: `${nameRound(view, view.round)}: ${what}` };
-}
-
-function without(clients: ReadonlySet<string>, client: string): ReadonlySet<string> {
-  return new Set([...clients].filter((other) => other !== client));
 }
 
 function sinceWhen({ workers }: RunView, status: WorkerStatus, now: number): number {

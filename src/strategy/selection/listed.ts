@@ -5,9 +5,11 @@ import type { Selection } from "../strategy.ts";
 /** The same clients every round, by their ids: what becomes of a federation without the others. */
 export function listedClients(ids: readonly string[]): Selection {
   requireOption(ids.length > 0 && new Set(ids).size === ids.length, "listedClients.clients", "at least one id, each once", ids);
+  const listed = new Set(ids);
   return withPolicy({ name: "list", clients: [...ids] }, ({ clients }) => {
-    const unknown = ids.find((id) => !clients.some((client) => client.id === id));
-    if (unknown === undefined) return clients.filter(({ id }) => ids.includes(id)).map(({ id }) => id);
+    const known = new Set(clients.map(({ id }) => id));
+    const unknown = ids.find((id) => !known.has(id));
+    if (unknown === undefined) return clients.filter(({ id }) => listed.has(id)).map(({ id }) => id);
     const message = `names ${unknown}; the clients are ${clients[0]?.id} to ${clients.at(-1)?.id}`;
     throw new ConfigError([{ path: "strategy.selection.clients", message }]);
   });

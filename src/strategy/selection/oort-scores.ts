@@ -44,6 +44,6 @@ function normalise(utilities: readonly number[]): readonly number[] {
   const finite = utilities.filter(Number.isFinite).toSorted((one, other) => one - other);
   const highest = finite[Math.ceil(CLIP * finite.length) - 1] ?? 0;
   const clipped = utilities.map((value) => Math.min(value, highest));
-  const lowest = Math.min(...clipped);
+  const lowest = finite[0] ?? 0;
   return clipped.map((value) => (highest > lowest ? (value - lowest) / (highest - lowest) : 0));
 }

@@ -103,7 +103,7 @@ fit: { full_wieght: 0.5, lr: fast }
     expect(issues).toEqual([
       "1:7 seed: must be a whole number, got 1.5",
       "2:9 rounds: must be at least 1, got 0",
-      expect.stringMatching(/^4:22 strategy\.selection\.name: must be one of all, .*random, .*oort, got "randum"$/),
+      expect.stringMatching(/^4:22 strategy\.selection\.name: must be one of all, .*random, .*oort, got "randum"; did you mean random\?$/),
       "5:41 strategy.rank_assignment.ranks: must hold one rank for each of the 3 data.clients, got 2",
       "5:42 strategy.rank_assignment.ranks[0]: rank 16 is larger than lora.r (8)",
       "5:46 strategy.rank_assignment.ranks[1]: rank 3 is not among lora.tiers [2, 4]",
@@ -314,6 +314,26 @@ fit: { full_wieght: 0.5, lr: fast }
   ])("refuses a file that holds %s", async (_, text, expected) => {
     const issues = await issuesOf(text);
     expect(issues).toEqual([expect.stringMatching(expected)]);
+  });
+
+  it.each([
+    [
+      "model.task=causl-lm",
+      "model.task: must be one of causal-lm, seq2seq-lm, sequence-classification, image-classification or a task of your own as module:Class, " +
+        'got "causl-lm"; did you mean causal-lm?',
+    ],
+    ["model.dtype=fp32", 'model.dtype: must be one of f32, bf16, got "fp32"; did you mean f32?'],
+    ["workers.devices=atuo", 'workers.devices: must be auto or a list, got "atuo"; did you mean auto?'],
+    ["workers.devices=[gpu]", 'workers.devices[0]: must be cpu, mps or cuda:N, got "gpu"'],
+    [
+      "strategy.aggregation.name=segmentwise",
+      /^strategy\.aggregation\.name: must be one of segment-wise, .*hlora, got "segmentwise"; did you mean segment-wise\?$/,
+    ],
+    ["data.partition.name=dirichelt", /^data\.partition\.name: must be one of iid, .*, got "dirichelt"; did you mean dirichlet\?$/],
+    ["model.task=zebra", /as module:Class, got "zebra"$/],
+  ])("names the words that %s may be, and the one that was meant", async (assignment, expected) => {
+    const [issue] = await issuesOf(VALID, [assignment]);
+    expect(issue?.replace(/^--set \S+ /, "")).toEqual(typeof expected === "string" ? expected : expect.stringMatching(expected));
   });
 
   it("names a file that is not there", async () => {

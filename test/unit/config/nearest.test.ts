@@ -8,6 +8,8 @@ it.each([
   ["zebra", ["name", "seed"], undefined],
   ["", ["name"], undefined],
   ["stratgy", [], undefined],
+  ["atuo", ["auto"], "auto"],
+  ["Causal_LM", ["causal-lm", "seq2seq-lm"], "causal-lm"],
 ])("the nearest to %j among %j is %j", (word, candidates, expected) => {
   expect(nearest(word, candidates)).toBe(expected);
 });

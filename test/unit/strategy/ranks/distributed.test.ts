@@ -38,6 +38,11 @@ describe("distributedRanks", () => {
     expect(ranksOf(assign, contextOf([30, 10, 30, 20, 40, 5], [1, 2, 4]))).toEqual([2, 1, 4, 2, 4, 1]);
   });
 
+  it("ranks 200,000 clients", () => {
+    const ranks = ranksOf(distributedRanks({ shape: "uniform", correlated: true }), contextOf(sized(200_000), [1, 2]));
+    expect([ranks[0], ranks[99_999], ranks[100_000], ranks[199_999]]).toEqual([1, 1, 2, 2]);
+  });
+
   it("draws them by the seed alone when not", () => {
     const assign = distributedRanks({ shape: "uniform" });
     const drawn = ranksOf(assign, contextOf(sized(40), [1, 2, 4], 1));

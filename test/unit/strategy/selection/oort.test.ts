@@ -27,6 +27,15 @@ describe("oortScores", () => {
     expect(scores[4]).toBeCloseTo(0.5 + age, 12);
   });
 
+  it("scores 200,000 clients", () => {
+    const clients = anonymous(200_000);
+    const history = Object.fromEntries(clients.map(({ id, index }) => [id, { round: 1, rmsLoss: 1 + index }]));
+    const scores = oortScores(selectionContext(clients, { round: 2, history }), undefined).map(({ score }) => score);
+    const age = Math.sqrt(0.1 * Math.log(2));
+    expect(scores).toHaveLength(200_000);
+    expect([scores[0], scores[199_999]]).toEqual([age, 1 + age]);
+  });
+
   it("counts a utility that is not finite as the highest", () => {
     const history = { c0: { round: 1, rmsLoss: 1 }, c1: { round: 1, rmsLoss: null }, c2: { round: 1, rmsLoss: 3 } };
     const [low, unknown, high] = oortScores(selectionContext(anonymous(3), { round: 2, history }), undefined).map(({ score }) => score);

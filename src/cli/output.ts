@@ -1,0 +1,27 @@
+import process from "node:process";
+import { USUAL_WIDTH, wrapProse } from "../report/text-table.ts";
+import { visibleJson, visibleText } from "../report/visible.ts";
+
+/*
+ * The one place where commands write to the terminal (reporters and the set-up's progress have streams of their own):
+ * whatever data, files and workers brought into a text, no terminal obeys it.
+ */
+
+/** A command's result. In a terminal its lines are wrapped between words. */
+export function print(text: string): void {
+  process.stdout.write(`${wrapProse(visibleText(text), process.stdout.columns ?? Infinity)}\n`);
+}
+
+export function printJson(value: unknown): void {
+  process.stdout.write(`${visibleJson(value)}\n`);
+}
+
+/** What is no result: progress, warnings, errors. */
+export function complain(text: string): void {
+  process.stderr.write(`${visibleText(text)}\n`);
+}
+
+/** Columns for tables. */
+export function outputWidth(): number {
+  return process.stdout.columns ?? USUAL_WIDTH;
+}
