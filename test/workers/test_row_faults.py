@@ -106,6 +106,13 @@ def test_a_missing_label_is_no_class(tiny: Path, tmp_path: Path, value: object, 
     ]
 
 
+def test_of_a_file_that_cannot_be_read_nothing_else_is_told(tiny: Path, tmp_path: Path):
+    path = tmp_path / "a.csv"
+    path.write_bytes("text,topic\nfur,café\n".encode("latin-1"))
+    problems = problems_of(tiny, tmp_path, TASK, path=str(path))
+    assert [option for option, _ in problems] == ["data.path"]
+
+
 @pytest.mark.parametrize("value", ["", None, float("nan")])
 def test_a_missing_value_is_no_client(tiny: Path, tmp_path: Path, value: object):
     rows = [{**each, "office": office} for each, office in zip(GOOD, ["north", "south"] * 20, strict=True)]
@@ -131,6 +138,22 @@ def test_a_missing_label_of_a_table_of_pandas_is_refused(tiny: Path, tmp_path: P
         ((option, message),) = problems_of(tiny, tmp_path, TASK, path=path)
         assert option == "data.label"
         assert message.startswith(f"{path}:0, {path}:2, ") and " and 10 more rows: column 'topic'" in message
+
+
+def test_a_text_of_a_parquet_file_that_is_not_utf_8_is_refused_by_its_row(tiny: Path, tmp_path: Path):
+    pytest.importorskip("datasets")
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    texts = pa.array([b"fur", b"caf\xe9"] * 20, pa.binary()).view(pa.string())
+    parquet.write_table(pa.table({"text": texts, "topic": ["animal", "food"] * 20}), tmp_path / "a.parquet")
+    ((option, message),) = problems_of(tiny, tmp_path, TASK, path=str(tmp_path / "a.parquet"))
+    assert option == "data.text"
+    assert message.startswith(f"{tmp_path}/a.parquet:1, {tmp_path}/a.parquet:3, ")
+    assert message.endswith(
+        " and 10 more rows: column 'text' (data.text) holds byte 0xe9, which is not UTF-8, at character 4; "
+        "write the text as UTF-8"
+    )
 
 
 @pytest.mark.parametrize(
@@ -181,7 +204,7 @@ def test_a_conversation_is_searched_whole(tiny: Path, tmp_path: Path):
             [1, 1.0, "01"],
             '"01" (1), 1 (1), 1.0 (1) differ only in blanks, case or the spelling of',
         ),
-        (["None", "NA"], '"None" (1), "NA" (1) may stand for a missing value; it counts as a value'),
+        (["Nan", "NA"], '"Nan" (1), "NA" (1) may stand for a missing value; it counts as a value'),
     ],
 )
 def test_labels_that_are_probably_meant_as_one_are_remarked(

@@ -82,8 +82,7 @@ def _checks(task: Task, data: DataSpec, by: str | None, checked: CheckedRows) ->
         checks.append(("data.image", lambda _, row: column_value(row, image, "data.image")))
     checks.append(("data.label", _labelled(task, data, checked)))
     if by is not None:
-        spellings = checked.spellings.setdefault("data.partition.by", Counter())
-        checks.append(("data.partition.by", lambda _, row: _count(spellings, row, by, "data.partition.by")))
+        checks.append(("data.partition.by", _kind(by, "data.partition.by", checked)))
     return checks
 
 
@@ -97,19 +96,27 @@ def _filled(template: str, option: str, checked: CheckedRows) -> _Check:
 
 
 def _labelled(task: Task, data: DataSpec, checked: CheckedRows) -> _Check:
-    is_column = data.label is not None and type(task).label is Task.label
+    spelt = None
+    if data.label is not None and type(task).label is Task.label:
+        spelt = _kind(data.label, "data.label", checked)
 
     def check(place: int, row: Row) -> None:
         checked.labels[place] = task.label(row, data)
-        if is_column:
-            _count(checked.spellings.setdefault("data.label", Counter()), row, data.label or "", "data.label")
+        if spelt is not None:
+            spelt(place, row)
 
     return check
 
 
-def _count(spellings: Counter[str], row: Row, column: str, option: str) -> None:
-    category(row, column, option)
-    spellings[json.dumps(column_value(row, column, option), ensure_ascii=False)] += 1
+def _kind(column: str, option: str, checked: CheckedRows) -> _Check:
+    spellings = checked.spellings.setdefault(option, Counter())
+
+    def check(_: int, row: Row) -> None:
+        text = category(row, column, option)
+        value = column_value(row, column, option)
+        spellings[json.dumps(text, ensure_ascii=False) if value == text else text] += 1
+
+    return check
 
 
 def _legal(row: Row, column: str, option: str) -> None:

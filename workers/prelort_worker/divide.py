@@ -48,11 +48,12 @@ def divide(task: Task, data: DataSpec, seed: str, encode: Callable[[Sequence[Row
     problems = Problems()
     check_templates(data, problems)
     can_encode = not problems
-    own, apart, shares = None, None, None
+    own, apart, shares, is_whole = None, None, None, False
     with problems.gathered("data.path"):
         rows = _read(task, data, data.path, data.split, problems)
-        if data.partition.name == "files":
+        if data.partition.name == "files" and rows:
             values_of(data.partition, rows[:1])
+        is_whole = not problems
         own = check_rows(task, data, rows, data.partition.by, problems)
     if data.eval_path is not None or data.eval_split is not None:
         with problems.gathered("data.eval_path"):
@@ -60,7 +61,8 @@ def divide(task: Task, data: DataSpec, seed: str, encode: Callable[[Sequence[Row
             apart = check_rows(task, data, rows, None, problems)
     has_rows = not problems
     task.labels = _labels(own)  # over all rows: they do not depend on which examples are drawn
-    _check_labels(data, own, apart, problems)
+    if is_whole:
+        _check_labels(data, own, apart, problems)
     if problems and can_encode and encode is not None:
         task.labels = _labels(own, apart)
         with problems.gathered("data"):

@@ -74,6 +74,7 @@ class RowFaults:
         self._counts: Counter[tuple[str | None, str]] = Counter()
         self._n_named: Counter[str | None] = Counter()
         self._n_others: Counter[str | None] = Counter()
+        self.count = 0
 
     @contextmanager
     def of(self, where: str, option: str | None = None) -> Iterator[None]:
@@ -88,6 +89,7 @@ class RowFaults:
                 self.add(where, message.removeprefix(f"{where}: "), at or option)
 
     def add(self, where: str, reason: str, option: str | None = None) -> None:
+        self.count += 1
         fault = (option, reason)
         is_named = self._n_named[option] < MOST_ROWS
         if is_named:
@@ -97,10 +99,6 @@ class RowFaults:
             self._counts[fault] += 1
         else:
             self._n_others[option] += 1
-
-    @property
-    def count(self) -> int:
-        return self._counts.total() + self._n_others.total()
 
     def raise_any(self, total: int | None = None) -> None:
         """`total` is the number of rows: what is wrong with every one is told of the first."""

@@ -12,7 +12,7 @@ _ILLEGAL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 def require_legal(value: Any, where: str) -> None:
     """Raises InputError where a text, or any text inside lists and maps, holds an illegal character."""
-    for inside, text in _texts(value):
+    for inside, text in [("", value)] if isinstance(value, str) else _texts(value):
         if (found := _ILLEGAL.search(text)) is not None:
             raise InputError(f"{where}{inside} holds {_describe(text, found.start())}")
 
@@ -41,6 +41,8 @@ def _describe(text: str, place: int) -> str:
     line = text.count("\n", 0, place) + 1
     column = place - text.rfind("\n", 0, place)
     at = f"U+{code:04X}, at character {column}" + (f" of its line {line}" if "\n" in text else "")
+    if 0xDC80 <= code <= 0xDCFF:  # as Python reads it
+        return f"byte {code - 0xDC00:#04x}, which is not UTF-8, at character {column}; write the text as UTF-8"
     if code >= 0xD800:
         return f"half a surrogate pair, {at}; write the whole character or remove it"
     if code == 0:

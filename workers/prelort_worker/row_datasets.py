@@ -42,12 +42,20 @@ class DatasetRows(Sequence[Row]):
         if not -len(self) <= place < len(self):
             raise IndexError(place)
         index = place % len(self)
-        return self._row(index, self._table[index].to_pylist()[0])
+        return self._row(index, self._columns(index, index + 1)[0])
 
     def __iter__(self) -> Iterator[Row]:
         for start in range(0, len(self), _BATCH):
-            for offset, columns in enumerate(self._table[start : start + _BATCH].to_pylist()):
+            for offset, columns in enumerate(self._columns(start, start + _BATCH)):
                 yield self._row(start + offset, columns)
+
+    def _columns(self, start: int, stop: int) -> list[dict[str, Any]]:
+        table = self._table[start:stop]
+        try:
+            return table.to_pylist()
+        except UnicodeDecodeError:
+            values = [_values(column) for column in table.columns]
+            return [dict(zip(table.column_names, row, strict=True)) for row in zip(*values, strict=True)]
 
     def _row(self, index: int, columns: dict[str, Any]) -> Row:
         where, added = self._describe(index)
@@ -55,6 +63,15 @@ class DatasetRows(Sequence[Row]):
             columns[column] = _name(names, columns[column])
         present = {name: _present(value) if _is_maps(value) else value for name, value in columns.items()}
         return Row(where, {**added, **present})
+
+
+def _values(column: Any) -> list[Any]:
+    """Arrow does not look at the bytes of a text: those that are not UTF-8 become halves of surrogate pairs."""
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        texts = column.cast("large_binary" if column.type == "large_string" else "binary").to_pylist()
+        return [None if each is None else each.decode("utf-8", "surrogateescape") for each in texts]
 
 
 def read_parquet(files: Sequence[Path], describe: _Describe) -> DatasetRows:

@@ -7,7 +7,7 @@ from collections import Counter
 
 # Groups that are told.
 _MOST = 5
-_LIKE_MISSING = ("none", "null", "na", "n/a", "#n/a", "nil")
+_LIKE_MISSING = ("nan", "none", "null", "na", "n/a", "#n/a", "nil")
 
 
 def remark_spellings(option: str, found: Counter[str]) -> list[str]:

@@ -73,8 +73,8 @@ def _missing(value: Any) -> str | None:
     bare = value.strip()
     if not bare:
         return "blank" if value else "empty"
-    # As Python and pandas write what they do not have.
-    return json.dumps(bare) if bare.lower() in ("nan", "<na>") else None
+    # As Python, NumPy and pandas write a number that is missing. Nan is a name.
+    return json.dumps(bare) if bare in ("nan", "NaN", "<NA>") else None
 
 
 def column_value(row: Row, column: str, option: str) -> Any:
