@@ -93,7 +93,11 @@ export class InterruptedError extends PrelortError {
 
 function describeIssues(issues: readonly ConfigIssue[]): string {
   const count = issues.length === 1 ? "1 problem" : `${issues.length} problems`;
-  const lines = issues.map(({ location, path, message }) => `  ${location ?? path}  ${location ? `${path}: ` : ""}${message}`);
+  // Files and keys may have newlines in their names, which must not look like issues of their own.
+  const oneLine = (name: string) => name.replaceAll("\n", "\\n");
+  const lines = issues.map(
+    ({ location, path, message }) => `  ${oneLine(location ?? path)}  ${location ? `${oneLine(path)}: ` : ""}${message}`,
+  );
   return `the config has ${count}:\n${lines.join("\n")}`;
 }
 

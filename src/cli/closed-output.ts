@@ -1,4 +1,5 @@
 import process from "node:process";
+import { complain } from "./output.ts";
 
 /*
  * Whoever read the output is gone (`prelort run … --json | head -1`), or the terminal is, or the disk is full. What is under way is
@@ -19,7 +20,7 @@ export function watchOutput(): void {
     const isClosed = CLOSED.has(error.code);
     exitCode = isClosed ? CLOSED_CODE : ENVIRONMENT_CODE;
     process.exitCode = exitCode;
-    if (!isClosed) process.stderr.write(`prelort: its output could not be written: ${error.message}\n`);
+    if (!isClosed) complain(`prelort: its output could not be written: ${error.message}`);
     if (stops.size === 0) process.exit();
     for (const stop of stops) stop();
   };
