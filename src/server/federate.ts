@@ -16,10 +16,12 @@ import { packageVersion } from "../workers/python.ts";
 import type { TaskFailure } from "../workers/task.ts";
 import { writeAdapterFolder } from "./adapter-folder.ts";
 import { candidateLosses, evaluateRound } from "./evaluate.ts";
+import { changedDataFiles, DATA_FILES, listDataFiles } from "./data-files.ts";
 import { createEventStream } from "./event-stream.ts";
 import type { RoundMetrics, RunEvent } from "./events.ts";
 import type { Commit, TrainedMetrics } from "./journal.ts";
 import { describeDoubts, describeMethod } from "./method.ts";
+import { describeSource } from "./model-source.ts";
 import { type Origin, originOf } from "./origin.ts";
 import { present } from "./present.ts";
 import type { RunResult } from "./result.ts";
@@ -128,10 +130,15 @@ async function conduct(context: Conduct): Promise<RunResult> {
     try {
       clock.lap(0, "start");
       const record = { ...begun, ...describeSession(session) };
-      const differences = past ? requireSameRun(past.record, record) : [];
+      const dataFiles = await listDataFiles(session.prepared);
+      const changedData = past ? await changedDataFiles(directory.file(DATA_FILES), dataFiles) : [];
+      const differences = past ? requireSameRun(past.record, record, changedData) : [];
       if (past) directory.journal.append({ type: "resume", after: past.commits.length - 1, differences });
       // What a run that was killed in its start has not recorded.
-      if (!past || past.commits.length === 0) await directory.writeRecord("run.json", record);
+      if (!past || past.commits.length === 0) {
+        if (dataFiles) await directory.writeRecord(DATA_FILES, dataFiles);
+        await directory.writeRecord("run.json", record);
+      }
       return await train(context, session, directory, past && { ...past, differences }, clock);
     } finally {
       await session.close();
@@ -382,10 +389,13 @@ function describeRun(config: RunConfig, name: string, origin: Origin | undefined
 }
 
 /** The part of it that is known once workers are up. */
-function describeSession({ prepared, layout, clients, environment, parameters, peft, leftOut }: Session): object {
+function describeSession({ prepared, loaded, layout, clients, environment, parameters, peft, leftOut }: Session): object {
   return {
     versions: { node: process.version, ...environment.versions },
+    variables: environment.variables,
     device: environment.device,
+    ...describeSource(loaded.source),
+    data: { sha256: prepared.data_sha256 },
     index: prepared.index,
     labels: prepared.labels,
     eval_examples: prepared.n_eval,

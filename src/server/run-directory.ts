@@ -168,6 +168,7 @@ const OURS = new Set([
   "journal.jsonl",
   "metrics.jsonl",
   "timings.jsonl",
+  "data-files.json",
   "rounds",
   "updates",
   "adapters",

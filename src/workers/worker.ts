@@ -163,7 +163,8 @@ export function createWorker(
         });
     }
     enter("ready", "idle");
-    ready.resolve({ workerId: id, pid: message.pid, versions: message.versions, device: message.device });
+    const { pid, versions, variables, device: described } = message;
+    ready.resolve({ workerId: id, pid, versions, variables, device: described });
   }
 
   function beat({ activity, task_id, step, steps }: WorkerMessageOf<"beat">): void {

@@ -36,7 +36,7 @@ from transformers import (
 from transformers.utils import logging
 
 from .errors import InputError
-from .index import file_sha256
+from .file_hashes import file_sha256
 from .train import endless_batches
 
 Architecture: TypeAlias = Literal["llama", "gpt2"]
