@@ -85,7 +85,7 @@ def _come_up(connection: "Connection", options: argparse.Namespace) -> "Client":
 
     connection.report(f"preparing device {options.device}")
     from .device import choose_device, describe_device, make_repeatable
-    from .environment import kernel_variables, versions
+    from .machine import kernel_variables, versions
     from .errors import InputError
     from .messages import Hello
     from .shared_memory import can_share_with

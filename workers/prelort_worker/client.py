@@ -14,9 +14,9 @@ from .assemble import assemble, n_frozen
 from .data import prepare
 from .device import forget_peak_memory, peak_memory
 from .encoding import decode, encode
+from .errors import InputError
 from .evaluate import evaluate_tier, finite, shard_of
 from .generate import score_answers
-from .errors import InputError
 from .index import Index, open_index
 from .messages import Dtype, Evaluate, Evaluated, Fit, Fitted, Load, Loaded, Prepare, TaskMessage, TaskReply
 from .nested_lora import NestedLora, read, set_base, write

@@ -1,7 +1,7 @@
 """What the data is made of: the files that rows are read from, and those that rows name, such as pictures."""
 
 import json
-import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,8 +14,9 @@ from .row import Row
 from .rows import row_files, rows_sha256
 from .tasks.task import Task
 
-# A longer cell is no path.
 _LONGEST_PATH = 4096
+# With a suffix, or a folder and no blank.
+_PATH = re.compile(r"[^\0\n]*\.\w{1,10}|\S+/\S+")
 
 
 @dataclass(frozen=True)
@@ -66,20 +67,18 @@ def _of_path(
         content, files = rows_sha256(path, split, data.subset, cache_dir, report), row_files(path, split, data.subset)
     else:
         content, files = _sha256_of_rows(task.read(path, split, data)), []
-    hashes = hash_files([file for _, file in files], cache_dir)
-    folder = Path(path) if Path(path).is_dir() else Path(path).parent
-    read = [
-        DataFile(key, file.relative_to(folder).as_posix(), file, sha)
-        for (_, file), sha in zip(files, hashes, strict=True)
+    folder = _folder_of(path)
+    read = [(file.relative_to(folder).as_posix(), file) for _, file in files]
+    named = [*_named_files(task, data, path, split, {folder.resolve() / name for name, _ in read})]
+    hashes = hash_files([file for _, file in (*read, *named)], cache_dir, report)
+    parts = [*([key] * len(read)), *([f"row of {key}"] * len(named))]
+    listed = [
+        DataFile(part, name, file, sha) for part, (name, file), sha in zip(parts, (*read, *named), hashes, strict=True)
     ]
-    named = [*_named_files(task, data, path, split, {file for _, file in files})]
-    hashes = hash_files([file for _, file in named], cache_dir, report)
-    told = [DataFile(f"row of {key}", name, file, sha) for (name, file), sha in zip(named, hashes, strict=True)]
-    is_folder = Path(path).is_dir()
     return DataSources(
-        sha256(to_json([content, [[each.name, each.sha256] for each in told]])).hexdigest(),
-        [*read, *told],
-        [Path(path)] if is_folder else [],
+        sha256(to_json([content, [[each.name, each.sha256] for each in listed[len(read) :]]])).hexdigest(),
+        listed,
+        [folder] if Path(path).is_dir() else [],
         reads_as_all and Path(path).exists(),
     )
 
@@ -91,28 +90,39 @@ def _named_files(
     columns = task.file_columns(data)
     if columns is not None and not columns:
         return
-    beside = Path(path) if Path(path).is_dir() else Path(path).parent
-    places = [Path(), beside, *([Path(task.model.task_folder)] if task.model.task_folder else [])]
-    known = {Path(os.path.abspath(each)) for each in known}
+    own = task.model.task_folder
+    places = [Path.cwd(), _folder_of(path).resolve(), *([Path(own).resolve()] if own else [])]
     for row in task.read(path, split, data):
         cells = row.columns.values() if columns is None else [row.columns.get(name) for name in columns]
-        for name in _texts(cells):
-            for file in (Path(os.path.abspath(place / name)) for place in places):
-                if file not in known and os.path.isfile(file):
+        for name in _paths(cells):
+            for file in dict.fromkeys(place / name for place in places):
+                if file not in known and _is_file(file):
                     known.add(file)
                     yield name, file
 
 
-def _texts(cells: Iterable[Any]) -> Iterator[str]:
+def _paths(cells: Iterable[Any]) -> Iterator[str]:
+    """What may be a path, of millions of texts that are none."""
     for cell in cells:
         if isinstance(cell, str):
-            if 0 < len(cell) <= _LONGEST_PATH and "\n" not in cell and "\0" not in cell:
+            if len(cell) <= _LONGEST_PATH and _PATH.fullmatch(cell):
                 yield cell
         elif isinstance(cell, dict):
             if cell.get("bytes") is None:  # else its path is where the bytes came from
-                yield from _texts(cell.values())
+                yield from _paths(cell.values())
         elif isinstance(cell, list):
-            yield from _texts(cell)
+            yield from _paths(cell)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # too long to be one
+        return False
+
+
+def _folder_of(path: str) -> Path:
+    return Path(path) if Path(path).is_dir() else Path(path).parent
 
 
 def _sha256_of_rows(rows: Sequence[Row]) -> str:

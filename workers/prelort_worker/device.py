@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from .environment import cpu_name
+from .machine import cpu_name
 from .errors import InputError
 from .messages import Device
 

@@ -120,7 +120,7 @@ def _hash_one(path: Path, progress: _Progress) -> tuple[State | None, str]:
 
 
 def _is_settled(state: State, now: int) -> bool:
-    """Kernels take times from a clock that ticks every few ms; some file systems keep whole, or every second, seconds."""
+    """A change within the same tick leaves the same times: a few ms by the kernel's clock, 2 s on some file systems."""
     tick = 100_000_000 if any(at % 1_000_000_000 for at in state[1:3]) else 2_000_000_000
     return now - max(state[1:3]) > tick
 

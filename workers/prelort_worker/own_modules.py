@@ -111,4 +111,4 @@ def _modules_at(place: Path) -> list[Path]:
 
 def _packages_around(file: Path, root: Path) -> list[Path]:
     parents = file.relative_to(root).parents
-    return [init for parent in parents if parent != Path(".") and (init := root / parent / "__init__.py").is_file()]
+    return [init for parent in parents if parent != Path() and (init := root / parent / "__init__.py").is_file()]

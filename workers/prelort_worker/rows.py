@@ -15,7 +15,7 @@ from .row_datasets import fingerprint_of_named, parquet_lengths, read_named, rea
 from .row_files import EXPECTED_IN, KIND_OF_SUFFIX, read_file
 from .source_files import visible
 
-__all__ = ["Row", "row_files", "read_rows", "rows_sha256"]
+__all__ = ["Row", "read_rows", "row_files", "rows_sha256"]
 
 _SPLITS = r"(train|training|test|testing|valid|validation|val|dev|eval|evaluation)"
 # What lies beside data and is none.

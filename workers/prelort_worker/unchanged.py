@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from .environment import versions
+from .machine import versions
 from .errors import InputError
 from .file_hashes import hash_files
 from .lifetime import die_with_parent

@@ -11,7 +11,7 @@ function frame(notation: string): Uint8Array {
   );
 }
 
-const VERSION = 'b0 "protocol_version" 05';
+const VERSION = 'b0 "protocol_version" 06';
 /** {type: "credit", protocol_version: 6, bytes: …} with that value for bytes. */
 const credit = (bytes: string) => frame(`83 a4 "type" a6 "credit" ${VERSION} a5 "bytes" ${bytes}`);
 
