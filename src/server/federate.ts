@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { setImmediate } from "node:timers/promises";
+import type { z } from "zod";
 import type { Adapter } from "../adapter/adapter.ts";
 import { energy } from "../adapter/energy.ts";
 import { decodeGlobal, encodeGlobal } from "../adapter/global-file.ts";
@@ -21,7 +22,7 @@ import { createEventStream } from "./event-stream.ts";
 import type { RoundMetrics, RunEvent } from "./events.ts";
 import type { Commit, TrainedMetrics } from "./journal.ts";
 import { describeDoubts, describeMethod } from "./method.ts";
-import { describeSource } from "./model-source.ts";
+import { baseFiles, describeSource, recordedModel } from "./model-source.ts";
 import { type Origin, originOf } from "./origin.ts";
 import { present } from "./present.ts";
 import type { RunResult } from "./result.ts";
@@ -303,7 +304,8 @@ async function train(
   emit({ type: "run-end", directory: directory.path, adapters, sha256: last.sha256 });
   const { round, sha256, global } = last;
   const { labels } = prepared;
-  return resultOf(config, directory, { round, sha256, peft, labels, layout, global, presented: adapter }, metricsOfRounds);
+  const base = baseFiles(describeSource(session.loaded.source).model);
+  return resultOf(config, directory, { round, sha256, peft, base, labels, layout, global, presented: adapter }, metricsOfRounds);
 }
 
 /** A run that is resumed after its end: what it left, without any worker. */
@@ -314,7 +316,8 @@ async function showEnded({ config, emit }: Conduct, past: ReopenedDirectory): Pr
   emit(runStart(config, past, layout.tiers, { ...past, differences: [] }));
   emit({ type: "run-end", directory: past.path, adapters: layout.tiers.map((r) => past.file("adapters", `r${r}`)), sha256 });
   const { peft, labels } = camelKeys(past.record) as { readonly peft: PeftIdentity; readonly labels: readonly string[] };
-  return resultOf(config, past, { round, sha256, peft, labels, layout, global, presented }, metricsIn(past));
+  const { model } = past.record as { readonly model: z.output<typeof recordedModel> };
+  return resultOf(config, past, { round, sha256, peft, base: baseFiles(model), labels, layout, global, presented }, metricsIn(past));
 }
 
 function runStart(config: RunConfig, { path: root }: RunDirectory, tiers: readonly number[], past: Past | undefined): RunEvent {

@@ -11,6 +11,7 @@ import type { Aggregation } from "../strategy/strategy.ts";
 import { parseJson } from "../tensor/json.ts";
 import { readLog } from "./durable.ts";
 import { type Commit, commitsOf } from "./journal.ts";
+import { baseFiles, recordedModel } from "./model-source.ts";
 import { present } from "./present.ts";
 import { GLOBAL, hashOf } from "./round-files.ts";
 import type { Trained } from "./save.ts";
@@ -35,7 +36,7 @@ export async function readTrained(directory: string, { round, aggregation }: Tra
     throw new RunFailedError(`${file} has not the bytes that were committed (SHA-256 ${commit.sha256}): it was damaged since; ${remedy}`);
   }
   const { layout, adapter: global } = decodeGlobal(bytes, file);
-  const { name, config, labels, peft } = record;
+  const { name, config, labels, peft, model } = record;
   const made = aggregation ?? recordedAggregation(directory, config.strategy.aggregation);
   return {
     run: name,
@@ -43,6 +44,7 @@ export async function readTrained(directory: string, { round, aggregation }: Tra
     sha256: commit.sha256,
     config,
     peft,
+    base: baseFiles(model),
     labels,
     layout,
     global,
@@ -60,6 +62,7 @@ const recordSchema = z.object({
     strategy: z.object({ aggregation: z.unknown() }),
   }),
   labels: z.array(z.string()),
+  model: recordedModel,
   peft: camelCase(z.object({ taskType: z.string().nullable(), modulesToSave: z.array(z.string()) })),
 });
 

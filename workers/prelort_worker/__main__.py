@@ -85,8 +85,8 @@ def _come_up(connection: "Connection", options: argparse.Namespace) -> "Client":
 
     connection.report(f"preparing device {options.device}")
     from .device import choose_device, describe_device, make_repeatable
-    from .machine import kernel_variables, versions
     from .errors import InputError
+    from .machine import kernel_variables, versions
     from .messages import Hello
     from .shared_memory import can_share_with
 

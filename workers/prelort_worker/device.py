@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from .machine import cpu_name
 from .errors import InputError
+from .machine import cpu_name
 from .messages import Device
 
 

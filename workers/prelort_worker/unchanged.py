@@ -14,10 +14,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from .machine import versions
 from .errors import InputError
 from .file_hashes import hash_files
 from .lifetime import die_with_parent
+from .machine import versions
 from .source_files import listing_sha256
 
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { describeSource, sourceChanges } from "../../../src/server/model-source.ts";
+import { baseRemarks, describeSource, sourceChanges } from "../../../src/server/model-source.ts";
 
 const file = (part: "weights" | "tokenizer" | "config" | "code", name: string, sha256: string) => ({ part, name, bytes: 1, sha256 });
 const source = {
@@ -23,4 +23,14 @@ test("of two workers' models the files are named that differ", () => {
     "tokenizer file tokenizer.json is gone",
     "config file config.json was not there when the run began",
   ]);
+});
+
+test("an adapter that is judged on another base model than it was trained on says so, by the files", () => {
+  const record = describeSource(source);
+  expect(baseRemarks(record, source)).toEqual([]);
+  expect(baseRemarks(record, { commit: null, files: [...source.files.slice(1), file("weights", "model.safetensors", "9")] })).toEqual([
+    "the adapter was trained on another base model: model.safetensors differ (by SHA-256) from those of the run",
+  ]);
+  expect(baseRemarks({}, source)).toEqual([]);
+  expect(baseRemarks(record, { commit: null, files: [] })).toEqual([]);
 });
