@@ -1,7 +1,6 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { setImmediate } from "node:timers/promises";
-import type { z } from "zod";
 import type { Adapter } from "../adapter/adapter.ts";
 import { energy } from "../adapter/energy.ts";
 import { decodeGlobal, encodeGlobal } from "../adapter/global-file.ts";
@@ -22,7 +21,7 @@ import { createEventStream } from "./event-stream.ts";
 import type { RoundMetrics, RunEvent } from "./events.ts";
 import type { Commit, TrainedMetrics } from "./journal.ts";
 import { describeDoubts, describeMethod } from "./method.ts";
-import { baseFiles, describeSource, recordedModel } from "./model-source.ts";
+import { baseFiles, describeSource, type RecordedModel } from "./model-source.ts";
 import { type Origin, originOf } from "./origin.ts";
 import { present } from "./present.ts";
 import type { RunResult } from "./result.ts";
@@ -316,7 +315,7 @@ async function showEnded({ config, emit }: Conduct, past: ReopenedDirectory): Pr
   emit(runStart(config, past, layout.tiers, { ...past, differences: [] }));
   emit({ type: "run-end", directory: past.path, adapters: layout.tiers.map((r) => past.file("adapters", `r${r}`)), sha256 });
   const { peft, labels } = camelKeys(past.record) as { readonly peft: PeftIdentity; readonly labels: readonly string[] };
-  const { model } = past.record as { readonly model: z.output<typeof recordedModel> };
+  const { model } = past.record as { readonly model: RecordedModel };
   return resultOf(config, past, { round, sha256, peft, base: baseFiles(model), labels, layout, global, presented }, metricsIn(past));
 }
 

@@ -15,8 +15,10 @@ const hashes = z.record(z.string(), z.string());
 /** As `run.json` has it. */
 export const recordedModel = z.object({ weights: hashes, tokenizer: hashes, config: hashes });
 
+export type RecordedModel = z.output<typeof recordedModel>;
+
 /** SHA-256 by file of what an adapter was trained on. */
-export function baseFiles({ weights, tokenizer, config }: z.output<typeof recordedModel>): Readonly<Record<string, string>> {
+export function baseFiles({ weights, tokenizer, config }: RecordedModel): Readonly<Record<string, string>> {
   return { ...weights, ...tokenizer, ...config };
 }
 
