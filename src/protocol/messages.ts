@@ -1,7 +1,7 @@
 import { z } from "zod";
 
 /** Raised by one whenever a message changes its meaning; controller and worker must agree. */
-export const PROTOCOL_VERSION = 5;
+export const PROTOCOL_VERSION = 6;
 /** Bytes of tensor data in one `chunk` message, at most. */
 export const CHUNK_BYTES = 4 * 1024 * 1024;
 /**
@@ -158,10 +158,19 @@ export const fitSpec = z.strictObject({
 /** A derived seed, 32 lower-case hex digits; the worker derives its own streams from it by purpose. */
 const seed = z.string().regex(/^[0-9a-f]{32}$/);
 const indexFile = z.strictObject({ path: z.string(), sha256: z.string() });
+/** What a model is. */
+const source = z.strictObject({
+  /** Of a name on the hub, what it led to. */
+  commit: z.string().nullable(),
+  /** All that decides what it computes; the code is that of a task of one's own, and what it imports from its folder. */
+  files: list(
+    z.strictObject({ part: z.enum(["weights", "tokenizer", "config", "code"]), name: z.string(), bytes: count, sha256: z.string() }),
+  ),
+});
 
 export const controllerMessage = z.discriminatedUnion("type", [
   z.strictObject({ ...task, type: z.literal("prepare"), seed, model: modelSpec, lora: loraSpec, data: dataSpec, cache_dir: z.string() }),
-  z.strictObject({ ...task, type: z.literal("load"), seed, model: modelSpec, lora: loraSpec, index: indexFile }),
+  z.strictObject({ ...task, type: z.literal("load"), seed, model: modelSpec, lora: loraSpec, index: indexFile, cache_dir: z.string() }),
   z.strictObject({
     ...task,
     type: z.literal("fit"),
@@ -202,7 +211,14 @@ export const controllerMessage = z.discriminatedUnion("type", [
 ]);
 export type ControllerMessage = z.infer<typeof controllerMessage>;
 
-const device = z.strictObject({ type: z.string(), name: z.string(), memory_bytes: count.nullable() });
+const device = z.strictObject({
+  type: z.string(),
+  name: z.string(),
+  /** Which of its instructions are used: torch's name of a CPU's, the number of a CUDA device's. */
+  capability: z.string().nullable(),
+  memory_bytes: count.nullable(),
+});
+export type WorkerDevice = z.infer<typeof device>;
 
 const tierSums = z.strictObject({
   r: positive,
@@ -236,6 +252,8 @@ export const workerMessage = z.discriminatedUnion("type", [
     type: z.literal("hello"),
     pid: positive,
     versions: z.record(z.string(), z.string()),
+    /** Environment variables by which libraries choose their kernels. */
+    variables: z.record(z.string(), z.string()),
     device,
     threads: positive,
     /** It can take tensors from shared memory. */
@@ -253,6 +271,10 @@ export const workerMessage = z.discriminatedUnion("type", [
     ...task,
     type: z.literal("prepared"),
     index: indexFile,
+    /** Of all that the examples were made of: files, and files that they name. */
+    data_sha256: z.string(),
+    /** A JSON file with every file that decides this answer and `loaded`; see README.md. */
+    sources: indexFile.nullable(),
     labels: list(z.string()),
     n_eval: count,
     /** Examples that were cut to max_length tokens. */
@@ -273,6 +295,7 @@ export const workerMessage = z.discriminatedUnion("type", [
     modules_to_save: list(z.string()),
     /** Weights that no adapter acts on, modules whose names differ in numbers alone as one. */
     left_out: list(z.strictObject({ name: z.string(), kind: z.string(), count: positive, parameters: count })),
+    source,
     tensors,
   }),
   z.strictObject({

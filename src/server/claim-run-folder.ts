@@ -178,6 +178,7 @@ const OURS = new Set([
   "journal.jsonl",
   "metrics.jsonl",
   "timings.jsonl",
+  "data-files.json",
   "updates",
   "adapters",
   "workers",

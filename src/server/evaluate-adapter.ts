@@ -1,13 +1,15 @@
-import { rm } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import path from "node:path";
 import { isLanguage } from "../adapter/peft.ts";
 import { validateRun } from "../config/build.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { ConfigError } from "../errors.ts";
+import { parseJson } from "../tensor/json.ts";
 import { cacheFolder } from "../workers/python.ts";
 import { evaluateRound } from "./evaluate.ts";
 import type { TierMetrics } from "./events.ts";
 import type { FederateOptions } from "./federate.ts";
+import { baseRemarks } from "./model-source.ts";
 import { rememberCode } from "./named-code.ts";
 import { originOf } from "./origin.ts";
 import { openSession } from "./session.ts";
@@ -44,7 +46,8 @@ export async function evaluateAdapter(options: EvaluateOptions): Promise<Adapter
     const context = { config, pool, layout, isLanguage: isLanguage(peft), evalExamples: prepared.n_eval, ownExamples: new Map() };
     const adapter = await session.initial();
     const { byTier } = await evaluateRound(context, 0, { global: adapter, presented: adapter }, []);
-    return { byTier, labels: prepared.labels, remarks: prepared.remarks };
+    const record = origin?.round === undefined ? undefined : parseJson(await readFile(path.join(origin.path, "run.json"), "utf8"));
+    return { byTier, labels: prepared.labels, remarks: [...prepared.remarks, ...baseRemarks(record, session.loaded.source)] };
   } finally {
     await session.close();
   }

@@ -17,10 +17,12 @@ import { packageVersion } from "../workers/python.ts";
 import type { TaskFailure } from "../workers/task.ts";
 import { writeAdapterFolder } from "./adapter-folder.ts";
 import { candidateLosses, evaluateRound } from "./evaluate.ts";
+import { changedDataFiles, DATA_FILES, listDataFiles } from "./data-files.ts";
 import { createEventStream, type EventStream } from "./event-stream.ts";
 import type { RoundMetrics, RunEvent } from "./events.ts";
 import type { Commit, TrainedMetrics } from "./journal.ts";
 import { describeDoubts, describeMethod } from "./method.ts";
+import { baseFiles, describeSource, recordedModel } from "./model-source.ts";
 import { rememberCode } from "./named-code.ts";
 import { type Origin, originOf } from "./origin.ts";
 import { requireAllRounds } from "./past.ts";
@@ -156,10 +158,15 @@ async function conduct(context: Conduct): Promise<RunResult> {
     try {
       clock.lap(0, "start");
       const record = { ...begun, ...describeSession(session) };
-      const differences = past ? requireSameRun(past.record, record) : [];
+      const dataFiles = await listDataFiles(session.prepared);
+      const changedData = past ? await changedDataFiles(directory.file(DATA_FILES), dataFiles) : [];
+      const differences = past ? requireSameRun(past.record, record, changedData) : [];
       if (past) directory.journal.append({ type: "resume", after: past.commits.length - 1, differences });
       // What a run that was killed in its start has not recorded.
-      if (!past || past.commits.length === 0) await directory.writeRecord("run.json", record);
+      if (!past || past.commits.length === 0) {
+        if (dataFiles) await directory.writeRecord(DATA_FILES, dataFiles);
+        await directory.writeRecord("run.json", record);
+      }
       return await train(context, session, directory, past && { ...past, differences }, clock);
     } finally {
       await session.close();
@@ -327,20 +334,21 @@ async function train(
   await directory.journal.flush();
   const { round, sha256, global } = last;
   const { labels } = prepared;
-  return resultOf(config, directory, { round, sha256, peft, labels, layout, global, presented: adapter }, metricsOfRounds);
+  const base = baseFiles(describeSource(session.loaded.source).model);
+  return resultOf(config, directory, { round, sha256, peft, base, labels, layout, global, presented: adapter }, metricsOfRounds);
 }
 
 /** A run that is resumed after its end: what it left, without any worker. */
 async function showEnded({ config, emit }: Conduct, past: ReopenedDirectory): Promise<RunResult> {
-  const { peft, labels } = requireReady(past.path, past.record, endedRecord);
+  const { peft, labels, model } = requireReady(past.path, past.record, endedRecord);
   const { round, sha256 } = past.commits.at(-1) as Commit;
   const { layout, adapter: global } = decodeGlobal(await past.readGlobal(round), past.file(roundFile(round, GLOBAL)));
   const presented = present(config.strategy.aggregation, global, layout);
   emit(runStart(config, past, layout.tiers, { ...past, differences: [] }));
-  return resultOf(config, past, { round, sha256, peft, labels, layout, global, presented }, past.metrics);
+  return resultOf(config, past, { round, sha256, peft, base: baseFiles(model), labels, layout, global, presented }, past.metrics);
 }
 
-const endedRecord = z.object({ labels: z.array(z.string()), peft: peftIdentity });
+const endedRecord = z.object({ labels: z.array(z.string()), peft: peftIdentity, model: recordedModel });
 
 function runStart(config: RunConfig, { path: root }: RunDirectory, tiers: readonly number[], past: Past | undefined): RunEvent {
   const known = past && {
@@ -420,10 +428,13 @@ function describeRun(config: RunConfig, name: string, origin: Origin | undefined
 }
 
 /** The part of it that is known once workers are up. */
-function describeSession({ prepared, layout, clients, environment, parameters, peft, leftOut }: Session): object {
+function describeSession({ prepared, loaded, layout, clients, environment, parameters, peft, leftOut }: Session): object {
   return {
     versions: { node: process.version, ...environment.versions },
+    variables: environment.variables,
     device: snakeKeys(environment.device),
+    ...describeSource(loaded.source),
+    data: { sha256: prepared.data_sha256 },
     index: prepared.index,
     labels: prepared.labels,
     eval_examples: prepared.n_eval,

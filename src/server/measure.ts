@@ -142,7 +142,7 @@ const mean = (values: readonly number[]) => sum(values) / Math.max(1, values.len
 /** Null where the worker cannot tell what it took, or what its device has. */
 export function proposeSlots(
   { tiers }: Measurement,
-  device: WorkerHello["device"],
+  device: Pick<WorkerHello["device"], "type" | "name" | "memoryBytes">,
   threads: number,
   cores: number = availableParallelism(),
 ): Slots | null {

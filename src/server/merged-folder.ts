@@ -5,7 +5,7 @@ import type { AdapterLayout } from "../adapter/layout.ts";
 import type { PeftIdentity } from "../adapter/peft.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { encodeSafetensors } from "../tensor/safetensors.ts";
-import { findPython, requirePython } from "../workers/python.ts";
+import { cacheFolder, findPython, requirePython } from "../workers/python.ts";
 import { runModule } from "../workers/run-module.ts";
 import type { StoredDtype } from "./adapter-folder.ts";
 import { writeDurably } from "./durable.ts";
@@ -14,6 +14,8 @@ import { toModelSpec } from "./wire-specs.ts";
 export interface MergedFolder {
   readonly config: Pick<RunConfig, "model"> & { readonly workers: Pick<RunConfig["workers"], "python"> };
   readonly peft: PeftIdentity;
+  /** SHA-256 of the files of the base model, by name: another one is refused. */
+  readonly base: Readonly<Record<string, string>>;
   readonly layout: AdapterLayout;
   /** What is merged: all of its rows, and what is merged in it. */
   readonly adapter: Adapter;
@@ -24,7 +26,7 @@ export interface MergedFolder {
 
 /** Has Python write the base model, with the adapter merged into it, as transformers loads it; gives its remarks. */
 export async function writeMergedFolder(folder: string, made: MergedFolder): Promise<readonly string[]> {
-  const { config, peft, layout, adapter, labels, dtype, signal } = made;
+  const { config, peft, base, layout, adapter, labels, dtype, signal } = made;
   const python = findPython(config.workers.python);
   await requirePython(python);
   const components = path.join(folder, "components.partial");
@@ -37,6 +39,8 @@ export async function writeMergedFolder(folder: string, made: MergedFolder): Pro
   try {
     const request = {
       model: toModelSpec(config),
+      base,
+      cache_dir: cacheFolder(),
       labels,
       modules_to_save: peft.modulesToSave,
       scale: layout.scale,

@@ -1,19 +1,21 @@
 import { rm } from "node:fs/promises";
 import path from "node:path";
+import type { Adapter } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
 import { isLanguage } from "../adapter/peft.ts";
 import { validateRun } from "../config/build.ts";
 import type { RunConfig } from "../config/schema.ts";
-import type { RankedClient, SelectionContext } from "../strategy/strategy.ts";
+import type { RankedClient } from "../strategy/strategy.ts";
 import { encodedBytes } from "../tensor/encoded.ts";
 import { countWorkers, resolveDevices } from "../workers/devices.ts";
 import { cacheFolder } from "../workers/python.ts";
 import type { FederateOptions } from "./federate.ts";
 import { candidateLosses } from "./evaluate.ts";
 import { measure, type Measurement, predict, type Prediction, proposeSlots, type Slots } from "./measure.ts";
-import { originOf } from "./origin.ts";
+import { recallAnswers, rememberAnswers } from "./known-answers.ts";
+import { type Origin, originOf } from "./origin.ts";
 import { selectClients } from "./round.ts";
-import { openSession, type Session } from "./session.ts";
+import { type Findings, findingsOf, openSession, type Session } from "./session.ts";
 import { WIRE_DTYPES } from "./wire-specs.ts";
 
 export interface PlannedClient extends RankedClient {
@@ -61,80 +63,87 @@ export interface PlanOptions extends Omit<FederateOptions, "overwrite"> {
   readonly measure?: boolean | undefined;
 }
 
-/** Prepares the data and loads the model on one worker, writes nothing, and trains nothing but what is measured. */
+/**
+ * Prepares the data and loads the model on one worker, writes nothing but the cache, and trains nothing but what is measured. What a
+ * worker told of the same model and data before is used again.
+ */
 export async function plan(options: PlanOptions): Promise<Plan> {
   const { signal, launcher, measure: isMeasured, ...input } = options;
   const validated = validateRun(input);
   const config = { ...validated, workers: { ...validated.workers, count: 1 } };
   const origin = await originOf(config);
+  let opening: Promise<Session> | undefined;
+  const open = () => (opening ??= openPlanning(config, origin, options));
+  // Of a launcher of one's own it is not known what it starts; a starting adapter is held against the model.
+  const known = launcher || isMeasured || origin ? undefined : await recallAnswers(config, signal);
+  try {
+    const findings = known ? findingsOf(config, known) : await open();
+    if (origin) await (await open()).initial();
+    const selections = await selectAll(config, findings, open);
+    const measured = isMeasured ? await measure(config, await open()) : null;
+    const time = measured && { ...measured, ...(await timesOf(validated, measured, findings, selections)) };
+    const slots = measured && proposeSlots(measured, (await open()).environment.device, config.workers.threads);
+    if (!known && !launcher) await rememberAnswers(config, await open());
+    return { ...describePlan(config, findings, selections), time, slots };
+  } finally {
+    const session = await opening?.catch(() => undefined);
+    await session?.close();
+  }
+}
+
+async function openPlanning(config: RunConfig, origin: Origin | undefined, { launcher, signal }: PlanOptions): Promise<Session> {
   // Not in a temporary folder: errors name these logs.
   const logFolder = path.join(cacheFolder(), "logs", "plan");
   await rm(logFolder, { recursive: true, force: true });
-  const session = await openSession({
-    config,
-    origin,
-    launcher,
-    signal: signal ?? new AbortController().signal,
-    logFolder,
-    emit: () => undefined,
-  });
-  try {
-    const { layout, prepared } = session;
-    const rounds = Array.from({ length: config.rounds }, (_, place) => place + 1);
-    const evaluation = {
-      config,
-      pool: session.pool,
-      layout,
-      isLanguage: isLanguage(session.peft),
-      evalExamples: prepared.n_eval,
-      ownExamples: new Map(),
-    };
-    const initial = await session.initial();
-    const selections = await Promise.all(
-      rounds.map((round) => {
-        const losses: SelectionContext["losses"] = (candidates) => candidateLosses(evaluation, round, initial, candidates);
-        return selectClients(config, { round, clients: session.clients, tiers: session.tiers, history: new Map(), losses });
-      }),
-    );
-    const measured = isMeasured ? await measure(config, session) : null;
-    const time = measured && { ...measured, ...(await timesOf(validated, measured, session, selections)) };
-    const slots = measured && proposeSlots(measured, session.environment.device, config.workers.threads);
-    const roundsOf = new Map(session.clients.map(({ id }) => [id, [] as number[]]));
-    for (const [place, selected] of selections.entries()) for (const { id } of selected) roundsOf.get(id)?.push(place + 1);
-    const bytesOf = (dtype: keyof typeof WIRE_DTYPES, r: number) =>
-      encodedBytes(WIRE_DTYPES[dtype], r * layout.width) + encodedBytes(WIRE_DTYPES[dtype], layout.denseSize);
-    const clients = session.clients.map((client, place) => ({
-      ...client,
-      tokens: prepared.clients[place]?.n_tokens ?? 0,
-      truncated: prepared.clients[place]?.n_truncated ?? 0,
-      mix: prepared.clients[place]?.mix ?? [],
-      rounds: roundsOf.get(client.id) ?? [],
-      bytesPerFit: { down: bytesOf(config.wire.downlink, client.r), up: bytesOf(config.wire.update, client.r) },
-    }));
-    const total = (way: "down" | "up") => clients.reduce((sum, client) => sum + client.rounds.length * client.bytesPerFit[way], 0);
-    const merged = config.strategy.aggregation.policy?.name === "flora" ? mergedRows(selections) : 0;
-    return {
-      clients,
-      tiers: session.tiers,
-      rounds: config.rounds,
-      labels: prepared.labels,
-      evalExamples: prepared.n_eval,
-      truncated: prepared.n_truncated,
-      remarks: prepared.remarks,
-      adapted: groupModules(layout),
-      leftOut: session.leftOut,
-      adaptedModules: layout.modules.length,
-      baseParameters: session.parameters,
-      adapterParameters: layout.r * layout.width,
-      denseParameters: layout.denseSize,
-      bytesDown: total("down") + merged * encodedBytes("F32", layout.width),
-      bytesUp: total("up"),
-      time,
-      slots,
-    };
-  } finally {
-    await session.close();
-  }
+  return openSession({ config, origin, launcher, signal: signal ?? new AbortController().signal, logFolder, emit: () => undefined });
+}
+
+/** Who would be selected in each round, if all have the losses that they begin with: for those a worker is needed. */
+async function selectAll(config: RunConfig, { clients, tiers }: Findings, open: () => Promise<Session>): Promise<Selections> {
+  const rounds = Array.from({ length: config.rounds }, (_, place) => place + 1);
+  let initial: Promise<Adapter> | undefined;
+  const lossesIn = (round: number) => async (candidates: readonly RankedClient[]) => {
+    const session = await open();
+    const { pool, layout, peft, prepared } = session;
+    const evaluation = { config, pool, layout, isLanguage: isLanguage(peft), evalExamples: prepared.n_eval, ownExamples: new Map() };
+    return candidateLosses(evaluation, round, await (initial ??= session.initial()), candidates);
+  };
+  return Promise.all(rounds.map((round) => selectClients(config, { round, clients, tiers, history: new Map(), losses: lossesIn(round) })));
+}
+
+function describePlan(config: RunConfig, findings: Findings, selections: Selections): Omit<Plan, "time" | "slots"> {
+  const { layout, prepared } = findings;
+  const roundsOf = new Map(findings.clients.map(({ id }) => [id, [] as number[]]));
+  for (const [place, selected] of selections.entries()) for (const { id } of selected) roundsOf.get(id)?.push(place + 1);
+  const bytesOf = (dtype: keyof typeof WIRE_DTYPES, r: number) =>
+    encodedBytes(WIRE_DTYPES[dtype], r * layout.width) + encodedBytes(WIRE_DTYPES[dtype], layout.denseSize);
+  const clients = findings.clients.map((client, place) => ({
+    ...client,
+    tokens: prepared.clients[place]?.n_tokens ?? 0,
+    truncated: prepared.clients[place]?.n_truncated ?? 0,
+    mix: prepared.clients[place]?.mix ?? [],
+    rounds: roundsOf.get(client.id) ?? [],
+    bytesPerFit: { down: bytesOf(config.wire.downlink, client.r), up: bytesOf(config.wire.update, client.r) },
+  }));
+  const total = (way: "down" | "up") => clients.reduce((sum, client) => sum + client.rounds.length * client.bytesPerFit[way], 0);
+  const merged = config.strategy.aggregation.policy?.name === "flora" ? mergedRows(selections) : 0;
+  return {
+    clients,
+    tiers: findings.tiers,
+    rounds: config.rounds,
+    labels: prepared.labels,
+    evalExamples: prepared.n_eval,
+    truncated: prepared.n_truncated,
+    remarks: prepared.remarks,
+    adapted: groupModules(layout),
+    leftOut: findings.leftOut,
+    adaptedModules: layout.modules.length,
+    baseParameters: findings.parameters,
+    adapterParameters: layout.r * layout.width,
+    denseParameters: layout.denseSize,
+    bytesDown: total("down") + merged * encodedBytes("F32", layout.width),
+    bytesUp: total("up"),
+  };
 }
 
 function groupModules({ modules }: AdapterLayout): Plan["adapted"] {
@@ -152,7 +161,7 @@ type Selections = readonly (readonly RankedClient[])[];
 async function timesOf(
   config: RunConfig,
   measured: Measurement,
-  { prepared, tiers }: Session,
+  { prepared, tiers }: Findings,
   selections: Selections,
 ): Promise<Prediction> {
   const workers = countWorkers(await resolveDevices(config.workers.devices), config.workers);

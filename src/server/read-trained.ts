@@ -8,6 +8,7 @@ import { common } from "../config/sections.ts";
 import { ConfigError, RunFailedError } from "../errors.ts";
 import type { Aggregation } from "../strategy/strategy.ts";
 import { type Commit, readJournal } from "./journal.ts";
+import { baseFiles, recordedModel } from "./model-source.ts";
 import { present } from "./present.ts";
 import { GLOBAL, readRoundFile, roundFile } from "./round-files.ts";
 import { peftIdentity, readReadyRecord } from "./run-record.ts";
@@ -22,7 +23,7 @@ export interface TrainedOptions {
 
 /** What a round of a run made, from its directory. Only reads, so the run may be under way, interrupted or finished. */
 export async function readTrained(directory: string, { round, aggregation }: TrainedOptions = {}): Promise<Trained> {
-  const { config, labels, peft } = await readReadyRecord(directory, recordSchema);
+  const { config, labels, peft, model } = await readReadyRecord(directory, recordSchema);
   const { commits } = await readJournal(path.join(directory, "journal.jsonl"));
   const commit = choose(directory, commits, round);
   const { sha256 } = commit;
@@ -40,6 +41,7 @@ export async function readTrained(directory: string, { round, aggregation }: Tra
     sha256,
     config,
     peft,
+    base: baseFiles(model),
     labels,
     layout,
     global,
@@ -55,6 +57,7 @@ const recordSchema = z.object({
     strategy: z.object({ aggregation: z.unknown() }),
   }),
   labels: z.array(z.string()),
+  model: recordedModel,
   peft: peftIdentity,
 });
 

@@ -19,6 +19,8 @@ export interface Trained {
   readonly sha256: string;
   readonly config: Pick<RunConfig, "model" | "lora"> & { readonly workers: Pick<RunConfig["workers"], "python"> };
   readonly peft: PeftIdentity;
+  /** SHA-256 of the files of the base model, by name. */
+  readonly base: Readonly<Record<string, string>>;
   /** Of the data, in the order of their numbers. */
   readonly labels: readonly string[];
   readonly layout: AdapterLayout;
@@ -58,7 +60,7 @@ export interface Saved {
 
 /** Writes a trained adapter, or the model that it makes, as a folder: whole, or not at all. */
 export async function saveTrained(trained: Trained, directory: string, options: SaveOptions = {}): Promise<Saved> {
-  const { config, peft, layout, run, round, sha256, labels } = trained;
+  const { config, peft, base, layout, run, round, sha256, labels } = trained;
   const { merge = false, overwrite = false, signal } = options;
   const r = rankOf(layout, options.r);
   const dtype = options.dtype ?? (merge ? config.model.dtype : "f32");
@@ -73,7 +75,7 @@ export async function saveTrained(trained: Trained, directory: string, options: 
       if (merge) {
         const isWhole = options.r === undefined && trained.global.merged !== undefined;
         const adapter = isWhole ? trained.global : prefix(trained.presented, layout, r);
-        return writeMergedFolder(folder, { config, peft, layout, adapter, labels, dtype, signal });
+        return writeMergedFolder(folder, { config, peft, base, layout, adapter, labels, dtype, signal });
       }
       const tensors = await writeAdapterFolder(folder, { config, peft, layout, adapter: trained.presented, r, dtype });
       return remarksOnLoaders({ r, modulesToSave: peft.modulesToSave, tensors });

@@ -7,7 +7,7 @@ import { resolveTiers } from "../config/build.ts";
 import { requireClients } from "../config/client-rules.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { RefusedError } from "../errors.ts";
-import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
+import type { WorkerMessageOf } from "../protocol/messages.ts";
 import { assignRanks } from "../strategy/assign.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 import { decode } from "../tensor/encoded.ts";
@@ -18,29 +18,39 @@ import { countWorkers, resolveDevices } from "../workers/devices.ts";
 import { processLauncher, type WorkerLauncher } from "../workers/launch.ts";
 import { createWorkerPool } from "../workers/pool.ts";
 import { cacheFolder, findPython, requirePython } from "../workers/python.ts";
-import type { PoolListener, Reply, WorkerHello, WorkerPool } from "../workers/task.ts";
+import type { PoolListener, Reply, TaskRequest, WorkerHello, WorkerPool } from "../workers/task.ts";
 import type { RunEvent } from "./events.ts";
+import { sourceChanges } from "./model-source.ts";
 import { type Origin, readSource } from "./origin.ts";
 import { startFrom } from "./start-from.ts";
 import { toDataSpec, toLoraSpec, toModelSpec } from "./wire-specs.ts";
 
-/** Workers that are up, know the data and hold the model: all that training, or planning it, needs. */
-export interface Session {
-  readonly pool: WorkerPool;
+/** What workers say of the data and the model. */
+export interface Answers {
+  readonly prepared: WorkerMessageOf<"prepared">;
+  readonly loaded: WorkerMessageOf<"loaded">;
+}
+
+/** What follows from that for a config. */
+export interface Findings extends Answers {
   readonly tiers: readonly number[];
   readonly clients: readonly RankedClient[];
   readonly layout: AdapterLayout;
-  /** The global adapter before round 1, made anew: it would be dead weight for the rest of the run. */
-  initial(): Promise<Adapter>;
-  readonly prepared: WorkerMessageOf<"prepared">;
   /** Parameters of the frozen base model. */
   readonly parameters: number;
   /** What adapter_config.json says of the model. */
   readonly peft: PeftIdentity;
   /** Weights that no adapter acts on. */
   readonly leftOut: WorkerMessageOf<"loaded">["left_out"];
-  /** What the first worker said of itself: versions, device. */
-  readonly environment: Pick<WorkerHello, "versions" | "device">;
+}
+
+/** Workers that are up, know the data and hold the model: all that training, or planning it, needs. */
+export interface Session extends Findings {
+  readonly pool: WorkerPool;
+  /** The global adapter before round 1, made anew: it would be dead weight for the rest of the run. */
+  initial(): Promise<Adapter>;
+  /** What the first worker said of itself. */
+  readonly environment: Pick<WorkerHello, "versions" | "variables" | "device">;
   /** Ends the workers and removes the socket. Safe to call twice. */
   close(): Promise<void>;
 }
@@ -58,8 +68,7 @@ export interface SessionOptions {
 
 export async function openSession(options: SessionOptions): Promise<Session> {
   const { config, emit } = options;
-  const tiers = resolveTiers(config);
-  const [model, data] = [toModelSpec(config), toDataSpec(config)];
+  const requests = requestsOf(config);
   const launcher = options.launcher ?? (await pythonLauncher(config));
   const devices = await resolveDevices(config.workers.devices);
   await mkdir(options.logFolder, { recursive: true });
@@ -101,11 +110,12 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     emit({ type: "phase-start", phase: "start workers" });
     await pool.start();
     emit({ type: "phase-start", phase: "prepare data" });
-    const { prepared, clients } = await prepareData(options, pool, tiers, { model, data });
+    const prepared = await prepareData(options, pool, requests);
     emit({ type: "phase-start", phase: "load model" });
-    const loaded = await loadModel(options, pool, tiers, { model, index: prepared.index });
+    const { loaded, dense } = await loadModel(pool, { ...requests.load, index: prepared.index });
     if (!environment) throw new Error("unreachable: a worker answered that had never said hello");
-    return { pool, tiers, clients, prepared, environment, close, ...loaded };
+    const findings = findingsOf(config, { prepared, loaded });
+    return { ...findings, pool, environment, close, initial: () => initialOf(options, findings.layout, dense) };
   } catch (error) {
     await close();
     throw error;
@@ -118,24 +128,39 @@ async function pythonLauncher({ workers }: RunConfig): Promise<WorkerLauncher> {
   return processLauncher({ command: python });
 }
 
+/** What a session asks its workers. */
+export function requestsOf(config: RunConfig): {
+  readonly prepare: TaskRequest<"prepare">;
+  readonly load: Omit<TaskRequest<"load">, "index">;
+} {
+  const [model, lora, cache_dir] = [toModelSpec(config), toLoraSpec(config, resolveTiers(config)), cacheFolder()];
+  return {
+    prepare: { type: "prepare", seed: deriveSeed(config.seed, "data"), model, lora, data: toDataSpec(config), cache_dir },
+    load: { type: "load", seed: deriveSeed(config.seed, "model"), model, lora, cache_dir },
+  };
+}
+
+export function findingsOf(config: RunConfig, { prepared, loaded }: Answers): Findings {
+  const tiers = resolveTiers(config);
+  return {
+    prepared,
+    loaded,
+    tiers,
+    clients: rankClients(config, tiers, prepared),
+    layout: createLayout({ r: config.lora.r, tiers, scale: config.lora.scale }, loaded),
+    parameters: loaded.n_parameters,
+    peft: { taskType: loaded.peft_type, modulesToSave: loaded.modules_to_save },
+    leftOut: loaded.left_out,
+  };
+}
+
 async function prepareData(
   { config, emit }: SessionOptions,
   pool: WorkerPool,
-  tiers: readonly number[],
-  specs: Pick<ControllerMessageOf<"prepare">, "model" | "data">,
-): Promise<Pick<Session, "prepared" | "clients">> {
-  const { message: prepared } = await pool.run<"prepare">({
-    id: "prepare",
-    request: {
-      type: "prepare",
-      seed: deriveSeed(config.seed, "data"),
-      lora: toLoraSpec(config, tiers),
-      ...specs,
-      cache_dir: cacheFolder(),
-    },
-  });
-  requireClients(config, prepared.clients.length);
-  const clients = rankClients(config, tiers, prepared);
+  { prepare }: { readonly prepare: TaskRequest<"prepare"> },
+): Promise<Answers["prepared"]> {
+  const { message: prepared } = await pool.run<"prepare">({ id: "prepare", request: prepare });
+  const clients = rankClients(config, resolveTiers(config), prepared);
   emit({
     type: "data-ready",
     clients: clients.map(({ id, size, r }) => ({ id, size, r })),
@@ -144,40 +169,37 @@ async function prepareData(
     truncated: prepared.n_truncated,
     remarks: prepared.remarks,
   });
-  return { prepared, clients };
+  return prepared;
 }
 
-/** Has every worker load the model; the first answer tells the adapter's layout, and the others must agree. */
+/** Has every worker load the model; the first answer tells what it is, and the others must agree, in mid-run too. */
 async function loadModel(
-  { config, origin, emit }: SessionOptions,
   pool: WorkerPool,
-  tiers: readonly number[],
-  specs: Pick<ControllerMessageOf<"load">, "model" | "index">,
-): Promise<Pick<Session, "layout" | "initial" | "parameters" | "peft" | "leftOut">> {
+  request: TaskRequest<"load">,
+): Promise<{ readonly loaded: Answers["loaded"]; readonly dense: Float32Array }> {
   let first: Reply<"load"> | undefined;
   const { message, payload } = await pool.onEveryWorker<"load">({
     id: "load",
-    request: { type: "load", seed: deriveSeed(config.seed, "model"), lora: toLoraSpec(config, tiers), ...specs },
+    request,
     expect: "any",
     accept: (reply) => {
       first ??= reply;
       requireSameModel(first, reply);
     },
   });
-  const layout = createLayout({ r: config.lora.r, tiers, scale: config.lora.scale }, message);
-  const dense = payload.dense ? decode(payload.dense) : new Float32Array(0);
-  const initial = async () => {
-    const drawn = initialAdapter(layout, dense, deriveSeed(config.seed, "adapter"));
-    if (!origin) return drawn;
-    const { adapter, r, lost } = startFrom(await readSource(origin.path, origin), layout, drawn);
-    emit({ type: "adapter-ready", path: origin.path, round: origin.round ?? null, r, lost });
-    return adapter;
-  };
-  const peft = { taskType: message.peft_type, modulesToSave: message.modules_to_save };
-  return { layout, initial, parameters: message.n_parameters, peft, leftOut: message.left_out };
+  return { loaded: message, dense: payload.dense ? decode(payload.dense) : new Float32Array(0) };
+}
+
+async function initialOf({ config, origin, emit }: SessionOptions, layout: AdapterLayout, dense: Float32Array): Promise<Adapter> {
+  const drawn = initialAdapter(layout, dense, deriveSeed(config.seed, "adapter"));
+  if (!origin) return drawn;
+  const { adapter, r, lost } = startFrom(await readSource(origin.path, origin), layout, drawn);
+  emit({ type: "adapter-ready", path: origin.path, round: origin.round ?? null, r, lost });
+  return adapter;
 }
 
 function rankClients(config: RunConfig, tiers: readonly number[], prepared: WorkerMessageOf<"prepared">): readonly RankedClient[] {
+  requireClients(config, prepared.clients.length);
   const clients = prepared.clients.map((client, index) => ({
     id: client.id,
     index,
@@ -194,6 +216,9 @@ function rankClients(config: RunConfig, tiers: readonly number[], prepared: Work
 
 /** Workers that loaded different models (another version, another cache) must not train one adapter. */
 function requireSameModel(first: Reply<"load">, reply: Reply<"load">): void {
+  const subject = `the model that worker ${reply.workerId} loaded`;
+  const changes = sourceChanges(first.message.source, reply.message.source);
+  if (changes.length > 0) throw new RefusedError(subject, `the one of worker ${first.workerId}`, `another: ${changes.join("; ")}`);
   const describe = ({ message, payload }: Reply<"load">) =>
     JSON.stringify([
       message.modules,
@@ -204,10 +229,6 @@ function requireSameModel(first: Reply<"load">, reply: Reply<"load">): void {
     ]);
   const [expected, received] = [describe(first), describe(reply)];
   if (expected !== received) {
-    throw new RefusedError(
-      `the model that worker ${reply.workerId} loaded`,
-      `the one of worker ${first.workerId}: ${expected.slice(0, 500)}`,
-      received.slice(0, 500),
-    );
+    throw new RefusedError(subject, `the one of worker ${first.workerId}: ${expected.slice(0, 500)}`, received.slice(0, 500));
   }
 }

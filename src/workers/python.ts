@@ -41,7 +41,7 @@ export function workersFolder(): string {
 }
 
 /** Programs of `prelort_worker`: what a worker runs, and those that do one thing. */
-export type PythonProgram = "__main__" | "export" | "gguf" | "pretrain";
+export type PythonProgram = "__main__" | "export" | "gguf" | "pretrain" | "unchanged";
 
 /**
  * What makes an interpreter run a program: workers/run.py and the program's module. A script, and not `-m`, which

@@ -18,11 +18,18 @@ export interface ModuleRun {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Runs a Python program that does one thing: a request as a line of JSON in, `{ remarks }` or `{ error }` out. */
+export async function runModule(run: ModuleRun): Promise<readonly string[]> {
+  const answer = await askModule(run, answerSchema);
+  if ("error" in answer) throw new RunFailedError(`${run.purpose} failed: ${answer.error}`);
+  return answer.remarks;
+}
+
 /**
- * Runs a Python program that does one thing: a request as a line of JSON in, `{ remarks }` or `{ error }` out. It ends with
- * this process, however that ends: its standard input stays open as long as it runs (see the wire contract).
+ * Asks a Python program: a line of JSON in, one out. It ends with this process, however that ends: its standard input stays
+ * open as long as it runs (see the wire contract).
  */
-export async function runModule({ python, program, request, purpose, signal }: ModuleRun): Promise<readonly string[]> {
+export async function askModule<T>({ python, program, request, purpose, signal }: ModuleRun, schema: z.ZodType<T>): Promise<T> {
   signal?.throwIfAborted();
   const subprocess = execa(python, [...programArguments(program), "--parent-pid", `${process.pid}`], {
     env: { ...pythonEnvironment(), TOKENIZERS_PARALLELISM: "false" },
@@ -35,9 +42,8 @@ export async function runModule({ python, program, request, purpose, signal }: M
   subprocess.stdin.write(`${JSON.stringify(request)}\n`);
   const { stdout, stderr, failed, shortMessage } = await subprocess;
   if (signal?.aborted) throw new InterruptedError(`${purpose} was interrupted`);
-  const { data: answer } = answerSchema.safeParse(parseJson(stdout));
-  if (!failed && answer && "remarks" in answer) return answer.remarks;
-  if (answer && "error" in answer) throw new RunFailedError(`${purpose} failed: ${answer.error}`);
+  const { data: answer } = schema.safeParse(parseJson(stdout));
+  if (!failed && answer !== undefined) return answer;
   if (subprocess.pid === undefined) throw new EnvironmentError(`${python} cannot be run: ${shortMessage}`, "npx prelort setup");
   throw new RunFailedError(`${purpose} failed: ${shortMessage}\n${lastLines(stderr)}`);
 }

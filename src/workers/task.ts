@@ -1,6 +1,6 @@
 import type { Adapter } from "../adapter/adapter.ts";
 import type { Dtype, Encoded } from "../tensor/encoded.ts";
-import type { ControllerMessageOf, TensorDescriptor, WorkerMessageOf } from "../protocol/messages.ts";
+import type { ControllerMessageOf, TensorDescriptor, WorkerDevice, WorkerMessageOf } from "../protocol/messages.ts";
 
 /** Tensors of a reply by name, as they came. */
 export type Payload = Readonly<Partial<Record<TensorDescriptor["name"], Encoded>>>;
@@ -73,7 +73,15 @@ export interface WorkerHello {
   readonly workerId: string;
   readonly pid: number;
   readonly versions: Readonly<Record<string, string>>;
-  readonly device: { readonly type: string; readonly name: string; readonly memoryBytes: number | null };
+  /** Environment variables by which its libraries choose their kernels. */
+  readonly variables: Readonly<Record<string, string>>;
+  readonly device: {
+    readonly type: string;
+    readonly name: string;
+    /** Which of its instructions kernels may use, as torch names it; null where there is no choice. */
+    readonly capability: string | null;
+    readonly memoryBytes: number | null;
+  };
 }
 
 export interface PoolListener {

@@ -163,8 +163,9 @@ export function createWorker(
         });
     }
     enter("ready", "idle");
-    const { type, name, memory_bytes: memoryBytes } = message.device;
-    ready.resolve({ workerId: id, pid: message.pid, versions: message.versions, device: { type, name, memoryBytes } });
+    const { pid, versions, variables, device: described } = message;
+    const { memory_bytes: memoryBytes, ...known } = described;
+    ready.resolve({ workerId: id, pid, versions, variables, device: { ...known, memoryBytes } });
   }
 
   function beat({ activity, task_id, step, steps }: WorkerMessageOf<"beat">): void {

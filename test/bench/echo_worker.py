@@ -32,6 +32,7 @@ from prelort_worker.messages import (
     Prepare,
     Prepared,
     PreparedClient,
+    Source,
     TierSums,
 )
 from prelort_worker.shared_memory import can_share_with
@@ -61,7 +62,8 @@ class Echo:
         if isinstance(task, Prepare):
             clients = [PreparedClient(f"c{place}", EXAMPLES, 0, [], [], 0, 0) for place in range(ASKED["clients"])]
             index = IndexFile("echo", "0" * 64)
-            return Prepared(**ids, index=index, labels=[], n_eval=1, n_truncated=0, remarks=[], clients=clients), {}
+            known = {"index": index, "data_sha256": "0" * 64, "sources": None, "labels": [], "remarks": []}
+            return Prepared(**ids, **known, n_eval=1, n_truncated=0, clients=clients), {}
         if isinstance(task, Load):
             modules = [ModuleShape("echo", ASKED["in"], ASKED["out"])]
             return Loaded(
@@ -72,6 +74,7 @@ class Echo:
                 peft_type=None,
                 modules_to_save=[],
                 left_out=[],
+                source=Source(None, []),
                 tensors=[],
             ), {}
         if isinstance(task, Fit):
@@ -132,7 +135,9 @@ def main() -> None:
     )
     connection.report("idle")
     connection.send(
-        Hello(os.getpid(), {}, Device("cpu", "echo", None), options.threads, can_share_with(options.parent_pid))
+        Hello(
+            os.getpid(), {}, {}, Device("cpu", "echo", None, None), options.threads, can_share_with(options.parent_pid)
+        )
     )
     worker._serve(connection, Echo())  # pyright: ignore[reportArgumentType] - it answers as a client does
     connection.close()

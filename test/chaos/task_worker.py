@@ -35,6 +35,7 @@ from prelort_worker.messages import (
     Prepare,
     Prepared,
     PreparedClient,
+    Source,
     TierSums,
 )
 from prelort_worker.shared_memory import can_share_with
@@ -72,7 +73,15 @@ class Task:
             clients = [PreparedClient(f"c{place}", EXAMPLES, 0, [], [], 0, 0) for place in range(ASKED["clients"])]
             index = IndexFile("chaos", "0" * 64)
             return Prepared(
-                **ids, index=index, labels=[], n_eval=EXAMPLES, n_truncated=0, remarks=[], clients=clients
+                **ids,
+                index=index,
+                data_sha256="0" * 64,
+                sources=None,
+                labels=[],
+                n_eval=EXAMPLES,
+                n_truncated=0,
+                remarks=[],
+                clients=clients,
             ), {}
         if isinstance(task, Load):
             modules = [ModuleShape("map", IN, OUT)]
@@ -84,6 +93,7 @@ class Task:
                 peft_type=None,
                 modules_to_save=[],
                 left_out=[],
+                source=Source(None, []),
                 tensors=[],
             ), {}
         received = torch.from_numpy(np.frombuffer(payload["rows"].data, "<f4").reshape(payload["rows"].shape).copy())
@@ -208,8 +218,8 @@ def main() -> None:
     )
     connection.report("idle")
     shares_memory = can_share_with(options.parent_pid) and options.worker_id.startswith("w0")
-    device = Device("cpu", "chaos", None)
-    connection.send(Hello(os.getpid(), {"torch": str(torch.__version__)}, device, options.threads, shares_memory))
+    device = Device("cpu", "chaos", None, None)
+    connection.send(Hello(os.getpid(), {"torch": str(torch.__version__)}, {}, device, options.threads, shares_memory))
     worker._serve(connection, Task())  # pyright: ignore[reportArgumentType] - it answers as a client does
     connection.close()
 

@@ -121,7 +121,7 @@ def come_up(model: ModelSpec, lora: LoraSpec, data: DataSpec, cache: Path) -> Up
     client = Client(CPU)
     prepared, _ = client.run(Prepare("p", 1, SEED, model, lora, data, str(cache)), {}, quiet)
     assert isinstance(prepared, Prepared)
-    loaded, carried = client.run(Load("l", 1, SEED, model, lora, prepared.index), {}, quiet)
+    loaded, carried = client.run(Load("l", 1, SEED, model, lora, prepared.index, str(cache)), {}, quiet)
     assert isinstance(loaded, Loaded)
     dense = torch.frombuffer(bytearray(carried["dense"].data), dtype=torch.float32) if carried else torch.zeros(0)
     return Up(client, prepared, loaded, dense)

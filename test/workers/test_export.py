@@ -17,6 +17,7 @@ from prelort_worker.messages import LoraSpec
 from prelort_worker.models import MeanPooledClassifier
 from prelort_worker.nested_lora import NestedLora, activate, write
 from prelort_worker.records import to_map
+from prelort_worker.source_files import describe_source
 from safetensors.torch import load_file, save_file
 from specs import LORA
 from transformers import (
@@ -40,6 +41,8 @@ def request_of(nested: NestedLora, folder: Path, r: int, labels: list[str], **ch
     save_file({"rows": rows, "dense": dense}, folder / "components.safetensors")
     request = Request(
         model=nested.task.model,
+        base={},
+        cache_dir=str(folder / "cache"),
         labels=labels,
         modules_to_save=[module.name for module in nested.saved],
         scale=nested.scale,
@@ -166,3 +169,16 @@ def with_tokenizer(model: Any, tiny: Path, folder: Path) -> str:
     model.save_pretrained(folder / "base")
     AutoTokenizer.from_pretrained(tiny / "tiny-llama").save_pretrained(folder / "base")
     return str(folder / "base")
+
+
+def test_a_base_model_that_is_not_the_one_it_was_trained_on_is_refused_by_file(tiny: Path, tmp_path: Path):
+    nested = nested_of(tiny, "causal-lm")
+    source = describe_source(nested.task.model, tmp_path / "cache")
+    base = {file.name: file.sha256 for file in source.files}
+    assert {"model.safetensors", "tokenizer.json", "config.json"} <= base.keys()
+    request = request_of(nested, tmp_path, 4, [], base=base)
+    export(request)
+    changes = [{"model.safetensors": "0" * 64}, {"added.json": "0" * 64}, {"tokenizer.json": "0" * 64}]
+    for change in changes:
+        with pytest.raises(InputError, match=rf"^{next(iter(change))} of .*tiny-llama: differs from the file"):
+            export(replace(request, base={**base, **change}))

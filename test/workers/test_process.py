@@ -56,7 +56,7 @@ def come_up(worker: Controller, tiny: Path, cache: Path, task: str) -> Payload:
     assert {"python", "torch", "peft"} <= hello.versions.keys()
     model = model_spec(tiny, task)
     prepared, _ = worker.run(Prepare("prepare", 1, SEED, model, LORA, data_spec(tiny, task), str(cache)), Prepared)
-    loaded, payload = worker.run(Load("load", 1, SEED, model, LORA, prepared.index), Loaded)
+    loaded, payload = worker.run(Load("load", 1, SEED, model, LORA, prepared.index, str(cache)), Loaded)
     width = sum(module.in_ + module.out for module in loaded.modules)
     return {"rows": tensor(np.random.default_rng(0).normal(0, 0.1, (8, width))), **payload}
 
@@ -167,14 +167,14 @@ def parts_of(task: Fit, payload: Payload) -> list[Fit | Chunk | End]:
 
 
 def with_changes(**changes: object) -> bytes:
-    return msgpack.packb({"type": "stop", "protocol_version": 5, **changes}) or b""
+    return msgpack.packb({"type": "stop", "protocol_version": 6, **changes}) or b""
 
 
 @pytest.mark.parametrize(
     ("frames", "reason"),
     [
         ([b"\xc1garbled"], "frame: expected one msgpack map"),
-        ([with_changes(protocol_version=1)], "stop.protocol_version: expected 5, got int 1"),
+        ([with_changes(protocol_version=1)], "stop.protocol_version: expected 6, got int 1"),
         ([with_changes(type="explode")], "message.type: expected one of prepare, load"),
         ([with_changes(now=True)], "stop: unknown now"),
         ([pack(Beat("idle", None, 0, 0))], "message: beat is not for a worker"),

@@ -84,8 +84,9 @@ def _come_up(connection: "Connection", options: argparse.Namespace) -> "Client":
     from .client import Client
 
     connection.report(f"preparing device {options.device}")
-    from .device import choose_device, describe_device, make_repeatable, versions
+    from .device import choose_device, describe_device, make_repeatable
     from .errors import InputError
+    from .machine import kernel_variables, versions
     from .messages import Hello
     from .shared_memory import can_share_with
 
@@ -99,7 +100,8 @@ def _come_up(connection: "Connection", options: argparse.Namespace) -> "Client":
     client = Client(device)
     connection.report("idle")
     shares_memory = can_share_with(options.parent_pid)
-    connection.send(Hello(os.getpid(), versions(), describe_device(device), options.threads, shares_memory))
+    described = describe_device(device)
+    connection.send(Hello(os.getpid(), versions(), kernel_variables(), described, options.threads, shares_memory))
     return client
 
 

@@ -15,6 +15,7 @@ from .buffers import unchanged_buffers
 from .data import prepare
 from .device import forget_peak_memory, peak_memory
 from .encoding import decode, encode
+from .errors import InputError
 from .evaluate import evaluate_tier, finite, shard_of
 from .generate import score_answers
 from .index import Index, open_index
@@ -22,6 +23,7 @@ from .messages import Dtype, Evaluate, Evaluated, Fit, Fitted, Load, Loaded, Pre
 from .nested_lora import NestedLora, read, set_base, write
 from .probe import probe
 from .seeds import derive
+from .source_files import describe_source
 from .train import train
 from .wire import Payload, Tensor
 
@@ -61,10 +63,15 @@ class Client:
     def _load(self, task: Load, report: Report) -> tuple[Loaded, Payload]:
         report("loading the model", 0, 0)
         self._resident = None  # two base models at once may not fit
-        index = open_index(Path(task.index.path), task.index.sha256)
+        cache_dir = Path(task.cache_dir)
+        index = open_index(Path(task.index.path), task.index.sha256, cache_dir)
         if index.info.task != task.model.task:
             raise ValueError(f"index {task.index.path}: expected data for {task.model.task}, got {index.info.task}")
+        before = describe_source(task.model, cache_dir, partial(_report_hashing, report))
         nested = assemble(task.model, task.lora, index.info, self._device, task.seed)
+        source = describe_source(task.model, cache_dir, partial(_report_hashing, report))
+        if source != before and Path(task.model.name_or_path).is_dir():  # one of the hub may have come only now
+            raise InputError(f"{task.model.name_or_path}: changed while it was loaded", "model.name_or_path")
         report("trying the model", 0, 0)
         nested = probe(nested, index)
         self._resident = Resident(nested, index)
@@ -79,8 +86,13 @@ class Client:
             peft_type=nested.task.peft_type,
             modules_to_save=[module.name for module in nested.saved],
             left_out=left_out(nested),
+            source=source,
             tensors=[],
         ), payload
+
+
+def _report_hashing(report: Report, done: int, of: int) -> None:
+    report("hashing the model, in MB", done // 1_000_000, of // 1_000_000)
 
 
 def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tuple[Fitted, Payload]:

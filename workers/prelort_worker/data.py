@@ -3,21 +3,23 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
 import torch
 
+from .data_sources import DataSources, data_sources
 from .divide import Shares, client_ids, divide
 from .errors import InputError, Problems
+from .file_hashes import file_sha256
 from .index import (
     INDEX_VERSION,
     ClientInfo,
     Example,
     Index,
     IndexInfo,
-    file_sha256,
     make_index,
     read_index,
     write_index,
@@ -27,8 +29,9 @@ from .messages import DataSpec, IndexFile, Prepare, Prepared, PreparedClient, Va
 from .models import refuse_quantisation
 from .records import to_map
 from .row import Row
-from .rows import rows_sha256
-from .tasks.find import find_task, source_sha256
+from .source_files import code_sha256, describe_source
+from .sources import write_sources
+from .tasks.find import find_task
 from .tasks.task import Task
 from .templates import column_text
 
@@ -43,24 +46,29 @@ def prepare(message: Prepare, device: torch.device, report: Report) -> Prepared:
     data and of model, is told in one InputError.
     """
     problems = Problems()
-    data = message.data
+    data, cache_dir = message.data, Path(message.cache_dir)
     task = find_task(message.model, device)
     task.check(data, problems)
-    index, path = None, None
+    index, path, sources = None, None, None
     with problems.gathered("data.path"):
         if problems:  # of the tokenizer: what is wrong with the data can be told all the same
             divide(task, data, message.seed)
         else:
-            path = Path(message.cache_dir) / "prepared" / f"{_key(message, task)}.safetensors"
+            sources = data_sources(task, data, cache_dir, partial(_report_bytes, report))
+            path = cache_dir / "prepared" / f"{_key(message, task, sources)}.safetensors"
             index = _read_made(path) or build_index(task, data, message.seed, report)
     with problems.gathered("model.quantization"):
         refuse_quantisation(message.model, device)
     inspect(task, message.lora, index, problems)
     problems.raise_any()
-    assert index is not None and path is not None
+    assert index is not None and path is not None and sources is not None
     if not path.is_file():
         write_index(path, index)
-    return _reply(message, path, index)
+    return _reply(message, path, index, sources)
+
+
+def _report_bytes(report: Report, done: int, of: int) -> None:
+    report(done // 1_000_000, of // 1_000_000)
 
 
 def _read_made(path: Path) -> Index | None:
@@ -117,7 +125,7 @@ def build_index(task: Task, data: DataSpec, seed: str, report: Report) -> Index:
         n_truncated=sum(n_truncated),
         pad_token_id=task.pad_token_id,
         clients=clients,
-        source=source_sha256(task),
+        source=code_sha256(task.model),
         remarks=[*_remarks(task, data, shares), *task.remarks],
     )
     flat = [example for part in parts for example in part]
@@ -151,29 +159,18 @@ def _remarks(task: Task, data: DataSpec, shares: Shares) -> list[str]:
     return [lack, *shares.remarks]
 
 
-def _key(message: Prepare, task: Task) -> str:
-    data = message.data
-    contents = [_content(task, data, data.path, data.split)]
-    if data.eval_path is not None or data.eval_split is not None:
-        contents.append(_content(task, data, data.eval_path or data.path, data.eval_split))
-    spec = {**to_map(data), "path": contents, "eval_path": None}
+def _key(message: Prepare, task: Task, sources: DataSources) -> str:
+    spec = {**to_map(message.data), "path": sources.sha256, "eval_path": None}
     # Of a task of one's own nothing is known: whatever it is made with may decide its examples.
-    own = None if (source := source_sha256(task)) is None else [source, to_map(message.model)]
+    own = None
+    if (code := code_sha256(message.model)) is not None:
+        own = [code, to_map(message.model), to_map(describe_source(message.model, Path(message.cache_dir)))]
     parts = [INDEX_VERSION, message.model.task, own, message.seed, spec, task.fingerprint()]
     return sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _content(task: Task, data: DataSpec, path: str, split: str | None) -> str:
-    """Of files; of what a task of one's own reads, wherever from, its rows."""
-    if type(task).read is Task.read:
-        return rows_sha256(path, split, data.subset)
-    digest = sha256()
-    for row in task.read(path, split, data):
-        digest.update(json.dumps([row.where, row.columns], sort_keys=True, default=repr).encode())
-    return digest.hexdigest()
-
-
-def _reply(message: Prepare, path: Path, index: Index) -> Prepared:
+def _reply(message: Prepare, path: Path, index: Index, sources: DataSources) -> Prepared:
+    cache_dir = Path(message.cache_dir)
     clients = [
         PreparedClient(
             id=client.id,
@@ -189,7 +186,9 @@ def _reply(message: Prepare, path: Path, index: Index) -> Prepared:
     return Prepared(
         message.task_id,
         message.attempt,
-        IndexFile(str(path), file_sha256(path)),
+        IndexFile(str(path), file_sha256(path, cache_dir)),
+        sources.sha256,
+        write_sources(message.model, sources, cache_dir),
         index.info.labels,
         len(index.held_out),
         index.info.n_truncated,

@@ -2,16 +2,13 @@
 
 import os
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
-from platform import processor, python_version
 
 import torch
 
 from .errors import InputError
+from .machine import cpu_name
 from .messages import Device
-
-_PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "pyzmq", "msgpack")
 
 
 def choose_device(name: str) -> torch.device:
@@ -42,10 +39,10 @@ def make_repeatable(threads: int) -> None:
 def describe_device(device: torch.device) -> Device:
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        return Device("cuda", properties.name, properties.total_memory)
+        return Device("cuda", properties.name, f"{properties.major}.{properties.minor}", properties.total_memory)
     if device.type == "mps":
-        return Device("mps", "Apple GPU", torch.mps.recommended_max_memory())
-    return Device("cpu", processor() or "CPU", _main_memory())
+        return Device("mps", cpu_name(), None, torch.mps.recommended_max_memory())
+    return Device("cpu", cpu_name(), torch.backends.cpu.get_cpu_capability(), _main_memory())
 
 
 def forget_peak_memory(device: torch.device) -> None:
@@ -71,10 +68,6 @@ def peak_memory(device: torch.device) -> int | None:
         return 1024 * int(line.split()[1])
     except (OSError, ValueError):  # not Linux
         return None
-
-
-def versions() -> dict[str, str]:
-    return {"python": python_version(), **{package: version(package) for package in _PACKAGES}}
 
 
 def _main_memory() -> int | None:

@@ -1,7 +1,7 @@
 """
 Writes a base model with an adapter merged into it, as transformers loads it:
 
-    python -m prelort_worker.export --parent-pid 4711
+    python workers/run.py prelort_worker.export --parent-pid 4711
 
 The request comes as the first line of standard input, a `Request` as JSON; the answer is one line of JSON on standard
 output, `{"remarks": […]}` or `{"error": …}`. It ends with the process that started it.
@@ -17,7 +17,7 @@ from .lifetime import die_with_parent
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m prelort_worker.export")
+    parser = argparse.ArgumentParser(prog="prelort_worker.export")
     parser.add_argument("--parent-pid", required=True, type=int, help="process this one must not outlive")
     options = parser.parse_args()
     line = sys.stdin.buffer.readline()

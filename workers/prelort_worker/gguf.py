@@ -24,7 +24,7 @@ from transformers.utils import logging
 from transformers.utils.quantization_config import GgufConfig
 
 from .errors import InputError
-from .index import file_sha256
+from .file_hashes import file_sha256
 
 _DTYPES = {"bf16": torch.bfloat16, "f32": torch.float32}
 
@@ -35,7 +35,7 @@ _DIGITS_FIRST = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exa
 
 
 def main() -> None:
-    parser = ArgumentParser(prog="python -m prelort_worker.gguf")
+    parser = ArgumentParser(prog="prelort_worker.gguf")
     parser.add_argument("file", type=Path, help="the GGUF file of a causal language model")
     parser.add_argument("folder", type=Path, help="the folder to make")
     parser.add_argument("--dtype", choices=_DTYPES, default="bf16", help="of the weights that are written")

@@ -22,6 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .errors import InputError
+from .file_hashes import file_sha256
 from .private_file import write_private_file
 
 INDEX_VERSION = 6
@@ -50,7 +51,7 @@ class IndexInfo:
     n_truncated: int
     pad_token_id: int
     clients: list[ClientInfo]
-    # SHA-256 of the file of a task of one's own: with it the index changes, and so a run that is resumed is another.
+    # SHA-256 of the modules of a task of one's own: with it the index changes, and so a run that is resumed is another.
     source: str | None = None
     # What the user should know of the data, though it can be used.
     remarks: list[str] = field(default_factory=list)
@@ -150,22 +151,14 @@ def read_index(path: Path) -> Index:
     return index
 
 
-def open_index(path: Path, expected_sha256: str) -> Index:
+def open_index(path: Path, expected_sha256: str, cache_dir: Path | None = None) -> Index:
     """The index that the controller named, if the file still is that one."""
     if not path.is_file():
         raise InputError(f"{path}: the prepared index is gone; prepare the data again")
-    found = file_sha256(path)
+    found = file_sha256(path, cache_dir)
     if found != expected_sha256:
         raise InputError(f"{path}: expected sha256 {expected_sha256}, got {found}; prepare the data again")
     return _map(path)[0]  # its bytes are known by now
-
-
-def file_sha256(path: Path) -> str:
-    digest = sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _tensors(index: Index) -> dict[str, Tensor]:

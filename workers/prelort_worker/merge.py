@@ -1,6 +1,7 @@
 """An adapter merged into its base model: W0 + s·B·A in every adapted module, and what was trained in full."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -10,8 +11,10 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from .errors import InputError
+from .file_hashes import hash_files
 from .messages import DenseShape, ModelSpec, ModuleShape
 from .models import found
+from .source_files import model_files
 from .tasks.find import find_task
 from .tasks.task import Task
 from .tasks.text import TextTask
@@ -22,6 +25,9 @@ _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 @dataclass(frozen=True)
 class Request:
     model: ModelSpec
+    # SHA-256 of the files of the base model, by name, as the adapter was trained on it.
+    base: dict[str, str]
+    cache_dir: str
     # Of the data, in the order of their numbers.
     labels: list[str]
     # Modules trained in full, which the checkpoint may lack.
@@ -40,6 +46,7 @@ def export(request: Request) -> list[str]:
     """Writes weights, configuration and tokenizer; gives what the user should know of them."""
     task = find_task(_plain(request.model), torch.device("cpu"))
     base = _load(task, request)
+    _check_files(request)
     tensors = load_file(request.components)
     remarks = merge(base, request, tensors["rows"], tensors["dense"])
     base.to(_DTYPES[request.dtype])  # pyright: ignore[reportArgumentType] - a dtype, in place
@@ -106,6 +113,21 @@ def _load(task: Task, request: Request) -> PreTrainedModel:
     _check_modules(base, request)
     _restore_cache(base, request.model)
     return base
+
+
+def _check_files(request: Request) -> None:
+    """Once it is loaded: what a name on the hub leads to is there by then. A worker in another language lists none."""
+    if not request.base:
+        return
+    files = [each for each in model_files(request.model).files if each.part != "code"]
+    hashes = hash_files([each.path for each in files], Path(request.cache_dir))
+    there = {each.name: sha for each, sha in zip(files, hashes, strict=True)}
+    other = [name for name in {**request.base, **there} if request.base.get(name) != there.get(name)]
+    if other:
+        raise InputError(
+            f"{', '.join(sorted(other)[:5])} of {request.model.name_or_path}: differs from the file that the adapter "
+            "was trained on (by its SHA-256); put it back, or export the adapter alone, without --merge"
+        )
 
 
 def _check_modules(base: PreTrainedModel, request: Request) -> None:

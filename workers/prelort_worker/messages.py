@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from .records import Count, Positive, RecordError, describe, from_map, to_map
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 
 # `merged` [n, width]: components that are part of the base model for this task.
 TensorName: TypeAlias = Literal["rows", "dense", "merged"]
@@ -13,6 +13,7 @@ TensorName: TypeAlias = Literal["rows", "dense", "merged"]
 Dtype: TypeAlias = Literal["F32", "BF16", "F16", "I8X256"]
 Objective: TypeAlias = Literal["none", "sum", "sampled", "stratified"]
 Examples: TypeAlias = Literal["global", "client", "train"]
+SourcePart: TypeAlias = Literal["weights", "tokenizer", "config", "code"]
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,25 @@ class IndexFile:
 
 
 @dataclass(frozen=True)
+class SourceFile:
+    """A file that decides what a model computes; of the code, a module of the task's own folder."""
+
+    part: SourcePart
+    name: str
+    bytes: Count
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a model is."""
+
+    # Of a name on the hub, what it led to.
+    commit: str | None
+    files: list[SourceFile]
+
+
+@dataclass(frozen=True)
 class Prepare:
     task_id: str
     attempt: Positive
@@ -140,6 +160,7 @@ class Load:
     model: ModelSpec
     lora: LoraSpec
     index: IndexFile
+    cache_dir: str
 
 
 @dataclass(frozen=True)
@@ -207,6 +228,8 @@ class Credit:
 class Device:
     type: str
     name: str
+    # Which of its instructions are used: torch's name of a CPU's, the number of a CUDA device's.
+    capability: str | None
     memory_bytes: Count | None
 
 
@@ -214,6 +237,8 @@ class Device:
 class Hello:
     pid: Positive
     versions: dict[str, str]
+    # Environment variables by which libraries choose their kernels.
+    variables: dict[str, str]
     device: Device
     threads: Positive
     shares_memory: bool
@@ -251,6 +276,10 @@ class Prepared:
     task_id: str
     attempt: Positive
     index: IndexFile
+    # Of all that the examples were made of: files, and files that they name.
+    data_sha256: str
+    # A JSON file with every file that decides this answer and `loaded`; see README.md.
+    sources: IndexFile | None
     labels: list[str]
     n_eval: Count
     n_truncated: Count
@@ -295,6 +324,7 @@ class Loaded:
     peft_type: str | None
     modules_to_save: list[str]
     left_out: list[LeftOut]
+    source: Source
     tensors: list[TensorDescriptor]
 
 

@@ -37,7 +37,7 @@ from transformers import (
 from transformers.utils import logging
 
 from .errors import InputError
-from .index import file_sha256
+from .file_hashes import file_sha256
 from .train import endless_batches
 
 Architecture: TypeAlias = Literal["llama", "gpt2"]
@@ -71,7 +71,7 @@ Say: TypeAlias = Callable[[str], None]
 
 
 def main() -> None:
-    parser = ArgumentParser(prog="python -m prelort_worker.pretrain")
+    parser = ArgumentParser(prog="prelort_worker.pretrain")
     parser.add_argument("--architecture", choices=get_args(Architecture), required=True)
     parser.add_argument("--text", type=Path, nargs="+", required=True, help="UTF-8, one sentence or paragraph a line")
     parser.add_argument("--out", type=Path, required=True, help="the folder to make")

@@ -9,13 +9,14 @@ from itertools import accumulate
 from pathlib import Path
 
 from .errors import MOST_ROWS, InputError, RowFaults, list_rows
-from .index import file_sha256
+from .file_hashes import Report, hash_files
 from .legal import is_name
 from .row import Row
 from .row_datasets import fingerprint_of_named, parquet_lengths, read_named, read_parquet, read_saved
 from .row_files import EXPECTED_IN, KIND_OF_SUFFIX, read_file
+from .source_files import visible as files_below
 
-__all__ = ["Row", "read_rows", "rows_sha256"]
+__all__ = ["Row", "read_rows", "row_files", "rows_sha256"]
 
 _SPLITS = r"(train|training|test|testing|valid|validation|val|dev|eval|evaluation)"
 # What lies beside data and is none.
@@ -69,19 +70,34 @@ def read_rows(path: str, split: str | None = None, subset: str | None = None) ->
     return rows
 
 
-def rows_sha256(path: str, split: str | None = None, subset: str | None = None) -> str:
+def rows_sha256(
+    path: str,
+    split: str | None = None,
+    subset: str | None = None,
+    cache_dir: Path | None = None,
+    report: Report | None = None,
+) -> str:
     """Of what read_rows reads: files' names and bytes; of the hub what `datasets` knows of revision and split."""
     place = Path(path)
     if not place.exists():
-        parts = [fingerprint_of_named(_hub_name(path), subset, split)]
-    elif place.is_dir() and (_is_saved(place) or _is_card(place, subset)):
-        parts = [f"{split}/{subset}", *(f"{_name(each, place)}:{file_sha256(each)}" for each in _visible(place))]
-    else:
-        files = _files_of(place, split, subset)
-        # A single file's name does not matter, only its kind.
-        names = [files.kind if files.root is None else _name(each, files.root) for each in files.paths]
-        parts = [f"{name}:{file_sha256(each)}" for name, each in zip(names, files.paths, strict=True)]
+        return sha256(fingerprint_of_named(_hub_name(path), subset, split).encode()).hexdigest()
+    found = row_files(path, split, subset)
+    hashes = hash_files([file for _, file in found], cache_dir, report)
+    parts = [f"{name}:{sha}" for (name, _), sha in zip(found, hashes, strict=True)]
+    if place.is_dir() and (_is_saved(place) or _is_card(place, subset)):
+        parts = [f"{split}/{subset}", *parts]
     return sha256("\n".join(parts).encode()).hexdigest()
+
+
+def row_files(path: str, split: str | None = None, subset: str | None = None) -> list[tuple[str, Path]]:
+    """The files that read_rows reads, by what of their names matters: of a single file its kind; none of the hub."""
+    place = Path(path)
+    if not place.exists():
+        return []
+    if place.is_dir() and (_is_saved(place) or _is_card(place, subset)):
+        return [(_name(each, place), each) for each in _visible(place)]
+    files = _files_of(place, split, subset)
+    return [(files.kind if files.root is None else _name(each, files.root), each) for each in files.paths]
 
 
 def _hub_name(path: str) -> str:
@@ -165,10 +181,8 @@ def _split_of(path: Path, kind: str) -> str:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """Every file below the folder that is not hidden, in the order of the names."""
-    found = (path for path in folder.rglob("*") if path.is_file())
-    shown = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-    ordered = sorted(shown, key=lambda path: path.relative_to(folder).parts)
+    """Every file below the folder that is not hidden, in the order of the names, which must be text."""
+    ordered = files_below(folder)
     if odd := [ascii(_name(path, folder)) for path in ordered if not is_name(_name(path, folder))]:
         raise InputError(
             f"{folder}: {list_rows(odd[:MOST_ROWS], len(odd))}: a file's name must be UTF-8 without control "

@@ -36,6 +36,7 @@ export function madeRuns(): { readonly folder: string; make(run: MadeRun): Promi
           workers: { threads: 1 },
         },
         labels: [],
+        model: { commit: null, weights: {}, tokenizer: {}, config: {} },
         peft: { task_type: "CAUSAL_LM", modules_to_save: modulesToSave },
       });
       for (const [round, global] of rounds.entries()) {

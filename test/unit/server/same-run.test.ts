@@ -49,3 +49,59 @@ test("another torch is noted, and what a run that was killed early had not recor
   const { name, config } = record;
   expect(requireSameRun({ name, config }, record)).toEqual([]);
 });
+
+const HASH = (digit: string) => digit.repeat(64);
+const made = {
+  ...record,
+  model: { commit: null, weights: { "model.safetensors": HASH("1") }, tokenizer: { "tokenizer.json": HASH("2") }, config: {} },
+  code: { "task.py": HASH("3"), "helper.py": HASH("4") },
+  data: { sha256: HASH("5") },
+};
+
+function issuesOf(now: object, changedData: readonly string[] = []): ConfigError["issues"] {
+  try {
+    requireSameRun(made, now, changedData);
+  } catch (error) {
+    return (error as ConfigError).issues;
+  }
+  return [];
+}
+
+test("another model, code or data is refused by the names of the files, without what follows from them", () => {
+  const now = {
+    ...made,
+    model: { commit: "a".repeat(40), weights: { "model.safetensors": HASH("f") }, tokenizer: {}, config: { "config.json": HASH("6") } },
+    code: { "task.py": HASH("3"), "helper.py": HASH("e") },
+    data: { sha256: HASH("d") },
+    index: { path: "/cache/b", sha256: "cd" },
+    clients: [{ id: "c0", n: 6 }],
+  };
+  const another = "or start a run under another name";
+  expect(issuesOf(now, ["7.png, which a row of data.path names, is gone"]).map(({ path, message }) => `${path}: ${message}`)).toEqual([
+    `model.name_or_path: led to commit null when the run began and leads to aaaaaaaaaaaa… now: set model.revision to the first, ${another}`,
+    "model.name_or_path: weights file model.safetensors of the model has changed since the run began " +
+      `(SHA-256 expected 111111111111…, got ffffffffffff…): put it back, ${another}`,
+    `model.name_or_path: tokenizer file tokenizer.json of the model is gone: put it back, ${another}`,
+    `model.name_or_path: config file config.json of the model was not there when the run began: put it back, ${another}`,
+    "model.task: module helper.py of the task has changed since the run began " +
+      `(SHA-256 expected 444444444444…, got eeeeeeeeeeee…): put it back, ${another}`,
+    `data.path: 7.png, which a row of data.path names, is gone: put back what the run began with, ${another}`,
+  ]);
+  expect(issuesOf({ ...made, data: { sha256: HASH("d") } })[0]?.message).toMatch(/^the data has changed since the run began/);
+});
+
+test("another processor, and variables that choose kernels, are noted", () => {
+  const known = { ...made, variables: {}, device: { type: "cpu", name: "EPYC", capability: "AVX512" } };
+  const now = { ...known, variables: { MKL_CBWR: "AVX2" }, device: { ...known.device, name: "Xeon", capability: "AVX2" } };
+  expect(requireSameRun(known, now)).toEqual([
+    { path: "variables.MKL_CBWR", is: "AVX2" },
+    { path: "device.name", was: "EPYC", is: "Xeon" },
+    { path: "device.capability", was: "AVX512", is: "AVX2" },
+  ]);
+});
+
+test("a record from before models were recorded is refused as that, and one of a start that was killed is not", () => {
+  expect(() => requireSameRun(record, made)).toThrow(/recorded by an earlier version of prelort/);
+  const { name, config } = record;
+  expect(requireSameRun({ name, config }, made)).toEqual([]);
+});

@@ -93,9 +93,9 @@ describe("workers as processes", () => {
     if (kind === "ipc") expect(existsSync(dirname(endpoint.replace("ipc://", "")))).toBe(false);
   });
 
-  const cuda = (index: number) => ({ type: "cuda", name: `visible: ${index}`, memoryBytes: null });
+  const cuda = (index: number) => ({ type: "cuda", name: `visible: ${index}`, capability: null, memoryBytes: null });
   test.each([
-    ["a processor and a GPU", ["cpu", "cuda:3"], 2, [{ type: "cpu", name: "visible: ", memoryBytes: null }, cuda(3)]],
+    ["a processor and a GPU", ["cpu", "cuda:3"], 2, [{ type: "cpu", name: "visible: ", capability: null, memoryBytes: null }, cuda(3)]],
     ["four GPUs", ["cuda:0", "cuda:1", "cuda:2", "cuda:3"], 4, [cuda(0), cuda(1), cuda(2), cuda(3)]],
     ["one GPU with two slots", ["cuda:1"], 2, [cuda(1), cuda(1)]],
   ])("see only the device they are given, of %s", async (_, devices, count, seen) => {

@@ -111,7 +111,8 @@ function play(
         type: "hello",
         pid: 7,
         versions: { python: "3.11" },
-        device: { type: "cpu", name: "cpu", memory_bytes: null },
+        variables: {},
+        device: { type: "cpu", name: "cpu", capability: null, memory_bytes: null },
         threads: 1,
         shares_memory: false,
         ...changes,
@@ -159,6 +160,7 @@ export const loaded = {
   peft_type: null,
   modules_to_save: [],
   left_out: [],
+  source: { commit: null, files: [] },
   tensors: [],
 };
 

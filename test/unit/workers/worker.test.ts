@@ -60,7 +60,8 @@ describe("a worker's start", () => {
       workerId: "w0",
       pid: 7,
       versions: { python: "3.11" },
-      device: { type: "cpu", name: "cpu", memoryBytes: null },
+      variables: {},
+      device: { type: "cpu", name: "cpu", capability: null, memoryBytes: null },
     });
     expect(statuses.map(({ state }) => state)).toEqual(["starting", "ready"]);
   });
@@ -94,7 +95,7 @@ describe("a worker's start", () => {
 
   test("fails when it speaks another protocol version", async () => {
     const worker = start((peer) => peer.send({ type: "hello", protocol_version: 1 }));
-    await expect(worker.ready).rejects.toThrow("message hello speaks another protocol version: expected 5, got 1");
+    await expect(worker.ready).rejects.toThrow("message hello speaks another protocol version: expected 6, got 1");
     expect(worker.status().state).toBe("failed");
   });
 

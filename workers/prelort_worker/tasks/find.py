@@ -1,10 +1,8 @@
 """The task that a config names."""
 
 import sys
-from hashlib import sha256
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
-from inspect import getsourcefile
 from pathlib import Path
 from types import ModuleType
 
@@ -36,12 +34,6 @@ def find_task(model: ModelSpec, device: torch.device) -> Task:
 
         return ImageClassification(model, device)
     raise InputError(f"there is no task {model.task!r}", "model.task")
-
-
-def source_sha256(task: Task) -> str | None:
-    """Of a task of one's own: what it makes of data changes with it."""
-    file = getsourcefile(type(task))
-    return sha256(Path(file).read_bytes()).hexdigest() if file and ":" in task.model.task else None
 
 
 def _import(model: ModelSpec) -> type[Task]:

@@ -1,6 +1,6 @@
 """A label for a picture."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -33,6 +33,9 @@ class ImageClassification(Task):
     def check(self, data: DataSpec, problems: Problems) -> None:
         with problems.gathered("model.name_or_path"):
             _ = self.processor
+
+    def file_columns(self, data: DataSpec) -> Collection[str] | None:
+        return None if ":" in self.model.task else (data.image or "image",)
 
     def fingerprint(self) -> object:
         return self.processor.to_dict()

@@ -7,7 +7,7 @@ A row is what the data has (columns by name); an example is what the task makes 
 a batch is what it makes of several examples (tensors by name, whose first side is the examples).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -71,6 +71,13 @@ class Task:
         """Of its padding: batches of like length have little of it."""
         tokens = example.get("input_ids")
         return 0 if tokens is None else len(tokens)
+
+    def file_columns(self, data: DataSpec) -> Collection[str] | None:
+        """
+        Columns whose cells name files that examples are made of, such as pictures: when one of those changes, the data
+        has changed. None where any may: a cell that is the path of a file counts.
+        """
+        return None
 
     def fingerprint(self) -> object:
         """What decides an example besides its row and the data section, as JSON: a tokenizer's hash."""

@@ -1,7 +1,7 @@
 """What tasks over text have in common: a tokenizer, and batches of tokens padded on the right."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import Problems
-from ..index import Example, file_sha256
+from ..file_hashes import file_sha256
+from ..index import Example
 from ..messages import DataSpec
 from ..models import load_tokenizer
 from .task import Batch, Task
@@ -34,6 +35,9 @@ class TextTask(Task):
     def check(self, data: DataSpec, problems: Problems) -> None:
         with problems.gathered("model.name_or_path"):
             self.pad_token_id = int(self.tokenizer.pad_token_id)  # pyright: ignore[reportArgumentType] - loaded with one
+
+    def file_columns(self, data: DataSpec) -> Collection[str] | None:
+        return None if ":" in self.model.task else ()
 
     def fingerprint(self) -> object:
         """Over what the tokenizer would be saved as, whatever folder it comes from."""

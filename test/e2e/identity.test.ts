@@ -1,0 +1,153 @@
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { appendFileSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { createInterface } from "node:readline";
+import { expect, test } from "vitest";
+import { stringify } from "yaml";
+import type { RunEvent } from "../../src/index.ts";
+import { cli, python, readLines, temporaryFolder, tiny, workersOf } from "./support.ts";
+
+const folder = temporaryFolder();
+
+/** A model, pictures that a table names, and a task of one's own with a helper module: all that may change. */
+function writeCase(name: string, changes: object = {}): { readonly config: string; readonly file: (name: string) => string } {
+  const root = path.join(folder(), name);
+  mkdirSync(root);
+  const file = (part: string) => path.join(root, part);
+  cpSync(tiny("tiny-bert"), file("model"), { recursive: true });
+  const topics = readLines(tiny("topics.jsonl")).slice(0, 60);
+  for (const [place, { text }] of topics.entries()) writeFileSync(file(`${place}.txt`), String(text));
+  writeFileSync(file("table.jsonl"), topics.map(({ topic }, place) => JSON.stringify({ page: file(`${place}.txt`), topic })).join("\n"));
+  writeFileSync(
+    file("pages.py"),
+    "from prelort_worker.row import Row\nfrom prelort_worker.tasks.sequence_classification import SequenceClassification\n" +
+      "from reading import text_of\n\nclass Pages(SequenceClassification):\n    def encode(self, rows, data, progress):\n" +
+      '        read = [Row(row.where, {**row.columns, "page": text_of(row)}) for row in rows]\n' +
+      "        return super().encode(read, data, progress)\n",
+  );
+  writeFileSync(file("reading.py"), 'def text_of(row):\n    return open(row.columns["page"]).read()\n');
+  const config = {
+    name: "run",
+    runs_dir: root,
+    seed: 7,
+    // More than can be done before a test has acted on an event.
+    rounds: 1000,
+    model: { name_or_path: file("model"), task: "pages:Pages" },
+    lora: { r: 2, target_modules: ["query"] },
+    data: { path: file("table.jsonl"), text: "{page}", label: "topic", max_length: 16, eval_examples: 8, clients: 2 },
+    strategy: { selection: { name: "all" }, rank_assignment: { name: "list", ranks: [2, 1] }, aggregation: { name: "segment-wise" } },
+    fit: { local_steps: 1, batch_size: 4, lr: 0.01 },
+    workers: { count: 1, python, retries: 1 },
+    ...changes,
+  };
+  writeFileSync(file("config.yaml"), stringify(config));
+  return { config: file("config.yaml"), file };
+}
+
+interface Ended {
+  readonly code: number | null;
+  readonly stderr: string;
+}
+
+/** Runs the command line; `onEvent` may end it. */
+async function command(
+  args: readonly string[],
+  onEvent: (event: RunEvent, kill: () => void, pid: number) => void,
+  variables: Readonly<Record<string, string>> = {},
+): Promise<Ended> {
+  const env = { ...process.env, ...variables };
+  const child = spawn(process.execPath, [cli, ...args, "--json"], { stdio: ["ignore", "pipe", "pipe"], env });
+  let stderr = "";
+  child.stderr.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
+  createInterface({ input: child.stdout }).on("line", (line) =>
+    onEvent(JSON.parse(line) as RunEvent, () => child.kill("SIGKILL"), child.pid ?? 0),
+  );
+  const [code] = (await once(child, "close")) as [number | null];
+  return { code, stderr };
+}
+
+/** Changes one bit of the last byte in place: size and time of writing stay. */
+function alter(file: string): void {
+  const content = readFileSync(file);
+  const { atime, mtime } = statSync(file);
+  writeFileSync(file, Buffer.concat([content.subarray(0, -1), Buffer.from([(content.at(-1) ?? 0) ^ 1])]));
+  utimesSync(file, atime, mtime);
+}
+
+test("a resume with another weight file, tokenizer, picture or helper module is refused by its name, before anything is trained", async () => {
+  const { config, file } = writeCase("changed");
+  const killed = await command(["run", config], (event, kill) => event.type === "round-start" && event.round === 2 && kill());
+  expect(killed.code).toBeNull();
+  const record = JSON.parse(readFileSync(file("run/run.json"), "utf8")) as Record<string, object>;
+  expect(record["model"]).toMatchObject({ commit: null, weights: { "model.safetensors": expect.stringMatching(/^[0-9a-f]{64}$/) } });
+  expect(Object.keys(record["code"] ?? {})).toEqual(["pages.py", "reading.py"]);
+  const journal = readFileSync(file("run/journal.jsonl"), "utf8");
+
+  const cases: readonly [string, RegExp][] = [
+    ["model/model.safetensors", /model\.name_or_path {2}weights file model\.safetensors of the model has changed since the run began/],
+    ["model/tokenizer.json", /model\.name_or_path {2}tokenizer file tokenizer\.json of the model has changed/],
+    ["7.txt", /data\.path {2}\S+7\.txt, which a row of data\.path names, has changed since the run began/],
+    ["reading.py", /model\.task {2}module reading\.py of the task has changed since the run began/],
+  ];
+  const wholes = cases.map(([name]) => readFileSync(file(name)));
+  for (const [name] of cases) {
+    if (name.endsWith(".safetensors")) alter(file(name));
+    else appendFileSync(file(name), name.endsWith(".py") ? "# other\n" : "\n");
+  }
+  const types: string[] = [];
+  const refused = await command(["resume", file("run")], ({ type }) => types.push(type));
+  expect(refused.code).toBe(2);
+  expect(refused.stderr).toContain("4 problems");
+  for (const [, reason] of cases) expect(refused.stderr).toMatch(reason);
+  expect(types).not.toContain("round-start");
+  expect(readFileSync(file("run/journal.jsonl"), "utf8")).toBe(journal);
+
+  for (const [place, [name]] of cases.entries()) writeFileSync(file(name), wholes[place] ?? "");
+  const resumed = await command(["resume", file("run")], (event, kill) => event.type === "round-start" && kill(), {
+    ATEN_CPU_CAPABILITY: "default",
+  });
+  expect([resumed.code, resumed.stderr]).toEqual([null, ""]);
+  const noted = readLines(file("run/journal.jsonl")).find(({ type }) => type === "resume")?.["differences"];
+  expect(noted).toContainEqual({ path: "variables.ATEN_CPU_CAPABILITY", is: "default" });
+});
+
+test("a worker that is replaced in mid-run and finds another model does not train", async () => {
+  const { config, file } = writeCase("replaced");
+  const ended = await command(["run", config], (event, _, pid) => {
+    if (event.type !== "round-start" || event.round !== 1) return;
+    alter(file("model/model.safetensors"));
+    const [worker] = workersOf(pid);
+    process.kill(Number(worker?.trim().split(/\s+/)[0]), "SIGKILL");
+  });
+  expect(ended.code).not.toBe(0);
+  expect(ended.stderr).toMatch(
+    /the model that worker w0\.\d loaded: expected the one of worker w0, got another: weights file model\.safetensors/,
+  );
+  const fits = readLines(file("run/journal.jsonl")).filter(({ type }) => type === "fit");
+  expect(fits.filter((fit) => fit["worker_id"] !== "w0")).toEqual([]);
+});
+
+test("a second plan of the same asks no worker, and one of anything else does", () => {
+  const { config, file } = writeCase("planned");
+  const cache = file("cache");
+  const plan = (...set: string[]) => {
+    rmSync(path.join(cache, "logs"), { recursive: true, force: true });
+    const args = [cli, "plan", config, "--json", ...set.flatMap((one) => ["--set", one])];
+    const told = execFileSync(process.execPath, args, { encoding: "utf8", env: { ...process.env, PRELORT_CACHE: cache } });
+    return { told, hasAsked: existsSync(path.join(cache, "logs/plan/w0.log")) };
+  };
+  const first = plan();
+  expect(first.hasAsked).toBe(true);
+  expect(plan()).toEqual({ told: first.told, hasAsked: false });
+  expect(plan("fit.lr=1", "rounds=9").hasAsked).toBe(false);
+  expect(plan("seed=8").hasAsked).toBe(true);
+  for (const [name, change] of [
+    ["model/model.safetensors", alter],
+    ["7.txt", (page: string) => appendFileSync(page, "\n")],
+  ] as const) {
+    change(file(name));
+    expect([name, plan().hasAsked]).toEqual([name, true]);
+    expect([name, plan().hasAsked]).toEqual([name, false]);
+  }
+});

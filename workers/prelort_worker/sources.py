@@ -1,0 +1,55 @@
+"""
+The list of all files that decide what a worker answers to `prepare` and `load`, in the cache folder: by it a run tells
+which file has changed, and whether an answer still holds.
+
+    {"is_complete": true,
+     "files": [{"part": "data.path", "name": "words.jsonl", "path": "/data/words.jsonl", "sha256": "…"}, …],
+     "folders": [{"path": "/models/llama", "is_deep": false, "sha256": "…"}, …]}
+
+`is_complete` is false where something else may decide too: the hub, or what a task of one's own reads by itself.
+"""
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from .data_sources import DataSources
+from .file_hashes import hash_files, to_json
+from .messages import IndexFile, ModelSpec
+from .private_file import write_private_file
+from .source_files import Found, code_files, listing_sha256, model_files
+
+
+def write_sources(model: ModelSpec, data: DataSources, cache_dir: Path) -> IndexFile:
+    """Its name is its hash, so that what is there is never another."""
+    files = model_files(model)
+    # With the worker's own: in a checkout they change without a version.
+    own = [Found("code", f"prelort_worker/{path.name}", path) for path in sorted(Path(__file__).parent.rglob("*.py"))]
+    found = [*files.files, *code_files(model), *own]
+    hashes = hash_files([each.path for each in found], cache_dir)
+    content = to_json(
+        {
+            "is_complete": files.is_complete and data.is_complete,
+            "files": [
+                *(_file(each.part, each.name, each.path, each.sha256) for each in data.files),
+                *(_file(each.part, each.name, each.path, sha) for each, sha in zip(found, hashes, strict=True)),
+            ],
+            "folders": [
+                *(_folder(folder, is_deep=True) for folder in data.folders),
+                *(_folder(folder, is_deep=False) for folder in files.folders),
+            ],
+        }
+    )
+    digest = sha256(content).hexdigest()
+    path = cache_dir / "sources" / f"{digest}.json"
+    if not path.is_file():
+        write_private_file(path, content)
+    return IndexFile(str(path), digest)
+
+
+def _file(part: str, name: str, path: Path, digest: str) -> dict[str, Any]:
+    return {"part": part, "name": name, "path": str(path.absolute()), "sha256": digest}
+
+
+def _folder(folder: Path, is_deep: bool) -> dict[str, Any]:
+    return {"path": str(folder.absolute()), "is_deep": is_deep, "sha256": listing_sha256(folder, is_deep)}
