@@ -6,7 +6,7 @@ import { decodeWorkerMessage, encode } from "../protocol/codec.ts";
 import { type ControllerMessage, CREDIT_BYTES, PROTOCOL_VERSION, type WorkerMessage, type WorkerMessageOf } from "../protocol/messages.ts";
 import { borrowFrom, canShareWith, isGone, type SharedMemory } from "../transport/shared-memory.ts";
 import type { Transport } from "../transport/transport.ts";
-import { createAgenda } from "./agenda.ts";
+import { createInFlight } from "./in-flight.ts";
 import { type AnswerMessage, type Attempt, createAttempt, type Receiving } from "./attempt.ts";
 import { createCredit } from "./credit.ts";
 import { createDeadline } from "./deadline.ts";
@@ -67,7 +67,7 @@ export function createWorker(
   const ready = createDeferred<WorkerHello>();
   const credit = createCredit(CREDIT_BYTES);
   let status: WorkerStatus = { workerId: id, state: "starting", activity: "starting", taskId: null, step: 0, steps: 0 };
-  const agenda = createAgenda();
+  const inFlight = createInFlight();
   /** Those whose turn to be sent has not come. */
   const unsent = new Set<Attempt>();
   /** Those that it was asked to drop. */
@@ -88,7 +88,7 @@ export function createWorker(
     const awaited = status.taskId ?? outgoing;
     if (awaited === undefined) return;
     // What it has delivered may wait for us.
-    if (outgoing === undefined && agenda.all().every((attempt) => attempt.isDelivered())) proceed();
+    if (outgoing === undefined && inFlight.all().every((attempt) => attempt.isDelivered())) proceed();
     else kill(`made no progress in ${awaited} for ${seconds(taskTimeoutMs)}`);
   });
 
@@ -103,7 +103,7 @@ export function createWorker(
     return isNew;
   };
   const enter = (state: WorkerState, activity: string) => {
-    update({ state, activity, taskId: agenda.current()?.taskId ?? null, step: 0, steps: 0 });
+    update({ state, activity, taskId: inFlight.current()?.taskId ?? null, step: 0, steps: 0 });
   };
   const send = (message: ControllerMessage) => transport.send(id, encode(message));
   /** For messages that a worker which is gone need not get: its end is told by its exit, or by its silence. */
@@ -135,14 +135,14 @@ export function createWorker(
       exitCode: exit.exitCode,
       // One of ours says nothing that the problem does not.
       signal: fatal ? undefined : exit.signal,
-      isUncertain: !agenda.isCertain(),
+      isUncertain: !inFlight.isCertain(),
       logTail: await readLogTail(logPath).catch(() => undefined),
       logPath,
     };
     const error = new WorkerError(problem, details, fatal?.options);
     const reason = isStopped ? new InterruptedError(`worker ${id} was stopped`) : error;
     credit.close(reason);
-    agenda.close(reason);
+    inFlight.close(reason);
     ready.reject(reason);
     return isStopped ? undefined : error;
   }
@@ -167,7 +167,7 @@ export function createWorker(
   }
 
   function beat({ activity, task_id, step, steps }: WorkerMessageOf<"beat">): void {
-    if (task_id !== null) agenda.begin(task_id);
+    if (task_id !== null) inFlight.begin(task_id);
     follow();
     // Between tasks a beat may still tell of the last one.
     const isCurrent = status.state === "busy" && (task_id === null || task_id === status.taskId);
@@ -176,7 +176,7 @@ export function createWorker(
   }
 
   function answer(message: AnswerMessage): void {
-    agenda.take(message);
+    inFlight.take(message);
     follow();
     proceed();
     // Chunks that were dropped count as consumed, or the worker would wait for ever.
@@ -194,7 +194,7 @@ export function createWorker(
 
   /** Once it may have another task to do, or none. */
   function follow(): void {
-    const taskId = agenda.current()?.taskId ?? null;
+    const taskId = inFlight.current()?.taskId ?? null;
     if (!isServing(status) || taskId === status.taskId) return;
     enter(taskId === null ? "ready" : "busy", taskId ?? "idle");
     if (taskId !== null) taskDeadline.restart();
@@ -241,11 +241,11 @@ export function createWorker(
     async run(task, number) {
       if (!isServing(status)) return undefined;
       const attempt = createAttempt(task, number, id, { buffers, turns, borrow });
-      agenda.add(attempt);
+      inFlight.add(attempt);
       unsent.add(attempt);
       follow();
       const answered = attempt.reply.finally(() => {
-        agenda.remove(attempt);
+        inFlight.remove(attempt);
         if (cancelled.delete(attempt) && cancelled.size === 0) cancelDeadline.clear();
         follow();
       });
@@ -262,7 +262,7 @@ export function createWorker(
       return reply.value;
     },
     cancel(taskId) {
-      for (const attempt of agenda.all().filter((given) => taskId === undefined || given.taskId === taskId)) {
+      for (const attempt of inFlight.all().filter((given) => taskId === undefined || given.taskId === taskId)) {
         if (unsent.has(attempt)) attempt.fail(new InterruptedError(`${attempt.taskId} was cancelled before worker ${id} had it`));
         else {
           tell({ ...SESSION, type: "cancel", task_id: attempt.taskId, attempt: attempt.number });

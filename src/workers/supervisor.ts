@@ -6,7 +6,7 @@ import { createDeferred, type Deferred } from "./deferred.ts";
 import type { PoolListener, Reply, Task } from "./task.ts";
 import { createWorker, isServing, type Worker, type WorkerSettings } from "./worker.ts";
 
-export interface CrewOptions extends WorkerSettings {
+export interface SupervisorOptions extends WorkerSettings {
   /** Worker i is given device i modulo their number. */
   readonly devices: readonly string[];
   readonly count: number;
@@ -14,7 +14,7 @@ export interface CrewOptions extends WorkerSettings {
 }
 
 /** Keeps workers up, prepared, and handed to those who wait for one, the largest first. */
-export interface Crew {
+export interface Supervisor {
   /** Starts them. Resolves when the first is free. */
   start(): Promise<void>;
   /**
@@ -25,11 +25,11 @@ export interface Crew {
   acquire(wanted: {
     readonly priority: number;
     readonly avoid: Slot | undefined;
-    readonly isAlone: boolean;
+    readonly exclusive: boolean;
     readonly signal?: AbortSignal | undefined;
-  }): Promise<Hand>;
+  }): Promise<Lease>;
   /** `failed` is the task that came to nothing, through whoever's fault. */
-  release(hand: Hand, outcome: { readonly isCompleted: boolean; readonly failed?: string }): void;
+  release(lease: Lease, outcome: { readonly isCompleted: boolean; readonly failed?: string }): void;
   /** Has every worker, present and restarted, do this before it is free again. Resolves with the first reply. */
   prepare(task: Task): Promise<Reply>;
   /** Asks that what is under way be dropped. */
@@ -44,21 +44,21 @@ export interface Slot {
   worker: Worker | undefined;
   /** Its worker has been free once, so counts among those that take tasks. */
   isUp: boolean;
-  /** How many of the crew's preparations its worker has done. */
+  /** How many of the supervisor's preparations its worker has done. */
   prepared: number;
   /** It is doing one. */
   isPreparing: boolean;
-  /** Tasks that its worker is in hand for. */
-  lent: number;
+  /** Tasks its worker is leased for. */
+  leases: number;
   /** To one that has it to itself. */
-  isLentAlone: boolean;
+  isExclusive: boolean;
   /** Of its workers, with no task completed in between: outside a task, */
   deaths: number;
   /** and tasks in which one ended. A task that ends every worker counts once. */
-  readonly deadly: Set<string>;
+  readonly poison: Set<string>;
 }
 
-export interface Hand {
+export interface Lease {
   readonly slot: Slot;
   readonly worker: Worker;
 }
@@ -67,10 +67,10 @@ export interface Hand {
 const MAX_DEATHS = 3;
 
 interface Waiter {
-  readonly isAlone: boolean;
+  readonly exclusive: boolean;
   readonly priority: number;
   readonly avoid: Slot | undefined;
-  readonly hand: Deferred<Hand>;
+  readonly lease: Deferred<Lease>;
 }
 
 interface Preparation {
@@ -79,8 +79,8 @@ interface Preparation {
   attempts: number;
 }
 
-/** `fate` is aborted, here or elsewhere, once nothing is to run any more; its reason is what all who wait get. */
-export function createCrew(options: CrewOptions, fate: AbortController): Crew {
+/** `shutdown` is aborted, here or elsewhere, once nothing is to run any more; its reason is what all who wait get. */
+export function createSupervisor(options: SupervisorOptions, shutdown: AbortController): Supervisor {
   const { devices, count, listener, transport } = options;
   const started = createDeferred<void>();
   const workers = new Map<string, Worker>();
@@ -95,10 +95,10 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
       isUp: false,
       isPreparing: false,
       prepared: 0,
-      lent: 0,
-      isLentAlone: false,
+      leases: 0,
+      isExclusive: false,
       deaths: 0,
-      deadly: new Set(),
+      poison: new Set(),
     };
   });
   let upkeep: Promise<unknown> = Promise.resolve();
@@ -107,11 +107,11 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
   let retired = 0;
 
   started.promise.catch(() => {}); // for who never calls start
-  fate.signal.addEventListener("abort", () => {
-    const { reason } = fate.signal;
+  shutdown.signal.addEventListener("abort", () => {
+    const { reason } = shutdown.signal;
     started.reject(reason);
     for (const { first } of preparations) first.reject(reason);
-    for (const { hand } of waiters) hand.reject(reason);
+    for (const { lease } of waiters) lease.reject(reason);
     waiters = [];
   });
 
@@ -121,7 +121,7 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
   }
 
   async function keepUp(slot: Slot): Promise<void> {
-    for (let generation = 0; !fate.signal.aborted && deathsOf(slot) < MAX_DEATHS; generation++) {
+    for (let generation = 0; !shutdown.signal.aborted && deathsOf(slot) < MAX_DEATHS; generation++) {
       const id = generation === 0 ? `w${slot.index}` : `w${slot.index}.${generation}`;
       const device = devices[slot.index % devices.length] ?? "cpu";
       const worker = createWorker(id, device, { ...options, ...receiving }, (status) => listener?.status?.(status));
@@ -142,23 +142,23 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
       slot.worker = undefined;
       slot.isUp = false;
       if (!error) return;
-      if (slot.lent === 0) slot.deaths++;
-      slot.lent = 0;
-      // Whoever had it in hand says first in which task it ended.
+      if (slot.leases === 0) slot.deaths++;
+      slot.leases = 0;
+      // Whoever held its lease says first in which task it ended.
       await setImmediate();
       // When no worker has come up yet, what ended this one lies in wait for the others; a signal came from outside.
-      if (!hasBeenUp && error.details.signal === undefined) fate.abort(explain(error));
+      if (!hasBeenUp && error.details.signal === undefined) shutdown.abort(explain(error));
       else if (deathsOf(slot) >= MAX_DEATHS) {
         listener?.givenUp?.({ workerId: id, device, error });
         const problem = `no worker is left: in each place ${MAX_DEATHS} ended in a row; the last with:\n${error.message}`;
-        if (++retired === count) fate.abort(new RunFailedError(problem, { cause: error }));
+        if (++retired === count) shutdown.abort(new RunFailedError(problem, { cause: error }));
       }
       refresh();
     }
   }
 
   /** Has a worker do the preparations it lacks; then it takes tasks. */
-  async function settle({ slot, worker }: Hand): Promise<void> {
+  async function settle({ slot, worker }: Lease): Promise<void> {
     slot.isPreparing = true;
     try {
       for (let next = preparations[slot.prepared]; next; next = preparations[slot.prepared]) {
@@ -188,7 +188,7 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
       first.resolve(reply);
       return true;
     } catch (cause) {
-      if (fate.signal.aborted) return false;
+      if (shutdown.signal.aborted) return false;
       const error = cause as Error;
       // A worker that died may be replaced by one that can; one that lives and cannot has given the answer.
       const isAlive = isServing(worker.status());
@@ -208,25 +208,25 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
     queueMicrotask(() => {
       isRefreshDue = false;
       waiters.sort((one, other) => other.priority - one.priority);
-      const free = slots.filter((slot) => slot.lent === 0);
-      for (const slot of free) lend(slot);
+      const free = slots.filter((slot) => slot.leases === 0);
+      for (const slot of free) grant(slot);
       // What is handed out ahead can go nowhere else, so near the end nothing is: all are to end together.
       for (const slot of slots) {
-        if (slot.lent === 1 && !slot.isLentAlone && waiters.length > count && !slot.worker?.isCancelling()) lend(slot);
+        if (slot.leases === 1 && !slot.isExclusive && waiters.length > count && !slot.worker?.isCancelling()) grant(slot);
       }
     });
   }
 
-  function lend(slot: Slot): void {
+  function grant(slot: Slot): void {
     const { worker } = slot;
     if (!worker || !slot.isUp || !isServing(worker.status()) || isToPrepare(slot)) return;
     const isOtherUp = slots.some((other) => other !== slot && other.isUp);
-    const place = waiters.findIndex(({ avoid, isAlone }) => (avoid !== slot || !isOtherUp) && !(isAlone && slot.lent > 0));
+    const place = waiters.findIndex(({ avoid, exclusive }) => (avoid !== slot || !isOtherUp) && !(exclusive && slot.leases > 0));
     const waiter = place < 0 ? undefined : waiters.splice(place, 1)[0];
     if (!waiter) return;
-    slot.lent++;
-    slot.isLentAlone = waiter.isAlone;
-    waiter.hand.resolve({ slot, worker });
+    slot.leases++;
+    slot.isExclusive = waiter.exclusive;
+    waiter.lease.resolve({ slot, worker });
   }
 
   function isToPrepare(slot: Slot): boolean {
@@ -235,37 +235,37 @@ export function createCrew(options: CrewOptions, fate: AbortController): Crew {
 
   return {
     start() {
-      readFrames().catch((error: unknown) => fate.abort(error));
-      upkeep = Promise.all(slots.map((slot) => keepUp(slot).catch((error: unknown) => fate.abort(error))));
+      readFrames().catch((error: unknown) => shutdown.abort(error));
+      upkeep = Promise.all(slots.map((slot) => keepUp(slot).catch((error: unknown) => shutdown.abort(error))));
       return started.promise;
     },
     acquire(wanted) {
-      const hand = createDeferred<Hand>();
+      const lease = createDeferred<Lease>();
       const { signal } = wanted;
-      if (fate.signal.aborted) hand.reject(fate.signal.reason);
-      else waiters.push({ ...wanted, hand });
+      if (shutdown.signal.aborted) lease.reject(shutdown.signal.reason);
+      else waiters.push({ ...wanted, lease });
       const leave = () => {
-        waiters = waiters.filter((waiter) => waiter.hand !== hand);
-        hand.reject(signal?.reason);
+        waiters = waiters.filter((waiter) => waiter.lease !== lease);
+        lease.reject(signal?.reason);
       };
       signal?.addEventListener("abort", leave, { once: true });
       refresh();
-      return hand.promise.finally(() => signal?.removeEventListener("abort", leave));
+      return lease.promise.finally(() => signal?.removeEventListener("abort", leave));
     },
-    release(hand, { isCompleted, failed }) {
-      const { slot, worker } = hand;
+    release(lease, { isCompleted, failed }) {
+      const { slot, worker } = lease;
       if (isCompleted) {
         slot.deaths = 0;
-        slot.deadly.clear();
-      } else if (failed !== undefined && !isServing(worker.status())) slot.deadly.add(failed);
-      // One that died in the hand stays lent until its place is filled again, so that its death is told apart.
+        slot.poison.clear();
+      } else if (failed !== undefined && !isServing(worker.status())) slot.poison.add(failed);
+      // A worker that died while leased stays leased until its place is filled again, so that its death is told apart.
       if (slot.worker !== worker || !isServing(worker.status())) return;
-      slot.lent--;
-      if (slot.lent === 0 && isToPrepare(slot)) void settle(hand);
+      slot.leases--;
+      if (slot.leases === 0 && isToPrepare(slot)) void settle(lease);
       else refresh();
     },
     async prepare(task) {
-      fate.signal.throwIfAborted();
+      shutdown.signal.throwIfAborted();
       const first = createDeferred<Reply>();
       preparations.push({ task, first, attempts: 0 });
       // Those that are starting or busy come to it when they are ready.
@@ -291,10 +291,10 @@ function explain(error: WorkerError): Error {
   return new ConfigError([{ path: "workers.devices", message: told }]);
 }
 
-function deathsOf({ deaths, deadly }: Slot): number {
-  return deaths + deadly.size;
+function deathsOf({ deaths, poison }: Slot): number {
+  return deaths + poison.size;
 }
 
-function isFree({ isUp, isPreparing, lent }: Slot): boolean {
-  return isUp && !isPreparing && lent === 0;
+function isFree({ isUp, isPreparing, leases }: Slot): boolean {
+  return isUp && !isPreparing && leases === 0;
 }
