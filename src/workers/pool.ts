@@ -1,7 +1,8 @@
 import { setMaxListeners } from "node:events";
 import { InterruptedError, PrelortError, WorkerError } from "../errors.ts";
 import { orAborted } from "./abort.ts";
-import { createSupervisor, type SupervisorOptions, type Lease, type Slot } from "./supervisor.ts";
+import type { Lease, Slot } from "./slot.ts";
+import { Supervisor, type SupervisorOptions } from "./supervisor.ts";
 import type { Reply, Task, TaskType, WorkerPool } from "./task.ts";
 
 export interface PoolOptions extends SupervisorOptions {
@@ -36,7 +37,7 @@ export function createWorkerPool(options: PoolOptions): WorkerPool {
   /** Aborted when that was asked for: then nobody waits for what is still under way. */
   const interruption = new AbortController();
   setMaxListeners(0, interruption.signal);
-  const supervisor = createSupervisor(options, shutdown);
+  const supervisor = new Supervisor(options, shutdown);
 
   const end = (reason: InterruptedError) => {
     interruption.abort(reason);

@@ -3,6 +3,8 @@ import PQueue from "p-queue";
 import { ConfigError, RunFailedError, type WorkerError } from "../errors.ts";
 import { createBuffers } from "./buffers.ts";
 import { createDeferred, type Deferred } from "./deferred.ts";
+import { schedule, type Waiter } from "./scheduler.ts";
+import { createSlot, deathsOf, type Lease, type Slot, stateOf } from "./slot.ts";
 import type { PoolListener, Reply, Task } from "./task.ts";
 import { createWorker, isServing, type Worker, type WorkerSettings } from "./worker.ts";
 
@@ -13,65 +15,19 @@ export interface SupervisorOptions extends WorkerSettings {
   readonly listener?: PoolListener;
 }
 
-/** Keeps workers up, prepared, and handed to those who wait for one, the largest first. */
-export interface Supervisor {
-  /** Starts them. Resolves when the first is free. */
-  start(): Promise<void>;
-  /**
-   * Waits for a worker for one task, until `release`; not one in `avoid` while another place is up. It is a free one, or,
-   * while more wait than there are places, one that has a task and is to find its next waiting for it. Who is to be `alone` has
-   * it to itself, so that it is known whose fault its end is.
-   */
-  acquire(wanted: {
-    readonly priority: number;
-    readonly avoid: Slot | undefined;
-    readonly exclusive: boolean;
-    readonly signal?: AbortSignal | undefined;
-  }): Promise<Lease>;
-  /** `failed` is the task that came to nothing, through whoever's fault. */
-  release(lease: Lease, outcome: { readonly isCompleted: boolean; readonly failed?: string }): void;
-  /** Has every worker, present and restarted, do this before it is free again. Resolves with the first reply. */
-  prepare(task: Task): Promise<Reply>;
-  /** Asks that what is under way be dropped. */
-  cancel(): void;
-  /** Resolves when no process is left. May be called again with a shorter grace. */
-  stop(graceMs: number): Promise<void>;
-}
-
-/** A place for a worker: when its process dies another takes it, as `w0`, then `w0.1`, `w0.2`. */
-export interface Slot {
-  readonly index: number;
-  worker: Worker | undefined;
-  /** Its worker has been free once, so counts among those that take tasks. */
-  isUp: boolean;
-  /** How many of the supervisor's preparations its worker has done. */
-  prepared: number;
-  /** It is doing one. */
-  isPreparing: boolean;
-  /** Tasks its worker is leased for. */
-  leases: number;
-  /** To one that has it to itself. */
-  isExclusive: boolean;
-  /** Of its workers, with no task completed in between: outside a task, */
-  deaths: number;
-  /** and tasks in which one ended. A task that ends every worker counts once. */
-  readonly poison: Set<string>;
-}
-
-export interface Lease {
-  readonly slot: Slot;
-  readonly worker: Worker;
-}
-
-/** A place whose workers end that often in a row, outside a task or each in another one, is given up: its device is at fault. */
-const MAX_DEATHS = 3;
-
-interface Waiter {
-  readonly exclusive: boolean;
+/** What a task asks of the worker that it waits for. */
+export interface Wanted {
+  /** The highest goes first. */
   readonly priority: number;
+  /** Not there while another slot is up. */
   readonly avoid: Slot | undefined;
-  readonly lease: Deferred<Lease>;
+  /** To have the worker to itself, so that it is known which task its death belongs to. */
+  readonly exclusive: boolean;
+  readonly signal?: AbortSignal | undefined;
 }
+
+/** A slot whose workers die this often in a row, outside a task or each in another one, is disabled: its device is at fault. */
+const MAX_DEATHS = 3;
 
 interface Preparation {
   readonly task: Task;
@@ -79,90 +35,166 @@ interface Preparation {
   attempts: number;
 }
 
-/** `shutdown` is aborted, here or elsewhere, once nothing is to run any more; its reason is what all who wait get. */
-export function createSupervisor(options: SupervisorOptions, shutdown: AbortController): Supervisor {
-  const { devices, count, listener, transport } = options;
-  const started = createDeferred<void>();
-  const workers = new Map<string, Worker>();
-  const preparations: Preparation[] = [];
-  // One that is looked at, and one that comes meanwhile.
-  const receiving = { buffers: createBuffers(), turns: new PQueue({ concurrency: 2 }) };
-  let waiters: Waiter[] = [];
-  const slots = Array.from({ length: count }, (_, index): Slot => {
-    return {
-      index,
-      worker: undefined,
-      isUp: false,
-      isPreparing: false,
-      prepared: 0,
-      leases: 0,
-      isExclusive: false,
-      deaths: 0,
-      poison: new Set(),
-    };
-  });
-  let upkeep: Promise<unknown> = Promise.resolve();
-  let hasBeenUp = false;
-  let isRefreshDue = false;
-  let retired = 0;
+/** Keeps workers alive and prepared, and leases them to tasks. */
+export class Supervisor {
+  readonly #options: SupervisorOptions;
+  /** Aborted, here or elsewhere, once nothing is to run any more; its reason is what everyone who waits gets. */
+  readonly #shutdown: AbortController;
+  readonly #slots: readonly Slot[];
+  readonly #workers = new Map<string, Worker>();
+  readonly #preparations: Preparation[] = [];
+  readonly #started = createDeferred<void>();
+  /** Answers in shared memory: one that is being looked at, and one that is fetched meanwhile. */
+  readonly #receiving = { buffers: createBuffers(), turns: new PQueue({ concurrency: 2 }) };
+  #waiters: readonly (Waiter & { readonly lease: Deferred<Lease> })[] = [];
+  #upkeep: Promise<unknown> = Promise.resolve();
+  #hasBeenUp = false;
+  #isDispatchDue = false;
+  #disabledSlots = 0;
 
-  started.promise.catch(() => {}); // for who never calls start
-  shutdown.signal.addEventListener("abort", () => {
-    const { reason } = shutdown.signal;
-    started.reject(reason);
-    for (const { first } of preparations) first.reject(reason);
-    for (const { lease } of waiters) lease.reject(reason);
-    waiters = [];
-  });
-
-  async function readFrames(): Promise<void> {
-    // Frames of a process that has been replaced come from a name that is no longer known, and are dropped.
-    for await (const { peer, frame } of transport.receive()) workers.get(peer)?.receive(frame);
+  constructor(options: SupervisorOptions, shutdown: AbortController) {
+    this.#options = options;
+    this.#shutdown = shutdown;
+    this.#slots = Array.from({ length: options.count }, (_, index) => createSlot(index));
+    this.#started.promise.catch(() => {}); // start() may never be called
+    shutdown.signal.addEventListener("abort", () => this.#rejectAll(shutdown.signal.reason));
   }
 
-  async function keepUp(slot: Slot): Promise<void> {
-    for (let generation = 0; !shutdown.signal.aborted && deathsOf(slot) < MAX_DEATHS; generation++) {
-      const id = generation === 0 ? `w${slot.index}` : `w${slot.index}.${generation}`;
-      const device = devices[slot.index % devices.length] ?? "cpu";
-      const worker = createWorker(id, device, { ...options, ...receiving }, (status) => listener?.status?.(status));
-      workers.set(id, worker);
-      slot.worker = worker;
-      slot.prepared = 0;
+  /** Starts the workers. Resolves when the first is ready for tasks. */
+  start(): Promise<void> {
+    const { transport } = this.#options;
+    const readFrames = async () => {
+      // Frames of a worker that has been replaced carry an id that is no longer known, and are dropped.
+      for await (const { peer, frame } of transport.receive()) this.#workers.get(peer)?.receive(frame);
+    };
+    const abort = (error: unknown) => this.#shutdown.abort(error);
+    readFrames().catch(abort);
+    this.#upkeep = Promise.all(this.#slots.map((slot) => this.#keepUp(slot).catch(abort)));
+    return this.#started.promise;
+  }
+
+  /** Waits for a worker, which is leased until `release`. See scheduler.ts for who gets which. */
+  acquire({ priority, avoid, exclusive, signal }: Wanted): Promise<Lease> {
+    const lease = createDeferred<Lease>();
+    const leave = () => {
+      this.#waiters = this.#waiters.filter((waiter) => waiter.lease !== lease);
+      lease.reject(signal?.reason);
+    };
+    if (this.#shutdown.signal.aborted) lease.reject(this.#shutdown.signal.reason);
+    else this.#waiters = [...this.#waiters, { priority, avoid: avoid?.index, exclusive, lease }];
+    signal?.addEventListener("abort", leave, { once: true });
+    this.#dispatchSoon();
+    return lease.promise.finally(() => signal?.removeEventListener("abort", leave));
+  }
+
+  /** `failed` is the task that came to nothing, whoever is to blame. */
+  release(lease: Lease, { isCompleted, failed }: { readonly isCompleted: boolean; readonly failed?: string }): void {
+    const { slot, worker } = lease;
+    const isAlive = isServing(worker.status());
+    if (isCompleted) {
+      slot.deaths = 0;
+      slot.poison.clear();
+    } else if (failed !== undefined && !isAlive) slot.poison.add(failed);
+    // The lease of a worker that died in it ends with its burial, which tells that death from one outside a task.
+    if (slot.worker !== worker || !isAlive) return;
+    slot.leases--;
+    if (slot.leases === 0) void this.#settle(lease);
+    else this.#dispatchSoon();
+  }
+
+  /** Has every worker, present and restarted, do this before it takes another task. Resolves with the first reply. */
+  prepare(task: Task): Promise<Reply> {
+    this.#shutdown.signal.throwIfAborted();
+    const first = createDeferred<Reply>();
+    this.#preparations.push({ task, first, attempts: 0 });
+    // Workers that are starting or busy do it as soon as they are ready.
+    for (const slot of this.#slots) {
+      if (slot.isUp && !slot.isPreparing && slot.leases === 0 && slot.worker) void this.#settle({ slot, worker: slot.worker });
+    }
+    return first.promise;
+  }
+
+  /** Asks every worker to drop what it does. */
+  cancel(): void {
+    for (const worker of this.#workers.values()) worker.cancel();
+  }
+
+  /** Resolves when no process is left. May be called again with a shorter grace. */
+  async stop(graceMs: number): Promise<void> {
+    for (const worker of this.#workers.values()) worker.stop(graceMs);
+    await this.#upkeep;
+  }
+
+  #rejectAll(reason: unknown): void {
+    this.#started.reject(reason);
+    for (const { first } of this.#preparations) first.reject(reason);
+    for (const { lease } of this.#waiters) lease.reject(reason);
+    this.#waiters = [];
+  }
+
+  async #keepUp(slot: Slot): Promise<void> {
+    for (let generation = 0; !this.#shutdown.signal.aborted && deathsOf(slot) < MAX_DEATHS; generation++) {
+      const worker = this.#launch(slot, generation);
       const settled = worker.ready.then(
         (hello) => {
-          hasBeenUp = true;
-          listener?.ready?.(hello);
-          return settle({ slot, worker });
+          this.#hasBeenUp = true;
+          this.#options.listener?.ready?.(hello);
+          return this.#settle({ slot, worker });
         },
         () => {},
       );
       const error = await worker.ended;
       await settled;
-      workers.delete(id);
-      slot.worker = undefined;
-      slot.isUp = false;
-      if (!error) return;
-      if (slot.leases === 0) slot.deaths++;
-      slot.leases = 0;
-      // Whoever held its lease says first in which task it ended.
-      await setImmediate();
-      // When no worker has come up yet, what ended this one lies in wait for the others; a signal came from outside.
-      if (!hasBeenUp && error.details.signal === undefined) shutdown.abort(explain(error));
-      else if (deathsOf(slot) >= MAX_DEATHS) {
-        listener?.givenUp?.({ workerId: id, device, error });
-        const problem = `no worker is left: in each place ${MAX_DEATHS} ended in a row; the last with:\n${error.message}`;
-        if (++retired === count) shutdown.abort(new RunFailedError(problem, { cause: error }));
-      }
-      refresh();
+      if (!(await this.#bury(slot, worker, error))) return;
     }
   }
 
+  #launch(slot: Slot, generation: number): Worker {
+    const { listener } = this.#options;
+    const id = generation === 0 ? `w${slot.index}` : `w${slot.index}.${generation}`;
+    const worker = createWorker(id, this.#deviceOf(slot), { ...this.#options, ...this.#receiving }, (status) => listener?.status?.(status));
+    this.#workers.set(id, worker);
+    slot.worker = worker;
+    slot.prepared = 0;
+    return worker;
+  }
+
+  /** Frees the slot of a worker whose process is gone. Gives whether it is to be replaced, as far as its end tells. */
+  async #bury(slot: Slot, { id }: Worker, error: WorkerError | undefined): Promise<boolean> {
+    this.#workers.delete(id);
+    slot.worker = undefined;
+    slot.isUp = false;
+    if (!error) return false;
+    if (slot.leases === 0) slot.deaths++;
+    slot.leases = 0;
+    // Whoever held its lease says first in which task it died.
+    await setImmediate();
+    // If no worker has ever come up, the others would fail the same way; a signal came from outside.
+    if (!this.#hasBeenUp && error.details.signal === undefined) this.#shutdown.abort(explain(error));
+    else if (deathsOf(slot) >= MAX_DEATHS) this.#disable(slot, id, error);
+    this.#dispatchSoon();
+    return true;
+  }
+
+  #disable(slot: Slot, workerId: string, error: WorkerError): void {
+    this.#options.listener?.givenUp?.({ workerId, device: this.#deviceOf(slot), error });
+    if (++this.#disabledSlots < this.#slots.length) return;
+    const problem = `no worker is left: ${MAX_DEATHS} crashed in a row in every slot; the last with:\n${error.message}`;
+    this.#shutdown.abort(new RunFailedError(problem, { cause: error }));
+  }
+
+  #deviceOf({ index }: Slot): string {
+    const { devices } = this.#options;
+    return devices[index % devices.length] ?? "cpu";
+  }
+
   /** Has a worker do the preparations it lacks; then it takes tasks. */
-  async function settle({ slot, worker }: Lease): Promise<void> {
-    slot.isPreparing = true;
+  async #settle({ slot, worker }: Lease): Promise<void> {
+    const next = () => this.#preparations[slot.prepared];
+    slot.isPreparing = next() !== undefined;
     try {
-      for (let next = preparations[slot.prepared]; next; next = preparations[slot.prepared]) {
-        if (!isServing(worker.status()) || !(await prepareOne(worker, next))) return;
+      for (let preparation = next(); preparation; preparation = next()) {
+        if (!isServing(worker.status()) || !(await this.#prepareOne(worker, preparation))) return;
         slot.prepared++;
       }
     } finally {
@@ -170,11 +202,11 @@ export function createSupervisor(options: SupervisorOptions, shutdown: AbortCont
     }
     if (!isServing(worker.status())) return;
     slot.isUp = true;
-    started.resolve();
-    refresh();
+    this.#started.resolve();
+    this.#dispatchSoon();
   }
 
-  async function prepareOne(worker: Worker, preparation: Preparation): Promise<boolean> {
+  async #prepareOne(worker: Worker, preparation: Preparation): Promise<boolean> {
     const { task, first } = preparation;
     const attempt = ++preparation.attempts;
     try {
@@ -188,11 +220,11 @@ export function createSupervisor(options: SupervisorOptions, shutdown: AbortCont
       first.resolve(reply);
       return true;
     } catch (cause) {
-      if (shutdown.signal.aborted) return false;
+      if (this.#shutdown.signal.aborted) return false;
       const error = cause as Error;
-      // A worker that died may be replaced by one that can; one that lives and cannot has given the answer.
+      // A worker that died may be replaced by one that can; one that is alive and cannot has given the answer.
       const isAlive = isServing(worker.status());
-      listener?.failure?.({ taskId: task.id, attempt, workerId: worker.id, error, willRetry: !isAlive });
+      this.#options.listener?.failure?.({ taskId: task.id, attempt, workerId: worker.id, error, willRetry: !isAlive });
       if (isAlive) {
         first.reject(error);
         worker.kill(`could not be prepared: ${error.message}`, { cause });
@@ -201,100 +233,37 @@ export function createSupervisor(options: SupervisorOptions, shutdown: AbortCont
     }
   }
 
-  /** Hands out workers, once all who ask at this moment have asked. */
-  function refresh(): void {
-    if (isRefreshDue) return;
-    isRefreshDue = true;
+  /** Leases workers to waiters, once all who ask at this moment have asked. */
+  #dispatchSoon(): void {
+    if (this.#isDispatchDue) return;
+    this.#isDispatchDue = true;
     queueMicrotask(() => {
-      isRefreshDue = false;
-      waiters.sort((one, other) => other.priority - one.priority);
-      const free = slots.filter((slot) => slot.leases === 0);
-      for (const slot of free) grant(slot);
-      // What is handed out ahead can go nowhere else, so near the end nothing is: all are to end together.
-      for (const slot of slots) {
-        if (slot.leases === 1 && !slot.isExclusive && waiters.length > count && !slot.worker?.isCancelling()) grant(slot);
-      }
+      this.#isDispatchDue = false;
+      this.#dispatch();
     });
   }
 
-  function grant(slot: Slot): void {
-    const { worker } = slot;
-    if (!worker || !slot.isUp || !isServing(worker.status()) || isToPrepare(slot)) return;
-    const isOtherUp = slots.some((other) => other !== slot && other.isUp);
-    const place = waiters.findIndex(({ avoid, exclusive }) => (avoid !== slot || !isOtherUp) && !(exclusive && slot.leases > 0));
-    const waiter = place < 0 ? undefined : waiters.splice(place, 1)[0];
-    if (!waiter) return;
-    slot.leases++;
-    slot.isExclusive = waiter.exclusive;
-    waiter.lease.resolve({ slot, worker });
+  #dispatch(): void {
+    const waiters = this.#waiters;
+    const states = this.#slots.map((slot) => stateOf(slot, this.#preparations.length));
+    const assignments = schedule(states, waiters);
+    const served = new Set(assignments.map(({ waiter }) => waiter));
+    this.#waiters = waiters.filter((_, index) => !served.has(index));
+    for (const assignment of assignments) {
+      const [slot, waiter] = [this.#slots[assignment.slot], waiters[assignment.waiter]];
+      if (!slot?.worker || !waiter) continue;
+      slot.leases++;
+      slot.isExclusive = waiter.exclusive;
+      waiter.lease.resolve({ slot, worker: slot.worker });
+    }
   }
-
-  function isToPrepare(slot: Slot): boolean {
-    return slot.isPreparing || slot.prepared < preparations.length;
-  }
-
-  return {
-    start() {
-      readFrames().catch((error: unknown) => shutdown.abort(error));
-      upkeep = Promise.all(slots.map((slot) => keepUp(slot).catch((error: unknown) => shutdown.abort(error))));
-      return started.promise;
-    },
-    acquire(wanted) {
-      const lease = createDeferred<Lease>();
-      const { signal } = wanted;
-      if (shutdown.signal.aborted) lease.reject(shutdown.signal.reason);
-      else waiters.push({ ...wanted, lease });
-      const leave = () => {
-        waiters = waiters.filter((waiter) => waiter.lease !== lease);
-        lease.reject(signal?.reason);
-      };
-      signal?.addEventListener("abort", leave, { once: true });
-      refresh();
-      return lease.promise.finally(() => signal?.removeEventListener("abort", leave));
-    },
-    release(lease, { isCompleted, failed }) {
-      const { slot, worker } = lease;
-      if (isCompleted) {
-        slot.deaths = 0;
-        slot.poison.clear();
-      } else if (failed !== undefined && !isServing(worker.status())) slot.poison.add(failed);
-      // A worker that died while leased stays leased until its place is filled again, so that its death is told apart.
-      if (slot.worker !== worker || !isServing(worker.status())) return;
-      slot.leases--;
-      if (slot.leases === 0 && isToPrepare(slot)) void settle(lease);
-      else refresh();
-    },
-    async prepare(task) {
-      shutdown.signal.throwIfAborted();
-      const first = createDeferred<Reply>();
-      preparations.push({ task, first, attempts: 0 });
-      // Those that are starting or busy come to it when they are ready.
-      for (const slot of slots) if (isFree(slot) && slot.worker) void settle({ slot, worker: slot.worker });
-      return first.promise;
-    },
-    cancel() {
-      for (const worker of workers.values()) worker.cancel();
-    },
-    async stop(graceMs) {
-      for (const worker of workers.values()) worker.stop(graceMs);
-      await upkeep;
-    },
-  };
 }
 
-/** What a worker ends with whose device is not there, which the last line of its log says. */
+/** Exit code of a worker whose device does not exist; the last line of its log says so. */
 const EXIT_DEVICE = 5;
 
 function explain(error: WorkerError): Error {
-  const told = error.details.logTail?.trimEnd().split("\n").at(-1);
-  if (error.details.exitCode !== EXIT_DEVICE || told === undefined) return error;
-  return new ConfigError([{ path: "workers.devices", message: told }]);
-}
-
-function deathsOf({ deaths, poison }: Slot): number {
-  return deaths + poison.size;
-}
-
-function isFree({ isUp, isPreparing, leases }: Slot): boolean {
-  return isUp && !isPreparing && leases === 0;
+  const message = error.details.logTail?.trimEnd().split("\n").at(-1);
+  if (error.details.exitCode !== EXIT_DEVICE || message === undefined) return error;
+  return new ConfigError([{ path: "workers.devices", message }]);
 }
