@@ -33,7 +33,7 @@ export interface Assignment {
  * time, so that it finds its next one at hand; near the end it is not, since another worker may be free first.
  */
 export function schedule(slots: readonly SlotState[], waiters: readonly Waiter[]): readonly Assignment[] {
-  let queue = waiters.map((waiter, index) => ({ ...waiter, index })).sort((a, b) => b.priority - a.priority);
+  let queue = waiters.map((waiter, index) => ({ ...waiter, index })).toSorted((a, b) => b.priority - a.priority);
   const assignments: Assignment[] = [];
   const planned = slots.map(({ leases, isExclusive }) => ({ leases, isExclusive }));
 

@@ -6,7 +6,7 @@ import { createDeferred, type Deferred } from "./deferred.ts";
 import { schedule, type Waiter } from "./scheduler.ts";
 import { createSlot, deathsOf, type Lease, type Slot, stateOf } from "./slot.ts";
 import type { PoolListener, Reply, Task } from "./task.ts";
-import { createWorker, isServing, type Worker, type WorkerSettings } from "./worker.ts";
+import { isServing, Worker, type WorkerSettings } from "./worker.ts";
 
 export interface SupervisorOptions extends WorkerSettings {
   /** Worker i is given device i modulo their number. */
@@ -152,7 +152,7 @@ export class Supervisor {
   #launch(slot: Slot, generation: number): Worker {
     const { listener } = this.#options;
     const id = generation === 0 ? `w${slot.index}` : `w${slot.index}.${generation}`;
-    const worker = createWorker(id, this.#deviceOf(slot), { ...this.#options, ...this.#receiving }, (status) => listener?.status?.(status));
+    const worker = new Worker(id, this.#deviceOf(slot), { ...this.#options, ...this.#receiving }, (status) => listener?.status?.(status));
     this.#workers.set(id, worker);
     slot.worker = worker;
     slot.prepared = 0;

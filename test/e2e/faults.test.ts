@@ -51,7 +51,7 @@ describe("a fault of one fit is named, the client is tried again, and the run en
       {},
     ],
     ["a fit that hangs while its worker beats", { c00: ["hang", /no progress/] }, { taskTimeout: 8 }],
-    ["a worker that is stopped while the others finish", { c00: ["stop", /not heard of/] }, { beatTimeout: 8 }],
+    ["a worker that is stopped while the others finish", { c00: ["stop", /sent no heartbeat/] }, { beatTimeout: 8 }],
   ])("%s", async (_, faults, workers) => {
     const kinds = Object.fromEntries(Object.entries(faults).map(([client, [kind]]) => [client, kind]));
     const { failures, sha256, failed } = await failuresOf(withFault(Object.values(kinds).join("-"), { fits: kinds }, workers));

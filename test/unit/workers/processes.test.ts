@@ -132,7 +132,7 @@ describe("workers as processes", { timeout: 60_000 }, () => {
     const { pool, failures, hellos } = await setUp("freezes", { count: 1, beatTimeoutMs: 1000 });
     await pool.start();
     expect(await pool.run(fitTask("c0"))).toMatchObject({ workerId: "w0.1", attempt: 2 });
-    expect(failures).toMatchObject([{ workerId: "w0", error: { message: expect.stringContaining("was not heard of for 1 s") } }]);
+    expect(failures).toMatchObject([{ workerId: "w0", error: { message: expect.stringContaining("sent no heartbeat for 1 s") } }]);
     expect(isAlive(hellos[0]?.pid ?? 0)).toBe(false);
   });
 
