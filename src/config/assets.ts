@@ -30,7 +30,7 @@ export function resolveAsset(reference: string, cacheFolder: string, key: string
     const list = `${known.slice(0, -1).join(", ")} and ${known.at(-1)}`;
     const meant = nearest(reference, known);
     const hint = meant === undefined ? "" : `; did you mean ${meant}?`;
-        throw new ConfigError([{ path: key, message: `${reference} is not something that prelort setup provides; there are ${list}${hint}` }]);
+    throw new ConfigError([{ path: key, message: `${reference} is not something that prelort setup provides; there are ${list}${hint}` }]);
   }
   const path = join(cacheFolder, assetPaths[name]);
   if (!existsSync(path)) throw new EnvironmentError(`${reference} is not set up yet: ${path} is not there`, setupCommandOf(name));

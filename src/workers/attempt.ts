@@ -22,7 +22,7 @@ export interface Attempt {
   isOver(): boolean;
   fail(error: Error): void;
   /** Nothing came of it, and it was not its fault: it may be made again, under the same number, by another worker. */
-  giveBack(): void;
+  requeue(): void;
 }
 
 export type AnswerMessage = Exclude<WorkerMessage, WorkerMessageOf<"hello" | "beat" | "credit">>;
@@ -52,7 +52,7 @@ export function createAttempt(task: Task, number: number, workerId: string, { bu
     isOver = true;
     reject(error);
   };
-  const giveBack = () => {
+  const requeue = () => {
     isOver = true;
     resolve(undefined);
   };
@@ -110,7 +110,7 @@ export function createAttempt(task: Task, number: number, workerId: string, { bu
     number,
     reply: promise,
     fail,
-    giveBack,
+    requeue,
     isAnswered: () => header !== undefined,
     isOver: () => isOver,
     isDelivered: () => isOver || (header?.assembler.isShared ?? false),

@@ -52,7 +52,7 @@ describe("a fault of one fit is named, the client is tried again, and the run en
     ],
     [
       "a fit that hangs while its worker beats, and a worker that is stopped, while another finishes",
-      { c00: ["hang", /no progress/], c01: ["stop", /not heard of/] },
+      { c00: ["hang", /no progress/], c01: ["stop", /sent no heartbeat/] },
       { count: 3, taskTimeout: 60, beatTimeout: 45 },
     ],
   ])("%s", async (_, faults, workers) => {

@@ -159,7 +159,9 @@ describe("what cannot be resumed is refused before anything starts:", () => {
     const journal = path.join(runs(), "changing/journal.jsonl");
     writeFileSync(journal, readFileSync(journal, "utf8").replace('{"type":"end"}\n', ""));
     writeFileSync(data, lines.replace("kind", "sort"));
-    await expect(federate({ ...options, resume: true }).result).rejects.toThrow(/data\.path {2}changing\.jsonl has changed since the run began/);
+    await expect(federate({ ...options, resume: true }).result).rejects.toThrow(
+      /data\.path {2}changing\.jsonl has changed since the run began/,
+    );
   });
 });
 

@@ -12,7 +12,7 @@ import { createBuffers } from "../../src/workers/buffers.ts";
 import { createDeferred } from "../../src/workers/deferred.ts";
 import type { WorkerExit } from "../../src/workers/launch.ts";
 import type { Reply, Task } from "../../src/workers/task.ts";
-import { createWorker, isServing } from "../../src/workers/worker.ts";
+import { Worker, isServing } from "../../src/workers/worker.ts";
 import { stopTheClock } from "./clock.ts";
 import { pack } from "./corpus.ts";
 import { DEADLINE_MS, type Layer } from "./frames.ts";
@@ -66,7 +66,7 @@ export async function conversationLayer(seed: number, sources: Sources): Promise
     const turns = new PQueue({ concurrency: 2 });
     const timeouts = { startTimeoutMs: 4000, beatTimeoutMs: 5000, taskTimeoutMs: 8000 };
     const settings = { launcher, transport, memory, threads: 1, logFolder: "/nowhere", ...timeouts, buffers, turns };
-    const worker = createWorker("w0", "cpu", settings, () => {});
+    const worker = new Worker("w0", "cpu", settings, () => {});
     const runs: Run[] = [];
     let tries = 0;
     const run = (task: Task, attempt: number) => {

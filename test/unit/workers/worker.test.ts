@@ -1,5 +1,6 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import PQueue from "p-queue";
 import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { InterruptedError, RefusedError, WorkerError } from "../../../src/errors.ts";
@@ -12,7 +13,7 @@ import { borrowFrom, createSharedMemory } from "../../../src/transport/shared-me
 import type { Receiving } from "../../../src/workers/attempt.ts";
 import { createBuffers } from "../../../src/workers/buffers.ts";
 import { createDeferred } from "../../../src/workers/deferred.ts";
-import { createWorker, type Worker, type WorkerSettings } from "../../../src/workers/worker.ts";
+import { Worker, type WorkerSettings } from "../../../src/workers/worker.ts";
 import { fitted, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "./scripted.ts";
 import { eventually, PATIENCE_MS } from "../../patience.ts";
 
@@ -39,7 +40,7 @@ const statuses: WorkerStatus[] = [];
 /** A worker played by `script`, with its frames brought to it. */
 function start(script: (worker: ScriptedWorker) => unknown, overrides: Partial<Settings> = {}): Worker {
   const settings = { ...scriptedSettings(script), ...receiving(), ...overrides };
-  const worker = createWorker("w0", "cpu", settings, (status) => statuses.push(status));
+  const worker = new Worker("w0", "cpu", settings, (status) => statuses.push(status));
   void (async () => {
     for await (const { frame } of settings.transport.receive()) worker.receive(frame);
   })();
@@ -506,6 +507,22 @@ describe("a task that is given ahead", () => {
   });
 });
 
+test("a worker that dies while it is sent a task is reported with how it died, not with the frame that found no peer", async () => {
+  const settings = scriptedSettings((peer) => peer.hello());
+  const refused = createDeferred<void>();
+  const send = async () => {
+    refused.resolve();
+    throw new RefusedError("a frame to w0", "a connected peer", "none of that name");
+  };
+  const worker = start((peer) => peer.hello(), { ...settings, transport: { ...settings.transport, send } });
+  await worker.ready;
+  const running = worker.run(fitTask(), 1);
+  await refused.promise;
+  await nextTurn();
+  settings.launched[0]?.exit({ signal: "SIGKILL" });
+  await expect(running).rejects.toMatchObject({ kind: "worker", details: { signal: "SIGKILL" } });
+});
+
 describe("a silent worker", () => {
   test("is killed when its beats stop", async () => {
     vi.useFakeTimers();
@@ -515,7 +532,7 @@ describe("a silent worker", () => {
     expect(worker.status().state).toBe("ready");
     await vi.advanceTimersByTimeAsync(1);
     vi.useRealTimers();
-    expect((await worker.ended)?.message).toContain("was not heard of for 4 s");
+    expect((await worker.ended)?.message).toContain("sent no heartbeat for 4 s");
   });
 
   test("is killed when it beats but gets nowhere in a task", async () => {
@@ -589,7 +606,7 @@ test("every worker's log lies in the log folder under its name", async () => {
     logPath = peer.logPath;
     peer.exit({ exitCode: 3 });
   });
-  const worker = createWorker("w1.2", "cpu", { ...settings, ...receiving() }, () => {});
+  const worker = new Worker("w1.2", "cpu", { ...settings, ...receiving() }, () => {});
   await worker.ended;
   expect(logPath).toBe(join(settings.logFolder, "w1.2.log"));
 });
@@ -603,7 +620,7 @@ test("a worker's door is its own, passed on with its keys, and closed once its p
     peer.hello();
   });
   const open = vi.fn(() => ({ endpoint: "tcp://127.0.0.1:1", curve, close }));
-  const started = createWorker("w0", "cpu", { ...settings, ...receiving(), transport: { ...settings.transport, open } }, () => {});
+  const started = new Worker("w0", "cpu", { ...settings, ...receiving(), transport: { ...settings.transport, open } }, () => {});
   await eventually(() => expect(worker).toMatchObject({ endpoint: "tcp://127.0.0.1:1", curve }));
   expect([open.mock.calls, close.mock.calls.length]).toEqual([[["w0"]], 0]);
   worker?.exit({ exitCode: 3 });

@@ -1,7 +1,7 @@
 import type { AnswerMessage, Attempt } from "./attempt.ts";
 
 /** What a worker was given and has not answered, in the order in which it does it: it may be handed its next task ahead. */
-export interface Agenda {
+export interface InFlight {
   /** What it does now, as far as is known. */
   current(): Attempt | undefined;
   add(attempt: Attempt): void;
@@ -16,7 +16,7 @@ export interface Agenda {
   close(error: Error): void;
 }
 
-export function createAgenda(): Agenda {
+export function createInFlight(): InFlight {
   let attempts: readonly Attempt[] = [];
   let begun: Attempt | undefined;
   const isUnanswered = (attempt: Attempt | undefined) => attempt !== undefined && !attempt.isAnswered();
@@ -46,7 +46,7 @@ export function createAgenda(): Agenda {
       const guilty = current();
       for (const attempt of attempts) {
         if (attempt === guilty) attempt.fail(error);
-        else attempt.giveBack();
+        else attempt.requeue();
       }
     },
   };

@@ -1,0 +1,269 @@
+import { setImmediate } from "node:timers/promises";
+import PQueue from "p-queue";
+import { ConfigError, RunFailedError, type WorkerError } from "../errors.ts";
+import { createBuffers } from "./buffers.ts";
+import { createDeferred, type Deferred } from "./deferred.ts";
+import { schedule, type Waiter } from "./scheduler.ts";
+import { createSlot, deathsOf, type Lease, type Slot, stateOf } from "./slot.ts";
+import type { PoolListener, Reply, Task } from "./task.ts";
+import { isServing, Worker, type WorkerSettings } from "./worker.ts";
+
+export interface SupervisorOptions extends WorkerSettings {
+  /** Worker i is given device i modulo their number. */
+  readonly devices: readonly string[];
+  readonly count: number;
+  readonly listener?: PoolListener;
+}
+
+/** What a task asks of the worker that it waits for. */
+export interface Wanted {
+  /** The highest goes first. */
+  readonly priority: number;
+  /** Not there while another slot is up. */
+  readonly avoid: Slot | undefined;
+  /** To have the worker to itself, so that it is known which task its death belongs to. */
+  readonly exclusive: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A slot whose workers die this often in a row, outside a task or each in another one, is disabled: its device is at fault. */
+const MAX_DEATHS = 3;
+
+interface Preparation {
+  readonly task: Task;
+  readonly first: Deferred<Reply>;
+  attempts: number;
+}
+
+/** Keeps workers alive and prepared, and leases them to tasks. */
+export class Supervisor {
+  readonly #options: SupervisorOptions;
+  /** Aborted, here or elsewhere, once nothing is to run any more; its reason is what everyone who waits gets. */
+  readonly #shutdown: AbortController;
+  readonly #slots: readonly Slot[];
+  readonly #workers = new Map<string, Worker>();
+  readonly #preparations: Preparation[] = [];
+  readonly #started = createDeferred<void>();
+  /** Answers in shared memory: one that is being looked at, and one that is fetched meanwhile. */
+  readonly #receiving = { buffers: createBuffers(), turns: new PQueue({ concurrency: 2 }) };
+  #waiters: readonly (Waiter & { readonly lease: Deferred<Lease> })[] = [];
+  #upkeep: Promise<unknown> = Promise.resolve();
+  #hasBeenUp = false;
+  #isDispatchDue = false;
+  #disabledSlots = 0;
+
+  constructor(options: SupervisorOptions, shutdown: AbortController) {
+    this.#options = options;
+    this.#shutdown = shutdown;
+    this.#slots = Array.from({ length: options.count }, (_, index) => createSlot(index));
+    this.#started.promise.catch(() => {}); // start() may never be called
+    shutdown.signal.addEventListener("abort", () => this.#rejectAll(shutdown.signal.reason));
+  }
+
+  /** Starts the workers. Resolves when the first is ready for tasks. */
+  start(): Promise<void> {
+    const { transport } = this.#options;
+    const readFrames = async () => {
+      // Frames of a worker that has been replaced carry an id that is no longer known, and are dropped.
+      for await (const { peer, frame } of transport.receive()) this.#workers.get(peer)?.receive(frame);
+    };
+    const abort = (error: unknown) => this.#shutdown.abort(error);
+    readFrames().catch(abort);
+    this.#upkeep = Promise.all(this.#slots.map((slot) => this.#keepUp(slot).catch(abort)));
+    return this.#started.promise;
+  }
+
+  /** Waits for a worker, which is leased until `release`. See scheduler.ts for who gets which. */
+  acquire({ priority, avoid, exclusive, signal }: Wanted): Promise<Lease> {
+    const lease = createDeferred<Lease>();
+    const leave = () => {
+      this.#waiters = this.#waiters.filter((waiter) => waiter.lease !== lease);
+      lease.reject(signal?.reason);
+    };
+    if (this.#shutdown.signal.aborted) lease.reject(this.#shutdown.signal.reason);
+    else this.#waiters = [...this.#waiters, { priority, avoid: avoid?.index, exclusive, lease }];
+    signal?.addEventListener("abort", leave, { once: true });
+    this.#dispatchSoon();
+    return lease.promise.finally(() => signal?.removeEventListener("abort", leave));
+  }
+
+  /** `failed` is the task that came to nothing, whoever is to blame. */
+  release(lease: Lease, { isCompleted, failed }: { readonly isCompleted: boolean; readonly failed?: string }): void {
+    const { slot, worker } = lease;
+    const isAlive = isServing(worker.status());
+    if (isCompleted) {
+      slot.deaths = 0;
+      slot.poison.clear();
+    } else if (failed !== undefined && !isAlive) slot.poison.add(failed);
+    // The lease of a worker that died in it ends with its burial, which tells that death from one outside a task.
+    if (slot.worker !== worker || !isAlive) return;
+    slot.leases--;
+    if (slot.leases === 0) void this.#settle(lease);
+    else this.#dispatchSoon();
+  }
+
+  /** Has every worker, present and restarted, do this before it takes another task. Resolves with the first reply. */
+  prepare(task: Task): Promise<Reply> {
+    this.#shutdown.signal.throwIfAborted();
+    const first = createDeferred<Reply>();
+    this.#preparations.push({ task, first, attempts: 0 });
+    // Workers that are starting or busy do it as soon as they are ready.
+    for (const slot of this.#slots) {
+      if (slot.isUp && !slot.isPreparing && slot.leases === 0 && slot.worker) void this.#settle({ slot, worker: slot.worker });
+    }
+    return first.promise;
+  }
+
+  /** Asks every worker to drop what it does. */
+  cancel(): void {
+    for (const worker of this.#workers.values()) worker.cancel();
+  }
+
+  /** Resolves when no process is left. May be called again with a shorter grace. */
+  async stop(graceMs: number): Promise<void> {
+    for (const worker of this.#workers.values()) worker.stop(graceMs);
+    await this.#upkeep;
+  }
+
+  #rejectAll(reason: unknown): void {
+    this.#started.reject(reason);
+    for (const { first } of this.#preparations) first.reject(reason);
+    for (const { lease } of this.#waiters) lease.reject(reason);
+    this.#waiters = [];
+  }
+
+  async #keepUp(slot: Slot): Promise<void> {
+    for (let generation = 0; !this.#shutdown.signal.aborted && deathsOf(slot) < MAX_DEATHS; generation++) {
+      const worker = this.#launch(slot, generation);
+      const settled = worker.ready.then(
+        (hello) => {
+          this.#hasBeenUp = true;
+          this.#options.listener?.ready?.(hello);
+          return this.#settle({ slot, worker });
+        },
+        () => {},
+      );
+      const error = await worker.ended;
+      await settled;
+      if (!(await this.#bury(slot, worker, error))) return;
+    }
+  }
+
+  #launch(slot: Slot, generation: number): Worker {
+    const { listener } = this.#options;
+    const id = generation === 0 ? `w${slot.index}` : `w${slot.index}.${generation}`;
+    const worker = new Worker(id, this.#deviceOf(slot), { ...this.#options, ...this.#receiving }, (status) => listener?.status?.(status));
+    this.#workers.set(id, worker);
+    slot.worker = worker;
+    slot.prepared = 0;
+    return worker;
+  }
+
+  /** Frees the slot of a worker whose process is gone. Gives whether it is to be replaced, as far as its end tells. */
+  async #bury(slot: Slot, { id }: Worker, error: WorkerError | undefined): Promise<boolean> {
+    this.#workers.delete(id);
+    slot.worker = undefined;
+    slot.isUp = false;
+    if (!error) return false;
+    if (slot.leases === 0) slot.deaths++;
+    slot.leases = 0;
+    // Whoever held its lease says first in which task it died.
+    await setImmediate();
+    // If no worker has ever come up, the others would fail the same way; a signal came from outside.
+    if (!this.#hasBeenUp && error.details.signal === undefined) this.#shutdown.abort(explain(error));
+    else if (deathsOf(slot) >= MAX_DEATHS) this.#disable(slot, id, error);
+    this.#dispatchSoon();
+    return true;
+  }
+
+  #disable(slot: Slot, workerId: string, error: WorkerError): void {
+    this.#options.listener?.givenUp?.({ workerId, device: this.#deviceOf(slot), error });
+    if (++this.#disabledSlots < this.#slots.length) return;
+    const problem = `no worker is left: ${MAX_DEATHS} crashed in a row in every slot; the last with:\n${error.message}`;
+    this.#shutdown.abort(new RunFailedError(problem, { cause: error }));
+  }
+
+  #deviceOf({ index }: Slot): string {
+    const { devices } = this.#options;
+    return devices[index % devices.length] ?? "cpu";
+  }
+
+  /** Has a worker do the preparations it lacks; then it takes tasks. */
+  async #settle({ slot, worker }: Lease): Promise<void> {
+    const next = () => this.#preparations[slot.prepared];
+    slot.isPreparing = next() !== undefined;
+    try {
+      for (let preparation = next(); preparation; preparation = next()) {
+        if (!isServing(worker.status()) || !(await this.#prepareOne(worker, preparation))) return;
+        slot.prepared++;
+      }
+    } finally {
+      slot.isPreparing = false;
+    }
+    if (!isServing(worker.status())) return;
+    slot.isUp = true;
+    this.#started.resolve();
+    this.#dispatchSoon();
+  }
+
+  async #prepareOne(worker: Worker, preparation: Preparation): Promise<boolean> {
+    const { task, first } = preparation;
+    const attempt = ++preparation.attempts;
+    try {
+      const reply = await worker.run(task, attempt);
+      if (!reply) return false;
+      try {
+        await task.accept?.(reply);
+      } finally {
+        reply.close(false);
+      }
+      first.resolve(reply);
+      return true;
+    } catch (cause) {
+      if (this.#shutdown.signal.aborted) return false;
+      const error = cause as Error;
+      // A worker that died may be replaced by one that can; one that is alive and cannot has given the answer.
+      const isAlive = isServing(worker.status());
+      this.#options.listener?.failure?.({ taskId: task.id, attempt, workerId: worker.id, error, willRetry: !isAlive });
+      if (isAlive) {
+        first.reject(error);
+        worker.kill(`could not be prepared: ${error.message}`, { cause });
+      }
+      return false;
+    }
+  }
+
+  /** Leases workers to waiters, once all who ask at this moment have asked. */
+  #dispatchSoon(): void {
+    if (this.#isDispatchDue) return;
+    this.#isDispatchDue = true;
+    queueMicrotask(() => {
+      this.#isDispatchDue = false;
+      this.#dispatch();
+    });
+  }
+
+  #dispatch(): void {
+    const waiters = this.#waiters;
+    const states = this.#slots.map((slot) => stateOf(slot, this.#preparations.length));
+    const assignments = schedule(states, waiters);
+    const served = new Set(assignments.map(({ waiter }) => waiter));
+    this.#waiters = waiters.filter((_, index) => !served.has(index));
+    for (const assignment of assignments) {
+      const [slot, waiter] = [this.#slots[assignment.slot], waiters[assignment.waiter]];
+      if (!slot?.worker || !waiter) continue;
+      slot.leases++;
+      slot.isExclusive = waiter.exclusive;
+      waiter.lease.resolve({ slot, worker: slot.worker });
+    }
+  }
+}
+
+/** Exit code of a worker whose device does not exist; the last line of its log says so. */
+const EXIT_DEVICE = 5;
+
+function explain(error: WorkerError): Error {
+  const message = error.details.logTail?.trimEnd().split("\n").at(-1);
+  if (error.details.exitCode !== EXIT_DEVICE || message === undefined) return error;
+  return new ConfigError([{ path: "workers.devices", message }]);
+}
