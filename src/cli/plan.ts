@@ -8,7 +8,7 @@ import { formatBytes, formatCount, formatSeconds, plural } from "../report/forma
 import { describeMix } from "../report/mix.ts";
 import type { Table } from "../report/tables.ts";
 import { renderTextTable } from "../report/text-table.ts";
-import { visibleIn, visibleText } from "../report/visible.ts";
+import { visibleIn } from "../report/visible.ts";
 import type { Slots } from "../server/measure.ts";
 import { type Plan, plan } from "../server/plan.ts";
 import { onInterrupt } from "./interrupt.ts";

@@ -1,7 +1,6 @@
 import { mkdir } from "node:fs/promises";
 import path from "node:path";
 import { snakeKeys } from "../config/case.ts";
-import { ConfigError } from "../errors.ts";
 import type { ServerState } from "../strategy/strategy.ts";
 import { type ClaimedFolder, type ClaimOptions, claimNewFolder, claimRunFolder } from "./claim-run-folder.ts";
 import { type LineLog, openLineLog, writeDurably } from "./durable.ts";
