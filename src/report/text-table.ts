@@ -21,7 +21,7 @@ interface Column {
 export function renderTextTable({ title, columns, rows, prose = [] }: Table, width = USUAL_WIDTH): string {
   const [names, ...others] = columns.map((head, place): Column => ({
     head: visibleLine(head),
-    cells: rows.map((row) => visibleLine(row[place] ?? "")),
+    cells: rows.map((row) => glued(visibleLine(row[place] ?? ""))),
     isProse: place === 0 || prose.includes(place),
   }));
   if (!names) return title;
@@ -79,7 +79,15 @@ function renderRow(cells: readonly string[], columns: readonly Column[], widths:
   const lines = Array.from({ length: height }, (_, line) =>
     columns.map(({ isProse }, place) => pad(wrapped[place]?.[line] ?? "", widths[place] ?? 0, isProse)).join(GAP),
   );
-  return lines.map((line) => ` ${line}`.trimEnd()).join("\n");
+  return lines.map((line) => ` ${line}`.trimEnd().replaceAll(GLUE, " ")).join("\n");
+}
+
+/** A space at which no line is broken. */
+const GLUE = "\u00a0";
+
+/** Keeps a number and its percent sign on one line. */
+function glued(cell: string): string {
+  return cell.replaceAll(/(?<=\d) (?=%)/g, GLUE);
 }
 
 function pad(text: string, width: number, isLeft: boolean): string {

@@ -24,6 +24,7 @@ describe.each(Object.entries(tables))("the table of %s", (_, table) => {
   it.each([40, 60, 80, 100, 200])("fits %d columns, and breaks no word or number", (width) => {
     const text = renderTextTable(table, width);
     for (const line of text.split("\n")) expect(stringWidth(line)).toBeLessThanOrEqual(width);
+    expect(text).not.toMatch(/^ *%/m);
     const words = new Set(text.split(/\s+/));
     const cells = table.rows.flat().filter((cell) => cell !== "");
     expect([...table.columns, ...cells].flatMap((cell) => cell.split(" ")).filter((word) => !words.has(word))).toEqual([]);
