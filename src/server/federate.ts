@@ -28,12 +28,13 @@ import { type Origin, originOf } from "./origin.ts";
 import { requireAllRounds } from "./past.ts";
 import { present } from "./present.ts";
 import type { RunResult } from "./result.ts";
-import { type RoundOutcome, runRound, selectClients } from "./round.ts";
+import { type RoundOutcome, runRound } from "./round.ts";
 import { createRunDirectory, type ReopenedDirectory, reopenRunDirectory, type RunDirectory } from "./run-directory.ts";
 import { GLOBAL, roundFile } from "./round-files.ts";
 import { peftIdentity, requireReady } from "./run-record.ts";
 import { type Difference, requireSameRun } from "./same-run.ts";
 import { saveTrained, type Trained } from "./save.ts";
+import { selectClients } from "./select-clients.ts";
 import { openSession, type Session } from "./session.ts";
 import { createSpool } from "./spool.ts";
 

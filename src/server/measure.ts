@@ -7,7 +7,8 @@ import type { TaskRequest, WorkerHello } from "../workers/task.ts";
 import { distribute } from "./distribute.ts";
 import { makespan } from "./schedule.ts";
 import type { Session } from "./session.ts";
-import { toFitSpec, WIRE_DTYPES } from "./wire-specs.ts";
+import { fitRequest } from "./task-requests.ts";
+import { WIRE_DTYPES } from "./wire-specs.ts";
 
 /** What one worker takes, alone on its machine. */
 export interface Measurement {
@@ -65,11 +66,9 @@ export async function measure(config: RunConfig, { pool, clients, tiers, layout,
     const { message } = await pool.run({ id: `measure/${name}`, request, payload, expect: "any", dtype });
     return { seconds: (performance.now() - start) / 1000, memory: message.type === "fitted" ? message.peak_memory_bytes : null };
   };
-  const fit = ({ id, r }: RankedClient, steps: number, name: string) => {
-    const seed = deriveSeed(config.seed, "measure", id);
-    const spec = { ...toFitSpec(config, 1), local_steps: steps };
-    const asked = { round: 1, client_id: id, r, scale: layout.scale, seed, fit: spec, update_dtype: dtype };
-    return timed(`${id}/${name}`, { type: "fit", ...asked }, r);
+  const fit = (client: RankedClient, steps: number, name: string) => {
+    const request = fitRequest(config, layout, { round: 1, client, seed: deriveSeed(config.seed, "measure", client.id), steps });
+    return timed(`${client.id}/${name}`, request, client.r);
   };
 
   const measured: MeasuredTier[] = [];

@@ -14,7 +14,7 @@ import { candidateLosses } from "./evaluate.ts";
 import { measure, type Measurement, predict, type Prediction, proposeSlots, type Slots } from "./measure.ts";
 import { recallAnswers, rememberAnswers } from "./known-answers.ts";
 import { type Origin, originOf } from "./origin.ts";
-import { selectClients } from "./round.ts";
+import { selectClients } from "./select-clients.ts";
 import { type Findings, findingsOf, openSession, type Session } from "./session.ts";
 import { WIRE_DTYPES } from "./wire-specs.ts";
 

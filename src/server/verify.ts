@@ -11,11 +11,12 @@ import { deriveSeed } from "../tensor/rng.ts";
 import { type Commit, type Journal, readJournal } from "./journal.ts";
 import { isOfCommit, type MetricsLine, readMetrics } from "./metrics-file.ts";
 import { originOf, readSource, type Source } from "./origin.ts";
-import { fitSeed, openRound } from "./round.ts";
+import { openRound } from "./round-aggregation.ts";
 import { decodeState, encodeState, GLOBAL, hashOf, readRoundFile, roundFile, STATE } from "./round-files.ts";
 import { readReadyRecord, readRecord } from "./run-record.ts";
 import { requireSameRun } from "./same-run.ts";
 import { hasRecorded, readRecordedFit } from "./spool.ts";
+import { fitSeed } from "./task-requests.ts";
 import { startFrom } from "./start-from.ts";
 
 export interface VerifiedRound {

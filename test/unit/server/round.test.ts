@@ -16,7 +16,8 @@ import {
   type SelectionContext,
 } from "../../../src/index.ts";
 import { PROTOCOL_VERSION } from "../../../src/protocol/messages.ts";
-import { runRound, type RoundOutcome, selectClients } from "../../../src/server/round.ts";
+import { runRound, type RoundOutcome } from "../../../src/server/round.ts";
+import { selectClients } from "../../../src/server/select-clients.ts";
 import { createSpool } from "../../../src/server/spool.ts";
 import { asFloat32 } from "../../../src/tensor/encoded.ts";
 import type { Reply, Task, WorkerPool } from "../../../src/workers/task.ts";

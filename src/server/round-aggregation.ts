@@ -1,0 +1,102 @@
+import type { Adapter } from "../adapter/adapter.ts";
+import { initialAdapter } from "../adapter/initialise.ts";
+import type { AdapterLayout } from "../adapter/layout.ts";
+import { createDownlink } from "../adapter/travel.ts";
+import { requireWithinBounds, validateUpdate } from "../adapter/update.ts";
+import type { RunConfig } from "../config/schema.ts";
+import { RunFailedError } from "../errors.ts";
+import { callPolicy, describeGiven, namePolicy } from "../strategy/call-policy.ts";
+import type { Aggregate, RankAssigner, RankedClient, ServerState, Update } from "../strategy/strategy.ts";
+import { deriveSeed } from "../tensor/rng.ts";
+import { inTurns } from "../tensor/turns.ts";
+import type { Reply } from "../workers/task.ts";
+import { distribute } from "./distribute.ts";
+import { requireAccumulator, requireAggregate } from "./require-adapter.ts";
+import type { StoredFit } from "./spool.ts";
+import { WIRE_DTYPES } from "./wire-specs.ts";
+
+/** What a round's aggregation begins with. */
+export interface Opening {
+  readonly round: number;
+  readonly config: RunConfig;
+  readonly layout: AdapterLayout;
+  readonly global: Adapter;
+  readonly state: ServerState;
+  /** Clients of this round, in index order. */
+  readonly selected: readonly RankedClient[];
+}
+
+/** What the aggregation makes of a round. */
+export interface Aggregated extends Aggregate {
+  /** Ranks that the strategy's rank assignment has changed, by client id. */
+  readonly revised: ReadonlyMap<string, number>;
+}
+
+/** A round's sum as it grows: what each client is handed, and what becomes of its answer. */
+export interface OpenRound {
+  received(client: RankedClient): Adapter;
+  /**
+   * Checks an answer and adds its update, which is kept on disk meanwhile. Throws RefusedError, and the sum is as it was. Gives
+   * whether the payload is forgotten.
+   */
+  take(
+    client: RankedClient,
+    answer: Pick<Reply<"fit">, "message" | "payload">,
+    keep: () => Promise<StoredFit | undefined>,
+  ): Promise<boolean>;
+  finish(): Promise<Aggregated>;
+}
+
+export function openRound({ round, config, layout, global, state, selected }: Opening): OpenRound {
+  const { aggregation, rankAssignment } = config.strategy;
+  const fresh = () => initialAdapter(layout, global.dense, deriveSeed(config.seed, "round", round, "adapter")).rows;
+  const name = namePolicy("aggregation", aggregation);
+  const accumulator = callPolicy(`${name}'s begin() of round ${round}`, () =>
+    aggregation.begin({ round, layout, global, state, clients: selected, fresh }),
+  );
+  requireAccumulator(`${name}'s begin() of round ${round}`, accumulator);
+  const revised = new Map<string, number>();
+  const downlink = createDownlink(WIRE_DTYPES[config.wire.downlink]);
+  const downlinks = new Map(layout.tiers.map((r) => [r, downlink(distribute(aggregation, global, layout, r))]));
+  const received = ({ r }: RankedClient) => downlinks.get(r) as Adapter;
+  return {
+    received,
+    async take(client, { message, payload }, keep) {
+      const known = { id: client.id, r: client.r, n: client.size };
+      const delta = validateUpdate({ layout, client: known, reply: message, payload });
+      const keeping = keep();
+      // Awaited below, once the update has been added; avoids an unhandled rejection meanwhile.
+      keeping.catch(() => {});
+      try {
+        // Check bounds before anyone else reads NaN or Infinity.
+        if (!accumulator.folds || rankAssignment.revise) await inTurns(requireWithinBounds(client.id, delta));
+        const spooled = aggregation.readsSpool ? await keeping : undefined;
+        const update: Update = { clientId: client.id, r: client.r, n: client.size, delta, received: received(client), spooled };
+        const next = revisedRank(rankAssignment, client, update, layout);
+        await callPolicy(`${name}'s add() of client ${client.id} in round ${round}`, () => accumulator.add(update));
+        if (next !== client.r) revised.set(client.id, next);
+        await keeping;
+      } catch (error) {
+        const kept = await keeping.catch(() => undefined);
+        kept?.drop();
+        throw error;
+      }
+      return accumulator.folds ?? false;
+    },
+    async finish() {
+      const subject = `${name}'s finish() of round ${round}`;
+      const aggregate = await callPolicy(subject, () => accumulator.finish());
+      await inTurns(requireAggregate(subject, aggregate, layout));
+      return { ...aggregate, revised };
+    },
+  };
+}
+
+/** The rank that a client goes on with after its fit. */
+function revisedRank(assigner: RankAssigner, client: RankedClient, update: Update, layout: AdapterLayout): number {
+  if (!assigner.revise) return client.r;
+  const subject = `${namePolicy("rank assignment", assigner)}'s revise() of client ${client.id}`;
+  const r = callPolicy(subject, () => assigner.revise?.(client, update, layout)) ?? client.r;
+  if (layout.tiers.includes(r)) return r;
+  throw new RunFailedError(`${subject} must give one of the tiers [${layout.tiers.join(", ")}], gave ${describeGiven(r)}`);
+}

@@ -1,0 +1,37 @@
+import type { Adapter } from "../adapter/adapter.ts";
+import type { AdapterLayout } from "../adapter/layout.ts";
+import type { RunConfig } from "../config/schema.ts";
+import type { RankedClient } from "../strategy/strategy.ts";
+import { deriveSeed } from "../tensor/rng.ts";
+import type { TaskRequest } from "../workers/task.ts";
+import { toFitSpec, WIRE_DTYPES } from "./wire-specs.ts";
+
+/** The seed of a client's fit in a round. */
+export function fitSeed(seed: number, round: number, clientId: string): string {
+  return deriveSeed(seed, "round", round, "client", clientId, "fit");
+}
+
+/** Asks for one client's fit; `steps` in place of the config's local steps. */
+export function fitRequest(
+  config: RunConfig,
+  { scale }: AdapterLayout,
+  fit: { readonly round: number; readonly client: RankedClient; readonly seed: string; readonly steps?: number },
+): TaskRequest<"fit"> {
+  const { round, client, seed, steps = config.fit.localSteps } = fit;
+  return {
+    type: "fit",
+    round,
+    client_id: client.id,
+    r: client.r,
+    scale,
+    seed,
+    fit: { ...toFitSpec(config, round), local_steps: steps },
+    update_dtype: WIRE_DTYPES[config.wire.update],
+  };
+}
+
+/** Shapes of the tensors that an update to this adapter has. */
+export function updateShapes({ r }: Adapter, { width, denseSize }: AdapterLayout): { rows: number[]; dense?: number[] } {
+  const rows = [r, width];
+  return denseSize > 0 ? { rows, dense: [denseSize] } : { rows };
+}
