@@ -1,7 +1,9 @@
+import path from "node:path";
 import type { Adapter } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
+import type { RunConfig } from "../config/schema.ts";
 import type { RoundMetrics } from "./events.ts";
-import type { Saved, SaveOptions } from "./save.ts";
+import { type Saved, type SaveOptions, saveTrained, type Trained } from "./save.ts";
 
 /** What a finished run gives. */
 export interface RunResult {
@@ -19,4 +21,15 @@ export interface RunResult {
    * whole model. Refuses an r above R; r need not be a tier. By default r = R.
    */
   savePretrained(directory: string, options?: SaveOptions): Promise<Saved>;
+}
+
+export function createResult(
+  config: RunConfig,
+  { path: directory }: { readonly path: string },
+  made: Omit<Trained, "run" | "config">,
+  metrics: readonly RoundMetrics[],
+): RunResult {
+  const { layout, presented: adapter, sha256 } = made;
+  const trained = { run: path.basename(directory), config, ...made };
+  return { directory, layout, adapter, metrics, sha256, savePretrained: (folder, options) => saveTrained(trained, folder, options) };
 }

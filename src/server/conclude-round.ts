@@ -1,0 +1,68 @@
+import type { Adapter } from "../adapter/adapter.ts";
+import { energy } from "../adapter/energy.ts";
+import { segments } from "../adapter/segments.ts";
+import { type EvaluateContext, evaluateRound } from "./evaluate.ts";
+import type { RoundMetrics } from "./events.ts";
+import { present } from "./present.ts";
+import type { CommittedRound, RunContext } from "./run-context.ts";
+
+type EvaluatedMetrics = Pick<RoundMetrics, "byTier" | "merged" | "byClient" | "energy">;
+const NOTHING_EVALUATED: EvaluatedMetrics = { byTier: [], merged: null, byClient: [], energy: [] };
+
+/** Evaluates committed rounds, writes their metrics and reports them; each round once. */
+export class Concluder {
+  readonly #context: RunContext;
+  readonly #evaluation: EvaluateContext;
+  readonly #metrics: Map<number, RoundMetrics>;
+  readonly #concluding = new Map<number, Promise<void>>();
+  /** The last round's adapter, as it was evaluated. */
+  #presented: Adapter | undefined;
+
+  constructor(context: RunContext, evaluation: EvaluateContext) {
+    this.#context = context;
+    this.#evaluation = evaluation;
+    this.#metrics = new Map(context.past?.metrics.map((metrics) => [metrics.round, metrics]));
+  }
+
+  /** Of every concluded round, in order. */
+  get metrics(): readonly RoundMetrics[] {
+    return [...this.#metrics.values()].toSorted((a, b) => a.round - b.round);
+  }
+
+  /** Does nothing for a round whose metrics an earlier life of the run has written. */
+  conclude(committed: CommittedRound): Promise<void> {
+    const { round } = committed;
+    const begun = this.#concluding.get(round) ?? (this.#metrics.has(round) ? Promise.resolve() : this.#conclude(committed));
+    this.#concluding.set(round, begun);
+    return begun;
+  }
+
+  /** What a committed round's adapter looks like as an adapter of the base model. */
+  present({ round, global }: CommittedRound): Adapter {
+    const { config, session } = this.#context;
+    if (round === config.rounds && this.#presented) return this.#presented;
+    return present(config.strategy.aggregation, global, session.layout);
+  }
+
+  async #conclude(committed: CommittedRound): Promise<void> {
+    const { directory, emit } = this.#context;
+    const { round, trained, sha256 } = committed;
+    const metrics: RoundMetrics = { round, ...(await this.#evaluate(committed)), ...trained };
+    this.#metrics.set(round, metrics);
+    await directory.writeMetrics(metrics);
+    emit({ type: "round-end", round, metrics, sha256 });
+  }
+
+  async #evaluate(committed: CommittedRound): Promise<EvaluatedMetrics> {
+    const { config, session, emit } = this.#context;
+    const { round, global, clients } = committed;
+    if (round % config.evaluate.every !== 0 && round !== config.rounds) return NOTHING_EVALUATED;
+    emit({ type: "evaluation-start", round });
+    const presented = this.present(committed);
+    if (round === config.rounds) this.#presented = presented;
+    return {
+      ...(await evaluateRound(this.#evaluation, round, { global, presented }, clients)),
+      energy: segments(session.tiers).map(({ from, to }) => ({ r: to, energy: energy(session.layout, presented.rows, from, to) })),
+    };
+  }
+}

@@ -1,0 +1,99 @@
+import { existsSync } from "node:fs";
+import path from "node:path";
+import type { RunConfig } from "../config/schema.ts";
+import { InterruptedError } from "../errors.ts";
+import type { WorkerLauncher } from "../workers/launch.ts";
+import type { TaskFailure } from "../workers/task.ts";
+import { changedDataFiles, DATA_FILES, listDataFiles } from "./data-files.ts";
+import { describeRun, describeSession } from "./describe-run.ts";
+import type { RunEvent } from "./events.ts";
+import { rememberCode } from "./named-code.ts";
+import { originOf } from "./origin.ts";
+import { requireAllRounds } from "./past.ts";
+import { showEnded } from "./resume.ts";
+import type { RunResult } from "./result.ts";
+import { createRunDirectory, reopenRunDirectory, type RunDirectory } from "./run-directory.ts";
+import { requireSameRun } from "./same-run.ts";
+import { openSession } from "./session.ts";
+import { createStopwatch } from "./stopwatch.ts";
+import { train } from "./train.ts";
+
+/** A run that is asked for. */
+export interface RequestedRun {
+  readonly config: RunConfig;
+  readonly overwrite: boolean | undefined;
+  readonly resume: boolean | undefined;
+  readonly launcher: WorkerLauncher | undefined;
+  readonly signal: AbortSignal;
+  emit(event: RunEvent): void;
+}
+
+/** Claims the run directory, brings the workers up, trains, and leaves everything closed. */
+export async function conductRun(requested: RequestedRun): Promise<RunResult> {
+  const { config, signal, emit } = requested;
+  const { runsDir, name = "" } = config;
+  if (signal.aborted) throw new InterruptedError();
+  // Before anything is made, or replaced.
+  const chosen = requested.resume ? undefined : await originOf(config);
+  const past = requested.resume ? await reopenRunDirectory(path.resolve(runsDir, name)) : undefined;
+  const directory = past ?? (await createRunDirectory({ runsDir, name: config.name, overwrite: requested.overwrite }));
+  const { copyOf } = directory;
+  if (copyOf) {
+    const { folder, host, pid } = copyOf;
+    emit({ type: "folder-copied", directory: directory.path, copyOf: { directory: folder, host, pid } });
+  }
+  try {
+    const origin = past ? await originOf(config, past.record) : chosen;
+    const begun = describeRun(config, path.basename(directory.path), origin);
+    if (past) requireSameRun(past.record, begun);
+    else await directory.writeRecord("run.json", begun);
+    if (past) requireAllRounds(past.path, past, config.rounds);
+    if (past?.hasEnded && past.unmeasured.length === 0) return await showEnded(requested, past);
+    await rememberCode(config);
+    const clock = createStopwatch(directory.timings);
+    const session = await openSession({
+      config,
+      origin,
+      launcher: requested.launcher,
+      signal,
+      logFolder: directory.file("workers"),
+      listener: {
+        failure: (failure) => recordFailure(failure, directory, emit),
+        givenUp: ({ workerId, device, error }) => emit({ type: "worker-given-up", workerId, device, error: error.message }),
+      },
+      emit,
+    });
+    try {
+      clock.lap(0, "start");
+      const record = { ...begun, ...describeSession(session) };
+      const dataFiles = await listDataFiles(session.prepared);
+      const changedData = past ? await changedDataFiles(directory.file(DATA_FILES), dataFiles) : [];
+      const differences = past ? requireSameRun(past.record, record, changedData) : [];
+      if (past) directory.journal.append({ type: "resume", after: past.commits.length - 1, differences });
+      // What a run that was killed in its start has not recorded.
+      if (!past || past.commits.length === 0) {
+        if (dataFiles) await directory.writeRecord(DATA_FILES, dataFiles);
+        await directory.writeRecord("run.json", record);
+      }
+      return await train({ config, signal, session, directory, past: past && { ...past, differences }, clock, emit });
+    } finally {
+      await session.close();
+    }
+  } catch (error) {
+    const rounds = directory.file("rounds");
+    if (!(error instanceof InterruptedError) || !existsSync(rounds)) throw error;
+    const remedy = `its committed rounds are kept: go on with prelort resume ${path.relative(".", directory.path)}`;
+    throw new InterruptedError(`${error.message}; ${remedy}`, { cause: error });
+  } finally {
+    await directory.close();
+  }
+}
+
+function recordFailure(failure: TaskFailure, directory: RunDirectory, emit: (event: RunEvent) => void): void {
+  const { taskId, attempt, workerId, error, willRetry } = failure;
+  directory.journal.append({ type: "failure", task_id: taskId, attempt, worker_id: workerId, error: error.message, will_retry: willRetry });
+  const [, round, clientId] = /^round-(\d+)\/fit\/(.+)$/.exec(taskId) ?? [];
+  if (round !== undefined && clientId !== undefined) {
+    emit({ type: "client-failure", round: Number(round), clientId, attempt, workerId, error: error.message, willRetry });
+  }
+}

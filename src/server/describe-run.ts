@@ -1,0 +1,49 @@
+import process from "node:process";
+import { describeConfig } from "../config/build.ts";
+import { snakeKeys } from "../config/case.ts";
+import type { RunConfig } from "../config/schema.ts";
+import { packageVersion } from "../workers/python.ts";
+import { describeDoubts, describeMethod } from "./method.ts";
+import { describeSource } from "./model-source.ts";
+import type { Origin } from "./origin.ts";
+import type { Session } from "./session.ts";
+
+/** What run.json holds before workers are up: everything that decides the bytes. No times. */
+export function describeRun(config: RunConfig, name: string, origin: Origin | undefined): object {
+  return {
+    name,
+    prelort: packageVersion(),
+    method: describeMethod(config),
+    doubts: describeDoubts(config),
+    config: describeConfig(config),
+    init_from: origin ? snakeKeys(origin) : null,
+  };
+}
+
+/** What is added once workers are up: what the bytes are made with. */
+export function describeSession({ prepared, loaded, layout, clients, environment, parameters, peft, leftOut }: Session): object {
+  return {
+    versions: { node: process.version, ...environment.versions },
+    variables: environment.variables,
+    device: snakeKeys(environment.device),
+    ...describeSource(loaded.source),
+    data: { sha256: prepared.data_sha256 },
+    index: prepared.index,
+    labels: prepared.labels,
+    eval_examples: prepared.n_eval,
+    truncated_examples: prepared.n_truncated,
+    remarks: prepared.remarks,
+    clients: clients.map(({ id, size, r, labelCounts }, index) => ({
+      id,
+      n: size,
+      r,
+      label_counts: labelCounts,
+      mix: prepared.clients[index]?.mix ?? [],
+      tokens: prepared.clients[index]?.n_tokens ?? 0,
+    })),
+    base_parameters: parameters,
+    layout: snakeKeys(layout),
+    peft: snakeKeys(peft),
+    left_out: leftOut,
+  };
+}

@@ -1,0 +1,220 @@
+import { setImmediate } from "node:timers/promises";
+import { encodeGlobal } from "../adapter/global-file.ts";
+import { isLanguage } from "../adapter/peft.ts";
+import { snakeKeys } from "../config/case.ts";
+import { InterruptedError } from "../errors.ts";
+import type { ClientHistory, RankedClient } from "../strategy/strategy.ts";
+import { writeAdapterFolder } from "./adapter-folder.ts";
+import { Concluder } from "./conclude-round.ts";
+import { candidateLosses, type EvaluateContext } from "./evaluate.ts";
+import type { TrainedMetrics } from "./journal.ts";
+import { baseFiles, describeSource } from "./model-source.ts";
+import { createResult, type RunResult } from "./result.ts";
+import { restoreRound, runStart } from "./resume.ts";
+import { type RoundOutcome, runRound } from "./round.ts";
+import { type CommittedRound, type RunContext, withRanks } from "./run-context.ts";
+import { selectClients } from "./select-clients.ts";
+import { createSpool, type Spool } from "./spool.ts";
+
+/** Trains from the last committed round to the end of the run, and saves the adapters. */
+export async function train(context: RunContext): Promise<RunResult> {
+  return new Training(context).run();
+}
+
+class Training {
+  readonly #context: RunContext;
+  readonly #spool: Spool;
+  readonly #evaluation: EvaluateContext;
+  readonly #concluder: Concluder;
+  /** What selection knows of clients that have reported. */
+  readonly #history: Map<string, ClientHistory>;
+  /** Clients that are selected no more. */
+  readonly #setAside: Set<string>;
+
+  constructor(context: RunContext) {
+    const { config, session, directory, past } = context;
+    const { pool, layout, prepared, peft } = session;
+    this.#context = context;
+    this.#spool = createSpool({
+      folder: directory.file("updates"),
+      isRecorded: config.recordUpdates,
+      isRead: config.strategy.aggregation.readsSpool ?? false,
+      maxBytes: config.spoolBytes,
+    });
+    const ownExamples = new Map(prepared.clients.map((client) => [client.id, client.n_eval]));
+    this.#evaluation = { config, pool, layout, isLanguage: isLanguage(peft), evalExamples: prepared.n_eval, ownExamples };
+    this.#concluder = new Concluder(context, this.#evaluation);
+    this.#history = new Map(
+      past?.commits.flatMap(({ round, clients }) => clients.map(({ id, rmsLoss }) => [id, { round, rmsLoss }] as const)),
+    );
+    this.#setAside = new Set(past?.commits.flatMap(({ setAside }) => setAside));
+  }
+
+  async run(): Promise<RunResult> {
+    const { config, session, directory, past, clock, emit } = this.#context;
+    emit(runStart(config, directory, session.tiers, past));
+    emit({ type: "phase-start", phase: "train" });
+    let last = (past && (await restoreRound(past, session.clients, past.commits.length - 1))) ?? (await this.#begin());
+    await this.#evaluateAgain(last);
+    while (last.round < config.rounds) last = await this.#trainRound(last);
+    await this.#concluder.conclude(last);
+    clock.lap(config.rounds, "evaluate");
+    return this.#save(last);
+  }
+
+  /** Round 0, before training. */
+  async #begin(): Promise<CommittedRound> {
+    const { session } = this.#context;
+    const global = await session.initial();
+    return this.#commit({ round: 0, global, state: {}, clients: session.clients, setAside: [], trained: NOTHING_TRAINED });
+  }
+
+  /** Earlier rounds whose metrics are missing. */
+  async #evaluateAgain(last: CommittedRound): Promise<void> {
+    const { past, session } = this.#context;
+    for (const round of past?.unmeasured ?? []) {
+      const before = past && round < last.round ? await restoreRound(past, session.clients, round) : undefined;
+      if (before) await this.#concluder.conclude(before);
+    }
+  }
+
+  /** The round before is concluded while the clients of this one train: its evaluation takes the workers that they leave free. */
+  async #trainRound(before: CommittedRound): Promise<CommittedRound> {
+    const { signal, past, clock } = this.#context;
+    if (signal.aborted) throw new InterruptedError();
+    const round = before.round + 1;
+    const closed = past?.closed?.round === round ? past.closed : undefined;
+    const concludeBefore = () => this.#concluder.conclude(before);
+    let outcome: RoundOutcome;
+    try {
+      const selected = await this.#select(round, before);
+      const fits = this.#fitAll(round, before, selected, await this.#spool.open(round, before.sha256));
+      // What it computes itself must not keep the first fits from going out.
+      outcome = await unlessFailed(fits, setImmediate().then(concludeBefore));
+    } catch (error) {
+      // The metrics of a committed round do not depend on what becomes of the next.
+      if (!(error instanceof InterruptedError)) await concludeBefore().catch(() => {});
+      throw error;
+    }
+    clock.lap(round, "fit");
+    await concludeBefore();
+    clock.lap(before.round, "evaluate");
+    const setAside = closed?.setAside ?? [...outcome.deadly.keys()];
+    this.#close(round, outcome, setAside);
+    return this.#commit({
+      round,
+      global: outcome.global,
+      state: outcome.state ?? {},
+      clients: withRanks(before.clients, outcome.revised),
+      trained: trainedMetrics(outcome),
+      setAside,
+    });
+  }
+
+  async #select(round: number, { clients, global }: CommittedRound): Promise<readonly RankedClient[]> {
+    const { config, session, directory, emit } = this.#context;
+    const chosen = await selectClients(config, {
+      round,
+      clients,
+      tiers: session.tiers,
+      history: this.#history,
+      losses: (candidates) => candidateLosses(this.#evaluation, round, global, candidates),
+    });
+    const selected = chosen.filter(({ id }) => !this.#setAside.has(id));
+    const decided = selected.map(({ id, r }) => ({ id, r }));
+    directory.journal.append({ type: "round", round, clients: decided });
+    emit({ type: "round-start", round, clients: decided });
+    return selected;
+  }
+
+  #fitAll(
+    round: number,
+    { global, state }: CommittedRound,
+    selected: readonly RankedClient[],
+    spool: Awaited<ReturnType<Spool["open"]>>,
+  ): Promise<RoundOutcome> {
+    const { config, session, directory, past, emit } = this.#context;
+    const { pool, layout } = session;
+    return runRound({
+      round,
+      config,
+      pool,
+      layout,
+      global,
+      state,
+      history: this.#history,
+      selected,
+      spool,
+      closed: past?.closed?.round === round ? past.closed : undefined,
+      onLate: (client, { workerId }) => directory.journal.append({ type: "late", round, client_id: client.id, worker_id: workerId }),
+      onFit: (client, { workerId, attempt, message }, isRestored) => {
+        directory.journal.append({ type: "fit", round, client_id: client.id, worker_id: workerId, attempt, is_restored: isRestored });
+        emit({ type: "client-fit", round, clientId: client.id, r: client.r, workerId, loss: message.loss, seconds: message.seconds });
+      },
+    });
+  }
+
+  #close(round: number, { reported, failed, late, deadly, history }: RoundOutcome, setAside: readonly string[]): void {
+    const { directory, emit } = this.#context;
+    directory.journal.append({ type: "close", ...(snakeKeys({ round, reported, failed, late, setAside }) as object) });
+    for (const [id, report] of history) this.#history.set(id, report);
+    for (const clientId of setAside) {
+      this.#setAside.add(clientId);
+      emit({ type: "client-set-aside", round, clientId, error: deadly.get(clientId)?.message ?? "in an earlier life of the run" });
+    }
+  }
+
+  async #commit(made: Omit<CommittedRound, "sha256">): Promise<CommittedRound> {
+    const { session, directory, clock } = this.#context;
+    const { round, global, state, trained, setAside, clients } = made;
+    const rankOf = new Map(clients.map(({ id, r }) => [id, r]));
+    const sha256 = await directory.commitRound({
+      round,
+      global: encodeGlobal(session.layout, global, round),
+      state,
+      trained,
+      setAside,
+      clients: trained.reported.map((id) => ({ id, r: rankOf.get(id) ?? 0, rmsLoss: this.#history.get(id)?.rmsLoss ?? null })),
+    });
+    clock.lap(round, "commit");
+    return { ...made, sha256 };
+  }
+
+  async #save(last: CommittedRound): Promise<RunResult> {
+    const { config, session, directory, clock, emit } = this.#context;
+    const { tiers, layout, peft, prepared, loaded } = session;
+    emit({ type: "phase-start", phase: "save" });
+    const adapter = this.#concluder.present(last);
+    for (const r of tiers) {
+      await writeAdapterFolder(directory.file("adapters", `r${r}`), { config, peft, layout, adapter, r, dtype: "f32" });
+    }
+    clock.lap(config.rounds, "save");
+    await this.#spool.clear();
+    directory.journal.append({ type: "end" });
+    await directory.journal.flush();
+    const { round, sha256, global } = last;
+    const base = baseFiles(describeSource(loaded.source).model);
+    const made = { round, sha256, peft, base, labels: prepared.labels, layout, global, presented: adapter };
+    return createResult(config, directory, made, this.#concluder.metrics);
+  }
+}
+
+/** What work gives, or at once the error of what goes on beside it. */
+function unlessFailed<T>(work: Promise<T>, beside: Promise<void>): Promise<T> {
+  return Promise.race([work, beside.then(() => work)]);
+}
+
+const NOTHING_TRAINED: TrainedMetrics = {
+  coverage: [],
+  fitLoss: null,
+  reported: [],
+  failed: [],
+  late: [],
+  passes: 0,
+  bytesDown: 0,
+  bytesUp: 0,
+};
+
+function trainedMetrics({ coverage, fitLoss, reported, failed, late, passes, bytesDown, bytesUp }: RoundOutcome): TrainedMetrics {
+  return { coverage, fitLoss, reported, failed, late, passes, bytesDown, bytesUp };
+}
