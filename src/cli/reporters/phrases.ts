@@ -7,7 +7,7 @@ import type { WorkerView } from "./run-view.ts";
 
 /* Sentences that more than one reporter says. */
 
-type EventOf<T extends RunEvent["type"]> = Extract<RunEvent, { type: T }>;
+export type EventOf<T extends RunEvent["type"]> = Extract<RunEvent, { type: T }>;
 
 export function describeData({ clients, labels, evalExamples, truncated }: EventOf<"data-ready">): string {
   const examples = clients.reduce((sum, { size }) => sum + size, 0);

@@ -14,6 +14,7 @@ import {
   describeStart,
   describeStartingAdapter,
   describeWait,
+  type EventOf,
 } from "./phrases.ts";
 import type { Reporter, TimedReporterOptions } from "./reporter.ts";
 import { advance, emptyView, nameRound, type RunView } from "./run-view.ts";
@@ -41,7 +42,9 @@ export function plainReporter({ stream, now = () => performance.now() }: TimedRe
     event(untrusted) {
       const event = visibleIn(untrusted);
       view = advance(view, event, now());
-      for (const line of linesOf(event, view, (stream.columns ?? USUAL_WIDTH) - INDENT)) say(line);
+      for (const line of linesOf(event, view)) say(line);
+      // Across the whole width, as the last thing that is said.
+      if (event.type === "run-end") stream.write(`${describeResult(event, view, stream.columns ?? USUAL_WIDTH)}\n`);
       if (event.type === "worker-status") sayProgress();
     },
     close: () => clearInterval(ticking),
@@ -52,7 +55,11 @@ function describeProgress({ wait, workers }: RunView, now: number): string {
   return `${wait}: ${[...workers.values()].map((worker) => describeWait(worker, now)).join("; ")}`;
 }
 
-function linesOf(event: RunEvent, view: RunView, width: number): readonly string[] {
+function describeResult(event: EventOf<"run-end">, { run, history }: RunView, width: number): string {
+  return [renderTextTable(qualityTable(run?.tiers ?? [], history), width), ...describePaths(event)].join("\n");
+}
+
+function linesOf(event: RunEvent, view: RunView): readonly string[] {
   switch (event.type) {
     case "phase-start":
       return [`${event.phase} …`];
@@ -79,7 +86,7 @@ function linesOf(event: RunEvent, view: RunView, width: number): readonly string
       return [`${nameRound(view, round)}: ${parts.join("; ")}`];
     }
     case "run-end":
-      return [["done", renderTextTable(qualityTable(view.run?.tiers ?? [], view.history), width), ...describePaths(event)].join("\n")];
+      return ["done"];
     case "worker-status":
     case "client-fit":
     case "evaluation-start":
