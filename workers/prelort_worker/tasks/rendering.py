@@ -3,16 +3,23 @@
 import json
 import re
 from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import takewhile
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
-from .chat_forms import arguments_of, equivalent_forms
+from ..legal import require_legal
+from .chat_forms import arguments_of, equivalent_forms, without_arguments
 from .conversation import SAID, Conversation, Message
 from .text import describe
 
+# What a template that asks for the date is told, so that the same data gives the same examples on every day. Llama's
+# templates take this one where they cannot ask.
+TODAY = datetime(2024, 7, 26)
+_DATE = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
 _MARK = re.compile(r"zq(\d+)x(\d+)qz")
 _DIFFERS = (
     "the model's chat template writes {what} differently when others follow; split the conversation after this turn, "
@@ -32,23 +39,35 @@ class Rendering:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, chat: Conversation) -> "Rendering":
-        """The first form that the template renders; else raises what is wrong, beyond what another form mends."""
+        """
+        The first form that the template renders with the calls' arguments, or at least renders; else raises what is
+        wrong, beyond what another form mends.
+        """
+        partial: Rendering | None = None
         faults: dict[str, InputError] = {}
         for messages in equivalent_forms(chat.messages):
             try:
                 rendering = cls(tokenizer, chat, messages)
                 rendering.check_whole()
-                return rendering
+                if rendering.uses_arguments():
+                    return rendering
+                partial = partial or rendering
             except Exception as error:  # a template is a program, which may raise anything
                 fault = error if isinstance(error, InputError) else _named(tokenizer, chat, messages, error)
                 faults.setdefault(str(fault), fault)
+        if partial is not None:
+            return partial
         raise list(faults.values())[-1]
 
     def text(self, messages: list[Message], is_prompt: bool = False) -> str:
         return render(self._tokenizer, messages, self.chat.variables, is_prompt)
 
     def check_whole(self) -> None:
-        """Refuses a rendering that lacks the content of a message, or writes data as Python or as JSON in JSON."""
+        """
+        Refuses a rendering that lacks the content of a message, writes data as Python or as JSON in JSON, or holds what
+        no tokenizer may see, such as half a surrogate pair that stood escaped in a call's arguments.
+        """
+        require_legal(self.whole, f"{self.chat.where}: as the model's chat template renders it, the conversation")
         found = set(_MARK.findall(self._marked))
         for index, mark in _marks(self.messages):
             if mark not in found:
@@ -70,11 +89,15 @@ class Rendering:
             self._check_used(index, f"tool call {place + 1}", {**message, "tool_calls": rest})
 
     def is_empty(self, index: int) -> bool:
-        """Whether the turn renders as one that says nothing does."""
+        """Whether the turn renders as one that says nothing does; it does not where the template refuses such a one."""
         content = self.messages[index].get("content", "")
         if any(part["text"].strip() for part in _parts(content)):
             return False
-        return "".join(self._empty_turn(index).split()) == "".join(self._until(index).split())
+        try:
+            empty = self._empty_turn(index)
+        except Exception:  # a template is a program, which may raise anything
+            return False
+        return "".join(empty.split()) == "".join(self._until(index).split())
 
     def span(self, index: int) -> tuple[int, int]:
         """Where in the whole the turn's learned part begins and ends."""
@@ -109,6 +132,20 @@ class Rendering:
             return self.text(messages) == self.whole
         except Exception:  # a template is a program, which may raise anything
             return False
+
+    def uses_arguments(self) -> bool:
+        """Whether those of tool calls are written, if there are any: some templates leave out what is no map."""
+        bare = [
+            {**message, "tool_calls": [without_arguments(call) for call in message["tool_calls"]]}
+            if "tool_calls" in message
+            else message
+            for message in self.messages
+        ]
+        return bare == self.messages or not self.is_same(bare)
+
+    def tells_date(self) -> bool:
+        later = TODAY + timedelta(days=400)
+        return render(self._tokenizer, self.messages, self.chat.variables, today=later) != self.whole
 
     def uses(self, variable: str) -> bool:
         """Whether the whole, or the prompt for an answer to it, hangs on a variable beside the messages."""
@@ -147,9 +184,23 @@ class Rendering:
 
 
 def render(
-    tokenizer: PreTrainedTokenizerBase, messages: list[Message], variables: dict[str, Any], is_prompt: bool = False
+    tokenizer: PreTrainedTokenizerBase,
+    messages: list[Message],
+    variables: dict[str, Any],
+    is_prompt: bool = False,
+    today: datetime = TODAY,
 ) -> str:
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=is_prompt, **variables))
+    template = _dated(tokenizer.get_chat_template(tools=variables.get("tools")), today)
+    return str(
+        tokenizer.apply_chat_template(
+            messages, chat_template=template, tokenize=False, add_generation_prompt=is_prompt, **variables
+        )
+    )
+
+
+@lru_cache
+def _dated(template: str, today: datetime) -> str:
+    return _DATE.sub(lambda found: json.dumps(today.strftime(found[2]), ensure_ascii=False), template)
 
 
 def _named(
