@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -489,3 +490,22 @@ def test_what_stands_in_double_brackets_is_left_out_where_a_column_in_it_is_empt
     assert fill(template, Row("f:2", {"task": "hail", "input": ""}), "data.prompt") == "Do: hail\nAnswer:"
     with pytest.raises(InputError, match="has no column 'input'"):
         fill(template, Row("f:3", {"task": "hail"}), "data.prompt")
+
+
+def test_the_copy_that_datasets_keeps_of_a_table_is_its_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    path = write_parquet(tmp_path / "a.parquet", text=["private"])
+    before = os.umask(0o022)
+    try:
+        assert read_rows(path)[0].columns == {"text": "private"}
+        (tmp_path / "folder").mkdir()
+        write_parquet(tmp_path / "folder" / "b.parquet", text=["private too"])
+        card = "---\nconfigs:\n- config_name: default\n  data_files: b.parquet\n---\n"
+        (tmp_path / "folder" / "README.md").write_text(card)
+        assert read_rows(str(tmp_path / "folder"))[0].columns == {"text": "private too"}
+        assert os.umask(0o022) == 0o022, "what is written afterwards is as before"
+    finally:
+        os.umask(before)
+    copies = [*(tmp_path / "cache").rglob("*.arrow")]
+    assert len(copies) == 2
+    assert {stat.S_IMODE(copy.stat().st_mode) for copy in copies} == {0o600}

@@ -5,11 +5,13 @@ which is imported only here and only when asked for; it executes no code of a da
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
+from .private_file import private_files
 from .row import Row
 
 if TYPE_CHECKING:
@@ -83,7 +85,8 @@ def read_parquet(files: Sequence[Path], describe: _Describe) -> DatasetRows:
                 f"{path}: the datasets library takes *, ?, [ and ] in a Parquet file's path for a pattern; rename it"
             )
     try:
-        return DatasetRows(datasets.Dataset.from_parquet([str(path.resolve()) for path in files]), describe)
+        with private_files():  # it keeps a copy of the rows, in its own cache
+            return DatasetRows(datasets.Dataset.from_parquet([str(path.resolve()) for path in files]), describe)
     except _errors(datasets) as error:
         called = str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
         raise InputError(f"{called}: cannot be read as Parquet: {_tell(error)}") from error
@@ -134,7 +137,8 @@ def _load_named(name: str, subset: str | None, split: str | None) -> "Dataset":
     datasets = _import(name)
     is_folder = Path(name).is_dir()
     try:
-        return datasets.load_dataset(name, subset, split=split or "train")
+        with private_files() if is_folder else nullcontext():
+            return datasets.load_dataset(name, subset, split=split or "train")
     except _errors(datasets) as error:
         option = "data.split" if "nknown split" in str(error) else None
         if is_folder:
