@@ -614,3 +614,18 @@ def test_a_conversation_that_loses_all_that_is_learned_to_max_length_is_refused_
     with pytest.raises(InputError, match="is cut to 20 tokens, none of which is learned") as refused:
         task.encode([Row("chats.jsonl:1", {"turns": [long, assistant("paw"), long]})], data, quiet)
     assert refused.value.problems[0][0] == "data.max_length"
+
+
+@pytest.mark.parametrize(("arguments", "written"), [("{}", "{}"), ("", "{}"), ('{"a": 1}', '{"a": 1}')])
+def test_arguments_that_are_text_are_not_encoded_twice(arguments: str, written: str):
+    turns = with_call()
+    turns[1]["tool_calls"] = [call(arguments)]
+    assert f'"arguments": {written}}}\n</tool_call>' in rendered(CHATML, turns)
+
+
+def test_text_arguments_that_are_not_json_are_refused_where_they_would_be_encoded_twice():
+    turns = with_call()
+    turns[1]["tool_calls"] = [call("{a: 1")]
+    with pytest.raises(InputError, match=r'message 2: the model\'s chat template would write its data as "\{a: 1"'):
+        rendered(CHATML, turns)
+    assert "CALL" not in rendered(REASONING, turns) and "drill {a: 1</tool_call>" in rendered(REASONING, turns)

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
 from ..legal import require_legal
-from .chat_forms import arguments_of, equivalent_forms, without_arguments
+from .chat_forms import arguments_of, equivalent_forms, with_arguments, without_arguments
 from .conversation import SAID, Conversation, Message
 from .text import describe
 
@@ -21,6 +21,7 @@ from .text import describe
 TODAY = datetime(2024, 7, 26)
 _DATE = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
 _MARK = re.compile(r"zq(\d+)x(\d+)qz")
+_MARKED_ARGUMENTS = '{"zq": "qz"}'
 _DIFFERS = (
     "the model's chat template writes {what} differently when others follow; split the conversation after this turn, "
     'with "weight": 0 on those of the assistant before it'
@@ -73,8 +74,10 @@ class Rendering:
             if mark not in found:
                 alone = _MARK.findall(self.text(_marked(self.messages)[: index + 1]))
                 raise self._lost(index, f"its content (role {self.messages[index]['role']!r})", mark in alone)
+        encodes_text = json.dumps(_MARKED_ARGUMENTS) in self._marked
         for index, message in enumerate(self.messages):
-            if written := next((each for each in _mangled(message) if each in self.whole), None):
+            mangled = (each for each in _mangled(message, encodes_text) if each in self.whole)
+            if (written := next(mangled, None)) is not None:
                 raise self.chat.fault(index, f"the model's chat template would write its data as {written[:80]}")
 
     def check_said(self, index: int) -> None:
@@ -220,21 +223,24 @@ def refusal(error: Exception) -> str:
     return f"the model's chat template refuses this conversation: {error}"
 
 
-def _mangled(message: Message) -> Iterator[str]:
-    """What data of the message looks like where a template that does not know its form writes it."""
+def _mangled(message: Message, encodes_text: bool) -> Iterator[str]:
+    """
+    What data of the message looks like where a template that does not know its form writes it; `encodes_text`: also
+    arguments that are text, which are JSON already.
+    """
     for part in message["content"] if isinstance(message.get("content"), list) else []:
         yield str(part)
         yield json.dumps(part, ensure_ascii=False)
     for call in message.get("tool_calls", []):
         arguments = arguments_of(call)
-        if isinstance(arguments, str) and '"' in arguments:
+        if isinstance(arguments, str) and encodes_text:
             yield json.dumps(arguments, ensure_ascii=False)
         elif isinstance(arguments, dict) and str(arguments) != json.dumps(arguments, ensure_ascii=False):
             yield str(arguments)
 
 
 def _marked(messages: list[Message]) -> list[Message]:
-    """With a mark at the end of every text, which tells whether it is rendered."""
+    """With a mark at the end of every text and for all arguments that are text, which tells how they are rendered."""
     marked = []
     for index, message in enumerate(messages):
         content = message.get("content")
@@ -243,8 +249,14 @@ def _marked(messages: list[Message]) -> list[Message]:
         elif content is not None:
             parts = [{**part, "text": _mark(part["text"], index, number)} for number, part in enumerate(content)]
             message = {**message, "content": parts}
+        if calls := message.get("tool_calls"):
+            message = {**message, "tool_calls": [_with_marked_arguments(call) for call in calls]}
         marked.append(message)
     return marked
+
+
+def _with_marked_arguments(call: Message) -> Message:
+    return with_arguments(call, _MARKED_ARGUMENTS) if isinstance(arguments_of(call), str) else call
 
 
 def _mark(text: str, index: int, number: int) -> str:
