@@ -244,3 +244,13 @@ def test_of_pictures_too_a_line_that_cannot_be_read_hides_no_other(tmp_path: Pat
     data = {"path": path, "label": "class", "text": None, "image": "picture", "clients": 2, "eval_examples": 1}
     problems = problems_of(tmp_path, tmp_path, "image-classification", model={"name_or_path": str(model)}, **data)
     assert [option for option, _ in problems][:2] == ["data.path", "data.label"]
+
+
+def test_remarks_on_labels_are_short_however_long_or_many_those_are(tiny: Path, tmp_path: Path):
+    rows = [row(topic=value) for value in ("a" * 5000, "A" * 5000, *(f"{'0' * n}7" for n in range(30)))]
+    remarks = run(tiny, tmp_path, TASK, path=write(tmp_path / "a.jsonl", *rows, *GOOD)).remarks
+    alike = [remark for remark in remarks if "differ only in" in remark]
+    assert len(alike) == 2
+    assert f'"{"A" * 59}… (1), "{"a" * 59}… (1) differ' in alike[0]
+    assert "and 20 more differ" in alike[1]
+    assert max(map(len, alike)) < 2000
