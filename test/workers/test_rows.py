@@ -509,3 +509,24 @@ def test_the_copy_that_datasets_keeps_of_a_table_is_its_owners_alone(tmp_path: P
     copies = [*(tmp_path / "cache").rglob("*.arrow")]
     assert len(copies) == 2
     assert {stat.S_IMODE(copy.stat().st_mode) for copy in copies} == {0o600}
+
+
+def test_arrows_nulls_are_left_out_of_messages_inside_a_map_too(tmp_path: Path):
+    calls = [[{"function": {"name": name, "arguments": {name: 1}}}] for name in ("a", "b")]
+    path = write_parquet(
+        tmp_path / "a.parquet", sample=[{"turns": [{"role": "assistant", "calls": each}]} for each in calls]
+    )
+    assert [row.columns["sample"]["turns"][0]["calls"] for row in read_rows(path)] == calls
+
+
+def test_a_header_that_begins_like_a_delimiters_line_is_a_header(tmp_path: Path):
+    path = write(tmp_path / "a.csv", "sep=1,text\n2,fur\n")
+    assert [row.columns for row in read_rows(path)] == [{"sep=1": "2", "text": "fur"}]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.txt"])
+def test_utf_16_without_a_mark_is_told_as_such(tmp_path: Path, name: str, encoding: str):
+    path = write(tmp_path / name, 'text;topic\r\n"Gr\u00fc\u00dfe";food\r\n'.encode(encoding))
+    with pytest.raises(InputError, match=r"looks like UTF-16 without a byte order mark .*; save the file as UTF-8"):
+        read_rows(path)

@@ -63,8 +63,7 @@ class DatasetRows(Sequence[Row]):
         where, added = self._describe(index)
         for column, names in self._names.items():
             columns[column] = _name(names, columns[column])
-        present = {name: _present(value) if _is_maps(value) else value for name, value in columns.items()}
-        return Row(where, {**added, **present})
+        return Row(where, {**added, **{name: _as_written(value) for name, value in columns.items()}})
 
 
 def _values(column: Any) -> list[Any]:
@@ -169,8 +168,12 @@ def _name(names: list[str], value: Any) -> Any:
     return names[value] if value is not None and value >= 0 else None
 
 
-def _is_maps(value: Any) -> bool:
-    return isinstance(value, list) and any(isinstance(each, dict) for each in value)
+def _as_written(value: Any) -> Any:
+    """Without what Arrow adds to maps in a list, also where that lies in a map, as a sample's messages may."""
+    if isinstance(value, dict):
+        return {key: _as_written(each) for key, each in value.items()}
+    is_maps = isinstance(value, list) and any(isinstance(each, dict) for each in value)
+    return _present(value) if is_maps else value
 
 
 def _present(value: Any) -> Any:
