@@ -629,3 +629,13 @@ def test_text_arguments_that_are_not_json_are_refused_where_they_would_be_encode
     with pytest.raises(InputError, match=r'message 2: the model\'s chat template would write its data as "\{a: 1"'):
         rendered(CHATML, turns)
     assert "CALL" not in rendered(REASONING, turns) and "drill {a: 1</tool_call>" in rendered(REASONING, turns)
+
+
+@pytest.mark.parametrize("condition", ["messages[-1].role != 'assistant'", "true"])
+def test_of_two_answers_in_a_row_the_header_of_the_second_is_not_learned(condition: str):
+    template = (
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}"
+        "{% if add_generation_prompt and " + condition + " %}<assistant>{% endif %}"
+    )
+    turns = [USER, assistant("paw"), assistant("tail"), USER, assistant("herd", weight=0), assistant("nest")]
+    assert learned_of(template, turns)[0] == ["paw</s>", "tail</s>", "nest</s>"]

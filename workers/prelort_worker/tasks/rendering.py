@@ -104,7 +104,7 @@ class Rendering:
 
     def span(self, index: int) -> tuple[int, int]:
         """Where in the whole the turn's learned part begins and ends."""
-        start = self.text(self.messages[:index], is_prompt=True)
+        start = self._start(index)
         if not self.whole.startswith(start):
             header = self.text(self.messages[:index])
             if self.whole.startswith(header):
@@ -118,6 +118,16 @@ class Rendering:
         if self.whole.startswith(turn) and turn.startswith(start):
             return len(start), len(turn)
         return len(start), self._end_of_shortened(index, start, turn)
+
+    def _start(self, index: int) -> str:
+        """All before the turn and the prompt for it, which some templates leave out after another answer."""
+        start = self.text(self.messages[:index], is_prompt=True)
+        if self.messages[index - 1]["role"] != "assistant" or start != self.text(self.messages[:index]):
+            return start
+        others = [place for place in range(index) if self.messages[place]["role"] != "assistant"]
+        asked = self.messages[: others[-1] + 1 if others else 0]
+        prompt = self.text(asked, is_prompt=True).removeprefix(self.text(asked)) if asked else ""
+        return start + prompt if self.whole.startswith(start + prompt) else start
 
     def _end_of_shortened(self, index: int, start: str, turn: str) -> int:
         """Where a turn ends that begins, when it is the last, with what the template writes into an empty one too."""
