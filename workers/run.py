@@ -9,6 +9,12 @@ the flag that prevents it, -P, needs Python 3.11. A script has its own folder th
 
 import sys
 from importlib import import_module
+from pathlib import Path
 
 if __name__ == "__main__":
-    import_module(sys.argv.pop(1)).main()
+    program = import_module(sys.argv.pop(1))
+    # Once prelort_worker is imported nothing more is to be found here: modules of a task of one's own may be called run
+    # or describe too.
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != here]
+    program.main()

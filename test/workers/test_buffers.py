@@ -154,8 +154,11 @@ def test_a_module_that_never_keeps_still_is_refused_by_name(tiny: Path, tmp_path
     with pytest.raises(InputError, match=told) as refused:
         up.fit("c00", 8, FIT)
     assert refused.value.problems[0][0] == "model.name_or_path"
+    with pytest.raises(InputError, match=told):
+        up.evaluate([8])
     after = bytes_of(copy_buffers(up.nested.model))
     assert {name: after[name] for name in before} == before
+    assert all(not value.any() for name, value in copy_buffers(up.nested.model).items() if name.endswith(".steps"))
 
 
 def test_statistics_of_a_module_trained_in_full_keep_still_and_its_weights_do_not(tiny: Path, tmp_path: Path):

@@ -550,3 +550,92 @@ def test_a_tool_call_as_the_last_answer_can_be_generated():
     (example,) = task.encode([Row("chats.jsonl:1", {"turns": with_call()[:2]})], data, quiet)
     assert task.tokenizer.decode(task.prompt(example)).endswith("fur<|im_end|>\n<|im_start|>assistant\n")
     assert task.tokenizer.decode(task.reference(example)).startswith('<tool_call>\n{"name": "drill", "arguments": {"a"')
+
+
+@pytest.mark.parametrize("last", [{"role": "user", "content": "thanks"}, assistant("bad", weight=0)])
+def test_the_reference_ends_with_the_last_answer_that_is_learned(last: dict[str, Any]):
+    data = data_spec(HERE, "causal-lm", messages="turns", prompt=None, answer=None, max_length=1000)
+    task = task_with(None)
+    task.tokenizer = with_template(PLAIN)
+    row = Row("chats.jsonl:1", {"turns": [USER, assistant("good"), *([USER] if last["role"] != "user" else []), last]})
+    (example,) = task.encode([row], data, quiet)
+    assert task.tokenizer.decode(task.prompt(example)) == "user : fur </s> assistant :"
+    assert task.tokenizer.decode(task.reference(example)) == " good </s> "
+
+
+def test_half_a_surrogate_pair_that_only_the_rendering_shows_is_refused():
+    escaped = with_call()
+    escaped[1]["tool_calls"] = [call('{"a": "\\ud83d"}')]
+    with pytest.raises(InputError, match=r"as the model's chat template renders it, .* half a surrogate pair"):
+        rendered(CHATML, escaped)
+    with pytest.raises(InputError, match="column 'system' holds half a surrogate pair"):
+        rendered("{{ system }}" + PLAIN, [USER, assistant("paw")], system="kind \ud83d")
+    # As text it is eight plain characters, which a template may write as they are.
+    assert '{"a": "\\ud83d"}' in rendered(REASONING, escaped)
+
+
+def test_a_template_that_refuses_empty_answers_may_render_a_call_without_content():
+    template = (
+        "{% for m in messages %}{% if m.role == 'assistant' and not m.content and not m.tool_calls %}"
+        "{{ raise_exception('Assistant message must have content or tool calls') }}{% endif %}"
+        "[{{ m.role }}]{{ m.content }}{% for c in m.tool_calls or [] %}CALL {{ c.function.name }}"
+        "{{ c.function.arguments }}{% endfor %}</s>{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    stretches, remarks = learned_of(template, with_call())
+    assert stretches[0] == 'CALL drill{"a": 1}</s>'
+    assert not any("tool_calls" in remark for remark in remarks)
+
+
+def test_arguments_are_given_as_a_map_to_a_template_that_leaves_out_text():
+    template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% for c in m.tool_calls or [] %}CALL "
+        "{{ c.function.name }}{% if c.function.arguments is mapping %}{% for k, v in c.function.arguments.items() %}"
+        " {{ k }}={{ v }}{% endfor %}{% endif %}{% endfor %}</s>{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    stretches, remarks = learned_of(template, with_call())
+    assert stretches[0] == "CALL drill a=1</s>"
+    assert not any("arguments" in remark for remark in remarks)
+
+
+def test_a_template_that_writes_the_date_gives_the_same_text_on_every_day():
+    stretches, remarks = learned_of("{{ strftime_now('%d %b %Y') }} " + PLAIN, [USER, assistant("paw")])
+    assert stretches == [" paw </s> "]
+    assert remarks == ["the model's chat template writes the date; it is given 26 Jul 2024 on every day"]
+    assert rendered("{{ strftime_now('%Y') }} " + PLAIN, [USER, assistant("paw")]).startswith("2024 user")
+    assert learned_of(PLAIN, [USER, assistant("paw")])[1] == []
+
+
+def test_a_conversation_that_loses_all_that_is_learned_to_max_length_is_refused_by_that_key():
+    data = data_spec(HERE, "causal-lm", messages="turns", prompt=None, answer=None, max_length=20)
+    task = task_with(None)
+    task.tokenizer = with_template(PLAIN)
+    long = {"role": "user", "content": "fur " * 50}
+    with pytest.raises(InputError, match="is cut to 20 tokens, none of which is learned") as refused:
+        task.encode([Row("chats.jsonl:1", {"turns": [long, assistant("paw"), long]})], data, quiet)
+    assert refused.value.problems[0][0] == "data.max_length"
+
+
+@pytest.mark.parametrize(("arguments", "written"), [("{}", "{}"), ("", "{}"), ('{"a": 1}', '{"a": 1}')])
+def test_arguments_that_are_text_are_not_encoded_twice(arguments: str, written: str):
+    turns = with_call()
+    turns[1]["tool_calls"] = [call(arguments)]
+    assert f'"arguments": {written}}}\n</tool_call>' in rendered(CHATML, turns)
+
+
+def test_text_arguments_that_are_not_json_are_refused_where_they_would_be_encoded_twice():
+    turns = with_call()
+    turns[1]["tool_calls"] = [call("{a: 1")]
+    with pytest.raises(InputError, match=r'message 2: the model\'s chat template would write its data as "\{a: 1"'):
+        rendered(CHATML, turns)
+    assert "CALL" not in rendered(REASONING, turns) and "drill {a: 1</tool_call>" in rendered(REASONING, turns)
+
+
+@pytest.mark.parametrize("condition", ["messages[-1].role != 'assistant'", "true"])
+def test_of_two_answers_in_a_row_the_header_of_the_second_is_not_learned(condition: str):
+    template = (
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}"
+        "{% if add_generation_prompt and " + condition + " %}<assistant>{% endif %}"
+    )
+    turns = [USER, assistant("paw"), assistant("tail"), USER, assistant("herd", weight=0), assistant("nest")]
+    assert learned_of(template, turns)[0] == ["paw</s>", "tail</s>", "nest</s>"]

@@ -101,7 +101,9 @@ def test_a_file_that_changes_while_it_is_read_is_read_again_and_refused_if_it_go
         hash_files([file], tmp_path / "cache")
 
 
-@pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b'{"sha256": "00", "files": {"a": [1,2,3,4,5,"00"]}}', b"\xff"])
+@pytest.mark.parametrize(
+    "damage", [b"", b"{}", b"[]", b'{"sha256": "00", "files": {"a": [1,2,3,4,5,"00"]}}', b"\xff", b"[" * 100_000]
+)
 def test_a_damaged_cache_is_not_believed_and_is_made_again(tmp_path: Path, read: list[str], damage: bytes):
     file = write(tmp_path / "a", b"one")
     hash_files([file], tmp_path / "cache")

@@ -285,3 +285,14 @@ def test_a_score_of_generated_answers_is_summed_beside_rouge_l(tiny: Path, folde
     assert silent.metrics == {} and told.metrics.keys() == {"words", "same"} and told.rouge_l_sum is not None
     words = told.metrics["words"]
     assert words is not None and 24 <= words <= 3 * 24
+
+
+def test_a_task_in_a_package_may_import_what_lies_beside_it(folder: Path):
+    (folder / "beside_package").mkdir()
+    write(folder, "beside_package/__init__", "")
+    write(folder, "beside_package/words", "LIMIT = 7\n")
+    write(
+        folder, "beside_package/task", "from .words import LIMIT\nfrom . import words\n" + BAG + "    limit = LIMIT\n"
+    )
+    task: Any = find_task(model_of(folder, "beside_package.task:Topics"), CPU)
+    assert task.limit == 7

@@ -12,7 +12,7 @@ import msgpack
 import numpy as np
 import pytest
 import zmq
-from controller import Controller, real_worker, worker_command, worker_environment
+from controller import WORKERS, Controller, real_worker, worker_command, worker_environment
 from prelort_worker.messages import (
     Beat,
     Cancel,
@@ -226,3 +226,13 @@ def test_it_does_not_start_without_its_parent(socket_folder: Path):
     ended = subprocess.run(command, env=worker_environment(), capture_output=True, text=True, timeout=600)
     assert ended.returncode == 1
     assert f"its controller (pid {os.getppid()}) is gone" in ended.stderr
+
+
+def test_only_prelort_worker_is_imported_from_the_folder_of_its_programs(tmp_path: Path):
+    (tmp_path / "program.py").write_text("def main():\n    import run, describe\n    print(run.NAME, describe.NAME)\n")
+    for name in ("run", "describe"):
+        (tmp_path / f"{name}.py").write_text(f"NAME = 'own {name}'\n")
+    environment = {**worker_environment(), "PYTHONPATH": os.pathsep.join([str(WORKERS), str(tmp_path)])}
+    command = [sys.executable, str(WORKERS / "run.py"), "program"]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert answer.stdout == "own run own describe\n"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from more_models import write_vit
 from prelort_worker.errors import InputError, RowFaults
 from specs import IID
 from test_problems import problems_of, run
@@ -227,3 +228,29 @@ def test_how_many_of_the_held_out_examples_are_taken_is_remarked(tiny: Path, tmp
     taken = run(tiny, tmp_path, TASK, eval_path=held_out, eval_examples=6)
     assert taken.remarks == ["evaluation takes 6 of 40 examples of test.jsonl (data.eval_examples)"]
     assert run(tiny, tmp_path, TASK, eval_path=held_out, eval_examples=40).remarks == []
+
+
+def test_a_file_that_is_missing_hides_nothing_of_the_other(tiny: Path, tmp_path: Path):
+    gone = str(tmp_path / "gone.jsonl")
+    problems = told(tiny, tmp_path, row(topic=None), eval_path=gone)
+    assert [option for option, _ in problems] == ["data.label", "data.eval_path"]
+    assert problems[0][1].startswith("a.jsonl:1: column 'topic' (data.label) is null")
+    assert problems[1][1] == "gone.jsonl: no such file or folder"
+
+
+def test_of_pictures_too_a_line_that_cannot_be_read_hides_no_other(tmp_path: Path):
+    model = write_vit(tmp_path / "vit")
+    path = write(tmp_path / "a.jsonl", "{", {"picture": "a.png", "class": None}, {"picture": "a.png", "class": "x"})
+    data = {"path": path, "label": "class", "text": None, "image": "picture", "clients": 2, "eval_examples": 1}
+    problems = problems_of(tmp_path, tmp_path, "image-classification", model={"name_or_path": str(model)}, **data)
+    assert [option for option, _ in problems][:2] == ["data.path", "data.label"]
+
+
+def test_remarks_on_labels_are_short_however_long_or_many_those_are(tiny: Path, tmp_path: Path):
+    rows = [row(topic=value) for value in ("a" * 5000, "A" * 5000, *(f"{'0' * n}7" for n in range(30)))]
+    remarks = run(tiny, tmp_path, TASK, path=write(tmp_path / "a.jsonl", *rows, *GOOD)).remarks
+    alike = [remark for remark in remarks if "differ only in" in remark]
+    assert len(alike) == 2
+    assert f'"{"A" * 59}… (1), "{"a" * 59}… (1) differ' in alike[0]
+    assert "and 20 more differ" in alike[1]
+    assert max(map(len, alike)) < 2000

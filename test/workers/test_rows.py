@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -489,3 +490,43 @@ def test_what_stands_in_double_brackets_is_left_out_where_a_column_in_it_is_empt
     assert fill(template, Row("f:2", {"task": "hail", "input": ""}), "data.prompt") == "Do: hail\nAnswer:"
     with pytest.raises(InputError, match="has no column 'input'"):
         fill(template, Row("f:3", {"task": "hail"}), "data.prompt")
+
+
+def test_the_copy_that_datasets_keeps_of_a_table_is_its_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    path = write_parquet(tmp_path / "a.parquet", text=["private"])
+    before = os.umask(0o022)
+    try:
+        assert read_rows(path)[0].columns == {"text": "private"}
+        (tmp_path / "folder").mkdir()
+        write_parquet(tmp_path / "folder" / "b.parquet", text=["private too"])
+        card = "---\nconfigs:\n- config_name: default\n  data_files: b.parquet\n---\n"
+        (tmp_path / "folder" / "README.md").write_text(card)
+        assert read_rows(str(tmp_path / "folder"))[0].columns == {"text": "private too"}
+        assert os.umask(0o022) == 0o022, "what is written afterwards is as before"
+    finally:
+        os.umask(before)
+    copies = [*(tmp_path / "cache").rglob("*.arrow")]
+    assert len(copies) == 2
+    assert {stat.S_IMODE(copy.stat().st_mode) for copy in copies} == {0o600}
+
+
+def test_arrows_nulls_are_left_out_of_messages_inside_a_map_too(tmp_path: Path):
+    calls = [[{"function": {"name": name, "arguments": {name: 1}}}] for name in ("a", "b")]
+    path = write_parquet(
+        tmp_path / "a.parquet", sample=[{"turns": [{"role": "assistant", "calls": each}]} for each in calls]
+    )
+    assert [row.columns["sample"]["turns"][0]["calls"] for row in read_rows(path)] == calls
+
+
+def test_a_header_that_begins_like_a_delimiters_line_is_a_header(tmp_path: Path):
+    path = write(tmp_path / "a.csv", "sep=1,text\n2,fur\n")
+    assert [row.columns for row in read_rows(path)] == [{"sep=1": "2", "text": "fur"}]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.txt"])
+def test_utf_16_without_a_mark_is_told_as_such(tmp_path: Path, name: str, encoding: str):
+    path = write(tmp_path / name, 'text;topic\r\n"Gr\u00fc\u00dfe";food\r\n'.encode(encoding))
+    with pytest.raises(InputError, match=r"looks like UTF-16 without a byte order mark .*; save the file as UTF-8"):
+        read_rows(path)

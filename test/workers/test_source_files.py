@@ -132,6 +132,37 @@ def test_the_code_of_a_task_is_all_that_it_imports_from_its_folder(own: Path, mo
     assert [name for name, _ in modules_of("mine", str(own))] == IMPORTED, "where it may be found in another way"
 
 
+def test_a_helper_that_is_a_link_to_elsewhere_counts(tmp_path: Path):
+    (tmp_path / "shared/pkg").mkdir(parents=True)
+    (tmp_path / "own").mkdir()
+    for name, source in (("helper.py", ""), ("pkg/__init__.py", "from . import near\n"), ("pkg/near.py", "")):
+        (tmp_path / "shared" / name).write_text(source)
+    (tmp_path / "own/mine.py").write_text("import helper, pkg\n")
+    for name in ("helper.py", "pkg"):
+        (tmp_path / "own" / name).symlink_to(tmp_path / "shared" / name)
+    expected = ["helper.py", "mine.py", "pkg/__init__.py", "pkg/near.py"]
+    assert [name for name, _ in modules_of("mine", str(tmp_path / "own"))] == expected
+    (tmp_path / "link").symlink_to(tmp_path / "own")
+    assert [name for name, _ in modules_of("mine", str(tmp_path / "link"))] == expected
+
+
+def test_a_module_imported_by_a_relative_name_or_built_from_c_counts(tmp_path: Path):
+    (tmp_path / "pkg").mkdir()
+    (tmp_path / "mine.py").write_text("import pkg, fast\n")
+    (tmp_path / "fast.so").write_bytes(b"")
+    (tmp_path / "fast.py").write_text("what Python does not take")
+    (tmp_path / "pkg/__init__.py").write_text("from importlib import import_module\nimport_module('.near', __name__)\n")
+    (tmp_path / "pkg/near.py").write_text("")
+    found = [name for name, _ in modules_of("mine", str(tmp_path))]
+    assert found == ["fast.so", "mine.py", "pkg/__init__.py", "pkg/near.py"]
+
+
+def test_files_of_rarer_tokenizers_count(tmp_path: Path):
+    names = ["bpe.codes", "dict.txt", "entity_vocab.json", "normalizer.json", "source.spm", "target.spm"]
+    folder = folder_of(tmp_path / "model", ["config.json", "model.safetensors", *names])
+    assert [file.name for file in model_files(spec(folder)).files if file.part == "tokenizer"] == names
+
+
 def test_a_task_may_lie_deeper_and_need_not_lie_in_a_package(own: Path):
     assert [name for name, _ in modules_of("other.task", str(own))] == ["broken.py", "other/task.py", "space/part.py"]
     assert [name for name, _ in modules_of("pkg", str(own))] == ["pkg/__init__.py"]

@@ -98,6 +98,24 @@ def test_a_cell_that_is_a_map_or_a_list_names_files_too_but_not_where_it_holds_t
         assert listed(run(model, data_of(pictures / "table.json"), cache))["row of data.path"] == names
 
 
+@pytest.mark.parametrize("column", ["picture", "picture.path"])
+def test_a_picture_need_not_be_named_like_a_file(vit: Path, tmp_path: Path, column: str):
+    rows = []
+    for number in range(12):
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(tmp_path / f"my picture {number}", "PNG")
+        name = f"my picture {number}"
+        path = str(tmp_path / name)
+        rows.append({"picture": {"path": path} if "." in column else path, "class": str(number % 2)})
+    (tmp_path / "table.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = model_spec(tmp_path, "image-classification", name_or_path=str(vit))
+    before = run(model, data_of(tmp_path / "table.jsonl", image=column), tmp_path / "cache")
+    assert len(listed(before)["row of data.path"]) == 12
+    Image.new("RGB", (16, 16), (200, 0, 0)).save(tmp_path / "my picture 3", "PNG")
+    after = run(model, data_of(tmp_path / "table.jsonl", image=column), tmp_path / "cache")
+    assert after.data_sha256 != before.data_sha256
+    assert after.index.sha256 != before.index.sha256
+
+
 def test_held_out_pictures_that_lie_elsewhere_count_as_well(vit: Path, pictures: Path):
     model = model_spec(vit, "image-classification", name_or_path=str(vit))
     other = colour(pictures / "other.png", 200)

@@ -141,19 +141,20 @@ def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Repor
     if len(rows) != max(task.ranks):
         raise ValueError(f"rows: expected the largest of the asked ranks, {max(task.ranks)}, got {len(rows)}")
     tiers = []
-    for place, r in enumerate(task.ranks):
-        write(nested, r, rows[:r], dense)
+    with unchanged_buffers(nested.model):
+        for place, r in enumerate(task.ranks):
+            write(nested, r, rows[:r], dense)
 
-        def progress(verb: str, done: int, of: int, before: int = place) -> None:
-            report(f"{verb} r{task.ranks[before]}", before * of + done, len(task.ranks) * of)
+            def progress(verb: str, done: int, of: int, before: int = place) -> None:
+                report(f"{verb} r{task.ranks[before]}", before * of + done, len(task.ranks) * of)
 
-        sums = evaluate_tier(nested, r, resident.index, shard, task.batch_size, partial(progress, "evaluate"))
-        if task.max_new_tokens > 0:
-            settings = (task.batch_size, task.max_new_tokens, partial(progress, "generate"))
-            scores = score_answers(nested, r, resident.index, shard, *settings)
-            own = {name: finite(value) for name, value in scores.own.items()}
-            sums = replace(sums, rouge_l_sum=scores.rouge_l, metrics={**sums.metrics, **own})
-        tiers.append(sums)
+            sums = evaluate_tier(nested, r, resident.index, shard, task.batch_size, partial(progress, "evaluate"))
+            if task.max_new_tokens > 0:
+                settings = (task.batch_size, task.max_new_tokens, partial(progress, "generate"))
+                scores = score_answers(nested, r, resident.index, shard, *settings)
+                own = {name: finite(value) for name, value in scores.own.items()}
+                sums = replace(sums, rouge_l_sum=scores.rouge_l, metrics={**sums.metrics, **own})
+            tiers.append(sums)
     return Evaluated(task.task_id, task.attempt, tiers, time.monotonic() - started)
 
 

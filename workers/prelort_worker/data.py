@@ -54,7 +54,7 @@ def prepare(message: Prepare, device: torch.device, report: Report) -> Prepared:
         if problems:  # of the tokenizer: what is wrong with the data can be told all the same
             divide(task, data, message.seed)
         else:
-            sources = data_sources(task, data, cache_dir, partial(_report_bytes, report))
+            sources = _sources(message, task, report)
             path = cache_dir / "prepared" / f"{_key(message, task, sources)}.safetensors"
             index = _read_made(path) or build_index(task, data, message.seed, report)
     with problems.gathered("model.quantization"):
@@ -65,6 +65,14 @@ def prepare(message: Prepare, device: torch.device, report: Report) -> Prepared:
     if not path.is_file():
         write_index(path, index)
     return _reply(message, path, index, sources)
+
+
+def _sources(message: Prepare, task: Task, report: Report) -> DataSources:
+    try:
+        return data_sources(task, message.data, Path(message.cache_dir), partial(_report_bytes, report))
+    except InputError:
+        build_index(task, message.data, message.seed, report)  # tells that, and whatever else is wrong with the rows
+        raise
 
 
 def _report_bytes(report: Report, done: int, of: int) -> None:

@@ -8,11 +8,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from .errors import InputError
 from .file_hashes import Report, hash_files, to_json
 from .messages import DataSpec
 from .row import Row
 from .rows import row_files, rows_sha256
 from .tasks.task import Task
+from .templates import column_value
 
 _LONGEST_PATH = 4096
 # With a suffix, or a folder and no blank.
@@ -93,25 +95,32 @@ def _named_files(
     own = task.model.task_folder
     places = [Path.cwd(), _folder_of(path).resolve(), *([Path(own).resolve()] if own else [])]
     for row in task.read(path, split, data):
-        cells = row.columns.values() if columns is None else [row.columns.get(name) for name in columns]
-        for name in _paths(cells):
+        cells = row.columns.values() if columns is None else [_cell(row, name) for name in columns]
+        for name in _paths(cells, is_path=columns is not None):
             for file in dict.fromkeys(place / name for place in places):
                 if file not in known and _is_file(file):
                     known.add(file)
                     yield name, file
 
 
-def _paths(cells: Iterable[Any]) -> Iterator[str]:
-    """What may be a path, of millions of texts that are none."""
+def _cell(row: Row, name: str) -> Any:
+    try:
+        return column_value(row, name, "data.image")
+    except InputError:  # check_rows tells it
+        return None
+
+
+def _paths(cells: Iterable[Any], is_path: bool) -> Iterator[str]:
+    """Where a cell need not be one, what may be a path, of millions of texts that are none."""
     for cell in cells:
         if isinstance(cell, str):
-            if len(cell) <= _LONGEST_PATH and _PATH.fullmatch(cell):
+            if len(cell) <= _LONGEST_PATH and (is_path or _PATH.fullmatch(cell)):
                 yield cell
         elif isinstance(cell, dict):
             if cell.get("bytes") is None:  # else its path is where the bytes came from
-                yield from _paths(cell.values())
+                yield from _paths(cell.values(), is_path)
         elif isinstance(cell, list):
-            yield from _paths(cell)
+            yield from _paths(cell, is_path)
 
 
 def _is_file(path: Path) -> bool:

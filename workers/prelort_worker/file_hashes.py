@@ -147,7 +147,7 @@ def _read_folder(cache_dir: Path | None, folder: Path) -> _Folder:
             for name, (size, mtime, ctime, inode, device, sha) in record["files"].items()
         }
         return _Folder(path, known)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return _Folder(path)
 
 

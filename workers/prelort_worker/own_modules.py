@@ -4,7 +4,7 @@ import ast
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.machinery import PathFinder
+from importlib.machinery import EXTENSION_SUFFIXES, PathFinder
 from pathlib import Path
 
 
@@ -22,8 +22,9 @@ class _Root:
         spec = PathFinder.find_spec(top, [*sys.path, str(self.folder)])
         if spec is None:
             return False
-        places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or [])
-        return any(Path(place).resolve().is_relative_to(self.folder.resolve()) for place in places)
+        # Of links what matters is where they lie, not where they lead.
+        places = [*(spec.submodule_search_locations or []), spec.origin]
+        return any(Path(place).parent.resolve() == self.folder.resolve() for place in places if place)
 
 
 def modules_of(name: str, folder: str | None) -> list[tuple[str, Path]]:
@@ -83,7 +84,9 @@ def _imports(path: Path, root: Path) -> Iterator[str]:
         elif isinstance(node, ast.Call) and node.args and _is_import(node.func):
             argument = node.args[0]
             if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-                yield argument.value.lstrip(".")
+                name = argument.value.lstrip(".")
+                level = len(argument.value) - len(name)
+                yield ".".join([*(package[: len(package) - level + 1] if level else []), name])
 
 
 def _is_import(function: ast.expr) -> bool:
@@ -104,9 +107,8 @@ def _modules_at(place: Path) -> list[Path]:
     package = place / "__init__.py"
     if package.is_file():
         return [package]
-    if place.with_name(f"{place.name}.py").is_file():
-        return [place.with_name(f"{place.name}.py")]
-    return sorted(place.parent.glob(f"{place.name}.*.so")) if place.parent.is_dir() else []
+    files = (place.with_name(f"{place.name}{suffix}") for suffix in (*EXTENSION_SUFFIXES, ".py"))
+    return [file for file in files if file.is_file()][:1]
 
 
 def _packages_around(file: Path, root: Path) -> list[Path]:

@@ -2,7 +2,19 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def private_files() -> Iterator[None]:
+    """What a library writes within it is for its owner alone; of the whole process, so for its main thread alone."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def write_private_file(path: Path, content: bytes) -> None:

@@ -23,6 +23,7 @@ def probe(nested: NestedLora, index: Index) -> NestedLora:
     """
     if not index.info.clients:
         return nested
+    before = copy_buffers(nested.model)
     activate(nested, nested.tiers[-1])
     nested.model.eval()
     examples = [*index.of_client(index.info.clients[0].id)][:2]
@@ -38,6 +39,7 @@ def probe(nested: NestedLora, index: Index) -> NestedLora:
     packed = next((place for place in training if _starts(index, place)), None)
     if packed is not None:
         _check_packing(nested, index, packed)
+    restore_buffers(nested.model, before)
     return _with_still_modules(nested, batch)
 
 

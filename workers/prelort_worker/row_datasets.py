@@ -5,11 +5,13 @@ which is imported only here and only when asked for; it executes no code of a da
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
+from .private_file import private_files
 from .row import Row
 
 if TYPE_CHECKING:
@@ -61,8 +63,7 @@ class DatasetRows(Sequence[Row]):
         where, added = self._describe(index)
         for column, names in self._names.items():
             columns[column] = _name(names, columns[column])
-        present = {name: _present(value) if _is_maps(value) else value for name, value in columns.items()}
-        return Row(where, {**added, **present})
+        return Row(where, {**added, **{name: _as_written(value) for name, value in columns.items()}})
 
 
 def _values(column: Any) -> list[Any]:
@@ -83,7 +84,8 @@ def read_parquet(files: Sequence[Path], describe: _Describe) -> DatasetRows:
                 f"{path}: the datasets library takes *, ?, [ and ] in a Parquet file's path for a pattern; rename it"
             )
     try:
-        return DatasetRows(datasets.Dataset.from_parquet([str(path.resolve()) for path in files]), describe)
+        with private_files():  # it keeps a copy of the rows, in its own cache
+            return DatasetRows(datasets.Dataset.from_parquet([str(path.resolve()) for path in files]), describe)
     except _errors(datasets) as error:
         called = str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
         raise InputError(f"{called}: cannot be read as Parquet: {_tell(error)}") from error
@@ -134,7 +136,8 @@ def _load_named(name: str, subset: str | None, split: str | None) -> "Dataset":
     datasets = _import(name)
     is_folder = Path(name).is_dir()
     try:
-        return datasets.load_dataset(name, subset, split=split or "train")
+        with private_files() if is_folder else nullcontext():
+            return datasets.load_dataset(name, subset, split=split or "train")
     except _errors(datasets) as error:
         option = "data.split" if "nknown split" in str(error) else None
         if is_folder:
@@ -165,8 +168,12 @@ def _name(names: list[str], value: Any) -> Any:
     return names[value] if value is not None and value >= 0 else None
 
 
-def _is_maps(value: Any) -> bool:
-    return isinstance(value, list) and any(isinstance(each, dict) for each in value)
+def _as_written(value: Any) -> Any:
+    """Without what Arrow adds to maps in a list, also where that lies in a map, as a sample's messages may."""
+    if isinstance(value, dict):
+        return {key: _as_written(each) for key, each in value.items()}
+    is_maps = isinstance(value, list) and any(isinstance(each, dict) for each in value)
+    return _present(value) if is_maps else value
 
 
 def _present(value: Any) -> Any:

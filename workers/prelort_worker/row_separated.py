@@ -15,7 +15,8 @@ from .row import Row
 from .row_text import read_text
 
 _DELIMITERS = (",", ";", "\t")
-_SEP = re.compile(r'"?sep=(.)"?\1*\r?\n?', re.IGNORECASE)
+# A whole line, with whatever empty columns a spreadsheet adds to it.
+_SEP = re.compile(r'"?sep=([^"\r\n])"?\1*(?=[\r\n]|$)', re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,15 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 
+# Bytes by which UTF-16 is told.
+_START = 4096
+
 
 def read_text(path: Path) -> str:
     content = path.read_bytes()
     encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8-sig")
+    if encoding == "utf-8-sig" and 4 * content.count(0, 0, _START) > len(content[:_START]):
+        raise InputError(f"{path}: looks like UTF-16 without a byte order mark (NUL bytes); save the file as UTF-8")
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:

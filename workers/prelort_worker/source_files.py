@@ -28,6 +28,11 @@ _TOKENIZER = (
     "*.model",
     "*.tiktoken",
     "tekken.json",
+    "*vocab.json",
+    "*.spm",
+    "*.codes",
+    "dict.txt",
+    "normalizer.json",
     "*processor*.json",
 )
 _CONFIG = ("config.json", "generation_config.json", "adapter_config.json", "*quant*_config.json")

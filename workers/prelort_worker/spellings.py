@@ -7,6 +7,8 @@ from collections import Counter
 
 # Groups that are told.
 _MOST = 5
+# Values of a group, and characters of a value.
+_VALUES, _LENGTH = 10, 60
 _LIKE_MISSING = ("nan", "none", "null", "na", "n/a", "#n/a", "nil")
 
 
@@ -17,17 +19,28 @@ def remark_spellings(option: str, found: Counter[str]) -> list[str]:
         groups.setdefault(_bare(value), []).append(value)
     alike = [group for group in groups.values() if len(group) > 1]
     remarks = [
-        f"{option}: {', '.join(f'{value} ({found[value]})' for value in sorted(group))} differ only in blanks, case or "
-        f"the spelling of a number; {_taken(group)}"
+        f"{option}: {_listed(sorted(group), found)} differ only in blanks, case or the spelling of a number; "
+        f"{_taken(group)}"
         for group in alike[:_MOST]
     ]
     more = len(alike) - _MOST
-    missing = [f"{value} ({count})" for value, count in found.items() if _bare(value) in _LIKE_MISSING]
+    missing = [value for value in found if _bare(value) in _LIKE_MISSING]
     return [
         *remarks,
         *([f"{option}: {more} more groups of values differ only in spelling"] if more > 0 else []),
-        *([f"{option}: {', '.join(missing)} may stand for a missing value; it counts as a value"] if missing else []),
+        *(
+            [f"{option}: {_listed(missing, found)} may stand for a missing value; it counts as a value"]
+            if missing
+            else []
+        ),
     ]
+
+
+def _listed(values: list[str], found: Counter[str]) -> str:
+    shown = [
+        f"{value if len(value) <= _LENGTH else f'{value[:_LENGTH]}…'} ({found[value]})" for value in values[:_VALUES]
+    ]
+    return ", ".join(shown) + (f" and {len(values) - _VALUES} more" if len(values) > _VALUES else "")
 
 
 def _taken(group: list[str]) -> str:

@@ -113,10 +113,10 @@ class CausalLm(GenerativeTask):
         return int((batch["labels"][:, 1:] != IGNORED).sum())
 
     def prompt(self, example: Example) -> Tensor:
-        return example["input_ids"][: _last_answer(example["learned"])]
+        return example["input_ids"][: _last_answer(example["learned"]).start]
 
     def reference(self, example: Example) -> Tensor:
-        return example["input_ids"][_last_answer(example["learned"]) :]
+        return example["input_ids"][_last_answer(example["learned"])]
 
     def _encode_conversations(self, rows: Sequence[Row], data: DataSpec, progress: Progress) -> list[Example]:
         """Read in the file's order, so that errors and remarks name the first rows."""
@@ -176,6 +176,9 @@ class CausalLm(GenerativeTask):
 
 def _finished(row: Row, tokens: list[int], learned: list[bool], is_cut: bool, data: DataSpec) -> Example:
     if not any(learned[1:]):
+        if is_cut:
+            told = f"is cut to {data.max_length} tokens, none of which is learned; raise it, or shorten the row"
+            raise InputError(f"{row.where}: {told}", "data.max_length")
         raise InputError(f"{row.where}: has nothing to learn", "data")
     example = _example(tokens, learned, [range(len(tokens))] if data.packing else None)
     return {**example, "truncated": torch.tensor(is_cut)}
@@ -199,8 +202,9 @@ def _pieces(example: Example, length: int) -> Iterator[Mapping[str, Tensor]]:
             yield piece
 
 
-def _last_answer(learned: Tensor) -> int:
-    """Where the last run of learned tokens begins."""
+def _last_answer(learned: Tensor) -> slice:
+    """The last run of learned tokens: others may follow, such as the user's thanks or a turn of weight 0."""
     flags = learned.tolist()
     end = len(flags) - flags[::-1].index(True)
-    return next((place + 1 for place in range(end - 1, -1, -1) if not flags[place]), 0)
+    start = next((place + 1 for place in range(end - 1, -1, -1) if not flags[place]), 0)
+    return slice(start, end)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
-from .chat_forms import arguments_of, with_arguments
+from .chat_forms import arguments_of, without_arguments
 from .conversation import Conversation, Message
-from .rendering import Rendering, refusal, without
+from .rendering import TODAY, Rendering, refusal, without
 
 
 class ChatEncoder:
@@ -22,6 +22,7 @@ class ChatEncoder:
         # Of each key that no rendering used so far, where it stands first and how often.
         self._unused: dict[str, tuple[str, int]] = {}
         self._empty: list[str] = []
+        self._tells_date: bool | None = None
 
     def encode(self, chat: Conversation, max_length: int) -> tuple[list[int], list[bool], bool]:
         """
@@ -48,6 +49,8 @@ class ChatEncoder:
             f"the model's chat template does not use {label}: {first}" + (f" and {count - 1} more" if count > 1 else "")
             for label, (first, count) in self._unused.items()
         ]
+        if self._tells_date:
+            remarks.append(f"the model's chat template writes the date; it is given {TODAY:%d %b %Y} on every day")
         if self._empty:
             more = f"; and {len(self._empty) - 3} more" if len(self._empty) > 3 else ""
             told = "; ".join(self._empty[:3]) + more
@@ -67,6 +70,8 @@ class ChatEncoder:
 
     def _note_unused(self, rendering: Rendering) -> None:
         chat = rendering.chat
+        if self._tells_date is None:
+            self._tells_date = rendering.tells_date()
         for key, places, rest in _without_each_key(chat.where, rendering.messages):
             if key not in self._used:
                 self._note(key, places, not rendering.is_same(rest))
@@ -105,11 +110,7 @@ def _without_each_key(where: str, messages: list[Message]) -> Iterator[tuple[str
         yield f"{key} of {role} messages", places, rest
         if key == "tool_calls" and any(arguments_of(call) for index in holders for call in messages[index][key]):
             bare = [
-                {**message, key: [_bare(call) for call in message[key]]} if index in holders else message
+                {**message, key: [without_arguments(call) for call in message[key]]} if index in holders else message
                 for index, message in enumerate(messages)
             ]
             yield f"the arguments in {key} of {role} messages", places, bare
-
-
-def _bare(call: Message) -> Message:
-    return with_arguments(call, {} if isinstance(arguments_of(call), dict) else "{}")

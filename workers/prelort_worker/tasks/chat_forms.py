@@ -52,6 +52,12 @@ def with_arguments(call: Message, arguments: Any) -> Message:
     return call if arguments is None else {**call, "function": {**call["function"], "arguments": arguments}}
 
 
+def without_arguments(call: Message) -> Message:
+    """With none of them, in the same form."""
+    arguments = arguments_of(call)
+    return with_arguments(call, {} if isinstance(arguments, dict) else "{}") if arguments else call
+
+
 def _as_came(arguments: Any) -> Any:
     return arguments
 

@@ -195,8 +195,11 @@ def _variables(row: Row, column: str) -> dict[str, Any]:
     if column not in row.columns:
         parent = column_value(row, column.rpartition(".")[0], "data.messages")
         beside = {**beside, **parent} if isinstance(parent, dict) else beside
+    found: dict[str, Any] = {}
     # A ShareGPT row's system prompt, which no template is known to read: so it is remarked.
-    found = {"system": beside["system"]} if isinstance(beside.get("system"), str) and beside["system"].strip() else {}
+    if isinstance(system := beside.get("system"), str) and system.strip():
+        require_legal(system, f"{row.where}: column 'system'")
+        found["system"] = system
     for name, kind in _VARIABLES.items():
         value = beside.get(name)
         if not value or (isinstance(value, str) and not value.strip()):

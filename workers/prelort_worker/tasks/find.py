@@ -54,15 +54,16 @@ def _import(model: ModelSpec) -> type[Task]:
 
 def _module(name: str, folder: str | None) -> ModuleType:
     """
-    By its file, under a name of its own, so that one called datasets.py is found and takes nobody's place; what it
-    imports itself is looked for in its folder last.
+    By its file, under a name of its own, so that one called datasets.py is found and takes nobody's place; in a package
+    it may import what lies beside it. What it imports otherwise is looked for in its folder last.
     """
     if folder is None:
         return import_module(name)
     if folder not in sys.path:
         sys.path.append(folder)
     file = Path(folder, *name.split(".")).with_suffix(".py")
-    spec = spec_from_file_location(f"task_of_ones_own_{name.replace('.', '_')}", file)
+    package, _, last = name.rpartition(".")
+    spec = spec_from_file_location(f"{package}.task_of_ones_own_{last}".lstrip("."), file)
     if not file.is_file() or spec is None or spec.loader is None:
         return import_module(name)
     module = module_from_spec(spec)
