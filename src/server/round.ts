@@ -166,7 +166,9 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
   const { round, config, pool, layout, selected, spool, closed } = input;
   const open = openRound(input);
   const updateDtype = WIRE_DTYPES[config.wire.update];
-  const asked = closed ? selected.filter(({ id }) => closed.reported.includes(id)) : selected;
+  const reportedBefore = closed && new Set(closed.reported);
+  const failedBefore = new Set(closed?.failed);
+  const asked = reportedBefore ? selected.filter(({ id }) => reportedBefore.has(id)) : selected;
   const reports = new Map<string, Report>();
   const failures = new Map<string, Error>();
   const { quorum, enough, deadlineMs } = limitsOf(closed ? {} : config.closing, asked.length);
@@ -260,7 +262,8 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
     return report ? [{ client, ...report }] : [];
   });
   const examples = inOrder.reduce((sum, { client }) => sum + client.size, 0);
-  const isLate = ({ id }: RankedClient) => !reports.has(id) && !failures.has(id) && !closed?.failed.includes(id);
+  const hasFailed = ({ id }: RankedClient) => failures.has(id) || failedBefore.has(id);
+  const isLate = (client: RankedClient) => !reports.has(client.id) && !hasFailed(client);
   return {
     ...finished,
     fitLoss:
@@ -271,7 +274,7 @@ export async function runRound(input: RoundInput): Promise<RoundOutcome> {
             0,
           ),
     reported: inOrder.map(({ client }) => client.id),
-    failed: selected.filter(({ id }) => failures.has(id) || closed?.failed.includes(id)).map(({ id }) => id),
+    failed: selected.filter(hasFailed).map(({ id }) => id),
     late: selected.filter(isLate).map(({ id }) => id),
     deadly: new Map([...failures].filter(([, error]) => error instanceof WorkerError && error.details.traceback === undefined)),
     passes: inOrder.reduce((sum, { message }) => sum + message.passes, 0),

@@ -179,7 +179,8 @@ async function remake(
   });
   const { layout, adapter: global, state, sha256 } = before;
   const open = openRound({ round, config, layout, global, state, selected });
-  for (const client of selected.filter(({ id }) => trained.reported.includes(id))) {
+  const reported = new Set(trained.reported);
+  for (const client of selected.filter(({ id }) => reported.has(id))) {
     const origin = { round, adapter: sha256, seed: fitSeed(config.seed, round, client.id) };
     const { reply, stored } = await readRecordedFit(folder, client.id, origin);
     await open.take(client, reply, async () => stored);
