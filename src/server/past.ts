@@ -84,9 +84,10 @@ export async function readPast(root: string): Promise<{ readonly past: Past; rea
  * lines that are gone.
  */
 async function requireWholeJournal(root: string, { highest }: Journal, lines: readonly MetricsLine[]): Promise<void> {
-  const folders = await roundFolders(root);
-  const latest = [...folders, ...lines.map(({ metrics }) => metrics?.round ?? -1)].reduce((a, b) => Math.max(a, b), -1);
-  if (latest <= highest + 1) return;
+  const latestOf = (rounds: readonly number[]) => rounds.reduce((one, other) => Math.max(one, other), -1);
+  const [folder, figures] = [latestOf(await roundFolders(root)), latestOf(lines.map(({ metrics }) => metrics?.round ?? -1))];
+  if (folder <= highest + 1 && figures <= highest) return;
+  const latest = Math.max(folder, figures);
   const known = highest < 0 ? "commits no round" : `commits rounds up to ${highest}`;
   throw new RunFailedError(
     `${path.join(root, "journal.jsonl")} ${known}, but ${root} holds round ${latest}: lines are missing from the journal; ` +
