@@ -15,7 +15,7 @@ import type { RankedClient, SelectionContext, ServerState } from "../strategy/st
 import type { WorkerLauncher } from "../workers/launch.ts";
 import { packageVersion } from "../workers/python.ts";
 import type { TaskFailure } from "../workers/task.ts";
-import { writeAdapterFolder } from "./adapter-folder.ts";
+import { hasAdapter, writeAdapterFolder } from "./adapter-folder.ts";
 import { candidateLosses, evaluateRound } from "./evaluate.ts";
 import { changedDataFiles, DATA_FILES, listDataFiles } from "./data-files.ts";
 import { createEventStream, type EventStream } from "./event-stream.ts";
@@ -338,13 +338,18 @@ async function train(
   return resultOf(config, directory, { round, sha256, peft, base, labels, layout, global, presented: adapter }, metricsOfRounds);
 }
 
-/** A run that is resumed after its end: what it left, without any worker. */
+/** A run that is resumed after its end: what it left, without any worker. Adapters that somebody removed are written again. */
 async function showEnded({ config, emit }: Conduct, past: ReopenedDirectory): Promise<RunResult> {
   const { peft, labels, model } = requireReady(past.path, past.record, endedRecord);
   const { round, sha256 } = past.commits.at(-1) as Commit;
   const { layout, adapter: global } = decodeGlobal(await past.readGlobal(round), past.file(roundFile(round, GLOBAL)));
   const presented = present(config.strategy.aggregation, global, layout);
   emit(runStart(config, past, layout.tiers, { ...past, differences: [] }));
+  for (const r of layout.tiers) {
+    const folder = past.file("adapters", `r${r}`);
+    if (hasAdapter(folder)) continue;
+    await writeAdapterFolder(folder, { config, peft, layout, adapter: presented, r, dtype: "f32" });
+  }
   return resultOf(config, past, { round, sha256, peft, base: baseFiles(model), labels, layout, global, presented }, past.metrics);
 }
 
