@@ -15,7 +15,7 @@ import {
   verifyRun,
 } from "../../src/index.ts";
 import { readRun } from "../../src/report/read-run.ts";
-import { cli, readLines, root, temporaryFolder } from "./support.ts";
+import { cli, keepLines, readLines, root, temporaryFolder } from "./support.ts";
 
 // Runs of a worker that starts at once, and what is left of them on disk.
 
@@ -138,8 +138,7 @@ test("fits that were left over are not taken by a round that begins with another
   const isCommit = (line: string) => line.includes('"commit","round":3');
   writeFileSync(journal, `${lines.slice(0, lines.findIndex(isCommit) + 1).join("\n")}\n`);
   // Figures are written after their round is committed.
-  const metrics = path.join(directory, "metrics.jsonl");
-  writeFileSync(metrics, readFileSync(metrics, "utf8").split("\n").slice(0, 4).join("\n").concat("\n"));
+  keepLines(path.join(directory, "metrics.jsonl"), 4);
   // Those of another run, which had trained from another adapter.
   await federate({ ...options("another"), seed: 6 }).result;
   rmSync(path.join(directory, "updates", "4"), { recursive: true });
