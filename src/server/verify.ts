@@ -8,7 +8,7 @@ import type { RunConfig, RunInput } from "../config/schema.ts";
 import { ConfigError, PrelortError, RunFailedError } from "../errors.ts";
 import type { RankedClient, ServerState } from "../strategy/strategy.ts";
 import { deriveSeed } from "../tensor/rng.ts";
-import { type Commit, type Journal, readJournal } from "./journal.ts";
+import type { Commit, Journal } from "./journal.ts";
 import { isOfCommit, type MetricsLine, readMetrics } from "./metrics-file.ts";
 import { originOf, readSource, type Source } from "./origin.ts";
 import { fitSeed, openRound } from "./round.ts";
@@ -17,6 +17,7 @@ import { readReadyRecord, readRecord } from "./run-record.ts";
 import { requireSameRun } from "./same-run.ts";
 import { hasRecorded, readRecordedFit } from "./spool.ts";
 import { startFrom } from "./start-from.ts";
+import { readWholeJournal } from "./whole-journal.ts";
 
 export interface VerifiedRound {
   readonly round: number;
@@ -34,12 +35,13 @@ export interface VerifyOptions {
 
 /**
  * Checks a run directory against its journal: that each round's files have the bytes that were committed, and, where updates were
- * recorded, that its adapter and the server's state are what the aggregation makes of them, to the byte. Starts no worker.
+ * recorded, that its adapter and the server's state are what the aggregation makes of them, to the byte. Starts no worker. Throws a
+ * RunFailedError where the journal lacks rounds that the directory holds.
  */
 export async function verifyRun(directory: string, { config: given, onRound }: VerifyOptions = {}): Promise<readonly VerifiedRound[]> {
   const run = await readVerified(directory, given);
-  const journal = await readJournal(path.join(directory, "journal.jsonl"));
   const { lines } = await readMetrics(path.join(directory, "metrics.jsonl"));
+  const journal = await readWholeJournal(directory, lines);
   const verified: VerifiedRound[] = [];
   let before: Committed | undefined;
   for (const commit of journal.commits) {

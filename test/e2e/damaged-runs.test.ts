@@ -83,6 +83,20 @@ describe("a run that had ended", () => {
     expect(before.trimEnd().split("\n")).toHaveLength(ROUNDS + 1);
   });
 
+  test.each([
+    ["gone", 0],
+    ["cut", 5],
+  ])("is neither verified nor exported by a journal that is %s", (how, lines) => {
+    const directory = copied(`journal-${how}`);
+    keepLines(path.join(directory, "journal.jsonl"), lines);
+    for (const command of ["verify", "export"]) {
+      const { status, output } = prelort(command, directory);
+      expect([status, output]).toEqual([1, expect.stringMatching(/holds round 4: lines are missing from the journal/)]);
+    }
+    // What it does name can be had by its number.
+    if (lines > 0) expect(prelort("export", directory, "--round", "0", "--out", `${directory}-0`).status).toBe(0);
+  });
+
   test("without its adapters has them written again, to the same bytes, without a worker", async () => {
     const directory = copied("no-adapters");
     const file = path.join(directory, "adapters", "r2", "adapter_model.safetensors");
