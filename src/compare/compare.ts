@@ -155,7 +155,9 @@ function createRuns({ jobs = 1, overwrite = false, signal, onRun }: CompareOptio
       const directory = path.resolve(config.runsDir, name);
       const { commits, hasEnded } = await readJournal(path.join(directory, "journal.jsonl"));
       const isSame = isDeepStrictEqual(await recordedConfig(directory), plain(config));
-      if (commits.length > 0 && !isSame && !overwrite) {
+      // Its journal may be gone.
+      const isUsed = commits.length > 0 || isThere(path.join(directory, "rounds"));
+      if (isUsed && !isSame && !overwrite) {
         const state = hasEnded ? "a finished run" : "a run";
         const message = `${directory} holds ${state} of another config; give the comparison another name, or make it anew with --overwrite`;
         const error = new ConfigError([{ path: "name", message }]);
@@ -170,7 +172,7 @@ function createRuns({ jobs = 1, overwrite = false, signal, onRun }: CompareOptio
       }
       const conduct = async () => {
         tell("started");
-        await federate({ ...config, ...(isSame ? { resume: true } : { overwrite: true }), signal: fate }).result;
+        await federate({ ...config, ...(isSame ? { resume: true } : { overwrite }), signal: fate }).result;
         finished++;
         tell("finished");
         return readRun(directory);

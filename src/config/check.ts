@@ -135,6 +135,7 @@ const typeNames: Readonly<Record<string, string>> = {
   array: "a list",
   object: "a map",
   record: "a map",
+  nonoptional: "a value",
 };
 
 function oneOf(values: readonly unknown[]): string {

@@ -26,6 +26,11 @@ export function evaluatedRounds(rounds: readonly RoundMetrics[]): readonly Round
   return rounds.filter(({ byTier }) => byTier.length > 0);
 }
 
+/** Before training, if the figures of that are there. */
+export function untrainedRound(rounds: readonly RoundMetrics[]): RoundMetrics | undefined {
+  return evaluatedRounds(rounds).find(({ round }) => round === 0);
+}
+
 export function tierAt(round: RoundMetrics | undefined, r: number): TierMetrics | undefined {
   return round?.byTier.find((metrics) => metrics.r === r);
 }

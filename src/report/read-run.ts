@@ -63,7 +63,9 @@ async function readRounds(file: string): Promise<readonly RoundMetrics[]> {
   const { lines } = await readMetrics(file);
   const damaged = lines.find(({ problem }) => problem !== undefined);
   if (damaged) throw damage(file, damaged.number, `${damaged.problem}; prelort resume evaluates its round again`);
-  return lines.flatMap(({ metrics }) => metrics ?? []);
+  // By the round that they are of, not by their place.
+  const byRound = new Map(lines.toReversed().flatMap(({ metrics }) => (metrics ? [[metrics.round, metrics] as const] : [])));
+  return [...byRound.values()].toSorted((one, other) => one.round - other.round);
 }
 
 async function readTimings(file: string): Promise<readonly Timing[]> {

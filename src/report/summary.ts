@@ -1,15 +1,30 @@
 import { formatBytes, formatCount, formatSeconds, plural } from "./format.ts";
-import { evaluatedRounds, majorityShare, qualityAt, qualityOf, tierAt } from "./quality.ts";
+import { evaluatedRounds, majorityShare, qualityAt, qualityOf, tierAt, untrainedRound } from "./quality.ts";
 import type { RecordedRun } from "./read-run.ts";
 
-/** The run in two sentences: what the whole adapter came to, and what its smallest prefix did. */
+/** The run in two sentences: what the whole adapter came to, and what its smallest prefix did; and which rounds have no figures. */
 export function summarise(run: RecordedRun): string {
+  return [describeQuality(run), ...describeGaps(run)].join(" ");
+}
+
+/** Before the last round that has figures: those of the last may still be made. */
+function describeGaps({ rounds }: RecordedRun): readonly string[] {
+  const known = new Set(rounds.map(({ round }) => round));
+  const missing = Array.from({ length: rounds.at(-1)?.round ?? 0 }, (_, round) => round).filter((round) => !known.has(round));
+  if (missing.length === 0) return [];
+  const shown = missing.slice(0, SHOWN).join(", ");
+  const more = missing.length > SHOWN ? ` and ${missing.length - SHOWN} more` : "";
+  return [`metrics.jsonl has no figures of round${missing.length > 1 ? "s" : ""} ${shown}${more}; prelort resume evaluates them again.`];
+}
+
+const SHOWN = 5;
+
+function describeQuality(run: RecordedRun): string {
   const { record, rounds } = run;
   const quality = qualityOf(rounds);
-  const evaluated = evaluatedRounds(rounds);
-  const [before, after] = [evaluated.at(0), evaluated.at(-1)];
+  const [before, after] = [untrainedRound(rounds), evaluatedRounds(rounds).at(-1)];
   const [lowest, highest] = [record.layout.tiers.at(0), record.layout.tiers.at(-1)];
-  if (!before || !after || lowest === undefined || highest === undefined) return "Nothing has been evaluated yet.";
+  if (!after || lowest === undefined || highest === undefined) return "Nothing has been evaluated yet.";
   const article = quality.name === "accuracy" ? "an" : "a";
   const at = (round: typeof before, r: number) => quality.format(qualityAt(quality, round, r));
   const intervalAt = (round: typeof before) => {
@@ -21,7 +36,7 @@ export function summarise(run: RecordedRun): string {
     return `Before training, the model’s ${quality.name} is ${at(before, highest)} on ${plural(record.eval_examples, "held-out example")}.`;
   const whole =
     `After ${plural(after.round, "round")} over ${plural(record.clients.length, "client")}, the rank-${highest} adapter reaches ${article} ` +
-    `${quality.name} of ${at(after, highest)}${intervalAt(after)} on ${plural(record.eval_examples, "held-out example")}, from ${at(before, highest)} before training`;
+    `${quality.name} of ${at(after, highest)}${intervalAt(after)} on ${plural(record.eval_examples, "held-out example")}${before ? `, from ${at(before, highest)} before training` : ""}`;
   const prefix = lowest === highest ? "" : `; its rank-${lowest} prefix alone reaches ${at(after, lowest)}`;
   const baseline = quality.name === "accuracy" ? majorityShare(record) : undefined;
   return `${whole}${prefix}.${baseline === undefined ? "" : ` Always answering the commonest label would reach ${quality.format(baseline)}.`}`;

@@ -1,6 +1,6 @@
 import type { RoundMetrics, TierMetrics } from "../server/events.ts";
 import { formatBytes, formatCount, formatNumber, formatPercent, formatSeconds, NOTHING } from "./format.ts";
-import { evaluatedRounds, type Quality, qualityAt, qualityOf } from "./quality.ts";
+import { evaluatedRounds, type Quality, qualityAt, qualityOf, untrainedRound } from "./quality.ts";
 import { areaUnderRanks, worstTier } from "./rank-quality.ts";
 import type { RecordedRun } from "./read-run.ts";
 
@@ -30,8 +30,7 @@ type Direction = Quality["better"] | undefined;
 /** Quality and loss at each tier, before training and after the last evaluated round; their area and the worst of them. */
 export function qualityTable(tiers: readonly number[], rounds: readonly RoundMetrics[]): Table {
   const quality = qualityOf(rounds);
-  const evaluated = evaluatedRounds(rounds);
-  const [before, after] = [evaluated.at(0), evaluated.at(-1)];
+  const [before, after] = [untrainedRound(rounds), evaluatedRounds(rounds).at(-1)];
   const loss = (tier: TierMetrics) => tier.loss;
   const isLoss = quality.name === "loss";
   const own = (after?.byTier[0]?.own ?? []).map(({ name }) => ({

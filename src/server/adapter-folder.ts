@@ -8,6 +8,7 @@ import { asFloat32, type Encoded, toBfloat16 } from "../tensor/encoded.ts";
 import { toFloat16 } from "../tensor/float16.ts";
 import { encodeRaw } from "../tensor/safetensors.ts";
 import { writeDurably } from "./durable.ts";
+import { isThere } from "./read-file.ts";
 import { resolveReference } from "./wire-specs.ts";
 
 /** How values are written. */
@@ -33,10 +34,18 @@ export async function writeAdapterFolder(
   const tensors = new Map(
     [...peftTensors(layout, adapter, r)].map(([name, { shape, values }]) => [name, { shape, ...encodeAs(dtype, name, values) }]),
   );
-  await writeDurably(path.join(folder, "adapter_model.safetensors"), encodeRaw(tensors, { format: "pt" }));
-  await writeDurably(path.join(folder, "adapter_config.json"), `${JSON.stringify(settings, null, 2)}\n`);
+  await writeDurably(path.join(folder, WEIGHTS), encodeRaw(tensors, { format: "pt" }));
+  await writeDurably(path.join(folder, SETTINGS), `${JSON.stringify(settings, null, 2)}\n`);
   return [...tensors.keys()];
 }
+
+/** Whether both of its files are there. */
+export function hasAdapter(folder: string): boolean {
+  return [WEIGHTS, SETTINGS].every((name) => isThere(path.join(folder, name)));
+}
+
+const WEIGHTS = "adapter_model.safetensors";
+const SETTINGS = "adapter_config.json";
 
 function encodeAs(dtype: StoredDtype, name: string, values: Float32Array): Encoded {
   switch (dtype) {

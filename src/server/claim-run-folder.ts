@@ -1,8 +1,9 @@
 import { existsSync } from "node:fs";
 import { mkdir, readdir, rename, rm, rmdir } from "node:fs/promises";
 import path from "node:path";
-import { ConfigError, EnvironmentError, PrelortError } from "../errors.ts";
+import { ConfigError, EnvironmentError, PrelortError, RunFailedError } from "../errors.ts";
 import { type FolderLock, type Holder, isRefusal, LOCK, type Refusal, takeLock } from "./lock.ts";
+import { readingError } from "./read-file.ts";
 
 /*
  * How a run comes to hold its folder. The folder is created or found, locked, looked into, and only then changed; it stays where
@@ -17,6 +18,8 @@ export interface ClaimedFolder {
   readonly copyOf: Holder | undefined;
   /** Removes the run that is being replaced, if there is one: the new run has something to show. */
   dropReplaced(): Promise<void>;
+  /** Throws a RunFailedError where the folder was moved or removed: what lies in its place is not ours. */
+  requireHeld(): void;
   /** Safe to call twice. */
   release(): void;
 }
@@ -58,6 +61,7 @@ export async function claimRunFolder(root: string): Promise<ClaimedFolder> {
   });
   if (isRefusal(taken)) throw inUse(root, taken);
   return orRelease(taken, async () => {
+    await requireFoldersWithin(root);
     await settleReplacement(root);
     return claimed(root, taken);
   });
@@ -70,11 +74,12 @@ async function claimNamed(root: string, overwrite: boolean): Promise<ClaimedFold
   const taken = await takeLock(root);
   if (isRefusal(taken)) throw inUse(root, taken);
   return orRelease(taken, async () => {
+    await requireFoldersWithin(root);
     await settleReplacement(root);
     const entries = await readdir(root);
     requireRun(root, entries);
     if (!overwrite) requireUnused(root, entries);
-    if (entries.includes(ROUNDS)) await putAside(root, entries);
+    if (isUsed(entries)) await putAside(root, entries);
     else for (const entry of entries) if (!STAYING.has(entry)) await rm(path.join(root, entry), { recursive: true });
     return claimed(root, taken);
   });
@@ -92,8 +97,19 @@ async function claimNextNumber(runsDir: string): Promise<ClaimedFolder> {
   }
 }
 
-function claimed(root: string, { copyOf, release }: FolderLock): ClaimedFolder {
-  return { root, copyOf, dropReplaced: () => rm(path.join(root, REPLACED), { recursive: true, force: true }), release };
+function claimed(root: string, { copyOf, isInPlace, release }: FolderLock): ClaimedFolder {
+  return {
+    root,
+    copyOf,
+    dropReplaced: () => rm(path.join(root, REPLACED), { recursive: true, force: true }),
+    requireHeld() {
+      if (isInPlace()) return;
+      throw new RunFailedError(
+        `${root}, or the lock in it, was moved or removed while the run was under way; nothing more is written there`,
+      );
+    },
+    release,
+  };
 }
 
 /** Holds the lock only if what follows succeeds. */
@@ -107,7 +123,10 @@ async function orRelease<T>(lock: FolderLock, work: () => Promise<T>): Promise<T
 }
 
 /** Until `rounds` has moved, last of all, the run is not replaced: `settleReplacement` then puts the rest back. */
-async function putAside(root: string, entries: readonly string[]): Promise<void> {
+async function putAside(root: string, found: readonly string[]): Promise<void> {
+  // Somebody may have removed it to make room.
+  if (!found.includes(ROUNDS)) await mkdir(path.join(root, ROUNDS));
+  const entries = [...new Set([...found, ROUNDS])];
   await mkdir(path.join(root, REPLACING));
   const others = entries.filter((entry) => !STAYING.has(entry) && entry !== RECORD && entry !== ROUNDS);
   for (const entry of [...others, RECORD, ROUNDS].filter((entry) => entries.includes(entry))) {
@@ -137,9 +156,35 @@ function requireRun(root: string, entries: readonly string[]): void {
     throw refusal(`${root} exists and is no run of prelort (it holds ${foreign}); choose another name (--set name=…)`);
 }
 
+/**
+ * Refuses a run folder with links in place of its folders, or with something else's folder in their place: what is written, moved
+ * and removed in them would lie elsewhere.
+ */
+async function requireFoldersWithin(root: string): Promise<void> {
+  const entries = await readdir(root, { withFileTypes: true });
+  for (const { name } of entries.filter((entry) => FOLDERS.has(entry.name))) {
+    const folder = path.join(root, name);
+    const links = entries.some((entry) => entry.name === name && entry.isSymbolicLink()) ? [folder] : await linksIn(folder);
+    if (links[0]) throw refusal(`${links[0]} is a link, which may lead anywhere; put the folder itself in its place`);
+  }
+  if (entries.some(({ name }) => name === REPLACING)) requireRun(path.join(root, REPLACING), await readdir(path.join(root, REPLACING)));
+}
+
+async function linksIn(folder: string): Promise<readonly string[]> {
+  const entries = await readdir(folder, { withFileTypes: true }).catch((cause: unknown) => {
+    throw readingError(folder, cause);
+  });
+  return entries.flatMap((entry) => (entry.isSymbolicLink() ? [path.join(folder, entry.name)] : []));
+}
+
+/** The run has made something: its rounds, or what is left of it where somebody removed those. */
+function isUsed(entries: readonly string[]): boolean {
+  return [ROUNDS, METRICS, ADAPTERS].some((entry) => entries.includes(entry));
+}
+
 /** Refuses a folder whose run nobody asked to replace. */
 function requireUnused(root: string, entries: readonly string[]): void {
-  if (entries.includes(ROUNDS)) throw refusal(`${root} already holds a run; --overwrite replaces it, --set name=… keeps both`);
+  if (isUsed(entries)) throw refusal(`${root} already holds a run; --overwrite replaces it, --set name=… keeps both`);
   if (!entries.includes(REPLACED)) return;
   const kept = path.join(root, REPLACED);
   throw refusal(`${kept} holds the run that an earlier --overwrite was to replace; --overwrite replaces it, --set name=… keeps it`);
@@ -169,18 +214,10 @@ const REPLACED = "replaced";
 const REPLACING = "replacing";
 /** What a kill leaves of a file that was being written. */
 const PARTIAL = /\.partial$/;
+const METRICS = "metrics.jsonl";
+const ADAPTERS = "adapters";
+/** Those of a run folder. */
+const FOLDERS = new Set([ROUNDS, ADAPTERS, "updates", "workers", REPLACED, REPLACING]);
 const STAYING = new Set([LOCK, REPLACED, REPLACING]);
 /** Everything a run writes into its folder; a folder that holds anything else is not ours to replace. */
-const OURS = new Set([
-  ...STAYING,
-  ROUNDS,
-  RECORD,
-  "journal.jsonl",
-  "metrics.jsonl",
-  "timings.jsonl",
-  "data-files.json",
-  "updates",
-  "adapters",
-  "workers",
-  "report.html",
-]);
+const OURS = new Set([...STAYING, RECORD, "journal.jsonl", METRICS, "timings.jsonl", "data-files.json", ...FOLDERS, "report.html"]);

@@ -26,6 +26,8 @@ export type Holder = z.infer<typeof holderSchema>;
 export interface FolderLock {
   /** Whose folder this one was copied from, lock and all, while a run was under way in it. */
   readonly copyOf: Holder | undefined;
+  /** The lock file lies where it was made: nobody has moved or removed the folder, or put another in its place. */
+  isInPlace(): boolean;
   /** Safe to call twice. */
   release(): void;
 }
@@ -62,9 +64,13 @@ async function take(fd: number, file: string): Promise<FolderLock | Refusal | un
   const { dev, ino } = fstatSync(fd, { bigint: true });
   const key = `${dev}:${ino}`;
   if (!(await isLocked(fd, file))) return { isThisProcess: held.has(key), holder: read(fd) };
+  return keyOf(file) === key ? keep(fd, file, key, `${ino}`) : undefined;
+}
+
+/** Which file lies there now; undefined if none. */
+function keyOf(file: string): string | undefined {
   const now = lstatSync(file, { bigint: true, throwIfNoEntry: false });
-  if (now?.dev !== dev || now.ino !== ino) return undefined;
-  return keep(fd, file, key, `${ino}`);
+  return now && `${now.dev}:${now.ino}`;
 }
 
 export function isRefusal(taken: FolderLock | Refusal): taken is Refusal {
@@ -80,15 +86,22 @@ function keep(fd: number, file: string, key: string, inode: string): FolderLock 
   writeSync(fd, `${JSON.stringify({ pid: process.pid, host: hostname(), folder, inode } satisfies Holder)}\n`, 0);
   held.add(key);
   let isReleased = false;
+  const isInPlace = () => keyOf(file) === key;
   return {
     copyOf: isCopy ? left : undefined,
+    isInPlace,
     release() {
       if (isReleased) return;
       isReleased = true;
       held.delete(key);
-      // Removed while it is still locked: whoever opened it before finds that out and tries again.
-      rmSync(file, { force: true });
-      closeSync(fd);
+      try {
+        // Removed while it is still locked: whoever opened it before finds that out and tries again.
+        if (isInPlace()) rmSync(file, { force: true });
+      } catch {
+        // What stays locks nothing.
+      } finally {
+        closeSync(fd);
+      }
     },
   };
 }

@@ -1,13 +1,13 @@
-import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { RunFailedError } from "../errors.ts";
 import type { ServerState } from "../strategy/strategy.ts";
 import type { RoundMetrics } from "./events.ts";
-import { type Close, type Commit, type Journal, readJournal } from "./journal.ts";
+import { type Close, type Commit, type Journal } from "./journal.ts";
 import { isOfCommit, type LeftMetrics, type MetricsLine, readMetrics } from "./metrics-file.ts";
-import { isThere, readIfThere, readingError, readJsonLines } from "./read-file.ts";
+import { readIfThere, readJsonLines } from "./read-file.ts";
 import { decodeState, findDamage, GLOBAL, roundFile, STATE } from "./round-files.ts";
 import { readRecord } from "./run-record.ts";
+import { readWholeJournal } from "./whole-journal.ts";
 
 /*
  * What an earlier life of a run left, and what the run continues from. All of it is read before anything is written, and whatever
@@ -43,10 +43,9 @@ export interface LeftLogs {
 /** Only reads. Throws a ConfigError or RunFailedError if the run cannot continue from what is there. */
 export async function readPast(root: string): Promise<{ readonly past: Past; readonly logs: LeftLogs }> {
   const record = await readRecord(root);
-  const journal = await readJournal(path.join(root, "journal.jsonl"));
   const { lines, end } = await readMetrics(path.join(root, "metrics.jsonl"));
+  const journal = await readWholeJournal(root, lines);
   const timings = await readJsonLines(path.join(root, "timings.jsonl"), () => undefined);
-  await requireWholeJournal(root, journal, lines);
   const { commits, remarks } = await findWholeRounds(root, journal);
   const found = sortLines(commits, lines);
   const last = commits.at(-1)?.round ?? -1;
@@ -77,30 +76,6 @@ export async function readPast(root: string): Promise<{ readonly past: Past; rea
     },
   };
   return { past, logs: { journal: journal.end, timings, metrics: { lines: found.lines, isClean: found.isClean, end } } };
-}
-
-/**
- * A round's folder is written before the journal commits it, and its figures after: whatever is of later rounds was committed by
- * lines that are gone.
- */
-async function requireWholeJournal(root: string, { highest }: Journal, lines: readonly MetricsLine[]): Promise<void> {
-  const folders = await roundFolders(root);
-  const latest = [...folders, ...lines.map(({ metrics }) => metrics?.round ?? -1)].reduce((a, b) => Math.max(a, b), -1);
-  if (latest <= highest + 1) return;
-  const known = highest < 0 ? "commits no round" : `commits rounds up to ${highest}`;
-  throw new RunFailedError(
-    `${path.join(root, "journal.jsonl")} ${known}, but ${root} holds round ${latest}: lines are missing from the journal; ` +
-      "restore it from a copy. Nothing was changed",
-  );
-}
-
-async function roundFolders(root: string): Promise<readonly number[]> {
-  const folder = path.join(root, "rounds");
-  if (!isThere(folder)) return [];
-  const names = await readdir(folder).catch((cause: unknown) => {
-    throw readingError(folder, cause);
-  });
-  return names.filter((name) => /^\d{1,15}$/.test(name)).map(Number);
 }
 
 /**

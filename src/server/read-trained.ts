@@ -7,12 +7,14 @@ import { aggregationSpecOf } from "../config/policy-specs.ts";
 import { common } from "../config/sections.ts";
 import { ConfigError, RunFailedError } from "../errors.ts";
 import type { Aggregation } from "../strategy/strategy.ts";
-import { type Commit, readJournal } from "./journal.ts";
+import { type Commit, type Journal, readJournal } from "./journal.ts";
+import { readMetrics } from "./metrics-file.ts";
 import { baseFiles, recordedModel } from "./model-source.ts";
 import { present } from "./present.ts";
 import { GLOBAL, readRoundFile, roundFile } from "./round-files.ts";
 import { peftIdentity, readReadyRecord } from "./run-record.ts";
 import type { Trained } from "./save.ts";
+import { readWholeJournal } from "./whole-journal.ts";
 
 export interface TrainedOptions {
   /** The last that was committed, by default. */
@@ -24,7 +26,7 @@ export interface TrainedOptions {
 /** What a round of a run made, from its directory. Only reads, so the run may be under way, interrupted or finished. */
 export async function readTrained(directory: string, { round, aggregation }: TrainedOptions = {}): Promise<Trained> {
   const { config, labels, peft, model } = await readReadyRecord(directory, recordSchema);
-  const { commits } = await readJournal(path.join(directory, "journal.jsonl"));
+  const { commits } = await (round === undefined ? readUpToNow(directory) : readJournal(path.join(directory, "journal.jsonl")));
   const commit = choose(directory, commits, round);
   const { sha256 } = commit;
   const { bytes, damage } = await readRoundFile(directory, { round: commit.round, name: GLOBAL, sha256 });
@@ -60,6 +62,12 @@ const recordSchema = z.object({
   model: recordedModel,
   peft: peftIdentity,
 });
+
+/** One that lacks lines would name an earlier round as the last. */
+async function readUpToNow(directory: string): Promise<Journal> {
+  const { lines } = await readMetrics(path.join(directory, "metrics.jsonl"));
+  return readWholeJournal(directory, lines);
+}
 
 function choose(directory: string, commits: readonly Commit[], round: number | undefined): Commit {
   const last = commits.at(-1);

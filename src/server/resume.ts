@@ -3,6 +3,7 @@ import { z } from "zod";
 import { decodeGlobal } from "../adapter/global-file.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
+import { hasAdapter, writeAdapterFolder } from "./adapter-folder.ts";
 import type { RunEvent, RunStartEvent } from "./events.ts";
 import type { Commit } from "./journal.ts";
 import { baseFiles, recordedModel } from "./model-source.ts";
@@ -37,7 +38,7 @@ export async function restoreRound(past: Past, clients: readonly RankedClient[],
   return { round, sha256, trained, setAside, global, state: await past.readState(round), clients: withRanks(clients, ranks) };
 }
 
-/** The result of a run that is resumed after its end: what it left, without any worker. */
+/** The result of a run that is resumed after its end, without any worker. Adapters that somebody removed are written again. */
 export async function showEnded(
   { config, emit }: { readonly config: RunConfig; emit(event: RunEvent): void },
   past: ReopenedDirectory,
@@ -47,6 +48,11 @@ export async function showEnded(
   const { layout, adapter: global } = decodeGlobal(await past.readGlobal(round), past.file(roundFile(round, GLOBAL)));
   const presented = present(config.strategy.aggregation, global, layout);
   emit(runStart(config, past, layout.tiers, { ...past, differences: [] }));
+  for (const r of layout.tiers) {
+    const folder = past.file("adapters", `r${r}`);
+    if (hasAdapter(folder)) continue;
+    await writeAdapterFolder(folder, { config, peft, layout, adapter: presented, r, dtype: "f32" });
+  }
   return createResult(config, past, { round, sha256, peft, base: baseFiles(model), labels, layout, global, presented }, past.metrics);
 }
 

@@ -67,9 +67,10 @@ class Round {
 
   constructor(input: RoundInput) {
     const { config, selected, closed } = input;
+    const reported = closed && new Set(closed.reported);
     this.#input = input;
     this.#sum = openRound(input);
-    this.#asked = closed ? selected.filter(({ id }) => closed.reported.includes(id)) : selected;
+    this.#asked = reported ? selected.filter(({ id }) => reported.has(id)) : selected;
     this.#rule = closingRule(closed ? {} : config.closing, this.#asked.length);
     setMaxListeners(0, this.#closing.signal);
   }
@@ -156,7 +157,8 @@ class Round {
       const report = this.#reports.get(client.id);
       return report ? [{ client, ...report }] : [];
     });
-    const isFailed = ({ id }: RankedClient) => this.#failures.has(id) || (closed?.failed.includes(id) ?? false);
+    const failedBefore = new Set(closed?.failed);
+    const isFailed = ({ id }: RankedClient) => this.#failures.has(id) || failedBefore.has(id);
     const isLate = (client: RankedClient) => !this.#reports.has(client.id) && !isFailed(client);
     const total = (of: (report: (typeof reports)[number]) => number) => reports.reduce((sum, report) => sum + of(report), 0);
     return {

@@ -70,7 +70,10 @@ async function openClaimed<T>(folder: ClaimedFolder, open: (folder: ClaimedFolde
   }
 }
 
-async function openRunDirectory({ root, copyOf, dropReplaced, release }: ClaimedFolder, left?: LeftLogs): Promise<RunDirectory> {
+async function openRunDirectory(
+  { root, copyOf, dropReplaced, requireHeld, release }: ClaimedFolder,
+  left?: LeftLogs,
+): Promise<RunDirectory> {
   await mkdir(path.join(root, "workers"), { recursive: true });
   const journal = openLineLog(path.join(root, "journal.jsonl"), left?.journal);
   const timings = openLineLog(path.join(root, "timings.jsonl"), left?.timings);
@@ -82,6 +85,7 @@ async function openRunDirectory({ root, copyOf, dropReplaced, release }: Claimed
     journal,
     timings,
     async commitRound({ round, global, state, ...made }) {
+      requireHeld();
       const folder = path.join(root, "rounds", `${round}`);
       const stateParts = encodeState(state);
       const written = [writeDurably(path.join(folder, GLOBAL), global)];
@@ -94,8 +98,14 @@ async function openRunDirectory({ root, copyOf, dropReplaced, release }: Claimed
       await dropReplaced();
       return sha256;
     },
-    writeMetrics: (figures) => metrics.write(figures),
-    writeRecord: (name, record) => writeDurably(path.join(root, name), `${JSON.stringify(record, null, 2)}\n`),
+    async writeMetrics(figures) {
+      requireHeld();
+      await metrics.write(figures);
+    },
+    async writeRecord(name, record) {
+      requireHeld();
+      await writeDurably(path.join(root, name), `${JSON.stringify(record, null, 2)}\n`);
+    },
     async close() {
       const closed = await Promise.allSettled([journal, timings, metrics].map((log) => log.close()));
       release();

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, readdirSync, readSync, rmSync, writevSync } from "node:fs";
 import { mkdir, open, rename, rm } from "node:fs/promises";
 import path from "node:path";
@@ -86,8 +87,10 @@ export function createSpool({ folder, isRecorded, isRead, maxBytes }: SpoolOptio
 
       /** One that an earlier round wrote, where there is one: its memory is there already. */
       const nextSlot = (): string => {
-        const file = path.join(target, `${slot++}${SUFFIX}`);
-        return occupied.has(file) ? nextSlot() : file;
+        for (;;) {
+          const file = path.join(target, `${slot++}${SUFFIX}`);
+          if (!occupied.has(file)) return file;
+        }
       };
       return {
         async restore({ id, seed }, take) {
@@ -144,6 +147,8 @@ export function hasRecorded(folder: string, round: number): boolean {
 }
 
 const SUFFIX = ".safetensors";
+/** Bytes of a file's name, on the file systems of Linux and macOS. */
+const LONGEST_NAME = 255;
 /** Written at once: to have another thread do it would cost more. */
 const FEW_BYTES = 65536;
 /** A slow disk's. What trains in less time than it takes to write is trained again rather than kept. */
@@ -154,9 +159,12 @@ const WRITE_OVER = constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW
 /** One call moves less than 2 GiB. */
 const MOST_AT_ONCE = 2 ** 30;
 
-/** A client's id may hold anything, even half a surrogate pair. */
+/** A client's id may hold anything, even half a surrogate pair, and be longer than a file's name. */
 function fileName(clientId: string): string {
-  return `${encodeURIComponent(clientId.replaceAll(/\p{Surrogate}/gu, "\ufffd")).replaceAll(".", "%2E")}${SUFFIX}`;
+  const name = encodeURIComponent(clientId.replaceAll(/\p{Surrogate}/gu, "\ufffd")).replaceAll(".", "%2E");
+  if (name.length + SUFFIX.length <= LONGEST_NAME) return `${name}${SUFFIX}`;
+  // No id is encoded so: after a % there are hexadecimal digits.
+  return `%sha256-${createHash("sha256").update(clientId).digest("hex")}${SUFFIX}`;
 }
 
 function slotsIn(folder: string): readonly string[] {

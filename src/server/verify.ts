@@ -8,7 +8,7 @@ import type { RunConfig, RunInput } from "../config/schema.ts";
 import { ConfigError, PrelortError, RunFailedError } from "../errors.ts";
 import type { RankedClient, ServerState } from "../strategy/strategy.ts";
 import { deriveSeed } from "../tensor/rng.ts";
-import { type Commit, type Journal, readJournal } from "./journal.ts";
+import type { Commit, Journal } from "./journal.ts";
 import { isOfCommit, type MetricsLine, readMetrics } from "./metrics-file.ts";
 import { originOf, readSource, type Source } from "./origin.ts";
 import { openRound } from "./round-aggregation.ts";
@@ -18,6 +18,7 @@ import { requireSameRun } from "./same-run.ts";
 import { hasRecorded, readRecordedFit } from "./spool.ts";
 import { fitSeed } from "./task-requests.ts";
 import { startFrom } from "./start-from.ts";
+import { readWholeJournal } from "./whole-journal.ts";
 
 export interface VerifiedRound {
   readonly round: number;
@@ -35,12 +36,13 @@ export interface VerifyOptions {
 
 /**
  * Checks a run directory against its journal: that each round's files have the bytes that were committed, and, where updates were
- * recorded, that its adapter and the server's state are what the aggregation makes of them, to the byte. Starts no worker.
+ * recorded, that its adapter and the server's state are what the aggregation makes of them, to the byte. Starts no worker. Throws a
+ * RunFailedError where the journal lacks rounds that the directory holds.
  */
 export async function verifyRun(directory: string, { config: given, onRound }: VerifyOptions = {}): Promise<readonly VerifiedRound[]> {
   const run = await readVerified(directory, given);
-  const journal = await readJournal(path.join(directory, "journal.jsonl"));
   const { lines } = await readMetrics(path.join(directory, "metrics.jsonl"));
+  const journal = await readWholeJournal(directory, lines);
   const verified: VerifiedRound[] = [];
   let before: Committed | undefined;
   for (const commit of journal.commits) {
@@ -180,7 +182,8 @@ async function remake(
   });
   const { layout, adapter: global, state, sha256 } = before;
   const open = openRound({ round, config, layout, global, state, selected });
-  for (const client of selected.filter(({ id }) => trained.reported.includes(id))) {
+  const reported = new Set(trained.reported);
+  for (const client of selected.filter(({ id }) => reported.has(id))) {
     const origin = { round, adapter: sha256, seed: fitSeed(config.seed, round, client.id) };
     const { reply, stored } = await readRecordedFit(folder, client.id, origin);
     await open.take(client, reply, async () => stored);

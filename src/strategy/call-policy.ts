@@ -32,17 +32,19 @@ export function namePolicy(kind: "selection" | "rank assignment" | "aggregation"
 export function describeGiven(value: unknown): string {
   if (isPromise(value)) return "a promise";
   if (typeof value === "function") return "a function";
-  const text = typeof value === "number" || value === undefined ? String(value) : toJson(value);
+  const text = value === undefined || PLAIN.has(typeof value) ? String(value) : toJson(value);
   return text.length > 80 ? `${text.slice(0, 77)}…` : text;
 }
 
 function toJson(value: unknown): string {
   try {
-    return JSON.stringify(value);
+    return JSON.stringify(value) ?? "an object without a value";
   } catch {
-    return "an object that refers to itself";
+    return "an object that cannot be shown";
   }
 }
+
+const PLAIN = new Set(["number", "bigint", "symbol"]);
 
 /** Names that a function or an object has for want of one of its own: those of the keys it is given under. */
 const GENERIC = new Set(["", "Object", "selection", "rankAssignment", "aggregation"]);

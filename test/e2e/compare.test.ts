@@ -4,7 +4,7 @@ import path from "node:path";
 import { createInterface } from "node:readline";
 import { beforeAll, describe, expect, test, vi } from "vitest";
 import { compare, type ComparisonResult, ConfigError, loadComparison, writeComparison } from "../../src/index.ts";
-import { cli, readLines, temporaryFolder, tiny, workersOf } from "./support.ts";
+import { cli, keepLines, readLines, temporaryFolder, tiny, workersOf } from "./support.ts";
 import { PATIENCE_MS } from "../patience.ts";
 
 const folder = temporaryFolder();
@@ -118,6 +118,7 @@ describe("a comparison", () => {
     expect(readLines(run1, "journal.jsonl").at(-1)).toEqual({ type: "end" });
     const firstRound = journal.indexOf("\n", journal.indexOf('"type":"commit","round":1,')) + 1;
     writeFileSync(path.join(run1, "journal.jsonl"), journal.slice(0, firstRound));
+    keepLines(path.join(run1, "metrics.jsonl"), 2);
     const again = await run();
     expect(started).toEqual(["rbla.seed-1"]);
     const timeless = ({ outcomes }: ComparisonResult) => outcomes.map((outcome) => ({ ...outcome, seconds: 0 }));

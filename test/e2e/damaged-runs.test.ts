@@ -15,7 +15,7 @@ import {
   verifyRun,
 } from "../../src/index.ts";
 import { readRun } from "../../src/report/read-run.ts";
-import { cli, readLines, root, temporaryFolder } from "./support.ts";
+import { cli, keepLines, readLines, root, temporaryFolder } from "./support.ts";
 
 // Runs of a worker that starts at once, and what is left of them on disk.
 
@@ -83,6 +83,32 @@ describe("a run that had ended", () => {
     expect(before.trimEnd().split("\n")).toHaveLength(ROUNDS + 1);
   });
 
+  test.each([
+    ["gone", 0],
+    ["cut", 5],
+  ])("is neither verified nor exported by a journal that is %s", (how, lines) => {
+    const directory = copied(`journal-${how}`);
+    keepLines(path.join(directory, "journal.jsonl"), lines);
+    for (const command of ["verify", "export"]) {
+      const { status, output } = prelort(command, directory);
+      expect([status, output]).toEqual([1, expect.stringMatching(/holds round 4: lines are missing from the journal/)]);
+    }
+    // What it does name can be had by its number.
+    if (lines > 0) expect(prelort("export", directory, "--round", "0", "--out", `${directory}-0`).status).toBe(0);
+  });
+
+  test("without its adapters has them written again, to the same bytes, without a worker", async () => {
+    const directory = copied("no-adapters");
+    const file = path.join(directory, "adapters", "r2", "adapter_model.safetensors");
+    const whole = readFileSync(file);
+    rmSync(path.join(directory, "adapters"), { recursive: true });
+    const events = await resume("no-adapters");
+    expect(readFileSync(file).equals(whole)).toBe(true);
+    const end = events.at(-1);
+    expect(end?.type === "run-end" && end.adapters.map((adapter) => readdirSync(adapter).length)).toEqual([2, 2]);
+    expect(events.map(({ type }) => type)).not.toContain("worker-ready");
+  });
+
   test("with a damaged line of figures has its round evaluated again, to the same bytes", async () => {
     const directory = copied("damaged-line");
     const metrics = path.join(directory, "metrics.jsonl");
@@ -125,6 +151,8 @@ test("fits that were left over are not taken by a round that begins with another
   const lines = readFileSync(journal, "utf8").split("\n");
   const isCommit = (line: string) => line.includes('"commit","round":3');
   writeFileSync(journal, `${lines.slice(0, lines.findIndex(isCommit) + 1).join("\n")}\n`);
+  // Figures are written after their round is committed.
+  keepLines(path.join(directory, "metrics.jsonl"), 4);
   // Those of another run, which had trained from another adapter.
   await federate({ ...options("another"), seed: 6 }).result;
   rmSync(path.join(directory, "updates", "4"), { recursive: true });

@@ -6,7 +6,7 @@ import { createInterface } from "node:readline";
 import { beforeAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
 import { federate, type FederateOptions, processLauncher, type RunEvent, type Selection, verifyRun } from "../../src/index.ts";
-import { cli, python, readLines, root, temporaryFolder, tiny, tinyRun, workersOf } from "./support.ts";
+import { cli, python, keepLines, readLines, root, temporaryFolder, tiny, tinyRun, workersOf } from "./support.ts";
 import { eventually } from "../patience.ts";
 
 const runs = temporaryFolder();
@@ -224,6 +224,7 @@ describe("a round closes", () => {
     const journal = path.join(directory, "journal.jsonl");
     const lines = readFileSync(journal, "utf8").split("\n");
     writeFileSync(journal, `${lines.slice(0, lines.findIndex((line) => line.includes('"close"')) + 1).join("\n")}\n`);
+    keepLines(path.join(directory, "metrics.jsonl"), 1);
     process.env["PRELORT_TEST_FAULT"] = "{}";
     const again = await federate({ ...options, resume: true }).result;
     expect(again.metrics).toEqual(metrics);
@@ -255,6 +256,7 @@ describe("a round closes", () => {
     const journal = path.join(runs(), "deadly/journal.jsonl");
     const lines = readFileSync(journal, "utf8").split("\n");
     writeFileSync(journal, `${lines.slice(0, lines.findIndex((line) => /"commit","round":1/.test(line)) + 1).join("\n")}\n`);
+    keepLines(path.join(runs(), "deadly/metrics.jsonl"), 2);
     expect((await federate({ ...options, resume: true }).result).metrics[2]).toMatchObject({ failed: [] });
     expect(existsSync(path.join(runs(), "deadly/updates"))).toBe(false);
   });

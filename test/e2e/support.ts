@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, inject } from "vitest";
@@ -46,6 +46,12 @@ export function tinyRun(runsDir: string, name: string): FederateOptions {
 export function readLines(...file: string[]): Record<string, unknown>[] {
   const text = readFileSync(path.join(...file), "utf8").trimEnd();
   return text.split("\n").map((line) => JSON.parse(line) as Record<string, unknown>);
+}
+
+/** As a kill leaves a file that grows by lines. */
+export function keepLines(file: string, count: number): void {
+  const lines = readFileSync(file, "utf8").split("\n").slice(0, count);
+  writeFileSync(file, lines.map((line) => `${line}\n`).join(""));
 }
 
 /** Command lines of the live workers that a controller process started; zombies do not count. */

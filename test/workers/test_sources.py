@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -199,6 +200,25 @@ def test_an_answer_holds_until_any_file_changes(own: tuple[ModelSpec, DataSpec],
     (tmp_path / "model/chat_template.jinja").unlink()
     (tmp_path / "data/7.txt").unlink()
     assert not still_holds(prepared, cache), "a file less"
+
+
+def test_a_file_more_in_a_folder_of_templates_is_seen(tiny: Path, tmp_path: Path):
+    model = Path(shutil.copytree(tiny / "tiny-llama", tmp_path / "model"))
+    (model / "additional_chat_templates").mkdir()
+    data = data_spec(tiny, "causal-lm")
+    prepared = run(model_spec(tiny, "causal-lm", name_or_path=str(model)), data, tmp_path / "cache")
+    assert still_holds(prepared, tmp_path / "cache")
+    (model / "additional_chat_templates/tool_use.jinja").write_text("{{ messages }}")
+    assert not still_holds(prepared, tmp_path / "cache")
+
+
+def test_a_module_that_a_task_had_looked_for_in_vain_is_seen(own: tuple[ModelSpec, DataSpec], tmp_path: Path):
+    looks = "try:\n    import extra_rules\nexcept ImportError:\n    pass\n"
+    (tmp_path / "code/mine.py").write_text(looks + READS_FILES)
+    prepared = run(*own, tmp_path / "cache")
+    assert still_holds(prepared, tmp_path / "cache")
+    (tmp_path / "code/extra_rules.py").write_text("")
+    assert not still_holds(prepared, tmp_path / "cache")
 
 
 def test_a_file_more_in_a_folder_of_data_is_seen(tiny: Path, tmp_path: Path):

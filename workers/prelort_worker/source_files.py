@@ -95,15 +95,16 @@ def _in_folder(model: ModelSpec, folder: Path, commit: str | None, is_base: bool
     found = [] if ":" in model.task else [Found("weights", path.name, path) for path in _weights(folder)]
     for part, named in patterns.items():
         found += [Found(part, each.name, each) for each in there if any(fnmatch(each.name, name) for name in named)]
-    templates = folder / "additional_chat_templates"
+    folders, templates = [folder], folder / "additional_chat_templates"
     if templates.is_dir():
         found += [Found("tokenizer", _name(path, folder), path) for path in visible(templates)]
+        folders.append(templates)
     base = None if is_base else _base_of_adapter(folder, model)
     if base is None:
-        return ModelFiles(commit, found, [folder], is_complete)
+        return ModelFiles(commit, found, folders, is_complete)
     under = model_files(base, is_base=True)
     found += [replace(each, name=f"{base.name_or_path}/{each.name}") for each in under.files]
-    return ModelFiles(commit, found, [folder, *under.folders], is_complete and under.is_complete)
+    return ModelFiles(commit, found, [*folders, *under.folders], is_complete and under.is_complete)
 
 
 def _weights(folder: Path) -> list[Path]:
@@ -156,6 +157,12 @@ def code_files(model: ModelSpec) -> list[Found]:
     if not own:
         return []
     return [Found("code", name, path) for name, path in modules_of(module, model.task_folder)]
+
+
+def module_names(task: str, folder: str | None) -> list[str]:
+    """What is imported of a task of one's own now: a module that it looks for in vain may be there later."""
+    module, own, _ = task.partition(":")
+    return [name for name, _ in modules_of(module, folder)] if own else []
 
 
 def code_sha256(model: ModelSpec) -> str | None:

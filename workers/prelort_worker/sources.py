@@ -4,7 +4,8 @@ which file has changed, and whether an answer still holds.
 
     {"is_complete": true,
      "files": [{"part": "data.path", "name": "words.jsonl", "path": "/data/words.jsonl", "sha256": "…"}, …],
-     "folders": [{"path": "/models/llama", "is_deep": false, "sha256": "…"}, …]}
+     "folders": [{"path": "/models/llama", "is_deep": false, "sha256": "…"}, …],
+     "code": {"task": "mine:Task", "folder": "/code", "modules": ["helper.py", "mine.py"]}}
 
 `is_complete` is false where something else may decide too: the hub, or what a task of one's own reads by itself.
 """
@@ -17,7 +18,7 @@ from .data_sources import DataSources
 from .file_hashes import hash_files, to_json
 from .messages import IndexFile, ModelSpec
 from .private_file import write_private_file
-from .source_files import Found, code_files, listing_sha256, model_files
+from .source_files import Found, code_files, listing_sha256, model_files, module_names
 
 
 def write_sources(model: ModelSpec, data: DataSources, cache_dir: Path) -> IndexFile:
@@ -38,6 +39,11 @@ def write_sources(model: ModelSpec, data: DataSources, cache_dir: Path) -> Index
                 *(_folder(folder, is_deep=True) for folder in data.folders),
                 *(_folder(folder, is_deep=False) for folder in files.folders),
             ],
+            "code": {
+                "task": model.task,
+                "folder": None if model.task_folder is None else str(Path(model.task_folder).absolute()),
+                "modules": module_names(model.task, model.task_folder),
+            },
         }
     )
     digest = sha256(content).hexdigest()

@@ -18,7 +18,7 @@ from .errors import InputError
 from .file_hashes import hash_files
 from .lifetime import die_with_parent
 from .machine import versions
-from .source_files import listing_sha256
+from .source_files import listing_sha256, module_names
 
 
 def main() -> None:
@@ -44,16 +44,17 @@ def is_unchanged(path: Path, expected_sha256: str, cache_dir: Path) -> bool:
     if sha256(content).hexdigest() != expected_sha256:
         return False
     sources: Any = json.loads(content)
-    files, folders = sources["files"], sources["folders"]
     try:
+        files, folders, code = sources["files"], sources["folders"], sources["code"]
         hashes = hash_files([Path(file["path"]) for file in files], cache_dir)
         listings = [listing_sha256(Path(folder["path"]), folder["is_deep"]) for folder in folders]
-    except (InputError, OSError):  # something is gone
+    except (InputError, OSError, KeyError):  # something is gone, or the list is of another version
         return False
     return (
         sources["is_complete"]
         and hashes == [file["sha256"] for file in files]
         and listings == [folder["sha256"] for folder in folders]
+        and module_names(code["task"], code["folder"]) == code["modules"]
     )
 
 

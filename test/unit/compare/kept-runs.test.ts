@@ -62,6 +62,14 @@ test.each([
   expect(filesIn(directory)).toEqual(before);
 });
 
+test("nor one whose journal is gone", async () => {
+  const directory = await makeRun(true);
+  rmSync(path.join(directory, "journal.jsonl"));
+  const before = readdirSync(directory, { recursive: true });
+  await expect(compare(await loadComparison(path.join(folder, "comparison.yaml")))).rejects.toThrow(/holds a run of another config/);
+  expect(readdirSync(directory, { recursive: true })).toEqual(before);
+});
+
 test("nor one whose record cannot be read", async () => {
   const directories = [await makeRun(true, "one"), await makeRun(true, "two")];
   for (const directory of directories) {

@@ -27,6 +27,28 @@ beforeEach(async () => {
 });
 afterEach(() => rm(directory, { recursive: true }));
 
+describe("a run without figures of some rounds", () => {
+  it("says so, and takes no other round for the one before training", async () => {
+    await writeRunFixture(directory);
+    const run = await readRun(directory);
+    const gaps = { ...run, rounds: run.rounds.filter(({ round }) => round !== 0 && round !== 2) };
+    expect(summarise(run)).toMatch(/ before training[^]*\.$/);
+    expect(summarise(gaps)).not.toContain("before training");
+    expect(summarise(gaps)).toMatch(/metrics\.jsonl has no figures of rounds 0, 2; prelort resume evaluates them again\.$/);
+    const [before] = qualityTable(TIERS, gaps.rounds).rows.map((row) => row[1]);
+    expect(before).toBe(qualityTable(TIERS, []).rows[0]?.[1]);
+  });
+});
+
+it("takes figures by their round, not by the place of their line", async () => {
+  await writeRunFixture(directory);
+  const { rounds } = await readRun(directory);
+  const file = join(directory, "metrics.jsonl");
+  const lines = (await readFile(file, "utf8")).trimEnd().split("\n");
+  await writeFile(file, [...lines.toReversed(), lines[3]].map((line) => `${line}\n`).join(""));
+  expect((await readRun(directory)).rounds).toEqual(rounds);
+});
+
 describe("the table of clients", () => {
   it("shows the first 200 of thousands, and says so", async () => {
     await writeRunFixture(directory);

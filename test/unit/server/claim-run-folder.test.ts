@@ -41,6 +41,25 @@ test("a run that has committed a round is replaced only when asked", async () =>
   expect(await readdir(runsDir)).toEqual(["a"]);
 });
 
+test("a run whose rounds were removed to make room keeps its figures and adapters, unless it is to be replaced", async () => {
+  const run = await createRunDirectory({ runsDir, name: "a" });
+  await run.commitRound(round(0));
+  await run.writeMetrics({ round: 0 });
+  await run.close();
+  await mkdir(place("a", "adapters"));
+  for (const gone of ["rounds", "metrics.jsonl"]) {
+    await rm(place("a", gone), { recursive: true });
+    const left = await readdir(place("a"));
+    await expect(createRunDirectory({ runsDir, name: "a" })).rejects.toThrow("--overwrite replaces it");
+    expect(await readdir(place("a"))).toEqual(left);
+  }
+  const second = await createRunDirectory({ runsDir, name: "a", overwrite: true });
+  expect(await readdir(place("a", "replaced"))).toEqual(["adapters", "journal.jsonl", "rounds", "workers"]);
+  await second.commitRound(round(0));
+  await second.close();
+  expect(await readdir(place("a"))).not.toContain("replaced");
+});
+
 test("a run that never committed a round may be started again under its name", async () => {
   for (let start = 0; start < 2; start++) await (await createRunDirectory({ runsDir, name: "a" })).close();
   await writeFile(place("a", "run.json.partial"), "{");
@@ -112,6 +131,43 @@ test("a folder that is no run is never replaced, and nothing is written into it"
   await expect(createRunDirectory({ runsDir, name: "thesis", overwrite: true })).rejects.toThrow("holds chapter-1.txt");
   await expect(claimRunFolder(place("thesis"))).rejects.toThrow("no run that had begun");
   expect(await readdir(place("thesis"))).toEqual(["chapter-1.txt", "journal.jsonl"]);
+});
+
+test.each([
+  ["replacing", ["replacing"]],
+  ["rounds", ["rounds"]],
+  ["updates", ["updates"]],
+  ["workers", ["workers"]],
+  ["rounds/5", ["rounds", "5"]],
+  ["adapters/r2", ["adapters", "r2"]],
+])("with a link in place of its %s a folder is refused, and what the link leads to stays as it is", async (_, parts) => {
+  await mkdir(place("home"));
+  await writeFile(place("home", "model.safetensors"), "years of work");
+  await mkdir(place("a", ...parts.slice(0, -1)), { recursive: true });
+  await writeFile(place("a", "run.json"), "{}");
+  await symlink(place("home"), place("a", ...parts));
+  await expect(claimRunFolder(place("a"))).rejects.toThrow(`${place("a", ...parts)} is a link`);
+  await expect(claimNewFolder({ runsDir, name: "a", overwrite: true })).rejects.toThrow(`${place("a", ...parts)} is a link`);
+  expect(await readdir(place("home"))).toEqual(["model.safetensors"]);
+  expect((await readdir(place("a"))).toSorted()).toEqual(expect.arrayContaining([parts[0], "run.json"]));
+});
+
+test("a folder of somebody else's that has the name of one of ours is not emptied", async () => {
+  await mkdir(place("a", "replacing", "photos"), { recursive: true });
+  await expect(claimRunFolder(place("a"))).rejects.toThrow("holds photos");
+  expect(await readdir(place("a"))).toEqual(["replacing"]);
+});
+
+test("a run whose folder was moved away writes nothing into the one that took its place, and leaves its lock alone", async () => {
+  const first = await createRunDirectory({ runsDir, name: "a" });
+  await rename(place("a"), place("b"));
+  const second = await createRunDirectory({ runsDir, name: "a" });
+  const writes = [() => first.commitRound(round(0)), () => first.writeRecord("run.json", {}), () => first.writeMetrics({ round: 0 })];
+  for (const write of writes) await expect(write()).rejects.toThrow("was moved or removed while the run was under way");
+  await first.close();
+  expect(await readdir(place("a"))).toEqual(["lock", "workers"]);
+  await expect(createRunDirectory({ runsDir, name: "a" })).rejects.toThrow("has a run under way");
+  await second.close();
 });
 
 test("a run folder may be a link to another disk: the link stays", async () => {

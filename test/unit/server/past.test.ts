@@ -144,6 +144,11 @@ describe("records that contradict each other are refused, and nothing in the fol
       /journal\.jsonl commits rounds up to 1, but .* holds round 4/,
       () => truncateSync(at("journal.jsonl"), endOfLine("journal.jsonl", 2)),
     ],
+    [
+      "a journal that lacks its last commit alone, of which there are figures",
+      /journal\.jsonl commits rounds up to 3, but .* holds round 4/,
+      () => truncateSync(at("journal.jsonl"), endOfLine("journal.jsonl", ROUNDS)),
+    ],
     ["a damaged line in the journal", /journal\.jsonl:3 is damaged/, () => editLine("journal.jsonl", 3, (line) => line.slice(1))],
     [
       "a commit that is gone from the journal",

@@ -197,3 +197,21 @@ function flip(file: string, at: number): void {
   content[content.length + at] = (content.at(at) ?? 0) ^ 4;
   writeFileSync(file, content);
 }
+
+test("fits of a round are kept beside any number that an earlier life left of it", async () => {
+  const before = await spool().open(1, adapter);
+  for (let place = 0; place < 20_000; place++) await before.keep(seeded(`c${place}`), fitOf(`c${place}`, small()));
+  const open = await spool().open(1, adapter);
+  await open.keep(seeded("new"), fitOf("new", small()));
+  expect(existsSync(path.join(folder, "20000.safetensors"))).toBe(true);
+});
+
+test("a fit of a client whose id is longer than a file's name is recorded, one of each", async () => {
+  const ids = ["é".repeat(100), `${"é".repeat(99)}a`];
+  const open = await spool({ isRecorded: true }).open(1, adapter);
+  for (const [place, id] of ids.entries()) await open.keep(seeded(id), fitOf(id, asFloat32(values(place + 2))));
+  for (const [place, id] of ids.entries()) {
+    const { reply } = await readRecordedFit(folder, id, { round: 1, adapter, seed: "5" });
+    expect(reply.payload.rows?.length).toBe(place + 2);
+  }
+});

@@ -57,6 +57,7 @@ test("a wrong value is described in few words", () => {
   round["self"] = round;
   const described = [undefined, null, Number.NaN, "c9", Promise.resolve(), () => 1, { r: 1 }, round].map(describeGiven);
   expect(described.slice(0, 6)).toEqual(["undefined", "null", "NaN", '"c9"', "a promise", "a function"]);
-  expect(described.slice(6)).toEqual(['{"r":1}', "an object that refers to itself"]);
+  expect(described.slice(6)).toEqual(['{"r":1}', "an object that cannot be shown"]);
+  expect([Symbol("x"), 7n, { toJSON: () => undefined }].map(describeGiven)).toEqual(["Symbol(x)", "7", "an object without a value"]);
   expect(describeGiven(Array(1000).fill(0))).toHaveLength(78);
 });
