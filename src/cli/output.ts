@@ -16,9 +16,9 @@ export function printJson(value: unknown): void {
   process.stdout.write(`${visibleJson(value)}\n`);
 }
 
-/** What is no result: progress, warnings, errors. */
+/** What is no result: progress, warnings, errors. In a terminal its lines are wrapped between words. */
 export function complain(text: string): void {
-  process.stderr.write(`${visibleText(text)}\n`);
+  process.stderr.write(`${wrapProse(visibleText(text), process.stderr.columns ?? Infinity)}\n`);
 }
 
 /** Columns for tables. */

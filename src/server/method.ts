@@ -47,7 +47,7 @@ export function describeMethod({ fit, strategy }: Pick<RunConfig, "fit" | "strat
     note:
       name === "segment-wise"
         ? `${READING} Ours, not the paper's: ${ours}.`
-        : "Not PreLort: another aggregation, with one scale at every rank.",
+        : `Not PreLort itself, whose aggregation is segment-wise: this run used ${name}, with one scale at every rank.`,
   };
 }
 

@@ -146,7 +146,7 @@ def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Repor
             write(nested, r, rows[:r], dense)
 
             def progress(verb: str, done: int, of: int, before: int = place) -> None:
-                report(f"{verb} r{task.ranks[before]}", before * of + done, len(task.ranks) * of)
+                report(f"{verb} rank {task.ranks[before]}", before * of + done, len(task.ranks) * of)
 
             sums = evaluate_tier(nested, r, resident.index, shard, task.batch_size, partial(progress, "evaluate"))
             if task.max_new_tokens > 0:

@@ -1,6 +1,6 @@
 import { createLogUpdate } from "log-update";
 import wrapAnsi from "wrap-ansi";
-import { USUAL_WIDTH } from "../../report/text-table.ts";
+import { USUAL_WIDTH, wrapProse } from "../../report/text-table.ts";
 import type { OutputStream } from "./reporter.ts";
 
 const USUAL_HEIGHT = 24;
@@ -53,7 +53,7 @@ export function liveDisplay(stream: OutputStream, errors?: NodeJS.WriteStream): 
       }
       draw(wrapped);
     },
-    stay: (text) => stay(() => void stream.write(`${text}\n`)),
+    stay: (text) => stay(() => void stream.write(`${wrapProse(text, stream.columns ?? USUAL_WIDTH)}\n`)),
     clear: () => whileDrawing(() => display.clear()),
     close() {
       if (isClosed) return;
