@@ -60,6 +60,15 @@ def test_of_pieces_those_that_the_index_names_count(tmp_path: Path):
     assert names_of(spec(tmp_path))["weights"] == expected
 
 
+@pytest.mark.parametrize("named", ["other.safetensors", "other.safetensors.index.json"])
+def test_weights_that_the_config_names_count_in_the_place_of_the_usual_ones(tmp_path: Path, named: str):
+    folder = folder_of(tmp_path / "model", ["model.safetensors", "other.safetensors", "piece.safetensors"])
+    (folder / "config.json").write_text(json.dumps({"transformers_weights": named}))
+    (folder / "other.safetensors.index.json").write_text('{"weight_map": {"a": "piece.safetensors"}}')
+    expected = [named, *(["piece.safetensors"] if named.endswith("json") else [])]
+    assert [file.name for file in model_files(spec(folder)).files if file.part == "weights"] == expected
+
+
 def test_of_an_adapter_its_base_model_counts_as_well(tmp_path: Path):
     base = folder_of(tmp_path / "base", ["config.json", "model.safetensors", "adapter_model.safetensors"])
     adapter = folder_of(tmp_path / "adapter", ["adapter_model.safetensors"])

@@ -110,18 +110,34 @@ def _in_folder(model: ModelSpec, folder: Path, commit: str | None, is_base: bool
 def _weights(folder: Path) -> list[Path]:
     """Those that transformers loads: the one file, or the pieces that its index names; of an adapter, its own."""
     is_adapter = (folder / "adapter_config.json").is_file()
-    return [path for stem in ("model", *(["adapter_model"] if is_adapter else [])) for path in _pieces(folder, stem)]
+    named = _named_weights(folder)
+    found = _pieces(folder, "model") if named is None else _pieces_of(folder / named)
+    return [*found, *(_pieces(folder, "adapter_model") if is_adapter else [])]
+
+
+def _named_weights(folder: Path) -> str | None:
+    """The file that a config names in the place of model.safetensors."""
+    try:
+        named = json.loads((folder / "config.json").read_bytes()).get("transformers_weights")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return named if isinstance(named, str) else None
 
 
 def _pieces(folder: Path, stem: str) -> list[Path]:
-    whole, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
-    if whole.is_file() or not index.is_file():
-        return [whole] if whole.is_file() else []
+    whole = folder / f"{stem}.safetensors"
+    return [whole] if whole.is_file() else _pieces_of(folder / f"{stem}.safetensors.index.json")
+
+
+def _pieces_of(file: Path) -> list[Path]:
+    """A file, and if it is an index, the files that it names."""
+    if not file.is_file() or not file.name.endswith(".index.json"):
+        return [file] if file.is_file() else []
     try:
-        pieces = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-        return [index, *(folder / piece for piece in pieces if (folder / piece).is_file())]
+        pieces = sorted(set(json.loads(file.read_bytes())["weight_map"].values()))
+        return [file, *(file.parent / piece for piece in pieces if (file.parent / piece).is_file())]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return [index]  # transformers says what is wrong with it
+        return [file]  # transformers says what is wrong with it
 
 
 def _base_of_adapter(folder: Path, model: ModelSpec) -> ModelSpec | None:
