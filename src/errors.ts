@@ -95,9 +95,11 @@ function describeIssues(issues: readonly ConfigIssue[]): string {
   const count = issues.length === 1 ? "1 problem" : `${issues.length} problems`;
   // Files and keys may have newlines in their names, which must not look like issues of their own.
   const oneLine = (name: string) => name.replaceAll("\n", "\\n");
-  const lines = issues.map(
-    ({ location, path, message }) => `  ${oneLine(location ?? path)}  ${location ? `${oneLine(path)}: ` : ""}${message}`,
-  );
+  const lines = issues.map(({ location, path, message }) => {
+    // `--set seed` names its key itself.
+    const isNamed = location === undefined || location.endsWith(` ${path}`);
+    return `  ${oneLine(location ?? path)}  ${isNamed ? "" : `${oneLine(path)}: `}${message}`;
+  });
   return `the config has ${count}:\n${lines.join("\n")}`;
 }
 

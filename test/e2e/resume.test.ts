@@ -142,7 +142,7 @@ describe("what cannot be resumed is refused before anything starts:", () => {
 
     const other = await command(["resume", path.join(runs(), "busy"), "--set", "seed=8", "--set", "fit.lr=1"]);
     expect(other.code).toBe(2);
-    expect(other.stderr).toMatch(/2 problems[^]*seed {2}was 7 when the run began and is 8 now[^]*fit\.lr/);
+    expect(other.stderr).toMatch(/2 problems[^]*--set seed {2}was 7 when the run began and is 8 now[^]*fit\.lr/);
 
     const none = await command(["resume", path.join(runs(), "nothing")]);
     expect([none.code, none.stderr]).toEqual([2, expect.stringContaining("holds no run that had begun")]);
