@@ -1,6 +1,6 @@
 import { isUtf8 } from "node:buffer";
 import { createHash } from "node:crypto";
-import { statSync } from "node:fs";
+import { constants, statSync } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { EnvironmentError } from "../errors.ts";
 import { parseJson } from "../tensor/json.ts";
@@ -91,6 +91,8 @@ export function readingError(file: string, cause: unknown): Error {
   return new EnvironmentError(`${file} could not be read: ${message}`, remedy, { cause });
 }
 
+/** A pipe in the place of a file would be waited for, without end. */
+const READ = constants.O_RDONLY | constants.O_NONBLOCK;
 const LARGEST_READ = 2 ** 30;
 const PIECE_BYTES = 2 ** 20;
 const NEWLINE = 0x0a;
@@ -108,7 +110,7 @@ const REMEDIES: Readonly<Record<string, string>> = {
 /** Gives undefined if there is no such file. */
 async function withFile<T>(file: string, use: (handle: FileHandle) => Promise<T>): Promise<T | undefined> {
   try {
-    const handle = await open(file, "r").catch((error: NodeJS.ErrnoException) => {
+    const handle = await open(file, READ).catch((error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT") return undefined;
       throw error;
     });

@@ -131,10 +131,10 @@ function workerEnvironment(threads: number): Record<string, string | undefined> 
   };
 }
 
-/** Follows no link: a run directory that came from elsewhere may hold one. */
+/** Follows no link, and waits for no pipe: a run directory that came from elsewhere may hold either. */
 function openLog(logPath: string): number {
   try {
-    return openSync(logPath, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW);
+    return openSync(logPath, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch (cause) {
     throw new EnvironmentError(`${logPath} could not be written: ${(cause as Error).message}`, "see that it can be written to", { cause });
   }

@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -18,6 +19,11 @@ const readers: readonly (readonly [string, (file: string) => Promise<unknown>])[
   ["a hash", hashIfThere],
   ["lines", (file) => readJsonLines(file, () => undefined)],
 ];
+
+test.each(readers)("a pipe in the place of a file is not waited for: %s", async (_, read) => {
+  execFileSync("mkfifo", [at("pipe")]);
+  await read(at("pipe")).catch(() => undefined);
+});
 
 test.each(readers)("an absent file has no %s", async (_, read) => {
   expect(await read(at("nothing"))).toBe(read === readers[3]?.[1] ? 0 : undefined);
