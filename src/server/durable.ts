@@ -82,7 +82,10 @@ export function openLineLog(file: string, keep = Infinity): LineLog {
 }
 
 async function openToAppend(file: string, keep: number): Promise<FileHandle> {
-  const handle = await open(file, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW);
+  const handle = await open(
+    file,
+    constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK,
+  );
   const { size } = await handle.stat();
   if (size > keep) await handle.truncate(keep);
   return handle;

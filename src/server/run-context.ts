@@ -44,5 +44,5 @@ export interface CommittedRound {
 /** The clients with the ranks that they go on with. */
 export function withRanks(clients: readonly RankedClient[], ranks: ReadonlyMap<string, number>): readonly RankedClient[] {
   if (ranks.size === 0) return clients;
-  return clients.map((client) => ({ ...client, r: ranks.get(client.id) ?? client.r }));
+  return Object.freeze(clients.map((client) => Object.freeze({ ...client, r: ranks.get(client.id) ?? client.r })));
 }

@@ -9,7 +9,7 @@ export interface Difference {
 
 /** They decide no byte: where it lies, or what it began with, which is told by its hash, how many workers there are and how long they are waited for, what is kept on the way. */
 const FREE =
-  /^(name|method|doubts|index\.path|init_from\.path|config\.lora\.init_from|config\.(name|runs_dir|record_updates|spool_bytes|workers\.(?!threads).*))(\.|$)/;
+  /^(name|method|doubts|remarks|index\.path|init_from\.path|config\.lora\.init_from|config\.(name|runs_dir|record_updates|spool_bytes|workers\.(?!threads).*))(\.|$)/;
 /** They may decide some: the same numbers cannot be promised from another machine or another torch. */
 const NOTED = /^(prelort|versions|device|variables)(\.|$)/;
 /** What the run is made from, by SHA-256. */

@@ -28,5 +28,5 @@ export async function selectClients(
     const wrong = ids.find((id) => !unmet.delete(id));
     throw new RunFailedError(`${subject} must name known clients once each, got ${describeGiven(wrong)}`);
   }
-  return selected;
+  return Object.freeze(selected);
 }

@@ -200,14 +200,17 @@ async function initialOf({ config, origin, emit }: SessionOptions, layout: Adapt
 
 function rankClients(config: RunConfig, tiers: readonly number[], prepared: WorkerMessageOf<"prepared">): readonly RankedClient[] {
   requireClients(config, prepared.clients.length);
-  const clients = prepared.clients.map((client, index) => ({
-    id: client.id,
-    index,
-    size: client.n,
-    labelCounts: client.label_counts,
-    profile: config.data.profiles?.[index] ?? {},
-  }));
-  return assignRanks(clients, config.strategy.rankAssignment, {
+  // Frozen, since policies are given them: one that changed them would change the run.
+  const clients = prepared.clients.map((client, index) =>
+    Object.freeze({
+      id: client.id,
+      index,
+      size: client.n,
+      labelCounts: Object.freeze(client.label_counts),
+      profile: Object.freeze({ ...config.data.profiles?.[index] }),
+    }),
+  );
+  return assignRanks(Object.freeze(clients), config.strategy.rankAssignment, {
     clients,
     tiers,
     rng: (purpose) => createRng(deriveSeed(config.seed, "policy", purpose)),

@@ -155,7 +155,9 @@ const FEW_BYTES = 65536;
 const DISK_BYTES_PER_SECOND = 100e6;
 /** Of ours, that is. */
 const LARGEST_HEADER = 65536;
-const WRITE_OVER = constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW;
+const WRITE_OVER = constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+/** A pipe in the place of a file is not waited for. */
+const READ = constants.O_RDONLY | constants.O_NONBLOCK;
 /** One call moves less than 2 GiB. */
 const MOST_AT_ONCE = 2 ** 30;
 
@@ -310,7 +312,7 @@ async function writeOver(file: string, parts: readonly Uint8Array[]): Promise<vo
 }
 
 function withFile<T>(file: string, use: (fd: number) => T): T {
-  const fd = openSync(file, "r");
+  const fd = openSync(file, READ);
   try {
     return use(fd);
   } finally {

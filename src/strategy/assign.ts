@@ -3,12 +3,13 @@ import { callPolicy, describeGiven, namePolicy } from "./call-policy.ts";
 import type { Client, PolicyContext, RankAssigner, RankedClient } from "./strategy.ts";
 
 /** Every client with the rank it was given. A rank that is no tier of the run is a ConfigError that names the client. */
-export function assignRanks(clients: readonly Client[], assigner: RankAssigner, context: PolicyContext): RankedClient[] {
+export function assignRanks(clients: readonly Client[], assigner: RankAssigner, context: PolicyContext): readonly RankedClient[] {
   const subject = namePolicy("rank assignment", assigner);
-  return clients.map((client) => {
+  const ranked = clients.map((client) => {
     const r = callPolicy(`${subject} of client ${client.id}`, () => assigner(client, context));
-    if (context.tiers.includes(r)) return { ...client, r };
+    if (context.tiers.includes(r)) return Object.freeze({ ...client, r });
     const message = `gave client ${client.id} rank ${describeGiven(r)}, which is not among lora.tiers [${context.tiers.join(", ")}]`;
     throw new ConfigError([{ path: "strategy.rankAssignment", message }]);
   });
+  return Object.freeze(ranked);
 }

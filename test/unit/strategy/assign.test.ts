@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { ConfigError } from "../../../src/errors.ts";
 import { assignRanks } from "../../../src/strategy/assign.ts";
-import type { Client, PolicyContext } from "../../../src/strategy/strategy.ts";
+import type { Client, PolicyContext, RankedClient } from "../../../src/strategy/strategy.ts";
 import { createRng, deriveSeed } from "../../../src/tensor/rng.ts";
 
 const clients = [10, 20, 30].map((size, index): Client => ({ id: `c${index}`, index, size, labelCounts: [], profile: {} }));
@@ -38,4 +38,10 @@ test("a rank assignment of one's own that throws is named in a RunFailedError, w
 test("a rank assignment that gives a promise is told so", () => {
   const later = (async () => 4) as unknown as () => number;
   expect(() => assignRanks(clients, later, context)).toThrow("gave client c0 rank a promise, which is not among lora.tiers [1, 4]");
+});
+
+test("a policy cannot change the run's clients", () => {
+  const ranked = assignRanks(clients, () => 4, context) as RankedClient[];
+  expect(() => (ranked.length = 0)).toThrow(TypeError);
+  expect(() => Object.assign(ranked[0]!, { id: "another" })).toThrow(TypeError);
 });
