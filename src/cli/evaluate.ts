@@ -65,7 +65,9 @@ async function configOf(source: string, { adapter, data, split, set }: EvaluateC
     // Asked for by name they are all judged, whatever number the run held out.
     ...(others !== undefined ? [assign(others, "data.eval_examples", ALL)] : []),
   ];
-  return isRun ? recordedRun(source, { given, set }) : openConfig(source, { given, set });
+  return isRun
+    ? recordedRun(source, { given, set, inScript: "evaluateAdapter({ … }), with the run as lora.init_from" })
+    : openConfig(source, { given, set });
 }
 
 function describe({ byTier, remarks }: AdapterEvaluation): string {

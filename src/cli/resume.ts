@@ -17,5 +17,7 @@ export function resumeCommand(): Command {
 async function resume(directory: string, { set, json }: { readonly set: readonly string[]; readonly json: boolean }): Promise<void> {
   const root = path.resolve(directory);
   const here = { name: path.basename(root), runsDir: path.dirname(root), resume: true };
-  await withConfig(await recordedRun(directory, { set }), (config) => perform({ ...buildRun(config), ...here }, { json }));
+  await withConfig(await recordedRun(directory, { set, inScript: "federate({ …, resume: true })" }), (config) =>
+    perform({ ...buildRun(config), ...here }, { json }),
+  );
 }

@@ -26,6 +26,7 @@ import { stratifiedSelection } from "../strategy/selection/stratified.ts";
 import type { Aggregation, PolicyDescription, RankAssigner, Selection } from "../strategy/strategy.ts";
 import { snakeKeys } from "./case.ts";
 import { check, formatPath } from "./check.ts";
+import { CUSTOM } from "./own-policies.ts";
 import { namedRanks, rankSpecOf } from "./policy-specs.ts";
 import { runSchema, type FileConfig, type RunConfig, type RunInput } from "./schema.ts";
 
@@ -58,8 +59,6 @@ export function resolveTiers({ lora, strategy }: Pick<RunConfig, "lora" | "strat
   const named = spec ? namedRanks(spec).map(({ r }) => r) : [];
   return [...new Set([...(named.length > 0 ? named : powersOfTwo(lora.r)), lora.r])].toSorted((one, other) => one - other);
 }
-
-const CUSTOM = "custom";
 
 /** The resolved config as a file would have it, for the run's record; a policy by the name and options it was made with. */
 export function describeConfig(config: RunConfig): Readonly<Record<string, unknown>> {

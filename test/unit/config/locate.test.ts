@@ -100,7 +100,7 @@ it("of a run's record only what an option gave has a place", async () => {
     strategy: { rank_assignment: { name: "list", ranks: [8] } },
   };
   const data = { path: join(folder, "rows.jsonl"), answer: "{gloss}", prompt: "", clients: 1 };
-  const loaded = openRecorded({ ...record, data }, "run.json", { set: ["workers.count=2"] });
+  const loaded = openRecorded({ ...record, data }, "run.json", { set: ["workers.count=2"], inScript: "federate" });
   expect(loaded.config.data.path).toBe(data.path);
   const issues = [
     { path: "workers.count", message: "a" },
@@ -110,6 +110,33 @@ it("of a run's record only what an option gave has a place", async () => {
     { path: "data.max_length", message: "b" },
     { path: "workers.count", message: "a", location: "--set workers.count" },
   ]);
+});
+
+it("policies that a script brought are told as that, all of them at once, unless an option names others", () => {
+  const strategy = { selection: { name: "largestFirst" }, rank_assignment: { name: "rankAssignment" }, aggregation: { name: "custom" } };
+  const record = {
+    rounds: 1,
+    model: { name_or_path: "tiny", task: "causal-lm" },
+    lora: { r: 8, target_modules: ["q"] },
+    data: { path: join(folder, "rows.jsonl"), answer: "{gloss}", prompt: "", clients: 1 },
+    strategy,
+  };
+  const issuesWith = (set: readonly string[]) => {
+    try {
+      openRecorded(record, "run.json", { set, inScript: "federate()" });
+    } catch (error) {
+      return (error as ConfigError).issues.map(({ path, message }) => `${path} ${message}`);
+    }
+    return [];
+  };
+  const why = "which the run's record cannot hold: in that script use federate()";
+  expect(issuesWith([])).toEqual([
+    `strategy.selection is a function of a script (largestFirst), ${why}`,
+    `strategy.rank_assignment is a function of a script, ${why}`,
+    `strategy.aggregation is an object of a script, ${why}`,
+  ]);
+  const others = ["selection={name: all}", "rank_assignment={name: list, ranks: [8]}", "aggregation={name: fedit}"];
+  expect(issuesWith(others.map((key) => `strategy.${key}`))).toEqual([]);
 });
 
 it("another error is passed on as it is", async () => {
