@@ -188,7 +188,7 @@ async function readOrigin(config: VerifiedRun["begun"], record: unknown): Promis
     const origin = await originOf(config, record);
     return origin && (await readSource(origin.path, origin));
   } catch (error) {
-    if (error instanceof ConfigError) return undefined;
+    if (error instanceof ConfigError || error instanceof RunFailedError) return undefined;
     throw error;
   }
 }

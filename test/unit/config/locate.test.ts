@@ -1,3 +1,4 @@
+import { writeFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -137,6 +138,21 @@ it("policies that a script brought are told as that, all of them at once, unless
   ]);
   const others = ["selection={name: all}", "rank_assignment={name: list, ranks: [8]}", "aggregation={name: fedit}"];
   expect(issuesWith(others.map((key) => `strategy.${key}`))).toEqual([]);
+});
+
+it("what stands for a key without being an option is named alone", () => {
+  const given = [{ option: "run-dir", assignment: `lora.init_from=${folder}` }];
+  const record = {
+    rounds: 1,
+    model: { name_or_path: "tiny", task: "causal-lm" },
+    lora: { r: 8, target_modules: ["q"] },
+    data: { path: join(folder, "rows.jsonl"), answer: "{gloss}", prompt: "", clients: 1 },
+    strategy: { rank_assignment: { name: "list", ranks: [8] } },
+  };
+  writeFileSync(join(folder, "run.json"), "{}");
+  const { locate } = openRecorded(record, "run.json", { given, inScript: "federate()" });
+  const located = locate(new ConfigError([{ path: "lora.init_from", message: "is empty" }])) as ConfigError;
+  expect(located.issues).toEqual([{ path: "run-dir", message: "is empty" }]);
 });
 
 it("another error is passed on as it is", async () => {
