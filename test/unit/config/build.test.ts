@@ -60,6 +60,15 @@ describe("validateRun", () => {
     ]);
   });
 
+  it("says what to take for a policy that is missing", () => {
+    const message = issuesOf({ ...input, strategy: {} });
+    expect(message).toEqual([
+      "strategy.selection: is needed: allClients() takes everybody",
+      "strategy.rankAssignment: is needed: listRanks([8, 4]) gives each client its own",
+      "strategy.aggregation: is needed: segmentWise() is PreLort's",
+    ]);
+  });
+
   it("refuses what is no config at all", () => {
     expect(issuesOf(undefined)).toEqual(["config: is needed: a map"]);
   });
