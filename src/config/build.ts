@@ -26,7 +26,7 @@ import { stratifiedSelection } from "../strategy/selection/stratified.ts";
 import type { Aggregation, PolicyDescription, RankAssigner, Selection } from "../strategy/strategy.ts";
 import { snakeKeys } from "./case.ts";
 import { check, formatPath } from "./check.ts";
-import { CUSTOM } from "./own-policies.ts";
+import { CUSTOM, ownName } from "./own-policies.ts";
 import { namedRanks, rankSpecOf } from "./policy-specs.ts";
 import { runSchema, type FileConfig, type RunConfig, type RunInput } from "./schema.ts";
 
@@ -69,8 +69,8 @@ export function describeConfig(config: RunConfig): Readonly<Record<string, unkno
     ...(snakeKeys(rest) as Record<string, unknown>),
     lora: { ...lora, tiers: resolveTiers(config) },
     strategy: {
-      selection: describePolicy(strategy.selection),
-      rank_assignment: describePolicy(strategy.rankAssignment),
+      selection: describePolicy("selection", strategy.selection),
+      rank_assignment: describePolicy("rankAssignment", strategy.rankAssignment),
       aggregation: snakeKeys(aggregation),
       ...(serverOptimizer !== undefined && { server_optimizer: snakeKeys(serverOptimizer) }),
       ...(updateBound !== undefined && { update_bound: snakeKeys(updateBound) }),
@@ -144,6 +144,6 @@ function powersOfTwo(largest: number): number[] {
   return Array.from({ length: Math.floor(Math.log2(largest)) + 1 }, (_, power) => 2 ** power);
 }
 
-function describePolicy(policy: PolicyDescription & { readonly name?: string }): unknown {
-  return policy.policy ? snakeKeys(policy.policy) : { name: policy.name || CUSTOM };
+function describePolicy(key: "selection" | "rankAssignment", policy: PolicyDescription & { readonly name?: string }): unknown {
+  return policy.policy ? snakeKeys(policy.policy) : { name: ownName(key, policy.name) };
 }

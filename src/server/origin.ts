@@ -4,7 +4,7 @@ import { peftTensors } from "../adapter/peft.ts";
 import { type AdapterFactors, readPeftAdapter } from "../adapter/peft-adapter.ts";
 import { camelKeys } from "../config/case.ts";
 import type { RunConfig } from "../config/schema.ts";
-import { ConfigError, RefusedError, RunFailedError } from "../errors.ts";
+import { ConfigError, RefusedError } from "../errors.ts";
 import { parseJson } from "../tensor/json.ts";
 import { isThere, readIfThere } from "./read-file.ts";
 import { readTrained } from "./read-trained.ts";

@@ -204,6 +204,12 @@ describe("describeConfig", () => {
     });
   });
 
+  it("takes no function of a script for the policy of prelort that has its name", () => {
+    const all: Selection = ({ clients }) => [clients[0]!.id];
+    const strategy = { ...input.strategy, selection: all };
+    expect(describeConfig(validateRun({ ...input, strategy }))).toMatchObject({ strategy: { selection: { name: "custom" } } });
+  });
+
   it("spells GiB as files do", () => {
     const data = { ...input.data, profiles: [{ memoryGiB: 8 }, { memoryGiB: 2 }] };
     const strategy = { ...input.strategy, rankAssignment: profileRanks({ memoryGiB: { 6: 1 } }) };
