@@ -91,6 +91,9 @@ export class InterruptedError extends PrelortError {
   }
 }
 
+/** Of a command or a function, rather than of the config: by name, an option or a file. */
+const ARGUMENT = /^(run-dir|round|r|out|--.*|.*\.(py|yaml|csv))$/;
+
 function describeIssues(issues: readonly ConfigIssue[]): string {
   const count = issues.length === 1 ? "1 problem" : `${issues.length} problems`;
   // Files and keys may have newlines in their names, which must not look like issues of their own.
@@ -100,7 +103,8 @@ function describeIssues(issues: readonly ConfigIssue[]): string {
     const isNamed = location === undefined || location.endsWith(` ${path}`);
     return `  ${oneLine(location ?? path)}  ${isNamed ? "" : `${oneLine(path)}: `}${message}`;
   });
-  return `the config has ${count}:\n${lines.join("\n")}`;
+  const whose = issues.every(({ path }) => ARGUMENT.test(path)) ? "" : "the config has ";
+  return `${whose}${count}:\n${lines.join("\n")}`;
 }
 
 function withDetails(problem: string, details: WorkerErrorDetails): string {

@@ -17,6 +17,7 @@ import { recordedRun } from "./recorded-run.ts";
 interface EvaluateCommandOptions {
   readonly adapter?: string;
   readonly r: readonly number[];
+  readonly round?: number;
   readonly data?: string;
   readonly split?: string;
   readonly set: readonly string[];
@@ -29,6 +30,7 @@ export function evaluateCommand(): Command {
     .argument("<run-dir or config>", "a run directory, whose adapter it is, or a YAML file with --adapter")
     .option("--adapter <folder>", "another adapter: a folder that PEFT wrote, or a run directory")
     .option("--r <n>", "a rank; may be given several times; all tiers by default", wholeNumbers, [])
+    .option("--round <n>", "of a run: its adapter after that round; the last that was committed by default", wholeNumber)
     .option("--data <path>", "judge on all of these examples, or on as many as --set data.eval_examples tells (data.eval_path)")
     .option("--split <name>", "and this split of them (data.eval_split)")
     .option("--set <key=value>", "override a key of the config", (value: string, previous: string[]) => [...previous, value], [])
@@ -42,7 +44,9 @@ async function run(source: string, options: EvaluateCommandOptions): Promise<voi
     const loaded = await configOf(source, options);
     if (!options.json) print("preparing the data and loading the model …");
     const ranks = options.r.length > 0 ? options.r : undefined;
-    const found = await withConfig(loaded, (config) => evaluateAdapter({ ...buildRun(config), ranks, signal: interrupt.signal }));
+    const found = await withConfig(loaded, (config) =>
+      evaluateAdapter({ ...buildRun(config), ranks, round: options.round, signal: interrupt.signal }),
+    );
     if (options.json) printJson(found);
     else print(describe(visibleIn(found)));
   } finally {
@@ -65,7 +69,9 @@ async function configOf(source: string, { adapter, data, split, set }: EvaluateC
     // Asked for by name they are all judged, whatever number the run held out.
     ...(others !== undefined ? [assign(others, "data.eval_examples", ALL)] : []),
   ];
-  return isRun ? recordedRun(source, { given, set }) : openConfig(source, { given, set });
+  return isRun
+    ? recordedRun(source, { given, set, inScript: "evaluateAdapter({ … }), with the run as lora.init_from" })
+    : openConfig(source, { given, set });
 }
 
 function describe({ byTier, remarks }: AdapterEvaluation): string {
@@ -91,6 +97,10 @@ function describe({ byTier, remarks }: AdapterEvaluation): string {
 }
 
 function wholeNumbers(text: string, previous: readonly number[]): readonly number[] {
+  return [...previous, wholeNumber(text)];
+}
+
+function wholeNumber(text: string): number {
   if (!/^\d+$/.test(text)) throw new InvalidArgumentError("It must be a whole number.");
-  return [...previous, Number(text)];
+  return Number(text);
 }

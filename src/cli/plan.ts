@@ -60,11 +60,14 @@ async function writePicture(file: string, { clients }: Plan): Promise<void> {
   await writing(file, writeFile(file, drawn));
 }
 
-async function writing(file: string, attempt: Promise<void>): Promise<void> {
+/** Tells what keeps a picture from being written. */
+export async function writing(file: string, attempt: Promise<void>): Promise<void> {
   try {
     await attempt;
   } catch (cause) {
-    throw new ConfigError([{ path: "--picture", message: `cannot write ${file}: ${(cause as Error).message}` }]);
+    const { code, message: reason } = cause as NodeJS.ErrnoException;
+    const message = code === "ENOENT" ? `there is no folder ${dirname(file)}; make it first` : `cannot write ${file}: ${reason}`;
+    throw new ConfigError([{ path: "--picture", message }]);
   }
 }
 

@@ -1,5 +1,5 @@
 import path from "node:path";
-import { type LoadedConfig, type LoadOptions, openRecorded } from "../config/load.ts";
+import { type LoadedConfig, openRecorded, type RecordOptions } from "../config/load.ts";
 import { ConfigError } from "../errors.ts";
 import { unnamedCode } from "../server/named-code.ts";
 import { readRecord } from "../server/run-record.ts";
@@ -8,7 +8,7 @@ import { readRecord } from "../server/run-record.ts";
  * The config of a run that had begun, from its directory. Throws a ConfigError where there is none, and where it would choose code
  * to run: the directory may have come from elsewhere, so a person has to name that.
  */
-export async function recordedRun(directory: string, options: LoadOptions): Promise<LoadedConfig> {
+export async function recordedRun(directory: string, options: RecordOptions): Promise<LoadedConfig> {
   const loaded = openRecorded((await readRecord(directory))["config"], path.join(directory, "run.json"), options);
   const keys = (options.set ?? []).map((assignment) => assignment.slice(0, assignment.indexOf("=")));
   const issues = unnamedCode(loaded.config).flatMap(({ key, value }) => {

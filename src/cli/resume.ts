@@ -2,6 +2,7 @@ import path from "node:path";
 import { Command } from "commander";
 import { buildRun } from "../config/build.ts";
 import { withConfig } from "../config/load.ts";
+import { ConfigError } from "../errors.ts";
 import { recordedRun } from "./recorded-run.ts";
 import { perform, withRunOptions } from "./run.ts";
 
@@ -14,8 +15,23 @@ export function resumeCommand(): Command {
   );
 }
 
+/** What is told by where the run lies. */
+const FIXED = new Map([
+  ["name", "names the run that is resumed; it cannot be changed"],
+  ["runs_dir", "holds the run that is resumed; it cannot be changed"],
+]);
+
+export function requireNotMoved(set: readonly string[]): void {
+  const keys = set.map((assignment) => assignment.split("=")[0] as string);
+  const issues = [...FIXED].flatMap(([path, message]) => (keys.includes(path) ? [{ path, message, location: `--set ${path}` }] : []));
+  if (issues.length > 0) throw new ConfigError(issues);
+}
+
 async function resume(directory: string, { set, json }: { readonly set: readonly string[]; readonly json: boolean }): Promise<void> {
+  requireNotMoved(set);
   const root = path.resolve(directory);
   const here = { name: path.basename(root), runsDir: path.dirname(root), resume: true };
-  await withConfig(await recordedRun(directory, { set }), (config) => perform({ ...buildRun(config), ...here }, { json }));
+  await withConfig(await recordedRun(directory, { set, inScript: "federate({ …, resume: true })" }), (config) =>
+    perform({ ...buildRun(config), ...here }, { json }),
+  );
 }

@@ -13,20 +13,34 @@ export function verifyCommand(): Command {
 }
 
 async function verify(directory: string): Promise<void> {
-  const rounds = await verifyRun(directory, { onRound: (round) => print(describe(visibleIn(round))) });
-  const wrong = rounds.filter(({ problems }) => problems.length > 0);
-  if (wrong.length > 0) throw new RunFailedError(`${plural(wrong.length, "round")} of ${rounds.length} cannot be trusted`);
-  const remade = rounds.filter(({ updates }) => updates !== null).length;
-  const hint = remade < rounds.length ? "; record_updates: true keeps what the others would be made of" : "";
-  print(`${plural(rounds.length, "round")} as committed, ${remade} of them made anew to the same bytes${hint}`);
+  const rounds = await verifyRun(directory, { onRound: (round) => print(describeRound(visibleIn(round))) });
+  print(concludeRounds(rounds));
 }
 
-function describe({ round, updates, problems }: VerifiedRound): string {
-  const name = round === 0 ? "before training" : `round ${round}`;
+/** The last line. Throws a RunFailedError where a round is wrong. */
+export function concludeRounds(rounds: readonly VerifiedRound[]): string {
+  const wrong = rounds.filter(({ problems }) => problems.length > 0);
+  if (wrong.length > 0) throw new RunFailedError(`${count(wrong, rounds)} cannot be trusted`);
+  const remade = rounds.filter(({ updates }) => updates !== null);
+  const are = rounds.length === 1 ? "is" : "are";
+  const anew = remade.length > 0 ? `; made anew to the same bytes: ${count(remade, rounds)}` : "";
+  const hint = remade.length < rounds.length ? "; record_updates: true keeps what the others would be made of" : "";
+  return `${count(rounds, rounds)} ${are} as committed${anew}${hint}`;
+}
+
+/** `the start and 2 of 3 rounds`. */
+function count(some: readonly VerifiedRound[], all: readonly VerifiedRound[]): string {
+  const trained = (rounds: readonly VerifiedRound[]) => rounds.filter(({ round }) => round > 0).length;
+  const start = some.some(({ round }) => round === 0) ? ["the start"] : [];
+  const rounds = trained(some) > 0 ? [`${trained(some)} of ${plural(trained(all), "round")}`] : [];
+  return [...start, ...rounds].join(" and ");
+}
+
+export function describeRound({ round, updates, problems }: VerifiedRound): string {
+  const name = round === 0 ? "start" : `round ${round}`;
   if (problems.length > 0) return `${name}: ${problems.join("; ")}`;
   if (updates === null)
     return `${name}: as committed; ${round === 0 ? "what it began with is gone, or another" : "no updates were recorded"}`;
-  return round === 0
-    ? `${name}: as committed, and what the seed, or what it began with, makes`
-    : `${name}: as committed, and what its ${plural(updates, "update")} make`;
+  const source = round === 0 ? "the seed" : plural(updates, "update");
+  return `${name}: as committed; made anew from ${source}, same bytes`;
 }

@@ -26,6 +26,7 @@ import { stratifiedSelection } from "../strategy/selection/stratified.ts";
 import type { Aggregation, PolicyDescription, RankAssigner, Selection } from "../strategy/strategy.ts";
 import { snakeKeys } from "./case.ts";
 import { check, formatPath } from "./check.ts";
+import { CUSTOM, ownName } from "./own-policies.ts";
 import { namedRanks, rankSpecOf } from "./policy-specs.ts";
 import { runSchema, type FileConfig, type RunConfig, type RunInput } from "./schema.ts";
 
@@ -59,8 +60,6 @@ export function resolveTiers({ lora, strategy }: Pick<RunConfig, "lora" | "strat
   return [...new Set([...(named.length > 0 ? named : powersOfTwo(lora.r)), lora.r])].toSorted((one, other) => one - other);
 }
 
-const CUSTOM = "custom";
-
 /** The resolved config as a file would have it, for the run's record; a policy by the name and options it was made with. */
 export function describeConfig(config: RunConfig): Readonly<Record<string, unknown>> {
   const { lora, strategy, ...rest } = config;
@@ -70,8 +69,8 @@ export function describeConfig(config: RunConfig): Readonly<Record<string, unkno
     ...(snakeKeys(rest) as Record<string, unknown>),
     lora: { ...lora, tiers: resolveTiers(config) },
     strategy: {
-      selection: describePolicy(strategy.selection),
-      rank_assignment: describePolicy(strategy.rankAssignment),
+      selection: describePolicy("selection", strategy.selection),
+      rank_assignment: describePolicy("rankAssignment", strategy.rankAssignment),
       aggregation: snakeKeys(aggregation),
       ...(serverOptimizer !== undefined && { server_optimizer: snakeKeys(serverOptimizer) }),
       ...(updateBound !== undefined && { update_bound: snakeKeys(updateBound) }),
@@ -145,6 +144,6 @@ function powersOfTwo(largest: number): number[] {
   return Array.from({ length: Math.floor(Math.log2(largest)) + 1 }, (_, power) => 2 ** power);
 }
 
-function describePolicy(policy: PolicyDescription & { readonly name?: string }): unknown {
-  return policy.policy ? snakeKeys(policy.policy) : { name: policy.name || CUSTOM };
+function describePolicy(key: "selection" | "rankAssignment", policy: PolicyDescription & { readonly name?: string }): unknown {
+  return policy.policy ? snakeKeys(policy.policy) : { name: ownName(key, policy.name) };
 }

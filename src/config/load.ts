@@ -3,7 +3,8 @@ import { dirname } from "node:path";
 import { ConfigError } from "../errors.ts";
 import { check, formatPath } from "./check.ts";
 import { findPlace, locator } from "./locate.ts";
-import { type Assignment, override } from "./override.ts";
+import { type Assignment, override, withQuoteHint } from "./override.ts";
+import { ownPolicies } from "./own-policies.ts";
 import { resolvedPaths, resolvePaths } from "./paths.ts";
 import { fileSchema, type FileConfig } from "./schema.ts";
 import { isMap } from "./tree.ts";
@@ -14,6 +15,11 @@ export interface LoadOptions {
   readonly set?: readonly string[] | undefined;
   /** Such assignments that other options of a command stand for; `set` wins over them. */
   readonly given?: readonly Assignment[] | undefined;
+}
+
+export interface RecordOptions extends LoadOptions {
+  /** What a script calls instead, where it brought policies of its own: of those the record has only the names. */
+  readonly inScript: string;
 }
 
 /** A config with what its file knows of it, for faults that only the data or the model can show. */
@@ -30,17 +36,17 @@ export async function loadConfig(file: string, options: LoadOptions = {}): Promi
 
 /** As loadConfig, with a way to locate what is found wrong later. */
 export async function openConfig(file: string, options: LoadOptions = {}): Promise<LoadedConfig> {
-  return readConfig(await readText(file), file, options, dirname(file));
+  return readConfig(await readText(file), file, options, { folder: dirname(file) });
 }
 
 /** The config of a run, as its `run.json`, which is `file`, describes it: its paths lead where they led. */
-export function recordedConfig(config: unknown, file: string, options: LoadOptions = {}): FileConfig {
+export function recordedConfig(config: unknown, file: string, options: RecordOptions): FileConfig {
   return openRecorded(config, file, options).config;
 }
 
 /** As recordedConfig, with a way to locate what is found wrong later, as far as it was given by an option. */
-export function openRecorded(config: unknown, file: string, options: LoadOptions = {}): LoadedConfig {
-  return readConfig(JSON.stringify(config), file, options, undefined);
+export function openRecorded(config: unknown, file: string, options: RecordOptions): LoadedConfig {
+  return readConfig(JSON.stringify(config), file, options, { inScript: options.inScript });
 }
 
 /** Uses a config. A ConfigError on the way is thrown with the places of its keys. */
@@ -52,8 +58,13 @@ export async function withConfig<T>(loaded: LoadedConfig, use: (config: FileConf
   }
 }
 
-/** `folder`: what paths in the file are relative to; undefined of a record, whose paths are absolute. */
-function readConfig(text: string, file: string, { set = [], given = [] }: LoadOptions, folder: string | undefined): LoadedConfig {
+/** `folder`: what paths in the file are relative to; not there of a record, whose paths are absolute. */
+interface Origin {
+  readonly folder?: string;
+  readonly inScript?: string;
+}
+
+function readConfig(text: string, file: string, { set = [], given = [] }: LoadOptions, { folder, inScript }: Origin): LoadedConfig {
   const start: Place = { location: `${file}:1:1`, inFile: true, order: 0 };
   const read = readYaml(text, file);
   if (read.broken) throw configError(read.findings);
@@ -63,7 +74,12 @@ function readConfig(text: string, file: string, { set = [], given = [] }: LoadOp
   const written = assignments.reduce(override, read);
   const source = resolvePaths(written, folder);
   const { value, problems = [] } = check(fileSchema, source.value, "snake_case");
-  const findings = [...problems.map((problem) => ({ ...problem, place: findPlace(source, problem) ?? start })), ...source.findings];
+  const own = inScript === undefined ? [] : ownPolicies(source.value, inScript);
+  const others = problems.filter((problem) => !own.some((policy) => policy.path.every((key, depth) => problem.path[depth] === key)));
+  const findings = [
+    ...[...own, ...others].map((problem) => ({ ...withQuoteHint(problem, set), place: findPlace(source, problem) ?? start })),
+    ...source.findings,
+  ];
   if (value === undefined || findings.length > 0) throw configError(findings);
   return { config: value, locate: locator(source, start, folder === undefined, resolvedPaths(written, source)) };
 }

@@ -27,6 +27,8 @@ export function locator(source: YamlSource, start: Place, isRecord: boolean, pat
     if (issue.location !== undefined || !isKey) return { issue, order: Number.MAX_VALUE };
     const place = findPlace(source, { path, at: "value" }) ?? start;
     const message = paths.reduce(asWritten, issue.message);
+    // An argument of the command stands for the key.
+    if (!place.inFile && !place.location.startsWith("--")) return { issue: { path: place.location, message }, order: Number.MAX_VALUE };
     const location = isRecord && place.inFile ? {} : { location: place.location };
     return { issue: { path: formatPath(path, "snake_case"), message, ...location }, order: Math.min(place.order, Number.MAX_VALUE) };
   };

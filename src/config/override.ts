@@ -1,3 +1,4 @@
+import { formatPath } from "./check.ts";
 import { withoutValueAt, withValueAt } from "./tree.ts";
 import { placeKey, readKey, readYamlValue, type Finding, type Place, type YamlSource } from "./yaml-source.ts";
 
@@ -5,6 +6,20 @@ import { placeKey, readKey, readYamlValue, type Finding, type Place, type YamlSo
 export interface Assignment {
   readonly assignment: string;
   readonly option: string;
+}
+
+/** How a text is given that YAML would read as a map or a list, such as the template `{gloss}`. */
+function quoteHint(assignment: string): string {
+  const [key = "", ...rest] = assignment.split("=");
+  return `; quote it for YAML: --set '${key}=${JSON.stringify(rest.join("="))}'`;
+}
+
+/** What is wrong with a value; of a map or a list that `set` gives where a text must stand, with how to quote it. */
+export function withQuoteHint<F extends Pick<Finding, "path" | "message">>(finding: F, set: readonly string[]): F {
+  if (!/^must be a string, got a (map|list)$/.test(finding.message)) return finding;
+  const key = formatPath(finding.path, "snake_case");
+  const assignment = set.findLast((given) => given.startsWith(`${key}=`));
+  return assignment === undefined ? finding : { ...finding, message: `${finding.message}${quoteHint(assignment)}` };
 }
 
 /**
@@ -26,7 +41,11 @@ export function override(source: YamlSource, { assignment, option }: Assignment)
   if (written === "" || rest.length === 0) return refuse(`must read key.path=value, got ${JSON.stringify(assignment)}`);
   const text = rest.join("=");
   const given = text.trim() === "" ? undefined : readYamlValue(text, path, place);
-  if (given?.broken) return { ...source, findings: [...source.findings, ...given.findings] };
+  if (given?.broken) {
+    const hint = /^\s*[{[]/.test(text) ? quoteHint(assignment) : "";
+    const findings = given.findings.map((finding) => ({ ...finding, message: `${finding.message}${hint}` }));
+    return { ...source, findings: [...source.findings, ...findings] };
+  }
   const value = given ? withValueAt(source.value, path, given.value) : withoutValueAt(source.value, path);
   if (value === undefined) return refuse("leads nowhere: something on the way is neither a map nor a list that long");
 

@@ -23,19 +23,21 @@ export type FileConfig = z.output<typeof fileSchema>;
 
 const isFunction = (value: unknown) => typeof value === "function";
 /** `abort: false`, so that the rules that span several keys still run. */
-const policy = <T>(isPolicy: (value: unknown) => boolean, error: string) => z.custom<T>(isPolicy, { error, abort: false });
-const selection = policy<Selection>(
-  isFunction,
-  "must be a selection, such as randomSelection({ fraction: 0.3 }), or a function of one's own",
-);
-const rankAssignment = policy<RankAssigner>(
-  isFunction,
-  "must be a rank assigner, such as tieredRanks({ 8: 0.5, 2: 0.5 }), or a function of one's own",
-);
-const aggregation = policy<Aggregation>(
-  (value) => typeof value === "object" && value !== null && "begin" in value && "distribute" in value,
-  "must be an aggregation, such as segmentWise(): an object with begin and distribute",
-);
+const policy = <T>(isPolicy: (value: unknown) => boolean, { needed, error }: { readonly needed: string; readonly error: string }) =>
+  z.custom<T>(isPolicy, { error: ({ input }) => (input === undefined ? `is needed: ${needed}` : error), abort: false });
+const selection = policy<Selection>(isFunction, {
+  needed: "allClients() takes everybody",
+  error: "must be a selection, such as randomSelection({ fraction: 0.3 }), or a function of one's own",
+});
+const rankAssignment = policy<RankAssigner>(isFunction, {
+  needed: "listRanks([8, 4]) gives each client its own",
+  error: "must be a rank assigner, such as tieredRanks({ 8: 0.5, 2: 0.5 }), or a function of one's own",
+});
+const isAggregation = (value: unknown) => typeof value === "object" && value !== null && "begin" in value && "distribute" in value;
+const aggregation = policy<Aggregation>(isAggregation, {
+  needed: "segmentWise() is PreLort's",
+  error: "must be an aggregation, such as segmentWise(): an object with begin and distribute",
+});
 
 /** What `federate` takes. */
 export const runSchema = withRules(z.strictObject({ ...common, strategy: z.strictObject({ selection, rankAssignment, aggregation }) }));

@@ -59,7 +59,7 @@ export async function claimRunFolder(root: string): Promise<ClaimedFolder> {
     const problem = `${path.join(root, LOCK)} could not be taken: ${(cause as Error).message}`;
     throw new EnvironmentError(problem, "see that the run directory can be written to", { cause });
   });
-  if (isRefusal(taken)) throw inUse(root, taken);
+  if (isRefusal(taken)) throw inUse(root, taken, "wait for it to end");
   return orRelease(taken, async () => {
     await requireFoldersWithin(root);
     await settleReplacement(root);
@@ -72,7 +72,7 @@ async function claimNamed(root: string, overwrite: boolean): Promise<ClaimedFold
   // Before it is locked: nothing is written into a folder that is not ours.
   requireRun(root, await readdir(root));
   const taken = await takeLock(root);
-  if (isRefusal(taken)) throw inUse(root, taken);
+  if (isRefusal(taken)) throw inUse(root, taken, "wait for it to end, or choose another name (--set name=…)");
   return orRelease(taken, async () => {
     await requireFoldersWithin(root);
     await settleReplacement(root);
@@ -184,18 +184,21 @@ function isUsed(entries: readonly string[]): boolean {
 
 /** Refuses a folder whose run nobody asked to replace. */
 function requireUnused(root: string, entries: readonly string[]): void {
-  if (isUsed(entries)) throw refusal(`${root} already holds a run; --overwrite replaces it, --set name=… keeps both`);
+  if (isUsed(entries))
+    throw refusal(`${root} already holds a run; overwrite (--overwrite) replaces it, another name (--set name=…) keeps both`);
   if (!entries.includes(REPLACED)) return;
   const kept = path.join(root, REPLACED);
-  throw refusal(`${kept} holds the run that an earlier --overwrite was to replace; --overwrite replaces it, --set name=… keeps it`);
+  throw refusal(
+    `${kept} holds the run that an earlier --overwrite was to replace; overwrite (--overwrite) replaces it, another name (--set name=…) keeps it`,
+  );
 }
 
-function inUse(root: string, { isThisProcess, holder }: Refusal): ConfigError {
+function inUse(root: string, { isThisProcess, holder }: Refusal, remedy: string): ConfigError {
   // Another path to the same folder, as through a link or in a container.
   const place = holder && holder.folder !== root ? ` as ${holder.folder}` : "";
   const whose = holder === undefined ? "another process" : `process ${holder.pid} on ${holder.host}${place}`;
   const state = isThisProcess ? "has a run under way in this process" : `is in use by ${whose}`;
-  return refusal(`${root} ${state}; wait for it to end, or choose another name (--set name=…)`);
+  return refusal(`${root} ${state}; ${remedy}`);
 }
 
 function refusal(message: string): ConfigError {

@@ -17,6 +17,8 @@ import { openSession } from "./session.ts";
 export interface EvaluateOptions extends Omit<FederateOptions, "overwrite" | "resume"> {
   /** Prefixes of the adapter that are judged, any up to its rank; the tiers by default. */
   readonly ranks?: readonly number[] | undefined;
+  /** Where `lora.init_from` is a run: its adapter after that round; after the last that was committed by default. */
+  readonly round?: number | undefined;
 }
 
 /** What an adapter is worth. */
@@ -33,13 +35,13 @@ export interface AdapterEvaluation {
  * examples that the config holds out from all: `data.evalPath` is where one puts others. Trains nothing and writes nothing.
  */
 export async function evaluateAdapter(options: EvaluateOptions): Promise<AdapterEvaluation> {
-  const { signal = new AbortController().signal, launcher, ranks, ...input } = options;
+  const { signal = new AbortController().signal, launcher, ranks, round, ...input } = options;
   const config = { ...atRanks(validateRun(input), ranks), rounds: 0 };
   // Not in a temporary folder: errors name these logs.
   const logFolder = path.join(cacheFolder(), "logs", "evaluate");
   await rm(logFolder, { recursive: true, force: true });
   await rememberCode(config);
-  const origin = await originOf(config);
+  const origin = await originOf(config, undefined, round);
   const session = await openSession({ config, origin, launcher, signal, logFolder, emit: () => undefined });
   try {
     const { pool, layout, prepared, peft } = session;

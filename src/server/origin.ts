@@ -4,7 +4,7 @@ import { peftTensors } from "../adapter/peft.ts";
 import { type AdapterFactors, readPeftAdapter } from "../adapter/peft-adapter.ts";
 import { camelKeys } from "../config/case.ts";
 import type { RunConfig } from "../config/schema.ts";
-import { ConfigError, RefusedError, RunFailedError } from "../errors.ts";
+import { ConfigError, RefusedError } from "../errors.ts";
 import { parseJson } from "../tensor/json.ts";
 import { isThere, readIfThere } from "./read-file.ts";
 import { readTrained } from "./read-trained.ts";
@@ -36,31 +36,42 @@ export interface Source {
 
 /**
  * Reads a PEFT adapter's folder, or a run's directory: its last committed adapter, or the one that was read before. Throws a
- * ConfigError for whatever cannot be started from, and where that one is no longer there.
+ * ConfigError for whatever cannot be started from, and where that one is no longer there; a RunFailedError where the run is damaged.
  */
-export async function readSource(folder: string, known?: Origin): Promise<Source> {
+export async function readSource(folder: string, known?: Origin, round = known?.round): Promise<Source> {
   const root = path.resolve(folder);
   try {
-    const source = isThere(path.join(root, "run.json")) ? await fromRun(root, known?.round) : await fromPeft(root);
+    const source = isThere(path.join(root, "run.json")) ? await fromRun(root, round) : await fromPeft(root);
+    if (source.origin.round !== round && round !== undefined) throw noRounds(`${root} is a PEFT adapter`);
     const { sha256, configSha256 } = source.origin;
     if (!known || (known.sha256 === sha256 && known.configSha256 === configSha256)) return source;
     throw new RefusedError(root, `the adapter that the run began with (SHA-256 ${known.sha256})`, sha256);
   } catch (error) {
-    if (!(error instanceof RefusedError || error instanceof RunFailedError || error instanceof ConfigError)) throw error;
-    const message = error instanceof ConfigError ? error.issues.map((issue) => issue.message).join("; ") : error.message;
-    throw new ConfigError([{ path: "lora.init_from", message }]);
+    if (!(error instanceof RefusedError || error instanceof ConfigError)) throw error;
+    const issues = error instanceof ConfigError ? error.issues : [{ path: "run-dir", message: error.message }];
+    throw new ConfigError(issues.map(({ path: at, message }) => ({ path: at === "round" ? at : "lora.init_from", message })));
   }
 }
 
-/** Which adapter a run is to start from; of one that began, the one that it did. Undefined for one drawn at random. */
-export async function originOf({ lora }: Pick<RunConfig, "lora">, record?: unknown): Promise<Origin | undefined> {
-  if (lora.init_from === undefined) return undefined;
+function noRounds(why: string): ConfigError {
+  return new ConfigError([{ path: "round", message: `is one of a run, and ${why}` }]);
+}
+
+/**
+ * Which adapter a run is to start from; of one that began, the one that it did. Undefined for one drawn at random. `round`: of a
+ * run's, another than the last.
+ */
+export async function originOf({ lora }: Pick<RunConfig, "lora">, record?: unknown, round?: number): Promise<Origin | undefined> {
+  if (lora.init_from === undefined) {
+    if (round !== undefined) throw noRounds("lora.init_from names none");
+    return undefined;
+  }
   const { data: begun } = recordSchema.safeParse(camelKeys(record));
   // What has begun does not need it any more.
   if (begun && !isThere(begun.initFrom.path)) return begun.initFrom;
   // A path that a program gave may be relative to another folder than this one.
   const folder = begun && !isThere(lora.init_from) ? begun.initFrom.path : lora.init_from;
-  return (await readSource(folder, begun?.initFrom)).origin;
+  return (await readSource(folder, begun?.initFrom, begun ? begun.initFrom.round : round)).origin;
 }
 
 async function fromPeft(root: string): Promise<Source> {

@@ -22,7 +22,7 @@ export interface Placement<T> {
 export async function placeFolder<T>({ target, overwrite, record, fill }: Placement<T>): Promise<T> {
   const entries = isThere(target) ? await readdir(target).catch((cause: NodeJS.ErrnoException) => unlistable(target, cause)) : [];
   if (entries.length > 0 && !overwrite)
-    refuse(target, "is not empty; --overwrite replaces what an export wrote there, --out names another");
+    refuse(target, "is not empty; overwrite (--overwrite) replaces what an export wrote there, out (--out) names another");
   if (entries.length > 0 && !entries.includes(RECORD))
     refuse(target, `holds files that no export wrote (there is no ${RECORD}); remove them, or name another`);
 

@@ -31,7 +31,7 @@ export async function readTrained(directory: string, { round, aggregation }: Tra
   const { sha256 } = commit;
   const { bytes, damage } = await readRoundFile(directory, { round: commit.round, name: GLOBAL, sha256 });
   if (!bytes) {
-    const other = commit.round > 0 ? `, or take the round before with --round ${commit.round - 1}` : "";
+    const other = commit.round > 0 ? `; prelort export and evaluate take the round before with --round ${commit.round - 1}` : "";
     throw new RunFailedError(`${directory}: ${damage}; restore the file from a copy${other}`);
   }
   const { layout, adapter: global } = decodeGlobal(bytes, path.join(directory, roundFile(commit.round, GLOBAL)));

@@ -59,7 +59,9 @@ function describe(difference: Difference, changedData: readonly string[]): Confi
     return { path: "data.path", message: `${files}: put back what the run began with, or ${START_ANOTHER}` };
   }
   const message = `was ${show(was)} when the run began and is ${show(is)} now, which would make it another run`;
-  if (path.startsWith("config.")) return { path: path.slice("config.".length), message: `${message}: start that under another name` };
+  const goesOn = path === "config.rounds" && Number(is) > Number(was) ? "; with lora.init_from: RUN it starts from this run's adapter" : "";
+  if (path.startsWith("config."))
+    return { path: path.slice("config.".length), message: `${message}: start that under another name${goesOn}` };
   return { path, message: `${message}: see that the data and the model are those that it began with` };
 }
 

@@ -3,8 +3,11 @@ import { z } from "zod";
 import { decodeGlobal, encodeGlobal, type GlobalFile } from "../adapter/global-file.ts";
 import { initialAdapter } from "../adapter/initialise.ts";
 import { buildRun, describeConfig, validateRun } from "../config/build.ts";
+import { camelKeys } from "../config/case.ts";
 import { recordedConfig } from "../config/load.ts";
+import { ownPolicies } from "../config/own-policies.ts";
 import type { RunConfig, RunInput } from "../config/schema.ts";
+import { common } from "../config/sections.ts";
 import { ConfigError, PrelortError, RunFailedError } from "../errors.ts";
 import type { RankedClient, ServerState } from "../strategy/strategy.ts";
 import { deriveSeed } from "../tensor/rng.ts";
@@ -13,7 +16,7 @@ import { isOfCommit, type MetricsLine, readMetrics } from "./metrics-file.ts";
 import { originOf, readSource, type Source } from "./origin.ts";
 import { openRound } from "./round-aggregation.ts";
 import { decodeState, encodeState, GLOBAL, hashOf, readRoundFile, roundFile, STATE } from "./round-files.ts";
-import { readReadyRecord, readRecord } from "./run-record.ts";
+import { readRecord, requireReady } from "./run-record.ts";
 import { requireSameRun } from "./same-run.ts";
 import { hasRecorded, readRecordedFit } from "./spool.ts";
 import { fitSeed } from "./task-requests.ts";
@@ -40,14 +43,21 @@ export interface VerifyOptions {
  * RunFailedError where the journal lacks rounds that the directory holds.
  */
 export async function verifyRun(directory: string, { config: given, onRound }: VerifyOptions = {}): Promise<readonly VerifiedRound[]> {
-  const run = await readVerified(directory, given);
+  const record = await readRecord(directory);
+  const ready = requireReady(directory, record, recordSchema);
   const { lines } = await readMetrics(path.join(directory, "metrics.jsonl"));
   const journal = await readWholeJournal(directory, lines);
+  const isRecorded = journal.commits.some(({ round }) => hasRecorded(path.join(directory, UPDATES), round));
+  const training = given || isRecorded || !hasOwnPolicies(ready) ? trainingOf(directory, ready, given) : undefined;
+  const begun = training?.config ?? requireReady(directory, record, begunSchema).config;
+  const run = { begun, record, training };
   const verified: VerifiedRound[] = [];
   let before: Committed | undefined;
   for (const commit of journal.commits) {
     const { found, ...checked } = await verifyRound(directory, run, { commit, journal, before });
-    const problems = [...checked.problems, ...metricsProblems(journal, commit, lines)];
+    const asCommitted = checked.problems.length === 0 ? "adapter as committed; " : "";
+    const metrics = metricsProblems(journal, commit, lines).map((problem) => `${asCommitted}${problem}`);
+    const problems = [...checked.problems, ...metrics];
     const round = { round: commit.round, updates: checked.updates, problems };
     onRound?.(round);
     verified.push(round);
@@ -57,9 +67,15 @@ export async function verifyRun(directory: string, { config: given, onRound }: V
 }
 
 interface VerifiedRun {
+  readonly begun: Pick<RunConfig, "seed" | "lora">;
+  readonly record: unknown;
+  /** What rounds are made anew with; undefined where no updates were recorded, so that no policy need be known. */
+  readonly training: Training | undefined;
+}
+
+interface Training {
   readonly config: RunConfig;
   readonly clients: ReadonlyMap<string, Omit<RankedClient, "r">>;
-  readonly record: unknown;
 }
 
 interface VerifiedCommit {
@@ -78,7 +94,8 @@ async function verifyRound(
   const { found, problems } = await readCommitted(directory, commit);
   if (!found) return { found, updates: null, problems };
   try {
-    const made = round === 0 ? await remakeStart(run.config, found, run.record) : await remake(directory, run, { commit, journal, before });
+    const made =
+      round === 0 ? await remakeStart(run.begun, found, run.record) : await remake(directory, run.training, { commit, journal, before });
     if (!made) return { found, updates: null, problems };
     const updates = round === 0 ? 0 : commit.trained.reported.length;
     if (made.sha256 !== commit.sha256) problems.push(`${GLOBAL}: what its updates make is another`);
@@ -95,11 +112,11 @@ async function verifyRound(
 function metricsProblems({ commits, hasEnded }: Journal, commit: Commit, lines: readonly MetricsLine[]): readonly string[] {
   const own = lines.filter(({ metrics }) => metrics?.round === commit.round);
   if (own.some(({ metrics }) => metrics && isOfCommit(metrics, commit))) return [];
-  if (own[0]) return [`metrics.jsonl:${own[0].number}: it is not what was committed`];
+  if (own[0]) return [`its metrics (metrics.jsonl:${own[0].number}) are not what was committed`];
   if (!hasEnded && commit === commits.at(-1)) return [];
   const damaged = lines.filter(({ problem }) => problem !== undefined).map(({ number }) => number);
-  const where = damaged.length > 0 ? ` (damaged: line ${damaged.join(", ")})` : "";
-  return [`metrics.jsonl: no line for it${where}; prelort resume evaluates the round again`];
+  const where = damaged.length > 0 ? ` (metrics.jsonl is damaged at line ${damaged.join(", ")})` : "";
+  return [`its metrics are missing${where}; prelort resume evaluates the round again`];
 }
 
 /** A round's adapter and state, as they are on disk. */
@@ -113,21 +130,32 @@ interface Hashes {
   readonly stateSha256: string | null;
 }
 
+const UPDATES = "updates";
+
 const recordSchema = z.object({
   config: z.unknown(),
   clients: z.array(z.object({ id: z.string(), n: z.number(), label_counts: z.array(z.number()) })),
 });
 
-async function readVerified(directory: string, given: RunInput | undefined): Promise<VerifiedRun> {
-  const record = await readRecord(directory);
-  const ready = await readReadyRecord(directory, recordSchema);
-  const config = given ? validateRun(given) : buildRun(recordedConfig(ready.config, path.join(directory, "run.json")));
+const begunSchema = z.object({ config: z.object({ seed: common.seed, lora: common.lora }) });
+
+const IN_SCRIPT = "verifyRun(dir, { config })";
+
+function hasOwnPolicies({ config }: ReadyRecord): boolean {
+  return ownPolicies(camelKeys(config), IN_SCRIPT).length > 0;
+}
+
+function trainingOf(directory: string, ready: ReadyRecord, given: RunInput | undefined): Training {
+  const file = path.join(directory, "run.json");
+  const config = given ? validateRun(given) : buildRun(recordedConfig(ready.config, file, { inScript: IN_SCRIPT }));
   requireSameRun({ config: ready.config }, { config: describeConfig(config) });
   const clients = ready.clients.map(({ id, n, label_counts: labelCounts }, index) => {
     return [id, { id, index, size: n, labelCounts, profile: config.data.profiles?.[index] ?? {} }] as const;
   });
-  return { config, clients: new Map(clients), record };
+  return { config, clients: new Map(clients) };
 }
+
+type ReadyRecord = z.output<typeof recordSchema>;
 
 /** A round's files; none if one has not the bytes that were committed. */
 async function readCommitted(
@@ -147,7 +175,7 @@ async function readCommitted(
  * Before training all but the dense part, which the model brings, comes from the seed, and from `lora.init_from`: undefined where
  * that is no longer there, or another.
  */
-async function remakeStart(config: RunConfig, { layout, adapter }: Committed, record: unknown): Promise<Hashes | undefined> {
+async function remakeStart(config: VerifiedRun["begun"], { layout, adapter }: Committed, record: unknown): Promise<Hashes | undefined> {
   const drawn = initialAdapter(layout, adapter.dense, deriveSeed(config.seed, "adapter"));
   const source = await readOrigin(config, record);
   if (config.lora.init_from !== undefined && !source) return undefined;
@@ -155,12 +183,12 @@ async function remakeStart(config: RunConfig, { layout, adapter }: Committed, re
   return { sha256: hashOf(encodeGlobal(layout, initial, 0)), stateSha256: null };
 }
 
-async function readOrigin(config: RunConfig, record: unknown): Promise<Source | undefined> {
+async function readOrigin(config: VerifiedRun["begun"], record: unknown): Promise<Source | undefined> {
   try {
     const origin = await originOf(config, record);
     return origin && (await readSource(origin.path, origin));
   } catch (error) {
-    if (error instanceof ConfigError) return undefined;
+    if (error instanceof ConfigError || error instanceof RunFailedError) return undefined;
     throw error;
   }
 }
@@ -168,12 +196,13 @@ async function readOrigin(config: RunConfig, record: unknown): Promise<Source | 
 /** What the recorded updates of a round make; undefined where none are recorded. */
 async function remake(
   directory: string,
-  { config, clients }: VerifiedRun,
+  training: Training | undefined,
   { commit, journal, before }: VerifiedCommit,
 ): Promise<Hashes | undefined> {
   const { round, trained } = commit;
-  const folder = path.join(directory, "updates");
-  if (!hasRecorded(folder, round)) return undefined;
+  const folder = path.join(directory, UPDATES);
+  if (!training || !hasRecorded(folder, round)) return undefined;
+  const { config, clients } = training;
   if (!before) throw new RunFailedError(`it cannot be made anew, since the files of round ${round - 1} are not as committed`);
   const selected = (journal.asked.get(round) ?? []).map(({ id, r }) => {
     const client = clients.get(id);

@@ -116,7 +116,9 @@ describe("a run that had ended", () => {
     editLine(metrics, 3, (line) => line.slice(0, -1));
     const rounds = await verifyRun(directory);
     expect(rounds.map(({ problems }) => problems.length)).toEqual([0, 0, 1, 0, 0]);
-    expect(rounds[2]?.problems[0]).toBe("metrics.jsonl: no line for it (damaged: line 3); prelort resume evaluates the round again");
+    expect(rounds[2]?.problems[0]).toBe(
+      "adapter as committed; its metrics are missing (metrics.jsonl is damaged at line 3); prelort resume evaluates the round again",
+    );
     await expect(readRun(directory)).rejects.toThrow(
       /metrics\.jsonl:3 is damaged: it is not JSON; prelort resume evaluates its round again/,
     );

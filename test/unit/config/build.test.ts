@@ -60,6 +60,15 @@ describe("validateRun", () => {
     ]);
   });
 
+  it("says what to take for a policy that is missing", () => {
+    const message = issuesOf({ ...input, strategy: {} });
+    expect(message).toEqual([
+      "strategy.selection: is needed: allClients() takes everybody",
+      "strategy.rankAssignment: is needed: listRanks([8, 4]) gives each client its own",
+      "strategy.aggregation: is needed: segmentWise() is PreLort's",
+    ]);
+  });
+
   it("refuses what is no config at all", () => {
     expect(issuesOf(undefined)).toEqual(["config: is needed: a map"]);
   });
@@ -193,6 +202,12 @@ describe("describeConfig", () => {
       fit: { full_weight: 0.9, local_steps: 10 },
       strategy: { selection: { name: "all" }, rank_assignment: { name: "byParity" }, aggregation: { name: "segment-wise" } },
     });
+  });
+
+  it("takes no function of a script for the policy of prelort that has its name", () => {
+    const all: Selection = ({ clients }) => [clients[0]!.id];
+    const strategy = { ...input.strategy, selection: all };
+    expect(describeConfig(validateRun({ ...input, strategy }))).toMatchObject({ strategy: { selection: { name: "custom" } } });
   });
 
   it("spells GiB as files do", () => {

@@ -39,6 +39,23 @@ async function load(text: string, set: readonly string[] = []) {
   return loadConfig(file, { set });
 }
 
+describe("a template given by --set", () => {
+  it("that YAML reads as a map is told how to quote", async () => {
+    const quoted = `quote it for YAML: --set 'data.answer="{gloss}"'`;
+    expect(await issuesOf(VALID, ["data.answer={gloss}"])).toEqual([
+      `--set data.answer data.answer: must be a string, got a map; ${quoted}`,
+    ]);
+    expect((await load(VALID, ['data.answer="{gloss}"'])).data.answer).toBe("{gloss}");
+    const [broken] = await issuesOf(VALID, ["data.answer={word} {gloss}"]);
+    expect(broken).toMatch(/; quote it for YAML: --set 'data\.answer="\{word\} \{gloss\}"'$/);
+  });
+
+  it("and a map that the file itself has is not", async () => {
+    const [issue] = await issuesOf(VALID.replace('"{gloss}"', "{gloss}"));
+    expect(issue).toMatch(/data\.answer: must be a string, got a map$/);
+  });
+});
+
 describe("lora.init_from", () => {
   it("leads from the config's folder to an adapter or a run, and from --set from where one is", async () => {
     await mkdir(join(folder, "before"));

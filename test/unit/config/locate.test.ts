@@ -1,3 +1,4 @@
+import { writeFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -100,7 +101,7 @@ it("of a run's record only what an option gave has a place", async () => {
     strategy: { rank_assignment: { name: "list", ranks: [8] } },
   };
   const data = { path: join(folder, "rows.jsonl"), answer: "{gloss}", prompt: "", clients: 1 };
-  const loaded = openRecorded({ ...record, data }, "run.json", { set: ["workers.count=2"] });
+  const loaded = openRecorded({ ...record, data }, "run.json", { set: ["workers.count=2"], inScript: "federate" });
   expect(loaded.config.data.path).toBe(data.path);
   const issues = [
     { path: "workers.count", message: "a" },
@@ -110,6 +111,48 @@ it("of a run's record only what an option gave has a place", async () => {
     { path: "data.max_length", message: "b" },
     { path: "workers.count", message: "a", location: "--set workers.count" },
   ]);
+});
+
+it("policies that a script brought are told as that, all of them at once, unless an option names others", () => {
+  const strategy = { selection: { name: "largestFirst" }, rank_assignment: { name: "rankAssignment" }, aggregation: { name: "custom" } };
+  const record = {
+    rounds: 1,
+    model: { name_or_path: "tiny", task: "causal-lm" },
+    lora: { r: 8, target_modules: ["q"] },
+    data: { path: join(folder, "rows.jsonl"), answer: "{gloss}", prompt: "", clients: 1 },
+    strategy,
+  };
+  const issuesWith = (set: readonly string[]) => {
+    try {
+      openRecorded(record, "run.json", { set, inScript: "federate()" });
+    } catch (error) {
+      return (error as ConfigError).issues.map(({ path, message }) => `${path} ${message}`);
+    }
+    return [];
+  };
+  const why = "which the run's record cannot hold: in that script use federate()";
+  expect(issuesWith([])).toEqual([
+    `strategy.selection is a function of a script (largestFirst), ${why}`,
+    `strategy.rank_assignment is a function of a script, ${why}`,
+    `strategy.aggregation is an object of a script, ${why}`,
+  ]);
+  const others = ["selection={name: all}", "rank_assignment={name: list, ranks: [8]}", "aggregation={name: fedit}"];
+  expect(issuesWith(others.map((key) => `strategy.${key}`))).toEqual([]);
+});
+
+it("what stands for a key without being an option is named alone", () => {
+  const given = [{ option: "run-dir", assignment: `lora.init_from=${folder}` }];
+  const record = {
+    rounds: 1,
+    model: { name_or_path: "tiny", task: "causal-lm" },
+    lora: { r: 8, target_modules: ["q"] },
+    data: { path: join(folder, "rows.jsonl"), answer: "{gloss}", prompt: "", clients: 1 },
+    strategy: { rank_assignment: { name: "list", ranks: [8] } },
+  };
+  writeFileSync(join(folder, "run.json"), "{}");
+  const { locate } = openRecorded(record, "run.json", { given, inScript: "federate()" });
+  const located = locate(new ConfigError([{ path: "lora.init_from", message: "is empty" }])) as ConfigError;
+  expect(located.issues).toEqual([{ path: "run-dir", message: "is empty" }]);
 });
 
 it("another error is passed on as it is", async () => {

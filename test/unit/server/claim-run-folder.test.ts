@@ -50,7 +50,9 @@ test("a run whose rounds were removed to make room keeps its figures and adapter
   for (const gone of ["rounds", "metrics.jsonl"]) {
     await rm(place("a", gone), { recursive: true });
     const left = await readdir(place("a"));
-    await expect(createRunDirectory({ runsDir, name: "a" })).rejects.toThrow("--overwrite replaces it");
+    await expect(createRunDirectory({ runsDir, name: "a" })).rejects.toThrow(
+      "overwrite (--overwrite) replaces it, another name (--set name=…) keeps both",
+    );
     expect(await readdir(place("a"))).toEqual(left);
   }
   const second = await createRunDirectory({ runsDir, name: "a", overwrite: true });
@@ -119,6 +121,7 @@ test("a run that is under way in this process cannot be replaced, resumed or sta
   await first.commitRound(round(0));
   // With rounds to replace as well.
   for (const attempt of attempts) await expect(attempt()).rejects.toThrow("has a run under way in this process");
+  await expect(reopenRunDirectory(place("a"))).rejects.toThrow(/in this process; wait for it to end$/);
   await first.close();
   expect(await readdir(place("a"))).not.toContain("lock");
 });

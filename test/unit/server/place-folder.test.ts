@@ -26,7 +26,7 @@ test("a folder comes with its record, in place of an empty one too", async () =>
 test("what an export wrote is replaced only when asked, and whole", async () => {
   await place("old");
   await writeFile(path.join(target, "older"), "");
-  await expect(place("new")).rejects.toThrow(/out is not empty; --overwrite replaces/);
+  await expect(place("new")).rejects.toThrow(/out is not empty; overwrite \(--overwrite\) replaces/);
   await place("new", true);
   expect((await readdir(target)).toSorted()).toEqual(["prelort.json", "weights"]);
   expect(await readFile(path.join(target, "weights"), "utf8")).toBe("new");

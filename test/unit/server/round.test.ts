@@ -173,6 +173,13 @@ describe("a selection of the user's own", () => {
   test.each<[string, unknown, string]>([
     ["throws", () => Reflect.get(undefined as never, "x"), "the selection of round 3 threw TypeError"],
     ["gives nothing", function mine() {}, "the selection mine of round 3 must give an array of client ids, gave undefined"],
+    [
+      "names nobody",
+      function mine() {
+        return [];
+      },
+      "the selection mine of round 3 named no client",
+    ],
     ["gives one id", () => "c0", 'must give an array of client ids, gave "c0"'],
     ["gives a client that there is not", () => ["c0", "c9"], 'must name known clients once each, got "c9"'],
     ["gives a client twice", () => ["c0", "c0"], 'must name known clients once each, got "c0"'],

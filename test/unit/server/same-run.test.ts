@@ -42,6 +42,15 @@ test("what would make it another run is refused, all of it at once", () => {
   }
 });
 
+test("more rounds are told how to go on from this run's adapter", () => {
+  const withRounds = (rounds: number) => ({ config: { rounds } });
+  const another = "which would make it another run: start that under another name";
+  expect(() => requireSameRun(withRounds(2), withRounds(3))).toThrow(
+    `rounds  was 2 when the run began and is 3 now, ${another}; with lora.init_from: RUN it starts from this run's adapter`,
+  );
+  expect(() => requireSameRun(withRounds(2), withRounds(1))).toThrow(/under another name$/);
+});
+
 test("another torch is noted, and what a run that was killed early had not recorded is not missed", () => {
   expect(requireSameRun(record, { ...record, versions: { torch: "2.14.0" } })).toEqual([
     { path: "versions.torch", was: "2.13.0", is: "2.14.0" },

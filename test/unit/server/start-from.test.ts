@@ -171,6 +171,19 @@ describe("where it starts from is recorded", () => {
     const { origin } = await readSource(growing);
     expect(origin.round).toBe(1);
     expect((await readSource(growing, { ...origin, round: 1 })).origin).toEqual(origin);
+    const lora = { init_from: growing } as never;
+    expect((await originOf({ lora }, undefined, 0))?.round).toBe(0);
+    await expect(originOf({ lora }, undefined, 2)).rejects.toThrow("round  must be one that was committed, 0 to 1, got 2");
+    await expect(originOf({ lora: {} as never }, undefined, 0)).rejects.toThrow("round  is one of a run, and lora.init_from names none");
+  });
+
+  it("of a damaged run is no fault of the config; the round before can be had", async () => {
+    const adapters = [moderateAdapter(trained.layout, 4, "0"), trained.adapter];
+    const damaged = await runs.make({ name: "damaged", layout: trained.layout, rounds: adapters });
+    writeFileSync(path.join(damaged, "rounds/1/global.safetensors"), "");
+    const lora = { init_from: damaged } as never;
+    await expect(originOf({ lora })).rejects.toMatchObject({ kind: "run", message: expect.stringMatching(/evaluate take.* --round 0$/) });
+    expect((await originOf({ lora }, undefined, 0))?.round).toBe(0);
   });
 });
 

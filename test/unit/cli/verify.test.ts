@@ -1,0 +1,23 @@
+import { expect, test } from "vitest";
+import { concludeRounds, describeRound } from "../../../src/cli/verify.ts";
+
+const problem = "adapter as committed; its metrics are missing";
+
+test("each round is told with what it was made anew from", () => {
+  expect(describeRound({ round: 0, updates: 0, problems: [] })).toBe("start: as committed; made anew from the seed, same bytes");
+  expect(describeRound({ round: 1, updates: 3, problems: [] })).toBe("round 1: as committed; made anew from 3 updates, same bytes");
+  expect(describeRound({ round: 4, updates: null, problems: [problem] })).toBe(`round 4: ${problem}`);
+});
+
+test("the last line counts the rounds that trained, and the start beside them", () => {
+  const [start, one, two] = [0, 1, 2].map((round) => ({ round, updates: 1, problems: [] })) as [never, never, never];
+  const bare = { round: 2, updates: null, problems: [] };
+  expect(concludeRounds([start, one, two])).toBe(
+    "the start and 2 of 2 rounds are as committed; made anew to the same bytes: the start and 2 of 2 rounds",
+  );
+  expect(concludeRounds([start, one, bare])).toBe(
+    "the start and 2 of 2 rounds are as committed; made anew to the same bytes: the start and 1 of 2 rounds; " +
+      "record_updates: true keeps what the others would be made of",
+  );
+  expect(() => concludeRounds([start, one, { ...bare, problems: [problem] }])).toThrow(/^1 of 2 rounds cannot be trusted$/);
+});

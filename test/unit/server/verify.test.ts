@@ -1,0 +1,51 @@
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { expect, test } from "vitest";
+import { initialAdapter } from "../../../src/adapter/initialise.ts";
+import { createLayout } from "../../../src/adapter/layout.ts";
+import { describeConfig, validateRun } from "../../../src/config/build.ts";
+import type { RunInput } from "../../../src/config/schema.ts";
+import { verifyRun } from "../../../src/server/verify.ts";
+import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
+import { allClients } from "../../../src/strategy/selection/all.ts";
+import { deriveSeed } from "../../../src/tensor/rng.ts";
+import { moderateAdapter } from "../../conformance/federations.ts";
+import { madeRuns } from "./made-run.ts";
+
+const layout = createLayout({ r: 4, tiers: [4], scale: 2 }, { modules: [{ name: "x.q", in: 6, out: 5 }], dense: [] });
+const config = {
+  rounds: 2,
+  seed: 7,
+  model: { nameOrPath: "some/base", task: "causal-lm" },
+  lora: { r: 4, target_modules: ["q"] },
+  data: { path: "words.jsonl", prompt: "", answer: "{gloss}", clients: 1 },
+  strategy: { selection: allClients(), rankAssignment: () => 4, aggregation: segmentWise() },
+} satisfies RunInput;
+const start = initialAdapter(layout, new Float32Array(0), deriveSeed(7, "adapter"));
+const runs = madeRuns();
+
+/** A run of one round, trained with a rank assignment of a script. */
+async function make(name: string): Promise<string> {
+  const directory = await runs.make({ name, layout, rounds: [start, moderateAdapter(layout, 4, "one")] });
+  const file = path.join(directory, "run.json");
+  const record = JSON.parse(readFileSync(file, "utf8")) as object;
+  const clients = [{ id: "c0", n: 10, label_counts: [] }];
+  writeFileSync(file, JSON.stringify({ ...record, config: describeConfig(validateRun(config)), clients }));
+  return directory;
+}
+
+test("a run of a script's policies without recorded updates is verified by its hashes; the start by its seed", async () => {
+  expect(await verifyRun(await make("hashes"))).toEqual([
+    { round: 0, updates: 0, problems: ["adapter as committed; its metrics are missing; prelort resume evaluates the round again"] },
+    { round: 1, updates: null, problems: [] },
+  ]);
+});
+
+test("with recorded updates its policies are needed: they are asked for, and the config that has them is taken", async () => {
+  const directory = await make("updates");
+  mkdirSync(path.join(directory, "updates/1"), { recursive: true });
+  await expect(verifyRun(directory)).rejects.toThrow(
+    "is a function of a script, which the run's record cannot hold: in that script use verifyRun(dir, { config })",
+  );
+  expect((await verifyRun(directory, { config })).map(({ round }) => round)).toEqual([0, 1]);
+});
