@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from .data_sources import DataSources, data_sources
-from .divide import Shares, client_ids, divide
+from .divide import client_ids, divide
 from .errors import InputError, Problems
 from .file_hashes import file_sha256
 from .index import (

@@ -170,8 +170,8 @@ def found(model: ModelSpec) -> Iterator[None]:
                 else f"{folder} is no folder, so it was taken for a name on the Hugging Face hub; "
             )
             raise InputError(
-                f"{taken}{model.name_or_path}: expected a folder with a model and its tokenizer, or a name that the Hugging "
-                f"Face hub knows; {reason}",
+                f"{taken}{model.name_or_path}: expected a folder with a model and its tokenizer, or a name that the "
+                f"Hugging Face hub knows; {reason}",
                 "model.name_or_path",
             ) from error
         raise InputError(
