@@ -65,7 +65,7 @@ export async function conductRun(requested: RequestedRun): Promise<RunResult> {
     });
     try {
       clock.lap(0, "start");
-      const record = { ...begun, ...describeSession(session) };
+      const record = { ...begun, ...describeSession(config, session) };
       const dataFiles = await listDataFiles(session.prepared);
       const changedData = past ? await changedDataFiles(directory.file(DATA_FILES), dataFiles) : [];
       const differences = past ? requireSameRun(past.record, record, changedData) : [];

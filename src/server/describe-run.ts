@@ -7,6 +7,7 @@ import { describeDoubts, describeMethod } from "./method.ts";
 import { describeSource } from "./model-source.ts";
 import type { Origin } from "./origin.ts";
 import type { Session } from "./session.ts";
+import { remarksOnTraining } from "./training-remarks.ts";
 
 /** What run.json holds before workers are up: everything that decides the bytes. No times. */
 export function describeRun(config: RunConfig, name: string, origin: Origin | undefined): object {
@@ -21,7 +22,8 @@ export function describeRun(config: RunConfig, name: string, origin: Origin | un
 }
 
 /** What is added once workers are up: what the bytes are made with. */
-export function describeSession({ prepared, loaded, layout, clients, environment, parameters, peft, leftOut }: Session): object {
+export function describeSession(config: RunConfig, session: Session): object {
+  const { prepared, loaded, layout, clients, environment, parameters, peft, leftOut } = session;
   return {
     versions: { node: process.version, ...environment.versions },
     variables: environment.variables,
@@ -32,7 +34,7 @@ export function describeSession({ prepared, loaded, layout, clients, environment
     labels: prepared.labels,
     eval_examples: prepared.n_eval,
     truncated_examples: prepared.n_truncated,
-    remarks: prepared.remarks,
+    remarks: remarksOnTraining(config, prepared),
     clients: clients.map(({ id, size, r, labelCounts }, index) => ({
       id,
       n: size,

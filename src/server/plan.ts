@@ -16,6 +16,7 @@ import { recallAnswers, rememberAnswers } from "./known-answers.ts";
 import { type Origin, originOf } from "./origin.ts";
 import { selectClients } from "./select-clients.ts";
 import { type Findings, findingsOf, openSession, type Session } from "./session.ts";
+import { remarksOnTraining } from "./training-remarks.ts";
 import { WIRE_DTYPES } from "./wire-specs.ts";
 
 export interface PlannedClient extends RankedClient {
@@ -134,7 +135,7 @@ function describePlan(config: RunConfig, findings: Findings, selections: Selecti
     labels: prepared.labels,
     evalExamples: prepared.n_eval,
     truncated: prepared.n_truncated,
-    remarks: prepared.remarks,
+    remarks: remarksOnTraining(config, prepared),
     adapted: groupModules(layout),
     leftOut: findings.leftOut,
     adaptedModules: layout.modules.length,

@@ -65,6 +65,7 @@ export async function saveTrained(trained: Trained, directory: string, options: 
   const r = rankOf(layout, options.r);
   const dtype = options.dtype ?? (merge ? config.model.dtype : "f32");
   const target = path.resolve(directory);
+  const isPooled = config.model.pooling === "mean";
   const made = { run, round, r, merged: merge, dtype };
   const record = { prelort: packageVersion(), ...made, scale: layout.scale, global_sha256: sha256, base_model: config.model.nameOrPath };
   const remarks = await placeFolder({
@@ -75,13 +76,19 @@ export async function saveTrained(trained: Trained, directory: string, options: 
       if (merge) {
         const isWhole = options.r === undefined && trained.global.merged !== undefined;
         const adapter = isWhole ? trained.global : prefix(trained.presented, layout, r);
-        return writeMergedFolder(folder, { config, peft, base, layout, adapter, labels, dtype, signal });
+        const found = await writeMergedFolder(folder, { config, peft, base, layout, adapter, labels, dtype, signal });
+        return isPooled ? [...found, loadedBy(directory)] : found;
       }
       const tensors = await writeAdapterFolder(folder, { config, peft, layout, adapter: trained.presented, r, dtype });
-      return remarksOnLoaders({ r, modulesToSave: peft.modulesToSave, tensors });
+      return remarksOnLoaders({ r, modulesToSave: peft.modulesToSave, tensors, isPooled });
     },
   });
   return { directory: target, ...made, remarks };
+}
+
+/** A class of prelort's own is none that transformers finds by a configuration. */
+function loadedBy(directory: string): string {
+  return `load it with prelort_worker.models.MeanPooledClassifier.from_pretrained(${JSON.stringify(directory)})`;
 }
 
 /** By default R. Throws a ConfigError for one that the adapter does not have. */

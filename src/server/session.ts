@@ -23,6 +23,7 @@ import type { RunEvent } from "./events.ts";
 import { sourceChanges } from "./model-source.ts";
 import { type Origin, readSource } from "./origin.ts";
 import { startFrom } from "./start-from.ts";
+import { remarksOnTraining } from "./training-remarks.ts";
 import { toDataSpec, toLoraSpec, toModelSpec } from "./wire-specs.ts";
 
 /** What workers say of the data and the model. */
@@ -167,7 +168,7 @@ async function prepareData(
     labels: prepared.labels,
     evalExamples: prepared.n_eval,
     truncated: prepared.n_truncated,
-    remarks: prepared.remarks,
+    remarks: remarksOnTraining(config, prepared),
   });
   return prepared;
 }

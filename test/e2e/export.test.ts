@@ -70,7 +70,9 @@ test("a language model: PEFT, the whole model at that rank, and the whole model 
 test("a classifier: its head, its labels, and a note for each loader that takes no head", () => {
   const output = exported("classifier", "--r", "4", "--out", "peft");
   expect(output).toMatch(/^PEFT adapter of classifier after round 1, rank 4, f32: peft\nnote: vLLM cannot load it.*\nnote: llama\.cpp/);
-  expect(exported("classifier", "--r", "4", "--merge", "--out", "whole")).toMatch(/^whole model of classifier[^\n]*: whole\n$/);
+  expect(exported("classifier", "--r", "4", "--merge", "--out", "whole")).toMatch(
+    /^whole model of classifier[^\n]*: whole\nnote: load it with prelort_worker\.models\.MeanPooledClassifier\.from_pretrained\("whole"\)\n$/,
+  );
   expect(apart({ peft: at("peft"), whole: at("whole") })["whole"]).toBeLessThan(1e-5);
   expect(load("labels", at("whole"))).toEqual({ 0: "animal", 1: "food", 2: "tool", 3: "weather" });
   expect(readdirSync(at("whole"))).toEqual(expect.arrayContaining(["config.json", "model.safetensors", "tokenizer.json", "prelort.json"]));
@@ -78,7 +80,7 @@ test("a classifier: its head, its labels, and a note for each loader that takes 
 
 test("savePretrained does the same, in half the bytes if asked", async () => {
   const { remarks } = await classifier.savePretrained(at("halves"), { r: 2, merge: true, dtype: "bf16" });
-  expect(remarks).toEqual([]);
+  expect(remarks).toEqual([`load it with prelort_worker.models.MeanPooledClassifier.from_pretrained("${at("halves")}")`]);
   await classifier.savePretrained(at("whole-2"), { r: 2 });
   const distance = apart({ peft: at("whole-2"), halves: at("halves") })["halves"];
   expect(distance).toBeGreaterThan(0);

@@ -411,6 +411,24 @@ def test_context_that_no_rendering_uses_is_remarked_once():
     assert learned_of(MISTRAL, with_call())[1] == []
 
 
+def test_a_role_that_a_template_prints_but_does_not_know_is_remarked_once():
+    encoder = ChatEncoder(with_template(PLAIN))
+    for line in range(1, 5):
+        turns = [{"role": "system", "content": "kind"}, {"role": "usr", "content": "fur"}, assistant("paw")]
+        encoder.encode(conversation_of(Row(f"chats.jsonl:{line}", {"turns": turns}), DATA), 1000)
+    known = "none that chat templates know (system, user, assistant, tool)"
+    assert encoder.remarks() == [f"role usr is {known}: chats.jsonl:1, message 2 and 3 more"]
+
+
+@pytest.mark.parametrize("arguments", ['{"bad', "city=Oslo"])
+def test_arguments_that_are_text_but_not_json_are_refused(arguments: str):
+    turns = [{"role": "system", "content": "kind"}, USER, assistant(tool_calls=[call(arguments, "weather")])]
+    with pytest.raises(InputError) as refused:
+        conversation(turns)
+    assert str(refused.value).startswith("chats.jsonl:3: message 3: arguments of weather are not JSON: ")
+    assert conversation([USER, assistant(tool_calls=[call("")])]).learned == [False, True]
+
+
 @pytest.fixture(scope="module")
 def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = [
@@ -623,12 +641,12 @@ def test_arguments_that_are_text_are_not_encoded_twice(arguments: str, written: 
     assert f'"arguments": {written}}}\n</tool_call>' in rendered(CHATML, turns)
 
 
-def test_text_arguments_that_are_not_json_are_refused_where_they_would_be_encoded_twice():
+def test_text_arguments_that_are_no_map_are_refused_where_they_would_be_encoded_twice():
     turns = with_call()
-    turns[1]["tool_calls"] = [call("{a: 1")]
-    with pytest.raises(InputError, match=r'message 2: the model\'s chat template would write its data as "\{a: 1"'):
+    turns[1]["tool_calls"] = [call("[1, 2]")]
+    with pytest.raises(InputError, match=r'message 2: the model\'s chat template would write its data as "\[1, 2\]"'):
         rendered(CHATML, turns)
-    assert "CALL" not in rendered(REASONING, turns) and "drill {a: 1</tool_call>" in rendered(REASONING, turns)
+    assert "CALL" not in rendered(REASONING, turns) and "drill [1, 2]</tool_call>" in rendered(REASONING, turns)
 
 
 @pytest.mark.parametrize("condition", ["messages[-1].role != 'assistant'", "true"])

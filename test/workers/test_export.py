@@ -149,7 +149,9 @@ def test_the_program_answers_in_one_line(tiny: Path, tmp_path: Path) -> None:
     assert run(request) == {"remarks": []}
     assert (tmp_path / "out" / "config.json").exists()
     gone = replace(request, model=replace(request.model, name_or_path="/nowhere"))
-    assert "/nowhere: expected a folder with a model" in run(gone)["error"]
+    error = run(gone)["error"]
+    assert "/nowhere is no folder, so it was taken for a name on the Hugging Face hub; " in error
+    assert "/nowhere: expected a folder with a model" in error
 
 
 def run(request: Request) -> dict[str, Any]:

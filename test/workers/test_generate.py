@@ -144,7 +144,12 @@ def test_an_evaluation_generates_with_each_asked_rank_and_on_what_is_merged(tiny
     by_rank = evaluate(resident, TASK, payload(rows=rows), lambda *told: reported.append(told)).tiers
     scores = [tier.rouge_l_sum for tier in by_rank]
     assert scores[1] == pytest.approx(sum_by_hand(resident, forced=False)) and scores[0] != scores[1]
-    assert {activity for activity, _, _ in reported} == {"evaluate rank 2", "generate rank 2", "evaluate rank 8", "generate rank 8"}
+    assert {activity for activity, _, _ in reported} == {
+        "evaluate rank 2",
+        "generate rank 2",
+        "evaluate rank 8",
+        "generate rank 8",
+    }
     assert all(0 <= step < steps for _, step, steps in reported)
     alone = replace(TASK, ranks=[2])
     merged = evaluate(resident, alone, payload(rows=rows[:2] * 0, merged=rows), quiet).tiers

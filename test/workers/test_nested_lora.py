@@ -8,6 +8,7 @@ import torch
 from models_for_tests import CPU, base_of, index_of, nested_of, random_adapter, tiny_gpt2, wrapped_gpt2
 from peft import PeftModel
 from prelort_worker.batches import collate
+from prelort_worker.errors import InputError
 from prelort_worker.messages import LoraSpec, ModuleShape
 from prelort_worker.nested_lora import NestedLora, activate, lora_parameters, read, truncated, write
 from prelort_worker.tasks.find import find_task
@@ -117,6 +118,25 @@ def test_a_module_that_is_no_linear_layer_is_refused_by_name():
     expected = r"takes in transformer\.wte, a Embedding: adapters go on nn\.Linear and Conv1D alone"
     with pytest.raises(ValueError, match=expected):
         wrapped_gpt2(replace(LORA, target_modules=["wte"]))
+
+
+@pytest.mark.parametrize(
+    ("targets", "named"),
+    [(["q_proj", "c_attn", "value"], "q_proj or value"), (["attn_c"], "attn_c"), (r".*\.q_proj", r".*\.q_proj")],
+)
+def test_a_target_that_matches_nothing_is_refused_beside_what_there_is(targets: str | list[str], named: str):
+    expected = f"nothing in the model is named {named}; its linear modules are c_attn, c_proj, c_fc"
+    with pytest.raises(InputError) as refused:
+        wrapped_gpt2(replace(LORA, target_modules=targets))
+    assert refused.value.problems == [("lora.target_modules", expected)]
+
+
+def test_targets_are_names_whole_or_from_a_dot_on_and_expressions_over_whole_names():
+    for targets in (["c_attn"], ["attn.c_attn"], ["transformer.h.0.attn.c_attn"], r".*\.c_attn"):
+        nested = wrapped_gpt2(replace(LORA, target_modules=targets))
+        assert [module.shape.name for module in nested.modules] == ["transformer.h.0.attn.c_attn"]
+    with pytest.raises(InputError, match=r"\( is no regular expression: missing \), unterminated subpattern"):
+        wrapped_gpt2(replace(LORA, target_modules="("))
 
 
 def test_modules_to_save_that_are_not_there_are_refused_by_name():

@@ -140,14 +140,14 @@ def test_what_is_held_out_comes_from_its_own_split_of_a_folder(tiny: Path, tmp_p
     assert prepared.n_eval == 6 and [client.n for client in prepared.clients] == [10, 10]
 
 
-def test_labels_that_no_training_example_has_are_refused_where_they_are_held_out(tiny: Path, tmp_path: Path):
+def test_held_out_labels_that_the_model_does_not_have_are_refused(tiny: Path, tmp_path: Path):
     own = topics(tmp_path / "held-out.jsonl", ("fur", "animal"), ("rock", "stone"), ("iron", "stone"), ("oak", "wood"))
     problems = problems_of(tiny, tmp_path, "sequence-classification", eval_path=own)
     assert problems == [
         (
             "data.eval_path",
-            "has labels that no training example has: stone (2), wood (1); "
-            f"expected some of animal, food, tool, weather; see {own}:2, {own}:3, {own}:4",
+            f"has labels that this model does not have: stone (2), wood (1), in {own}:2, {own}:3, {own}:4; "
+            "it has 4: animal, food, tool, weather; remove or rename those rows",
         )
     ]
 
@@ -159,14 +159,18 @@ def test_wrong_columns_of_the_held_out_file_are_told_with_its_name(tiny: Path, t
     assert option == "data.text" and f"{own}:1: has no column 'text'" in message
 
 
-def test_labels_that_nobody_trains_on_are_remarked(tiny: Path, tmp_path: Path):
+def test_of_many_labels_the_first_are_told_and_the_rest_counted(tiny: Path, tmp_path: Path):
+    path = topics(tmp_path / "many.jsonl", *[("fur", f"t{place:02d}") for place in range(26)])
+    own = topics(tmp_path / "held-out.jsonl", *[("fur", f"u{place}") for place in range(7)])
+    ((_, message),) = problems_of(tiny, tmp_path, "sequence-classification", path=path, eval_path=own, clients=1)
+    assert "have: u0 (1), u1 (1), u2 (1), u3 (1), u4 (1) and 2 more, in " in message
+    assert f"it has 26: {', '.join(f't{place:02d}' for place in range(20))} and 6 more; remove" in message
+
+
+def test_what_nobody_trains_on_is_no_remark_on_the_data(tiny: Path, tmp_path: Path):
+    """An evaluation deals out other examples than the run did: who trains tells it, from the counts of the labels."""
     path = topics(tmp_path / "few.jsonl", *[("fur", "animal"), ("bread", "food")] * 10, ("rock", "stone"))
     changes: dict[str, Any] = {"path": path, "clients": 2, "partition": replace(IID, name="value", by="topic")}
     prepared = run(tiny, tmp_path, "sequence-classification", eval_examples=0, **changes)
-    assert prepared.labels == ["animal", "food", "stone"]
-    assert prepared.remarks == ["label stone has no training example; of the examples held out from all 0 have it"]
-    own = topics(tmp_path / "held-out.jsonl", ("fur", "animal"), ("rock", "stone"), ("iron", "stone"))
-    prepared = run(tiny, tmp_path, "sequence-classification", eval_path=own, **changes)
-    assert prepared.remarks == ["label stone has no training example; of the examples held out from all 2 have it"]
-    assert run(tiny, tmp_path, "sequence-classification").remarks == []
-    assert run(tiny, tmp_path, "causal-lm").remarks == []
+    assert prepared.labels == ["animal", "food", "stone"] and prepared.remarks == []
+    assert [client.label_counts for client in prepared.clients] == [[10, 0, 0], [0, 10, 0]]

@@ -10,7 +10,7 @@ from peft.utils.other import ModulesToSaveWrapper
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from .errors import InputError, Problems
+from .errors import InputError, Problems, list_names
 from .messages import LeftOut, LoraSpec, ModuleShape
 from .nested_lora import AdaptedModule, NestedLora, SavedModule, adapter_name
 from .tasks.task import Task
@@ -32,7 +32,7 @@ def wrap(base: nn.Module, task: Task, lora: LoraSpec) -> NestedLora:
         try:
             config = _config(lowest, task, lora, targets)
             model = get_peft_model(base, config, adapter_name=adapter_name(lowest), low_cpu_mem_usage=on_meta)  # pyright: ignore[reportArgumentType]
-        except ValueError as error:  # none of its modules match, or one of them cannot be adapted
+        except ValueError as error:  # it has no choice of its own, or a module cannot be adapted
             if lora.target_modules is None:
                 raise InputError(
                     f"is needed: PEFT has no choice of its own for {type(base).__name__}; name modules, or all-linear"
@@ -103,16 +103,47 @@ def _targets(base: nn.Module, task: Task, lora: LoraSpec) -> str | list[str] | N
     if lora.target_modules is None and not hasattr(base, "config"):
         raise InputError("is needed: PEFT has a choice of its own for models of transformers alone")
     if lora.target_modules != "all-linear":
+        if lora.target_modules is not None:
+            _check_targets(base, task, lora.target_modules)
         return lora.target_modules
+    names = _linear_names(base, task)
+    if not names:
+        raise InputError(f"all-linear: {type(base).__name__} has neither nn.Linear nor Conv1D to adapt")
+    return names
+
+
+def _linear_names(base: nn.Module, task: Task) -> list[str]:
+    """Of every nn.Linear and Conv1D but the head and what is trained in full."""
     saved, head = set(task.modules_to_save), _output_layer(base)
-    names = [
+    return [
         name
         for name, module in base.named_modules()
         if isinstance(module, nn.Linear | Conv1D) and name != head and saved.isdisjoint(name.split("."))
     ]
-    if not names:
-        raise InputError(f"all-linear: {type(base).__name__} has neither nn.Linear nor Conv1D to adapt")
-    return names
+
+
+def _check_targets(base: nn.Module, task: Task, targets: str | list[str]) -> None:
+    """Every name has to match, as PEFT matches it: PEFT itself refuses only where none does."""
+    names = [name for name, _ in base.named_modules()]
+    if isinstance(targets, str):
+        try:
+            missing = [] if any(re.fullmatch(targets, name) for name in names) else [targets]
+        except re.error as error:
+            raise InputError(f"{targets} is no regular expression: {error}") from error
+    else:
+        missing = [each for each in targets if not any(f".{name}".endswith(f".{each}") for name in names)]
+    if missing:
+        short = dict.fromkeys(_last_name(name) for name in _linear_names(base, task))
+        raise InputError(
+            f"nothing in the model is named {' or '.join(missing)}; "
+            f"its linear modules are {list_names(list(short)) or 'none'}"
+        )
+
+
+def _last_name(name: str) -> str:
+    """With what is before it where it is a number, as in nn.Sequential."""
+    before, _, last = name.rpartition(".")
+    return f"{_last_name(before)}.{last}" if last.isdecimal() and before else last
 
 
 def _output_layer(base: nn.Module) -> str | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from .data_sources import DataSources, data_sources
-from .divide import Shares, client_ids, divide
+from .divide import client_ids, divide
 from .errors import InputError, Problems
 from .file_hashes import file_sha256
 from .index import (
@@ -134,7 +134,7 @@ def build_index(task: Task, data: DataSpec, seed: str, report: Report) -> Index:
         pad_token_id=task.pad_token_id,
         clients=clients,
         source=code_sha256(task.model),
-        remarks=[*_remarks(task, data, shares), *task.remarks],
+        remarks=[*shares.remarks, *task.remarks],
     )
     flat = [example for part in parts for example in part]
     return make_index(info, flat, [length for part in lengths for length in part], [len(part) for part in parts])
@@ -154,17 +154,6 @@ def _mix(task: Task, data: DataSpec, rows: Sequence[Row], most: int) -> list[tup
         return counts
     shown = counts[: max(0, most - 1)]
     return [*shown, ("others", sum(count for _, count in counts[len(shown) :]))]
-
-
-def _remarks(task: Task, data: DataSpec, shares: Shares) -> list[str]:
-    trained = {task.label(row, data) for training, _ in shares.clients for row in training}
-    lacking = [label for label in task.labels if label not in trained]
-    if not lacking:
-        return shares.remarks
-    n_held_out = sum(task.label(row, data) in lacking for row in shares.held_out)
-    labels = f"label {lacking[0]} has" if len(lacking) == 1 else f"labels {', '.join(lacking)} have"
-    lack = f"{labels} no training example; of the examples held out from all {n_held_out} have it"
-    return [lack, *shares.remarks]
 
 
 def _key(message: Prepare, task: Task, sources: DataSources) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .check_rows import CheckedRows, check_rows, check_templates
-from .errors import MOST_ROWS, InputError, Problems, list_rows
+from .errors import MOST_ROWS, InputError, Problems, list_names, list_rows
 from .messages import DataSpec
 from .partition import Places, hold_out, owned_values, partition, values_of
 from .row import Row
@@ -105,13 +105,13 @@ def _check_labels(data: DataSpec, own: CheckedRows | None, apart: CheckedRows | 
         return
     unseen = {place: label for place, label in apart.labels.items() if label is not None and label not in labels}
     if unseen:
-        told = ", ".join(f"{label} ({count})" for label, count in Counter(unseen.values()).most_common(5))
+        told = [f"{label} ({count})" for label, count in Counter(unseen.values()).most_common()]
         rows = [apart.rows[place].where for place in islice(unseen, MOST_ROWS)]
         apart.faulty.update(unseen)
         problems.add(
             "data.eval_path",
-            f"has labels that no training example has: {told}; expected some of {', '.join(labels[:20])}; "
-            f"see {list_rows(rows, len(unseen))}",
+            f"has labels that this model does not have: {list_names(told, 5)}, in {list_rows(rows, len(unseen))}; "
+            f"it has {len(labels)}: {list_names(labels)}; remove or rename those rows",
         )
 
 

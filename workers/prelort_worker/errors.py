@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 # Rows named for one key of the config; the rest are counted.
@@ -113,6 +113,12 @@ class RowFaults:
                 for option, count in self._n_others.items()
             ]
             raise InputError.of(told + others)
+
+
+def list_names(names: Sequence[str], most: int = 20) -> str:
+    """`query, key and 12 more`."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def list_rows(rows: list[str], count: int) -> str:

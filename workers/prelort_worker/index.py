@@ -25,7 +25,7 @@ from .errors import InputError
 from .file_hashes import file_sha256
 from .private_file import write_private_file
 
-INDEX_VERSION = 6
+INDEX_VERSION = 7
 # No field of an example has a dot in its name.
 _LENGTHS, _CLIENTS = ".lengths", ".clients"
 

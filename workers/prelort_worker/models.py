@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -162,9 +163,15 @@ def found(model: ModelSpec) -> Iterator[None]:
         if model.attention is not None and re.search("attention|kernels", reason, re.IGNORECASE):
             raise InputError(f"{model.attention}: {reason}", "model.attention") from error
         if isinstance(error, OSError):
+            folder = Path(model.name_or_path).absolute()
+            taken = (
+                ""
+                if folder.is_dir()
+                else f"{folder} is no folder, so it was taken for a name on the Hugging Face hub; "
+            )
             raise InputError(
-                f"{model.name_or_path}: expected a folder with a model and its tokenizer, or a name that the Hugging "
-                f"Face hub knows; {reason}",
+                f"{taken}{model.name_or_path}: expected a folder with a model and its tokenizer, or a name that the "
+                f"Hugging Face hub knows; {reason}",
                 "model.name_or_path",
             ) from error
         raise InputError(

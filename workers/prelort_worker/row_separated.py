@@ -43,7 +43,10 @@ class _Table:
             except StopIteration:
                 return
             except csv.Error as error:
-                faults.add(where, f"is not valid {self.path.suffix[1:].upper()} from here on: {error}")
+                if str(error) == "unexpected end of data":
+                    faults.add(where, "a quote opened in this line is never closed")
+                else:
+                    faults.add(where, f"is not valid {self.path.suffix[1:].upper()} from here on: {error}")
                 return
             if fields:
                 yield where, fields

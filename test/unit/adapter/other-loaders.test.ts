@@ -51,10 +51,21 @@ function llamaCppRefuses({ config, tensors }: Folder): readonly string[] {
 const modules = ["q_proj", "v_proj"].map((name) => ({ name: `model.layers.0.self_attn.${name}`, in: 40, out: 36 }));
 const runs = madeRuns();
 
-async function exported(name: string, r: number, head = false): Promise<Folder & { readonly remarks: readonly string[] }> {
+async function exported(
+  name: string,
+  r: number,
+  head = false,
+  pooling?: "mean",
+): Promise<Folder & { readonly remarks: readonly string[] }> {
   const dense = head ? [{ name: "classifier.weight", shape: [3, 40] }] : [];
   const layout = createLayout({ r, tiers: [r], scale: 2 }, { modules, dense });
-  const run = await runs.make({ name, layout, rounds: [moderateAdapter(layout, r, name)], modulesToSave: head ? ["classifier"] : [] });
+  const run = await runs.make({
+    name,
+    layout,
+    rounds: [moderateAdapter(layout, r, name)],
+    modulesToSave: head ? ["classifier"] : [],
+    pooling,
+  });
   const { directory, remarks } = await exportRun(run, { out: path.join(runs.folder, "exports", name) });
   const bytes = readFileSync(path.join(directory, "adapter_model.safetensors"));
   const tensors = [...decodeHeader(bytes, bytes.length, "it").tensors].map(([tensor, { shape }]) => [tensor, shape] as const);
@@ -81,7 +92,15 @@ test("neither takes modules that were trained in full, and the export says so", 
   expect(vllmRefuses(folder, 16)).toEqual(["modules_to_save", "base_model.model.classifier.weight"]);
   expect(llamaCppRefuses(folder)).toEqual(["base_model.model.classifier.weight"]);
   expect(folder.remarks).toEqual([
-    "vLLM cannot load it, which takes no modules that were trained in full (classifier); --merge writes a whole model instead",
-    "llama.cpp cannot convert it, which takes lora_A and lora_B alone (it has base_model.model.classifier.weight); --merge writes a whole model instead",
+    "vLLM cannot load it: it takes no modules that were trained in full (classifier); --merge writes a whole model instead",
+    "llama.cpp cannot convert it: it takes lora_A and lora_B alone, and this adapter has base_model.model.classifier.weight; --merge writes a whole model instead",
+  ]);
+});
+
+test("of a model that pools by mean nothing else is recommended, since neither loads it merged", async () => {
+  const { remarks } = await exported("pooled", 8, true, "mean");
+  expect(remarks).toEqual([
+    "vLLM cannot load it: it takes no modules that were trained in full (classifier)",
+    "llama.cpp cannot convert it: it takes lora_A and lora_B alone, and this adapter has base_model.model.classifier.weight",
   ]);
 });

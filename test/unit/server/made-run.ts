@@ -17,6 +17,7 @@ export interface MadeRun {
   /** As run.json has it. */
   readonly aggregation?: object;
   readonly modulesToSave?: readonly string[];
+  readonly pooling?: "mean" | undefined;
 }
 
 /** A folder for runs that were never trained: their files are all that is looked at. Gone after the tests of a file. */
@@ -25,12 +26,12 @@ export function madeRuns(): { readonly folder: string; make(run: MadeRun): Promi
   afterAll(() => rmSync(folder, { recursive: true }));
   return {
     folder,
-    async make({ name, layout, rounds, aggregation = { name: "segment-wise", weights: "examples" }, modulesToSave = [] }) {
+    async make({ name, layout, rounds, aggregation = { name: "segment-wise", weights: "examples" }, modulesToSave = [], pooling }) {
       const directory = await createRunDirectory({ runsDir: folder, name });
       await directory.writeRecord("run.json", {
         name,
         config: {
-          model: { name_or_path: "some/base", task: "causal-lm", dtype: "f32" },
+          model: { name_or_path: "some/base", task: pooling ? "sequence-classification" : "causal-lm", pooling, dtype: "f32" },
           lora: { r: layout.r, tiers: layout.tiers, scale: layout.scale, target_modules: ["q"], lora_dropout: 0 },
           strategy: { aggregation },
           workers: { threads: 1 },

@@ -12,6 +12,9 @@ from .chat_forms import arguments_of, without_arguments
 from .conversation import Conversation, Message
 from .rendering import TODAY, Rendering, refusal, without
 
+# Developer and function are names of system and tool, and so is ipython, in Llama's templates.
+_ROLES = ("system", "user", "assistant", "tool", "developer", "function", "ipython")
+
 
 class ChatEncoder:
     """Tokens of conversations, and remarks on what the template leaves out of them."""
@@ -21,6 +24,8 @@ class ChatEncoder:
         self._used: set[str] = set()
         # Of each key that no rendering used so far, where it stands first and how often.
         self._unused: dict[str, tuple[str, int]] = {}
+        # Of each role that no template is known to have, where it stands first and how often.
+        self._strange: dict[str, tuple[str, int]] = {}
         self._empty: list[str] = []
         self._tells_date: bool | None = None
 
@@ -34,6 +39,7 @@ class ChatEncoder:
             rendering = Rendering.of(self._tokenizer, chat)
             spans = self._spans(rendering)
             self._note_unused(rendering)
+            self._note_roles(chat)
         except InputError:
             raise
         except Exception as error:  # a template is a program, which may raise anything
@@ -48,6 +54,11 @@ class ChatEncoder:
         remarks = [
             f"the model's chat template does not use {label}: {first}" + (f" and {count - 1} more" if count > 1 else "")
             for label, (first, count) in self._unused.items()
+        ]
+        remarks += [
+            f"role {role} is none that chat templates know (system, user, assistant, tool): {first}"
+            + (f" and {count - 1} more" if count > 1 else "")
+            for role, (first, count) in self._strange.items()
         ]
         if self._tells_date:
             remarks.append(f"the model's chat template writes the date; it is given {TODAY:%d %b %Y} on every day")
@@ -78,6 +89,12 @@ class ChatEncoder:
         for name in chat.variables:
             if name not in self._used:
                 self._note(name, [chat.where], rendering.uses(name))
+
+    def _note_roles(self, chat: Conversation) -> None:
+        for index, message in enumerate(chat.messages, start=1):
+            if (role := message["role"]) not in _ROLES:
+                first, count = self._strange.get(role, (f"{chat.where}, message {index}", 0))
+                self._strange[role] = first, count + 1
 
     def _note(self, label: str, places: list[str], is_used: bool) -> None:
         if is_used:

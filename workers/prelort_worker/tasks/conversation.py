@@ -182,11 +182,22 @@ def _call(call: Any, number: int) -> Message:
             call = {"type": "function", **call, "function": function}
         function = call["function"]
         if isinstance(function, dict) and isinstance(function.get("name"), str) and function["name"]:
+            _check_arguments(function)
             return {**call, "function": {key: value for key, value in function.items() if value is not None}}
     raise InputError(
         f"tool call {number} is {describe(call)}; expected "
         '{"type": "function", "function": {"name": "…", "arguments": {…}}}'
     )
+
+
+def _check_arguments(function: Message) -> None:
+    """A map, JSON text, or nothing."""
+    arguments = function.get("arguments")
+    if isinstance(arguments, str) and arguments.strip():
+        try:
+            json.loads(arguments)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"arguments of {function['name']} are not JSON: {describe(arguments)}") from error
 
 
 def _variables(row: Row, column: str) -> dict[str, Any]:
