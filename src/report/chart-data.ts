@@ -60,8 +60,8 @@ export function isDrawn({ value }: Point): boolean {
   return Number.isFinite(value);
 }
 
-export /** Of the values that make an axis at most half as long again as the lines do. */
-function nearTo(lines: readonly Point[]): (value: number) => boolean {
+/** Of the values that make an axis at most half as long again as the lines do. */
+export function nearTo(lines: readonly Point[]): (value: number) => boolean {
   const [low, high] = extent(lines.filter(isDrawn).map(({ value }) => value)) ?? [0, 0];
   return (value) => Number.isFinite(value) && value >= low - (high - low) / 2 && value <= high + (high - low) / 2;
 }
