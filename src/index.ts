@@ -2,12 +2,12 @@
 export { type FederateOptions, federate, type Run } from "./server/federate.ts";
 export { type AdapterEvaluation, evaluateAdapter, type EvaluateOptions } from "./server/evaluate-adapter.ts";
 export { type VerifiedRound, type VerifyOptions, verifyRun } from "./server/verify.ts";
-export type { MeasuredTier, Measurement, Prediction, Slots } from "./server/measure.ts";
-export { type Plan, type PlannedClient, type PlanOptions, plan } from "./server/plan.ts";
-export { type ExportOptions, exportRun } from "./server/export.ts";
+export type { MeasuredTier, Measurement, Prediction, Slots } from "./planning/measure.ts";
+export { type Plan, type PlannedClient, type PlanOptions, plan } from "./planning/plan.ts";
+export { type ExportOptions, exportRun } from "./artifacts/export-run.ts";
 export type { RunResult } from "./server/result.ts";
-export type { Saved, SaveOptions } from "./server/save.ts";
-export type { StoredDtype } from "./server/adapter-folder.ts";
+export type { Saved, SaveOptions } from "./artifacts/save-trained.ts";
+export type { StoredDtype } from "./artifacts/peft-folder.ts";
 export {
   type AdapterReadyEvent,
   type ClientFailureEvent,
@@ -84,7 +84,7 @@ export type {
   Strategy,
   Update,
 } from "./strategy/strategy.ts";
-export type { Rng } from "./tensor/rng.ts";
+export type { Rng } from "./base/rng.ts";
 export { type Adapter, type Merged, prefix } from "./adapter/adapter.ts";
 export type { AdapterLayout, AdapterModule, DenseParameter } from "./adapter/layout.ts";
 

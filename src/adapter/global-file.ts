@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { RefusedError } from "../errors.ts";
-import { parseJson } from "../tensor/json.ts";
+import { parseJson } from "../base/json.ts";
 import { decodeSafetensors, encodeSafetensors, type FloatTensor } from "../tensor/safetensors.ts";
 import type { Adapter } from "./adapter.ts";
 import { type AdapterLayout, createLayout } from "./layout.ts";

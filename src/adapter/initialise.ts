@@ -1,5 +1,5 @@
 import { RefusedError } from "../errors.ts";
-import { createRng, deriveSeed } from "../tensor/rng.ts";
+import { createRng, deriveSeed } from "../base/rng.ts";
 import type { Adapter } from "./adapter.ts";
 import type { AdapterLayout } from "./layout.ts";
 

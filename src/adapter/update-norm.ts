@@ -1,9 +1,9 @@
 import { decodeInto } from "../tensor/decode.ts";
 import { bytesOf, type Encoded } from "../tensor/encoded.ts";
-import { BLOCK } from "../tensor/lane.ts";
-import { BLOCKS_A_TURN, type Work } from "../tensor/turns.ts";
+import { BLOCK } from "../tensor/fold-kernel.ts";
+import { BLOCKS_A_TURN, type Work } from "../base/turns.ts";
 import type { Adapter } from "./adapter.ts";
-import { encodingOf } from "./travel.ts";
+import { encodingOf } from "./encoded-adapter.ts";
 
 /** ‖Δ‖₂ over rows and dense together, in float64. Not finite where a value is not. */
 export function* updateNorm(delta: Adapter): Work<number> {

@@ -1,10 +1,10 @@
 import { RefusedError } from "../errors.ts";
 import { beyondBounds, firstBeyond } from "../tensor/bounds.ts";
 import { asFloat32, type Encoded } from "../tensor/encoded.ts";
-import type { Work } from "../tensor/turns.ts";
+import type { Work } from "../base/turns.ts";
 import type { Adapter } from "./adapter.ts";
 import type { AdapterLayout } from "./layout.ts";
-import { decodeLazily, encodingOf } from "./travel.ts";
+import { decodeLazily, encodingOf } from "./encoded-adapter.ts";
 
 /** Largest size of one value of an update; a fit that moves a weight further has diverged. */
 export const LARGEST_DELTA = 64;

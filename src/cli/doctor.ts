@@ -4,7 +4,7 @@ import wrapAnsi from "wrap-ansi";
 import { EnvironmentError } from "../errors.ts";
 import { visibleLine } from "../report/visible.ts";
 import { outputWidth, print, printJson } from "./output.ts";
-import { examine, type Finding } from "./setup/examine.ts";
+import { examine, type Finding } from "../setup/examine.ts";
 
 export function doctorCommand(): Command {
   return new Command("doctor")

@@ -9,7 +9,7 @@ import { renderTextTable } from "../report/text-table.ts";
 import { visibleIn } from "../report/visible.ts";
 import { type AdapterEvaluation, evaluateAdapter } from "../server/evaluate-adapter.ts";
 import type { TierMetrics } from "../server/events.ts";
-import { isThere } from "../server/read-file.ts";
+import { isThere } from "../base/read-file.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { complain, outputWidth, print, printJson } from "./output.ts";
 import { recordedRun } from "./recorded-run.ts";

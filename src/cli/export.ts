@@ -1,9 +1,9 @@
 import path from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
-import type { StoredDtype } from "../server/adapter-folder.ts";
+import type { StoredDtype } from "../artifacts/peft-folder.ts";
 import { visibleIn } from "../report/visible.ts";
-import { exportRun } from "../server/export.ts";
-import type { Saved } from "../server/save.ts";
+import { exportRun } from "../artifacts/export-run.ts";
+import type { Saved } from "../artifacts/save-trained.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { complain, print } from "./output.ts";
 

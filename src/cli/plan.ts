@@ -9,8 +9,8 @@ import { describeMix } from "../report/mix.ts";
 import type { Table } from "../report/tables.ts";
 import { renderTextTable } from "../report/text-table.ts";
 import { visibleIn } from "../report/visible.ts";
-import type { Slots } from "../server/measure.ts";
-import { type Plan, plan } from "../server/plan.ts";
+import type { Slots } from "../planning/measure.ts";
+import { type Plan, plan } from "../planning/plan.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { complain, outputWidth, print, printJson } from "./output.ts";
 

@@ -1,8 +1,8 @@
 import path from "node:path";
 import { type LoadedConfig, openRecorded, type RecordOptions } from "../config/load.ts";
 import { ConfigError } from "../errors.ts";
-import { unnamedCode } from "../server/named-code.ts";
-import { readRecord } from "../server/run-record.ts";
+import { unnamedCode } from "../records/named-code.ts";
+import { readRecord } from "../records/run-record.ts";
 
 /**
  * The config of a run that had begun, from its directory. Throws a ConfigError where there is none, and where it would choose code

@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import { writeReportOf } from "../report/html.ts";
-import { readRun } from "../report/read-run.ts";
+import { readRun } from "../records/read-run.ts";
 import { reportTables } from "../report/tables.ts";
 import { summarise } from "../report/summary.ts";
 import { renderTextTable } from "../report/text-table.ts";

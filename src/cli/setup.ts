@@ -4,14 +4,14 @@ import process from "node:process";
 import { Command } from "commander";
 import { cacheFolder } from "../workers/python.ts";
 import { onInterrupt } from "./interrupt.ts";
-import { setUpAsset } from "./setup/asset.ts";
-import { setUpEnvironment } from "./setup/environment.ts";
-import { setUpLanguageModels } from "./setup/language-models.ts";
-import { SETUP_LOG } from "./setup/run-tool.ts";
-import { sentenceEncoder } from "./setup/sentence-encoder.ts";
-import { setupDisplay } from "./setup/setup-display.ts";
-import { smollm2 } from "./setup/smollm2.ts";
-import { wordnetNouns } from "./setup/wordnet-nouns.ts";
+import { setUpAsset } from "../setup/asset.ts";
+import { setUpEnvironment } from "../setup/environment.ts";
+import { setUpLanguageModels } from "../setup/language-models.ts";
+import { SETUP_LOG } from "../setup/run-tool.ts";
+import { sentenceEncoder } from "../setup/sentence-encoder.ts";
+import { setupDisplay } from "./reporters/setup-display.ts";
+import { smollm2 } from "../setup/smollm2.ts";
+import { wordnetNouns } from "../setup/wordnet-nouns.ts";
 
 interface SetupOptions {
   readonly quickstart: boolean;

@@ -7,11 +7,11 @@ import { assignments, type Comparison, type ComparisonMethod, slug } from "../co
 import { loadConfig } from "../config/load.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { ConfigError, PrelortError, RunFailedError } from "../errors.ts";
-import { type RecordedRun, readRun } from "../report/read-run.ts";
+import { type RecordedRun, readRun } from "../records/read-run.ts";
 import { federate } from "../server/federate.ts";
-import { readJournal } from "../server/journal.ts";
-import { isThere } from "../server/read-file.ts";
-import { readRecord } from "../server/run-record.ts";
+import { readJournal } from "../records/journal.ts";
+import { isThere } from "../base/read-file.ts";
+import { readRecord } from "../records/run-record.ts";
 import { type Budget, type Outcome, outcomesOf, passesPerStep } from "./outcome.ts";
 
 export interface CompareOptions {

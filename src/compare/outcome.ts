@@ -1,4 +1,4 @@
-import type { RecordedRun } from "../report/read-run.ts";
+import type { RecordedRun } from "../records/read-run.ts";
 import { areaUnderRanks, worstTier } from "../report/rank-quality.ts";
 import type { RoundMetrics, TierMetrics } from "../server/events.ts";
 

@@ -1,7 +1,7 @@
 import path from "node:path";
-import { snakeKeys } from "../config/case.ts";
+import { snakeKeys } from "../base/case.ts";
 import { visibleText } from "../report/visible.ts";
-import { writeDurably } from "../server/durable.ts";
+import { writeDurably } from "../records/durable-file.ts";
 import type { ComparisonResult } from "./compare.ts";
 import { comparisonMarkdown } from "./table.ts";
 

@@ -24,7 +24,7 @@ import { randomSelection } from "../strategy/selection/random.ts";
 import { roundRobinSelection } from "../strategy/selection/round-robin.ts";
 import { stratifiedSelection } from "../strategy/selection/stratified.ts";
 import type { Aggregation, PolicyDescription, RankAssigner, Selection } from "../strategy/strategy.ts";
-import { snakeKeys } from "./case.ts";
+import { snakeKeys } from "../base/case.ts";
 import { check, formatPath } from "./check.ts";
 import { CUSTOM, ownName } from "./own-policies.ts";
 import { namedRanks, rankSpecOf } from "./policy-specs.ts";

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { toCamel, toSnake } from "./case.ts";
+import { toCamel, toSnake } from "../base/case.ts";
 import { nearest } from "./nearest.ts";
 import { valueAt, type Path } from "./tree.ts";
 

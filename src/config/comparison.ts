@@ -1,7 +1,7 @@
 import path from "node:path";
 import { z } from "zod";
 import { ConfigError } from "../errors.ts";
-import { snakeKeys, toSnake } from "./case.ts";
+import { snakeKeys, toSnake } from "../base/case.ts";
 import { check, formatPath } from "./check.ts";
 import { readText } from "./load.ts";
 import { integer, positive } from "./policy-specs.ts";

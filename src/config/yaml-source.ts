@@ -1,5 +1,5 @@
 import { isAlias, isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from "yaml";
-import { toCamel, toSnake } from "./case.ts";
+import { toCamel, toSnake } from "../base/case.ts";
 import { keepsSpelling } from "./check.ts";
 import type { Path } from "./tree.ts";
 

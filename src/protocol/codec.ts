@@ -1,7 +1,7 @@
 import { Packr, Unpackr } from "msgpackr";
 import type { z } from "zod";
 import { RefusedError } from "../errors.ts";
-import { inspectFrame } from "./inspect.ts";
+import { inspectFrame } from "./validate-frame.ts";
 import {
   type ControllerMessage,
   controllerMessage,

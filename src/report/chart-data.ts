@@ -1,6 +1,6 @@
 import { extent } from "./drawing.ts";
 import { evaluatedRounds, majorityShare, type Quality, qualityOf, tierAt } from "./quality.ts";
-import type { RecordedRun } from "./read-run.ts";
+import type { RecordedRun } from "../records/read-run.ts";
 
 /** In the unit of the axis. What was not finite is NaN: its line has a gap there. */
 export interface Point {

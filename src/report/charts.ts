@@ -3,7 +3,7 @@ import { describeRange, hasInterval, isDrawn, measure, nearTo, type Point, pickE
 import { drawFrame, endLabels, fitAxis, PLOT_WIDTH } from "./chart-frame.ts";
 import { roundTicks, textWidth, whiskers } from "./drawing.ts";
 import { formatCount, plural } from "./format.ts";
-import type { RecordedRun } from "./read-run.ts";
+import type { RecordedRun } from "../records/read-run.ts";
 
 /** A picture as inline SVG, coloured by the page's CSS variables, the entries of its legend, and what its caption must add. */
 export interface Chart {

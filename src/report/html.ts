@@ -1,6 +1,6 @@
 import { join } from "node:path";
-import { writeDurably } from "../server/durable.ts";
-import { readRun, type RecordedRun } from "./read-run.ts";
+import { writeDurably } from "../records/durable-file.ts";
+import { readRun, type RecordedRun } from "../records/read-run.ts";
 
 /** Writes `report.html` into a run directory: one file that needs no network. Returns its path. */
 export async function writeReport(directory: string): Promise<string> {

@@ -3,7 +3,7 @@ import { type Chart, qualityOverRank, qualityOverRounds } from "./charts.ts";
 import { html, type Markup, trusted } from "./markup.ts";
 import { evaluatedRounds, qualityOf } from "./quality.ts";
 import { partitionPicture } from "./partition.ts";
-import type { RecordedRun } from "./read-run.ts";
+import type { RecordedRun } from "../records/read-run.ts";
 import { styleSheet } from "./style.ts";
 import { facts, summarise } from "./summary.ts";
 import { reportTables, type Table } from "./tables.ts";

@@ -1,7 +1,7 @@
 import type { RoundMetrics, TierMetrics } from "../server/events.ts";
 import { formatNumber, formatPercent, NOTHING } from "./format.ts";
 import { type ShareInterval, wilsonInterval } from "./interval.ts";
-import type { RunRecord } from "./read-run.ts";
+import type { RunRecord } from "../records/read-run.ts";
 
 /** What a run is judged by: accuracy or perplexity where the task has one, else its loss. */
 export interface Quality {

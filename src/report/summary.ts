@@ -1,6 +1,6 @@
 import { formatBytes, formatCount, formatSeconds, plural } from "./format.ts";
 import { evaluatedRounds, majorityShare, qualityAt, qualityOf, tierAt, untrainedRound } from "./quality.ts";
-import type { RecordedRun } from "./read-run.ts";
+import type { RecordedRun } from "../records/read-run.ts";
 
 /** The run in two sentences: what the whole adapter came to, and what its smallest prefix did; and which rounds have no figures. */
 export function summarise(run: RecordedRun): string {

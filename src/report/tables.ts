@@ -2,7 +2,7 @@ import type { RoundMetrics, TierMetrics } from "../server/events.ts";
 import { formatBytes, formatCount, formatNumber, formatPercent, formatSeconds, NOTHING } from "./format.ts";
 import { evaluatedRounds, type Quality, qualityAt, qualityOf, untrainedRound } from "./quality.ts";
 import { areaUnderRanks, worstTier } from "./rank-quality.ts";
-import type { RecordedRun } from "./read-run.ts";
+import type { RecordedRun } from "../records/read-run.ts";
 
 /** A table as data; the first column names its rows, the others are numbers, but for those listed in `prose`. */
 export interface Table {

@@ -4,18 +4,18 @@ import type { RunConfig } from "../config/schema.ts";
 import { InterruptedError } from "../errors.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
 import type { TaskFailure } from "../workers/task.ts";
-import { changedDataFiles, DATA_FILES, listDataFiles } from "./data-files.ts";
+import { changedDataFiles, DATA_FILES, listDataFiles } from "../records/data-files.ts";
 import { describeRun, describeSession } from "./describe-run.ts";
 import type { RunEvent } from "./events.ts";
-import { rememberCode } from "./named-code.ts";
-import { originOf } from "./origin.ts";
-import { requireAllRounds } from "./past.ts";
+import { rememberCode } from "../records/named-code.ts";
+import { originOf } from "../artifacts/init-source.ts";
+import { requireAllRounds } from "../records/past.ts";
 import { showEnded } from "./resume.ts";
 import type { RunResult } from "./result.ts";
-import { createRunDirectory, reopenRunDirectory, type RunDirectory } from "./run-directory.ts";
-import { requireSameRun } from "./same-run.ts";
+import { createRunDirectory, reopenRunDirectory, type RunDirectory } from "../records/run-directory.ts";
+import { requireSameRun } from "../records/resume-check.ts";
 import { openSession } from "./session.ts";
-import { createStopwatch } from "./stopwatch.ts";
+import { createStopwatch } from "../records/stopwatch.ts";
 import { train } from "./train.ts";
 
 /** A run that is asked for. */

@@ -1,11 +1,11 @@
 import process from "node:process";
 import { describeConfig } from "../config/build.ts";
-import { snakeKeys } from "../config/case.ts";
+import { snakeKeys } from "../base/case.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { packageVersion } from "../workers/python.ts";
-import { describeDoubts, describeMethod } from "./method.ts";
-import { describeSource } from "./model-source.ts";
-import type { Origin } from "./origin.ts";
+import { describeDoubts, describeMethod } from "../config/method.ts";
+import { describeSource } from "../records/model-source.ts";
+import type { Origin } from "../artifacts/init-source.ts";
 import type { Session } from "./session.ts";
 import { remarksOnTraining } from "./training-remarks.ts";
 

@@ -2,7 +2,7 @@ import type { Adapter } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
 import { callPolicy, namePolicy } from "../strategy/call-policy.ts";
 import type { Aggregation } from "../strategy/strategy.ts";
-import { requireShape } from "./require-adapter.ts";
+import { requireShape } from "../strategy/validate-policy-output.ts";
 
 /** What a client of rank r starts from, as the aggregation gives it. */
 export function distribute(aggregation: Aggregation, global: Adapter, layout: AdapterLayout, r: number): Adapter {

@@ -4,14 +4,14 @@ import { isLanguage } from "../adapter/peft.ts";
 import { validateRun } from "../config/build.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { ConfigError } from "../errors.ts";
-import { parseJson } from "../tensor/json.ts";
+import { parseJson } from "../base/json.ts";
 import { cacheFolder } from "../workers/python.ts";
 import { evaluateRound } from "./evaluate.ts";
 import type { TierMetrics } from "./events.ts";
 import type { FederateOptions } from "./federate.ts";
-import { baseRemarks } from "./model-source.ts";
-import { rememberCode } from "./named-code.ts";
-import { originOf } from "./origin.ts";
+import { baseRemarks } from "../records/model-source.ts";
+import { rememberCode } from "../records/named-code.ts";
+import { originOf } from "../artifacts/init-source.ts";
 import { openSession } from "./session.ts";
 
 export interface EvaluateOptions extends Omit<FederateOptions, "overwrite" | "resume"> {

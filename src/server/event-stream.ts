@@ -1,4 +1,4 @@
-import { createDeferred } from "../workers/deferred.ts";
+import { createDeferred } from "../base/deferred.ts";
 
 /** Events kept for readers that come later. */
 const KEPT = 100_000;

@@ -3,7 +3,7 @@ import type { Adapter } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { RoundMetrics } from "./events.ts";
-import { type Saved, type SaveOptions, saveTrained, type Trained } from "./save.ts";
+import { type Saved, type SaveOptions, saveTrained, type Trained } from "../artifacts/save-trained.ts";
 
 /** What a finished run gives. */
 export interface RunResult {

@@ -3,16 +3,16 @@ import { z } from "zod";
 import { decodeGlobal } from "../adapter/global-file.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
-import { hasAdapter, writeAdapterFolder } from "./adapter-folder.ts";
+import { hasAdapter, writeAdapterFolder } from "../artifacts/peft-folder.ts";
 import type { RunEvent, RunStartEvent } from "./events.ts";
-import type { Commit } from "./journal.ts";
-import { baseFiles, recordedModel } from "./model-source.ts";
+import type { Commit } from "../records/journal.ts";
+import { baseFiles, recordedModel } from "../records/model-source.ts";
 import { present } from "./present.ts";
 import { createResult, type RunResult } from "./result.ts";
-import { GLOBAL, roundFile } from "./round-files.ts";
+import { GLOBAL, roundFile } from "../records/round-files.ts";
 import { type CommittedRound, type Past, withRanks } from "./run-context.ts";
-import type { ReopenedDirectory, RunDirectory } from "./run-directory.ts";
-import { peftIdentity, requireReady } from "./run-record.ts";
+import type { ReopenedDirectory, RunDirectory } from "../records/run-directory.ts";
+import { peftIdentity, requireReady } from "../records/run-record.ts";
 
 /** The event that a run starts with, or goes on with. */
 export function runStart(

@@ -1,19 +1,19 @@
 import type { Adapter } from "../adapter/adapter.ts";
 import { initialAdapter } from "../adapter/initialise.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
-import { createDownlink } from "../adapter/travel.ts";
+import { createDownlink } from "../adapter/encoded-adapter.ts";
 import { requireWithinBounds, validateUpdate } from "../adapter/update.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { RunFailedError } from "../errors.ts";
 import { callPolicy, describeGiven, namePolicy } from "../strategy/call-policy.ts";
 import type { Aggregate, RankAssigner, RankedClient, ServerState, Update } from "../strategy/strategy.ts";
-import { deriveSeed } from "../tensor/rng.ts";
-import { inTurns } from "../tensor/turns.ts";
+import { deriveSeed } from "../base/rng.ts";
+import { inTurns } from "../base/turns.ts";
 import type { Reply } from "../workers/task.ts";
 import { distribute } from "./distribute.ts";
-import { requireAccumulator, requireAggregate } from "./require-adapter.ts";
-import type { StoredFit } from "./spool.ts";
-import { WIRE_DTYPES } from "./wire-specs.ts";
+import { requireAccumulator, requireAggregate } from "../strategy/validate-policy-output.ts";
+import type { StoredFit } from "../records/update-store.ts";
+import { WIRE_DTYPES } from "../config/wire-specs.ts";
 
 /** What a round's aggregation begins with. */
 export interface Opening {

@@ -1,16 +1,16 @@
 import { once, setMaxListeners } from "node:events";
 import type { Adapter } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
-import { encodingOf } from "../adapter/travel.ts";
+import { encodingOf } from "../adapter/encoded-adapter.ts";
 import { InterruptedError, PrelortError, WorkerError } from "../errors.ts";
 import type { WorkerMessageOf } from "../protocol/messages.ts";
 import type { ClientHistory, RankedClient } from "../strategy/strategy.ts";
 import type { Reply, WorkerPool } from "../workers/task.ts";
 import { type Aggregated, openRound, type Opening, type OpenRound } from "./round-aggregation.ts";
 import { closesEarly, closingRule, type ClosingRule, quorumError, type RoundClose } from "./round-closing.ts";
-import type { RoundSpool, StoredFit } from "./spool.ts";
+import type { RoundSpool, StoredFit } from "../records/update-store.ts";
 import { fitRequest, fitSeed, updateShapes } from "./task-requests.ts";
-import { WIRE_DTYPES } from "./wire-specs.ts";
+import { WIRE_DTYPES } from "../config/wire-specs.ts";
 
 export interface RoundInput extends Opening {
   readonly pool: WorkerPool;

@@ -2,7 +2,7 @@ import type { RunConfig } from "../config/schema.ts";
 import { RunFailedError } from "../errors.ts";
 import { callPolicy, describeGiven, namePolicy } from "../strategy/call-policy.ts";
 import type { RankedClient, SelectionContext } from "../strategy/strategy.ts";
-import { createRng, deriveSeed } from "../tensor/rng.ts";
+import { createRng, deriveSeed } from "../base/rng.ts";
 
 /** Who trains in a round: what the strategy chose, checked, in index order. */
 export async function selectClients(

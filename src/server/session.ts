@@ -11,7 +11,7 @@ import type { WorkerMessageOf } from "../protocol/messages.ts";
 import { assignRanks } from "../strategy/assign.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 import { decode } from "../tensor/encoded.ts";
-import { createRng, deriveSeed } from "../tensor/rng.ts";
+import { createRng, deriveSeed } from "../base/rng.ts";
 import { createSharedMemory } from "../transport/shared-memory.ts";
 import { zeromqTransport } from "../transport/zeromq.ts";
 import { countWorkers, resolveDevices } from "../workers/devices.ts";
@@ -20,11 +20,11 @@ import { createWorkerPool } from "../workers/pool.ts";
 import { cacheFolder, findPython, requirePython } from "../workers/python.ts";
 import type { PoolListener, Reply, TaskRequest, WorkerHello, WorkerPool } from "../workers/task.ts";
 import type { RunEvent } from "./events.ts";
-import { sourceChanges } from "./model-source.ts";
-import { type Origin, readSource } from "./origin.ts";
-import { startFrom } from "./start-from.ts";
+import { sourceChanges } from "../records/model-source.ts";
+import { type Origin, readSource } from "../artifacts/init-source.ts";
+import { startFrom } from "../artifacts/init-adapter.ts";
 import { remarksOnTraining } from "./training-remarks.ts";
-import { toDataSpec, toLoraSpec, toModelSpec } from "./wire-specs.ts";
+import { toDataSpec, toLoraSpec, toModelSpec } from "../config/wire-specs.ts";
 
 /** What workers say of the data and the model. */
 export interface Answers {

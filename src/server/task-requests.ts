@@ -2,9 +2,9 @@ import type { Adapter } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
-import { deriveSeed } from "../tensor/rng.ts";
+import { deriveSeed } from "../base/rng.ts";
 import type { TaskRequest } from "../workers/task.ts";
-import { toFitSpec, WIRE_DTYPES } from "./wire-specs.ts";
+import { toFitSpec, WIRE_DTYPES } from "../config/wire-specs.ts";
 
 /** The seed of a client's fit in a round. */
 export function fitSeed(seed: number, round: number, clientId: string): string {

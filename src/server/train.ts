@@ -1,20 +1,20 @@
 import { setImmediate } from "node:timers/promises";
 import { encodeGlobal } from "../adapter/global-file.ts";
 import { isLanguage } from "../adapter/peft.ts";
-import { snakeKeys } from "../config/case.ts";
+import { snakeKeys } from "../base/case.ts";
 import { InterruptedError } from "../errors.ts";
 import type { ClientHistory, RankedClient } from "../strategy/strategy.ts";
-import { writeAdapterFolder } from "./adapter-folder.ts";
+import { writeAdapterFolder } from "../artifacts/peft-folder.ts";
 import { Concluder } from "./conclude-round.ts";
 import { candidateLosses, type EvaluateContext } from "./evaluate.ts";
-import type { TrainedMetrics } from "./journal.ts";
-import { baseFiles, describeSource } from "./model-source.ts";
+import type { TrainedMetrics } from "../records/journal.ts";
+import { baseFiles, describeSource } from "../records/model-source.ts";
 import { createResult, type RunResult } from "./result.ts";
 import { restoreRound, runStart } from "./resume.ts";
 import { type RoundOutcome, runRound } from "./round.ts";
 import { type CommittedRound, type RunContext, withRanks } from "./run-context.ts";
 import { selectClients } from "./select-clients.ts";
-import { createSpool, type Spool } from "./spool.ts";
+import { createSpool, type Spool } from "../records/update-store.ts";
 
 /** Trains from the last committed round to the end of the run, and saves the adapters. */
 export async function train(context: RunContext): Promise<RunResult> {

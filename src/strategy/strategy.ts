@@ -1,6 +1,6 @@
 import type { Adapter } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
-import type { Rng } from "../tensor/rng.ts";
+import type { Rng } from "../base/rng.ts";
 
 /** A data partition, as the controller sees it. */
 export interface Client {

@@ -1,8 +1,8 @@
 import { RefusedError } from "../errors.ts";
-import { createLane } from "./create-lane.ts";
+import { createLane } from "./create-fold-kernel.ts";
 import type { Encoded } from "./encoded.ts";
-import { BLOCK } from "./lane.ts";
-import { BLOCKS_A_TURN, type Work } from "./turns.ts";
+import { BLOCK } from "./fold-kernel.ts";
+import { BLOCKS_A_TURN, type Work } from "../base/turns.ts";
 
 export interface Beyond {
   readonly index: number;

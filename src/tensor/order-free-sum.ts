@@ -1,9 +1,9 @@
 import { RefusedError } from "../errors.ts";
 import { beyondBounds } from "./bounds.ts";
-import { createLane } from "./create-lane.ts";
+import { createLane } from "./create-fold-kernel.ts";
 import type { Encoded } from "./encoded.ts";
-import { BLOCK, type Lane } from "./lane.ts";
-import { BLOCKS_A_TURN, type Work } from "./turns.ts";
+import { BLOCK, type Lane } from "./fold-kernel.ts";
+import { BLOCKS_A_TURN, type Work } from "../base/turns.ts";
 
 export interface SumBounds {
   readonly length: number;

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { RefusedError } from "../errors.ts";
-import { parseJson } from "./json.ts";
+import { parseJson } from "../base/json.ts";
 
 /*
  * The safetensors format (github.com/huggingface/safetensors): 8 bytes of header length, little-endian; a JSON

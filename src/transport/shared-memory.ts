@@ -14,7 +14,7 @@ import {
 } from "node:fs";
 import { promisify } from "node:util";
 import { RefusedError } from "../errors.ts";
-import type { Borrow, Lend } from "../protocol/assembly.ts";
+import type { Borrow, Lend } from "../protocol/tensor-chunks.ts";
 
 /*
  * Memory that processes of one user on one machine hand to each other: files without a name, in tmpfs, each of which

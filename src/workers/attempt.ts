@@ -1,10 +1,10 @@
 import type PQueue from "p-queue";
 import { formatPath, parsePath } from "../config/check.ts";
 import { ConfigError, InterruptedError, RefusedError, WorkerError } from "../errors.ts";
-import { type Assembler, type Borrow, createAssembler } from "../protocol/assembly.ts";
+import { type Assembler, type Borrow, createAssembler } from "../protocol/tensor-chunks.ts";
 import type { WorkerMessage, WorkerMessageOf } from "../protocol/messages.ts";
 import type { Buffers } from "./buffers.ts";
-import { createDeferred } from "./deferred.ts";
+import { createDeferred } from "../base/deferred.ts";
 import type { Reply, Task } from "./task.ts";
 
 /** One try of a task on one worker, as its answer comes in: a message, its tensors' chunks, an end. */

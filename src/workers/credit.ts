@@ -1,5 +1,5 @@
 import { RefusedError } from "../errors.ts";
-import { createDeferred, type Deferred } from "./deferred.ts";
+import { createDeferred, type Deferred } from "../base/deferred.ts";
 
 /** The bytes that may still be sent to one peer. For one sender, who waits until they are enough. */
 export interface Credit {

@@ -1,6 +1,6 @@
 import { setMaxListeners } from "node:events";
 import { InterruptedError, PrelortError, WorkerError } from "../errors.ts";
-import { orAborted } from "./abort.ts";
+import { orAborted } from "../base/abort.ts";
 import type { Lease, Slot } from "./slot.ts";
 import { Supervisor, type SupervisorOptions } from "./supervisor.ts";
 import type { Reply, Task, TaskType, WorkerPool } from "./task.ts";

@@ -5,7 +5,7 @@ import envPaths from "env-paths";
 import { execa } from "execa";
 import { z } from "zod";
 import { EnvironmentError } from "../errors.ts";
-import { parseJson } from "../tensor/json.ts";
+import { parseJson } from "../base/json.ts";
 
 /** Where this package lies: the folder of its package.json, both in a checkout and when installed. */
 export function packageRoot(): string {

@@ -2,7 +2,7 @@ import process from "node:process";
 import { execa } from "execa";
 import { z } from "zod";
 import { EnvironmentError, InterruptedError, RunFailedError } from "../errors.ts";
-import { parseJson } from "../tensor/json.ts";
+import { parseJson } from "../base/json.ts";
 import { programArguments, type PythonProgram, pythonEnvironment } from "./python.ts";
 
 const answerSchema = z.union([z.strictObject({ remarks: z.array(z.string()) }), z.strictObject({ error: z.string() })]);

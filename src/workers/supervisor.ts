@@ -2,7 +2,7 @@ import { setImmediate } from "node:timers/promises";
 import PQueue from "p-queue";
 import { ConfigError, RunFailedError, type WorkerError } from "../errors.ts";
 import { createBuffers } from "./buffers.ts";
-import { createDeferred, type Deferred } from "./deferred.ts";
+import { createDeferred, type Deferred } from "../base/deferred.ts";
 import { schedule, type Waiter } from "./scheduler.ts";
 import { createSlot, deathsOf, type Lease, type Slot, stateOf } from "./slot.ts";
 import type { PoolListener, Reply, Task } from "./task.ts";

@@ -1,5 +1,5 @@
 import type { Adapter } from "../adapter/adapter.ts";
-import { describeTensors, lendTensors, splitTensors } from "../protocol/assembly.ts";
+import { describeTensors, lendTensors, splitTensors } from "../protocol/tensor-chunks.ts";
 import { type ControllerMessage, CREDIT_BYTES, PROTOCOL_VERSION } from "../protocol/messages.ts";
 import type { SharedMemory } from "../transport/shared-memory.ts";
 import { createCredit } from "./credit.ts";

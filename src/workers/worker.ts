@@ -1,12 +1,12 @@
 import { join } from "node:path";
 import { InterruptedError, RefusedError, WorkerError } from "../errors.ts";
-import type { Borrow } from "../protocol/assembly.ts";
+import type { Borrow } from "../protocol/tensor-chunks.ts";
 import { decodeWorkerMessage, encode } from "../protocol/codec.ts";
 import type { ControllerMessage, WorkerMessage, WorkerMessageOf } from "../protocol/messages.ts";
 import { borrowFrom, canShareWith, isGone, type SharedMemory } from "../transport/shared-memory.ts";
 import type { Door, Transport } from "../transport/transport.ts";
 import { type AnswerMessage, type Attempt, createAttempt, type Receiving } from "./attempt.ts";
-import { createDeferred } from "./deferred.ts";
+import { createDeferred } from "../base/deferred.ts";
 import { createInFlight } from "./in-flight.ts";
 import type { WorkerExit, WorkerLauncher, WorkerProcess } from "./launch.ts";
 import { readLogTail } from "./log-tail.ts";

@@ -12,7 +12,7 @@ import { segmentWise } from "../../src/strategy/aggregation/segment-wise.ts";
 import { withUpdateBound } from "../../src/strategy/aggregation/update-bound.ts";
 import { zeroPadDeltas, zeroPadWeights } from "../../src/strategy/aggregation/zero-pad.ts";
 import type { Update } from "../../src/strategy/strategy.ts";
-import { createRng, deriveSeed } from "../../src/tensor/rng.ts";
+import { createRng, deriveSeed } from "../../src/base/rng.ts";
 import { aggregateAny, bytesOf, federationOf, federations, updateOf, zeroAdapter } from "./federations.ts";
 
 /** `keeps`: a round in which no client takes a step leaves every byte, as where deltas are averaged. */

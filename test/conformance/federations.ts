@@ -3,7 +3,7 @@ import type { Adapter } from "../../src/adapter/adapter.ts";
 import { initialAdapter } from "../../src/adapter/initialise.ts";
 import { type AdapterLayout, createLayout } from "../../src/adapter/layout.ts";
 import type { Aggregate, Aggregation, RankedClient, RoundContext, Update } from "../../src/strategy/strategy.ts";
-import { createRng, deriveSeed } from "../../src/tensor/rng.ts";
+import { createRng, deriveSeed } from "../../src/base/rng.ts";
 
 /** A round as it may happen: some layout, clients of some ranks and sizes, and an update of each. */
 export interface Federation {

@@ -14,7 +14,7 @@ import {
   segmentWise,
   verifyRun,
 } from "../../src/index.ts";
-import { readRun } from "../../src/report/read-run.ts";
+import { readRun } from "../../src/records/read-run.ts";
 import { cli, keepLines, readLines, root, temporaryFolder } from "./support.ts";
 
 // Runs of a worker that starts at once, and what is left of them on disk.

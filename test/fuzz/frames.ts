@@ -1,6 +1,6 @@
 import { RefusedError } from "../../src/errors.ts";
 import { decodeWorkerMessage } from "../../src/protocol/codec.ts";
-import { createRng, deriveSeed } from "../../src/tensor/rng.ts";
+import { createRng, deriveSeed } from "../../src/base/rng.ts";
 import { mutateFrame, type Sources } from "./mutate.ts";
 import { choose } from "./random.ts";
 import { createTally, nameOf, type Tally } from "./tally.ts";

@@ -1,4 +1,4 @@
-import type { Rng } from "../../src/tensor/rng.ts";
+import type { Rng } from "../../src/base/rng.ts";
 import { below, choose, isOdds } from "./random.ts";
 
 /** JSON text of a value with one to three things changed: fields missing, renamed, of other types, doubled, deeply nested. */

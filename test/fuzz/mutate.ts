@@ -1,5 +1,5 @@
 import { MAX_FRAME_BYTES } from "../../src/protocol/messages.ts";
-import type { Rng } from "../../src/tensor/rng.ts";
+import type { Rng } from "../../src/base/rng.ts";
 import { below, choose, isOdds } from "./random.ts";
 import { type Branch, branchesOf, readTree, type Tree, writeTree } from "./tree.ts";
 

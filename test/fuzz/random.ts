@@ -1,4 +1,4 @@
-import type { Rng } from "../../src/tensor/rng.ts";
+import type { Rng } from "../../src/base/rng.ts";
 
 /** A whole number in [0, limit). */
 export function below(rng: Rng, limit: number): number {

@@ -1,10 +1,10 @@
 import process from "node:process";
 import { crc32 } from "node:zlib";
 import type { Adapter } from "../../src/adapter/adapter.ts";
-import type { Lent } from "../../src/protocol/assembly.ts";
+import type { Lent } from "../../src/protocol/tensor-chunks.ts";
 import { CHUNK_BYTES, CREDIT_BYTES } from "../../src/protocol/messages.ts";
 import { type Dtype, encodedBytes } from "../../src/tensor/encoded.ts";
-import type { Rng } from "../../src/tensor/rng.ts";
+import type { Rng } from "../../src/base/rng.ts";
 import type { Task, TaskRequest } from "../../src/workers/task.ts";
 import { goldenMessage, pack } from "./corpus.ts";
 import { mutateFrame, type Sources } from "./mutate.ts";

@@ -1,5 +1,5 @@
 import { crc32 } from "node:zlib";
-import { createRng, deriveSeed } from "../../src/tensor/rng.ts";
+import { createRng, deriveSeed } from "../../src/base/rng.ts";
 import { frameSources, goldenMessage, pack } from "./corpus.ts";
 import { mutateFrame } from "./mutate.ts";
 import { below, choose, isOdds } from "./random.ts";

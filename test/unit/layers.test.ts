@@ -4,7 +4,10 @@ import { expect, test } from "vitest";
 
 const source = path.join(import.meta.dirname, "../../src");
 /** Each part imports only from itself and from what stands before it. */
-const layers = "errors tensor adapter strategy protocol config transport workers server report compare index cli".split(" ");
+const layers =
+  "errors base installation tensor adapter strategy protocol config transport workers records artifacts server planning report compare setup cli index".split(
+    " ",
+  );
 /** Parts that touch no file, process or socket, and what they may import from outside. */
 const pure = ["tensor", "adapter", "strategy", "protocol"];
 const harmless = ["zod", "msgpackr", "ml-matrix", "node:crypto", "node:zlib", "node:buffer", "node:timers/promises"];

@@ -1,7 +1,7 @@
 import { prefix } from "../../adapter/adapter.ts";
 import type { Aggregation } from "../strategy.ts";
 import { factorise, trainedComponents } from "./factorise.ts";
-import { gather, shares } from "./gather.ts";
+import { gather, shares } from "./buffered-updates.ts";
 
 /**
  * FlexLoRA (Bai et al., https://arxiv.org/abs/2402.11505): the SVD of the mean product, of which a client gets as many

@@ -2,7 +2,7 @@ import { type Adapter, type Merged, prefix } from "../../adapter/adapter.ts";
 import type { AdapterLayout } from "../../adapter/layout.ts";
 import type { Aggregation, Update } from "../strategy.ts";
 import { componentsOf, factorise } from "./factorise.ts";
-import { gather, shares } from "./gather.ts";
+import { gather, shares } from "./buffered-updates.ts";
 
 /**
  * FLoRA (Wang et al., https://arxiv.org/abs/2409.05976): the clients' factors, stacked, are the mean product exactly. The

@@ -2,7 +2,7 @@ import { prefix } from "../../adapter/adapter.ts";
 import { energy } from "../../adapter/energy.ts";
 import type { AdapterLayout } from "../../adapter/layout.ts";
 import type { Aggregation, Update } from "../strategy.ts";
-import { gather } from "./gather.ts";
+import { gather } from "./buffered-updates.ts";
 
 /**
  * HetLoRA (Cho et al., https://arxiv.org/abs/2401.06432): zero-padding of weights, where a client weighs what its product

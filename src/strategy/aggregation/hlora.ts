@@ -1,7 +1,7 @@
 import { prefix } from "../../adapter/adapter.ts";
 import type { Aggregation } from "../strategy.ts";
 import { factorise, type Split, trainedComponents } from "./factorise.ts";
-import { gather, shares } from "./gather.ts";
+import { gather, shares } from "./buffered-updates.ts";
 
 /**
  * HLoRA (Liu et al., https://arxiv.org/abs/2503.00813), as NVIDIA FLARE's example has it: the SVD of the mean product by

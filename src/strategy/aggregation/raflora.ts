@@ -2,7 +2,7 @@ import { prefix } from "../../adapter/adapter.ts";
 import { segments } from "../../adapter/segments.ts";
 import type { Aggregation } from "../strategy.ts";
 import { componentsOf, factorise, trainedComponents } from "./factorise.ts";
-import { gather, shares } from "./gather.ts";
+import { gather, shares } from "./buffered-updates.ts";
 
 /**
  * raFLoRA (Wu et al., https://arxiv.org/abs/2602.13486): FlexLoRA with every segment's products averaged over the

@@ -1,13 +1,13 @@
 import { prefix } from "../../adapter/adapter.ts";
 import { segments } from "../../adapter/segments.ts";
-import { encodingOf } from "../../adapter/travel.ts";
+import { encodingOf } from "../../adapter/encoded-adapter.ts";
 import { LARGEST_DELTA } from "../../adapter/update.ts";
 import { updateNorm } from "../../adapter/update-norm.ts";
 import { OrderFreeSum } from "../../tensor/order-free-sum.ts";
-import { inTurns, type Work } from "../../tensor/turns.ts";
+import { inTurns, type Work } from "../../base/turns.ts";
 import { requireOption } from "../policy.ts";
 import type { Accumulator, Aggregation, RoundContext, Update } from "../strategy.ts";
-import { rollCall } from "./roll-call.ts";
+import { rollCall } from "./participation.ts";
 import { type Weigh, weighBy, type Weights } from "./weights.ts";
 
 /** What becomes of a segment: next = keep·previous + step·(mean delta of the clients that trained it). */

@@ -1,5 +1,5 @@
 import { segments } from "../../adapter/segments.ts";
-import { after } from "../../tensor/turns.ts";
+import { after } from "../../base/turns.ts";
 import { requireOption } from "../policy.ts";
 import type { Aggregate, Aggregation, RoundContext, ServerState } from "../strategy.ts";
 

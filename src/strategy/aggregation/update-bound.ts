@@ -1,6 +1,6 @@
 import { updateNorm } from "../../adapter/update-norm.ts";
 import { RefusedError } from "../../errors.ts";
-import { after, inTurns } from "../../tensor/turns.ts";
+import { after, inTurns } from "../../base/turns.ts";
 import { requireOption } from "../policy.ts";
 import type { Aggregation, RoundContext, ServerState, Update } from "../strategy.ts";
 

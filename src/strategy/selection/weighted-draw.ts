@@ -1,4 +1,4 @@
-import type { Rng } from "../../tensor/rng.ts";
+import type { Rng } from "../../base/rng.ts";
 
 /** `count` different items, drawn one after the other, each time in proportion to the weights, above 0, of those left. */
 export function drawByWeight<T>(items: readonly T[], weightOf: (item: T) => number, count: number, rng: Rng): T[] {

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { initialAdapter } from "../../../src/adapter/initialise.ts";
 import { createLayout } from "../../../src/adapter/layout.ts";
-import { deriveSeed } from "../../../src/tensor/rng.ts";
+import { deriveSeed } from "../../../src/base/rng.ts";
 import { factorsOf } from "../../conformance/federations.ts";
 
 const q = { name: "q", in: 400, out: 8 };

@@ -1,8 +1,8 @@
 import { expect, it } from "vitest";
-import { decodeLazily } from "../../../src/adapter/travel.ts";
+import { decodeLazily } from "../../../src/adapter/encoded-adapter.ts";
 import { updateNorm } from "../../../src/adapter/update-norm.ts";
 import { asFloat32, toBfloat16 } from "../../../src/tensor/encoded.ts";
-import { inTurns } from "../../../src/tensor/turns.ts";
+import { inTurns } from "../../../src/base/turns.ts";
 
 const of = (rows: Float32Array, dense: Float32Array) => inTurns(updateNorm({ r: 1, rows, dense }));
 

@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { createLayout } from "../../../src/adapter/layout.ts";
 import { LARGEST_DELTA, requireWithinBounds, type UpdateClaim, validateUpdate } from "../../../src/adapter/update.ts";
-import { encodingOf } from "../../../src/adapter/travel.ts";
+import { encodingOf } from "../../../src/adapter/encoded-adapter.ts";
 import { RefusedError } from "../../../src/errors.ts";
 import { asFloat32 } from "../../../src/tensor/encoded.ts";
-import { inTurns } from "../../../src/tensor/turns.ts";
+import { inTurns } from "../../../src/base/turns.ts";
 
 const layout = createLayout(
   { r: 2, tiers: [1, 2], scale: 0.1 },

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { describe } from "../../../src/cli/doctor.ts";
-import type { Finding } from "../../../src/cli/setup/examine.ts";
+import type { Finding } from "../../../src/setup/examine.ts";
 
 const findings: readonly Finding[] = [
   { name: "Node", status: "ok", found: "20.20.2", expected: ">=20.19" },

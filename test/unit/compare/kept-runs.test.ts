@@ -4,7 +4,7 @@ import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { compare } from "../../../src/compare/compare.ts";
 import { loadComparison } from "../../../src/config/comparison.ts";
-import { createRunDirectory } from "../../../src/server/run-directory.ts";
+import { createRunDirectory } from "../../../src/records/run-directory.ts";
 
 let folder: string;
 beforeEach(() => {

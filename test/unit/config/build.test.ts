@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { buildRun, describeConfig, resolveTiers, validateRun } from "../../../src/config/build.ts";
-import { camelKeys } from "../../../src/config/case.ts";
+import { camelKeys } from "../../../src/base/case.ts";
 import { fileSchema, type RunInput } from "../../../src/config/schema.ts";
 import { ConfigError } from "../../../src/errors.ts";
 import { ffaLora } from "../../../src/strategy/aggregation/ffa-lora.ts";

@@ -3,7 +3,7 @@ import { validateRun } from "../../../src/config/build.ts";
 import { requireClients } from "../../../src/config/client-rules.ts";
 import type { RunInput } from "../../../src/config/schema.ts";
 import { ConfigError } from "../../../src/errors.ts";
-import { toDataSpec } from "../../../src/server/wire-specs.ts";
+import { toDataSpec } from "../../../src/config/wire-specs.ts";
 import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
 import { listRanks } from "../../../src/strategy/ranks/list.ts";
 import { tieredRanks } from "../../../src/strategy/ranks/tiered.ts";

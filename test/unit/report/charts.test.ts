@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { DOMParser } from "linkedom";
 import { beforeAll, describe, expect, it } from "vitest";
 import { qualityOverRank, qualityOverRounds } from "../../../src/report/charts.ts";
-import { readRun, type RecordedRun } from "../../../src/report/read-run.ts";
+import { readRun, type RecordedRun } from "../../../src/records/read-run.ts";
 import type { TierMetrics } from "../../../src/server/events.ts";
 import { writeRunFixture } from "./fixture.ts";
 

@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { snakeKeys } from "../../../src/config/case.ts";
+import { snakeKeys } from "../../../src/base/case.ts";
 import type { RoundMetrics } from "../../../src/server/events.ts";
 
 const TIERS = [1, 2, 4, 8, 16];

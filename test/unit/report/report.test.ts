@@ -5,7 +5,7 @@ import { parseHTML } from "linkedom";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { writeReport } from "../../../src/report/html.ts";
-import { readRun } from "../../../src/report/read-run.ts";
+import { readRun } from "../../../src/records/read-run.ts";
 import { summarise } from "../../../src/report/summary.ts";
 import {
   clientsTable,

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { allClients, type FederateOptions, federate, listRanks, type RunEvent, segmentWise, WorkerError } from "../../../src/index.ts";
-import { claimNewFolder } from "../../../src/server/claim-run-folder.ts";
+import { claimNewFolder } from "../../../src/records/claim-run-folder.ts";
 
 let runsDir: string;
 beforeEach(() => {

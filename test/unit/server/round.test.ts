@@ -18,7 +18,7 @@ import {
 import { PROTOCOL_VERSION } from "../../../src/protocol/messages.ts";
 import { runRound, type RoundOutcome } from "../../../src/server/round.ts";
 import { selectClients } from "../../../src/server/select-clients.ts";
-import { createSpool } from "../../../src/server/spool.ts";
+import { createSpool } from "../../../src/records/update-store.ts";
 import { asFloat32 } from "../../../src/tensor/encoded.ts";
 import type { Reply, Task, WorkerPool } from "../../../src/workers/task.ts";
 import { clientsOf } from "../strategy/contexts.ts";

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { ConfigError } from "../../../src/errors.ts";
 import { assignRanks } from "../../../src/strategy/assign.ts";
 import type { Client, PolicyContext, RankedClient } from "../../../src/strategy/strategy.ts";
-import { createRng, deriveSeed } from "../../../src/tensor/rng.ts";
+import { createRng, deriveSeed } from "../../../src/base/rng.ts";
 
 const clients = [10, 20, 30].map((size, index): Client => ({ id: `c${index}`, index, size, labelCounts: [], profile: {} }));
 const context: PolicyContext = { clients, tiers: [1, 4], rng: (purpose) => createRng(deriveSeed(0, purpose)) };

@@ -1,5 +1,5 @@
 import type { ClientHistory, RankedClient, SelectionContext } from "../../../src/strategy/strategy.ts";
-import { createRng, deriveSeed } from "../../../src/tensor/rng.ts";
+import { createRng, deriveSeed } from "../../../src/base/rng.ts";
 
 /** Clients c0, c1, … of 10 examples at rank 1, but for what is given of each. */
 export function clientsOf(given: readonly Partial<RankedClient>[]): readonly RankedClient[] {

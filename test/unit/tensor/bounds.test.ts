@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 import { firstBeyond } from "../../../src/tensor/bounds.ts";
 import { asFloat32 } from "../../../src/tensor/encoded.ts";
-import { BLOCK } from "../../../src/tensor/lane.ts";
-import { BLOCKS_A_TURN, inTurns } from "../../../src/tensor/turns.ts";
+import { BLOCK } from "../../../src/tensor/fold-kernel.ts";
+import { BLOCKS_A_TURN, inTurns } from "../../../src/base/turns.ts";
 
 const find = (values: Float32Array) => inTurns(firstBeyond(asFloat32(values), 64));
 

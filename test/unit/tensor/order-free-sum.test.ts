@@ -2,11 +2,11 @@ import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { RefusedError } from "../../../src/errors.ts";
 import { asFloat32, encodedBytes } from "../../../src/tensor/encoded.ts";
-import { BLOCK } from "../../../src/tensor/lane.ts";
+import { BLOCK } from "../../../src/tensor/fold-kernel.ts";
 import { OrderFreeSum, type SumOptions } from "../../../src/tensor/order-free-sum.ts";
-import { createPlainLane } from "../../../src/tensor/plain-lane.ts";
-import { createRng, deriveSeed } from "../../../src/tensor/rng.ts";
-import { BLOCKS_A_TURN, inTurns } from "../../../src/tensor/turns.ts";
+import { createPlainLane } from "../../../src/tensor/plain-fold-kernel.ts";
+import { createRng, deriveSeed } from "../../../src/base/rng.ts";
+import { BLOCKS_A_TURN, inTurns } from "../../../src/base/turns.ts";
 
 const bounds = { length: 3, largestValue: 64, totalWeight: 10 };
 

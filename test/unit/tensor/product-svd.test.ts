@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { productSvd, type ProductSvd } from "../../../src/tensor/product-svd.ts";
-import { createRng, deriveSeed } from "../../../src/tensor/rng.ts";
+import { createRng, deriveSeed } from "../../../src/base/rng.ts";
 
 describe("productSvd", () => {
   it("finds the singular values of a sum of products, largest first", () => {

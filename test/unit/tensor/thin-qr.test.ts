@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { createRng, deriveSeed } from "../../../src/tensor/rng.ts";
+import { createRng, deriveSeed } from "../../../src/base/rng.ts";
 import { thinQr } from "../../../src/tensor/thin-qr.ts";
 
 describe("thinQr", () => {

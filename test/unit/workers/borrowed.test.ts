@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, constants, openSync, readSync, writeSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
-import { createDeferred } from "../../../src/workers/deferred.ts";
+import { createDeferred } from "../../../src/base/deferred.ts";
 import { createWorkerPool } from "../../../src/workers/pool.ts";
 import type { WorkerLauncher } from "../../../src/workers/launch.ts";
 import type { Task, TaskFailure } from "../../../src/workers/task.ts";

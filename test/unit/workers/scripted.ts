@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Packr, unpack } from "msgpackr";
 import { onTestFinished } from "vitest";
-import { createAssembler, describeTensors, splitTensors } from "../../../src/protocol/assembly.ts";
+import { createAssembler, describeTensors, splitTensors } from "../../../src/protocol/tensor-chunks.ts";
 import type { Adapter } from "../../../src/adapter/adapter.ts";
 import { asFloat32, decode } from "../../../src/tensor/encoded.ts";
 import { type ControllerMessage, type ControllerMessageOf, PROTOCOL_VERSION } from "../../../src/protocol/messages.ts";

@@ -1,12 +1,12 @@
 import { setImmediate } from "node:timers/promises";
 import { type Adapter, prefix } from "../../../adapter/adapter.ts";
 import { segments } from "../../../adapter/segments.ts";
-import { encodingOf } from "../../../adapter/travel.ts";
+import { encodingOf } from "../../../adapter/encoded-adapter.ts";
 import { requireWithinBounds } from "../../../adapter/update.ts";
 import { decodePart } from "../../../tensor/encoded.ts";
-import { inTurns, type Work } from "../../../tensor/turns.ts";
+import { inTurns, type Work } from "../../../base/turns.ts";
 import type { Accumulator, Aggregation, RankedClient, RoundContext, SpooledUpdate, Update } from "../../strategy.ts";
-import { rollCall } from "../roll-call.ts";
+import { rollCall } from "../participation.ts";
 import { type ContributorOptions, requireContributors } from "../segment-means.ts";
 import { weighBy, type Weights } from "../weights.ts";
 import type { RobustRule } from "./rule.ts";

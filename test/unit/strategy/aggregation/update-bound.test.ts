@@ -6,9 +6,9 @@ import { segmentWise } from "../../../../src/strategy/aggregation/segment-wise.t
 import { withServerOptimizer } from "../../../../src/strategy/aggregation/server-optimizer.ts";
 import { withUpdateBound } from "../../../../src/strategy/aggregation/update-bound.ts";
 import type { Aggregate, Aggregation, RoundContext, Update } from "../../../../src/strategy/strategy.ts";
-import { BLOCK } from "../../../../src/tensor/lane.ts";
-import { createRng, deriveSeed } from "../../../../src/tensor/rng.ts";
-import { BLOCKS_A_TURN } from "../../../../src/tensor/turns.ts";
+import { BLOCK } from "../../../../src/tensor/fold-kernel.ts";
+import { createRng, deriveSeed } from "../../../../src/base/rng.ts";
+import { BLOCKS_A_TURN } from "../../../../src/base/turns.ts";
 import { aggregate, aggregateAny, bytesOf, federationOf, moderateAdapter } from "../../../conformance/federations.ts";
 import { context, large, layout, small } from "./two-components.ts";
 

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { ConfigError } from "../../../../src/errors.ts";
 import { listRanks } from "../../../../src/strategy/ranks/list.ts";
 import type { Client } from "../../../../src/strategy/strategy.ts";
-import { createRng, deriveSeed } from "../../../../src/tensor/rng.ts";
+import { createRng, deriveSeed } from "../../../../src/base/rng.ts";
 
 const clients = [0, 1, 2].map((index): Client => ({ id: `c${index}`, index, size: 1, labelCounts: [], profile: {} }));
 const context = { clients, tiers: [1, 2, 4], rng: (purpose: string) => createRng(deriveSeed(0, purpose)) };

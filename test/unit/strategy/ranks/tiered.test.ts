@@ -2,7 +2,7 @@ import { describe, expect, it, vi } from "vitest";
 import { ConfigError } from "../../../../src/errors.ts";
 import { tieredRanks } from "../../../../src/strategy/ranks/tiered.ts";
 import type { Client, PolicyContext, RankAssigner } from "../../../../src/strategy/strategy.ts";
-import { createRng, deriveSeed } from "../../../../src/tensor/rng.ts";
+import { createRng, deriveSeed } from "../../../../src/base/rng.ts";
 
 function contextOf(count: number, seed = 0): PolicyContext {
   const clients = Array.from({ length: count }, (_, index): Client => ({ id: `c${index}`, index, size: 1, labelCounts: [], profile: {} }));

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { segmentWise, type RobustOptions } from "../../../../../src/strategy/aggregation/segment-wise.ts";
 import { withServerOptimizer } from "../../../../../src/strategy/aggregation/server-optimizer.ts";
 import type { Update } from "../../../../../src/strategy/strategy.ts";
-import { createRng, deriveSeed } from "../../../../../src/tensor/rng.ts";
+import { createRng, deriveSeed } from "../../../../../src/base/rng.ts";
 import { aggregate, aggregateAny, bytesOf, componentBytes, federationOf, moderateAdapter } from "../../../../conformance/federations.ts";
 import { byCoordinate, type Column, crowds, expectedAfter, fromZero, largestDifference, layout } from "./reference.ts";
 

@@ -1,0 +1,65 @@
+import { ConfigError } from "../errors.ts";
+import { type NamedCode, unnamedCode } from "../records/named-code.ts";
+import { readTrained, type TrainedOptions } from "./load-trained.ts";
+import { rankOf, type SaveOptions, type Saved, saveTrained, type Trained } from "./save-trained.ts";
+
+export interface ExportOptions extends SaveOptions, TrainedOptions {
+  /** The folder to make; by default named for the run, the rank and what it is, in the working directory. */
+  readonly out?: string | undefined;
+  /** With `merge`: the Python interpreter; by default that of the run, if it was named on this machine. */
+  readonly python?: string | undefined;
+  /** With `merge`: the folder of the run's own task. Its code is run. */
+  readonly taskFolder?: string | undefined;
+  /** With `merge`: run the Python code that comes with the model, as the run did. */
+  readonly trustRemoteCode?: boolean | undefined;
+}
+
+/**
+ * Takes a run's result along: its adapter at any rank, as PEFT has it, or merged into its base model. The run may be finished,
+ * interrupted or under way; it is only read.
+ *
+ * Throws a ConfigError for a rank, a round or a folder that cannot be, RunFailedError for a round that was damaged or a base model
+ * that is not what it was, EnvironmentError, InterruptedError.
+ */
+export async function exportRun(directory: string, options: ExportOptions = {}): Promise<Saved> {
+  const { round, aggregation, out, python, taskFolder, trustRemoteCode, ...save } = options;
+  const recorded = await readTrained(directory, { round, aggregation });
+  const trained = save.merge ? withCode(recorded, { python, taskFolder, trustRemoteCode }) : recorded;
+  const parts = [
+    trained.run,
+    `r${rankOf(trained.layout, save.r)}`,
+    ...(round === undefined ? [] : [`round${round}`]),
+    ...(save.merge ? ["merged"] : []),
+  ];
+  return saveTrained(trained, out ?? parts.join("-"), save);
+}
+
+/** The config with the code that the caller named. What only the record names is refused, unless it was named on this machine. */
+function withCode(
+  trained: Trained,
+  { python, taskFolder, trustRemoteCode }: Pick<ExportOptions, "python" | "taskFolder" | "trustRemoteCode">,
+): Trained {
+  const { model, workers } = trained.config;
+  const config = {
+    ...trained.config,
+    model: { ...model, taskFolder: taskFolder ?? model.taskFolder },
+    workers: { python: python ?? workers.python },
+  };
+  const given: Readonly<Record<NamedCode["key"], unknown>> = {
+    "workers.python": python,
+    "model.task_folder": taskFolder,
+    "model.trust_remote_code": trustRemoteCode || undefined,
+  };
+  const issues = unnamedCode(config).flatMap(({ key, value }) => {
+    if (given[key] !== undefined) return [];
+    return [{ path: key, message: `is ${value} in run.json, which chooses no code to run; if you trust it, add ${FLAGS[key](value)}` }];
+  });
+  if (issues.length > 0) throw new ConfigError(issues);
+  return { ...trained, config };
+}
+
+const FLAGS: Readonly<Record<NamedCode["key"], (value: string) => string>> = {
+  "workers.python": (value) => `--python ${value}`,
+  "model.task_folder": (value) => `--task-folder ${value}`,
+  "model.trust_remote_code": () => "--trust-remote-code",
+};

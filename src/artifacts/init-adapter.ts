@@ -1,0 +1,99 @@
+import type { Adapter } from "../adapter/adapter.ts";
+import { energy } from "../adapter/energy.ts";
+import type { AdapterLayout } from "../adapter/layout.ts";
+import type { AdapterFactors } from "../adapter/peft-adapter.ts";
+import { ConfigError } from "../errors.ts";
+import { componentsOf, factorise } from "../strategy/aggregation/factorise.ts";
+import type { Source } from "./init-source.ts";
+
+export interface Start {
+  /** The global adapter before round 1, at rank R. */
+  readonly adapter: Adapter;
+  /** Rank of what it is made of: the largest of a module. */
+  readonly r: number;
+  /** Share of the energy ‖s·B·A‖² that lay beyond R and is gone; 0 where it had no higher rank. */
+  readonly lost: number;
+}
+
+/**
+ * An adapter put in place of the one drawn at random, `initial`. What a run trained is nested, and its rows are copied; of any
+ * other the product is taken apart again by SVD, so that each prefix is the best approximation of its rank, √σ in both factors.
+ * Components that it lacks up to R are those of `initial`, and so is what it did not train in full.
+ */
+export function startFrom({ factors, isNested, origin }: Source, layout: AdapterLayout, initial: Adapter): Start {
+  const issues = [...moduleIssues(factors, layout), ...denseIssues(factors, layout)];
+  if (issues.length > 0)
+    throw new ConfigError(issues.map((message) => ({ path: "lora.init_from", message: `${origin.path}: ${message}` })));
+  const rows = stackedRows(factors, layout);
+  const r = rows.length / layout.width;
+  const kept = isNested ? prefixOver(rows, initial.rows) : factorise(componentsOf(rows, layout.width), layout, initial.rows);
+  const all = energy(layout, rows, 0, r);
+  const lost = r > layout.r && all > 0 ? Math.max(0, 1 - energy(layout, kept, 0, layout.r) / all) : 0;
+  return { adapter: { r: layout.r, rows: kept, dense: denseOf(factors, layout, initial.dense) }, r, lost };
+}
+
+/** [n, width], n the largest rank of a module; those of lower rank end in zeros. Products are s·B·A with the layout's s. */
+function stackedRows({ modules }: AdapterFactors, { width, scale, ...layout }: AdapterLayout): Float32Array {
+  const most = [...modules.values()].reduce((largest, { r }) => Math.max(largest, r), 0);
+  const rows = new Float32Array(most * width);
+  for (const { name, in: input, out, offset } of layout.modules) {
+    const { r, a, b, scale: own } = modules.get(name)!;
+    for (let row = 0; row < r; row++) {
+      const start = row * width + offset;
+      rows.set(a.subarray(row * input, (row + 1) * input), start);
+      for (let index = 0; index < out; index++) rows[start + input + index] = (own / scale) * (b[index * r + row] as number);
+    }
+  }
+  return rows;
+}
+
+/** The first rows, as many as there are places for; the rest of the places as they were. */
+function prefixOver(rows: Float32Array, initial: Float32Array): Float32Array {
+  const all = initial.slice();
+  all.set(rows.subarray(0, all.length));
+  return all;
+}
+
+function denseOf({ dense }: AdapterFactors, layout: AdapterLayout, initial: Float32Array): Float32Array {
+  const all = initial.slice();
+  for (const { name, offset } of layout.dense) {
+    const found = dense.get(name);
+    if (found) all.set(found.values, offset);
+  }
+  return all;
+}
+
+function moduleIssues({ modules }: AdapterFactors, layout: AdapterLayout): readonly string[] {
+  const wanted = new Map(layout.modules.map((module) => [module.name, module]));
+  const lacking = [...wanted.keys()].filter((name) => !modules.has(name));
+  const unknown = [...modules.keys()].filter((name) => !wanted.has(name));
+  const others = [...modules].flatMap(([name, { in: input, out }]) => {
+    const module = wanted.get(name);
+    if (!module || (module.in === input && module.out === out)) return [];
+    return [`${name}: expected ${module.in} values in and ${module.out} out, as the base model has it, got ${input} and ${out}`];
+  });
+  const remedy = "lora.target_modules must take in the same modules";
+  return [
+    ...(lacking.length > 0 ? [`does not adapt ${list(lacking)}, which this run does; ${remedy}`] : []),
+    ...(unknown.length > 0 ? [`adapts ${list(unknown)}, which this run does not; ${remedy}`] : []),
+    ...others,
+  ];
+}
+
+function denseIssues({ dense }: AdapterFactors, layout: AdapterLayout): readonly string[] {
+  const wanted = new Map(layout.dense.map(({ name, shape }) => [name, shape]));
+  return [...dense].flatMap(([name, { shape }]) => {
+    const expected = wanted.get(name);
+    if (!expected) return [`trained ${name} in full, which this run does not: lora.modules_to_save must name its module`];
+    const [one, other] = [expected.join(", "), shape.join(", ")];
+    return one === other ? [] : [`${name}: expected shape [${one}], as this run trains it, got [${other}]`];
+  });
+}
+
+/** The first few. */
+function list(names: readonly string[]): string {
+  const shown = names.slice(0, SHOWN).join(", ");
+  return names.length > SHOWN ? `${shown} and ${names.length - SHOWN} more` : shown;
+}
+
+const SHOWN = 6;

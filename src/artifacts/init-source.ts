@@ -1,0 +1,106 @@
+import path from "node:path";
+import { z } from "zod";
+import { peftTensors } from "../adapter/peft.ts";
+import { type AdapterFactors, readPeftAdapter } from "../adapter/peft-adapter.ts";
+import { camelKeys } from "../base/case.ts";
+import type { RunConfig } from "../config/schema.ts";
+import { ConfigError, RefusedError } from "../errors.ts";
+import { parseJson } from "../base/json.ts";
+import { isThere, readIfThere } from "../base/read-file.ts";
+import { readTrained } from "./load-trained.ts";
+import { hashOf } from "../records/round-files.ts";
+
+/** Which adapter a run starts from, as its record has it: `lora.init_from`. */
+export interface Origin {
+  /** Of its folder, absolute. */
+  readonly path: string;
+  /** SHA-256 of `adapter_model.safetensors`, or of a run's `global.safetensors`. */
+  readonly sha256: string;
+  /** Of `adapter_config.json`, which has the scale. */
+  readonly configSha256?: string | undefined;
+  /** Of a run, the round that it was taken from. */
+  readonly round?: number | undefined;
+}
+
+const recordSchema = z.object({
+  initFrom: z.strictObject({ path: z.string(), sha256: z.string(), configSha256: z.string().optional(), round: z.number().optional() }),
+});
+
+/** An adapter to start from. */
+export interface Source {
+  readonly origin: Origin;
+  readonly factors: AdapterFactors;
+  /** Its prefixes are adapters already: what a run trained. */
+  readonly isNested: boolean;
+}
+
+/**
+ * Reads a PEFT adapter's folder, or a run's directory: its last committed adapter, or the one that was read before. Throws a
+ * ConfigError for whatever cannot be started from, and where that one is no longer there; a RunFailedError where the run is damaged.
+ */
+export async function readSource(folder: string, known?: Origin, round = known?.round): Promise<Source> {
+  const root = path.resolve(folder);
+  try {
+    const source = isThere(path.join(root, "run.json")) ? await fromRun(root, round) : await fromPeft(root);
+    if (source.origin.round !== round && round !== undefined) throw noRounds(`${root} is a PEFT adapter`);
+    const { sha256, configSha256 } = source.origin;
+    if (!known || (known.sha256 === sha256 && known.configSha256 === configSha256)) return source;
+    throw new RefusedError(root, `the adapter that the run began with (SHA-256 ${known.sha256})`, sha256);
+  } catch (error) {
+    if (!(error instanceof RefusedError || error instanceof ConfigError)) throw error;
+    const issues = error instanceof ConfigError ? error.issues : [{ path: "run-dir", message: error.message }];
+    throw new ConfigError(issues.map(({ path: at, message }) => ({ path: at === "round" ? at : "lora.init_from", message })));
+  }
+}
+
+function noRounds(why: string): ConfigError {
+  return new ConfigError([{ path: "round", message: `is one of a run, and ${why}` }]);
+}
+
+/**
+ * Which adapter a run is to start from; of one that began, the one that it did. Undefined for one drawn at random. `round`: of a
+ * run's, another than the last.
+ */
+export async function originOf({ lora }: Pick<RunConfig, "lora">, record?: unknown, round?: number): Promise<Origin | undefined> {
+  if (lora.init_from === undefined) {
+    if (round !== undefined) throw noRounds("lora.init_from names none");
+    return undefined;
+  }
+  const { data: begun } = recordSchema.safeParse(camelKeys(record));
+  // What has begun does not need it any more.
+  if (begun && !isThere(begun.initFrom.path)) return begun.initFrom;
+  // A path that a program gave may be relative to another folder than this one.
+  const folder = begun && !isThere(lora.init_from) ? begun.initFrom.path : lora.init_from;
+  return (await readSource(folder, begun?.initFrom, begun ? begun.initFrom.round : round)).origin;
+}
+
+async function fromPeft(root: string): Promise<Source> {
+  const [settings, weights] = ["adapter_config.json", "adapter_model.safetensors"].map((name) => path.join(root, name)) as [string, string];
+  const [config, bytes] = [await readIfThere(settings), await readIfThere(weights)];
+  if (!config) {
+    throw new RefusedError(
+      root,
+      "a PEFT adapter (adapter_config.json) or a run's directory (run.json)",
+      isThere(root) ? "neither" : "no such folder",
+    );
+  }
+  if (!bytes) {
+    const pickled = isThere(path.join(root, "adapter_model.bin"));
+    const remedy = "adapter_model.bin, which may run code as it is read; load it with PEFT where you trust it, and save it again";
+    throw new RefusedError(root, "adapter_model.safetensors", pickled ? remedy : "no weights");
+  }
+  const factors = readPeftAdapter(parseJson(new TextDecoder().decode(config)), bytes, root);
+  return { origin: { path: root, sha256: hashOf([bytes]), configSha256: hashOf([config]) }, factors, isNested: false };
+}
+
+async function fromRun(root: string, asked: number | undefined): Promise<Source> {
+  const { layout, presented, round, sha256 } = await readTrained(root, { round: asked });
+  const tensors = peftTensors(layout, presented, layout.r);
+  const valuesOf = (name: string) => tensors.get(`base_model.model.${name}`)!.values;
+  const modules = layout.modules.map(({ name, in: input, out }) => {
+    const [a, b] = [valuesOf(`${name}.lora_A.weight`), valuesOf(`${name}.lora_B.weight`)];
+    return [name, { in: input, out, r: layout.r, a, b, scale: layout.scale }] as const;
+  });
+  const dense = layout.dense.map(({ name, shape }) => [name, { shape, values: valuesOf(name) }] as const);
+  return { origin: { path: root, sha256, round }, factors: { modules: new Map(modules), dense: new Map(dense) }, isNested: true };
+}

@@ -1,0 +1,92 @@
+import path from "node:path";
+import { z } from "zod";
+import { decodeGlobal } from "../adapter/global-file.ts";
+import { buildAggregation } from "../config/build.ts";
+import { camelKeys } from "../base/case.ts";
+import { aggregationSpecOf } from "../config/policy-specs.ts";
+import { common } from "../config/sections.ts";
+import { ConfigError, RunFailedError } from "../errors.ts";
+import type { Aggregation } from "../strategy/strategy.ts";
+import { type Commit, type Journal, readJournal } from "../records/journal.ts";
+import { readMetrics } from "../records/metrics-file.ts";
+import { baseFiles, recordedModel } from "../records/model-source.ts";
+import { present } from "../server/present.ts";
+import { GLOBAL, readRoundFile, roundFile } from "../records/round-files.ts";
+import { peftIdentity, readReadyRecord } from "../records/run-record.ts";
+import type { Trained } from "./save-trained.ts";
+import { readWholeJournal } from "../records/whole-journal.ts";
+
+export interface TrainedOptions {
+  /** The last that was committed, by default. */
+  readonly round?: number | undefined;
+  /** Of a run with one of one's own, which its record cannot make again. */
+  readonly aggregation?: Aggregation | undefined;
+}
+
+/** What a round of a run made, from its directory. Only reads, so the run may be under way, interrupted or finished. */
+export async function readTrained(directory: string, { round, aggregation }: TrainedOptions = {}): Promise<Trained> {
+  const { config, labels, peft, model } = await readReadyRecord(directory, recordSchema);
+  const { commits } = await (round === undefined ? readUpToNow(directory) : readJournal(path.join(directory, "journal.jsonl")));
+  const commit = choose(directory, commits, round);
+  const { sha256 } = commit;
+  const { bytes, damage } = await readRoundFile(directory, { round: commit.round, name: GLOBAL, sha256 });
+  if (!bytes) {
+    const other = commit.round > 0 ? `; prelort export and evaluate take the round before with --round ${commit.round - 1}` : "";
+    throw new RunFailedError(`${directory}: ${damage}; restore the file from a copy${other}`);
+  }
+  const { layout, adapter: global } = decodeGlobal(bytes, path.join(directory, roundFile(commit.round, GLOBAL)));
+  const made = aggregation ?? recordedAggregation(directory, config.strategy.aggregation);
+  return {
+    // Its folder's name: what the record says may have come from elsewhere.
+    run: path.basename(path.resolve(directory)),
+    round: commit.round,
+    sha256,
+    config,
+    peft,
+    base: baseFiles(model),
+    labels,
+    layout,
+    global,
+    presented: present(made, global, layout),
+  };
+}
+
+const recordSchema = z.object({
+  config: z.object({
+    model: z.unknown().transform(camelKeys).pipe(common.model),
+    lora: common.lora,
+    workers: z.object({ python: z.string().optional() }),
+    strategy: z.object({ aggregation: z.unknown() }),
+  }),
+  labels: z.array(z.string()),
+  model: recordedModel,
+  peft: peftIdentity,
+});
+
+/** One that lacks lines would name an earlier round as the last. */
+async function readUpToNow(directory: string): Promise<Journal> {
+  const { lines } = await readMetrics(path.join(directory, "metrics.jsonl"));
+  return readWholeJournal(directory, lines);
+}
+
+function choose(directory: string, commits: readonly Commit[], round: number | undefined): Commit {
+  const last = commits.at(-1);
+  if (!last) refuse(`${directory} has no committed round yet`);
+  const found = round === undefined ? last : commits[round];
+  if (!found) throw new ConfigError([{ path: "round", message: `must be one that was committed, 0 to ${last.round}, got ${round}` }]);
+  return found;
+}
+
+/** Some keep in the global adapter what has to be brought into the form of an adapter first. */
+function recordedAggregation(directory: string, described: unknown): Pick<Aggregation, "present"> {
+  const { serverOptimizer: _, updateBound: __, ...inner } = camelKeys(described) as Record<string, unknown>;
+  const spec = aggregationSpecOf(inner);
+  if (spec) return buildAggregation(spec);
+  refuse(
+    `${directory} was trained with an aggregation of one's own, which its record cannot make again: exportRun(run, { aggregation }) takes it`,
+  );
+}
+
+function refuse(message: string): never {
+  throw new ConfigError([{ path: "run-dir", message }]);
+}

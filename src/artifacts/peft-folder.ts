@@ -1,0 +1,65 @@
+import path from "node:path";
+import type { Adapter } from "../adapter/adapter.ts";
+import type { AdapterLayout } from "../adapter/layout.ts";
+import { adapterConfig, type PeftIdentity, peftTensors } from "../adapter/peft.ts";
+import type { RunConfig } from "../config/schema.ts";
+import { RefusedError } from "../errors.ts";
+import { asFloat32, type Encoded, toBfloat16 } from "../tensor/encoded.ts";
+import { toFloat16 } from "../tensor/float16.ts";
+import { encodeRaw } from "../tensor/safetensors.ts";
+import { writeDurably } from "../records/durable-file.ts";
+import { isThere } from "../base/read-file.ts";
+import { resolveReference } from "../config/wire-specs.ts";
+
+/** How values are written. */
+export type StoredDtype = "f32" | "bf16" | "f16";
+
+export interface AdapterFolder {
+  readonly config: Pick<RunConfig, "model" | "lora">;
+  readonly peft: PeftIdentity;
+  readonly layout: AdapterLayout;
+  /** With nothing merged. */
+  readonly adapter: Adapter;
+  readonly r: number;
+  readonly dtype: StoredDtype;
+}
+
+/** Writes the rank-r prefix of an adapter as PEFT has it on disk; gives the names of its tensors. */
+export async function writeAdapterFolder(
+  folder: string,
+  { config, peft, layout, adapter, r, dtype }: AdapterFolder,
+): Promise<readonly string[]> {
+  const { lora, model } = config;
+  const settings = adapterConfig({ layout, r, lora, baseModel: resolveReference(model.nameOrPath, "model.nameOrPath"), peft });
+  const tensors = new Map(
+    [...peftTensors(layout, adapter, r)].map(([name, { shape, values }]) => [name, { shape, ...encodeAs(dtype, name, values) }]),
+  );
+  await writeDurably(path.join(folder, WEIGHTS), encodeRaw(tensors, { format: "pt" }));
+  await writeDurably(path.join(folder, SETTINGS), `${JSON.stringify(settings, null, 2)}\n`);
+  return [...tensors.keys()];
+}
+
+/** Whether both of its files are there. */
+export function hasAdapter(folder: string): boolean {
+  return [WEIGHTS, SETTINGS].every((name) => isThere(path.join(folder, name)));
+}
+
+const WEIGHTS = "adapter_model.safetensors";
+const SETTINGS = "adapter_config.json";
+
+function encodeAs(dtype: StoredDtype, name: string, values: Float32Array): Encoded {
+  switch (dtype) {
+    case "f32":
+      return asFloat32(values);
+    case "bf16":
+      return toBfloat16(values);
+    case "f16": {
+      const large = values.find((value) => Math.abs(value) >= BEYOND_FLOAT16);
+      if (large !== undefined) throw new RefusedError(`${name} as f16`, "values up to 65504; take bf16 or f32", `${large}`);
+      return toFloat16(values);
+    }
+  }
+}
+
+/** From there on a half is infinite. */
+const BEYOND_FLOAT16 = 65520;

@@ -1,0 +1,98 @@
+import path from "node:path";
+import { type Adapter, prefix } from "../adapter/adapter.ts";
+import type { AdapterLayout } from "../adapter/layout.ts";
+import { remarksOnLoaders } from "../adapter/export-compatibility.ts";
+import type { PeftIdentity } from "../adapter/peft.ts";
+import type { RunConfig } from "../config/schema.ts";
+import { ConfigError } from "../errors.ts";
+import { packageVersion } from "../workers/python.ts";
+import { type StoredDtype, writeAdapterFolder } from "./peft-folder.ts";
+import { writeMergedFolder } from "./merged-model-folder.ts";
+import { placeFolder } from "./atomic-folder.ts";
+
+/** What a round of a run made, and what is needed to take it along. */
+export interface Trained {
+  /** The run's name. */
+  readonly run: string;
+  readonly round: number;
+  /** SHA-256 of the round's `global.safetensors`. */
+  readonly sha256: string;
+  readonly config: Pick<RunConfig, "model" | "lora"> & { readonly workers: Pick<RunConfig["workers"], "python"> };
+  readonly peft: PeftIdentity;
+  /** SHA-256 of the files of the base model, by name. */
+  readonly base: Readonly<Record<string, string>>;
+  /** Of the data, in the order of their numbers. */
+  readonly labels: readonly string[];
+  readonly layout: AdapterLayout;
+  /** As it was committed: with what its aggregation merged into the base. */
+  readonly global: Adapter;
+  /** As it is evaluated and saved at every rank. */
+  readonly presented: Adapter;
+}
+
+export interface SaveOptions {
+  /** Rank: any whole number up to R, by default R. */
+  readonly r?: number | undefined;
+  /**
+   * Write the whole model, with the adapter merged into its base, as transformers loads it. Without `r`, an aggregation that
+   * merges (FLoRA) gives the base with all that it merged; with `r`, what that comes to at rank r.
+   */
+  readonly merge?: boolean | undefined;
+  /** Of what is written; by default f32, merged that of the run's frozen weights (`model.dtype`). */
+  readonly dtype?: StoredDtype | undefined;
+  /** Replace what was written there before. */
+  readonly overwrite?: boolean | undefined;
+  /** Stops it; nothing is left. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface Saved {
+  /** Absolute. */
+  readonly directory: string;
+  readonly run: string;
+  readonly round: number;
+  readonly r: number;
+  readonly merged: boolean;
+  readonly dtype: StoredDtype;
+  /** What the user should know of it: loaders that do not take it, weights that came apart. */
+  readonly remarks: readonly string[];
+}
+
+/** Writes a trained adapter, or the model that it makes, as a folder: whole, or not at all. */
+export async function saveTrained(trained: Trained, directory: string, options: SaveOptions = {}): Promise<Saved> {
+  const { config, peft, base, layout, run, round, sha256, labels } = trained;
+  const { merge = false, overwrite = false, signal } = options;
+  const r = rankOf(layout, options.r);
+  const dtype = options.dtype ?? (merge ? config.model.dtype : "f32");
+  const target = path.resolve(directory);
+  const isPooled = config.model.pooling === "mean";
+  const made = { run, round, r, merged: merge, dtype };
+  const record = { prelort: packageVersion(), ...made, scale: layout.scale, global_sha256: sha256, base_model: config.model.nameOrPath };
+  const remarks = await placeFolder({
+    target,
+    overwrite,
+    record,
+    async fill(folder) {
+      if (merge) {
+        const isWhole = options.r === undefined && trained.global.merged !== undefined;
+        const adapter = isWhole ? trained.global : prefix(trained.presented, layout, r);
+        const found = await writeMergedFolder(folder, { config, peft, base, layout, adapter, labels, dtype, signal });
+        return isPooled ? [...found, loadedBy(directory)] : found;
+      }
+      const tensors = await writeAdapterFolder(folder, { config, peft, layout, adapter: trained.presented, r, dtype });
+      return remarksOnLoaders({ r, modulesToSave: peft.modulesToSave, tensors, isPooled });
+    },
+  });
+  return { directory: target, ...made, remarks };
+}
+
+/** A class of prelort's own is none that transformers finds by a configuration. */
+function loadedBy(directory: string): string {
+  return `load it with prelort_worker.models.MeanPooledClassifier.from_pretrained(${JSON.stringify(directory)})`;
+}
+
+/** By default R. Throws a ConfigError for one that the adapter does not have. */
+export function rankOf(layout: AdapterLayout, r: number = layout.r): number {
+  if (Number.isInteger(r) && r >= 1 && r <= layout.r) return r;
+  throw new ConfigError([{ path: "r", message: `must be a whole number from 1 to ${layout.r}, got ${r}` }]);
+}

@@ -1,0 +1,146 @@
+import { isUtf8 } from "node:buffer";
+import { createHash } from "node:crypto";
+import { constants, statSync } from "node:fs";
+import { type FileHandle, open } from "node:fs/promises";
+import { EnvironmentError } from "../errors.ts";
+import { parseJson } from "./json.ts";
+
+/*
+ * Reads what is on disk. Only ENOENT means that a file is absent. Every other failure is an error: whoever took it for absence
+ * would go on to overwrite what could not be read. Files are read in pieces, since one call reads less than 2 GiB.
+ */
+
+/** A file's bytes; undefined if there is no such file. */
+export async function readIfThere(file: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  return withFile(file, async (handle) => {
+    const { size } = await handle.stat();
+    const bytes = new Uint8Array(size);
+    let done = 0;
+    for (;;) {
+      const { bytesRead } = await handle.read(bytes, done, Math.min(LARGEST_READ, size - done), done);
+      done += bytesRead;
+      if (bytesRead === 0 || done === size) return bytes.subarray(0, done);
+    }
+  });
+}
+
+/** A file's text; undefined if there is no such file. */
+export async function readTextIfThere(file: string): Promise<string | undefined> {
+  return withFile(file, (handle) => handle.readFile("utf8"));
+}
+
+/** SHA-256 of a file, without holding it in memory; undefined if there is no such file. */
+export async function hashIfThere(file: string): Promise<string | undefined> {
+  return withFile(file, async (handle) => {
+    const hash = createHash("sha256");
+    for await (const piece of piecesOf(handle)) hash.update(piece);
+    return hash.digest("hex");
+  });
+}
+
+/** Whether a file or folder is there. Throws an EnvironmentError if that cannot be told. */
+export function isThere(place: string): boolean {
+  try {
+    return statSync(place, { throwIfNoEntry: false }) !== undefined;
+  } catch (cause) {
+    throw readingError(place, cause);
+  }
+}
+
+/** A line of a JSON-lines file that ends in a newline. */
+export interface JsonLine {
+  /** From 1. */
+  readonly number: number;
+  readonly text: string;
+  /** Undefined if the line is not JSON. */
+  readonly value: unknown;
+}
+
+/**
+ * Reads a JSON-lines file of any size, line by line; an absent file has none. Gives the offset at which its last whole line ends:
+ * whatever follows was still being written when its writer was killed.
+ */
+export async function readJsonLines(file: string, each: (line: JsonLine) => void): Promise<number> {
+  let [number, end] = [0, 0];
+  let begun: Uint8Array[] = [];
+  const give = (bytes: Buffer): void => {
+    number++;
+    end += bytes.length + 1;
+    each(isUtf8(bytes) ? decodeLine(number, bytes) : { number, text: "", value: undefined });
+  };
+  await withFile(file, async (handle) => {
+    for await (const piece of piecesOf(handle)) {
+      let start = 0;
+      for (let next = piece.indexOf(NEWLINE); next >= 0; next = piece.indexOf(NEWLINE, start)) {
+        const rest = piece.subarray(start, next);
+        give(begun.length === 0 ? rest : Buffer.concat([...begun, rest]));
+        begun = [];
+        start = next + 1;
+      }
+      // The next piece is read into the same memory.
+      if (start < piece.length) begun.push(Buffer.from(piece.subarray(start)));
+    }
+  });
+  return end;
+}
+
+/** Says which file could not be read, why, and what to do. */
+export function readingError(file: string, cause: unknown): Error {
+  const { code, message } = cause as NodeJS.ErrnoException;
+  const remedy = REMEDIES[code ?? ""] ?? "make the file readable, then try again";
+  return new EnvironmentError(`${file} could not be read: ${message}`, remedy, { cause });
+}
+
+/** A pipe in the place of a file would be waited for, without end. */
+const READ = constants.O_RDONLY | constants.O_NONBLOCK;
+const LARGEST_READ = 2 ** 30;
+const PIECE_BYTES = 2 ** 20;
+const NEWLINE = 0x0a;
+
+const REMEDIES: Readonly<Record<string, string>> = {
+  EACCES: "give your user the right to read it, then try again",
+  EPERM: "give your user the right to read it, then try again",
+  EISDIR: "a folder is in the place of a file; put the file back, then try again",
+  ENOTDIR: "a file is in the place of a folder; put the folder back, then try again",
+  EMFILE: "raise the limit on open files (ulimit -n), then try again",
+  ENFILE: "close programs that hold many files open, then try again",
+  EIO: "the disk failed to read it; check the disk, or restore the file from a copy",
+};
+
+/** Gives undefined if there is no such file. */
+async function withFile<T>(file: string, use: (handle: FileHandle) => Promise<T>): Promise<T | undefined> {
+  try {
+    const handle = await open(file, READ).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT") return undefined;
+      throw error;
+    });
+    if (!handle) return undefined;
+    try {
+      return await use(handle);
+    } finally {
+      await handle.close();
+    }
+  } catch (cause) {
+    throw cause instanceof Error && ("code" in cause || cause instanceof RangeError) ? readingError(file, cause) : cause;
+  }
+}
+
+/** Every piece is a view of the same memory. */
+async function* piecesOf(handle: FileHandle): AsyncGenerator<Buffer> {
+  const buffer = Buffer.allocUnsafe(PIECE_BYTES);
+  for (let at = 0; ;) {
+    const { bytesRead } = await handle.read(buffer, 0, PIECE_BYTES, at);
+    if (bytesRead === 0) return;
+    yield buffer.subarray(0, bytesRead);
+    at += bytesRead;
+  }
+}
+
+/** Text that is longer than a string can be is no line that prelort wrote. */
+function decodeLine(number: number, bytes: Buffer): JsonLine {
+  if (bytes.length > LARGEST_LINE) return { number, text: "", value: undefined };
+  const text = bytes.toString("utf8");
+  return { number, text, value: parseJson(text) };
+}
+
+const LARGEST_LINE = 2 ** 28;

@@ -1,0 +1,57 @@
+import { formatSeconds } from "../../report/format.ts";
+import { shorten } from "../../report/mix.ts";
+import { USUAL_WIDTH } from "../../report/text-table.ts";
+import { visibleLine, visibleText } from "../../report/visible.ts";
+import { liveDisplay } from "./live-display.ts";
+import type { OutputStream } from "./reporter.ts";
+
+/** A line of progress at most that often, where there is no terminal to write it over. */
+const PROGRESS_MS = 10_000;
+
+export interface SetupDisplay {
+  say(line: string): void;
+  progress(line: string): void;
+  /** Safe to call twice. */
+  close(): void;
+}
+
+export interface SetupDisplayOptions {
+  readonly stream: OutputStream & { readonly isTTY?: boolean };
+  /** Milliseconds. */
+  readonly now?: () => number;
+}
+
+/** What the set-up has done, a line each, and below it in a terminal what it does now and since when. */
+export function setupDisplay({ stream, now = () => performance.now() }: SetupDisplayOptions): SetupDisplay {
+  const live = stream.isTTY ? liveDisplay(stream) : undefined;
+  let since = now();
+  let last = since;
+  let doing = "";
+  const describe = () => `  ${formatSeconds((now() - since) / 1000)}  ${doing}`;
+  const show = () => {
+    if (doing === "") return;
+    if (live) {
+      live.draw([shorten(describe(), (stream.columns ?? USUAL_WIDTH) - 1)]);
+    } else if (now() - last >= PROGRESS_MS) {
+      last = now();
+      stream.write(`${describe()}\n`);
+    }
+  };
+  const ticking = setInterval(show, 1000).unref();
+  return {
+    say(line) {
+      [since, last, doing] = [now(), now(), ""];
+      live?.clear();
+      stream.write(`${visibleText(line)}\n`);
+    },
+    progress(line) {
+      doing = visibleLine(line.trim());
+      show();
+    },
+    close() {
+      clearInterval(ticking);
+      live?.clear();
+      live?.close();
+    },
+  };
+}

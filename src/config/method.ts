@@ -1,0 +1,68 @@
+import type { RunConfig } from "./schema.ts";
+
+/** What a record says of the method, so that nobody takes our reading of a paper for the paper. */
+export interface MethodRecord {
+  readonly name: string;
+  readonly note: string;
+}
+
+const READING =
+  "Our reading of PreLort (arXiv 2606.15963), of which only the abstract was available: one scale at every rank; " +
+  "each segment averaged over the clients that train it, weighted by their examples; a segment nobody trained keeps its value.";
+
+/** Why other bytes may come of the same config, seed and data, on the same kind of device with the same versions; none by default. */
+export function describeDoubts({
+  closing,
+  model,
+  workers,
+  strategy,
+}: Pick<RunConfig, "closing" | "model" | "workers" | "strategy">): readonly string[] {
+  const kinds = new Set(workers.devices === "auto" ? [] : workers.devices.map((device) => device.replace(/:.*/, "")));
+  const { selection, rankAssignment, aggregation } = strategy;
+  const own = Object.entries({ selection, rank_assignment: rankAssignment, aggregation }).filter(([, policy]) => !policy.policy);
+  return [
+    ...(closing.enough !== undefined || closing.deadline !== undefined
+      ? ["closing: the clock decides who counts; the journal says who did"]
+      : []),
+    ...(kinds.size > 1 ? [`workers.devices: of several kinds (${[...kinds].join(", ")}), which round differently`] : []),
+    ...(model.task.includes(":") ? ["model.task: code of one's own, which may draw from more than torch's seed"] : []),
+    ...(model.trustRemoteCode ? ["model.trust_remote_code: code of the model's repository, which may depend on anything"] : []),
+    ...own.map(([name]) => `strategy.${name}: of one's own, which may depend on anything`),
+  ];
+}
+
+/** The name `prelort` is kept for our reading of the paper; everything else is called what it is. */
+export function describeMethod({ fit, strategy }: Pick<RunConfig, "fit" | "strategy">): MethodRecord {
+  const { name, weights, ...wrapped } = strategy.aggregation.policy ?? { name: "custom aggregation" };
+  const weight = fit.objective === "none" ? "" : `, full weight ${fit.fullWeight ?? "uniform"}`;
+  const additions = describeAdditions(wrapped);
+  const isReading = name === "segment-wise" && weights === "examples" && additions.length === 0 && !strategy.rankAssignment.fitOptions;
+  if (isReading && fit.objective === "sum" && fit.fullWeight === null) {
+    return { name: "prelort", note: READING };
+  }
+  const called = `${[name, ...additions].join(", ")} + ${fit.objective}${weight}`;
+  const ours = [...additions, `the objective ${fit.objective}${weight}`].join(", ");
+  return {
+    name: called,
+    note:
+      name === "segment-wise"
+        ? `${READING} Ours, not the paper's: ${ours}.`
+        : `Not PreLort itself, whose aggregation is segment-wise: this run used ${name}, with one scale at every rank.`,
+  };
+}
+
+/** What an aggregation was made with beside its own, as its policy has it. */
+function describeAdditions(options: Readonly<Record<string, unknown>>): readonly string[] {
+  const { minContributors, robust, serverOptimizer, updateBound } = options as {
+    readonly minContributors?: number;
+    readonly robust?: { readonly name: string };
+    readonly serverOptimizer?: { readonly name: string };
+    readonly updateBound?: { readonly factor: number };
+  };
+  return [
+    ...(robust ? [robust.name] : []),
+    ...(minContributors === undefined ? [] : [`${minContributors} contributors or none`]),
+    ...(serverOptimizer ? [`server ${serverOptimizer.name}`] : []),
+    ...(updateBound ? [`update bound ${updateBound.factor}`] : []),
+  ];
+}

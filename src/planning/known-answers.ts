@@ -1,0 +1,74 @@
+import { createHash, randomUUID } from "node:crypto";
+import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { z } from "zod";
+import type { RunConfig } from "../config/schema.ts";
+import { type WorkerMessage, workerMessage, type WorkerMessageOf } from "../protocol/messages.ts";
+import { parseJson } from "../base/json.ts";
+import { resolveDevices } from "../workers/devices.ts";
+import { cacheFolder, findPython, packageVersion } from "../workers/python.ts";
+import { askModule } from "../workers/run-module.ts";
+import { type Answers, requestsOf, type Session } from "../server/session.ts";
+
+/*
+ * What workers answered about a model and data, in the cache folder, so that `plan` need not ask again. The same requests, of the
+ * same files, to the same versions get the same answers: requests and devices are in the name of the entry, files and versions are
+ * compared by a Python process that imports no torch (prelort_worker.unchanged).
+ */
+
+const versions = z.record(z.string(), z.string());
+const entry = z.strictObject({ content: z.string(), sha256: z.string() });
+const entryContent = z.strictObject({ versions, prepared: z.unknown(), loaded: z.unknown() });
+const check = z.strictObject({ is_unchanged: z.boolean(), versions });
+
+/** What workers would answer, if that is known for certain. */
+export async function recallAnswers(config: RunConfig, signal: AbortSignal | undefined): Promise<Answers | undefined> {
+  const { content, sha256 } = entry.safeParse(parseJson(await readFile(await entryFile(config), "utf8").catch(() => ""))).data ?? {};
+  if (content === undefined || hashOf(content) !== sha256) return undefined;
+  const known = entryContent.safeParse(parseJson(content)).data;
+  const prepared = messageOf(known?.prepared, "prepared");
+  const loaded = messageOf(known?.loaded, "loaded");
+  if (!known || !prepared?.sources || !loaded) return undefined;
+  const now = await askModule(
+    {
+      python: findPython(config.workers.python),
+      program: "unchanged",
+      request: { sources: prepared.sources, cache_dir: cacheFolder() },
+      purpose: "comparing the model and the data with those of the last plan",
+      signal,
+    },
+    check,
+  );
+  const isSame = now.is_unchanged && JSON.stringify(now.versions) === JSON.stringify(known.versions);
+  return isSame ? { prepared, loaded } : undefined;
+}
+
+/** Keeps what the workers of a session answered. A cache that cannot be written costs time alone. */
+export async function rememberAnswers(config: RunConfig, { prepared, loaded, environment }: Session): Promise<void> {
+  const content = JSON.stringify({ versions: environment.versions, prepared, loaded });
+  const file = await entryFile(config);
+  const aside = `${file}.${randomUUID()}`;
+  try {
+    await mkdir(path.dirname(file), { recursive: true, mode: 0o700 });
+    // Labels and clients may be nobody else's business.
+    await writeFile(aside, JSON.stringify({ content, sha256: hashOf(content) }), { mode: 0o600 });
+    await rename(aside, file);
+  } catch {
+    await rm(aside, { force: true }).catch(() => {});
+  }
+}
+
+async function entryFile(config: RunConfig): Promise<string> {
+  const devices = await resolveDevices(config.workers.devices);
+  const asked = [packageVersion(), findPython(config.workers.python), devices, config.workers.threads, requestsOf(config)];
+  return path.join(cacheFolder(), "answers", `${hashOf(JSON.stringify(asked))}.json`);
+}
+
+function messageOf<T extends WorkerMessage["type"]>(value: unknown, type: T): WorkerMessageOf<T> | undefined {
+  const { data } = workerMessage.safeParse(value);
+  return data?.type === type ? (data as WorkerMessageOf<T>) : undefined;
+}
+
+function hashOf(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
+}

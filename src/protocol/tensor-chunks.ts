@@ -1,0 +1,198 @@
+import { crc32 } from "node:zlib";
+import type { Adapter } from "../adapter/adapter.ts";
+import { type EncodedAdapter, encodingOf } from "../adapter/encoded-adapter.ts";
+import { RefusedError } from "../errors.ts";
+import { type Dtype, type Encoded, encodedBytes } from "../tensor/encoded.ts";
+import { CHUNK_BYTES, type TensorDescriptor } from "./messages.ts";
+
+/** What a `chunk` message carries beside its envelope. */
+export interface Chunk {
+  readonly tensor: TensorDescriptor["name"];
+  readonly offset: number;
+  readonly data: Uint8Array;
+}
+
+/** Shapes that arriving tensors must have, by name; "any" takes what is announced, up to 4 GiB a tensor. */
+export type ExpectedShapes = Readonly<Partial<Record<TensorDescriptor["name"], readonly number[]>>> | "any";
+
+/** Puts tensors together from their chunks, or from shared memory. Every method throws a RefusedError for what it cannot take. */
+export interface Assembler {
+  /** The tensors lie in memory that the sender shares, and no chunks come. */
+  readonly isShared: boolean;
+  write(chunk: Chunk): void;
+  /** Takes all of them at once: `borrow` fills the memory that it is given. */
+  copy(borrow: Borrow): Promise<void>;
+  /** The tensors, once all bytes are there and their checksums agree. */
+  finish(): Partial<Record<TensorDescriptor["name"], Encoded>>;
+}
+
+/** Fills memory from where the sender says that tensors lie, all of one message. */
+export type Borrow = (tensors: readonly Borrowed[]) => Promise<void>;
+
+export interface Borrowed {
+  readonly from: NonNullable<TensorDescriptor["shared"]>;
+  readonly into: Uint8Array;
+}
+
+export interface AssemblerOptions {
+  /** Of every tensor; any other is refused. */
+  readonly dtype?: Dtype | undefined;
+  /** Gives memory, whatever its content, that is then owned by who takes the tensors. */
+  readonly allocate?: (bytes: number) => Uint8Array;
+}
+
+const MAX_TENSOR_BYTES = 4 * 1024 ** 3;
+/** One prefix goes to many clients: its checksums are taken once. What an adapter shows never changes after it was sent. */
+const descriptions = new WeakMap<EncodedAdapter, readonly TensorDescriptor[]>();
+
+/** The tensors an adapter travels as: `rows` [r, width] and, unless they are empty, `dense` [size] and `merged` [n, width]. */
+export function describeTensors(adapter: Adapter): readonly TensorDescriptor[] {
+  const encoding = encodingOf(adapter);
+  const described =
+    descriptions.get(encoding) ?? tensorsOf(encoding).map(([tensor, bytes]) => ({ ...tensor, crc32: crc32(bytes), shared: null }));
+  descriptions.set(encoding, described);
+  return described;
+}
+
+/** The same tensors, lent to another process until `release`. Resolves with undefined where there is no room for them. */
+export async function lendTensors(adapter: Adapter, lend: Lend): Promise<LentTensors | undefined> {
+  const lent = await Promise.all(
+    tensorsOf(encodingOf(adapter)).map(async ([tensor, bytes]) => {
+      const { fd = -1, offset = 0, release } = (await lend(bytes)) ?? {};
+      return { descriptor: { ...tensor, crc32: null, shared: { fd, offset } }, release };
+    }),
+  );
+  const release = () => {
+    for (const part of lent) part.release?.();
+  };
+  if (lent.every((part) => part.release)) return { descriptors: lent.map(({ descriptor }) => descriptor), release };
+  release();
+  return undefined;
+}
+
+/** Bytes that another process of this machine may read. */
+export interface Lent {
+  /** A descriptor of this process. */
+  readonly fd: number;
+  /** Where they begin in that file. */
+  readonly offset: number;
+  /** The other has read them, or never will. May be called again. */
+  release(): void;
+}
+
+/** Resolves with undefined where there is no room for them. */
+export type Lend = (bytes: Uint8Array) => Promise<Lent | undefined>;
+
+export interface LentTensors extends Pick<Lent, "release"> {
+  readonly descriptors: readonly TensorDescriptor[];
+}
+
+/** The same tensors in chunks of at most `chunkBytes`, in order: views of the adapter's memory. */
+export function* splitTensors(adapter: Adapter, chunkBytes: number = CHUNK_BYTES): Generator<Chunk> {
+  const { rows, dense, merged } = encodingOf(adapter);
+  for (const [tensor, { bytes }] of [["rows", rows] as const, ["dense", dense] as const, ["merged", merged] as const]) {
+    for (let offset = 0; offset < bytes.length; offset += chunkBytes) {
+      yield { tensor, offset, data: bytes.subarray(offset, offset + chunkBytes) };
+    }
+  }
+}
+
+/**
+ * Begins to take the tensors that a header announces. Shapes and dtype are compared before any memory is taken, and
+ * exactly: a shape that would broadcast is still wrong.
+ */
+export function createAssembler(
+  descriptors: readonly TensorDescriptor[],
+  expected: ExpectedShapes,
+  { dtype = "F32", allocate = (bytes) => new Uint8Array(bytes) }: AssemblerOptions = {},
+): Assembler {
+  checkAnnounced(descriptors, expected, dtype);
+  const parts = descriptors.map((descriptor): Arriving => ({ descriptor, memory: undefined, written: 0, checksum: 0 }));
+  const memoryOf = (part: Arriving) => (part.memory ??= allocate(part.descriptor.bytes));
+  const unfinished = () => parts.find(({ descriptor, written }) => written < descriptor.bytes);
+
+  return {
+    isShared: descriptors.some(({ shared }) => shared !== null),
+    write({ tensor, offset, data }) {
+      const part = unfinished();
+      if (!part) throw new RefusedError(`a chunk of ${tensor}`, "the end: every byte was there", `${data.length} more bytes`);
+      const { descriptor, written } = part;
+      if (tensor !== descriptor.name || offset !== written) {
+        throw new RefusedError("a chunk", `${descriptor.name} at byte ${written}`, `${tensor} at byte ${offset}`);
+      }
+      const room = Math.min(descriptor.bytes - written, CHUNK_BYTES);
+      if (data.length === 0 || data.length > room) {
+        throw new RefusedError(`a chunk of ${tensor} at byte ${offset}`, `1 to ${room} bytes`, `${data.length}`);
+      }
+      memoryOf(part).set(data, offset);
+      part.written += data.length;
+      part.checksum = crc32(data, part.checksum);
+    },
+    async copy(borrow) {
+      await borrow(parts.flatMap((part) => (part.descriptor.shared ? [{ from: part.descriptor.shared, into: memoryOf(part) }] : [])));
+      for (const part of parts) part.written = part.descriptor.bytes;
+    },
+    finish() {
+      const short = unfinished();
+      if (short) throw new RefusedError(`tensor ${short.descriptor.name}`, `${short.descriptor.bytes} bytes`, `${short.written}`);
+      for (const { descriptor, checksum } of parts) {
+        if (descriptor.crc32 !== null && checksum !== descriptor.crc32)
+          throw new RefusedError(`tensor ${descriptor.name}`, `crc32 ${descriptor.crc32}`, `${checksum}`);
+      }
+      return Object.fromEntries(
+        parts.map((part) => {
+          const { name, dtype, shape } = part.descriptor;
+          return [name, { dtype, length: sizeOf(shape), bytes: memoryOf(part) }];
+        }),
+      );
+    },
+  };
+}
+
+/** A tensor on its way. */
+interface Arriving {
+  readonly descriptor: TensorDescriptor;
+  /** Taken when its first bytes come. */
+  memory: Uint8Array | undefined;
+  written: number;
+  checksum: number;
+}
+
+type Named = readonly [Pick<TensorDescriptor, "name" | "dtype" | "shape" | "bytes">, Uint8Array];
+
+function tensorsOf({ r, rows, dense, merged }: EncodedAdapter): Named[] {
+  if (rows.length % r !== 0) throw new RefusedError("the rows of a payload", `${r} rows of one width`, `${rows.length} values`);
+  const width = rows.length / r;
+  const named = (name: TensorDescriptor["name"], shape: number[], { dtype, bytes }: Encoded): Named => {
+    return [{ name, dtype, shape, bytes: bytes.length }, bytes];
+  };
+  const tensors = [named("rows", [r, width], rows)];
+  if (dense.length > 0) tensors.push(named("dense", [dense.length], dense));
+  if (merged.length > 0) tensors.push(named("merged", [merged.length / width, width], merged));
+  return tensors;
+}
+
+function checkAnnounced(descriptors: readonly TensorDescriptor[], expected: ExpectedShapes, wantedDtype: Dtype): void {
+  const names = descriptors.map(({ name }) => name);
+  const isRepeated = new Set(names).size < names.length;
+  const wanted = expected === "any" ? [...new Set(names)] : Object.keys(expected);
+  if (isRepeated || wanted.toSorted().join() !== names.toSorted().join()) {
+    throw new RefusedError("the tensors of a reply", wanted.join(" and ") || "none", names.join(" and ") || "none");
+  }
+  if (new Set(descriptors.map(({ shared }) => shared !== null)).size > 1)
+    throw new RefusedError("the tensors of a reply", "all in shared memory, or none", "some");
+  for (const { name, dtype, shape, bytes } of descriptors) {
+    if (dtype !== wantedDtype) throw new RefusedError(`tensor ${name}`, `dtype ${wantedDtype}`, dtype);
+    const wantedShape = expected === "any" ? shape : (expected[name] ?? []);
+    if (shape.join() !== wantedShape.join())
+      throw new RefusedError(`tensor ${name}`, `shape [${wantedShape.join(", ")}]`, `[${shape.join(", ")}]`);
+    const size = encodedBytes(dtype, sizeOf(shape));
+    if (size !== bytes) throw new RefusedError(`tensor ${name} of shape [${shape.join(", ")}]`, `${size} bytes of ${dtype}`, `${bytes}`);
+    if (expected === "any" && bytes > MAX_TENSOR_BYTES)
+      throw new RefusedError(`tensor ${name}`, `at most ${MAX_TENSOR_BYTES} bytes`, `${bytes}`);
+  }
+}
+
+function sizeOf(shape: readonly number[]): number {
+  return shape.reduce((product, side) => product * side, 1);
+}

@@ -1,0 +1,51 @@
+import { createHash } from "node:crypto";
+import { mkdir, writeFile } from "node:fs/promises";
+import path from "node:path";
+import type { RunConfig } from "../config/schema.ts";
+import { cacheFolder, environmentPython } from "../workers/python.ts";
+import { isThere } from "../base/read-file.ts";
+
+/*
+ * A run directory may have come from elsewhere, so its record does not decide which code is run: only what a person has named on
+ * this machine counts. What a run was started with is remembered in the cache folder, so that its own resume, evaluation and
+ * export need not be told again.
+ */
+
+/** A key of a config that chooses code, and what it chooses. */
+export interface NamedCode {
+  readonly key: "workers.python" | "model.task_folder" | "model.trust_remote_code";
+  readonly value: string;
+}
+
+type CodeConfig = Pick<RunConfig, "model"> & { readonly workers: Pick<RunConfig["workers"], "python"> };
+
+/** Remembers the code that a person has named. Where that cannot be written down, it has to be named again. */
+export async function rememberCode(config: CodeConfig): Promise<void> {
+  for (const { mark } of codeIn(config)) {
+    await mkdir(path.dirname(mark), { recursive: true })
+      .then(() => writeFile(mark, ""))
+      .catch(() => undefined);
+  }
+}
+
+/** The code that a recorded config chooses, and that nobody has named on this machine. */
+export function unnamedCode(config: CodeConfig): readonly NamedCode[] {
+  return codeIn(config).flatMap(({ key, value, mark }) => (isThere(mark) ? [] : [{ key, value }]));
+}
+
+function codeIn({ workers: { python }, model }: CodeConfig): readonly (NamedCode & { readonly mark: string })[] {
+  const interpreter = python?.includes("/") ? path.resolve(python) : python;
+  const taskFolder = path.resolve(model.taskFolder ?? ".");
+  return [
+    ...(interpreter === undefined || interpreter === environmentPython() ? [] : [named("workers.python", interpreter)]),
+    ...(model.task.includes(":") ? [named("model.task_folder", taskFolder, model.task)] : []),
+    ...(model.trustRemoteCode ? [named("model.trust_remote_code", "true", model.nameOrPath, model.revision ?? "")] : []),
+  ];
+}
+
+function named(key: NamedCode["key"], value: string, ...more: readonly string[]): NamedCode & { readonly mark: string } {
+  const sha256 = createHash("sha256")
+    .update(JSON.stringify([key, value, ...more]))
+    .digest("hex");
+  return { key, value, mark: path.join(cacheFolder(), "named-code", sha256) };
+}

@@ -1,0 +1,33 @@
+import { readdir } from "node:fs/promises";
+import path from "node:path";
+import { RunFailedError } from "../errors.ts";
+import { type Journal, readJournal } from "./journal.ts";
+import type { MetricsLine } from "./metrics-file.ts";
+import { isThere, readingError } from "../base/read-file.ts";
+
+/**
+ * Reads a run's journal, and refuses one that lacks lines. A round's folder is written before the journal commits it, and its
+ * figures after: whatever is of later rounds was committed by lines that are gone. `lines` were read before, since the run may be
+ * under way.
+ */
+export async function readWholeJournal(root: string, lines: readonly MetricsLine[]): Promise<Journal> {
+  const latestOf = (rounds: readonly number[]) => rounds.reduce((one, other) => Math.max(one, other), -1);
+  const [folder, figures] = [latestOf(await roundFolders(root)), latestOf(lines.map(({ metrics }) => metrics?.round ?? -1))];
+  const journal = await readJournal(path.join(root, "journal.jsonl"));
+  const { highest } = journal;
+  if (folder <= highest + 1 && figures <= highest) return journal;
+  const known = highest < 0 ? "commits no round" : `commits rounds up to ${highest}`;
+  throw new RunFailedError(
+    `${path.join(root, "journal.jsonl")} ${known}, but ${root} holds round ${Math.max(folder, figures)}: ` +
+      "lines are missing from the journal; restore it from a copy. Nothing was changed",
+  );
+}
+
+async function roundFolders(root: string): Promise<readonly number[]> {
+  const folder = path.join(root, "rounds");
+  if (!isThere(folder)) return [];
+  const names = await readdir(folder).catch((cause: unknown) => {
+    throw readingError(folder, cause);
+  });
+  return names.filter((name) => /^\d{1,15}$/.test(name)).map(Number);
+}

@@ -1,0 +1,120 @@
+import { existsSync } from "node:fs";
+import { readFile, statfs } from "node:fs/promises";
+import { availableParallelism, totalmem } from "node:os";
+import path from "node:path";
+import process from "node:process";
+import { execa } from "execa";
+import { z } from "zod";
+import { assetPaths, isAssetName, setupCommandOf, useOf } from "../config/assets.ts";
+import { EnvironmentError } from "../errors.ts";
+import { cacheFolder, environmentFolder, environmentPython, packageRoot, pythonEnvironment, workersFolder } from "../workers/python.ts";
+import { findBasePython, isAtLeast } from "./base-python.ts";
+
+/**
+ * One thing that prelort needs, or that is good to know. Only `missing` keeps a run from starting: what `differs`
+ * is there in another version than the one tested, what is `absent` is needed by the quickstart or some configs alone.
+ */
+export interface Finding {
+  readonly name: string;
+  readonly status: "ok" | "missing" | "differs" | "absent" | "info";
+  readonly found: string;
+  readonly expected?: string;
+  /** What mends it. */
+  readonly remedy?: string;
+}
+
+/** Looks at everything a run needs, and changes nothing. */
+export async function examine(): Promise<Finding[]> {
+  return [await examineNode(), ...(await examineEnvironment()), ...examineAssets(), ...(await examineMachine())];
+}
+
+const remedy = "npx prelort setup";
+const manifest = z.object({ engines: z.object({ node: z.string() }) });
+
+async function examineNode(): Promise<Finding> {
+  const { engines } = manifest.parse(JSON.parse(await readFile(path.join(packageRoot(), "package.json"), "utf8")));
+  const [major = 0, minor = 0] = engines.node.replace(">=", "").split(".").map(Number);
+  const found = { name: "Node", found: process.versions.node, expected: engines.node };
+  return isAtLeast(found.found, [major, minor])
+    ? { ...found, status: "ok" }
+    : { ...found, status: "missing", remedy: `install Node ${engines.node}` };
+}
+
+const report = z.object({
+  python: z.string(),
+  packages: z.array(z.object({ name: z.string(), found: z.string().nullable(), expected: z.string() })),
+  devices: z.object({ cuda: z.array(z.string()), mps: z.boolean(), error: z.string().nullable() }),
+});
+
+async function examineEnvironment(): Promise<Finding[]> {
+  const environment = { name: "Python environment", found: environmentFolder() };
+  if (!existsSync(environmentPython())) {
+    return [await examineBasePython(), { ...environment, status: "missing", found: `not in ${environment.found}`, remedy }];
+  }
+  const { stdout, stderr, failed } = await execa(environmentPython(), [path.join(workersFolder(), "environment.py"), "report"], {
+    env: pythonEnvironment(),
+    reject: false,
+  });
+  if (failed) return [{ ...environment, status: "missing", found: `broken: ${stderr.split("\n").at(-1)}`, remedy }];
+
+  const { python, packages, devices } = report.parse(JSON.parse(stdout));
+  return [
+    { ...environment, status: "ok" },
+    { name: "Python", status: "ok", found: python, expected: ">=3.10" },
+    ...packages.map(examinePackage),
+    devices.error === null
+      ? { name: "devices", status: "info", found: listDevices(devices) }
+      : { name: "devices", status: "missing", found: `torch cannot be imported: ${devices.error}`, remedy },
+  ];
+}
+
+async function examineBasePython(): Promise<Finding> {
+  const python = { name: "Python", expected: ">=3.10" };
+  try {
+    const { version, path: command } = await findBasePython();
+    return { ...python, status: "ok", found: `${version} (${command})` };
+  } catch (error) {
+    if (!(error instanceof EnvironmentError)) throw error;
+    return { ...python, status: "missing", found: "none that will do", remedy: error.remedy };
+  }
+}
+
+type Report = z.output<typeof report>;
+
+function examinePackage({ name, found, expected }: Report["packages"][number]): Finding {
+  if (found === null) return { name, status: "missing", found: "not installed", expected, remedy };
+  const [version] = found.split("+"); // 2.13.0+cpu is a build of 2.13.0
+  return version === expected ? { name, status: "ok", found, expected } : { name, status: "differs", found, expected, remedy };
+}
+
+function listDevices({ cuda, mps }: Report["devices"]): string {
+  return [...cuda.map((name, index) => `cuda:${index} ${name}`), ...(mps ? ["mps"] : []), "cpu"].join(", ");
+}
+
+function examineAssets(): Finding[] {
+  return Object.keys(assetPaths)
+    .filter(isAssetName)
+    .map((name) => {
+      const place = path.join(cacheFolder(), assetPaths[name]);
+      const asset = { name: `prelort:${name}`, expected: useOf(name) };
+      return existsSync(place)
+        ? { ...asset, status: "ok", found: place }
+        : { ...asset, status: "absent", found: `not in ${place}`, remedy: setupCommandOf(name) };
+    });
+}
+
+async function examineMachine(): Promise<Finding[]> {
+  const { bavail, bsize } = await statfs(nearestFolder(cacheFolder()));
+  return [
+    { name: "processor", status: "info", found: `${availableParallelism()} cores, ${gibibytes(totalmem())} of memory` },
+    { name: "disk", status: "info", found: `${gibibytes(bavail * bsize)} free for ${cacheFolder()}` },
+  ];
+}
+
+function nearestFolder(folder: string): string {
+  return existsSync(folder) ? folder : nearestFolder(path.dirname(folder));
+}
+
+function gibibytes(bytes: number): string {
+  return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+}

@@ -1,0 +1,51 @@
+import type { Adapter } from "../../adapter/adapter.ts";
+import { requireWithinBounds } from "../../adapter/update.ts";
+import { inTurns, type Work } from "../../base/turns.ts";
+import type { Accumulator, RoundContext, Update } from "../strategy.ts";
+import { rollCall } from "./participation.ts";
+
+/** What becomes of a round: rows at rank R, and what is merged from now on where that changes. */
+export type Combined = Pick<Adapter, "rows" | "merged">;
+
+/**
+ * For methods that need all updates at once: keeps each until the round ends, then combines them in the order of the
+ * round's clients, so that the order of arrival cannot matter. `modules_to_save` are averaged over all that reported,
+ * n_k-weighted. A round in which nobody reported leaves them, and by default all else, as it was, to the byte. Memory is
+ * Σ r_k·width float32 over the clients that reported.
+ */
+export function gather(
+  context: RoundContext,
+  combine: (updates: readonly Update[]) => Combined,
+  idle: () => Combined = () => ({ rows: context.global.rows.slice() }),
+): Accumulator {
+  const { global } = context;
+  const roll = rollCall(context);
+  const kept = new Map<string, Update>();
+  function* keep(update: Update): Work<void> {
+    yield* requireWithinBounds(update.clientId, update.delta);
+    kept.set(update.clientId, update);
+  }
+  return {
+    add: (update) => inTurns(roll.admit(update, keep(update))),
+    finish() {
+      const updates = roll.reportedFrom(0).flatMap(({ id }) => kept.get(id) ?? []);
+      const combined = updates.length > 0 ? combine(updates) : idle();
+      return { global: { ...global, ...combined, dense: meanDense(global.dense, updates) }, coverage: roll.coverage() };
+    },
+  };
+}
+
+/** n_k / Σ n, in the order of the updates. */
+export function shares(updates: readonly Update[]): readonly number[] {
+  const total = updates.reduce((sum, { n }) => sum + n, 0);
+  return updates.map(({ n }) => n / total);
+}
+
+function meanDense(previous: Float32Array, updates: readonly Update[]): Float32Array {
+  const p = shares(updates);
+  return previous.map((value, index) => {
+    const step = updates.reduce((sum, { delta }, place) => sum + (p[place] as number) * (delta.dense[index] as number), 0);
+    // -0 + 0 would be +0.
+    return step === 0 ? value : value + step;
+  });
+}

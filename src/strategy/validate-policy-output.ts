@@ -1,0 +1,63 @@
+import type { Adapter } from "../adapter/adapter.ts";
+import type { AdapterLayout } from "../adapter/layout.ts";
+import { RunFailedError } from "../errors.ts";
+import { describeGiven } from "./call-policy.ts";
+import type { Accumulator, Aggregate } from "./strategy.ts";
+import { firstBeyond } from "../tensor/bounds.ts";
+import { asFloat32 } from "../tensor/encoded.ts";
+import type { Work } from "../base/turns.ts";
+
+/*
+ * A strategy may be the user's own. What it gives is looked at where it is given: later it would look like the fault of
+ * a worker or of a client.
+ */
+
+const LARGEST_FLOAT32 = 3.4028234663852886e38;
+
+/** Throws RunFailedError unless an adapter has rank r and the layout's shape. `subject` is who gave it. */
+export function requireShape(subject: string, adapter: Adapter | undefined, r: number, { width, denseSize }: AdapterLayout): void {
+  const describe = (rank: number | undefined, rows: number | "no", dense: number | "no") =>
+    `rank ${rank} with ${rows} floats of rows and ${dense} of dense`;
+  const expected = describe(r, r * width, denseSize);
+  const given = (values: Float32Array | undefined) => (values instanceof Float32Array ? values.length : "no");
+  const received = describe(adapter?.r, given(adapter?.rows), given(adapter?.dense));
+  if (received !== expected) throw new RunFailedError(`${subject} must give an adapter of ${expected}, gave ${received}`);
+}
+
+/** Throws RunFailedError unless a round ended with a global adapter of finite values, and says who trained what. */
+export function* requireAggregate(subject: string, aggregate: Aggregate | undefined, layout: AdapterLayout): Work<void> {
+  requireShape(subject, aggregate?.global, layout.r, layout);
+  const { global, coverage, state = {} } = aggregate as Aggregate;
+  for (const [name, values] of [["rows", global.rows] as const, ["dense", global.dense] as const]) {
+    const wrong = yield* firstBeyond(asFloat32(values), LARGEST_FLOAT32);
+    if (!wrong) continue;
+    const remedy = "a lower fit.lr, or a lower learning rate of the server optimiser, may keep it from diverging";
+    throw new RunFailedError(`${subject} gave a global adapter with ${name}[${wrong.index}] = ${wrong.value}; ${remedy}`);
+  }
+  if (typeof state !== "object" || state === null) {
+    throw new RunFailedError(`${subject} must give a state of Float32Arrays, gave ${describeGiven(state)}`);
+  }
+  const odd = Object.entries(state).find(([, values]) => !(values instanceof Float32Array));
+  if (odd) throw new RunFailedError(`${subject} must give a state of Float32Arrays, gave ${odd[0]} of another kind`);
+  if (!Array.isArray(coverage) || coverage.length !== layout.tiers.length) {
+    throw new RunFailedError(
+      `${subject} must give the coverage of each of the ${layout.tiers.length} tiers, gave ${coverage?.length ?? "none"}`,
+    );
+  }
+  const wrong = coverage.findIndex((entry, place) => !isCoverage(entry, layout.tiers[place]));
+  if (wrong < 0) return;
+  const expected = `{ r: ${layout.tiers[wrong]}, clients, examples } with whole numbers`;
+  throw new RunFailedError(`${subject} must give the coverage of tier ${wrong + 1} as ${expected}, gave ${describeGiven(coverage[wrong])}`);
+}
+
+/** Throws RunFailedError unless a round began with something that updates can be added to. */
+export function requireAccumulator(subject: string, accumulator: Accumulator | undefined): void {
+  const isRight = typeof accumulator?.add === "function" && typeof accumulator.finish === "function";
+  if (!isRight) throw new RunFailedError(`${subject} must give an object with add() and finish(), gave ${describeGiven(accumulator)}`);
+}
+
+/** As the journal can be read again. */
+function isCoverage(entry: Aggregate["coverage"][number] | undefined, tier: number | undefined): boolean {
+  const isCount = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0;
+  return entry?.r === tier && isCount(entry?.clients) && isCount(entry?.examples);
+}

@@ -1,0 +1,76 @@
+import { bytesOf, type Dtype } from "./encoded.ts";
+import { foldModule } from "./fold.wasm.ts";
+import { BLOCK, type Lane, ROUNDER } from "./fold-kernel.ts";
+
+/** In WebAssembly, each lane with a memory of its own; undefined where the machine has no vector instructions. */
+export const createSimdLane: ((length: number) => Lane) | undefined = compile();
+
+/** What fold.assembly.ts exports. */
+interface FoldModule {
+  readonly BLOCK: { readonly value: number };
+  /** Addresses. */
+  readonly ENCODED: { readonly value: number };
+  readonly INTEGERS: { readonly value: number };
+  decodeBfloat16(count: number): void;
+  decodeFloat16(count: number): void;
+  decodeInt8(count: number): void;
+  firstBeyond(count: number, largest: number): number;
+  fold(first: number, count: number, at: number, factor: number, rounder: number): void;
+}
+
+/** The little of the JavaScript API of WebAssembly that is used here; Node's own types leave it out. */
+interface WebAssemblyApi {
+  validate(bytes: Uint8Array): boolean;
+  readonly Module: new (bytes: Uint8Array) => object;
+  readonly Memory: new (pages: { readonly initial: number; readonly maximum: number }) => { readonly buffer: ArrayBuffer };
+  readonly Instance: new (module: object, imports: object) => { readonly exports: unknown };
+}
+
+const PAGE_BYTES = 65536;
+
+function compile(): ((length: number) => Lane) | undefined {
+  const { WebAssembly: api } = globalThis as { readonly WebAssembly?: WebAssemblyApi };
+  const bytes = Buffer.from(foldModule, "base64");
+  if (!api?.validate(bytes)) return undefined;
+  const module = new api.Module(bytes);
+  return (length) => createLane(api, module, length);
+}
+
+function createLane(api: WebAssemblyApi, module: object, length: number): Lane {
+  // Twice a block of float32, and the integers: fold.assembly.ts says the same by its addresses.
+  const pages = Math.ceil((2 * 4 * BLOCK + 8 * length) / PAGE_BYTES);
+  const memory = new api.Memory({ initial: pages, maximum: pages });
+  const wasm = new api.Instance(module, { env: { memory } }).exports as FoldModule;
+  const values = new Float32Array(memory.buffer, 0, BLOCK);
+  const encodedAt: Record<Dtype, number> = { F32: 0, BF16: wasm.ENCODED.value, F16: wasm.ENCODED.value, I8X256: wasm.ENCODED.value };
+  const decode: Record<Dtype, (count: number) => void> = {
+    F32: () => {},
+    BF16: wasm.decodeBfloat16,
+    F16: wasm.decodeFloat16,
+    I8X256: wasm.decodeInt8,
+  };
+  const target = new Uint8Array(memory.buffer);
+  let count = 0;
+  return {
+    integers: new Float64Array(memory.buffer, wasm.INTEGERS.value, length),
+    take(encoded, from, to) {
+      count = to - from;
+      target.set(bytesOf(encoded, from, to), encodedAt[encoded.dtype]);
+      decode[encoded.dtype](count);
+    },
+    firstBeyond(largest) {
+      const index = wasm.firstBeyond(count, floorToFloat32(largest));
+      return index < 0 ? undefined : { index, value: values[index] as number };
+    },
+    fold: (first, length, at, factor) => wasm.fold(first, length, at, factor, ROUNDER),
+  };
+}
+
+/** The largest float32 that is not above it: float32 values compare with it as with the number itself. */
+function floorToFloat32(value: number): number {
+  const nearest = Math.fround(value);
+  if (!(nearest > value)) return nearest;
+  const bits = new Uint32Array(Float32Array.of(nearest).buffer);
+  bits[0] = (bits[0] as number) - 1;
+  return new Float32Array(bits.buffer)[0] as number;
+}

@@ -1,0 +1,56 @@
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { placeFolder } from "../../../src/artifacts/atomic-folder.ts";
+
+let parent: string;
+let target: string;
+beforeEach(async () => {
+  parent = await mkdtemp(path.join(tmpdir(), "prelort-test-"));
+  target = path.join(parent, "deep", "out");
+});
+afterEach(() => rm(parent, { recursive: true }));
+
+const place = (content: string, overwrite = false) =>
+  placeFolder({ target, overwrite, record: { r: 4 }, fill: (folder) => writeFile(path.join(folder, "weights"), content) });
+
+test("a folder comes with its record, in place of an empty one too", async () => {
+  await mkdir(target, { recursive: true });
+  await place("new");
+  expect(await readFile(path.join(target, "weights"), "utf8")).toBe("new");
+  expect(JSON.parse(await readFile(path.join(target, "prelort.json"), "utf8"))).toEqual({ r: 4 });
+  expect(await readdir(path.dirname(target))).toEqual(["out"]);
+});
+
+test("what an export wrote is replaced only when asked, and whole", async () => {
+  await place("old");
+  await writeFile(path.join(target, "older"), "");
+  await expect(place("new")).rejects.toThrow(/out is not empty; overwrite \(--overwrite\) replaces/);
+  await place("new", true);
+  expect((await readdir(target)).toSorted()).toEqual(["prelort.json", "weights"]);
+  expect(await readFile(path.join(target, "weights"), "utf8")).toBe("new");
+  expect(await readdir(path.dirname(target))).toEqual(["out"]);
+});
+
+test("what somebody else put there is never replaced", async () => {
+  await mkdir(target, { recursive: true });
+  await writeFile(path.join(target, "thesis"), "mine");
+  await expect(place("new", true)).rejects.toThrow(/holds files that no export wrote/);
+  expect(await readFile(path.join(target, "thesis"), "utf8")).toBe("mine");
+  target = path.join(target, "thesis");
+  await expect(place("new", true)).rejects.toThrow(/is a file; name a folder/);
+});
+
+test("what fails half way leaves nothing, and what was there as it was", async () => {
+  await place("old");
+  const fill = async (folder: string) => {
+    await writeFile(path.join(folder, "weights"), "ne");
+    // While it is being made, the old one stands under its name.
+    expect(await readFile(path.join(target, "weights"), "utf8")).toBe("old");
+    throw new Error("disk full");
+  };
+  await expect(placeFolder({ target, overwrite: true, record: {}, fill })).rejects.toThrow("disk full");
+  expect(await readFile(path.join(target, "weights"), "utf8")).toBe("old");
+  expect(await readdir(path.dirname(target))).toEqual(["out"]);
+});

@@ -1,0 +1,100 @@
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { beforeAll, expect, test } from "vitest";
+import { createLayout } from "../../../src/adapter/layout.ts";
+import { peftTensors } from "../../../src/adapter/peft.ts";
+import { exportRun } from "../../../src/artifacts/export-run.ts";
+import { isRefusal, takeLock } from "../../../src/records/lock.ts";
+import { fLoRA } from "../../../src/strategy/aggregation/flora.ts";
+import { decode } from "../../../src/tensor/encoded.ts";
+import { decodeHeader, decodeSafetensors } from "../../../src/tensor/safetensors.ts";
+import { moderateAdapter } from "../../conformance/federations.ts";
+import { madeRuns } from "../records/made-run.ts";
+
+const layout = createLayout({ r: 4, tiers: [1, 2, 4], scale: 0.7 }, { modules: [{ name: "x.q", in: 6, out: 5 }], dense: [] });
+const rounds = ["zero", "one", "two"].map((seed) => moderateAdapter(layout, 4, seed));
+const runs = madeRuns();
+let run: string;
+beforeAll(async () => {
+  run = await runs.make({ name: "tiny", layout, rounds });
+});
+
+const out = (name: string) => path.join(runs.folder, "exports", name);
+const configIn = (folder: string) => JSON.parse(readFileSync(path.join(folder, "adapter_config.json"), "utf8")) as Record<string, unknown>;
+const tensorsIn = (folder: string) => decodeSafetensors(readFileSync(path.join(folder, "adapter_model.safetensors"))).tensors;
+
+test("the last committed round is exported at the whole rank, with lora_alpha = s·r", async () => {
+  const { directory, ...saved } = await exportRun(run, { out: out("last") });
+  expect(saved).toEqual({ run: "tiny", round: 2, r: 4, merged: false, dtype: "f32", remarks: [] });
+  expect(configIn(directory)).toMatchObject({ r: 4, lora_alpha: 2.8, base_model_name_or_path: "some/base", modules_to_save: null });
+  expect(new Map(tensorsIn(directory))).toEqual(peftTensors(layout, rounds[2]!, 4));
+});
+
+test("another round and a rank that is no tier are exported when asked for", async () => {
+  const { directory } = await exportRun(run, { round: 1, r: 3, out: out("other") });
+  expect(configIn(directory)["r"]).toBe(3);
+  expect(new Map(tensorsIn(directory))).toEqual(peftTensors(layout, rounds[1]!, 3));
+  expect(JSON.parse(readFileSync(path.join(directory, "prelort.json"), "utf8"))).toMatchObject({ run: "tiny", round: 1, r: 3, scale: 0.7 });
+});
+
+test.each([
+  ["bf16", "BF16", 2 ** -8],
+  ["f16", "F16", 2 ** -11],
+] as const)("as %s it takes half the bytes, each value the nearest", async (dtype, stored, error) => {
+  const { directory } = await exportRun(run, { dtype, out: out(dtype) });
+  const bytes = readFileSync(path.join(directory, "adapter_model.safetensors"));
+  const expected = peftTensors(layout, rounds[2]!, 4);
+  for (const [name, place] of decodeHeader(bytes, bytes.length, "it").tensors) {
+    expect(place.dtype).toBe(stored);
+    const { values } = expected.get(name)!;
+    const read = decode({ dtype: stored, length: values.length, bytes: bytes.subarray(place.from, place.to) });
+    for (const [index, value] of values.entries())
+      expect(Math.abs(read[index]! - value)).toBeLessThanOrEqual(error * Math.abs(value) + 1e-7);
+  }
+});
+
+test("a run that is under way is only read: its lock stays, and nothing is written", async () => {
+  const busy = await runs.make({ name: "busy", layout, rounds });
+  const lock = await takeLock(busy);
+  const before = new Set(readdirSync(busy, { recursive: true, encoding: "utf8" }));
+  await exportRun(busy, { out: out("busy") });
+  expect(new Set(readdirSync(busy, { recursive: true, encoding: "utf8" }))).toEqual(before);
+  expect(await takeLock(busy)).toMatchObject({ isThisProcess: true });
+  if (!isRefusal(lock)) lock.release();
+});
+
+test("what FLoRA merged is brought into the form of an adapter first", async () => {
+  const merged = { rows: moderateAdapter(layout, 4, "merged").rows, ends: [0, 4] };
+  const global = { ...rounds[0]!, rows: new Float32Array(4 * layout.width), merged };
+  const directory = await runs.make({ name: "flora", layout, rounds: [global], aggregation: { name: "flora" } });
+  const { directory: folder } = await exportRun(directory, { r: 2, out: out("flora") });
+  expect(new Map(tensorsIn(folder))).toEqual(peftTensors(layout, fLoRA().present!(global, layout), 2));
+});
+
+test("an aggregation of one's own has to be given, and is asked to present what it made", async () => {
+  const directory = await runs.make({ name: "own", layout, rounds, aggregation: { name: "custom" } });
+  await expect(exportRun(directory, { out: out("own") })).rejects.toThrow(/aggregation of one's own.*exportRun\(run, \{ aggregation \}\)/);
+  const aggregation = { ...fLoRA(), present: () => rounds[0]! };
+  const { directory: folder } = await exportRun(directory, { aggregation, out: out("own") });
+  expect(new Map(tensorsIn(folder))).toEqual(peftTensors(layout, rounds[0]!, 4));
+});
+
+test("a damaged round is refused, with where to go on, and the one before can be had", async () => {
+  const directory = await runs.make({ name: "damaged", layout, rounds });
+  const file = path.join(directory, "rounds/2/global.safetensors");
+  const bytes = readFileSync(file);
+  bytes[bytes.length - 1]! ^= 1;
+  writeFileSync(file, bytes);
+  await expect(exportRun(directory, { out: out("damaged") })).rejects.toThrow(
+    /global\.safetensors is damaged \(expected SHA-256 \w{64}, found \w{64}\).*--round 1/,
+  );
+  expect(existsSync(out("damaged"))).toBe(false);
+  expect((await exportRun(directory, { round: 1, out: out("damaged") })).round).toBe(1);
+});
+
+test("what cannot be asked for is refused by name", async () => {
+  await expect(exportRun(run, { r: 5, out: out("x") })).rejects.toThrow(/r {2}must be a whole number from 1 to 4, got 5/);
+  await expect(exportRun(run, { round: 3, out: out("x") })).rejects.toThrow(/round {2}must be one that was committed, 0 to 2, got 3/);
+  await expect(exportRun(runs.folder, { out: out("x") })).rejects.toThrow(/holds no run/);
+  expect(existsSync(out("x"))).toBe(false);
+});

@@ -1,0 +1,206 @@
+import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { beforeAll, describe, expect, it, test } from "vitest";
+import { initialAdapter } from "../../../src/adapter/initialise.ts";
+import { type AdapterLayout, createLayout } from "../../../src/adapter/layout.ts";
+import type { AdapterFactors } from "../../../src/adapter/peft-adapter.ts";
+import { exportRun } from "../../../src/artifacts/export-run.ts";
+import { originOf, readSource } from "../../../src/artifacts/init-source.ts";
+import { startFrom } from "../../../src/artifacts/init-adapter.ts";
+import { moderateAdapter } from "../../conformance/federations.ts";
+import { madeRuns } from "../records/made-run.ts";
+
+const shape = {
+  modules: [
+    { name: "x.q", in: 7, out: 6 },
+    { name: "x.v", in: 7, out: 8 },
+  ],
+  dense: [{ name: "head.weight", shape: [2, 2] }],
+};
+const layoutOf = (r: number, scale = 2) => createLayout({ r, tiers: [r], scale }, shape);
+const initialOf = (layout: AdapterLayout) => initialAdapter(layout, Float32Array.of(1, 2, 3, 4), "aa");
+const trained = { layout: layoutOf(4), adapter: moderateAdapter(layoutOf(4), 4, "trained") };
+
+const runs = madeRuns();
+let [run, peft] = ["", ""];
+beforeAll(async () => {
+  run = await runs.make({ name: "before", layout: trained.layout, rounds: [trained.adapter], modulesToSave: ["head"] });
+  peft = (await exportRun(run, { out: path.join(runs.folder, "peft") })).directory;
+});
+
+/** By hand: [out, in] of a module's s·B[:, :r]·A[:r], summed in float64. */
+function product({ scale, width, modules }: AdapterLayout, rows: Float32Array, name: string, r: number): readonly number[] {
+  const { offset, in: input, out } = modules.find((module) => module.name === name)!;
+  return Array.from({ length: out * input }, (_, place) => {
+    const [o, i] = [Math.floor(place / input), place % input];
+    let sum = 0;
+    for (let row = 0; row < r; row++) sum += rows[row * width + offset + input + o]! * rows[row * width + offset + i]!;
+    return scale * sum;
+  });
+}
+const norm = (values: readonly number[]) => Math.hypot(...values);
+const apart = (one: readonly number[], other: readonly number[]) => norm(one.map((value, place) => value - other[place]!));
+
+describe("a PEFT adapter", () => {
+  it.each([4, 6])("gives the same product at rank %i, whatever scale this run has, and what was trained in full", async (r) => {
+    const layout = layoutOf(r, 0.5);
+    const { adapter, r: own, lost } = startFrom(await readSource(peft), layout, initialOf(layout));
+    for (const { name } of shape.modules) {
+      const expected = product(trained.layout, trained.adapter.rows, name, 4);
+      expect(apart(product(layout, adapter.rows, name, r), expected)).toBeLessThan(1e-5 * norm(expected));
+    }
+    expect([own, lost]).toEqual([4, 0]);
+    expect(adapter.dense).toEqual(trained.adapter.dense);
+  });
+
+  it("is put into nested order: each prefix is nearer than that of the order it came in, and A and B are balanced", async () => {
+    const { adapter } = startFrom(await readSource(peft), trained.layout, initialOf(trained.layout));
+    for (const { name, in: input, out } of shape.modules) {
+      const whole = product(trained.layout, trained.adapter.rows, name, 4);
+      const errors = [1, 2, 3].map((r) => apart(product(trained.layout, adapter.rows, name, r), whole));
+      for (const [place, error] of errors.entries()) {
+        expect(error).toBeLessThan(apart(product(trained.layout, trained.adapter.rows, name, place + 1), whole));
+      }
+      const { offset } = trained.layout.modules.find((module) => module.name === name)!;
+      const [a, b] = [adapter.rows.subarray(offset, offset + input), adapter.rows.subarray(offset + input, offset + input + out)];
+      expect(Math.hypot(...a)).toBeCloseTo(Math.hypot(...b), 5);
+    }
+  });
+
+  it("of a larger rank is cut to its best approximation, and what was lost is told", async () => {
+    const layout = layoutOf(2);
+    const { adapter, lost } = startFrom(await readSource(peft), layout, initialOf(layout));
+    const squares = (r: number) =>
+      shape.modules.reduce((sum, { name }) => {
+        const whole = product(trained.layout, trained.adapter.rows, name, 4);
+        return sum + (r === 0 ? norm(whole) : apart(product(layout, adapter.rows, name, r), whole)) ** 2;
+      }, 0);
+    expect(lost).toBeGreaterThan(0.001);
+    expect(lost).toBeCloseTo(squares(2) / squares(0), 5);
+  });
+
+  it("of a smaller rank is filled up with components drawn as usual, whose B is 0", async () => {
+    const layout = layoutOf(6);
+    const initial = initialOf(layout);
+    const { adapter } = startFrom(await readSource(peft), layout, initial);
+    expect(adapter.rows.subarray(4 * layout.width)).toEqual(initial.rows.subarray(4 * layout.width));
+  });
+});
+
+describe("a run", () => {
+  it("gives its rows as they are, cut or filled up", async () => {
+    const source = await readSource(run);
+    const same = startFrom(source, trained.layout, initialOf(trained.layout));
+    expect(same.adapter.rows).toEqual(trained.adapter.rows);
+    const [small, large] = [layoutOf(3), layoutOf(5)];
+    expect(startFrom(source, small, initialOf(small)).adapter.rows).toEqual(trained.adapter.rows.subarray(0, 3 * small.width));
+    const filled = startFrom(source, large, initialOf(large)).adapter.rows;
+    expect(filled.subarray(0, 4 * large.width)).toEqual(trained.adapter.rows);
+    expect(filled.subarray(4 * large.width)).toEqual(initialOf(large).rows.subarray(4 * large.width));
+  });
+
+  it("of another scale gives the same product", async () => {
+    const layout = layoutOf(4, 0.3);
+    const { adapter } = startFrom(await readSource(run), layout, initialOf(layout));
+    const expected = product(trained.layout, trained.adapter.rows, "x.v", 4);
+    expect(apart(product(layout, adapter.rows, "x.v", 4), expected)).toBeLessThan(1e-5 * norm(expected));
+  });
+});
+
+test("what differs is refused, both ways and all at once", async () => {
+  const other = {
+    modules: [
+      { name: "x.q", in: 7, out: 5 },
+      { name: "x.k", in: 7, out: 6 },
+    ],
+    dense: [{ name: "head.weight", shape: [3, 2] }],
+  };
+  const layout = createLayout({ r: 2, tiers: [2], scale: 2 }, other);
+  const initial = initialAdapter(layout, new Float32Array(6), "aa");
+  const source = await readSource(run);
+  expect(() => startFrom(source, layout, initial)).toThrow(
+    /does not adapt x\.k, which this run does;[^]*adapts x\.v, which this run does not;[^]*x\.q: expected 7 values in and 5 out[^]*head\.weight: expected shape \[3, 2\]/,
+  );
+  const bare = createLayout({ r: 2, tiers: [2], scale: 2 }, { ...shape, dense: [] });
+  expect(() => startFrom(source, bare, initialAdapter(bare, new Float32Array(0), "aa"))).toThrow(
+    /trained head\.weight in full, which this run does not: lora\.modules_to_save must name its module/,
+  );
+});
+
+test("without values of what this run trains in full, that starts as the base model has it", () => {
+  const factors: AdapterFactors = {
+    modules: new Map(
+      shape.modules.map(({ name, in: input, out }) => [
+        name,
+        { in: input, out, r: 1, a: new Float32Array(input), b: new Float32Array(out), scale: 1 },
+      ]),
+    ),
+    dense: new Map(),
+  };
+  const layout = layoutOf(2);
+  const { adapter, lost } = startFrom({ factors, isNested: false, origin: { path: "a", sha256: "" } }, layout, initialOf(layout));
+  expect(adapter).toEqual(initialOf(layout));
+  expect(lost).toBe(0);
+});
+
+describe("where it starts from is recorded", () => {
+  it("and another adapter in its place is refused, the same one elsewhere is not, nor is one that is gone", async () => {
+    const folder = path.join(runs.folder, "kept");
+    await exportRun(run, { out: folder });
+    const origin = await originOf({ lora: { init_from: folder } as never });
+    expect(origin).toMatchObject({ path: folder, sha256: expect.stringMatching(/^[0-9a-f]{64}$/) });
+    const record = JSON.parse(JSON.stringify({ init_from: { path: folder, sha256: origin!.sha256, config_sha256: origin!.configSha256 } }));
+    const moved = `${folder}-moved`;
+    renameSync(folder, moved);
+    expect(await originOf({ lora: { init_from: moved } as never }, record)).toEqual(origin);
+    expect(await originOf({ lora: { init_from: folder } as never }, record)).toEqual(origin);
+
+    await exportRun(run, { r: 2, out: folder });
+    await expect(originOf({ lora: { init_from: folder } as never }, record)).rejects.toThrow(
+      /expected the adapter that the run began with/,
+    );
+    rmSync(moved, { recursive: true });
+  });
+
+  it("of a run with its round, which it is read from again", async () => {
+    const growing = await runs.make({
+      name: "growing",
+      layout: trained.layout,
+      rounds: [moderateAdapter(trained.layout, 4, "0"), trained.adapter],
+    });
+    const { origin } = await readSource(growing);
+    expect(origin.round).toBe(1);
+    expect((await readSource(growing, { ...origin, round: 1 })).origin).toEqual(origin);
+    const lora = { init_from: growing } as never;
+    expect((await originOf({ lora }, undefined, 0))?.round).toBe(0);
+    await expect(originOf({ lora }, undefined, 2)).rejects.toThrow("round  must be one that was committed, 0 to 1, got 2");
+    await expect(originOf({ lora: {} as never }, undefined, 0)).rejects.toThrow("round  is one of a run, and lora.init_from names none");
+  });
+
+  it("of a damaged run is no fault of the config; the round before can be had", async () => {
+    const adapters = [moderateAdapter(trained.layout, 4, "0"), trained.adapter];
+    const damaged = await runs.make({ name: "damaged", layout: trained.layout, rounds: adapters });
+    writeFileSync(path.join(damaged, "rounds/1/global.safetensors"), "");
+    const lora = { init_from: damaged } as never;
+    await expect(originOf({ lora })).rejects.toMatchObject({ kind: "run", message: expect.stringMatching(/evaluate take.* --round 0$/) });
+    expect((await originOf({ lora }, undefined, 0))?.round).toBe(0);
+  });
+});
+
+describe("what cannot be started from is an issue of the config", () => {
+  it.each([
+    ["nothing", {}, /no such folder|neither/],
+    [
+      "pickled",
+      { "adapter_config.json": "{}", "adapter_model.bin": "" },
+      /expected adapter_model\.safetensors, got adapter_model\.bin, which may run code/,
+    ],
+    ["unfinished", { "run.json": '{"config": {}}' }, /ended before its data and model were ready.*prelort resume/],
+  ])("%s", async (name, files, message) => {
+    const folder = path.join(runs.folder, name);
+    mkdirSync(folder);
+    for (const [file, content] of Object.entries(files)) writeFileSync(path.join(folder, file), content);
+    await expect(readSource(folder)).rejects.toThrow(message);
+    await expect(readSource(folder)).rejects.toMatchObject({ kind: "config", issues: [{ path: "lora.init_from" }] });
+  });
+});

@@ -1,0 +1,79 @@
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { hashIfThere, isThere, type JsonLine, readIfThere, readJsonLines, readTextIfThere } from "../../../src/base/read-file.ts";
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(path.join(tmpdir(), "prelort-read-"));
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+const at = (...parts: string[]) => path.join(folder, ...parts);
+const readers: readonly (readonly [string, (file: string) => Promise<unknown>])[] = [
+  ["bytes", readIfThere],
+  ["text", readTextIfThere],
+  ["a hash", hashIfThere],
+  ["lines", (file) => readJsonLines(file, () => undefined)],
+];
+
+test.each(readers)("a pipe in the place of a file is not waited for: %s", async (_, read) => {
+  execFileSync("mkfifo", [at("pipe")]);
+  await read(at("pipe")).catch(() => undefined);
+});
+
+test.each(readers)("an absent file has no %s", async (_, read) => {
+  expect(await read(at("nothing"))).toBe(read === readers[3]?.[1] ? 0 : undefined);
+  expect(isThere(at("nothing"))).toBe(false);
+});
+
+test.each(readers)("whatever else keeps %s from being read is an error that names the file and what to do", async (_, read) => {
+  mkdirSync(at("folder"));
+  writeFileSync(at("file"), "");
+  symlinkSync("loop", at("loop"));
+  for (const [file, message] of [
+    [at("folder"), /folder could not be read: EISDIR[^]*put the file back/],
+    [at("file", "x"), /x could not be read: ENOTDIR[^]*put the folder back/],
+    [at("loop"), /loop could not be read: ELOOP/],
+  ] as const) {
+    await expect(read(file)).rejects.toMatchObject({ kind: "environment", message: expect.stringMatching(message) });
+  }
+  expect(() => isThere(at("loop"))).toThrow("ELOOP");
+});
+
+test.runIf(process.platform === "linux")("a disk that fails to read is an error", async () => {
+  // Its first page cannot be read.
+  symlinkSync("/proc/self/mem", at("broken"));
+  for (const read of [hashIfThere, (file: string) => readJsonLines(file, () => undefined)]) {
+    await expect(read(at("broken"))).rejects.toThrow(/broken could not be read: EIO[^]*check the disk/);
+  }
+});
+
+test("bytes, text and hash are those of the file", async () => {
+  const bytes = Buffer.from("größer\0", "utf8");
+  writeFileSync(at("file"), bytes);
+  expect(await readIfThere(at("file"))).toEqual(new Uint8Array(bytes));
+  expect(await readTextIfThere(at("file"))).toBe("größer\0");
+  expect(await hashIfThere(at("file"))).toBe(createHash("sha256").update(bytes).digest("hex"));
+});
+
+test("lines are put together across pieces, and the one that has no end is left out", async () => {
+  const long = "ü".repeat(3_000_000);
+  const text = `{"a":1}\n${JSON.stringify(long)}\n\nnull\n`;
+  writeFileSync(at("log"), `${text}{"torn`);
+  const lines: JsonLine[] = [];
+  expect(await readJsonLines(at("log"), (line) => lines.push(line))).toBe(Buffer.byteLength(text));
+  expect(lines.map(({ number }) => number)).toEqual([1, 2, 3, 4]);
+  expect(lines.map(({ value }) => value)).toEqual([{ a: 1 }, long, undefined, null]);
+  expect(lines[0]?.text).toBe('{"a":1}');
+});
+
+test("a line that is no UTF-8 is not JSON", async () => {
+  writeFileSync(at("log"), Buffer.from([0x22, 0xff, 0x22, 0x0a]));
+  const values: unknown[] = [];
+  await readJsonLines(at("log"), ({ value }) => values.push(value));
+  expect(values).toEqual([undefined]);
+});

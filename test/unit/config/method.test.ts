@@ -1,0 +1,58 @@
+import { expect, it } from "vitest";
+import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
+import { withServerOptimizer } from "../../../src/strategy/aggregation/server-optimizer.ts";
+import { withUpdateBound } from "../../../src/strategy/aggregation/update-bound.ts";
+import { zeroPadDeltas } from "../../../src/strategy/aggregation/zero-pad.ts";
+import { allClients } from "../../../src/strategy/selection/all.ts";
+import { listRanks } from "../../../src/strategy/ranks/list.ts";
+import type { Aggregation } from "../../../src/strategy/strategy.ts";
+import { describeDoubts, describeMethod } from "../../../src/config/method.ts";
+
+const allAlike = listRanks([1]);
+
+function nameOf(aggregation: Aggregation, objective: string, fullWeight: number | null = null): string {
+  return describeMethod({ fit: { objective, fullWeight }, strategy: { aggregation, rankAssignment: allAlike } } as Parameters<
+    typeof describeMethod
+  >[0]).name;
+}
+
+it("keeps the name prelort for our reading of the paper: segment-wise, sum, uniform weights", () => {
+  expect(nameOf(segmentWise(), "sum")).toBe("prelort");
+});
+
+it("calls everything else what it is", () => {
+  expect(nameOf(segmentWise(), "sum", 0.5)).toBe("segment-wise + sum, full weight 0.5");
+  expect(nameOf(segmentWise(), "none", 0.5)).toBe("segment-wise + none");
+  expect(nameOf(withServerOptimizer(segmentWise(), { name: "momentum" }), "sum")).toBe(
+    "segment-wise, server momentum + sum, full weight uniform",
+  );
+  const median = segmentWise({ robust: { name: "median" }, minContributors: 5 });
+  expect(nameOf(withUpdateBound(median, { factor: 4 }), "none")).toBe(
+    "segment-wise, median, 5 contributors or none, update bound 4 + none",
+  );
+  expect(nameOf(segmentWise({ weights: "uniform" }), "sum")).toBe("segment-wise + sum, full weight uniform");
+  expect(nameOf(zeroPadDeltas(), "none")).toBe("zero-pad-deltas + none");
+});
+
+it("never calls a peer our reading of the paper", () => {
+  const { note } = describeMethod({
+    fit: { objective: "none", fullWeight: 0.5 },
+    strategy: { aggregation: zeroPadDeltas(), rankAssignment: allAlike },
+  } as never);
+  expect(note).toMatch(/^Not PreLort/);
+});
+
+it("says why the same bytes cannot be promised, where they cannot", () => {
+  const strategy = { selection: allClients(), rankAssignment: allAlike, aggregation: segmentWise() };
+  const doubts = (given: object) =>
+    describeDoubts({ closing: {}, model: { task: "causal-lm" }, workers: { devices: ["cpu"] }, strategy, ...given } as Parameters<
+      typeof describeDoubts
+    >[0]);
+  expect(doubts({})).toEqual([]);
+  expect(doubts({ closing: { quorum: 0.5 } })).toEqual([]);
+  expect(doubts({ closing: { deadline: 5 } })).toEqual(["closing: the clock decides who counts; the journal says who did"]);
+  expect(doubts({ workers: { devices: ["cuda:0", "cuda:1", "cpu"] } })[0]).toContain("of several kinds (cuda, cpu)");
+  expect(doubts({ strategy: { ...strategy, rankAssignment: () => 1 } })[0]).toMatch(/^strategy\.rank_assignment: of one's own/);
+  expect(doubts({ model: { task: "mine:Task" } })[0]).toMatch(/^model\.task: code of one's own/);
+  expect(doubts({ model: { task: "causal-lm", trustRemoteCode: true } })[0]).toMatch(/^model\.trust_remote_code/);
+});

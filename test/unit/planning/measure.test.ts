@@ -1,0 +1,56 @@
+import { expect, test } from "vitest";
+import { predict, proposeSlots } from "../../../src/planning/measure.ts";
+import { makespan } from "../../../src/planning/makespan.ts";
+import type { RankedClient } from "../../../src/strategy/strategy.ts";
+
+test("tasks go to whichever worker is free first, and the last one's end counts", () => {
+  expect(makespan([], 2)).toBe(0);
+  expect(makespan([5, 3, 2, 1], 1)).toBe(11);
+  // 5 | 3 2 1: the second worker is free at 3 and at 5; then either takes the last.
+  expect(makespan([5, 3, 2, 1], 2)).toBe(6);
+  expect(makespan([5, 1, 1], 3)).toBe(5);
+});
+
+const client = (r: number): RankedClient => ({ id: `c${r}`, index: 0, size: 10, labelCounts: [], profile: {}, r });
+const measured = {
+  tiers: [
+    { r: 1, stepSeconds: 0.1, fitSeconds: 1, peakMemoryBytes: 1e9 },
+    { r: 8, stepSeconds: 0.4, fitSeconds: 4, peakMemoryBytes: 3e9 },
+  ],
+  exampleSeconds: 0.5,
+  generateSeconds: 0.25,
+};
+
+test("a round is its fits, the highest ranks first, and an evaluation its shards; both are counted as often as they come", () => {
+  const selections = [
+    [client(1), client(1), client(8)],
+    [client(1), client(1)],
+    [client(8), client(8)],
+  ];
+  const evaluate = { every: 2, batchSize: 4, shardSize: 4, maxNewTokens: 0 };
+  const known = { selections, evalExamples: 6, evaluatedTiers: 4, ownExamples: [2, 0], workers: 2 };
+  // Fits take 4 (8 | 1 1), 1 and 4 s. Shards of 4 and 2 examples take 2 and 1 s; the client's own 2, at one of four ranks, 0.25 s.
+  // Evaluated before training and after round 2, beside the fits of rounds 1 (8 | 1 1 2, then 1) and 3 (8 | 8, then 2), and at the end.
+  // Answers of 4 and 2 examples take 1 and 0.5 s more: in round 1 (the workers are then free at 5.25 and 5 s), and at the end.
+  expect(predict({ evaluate }, measured, known)).toEqual({
+    workers: 2,
+    fitSecondsPerRound: 3,
+    evaluateSeconds: 2,
+    runSeconds: 5.5 + 1 + 6 + 2 + 1,
+  });
+});
+
+test.each([
+  ["as many as there is memory for on a GPU, a context each", { type: "cuda", memoryBytes: 40e9 }, 1, 10],
+  ["as many as there are cores for on a CPU", { type: "cpu", memoryBytes: 40e9 }, 4, 2],
+  ["as many as there is memory for on a CPU, too", { type: "cpu", memoryBytes: 8e9 }, 1, 2],
+  ["one at least", { type: "cuda", memoryBytes: 2e9 }, 1, 1],
+])("slots per device are %s", (_, device, threads, slotsPerDevice) => {
+  expect(proposeSlots(measured, { name: "one", ...device }, threads, 8)).toMatchObject({ slotsPerDevice });
+});
+
+test("nothing is proposed where a worker cannot tell", () => {
+  const unknown = { ...measured, tiers: measured.tiers.map((tier) => ({ ...tier, peakMemoryBytes: null })) };
+  expect(proposeSlots(unknown, { type: "mps", name: "one", memoryBytes: 1e9 }, 1)).toBeNull();
+  expect(proposeSlots(measured, { type: "cpu", name: "one", memoryBytes: null }, 1)).toBeNull();
+});

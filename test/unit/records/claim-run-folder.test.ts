@@ -1,0 +1,238 @@
+import { spawn } from "node:child_process";
+import { cpSync } from "node:fs";
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { createInterface } from "node:readline";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { claimNewFolder, claimRunFolder } from "../../../src/records/claim-run-folder.ts";
+import { createRunDirectory, reopenRunDirectory } from "../../../src/records/run-directory.ts";
+
+// Each starts processes, which takes its time on a busy machine.
+vi.setConfig({ testTimeout: 300_000 });
+
+let runsDir: string;
+beforeEach(async () => {
+  runsDir = await mkdtemp(path.join(tmpdir(), "prelort-claim-"));
+});
+afterEach(() => rm(runsDir, { recursive: true }));
+
+const trained = { coverage: [], fitLoss: null, reported: [], failed: [], late: [], passes: 0, bytesDown: 0, bytesUp: 0 };
+const round = (number: number) => ({ round: number, global: [Buffer.from("weights")], state: {}, trained, clients: [], setAside: [] });
+const place = (...parts: string[]) => path.join(runsDir, ...parts);
+
+/** A run that has committed a round and ended. */
+async function makeRun(name: string, number = 0): Promise<void> {
+  const directory = await createRunDirectory({ runsDir, name });
+  await directory.writeRecord("run.json", { name });
+  await directory.commitRound(round(number));
+  await directory.close();
+}
+
+test("a run that has committed a round is replaced only when asked", async () => {
+  await makeRun("a");
+  await expect(createRunDirectory({ runsDir, name: "a" })).rejects.toThrow("--overwrite");
+  const second = await createRunDirectory({ runsDir, name: "a", overwrite: true });
+  expect(await readdir(place("a"))).not.toContain("rounds");
+  expect(await readdir(place("a", "replaced"))).toEqual(["journal.jsonl", "rounds", "run.json", "workers"]);
+  await second.commitRound(round(0));
+  await second.close();
+  expect(await readdir(place("a"))).not.toContain("replaced");
+  expect(await readdir(runsDir)).toEqual(["a"]);
+});
+
+test("a run whose rounds were removed to make room keeps its figures and adapters, unless it is to be replaced", async () => {
+  const run = await createRunDirectory({ runsDir, name: "a" });
+  await run.commitRound(round(0));
+  await run.writeMetrics({ round: 0 });
+  await run.close();
+  await mkdir(place("a", "adapters"));
+  for (const gone of ["rounds", "metrics.jsonl"]) {
+    await rm(place("a", gone), { recursive: true });
+    const left = await readdir(place("a"));
+    await expect(createRunDirectory({ runsDir, name: "a" })).rejects.toThrow(
+      "overwrite (--overwrite) replaces it, another name (--set name=…) keeps both",
+    );
+    expect(await readdir(place("a"))).toEqual(left);
+  }
+  const second = await createRunDirectory({ runsDir, name: "a", overwrite: true });
+  expect(await readdir(place("a", "replaced"))).toEqual(["adapters", "journal.jsonl", "rounds", "workers"]);
+  await second.commitRound(round(0));
+  await second.close();
+  expect(await readdir(place("a"))).not.toContain("replaced");
+});
+
+test("a run that never committed a round may be started again under its name", async () => {
+  for (let start = 0; start < 2; start++) await (await createRunDirectory({ runsDir, name: "a" })).close();
+  await writeFile(place("a", "run.json.partial"), "{");
+  await (await createRunDirectory({ runsDir, name: "a" })).close();
+  expect(await readdir(place("a"))).toEqual(["workers"]);
+});
+
+test("a run that is being replaced is kept while the new one has committed nothing, and never deleted without being asked", async () => {
+  await makeRun("a", 7);
+  // As starts that fail.
+  for (let start = 0; start < 2; start++) await (await createRunDirectory({ runsDir, name: "a", overwrite: true })).close();
+  expect(await readdir(place("a", "replaced", "rounds"))).toEqual(["7"]);
+  await expect(createRunDirectory({ runsDir, name: "a" })).rejects.toThrow("an earlier --overwrite");
+  const last = await createRunDirectory({ runsDir, name: "a", overwrite: true });
+  await last.commitRound(round(0));
+  await last.close();
+  expect(await readdir(place("a"))).not.toContain("replaced");
+  expect(await readdir(place("a", "rounds"))).toEqual(["0"]);
+});
+
+test("a run whose name ends in .replaced is a run as any other: replacing its namesake leaves it alone", async () => {
+  await makeRun("a");
+  await makeRun("a.replaced", 3);
+  const live = await claimRunFolder(place("a.replaced"));
+  const second = await createRunDirectory({ runsDir, name: "a", overwrite: true });
+  await second.commitRound(round(0));
+  await second.close();
+  expect(await readdir(place("a.replaced", "rounds"))).toEqual(["3"]);
+  live.release();
+});
+
+test("a replacement that was killed half-way is undone before its last step, and finished after it", async () => {
+  await makeRun("a", 5);
+  const whole = await readdir(place("a"));
+  await mkdir(place("a", "replacing"));
+  for (const entry of ["journal.jsonl", "workers", "run.json"]) await rename(place("a", entry), place("a", "replacing", entry));
+  (await claimRunFolder(place("a"))).release();
+  expect(await readdir(place("a"))).toEqual(whole);
+
+  await mkdir(place("a", "replacing"));
+  for (const entry of whole) await rename(place("a", entry), place("a", "replacing", entry));
+  (await claimNewFolder({ runsDir, name: "a", overwrite: true })).release();
+  expect(await readdir(place("a"))).toEqual(["replaced"]);
+  expect(await readdir(place("a", "replaced"))).toEqual(whole);
+});
+
+test("a run that is under way in this process cannot be replaced, resumed or started, and keeps its files and its lock", async () => {
+  const first = await createRunDirectory({ runsDir, name: "a" });
+  await first.writeRecord("run.json", {});
+  const attempts = [
+    () => createRunDirectory({ runsDir, name: "a", overwrite: true }),
+    () => createRunDirectory({ runsDir, name: "a" }),
+    () => reopenRunDirectory(place("a")),
+  ];
+  for (const attempt of attempts) await expect(attempt()).rejects.toThrow("has a run under way in this process");
+  expect(await readdir(place("a"))).toContain("lock");
+  await first.commitRound(round(0));
+  // With rounds to replace as well.
+  for (const attempt of attempts) await expect(attempt()).rejects.toThrow("has a run under way in this process");
+  await expect(reopenRunDirectory(place("a"))).rejects.toThrow(/in this process; wait for it to end$/);
+  await first.close();
+  expect(await readdir(place("a"))).not.toContain("lock");
+});
+
+test("a folder that is no run is never replaced, and nothing is written into it", async () => {
+  await mkdir(place("thesis"));
+  await writeFile(place("thesis", "chapter-1.txt"), "years of work");
+  await expect(createRunDirectory({ runsDir, name: "thesis", overwrite: true })).rejects.toThrow("no run of prelort");
+  await writeFile(place("thesis", "journal.jsonl"), "");
+  await expect(createRunDirectory({ runsDir, name: "thesis", overwrite: true })).rejects.toThrow("holds chapter-1.txt");
+  await expect(claimRunFolder(place("thesis"))).rejects.toThrow("no run that had begun");
+  expect(await readdir(place("thesis"))).toEqual(["chapter-1.txt", "journal.jsonl"]);
+});
+
+test.each([
+  ["replacing", ["replacing"]],
+  ["rounds", ["rounds"]],
+  ["updates", ["updates"]],
+  ["workers", ["workers"]],
+  ["rounds/5", ["rounds", "5"]],
+  ["adapters/r2", ["adapters", "r2"]],
+])("with a link in place of its %s a folder is refused, and what the link leads to stays as it is", async (_, parts) => {
+  await mkdir(place("home"));
+  await writeFile(place("home", "model.safetensors"), "years of work");
+  await mkdir(place("a", ...parts.slice(0, -1)), { recursive: true });
+  await writeFile(place("a", "run.json"), "{}");
+  await symlink(place("home"), place("a", ...parts));
+  await expect(claimRunFolder(place("a"))).rejects.toThrow(`${place("a", ...parts)} is a link`);
+  await expect(claimNewFolder({ runsDir, name: "a", overwrite: true })).rejects.toThrow(`${place("a", ...parts)} is a link`);
+  expect(await readdir(place("home"))).toEqual(["model.safetensors"]);
+  expect((await readdir(place("a"))).toSorted()).toEqual(expect.arrayContaining([parts[0], "run.json"]));
+});
+
+test("a folder of somebody else's that has the name of one of ours is not emptied", async () => {
+  await mkdir(place("a", "replacing", "photos"), { recursive: true });
+  await expect(claimRunFolder(place("a"))).rejects.toThrow("holds photos");
+  expect(await readdir(place("a"))).toEqual(["replacing"]);
+});
+
+test("a run whose folder was moved away writes nothing into the one that took its place, and leaves its lock alone", async () => {
+  const first = await createRunDirectory({ runsDir, name: "a" });
+  await rename(place("a"), place("b"));
+  const second = await createRunDirectory({ runsDir, name: "a" });
+  const writes = [() => first.commitRound(round(0)), () => first.writeRecord("run.json", {}), () => first.writeMetrics({ round: 0 })];
+  for (const write of writes) await expect(write()).rejects.toThrow("was moved or removed while the run was under way");
+  await first.close();
+  expect(await readdir(place("a"))).toEqual(["lock", "workers"]);
+  await expect(createRunDirectory({ runsDir, name: "a" })).rejects.toThrow("has a run under way");
+  await second.close();
+});
+
+test("a run folder may be a link to another disk: the link stays", async () => {
+  await mkdir(place("elsewhere"));
+  await symlink(place("elsewhere"), place("a"));
+  await (await createRunDirectory({ runsDir, name: "a" })).close();
+  expect(await readdir(place("elsewhere"))).toContain("workers");
+});
+
+test("a place where no folder can be made is named, with what to do", async () => {
+  await writeFile(place("file"), "");
+  const attempt = createRunDirectory({ runsDir: place("file", "runs"), name: "a" });
+  await expect(attempt).rejects.toMatchObject({ kind: "environment", message: expect.stringMatching(/ENOTDIR[^]*runs_dir/) });
+});
+
+test("runs without a name that start together each take a free number", async () => {
+  await writeFile(place("run-1"), "");
+  const directories = await Promise.all([1, 2, 3].map(() => createRunDirectory({ runsDir })));
+  expect(directories.map(({ path: root }) => path.basename(root)).toSorted()).toEqual(["run-2", "run-3", "run-4"]);
+  for (const directory of directories) await directory.close();
+});
+
+test("the copy of a folder under way can be claimed, and says what it is a copy of", async () => {
+  const first = await createRunDirectory({ runsDir, name: "a" });
+  await first.writeRecord("run.json", {});
+  cpSync(place("a"), place("b"), { recursive: true });
+  const copy = await reopenRunDirectory(place("b"));
+  expect(copy.copyOf).toMatchObject({ pid: process.pid, folder: place("a") });
+  await copy.close();
+  await first.close();
+  expect((await readFile(place("a", "run.json"), "utf8")).trim()).toBe("{}");
+});
+
+test("of three processes that start a run of one name together, one holds it; without a name each has its own", async () => {
+  const script = `
+    const { claimNewFolder } = await import(${JSON.stringify(path.join(import.meta.dirname, "../../../dist/records/claim-run-folder.js"))});
+    const { createInterface } = await import("node:readline");
+    const claim = (name) => claimNewFolder({ runsDir: ${JSON.stringify(runsDir)}, name, overwrite: true });
+    console.log("ready");
+    for await (const line of createInterface({ input: process.stdin })) {
+      const name = line === "-" ? undefined : line;
+      console.log(await claim(name).then(({ root }) => root, ({ message }) => (message.includes("is in use by") ? "refused" : message)));
+    }
+  `;
+  const racers = [1, 2, 3].map(() =>
+    spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["pipe", "pipe", "inherit"] }),
+  );
+  try {
+    const answers = racers.map((racer) => createInterface({ input: racer.stdout })[Symbol.asyncIterator]());
+    const next = () => Promise.all(answers.map(async (lines) => String((await lines.next()).value)));
+    expect(await next()).toEqual(["ready", "ready", "ready"]);
+    const race = (name: string) => {
+      for (const racer of racers) racer.stdin.write(`${name}\n`);
+      return next();
+    };
+    for (let number = 0; number < 30; number++) {
+      // Every third has a run to replace.
+      if (number % 3 === 0) await mkdir(place(`n${number}`, "rounds"), { recursive: true });
+      expect((await race(`n${number}`)).toSorted()).toEqual([place(`n${number}`), "refused", "refused"]);
+    }
+    expect((await race("-")).toSorted()).toEqual(["run-1", "run-2", "run-3"].map((name) => place(name)));
+  } finally {
+    for (const racer of racers) racer.kill("SIGKILL");
+  }
+});

@@ -1,0 +1,53 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import type { WorkerMessageOf } from "../../../src/protocol/messages.ts";
+import { changedDataFiles, type DataFile, listDataFiles } from "../../../src/records/data-files.ts";
+
+let folder = "";
+beforeEach(() => (folder = mkdtempSync(path.join(tmpdir(), "prelort-data-files-"))));
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+function write(name: string, content: unknown): string {
+  const file = path.join(folder, name);
+  writeFileSync(file, typeof content === "string" ? content : JSON.stringify(content));
+  return file;
+}
+
+const file = (name: string, sha256: string, part = "row of data.path"): DataFile => ({ part, name, sha256 });
+
+test("of what a worker listed the files of the data are kept", async () => {
+  const kept = [file("table.csv", "1", "data.path"), file("1.png", "2"), file("held.csv", "3", "data.eval_path")];
+  const files = [...kept, file("model.safetensors", "4", "weights")].map((listed) => ({ ...listed, path: "/x" }));
+  const sources = { path: write("sources.json", { is_complete: true, files, folders: [] }), sha256: "" };
+  const prepared = (changes: object) => ({ sources, ...changes }) as WorkerMessageOf<"prepared">;
+  expect(await listDataFiles(prepared({}))).toEqual(kept);
+  expect(await listDataFiles(prepared({ sources: null }))).toBeUndefined();
+  expect(await listDataFiles(prepared({ sources: { path: path.join(folder, "elsewhere"), sha256: "" } }))).toBeUndefined();
+});
+
+test("what has changed is told by name, the first few of many", async () => {
+  const before = [file("table.csv", "a", "data.path"), ...Array.from({ length: 9 }, (_, place) => file(`${place}.png`, "b"))];
+  const recorded = write("data-files.json", before);
+  expect(await changedDataFiles(recorded, before)).toEqual([]);
+  const now = [file("table.csv", "c", "data.path"), ...before.slice(2), file("9.png", "b")];
+  expect(await changedDataFiles(recorded, now)).toEqual([
+    'table.csv has changed since the run began (SHA-256 expected "a", got "c")',
+    "0.png, which a row of data.path names, is gone",
+    "9.png, which a row of data.path names, was not there when the run began",
+  ]);
+  const all = before.map(({ name, part }) => file(name, "other", part));
+  const told = await changedDataFiles(recorded, all);
+  expect([told.length, told.at(-1)]).toEqual([6, "and 5 more files"]);
+});
+
+test("one name in two places is the same only if both are", async () => {
+  const recorded = write("data-files.json", [file("a.png", "1"), file("a.png", "2")]);
+  expect(await changedDataFiles(recorded, [file("a.png", "1"), file("a.png", "3")])).toHaveLength(1);
+});
+
+test("without a list nothing is named", async () => {
+  expect(await changedDataFiles(path.join(folder, "none"), [file("a", "1")])).toEqual([]);
+  expect(await changedDataFiles(write("broken.json", "{"), [file("a", "1")])).toEqual([]);
+});

@@ -1,0 +1,46 @@
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { common } from "../../../src/config/sections.ts";
+import { rememberCode, unnamedCode } from "../../../src/records/named-code.ts";
+import { environmentPython } from "../../../src/workers/python.ts";
+
+let cache: string;
+beforeEach(() => {
+  cache = mkdtempSync(path.join(tmpdir(), "prelort-cache-"));
+  vi.stubEnv("PRELORT_CACHE", cache);
+});
+afterEach(() => {
+  vi.unstubAllEnvs();
+  rmSync(cache, { recursive: true });
+});
+
+const configOf = (model: object, python?: string) => ({
+  model: common.model.parse({ nameOrPath: "m", task: "causal-lm", ...model }),
+  workers: { python },
+});
+
+test("a built-in task in the usual environment names no code", async () => {
+  for (const config of [configOf({}), configOf({}, environmentPython())]) {
+    expect(unnamedCode(config)).toEqual([]);
+    await rememberCode(config);
+  }
+  expect(readdirSync(cache)).toEqual([]);
+});
+
+test("an interpreter, a task of one's own and a model's code count once they were named, and nothing like them", async () => {
+  const config = configOf({ task: "mine:Task", taskFolder: "/tasks", trustRemoteCode: true }, "/opt/python");
+  expect(unnamedCode(config)).toEqual([
+    { key: "workers.python", value: "/opt/python" },
+    { key: "model.task_folder", value: "/tasks" },
+    { key: "model.trust_remote_code", value: "true" },
+  ]);
+  await rememberCode(config);
+  expect(unnamedCode(config)).toEqual([]);
+  expect(
+    unnamedCode(configOf({ task: "other:Task", taskFolder: "/tasks", trustRemoteCode: true, revision: "x" }, "/opt/python3")),
+  ).toHaveLength(3);
+  // A name on PATH is not a file of the working directory.
+  expect(unnamedCode(configOf({}, "python3"))).toEqual([{ key: "workers.python", value: "python3" }]);
+});

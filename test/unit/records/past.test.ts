@@ -1,0 +1,268 @@
+import {
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { RoundMetrics } from "../../../src/server/events.ts";
+import { createRunDirectory, reopenRunDirectory, type ReopenedDirectory } from "../../../src/records/run-directory.ts";
+
+let runsDir: string;
+let root: string;
+beforeEach(() => {
+  runsDir = mkdtempSync(path.join(tmpdir(), "prelort-past-"));
+  root = path.join(runsDir, "a");
+});
+afterEach(() => rmSync(runsDir, { recursive: true }));
+
+const ROUNDS = 4;
+const at = (...parts: string[]) => path.join(root, ...parts);
+const trainedIn = (round: number) => {
+  return { coverage: [], fitLoss: round / 8, reported: ["c0"], failed: [], late: [], passes: round, bytesDown: 1, bytesUp: 2 };
+};
+const metricsOf = (round: number): RoundMetrics => ({ round, byTier: [], merged: null, byClient: [], energy: [], ...trainedIn(round) });
+
+/** A run of rounds 0 to ROUNDS, with figures of as many as `measured`. */
+async function makeRun({ measured = ROUNDS + 1, hasEnded = false } = {}): Promise<void> {
+  const directory = await createRunDirectory({ runsDir, name: "a" });
+  await directory.writeRecord("run.json", { name: "a" });
+  for (let round = 0; round <= ROUNDS; round++) {
+    const global = [new TextEncoder().encode(`weights ${round}`)];
+    const state = { momentum: Float32Array.of(round) };
+    await directory.commitRound({ round, global, state, trained: trainedIn(round), clients: [], setAside: [] });
+    if (round < measured) await directory.writeMetrics(metricsOf(round));
+  }
+  directory.timings.append({ round: 0, phase: "start", seconds: 1 });
+  if (hasEnded) directory.journal.append({ type: "end" });
+  await directory.close();
+}
+
+/** Every file below the run's folder, with its bytes. */
+function snapshot(): Record<string, string> {
+  const files = readdirSync(root, { recursive: true, encoding: "utf8" }).filter((name) => lstatSync(at(name)).isFile());
+  return Object.fromEntries(files.toSorted().map((name) => [name, readFileSync(at(name), "latin1")]));
+}
+
+async function reopened<T>(use: (past: ReopenedDirectory) => T | Promise<T>): Promise<T> {
+  const directory = await reopenRunDirectory(root);
+  try {
+    return await use(directory);
+  } finally {
+    await directory.close();
+  }
+}
+
+function flip(file: string): void {
+  const bytes = readFileSync(at(file));
+  bytes[bytes.length - 1]! ^= 1;
+  writeFileSync(at(file), bytes);
+}
+
+const editLine = (file: string, number: number, edit: (line: string) => string) => {
+  const lines = readFileSync(at(file), "utf8").split("\n");
+  writeFileSync(at(file), lines.map((line, index) => (index === number - 1 ? edit(line) : line)).join("\n"));
+};
+
+describe("a run that had ended is never shortened: it is refused, and nothing in its folder changes,", () => {
+  test.each<[string, RegExp, () => void]>([
+    [
+      "without rounds/",
+      /rounds\/4\/global\.safetensors is missing \(its SHA-256 was \w{64}\)/,
+      () => rmSync(at("rounds"), { recursive: true }),
+    ],
+    [
+      "with a flipped byte in its last adapter",
+      /4\/global\.safetensors is damaged \(expected SHA-256 \w{64}, found \w{64}\)/,
+      () => flip("rounds/4/global.safetensors"),
+    ],
+    [
+      "with a flipped byte in its server's state",
+      /4\/server-state\.safetensors is damaged/,
+      () => flip("rounds/4/server-state.safetensors"),
+    ],
+  ])("%s", async (_, message, damage) => {
+    await makeRun({ hasEnded: true });
+    damage();
+    const before = snapshot();
+    await expect(reopenRunDirectory(root)).rejects.toThrow(message);
+    await expect(reopenRunDirectory(root)).rejects.toThrow(/had ended after round 4.*Nothing was changed/);
+    await expect(reopenRunDirectory(root)).rejects.toMatchObject({ kind: "run" });
+    expect(snapshot()).toEqual(before);
+  });
+});
+
+describe("what cannot be read is an error, and nothing in the folder changes:", () => {
+  const inPlaceOf = (file: string, put: (file: string) => void) => () => {
+    renameSync(at(file), path.join(runsDir, "moved"));
+    put(at(file));
+  };
+  const folder = (file: string) => mkdirSync(file);
+  const loop = (file: string) => symlinkSync(path.basename(file), file);
+  const broken = (file: string) => symlinkSync("/proc/self/mem", file);
+  const files = [
+    "run.json",
+    "journal.jsonl",
+    "metrics.jsonl",
+    "timings.jsonl",
+    "rounds/4/global.safetensors",
+    "rounds/4/server-state.safetensors",
+  ];
+  test.each(
+    files.flatMap((file): [string, string, () => void][] => [
+      [file, "EISDIR", inPlaceOf(file, folder)],
+      [file, "ELOOP", inPlaceOf(file, loop)],
+      ...(process.platform === "linux" && file !== "run.json"
+        ? [[file, "EIO", inPlaceOf(file, broken)] as [string, string, () => void]]
+        : []),
+    ]),
+  )("%s, %s", async (file, code, damage) => {
+    await makeRun();
+    damage();
+    const before = snapshot();
+    await expect(reopenRunDirectory(root)).rejects.toMatchObject({
+      kind: "environment",
+      message: expect.stringMatching(new RegExp(`${file} could not be read: ${code}`)),
+    });
+    expect(snapshot()).toEqual(before);
+  });
+});
+
+describe("records that contradict each other are refused, and nothing in the folder changes:", () => {
+  test.each<[string, RegExp, () => void]>([
+    ["a journal that is gone", /journal\.jsonl commits no round, but .* holds round 4/, () => rmSync(at("journal.jsonl"))],
+    [
+      "a journal that lacks its end",
+      /journal\.jsonl commits rounds up to 1, but .* holds round 4/,
+      () => truncateSync(at("journal.jsonl"), endOfLine("journal.jsonl", 2)),
+    ],
+    [
+      "a journal that lacks its last commit alone, of which there are figures",
+      /journal\.jsonl commits rounds up to 3, but .* holds round 4/,
+      () => truncateSync(at("journal.jsonl"), endOfLine("journal.jsonl", ROUNDS)),
+    ],
+    ["a damaged line in the journal", /journal\.jsonl:3 is damaged/, () => editLine("journal.jsonl", 3, (line) => line.slice(1))],
+    [
+      "a commit that is gone from the journal",
+      /journal\.jsonl:3 is damaged: it commits round 3, and no line commits round 2/,
+      () => deleteLine("journal.jsonl", 3),
+    ],
+    ["no round that can be read", /none of the 5 committed rounds .* can be read/, () => rmSync(at("rounds"), { recursive: true })],
+    ["a damaged run.json", /run\.json is damaged/, () => truncateSync(at("run.json"), 5)],
+  ])("%s", async (_, message, damage) => {
+    await makeRun();
+    damage();
+    const before = snapshot();
+    await expect(reopenRunDirectory(root)).rejects.toThrow(message);
+    expect(snapshot()).toEqual(before);
+  });
+
+  const deleteLine = (file: string, number: number) => {
+    writeFileSync(
+      at(file),
+      readFileSync(at(file), "utf8")
+        .split("\n")
+        .filter((__, index) => index !== number - 1)
+        .join("\n"),
+    );
+  };
+  const endOfLine = (file: string, lines: number) => readFileSync(at(file), "utf8").split("\n").slice(0, lines).join("\n").length + 1;
+});
+
+test("a run that was broken off continues from the last round that is whole, and says what was damaged", async () => {
+  await makeRun();
+  flip("rounds/4/global.safetensors");
+  rmSync(at("rounds/3"), { recursive: true });
+  const before = snapshot();
+  await reopened(({ commits, metrics, remarks }) => {
+    expect(commits.map(({ round }) => round)).toEqual([0, 1, 2]);
+    expect(metrics.map(({ round }) => round)).toEqual([0, 1, 2]);
+    expect(remarks).toEqual([
+      expect.stringMatching(/^rounds\/4\/global\.safetensors is damaged.*continues from round 2, and trains what came after it again$/),
+      expect.stringMatching(/^rounds\/3\/global\.safetensors is missing/),
+    ]);
+  });
+  expect(snapshot()).toEqual(before);
+  // Once a round is made again, its line takes the place of those that followed.
+  await reopened((directory) => directory.writeMetrics(metricsOf(3)));
+  expect(snapshot()["metrics.jsonl"]).toBe(before["metrics.jsonl"]!.split("\n").slice(0, 4).join("\n") + "\n");
+});
+
+test("what a kill left half written is cut off by the first write, not before", async () => {
+  await makeRun({ measured: ROUNDS });
+  const torn = { "journal.jsonl": '{"type":"commit"', "metrics.jsonl": '{"round":4,"by', "timings.jsonl": '{"ro' };
+  const whole = snapshot();
+  for (const [file, text] of Object.entries(torn)) writeFileSync(at(file), whole[file] + text);
+  const before = snapshot();
+  await reopened(({ commits, metrics, remarks }) => {
+    expect([commits.length, metrics.length, remarks]).toEqual([5, 4, []]);
+  });
+  expect(snapshot()).toEqual(before);
+  await reopened(async (directory) => {
+    directory.journal.append({ type: "resume" });
+    directory.timings.append({ round: 4, phase: "evaluate", seconds: 2 });
+    await directory.writeMetrics(metricsOf(4));
+  });
+  const after = snapshot();
+  expect(after["journal.jsonl"]).toBe(`${whole["journal.jsonl"]}{"type":"resume"}\n`);
+  expect(after["timings.jsonl"]).toBe(`${whole["timings.jsonl"]}{"round":4,"phase":"evaluate","seconds":2}\n`);
+  expect(after["metrics.jsonl"]?.startsWith(whole["metrics.jsonl"]!)).toBe(true);
+  expect(after["metrics.jsonl"]?.split("\n")).toHaveLength(6);
+});
+
+describe("a round whose line of metrics.jsonl does not hold", () => {
+  const damages: readonly (readonly [string, (line: string) => string, RegExp])[] = [
+    ["is no JSON", (line) => line.slice(1), /^metrics\.jsonl:3 is damaged: it is not JSON/],
+    ["has another key", (line) => line.replace('"passes"', '"pasess"'), /^metrics\.jsonl:3 is damaged: passes is needed/],
+    [
+      "is of another round",
+      (line) => line.replace('"round":2', '"round":3'),
+      /^metrics\.jsonl:3 is damaged: it is not what was committed for round 3/,
+    ],
+  ];
+  test.each(damages)("since it %s is evaluated again, and the other lines stay as they are", async (_, edit, remark) => {
+    await makeRun({ hasEnded: true });
+    const whole = snapshot()["metrics.jsonl"];
+    editLine("metrics.jsonl", 3, edit);
+    const before = snapshot();
+    await reopened(({ unmeasured, metrics, remarks }) => {
+      expect(unmeasured).toEqual([2]);
+      expect(metrics.map(({ round }) => round)).toEqual([0, 1, 3, 4]);
+      expect(remarks).toEqual([expect.stringMatching(remark), "metrics.jsonl has no figures of round 2: its adapter is evaluated again"]);
+    });
+    expect(snapshot()).toEqual(before);
+    await reopened((directory) => directory.writeMetrics(metricsOf(2)));
+    expect(snapshot()["metrics.jsonl"]).toBe(whole);
+  });
+
+  test("is told where its adapter is gone too", async () => {
+    await makeRun({ hasEnded: true });
+    editLine("metrics.jsonl", 3, () => "");
+    rmSync(at("rounds/2"), { recursive: true });
+    await reopened(({ unmeasured, remarks }) => {
+      expect(unmeasured).toEqual([]);
+      expect(remarks.at(-1)).toMatch(/no figures of round 2, and they cannot be made again: rounds\/2\/global\.safetensors is missing/);
+    });
+  });
+});
+
+test("a log is never written through a link", async () => {
+  await makeRun();
+  const outside = path.join(runsDir, "outside");
+  renameSync(at("journal.jsonl"), outside);
+  symlinkSync(outside, at("journal.jsonl"));
+  const before = readFileSync(outside, "utf8");
+  const directory = await reopenRunDirectory(root);
+  directory.journal.append({ type: "resume" });
+  await expect(directory.journal.flush()).rejects.toThrow(/journal\.jsonl could not be written: ELOOP/);
+  await directory.close().catch(() => undefined);
+  expect(readFileSync(outside, "utf8")).toBe(before);
+});

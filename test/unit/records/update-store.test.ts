@@ -1,0 +1,217 @@
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { PROTOCOL_VERSION, type WorkerMessageOf } from "../../../src/protocol/messages.ts";
+import { createSpool, readRecordedFit } from "../../../src/records/update-store.ts";
+import { asFloat32, type Dtype, type Encoded, encodedBytes } from "../../../src/tensor/encoded.ts";
+import type { Reply } from "../../../src/workers/task.ts";
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(path.join(tmpdir(), "prelort-spool-"));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+const spool = (options: { isRecorded?: boolean; maxBytes?: number } = {}) =>
+  createSpool({ folder, isRecorded: options.isRecorded ?? false, isRead: false, maxBytes: options.maxBytes ?? 1e9 });
+
+function fitOf(clientId: string, rows: Encoded, dense = asFloat32(Float32Array.of(7, 8))): Reply<"fit"> {
+  const describe = (name: "rows" | "dense", { dtype, length, bytes }: Encoded) => {
+    return { name, dtype, shape: [length], bytes: bytes.length, crc32: null, shared: { fd: 3, offset: 64 } };
+  };
+  const message: WorkerMessageOf<"fitted"> = {
+    type: "fitted",
+    protocol_version: PROTOCOL_VERSION,
+    task_id: `round-1/fit/${clientId}`,
+    attempt: 2,
+    client_id: clientId,
+    r: 2,
+    scale: 2,
+    n: 10,
+    steps: 3,
+    passes: 3,
+    loss: 0.1 + 0.2,
+    rms_loss: null,
+    seconds: 1.5,
+    peak_memory_bytes: null,
+    tensors: [describe("rows", rows), describe("dense", dense)],
+  };
+  return { workerId: "w0", attempt: 2, message, payload: { rows, dense }, close: () => {} };
+}
+
+const adapter = "a".repeat(64);
+const seeded = (id: string, seed = "5") => ({ id, seed });
+
+const values = (length: number) => Float32Array.from({ length }, (_, index) => Math.sin(index));
+const small = () => asFloat32(values(6));
+
+async function restored(clientId: string, round = 1): Promise<Reply<"fit"> | undefined> {
+  const open = await spool().open(round, adapter);
+  return open.restore(seeded(clientId), async () => {});
+}
+
+describe("what a round that was broken off had finished", () => {
+  test.each([
+    ["few values", 6],
+    ["many", 100_000],
+  ])("is there again, message and tensors, of %s", async (_, length) => {
+    const fit = fitOf("c/../x", asFloat32(values(length)));
+    await (await spool().open(1, adapter)).keep(seeded("c/../x"), fit);
+    const found = await restored("c/../x");
+    expect(found?.message).toEqual(fit.message);
+    expect([found?.workerId, found?.attempt]).toEqual(["w0", 2]);
+    expect(Buffer.from(found?.payload.rows?.bytes ?? [])).toEqual(Buffer.from(fit.payload.rows?.bytes ?? []));
+    expect(Buffer.from(found?.payload.dense?.bytes ?? [])).toEqual(Buffer.from(fit.payload.dense?.bytes ?? []));
+  });
+
+  test("is none of another round's, nor of another client", async () => {
+    await (await spool().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
+    expect(await restored("c0", 2)).toBeUndefined();
+    expect(await restored("c1")).toBeUndefined();
+  });
+
+  test("is written over by the next round, not before it has been taken", async () => {
+    const first = await spool().open(1, adapter);
+    await first.keep(seeded("c0"), fitOf("c0", small()));
+    await first.keep(seeded("c1"), fitOf("c1", asFloat32(values(50))));
+    const again = await spool().open(1, adapter);
+    await again.keep(seeded("c2"), fitOf("c2", small()));
+    expect((await again.restore(seeded("c1"), async () => {}))?.message.client_id).toBe("c1");
+    expect((await again.restore(seeded("c0"), async () => {}))?.message.client_id).toBe("c0");
+    expect(readdirSync(folder)).toHaveLength(3);
+    const next = await spool().open(2, adapter);
+    for (const client of ["c3", "c4", "c5"]) await next.keep(seeded(client), fitOf(client, small()));
+    expect(readdirSync(folder)).toHaveLength(3);
+    for (const client of ["c0", "c1", "c2"]) expect(await restored(client)).toBeUndefined();
+    expect((await restored("c4", 2))?.message.client_id).toBe("c4");
+  });
+
+  test.each<[string, (file: string) => void]>([
+    ["cut short", (file) => truncateSync(file, 700)],
+    ["cut to nothing", (file) => truncateSync(file, 0)],
+    ["empty but for its length", (file) => writeFileSync(file, Buffer.alloc(800))],
+    ["altered in a value", (file) => flip(file, -3)],
+    ["altered in what was answered", (file) => writeFileSync(file, readFileSync(file, "latin1").replace("0.300000", "0.300001"), "latin1")],
+  ])("is not there where its file is %s, and the file goes", async (_, damage) => {
+    await (await spool().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
+    const file = path.join(folder, "0.safetensors");
+    damage(file);
+    expect(await restored("c0")).toBeUndefined();
+    const { message } = fitOf("c0", small());
+    await (await spool().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
+    expect((await restored("c0"))?.message).toEqual(message);
+  });
+
+  test("that is refused is removed, and counts as not there", async () => {
+    await (await spool().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
+    const open = await spool().open(1, adapter);
+    const { RefusedError } = await import("../../../src/errors.ts");
+    const refused = open.restore(seeded("c0"), () => Promise.reject(new RefusedError("an update", "less", "more")));
+    expect(await refused).toBeUndefined();
+    expect(readdirSync(folder)).toEqual([]);
+  });
+});
+
+test.each([
+  ["another adapter", "b".repeat(64), "5"],
+  ["another seed", adapter, "6"],
+])("a fit that was trained from %s does not count, left over or recorded", async (_, from, seed) => {
+  const recorded = spool({ isRecorded: true });
+  await (await recorded.open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
+  await expect(readRecordedFit(folder, "c0", { round: 1, adapter: from, seed })).rejects.toThrow(/a fit trained from (adapter|seed)/);
+  const open = await recorded.open(1, from);
+  expect(await open.restore(seeded("c0", seed), async () => {})).toBeUndefined();
+  await open.keep(seeded("c0", seed), fitOf("c0", small()));
+  expect((await (await recorded.open(1, from)).restore(seeded("c0", seed), async () => {}))?.message.client_id).toBe("c0");
+});
+
+test.each([false, true])("what cannot be read is an error, not absent (recorded: %s)", async (isRecorded) => {
+  const place = isRecorded ? path.join(folder, "1") : folder;
+  mkdirSync(path.join(place, "0.safetensors"), { recursive: true });
+  await expect(spool({ isRecorded }).open(1, adapter)).rejects.toThrow(/0\.safetensors could not be read: EISDIR/);
+});
+
+test("what trains in less time than it takes to write is not kept, unless it is recorded", async () => {
+  const large = fitOf("c0", asFloat32(values(100_000)));
+  const quick = { ...large, message: { ...large.message, seconds: 0.001 } };
+  expect(await (await spool().open(1, adapter)).keep(seeded("c0"), quick)).toBeUndefined();
+  expect(await (await spool({ isRecorded: true }).open(1, adapter)).keep(seeded("c0"), quick)).toBeDefined();
+});
+
+test("no more is kept than there is room for", async () => {
+  const open = await spool({ maxBytes: 1500 }).open(1, adapter);
+  expect(await open.keep(seeded("c0"), fitOf("c0", small()))).toBeDefined();
+  expect(await open.keep(seeded("c1"), fitOf("c1", asFloat32(values(1000))))).toBeUndefined();
+  expect(readdirSync(folder)).toEqual(["0.safetensors"]);
+});
+
+test.each<[Dtype, number]>([
+  ["F32", 1000],
+  ["BF16", 1000],
+  ["F16", 999],
+  ["I8X256", 1000],
+])("values of %s are read back from any place", async (dtype, length) => {
+  const bytes = Uint8Array.from({ length: encodedBytes(dtype, length) }, (_, index) => (index * 37) % 61);
+  const rows = { dtype, length, bytes };
+  const stored = await (await spool().open(1, adapter)).keep(seeded("c0"), fitOf("c0", rows));
+  const { decode } = await import("../../../src/tensor/encoded.ts");
+  const all = decode(rows);
+  for (const [from, to] of [
+    [0, length],
+    [0, 1],
+    [255, 257],
+    [300, 301],
+    [512, 999],
+  ] as const) {
+    expect(await stored?.read("rows", from, to)).toEqual(all.slice(from, to));
+  }
+  expect(await stored?.read("dense", 0, 2)).toEqual(Float32Array.of(7, 8));
+});
+
+test("what a life that did not record had left is recorded by one that does", async () => {
+  await (await spool().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
+  const recorded = spool({ isRecorded: true });
+  expect((await (await recorded.open(1, adapter)).restore(seeded("c0"), async () => {}))?.message.client_id).toBe("c0");
+  await recorded.clear();
+  expect((await readRecordedFit(folder, "c0", { round: 1, adapter, seed: "5" })).reply.message.client_id).toBe("c0");
+});
+
+test("what is recorded stays under its round and client, and the rest goes", async () => {
+  const recorded = spool({ isRecorded: true });
+  await (await spool().open(1, adapter)).keep(seeded("c9"), fitOf("c9", small()));
+  await (await recorded.open(1, adapter)).keep(seeded("c 0"), fitOf("c 0", small()));
+  await (await recorded.open(2, adapter)).keep(seeded(".."), fitOf("..", small()));
+  await recorded.clear();
+  expect(new Set(readdirSync(folder, { recursive: true, encoding: "utf8" }))).toEqual(
+    new Set(["1", "1/c%200.safetensors", "2", "2/%2E%2E.safetensors"]),
+  );
+  expect((await readRecordedFit(folder, "..", { round: 2, adapter, seed: "5" })).reply.message.client_id).toBe("..");
+  await expect(readRecordedFit(folder, "c1", { round: 1, adapter, seed: "5" })).rejects.toThrow(/expected a recorded fit/);
+  await spool().clear();
+  expect(existsSync(folder)).toBe(false);
+});
+
+function flip(file: string, at: number): void {
+  const content = readFileSync(file);
+  content[content.length + at] = (content.at(at) ?? 0) ^ 4;
+  writeFileSync(file, content);
+}
+
+test("fits of a round are kept beside any number that an earlier life left of it", async () => {
+  const before = await spool().open(1, adapter);
+  for (let place = 0; place < 20_000; place++) await before.keep(seeded(`c${place}`), fitOf(`c${place}`, small()));
+  const open = await spool().open(1, adapter);
+  await open.keep(seeded("new"), fitOf("new", small()));
+  expect(existsSync(path.join(folder, "20000.safetensors"))).toBe(true);
+});
+
+test("a fit of a client whose id is longer than a file's name is recorded, one of each", async () => {
+  const ids = ["é".repeat(100), `${"é".repeat(99)}a`];
+  const open = await spool({ isRecorded: true }).open(1, adapter);
+  for (const [place, id] of ids.entries()) await open.keep(seeded(id), fitOf(id, asFloat32(values(place + 2))));
+  for (const [place, id] of ids.entries()) {
+    const { reply } = await readRecordedFit(folder, id, { round: 1, adapter, seed: "5" });
+    expect(reply.payload.rows?.length).toBe(place + 2);
+  }
+});
