@@ -18,18 +18,17 @@ export {
   type FolderCopiedEvent,
   type PhaseStartEvent,
   type RoundEndEvent,
-  type RoundMetrics,
   type RoundStartEvent,
   type RunEndEvent,
   type RunEvent,
   type RunFailedEvent,
   type RunStartEvent,
-  type TierMetrics,
   type WorkerGivenUpEvent,
   type WorkerReadyEvent,
   type WorkerStatusEvent,
   EVENT_VERSION,
 } from "./server/events.ts";
+export { type RoundMetrics, type TierMetrics } from "./records/metrics.ts";
 
 export { compare, type CompareOptions, type ComparisonResult, type LearningRate, type Progress } from "./compare/compare.ts";
 export type { Budget, Outcome, Summary } from "./compare/outcome.ts";

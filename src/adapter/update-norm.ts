@@ -1,4 +1,4 @@
-import { decodeInto } from "../tensor/decode.ts";
+import { decodeInto } from "../tensor/encoded.ts";
 import { bytesOf, type Encoded } from "../tensor/encoded.ts";
 import { BLOCK } from "../tensor/fold-kernel.ts";
 import { BLOCKS_A_TURN, type Work } from "../base/turns.ts";

@@ -5,7 +5,7 @@ import { remarksOnLoaders } from "../adapter/export-compatibility.ts";
 import type { PeftIdentity } from "../adapter/peft.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { ConfigError } from "../errors.ts";
-import { packageVersion } from "../workers/python.ts";
+import { packageVersion } from "../installation.ts";
 import { type StoredDtype, writeAdapterFolder } from "./peft-folder.ts";
 import { writeMergedFolder } from "./merged-model-folder.ts";
 import { placeFolder } from "./atomic-folder.ts";

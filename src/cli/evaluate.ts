@@ -8,7 +8,7 @@ import type { Table } from "../report/tables.ts";
 import { renderTextTable } from "../report/text-table.ts";
 import { visibleIn } from "../report/visible.ts";
 import { type AdapterEvaluation, evaluateAdapter } from "../server/evaluate-adapter.ts";
-import type { TierMetrics } from "../server/events.ts";
+import type { TierMetrics } from "../records/metrics.ts";
 import { isThere } from "../base/read-file.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { complain, outputWidth, print, printJson } from "./output.ts";

@@ -2,7 +2,7 @@
 import process from "node:process";
 import { Command, CommanderError } from "commander";
 import { PrelortError } from "../errors.ts";
-import { packageVersion } from "../workers/python.ts";
+import { packageVersion } from "../installation.ts";
 import { closedOutputCode, watchOutput } from "./closed-output.ts";
 import { compareCommand } from "./compare.ts";
 import { doctorCommand } from "./doctor.ts";

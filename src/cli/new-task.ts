@@ -2,7 +2,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { Command } from "commander";
 import { ConfigError } from "../errors.ts";
-import { packageRoot } from "../workers/python.ts";
+import { packageRoot } from "../installation.ts";
 import { print } from "./output.ts";
 
 /** The experiment that one's own begins as: a task in Python, its config, its data. */

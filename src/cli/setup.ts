@@ -2,7 +2,7 @@ import { rm } from "node:fs/promises";
 import path from "node:path";
 import process from "node:process";
 import { Command } from "commander";
-import { cacheFolder } from "../workers/python.ts";
+import { cacheFolder } from "../installation.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { setUpAsset } from "../setup/asset.ts";
 import { setUpEnvironment } from "../setup/environment.ts";

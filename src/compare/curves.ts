@@ -1,4 +1,4 @@
-import type { TierMetrics } from "../server/events.ts";
+import type { TierMetrics } from "../records/metrics.ts";
 import type { ComparisonResult } from "./compare.ts";
 import type { Outcome } from "./outcome.ts";
 import { spread } from "./statistics.ts";

@@ -1,6 +1,6 @@
 import type { RecordedRun } from "../records/read-run.ts";
 import { areaUnderRanks, worstTier } from "../report/rank-quality.ts";
-import type { RoundMetrics, TierMetrics } from "../server/events.ts";
+import type { RoundMetrics, TierMetrics } from "../records/metrics.ts";
 
 /** Equal rounds; or as many local steps less as the method's steps cost more than plain training's. */
 export type Budget = "rounds" | "compute";

@@ -1,6 +1,6 @@
 import { formatBytes, formatCount } from "../report/format.ts";
 import { visibleLine } from "../report/visible.ts";
-import type { TierMetrics } from "../server/events.ts";
+import type { TierMetrics } from "../records/metrics.ts";
 import type { ComparisonResult } from "./compare.ts";
 import type { Budget, Outcome, Summary } from "./outcome.ts";
 import { confidence, spread } from "./statistics.ts";

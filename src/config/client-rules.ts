@@ -3,7 +3,7 @@ import { clientsNeeded } from "../strategy/aggregation/segment-wise.ts";
 import { shareOf } from "../strategy/selection/share.ts";
 import { formatPath } from "./check.ts";
 import { aggregationSpecOf, rankSpecOf, selectionSpecOf } from "./policy-specs.ts";
-import type { Checked, Rule } from "./rules.ts";
+import type { Checked, Rule } from "./rule.ts";
 import type { CommonConfig } from "./sections.ts";
 import type { Path } from "./tree.ts";
 

@@ -2,23 +2,8 @@ import type { z } from "zod";
 import { memoryShortage } from "../strategy/ranks/profile.ts";
 import { clientRules } from "./client-rules.ts";
 import { namedRanks, rankSpecOf, selectionSpecOf } from "./policy-specs.ts";
-import type { CommonConfig } from "./sections.ts";
+import type { Checked, Rule } from "./rule.ts";
 import type { Path } from "./tree.ts";
-
-export type Checked = CommonConfig & {
-  readonly strategy: {
-    readonly selection: unknown;
-    readonly rankAssignment: unknown;
-    readonly aggregation?: unknown;
-    readonly serverOptimizer?: unknown;
-  };
-};
-
-/** A rule that spans several keys. It is asked once everything that it `reads` is valid, whatever else is not. */
-export interface Rule {
-  readonly reads: readonly string[];
-  check(config: Checked, report: (path: Path, message: string) => void): void;
-}
 
 /** zod skips a refinement once anything is wrong; `when` has these run on what is right, so that all issues come at once. */
 export function withRules<S extends z.ZodType<Checked>>(schema: S): S {

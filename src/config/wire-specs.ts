@@ -4,7 +4,7 @@ import { isAssetReference, resolveAsset } from "./assets.ts";
 import { clientsTold } from "./client-rules.ts";
 import type { RunConfig } from "./schema.ts";
 import type { dataSpec, fitSpec, loraSpec, modelSpec } from "../protocol/messages.ts";
-import { cacheFolder } from "../workers/python.ts";
+import { cacheFolder } from "../installation.ts";
 
 /*
  * The parts of a config that travel, in the wire's spelling. Everything a worker needs is in the message it

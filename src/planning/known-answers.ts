@@ -6,7 +6,8 @@ import type { RunConfig } from "../config/schema.ts";
 import { type WorkerMessage, workerMessage, type WorkerMessageOf } from "../protocol/messages.ts";
 import { parseJson } from "../base/json.ts";
 import { resolveDevices } from "../workers/devices.ts";
-import { cacheFolder, findPython, packageVersion } from "../workers/python.ts";
+import { findPython } from "../workers/python.ts";
+import { cacheFolder, packageVersion } from "../installation.ts";
 import { askModule } from "../workers/run-module.ts";
 import { type Answers, requestsOf, type Session } from "../server/session.ts";
 

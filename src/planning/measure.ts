@@ -4,7 +4,7 @@ import type { RunConfig } from "../config/schema.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 import { deriveSeed } from "../base/rng.ts";
 import type { TaskRequest, WorkerHello } from "../workers/task.ts";
-import { distribute } from "../server/distribute.ts";
+import { distribute } from "../strategy/validate-policy-output.ts";
 import { makespan } from "./makespan.ts";
 import type { Session } from "../server/session.ts";
 import { fitRequest } from "../server/task-requests.ts";

@@ -8,7 +8,7 @@ import type { RunConfig } from "../config/schema.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 import { encodedBytes } from "../tensor/encoded.ts";
 import { countWorkers, resolveDevices } from "../workers/devices.ts";
-import { cacheFolder } from "../workers/python.ts";
+import { cacheFolder } from "../installation.ts";
 import type { FederateOptions } from "../server/federate.ts";
 import { candidateLosses } from "../server/evaluate.ts";
 import { measure, type Measurement, predict, type Prediction, proposeSlots, type Slots } from "./measure.ts";

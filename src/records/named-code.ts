@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { mkdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import type { RunConfig } from "../config/schema.ts";
-import { cacheFolder, environmentPython } from "../workers/python.ts";
+import { cacheFolder, environmentPython } from "../installation.ts";
 import { isThere } from "../base/read-file.ts";
 
 /*

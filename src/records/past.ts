@@ -1,9 +1,9 @@
 import path from "node:path";
 import { RunFailedError } from "../errors.ts";
 import type { ServerState } from "../strategy/strategy.ts";
-import type { RoundMetrics } from "../server/events.ts";
+import type { RoundMetrics } from "./metrics.ts";
 import { type Close, type Commit, type Journal } from "./journal.ts";
-import { isOfCommit, type LeftMetrics, type MetricsLine, readMetrics } from "./metrics-file.ts";
+import { isOfCommit, type LeftMetrics, type MetricsLine, readMetrics } from "./metrics.ts";
 import { readIfThere, readJsonLines } from "../base/read-file.ts";
 import { decodeState, findDamage, GLOBAL, roundFile, STATE } from "./round-files.ts";
 import { readRecord } from "./run-record.ts";

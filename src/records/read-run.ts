@@ -2,8 +2,8 @@ import { join } from "node:path";
 import { z } from "zod";
 import { check } from "../config/check.ts";
 import { PrelortError } from "../errors.ts";
-import type { RoundMetrics } from "../server/events.ts";
-import { readMetrics } from "./metrics-file.ts";
+import type { RoundMetrics } from "./metrics.ts";
+import { readMetrics } from "./metrics.ts";
 import { readJsonLines } from "../base/read-file.ts";
 import { describeProblems, readReadyRecord } from "./run-record.ts";
 

@@ -4,10 +4,10 @@ import { snakeKeys } from "../base/case.ts";
 import type { ServerState } from "../strategy/strategy.ts";
 import { type ClaimedFolder, type ClaimOptions, claimNewFolder, claimRunFolder } from "./claim-run-folder.ts";
 import { type LineLog, openLineLog, writeDurably } from "./durable-file.ts";
-import type { RoundMetrics } from "../server/events.ts";
+import type { RoundMetrics } from "./metrics.ts";
 import type { Commit } from "./journal.ts";
 import type { Holder } from "./lock.ts";
-import { openMetricsFile } from "./metrics-file.ts";
+import { openMetricsFile } from "./metrics.ts";
 import { type LeftLogs, type Past, readPast } from "./past.ts";
 import { encodeState, GLOBAL, hashOf, STATE } from "./round-files.ts";
 

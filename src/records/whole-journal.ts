@@ -2,7 +2,7 @@ import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { RunFailedError } from "../errors.ts";
 import { type Journal, readJournal } from "./journal.ts";
-import type { MetricsLine } from "./metrics-file.ts";
+import type { MetricsLine } from "./metrics.ts";
 import { isThere, readingError } from "../base/read-file.ts";
 
 /**

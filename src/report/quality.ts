@@ -1,4 +1,4 @@
-import type { RoundMetrics, TierMetrics } from "../server/events.ts";
+import type { RoundMetrics, TierMetrics } from "../records/metrics.ts";
 import { formatNumber, formatPercent, NOTHING } from "./format.ts";
 import { type ShareInterval, wilsonInterval } from "./interval.ts";
 import type { RunRecord } from "../records/read-run.ts";

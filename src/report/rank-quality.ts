@@ -1,4 +1,4 @@
-import type { TierMetrics } from "../server/events.ts";
+import type { TierMetrics } from "../records/metrics.ts";
 
 type Value = (tier: TierMetrics) => number | null;
 

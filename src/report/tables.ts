@@ -1,4 +1,4 @@
-import type { RoundMetrics, TierMetrics } from "../server/events.ts";
+import type { RoundMetrics, TierMetrics } from "../records/metrics.ts";
 import { formatBytes, formatCount, formatNumber, formatPercent, formatSeconds, NOTHING } from "./format.ts";
 import { evaluatedRounds, type Quality, qualityAt, qualityOf, untrainedRound } from "./quality.ts";
 import { areaUnderRanks, worstTier } from "./rank-quality.ts";

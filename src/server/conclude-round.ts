@@ -2,8 +2,8 @@ import type { Adapter } from "../adapter/adapter.ts";
 import { energy } from "../adapter/energy.ts";
 import { segments } from "../adapter/segments.ts";
 import { type EvaluateContext, evaluateRound } from "./evaluate.ts";
-import type { RoundMetrics } from "./events.ts";
-import { present } from "./present.ts";
+import type { RoundMetrics } from "../records/metrics.ts";
+import { present } from "../strategy/validate-policy-output.ts";
 import type { CommittedRound, RunContext } from "./run-context.ts";
 
 type EvaluatedMetrics = Pick<RoundMetrics, "byTier" | "merged" | "byClient" | "energy">;

@@ -2,7 +2,7 @@ import process from "node:process";
 import { describeConfig } from "../config/build.ts";
 import { snakeKeys } from "../base/case.ts";
 import type { RunConfig } from "../config/schema.ts";
-import { packageVersion } from "../workers/python.ts";
+import { packageVersion } from "../installation.ts";
 import { describeDoubts, describeMethod } from "../config/method.ts";
 import { describeSource } from "../records/model-source.ts";
 import type { Origin } from "../artifacts/init-source.ts";

@@ -5,8 +5,8 @@ import { RefusedError } from "../errors.ts";
 import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 import type { Reply, WorkerPool } from "../workers/task.ts";
-import { distribute } from "./distribute.ts";
-import type { RoundMetrics, TierMetrics } from "./events.ts";
+import { distribute } from "../strategy/validate-policy-output.ts";
+import type { RoundMetrics, TierMetrics } from "../records/metrics.ts";
 
 export interface EvaluateContext {
   /** Its loss is per token, so that e^loss is a perplexity. */

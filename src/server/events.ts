@@ -1,48 +1,6 @@
 import type { ErrorKind } from "../errors.ts";
+import type { RoundMetrics } from "../records/metrics.ts";
 import type { WorkerHello, WorkerStatus } from "../workers/task.ts";
-
-/** Quality of the global adapter at one tier. */
-export interface TierMetrics {
-  readonly r: number;
-  /** Mean loss: per answer token (language models), per example (classification). */
-  readonly loss: number | null;
-  /** e^loss of a language model; null for other tasks. */
-  readonly perplexity: number | null;
-  /** Share of examples whose most likely label is right; null without labels. */
-  readonly accuracy: number | null;
-  /** Mean over the labels that occur, or were answered, of F1; null without labels. */
-  readonly macroF1: number | null;
-  /** Mean ROUGE-L F-measure of text generated greedily from the prompt against the answer; null where none was generated. */
-  readonly rougeL: number | null;
-  /** Means of the task's own metrics over the examples. */
-  readonly own: readonly { readonly name: string; readonly value: number | null }[];
-  readonly examples: number;
-}
-
-export interface RoundMetrics {
-  /** 0 is before training. */
-  readonly round: number;
-  /** Empty in rounds that were not evaluated. */
-  readonly byTier: readonly TierMetrics[];
-  /** Where an aggregation merges into the base model: the merged model, which is one for all ranks. */
-  readonly merged: TierMetrics | null;
-  /** The adapter at each client's own rank, on examples of its own that no client trains on; empty without such. */
-  readonly byClient: readonly ({ readonly id: string } & TierMetrics)[];
-  /** Per segment (named by its tier): ‖s·B_seg·A_seg‖²_F summed over the modules. Empty in rounds that were not evaluated. */
-  readonly energy: readonly { readonly r: number; readonly energy: number }[];
-  /** Mean training loss over the reporting clients, weighted by their examples. */
-  readonly fitLoss: number | null;
-  readonly reported: readonly string[];
-  readonly failed: readonly string[];
-  /** They were not waited for. */
-  readonly late: readonly string[];
-  /** Per segment (named by its tier): clients that trained it and their examples. */
-  readonly coverage: readonly { readonly r: number; readonly clients: number; readonly examples: number }[];
-  readonly passes: number;
-  /** Tensor bytes of the fits. */
-  readonly bytesDown: number;
-  readonly bytesUp: number;
-}
 
 /** Everything a run tells while it goes on, as TypeScript gives it and `--json` prints it. */
 export type RunEvent =

@@ -2,7 +2,7 @@ import path from "node:path";
 import type { Adapter } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
 import type { RunConfig } from "../config/schema.ts";
-import type { RoundMetrics } from "./events.ts";
+import type { RoundMetrics } from "../records/metrics.ts";
 import { type Saved, type SaveOptions, saveTrained, type Trained } from "../artifacts/save-trained.ts";
 
 /** What a finished run gives. */

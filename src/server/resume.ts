@@ -7,7 +7,7 @@ import { hasAdapter, writeAdapterFolder } from "../artifacts/peft-folder.ts";
 import type { RunEvent, RunStartEvent } from "./events.ts";
 import type { Commit } from "../records/journal.ts";
 import { baseFiles, recordedModel } from "../records/model-source.ts";
-import { present } from "./present.ts";
+import { present } from "../strategy/validate-policy-output.ts";
 import { createResult, type RunResult } from "./result.ts";
 import { GLOBAL, roundFile } from "../records/round-files.ts";
 import { type CommittedRound, type Past, withRanks } from "./run-context.ts";

@@ -10,7 +10,7 @@ import type { Aggregate, RankAssigner, RankedClient, ServerState, Update } from 
 import { deriveSeed } from "../base/rng.ts";
 import { inTurns } from "../base/turns.ts";
 import type { Reply } from "../workers/task.ts";
-import { distribute } from "./distribute.ts";
+import { distribute } from "../strategy/validate-policy-output.ts";
 import { requireAccumulator, requireAggregate } from "../strategy/validate-policy-output.ts";
 import type { StoredFit } from "../records/update-store.ts";
 import { WIRE_DTYPES } from "../config/wire-specs.ts";

@@ -12,7 +12,7 @@ import { ConfigError, PrelortError, RunFailedError } from "../errors.ts";
 import type { RankedClient, ServerState } from "../strategy/strategy.ts";
 import { deriveSeed } from "../base/rng.ts";
 import type { Commit, Journal } from "../records/journal.ts";
-import { isOfCommit, type MetricsLine, readMetrics } from "../records/metrics-file.ts";
+import { isOfCommit, type MetricsLine, readMetrics } from "../records/metrics.ts";
 import { originOf, readSource, type Source } from "../artifacts/init-source.ts";
 import { openRound } from "./round-aggregation.ts";
 import { decodeState, encodeState, GLOBAL, hashOf, readRoundFile, roundFile, STATE } from "../records/round-files.ts";

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, rename, rm } from "node:fs/promises";
 import path from "node:path";
 import { EnvironmentError } from "../errors.ts";
-import { cacheFolder } from "../workers/python.ts";
+import { cacheFolder } from "../installation.ts";
 import type { SetupContext } from "./context.ts";
 import { describe, fetchPackage, type RegistryPackage } from "./fetch-package.ts";
 

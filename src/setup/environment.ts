@@ -5,7 +5,7 @@ import { execa } from "execa";
 import { z } from "zod";
 import { readTextIfThere } from "../base/read-file.ts";
 import { parseJson } from "../base/json.ts";
-import { environmentFolder, environmentPython, packageRoot, pythonEnvironment, workersFolder } from "../workers/python.ts";
+import { environmentFolder, environmentPython, packageRoot, pythonEnvironment, workersFolder } from "../installation.ts";
 import { findBasePython } from "./base-python.ts";
 import { runTool } from "./run-tool.ts";
 import type { SetupContext } from "./context.ts";

@@ -7,7 +7,7 @@ import { execa } from "execa";
 import { z } from "zod";
 import { assetPaths, isAssetName, setupCommandOf, useOf } from "../config/assets.ts";
 import { EnvironmentError } from "../errors.ts";
-import { cacheFolder, environmentFolder, environmentPython, packageRoot, pythonEnvironment, workersFolder } from "../workers/python.ts";
+import { cacheFolder, environmentFolder, environmentPython, packageRoot, pythonEnvironment, workersFolder } from "../installation.ts";
 import { findBasePython, isAtLeast } from "./base-python.ts";
 
 /**

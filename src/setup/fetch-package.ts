@@ -4,7 +4,7 @@ import { mkdir, readdir } from "node:fs/promises";
 import path from "node:path";
 import { pipeline } from "node:stream/promises";
 import { EnvironmentError } from "../errors.ts";
-import { environmentPython } from "../workers/python.ts";
+import { environmentPython } from "../installation.ts";
 import type { SetupContext } from "./context.ts";
 import { runTool } from "./run-tool.ts";
 

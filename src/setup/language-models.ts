@@ -4,7 +4,7 @@ import path from "node:path";
 import PQueue from "p-queue";
 import { assetPaths } from "../config/assets.ts";
 import { plural } from "../report/format.ts";
-import { cacheFolder, environmentPython, programArguments } from "../workers/python.ts";
+import { cacheFolder, environmentPython, programArguments } from "../installation.ts";
 import { setUpAsset } from "./asset.ts";
 import type { SetupContext } from "./context.ts";
 import { runTool } from "./run-tool.ts";

@@ -2,7 +2,7 @@ import { appendFile, mkdir } from "node:fs/promises";
 import path from "node:path";
 import { execa } from "execa";
 import { EnvironmentError, InterruptedError } from "../errors.ts";
-import { cacheFolder, pythonEnvironment } from "../workers/python.ts";
+import { cacheFolder, pythonEnvironment } from "../installation.ts";
 import type { SetupContext } from "./context.ts";
 
 export interface ToolContext extends Pick<SetupContext, "signal" | "progress"> {

@@ -1,7 +1,7 @@
 import { copyFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { assetPaths } from "../config/assets.ts";
-import { environmentPython, programArguments } from "../workers/python.ts";
+import { environmentPython, programArguments } from "../installation.ts";
 import type { Asset } from "./asset.ts";
 import type { RegistryPackage } from "./fetch-package.ts";
 import { runTool } from "./run-tool.ts";

@@ -1,8 +1,8 @@
 import type { Adapter } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
 import { RunFailedError } from "../errors.ts";
-import { describeGiven } from "./call-policy.ts";
-import type { Accumulator, Aggregate } from "./strategy.ts";
+import { callPolicy, describeGiven, namePolicy } from "./call-policy.ts";
+import type { Accumulator, Aggregate, Aggregation } from "./strategy.ts";
 import { firstBeyond } from "../tensor/bounds.ts";
 import { asFloat32 } from "../tensor/encoded.ts";
 import type { Work } from "../base/turns.ts";
@@ -60,4 +60,21 @@ export function requireAccumulator(subject: string, accumulator: Accumulator | u
 function isCoverage(entry: Aggregate["coverage"][number] | undefined, tier: number | undefined): boolean {
   const isCount = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0;
   return entry?.r === tier && isCount(entry?.clients) && isCount(entry?.examples);
+}
+
+/** A global adapter as it is evaluated and saved: at rank R, with nothing merged into the base. */
+export function present(aggregation: Pick<Aggregation, "present" | "policy">, global: Adapter, layout: AdapterLayout): Adapter {
+  if (!aggregation.present) return global;
+  const subject = `${namePolicy("aggregation", aggregation)}'s present()`;
+  const presented = callPolicy(subject, () => aggregation.present?.(global, layout) as Adapter);
+  requireShape(subject, presented, layout.r, layout);
+  return presented;
+}
+
+/** What a client of rank r starts from, as the aggregation gives it. */
+export function distribute(aggregation: Aggregation, global: Adapter, layout: AdapterLayout, r: number): Adapter {
+  const subject = `${namePolicy("aggregation", aggregation)}'s distribute()`;
+  const handed = callPolicy(subject, () => aggregation.distribute(global, layout, r));
+  requireShape(subject, handed, r, layout);
+  return handed;
 }

@@ -1,4 +1,4 @@
-import { decodeInto } from "./decode.ts";
+import { decodeInto } from "./encoded.ts";
 import { bytesOf } from "./encoded.ts";
 import { BLOCK, type Lane, ROUNDER } from "./fold-kernel.ts";
 

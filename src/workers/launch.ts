@@ -4,7 +4,7 @@ import { execa } from "execa";
 import { EnvironmentError } from "../errors.ts";
 import type { CurveKeys } from "../transport/transport.ts";
 import { assignDevice } from "./devices.ts";
-import { cacheFolder, programArguments, pythonEnvironment } from "./python.ts";
+import { cacheFolder, programArguments, pythonEnvironment } from "../installation.ts";
 
 /** Starts worker processes. What is started must connect to `endpoint` with `workerId` as its routing id. */
 export interface WorkerLauncher {

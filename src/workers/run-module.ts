@@ -3,7 +3,7 @@ import { execa } from "execa";
 import { z } from "zod";
 import { EnvironmentError, InterruptedError, RunFailedError } from "../errors.ts";
 import { parseJson } from "../base/json.ts";
-import { programArguments, type PythonProgram, pythonEnvironment } from "./python.ts";
+import { programArguments, type PythonProgram, pythonEnvironment } from "../installation.ts";
 
 const answerSchema = z.union([z.strictObject({ remarks: z.array(z.string()) }), z.strictObject({ error: z.string() })]);
 

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { execa } from "execa";
-import { environmentPython, packageRoot } from "../../dist/workers/python.js";
+import { environmentPython, packageRoot } from "../../dist/installation.js";
 
 const requirements = readFileSync(path.join(packageRoot(), "test", "bench", "requirements.txt"), "utf8");
 

@@ -8,7 +8,7 @@ import { cpus, tmpdir } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { renderTextTable } from "../../dist/report/text-table.js";
-import { environmentPython, packageRoot } from "../../dist/workers/python.js";
+import { environmentPython, packageRoot } from "../../dist/installation.js";
 import { flowerPython, flowerVersion } from "./environment.ts";
 import type { Experiment } from "./experiment.ts";
 import { bytes } from "./experiments/bytes.ts";

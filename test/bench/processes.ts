@@ -1,7 +1,7 @@
 import { cpus } from "node:os";
 import path from "node:path";
 import { execa } from "execa";
-import { packageRoot } from "../../dist/workers/python.js";
+import { packageRoot } from "../../dist/installation.js";
 import type { EchoAsked, EchoTold } from "./echo-controller.ts";
 import type { Context } from "./experiment.ts";
 

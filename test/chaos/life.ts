@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
-import { environmentPython } from "../../dist/workers/python.js";
+import { environmentPython } from "../../dist/installation.js";
 import type { ChaosAsked, ChaosTold } from "./controller.ts";
 
 /** Where one run lives, and how large it is. */

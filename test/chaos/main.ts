@@ -12,7 +12,7 @@ import path from "node:path";
 import process from "node:process";
 import { setTimeout } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { createRng, deriveSeed, type Rng } from "../../dist/tensor/rng.js";
+import { createRng, deriveSeed, type Rng } from "../../dist/base/rng.js";
 import { begin, faultLog, type Life, type Place, processes, runDirectory, temporary } from "./life.ts";
 import { fillDisk, killController, killWorker, pauseWorker, type Strike, stopWorker } from "./strikes.ts";
 

@@ -2,7 +2,7 @@ import { closeSync, openSync, rmSync, writeSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
 import { setTimeout } from "node:timers/promises";
-import type { Rng } from "../../dist/tensor/rng.js";
+import type { Rng } from "../../dist/base/rng.js";
 import type { Life, Place, WorkerProcess } from "./life.ts";
 
 /** What was seen of a strike. */

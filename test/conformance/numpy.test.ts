@@ -13,7 +13,7 @@ import { raFLoRA } from "../../src/strategy/aggregation/raflora.ts";
 import { segmentWise } from "../../src/strategy/aggregation/segment-wise.ts";
 import { zeroPadDeltas, zeroPadWeights } from "../../src/strategy/aggregation/zero-pad.ts";
 import type { Aggregation, Update } from "../../src/strategy/strategy.ts";
-import { environmentPython } from "../../src/workers/python.ts";
+import { environmentPython } from "../../src/installation.ts";
 import {
   aggregate,
   difference,

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import type { TestProject } from "vitest/node";
-import { environmentPython, packageRoot } from "../../src/workers/python.ts";
+import { environmentPython, packageRoot } from "../../src/installation.ts";
 
 declare module "vitest" {
   interface ProvidedContext {

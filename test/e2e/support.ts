@@ -5,7 +5,7 @@ import path from "node:path";
 import { afterAll, beforeAll, inject } from "vitest";
 import type { FederateOptions } from "../../src/index.ts";
 import { listRanks, segmentWise, allClients } from "../../src/index.ts";
-import { environmentPython, packageRoot } from "../../src/workers/python.ts";
+import { environmentPython, packageRoot } from "../../src/installation.ts";
 
 export const python = environmentPython();
 export const root = packageRoot();

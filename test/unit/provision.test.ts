@@ -4,7 +4,7 @@ import path from "node:path";
 import process from "node:process";
 import { execa } from "execa";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { packageRoot } from "../../src/workers/python.ts";
+import { packageRoot } from "../../src/installation.ts";
 
 let folder: string;
 beforeEach(async () => {

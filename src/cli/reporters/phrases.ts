@@ -1,7 +1,8 @@
 import { basename, dirname } from "node:path";
 import { formatCount, formatNumber, formatPercent, formatSeconds, plural } from "../../report/format.ts";
 import { qualityOf } from "../../report/quality.ts";
-import type { RoundMetrics, RunEvent } from "../../server/events.ts";
+import type { RunEvent } from "../../server/events.ts";
+import type { RoundMetrics } from "../../records/metrics.ts";
 import type { WorkerStatus } from "../../workers/task.ts";
 import type { WorkerView } from "./run-view.ts";
 

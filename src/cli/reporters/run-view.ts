@@ -1,4 +1,5 @@
-import type { RoundMetrics, RunEvent } from "../../server/events.ts";
+import type { RunEvent } from "../../server/events.ts";
+import type { RoundMetrics } from "../../records/metrics.ts";
 import type { WorkerStatus } from "../../workers/task.ts";
 
 /** What is known of a run at one moment, put together from its events. */

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { cpus } from "node:os";
 import path from "node:path";
-import { cacheFolder, packageRoot } from "../../../dist/workers/python.js";
+import { cacheFolder, packageRoot } from "../../../dist/installation.js";
 import type { Context, Experiment } from "../experiment.ts";
 import { runConfig, runOurs, runPeer } from "../processes.ts";
 import type { StartAsked } from "../start-controller.ts";

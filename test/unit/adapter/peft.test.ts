@@ -7,7 +7,7 @@ import { encodeGlobal } from "../../../src/adapter/global-file.ts";
 import { type AdapterShape, createLayout } from "../../../src/adapter/layout.ts";
 import { adapterConfig, peftTensors } from "../../../src/adapter/peft.ts";
 import { encodeSafetensors } from "../../../src/tensor/safetensors.ts";
-import { environmentPython } from "../../../src/workers/python.ts";
+import { environmentPython } from "../../../src/installation.ts";
 import { randomAdapter } from "../../conformance/federations.ts";
 
 test("rows become lora_A [r, in] and lora_B [out, r], dense values the parameters they were", () => {

@@ -4,7 +4,7 @@ import path from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { common } from "../../../src/config/sections.ts";
 import { rememberCode, unnamedCode } from "../../../src/records/named-code.ts";
-import { environmentPython } from "../../../src/workers/python.ts";
+import { environmentPython } from "../../../src/installation.ts";
 
 let cache: string;
 beforeEach(() => {

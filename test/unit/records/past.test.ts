@@ -13,7 +13,7 @@ import {
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { RoundMetrics } from "../../../src/server/events.ts";
+import type { RoundMetrics } from "../../../src/records/metrics.ts";
 import { createRunDirectory, reopenRunDirectory, type ReopenedDirectory } from "../../../src/records/run-directory.ts";
 
 let runsDir: string;

@@ -5,7 +5,7 @@ import { DOMParser } from "linkedom";
 import { beforeAll, describe, expect, it } from "vitest";
 import { qualityOverRank, qualityOverRounds } from "../../../src/report/charts.ts";
 import { readRun, type RecordedRun } from "../../../src/records/read-run.ts";
-import type { TierMetrics } from "../../../src/server/events.ts";
+import type { TierMetrics } from "../../../src/records/metrics.ts";
 import { writeRunFixture } from "./fixture.ts";
 
 let recorded: RecordedRun;

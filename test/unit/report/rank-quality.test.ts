@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { areaUnderRanks, worstTier } from "../../../src/report/rank-quality.ts";
-import type { TierMetrics } from "../../../src/server/events.ts";
+import type { TierMetrics } from "../../../src/records/metrics.ts";
 
 const tiersOf = (values: Readonly<Record<number, number | null>>): TierMetrics[] =>
   Object.entries(values).map(([r, loss]) => ({

@@ -5,7 +5,7 @@ import { curveKeyPair } from "zeromq";
 import { expect, onTestFinished, test, vi } from "vitest";
 import type { CurveKeys } from "../../../src/transport/transport.ts";
 import { processLauncher } from "../../../src/workers/launch.ts";
-import { workersFolder } from "../../../src/workers/python.ts";
+import { workersFolder } from "../../../src/installation.ts";
 
 /** Writes what it was told and by which way to its log, and ends. */
 const tells = `

@@ -12,7 +12,7 @@ import { createSharedMemory } from "../../../src/transport/shared-memory.ts";
 import { zeromqTransport } from "../../../src/transport/zeromq.ts";
 import { processLauncher } from "../../../src/workers/launch.ts";
 import { createWorkerPool, type PoolOptions } from "../../../src/workers/pool.ts";
-import { packageRoot } from "../../../src/workers/python.ts";
+import { packageRoot } from "../../../src/installation.ts";
 import type { Task, TaskFailure, WorkerHello } from "../../../src/workers/task.ts";
 import { onePlainStep } from "./scripted.ts";
 import { eventually, PATIENCE_MS } from "../../patience.ts";

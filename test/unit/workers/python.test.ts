@@ -3,7 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { EnvironmentError } from "../../../src/errors.ts";
-import { cacheFolder, environmentFolder, findPython, packageRoot, requirePython, workersFolder } from "../../../src/workers/python.ts";
+import { findPython, requirePython } from "../../../src/workers/python.ts";
+import { cacheFolder, environmentFolder, packageRoot, workersFolder } from "../../../src/installation.ts";
 
 let folder: string;
 beforeEach(async () => {

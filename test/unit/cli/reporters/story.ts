@@ -1,6 +1,7 @@
 import { PassThrough } from "node:stream";
 import { WriteStream } from "node:tty";
-import type { RoundMetrics, RunEvent } from "../../../../src/server/events.ts";
+import type { RunEvent } from "../../../../src/server/events.ts";
+import type { RoundMetrics } from "../../../../src/records/metrics.ts";
 import type { WorkerStatus } from "../../../../src/workers/task.ts";
 
 /** A short run as its events tell it: two rounds, one client that fails once and one that fails for good. */
