@@ -1,13 +1,12 @@
 import { setImmediate } from "node:timers/promises";
 import { encodeGlobal } from "../adapter/global-file.ts";
 import { isLanguage } from "../adapter/peft.ts";
-import { snakeKeys } from "../base/case.ts";
 import { InterruptedError } from "../errors.ts";
 import type { ClientHistory, RankedClient } from "../strategy/strategy.ts";
 import { writeAdapterFolder } from "../artifacts/peft-folder.ts";
 import { Concluder } from "./conclude-round.ts";
 import { candidateLosses, type EvaluateContext } from "./evaluate.ts";
-import type { TrainedMetrics } from "../records/journal.ts";
+import type { TrainedMetrics } from "../records/metrics.ts";
 import { baseFiles, describeSource } from "../records/model-source.ts";
 import { createResult, type RunResult } from "./result.ts";
 import { restoreRound, runStart } from "./resume.ts";
@@ -146,9 +145,9 @@ class Training {
       selected,
       spool,
       closed: past?.closed?.round === round ? past.closed : undefined,
-      onLate: (client, { workerId }) => directory.journal.append({ type: "late", round, client_id: client.id, worker_id: workerId }),
+      onLate: (client, { workerId }) => directory.journal.append({ type: "late", round, clientId: client.id, workerId }),
       onFit: (client, { workerId, attempt, message }, isRestored) => {
-        directory.journal.append({ type: "fit", round, client_id: client.id, worker_id: workerId, attempt, is_restored: isRestored });
+        directory.journal.append({ type: "fit", round, clientId: client.id, workerId, attempt, isRestored });
         emit({ type: "client-fit", round, clientId: client.id, r: client.r, workerId, loss: message.loss, seconds: message.seconds });
       },
     });
@@ -156,7 +155,7 @@ class Training {
 
   #close(round: number, { reported, failed, late, deadly, history }: RoundOutcome, setAside: readonly string[]): void {
     const { directory, emit } = this.#context;
-    directory.journal.append({ type: "close", ...(snakeKeys({ round, reported, failed, late, setAside }) as object) });
+    directory.journal.append({ type: "close", round, reported, failed, late, setAside });
     for (const [id, report] of history) this.#history.set(id, report);
     for (const clientId of setAside) {
       this.#setAside.add(clientId);
