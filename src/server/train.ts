@@ -13,7 +13,7 @@ import { restoreRound, runStart } from "./resume.ts";
 import { type RoundOutcome, runRound } from "./round.ts";
 import { type CommittedRound, type RunContext, withRanks } from "./run-context.ts";
 import { selectClients } from "./select-clients.ts";
-import { createSpool, type Spool } from "../records/update-store.ts";
+import { createUpdateStore, type RoundUpdates, type UpdateStore } from "../records/update-store.ts";
 
 /** Trains from the last committed round to the end of the run, and saves the adapters. */
 export async function train(context: RunContext): Promise<RunResult> {
@@ -22,7 +22,7 @@ export async function train(context: RunContext): Promise<RunResult> {
 
 class Training {
   readonly #context: RunContext;
-  readonly #spool: Spool;
+  readonly #updates: UpdateStore;
   readonly #evaluation: EvaluateContext;
   readonly #concluder: Concluder;
   /** What selection knows of clients that have reported. */
@@ -34,7 +34,7 @@ class Training {
     const { config, session, directory, past } = context;
     const { pool, layout, prepared, peft } = session;
     this.#context = context;
-    this.#spool = createSpool({
+    this.#updates = createUpdateStore({
       folder: directory.file("updates"),
       isRecorded: config.recordUpdates,
       isRead: config.strategy.aggregation.readsSpool ?? false,
@@ -87,7 +87,7 @@ class Training {
     let outcome: RoundOutcome;
     try {
       const selected = await this.#select(round, before);
-      const fits = this.#fitAll(round, before, selected, await this.#spool.open(round, before.sha256));
+      const fits = this.#fitAll(round, before, selected, await this.#updates.open(round, before.sha256));
       // What it computes itself must not keep the first fits from going out.
       outcome = await unlessFailed(fits, setImmediate().then(concludeBefore));
     } catch (error) {
@@ -130,7 +130,7 @@ class Training {
     round: number,
     { global, state }: CommittedRound,
     selected: readonly RankedClient[],
-    spool: Awaited<ReturnType<Spool["open"]>>,
+    updates: RoundUpdates,
   ): Promise<RoundOutcome> {
     const { config, session, directory, past, emit } = this.#context;
     const { pool, layout } = session;
@@ -143,7 +143,7 @@ class Training {
       state,
       history: this.#history,
       selected,
-      spool,
+      updates,
       closed: past?.closed?.round === round ? past.closed : undefined,
       onLate: (client, { workerId }) => directory.journal.append({ type: "late", round, clientId: client.id, workerId }),
       onFit: (client, { workerId, attempt, message }, isRestored) => {
@@ -188,7 +188,7 @@ class Training {
       await writeAdapterFolder(directory.file("adapters", `r${r}`), { config, peft, layout, adapter, r, dtype: "f32" });
     }
     clock.lap(config.rounds, "save");
-    await this.#spool.clear();
+    await this.#updates.clear();
     directory.journal.append({ type: "end" });
     await directory.journal.flush();
     const { round, sha256, global } = last;
