@@ -90,10 +90,10 @@ export async function conductRun(requested: RequestedRun): Promise<RunResult> {
 }
 
 function recordFailure(failure: TaskFailure, directory: RunDirectory, emit: (event: RunEvent) => void): void {
-  const { taskId, attempt, workerId, error, willRetry } = failure;
+  const { task, taskId, attempt, workerId, error, willRetry } = failure;
   directory.journal.append({ type: "failure", taskId, attempt, workerId, error: error.message, willRetry });
-  const [, round, clientId] = /^round-(\d+)\/fit\/(.+)$/.exec(taskId) ?? [];
-  if (round !== undefined && clientId !== undefined) {
-    emit({ type: "client-failure", round: Number(round), clientId, attempt, workerId, error: error.message, willRetry });
+  const { kind, round, clientId } = task;
+  if (kind === "fit" && round !== undefined && clientId !== undefined) {
+    emit({ type: "client-failure", round, clientId, attempt, workerId, error: error.message, willRetry });
   }
 }

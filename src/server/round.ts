@@ -5,7 +5,7 @@ import { encodingOf } from "../adapter/encoded-adapter.ts";
 import { InterruptedError, PrelortError, WorkerError } from "../errors.ts";
 import type { WorkerMessageOf } from "../protocol/messages.ts";
 import type { ClientHistory, RankedClient } from "../strategy/strategy.ts";
-import type { Reply, WorkerPool } from "../workers/task.ts";
+import { named, type Reply, type WorkerPool } from "../workers/task.ts";
 import { type Aggregated, openRound, type Opening, type OpenRound } from "./round-aggregation.ts";
 import { closesEarly, closingRule, type ClosingRule, quorumError, type RoundClose } from "./round-closing.ts";
 import type { StoredFit } from "../records/update-file.ts";
@@ -112,7 +112,7 @@ class Round {
     if (restored) return;
     const received = this.#sum.received(client);
     await pool.run<"fit">({
-      id: `round-${round}/fit/${client.id}`,
+      ...named({ kind: "fit", round, clientId: client.id }),
       request: fitRequest(config, layout, { round, client, seed: seeded.seed }),
       payload: received,
       expect: updateShapes(received, layout),
