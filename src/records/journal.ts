@@ -104,7 +104,8 @@ export async function readJournal(file: string): Promise<Journal> {
   const endsAt = await readJsonLines(file, ({ number, value }) => {
     const line = `${file}:${number}`;
     const entry = parseEntry(value, line);
-    switch (entry?.type) {
+    if (!entry) return;
+    switch (entry.type) {
       case "commit":
         if (entry.round > commits.length)
           throw damaged(line, `it commits round ${entry.round}, and no line commits round ${commits.length}`);
@@ -121,7 +122,10 @@ export async function readJournal(file: string): Promise<Journal> {
       case "resume":
         hasEnded = entry.type === "end";
         break;
-      default:
+      case "fit":
+      case "late":
+      case "failure":
+        // Recorded for people; nothing is continued from them.
         break;
     }
   });

@@ -12,6 +12,9 @@ import { count, describeProblems, list, names } from "./schema.ts";
  * Keys are written in the order of these schemas.
  */
 
+/** Of a plain object of schemas, so that the comments on its fields are those of the type. */
+type Figures<S extends z.ZodRawShape> = Readonly<z.output<z.ZodObject<S>>>;
+
 const metric = z.number().nullable();
 
 const tierShape = {
@@ -32,7 +35,11 @@ const tierShape = {
   /** Examples evaluated. */
   examples: count,
 };
-const tierMetrics = z.object(tierShape).readonly();
+/** Quality of the global adapter at one tier. */
+export interface TierMetrics extends Figures<typeof tierShape> {}
+
+const tierMetrics: z.ZodType<TierMetrics> = z.object(tierShape).readonly();
+const clientMetrics: z.ZodType<{ readonly id: string } & TierMetrics> = z.object({ id: z.string(), ...tierShape }).readonly();
 
 /** What a round's training gives; a journal's commit holds the same. */
 export const trainedShape = {
@@ -54,31 +61,31 @@ export const trainedShape = {
   bytesUp: count,
 };
 
-const roundMetrics = z
-  .object({
-    /** 0 is before training. */
-    round: count,
-    /** Empty in rounds that were not evaluated. */
-    byTier: list(tierMetrics),
-    /** Where an aggregation merges into the base model: the merged model, which is one for all ranks. */
-    merged: tierMetrics.nullable(),
-    /** The adapter at each client's own rank, on examples of its own that no client trains on; empty without such. */
-    byClient: list(z.object({ /** The client. */ id: z.string(), ...tierShape }).readonly()),
-    /** Per segment (named by its tier): ‖s·B_seg·A_seg‖²_F summed over the modules. Empty in rounds that were not evaluated. */
-    energy: list(z.object({ r: count, energy: z.number() }).readonly()),
-    ...trainedShape,
-    late: names.default([]),
-  })
-  .readonly();
+const evaluatedShape = {
+  /** Empty in rounds that were not evaluated. */
+  byTier: list(tierMetrics),
+  /** Where an aggregation merges into the base model: the merged model, which is one for all ranks. */
+  merged: tierMetrics.nullable(),
+  /** The adapter at each client's own rank, on examples of its own that no client trains on; empty without such. */
+  byClient: list(clientMetrics),
+  /** Per segment (named by its tier): ‖s·B_seg·A_seg‖²_F summed over the modules. Empty in rounds that were not evaluated. */
+  energy: list(z.object({ r: count, energy: z.number() }).readonly()),
+};
 
-/** Quality of the global adapter at one tier. */
-export type TierMetrics = z.output<typeof tierMetrics>;
-/** The figures of a round. */
-export type RoundMetrics = z.output<typeof roundMetrics>;
 /** The part of a round's metrics that its training gives. */
-export type TrainedMetrics = Pick<RoundMetrics, keyof typeof trainedShape>;
+export interface TrainedMetrics extends Figures<typeof trainedShape> {}
 /** The part of a round's metrics that its evaluation gives. */
-export type EvaluatedMetrics = Omit<RoundMetrics, "round" | keyof TrainedMetrics>;
+export interface EvaluatedMetrics extends Figures<typeof evaluatedShape> {}
+
+/** The figures of a round. */
+export interface RoundMetrics extends EvaluatedMetrics, TrainedMetrics {
+  /** 0 is before training. */
+  readonly round: number;
+}
+
+const roundMetrics: z.ZodType<RoundMetrics> = z
+  .object({ round: count, ...evaluatedShape, ...trainedShape, late: names.default([]) })
+  .readonly();
 
 /** A complete line of a metrics file: its figures, or what is wrong with it. */
 export type MetricsLine = { readonly number: number; readonly text: string } & (

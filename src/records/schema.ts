@@ -13,7 +13,7 @@ export function list<S extends z.ZodType>(item: S) {
 }
 
 /** A value with camelCase keys here and snake_case keys on disk. */
-export function inSnakeCase<S extends z.ZodType>(schema: S) {
+export function inSnakeCase<S extends z.ZodType>(schema: S): z.ZodCodec<z.ZodUnknown, S> {
   return z.codec(z.unknown(), schema, {
     decode: (value) => camelKeys(value) as z.input<S>,
     encode: (value) => snakeKeys(value),

@@ -16,7 +16,7 @@ import { isOfCommit, type MetricsLine, readMetrics } from "../records/metrics.ts
 import { originOf, readSource, type Source } from "../artifacts/init-source.ts";
 import { openRound } from "./round-aggregation.ts";
 import { decodeState, encodeState, GLOBAL, hashOf, readRoundFile, roundFile, STATE } from "../records/round-files.ts";
-import { readRecord, requireReady, runRecord, type WrittenRecord } from "../records/run-record.ts";
+import { readRecord, requireReady, runRecord } from "../records/run-record.ts";
 import { requireSameRun } from "../records/resume-check.ts";
 import { hasRecorded, readRecordedFit } from "../records/update-store.ts";
 import { fitSeed } from "./task-requests.ts";

@@ -1,10 +1,20 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { API } from "typescript/unstable/sync";
 import { expect, onTestFinished, test } from "vitest";
 import { openMetricsFile, readMetrics, type RoundMetrics } from "../../../src/records/metrics.ts";
 
-const tier = { r: 2, loss: 0.5, perplexity: null, accuracy: 0.25, macroF1: 0.125, rougeL: null, own: [{ name: "a_b", value: 1 }], examples: 8 };
+const tier = {
+  r: 2,
+  loss: 0.5,
+  perplexity: null,
+  accuracy: 0.25,
+  macroF1: 0.125,
+  rougeL: null,
+  own: [{ name: "a_b", value: 1 }],
+  examples: 8,
+};
 const round: RoundMetrics = {
   round: 1,
   byTier: [tier],
@@ -48,4 +58,21 @@ test("a line from before late clients were recorded has none", async () => {
   const name = file();
   writeFileSync(name, `${LINE.replace('"late":["c2"],', "")}\n`);
   expect((await readMetrics(name)).lines[0]?.metrics).toEqual({ ...round, late: [] });
+});
+
+test("every figure of the public types says what it is when an editor shows it", () => {
+  const root = path.join(import.meta.dirname, "../../..");
+  const api = new API({ cwd: root });
+  onTestFinished(() => api.close());
+  const [project] = api.updateSnapshot({ openProject: path.join(root, "tsconfig.json") }).getProjects();
+  const source = project?.program.getSourceFile(path.join(root, "src/records/metrics.ts"));
+  const module = source && project?.checker.getSymbolAtLocation(source);
+  if (!project || !module) throw new Error("metrics.ts is a module of the project");
+  const { checker } = project;
+  const exported = checker.getExportsOfModule(module).filter(({ name }) => ["TierMetrics", "RoundMetrics"].includes(name));
+  const fields = exported.flatMap((symbol) => checker.getPropertiesOfType(checker.getDeclaredTypeOfSymbol(symbol)));
+  const shown = new Map(fields.map((field) => [field.name, checker.getDocumentationCommentOfSymbol(field)]));
+  expect([...shown.keys()]).toEqual(expect.arrayContaining([...Object.keys(tier), ...Object.keys(round)]));
+  expect([...shown].filter(([, comment]) => comment === "")).toEqual([]);
+  expect(shown.get("late")).toBe("Clients that were not waited for.");
 });

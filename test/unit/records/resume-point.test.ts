@@ -32,8 +32,14 @@ const trainedIn = (round: number) => {
 };
 const metricsOf = (round: number) => unevaluated(round, trainedIn(round));
 
+interface RunOptions {
+  readonly measured?: number;
+  readonly hasEnded?: boolean;
+  readonly record?: WrittenRecord;
+}
+
 /** A run of rounds 0 to ROUNDS, with figures of as many as `measured`. */
-async function makeRun({ measured = ROUNDS + 1, hasEnded = false, record = { name: "a" } as WrittenRecord } = {}): Promise<void> {
+async function makeRun({ measured = ROUNDS + 1, hasEnded = false, record = { name: "a" } }: RunOptions = {}): Promise<void> {
   const directory = await createRunDirectory({ runsDir, name: "a" });
   await directory.writeRecord(record);
   for (let round = 0; round <= ROUNDS; round++) {
