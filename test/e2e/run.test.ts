@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { expect, test } from "vitest";
 import { federate, listRanks, type RunEvent, type RunResult, stratifiedSelection } from "../../src/index.ts";
+import { documentedFiles } from "../unit/records/documented-files.ts";
 import { python, readLines, root, temporaryFolder, tiny, tinyRun, workersOf } from "./support.ts";
 
 const runs = temporaryFolder();
@@ -58,6 +59,13 @@ test("a whole run trains every tier, tells what it does, and leaves a complete r
     config: { seed: 7, fit: { objective: "stratified" } },
     clients: [{ r: 8 }, { r: 4 }, { r: 2 }, { r: 1 }],
   });
+  const files = readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => path.relative(directory, path.join(entry.parentPath, entry.name)));
+  expect(
+    files.filter((file) => !documentedFiles.some(({ pattern }) => pattern.test(file))),
+    "not in src/records/README.md",
+  ).toEqual([]);
   expect(workersOf(process.pid), "workers left").toEqual([]);
 });
 

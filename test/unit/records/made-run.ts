@@ -29,6 +29,8 @@ export function madeRuns(): { readonly folder: string; make(run: MadeRun): Promi
     async make({ name, layout, rounds, aggregation = { name: "segment-wise", weights: "examples" }, modulesToSave = [], pooling }) {
       const directory = await createRunDirectory({ runsDir: folder, name });
       const config = {
+        rounds: rounds.length - 1,
+        data: { path: "words.jsonl" },
         model: { name_or_path: "some/base", task: pooling ? "sequence-classification" : "causal-lm", pooling, dtype: "f32" },
         lora: { r: layout.r, tiers: layout.tiers, scale: layout.scale, target_modules: ["q"], lora_dropout: 0 },
         strategy: { aggregation },

@@ -1,0 +1,100 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { expect, test } from "vitest";
+import { createLayout } from "../../../src/adapter/layout.ts";
+import { writeAdapterFolder } from "../../../src/artifacts/peft-folder.ts";
+import { validateRun } from "../../../src/config/build.ts";
+import { exportCommand } from "../../../src/cli/export.ts";
+import { resumeCommand } from "../../../src/cli/resume.ts";
+import { verifyCommand } from "../../../src/cli/verify.ts";
+import { PROTOCOL_VERSION } from "../../../src/protocol/messages.ts";
+import { reopenRunDirectory } from "../../../src/records/run-directory.ts";
+import { createUpdateStore } from "../../../src/records/update-store.ts";
+import { writeReport } from "../../../src/report/html.ts";
+import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
+import { allClients } from "../../../src/strategy/selection/all.ts";
+import { asFloat32 } from "../../../src/tensor/encoded.ts";
+import type { Reply } from "../../../src/workers/task.ts";
+import { moderateAdapter } from "../../conformance/federations.ts";
+import { documentedFiles } from "./documented-files.ts";
+import { nothingTrained, unevaluated } from "./figures.ts";
+import { madeRuns } from "./made-run.ts";
+
+const records = path.join(import.meta.dirname, "../../../src/records");
+const readme = readFileSync(path.join(records, "README.md"), "utf8");
+const runs = madeRuns();
+const layout = createLayout({ r: 2, tiers: [1, 2], scale: 2 }, { modules: [{ name: "x.q", in: 3, out: 4 }], dense: [] });
+const adapter = moderateAdapter(layout, 2, "a");
+
+function fitReply(): Reply<"fit"> {
+  const rows = asFloat32(Float32Array.of(1, 2));
+  const tensor = { name: "rows" as const, dtype: "F32" as const, shape: [2], bytes: 8, crc32: null, shared: null };
+  const figures = { r: 2, scale: 2, n: 10, steps: 3, passes: 3, loss: 0.5, rms_loss: 0.5, seconds: 1, peak_memory_bytes: null };
+  const envelope = { type: "fitted", protocol_version: PROTOCOL_VERSION, task_id: "t", attempt: 1, client_id: "c0" } as const;
+  return { workerId: "w0", attempt: 1, message: { ...envelope, ...figures, tensors: [tensor] }, payload: { rows }, close: () => {} };
+}
+
+const config = validateRun({
+  rounds: 1,
+  model: { nameOrPath: "some/base", task: "causal-lm" },
+  lora: { r: 2, target_modules: ["q"] },
+  data: { path: "words.jsonl", prompt: "", answer: "{gloss}", clients: 1 },
+  strategy: { selection: allClients(), rankAssignment: () => 2, aggregation: segmentWise() },
+});
+
+/** Every file that a run can leave, made by the code that makes them; a worker's log and a replaced run stand in. */
+async function makeFiles(): Promise<readonly string[]> {
+  const root = await runs.make({ name: "a", layout, rounds: [adapter] });
+  const directory = await reopenRunDirectory(root);
+  await directory.writeDataFiles([]);
+  directory.timings.append({ round: 0, phase: "start", seconds: 1 });
+  await directory.writeMetrics(unevaluated(0));
+  const state = { momentum: Float32Array.of(1) };
+  mkdirSync(directory.file("replaced"));
+  writeFileSync(directory.file("workers", "w0.log"), "");
+  await directory.commitRound({ round: 1, global: [new Uint8Array(1)], state, trained: nothingTrained, setAside: [], clients: [] });
+  mkdirSync(directory.file("replaced"));
+  writeFileSync(directory.file("replaced", "run.json"), "{}");
+  for (const isRecorded of [true, false]) {
+    const store = createUpdateStore({ folder: directory.file("updates"), isRecorded, isRead: false, maxBytes: 1e9 });
+    await (await store.open(1, "0".repeat(64))).keep({ id: "c0", seed: "5" }, fitReply());
+  }
+  await writeAdapterFolder(directory.file("adapters", "r2"), {
+    config,
+    peft: { taskType: "CAUSAL_LM", modulesToSave: [] },
+    layout,
+    adapter,
+    r: 2,
+    dtype: "f32",
+  });
+  await writeReport(root);
+  const files = readdirSync(root, { recursive: true, encoding: "utf8", withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => path.relative(root, path.join(entry.parentPath, entry.name)));
+  await directory.close();
+  return files;
+}
+
+test("the README lists every file that a run leaves, and no other", async () => {
+  const files = await makeFiles();
+  expect(documentedFiles.length).toBeGreaterThan(10);
+  expect(documentedFiles.filter(({ pattern }) => !files.some((file) => pattern.test(file))).map(({ name }) => name)).toEqual([]);
+  expect(files.filter((file) => !documentedFiles.some(({ pattern }) => pattern.test(file)))).toEqual([]);
+});
+
+test("the README names files of this folder that are there, and options that the commands have", () => {
+  const schemas = documentedFiles.flatMap(({ schema }) => schema ?? []);
+  const named = [...readme.matchAll(/`([\w-]+\.ts)`/g)].map(([, name]) => name as string);
+  expect(named).toEqual(expect.arrayContaining(schemas));
+  expect(named.filter((name) => !existsSync(path.join(records, name)))).toEqual([]);
+
+  const commands = new Map([resumeCommand(), verifyCommand(), exportCommand()].map((command) => [command.name(), command]));
+  const lines = [...readme.matchAll(/^npx prelort (\w+) runs\/quickstart(.*)$/gm)];
+  expect(lines.length).toBeGreaterThan(3);
+  const unknown = lines.flatMap(([line, name = "", options = ""]) => {
+    const known = commands.get(name)?.options.map(({ long }) => long) ?? [];
+    return [...options.matchAll(/--[\w-]+/g)].flatMap(([option]) => (commands.has(name) && known.includes(option) ? [] : [line]));
+  });
+  expect(unknown).toEqual([]);
+  expect(lines.map(([, name]) => name).filter((name) => !commands.has(name ?? ""))).toEqual([]);
+});
