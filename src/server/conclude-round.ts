@@ -8,7 +8,7 @@ import type { CommittedRound, RunContext } from "./run-context.ts";
 
 const NOTHING_EVALUATED: EvaluatedMetrics = { byTier: [], merged: null, byClient: [], energy: [] };
 
-/** Evaluates committed rounds, writes their metrics and reports them; each round once. */
+/** Evaluates committed rounds, writes their metrics and reports them; each round only once. */
 export class Concluder {
   readonly #context: RunContext;
   readonly #evaluation: EvaluateContext;
@@ -20,7 +20,7 @@ export class Concluder {
   constructor(context: RunContext, evaluation: EvaluateContext) {
     this.#context = context;
     this.#evaluation = evaluation;
-    this.#metrics = new Map(context.past?.metrics.map((metrics) => [metrics.round, metrics]));
+    this.#metrics = new Map(context.resumed?.metrics.map((metrics) => [metrics.round, metrics]));
   }
 
   /** Of every concluded round, in order. */
@@ -28,7 +28,7 @@ export class Concluder {
     return [...this.#metrics.values()].toSorted((a, b) => a.round - b.round);
   }
 
-  /** Does nothing for a round whose metrics an earlier life of the run has written. */
+  /** Does nothing for a round whose metrics were written before the run was resumed. */
   conclude(committed: CommittedRound): Promise<void> {
     const { round } = committed;
     const begun = this.#concluding.get(round) ?? (this.#metrics.has(round) ? Promise.resolve() : this.#conclude(committed));
@@ -36,7 +36,7 @@ export class Concluder {
     return begun;
   }
 
-  /** What a committed round's adapter looks like as an adapter of the base model. */
+  /** A committed round's adapter, as an adapter of the base model. */
   present({ round, global }: CommittedRound): Adapter {
     const { config, session } = this.#context;
     if (round === config.rounds && this.#presented) return this.#presented;

@@ -18,7 +18,7 @@ import { openSession } from "./session.ts";
 import { createStopwatch } from "../records/timings.ts";
 import { train } from "./train.ts";
 
-/** A run that is asked for. */
+/** What `federate` was asked to do. */
 export interface RequestedRun {
   readonly config: RunConfig;
   readonly overwrite: boolean | undefined;
@@ -28,27 +28,27 @@ export interface RequestedRun {
   emit(event: RunEvent): void;
 }
 
-/** Claims the run directory, brings the workers up, trains, and leaves everything closed. */
+/** Claims the run directory, starts the workers, trains, and closes everything. */
 export async function conductRun(requested: RequestedRun): Promise<RunResult> {
   const { config, signal, emit } = requested;
   const { runsDir, name = "" } = config;
   if (signal.aborted) throw new InterruptedError();
-  // Before anything is made, or replaced.
+  // Checked before anything is created or replaced.
   const chosen = requested.resume ? undefined : await originOf(config);
-  const past = requested.resume ? await reopenRunDirectory(path.resolve(runsDir, name)) : undefined;
-  const directory = past ?? (await createRunDirectory({ runsDir, name: config.name, overwrite: requested.overwrite }));
+  const reopened = requested.resume ? await reopenRunDirectory(path.resolve(runsDir, name)) : undefined;
+  const directory = reopened ?? (await createRunDirectory({ runsDir, name: config.name, overwrite: requested.overwrite }));
   const { copyOf } = directory;
   if (copyOf) {
     const { folder, host, pid } = copyOf;
     emit({ type: "folder-copied", directory: directory.path, copyOf: { directory: folder, host, pid } });
   }
   try {
-    const origin = past ? await originOf(config, past.record) : chosen;
+    const origin = reopened ? await originOf(config, reopened.record) : chosen;
     const begun = describeRun(config, path.basename(directory.path), origin);
-    if (past) requireSameRun(past.record, begun);
+    if (reopened) requireSameRun(reopened.record, begun);
     else await directory.writeRecord(begun);
-    if (past) requireAllRounds(past.path, past, config.rounds);
-    if (past?.hasEnded && past.unmeasured.length === 0) return await showEnded(requested, past);
+    if (reopened) requireAllRounds(reopened.path, reopened, config.rounds);
+    if (reopened?.hasEnded && reopened.unmeasured.length === 0) return await showEnded(requested, reopened);
     await rememberCode(config);
     const clock = createStopwatch(directory.timings);
     const session = await openSession({
@@ -67,22 +67,22 @@ export async function conductRun(requested: RequestedRun): Promise<RunResult> {
       clock.lap(0, "start");
       const record = { ...begun, ...describeSession(config, session) };
       const dataFiles = await listDataFiles(session.prepared);
-      const changedData = past ? await changedDataFiles(directory.file(DATA_FILES), dataFiles) : [];
-      const differences = past ? requireSameRun(past.record, record, changedData) : [];
-      if (past) directory.journal.append({ type: "resume", after: past.commits.length - 1, differences });
-      // What a run that was killed in its start has not recorded.
-      if (!past || past.commits.length === 0) {
+      const changedData = reopened ? await changedDataFiles(directory.file(DATA_FILES), dataFiles) : [];
+      const differences = reopened ? requireSameRun(reopened.record, record, changedData) : [];
+      if (reopened) directory.journal.append({ type: "resume", after: reopened.commits.length - 1, differences });
+      // A run that was killed while it started had not recorded this.
+      if (!reopened || reopened.commits.length === 0) {
         if (dataFiles) await directory.writeDataFiles(dataFiles);
         await directory.writeRecord(record);
       }
-      return await train({ config, signal, session, directory, past: past && { ...past, differences }, clock, emit });
+      return await train({ config, signal, session, directory, resumed: reopened && { ...reopened, differences }, clock, emit });
     } finally {
       await session.close();
     }
   } catch (error) {
     const rounds = directory.file("rounds");
     if (!(error instanceof InterruptedError) || !existsSync(rounds)) throw error;
-    const remedy = `its committed rounds are kept: go on with prelort resume ${path.relative(".", directory.path)}`;
+    const remedy = `its committed rounds are kept: continue with prelort resume ${path.relative(".", directory.path)}`;
     throw new InterruptedError(`${error.message}; ${remedy}`, { cause: error });
   } finally {
     await directory.close();

@@ -15,7 +15,7 @@ import { requireAccumulator, requireAggregate } from "../strategy/validate-polic
 import type { StoredFit } from "../records/update-file.ts";
 import { WIRE_DTYPES } from "../config/wire-specs.ts";
 
-/** What a round's aggregation begins with. */
+/** What a round's aggregation starts from. */
 export interface Opening {
   readonly round: number;
   readonly config: RunConfig;
@@ -26,18 +26,18 @@ export interface Opening {
   readonly selected: readonly RankedClient[];
 }
 
-/** What the aggregation makes of a round. */
+/** The result of a round's aggregation. */
 export interface Aggregated extends Aggregate {
   /** Ranks that the strategy's rank assignment has changed, by client id. */
   readonly revised: ReadonlyMap<string, number>;
 }
 
-/** A round's sum as it grows: what each client is handed, and what becomes of its answer. */
+/** A round's aggregation in progress: what each client receives, and how its update is added. */
 export interface OpenRound {
   received(client: RankedClient): Adapter;
   /**
-   * Checks an answer and adds its update, which is kept on disk meanwhile. Throws RefusedError, and the sum is as it was. Gives
-   * whether the payload is forgotten.
+   * Checks an update and adds it, while `keep` writes it to disk. Throws a RefusedError for an invalid update, which leaves the sum
+   * unchanged. Returns whether the payload is no longer needed.
    */
   take(
     client: RankedClient,
@@ -92,7 +92,7 @@ export function openRound({ round, config, layout, global, state, selected }: Op
   };
 }
 
-/** The rank that a client goes on with after its fit. */
+/** The rank that a client continues with after its fit. */
 function revisedRank(assigner: RankAssigner, client: RankedClient, update: Update, layout: AdapterLayout): number {
   if (!assigner.revise) return client.r;
   const subject = `${namePolicy("rank assignment", assigner)}'s revise() of client ${client.id}`;

@@ -1,10 +1,10 @@
 import type { RunConfig } from "../config/schema.ts";
 import { RunFailedError } from "../errors.ts";
 
-/** Of whom a round's result is made; each list in index order. */
+/** Whose updates a round's result is made of; each list in index order. */
 export interface RoundClose {
   readonly reported: readonly string[];
-  /** They used up their tries. */
+  /** They used up their attempts. */
   readonly failed: readonly string[];
   /** They were not waited for. */
   readonly late: readonly string[];
@@ -12,15 +12,15 @@ export interface RoundClose {
 
 /** When a round closes. */
 export interface ClosingRule {
-  /** So many clients must report. */
+  /** Clients that must report. */
   readonly quorum: number;
-  /** Once so many have reported, nobody else is waited for. */
+  /** Once this many have reported, the round waits for no one else. */
   readonly enough: number;
-  /** Once this has passed since the round began, a quorum is enough. */
+  /** From then on, counted from the start of the round, a quorum is enough. */
   readonly deadlineMs: number | undefined;
 }
 
-/** For so many clients. Without `closing` all are waited for, and one that reports is a quorum. */
+/** The rule for `asked` clients. Without `closing`, the round waits for all of them, and one report is a quorum. */
 export function closingRule({ quorum = 0, enough = 1, deadline }: Partial<RunConfig["closing"]>, asked: number): ClosingRule {
   return {
     quorum: Math.min(asked, Math.max(1, Math.ceil(quorum * asked))),
@@ -29,7 +29,7 @@ export function closingRule({ quorum = 0, enough = 1, deadline }: Partial<RunCon
   };
 }
 
-/** Whether a round closes although not everyone who was asked has reported. `isDue`: its deadline has passed. */
+/** Whether a round closes before every client that was asked has reported. `isDue`: its deadline has passed. */
 export function closesEarly(
   { quorum, enough }: ClosingRule,
   { asked, reported, isDue }: { readonly asked: number; readonly reported: number; readonly isDue: boolean },
@@ -37,7 +37,7 @@ export function closesEarly(
   return reported < asked && reported >= (isDue ? quorum : enough);
 }
 
-/** Why a round without a quorum fails: for want of any report, its first client's error. */
+/** The error of a round without a quorum; if any report would have been enough, its first client's error. */
 export function quorumError(
   round: number,
   { quorum }: ClosingRule,
@@ -46,6 +46,6 @@ export function quorumError(
 ): Error {
   const [[client, first] = []] = failures;
   if (quorum === 1 && first) return first;
-  const problem = `round ${round}: ${reported} of ${asked} clients reported, and closing.quorum asks for ${quorum}`;
+  const problem = `round ${round}: ${reported} of ${asked} clients reported, but closing.quorum requires ${quorum}`;
   return new RunFailedError(`${problem}; client ${client} failed with:\n${first?.message}`, { cause: first });
 }

@@ -17,19 +17,19 @@ export interface RoundInput extends Opening {
   readonly pool: WorkerPool;
   readonly history: ReadonlyMap<string, ClientHistory>;
   readonly updates: RoundUpdates;
-  /** How an earlier life of the run closed this round: that is not decided anew. */
+  /** How this round was closed before the run was resumed; that is not decided again. */
   readonly closed?: RoundClose | undefined;
-  /** `isRestored`: it was trained in an earlier life of the run. */
+  /** `isRestored`: it was trained before the run was resumed. */
   onFit?(client: RankedClient, reply: Reply<"fit">, isRestored: boolean): void;
-  /** An answer came after the round had closed, and was refused. */
+  /** An update came after the round had closed, and was refused. */
   onLate?(client: RankedClient, reply: Reply<"fit">): void;
 }
 
 export interface RoundOutcome extends Aggregated, RoundClose {
   /** Of the clients that reported. */
   readonly history: readonly (readonly [id: string, ClientHistory])[];
-  /** Failed clients whose workers died in their last try, each with how: they are not to be selected again. */
-  readonly deadly: ReadonlyMap<string, Error>;
+  /** Failed clients whose workers died in their last attempt, with the error: they are quarantined. */
+  readonly poison: ReadonlyMap<string, Error>;
   /** Mean training loss weighted by examples; null when a client's was not finite. */
   readonly fitLoss: number | null;
   readonly passes: number;
@@ -38,9 +38,9 @@ export interface RoundOutcome extends Aggregated, RoundClose {
 }
 
 /**
- * One server round: the global adapter's prefixes go out, largest fits first, and each update is validated and folded in as it
- * arrives; of those in shared memory two are held at most. A client that fails all its tries is recorded and left out. The
- * round closes once all have reported or failed, or as `closing` has it.
+ * One server round. Sends each client its prefix of the global adapter, largest ranks first, and validates and aggregates each
+ * update as it arrives; at most two are held in shared memory. A client that fails all its attempts is recorded and left out. The
+ * round closes once all clients have reported or failed, or when `closing` says so.
  */
 export async function runRound(input: RoundInput): Promise<RoundOutcome> {
   return new Round(input).run();
@@ -60,9 +60,9 @@ class Round {
   readonly #rule: ClosingRule;
   readonly #reports = new Map<string, Report>();
   readonly #failures = new Map<string, Error>();
-  /** Aborted once nobody is waited for any more who has not reported. */
+  /** Aborted once the round no longer waits for clients that have not reported. */
   readonly #closing = new AbortController();
-  /** Updates that are being added: they count, though the round closes meanwhile. */
+  /** Updates that are being added: they count even if the round closes meanwhile. */
   readonly #taking: Promise<unknown>[] = [];
   #isDue = false;
 
@@ -123,7 +123,7 @@ class Round {
     });
   }
 
-  /** Adds an answer to the round. Gives whether its payload is forgotten. */
+  /** Adds an update to the round. Returns whether its payload is no longer needed. */
   #take(client: RankedClient, reply: Reply<"fit">, keep: () => Promise<StoredFit | undefined>, isRestored: boolean): Promise<boolean> {
     if (this.#closing.signal.aborted) {
       this.#input.onLate?.(client, reply);
@@ -168,7 +168,7 @@ class Round {
       reported: reports.map(({ client }) => client.id),
       failed: selected.filter(isFailed).map(({ id }) => id),
       late: selected.filter(isLate).map(({ id }) => id),
-      deadly: new Map([...this.#failures].filter(([, error]) => error instanceof WorkerError && error.details.traceback === undefined)),
+      poison: new Map([...this.#failures].filter(([, error]) => error instanceof WorkerError && error.details.traceback === undefined)),
       passes: total(({ message }) => message.passes),
       bytesDown: total(({ down }) => down),
       bytesUp: total(({ up }) => up),
@@ -177,7 +177,7 @@ class Round {
   }
 }
 
-/** Weighted by the clients' examples; null where there is none, or one that is not finite. */
+/** Weighted by the clients' examples; null if no client reported, or a loss is not finite. */
 function meanLoss(reports: readonly (Pick<Report, "message"> & { readonly client: RankedClient })[]): number | null {
   if (reports.length === 0) return null;
   const examples = reports.reduce((sum, { client }) => sum + client.size, 0);
@@ -187,7 +187,7 @@ function meanLoss(reports: readonly (Pick<Report, "message"> & { readonly client
   );
 }
 
-/** A client that used up its tries is a result; an interruption, or a pool without workers, ends the run. */
+/** A client that used up its attempts is a result; an interruption, or a pool without workers, ends the run. */
 function isClientFailure(error: unknown): boolean {
   return error instanceof PrelortError && (error.kind === "worker" || error.kind === "refused");
 }

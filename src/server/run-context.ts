@@ -8,8 +8,8 @@ import type { Difference } from "../records/resume-check.ts";
 import type { Session } from "./session.ts";
 import type { Stopwatch } from "../records/timings.ts";
 
-/** What an earlier life of the run left, and in what this one differs from it. */
-export type Past = Pick<
+/** From where a resumed run continues, and how its versions and devices differ from those it began with. */
+export type ResumedFrom = Pick<
   ReopenedDirectory,
   "commits" | "closed" | "metrics" | "unmeasured" | "remarks" | "readGlobal" | "readState" | "file"
 > & {
@@ -22,8 +22,8 @@ export interface RunContext {
   readonly signal: AbortSignal;
   readonly session: Session;
   readonly directory: RunDirectory;
-  /** Of a run that is resumed. */
-  readonly past: Past | undefined;
+  /** Of a resumed run. */
+  readonly resumed: ResumedFrom | undefined;
   readonly clock: Stopwatch;
   emit(event: RunEvent): void;
 }
@@ -33,15 +33,15 @@ export interface CommittedRound {
   readonly round: number;
   readonly global: Adapter;
   readonly state: ServerState;
-  /** With the ranks that they go on with. */
+  /** With the ranks that they continue with. */
   readonly clients: readonly RankedClient[];
   readonly trained: TrainedMetrics;
-  /** Clients that are selected no more, from this round on. */
+  /** Clients that are quarantined from this round on: never selected again. */
   readonly setAside: readonly string[];
   readonly sha256: string;
 }
 
-/** The clients with the ranks that they go on with. */
+/** The clients with the ranks that they continue with. */
 export function withRanks(clients: readonly RankedClient[], ranks: ReadonlyMap<string, number>): readonly RankedClient[] {
   if (ranks.size === 0) return clients;
   return Object.freeze(clients.map((client) => Object.freeze({ ...client, r: ranks.get(client.id) ?? client.r })));

@@ -25,13 +25,13 @@ class Training {
   readonly #updates: UpdateStore;
   readonly #evaluation: EvaluateContext;
   readonly #concluder: Concluder;
-  /** What selection knows of clients that have reported. */
+  /** What selection knows of the clients that have reported. */
   readonly #history: Map<string, ClientHistory>;
-  /** Clients that are selected no more. */
-  readonly #setAside: Set<string>;
+  /** Clients that are never selected again, since their fits killed their workers. */
+  readonly #quarantined: Set<string>;
 
   constructor(context: RunContext) {
-    const { config, session, directory, past } = context;
+    const { config, session, directory, resumed } = context;
     const { pool, layout, prepared, peft } = session;
     this.#context = context;
     this.#updates = createUpdateStore({
@@ -44,16 +44,16 @@ class Training {
     this.#evaluation = { config, pool, layout, isLanguage: isLanguage(peft), evalExamples: prepared.n_eval, ownExamples };
     this.#concluder = new Concluder(context, this.#evaluation);
     this.#history = new Map(
-      past?.commits.flatMap(({ round, clients }) => clients.map(({ id, rmsLoss }) => [id, { round, rmsLoss }] as const)),
+      resumed?.commits.flatMap(({ round, clients }) => clients.map(({ id, rmsLoss }) => [id, { round, rmsLoss }] as const)),
     );
-    this.#setAside = new Set(past?.commits.flatMap(({ setAside }) => setAside));
+    this.#quarantined = new Set(resumed?.commits.flatMap(({ setAside }) => setAside));
   }
 
   async run(): Promise<RunResult> {
-    const { config, session, directory, past, clock, emit } = this.#context;
-    emit(runStart(config, directory, session.tiers, past));
+    const { config, session, directory, resumed, clock, emit } = this.#context;
+    emit(runStart(config, directory, session.tiers, resumed));
     emit({ type: "phase-start", phase: "train" });
-    let last = (past && (await restoreRound(past, session.clients, past.commits.length - 1))) ?? (await this.#begin());
+    let last = (resumed && (await restoreRound(resumed, session.clients, resumed.commits.length - 1))) ?? (await this.#begin());
     await this.#evaluateAgain(last);
     while (last.round < config.rounds) last = await this.#trainRound(last);
     await this.#concluder.conclude(last);
@@ -70,35 +70,35 @@ class Training {
 
   /** Earlier rounds whose metrics are missing. */
   async #evaluateAgain(last: CommittedRound): Promise<void> {
-    const { past, session } = this.#context;
-    for (const round of past?.unmeasured ?? []) {
-      const before = past && round < last.round ? await restoreRound(past, session.clients, round) : undefined;
+    const { resumed, session } = this.#context;
+    for (const round of resumed?.unmeasured ?? []) {
+      const before = resumed && round < last.round ? await restoreRound(resumed, session.clients, round) : undefined;
       if (before) await this.#concluder.conclude(before);
     }
   }
 
-  /** The round before is concluded while the clients of this one train: its evaluation takes the workers that they leave free. */
+  /** Evaluates the round before while the clients of this one train, on the workers that their fits leave free. */
   async #trainRound(before: CommittedRound): Promise<CommittedRound> {
-    const { signal, past, clock } = this.#context;
+    const { signal, resumed, clock } = this.#context;
     if (signal.aborted) throw new InterruptedError();
     const round = before.round + 1;
-    const closed = past?.closed?.round === round ? past.closed : undefined;
+    const closed = resumed?.closed?.round === round ? resumed.closed : undefined;
     const concludeBefore = () => this.#concluder.conclude(before);
     let outcome: RoundOutcome;
     try {
       const selected = await this.#select(round, before);
       const fits = this.#fitAll(round, before, selected, await this.#updates.open(round, before.sha256));
-      // What it computes itself must not keep the first fits from going out.
+      // Later, so that its own computations do not delay the first fits.
       outcome = await unlessFailed(fits, setImmediate().then(concludeBefore));
     } catch (error) {
-      // The metrics of a committed round do not depend on what becomes of the next.
+      // A committed round gets its metrics even if the next round fails.
       if (!(error instanceof InterruptedError)) await concludeBefore().catch(() => {});
       throw error;
     }
     clock.lap(round, "fit");
     await concludeBefore();
     clock.lap(before.round, "evaluate");
-    const setAside = closed?.setAside ?? [...outcome.deadly.keys()];
+    const setAside = closed?.setAside ?? [...outcome.poison.keys()];
     this.#close(round, outcome, setAside);
     return this.#commit({
       round,
@@ -119,7 +119,7 @@ class Training {
       history: this.#history,
       losses: (candidates) => candidateLosses(this.#evaluation, round, global, candidates),
     });
-    const selected = chosen.filter(({ id }) => !this.#setAside.has(id));
+    const selected = chosen.filter(({ id }) => !this.#quarantined.has(id));
     const decided = selected.map(({ id, r }) => ({ id, r }));
     directory.journal.append({ type: "round", round, clients: decided });
     emit({ type: "round-start", round, clients: decided });
@@ -132,7 +132,7 @@ class Training {
     selected: readonly RankedClient[],
     updates: RoundUpdates,
   ): Promise<RoundOutcome> {
-    const { config, session, directory, past, emit } = this.#context;
+    const { config, session, directory, resumed, emit } = this.#context;
     const { pool, layout } = session;
     return runRound({
       round,
@@ -144,7 +144,7 @@ class Training {
       history: this.#history,
       selected,
       updates,
-      closed: past?.closed?.round === round ? past.closed : undefined,
+      closed: resumed?.closed?.round === round ? resumed.closed : undefined,
       onLate: (client, { workerId }) => directory.journal.append({ type: "late", round, clientId: client.id, workerId }),
       onFit: (client, { workerId, attempt, message }, isRestored) => {
         directory.journal.append({ type: "fit", round, clientId: client.id, workerId, attempt, isRestored });
@@ -153,13 +153,13 @@ class Training {
     });
   }
 
-  #close(round: number, { reported, failed, late, deadly, history }: RoundOutcome, setAside: readonly string[]): void {
+  #close(round: number, { reported, failed, late, poison, history }: RoundOutcome, setAside: readonly string[]): void {
     const { directory, emit } = this.#context;
     directory.journal.append({ type: "close", round, reported, failed, late, setAside });
     for (const [id, report] of history) this.#history.set(id, report);
     for (const clientId of setAside) {
-      this.#setAside.add(clientId);
-      emit({ type: "client-set-aside", round, clientId, error: deadly.get(clientId)?.message ?? "in an earlier life of the run" });
+      this.#quarantined.add(clientId);
+      emit({ type: "client-set-aside", round, clientId, error: poison.get(clientId)?.message ?? "before the run was resumed" });
     }
   }
 
@@ -198,7 +198,7 @@ class Training {
   }
 }
 
-/** What work gives, or at once the error of what goes on beside it. */
+/** The result of `work`; rejects at once if what runs `beside` it fails. */
 function unlessFailed<T>(work: Promise<T>, beside: Promise<void>): Promise<T> {
   return Promise.race([work, beside.then(() => work)]);
 }
