@@ -19,8 +19,13 @@ async function verify(directory: string): Promise<void> {
 
 /** The last line. Throws a RunFailedError where a round is wrong. */
 export function concludeRounds(rounds: readonly VerifiedRound[]): string {
-  const wrong = rounds.filter(({ problems }) => problems.length > 0);
+  const wrong = rounds.filter(({ isAdapterVerified }) => !isAdapterVerified);
   if (wrong.length > 0) throw new RunFailedError(`${count(wrong, rounds)} cannot be trusted`);
+  const unmeasured = rounds.filter(({ problems }) => problems.length > 0);
+  if (unmeasured.length > 0) {
+    const problem = `all adapters are as committed, but the metrics of ${count(unmeasured, rounds)} are not`;
+    throw new RunFailedError(`${problem}; prelort resume evaluates them again`);
+  }
   const remade = rounds.filter(({ updates }) => updates !== null);
   const are = rounds.length === 1 ? "is" : "are";
   const anew = remade.length > 0 ? `; made anew to the same bytes: ${count(remade, rounds)}` : "";

@@ -15,29 +15,29 @@ import { originOf } from "../artifacts/init-source.ts";
 import { openSession } from "./session.ts";
 
 export interface EvaluateOptions extends Omit<FederateOptions, "overwrite" | "resume"> {
-  /** Prefixes of the adapter that are judged, any up to its rank; the tiers by default. */
+  /** Ranks at which the adapter is evaluated, any up to its own; the tiers by default. */
   readonly ranks?: readonly number[] | undefined;
   /** Where `lora.init_from` is a run: its adapter after that round; after the last that was committed by default. */
   readonly round?: number | undefined;
 }
 
-/** What an adapter is worth. */
+/** The quality of an adapter. */
 export interface AdapterEvaluation {
   /** One for each rank, ascending. */
   readonly byTier: readonly TierMetrics[];
   readonly labels: readonly string[];
-  /** What one should know of the data, though it can be used. */
+  /** What the user should know of the data, though it can be used. */
   readonly remarks: readonly string[];
 }
 
 /**
- * Judges the adapter that `lora.init_from` leads to (a run's, or any that PEFT wrote), or without one the base model, on the
- * examples that the config holds out from all: `data.evalPath` is where one puts others. Trains nothing and writes nothing.
+ * Evaluates the adapter that `lora.init_from` names (a run's, or any that PEFT wrote), or the base model without one, on the
+ * examples that the config holds out from all clients. `data.evalPath` names other examples. Trains nothing and writes nothing.
  */
 export async function evaluateAdapter(options: EvaluateOptions): Promise<AdapterEvaluation> {
   const { signal = new AbortController().signal, launcher, ranks, round, ...input } = options;
   const config = { ...atRanks(validateRun(input), ranks), rounds: 0 };
-  // Not in a temporary folder: errors name these logs.
+  // Not in a temporary folder, since errors name these logs.
   const logFolder = path.join(cacheFolder(), "logs", "evaluate");
   await rm(logFolder, { recursive: true, force: true });
   await rememberCode(config);
@@ -55,10 +55,10 @@ export async function evaluateAdapter(options: EvaluateOptions): Promise<Adapter
   }
 }
 
-/** The ranks as tiers; nobody trains, so what the strategy would give clients is no matter. */
+/** The config with these ranks as its tiers. Nobody trains, so selection and rank assignment do not matter. */
 function atRanks(config: RunConfig, ranks: readonly number[] | undefined): RunConfig {
   if (!ranks) return config;
-  const tiers = [...new Set(ranks)].toSorted((one, other) => one - other);
+  const tiers = [...new Set(ranks)].toSorted((a, b) => a - b);
   const r = tiers.at(-1);
   if (r === undefined || !tiers.every((rank) => Number.isInteger(rank) && rank >= 1 && rank <= config.lora.r)) {
     const message = `must be whole numbers from 1 to ${config.lora.r}, the adapter's rank, got ${ranks.join(", ") || "none"}`;

@@ -9,7 +9,7 @@ import { distribute } from "../strategy/validate-policy-output.ts";
 import type { RoundMetrics, TierMetrics } from "../records/metrics.ts";
 
 export interface EvaluateContext {
-  /** Its loss is per token, so that e^loss is a perplexity. */
+  /** The loss is per token, so e^loss is a perplexity. */
   readonly isLanguage: boolean;
   readonly config: Pick<RunConfig, "evaluate" | "strategy" | "rounds">;
   readonly pool: WorkerPool;
@@ -20,12 +20,12 @@ export interface EvaluateContext {
   readonly ownExamples: ReadonlyMap<string, number>;
 }
 
-/** Training examples of a candidate on which a selection may ask its loss. */
+/** A selection gets a candidate's loss on at most this many of its training examples. */
 const ASKED_EXAMPLES = 64;
 
 /**
- * What a strategy's global adapter, as it is presented, is worth: at every tier on the examples held out from all, where the
- * strategy merges into the base model also the merged model, and at every client's own rank on its own held-out examples.
+ * Evaluates a round's adapter at every tier on the examples held out from all clients, and at each client's own rank on its own
+ * held-out examples. Where the strategy merges into the base model, the merged model is evaluated, too.
  */
 export async function evaluateRound(
   context: EvaluateContext,
@@ -34,7 +34,7 @@ export async function evaluateRound(
   clients: readonly RankedClient[],
 ): Promise<Pick<RoundMetrics, "byTier" | "merged" | "byClient">> {
   const { config, layout, evalExamples, ownExamples } = context;
-  // What training made of it is seen by its ends.
+  // Generation is slow, so it is measured before and after training only.
   const maxNewTokens = round === 0 || round === config.rounds ? config.evaluate.maxNewTokens : 0;
   const everybody = { examples: "global", client_id: null, total: evalExamples, maxNewTokens } as const;
   const measured = clients.filter(({ id }) => (ownExamples.get(id) ?? 0) > 0);
@@ -54,7 +54,7 @@ export async function evaluateRound(
   return { byTier, merged: merged?.[0] ?? null, byClient };
 }
 
-/** Mean losses of what candidates would receive, on training examples of their own; an infinite one where it is not finite. */
+/** Mean loss of each candidate's prefix on its own training examples; Infinity where it is not finite. */
 export async function candidateLosses(
   context: EvaluateContext,
   round: number,
@@ -83,8 +83,8 @@ interface Evaluation extends Pick<ControllerMessageOf<"evaluate">, "examples" | 
 }
 
 /**
- * An adapter's prefixes on `total` examples. Fixed shards go to whichever worker is free and are summed in shard
- * order, in f64: the numbers do not depend on who did what.
+ * Evaluates an adapter's prefixes on `total` examples. Fixed shards go to whichever worker is free and are summed in shard
+ * order, in f64, so the figures do not depend on which worker did which shard.
  */
 async function evaluate(context: EvaluateContext, asked: Evaluation): Promise<readonly TierMetrics[]> {
   const { config, pool, layout, isLanguage } = context;
@@ -100,14 +100,14 @@ async function evaluate(context: EvaluateContext, asked: Evaluation): Promise<re
       request: { type: "evaluate", ...request, ranks: [...ranks], scale: layout.scale, ...range },
       payload: adapter,
       accept: (candidate) => checkShard(candidate, ranks, count),
-      // After all fits, in the places that they leave free.
+      // After all fits, on the workers that they leave free.
       priority: count - Number.MAX_SAFE_INTEGER,
     });
     return reply.message.tiers;
   });
   const results = await Promise.all(shards);
-  return ranks.map((r, place) => {
-    const parts = results.map((shard) => shard[place]).filter((part) => part !== undefined);
+  return ranks.map((r, index) => {
+    const parts = results.map((shard) => shard[index]).filter((part) => part !== undefined);
     return measure(r, parts, isLanguage);
   });
 }
@@ -146,7 +146,7 @@ function measure(r: number, parts: readonly Part[], isLanguage: boolean): TierMe
   };
 }
 
-/** Mean F1 = 2·hits / (predicted + actual) over the labels that occur or were answered. */
+/** Mean F1 = 2·hits / (predicted + actual) over the labels that occur or were predicted. */
 function macroF1(hits: readonly number[], predicted: readonly number[], actual: readonly number[]): number | null {
   const scores = hits.flatMap((hit, label) => {
     const seen = (predicted[label] ?? 0) + (actual[label] ?? 0);

@@ -1,18 +1,18 @@
 import { createDeferred } from "../base/deferred.ts";
 
-/** Events kept for readers that come later. */
+/** Upper bound on events buffered for readers that come later. */
 const KEPT = 100_000;
 
 /**
  * Events for any number of readers, each of which gets them from the start. The writer never waits.
  *
- * Memory is bounded: of events with a `key` only the latest of each key is kept, and of the others the latest 100,000. Who is
- * reading misses none of these, however slow; who stops reading costs nothing more.
+ * Memory is bounded: of events with a `key`, only the latest of each key is kept; of the others, the latest 100,000. A reader that
+ * has started misses none of these, however slow it is; one that stops reading costs no memory.
  */
 export interface EventStream<T> extends AsyncIterable<T> {
-  /** With a `key`: only the latest of these matters, and a reader may miss those before. */
+  /** With a `key`, only the latest event of that key matters: a reader may miss earlier ones. */
   push(event: T, key?: string): void;
-  /** Readers get what they have not read yet, then the end, or the error. */
+  /** Readers get the events they have not read yet, then the end, or the error. */
   end(error?: unknown): void;
 }
 
@@ -21,7 +21,7 @@ interface Numbered<T> {
   readonly number: number;
 }
 
-/** Readers stand at a node; what lies before the first node and all readers is garbage. */
+/** Each reader holds a node; nodes before `first` that no reader holds are garbage. */
 interface Node<T> extends Partial<Numbered<T>> {
   next?: Node<T> & Numbered<T>;
 }

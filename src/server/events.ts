@@ -2,7 +2,7 @@ import type { ErrorKind } from "../errors.ts";
 import type { RoundMetrics } from "../records/metrics.ts";
 import type { WorkerHello, WorkerStatus } from "../workers/task.ts";
 
-/** Everything a run tells while it goes on, as TypeScript gives it and `--json` prints it. */
+/** Everything a run reports while it is under way, as TypeScript gives it and `--json` prints it. */
 export type RunEvent =
   | FolderCopiedEvent
   | RunStartEvent
@@ -21,14 +21,14 @@ export type RunEvent =
   | RunEndEvent
   | RunFailedEvent;
 
-/** Version of the events' shapes: a field that changes or goes raises it, a new field or event does not. */
+/** Version of the events' shapes: raised when a field changes or is removed, not when a field or event is added. */
 export const EVENT_VERSION = 1;
 
-/** The run directory is a copy of another in which a run was under way. The run goes on in the copy alone. */
+/** The run directory is a copy of another in which a run was under way. This run continues in the copy alone. */
 export interface FolderCopiedEvent {
   readonly type: "folder-copied";
   readonly directory: string;
-  /** What held the other directory as it was copied. */
+  /** The process that held the other directory when it was copied. */
   readonly copyOf: { readonly directory: string; readonly host: string; readonly pid: number };
 }
 
@@ -38,14 +38,14 @@ export interface RunStartEvent {
   readonly directory: string;
   readonly rounds: number;
   readonly tiers: readonly number[];
-  /** Of a run that is gone on with. */
+  /** Of a resumed run. */
   readonly resumed?: {
     /** The last round that was committed; −1 for none. */
     readonly after: number;
     readonly metrics: readonly RoundMetrics[];
-    /** Of versions and devices, under which the same bytes cannot be promised. */
+    /** In versions and devices, under which the same bytes cannot be promised. */
     readonly differences: readonly { readonly path: string; readonly was: unknown; readonly is: unknown }[];
-    /** What was found damaged in its folder, and what becomes of it. */
+    /** What was found damaged in its folder, and what the run does about it. */
     readonly remarks: readonly string[];
   };
 }
@@ -59,12 +59,12 @@ export interface WorkerReadyEvent extends WorkerHello {
   readonly type: "worker-ready";
 }
 
-/** A reader that is behind gets the latest of each worker only. */
+/** A reader that is behind gets only the latest of each worker. */
 export interface WorkerStatusEvent extends WorkerStatus {
   readonly type: "worker-status";
 }
 
-/** In a place for a worker too many ended in a row: it is not filled again. */
+/** A worker slot is disabled, since too many of its workers crashed in a row. */
 export interface WorkerGivenUpEvent {
   readonly type: "worker-given-up";
   readonly workerId: string;
@@ -82,14 +82,14 @@ export interface DataReadyEvent {
   readonly remarks: readonly string[];
 }
 
-/** The global adapter starts from another: a PEFT adapter, or that of a run after a round. */
+/** The global adapter starts from another: a PEFT adapter, or a run's. */
 export interface AdapterReadyEvent {
   readonly type: "adapter-ready";
   readonly path: string;
   readonly round: number | null;
   /** Its rank. */
   readonly r: number;
-  /** Share of its energy ‖s·B·A‖² that lay beyond R and is gone. */
+  /** Share of its energy ‖s·B·A‖² that lay above rank R and was cut. */
   readonly lost: number;
 }
 
@@ -119,7 +119,7 @@ export interface ClientFailureEvent {
   readonly willRetry: boolean;
 }
 
-/** A client ended every worker that it was tried on, and is selected no more. */
+/** A client is quarantined, since every worker that tried it died: it is never selected again. */
 export interface ClientSetAsideEvent {
   readonly type: "client-set-aside";
   readonly round: number;
@@ -139,11 +139,11 @@ export interface RoundEndEvent {
   readonly sha256: string;
 }
 
-/** The run came to its end: workers are gone and its files closed. The last event. */
+/** The run ended: workers are gone and its files closed. The last event. */
 export interface RunEndEvent {
   readonly type: "run-end";
   readonly directory: string;
-  /** Folder of the PEFT adapter at each tier. */
+  /** Folders of the PEFT adapters, one for each tier. */
   readonly adapters: readonly string[];
   readonly sha256: string;
 }

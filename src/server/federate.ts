@@ -14,8 +14,8 @@ export interface FederateOptions extends RunInput {
   /** Replace an earlier run of the same name. */
   readonly overwrite?: boolean | undefined;
   /**
-   * Go on with the run of this name from its last committed round, to the same bytes as if it had never stopped. Only `workers`
-   * (but for `threads`), `recordUpdates` and `spoolBytes` may differ from what it was started with.
+   * Continue the run of this name from its last committed round, and produce exactly the bytes of an uninterrupted run. Only
+   * `workers` (except `threads`), `recordUpdates` and `spoolBytes` may differ from what it was started with.
    */
   readonly resume?: boolean | undefined;
   /** How workers are started; Python processes on this machine by default. */
@@ -25,10 +25,9 @@ export interface FederateOptions extends RunInput {
 /**
  * A run that is under way: iterate over its events, or await its result, or both.
  *
- * Any number of loops may iterate, each from the start: over every event of a run of up to 100,000 of them (the latest 100,000 of
- * a longer one), of which `worker-status` counts as one a worker, its latest. The last event is `run-end`, or `run-failed`, after
- * which the iteration rejects with the error. Leaving a loop with `break` ends that loop alone: the run goes on, and nothing is
- * kept for it. A `signal` stops the run.
+ * Any number of loops may iterate, each from the start. A loop that starts late gets the latest 100,000 events, and only the
+ * latest `worker-status` of each worker. The last event is `run-end`, or `run-failed`, after which the iteration rejects with the
+ * error. Leaving a loop with `break` ends that loop alone: the run continues. A `signal` stops the run.
  */
 export interface Run extends AsyncIterable<RunEvent> {
   readonly result: Promise<RunResult>;
@@ -43,12 +42,12 @@ export interface Run extends AsyncIterable<RunEvent> {
 export function federate(options: FederateOptions): Run {
   const { signal, overwrite, resume, launcher, ...input } = options;
   const config = validateRun(input);
-  if (resume && config.name === undefined) throw new ConfigError([{ path: "name", message: "is needed: it tells which run to resume" }]);
+  if (resume && config.name === undefined) throw new ConfigError([{ path: "name", message: "is needed to tell which run to resume" }]);
   const events = createEventStream<RunEvent>();
   const emit = (event: RunEvent) => events.push(event, event.type === "worker-status" ? event.workerId : undefined);
 
   const result = conductRun({ config, overwrite, resume, launcher, signal: signal ?? new AbortController().signal, emit });
-  // Whoever only iterates gets the error there; the promise must not bring the process down as unhandled.
+  // A caller that only iterates gets the error there; this avoids an unhandled rejection of `result`.
   void tellEnd(result, events, emit);
   return { result, [Symbol.asyncIterator]: () => events[Symbol.asyncIterator]() };
 }

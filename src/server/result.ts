@@ -5,7 +5,7 @@ import type { RunConfig } from "../config/schema.ts";
 import type { RoundMetrics } from "../records/metrics.ts";
 import { type Saved, type SaveOptions, saveTrained, type Trained } from "../artifacts/save-trained.ts";
 
-/** What a finished run gives. */
+/** The result of a finished run. */
 export interface RunResult {
   /** The run directory, absolute. */
   readonly directory: string;

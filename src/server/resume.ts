@@ -27,7 +27,11 @@ export function runStart(
 }
 
 /** A round that was committed before the run was resumed, with the clients' ranks as they were then; undefined if there is none. */
-export async function restoreRound(resumed: ResumedFrom, clients: readonly RankedClient[], number: number): Promise<CommittedRound | undefined> {
+export async function restoreRound(
+  resumed: ResumedFrom,
+  clients: readonly RankedClient[],
+  number: number,
+): Promise<CommittedRound | undefined> {
   const commit = resumed.commits[number];
   if (!commit) return undefined;
   const { round, sha256, trained, setAside } = commit;
@@ -52,7 +56,12 @@ export async function showEnded(
     if (hasAdapter(folder)) continue;
     await writeAdapterFolder(folder, { config, peft, layout, adapter: presented, r, dtype: "f32" });
   }
-  return createResult(config, directory, { round, sha256, peft, base: baseFiles(model), labels, layout, global, presented }, directory.metrics);
+  return createResult(
+    config,
+    directory,
+    { round, sha256, peft, base: baseFiles(model), labels, layout, global, presented },
+    directory.metrics,
+  );
 }
 
 const endedRecord = runRecord.pick({ labels: true, peft: true, model: true });

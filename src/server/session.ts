@@ -28,7 +28,7 @@ import { startFrom } from "../artifacts/init-adapter.ts";
 import { remarksOnTraining } from "./training-remarks.ts";
 import { toDataSpec, toLoraSpec, toModelSpec } from "../config/wire-specs.ts";
 
-/** What workers say of the data and the model. */
+/** What workers report about the data and the model. */
 export interface Answers {
   readonly prepared: WorkerMessageOf<"prepared">;
   readonly loaded: WorkerMessageOf<"loaded">;
@@ -47,12 +47,12 @@ export interface Findings extends Answers {
   readonly leftOut: WorkerMessageOf<"loaded">["left_out"];
 }
 
-/** Workers that are up, know the data and hold the model: all that training, or planning it, needs. */
+/** Workers that have the data and the model: all that training, or planning it, needs. */
 export interface Session extends Findings {
   readonly pool: WorkerPool;
-  /** The global adapter before round 1, made anew: it would be dead weight for the rest of the run. */
+  /** The global adapter before round 1; computed at each call, since nothing needs it later in the run. */
   initial(): Promise<Adapter>;
-  /** What the first worker said of itself. */
+  /** What the first worker reported about itself. */
   readonly environment: Pick<WorkerHello, "versions" | "variables" | "device">;
   /** Ends the workers and removes the socket. Safe to call twice. */
   close(): Promise<void>;
@@ -60,7 +60,7 @@ export interface Session extends Findings {
 
 export interface SessionOptions {
   readonly config: RunConfig;
-  /** What `lora.init_from` led to as the run began. */
+  /** What `lora.init_from` led to when the run began. */
   readonly origin?: Origin | undefined;
   readonly logFolder: string;
   readonly launcher?: WorkerLauncher | undefined;
@@ -175,7 +175,7 @@ async function prepareData(
   return prepared;
 }
 
-/** Has every worker load the model; the first answer tells what it is, and the others must agree, in mid-run too. */
+/** Has every worker load the model. The first answer says what it is; all others must match it, also those of workers replaced later. */
 async function loadModel(
   pool: WorkerPool,
   request: TaskRequest<"load">,
@@ -203,7 +203,7 @@ async function initialOf({ config, origin, emit }: SessionOptions, layout: Adapt
 
 function rankClients(config: RunConfig, tiers: readonly number[], prepared: WorkerMessageOf<"prepared">): readonly RankedClient[] {
   requireClients(config, prepared.clients.length);
-  // Frozen, since policies are given them: one that changed them would change the run.
+  // Frozen, since policies get them and must not change the run.
   const clients = prepared.clients.map((client, index) =>
     Object.freeze({
       id: client.id,
@@ -220,7 +220,7 @@ function rankClients(config: RunConfig, tiers: readonly number[], prepared: Work
   });
 }
 
-/** Workers that loaded different models (another version, another cache) must not train one adapter. */
+/** Workers that loaded different models (another version, another cache) must not train one adapter together. */
 function requireSameModel(first: Reply<"load">, reply: Reply<"load">): void {
   const subject = `the model that worker ${reply.workerId} loaded`;
   const changes = sourceChanges(first.message.source, reply.message.source);

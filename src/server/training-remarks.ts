@@ -7,16 +7,16 @@ type Prepared = Pick<WorkerMessageOf<"prepared">, "labels" | "clients" | "remark
 const SHOWN = 20;
 
 /**
- * What one should know of the data before training on it. An evaluation takes `prepared.remarks` alone, since the examples
- * that are dealt out for it need not be those that the adapter was trained on.
+ * What the user should know of the data before training on it. An evaluation shows `prepared.remarks` alone, since its examples
+ * need not be those that the adapter was trained on.
  */
 export function remarksOnTraining({ data }: Pick<RunConfig, "data">, { labels, clients, remarks }: Prepared): readonly string[] {
   const found: string[] = [];
-  const lacking = labels.filter((_, place) => clients.every((client) => (client.label_counts[place] ?? 0) === 0));
-  if (lacking.length > 0) {
-    const more = lacking.length > SHOWN ? ` and ${lacking.length - SHOWN} more` : "";
-    const subject = lacking.length === 1 ? "label" : "labels";
-    found.push(`${subject} ${lacking.slice(0, SHOWN).join(", ")}${more} ${lacking.length === 1 ? "has" : "have"} no training example`);
+  const untrained = labels.filter((_, index) => clients.every((client) => (client.label_counts[index] ?? 0) === 0));
+  if (untrained.length > 0) {
+    const more = untrained.length > SHOWN ? ` and ${untrained.length - SHOWN} more` : "";
+    const subject = untrained.length === 1 ? "label" : "labels";
+    found.push(`${subject} ${untrained.slice(0, SHOWN).join(", ")}${more} ${untrained.length === 1 ? "has" : "have"} no training example`);
   }
   // Packed, a client's n counts rows of several examples.
   if (!data.packing && clients.every((client) => client.n_truncated === client.n)) {

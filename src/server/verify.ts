@@ -25,22 +25,24 @@ import { readWholeJournal } from "../records/whole-journal.ts";
 
 export interface VerifiedRound {
   readonly round: number;
-  /** How many recorded updates made it anew; null where none were recorded. The round before training is made of the seed. */
+  /** Recorded updates from which it was recomputed; null where none were recorded. Round 0 is recomputed from the seed. */
   readonly updates: number | null;
-  /** What is not as it was committed, or does not follow from the round before and its updates. */
+  /** Its adapter and state have the committed bytes, and recomputing them, where that is possible, gives the same. */
+  readonly isAdapterVerified: boolean;
+  /** What differs from what was committed, or from what was recomputed: in its adapter, its state or its metrics. */
   readonly problems: readonly string[];
 }
 
 export interface VerifyOptions {
-  /** What `federate` was given, of a run with policies of one's own, which its record cannot name. */
+  /** What `federate` was given; needed for a run with policies of your own, which its record cannot hold. */
   readonly config?: RunInput | undefined;
   onRound?(round: VerifiedRound): void;
 }
 
 /**
- * Checks a run directory against its journal: that each round's files have the bytes that were committed, and, where updates were
- * recorded, that its adapter and the server's state are what the aggregation makes of them, to the byte. Starts no worker. Throws a
- * RunFailedError where the journal lacks rounds that the directory holds.
+ * Checks a run directory against its journal: each round's files must have the committed bytes and, where updates were recorded,
+ * recomputing its adapter and the server's state from them must give the same bytes. Starts no worker. Throws a RunFailedError
+ * where the journal lacks rounds that the directory holds.
  */
 export async function verifyRun(directory: string, { config: given, onRound }: VerifyOptions = {}): Promise<readonly VerifiedRound[]> {
   const record = await readRecord(directory);
@@ -55,10 +57,11 @@ export async function verifyRun(directory: string, { config: given, onRound }: V
   let before: Committed | undefined;
   for (const commit of journal.commits) {
     const { found, ...checked } = await verifyRound(directory, run, { commit, journal, before });
-    const asCommitted = checked.problems.length === 0 ? "adapter as committed; " : "";
+    const isAdapterVerified = checked.problems.length === 0;
+    const asCommitted = isAdapterVerified ? "adapter as committed; " : "";
     const metrics = metricsProblems(journal, commit, lines).map((problem) => `${asCommitted}${problem}`);
     const problems = [...checked.problems, ...metrics];
-    const round = { round: commit.round, updates: checked.updates, problems };
+    const round = { round: commit.round, updates: checked.updates, isAdapterVerified, problems };
     onRound?.(round);
     verified.push(round);
     before = found;
@@ -69,7 +72,7 @@ export async function verifyRun(directory: string, { config: given, onRound }: V
 interface VerifiedRun {
   readonly begun: Pick<RunConfig, "seed" | "lora">;
   readonly record: unknown;
-  /** What rounds are made anew with; undefined where no updates were recorded, so that no policy need be known. */
+  /** What rounds are recomputed with; undefined where no updates were recorded, so that no policy need be known. */
   readonly training: Training | undefined;
 }
 
@@ -81,7 +84,7 @@ interface Training {
 interface VerifiedCommit {
   readonly commit: Commit;
   readonly journal: Journal;
-  /** The round before, if its files can be trusted. */
+  /** The round before, if its files are as committed. */
   readonly before: Committed | undefined;
 }
 
@@ -98,21 +101,22 @@ async function verifyRound(
       round === 0 ? await remakeStart(run.begun, found, run.record) : await remake(directory, run.training, { commit, journal, before });
     if (!made) return { found, updates: null, problems };
     const updates = round === 0 ? 0 : commit.trained.reported.length;
-    if (made.sha256 !== commit.sha256) problems.push(`${GLOBAL}: what its updates make is another`);
-    if (made.stateSha256 !== commit.stateSha256) problems.push(`${STATE}: what its updates make is another`);
+    const recomputed = `recomputing it from ${round === 0 ? "the seed" : "the recorded updates"} gives a different hash`;
+    if (made.sha256 !== commit.sha256) problems.push(`${GLOBAL}: ${recomputed}`);
+    if (made.stateSha256 !== commit.stateSha256) problems.push(`${STATE}: ${recomputed}`);
     return { found, updates, problems };
   } catch (error) {
-    // That the disk cannot be read says nothing of the round.
+    // A disk that cannot be read says nothing about the round.
     if (!(error instanceof PrelortError) || error.kind === "environment") throw error;
     return { found, updates: null, problems: [...problems, error.message] };
   }
 }
 
-/** The last round's figures come after its commit: while a run has not ended they may not be there yet. */
+/** The last round's metrics follow its commit, so they may still be missing in a run that has not ended. */
 function metricsProblems({ commits, hasEnded }: Journal, commit: Commit, lines: readonly MetricsLine[]): readonly string[] {
   const own = lines.filter(({ metrics }) => metrics?.round === commit.round);
   if (own.some(({ metrics }) => metrics && isOfCommit(metrics, commit))) return [];
-  if (own[0]) return [`its metrics (metrics.jsonl:${own[0].number}) are not what was committed`];
+  if (own[0]) return [`its metrics (metrics.jsonl:${own[0].number}) differ from what was committed`];
   if (!hasEnded && commit === commits.at(-1)) return [];
   const damaged = lines.filter(({ problem }) => problem !== undefined).map(({ number }) => number);
   const where = damaged.length > 0 ? ` (metrics.jsonl is damaged at line ${damaged.join(", ")})` : "";
@@ -154,7 +158,7 @@ function trainingOf(directory: string, ready: ReadyRecord, given: RunInput | und
 
 type ReadyRecord = z.output<typeof verifiedRecord>;
 
-/** A round's files; none if one has not the bytes that were committed. */
+/** A round's files; none if one of them differs from what was committed. */
 async function readCommitted(
   directory: string,
   { round, sha256, stateSha256 }: Commit,
@@ -169,8 +173,8 @@ async function readCommitted(
 }
 
 /**
- * Before training all but the dense part, which the model brings, comes from the seed, and from `lora.init_from`: undefined where
- * that is no longer there, or another.
+ * Round 0 from the seed and `lora.init_from`; its dense part comes from the model and is taken as it is. Undefined where the adapter
+ * that `lora.init_from` named is gone or has changed.
  */
 async function remakeStart(config: VerifiedRun["begun"], { layout, adapter }: Committed, record: unknown): Promise<Hashes | undefined> {
   const drawn = initialAdapter(layout, adapter.dense, deriveSeed(config.seed, "adapter"));
@@ -190,7 +194,7 @@ async function readOrigin(config: VerifiedRun["begun"], record: unknown): Promis
   }
 }
 
-/** What the recorded updates of a round make; undefined where none are recorded. */
+/** A round's files, recomputed from its recorded updates; undefined where none are recorded. */
 async function remake(
   directory: string,
   training: Training | undefined,
@@ -200,7 +204,7 @@ async function remake(
   const folder = path.join(directory, UPDATES);
   if (!training || !hasRecorded(folder, round)) return undefined;
   const { config, clients } = training;
-  if (!before) throw new RunFailedError(`it cannot be made anew, since the files of round ${round - 1} are not as committed`);
+  if (!before) throw new RunFailedError(`it cannot be recomputed, since the files of round ${round - 1} are not as committed`);
   const selected = (journal.asked.get(round) ?? []).map(({ id, r }) => {
     const client = clients.get(id);
     if (!client) throw new RunFailedError(`the journal asks client ${id} to train, which run.json does not list`);

@@ -181,7 +181,7 @@ test("a run that had ended is told again without a worker", async () => {
 test("verify names what was altered, and what does not follow from the updates", async () => {
   const options: FederateOptions = { ...tinyRun(runs(), "verified"), recordUpdates: true };
   const { directory } = await federate(options).result;
-  expect(await verifyRun(directory)).toEqual([0, 4, 4].map((updates, round) => ({ round, updates, problems: [] })));
+  expect(await verifyRun(directory)).toEqual([0, 4, 4].map((updates, round) => ({ round, updates, isAdapterVerified: true, problems: [] })));
 
   const update = path.join(directory, "updates/2/c01.safetensors");
   const altered = readFileSync(update);

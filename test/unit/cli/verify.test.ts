@@ -4,14 +4,22 @@ import { concludeRounds, describeRound } from "../../../src/cli/verify.ts";
 const problem = "adapter as committed; its metrics are missing";
 
 test("each round is told with what it was made anew from", () => {
-  expect(describeRound({ round: 0, updates: 0, problems: [] })).toBe("start: as committed; made anew from the seed, same bytes");
-  expect(describeRound({ round: 1, updates: 3, problems: [] })).toBe("round 1: as committed; made anew from 3 updates, same bytes");
-  expect(describeRound({ round: 4, updates: null, problems: [problem] })).toBe(`round 4: ${problem}`);
+  expect(describeRound({ round: 0, updates: 0, isAdapterVerified: true, problems: [] })).toBe(
+    "start: as committed; made anew from the seed, same bytes",
+  );
+  expect(describeRound({ round: 1, updates: 3, isAdapterVerified: true, problems: [] })).toBe(
+    "round 1: as committed; made anew from 3 updates, same bytes",
+  );
+  expect(describeRound({ round: 4, updates: null, isAdapterVerified: true, problems: [problem] })).toBe(`round 4: ${problem}`);
 });
 
 test("the last line counts the rounds that trained, and the start beside them", () => {
-  const [start, one, two] = [0, 1, 2].map((round) => ({ round, updates: 1, problems: [] })) as [never, never, never];
-  const bare = { round: 2, updates: null, problems: [] };
+  const [start, one, two] = [0, 1, 2].map((round) => ({ round, updates: 1, isAdapterVerified: true, problems: [] })) as [
+    never,
+    never,
+    never,
+  ];
+  const bare = { round: 2, updates: null, isAdapterVerified: true, problems: [] };
   expect(concludeRounds([start, one, two])).toBe(
     "the start and 2 of 2 rounds are as committed; made anew to the same bytes: the start and 2 of 2 rounds",
   );
@@ -19,5 +27,11 @@ test("the last line counts the rounds that trained, and the start beside them", 
     "the start and 2 of 2 rounds are as committed; made anew to the same bytes: the start and 1 of 2 rounds; " +
       "record_updates: true keeps what the others would be made of",
   );
-  expect(() => concludeRounds([start, one, { ...bare, problems: [problem] }])).toThrow(/^1 of 2 rounds cannot be trusted$/);
+  const damaged = { ...bare, isAdapterVerified: false, problems: ["it is damaged"] };
+  expect(() => concludeRounds([start, one, damaged])).toThrow(/^1 of 2 rounds cannot be trusted$/);
+});
+
+test("a round that only lacks metrics can be trusted, but is not as committed", () => {
+  const rounds = [0, 1].map((round) => ({ round, updates: 1, isAdapterVerified: true, problems: round === 1 ? [problem] : [] }));
+  expect(() => concludeRounds(rounds)).toThrow(/^all adapters are as committed, but the metrics of 1 of 1 round are not; prelort resume/);
 });
