@@ -4,27 +4,27 @@ import path from "node:path";
 import { ConfigError } from "../errors.ts";
 import { isThere, readingError } from "../base/read-file.ts";
 
-/** The record that every folder of ours holds; a folder without it is not ours to replace. */
+/** Every exported folder holds this record. A folder without it is never replaced. */
 const RECORD = "prelort.json";
 
 export interface Placement<T> {
-  /** Where the folder is to be. */
+  /** Path of the folder. */
   readonly target: string;
-  /** Replace one that was written so before. */
+  /** Replace an earlier export. */
   readonly overwrite: boolean;
-  /** What it is and comes from; `prelort.json`. */
+  /** What the folder holds and where it comes from; `prelort.json`. */
   readonly record: object;
-  /** Writes the rest of it. */
+  /** Writes the rest of the folder. */
   fill(folder: string): Promise<T>;
 }
 
-/** Makes a folder whole or not at all: aside, on the disk, then renamed. What was there under its name stays until then. */
+/** Creates a folder atomically: written beside its target, flushed, then renamed. An earlier export stays until then. */
 export async function placeFolder<T>({ target, overwrite, record, fill }: Placement<T>): Promise<T> {
   const entries = isThere(target) ? await readdir(target).catch((cause: NodeJS.ErrnoException) => unlistable(target, cause)) : [];
   if (entries.length > 0 && !overwrite)
-    refuse(target, "is not empty; overwrite (--overwrite) replaces what an export wrote there, out (--out) names another");
+    refuse(target, "is not empty; overwrite (--overwrite) replaces an earlier export, out (--out) names another folder");
   if (entries.length > 0 && !entries.includes(RECORD))
-    refuse(target, `holds files that no export wrote (there is no ${RECORD}); remove them, or name another`);
+    refuse(target, `holds files that no export wrote (there is no ${RECORD}); remove them, or name another folder`);
 
   const aside = `${target}.partial-${randomBytes(4).toString("hex")}`;
   await mkdir(aside, { recursive: true });
@@ -48,7 +48,7 @@ function refuse(target: string, message: string): never {
   throw new ConfigError([{ path: "out", message: `${target} ${message}` }]);
 }
 
-/** A name that outlasts the machine's power must not come before what it names. */
+/** Flushed before the rename: a power cut must not leave a folder whose files are missing. */
 async function flush(folder: string): Promise<void> {
   for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
     const handle = await open(path.join(entry.parentPath, entry.name), "r");

@@ -4,7 +4,7 @@ import { readTrained, type TrainedOptions } from "./load-trained.ts";
 import { rankOf, type SaveOptions, type Saved, saveTrained, type Trained } from "./save-trained.ts";
 
 export interface ExportOptions extends SaveOptions, TrainedOptions {
-  /** The folder to make; by default named for the run, the rank and what it is, in the working directory. */
+  /** The folder to create; by default named for the run and the rank, in the working directory. */
   readonly out?: string | undefined;
   /** With `merge`: the Python interpreter; by default that of the run, if it was named on this machine. */
   readonly python?: string | undefined;
@@ -15,11 +15,11 @@ export interface ExportOptions extends SaveOptions, TrainedOptions {
 }
 
 /**
- * Takes a run's result along: its adapter at any rank, as PEFT has it, or merged into its base model. The run may be finished,
+ * Exports a run's result: its adapter at any rank, as PEFT loads it, or merged into its base model. The run may be finished,
  * interrupted or under way; it is only read.
  *
- * Throws a ConfigError for a rank, a round or a folder that cannot be, RunFailedError for a round that was damaged or a base model
- * that is not what it was, EnvironmentError, InterruptedError.
+ * Throws a ConfigError for an invalid rank, round or folder, RunFailedError for a damaged round or a base model that has changed,
+ * EnvironmentError, InterruptedError.
  */
 export async function exportRun(directory: string, options: ExportOptions = {}): Promise<Saved> {
   const { round, aggregation, out, python, taskFolder, trustRemoteCode, ...save } = options;
@@ -34,7 +34,7 @@ export async function exportRun(directory: string, options: ExportOptions = {}):
   return saveTrained(trained, out ?? parts.join("-"), save);
 }
 
-/** The config with the code that the caller named. What only the record names is refused, unless it was named on this machine. */
+/** The config with the code that the caller named. Code that only the record names is refused, unless it was named on this machine. */
 function withCode(
   trained: Trained,
   { python, taskFolder, trustRemoteCode }: Pick<ExportOptions, "python" | "taskFolder" | "trustRemoteCode">,

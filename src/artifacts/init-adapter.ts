@@ -9,16 +9,16 @@ import type { Source } from "./init-source.ts";
 export interface Start {
   /** The global adapter before round 1, at rank R. */
   readonly adapter: Adapter;
-  /** Rank of what it is made of: the largest of a module. */
+  /** Rank of the adapter it is made of: the largest of a module. */
   readonly r: number;
-  /** Share of the energy ‖s·B·A‖² that lay beyond R and is gone; 0 where it had no higher rank. */
+  /** Share of the energy ‖s·B·A‖² that lay above rank R and was cut; 0 if that adapter had no higher rank. */
   readonly lost: number;
 }
 
 /**
- * An adapter put in place of the one drawn at random, `initial`. What a run trained is nested, and its rows are copied; of any
- * other the product is taken apart again by SVD, so that each prefix is the best approximation of its rank, √σ in both factors.
- * Components that it lacks up to R are those of `initial`, and so is what it did not train in full.
+ * The global adapter that starts from another one instead of `initial`, which was drawn at random. The rows of a run's adapter are
+ * copied, since it is nested. Any other adapter is factorised again by SVD, with √σ in both factors, so that each prefix is the best
+ * approximation of its rank. Missing components up to R, and parameters it did not train in full, are those of `initial`.
  */
 export function startFrom({ factors, isNested, origin }: Source, layout: AdapterLayout, initial: Adapter): Start {
   const issues = [...moduleIssues(factors, layout), ...denseIssues(factors, layout)];
@@ -47,7 +47,7 @@ function stackedRows({ modules }: AdapterFactors, { width, scale, ...layout }: A
   return rows;
 }
 
-/** The first rows, as many as there are places for; the rest of the places as they were. */
+/** The first rows, as many as fit; remaining rows are those of `initial`. */
 function prefixOver(rows: Float32Array, initial: Float32Array): Float32Array {
   const all = initial.slice();
   all.set(rows.subarray(0, all.length));
@@ -70,9 +70,9 @@ function moduleIssues({ modules }: AdapterFactors, layout: AdapterLayout): reado
   const others = [...modules].flatMap(([name, { in: input, out }]) => {
     const module = wanted.get(name);
     if (!module || (module.in === input && module.out === out)) return [];
-    return [`${name}: expected ${module.in} values in and ${module.out} out, as the base model has it, got ${input} and ${out}`];
+    return [`${name}: expected ${module.in} values in and ${module.out} out, as in the base model, got ${input} and ${out}`];
   });
-  const remedy = "lora.target_modules must take in the same modules";
+  const remedy = "lora.target_modules must select the same modules";
   return [
     ...(lacking.length > 0 ? [`does not adapt ${list(lacking)}, which this run does; ${remedy}`] : []),
     ...(unknown.length > 0 ? [`adapts ${list(unknown)}, which this run does not; ${remedy}`] : []),
@@ -85,8 +85,8 @@ function denseIssues({ dense }: AdapterFactors, layout: AdapterLayout): readonly
   return [...dense].flatMap(([name, { shape }]) => {
     const expected = wanted.get(name);
     if (!expected) return [`trained ${name} in full, which this run does not: lora.modules_to_save must name its module`];
-    const [one, other] = [expected.join(", "), shape.join(", ")];
-    return one === other ? [] : [`${name}: expected shape [${one}], as this run trains it, got [${other}]`];
+    const [wantedShape, found] = [expected.join(", "), shape.join(", ")];
+    return wantedShape === found ? [] : [`${name}: expected shape [${wantedShape}], as this run trains it, got [${found}]`];
   });
 }
 

@@ -13,13 +13,13 @@ import { type Origin, runRecord } from "../records/run-record.ts";
 export interface Source {
   readonly origin: Origin;
   readonly factors: AdapterFactors;
-  /** Its prefixes are adapters already: what a run trained. */
+  /** Its prefixes are adapters already, since a run trained it. */
   readonly isNested: boolean;
 }
 
 /**
- * Reads a PEFT adapter's folder, or a run's directory: its last committed adapter, or the one that was read before. Throws a
- * ConfigError for whatever cannot be started from, and where that one is no longer there; a RunFailedError where the run is damaged.
+ * Reads the adapter of a PEFT folder or a run's directory: the run's last committed one, or the one `known` from before. Throws a
+ * ConfigError if there is no such adapter or it has changed; a RunFailedError if the run is damaged.
  */
 export async function readSource(folder: string, known?: Origin, round = known?.round): Promise<Source> {
   const root = path.resolve(folder);
@@ -41,8 +41,8 @@ function noRounds(why: string): ConfigError {
 }
 
 /**
- * Which adapter a run is to start from; of one that began, the one that it did. Undefined for one drawn at random. `round`: of a
- * run's, another than the last.
+ * Which adapter a run starts from; of a run that has begun, the one it did start from. Undefined for a random one. `round` names an
+ * earlier round of a run than its last.
  */
 export async function originOf({ lora }: Pick<RunConfig, "lora">, record?: unknown, round?: number): Promise<Origin | undefined> {
   if (lora.init_from === undefined) {
@@ -69,7 +69,7 @@ async function fromPeft(root: string): Promise<Source> {
   }
   if (!bytes) {
     const pickled = isThere(path.join(root, "adapter_model.bin"));
-    const remedy = "adapter_model.bin, which may run code as it is read; load it with PEFT where you trust it, and save it again";
+    const remedy = "adapter_model.bin, which may run code when it is loaded; if you trust it, load it with PEFT and save it again";
     throw new RefusedError(root, "adapter_model.safetensors", pickled ? remedy : "no weights");
   }
   const factors = readPeftAdapter(parseJson(new TextDecoder().decode(config)), bytes, root);

@@ -17,13 +17,13 @@ import type { Trained } from "./save-trained.ts";
 import { readWholeJournal } from "../records/whole-journal.ts";
 
 export interface TrainedOptions {
-  /** The last that was committed, by default. */
+  /** By default the last committed round. */
   readonly round?: number | undefined;
-  /** Of a run with one of one's own, which its record cannot make again. */
+  /** Needed for a run with an aggregation of your own, which its record cannot hold. */
   readonly aggregation?: Aggregation | undefined;
 }
 
-/** What a round of a run made, from its directory. Only reads, so the run may be under way, interrupted or finished. */
+/** The result of a round, from a run's directory. Only reads, so the run may be under way, interrupted or finished. */
 export async function readTrained(directory: string, { round, aggregation }: TrainedOptions = {}): Promise<Trained> {
   const { config, labels, peft, model } = await readReadyRecord(directory, trainedRecord);
   const { commits } = await (round === undefined ? readUpToNow(directory) : readJournal(path.join(directory, "journal.jsonl")));
@@ -37,7 +37,7 @@ export async function readTrained(directory: string, { round, aggregation }: Tra
   const { layout, adapter: global } = decodeGlobal(bytes, path.join(directory, roundFile(commit.round, GLOBAL)));
   const made = aggregation ?? recordedAggregation(directory, config.strategy.aggregation);
   return {
-    // Its folder's name: what the record says may have come from elsewhere.
+    // The folder's name, since the record may come from elsewhere.
     run: path.basename(path.resolve(directory)),
     round: commit.round,
     sha256,
@@ -60,7 +60,7 @@ const trainedRecord = runRecord.pick({ labels: true, model: true, peft: true }).
   }),
 });
 
-/** One that lacks lines would name an earlier round as the last. */
+/** A journal that lacks lines would name an earlier round as the last. */
 async function readUpToNow(directory: string): Promise<Journal> {
   const { lines } = await readMetrics(path.join(directory, "metrics.jsonl"));
   return readWholeJournal(directory, lines);
@@ -70,17 +70,17 @@ function choose(directory: string, commits: readonly Commit[], round: number | u
   const last = commits.at(-1);
   if (!last) refuse(`${directory} has no committed round yet`);
   const found = round === undefined ? last : commits[round];
-  if (!found) throw new ConfigError([{ path: "round", message: `must be one that was committed, 0 to ${last.round}, got ${round}` }]);
+  if (!found) throw new ConfigError([{ path: "round", message: `must be a committed round, 0 to ${last.round}, got ${round}` }]);
   return found;
 }
 
-/** Some keep in the global adapter what has to be brought into the form of an adapter first. */
+/** Some aggregations keep the global adapter in a form of their own, and present it as an adapter. */
 function recordedAggregation(directory: string, described: unknown): Pick<Aggregation, "present"> {
   const { serverOptimizer: _, updateBound: __, ...inner } = camelKeys(described) as Record<string, unknown>;
   const spec = aggregationSpecOf(inner);
   if (spec) return buildAggregation(spec);
   refuse(
-    `${directory} was trained with an aggregation of one's own, which its record cannot make again: exportRun(run, { aggregation }) takes it`,
+    `${directory} was trained with an aggregation of your own, which its record cannot hold: pass it to exportRun(run, { aggregation })`,
   );
 }
 

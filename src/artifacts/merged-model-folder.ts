@@ -15,17 +15,17 @@ import { toModelSpec } from "../config/wire-specs.ts";
 export interface MergedFolder {
   readonly config: Pick<RunConfig, "model"> & { readonly workers: Pick<RunConfig["workers"], "python"> };
   readonly peft: PeftIdentity;
-  /** SHA-256 of the files of the base model, by name: another one is refused. */
+  /** SHA-256 of the base model's files, by name: a base model that differs is refused. */
   readonly base: Readonly<Record<string, string>>;
   readonly layout: AdapterLayout;
-  /** What is merged: all of its rows, and what is merged in it. */
+  /** What is merged: all of its rows, and what it has merged already. */
   readonly adapter: Adapter;
   readonly labels: readonly string[];
   readonly dtype: StoredDtype;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Has Python write the base model, with the adapter merged into it, as transformers loads it; gives its remarks. */
+/** Has Python write the base model with the adapter merged into it, as transformers loads it; returns its remarks. */
 export async function writeMergedFolder(folder: string, made: MergedFolder): Promise<readonly string[]> {
   const { config, peft, base, layout, adapter, labels, dtype, signal } = made;
   const python = findPython(config.workers.python);
@@ -57,7 +57,7 @@ export async function writeMergedFolder(folder: string, made: MergedFolder): Pro
   }
 }
 
-/** [n, width]: components that add nothing are left out only by being zero. */
+/** [n, width]: the rows of the merged components, then the adapter's. */
 function stacked({ rows, merged }: Adapter): Float32Array {
   if (!merged) return rows;
   const all = new Float32Array(merged.rows.length + rows.length);

@@ -24,7 +24,7 @@ export interface AdapterFolder {
   readonly dtype: StoredDtype;
 }
 
-/** Writes the rank-r prefix of an adapter as PEFT has it on disk; gives the names of its tensors. */
+/** Writes the rank-r prefix of an adapter in PEFT's format; returns the names of its tensors. */
 export async function writeAdapterFolder(
   folder: string,
   { config, peft, layout, adapter, r, dtype }: AdapterFolder,
@@ -55,11 +55,11 @@ function encodeAs(dtype: StoredDtype, name: string, values: Float32Array): Encod
       return toBfloat16(values);
     case "f16": {
       const large = values.find((value) => Math.abs(value) >= BEYOND_FLOAT16);
-      if (large !== undefined) throw new RefusedError(`${name} as f16`, "values up to 65504; take bf16 or f32", `${large}`);
+      if (large !== undefined) throw new RefusedError(`${name} as f16`, "values up to 65504; use bf16 or f32", `${large}`);
       return toFloat16(values);
     }
   }
 }
 
-/** From there on a half is infinite. */
+/** From there on a float16 is infinite. */
 const BEYOND_FLOAT16 = 65520;

@@ -10,7 +10,7 @@ import { type StoredDtype, writeAdapterFolder } from "./peft-folder.ts";
 import { writeMergedFolder } from "./merged-model-folder.ts";
 import { placeFolder } from "./atomic-folder.ts";
 
-/** What a round of a run made, and what is needed to take it along. */
+/** The result of a round, and what is needed to export it. */
 export interface Trained {
   /** The run's name. */
   readonly run: string;
@@ -21,7 +21,7 @@ export interface Trained {
   readonly peft: PeftIdentity;
   /** SHA-256 of the files of the base model, by name. */
   readonly base: Readonly<Record<string, string>>;
-  /** Of the data, in the order of their numbers. */
+  /** The data's labels, in the order of their numbers. */
   readonly labels: readonly string[];
   readonly layout: AdapterLayout;
   /** As it was committed: with what its aggregation merged into the base. */
@@ -35,14 +35,14 @@ export interface SaveOptions {
   readonly r?: number | undefined;
   /**
    * Write the whole model, with the adapter merged into its base, as transformers loads it. Without `r`, an aggregation that
-   * merges (FLoRA) gives the base with all that it merged; with `r`, what that comes to at rank r.
+   * merges (FLoRA) gives the base with all that it merged; with `r`, its truncation to rank r.
    */
   readonly merge?: boolean | undefined;
   /** Of what is written; by default f32, merged that of the run's frozen weights (`model.dtype`). */
   readonly dtype?: StoredDtype | undefined;
   /** Replace what was written there before. */
   readonly overwrite?: boolean | undefined;
-  /** Stops it; nothing is left. */
+  /** Stops the export; nothing is left of it. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -54,11 +54,11 @@ export interface Saved {
   readonly r: number;
   readonly merged: boolean;
   readonly dtype: StoredDtype;
-  /** What the user should know of it: loaders that do not take it, weights that came apart. */
+  /** What the user should know: loaders that do not take the export, tied weights that were separated. */
   readonly remarks: readonly string[];
 }
 
-/** Writes a trained adapter, or the model that it makes, as a folder: whole, or not at all. */
+/** Writes a trained adapter, or the model that it makes, as a folder, atomically. */
 export async function saveTrained(trained: Trained, directory: string, options: SaveOptions = {}): Promise<Saved> {
   const { config, peft, base, layout, run, round, sha256, labels } = trained;
   const { merge = false, overwrite = false, signal } = options;
@@ -86,7 +86,7 @@ export async function saveTrained(trained: Trained, directory: string, options: 
   return { directory: target, ...made, remarks };
 }
 
-/** A class of prelort's own is none that transformers finds by a configuration. */
+/** transformers does not find prelort's own class by a configuration. */
 function loadedBy(directory: string): string {
   return `load it with prelort_worker.models.MeanPooledClassifier.from_pretrained(${JSON.stringify(directory)})`;
 }

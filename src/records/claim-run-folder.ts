@@ -6,19 +6,18 @@ import { type FolderLock, type Holder, isRefusal, LOCK, type Refusal, takeLock }
 import { readingError } from "../base/read-file.ts";
 
 /*
- * How a run comes to hold its folder. The folder is created or found, locked, looked into, and only then changed; it stays where
- * it is all the time, since whoever moved or removed it would take the lock along. A run that is replaced waits in `replaced/`
- * inside it until the new one has committed a round.
+ * How a run gets hold of its folder: the folder is created or found, locked, checked, and only then changed. It is never moved,
+ * since that would move the lock with it. A run that is replaced is kept in `replaced/` until the new run has committed a round.
  */
 
 /** A run folder that this process holds. */
 export interface ClaimedFolder {
   readonly root: string;
-  /** The run this folder was copied from, while that was under way. */
+  /** The run that this folder was copied from, if that run was under way then. */
   readonly copyOf: Holder | undefined;
-  /** Removes the run that is being replaced, if there is one: the new run has something to show. */
+  /** Removes the run that is being replaced, if there is one. */
   dropReplaced(): Promise<void>;
-  /** Throws a RunFailedError where the folder was moved or removed: what lies in its place is not ours. */
+  /** Throws a RunFailedError if the folder was moved or removed: a folder of that name is no longer ours. */
   requireHeld(): void;
   /** Safe to call twice. */
   release(): void;
@@ -26,13 +25,13 @@ export interface ClaimedFolder {
 
 export interface ClaimOptions {
   readonly runsDir: string;
-  /** The next free `run-N` when there is none. */
+  /** By default the next free `run-N`. */
   readonly name?: string | undefined;
   /** Replace a run of that name that has committed rounds, once this one has committed its first. */
   readonly overwrite?: boolean | undefined;
 }
 
-/** Claims a folder for a new run, empty but for its lock and the run that it replaces. Throws a ConfigError where it may not. */
+/** Claims a folder for a new run, empty except for its lock and the run that it replaces. Throws a ConfigError if the name is taken. */
 export async function claimNewFolder({ runsDir, name, overwrite = false }: ClaimOptions): Promise<ClaimedFolder> {
   try {
     await mkdir(runsDir, { recursive: true });
@@ -40,12 +39,12 @@ export async function claimNewFolder({ runsDir, name, overwrite = false }: Claim
     return await claimNextNumber(path.resolve(runsDir));
   } catch (cause) {
     if (cause instanceof PrelortError) throw cause;
-    const problem = `no run directory can be made in ${path.resolve(runsDir)}: ${(cause as Error).message}`;
-    throw new EnvironmentError(problem, "choose a folder that can be written to (--set runs_dir=…)", { cause });
+    const problem = `no run directory can be created in ${path.resolve(runsDir)}: ${(cause as Error).message}`;
+    throw new EnvironmentError(problem, "choose a writable folder (--set runs_dir=…)", { cause });
   }
 }
 
-/** Claims the folder of a run that goes on. Changes nothing of the run. */
+/** Claims the folder of a run to resume it. Changes none of its files. */
 export async function claimRunFolder(root: string): Promise<ClaimedFolder> {
   const entries = await readdir(root).catch((error: unknown): string[] => {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
@@ -69,7 +68,7 @@ export async function claimRunFolder(root: string): Promise<ClaimedFolder> {
 
 async function claimNamed(root: string, overwrite: boolean): Promise<ClaimedFolder> {
   await mkdir(root).catch(ignoreExisting);
-  // Before it is locked: nothing is written into a folder that is not ours.
+  // Checked before locking: nothing is written into a folder that is not ours.
   requireRun(root, await readdir(root));
   const taken = await takeLock(root);
   if (isRefusal(taken)) throw inUse(root, taken, "wait for it to end, or choose another name (--set name=…)");
@@ -79,20 +78,20 @@ async function claimNamed(root: string, overwrite: boolean): Promise<ClaimedFold
     const entries = await readdir(root);
     requireRun(root, entries);
     if (!overwrite) requireUnused(root, entries);
-    if (isUsed(entries)) await putAside(root, entries);
+    if (isUsed(entries)) await moveAside(root, entries);
     else for (const entry of entries) if (!STAYING.has(entry)) await rm(path.join(root, entry), { recursive: true });
     return claimed(root, taken);
   });
 }
 
-/** Of several at once each makes a folder of its own: only one can create it. */
+/** Of several processes at once each gets a folder of its own, since only one can create it. */
 async function claimNextNumber(runsDir: string): Promise<ClaimedFolder> {
   for (let number = 1; ; number++) {
     const root = path.join(runsDir, `run-${number}`);
     const isMade = await mkdir(root).then(() => true, ignoreExisting);
     if (!isMade) continue;
     const taken = await takeLock(root);
-    // Somebody who asked for that very name may have been faster.
+    // Another process that asked for this name may have been faster.
     if (!isRefusal(taken)) return claimed(root, taken);
   }
 }
@@ -105,14 +104,14 @@ function claimed(root: string, { copyOf, isInPlace, release }: FolderLock): Clai
     requireHeld() {
       if (isInPlace()) return;
       throw new RunFailedError(
-        `${root}, or the lock in it, was moved or removed while the run was under way; nothing more is written there`,
+        `${root}, or the lock in it, was moved or removed while the run was under way; the run writes nothing more there`,
       );
     },
     release,
   };
 }
 
-/** Holds the lock only if what follows succeeds. */
+/** Releases the lock if `work` fails. */
 async function orRelease<T>(lock: FolderLock, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
@@ -122,9 +121,9 @@ async function orRelease<T>(lock: FolderLock, work: () => Promise<T>): Promise<T
   }
 }
 
-/** Until `rounds` has moved, last of all, the run is not replaced: `settleReplacement` then puts the rest back. */
-async function putAside(root: string, found: readonly string[]): Promise<void> {
-  // Somebody may have removed it to make room.
+/** Moves a run to `replacing/`, `rounds` last: until that has moved, `settleReplacement` puts everything back. */
+async function moveAside(root: string, found: readonly string[]): Promise<void> {
+  // The user may have removed it to free space.
   if (!found.includes(ROUNDS)) await mkdir(path.join(root, ROUNDS));
   const entries = [...new Set([...found, ROUNDS])];
   await mkdir(path.join(root, REPLACING));
@@ -135,12 +134,12 @@ async function putAside(root: string, found: readonly string[]): Promise<void> {
   await settleReplacement(root);
 }
 
-/** Finishes what a kill in the middle of `putAside` left, or undoes it. */
+/** Finishes a `moveAside` that was killed half-way, or undoes it. */
 async function settleReplacement(root: string): Promise<void> {
   const [replacing, replaced] = [path.join(root, REPLACING), path.join(root, REPLACED)];
   if (!existsSync(replacing)) return;
   if (existsSync(path.join(replacing, ROUNDS))) {
-    // What an earlier replacement kept: the run that is replaced now has committed a round since.
+    // An earlier replaced run: the run that is replaced now has committed a round since.
     await rm(replaced, { recursive: true, force: true });
     await rename(replacing, replaced);
     return;
@@ -153,19 +152,16 @@ async function settleReplacement(root: string): Promise<void> {
 function requireRun(root: string, entries: readonly string[]): void {
   const foreign = entries.find((entry) => !OURS.has(entry.replace(PARTIAL, "")));
   if (foreign !== undefined)
-    throw refusal(`${root} exists and is no run of prelort (it holds ${foreign}); choose another name (--set name=…)`);
+    throw refusal(`${root} exists and is not a run of prelort (it holds ${foreign}); choose another name (--set name=…)`);
 }
 
-/**
- * Refuses a run folder with links in place of its folders, or with something else's folder in their place: what is written, moved
- * and removed in them would lie elsewhere.
- */
+/** Refuses a run folder whose folders are links, or hold links or foreign files: writes and removals in them would go elsewhere. */
 async function requireFoldersWithin(root: string): Promise<void> {
   const entries = await readdir(root, { withFileTypes: true });
   for (const { name } of entries.filter((entry) => FOLDERS.has(entry.name))) {
     const folder = path.join(root, name);
     const links = entries.some((entry) => entry.name === name && entry.isSymbolicLink()) ? [folder] : await linksIn(folder);
-    if (links[0]) throw refusal(`${links[0]} is a link, which may lead anywhere; put the folder itself in its place`);
+    if (links[0]) throw refusal(`${links[0]} is a link, which may lead anywhere; replace it with the folder itself`);
   }
   if (entries.some(({ name }) => name === REPLACING)) requireRun(path.join(root, REPLACING), await readdir(path.join(root, REPLACING)));
 }
@@ -177,26 +173,26 @@ async function linksIn(folder: string): Promise<readonly string[]> {
   return entries.flatMap((entry) => (entry.isSymbolicLink() ? [path.join(folder, entry.name)] : []));
 }
 
-/** The run has made something: its rounds, or what is left of it where somebody removed those. */
+/** The run has results: its rounds, or what is left where the user removed those. */
 function isUsed(entries: readonly string[]): boolean {
   return [ROUNDS, METRICS, ADAPTERS].some((entry) => entries.includes(entry));
 }
 
-/** Refuses a folder whose run nobody asked to replace. */
+/** Refuses a folder whose run was not to be replaced. */
 function requireUnused(root: string, entries: readonly string[]): void {
   if (isUsed(entries))
     throw refusal(`${root} already holds a run; overwrite (--overwrite) replaces it, another name (--set name=…) keeps both`);
   if (!entries.includes(REPLACED)) return;
   const kept = path.join(root, REPLACED);
   throw refusal(
-    `${kept} holds the run that an earlier --overwrite was to replace; overwrite (--overwrite) replaces it, another name (--set name=…) keeps it`,
+    `${kept} holds a run that an earlier --overwrite would have replaced; overwrite (--overwrite) replaces it, another name (--set name=…) keeps it`,
   );
 }
 
 function inUse(root: string, { isThisProcess, holder }: Refusal, remedy: string): ConfigError {
-  // Another path to the same folder, as through a link or in a container.
-  const place = holder && holder.folder !== root ? ` as ${holder.folder}` : "";
-  const whose = holder === undefined ? "another process" : `process ${holder.pid} on ${holder.host}${place}`;
+  // The same folder by another path, such as a link or a container's mount.
+  const where = holder && holder.folder !== root ? ` as ${holder.folder}` : "";
+  const whose = holder === undefined ? "another process" : `process ${holder.pid} on ${holder.host}${where}`;
   const state = isThisProcess ? "has a run under way in this process" : `is in use by ${whose}`;
   return refusal(`${root} ${state}; ${remedy}`);
 }
@@ -212,15 +208,15 @@ function ignoreExisting(error: unknown): false {
 
 const ROUNDS = "rounds";
 const RECORD = "run.json";
-/** The run that is being replaced, whole, and while it is being moved there. */
+/** The run that is being replaced: complete, and while it is being moved there. */
 const REPLACED = "replaced";
 const REPLACING = "replacing";
-/** What a kill leaves of a file that was being written. */
+/** Left by a kill while a file was being written. */
 const PARTIAL = /\.partial$/;
 const METRICS = "metrics.jsonl";
 const ADAPTERS = "adapters";
-/** Those of a run folder. */
+/** Folders of a run. */
 const FOLDERS = new Set([ROUNDS, ADAPTERS, "updates", "workers", REPLACED, REPLACING]);
 const STAYING = new Set([LOCK, REPLACED, REPLACING]);
-/** Everything a run writes into its folder; a folder that holds anything else is not ours to replace. */
+/** Everything a run writes into its folder. A folder that holds anything else is never replaced. */
 const OURS = new Set([...STAYING, RECORD, "journal.jsonl", METRICS, "timings.jsonl", "data-files.json", ...FOLDERS, "report.html"]);

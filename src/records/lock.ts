@@ -7,9 +7,9 @@ import { EnvironmentError } from "../errors.ts";
 import { parseJson } from "../base/json.ts";
 
 /*
- * One controller holds a run folder at a time. The kernel keeps the lock, on a descriptor of the file `lock` that stays open as
- * long as the run: no other process can take it, whatever namespace or container it lives in, and it ends with its process,
- * however that dies. Child processes do not inherit it, since Node opens files close-on-exec. What the file says is for people.
+ * One controller holds a run folder at a time. The kernel keeps the lock on the file `lock`, which stays open while the run is
+ * under way: no other process can take it, in whatever container it runs, and it is freed when its process ends, however it ends.
+ * Child processes do not inherit it, since Node opens files close-on-exec. The file's text is for people.
  */
 
 const holderSchema = z.strictObject({
@@ -20,25 +20,25 @@ const holderSchema = z.strictObject({
   /** Inode of the lock file itself, which a copy of the folder does not share. */
   inode: z.string(),
 });
-/** Who holds a run folder, or held it when it was killed. */
+/** The process that holds a run folder, or held it when it was killed. */
 export type Holder = z.infer<typeof holderSchema>;
 
 export interface FolderLock {
-  /** Whose folder this one was copied from, lock and all, while a run was under way in it. */
+  /** The holder of the folder that this one was copied from, lock and all, while a run was under way in it. */
   readonly copyOf: Holder | undefined;
-  /** The lock file lies where it was made: nobody has moved or removed the folder, or put another in its place. */
+  /** The lock file is where it was created: the folder was not moved, removed or replaced. */
   isInPlace(): boolean;
   /** Safe to call twice. */
   release(): void;
 }
 
-/** Who keeps us from a folder; `holder` is unknown for an instant after it took the lock. */
+/** Another process holds the folder; `holder` is unknown for an instant after it took the lock. */
 export interface Refusal {
   readonly isThisProcess: boolean;
   readonly holder: Holder | undefined;
 }
 
-/** Name of the file that stands in a folder while a run holds it, or after its process was killed. */
+/** File in a folder that a run holds, or held when its process was killed. */
 export const LOCK = "lock";
 
 /** Inodes of the lock files held by this process. */
@@ -59,7 +59,7 @@ export async function takeLock(folder: string): Promise<FolderLock | Refusal> {
   }
 }
 
-/** Undefined where the last holder removed the file after we had opened it: its lock would protect nothing. */
+/** Undefined if the last holder removed the file after we had opened it: locking it would protect nothing. */
 async function take(fd: number, file: string): Promise<FolderLock | Refusal | undefined> {
   const { dev, ino } = fstatSync(fd, { bigint: true });
   const key = `${dev}:${ino}`;
@@ -67,7 +67,7 @@ async function take(fd: number, file: string): Promise<FolderLock | Refusal | un
   return keyOf(file) === key ? keep(fd, file, key, `${ino}`) : undefined;
 }
 
-/** Which file lies there now; undefined if none. */
+/** Identity of the file that is there now; undefined if none. */
 function keyOf(file: string): string | undefined {
   const now = lstatSync(file, { bigint: true, throwIfNoEntry: false });
   return now && `${now.dev}:${now.ino}`;
@@ -80,7 +80,7 @@ export function isRefusal(taken: FolderLock | Refusal): taken is Refusal {
 function keep(fd: number, file: string, key: string, inode: string): FolderLock {
   const folder = path.dirname(file);
   const left = read(fd);
-  // A folder that was moved has the inode still; one that was restored from a backup, its place.
+  // A moved folder keeps its inode; one restored from a backup keeps its path.
   const isCopy = left !== undefined && left.inode !== inode && left.folder !== folder;
   ftruncateSync(fd);
   writeSync(fd, `${JSON.stringify({ pid: process.pid, host: hostname(), folder, inode } satisfies Holder)}\n`, 0);
@@ -95,10 +95,10 @@ function keep(fd: number, file: string, key: string, inode: string): FolderLock 
       isReleased = true;
       held.delete(key);
       try {
-        // Removed while it is still locked: whoever opened it before finds that out and tries again.
+        // Removed while still locked: a process that opened it before notices and tries again.
         if (isInPlace()) rmSync(file, { force: true });
       } catch {
-        // What stays locks nothing.
+        // A file that stays locks nothing.
       } finally {
         closeSync(fd);
       }
@@ -106,12 +106,12 @@ function keep(fd: number, file: string, key: string, inode: string): FolderLock 
   };
 }
 
-/** A folder may come from elsewhere: a link or a pipe in place of the lock is neither followed nor written to. */
+/** Never follows a link or writes to a pipe in place of the lock: a folder that came from elsewhere may hold one. */
 function openLock(file: string): number {
   const fd = openSync(file, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK, 0o644);
   if (fstatSync(fd).isFile()) return fd;
   closeSync(fd);
-  throw new EnvironmentError(`${file} is not a plain file`, "remove it once you know what it is");
+  throw new EnvironmentError(`${file} is not a regular file`, "find out what it is, then remove it");
 }
 
 async function isLocked(fd: number, file: string): Promise<boolean> {
@@ -126,7 +126,7 @@ async function isLocked(fd: number, file: string): Promise<boolean> {
   try {
     return tryLock(fd);
   } catch (cause) {
-    const problem = `${file} cannot be locked: ${(cause as Error).message}; its file system has no locks`;
+    const problem = `${file} cannot be locked: ${(cause as Error).message}; its file system does not support locks`;
     throw new EnvironmentError(problem, "choose a folder on another file system (--set runs_dir=…)", { cause });
   }
 }

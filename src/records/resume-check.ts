@@ -1,26 +1,26 @@
 import { type ConfigIssue, ConfigError } from "../errors.ts";
 
-/** A place in a run's record where it differs from what is there now. */
+/** A value in a run's record that differs from what it would be now. */
 export interface Difference {
   readonly path: string;
   readonly was: unknown;
   readonly is: unknown;
 }
 
-/** They decide no byte: where it lies, or what it began with, which is told by its hash, how many workers there are and how long they are waited for, what is kept on the way. */
+/** Decide no bytes: names and paths (contents are compared by hash), the number and patience of workers, what is kept on the way. */
 const FREE =
   /^(name|method|doubts|remarks|index\.path|init_from\.path|config\.lora\.init_from|config\.(name|runs_dir|record_updates|spool_bytes|workers\.(?!threads).*))(\.|$)/;
-/** They may decide some: the same numbers cannot be promised from another machine or another torch. */
+/** May decide bytes: the same numbers cannot be promised from another machine or another torch. */
 const NOTED = /^(prelort|versions|device|variables)(\.|$)/;
 /** What the run is made from, by SHA-256. */
 const MADE_FROM = /^(model|code|data)\./;
-/** What follows from it: of no interest where that has changed. */
+/** Follows from model, code and data: not worth reporting where those have changed. */
 const FOLLOWS = /^(index|labels|eval_examples|truncated_examples|remarks|clients|base_parameters|layout|peft|left_out)(\.|$)/;
 
 /**
- * Refuses to go on with a run as another: throws a ConfigError with everything that differs between what it recorded and what it
- * would be now, of what was recorded. Gives the differences under which it may go on, which are to be recorded. `changedData` names
- * the files by which the data differ, where that is known.
+ * Refuses to resume a run as a different one: throws a ConfigError with every recorded value that would be different now. Returns
+ * the differences under which it may continue, which are to be recorded. `changedData` names the files that changed in the data,
+ * where that is known.
  */
 export function requireSameRun(recorded: unknown, now: object, changedData: readonly string[] = []): readonly Difference[] {
   const plain = JSON.parse(JSON.stringify(now)) as Record<string, unknown>;
@@ -37,7 +37,7 @@ const OLD_RECORD: ConfigIssue = {
   path: "name",
   message:
     "the run was recorded by an earlier version of prelort, which did not record its model and data by their hashes: " +
-    "resume it with that version, or start it again under another name",
+    "resume it with that version, or start a run under another name",
 };
 
 const MOST_TOLD = 20;
@@ -58,19 +58,20 @@ function describe(difference: Difference, changedData: readonly string[]): Confi
     const files = changedData.length > 0 ? changedData.join("; ") : changed("the data", was, is);
     return { path: "data.path", message: `${files}: put back what the run began with, or ${START_ANOTHER}` };
   }
-  const message = `was ${show(was)} when the run began and is ${show(is)} now, which would make it another run`;
-  const goesOn = path === "config.rounds" && Number(is) > Number(was) ? "; with lora.init_from: RUN it starts from this run's adapter" : "";
+  const message = `was ${show(was)} when the run began and is ${show(is)} now, which would make it a different run`;
+  const continuation =
+    path === "config.rounds" && Number(is) > Number(was) ? "; with lora.init_from: RUN it starts from this run's adapter" : "";
   if (path.startsWith("config."))
-    return { path: path.slice("config.".length), message: `${message}: start that under another name${goesOn}` };
-  return { path, message: `${message}: see that the data and the model are those that it began with` };
+    return { path: path.slice("config.".length), message: `${message}: start it under another name${continuation}` };
+  return { path, message: `${message}: check that data and model are those that the run began with` };
 }
 
 const START_ANOTHER = "start a run under another name";
 
-/** Of a file, by its SHA-256; undefined where it is not there. */
+/** How a file changed, by its SHA-256 before and now; undefined where it is missing. */
 export function changed(subject: string, was: unknown, is: unknown): string {
-  if (was === undefined) return `${subject} was not there when the run began`;
-  if (is === undefined) return `${subject} is gone`;
+  if (was === undefined) return `${subject} did not exist when the run began`;
+  if (is === undefined) return `${subject} is missing`;
   return `${subject} has changed since the run began (SHA-256 expected ${show(was)}, got ${show(is)})`;
 }
 
@@ -80,7 +81,7 @@ function differences(path: string, was: unknown, is: unknown): readonly Differen
   return keys.flatMap((key) => differences(`${path}.${key}`, was[key], is[key]));
 }
 
-/** A list of numbers or words reads better whole. */
+/** Compared key by key; a list of numbers or words is reported whole. */
 function isTree(value: unknown): value is Readonly<Record<string, unknown>> {
   if (Array.isArray(value)) return value.some((item) => typeof item === "object");
   return typeof value === "object" && value !== null;

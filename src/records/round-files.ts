@@ -10,7 +10,7 @@ import { hashIfThere, readIfThere } from "../base/read-file.ts";
 export const GLOBAL = "global.safetensors";
 export const STATE = "server-state.safetensors";
 
-/** What an aggregation remembers, as a safetensors file in parts; undefined where that is nothing. */
+/** What an aggregation remembers, as a safetensors file in parts; undefined if it remembers nothing. */
 export function encodeState(state: ServerState): readonly Uint8Array[] | undefined {
   const remembered = Object.entries(state).map(([name, values]) => [name, { shape: [values.length], values }] as const);
   return remembered.length > 0 ? encodeSafetensors(new Map(remembered), {}) : undefined;
@@ -30,7 +30,7 @@ export function hashOf(parts: readonly Uint8Array[]): string {
   return hash.digest("hex");
 }
 
-/** One update takes less than 2 GiB. */
+/** One call hashes less than 2 GiB. */
 const LARGEST_HASHED = 2 ** 30;
 
 /** The path of a round's file below the run directory. */
@@ -38,7 +38,7 @@ export function roundFile(round: number, name: string): string {
   return path.join("rounds", `${round}`, name);
 }
 
-/** What is wrong with a round's files; undefined if they have the bytes that were committed. */
+/** What is wrong with a round's files; undefined if they have the committed bytes. */
 export async function findDamage(root: string, { round, sha256, stateSha256 }: Committed): Promise<string | undefined> {
   const files = [[GLOBAL, sha256] as const, ...(stateSha256 === null ? [] : [[STATE, stateSha256] as const])];
   for (const [name, expected] of files) {
@@ -49,7 +49,7 @@ export async function findDamage(root: string, { round, sha256, stateSha256 }: C
   return undefined;
 }
 
-/** A round's file; in place of its bytes, what is wrong if it is not the one that was committed. */
+/** A round's file, or what is wrong with it if it does not have the committed bytes. */
 export async function readRoundFile(
   root: string,
   { round, name, sha256 }: { readonly round: number; readonly name: string; readonly sha256: string },

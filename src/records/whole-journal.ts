@@ -7,18 +7,18 @@ import { isThere, readingError } from "../base/read-file.ts";
 
 /**
  * Reads a run's journal, and refuses one that lacks lines. A round's folder is written before the journal commits it, and its
- * figures after: whatever is of later rounds was committed by lines that are gone. `lines` were read before, since the run may be
- * under way.
+ * metrics after, so files or metrics of later rounds mean that commits are missing. `lines` of metrics.jsonl must have been read
+ * before, since the run may be under way.
  */
 export async function readWholeJournal(root: string, lines: readonly MetricsLine[]): Promise<Journal> {
   const latestOf = (rounds: readonly number[]) => rounds.reduce((a, b) => Math.max(a, b), -1);
-  const [folder, figures] = [latestOf(await roundFolders(root)), latestOf(lines.map(({ metrics }) => metrics?.round ?? -1))];
+  const [folder, metrics] = [latestOf(await roundFolders(root)), latestOf(lines.map((line) => line.metrics?.round ?? -1))];
   const journal = await readJournal(path.join(root, "journal.jsonl"));
   const { highest } = journal;
-  if (folder <= highest + 1 && figures <= highest) return journal;
+  if (folder <= highest + 1 && metrics <= highest) return journal;
   const known = highest < 0 ? "commits no round" : `commits rounds up to ${highest}`;
   throw new RunFailedError(
-    `${path.join(root, "journal.jsonl")} ${known}, but ${root} holds round ${Math.max(folder, figures)}: ` +
+    `${path.join(root, "journal.jsonl")} ${known}, but ${root} holds round ${Math.max(folder, metrics)}: ` +
       "lines are missing from the journal; restore it from a copy. Nothing was changed",
   );
 }

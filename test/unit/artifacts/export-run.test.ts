@@ -73,7 +73,7 @@ test("what FLoRA merged is brought into the form of an adapter first", async () 
 
 test("an aggregation of one's own has to be given, and is asked to present what it made", async () => {
   const directory = await runs.make({ name: "own", layout, rounds, aggregation: { name: "custom" } });
-  await expect(exportRun(directory, { out: out("own") })).rejects.toThrow(/aggregation of one's own.*exportRun\(run, \{ aggregation \}\)/);
+  await expect(exportRun(directory, { out: out("own") })).rejects.toThrow(/exportRun\(run, \{ aggregation \}\)/);
   const aggregation = { ...fLoRA(), present: () => rounds[0]! };
   const { directory: folder } = await exportRun(directory, { aggregation, out: out("own") });
   expect(new Map(tensorsIn(folder))).toEqual(peftTensors(layout, rounds[0]!, 4));
@@ -94,7 +94,7 @@ test("a damaged round is refused, with where to go on, and the one before can be
 
 test("what cannot be asked for is refused by name", async () => {
   await expect(exportRun(run, { r: 5, out: out("x") })).rejects.toThrow(/r {2}must be a whole number from 1 to 4, got 5/);
-  await expect(exportRun(run, { round: 3, out: out("x") })).rejects.toThrow(/round {2}must be one that was committed, 0 to 2, got 3/);
+  await expect(exportRun(run, { round: 3, out: out("x") })).rejects.toThrow(/round {2}must be .*0 to 2, got 3/);
   await expect(exportRun(runs.folder, { out: out("x") })).rejects.toThrow(/holds no run/);
   expect(existsSync(out("x"))).toBe(false);
 });

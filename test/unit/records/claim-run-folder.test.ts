@@ -136,7 +136,7 @@ test("a run that is under way in this process cannot be replaced, resumed or sta
 test("a folder that is no run is never replaced, and nothing is written into it", async () => {
   await mkdir(place("thesis"));
   await writeFile(place("thesis", "chapter-1.txt"), "years of work");
-  await expect(createRunDirectory({ runsDir, name: "thesis", overwrite: true })).rejects.toThrow("no run of prelort");
+  await expect(createRunDirectory({ runsDir, name: "thesis", overwrite: true })).rejects.toThrow("holds chapter-1.txt");
   await writeFile(place("thesis", "journal.jsonl"), "");
   await expect(createRunDirectory({ runsDir, name: "thesis", overwrite: true })).rejects.toThrow("holds chapter-1.txt");
   await expect(claimRunFolder(place("thesis"))).rejects.toThrow("holds no run");

@@ -34,8 +34,8 @@ test("what has changed is told by name, the first few of many", async () => {
   const now = [file("table.csv", "c", "data.path"), ...before.slice(2), file("9.png", "b")];
   expect(await changedDataFiles(recorded, now)).toEqual([
     'table.csv has changed since the run began (SHA-256 expected "a", got "c")',
-    "0.png, which a row of data.path names, is gone",
-    "9.png, which a row of data.path names, was not there when the run began",
+    "0.png, which a row of data.path names, is missing",
+    "9.png, which a row of data.path names, did not exist when the run began",
   ]);
   const all = before.map(({ name, part }) => file(name, "other", part));
   const told = await changedDataFiles(recorded, all);

@@ -20,8 +20,8 @@ test("of two workers' models the files are named that differ", () => {
   expect(sourceChanges(source, { commit: "cd", files })).toEqual([
     "commit ab became cd",
     'weights file model.safetensors has changed since the run began (SHA-256 expected "1", got "9")',
-    "tokenizer file tokenizer.json is gone",
-    "config file config.json was not there when the run began",
+    "tokenizer file tokenizer.json is missing",
+    "config file config.json did not exist when the run began",
   ]);
 });
 

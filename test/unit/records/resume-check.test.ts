@@ -38,13 +38,13 @@ test("what would make it another run is refused, all of it at once", () => {
       "clients.0.n",
     ]);
     expect((error as ConfigError).message).toMatch(/lora\.tiers {2}was \[1,8\] when the run began and is \[1,4,8\] now/);
-    expect((error as ConfigError).message).toMatch(/index\.sha256 .*see that the data and the model/);
+    expect((error as ConfigError).message).toMatch(/index\.sha256 .*data and model/);
   }
 });
 
 test("more rounds are told how to go on from this run's adapter", () => {
   const withRounds = (rounds: number) => ({ config: { rounds } });
-  const another = "which would make it another run: start that under another name";
+  const another = "which would make it a different run: start it under another name";
   expect(() => requireSameRun(withRounds(2), withRounds(3))).toThrow(
     `rounds  was 2 when the run began and is 3 now, ${another}; with lora.init_from: RUN it starts from this run's adapter`,
   );
@@ -86,15 +86,15 @@ test("another model, code or data is refused by the names of the files, without 
     clients: [{ id: "c0", n: 6 }],
   };
   const another = "or start a run under another name";
-  expect(issuesOf(now, ["7.png, which a row of data.path names, is gone"]).map(({ path, message }) => `${path}: ${message}`)).toEqual([
+  expect(issuesOf(now, ["7.png, which a row of data.path names, is missing"]).map(({ path, message }) => `${path}: ${message}`)).toEqual([
     `model.name_or_path: led to commit null when the run began and leads to aaaaaaaaaaaa… now: set model.revision to the first, ${another}`,
     "model.name_or_path: weights file model.safetensors of the model has changed since the run began " +
       `(SHA-256 expected 111111111111…, got ffffffffffff…): put it back, ${another}`,
-    `model.name_or_path: tokenizer file tokenizer.json of the model is gone: put it back, ${another}`,
-    `model.name_or_path: config file config.json of the model was not there when the run began: put it back, ${another}`,
+    `model.name_or_path: tokenizer file tokenizer.json of the model is missing: put it back, ${another}`,
+    `model.name_or_path: config file config.json of the model did not exist when the run began: put it back, ${another}`,
     "model.task: module helper.py of the task has changed since the run began " +
       `(SHA-256 expected 444444444444…, got eeeeeeeeeeee…): put it back, ${another}`,
-    `data.path: 7.png, which a row of data.path names, is gone: put back what the run began with, ${another}`,
+    `data.path: 7.png, which a row of data.path names, is missing: put back what the run began with, ${another}`,
   ]);
   expect(issuesOf({ ...made, data: { sha256: HASH("d") } })[0]?.message).toMatch(/^the data has changed since the run began/);
 });
