@@ -167,9 +167,9 @@ function updatesIn(folder: string): readonly string[] {
 /** Files that hold updates of a round, by client. */
 function findUpdates(folder: string, round: number): ReadonlyMap<string, string> {
   const found = new Map<string, string>();
-  for (const place of [folder, path.join(folder, `${round}`)]) {
-    for (const name of updatesIn(place)) {
-      const file = path.join(place, name);
+  for (const searched of [folder, path.join(folder, `${round}`)]) {
+    for (const name of updatesIn(searched)) {
+      const file = path.join(searched, name);
       const owner = ownerOf(file);
       if (owner?.round === `${round}`) found.set(owner.clientId, file);
     }

@@ -15,7 +15,7 @@ afterEach(() => rm(parent, { recursive: true }));
 const place = (content: string, overwrite = false) =>
   placeFolder({ target, overwrite, record: { r: 4 }, fill: (folder) => writeFile(path.join(folder, "weights"), content) });
 
-test("a folder comes with its record, in place of an empty one too", async () => {
+test("a folder is created with its record, also in place of an empty one", async () => {
   await mkdir(target, { recursive: true });
   await place("new");
   expect(await readFile(path.join(target, "weights"), "utf8")).toBe("new");
@@ -23,7 +23,7 @@ test("a folder comes with its record, in place of an empty one too", async () =>
   expect(await readdir(path.dirname(target))).toEqual(["out"]);
 });
 
-test("what an export wrote is replaced only when asked, and whole", async () => {
+test("an earlier export is replaced only when asked, and completely", async () => {
   await place("old");
   await writeFile(path.join(target, "older"), "");
   await expect(place("new")).rejects.toThrow(/out is not empty; overwrite \(--overwrite\) replaces/);
@@ -33,7 +33,7 @@ test("what an export wrote is replaced only when asked, and whole", async () => 
   expect(await readdir(path.dirname(target))).toEqual(["out"]);
 });
 
-test("what somebody else put there is never replaced", async () => {
+test("a folder that no export wrote is never replaced", async () => {
   await mkdir(target, { recursive: true });
   await writeFile(path.join(target, "thesis"), "mine");
   await expect(place("new", true)).rejects.toThrow(/holds files that no export wrote/);
@@ -42,7 +42,7 @@ test("what somebody else put there is never replaced", async () => {
   await expect(place("new", true)).rejects.toThrow(/is a file; name a folder/);
 });
 
-test("what fails half way leaves nothing, and what was there as it was", async () => {
+test("a failed export leaves nothing, and keeps the earlier one", async () => {
   await place("old");
   const fill = async (folder: string) => {
     await writeFile(path.join(folder, "weights"), "ne");

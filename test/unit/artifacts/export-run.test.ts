@@ -23,14 +23,14 @@ const out = (name: string) => path.join(runs.folder, "exports", name);
 const configIn = (folder: string) => JSON.parse(readFileSync(path.join(folder, "adapter_config.json"), "utf8")) as Record<string, unknown>;
 const tensorsIn = (folder: string) => decodeSafetensors(readFileSync(path.join(folder, "adapter_model.safetensors"))).tensors;
 
-test("the last committed round is exported at the whole rank, with lora_alpha = s·r", async () => {
+test("the last committed round is exported at the full rank, with lora_alpha = s·r", async () => {
   const { directory, ...saved } = await exportRun(run, { out: out("last") });
   expect(saved).toEqual({ run: "tiny", round: 2, r: 4, merged: false, dtype: "f32", remarks: [] });
   expect(configIn(directory)).toMatchObject({ r: 4, lora_alpha: 2.8, base_model_name_or_path: "some/base", modules_to_save: null });
   expect(new Map(tensorsIn(directory))).toEqual(peftTensors(layout, rounds[2]!, 4));
 });
 
-test("another round and a rank that is no tier are exported when asked for", async () => {
+test("an earlier round and a rank that is not a tier are exported when asked for", async () => {
   const { directory } = await exportRun(run, { round: 1, r: 3, out: out("other") });
   expect(configIn(directory)["r"]).toBe(3);
   expect(new Map(tensorsIn(directory))).toEqual(peftTensors(layout, rounds[1]!, 3));
@@ -63,7 +63,7 @@ test("a run that is under way is only read: its lock stays, and nothing is writt
   if (!isRefusal(lock)) lock.release();
 });
 
-test("what FLoRA merged is brought into the form of an adapter first", async () => {
+test("FLoRA's merged components are exported as an adapter", async () => {
   const merged = { rows: moderateAdapter(layout, 4, "merged").rows, ends: [0, 4] };
   const global = { ...rounds[0]!, rows: new Float32Array(4 * layout.width), merged };
   const directory = await runs.make({ name: "flora", layout, rounds: [global], aggregation: { name: "flora" } });
@@ -71,7 +71,7 @@ test("what FLoRA merged is brought into the form of an adapter first", async () 
   expect(new Map(tensorsIn(folder))).toEqual(peftTensors(layout, fLoRA().present!(global, layout), 2));
 });
 
-test("an aggregation of one's own has to be given, and is asked to present what it made", async () => {
+test("an aggregation of one's own has to be passed, and presents its adapter", async () => {
   const directory = await runs.make({ name: "own", layout, rounds, aggregation: { name: "custom" } });
   await expect(exportRun(directory, { out: out("own") })).rejects.toThrow(/exportRun\(run, \{ aggregation \}\)/);
   const aggregation = { ...fLoRA(), present: () => rounds[0]! };
@@ -79,7 +79,7 @@ test("an aggregation of one's own has to be given, and is asked to present what 
   expect(new Map(tensorsIn(folder))).toEqual(peftTensors(layout, rounds[0]!, 4));
 });
 
-test("a damaged round is refused, with where to go on, and the one before can be had", async () => {
+test("a damaged round is refused with what to do, and the one before it can be exported", async () => {
   const directory = await runs.make({ name: "damaged", layout, rounds });
   const file = path.join(directory, "rounds/2/global.safetensors");
   const bytes = readFileSync(file);
@@ -92,7 +92,7 @@ test("a damaged round is refused, with where to go on, and the one before can be
   expect((await exportRun(directory, { round: 1, out: out("damaged") })).round).toBe(1);
 });
 
-test("what cannot be asked for is refused by name", async () => {
+test("invalid options are refused by name", async () => {
   await expect(exportRun(run, { r: 5, out: out("x") })).rejects.toThrow(/r {2}must be a whole number from 1 to 4, got 5/);
   await expect(exportRun(run, { round: 3, out: out("x") })).rejects.toThrow(/round {2}must be .*0 to 2, got 3/);
   await expect(exportRun(runs.folder, { out: out("x") })).rejects.toThrow(/holds no run/);

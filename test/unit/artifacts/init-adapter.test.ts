@@ -42,7 +42,7 @@ const norm = (values: readonly number[]) => Math.hypot(...values);
 const apart = (one: readonly number[], other: readonly number[]) => norm(one.map((value, place) => value - other[place]!));
 
 describe("a PEFT adapter", () => {
-  it.each([4, 6])("gives the same product at rank %i, whatever scale this run has, and what was trained in full", async (r) => {
+  it.each([4, 6])("gives the same product at rank %i, whatever this run's scale, and the parameters trained in full", async (r) => {
     const layout = layoutOf(r, 0.5);
     const { adapter, r: own, lost } = startFrom(await readSource(peft), layout, initialOf(layout));
     for (const { name } of shape.modules) {
@@ -53,7 +53,7 @@ describe("a PEFT adapter", () => {
     expect(adapter.dense).toEqual(trained.adapter.dense);
   });
 
-  it("is put into nested order: each prefix is nearer than that of the order it came in, and A and B are balanced", async () => {
+  it("is factorised into nested order: each prefix is closer than in its own order, and A and B are balanced", async () => {
     const { adapter } = startFrom(await readSource(peft), trained.layout, initialOf(trained.layout));
     for (const { name, in: input, out } of shape.modules) {
       const whole = product(trained.layout, trained.adapter.rows, name, 4);
@@ -67,7 +67,7 @@ describe("a PEFT adapter", () => {
     }
   });
 
-  it("of a larger rank is cut to its best approximation, and what was lost is told", async () => {
+  it("of a larger rank is cut to its best approximation, and the lost energy is reported", async () => {
     const layout = layoutOf(2);
     const { adapter, lost } = startFrom(await readSource(peft), layout, initialOf(layout));
     const squares = (r: number) =>
@@ -79,7 +79,7 @@ describe("a PEFT adapter", () => {
     expect(lost).toBeCloseTo(squares(2) / squares(0), 5);
   });
 
-  it("of a smaller rank is filled up with components drawn as usual, whose B is 0", async () => {
+  it("of a smaller rank is filled up with random components whose B is 0", async () => {
     const layout = layoutOf(6);
     const initial = initialOf(layout);
     const { adapter } = startFrom(await readSource(peft), layout, initial);
@@ -88,7 +88,7 @@ describe("a PEFT adapter", () => {
 });
 
 describe("a run", () => {
-  it("gives its rows as they are, cut or filled up", async () => {
+  it("gives its rows unchanged, cut or filled up", async () => {
     const source = await readSource(run);
     const same = startFrom(source, trained.layout, initialOf(trained.layout));
     expect(same.adapter.rows).toEqual(trained.adapter.rows);
@@ -107,7 +107,7 @@ describe("a run", () => {
   });
 });
 
-test("what differs is refused, both ways and all at once", async () => {
+test("all modules and shapes that differ are refused at once", async () => {
   const other = {
     modules: [
       { name: "x.q", in: 7, out: 5 },
@@ -127,7 +127,7 @@ test("what differs is refused, both ways and all at once", async () => {
   );
 });
 
-test("without values of what this run trains in full, that starts as the base model has it", () => {
+test("parameters that the adapter did not train in full start as in the base model", () => {
   const factors: AdapterFactors = {
     modules: new Map(
       shape.modules.map(({ name, in: input, out }) => [
@@ -143,8 +143,8 @@ test("without values of what this run trains in full, that starts as the base mo
   expect(lost).toBe(0);
 });
 
-describe("where it starts from is recorded", () => {
-  it("and another adapter in its place is refused, the same one elsewhere is not, nor is one that is gone", async () => {
+describe("the adapter that a run starts from is recorded", () => {
+  it("and a changed adapter is refused, but not one that was moved or removed", async () => {
     const folder = path.join(runs.folder, "kept");
     await exportRun(run, { out: folder });
     const origin = await originOf({ lora: { init_from: folder } as never });
@@ -162,7 +162,7 @@ describe("where it starts from is recorded", () => {
     rmSync(moved, { recursive: true });
   });
 
-  it("of a run with its round, which it is read from again", async () => {
+  it("with the round of a run, which is read again", async () => {
     const growing = await runs.make({
       name: "growing",
       layout: trained.layout,
@@ -177,7 +177,7 @@ describe("where it starts from is recorded", () => {
     await expect(originOf({ lora: {} as never }, undefined, 0)).rejects.toThrow("round  is one of a run, and lora.init_from names none");
   });
 
-  it("of a damaged run is no fault of the config; the round before can be had", async () => {
+  it("and a damaged run is not an error of the config; the round before it can be used", async () => {
     const adapters = [moderateAdapter(trained.layout, 4, "0"), trained.adapter];
     const damaged = await runs.make({ name: "damaged", layout: trained.layout, rounds: adapters });
     writeFileSync(path.join(damaged, "rounds/1/global.safetensors"), "");
@@ -187,7 +187,7 @@ describe("where it starts from is recorded", () => {
   });
 });
 
-describe("what cannot be started from is an issue of the config", () => {
+describe("a source that cannot be used is an issue of the config", () => {
   it.each([
     ["nothing", {}, /no such folder|neither/],
     [

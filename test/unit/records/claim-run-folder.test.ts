@@ -48,7 +48,7 @@ test("a run that has committed a round is replaced only when asked", async () =>
   expect(await readdir(runsDir)).toEqual(["a"]);
 });
 
-test("a run whose rounds were removed to make room keeps its figures and adapters, unless it is to be replaced", async () => {
+test("a run whose rounds were removed to free space keeps its metrics and adapters unless it is to be replaced", async () => {
   const run = await createRunDirectory({ runsDir, name: "a" });
   await run.commitRound(round(0));
   await run.writeMetrics(unevaluated(0));
@@ -89,7 +89,7 @@ test("a run that is being replaced is kept while the new one has committed nothi
   expect(await readdir(place("a", "rounds"))).toEqual(["0"]);
 });
 
-test("a run whose name ends in .replaced is a run as any other: replacing its namesake leaves it alone", async () => {
+test("a run whose name ends in .replaced is left alone when its namesake is replaced", async () => {
   await makeRun("a");
   await makeRun("a.replaced", 3);
   const live = await claimRunFolder(place("a.replaced"));
@@ -133,7 +133,7 @@ test("a run that is under way in this process cannot be replaced, resumed or sta
   expect(await readdir(place("a"))).not.toContain("lock");
 });
 
-test("a folder that is no run is never replaced, and nothing is written into it", async () => {
+test("a folder that is not a run is never replaced, and nothing is written into it", async () => {
   await mkdir(place("thesis"));
   await writeFile(place("thesis", "chapter-1.txt"), "years of work");
   await expect(createRunDirectory({ runsDir, name: "thesis", overwrite: true })).rejects.toThrow("holds chapter-1.txt");
@@ -150,7 +150,7 @@ test.each([
   ["workers", ["workers"]],
   ["rounds/5", ["rounds", "5"]],
   ["adapters/r2", ["adapters", "r2"]],
-])("with a link in place of its %s a folder is refused, and what the link leads to stays as it is", async (_, parts) => {
+])("a run folder whose %s is a link is refused, and the link's target is unchanged", async (_, parts) => {
   await mkdir(place("home"));
   await writeFile(place("home", "model.safetensors"), "years of work");
   await mkdir(place("a", ...parts.slice(0, -1)), { recursive: true });
@@ -162,13 +162,13 @@ test.each([
   expect((await readdir(place("a"))).toSorted()).toEqual(expect.arrayContaining([parts[0], "run.json"]));
 });
 
-test("a folder of somebody else's that has the name of one of ours is not emptied", async () => {
+test("a foreign folder with the name of one of a run's folders is not emptied", async () => {
   await mkdir(place("a", "replacing", "photos"), { recursive: true });
   await expect(claimRunFolder(place("a"))).rejects.toThrow("holds photos");
   expect(await readdir(place("a"))).toEqual(["replacing"]);
 });
 
-test("a run whose folder was moved away writes nothing into the one that took its place, and leaves its lock alone", async () => {
+test("a run whose folder was moved away writes nothing into a new folder of that name, and leaves its lock alone", async () => {
   const first = await createRunDirectory({ runsDir, name: "a" });
   await rename(place("a"), place("b"));
   const second = await createRunDirectory({ runsDir, name: "a" });
@@ -180,14 +180,14 @@ test("a run whose folder was moved away writes nothing into the one that took it
   await second.close();
 });
 
-test("a run folder may be a link to another disk: the link stays", async () => {
+test("a run folder may be a link to another disk, which is kept", async () => {
   await mkdir(place("elsewhere"));
   await symlink(place("elsewhere"), place("a"));
   await (await createRunDirectory({ runsDir, name: "a" })).close();
   expect(await readdir(place("elsewhere"))).toContain("workers");
 });
 
-test("a place where no folder can be made is named, with what to do", async () => {
+test("an error that no folder can be created names the path and what to do", async () => {
   await writeFile(place("file"), "");
   const attempt = createRunDirectory({ runsDir: place("file", "runs"), name: "a" });
   await expect(attempt).rejects.toMatchObject({ kind: "environment", message: expect.stringMatching(/ENOTDIR[^]*runs_dir/) });
@@ -200,7 +200,7 @@ test("runs without a name that start together each take a free number", async ()
   for (const directory of directories) await directory.close();
 });
 
-test("the copy of a folder under way can be claimed, and says what it is a copy of", async () => {
+test("a copy of a folder whose run is under way can be claimed, and says what it is a copy of", async () => {
   const first = await createRunDirectory({ runsDir, name: "a" });
   await first.writeRecord({});
   cpSync(place("a"), place("b"), { recursive: true });
@@ -211,7 +211,7 @@ test("the copy of a folder under way can be claimed, and says what it is a copy 
   expect((await readFile(place("a", "run.json"), "utf8")).trim()).toBe("{}");
 });
 
-test("of three processes that start a run of one name together, one holds it; without a name each has its own", async () => {
+test("of three processes that start a run of one name together, one gets the folder; without a name each gets its own", async () => {
   const script = `
     const { claimNewFolder } = await import(${JSON.stringify(path.join(import.meta.dirname, "../../../dist/records/claim-run-folder.js"))});
     const { createInterface } = await import("node:readline");

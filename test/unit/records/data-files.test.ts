@@ -17,7 +17,7 @@ function write(name: string, content: unknown): string {
 
 const file = (name: string, sha256: string, part = "row of data.path"): DataFile => ({ part, name, sha256 });
 
-test("of what a worker listed the files of the data are kept", async () => {
+test("only the data's files are kept of the sources that a worker listed", async () => {
   const kept = [file("table.csv", "1", "data.path"), file("1.png", "2"), file("held.csv", "3", "data.eval_path")];
   const files = [...kept, file("model.safetensors", "4", "weights")].map((listed) => ({ ...listed, path: "/x" }));
   const sources = { path: write("sources.json", { is_complete: true, files, folders: [] }), sha256: "" };
@@ -27,7 +27,7 @@ test("of what a worker listed the files of the data are kept", async () => {
   expect(await listDataFiles(prepared({ sources: { path: path.join(folder, "elsewhere"), sha256: "" } }))).toBeUndefined();
 });
 
-test("what has changed is told by name, the first few of many", async () => {
+test("changed data files are named, at most five of them", async () => {
   const before = [file("table.csv", "a", "data.path"), ...Array.from({ length: 9 }, (_, place) => file(`${place}.png`, "b"))];
   const recorded = write("data-files.json", before);
   expect(await changedDataFiles(recorded, before)).toEqual([]);
@@ -42,12 +42,12 @@ test("what has changed is told by name, the first few of many", async () => {
   expect([told.length, told.at(-1)]).toEqual([6, "and 5 more files"]);
 });
 
-test("one name in two places is the same only if both are", async () => {
+test("two data files of one name count as unchanged only if both are", async () => {
   const recorded = write("data-files.json", [file("a.png", "1"), file("a.png", "2")]);
   expect(await changedDataFiles(recorded, [file("a.png", "1"), file("a.png", "3")])).toHaveLength(1);
 });
 
-test("without a list nothing is named", async () => {
+test("without a list of data files no change is named", async () => {
   expect(await changedDataFiles(path.join(folder, "none"), [file("a", "1")])).toEqual([]);
   expect(await changedDataFiles(write("broken.json", "{"), [file("a", "1")])).toEqual([]);
 });

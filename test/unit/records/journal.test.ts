@@ -24,7 +24,7 @@ test("an absent journal is empty", async () => {
   expect(await readJournal(file)).toEqual({ commits: [], highest: -1, asked: new Map(), closes: new Map(), hasEnded: false, end: 0 });
 });
 
-test("a round that was made again stands for itself and all after it", async () => {
+test("a round that was trained again replaces its earlier commit and all later ones", async () => {
   write(
     asked(1, 4),
     commit(0),
@@ -46,7 +46,7 @@ test("a round that was made again stands for itself and all after it", async () 
   expect(journal.closes.get(1)?.reported).toEqual(["c0"]);
 });
 
-test("what a kill left half written at its end is no entry, and no fault", async () => {
+test("an incomplete line at the end of a journal is ignored", async () => {
   write(commit(0), { type: "end" });
   const whole = (await readJournal(file)).end;
   appendFileSync(file, '{"type":"commit","round":1,"sha');
@@ -60,7 +60,7 @@ test.each<[string, string, RegExp]>([
   ["that is nested as deep as it goes", `{"type":"commit","round":${"[".repeat(20_000)}${"]".repeat(20_000)}}`, /jsonl:2 is damaged: /],
   ["with a hash that is none", JSON.stringify(commit(1, "x")), /jsonl:2 is damaged: sha256 must be 64 hexadecimal digits, got "x+"/],
   ["of a round that does not follow", JSON.stringify(commit(2)), /jsonl:2 is damaged: it commits round 2, and no line commits round 1/],
-])("an entry %s is named by its line", async (_, line, message) => {
+])("a damaged journal names the line of an entry %s", async (_, line, message) => {
   write(commit(0));
   appendFileSync(file, `${line}\n${JSON.stringify({ type: "end" })}\n`);
   await expect(readJournal(file)).rejects.toThrow(message);

@@ -52,7 +52,7 @@ function start(script: string, before: readonly string[] = []): { child: ChildPr
 const TRY = `console.log("release" in (await takeLock(folder)) ? "took" : "refused");`;
 const HOLD = `${TRY} setInterval(() => {}, 1000);`;
 
-test("a lock is held until it is released, and its file says by whom", async () => {
+test("a lock is held until it is released, and its file names the holder", async () => {
   const lock = await requireLock();
   const text = JSON.parse(readFileSync(path.join(folder, "lock"), "utf8")) as object;
   expect(text).toMatchObject({ pid: process.pid, host: hostname(), folder });
@@ -62,7 +62,7 @@ test("a lock is held until it is released, and its file says by whom", async () 
   expect(isRefusal(await takeLock(folder))).toBe(false);
 });
 
-test("releasing a lock twice leaves the next holder's alone", async () => {
+test("releasing a lock twice leaves the next holder's lock alone", async () => {
   const first = await requireLock();
   first.release();
   const second = await requireLock();
@@ -160,7 +160,7 @@ test("a copied folder tells which one it was copied from; a moved folder is no c
   ofMoved.release();
 });
 
-test("a link or a folder in the place of the lock is refused, and what it points to stays as it is", async () => {
+test("a link or a folder in place of the lock is refused, and the link's target is unchanged", async () => {
   const target = path.join(folder, "precious");
   writeFileSync(target, "years of work");
   symlinkSync(target, path.join(folder, "lock"));
@@ -171,7 +171,7 @@ test("a link or a folder in the place of the lock is refused, and what it points
   await expect(takeLock(folder)).rejects.toThrow("EISDIR");
 });
 
-test("of processes that take and release one lock again and again, never two hold it", async () => {
+test("processes that take and release one lock repeatedly never hold it at the same time", async () => {
   const script = `
     const { closeSync, openSync, rmSync } = await import("node:fs");
     for (let taken = 0; taken < 100; ) {

@@ -7,14 +7,14 @@ const source = {
   files: [file("weights", "model.safetensors", "1"), file("tokenizer", "tokenizer.json", "2"), file("code", "task.py", "3")],
 };
 
-test("what a model is goes into the record by part and file", () => {
+test("a model is recorded by part and file", () => {
   expect(describeSource(source)).toEqual({
     model: { commit: "ab", weights: { "model.safetensors": "1" }, tokenizer: { "tokenizer.json": "2" }, config: {} },
     code: { "task.py": "3" },
   });
 });
 
-test("of two workers' models the files are named that differ", () => {
+test("files that differ between two workers' models are named", () => {
   expect(sourceChanges(source, structuredClone(source))).toEqual([]);
   const files = [file("weights", "model.safetensors", "9"), file("config", "config.json", "4"), file("code", "task.py", "3")];
   expect(sourceChanges(source, { commit: "cd", files })).toEqual([
@@ -25,7 +25,7 @@ test("of two workers' models the files are named that differ", () => {
   ]);
 });
 
-test("an adapter that is judged on another base model than it was trained on says so, by the files", () => {
+test("evaluating on another base model than the adapter was trained on gives a remark that names the files", () => {
   const record = describeSource(source);
   expect(baseRemarks(record, source)).toEqual([]);
   expect(baseRemarks(record, { commit: null, files: [...source.files.slice(1), file("weights", "model.safetensors", "9")] })).toEqual([

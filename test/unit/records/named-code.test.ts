@@ -29,7 +29,7 @@ test("a built-in task in the usual environment names no code", async () => {
   expect(readdirSync(cache)).toEqual([]);
 });
 
-test("an interpreter, a task of one's own and a model's code count once they were named, and nothing like them", async () => {
+test("an interpreter, a task of one's own and a model's code are allowed once named, but not similar ones", async () => {
   const config = configOf({ task: "mine:Task", taskFolder: "/tasks", trustRemoteCode: true }, "/opt/python");
   expect(unnamedCode(config)).toEqual([
     { key: "workers.python", value: "/opt/python" },

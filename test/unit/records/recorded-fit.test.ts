@@ -6,7 +6,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { readRecordedFit } from "../../../src/records/update-store.ts";
 import { encodeRaw } from "../../../src/tensor/safetensors.ts";
 
-test("a recorded fit with fewer values than its answer says is refused, though its checksum agrees", async () => {
+test("a recorded update with fewer values than its message says is refused, though its checksum is right", async () => {
   const folder = mkdtempSync(path.join(tmpdir(), "prelort-fit-"));
   onTestFinished(() => rmSync(folder, { recursive: true }));
   const messages = JSON.parse(readFileSync("test/fixtures/wire/expected.json", "utf8")) as readonly { message: { type: string } }[];

@@ -11,19 +11,19 @@ const record = {
   clients: [{ id: "c0", n: 5 }],
 };
 
-test("a run may go on elsewhere, with other workers", () => {
+test("a run may be resumed in another folder and with other workers", () => {
   const config = { ...record.config, name: "b", runs_dir: "/else", record_updates: true, workers: { count: 9, threads: 1, retries: 7 } };
   expect(requireSameRun(record, { ...record, name: "b", config, index: { path: "/other", sha256: "ab" } })).toEqual([]);
 });
 
-test("what it began with may lie elsewhere, but not be another, nor be left out", () => {
+test("the adapter a run started from may have moved, but not have changed or been left out", () => {
   const begun = { ...record, init_from: { path: "/a", sha256: "ab" } };
   expect(requireSameRun(begun, { ...begun, init_from: { path: "/b", sha256: "ab" } })).toEqual([]);
   expect(() => requireSameRun(begun, { ...begun, init_from: { path: "/a", sha256: "cd" } })).toThrow(/init_from\.sha256/);
   expect(() => requireSameRun(begun, { ...begun, init_from: null })).toThrow(/init_from/);
 });
 
-test("what would make it another run is refused, all of it at once", () => {
+test("every difference that would make it a different run is reported at once", () => {
   const config = { ...record.config, seed: 8, lora: { r: 8, tiers: [1, 4, 8] }, workers: { count: 2, threads: 4 } };
   const now = { ...record, config, index: { path: "/cache/a", sha256: "cd" }, clients: [{ id: "c0", n: 6 }] };
   expect(() => requireSameRun(record, now)).toThrow(ConfigError);
@@ -42,7 +42,7 @@ test("what would make it another run is refused, all of it at once", () => {
   }
 });
 
-test("more rounds are told how to go on from this run's adapter", () => {
+test("a resume with more rounds is told how to start from this run's adapter", () => {
   const withRounds = (rounds: number) => ({ config: { rounds } });
   const another = "which would make it a different run: start it under another name";
   expect(() => requireSameRun(withRounds(2), withRounds(3))).toThrow(
@@ -51,7 +51,7 @@ test("more rounds are told how to go on from this run's adapter", () => {
   expect(() => requireSameRun(withRounds(2), withRounds(1))).toThrow(/under another name$/);
 });
 
-test("another torch is noted, and what a run that was killed early had not recorded is not missed", () => {
+test("another torch version is noted, and a record without data and model is accepted", () => {
   expect(requireSameRun(record, { ...record, versions: { torch: "2.14.0" } })).toEqual([
     { path: "versions.torch", was: "2.13.0", is: "2.14.0" },
   ]);
@@ -76,7 +76,7 @@ function issuesOf(now: object, changedData: readonly string[] = []): ConfigError
   return [];
 }
 
-test("another model, code or data is refused by the names of the files, without what follows from them", () => {
+test("another model, code or data is refused with the names of the files, without the differences that follow from it", () => {
   const now = {
     ...made,
     model: { commit: "a".repeat(40), weights: { "model.safetensors": HASH("f") }, tokenizer: {}, config: { "config.json": HASH("6") } },
@@ -99,7 +99,7 @@ test("another model, code or data is refused by the names of the files, without 
   expect(issuesOf({ ...made, data: { sha256: HASH("d") } })[0]?.message).toMatch(/^the data has changed since the run began/);
 });
 
-test("another processor, and variables that choose kernels, are noted", () => {
+test("another processor and other variables that choose kernels are noted", () => {
   const known = { ...made, variables: {}, device: { type: "cpu", name: "EPYC", capability: "AVX512" } };
   const now = { ...known, variables: { MKL_CBWR: "AVX2" }, device: { ...known.device, name: "Xeon", capability: "AVX2" } };
   expect(requireSameRun(known, now)).toEqual([
@@ -109,7 +109,7 @@ test("another processor, and variables that choose kernels, are noted", () => {
   ]);
 });
 
-test("a record from before models were recorded is refused as that, and one of a start that was killed is not", () => {
+test("a record from before models were recorded is refused as such; one of a run killed at its start is not", () => {
   expect(() => requireSameRun(record, made)).toThrow(/recorded by an earlier version of prelort/);
   const { name, config } = record;
   expect(requireSameRun({ name, config }, made)).toEqual([]);

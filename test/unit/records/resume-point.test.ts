@@ -79,7 +79,7 @@ const editLine = (file: string, number: number, edit: (line: string) => string) 
   writeFileSync(at(file), lines.map((line, index) => (index === number - 1 ? edit(line) : line)).join("\n"));
 };
 
-describe("a run that had ended is never shortened: it is refused, and nothing in its folder changes,", () => {
+describe("a run that ended is refused rather than shortened, and nothing in its folder changes,", () => {
   test.each<[string, RegExp, () => void]>([
     [
       "without rounds/",
@@ -107,7 +107,7 @@ describe("a run that had ended is never shortened: it is refused, and nothing in
   });
 });
 
-describe("what cannot be read is an error, and nothing in the folder changes:", () => {
+describe("a file that cannot be read is an error, and nothing in the folder changes:", () => {
   const inPlaceOf = (file: string, put: (file: string) => void) => () => {
     renameSync(at(file), path.join(runsDir, "moved"));
     put(at(file));
@@ -194,7 +194,7 @@ test("a run.json from before the data were ready is refused beside committed rou
   expect(snapshot()).toEqual(before);
 });
 
-test("a run that was broken off continues from the last round that is whole, and says what was damaged", async () => {
+test("an interrupted run continues from the last undamaged round, and says what was damaged", async () => {
   await makeRun();
   flip("rounds/4/global.safetensors");
   rmSync(at("rounds/3"), { recursive: true });
@@ -213,7 +213,7 @@ test("a run that was broken off continues from the last round that is whole, and
   expect(snapshot()["metrics.jsonl"]).toBe(before["metrics.jsonl"]!.split("\n").slice(0, 4).join("\n") + "\n");
 });
 
-test("what a kill left half written is cut off by the first write, not before", async () => {
+test("incomplete last lines are cut off by the first write, not before", async () => {
   await makeRun({ measured: ROUNDS });
   const torn = { "journal.jsonl": '{"type":"commit"', "metrics.jsonl": '{"round":4,"by', "timings.jsonl": '{"ro' };
   const whole = snapshot();
@@ -235,9 +235,9 @@ test("what a kill left half written is cut off by the first write, not before", 
   expect(after["metrics.jsonl"]?.split("\n")).toHaveLength(6);
 });
 
-describe("a round whose line of metrics.jsonl does not hold", () => {
+describe("a round whose line of metrics.jsonl is wrong", () => {
   const damages: readonly (readonly [string, (line: string) => string, RegExp])[] = [
-    ["is no JSON", (line) => line.slice(1), /^metrics\.jsonl:3 is damaged: it is not JSON/],
+    ["is not JSON", (line) => line.slice(1), /^metrics\.jsonl:3 is damaged: it is not JSON/],
     ["has another key", (line) => line.replace('"passes"', '"pasess"'), /^metrics\.jsonl:3 is damaged: passes is needed/],
     [
       "is of another round",
@@ -245,7 +245,7 @@ describe("a round whose line of metrics.jsonl does not hold", () => {
       /^metrics\.jsonl:3 is damaged: it differs from what was committed for round 3/,
     ],
   ];
-  test.each(damages)("since it %s is evaluated again, and the other lines stay as they are", async (_, edit, remark) => {
+  test.each(damages)("is evaluated again if its line %s, and all other lines are kept", async (_, edit, remark) => {
     await makeRun({ hasEnded: true });
     const whole = snapshot()["metrics.jsonl"];
     editLine("metrics.jsonl", 3, edit);
@@ -260,7 +260,7 @@ describe("a round whose line of metrics.jsonl does not hold", () => {
     expect(snapshot()["metrics.jsonl"]).toBe(whole);
   });
 
-  test("is told where its adapter is gone too", async () => {
+  test("is reported if its adapter is missing, too", async () => {
     await makeRun({ hasEnded: true });
     editLine("metrics.jsonl", 3, () => "");
     rmSync(at("rounds/2"), { recursive: true });

@@ -51,11 +51,11 @@ async function restored(clientId: string, round = 1): Promise<Reply<"fit"> | und
   return open.restore(seeded(clientId), async () => {});
 }
 
-describe("what a round that was broken off had finished", () => {
+describe("updates that an interrupted round had finished", () => {
   test.each([
     ["few values", 6],
     ["many", 100_000],
-  ])("is there again, message and tensors, of %s", async (_, length) => {
+  ])("are restored with message and tensors, with %s", async (_, length) => {
     const fit = fitOf("c/../x", asFloat32(values(length)));
     await (await store().open(1, adapter)).keep(seeded("c/../x"), fit);
     const found = await restored("c/../x");
@@ -65,13 +65,13 @@ describe("what a round that was broken off had finished", () => {
     expect(Buffer.from(found?.payload.dense?.bytes ?? [])).toEqual(Buffer.from(fit.payload.dense?.bytes ?? []));
   });
 
-  test("is none of another round's, nor of another client", async () => {
+  test("are not restored for another round or client", async () => {
     await (await store().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
     expect(await restored("c0", 2)).toBeUndefined();
     expect(await restored("c1")).toBeUndefined();
   });
 
-  test("is written over by the next round, not before it has been taken", async () => {
+  test("are written over by the next round, but not before they have been restored", async () => {
     const first = await store().open(1, adapter);
     await first.keep(seeded("c0"), fitOf("c0", small()));
     await first.keep(seeded("c1"), fitOf("c1", asFloat32(values(50))));
@@ -93,7 +93,7 @@ describe("what a round that was broken off had finished", () => {
     ["empty but for its length", (file) => writeFileSync(file, Buffer.alloc(800))],
     ["altered in a value", (file) => flip(file, -3)],
     ["altered in what was answered", (file) => writeFileSync(file, readFileSync(file, "latin1").replace("0.300000", "0.300001"), "latin1")],
-  ])("is not there where its file is %s, and the file goes", async (_, damage) => {
+  ])("are not restored if their file is %s, and the file is removed", async (_, damage) => {
     await (await store().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
     const file = path.join(folder, "0.safetensors");
     damage(file);
@@ -103,7 +103,7 @@ describe("what a round that was broken off had finished", () => {
     expect((await restored("c0"))?.message).toEqual(message);
   });
 
-  test("that is refused is removed, and counts as not there", async () => {
+  test("are removed if they are refused, and count as not found", async () => {
     await (await store().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
     const open = await store().open(1, adapter);
     const { RefusedError } = await import("../../../src/errors.ts");
@@ -116,7 +116,7 @@ describe("what a round that was broken off had finished", () => {
 test.each([
   ["another adapter", "b".repeat(64), "5"],
   ["another seed", adapter, "6"],
-])("a fit that was trained from %s does not count, left over or recorded", async (_, from, seed) => {
+])("an update that was trained from %s is not used, recorded or not", async (_, from, seed) => {
   const recorded = store({ isRecorded: true });
   await (await recorded.open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
   await expect(readRecordedFit(folder, "c0", { round: 1, adapter: from, seed })).rejects.toThrow(/a fit trained from (adapter|seed)/);
@@ -126,20 +126,20 @@ test.each([
   expect((await (await recorded.open(1, from)).restore(seeded("c0", seed), async () => {}))?.message.client_id).toBe("c0");
 });
 
-test.each([false, true])("what cannot be read is an error, not absent (recorded: %s)", async (isRecorded) => {
+test.each([false, true])("an update that cannot be read is an error, not an absent update (recorded: %s)", async (isRecorded) => {
   const place = isRecorded ? path.join(folder, "1") : folder;
   mkdirSync(path.join(place, "0.safetensors"), { recursive: true });
   await expect(store({ isRecorded }).open(1, adapter)).rejects.toThrow(/0\.safetensors could not be read: EISDIR/);
 });
 
-test("what trains in less time than it takes to write is not kept, unless it is recorded", async () => {
+test("an update that trains faster than it is written is kept only if updates are recorded", async () => {
   const large = fitOf("c0", asFloat32(values(100_000)));
   const quick = { ...large, message: { ...large.message, seconds: 0.001 } };
   expect(await (await store().open(1, adapter)).keep(seeded("c0"), quick)).toBeUndefined();
   expect(await (await store({ isRecorded: true }).open(1, adapter)).keep(seeded("c0"), quick)).toBeDefined();
 });
 
-test("no more is kept than there is room for", async () => {
+test("no more updates are kept than there is room for", async () => {
   const open = await store({ maxBytes: 1500 }).open(1, adapter);
   expect(await open.keep(seeded("c0"), fitOf("c0", small()))).toBeDefined();
   expect(await open.keep(seeded("c1"), fitOf("c1", asFloat32(values(1000))))).toBeUndefined();
@@ -151,7 +151,7 @@ test.each<[Dtype, number]>([
   ["BF16", 1000],
   ["F16", 999],
   ["I8X256", 1000],
-])("values of %s are read back from any place", async (dtype, length) => {
+])("values of %s are read back from any range", async (dtype, length) => {
   const bytes = Uint8Array.from({ length: encodedBytes(dtype, length) }, (_, index) => (index * 37) % 61);
   const rows = { dtype, length, bytes };
   const stored = await (await store().open(1, adapter)).keep(seeded("c0"), fitOf("c0", rows));
@@ -169,7 +169,7 @@ test.each<[Dtype, number]>([
   expect(await stored?.read("dense", 0, 2)).toEqual(Float32Array.of(7, 8));
 });
 
-test("what a life that did not record had left is recorded by one that does", async () => {
+test("an update kept before a run records its updates is recorded when the resumed run does", async () => {
   await (await store().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
   const recorded = store({ isRecorded: true });
   expect((await (await recorded.open(1, adapter)).restore(seeded("c0"), async () => {}))?.message.client_id).toBe("c0");
@@ -177,7 +177,7 @@ test("what a life that did not record had left is recorded by one that does", as
   expect((await readRecordedFit(folder, "c0", { round: 1, adapter, seed: "5" })).reply.message.client_id).toBe("c0");
 });
 
-test("what is recorded stays under its round and client, and the rest goes", async () => {
+test("recorded updates are kept under round and client, and all others are removed", async () => {
   const recorded = store({ isRecorded: true });
   await (await store().open(1, adapter)).keep(seeded("c9"), fitOf("c9", small()));
   await (await recorded.open(1, adapter)).keep(seeded("c 0"), fitOf("c 0", small()));
@@ -198,7 +198,7 @@ function flip(file: string, at: number): void {
   writeFileSync(file, content);
 }
 
-test("fits of a round are kept beside any number that an earlier life left of it", async () => {
+test("new updates of a round are kept beside any number found on disk", async () => {
   const before = await store().open(1, adapter);
   for (let place = 0; place < 20_000; place++) await before.keep(seeded(`c${place}`), fitOf(`c${place}`, small()));
   const open = await store().open(1, adapter);
@@ -206,7 +206,7 @@ test("fits of a round are kept beside any number that an earlier life left of it
   expect(existsSync(path.join(folder, "20000.safetensors"))).toBe(true);
 });
 
-test("a fit of a client whose id is longer than a file's name is recorded, one of each", async () => {
+test("updates of clients whose ids are longer than a file name are recorded in a file each", async () => {
   const ids = ["é".repeat(100), `${"é".repeat(99)}a`];
   const open = await store({ isRecorded: true }).open(1, adapter);
   for (const [place, id] of ids.entries()) await open.keep(seeded(id), fitOf(id, asFloat32(values(place + 2))));

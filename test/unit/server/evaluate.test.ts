@@ -46,7 +46,7 @@ async function evaluate(round: number) {
   return { asked, rougeL: metrics.byTier.map((tier) => tier.rougeL) };
 }
 
-test("answers are generated before the first round and after the last, for the examples held out from all", async () => {
+test("answers are generated before the first round and after the last, for the examples held out from all clients", async () => {
   const whole = { examples: "global", tokens: 16 };
   const own = { examples: "client", tokens: 0 };
   for (const round of [0, 3]) expect(await evaluate(round)).toEqual({ asked: [whole, whole, own], rougeL: [0.5, 0.5] });

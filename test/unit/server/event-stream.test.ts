@@ -41,7 +41,7 @@ test("each of several readers gets every event from the start, whenever it comes
   ]);
 });
 
-test("of events with one key a reader that is behind gets the latest, in its place among the others", async () => {
+test("a reader that is behind gets only the latest event of a key, in order among the others", async () => {
   const stream = createEventStream<string>();
   stream.push("w0 step 1", "w0");
   stream.push("start");
@@ -62,7 +62,7 @@ test("a reader that keeps up gets every event with a key as well", async () => {
   }
 });
 
-test("a reader that comes late finds the latest 100,000 events; one that was there from the start misses none", async () => {
+test("a late reader gets the latest 100,000 events; one that was there from the start misses none", async () => {
   const stream = createEventStream<number>();
   const reader = stream[Symbol.asyncIterator]();
   stream.push(0);
@@ -75,7 +75,7 @@ test("a reader that comes late finds the latest 100,000 events; one that was the
   expect([rest.length, rest[0]]).toEqual([100_004, 1]);
 });
 
-test("after a reader breaks off, events that nobody reads do not pile up", async () => {
+test("after a reader breaks out of its loop, unread events do not pile up", async () => {
   setFlagsFromString("--expose-gc");
   const collectGarbage = runInNewContext("gc") as () => void;
   const stream = createEventStream<object>();
@@ -92,7 +92,7 @@ test("after a reader breaks off, events that nobody reads do not pile up", async
   expect(statuses.flatMap((status) => (status.deref() ? [(status.deref() as { number: number }).number] : []))).toEqual([198, 199]);
 });
 
-test("what came before an error is delivered, then the error is thrown, to late readers too", async () => {
+test("events before an error are delivered, then the error is thrown, to late readers, too", async () => {
   const stream = createEventStream<number>();
   stream.push(1);
   stream.end(new Error("the worker died"));

@@ -63,14 +63,14 @@ test("runs without a name that start together in one process each get a folder o
   expect(readdirSync(runsDir).toSorted()).toEqual(["run-1", "run-2", "run-3"]);
 });
 
-test("a second run of one name in this process is told that one is under way", async () => {
+test("a second run of one name in this process is refused while the first is under way", async () => {
   const held = await claimNewFolder({ runsDir, name: "a" });
   const { error } = await follow(federate(options({ name: "a", overwrite: true })));
   expect(error).toContain("has a run under way in this process");
   held.release();
 });
 
-test("a run that is resumed in a copy of a folder under way tells whose copy it is", async () => {
+test("a run that is resumed in a copy of a folder under way says what it is a copy of", async () => {
   const held = await claimNewFolder({ runsDir, name: "a" });
   writeFileSync(path.join(held.root, "run.json"), "{}");
   cpSync(held.root, path.join(runsDir, "b"), { recursive: true });

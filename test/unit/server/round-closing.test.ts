@@ -3,7 +3,7 @@ import { RunFailedError, WorkerError } from "../../../src/errors.ts";
 import { closesEarly, closingRule, quorumError } from "../../../src/server/round-closing.ts";
 
 describe("the rule of a round", () => {
-  it("waits for all, and needs one, where nothing is said", () => {
+  it("waits for all clients and needs one by default", () => {
     expect(closingRule({}, 7)).toEqual({ quorum: 1, enough: 7, deadlineMs: undefined });
   });
 
@@ -11,7 +11,7 @@ describe("the rule of a round", () => {
     expect(closingRule({ quorum: 0.5, enough: 0.8, deadline: 90 }, 7)).toEqual({ quorum: 4, enough: 6, deadlineMs: 90_000 });
   });
 
-  it("needs nobody where nobody was asked", () => {
+  it("needs no reports where no client was asked", () => {
     expect(closingRule({ quorum: 1 }, 0)).toMatchObject({ quorum: 0, enough: 0 });
   });
 });
@@ -33,11 +33,11 @@ describe("a round without a quorum", () => {
   const died = new WorkerError("died", { workerId: "w0" });
   const failures = new Map([["c3", died]]);
 
-  it("fails with the only error there is, where one report would have been enough", () => {
+  it("fails with its first client's error if one report would have been enough", () => {
     expect(quorumError(2, closingRule({}, 1), { asked: 1, reported: 0 }, failures)).toBe(died);
   });
 
-  it("else says how many reported of how many, and what the first failure was", () => {
+  it("says how many of how many clients reported, and what the first failure was", () => {
     const error = quorumError(2, closingRule({ quorum: 1 }, 4), { asked: 4, reported: 3 }, failures);
     expect(error).toBeInstanceOf(RunFailedError);
     expect(error.message).toMatch(/round 2: 3 of 4 clients .*closing\.quorum.* 4; client c3 .*\n.*died/);

@@ -72,7 +72,7 @@ async function runTwo({ width, value, rankAssignment = listRanks([2, 1]), aggreg
   });
 }
 
-test("an update that cannot be recorded ends the run with what to do, however long it takes to add it", async () => {
+test("an update that cannot be recorded ends the run and says what to do, however long adding it takes", async () => {
   const slow: Aggregation = {
     ...segmentWise(),
     begin(context) {
@@ -92,7 +92,7 @@ test("an update that cannot be recorded ends the run with what to do, however lo
   });
 });
 
-test("a rank assignment that revises never sees what is no number", async () => {
+test("a rank assignment that revises never sees NaN or Infinity", async () => {
   const seen: number[] = [];
   const rankAssignment: RankAssigner = Object.assign(listRanks([2, 1]), {
     revise: (_: unknown, { delta }: { readonly delta: { readonly rows: Float32Array } }) => {
@@ -152,7 +152,7 @@ describe("a policy of the user's own that fails ends the run with an error that 
     expect(error).toMatchObject({ kind: "run", message: `${subject} threw TypeError: x is undefined`, cause: fault });
   });
 
-  test("what is no accumulator is told as that", async () => {
+  test("an invalid accumulator is named as such", async () => {
     const aggregation = { ...segmentWise(), begin: () => ({ add() {} }) } as unknown as Aggregation;
     await expect(runTwo({ width: 4, value: 0.5, aggregation })).rejects.toThrow("must give an object with add() and finish()");
   });

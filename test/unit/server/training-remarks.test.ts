@@ -15,7 +15,7 @@ const configWith = (packing: boolean) =>
 const client = (label_counts: number[], n_truncated = 0) => ({ id: "c", n: 4, n_eval: 0, label_counts, mix: [], n_tokens: 9, n_truncated });
 const remarks = ["a remark on the data"];
 
-test("labels that no client trains on come before what the worker remarks", () => {
+test("labels that no client trains on are remarked before the worker's own remarks", () => {
   const told = (...clients: ReturnType<typeof client>[]) =>
     remarksOnTraining(configWith(false), { labels: ["animal", "food", "tool"], clients, remarks });
   expect(told(client([3, 1, 0]), client([0, 0, 4]))).toEqual(remarks);
@@ -23,13 +23,13 @@ test("labels that no client trains on come before what the worker remarks", () =
   expect(told(client([4, 0, 0]), client([4, 0, 0]))).toEqual(["labels food, tool have no training example", ...remarks]);
 });
 
-test("of more than 20 labels the rest are counted", () => {
+test("untrained labels beyond 20 are counted", () => {
   const labels = Array.from({ length: 24 }, (_, place) => `t${place}`);
   const [remark] = remarksOnTraining(configWith(false), { labels, clients: [client([4])], remarks });
   expect(remark).toMatch(/^labels t1, .*, t20 and 3 more have no training example$/);
 });
 
-test("it is told where every training example is cut, unless packing makes the counts of another kind", () => {
+test("it is remarked if every training example is cut, unless packing changes what is counted", () => {
   const told = (packing: boolean, ...cut: number[]) =>
     remarksOnTraining(configWith(packing), { labels: [], clients: cut.map((n) => client([], n)), remarks: [] });
   expect(told(false, 4, 4)).toEqual(["every training example is cut to data.max_length (16 tokens)"]);

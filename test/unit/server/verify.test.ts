@@ -41,7 +41,7 @@ test("a run of a script's policies without recorded updates is verified by its h
   ]);
 });
 
-test("with recorded updates its policies are needed: they are asked for, and the config that has them is taken", async () => {
+test("a run of a script's policies with recorded updates asks for its config, and is verified with it", async () => {
   const directory = await make("updates");
   mkdirSync(path.join(directory, "updates/1"), { recursive: true });
   await expect(verifyRun(directory)).rejects.toThrow(
