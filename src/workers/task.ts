@@ -14,8 +14,10 @@ export type TaskRequest<T extends TaskType = TaskType> = { [K in T]: Omit<Contro
 
 /** What a task is for. */
 export interface TaskIdentity {
-  /** `evaluate` on examples held out from all, `evaluate-merged` of the merged model, `evaluate-client` on a client's own, `ask`
-   * for a candidate's loss, `measure` for a plan. */
+  /**
+   * `evaluate` on examples held out from all clients, `evaluate-merged` of the merged model, `evaluate-client` on a client's own
+   * examples, `ask` for a candidate's loss, `measure` for a plan.
+   */
   readonly kind: TaskType | "evaluate-merged" | "evaluate-client" | "ask" | "measure";
   readonly round?: number;
   readonly clientId?: string;
