@@ -8,7 +8,7 @@ const minExamples = positive
   .default(10)
   .describe("Least number of examples of every client, those held out by client_eval_examples included.");
 
-const partition = z.discriminatedUnion("name", [
+export const partition = z.discriminatedUnion("name", [
   z.strictObject({ name: z.literal("iid").describe("Clients of equal size, drawn at random.") }),
   z.strictObject({
     name: z

@@ -22,7 +22,7 @@ const ownTask = z.templateLiteral([z.string().regex(/[A-Za-z_][\w.]*/), ":", z.s
   error: "a task of your own as module:Class",
 });
 
-const model = z.strictObject({
+export const model = z.strictObject({
   nameOrPath: z
     .string()
     .min(1)
@@ -62,7 +62,7 @@ const model = z.strictObject({
   trustRemoteCode: z.boolean().default(false).describe("Run the Python code in the model's repository. Only for code you have read."),
 });
 
-const lora = z.strictObject({
+export const lora = z.strictObject({
   r: rank.describe("R, the rank of the global adapter."),
   tiers: z
     .array(rank)
@@ -92,7 +92,7 @@ const lora = z.strictObject({
     .describe("Folder of a PEFT adapter or of a run whose adapter the global adapter starts from. Default: A random, B zero."),
 });
 
-const fit = z.strictObject({
+export const fit = z.strictObject({
   objective: z
     .enum(["none", "sum", "sampled", "stratified"])
     .default("stratified")
