@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from prelort_worker.messages import PROTOCOL_VERSION, ControllerMessage, WorkerMessage
+from prelort_worker.wire.messages import PROTOCOL_VERSION, ControllerMessage, WorkerMessage
 
 
 def describe(kind: Any) -> Any:

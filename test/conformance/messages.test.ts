@@ -31,11 +31,11 @@ function schemaOf(schema: z.ZodType): Node {
 
 /** As message_fields.py spells a type. */
 function describe(node: Node): unknown {
-  if (node.anyOf) return { "one of": (node.anyOf as Node[]).flatMap((each) => unionOf(describe(each))) };
+  if (node.anyOf) return { "one of": node.anyOf.flatMap((each) => unionOf(describe(each))) };
   const { type } = node as { readonly type?: string | readonly string[] };
   if (Array.isArray(type)) return { "one of": type.map((each: "string" | "null") => describe({ ...node, type: each })) };
   if (node.const !== undefined) return [node.const];
-  if (node.enum) return node.enum.toSorted();
+  if (node.enum) return [...node.enum].map(String).toSorted((a, b) => (a < b ? -1 : 1));
   if (node.type === "array") return { "list of": describe(node.items as Node) };
   if (node.type === "object" && node.properties) {
     const entries = Object.entries(node.properties).filter(([key]) => key !== "type" || !isEnvelope(node));
@@ -55,9 +55,13 @@ function isEnvelope({ properties = {} }: Node): boolean {
   return "protocol_version" in properties;
 }
 
+function typeOf({ properties = {} }: Node): string {
+  return String((properties["type"] as Node).const);
+}
+
 function messagesOf(union: z.ZodDiscriminatedUnion<readonly z.ZodObject[]>): Messages {
   const options = schemaOf(union).oneOf as readonly Node[];
-  return Object.fromEntries(options.map((option) => [(option.properties?.["type"] as Node).const as string, describe(option)]));
+  return Object.fromEntries(options.map((option) => [typeOf(option), describe(option)]));
 }
 
 test.each([

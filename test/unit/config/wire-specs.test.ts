@@ -46,7 +46,9 @@ describe("a config's sections on the wire", () => {
     expect(rates[1]).toBeCloseTo(0.075, 12); // (1 + cos(π/3)) / 2 = 3/4
     expect(rates[2]).toBeCloseTo(0.025, 12);
     expect(toFitSpec(config, 1).head_lr).toBe(0.1);
-    expect(toFitSpec(validateRun({ ...input, fit: { lr: 0.1, headLr: 0.3 } }), 3)).toMatchObject({ lr: 0.1, head_lr: 0.3 });
+    expect(toFitSpec(validateRun({ ...input, lora: { r: 8, modules_to_save: ["head"] }, fit: { lr: 0.1, headLr: 0.3 } }), 3)).toMatchObject(
+      { lr: 0.1, head_lr: 0.3 },
+    );
   });
 
   it("carry what the strategy asks of every fit", () => {
