@@ -6,6 +6,7 @@ import { findPlace, locator } from "./locate.ts";
 import { type Assignment, override, withQuoteHint } from "./override.ts";
 import { ownPolicies } from "./own-policies.ts";
 import { resolvedPaths, resolvePaths } from "./paths.ts";
+import { withoutRemoved } from "./recorded-config.ts";
 import { fileSchema, type FileConfig } from "./schema.ts";
 import { isMap } from "./tree.ts";
 import { placeKey, readYaml, type Finding, type Place } from "./yaml-source.ts";
@@ -72,10 +73,11 @@ function readConfig(text: string, file: string, { set = [], given = [] }: LoadOp
 
   const assignments = [...given, ...set.map((assignment) => ({ assignment, option: "--set" }))];
   const written = assignments.reduce(override, read);
-  const source = resolvePaths(written, folder);
+  const removed = inScript === undefined ? { value: written.value, problems: [] } : withoutRemoved(written.value);
+  const source = resolvePaths({ ...written, value: removed.value }, folder);
   const { value, problems = [] } = check(fileSchema, source.value, "snake_case");
-  const own = inScript === undefined ? [] : ownPolicies(source.value, inScript);
-  const others = problems.filter((problem) => !own.some((policy) => policy.path.every((key, depth) => problem.path[depth] === key)));
+  const own = inScript === undefined ? [] : [...ownPolicies(source.value, inScript), ...removed.problems];
+  const others = problems.filter((problem) => !own.some((told) => told.path.every((key, depth) => problem.path[depth] === key)));
   const findings = [
     ...[...own, ...others].map((problem) => ({ ...withQuoteHint(problem, set), place: findPlace(source, problem) ?? start })),
     ...source.findings,

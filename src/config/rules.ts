@@ -156,17 +156,6 @@ const noIdleDevice: Rule = {
   },
 };
 
-const truncationsOfSum: Rule = {
-  reads: ["fit.objective", "fit.batchedTruncations"],
-  check({ fit: { objective, batchedTruncations } }, report) {
-    if (!batchedTruncations || objective === "sum") return;
-    report(
-      ["fit", "batchedTruncations"],
-      `does not go with fit.objective ${objective}, which goes over a batch once: only sum does so several times`,
-    );
-  },
-};
-
 const headToTrain: Rule = {
   reads: ["model.task", "lora.modules_to_save", "fit.headLr"],
   check({ model: { task }, lora: { modules_to_save: saved }, fit: { headLr } }, report) {
@@ -243,7 +232,6 @@ const rules: readonly Rule[] = [
   declaredSpeed,
   oneNumberOfWorkers,
   noIdleDevice,
-  truncationsOfSum,
   headToTrain,
   answerToLearn,
   somethingToTrainOn,

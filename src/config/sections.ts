@@ -109,7 +109,6 @@ export const fit = z.strictObject({
   localSteps: integer.min(0).default(10).describe("Optimizer steps of a client in a round."),
   batchSize: positive.default(16).describe("Examples in a forward pass."),
   gradientAccumulationSteps: positive.default(1).describe("Batches in an optimizer step; its loss is the mean over all their tokens."),
-  batchedTruncations: z.boolean().default(false).describe("Run the truncations of a step of sum as one larger batch."),
   gradientCheckpointing: z
     .boolean()
     .default(false)

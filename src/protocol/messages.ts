@@ -1,7 +1,7 @@
 import { z } from "zod";
 
 /** Raised by one whenever a message changes its meaning; controller and worker must agree. */
-export const PROTOCOL_VERSION = 6;
+export const PROTOCOL_VERSION = 7;
 /** Bytes of tensor data in one `chunk` message, at most. */
 export const CHUNK_BYTES = 4 * 1024 * 1024;
 /**
@@ -145,7 +145,6 @@ export const fitSpec = z.strictObject({
   local_steps: count,
   batch_size: positive,
   gradient_accumulation_steps: positive,
-  batched_truncations: z.boolean(),
   gradient_checkpointing: z.boolean(),
   group_by_length: z.boolean(),
   lr: z.number(),

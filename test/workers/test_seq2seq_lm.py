@@ -71,12 +71,6 @@ def test_a_client_trains_it_at_its_rank(up: Up, objective: str):
     assert delta["rows"].shape[0] == 4 and any(bytes(delta["rows"].data))
 
 
-def test_truncations_as_one_batch_have_the_loss_of_separate_passes(up: Up):
-    spec = replace(FIT, objective="sum", local_steps=1)
-    separate, together = up.fit("c01", 8, spec)[0], up.fit("c01", 8, replace(spec, batched_truncations=True))[0]
-    assert together.loss == pytest.approx(separate.loss, rel=1e-5)
-
-
 @torch.no_grad()
 def test_the_loss_is_what_the_model_itself_takes(up: Up):
     nested = up.nested

@@ -333,23 +333,10 @@ def test_accumulating_over_micro_batches_is_one_large_batch_to_rounding(tiny: Pa
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_truncations_as_one_batch_have_the_loss_of_separate_passes_to_rounding(tiny: Path, task: str):
-    nested = nested_of(tiny, task)
-    spec = replace(FIT, objective="sum", gradient_accumulation_steps=2)
-    separate, together = fit(nested, tiny, 8, spec), fit(nested, tiny, 8, replace(spec, batched_truncations=True))
-    assert together[0].passes == separate[0].passes
-    assert together[0].loss == pytest.approx(separate[0].loss, rel=1e-5)
-    assert_alike(together, separate)
-
-
-@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("together", [False, True])
-def test_checkpointing_trains_alike_with_dropout_and_is_off_again_after(
-    tiny: Path, task: str, objective: Objective, together: bool
-):
+def test_checkpointing_trains_alike_with_dropout_and_is_off_again_after(tiny: Path, task: str, objective: Objective):
     nested = nested_of(tiny, task, replace(LORA, lora_dropout=0.2))
-    spec = replace(FIT, objective=objective, batched_truncations=together)
+    spec = replace(FIT, objective=objective)
     kept = fit(nested, tiny, 8, spec)
     counted = count_forwards(nested)
     assert_alike(fit(nested, tiny, 8, replace(spec, gradient_checkpointing=True)), kept)

@@ -204,7 +204,6 @@ export const onePlainStep = {
   local_steps: 1,
   batch_size: 1,
   gradient_accumulation_steps: 1,
-  batched_truncations: false,
   gradient_checkpointing: false,
   group_by_length: false,
   lr: 0.1,

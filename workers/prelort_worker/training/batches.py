@@ -23,11 +23,6 @@ class Batch:
     def __len__(self) -> int:
         return len(next(iter(self.tensors.values())))
 
-    def repeated(self, times: int) -> "Batch":
-        """The whole batch, time after time."""
-        tensors = {name: value.repeat(times, *[1] * (value.dim() - 1)) for name, value in self.tensors.items()}
-        return Batch(tensors, self.n_targets * times)
-
 
 def collate(task: Task, index: Index, examples: Sequence[int], device: torch.device) -> Batch:
     tensors = task.collate([index.example(place) for place in examples])
@@ -51,8 +46,3 @@ def precision(nested: NestedLora) -> Iterator[None]:
 def mean_loss(nested: NestedLora, batch: Batch) -> Tensor:
     """Over the batch's targets."""
     return forward(nested, batch)[1].sum() / batch.n_targets
-
-
-def mean_losses(nested: NestedLora, batch: Batch, times: int) -> Tensor:
-    """The mean loss of each part [times] of a batch that was repeated."""
-    return forward(nested, batch)[1].view(times, -1).sum(1) / (batch.n_targets // times)

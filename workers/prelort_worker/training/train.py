@@ -11,8 +11,7 @@ The optimiser is AdamW, fresh at each fit, without decay, which would move rows 
 momentum still does so after a step of sampled.
 
 A step may take several batches, one after the other: its loss is the mean over all their targets, and truncations are
-drawn over all their examples. The passes of sum may run as one larger batch, with the same loss to rounding where
-nothing is dropped out.
+drawn over all their examples.
 
 freeze_a trains B alone. tail_penalty λ adds λ·Σ ‖B[:, ρ:]‖_F·‖A[ρ:, :]‖_F over the modules, ρ the tier below r, to the
 loss of every step: what lets HetLoRA's clients lose rank (Cho et al., arXiv 2401.06432). The losses told are without
@@ -31,7 +30,7 @@ from torch import Tensor
 from ..prepared_dataset import Index
 from ..seeds import derive
 from ..wire.messages import FitSpec, Objective
-from .batches import Batch, collate, mean_loss, mean_losses
+from .batches import Batch, collate, mean_loss
 from .nested_lora import (
     NestedLora,
     activate,
@@ -50,9 +49,6 @@ class Pass:
 
     weight: float
     ranks: int | list[int]
-
-    def ranks_of(self, n_examples: int) -> list[int]:
-        return self.ranks if isinstance(self.ranks, list) else [self.ranks] * n_examples
 
     def part(self, start: int, stop: int) -> "Pass":
         """Over those of the step's examples."""
@@ -103,7 +99,7 @@ def train(
         batches = [collate(nested.task, index, batch, device) for batch in islice(order, n_batches)]
         optimizer.zero_grad()
         plan = plan_step(spec.objective, weights, sum(map(len, batches)), draws)
-        losses.append(_backward(nested, r, batches, plan, spec.batched_truncations, on_batch))
+        losses.append(_backward(nested, r, batches, plan, on_batch))
         passes += len(plan)
         if spec.tail_penalty > 0 and r > min(nested.tiers):
             (spec.tail_penalty * tail_norm(nested, r)).backward()
@@ -185,7 +181,6 @@ def _backward(
     r: int,
     batches: list[Batch],
     plan: list[Pass],
-    together: bool,
     on_batch: Callable[[int], None],
 ) -> float:
     """Adds the gradients of a step's loss, and gives that loss."""
@@ -194,10 +189,7 @@ def _backward(
         on_batch(place)
         passes = [each.part(start, start + len(batch)) for each in plan]
         share = batch.n_targets / n_targets
-        if together and len(passes) > 1:
-            losses.append(_pass_together(nested, r, batch, passes, share))
-        else:
-            losses += [_pass(nested, r, batch, each, share) for each in passes]
+        losses += [_pass(nested, r, batch, each, share) for each in passes]
         start += len(batch)
     return sum(loss.item() for loss in losses)  # at the end: each waits for the device
 
@@ -205,16 +197,6 @@ def _backward(
 def _pass(nested: NestedLora, r: int, batch: Batch, each: Pass, share: float) -> Tensor:
     with truncated(nested, r, each.ranks):
         loss = mean_loss(nested, batch) * (each.weight * share)
-        loss.backward()
-    return loss.detach()
-
-
-def _pass_together(nested: NestedLora, r: int, batch: Batch, passes: list[Pass], share: float) -> Tensor:
-    """All passes as one, over a copy of the batch for each."""
-    ranks = [rank for each in passes for rank in each.ranks_of(len(batch))]
-    with truncated(nested, r, ranks):
-        losses = mean_losses(nested, batch.repeated(len(passes)), len(passes))
-        loss = losses @ losses.new_tensor([each.weight * share for each in passes])
         loss.backward()
     return loss.detach()
 

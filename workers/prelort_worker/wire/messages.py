@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from .validation import Count, Positive, RecordError, describe, from_map, to_map
 
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 
 # `merged` [n, width]: components that are part of the base model for this task.
 TensorName: TypeAlias = Literal["rows", "dense", "merged"]
@@ -107,7 +107,6 @@ class FitSpec:
     local_steps: Count
     batch_size: Positive
     gradient_accumulation_steps: Positive
-    batched_truncations: bool
     gradient_checkpointing: bool
     group_by_length: bool
     lr: float
