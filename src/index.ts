@@ -89,7 +89,7 @@ export type { AdapterLayout, AdapterModule, DenseParameter } from "./adapter/lay
 
 export type { CurveKeys } from "./transport/transport.ts";
 export { type LaunchOptions, processLauncher, type WorkerExit, type WorkerLauncher, type WorkerProcess } from "./workers/launch.ts";
-export type { WorkerHello, WorkerState, WorkerStatus } from "./workers/task.ts";
+export type { TaskIdentity, WorkerHello, WorkerState, WorkerStatus } from "./workers/task.ts";
 export { writeReport } from "./report/html.ts";
 export {
   ConfigError,

@@ -1,30 +1,13 @@
 import path from "node:path";
-import { z } from "zod";
 import { peftTensors } from "../adapter/peft.ts";
 import { type AdapterFactors, readPeftAdapter } from "../adapter/peft-adapter.ts";
-import { camelKeys } from "../base/case.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { ConfigError, RefusedError } from "../errors.ts";
 import { parseJson } from "../base/json.ts";
 import { isThere, readIfThere } from "../base/read-file.ts";
 import { readTrained } from "./load-trained.ts";
 import { hashOf } from "../records/round-files.ts";
-
-/** Which adapter a run starts from, as its record has it: `lora.init_from`. */
-export interface Origin {
-  /** Of its folder, absolute. */
-  readonly path: string;
-  /** SHA-256 of `adapter_model.safetensors`, or of a run's `global.safetensors`. */
-  readonly sha256: string;
-  /** Of `adapter_config.json`, which has the scale. */
-  readonly configSha256?: string | undefined;
-  /** Of a run, the round that it was taken from. */
-  readonly round?: number | undefined;
-}
-
-const recordSchema = z.object({
-  initFrom: z.strictObject({ path: z.string(), sha256: z.string(), configSha256: z.string().optional(), round: z.number().optional() }),
-});
+import { type Origin, runRecord } from "../records/run-record.ts";
 
 /** An adapter to start from. */
 export interface Source {
@@ -66,12 +49,12 @@ export async function originOf({ lora }: Pick<RunConfig, "lora">, record?: unkno
     if (round !== undefined) throw noRounds("lora.init_from names none");
     return undefined;
   }
-  const { data: begun } = recordSchema.safeParse(camelKeys(record));
-  // What has begun does not need it any more.
-  if (begun && !isThere(begun.initFrom.path)) return begun.initFrom;
-  // A path that a program gave may be relative to another folder than this one.
-  const folder = begun && !isThere(lora.init_from) ? begun.initFrom.path : lora.init_from;
-  return (await readSource(folder, begun?.initFrom, begun ? begun.initFrom.round : round)).origin;
+  const known = runRecord.pick({ init_from: true }).safeParse(record).data?.init_from ?? undefined;
+  // A run that has begun no longer needs it.
+  if (known && !isThere(known.path)) return known;
+  // A path in a script may be relative to another working folder than this one.
+  const folder = known && !isThere(lora.init_from) ? known.path : lora.init_from;
+  return (await readSource(folder, known, known ? known.round : round)).origin;
 }
 
 async function fromPeft(root: string): Promise<Source> {

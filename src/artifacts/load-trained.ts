@@ -9,10 +9,10 @@ import { ConfigError, RunFailedError } from "../errors.ts";
 import type { Aggregation } from "../strategy/strategy.ts";
 import { type Commit, type Journal, readJournal } from "../records/journal.ts";
 import { readMetrics } from "../records/metrics.ts";
-import { baseFiles, recordedModel } from "../records/model-source.ts";
+import { baseFiles } from "../records/model-source.ts";
 import { present } from "../strategy/validate-policy-output.ts";
 import { GLOBAL, readRoundFile, roundFile } from "../records/round-files.ts";
-import { peftIdentity, readReadyRecord } from "../records/run-record.ts";
+import { readReadyRecord, runRecord } from "../records/run-record.ts";
 import type { Trained } from "./save-trained.ts";
 import { readWholeJournal } from "../records/whole-journal.ts";
 
@@ -25,7 +25,7 @@ export interface TrainedOptions {
 
 /** What a round of a run made, from its directory. Only reads, so the run may be under way, interrupted or finished. */
 export async function readTrained(directory: string, { round, aggregation }: TrainedOptions = {}): Promise<Trained> {
-  const { config, labels, peft, model } = await readReadyRecord(directory, recordSchema);
+  const { config, labels, peft, model } = await readReadyRecord(directory, trainedRecord);
   const { commits } = await (round === undefined ? readUpToNow(directory) : readJournal(path.join(directory, "journal.jsonl")));
   const commit = choose(directory, commits, round);
   const { sha256 } = commit;
@@ -51,16 +51,13 @@ export async function readTrained(directory: string, { round, aggregation }: Tra
   };
 }
 
-const recordSchema = z.object({
+const trainedRecord = runRecord.pick({ labels: true, model: true, peft: true }).extend({
   config: z.object({
     model: z.unknown().transform(camelKeys).pipe(common.model),
     lora: common.lora,
     workers: z.object({ python: z.string().optional() }),
     strategy: z.object({ aggregation: z.unknown() }),
   }),
-  labels: z.array(z.string()),
-  model: recordedModel,
-  peft: peftIdentity,
 });
 
 /** One that lacks lines would name an earlier round as the last. */

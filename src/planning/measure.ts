@@ -3,7 +3,7 @@ import { createDownlink } from "../adapter/encoded-adapter.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 import { deriveSeed } from "../base/rng.ts";
-import type { TaskRequest, WorkerHello } from "../workers/task.ts";
+import { named, type TaskIdentity, type TaskRequest, type WorkerHello } from "../workers/task.ts";
 import { distribute } from "../strategy/validate-policy-output.ts";
 import { makespan } from "./makespan.ts";
 import type { Session } from "../server/session.ts";
@@ -59,16 +59,16 @@ export async function measure(config: RunConfig, { pool, clients, tiers, layout,
   const initial = await session.initial();
   const downlink = createDownlink(WIRE_DTYPES[config.wire.downlink]);
   const dtype = WIRE_DTYPES[config.wire.update];
-  const timed = async (name: string, request: TaskRequest<"fit" | "evaluate">, r: number) => {
+  const timed = async (of: Pick<TaskIdentity, "clientId" | "part">, request: TaskRequest<"fit" | "evaluate">, r: number) => {
     const start = performance.now();
     const handed = distribute(config.strategy.aggregation, initial, layout, r);
     const payload = request.type === "fit" ? downlink(handed) : handed;
-    const { message } = await pool.run({ id: `measure/${name}`, request, payload, expect: "any", dtype });
+    const { message } = await pool.run({ ...named({ kind: "measure", ...of }), request, payload, expect: "any", dtype });
     return { seconds: (performance.now() - start) / 1000, memory: message.type === "fitted" ? message.peak_memory_bytes : null };
   };
   const fit = (client: RankedClient, steps: number, name: string) => {
     const request = fitRequest(config, layout, { round: 1, client, seed: deriveSeed(config.seed, "measure", client.id), steps });
-    return timed(`${client.id}/${name}`, request, client.r);
+    return timed({ clientId: client.id, part: name }, request, client.r);
   };
 
   const measured: MeasuredTier[] = [];
@@ -88,7 +88,7 @@ export async function measure(config: RunConfig, { pool, clients, tiers, layout,
     const count = Math.min(most, prepared.n_eval);
     const range = { start: 0, count, batch_size: batchSize, max_new_tokens: tokens };
     const asked = { round: 0, examples: "global" as const, client_id: null, ranks: [...tiers], scale: layout.scale, ...range };
-    return (await timed(name, { type: "evaluate", ...asked }, tiers.at(-1) ?? 1)).seconds / count;
+    return (await timed({ part: name }, { type: "evaluate", ...asked }, tiers.at(-1) ?? 1)).seconds / count;
   };
   await perExample("evaluate/warm-up", shardSize, 0);
   const exampleSeconds = await perExample("evaluate", shardSize, 0);

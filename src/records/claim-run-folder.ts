@@ -52,12 +52,12 @@ export async function claimRunFolder(root: string): Promise<ClaimedFolder> {
     throw new EnvironmentError(`${root} could not be read: ${(error as Error).message}`, "name the directory of a run", { cause: error });
   });
   if (!entries.includes(RECORD) && !entries.includes(REPLACING)) {
-    throw refusal(`${root} holds no run that had begun: start it with prelort run`);
+    throw refusal(`${root} holds no run: start one with prelort run`);
   }
   const taken = await takeLock(root).catch((cause: unknown) => {
     if (cause instanceof PrelortError) throw cause;
     const problem = `${path.join(root, LOCK)} could not be taken: ${(cause as Error).message}`;
-    throw new EnvironmentError(problem, "see that the run directory can be written to", { cause });
+    throw new EnvironmentError(problem, "check that the run directory can be written to", { cause });
   });
   if (isRefusal(taken)) throw inUse(root, taken, "wait for it to end");
   return orRelease(taken, async () => {

@@ -3,24 +3,34 @@ import { z } from "zod";
 import type { WorkerMessageOf } from "../protocol/messages.ts";
 import { parseJson } from "../base/json.ts";
 import { changed } from "./resume-check.ts";
+import { list } from "./schema.ts";
 
-/** A file that examples are made of: one that `part`, a key of the config, leads to, or that one of its rows names. */
-export type DataFile = z.output<typeof dataFile>;
+/* `data-files.json`: every file of a run's data with its SHA-256, so that a resume can name those that have changed. */
 
-/** In the run directory: every file of the data, so that a resume can name what has changed. */
 export const DATA_FILES = "data-files.json";
 
-const dataFile = z.object({ part: z.string(), name: z.string(), sha256: z.string() });
-const dataFiles = z.array(dataFile);
+const dataFiles = list(
+  z.object({
+    /** The config key that leads to the file, or the row that names it. */
+    part: z.string(),
+    name: z.string(),
+    sha256: z.string(),
+  }),
+);
+/** What a worker's list of sources holds, of which the data are a part. */
+const listedSources = z.object({ files: dataFiles });
 
-/** The files of the data, of those that a worker listed; undefined where it kept no list that can be read here. */
+/** A file that examples are made of: one that a key of the config leads to, or that one of its rows names. */
+export type DataFile = z.output<typeof dataFiles>[number];
+
+/** The files of the data, from the list of sources that a worker made; undefined where that cannot be read here. */
 export async function listDataFiles({ sources }: WorkerMessageOf<"prepared">): Promise<readonly DataFile[] | undefined> {
   if (!sources) return undefined;
-  const listed = z.object({ files: dataFiles }).safeParse(parseJson(await readText(sources.path)));
+  const listed = listedSources.safeParse(parseJson(await readText(sources.path)));
   return listed.data?.files.filter(({ part }) => /\bdata\.(eval_)?path$/.test(part));
 }
 
-/** What has changed, in words: the first few. `recorded` is a file that an earlier life of the run wrote. */
+/** What has changed since `recorded`, a run's data-files.json, was written: the first few changes, in words. */
 export async function changedDataFiles(recorded: string, now: readonly DataFile[] | undefined): Promise<readonly string[]> {
   const before = dataFiles.safeParse(parseJson(await readText(recorded))).data;
   if (!before || !now) return [];
@@ -36,7 +46,7 @@ function byName(files: readonly DataFile[]): ReadonlyMap<string, string> {
   const hashes = new Map<string, string>();
   for (const { part, name, sha256 } of files) {
     const called = part.startsWith("row of ") ? `${name}, which a ${part} names,` : name;
-    // One name in two places: only both together are the same.
+    // Two files of one name count as unchanged only if both are.
     hashes.set(called, [hashes.get(called), sha256].filter(Boolean).join("+"));
   }
   return hashes;
@@ -46,7 +56,7 @@ async function readText(file: string): Promise<string> {
   try {
     return await readFile(file, "utf8");
   } catch (error) {
-    // Workers may keep it where this process cannot look.
+    // The list may be on a worker's machine.
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return "";
     throw error;
   }

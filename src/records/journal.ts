@@ -1,107 +1,144 @@
 import { z } from "zod";
-import { camelKeys } from "../base/case.ts";
+import { camelKeys, snakeKeys } from "../base/case.ts";
 import { check } from "../config/check.ts";
 import { RunFailedError } from "../errors.ts";
 import { readJsonLines } from "../base/read-file.ts";
-import { describeProblems } from "./run-record.ts";
+import { type LineLog, openLineLog } from "./line-log.ts";
+import { trainedShape } from "./metrics.ts";
+import { count, describeProblems, list, names, sha256 } from "./schema.ts";
 
 /*
- * What a run's journal says, as far as it is read again: a commit holds all that the next round needs to know, beside the
- * adapter and the server's state, which have files of their own.
+ * `journal.jsonl`: what a run decided and received, in order, one entry a line, with snake_case keys. A commit holds all that the
+ * next round needs to know, beside the adapter and the server's state, which have files of their own.
  */
 
-const count = z.number().int().nonnegative();
-const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "64 hexadecimal digits");
-
-const trainedMetrics = z.strictObject({
-  coverage: z.array(z.strictObject({ r: count, clients: count, examples: count })).readonly(),
-  fitLoss: z.number().nullable(),
-  reported: z.array(z.string()).readonly(),
-  failed: z.array(z.string()).readonly(),
-  late: z.array(z.string()).readonly(),
-  passes: count,
-  bytesDown: count,
-  bytesUp: count,
-});
+const client = z.strictObject({ id: z.string(), r: count }).readonly();
 
 const commit = z.strictObject({
   type: z.literal("commit"),
   round: count,
   /** Of `global.safetensors`. */
   sha256,
-  /** Of `server-state.safetensors`; null where the aggregation remembers nothing. */
+  /** Of `server-state.safetensors`; null where the aggregation keeps no state. */
   stateSha256: sha256.nullable(),
-  trained: trainedMetrics,
-  /** Of the clients that reported: what selection knows of them from now on, and the rank that they go on with. */
-  clients: z.array(z.strictObject({ id: z.string(), r: count, rmsLoss: z.number().nullable() })).readonly(),
-  /** Clients that are selected no more. */
-  setAside: z.array(z.string()).readonly(),
+  trained: z.strictObject(trainedShape).readonly(),
+  /** Clients that are quarantined from this round on: never selected again. */
+  setAside: names,
+  /** The clients that reported: what selection knows of them from now on, and the rank that they continue with. */
+  clients: list(z.strictObject({ id: z.string(), r: count, rmsLoss: z.number().nullable() }).readonly()),
 });
 
-const round = z.strictObject({
-  type: z.literal("round"),
-  round: count,
-  clients: z.array(z.strictObject({ id: z.string(), r: count })).readonly(),
-});
+/** Which clients were asked to train, and at which ranks. */
+const round = z.strictObject({ type: z.literal("round"), round: count, clients: list(client) });
 
-const names = z.array(z.string()).readonly();
+/** Whose updates a round is made of. */
 const close = z.strictObject({ type: z.literal("close"), round: count, reported: names, failed: names, late: names, setAside: names });
 
-export type Commit = z.output<typeof commit>;
-/** The part of a round's metrics that its training gives. */
-export type TrainedMetrics = z.output<typeof trainedMetrics>;
+/** A client's update was added to the round. */
+const fit = z.strictObject({
+  type: z.literal("fit"),
+  round: count,
+  clientId: z.string(),
+  workerId: z.string(),
+  attempt: count,
+  /** It was trained before the run was resumed, and read from `updates/`. */
+  isRestored: z.boolean(),
+});
 
+/** A client's update came after its round had closed, and was refused. */
+const late = z.strictObject({ type: z.literal("late"), round: count, clientId: z.string(), workerId: z.string() });
+
+/** An attempt at a task failed. */
+const failure = z.strictObject({
+  type: z.literal("failure"),
+  taskId: z.string(),
+  attempt: count,
+  workerId: z.string(),
+  error: z.string(),
+  willRetry: z.boolean(),
+});
+
+const resume = z.strictObject({
+  type: z.literal("resume"),
+  /** The last committed round; −1 for none. */
+  after: z.number().int().min(-1),
+  /** In versions and devices, under which the same bytes cannot be promised. */
+  differences: list(z.strictObject({ path: z.string(), was: z.unknown().optional(), is: z.unknown().optional() })),
+});
+
+const end = z.strictObject({ type: z.literal("end") });
+
+const journalEntry = z.discriminatedUnion("type", [commit, round, fit, late, failure, close, resume, end]);
+
+export type JournalEntry = z.output<typeof journalEntry>;
+export type Commit = z.output<typeof commit>;
 export type Close = z.output<typeof close>;
+
+/** Opens a journal to append to, after its first `keep` bytes. */
+export function openJournal(file: string, keep?: number): LineLog<JournalEntry> {
+  return openLineLog(file, { keep, encode: (entry) => (entry.type === "resume" ? entry : snakeKeys(entry)) });
+}
 
 /** What a run's journal says. */
 export interface Journal {
-  /** By round, without gaps. A round that was made again stands for itself and all after it. */
+  /** By round, without gaps. A round that was trained again replaces its earlier commit and all later ones. */
   readonly commits: readonly Commit[];
-  /** The highest round that was ever committed, even if an earlier one was made again since; -1 for none. */
+  /** The highest round that was ever committed, even if an earlier one was trained again since; -1 for none. */
   readonly highest: number;
-  /** Who was asked to train in each round, at which rank, as it was decided last. */
+  /** Which clients were asked to train in each round, at which rank, as decided last. */
   readonly asked: ReadonlyMap<number, z.output<typeof round>["clients"]>;
   /** Whose updates each round is made of, as it was closed last. */
   readonly closes: ReadonlyMap<number, Close>;
-  /** The run came to its end, and was not taken up again. */
+  /** The run ended, and was not resumed since. */
   readonly hasEnded: boolean;
-  /** Where its last whole line ends. */
+  /** Where its last complete line ends. */
   readonly end: number;
 }
 
-/** Reads a journal; an absent one is empty. Throws a RunFailedError that names the line that prelort did not write so. */
+/** Reads a journal; an absent one is empty. Throws a RunFailedError that names the first damaged line. */
 export async function readJournal(file: string): Promise<Journal> {
   const commits: Commit[] = [];
   const asked = new Map<number, z.output<typeof round>["clients"]>();
   const closes = new Map<number, Close>();
   let [highest, hasEnded] = [-1, false];
-  const end = await readJsonLines(file, ({ number, value }) => {
+  const endsAt = await readJsonLines(file, ({ number, value }) => {
     const line = `${file}:${number}`;
-    const type = (value as { readonly type?: unknown } | null | undefined)?.type;
-    if (typeof type !== "string") throw damaged(line, "it is not a journal entry");
-    if (type === "commit") {
-      const entry = parse(commit, value, line);
-      if (entry.round > commits.length) throw damaged(line, `it commits round ${entry.round}, and no line commits round ${commits.length}`);
-      commits.splice(entry.round, Infinity, entry);
-      highest = Math.max(highest, entry.round);
-    } else if (type === "round") {
-      const { round: number, clients } = parse(round, value, line);
-      asked.set(number, clients);
-    } else if (type === "close") {
-      const entry = parse(close, value, line);
-      closes.set(entry.round, entry);
-    } else if (type === "end" || type === "resume") {
-      hasEnded = type === "end";
+    const entry = parseEntry(value, line);
+    switch (entry?.type) {
+      case "commit":
+        if (entry.round > commits.length)
+          throw damaged(line, `it commits round ${entry.round}, and no line commits round ${commits.length}`);
+        commits.splice(entry.round, Infinity, entry);
+        highest = Math.max(highest, entry.round);
+        break;
+      case "round":
+        asked.set(entry.round, entry.clients);
+        break;
+      case "close":
+        closes.set(entry.round, entry);
+        break;
+      case "end":
+      case "resume":
+        hasEnded = entry.type === "end";
+        break;
+      default:
+        break;
     }
   });
-  return { commits, highest, asked, closes, hasEnded, end };
+  return { commits, highest, asked, closes, hasEnded, end: endsAt };
 }
 
-function parse<S extends z.ZodType>(schema: S, value: unknown, line: string): z.output<S> {
-  const { value: entry, problems } = check(schema, camelKeys(value), "snake_case");
+/** Undefined for an entry of a type that this version does not know: a later one may write it. */
+function parseEntry(value: unknown, line: string): JournalEntry | undefined {
+  const type = (value as { readonly type?: unknown } | null | undefined)?.type;
+  if (typeof type !== "string") throw damaged(line, "it is not a journal entry");
+  if (!KNOWN.has(type)) return undefined;
+  const { value: entry, problems } = check(journalEntry, type === "resume" ? value : camelKeys(value), "snake_case");
   if (problems) throw damaged(line, describeProblems(problems));
   return entry;
 }
+
+const KNOWN: ReadonlySet<string> = new Set(journalEntry.options.map(({ shape }) => shape.type.value));
 
 function damaged(line: string, problem: string): RunFailedError {
   return new RunFailedError(`${line} is damaged: ${problem}; restore the file from a copy. Nothing was changed`);

@@ -2,91 +2,91 @@ import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import { camelKeys, snakeKeys } from "../base/case.ts";
 import { check } from "../config/check.ts";
-import { openLineLog, writeDurably } from "./durable-file.ts";
-import type { Commit } from "./journal.ts";
 import { readJsonLines } from "../base/read-file.ts";
-import { describeProblems } from "./run-record.ts";
+import { writeDurably } from "./durable-file.ts";
+import { openLineLog } from "./line-log.ts";
+import { count, describeProblems, list, names } from "./schema.ts";
 
-/* `metrics.jsonl`: a line for each committed round, in order. */
+/*
+ * The figures of a round, and `metrics.jsonl`, which holds them: a line for each committed round, in order, with snake_case keys.
+ * Keys are written in the order of these schemas.
+ */
 
-/** Quality of the global adapter at one tier. */
-export interface TierMetrics {
-  readonly r: number;
-  /** Mean loss: per answer token (language models), per example (classification). */
-  readonly loss: number | null;
-  /** e^loss of a language model; null for other tasks. */
-  readonly perplexity: number | null;
-  /** Share of examples whose most likely label is right; null without labels. */
-  readonly accuracy: number | null;
-  /** Mean over the labels that occur, or were answered, of F1; null without labels. */
-  readonly macroF1: number | null;
-  /** Mean ROUGE-L F-measure of text generated greedily from the prompt against the answer; null where none was generated. */
-  readonly rougeL: number | null;
-  /** Means of the task's own metrics over the examples. */
-  readonly own: readonly { readonly name: string; readonly value: number | null }[];
-  readonly examples: number;
-}
-
-export interface RoundMetrics {
-  /** 0 is before training. */
-  readonly round: number;
-  /** Empty in rounds that were not evaluated. */
-  readonly byTier: readonly TierMetrics[];
-  /** Where an aggregation merges into the base model: the merged model, which is one for all ranks. */
-  readonly merged: TierMetrics | null;
-  /** The adapter at each client's own rank, on examples of its own that no client trains on; empty without such. */
-  readonly byClient: readonly ({ readonly id: string } & TierMetrics)[];
-  /** Per segment (named by its tier): ‖s·B_seg·A_seg‖²_F summed over the modules. Empty in rounds that were not evaluated. */
-  readonly energy: readonly { readonly r: number; readonly energy: number }[];
-  /** Mean training loss over the reporting clients, weighted by their examples. */
-  readonly fitLoss: number | null;
-  readonly reported: readonly string[];
-  readonly failed: readonly string[];
-  /** They were not waited for. */
-  readonly late: readonly string[];
-  /** Per segment (named by its tier): clients that trained it and their examples. */
-  readonly coverage: readonly { readonly r: number; readonly clients: number; readonly examples: number }[];
-  readonly passes: number;
-  /** Tensor bytes of the fits. */
-  readonly bytesDown: number;
-  readonly bytesUp: number;
-}
-
-const count = z.number().int().nonnegative();
 const metric = z.number().nullable();
 
-const tierMetrics = z.object({
+const tierShape = {
+  /** Rank at which the adapter was evaluated. */
   r: count,
+  /** Mean loss: per answer token (language models), per example (classification). */
   loss: metric,
+  /** e^loss of a language model; null for other tasks. */
   perplexity: metric,
+  /** Share of examples whose most likely label is right; null without labels. */
   accuracy: metric,
+  /** Mean over the labels that occur, or were answered, of F1; null without labels. */
   macroF1: metric,
+  /** Mean ROUGE-L F-measure of text generated greedily from the prompt against the answer; null where none was generated. */
   rougeL: metric,
-  own: z.array(z.object({ name: z.string(), value: metric })),
+  /** Means of the task's own metrics over the examples. */
+  own: list(z.object({ name: z.string(), value: metric }).readonly()),
+  /** Examples evaluated. */
   examples: count,
-});
-const roundMetrics = z.object({
-  round: count,
-  byTier: z.array(tierMetrics),
-  merged: tierMetrics.nullable(),
-  byClient: z.array(tierMetrics.extend({ id: z.string() })),
-  energy: z.array(z.object({ r: count, energy: z.number() })),
-  fitLoss: metric,
-  reported: z.array(z.string()),
-  failed: z.array(z.string()),
-  late: z.array(z.string()).default([]),
-  coverage: z.array(z.object({ r: count, clients: count, examples: count })),
-  passes: count,
-  bytesDown: count,
-  bytesUp: count,
-});
+};
+const tierMetrics = z.object(tierShape).readonly();
 
+/** What a round's training gives; a journal's commit holds the same. */
+export const trainedShape = {
+  /** Per segment (named by its tier): clients that trained it and their examples. */
+  coverage: list(z.object({ r: count, clients: count, examples: count }).readonly()),
+  /** Mean training loss over the reporting clients, weighted by their examples. */
+  fitLoss: metric,
+  /** Clients whose updates were aggregated. */
+  reported: names,
+  /** Clients that used up their attempts. */
+  failed: names,
+  /** Clients that were not waited for. */
+  late: names,
+  /** Forward/backward passes of all fits. */
+  passes: count,
+  /** Tensor bytes sent to clients for their fits. */
+  bytesDown: count,
+  /** Tensor bytes of the clients' updates. */
+  bytesUp: count,
+};
+
+const roundMetrics = z
+  .object({
+    /** 0 is before training. */
+    round: count,
+    /** Empty in rounds that were not evaluated. */
+    byTier: list(tierMetrics),
+    /** Where an aggregation merges into the base model: the merged model, which is one for all ranks. */
+    merged: tierMetrics.nullable(),
+    /** The adapter at each client's own rank, on examples of its own that no client trains on; empty without such. */
+    byClient: list(z.object({ /** The client. */ id: z.string(), ...tierShape }).readonly()),
+    /** Per segment (named by its tier): ‖s·B_seg·A_seg‖²_F summed over the modules. Empty in rounds that were not evaluated. */
+    energy: list(z.object({ r: count, energy: z.number() }).readonly()),
+    ...trainedShape,
+    late: names.default([]),
+  })
+  .readonly();
+
+/** Quality of the global adapter at one tier. */
+export type TierMetrics = z.output<typeof tierMetrics>;
+/** The figures of a round. */
+export type RoundMetrics = z.output<typeof roundMetrics>;
+/** The part of a round's metrics that its training gives. */
+export type TrainedMetrics = Pick<RoundMetrics, keyof typeof trainedShape>;
+/** The part of a round's metrics that its evaluation gives. */
+export type EvaluatedMetrics = Omit<RoundMetrics, "round" | keyof TrainedMetrics>;
+
+/** A complete line of a metrics file: its figures, or what is wrong with it. */
 export type MetricsLine = { readonly number: number; readonly text: string } & (
   | { readonly metrics: RoundMetrics; readonly problem?: never }
   | { readonly metrics?: never; readonly problem: string }
 );
 
-/** The whole lines of a metrics file, each with its figures or what is wrong with it, and where the last one ends. */
+/** Reads the complete lines of a metrics file; `end` is where the last one ends. */
 export async function readMetrics(file: string): Promise<{ readonly lines: readonly MetricsLine[]; readonly end: number }> {
   const lines: MetricsLine[] = [];
   const end = await readJsonLines(file, ({ number, text, value }) => {
@@ -97,16 +97,17 @@ export async function readMetrics(file: string): Promise<{ readonly lines: reado
   return { lines, end };
 }
 
-/** Whether a line holds what training gave in the round that was committed. */
-export function isOfCommit(metrics: RoundMetrics, { round, trained }: Commit): boolean {
+/** Whether a round's metrics hold what the journal committed for it. */
+export function isOfCommit(metrics: RoundMetrics, commit: { readonly round: number; readonly trained: TrainedMetrics }): boolean {
+  const { round, trained } = commit;
   return (
     metrics.round === round && Object.entries(trained).every(([key, value]) => isDeepStrictEqual(metrics[key as keyof RoundMetrics], value))
   );
 }
 
-/** What an earlier life of the run left in its metrics file. */
-export interface LeftMetrics {
-  /** Lines that hold, by round, in order. */
+/** What a resumed run found in its metrics file. */
+export interface FoundMetrics {
+  /** Undamaged lines by round, in order. */
   readonly lines: ReadonlyMap<number, string>;
   /** The file holds nothing else before `end`. */
   readonly isClean: boolean;
@@ -114,26 +115,25 @@ export interface LeftMetrics {
 }
 
 export interface MetricsFile {
-  /** Writes a round's line to where it belongs; it is on disk once this resolves. Other lines stay as they are. */
-  write(metrics: Pick<RoundMetrics, "round">): Promise<void>;
+  /** Writes a round's line in its place; it is on disk once this resolves. Other lines are kept byte for byte. */
+  write(metrics: RoundMetrics): Promise<void>;
   close(): Promise<void>;
 }
 
 /** Changes nothing before the first line is written. */
-export function openMetricsFile(file: string, left: LeftMetrics = { lines: new Map(), isClean: true, end: 0 }): MetricsFile {
-  const lines = new Map(left.lines);
-  let { isClean } = left;
+export function openMetricsFile(file: string, found: FoundMetrics = { lines: new Map(), isClean: true, end: 0 }): MetricsFile {
+  const lines = new Map(found.lines);
+  let { isClean } = found;
   let last = [...lines.keys()].at(-1) ?? -1;
-  let log = openLineLog(file, left.end);
+  let log = openLineLog<RoundMetrics>(file, { keep: found.end, encode: snakeKeys });
   return {
     async write(metrics) {
       const { round } = metrics;
-      const entry = snakeKeys(metrics);
       const isNext = isClean && last < round;
       last = Math.max(last, round);
-      lines.set(round, JSON.stringify(entry));
+      lines.set(round, JSON.stringify(snakeKeys(metrics)));
       if (isNext) {
-        log.append(entry);
+        log.append(metrics);
         return log.flush();
       }
       await log.close();
@@ -142,7 +142,7 @@ export function openMetricsFile(file: string, left: LeftMetrics = { lines: new M
         file,
         inOrder.map(([, line]) => Buffer.from(`${line}\n`)),
       );
-      log = openLineLog(file);
+      log = openLineLog(file, { encode: snakeKeys });
       isClean = true;
     },
     close: () => log.close(),

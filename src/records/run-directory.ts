@@ -1,44 +1,39 @@
 import { mkdir } from "node:fs/promises";
 import path from "node:path";
-import { snakeKeys } from "../base/case.ts";
 import type { ServerState } from "../strategy/strategy.ts";
 import { type ClaimedFolder, type ClaimOptions, claimNewFolder, claimRunFolder } from "./claim-run-folder.ts";
-import { type LineLog, openLineLog, writeDurably } from "./durable-file.ts";
-import type { RoundMetrics } from "./metrics.ts";
-import type { Commit } from "./journal.ts";
+import { DATA_FILES, type DataFile } from "./data-files.ts";
+import { writeDurably } from "./durable-file.ts";
+import { type Commit, type JournalEntry, openJournal } from "./journal.ts";
+import type { LineLog } from "./line-log.ts";
 import type { Holder } from "./lock.ts";
-import { openMetricsFile } from "./metrics.ts";
-import { type LeftLogs, type Past, readPast } from "./past.ts";
+import { openMetricsFile, type RoundMetrics } from "./metrics.ts";
+import { type FoundLogs, findResumePoint, type ResumePoint } from "./resume-point.ts";
 import { encodeState, GLOBAL, hashOf, STATE } from "./round-files.ts";
+import { RUN_RECORD, type WrittenRecord } from "./run-record.ts";
+import { openTimings, type Timing } from "./timings.ts";
 
-/**
- * The folder that holds everything a run leaves: `run.json`, `journal.jsonl`, `metrics.jsonl`, `timings.jsonl`, `rounds/<n>/`,
- * `updates/`, `adapters/r<k>/`, `workers/<id>.log`.
- */
+/** The folder that holds everything a run leaves; README.md lists it file by file. */
 export interface RunDirectory {
   readonly path: string;
-  /** Whose folder this one was copied from while a run was under way in it. */
+  /** The run whose folder this one was copied from, if that run was under way then. */
   readonly copyOf: Holder | undefined;
-  /** Absolute path of something inside. */
+  /** Absolute path of a file inside. */
   file(...parts: string[]): string;
-  /** What was decided and received, in the order in which it happened; flushed at every commit. */
-  readonly journal: LineLog;
-  /** Everything that is a time. */
-  readonly timings: LineLog;
-  /**
-   * Makes a round final: the global adapter, and what the aggregation remembers, are on disk before the journal says so.
-   * Returns the SHA-256 of the adapter's file.
-   */
+  /** What was decided and received, in order; flushed at every commit. */
+  readonly journal: LineLog<JournalEntry>;
+  readonly timings: LineLog<Timing>;
+  /** Makes a round final: its files are on disk before the journal commits it. Returns the SHA-256 of the adapter's file. */
   commitRound(result: RoundResult): Promise<string>;
   /** A round's line of `metrics.jsonl`, on disk once this resolves. */
-  writeMetrics(metrics: Pick<RoundMetrics, "round">): Promise<void>;
-  /** Writes a JSON file whole. */
-  writeRecord(name: string, record: unknown): Promise<void>;
+  writeMetrics(metrics: RoundMetrics): Promise<void>;
+  writeRecord(record: WrittenRecord): Promise<void>;
+  writeDataFiles(files: readonly DataFile[]): Promise<void>;
   close(): Promise<void>;
 }
 
-/** A run directory with what an earlier life of the run left in it. */
-export interface ReopenedDirectory extends RunDirectory, Past {}
+/** A run directory, and the point from which its run continues. */
+export interface ReopenedDirectory extends RunDirectory, ResumePoint {}
 
 export interface RoundResult extends Pick<Commit, "round" | "trained" | "clients" | "setAside"> {
   /** A safetensors file, in parts. */
@@ -50,13 +45,11 @@ export async function createRunDirectory(options: ClaimOptions): Promise<RunDire
   return openClaimed(await claimNewFolder(options), openRunDirectory);
 }
 
-/**
- * Opens the directory of a run that did not come to its end, to go on with it. Nothing in it is changed before the first write.
- */
+/** Opens the directory of an earlier run to continue it. Nothing in it is changed before the first write. */
 export async function reopenRunDirectory(root: string): Promise<ReopenedDirectory> {
   return openClaimed(await claimRunFolder(root), async (folder) => {
-    const { past, logs } = await readPast(root);
-    return { ...(await openRunDirectory(folder, logs)), ...past };
+    const { point, logs } = await findResumePoint(root);
+    return { ...(await openRunDirectory(folder, logs)), ...point };
   });
 }
 
@@ -72,12 +65,16 @@ async function openClaimed<T>(folder: ClaimedFolder, open: (folder: ClaimedFolde
 
 async function openRunDirectory(
   { root, copyOf, dropReplaced, requireHeld, release }: ClaimedFolder,
-  left?: LeftLogs,
+  found?: FoundLogs,
 ): Promise<RunDirectory> {
   await mkdir(path.join(root, "workers"), { recursive: true });
-  const journal = openLineLog(path.join(root, "journal.jsonl"), left?.journal);
-  const timings = openLineLog(path.join(root, "timings.jsonl"), left?.timings);
-  const metrics = openMetricsFile(path.join(root, "metrics.jsonl"), left?.metrics);
+  const journal = openJournal(path.join(root, "journal.jsonl"), found?.journal);
+  const timings = openTimings(path.join(root, "timings.jsonl"), found?.timings);
+  const metrics = openMetricsFile(path.join(root, "metrics.jsonl"), found?.metrics);
+  const writeJson = async (name: string, content: unknown) => {
+    requireHeld();
+    await writeDurably(path.join(root, name), `${JSON.stringify(content, null, 2)}\n`);
+  };
   return {
     path: root,
     copyOf,
@@ -90,10 +87,10 @@ async function openRunDirectory(
       const stateParts = encodeState(state);
       const written = [writeDurably(path.join(folder, GLOBAL), global)];
       if (stateParts) written.push(writeDurably(path.join(folder, STATE), stateParts));
-      // While that is being written.
+      // Hashed while that is being written.
       const [sha256, stateSha256] = [hashOf(global), stateParts ? hashOf(stateParts) : null];
       await Promise.all(written);
-      journal.append({ type: "commit", ...(snakeKeys({ round, sha256, stateSha256, ...made }) as object) });
+      journal.append({ type: "commit", round, sha256, stateSha256, ...made });
       await journal.flush();
       await dropReplaced();
       return sha256;
@@ -102,10 +99,8 @@ async function openRunDirectory(
       requireHeld();
       await metrics.write(figures);
     },
-    async writeRecord(name, record) {
-      requireHeld();
-      await writeDurably(path.join(root, name), `${JSON.stringify(record, null, 2)}\n`);
-    },
+    writeRecord: (record) => writeJson(RUN_RECORD, record),
+    writeDataFiles: (files) => writeJson(DATA_FILES, files),
     async close() {
       const closed = await Promise.allSettled([journal, timings, metrics].map((log) => log.close()));
       release();

@@ -1,60 +1,152 @@
 import path from "node:path";
 import { z } from "zod";
-import { camelKeys } from "../base/case.ts";
-import { check, formatPath, type Problem } from "../config/check.ts";
+import { check } from "../config/check.ts";
 import { ConfigError } from "../errors.ts";
 import { parseJson } from "../base/json.ts";
 import { readTextIfThere } from "../base/read-file.ts";
+import { count, describeProblems, inSnakeCase, list, names } from "./schema.ts";
 
 /*
- * `run.json`. It is written when a run begins, with its config, and again once the data and the model are ready, with what they
- * turned out to be. It may have come from elsewhere: it chooses no program that is run, and no path that is written to.
+ * `run.json`. It is written when a run begins, with its config, and again once data and model are ready, with what they turned out
+ * to be. It holds no times. It may have come from elsewhere: it chooses no program that is run, and no path that is written to.
+ *
+ * Objects are written in the order of these schemas. A reader picks the parts it needs, so that it also takes the record of an
+ * older version that lacks others.
  */
 
+const hashes = z.record(z.string(), z.string());
+
+/** The adapter that `lora.init_from` led to when the run began. */
+const origin = z.strictObject({
+  /** Of its folder, absolute. */
+  path: z.string(),
+  /** SHA-256 of `adapter_model.safetensors`, or of a run's `global.safetensors`. */
+  sha256: z.string(),
+  /** SHA-256 of `adapter_config.json`, which has the scale. */
+  configSha256: z.string().optional(),
+  /** Of a run, the round that it was taken from. */
+  round: z.number().optional(),
+});
+
+const begun = {
+  name: z.string(),
+  /** Version of prelort. */
+  prelort: z.string(),
+  method: z.object({ name: z.string(), note: z.string() }),
+  /** What keeps the run from being a function of its config, seed and data. */
+  doubts: names,
+  /** The resolved config, as YAML spells it. `config/` writes it and reads it again. */
+  config: z.record(z.string(), z.unknown()),
+  init_from: inSnakeCase(origin.nullable()),
+};
+
+const ready = {
+  /** Of Node, Python and the libraries that decide bytes. */
+  versions: z.record(z.string(), z.string()),
+  /** Environment variables that choose kernels. */
+  variables: z.record(z.string(), z.string()),
+  device: inSnakeCase(
+    z.object({ type: z.string(), name: z.string(), capability: z.string().nullable(), memoryBytes: z.number().nullable() }),
+  ),
+  /** SHA-256 by file; the commit that a name on the hub led to. */
+  model: z.object({ commit: z.string().nullable(), weights: hashes, tokenizer: hashes, config: hashes }),
+  /** SHA-256 by file of a task of one's own. */
+  code: hashes,
+  data: z.object({ sha256: z.string() }),
+  /** The prepared data. */
+  index: z.object({ path: z.string(), sha256: z.string() }),
+  labels: names,
+  eval_examples: count,
+  truncated_examples: count,
+  /** What the user should know of the data, though it can be used. */
+  remarks: names,
+  clients: list(
+    z.object({
+      id: z.string(),
+      n: count,
+      r: count,
+      label_counts: list(count),
+      mix: list(z.object({ value: z.string(), n: count })),
+      tokens: count,
+    }),
+  ),
+  /** Parameters of the frozen base model. */
+  base_parameters: count,
+  layout: inSnakeCase(
+    z.object({
+      r: count,
+      tiers: list(count),
+      scale: z.number(),
+      modules: list(z.object({ name: z.string(), in: count, out: count, offset: count })),
+      width: count,
+      dense: list(z.object({ name: z.string(), shape: list(count), offset: count })),
+      denseSize: count,
+    }),
+  ),
+  /** For adapter_config.json. */
+  peft: inSnakeCase(z.object({ taskType: z.string().nullable(), modulesToSave: names })),
+  /** Weights that no adapter acts on. */
+  left_out: list(z.object({ name: z.string(), kind: z.string(), count, parameters: count })),
+};
+
+const begunRecord = z.object(begun);
+const readyPart = z.object(ready);
+
+/** `run.json` of a run whose data and model became ready. */
+export const runRecord = z.object({ ...begun, ...ready });
+
+/** Which adapter a run starts from: what `lora.init_from` led to. */
+export type Origin = z.output<typeof origin>;
+/** SHA-256 by file of a base model. */
+export type RecordedModel = z.output<typeof runRecord>["model"];
+/** As a record is written, or was read: what is compared when a run is resumed. */
+export type WrittenRecord = Readonly<Record<string, unknown>>;
+
+/** What is known before any worker starts, as it is written. */
+export function encodeBegun(record: z.output<typeof begunRecord>): WrittenRecord {
+  return z.encode(begunRecord, record);
+}
+
+/** What is added once data and model are ready, as it is written. */
+export function encodeReady(record: z.output<typeof readyPart>): WrittenRecord {
+  return z.encode(readyPart, record);
+}
+
 /** What `run.json` says, as it was parsed. Throws a ConfigError if there is none. */
-export async function readRecord(directory: string): Promise<Readonly<Record<string, unknown>>> {
-  const file = path.join(directory, "run.json");
+export async function readRecord(directory: string): Promise<WrittenRecord> {
+  const file = path.join(directory, RUN_RECORD);
   const text = await readTextIfThere(file);
   if (text === undefined) {
-    throw refusal(`${directory} holds no run that had begun: there is no run.json in it; start a run with prelort run`);
+    throw refusal(`${directory} holds no run: there is no ${RUN_RECORD} in it; start a run with prelort run`);
   }
   const record = parseJson(text);
-  if (typeof record === "object" && record !== null && !Array.isArray(record)) return record as Record<string, unknown>;
+  if (typeof record === "object" && record !== null && !Array.isArray(record)) return record as WrittenRecord;
   throw refusal(`${file} is damaged: it is not a JSON object; restore it from a copy`);
 }
 
-/** The same, of a run whose data and model had become ready. Throws a ConfigError that says what is missing. */
+/** The parts of a run's record that a schema picks. Throws a ConfigError that says what is missing. */
 export async function readReadyRecord<S extends z.ZodType>(directory: string, schema: S): Promise<z.output<S>> {
   return requireReady(directory, await readRecord(directory), schema);
 }
 
-/** What a record says of the model, for adapter_config.json. */
-export const peftIdentity = z
-  .unknown()
-  .transform(camelKeys)
-  .pipe(z.object({ taskType: z.string().nullable(), modulesToSave: z.array(z.string()) }));
-
-/** What a schema takes of a record. */
-export function requireReady<S extends z.ZodType>(directory: string, record: Readonly<Record<string, unknown>>, schema: S): z.output<S> {
+/** The same, of a record that was read before. */
+export function requireReady<S extends z.ZodType>(directory: string, record: WrittenRecord, schema: S): z.output<S> {
   const { value, problems } = check(schema, record, "snake_case");
   if (!problems) return value;
-  // What is written once they are ready.
-  if ("config" in record && !("peft" in record) && !("layout" in record)) {
-    const remedy = `start it again with prelort resume ${directory}`;
-    throw refusal(`the run in ${directory} ended before its data and model were ready, so there are no results in it; ${remedy}`);
+  if (!isReady(record)) {
+    const remedy = `continue it with prelort resume ${directory}`;
+    throw refusal(`the run in ${directory} ended before its data and model were ready, so it has no results; ${remedy}`);
   }
-  const file = path.join(directory, "run.json");
+  const file = path.join(directory, RUN_RECORD);
   throw refusal(`${file} is not as this version of prelort writes it: ${describeProblems(problems)}`);
 }
 
-/** The first few, each with its key. */
-export function describeProblems(problems: readonly Problem[]): string {
-  const shown = problems.slice(0, SHOWN).map(({ path: at, message }) => `${formatPath(at, "snake_case")} ${message}`.trim());
-  const more = problems.length - SHOWN;
-  return `${shown.join("; ")}${more > 0 ? `; and ${more} more` : ""}`;
+/** Whether a record was written again once data and model were ready. */
+export function isReady(record: WrittenRecord): boolean {
+  return !("config" in record) || "peft" in record || "layout" in record;
 }
 
-const SHOWN = 3;
+export const RUN_RECORD = "run.json";
 
 function refusal(message: string): ConfigError {
   return new ConfigError([{ path: "run-dir", message }]);

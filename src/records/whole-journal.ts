@@ -11,7 +11,7 @@ import { isThere, readingError } from "../base/read-file.ts";
  * under way.
  */
 export async function readWholeJournal(root: string, lines: readonly MetricsLine[]): Promise<Journal> {
-  const latestOf = (rounds: readonly number[]) => rounds.reduce((one, other) => Math.max(one, other), -1);
+  const latestOf = (rounds: readonly number[]) => rounds.reduce((a, b) => Math.max(a, b), -1);
   const [folder, figures] = [latestOf(await roundFolders(root)), latestOf(lines.map(({ metrics }) => metrics?.round ?? -1))];
   const journal = await readJournal(path.join(root, "journal.jsonl"));
   const { highest } = journal;

@@ -2,11 +2,10 @@ import type { Adapter } from "../adapter/adapter.ts";
 import { energy } from "../adapter/energy.ts";
 import { segments } from "../adapter/segments.ts";
 import { type EvaluateContext, evaluateRound } from "./evaluate.ts";
-import type { RoundMetrics } from "../records/metrics.ts";
+import type { EvaluatedMetrics, RoundMetrics } from "../records/metrics.ts";
 import { present } from "../strategy/validate-policy-output.ts";
 import type { CommittedRound, RunContext } from "./run-context.ts";
 
-type EvaluatedMetrics = Pick<RoundMetrics, "byTier" | "merged" | "byClient" | "energy">;
 const NOTHING_EVALUATED: EvaluatedMetrics = { byTier: [], merged: null, byClient: [], energy: [] };
 
 /** Evaluates committed rounds, writes their metrics and reports them; each round once. */

@@ -9,13 +9,13 @@ import { describeRun, describeSession } from "./describe-run.ts";
 import type { RunEvent } from "./events.ts";
 import { rememberCode } from "../records/named-code.ts";
 import { originOf } from "../artifacts/init-source.ts";
-import { requireAllRounds } from "../records/past.ts";
+import { requireAllRounds } from "../records/resume-point.ts";
 import { showEnded } from "./resume.ts";
 import type { RunResult } from "./result.ts";
 import { createRunDirectory, reopenRunDirectory, type RunDirectory } from "../records/run-directory.ts";
 import { requireSameRun } from "../records/resume-check.ts";
 import { openSession } from "./session.ts";
-import { createStopwatch } from "../records/stopwatch.ts";
+import { createStopwatch } from "../records/timings.ts";
 import { train } from "./train.ts";
 
 /** A run that is asked for. */
@@ -46,7 +46,7 @@ export async function conductRun(requested: RequestedRun): Promise<RunResult> {
     const origin = past ? await originOf(config, past.record) : chosen;
     const begun = describeRun(config, path.basename(directory.path), origin);
     if (past) requireSameRun(past.record, begun);
-    else await directory.writeRecord("run.json", begun);
+    else await directory.writeRecord(begun);
     if (past) requireAllRounds(past.path, past, config.rounds);
     if (past?.hasEnded && past.unmeasured.length === 0) return await showEnded(requested, past);
     await rememberCode(config);
@@ -72,8 +72,8 @@ export async function conductRun(requested: RequestedRun): Promise<RunResult> {
       if (past) directory.journal.append({ type: "resume", after: past.commits.length - 1, differences });
       // What a run that was killed in its start has not recorded.
       if (!past || past.commits.length === 0) {
-        if (dataFiles) await directory.writeRecord(DATA_FILES, dataFiles);
-        await directory.writeRecord("run.json", record);
+        if (dataFiles) await directory.writeDataFiles(dataFiles);
+        await directory.writeRecord(record);
       }
       return await train({ config, signal, session, directory, past: past && { ...past, differences }, clock, emit });
     } finally {
@@ -90,10 +90,10 @@ export async function conductRun(requested: RequestedRun): Promise<RunResult> {
 }
 
 function recordFailure(failure: TaskFailure, directory: RunDirectory, emit: (event: RunEvent) => void): void {
-  const { taskId, attempt, workerId, error, willRetry } = failure;
-  directory.journal.append({ type: "failure", task_id: taskId, attempt, worker_id: workerId, error: error.message, will_retry: willRetry });
-  const [, round, clientId] = /^round-(\d+)\/fit\/(.+)$/.exec(taskId) ?? [];
-  if (round !== undefined && clientId !== undefined) {
-    emit({ type: "client-failure", round: Number(round), clientId, attempt, workerId, error: error.message, willRetry });
+  const { task, taskId, attempt, workerId, error, willRetry } = failure;
+  directory.journal.append({ type: "failure", taskId, attempt, workerId, error: error.message, willRetry });
+  const { kind, round, clientId } = task;
+  if (kind === "fit" && round !== undefined && clientId !== undefined) {
+    emit({ type: "client-failure", round, clientId, attempt, workerId, error: error.message, willRetry });
   }
 }

@@ -1,33 +1,32 @@
 import process from "node:process";
 import { describeConfig } from "../config/build.ts";
-import { snakeKeys } from "../base/case.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { packageVersion } from "../installation.ts";
 import { describeDoubts, describeMethod } from "../config/method.ts";
 import { describeSource } from "../records/model-source.ts";
-import type { Origin } from "../artifacts/init-source.ts";
+import { encodeBegun, encodeReady, type Origin, type WrittenRecord } from "../records/run-record.ts";
 import type { Session } from "./session.ts";
 import { remarksOnTraining } from "./training-remarks.ts";
 
-/** What run.json holds before workers are up: everything that decides the bytes. No times. */
-export function describeRun(config: RunConfig, name: string, origin: Origin | undefined): object {
-  return {
+/** What run.json holds before workers are up: everything that decides the run's bytes. */
+export function describeRun(config: RunConfig, name: string, origin: Origin | undefined): WrittenRecord {
+  return encodeBegun({
     name,
     prelort: packageVersion(),
     method: describeMethod(config),
     doubts: describeDoubts(config),
     config: describeConfig(config),
-    init_from: origin ? snakeKeys(origin) : null,
-  };
+    init_from: origin ?? null,
+  });
 }
 
-/** What is added once workers are up: what the bytes are made with. */
-export function describeSession(config: RunConfig, session: Session): object {
+/** What is added once workers are up: the versions, device, model and data that the run is made with. */
+export function describeSession(config: RunConfig, session: Session): WrittenRecord {
   const { prepared, loaded, layout, clients, environment, parameters, peft, leftOut } = session;
-  return {
+  return encodeReady({
     versions: { node: process.version, ...environment.versions },
     variables: environment.variables,
-    device: snakeKeys(environment.device),
+    device: environment.device,
     ...describeSource(loaded.source),
     data: { sha256: prepared.data_sha256 },
     index: prepared.index,
@@ -44,8 +43,8 @@ export function describeSession(config: RunConfig, session: Session): object {
       tokens: prepared.clients[index]?.n_tokens ?? 0,
     })),
     base_parameters: parameters,
-    layout: snakeKeys(layout),
-    peft: snakeKeys(peft),
+    layout,
+    peft,
     left_out: leftOut,
-  };
+  });
 }

@@ -4,7 +4,7 @@ import type { RunConfig } from "../config/schema.ts";
 import { RefusedError } from "../errors.ts";
 import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
-import type { Reply, WorkerPool } from "../workers/task.ts";
+import { named, type Reply, type TaskIdentity, type WorkerPool } from "../workers/task.ts";
 import { distribute } from "../strategy/validate-policy-output.ts";
 import type { RoundMetrics, TierMetrics } from "../records/metrics.ts";
 
@@ -39,16 +39,14 @@ export async function evaluateRound(
   const everybody = { examples: "global", client_id: null, total: evalExamples, maxNewTokens } as const;
   const measured = clients.filter(({ id }) => (ownExamples.get(id) ?? 0) > 0);
   const [byTier, merged, byClient] = await Promise.all([
-    evaluate(context, { name: `round-${round}/evaluate`, round, ranks: layout.tiers, adapter: presented, ...everybody }),
-    global.merged
-      ? evaluate(context, { name: `round-${round}/evaluate-merged`, round, ranks: [layout.r], adapter: global, ...everybody })
-      : undefined,
+    evaluate(context, { kind: "evaluate", round, ranks: layout.tiers, adapter: presented, ...everybody }),
+    global.merged ? evaluate(context, { kind: "evaluate-merged", round, ranks: [layout.r], adapter: global, ...everybody }) : undefined,
     Promise.all(
       measured.map(async ({ id, r }) => {
         const total = ownExamples.get(id) ?? 0;
         const own = { examples: "client", client_id: id, total, maxNewTokens: 0 } as const;
         const adapter = prefix(presented, layout, r);
-        const [metrics] = await evaluate(context, { name: `round-${round}/evaluate-client/${id}`, round, ranks: [r], adapter, ...own });
+        const [metrics] = await evaluate(context, { kind: "evaluate-client", round, ranks: [r], adapter, ...own });
         return { id, ...(metrics as TierMetrics) };
       }),
     ),
@@ -68,15 +66,14 @@ export async function candidateLosses(
     candidates.map(async ({ id, r, size }) => {
       const adapter = distribute(config.strategy.aggregation, global, layout, r);
       const own = { examples: "train", client_id: id, total: Math.min(size, ASKED_EXAMPLES), maxNewTokens: 0 } as const;
-      const [metrics] = await evaluate(context, { name: `round-${round}/ask/${id}`, round, ranks: [r], adapter, ...own });
+      const [metrics] = await evaluate(context, { kind: "ask", round, ranks: [r], adapter, ...own });
       return metrics?.loss ?? Infinity;
     }),
   );
 }
 
 interface Evaluation extends Pick<ControllerMessageOf<"evaluate">, "examples" | "client_id"> {
-  /** Begins the ids of its tasks. */
-  readonly name: string;
+  readonly kind: TaskIdentity["kind"];
   readonly round: number;
   readonly ranks: readonly number[];
   /** Of the largest of these ranks. */
@@ -91,14 +88,15 @@ interface Evaluation extends Pick<ControllerMessageOf<"evaluate">, "examples" | 
  */
 async function evaluate(context: EvaluateContext, asked: Evaluation): Promise<readonly TierMetrics[]> {
   const { config, pool, layout, isLanguage } = context;
-  const { name, adapter, ranks, total, maxNewTokens, ...request } = asked;
+  const { kind, adapter, ranks, total, maxNewTokens, ...request } = asked;
+  const identity = { kind, round: asked.round, ...(asked.client_id === null ? {} : { clientId: asked.client_id }) };
   const { shardSize, batchSize } = config.evaluate;
   const shards = Array.from({ length: Math.ceil(total / shardSize) }, async (_, shard) => {
     const start = shard * shardSize;
     const count = Math.min(shardSize, total - start);
     const range = { start, count, batch_size: batchSize, max_new_tokens: maxNewTokens };
     const reply = await pool.run<"evaluate">({
-      id: `${name}/${shard}`,
+      ...named({ ...identity, part: shard }),
       request: { type: "evaluate", ...request, ranks: [...ranks], scale: layout.scale, ...range },
       payload: adapter,
       accept: (candidate) => checkShard(candidate, ranks, count),

@@ -1,18 +1,17 @@
 import path from "node:path";
-import { z } from "zod";
 import { decodeGlobal } from "../adapter/global-file.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 import { hasAdapter, writeAdapterFolder } from "../artifacts/peft-folder.ts";
 import type { RunEvent, RunStartEvent } from "./events.ts";
 import type { Commit } from "../records/journal.ts";
-import { baseFiles, recordedModel } from "../records/model-source.ts";
+import { baseFiles } from "../records/model-source.ts";
 import { present } from "../strategy/validate-policy-output.ts";
 import { createResult, type RunResult } from "./result.ts";
 import { GLOBAL, roundFile } from "../records/round-files.ts";
 import { type CommittedRound, type Past, withRanks } from "./run-context.ts";
 import type { ReopenedDirectory, RunDirectory } from "../records/run-directory.ts";
-import { peftIdentity, requireReady } from "../records/run-record.ts";
+import { requireReady, runRecord } from "../records/run-record.ts";
 
 /** The event that a run starts with, or goes on with. */
 export function runStart(
@@ -56,4 +55,4 @@ export async function showEnded(
   return createResult(config, past, { round, sha256, peft, base: baseFiles(model), labels, layout, global, presented }, past.metrics);
 }
 
-const endedRecord = z.object({ labels: z.array(z.string()), peft: peftIdentity, model: recordedModel });
+const endedRecord = runRecord.pick({ labels: true, peft: true, model: true });

@@ -12,7 +12,7 @@ import { inTurns } from "../base/turns.ts";
 import type { Reply } from "../workers/task.ts";
 import { distribute } from "../strategy/validate-policy-output.ts";
 import { requireAccumulator, requireAggregate } from "../strategy/validate-policy-output.ts";
-import type { StoredFit } from "../records/update-store.ts";
+import type { StoredFit } from "../records/update-file.ts";
 import { WIRE_DTYPES } from "../config/wire-specs.ts";
 
 /** What a round's aggregation begins with. */

@@ -5,17 +5,18 @@ import { encodingOf } from "../adapter/encoded-adapter.ts";
 import { InterruptedError, PrelortError, WorkerError } from "../errors.ts";
 import type { WorkerMessageOf } from "../protocol/messages.ts";
 import type { ClientHistory, RankedClient } from "../strategy/strategy.ts";
-import type { Reply, WorkerPool } from "../workers/task.ts";
+import { named, type Reply, type WorkerPool } from "../workers/task.ts";
 import { type Aggregated, openRound, type Opening, type OpenRound } from "./round-aggregation.ts";
 import { closesEarly, closingRule, type ClosingRule, quorumError, type RoundClose } from "./round-closing.ts";
-import type { RoundSpool, StoredFit } from "../records/update-store.ts";
+import type { StoredFit } from "../records/update-file.ts";
+import type { RoundUpdates } from "../records/update-store.ts";
 import { fitRequest, fitSeed, updateShapes } from "./task-requests.ts";
 import { WIRE_DTYPES } from "../config/wire-specs.ts";
 
 export interface RoundInput extends Opening {
   readonly pool: WorkerPool;
   readonly history: ReadonlyMap<string, ClientHistory>;
-  readonly spool: RoundSpool;
+  readonly updates: RoundUpdates;
   /** How an earlier life of the run closed this round: that is not decided anew. */
   readonly closed?: RoundClose | undefined;
   /** `isRestored`: it was trained in an earlier life of the run. */
@@ -105,18 +106,18 @@ class Round {
   }
 
   async #fit(client: RankedClient): Promise<void> {
-    const { round, config, layout, pool, spool } = this.#input;
+    const { round, config, layout, pool, updates } = this.#input;
     const seeded = { id: client.id, seed: fitSeed(config.seed, round, client.id) };
-    const restored = await spool.restore(seeded, ({ reply, stored }) => this.#take(client, reply, async () => stored, true));
+    const restored = await updates.restore(seeded, ({ reply, stored }) => this.#take(client, reply, async () => stored, true));
     if (restored) return;
     const received = this.#sum.received(client);
     await pool.run<"fit">({
-      id: `round-${round}/fit/${client.id}`,
+      ...named({ kind: "fit", round, clientId: client.id }),
       request: fitRequest(config, layout, { round, client, seed: seeded.seed }),
       payload: received,
       expect: updateShapes(received, layout),
       dtype: WIRE_DTYPES[config.wire.update],
-      accept: (reply) => this.#take(client, reply, () => spool.keep(seeded, reply), false),
+      accept: (reply) => this.#take(client, reply, () => updates.keep(seeded, reply), false),
       priority: client.r,
       signal: this.#closing.signal,
     });

@@ -2,11 +2,11 @@ import type { Adapter } from "../adapter/adapter.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { RankedClient, ServerState } from "../strategy/strategy.ts";
 import type { RunEvent } from "./events.ts";
-import type { TrainedMetrics } from "../records/journal.ts";
+import type { TrainedMetrics } from "../records/metrics.ts";
 import type { ReopenedDirectory, RunDirectory } from "../records/run-directory.ts";
 import type { Difference } from "../records/resume-check.ts";
 import type { Session } from "./session.ts";
-import type { Stopwatch } from "../records/stopwatch.ts";
+import type { Stopwatch } from "../records/timings.ts";
 
 /** What an earlier life of the run left, and in what this one differs from it. */
 export type Past = Pick<

@@ -19,10 +19,11 @@ import { processLauncher, type WorkerLauncher } from "../workers/launch.ts";
 import { createWorkerPool } from "../workers/pool.ts";
 import { findPython, requirePython } from "../workers/python.ts";
 import { cacheFolder } from "../installation.ts";
-import type { PoolListener, Reply, TaskRequest, WorkerHello, WorkerPool } from "../workers/task.ts";
+import { named, type PoolListener, type Reply, type TaskRequest, type WorkerHello, type WorkerPool } from "../workers/task.ts";
 import type { RunEvent } from "./events.ts";
 import { sourceChanges } from "../records/model-source.ts";
-import { type Origin, readSource } from "../artifacts/init-source.ts";
+import { readSource } from "../artifacts/init-source.ts";
+import type { Origin } from "../records/run-record.ts";
 import { startFrom } from "../artifacts/init-adapter.ts";
 import { remarksOnTraining } from "./training-remarks.ts";
 import { toDataSpec, toLoraSpec, toModelSpec } from "../config/wire-specs.ts";
@@ -161,7 +162,7 @@ async function prepareData(
   pool: WorkerPool,
   { prepare }: { readonly prepare: TaskRequest<"prepare"> },
 ): Promise<Answers["prepared"]> {
-  const { message: prepared } = await pool.run<"prepare">({ id: "prepare", request: prepare });
+  const { message: prepared } = await pool.run<"prepare">({ ...named({ kind: "prepare" }), request: prepare });
   const clients = rankClients(config, resolveTiers(config), prepared);
   emit({
     type: "data-ready",
@@ -181,7 +182,7 @@ async function loadModel(
 ): Promise<{ readonly loaded: Answers["loaded"]; readonly dense: Float32Array }> {
   let first: Reply<"load"> | undefined;
   const { message, payload } = await pool.onEveryWorker<"load">({
-    id: "load",
+    ...named({ kind: "load" }),
     request,
     expect: "any",
     accept: (reply) => {

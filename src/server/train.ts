@@ -1,20 +1,19 @@
 import { setImmediate } from "node:timers/promises";
 import { encodeGlobal } from "../adapter/global-file.ts";
 import { isLanguage } from "../adapter/peft.ts";
-import { snakeKeys } from "../base/case.ts";
 import { InterruptedError } from "../errors.ts";
 import type { ClientHistory, RankedClient } from "../strategy/strategy.ts";
 import { writeAdapterFolder } from "../artifacts/peft-folder.ts";
 import { Concluder } from "./conclude-round.ts";
 import { candidateLosses, type EvaluateContext } from "./evaluate.ts";
-import type { TrainedMetrics } from "../records/journal.ts";
+import type { TrainedMetrics } from "../records/metrics.ts";
 import { baseFiles, describeSource } from "../records/model-source.ts";
 import { createResult, type RunResult } from "./result.ts";
 import { restoreRound, runStart } from "./resume.ts";
 import { type RoundOutcome, runRound } from "./round.ts";
 import { type CommittedRound, type RunContext, withRanks } from "./run-context.ts";
 import { selectClients } from "./select-clients.ts";
-import { createSpool, type Spool } from "../records/update-store.ts";
+import { createUpdateStore, type RoundUpdates, type UpdateStore } from "../records/update-store.ts";
 
 /** Trains from the last committed round to the end of the run, and saves the adapters. */
 export async function train(context: RunContext): Promise<RunResult> {
@@ -23,7 +22,7 @@ export async function train(context: RunContext): Promise<RunResult> {
 
 class Training {
   readonly #context: RunContext;
-  readonly #spool: Spool;
+  readonly #updates: UpdateStore;
   readonly #evaluation: EvaluateContext;
   readonly #concluder: Concluder;
   /** What selection knows of clients that have reported. */
@@ -35,7 +34,7 @@ class Training {
     const { config, session, directory, past } = context;
     const { pool, layout, prepared, peft } = session;
     this.#context = context;
-    this.#spool = createSpool({
+    this.#updates = createUpdateStore({
       folder: directory.file("updates"),
       isRecorded: config.recordUpdates,
       isRead: config.strategy.aggregation.readsSpool ?? false,
@@ -88,7 +87,7 @@ class Training {
     let outcome: RoundOutcome;
     try {
       const selected = await this.#select(round, before);
-      const fits = this.#fitAll(round, before, selected, await this.#spool.open(round, before.sha256));
+      const fits = this.#fitAll(round, before, selected, await this.#updates.open(round, before.sha256));
       // What it computes itself must not keep the first fits from going out.
       outcome = await unlessFailed(fits, setImmediate().then(concludeBefore));
     } catch (error) {
@@ -131,7 +130,7 @@ class Training {
     round: number,
     { global, state }: CommittedRound,
     selected: readonly RankedClient[],
-    spool: Awaited<ReturnType<Spool["open"]>>,
+    updates: RoundUpdates,
   ): Promise<RoundOutcome> {
     const { config, session, directory, past, emit } = this.#context;
     const { pool, layout } = session;
@@ -144,11 +143,11 @@ class Training {
       state,
       history: this.#history,
       selected,
-      spool,
+      updates,
       closed: past?.closed?.round === round ? past.closed : undefined,
-      onLate: (client, { workerId }) => directory.journal.append({ type: "late", round, client_id: client.id, worker_id: workerId }),
+      onLate: (client, { workerId }) => directory.journal.append({ type: "late", round, clientId: client.id, workerId }),
       onFit: (client, { workerId, attempt, message }, isRestored) => {
-        directory.journal.append({ type: "fit", round, client_id: client.id, worker_id: workerId, attempt, is_restored: isRestored });
+        directory.journal.append({ type: "fit", round, clientId: client.id, workerId, attempt, isRestored });
         emit({ type: "client-fit", round, clientId: client.id, r: client.r, workerId, loss: message.loss, seconds: message.seconds });
       },
     });
@@ -156,7 +155,7 @@ class Training {
 
   #close(round: number, { reported, failed, late, deadly, history }: RoundOutcome, setAside: readonly string[]): void {
     const { directory, emit } = this.#context;
-    directory.journal.append({ type: "close", ...(snakeKeys({ round, reported, failed, late, setAside }) as object) });
+    directory.journal.append({ type: "close", round, reported, failed, late, setAside });
     for (const [id, report] of history) this.#history.set(id, report);
     for (const clientId of setAside) {
       this.#setAside.add(clientId);
@@ -189,7 +188,7 @@ class Training {
       await writeAdapterFolder(directory.file("adapters", `r${r}`), { config, peft, layout, adapter, r, dtype: "f32" });
     }
     clock.lap(config.rounds, "save");
-    await this.#spool.clear();
+    await this.#updates.clear();
     directory.journal.append({ type: "end" });
     await directory.journal.flush();
     const { round, sha256, global } = last;

@@ -16,7 +16,7 @@ import { isOfCommit, type MetricsLine, readMetrics } from "../records/metrics.ts
 import { originOf, readSource, type Source } from "../artifacts/init-source.ts";
 import { openRound } from "./round-aggregation.ts";
 import { decodeState, encodeState, GLOBAL, hashOf, readRoundFile, roundFile, STATE } from "../records/round-files.ts";
-import { readRecord, requireReady } from "../records/run-record.ts";
+import { readRecord, requireReady, runRecord, type WrittenRecord } from "../records/run-record.ts";
 import { requireSameRun } from "../records/resume-check.ts";
 import { hasRecorded, readRecordedFit } from "../records/update-store.ts";
 import { fitSeed } from "./task-requests.ts";
@@ -44,7 +44,7 @@ export interface VerifyOptions {
  */
 export async function verifyRun(directory: string, { config: given, onRound }: VerifyOptions = {}): Promise<readonly VerifiedRound[]> {
   const record = await readRecord(directory);
-  const ready = requireReady(directory, record, recordSchema);
+  const ready = requireReady(directory, record, verifiedRecord);
   const { lines } = await readMetrics(path.join(directory, "metrics.jsonl"));
   const journal = await readWholeJournal(directory, lines);
   const isRecorded = journal.commits.some(({ round }) => hasRecorded(path.join(directory, UPDATES), round));
@@ -132,10 +132,7 @@ interface Hashes {
 
 const UPDATES = "updates";
 
-const recordSchema = z.object({
-  config: z.unknown(),
-  clients: z.array(z.object({ id: z.string(), n: z.number(), label_counts: z.array(z.number()) })),
-});
+const verifiedRecord = runRecord.pick({ config: true, clients: true });
 
 const begunSchema = z.object({ config: z.object({ seed: common.seed, lora: common.lora }) });
 
@@ -155,7 +152,7 @@ function trainingOf(directory: string, ready: ReadyRecord, given: RunInput | und
   return { config, clients: new Map(clients) };
 }
 
-type ReadyRecord = z.output<typeof recordSchema>;
+type ReadyRecord = z.output<typeof verifiedRecord>;
 
 /** A round's files; none if one has not the bytes that were committed. */
 async function readCommitted(

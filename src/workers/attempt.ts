@@ -9,6 +9,7 @@ import type { Reply, Task } from "./task.ts";
 
 /** One try of a task on one worker, as its answer comes in: a message, its tensors' chunks, an end. */
 export interface Attempt {
+  readonly task: Task["identity"];
   readonly taskId: string;
   readonly number: number;
   /** Rejects with what the worker reported, or with what was wrong about its answer; undefined if it was given back. */
@@ -106,6 +107,7 @@ export function createAttempt(task: Task, number: number, workerId: string, { bu
   };
 
   return {
+    task: task.identity,
     taskId: task.id,
     number,
     reply: promise,

@@ -84,7 +84,7 @@ export function createWorkerPool(options: PoolOptions): WorkerPool {
       if (!(error instanceof WorkerError && error.details.isUncertain)) failures++;
       const isFinal = isNobodysFault(error) || failures > retries;
       const willRetry = !isFinal && !shutdown.signal.aborted;
-      listener?.failure?.({ taskId: task.id, attempt: number, workerId: lease.worker.id, error, willRetry });
+      listener?.failure?.({ task: task.identity, taskId: task.id, attempt: number, workerId: lease.worker.id, error, willRetry });
       if (isFinal) throw error;
       number++;
     }

@@ -224,7 +224,7 @@ export class Supervisor {
       const error = cause as Error;
       // A worker that died may be replaced by one that can; one that is alive and cannot has given the answer.
       const isAlive = isServing(worker.status());
-      this.#options.listener?.failure?.({ taskId: task.id, attempt, workerId: worker.id, error, willRetry: !isAlive });
+      this.#options.listener?.failure?.({ task: task.identity, taskId: task.id, attempt, workerId: worker.id, error, willRetry: !isAlive });
       if (isAlive) {
         first.reject(error);
         worker.kill(`could not be prepared: ${error.message}`, { cause });

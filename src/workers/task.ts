@@ -12,6 +12,24 @@ type ReplyType = { prepare: "prepared"; load: "loaded"; fit: "fitted"; evaluate:
 /** What a worker is asked: the message less its envelope, which the pool fills in. */
 export type TaskRequest<T extends TaskType = TaskType> = { [K in T]: Omit<ControllerMessageOf<K>, Envelope> }[T];
 
+/** What a task is for. */
+export interface TaskIdentity {
+  /** `evaluate` on examples held out from all, `evaluate-merged` of the merged model, `evaluate-client` on a client's own, `ask`
+   * for a candidate's loss, `measure` for a plan. */
+  readonly kind: TaskType | "evaluate-merged" | "evaluate-client" | "ask" | "measure";
+  readonly round?: number;
+  readonly clientId?: string;
+  /** Tells apart tasks that are otherwise the same, such as the shards of an evaluation. */
+  readonly part?: number | string;
+}
+
+/** A task's identity, and its id on the wire, such as `round-3/fit/c07`. */
+export function named(identity: TaskIdentity): Pick<Task, "identity" | "id"> {
+  const { kind, round, clientId, part } = identity;
+  const parts = [round === undefined ? undefined : `round-${round}`, kind, clientId, part];
+  return { identity, id: parts.filter((name) => name !== undefined).join("/") };
+}
+
 export interface Reply<T extends TaskType = TaskType> {
   readonly workerId: string;
   readonly attempt: number;
@@ -23,7 +41,8 @@ export interface Reply<T extends TaskType = TaskType> {
 }
 
 export interface Task<T extends TaskType = TaskType> {
-  /** Unique in the run, such as `round-3/fit/c07`; also what a person reads in a wait. */
+  readonly identity: TaskIdentity;
+  /** Made of its identity by `named`: unique in the run, the wire's `task_id`, and what a person reads. */
   readonly id: string;
   readonly request: TaskRequest<T>;
   /**
@@ -49,6 +68,7 @@ export interface Task<T extends TaskType = TaskType> {
 
 /** An attempt that came to nothing. `willRetry` says whether another follows. */
 export interface TaskFailure {
+  readonly task: TaskIdentity;
   readonly taskId: string;
   readonly attempt: number;
   readonly workerId: string;
@@ -64,6 +84,8 @@ export interface WorkerStatus {
   readonly state: WorkerState;
   /** Such as `importing torch`, `loading the model`, `fit c03`, `idle`. */
   readonly activity: string;
+  /** What it works on; null where that is nothing. */
+  readonly task: TaskIdentity | null;
   readonly taskId: string | null;
   readonly step: number;
   readonly steps: number;

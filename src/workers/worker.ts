@@ -58,7 +58,7 @@ export class Worker {
     this.#onStatus = onStatus;
     this.#transport = transport;
     this.#logPath = join(logFolder, `${id}.log`);
-    this.#status = { workerId: id, state: "starting", activity: "starting", taskId: null, step: 0, steps: 0 };
+    this.#status = { workerId: id, state: "starting", activity: "starting", task: null, taskId: null, step: 0, steps: 0 };
     this.#sender = new TaskSender((message) => this.#send(message), memory);
     this.#watchdog = createWatchdog(settings, {
       kill: (problem) => this.kill(problem),
@@ -258,7 +258,8 @@ export class Worker {
   }
 
   #enter(state: WorkerState, activity: string): void {
-    this.#update({ state, activity, taskId: this.#inFlight.current()?.taskId ?? null, step: 0, steps: 0 });
+    const { task = null, taskId = null } = this.#inFlight.current() ?? {};
+    this.#update({ state, activity, task, taskId, step: 0, steps: 0 });
   }
 
   #update(changes: Partial<WorkerStatus>): boolean {

@@ -78,7 +78,7 @@ describe("a run that had ended", () => {
     rmSync(path.join(directory, "rounds"), { recursive: true });
     const before = readFileSync(path.join(directory, "metrics.jsonl"), "utf8");
     const { status, output } = prelort("resume", directory);
-    expect([status, output]).toEqual([1, expect.stringMatching(/had ended after round 4, and rounds\/4\/global\.safetensors is missing/)]);
+    expect([status, output]).toEqual([1, expect.stringMatching(/ended after round 4, and rounds\/4\/global\.safetensors is missing/)]);
     expect(readFileSync(path.join(directory, "metrics.jsonl"), "utf8")).toBe(before);
     expect(before.trimEnd().split("\n")).toHaveLength(ROUNDS + 1);
   });
@@ -125,7 +125,7 @@ describe("a run that had ended", () => {
 
     const events = await resume("damaged-line");
     const start = events.find((event) => event.type === "run-start");
-    expect(start?.resumed?.remarks).toContain("metrics.jsonl has no figures of round 2: its adapter is evaluated again");
+    expect(start?.resumed?.remarks).toContain("metrics.jsonl has no line for round 2: its adapter is evaluated again");
     expect(events.flatMap((event) => (event.type === "round-end" ? [event.round] : []))).toEqual([2]);
     expect(readFileSync(metrics, "utf8")).toBe(whole);
     expect((await verifyRun(directory)).flatMap(({ problems }) => problems)).toEqual([]);
@@ -222,6 +222,6 @@ describe("a run's folder that came from elsewhere", () => {
     expect(prelort("report", directory).status).toBe(0);
     expect(readFileSync(outside, "utf8")).toBe("mine");
     mkdirSync(at("empty"));
-    expect(prelort("report", at("empty")).output).toMatch(/holds no run that had begun: there is no run\.json in it/);
+    expect(prelort("report", at("empty")).output).toMatch(/holds no run: there is no run\.json in it/);
   });
 });

@@ -5,7 +5,7 @@ import type { Lent } from "../../src/protocol/tensor-chunks.ts";
 import { CHUNK_BYTES, CREDIT_BYTES } from "../../src/protocol/messages.ts";
 import { type Dtype, encodedBytes } from "../../src/tensor/encoded.ts";
 import type { Rng } from "../../src/base/rng.ts";
-import type { Task, TaskRequest } from "../../src/workers/task.ts";
+import { named, type Task, type TaskRequest } from "../../src/workers/task.ts";
 import { goldenMessage, pack } from "./corpus.ts";
 import { mutateFrame, type Sources } from "./mutate.ts";
 import { below, choose, isOdds } from "./random.ts";
@@ -42,15 +42,15 @@ interface Drafted extends Task {
 }
 
 function draftTask(rng: Rng, number: number): Drafted {
-  const id = `round-1/task/c${number}`;
+  const identity = named({ kind: "fit", round: 1, clientId: `c${number}` });
   const kind = rng.next();
-  if (kind < 0.1) return { id, request: requestOf("prepare"), answer: goldenMessage("prepared"), tensors: [] };
-  if (kind < 0.25) return { id, request: requestOf("load"), answer: goldenMessage("loaded"), tensors: ["dense"], expect: "any" };
+  if (kind < 0.1) return { ...identity, request: requestOf("prepare"), answer: goldenMessage("prepared"), tensors: [] };
+  if (kind < 0.25) return { ...identity, request: requestOf("load"), answer: goldenMessage("loaded"), tensors: ["dense"], expect: "any" };
   const payload = isOdds(rng, 0.02) ? largeAdapter : adapter;
-  if (kind < 0.4) return { id, request: requestOf("evaluate"), payload, answer: goldenMessage("evaluated"), tensors: [] };
+  if (kind < 0.4) return { ...identity, request: requestOf("evaluate"), payload, answer: goldenMessage("evaluated"), tensors: [] };
   const dtype = choose<Dtype>(rng, ["F32", "F32", "BF16", "F16", "I8X256"]);
   return {
-    id,
+    ...identity,
     request: requestOf("fit", { update_dtype: dtype }),
     payload,
     answer: goldenMessage("fitted"),

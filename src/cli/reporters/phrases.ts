@@ -59,8 +59,8 @@ export function describeWorker({ state, activity, step, steps }: WorkerStatus): 
 
 /** What a worker is waited for: `c03 on w1, step 4 of 6, 41 s`. */
 export function describeWait(worker: WorkerView, now: number): string {
-  const { workerId, state, taskId, step, steps, since } = worker;
-  const client = taskId === null ? undefined : /\/fit\/(.+)$/.exec(taskId)?.[1];
+  const { workerId, state, task, step, steps, since } = worker;
+  const client = task?.kind === "fit" ? task.clientId : undefined;
   if (state !== "busy" || client === undefined) return `${workerId} ${describeWorker(worker)}`;
   const progress = steps > 0 ? [`step ${step} of ${steps}`] : [];
   return [`${client} on ${workerId}`, ...progress, formatSeconds((now - since) / 1000)].join(", ");

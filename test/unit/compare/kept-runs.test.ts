@@ -40,7 +40,7 @@ const trained = { coverage: [], fitLoss: null, reported: [], failed: [], late: [
 /** A run of another config, where a method's run goes, with a committed round. */
 async function makeRun(hasEnded: boolean, method = "one"): Promise<string> {
   const directory = await createRunDirectory({ runsDir: path.join(folder, "runs", "c"), name: `${method}.seed-1` });
-  await directory.writeRecord("run.json", { name: `${method}.seed-1`, config: { rounds: 50 } });
+  await directory.writeRecord({ name: `${method}.seed-1`, config: { rounds: 50 } });
   await directory.commitRound({ round: 0, global: [new Uint8Array(8)], state: {}, trained, clients: [], setAside: [] });
   if (hasEnded) directory.journal.append({ type: "end" });
   await directory.close();

@@ -6,6 +6,7 @@ import path from "node:path";
 import { createInterface } from "node:readline";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { claimNewFolder, claimRunFolder } from "../../../src/records/claim-run-folder.ts";
+import { nothingTrained, unevaluated } from "./figures.ts";
 import { createRunDirectory, reopenRunDirectory } from "../../../src/records/run-directory.ts";
 
 // Each starts processes, which takes its time on a busy machine.
@@ -17,14 +18,20 @@ beforeEach(async () => {
 });
 afterEach(() => rm(runsDir, { recursive: true }));
 
-const trained = { coverage: [], fitLoss: null, reported: [], failed: [], late: [], passes: 0, bytesDown: 0, bytesUp: 0 };
-const round = (number: number) => ({ round: number, global: [Buffer.from("weights")], state: {}, trained, clients: [], setAside: [] });
+const round = (number: number) => ({
+  round: number,
+  global: [Buffer.from("weights")],
+  state: {},
+  trained: nothingTrained,
+  clients: [],
+  setAside: [],
+});
 const place = (...parts: string[]) => path.join(runsDir, ...parts);
 
 /** A run that has committed a round and ended. */
 async function makeRun(name: string, number = 0): Promise<void> {
   const directory = await createRunDirectory({ runsDir, name });
-  await directory.writeRecord("run.json", { name });
+  await directory.writeRecord({ name });
   await directory.commitRound(round(number));
   await directory.close();
 }
@@ -44,7 +51,7 @@ test("a run that has committed a round is replaced only when asked", async () =>
 test("a run whose rounds were removed to make room keeps its figures and adapters, unless it is to be replaced", async () => {
   const run = await createRunDirectory({ runsDir, name: "a" });
   await run.commitRound(round(0));
-  await run.writeMetrics({ round: 0 });
+  await run.writeMetrics(unevaluated(0));
   await run.close();
   await mkdir(place("a", "adapters"));
   for (const gone of ["rounds", "metrics.jsonl"]) {
@@ -110,7 +117,7 @@ test("a replacement that was killed half-way is undone before its last step, and
 
 test("a run that is under way in this process cannot be replaced, resumed or started, and keeps its files and its lock", async () => {
   const first = await createRunDirectory({ runsDir, name: "a" });
-  await first.writeRecord("run.json", {});
+  await first.writeRecord({});
   const attempts = [
     () => createRunDirectory({ runsDir, name: "a", overwrite: true }),
     () => createRunDirectory({ runsDir, name: "a" }),
@@ -132,7 +139,7 @@ test("a folder that is no run is never replaced, and nothing is written into it"
   await expect(createRunDirectory({ runsDir, name: "thesis", overwrite: true })).rejects.toThrow("no run of prelort");
   await writeFile(place("thesis", "journal.jsonl"), "");
   await expect(createRunDirectory({ runsDir, name: "thesis", overwrite: true })).rejects.toThrow("holds chapter-1.txt");
-  await expect(claimRunFolder(place("thesis"))).rejects.toThrow("no run that had begun");
+  await expect(claimRunFolder(place("thesis"))).rejects.toThrow("holds no run");
   expect(await readdir(place("thesis"))).toEqual(["chapter-1.txt", "journal.jsonl"]);
 });
 
@@ -165,7 +172,7 @@ test("a run whose folder was moved away writes nothing into the one that took it
   const first = await createRunDirectory({ runsDir, name: "a" });
   await rename(place("a"), place("b"));
   const second = await createRunDirectory({ runsDir, name: "a" });
-  const writes = [() => first.commitRound(round(0)), () => first.writeRecord("run.json", {}), () => first.writeMetrics({ round: 0 })];
+  const writes = [() => first.commitRound(round(0)), () => first.writeRecord({}), () => first.writeMetrics(unevaluated(0))];
   for (const write of writes) await expect(write()).rejects.toThrow("was moved or removed while the run was under way");
   await first.close();
   expect(await readdir(place("a"))).toEqual(["lock", "workers"]);
@@ -195,7 +202,7 @@ test("runs without a name that start together each take a free number", async ()
 
 test("the copy of a folder under way can be claimed, and says what it is a copy of", async () => {
   const first = await createRunDirectory({ runsDir, name: "a" });
-  await first.writeRecord("run.json", {});
+  await first.writeRecord({});
   cpSync(place("a"), place("b"), { recursive: true });
   const copy = await reopenRunDirectory(place("b"));
   expect(copy.copyOf).toMatchObject({ pid: process.pid, folder: place("a") });

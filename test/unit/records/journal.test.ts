@@ -1,8 +1,8 @@
-import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { readJournal } from "../../../src/records/journal.ts";
+import { type JournalEntry, openJournal, readJournal } from "../../../src/records/journal.ts";
 
 let folder: string;
 let file: string;
@@ -25,7 +25,17 @@ test("an absent journal is empty", async () => {
 });
 
 test("a round that was made again stands for itself and all after it", async () => {
-  write(asked(1, 4), commit(0), commit(1), commit(2), { type: "end" }, { type: "resume" }, asked(1, 2), close(1), commit(1, "b"));
+  write(
+    asked(1, 4),
+    commit(0),
+    commit(1),
+    commit(2),
+    { type: "end" },
+    { type: "resume", after: 2, differences: [] },
+    asked(1, 2),
+    close(1),
+    commit(1, "b"),
+  );
   const journal = await readJournal(file);
   expect(journal.commits.map(({ round, sha256 }) => [round, sha256[0]])).toEqual([
     [0, "a"],
@@ -55,4 +65,67 @@ test.each<[string, string, RegExp]>([
   appendFileSync(file, `${line}\n${JSON.stringify({ type: "end" })}\n`);
   await expect(readJournal(file)).rejects.toThrow(message);
   await expect(readJournal(file)).rejects.toMatchObject({ kind: "run" });
+});
+
+const written: readonly (readonly [JournalEntry, string])[] = [
+  [
+    {
+      type: "commit",
+      round: 0,
+      sha256: "a".repeat(64),
+      stateSha256: null,
+      trained: { coverage: [], fitLoss: 0.5, reported: [], failed: [], late: [], passes: 1, bytesDown: 2, bytesUp: 3 },
+      setAside: ["c1"],
+      clients: [{ id: "c0", r: 4, rmsLoss: null }],
+    },
+    `{"type":"commit","round":0,"sha256":"${"a".repeat(64)}","state_sha256":null,` +
+      '"trained":{"coverage":[],"fit_loss":0.5,"reported":[],"failed":[],"late":[],"passes":1,"bytes_down":2,"bytes_up":3},' +
+      '"set_aside":["c1"],"clients":[{"id":"c0","r":4,"rms_loss":null}]}',
+  ],
+  [{ type: "round", round: 1, clients: [{ id: "c0", r: 4 }] }, '{"type":"round","round":1,"clients":[{"id":"c0","r":4}]}'],
+  [
+    { type: "fit", round: 1, clientId: "c0", workerId: "w1", attempt: 1, isRestored: false },
+    '{"type":"fit","round":1,"client_id":"c0","worker_id":"w1","attempt":1,"is_restored":false}',
+  ],
+  [
+    { type: "failure", taskId: "round-1/fit/c0", attempt: 1, workerId: "w1", error: "it died", willRetry: true },
+    '{"type":"failure","task_id":"round-1/fit/c0","attempt":1,"worker_id":"w1","error":"it died","will_retry":true}',
+  ],
+  [{ type: "late", round: 1, clientId: "c0", workerId: "w1" }, '{"type":"late","round":1,"client_id":"c0","worker_id":"w1"}'],
+  [
+    { type: "close", round: 1, reported: ["c0"], failed: [], late: [], setAside: [] },
+    '{"type":"close","round":1,"reported":["c0"],"failed":[],"late":[],"set_aside":[]}',
+  ],
+  [
+    { type: "resume", after: 0, differences: [{ path: "variables", is: { MKL_CBWR: "AVX2" } }] },
+    '{"type":"resume","after":0,"differences":[{"path":"variables","is":{"MKL_CBWR":"AVX2"}}]}',
+  ],
+  [{ type: "end" }, '{"type":"end"}'],
+];
+
+test("every type of entry is written with these bytes and can be read again", async () => {
+  const journal = openJournal(file);
+  for (const [entry] of written) journal.append(entry);
+  await journal.close();
+  expect(readFileSync(file, "utf8")).toBe(written.map(([, line]) => `${line}\n`).join(""));
+  const { commits, asked, closes, hasEnded } = await readJournal(file);
+  expect([...commits, closes.get(1), { type: "round", round: 1, clients: asked.get(1) }]).toEqual([
+    written[0]?.[0],
+    written[5]?.[0],
+    written[1]?.[0],
+  ]);
+  expect(hasEnded).toBe(true);
+});
+
+test.each(written.map(([{ type }, line]) => [type, line] as const))("a %s entry with an unknown key is damaged", async (_, line) => {
+  writeFileSync(file, `${line.replace(/\}$/, ',"extra":1}')}\n`);
+  await expect(readJournal(file)).rejects.toMatchObject({
+    kind: "run",
+    message: expect.stringContaining("journal.jsonl:1 is damaged: extra"),
+  });
+});
+
+test("an entry of a type that only a later version knows is skipped", async () => {
+  write(commit(0), { type: "tomorrow", anything: [1] }, commit(1));
+  expect((await readJournal(file)).commits).toHaveLength(2);
 });

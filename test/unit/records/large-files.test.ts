@@ -4,10 +4,10 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { readJournal } from "../../../src/records/journal.ts";
+import { nothingTrained } from "./figures.ts";
 import { createRunDirectory, reopenRunDirectory } from "../../../src/records/run-directory.ts";
 
 const BYTES = 2.5 * 2 ** 30;
-const trained = { coverage: [], fitLoss: null, reported: [], failed: [], late: [], passes: 0, bytesDown: 0, bytesUp: 0 };
 
 const { bavail, bsize } = statfsSync(tmpdir());
 const hasRoom = bavail * bsize > 2 * BYTES;
@@ -27,8 +27,8 @@ describe.runIf(hasRoom)("a file of 2.5 GiB", { timeout: 1_800_000 }, () => {
     global.set([1, 2, 3]);
     global.set([4, 5, 6], BYTES - 3);
     const first = await createRunDirectory({ runsDir, name: "a" });
-    await first.writeRecord("run.json", { name: "a" });
-    const sha256 = await first.commitRound({ round: 0, global: [global], state: {}, trained, clients: [], setAside: [] });
+    await first.writeRecord({ name: "a" });
+    const sha256 = await first.commitRound({ round: 0, global: [global], state: {}, trained: nothingTrained, clients: [], setAside: [] });
     await first.close();
 
     const again = await reopenRunDirectory(path.join(runsDir, "a"));
@@ -46,7 +46,7 @@ describe.runIf(hasRoom)("a file of 2.5 GiB", { timeout: 1_800_000 }, () => {
     const entry = (value: object) => Buffer.from(`${JSON.stringify(value)}\n`);
     const commit = { type: "commit", sha256: "a".repeat(64), state_sha256: null, clients: [], set_aside: [] };
     const trainedThen = { coverage: [], fit_loss: null, reported: [], failed: [], late: [], passes: 0, bytes_down: 0, bytes_up: 0 };
-    const failure = entry({ type: "failure", error: "x".repeat(2 ** 20) });
+    const failure = entry({ type: "failure", task_id: "load", attempt: 1, worker_id: "w0", error: "x".repeat(2 ** 20), will_retry: true });
     const fd = openSync(file, "w");
     let size = writeSync(fd, entry({ ...commit, round: 0, trained: trainedThen }));
     while (size < BYTES) size += writeSync(fd, failure);

@@ -6,8 +6,8 @@ import type { Adapter } from "../../../src/adapter/adapter.ts";
 import { encodeGlobal } from "../../../src/adapter/global-file.ts";
 import type { AdapterLayout } from "../../../src/adapter/layout.ts";
 import { createRunDirectory } from "../../../src/records/run-directory.ts";
-
-const trained = { coverage: [], fitLoss: null, reported: [], failed: [], late: [], passes: 0, bytesDown: 0, bytesUp: 0 };
+import { encodeBegun, encodeReady } from "../../../src/records/run-record.ts";
+import { nothingTrained } from "./figures.ts";
 
 export interface MadeRun {
   readonly name: string;
@@ -20,7 +20,7 @@ export interface MadeRun {
   readonly pooling?: "mean" | undefined;
 }
 
-/** A folder for runs that were never trained: their files are all that is looked at. Gone after the tests of a file. */
+/** A folder for runs that were never trained: only their files matter. Removed after the tests of a file. */
 export function madeRuns(): { readonly folder: string; make(run: MadeRun): Promise<string> } {
   const folder = mkdtempSync(path.join(tmpdir(), "prelort-test-"));
   afterAll(() => rmSync(folder, { recursive: true }));
@@ -28,20 +28,43 @@ export function madeRuns(): { readonly folder: string; make(run: MadeRun): Promi
     folder,
     async make({ name, layout, rounds, aggregation = { name: "segment-wise", weights: "examples" }, modulesToSave = [], pooling }) {
       const directory = await createRunDirectory({ runsDir: folder, name });
-      await directory.writeRecord("run.json", {
-        name,
-        config: {
-          model: { name_or_path: "some/base", task: pooling ? "sequence-classification" : "causal-lm", pooling, dtype: "f32" },
-          lora: { r: layout.r, tiers: layout.tiers, scale: layout.scale, target_modules: ["q"], lora_dropout: 0 },
-          strategy: { aggregation },
-          workers: { threads: 1 },
-        },
-        labels: [],
-        model: { commit: null, weights: {}, tokenizer: {}, config: {} },
-        peft: { task_type: "CAUSAL_LM", modules_to_save: modulesToSave },
+      const config = {
+        model: { name_or_path: "some/base", task: pooling ? "sequence-classification" : "causal-lm", pooling, dtype: "f32" },
+        lora: { r: layout.r, tiers: layout.tiers, scale: layout.scale, target_modules: ["q"], lora_dropout: 0 },
+        strategy: { aggregation },
+        workers: { threads: 1 },
+      };
+      const begun = encodeBegun({ name, prelort: "0.1.0", method: { name: "a method", note: "" }, doubts: [], config, init_from: null });
+      await directory.writeRecord({
+        ...begun,
+        ...encodeReady({
+          versions: {},
+          variables: {},
+          device: { type: "cpu", name: "CPU", capability: null, memoryBytes: null },
+          model: { commit: null, weights: {}, tokenizer: {}, config: {} },
+          code: {},
+          data: { sha256: "" },
+          index: { path: "", sha256: "" },
+          labels: [],
+          eval_examples: 0,
+          truncated_examples: 0,
+          remarks: [],
+          clients: [],
+          base_parameters: 0,
+          layout,
+          peft: { taskType: "CAUSAL_LM", modulesToSave },
+          left_out: [],
+        }),
       });
       for (const [round, global] of rounds.entries()) {
-        await directory.commitRound({ round, global: encodeGlobal(layout, global, round), state: {}, trained, clients: [], setAside: [] });
+        await directory.commitRound({
+          round,
+          global: encodeGlobal(layout, global, round),
+          state: {},
+          trained: nothingTrained,
+          setAside: [],
+          clients: [],
+        });
       }
       await directory.close();
       return directory.path;

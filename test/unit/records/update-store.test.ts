@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { PROTOCOL_VERSION, type WorkerMessageOf } from "../../../src/protocol/messages.ts";
-import { createSpool, readRecordedFit } from "../../../src/records/update-store.ts";
+import { createUpdateStore, readRecordedFit } from "../../../src/records/update-store.ts";
 import { asFloat32, type Dtype, type Encoded, encodedBytes } from "../../../src/tensor/encoded.ts";
 import type { Reply } from "../../../src/workers/task.ts";
 
@@ -13,8 +13,8 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-const spool = (options: { isRecorded?: boolean; maxBytes?: number } = {}) =>
-  createSpool({ folder, isRecorded: options.isRecorded ?? false, isRead: false, maxBytes: options.maxBytes ?? 1e9 });
+const store = (options: { isRecorded?: boolean; maxBytes?: number } = {}) =>
+  createUpdateStore({ folder, isRecorded: options.isRecorded ?? false, isRead: false, maxBytes: options.maxBytes ?? 1e9 });
 
 function fitOf(clientId: string, rows: Encoded, dense = asFloat32(Float32Array.of(7, 8))): Reply<"fit"> {
   const describe = (name: "rows" | "dense", { dtype, length, bytes }: Encoded) => {
@@ -47,7 +47,7 @@ const values = (length: number) => Float32Array.from({ length }, (_, index) => M
 const small = () => asFloat32(values(6));
 
 async function restored(clientId: string, round = 1): Promise<Reply<"fit"> | undefined> {
-  const open = await spool().open(round, adapter);
+  const open = await store().open(round, adapter);
   return open.restore(seeded(clientId), async () => {});
 }
 
@@ -57,7 +57,7 @@ describe("what a round that was broken off had finished", () => {
     ["many", 100_000],
   ])("is there again, message and tensors, of %s", async (_, length) => {
     const fit = fitOf("c/../x", asFloat32(values(length)));
-    await (await spool().open(1, adapter)).keep(seeded("c/../x"), fit);
+    await (await store().open(1, adapter)).keep(seeded("c/../x"), fit);
     const found = await restored("c/../x");
     expect(found?.message).toEqual(fit.message);
     expect([found?.workerId, found?.attempt]).toEqual(["w0", 2]);
@@ -66,21 +66,21 @@ describe("what a round that was broken off had finished", () => {
   });
 
   test("is none of another round's, nor of another client", async () => {
-    await (await spool().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
+    await (await store().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
     expect(await restored("c0", 2)).toBeUndefined();
     expect(await restored("c1")).toBeUndefined();
   });
 
   test("is written over by the next round, not before it has been taken", async () => {
-    const first = await spool().open(1, adapter);
+    const first = await store().open(1, adapter);
     await first.keep(seeded("c0"), fitOf("c0", small()));
     await first.keep(seeded("c1"), fitOf("c1", asFloat32(values(50))));
-    const again = await spool().open(1, adapter);
+    const again = await store().open(1, adapter);
     await again.keep(seeded("c2"), fitOf("c2", small()));
     expect((await again.restore(seeded("c1"), async () => {}))?.message.client_id).toBe("c1");
     expect((await again.restore(seeded("c0"), async () => {}))?.message.client_id).toBe("c0");
     expect(readdirSync(folder)).toHaveLength(3);
-    const next = await spool().open(2, adapter);
+    const next = await store().open(2, adapter);
     for (const client of ["c3", "c4", "c5"]) await next.keep(seeded(client), fitOf(client, small()));
     expect(readdirSync(folder)).toHaveLength(3);
     for (const client of ["c0", "c1", "c2"]) expect(await restored(client)).toBeUndefined();
@@ -94,18 +94,18 @@ describe("what a round that was broken off had finished", () => {
     ["altered in a value", (file) => flip(file, -3)],
     ["altered in what was answered", (file) => writeFileSync(file, readFileSync(file, "latin1").replace("0.300000", "0.300001"), "latin1")],
   ])("is not there where its file is %s, and the file goes", async (_, damage) => {
-    await (await spool().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
+    await (await store().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
     const file = path.join(folder, "0.safetensors");
     damage(file);
     expect(await restored("c0")).toBeUndefined();
     const { message } = fitOf("c0", small());
-    await (await spool().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
+    await (await store().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
     expect((await restored("c0"))?.message).toEqual(message);
   });
 
   test("that is refused is removed, and counts as not there", async () => {
-    await (await spool().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
-    const open = await spool().open(1, adapter);
+    await (await store().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
+    const open = await store().open(1, adapter);
     const { RefusedError } = await import("../../../src/errors.ts");
     const refused = open.restore(seeded("c0"), () => Promise.reject(new RefusedError("an update", "less", "more")));
     expect(await refused).toBeUndefined();
@@ -117,7 +117,7 @@ test.each([
   ["another adapter", "b".repeat(64), "5"],
   ["another seed", adapter, "6"],
 ])("a fit that was trained from %s does not count, left over or recorded", async (_, from, seed) => {
-  const recorded = spool({ isRecorded: true });
+  const recorded = store({ isRecorded: true });
   await (await recorded.open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
   await expect(readRecordedFit(folder, "c0", { round: 1, adapter: from, seed })).rejects.toThrow(/a fit trained from (adapter|seed)/);
   const open = await recorded.open(1, from);
@@ -129,18 +129,18 @@ test.each([
 test.each([false, true])("what cannot be read is an error, not absent (recorded: %s)", async (isRecorded) => {
   const place = isRecorded ? path.join(folder, "1") : folder;
   mkdirSync(path.join(place, "0.safetensors"), { recursive: true });
-  await expect(spool({ isRecorded }).open(1, adapter)).rejects.toThrow(/0\.safetensors could not be read: EISDIR/);
+  await expect(store({ isRecorded }).open(1, adapter)).rejects.toThrow(/0\.safetensors could not be read: EISDIR/);
 });
 
 test("what trains in less time than it takes to write is not kept, unless it is recorded", async () => {
   const large = fitOf("c0", asFloat32(values(100_000)));
   const quick = { ...large, message: { ...large.message, seconds: 0.001 } };
-  expect(await (await spool().open(1, adapter)).keep(seeded("c0"), quick)).toBeUndefined();
-  expect(await (await spool({ isRecorded: true }).open(1, adapter)).keep(seeded("c0"), quick)).toBeDefined();
+  expect(await (await store().open(1, adapter)).keep(seeded("c0"), quick)).toBeUndefined();
+  expect(await (await store({ isRecorded: true }).open(1, adapter)).keep(seeded("c0"), quick)).toBeDefined();
 });
 
 test("no more is kept than there is room for", async () => {
-  const open = await spool({ maxBytes: 1500 }).open(1, adapter);
+  const open = await store({ maxBytes: 1500 }).open(1, adapter);
   expect(await open.keep(seeded("c0"), fitOf("c0", small()))).toBeDefined();
   expect(await open.keep(seeded("c1"), fitOf("c1", asFloat32(values(1000))))).toBeUndefined();
   expect(readdirSync(folder)).toEqual(["0.safetensors"]);
@@ -154,7 +154,7 @@ test.each<[Dtype, number]>([
 ])("values of %s are read back from any place", async (dtype, length) => {
   const bytes = Uint8Array.from({ length: encodedBytes(dtype, length) }, (_, index) => (index * 37) % 61);
   const rows = { dtype, length, bytes };
-  const stored = await (await spool().open(1, adapter)).keep(seeded("c0"), fitOf("c0", rows));
+  const stored = await (await store().open(1, adapter)).keep(seeded("c0"), fitOf("c0", rows));
   const { decode } = await import("../../../src/tensor/encoded.ts");
   const all = decode(rows);
   for (const [from, to] of [
@@ -170,16 +170,16 @@ test.each<[Dtype, number]>([
 });
 
 test("what a life that did not record had left is recorded by one that does", async () => {
-  await (await spool().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
-  const recorded = spool({ isRecorded: true });
+  await (await store().open(1, adapter)).keep(seeded("c0"), fitOf("c0", small()));
+  const recorded = store({ isRecorded: true });
   expect((await (await recorded.open(1, adapter)).restore(seeded("c0"), async () => {}))?.message.client_id).toBe("c0");
   await recorded.clear();
   expect((await readRecordedFit(folder, "c0", { round: 1, adapter, seed: "5" })).reply.message.client_id).toBe("c0");
 });
 
 test("what is recorded stays under its round and client, and the rest goes", async () => {
-  const recorded = spool({ isRecorded: true });
-  await (await spool().open(1, adapter)).keep(seeded("c9"), fitOf("c9", small()));
+  const recorded = store({ isRecorded: true });
+  await (await store().open(1, adapter)).keep(seeded("c9"), fitOf("c9", small()));
   await (await recorded.open(1, adapter)).keep(seeded("c 0"), fitOf("c 0", small()));
   await (await recorded.open(2, adapter)).keep(seeded(".."), fitOf("..", small()));
   await recorded.clear();
@@ -188,7 +188,7 @@ test("what is recorded stays under its round and client, and the rest goes", asy
   );
   expect((await readRecordedFit(folder, "..", { round: 2, adapter, seed: "5" })).reply.message.client_id).toBe("..");
   await expect(readRecordedFit(folder, "c1", { round: 1, adapter, seed: "5" })).rejects.toThrow(/expected a recorded fit/);
-  await spool().clear();
+  await store().clear();
   expect(existsSync(folder)).toBe(false);
 });
 
@@ -199,16 +199,16 @@ function flip(file: string, at: number): void {
 }
 
 test("fits of a round are kept beside any number that an earlier life left of it", async () => {
-  const before = await spool().open(1, adapter);
+  const before = await store().open(1, adapter);
   for (let place = 0; place < 20_000; place++) await before.keep(seeded(`c${place}`), fitOf(`c${place}`, small()));
-  const open = await spool().open(1, adapter);
+  const open = await store().open(1, adapter);
   await open.keep(seeded("new"), fitOf("new", small()));
   expect(existsSync(path.join(folder, "20000.safetensors"))).toBe(true);
 });
 
 test("a fit of a client whose id is longer than a file's name is recorded, one of each", async () => {
   const ids = ["é".repeat(100), `${"é".repeat(99)}a`];
-  const open = await spool({ isRecorded: true }).open(1, adapter);
+  const open = await store({ isRecorded: true }).open(1, adapter);
   for (const [place, id] of ids.entries()) await open.keep(seeded(id), fitOf(id, asFloat32(values(place + 2))));
   for (const [place, id] of ids.entries()) {
     const { reply } = await readRecordedFit(folder, id, { round: 1, adapter, seed: "5" });

@@ -27,7 +27,7 @@ function run(last: number, tiers: readonly number[], metrics: (round: number, r:
     round,
     byTier: tiers.map((r) => ({ ...blank, r, ...metrics(round, r) })),
   }));
-  return { ...recorded, rounds, record: { ...recorded.record, layout: { r: tiers.at(-1) ?? 1, tiers: [...tiers] } } };
+  return { ...recorded, rounds, record: { ...recorded.record, layout: { ...recorded.record.layout, r: tiers.at(-1) ?? 1, tiers } } };
 }
 
 function parse(svg: string) {

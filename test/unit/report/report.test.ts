@@ -95,7 +95,7 @@ describe("readRun", () => {
   });
 
   it("says what was expected of a directory that holds no run", async () => {
-    await expect(readRun(directory)).rejects.toThrow(/holds no run that had begun: there is no run\.json in it/);
+    await expect(readRun(directory)).rejects.toThrow(/holds no run: there is no run\.json/);
   });
 });
 

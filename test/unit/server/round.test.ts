@@ -18,7 +18,7 @@ import {
 import { PROTOCOL_VERSION } from "../../../src/protocol/messages.ts";
 import { runRound, type RoundOutcome } from "../../../src/server/round.ts";
 import { selectClients } from "../../../src/server/select-clients.ts";
-import { createSpool } from "../../../src/records/update-store.ts";
+import { createUpdateStore } from "../../../src/records/update-store.ts";
 import { asFloat32 } from "../../../src/tensor/encoded.ts";
 import type { Reply, Task, WorkerPool } from "../../../src/workers/task.ts";
 import { clientsOf } from "../strategy/contexts.ts";
@@ -68,7 +68,7 @@ async function runTwo({ width, value, rankAssignment = listRanks([2, 1]), aggreg
     state: {},
     history: new Map(),
     selected: clientsOf([{ r: 2 }, { r: 1 }]),
-    spool: await createSpool({ folder, isRecorded: true, isRead: false, maxBytes: 1e12 }).open(1, "a".repeat(64)),
+    updates: await createUpdateStore({ folder, isRecorded: true, isRead: false, maxBytes: 1e12 }).open(1, "a".repeat(64)),
   });
 }
 

@@ -29,7 +29,7 @@ async function make(name: string): Promise<string> {
   const directory = await runs.make({ name, layout, rounds: [start, moderateAdapter(layout, 4, "one")] });
   const file = path.join(directory, "run.json");
   const record = JSON.parse(readFileSync(file, "utf8")) as object;
-  const clients = [{ id: "c0", n: 10, label_counts: [] }];
+  const clients = [{ id: "c0", n: 10, r: 4, label_counts: [], mix: [], tokens: 0 }];
   writeFileSync(file, JSON.stringify({ ...record, config: describeConfig(validateRun(config)), clients }));
   return directory;
 }

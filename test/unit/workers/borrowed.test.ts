@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "v
 import { createDeferred } from "../../../src/base/deferred.ts";
 import { createWorkerPool } from "../../../src/workers/pool.ts";
 import type { WorkerLauncher } from "../../../src/workers/launch.ts";
-import type { Task, TaskFailure } from "../../../src/workers/task.ts";
+import { named, type Task, type TaskFailure } from "../../../src/workers/task.ts";
 import { fitted, onePlainStep, scriptedSettings } from "./scripted.ts";
 import { eventually } from "../../patience.ts";
 
@@ -16,7 +16,7 @@ function fitTask(client: string, overrides: Partial<Task<"fit">> = {}): Task<"fi
   const seed = "0".repeat(32);
   const request = { type: "fit", round: 1, client_id: client, r: 1, scale: 2, seed, fit: onePlainStep, update_dtype: "F32" } as const;
   const payload = { r: 1, rows: Float32Array.of(1, 2), dense: new Float32Array() };
-  return { id: `round-1/fit/${client}`, request, payload, expect: { rows: [1, 2] }, ...overrides };
+  return { ...named({ kind: "fit", round: 1, clientId: client }), request, payload, expect: { rows: [1, 2] }, ...overrides };
 }
 
 describe.runIf(process.platform === "linux")("an answer whose tensors lie in the worker's memory", () => {

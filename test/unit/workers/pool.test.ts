@@ -3,7 +3,7 @@ import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { InterruptedError, RefusedError, RunFailedError, WorkerError } from "../../../src/errors.ts";
 import { decode } from "../../../src/tensor/encoded.ts";
 import { createWorkerPool, type PoolOptions } from "../../../src/workers/pool.ts";
-import type { Reply, Task, TaskFailure, WorkerPool } from "../../../src/workers/task.ts";
+import { named, type Reply, type Task, type TaskFailure, type WorkerPool } from "../../../src/workers/task.ts";
 import { fitted, loaded, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "./scripted.ts";
 import { eventually } from "../../patience.ts";
 
@@ -19,7 +19,7 @@ function fitTask(client: string, overrides: Partial<Task<"fit">> = {}): Task<"fi
     update_dtype: "F32",
   } as const;
   const payload = { r: 1, rows: Float32Array.of(1, 2), dense: new Float32Array() };
-  return { id: `round-1/fit/${client}`, request, payload, expect: { rows: [1, 2] }, ...overrides };
+  return { ...named({ kind: "fit", round: 1, clientId: client }), request, payload, expect: { rows: [1, 2] }, ...overrides };
 }
 
 const spec = {
@@ -35,7 +35,7 @@ const spec = {
 } as const;
 const lora = { r: 1, tiers: [1], scale: 2, target_modules: "all-linear", modules_to_save: null, lora_dropout: 0 };
 const loadTask: Task<"load"> = {
-  id: "load",
+  ...named({ kind: "load" }),
   request: { type: "load", seed: "0".repeat(32), model: spec, lora, index: { path: "i", sha256: "s" }, cache_dir: "/cache" },
 };
 
@@ -154,9 +154,9 @@ describe("a task is given to a busy worker ahead", () => {
     const outcomes = await Promise.allSettled([3, 2, 1].map((size) => pool.run(fitTask(`c${size}`, { priority: size }))));
     expect(outcomes.map(({ status }) => status)).toEqual(["fulfilled", "rejected", "fulfilled"]);
     expect(outcomes[0]).toMatchObject({ value: { workerId: "w0.1", attempt: 2 } });
-    expect(failures.map(({ taskId, willRetry }) => [taskId, willRetry])).toEqual([
-      ["round-1/fit/c3", true],
-      ["round-1/fit/c2", false],
+    expect(failures.map(({ task, taskId, willRetry }) => [task, taskId, willRetry])).toEqual([
+      [{ kind: "fit", round: 1, clientId: "c3" }, "round-1/fit/c3", true],
+      [{ kind: "fit", round: 1, clientId: "c2" }, "round-1/fit/c2", false],
     ]);
     expect(alone[0]).toEqual(["c3", "c2"]);
     await closed(pool);

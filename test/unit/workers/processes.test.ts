@@ -13,7 +13,7 @@ import { zeromqTransport } from "../../../src/transport/zeromq.ts";
 import { processLauncher } from "../../../src/workers/launch.ts";
 import { createWorkerPool, type PoolOptions } from "../../../src/workers/pool.ts";
 import { packageRoot } from "../../../src/installation.ts";
-import type { Task, TaskFailure, WorkerHello } from "../../../src/workers/task.ts";
+import { named, type Task, type TaskFailure, type WorkerHello } from "../../../src/workers/task.ts";
 import { onePlainStep } from "./scripted.ts";
 import { eventually, PATIENCE_MS } from "../../patience.ts";
 
@@ -64,7 +64,7 @@ function fitTask(client: string, floats = 8): Task<"fit"> {
     fit: onePlainStep,
     update_dtype: "F32",
   } as const;
-  return { id: `round-1/fit/${client}`, request, payload, expect: { rows: [2, floats / 2], dense: [1] } };
+  return { ...named({ kind: "fit", round: 1, clientId: client }), request, payload, expect: { rows: [2, floats / 2], dense: [1] } };
 }
 
 function isAlive(pid: number): boolean {

@@ -7,7 +7,7 @@ import { InterruptedError, RefusedError, WorkerError } from "../../../src/errors
 import type { Adapter } from "../../../src/adapter/adapter.ts";
 import { createAssembler, describeTensors, lendTensors, splitTensors } from "../../../src/protocol/tensor-chunks.ts";
 import { CHUNK_BYTES, type ControllerMessageOf, CREDIT_BYTES, type TensorDescriptor } from "../../../src/protocol/messages.ts";
-import type { Task, WorkerStatus } from "../../../src/workers/task.ts";
+import { named, type Task, type WorkerStatus } from "../../../src/workers/task.ts";
 import { asFloat32, decode, type Encoded } from "../../../src/tensor/encoded.ts";
 import { borrowFrom, createSharedMemory } from "../../../src/transport/shared-memory.ts";
 import type { Receiving } from "../../../src/workers/attempt.ts";
@@ -31,7 +31,7 @@ function fitTask(overrides: Partial<Task<"fit">> = {}): Task {
     fit: onePlainStep,
     update_dtype: "F32",
   } as const;
-  return { id: "round-1/fit/c0", request, payload: adapter, expect: expected, ...overrides } as Task;
+  return { ...named({ kind: "fit", round: 1, clientId: "c0" }), request, payload: adapter, expect: expected, ...overrides } as Task;
 }
 
 type Settings = WorkerSettings & Omit<Receiving, "borrow">;
@@ -404,8 +404,8 @@ describe("a task", () => {
 });
 
 describe("a task that is given ahead", () => {
-  const first = fitTask({ id: "round-1/fit/c0" });
-  const second = fitTask({ id: "round-1/fit/c1" });
+  const first = fitTask(named({ kind: "fit", round: 1, clientId: "c0" }));
+  const second = fitTask(named({ kind: "fit", round: 1, clientId: "c1" }));
   const beat = (peer: ScriptedWorker, task_id: string, step: number) =>
     peer.send({ type: "beat", activity: "fit", task_id, step, steps: 9 });
 
@@ -473,7 +473,7 @@ describe("a task that is given ahead", () => {
     const runs = [worker.run(first, 1), worker.run(second, 1)];
     const failure = expect(runs[1]).rejects.toThrow("made no progress in round-1/fit/c1 for 4 s");
     await vi.advanceTimersByTimeAsync(6900);
-    expect(worker.status()).toMatchObject({ state: "busy", taskId: second.id });
+    expect(worker.status()).toMatchObject({ state: "busy", task: second.identity, taskId: second.id });
     await vi.advanceTimersByTimeAsync(200);
     vi.useRealTimers();
     await failure;

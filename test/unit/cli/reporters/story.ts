@@ -2,7 +2,7 @@ import { PassThrough } from "node:stream";
 import { WriteStream } from "node:tty";
 import type { RunEvent } from "../../../../src/server/events.ts";
 import type { RoundMetrics } from "../../../../src/records/metrics.ts";
-import type { WorkerStatus } from "../../../../src/workers/task.ts";
+import { named, type WorkerStatus } from "../../../../src/workers/task.ts";
 
 /** A short run as its events tell it: two rounds, one client that fails once and one that fails for good. */
 export const story: readonly RunEvent[] = [
@@ -69,8 +69,9 @@ export const hostileStory: readonly RunEvent[] = JSON.parse(
 
 export function status(workerId: string, state: WorkerStatus["state"], activity: string, step = 0, steps = 0): RunEvent {
   const client = /^fit (.+)$/.exec(activity)?.[1];
-  const taskId = client === undefined ? null : `round-1/fit/${client}`;
-  return { type: "worker-status", workerId, state, activity, taskId, step, steps };
+  const { identity: task, id: taskId } =
+    client === undefined ? { identity: null, id: null } : named({ kind: "fit", round: 1, clientId: client });
+  return { type: "worker-status", workerId, state, activity, task, taskId, step, steps };
 }
 
 export function roundStart(round: number): RunEvent {

@@ -13,8 +13,9 @@ import {
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { RoundMetrics } from "../../../src/records/metrics.ts";
 import { createRunDirectory, reopenRunDirectory, type ReopenedDirectory } from "../../../src/records/run-directory.ts";
+import type { WrittenRecord } from "../../../src/records/run-record.ts";
+import { unevaluated } from "./figures.ts";
 
 let runsDir: string;
 let root: string;
@@ -29,12 +30,12 @@ const at = (...parts: string[]) => path.join(root, ...parts);
 const trainedIn = (round: number) => {
   return { coverage: [], fitLoss: round / 8, reported: ["c0"], failed: [], late: [], passes: round, bytesDown: 1, bytesUp: 2 };
 };
-const metricsOf = (round: number): RoundMetrics => ({ round, byTier: [], merged: null, byClient: [], energy: [], ...trainedIn(round) });
+const metricsOf = (round: number) => unevaluated(round, trainedIn(round));
 
 /** A run of rounds 0 to ROUNDS, with figures of as many as `measured`. */
-async function makeRun({ measured = ROUNDS + 1, hasEnded = false } = {}): Promise<void> {
+async function makeRun({ measured = ROUNDS + 1, hasEnded = false, record = { name: "a" } as WrittenRecord } = {}): Promise<void> {
   const directory = await createRunDirectory({ runsDir, name: "a" });
-  await directory.writeRecord("run.json", { name: "a" });
+  await directory.writeRecord(record);
   for (let round = 0; round <= ROUNDS; round++) {
     const global = [new TextEncoder().encode(`weights ${round}`)];
     const state = { momentum: Float32Array.of(round) };
@@ -94,7 +95,7 @@ describe("a run that had ended is never shortened: it is refused, and nothing in
     damage();
     const before = snapshot();
     await expect(reopenRunDirectory(root)).rejects.toThrow(message);
-    await expect(reopenRunDirectory(root)).rejects.toThrow(/had ended after round 4.*Nothing was changed/);
+    await expect(reopenRunDirectory(root)).rejects.toThrow(/ended after round 4.*Nothing was changed/);
     await expect(reopenRunDirectory(root)).rejects.toMatchObject({ kind: "run" });
     expect(snapshot()).toEqual(before);
   });
@@ -177,6 +178,16 @@ describe("records that contradict each other are refused, and nothing in the fol
   const endOfLine = (file: string, lines: number) => readFileSync(at(file), "utf8").split("\n").slice(0, lines).join("\n").length + 1;
 });
 
+test("a run.json from before the data were ready is refused beside committed rounds, and nothing in the folder changes", async () => {
+  await makeRun({ record: { name: "a", config: { rounds: 4 } } });
+  const before = snapshot();
+  await expect(reopenRunDirectory(root)).rejects.toMatchObject({
+    kind: "run",
+    message: expect.stringMatching(/run\.json was written before .* ready.*--overwrite/s),
+  });
+  expect(snapshot()).toEqual(before);
+});
+
 test("a run that was broken off continues from the last round that is whole, and says what was damaged", async () => {
   await makeRun();
   flip("rounds/4/global.safetensors");
@@ -186,7 +197,7 @@ test("a run that was broken off continues from the last round that is whole, and
     expect(commits.map(({ round }) => round)).toEqual([0, 1, 2]);
     expect(metrics.map(({ round }) => round)).toEqual([0, 1, 2]);
     expect(remarks).toEqual([
-      expect.stringMatching(/^rounds\/4\/global\.safetensors is damaged.*continues from round 2, and trains what came after it again$/),
+      expect.stringMatching(/^rounds\/4\/global\.safetensors is damaged.*continues from round 2 and trains the later rounds again$/),
       expect.stringMatching(/^rounds\/3\/global\.safetensors is missing/),
     ]);
   });
@@ -207,12 +218,12 @@ test("what a kill left half written is cut off by the first write, not before", 
   });
   expect(snapshot()).toEqual(before);
   await reopened(async (directory) => {
-    directory.journal.append({ type: "resume" });
+    directory.journal.append({ type: "resume", after: 4, differences: [] });
     directory.timings.append({ round: 4, phase: "evaluate", seconds: 2 });
     await directory.writeMetrics(metricsOf(4));
   });
   const after = snapshot();
-  expect(after["journal.jsonl"]).toBe(`${whole["journal.jsonl"]}{"type":"resume"}\n`);
+  expect(after["journal.jsonl"]).toBe(`${whole["journal.jsonl"]}{"type":"resume","after":4,"differences":[]}\n`);
   expect(after["timings.jsonl"]).toBe(`${whole["timings.jsonl"]}{"round":4,"phase":"evaluate","seconds":2}\n`);
   expect(after["metrics.jsonl"]?.startsWith(whole["metrics.jsonl"]!)).toBe(true);
   expect(after["metrics.jsonl"]?.split("\n")).toHaveLength(6);
@@ -225,7 +236,7 @@ describe("a round whose line of metrics.jsonl does not hold", () => {
     [
       "is of another round",
       (line) => line.replace('"round":2', '"round":3'),
-      /^metrics\.jsonl:3 is damaged: it is not what was committed for round 3/,
+      /^metrics\.jsonl:3 is damaged: it differs from what was committed for round 3/,
     ],
   ];
   test.each(damages)("since it %s is evaluated again, and the other lines stay as they are", async (_, edit, remark) => {
@@ -236,7 +247,7 @@ describe("a round whose line of metrics.jsonl does not hold", () => {
     await reopened(({ unmeasured, metrics, remarks }) => {
       expect(unmeasured).toEqual([2]);
       expect(metrics.map(({ round }) => round)).toEqual([0, 1, 3, 4]);
-      expect(remarks).toEqual([expect.stringMatching(remark), "metrics.jsonl has no figures of round 2: its adapter is evaluated again"]);
+      expect(remarks).toEqual([expect.stringMatching(remark), "metrics.jsonl has no line for round 2: its adapter is evaluated again"]);
     });
     expect(snapshot()).toEqual(before);
     await reopened((directory) => directory.writeMetrics(metricsOf(2)));
@@ -249,7 +260,7 @@ describe("a round whose line of metrics.jsonl does not hold", () => {
     rmSync(at("rounds/2"), { recursive: true });
     await reopened(({ unmeasured, remarks }) => {
       expect(unmeasured).toEqual([]);
-      expect(remarks.at(-1)).toMatch(/no figures of round 2, and they cannot be made again: rounds\/2\/global\.safetensors is missing/);
+      expect(remarks.at(-1)).toMatch(/no line for round 2, and it cannot be computed again: rounds\/2\/global\.safetensors is missing/);
     });
   });
 });
@@ -261,7 +272,7 @@ test("a log is never written through a link", async () => {
   symlinkSync(outside, at("journal.jsonl"));
   const before = readFileSync(outside, "utf8");
   const directory = await reopenRunDirectory(root);
-  directory.journal.append({ type: "resume" });
+  directory.journal.append({ type: "resume", after: 4, differences: [] });
   await expect(directory.journal.flush()).rejects.toThrow(/journal\.jsonl could not be written: ELOOP/);
   await directory.close().catch(() => undefined);
   expect(readFileSync(outside, "utf8")).toBe(before);

@@ -1,50 +1,50 @@
 import path from "node:path";
 import { RunFailedError } from "../errors.ts";
 import type { ServerState } from "../strategy/strategy.ts";
-import type { RoundMetrics } from "./metrics.ts";
-import { type Close, type Commit, type Journal } from "./journal.ts";
-import { isOfCommit, type LeftMetrics, type MetricsLine, readMetrics } from "./metrics.ts";
+import type { Close, Commit, Journal } from "./journal.ts";
+import { type FoundMetrics, isOfCommit, type MetricsLine, readMetrics, type RoundMetrics } from "./metrics.ts";
 import { readIfThere, readJsonLines } from "../base/read-file.ts";
 import { decodeState, findDamage, GLOBAL, roundFile, STATE } from "./round-files.ts";
-import { readRecord } from "./run-record.ts";
+import { isReady, readRecord, RUN_RECORD, type WrittenRecord } from "./run-record.ts";
 import { readWholeJournal } from "./whole-journal.ts";
 
 /*
- * What an earlier life of a run left, and what the run continues from. All of it is read before anything is written, and whatever
- * contradicts itself is refused: a run that had ended is never shortened.
+ * The point from which a resumed run continues. Everything is read before anything is written, and records that contradict each
+ * other are refused: a run that had ended is never shortened.
  */
 
-export interface Past {
+export interface ResumePoint {
   /** What `run.json` says, as it was parsed. */
-  readonly record: Readonly<Record<string, unknown>>;
+  readonly record: WrittenRecord;
   /** From round 0, without gaps, to the one that the run continues from. */
   readonly commits: readonly Commit[];
   /** How the round after these was closed, if it was. */
   readonly closed: Close | undefined;
-  /** Figures of these rounds, in order, as far as they are on disk. */
+  /** Metrics of these rounds, in order, as far as they are on disk. */
   readonly metrics: readonly RoundMetrics[];
-  /** Of these rounds, those whose figures are missing and can be made again, since their adapters are whole. */
+  /** Of these rounds, those whose metrics are missing and can be computed again, since their adapters are undamaged. */
   readonly unmeasured: readonly number[];
   readonly hasEnded: boolean;
-  /** What was found damaged, and what becomes of it. */
+  /** What was found damaged, and what the run does about it. */
   readonly remarks: readonly string[];
   /** The global adapter's file of a round. */
   readGlobal(round: number): Promise<Uint8Array>;
   readState(round: number): Promise<ServerState>;
 }
 
-/** How far each log is kept once something is written to it. */
-export interface LeftLogs {
+/** What of each log is kept once something is written to it. */
+export interface FoundLogs {
   readonly journal: number;
   readonly timings: number;
-  readonly metrics: LeftMetrics;
+  readonly metrics: FoundMetrics;
 }
 
 /** Only reads. Throws a ConfigError or RunFailedError if the run cannot continue from what is there. */
-export async function readPast(root: string): Promise<{ readonly past: Past; readonly logs: LeftLogs }> {
+export async function findResumePoint(root: string): Promise<{ readonly point: ResumePoint; readonly logs: FoundLogs }> {
   const record = await readRecord(root);
   const { lines, end } = await readMetrics(path.join(root, "metrics.jsonl"));
   const journal = await readWholeJournal(root, lines);
+  if (journal.highest >= 0) requireReadyRecord(root, record);
   const timings = await readJsonLines(path.join(root, "timings.jsonl"), () => undefined);
   const { commits, remarks } = await findWholeRounds(root, journal);
   const found = sortLines(commits, lines);
@@ -57,7 +57,7 @@ export async function readPast(root: string): Promise<{ readonly past: Past; rea
     if (bytes) return bytes;
     throw new RunFailedError(`${path.join(root, roundFile(round, name))} disappeared while it was read`);
   };
-  const past: Past = {
+  const point: ResumePoint = {
     record,
     commits,
     closed: journal.closes.get(commits.length),
@@ -75,12 +75,22 @@ export async function readPast(root: string): Promise<{ readonly past: Past; rea
       return decodeState(await fileOf(round, STATE), `round ${round}'s ${STATE}`);
     },
   };
-  return { past, logs: { journal: journal.end, timings, metrics: { lines: found.lines, isClean: found.isClean, end } } };
+  return { point, logs: { journal: journal.end, timings, metrics: { lines: found.lines, isClean: found.isClean, end } } };
+}
+
+/** A record without data and model, beside rounds that were trained on some, is that of another run, or from before a power cut. */
+function requireReadyRecord(root: string, record: WrittenRecord): void {
+  if (isReady(record)) return;
+  const file = path.join(root, RUN_RECORD);
+  throw new RunFailedError(
+    `${file} was written before the run's data and model were ready, but its journal commits rounds that were trained on them; ` +
+      `restore ${RUN_RECORD} from a copy, or start again with prelort run --overwrite. Nothing was changed`,
+  );
 }
 
 /**
- * The rounds up to the last whose files have the bytes that were committed. Those after it are trained again, unless the run had
- * ended, or none is left to continue from.
+ * The rounds up to the last one whose files have the committed bytes. Later rounds are trained again; refused if the run had ended,
+ * or if no round is left to continue from.
  */
 async function findWholeRounds(
   root: string,
@@ -91,24 +101,24 @@ async function findWholeRounds(
     const damage = await findDamage(root, commit);
     if (damage === undefined) {
       const { round } = commit;
-      const remedy = `the run continues from round ${round}, and trains what came after it again`;
+      const remedy = `the run continues from round ${round} and trains the later rounds again`;
       return { commits: commits.slice(0, round + 1), remarks: damages.map((found) => `${found}; ${remedy}`) };
     }
     damages.push(damage);
     if (hasEnded) {
-      const earlier = commit.round > 0 ? `, or take an earlier round with prelort export ${root} --round ${commit.round - 1}` : "";
+      const earlier = commit.round > 0 ? `, or export an earlier round with prelort export ${root} --round ${commit.round - 1}` : "";
       throw new RunFailedError(
-        `${root} holds a run that had ended after round ${commit.round}, and ${damage}; restore the file from a copy${earlier}. ` +
+        `${root} holds a run that ended after round ${commit.round}, and ${damage}; restore the file from a copy${earlier}. ` +
           "Nothing was changed",
       );
     }
   }
   if (commits.length === 0) return { commits, remarks: [] };
   const problem = `none of the ${commits.length} committed rounds in ${root} can be read: ${damages[0]}`;
-  throw new RunFailedError(`${problem}; restore rounds/ from a copy, or start anew with prelort run --overwrite. Nothing was changed`);
+  throw new RunFailedError(`${problem}; restore rounds/ from a copy, or start again with prelort run --overwrite. Nothing was changed`);
 }
 
-/** Lines by the round that they are of, not by their place. */
+/** Lines by the round that they name, whatever their order in the file. */
 function sortLines(commits: readonly Commit[], lines: readonly MetricsLine[]) {
   const kept = new Map<number, MetricsLine & { readonly metrics: RoundMetrics }>();
   const damaged: { readonly number: number; readonly problem: string }[] = [];
@@ -119,9 +129,9 @@ function sortLines(commits: readonly Commit[], lines: readonly MetricsLine[]) {
       continue;
     }
     const commit = commits[metrics.round];
-    // Of a round that is trained again.
+    // A round that is trained again.
     if (!commit) continue;
-    if (!isOfCommit(metrics, commit)) damaged.push({ number, problem: `it is not what was committed for round ${metrics.round}` });
+    if (!isOfCommit(metrics, commit)) damaged.push({ number, problem: `it differs from what was committed for round ${metrics.round}` });
     else if (!kept.has(metrics.round)) kept.set(metrics.round, { ...line, metrics });
   }
   const inOrder = [...kept.values()].toSorted((a, b) => a.metrics.round - b.metrics.round);
@@ -135,14 +145,14 @@ function sortLines(commits: readonly Commit[], lines: readonly MetricsLine[]) {
 }
 
 function describeGap(round: number, damage: string | undefined): string {
-  const missing = `metrics.jsonl has no figures of round ${round}`;
-  return damage === undefined ? `${missing}: its adapter is evaluated again` : `${missing}, and they cannot be made again: ${damage}`;
+  const missing = `metrics.jsonl has no line for round ${round}`;
+  return damage === undefined ? `${missing}: its adapter is evaluated again` : `${missing}, and it cannot be computed again: ${damage}`;
 }
 
 /** Refuses a run whose journal says that it ended before its last round. */
-export function requireAllRounds(root: string, { commits, hasEnded }: Past, rounds: number): void {
+export function requireAllRounds(root: string, { commits, hasEnded }: ResumePoint, rounds: number): void {
   const last = commits.at(-1)?.round ?? -1;
   if (!hasEnded || last === rounds) return;
-  const problem = `${root} holds a run that had ended, but its journal commits round ${last} last, not ${rounds}`;
+  const problem = `${root} holds a run that ended, but its journal commits round ${last} last, expected ${rounds}`;
   throw new RunFailedError(`${problem}; restore journal.jsonl from a copy. Nothing was changed`);
 }

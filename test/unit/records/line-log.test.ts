@@ -1,0 +1,44 @@
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { openLineLog } from "../../../src/records/line-log.ts";
+
+let folder: string;
+let file: string;
+beforeEach(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), "prelort-test-"));
+  file = path.join(folder, "log.jsonl");
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+const encode = (line: number) => ({ line });
+
+test("a line log keeps the order of its lines, and can be closed twice", async () => {
+  const log = openLineLog(file, { encode });
+  for (let line = 0; line < 100; line++) log.append(line);
+  await log.close();
+  await log.close();
+  const lines = (await readFile(file, "utf8")).trimEnd().split("\n");
+  expect(lines.map((line) => JSON.parse(line).line)).toEqual([...Array(100).keys()]);
+});
+
+test("what follows the kept bytes is cut off by the first write, not before", async () => {
+  const [kept, torn] = ['{"line":0}\n', '{"li'];
+  await writeFile(file, kept + torn);
+  const log = openLineLog(file, { keep: kept.length, encode });
+  await log.flush();
+  expect(await readFile(file, "utf8")).toBe(kept + torn);
+  log.append(1);
+  await log.close();
+  expect(await readFile(file, "utf8")).toBe(`${kept}{"line":1}\n`);
+});
+
+test("a failed write is thrown by every flush, and nothing is written after it", async () => {
+  const log = openLineLog(path.join(folder, "missing", "log.jsonl"), { encode });
+  log.append(0);
+  await expect(log.flush()).rejects.toMatchObject({ kind: "environment", message: expect.stringContaining("ENOENT") });
+  log.append(1);
+  await expect(log.flush()).rejects.toMatchObject({ kind: "environment" });
+  await expect(log.close()).rejects.toMatchObject({ kind: "environment" });
+});
