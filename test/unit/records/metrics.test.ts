@@ -4,7 +4,16 @@ import path from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { openMetricsFile, readMetrics, type RoundMetrics } from "../../../src/records/metrics.ts";
 
-const tier = { r: 2, loss: 0.5, perplexity: null, accuracy: 0.25, macroF1: 0.125, rougeL: null, own: [{ name: "a_b", value: 1 }], examples: 8 };
+const tier = {
+  r: 2,
+  loss: 0.5,
+  perplexity: null,
+  accuracy: 0.25,
+  macroF1: 0.125,
+  rougeL: null,
+  own: [{ name: "a_b", value: 1 }],
+  examples: 8,
+};
 const round: RoundMetrics = {
   round: 1,
   byTier: [tier],
