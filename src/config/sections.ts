@@ -116,6 +116,13 @@ export const fit = z.strictObject({
   groupByLength: z.boolean().default(false).describe("Form batches from examples of similar length, to reduce padding."),
   lr: z.number().positive().default(3e-4).describe("Learning rate of AdamW, which starts fresh at each fit and has no weight decay."),
   headLr: z.number().positive().optional().describe("Learning rate of modules_to_save. Default: lr."),
+  maxGradNorm: z
+    .number()
+    .min(0)
+    .default(0)
+    .describe(
+      "Largest L2 norm of a step's gradients, over all trained parameters together; larger gradients are scaled down to it. 0 clips nothing; else metrics.jsonl has grad_norm, the mean norm before clipping.",
+    ),
   lrSchedule: z
     .enum(["constant", "cosine"])
     .default("constant")

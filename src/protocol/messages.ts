@@ -149,6 +149,8 @@ export const fitSpec = z.strictObject({
   group_by_length: z.boolean(),
   lr: z.number(),
   head_lr: z.number(),
+  /** Largest joint L2 norm of a step's gradients, over all trained parameters; 0 clips nothing. */
+  max_grad_norm: z.number(),
   /** A stays as it was received. */
   freeze_a: z.boolean(),
   /** λ of a penalty λ·Σ ‖B[:, ρ:]‖·‖A[ρ:, :]‖ over the modules, ρ the tier below the client's rank. */
@@ -313,6 +315,8 @@ export const workerMessage = z.discriminatedUnion("type", [
     /** √(mean over the steps of loss²). */
     rms_loss: metric,
     seconds: z.number(),
+    /** Mean over the steps of the gradients' joint L2 norm before clipping; null where nothing is clipped. */
+    grad_norm: metric,
     /** Of the device, at its peak during the fit; on a CPU, of the process. Null where that cannot be asked. */
     peak_memory_bytes: count.nullable(),
     tensors,

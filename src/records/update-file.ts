@@ -79,11 +79,11 @@ export async function readFit(file: string, { round, adapter, seed }: FitOrigin)
   return { reply, stored: storedFit(file, message) };
 }
 
-/** The answer in an update file. An earlier version may have written it, by an earlier protocol whose answers were the same. */
+/** The answer in an update file. An earlier version may have written it, by an earlier protocol, with fewer figures. */
 function answerIn(fit: string): WorkerMessageOf<"fitted"> | undefined {
   const written = parseJson(fit);
   if (typeof written !== "object" || written === null) return undefined;
-  const { data } = workerMessage.safeParse({ ...written, protocol_version: PROTOCOL_VERSION });
+  const { data } = workerMessage.safeParse({ grad_norm: null, ...written, protocol_version: PROTOCOL_VERSION });
   return data?.type === "fitted" ? data : undefined;
 }
 

@@ -55,8 +55,8 @@ def fit(
     return trained, new_rows - rows, new_dense - dense
 
 
-def plain_lora(folder: Path, task: str, r: int, spec: FitSpec, dropout: float) -> torch.Tensor:
-    """The same fit with PEFT alone, as its users write it: all it trained."""
+def plain_lora(folder: Path, task: str, r: int, spec: FitSpec, dropout: float) -> tuple[torch.Tensor, list[float]]:
+    """The same fit with PEFT alone, as its users write it: all it trained, and the norms of gradients it clipped."""
     index = index_of(folder, task)
     nested = nested_of(folder, task)
     rows, dense = random_adapter(nested, r)
@@ -76,6 +76,7 @@ def plain_lora(folder: Path, task: str, r: int, spec: FitSpec, dropout: float) -
     optimizer = torch.optim.AdamW(
         [value for value in model.parameters() if value.requires_grad], spec.lr, weight_decay=0
     )
+    norms = []
     batches = endless_batches(index.of_client("c01"), spec.batch_size, np.random.default_rng(derive(SEED, "order")))
     torch.manual_seed(derive(SEED, "dropout"))
     model.train()
@@ -87,8 +88,11 @@ def plain_lora(folder: Path, task: str, r: int, spec: FitSpec, dropout: float) -
             functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten()).backward()
         else:
             functional.cross_entropy(logits, batch["labels"]).backward()
+        if spec.max_grad_norm > 0:
+            norms.append(nn.utils.clip_grad_norm_(model.parameters(), spec.max_grad_norm).item())
         optimizer.step()
-    return flat([value for name, value in model.named_parameters() if "lora_" in name or "modules_to_save" in name])
+    trained = [value for name, value in model.named_parameters() if "lora_" in name or "modules_to_save" in name]
+    return flat(trained), norms
 
 
 def flat(values: list[nn.Parameter]) -> torch.Tensor:
@@ -102,7 +106,26 @@ def test_with_one_tier_every_objective_is_plain_peft_training_bit_for_bit(tiny: 
     spec = replace(FIT, objective=objective)
     fit(nested, tiny, 4, spec)
     ours = flat([*lora_parameters(nested, 4), *dense_parameters(nested, 4)])
-    assert torch.equal(ours, plain_lora(tiny, task, 4, spec, dropout=0.1))
+    assert torch.equal(ours, plain_lora(tiny, task, 4, spec, dropout=0.1)[0])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_gradients_are_clipped_by_the_joint_norm_of_everything_trained(tiny: Path, task: str):
+    nested = nested_of(tiny, task, replace(LORA, r=4, tiers=[4]))
+
+    def trained_by(spec: FitSpec) -> tuple[Trained, torch.Tensor]:
+        trained = fit(nested, tiny, 4, spec)[0]
+        return trained, flat([*lora_parameters(nested, 4), *dense_parameters(nested, 4)])
+
+    (off, unclipped), (measured, unclipped_too) = trained_by(FIT), trained_by(replace(FIT, max_grad_norm=1e9))
+    assert off.grad_norm is None and measured.grad_norm is not None and torch.equal(unclipped, unclipped_too)
+    spec = replace(FIT, max_grad_norm=measured.grad_norm / 2)
+    clipped, ours = trained_by(spec)
+    expected, norms = plain_lora(tiny, task, 4, spec, dropout=0.0)
+    assert max(norms) > spec.max_grad_norm
+    assert clipped.grad_norm == pytest.approx(sum(norms) / len(norms), rel=1e-5)
+    assert torch.allclose(ours, expected, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(ours, unclipped, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

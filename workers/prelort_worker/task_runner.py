@@ -125,6 +125,7 @@ def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tupl
         passes=trained.passes,
         loss=finite(trained.loss),
         rms_loss=finite(trained.rms_loss),
+        grad_norm=finite(trained.grad_norm),
         seconds=time.monotonic() - started,
         peak_memory_bytes=peak_memory(nested.device),
         tensors=[],

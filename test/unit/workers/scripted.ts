@@ -174,6 +174,7 @@ export function fitted({ client_id, r, scale }: ControllerMessageOf<"fit">): Rec
     steps: 1,
     passes: 1,
     loss: 0.5,
+    grad_norm: null,
     rms_loss: 0.5,
     seconds: 1,
     peak_memory_bytes: null,
@@ -208,6 +209,7 @@ export const onePlainStep = {
   group_by_length: false,
   lr: 0.1,
   head_lr: 0.1,
+  max_grad_norm: 0,
   freeze_a: false,
   tail_penalty: 0,
 } as const;

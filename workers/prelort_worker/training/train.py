@@ -26,6 +26,7 @@ from itertools import islice
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
 from ..prepared_dataset import Index
 from ..seeds import derive
@@ -63,6 +64,8 @@ class Trained:
     loss: float | None
     # √(mean over the steps of loss²); None without steps.
     rms_loss: float | None
+    # Mean over the steps of the gradients' norm before clipping; None without steps, or where nothing is clipped.
+    grad_norm: float | None = None
 
 
 def train(
@@ -89,7 +92,7 @@ def train(
     set_training(nested)
     set_checkpointing(nested, spec.gradient_checkpointing)
     optimizer = _optimizer(nested, r, spec)
-    passes, losses = 0, []
+    passes, losses, norms = 0, [], []
     n_batches = spec.gradient_accumulation_steps
     for step in range(spec.local_steps):
 
@@ -103,12 +106,14 @@ def train(
         passes += len(plan)
         if spec.tail_penalty > 0 and r > min(nested.tiers):
             (spec.tail_penalty * tail_norm(nested, r)).backward()
+        if spec.max_grad_norm > 0:
+            norms.append(clip_grad_norm_(_trained(optimizer), spec.max_grad_norm).item())
         optimizer.step()
     optimizer.zero_grad()
     if not losses:
         return Trained(passes, None, None)
     rms = math.sqrt(sum(loss**2 for loss in losses) / len(losses))
-    return Trained(passes, sum(losses) / len(losses), rms)
+    return Trained(passes, sum(losses) / len(losses), rms, sum(norms) / len(norms) if norms else None)
 
 
 def tail_norm(nested: NestedLora, r: int) -> Tensor:
@@ -207,3 +212,7 @@ def _optimizer(nested: NestedLora, r: int, spec: FitSpec) -> torch.optim.AdamW:
         {"params": dense_parameters(nested, r), "lr": spec.head_lr},
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.0)
+
+
+def _trained(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [value for group in optimizer.param_groups for value in group["params"]]

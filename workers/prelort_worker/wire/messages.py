@@ -113,6 +113,8 @@ class FitSpec:
     head_lr: float
     freeze_a: bool
     tail_penalty: float
+    # Largest joint L2 norm of a step's gradients, over all trained parameters; 0 clips nothing.
+    max_grad_norm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -343,6 +345,8 @@ class Fitted:
     # Of the device; on a CPU of the process.
     peak_memory_bytes: Count | None
     tensors: list[TensorDescriptor]
+    # Mean over the steps of the gradients' joint L2 norm before clipping; None where nothing is clipped.
+    grad_norm: float | None = None
 
 
 @dataclass(frozen=True)
