@@ -60,22 +60,22 @@ export const comparisonSchema = z
     if (learningRates && seeds.includes(learningRates.seed)) report(["learningRates", "seed"], "must not be one of seeds");
     if (!methods.some(({ name }) => name === reference))
       report(["reference"], `must be the name of one of the methods, got "${reference}"`);
-    for (const [place, { seeds: own = [] }] of methods.entries()) {
-      if (own.some((seed) => !seeds.includes(seed))) report(["methods", place, "seeds"], `must be among seeds, got [${own.join(", ")}]`);
+    for (const [index, { seeds: own = [] }] of methods.entries()) {
+      if (own.some((seed) => !seeds.includes(seed))) report(["methods", index, "seeds"], `must be among seeds, got [${own.join(", ")}]`);
     }
     const values = learningRates?.values ?? [];
     if (new Set(values).size < values.length) report(["learningRates", "values"], `must not repeat, got [${values.join(", ")}]`);
     const families = [...new Set(methods.map(({ family }) => family))];
-    for (const [place, { name, family }] of methods.entries()) {
+    for (const [index, { name, family }] of methods.entries()) {
       if (slug(name) === "")
-        report(["methods", place, "name"], "must hold a letter from a to z or a digit, since a folder is named after it");
+        report(["methods", index, "name"], "must hold a letter from a to z or a digit, since a folder is named after it");
       const alike = families.find((other) => other !== family && slug(other) === slug(family));
       if (slug(family) === "" || alike !== undefined) {
-        report(["methods", place, "family"], "must hold a letter or digit, and differ from other families by more than its punctuation");
+        report(["methods", index, "family"], "must hold a letter or digit, and differ from other families by more than its punctuation");
       }
     }
     const slugs = methods.map(({ name }) => slug(name));
-    const repeated = methods.findIndex(({ name }, place) => slugs.indexOf(slug(name)) !== place);
+    const repeated = methods.findIndex(({ name }, index) => slugs.indexOf(slug(name)) !== index);
     if (repeated >= 0) report(["methods", repeated, "name"], "must differ from the others by more than its punctuation");
   });
 

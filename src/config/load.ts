@@ -101,7 +101,7 @@ export async function readText(file: string): Promise<string> {
 function configError(findings: readonly Finding[]): ConfigError {
   const byPath = new Map(findings.toReversed().map((finding) => [placeKey(finding.path), finding]));
   const issues = findings.filter((finding) => byPath.get(placeKey(finding.path)) === finding);
-  issues.sort((one, other) => one.place.order - other.place.order);
+  issues.sort((a, b) => a.place.order - b.place.order);
   return new ConfigError(
     issues.map(({ path, message, place }) => ({ path: formatPath(path, "snake_case") || "config", message, location: place.location })),
   );

@@ -8,7 +8,7 @@ const tiersOfRank: Rule = {
   reads: ["lora.r", "lora.tiers"],
   check({ lora: { r, tiers } }, report) {
     if (!tiers) return;
-    const ascending = tiers.every((tier, place) => tier > (tiers[place - 1] ?? 0));
+    const ascending = tiers.every((tier, index) => tier > (tiers[index - 1] ?? 0));
     if (!ascending) report(["lora", "tiers"], `must ascend without repeats, got [${tiers.join(", ")}]`);
     else if (tiers.at(-1) !== r) report(["lora", "tiers"], `must end with lora.r (${r}), got [${tiers.join(", ")}]`);
   },
@@ -42,9 +42,9 @@ const declaredMemory: Rule = {
     const spec = rankSpecOf(rankAssignment);
     if (spec?.name !== "profile") return;
     if (!profiles) report(["data", "profiles"], "is needed: the rank assignment profile gives ranks by each client's memory");
-    for (const [place, { memoryGiB }] of (profiles ?? []).entries()) {
+    for (const [index, { memoryGiB }] of (profiles ?? []).entries()) {
       const shortage = memoryShortage(memoryGiB, spec.memoryGiB);
-      if (shortage) report(["data", "profiles", place, "memoryGiB"], shortage);
+      if (shortage) report(["data", "profiles", index, "memoryGiB"], shortage);
     }
   },
 };
@@ -55,9 +55,9 @@ const declaredSpeed: Rule = {
     const spec = selectionSpecOf(selection);
     if (spec?.name !== "oort" || spec.preferredSpeed === undefined) return;
     if (!profiles) report(["data", "profiles"], "is needed: the selection oort compares each client's speed with its preferred speed");
-    for (const [place, { speed }] of (profiles ?? []).entries()) {
+    for (const [index, { speed }] of (profiles ?? []).entries()) {
       if (speed === undefined)
-        report(["data", "profiles", place, "speed"], "is needed: the selection oort compares it with its preferred speed");
+        report(["data", "profiles", index, "speed"], "is needed: the selection oort compares it with its preferred speed");
     }
   },
 };

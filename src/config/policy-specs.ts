@@ -182,7 +182,7 @@ export function namedRanks(spec: RankAssignmentSpec): readonly { readonly r: num
   switch (spec.name) {
     case "list":
     case "self-pruning":
-      return spec.ranks.map((r, place) => ({ r, at: ["ranks", place] }));
+      return spec.ranks.map((r, index) => ({ r, at: ["ranks", index] }));
     case "tiered":
       return keysOf("shares", spec.shares);
     case "profile":

@@ -23,6 +23,6 @@ export function withRules<S extends z.ZodType<Checked>>(schema: S): S {
 }
 
 /** Whether one path is the other or leads to it. */
-function overlap(one: Path, other: Path): boolean {
-  return one.slice(0, other.length).every((key, place) => key === other[place]);
+function overlap(a: Path, b: Path): boolean {
+  return a.slice(0, b.length).every((key, index) => key === b[index]);
 }

@@ -44,7 +44,7 @@ export function* requireAggregate(subject: string, aggregate: Aggregate | undefi
       `${subject} must give the coverage of each of the ${layout.tiers.length} tiers, gave ${coverage?.length ?? "none"}`,
     );
   }
-  const wrong = coverage.findIndex((entry, place) => !isCoverage(entry, layout.tiers[place]));
+  const wrong = coverage.findIndex((entry, index) => !isCoverage(entry, layout.tiers[index]));
   if (wrong < 0) return;
   const expected = `{ r: ${layout.tiers[wrong]}, clients, examples } with whole numbers`;
   throw new RunFailedError(`${subject} must give the coverage of tier ${wrong + 1} as ${expected}, gave ${describeGiven(coverage[wrong])}`);

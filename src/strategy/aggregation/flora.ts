@@ -45,8 +45,8 @@ function merge(previous: Merged | undefined, updates: readonly Update[], layout:
   const rows = new Float32Array(before.length + added);
   rows.set(before);
   let at = before.length;
-  for (const [place, update] of updates.entries()) {
-    writeTrained(rows.subarray(at, at + update.delta.rows.length), update, p[place] as number, layout);
+  for (const [index, update] of updates.entries()) {
+    writeTrained(rows.subarray(at, at + update.delta.rows.length), update, p[index] as number, layout);
     at += update.delta.rows.length;
   }
   return { rows, ends: [...ends, rows.length / layout.width] };
