@@ -23,7 +23,7 @@ export interface RecordOptions extends LoadOptions {
   readonly inScript: string;
 }
 
-/** A config with what its file knows of it, for faults that only the data or the model can show. */
+/** A config that can locate in its file what is found wrong later, once the data and the model have been read. */
 export interface LoadedConfig {
   readonly config: FileConfig;
   /** Of a ConfigError about the config another that tells keys as they are spelt in the file, at file:line:col. */

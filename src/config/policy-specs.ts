@@ -158,7 +158,7 @@ export type SelectionSpec = z.output<typeof selectionSpec>;
 export type RankAssignmentSpec = z.output<typeof rankAssignmentSpec>;
 export type AggregationSpec = z.output<typeof aggregationSpec>;
 
-/** What a selection was made with, whether it is still a spec or already a policy; undefined for one's own function. */
+/** What a selection was made with, whether it is still a spec or already a policy; undefined for a user's own function. */
 export function selectionSpecOf(selection: unknown): SelectionSpec | undefined {
   return selectionSpec.safeParse(madeWith(selection)).data;
 }

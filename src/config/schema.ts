@@ -30,7 +30,7 @@ export const fileSchema = withRules(
 export type FileConfig = z.output<typeof fileSchema>;
 
 const isFunction = (value: unknown) => typeof value === "function";
-/** `abort: false`, so that the rules that span several keys still run. */
+/** `abort: false` lets the rules over several keys still run. */
 const policy = <T>(isPolicy: (value: unknown) => boolean, { needed, error }: { readonly needed: string; readonly error: string }) =>
   z.custom<T>(isPolicy, { error: ({ input }) => (input === undefined ? `is needed: ${needed}` : error), abort: false });
 const selection = policy<Selection>(isFunction, {

@@ -5,7 +5,7 @@ import { integer, positive, rank } from "./policy-specs.ts";
 /*
  * Everything of a run but its policies, with every default. Keys are camelCase here and snake_case in YAML (`lora`
  * keeps PEFT's own spelling in both). The descriptions are what users read: in configs/README.md, in their editor's
- * YAML completion, and on hovering over the TypeScript types. `npm run format` writes the first two anew.
+ * YAML completion, and on hovering over the TypeScript types. `npm run format` regenerates the first two.
  */
 
 const share = z.number().gt(0).max(1);
@@ -141,7 +141,7 @@ const evaluate = z.strictObject({
     ),
 });
 
-/** When a round ends before all of its clients have reported. Who counted is journalled, and is not decided anew by a resume. */
+/** When a round ends before all of its clients have reported. The journal records which clients counted; a resume keeps that decision. */
 const closing = z.strictObject({
   quorum: share.optional().describe("Share of the round's clients that must report, or the run fails. Default: one client."),
   enough: share

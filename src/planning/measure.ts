@@ -61,8 +61,8 @@ export async function measure(config: RunConfig, { pool, clients, tiers, layout,
   const dtype = WIRE_DTYPES[config.wire.update];
   const timed = async (of: Pick<TaskIdentity, "clientId" | "part">, request: TaskRequest<"fit" | "evaluate">, r: number) => {
     const start = performance.now();
-    const handed = distribute(config.strategy.aggregation, initial, layout, r);
-    const payload = request.type === "fit" ? downlink(handed) : handed;
+    const received = distribute(config.strategy.aggregation, initial, layout, r);
+    const payload = request.type === "fit" ? downlink(received) : received;
     const { message } = await pool.run({ ...named({ kind: "measure", ...of }), request, payload, expect: "any", dtype });
     return { seconds: (performance.now() - start) / 1000, memory: message.type === "fitted" ? message.peak_memory_bytes : null };
   };

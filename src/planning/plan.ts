@@ -76,7 +76,7 @@ export async function plan(options: PlanOptions): Promise<Plan> {
   const origin = await originOf(config);
   let opening: Promise<Session> | undefined;
   const open = () => (opening ??= openPlanning(config, origin, options));
-  // Of a launcher of one's own it is not known what it starts; a starting adapter is held against the model.
+  // What a user's own launcher starts is not known; an initial adapter is checked against the model.
   const known = launcher || isMeasured || origin ? undefined : await recallAnswers(config, signal);
   try {
     const findings = known ? findingsOf(config, known) : await open();
