@@ -5,6 +5,7 @@ import PQueue from "p-queue";
 import { buildRun, describeConfig, resolveTiers } from "../config/build.ts";
 import { assignments, type Comparison, type ComparisonMethod, slug } from "../config/comparison.ts";
 import { loadConfig } from "../config/load.ts";
+import { comparableConfig } from "../config/recorded-config.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { ConfigError, PrelortError, RunFailedError } from "../errors.ts";
 import { type RecordedRun, readRun } from "../records/read-run.ts";
@@ -154,7 +155,7 @@ function createRuns({ jobs = 1, overwrite = false, signal, onRun }: CompareOptio
       const tell = (state: Progress["state"]) => onRun?.({ name, state, finished, planned });
       const directory = path.resolve(config.runsDir, name);
       const { commits, hasEnded } = await readJournal(path.join(directory, "journal.jsonl"));
-      const isSame = isDeepStrictEqual(await recordedConfig(directory), plain(config));
+      const isSame = isDeepStrictEqual(await recordedConfig(directory), comparableConfig(plain(config)));
       // Its journal may be gone.
       const isUsed = commits.length > 0 || isThere(path.join(directory, "rounds"));
       if (isUsed && !isSame && !overwrite) {
@@ -195,7 +196,7 @@ function unlessDamaged(error: unknown): undefined {
 
 /** Of a run that has begun; undefined where none has. */
 async function recordedConfig(directory: string): Promise<unknown> {
-  return isThere(path.join(directory, "run.json")) ? (await readRecord(directory))["config"] : undefined;
+  return isThere(path.join(directory, "run.json")) ? comparableConfig((await readRecord(directory))["config"]) : undefined;
 }
 
 /** Each family's learning rate, by the first of its methods. */

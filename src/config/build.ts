@@ -57,7 +57,7 @@ export function resolveTiers({ lora, strategy }: Pick<RunConfig, "lora" | "strat
   if (lora.tiers) return lora.tiers;
   const spec = rankSpecOf(strategy.rankAssignment);
   const named = spec ? namedRanks(spec).map(({ r }) => r) : [];
-  return [...new Set([...(named.length > 0 ? named : powersOfTwo(lora.r)), lora.r])].toSorted((one, other) => one - other);
+  return [...new Set([...(named.length > 0 ? named : powersOfTwo(lora.r)), lora.r])].toSorted((a, b) => a - b);
 }
 
 /** The resolved config as a file would have it, for the run's record; a policy by the name and options it was made with. */

@@ -46,7 +46,7 @@ export function check<S extends z.ZodType>(schema: S, value: unknown, spelling: 
 
 /** Such as `strategy.rank_assignment.ranks[3]`. */
 export function formatPath(path: Path, spelling: Spelling): string {
-  const keys = path.map((key, place) => (typeof key === "number" ? `[${key}]` : spell(path.slice(0, place + 1), spelling)));
+  const keys = path.map((key, index) => (typeof key === "number" ? `[${key}]` : spell(path.slice(0, index + 1), spelling)));
   return keys.join(".").replaceAll(".[", "[");
 }
 
@@ -81,8 +81,8 @@ function describe(issue: z.core.$ZodIssue, path: Path, input: unknown): Problem 
   if (issue.code === "invalid_key") return { path, at: "key", message: `must be ${issue.issues[0]?.message}, got ${show(path.at(-1))}` };
   if (issue.code === "invalid_union" && !issue.discriminator) {
     const inside = issue.errors.flat().find((branch) => branch.path.length > 0);
-    const place = (inside?.path ?? []) as (string | number)[];
-    if (inside) return describe(inside, [...path, ...place], valueAt(input, place));
+    const rest = (inside?.path ?? []) as (string | number)[];
+    if (inside) return describe(inside, [...path, ...rest], valueAt(input, rest));
   }
   const value = issue.code === "invalid_union" && issue.discriminator ? valueAt(input, [issue.discriminator]) : input;
   const meant = typeof value === "string" ? nearest(value, allowedWords(issue)) : undefined;

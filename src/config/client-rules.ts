@@ -98,7 +98,7 @@ const enoughCandidates = ofClients(["strategy.selection"], ({ strategy: { select
   report(["strategy", "selection", "candidates"], `must be ${range}, got ${spec.candidates}`);
 });
 
-/** With fewer, no segment would ever move. Of one's own selection, and where tiers round up, all that is known is that there are no more. */
+/** With fewer, no segment would ever change. A user's own selection, and one that rounds up by tier, are only bounded by all clients. */
 const enoughContributors = ofClients(["strategy.selection", "strategy.aggregation"], ({ strategy }, clients, report) => {
   const { selection, aggregation } = strategy;
   const spec = aggregationSpecOf(aggregation);

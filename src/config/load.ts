@@ -6,6 +6,7 @@ import { findPlace, locator } from "./locate.ts";
 import { type Assignment, override, withQuoteHint } from "./override.ts";
 import { ownPolicies } from "./own-policies.ts";
 import { resolvedPaths, resolvePaths } from "./paths.ts";
+import { withoutRemoved } from "./recorded-config.ts";
 import { fileSchema, type FileConfig } from "./schema.ts";
 import { isMap } from "./tree.ts";
 import { placeKey, readYaml, type Finding, type Place } from "./yaml-source.ts";
@@ -22,7 +23,7 @@ export interface RecordOptions extends LoadOptions {
   readonly inScript: string;
 }
 
-/** A config with what its file knows of it, for faults that only the data or the model can show. */
+/** A config that can locate in its file what is found wrong later, once the data and the model have been read. */
 export interface LoadedConfig {
   readonly config: FileConfig;
   /** Of a ConfigError about the config another that tells keys as they are spelt in the file, at file:line:col. */
@@ -72,10 +73,11 @@ function readConfig(text: string, file: string, { set = [], given = [] }: LoadOp
 
   const assignments = [...given, ...set.map((assignment) => ({ assignment, option: "--set" }))];
   const written = assignments.reduce(override, read);
-  const source = resolvePaths(written, folder);
+  const removed = inScript === undefined ? { value: written.value, problems: [] } : withoutRemoved(written.value);
+  const source = resolvePaths({ ...written, value: removed.value }, folder);
   const { value, problems = [] } = check(fileSchema, source.value, "snake_case");
-  const own = inScript === undefined ? [] : ownPolicies(source.value, inScript);
-  const others = problems.filter((problem) => !own.some((policy) => policy.path.every((key, depth) => problem.path[depth] === key)));
+  const own = inScript === undefined ? [] : [...ownPolicies(source.value, inScript), ...removed.problems];
+  const others = problems.filter((problem) => !own.some((told) => told.path.every((key, depth) => problem.path[depth] === key)));
   const findings = [
     ...[...own, ...others].map((problem) => ({ ...withQuoteHint(problem, set), place: findPlace(source, problem) ?? start })),
     ...source.findings,
@@ -99,7 +101,7 @@ export async function readText(file: string): Promise<string> {
 function configError(findings: readonly Finding[]): ConfigError {
   const byPath = new Map(findings.toReversed().map((finding) => [placeKey(finding.path), finding]));
   const issues = findings.filter((finding) => byPath.get(placeKey(finding.path)) === finding);
-  issues.sort((one, other) => one.place.order - other.place.order);
+  issues.sort((a, b) => a.place.order - b.place.order);
   return new ConfigError(
     issues.map(({ path, message, place }) => ({ path: formatPath(path, "snake_case") || "config", message, location: place.location })),
   );

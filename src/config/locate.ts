@@ -34,7 +34,7 @@ export function locator(source: YamlSource, start: Place, isRecord: boolean, pat
   };
   return (error: unknown): unknown => {
     if (!(error instanceof ConfigError)) return error;
-    const located = error.issues.map(locate).toSorted((one, other) => one.order - other.order);
+    const located = error.issues.map(locate).toSorted((a, b) => a.order - b.order);
     return new ConfigError(located.map(({ issue }) => issue));
   };
 }

@@ -25,9 +25,9 @@ export function describeDoubts({
       ? ["closing: the clock decides who counts; the journal says who did"]
       : []),
     ...(kinds.size > 1 ? [`workers.devices: of several kinds (${[...kinds].join(", ")}), which round differently`] : []),
-    ...(model.task.includes(":") ? ["model.task: code of one's own, which may draw from more than torch's seed"] : []),
+    ...(model.task.includes(":") ? ["model.task: your own code, which may use other randomness than torch's seed"] : []),
     ...(model.trustRemoteCode ? ["model.trust_remote_code: code of the model's repository, which may depend on anything"] : []),
-    ...own.map(([name]) => `strategy.${name}: of one's own, which may depend on anything`),
+    ...own.map(([name]) => `strategy.${name}: your own code, which may depend on anything`),
   ];
 }
 

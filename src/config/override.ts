@@ -47,7 +47,7 @@ export function override(source: YamlSource, { assignment, option }: Assignment)
     return { ...source, findings: [...source.findings, ...findings] };
   }
   const value = given ? withValueAt(source.value, path, given.value) : withoutValueAt(source.value, path);
-  if (value === undefined) return refuse("leads nowhere: something on the way is neither a map nor a list that long");
+  if (value === undefined) return refuse("leads nowhere: a key on the way holds neither a map nor a list that long");
 
   const places = new Map([...source.places, ...(given?.places ?? [])]);
   path.forEach((_, depth) => {

@@ -7,7 +7,7 @@ import { placeKey, type YamlSource } from "./yaml-source.ts";
 /**
  * One rule for every path: in a config file it is relative to that file's folder, so that a config can be run from
  * anywhere; from `--set` to the working directory, as everything on a command line is. `prelort:NAME` stays as it is, and
- * so does what names nothing there but could be a name on the hub. What leads nowhere is a finding. A task of one's own is
+ * so does what names nothing there but could be a name on the hub. What leads nowhere is a finding. A task of your own is
  * looked for beside the file that names it. Without a folder, as of a record, paths in the file are absolute already.
  */
 export function resolvePaths(source: YamlSource, folder: string | undefined): YamlSource {

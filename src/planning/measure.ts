@@ -61,8 +61,8 @@ export async function measure(config: RunConfig, { pool, clients, tiers, layout,
   const dtype = WIRE_DTYPES[config.wire.update];
   const timed = async (of: Pick<TaskIdentity, "clientId" | "part">, request: TaskRequest<"fit" | "evaluate">, r: number) => {
     const start = performance.now();
-    const handed = distribute(config.strategy.aggregation, initial, layout, r);
-    const payload = request.type === "fit" ? downlink(handed) : handed;
+    const received = distribute(config.strategy.aggregation, initial, layout, r);
+    const payload = request.type === "fit" ? downlink(received) : received;
     const { message } = await pool.run({ ...named({ kind: "measure", ...of }), request, payload, expect: "any", dtype });
     return { seconds: (performance.now() - start) / 1000, memory: message.type === "fitted" ? message.peak_memory_bytes : null };
   };
@@ -73,7 +73,7 @@ export async function measure(config: RunConfig, { pool, clients, tiers, layout,
 
   const measured: MeasuredTier[] = [];
   for (const r of tiers) {
-    const [client] = clients.filter((candidate) => candidate.r === r).toSorted((one, other) => other.size - one.size);
+    const [client] = clients.filter((candidate) => candidate.r === r).toSorted((a, b) => b.size - a.size);
     if (!client) continue;
     await fit(client, 1, "warm-up");
     const short = await fit(client, 1, "short");
@@ -104,7 +104,7 @@ export function predict(
 ): Prediction {
   const secondsOf = new Map(tiers.map(({ r, fitSeconds }) => [r, fitSeconds]));
   const fits = selections.map((selected) => {
-    const largestFirst = selected.toSorted((one, other) => other.r - one.r);
+    const largestFirst = selected.toSorted((a, b) => b.r - a.r);
     return largestFirst.map(({ r }) => secondsOf.get(r) ?? 0);
   });
   const { shardSize, every } = evaluate;
@@ -121,9 +121,9 @@ export function predict(
   const evaluated = [...shards, ...own];
   const evaluateSeconds = spread(evaluated, exampleSeconds);
   // The evaluation of the round before takes the workers that fits leave free; before the first, answers are generated, too.
-  const trainSeconds = fits.map((seconds, place) => {
-    const beside = place % every === 0 ? evaluated.map((count) => count * exampleSeconds) : [];
-    const generated = place === 0 ? shards.map((count) => count * generateSeconds) : [];
+  const trainSeconds = fits.map((seconds, index) => {
+    const beside = index % every === 0 ? evaluated.map((count) => count * exampleSeconds) : [];
+    const generated = index === 0 ? shards.map((count) => count * generateSeconds) : [];
     return makespan([...seconds, ...beside, ...generated], workers);
   });
   return {

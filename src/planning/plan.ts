@@ -76,7 +76,7 @@ export async function plan(options: PlanOptions): Promise<Plan> {
   const origin = await originOf(config);
   let opening: Promise<Session> | undefined;
   const open = () => (opening ??= openPlanning(config, origin, options));
-  // Of a launcher of one's own it is not known what it starts; a starting adapter is held against the model.
+  // What a user's own launcher starts is not known; an initial adapter is checked against the model.
   const known = launcher || isMeasured || origin ? undefined : await recallAnswers(config, signal);
   try {
     const findings = known ? findingsOf(config, known) : await open();
@@ -102,7 +102,7 @@ async function openPlanning(config: RunConfig, origin: Origin | undefined, { lau
 
 /** Who would be selected in each round, if all have the losses that they begin with: for those a worker is needed. */
 async function selectAll(config: RunConfig, { clients, tiers }: Findings, open: () => Promise<Session>): Promise<Selections> {
-  const rounds = Array.from({ length: config.rounds }, (_, place) => place + 1);
+  const rounds = Array.from({ length: config.rounds }, (_, index) => index + 1);
   let initial: Promise<Adapter> | undefined;
   const lossesIn = (round: number) => async (candidates: readonly RankedClient[]) => {
     const session = await open();
@@ -116,14 +116,14 @@ async function selectAll(config: RunConfig, { clients, tiers }: Findings, open: 
 function describePlan(config: RunConfig, findings: Findings, selections: Selections): Omit<Plan, "time" | "slots"> {
   const { layout, prepared } = findings;
   const roundsOf = new Map(findings.clients.map(({ id }) => [id, [] as number[]]));
-  for (const [place, selected] of selections.entries()) for (const { id } of selected) roundsOf.get(id)?.push(place + 1);
+  for (const [index, selected] of selections.entries()) for (const { id } of selected) roundsOf.get(id)?.push(index + 1);
   const bytesOf = (dtype: keyof typeof WIRE_DTYPES, r: number) =>
     encodedBytes(WIRE_DTYPES[dtype], r * layout.width) + encodedBytes(WIRE_DTYPES[dtype], layout.denseSize);
-  const clients = findings.clients.map((client, place) => ({
+  const clients = findings.clients.map((client, index) => ({
     ...client,
-    tokens: prepared.clients[place]?.n_tokens ?? 0,
-    truncated: prepared.clients[place]?.n_truncated ?? 0,
-    mix: prepared.clients[place]?.mix ?? [],
+    tokens: prepared.clients[index]?.n_tokens ?? 0,
+    truncated: prepared.clients[index]?.n_truncated ?? 0,
+    mix: prepared.clients[index]?.mix ?? [],
     rounds: roundsOf.get(client.id) ?? [],
     bytesPerFit: { down: bytesOf(config.wire.downlink, client.r), up: bytesOf(config.wire.update, client.r) },
   }));

@@ -1,7 +1,7 @@
 import { z } from "zod";
 
 /** Raised by one whenever a message changes its meaning; controller and worker must agree. */
-export const PROTOCOL_VERSION = 6;
+export const PROTOCOL_VERSION = 7;
 /** Bytes of tensor data in one `chunk` message, at most. */
 export const CHUNK_BYTES = 4 * 1024 * 1024;
 /**
@@ -19,14 +19,15 @@ const text = z.string().max(1_000_000);
 const metric = z.number().nullable();
 
 /**
- * An array that is refused at its first wrong item. zod by itself tells of every one: those of one frame could fill the memory.
- * In any message a worker sends, since a frame may hold millions.
+ * An array that is refused at its first wrong item. zod by itself reports every wrong item: those of one frame could fill the
+ * memory. For every message a worker sends, since a frame may hold millions. `item` in its metadata is the schema of its items.
  */
 const list = <T>(item: z.ZodType<T>, least = 0, most = Infinity) =>
   z
     .array(z.unknown())
     .min(least)
     .max(most)
+    .meta({ item })
     .transform((values, context) => {
       const items: T[] = [];
       for (const [place, value] of values.entries()) {
@@ -71,7 +72,7 @@ const chunk = z.strictObject({
   type: z.literal("chunk"),
   tensor: tensorName,
   offset: count,
-  data: z.custom<Uint8Array>((value) => value instanceof Uint8Array, "must be bytes"),
+  data: z.custom<Uint8Array>((value) => value instanceof Uint8Array, "must be bytes").meta({ type: "bytes" }),
 });
 const end = z.strictObject({ ...task, type: z.literal("end") });
 /** Gives back that many bytes of the peer's sending window. */
@@ -144,11 +145,12 @@ export const fitSpec = z.strictObject({
   local_steps: count,
   batch_size: positive,
   gradient_accumulation_steps: positive,
-  batched_truncations: z.boolean(),
   gradient_checkpointing: z.boolean(),
   group_by_length: z.boolean(),
   lr: z.number(),
   head_lr: z.number(),
+  /** Largest joint L2 norm of a step's gradients, over all trained parameters; 0 clips nothing. */
+  max_grad_norm: z.number(),
   /** A stays as it was received. */
   freeze_a: z.boolean(),
   /** λ of a penalty λ·Σ ‖B[:, ρ:]‖·‖A[ρ:, :]‖ over the modules, ρ the tier below the client's rank. */
@@ -313,6 +315,8 @@ export const workerMessage = z.discriminatedUnion("type", [
     /** √(mean over the steps of loss²). */
     rms_loss: metric,
     seconds: z.number(),
+    /** Mean over the steps of the gradients' joint L2 norm before clipping; null where nothing is clipped. */
+    grad_norm: metric,
     /** Of the device, at its peak during the fit; on a CPU, of the process. Null where that cannot be asked. */
     peak_memory_bytes: count.nullable(),
     tensors,

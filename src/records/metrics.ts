@@ -47,6 +47,8 @@ export const trainedShape = {
   coverage: list(z.object({ r: count, clients: count, examples: count }).readonly()),
   /** Mean training loss over the reporting clients, weighted by their examples. */
   fitLoss: metric,
+  /** With `fit.max_grad_norm`: mean norm of the gradients before clipping, weighted as `fitLoss`. */
+  gradNorm: metric.optional(),
   /** Clients whose updates were aggregated. */
   reported: names,
   /** Clients that used up their attempts. */

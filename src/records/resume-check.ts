@@ -1,3 +1,4 @@
+import { comparableConfig } from "../config/recorded-config.ts";
 import { type ConfigIssue, ConfigError } from "../errors.ts";
 
 /** A value in a run's record that differs from what it would be now. */
@@ -23,14 +24,18 @@ const FOLLOWS = /^(index|labels|eval_examples|truncated_examples|remarks|clients
  * where that is known.
  */
 export function requireSameRun(recorded: unknown, now: object, changedData: readonly string[] = []): readonly Difference[] {
-  const plain = JSON.parse(JSON.stringify(now)) as Record<string, unknown>;
-  const record = recorded as Record<string, unknown>;
+  const plain = withComparableConfig(JSON.parse(JSON.stringify(now)) as Record<string, unknown>);
+  const record = withComparableConfig(recorded as Record<string, unknown>);
   if ("model" in plain && "index" in record && !("model" in record)) throw new ConfigError([OLD_RECORD]);
   const all = Object.entries(record).flatMap(([key, was]) => (key in plain ? differences(key, was, plain[key]) : []));
   const refused = all.filter(({ path }) => !FREE.test(path) && !NOTED.test(path));
   const causes = refused.some(({ path }) => MADE_FROM.test(path)) ? refused.filter(({ path }) => !FOLLOWS.test(path)) : refused;
   if (causes.length > 0) throw new ConfigError(causes.slice(0, MOST_TOLD).map((difference) => describe(difference, changedData)));
   return all.filter(({ path }) => NOTED.test(path));
+}
+
+function withComparableConfig(record: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  return "config" in record ? { ...record, config: comparableConfig(record["config"]) } : record;
 }
 
 const OLD_RECORD: ConfigIssue = {

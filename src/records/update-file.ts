@@ -3,7 +3,7 @@ import { open } from "node:fs/promises";
 import { crc32 } from "node:zlib";
 import { z } from "zod";
 import { RefusedError } from "../errors.ts";
-import { type TensorDescriptor, workerMessage, type WorkerMessageOf } from "../protocol/messages.ts";
+import { PROTOCOL_VERSION, type TensorDescriptor, workerMessage, type WorkerMessageOf } from "../protocol/messages.ts";
 import { decode, type Encoded, encodedBytes, GROUP } from "../tensor/encoded.ts";
 import { parseJson } from "../base/json.ts";
 import { decodeHeader, encodeRaw, type SafetensorsHeader } from "../tensor/safetensors.ts";
@@ -67,9 +67,8 @@ export async function readFit(file: string, { round, adapter, seed }: FitOrigin)
   if (!content) throw new RefusedError(file, "a recorded fit", "no such file");
   const { tensors, metadata: found } = decodeHeader(content, content.length, file);
   const { data: metadata } = metadataSchema.safeParse(found);
-  const { data: message } = workerMessage.safeParse(parseJson(metadata?.fit ?? ""));
-  if (!metadata || message?.type !== "fitted" || metadata.round !== `${round}`)
-    throw new RefusedError(file, `a fit of round ${round}`, "another");
+  const message = answerIn(metadata?.fit ?? "");
+  if (!metadata || !message || metadata.round !== `${round}`) throw new RefusedError(file, `a fit of round ${round}`, "another");
   for (const [key, expected] of [["adapter", adapter] as const, ["seed", seed] as const]) {
     if (metadata[key] !== expected) throw new RefusedError(file, `a fit trained from ${key} ${expected}`, metadata[key]);
   }
@@ -78,6 +77,14 @@ export async function readFit(file: string, { round, adapter, seed }: FitOrigin)
   const payload = payloadOf(file, message, raw);
   const reply = { workerId: metadata.worker_id, attempt: message.attempt, message, payload, close: () => {} };
   return { reply, stored: storedFit(file, message) };
+}
+
+/** The answer in an update file. An earlier version may have written it, by an earlier protocol, with fewer figures. */
+function answerIn(fit: string): WorkerMessageOf<"fitted"> | undefined {
+  const written = parseJson(fit);
+  if (typeof written !== "object" || written === null) return undefined;
+  const { data } = workerMessage.safeParse({ grad_norm: null, ...written, protocol_version: PROTOCOL_VERSION });
+  return data?.type === "fitted" ? data : undefined;
 }
 
 function payloadOf(file: string, { tensors }: WorkerMessageOf<"fitted">, raw: ReadonlyMap<string, Uint8Array>): Payload {

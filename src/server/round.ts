@@ -32,6 +32,8 @@ export interface RoundOutcome extends Aggregated, RoundClose {
   readonly poison: ReadonlyMap<string, Error>;
   /** Mean training loss weighted by examples; null when a client's was not finite. */
   readonly fitLoss: number | null;
+  /** Likewise that of the gradients' norm before clipping; undefined where nothing is clipped. */
+  readonly gradNorm: number | null | undefined;
   readonly passes: number;
   readonly bytesDown: number;
   readonly bytesUp: number;
@@ -153,7 +155,7 @@ class Round {
   }
 
   #summarise(aggregated: Aggregated): RoundOutcome {
-    const { round, selected, closed } = this.#input;
+    const { round, config, selected, closed } = this.#input;
     const reports = this.#asked.flatMap((client) => {
       const report = this.#reports.get(client.id);
       return report ? [{ client, ...report }] : [];
@@ -164,7 +166,8 @@ class Round {
     const total = (of: (report: (typeof reports)[number]) => number) => reports.reduce((sum, report) => sum + of(report), 0);
     return {
       ...aggregated,
-      fitLoss: meanLoss(reports),
+      fitLoss: meanOf(reports, ({ loss }) => loss),
+      gradNorm: config.fit.maxGradNorm > 0 ? meanOf(reports, ({ grad_norm }) => grad_norm) : undefined,
       reported: reports.map(({ client }) => client.id),
       failed: selected.filter(isFailed).map(({ id }) => id),
       late: selected.filter(isLate).map(({ id }) => id),
@@ -177,14 +180,17 @@ class Round {
   }
 }
 
-/** Weighted by the clients' examples; null if no client reported, or a loss is not finite. */
-function meanLoss(reports: readonly (Pick<Report, "message"> & { readonly client: RankedClient })[]): number | null {
+/** Weighted by the clients' examples; null where there is none, or one that is not finite. */
+function meanOf(
+  reports: readonly (Pick<Report, "message"> & { readonly client: RankedClient })[],
+  figure: (message: Report["message"]) => number | null,
+): number | null {
   if (reports.length === 0) return null;
   const examples = reports.reduce((sum, { client }) => sum + client.size, 0);
-  return reports.reduce<number | null>(
-    (sum, { client, message }) => (sum === null || message.loss === null ? null : sum + (client.size / examples) * message.loss),
-    0,
-  );
+  return reports.reduce<number | null>((sum, { client, message }) => {
+    const value = figure(message);
+    return sum === null || value === null ? null : sum + (client.size / examples) * value;
+  }, 0);
 }
 
 /** A client that used up its attempts is a result; an interruption, or a pool without workers, ends the run. */

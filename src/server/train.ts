@@ -214,6 +214,7 @@ const NOTHING_TRAINED: TrainedMetrics = {
   bytesUp: 0,
 };
 
-function trainedMetrics({ coverage, fitLoss, reported, failed, late, passes, bytesDown, bytesUp }: RoundOutcome): TrainedMetrics {
-  return { coverage, fitLoss, reported, failed, late, passes, bytesDown, bytesUp };
+function trainedMetrics(outcome: RoundOutcome): TrainedMetrics {
+  const { coverage, fitLoss, gradNorm, reported, failed, late, passes, bytesDown, bytesUp } = outcome;
+  return { coverage, fitLoss, ...(gradNorm !== undefined && { gradNorm }), reported, failed, late, passes, bytesDown, bytesUp };
 }

@@ -5,10 +5,10 @@
 export function apportion(quotas: readonly number[], least: number): number[] {
   const counts = quotas.map((quota) => Math.max(least, Math.floor(quota)));
   const missing = Math.round(sum(quotas)) - sum(counts);
-  const remainder = (place: number) => (quotas[place] ?? 0) - (counts[place] ?? 0);
-  const neediest = quotas.map((_, place) => place).toSorted((one, other) => remainder(other) - remainder(one));
+  const remainder = (index: number) => (quotas[index] ?? 0) - (counts[index] ?? 0);
+  const neediest = quotas.map((_, index) => index).toSorted((a, b) => remainder(b) - remainder(a));
   const raised = new Set(neediest.slice(0, Math.max(0, missing)));
-  return counts.map((count, place) => (raised.has(place) ? count + 1 : count));
+  return counts.map((count, index) => (raised.has(index) ? count + 1 : count));
 }
 
 function sum(values: readonly number[]): number {

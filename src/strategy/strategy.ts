@@ -5,7 +5,7 @@ import type { Rng } from "../base/rng.ts";
 /** A data partition, as the controller sees it. */
 export interface Client {
   readonly id: string;
-  /** Its place among all clients, from 0. */
+  /** Its index among all clients, from 0. */
   readonly index: number;
   /** n_k: training examples it holds. */
   readonly size: number;
@@ -22,7 +22,7 @@ export interface ClientProfile {
   readonly speed?: number | undefined;
 }
 
-/** A client once its rank is known. */
+/** A client with its rank. */
 export interface RankedClient extends Client {
   /** r_k, one of the run's tiers. */
   readonly r: number;
@@ -39,7 +39,7 @@ export interface PolicyContext<C extends Client = Client> {
 export interface SelectionContext extends PolicyContext<RankedClient> {
   /** Server round, from 1. */
   readonly round: number;
-  /** Of clients that have reported so far, what the last report said. */
+  /** The last report of each client that has reported. */
   readonly history: ReadonlyMap<string, ClientHistory>;
   /**
    * Mean loss of the global adapter, at each candidate's own rank, on up to 64 of its training examples. Workers
@@ -55,12 +55,12 @@ export interface ClientHistory {
   readonly rmsLoss: number | null;
 }
 
-/** Who trains in a round: ids of the clients selected. */
+/** Selects the clients of a round, by their ids. */
 export type Selection = Policy<(context: SelectionContext) => readonly string[] | Promise<readonly string[]>>;
 
 /** The rank a client trains at: one of `context.tiers`. Asked once per client, before round 1. */
 export type RankAssigner = Policy<(client: Client, context: PolicyContext) => number> & {
-  /** The rank a client goes on with after a fit; without it ranks stay as they are. */
+  /** The rank a client continues with after a fit; without this, ranks stay fixed. */
   readonly revise?: (client: RankedClient, update: Update, layout: AdapterLayout) => number;
   readonly fitOptions?: FitOptions;
 };
@@ -103,15 +103,15 @@ export interface RoundContext {
   readonly clients: readonly RankedClient[];
   /** What `finish` of the round before left. */
   readonly state: ServerState;
-  /** Rows at rank R drawn anew for the next round: A at random, B = 0. */
+  /** Newly drawn rows at rank R for the next round: A at random, B = 0. */
   fresh(): Float32Array;
 }
 
-/** What an aggregation remembers from round to round, by name. */
+/** An aggregation's state between rounds, by name. */
 export type ServerState = Readonly<Record<string, Float32Array>>;
 
 /**
- * How updates become the next global adapter, and what of it a client is handed. Updates come one by
+ * How updates become the next global adapter, and which part of it a client starts from. Updates come one by
  * one, in any order; the result must not depend on it.
  */
 export interface Aggregation extends PolicyDescription {

@@ -8,7 +8,7 @@ import { asFloat32 } from "../tensor/encoded.ts";
 import type { Work } from "../base/turns.ts";
 
 /*
- * A strategy may be the user's own. What it gives is looked at where it is given: later it would look like the fault of
+ * A strategy may be the user's own. Its output is checked at once: later, an error would look like the fault of
  * a worker or of a client.
  */
 
@@ -44,7 +44,7 @@ export function* requireAggregate(subject: string, aggregate: Aggregate | undefi
       `${subject} must give the coverage of each of the ${layout.tiers.length} tiers, gave ${coverage?.length ?? "none"}`,
     );
   }
-  const wrong = coverage.findIndex((entry, place) => !isCoverage(entry, layout.tiers[place]));
+  const wrong = coverage.findIndex((entry, index) => !isCoverage(entry, layout.tiers[index]));
   if (wrong < 0) return;
   const expected = `{ r: ${layout.tiers[wrong]}, clients, examples } with whole numbers`;
   throw new RunFailedError(`${subject} must give the coverage of tier ${wrong + 1} as ${expected}, gave ${describeGiven(coverage[wrong])}`);
@@ -74,7 +74,7 @@ export function present(aggregation: Pick<Aggregation, "present" | "policy">, gl
 /** What a client of rank r starts from, as the aggregation gives it. */
 export function distribute(aggregation: Aggregation, global: Adapter, layout: AdapterLayout, r: number): Adapter {
   const subject = `${namePolicy("aggregation", aggregation)}'s distribute()`;
-  const handed = callPolicy(subject, () => aggregation.distribute(global, layout, r));
-  requireShape(subject, handed, r, layout);
-  return handed;
+  const start = callPolicy(subject, () => aggregation.distribute(global, layout, r));
+  requireShape(subject, start, r, layout);
+  return start;
 }

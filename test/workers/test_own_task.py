@@ -9,8 +9,8 @@ import pytest
 import torch
 from models_for_tests import CPU, Up, come_up
 from prelort_worker.errors import InputError
-from prelort_worker.messages import DataSpec, LoraSpec, ModelSpec
 from prelort_worker.tasks.find import find_task
+from prelort_worker.wire.messages import DataSpec, LoraSpec, ModelSpec
 from specs import FIT, LORA, data_spec, model_spec
 
 # A model that is nobody else's: which of four topics do a text's words tell, by a table and two linear maps?
@@ -19,7 +19,7 @@ import json
 from pathlib import Path
 import torch
 from torch import nn
-from prelort_worker.row import Row
+from prelort_worker.rows.row import Row
 from prelort_worker.tasks import Task
 
 WORDS = {}
@@ -193,11 +193,8 @@ def test_a_model_that_sees_no_examples_apart_trains_with_objectives_that_do_not_
     up = up_with(tiny, folder, "flat", FLAT)
     for objective in ("none", "sum", "sampled"):
         assert up.fit("c01", 8, replace(FIT, objective=objective))[0].loss is not None
-    for spec in (FIT, replace(FIT, objective="sum", batched_truncations=True)):
-        with pytest.raises(
-            InputError, match=r"first sees \d+ rows for a batch of \d+ examples, so they cannot be given"
-        ):
-            up.fit("c01", 8, spec)
+    with pytest.raises(InputError, match=r"first sees \d+ rows for a batch of \d+ examples, so they cannot be given"):
+        up.fit("c01", 8, FIT)
 
 
 def test_a_metric_that_is_not_one_for_each_example_is_told(tiny: Path, folder: Path):
@@ -247,7 +244,7 @@ def test_a_built_in_task_with_a_metric_more_is_otherwise_that_task(tiny: Path, f
 
 
 READS = """
-from prelort_worker.row import Row
+from prelort_worker.rows.row import Row
 from prelort_worker.tasks.sequence_classification import SequenceClassification
 
 class Reads(SequenceClassification):

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import zmq
 from controller import WORKERS, Controller, real_worker, worker_command, worker_environment
-from prelort_worker.messages import (
+from prelort_worker.wire.frames import Payload, Tensor, chunk_payload, describe_payload, pack, unpack
+from prelort_worker.wire.messages import (
     Beat,
     Cancel,
     Chunk,
@@ -32,7 +33,6 @@ from prelort_worker.messages import (
     Prepared,
     Stop,
 )
-from prelort_worker.wire import Payload, Tensor, chunk_payload, describe_payload, pack, unpack
 from specs import FIT, LORA, SEED, data_spec, model_spec
 
 EXIT_WIRE = 4
@@ -167,14 +167,14 @@ def parts_of(task: Fit, payload: Payload) -> list[Fit | Chunk | End]:
 
 
 def with_changes(**changes: object) -> bytes:
-    return msgpack.packb({"type": "stop", "protocol_version": 6, **changes}) or b""
+    return msgpack.packb({"type": "stop", "protocol_version": 7, **changes}) or b""
 
 
 @pytest.mark.parametrize(
     ("frames", "reason"),
     [
         ([b"\xc1garbled"], "frame: expected one msgpack map"),
-        ([with_changes(protocol_version=1)], "stop.protocol_version: expected 6, got int 1"),
+        ([with_changes(protocol_version=1)], "stop.protocol_version: expected 7, got int 1"),
         ([with_changes(type="explode")], "message.type: expected one of prepare, load"),
         ([with_changes(now=True)], "stop: unknown now"),
         ([pack(Beat("idle", None, 0, 0))], "message: beat is not for a worker"),

@@ -13,11 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from models_for_tests import CPU, base_of, index_of, nested_of, random_adapter
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from prelort_worker.batches import collate, mean_loss
-from prelort_worker.messages import FitSpec, LoraSpec, Objective
-from prelort_worker.nested_lora import NestedLora, activate, dense_parameters, lora_parameters, read, truncated, write
 from prelort_worker.seeds import derive
-from prelort_worker.train import (
+from prelort_worker.training.batches import collate, mean_loss
+from prelort_worker.training.nested_lora import (
+    NestedLora,
+    activate,
+    dense_parameters,
+    lora_parameters,
+    read,
+    truncated,
+    write,
+)
+from prelort_worker.training.train import (
     Pass,
     Trained,
     batches_by_length,
@@ -27,6 +34,7 @@ from prelort_worker.train import (
     tier_weights,
     train,
 )
+from prelort_worker.wire.messages import FitSpec, LoraSpec, Objective
 from specs import FIT, LORA, SEED, TASKS, TIERS
 from torch import nn
 from torch.nn import functional
@@ -47,8 +55,8 @@ def fit(
     return trained, new_rows - rows, new_dense - dense
 
 
-def plain_lora(folder: Path, task: str, r: int, spec: FitSpec, dropout: float) -> torch.Tensor:
-    """The same fit with PEFT alone, as its users write it: all it trained."""
+def plain_lora(folder: Path, task: str, r: int, spec: FitSpec, dropout: float) -> tuple[torch.Tensor, list[float]]:
+    """The same fit with PEFT alone, as its users write it: all it trained, and the norms of gradients it clipped."""
     index = index_of(folder, task)
     nested = nested_of(folder, task)
     rows, dense = random_adapter(nested, r)
@@ -68,6 +76,7 @@ def plain_lora(folder: Path, task: str, r: int, spec: FitSpec, dropout: float) -
     optimizer = torch.optim.AdamW(
         [value for value in model.parameters() if value.requires_grad], spec.lr, weight_decay=0
     )
+    norms = []
     batches = endless_batches(index.of_client("c01"), spec.batch_size, np.random.default_rng(derive(SEED, "order")))
     torch.manual_seed(derive(SEED, "dropout"))
     model.train()
@@ -79,8 +88,11 @@ def plain_lora(folder: Path, task: str, r: int, spec: FitSpec, dropout: float) -
             functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten()).backward()
         else:
             functional.cross_entropy(logits, batch["labels"]).backward()
+        if spec.max_grad_norm > 0:
+            norms.append(nn.utils.clip_grad_norm_(model.parameters(), spec.max_grad_norm).item())
         optimizer.step()
-    return flat([value for name, value in model.named_parameters() if "lora_" in name or "modules_to_save" in name])
+    trained = [value for name, value in model.named_parameters() if "lora_" in name or "modules_to_save" in name]
+    return flat(trained), norms
 
 
 def flat(values: list[nn.Parameter]) -> torch.Tensor:
@@ -94,7 +106,26 @@ def test_with_one_tier_every_objective_is_plain_peft_training_bit_for_bit(tiny: 
     spec = replace(FIT, objective=objective)
     fit(nested, tiny, 4, spec)
     ours = flat([*lora_parameters(nested, 4), *dense_parameters(nested, 4)])
-    assert torch.equal(ours, plain_lora(tiny, task, 4, spec, dropout=0.1))
+    assert torch.equal(ours, plain_lora(tiny, task, 4, spec, dropout=0.1)[0])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_gradients_are_clipped_by_the_joint_norm_of_everything_trained(tiny: Path, task: str):
+    nested = nested_of(tiny, task, replace(LORA, r=4, tiers=[4]))
+
+    def trained_by(spec: FitSpec) -> tuple[Trained, torch.Tensor]:
+        trained = fit(nested, tiny, 4, spec)[0]
+        return trained, flat([*lora_parameters(nested, 4), *dense_parameters(nested, 4)])
+
+    (off, unclipped), (measured, unclipped_too) = trained_by(FIT), trained_by(replace(FIT, max_grad_norm=1e9))
+    assert off.grad_norm is None and measured.grad_norm is not None and torch.equal(unclipped, unclipped_too)
+    spec = replace(FIT, max_grad_norm=measured.grad_norm / 2)
+    clipped, ours = trained_by(spec)
+    expected, norms = plain_lora(tiny, task, 4, spec, dropout=0.0)
+    assert max(norms) > spec.max_grad_norm
+    assert clipped.grad_norm == pytest.approx(sum(norms) / len(norms), rel=1e-5)
+    assert torch.allclose(ours, expected, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(ours, unclipped, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -265,7 +296,7 @@ def test_the_penalty_is_added_once_a_step_whatever_the_passes(tiny: Path, monkey
         added.append(arguments[1])
         return tail_norm(*arguments)
 
-    monkeypatch.setattr("prelort_worker.train.tail_norm", counted)
+    monkeypatch.setattr("prelort_worker.training.train.tail_norm", counted)
     fit(nested, tiny, 8, replace(FIT, objective="sum", tail_penalty=0.1))
     assert added == [8] * FIT.local_steps
     fit(nested, tiny, 1, replace(FIT, tail_penalty=0.1))
@@ -325,23 +356,10 @@ def test_accumulating_over_micro_batches_is_one_large_batch_to_rounding(tiny: Pa
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_truncations_as_one_batch_have_the_loss_of_separate_passes_to_rounding(tiny: Path, task: str):
-    nested = nested_of(tiny, task)
-    spec = replace(FIT, objective="sum", gradient_accumulation_steps=2)
-    separate, together = fit(nested, tiny, 8, spec), fit(nested, tiny, 8, replace(spec, batched_truncations=True))
-    assert together[0].passes == separate[0].passes
-    assert together[0].loss == pytest.approx(separate[0].loss, rel=1e-5)
-    assert_alike(together, separate)
-
-
-@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("together", [False, True])
-def test_checkpointing_trains_alike_with_dropout_and_is_off_again_after(
-    tiny: Path, task: str, objective: Objective, together: bool
-):
+def test_checkpointing_trains_alike_with_dropout_and_is_off_again_after(tiny: Path, task: str, objective: Objective):
     nested = nested_of(tiny, task, replace(LORA, lora_dropout=0.2))
-    spec = replace(FIT, objective=objective, batched_truncations=together)
+    spec = replace(FIT, objective=objective)
     kept = fit(nested, tiny, 8, spec)
     counted = count_forwards(nested)
     assert_alike(fit(nested, tiny, 8, replace(spec, gradient_checkpointing=True)), kept)
@@ -408,7 +426,7 @@ def test_group_by_length_trains_on_batches_of_like_length(tiny: Path, monkeypatc
             shapes.append(batch.tensors["attention_mask"].float().mean().item())
             return batch
 
-        monkeypatch.setattr("prelort_worker.train.collate", noted)
+        monkeypatch.setattr("prelort_worker.training.train.collate", noted)
         spec = replace(FIT, batch_size=4, local_steps=8, group_by_length=group_by_length)
         fit(nested_of(tiny, "causal-lm"), tiny, 4, spec)
         return 1 - float(np.mean(shapes))

@@ -44,7 +44,7 @@ export function shares(updates: readonly Update[]): readonly number[] {
 function meanDense(previous: Float32Array, updates: readonly Update[]): Float32Array {
   const p = shares(updates);
   return previous.map((value, index) => {
-    const step = updates.reduce((sum, { delta }, place) => sum + (p[place] as number) * (delta.dense[index] as number), 0);
+    const step = updates.reduce((sum, { delta }, k) => sum + (p[k] as number) * (delta.dense[index] as number), 0);
     // -0 + 0 would be +0.
     return step === 0 ? value : value + step;
   });

@@ -43,11 +43,11 @@ export function factorise(components: readonly Component[], layout: AdapterLayou
 
 /** The components in `rows` [r, width]. */
 export function componentsOf(rows: Float32Array, width: number, weight = 1, delta?: Float32Array): readonly Component[] {
-  const row = (values: Float32Array, place: number) => values.subarray(place * width, (place + 1) * width);
-  return Array.from({ length: rows.length / width }, (_, place) => ({
+  const row = (values: Float32Array, index: number) => values.subarray(index * width, (index + 1) * width);
+  return Array.from({ length: rows.length / width }, (_, index) => ({
     weight,
-    row: row(rows, place),
-    delta: delta && row(delta, place),
+    row: row(rows, index),
+    delta: delta && row(delta, index),
   }));
 }
 
@@ -61,11 +61,11 @@ export function trainedComponents({ r, received, delta }: Update, weight: number
 /** From place `at` of every row `length` values, times the component's factor. */
 function stack(components: readonly Component[], at: number, length: number, factorOf: (component: Component) => number): Stack {
   const vectors = new Float64Array(components.length * length);
-  for (const [place, component] of components.entries()) {
+  for (const [k, component] of components.entries()) {
     const { row, delta } = component;
     const factor = factorOf(component);
     for (let index = 0; index < length; index++) {
-      vectors[place * length + index] = factor * ((row[at + index] as number) + (delta?.[at + index] ?? 0));
+      vectors[k * length + index] = factor * ((row[at + index] as number) + (delta?.[at + index] ?? 0));
     }
   }
   return { vectors, length };

@@ -10,7 +10,7 @@ import { gather, shares } from "./buffered-updates.ts";
  *
  *     W0 ← W0 + s·[p_1·B_1 │ … │ p_K·B_K]·[A_1; …; A_K] = W0 + Σ_k p_k·s·B_k·A_k          p_k = n_k / Σ_k n_k
  *
- * (The paper scales A by p_k; the product is the same.) A client is handed its prefix of the new adapter and all that
+ * (The paper scales A by p_k; the product is the same.) A client receives its prefix of the new adapter and all that
  * is merged: Σ_k r_k components a round. As PEFT adapters of the run's ranks stand the prefixes of the SVD of the whole
  * stack; its cost grows with the square of the components merged until they reach the module's size.
  */
@@ -45,8 +45,8 @@ function merge(previous: Merged | undefined, updates: readonly Update[], layout:
   const rows = new Float32Array(before.length + added);
   rows.set(before);
   let at = before.length;
-  for (const [place, update] of updates.entries()) {
-    writeTrained(rows.subarray(at, at + update.delta.rows.length), update, p[place] as number, layout);
+  for (const [index, update] of updates.entries()) {
+    writeTrained(rows.subarray(at, at + update.delta.rows.length), update, p[index] as number, layout);
     at += update.delta.rows.length;
   }
   return { rows, ends: [...ends, rows.length / layout.width] };

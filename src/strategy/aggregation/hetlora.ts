@@ -23,11 +23,11 @@ export function hetLora(): Aggregation {
 
 function weighByProduct(updates: readonly Update[], layout: AdapterLayout): Float32Array {
   const trained = updates.map(({ received, delta }) => delta.rows.map((change, index) => (received.rows[index] as number) + change));
-  const norms = updates.map(({ r }, place) => Math.sqrt(energy(layout, trained[place] as Float32Array, 0, r)));
+  const norms = updates.map(({ r }, k) => Math.sqrt(energy(layout, trained[k] as Float32Array, 0, r)));
   const total = norms.reduce((sum, norm) => sum + norm, 0);
   const sums = new Float64Array(layout.r * layout.width);
-  for (const [place, rows] of trained.entries()) {
-    const p = total > 0 ? (norms[place] as number) / total : 1 / trained.length;
+  for (const [k, rows] of trained.entries()) {
+    const p = total > 0 ? (norms[k] as number) / total : 1 / trained.length;
     for (let index = 0; index < rows.length; index++) sums[index] = (sums[index] as number) + p * (rows[index] as number);
   }
   return Float32Array.from(sums);

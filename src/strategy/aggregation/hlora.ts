@@ -18,7 +18,7 @@ export function hLora(): Aggregation {
     begin: (context) =>
       gather(context, (updates) => {
         const p = shares(updates);
-        const components = updates.flatMap((update, place) => trainedComponents(update, p[place] as number));
+        const components = updates.flatMap((update, index) => trainedComponents(update, p[index] as number));
         return { rows: factorise(components, context.layout, context.global.rows, allInA) };
       }),
   };

@@ -23,7 +23,7 @@ export function raFLoRA(): Aggregation {
           const contributors = updates.filter(({ r }) => r >= to);
           if (contributors.length === 0) return componentsOf(global.rows.subarray(from * layout.width, to * layout.width), layout.width);
           const p = shares(contributors);
-          return contributors.flatMap((update, place) => trainedComponents(update, p[place] as number, from, to));
+          return contributors.flatMap((update, index) => trainedComponents(update, p[index] as number, from, to));
         });
         return { rows: factorise(components, layout, global.rows) };
       });

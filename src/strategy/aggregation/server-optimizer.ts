@@ -72,7 +72,7 @@ function optimise(
       target[index] = at(previous, index) + step(following, offset + index, gradient);
     }
   };
-  const trained = segments(layout.tiers).filter((_, place) => (coverage[place]?.clients ?? 0) > 0);
+  const trained = segments(layout.tiers).filter((_, index) => (coverage[index]?.clients ?? 0) > 0);
   const moved = trained.filter(({ to }) => !held.includes(to));
   for (const { from, to } of moved) move(next.rows, global.rows, from * layout.width, to * layout.width, 0);
   if (trained.length > 0 && !held.includes("dense")) move(next.dense, global.dense, 0, layout.denseSize, size);

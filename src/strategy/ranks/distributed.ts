@@ -38,22 +38,22 @@ const shares = {
   uniform: (tiers: number) => proportional(tiers, () => 1),
   "heavy-tail-light": (tiers: number) => heavyTail(tiers, 0),
   "heavy-tail-strong": (tiers: number) => heavyTail(tiers, tiers - 1),
-  normal: (tiers: number) => proportional(tiers, (place) => 9 ** ((-9 / 8) * (tiers === 1 ? 0 : (2 * place) / (tiers - 1) - 1) ** 2)),
+  normal: (tiers: number) => proportional(tiers, (index) => 9 ** ((-9 / 8) * (tiers === 1 ? 0 : (2 * index) / (tiers - 1) - 1) ** 2)),
 } as const;
 
 function heavyTail(tiers: number, heavy: number): number[] {
-  return proportional(tiers, (place) => (place === heavy ? 0.85 : 0.15 / (tiers - 1)));
+  return proportional(tiers, (index) => (index === heavy ? 0.85 : 0.15 / (tiers - 1)));
 }
 
-function proportional(tiers: number, weight: (place: number) => number): number[] {
-  const weights = Array.from({ length: tiers }, (_, place) => weight(place));
+function proportional(tiers: number, weight: (index: number) => number): number[] {
+  const weights = Array.from({ length: tiers }, (_, index) => weight(index));
   const total = weights.reduce((sum, each) => sum + each, 0);
   return weights.map((each) => each / total);
 }
 
 /** Of ascending ranks, each client's: the smallest client's is the first. */
 function inOrderOfSize(ranks: readonly number[], clients: readonly Client[]): readonly number[] {
-  const ascending = clients.toSorted((one, other) => one.size - other.size || one.index - other.index);
-  const rankOf = new Map(ascending.map((client, place) => [client, ranks[place] as number]));
+  const ascending = clients.toSorted((a, b) => a.size - b.size || a.index - b.index);
+  const rankOf = new Map(ascending.map((client, index) => [client, ranks[index] as number]));
   return clients.map((client) => rankOf.get(client) as number);
 }

@@ -15,7 +15,7 @@ export interface SelfPruningRanksOptions {
 
 /**
  * HetLoRA's rank self-pruning (Cho et al., https://arxiv.org/abs/2401.06432). A fit minimises its loss + λ·tail, and a
- * client whose tail fell in the fit goes on at the smaller rank:
+ * client whose tail fell in the fit continues at the smaller rank:
  *
  *     tail = Σ_modules ‖B[:, ρ:]‖_F · ‖A[ρ:, :]‖_F,   ρ = ⌊γ·r_k⌋,   r_k ← ρ if tail after < tail before
  *

@@ -24,5 +24,5 @@ export function ranksByShare(ranks: readonly number[], shares: readonly number[]
     shares.map((share) => share * count),
     0,
   );
-  return ranks.flatMap((rank, place) => Array<number>(counts[place] ?? 0).fill(rank));
+  return ranks.flatMap((rank, index) => Array<number>(counts[index] ?? 0).fill(rank));
 }

@@ -26,11 +26,11 @@ export function oortScores(
     return last ? [{ client, last }] : [];
   });
   const utilities = normalise(seen.map(({ client, last }) => utility(client, last)));
-  return seen.map(({ client, last }, place) => {
+  return seen.map(({ client, last }, index) => {
     const staleness = Math.sqrt((0.1 * Math.log(round)) / last.round);
     const { speed } = client.profile;
     const slowness = preferredSpeed !== undefined && speed !== undefined ? Math.min(1, speed / preferredSpeed) ** 2 : 1;
-    return { client, score: ((utilities[place] as number) + staleness) * slowness };
+    return { client, score: ((utilities[index] as number) + staleness) * slowness };
   });
 }
 
@@ -41,7 +41,7 @@ function utility({ size }: RankedClient, { rmsLoss }: ClientHistory): number {
 
 /** Clipped at the quantile of those that are finite (the nearest rank), then from 0 for the lowest to 1 for the highest. */
 function normalise(utilities: readonly number[]): readonly number[] {
-  const finite = utilities.filter(Number.isFinite).toSorted((one, other) => one - other);
+  const finite = utilities.filter(Number.isFinite).toSorted((a, b) => a - b);
   const highest = finite[Math.ceil(CLIP * finite.length) - 1] ?? 0;
   const clipped = utilities.map((value) => Math.min(value, highest));
   const lowest = finite[0] ?? 0;

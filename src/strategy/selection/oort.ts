@@ -48,7 +48,7 @@ function exploration(round: number): number {
 }
 
 function eligible(scored: readonly ScoredClient[], places: number): readonly ScoredClient[] {
-  const last = scored.map(({ score }) => score).toSorted((one, other) => other - one)[places - 1] ?? Infinity;
+  const last = scored.map(({ score }) => score).toSorted((a, b) => b - a)[places - 1] ?? Infinity;
   return scored.filter(({ score }) => score >= CUTOFF * last);
 }
 

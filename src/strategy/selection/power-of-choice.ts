@@ -34,8 +34,8 @@ export function powerOfChoiceSelection({ fraction, candidates }: PowerOfChoiceSe
 
 /** The highest loss first. */
 function byLoss(clients: readonly RankedClient[], losses: readonly number[]): readonly RankedClient[] {
-  const asked = clients.map((client, place) => ({ client, loss: Number.isFinite(losses[place]) ? (losses[place] as number) : Infinity }));
+  const asked = clients.map((client, index) => ({ client, loss: Number.isFinite(losses[index]) ? (losses[index] as number) : Infinity }));
   // Infinity − Infinity is no number.
-  const ordered = asked.toSorted((one, other) => (one.loss === other.loss ? 0 : other.loss - one.loss));
+  const ordered = asked.toSorted((a, b) => (a.loss === b.loss ? 0 : b.loss - a.loss));
   return ordered.map(({ client }) => client);
 }

@@ -7,7 +7,7 @@ export interface RandomSelectionOptions {
   readonly fraction: number;
 }
 
-/** Clients drawn at random without replacement, each as likely as the other, anew every round. */
+/** Clients drawn at random without replacement, all equally likely, in every round. */
 export function randomSelection({ fraction }: RandomSelectionOptions): Selection {
   requireFraction(fraction, "randomSelection.fraction");
   return withPolicy({ name: "random", fraction }, ({ clients, rng }) =>

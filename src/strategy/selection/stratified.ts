@@ -20,7 +20,7 @@ export function stratifiedSelection({ fraction }: StratifiedSelectionOptions): S
       strata.map((stratum) => fraction * stratum.length),
       1,
     );
-    const drawn = new Set(strata.flatMap((stratum, place) => stratum.slice(0, counts[place])));
+    const drawn = new Set(strata.flatMap((stratum, index) => stratum.slice(0, counts[index])));
     return clients.filter((client) => drawn.has(client)).map(({ id }) => id);
   });
 }

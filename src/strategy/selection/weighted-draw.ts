@@ -6,9 +6,9 @@ export function drawByWeight<T>(items: readonly T[], weightOf: (item: T) => numb
   const drawn: T[] = [];
   while (drawn.length < count && left.length > 0) {
     let rest = rng.next() * left.reduce((sum, { weight }) => sum + weight, 0);
-    const place = left.findIndex(({ weight }) => (rest -= weight) < 0);
+    const index = left.findIndex(({ weight }) => (rest -= weight) < 0);
     // Rounding may leave a rest after the last.
-    drawn.push(...left.splice(place === -1 ? left.length - 1 : place, 1).map(({ item }) => item));
+    drawn.push(...left.splice(index === -1 ? left.length - 1 : index, 1).map(({ item }) => item));
   }
   return drawn;
 }

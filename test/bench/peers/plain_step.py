@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
-from prelort_worker.assemble import build
-from prelort_worker.batches import collate
-from prelort_worker.index import read_index
-from prelort_worker.messages import FitSpec, LoraSpec, ModelSpec
+from prelort_worker.prepared_dataset import read_index
 from prelort_worker.seeds import derive
 from prelort_worker.tasks.find import find_task
-from prelort_worker.train import endless_batches, train
+from prelort_worker.training.batches import collate
+from prelort_worker.training.build import build
+from prelort_worker.training.train import endless_batches, train
+from prelort_worker.wire.messages import FitSpec, LoraSpec, ModelSpec
 
 SEED, BATCH, TIERS = "0" * 32, 16, [1, 2, 4, 8, 16]
 asked = json.loads(sys.argv[1])
@@ -33,7 +33,7 @@ model = ModelSpec(asked["model"], None, "sequence-classification", None, "mean",
 task = find_task(model, cpu)
 task.labels, task.pad_token_id = index.info.labels, index.info.pad_token_id
 lora = LoraSpec(16, TIERS, 2.0, ["query", "value"], None, 0.0)
-spec = FitSpec("none", None, asked["steps"], BATCH, 1, False, False, False, 1e-3, 1e-3, False, 0.0)
+spec = FitSpec("none", None, asked["steps"], BATCH, 1, False, False, 1e-3, 1e-3, False, 0.0)
 examples = range(min(2000, len(index.lengths)))
 
 nested = build(task, lora, SEED)

@@ -90,10 +90,10 @@ describe("loadConfig", () => {
       localSteps: 10,
       batchSize: 16,
       gradientAccumulationSteps: 1,
-      batchedTruncations: false,
       gradientCheckpointing: false,
       groupByLength: false,
       lr: 3e-4,
+      maxGradNorm: 0,
       lrSchedule: "constant",
     });
     expect(config.data.partition).toEqual({ name: "iid" });
@@ -153,11 +153,6 @@ fit: { full_wieght: 0.5, lr: fast }
       "a device without a worker",
       "workers: { count: 1, devices: [cpu, cuda:0] }",
       "12:19 workers.count: must be at least 2, one worker for each of workers.devices, got 1",
-    ],
-    [
-      "truncations as one batch where a batch has one",
-      "fit: { batched_truncations: true }",
-      /^12:29 fit\.batched_truncations: does not go with fit\.objective stratified/,
     ],
     [
       "texts of one token",

@@ -52,7 +52,7 @@ it("says why the same bytes cannot be promised, where they cannot", () => {
   expect(doubts({ closing: { quorum: 0.5 } })).toEqual([]);
   expect(doubts({ closing: { deadline: 5 } })).toEqual(["closing: the clock decides who counts; the journal says who did"]);
   expect(doubts({ workers: { devices: ["cuda:0", "cuda:1", "cpu"] } })[0]).toContain("of several kinds (cuda, cpu)");
-  expect(doubts({ strategy: { ...strategy, rankAssignment: () => 1 } })[0]).toMatch(/^strategy\.rank_assignment: of one's own/);
-  expect(doubts({ model: { task: "mine:Task" } })[0]).toMatch(/^model\.task: code of one's own/);
+  expect(doubts({ strategy: { ...strategy, rankAssignment: () => 1 } })[0]).toMatch(/^strategy\.rank_assignment: your own code/);
+  expect(doubts({ model: { task: "mine:Task" } })[0]).toMatch(/^model\.task: your own code/);
   expect(doubts({ model: { task: "causal-lm", trustRemoteCode: true } })[0]).toMatch(/^model\.trust_remote_code/);
 });

@@ -114,3 +114,13 @@ test("a record from before models were recorded is refused as such; one of a run
   const { name, config } = record;
   expect(requireSameRun({ name, config }, made)).toEqual([]);
 });
+
+test("options that have come or gone since a run was recorded make it no other, as long as they change nothing", () => {
+  const now = { ...record, config: { ...record.config, fit: { local_steps: 10, lr: 1 } } };
+  const before = (fit: object) => ({ ...record, config: { ...record.config, fit } });
+  expect(requireSameRun(before({ lr: 1, batched_truncations: false }), now)).toEqual([]);
+  expect(() => requireSameRun(before({ lr: 1, batched_truncations: true }), now)).toThrow(/fit\.batched_truncations {2}was true/);
+  expect(() => requireSameRun(before({ lr: 1, local_steps: 9 }), now)).toThrow(
+    /fit\.local_steps {2}was 9 when the run began and is 10 now/,
+  );
+});

@@ -34,13 +34,16 @@ interface Setup {
   readonly value: number;
   readonly rankAssignment?: RankAssigner;
   readonly aggregation?: Aggregation;
+  readonly maxGradNorm?: number;
 }
 
 /** A round of two clients of ranks 2 and 1 that answer at once; the first one's update is of that value. */
-async function runTwo({ width, value, rankAssignment = listRanks([2, 1]), aggregation = segmentWise() }: Setup): Promise<RoundOutcome> {
+async function runTwo(setup: Setup): Promise<RoundOutcome> {
+  const { width, value, rankAssignment = listRanks([2, 1]), aggregation = segmentWise(), maxGradNorm = 0 } = setup;
   const layout = createLayout({ r: 2, tiers: [1, 2], scale: 1 }, { modules: [{ name: "m", in: width / 2, out: width / 2 }], dense: [] });
   const config = validateRun({
     rounds: 3,
+    fit: { maxGradNorm },
     model: { nameOrPath: "m", task: "causal-lm" },
     lora: { r: 2, tiers: [1, 2], target_modules: ["m"] },
     data: { path: "d", prompt: "{a}", answer: "{b}", clients: 2 },
@@ -50,7 +53,16 @@ async function runTwo({ width, value, rankAssignment = listRanks([2, 1]), aggreg
     async run(task: Task<"fit">) {
       const { r, client_id, scale } = task.request as { r: number; client_id: string; scale: number };
       const rows = new Float32Array(r * width).fill(client_id === "c0" ? value : 0.5);
-      const counts = { n: 10, steps: 1, passes: 1, loss: 1, rms_loss: 1, seconds: 1, peak_memory_bytes: null };
+      const counts = {
+        n: 10,
+        steps: 1,
+        passes: 1,
+        loss: 1,
+        rms_loss: 1,
+        grad_norm: client_id === "c0" ? 3 : 5,
+        seconds: 1,
+        peak_memory_bytes: null,
+      };
       const tensors = [{ name: "rows" as const, dtype: "F32" as const, shape: [r, width], bytes: rows.byteLength, crc32: 0, shared: null }];
       const envelope = { type: "fitted", protocol_version: PROTOCOL_VERSION, task_id: task.id, attempt: 1 } as const;
       const message: Reply<"fit">["message"] = { ...envelope, client_id, r, scale, ...counts, tensors };
@@ -71,6 +83,13 @@ async function runTwo({ width, value, rankAssignment = listRanks([2, 1]), aggreg
     updates: await createUpdateStore({ folder, isRecorded: true, isRead: false, maxBytes: 1e12 }).open(1, "a".repeat(64)),
   });
 }
+
+test("the mean norm of gradients is a figure of the round where they are clipped, weighted by the clients' examples", async () => {
+  const { size: a } = clientsOf([{ r: 2 }, { r: 1 }])[0] as RankedClient;
+  const { size: b } = clientsOf([{ r: 2 }, { r: 1 }])[1] as RankedClient;
+  expect((await runTwo({ width: 4, value: 1, maxGradNorm: 0.5 })).gradNorm).toBeCloseTo((3 * a + 5 * b) / (a + b), 12);
+  expect((await runTwo({ width: 4, value: 1 })).gradNorm).toBeUndefined();
+});
 
 test("an update that cannot be recorded ends the run and says what to do, however long adding it takes", async () => {
   const slow: Aggregation = {

@@ -96,7 +96,7 @@ describe("a worker's start", () => {
 
   test("fails when it speaks another protocol version", async () => {
     const worker = start((peer) => peer.send({ type: "hello", protocol_version: 1 }));
-    await expect(worker.ready).rejects.toThrow("message hello speaks another protocol version: expected 6, got 1");
+    await expect(worker.ready).rejects.toThrow("message hello speaks another protocol version: expected 7, got 1");
     expect(worker.status().state).toBe("failed");
   });
 

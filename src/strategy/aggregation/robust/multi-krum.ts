@@ -25,17 +25,17 @@ export function multiKrum({ malicious, keep = Infinity }: MultiKrumOptions): Rob
     atLeast: 2 * malicious + 3,
     async choose(blocks, clients) {
       const distances = await squaredDistances(blocks, clients);
-      const scores = distances.map((row, place) => {
-        const others = row.filter((_, other) => other !== place).toSorted();
+      const scores = distances.map((row, index) => {
+        const others = row.filter((_, other) => other !== index).toSorted();
         return others.slice(0, clients - malicious - 2).reduce((sum, distance) => sum + distance, 0);
       });
-      const byScore = [...scores.keys()].toSorted((one, other) => (scores[one] as number) - (scores[other] as number));
-      return byScore.slice(0, Math.min(keep, clients - malicious)).toSorted((one, other) => one - other);
+      const byScore = [...scores.keys()].toSorted((a, b) => (scores[a] as number) - (scores[b] as number));
+      return byScore.slice(0, Math.min(keep, clients - malicious)).toSorted((a, b) => a - b);
     },
     step(values, weights) {
       let [sum, total] = [0, 0];
-      for (const [place, weight] of weights.entries()) {
-        sum += weight * (values[place] as number);
+      for (const [index, weight] of weights.entries()) {
+        sum += weight * (values[index] as number);
         total += weight;
       }
       return sum / total;
@@ -60,8 +60,8 @@ async function squaredDistances(blocks: AsyncIterable<readonly Float32Array[]>, 
   return rows;
 }
 
-function squaredDistance(one: Float32Array, other: Float32Array): number {
+function squaredDistance(a: Float32Array, b: Float32Array): number {
   let sum = 0;
-  for (let index = 0; index < one.length; index++) sum += ((one[index] as number) - (other[index] as number)) ** 2;
+  for (let index = 0; index < a.length; index++) sum += ((a[index] as number) - (b[index] as number)) ** 2;
   return sum;
 }

@@ -1,0 +1,103 @@
+import { memoryShortage } from "../strategy/ranks/profile.ts";
+import { namedRanks, rankSpecOf, selectionSpecOf } from "./policy-specs.ts";
+import type { Rule } from "./rule.ts";
+
+/* Rules over policies, and the ranks and profiles that they need. */
+
+const tiersOfRank: Rule = {
+  reads: ["lora.r", "lora.tiers"],
+  check({ lora: { r, tiers } }, report) {
+    if (!tiers) return;
+    const ascending = tiers.every((tier, index) => tier > (tiers[index - 1] ?? 0));
+    if (!ascending) report(["lora", "tiers"], `must ascend without repeats, got [${tiers.join(", ")}]`);
+    else if (tiers.at(-1) !== r) report(["lora", "tiers"], `must end with lora.r (${r}), got [${tiers.join(", ")}]`);
+  },
+};
+
+const assignedRanks: Rule = {
+  reads: ["lora.r", "lora.tiers", "strategy.rankAssignment"],
+  check({ lora: { r: largest, tiers }, strategy: { rankAssignment } }, report) {
+    const spec = rankSpecOf(rankAssignment);
+    for (const { r, at } of spec ? namedRanks(spec) : []) {
+      const path = ["strategy", "rankAssignment", ...at];
+      if (r > largest) report(path, `rank ${r} is larger than lora.r (${largest})`);
+      else if (tiers && !tiers.includes(r)) report(path, `rank ${r} is not among lora.tiers [${tiers.join(", ")}]`);
+    }
+  },
+};
+
+const sharesOfOne: Rule = {
+  reads: ["strategy.rankAssignment"],
+  check({ strategy: { rankAssignment } }, report) {
+    const spec = rankSpecOf(rankAssignment);
+    if (spec?.name !== "tiered") return;
+    const sum = Object.values(spec.shares).reduce((total, share) => total + share, 0);
+    if (Math.abs(sum - 1) > 1e-9) report(["strategy", "rankAssignment", "shares"], `must sum to 1, got ${sum}`);
+  },
+};
+
+const declaredMemory: Rule = {
+  reads: ["data.profiles", "strategy.rankAssignment"],
+  check({ data: { profiles }, strategy: { rankAssignment } }, report) {
+    const spec = rankSpecOf(rankAssignment);
+    if (spec?.name !== "profile") return;
+    if (!profiles) report(["data", "profiles"], "is needed: the rank assignment profile gives ranks by each client's memory");
+    for (const [index, { memoryGiB }] of (profiles ?? []).entries()) {
+      const shortage = memoryShortage(memoryGiB, spec.memoryGiB);
+      if (shortage) report(["data", "profiles", index, "memoryGiB"], shortage);
+    }
+  },
+};
+
+const declaredSpeed: Rule = {
+  reads: ["data.profiles", "strategy.selection"],
+  check({ data: { profiles }, strategy: { selection } }, report) {
+    const spec = selectionSpecOf(selection);
+    if (spec?.name !== "oort" || spec.preferredSpeed === undefined) return;
+    if (!profiles) report(["data", "profiles"], "is needed: the selection oort compares each client's speed with its preferred speed");
+    for (const [index, { speed }] of (profiles ?? []).entries()) {
+      if (speed === undefined)
+        report(["data", "profiles", index, "speed"], "is needed: the selection oort compares it with its preferred speed");
+    }
+  },
+};
+
+const exactMerge: Rule = {
+  reads: ["model.dtype", "model.quantization", "strategy.aggregation"],
+  check({ model: { dtype, quantization }, strategy: { aggregation } }, report) {
+    if ((dtype === "f32" && !quantization) || aggregationName(aggregation) !== "flora") return;
+    report(
+      ["model", quantization ? "quantization" : "dtype"],
+      `does not go with the aggregation flora, which merges into the base: ${quantization ?? dtype} would lose most of a small change`,
+    );
+  },
+};
+
+const ROTATING = ["zero-pad-weights", "hetlora", "flora", "flexlora", "raflora", "hlora"];
+
+const optimizerOfDeltas: Rule = {
+  reads: ["strategy.aggregation", "strategy.serverOptimizer"],
+  check({ strategy: { aggregation, serverOptimizer } }, report) {
+    const { policy } = (aggregation ?? {}) as { readonly policy?: Record<string, unknown> };
+    const called = aggregationName(aggregation);
+    if (!(policy ? policy["serverOptimizer"] : serverOptimizer) || !ROTATING.includes(called)) return;
+    const why = "which does not average deltas: its components do not keep their meaning from round to round";
+    report(["strategy", "serverOptimizer"], `does not go with the aggregation ${called}, ${why}`);
+  },
+};
+
+/** A spec in a file; in a program a policy that knows what it was made with. */
+function aggregationName(aggregation: unknown): string {
+  const { name = "", policy } = (aggregation ?? {}) as { readonly name?: string; readonly policy?: { readonly name?: unknown } };
+  return policy ? String(policy.name) : name;
+}
+
+export const policyRules: readonly Rule[] = [
+  optimizerOfDeltas,
+  tiersOfRank,
+  assignedRanks,
+  sharesOfOne,
+  declaredMemory,
+  declaredSpeed,
+  exactMerge,
+];

@@ -1,0 +1,60 @@
+import { isDeepStrictEqual } from "node:util";
+import { camelKeys, snakeKeys, toCamel } from "../base/case.ts";
+import type { Problem } from "./check.ts";
+import { aggregationSpec, rankAssignmentSpec, selectionSpec, serverOptimizerSpec, updateBoundSpec } from "./policy-specs.ts";
+import { common } from "./sections.ts";
+import { isMap, type Path, valueAt, withoutValueAt } from "./tree.ts";
+
+/* Configs that earlier versions of prelort recorded: options come and go, and a run that is the same must be seen to be. */
+
+/** Options that are gone, with the value under which a run is the same without them. */
+const REMOVED: readonly { readonly path: Path; readonly harmless: unknown }[] = [{ path: ["fit", "batchedTruncations"], harmless: false }];
+
+/** A recorded config, its keys camelCase, without the options that are gone; `problems` names those that had an effect. */
+export function withoutRemoved(config: unknown): { readonly value: unknown; readonly problems: readonly Problem[] } {
+  const present = REMOVED.filter(({ path }) => valueAt(config, path) !== undefined);
+  const value = present.reduce((rest, { path }) => withoutValueAt(rest, path), config);
+  const problems = present
+    .filter(({ path, harmless }) => !isDeepStrictEqual(valueAt(config, path), harmless))
+    .map(({ path, harmless }): Problem => {
+      const message = `is ${JSON.stringify(valueAt(config, path))} in the run's record, and this version of prelort has no such option: only ${JSON.stringify(harmless)} is the same without it; use the version that recorded the run`;
+      return { path, at: "value", message };
+    });
+  return { value, problems };
+}
+
+const strategySpecs = {
+  selection: selectionSpec,
+  rankAssignment: rankAssignmentSpec,
+  aggregation: aggregationSpec,
+  serverOptimizer: serverOptimizerSpec,
+  updateBound: updateBoundSpec,
+};
+
+/**
+ * A recorded config as it compares with others, of this version or an earlier one: options that are not there have their defaults, and
+ * those that are gone do not count where they had no effect. What is not valid stays as it is.
+ */
+export function comparableConfig(recorded: unknown): unknown {
+  if (!isMap(recorded)) return recorded;
+  // In lora keys are PEFT's, and the same in both spellings.
+  const camel = Object.fromEntries(
+    Object.entries(recorded).map(([key, value]) => [toCamel(key), key === "lora" ? value : camelKeys(value)]),
+  );
+  const { value, problems } = withoutRemoved(camel);
+  const { strategy, ...sections } = (problems.length > 0 ? camel : value) as Readonly<Record<string, unknown>>;
+  const policies = isMap(strategy) ? withDefaults(strategy, strategySpecs) : strategy;
+  return snakeKeys({ ...withDefaults(sections, common), ...(strategy !== undefined && { strategy: policies }) });
+}
+
+interface Parser {
+  safeParse(value: unknown): { readonly success: boolean; readonly data?: unknown };
+}
+
+function withDefaults(values: Readonly<Record<string, unknown>>, schemas: Readonly<Record<string, Parser>>): Record<string, unknown> {
+  const entries = Object.entries(values).map(([key, value]) => {
+    const parsed = schemas[key]?.safeParse(value);
+    return [key, parsed?.success ? parsed.data : value];
+  });
+  return Object.fromEntries(entries);
+}

@@ -1,0 +1,67 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { createLayout } from "../../../src/adapter/layout.ts";
+import { aggregationSpec, rankAssignmentSpec, selectionSpec } from "../../../src/config/policy-specs.ts";
+import { packageRoot } from "../../../src/installation.ts";
+import type {
+  Aggregation,
+  PolicyContext,
+  RankAssigner,
+  RankedClient,
+  Selection,
+  SelectionContext,
+} from "../../../src/strategy/strategy.ts";
+
+const readme = readFileSync(path.join(packageRoot(), "src/strategy/README.md"), "utf8");
+const blocks = [...readme.matchAll(/^```ts\n([^]*?)^```$/gm)].map(([, code = ""]) => code);
+
+/** What blocks of code in the README declare. */
+async function run<T>(code: string, names: readonly string[]): Promise<T> {
+  const folder = mkdtempSync(path.join(tmpdir(), "prelort-readme-"));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  const file = path.join(folder, "snippet.ts");
+  const source = path.join(packageRoot(), "src/index.ts");
+  writeFileSync(file, `${code.replaceAll('from "prelort"', `from "${source}"`)}\nexport { ${names.join(", ")} };\n`);
+  return (await import(file)) as T;
+}
+
+const clients: readonly RankedClient[] = [
+  [10, 1],
+  [600, 4],
+  [20, 2],
+].map(([size = 0, r = 0], index) => ({ id: `c${index}`, index, size, r, labelCounts: [], profile: {} }));
+
+test("every built-in policy stands in a table of src/strategy/README.md", () => {
+  for (const { options } of [selectionSpec, rankAssignmentSpec, aggregationSpec]) {
+    for (const { shape } of options) expect(readme).toMatch(new RegExp(`^\\|.*\`${shape.name.value}\` \\(`, "m"));
+  }
+});
+
+test("the README's selection and rank assignment do what it says", async () => {
+  const names = ["largestFirst", "bySize"];
+  const { largestFirst, bySize } = await run<{ largestFirst: Selection; bySize: RankAssigner }>(blocks[0] ?? "", names);
+  expect(await largestFirst({ clients } as unknown as SelectionContext)).toEqual(["c1", "c2"]);
+  expect(clients.map((client) => bySize(client, {} as PolicyContext))).toEqual([1, 4, 1]);
+});
+
+test("the README's aggregation is the mean over all clients, whichever came first", async () => {
+  const { plainMean } = await run<{ plainMean: Aggregation }>(blocks[1] ?? "", ["plainMean"]);
+  const layout = createLayout({ r: 2, tiers: [1, 2], scale: 1 }, { modules: [{ name: "m", in: 2, out: 2 }], dense: [] });
+  const global = { r: 2, rows: Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8), dense: new Float32Array(0) };
+  const [a, b] = [{ ...clients[0], r: 1 } as RankedClient, { ...clients[1], r: 2 } as RankedClient];
+  const update = ({ id, r, size }: RankedClient, values: readonly number[]) => {
+    const delta = { r, rows: Float32Array.from(values), dense: new Float32Array(0) };
+    return { clientId: id, r, n: size, delta, received: plainMean.distribute(global, layout, r) };
+  };
+  const accumulator = plainMean.begin({ round: 1, layout, global, clients: [a, b], state: {}, fresh: () => new Float32Array(8) });
+  await accumulator.add(update(b, [2, 2, 2, 2, 2, 2, 2, 2]));
+  await accumulator.add(update(a, [4, 4, 4, 4]));
+  const { global: next, coverage } = await accumulator.finish();
+  expect([...next.rows]).toEqual([4, 5, 6, 7, 6, 7, 8, 9]); // row 0: + (4 + 2) / 2; row 1: + 2 / 2
+  expect(coverage).toEqual([
+    { r: 1, clients: 2, examples: 610 },
+    { r: 2, clients: 1, examples: 600 },
+  ]);
+});
