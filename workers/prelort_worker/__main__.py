@@ -15,7 +15,7 @@ from .lifetime import die_with_parent
 from .wire.keys import read_keys
 
 if TYPE_CHECKING:
-    from .task_runner import Client
+    from .task_runner import TaskRunner
     from .wire.connection import Connection
     from .wire.mailbox import Job
 
@@ -41,8 +41,8 @@ def main() -> None:
         lambda error: _end_on_wire_failure(options, error),
         keys,
     )
-    client = _come_up(connection, options)
-    _serve(connection, client)
+    runner = _come_up(connection, options)
+    _serve(connection, runner)
     connection.close()
 
 
@@ -72,7 +72,7 @@ def _set_environment(threads: int) -> None:
     )
 
 
-def _come_up(connection: "Connection", options: argparse.Namespace) -> "Client":
+def _come_up(connection: "Connection", options: argparse.Namespace) -> "TaskRunner":
     """The slow imports, one by one, so that the beats can tell them; then hello."""
     connection.report("importing torch")
     import torch  # noqa: F401
@@ -81,7 +81,7 @@ def _come_up(connection: "Connection", options: argparse.Namespace) -> "Client":
     import transformers
 
     connection.report("importing peft")
-    from .task_runner import Client
+    from .task_runner import TaskRunner
 
     connection.report(f"preparing device {options.device}")
     from .device import choose_device, describe_device, make_repeatable
@@ -97,23 +97,23 @@ def _come_up(connection: "Connection", options: argparse.Namespace) -> "Client":
     except InputError as error:
         print(error, file=sys.stderr, flush=True)  # noqa: T201
         os._exit(EXIT_DEVICE)  # the connection's thread is not to be waited for
-    client = Client(device)
+    runner = TaskRunner(device)
     connection.report("idle")
     shares_memory = can_share_with(options.parent_pid)
     described = describe_device(device)
     connection.send(Hello(os.getpid(), versions(), kernel_variables(), described, options.threads, shares_memory))
-    return client
+    return runner
 
 
-def _serve(connection: "Connection", client: "Client") -> None:
+def _serve(connection: "Connection", runner: "TaskRunner") -> None:
     from .wire.messages import Stop
 
     while not isinstance(job := connection.take(), Stop):
-        _answer(connection, client, job)
+        _answer(connection, runner, job)
         connection.report("idle")
 
 
-def _answer(connection: "Connection", client: "Client", job: "Job") -> None:
+def _answer(connection: "Connection", runner: "TaskRunner", job: "Job") -> None:
     """Runs one task. Whatever goes wrong in it is its reply, and the next task is taken."""
     from .errors import InputError
     from .wire.connection import Cancelled
@@ -123,7 +123,7 @@ def _answer(connection: "Connection", client: "Client", job: "Job") -> None:
     task, key = job.task, key_of(job.task)
     try:
         connection.report(task.task_id, key)  # it may have been cancelled while it waited
-        reply, payload = client.run(
+        reply, payload = runner.run(
             task, job.payload, lambda activity, step, steps: connection.report(activity, key, step, steps)
         )
         connection.send(reply, payload)

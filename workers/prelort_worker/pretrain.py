@@ -148,7 +148,7 @@ def pack(lines: list[str], tokenizer: PreTrainedTokenizerFast, length: int) -> T
 
 def _split(paths: Sequence[Path], settings: Settings) -> tuple[list[str], list[str]]:
     lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines() if line]
-    kept = [place % settings.held_out_every == 0 for place in range(len(lines))]
+    kept = [index % settings.held_out_every == 0 for index in range(len(lines))]
     return (
         [line for line, held in zip(lines, kept, strict=True) if not held],
         [line for line, held in zip(lines, kept, strict=True) if held],
@@ -189,7 +189,7 @@ def _build(architecture: Architecture, vocabulary: int, settings: Settings) -> P
         "vocab_size": vocabulary,
         "tie_word_embeddings": True,
         # The order of the special tokens, which come first in the vocabulary.
-        **{name.replace("token", "token_id"): place for place, name in enumerate(_SPECIAL)},
+        **{name.replace("token", "token_id"): index for index, name in enumerate(_SPECIAL)},
     }
     if architecture == "llama":
         config = LlamaConfig(

@@ -53,13 +53,13 @@ def hash_files(paths: Sequence[Path], cache_dir: Path | None, report: Report | N
     for path, state in zip(paths, states, strict=True):
         known = folders[path.parent].known.get(path.name)
         found.append(known[1] if known and known[0] == state else None)
-    missing = [place for place, sha in enumerate(found) if sha is None]
-    hashed = _hash_all([paths[place] for place in missing], sum(states[place][0] for place in missing), report)
-    for place, (state, sha) in zip(missing, hashed, strict=True):
-        found[place] = sha
+    missing = [index for index, sha in enumerate(found) if sha is None]
+    hashed = _hash_all([paths[index] for index in missing], sum(states[index][0] for index in missing), report)
+    for index, (state, sha) in zip(missing, hashed, strict=True):
+        found[index] = sha
         if state is not None:
-            folder = folders[paths[place].parent]
-            folder.known[paths[place].name] = (state, sha)
+            folder = folders[paths[index].parent]
+            folder.known[paths[index].name] = (state, sha)
             folder.is_new = True
     for parent, folder in folders.items():
         if folder.is_new:

@@ -23,8 +23,8 @@ class _Root:
         if spec is None:
             return False
         # Of links what matters is where they lie, not where they lead.
-        places = [*(spec.submodule_search_locations or []), spec.origin]
-        return any(Path(place).parent.resolve() == self.folder.resolve() for place in places if place)
+        locations = [*(spec.submodule_search_locations or []), spec.origin]
+        return any(Path(location).parent.resolve() == self.folder.resolve() for location in locations if location)
 
 
 def modules_of(name: str, folder: str | None) -> list[tuple[str, Path]]:
@@ -56,10 +56,10 @@ def _start(name: str, folder: str | None) -> tuple[_Root, Path] | None:
             return _Root(Path(folder)), file
     top, *rest = name.split(".")
     spec = PathFinder.find_spec(top, [*sys.path, *([folder] if folder else [])])
-    place = next(iter([*(spec.submodule_search_locations or []), spec.origin] if spec else []), None)
-    if place is None:
+    location = next(iter([*(spec.submodule_search_locations or []), spec.origin] if spec else []), None)
+    if location is None:
         return None
-    root = Path(place).parent
+    root = Path(location).parent
     files = _modules_at(root.joinpath(top, *rest))
     is_own = folder is not None and root.resolve() == Path(folder).resolve()
     return (_Root(root, None if is_own else top), files[-1]) if files else None
@@ -102,12 +102,12 @@ def _files_of(module: str, root: _Root) -> list[Path]:
     return [file for depth in range(len(rest) + 1) for file in _modules_at(root.folder.joinpath(top, *rest[:depth]))]
 
 
-def _modules_at(place: Path) -> list[Path]:
-    """What `import` takes for the module of that place."""
-    package = place / "__init__.py"
+def _modules_at(location: Path) -> list[Path]:
+    """What `import` takes for the module of that location."""
+    package = location / "__init__.py"
     if package.is_file():
         return [package]
-    files = (place.with_name(f"{place.name}{suffix}") for suffix in (*EXTENSION_SUFFIXES, ".py"))
+    files = (location.with_name(f"{location.name}{suffix}") for suffix in (*EXTENSION_SUFFIXES, ".py"))
     return [file for file in files if file.is_file()][:1]
 
 

@@ -18,9 +18,9 @@ from .spellings import remark_spellings
 @dataclass
 class CheckedRows:
     rows: Sequence[Row]
-    # By place, of rows that have a label or need none.
+    # By index, of rows that have a label or need none.
     labels: dict[int, str | None] = field(default_factory=dict)
-    # Places of rows that something is wrong with.
+    # Indices of rows that something is wrong with.
     faulty: set[int] = field(default_factory=set)
     # How often each value was written, by the key that names its column.
     spellings: dict[str, Counter[str]] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class CheckedRows:
     blank: dict[str, tuple[list[str], int]] = field(default_factory=dict)
 
     def usable(self) -> list[Row]:
-        return [self.rows[place] for place in range(len(self.rows)) if place not in self.faulty]
+        return [self.rows[index] for index in range(len(self.rows)) if index not in self.faulty]
 
     def remarks(self) -> list[str]:
         """What should be known of rows that can be used."""
@@ -41,13 +41,13 @@ def check_rows(task: Task, data: DataSpec, rows: Sequence[Row], by: str | None, 
     checked = CheckedRows(rows)
     checks = _checks(task, data, by, checked)
     faults = RowFaults()
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         before = faults.count
         for option, check in checks:
             with faults.of(row.where, option):
-                check(place, row)
+                check(index, row)
         if faults.count > before:
-            checked.faulty.add(place)
+            checked.faulty.add(index)
     with problems.gathered():
         faults.raise_any(len(rows))
     return checked
@@ -65,7 +65,7 @@ def _templates(data: DataSpec) -> list[tuple[str, str]]:
     return [(option, template) for option, template in given if template is not None]
 
 
-# What one key of the config asks of a row at a place; raises InputError.
+# What one key of the config asks of a row at a index; raises InputError.
 _Check = Callable[[int, Row], object]
 
 
@@ -100,10 +100,10 @@ def _labelled(task: Task, data: DataSpec, checked: CheckedRows) -> _Check:
     if data.label is not None and type(task).label is Task.label:
         spelt = _kind(data.label, "data.label", checked)
 
-    def check(place: int, row: Row) -> None:
-        checked.labels[place] = task.label(row, data)
+    def check(index: int, row: Row) -> None:
+        checked.labels[index] = task.label(row, data)
         if spelt is not None:
-            spelt(place, row)
+            spelt(index, row)
 
     return check
 

@@ -93,11 +93,11 @@ def _named_files(
     if columns is not None and not columns:
         return
     own = task.model.task_folder
-    places = [Path.cwd(), _folder_of(path).resolve(), *([Path(own).resolve()] if own else [])]
+    folders = [Path.cwd(), _folder_of(path).resolve(), *([Path(own).resolve()] if own else [])]
     for row in task.read(path, split, data):
         cells = row.columns.values() if columns is None else [_cell(row, name) for name in columns]
         for name in _paths(cells, is_path=columns is not None):
-            for file in dict.fromkeys(place / name for place in places):
+            for file in dict.fromkeys(folder / name for folder in folders):
                 if file not in known and _is_file(file):
                     known.add(file)
                     yield name, file

@@ -38,12 +38,12 @@ class DatasetRows(Sequence[Row]):
     def __len__(self) -> int:
         return len(self._table)
 
-    def __getitem__(self, place: Any) -> Any:
-        if isinstance(place, slice):
-            return [self[each] for each in range(*place.indices(len(self)))]
-        if not -len(self) <= place < len(self):
-            raise IndexError(place)
-        index = place % len(self)
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, slice):
+            return [self[index] for index in range(*key.indices(len(self)))]
+        if not -len(self) <= key < len(self):
+            raise IndexError(key)
+        index = key % len(self)
         return self._row(index, self._columns(index, index + 1)[0])
 
     def __iter__(self) -> Iterator[Row]:
@@ -150,8 +150,8 @@ def _load_named(name: str, subset: str | None, split: str | None) -> "Dataset":
 
 
 def _of_split(dataset: "Dataset", called: str, split: str | None) -> DatasetRows:
-    place = f"{called}[{split}]" if split else called
-    return DatasetRows(dataset, lambda index: (f"{place}:{index}", {}))
+    source = f"{called}[{split}]" if split else called
+    return DatasetRows(dataset, lambda index: (f"{source}:{index}", {}))
 
 
 def _class_names(feature: Any) -> list[str] | None:

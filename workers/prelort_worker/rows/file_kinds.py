@@ -62,8 +62,8 @@ def _json_list(path: Path, faults: RowFaults) -> Iterator[Row]:
     if not isinstance(items, list):
         got = f"a map of {', '.join(map(repr, items))[:80]}" if isinstance(items, dict) else text[:80]
         raise InputError(f"{path}: expected a list of JSON objects, got {got}")
-    for place, columns in enumerate(items):
-        where = f"{path}[{place}]"
+    for index, columns in enumerate(items):
+        where = f"{path}[{index}]"
         if isinstance(columns, dict):
             yield Row(where, columns)
         else:

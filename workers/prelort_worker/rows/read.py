@@ -54,14 +54,14 @@ def read_rows(path: str, split: str | None = None, subset: str | None = None) ->
 
     Raises InputError with what is wrong and where: of all files, if it is single rows that cannot be read.
     """
-    place = Path(path)
-    if place.is_dir() and _is_saved(place):
+    location = Path(path)
+    if location.is_dir() and _is_saved(location):
         _refuse(path, "subset", subset)
-        rows = read_saved(place, split)
-    elif not place.exists() or (place.is_dir() and _is_card(place, subset)):
+        rows = read_saved(location, split)
+    elif not location.exists() or (location.is_dir() and _is_card(location, subset)):
         rows = read_named(_hub_name(path), subset, split)
     else:
-        files = _files_of(place, split, subset)
+        files = _files_of(location, split, subset)
         rows = _parquet(files) if files.kind == "parquet" else _read_files(files)
         if len(rows) == 0:
             raise InputError(f"{path}: holds no examples; expected {EXPECTED_IN[files.kind]}")
@@ -78,34 +78,34 @@ def rows_sha256(
     report: Report | None = None,
 ) -> str:
     """Of what read_rows reads: files' names and bytes; of the hub what `datasets` knows of revision and split."""
-    place = Path(path)
-    if not place.exists():
+    location = Path(path)
+    if not location.exists():
         return sha256(fingerprint_of_named(_hub_name(path), subset, split).encode()).hexdigest()
     found = row_files(path, split, subset)
     hashes = hash_files([file for _, file in found], cache_dir, report)
     parts = [f"{name}:{sha}" for (name, _), sha in zip(found, hashes, strict=True)]
-    if place.is_dir() and (_is_saved(place) or _is_card(place, subset)):
+    if location.is_dir() and (_is_saved(location) or _is_card(location, subset)):
         parts = [f"{split}/{subset}", *parts]
     return sha256("\n".join(parts).encode()).hexdigest()
 
 
 def row_files(path: str, split: str | None = None, subset: str | None = None) -> list[tuple[str, Path]]:
     """The files that read_rows reads, by what of their names matters: of a single file its kind; none of the hub."""
-    place = Path(path)
-    if not place.exists():
+    location = Path(path)
+    if not location.exists():
         return []
-    if place.is_dir() and (_is_saved(place) or _is_card(place, subset)):
-        return [(_name(each, place), each) for each in _visible(place)]
-    files = _files_of(place, split, subset)
+    if location.is_dir() and (_is_saved(location) or _is_card(location, subset)):
+        return [(_name(each, location), each) for each in _visible(location)]
+    files = _files_of(location, split, subset)
     return [(files.kind if files.root is None else _name(each, files.root), each) for each in files.paths]
 
 
 def _hub_name(path: str) -> str:
     """What is not on disk may be a name on the hub, if it can be one."""
-    place = Path(path)
-    if place.is_dir():
-        return str(place.resolve())
-    if place.suffix.lower() in KIND_OF_SUFFIX or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", path):
+    location = Path(path)
+    if location.is_dir():
+        return str(location.resolve())
+    if location.suffix.lower() in KIND_OF_SUFFIX or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", path):
         raise InputError(f"{path}: no such file or folder")
     return path
 
@@ -128,17 +128,17 @@ def _is_card(folder: Path, subset: str | None) -> bool:
     return has_metadata and any(KIND_OF_SUFFIX.get(file.suffix.lower()) == "image" for file in files)
 
 
-def _files_of(place: Path, split: str | None, subset: str | None) -> _Files:
-    if place.is_dir():
-        return _files_in(place, split)
-    _refuse(str(place), "split", split)
-    _refuse(str(place), "subset", subset)
-    kind = KIND_OF_SUFFIX.get(place.suffix.lower())
+def _files_of(location: Path, split: str | None, subset: str | None) -> _Files:
+    if location.is_dir():
+        return _files_in(location, split)
+    _refuse(str(location), "split", split)
+    _refuse(str(location), "subset", subset)
+    kind = KIND_OF_SUFFIX.get(location.suffix.lower())
     if kind is None:
         raise InputError(
-            f"{place}: cannot be read as data; expected a file that ends in {', '.join(KIND_OF_SUFFIX)}, or a folder"
+            f"{location}: cannot be read as data; expected a file that ends in {', '.join(KIND_OF_SUFFIX)}, or a folder"
         )
-    return _Files(kind, [place], None)
+    return _Files(kind, [location], None)
 
 
 def _files_in(folder: Path, split: str | None) -> _Files:
@@ -221,9 +221,9 @@ def _parquet(files: _Files) -> Sequence[Row]:
     ends = list(accumulate(parquet_lengths(files.paths)))
 
     def describe(index: int) -> tuple[str, dict[str, str]]:
-        place = bisect_right(ends, index)
-        path = files.paths[place]
-        return f"{path}:{index - (ends[place - 1] if place else 0)}", _added(path, files)
+        number = bisect_right(ends, index)
+        path = files.paths[number]
+        return f"{path}:{index - (ends[number - 1] if number else 0)}", _added(path, files)
 
     return read_parquet(files.paths, describe) if ends[-1] else []
 

@@ -16,4 +16,4 @@ class Row:
 def file_order(row: Row) -> list[str | int]:
     """Sorts rows as they lie in their files: line 9 before line 10."""
     # Odd pieces are numbers, so that like is compared with like.
-    return [int(piece) if place % 2 else piece for place, piece in enumerate(re.split(r"(\d+)", row.where))]
+    return [int(piece) if index % 2 else piece for index, piece in enumerate(re.split(r"(\d+)", row.where))]

@@ -92,7 +92,7 @@ def _names(head: str, header: list[str]) -> list[str]:
     if "" in names:
         hint = "; the index that pandas writes there is left out with to_csv(index=False)" if not names[0] else ""
         raise InputError(f"{head}: column {names.index('') + 1} of the header has no name{hint}")
-    if repeated := [name for place, name in enumerate(names) if name in names[:place]]:
+    if repeated := [name for index, name in enumerate(names) if name in names[:index]]:
         raise InputError(f"{head}: the header names column {repeated[0]!r} twice; each needs a name of its own")
     return names
 

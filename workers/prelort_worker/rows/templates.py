@@ -22,12 +22,12 @@ def fill(template: str, row: Row, option: str) -> str:
     template.
     """
     parts = []
-    for place, piece in enumerate(_OPTIONAL.split(template)):
+    for index, piece in enumerate(_OPTIONAL.split(template)):
         filled = [
             (literal, None if column is None else column_text(row, column, option))
             for literal, column in _parse(piece, option)
         ]
-        if place % 2 == 0 or all(text != "" for _, text in filled):
+        if index % 2 == 0 or all(text != "" for _, text in filled):
             parts += [literal + (text or "") for literal, text in filled]
     return "".join(parts)
 
@@ -90,8 +90,8 @@ def column_value(row: Row, column: str, option: str) -> Any:
         there = ", ".join(sorted(row.columns)) or "none"
         raise InputError(f"{row.where}: has no column {column!r}, which {option} needs; {hint} columns are: {there}")
     value = row.columns[first]
-    for place, key in enumerate(rest, start=1):
-        value = _inside(value, key, f"{row.where}: column {'.'.join([first, *rest[:place]])!r} ({option})")
+    for depth, key in enumerate(rest, start=1):
+        value = _inside(value, key, f"{row.where}: column {'.'.join([first, *rest[:depth]])!r} ({option})")
     return value
 
 

@@ -122,16 +122,16 @@ class CausalLm(GenerativeTask):
         """Read in the file's order, so that errors and remarks name the first rows."""
         encoder, faults = ChatEncoder(self.tokenizer), RowFaults()
         examples: dict[int, Example] = {}
-        for done, place in enumerate(sorted(range(len(rows)), key=lambda place: file_order(rows[place]))):
+        for done, index in enumerate(sorted(range(len(rows)), key=lambda index: file_order(rows[index]))):
             if done % BATCH == 0:
                 progress(done, len(rows))
-            row = rows[place]
+            row = rows[index]
             with faults.of(row.where, "data.messages"):
                 encoded = encoder.encode(conversation_of(row, data), data.max_length)
-                examples[place] = _finished(row, *encoded, data)
+                examples[index] = _finished(row, *encoded, data)
         faults.raise_any(len(rows))
         self.remarks += encoder.remarks()
-        return [examples[place] for place in range(len(rows))]
+        return [examples[index] for index in range(len(rows))]
 
     def _encode(self, rows: Sequence[Row], data: DataSpec) -> Iterator[Encoded]:
         if data.text is not None:
@@ -170,7 +170,7 @@ class CausalLm(GenerativeTask):
             room = max(data.max_length - len(tail), data.max_length // 2, 1)
             kept = head[-room:]
             tokens = [*kept, *tail][: data.max_length]
-            learned = [place >= len(kept) for place in range(len(tokens))]
+            learned = [index >= len(kept) for index in range(len(tokens))]
             yield tokens, learned, len(head) + len(tail) > data.max_length
 
 
@@ -190,7 +190,7 @@ def _example(tokens: list[int], learned: list[bool], positions: list[range] | No
         return example
     return {
         **example,
-        "positions": torch.tensor([place for each in positions for place in each], dtype=torch.int32),
+        "positions": torch.tensor([position for each in positions for position in each], dtype=torch.int32),
     }
 
 
@@ -206,5 +206,5 @@ def _last_answer(learned: Tensor) -> slice:
     """The last run of learned tokens: others may follow, such as the user's thanks or a turn of weight 0."""
     flags = learned.tolist()
     end = len(flags) - flags[::-1].index(True)
-    start = next((place + 1 for place in range(end - 1, -1, -1) if not flags[place]), 0)
+    start = next((index + 1 for index in range(end - 1, -1, -1) if not flags[index]), 0)
     return slice(start, end)

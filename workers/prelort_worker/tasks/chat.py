@@ -83,9 +83,9 @@ class ChatEncoder:
         chat = rendering.chat
         if self._tells_date is None:
             self._tells_date = rendering.tells_date()
-        for key, places, rest in _without_each_key(chat.where, rendering.messages):
+        for key, locations, rest in _without_each_key(chat.where, rendering.messages):
             if key not in self._used:
-                self._note(key, places, not rendering.is_same(rest))
+                self._note(key, locations, not rendering.is_same(rest))
         for name in chat.variables:
             if name not in self._used:
                 self._note(name, [chat.where], rendering.uses(name))
@@ -96,13 +96,13 @@ class ChatEncoder:
                 first, count = self._strange.get(role, (f"{chat.where}, message {index}", 0))
                 self._strange[role] = first, count + 1
 
-    def _note(self, label: str, places: list[str], is_used: bool) -> None:
+    def _note(self, label: str, locations: list[str], is_used: bool) -> None:
         if is_used:
             self._used.add(label)
             self._unused.pop(label, None)
         else:
-            first, count = self._unused.get(label, (places[0], 0))
-            self._unused[label] = first, count + len(places)
+            first, count = self._unused.get(label, (locations[0], 0))
+            self._unused[label] = first, count + len(locations)
 
 
 def _tokenise(
@@ -122,12 +122,12 @@ def _without_each_key(where: str, messages: list[Message]) -> Iterator[tuple[str
     pairs = {(key, message["role"]): None for message in messages for key in message if key not in ("role", "content")}
     for key, role in pairs:
         holders = [index for index, message in enumerate(messages) if message["role"] == role and key in message]
-        places = [f"{where}, message {index + 1}" for index in holders]
+        locations = [f"{where}, message {index + 1}" for index in holders]
         rest = [without(message, [key]) if index in holders else message for index, message in enumerate(messages)]
-        yield f"{key} of {role} messages", places, rest
+        yield f"{key} of {role} messages", locations, rest
         if key == "tool_calls" and any(arguments_of(call) for index in holders for call in messages[index][key]):
             bare = [
                 {**message, key: [without_arguments(call) for call in message[key]]} if index in holders else message
                 for index, message in enumerate(messages)
             ]
-            yield f"the arguments in {key} of {role} messages", places, bare
+            yield f"the arguments in {key} of {role} messages", locations, bare

@@ -44,8 +44,8 @@ class ImageClassification(Task):
         numbers = {label: number for number, label in enumerate(self.labels)}
         examples: list[Example] = []
         faults = RowFaults()
-        for place, row in enumerate(rows):
-            progress(place, len(rows))
+        for index, row in enumerate(rows):
+            progress(index, len(rows))
             with faults.of(row.where, "data.image"):
                 picture = _picture(row, data.image or "image")
                 # Resized here, as bytes; scaled in collate: a quarter of the room.
@@ -58,7 +58,7 @@ class ImageClassification(Task):
 
     def build_model(self, on_meta: bool = False) -> nn.Module:
         names = dict(enumerate(self.labels))
-        config = {"id2label": names, "label2id": {name: place for place, name in names.items()}}
+        config = {"id2label": names, "label2id": {name: index for index, name in names.items()}}
         return load_pretrained(
             AutoModelForImageClassification,
             self.model,

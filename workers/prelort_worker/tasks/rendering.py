@@ -87,9 +87,9 @@ class Rendering:
             if any(message.get(name) for name in names):
                 self._check_used(index, next(name for name in names if message.get(name)), without(message, names))
         calls = message.get("tool_calls", [])
-        for place in range(len(calls) if len(calls) > 1 else 0):
-            rest = [*calls[:place], *calls[place + 1 :]]
-            self._check_used(index, f"tool call {place + 1}", {**message, "tool_calls": rest})
+        for number in range(len(calls) if len(calls) > 1 else 0):
+            rest = [*calls[:number], *calls[number + 1 :]]
+            self._check_used(index, f"tool call {number + 1}", {**message, "tool_calls": rest})
 
     def is_empty(self, index: int) -> bool:
         """Whether the turn renders as one that says nothing does; it does not where the template refuses such a one."""
@@ -124,7 +124,7 @@ class Rendering:
         start = self.text(self.messages[:index], is_prompt=True)
         if self.messages[index - 1]["role"] != "assistant" or start != self.text(self.messages[:index]):
             return start
-        others = [place for place in range(index) if self.messages[place]["role"] != "assistant"]
+        others = [i for i in range(index) if self.messages[i]["role"] != "assistant"]
         asked = self.messages[: others[-1] + 1 if others else 0]
         prompt = self.text(asked, is_prompt=True).removeprefix(self.text(asked)) if asked else ""
         return start + prompt if self.whole.startswith(start + prompt) else start

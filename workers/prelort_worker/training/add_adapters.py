@@ -20,7 +20,7 @@ _BASE_PREFIX = "base_model.model."
 _OWN_PARAMETER = re.compile(r"\.(lora_\w+|modules_to_save|original_module)\.")
 
 
-def wrap(base: nn.Module, task: Task, lora: LoraSpec) -> NestedLora:
+def add_adapters(base: nn.Module, task: Task, lora: LoraSpec) -> NestedLora:
     """`base` with one adapter per tier. Its parameters are frozen; new modules_to_save start from its own values."""
     problems = Problems()
     _check_saved_modules(base, task, lora, problems)

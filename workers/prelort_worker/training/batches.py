@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..prepared_dataset import Index
+from ..prepared_dataset import PreparedDataset
 from ..tasks.task import Task
 from .nested_lora import NestedLora
 
@@ -29,8 +29,8 @@ class Batch:
         return Batch(tensors, self.n_targets * times)
 
 
-def collate(task: Task, index: Index, examples: Sequence[int], device: torch.device) -> Batch:
-    tensors = task.collate([index.example(place) for place in examples])
+def collate(task: Task, dataset: PreparedDataset, examples: Sequence[int], device: torch.device) -> Batch:
+    tensors = task.collate([dataset.example(index) for index in examples])
     return Batch({name: value.to(device) for name, value in tensors.items()}, task.count_targets(tensors))
 
 

@@ -9,7 +9,7 @@ from ..seeds import derive
 from ..tasks.find import find_task
 from ..tasks.task import Task
 from ..wire.messages import LoraSpec, ModelSpec
-from .add_adapters import n_weights, wrap
+from .add_adapters import add_adapters, n_weights
 from .nested_lora import NestedLora
 
 
@@ -23,20 +23,20 @@ class Known(Protocol):
     def pad_token_id(self) -> int: ...
 
 
-def assemble(model: ModelSpec, lora: LoraSpec, known: Known, device: torch.device, seed: str) -> NestedLora:
+def build_nested(model: ModelSpec, lora: LoraSpec, known: Known, device: torch.device, seed: str) -> NestedLora:
     """On its device. New parameters are drawn from `seed`, so every worker has the same."""
     task = find_task(model, device)
     task.labels, task.pad_token_id = known.labels, known.pad_token_id
-    return build(task, lora, seed)
+    return build_from_task(task, lora, seed)
 
 
-def build(task: Task, lora: LoraSpec, seed: str) -> NestedLora:
+def build_from_task(task: Task, lora: LoraSpec, seed: str) -> NestedLora:
     torch.manual_seed(derive(seed, "new parameters"))
     prepare_heads(task, lora)
     base = task.build_model()
     if task.model.quantization is None:  # what is quantised was loaded where it is to be
         base = base.to(task.device)
-    return wrap(base, task, lora)
+    return add_adapters(base, task, lora)
 
 
 def prepare_heads(task: Task, lora: LoraSpec) -> None:

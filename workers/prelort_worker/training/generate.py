@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from ..prepared_dataset import Index
+from ..prepared_dataset import PreparedDataset
 from ..tasks.text import GenerativeTask
 from .batches import precision
 from .nested_lora import NestedLora, activate
@@ -24,7 +24,7 @@ class Scores:
 def score_answers(
     nested: NestedLora,
     r: int,
-    index: Index,
+    dataset: PreparedDataset,
     shard: range,
     batch_size: int,
     max_new_tokens: int,
@@ -36,10 +36,10 @@ def score_answers(
 
     task = _generative(nested)
     scorer = RougeScorer(["rougeL"], use_stemmer=False)
-    answers = generate(nested, r, index, shard, batch_size, max_new_tokens, on_batch)
+    answers = generate(nested, r, dataset, shard, batch_size, max_new_tokens, on_batch)
     total, own = 0.0, dict[str, float]()
-    for place, answer in zip(shard, answers, strict=True):
-        reference = _text(task.tokenizer, task.reference(index.example(place)))
+    for index, answer in zip(shard, answers, strict=True):
+        reference = _text(task.tokenizer, task.reference(dataset.example(index)))
         total += float(scorer.score(reference, answer)["rougeL"].fmeasure)
         for name, value in task.score(answer, reference).items():
             own[name] = own.get(name, 0.0) + float(value)
@@ -50,7 +50,7 @@ def score_answers(
 def generate(
     nested: NestedLora,
     r: int,
-    index: Index,
+    dataset: PreparedDataset,
     shard: range,
     batch_size: int,
     max_new_tokens: int,
@@ -61,8 +61,8 @@ def generate(
     the model's last position. Batches go by the prompts' lengths, so that little is padding.
     """
     task = _generative(nested)
-    prompts = {place: task.prompt(index.example(place)) for place in shard}
-    ordered = sorted(shard, key=lambda place: len(prompts[place]))
+    prompts = {index: task.prompt(dataset.example(index)) for index in shard}
+    ordered = sorted(shard, key=lambda index: len(prompts[index]))
     activate(nested, r)
     nested.model.eval()
     base: Any = nested.model.get_base_model()
@@ -75,14 +75,14 @@ def generate(
         num_beams=1,
         use_cache=True,
         eos_token_id=task.tokenizer.eos_token_id,
-        pad_token_id=index.info.pad_token_id,
+        pad_token_id=dataset.info.pad_token_id,
         decoder_start_token_id=getattr(base.config, "decoder_start_token_id", None),
     )
     answers: dict[int, str] = {}
     for start in range(0, len(ordered), batch_size):
         on_batch(start, len(ordered))
         batch = ordered[start : start + batch_size]
-        input_ids, attention_mask = _pad_left([prompts[place] for place in batch], index.info.pad_token_id)
+        input_ids, attention_mask = _pad_left([prompts[index] for index in batch], dataset.info.pad_token_id)
         length = 0 if is_apart else input_ids.shape[1]
         with precision(nested):
             tokens = base.generate(
@@ -90,8 +90,8 @@ def generate(
                 attention_mask=attention_mask.to(base.device),
                 max_new_tokens=max_new_tokens if limit is None else min(max_new_tokens, limit - length),
             )
-        answers |= {place: _text(task.tokenizer, row[length:]) for place, row in zip(batch, tokens, strict=True)}
-    return [answers[place] for place in shard]
+        answers |= {index: _text(task.tokenizer, row[length:]) for index, row in zip(batch, tokens, strict=True)}
+    return [answers[index] for index in shard]
 
 
 def _generative(nested: NestedLora) -> GenerativeTask:

@@ -218,7 +218,7 @@ def _factors(module: AdaptedModule, r: int) -> tuple[nn.Parameter, nn.Parameter]
 
 
 def _base(module: AdaptedModule) -> nn.Linear | Conv1D:
-    return module.layer.get_base_layer()  # pyright: ignore[reportReturnType] - wrap refuses all others
+    return module.layer.get_base_layer()  # pyright: ignore[reportReturnType] - add_adapters refuses all others
 
 
 def _dense(nested: NestedLora, r: int) -> list[tuple[str, nn.Parameter]]:

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..prepared_dataset import Index
+from ..prepared_dataset import PreparedDataset
 from ..seeds import derive
 from ..wire.messages import FitSpec, Objective
 from .batches import Batch, collate, mean_loss, mean_losses
@@ -72,7 +72,7 @@ class Trained:
 def train(
     nested: NestedLora,
     r: int,
-    index: Index,
+    dataset: PreparedDataset,
     examples: range,
     spec: FitSpec,
     seed: str,
@@ -84,7 +84,7 @@ def train(
     """
     device = nested.device
     weights = tier_weights(nested.tiers, r, spec.full_weight)
-    order = _batches(index, examples, spec, np.random.default_rng(derive(seed, "order")))
+    order = _batches(dataset, examples, spec, np.random.default_rng(derive(seed, "order")))
     draws = np.random.default_rng(derive(seed, "truncations"))
     torch.manual_seed(derive(seed, "dropout"))
     activate(nested, r)
@@ -97,10 +97,10 @@ def train(
     n_batches = spec.gradient_accumulation_steps
     for step in range(spec.local_steps):
 
-        def on_batch(place: int, before: int = step * n_batches) -> None:
-            on_step(before + place, spec.local_steps * n_batches)
+        def on_batch(index: int, before: int = step * n_batches) -> None:
+            on_step(before + index, spec.local_steps * n_batches)
 
-        batches = [collate(nested.task, index, batch, device) for batch in islice(order, n_batches)]
+        batches = [collate(nested.task, dataset, batch, device) for batch in islice(order, n_batches)]
         optimizer.zero_grad()
         plan = plan_step(spec.objective, weights, sum(map(len, batches)), draws)
         losses.append(_backward(nested, r, batches, plan, spec.batched_truncations, on_batch))
@@ -146,8 +146,8 @@ def plan_step(objective: Objective, weights: dict[int, float], batch_size: int, 
     if objective == "sampled":
         return [Pass(1.0, int(rng.choice(tiers, p=shares / shares.sum())))]
     points = (rng.random() + np.arange(batch_size)) / batch_size
-    places = np.searchsorted(np.cumsum(shares)[:-1], points, side="right")
-    return [Pass(1.0, [tiers[place] for place in rng.permutation(places)])]
+    indices = np.searchsorted(np.cumsum(shares)[:-1], points, side="right")
+    return [Pass(1.0, [tiers[index] for index in rng.permutation(indices)])]
 
 
 def endless_batches(examples: range, batch_size: int, rng: np.random.Generator) -> Iterator[list[int]]:
@@ -165,8 +165,8 @@ def batches_by_length(
     n_batches = min(math.ceil(len(examples) / batch_size), 50)
     while True:
         group = sorted(islice(stream, n_batches * batch_size), key=length)
-        for place in rng.permutation(n_batches).tolist():
-            yield group[place * batch_size : (place + 1) * batch_size]
+        for index in rng.permutation(n_batches).tolist():
+            yield group[index * batch_size : (index + 1) * batch_size]
 
 
 def _endless(examples: range, rng: np.random.Generator) -> Iterator[int]:
@@ -174,10 +174,10 @@ def _endless(examples: range, rng: np.random.Generator) -> Iterator[int]:
         yield from (rng.permutation(len(examples)) + examples.start).tolist()
 
 
-def _batches(index: Index, examples: range, spec: FitSpec, rng: np.random.Generator) -> Iterator[list[int]]:
+def _batches(dataset: PreparedDataset, examples: range, spec: FitSpec, rng: np.random.Generator) -> Iterator[list[int]]:
     if not spec.group_by_length:
         return endless_batches(examples, spec.batch_size, rng)
-    return batches_by_length(examples, spec.batch_size, rng, index.length)
+    return batches_by_length(examples, spec.batch_size, rng, dataset.length)
 
 
 def _backward(
@@ -190,8 +190,8 @@ def _backward(
 ) -> float:
     """Adds the gradients of a step's loss, and gives that loss."""
     n_targets, start, losses = sum(batch.n_targets for batch in batches), 0, []
-    for place, batch in enumerate(batches):
-        on_batch(place)
+    for index, batch in enumerate(batches):
+        on_batch(index)
         passes = [each.part(start, start + len(batch)) for each in plan]
         share = batch.n_targets / n_targets
         if together and len(passes) > 1:

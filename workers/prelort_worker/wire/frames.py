@@ -73,10 +73,10 @@ def describe_payload(payload: Payload) -> list[TensorDescriptor]:
     ]
 
 
-def describe_lent(payload: Payload, places: Mapping[TensorName, Shared]) -> list[TensorDescriptor]:
+def describe_lent(payload: Payload, locations: Mapping[TensorName, Shared]) -> list[TensorDescriptor]:
     """Of what lies in shared memory."""
     return [
-        TensorDescriptor(name, tensor.dtype, list(tensor.shape), tensor.data.nbytes, None, places[name])
+        TensorDescriptor(name, tensor.dtype, list(tensor.shape), tensor.data.nbytes, None, locations[name])
         for name, tensor in payload.items()
     ]
 

@@ -136,11 +136,11 @@ class Outbox:
             return
         try:
             data: dict[TensorName, memoryview] = {name: tensor.data for name, tensor in payload.items()}
-            places = self._lender.lend(data)
+            locations = self._lender.lend(data)
         except OSError:
             yield from _with_tensors(message, payload)
         else:
-            yield replace(message, tensors=describe_lent(payload, places))
+            yield replace(message, tensors=describe_lent(payload, locations))
 
     def sendable(self) -> Iterator[Hello | TaskReply | Chunk | End]:
         """What may go now; it counts as gone."""

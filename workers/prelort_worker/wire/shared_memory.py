@@ -55,11 +55,11 @@ class Lender:
         if file is None:
             file = os.memfd_create("prelort")
             self._files.append(file)
-        places: dict[Name, Shared] = {}
+        locations: dict[Name, Shared] = {}
         end = _START
         try:
             for name, data in tensors.items():
-                places[name] = Shared(file, end)
+                locations[name] = Shared(file, end)
                 _write(file, data, end)
                 end += data.nbytes
         except OSError:
@@ -67,7 +67,7 @@ class Lender:
             os.close(file)
             raise
         os.pwrite(file, _LENT, 0)
-        return places
+        return locations
 
 
 def _write(file: int, data: memoryview, offset: int) -> None:

@@ -68,7 +68,7 @@ def _read(expected: Any, value: Any, where: str) -> Any:
     if origin in (Union, UnionType):
         return _read_union(arguments, value, where)
     if origin is list and isinstance(value, list):
-        return [_read(arguments[0], item, f"{where}[{place}]") for place, item in enumerate(value)]
+        return [_read(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value)]
     if origin is dict and isinstance(value, dict):
         return {_read(str, key, where): _read(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     if expected is float and type(value) in (int, float) and math.isfinite(value):
