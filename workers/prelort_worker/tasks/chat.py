@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
-from .chat_forms import arguments_of, without_arguments
+from .chat_forms import arguments_of, without, without_arguments
 from .conversation import Conversation, Message
-from .rendering import TODAY, Rendering, refusal, without
+from .rendering import TODAY, Rendering, refusal
 
 # Developer and function are names of system and tool, and so is ipython, in Llama's templates.
 _ROLES = ("system", "user", "assistant", "tool", "developer", "function", "ipython")

@@ -44,6 +44,10 @@ def _joined(texts: Iterable[str]) -> str:
     return joined
 
 
+def without(message: Message, names: Iterable[str]) -> Message:
+    return {key: value for key, value in message.items() if key not in names}
+
+
 def arguments_of(call: Message) -> Any:
     return call["function"].get("arguments")
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import takewhile
@@ -12,16 +11,15 @@ from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
 from ..rows.legal import require_legal
-from .chat_forms import arguments_of, equivalent_forms, with_arguments, without_arguments
+from .chat_forms import equivalent_forms, without, without_arguments
 from .conversation import SAID, Conversation, Message
+from .rendering_marks import encodes_arguments, mangled_data, mark_messages, marks_in, marks_of, text_parts
 from .text import describe
 
 # What a template that asks for the date is told, so that the same data gives the same examples on every day. Llama's
 # templates take this one where they cannot ask.
 TODAY = datetime(2024, 7, 26)
 _DATE = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
-_MARK = re.compile(r"zq(\d+)x(\d+)qz")
-_MARKED_ARGUMENTS = '{"zq": "qz"}'
 _DIFFERS = (
     "the model's chat template writes {what} differently when others follow; split the conversation after this turn, "
     'with "weight": 0 on those of the assistant before it'
@@ -36,7 +34,7 @@ class Rendering:
         self.chat = chat
         self.messages = messages
         self.whole = self.text(messages)
-        self._marked = self.text(_marked(messages))
+        self._marked = self.text(mark_messages(messages))
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, chat: Conversation) -> "Rendering":
@@ -69,14 +67,14 @@ class Rendering:
         no tokenizer may see, such as half a surrogate pair that stood escaped in a call's arguments.
         """
         require_legal(self.whole, f"{self.chat.where}: as the model's chat template renders it, the conversation")
-        found = set(_MARK.findall(self._marked))
-        for index, mark in _marks(self.messages):
+        found = marks_in(self._marked)
+        for index, mark in marks_of(self.messages):
             if mark not in found:
-                alone = _MARK.findall(self.text(_marked(self.messages)[: index + 1]))
+                alone = marks_in(self.text(mark_messages(self.messages)[: index + 1]))
                 raise self._lost(index, f"its content (role {self.messages[index]['role']!r})", mark in alone)
-        encodes_text = json.dumps(_MARKED_ARGUMENTS) in self._marked
+        encodes_text = encodes_arguments(self._marked)
         for index, message in enumerate(self.messages):
-            mangled = (each for each in _mangled(message, encodes_text) if each in self.whole)
+            mangled = (each for each in mangled_data(message, encodes_text) if each in self.whole)
             if (written := next(mangled, None)) is not None:
                 raise self.chat.fault(index, f"the model's chat template would write its data as {written[:80]}")
 
@@ -94,7 +92,7 @@ class Rendering:
     def is_empty(self, index: int) -> bool:
         """Whether the turn renders as one that says nothing does; it does not where the template refuses such a one."""
         content = self.messages[index].get("content", "")
-        if any(part["text"].strip() for part in _parts(content)):
+        if any(part["text"].strip() for part in text_parts(content)):
             return False
         try:
             empty = self._empty_turn(index)
@@ -231,59 +229,3 @@ def _named(
 
 def refusal(error: Exception) -> str:
     return f"the model's chat template refuses this conversation: {error}"
-
-
-def _mangled(message: Message, encodes_text: bool) -> Iterator[str]:
-    """
-    What data of the message looks like where a template that does not know its form writes it; `encodes_text`: also
-    arguments that are text, which are JSON already.
-    """
-    for part in message["content"] if isinstance(message.get("content"), list) else []:
-        yield str(part)
-        yield json.dumps(part, ensure_ascii=False)
-    for call in message.get("tool_calls", []):
-        arguments = arguments_of(call)
-        if isinstance(arguments, str) and encodes_text:
-            yield json.dumps(arguments, ensure_ascii=False)
-        elif isinstance(arguments, dict) and str(arguments) != json.dumps(arguments, ensure_ascii=False):
-            yield str(arguments)
-
-
-def _marked(messages: list[Message]) -> list[Message]:
-    """With a mark at the end of every text and for all arguments that are text, which tells how they are rendered."""
-    marked = []
-    for index, message in enumerate(messages):
-        content = message.get("content")
-        if isinstance(content, str):
-            message = {**message, "content": _mark(content, index, 0)}
-        elif content is not None:
-            parts = [{**part, "text": _mark(part["text"], index, number)} for number, part in enumerate(content)]
-            message = {**message, "content": parts}
-        if calls := message.get("tool_calls"):
-            message = {**message, "tool_calls": [_with_marked_arguments(call) for call in calls]}
-        marked.append(message)
-    return marked
-
-
-def _with_marked_arguments(call: Message) -> Message:
-    return with_arguments(call, _MARKED_ARGUMENTS) if isinstance(arguments_of(call), str) else call
-
-
-def _mark(text: str, index: int, number: int) -> str:
-    said = text.rstrip()
-    return f"{said}zq{index}x{number}qz{text[len(said) :]}" if said else text
-
-
-def _marks(messages: list[Message]) -> Iterator[tuple[int, tuple[str, str]]]:
-    for index, message in enumerate(messages):
-        for number, part in enumerate(_parts(message.get("content", ""))):
-            if part["text"].strip():
-                yield index, (str(index), str(number))
-
-
-def _parts(content: str | list[Message]) -> list[Message]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
-
-
-def without(message: Message, names: Iterable[str]) -> Message:
-    return {key: value for key, value in message.items() if key not in names}
