@@ -1,12 +1,12 @@
 """
 The prepared data: one safetensors file that every worker maps into memory.
 
-Examples lie one after the other: first those held out from all, then client by client those it trains on and those
-of its own that are held out. An example is what its task has made of a row: tensors by name, such as `input_ids`. Each
-name is one tensor of the file: stacked, [examples, …], where all examples have one shape, else one after the other,
-[total, …], with `NAME.starts` [examples + 1], where each begins. Beside them `.lengths` [examples], by which batches
-of like length are made, and `.clients` [2 · clients + 1], where each client's training and held-out examples begin.
-The rest is the file's metadata.
+Examples are stored in this order: those held out from all clients, then for each client its training examples and its
+own held-out ones. An example is what the task made of a row: tensors by name, such as `input_ids`. Each name is one
+tensor of the file: stacked as [examples, …] where all examples have the same shape, otherwise concatenated as
+[total, …], with the offsets in `NAME.starts` [examples + 1]. `.lengths` [examples] serves to group batches by length;
+`.clients` [2 · clients + 1] holds the offsets of each client's training and held-out examples. Everything else is in
+the file's metadata.
 """
 
 import json
@@ -26,7 +26,7 @@ from .files.file_hashes import file_sha256
 from .files.private_file import write_private_file
 
 FORMAT_VERSION = 7
-# No field of an example has a dot in its name.
+# Names of an example's fields contain no dot.
 _LENGTHS, _CLIENTS = ".lengths", ".clients"
 
 Example = Mapping[str, Tensor]
@@ -35,11 +35,11 @@ Example = Mapping[str, Tensor]
 @dataclass(frozen=True)
 class ClientInfo:
     id: str
-    # In what it trains on, in the order of the labels; empty where there are none.
+    # Counts in the training examples, in the order of the labels; empty without labels.
     label_counts: list[int]
-    # The values of the column that the partition goes by, or of the label, in what it trains on; the commonest first.
+    # Values of the partition's column, or of the label, in the training examples; the most frequent first.
     mix: list[tuple[str, int]]
-    # Of what it trains on.
+    # Of the training examples.
     n_tokens: int
     n_truncated: int
 
@@ -53,7 +53,7 @@ class DatasetInfo:
     clients: list[ClientInfo]
     # SHA-256 of the modules of a custom task: when they change, so does the dataset, and a run cannot be resumed on it.
     source: str | None = None
-    # What the user should know of the data, though it can be used.
+    # Warnings about data that can be used all the same.
     remarks: list[str] = field(default_factory=list)
 
 
@@ -74,7 +74,7 @@ class PreparedDataset:
         return self._range(2 * self._client_index(client_id))
 
     def held_out_of(self, client_id: str) -> range:
-        """The client's own examples that it does not train on."""
+        """The client's own held-out examples."""
         return self._range(2 * self._client_index(client_id) + 1)
 
     def example(self, index: int) -> dict[str, Tensor]:
@@ -107,7 +107,7 @@ class PreparedDataset:
 def make_dataset(
     info: DatasetInfo, examples: Sequence[Example], lengths: Sequence[int], sizes: Sequence[int]
 ) -> PreparedDataset:
-    """`sizes`: of what is held out from all, then of each client's training and held-out examples."""
+    """`sizes`: the number of examples held out from all, then of each client's training and held-out examples."""
     fields: dict[str, Tensor] = {}
     for name in _names(examples):
         values = [example[name] for example in examples]
@@ -139,15 +139,15 @@ def _names(examples: Sequence[Example]) -> list[str]:
 
 
 def write_dataset(path: Path, dataset: PreparedDataset) -> None:
-    """For its owner alone, since it is made of data that may be private."""
+    """Readable by its owner only, since the data may be private."""
     tensors = _tensors(dataset)
-    # One metadata key, since the order of several is not the same in every process.
+    # A single metadata key, since the order of several differs between processes.
     metadata = {"prelort": json.dumps({**asdict(dataset.info), "content": _checksum(tensors)}, sort_keys=True)}
     write_private_file(path, save(tensors, metadata))
 
 
 def read_dataset(path: Path) -> PreparedDataset:
-    """Maps the file; raises InputError when it is not whole."""
+    """Maps the file and verifies its checksum; raises InputError if it is damaged."""
     dataset, content = _map(path)
     if content != _checksum(_tensors(dataset)):
         raise InputError(f"{path}: its content does not match its checksum")
@@ -155,13 +155,13 @@ def read_dataset(path: Path) -> PreparedDataset:
 
 
 def open_dataset(path: Path, expected_sha256: str, cache_dir: Path | None = None) -> PreparedDataset:
-    """The dataset that the controller named, if the file still is that one."""
+    """The dataset that the controller named; raises InputError if the file has changed or is gone."""
     if not path.is_file():
         raise InputError(f"{path}: the prepared dataset is gone; prepare the data again")
     found = file_sha256(path, cache_dir)
     if found != expected_sha256:
         raise InputError(f"{path}: expected sha256 {expected_sha256}, got {found}; prepare the data again")
-    return _map(path)[0]  # its bytes are known by now
+    return _map(path)[0]  # the hash has verified its content
 
 
 def _tensors(dataset: PreparedDataset) -> dict[str, Tensor]:
@@ -169,7 +169,7 @@ def _tensors(dataset: PreparedDataset) -> dict[str, Tensor]:
 
 
 def _map(path: Path) -> tuple[PreparedDataset, str]:
-    """The dataset, and the checksum of its content that the file tells."""
+    """The dataset, and the checksum of its content as recorded in the file."""
     try:
         with safe_open(path, framework="pt") as file:
             info = json.loads(file.metadata()["prelort"])
@@ -180,7 +180,12 @@ def _map(path: Path) -> tuple[PreparedDataset, str]:
         ]
         lengths, clients = tensors.pop(_LENGTHS), tensors.pop(_CLIENTS)
         return PreparedDataset(DatasetInfo(**info), tensors, lengths, clients), content
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:  # no OSError: that says nothing of the file
+    except (
+        SafetensorError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:  # not OSError
         raise InputError(f"{path}: is not a prepared dataset: {error}") from error
 
 

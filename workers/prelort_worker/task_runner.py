@@ -1,4 +1,4 @@
-"""What a worker does for each task, as the client or the evaluator it is asked to be."""
+"""Runs tasks: prepares data, loads the model, trains as a client, evaluates."""
 
 import math
 import time
@@ -27,29 +27,29 @@ from .wire.encoding import decode, encode
 from .wire.frames import Payload, Tensor
 from .wire.messages import Dtype, Evaluate, Evaluated, Fit, Fitted, Load, Loaded, Prepare, TaskMessage, TaskReply
 
-# What is being done, and how far: (activity, step, steps). Raises when the task has been cancelled.
+# Reports progress as (activity, step, steps). Raises when the task has been cancelled.
 Report = Callable[[str, int, int], None]
 
 
 @dataclass
 class Resident:
-    """What stays in memory between tasks: the base model with its adapters, and the data."""
+    """Kept in memory between tasks: the base model with its adapters, and the data."""
 
     nested: NestedLora
     dataset: PreparedDataset
-    # What the base model has merged in.
+    # The components merged into the base model, if any.
     merged: torch.Tensor | None = None
 
 
 class TaskRunner:
-    """Plays clients one at a time on one device."""
+    """Runs one task at a time on one device."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._resident: Resident | None = None
 
     def run(self, task: TaskMessage, payload: Payload, report: Report) -> tuple[TaskReply, Payload]:
-        """The answer, whose `tensors` whoever sends it fills in, and what it carries."""
+        """The reply and its payload; the sender fills in the reply's `tensors`."""
         if isinstance(task, Prepare):
             return prepare(task, self._device, lambda step, steps: report("preparing the data", step, steps)), {}
         if isinstance(task, Load):
@@ -62,7 +62,7 @@ class TaskRunner:
 
     def _load(self, task: Load, report: Report) -> tuple[Loaded, Payload]:
         report("loading the model", 0, 0)
-        self._resident = None  # two base models at once may not fit
+        self._resident = None  # two base models may not fit in memory
         cache_dir = Path(task.cache_dir)
         dataset = open_dataset(Path(task.index.path), task.index.sha256, cache_dir)
         if dataset.info.task != task.model.task:
@@ -70,7 +70,7 @@ class TaskRunner:
         before = describe_source(task.model, cache_dir, partial(_report_hashing, report))
         nested = build_nested(task.model, task.lora, dataset.info, self._device, task.seed)
         source = describe_source(task.model, cache_dir, partial(_report_hashing, report))
-        if source != before and Path(task.model.name_or_path).is_dir():  # one of the hub may have come only now
+        if source != before and Path(task.model.name_or_path).is_dir():  # a hub model may have been downloaded just now
             raise InputError(f"{task.model.name_or_path}: changed while it was loaded", "model.name_or_path")
         report("trying the model", 0, 0)
         nested = check_forward(nested, dataset)
@@ -96,7 +96,7 @@ def _report_hashing(report: Report, done: int, of: int) -> None:
 
 
 def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tuple[Fitted, Payload]:
-    """Loads what the client received, trains, and gives back new − received."""
+    """Loads the adapter the client received, trains it, and returns new − received."""
     started = time.monotonic()
     nested, activity = resident.nested, f"fit {task.client_id}"
     forget_peak_memory(nested.device)
@@ -132,7 +132,7 @@ def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tupl
 
 
 def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Report) -> Evaluated:
-    """Each asked rank with its prefix of the rows, over one shard."""
+    """Evaluates each requested rank, with its prefix of the rows, on one shard."""
     started = time.monotonic()
     nested = resident.nested
     _check_adapter(nested, task.scale, task.ranks)
@@ -166,7 +166,7 @@ def _check_adapter(nested: NestedLora, scale: float, ranks: list[int]) -> None:
 
 
 def _receive(resident: Resident, payload: Payload) -> tuple[torch.Tensor, torch.Tensor]:
-    """The adapter's rows and dense part, once the base model is the one that they are for."""
+    """The adapter's rows and dense part, after `merged` has been applied to the base model."""
     if "rows" not in payload:
         raise ValueError("tensors: expected rows")
     values = {
@@ -178,13 +178,13 @@ def _receive(resident: Resident, payload: Payload) -> tuple[torch.Tensor, torch.
 
 
 def _merge(resident: Resident, merged: torch.Tensor | None) -> None:
-    """Bits are compared, since many tasks in a row have the same base model."""
+    """Skips the work when the bits are the same, as they are for many tasks in a row."""
     there = resident.merged
     if merged is not None and there is not None and torch.equal(merged.view(torch.int32), there.view(torch.int32)):
         return
-    resident.merged = None  # should it fail half way, the next task begins anew
+    resident.merged = None  # if this fails half way, the next task starts over
     set_base(resident.nested, merged)
-    resident.merged = merged if merged is None else merged.clone()  # what is lent goes with the task
+    resident.merged = merged if merged is None else merged.clone()  # borrowed memory is returned with the task
 
 
 def _to_wire(tensor: torch.Tensor, dtype: Dtype = "F32", seed: int = 0) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a model is, before any of its weights are read: whether it can be adapted, and takes the data."""
+"""Checks, before any weights are read, whether a model can be adapted and accepts the data."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,17 +14,17 @@ from ..wire.messages import LoraSpec
 
 
 def check_model(task: Task, lora: LoraSpec, dataset: PreparedDataset | None, problems: Problems) -> None:
-    """Adds what is wrong. Of a model that one's own task builds, nothing is known before it is loaded."""
+    """Adds problems. Skips a custom task's model, which is unknown before it is loaded."""
     if not _is_known(task):
         return
-    if dataset is None:  # its data cannot be used; the shapes do not hang on the labels
+    if dataset is None:  # the data cannot be used; shapes do not depend on the labels
         task.labels = task.labels or ["0", "1"]
     else:
         task.labels, task.pad_token_id = dataset.info.labels, dataset.info.pad_token_id
     prepare_heads(task, lora)
     model = task.model
     with problems.gathered("model"):
-        # No shape hangs on it, and what is wrong with it should not hide what else is.
+        # No shape depends on it, and a problem with it should not hide others.
         task.model = replace(model, attention=None)
         base = _on_meta(task)
         with problems.gathered("model.attention"):
@@ -65,7 +65,7 @@ def _check_tokens(base: Any, dataset: PreparedDataset, problems: Problems) -> No
 
 
 def _longest(dataset: PreparedDataset, name: str) -> int:
-    """Of a field that holds tokens; 0 of one that holds a number for each example, or is not there."""
+    """The longest value of a field of tokens; 0 for a field with one number per example, or a missing one."""
     values, starts = dataset.fields.get(name), dataset.fields.get(f"{name}.starts")
     if starts is not None:
         return int(starts.diff().max())
@@ -75,7 +75,7 @@ def _longest(dataset: PreparedDataset, name: str) -> int:
 def _positions(base: nn.Module, settings: Any) -> int | None:
     limit = getattr(settings, "max_position_embeddings", None)
     for module in base.modules():
-        # RoBERTa counts positions from behind its padding token's.
+        # RoBERTa's positions start after that of its padding token.
         table = getattr(module, "position_embeddings", None)
         if limit is not None and isinstance(table, nn.Embedding) and table.padding_idx is not None:
             return limit - table.padding_idx - 1

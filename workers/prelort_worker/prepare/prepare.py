@@ -1,4 +1,4 @@
-"""The `prepare` task: reads, checks, tokenises, holds out and partitions the data, once for all workers."""
+"""The `prepare` task: reads, checks, tokenises, holds out and partitions the data once for all workers."""
 
 import json
 from collections import Counter
@@ -36,14 +36,14 @@ from .sources import write_sources
 from .split import client_ids, split_rows
 
 Report = Callable[[int, int], None]
-# Of a client's mix, and of all together, so that they fit into one message, however many clients there are.
+# Limits of a client's mix, and of all clients together, so that any number of clients fits into one message.
 _VALUES, _ALL_VALUES, _VALUE_LENGTH = 60, 20_000, 60
 
 
 def prepare(message: Prepare, device: torch.device, report: Report) -> Prepared:
     """
-    The same data, spec, task and seed give the same file, which is made only once. Whatever the user has to mend, of
-    data and of model, is told in one InputError.
+    The same data, spec, task and seed give the same file, which is made only once. Reports everything that the user has
+    to fix in data and model as one InputError.
     """
     problems = Problems()
     data, cache_dir = message.data, Path(message.cache_dir)
@@ -51,7 +51,7 @@ def prepare(message: Prepare, device: torch.device, report: Report) -> Prepared:
     task.check(data, problems)
     dataset, path, sources = None, None, None
     with problems.gathered("data.path"):
-        if problems:  # of the tokenizer: what is wrong with the data can be told all the same
+        if problems:  # with the tokenizer; report problems of the data as well
             split_rows(task, data, message.seed)
         else:
             sources = _sources(message, task, report)
@@ -71,7 +71,7 @@ def _sources(message: Prepare, task: Task, report: Report) -> DataSources:
     try:
         return data_sources(task, message.data, Path(message.cache_dir), partial(_report_bytes, report))
     except InputError:
-        build_dataset(task, message.data, message.seed, report)  # tells that, and whatever else is wrong with the rows
+        build_dataset(task, message.data, message.seed, report)  # raises that, and whatever else is wrong with the rows
         raise
 
 
@@ -80,10 +80,10 @@ def _report_bytes(report: Report, done: int, of: int) -> None:
 
 
 def _read_made(path: Path) -> PreparedDataset | None:
-    """What an earlier run made, if it is there and whole; else it is made again."""
+    """The dataset that an earlier run prepared, if it exists and is intact."""
     if not path.is_file():
         return None
-    if path.stat().st_mode & 0o077:  # of an earlier version
+    if path.stat().st_mode & 0o077:  # written by an earlier version
         path.chmod(0o600)
     try:
         return read_dataset(path)
@@ -93,14 +93,14 @@ def _read_made(path: Path) -> PreparedDataset | None:
 
 
 def build_dataset(task: Task, data: DataSpec, seed: str, report: Report) -> PreparedDataset:
-    # What a task of one's own raises on some of the rows must not hide what is wrong with the others.
+    # Not for custom tasks, whose errors on some rows could hide what is wrong with the others.
     is_built_in = ":" not in task.model.task
     shares = split_rows(task, data, seed, (lambda rows: task.encode(rows, data, report)) if is_built_in else None)
     ordered = [row for part, _ in shares.parts() for row in part]
     try:
         encoded = task.encode(ordered, data, report)
     except InputError:
-        task.encode(shares.in_order(), data, report)  # names the first faulty rows of a file first
+        task.encode(shares.in_order(), data, report)  # reports faulty rows in the order of the file
         raise
     if len(encoded) != len(ordered):
         raise InputError(
@@ -146,7 +146,7 @@ def _label_counts(task: Task, data: DataSpec, rows: Sequence[Row]) -> list[int]:
 
 
 def _mix(task: Task, data: DataSpec, rows: Sequence[Row], most: int) -> list[tuple[str, int]]:
-    """By the column that the partition goes by, else by the label; the commonest first, the rest as `others`."""
+    """Counts by the partition's column, else by the label; the most frequent first, the rest as `others`."""
     by = data.partition.by
     found = (column_text(row, by, "data.partition.by") if by else task.label(row, data) for row in rows)
     counts = Counter(value[:_VALUE_LENGTH] for value in found if value is not None).most_common()
@@ -158,7 +158,7 @@ def _mix(task: Task, data: DataSpec, rows: Sequence[Row], most: int) -> list[tup
 
 def _key(message: Prepare, task: Task, sources: DataSources) -> str:
     spec = {**to_map(message.data), "path": sources.sha256, "eval_path": None}
-    # Of a task of one's own nothing is known: whatever it is made with may decide its examples.
+    # The examples of a custom task may depend on anything it is built from.
     own = None
     if (code := code_sha256(message.model)) is not None:
         own = [code, to_map(message.model), to_map(describe_source(message.model, Path(message.cache_dir)))]

@@ -1,4 +1,4 @@
-"""Whose which row is: read, checked, held out and partitioned."""
+"""Assigns each row to a client or to the held-out set: reads, checks, holds out and partitions."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -20,13 +20,13 @@ from .partition import Indices, hold_out, owned_values, partition, values_of
 
 @dataclass(frozen=True)
 class Shares:
-    """Who holds which row: those held out from all, then of each client those it trains on and those it does not."""
+    """The rows held out from all clients, and each client's training and held-out rows."""
 
     held_out: list[Row]
     clients: list[tuple[list[Row], list[Row]]]
-    # What the user should know of the rows, though they can be used.
+    # Warnings about rows that can be used all the same.
     remarks: list[str]
-    # Where the rows come from.
+    # All rows, by source.
     sources: tuple[Sequence[Row], ...]
 
     def parts(self) -> Iterable[tuple[list[Row], bool]]:
@@ -36,7 +36,7 @@ class Shares:
             yield held_out, False
 
     def in_order(self) -> list[Row]:
-        """All rows there are, as they lie in their files."""
+        """All rows, in the order of their files."""
         return [row for rows in self.sources for row in rows]
 
 
@@ -44,8 +44,8 @@ def split_rows(
     task: Task, data: DataSpec, seed: str, encode: Callable[[Sequence[Row]], object] | None = None
 ) -> Shares:
     """
-    Reads the rows and deals them out; raises one InputError with all that is wrong. Where rows are, `encode` is tried
-    on the others, since it may find more.
+    Reads the rows and assigns them; raises one InputError with all problems. If some rows are faulty, tries `encode` on
+    the others, since it may find more.
     """
     problems = Problems()
     check_templates(data, problems)
@@ -62,7 +62,7 @@ def split_rows(
             rows = _read(task, data, data.eval_path or data.path, data.eval_split, problems, "data.eval_path")
             apart = check_rows(task, data, rows, None, problems)
     has_rows = not problems
-    task.labels = _labels(own)  # over all rows: they do not depend on which examples are drawn
+    task.labels = _labels(own)  # over all rows, so that labels do not depend on the sample
     if is_whole:
         _check_labels(data, own, apart, problems)
     if problems and can_encode and encode is not None:
@@ -80,7 +80,7 @@ def split_rows(
 def _read(
     task: Task, data: DataSpec, path: str, split: str | None, problems: Problems, option: str = "data.path"
 ) -> Sequence[Row]:
-    """The rows that can be read, though others cannot."""
+    """The readable rows; adds the others to `problems`."""
     try:
         return task.read(path, split, data)
     except PartlyRead as error:
@@ -148,7 +148,7 @@ def _called(data: DataSpec) -> str:
 
 
 def _draw(data: DataSpec, pool: list[int], is_apart: bool, seed: str) -> tuple[list[int], list[int]]:
-    """Which of the examples in the pool are held out from all, and which are the clients': disjoint."""
+    """Draws the examples held out from all, and those of the clients; disjoint."""
     n, held_out = len(pool), 0 if is_apart else data.eval_examples
     if held_out >= n:
         raise InputError(f"cannot hold out {held_out} of the {n} examples of {data.path}", "data.eval_examples")
@@ -157,7 +157,7 @@ def _draw(data: DataSpec, pool: list[int], is_apart: bool, seed: str) -> tuple[l
 
 
 def _parts(data: DataSpec, values: list[str], owned: list[str] | None, seed: str) -> list[Indices]:
-    """Indices in `values` of client after client."""
+    """Indices into `values`, for each client."""
     rng = np.random.default_rng(derive(seed, "partition"))
     parts = partition(data.partition, values, len(values), data.clients, rng, owned)
     asked = data.client_eval_examples

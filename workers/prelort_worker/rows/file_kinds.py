@@ -1,4 +1,4 @@
-"""Rows of one file that is text, or an image: whatever needs no library. Errors are at `file:line`."""
+"""Reads the rows of one text file or image, without any library. Errors name `file:line`."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ EXPECTED_IN = {
 
 
 def read_file(path: Path, kind: str, faults: RowFaults) -> list[Row]:
-    """Every row of a file of one of the kinds of EXPECTED_IN but parquet; rows that cannot be read are faults."""
+    """All rows of a file of a kind in EXPECTED_IN, except parquet; adds rows that cannot be read to `faults`."""
     return list(_READERS[kind](path, faults))
 
 

@@ -1,4 +1,4 @@
-"""Characters that text may hold. What is refused here never reaches a tokenizer, which would crash or train on it."""
+"""Refuses illegal characters in text before they reach a tokenizer, which would crash or train on them."""
 
 import re
 from collections.abc import Iterator
@@ -6,24 +6,24 @@ from typing import Any
 
 from ..errors import InputError
 
-# Half a surrogate pair, and control characters but tab and line breaks.
+# Lone surrogates, and control characters except tab and line breaks.
 _ILLEGAL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def require_legal(value: Any, where: str) -> None:
-    """Raises InputError where a text, or any text inside lists and maps, holds an illegal character."""
+    """Raises InputError if a text, or any text inside lists and maps, contains an illegal character."""
     for inside, text in [("", value)] if isinstance(value, str) else _texts(value):
         if (found := _ILLEGAL.search(text)) is not None:
             raise InputError(f"{where}{inside} holds {_describe(text, found.start())}")
 
 
 def is_name(name: str) -> bool:
-    """Whether a file may be called so: its name stands in errors and columns."""
+    """Whether a file may have this name, which appears in errors and columns."""
     return not _ILLEGAL.search(name) and not set(name) & set("\t\n\r")
 
 
 def _texts(value: Any) -> Iterator[tuple[str, str]]:
-    """Each with where it lies inside; without recursion, since data may be nested deeply."""
+    """Texts with their path inside the value; not recursive, since data may be nested deeply."""
     rest: list[tuple[str, Any]] = [("", value)]
     while rest:
         inside, item = rest.pop()
@@ -41,7 +41,7 @@ def _describe(text: str, at: int) -> str:
     line = text.count("\n", 0, at) + 1
     column = at - text.rfind("\n", 0, at)
     character = f"U+{code:04X}, at character {column}" + (f" of its line {line}" if "\n" in text else "")
-    if 0xDC80 <= code <= 0xDCFF:  # as Python reads it
+    if 0xDC80 <= code <= 0xDCFF:  # how Python decodes invalid bytes
         return f"byte {code - 0xDC00:#04x}, which is not UTF-8, at character {column}; write the text as UTF-8"
     if code >= 0xD800:
         return f"half a surrogate pair, {character}; write the whole character or remove it"

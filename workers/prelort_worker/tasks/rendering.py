@@ -1,4 +1,4 @@
-"""A conversation rendered by a chat template: in which form, where each turn lies in it, and what is left out."""
+"""A conversation rendered by a chat template: in which form, where each turn is, and what the template leaves out."""
 
 import json
 import re
@@ -16,8 +16,8 @@ from .conversation import SAID, Conversation, Message
 from .rendering_marks import encodes_arguments, mangled_data, mark_messages, marks_in, marks_of, text_parts
 from .text import describe
 
-# What a template that asks for the date is told, so that the same data gives the same examples on every day. Llama's
-# templates take this one where they cannot ask.
+# The date given to templates that ask for it, so that the same data gives the same examples on any day. Llama's
+# templates use this date themselves when they cannot ask.
 TODAY = datetime(2024, 7, 26)
 _DATE = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
 _DIFFERS = (
@@ -27,7 +27,7 @@ _DIFFERS = (
 
 
 class Rendering:
-    """A conversation in a form that the template takes, and the text that it makes of it."""
+    """A conversation in a form that the template accepts, and the rendered text."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, chat: Conversation, messages: list[Message]) -> None:
         self._tokenizer = tokenizer
@@ -39,8 +39,8 @@ class Rendering:
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, chat: Conversation) -> "Rendering":
         """
-        The first form that the template renders with the calls' arguments, or at least renders; else raises what is
-        wrong, beyond what another form mends.
+        The first form that the template renders with all arguments of tool calls, otherwise the first that it renders.
+        Raises the error of the last form if there is none.
         """
         partial: Rendering | None = None
         faults: dict[str, InputError] = {}
@@ -63,8 +63,8 @@ class Rendering:
 
     def check_whole(self) -> None:
         """
-        Refuses a rendering that lacks the content of a message, writes data as Python or as JSON in JSON, or holds what
-        no tokenizer may see, such as half a surrogate pair that stood escaped in a call's arguments.
+        Refuses a rendering that lacks the content of a message, writes data as Python or as JSON inside JSON, or
+        contains illegal characters, such as a lone surrogate that was escaped in a call's arguments.
         """
         require_legal(self.whole, f"{self.chat.where}: as the model's chat template renders it, the conversation")
         found = marks_in(self._marked)
@@ -79,7 +79,7 @@ class Rendering:
                 raise self.chat.fault(index, f"the model's chat template would write its data as {written[:80]}")
 
     def check_said(self, index: int) -> None:
-        """Refuses what the assistant says in a learned turn and the template leaves out."""
+        """Refuses a trained turn if the template leaves out a part of it."""
         message = self.messages[index]
         for names in SAID:
             if any(message.get(name) for name in names):
@@ -90,7 +90,7 @@ class Rendering:
             self._check_used(index, f"tool call {number + 1}", {**message, "tool_calls": rest})
 
     def is_empty(self, index: int) -> bool:
-        """Whether the turn renders as one that says nothing does; it does not where the template refuses such a one."""
+        """Whether the turn renders like an empty one; False if the template refuses an empty turn."""
         content = self.messages[index].get("content", "")
         if any(part["text"].strip() for part in text_parts(content)):
             return False
@@ -101,7 +101,7 @@ class Rendering:
         return "".join(empty.split()) == "".join(self._until(index).split())
 
     def span(self, index: int) -> tuple[int, int]:
-        """Where in the whole the turn's learned part begins and ends."""
+        """The start and end of the turn's trained part in the whole text."""
         start = self._start(index)
         if not self.whole.startswith(start):
             header = self.text(self.messages[:index])
@@ -118,7 +118,7 @@ class Rendering:
         return len(start), self._end_of_shortened(index, start, turn)
 
     def _start(self, index: int) -> str:
-        """All before the turn and the prompt for it, which some templates leave out after another answer."""
+        """Everything before the turn, and its prompt, which some templates leave out after another answer."""
         start = self.text(self.messages[:index], is_prompt=True)
         if self.messages[index - 1]["role"] != "assistant" or start != self.text(self.messages[:index]):
             return start
@@ -128,7 +128,7 @@ class Rendering:
         return start + prompt if self.whole.startswith(start + prompt) else start
 
     def _end_of_shortened(self, index: int, start: str, turn: str) -> int:
-        """Where a turn ends that begins, when it is the last, with what the template writes into an empty one too."""
+        """The end of a turn to which the template adds a prefix when it is the last, as it does to an empty turn."""
         same = takewhile(lambda pair: pair[0] == pair[1], zip(turn, self._empty_turn(index), strict=False))
         added = sum(1 for _ in same)
         if turn.startswith(start):
@@ -138,14 +138,14 @@ class Rendering:
         raise self.chat.fault(index, _DIFFERS.format(what="this turn"))
 
     def is_same(self, messages: list[Message]) -> bool:
-        """Whether other messages render as these do; what the template cannot do without, it uses."""
+        """Whether other messages render the same; False if the template fails on them."""
         try:
             return self.text(messages) == self.whole
         except Exception:  # a template is a program, which may raise anything
             return False
 
     def uses_arguments(self) -> bool:
-        """Whether those of tool calls are written, if there are any: some templates leave out what is no map."""
+        """Whether arguments of tool calls are rendered, if any: some templates skip those that are not a map."""
         bare = [
             {**message, "tool_calls": [without_arguments(call) for call in message["tool_calls"]]}
             if "tool_calls" in message
@@ -159,7 +159,7 @@ class Rendering:
         return render(self._tokenizer, self.messages, self.chat.variables, today=later) != self.whole
 
     def uses(self, variable: str) -> bool:
-        """Whether the whole, or the prompt for an answer to it, hangs on a variable beside the messages."""
+        """Whether the text, or the prompt for a next answer, depends on a variable besides the messages."""
         others = without(self.chat.variables, [variable])
         try:
             return any(
@@ -217,7 +217,7 @@ def _dated(template: str, today: datetime) -> str:
 def _named(
     tokenizer: PreTrainedTokenizerBase, chat: Conversation, messages: list[Message], error: Exception
 ) -> InputError:
-    """The template's error with the number of the first message at which it arises."""
+    """The template's error, with the number of the first message that causes it."""
     for index in range(len(messages)):
         try:
             render(tokenizer, messages[: index + 1], chat.variables)

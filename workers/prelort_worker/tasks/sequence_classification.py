@@ -1,4 +1,4 @@
-"""A label for a text."""
+"""Predicts a label for a text."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar

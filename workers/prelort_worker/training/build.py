@@ -1,4 +1,4 @@
-"""A task's base model with its nested adapters."""
+"""Builds a task's base model with its nested adapters."""
 
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from .nested_lora import NestedLora
 
 
 class Known(Protocol):
-    """What the data decides of a model."""
+    """What a model takes from the data."""
 
     @property
     def labels(self) -> list[str]: ...
@@ -24,7 +24,7 @@ class Known(Protocol):
 
 
 def build_nested(model: ModelSpec, lora: LoraSpec, known: Known, device: torch.device, seed: str) -> NestedLora:
-    """On its device. New parameters are drawn from `seed`, so every worker has the same."""
+    """The model on its device. Initialises new parameters from `seed`, so they are the same in every worker."""
     task = find_task(model, device)
     task.labels, task.pad_token_id = known.labels, known.pad_token_id
     return build_from_task(task, lora, seed)
@@ -34,7 +34,7 @@ def build_from_task(task: Task, lora: LoraSpec, seed: str) -> NestedLora:
     torch.manual_seed(derive(seed, "new parameters"))
     prepare_heads(task, lora)
     base = task.build_model()
-    if task.model.quantization is None:  # what is quantised was loaded where it is to be
+    if task.model.quantization is None:  # quantised weights were loaded onto their device
         base = base.to(task.device)
     return add_adapters(base, task, lora)
 
@@ -44,7 +44,7 @@ def prepare_heads(task: Task, lora: LoraSpec) -> None:
 
 
 def n_frozen(nested: NestedLora) -> int:
-    """Parameters of the base model, without those of modules that are trained in full."""
+    """The number of frozen parameters: those of the base model, without modules trained in full."""
     base: nn.Module = nested.model.get_base_model()
     adapters = sum(value.numel() for name, value in base.named_parameters() if ".lora_" in name)
     copies = sum(value.numel() for module in nested.saved for value in module.wrapper.parameters())

@@ -1,4 +1,4 @@
-"""A model on its data once, before any training: what it cannot do is told at once, and not in the first round."""
+"""Runs a model on its data once after loading, so that what it cannot do is reported before the first round."""
 
 from dataclasses import replace
 
@@ -10,16 +10,16 @@ from .batches import Batch, collate, forward, precision
 from .buffers import copy_buffers, owner_of, restore_buffers
 from .nested_lora import NestedLora, activate, set_training
 
-# Far above what rounding does to float32 and bfloat16 logits, far below what another text's tokens do.
+# Far above rounding errors of float32 and bfloat16 logits, far below the effect of another text's tokens.
 _TOLERANCE = 0.05
 
 
 @torch.no_grad()
 def check_forward(nested: NestedLora, dataset: PreparedDataset) -> NestedLora:
     """
-    Two training examples, and one that is packed; raises InputError where that cannot be. Without truncations: whether
-    each example has to have its own is for the objective, which is not known yet. Returns the model with what its
-    training has to keep still.
+    Runs two training examples, and a packed one if there is any; raises InputError if that fails. Does not check
+    truncations per example, which depend on the objective, not known yet. Returns the model with the module types that
+    training must keep in evaluation mode.
     """
     if not dataset.info.clients:
         return nested
@@ -44,7 +44,7 @@ def check_forward(nested: NestedLora, dataset: PreparedDataset) -> NestedLora:
 
 
 def _with_still_modules(nested: NestedLora, batch: Batch) -> NestedLora:
-    """Finds, by one pass in training mode, the kinds of module that would change their buffers."""
+    """Finds the module types that change their buffers, by one pass in training mode."""
     before = copy_buffers(nested.model)
     set_training(nested)
     forward(nested, batch)
@@ -54,14 +54,14 @@ def _with_still_modules(nested: NestedLora, batch: Batch) -> NestedLora:
 
 
 def _starts(dataset: PreparedDataset, index: int) -> list[int]:
-    """Where the pieces of a packed example begin that are not its first."""
+    """Where the pieces of a packed example start, except the first."""
     if "positions" not in dataset.fields:
         return []
     return (dataset.value("positions", index) == 0).nonzero().flatten().tolist()[1:]
 
 
 def _check_packing(nested: NestedLora, dataset: PreparedDataset, index: int) -> None:
-    """What a packed row's later pieces give must not change when its first is not there."""
+    """The outputs of a packed row's later pieces must not change without its first piece."""
     row = collate(nested.task, dataset, [index], nested.device).tensors
     start = _starts(dataset, index)[0]
     alone = {name: value[:, start:] for name, value in row.items()}

@@ -1,4 +1,4 @@
-"""Sums of an adapter's quality over a shard of examples."""
+"""Evaluates an adapter on a shard of examples, as sums that add up over shards."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from .nested_lora import NestedLora, activate
 
 
 def shard_of(dataset: PreparedDataset, task: Evaluate) -> range:
-    """Where the examples lie that the task asks for."""
+    """The range of examples that the task asks for."""
     if (task.client_id is None) != (task.examples == "global"):
         wanted = "no client_id" if task.examples == "global" else "a client_id"
         raise ValueError(f"examples {task.examples!r}: expected {wanted}, got {task.client_id!r}")
@@ -30,7 +30,7 @@ def shard_of(dataset: PreparedDataset, task: Evaluate) -> range:
     return pool[shard.start : shard.stop]
 
 
-@torch.no_grad()  # not inference_mode: what a model caches under it cannot be trained through
+@torch.no_grad()  # not inference_mode: tensors a model caches under it cannot be used in training
 def evaluate_tier(
     nested: NestedLora,
     r: int,
@@ -40,8 +40,8 @@ def evaluate_tier(
     on_batch: Callable[[int, int], None],
 ) -> TierSums:
     """
-    Tier r's adapter as it is loaded, over a shard; nothing is generated. The order of sums is fixed by shard and batch
-    size: by length, so that little is padding, then by place.
+    Tier r's adapter as loaded, on a shard; generates nothing. Shard and batch size determine the order of sums: by
+    length, which keeps padding low, then by index.
     """
     activate(nested, r)
     nested.model.eval()

@@ -1,4 +1,4 @@
-"""What a model writes by itself: from the prompt alone, never from tokens of the true answer."""
+"""Generates answers from the prompt alone, never from tokens of the reference, and scores them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from .nested_lora import NestedLora, activate
 class Scores:
     # Σ of the ROUGE-L F-measure (Lin 2004; the rouge-score package, without stemming).
     rouge_l: float
-    # Σ of the task's own, by name.
+    # Σ of the task's own metrics, by name.
     own: dict[str, float]
 
 
@@ -30,8 +30,8 @@ def score_answers(
     max_new_tokens: int,
     on_batch: Callable[[int, int], None],
 ) -> Scores:
-    """Tier r's answers over the shard, in its order, against the examples' own."""
-    # Here, since it takes nltk half a second, which most workers never need.
+    """Scores tier r's generated answers on the shard against the examples' references."""
+    # Imported here, since it loads nltk, which takes half a second and most workers never need.
     from rouge_score.rouge_scorer import RougeScorer
 
     task = _generative(nested)
@@ -58,7 +58,7 @@ def generate(
 ) -> list[str]:
     """
     Tier r's answers, in the shard's order: greedy, one beam, until the tokenizer's end-of-text, `max_new_tokens` or
-    the model's last position. Batches go by the prompts' lengths, so that little is padding.
+    the model's last position. Sorts by prompt length, which keeps padding low.
     """
     task = _generative(nested)
     prompts = {index: task.prompt(dataset.example(index)) for index in shard}
@@ -66,10 +66,10 @@ def generate(
     activate(nested, r)
     nested.model.eval()
     base: Any = nested.model.get_base_model()
-    # A decoder goes on where its prompt ends; a decoder beside an encoder begins anew.
+    # A decoder-only model continues its prompt; with an encoder, the decoder starts from scratch.
     is_apart = bool(base.config.is_encoder_decoder)
     limit = None if is_apart else getattr(base.config.get_text_config(), "max_position_embeddings", None)
-    # A checkpoint may bring settings of its own, a penalty on repetition for one: they would fill what is left open.
+    # Replaces the checkpoint's own settings, such as a repetition penalty, which would apply otherwise.
     base.generation_config = GenerationConfig(
         do_sample=False,
         num_beams=1,
@@ -111,5 +111,5 @@ def _pad_left(prompts: list[torch.Tensor], pad_token_id: int) -> tuple[torch.Ten
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, tokens: torch.Tensor) -> str:
-    """Stripped: an answer begins with the space that joins it to its prompt."""
+    """Stripped, since an answer begins with the space that joins it to its prompt."""
     return str(tokenizer.decode(tokens.tolist(), skip_special_tokens=True)).strip()

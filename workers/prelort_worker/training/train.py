@@ -5,18 +5,18 @@ Prefix-nested training: a client of rank r minimises Σ over tiers t ≤ r of λ
     sum         every tier on the same batch, the losses weighted by λ: one pass a tier. The reference.
     sampled     one tier, drawn with probability λ: one pass.
     stratified  one pass over the batch's mean loss, in which each example has a tier of its own, by systematic
-                sampling through the cumulative λ, shuffled: the mean gradient is that of sum, the cost of none.
+                sampling through the cumulative λ, shuffled: the expected gradient of sum at the cost of none.
 
-The optimiser is AdamW, fresh at each fit, without decay, which would move rows that a truncation left out. Its
+The optimiser is AdamW, new for each fit, without weight decay, which would change rows that a truncation excludes. Its
 momentum still does so after a step of sampled.
 
-A step may take several batches, one after the other: its loss is the mean over all their targets, and truncations are
-drawn over all their examples. The passes of sum may run as one larger batch, with the same loss to rounding where
-nothing is dropped out.
+A step may accumulate several batches: its loss is the mean over all their targets, and truncations are drawn over all
+their examples. The passes of sum may run as one larger batch, with the same loss up to rounding if there is no
+dropout.
 
 freeze_a trains B alone. tail_penalty λ adds λ·Σ ‖B[:, ρ:]‖_F·‖A[ρ:, :]‖_F over the modules, ρ the tier below r, to the
-loss of every step: what lets HetLoRA's clients lose rank (Cho et al., arXiv 2401.06432). The losses told are without
-it, so that they compare.
+loss of every step, by which HetLoRA prunes ranks (Cho et al., arXiv 2401.06432). Reported losses exclude it, so that
+they are comparable.
 """
 
 import math
@@ -46,7 +46,7 @@ from .nested_lora import (
 
 @dataclass(frozen=True)
 class Pass:
-    """A forward and backward pass over a step: what its loss weighs, and the tier of all examples or of each."""
+    """A forward and backward pass over a step: the weight of its loss, and the tier of all examples or of each."""
 
     weight: float
     ranks: int | list[int]
@@ -55,13 +55,13 @@ class Pass:
         return self.ranks if isinstance(self.ranks, list) else [self.ranks] * n_examples
 
     def part(self, start: int, stop: int) -> "Pass":
-        """Over those of the step's examples."""
+        """The pass over a part of the step's examples."""
         return self if isinstance(self.ranks, int) else Pass(self.weight, self.ranks[start:stop])
 
 
 @dataclass(frozen=True)
 class Trained:
-    # Over all batches of a step, these count as one.
+    # A pass over all batches of a step counts once.
     passes: int
     # Mean over the steps; None without steps.
     loss: float | None
@@ -79,8 +79,8 @@ def train(
     on_step: Callable[[int, int], None],
 ) -> Trained:
     """
-    Trains tier r's adapter in place. The same arguments and adapter give the same bytes. `on_step` is called before
-    every batch of every step, with how many there were and how many there are; it may raise.
+    Trains tier r's adapter in place. The same arguments and adapter give the same bytes. Calls `on_step` before every
+    batch of every step, with the number of batches done and in total; it may raise.
     """
     device = nested.device
     weights = tier_weights(nested.tiers, r, spec.full_weight)
@@ -117,8 +117,8 @@ def train(
 
 def tail_norm(nested: NestedLora, r: int) -> Tensor:
     """
-    Σ ‖B[:, ρ:]‖_F·‖A[ρ:, :]‖_F over the modules, ρ the tier below r. At B = 0, where a norm has no gradient, PyTorch
-    takes zero for it.
+    Σ ‖B[:, ρ:]‖_F·‖A[ρ:, :]‖_F over the modules, ρ the tier below r. At B = 0, where the norm is not differentiable,
+    PyTorch uses zero as its gradient.
     """
     below = max(tier for tier in nested.tiers if tier < r)
     norm = torch.linalg.vector_norm
@@ -126,7 +126,7 @@ def tail_norm(nested: NestedLora, r: int) -> Tensor:
 
 
 def tier_weights(tiers: tuple[int, ...], r: int, full_weight: float | None) -> dict[int, float]:
-    """λ of each tier ≤ r, ascending: `full_weight` for r and the rest spread evenly, or all alike."""
+    """λ of each tier ≤ r, ascending: `full_weight` for r and the rest split evenly, or all equal."""
     lower = [tier for tier in tiers if tier < r]
     full = 1 / (len(lower) + 1) if full_weight is None else full_weight
     if not lower:
@@ -135,7 +135,7 @@ def tier_weights(tiers: tuple[int, ...], r: int, full_weight: float | None) -> d
 
 
 def plan_step(objective: Objective, weights: dict[int, float], batch_size: int, rng: np.random.Generator) -> list[Pass]:
-    """The passes of one step. With a single tier of weight every objective is plain training."""
+    """The passes of one step. With a single tier of non-zero weight, every objective is plain training."""
     weights = {r: weight for r, weight in weights.items() if weight > 0}
     full = max(weights)
     if objective == "none" or len(weights) == 1:
@@ -151,7 +151,7 @@ def plan_step(objective: Objective, weights: dict[int, float], batch_size: int, 
 
 
 def endless_batches(examples: range, batch_size: int, rng: np.random.Generator) -> Iterator[list[int]]:
-    """Permutation after permutation of the examples, cut into batches: a batch may reach into the next one."""
+    """An endless stream of permutations of the examples, cut into batches that may span two permutations."""
     stream = _endless(examples, rng)
     while True:
         yield list(islice(stream, batch_size))
@@ -160,7 +160,7 @@ def endless_batches(examples: range, batch_size: int, rng: np.random.Generator) 
 def batches_by_length(
     examples: range, batch_size: int, rng: np.random.Generator, length: Callable[[int], int]
 ) -> Iterator[list[int]]:
-    """Like endless batches, of which a permutation's worth, 50 at most, are sorted by length, then shuffled."""
+    """Like endless_batches, but groups of at most 50 batches, or a permutation, are sorted by length and shuffled."""
     stream = _endless(examples, rng)
     n_batches = min(math.ceil(len(examples) / batch_size), 50)
     while True:
@@ -188,7 +188,7 @@ def _backward(
     together: bool,
     on_batch: Callable[[int], None],
 ) -> float:
-    """Adds the gradients of a step's loss, and gives that loss."""
+    """Accumulates the gradients of a step's loss, and returns the loss."""
     n_targets, start, losses = sum(batch.n_targets for batch in batches), 0, []
     for index, batch in enumerate(batches):
         on_batch(index)
@@ -199,7 +199,7 @@ def _backward(
         else:
             losses += [_pass(nested, r, batch, each, share) for each in passes]
         start += len(batch)
-    return sum(loss.item() for loss in losses)  # at the end: each waits for the device
+    return sum(loss.item() for loss in losses)  # at the end, since each call waits for the device
 
 
 def _pass(nested: NestedLora, r: int, batch: Batch, each: Pass, share: float) -> Tensor:
@@ -210,7 +210,7 @@ def _pass(nested: NestedLora, r: int, batch: Batch, each: Pass, share: float) ->
 
 
 def _pass_together(nested: NestedLora, r: int, batch: Batch, passes: list[Pass], share: float) -> Tensor:
-    """All passes as one, over a copy of the batch for each."""
+    """All passes as one, with a copy of the batch for each."""
     ranks = [rank for each in passes for rank in each.ranks_of(len(batch))]
     with truncated(nested, r, ranks):
         losses = mean_losses(nested, batch.repeated(len(passes)), len(passes))
