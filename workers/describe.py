@@ -1,6 +1,6 @@
 """
-Prints as JSON which Python this is and which of the packages that a worker imports are missing. A script, so that
-nothing is imported from the working folder; without type hints or f-strings, so that any Python 3 can run it.
+Prints the Python version and the missing packages of a worker as JSON. A script, so that nothing is imported from the
+working folder; without type hints or f-strings, so that any Python 3 can run it.
 """
 
 import importlib.util

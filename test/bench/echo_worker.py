@@ -53,14 +53,14 @@ class Frames:
 
 @dataclass
 class Echo:
-    """In the place of prelort_worker.task_runner.Client."""
+    """In the place of prelort_worker.task_runner.TaskRunner."""
 
     changes: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
 
     def run(self, task, payload, report):
         ids = {"task_id": task.task_id, "attempt": task.attempt}
         if isinstance(task, Prepare):
-            clients = [PreparedClient(f"c{place}", EXAMPLES, 0, [], [], 0, 0) for place in range(ASKED["clients"])]
+            clients = [PreparedClient(f"c{index}", EXAMPLES, 0, [], [], 0, 0) for index in range(ASKED["clients"])]
             index = IndexFile("echo", "0" * 64)
             known = {"index": index, "data_sha256": "0" * 64, "sources": None, "labels": [], "remarks": []}
             return Prepared(**ids, **known, n_eval=1, n_truncated=0, clients=clients), {}

@@ -65,12 +65,12 @@ def loss_of(rows: torch.Tensor, scale: float, x: torch.Tensor, y: torch.Tensor) 
 
 
 class Task:
-    """In the place of prelort_worker.task_runner.Client."""
+    """In the place of prelort_worker.task_runner.TaskRunner."""
 
     def run(self, task, payload, report):
         ids = {"task_id": task.task_id, "attempt": task.attempt}
         if isinstance(task, Prepare):
-            clients = [PreparedClient(f"c{place}", EXAMPLES, 0, [], [], 0, 0) for place in range(ASKED["clients"])]
+            clients = [PreparedClient(f"c{index}", EXAMPLES, 0, [], [], 0, 0) for index in range(ASKED["clients"])]
             index = IndexFile("chaos", "0" * 64)
             return Prepared(
                 **ids,

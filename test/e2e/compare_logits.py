@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 from prelort_worker.models import MeanPooledClassifier
 from prelort_worker.tasks.find import find_task
-from prelort_worker.training.add_adapters import wrap
+from prelort_worker.training.add_adapters import add_adapters
 from prelort_worker.training.nested_lora import activate, write
 from prelort_worker.wire.messages import LoraSpec, ModelSpec
 from safetensors.torch import load_file
@@ -39,7 +39,7 @@ def main(run: Path, base: str) -> None:
     tokens = torch.randint(4, 40, (3, 12), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         plain = load_base(base, record).eval()(input_ids=tokens).logits
-        ours = wrap(load_base(base, record), task, lora)
+        ours = add_adapters(load_base(base, record), task, lora)
         differences = {}
         for r in lora.tiers:
             write(ours, r, rows[:r], dense)

@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 from prelort_worker.errors import Problems
-from prelort_worker.prepare.prepare import build_index
-from prelort_worker.prepared_dataset import Index
+from prelort_worker.prepare.prepare import build_dataset
+from prelort_worker.prepared_dataset import PreparedDataset
 from prelort_worker.seeds import derive
-from prelort_worker.task_runner import Client, Resident
+from prelort_worker.task_runner import Resident, TaskRunner
 from prelort_worker.tasks.find import find_task
 from prelort_worker.tasks.task import Task
-from prelort_worker.training.add_adapters import wrap
-from prelort_worker.training.build import assemble
+from prelort_worker.training.add_adapters import add_adapters
+from prelort_worker.training.build import build_nested
 from prelort_worker.training.nested_lora import NestedLora
 from prelort_worker.wire.frames import Payload, Tensor
 from prelort_worker.wire.messages import (
@@ -47,41 +47,41 @@ def task_of(model: ModelSpec, folder: Path, **changes: Any) -> Task:
 
 
 @cache
-def index_of(folder: Path, task: str) -> Index:
+def dataset_of(folder: Path, task: str) -> PreparedDataset:
     data = data_spec(folder, task)
-    return build_index(task_of(model_spec(folder, task), folder), data, SEED, quiet)
+    return build_dataset(task_of(model_spec(folder, task), folder), data, SEED, quiet)
 
 
 def base_of(folder: Path, task: str, seed: str = SEED) -> Any:
     """The frozen model by itself."""
-    found, info = find_task(model_spec(folder, task), CPU), index_of(folder, task).info
+    found, info = find_task(model_spec(folder, task), CPU), dataset_of(folder, task).info
     found.labels, found.pad_token_id = info.labels, info.pad_token_id
     torch.manual_seed(derive(seed, "new parameters"))
     return found.build_model()
 
 
-def tokens_of(index: Index, place: int) -> torch.Tensor:
-    return index.value("input_ids", place).long()
+def tokens_of(dataset: PreparedDataset, index: int) -> torch.Tensor:
+    return dataset.value("input_ids", index).long()
 
 
-def prompt_length(index: Index, place: int) -> int:
+def prompt_length(dataset: PreparedDataset, index: int) -> int:
     """How many tokens stand before the first that is learned."""
-    return index.value("learned", place).tolist().index(True)
+    return dataset.value("learned", index).tolist().index(True)
 
 
 def nested_of(folder: Path, task: str, lora: LoraSpec = LORA, **model: Any) -> NestedLora:
-    return assemble(model_spec(folder, task, **model), lora, index_of(folder, task).info, CPU, SEED)
+    return build_nested(model_spec(folder, task, **model), lora, dataset_of(folder, task).info, CPU, SEED)
 
 
 def resident_of(folder: Path, task: str = "causal-lm") -> Resident:
-    return Resident(nested_of(folder, task), index_of(folder, task))
+    return Resident(nested_of(folder, task), dataset_of(folder, task))
 
 
 @dataclass(frozen=True)
 class Up:
     """A worker's client with all that it said as it came up."""
 
-    client: Client
+    runner: TaskRunner
     prepared: Prepared
     loaded: Loaded
     dense: torch.Tensor
@@ -94,37 +94,37 @@ class Up:
 
     def fit(self, client_id: str, r: int, spec: FitSpec) -> tuple[Fitted, Payload]:
         task = Fit("f", 1, 1, client_id, r, self.nested.scale, SEED, spec, "F32", [])
-        fitted, delta = self.client.run(task, self.adapter(r), quiet)
+        fitted, delta = self.runner.run(task, self.adapter(r), quiet)
         assert isinstance(fitted, Fitted)
         return fitted, delta
 
     def evaluate(self, ranks: list[int], max_new_tokens: int = 0, batch_size: int = 8) -> list[TierSums]:
         count = self.prepared.n_eval
         task = Evaluate("e", 1, 1, "global", None, ranks, self.nested.scale, 0, count, batch_size, max_new_tokens, [])
-        evaluated, _ = self.client.run(task, self.adapter(max(ranks)), quiet)
+        evaluated, _ = self.runner.run(task, self.adapter(max(ranks)), quiet)
         assert isinstance(evaluated, Evaluated)
         return evaluated.tiers
 
     @property
     def nested(self) -> NestedLora:
-        assert self.client._resident is not None
-        return self.client._resident.nested
+        assert self.runner._resident is not None
+        return self.runner._resident.nested
 
     @property
-    def index(self) -> Index:
-        assert self.client._resident is not None
-        return self.client._resident.index
+    def dataset(self) -> PreparedDataset:
+        assert self.runner._resident is not None
+        return self.runner._resident.dataset
 
 
 def come_up(model: ModelSpec, lora: LoraSpec, data: DataSpec, cache: Path) -> Up:
     """prepare → load, as a worker does them."""
-    client = Client(CPU)
-    prepared, _ = client.run(Prepare("p", 1, SEED, model, lora, data, str(cache)), {}, quiet)
+    runner = TaskRunner(CPU)
+    prepared, _ = runner.run(Prepare("p", 1, SEED, model, lora, data, str(cache)), {}, quiet)
     assert isinstance(prepared, Prepared)
-    loaded, carried = client.run(Load("l", 1, SEED, model, lora, prepared.index, str(cache)), {}, quiet)
+    loaded, carried = runner.run(Load("l", 1, SEED, model, lora, prepared.index, str(cache)), {}, quiet)
     assert isinstance(loaded, Loaded)
     dense = torch.frombuffer(bytearray(carried["dense"].data), dtype=torch.float32) if carried else torch.zeros(0)
-    return Up(client, prepared, loaded, dense)
+    return Up(runner, prepared, loaded, dense)
 
 
 def quiet(*_progress: object) -> None:
@@ -149,7 +149,7 @@ def tiny_gpt2() -> GPT2LMHeadModel:
 def wrapped_gpt2(lora: LoraSpec) -> NestedLora:
     task = find_task(ModelSpec("gpt2", None, "causal-lm", None, None, "f32", None, None, False), CPU)
     task.modules_to_save = list(lora.modules_to_save or [])
-    return wrap(tiny_gpt2(), task, lora)
+    return add_adapters(tiny_gpt2(), task, lora)
 
 
 def random_adapter(nested: NestedLora, r: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

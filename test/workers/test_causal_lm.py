@@ -10,13 +10,13 @@ import torch
 from models_for_tests import CPU, random_adapter, task_of
 from more_models import TOKENIZER, save_model, tiny_config
 from prelort_worker.errors import InputError
-from prelort_worker.prepared_dataset import ClientInfo, Example, IndexInfo, make_index
+from prelort_worker.prepared_dataset import ClientInfo, DatasetInfo, Example, make_dataset
 from prelort_worker.rows.row import Row
 from prelort_worker.tasks.causal_lm import CausalLm
 from prelort_worker.tasks.text import IGNORED
 from prelort_worker.training.batches import Batch, forward
-from prelort_worker.training.build import assemble
-from prelort_worker.training.check_forward import probe
+from prelort_worker.training.build import build_nested
+from prelort_worker.training.check_forward import check_forward
 from prelort_worker.training.nested_lora import NestedLora, activate, write
 from specs import LORA, SEED, data_spec, model_spec
 from tiny import TOPICS
@@ -44,7 +44,7 @@ def task(model: Path) -> CausalLm:
 
 
 def encode(model: Path, lines: Sequence[dict[str, Any]], **changes: Any) -> list[Example]:
-    rows = [Row(f"data.jsonl:{place}", line) for place, line in enumerate(lines, start=1)]
+    rows = [Row(f"data.jsonl:{index}", line) for index, line in enumerate(lines, start=1)]
     return task(model).encode(rows, data_spec(model, "causal-lm", **changes), lambda _done, _of: None)
 
 
@@ -64,7 +64,7 @@ def pack(model: Path, lines: Sequence[dict[str, Any]], is_training: bool = True,
 
 def pieces_of(example: Example) -> list[int]:
     """Their lengths."""
-    starts = [place for place, position in enumerate(example["positions"].tolist()) if position == 0]
+    starts = [index for index, position in enumerate(example["positions"].tolist()) if position == 0]
     return [stop - start for start, stop in zip(starts, [*starts[1:], len(example["positions"])], strict=True)]
 
 
@@ -146,8 +146,8 @@ def test_held_out_pairs_stay_single_for_answers_to_be_generated_and_held_out_tex
 
 
 def ready(model: Path, kind: type[CausalLm] = CausalLm) -> NestedLora:
-    info = IndexInfo("causal-lm", [], 0, TOKENIZER.pad_token_id, [])
-    nested = assemble(model_spec(model, "causal-lm", name_or_path=str(model)), LORA, info, CPU, SEED)
+    info = DatasetInfo("causal-lm", [], 0, TOKENIZER.pad_token_id, [])
+    nested = build_nested(model_spec(model, "causal-lm", name_or_path=str(model)), LORA, info, CPU, SEED)
     write(nested, 8, *random_adapter(nested, 8))
     activate(nested, 8)
     nested.model.eval()
@@ -186,8 +186,8 @@ class Blind(CausalLm):
 
 def try_out(nested: NestedLora, model: Path, lengths: Sequence[int]) -> None:
     rows = pack(model, texts(*lengths), **OF_TEXT, max_length=12)
-    info = IndexInfo("causal-lm", [], 0, TOKENIZER.pad_token_id, [ClientInfo("c00", [], [], 0, 0)])
-    probe(nested, make_index(info, rows, [len(row["input_ids"]) for row in rows], [0, len(rows), 0]))
+    info = DatasetInfo("causal-lm", [], 0, TOKENIZER.pad_token_id, [ClientInfo("c00", [], [], 0, 0)])
+    check_forward(nested, make_dataset(info, rows, [len(row["input_ids"]) for row in rows], [0, len(rows), 0]))
 
 
 @pytest.mark.parametrize("lengths", [[3, 4, 2], [11, 11, 3, 4, 2]])

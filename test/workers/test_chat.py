@@ -10,7 +10,7 @@ from chat_templates import ADDING, CHATML, LLAMA, MISTRAL, PARTS, PLAIN, REASONI
 from models_for_tests import CPU, come_up, quiet
 from more_models import CHAT_TEMPLATE, TOKENIZER
 from prelort_worker.errors import InputError, Problems
-from prelort_worker.prepare.prepare import build_index
+from prelort_worker.prepare.prepare import build_dataset
 from prelort_worker.rows.read import read_rows
 from prelort_worker.rows.row import Row
 from prelort_worker.tasks.causal_lm import CausalLm
@@ -56,9 +56,9 @@ def learned_of(template: str, turns: Any, **columns: Any) -> tuple[list[str], li
     encoder = ChatEncoder(of_bytes)
     tokens, learned, _ = encoder.encode(conversation(turns, **columns), 10_000)
     stretches: list[list[int]] = []
-    for place, token in enumerate(tokens):
-        if learned[place]:
-            stretches = stretches if place and learned[place - 1] else [*stretches, []]
+    for index, token in enumerate(tokens):
+        if learned[index]:
+            stretches = stretches if index and learned[index - 1] else [*stretches, []]
             stretches[-1].append(token)
     return [of_bytes.decode(each) for each in stretches], encoder.remarks()
 
@@ -478,7 +478,7 @@ def test_prepared_conversations_hold_what_is_learned_and_can_be_evaluated(
     data = data_spec(HERE, "causal-lm", path=str(path), messages="turns", prompt=None, answer=None, eval_examples=4)
     model = model_spec(HERE, "causal-lm", name_or_path=str(chat_model / "tiny-llama"))
     up = come_up(model, LORA, data, tmp_path / "cache")
-    example = up.index.example(0)
+    example = up.dataset.example(0)
     words = up.nested.task.tokenizer  # pyright: ignore[reportAttributeAccessIssue] - a text task's
     assert words.decode(example["input_ids"][example["learned"]]) == learned
     (sums,) = up.evaluate([2], max_new_tokens=4)
@@ -496,7 +496,7 @@ def test_every_faulty_line_is_told_at_once_in_the_files_order(tmp_path: Path):
     path = write_lines(tmp_path / "chats.jsonl", rows)
     data = data_spec(HERE, "causal-lm", path=str(path), messages="turns", prompt=None, answer=None, eval_examples=4)
     with pytest.raises(InputError) as refused:
-        build_index(task_with(CHAT_TEMPLATE), data, SEED, quiet)
+        build_dataset(task_with(CHAT_TEMPLATE), data, SEED, quiet)
     told = str(refused.value)
     assert told.startswith(f"{path}:1, {path}:3, {path}:5, {path}:7, {path}:9 and 10 more rows: message 2: the model's")
     assert f"{path}:2, {path}:4, {path}:6, {path}:8, {path}:10 and 10 more rows: message 1: has no content" in told
@@ -506,7 +506,7 @@ def test_remarks_on_conversations_are_kept_with_the_index(tmp_path: Path):
     rows = [{"turns": [{**USER, "mood": "calm"}, assistant("paw"), USER, assistant("")]}] * 30
     path = write_lines(tmp_path / "chats.jsonl", rows)
     data = data_spec(HERE, "causal-lm", path=str(path), messages="turns", prompt=None, answer=None, eval_examples=4)
-    assert build_index(task_with(CHAT_TEMPLATE), data, SEED, quiet).info.remarks == [
+    assert build_dataset(task_with(CHAT_TEMPLATE), data, SEED, quiet).info.remarks == [
         f"the model's chat template does not use mood of user messages: {path}:1, message 1 and 29 more",
         f"assistant turns that render as nothing but their end are not learned: {path}:1, message 4; {path}:2, "
         f"message 4; {path}:3, message 4; and 27 more",

@@ -15,7 +15,7 @@ from prelort_worker.errors import InputError
 from prelort_worker.models import _kept_whole
 from prelort_worker.prepare.prepare import prepare
 from prelort_worker.tasks.find import find_task
-from prelort_worker.training.add_adapters import n_weights, wrap
+from prelort_worker.training.add_adapters import add_adapters, n_weights
 from prelort_worker.wire.messages import LoraSpec, Prepare, Prepared
 from specs import LORA, SEED, data_spec, model_spec
 from torch import nn
@@ -53,7 +53,7 @@ def refusal(*arguments: Any, **options: Any) -> list[tuple[str | None, str]]:
 
 def texts(folder: Path, *lengths: int) -> str:
     """Classified ones of so many words, the longest of which decides."""
-    lines = [{"text": "fur " * length, "topic": "ab"[place % 2]} for place, length in enumerate(lengths)]
+    lines = [{"text": "fur " * length, "topic": "ab"[index % 2]} for index, length in enumerate(lengths)]
     path = folder / "texts.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return str(path)
@@ -145,7 +145,7 @@ def test_all_linear_is_what_peft_takes_for_all_linear(tmp_path: Path, name: str)
         return found
 
     make(tmp_path / name)
-    ours = wrap(task().build_model(), task(), replace(LORA, target_modules="all-linear"))
+    ours = add_adapters(task().build_model(), task(), replace(LORA, target_modules="all-linear"))
     config = LoraConfig(
         r=2, target_modules="all-linear", modules_to_save=list(task().heads) or None, task_type=task().peft_type
     )
@@ -161,7 +161,7 @@ def test_the_shapes_on_the_meta_device_are_those_that_are_loaded(tmp_path: Path,
     kind, make = MODELS[name]
     task: Any = find_task(model_spec(make(tmp_path / name), kind, name_or_path=str(tmp_path / name)), CPU)
     task.labels = ["a", "b", "c"]
-    seen, read = wrap(task.build_model(on_meta=True), task, LORA), wrap(task.build_model(), task, LORA)
+    seen, read = add_adapters(task.build_model(on_meta=True), task, LORA), add_adapters(task.build_model(), task, LORA)
     assert [module.shape for module in seen.modules] == [module.shape for module in read.modules]
     assert seen.dense_shapes == read.dense_shapes
     assert all(value.is_meta for value in seen.model.parameters())
@@ -219,7 +219,7 @@ def test_where_peft_has_no_choice_of_its_own_modules_are_asked_for(tiny: Path, t
     with pytest.raises(
         InputError, match=r"is needed: PEFT has no choice of its own for ViTForImageCl.*; name modules, or all-linear"
     ):
-        wrap(task.build_model(), task, replace(LORA, target_modules=None))
+        add_adapters(task.build_model(), task, replace(LORA, target_modules=None))
 
 
 def test_the_attention_that_is_asked_for_is_the_models(tiny: Path, tmp_path: Path):

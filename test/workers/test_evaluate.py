@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from models_for_tests import index_of, nested_of, prompt_length, random_adapter, task_of, tokens_of
-from prelort_worker.prepare.prepare import build_index
+from models_for_tests import dataset_of, nested_of, prompt_length, random_adapter, task_of, tokens_of
+from prelort_worker.prepare.prepare import build_dataset
 from prelort_worker.training.evaluate import evaluate_tier, shard_of
 from prelort_worker.training.nested_lora import NestedLora, activate, write
 from prelort_worker.wire.messages import Evaluate
@@ -15,8 +15,8 @@ from torch.nn import functional
 
 
 def evaluate(nested: NestedLora, folder: Path, shard: range, batch_size: int = 5):
-    index = index_of(folder, nested.task.model.task)
-    return evaluate_tier(nested, 4, index, shard, batch_size, lambda _done, _of: None)
+    dataset = dataset_of(folder, nested.task.model.task)
+    return evaluate_tier(nested, 4, dataset, shard, batch_size, lambda _done, _of: None)
 
 
 def ready(tiny: Path, task: str) -> NestedLora:
@@ -28,19 +28,19 @@ def ready(tiny: Path, task: str) -> NestedLora:
 @torch.no_grad()
 def by_hand(nested: NestedLora, folder: Path) -> tuple[float, int, list[list[int]]]:
     """One example at a time, without padding: loss, what it was taken over, [actual, predicted] of each."""
-    index = index_of(folder, nested.task.model.task)
+    dataset = dataset_of(folder, nested.task.model.task)
     activate(nested, 4)
     nested.model.eval()
     loss, targets, answers = 0.0, 0, []
-    for example in index.held_out:
-        tokens = tokens_of(index, example)
+    for example in dataset.held_out:
+        tokens = tokens_of(dataset, example)
         logits = nested.model(input_ids=tokens[None]).logits[0]
         if nested.task.model.task == "causal-lm":
-            prompt = prompt_length(index, example)
+            prompt = prompt_length(dataset, example)
             loss += functional.cross_entropy(logits[prompt - 1 : -1], tokens[prompt:], reduction="sum").item()
             targets += len(tokens) - prompt
         else:
-            target = int(index.fields["labels"][example])
+            target = int(dataset.fields["labels"][example])
             loss += functional.cross_entropy(logits, torch.tensor(target)).item()
             targets += 1
             answers.append([target, int(logits.argmax())])
@@ -83,21 +83,21 @@ ASKED = Evaluate("e", 1, 1, "global", None, [8], 2.0, 2, 3, 8, 0, [])
 
 def test_a_shard_is_a_range_of_the_examples_asked_for(tiny: Path):
     spec = data_spec(tiny, "causal-lm", client_eval_examples=5)
-    index = build_index(task_of(model_spec(tiny, "causal-lm"), tiny), spec, SEED, lambda _step, _steps: None)
-    assert shard_of(index, ASKED) == range(2, 5)
+    dataset = build_dataset(task_of(model_spec(tiny, "causal-lm"), tiny), spec, SEED, lambda _step, _steps: None)
+    assert shard_of(dataset, ASKED) == range(2, 5)
     client, train = (replace(ASKED, examples=each, client_id="c01") for each in ("client", "train"))
     # 24 held out from all; c00 has 34 of which 5 are held out, and so has c01.
-    assert shard_of(index, train) == range(24 + 34 + 2, 24 + 34 + 5)
-    assert shard_of(index, client) == range(24 + 34 + 29 + 2, 24 + 34 + 29 + 5)
+    assert shard_of(dataset, train) == range(24 + 34 + 2, 24 + 34 + 5)
+    assert shard_of(dataset, client) == range(24 + 34 + 29 + 2, 24 + 34 + 29 + 5)
     with pytest.raises(ValueError, match=r"expected a part of the 5 examples held out of c01, got range\(3, 6\)"):
-        shard_of(index, replace(client, start=3))
+        shard_of(dataset, replace(client, start=3))
     with pytest.raises(ValueError, match=r"expected a part of the 29 examples that c01 trains on, got range\(27, 30\)"):
-        shard_of(index, replace(train, start=27))
+        shard_of(dataset, replace(train, start=27))
     with pytest.raises(ValueError, match=r"expected a part of the 24 examples held out from all, got range\(22, 25\)"):
-        shard_of(index, replace(ASKED, start=22))
+        shard_of(dataset, replace(ASKED, start=22))
 
 
 @pytest.mark.parametrize(("examples", "client_id"), [("global", "c01"), ("client", None), ("train", None)])
 def test_a_client_is_named_where_its_examples_are_asked_for_and_only_there(tiny: Path, examples, client_id):
     with pytest.raises(ValueError, match=f"examples '{examples}': expected"):
-        shard_of(index_of(tiny, "causal-lm"), replace(ASKED, examples=examples, client_id=client_id))
+        shard_of(dataset_of(tiny, "causal-lm"), replace(ASKED, examples=examples, client_id=client_id))

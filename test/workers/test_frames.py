@@ -162,8 +162,8 @@ class TestChunks:
         chunks = list(chunk_payload("t", 1, PAYLOAD))
         assembly = Assembly(describe_payload(PAYLOAD))
         with pytest.raises(WireError, match=reason):
-            for place in order:
-                assembly.add(chunks[place])
+            for index in order:
+                assembly.add(chunks[index])
             assembly.finish()
 
     def test_a_chunk_too_long_or_empty_is_refused(self):
@@ -309,8 +309,8 @@ class TestSharedMemory:
     def test_a_file_that_is_not_there_or_too_short_fails_the_task_alone(self):
         inbox = Inbox(os.getpid())
         rows = self.lent(Lender())[0]
-        for place, shared in enumerate((Shared(999_999, 0), Shared(rows.shared.fd if rows.shared else 0, 100))):
-            task = replace(fit_message(attempt=place + 1), tensors=[replace(rows, shared=shared)])
+        for index, shared in enumerate((Shared(999_999, 0), Shared(rows.shared.fd if rows.shared else 0, 100))):
+            task = replace(fit_message(attempt=index + 1), tensors=[replace(rows, shared=shared)])
             (failure,) = inbox.accept(task)
             assert isinstance(failure, Failure) and failure.error.message.startswith("shared memory: ")
         assert inbox.jobs.empty()

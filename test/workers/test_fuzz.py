@@ -20,10 +20,10 @@ def test_messages_that_hypothesis_changed_are_taken_or_refused_by_name():
 def test_every_single_byte_that_is_changed_or_cut_off_is_taken_or_refused_by_name():
     target = Target()
     for frame in GOLDEN_FRAMES:
-        for place in range(0, len(frame), 3):
-            target.attempt([frame[:place]])
+        for index in range(0, len(frame), 3):
+            target.attempt([frame[:index]])
             for value in (0x00, 0x80, 0xC1, 0xC6, 0xDD, 0xFF):
-                target.attempt([frame[:place] + bytes([value]) + frame[place + 1 :]])
+                target.attempt([frame[:index] + bytes([value]) + frame[index + 1 :]])
     report = target.report()
     assert (report["crashes"], report["hangs"]) == ([], [])
     assert report["inputs"] > 5000

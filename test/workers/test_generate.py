@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from models_for_tests import payload, prompt_length, random_adapter, resident_of, tokens_of
-from prelort_worker.prepare.prepare import build_index
+from prelort_worker.prepare.prepare import build_dataset
 from prelort_worker.task_runner import Resident, evaluate
 from prelort_worker.tasks.causal_lm import CausalLm
 from prelort_worker.training.generate import generate, score_answers
@@ -32,12 +32,12 @@ def trained(tiny: Path) -> Resident:
     """One that has learned something at rank 8: to say again a gloss, so that prompts differ in length."""
     resident = resident_of(tiny)
     spec = data_spec(tiny, "causal-lm", prompt="{gloss} :")
-    resident.index = build_index(resident.nested.task, spec, SEED, quiet)
-    nested, index = resident.nested, resident.index
-    assert len({prompt_length(index, example) for example in EXAMPLES}) > 3
+    resident.dataset = build_dataset(resident.nested.task, spec, SEED, quiet)
+    nested, dataset = resident.nested, resident.dataset
+    assert len({prompt_length(dataset, example) for example in EXAMPLES}) > 3
     write(nested, 8, *random_adapter(nested, 8))
     spec = replace(FIT, objective="none", local_steps=20)
-    train(nested, 8, index, range(24, 160), spec, SEED, quiet)
+    train(nested, 8, dataset, range(24, 160), spec, SEED, quiet)
     return resident
 
 
@@ -47,8 +47,8 @@ def tokenizer_of(resident: Resident) -> Any:
 
 
 def answers_of(resident: Resident, batch_size: int = 5, new_tokens: int = NEW_TOKENS, shard: range = EXAMPLES):
-    nested, index = resident.nested, resident.index
-    return generate(nested, 8, index, shard, batch_size, new_tokens, quiet)
+    nested, dataset = resident.nested, resident.dataset
+    return generate(nested, 8, dataset, shard, batch_size, new_tokens, quiet)
 
 
 @torch.no_grad()
@@ -57,10 +57,10 @@ def answer_by_hand(resident: Resident, example: int, forced: bool) -> str:
     The likeliest next token again and again, one example at a time, without padding or cache: after its own answer so
     far or, `forced`, after the true one.
     """
-    nested, index, tokenizer = resident.nested, resident.index, tokenizer_of(resident)
+    nested, dataset, tokenizer = resident.nested, resident.dataset, tokenizer_of(resident)
     activate(nested, 8)
     nested.model.eval()
-    tokens, prompt = tokens_of(index, example).tolist(), prompt_length(index, example)
+    tokens, prompt = tokens_of(dataset, example).tolist(), prompt_length(dataset, example)
     answer: list[int] = []
     for step in range(len(tokens) - prompt if forced else NEW_TOKENS):
         before = tokens[: prompt + step] if forced else [*tokens[:prompt], *answer]
@@ -72,19 +72,19 @@ def answer_by_hand(resident: Resident, example: int, forced: bool) -> str:
 
 def rouge_l(reference: str, answer: str) -> float:
     """2PR / (P + R) of the longest common subsequence of words."""
-    one, other = (re.findall("[a-z0-9]+", text.lower()) for text in (reference, answer))
-    longest = [[0] * (len(other) + 1) for _ in range(len(one) + 1)]
-    for row, word in enumerate(one):
-        for column, another in enumerate(other):
+    a, b = (re.findall("[a-z0-9]+", text.lower()) for text in (reference, answer))
+    longest = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
+    for row, word in enumerate(a):
+        for column, another in enumerate(b):
             apart = max(longest[row][column + 1], longest[row + 1][column])
             longest[row + 1][column + 1] = longest[row][column] + 1 if word == another else apart
     common = longest[-1][-1]
-    return 2 * common / (len(one) + len(other)) if common else 0.0
+    return 2 * common / (len(a) + len(b)) if common else 0.0
 
 
 def sum_by_hand(resident: Resident, forced: bool) -> float:
-    index, tokenizer = resident.index, tokenizer_of(resident)
-    references = [tokens_of(index, example)[prompt_length(index, example) :] for example in EXAMPLES]
+    dataset, tokenizer = resident.dataset, tokenizer_of(resident)
+    references = [tokens_of(dataset, example)[prompt_length(dataset, example) :] for example in EXAMPLES]
     texts = [str(tokenizer.decode(tokens.tolist(), skip_special_tokens=True)) for tokens in references]
     return sum(
         rouge_l(text, answer_by_hand(resident, example, forced)) for text, example in zip(texts, EXAMPLES, strict=True)
@@ -101,7 +101,7 @@ def test_answers_are_greedy_and_padding_changes_none(tiny: Path, batch_size: int
 
 def test_rouge_l_is_of_what_was_generated_not_of_teacher_forced_tokens(tiny: Path):
     resident = trained(tiny)
-    found = score_answers(resident.nested, 8, resident.index, EXAMPLES, 5, NEW_TOKENS, quiet).rouge_l
+    found = score_answers(resident.nested, 8, resident.dataset, EXAMPLES, 5, NEW_TOKENS, quiet).rouge_l
     generated, forced = (sum_by_hand(resident, forced) for forced in (False, True))
     assert found == pytest.approx(generated, rel=1e-12)
     assert 1 < found < 24 and abs(found - forced) > 0.25
@@ -116,7 +116,7 @@ def test_answers_come_in_the_shards_order_whatever_their_lengths(tiny: Path):
 def test_an_answer_ends_at_the_models_last_position(tiny: Path, monkeypatch: pytest.MonkeyPatch):
     resident = trained(tiny)
     base: Any = resident.nested.model.get_base_model()
-    longest = max(prompt_length(resident.index, example) for example in range(4))
+    longest = max(prompt_length(resident.dataset, example) for example in range(4))
     whole, asked = base.generate, []
 
     def recorded(**settings: Any) -> torch.Tensor:

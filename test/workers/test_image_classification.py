@@ -56,21 +56,21 @@ def test_folders_of_pictures_are_clients_with_labels(up: Up):
     assert [client.n for client in up.prepared.clients] == [14, 13] and up.prepared.n_eval == 9
     assert all(sum(client.label_counts) == client.n for client in up.prepared.clients)
     assert all(client.n_tokens == 0 for client in up.prepared.clients)
-    pixels = up.index.fields["pixel_values"]
+    pixels = up.dataset.fields["pixel_values"]
     assert list(pixels.shape) == [36, 3, 16, 16] and pixels.dtype == torch.uint8
-    for place in range(36):
-        label = up.index.info.labels[int(up.index.fields["labels"][place])]
+    for index in range(36):
+        label = up.dataset.info.labels[int(up.dataset.fields["labels"][index])]
         # Whatever its mode was, its own channel is full.
-        assert int(pixels[place, ["red", "green", "blue"].index(label)].float().mean()) == 255
+        assert int(pixels[index, ["red", "green", "blue"].index(label)].float().mean()) == 255
 
 
 def test_the_model_gets_what_its_processor_would_have_made(up: Up, pictures: Path):
     task: Any = up.nested.task
-    places = sorted(pictures.glob("*/*.png"))[:3]
-    rows = [Row(str(path), {"image": str(path), "folder": path.parent.name}) for path in places]
+    paths = sorted(pictures.glob("*/*.png"))[:3]
+    rows = [Row(str(path), {"image": str(path), "folder": path.parent.name}) for path in paths]
     examples = task.encode(rows, data_of(pictures), lambda _done, _of: None)
     batch = task.collate(examples)
-    expected = task.processor([Image.open(path).convert("RGB") for path in places], return_tensors="pt")
+    expected = task.processor([Image.open(path).convert("RGB") for path in paths], return_tensors="pt")
     torch.testing.assert_close(batch["pixel_values"], expected["pixel_values"], atol=1e-6, rtol=0)
     assert batch["labels"].tolist() == [0, 0, 0]
 
@@ -87,7 +87,7 @@ def test_a_picture_is_a_path_or_bytes_or_a_map_of_either(vit: Path, pictures: Pa
         {"bytes": None, "path": str(path)},
         picture,
     ]
-    rows = [Row(f"a:{place}", {"image": value, "folder": "red"}) for place, value in enumerate(values)]
+    rows = [Row(f"a:{index}", {"image": value, "folder": "red"}) for index, value in enumerate(values)]
     examples = task.encode(rows, data_of(pictures), lambda _done, _of: None)
     assert all(torch.equal(example["pixel_values"], examples[0]["pixel_values"]) for example in examples)
 
@@ -132,7 +132,7 @@ def test_a_client_learns_its_colours(up: Up, objective: str):
 def test_an_evaluation_counts_labels_at_every_rank(up: Up):
     for tier in up.evaluate([2, 8]):
         assert tier.labels is not None and sum(tier.labels.actual) == sum(tier.labels.predicted) == 9
-        actual = torch.bincount(up.index.fields["labels"][:9], minlength=3).tolist()
+        actual = torch.bincount(up.dataset.fields["labels"][:9], minlength=3).tolist()
         assert tier.labels.actual == actual
         assert (tier.n_tokens, tier.n_examples, tier.rouge_l_sum) == (9, 9, None)
     with pytest.raises(ValueError, match="max_new_tokens: expected 0 for image-classification, which writes nothing"):
@@ -157,4 +157,4 @@ def test_pictures_among_a_datasets_columns_are_read(vit: Path, pictures: Path, t
     made.to_parquet(str(tmp_path / "pictures.parquet"))
     up = come_up(model_of(vit), LORA, data_of(tmp_path / "pictures.parquet", label="colour", image="picture"), tmp_path)
     assert up.prepared.labels == ["blue", "green", "red"]
-    assert list(up.index.fields["pixel_values"].shape) == [36, 3, 16, 16]
+    assert list(up.dataset.fields["pixel_values"].shape) == [36, 3, 16, 16]

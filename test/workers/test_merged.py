@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from models_for_tests import CPU, index_of, nested_of, payload, random_adapter, resident_of, wrapped_gpt2
+from models_for_tests import CPU, dataset_of, nested_of, payload, random_adapter, resident_of, wrapped_gpt2
 from prelort_worker.errors import InputError
 from prelort_worker.task_runner import evaluate, fit
 from prelort_worker.training.batches import collate
@@ -30,7 +30,7 @@ def base_bytes(nested: NestedLora) -> list[bytes]:
 
 def llama(tiny: Path) -> tuple[NestedLora, torch.Tensor]:
     nested = nested_of(tiny, "causal-lm")
-    return nested, collate(nested.task, index_of(tiny, "causal-lm"), range(6), CPU).tensors["input_ids"]
+    return nested, collate(nested.task, dataset_of(tiny, "causal-lm"), range(6), CPU).tensors["input_ids"]
 
 
 def gpt2(_tiny: Path) -> tuple[NestedLora, torch.Tensor]:
@@ -69,7 +69,7 @@ def test_without_merged_the_base_is_there_again_bit_for_bit(
     weights, before = base_bytes(nested), logits(nested, tokens, 8, rows)
     set_base(nested, rows * 3)
     set_base(nested, rows)
-    assert all(one != other for one, other in zip(base_bytes(nested), weights, strict=True))
+    assert all(a != b for a, b in zip(base_bytes(nested), weights, strict=True))
     set_base(nested, None)
     assert base_bytes(nested) == weights
     assert torch.equal(logits(nested, tokens, 8, rows), before)

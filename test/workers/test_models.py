@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from models_for_tests import CPU
 from prelort_worker.models import MeanPooledClassifier
-from prelort_worker.prepared_dataset import IndexInfo
-from prelort_worker.training.build import assemble
+from prelort_worker.prepared_dataset import DatasetInfo
+from prelort_worker.training.build import build_nested
 from prelort_worker.training.nested_lora import NestedLora, read
 from specs import LORA, SEED, model_spec
 
@@ -16,9 +16,9 @@ LABELS = ["animal", "food", "tool"]
 
 
 def wrapped(tiny: Path) -> NestedLora:
-    info = IndexInfo("sequence-classification", LABELS, 0, 0, [])
+    info = DatasetInfo("sequence-classification", LABELS, 0, 0, [])
     lora = replace(LORA, target_modules=["query", "value"])
-    return assemble(model_spec(tiny, info.task, pooling="mean"), lora, info, CPU, SEED)
+    return build_nested(model_spec(tiny, info.task, pooling="mean"), lora, info, CPU, SEED)
 
 
 def load(tiny: Path) -> MeanPooledClassifier:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from models_for_tests import CPU, base_of, index_of, nested_of, random_adapter, tiny_gpt2, wrapped_gpt2
+from models_for_tests import CPU, base_of, dataset_of, nested_of, random_adapter, tiny_gpt2, wrapped_gpt2
 from peft import PeftModel
 from prelort_worker.errors import InputError
 from prelort_worker.tasks.find import find_task
@@ -17,7 +17,7 @@ from torch import nn
 
 
 def logits(nested: NestedLora, folder: Path, r: int) -> torch.Tensor:
-    batch = collate(nested.task, index_of(folder, nested.task.model.task), range(6), CPU)
+    batch = collate(nested.task, dataset_of(folder, nested.task.model.task), range(6), CPU)
     activate(nested, r)
     nested.model.eval()
     with torch.no_grad():
@@ -92,7 +92,7 @@ def test_an_adapter_saved_by_peft_gives_the_workers_own_logits(tiny: Path, tmp_p
     nested.model.save_pretrained(str(tmp_path), selected_adapters=["r4"])
     base = base_of(tiny, "sequence-classification", "another seed")
     loaded = PeftModel.from_pretrained(base, str(tmp_path / "r4")).eval()
-    batch = collate(nested.task, index_of(tiny, "sequence-classification"), range(6), CPU)
+    batch = collate(nested.task, dataset_of(tiny, "sequence-classification"), range(6), CPU)
     with torch.no_grad():
         found = nested.task.forward(loaded, batch.tensors).logits
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)

@@ -104,7 +104,9 @@ def test_a_task_with_a_model_and_rows_of_its_own_learns_at_every_rank(tiny: Path
     assert {count.value: count.n for count in up.prepared.clients[0].mix} == dict(
         zip(up.prepared.labels, up.prepared.clients[0].label_counts, strict=True)
     )
-    assert up.prepared.clients[0].n_tokens == sum(up.index.length(place) for place in up.index.of_client("c00")) > 34
+    assert (
+        up.prepared.clients[0].n_tokens == sum(up.dataset.length(index) for index in up.dataset.of_client("c00")) > 34
+    )
     assert [(module.name, module.in_, module.out) for module in up.loaded.modules] == [("first", 16, 16)]
     assert (up.loaded.peft_type, up.loaded.modules_to_save) == (None, ["head"])
     assert [(entry.name, entry.kind, entry.parameters) for entry in up.loaded.left_out] == [("table", "Embedding", 800)]
@@ -118,11 +120,11 @@ def test_a_task_with_a_model_and_rows_of_its_own_learns_at_every_rank(tiny: Path
 def test_metrics_of_ones_own_are_summed_over_the_examples_at_every_rank(tiny: Path, folder: Path):
     up = up_with(tiny, folder, "bag_with_metrics", BAG)
     tiers = up.evaluate([2, 8], batch_size=1)
-    index, model = up.index, up.nested.model
+    dataset, model = up.dataset, up.nested.model
     model.eval()
     chances = [
-        float(model(words=index.value("words", place)[None]).softmax(-1)[0, int(index.value("topic", place))])
-        for place in range(24)
+        float(model(words=dataset.value("words", index)[None]).softmax(-1)[0, int(dataset.value("topic", index))])
+        for index in range(24)
     ]
     assert tiers[1].metrics["chance"] == pytest.approx(sum(chances), rel=1e-5)
     assert tiers[0].metrics["chance"] != tiers[1].metrics["chance"]

@@ -13,9 +13,9 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from prelort_worker.errors import InputError
-from prelort_worker.prepare.partition import Places, owned_values, partition, top_up, values_of
+from prelort_worker.prepare.partition import Indices, owned_values, partition, top_up, values_of
 from prelort_worker.prepare.prepare import prepare
-from prelort_worker.prepared_dataset import read_index
+from prelort_worker.prepared_dataset import read_dataset
 from prelort_worker.rows.row import Row
 from prelort_worker.wire.messages import PartitionSpec, Prepare, Prepared
 from specs import IID, LORA, SEED, data_spec, model_spec
@@ -35,7 +35,7 @@ def parts_of(spec: PartitionSpec, values: list[str], clients: int | None, seed: 
 
 
 def is_a_cover(parts: list[list[int]], n: int) -> bool:
-    return all(part == sorted(part) for part in parts) and sorted(place for part in parts for place in part) == list(
+    return all(part == sorted(part) for part in parts) and sorted(index for part in parts for index in part) == list(
         range(n)
     )
 
@@ -56,7 +56,7 @@ BEFORE = [
 
 @pytest.mark.parametrize(("spec", "clients", "expected"), BEFORE)
 def test_a_seed_goes_on_giving_the_partition_that_it_gave(spec: PartitionSpec, clients: int, expected: Any):
-    values = [f"v{place * place % 7 % 4}" for place in range(30)]
+    values = [f"v{index * index % 7 % 4}" for index in range(30)]
     assert parts_of(spec, values, clients, seed=5) == expected
 
 
@@ -98,7 +98,7 @@ def test_a_minimum_that_the_numbers_allow_is_met(
     spec: PartitionSpec, clients: int, minimum: int, spare: int, alpha: float, seed: int
 ):
     n = clients * minimum + spare
-    values = [f"v{place * place % 5}" for place in range(n)]
+    values = [f"v{index * index % 5}" for index in range(n)]
     spec = replace(spec, alpha=alpha, min_examples=minimum)
     parts = parts_of(spec, values, clients, seed)
     assert is_a_cover(parts, n) and len(parts) == clients and min(map(len, parts)) >= minimum
@@ -140,7 +140,7 @@ def test_values_are_told_apart_as_python_does():
 @pytest.mark.parametrize("spec", BY_VALUE)
 def test_one_long_value_costs_its_own_length(spec: PartitionSpec):
     """A fixed-width array of these would take 4 TB."""
-    values = [f"v{place % 50}" for place in range(100_000)]
+    values = [f"v{index % 50}" for index in range(100_000)]
     values[70_000] = "x" * 10_000_000
     clients = None if spec in (VALUE, FILES) else 51
     tracemalloc.start()
@@ -191,17 +191,17 @@ def test_a_minimum_that_the_numbers_do_not_allow_is_refused_with_them():
 def test_labels_are_iid_whatever_the_sizes():
     values = ["a"] * 2000 + ["b"] * 2000
     for part in parts_of(replace(SHARES, shares=[1, 3]), values, 2):
-        assert abs(np.mean([values[place] == "a" for place in part]) - 0.5) < 0.05
+        assert abs(np.mean([values[index] == "a" for index in part]) - 0.5) < 0.05
 
 
 def test_pathological_by_hand():
     values = list("aabbccdd")
     parts = parts_of(replace(PATHOLOGICAL, per_client=2), values, 2)
     assert is_a_cover(parts, 8) and [len(part) for part in parts] == [4, 4]
-    assert [len({values[place] for place in part}) for part in parts] == [2, 2]
+    assert [len({values[index] for index in part}) for part in parts] == [2, 2]
     # Each of the four values is held by both clients: one example each.
     assert [
-        sorted(values[place] for place in part) for part in parts_of(replace(PATHOLOGICAL, per_client=4), values, 2)
+        sorted(values[index] for index in part) for part in parts_of(replace(PATHOLOGICAL, per_client=4), values, 2)
     ] == [
         list("abcd"),
         list("abcd"),
@@ -213,12 +213,12 @@ def test_each_client_holds_so_many_values_and_each_value_is_held_by_as_many(
     data: st.DataObject, kinds: int, clients: int, seed: int
 ):
     per_client = data.draw(st.integers(-(-kinds // clients), kinds))
-    values = [f"v{place % kinds}" for place in range(kinds * 10 + 3)]
+    values = [f"v{index % kinds}" for index in range(kinds * 10 + 3)]
     spec = replace(PATHOLOGICAL, per_client=per_client)
     parts = parts_of(spec, values, clients, seed)
     assert parts == parts_of(spec, values, clients, seed)
     assert is_a_cover(parts, len(values)) and len(parts) == clients
-    held = [Counter(values[place] for place in part) for part in parts]
+    held = [Counter(values[index] for index in part) for part in parts]
     assert [len(counts) for counts in held] == [per_client] * clients
     holders = Counter(value for counts in held for value in counts)
     assert max(holders.values()) - min(holders.values()) <= 1 and len(holders) == kinds
@@ -228,9 +228,9 @@ def test_each_client_holds_so_many_values_and_each_value_is_held_by_as_many(
 
 
 def test_which_clients_share_values_is_drawn():
-    values = [f"v{place % 6}" for place in range(60)]
+    values = [f"v{index % 6}" for index in range(60)]
     held = {
-        tuple(tuple(sorted({values[place] for place in part})) for part in parts_of(PATHOLOGICAL, values, 3, seed))
+        tuple(tuple(sorted({values[index] for index in part})) for part in parts_of(PATHOLOGICAL, values, 3, seed))
         for seed in range(10)
     }
     assert len(held) > 5
@@ -293,10 +293,10 @@ def test_prepared_by_file_every_client_has_its_own_files_examples(tiny: Path, tm
         (tmp_path / "data" / f"{topic}.jsonl").write_text("\n".join(own))
     prepared = run(tiny, tmp_path / "cache", path=str(tmp_path / "data"), clients=None, partition=FILES)
     assert len(prepared.clients) == len(topics) == 4
-    for place, client in enumerate(prepared.clients):
-        assert [count > 0 for count in client.label_counts] == [each == place for each in range(4)]
-    index = read_index(Path(prepared.index.path))
-    assert len(index.held_out) == 4
+    for index, client in enumerate(prepared.clients):
+        assert [count > 0 for count in client.label_counts] == [each == index for each in range(4)]
+    dataset = read_dataset(Path(prepared.index.path))
+    assert len(dataset.held_out) == 4
 
 
 @pytest.mark.parametrize("spec", [SIZE, SHARES, PATHOLOGICAL])
@@ -310,5 +310,5 @@ def test_prepared_by_other_partitions_every_example_is_somewhere(tiny: Path, tmp
 
 
 def test_places_are_ascending_integers():
-    part: Places = partition(IID, [], 5, 1, np.random.default_rng(0))[0]
+    part: Indices = partition(IID, [], 5, 1, np.random.default_rng(0))[0]
     assert part.dtype == np.int64 and part.tolist() == [0, 1, 2, 3, 4]

@@ -1,4 +1,4 @@
-"""The prepare task: from a JSONL file to the index that every worker reads."""
+"""The prepare task: from a JSONL file to the dataset that every worker reads."""
 
 import json
 import os
@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from models_for_tests import CPU, index_of, prompt_length, task_of, tokens_of
+from models_for_tests import CPU, dataset_of, prompt_length, task_of, tokens_of
 from prelort_worker.errors import InputError
 from prelort_worker.prepare.partition import hold_out, owned_values, partition, partition_dirichlet
-from prelort_worker.prepare.prepare import build_index, prepare
-from prelort_worker.prepared_dataset import Index, open_index, read_index
+from prelort_worker.prepare.prepare import build_dataset, prepare
+from prelort_worker.prepared_dataset import PreparedDataset, open_dataset, read_dataset
 from prelort_worker.tasks.text import IGNORED
 from prelort_worker.training.batches import collate
 from prelort_worker.wire.messages import PartitionSpec, Prepare, Prepared
@@ -35,9 +35,9 @@ def write_lines(path: Path, *lines: str) -> str:
     return str(path)
 
 
-def build(tiny: Path, task: str, **changes: Any) -> tuple[Index, Any]:
+def build(tiny: Path, task: str, **changes: Any) -> tuple[PreparedDataset, Any]:
     found: Any = task_of(model_spec(tiny, task), tiny, **changes)
-    return build_index(found, data_spec(tiny, task, **changes), SEED, lambda _step, _steps: None), found.tokenizer
+    return build_dataset(found, data_spec(tiny, task, **changes), SEED, lambda _step, _steps: None), found.tokenizer
 
 
 def test_the_same_data_and_seed_give_the_same_file_whatever_the_cache(tiny: Path, tmp_path: Path):
@@ -54,10 +54,10 @@ def test_a_prepared_file_is_reused_and_a_broken_one_made_again(tiny: Path, tmp_p
     assert run(tiny, tmp_path) == first
     assert path.stat().st_mtime_ns == 1
     whole = path.read_bytes()
-    for broken in (whole[:-8], whole[:-1] + bytes([whole[-1] ^ 1]), b"not an index"):
+    for broken in (whole[:-8], whole[:-1] + bytes([whole[-1] ^ 1]), b"not a dataset"):
         path.write_bytes(broken)
         with pytest.raises(InputError, match="expected sha256"):
-            open_index(path, first.index.sha256)
+            open_dataset(path, first.index.sha256)
         assert run(tiny, tmp_path) == first
         assert path.read_bytes() == whole
     path.chmod(0o644)
@@ -78,22 +78,24 @@ def test_a_change_in_the_data_is_another_file(tiny: Path, tmp_path: Path):
 
 def test_clients_hold_disjoint_examples_and_the_reply_counts_them(tiny: Path, tmp_path: Path):
     prepared = run(tiny, tmp_path, clients=11, partition=replace(IID, min_examples=5))
-    assert [client.id for client in prepared.clients] == [f"c{place:02d}" for place in range(11)]
+    assert [client.id for client in prepared.clients] == [f"c{index:02d}" for index in range(11)]
     assert prepared.n_eval == 24 and sum(client.n for client in prepared.clients) == 160 - 24
     assert all(sum(client.label_counts) == client.n for client in prepared.clients)
     assert prepared.labels == ["animal", "food", "tool", "weather"]
-    index = read_index(Path(prepared.index.path))
-    ranges = [index.held_out, *(index.of_client(client.id) for client in prepared.clients)]
-    assert [place for part in ranges for place in part] == list(range(160))
-    counts = [np.bincount(index.fields["labels"][part.start : part.stop], minlength=4).tolist() for part in ranges[1:]]
+    dataset = read_dataset(Path(prepared.index.path))
+    ranges = [dataset.held_out, *(dataset.of_client(client.id) for client in prepared.clients)]
+    assert [index for part in ranges for index in part] == list(range(160))
+    counts = [
+        np.bincount(dataset.fields["labels"][part.start : part.stop], minlength=4).tolist() for part in ranges[1:]
+    ]
     assert counts == [client.label_counts for client in prepared.clients]
 
 
 def test_every_example_is_there_once(tiny: Path):
-    index, tokenizer = build(tiny, "causal-lm", partition=DIRICHLET)
+    dataset, tokenizer = build(tiny, "causal-lm", partition=DIRICHLET)
     lines = [json.loads(line) for line in (tiny / "words.jsonl").read_text().splitlines()]
     expected = sorted(f"Define the noun {line['word']} : {line['gloss']} </s>" for line in lines)
-    assert sorted(tokenizer.decode(tokens_of(index, place)) for place in range(160)) == expected
+    assert sorted(tokenizer.decode(tokens_of(dataset, index)) for index in range(160)) == expected
 
 
 @given(n=st.integers(1, 60), clients=st.integers(1, 8), alpha=st.floats(0.05, 10), seed=st.integers(0, 99))
@@ -105,7 +107,7 @@ def test_a_partition_covers_every_example_once(n: int, clients: int, alpha: floa
 
 
 def test_dirichlet_gives_every_client_its_minimum_or_says_what_to_change():
-    values = [str(place % 4) for place in range(100)]
+    values = [str(index % 4) for index in range(100)]
     parts = partition(DIRICHLET, values, len(values), 5, np.random.default_rng(0))
     assert min(map(len, parts)) >= 8 and len(set(map(len, parts))) > 1
     full = partition(replace(DIRICHLET, min_examples=20), values, len(values), 5, np.random.default_rng(0))
@@ -114,14 +116,14 @@ def test_dirichlet_gives_every_client_its_minimum_or_says_what_to_change():
         partition(replace(DIRICHLET, min_examples=21), values, len(values), 5, np.random.default_rng(0))
 
 
-def examples_of(index: Index, part: range) -> list[list[int]]:
-    return [tokens_of(index, place).tolist() for place in part]
+def examples_of(dataset: PreparedDataset, part: range) -> list[list[int]]:
+    return [tokens_of(dataset, index).tolist() for index in part]
 
 
 def test_each_clients_own_held_out_examples_leave_its_training_and_nothing_else(tiny: Path, tmp_path: Path):
     plain = run(tiny, tmp_path, partition=DIRICHLET)
     prepared = run(tiny, tmp_path, partition=DIRICHLET, client_eval_examples=6)
-    before, after = read_index(Path(plain.index.path)), read_index(Path(prepared.index.path))
+    before, after = read_dataset(Path(plain.index.path)), read_dataset(Path(prepared.index.path))
     assert examples_of(after, after.held_out) == examples_of(before, before.held_out)
     for old, new in zip(plain.clients, prepared.clients, strict=True):
         assert (old.n_eval, new.n_eval, new.n) == (0, 6, old.n - 6)
@@ -158,13 +160,13 @@ def test_a_client_that_would_keep_nothing_to_train_on_is_named(tiny: Path):
 def test_by_value_client_k_holds_the_kth_commonest_value_and_other_values_are_nowhere(tiny: Path):
     counts = Counter(json.loads(line)["topic"] for line in (tiny / "topics.jsonl").read_text().splitlines())
     ranked = sorted(counts, key=lambda topic: (-counts[topic], topic))
-    index, _ = build(tiny, "sequence-classification", clients=3, partition=VALUE, client_eval_examples=2)
-    labels = index.fields["labels"]
-    seen = {topic: int((labels == index.info.labels.index(topic)).sum()) for topic in ranked}
+    dataset, _ = build(tiny, "sequence-classification", clients=3, partition=VALUE, client_eval_examples=2)
+    labels = dataset.fields["labels"]
+    seen = {topic: int((labels == dataset.info.labels.index(topic)).sum()) for topic in ranked}
     assert seen == {**{topic: counts[topic] for topic in ranked[:3]}, ranked[3]: 0}
-    for topic, client in zip(ranked, index.info.clients, strict=False):
-        own = [*index.of_client(client.id), *index.held_out_of(client.id)]
-        assert {index.info.labels[int(labels[place])] for place in own} == {topic}
+    for topic, client in zip(ranked, dataset.info.clients, strict=False):
+        own = [*dataset.of_client(client.id), *dataset.held_out_of(client.id)]
+        assert {dataset.info.labels[int(labels[index])] for index in own} == {topic}
 
 
 def test_values_are_ranked_over_the_file_and_ties_by_their_text():
@@ -227,8 +229,8 @@ def test_a_dot_leads_into_maps_and_lists_and_a_text_is_neither(tiny: Path):
 
 def causal_example(tiny: Path, tmp_path: Path, max_length: int, **columns: str):
     path = write_lines(tmp_path / "one.jsonl", json.dumps(columns), json.dumps(columns))
-    index, tokenizer = build(tiny, "causal-lm", path=path, clients=1, eval_examples=1, max_length=max_length)
-    return tokenizer.decode(tokens_of(index, 0)), prompt_length(index, 0), index.info.n_truncated
+    dataset, tokenizer = build(tiny, "causal-lm", path=path, clients=1, eval_examples=1, max_length=max_length)
+    return tokenizer.decode(tokens_of(dataset, 0)), prompt_length(dataset, 0), dataset.info.n_truncated
 
 
 @pytest.mark.parametrize(
@@ -248,24 +250,24 @@ def test_of_a_long_example_the_prompt_loses_its_beginning_then_the_answer_its_en
 
 
 def test_the_loss_is_taken_over_the_answer_and_its_end_alone(tiny: Path):
-    index = index_of(tiny, "causal-lm")
-    tensors = collate(task_of(model_spec(tiny, "causal-lm"), tiny), index, [0, 1, 2], CPU).tensors
+    dataset = dataset_of(tiny, "causal-lm")
+    tensors = collate(task_of(model_spec(tiny, "causal-lm"), tiny), dataset, [0, 1, 2], CPU).tensors
     labels = tensors["labels"]
     for row in range(3):
-        tokens, prompt = tokens_of(index, row), prompt_length(index, row)
+        tokens, prompt = tokens_of(dataset, row), prompt_length(dataset, row)
         assert prompt == 5, "Define the noun WORD :"
         assert labels[row, :prompt].eq(IGNORED).all() and labels[row, len(tokens) :].eq(IGNORED).all()
         assert labels[row, prompt : len(tokens)].tolist() == tokens[prompt:].tolist()
         assert tensors["attention_mask"][row].sum() == len(tokens)
-    assert tensors["input_ids"].shape[1] == max(len(tokens_of(index, row)) for row in range(3))
+    assert tensors["input_ids"].shape[1] == max(len(tokens_of(dataset, row)) for row in range(3))
 
 
 def test_an_index_of_another_content_than_named_is_refused(tiny: Path, tmp_path: Path):
     prepared = run(tiny, tmp_path)
     with pytest.raises(InputError, match=f"expected sha256 {'0' * 64}, got {prepared.index.sha256}"):
-        open_index(Path(prepared.index.path), "0" * 64)
+        open_dataset(Path(prepared.index.path), "0" * 64)
     with pytest.raises(InputError, match="is gone; prepare the data again"):
-        open_index(tmp_path / "gone", "0" * 64)
+        open_dataset(tmp_path / "gone", "0" * 64)
 
 
 def test_a_single_label_is_refused_since_there_is_nothing_to_tell_apart(tiny: Path, tmp_path: Path) -> None:
@@ -276,8 +278,8 @@ def test_a_single_label_is_refused_since_there_is_nothing_to_tell_apart(tiny: Pa
 
 def test_a_mix_tells_the_commonest_values_and_the_rest_as_others(tiny: Path, tmp_path: Path):
     rows = [
-        {"text": "a kind of fur", "topic": topic, "office": f"o{place % 90:02d}"}
-        for place, topic in enumerate(["animal", "food"] * 200)
+        {"text": "a kind of fur", "topic": topic, "office": f"o{index % 90:02d}"}
+        for index, topic in enumerate(["animal", "food"] * 200)
     ]
     path = write_lines(tmp_path / "many.jsonl", *(json.dumps(row) for row in rows))
     by_office = PartitionSpec("dirichlet", "office", 100.0, 8, None, None)

@@ -9,7 +9,7 @@ import pytest
 from models_for_tests import CPU, quiet
 from prelort_worker.errors import InputError, Problems
 from prelort_worker.prepare.prepare import prepare
-from prelort_worker.prepared_dataset import read_index
+from prelort_worker.prepared_dataset import read_dataset
 from prelort_worker.wire.messages import LoraSpec, Prepare, Prepared
 from specs import IID, LORA, SEED, data_spec, model_spec
 
@@ -115,8 +115,8 @@ def test_what_is_held_out_comes_from_its_own_file(tiny: Path, tmp_path: Path):
     assert whole.n_eval == 15 and sum(client.n for client in whole.clients) == 160
     drawn = run(tiny, tmp_path, task, eval_path=own, eval_examples=6)
     assert drawn.n_eval == 6 and sum(client.n for client in drawn.clients) == 160
-    index = read_index(Path(drawn.index.path))
-    assert all(index.length(place) == 1 for place in index.held_out) and index.length(6) > 1
+    dataset = read_dataset(Path(drawn.index.path))
+    assert all(dataset.length(index) == 1 for index in dataset.held_out) and dataset.length(6) > 1
     assert run(tiny, tmp_path, task, eval_path=own, eval_examples=6).index == drawn.index
     topics(tmp_path / "held-out.jsonl", *[("paw", "animal"), ("bread", "food"), ("steel", "tool")] * 5)
     assert run(tiny, tmp_path, task, eval_path=own, eval_examples=6).index.path != drawn.index.path
@@ -160,11 +160,11 @@ def test_wrong_columns_of_the_held_out_file_are_told_with_its_name(tiny: Path, t
 
 
 def test_of_many_labels_the_first_are_told_and_the_rest_counted(tiny: Path, tmp_path: Path):
-    path = topics(tmp_path / "many.jsonl", *[("fur", f"t{place:02d}") for place in range(26)])
-    own = topics(tmp_path / "held-out.jsonl", *[("fur", f"u{place}") for place in range(7)])
+    path = topics(tmp_path / "many.jsonl", *[("fur", f"t{index:02d}") for index in range(26)])
+    own = topics(tmp_path / "held-out.jsonl", *[("fur", f"u{index}") for index in range(7)])
     ((_, message),) = problems_of(tiny, tmp_path, "sequence-classification", path=path, eval_path=own, clients=1)
     assert "have: u0 (1), u1 (1), u2 (1), u3 (1), u4 (1) and 2 more, in " in message
-    assert f"it has 26: {', '.join(f't{place:02d}' for place in range(20))} and 6 more; remove" in message
+    assert f"it has 26: {', '.join(f't{index:02d}' for index in range(20))} and 6 more; remove" in message
 
 
 def test_what_nobody_trains_on_is_no_remark_on_the_data(tiny: Path, tmp_path: Path):

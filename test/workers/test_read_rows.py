@@ -296,7 +296,7 @@ def labelled(n: int = 3):
         {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])}
         | {"tags": datasets.List(datasets.ClassLabel(names=["O", "B"]))}
     )
-    rows = {"text": [f"t{place}" for place in range(n)], "label": [place % 2 for place in range(n)]}
+    rows = {"text": [f"t{index}" for index in range(n)], "label": [index % 2 for index in range(n)]}
     return datasets.Dataset.from_dict({**rows, "tags": [[0, 1]] * n}, features=features)
 
 

@@ -35,14 +35,14 @@ def told(tiny: Path, tmp_path: Path, *rows: str | dict[str, Any], **data: Any) -
 
 def test_row_faults_name_ten_rows_of_a_key_and_count_the_rest():
     faults = RowFaults()
-    for place in range(1, 13):
-        with faults.of(f"a.csv:{place}", "data.text"):
-            raise InputError(f"a.csv:{place}: is empty")
+    for index in range(1, 13):
+        with faults.of(f"a.csv:{index}", "data.text"):
+            raise InputError(f"a.csv:{index}: is empty")
     faults.add("a.csv:13", "is long", "data.text")
     faults.add("a.csv:2", "is long", "data.label")
     with pytest.raises(InputError) as refused:
         faults.raise_any()
-    rows = ", ".join(f"a.csv:{place}" for place in range(1, 11))
+    rows = ", ".join(f"a.csv:{index}" for index in range(1, 11))
     assert refused.value.problems == [
         ("data.text", f"{rows} and 2 more rows: is empty"),
         ("data.label", "a.csv:2: is long"),
@@ -52,9 +52,9 @@ def test_row_faults_name_ten_rows_of_a_key_and_count_the_rest():
 
 
 def test_the_first_faulty_row_of_a_file_is_named_first(tiny: Path, tmp_path: Path):
-    rows = [row("" if place % 3 == 0 else "fur", "animal" if place % 2 else "food") for place in range(60)]
+    rows = [row("" if index % 3 == 0 else "fur", "animal" if index % 2 else "food") for index in range(60)]
     path = write(tmp_path / "a.jsonl", *rows)
-    named = ", ".join(f"{path}:{place}" for place in range(1, 30, 3))
+    named = ", ".join(f"{path}:{index}" for index in range(1, 30, 3))
     assert problems_of(tiny, tmp_path, TASK, path=path) == [
         ("data.text", f"{named} and 10 more rows: gives a text without a token")
     ]
@@ -62,8 +62,8 @@ def test_the_first_faulty_row_of_a_file_is_named_first(tiny: Path, tmp_path: Pat
 
 def test_a_fault_of_every_row_is_told_of_the_first():
     faults = RowFaults()
-    for place in range(1, 4):
-        faults.add(f"a.csv:{place}", "has no column 'b'")
+    for index in range(1, 4):
+        faults.add(f"a.csv:{index}", "has no column 'b'")
     with pytest.raises(InputError, match=r"^a\.csv:1 and every other row: has no column 'b'$"):
         faults.raise_any(3)
 

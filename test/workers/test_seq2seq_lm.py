@@ -78,14 +78,14 @@ def test_the_loss_is_what_the_model_itself_takes(up: Up):
     write(nested, 8, rows, up.dense)
     activate(nested, 8)
     nested.model.eval()
-    batch = collate(nested.task, up.index, range(6), nested.device)
+    batch = collate(nested.task, up.dataset, range(6), nested.device)
     assert mean_loss(nested, batch).item() == pytest.approx(nested.model(**batch.tensors).loss.item(), rel=1e-6)
 
 
 @torch.no_grad()
-def answer_by_hand(up: Up, place: int, new_tokens: int) -> str:
+def answer_by_hand(up: Up, index: int, new_tokens: int) -> str:
     """The likeliest next token again and again, alone, without a cache."""
-    nested, example = up.nested, up.index.example(place)
+    nested, example = up.nested, up.dataset.example(index)
     decoded = [TOKENIZER.pad_token_id]
     for _ in range(new_tokens):
         logits = nested.model(
@@ -103,11 +103,13 @@ def test_an_evaluation_generates_answers_that_are_greedy(up: Up):
     silent, told = up.evaluate([2, 8]), up.evaluate([2, 8], max_new_tokens=6, batch_size=5)
     assert [tier.rouge_l_sum for tier in silent] == [None, None]
     assert [(tier.r, tier.n_examples, tier.labels) for tier in told] == [(2, 24, None), (8, 24, None)]
-    assert told[0].n_tokens == sum(len(up.index.example(place)["labels"]) for place in range(24))
+    assert told[0].n_tokens == sum(len(up.dataset.example(index)["labels"]) for index in range(24))
     # The last that was evaluated is the tier of rank 8.
     scorer = RougeScorer(["rougeL"])
-    references = [TOKENIZER.decode(up.index.example(place)["labels"], skip_special_tokens=True) for place in range(24)]
-    answers = [answer_by_hand(up, place, 6) for place in range(24)]
+    references = [
+        TOKENIZER.decode(up.dataset.example(index)["labels"], skip_special_tokens=True) for index in range(24)
+    ]
+    answers = [answer_by_hand(up, index, 6) for index in range(24)]
     assert len(set(answers)) > 2
-    expected = sum(scorer.score(one, other)["rougeL"].fmeasure for one, other in zip(references, answers, strict=True))
+    expected = sum(scorer.score(a, b)["rougeL"].fmeasure for a, b in zip(references, answers, strict=True))
     assert told[1].rouge_l_sum == pytest.approx(expected) and expected > 0

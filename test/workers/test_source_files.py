@@ -10,7 +10,7 @@ from prelort_worker.errors import InputError
 from prelort_worker.files import file_hashes
 from prelort_worker.files.own_modules import modules_of
 from prelort_worker.files.source_files import describe_source, model_files
-from prelort_worker.task_runner import Client
+from prelort_worker.task_runner import TaskRunner
 from prelort_worker.wire.messages import Load, ModelSpec, Prepare, Prepared
 from specs import LORA, SEED, data_spec, model_spec
 
@@ -52,7 +52,7 @@ def test_of_a_folder_what_transformers_reads_counts_and_nothing_else(tmp_path: P
 
 
 def test_of_pieces_those_that_the_index_names_count(tmp_path: Path):
-    folder_of(tmp_path, ["config.json", *(f"model-{place}.safetensors" for place in (1, 2, 3))])
+    folder_of(tmp_path, ["config.json", *(f"model-{index}.safetensors" for index in (1, 2, 3))])
     (tmp_path / "model.safetensors.index.json").write_text(
         json.dumps({"weight_map": {"a": "model-2.safetensors", "b": "model-1.safetensors", "c": "model-1.safetensors"}})
     )
@@ -204,11 +204,11 @@ def test_a_built_in_task_has_no_code_of_its_own_and_one_of_ones_own_has_its_help
 
 def test_every_worker_tells_what_it_loaded(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     model, data = model_spec(tiny, "causal-lm"), data_spec(tiny, "causal-lm")
-    client = Client(CPU)
-    prepared, _ = client.run(Prepare("p", 1, SEED, model, LORA, data, str(tmp_path)), {}, quiet)
+    runner = TaskRunner(CPU)
+    prepared, _ = runner.run(Prepare("p", 1, SEED, model, LORA, data, str(tmp_path)), {}, quiet)
     assert isinstance(prepared, Prepared)
     load = Load("l", 1, SEED, model, LORA, prepared.index, str(tmp_path))
-    source = client.run(load, {}, quiet)[0].source  # pyright: ignore[reportAttributeAccessIssue]
+    source = runner.run(load, {}, quiet)[0].source  # pyright: ignore[reportAttributeAccessIssue]
     assert {file.part for file in source.files} == {"weights", "tokenizer", "config"}
     weights = tiny / "tiny-llama/model.safetensors"
     (told,) = (file for file in source.files if file.part == "weights")
@@ -223,4 +223,4 @@ def test_every_worker_tells_what_it_loaded(tiny: Path, tmp_path: Path, monkeypat
         "prelort_worker.files.source_files.hash_files", lambda paths, *_: [next(hashes)] * len(paths) if paths else []
     )
     with pytest.raises(InputError, match="changed while it was loaded"):
-        client.run(load, {}, quiet)
+        runner.run(load, {}, quiet)

@@ -94,7 +94,7 @@ def test_a_cell_that_is_a_map_or_a_list_names_files_too_but_not_where_it_holds_t
     names = [str(pictures / f"{number}.png") for number in range(12)]
     cells: list[Callable[[str], object]] = [lambda name: {"bytes": None, "path": name}, lambda name: {"path": name}]
     for cell in cells:
-        rows = [{"picture": cell(name), "class": place % 2} for place, name in enumerate(names)]
+        rows = [{"picture": cell(name), "class": index % 2} for index, name in enumerate(names)]
         (pictures / "table.json").write_text(json.dumps(rows))
         assert listed(run(model, data_of(pictures / "table.json"), cache))["row of data.path"] == names
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from models_for_tests import CPU, base_of, index_of, nested_of, random_adapter
+from models_for_tests import CPU, base_of, dataset_of, nested_of, random_adapter
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from prelort_worker.seeds import derive
 from prelort_worker.training.batches import collate, mean_loss
@@ -47,17 +47,17 @@ def fit(
     nested: NestedLora, folder: Path, r: int, spec: FitSpec, client: str = "c01"
 ) -> tuple[Trained, torch.Tensor, torch.Tensor]:
     """Trains the random adapter of rank r; gives new − received."""
-    index = index_of(folder, nested.task.model.task)
+    dataset = dataset_of(folder, nested.task.model.task)
     rows, dense = random_adapter(nested, r)
     write(nested, r, rows, dense)
-    trained = train(nested, r, index, index.of_client(client), spec, SEED, lambda _step, _steps: None)
+    trained = train(nested, r, dataset, dataset.of_client(client), spec, SEED, lambda _step, _steps: None)
     new_rows, new_dense = read(nested, r)
     return trained, new_rows - rows, new_dense - dense
 
 
 def plain_lora(folder: Path, task: str, r: int, spec: FitSpec, dropout: float) -> tuple[torch.Tensor, list[float]]:
     """The same fit with PEFT alone, as its users write it: all it trained, and the norms of gradients it clipped."""
-    index = index_of(folder, task)
+    dataset = dataset_of(folder, task)
     nested = nested_of(folder, task)
     rows, dense = random_adapter(nested, r)
     write(nested, r, rows, dense)
@@ -77,12 +77,12 @@ def plain_lora(folder: Path, task: str, r: int, spec: FitSpec, dropout: float) -
         [value for value in model.parameters() if value.requires_grad], spec.lr, weight_decay=0
     )
     norms = []
-    batches = endless_batches(index.of_client("c01"), spec.batch_size, np.random.default_rng(derive(SEED, "order")))
+    batches = endless_batches(dataset.of_client("c01"), spec.batch_size, np.random.default_rng(derive(SEED, "order")))
     torch.manual_seed(derive(SEED, "dropout"))
     model.train()
     for examples in islice(batches, spec.local_steps):
         optimizer.zero_grad()
-        batch = collate(nested.task, index, examples, CPU).tensors
+        batch = collate(nested.task, dataset, examples, CPU).tensors
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         if task == "causal-lm":
             functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten()).backward()
@@ -137,13 +137,13 @@ def test_a_client_of_the_lowest_tier_trains_as_if_there_were_no_other(tiny: Path
 
 
 def gradients(nested: NestedLora, folder: Path, plan: list[Pass], examples: range) -> torch.Tensor:
-    index = index_of(folder, nested.task.model.task)
+    dataset = dataset_of(folder, nested.task.model.task)
     activate(nested, 8)
     nested.model.eval()
     nested.model.zero_grad()
     for each in plan:
         with truncated(nested, 8, each.ranks):
-            (mean_loss(nested, collate(nested.task, index, examples, CPU)) * each.weight).backward()
+            (mean_loss(nested, collate(nested.task, dataset, examples, CPU)) * each.weight).backward()
     return torch.cat([value.grad.reshape(-1) for value in lora_parameters(nested, 8) if value.grad is not None])
 
 
@@ -322,9 +322,9 @@ def test_a_penalty_of_b_at_zero_gives_no_nan(tiny: Path):
     rows, dense = random_adapter(nested, 8)
     is_b = torch.cat([torch.arange(module.width) >= module.shape.in_ for module in nested.modules])
     write(nested, 8, rows.masked_fill(is_b, 0.0), dense)
-    index = index_of(tiny, "causal-lm")
+    dataset = dataset_of(tiny, "causal-lm")
     spec = replace(FIT, tail_penalty=0.1)
-    trained = train(nested, 8, index, index.of_client("c01"), spec, SEED, lambda _step, _steps: None)
+    trained = train(nested, 8, dataset, dataset.of_client("c01"), spec, SEED, lambda _step, _steps: None)
     assert trained.loss is not None and np.isfinite(trained.loss)
     assert read(nested, 8)[0].isfinite().all()
 
@@ -332,12 +332,12 @@ def test_a_penalty_of_b_at_zero_gives_no_nan(tiny: Path):
 def test_the_rms_loss_is_the_root_of_the_mean_squared_loss_of_the_steps(tiny: Path):
     nested = nested_of(tiny, "causal-lm")
     spec = replace(FIT, objective="none", lr=0.0)
-    index = index_of(tiny, "causal-lm")
-    batches = endless_batches(index.of_client("c01"), spec.batch_size, np.random.default_rng(derive(SEED, "order")))
+    dataset = dataset_of(tiny, "causal-lm")
+    batches = endless_batches(dataset.of_client("c01"), spec.batch_size, np.random.default_rng(derive(SEED, "order")))
     trained, _, _ = fit(nested, tiny, 8, spec)
     with torch.no_grad():
         losses = [
-            mean_loss(nested, collate(nested.task, index, examples, CPU)).item()
+            mean_loss(nested, collate(nested.task, dataset, examples, CPU)).item()
             for examples in islice(batches, spec.local_steps)
         ]
     assert trained.rms_loss == pytest.approx(np.sqrt(np.mean(np.square(losses))), rel=1e-6)
@@ -400,19 +400,19 @@ def test_batches_by_length_hold_every_example_once_a_permutation_and_little_padd
 
 
 def test_a_client_with_less_than_a_batch_has_batches_by_length_too():
-    (batch,) = islice(batches_by_length(range(10, 13), 4, np.random.default_rng(0), lambda place: place), 1)
+    (batch,) = islice(batches_by_length(range(10, 13), 4, np.random.default_rng(0), lambda index: index), 1)
     assert len(batch) == 4 and set(batch) == {10, 11, 12}
 
 
 def test_a_client_with_less_than_two_batches_has_them_sorted_too():
-    first, second = islice(batches_by_length(range(7), 4, np.random.default_rng(0), lambda place: place), 2)
+    first, second = islice(batches_by_length(range(7), 4, np.random.default_rng(0), lambda index: index), 2)
     low, high = sorted((first, second))
     assert max(low) <= min(high) and {*low, *high} == set(range(7))
 
 
 def test_the_order_of_batches_by_length_is_shuffled():
     firsts = {
-        next(batches_by_length(range(40), 4, np.random.default_rng(seed), lambda place: place))[0] for seed in range(20)
+        next(batches_by_length(range(40), 4, np.random.default_rng(seed), lambda index: index))[0] for seed in range(20)
     }
     assert len(firsts) > 5
 
@@ -421,8 +421,8 @@ def test_group_by_length_trains_on_batches_of_like_length(tiny: Path, monkeypatc
     def padding(group_by_length: bool) -> float:
         shapes = []
 
-        def noted(task, index, examples, device):
-            batch = collate(task, index, examples, device)
+        def noted(task, dataset, examples, device):
+            batch = collate(task, dataset, examples, device)
             shapes.append(batch.tensors["attention_mask"].float().mean().item())
             return batch
 
@@ -438,9 +438,9 @@ def assert_alike(
     ours: tuple[Trained, torch.Tensor, torch.Tensor], theirs: tuple[Trained, torch.Tensor, torch.Tensor]
 ) -> None:
     """The first steps of AdamW amplify a rounding where a gradient is near zero: most weights agree closely."""
-    for one, other in zip(ours[1:], theirs[1:], strict=True):
-        if len(one):
-            assert ((one - other).abs() > 1e-4).double().mean() < 0.01
+    for a, b in zip(ours[1:], theirs[1:], strict=True):
+        if len(a):
+            assert ((a - b).abs() > 1e-4).double().mean() < 0.01
 
 
 def count_forwards(nested: NestedLora) -> list[int]:

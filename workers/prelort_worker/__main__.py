@@ -1,5 +1,5 @@
 """
-A worker process: connects, says hello, serves one task after another, ends with its controller.
+A worker process: it connects, says hello, runs one task after another and exits with its controller.
 
     python -m prelort_worker --endpoint ipc:///… --worker-id w0 --parent-pid 4711 --device cpu --threads 1
 """
@@ -15,21 +15,21 @@ from .lifetime import die_with_parent
 from .wire.keys import read_keys
 
 if TYPE_CHECKING:
-    from .task_runner import Client
+    from .task_runner import TaskRunner
     from .wire.connection import Connection
     from .wire.mailbox import Job
 
 EXIT_WIRE = 4
-# The device that it was given is not there; the last line of its log says so.
+# The requested device is not available; the last line of the log says so.
 EXIT_DEVICE = 5
 
 
 def main() -> None:
     options = _parse_options()
-    # Before anything else reads standard input. A controller that is gone ends this wait too.
+    # Before anything else reads standard input. The wait also ends when the controller exits.
     keys = read_keys() if options.curve else None
     die_with_parent(options.parent_pid)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the controller's to act on
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the controller handles Ctrl-C
     _set_environment(options.threads)
 
     from .wire.connection import Connection
@@ -41,8 +41,8 @@ def main() -> None:
         lambda error: _end_on_wire_failure(options, error),
         keys,
     )
-    client = _come_up(connection, options)
-    _serve(connection, client)
+    runner = _come_up(connection, options)
+    _serve(connection, runner)
     connection.close()
 
 
@@ -60,11 +60,11 @@ def _parse_options() -> argparse.Namespace:
 
 
 def _set_environment(threads: int) -> None:
-    """Read by libraries as they are imported."""
+    """Libraries read these when they are imported."""
     os.environ.update(
         OMP_NUM_THREADS=str(threads),
         MKL_NUM_THREADS=str(threads),
-        CUBLAS_WORKSPACE_CONFIG=":4096:8",  # without it cuBLAS is not deterministic
+        CUBLAS_WORKSPACE_CONFIG=":4096:8",  # cuBLAS is not deterministic without it
         TOKENIZERS_PARALLELISM="false",
         HF_HUB_DISABLE_TELEMETRY="1",
         HF_HUB_DISABLE_PROGRESS_BARS="1",
@@ -72,8 +72,8 @@ def _set_environment(threads: int) -> None:
     )
 
 
-def _come_up(connection: "Connection", options: argparse.Namespace) -> "Client":
-    """The slow imports, one by one, so that the beats can tell them; then hello."""
+def _come_up(connection: "Connection", options: argparse.Namespace) -> "TaskRunner":
+    """Runs the slow imports one at a time, so that heartbeats can report each; then says hello."""
     connection.report("importing torch")
     import torch  # noqa: F401
 
@@ -81,7 +81,7 @@ def _come_up(connection: "Connection", options: argparse.Namespace) -> "Client":
     import transformers
 
     connection.report("importing peft")
-    from .task_runner import Client
+    from .task_runner import TaskRunner
 
     connection.report(f"preparing device {options.device}")
     from .device import choose_device, describe_device, make_repeatable
@@ -96,25 +96,25 @@ def _come_up(connection: "Connection", options: argparse.Namespace) -> "Client":
         device = choose_device(options.device)
     except InputError as error:
         print(error, file=sys.stderr, flush=True)  # noqa: T201
-        os._exit(EXIT_DEVICE)  # the connection's thread is not to be waited for
-    client = Client(device)
+        os._exit(EXIT_DEVICE)  # do not wait for the connection's thread
+    runner = TaskRunner(device)
     connection.report("idle")
     shares_memory = can_share_with(options.parent_pid)
     described = describe_device(device)
     connection.send(Hello(os.getpid(), versions(), kernel_variables(), described, options.threads, shares_memory))
-    return client
+    return runner
 
 
-def _serve(connection: "Connection", client: "Client") -> None:
+def _serve(connection: "Connection", runner: "TaskRunner") -> None:
     from .wire.messages import Stop
 
     while not isinstance(job := connection.take(), Stop):
-        _answer(connection, client, job)
+        _answer(connection, runner, job)
         connection.report("idle")
 
 
-def _answer(connection: "Connection", client: "Client", job: "Job") -> None:
-    """Runs one task. Whatever goes wrong in it is its reply, and the next task is taken."""
+def _answer(connection: "Connection", runner: "TaskRunner", job: "Job") -> None:
+    """Runs one task. Any error becomes its reply, and the worker goes on to the next task."""
     from .errors import InputError
     from .wire.connection import Cancelled
     from .wire.mailbox import cancelled_failure, key_of
@@ -122,8 +122,8 @@ def _answer(connection: "Connection", client: "Client", job: "Job") -> None:
 
     task, key = job.task, key_of(job.task)
     try:
-        connection.report(task.task_id, key)  # it may have been cancelled while it waited
-        reply, payload = client.run(
+        connection.report(task.task_id, key)  # it may have been cancelled while queued
+        reply, payload = runner.run(
             task, job.payload, lambda activity, step, steps: connection.report(activity, key, step, steps)
         )
         connection.send(reply, payload)
@@ -138,12 +138,12 @@ def _answer(connection: "Connection", client: "Client", job: "Job") -> None:
 
 
 def _text(text: str) -> str:
-    """Within what the wire takes: valid Unicode, not endless."""
+    """Valid Unicode of limited length, as the wire requires."""
     return text.encode("utf-8", "replace").decode()[:500_000]
 
 
 def _end_on_wire_failure(options: argparse.Namespace, error: BaseException) -> None:
-    """The main thread may be deep in a fit, so the process ends from here."""
+    """Ends the process from this thread, since the main thread may be in the middle of a fit."""
     traceback.print_exception(error)
     print(f"prelort-worker {options.worker_id}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201
     os._exit(EXIT_WIRE)

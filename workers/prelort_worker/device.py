@@ -1,4 +1,4 @@
-"""The device a worker computes on, and what makes its results repeat."""
+"""The device a worker computes on, and the settings that make results reproducible."""
 
 import os
 from contextlib import suppress
@@ -27,7 +27,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def make_repeatable(threads: int) -> None:
-    """The number of threads decides the order of sums. Operators without a deterministic form only warn."""
+    """The number of threads determines the order of sums. Operators without a deterministic form only warn."""
     torch.set_num_threads(threads)
     torch.set_num_interop_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -46,7 +46,7 @@ def describe_device(device: torch.device) -> Device:
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """What `peak_memory` tells begins here, where the system can do that; else it begins with the process."""
+    """Resets what `peak_memory` reports, where the system can; elsewhere the peak is that of the whole process."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif device.type == "cpu":
@@ -56,8 +56,8 @@ def forget_peak_memory(device: torch.device) -> None:
 
 def peak_memory(device: torch.device) -> int | None:
     """
-    Bytes of the device: on CUDA what PyTorch reserved, to which a context adds some hundred MB; on a CPU what of the
-    process lay in memory.
+    In bytes: on CUDA what PyTorch reserved (the CUDA context takes a few hundred MB more); on a CPU the resident set
+    of the process.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
@@ -73,5 +73,5 @@ def peak_memory(device: torch.device) -> int | None:
 def _main_memory() -> int | None:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # no such question on this system
+    except (AttributeError, ValueError, OSError):  # this system does not say
         return None

@@ -1,4 +1,4 @@
-"""Errors that are the user's to fix."""
+"""Errors that the user can fix."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ MOST_ROWS = 10
 
 class InputError(ValueError):
     """
-    The data, the model or the config cannot be used: says where, and what to do. Reported without a traceback.
-    `option` is the config's key at fault; where it is not known, whoever reports it knows the section.
+    The data, the model or the config cannot be used; the message says where, and what to do. Reported without a
+    traceback. `option` is the config key at fault; where it is None, whoever reports the error knows the section.
     """
 
     def __init__(self, message: str, option: str | None = None) -> None:
@@ -22,21 +22,21 @@ class InputError(ValueError):
 
     @classmethod
     def of(cls, problems: list[tuple[str | None, str]]) -> InputError:
-        """Several as one error."""
+        """Several problems as one error."""
         error = cls("; ".join(message for _, message in problems))
         error.problems = list(dict.fromkeys(problems))
         return error
 
 
 class Problems:
-    """Gathers what is wrong, so that a person hears of it all at once."""
+    """Collects problems, so that they are reported together."""
 
     def __init__(self) -> None:
         self._found: list[tuple[str | None, str]] = []
 
     @contextmanager
     def gathered(self, option: str | None = None) -> Iterator[None]:
-        """Keeps an InputError and continues after the block; `option` is at fault where the error names none."""
+        """Keeps an InputError and continues after the block; `option` applies where the error names none."""
         try:
             yield
         except InputError as error:
@@ -58,8 +58,8 @@ class Problems:
 
 class RowFaults:
     """
-    Gathers what is wrong with rows, visited in order. For each key of the config it names the first ten rows, those
-    with the same fault in one message, and counts the rest, however many there are.
+    Collects what is wrong with rows, visited in order. For each config key it names the first ten rows, grouping those
+    with the same fault in one message, and counts the rest.
 
         faults = RowFaults()
         for row in rows:
@@ -79,8 +79,8 @@ class RowFaults:
     @contextmanager
     def of(self, where: str, option: str | None = None) -> Iterator[None]:
         """
-        Keeps an InputError about the row at `where`; an empty `where` for an error that tells where itself. `option` is
-        at fault where the error names none.
+        Keeps an InputError about the row at `where`; pass an empty `where` if the error itself says where. `option`
+        applies where the error names none.
         """
         try:
             yield
@@ -101,7 +101,7 @@ class RowFaults:
             self._n_others[option] += 1
 
     def raise_any(self, total: int | None = None) -> None:
-        """`total` is the number of rows: what is wrong with every one is told of the first."""
+        """`total` is the number of rows: a fault that every row has is reported for the first."""
         if self._named:
             told: list[tuple[str | None, str]] = []
             for (option, reason), rows in self._named.items():

@@ -1,10 +1,10 @@
 """
-Writes a base model with an adapter merged into it, as transformers loads it:
+Writes a base model with an adapter merged into it, in the format of transformers:
 
     python workers/run.py prelort_worker.export --parent-pid 4711
 
-The request comes as the first line of standard input, a `Request` as JSON; the answer is one line of JSON on standard
-output, `{"remarks": […]}` or `{"error": …}`. It ends with the process that started it.
+The request is the first line of standard input, a `Request` as JSON; the answer is one line of JSON on standard
+output, `{"remarks": […]}` or `{"error": …}`. The program ends with the process that started it.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def main() -> None:
     options = parser.parse_args()
     line = sys.stdin.buffer.readline()
     die_with_parent(options.parent_pid)
-    # Whatever a library prints is no answer.
+    # Keeps what libraries print out of the answer.
     answer, sys.stdout = sys.stdout, sys.stderr
     try:
         _say(answer, {"remarks": _export(line)})

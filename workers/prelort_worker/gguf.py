@@ -28,8 +28,8 @@ from .files.file_hashes import file_sha256
 
 _DTYPES = {"bf16": torch.bfloat16, "f32": torch.float32}
 
-# Where transformers knows no split of its own for a byte-level vocabulary it takes GPT-2's without a word. That is
-# right for these, by llama.cpp's src/llama-vocab.cpp; the others take digits one by one first, then do as GPT-2 does.
+# Where transformers has no pre-tokenizer for a byte-level vocabulary it silently uses GPT-2's. According to llama.cpp's
+# src/llama-vocab.cpp that is right for the first set; the second splits digits first, then as GPT-2 does.
 _AS_GPT2 = {"gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling", "exaone4", "modern-bert"}
 _DIGITS_FIRST = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
 
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def convert(file: Path, out: Path, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Makes `out`: aside, so it is there whole or not. What it was made of is written to its prelort.json."""
+    """Creates `out` atomically. Its prelort.json records the source."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(f"{out}: expected a folder that is not there yet, or an empty one")
     reader = _read(file)
@@ -78,7 +78,7 @@ def convert(file: Path, out: Path, dtype: torch.dtype = torch.bfloat16) -> None:
 
 
 def _load_tokenizer(file: Path, reader: GGUFReader) -> PreTrainedTokenizerBase:
-    """The tokenizer that a GGUF describes; one whose way to split text is not known here is refused."""
+    """The tokenizer that a GGUF describes; refuses one with an unknown pre-tokenizer."""
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
     except (ValueError, KeyError) as error:

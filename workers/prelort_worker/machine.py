@@ -1,4 +1,4 @@
-"""What a worker runs on: versions, the processor, and the variables by which libraries choose their kernels."""
+"""What a worker runs on: versions, the processor, and environment variables that select kernels."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 from platform import machine, processor, python_version
 
 _PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "pyzmq", "msgpack")
-# Beginnings of their names. Numbers of threads are the config's.
+# Prefixes of their names. The config sets the number of threads.
 _VARIABLES = (
     "ATEN_CPU_CAPABILITY",
     "BLIS_",
@@ -43,7 +43,7 @@ def kernel_variables() -> dict[str, str]:
 
 
 def cpu_name() -> str:
-    """As its maker calls it; on Linux `platform.processor()` is empty or no more than the architecture."""
+    """The model's name; on Linux `platform.processor()` is empty or only the architecture."""
     return _from_cpuinfo() or _from_sysctl() or processor() or machine() or "CPU"
 
 
@@ -58,7 +58,7 @@ def _from_cpuinfo() -> str | None:
     )
     if named or "CPU implementer" not in told:
         return named
-    return f"ARM implementer {told['CPU implementer']} part {told.get('CPU part', '?')}"  # it has no name there
+    return f"ARM implementer {told['CPU implementer']} part {told.get('CPU part', '?')}"  # cpuinfo gives no name
 
 
 def _from_sysctl() -> str | None:

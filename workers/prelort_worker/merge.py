@@ -1,4 +1,4 @@
-"""An adapter merged into its base model: W0 + s·B·A in every adapted module, and what was trained in full."""
+"""Merges an adapter into its base model: W0 + s·B·A in every adapted module, and the modules trained in full."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,25 +25,25 @@ _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 @dataclass(frozen=True)
 class Request:
     model: ModelSpec
-    # SHA-256 of the files of the base model, by name, as the adapter was trained on it.
+    # SHA-256 by name of the base model's files that the adapter was trained on.
     base: dict[str, str]
     cache_dir: str
-    # Of the data, in the order of their numbers.
+    # Of the data, in the order of their ids.
     labels: list[str]
-    # Modules trained in full, which the checkpoint may lack.
+    # Modules trained in full; the checkpoint may lack them.
     modules_to_save: list[str]
     scale: float
     modules: list[ModuleShape]
     dense: list[DenseShape]
-    # A safetensors file: `rows` [n, width], rank-major as adapters travel, and `dense` [size].
+    # A safetensors file: `rows` [n, width], rank-major as on the wire, and `dense` [size].
     components: str
     dtype: Literal["f32", "bf16", "f16"]
-    # A folder that is there.
+    # An existing folder.
     out: str
 
 
 def export(request: Request) -> list[str]:
-    """Writes weights, configuration and tokenizer; gives what the user should know of them."""
+    """Writes weights, configuration and tokenizer; returns remarks for the user."""
     task = find_task(_plain(request.model), torch.device("cpu"))
     base = _load(task, request)
     _check_files(request)
@@ -67,7 +67,7 @@ def export(request: Request) -> list[str]:
 @torch.no_grad()
 def merge(base: PreTrainedModel, request: Request, rows: Tensor, dense: Tensor) -> list[str]:
     """
-    Each product is formed in float32, one module at a time, and rounded once, to the dtype that is asked for.
+    Each product is computed in float32, one module at a time, and rounded once to the requested dtype.
     `rows` [n, width], `dense` [size].
     """
     remarks: list[str] = []
@@ -96,7 +96,7 @@ def merge(base: PreTrainedModel, request: Request, rows: Tensor, dense: Tensor) 
 
 
 def _plain(model: ModelSpec) -> ModelSpec:
-    """What is merged into cannot be quantised, and how attention is computed makes no weights."""
+    """Quantised weights cannot be merged into, and the attention implementation does not affect weights."""
     return replace(model, quantization=None, attention=None)
 
 
@@ -116,7 +116,7 @@ def _load(task: Task, request: Request) -> PreTrainedModel:
 
 
 def _check_files(request: Request) -> None:
-    """Once it is loaded: what a name on the hub leads to is there by then. A worker in another language lists none."""
+    """Called after loading, when a hub model is on disk. A worker in another language lists no files."""
     if not request.base:
         return
     files = [each for each in model_files(request.model).files if each.part != "code"]
@@ -145,14 +145,14 @@ def _check_modules(base: PreTrainedModel, request: Request) -> None:
 
 
 def _check_finite(base: PreTrainedModel, dtype: str) -> None:
-    """A half ends at 65504."""
+    """float16 ends at 65504."""
     wrong = next((name for name, value in base.named_parameters() if not value.isfinite().all()), None)
     if wrong is not None:
         raise InputError(f"{wrong}: has values that {dtype} cannot hold; take --dtype bf16 or f32")
 
 
 def _restore_cache(base: PreTrainedModel, model: ModelSpec) -> None:
-    """Training has no use for it, generation has."""
+    """Restores use_cache, which training turns off and generation needs."""
     with found(model):
         original = AutoConfig.from_pretrained(
             model.name_or_path, revision=model.revision or "main", trust_remote_code=model.trust_remote_code
@@ -163,7 +163,7 @@ def _restore_cache(base: PreTrainedModel, model: ModelSpec) -> None:
 
 
 def _untie(base: PreTrainedModel, module: nn.Module, name: str) -> list[str]:
-    """The adapter acted on this module alone: what shares its weight must stay as it was."""
+    """The adapter acted on this module only, so modules that share its weight keep the original."""
     own = f"{name}.weight"
     others = [
         other

@@ -30,26 +30,26 @@ _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
 class MeanPooledClassifier(PreTrainedModel):
     """
-    An encoder, the mean over its tokens, a linear head: for a checkpoint whose own pooler was not trained, as those
-    of sentence embedders are not (sentence-transformers pools by mean, padding left out). Logits [batch, labels].
+    An encoder, mean pooling over its tokens, and a linear head: for a checkpoint whose pooler was never trained, such
+    as a sentence embedder's (sentence-transformers pools by the mean, ignoring padding). Logits [batch, labels].
 
     A saved adapter is loaded onto it by `PeftModel.from_pretrained(MeanPooledClassifier.from_encoder(folder, 26), …)`,
     and what was saved whole by `MeanPooledClassifier.from_pretrained(folder)`.
     """
 
-    # The encoder is asked by itself.
+    # transformers asks the encoder itself.
     _supports_sdpa = _supports_flash_attn = supports_gradient_checkpointing = True
 
     def __init__(self, config: PreTrainedConfig, encoder: PreTrainedModel | None = None) -> None:
-        """Around an encoder, or, where its weights are to come, around an empty one of that configuration."""
+        """Wraps an encoder, or a new one of that configuration whose weights are loaded afterwards."""
         super().__init__(config)
         self.encoder: PreTrainedModel = AutoModel.from_config(config) if encoder is None else encoder
         if hasattr(self.encoder, "pooler"):
             self.encoder.pooler = None  # pyright: ignore[reportArgumentType]
         self.classifier = nn.Linear(config.hidden_size, config.num_labels or 2)
-        nn.init.normal_(self.classifier.weight, std=0.02)  # as transformers draws a new head
+        nn.init.normal_(self.classifier.weight, std=0.02)  # as transformers initialises a new head
         nn.init.zeros_(self.classifier.bias)
-        if encoder is None:  # it would draw a head anew
+        if encoder is None:  # with an encoder, it would initialise the head again
             self.post_init()
 
     @classmethod
@@ -69,13 +69,13 @@ class MeanPooledClassifier(PreTrainedModel):
         cls, model: ModelSpec, device: torch.device, on_meta: bool = False, **config: Any
     ) -> "MeanPooledClassifier":
         encoder = load_pretrained(AutoModel, model, device, on_meta, ["pooler"], **config)
-        with torch.device("meta" if on_meta else "cpu"):  # so that every device draws the same head
+        with torch.device("meta" if on_meta else "cpu"):  # so that the head is the same on every device
             made = cls(encoder.config, encoder)
-        made.classifier.to(encoder.device)  # where a quantised encoder is already
+        made.classifier.to(encoder.device)  # a quantised encoder is already on its device
         return made
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any) -> SequenceClassifierOutput:
-        """PEFT passes all that a classifier may be given; all but tokens [batch, length] and their mask is left out."""
+        """Takes tokens [batch, length] and their mask; ignores whatever else PEFT passes to a classifier."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
@@ -135,7 +135,7 @@ def load_pretrained(
 
 
 def refuse_quantisation(model: ModelSpec, device: torch.device) -> None:
-    """Where it cannot be, before anything is loaded."""
+    """Raises InputError where quantisation is impossible, before anything is loaded."""
     if model.quantization is None:
         return
     if device.type != "cuda":
@@ -153,7 +153,7 @@ def refuse_quantisation(model: ModelSpec, device: torch.device) -> None:
 
 @contextmanager
 def found(model: ModelSpec) -> Iterator[None]:
-    """Tells whatever transformers raises for a name, a folder or a setting that it cannot use as what it is."""
+    """Turns what transformers raises for an unusable name, folder or setting into an InputError."""
     try:
         yield
     except (OSError, ValueError, ImportError, KeyError, AttributeError) as error:
@@ -186,7 +186,7 @@ def _source(model: ModelSpec) -> dict[str, Any]:
 def _quantised(model: ModelSpec, device: torch.device, kept_whole: Callable[[], list[str]]) -> dict[str, Any]:
     if model.quantization is None:
         return {}
-    # It would tell of every product of every step that inputs are rounded to f16.
+    # It would warn at every product of every step that inputs are rounded to f16.
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     kept = kept_whole()
     settings = (
@@ -204,7 +204,7 @@ def _quantised(model: ModelSpec, device: torch.device, kept_whole: Callable[[], 
 
 
 def _kept_whole(kind: Any, model: ModelSpec, settings: PreTrainedConfig, spared: Collection[str]) -> list[str]:
-    """What is trained in full, and what turns hidden states into tokens."""
+    """Names of the modules that stay unquantised: those trained in full, and the output layer."""
     with torch.device("meta"):
         base = kind.from_config(deepcopy(settings), trust_remote_code=model.trust_remote_code)
     head = base.get_output_embeddings()
@@ -216,7 +216,7 @@ def _kept_whole(kind: Any, model: ModelSpec, settings: PreTrainedConfig, spared:
 
 
 def _refuse_random(name_or_path: str, missing: Collection[str], spared: Collection[str]) -> None:
-    """Refuses parameters that the checkpoint lacks, but for those of modules that are trained, or not used."""
+    """Refuses a checkpoint that lacks parameters, except those of modules that are trained or not used."""
     frozen = [
         name for name in sorted(missing) if not any(part.endswith(tuple(spared)) for part in _modules_around(name))
     ]

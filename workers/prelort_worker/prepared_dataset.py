@@ -1,12 +1,12 @@
 """
 The prepared data: one safetensors file that every worker maps into memory.
 
-Examples lie one after the other: first those held out from all, then client by client those it trains on and those
-of its own that are held out. An example is what its task has made of a row: tensors by name, such as `input_ids`. Each
-name is one tensor of the file: stacked, [examples, …], where all examples have one shape, else one after the other,
-[total, …], with `NAME.starts` [examples + 1], where each begins. Beside them `.lengths` [examples], by which batches
-of like length are made, and `.clients` [2 · clients + 1], where each client's training and held-out examples begin.
-The rest is the file's metadata.
+Examples are stored in this order: those held out from all clients, then for each client its training examples and its
+own held-out ones. An example is what the task made of a row: tensors by name, such as `input_ids`. Each name is one
+tensor of the file: stacked as [examples, …] where all examples have the same shape, otherwise concatenated as
+[total, …], with the offsets in `NAME.starts` [examples + 1]. `.lengths` [examples] serves to group batches by length;
+`.clients` [2 · clients + 1] holds the offsets of each client's training and held-out examples. Everything else is in
+the file's metadata.
 """
 
 import json
@@ -25,8 +25,8 @@ from .errors import InputError
 from .files.file_hashes import file_sha256
 from .files.private_file import write_private_file
 
-INDEX_VERSION = 7
-# No field of an example has a dot in its name.
+FORMAT_VERSION = 7
+# Names of an example's fields contain no dot.
 _LENGTHS, _CLIENTS = ".lengths", ".clients"
 
 Example = Mapping[str, Tensor]
@@ -35,31 +35,31 @@ Example = Mapping[str, Tensor]
 @dataclass(frozen=True)
 class ClientInfo:
     id: str
-    # In what it trains on, in the order of the labels; empty where there are none.
+    # Counts in the training examples, in the order of the labels; empty without labels.
     label_counts: list[int]
-    # The values of the column that the partition goes by, or of the label, in what it trains on; the commonest first.
+    # Values of the partition's column, or of the label, in the training examples; the most frequent first.
     mix: list[tuple[str, int]]
-    # Of what it trains on.
+    # Of the training examples.
     n_tokens: int
     n_truncated: int
 
 
 @dataclass(frozen=True)
-class IndexInfo:
+class DatasetInfo:
     task: str
     labels: list[str]
     n_truncated: int
     pad_token_id: int
     clients: list[ClientInfo]
-    # SHA-256 of the modules of a task of one's own: with it the index changes, and so a run that is resumed is another.
+    # SHA-256 of the modules of a custom task: when they change, so does the dataset, and a run cannot be resumed on it.
     source: str | None = None
-    # What the user should know of the data, though it can be used.
+    # Warnings about data that can be used all the same.
     remarks: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Index:
-    info: IndexInfo
+class PreparedDataset:
+    info: DatasetInfo
     fields: dict[str, Tensor]
     lengths: Tensor
     clients: Tensor
@@ -71,39 +71,43 @@ class Index:
 
     def of_client(self, client_id: str) -> range:
         """The client's training examples."""
-        return self._range(2 * self._place(client_id))
+        return self._range(2 * self._client_index(client_id))
 
     def held_out_of(self, client_id: str) -> range:
-        """The client's own examples that it does not train on."""
-        return self._range(2 * self._place(client_id) + 1)
+        """The client's own held-out examples."""
+        return self._range(2 * self._client_index(client_id) + 1)
 
-    def example(self, place: int) -> dict[str, Tensor]:
-        return {name: self.value(name, place) for name in self.fields if not name.endswith(".starts")}
+    def example(self, index: int) -> dict[str, Tensor]:
+        return {name: self.value(name, index) for name in self.fields if not name.endswith(".starts")}
 
-    def value(self, name: str, place: int) -> Tensor:
+    def value(self, name: str, index: int) -> Tensor:
         starts = self.fields.get(f"{name}.starts")
         if starts is None:
-            return self.fields[name][place]
-        return self.fields[name][int(starts[place]) : int(starts[place + 1])]
+            return self.fields[name][index]
+        return self.fields[name][int(starts[index]) : int(starts[index + 1])]
 
-    def length(self, place: int) -> int:
-        return int(self.lengths[place])
+    def length(self, index: int) -> int:
+        return int(self.lengths[index])
 
     @cached_property
-    def _places(self) -> dict[str, int]:
-        return {client.id: place for place, client in enumerate(self.info.clients)}
+    def _client_indices(self) -> dict[str, int]:
+        return {client.id: index for index, client in enumerate(self.info.clients)}
 
-    def _place(self, client_id: str) -> int:
-        if client_id not in self._places:
-            raise ValueError(f"the prepared data has no client {client_id!r}; it has {len(self._places)} of them")
-        return self._places[client_id]
+    def _client_index(self, client_id: str) -> int:
+        if client_id not in self._client_indices:
+            raise ValueError(
+                f"the prepared data has no client {client_id!r}; it has {len(self._client_indices)} of them"
+            )
+        return self._client_indices[client_id]
 
-    def _range(self, place: int) -> range:
-        return range(int(self.clients[place]), int(self.clients[place + 1]))
+    def _range(self, index: int) -> range:
+        return range(int(self.clients[index]), int(self.clients[index + 1]))
 
 
-def make_index(info: IndexInfo, examples: Sequence[Example], lengths: Sequence[int], sizes: Sequence[int]) -> Index:
-    """`sizes`: of what is held out from all, then of each client's training and held-out examples."""
+def make_dataset(
+    info: DatasetInfo, examples: Sequence[Example], lengths: Sequence[int], sizes: Sequence[int]
+) -> PreparedDataset:
+    """`sizes`: the number of examples held out from all, then of each client's training and held-out examples."""
     fields: dict[str, Tensor] = {}
     for name in _names(examples):
         values = [example[name] for example in examples]
@@ -111,62 +115,61 @@ def make_index(info: IndexInfo, examples: Sequence[Example], lengths: Sequence[i
         if len(shapes) == 1:
             fields[name] = torch.stack(values)
         elif len({(len(shape), shape[1:]) for shape in shapes}) > 1 or torch.Size() in shapes:
-            one, other = sorted(shapes)[:2]
+            a, b = sorted(shapes)[:2]
             raise InputError(
-                f"{name}: expected examples whose shapes differ in the first side alone, got {list(one)} and "
-                f"{list(other)}",
+                f"{name}: expected examples whose shapes differ in the first side alone, got {list(a)} and {list(b)}",
                 "model.task",
             )
         else:
             fields[name] = torch.cat(values)
             fields[f"{name}.starts"] = torch.tensor([0, *map(len, values)]).cumsum(0)
-    return Index(info, fields, torch.tensor(lengths), torch.tensor(sizes).cumsum(0))
+    return PreparedDataset(info, fields, torch.tensor(lengths), torch.tensor(sizes).cumsum(0))
 
 
 def _names(examples: Sequence[Example]) -> list[str]:
     names = list(examples[0]) if examples else []
     for example in examples:
         if example.keys() != set(names):
-            one, other = (", ".join(sorted(each)) for each in (names, example))
-            raise InputError(f"an example has {one}, another {other}: expected the same in all", "model.task")
+            a, b = (", ".join(sorted(each)) for each in (names, example))
+            raise InputError(f"an example has {a}, another {b}: expected the same in all", "model.task")
     for name in names:
         if "." in name:
             raise InputError(f"an example has {name!r}: expected a name without a dot", "model.task")
     return names
 
 
-def write_index(path: Path, index: Index) -> None:
-    """For its owner alone, since it is made of data that may be private."""
-    tensors = _tensors(index)
-    # One metadata key, since the order of several is not the same in every process.
-    metadata = {"prelort": json.dumps({**asdict(index.info), "content": _checksum(tensors)}, sort_keys=True)}
+def write_dataset(path: Path, dataset: PreparedDataset) -> None:
+    """Readable by its owner only, since the data may be private."""
+    tensors = _tensors(dataset)
+    # A single metadata key, since the order of several differs between processes.
+    metadata = {"prelort": json.dumps({**asdict(dataset.info), "content": _checksum(tensors)}, sort_keys=True)}
     write_private_file(path, save(tensors, metadata))
 
 
-def read_index(path: Path) -> Index:
-    """Maps the file; raises InputError when it is not whole."""
-    index, content = _map(path)
-    if content != _checksum(_tensors(index)):
+def read_dataset(path: Path) -> PreparedDataset:
+    """Maps the file and verifies its checksum; raises InputError if it is damaged."""
+    dataset, content = _map(path)
+    if content != _checksum(_tensors(dataset)):
         raise InputError(f"{path}: its content does not match its checksum")
-    return index
+    return dataset
 
 
-def open_index(path: Path, expected_sha256: str, cache_dir: Path | None = None) -> Index:
-    """The index that the controller named, if the file still is that one."""
+def open_dataset(path: Path, expected_sha256: str, cache_dir: Path | None = None) -> PreparedDataset:
+    """The dataset that the controller named; raises InputError if the file has changed or is gone."""
     if not path.is_file():
-        raise InputError(f"{path}: the prepared index is gone; prepare the data again")
+        raise InputError(f"{path}: the prepared dataset is gone; prepare the data again")
     found = file_sha256(path, cache_dir)
     if found != expected_sha256:
         raise InputError(f"{path}: expected sha256 {expected_sha256}, got {found}; prepare the data again")
-    return _map(path)[0]  # its bytes are known by now
+    return _map(path)[0]  # the hash has verified its content
 
 
-def _tensors(index: Index) -> dict[str, Tensor]:
-    return {**index.fields, _LENGTHS: index.lengths, _CLIENTS: index.clients}
+def _tensors(dataset: PreparedDataset) -> dict[str, Tensor]:
+    return {**dataset.fields, _LENGTHS: dataset.lengths, _CLIENTS: dataset.clients}
 
 
-def _map(path: Path) -> tuple[Index, str]:
-    """The index, and the checksum of its content that the file tells."""
+def _map(path: Path) -> tuple[PreparedDataset, str]:
+    """The dataset, and the checksum of its content as recorded in the file."""
     try:
         with safe_open(path, framework="pt") as file:
             info = json.loads(file.metadata()["prelort"])
@@ -176,9 +179,14 @@ def _map(path: Path) -> tuple[Index, str]:
             ClientInfo(**{**client, "mix": [(value, n) for value, n in client["mix"]]}) for client in info["clients"]
         ]
         lengths, clients = tensors.pop(_LENGTHS), tensors.pop(_CLIENTS)
-        return Index(IndexInfo(**info), tensors, lengths, clients), content
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:  # no OSError: that says nothing of the file
-        raise InputError(f"{path}: is not a prepared index: {error}") from error
+        return PreparedDataset(DatasetInfo(**info), tensors, lengths, clients), content
+    except (
+        SafetensorError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:  # not OSError
+        raise InputError(f"{path}: is not a prepared dataset: {error}") from error
 
 
 def _checksum(tensors: dict[str, torch.Tensor]) -> str:

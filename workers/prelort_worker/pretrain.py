@@ -1,11 +1,10 @@
 """
-Pretrains a small causal language model from nothing, for comparisons that need a base model and no hub:
+Pretrains a small causal language model from scratch, for comparisons that need a base model but no hub:
 
     python -m prelort_worker.pretrain --architecture llama --text A.txt B.txt --out FOLDER
 
-The same text gives the same model, on one kind of machine to the last bit: the seed is fixed, and the work is
-counted in tokens, never in time. What comes out is a language model of its size: it knows how English and
-definitions look, and few facts.
+The same text gives the same model, bit for bit on one kind of machine: the seed is fixed, and the budget is in tokens,
+not in time. The result is what its size allows: it knows how English and definitions look, and few facts.
 """
 
 import json
@@ -45,24 +44,24 @@ Architecture: TypeAlias = Literal["llama", "gpt2"]
 
 @dataclass(frozen=True)
 class Settings:
-    # At most; a short text gives fewer tokens.
+    # Upper bound; a short text gives fewer tokens.
     vocabulary: int = 2048
     hidden: int = 64
     layers: int = 4
     heads: int = 4
-    # Positions of the model, and the length of the windows that it is trained on.
+    # The model's positions, and the length of training windows.
     positions: int = 128
-    # Trained on; the text is gone through as often as that needs.
+    # Tokens to train on; the text is repeated as often as that takes.
     tokens: int = 4_000_000
     batch_size: int = 16
     lr: float = 4e-3
-    # Share of the steps in which lr rises; then it falls along a cosine to a tenth.
+    # Fraction of the steps in which lr rises; then it decays along a cosine to a tenth.
     warm_up: float = 0.05
     weight_decay: float = 0.1
-    # Every so many-th line is kept for the perplexity.
+    # One line in this many is held out for the perplexity.
     held_out_every: int = 100
     seed: int = 0
-    # Part of what makes the bytes: it decides in which order sums are taken.
+    # Determines the order of sums, and so the bytes.
     threads: int = 2
 
 
@@ -86,7 +85,7 @@ def main() -> None:
 
 
 def pretrain(architecture: Architecture, text: Sequence[Path], out: Path, settings: Settings, say: Say) -> None:
-    """Makes `out`, as transformers loads it and with a record in prelort.json: aside, so it is there whole or not."""
+    """Creates `out` atomically, in the format of transformers, with a record in prelort.json."""
     if out.exists():
         raise InputError(f"--out {out}: expected a folder that is not there yet")
     training, held_out = _split(text, settings)
@@ -117,7 +116,7 @@ def pretrain(architecture: Architecture, text: Sequence[Path], out: Path, settin
 
 
 def train_tokenizer(lines: list[str], settings: Settings) -> PreTrainedTokenizerFast:
-    """Byte-level BPE: no text is unknown to it. A text begins with <s>, and </s> ends it where it is trained on."""
+    """Byte-level BPE, without unknown tokens. A text starts with <s>; in training </s> ends it."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -136,7 +135,7 @@ def train_tokenizer(lines: list[str], settings: Settings) -> PreTrainedTokenizer
 
 
 def pack(lines: list[str], tokenizer: PreTrainedTokenizerFast, length: int) -> Tensor:
-    """[windows, length + 1]: all lines end to end, cut; a window's last token is the next one's first."""
+    """[windows, length + 1]: all lines concatenated and cut; a window's last token is the next one's first."""
     eos = tokenizer.eos_token_id
     stream = [token for line in tokenizer.backend_tokenizer.encode_batch(lines) for token in (*line.ids, eos)]
     n = (len(stream) - 1) // length
@@ -148,7 +147,7 @@ def pack(lines: list[str], tokenizer: PreTrainedTokenizerFast, length: int) -> T
 
 def _split(paths: Sequence[Path], settings: Settings) -> tuple[list[str], list[str]]:
     lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines() if line]
-    kept = [place % settings.held_out_every == 0 for place in range(len(lines))]
+    kept = [index % settings.held_out_every == 0 for index in range(len(lines))]
     return (
         [line for line, held in zip(lines, kept, strict=True) if not held],
         [line for line, held in zip(lines, kept, strict=True) if held],
@@ -188,14 +187,14 @@ def _build(architecture: Architecture, vocabulary: int, settings: Settings) -> P
     common = {
         "vocab_size": vocabulary,
         "tie_word_embeddings": True,
-        # The order of the special tokens, which come first in the vocabulary.
-        **{name.replace("token", "token_id"): place for place, name in enumerate(_SPECIAL)},
+        # In the order of the special tokens, which come first in the vocabulary.
+        **{name.replace("token", "token_id"): index for index, name in enumerate(_SPECIAL)},
     }
     if architecture == "llama":
         config = LlamaConfig(
             **common,
             hidden_size=settings.hidden,
-            # Three matrices where GPT-2 has two: as many weights in a layer as there.
+            # Three matrices where GPT-2 has two, with equally many weights per layer.
             intermediate_size=settings.hidden // 3 * 8,
             num_hidden_layers=settings.layers,
             num_attention_heads=settings.heads,
@@ -208,7 +207,7 @@ def _build(architecture: Architecture, vocabulary: int, settings: Settings) -> P
         n_layer=settings.layers,
         n_head=settings.heads,
         n_positions=settings.positions,
-        # No text is seen often enough to be learnt by heart.
+        # No text is seen often enough to be memorised.
         embd_pdrop=0.0,
         attn_pdrop=0.0,
         resid_pdrop=0.0,

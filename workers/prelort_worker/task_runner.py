@@ -1,4 +1,4 @@
-"""What a worker does for each task, as the client or the evaluator it is asked to be."""
+"""Runs tasks: prepares data, loads the model, trains as a client, evaluates."""
 
 import math
 import time
@@ -13,12 +13,12 @@ from .device import forget_peak_memory, peak_memory
 from .errors import InputError
 from .files.source_files import describe_source
 from .prepare.prepare import prepare
-from .prepared_dataset import Index, open_index
+from .prepared_dataset import PreparedDataset, open_dataset
 from .seeds import derive
 from .training.add_adapters import left_out
 from .training.buffers import unchanged_buffers
-from .training.build import assemble, n_frozen
-from .training.check_forward import probe
+from .training.build import build_nested, n_frozen
+from .training.check_forward import check_forward
 from .training.evaluate import evaluate_tier, finite, shard_of
 from .training.generate import score_answers
 from .training.nested_lora import NestedLora, read, set_base, write
@@ -27,29 +27,29 @@ from .wire.encoding import decode, encode
 from .wire.frames import Payload, Tensor
 from .wire.messages import Dtype, Evaluate, Evaluated, Fit, Fitted, Load, Loaded, Prepare, TaskMessage, TaskReply
 
-# What is being done, and how far: (activity, step, steps). Raises when the task has been cancelled.
+# Reports progress as (activity, step, steps). Raises when the task has been cancelled.
 Report = Callable[[str, int, int], None]
 
 
 @dataclass
 class Resident:
-    """What stays in memory between tasks: the base model with its adapters, and the data."""
+    """Kept in memory between tasks: the base model with its adapters, and the data."""
 
     nested: NestedLora
-    index: Index
-    # What the base model has merged in.
+    dataset: PreparedDataset
+    # The components merged into the base model, if any.
     merged: torch.Tensor | None = None
 
 
-class Client:
-    """Plays clients one at a time on one device."""
+class TaskRunner:
+    """Runs one task at a time on one device."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._resident: Resident | None = None
 
     def run(self, task: TaskMessage, payload: Payload, report: Report) -> tuple[TaskReply, Payload]:
-        """The answer, whose `tensors` whoever sends it fills in, and what it carries."""
+        """The reply and its payload; the sender fills in the reply's `tensors`."""
         if isinstance(task, Prepare):
             return prepare(task, self._device, lambda step, steps: report("preparing the data", step, steps)), {}
         if isinstance(task, Load):
@@ -62,19 +62,19 @@ class Client:
 
     def _load(self, task: Load, report: Report) -> tuple[Loaded, Payload]:
         report("loading the model", 0, 0)
-        self._resident = None  # two base models at once may not fit
+        self._resident = None  # two base models may not fit in memory
         cache_dir = Path(task.cache_dir)
-        index = open_index(Path(task.index.path), task.index.sha256, cache_dir)
-        if index.info.task != task.model.task:
-            raise ValueError(f"index {task.index.path}: expected data for {task.model.task}, got {index.info.task}")
+        dataset = open_dataset(Path(task.index.path), task.index.sha256, cache_dir)
+        if dataset.info.task != task.model.task:
+            raise ValueError(f"index {task.index.path}: expected data for {task.model.task}, got {dataset.info.task}")
         before = describe_source(task.model, cache_dir, partial(_report_hashing, report))
-        nested = assemble(task.model, task.lora, index.info, self._device, task.seed)
+        nested = build_nested(task.model, task.lora, dataset.info, self._device, task.seed)
         source = describe_source(task.model, cache_dir, partial(_report_hashing, report))
-        if source != before and Path(task.model.name_or_path).is_dir():  # one of the hub may have come only now
+        if source != before and Path(task.model.name_or_path).is_dir():  # a hub model may have been downloaded just now
             raise InputError(f"{task.model.name_or_path}: changed while it was loaded", "model.name_or_path")
         report("trying the model", 0, 0)
-        nested = probe(nested, index)
-        self._resident = Resident(nested, index)
+        nested = check_forward(nested, dataset)
+        self._resident = Resident(nested, dataset)
         dense = read(nested, nested.tiers[-1])[1]
         payload: Payload = {"dense": _to_wire(dense)} if len(dense) else {}
         return Loaded(
@@ -96,12 +96,12 @@ def _report_hashing(report: Report, done: int, of: int) -> None:
 
 
 def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tuple[Fitted, Payload]:
-    """Loads what the client received, trains, and gives back new − received."""
+    """Loads the adapter the client received, trains it, and returns new − received."""
     started = time.monotonic()
     nested, activity = resident.nested, f"fit {task.client_id}"
     forget_peak_memory(nested.device)
     _check_adapter(nested, task.scale, [task.r])
-    examples = resident.index.of_client(task.client_id)
+    examples = resident.dataset.of_client(task.client_id)
     rows, dense = _receive(resident, payload)
     write(nested, task.r, rows, dense)
 
@@ -109,7 +109,7 @@ def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tupl
         report(activity, step, steps)
 
     with unchanged_buffers(nested.model):
-        trained = train(nested, task.r, resident.index, examples, task.fit, task.seed, progress)
+        trained = train(nested, task.r, resident.dataset, examples, task.fit, task.seed, progress)
     new_rows, new_dense = read(nested, task.r)
     delta: Payload = {"rows": _update_to_wire("rows", new_rows - rows, task)}
     if len(dense):
@@ -133,26 +133,26 @@ def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tupl
 
 
 def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Report) -> Evaluated:
-    """Each asked rank with its prefix of the rows, over one shard."""
+    """Evaluates each requested rank, with its prefix of the rows, on one shard."""
     started = time.monotonic()
     nested = resident.nested
     _check_adapter(nested, task.scale, task.ranks)
-    shard = shard_of(resident.index, task)
+    shard = shard_of(resident.dataset, task)
     rows, dense = _receive(resident, payload)
     if len(rows) != max(task.ranks):
         raise ValueError(f"rows: expected the largest of the asked ranks, {max(task.ranks)}, got {len(rows)}")
     tiers = []
     with unchanged_buffers(nested.model):
-        for place, r in enumerate(task.ranks):
+        for index, r in enumerate(task.ranks):
             write(nested, r, rows[:r], dense)
 
-            def progress(verb: str, done: int, of: int, before: int = place) -> None:
+            def progress(verb: str, done: int, of: int, before: int = index) -> None:
                 report(f"{verb} rank {task.ranks[before]}", before * of + done, len(task.ranks) * of)
 
-            sums = evaluate_tier(nested, r, resident.index, shard, task.batch_size, partial(progress, "evaluate"))
+            sums = evaluate_tier(nested, r, resident.dataset, shard, task.batch_size, partial(progress, "evaluate"))
             if task.max_new_tokens > 0:
                 settings = (task.batch_size, task.max_new_tokens, partial(progress, "generate"))
-                scores = score_answers(nested, r, resident.index, shard, *settings)
+                scores = score_answers(nested, r, resident.dataset, shard, *settings)
                 own = {name: finite(value) for name, value in scores.own.items()}
                 sums = replace(sums, rouge_l_sum=scores.rouge_l, metrics={**sums.metrics, **own})
             tiers.append(sums)
@@ -167,7 +167,7 @@ def _check_adapter(nested: NestedLora, scale: float, ranks: list[int]) -> None:
 
 
 def _receive(resident: Resident, payload: Payload) -> tuple[torch.Tensor, torch.Tensor]:
-    """The adapter's rows and dense part, once the base model is the one that they are for."""
+    """The adapter's rows and dense part, after `merged` has been applied to the base model."""
     if "rows" not in payload:
         raise ValueError("tensors: expected rows")
     values = {
@@ -179,13 +179,13 @@ def _receive(resident: Resident, payload: Payload) -> tuple[torch.Tensor, torch.
 
 
 def _merge(resident: Resident, merged: torch.Tensor | None) -> None:
-    """Bits are compared, since many tasks in a row have the same base model."""
+    """Skips the work when the bits are the same, as they are for many tasks in a row."""
     there = resident.merged
     if merged is not None and there is not None and torch.equal(merged.view(torch.int32), there.view(torch.int32)):
         return
-    resident.merged = None  # should it fail half way, the next task begins anew
+    resident.merged = None  # if this fails half way, the next task starts over
     set_base(resident.nested, merged)
-    resident.merged = merged if merged is None else merged.clone()  # what is lent goes with the task
+    resident.merged = merged if merged is None else merged.clone()  # borrowed memory is returned with the task
 
 
 def _to_wire(tensor: torch.Tensor, dtype: Dtype = "F32", seed: int = 0) -> Tensor:

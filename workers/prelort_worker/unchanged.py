@@ -1,10 +1,10 @@
 """
-Tells, in a fraction of a second and without torch, whether what a worker answered before would be answered again:
+Reports, in a fraction of a second and without torch, whether a worker's earlier answers still hold:
 
     python workers/run.py prelort_worker.unchanged --parent-pid 4711
 
-The request comes as the first line of standard input: `{"sources": {path, sha256}, "cache_dir"}`, of which `prepared`
-named the sources. The answer is one line of JSON on standard output: `{"is_unchanged", "versions"}`.
+The request is the first line of standard input: `{"sources": {path, sha256}, "cache_dir"}`, with the sources that
+`prepared` named. The answer is one line of JSON on standard output: `{"is_unchanged", "versions"}`.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def is_unchanged(path: Path, expected_sha256: str, cache_dir: Path) -> bool:
-    """Whether every file and folder of that list, and the list itself, is what it was."""
+    """Whether the list, and every file and folder in it, is unchanged."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -48,7 +48,7 @@ def is_unchanged(path: Path, expected_sha256: str, cache_dir: Path) -> bool:
         files, folders, code = sources["files"], sources["folders"], sources["code"]
         hashes = hash_files([Path(file["path"]) for file in files], cache_dir)
         listings = [listing_sha256(Path(folder["path"]), folder["is_deep"]) for folder in folders]
-    except (InputError, OSError, KeyError):  # something is gone, or the list is of another version
+    except (InputError, OSError, KeyError):  # a file is gone, or another version wrote the list
         return False
     return (
         sources["is_complete"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
-from prelort_worker.prepared_dataset import read_index
+from prelort_worker.prepared_dataset import read_dataset
 from prelort_worker.tasks.find import find_task
 from prelort_worker.training.batches import Batch, collate
 from prelort_worker.training.train import endless_batches
@@ -26,14 +26,14 @@ record = json.loads((Path(asked["run"]) / "run.json").read_text())
 config = record["config"]
 fit, evaluation, lora = config["fit"], config["evaluate"], config["lora"]
 tiers = record["layout"]["tiers"]
-index = read_index(Path(record["index"]["path"]))
+dataset = read_dataset(Path(record["index"]["path"]))
 task = find_task(
     ModelSpec(
         asked["model"], None, config["model"]["task"], None, config["model"]["pooling"], "f32", None, None, False
     ),
     torch.device("cpu"),
 )
-task.labels, task.pad_token_id = index.info.labels, index.info.pad_token_id
+task.labels, task.pad_token_id = dataset.info.labels, dataset.info.pad_token_id
 torch.manual_seed(0)
 
 
@@ -61,10 +61,10 @@ def train_client(client_id: str, r: int, seed: int) -> None:
     model.train()
     before = {name: value.detach().clone() for name, value in trainable().items()}
     optimizer = torch.optim.AdamW(trainable().values(), lr=fit["lr"], weight_decay=0.0)
-    order = endless_batches(index.of_client(client_id), fit["batch_size"], np.random.default_rng(seed))
+    order = endless_batches(dataset.of_client(client_id), fit["batch_size"], np.random.default_rng(seed))
     for _ in range(fit["local_steps"]):
         optimizer.zero_grad()
-        loss = mean_loss(collate(task, index, next(order), cpu))
+        loss = mean_loss(collate(task, dataset, next(order), cpu))
         loss.backward()
         optimizer.step()
         loss.item()
@@ -76,17 +76,17 @@ def train_client(client_id: str, r: int, seed: int) -> None:
 @torch.no_grad()
 def evaluate() -> None:
     model.eval()
-    examples = sorted(index.held_out, key=index.length)
+    examples = sorted(dataset.held_out, key=dataset.length)
     for r in tiers:
         model.set_adapter(f"r{r}")
         for start in range(0, len(examples), evaluation["batch_size"]):
-            mean_loss(collate(task, index, examples[start : start + evaluation["batch_size"]], cpu)).item()
+            mean_loss(collate(task, dataset, examples[start : start + evaluation["batch_size"]], cpu)).item()
 
 
 started = time.perf_counter()
 evaluate()
 for number in range(asked["rounds"]):
-    for place, client in enumerate(record["clients"]):
-        train_client(client["id"], client["r"], 100 * number + place)
+    for index, client in enumerate(record["clients"]):
+        train_client(client["id"], client["r"], 100 * number + index)
     evaluate()
 print(json.dumps({"seconds": time.perf_counter() - started}))

@@ -24,13 +24,13 @@ shape = {
     "max_position_embeddings": 8192,
     "tie_word_embeddings": True,
 }
-words = ["<pad>", "</s>", "<unk>", *(f"w{place}" for place in range(1000))]
-text = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>"))
+words = ["<pad>", "</s>", "<unk>", *(f"w{index}" for index in range(1000))]
+text = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
 text.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
 tokenizer = PreTrainedTokenizerFast(tokenizer_object=text, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
 torch.manual_seed(0)
 LlamaForCausalLM(LlamaConfig(**shape, pad_token_id=0, eos_token_id=1, bos_token_id=1)).save_pretrained(folder)
 tokenizer.save_pretrained(folder)
-rows = [{"word": f"w{place}", "gloss": f"w{place + 1} w{place + 2}"} for place in range(200)]
+rows = [{"word": f"w{index}", "gloss": f"w{index + 1} w{index + 2}"} for index in range(200)]
 (folder / "words.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 print("{}")

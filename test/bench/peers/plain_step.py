@@ -16,27 +16,27 @@ from pathlib import Path
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
-from prelort_worker.prepared_dataset import read_index
+from prelort_worker.prepared_dataset import read_dataset
 from prelort_worker.seeds import derive
 from prelort_worker.tasks.find import find_task
 from prelort_worker.training.batches import collate
-from prelort_worker.training.build import build
+from prelort_worker.training.build import build_from_task
 from prelort_worker.training.train import endless_batches, train
 from prelort_worker.wire.messages import FitSpec, LoraSpec, ModelSpec
 
 SEED, BATCH, TIERS = "0" * 32, 16, [1, 2, 4, 8, 16]
 asked = json.loads(sys.argv[1])
 torch.set_num_threads(1)
-index = read_index(Path(asked["index"]))
+dataset = read_dataset(Path(asked["index"]))
 cpu = torch.device("cpu")
 model = ModelSpec(asked["model"], None, "sequence-classification", None, "mean", "f32", None, None, False)
 task = find_task(model, cpu)
-task.labels, task.pad_token_id = index.info.labels, index.info.pad_token_id
+task.labels, task.pad_token_id = dataset.info.labels, dataset.info.pad_token_id
 lora = LoraSpec(16, TIERS, 2.0, ["query", "value"], None, 0.0)
 spec = FitSpec("none", None, asked["steps"], BATCH, 1, False, False, 1e-3, 1e-3, False, 0.0)
-examples = range(min(2000, len(index.lengths)))
+examples = range(min(2000, len(dataset.lengths)))
 
-nested = build(task, lora, SEED)
+nested = build_from_task(task, lora, SEED)
 config = LoraConfig(r=16, lora_alpha=32, target_modules=["query", "value"], task_type="SEQ_CLS")
 plain_model = get_peft_model(task.build_model(), config)
 
@@ -47,7 +47,7 @@ def plain() -> None:
     order = endless_batches(examples, BATCH, np.random.default_rng(derive(SEED, "order")))  # the same batches as ours
     plain_model.train()
     for _ in range(asked["steps"]):
-        batch = collate(task, index, next(order), cpu)
+        batch = collate(task, dataset, next(order), cpu)
         optimizer.zero_grad()
         outputs = task.forward(plain_model, batch.tensors)
         loss = task.losses(outputs, batch.tensors).sum() / batch.n_targets
@@ -57,7 +57,7 @@ def plain() -> None:
 
 
 def ours(objective) -> None:
-    train(nested, 16, index, examples, replace(spec, objective=objective), SEED, lambda step, steps: None)
+    train(nested, 16, dataset, examples, replace(spec, objective=objective), SEED, lambda step, steps: None)
 
 
 def measure(work) -> float:

@@ -1,6 +1,6 @@
 """
-SHA-256 of files. Each file is hashed once: its hash is kept in the cache folder and used again while the file's size,
-times of change, inode and device are the same. Imports nothing heavy: `unchanged` asks it without torch.
+SHA-256 of files. Each file is hashed once: the cache folder keeps the hash for as long as the file's size, times of
+change, inode and device stay the same. Imports nothing heavy, since `unchanged` has to start fast.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from ..errors import InputError
 from .private_file import write_private_file
 
-# Bytes that are hashed, and of how many. Raises when nobody waits for the hashes any more.
+# Bytes hashed so far, and in total. Raises when the hashes are no longer wanted.
 Report: TypeAlias = Callable[[int, int], None]
 # Size, time of the last write, time of the last change of the inode, inode, device; times in ns.
 State: TypeAlias = tuple[int, int, int, int, int]
@@ -46,20 +46,20 @@ def file_sha256(path: Path, cache_dir: Path | None = None) -> str:
 
 
 def hash_files(paths: Sequence[Path], cache_dir: Path | None, report: Report | None = None) -> list[str]:
-    """In the order of the paths. Without a cache folder nothing is remembered."""
+    """Hashes in the order of the paths. Without a cache folder nothing is kept."""
     folders = {parent: _read_folder(cache_dir, parent) for parent in {path.parent for path in paths}}
     states = [_state(path) for path in paths]
     found: list[str | None] = []
     for path, state in zip(paths, states, strict=True):
         known = folders[path.parent].known.get(path.name)
         found.append(known[1] if known and known[0] == state else None)
-    missing = [place for place, sha in enumerate(found) if sha is None]
-    hashed = _hash_all([paths[place] for place in missing], sum(states[place][0] for place in missing), report)
-    for place, (state, sha) in zip(missing, hashed, strict=True):
-        found[place] = sha
+    missing = [index for index, sha in enumerate(found) if sha is None]
+    hashed = _hash_all([paths[index] for index in missing], sum(states[index][0] for index in missing), report)
+    for index, (state, sha) in zip(missing, hashed, strict=True):
+        found[index] = sha
         if state is not None:
-            folder = folders[paths[place].parent]
-            folder.known[paths[place].name] = (state, sha)
+            folder = folders[paths[index].parent]
+            folder.known[paths[index].name] = (state, sha)
             folder.is_new = True
     for parent, folder in folders.items():
         if folder.is_new:
@@ -68,7 +68,7 @@ def hash_files(paths: Sequence[Path], cache_dir: Path | None, report: Report | N
 
 
 def to_json(content: Any) -> bytes:
-    """Also of file names that are not UTF-8."""
+    """Canonical JSON; also encodes file names that are not UTF-8."""
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -76,7 +76,7 @@ def _hash_all(paths: Sequence[Path], n_bytes: int, report: Report | None) -> lis
     if not paths:
         return []
     progress = _Progress()
-    # hashlib releases the interpreter's lock, so that several files are hashed at once.
+    # hashlib releases the GIL, so several files are hashed in parallel.
     with ThreadPoolExecutor(min(len(paths), os.cpu_count() or 1, 8)) as pool:
         futures = [pool.submit(_hash_one, path, progress) for path in paths]
         try:
@@ -99,7 +99,7 @@ def _await(
 
 
 def _hash_one(path: Path, progress: _Progress) -> tuple[State | None, str]:
-    """The hash, and the state of the file that it is of; None where a later change might leave the same state."""
+    """The hash, and the file's state; None where a later change could leave the same state."""
     for _ in range(_ATTEMPTS):
         begun, before = time.time_ns(), _state(path)
         sha = _digest(path, progress)
@@ -109,7 +109,7 @@ def _hash_one(path: Path, progress: _Progress) -> tuple[State | None, str]:
 
 
 def _is_settled(state: State, now: int) -> bool:
-    """A change within the same tick leaves the same times: a few ms by the kernel's clock, 2 s on some file systems."""
+    """Changes within one clock tick leave the same times: a few ms in the kernel, 2 s on some file systems."""
     tick = 100_000_000 if any(at % 1_000_000_000 for at in state[1:3]) else 2_000_000_000
     return now - max(state[1:3]) > tick
 
@@ -133,7 +133,7 @@ def _state(path: Path) -> State:
 
 
 def _read_folder(cache_dir: Path | None, folder: Path) -> _Folder:
-    """What is not whole is not believed: those files are hashed again."""
+    """Ignores a damaged record: its files are hashed again."""
     if cache_dir is None:
         return _Folder(None)
     name = sha256(os.fsencode(folder.absolute())).hexdigest()
@@ -152,7 +152,7 @@ def _read_folder(cache_dir: Path | None, folder: Path) -> _Folder:
 
 
 def _write_folder(folder: _Folder, parent: Path) -> None:
-    """With what another worker may have written meanwhile. A cache that cannot be written costs time alone."""
+    """Merges with what another worker may have written meanwhile. A cache that cannot be written costs only time."""
     if folder.path is None:
         return
     merged = {**_read_folder(folder.path.parent.parent, parent).known, **folder.known}

@@ -1,4 +1,4 @@
-"""The modules that a task of one's own is made of: its file, and what it imports, directly or not, from its folder."""
+"""The modules of a custom task: its file, and what it imports, directly or indirectly, from its folder."""
 
 import ast
 import sys
@@ -10,27 +10,27 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class _Root:
-    """Where modules of one's own lie; of an installed package, it alone."""
+    """The folder that holds the user's modules; for an installed package, only that package."""
 
     folder: Path
     package: str | None = None
 
     def holds(self, top: str) -> bool:
-        """Whether Python takes the module of that name from here, and from nowhere earlier on its path."""
+        """Whether Python imports the module of that name from here, and not from earlier on its path."""
         if top in sys.builtin_module_names or self.package not in (None, top):
             return False
         spec = PathFinder.find_spec(top, [*sys.path, str(self.folder)])
         if spec is None:
             return False
-        # Of links what matters is where they lie, not where they lead.
-        places = [*(spec.submodule_search_locations or []), spec.origin]
-        return any(Path(place).parent.resolve() == self.folder.resolve() for place in places if place)
+        # For symbolic links, where they are counts, not where they lead.
+        locations = [*(spec.submodule_search_locations or []), spec.origin]
+        return any(Path(location).parent.resolve() == self.folder.resolve() for location in locations if location)
 
 
 def modules_of(name: str, folder: str | None) -> list[tuple[str, Path]]:
     """
-    Each with its path relative to the folder, sorted. Imports are read from the source, wherever in it they stand, so
-    what is imported later counts too; a module whose name is computed is not found.
+    Each with its path relative to the folder, sorted. Finds imports anywhere in the source, also in functions, but not
+    of a module whose name is computed.
     """
     start = _start(name, folder)
     if start is None:
@@ -49,17 +49,17 @@ def modules_of(name: str, folder: str | None) -> list[tuple[str, Path]]:
 
 
 def _start(name: str, folder: str | None) -> tuple[_Root, Path] | None:
-    """Where its modules lie, and the task's own file, as `find_task` finds it."""
+    """The root of its modules, and the task's file, as `find_task` finds it."""
     if folder is not None:
         file = Path(folder, *name.split(".")).with_suffix(".py")
         if file.is_file():
             return _Root(Path(folder)), file
     top, *rest = name.split(".")
     spec = PathFinder.find_spec(top, [*sys.path, *([folder] if folder else [])])
-    place = next(iter([*(spec.submodule_search_locations or []), spec.origin] if spec else []), None)
-    if place is None:
+    location = next(iter([*(spec.submodule_search_locations or []), spec.origin] if spec else []), None)
+    if location is None:
         return None
-    root = Path(place).parent
+    root = Path(location).parent
     files = _modules_at(root.joinpath(top, *rest))
     is_own = folder is not None and root.resolve() == Path(folder).resolve()
     return (_Root(root, None if is_own else top), files[-1]) if files else None
@@ -69,7 +69,7 @@ def _imports(path: Path, root: Path) -> Iterator[str]:
     """Absolute names of what a file may import; `from a import b` may mean the module a.b."""
     try:
         tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError, OSError):  # its import says what is wrong with it
+    except (SyntaxError, ValueError, OSError):  # importing it reports the error
         return
     package = list(path.relative_to(root).parent.parts)
     for node in ast.walk(tree):
@@ -95,19 +95,19 @@ def _is_import(function: ast.expr) -> bool:
 
 
 def _files_of(module: str, root: _Root) -> list[Path]:
-    """Those of a module of this root, and of the packages that it lies in; none of a module from elsewhere."""
+    """Files of a module under this root, and of its parent packages; none for a module from elsewhere."""
     top, *rest = module.split(".")
     if not top or not root.holds(top):
         return []
     return [file for depth in range(len(rest) + 1) for file in _modules_at(root.folder.joinpath(top, *rest[:depth]))]
 
 
-def _modules_at(place: Path) -> list[Path]:
-    """What `import` takes for the module of that place."""
-    package = place / "__init__.py"
+def _modules_at(location: Path) -> list[Path]:
+    """The file that `import` loads for the module at that location."""
+    package = location / "__init__.py"
     if package.is_file():
         return [package]
-    files = (place.with_name(f"{place.name}{suffix}") for suffix in (*EXTENSION_SUFFIXES, ".py"))
+    files = (location.with_name(f"{location.name}{suffix}") for suffix in (*EXTENSION_SUFFIXES, ".py"))
     return [file for file in files if file.is_file()][:1]
 
 

@@ -1,4 +1,4 @@
-"""Files made from the user's data, which may be readable by the user alone."""
+"""Files derived from the user's data, readable only by the user."""
 
 import os
 import tempfile
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def private_files() -> Iterator[None]:
-    """What a library writes within it is for its owner alone; of the whole process, so for its main thread alone."""
+    """Files that a library writes within the block are private. Sets the umask of the process: main thread only."""
     before = os.umask(0o077)
     try:
         yield
@@ -19,8 +19,8 @@ def private_files() -> Iterator[None]:
 
 def write_private_file(path: Path, content: bytes) -> None:
     """
-    Writes a file that its owner alone may read (0600, in a folder of 0700 if that is new), whatever the umask is.
-    Written aside and renamed: a reader sees the whole file or none.
+    Writes a file that only its owner may read (0600, in a folder of 0700 if that is new), whatever the umask is.
+    Atomic: writes a temporary file and renames it.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.", suffix=".tmp")  # made 0600

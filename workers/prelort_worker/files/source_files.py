@@ -1,6 +1,6 @@
 """
-The files that decide what a worker computes, beside the data: those of the model, and the modules of a task of one's
-own. Found without importing torch or the modules themselves.
+The files, besides the data, that determine what a worker computes: those of the model, and the modules of a custom
+task. Found without importing torch or the modules themselves.
 """
 
 import json
@@ -15,9 +15,9 @@ from ..wire.messages import ModelSpec, Source, SourceFile, SourcePart
 from .file_hashes import Report, hash_files, to_json
 from .own_modules import modules_of
 
-# What a task of one's own may load, beside safetensors.
+# Weights that a custom task may load, besides safetensors.
 _OTHER_WEIGHTS = ("*.safetensors*", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.gguf", "*.npy", "*.npz", "*.onnx", "*.h5")
-# Also what prepares pictures.
+# Includes image processors.
 _TOKENIZER = (
     "tokenizer*",
     "vocab*",
@@ -41,7 +41,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class Found:
-    """A file by the name that a record calls it by."""
+    """A file, and its name in records."""
 
     part: SourcePart
     name: str
@@ -50,17 +50,17 @@ class Found:
 
 @dataclass(frozen=True)
 class ModelFiles:
-    # Of a name on the hub.
+    # For a hub name.
     commit: str | None
     files: list[Found]
-    # Where another file would change what is loaded.
+    # Folders in which a new file would change what is loaded.
     folders: list[Path]
-    # Nothing but these files decides what is loaded: a name on the hub may lead elsewhere tomorrow.
+    # Whether these files alone determine what is loaded: a hub name may resolve differently tomorrow.
     is_complete: bool
 
 
 def describe_source(model: ModelSpec, cache_dir: Path, report: Report | None = None) -> Source:
-    """What the model is, and the code of a task of one's own, by SHA-256."""
+    """SHA-256 of the model's files and of a custom task's code."""
     files = model_files(model)
     found = [*files.files, *code_files(model)]
     hashes = hash_files([each.path for each in found], cache_dir, report)
@@ -74,7 +74,7 @@ def describe_source(model: ModelSpec, cache_dir: Path, report: Report | None = N
 
 
 def model_files(model: ModelSpec, is_base: bool = False) -> ModelFiles:
-    """What is loaded by that name, as far as it is on this machine; `is_base`: as the base model of an adapter."""
+    """The files loaded for that name, as far as they are on this machine; `is_base`: as an adapter's base model."""
     folder = Path(model.name_or_path)
     if folder.is_dir():
         return _in_folder(model, folder, _commit_of(folder), is_base, is_complete=True)
@@ -108,7 +108,7 @@ def _in_folder(model: ModelSpec, folder: Path, commit: str | None, is_base: bool
 
 
 def _weights(folder: Path) -> list[Path]:
-    """Those that transformers loads: the one file, or the pieces that its index names; of an adapter, its own."""
+    """The files that transformers loads: one file, or the shards that its index names; for an adapter, its own too."""
     is_adapter = (folder / "adapter_config.json").is_file()
     named = _named_weights(folder)
     found = _pieces(folder, "model") if named is None else _pieces_of(folder / named)
@@ -116,7 +116,7 @@ def _weights(folder: Path) -> list[Path]:
 
 
 def _named_weights(folder: Path) -> str | None:
-    """The file that a config names in the place of model.safetensors."""
+    """The file that the config names instead of model.safetensors."""
     try:
         named = json.loads((folder / "config.json").read_bytes()).get("transformers_weights")
     except (OSError, ValueError, AttributeError):
@@ -130,18 +130,18 @@ def _pieces(folder: Path, stem: str) -> list[Path]:
 
 
 def _pieces_of(file: Path) -> list[Path]:
-    """A file, and if it is an index, the files that it names."""
+    """The file and, if it is an index, the shards it names."""
     if not file.is_file() or not file.name.endswith(".index.json"):
         return [file] if file.is_file() else []
     try:
         pieces = sorted(set(json.loads(file.read_bytes())["weight_map"].values()))
         return [file, *(file.parent / piece for piece in pieces if (file.parent / piece).is_file())]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return [file]  # transformers says what is wrong with it
+        return [file]  # transformers reports the error
 
 
 def _base_of_adapter(folder: Path, model: ModelSpec) -> ModelSpec | None:
-    """Transformers takes the folder of a PEFT adapter for its base model with the adapter on it."""
+    """Transformers loads a PEFT adapter's folder as its base model with the adapter applied."""
     try:
         base = json.loads((folder / "adapter_config.json").read_bytes())["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -151,24 +151,24 @@ def _base_of_adapter(folder: Path, model: ModelSpec) -> ModelSpec | None:
 
 
 def _snapshot(model: ModelSpec) -> Path | None:
-    """Where the Hugging Face cache has what was loaded by that name."""
+    """The snapshot folder in the Hugging Face cache for that name."""
     from huggingface_hub import try_to_load_from_cache
 
     try:
         config = try_to_load_from_cache(model.name_or_path, "config.json", revision=model.revision or "main")
-    except ValueError:  # it is no name
+    except ValueError:  # not a valid name
         return None
     return Path(config).parent if isinstance(config, str) else None
 
 
 def _commit_of(folder: Path) -> str | None:
-    """Of a folder of the Hugging Face cache."""
+    """For a folder in the Hugging Face cache."""
     name = folder.resolve().name
     return name if folder.resolve().parent.name == "snapshots" and _COMMIT.fullmatch(name) else None
 
 
 def code_files(model: ModelSpec) -> list[Found]:
-    """Of a task of one's own: its module, and all that it imports from its folder."""
+    """For a custom task: its module, and all that it imports from its folder."""
     module, own, _ = model.task.partition(":")
     if not own:
         return []
@@ -176,7 +176,7 @@ def code_files(model: ModelSpec) -> list[Found]:
 
 
 def module_names(task: str, folder: str | None) -> list[str]:
-    """What is imported of a task of one's own now: a module that it looks for in vain may be there later."""
+    """Names of a custom task's modules at present: a module that is missing now may exist later."""
     module, own, _ = task.partition(":")
     return [name for name, _ in modules_of(module, folder)] if own else []
 
@@ -190,14 +190,14 @@ def code_sha256(model: ModelSpec) -> str | None:
 
 
 def visible(folder: Path) -> list[Path]:
-    """Every file below the folder that is not hidden, in the order of the names."""
+    """All files below the folder that are not hidden, sorted by name."""
     found = (path for path in folder.rglob("*") if path.is_file())
     shown = (path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
     return sorted(shown, key=lambda path: path.relative_to(folder).parts)
 
 
 def listing_sha256(folder: Path, is_deep: bool) -> str:
-    """Of the names of its files; `is_deep`: and of those of the folders in it."""
+    """SHA-256 of the names of its files; `is_deep`: including those in subfolders."""
     try:
         names = (
             [_name(path, folder) for path in visible(folder)]

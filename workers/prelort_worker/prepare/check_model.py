@@ -1,4 +1,4 @@
-"""What a model is, before any of its weights are read: whether it can be adapted, and takes the data."""
+"""Checks, before any weights are read, whether a model can be adapted and accepts the data."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,34 +6,34 @@ from typing import Any
 from torch import nn
 
 from ..errors import Problems
-from ..prepared_dataset import Index
+from ..prepared_dataset import PreparedDataset
 from ..tasks.task import Task
-from ..training.add_adapters import wrap
+from ..training.add_adapters import add_adapters
 from ..training.build import prepare_heads
 from ..wire.messages import LoraSpec
 
 
-def inspect(task: Task, lora: LoraSpec, index: Index | None, problems: Problems) -> None:
-    """Adds what is wrong. Of a model that one's own task builds, nothing is known before it is loaded."""
+def check_model(task: Task, lora: LoraSpec, dataset: PreparedDataset | None, problems: Problems) -> None:
+    """Adds problems. Skips a custom task's model, which is unknown before it is loaded."""
     if not _is_known(task):
         return
-    if index is None:  # its data cannot be used; the shapes do not hang on the labels
+    if dataset is None:  # the data cannot be used; shapes do not depend on the labels
         task.labels = task.labels or ["0", "1"]
     else:
-        task.labels, task.pad_token_id = index.info.labels, index.info.pad_token_id
+        task.labels, task.pad_token_id = dataset.info.labels, dataset.info.pad_token_id
     prepare_heads(task, lora)
     model = task.model
     with problems.gathered("model"):
-        # No shape hangs on it, and what is wrong with it should not hide what else is.
+        # No shape depends on it, and a problem with it should not hide others.
         task.model = replace(model, attention=None)
         base = _on_meta(task)
         with problems.gathered("model.attention"):
             task.model = model
             if model.attention is not None:
                 _on_meta(task)
-        if index is not None:
-            _check_tokens(base, index, problems)
-        wrap(base, task, lora)
+        if dataset is not None:
+            _check_tokens(base, dataset, problems)
+        add_adapters(base, task, lora)
     task.model = model
 
 
@@ -46,17 +46,17 @@ def _on_meta(task: Task) -> nn.Module:
     return task.build_model(on_meta=True)  # pyright: ignore[reportCallIssue] - a built-in task's has it
 
 
-def _check_tokens(base: Any, index: Index, problems: Problems) -> None:
-    if "input_ids" not in index.fields:
+def _check_tokens(base: Any, dataset: PreparedDataset, problems: Problems) -> None:
+    if "input_ids" not in dataset.fields:
         return
     settings = base.config.get_text_config()
-    limit, longest = _positions(base, settings), max(_longest(index, name) for name in ("input_ids", "labels"))
+    limit, longest = _positions(base, settings), max(_longest(dataset, name) for name in ("input_ids", "labels"))
     if limit is not None and longest > limit:
         problems.add(
             "data.max_length",
             f"the longest example has {longest} tokens, the model takes {limit}; lower data.max_length",
         )
-    size, largest = getattr(settings, "vocab_size", None), int(index.fields["input_ids"].max())
+    size, largest = getattr(settings, "vocab_size", None), int(dataset.fields["input_ids"].max())
     if size is not None and largest >= size:
         problems.add(
             "model.name_or_path",
@@ -64,9 +64,9 @@ def _check_tokens(base: Any, index: Index, problems: Problems) -> None:
         )
 
 
-def _longest(index: Index, name: str) -> int:
-    """Of a field that holds tokens; 0 of one that holds a number for each example, or is not there."""
-    values, starts = index.fields.get(name), index.fields.get(f"{name}.starts")
+def _longest(dataset: PreparedDataset, name: str) -> int:
+    """The longest value of a field of tokens; 0 for a field with one number per example, or a missing one."""
+    values, starts = dataset.fields.get(name), dataset.fields.get(f"{name}.starts")
     if starts is not None:
         return int(starts.diff().max())
     return values.shape[1] if values is not None and values.dim() > 1 else 0
@@ -75,7 +75,7 @@ def _longest(index: Index, name: str) -> int:
 def _positions(base: nn.Module, settings: Any) -> int | None:
     limit = getattr(settings, "max_position_embeddings", None)
     for module in base.modules():
-        # RoBERTa counts positions from behind its padding token's.
+        # RoBERTa's positions start after that of its padding token.
         table = getattr(module, "position_embeddings", None)
         if limit is not None and isinstance(table, nn.Embedding) and table.padding_idx is not None:
             return limit - table.padding_idx - 1

@@ -1,4 +1,4 @@
-"""What every row must hold, whatever its task makes of it: asked of all rows before any is encoded."""
+"""Checks what every task requires of rows, for all rows before any is encoded."""
 
 import json
 from collections import Counter
@@ -18,43 +18,43 @@ from .spellings import remark_spellings
 @dataclass
 class CheckedRows:
     rows: Sequence[Row]
-    # By place, of rows that have a label or need none.
+    # By index; without rows that lack a label.
     labels: dict[int, str | None] = field(default_factory=dict)
-    # Places of rows that something is wrong with.
+    # Indices of rows with faults.
     faulty: set[int] = field(default_factory=set)
-    # How often each value was written, by the key that names its column.
+    # Counts of each value as written, by the config key of the column.
     spellings: dict[str, Counter[str]] = field(default_factory=dict)
-    # Where a template gives nothing but blanks, by its key: the first ten and how many.
+    # Rows for which a template gives only whitespace, by config key: the first ten, and the count.
     blank: dict[str, tuple[list[str], int]] = field(default_factory=dict)
 
     def usable(self) -> list[Row]:
-        return [self.rows[place] for place in range(len(self.rows)) if place not in self.faulty]
+        return [self.rows[index] for index in range(len(self.rows)) if index not in self.faulty]
 
     def remarks(self) -> list[str]:
-        """What should be known of rows that can be used."""
+        """Warnings about rows that can be used all the same."""
         blank = [f"{list_rows(rows, count)}: {option} is blank" for option, (rows, count) in self.blank.items()]
         return [*blank, *(line for option, found in self.spellings.items() for line in remark_spellings(option, found))]
 
 
 def check_rows(task: Task, data: DataSpec, rows: Sequence[Row], by: str | None, problems: Problems) -> CheckedRows:
-    """Adds whatever is wrong with rows to `problems`. `by` is the column that a partition of them goes by."""
+    """Adds all faults of rows to `problems`. `by` is the column of their partition."""
     checked = CheckedRows(rows)
     checks = _checks(task, data, by, checked)
     faults = RowFaults()
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         before = faults.count
         for option, check in checks:
             with faults.of(row.where, option):
-                check(place, row)
+                check(index, row)
         if faults.count > before:
-            checked.faulty.add(place)
+            checked.faulty.add(index)
     with problems.gathered():
         faults.raise_any(len(rows))
     return checked
 
 
 def check_templates(data: DataSpec, problems: Problems) -> None:
-    """Adds what is wrong with templates that no row could fill."""
+    """Adds the faults of templates that no row could fill."""
     for option, template in _templates(data):
         with problems.gathered(option):
             check_template(template, option)
@@ -65,15 +65,15 @@ def _templates(data: DataSpec) -> list[tuple[str, str]]:
     return [(option, template) for option, template in given if template is not None]
 
 
-# What one key of the config asks of a row at a place; raises InputError.
+# What one config key requires of the row at an index; raises InputError.
 _Check = Callable[[int, Row], object]
 
 
 def _checks(task: Task, data: DataSpec, by: str | None, checked: CheckedRows) -> list[tuple[str, _Check]]:
-    """By key, of templates that can be filled."""
+    """Checks by config key; leaves out templates that no row could fill."""
     checks: list[tuple[str, _Check]] = []
     for option, template in _templates(data):
-        with suppress(InputError):  # check_templates tells it
+        with suppress(InputError):  # check_templates reports it
             check_template(template, option)
             checks.append((option, _filled(template, option, checked)))
     if (messages := data.messages) is not None:
@@ -100,10 +100,10 @@ def _labelled(task: Task, data: DataSpec, checked: CheckedRows) -> _Check:
     if data.label is not None and type(task).label is Task.label:
         spelt = _kind(data.label, "data.label", checked)
 
-    def check(place: int, row: Row) -> None:
-        checked.labels[place] = task.label(row, data)
+    def check(index: int, row: Row) -> None:
+        checked.labels[index] = task.label(row, data)
         if spelt is not None:
-            spelt(place, row)
+            spelt(index, row)
 
     return check
 

@@ -1,4 +1,4 @@
-"""What the data is made of: the files that rows are read from, and those that rows name, such as pictures."""
+"""The files the data comes from: those that rows are read from, and those that rows name, such as images."""
 
 import json
 import re
@@ -17,16 +17,16 @@ from ..tasks.task import Task
 from ..wire.messages import DataSpec
 
 _LONGEST_PATH = 4096
-# With a suffix, or a folder and no blank.
+# With a suffix, or with a folder and no whitespace.
 _PATH = re.compile(r"[^\0\n]*\.\w{1,10}|\S+/\S+")
 
 
 @dataclass(frozen=True)
 class DataFile:
-    """`part` is the config's key that leads to it, or "row of KEY" where a row names it."""
+    """`part` is the config key that leads to it, or "row of KEY" if a row names it."""
 
     part: str
-    # As it is told to a person.
+    # As shown to the user.
     name: str
     path: Path
     sha256: str
@@ -37,12 +37,12 @@ class DataSources:
     sha256: str
     files: list[DataFile]
     folders: list[Path]
-    # Nothing else decides the rows: the hub may have others tomorrow, and a task of one's own may read anything.
+    # Whether nothing else determines the rows: the hub may change, and a custom task may read anything.
     is_complete: bool
 
 
 def data_sources(task: Task, data: DataSpec, cache_dir: Path | None, report: Report | None = None) -> DataSources:
-    """Of what is held out as well, where that lies elsewhere."""
+    """Includes the evaluation data, if that comes from elsewhere."""
     made = [_of_path(task, data, "data.path", data.path, data.split, cache_dir, report)]
     if data.eval_path is not None or data.eval_split is not None:
         path = data.eval_path or data.path
@@ -88,16 +88,16 @@ def _of_path(
 def _named_files(
     task: Task, data: DataSpec, path: str, split: str | None, known: set[Path]
 ) -> Iterator[tuple[str, Path]]:
-    """Of the rows: each once, with the name that a row has for it."""
+    """The files that rows name: each once, with its name in the row."""
     columns = task.file_columns(data)
     if columns is not None and not columns:
         return
     own = task.model.task_folder
-    places = [Path.cwd(), _folder_of(path).resolve(), *([Path(own).resolve()] if own else [])]
+    folders = [Path.cwd(), _folder_of(path).resolve(), *([Path(own).resolve()] if own else [])]
     for row in task.read(path, split, data):
         cells = row.columns.values() if columns is None else [_cell(row, name) for name in columns]
         for name in _paths(cells, is_path=columns is not None):
-            for file in dict.fromkeys(place / name for place in places):
+            for file in dict.fromkeys(folder / name for folder in folders):
                 if file not in known and _is_file(file):
                     known.add(file)
                     yield name, file
@@ -106,18 +106,18 @@ def _named_files(
 def _cell(row: Row, name: str) -> Any:
     try:
         return column_value(row, name, "data.image")
-    except InputError:  # check_rows tells it
+    except InputError:  # check_rows reports it
         return None
 
 
 def _paths(cells: Iterable[Any], is_path: bool) -> Iterator[str]:
-    """Where a cell need not be one, what may be a path, of millions of texts that are none."""
+    """Possible paths in the cells; unless every cell is one, a pattern filters out millions of other texts."""
     for cell in cells:
         if isinstance(cell, str):
             if len(cell) <= _LONGEST_PATH and (is_path or _PATH.fullmatch(cell)):
                 yield cell
         elif isinstance(cell, dict):
-            if cell.get("bytes") is None:  # else its path is where the bytes came from
+            if cell.get("bytes") is None:  # otherwise its path is only where the bytes came from
                 yield from _paths(cell.values(), is_path)
         elif isinstance(cell, list):
             yield from _paths(cell, is_path)
@@ -126,7 +126,7 @@ def _paths(cells: Iterable[Any], is_path: bool) -> Iterator[str]:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # too long to be one
+    except OSError:  # too long for a path
         return False
 
 

@@ -1,6 +1,6 @@
 """
-Which client holds which example. Plain NumPy: flwr-datasets, which has the standard partitioners, needs
-Python 3.11 and this package runs on 3.10; it also wants datasets below 5.
+Partitions examples over clients. Plain NumPy: flwr-datasets, which has the standard partitioners, needs Python 3.11,
+while this package supports 3.10, and datasets below 5.
 """
 
 from collections import Counter
@@ -18,40 +18,41 @@ from ..wire.messages import PartitionSpec
 
 _T = TypeVar("_T", int, float)
 
-Places = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
-def partition_iid(n: int, clients: int, rng: np.random.Generator) -> list[Places]:
+def partition_iid(n: int, clients: int, rng: np.random.Generator) -> list[Indices]:
     return [np.sort(part) for part in np.array_split(rng.permutation(n), clients)]
 
 
 def partition_dirichlet(
     values: Sequence[str], clients: int, alpha: float, minimum: int, rng: np.random.Generator
-) -> list[Places]:
+) -> list[Indices]:
     """
-    Spreads each value's examples over the clients in shares drawn from Dirichlet(alpha) (Hsu et al., arXiv 1909.06335;
-    Li et al., arXiv 2102.02079). They draw everything again until every client has its minimum, which may never come
-    about; here clients that the one draw leaves short are topped up.
+    Distributes each value's examples over the clients in shares drawn from Dirichlet(alpha) (Hsu et al., arXiv
+    1909.06335; Li et al., arXiv 2102.02079). They redraw everything until every client has its minimum, which may never
+    happen; here a single draw is made, and clients below the minimum are topped up.
     """
-    parts: list[list[Places]] = [[] for _ in range(clients)]
-    for group in places_by_value(values).values():
+    parts: list[list[Indices]] = [[] for _ in range(clients)]
+    for group in indices_by_value(values).values():
         shares = rng.dirichlet(np.full(clients, alpha))
         cuts = np.floor(np.cumsum(shares)[:-1] * len(group)).astype(int)
-        for part, places in zip(parts, np.split(rng.permutation(group), cuts), strict=True):
-            part.append(places)
+        for part, indices in zip(parts, np.split(rng.permutation(group), cuts), strict=True):
+            part.append(indices)
     return top_up([np.concatenate(part) for part in parts], minimum, rng)
 
 
-def partition_by_size(n: int, clients: int, alpha: float, minimum: int, rng: np.random.Generator) -> list[Places]:
-    """Quantity skew (Li et al., arXiv 2102.02079): sizes from Dirichlet(alpha); clients left short are topped up."""
+def partition_by_size(n: int, clients: int, alpha: float, minimum: int, rng: np.random.Generator) -> list[Indices]:
+    """Quantity skew (Li et al., arXiv 2102.02079): sizes from Dirichlet(alpha), topped up."""
     cuts = np.floor(np.cumsum(rng.dirichlet(np.full(clients, alpha)))[:-1] * n).astype(int)
     return top_up(np.split(rng.permutation(n), cuts), minimum, rng)
 
 
-def top_up(parts: list[Places], minimum: int, rng: np.random.Generator) -> list[Places]:
+def top_up(parts: list[Indices], minimum: int, rng: np.random.Generator) -> list[Indices]:
     """
-    Each client with fewer than `minimum` examples gets, one at a time, a random one of whichever client then has the
-    most (of equals the first). There must be `minimum` for each. Draws nothing where nobody is short.
+    Each client with fewer than `minimum` examples receives random examples, one at a time, from the client that has
+    the most at that moment (the first of equals). There must be `minimum` for each. Draws no random numbers if no
+    client is below the minimum.
     """
     if min(map(len, parts)) >= minimum:
         return [np.sort(part) for part in parts]
@@ -62,12 +63,12 @@ def top_up(parts: list[Places], minimum: int, rng: np.random.Generator) -> list[
         while len(part) < minimum:
             size, giver = largest[0]
             part.append(held[giver].pop())
-            # Someone is short, so somebody has more than the minimum: whoever is down to it may stay in the heap.
+            # While one client is below the minimum another is above it, so clients at the minimum may stay in the heap.
             heapreplace(largest, (size + 1, giver))
     return [np.array(sorted(part), np.int64) for part in held]
 
 
-def partition_by_shares(n: int, shares: list[float], minimum: int, rng: np.random.Generator) -> list[Places]:
+def partition_by_shares(n: int, shares: list[float], minimum: int, rng: np.random.Generator) -> list[Indices]:
     """Sizes in proportion to `shares`, each within one example of it."""
     ends = np.rint(np.cumsum(shares) / np.sum(shares) * n).astype(int)
     sizes = np.diff(ends, prepend=0)
@@ -84,13 +85,13 @@ def partition_by_shares(n: int, shares: list[float], minimum: int, rng: np.rando
 
 def partition_pathological(
     values: Sequence[str], clients: int, per_client: int, rng: np.random.Generator
-) -> list[Places]:
+) -> list[Indices]:
     """
-    Each client holds so many distinct values (McMahan et al., arXiv 1602.05629; Li et al., arXiv 2102.02079, "#C = k").
-    Ours: every client takes the values that the fewest before it took, ties at random, so that each value has as many
-    clients as any other, or one more; its examples are split evenly among them.
+    Each client holds a fixed number of values (McMahan et al., arXiv 1602.05629; Li et al., arXiv 2102.02079,
+    "#C = k"). Here each client takes the values that the fewest clients hold so far, ties at random, so that the
+    numbers of clients per value differ by at most one; they share its examples evenly.
     """
-    groups = places_by_value(values)
+    groups = indices_by_value(values)
     distinct = list(groups)
     if per_client > len(distinct):
         raise InputError(
@@ -110,7 +111,7 @@ def partition_pathological(
         scarcest = sorted((len(own), tie, value) for value, (own, tie) in enumerate(zip(holders, ties, strict=True)))
         for _, _, value in scarcest[:per_client]:
             holders[value].append(client)
-    parts: list[list[Places]] = [[] for _ in range(clients)]
+    parts: list[list[Indices]] = [[] for _ in range(clients)]
     for value, group, its_clients in zip(distinct, groups.values(), holders, strict=True):
         if len(group) < len(its_clients):
             raise InputError(
@@ -118,32 +119,32 @@ def partition_pathological(
                 f"{len(group)} training examples; lower clients or per_client, or raise max_examples",
                 "data.partition",
             )
-        for client, places in zip(its_clients, np.array_split(rng.permutation(group), len(its_clients)), strict=True):
-            parts[client].append(places)
+        for client, indices in zip(its_clients, np.array_split(rng.permutation(group), len(its_clients)), strict=True):
+            parts[client].append(indices)
     return [np.sort(np.concatenate(part)) for part in parts]
 
 
-def partition_by_value(values: Sequence[str], owned: list[str]) -> list[Places]:
+def partition_by_value(values: Sequence[str], owned: list[str]) -> list[Indices]:
     """Client k holds the examples of the k-th owned value."""
-    groups = places_by_value(values)
+    groups = indices_by_value(values)
     return [groups.get(value, np.array([], np.int64)) for value in owned]
 
 
-def places_by_value(values: Sequence[str]) -> dict[str, Places]:
+def indices_by_value(values: Sequence[str]) -> dict[str, Indices]:
     """
-    Where each distinct value stands, ascending; the values in order. Values are compared as Python strings: NumPy's
-    would drop trailing NULs, and take as much memory for every value as for the longest.
+    The ascending indices of each distinct value, sorted by value. Values are compared as Python strings: NumPy's drop
+    trailing NULs, and pad every value to the longest.
     """
-    places: dict[str, list[int]] = {}
-    for place, value in enumerate(values):
-        places.setdefault(value, []).append(place)
-    return {value: np.array(places[value], np.int64) for value in sorted(places)}
+    indices: dict[str, list[int]] = {}
+    for index, value in enumerate(values):
+        indices.setdefault(value, []).append(index)
+    return {value: np.array(indices[value], np.int64) for value in sorted(indices)}
 
 
 def values_of(spec: PartitionSpec, rows: Sequence[Row]) -> list[str]:
     """
-    Of each row the value that the partition goes by, as text; empty where it goes by none. Numbers are written as in
-    JSON: 1 and "1" are one value, 1.0 and true are others.
+    The value of the partition's column in each row, as text; empty if the partition uses none. Numbers are written as
+    in JSON: 1 and "1" are the same value, 1.0 and true are others.
     """
     if spec.by is None:
         return [""] * len(rows)
@@ -154,9 +155,9 @@ def values_of(spec: PartitionSpec, rows: Sequence[Row]) -> list[str]:
 
 def owned_values(spec: PartitionSpec, values: Sequence[str], clients: int | None) -> list[str] | None:
     """
-    The value that each client stands for, if the partition is of that kind: of `value` the commonest first, ties by
-    their text; of `files` by name. All of them, or as many as there are clients. Asked of the whole data, so that who
-    is a client does not depend on the examples drawn; those of other values are nobody's.
+    The value each client stands for, in the partitions `value` (the most frequent first, ties by text) and `files` (by
+    name). All values, or as many as there are clients. Computed over the whole data, so that the clients do not depend
+    on the sample; examples of other values are unused.
     """
     if spec.name not in ("value", "files"):
         return None
@@ -172,8 +173,8 @@ def owned_values(spec: PartitionSpec, values: Sequence[str], clients: int | None
     return ranked[:clients]
 
 
-def hold_out(parts: list[Places], count: int, rng: np.random.Generator) -> list[tuple[Places, Places]]:
-    """Of each client's places those it trains on and `count` that it does not, both ascending."""
+def hold_out(parts: list[Indices], count: int, rng: np.random.Generator) -> list[tuple[Indices, Indices]]:
+    """Each client's training indices, and `count` held-out ones, both ascending."""
     chosen = [np.sort(rng.permutation(len(part))[:count]) for part in parts]
     return [(np.delete(part, own), part[own]) for part, own in zip(parts, chosen, strict=True)]
 
@@ -185,10 +186,10 @@ def partition(
     clients: int | None,
     rng: np.random.Generator,
     owned: list[str] | None = None,
-) -> list[Places]:
+) -> list[Indices]:
     """
-    Ascending places, of n training examples, of each client's. `values` has each one's `values_of`; `owned` what
-    `owned_values` said of the whole data.
+    Each client's ascending indices into the n training examples. `values`: their `values_of`; `owned`: the
+    `owned_values` of the whole data.
     """
     if spec.name in ("value", "files"):
         return partition_by_value(values, owned or owned_values(spec, values, clients) or [])

@@ -1,13 +1,13 @@
 """
-The list of all files that decide what a worker answers to `prepare` and `load`, in the cache folder: by it a run tells
-which file has changed, and whether an answer still holds.
+Lists all files that determine a worker's answers to `prepare` and `load`, in the cache folder. From the list a run
+finds out which file has changed, and whether an answer still holds.
 
     {"is_complete": true,
      "files": [{"part": "data.path", "name": "words.jsonl", "path": "/data/words.jsonl", "sha256": "…"}, …],
      "folders": [{"path": "/models/llama", "is_deep": false, "sha256": "…"}, …],
      "code": {"task": "mine:Task", "folder": "/code", "modules": ["helper.py", "mine.py"]}}
 
-`is_complete` is false where something else may decide too: the hub, or what a task of one's own reads by itself.
+`is_complete` is false if the answers may depend on more: on the hub, or on what a custom task reads itself.
 """
 
 from hashlib import sha256
@@ -25,9 +25,9 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def write_sources(model: ModelSpec, data: DataSources, cache_dir: Path) -> IndexFile:
-    """Its name is its hash, so that what is there is never another."""
+    """The list is named by its hash, so an existing file never has other content."""
     files = model_files(model)
-    # With the worker's own: in a checkout they change without a version.
+    # Includes the worker's own code, which in a checkout changes without a new version.
     own = [Found("code", path.relative_to(_PACKAGE.parent).as_posix(), path) for path in sorted(_PACKAGE.rglob("*.py"))]
     found = [*files.files, *code_files(model), *own]
     hashes = hash_files([each.path for each in found], cache_dir)

@@ -1,11 +1,11 @@
-"""Values of a column that are probably meant to be one, since they differ in spelling alone."""
+"""Finds values of a column that are probably meant to be the same, since they differ only in spelling."""
 
 import json
 import math
 import unicodedata
 from collections import Counter
 
-# Groups that are told.
+# Groups that are reported.
 _MOST = 5
 # Values of a group, and characters of a value.
 _VALUES, _LENGTH = 10, 60
@@ -13,7 +13,7 @@ _LIKE_MISSING = ("nan", "none", "null", "na", "n/a", "#n/a", "nil")
 
 
 def remark_spellings(option: str, found: Counter[str]) -> list[str]:
-    """`found` counts values as JSON: 1 and "1" are taken for the same, and could be meant so or not."""
+    """`found` counts values as JSON: 1 and "1" count as one value, which may or may not be intended."""
     groups: dict[str, list[str]] = {}
     for value in found:
         groups.setdefault(_bare(value), []).append(value)

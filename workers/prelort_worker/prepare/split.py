@@ -1,4 +1,4 @@
-"""Whose which row is: read, checked, held out and partitioned."""
+"""Assigns each row to a client or to the held-out set: reads, checks, holds out and partitions."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -15,18 +15,18 @@ from ..seeds import derive
 from ..tasks.task import Task
 from ..wire.messages import DataSpec
 from .check_rows import CheckedRows, check_rows, check_templates
-from .partition import Places, hold_out, owned_values, partition, values_of
+from .partition import Indices, hold_out, owned_values, partition, values_of
 
 
 @dataclass(frozen=True)
 class Shares:
-    """Who holds which row: those held out from all, then of each client those it trains on and those it does not."""
+    """The rows held out from all clients, and each client's training and held-out rows."""
 
     held_out: list[Row]
     clients: list[tuple[list[Row], list[Row]]]
-    # What the user should know of the rows, though they can be used.
+    # Warnings about rows that can be used all the same.
     remarks: list[str]
-    # Where the rows come from.
+    # All rows, by source.
     sources: tuple[Sequence[Row], ...]
 
     def parts(self) -> Iterable[tuple[list[Row], bool]]:
@@ -36,14 +36,16 @@ class Shares:
             yield held_out, False
 
     def in_order(self) -> list[Row]:
-        """All rows there are, as they lie in their files."""
+        """All rows, in the order of their files."""
         return [row for rows in self.sources for row in rows]
 
 
-def divide(task: Task, data: DataSpec, seed: str, encode: Callable[[Sequence[Row]], object] | None = None) -> Shares:
+def split_rows(
+    task: Task, data: DataSpec, seed: str, encode: Callable[[Sequence[Row]], object] | None = None
+) -> Shares:
     """
-    Reads the rows and deals them out; raises one InputError with all that is wrong. Where rows are, `encode` is tried
-    on the others, since it may find more.
+    Reads the rows and assigns them; raises one InputError with all problems. If some rows are faulty, tries `encode` on
+    the others, since it may find more.
     """
     problems = Problems()
     check_templates(data, problems)
@@ -60,7 +62,7 @@ def divide(task: Task, data: DataSpec, seed: str, encode: Callable[[Sequence[Row
             rows = _read(task, data, data.eval_path or data.path, data.eval_split, problems, "data.eval_path")
             apart = check_rows(task, data, rows, None, problems)
     has_rows = not problems
-    task.labels = _labels(own)  # over all rows: they do not depend on which examples are drawn
+    task.labels = _labels(own)  # over all rows, so that labels do not depend on the sample
     if is_whole:
         _check_labels(data, own, apart, problems)
     if problems and can_encode and encode is not None:
@@ -78,7 +80,7 @@ def divide(task: Task, data: DataSpec, seed: str, encode: Callable[[Sequence[Row
 def _read(
     task: Task, data: DataSpec, path: str, split: str | None, problems: Problems, option: str = "data.path"
 ) -> Sequence[Row]:
-    """The rows that can be read, though others cannot."""
+    """The readable rows; adds the others to `problems`."""
     try:
         return task.read(path, split, data)
     except PartlyRead as error:
@@ -91,7 +93,7 @@ def _labels(*checked: CheckedRows | None) -> list[str]:
 
 
 def client_ids(count: int) -> list[str]:
-    return [f"c{place:0{max(2, len(str(count - 1)))}d}" for place in range(count)]
+    return [f"c{index:0{max(2, len(str(count - 1)))}d}" for index in range(count)]
 
 
 def _check_labels(data: DataSpec, own: CheckedRows | None, apart: CheckedRows | None, problems: Problems) -> None:
@@ -103,10 +105,10 @@ def _check_labels(data: DataSpec, own: CheckedRows | None, apart: CheckedRows | 
         problems.add("data.label", f"expected at least two labels in {data.path}, got {there} alone")
     if apart is None:
         return
-    unseen = {place: label for place, label in apart.labels.items() if label is not None and label not in labels}
+    unseen = {index: label for index, label in apart.labels.items() if label is not None and label not in labels}
     if unseen:
         told = [f"{label} ({count})" for label, count in Counter(unseen.values()).most_common()]
-        rows = [apart.rows[place].where for place in islice(unseen, MOST_ROWS)]
+        rows = [apart.rows[index].where for index in islice(unseen, MOST_ROWS)]
         apart.faulty.update(unseen)
         problems.add(
             "data.eval_path",
@@ -120,24 +122,24 @@ def _share(data: DataSpec, own: CheckedRows, apart: CheckedRows | None, seed: st
     values = values_of(data.partition, rows)
     owned = owned_values(data.partition, values, data.clients)
     used = set(values if owned is None else owned)
-    pool = [place for place, value in enumerate(values) if value in used]
+    pool = [index for index, value in enumerate(values) if value in used]
     held_out, training = _draw(data, pool, apart is not None, seed)
-    parts = _parts(data, [values[place] for place in training], owned, seed)
+    parts = _parts(data, [values[index] for index in training], owned, seed)
     divided = hold_out(parts, data.client_eval_examples, np.random.default_rng(derive(seed, "held out of clients")))
 
-    def chosen(places: Places) -> list[Row]:
-        return [rows[training[place]] for place in places]
+    def chosen(indices: Indices) -> list[Row]:
+        return [rows[training[index]] for index in indices]
 
-    clients = [(chosen(own), chosen(other)) for own, other in divided]
+    clients = [(chosen(trained), chosen(held_out)) for trained, held_out in divided]
     remarks = own.remarks()
     if apart is None:
-        return Shares([rows[place] for place in held_out], clients, remarks, (rows,))
+        return Shares([rows[index] for index in held_out], clients, remarks, (rows,))
     n = len(apart.rows)
     order = np.random.default_rng(derive(seed, "held-out examples")).permutation(n)[: data.eval_examples]
     remarks += apart.remarks()
     if len(order) < n:
         remarks.append(f"evaluation takes {len(order)} of {n} examples of {_called(data)} (data.eval_examples)")
-    return Shares([apart.rows[place] for place in sorted(order)], clients, remarks, (rows, apart.rows))
+    return Shares([apart.rows[index] for index in sorted(order)], clients, remarks, (rows, apart.rows))
 
 
 def _called(data: DataSpec) -> str:
@@ -146,7 +148,7 @@ def _called(data: DataSpec) -> str:
 
 
 def _draw(data: DataSpec, pool: list[int], is_apart: bool, seed: str) -> tuple[list[int], list[int]]:
-    """Which of the examples in the pool are held out from all, and which are the clients': disjoint."""
+    """Draws the examples held out from all, and those of the clients; disjoint."""
     n, held_out = len(pool), 0 if is_apart else data.eval_examples
     if held_out >= n:
         raise InputError(f"cannot hold out {held_out} of the {n} examples of {data.path}", "data.eval_examples")
@@ -154,8 +156,8 @@ def _draw(data: DataSpec, pool: list[int], is_apart: bool, seed: str) -> tuple[l
     return order[:held_out], order[held_out:][: data.max_examples]
 
 
-def _parts(data: DataSpec, values: list[str], owned: list[str] | None, seed: str) -> list[Places]:
-    """Places in `values` of client after client."""
+def _parts(data: DataSpec, values: list[str], owned: list[str] | None, seed: str) -> list[Indices]:
+    """Indices into `values`, for each client."""
     rng = np.random.default_rng(derive(seed, "partition"))
     parts = partition(data.partition, values, len(values), data.clients, rng, owned)
     asked = data.client_eval_examples

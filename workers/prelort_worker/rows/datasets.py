@@ -1,6 +1,6 @@
 """
-Rows of Parquet files and of Hugging Face datasets: folders and names on the hub. All through the `datasets` library,
-which is imported only here and only when asked for; it executes no code of a dataset (nor is it ever asked to).
+Reads rows of Parquet files and of Hugging Face datasets, both folders and hub names. Imports the `datasets` library
+only here and only when needed; no code of a dataset is executed.
 """
 
 import sys
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 _BATCH = 1000
-# (where, columns to add) of the row at an index.
+# Maps a row's index to (where, columns to add).
 _Describe = Callable[[int], tuple[str, dict[str, Any]]]
 
 
 class DatasetRows(Sequence[Row]):
     """
-    Rows read from disk when they are asked for, as Arrow has them: an image is a map of its `bytes` and `path`, and
-    nothing is decoded. Class labels, alone or in lists, are given by their names.
+    Rows read lazily from disk, in Arrow's form: an image is a map of its `bytes` and `path`, not decoded. Class labels,
+    single or in lists, are replaced by their names.
     """
 
     def __init__(self, dataset: "Dataset", describe: _Describe):
@@ -38,12 +38,12 @@ class DatasetRows(Sequence[Row]):
     def __len__(self) -> int:
         return len(self._table)
 
-    def __getitem__(self, place: Any) -> Any:
-        if isinstance(place, slice):
-            return [self[each] for each in range(*place.indices(len(self)))]
-        if not -len(self) <= place < len(self):
-            raise IndexError(place)
-        index = place % len(self)
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, slice):
+            return [self[index] for index in range(*key.indices(len(self)))]
+        if not -len(self) <= key < len(self):
+            raise IndexError(key)
+        index = key % len(self)
         return self._row(index, self._columns(index, index + 1)[0])
 
     def __iter__(self) -> Iterator[Row]:
@@ -67,7 +67,7 @@ class DatasetRows(Sequence[Row]):
 
 
 def _values(column: Any) -> list[Any]:
-    """Arrow does not look at the bytes of a text: those that are not UTF-8 become halves of surrogate pairs."""
+    """Arrow does not validate text: bytes that are not UTF-8 become lone surrogates, which are refused later."""
     try:
         return column.to_pylist()
     except UnicodeDecodeError:
@@ -76,7 +76,7 @@ def _values(column: Any) -> list[Any]:
 
 
 def read_parquet(files: Sequence[Path], describe: _Describe) -> DatasetRows:
-    """The rows of one file after the other."""
+    """The rows of all files, in order."""
     datasets = _import(str(files[0]))
     for path in files:
         if set("*?[]") & set(str(path)):
@@ -84,7 +84,7 @@ def read_parquet(files: Sequence[Path], describe: _Describe) -> DatasetRows:
                 f"{path}: the datasets library takes *, ?, [ and ] in a Parquet file's path for a pattern; rename it"
             )
     try:
-        with private_files():  # it keeps a copy of the rows, in its own cache
+        with private_files():  # it copies the rows into its own cache
             return DatasetRows(datasets.Dataset.from_parquet([str(path.resolve()) for path in files]), describe)
     except _errors(datasets) as error:
         called = str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
@@ -105,7 +105,7 @@ def parquet_lengths(files: Sequence[Path]) -> list[int]:
 
 
 def read_saved(folder: Path, split: str | None) -> DatasetRows:
-    """What save_to_disk wrote: a dataset, or one for each split."""
+    """A folder written by save_to_disk: one dataset, or one per split."""
     datasets = _import(str(folder))
     try:
         loaded = datasets.load_from_disk(str(folder))
@@ -122,13 +122,13 @@ def read_saved(folder: Path, split: str | None) -> DatasetRows:
 
 
 def read_named(name: str, subset: str | None, split: str | None) -> DatasetRows:
-    """A dataset on the hub, or a folder as the hub would understand it."""
+    """A dataset on the hub, or a folder that is laid out like one."""
     dataset = _load_named(name, subset, split)
     return _of_split(dataset, f"{name}/{subset}" if subset else name, split or "train")
 
 
 def fingerprint_of_named(name: str, subset: str | None, split: str | None) -> str:
-    """Of the dataset's configuration, its revision or files, and the split: as `datasets` keys its own cache by."""
+    """The cache key of `datasets`: covers the configuration, the revision or files, and the split."""
     return _load_named(name, subset, split)._fingerprint
 
 
@@ -150,12 +150,12 @@ def _load_named(name: str, subset: str | None, split: str | None) -> "Dataset":
 
 
 def _of_split(dataset: "Dataset", called: str, split: str | None) -> DatasetRows:
-    place = f"{called}[{split}]" if split else called
-    return DatasetRows(dataset, lambda index: (f"{place}:{index}", {}))
+    source = f"{called}[{split}]" if split else called
+    return DatasetRows(dataset, lambda index: (f"{source}:{index}", {}))
 
 
 def _class_names(feature: Any) -> list[str] | None:
-    """Of a ClassLabel or a list of them."""
+    """The names of a ClassLabel or a list of them."""
     inner = getattr(feature, "feature", feature)
     names = getattr(inner, "names", None)
     return names if type(inner).__name__ == "ClassLabel" else None
@@ -164,12 +164,12 @@ def _class_names(feature: Any) -> list[str] | None:
 def _name(names: list[str], value: Any) -> Any:
     if isinstance(value, list):
         return [_name(names, each) for each in value]
-    # -1 is what datasets without labels have.
+    # -1 stands for a missing label.
     return names[value] if value is not None and value >= 0 else None
 
 
 def _as_written(value: Any) -> Any:
-    """Without what Arrow adds to maps in a list, also where that lies in a map, as a sample's messages may."""
+    """Removes what Arrow adds to maps in a list, also if the list is in a map, as a row's messages may be."""
     if isinstance(value, dict):
         return {key: _as_written(each) for key, each in value.items()}
     is_maps = isinstance(value, list) and any(isinstance(each, dict) for each in value)
@@ -177,7 +177,7 @@ def _as_written(value: Any) -> Any:
 
 
 def _present(value: Any) -> Any:
-    """Of maps in a list, such as messages: Arrow gives each the keys of all, null where it had none."""
+    """For maps in a list, such as messages: Arrow gives each map the keys of all, null where it had none."""
     if isinstance(value, list):
         return [_present(each) for each in value]
     if isinstance(value, dict):
@@ -198,13 +198,13 @@ def _import(what: str) -> ModuleType:
 
 
 def _errors(datasets: ModuleType) -> tuple[type[Exception], ...]:
-    """What the library raises of data, disk and network; a fault of ours keeps its traceback."""
+    """What the library raises for data, disk and network; our own bugs keep their traceback."""
     from pyarrow import ArrowException
 
     return datasets.exceptions.DatasetsError, ArrowException, OSError, ValueError, RuntimeError
 
 
 def _tell(error: Exception) -> str:
-    """On one line; an error of preparing a dataset says why in its cause."""
+    """On one line; the reason why preparing a dataset failed is in the error's cause."""
     told = str(error) if error.__cause__ is None else f"{error} ({error.__cause__})"
     return " ".join(told.split())[:1000]

@@ -1,4 +1,4 @@
-"""Rows of one file that is text, or an image: whatever needs no library. Errors are at `file:line`."""
+"""Reads the rows of one text file or image, without any library. Errors name `file:line`."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ EXPECTED_IN = {
 
 
 def read_file(path: Path, kind: str, faults: RowFaults) -> list[Row]:
-    """Every row of a file of one of the kinds of EXPECTED_IN but parquet; rows that cannot be read are faults."""
+    """All rows of a file of a kind in EXPECTED_IN, except parquet; adds rows that cannot be read to `faults`."""
     return list(_READERS[kind](path, faults))
 
 
@@ -62,8 +62,8 @@ def _json_list(path: Path, faults: RowFaults) -> Iterator[Row]:
     if not isinstance(items, list):
         got = f"a map of {', '.join(map(repr, items))[:80]}" if isinstance(items, dict) else text[:80]
         raise InputError(f"{path}: expected a list of JSON objects, got {got}")
-    for place, columns in enumerate(items):
-        where = f"{path}[{place}]"
+    for index, columns in enumerate(items):
+        where = f"{path}[{index}]"
         if isinstance(columns, dict):
             yield Row(where, columns)
         else:

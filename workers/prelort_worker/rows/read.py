@@ -1,4 +1,4 @@
-"""The user's data as rows, whatever it lies in: a file, a folder of files, a Hugging Face dataset."""
+"""Reads the user's data as rows from a file, a folder of files or a Hugging Face dataset."""
 
 import re
 from bisect import bisect_right
@@ -19,12 +19,12 @@ from .row import Row
 __all__ = ["Row", "read_rows", "row_files", "rows_sha256"]
 
 _SPLITS = r"(train|training|test|testing|valid|validation|val|dev|eval|evaluation)"
-# What lies beside data and is none.
+# Files beside the data that are not data.
 _ABOUT = re.compile(r"(readme|license|licence|citation)(\..*)?", re.IGNORECASE)
 
 
 class PartlyRead(InputError):
-    """Some rows cannot be read; `rows` are the others, of which more may be wrong."""
+    """Some rows cannot be read; `rows` holds the others, which may have faults too."""
 
     def __init__(self, error: InputError, rows: list[Row]) -> None:
         super().__init__(str(error))
@@ -34,7 +34,7 @@ class PartlyRead(InputError):
 
 @dataclass(frozen=True)
 class _Files:
-    """Of one kind, in the order of their names. `root` is what their names are relative to; None of a single file."""
+    """Files of one kind, sorted by name. Names are relative to `root`, which is None for a single file."""
 
     kind: str
     paths: list[Path]
@@ -45,23 +45,23 @@ def read_rows(path: str, split: str | None = None, subset: str | None = None) ->
     """
     - .jsonl, .ndjson, .json (a list of objects), .csv, .tsv (with a header), .parquet: one row a record
     - .txt, .md, an image: one row, column `text`, or `image`: its path
-    - a folder of such files of one kind, nested or not, in the order of their names. Column `file` is a file's path in
-      the folder without its suffix; texts and images also have `folder`, the path of the folder that they lie in.
-      Where file names or the topmost folders tell splits (train, test, …), `split` chooses.
-    - a folder that save_to_disk wrote, one with a dataset card, or images with a metadata file, as `datasets` loads it
-    - otherwise a name on the Hugging Face hub; `subset` is what the hub also calls a configuration, `split` "train" by
+    - a folder of such files of one kind, nested or not, sorted by name. Column `file` is a file's path in the folder
+      without its suffix; texts and images also have `folder`, the path of their own folder. Where file names or
+      top-level folders name splits (train, test, …), `split` selects one.
+    - a folder written by save_to_disk, one with a dataset card, or images with a metadata file, as `datasets` loads it
+    - otherwise a name on the Hugging Face hub; `subset` is also called a configuration there, `split` is "train" by
       default
 
-    Raises InputError with what is wrong and where: of all files, if it is single rows that cannot be read.
+    Raises InputError with what is wrong and where: for all files together, if only some rows cannot be read.
     """
-    place = Path(path)
-    if place.is_dir() and _is_saved(place):
+    location = Path(path)
+    if location.is_dir() and _is_saved(location):
         _refuse(path, "subset", subset)
-        rows = read_saved(place, split)
-    elif not place.exists() or (place.is_dir() and _is_card(place, subset)):
+        rows = read_saved(location, split)
+    elif not location.exists() or (location.is_dir() and _is_card(location, subset)):
         rows = read_named(_hub_name(path), subset, split)
     else:
-        files = _files_of(place, split, subset)
+        files = _files_of(location, split, subset)
         rows = _parquet(files) if files.kind == "parquet" else _read_files(files)
         if len(rows) == 0:
             raise InputError(f"{path}: holds no examples; expected {EXPECTED_IN[files.kind]}")
@@ -77,35 +77,35 @@ def rows_sha256(
     cache_dir: Path | None = None,
     report: Report | None = None,
 ) -> str:
-    """Of what read_rows reads: files' names and bytes; of the hub what `datasets` knows of revision and split."""
-    place = Path(path)
-    if not place.exists():
+    """SHA-256 of what read_rows reads: names and bytes of files; for the hub, the fingerprint of `datasets`."""
+    location = Path(path)
+    if not location.exists():
         return sha256(fingerprint_of_named(_hub_name(path), subset, split).encode()).hexdigest()
     found = row_files(path, split, subset)
     hashes = hash_files([file for _, file in found], cache_dir, report)
     parts = [f"{name}:{sha}" for (name, _), sha in zip(found, hashes, strict=True)]
-    if place.is_dir() and (_is_saved(place) or _is_card(place, subset)):
+    if location.is_dir() and (_is_saved(location) or _is_card(location, subset)):
         parts = [f"{split}/{subset}", *parts]
     return sha256("\n".join(parts).encode()).hexdigest()
 
 
 def row_files(path: str, split: str | None = None, subset: str | None = None) -> list[tuple[str, Path]]:
-    """The files that read_rows reads, by what of their names matters: of a single file its kind; none of the hub."""
-    place = Path(path)
-    if not place.exists():
+    """The files that read_rows reads, by relevant name: for a single file its kind; none for the hub."""
+    location = Path(path)
+    if not location.exists():
         return []
-    if place.is_dir() and (_is_saved(place) or _is_card(place, subset)):
-        return [(_name(each, place), each) for each in _visible(place)]
-    files = _files_of(place, split, subset)
+    if location.is_dir() and (_is_saved(location) or _is_card(location, subset)):
+        return [(_name(each, location), each) for each in _visible(location)]
+    files = _files_of(location, split, subset)
     return [(files.kind if files.root is None else _name(each, files.root), each) for each in files.paths]
 
 
 def _hub_name(path: str) -> str:
-    """What is not on disk may be a name on the hub, if it can be one."""
-    place = Path(path)
-    if place.is_dir():
-        return str(place.resolve())
-    if place.suffix.lower() in KIND_OF_SUFFIX or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", path):
+    """A path that is not on disk as a hub name, if it is a valid one."""
+    location = Path(path)
+    if location.is_dir():
+        return str(location.resolve())
+    if location.suffix.lower() in KIND_OF_SUFFIX or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", path):
         raise InputError(f"{path}: no such file or folder")
     return path
 
@@ -116,7 +116,7 @@ def _is_saved(folder: Path) -> bool:
 
 
 def _is_card(folder: Path, subset: str | None) -> bool:
-    """Whether the folder says more of its files than their names do, or is asked for what only that could tell."""
+    """Whether `datasets` has to load the folder: it describes its files, or a subset is requested."""
     card = folder / "README.md"
     front = card.read_bytes().split(b"\n---", 1)[0] if card.is_file() else b""
     if subset is not None or (
@@ -128,17 +128,17 @@ def _is_card(folder: Path, subset: str | None) -> bool:
     return has_metadata and any(KIND_OF_SUFFIX.get(file.suffix.lower()) == "image" for file in files)
 
 
-def _files_of(place: Path, split: str | None, subset: str | None) -> _Files:
-    if place.is_dir():
-        return _files_in(place, split)
-    _refuse(str(place), "split", split)
-    _refuse(str(place), "subset", subset)
-    kind = KIND_OF_SUFFIX.get(place.suffix.lower())
+def _files_of(location: Path, split: str | None, subset: str | None) -> _Files:
+    if location.is_dir():
+        return _files_in(location, split)
+    _refuse(str(location), "split", split)
+    _refuse(str(location), "subset", subset)
+    kind = KIND_OF_SUFFIX.get(location.suffix.lower())
     if kind is None:
         raise InputError(
-            f"{place}: cannot be read as data; expected a file that ends in {', '.join(KIND_OF_SUFFIX)}, or a folder"
+            f"{location}: cannot be read as data; expected a file that ends in {', '.join(KIND_OF_SUFFIX)}, or a folder"
         )
-    return _Files(kind, [place], None)
+    return _Files(kind, [location], None)
 
 
 def _files_in(folder: Path, split: str | None) -> _Files:
@@ -173,7 +173,7 @@ def _files_in(folder: Path, split: str | None) -> _Files:
 
 
 def _split_of(path: Path, kind: str) -> str:
-    """`train` of train/a.txt, and of tables also of data/train-00000-of-00002.parquet; empty where nothing is told."""
+    """`train` for train/a.txt, and for tables also data/train-00000-of-00002.parquet; empty if no split is named."""
     if len(path.parts) > 1 and re.fullmatch(_SPLITS, path.parts[0]):
         return path.parts[0]
     named = re.match(_SPLITS + r"(?![^-_.])", path.name) if kind not in ("text", "image") else None
@@ -181,7 +181,7 @@ def _split_of(path: Path, kind: str) -> str:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """Every file below the folder that is not hidden, in the order of the names, which must be text."""
+    """All files below the folder that are not hidden, sorted by name. Names must be valid text."""
     ordered = files_below(folder)
     if odd := [ascii(_name(path, folder)) for path in ordered if not is_name(_name(path, folder))]:
         raise InputError(
@@ -207,7 +207,7 @@ def _read_files(files: _Files) -> list[Row]:
 
 
 def _added(path: Path, files: _Files) -> dict[str, str]:
-    """The columns that tell where in the folder a file lies."""
+    """Columns for the location of a file in the folder."""
     if files.root is None:
         return {}
     name = path.relative_to(files.root).with_suffix("").as_posix()
@@ -221,9 +221,9 @@ def _parquet(files: _Files) -> Sequence[Row]:
     ends = list(accumulate(parquet_lengths(files.paths)))
 
     def describe(index: int) -> tuple[str, dict[str, str]]:
-        place = bisect_right(ends, index)
-        path = files.paths[place]
-        return f"{path}:{index - (ends[place - 1] if place else 0)}", _added(path, files)
+        number = bisect_right(ends, index)
+        path = files.paths[number]
+        return f"{path}:{index - (ends[number - 1] if number else 0)}", _added(path, files)
 
     return read_parquet(files.paths, describe) if ends[-1] else []
 

@@ -1,6 +1,6 @@
 """
-Rows of CSV and TSV files, also as spreadsheets write them: with another delimiter than the file's name says, a first
-line `sep=;`, blanks around column names, and nameless empty columns or rows of nothing at the end.
+Reads CSV and TSV files, including those that spreadsheets write: with another delimiter than the suffix says, a first
+line `sep=;`, spaces around column names, and unnamed empty columns or empty rows at the end.
 """
 
 import csv
@@ -15,7 +15,7 @@ from .row import Row
 from .text import read_text
 
 _DELIMITERS = (",", ";", "\t")
-# A whole line, with whatever empty columns a spreadsheet adds to it.
+# A whole line, with any empty columns that a spreadsheet adds.
 _SEP = re.compile(r'"?sep=([^"\r\n])"?\1*(?=[\r\n]|$)', re.IGNORECASE)
 
 
@@ -26,12 +26,12 @@ class _Table:
     delimiter: str
     # Lines before the header.
     skipped: int = 0
-    # Blanks after a delimiter belong to the delimiter, as in `text, topic`.
+    # Whether a space follows each delimiter, as in `text, topic`.
     has_spaces: bool = False
 
     def records(self, faults: RowFaults) -> Iterator[tuple[str, list[str]]]:
-        """Each with where it begins, which is not where it ends if a field holds line breaks. No blank lines."""
-        csv.field_size_limit(2**31 - 1)  # by default 131,072 characters; there are longer documents
+        """Records with the location of their first line; a field may span lines. Skips blank lines."""
+        csv.field_size_limit(2**31 - 1)  # the default of 131,072 characters is too short for documents
         lines = StringIO(self.text, newline="")
         for _ in range(self.skipped):
             lines.readline()
@@ -63,7 +63,7 @@ def read_separated(path: Path, delimiter: str, faults: RowFaults) -> Iterator[Ro
     blank: list[tuple[str, list[str]]] = []
     for where, fields in records:
         if len(fields) > 1 and not any(fields):
-            blank.append((where, fields))  # nothing, if no record follows
+            blank.append((where, fields))  # dropped if no record follows
             continue
         for at, values in [*blank, (where, fields)]:
             if len(values) < len(names) or any(values[len(names) :]):
@@ -92,7 +92,7 @@ def _names(head: str, header: list[str]) -> list[str]:
     if "" in names:
         hint = "; the index that pandas writes there is left out with to_csv(index=False)" if not names[0] else ""
         raise InputError(f"{head}: column {names.index('') + 1} of the header has no name{hint}")
-    if repeated := [name for place, name in enumerate(names) if name in names[:place]]:
+    if repeated := [name for index, name in enumerate(names) if name in names[:index]]:
         raise InputError(f"{head}: the header names column {repeated[0]!r} twice; each needs a name of its own")
     return names
 

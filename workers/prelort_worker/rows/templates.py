@@ -1,4 +1,4 @@
-"""Templates over the columns of a row, and single columns as text."""
+"""Fills templates with the columns of a row, and reads single columns as text."""
 
 import json
 import math
@@ -17,23 +17,22 @@ _OPTIONAL = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
 
 def fill(template: str, row: Row, option: str) -> str:
     """
-    `"{word}: {gloss}"` with the row's columns; `{translation.en}` and `{answers.text.0}` are inside of them; `{{` and
-    `}}` are braces. What stands in `[[ ]]` is left out where a column in it is empty. `option` is what errors call the
-    template.
+    `"{word}: {gloss}"` with the row's columns; `{translation.en}` and `{answers.text.0}` read inside them; `{{` and
+    `}}` are literal braces. Text in `[[ ]]` is left out if a column in it is empty. Errors call the template `option`.
     """
     parts = []
-    for place, piece in enumerate(_OPTIONAL.split(template)):
+    for index, piece in enumerate(_OPTIONAL.split(template)):
         filled = [
             (literal, None if column is None else column_text(row, column, option))
             for literal, column in _parse(piece, option)
         ]
-        if place % 2 == 0 or all(text != "" for _, text in filled):
+        if index % 2 == 0 or all(text != "" for _, text in filled):
             parts += [literal + (text or "") for literal, text in filled]
     return "".join(parts)
 
 
 def check_template(template: str, option: str) -> None:
-    """Raises InputError where no row could fill it."""
+    """Raises InputError if no row could fill the template."""
     require_legal(template, option)
     for piece in _OPTIONAL.split(template):
         _parse(piece, option)
@@ -52,8 +51,8 @@ def column_text(row: Row, column: str, option: str) -> str:
 
 def category(row: Row, column: str, option: str) -> str:
     """
-    The text of a column whose values are kinds: a label, or what a partition goes by. A missing value is no kind, in
-    whatever way the file or the library that wrote it says so.
+    The text of a categorical column: a label, or the column of a partition. Refuses missing values, in all the
+    spellings that files and libraries use.
     """
     value = column_value(row, column, option)
     if (missing := _missing(value)) is not None:
@@ -73,12 +72,12 @@ def _missing(value: Any) -> str | None:
     bare = value.strip()
     if not bare:
         return "blank" if value else "empty"
-    # As Python, NumPy and pandas write a number that is missing. Nan is a name.
+    # How Python, NumPy and pandas write a missing number. Nan is a name.
     return json.dumps(bare) if bare in ("nan", "NaN", "<NA>") else None
 
 
 def column_value(row: Row, column: str, option: str) -> Any:
-    """The column of that name, or the value that its dots lead to: keys of maps, places in lists from 0."""
+    """The column of that name, or the value its dots lead to: keys of maps, indices of lists from 0."""
     if column in row.columns:
         return row.columns[column]
     first, *rest = column.split(".")
@@ -90,13 +89,13 @@ def column_value(row: Row, column: str, option: str) -> Any:
         there = ", ".join(sorted(row.columns)) or "none"
         raise InputError(f"{row.where}: has no column {column!r}, which {option} needs; {hint} columns are: {there}")
     value = row.columns[first]
-    for place, key in enumerate(rest, start=1):
-        value = _inside(value, key, f"{row.where}: column {'.'.join([first, *rest[:place]])!r} ({option})")
+    for depth, key in enumerate(rest, start=1):
+        value = _inside(value, key, f"{row.where}: column {'.'.join([first, *rest[:depth]])!r} ({option})")
     return value
 
 
 def _is_conversation(value: Any) -> bool:
-    """Messages, or JSON of them."""
+    """Whether the value is a list of messages, or JSON of one."""
     if isinstance(value, str):
         return value.lstrip().startswith("[{") and any(f'"{key}"' in value for key in ("role", "from"))
     return isinstance(value, list) and any(isinstance(each, dict) and each.keys() & {"role", "from"} for each in value)

@@ -1,11 +1,11 @@
-"""A file's text: UTF-8, or UTF-16 and UTF-32 where a byte order mark says so."""
+"""Reads a file's text: UTF-8, or UTF-16 or UTF-32 with a byte order mark."""
 
 import codecs
 from pathlib import Path
 
 from ..errors import MOST_ROWS, InputError, list_rows
 
-# UTF-32's little-endian mark begins with UTF-16's.
+# UTF-32 first: its little-endian mark begins with that of UTF-16.
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -13,7 +13,7 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 
-# Bytes by which UTF-16 is told.
+# Bytes checked for UTF-16.
 _START = 4096
 
 
@@ -32,7 +32,7 @@ def read_text(path: Path) -> str:
 
 
 def _not_utf_8(path: Path, content: bytes) -> str:
-    """Every line with a byte that is not, and what it would be in the encoding that is likeliest."""
+    """The lines with invalid bytes, and what the first means in the most likely encoding."""
     lines, first, count = [], None, 0
     for number, line in enumerate(content.split(b"\n"), start=1):
         try:

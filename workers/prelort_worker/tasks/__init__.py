@@ -1,4 +1,4 @@
-"""What a model is trained to do, one kind a file. A task of one's own is a subclass: see task.py."""
+"""What a model is trained to do, one kind per file. A custom task is a subclass of Task: see task.py."""
 
 from .task import Task
 

@@ -1,6 +1,6 @@
 """
-A text that goes on. What is learned is the answer to a prompt, the assistant's part of a conversation, or, with `text`
-alone, all of it.
+Causal language modelling. Trains on the answer to a prompt, on the assistant's turns of a conversation, or, with
+`text`, on all tokens.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from .conversation import conversation_of
 from .task import Batch, Progress
 from .text import BATCH, IGNORED, GenerativeTask, pad, set_tokens
 
-# Tokens, which of them are learned, and whether it was cut.
+# Tokens, which of them are trained on, and whether any were cut.
 Encoded = tuple[list[int], list[bool], bool]
 
 
@@ -62,9 +62,9 @@ class CausalLm(GenerativeTask):
 
     def pack(self, examples: Sequence[Example], data: DataSpec, is_training: bool) -> list[Example]:
         """
-        One after the other into rows of max_length; what does not fit begins the next. Of `text`, what is longer than
-        a row is cut into several; held-out prompts stay single, so that answers can be generated for them. Each piece
-        sees itself alone: positions begin anew, and its first token is no target.
+        Packs examples in order into rows of max_length; one that does not fit starts the next row. A `text` longer than
+        a row is split over several; held-out prompts are not packed, so that answers can be generated for them. Pieces
+        do not see one another: positions restart, and the first token of each is no target.
         """
         if not is_training and data.text is None:
             return list(examples)
@@ -96,7 +96,7 @@ class CausalLm(GenerativeTask):
         batch = {**super().collate(examples), "labels": pad(labels, IGNORED)}
         if "positions" not in examples[0]:
             return batch
-        # Without a mask, a model that is told positions lets none look beyond its own beginning.
+        # Given positions and no mask, the model keeps each piece from attending to earlier ones.
         del batch["attention_mask"]
         width = batch["input_ids"].shape[1]
         rest = [torch.arange(width - len(example["positions"])) for example in examples]
@@ -106,7 +106,7 @@ class CausalLm(GenerativeTask):
         return batch
 
     def judged(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-        # Position i tells token i + 1.
+        # Position i predicts token i + 1.
         return outputs.logits[:, :-1].float().flatten(0, 1), batch["labels"][:, 1:].flatten()
 
     def count_targets(self, batch: Batch) -> int:
@@ -119,19 +119,19 @@ class CausalLm(GenerativeTask):
         return example["input_ids"][_last_answer(example["learned"])]
 
     def _encode_conversations(self, rows: Sequence[Row], data: DataSpec, progress: Progress) -> list[Example]:
-        """Read in the file's order, so that errors and remarks name the first rows."""
+        """Encodes in the order of the file, so that errors and remarks name the first rows."""
         encoder, faults = ChatEncoder(self.tokenizer), RowFaults()
         examples: dict[int, Example] = {}
-        for done, place in enumerate(sorted(range(len(rows)), key=lambda place: file_order(rows[place]))):
+        for done, index in enumerate(sorted(range(len(rows)), key=lambda index: file_order(rows[index]))):
             if done % BATCH == 0:
                 progress(done, len(rows))
-            row = rows[place]
+            row = rows[index]
             with faults.of(row.where, "data.messages"):
                 encoded = encoder.encode(conversation_of(row, data), data.max_length)
-                examples[place] = _finished(row, *encoded, data)
+                examples[index] = _finished(row, *encoded, data)
         faults.raise_any(len(rows))
         self.remarks += encoder.remarks()
-        return [examples[place] for place in range(len(rows))]
+        return [examples[index] for index in range(len(rows))]
 
     def _encode(self, rows: Sequence[Row], data: DataSpec) -> Iterator[Encoded]:
         if data.text is not None:
@@ -143,14 +143,14 @@ class CausalLm(GenerativeTask):
         eos = cast(int, self.tokenizer.eos_token_id)
         for tokens in cast(list[list[int]], self.tokenizer(texts)["input_ids"]):
             whole = tokens if tokens[-1:] == [eos] else [*tokens, eos]
-            kept = whole if data.packing else whole[: data.max_length]  # pack() cuts where a row is full
+            kept = whole if data.packing else whole[: data.max_length]  # pack() splits it over rows
             yield kept, [True] * len(kept), len(kept) < len(whole)
 
     def _encode_pairs(self, rows: Sequence[Row], data: DataSpec) -> Iterator[Encoded]:
         """
-        prompt + answer + end-of-text. The answer is joined by one space, unless the prompt is empty or ends in white
-        space, and is tokenised by itself, so that the loss begins at a token's edge. Of an example that is too long
-        the prompt loses its beginning, down to half of max_length, and then the answer its end.
+        prompt + answer + end-of-text. The answer is joined with one space, unless the prompt is empty or ends in white
+        space, and tokenised separately, so that the loss starts at a token boundary. An example that is too long loses
+        the start of its prompt, down to half of max_length, then the end of its answer.
         """
         prompts = [fill(data.prompt or "", row, "data.prompt") for row in rows]
         answers = [fill(data.answer or "", row, "data.answer") for row in rows]
@@ -164,13 +164,13 @@ class CausalLm(GenerativeTask):
         bos = self.tokenizer.bos_token_id
         first = eos if bos is None else cast(int, bos)
         for head, tail in zip(heads, tails, strict=True):
-            # Some tokenizers end every text by themselves. Something must stand before the first answer token.
+            # Some tokenizers append an end token. At least one token must precede the answer.
             head = (head[:-1] if head[-1:] == [eos] else head) or [first]
             tail = [*tail, eos]
             room = max(data.max_length - len(tail), data.max_length // 2, 1)
             kept = head[-room:]
             tokens = [*kept, *tail][: data.max_length]
-            learned = [place >= len(kept) for place in range(len(tokens))]
+            learned = [index >= len(kept) for index in range(len(tokens))]
             yield tokens, learned, len(head) + len(tail) > data.max_length
 
 
@@ -190,7 +190,7 @@ def _example(tokens: list[int], learned: list[bool], positions: list[range] | No
         return example
     return {
         **example,
-        "positions": torch.tensor([place for each in positions for place in each], dtype=torch.int32),
+        "positions": torch.tensor([position for each in positions for position in each], dtype=torch.int32),
     }
 
 
@@ -198,13 +198,13 @@ def _pieces(example: Example, length: int) -> Iterator[Mapping[str, Tensor]]:
     total = len(example["input_ids"])
     for start in range(0, total, length):
         piece = {name: example[name][start : start + length] for name in ("input_ids", "learned")}
-        if len(piece["input_ids"]) > 1 or total == 1:  # one token by itself tells nothing
+        if len(piece["input_ids"]) > 1 or total == 1:  # a single token has no target
             yield piece
 
 
 def _last_answer(learned: Tensor) -> slice:
-    """The last run of learned tokens: others may follow, such as the user's thanks or a turn of weight 0."""
+    """The last run of trained tokens; others may follow, such as a user's turn or one of weight 0."""
     flags = learned.tolist()
     end = len(flags) - flags[::-1].index(True)
-    start = next((place + 1 for place in range(end - 1, -1, -1) if not flags[place]), 0)
+    start = next((index + 1 for index in range(end - 1, -1, -1) if not flags[index]), 0)
     return slice(start, end)

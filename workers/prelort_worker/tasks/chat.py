@@ -1,6 +1,6 @@
 """
-Conversations as the model's own chat template renders them, with the loss on what the assistant says alone. What a
-conversation holds is rendered, or refused, or, where only context is concerned, remarked.
+Encodes conversations with the model's own chat template; the loss is on the assistant's turns only. Content that the
+template does not render is refused, or, if it is only context, reported in a remark.
 """
 
 from collections.abc import Iterator
@@ -8,32 +8,32 @@ from collections.abc import Iterator
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
-from .chat_forms import arguments_of, without_arguments
+from .chat_forms import arguments_of, without, without_arguments
 from .conversation import Conversation, Message
-from .rendering import TODAY, Rendering, refusal, without
+from .rendering import TODAY, Rendering, refusal
 
-# Developer and function are names of system and tool, and so is ipython, in Llama's templates.
+# Developer is another name for system; function, and ipython in Llama's templates, for tool.
 _ROLES = ("system", "user", "assistant", "tool", "developer", "function", "ipython")
 
 
 class ChatEncoder:
-    """Tokens of conversations, and remarks on what the template leaves out of them."""
+    """Encodes conversations, and collects remarks on what the template leaves out."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         self._used: set[str] = set()
-        # Of each key that no rendering used so far, where it stands first and how often.
+        # For each key that no rendering has used so far, its first location and the count.
         self._unused: dict[str, tuple[str, int]] = {}
-        # Of each role that no template is known to have, where it stands first and how often.
+        # For each role that is in no known template, its first location and the count.
         self._strange: dict[str, tuple[str, int]] = {}
         self._empty: list[str] = []
         self._tells_date: bool | None = None
 
     def encode(self, chat: Conversation, max_length: int) -> tuple[list[int], list[bool], bool]:
         """
-        Tokens, which of them are learned, and whether any were cut. Learned is what stands between the template's
-        generation prompt and the end of a turn. Of what is too long the end is cut, or, where nothing to learn would
-        be left, the beginning.
+        Tokens, which of them are trained on, and whether any were cut. Trained on are those between the template's
+        generation prompt and the end of a turn. A conversation that is too long loses its end, or its beginning if no
+        trained token would remain.
         """
         try:
             rendering = Rendering.of(self._tokenizer, chat)
@@ -83,9 +83,9 @@ class ChatEncoder:
         chat = rendering.chat
         if self._tells_date is None:
             self._tells_date = rendering.tells_date()
-        for key, places, rest in _without_each_key(chat.where, rendering.messages):
+        for key, locations, rest in _without_each_key(chat.where, rendering.messages):
             if key not in self._used:
-                self._note(key, places, not rendering.is_same(rest))
+                self._note(key, locations, not rendering.is_same(rest))
         for name in chat.variables:
             if name not in self._used:
                 self._note(name, [chat.where], rendering.uses(name))
@@ -96,13 +96,13 @@ class ChatEncoder:
                 first, count = self._strange.get(role, (f"{chat.where}, message {index}", 0))
                 self._strange[role] = first, count + 1
 
-    def _note(self, label: str, places: list[str], is_used: bool) -> None:
+    def _note(self, label: str, locations: list[str], is_used: bool) -> None:
         if is_used:
             self._used.add(label)
             self._unused.pop(label, None)
         else:
-            first, count = self._unused.get(label, (places[0], 0))
-            self._unused[label] = first, count + len(places)
+            first, count = self._unused.get(label, (locations[0], 0))
+            self._unused[label] = first, count + len(locations)
 
 
 def _tokenise(
@@ -118,16 +118,16 @@ def _tokenise(
 
 
 def _without_each_key(where: str, messages: list[Message]) -> Iterator[tuple[str, list[str], list[Message]]]:
-    """Of each key beside role and content its name, where it stands, and the messages without it."""
+    """For each key besides role and content: its name, its locations, and the messages without it."""
     pairs = {(key, message["role"]): None for message in messages for key in message if key not in ("role", "content")}
     for key, role in pairs:
         holders = [index for index, message in enumerate(messages) if message["role"] == role and key in message]
-        places = [f"{where}, message {index + 1}" for index in holders]
+        locations = [f"{where}, message {index + 1}" for index in holders]
         rest = [without(message, [key]) if index in holders else message for index, message in enumerate(messages)]
-        yield f"{key} of {role} messages", places, rest
+        yield f"{key} of {role} messages", locations, rest
         if key == "tool_calls" and any(arguments_of(call) for index in holders for call in messages[index][key]):
             bare = [
                 {**message, key: [without_arguments(call) for call in message[key]]} if index in holders else message
                 for index, message in enumerate(messages)
             ]
-            yield f"the arguments in {key} of {role} messages", places, bare
+            yield f"the arguments in {key} of {role} messages", locations, bare

@@ -1,4 +1,4 @@
-"""Forms of a conversation that say the same: a chat template takes content or arguments in some of them only."""
+"""Equivalent forms of a conversation: a chat template accepts content or arguments only in some of them."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -7,12 +7,12 @@ from typing import Any
 
 from .conversation import Message
 
-# Newer or older names of roles.
+# Newer and older names of roles.
 _SYNONYMS = {"developer": "system", "function": "tool"}
 
 
 def equivalent_forms(messages: list[Message]) -> Iterator[list[Message]]:
-    """The messages as they came, then in the other forms that say the same and that some templates need."""
+    """The messages as given, then the other equivalent forms that some templates need."""
     seen: list[list[Message]] = []
     for arguments in (_as_came, _as_map, _as_text):
         for rename, fill, join in product((False, True), repeat=3):
@@ -36,12 +36,16 @@ def _formed(message: Message, arguments: Callable[[Any], Any], rename: bool, fil
 
 
 def _joined(texts: Iterable[str]) -> str:
-    """Parts that no white space keeps apart are lines of their own."""
+    """Joins parts; puts those without white space between them on separate lines."""
     joined = ""
     for text in texts:
         is_apart = not joined or not text or joined[-1].isspace() or text[0].isspace()
         joined += text if is_apart else f"\n{text}"
     return joined
+
+
+def without(message: Message, names: Iterable[str]) -> Message:
+    return {key: value for key, value in message.items() if key not in names}
 
 
 def arguments_of(call: Message) -> Any:
@@ -53,7 +57,7 @@ def with_arguments(call: Message, arguments: Any) -> Message:
 
 
 def without_arguments(call: Message) -> Message:
-    """With none of them, in the same form."""
+    """The call with empty arguments, in the same form."""
     arguments = arguments_of(call)
     return with_arguments(call, {} if isinstance(arguments, dict) else "{}") if arguments else call
 

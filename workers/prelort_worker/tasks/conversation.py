@@ -1,6 +1,6 @@
 """
-A row's conversation as messages for a chat template, whatever form it came in: `role` and `content` (OpenAI), `from`
-and `value` (ShareGPT), either of them as JSON text, or a prompt and its answer.
+Reads a row's conversation as messages for a chat template, from any form: `role` and `content` (OpenAI), `from` and
+`value` (ShareGPT), either of them as JSON text, or a prompt and its answer.
 """
 
 import json
@@ -19,7 +19,7 @@ from .text import describe
 
 Message: TypeAlias = dict[str, Any]
 
-# What an assistant says beside its content; several keys are names of one thing.
+# Parts of an assistant's turn besides its content; keys in one group are synonyms.
 SAID = (("tool_calls",), ("function_call",), ("reasoning_content", "reasoning", "thinking"), ("refusal",))
 _ROLES = {
     **dict.fromkeys(("human", "prompter"), "user"),
@@ -27,19 +27,19 @@ _ROLES = {
 }
 _SHAREGPT_ROLES = {**_ROLES, **dict.fromkeys(("function", "observation", "function_response"), "tool")}
 _EXPECTED = 'expected a list of {"role": "user", "content": "…"}, or of {"from": "human", "value": "…"}'
-# Columns beside the messages that a chat template reads.
+# Columns besides the messages that a chat template reads.
 _VARIABLES = {"tools": list, "documents": list, "chat_template_kwargs": dict}
 
 
 @dataclass(frozen=True)
 class Conversation:
     where: str
-    # The config's key that errors name.
+    # The config key that errors name.
     option: str
     messages: list[Message]
-    # Of each message, whether it is an assistant's turn to learn from.
+    # For each message, whether it is an assistant's turn to train on.
     learned: list[bool]
-    # What the template is given beside the messages.
+    # Passed to the template besides the messages.
     variables: dict[str, Any]
 
     def fault(self, index: int, reason: str) -> InputError:
@@ -65,7 +65,7 @@ def conversation_of(row: Row, data: DataSpec) -> Conversation:
         has_spoken = any(message["role"] == "assistant" for message in messages)
         reason = "every turn of the assistant has weight 0" if has_spoken else "the assistant says nothing"
         raise InputError(f"{row.where}: {reason}, so there is nothing to learn", "data.messages")
-    if learned[0]:  # some templates cannot render an empty conversation, by which the turn's beginning is found
+    if learned[0]:  # finding its start would need to render an empty conversation, which some templates refuse
         raise InputError(
             f"{row.where}: message 1: begins with the assistant; expected the user or the system first, or weight 0",
             "data.messages",
@@ -74,7 +74,7 @@ def conversation_of(row: Row, data: DataSpec) -> Conversation:
 
 
 def from_json(text: str) -> Any:
-    """Raises InputError with what text that is not JSON looks like."""
+    """Parses JSON; raises InputError with the start of the text."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -83,7 +83,7 @@ def from_json(text: str) -> Any:
 
 
 def _entries(row: Row, column: str) -> list[Message]:
-    """The column's messages without the keys that are null, which Arrow gives to every message that lacks them."""
+    """The column's messages, without null keys, which Arrow adds to messages that lack them."""
     value = column_value(row, column, "data.messages")
     try:
         value = from_json(value) if isinstance(value, str) else value
@@ -98,7 +98,7 @@ def _entries(row: Row, column: str) -> list[Message]:
 
 
 def _message(entry: Message, is_sharegpt: bool) -> tuple[Message, bool]:
-    """As the template is given it, and whether it is learned."""
+    """The message for the template, and whether it is trained on."""
     own, other = (("from", "value"), ("role", "content")) if is_sharegpt else (("role", "content"), ("from", "value"))
     if foreign := [key for key in other if key in entry]:
         raise InputError(
@@ -140,7 +140,7 @@ def _is_learned(weight: Any, role: str) -> bool:
 
 
 def _content(value: Any) -> str | list[Message]:
-    """Text, or a list of parts all of which are text."""
+    """Text, or a list of text parts."""
     if isinstance(value, str):
         return value
     parts = [value] if isinstance(value, dict) else value
@@ -163,7 +163,7 @@ def _part(part: Any, number: int) -> Message:
 
 
 def _calls(value: Any) -> list[Message]:
-    """Tool calls in OpenAI's form, their arguments as they came."""
+    """Tool calls in OpenAI's form, with arguments as given."""
     try:
         calls = from_json(value) if isinstance(value, str) else value
     except InputError as error:
@@ -177,7 +177,7 @@ def _calls(value: Any) -> list[Message]:
 def _call(call: Any, number: int) -> Message:
     if isinstance(call, dict):
         call = {key: value for key, value in call.items() if value is not None}
-        if "function" not in call:  # the function by itself
+        if "function" not in call:  # a bare function
             function = {key: call.pop(key) for key in ("name", "arguments") if key in call}
             call = {"type": "function", **call, "function": function}
         function = call["function"]
@@ -201,13 +201,13 @@ def _check_arguments(function: Message) -> None:
 
 
 def _variables(row: Row, column: str) -> dict[str, Any]:
-    """Columns that stand beside the messages, in the row or in the map that holds them, and that a template reads."""
+    """Columns that a template reads, from the row or from the map that holds the messages."""
     beside = row.columns
     if column not in row.columns:
         parent = column_value(row, column.rpartition(".")[0], "data.messages")
         beside = {**beside, **parent} if isinstance(parent, dict) else beside
     found: dict[str, Any] = {}
-    # A ShareGPT row's system prompt, which no template is known to read: so it is remarked.
+    # A ShareGPT row's system prompt: no known template reads it, so a remark will report it.
     if isinstance(system := beside.get("system"), str) and system.strip():
         require_legal(system, f"{row.where}: column 'system'")
         found["system"] = system
@@ -240,5 +240,5 @@ def _variable(value: Any, kind: type) -> Any:
     return value
 
 
-# What transformers itself understands, a template among it.
+# Parameters of transformers itself, among them the template.
 _RESERVED = {*signature(PreTrainedTokenizerBase.apply_chat_template).parameters, "messages"}

@@ -1,4 +1,4 @@
-"""The task that a config names."""
+"""Finds the task that a config names."""
 
 import sys
 from importlib import import_module
@@ -14,7 +14,7 @@ from .task import Task
 
 
 def find_task(model: ModelSpec, device: torch.device) -> Task:
-    """A built-in task, or `module:Class`, whose module is looked for in the config's folder first."""
+    """A built-in task, or `module:Class`, whose module is searched in the config's folder first."""
     if ":" in model.task:
         return _import(model)(model, device)
     if model.task == "causal-lm":
@@ -40,7 +40,7 @@ def _import(model: ModelSpec) -> type[Task]:
     module_name, _, class_name = model.task.partition(":")
     try:
         found = getattr(_module(module_name, model.task_folder), class_name, None)
-    except Exception as error:  # whatever its own code raises
+    except Exception as error:  # the module may raise anything
         where = f" (looked for in {model.task_folder} first)" if isinstance(error, ModuleNotFoundError) else ""
         raise InputError(
             f"module {module_name} cannot be imported{where}: {type(error).__name__}: {error}", "model.task"
@@ -54,8 +54,8 @@ def _import(model: ModelSpec) -> type[Task]:
 
 def _module(name: str, folder: str | None) -> ModuleType:
     """
-    By its file, under a name of its own, so that one called datasets.py is found and takes nobody's place; in a package
-    it may import what lies beside it. What it imports otherwise is looked for in its folder last.
+    Loads the file under a unique name, so that one called datasets.py is found and shadows nothing; inside a package it
+    may use relative imports. Its other imports search its folder last.
     """
     if folder is None:
         return import_module(name)

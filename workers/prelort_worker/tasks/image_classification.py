@@ -1,4 +1,4 @@
-"""A label for a picture."""
+"""Predicts a label for an image."""
 
 from collections.abc import Collection, Sequence
 from functools import cached_property
@@ -24,7 +24,7 @@ class ImageClassification(Task):
 
     @cached_property
     def processor(self) -> Any:
-        """As the model's own preprocessor_config.json has it, on Pillow, which every machine has."""
+        """The model's own processor, by its preprocessor_config.json, with the portable Pillow backend."""
         with found(self.model):
             return AutoImageProcessor.from_pretrained(
                 self.model.name_or_path, revision=self.model.revision, backend="pil", trust_remote_code=False
@@ -44,11 +44,11 @@ class ImageClassification(Task):
         numbers = {label: number for number, label in enumerate(self.labels)}
         examples: list[Example] = []
         faults = RowFaults()
-        for place, row in enumerate(rows):
-            progress(place, len(rows))
+        for index, row in enumerate(rows):
+            progress(index, len(rows))
             with faults.of(row.where, "data.image"):
                 picture = _picture(row, data.image or "image")
-                # Resized here, as bytes; scaled in collate: a quarter of the room.
+                # Resized here and kept as bytes, a quarter of the size; collate rescales.
                 pixels = self.processor(picture, do_rescale=False, do_normalize=False, return_tensors="pt")
                 pixels = pixels["pixel_values"][0].to(torch.uint8)
                 label = torch.tensor(numbers[self.label(row, data) or ""])
@@ -58,7 +58,7 @@ class ImageClassification(Task):
 
     def build_model(self, on_meta: bool = False) -> nn.Module:
         names = dict(enumerate(self.labels))
-        config = {"id2label": names, "label2id": {name: place for place, name in names.items()}}
+        config = {"id2label": names, "label2id": {name: index for index, name in names.items()}}
         return load_pretrained(
             AutoModelForImageClassification,
             self.model,
@@ -88,7 +88,7 @@ class ImageClassification(Task):
 
 
 def _picture(row: Row, name: str) -> Any:
-    """A file's path, its bytes, as datasets keep them, or what they have decoded; as RGB."""
+    """An RGB image from a file's path, from bytes as in `datasets`, or from a decoded image."""
     from PIL import Image
 
     value = column_value(row, name, "data.image")
@@ -101,7 +101,7 @@ def _picture(row: Row, name: str) -> Any:
             value = Image.open(BytesIO(value))
         if isinstance(value, Image.Image):
             return value.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # all that Pillow raises
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # everything that Pillow raises
         raise InputError(
             f"{row.where}: column {name!r} is no picture that can be read: {error}", "data.image"
         ) from error

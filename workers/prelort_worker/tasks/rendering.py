@@ -1,8 +1,7 @@
-"""A conversation rendered by a chat template: in which form, where each turn lies in it, and what is left out."""
+"""A conversation rendered by a chat template: in which form, where each turn is, and what the template leaves out."""
 
 import json
 import re
-from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import takewhile
@@ -12,16 +11,15 @@ from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
 from ..rows.legal import require_legal
-from .chat_forms import arguments_of, equivalent_forms, with_arguments, without_arguments
+from .chat_forms import equivalent_forms, without, without_arguments
 from .conversation import SAID, Conversation, Message
+from .rendering_marks import encodes_arguments, mangled_data, mark_messages, marks_in, marks_of, text_parts
 from .text import describe
 
-# What a template that asks for the date is told, so that the same data gives the same examples on every day. Llama's
-# templates take this one where they cannot ask.
+# The date given to templates that ask for it, so that the same data gives the same examples on any day. Llama's
+# templates use this date themselves when they cannot ask.
 TODAY = datetime(2024, 7, 26)
 _DATE = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
-_MARK = re.compile(r"zq(\d+)x(\d+)qz")
-_MARKED_ARGUMENTS = '{"zq": "qz"}'
 _DIFFERS = (
     "the model's chat template writes {what} differently when others follow; split the conversation after this turn, "
     'with "weight": 0 on those of the assistant before it'
@@ -29,20 +27,20 @@ _DIFFERS = (
 
 
 class Rendering:
-    """A conversation in a form that the template takes, and the text that it makes of it."""
+    """A conversation in a form that the template accepts, and the rendered text."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, chat: Conversation, messages: list[Message]) -> None:
         self._tokenizer = tokenizer
         self.chat = chat
         self.messages = messages
         self.whole = self.text(messages)
-        self._marked = self.text(_marked(messages))
+        self._marked = self.text(mark_messages(messages))
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, chat: Conversation) -> "Rendering":
         """
-        The first form that the template renders with the calls' arguments, or at least renders; else raises what is
-        wrong, beyond what another form mends.
+        The first form that the template renders with all arguments of tool calls, otherwise the first that it renders.
+        Raises the error of the last form if there is none.
         """
         partial: Rendering | None = None
         faults: dict[str, InputError] = {}
@@ -65,36 +63,36 @@ class Rendering:
 
     def check_whole(self) -> None:
         """
-        Refuses a rendering that lacks the content of a message, writes data as Python or as JSON in JSON, or holds what
-        no tokenizer may see, such as half a surrogate pair that stood escaped in a call's arguments.
+        Refuses a rendering that lacks the content of a message, writes data as Python or as JSON inside JSON, or
+        contains illegal characters, such as a lone surrogate that was escaped in a call's arguments.
         """
         require_legal(self.whole, f"{self.chat.where}: as the model's chat template renders it, the conversation")
-        found = set(_MARK.findall(self._marked))
-        for index, mark in _marks(self.messages):
+        found = marks_in(self._marked)
+        for index, mark in marks_of(self.messages):
             if mark not in found:
-                alone = _MARK.findall(self.text(_marked(self.messages)[: index + 1]))
+                alone = marks_in(self.text(mark_messages(self.messages)[: index + 1]))
                 raise self._lost(index, f"its content (role {self.messages[index]['role']!r})", mark in alone)
-        encodes_text = json.dumps(_MARKED_ARGUMENTS) in self._marked
+        encodes_text = encodes_arguments(self._marked)
         for index, message in enumerate(self.messages):
-            mangled = (each for each in _mangled(message, encodes_text) if each in self.whole)
+            mangled = (each for each in mangled_data(message, encodes_text) if each in self.whole)
             if (written := next(mangled, None)) is not None:
                 raise self.chat.fault(index, f"the model's chat template would write its data as {written[:80]}")
 
     def check_said(self, index: int) -> None:
-        """Refuses what the assistant says in a learned turn and the template leaves out."""
+        """Refuses a trained turn if the template leaves out a part of it."""
         message = self.messages[index]
         for names in SAID:
             if any(message.get(name) for name in names):
                 self._check_used(index, next(name for name in names if message.get(name)), without(message, names))
         calls = message.get("tool_calls", [])
-        for place in range(len(calls) if len(calls) > 1 else 0):
-            rest = [*calls[:place], *calls[place + 1 :]]
-            self._check_used(index, f"tool call {place + 1}", {**message, "tool_calls": rest})
+        for number in range(len(calls) if len(calls) > 1 else 0):
+            rest = [*calls[:number], *calls[number + 1 :]]
+            self._check_used(index, f"tool call {number + 1}", {**message, "tool_calls": rest})
 
     def is_empty(self, index: int) -> bool:
-        """Whether the turn renders as one that says nothing does; it does not where the template refuses such a one."""
+        """Whether the turn renders like an empty one; False if the template refuses an empty turn."""
         content = self.messages[index].get("content", "")
-        if any(part["text"].strip() for part in _parts(content)):
+        if any(part["text"].strip() for part in text_parts(content)):
             return False
         try:
             empty = self._empty_turn(index)
@@ -103,7 +101,7 @@ class Rendering:
         return "".join(empty.split()) == "".join(self._until(index).split())
 
     def span(self, index: int) -> tuple[int, int]:
-        """Where in the whole the turn's learned part begins and ends."""
+        """The start and end of the turn's trained part in the whole text."""
         start = self._start(index)
         if not self.whole.startswith(start):
             header = self.text(self.messages[:index])
@@ -120,17 +118,17 @@ class Rendering:
         return len(start), self._end_of_shortened(index, start, turn)
 
     def _start(self, index: int) -> str:
-        """All before the turn and the prompt for it, which some templates leave out after another answer."""
+        """Everything before the turn, and its prompt, which some templates leave out after another answer."""
         start = self.text(self.messages[:index], is_prompt=True)
         if self.messages[index - 1]["role"] != "assistant" or start != self.text(self.messages[:index]):
             return start
-        others = [place for place in range(index) if self.messages[place]["role"] != "assistant"]
+        others = [i for i in range(index) if self.messages[i]["role"] != "assistant"]
         asked = self.messages[: others[-1] + 1 if others else 0]
         prompt = self.text(asked, is_prompt=True).removeprefix(self.text(asked)) if asked else ""
         return start + prompt if self.whole.startswith(start + prompt) else start
 
     def _end_of_shortened(self, index: int, start: str, turn: str) -> int:
-        """Where a turn ends that begins, when it is the last, with what the template writes into an empty one too."""
+        """The end of a turn to which the template adds a prefix when it is the last, as it does to an empty turn."""
         same = takewhile(lambda pair: pair[0] == pair[1], zip(turn, self._empty_turn(index), strict=False))
         added = sum(1 for _ in same)
         if turn.startswith(start):
@@ -140,14 +138,14 @@ class Rendering:
         raise self.chat.fault(index, _DIFFERS.format(what="this turn"))
 
     def is_same(self, messages: list[Message]) -> bool:
-        """Whether other messages render as these do; what the template cannot do without, it uses."""
+        """Whether other messages render the same; False if the template fails on them."""
         try:
             return self.text(messages) == self.whole
         except Exception:  # a template is a program, which may raise anything
             return False
 
     def uses_arguments(self) -> bool:
-        """Whether those of tool calls are written, if there are any: some templates leave out what is no map."""
+        """Whether arguments of tool calls are rendered, if any: some templates skip those that are not a map."""
         bare = [
             {**message, "tool_calls": [without_arguments(call) for call in message["tool_calls"]]}
             if "tool_calls" in message
@@ -161,7 +159,7 @@ class Rendering:
         return render(self._tokenizer, self.messages, self.chat.variables, today=later) != self.whole
 
     def uses(self, variable: str) -> bool:
-        """Whether the whole, or the prompt for an answer to it, hangs on a variable beside the messages."""
+        """Whether the text, or the prompt for a next answer, depends on a variable besides the messages."""
         others = without(self.chat.variables, [variable])
         try:
             return any(
@@ -219,7 +217,7 @@ def _dated(template: str, today: datetime) -> str:
 def _named(
     tokenizer: PreTrainedTokenizerBase, chat: Conversation, messages: list[Message], error: Exception
 ) -> InputError:
-    """The template's error with the number of the first message at which it arises."""
+    """The template's error, with the number of the first message that causes it."""
     for index in range(len(messages)):
         try:
             render(tokenizer, messages[: index + 1], chat.variables)
@@ -231,59 +229,3 @@ def _named(
 
 def refusal(error: Exception) -> str:
     return f"the model's chat template refuses this conversation: {error}"
-
-
-def _mangled(message: Message, encodes_text: bool) -> Iterator[str]:
-    """
-    What data of the message looks like where a template that does not know its form writes it; `encodes_text`: also
-    arguments that are text, which are JSON already.
-    """
-    for part in message["content"] if isinstance(message.get("content"), list) else []:
-        yield str(part)
-        yield json.dumps(part, ensure_ascii=False)
-    for call in message.get("tool_calls", []):
-        arguments = arguments_of(call)
-        if isinstance(arguments, str) and encodes_text:
-            yield json.dumps(arguments, ensure_ascii=False)
-        elif isinstance(arguments, dict) and str(arguments) != json.dumps(arguments, ensure_ascii=False):
-            yield str(arguments)
-
-
-def _marked(messages: list[Message]) -> list[Message]:
-    """With a mark at the end of every text and for all arguments that are text, which tells how they are rendered."""
-    marked = []
-    for index, message in enumerate(messages):
-        content = message.get("content")
-        if isinstance(content, str):
-            message = {**message, "content": _mark(content, index, 0)}
-        elif content is not None:
-            parts = [{**part, "text": _mark(part["text"], index, number)} for number, part in enumerate(content)]
-            message = {**message, "content": parts}
-        if calls := message.get("tool_calls"):
-            message = {**message, "tool_calls": [_with_marked_arguments(call) for call in calls]}
-        marked.append(message)
-    return marked
-
-
-def _with_marked_arguments(call: Message) -> Message:
-    return with_arguments(call, _MARKED_ARGUMENTS) if isinstance(arguments_of(call), str) else call
-
-
-def _mark(text: str, index: int, number: int) -> str:
-    said = text.rstrip()
-    return f"{said}zq{index}x{number}qz{text[len(said) :]}" if said else text
-
-
-def _marks(messages: list[Message]) -> Iterator[tuple[int, tuple[str, str]]]:
-    for index, message in enumerate(messages):
-        for number, part in enumerate(_parts(message.get("content", ""))):
-            if part["text"].strip():
-                yield index, (str(index), str(number))
-
-
-def _parts(content: str | list[Message]) -> list[Message]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
-
-
-def without(message: Message, names: Iterable[str]) -> Message:
-    return {key: value for key, value in message.items() if key not in names}

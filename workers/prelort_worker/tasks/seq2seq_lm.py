@@ -1,4 +1,4 @@
-"""A text made of another, by an encoder and a decoder: T5 and its like."""
+"""Text to text with an encoder-decoder model, such as T5."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
@@ -27,7 +27,7 @@ class Seq2SeqLm(GenerativeTask):
                 raise InputError("the tokenizer has no end-of-text token, which ends every answer")
 
     def encode(self, rows: Sequence[Row], data: DataSpec, progress: Progress) -> list[Example]:
-        """The prompt for the encoder and the answer for the decoder, each cut at its end to max_length."""
+        """The prompt for the encoder and the answer for the decoder, each truncated to max_length."""
         eos = cast(int, self.tokenizer.eos_token_id)
         examples: list[Example] = []
         for start in range(0, len(rows), BATCH):
@@ -55,7 +55,7 @@ class Seq2SeqLm(GenerativeTask):
         return {**super().collate(examples), "labels": pad([example["labels"] for example in examples], IGNORED)}
 
     def forward(self, model: nn.Module, batch: Any) -> Any:
-        # The decoder is given the answer, one behind; its own loss is not asked for.
+        # The decoder gets the shifted answer; the model's own loss is not used.
         return model(**batch)
 
     def prompt(self, example: Example) -> Tensor:

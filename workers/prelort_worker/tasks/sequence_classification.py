@@ -1,4 +1,4 @@
-"""A label for a text."""
+"""Predicts a label for a text."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -49,7 +49,7 @@ class SequenceClassification(TextTask):
         config = {
             "num_labels": len(self.labels),
             "id2label": names,
-            "label2id": {name: place for place, name in names.items()},
+            "label2id": {name: index for index, name in names.items()},
         }
         if self.model.pooling == "mean":
             base = MeanPooledClassifier.load(self.model, self.device, on_meta, **config)

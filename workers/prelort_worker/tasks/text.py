@@ -1,4 +1,4 @@
-"""What tasks over text have in common: a tokenizer, and batches of tokens padded on the right."""
+"""Base classes of text tasks: a tokenizer, and batches of tokens padded on the right."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -19,9 +19,9 @@ from ..prepared_dataset import Example
 from ..wire.messages import DataSpec
 from .task import Batch, Task
 
-# Where no loss is taken.
+# Target without a loss.
 IGNORED = -100
-# Rows that are tokenised at a time.
+# Rows tokenised at a time.
 BATCH = 512
 
 
@@ -40,7 +40,7 @@ class TextTask(Task):
         return None if ":" in self.model.task else ()
 
     def fingerprint(self) -> object:
-        """Over what the tokenizer would be saved as, whatever folder it comes from."""
+        """Hash of the saved tokenizer, independent of the folder it was loaded from."""
         with TemporaryDirectory() as folder:
             self.tokenizer.save_pretrained(folder)
             files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
@@ -54,7 +54,7 @@ class TextTask(Task):
         return {"input_ids": input_ids, "attention_mask": attention_mask}
 
     def losses(self, outputs: Any, batch: Batch) -> Tensor:
-        """Cross-entropy of each of the batch's targets; 0 where none is taken."""
+        """Cross-entropy of each of the batch's targets; 0 for ignored ones."""
         logits, targets = self.judged(outputs, batch)
         return torch.nn.functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
 
@@ -68,22 +68,22 @@ class TextTask(Task):
 
 
 class GenerativeTask(TextTask):
-    """A task whose model writes: what it writes by itself is judged by ROUGE-L, and by what one adds to `score`."""
+    """A task whose model generates text, which is scored by ROUGE-L and by a custom `score`."""
 
     def prompt(self, example: Example) -> Tensor:
-        """Tokens that the model is given, of which it has to make `reference`."""
+        """The tokens from which the model has to generate `reference`."""
         raise NotImplementedError
 
     def reference(self, example: Example) -> Tensor:
         raise NotImplementedError
 
     def score(self, answer: str, reference: str) -> Mapping[str, float]:
-        """Metrics of one's own of a generated answer against the true one, by name; their means are reported."""
+        """Custom metrics of a generated answer against the reference, by name; reports their means."""
         return {}
 
 
 def pad(values: Sequence[Tensor], value: int) -> Tensor:
-    """One-dimensional tensors as rows of int64, on the right padded to the longest."""
+    """One-dimensional tensors as rows of int64, padded on the right to the longest."""
     return torch.nn.utils.rnn.pad_sequence(
         [each.long() for each in values], batch_first=True, padding_value=float(value)
     )
@@ -91,9 +91,9 @@ def pad(values: Sequence[Tensor], value: int) -> Tensor:
 
 def set_tokens(base: PreTrainedModel, pad_token_id: int) -> PreTrainedModel:
     settings = base.config.get_text_config()
-    # A decoder finds the token that a classifier reads by what is not padding.
+    # A decoder's classifier reads the last token that is not padding.
     settings.pad_token_id = pad_token_id
-    settings.use_cache = False  # of no use to training; generation asks for it itself
+    settings.use_cache = False  # training has no use for it; generation turns it on
     return base
 
 

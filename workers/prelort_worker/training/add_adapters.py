@@ -1,4 +1,4 @@
-"""A base model with one PEFT adapter for each tier, and what of it they act on."""
+"""Adds one PEFT adapter per tier to a base model, and finds the modules they act on."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -16,12 +16,12 @@ from ..wire.messages import LeftOut, LoraSpec, ModuleShape
 from .nested_lora import AdaptedModule, NestedLora, SavedModule, adapter_name
 
 _BASE_PREFIX = "base_model.model."
-# PEFT's: adapters, and copies of what is trained in full beside what it was.
+# PEFT's own: adapters, and copies of modules trained in full beside the originals.
 _OWN_PARAMETER = re.compile(r"\.(lora_\w+|modules_to_save|original_module)\.")
 
 
-def wrap(base: nn.Module, task: Task, lora: LoraSpec) -> NestedLora:
-    """`base` with one adapter per tier. Its parameters are frozen; new modules_to_save start from its own values."""
+def add_adapters(base: nn.Module, task: Task, lora: LoraSpec) -> NestedLora:
+    """Freezes `base` and adds one adapter per tier; copies in modules_to_save start from its values."""
     problems = Problems()
     _check_saved_modules(base, task, lora, problems)
     lowest, *others = lora.tiers
@@ -32,7 +32,7 @@ def wrap(base: nn.Module, task: Task, lora: LoraSpec) -> NestedLora:
         try:
             config = _config(lowest, task, lora, targets)
             model = get_peft_model(base, config, adapter_name=adapter_name(lowest), low_cpu_mem_usage=on_meta)  # pyright: ignore[reportArgumentType]
-        except ValueError as error:  # it has no choice of its own, or a module cannot be adapted
+        except ValueError as error:  # no default for this model, or a module cannot be adapted
             if lora.target_modules is None:
                 raise InputError(
                     f"is needed: PEFT has no choice of its own for {type(base).__name__}; name modules, or all-linear"
@@ -47,7 +47,7 @@ def wrap(base: nn.Module, task: Task, lora: LoraSpec) -> NestedLora:
     _check_ranks(modules, lora.r, problems)
     problems.raise_any()
     for module in modules:
-        # lora_alpha / r may miss s by a rounding, and every tier must have the very same s.
+        # lora_alpha / r may differ from s by rounding, and every tier must have exactly the same s.
         module.layer.scaling.update({adapter_name(r): lora.scale for r in lora.tiers})
     saved = tuple(
         SavedModule(name.removeprefix(_BASE_PREFIX), module)
@@ -55,7 +55,7 @@ def wrap(base: nn.Module, task: Task, lora: LoraSpec) -> NestedLora:
         if isinstance(module, ModulesToSaveWrapper)
     )
     for module in saved:
-        module.wrapper.modules_to_save.float()  # what is trained is f32 whatever the base model is, as PEFT has A and B
+        module.wrapper.modules_to_save.float()  # trained parameters are always f32, as PEFT's A and B are
     is_f32 = task.model.dtype == "f32" and task.model.quantization is None
     compute = torch.float32 if is_f32 else torch.bfloat16
     return NestedLora(model, task, tuple(lora.tiers), lora.scale, modules, saved, compute)
@@ -63,8 +63,8 @@ def wrap(base: nn.Module, task: Task, lora: LoraSpec) -> NestedLora:
 
 def left_out(nested: NestedLora) -> list[LeftOut]:
     """
-    Weights of two sides or more that no adapter acts on and that are not trained in full, such as experts that are held
-    in one parameter with three. Those whose names differ in numbers alone are one entry.
+    Weights of two or more dimensions that no adapter acts on and that are not trained in full, such as MoE experts
+    stored in one three-dimensional parameter. Weights whose names differ only in numbers form one entry.
     """
     adapted = {id(module.pristine) for module in nested.modules}
     kinds = {
@@ -80,7 +80,7 @@ def left_out(nested: NestedLora) -> list[LeftOut]:
 
 
 def n_weights(value: nn.Parameter) -> int:
-    """In 4 bits, bitsandbytes holds two in a byte."""
+    """The number of weights; with 4 bits, bitsandbytes packs two into a byte."""
     return 2 * value.numel() * value.element_size() if type(value).__name__ == "Params4bit" else value.numel()
 
 
@@ -97,8 +97,8 @@ def _config(r: int, task: Task, lora: LoraSpec, targets: str | list[str] | None)
 
 def _targets(base: nn.Module, task: Task, lora: LoraSpec) -> str | list[str] | None:
     """
-    "all-linear" as names, which PEFT then takes as they are: every nn.Linear and Conv1D but the head. By itself PEFT
-    adds, from version to version, other modules that it can adapt.
+    Resolves "all-linear" to names: every nn.Linear and Conv1D except the head. What PEFT itself resolves it to differs
+    between versions.
     """
     if lora.target_modules is None and not hasattr(base, "config"):
         raise InputError("is needed: PEFT has a choice of its own for models of transformers alone")
@@ -113,7 +113,7 @@ def _targets(base: nn.Module, task: Task, lora: LoraSpec) -> str | list[str] | N
 
 
 def _linear_names(base: nn.Module, task: Task) -> list[str]:
-    """Of every nn.Linear and Conv1D but the head and what is trained in full."""
+    """Names of every nn.Linear and Conv1D, except the head and modules trained in full."""
     saved, head = set(task.modules_to_save), _output_layer(base)
     return [
         name
@@ -123,7 +123,7 @@ def _linear_names(base: nn.Module, task: Task) -> list[str]:
 
 
 def _check_targets(base: nn.Module, task: Task, targets: str | list[str]) -> None:
-    """Every name has to match, as PEFT matches it: PEFT itself refuses only where none does."""
+    """Refuses names that match nothing, by PEFT's rules: PEFT itself objects only if none match."""
     names = [name for name, _ in base.named_modules()]
     if isinstance(targets, str):
         try:
@@ -141,13 +141,13 @@ def _check_targets(base: nn.Module, task: Task, targets: str | list[str]) -> Non
 
 
 def _last_name(name: str) -> str:
-    """With what is before it where it is a number, as in nn.Sequential."""
+    """The last part of the name; a number, as in nn.Sequential, with the part before it."""
     before, _, last = name.rpartition(".")
     return f"{_last_name(before)}.{last}" if last.isdecimal() and before else last
 
 
 def _output_layer(base: nn.Module) -> str | None:
-    """The name of what turns hidden states into tokens."""
+    """The name of the layer that turns hidden states into logits."""
     get = getattr(base, "get_output_embeddings", None)
     layer = None if get is None else get()
     return next((name for name, module in base.named_modules() if module is layer), None) if layer is not None else None
@@ -165,12 +165,12 @@ def _adapted_modules(model: PeftModel, problems: Problems) -> Iterator[AdaptedMo
                 f"takes in {name}, a {type(base).__name__}: adapters go on nn.Linear and Conv1D alone",
             )
             continue
-        # Both are known for these kinds of module.
+        # Both are known for these module types.
         shape = ModuleShape(name, layer.in_features, layer.out_features)  # pyright: ignore[reportArgumentType]
         yield AdaptedModule(shape, layer, base.get_parameter("weight"))
 
 
-# The last two are of quantised bases, whose modules are nn.Linear too.
+# The last two belong to quantised bases, whose modules are nn.Linear too.
 _LAYERS = ("Linear", "Linear8bitLt", "Linear4bit")
 
 
@@ -189,7 +189,7 @@ def _check_ranks(modules: Sequence[AdaptedModule], r: int, problems: Problems) -
 def _check_saved_modules(base: nn.Module, task: Task, lora: LoraSpec, problems: Problems) -> None:
     names = [name for name, _ in base.named_modules()]
     missing = [want for want in lora.modules_to_save or [] if not any(name.endswith(want) for name in names)]
-    # Of a task's heads, an architecture has one.
+    # An architecture has one of the task's heads.
     if task.heads and not any(name.endswith(task.heads) for name in names):
         missing += task.heads
     if missing:

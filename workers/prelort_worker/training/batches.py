@@ -8,29 +8,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..prepared_dataset import Index
+from ..prepared_dataset import PreparedDataset
 from ..tasks.task import Task
 from .nested_lora import NestedLora
 
 
 @dataclass(frozen=True)
 class Batch:
-    # By name; the first side of each is the examples.
+    # By name; the first dimension of each is the examples.
     tensors: dict[str, Tensor]
-    # What its loss is the mean over; known without asking the device.
+    # The number of targets that the loss averages over; known without asking the device.
     n_targets: int
 
     def __len__(self) -> int:
         return len(next(iter(self.tensors.values())))
 
 
-def collate(task: Task, index: Index, examples: Sequence[int], device: torch.device) -> Batch:
-    tensors = task.collate([index.example(place) for place in examples])
+def collate(task: Task, dataset: PreparedDataset, examples: Sequence[int], device: torch.device) -> Batch:
+    tensors = task.collate([dataset.example(index) for index in examples])
     return Batch({name: value.to(device) for name, value in tensors.items()}, task.count_targets(tensors))
 
 
 def forward(nested: NestedLora, batch: Batch) -> tuple[Any, Tensor]:
-    """What the model gives, and its losses, in the order of the examples."""
+    """The model's outputs, and the losses in the order of the examples."""
     with precision(nested):
         outputs = nested.task.forward(nested.model, batch.tensors)
     return outputs, nested.task.losses(outputs, batch.tensors)
@@ -38,11 +38,11 @@ def forward(nested: NestedLora, batch: Batch) -> tuple[Any, Tensor]:
 
 @contextmanager
 def precision(nested: NestedLora) -> Iterator[None]:
-    """Within it, a model whose frozen weights are not f32 computes in bf16 and keeps its f32 parameters f32."""
+    """Within the block, a model whose frozen weights are not f32 computes in bf16; f32 parameters stay f32."""
     with torch.autocast(nested.device.type, dtype=torch.bfloat16, enabled=nested.compute == torch.bfloat16):
         yield
 
 
 def mean_loss(nested: NestedLora, batch: Batch) -> Tensor:
-    """Over the batch's targets."""
+    """The mean over the batch's targets."""
     return forward(nested, batch)[1].sum() / batch.n_targets

@@ -1,6 +1,6 @@
 """
-Buffers of the frozen model, such as BatchNorm's running statistics. They are in no update and in no exported file, so
-no task may change them: what a worker answers must not depend on the clients it has played before.
+Buffers of the frozen model, such as BatchNorm's running statistics. They are in no update and no exported file, so no
+task may change them: a worker's result must not depend on the clients it trained before.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,8 +15,8 @@ from ..errors import InputError
 @contextmanager
 def unchanged_buffers(model: nn.Module) -> Iterator[None]:
     """
-    Restores every buffer that a checkpoint would hold, and raises InputError with the modules that had changed one.
-    Others are caches, such as the frequencies of rotary positions, which long inputs replace.
+    Restores every buffer that belongs in a checkpoint, and raises InputError with the modules that changed one. Other
+    buffers are caches, such as rotary frequencies, which long inputs replace.
     """
     state = model.state_dict().keys()
     before = {name: value for name, value in copy_buffers(model).items() if name in state}
@@ -40,7 +40,7 @@ def copy_buffers(model: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def restore_buffers(model: nn.Module, before: Mapping[str, Tensor]) -> list[str]:
-    """Returns the names of those that had changed."""
+    """Returns the names of the buffers that had changed."""
     changed = []
     for name, value in before.items():
         owner, own_name = owner_of(model, name), name.rpartition(".")[2]

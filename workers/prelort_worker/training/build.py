@@ -1,4 +1,4 @@
-"""A task's base model with its nested adapters."""
+"""Builds a task's base model with its nested adapters."""
 
 from typing import Protocol
 
@@ -9,12 +9,12 @@ from ..seeds import derive
 from ..tasks.find import find_task
 from ..tasks.task import Task
 from ..wire.messages import LoraSpec, ModelSpec
-from .add_adapters import n_weights, wrap
+from .add_adapters import add_adapters, n_weights
 from .nested_lora import NestedLora
 
 
 class Known(Protocol):
-    """What the data decides of a model."""
+    """What a model takes from the data."""
 
     @property
     def labels(self) -> list[str]: ...
@@ -23,20 +23,20 @@ class Known(Protocol):
     def pad_token_id(self) -> int: ...
 
 
-def assemble(model: ModelSpec, lora: LoraSpec, known: Known, device: torch.device, seed: str) -> NestedLora:
-    """On its device. New parameters are drawn from `seed`, so every worker has the same."""
+def build_nested(model: ModelSpec, lora: LoraSpec, known: Known, device: torch.device, seed: str) -> NestedLora:
+    """The model on its device. Initialises new parameters from `seed`, so they are the same in every worker."""
     task = find_task(model, device)
     task.labels, task.pad_token_id = known.labels, known.pad_token_id
-    return build(task, lora, seed)
+    return build_from_task(task, lora, seed)
 
 
-def build(task: Task, lora: LoraSpec, seed: str) -> NestedLora:
+def build_from_task(task: Task, lora: LoraSpec, seed: str) -> NestedLora:
     torch.manual_seed(derive(seed, "new parameters"))
     prepare_heads(task, lora)
     base = task.build_model()
-    if task.model.quantization is None:  # what is quantised was loaded where it is to be
+    if task.model.quantization is None:  # quantised weights were loaded onto their device
         base = base.to(task.device)
-    return wrap(base, task, lora)
+    return add_adapters(base, task, lora)
 
 
 def prepare_heads(task: Task, lora: LoraSpec) -> None:
@@ -44,7 +44,7 @@ def prepare_heads(task: Task, lora: LoraSpec) -> None:
 
 
 def n_frozen(nested: NestedLora) -> int:
-    """Parameters of the base model, without those of modules that are trained in full."""
+    """The number of frozen parameters: those of the base model, without modules trained in full."""
     base: nn.Module = nested.model.get_base_model()
     adapters = sum(value.numel() for name, value in base.named_parameters() if ".lora_" in name)
     copies = sum(value.numel() for module in nested.saved for value in module.wrapper.parameters())

@@ -1,33 +1,33 @@
-"""A model on its data once, before any training: what it cannot do is told at once, and not in the first round."""
+"""Runs a model on its data once after loading, so that what it cannot do is reported before the first round."""
 
 from dataclasses import replace
 
 import torch
 
 from ..errors import InputError
-from ..prepared_dataset import Index
+from ..prepared_dataset import PreparedDataset
 from .batches import Batch, collate, forward, precision
 from .buffers import copy_buffers, owner_of, restore_buffers
 from .nested_lora import NestedLora, activate, set_training
 
-# Far above what rounding does to float32 and bfloat16 logits, far below what another text's tokens do.
+# Far above rounding errors of float32 and bfloat16 logits, far below the effect of another text's tokens.
 _TOLERANCE = 0.05
 
 
 @torch.no_grad()
-def probe(nested: NestedLora, index: Index) -> NestedLora:
+def check_forward(nested: NestedLora, dataset: PreparedDataset) -> NestedLora:
     """
-    Two training examples, and one that is packed; raises InputError where that cannot be. Without truncations: whether
-    each example has to have its own is for the objective, which is not known yet. Returns the model with what its
-    training has to keep still.
+    Runs two training examples, and a packed one if there is any; raises InputError if that fails. Does not check
+    truncations per example, which depend on the objective, not known yet. Returns the model with the module types that
+    training must keep in evaluation mode.
     """
-    if not index.info.clients:
+    if not dataset.info.clients:
         return nested
     before = copy_buffers(nested.model)
     activate(nested, nested.tiers[-1])
     nested.model.eval()
-    examples = [*index.of_client(index.info.clients[0].id)][:2]
-    batch = collate(nested.task, index, examples, nested.device)
+    examples = [*dataset.of_client(dataset.info.clients[0].id)][:2]
+    batch = collate(nested.task, dataset, examples, nested.device)
     _, losses = forward(nested, batch)
     if losses.dim() != 1 or len(losses) % len(batch) != 0:
         raise InputError(
@@ -35,16 +35,16 @@ def probe(nested: NestedLora, index: Index) -> NestedLora:
             f"examples, got shape {list(losses.shape)}",
             "model.task",
         )
-    training = (place for client in index.info.clients for place in index.of_client(client.id))
-    packed = next((place for place in training if _starts(index, place)), None)
+    training = (index for client in dataset.info.clients for index in dataset.of_client(client.id))
+    packed = next((index for index in training if _starts(dataset, index)), None)
     if packed is not None:
-        _check_packing(nested, index, packed)
+        _check_packing(nested, dataset, packed)
     restore_buffers(nested.model, before)
     return _with_still_modules(nested, batch)
 
 
 def _with_still_modules(nested: NestedLora, batch: Batch) -> NestedLora:
-    """Finds, by one pass in training mode, the kinds of module that would change their buffers."""
+    """Finds the module types that change their buffers, by one pass in training mode."""
     before = copy_buffers(nested.model)
     set_training(nested)
     forward(nested, batch)
@@ -53,17 +53,17 @@ def _with_still_modules(nested: NestedLora, batch: Batch) -> NestedLora:
     return replace(nested, still=nested.still | {type(owner_of(nested.model, name)) for name in changed})
 
 
-def _starts(index: Index, place: int) -> list[int]:
-    """Where the pieces of a packed example begin that are not its first."""
-    if "positions" not in index.fields:
+def _starts(dataset: PreparedDataset, index: int) -> list[int]:
+    """Where the pieces of a packed example start, except the first."""
+    if "positions" not in dataset.fields:
         return []
-    return (index.value("positions", place) == 0).nonzero().flatten().tolist()[1:]
+    return (dataset.value("positions", index) == 0).nonzero().flatten().tolist()[1:]
 
 
-def _check_packing(nested: NestedLora, index: Index, place: int) -> None:
-    """What a packed row's later pieces give must not change when its first is not there."""
-    row = collate(nested.task, index, [place], nested.device).tensors
-    start = _starts(index, place)[0]
+def _check_packing(nested: NestedLora, dataset: PreparedDataset, index: int) -> None:
+    """The outputs of a packed row's later pieces must not change without its first piece."""
+    row = collate(nested.task, dataset, [index], nested.device).tensors
+    start = _starts(dataset, index)[0]
     alone = {name: value[:, start:] for name, value in row.items()}
     packed, single = (_logits(nested, tensors) for tensors in (row, alone))
     difference = (packed[:, start:] - single).abs().max().item()

@@ -1,4 +1,4 @@
-"""Sums of an adapter's quality over a shard of examples."""
+"""Evaluates an adapter on a shard of examples, as sums that add up over shards."""
 
 import math
 from collections.abc import Callable
@@ -7,46 +7,51 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..prepared_dataset import Index
+from ..prepared_dataset import PreparedDataset
 from ..wire.messages import Evaluate, LabelCounts, TierSums
 from .batches import collate, forward
 from .nested_lora import NestedLora, activate
 
 
-def shard_of(index: Index, task: Evaluate) -> range:
-    """Where the examples lie that the task asks for."""
+def shard_of(dataset: PreparedDataset, task: Evaluate) -> range:
+    """The range of examples that the task asks for."""
     if (task.client_id is None) != (task.examples == "global"):
         wanted = "no client_id" if task.examples == "global" else "a client_id"
         raise ValueError(f"examples {task.examples!r}: expected {wanted}, got {task.client_id!r}")
     if task.client_id is None:
-        whose, pool = "held out from all", index.held_out
+        whose, pool = "held out from all", dataset.held_out
     elif task.examples == "client":
-        whose, pool = f"held out of {task.client_id}", index.held_out_of(task.client_id)
+        whose, pool = f"held out of {task.client_id}", dataset.held_out_of(task.client_id)
     else:
-        whose, pool = f"that {task.client_id} trains on", index.of_client(task.client_id)
+        whose, pool = f"that {task.client_id} trains on", dataset.of_client(task.client_id)
     shard = range(task.start, task.start + task.count)
     if shard.stop > len(pool):
         raise ValueError(f"shard: expected a part of the {len(pool)} examples {whose}, got {shard}")
     return pool[shard.start : shard.stop]
 
 
-@torch.no_grad()  # not inference_mode: what a model caches under it cannot be trained through
+@torch.no_grad()  # not inference_mode: tensors a model caches under it cannot be used in training
 def evaluate_tier(
-    nested: NestedLora, r: int, index: Index, shard: range, batch_size: int, on_batch: Callable[[int, int], None]
+    nested: NestedLora,
+    r: int,
+    dataset: PreparedDataset,
+    shard: range,
+    batch_size: int,
+    on_batch: Callable[[int, int], None],
 ) -> TierSums:
     """
-    Tier r's adapter as it is loaded, over a shard; nothing is generated. The order of sums is fixed by shard and batch
-    size: by length, so that little is padding, then by place.
+    Tier r's adapter as loaded, on a shard; generates nothing. Shard and batch size determine the order of sums: by
+    length, which keeps padding low, then by index.
     """
     activate(nested, r)
     nested.model.eval()
-    ordered = sorted(shard, key=index.length)
+    ordered = sorted(shard, key=dataset.length)
     loss_sum, n_targets = 0.0, 0
     answered: list[tuple[Tensor, Tensor]] = []
     sums: dict[str, float] = {}
     for start in range(0, len(ordered), batch_size):
         on_batch(start, len(ordered))
-        batch = collate(nested.task, index, ordered[start : start + batch_size], nested.device)
+        batch = collate(nested.task, dataset, ordered[start : start + batch_size], nested.device)
         outputs, losses = forward(nested, batch)
         loss_sum += losses.cpu().double().sum().item()
         n_targets += batch.n_targets
@@ -59,7 +64,7 @@ def evaluate_tier(
         loss_sum=finite(loss_sum),
         n_tokens=n_targets,
         n_examples=len(ordered),
-        labels=_count_labels(answered, len(index.info.labels)) if answered else None,
+        labels=_count_labels(answered, len(dataset.info.labels)) if answered else None,
         rouge_l_sum=None,
         metrics={name: finite(value) for name, value in sums.items()},
     )

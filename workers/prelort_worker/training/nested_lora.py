@@ -1,8 +1,8 @@
-"""Nested LoRA on a PEFT model; with add_adapters.py, which makes it, the only file that knows PEFT's internals.
+"""Nested LoRA on a PEFT model. Only this file and add_adapters.py, which creates it, know PEFT's internals.
 
-ΔW(r) = s · B[:, :r] · A[:r, :] with one scale s at every rank. Each tier r has a physical PEFT adapter `r{r}`
-of its own; an adapter travels rank-major: row j of `rows` [r, width] is A_m[j, :] then B_m[:, j] of every adapted
-module m in order, and `dense` holds the parameters of modules_to_save one after the other.
+ΔW(r) = s · B[:, :r] · A[:r, :] with one scale s at every rank. Each tier r has its own physical PEFT
+adapter `r{r}`. On the wire an adapter is rank-major: row j of `rows` [r, width] is A_m[j, :] then B_m[:, j] of every
+adapted module m in order, and `dense` holds the concatenated parameters of modules_to_save.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from ..wire.messages import DenseShape, ModuleShape
 class AdaptedModule:
     shape: ModuleShape
     layer: LoraLayer
-    # W0, as it was loaded.
+    # W0 as loaded.
     pristine: nn.Parameter
 
     @property
@@ -37,7 +37,7 @@ class AdaptedModule:
 
 @dataclass(frozen=True)
 class SavedModule:
-    """A module trained in full: one copy of it per adapter."""
+    """A module trained in full, with one copy per adapter."""
 
     name: str
     wrapper: ModulesToSaveWrapper
@@ -57,10 +57,10 @@ class NestedLora:
     modules: tuple[AdaptedModule, ...]
     saved: tuple[SavedModule, ...]
 
-    # The frozen model computes in it, under autocast where it is not float32; what is trained is float32.
+    # The frozen model computes in this dtype, under autocast if it is not float32; trained parameters are float32.
     compute: torch.dtype = torch.float32
 
-    # Kinds of module, besides PyTorch's norms, whose buffers a forward pass in training mode changes.
+    # Module types, besides PyTorch's norms, whose buffers change in training mode.
     still: frozenset[type[nn.Module]] = frozenset()
 
     @property
@@ -77,15 +77,15 @@ class NestedLora:
 
 
 def activate(nested: NestedLora, r: int) -> None:
-    """Has the model answer, and gradients flow, through tier r's adapter alone."""
+    """Makes the model compute, and gradients flow, through tier r's adapter only."""
     nested.model.set_adapter(adapter_name(r))
 
 
 def set_training(nested: NestedLora) -> None:
     """
-    Training mode, as for dropout, but for modules that keep statistics of what passes through them, such as BatchNorm,
-    spectral norm or a codebook that moves. In evaluation mode those use the statistics that they were loaded with and
-    leave them alone, also where the module around them is trained in full.
+    Training mode, as dropout needs it, except for modules that track statistics, such as BatchNorm, spectral norm or a
+    learned codebook. Those stay in evaluation mode and keep the statistics they were loaded with, even inside a module
+    that is trained in full.
     """
     nested.model.train()
     for module in nested.model.modules():
@@ -94,7 +94,7 @@ def set_training(nested: NestedLora) -> None:
 
 
 def set_checkpointing(nested: NestedLora, wanted: bool) -> None:
-    """Has training compute activations again on the way back instead of keeping them, or keep them."""
+    """Makes training recompute activations in the backward pass instead of storing them, or store them."""
     base: Any = nested.model.get_base_model()
     if wanted == getattr(base, "is_gradient_checkpointing", False):
         return
@@ -126,7 +126,7 @@ def write(nested: NestedLora, r: int, rows: Tensor, dense: Tensor) -> None:
 
 @torch.no_grad()
 def read(nested: NestedLora, r: int) -> tuple[Tensor, Tensor]:
-    """Tier r's adapter as rows [r, width] and dense [size]: float32 on the CPU, in memory of their own."""
+    """Tier r's adapter as rows [r, width] and dense [size]: float32 copies on the CPU."""
     factors = (part for module in nested.modules for a, b in [_factors(module, r)] for part in (a, b.T))
     rows = torch.cat([part.cpu() for part in factors], dim=1)
     values = [value.reshape(-1).cpu() for _, value in _dense(nested, r)]
@@ -136,8 +136,8 @@ def read(nested: NestedLora, r: int) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def set_base(nested: NestedLora, merged: Tensor | None) -> None:
     """
-    Has the adapters act on W0 + s·Σ_j B[:, j]·A[j, :] over the components of `merged` [n, width], or on W0 itself.
-    W0 is never written to: what is merged is a parameter of its own, in its place.
+    Makes the adapters act on W0 + s·Σ_j B[:, j]·A[j, :] over the components of `merged` [n, width], or on W0 itself.
+    W0 is never written to: the merged weight is a separate parameter that replaces it.
     """
     for module in nested.modules:
         _base(module).weight = module.pristine
@@ -176,8 +176,8 @@ def dense_parameters(nested: NestedLora, r: int) -> list[nn.Parameter]:
 @contextmanager
 def truncated(nested: NestedLora, r: int, ranks: int | Sequence[int]) -> Iterator[None]:
     """
-    Within it, tier r's adapter acts as its prefix: of one rank for all, or of `ranks[i]` for example i of the batch.
-    Keep it open until backward has ended, since activation checkpointing runs the forward pass again.
+    Within the block, tier r's adapter is truncated to a prefix: to one rank for all, or to `ranks[i]` for example i of
+    the batch. Keep it open until after backward, since activation checkpointing repeats the forward pass.
     """
     if isinstance(ranks, int) and ranks == r:
         yield
@@ -218,7 +218,7 @@ def _factors(module: AdaptedModule, r: int) -> tuple[nn.Parameter, nn.Parameter]
 
 
 def _base(module: AdaptedModule) -> nn.Linear | Conv1D:
-    return module.layer.get_base_layer()  # pyright: ignore[reportReturnType] - wrap refuses all others
+    return module.layer.get_base_layer()  # pyright: ignore[reportReturnType] - add_adapters refuses all others
 
 
 def _dense(nested: NestedLora, r: int) -> list[tuple[str, nn.Parameter]]:

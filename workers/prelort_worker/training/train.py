@@ -5,17 +5,17 @@ Prefix-nested training: a client of rank r minimises Σ over tiers t ≤ r of λ
     sum         every tier on the same batch, the losses weighted by λ: one pass a tier. The reference.
     sampled     one tier, drawn with probability λ: one pass.
     stratified  one pass over the batch's mean loss, in which each example has a tier of its own, by systematic
-                sampling through the cumulative λ, shuffled: the mean gradient is that of sum, the cost of none.
+                sampling through the cumulative λ, shuffled: the expected gradient of sum at the cost of none.
 
-The optimiser is AdamW, fresh at each fit, without decay, which would move rows that a truncation left out. Its
+The optimiser is AdamW, new for each fit, without weight decay, which would change rows that a truncation excludes. Its
 momentum still does so after a step of sampled.
 
-A step may take several batches, one after the other: its loss is the mean over all their targets, and truncations are
-drawn over all their examples.
+A step may accumulate several batches: its loss is the mean over all their targets, and truncations are drawn over all
+their examples.
 
 freeze_a trains B alone. tail_penalty λ adds λ·Σ ‖B[:, ρ:]‖_F·‖A[ρ:, :]‖_F over the modules, ρ the tier below r, to the
-loss of every step: what lets HetLoRA's clients lose rank (Cho et al., arXiv 2401.06432). The losses told are without
-it, so that they compare.
+loss of every step, by which HetLoRA prunes ranks (Cho et al., arXiv 2401.06432). Reported losses exclude it, so that
+they are comparable.
 """
 
 import math
@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from ..prepared_dataset import Index
+from ..prepared_dataset import PreparedDataset
 from ..seeds import derive
 from ..wire.messages import FitSpec, Objective
 from .batches import Batch, collate, mean_loss
@@ -46,19 +46,19 @@ from .nested_lora import (
 
 @dataclass(frozen=True)
 class Pass:
-    """A forward and backward pass over a step: what its loss weighs, and the tier of all examples or of each."""
+    """A forward and backward pass over a step: the weight of its loss, and the tier of all examples or of each."""
 
     weight: float
     ranks: int | list[int]
 
     def part(self, start: int, stop: int) -> "Pass":
-        """Over those of the step's examples."""
+        """The pass over a part of the step's examples."""
         return self if isinstance(self.ranks, int) else Pass(self.weight, self.ranks[start:stop])
 
 
 @dataclass(frozen=True)
 class Trained:
-    # Over all batches of a step, these count as one.
+    # A pass over all batches of a step counts once.
     passes: int
     # Mean over the steps; None without steps.
     loss: float | None
@@ -71,19 +71,19 @@ class Trained:
 def train(
     nested: NestedLora,
     r: int,
-    index: Index,
+    dataset: PreparedDataset,
     examples: range,
     spec: FitSpec,
     seed: str,
     on_step: Callable[[int, int], None],
 ) -> Trained:
     """
-    Trains tier r's adapter in place. The same arguments and adapter give the same bytes. `on_step` is called before
-    every batch of every step, with how many there were and how many there are; it may raise.
+    Trains tier r's adapter in place. The same arguments and adapter give the same bytes. Calls `on_step` before every
+    batch of every step, with the number of batches done and in total; it may raise.
     """
     device = nested.device
     weights = tier_weights(nested.tiers, r, spec.full_weight)
-    order = _batches(index, examples, spec, np.random.default_rng(derive(seed, "order")))
+    order = _batches(dataset, examples, spec, np.random.default_rng(derive(seed, "order")))
     draws = np.random.default_rng(derive(seed, "truncations"))
     torch.manual_seed(derive(seed, "dropout"))
     activate(nested, r)
@@ -96,10 +96,10 @@ def train(
     n_batches = spec.gradient_accumulation_steps
     for step in range(spec.local_steps):
 
-        def on_batch(place: int, before: int = step * n_batches) -> None:
-            on_step(before + place, spec.local_steps * n_batches)
+        def on_batch(index: int, before: int = step * n_batches) -> None:
+            on_step(before + index, spec.local_steps * n_batches)
 
-        batches = [collate(nested.task, index, batch, device) for batch in islice(order, n_batches)]
+        batches = [collate(nested.task, dataset, batch, device) for batch in islice(order, n_batches)]
         optimizer.zero_grad()
         plan = plan_step(spec.objective, weights, sum(map(len, batches)), draws)
         losses.append(_backward(nested, r, batches, plan, on_batch))
@@ -118,8 +118,8 @@ def train(
 
 def tail_norm(nested: NestedLora, r: int) -> Tensor:
     """
-    Σ ‖B[:, ρ:]‖_F·‖A[ρ:, :]‖_F over the modules, ρ the tier below r. At B = 0, where a norm has no gradient, PyTorch
-    takes zero for it.
+    Σ ‖B[:, ρ:]‖_F·‖A[ρ:, :]‖_F over the modules, ρ the tier below r. At B = 0, where the norm is not differentiable,
+    PyTorch uses zero as its gradient.
     """
     below = max(tier for tier in nested.tiers if tier < r)
     norm = torch.linalg.vector_norm
@@ -127,7 +127,7 @@ def tail_norm(nested: NestedLora, r: int) -> Tensor:
 
 
 def tier_weights(tiers: tuple[int, ...], r: int, full_weight: float | None) -> dict[int, float]:
-    """λ of each tier ≤ r, ascending: `full_weight` for r and the rest spread evenly, or all alike."""
+    """λ of each tier ≤ r, ascending: `full_weight` for r and the rest split evenly, or all equal."""
     lower = [tier for tier in tiers if tier < r]
     full = 1 / (len(lower) + 1) if full_weight is None else full_weight
     if not lower:
@@ -136,7 +136,7 @@ def tier_weights(tiers: tuple[int, ...], r: int, full_weight: float | None) -> d
 
 
 def plan_step(objective: Objective, weights: dict[int, float], batch_size: int, rng: np.random.Generator) -> list[Pass]:
-    """The passes of one step. With a single tier of weight every objective is plain training."""
+    """The passes of one step. With a single tier of non-zero weight, every objective is plain training."""
     weights = {r: weight for r, weight in weights.items() if weight > 0}
     full = max(weights)
     if objective == "none" or len(weights) == 1:
@@ -147,12 +147,12 @@ def plan_step(objective: Objective, weights: dict[int, float], batch_size: int, 
     if objective == "sampled":
         return [Pass(1.0, int(rng.choice(tiers, p=shares / shares.sum())))]
     points = (rng.random() + np.arange(batch_size)) / batch_size
-    places = np.searchsorted(np.cumsum(shares)[:-1], points, side="right")
-    return [Pass(1.0, [tiers[place] for place in rng.permutation(places)])]
+    indices = np.searchsorted(np.cumsum(shares)[:-1], points, side="right")
+    return [Pass(1.0, [tiers[index] for index in rng.permutation(indices)])]
 
 
 def endless_batches(examples: range, batch_size: int, rng: np.random.Generator) -> Iterator[list[int]]:
-    """Permutation after permutation of the examples, cut into batches: a batch may reach into the next one."""
+    """An endless stream of permutations of the examples, cut into batches that may span two permutations."""
     stream = _endless(examples, rng)
     while True:
         yield list(islice(stream, batch_size))
@@ -161,13 +161,13 @@ def endless_batches(examples: range, batch_size: int, rng: np.random.Generator) 
 def batches_by_length(
     examples: range, batch_size: int, rng: np.random.Generator, length: Callable[[int], int]
 ) -> Iterator[list[int]]:
-    """Like endless batches, of which a permutation's worth, 50 at most, are sorted by length, then shuffled."""
+    """Like endless_batches, but groups of at most 50 batches, or a permutation, are sorted by length and shuffled."""
     stream = _endless(examples, rng)
     n_batches = min(math.ceil(len(examples) / batch_size), 50)
     while True:
         group = sorted(islice(stream, n_batches * batch_size), key=length)
-        for place in rng.permutation(n_batches).tolist():
-            yield group[place * batch_size : (place + 1) * batch_size]
+        for index in rng.permutation(n_batches).tolist():
+            yield group[index * batch_size : (index + 1) * batch_size]
 
 
 def _endless(examples: range, rng: np.random.Generator) -> Iterator[int]:
@@ -175,10 +175,10 @@ def _endless(examples: range, rng: np.random.Generator) -> Iterator[int]:
         yield from (rng.permutation(len(examples)) + examples.start).tolist()
 
 
-def _batches(index: Index, examples: range, spec: FitSpec, rng: np.random.Generator) -> Iterator[list[int]]:
+def _batches(dataset: PreparedDataset, examples: range, spec: FitSpec, rng: np.random.Generator) -> Iterator[list[int]]:
     if not spec.group_by_length:
         return endless_batches(examples, spec.batch_size, rng)
-    return batches_by_length(examples, spec.batch_size, rng, index.length)
+    return batches_by_length(examples, spec.batch_size, rng, dataset.length)
 
 
 def _backward(
@@ -188,15 +188,15 @@ def _backward(
     plan: list[Pass],
     on_batch: Callable[[int], None],
 ) -> float:
-    """Adds the gradients of a step's loss, and gives that loss."""
+    """Accumulates the gradients of a step's loss, and returns the loss."""
     n_targets, start, losses = sum(batch.n_targets for batch in batches), 0, []
-    for place, batch in enumerate(batches):
-        on_batch(place)
+    for index, batch in enumerate(batches):
+        on_batch(index)
         passes = [each.part(start, start + len(batch)) for each in plan]
         share = batch.n_targets / n_targets
         losses += [_pass(nested, r, batch, each, share) for each in passes]
         start += len(batch)
-    return sum(loss.item() for loss in losses)  # at the end: each waits for the device
+    return sum(loss.item() for loss in losses)  # at the end, since each call waits for the device
 
 
 def _pass(nested: NestedLora, r: int, batch: Batch, each: Pass, share: float) -> Tensor:

@@ -1,6 +1,6 @@
 """
-The worker's end of the wire. One thread owns the DEALER socket (ZeroMQ sockets are not thread-safe) and beats once a
-second, whatever the main thread is busy with. This file and __main__.py are the only ones that know ZeroMQ.
+The worker's end of the wire. One thread owns the DEALER socket (ZeroMQ sockets are not thread-safe) and sends a
+heartbeat every second, whatever the main thread is doing. This file and __main__.py are the only ones that know ZeroMQ.
 """
 
 import queue
@@ -19,11 +19,11 @@ BEAT_SECONDS = 1.0
 
 
 class Cancelled(Exception):
-    """The controller took the task back."""
+    """The controller cancelled the task."""
 
 
 class Connection:
-    """`on_failure` is called in the I/O thread when the wire breaks; no more comes after it."""
+    """Calls `on_failure` in the I/O thread when the connection breaks, and nothing after that."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Connection:
         return self._inbox.jobs.get()
 
     def report(self, activity: str, key: TaskKey | None = None, step: int = 0, steps: int = 0) -> None:
-        """What the beats say from now on. Raises Cancelled if the task has been taken back."""
+        """Sets what heartbeats report from now on. Raises Cancelled if the task has been cancelled."""
         self._beat = Beat(activity, key and key[0], step, steps)
         if key in self._inbox.cancelled:
             raise Cancelled
@@ -67,7 +67,7 @@ class Connection:
         self._wake.send(b"")
 
     def close(self) -> None:
-        """Ends the I/O thread; what was not sent yet is dropped."""
+        """Ends the I/O thread; drops what has not been sent yet."""
         self._sent.put(None)
         self._wake.send(b"")
         self._thread.join()

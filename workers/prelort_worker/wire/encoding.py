@@ -1,9 +1,9 @@
 """
-How float32 values travel: as they are, in half the bytes, or in a quarter.
+Encodes float32 values: unchanged, in half the bytes, or in a quarter.
 
-I8X256 is groups of 256 values (the last may be shorter), each a float32 scale and then an int8 for every value, which
-stands for the float32 nearest to scale·int8. What a client sends is rounded at random, to one of the two neighbours
-and so that the expected value is the value: errors average out over clients and rounds, and nothing has to be kept.
+I8X256 consists of groups of 256 values (the last may be shorter), each a float32 scale followed by one int8 per value,
+which stands for the float32 nearest to scale·int8. Updates are rounded stochastically: to one of the two neighbours, so
+that the expected value is exact. Errors average out over clients and rounds, and no error feedback has to be kept.
 """
 
 import math
@@ -15,26 +15,26 @@ from numpy.typing import NDArray
 from .messages import Dtype
 
 GROUP = 256
-# Values that are rounded at a time, so that what is computed in float64 stays small; a whole number of groups.
+# Values rounded at a time, which bounds the float64 intermediates; a multiple of GROUP.
 STRETCH = 1024 * GROUP
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
-# Raw bits of a generator whose stream NumPy promises to keep.
+# A bit generator whose stream NumPy guarantees to be stable.
 Random = np.random.PCG64
 
 
 def encoded_bytes(dtype: Dtype, length: int) -> int:
-    """Bytes that so many values take."""
+    """Bytes that `length` values take."""
     if dtype == "I8X256":
         return length + 4 * math.ceil(length / GROUP)
     return length * (4 if dtype == "F32" else 2)
 
 
-# What is not finite stays so, and needs no warning: the controller refuses it.
+# Values that are not finite stay so; no warning is needed, since the controller refuses them.
 @np.errstate(invalid="ignore", over="ignore", divide="ignore")
 def encode(values: Floats, dtype: Dtype, seed: int) -> Bytes:
-    """Rounded at random by this seed; float32 as it is."""
+    """Rounds stochastically with this seed; leaves float32 unchanged."""
     if dtype == "F32":
         return values.astype("<f4", copy=False).view(np.uint8)
     random = np.random.PCG64(seed)
@@ -50,7 +50,7 @@ def encode(values: Floats, dtype: Dtype, seed: int) -> Bytes:
 
 @np.errstate(invalid="ignore")
 def decode(data: memoryview, dtype: Dtype, length: int) -> Floats:
-    """Float32 of its own, except where it came as such: then a view."""
+    """Returns a new float32 array, or a view where the data is float32 already."""
     if dtype == "F32":
         return np.frombuffer(data, "<f4")
     if dtype == "BF16":
@@ -68,7 +68,7 @@ def _round_to_bfloat16(values: Floats, random: Random) -> Bytes:
     bits = values.view(np.uint32)
     carried = bits + _random(np.uint16, len(values), random)
     if not np.isfinite(values).all():
-        # A NaN of whose bits only lower ones are set would become an infinity.
+        # A NaN whose only set mantissa bits are low ones would become an infinity.
         kept = np.where(np.isnan(values), bits | 0x00400000, bits)
         carried = np.where(np.isfinite(values), carried, kept)
     return (carried >> 16).astype("<u2").view(np.uint8)
@@ -88,11 +88,11 @@ def _round_to_int8(values: Floats, random: Random) -> Bytes:
     padded = np.zeros((n_groups, GROUP), np.float64)
     padded.reshape(-1)[: len(values)] = values
     largest = np.abs(padded).max(axis=1, keepdims=True)
-    # Not below the exact quotient, so that no value lies beyond 127 steps.
+    # At least the exact quotient, so that no value exceeds 127 steps.
     scales = (largest / 127).astype("<f4")
     scales = np.where(scales * np.float64(127) < largest, np.nextafter(scales, np.float32(np.inf)), scales)
     steps = np.floor(padded / scales + _uniform(padded.size, random).reshape(padded.shape))
-    steps = np.where(np.isfinite(steps), steps, 0)  # a scale of 0, or one that is not finite, has none
+    steps = np.where(np.isfinite(steps), steps, 0)  # the scale is 0 or not finite
     groups = np.empty((n_groups, 4 + GROUP), np.uint8)
     groups[:, :4] = scales.astype("<f4").view(np.uint8)
     groups[:, 4:] = steps.astype(np.int8).view(np.uint8)

@@ -1,4 +1,4 @@
-"""Bytes of the wire contract (src/protocol/README.md): frames, tensors in chunks, credit."""
+"""Encodes the wire contract (src/protocol/README.md): frames, tensors in chunks, credit."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -26,17 +26,17 @@ from .validation import describe
 CHUNK_BYTES = 4 * 1024 * 1024
 CREDIT_BYTES = 16 * 1024 * 1024
 MAX_FRAME_BYTES = CHUNK_BYTES + 1024 * 1024
-# Of any list and any map. No message for a worker has as many; to look at millions one by one takes seconds.
+# Limits of any list and any map, far above what a message for a worker has; validating millions would take seconds.
 MAX_ITEMS, MAX_KEYS = 65536, 1000
 
 
 class WireError(ValueError):
-    """The peer broke the contract: names the message, what was expected and what came."""
+    """The peer broke the contract; the message names what was expected and what came."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """Values as they travel, row by row, with their shape."""
+    """Encoded values in row-major order, with their shape."""
 
     shape: tuple[int, ...]
     data: memoryview
@@ -48,7 +48,7 @@ Payload: TypeAlias = Mapping[TensorName, Tensor]
 
 def pack(message: ControllerMessage | WorkerMessage) -> bytes:
     packed = msgpack.packb(to_wire(message))
-    assert packed is not None  # it is only when a stream is given
+    assert packed is not None  # it is None only when a stream is given
     return packed
 
 
@@ -66,23 +66,23 @@ def unpack(frame: bytes) -> ControllerMessage | WorkerMessage:
 
 
 def describe_payload(payload: Payload) -> list[TensorDescriptor]:
-    """Of what follows in chunks."""
+    """Descriptors of tensors that follow in chunks."""
     return [
         TensorDescriptor(name, tensor.dtype, list(tensor.shape), tensor.data.nbytes, crc32(tensor.data), None)
         for name, tensor in payload.items()
     ]
 
 
-def describe_lent(payload: Payload, places: Mapping[TensorName, Shared]) -> list[TensorDescriptor]:
-    """Of what lies in shared memory."""
+def describe_lent(payload: Payload, locations: Mapping[TensorName, Shared]) -> list[TensorDescriptor]:
+    """Descriptors of tensors in shared memory."""
     return [
-        TensorDescriptor(name, tensor.dtype, list(tensor.shape), tensor.data.nbytes, None, places[name])
+        TensorDescriptor(name, tensor.dtype, list(tensor.shape), tensor.data.nbytes, None, locations[name])
         for name, tensor in payload.items()
     ]
 
 
 def borrow_payload(descriptors: list[TensorDescriptor], pid: int) -> Payload:
-    """What that process has lent. OSError where it cannot be had."""
+    """Maps the tensors that the process shares. Raises OSError where that fails."""
     _check(descriptors)
     return {
         tensor.name: Tensor(
@@ -100,14 +100,14 @@ def chunk_payload(task_id: str, attempt: int, payload: Payload) -> Iterator[Chun
 
 
 class Assembly:
-    """The tensors of one message while their chunks arrive, in the order their descriptors announced."""
+    """Assembles the tensors of one message from chunks, which arrive in the order of the descriptors."""
 
     def __init__(self, descriptors: list[TensorDescriptor]) -> None:
         _check(descriptors)
         self._descriptors: dict[TensorName, TensorDescriptor] = {tensor.name: tensor for tensor in descriptors}
-        # They grow by what has come: what is announced may never come, and be more than there is memory.
+        # Grow as chunks arrive: an announced size may exceed memory, and its bytes may never come.
         self._buffers: dict[TensorName, bytearray] = {tensor.name: bytearray() for tensor in descriptors}
-        # (name, offset) of the next byte that is missing; tensors without bytes have nothing to wait for.
+        # (name, offset) of the next missing byte of each tensor that has any bytes.
         self._expected: list[tuple[TensorName, int]] = [(tensor.name, 0) for tensor in descriptors if tensor.bytes]
 
     def add(self, chunk: Chunk) -> None:
@@ -139,13 +139,13 @@ class Assembly:
 
 
 class CreditWindow:
-    """Bytes of chunk data that may still be sent. Never more than CREDIT_BYTES are under way."""
+    """Bytes of chunk data that may still be sent. At most CREDIT_BYTES are in flight."""
 
     def __init__(self) -> None:
         self._available = CREDIT_BYTES
 
     def take(self, size: int) -> bool:
-        """Whether a chunk of that size may go now; if so it is counted as gone."""
+        """Whether a chunk of that size may be sent now; if so, counts it as sent."""
         if size > self._available:
             return False
         self._available -= size

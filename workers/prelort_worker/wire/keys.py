@@ -1,4 +1,4 @@
-"""The keys that a worker proves itself with, over tcp. They come on standard input: others can read command lines."""
+"""Keys to authenticate with over tcp. They come on standard input, since other users can read command lines."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ MAX_LINE_BYTES = 4096
 
 @dataclass(frozen=True)
 class Keys:
-    """Of ZeroMQ's CURVE, each in 40 characters of Z85."""
+    """ZeroMQ CURVE keys, each 40 characters of Z85."""
 
     server_key: str
     public_key: str
@@ -18,8 +18,8 @@ class Keys:
 
 def read_keys() -> Keys:
     """
-    Reads the first line of standard input, and no more: its end still tells that the controller is gone. What came
-    instead is not shown, since it may hold the secret key.
+    Reads only the first line of standard input: its end later signals that the controller has exited. Errors do not
+    show the input, since it may contain the secret key.
     """
     line = sys.stdin.buffer.readline(MAX_LINE_BYTES)
     if not line:

@@ -1,4 +1,4 @@
-"""What comes in and goes out over the wire, without the wire: tasks assembled from parts, replies within credit."""
+"""Incoming and outgoing messages, without the socket: assembles tasks from parts, sends replies within credit."""
 
 import queue
 from collections import deque
@@ -38,7 +38,7 @@ from .messages import (
 )
 from .shared_memory import Lender
 
-# A task by its id and attempt, which together are unique.
+# A task's id and attempt, which together are unique.
 TaskKey = tuple[str, int]
 
 
@@ -53,21 +53,21 @@ def key_of(message: TaskMessage | TaskReply | Chunk | End | Cancel) -> TaskKey:
 
 
 class Inbox:
-    """`accept` and `close` belong to one thread; another may wait on `jobs` and look at `cancelled`."""
+    """Call `accept` and `close` from one thread; another may wait on `jobs` and read `cancelled`."""
 
     def __init__(self, controller_pid: int) -> None:
         self._controller_pid = controller_pid
         self.jobs: queue.SimpleQueue[Job | Stop] = queue.SimpleQueue()
         self.cancelled: set[TaskKey] = set()
-        # Tasks between their arrival and their reply: parts of any other are late or doubled, and dropped. And whether
-        # their tensors lie in shared memory.
+        # Tasks between arrival and reply, and whether their tensors are in shared memory. Parts of any other task are
+        # late or duplicates, and dropped.
         self._open: dict[TaskKey, bool] = {}
         self._assembling: dict[TaskKey, tuple[TaskMessage, Assembly]] = {}
 
     def accept(self, message: ControllerMessage | WorkerMessage) -> Iterator[Credit | Failure]:
-        """Takes one message; yields what is to be answered at once."""
+        """Takes one message; yields the immediate replies."""
         if isinstance(message, Chunk) and message.data:
-            yield Credit(len(message.data))  # also for a chunk that is dropped
+            yield Credit(len(message.data))  # even if the chunk is dropped
         if isinstance(message, Stop):
             self.cancelled |= self._open.keys()
             self.jobs.put(message)
@@ -79,7 +79,7 @@ class Inbox:
             raise WireError(f"message: {type(message).__name__.lower()} is not for a worker")
 
     def close(self, key: TaskKey) -> bool:
-        """The task has been answered. Whether its answer may carry what it does in shared memory, too."""
+        """Marks the task as answered. Returns whether the reply may use shared memory too."""
         self.cancelled.discard(key)
         return self._open.pop(key, False)
 
@@ -119,7 +119,7 @@ class Inbox:
 
 
 class Outbox:
-    """Messages in the order they were put, each followed by its tensors, as fast as credit lets them go."""
+    """Sends messages in the order they were put, each followed by its tensors, as far as credit allows."""
 
     def __init__(self) -> None:
         self.window = CreditWindow()
@@ -136,14 +136,14 @@ class Outbox:
             return
         try:
             data: dict[TensorName, memoryview] = {name: tensor.data for name, tensor in payload.items()}
-            places = self._lender.lend(data)
+            locations = self._lender.lend(data)
         except OSError:
             yield from _with_tensors(message, payload)
         else:
-            yield replace(message, tensors=describe_lent(payload, places))
+            yield replace(message, tensors=describe_lent(payload, locations))
 
     def sendable(self) -> Iterator[Hello | TaskReply | Chunk | End]:
-        """What may go now; it counts as gone."""
+        """What may be sent now; it counts as sent."""
         if self._held:
             if not self.window.take(len(self._held.data)):
                 return

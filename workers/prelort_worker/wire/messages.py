@@ -1,4 +1,4 @@
-"""The messages of src/protocol/messages.ts as dataclasses, refused by name where they differ from it."""
+"""The messages of src/protocol/messages.ts as dataclasses; a message that differs is refused, naming the key."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -7,9 +7,9 @@ from .validation import Count, Positive, RecordError, describe, from_map, to_map
 
 PROTOCOL_VERSION = 7
 
-# `merged` [n, width]: components that are part of the base model for this task.
+# `merged` [n, width]: components merged into the base model for this task.
 TensorName: TypeAlias = Literal["rows", "dense", "merged"]
-# As safetensors spells them, but for I8X256: see encoding.py.
+# Named as in safetensors, except I8X256: see encoding.py.
 Dtype: TypeAlias = Literal["F32", "BF16", "F16", "I8X256"]
 Objective: TypeAlias = Literal["none", "sum", "sampled", "stratified"]
 Examples: TypeAlias = Literal["global", "client", "train"]
@@ -18,7 +18,7 @@ SourcePart: TypeAlias = Literal["weights", "tokenizer", "config", "code"]
 
 @dataclass(frozen=True)
 class Shared:
-    """A descriptor of the sender's process, and where in that file a tensor begins."""
+    """A file descriptor of the sender's process, and the tensor's offset in that file."""
 
     fd: Count
     offset: Count
@@ -26,7 +26,7 @@ class Shared:
 
 @dataclass(frozen=True)
 class TensorDescriptor:
-    """Either it follows in chunks and has a checksum, or it lies in memory that the sender shares."""
+    """A tensor that either follows in chunks, with a checksum, or lies in the sender's shared memory."""
 
     name: TensorName
     dtype: Dtype
@@ -41,15 +41,15 @@ class ModelSpec:
     name_or_path: str
     # Of a name on the hub: a branch, tag or commit.
     revision: str | None
-    # A built-in task, or `module:Class`,
+    # A built-in task, or `module:Class`.
     task: str
-    # whose module is looked for there first.
+    # Searched first for that module.
     task_folder: str | None
     pooling: Literal["mean"] | None
     dtype: Literal["f32", "bf16"]
     attention: str | None
     quantization: Literal["8bit", "4bit"] | None
-    # Run the model repository's own code.
+    # Whether to run the model repository's own code.
     trust_remote_code: bool
 
 
@@ -80,7 +80,7 @@ class DataSpec:
     path: str
     subset: str | None
     split: str | None
-    # Of the examples that are held out from all, where they do not come from `path` and `split`.
+    # Source of the examples held out from all, where that is not `path` and `split`.
     eval_path: str | None
     eval_split: str | None
     text: str | None
@@ -95,7 +95,7 @@ class DataSpec:
     max_examples: Positive | None
     eval_examples: Count
     client_eval_examples: Count
-    # None: the partition tells.
+    # None: the partition decides.
     clients: Positive | None
     partition: PartitionSpec
 
@@ -125,7 +125,7 @@ class IndexFile:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file that decides what a model computes; of the code, a module of the task's own folder."""
+    """A file that determines what a model computes; for code, a module in the task's folder."""
 
     part: SourcePart
     name: str
@@ -135,9 +135,9 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Source:
-    """What a model is."""
+    """What a model consists of."""
 
-    # Of a name on the hub, what it led to.
+    # The commit a hub name resolved to.
     commit: str | None
     files: list[SourceFile]
 
@@ -229,7 +229,7 @@ class Credit:
 class Device:
     type: str
     name: str
-    # Which of its instructions are used: torch's name of a CPU's, the number of a CUDA device's.
+    # Instruction set in use: torch's name for a CPU's, the compute capability of a CUDA device.
     capability: str | None
     memory_bytes: Count | None
 
@@ -238,7 +238,7 @@ class Device:
 class Hello:
     pid: Positive
     versions: dict[str, str]
-    # Environment variables by which libraries choose their kernels.
+    # Environment variables that select kernels.
     variables: dict[str, str]
     device: Device
     threads: Positive
@@ -265,9 +265,9 @@ class PreparedClient:
     n: Positive
     n_eval: Count
     label_counts: list[Count]
-    # The values of the column that the partition goes by, or of the label, in what it trains on; the commonest first.
+    # Values of the partition's column, or of the label, in the training examples; the most frequent first.
     mix: list[ValueCount]
-    # Of what it trains on.
+    # Of the training examples.
     n_tokens: Count
     n_truncated: Count
 
@@ -277,14 +277,14 @@ class Prepared:
     task_id: str
     attempt: Positive
     index: IndexFile
-    # Of all that the examples were made of: files, and files that they name.
+    # Covers everything that the examples were made from: files, and files that rows name.
     data_sha256: str
-    # A JSON file with every file that decides this answer and `loaded`; see README.md.
+    # A JSON file that lists every file this answer and `loaded` depend on; see README.md.
     sources: IndexFile | None
     labels: list[str]
     n_eval: Count
     n_truncated: Count
-    # What the user should know of the data, though it can be used.
+    # Warnings about data that can be used all the same.
     remarks: list[str]
     clients: list[PreparedClient]
 
@@ -306,7 +306,7 @@ class DenseShape:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Weights that no adapter acts on: modules of a kind, whose names differ in numbers alone."""
+    """Weights without an adapter: modules of one type whose names differ only in numbers."""
 
     name: str
     kind: str
@@ -342,7 +342,7 @@ class Fitted:
     loss: float | None
     rms_loss: float | None
     seconds: float
-    # Of the device; on a CPU of the process.
+    # Of the device; on a CPU, of the process.
     peak_memory_bytes: Count | None
     tensors: list[TensorDescriptor]
     # Mean over the steps of the gradients' joint L2 norm before clipping; None where nothing is clipped.
@@ -351,7 +351,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """Per label: how often it was right, predicted, and true."""
+    """Per label: true positives, predictions, and occurrences."""
 
     hits: list[Count]
     predicted: list[Count]
@@ -380,7 +380,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something of the config that the user has to mend; `option` is the key, where it is known."""
+    """A problem that the user has to fix; `option` is the config key, where it is known."""
 
     option: str | None
     message: str
@@ -412,7 +412,7 @@ _TYPES: dict[str, type] = {
 
 
 def to_wire(message: ControllerMessage | WorkerMessage) -> dict[str, Any]:
-    """The map that travels. What the other side would refuse, such as a number that is not finite, is refused here."""
+    """The map to send. Refuses what the other side would refuse, such as a number that is not finite."""
     name = type(message).__name__.lower()
     body = to_map(message)
     from_map(type(message), body, name)

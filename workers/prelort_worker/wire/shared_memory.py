@@ -1,7 +1,7 @@
 """
-Memory that the controller and a worker on its machine hand to each other: files without a name, each of which the
-other opens through /proc by its owner's number and descriptor. The kernel frees one with the last process that holds
-it, however that ends. Linux alone has all of this.
+Shared memory between the controller and a worker on the same machine: anonymous files, which the other process opens
+through /proc by the owner's process id and file descriptor. The kernel frees one when the last process that holds it
+exits, however it exits. Only Linux supports all of this.
 """
 
 import mmap
@@ -13,27 +13,27 @@ from .messages import Shared
 
 Name = TypeVar("Name", bound=str)
 
-# What byte 0 of a file says, and where the data begins.
+# States in byte 0 of a file, and the offset of the data.
 _LENT, _RETURNED, _START = b"\0", b"\1", 64
-# One call writes less than 2 GiB.
+# A single call writes less than 2 GiB.
 MOST_AT_ONCE = 2**30
 
 
 def can_share_with(pid: int) -> bool:
-    """Whether memory can be lent to a process, and borrowed from it."""
+    """Whether memory can be shared with a process in both directions."""
     return hasattr(os, "memfd_create") and os.access(f"/proc/{pid}/fd", os.R_OK)
 
 
 def borrow(pid: int, fd: int, offset: int, size: int) -> memoryview:
-    """So many bytes that a process lends. They may be written to, which that process does not see."""
+    """Maps bytes that a process shares. The mapping is private: that process does not see writes to it."""
     if size == 0:
         return memoryview(bytearray())
-    # What is no file, such as a pipe that nobody writes to, must not hold us up.
+    # O_NONBLOCK, so that opening anything but a file, such as a pipe without a writer, does not block.
     file = os.open(f"/proc/{pid}/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         if os.fstat(file).st_size < offset + size:
             raise OSError(f"the shared file ends before byte {offset + size}")
-        # A mapping begins at a page, so it takes in what comes before.
+        # A mapping starts at a page boundary, so it includes what comes before.
         mapping = mmap.mmap(file, offset + size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
     finally:
         os.close(file)
@@ -42,24 +42,23 @@ def borrow(pid: int, fd: int, offset: int, size: int) -> memoryview:
 
 class Lender:
     """
-    Files that lend what answers carry, used again once they have been read: whoever has read one writes 1 over its byte
-    0. For one thread.
+    Files that carry the tensors of replies. A file is reused after its reader has set byte 0 to 1. Not thread-safe.
     """
 
     def __init__(self) -> None:
         self._files: list[int] = []
 
     def lend(self, tensors: Mapping[Name, memoryview]) -> dict[Name, Shared]:
-        """Where each lies. OSError where there is no room for them."""
+        """The location of each tensor. Raises OSError where there is no room."""
         file = next((file for file in self._files if os.pread(file, 1, 0) == _RETURNED), None)
         if file is None:
             file = os.memfd_create("prelort")
             self._files.append(file)
-        places: dict[Name, Shared] = {}
+        locations: dict[Name, Shared] = {}
         end = _START
         try:
             for name, data in tensors.items():
-                places[name] = Shared(file, end)
+                locations[name] = Shared(file, end)
                 _write(file, data, end)
                 end += data.nbytes
         except OSError:
@@ -67,7 +66,7 @@ class Lender:
             os.close(file)
             raise
         os.pwrite(file, _LENT, 0)
-        return places
+        return locations
 
 
 def _write(file: int, data: memoryview, offset: int) -> None:

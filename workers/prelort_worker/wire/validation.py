@@ -1,4 +1,4 @@
-"""Maps into dataclasses and back, refusing by name what does not fit: the validation behind messages.py."""
+"""Converts maps to dataclasses and back, and names the key that does not fit: the validation behind messages.py."""
 
 import math
 import reprlib
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class RecordError(ValueError):
-    """A map that does not fit: says which key, what was expected and what came."""
+    """A map that does not fit; the message says which key, what was expected and what came."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class AtLeast:
     minimum: int
 
 
-# The largest integer that JavaScript tells from its neighbours; zod takes none beyond it either.
+# JavaScript's largest safe integer, which is also zod's limit.
 LARGEST = 2**53 - 1
 
 Count: TypeAlias = Annotated[int, AtLeast(0)]
@@ -27,12 +27,12 @@ Positive: TypeAlias = Annotated[int, AtLeast(1)]
 
 
 def to_map(record: Any) -> dict[str, Any]:
-    """A field whose name ends in `_` loses it: keywords of Python are keys like any other."""
+    """Removes a trailing `_` from field names, which stands for keys that are Python keywords."""
     return asdict(record, dict_factory=lambda items: {name.rstrip("_"): value for name, value in items})
 
 
 def from_map(cls: type[T], value: Any, where: str) -> T:
-    """`value` as a `cls`, or a RecordError that names the key. `where` is what the map is called in errors."""
+    """`value` as a `cls`, or a RecordError that names the key. Errors call the map `where`."""
     if not isinstance(value, dict):
         raise RecordError(f"{where}: expected a map, got {describe(value)}")
     hints = _hints(cls)
@@ -68,12 +68,12 @@ def _read(expected: Any, value: Any, where: str) -> Any:
     if origin in (Union, UnionType):
         return _read_union(arguments, value, where)
     if origin is list and isinstance(value, list):
-        return [_read(arguments[0], item, f"{where}[{place}]") for place, item in enumerate(value)]
+        return [_read(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value)]
     if origin is dict and isinstance(value, dict):
         return {_read(str, key, where): _read(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     if expected is float and type(value) in (int, float) and math.isfinite(value):
         return float(value)
-    if expected is int and type(value) is float and value.is_integer():  # how JavaScript writes one beyond 32 bits
+    if expected is int and type(value) is float and value.is_integer():  # JavaScript's integers beyond 32 bits
         return int(value)
     if expected in (int, bool, str, bytes, type(None)) and type(value) is expected:
         return value
