@@ -29,7 +29,18 @@ const adapter = moderateAdapter(layout, 2, "a");
 function fitReply(): Reply<"fit"> {
   const rows = asFloat32(Float32Array.of(1, 2));
   const tensor = { name: "rows" as const, dtype: "F32" as const, shape: [2], bytes: 8, crc32: null, shared: null };
-  const figures = { r: 2, scale: 2, n: 10, steps: 3, passes: 3, loss: 0.5, rms_loss: 0.5, grad_norm: null, seconds: 1, peak_memory_bytes: null };
+  const figures = {
+    r: 2,
+    scale: 2,
+    n: 10,
+    steps: 3,
+    passes: 3,
+    loss: 0.5,
+    rms_loss: 0.5,
+    grad_norm: null,
+    seconds: 1,
+    peak_memory_bytes: null,
+  };
   const envelope = { type: "fitted", protocol_version: PROTOCOL_VERSION, task_id: "t", attempt: 1, client_id: "c0" } as const;
   return { workerId: "w0", attempt: 1, message: { ...envelope, ...figures, tensors: [tensor] }, payload: { rows }, close: () => {} };
 }
