@@ -23,8 +23,22 @@ export function encode(message: ControllerMessage): Uint8Array {
   return packr.pack(wideIntegers(controllerMessage.parse(message)));
 }
 
+/** The same for a worker that is written in TypeScript. */
+export function encodeWorkerMessage(message: WorkerMessage): Uint8Array {
+  return packr.pack(wideIntegers(workerMessage.parse(message)));
+}
+
 /** What a worker sent, validated. Throws a RefusedError that names the problem; nothing else. */
 export function decodeWorkerMessage(frame: Uint8Array): WorkerMessage {
+  return decodeMessage(frame, workerMessage);
+}
+
+/** What the controller sent, validated in the same way. */
+export function decodeControllerMessage(frame: Uint8Array): ControllerMessage {
+  return decodeMessage(frame, controllerMessage);
+}
+
+function decodeMessage<T>(frame: Uint8Array, schema: z.ZodType<T>): T {
   if (frame.length > MAX_FRAME_BYTES) throw new RefusedError("a frame", `at most ${MAX_FRAME_BYTES} bytes`, `${frame.length}`);
   inspectFrame(frame);
   const fields = unpackr.unpack(frame) as Record<string, unknown>;
@@ -38,7 +52,7 @@ export function decodeWorkerMessage(frame: Uint8Array): WorkerMessage {
       typeof version === "number" ? `${version}` : "none",
     );
   }
-  const parsed = workerMessage.safeParse(fields);
+  const parsed = schema.safeParse(fields);
   if (parsed.success) return parsed.data;
   throw new RefusedError(`message ${type}`, "the fields that src/protocol/README.md lists", describeIssues(parsed.error));
 }
