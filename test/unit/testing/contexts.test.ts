@@ -48,7 +48,7 @@ test("a rank assigner is called with the clients and the tiers of a run", () => 
   const clients = clientsOf([{}, {}]);
   const context = rankContext(clients, { tiers: [2, 8] });
   expect(clients.map((client) => listRanks([8, 2])(client, context))).toEqual([8, 2]);
-  expect(clients.map((client) => tieredRanks({ 8: 0.5, 2: 0.5 })(client, context)).toSorted()).toEqual([2, 8]);
+  expect(clients.map((client) => tieredRanks({ 8: 0.5, 2: 0.5 })(client, context)).toSorted((a, b) => a - b)).toEqual([2, 8]);
 });
 
 test("a round is aggregated in one call, from updates made in another", async () => {
@@ -65,7 +65,7 @@ test("a round is aggregated in one call, from updates made in another", async ()
     { r: 1, clients: 2, examples: 40 },
     { r: 2, clients: 1, examples: 10 },
   ]);
-  expect(updatesOf(context)).toEqual(updatesOf(context, 0));
+  expect(updatesOf(context)[1]!.delta).toEqual(large!.delta);
   expect(updatesOf(context, 1)[0]!.delta.rows).not.toEqual(small!.delta.rows);
 });
 
