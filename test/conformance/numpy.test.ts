@@ -25,7 +25,7 @@ import {
   moderateAdapter,
   moderateFederations,
   productsOf,
-} from "./federations.ts";
+} from "../support/federations.ts";
 
 /*
  * Every aggregation against a second implementation, numpy_reference.py, on random layouts, ranks and weights. Adding

@@ -5,7 +5,7 @@ import process from "node:process";
 import { execa } from "execa";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { packageRoot } from "../../src/installation.ts";
-import { onlyWheelsOf, writeWheel } from "../fixtures/local-wheel.ts";
+import { onlyWheelsOf, writeWheel } from "../support/local-wheel.ts";
 
 // The tarball as npm would publish it, installed into an empty folder, on its own cache folder.
 

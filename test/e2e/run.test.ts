@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { expect, test } from "vitest";
 import { federate, listRanks, type RunEvent, type RunResult, stratifiedSelection } from "../../src/index.ts";
-import { python, readLines, root, temporaryFolder, tiny, tinyRun, workersOf } from "./support.ts";
+import { python, readLines, root, temporaryFolder, tiny, tinyRun, workersOf } from "../support/e2e.ts";
 
 const runs = temporaryFolder();
 

@@ -6,7 +6,7 @@ import PQueue from "p-queue";
 import { PrelortError } from "../../src/errors.ts";
 import { encodedBytes } from "../../src/tensor/encoded.ts";
 import { createRng, deriveSeed } from "../../src/base/rng.ts";
-import { memoryTransport } from "../../src/transport/memory.ts";
+import { memoryTransport } from "../support/memory-transport.ts";
 import { createSharedMemory } from "../../src/transport/shared-memory.ts";
 import { createBuffers } from "../../src/workers/buffers.ts";
 import { createDeferred } from "../../src/base/deferred.ts";

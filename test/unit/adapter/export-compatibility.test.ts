@@ -4,8 +4,8 @@ import { expect, test } from "vitest";
 import { createLayout } from "../../../src/adapter/layout.ts";
 import { exportRun } from "../../../src/artifacts/export-run.ts";
 import { decodeHeader } from "../../../src/tensor/safetensors.ts";
-import { moderateAdapter } from "../../conformance/federations.ts";
-import { madeRuns } from "../records/made-run.ts";
+import { moderateAdapter } from "../../support/federations.ts";
+import { madeRuns } from "../../support/made-run.ts";
 
 interface Folder {
   readonly config: Readonly<Record<string, unknown>>;

@@ -3,7 +3,7 @@ import { decodeGlobal, encodeGlobal } from "../../../src/adapter/global-file.ts"
 import { createLayout } from "../../../src/adapter/layout.ts";
 import { RefusedError } from "../../../src/errors.ts";
 import { decodeSafetensors, encodeSafetensors, type FloatTensor } from "../../../src/tensor/safetensors.ts";
-import { randomAdapter } from "../../conformance/federations.ts";
+import { randomAdapter } from "../../support/federations.ts";
 
 const layoutOf = (denseShapes: readonly (readonly number[])[]) =>
   createLayout(

@@ -8,7 +8,7 @@ import { type AdapterShape, createLayout } from "../../../src/adapter/layout.ts"
 import { adapterConfig, peftTensors } from "../../../src/adapter/peft.ts";
 import { encodeSafetensors } from "../../../src/tensor/safetensors.ts";
 import { environmentPython } from "../../../src/installation.ts";
-import { randomAdapter } from "../../conformance/federations.ts";
+import { randomAdapter } from "../../support/federations.ts";
 
 test("rows become lora_A [r, in] and lora_B [out, r], dense values the parameters they were", () => {
   const layout = createLayout(

@@ -8,8 +8,8 @@ import { isRefusal, takeLock } from "../../../src/records/lock.ts";
 import { fLoRA } from "../../../src/strategy/aggregation/flora.ts";
 import { decode } from "../../../src/tensor/encoded.ts";
 import { decodeHeader, decodeSafetensors } from "../../../src/tensor/safetensors.ts";
-import { moderateAdapter } from "../../conformance/federations.ts";
-import { madeRuns } from "../records/made-run.ts";
+import { moderateAdapter } from "../../support/federations.ts";
+import { madeRuns } from "../../support/made-run.ts";
 
 const layout = createLayout({ r: 4, tiers: [1, 2, 4], scale: 0.7 }, { modules: [{ name: "x.q", in: 6, out: 5 }], dense: [] });
 const rounds = ["zero", "one", "two"].map((seed) => moderateAdapter(layout, 4, seed));

@@ -7,8 +7,8 @@ import type { AdapterFactors } from "../../../src/adapter/peft-adapter.ts";
 import { exportRun } from "../../../src/artifacts/export-run.ts";
 import { originOf, readSource } from "../../../src/artifacts/init-source.ts";
 import { startFrom } from "../../../src/artifacts/init-adapter.ts";
-import { moderateAdapter } from "../../conformance/federations.ts";
-import { madeRuns } from "../records/made-run.ts";
+import { moderateAdapter } from "../../support/federations.ts";
+import { madeRuns } from "../../support/made-run.ts";
 
 const shape = {
   modules: [

@@ -21,7 +21,7 @@ import { selectClients } from "../../../src/server/select-clients.ts";
 import { createSpool } from "../../../src/records/update-store.ts";
 import { asFloat32 } from "../../../src/tensor/encoded.ts";
 import type { Reply, Task, WorkerPool } from "../../../src/workers/task.ts";
-import { clientsOf } from "../strategy/contexts.ts";
+import { clientsOf } from "../../../src/testing/index.ts";
 
 let folder: string;
 beforeEach(() => {

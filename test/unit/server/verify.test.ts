@@ -9,8 +9,8 @@ import { verifyRun } from "../../../src/server/verify.ts";
 import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
 import { allClients } from "../../../src/strategy/selection/all.ts";
 import { deriveSeed } from "../../../src/base/rng.ts";
-import { moderateAdapter } from "../../conformance/federations.ts";
-import { madeRuns } from "../records/made-run.ts";
+import { moderateAdapter } from "../../support/federations.ts";
+import { madeRuns } from "../../support/made-run.ts";
 
 const layout = createLayout({ r: 4, tiers: [4], scale: 2 }, { modules: [{ name: "x.q", in: 6, out: 5 }], dense: [] });
 const config = {

@@ -4,8 +4,8 @@ import { InterruptedError, RefusedError, RunFailedError, WorkerError } from "../
 import { decode } from "../../../src/tensor/encoded.ts";
 import { createWorkerPool, type PoolOptions } from "../../../src/workers/pool.ts";
 import type { Reply, Task, TaskFailure, WorkerPool } from "../../../src/workers/task.ts";
-import { fitted, loaded, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "./scripted.ts";
-import { eventually } from "../../patience.ts";
+import { fitted, loaded, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "../../support/scripted-worker.ts";
+import { eventually } from "../../support/patience.ts";
 
 function fitTask(client: string, overrides: Partial<Task<"fit">> = {}): Task<"fit"> {
   const request = {

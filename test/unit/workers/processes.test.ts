@@ -14,8 +14,8 @@ import { processLauncher } from "../../../src/workers/launch.ts";
 import { createWorkerPool, type PoolOptions } from "../../../src/workers/pool.ts";
 import { packageRoot } from "../../../src/installation.ts";
 import type { Task, TaskFailure, WorkerHello } from "../../../src/workers/task.ts";
-import { onePlainStep } from "./scripted.ts";
-import { eventually, PATIENCE_MS } from "../../patience.ts";
+import { onePlainStep } from "../../support/scripted-worker.ts";
+import { eventually, PATIENCE_MS } from "../../support/patience.ts";
 
 /* Real processes over real sockets; only what they do is scripted. */
 

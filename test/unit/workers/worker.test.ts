@@ -14,8 +14,8 @@ import type { Receiving } from "../../../src/workers/attempt.ts";
 import { createBuffers } from "../../../src/workers/buffers.ts";
 import { createDeferred } from "../../../src/base/deferred.ts";
 import { Worker, type WorkerSettings } from "../../../src/workers/worker.ts";
-import { fitted, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "./scripted.ts";
-import { eventually, PATIENCE_MS } from "../../patience.ts";
+import { fitted, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "../../support/scripted-worker.ts";
+import { eventually, PATIENCE_MS } from "../../support/patience.ts";
 
 const adapter = { r: 2, rows: Float32Array.of(1, 2, 3, 4, 5, 6), dense: Float32Array.of(7) };
 const expected = { rows: [2, 3], dense: [1] };

@@ -15,7 +15,7 @@ import {
   productsOf,
   updateOf,
   zeroAdapter,
-} from "../../../conformance/federations.ts";
+} from "../../../support/federations.ts";
 
 const layout = createLayout(
   { r: 2, tiers: [1, 2], scale: 2 },

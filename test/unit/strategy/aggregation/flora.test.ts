@@ -14,7 +14,7 @@ import {
   moderateFederations,
   productsOf,
   updateOf,
-} from "../../../conformance/federations.ts";
+} from "../../../support/federations.ts";
 
 const layout = createLayout(
   { r: 2, tiers: [1, 2], scale: 2 },

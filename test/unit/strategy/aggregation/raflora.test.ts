@@ -13,7 +13,7 @@ import {
   productsOf,
   updateOf,
   zeroAdapter,
-} from "../../../conformance/federations.ts";
+} from "../../../support/federations.ts";
 
 const layout = createLayout({ r: 2, tiers: [1, 2], scale: 1 }, { modules: [{ name: "m", in: 2, out: 2 }], dense: [] });
 const { context: drawn } = federationOf(

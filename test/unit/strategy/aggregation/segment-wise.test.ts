@@ -12,8 +12,8 @@ import {
   federations,
   grid,
   updateOf,
-} from "../../../conformance/federations.ts";
-import { context, large, layout, small } from "./two-components.ts";
+} from "../../../support/federations.ts";
+import { context, large, layout, small } from "../../../support/two-components.ts";
 
 describe("by hand", () => {
   it("averages a segment over those who train it: the lower 30 to 10, the upper the large client's alone", () => {

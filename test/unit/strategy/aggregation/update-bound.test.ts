@@ -9,8 +9,8 @@ import type { Aggregate, Aggregation, RoundContext, Update } from "../../../../s
 import { BLOCK } from "../../../../src/tensor/fold-kernel.ts";
 import { createRng, deriveSeed } from "../../../../src/base/rng.ts";
 import { BLOCKS_A_TURN } from "../../../../src/base/turns.ts";
-import { aggregate, aggregateAny, bytesOf, federationOf, moderateAdapter } from "../../../conformance/federations.ts";
-import { context, large, layout, small } from "./two-components.ts";
+import { aggregate, aggregateAny, bytesOf, federationOf, moderateAdapter } from "../../../support/federations.ts";
+import { context, large, layout, small } from "../../../support/two-components.ts";
 
 const bounded = withUpdateBound(segmentWise(), { factor: 3 });
 

@@ -3,7 +3,7 @@ import type { AdapterLayout } from "../../../../../src/adapter/layout.ts";
 import { createLayout } from "../../../../../src/adapter/layout.ts";
 import { segments } from "../../../../../src/adapter/segments.ts";
 import type { RoundContext, Update } from "../../../../../src/strategy/strategy.ts";
-import { type Federation, federationOf, moderateAdapter, zeroAdapter } from "../../../../conformance/federations.ts";
+import { type Federation, federationOf, moderateAdapter, zeroAdapter } from "../../../../support/federations.ts";
 
 /** Three segments of 14 values a row, and a head. */
 export const layout: AdapterLayout = createLayout(

@@ -4,7 +4,7 @@ import { segmentWise, type RobustOptions } from "../../../../../src/strategy/agg
 import { withServerOptimizer } from "../../../../../src/strategy/aggregation/server-optimizer.ts";
 import type { Update } from "../../../../../src/strategy/strategy.ts";
 import { createRng, deriveSeed } from "../../../../../src/base/rng.ts";
-import { aggregate, aggregateAny, bytesOf, componentBytes, federationOf, moderateAdapter } from "../../../../conformance/federations.ts";
+import { aggregate, aggregateAny, bytesOf, componentBytes, federationOf, moderateAdapter } from "../../../../support/federations.ts";
 import { byCoordinate, type Column, crowds, expectedAfter, fromZero, largestDifference, layout } from "./reference.ts";
 
 const ascending = (values: readonly number[]) => values.toSorted((one, other) => one - other);

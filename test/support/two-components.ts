@@ -1,6 +1,6 @@
-import { createLayout } from "../../../../src/adapter/layout.ts";
-import type { RankedClient, RoundContext } from "../../../../src/strategy/strategy.ts";
-import { updateOf } from "../../../conformance/federations.ts";
+import { createLayout } from "../../src/adapter/layout.ts";
+import type { RankedClient, RoundContext } from "../../src/strategy/strategy.ts";
+import { updateOf } from "./federations.ts";
 
 /** One module of 2 → 2 and one dense value: a row is [a0, a1, b0, b1]. A quarter of the examples train the second row. */
 export const layout = createLayout(

@@ -2,10 +2,10 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll } from "vitest";
-import type { Adapter } from "../../../src/adapter/adapter.ts";
-import { encodeGlobal } from "../../../src/adapter/global-file.ts";
-import type { AdapterLayout } from "../../../src/adapter/layout.ts";
-import { createRunDirectory } from "../../../src/records/run-directory.ts";
+import type { Adapter } from "../../src/adapter/adapter.ts";
+import { encodeGlobal } from "../../src/adapter/global-file.ts";
+import type { AdapterLayout } from "../../src/adapter/layout.ts";
+import { createRunDirectory } from "../../src/records/run-directory.ts";
 
 const trained = { coverage: [], fitLoss: null, reported: [], failed: [], late: [], passes: 0, bytesDown: 0, bytesUp: 0 };
 
