@@ -47,7 +47,8 @@ export interface RoundContextOptions extends Partial<Omit<RoundContext, "layout"
 
 /** What an aggregation sees: round 1 of a new adapter (A random, B = 0, `dense` all 0), except for what is given. */
 export function roundContext(layout: AdapterLayout, clients: readonly RankedClient[], options: RoundContextOptions = {}): RoundContext {
-  const { seed = 0, ...rest } = options;
+  const { seed = 0, ...given } = options;
   const draw = (purpose: string) => initialAdapter(layout, new Float32Array(layout.denseSize), deriveSeed(seed, purpose));
-  return { round: 1, layout, clients, global: draw("adapter"), state: {}, fresh: () => draw("fresh").rows, ...rest };
+  const global = given.global ?? draw("adapter");
+  return { round: 1, layout, clients, state: {}, fresh: () => draw("fresh").rows, ...given, global };
 }

@@ -30,14 +30,7 @@ export function randomAdapter(layout: Pick<AdapterLayout, "width" | "denseSize">
 
 /** A client's update: `delta` added to the prefix of the global adapter at the client's rank. */
 export function updateOf({ layout, global }: RoundContext, client: RankedClient, delta: Adapter): Update {
-  return {
-    clientId: client.id,
-    r: client.r,
-    n: client.size,
-    delta,
-    received: prefix(global, layout, client.r),
-    spooled: { read: async (tensor, from, to) => delta[tensor].slice(from, to) },
-  };
+  return { clientId: client.id, r: client.r, n: client.size, delta, received: prefix(global, layout, client.r) };
 }
 
 /** One random update of each client of the round. */
@@ -49,8 +42,13 @@ export function updatesOf(context: RoundContext, seed: number | string = 0): rea
 export async function aggregate(aggregation: Aggregation, context: RoundContext, updates: readonly Update[]): Promise<Aggregate> {
   const accumulator = aggregation.begin(context);
   requireAccumulator("begin()", accumulator);
-  for (const update of updates) await accumulator.add(update);
+  for (const update of updates) await accumulator.add(aggregation.readsSpool ? spooled(update) : update);
   const aggregated = await accumulator.finish();
   await inTurns(requireAggregate("finish()", aggregated, context.layout));
   return aggregated;
+}
+
+/** As if the update had been kept on disk. */
+function spooled(update: Update): Update {
+  return { ...update, spooled: { read: async (tensor, from, to) => update.delta[tensor].slice(from, to) } };
 }

@@ -69,14 +69,33 @@ test("a round is aggregated in one call, from updates made in another", async ()
   expect(updatesOf(context, 1)[0]!.delta.rows).not.toEqual(small!.delta.rows);
 });
 
-test("a client has received the prefix of the global adapter, and its update can be read again", async () => {
+test("a client has received the prefix of the global adapter at its rank", () => {
   const context = roundContext(layoutOf(), clientsOf([{ r: 2 }]));
-  const update = updateOf(context, context.clients[0]!, {
-    ...zeroAdapter(context.layout, 2),
-    rows: Float32Array.from({ length: 16 }, (_, i) => i),
+  const delta = zeroAdapter(context.layout, 2);
+  expect(updateOf(context, context.clients[0]!, delta)).toEqual({
+    clientId: "c0",
+    r: 2,
+    n: 10,
+    delta,
+    received: { r: 2, rows: context.global.rows.slice(0, 16), dense: new Float32Array() },
   });
-  expect(update.received.rows).toEqual(context.global.rows.slice(0, 16));
-  expect(await update.spooled!.read("rows", 3, 5)).toEqual(Float32Array.of(3, 4));
+});
+
+test("an aggregation that reads updates back is given them to read", async () => {
+  const context = roundContext(
+    layoutOf(),
+    clientsOf([
+      { r: 4, size: 1 },
+      { r: 4, size: 1 },
+      { r: 4, size: 7 },
+    ]),
+  );
+  const levels = [1, 2, 9].map((level, index) => {
+    const { width } = context.layout;
+    return updateOf(context, context.clients[index]!, { r: 4, rows: new Float32Array(4 * width).fill(level), dense: new Float32Array() });
+  });
+  const { global } = await aggregate(segmentWise({ robust: { name: "median" } }), context, levels);
+  for (const [index, value] of global.rows.entries()) expect(value).toBeCloseTo(context.global.rows[index]! + 2, 6);
 });
 
 test("an aggregation that gives an adapter of another shape is refused as in a run", async () => {

@@ -3,16 +3,8 @@ import { describe, expect, it } from "vitest";
 import { segments } from "../../../../src/adapter/segments.ts";
 import { segmentWise } from "../../../../src/strategy/aggregation/segment-wise.ts";
 import type { RankedClient } from "../../../../src/strategy/strategy.ts";
-import {
-  aggregate,
-  bytesOf,
-  componentBytes,
-  factorsOf,
-  federationOf,
-  federations,
-  grid,
-  updateOf,
-} from "../../../support/federations.ts";
+import { aggregate, bytesOf, componentBytes, factorsOf, federationOf, federations, grid } from "../../../support/federations.ts";
+import { updateOf } from "../../../../src/testing/index.ts";
 import { context, large, layout, small } from "../../../support/two-components.ts";
 
 describe("by hand", () => {
