@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 from prelort_worker import __main__ as worker
-from prelort_worker import connection as wired
 from prelort_worker.lifetime import die_with_parent
-from prelort_worker.messages import (
+from prelort_worker.wire import connection as wired
+from prelort_worker.wire.frames import Payload, Tensor
+from prelort_worker.wire.messages import (
     Chunk,
     Device,
     End,
@@ -35,8 +36,7 @@ from prelort_worker.messages import (
     Source,
     TierSums,
 )
-from prelort_worker.shared_memory import can_share_with
-from prelort_worker.wire import Payload, Tensor
+from prelort_worker.wire.shared_memory import can_share_with
 
 ASKED = json.loads(os.environ["PRELORT_BENCH_ECHO"])
 EXAMPLES = 100
@@ -53,7 +53,7 @@ class Frames:
 
 @dataclass
 class Echo:
-    """In the place of prelort_worker.client.Client."""
+    """In the place of prelort_worker.task_runner.Client."""
 
     changes: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
 

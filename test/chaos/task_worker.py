@@ -18,10 +18,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 from prelort_worker import __main__ as worker
-from prelort_worker import connection as wired
 from prelort_worker.device import make_repeatable
 from prelort_worker.lifetime import die_with_parent
-from prelort_worker.messages import (
+from prelort_worker.wire import connection as wired
+from prelort_worker.wire.frames import Tensor
+from prelort_worker.wire.messages import (
     Chunk,
     Device,
     Evaluated,
@@ -38,8 +39,7 @@ from prelort_worker.messages import (
     Source,
     TierSums,
 )
-from prelort_worker.shared_memory import can_share_with
-from prelort_worker.wire import Tensor
+from prelort_worker.wire.shared_memory import can_share_with
 
 ASKED = json.loads(os.environ["PRELORT_CHAOS"])
 IN, OUT, EXAMPLES = 48, 32, 64
@@ -65,7 +65,7 @@ def loss_of(rows: torch.Tensor, scale: float, x: torch.Tensor, y: torch.Tensor) 
 
 
 class Task:
-    """In the place of prelort_worker.client.Client."""
+    """In the place of prelort_worker.task_runner.Client."""
 
     def run(self, task, payload, report):
         ids = {"task_id": task.task_id, "attempt": task.attempt}

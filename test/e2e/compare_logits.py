@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from prelort_worker.adapt import wrap
-from prelort_worker.messages import LoraSpec, ModelSpec
 from prelort_worker.models import MeanPooledClassifier
-from prelort_worker.nested_lora import activate, write
 from prelort_worker.tasks.find import find_task
+from prelort_worker.training.add_adapters import wrap
+from prelort_worker.training.nested_lora import activate, write
+from prelort_worker.wire.messages import LoraSpec, ModelSpec
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 

@@ -21,7 +21,7 @@ function writeCase(name: string, changes: object = {}): { readonly config: strin
   writeFileSync(file("table.jsonl"), topics.map(({ topic }, place) => JSON.stringify({ page: file(`${place}.txt`), topic })).join("\n"));
   writeFileSync(
     file("pages.py"),
-    "from prelort_worker.row import Row\nfrom prelort_worker.tasks.sequence_classification import SequenceClassification\n" +
+    "from prelort_worker.rows.row import Row\nfrom prelort_worker.tasks.sequence_classification import SequenceClassification\n" +
       "from reading import text_of\n\nclass Pages(SequenceClassification):\n    def encode(self, rows, data, progress):\n" +
       '        read = [Row(row.where, {**row.columns, "page": text_of(row)}) for row in rows]\n' +
       "        return super().encode(read, data, progress)\n",

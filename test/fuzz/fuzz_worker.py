@@ -27,10 +27,10 @@ from typing import Any, BinaryIO
 import msgpack
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from prelort_worker.encoding import encoded_bytes
-from prelort_worker.mail import Inbox, Job
-from prelort_worker.messages import Credit
-from prelort_worker.wire import CreditWindow, WireError, pack, unpack
+from prelort_worker.wire.encoding import encoded_bytes
+from prelort_worker.wire.frames import CreditWindow, WireError, pack, unpack
+from prelort_worker.wire.mailbox import Inbox, Job
+from prelort_worker.wire.messages import Credit
 
 WIRE = Path(__file__).parents[1] / "fixtures" / "wire"
 # No case may take longer, tried twice: once may be this machine's doing.

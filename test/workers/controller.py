@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import zmq
-from prelort_worker.messages import Beat, Chunk, ControllerMessage, Credit, End, TaskMessage, WorkerMessage
-from prelort_worker.wire import Assembly, Payload, chunk_payload, pack, unpack
+from prelort_worker.wire.frames import Assembly, Payload, chunk_payload, pack, unpack
+from prelort_worker.wire.messages import Beat, Chunk, ControllerMessage, Credit, End, TaskMessage, WorkerMessage
 
 DEADLINE_SECONDS = 600
 WORKERS = Path(__file__).parents[2] / "workers"

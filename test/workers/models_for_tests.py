@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from prelort_worker.adapt import wrap
-from prelort_worker.assemble import assemble
-from prelort_worker.client import Client, Resident
-from prelort_worker.data import build_index
 from prelort_worker.errors import Problems
-from prelort_worker.index import Index
-from prelort_worker.messages import (
+from prelort_worker.prepare.prepare import build_index
+from prelort_worker.prepared_dataset import Index
+from prelort_worker.seeds import derive
+from prelort_worker.task_runner import Client, Resident
+from prelort_worker.tasks.find import find_task
+from prelort_worker.tasks.task import Task
+from prelort_worker.training.add_adapters import wrap
+from prelort_worker.training.build import assemble
+from prelort_worker.training.nested_lora import NestedLora
+from prelort_worker.wire.frames import Payload, Tensor
+from prelort_worker.wire.messages import (
     DataSpec,
     Evaluate,
     Evaluated,
@@ -27,11 +32,6 @@ from prelort_worker.messages import (
     Prepared,
     TierSums,
 )
-from prelort_worker.nested_lora import NestedLora
-from prelort_worker.seeds import derive
-from prelort_worker.tasks.find import find_task
-from prelort_worker.tasks.task import Task
-from prelort_worker.wire import Payload, Tensor
 from specs import LORA, SEED, data_spec, model_spec
 from transformers import GPT2Config, GPT2LMHeadModel
 

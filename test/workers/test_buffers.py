@@ -9,9 +9,9 @@ import torch
 from architectures import write_mobilevit
 from models_for_tests import CPU, Up, come_up
 from PIL import Image
-from prelort_worker.buffers import copy_buffers, restore_buffers, unchanged_buffers
 from prelort_worker.errors import InputError
-from prelort_worker.nested_lora import set_training
+from prelort_worker.training.buffers import copy_buffers, restore_buffers, unchanged_buffers
+from prelort_worker.training.nested_lora import set_training
 from specs import FIT, LORA, data_spec, model_spec
 from torch import Tensor, nn
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 from models_for_tests import CPU, random_adapter, task_of
 from more_models import TOKENIZER, save_model, tiny_config
-from prelort_worker.assemble import assemble
-from prelort_worker.batches import Batch, forward
 from prelort_worker.errors import InputError
-from prelort_worker.index import ClientInfo, Example, IndexInfo, make_index
-from prelort_worker.nested_lora import NestedLora, activate, write
-from prelort_worker.probe import probe
-from prelort_worker.row import Row
+from prelort_worker.prepared_dataset import ClientInfo, Example, IndexInfo, make_index
+from prelort_worker.rows.row import Row
 from prelort_worker.tasks.causal_lm import CausalLm
 from prelort_worker.tasks.text import IGNORED
+from prelort_worker.training.batches import Batch, forward
+from prelort_worker.training.build import assemble
+from prelort_worker.training.check_forward import probe
+from prelort_worker.training.nested_lora import NestedLora, activate, write
 from specs import LORA, SEED, data_spec, model_spec
 from tiny import TOPICS
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM

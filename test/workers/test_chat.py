@@ -9,10 +9,10 @@ import pytest
 from chat_templates import ADDING, CHATML, LLAMA, MISTRAL, PARTS, PLAIN, REASONING, with_template
 from models_for_tests import CPU, come_up, quiet
 from more_models import CHAT_TEMPLATE, TOKENIZER
-from prelort_worker.data import build_index
 from prelort_worker.errors import InputError, Problems
-from prelort_worker.row import Row
-from prelort_worker.rows import read_rows
+from prelort_worker.prepare.prepare import build_index
+from prelort_worker.rows.read import read_rows
+from prelort_worker.rows.row import Row
 from prelort_worker.tasks.causal_lm import CausalLm
 from prelort_worker.tasks.chat import ChatEncoder
 from prelort_worker.tasks.conversation import Conversation, conversation_of

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from models_for_tests import index_of, nested_of, prompt_length, random_adapter, task_of, tokens_of
-from prelort_worker.data import build_index
-from prelort_worker.evaluate import evaluate_tier, shard_of
-from prelort_worker.messages import Evaluate
-from prelort_worker.nested_lora import NestedLora, activate, write
+from prelort_worker.prepare.prepare import build_index
+from prelort_worker.training.evaluate import evaluate_tier, shard_of
+from prelort_worker.training.nested_lora import NestedLora, activate, write
+from prelort_worker.wire.messages import Evaluate
 from specs import SEED, TASKS, data_spec, model_spec
 from torch.nn import functional
 

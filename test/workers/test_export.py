@@ -12,12 +12,12 @@ import pytest
 import torch
 from models_for_tests import nested_of, random_adapter
 from prelort_worker.errors import InputError
+from prelort_worker.files.source_files import describe_source
 from prelort_worker.merge import Request, export
-from prelort_worker.messages import LoraSpec
 from prelort_worker.models import MeanPooledClassifier
-from prelort_worker.nested_lora import NestedLora, activate, write
-from prelort_worker.records import to_map
-from prelort_worker.source_files import describe_source
+from prelort_worker.training.nested_lora import NestedLora, activate, write
+from prelort_worker.wire.messages import LoraSpec
+from prelort_worker.wire.validation import to_map
 from safetensors.torch import load_file, save_file
 from specs import LORA
 from transformers import (

@@ -7,9 +7,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from prelort_worker import file_hashes
 from prelort_worker.errors import InputError
-from prelort_worker.file_hashes import hash_files
+from prelort_worker.files import file_hashes
+from prelort_worker.files.file_hashes import hash_files
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 from models_for_tests import payload, prompt_length, random_adapter, resident_of, tokens_of
-from prelort_worker.client import Resident, evaluate
-from prelort_worker.data import build_index
-from prelort_worker.generate import generate, score_answers
-from prelort_worker.messages import Evaluate
-from prelort_worker.nested_lora import activate, read, write
+from prelort_worker.prepare.prepare import build_index
+from prelort_worker.task_runner import Resident, evaluate
 from prelort_worker.tasks.causal_lm import CausalLm
-from prelort_worker.train import train
+from prelort_worker.training.generate import generate, score_answers
+from prelort_worker.training.nested_lora import activate, read, write
+from prelort_worker.training.train import train
+from prelort_worker.wire.messages import Evaluate
 from specs import FIT, SEED, data_spec
 
 EXAMPLES = range(24)

@@ -13,7 +13,7 @@ import torch
 from controller import worker_environment
 from gguf import GGMLQuantizationType, GGUFWriter
 from prelort_worker.errors import InputError
-from prelort_worker.file_hashes import file_sha256
+from prelort_worker.files.file_hashes import file_sha256
 from prelort_worker.gguf import convert, main
 from tokenizers import pre_tokenizers
 from torch import Tensor

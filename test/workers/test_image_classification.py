@@ -10,8 +10,8 @@ from models_for_tests import Up, come_up, task_of
 from more_models import write_vit
 from PIL import Image
 from prelort_worker.errors import InputError
-from prelort_worker.messages import DataSpec, ModelSpec
-from prelort_worker.row import Row
+from prelort_worker.rows.row import Row
+from prelort_worker.wire.messages import DataSpec, ModelSpec
 from specs import FIT, LORA, data_spec, model_spec
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import pytest
 import zmq
 from controller import DEADLINE_SECONDS, worker_command, worker_environment
-from prelort_worker import connection
-from prelort_worker.keys import Keys, read_keys
-from prelort_worker.messages import Beat
-from prelort_worker.wire import unpack
+from prelort_worker.wire import connection
+from prelort_worker.wire.frames import unpack
+from prelort_worker.wire.keys import Keys, read_keys
+from prelort_worker.wire.messages import Beat
 
 SERVER = tuple(key.decode() for key in zmq.curve_keypair())
 WORKER = tuple(key.decode() for key in zmq.curve_keypair())

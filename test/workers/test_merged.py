@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from models_for_tests import CPU, index_of, nested_of, payload, random_adapter, resident_of, wrapped_gpt2
-from prelort_worker.batches import collate
-from prelort_worker.client import evaluate, fit
 from prelort_worker.errors import InputError
-from prelort_worker.messages import Evaluate, Fit
-from prelort_worker.nested_lora import NestedLora, activate, set_base, write
+from prelort_worker.task_runner import evaluate, fit
+from prelort_worker.training.batches import collate
+from prelort_worker.training.nested_lora import NestedLora, activate, set_base, write
+from prelort_worker.wire.messages import Evaluate, Fit
 from specs import FIT, LORA, SEED
 from torch import nn
 
@@ -96,7 +96,7 @@ def test_the_same_merged_components_are_computed_once(tiny: Path, monkeypatch: p
         computed.append(merged)
         set_base(nested, merged)
 
-    monkeypatch.setattr("prelort_worker.client.set_base", counted)
+    monkeypatch.setattr("prelort_worker.task_runner.set_base", counted)
     rows, _ = random_adapter(resident.nested, 4)
     merged = random_adapter(resident.nested, 5, seed=1)[0]
     changed = merged.clone()

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from models_for_tests import CPU
-from prelort_worker.assemble import assemble
-from prelort_worker.index import IndexInfo
 from prelort_worker.models import MeanPooledClassifier
-from prelort_worker.nested_lora import NestedLora, read
+from prelort_worker.prepared_dataset import IndexInfo
+from prelort_worker.training.build import assemble
+from prelort_worker.training.nested_lora import NestedLora, read
 from specs import LORA, SEED, model_spec
 
 LABELS = ["animal", "food", "tool"]

@@ -7,11 +7,11 @@ import pytest
 import torch
 from models_for_tests import CPU, base_of, index_of, nested_of, random_adapter, tiny_gpt2, wrapped_gpt2
 from peft import PeftModel
-from prelort_worker.batches import collate
 from prelort_worker.errors import InputError
-from prelort_worker.messages import LoraSpec, ModuleShape
-from prelort_worker.nested_lora import NestedLora, activate, lora_parameters, read, truncated, write
 from prelort_worker.tasks.find import find_task
+from prelort_worker.training.batches import collate
+from prelort_worker.training.nested_lora import NestedLora, activate, lora_parameters, read, truncated, write
+from prelort_worker.wire.messages import LoraSpec, ModuleShape
 from specs import LORA, TASKS, TIERS, model_spec
 from torch import nn
 

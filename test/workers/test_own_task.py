@@ -9,8 +9,8 @@ import pytest
 import torch
 from models_for_tests import CPU, Up, come_up
 from prelort_worker.errors import InputError
-from prelort_worker.messages import DataSpec, LoraSpec, ModelSpec
 from prelort_worker.tasks.find import find_task
+from prelort_worker.wire.messages import DataSpec, LoraSpec, ModelSpec
 from specs import FIT, LORA, data_spec, model_spec
 
 # A model that is nobody else's: which of four topics do a text's words tell, by a table and two linear maps?
@@ -19,7 +19,7 @@ import json
 from pathlib import Path
 import torch
 from torch import nn
-from prelort_worker.row import Row
+from prelort_worker.rows.row import Row
 from prelort_worker.tasks import Task
 
 WORDS = {}
@@ -247,7 +247,7 @@ def test_a_built_in_task_with_a_metric_more_is_otherwise_that_task(tiny: Path, f
 
 
 READS = """
-from prelort_worker.row import Row
+from prelort_worker.rows.row import Row
 from prelort_worker.tasks.sequence_classification import SequenceClassification
 
 class Reads(SequenceClassification):

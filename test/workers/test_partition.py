@@ -12,12 +12,12 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from prelort_worker.data import prepare
 from prelort_worker.errors import InputError
-from prelort_worker.index import read_index
-from prelort_worker.messages import PartitionSpec, Prepare, Prepared
-from prelort_worker.partition import Places, owned_values, partition, top_up, values_of
-from prelort_worker.row import Row
+from prelort_worker.prepare.partition import Places, owned_values, partition, top_up, values_of
+from prelort_worker.prepare.prepare import prepare
+from prelort_worker.prepared_dataset import read_index
+from prelort_worker.rows.row import Row
+from prelort_worker.wire.messages import PartitionSpec, Prepare, Prepared
 from specs import IID, LORA, SEED, data_spec, model_spec
 
 SIZE = PartitionSpec("size", None, 0.5, 1, None, None)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from controller import worker_environment
 from prelort_worker.errors import InputError
-from prelort_worker.file_hashes import file_sha256
+from prelort_worker.files.file_hashes import file_sha256
 from prelort_worker.pretrain import Settings, pack, pretrain, train_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 

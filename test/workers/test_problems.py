@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from models_for_tests import CPU, quiet
-from prelort_worker.data import prepare
 from prelort_worker.errors import InputError, Problems
-from prelort_worker.index import read_index
-from prelort_worker.messages import LoraSpec, Prepare, Prepared
+from prelort_worker.prepare.prepare import prepare
+from prelort_worker.prepared_dataset import read_index
+from prelort_worker.wire.messages import LoraSpec, Prepare, Prepared
 from specs import IID, LORA, SEED, data_spec, model_spec
 
 

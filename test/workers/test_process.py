@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import zmq
 from controller import WORKERS, Controller, real_worker, worker_command, worker_environment
-from prelort_worker.messages import (
+from prelort_worker.wire.frames import Payload, Tensor, chunk_payload, describe_payload, pack, unpack
+from prelort_worker.wire.messages import (
     Beat,
     Cancel,
     Chunk,
@@ -32,7 +33,6 @@ from prelort_worker.messages import (
     Prepared,
     Stop,
 )
-from prelort_worker.wire import Payload, Tensor, chunk_payload, describe_payload, pack, unpack
 from specs import FIT, LORA, SEED, data_spec, model_spec
 
 EXIT_WIRE = 4

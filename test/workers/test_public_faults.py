@@ -8,9 +8,9 @@ import torch
 from models_for_tests import CPU, base_of, nested_of, random_adapter, tiny_gpt2
 from peft import PeftModel, get_peft_model_state_dict
 from prelort_worker.errors import InputError
-from prelort_worker.messages import LoraSpec
-from prelort_worker.nested_lora import activate, write
 from prelort_worker.tasks.find import find_task
+from prelort_worker.training.nested_lora import activate, write
+from prelort_worker.wire.messages import LoraSpec
 from safetensors.torch import load_file, save_file
 from specs import LORA, TASKS, model_spec
 

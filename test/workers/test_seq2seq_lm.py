@@ -7,12 +7,12 @@ import pytest
 import torch
 from models_for_tests import Up, come_up, task_of
 from more_models import TOKENIZER, write_t5
-from prelort_worker.batches import collate, mean_loss
-from prelort_worker.messages import DataSpec, ModelSpec
-from prelort_worker.nested_lora import activate, write
-from prelort_worker.row import Row
+from prelort_worker.rows.row import Row
 from prelort_worker.tasks.seq2seq_lm import Seq2SeqLm
 from prelort_worker.tasks.text import IGNORED
+from prelort_worker.training.batches import collate, mean_loss
+from prelort_worker.training.nested_lora import activate, write
+from prelort_worker.wire.messages import DataSpec, ModelSpec
 from specs import FIT, LORA, data_spec, model_spec
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from models_for_tests import CPU, quiet
-from prelort_worker import file_hashes
-from prelort_worker.client import Client
 from prelort_worker.errors import InputError
-from prelort_worker.messages import Load, ModelSpec, Prepare, Prepared
-from prelort_worker.own_modules import modules_of
-from prelort_worker.source_files import describe_source, model_files
+from prelort_worker.files import file_hashes
+from prelort_worker.files.own_modules import modules_of
+from prelort_worker.files.source_files import describe_source, model_files
+from prelort_worker.task_runner import Client
+from prelort_worker.wire.messages import Load, ModelSpec, Prepare, Prepared
 from specs import LORA, SEED, data_spec, model_spec
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -220,7 +220,7 @@ def test_every_worker_tells_what_it_loaded(tiny: Path, tmp_path: Path, monkeypat
 
     hashes = iter(["0" * 64, "1" * 64])
     monkeypatch.setattr(
-        "prelort_worker.source_files.hash_files", lambda paths, *_: [next(hashes)] * len(paths) if paths else []
+        "prelort_worker.files.source_files.hash_files", lambda paths, *_: [next(hashes)] * len(paths) if paths else []
     )
     with pytest.raises(InputError, match="changed while it was loaded"):
         client.run(load, {}, quiet)

@@ -14,16 +14,16 @@ import pytest
 from models_for_tests import CPU, quiet
 from more_models import write_vit
 from PIL import Image
-from prelort_worker.data import prepare
-from prelort_worker.messages import DataSpec, LoraSpec, ModelSpec, Prepare, Prepared
+from prelort_worker.prepare.prepare import prepare
 from prelort_worker.unchanged import is_unchanged
+from prelort_worker.wire.messages import DataSpec, LoraSpec, ModelSpec, Prepare, Prepared
 from specs import LORA, SEED, data_spec, model_spec
 
 # A task of one's own whose rows name files, relative to the table, and whose code lies in two modules.
 READS_FILES = """
 from helper import text_of
 from prelort_worker.tasks.sequence_classification import SequenceClassification
-from prelort_worker.row import Row
+from prelort_worker.rows.row import Row
 
 class Reads(SequenceClassification):
     def encode(self, rows, data, progress):
@@ -242,7 +242,7 @@ def test_a_list_that_is_damaged_or_gone_proves_nothing(tiny: Path, tmp_path: Pat
 
 
 READS_ALL = """
-from prelort_worker.row import Row
+from prelort_worker.rows.row import Row
 from prelort_worker.tasks.sequence_classification import SequenceClassification
 
 class Reads(SequenceClassification):

@@ -13,11 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from models_for_tests import CPU, base_of, index_of, nested_of, random_adapter
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from prelort_worker.batches import collate, mean_loss
-from prelort_worker.messages import FitSpec, LoraSpec, Objective
-from prelort_worker.nested_lora import NestedLora, activate, dense_parameters, lora_parameters, read, truncated, write
 from prelort_worker.seeds import derive
-from prelort_worker.train import (
+from prelort_worker.training.batches import collate, mean_loss
+from prelort_worker.training.nested_lora import (
+    NestedLora,
+    activate,
+    dense_parameters,
+    lora_parameters,
+    read,
+    truncated,
+    write,
+)
+from prelort_worker.training.train import (
     Pass,
     Trained,
     batches_by_length,
@@ -27,6 +34,7 @@ from prelort_worker.train import (
     tier_weights,
     train,
 )
+from prelort_worker.wire.messages import FitSpec, LoraSpec, Objective
 from specs import FIT, LORA, SEED, TASKS, TIERS
 from torch import nn
 from torch.nn import functional
@@ -265,7 +273,7 @@ def test_the_penalty_is_added_once_a_step_whatever_the_passes(tiny: Path, monkey
         added.append(arguments[1])
         return tail_norm(*arguments)
 
-    monkeypatch.setattr("prelort_worker.train.tail_norm", counted)
+    monkeypatch.setattr("prelort_worker.training.train.tail_norm", counted)
     fit(nested, tiny, 8, replace(FIT, objective="sum", tail_penalty=0.1))
     assert added == [8] * FIT.local_steps
     fit(nested, tiny, 1, replace(FIT, tail_penalty=0.1))
@@ -408,7 +416,7 @@ def test_group_by_length_trains_on_batches_of_like_length(tiny: Path, monkeypatc
             shapes.append(batch.tensors["attention_mask"].float().mean().item())
             return batch
 
-        monkeypatch.setattr("prelort_worker.train.collate", noted)
+        monkeypatch.setattr("prelort_worker.training.train.collate", noted)
         spec = replace(FIT, batch_size=4, local_steps=8, group_by_length=group_by_length)
         fit(nested_of(tiny, "causal-lm"), tiny, 4, spec)
         return 1 - float(np.mean(shapes))

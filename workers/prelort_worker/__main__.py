@@ -11,13 +11,13 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
-from .keys import read_keys
 from .lifetime import die_with_parent
+from .wire.keys import read_keys
 
 if TYPE_CHECKING:
-    from .client import Client
-    from .connection import Connection
-    from .mail import Job
+    from .task_runner import Client
+    from .wire.connection import Connection
+    from .wire.mailbox import Job
 
 EXIT_WIRE = 4
 # The device that it was given is not there; the last line of its log says so.
@@ -32,7 +32,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the controller's to act on
     _set_environment(options.threads)
 
-    from .connection import Connection
+    from .wire.connection import Connection
 
     connection = Connection(
         options.endpoint,
@@ -81,14 +81,14 @@ def _come_up(connection: "Connection", options: argparse.Namespace) -> "Client":
     import transformers
 
     connection.report("importing peft")
-    from .client import Client
+    from .task_runner import Client
 
     connection.report(f"preparing device {options.device}")
     from .device import choose_device, describe_device, make_repeatable
     from .errors import InputError
     from .machine import kernel_variables, versions
-    from .messages import Hello
-    from .shared_memory import can_share_with
+    from .wire.messages import Hello
+    from .wire.shared_memory import can_share_with
 
     transformers.utils.logging.disable_progress_bar()
     make_repeatable(options.threads)
@@ -106,7 +106,7 @@ def _come_up(connection: "Connection", options: argparse.Namespace) -> "Client":
 
 
 def _serve(connection: "Connection", client: "Client") -> None:
-    from .messages import Stop
+    from .wire.messages import Stop
 
     while not isinstance(job := connection.take(), Stop):
         _answer(connection, client, job)
@@ -115,10 +115,10 @@ def _serve(connection: "Connection", client: "Client") -> None:
 
 def _answer(connection: "Connection", client: "Client", job: "Job") -> None:
     """Runs one task. Whatever goes wrong in it is its reply, and the next task is taken."""
-    from .connection import Cancelled
     from .errors import InputError
-    from .mail import cancelled_failure, key_of
-    from .messages import ErrorReport, Failure, Problem
+    from .wire.connection import Cancelled
+    from .wire.mailbox import cancelled_failure, key_of
+    from .wire.messages import ErrorReport, Failure, Problem
 
     task, key = job.task, key_of(job.task)
     try:

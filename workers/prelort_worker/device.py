@@ -8,7 +8,7 @@ import torch
 
 from .errors import InputError
 from .machine import cpu_name
-from .messages import Device
+from .wire.messages import Device
 
 
 def choose_device(name: str) -> torch.device:

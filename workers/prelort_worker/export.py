@@ -34,7 +34,7 @@ def _export(line: bytes) -> list[str]:
     import transformers
 
     from .merge import Request, export
-    from .records import from_map
+    from .wire.validation import from_map
 
     transformers.utils.logging.disable_progress_bar()
     return export(from_map(Request, json.loads(line), "request"))

@@ -24,7 +24,7 @@ from transformers.utils import logging
 from transformers.utils.quantization_config import GgufConfig
 
 from .errors import InputError
-from .file_hashes import file_sha256
+from .files.file_hashes import file_sha256
 
 _DTYPES = {"bf16": torch.bfloat16, "f32": torch.float32}
 

@@ -11,13 +11,13 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from .errors import InputError
-from .file_hashes import hash_files
-from .messages import DenseShape, ModelSpec, ModuleShape
+from .files.file_hashes import hash_files
+from .files.source_files import model_files
 from .models import found
-from .source_files import model_files
 from .tasks.find import find_task
 from .tasks.task import Task
 from .tasks.text import TextTask
+from .wire.messages import DenseShape, ModelSpec, ModuleShape
 
 _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 

@@ -37,8 +37,8 @@ from transformers import (
 from transformers.utils import logging
 
 from .errors import InputError
-from .file_hashes import file_sha256
-from .train import endless_batches
+from .files.file_hashes import file_sha256
+from .training.train import endless_batches
 
 Architecture: TypeAlias = Literal["llama", "gpt2"]
 

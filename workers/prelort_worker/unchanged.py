@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError
-from .file_hashes import hash_files
+from .files.file_hashes import hash_files
+from .files.source_files import listing_sha256, module_names
 from .lifetime import die_with_parent
 from .machine import versions
-from .source_files import listing_sha256, module_names
 
 
 def main() -> None:

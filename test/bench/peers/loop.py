@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
-from prelort_worker.batches import Batch, collate
-from prelort_worker.index import read_index
-from prelort_worker.messages import ModelSpec
+from prelort_worker.prepared_dataset import read_index
 from prelort_worker.tasks.find import find_task
-from prelort_worker.train import endless_batches
+from prelort_worker.training.batches import Batch, collate
+from prelort_worker.training.train import endless_batches
+from prelort_worker.wire.messages import ModelSpec
 
 asked = json.loads(sys.argv[1])
 torch.set_num_threads(asked["threads"])

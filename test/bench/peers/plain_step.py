@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
-from prelort_worker.assemble import build
-from prelort_worker.batches import collate
-from prelort_worker.index import read_index
-from prelort_worker.messages import FitSpec, LoraSpec, ModelSpec
+from prelort_worker.prepared_dataset import read_index
 from prelort_worker.seeds import derive
 from prelort_worker.tasks.find import find_task
-from prelort_worker.train import endless_batches, train
+from prelort_worker.training.batches import collate
+from prelort_worker.training.build import build
+from prelort_worker.training.train import endless_batches, train
+from prelort_worker.wire.messages import FitSpec, LoraSpec, ModelSpec
 
 SEED, BATCH, TIERS = "0" * 32, 16, [1, 2, 4, 8, 16]
 asked = json.loads(sys.argv[1])

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from ..errors import InputError, Problems, RowFaults
-from ..index import Example
-from ..messages import DataSpec
 from ..models import load_pretrained
-from ..row import Row, file_order
-from ..templates import fill
+from ..prepared_dataset import Example
+from ..rows.row import Row, file_order
+from ..rows.templates import fill
+from ..wire.messages import DataSpec
 from .chat import ChatEncoder
 from .conversation import conversation_of
 from .task import Batch, Progress

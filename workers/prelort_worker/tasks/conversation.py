@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
-from ..legal import require_legal
-from ..messages import DataSpec
-from ..row import Row
-from ..templates import column_value, fill
+from ..rows.legal import require_legal
+from ..rows.row import Row
+from ..rows.templates import column_value, fill
+from ..wire.messages import DataSpec
 from .text import describe
 
 Message: TypeAlias = dict[str, Any]

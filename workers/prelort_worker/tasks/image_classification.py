@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from ..errors import InputError, Problems, RowFaults
-from ..index import Example
-from ..messages import DataSpec
 from ..models import found, load_pretrained
-from ..row import Row
-from ..templates import column_value
+from ..prepared_dataset import Example
+from ..rows.row import Row
+from ..rows.templates import column_value
+from ..wire.messages import DataSpec
 from .task import Batch, Progress, Task
 
 

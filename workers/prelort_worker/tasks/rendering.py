@@ -11,7 +11,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
-from ..legal import require_legal
+from ..rows.legal import require_legal
 from .chat_forms import arguments_of, equivalent_forms, with_arguments, without_arguments
 from .conversation import SAID, Conversation, Message
 from .text import describe

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from transformers import AutoModelForSeq2SeqLM
 
 from ..errors import InputError, Problems
-from ..index import Example
-from ..messages import DataSpec
 from ..models import load_pretrained
-from ..row import Row
-from ..templates import fill
+from ..prepared_dataset import Example
+from ..rows.row import Row
+from ..rows.templates import fill
+from ..wire.messages import DataSpec
 from .task import Progress
 from .text import BATCH, IGNORED, GenerativeTask, pad, set_tokens
 

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 from ..errors import RowFaults
-from ..index import Example
-from ..messages import DataSpec
 from ..models import MeanPooledClassifier, load_pretrained
-from ..row import Row
-from ..templates import fill
+from ..prepared_dataset import Example
+from ..rows.row import Row
+from ..rows.templates import fill
+from ..wire.messages import DataSpec
 from .task import Batch, Progress
 from .text import BATCH, TextTask, set_tokens
 

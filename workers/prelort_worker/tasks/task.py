@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, Problems
-from ..index import Example
-from ..messages import DataSpec, ModelSpec
-from ..row import Row
-from ..rows import read_rows
-from ..templates import category
+from ..prepared_dataset import Example
+from ..rows.read import read_rows
+from ..rows.row import Row
+from ..rows.templates import category
+from ..wire.messages import DataSpec, ModelSpec
 
 Batch = Mapping[str, Tensor]
 # How many rows are done, and of how many.

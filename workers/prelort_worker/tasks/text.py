@@ -13,10 +13,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import Problems
-from ..file_hashes import file_sha256
-from ..index import Example
-from ..messages import DataSpec
+from ..files.file_hashes import file_sha256
 from ..models import load_tokenizer
+from ..prepared_dataset import Example
+from ..wire.messages import DataSpec
 from .task import Batch, Task
 
 # Where no loss is taken.

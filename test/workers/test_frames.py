@@ -1,0 +1,352 @@
+"""Frames, tensors in chunks, credit, and the order of mail."""
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+from prelort_worker.wire import frames
+from prelort_worker.wire.frames import (
+    Assembly,
+    CreditWindow,
+    Payload,
+    Tensor,
+    WireError,
+    borrow_payload,
+    chunk_payload,
+    describe_lent,
+    describe_payload,
+    pack,
+    unpack,
+)
+from prelort_worker.wire.mailbox import Inbox, Job, Outbox
+from prelort_worker.wire.messages import (
+    Cancel,
+    Chunk,
+    Credit,
+    End,
+    Failure,
+    Fit,
+    Fitted,
+    Shared,
+    Stop,
+    TensorDescriptor,
+    to_wire,
+)
+from prelort_worker.wire.shared_memory import Lender, can_share_with
+from specs import FIT, SEED
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "wire"
+GOLDEN = json.loads((FIXTURES / "expected.json").read_text(encoding="utf-8"))
+PAYLOAD: Payload = {
+    "rows": Tensor((2, 3), memoryview(bytes(range(24)))),
+    "dense": Tensor((2,), memoryview(bytes(range(8)))),
+}
+
+
+def with_bytes(message: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: bytes.fromhex(value["hex"]) if isinstance(value, dict) and "hex" in value else value
+        for key, value in message.items()
+    }
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden["file"])
+def test_golden_bytes_are_read_as_expected_and_written_back_equal(golden: dict[str, Any]):
+    frame = (FIXTURES / golden["file"]).read_bytes()
+    message = unpack(frame)
+    assert to_wire(message) == with_bytes(golden["message"])
+    assert unpack(pack(message)) == message
+
+
+def test_every_message_type_has_golden_bytes():
+    names = {golden["message"]["type"] for golden in GOLDEN}
+    assert names == {
+        kind.__name__.lower() for kind in frames.ControllerMessage.__args__ + frames.WorkerMessage.__args__
+    }
+
+
+def fit_map(**changes: Any) -> dict[str, Any]:
+    return {**to_wire(fit_message()), **changes}
+
+
+def fit_message(task_id: str = "t", attempt: int = 1) -> Fit:
+    return Fit(task_id, attempt, 1, "c00", 2, 2.0, SEED, FIT, "F32", describe_payload(PAYLOAD))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"r": "2"}, "fit.r: expected an integer, got str '2'"),
+        ({"r": True}, "fit.r: expected an integer, got bool True"),
+        ({"r": 0}, "fit.r: expected at least 1, got 0"),
+        ({"r": 1e308}, "fit.r: expected at most 9007199254740991, got int 1000000000"),
+        ({"round": 2**53}, "fit.round: expected at most 9007199254740991, got int 9007199254740992"),
+        ({"scale": float("nan")}, "fit.scale: expected a finite number, got float nan"),
+        ({"scale": None}, "fit.scale: expected a finite number, got NoneType None"),
+        (
+            {"fit": {**to_wire(fit_message())["fit"], "objective": "all"}},
+            "fit.fit.objective: expected one of none, sum",
+        ),
+        ({"tensors": [{"name": "rows"}]}, "fit.tensors[0]: missing bytes, crc32, dtype, shape"),
+        (
+            {"fit": {**to_wire(fit_message())["fit"], "freeze_a": 1}},
+            "fit.fit.freeze_a: expected true or false, got int 1",
+        ),
+        ({"tensors": {}}, "fit.tensors: expected a list, got dict {}"),
+        ({"colour": "red"}, "fit: unknown colour"),
+    ],
+)
+def test_a_message_that_is_not_the_contracts_is_refused_by_name(changes: dict[str, Any], reason: str):
+    with pytest.raises(WireError) as refused:
+        unpack(msgpack.packb(fit_map(**changes)) or b"")
+    assert str(refused.value).startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [([1] * 65537, "65537 exceeds max_array_len"), ({str(key): 1 for key in range(1001)}, "1001 exceeds max_map_len")],
+)
+def test_more_items_than_any_message_has_are_refused_before_they_are_looked_at(value: Any, reason: str):
+    with pytest.raises(WireError, match=reason):
+        unpack(msgpack.packb(fit_map(tensors=value)) or b"")
+
+
+def test_an_integral_number_may_come_as_the_other_kind():
+    message = unpack(msgpack.packb(fit_map(scale=2, round=3.0)) or b"")
+    assert isinstance(message, Fit) and message.scale == 2.0 and message.round == 3
+
+
+def test_a_number_that_is_not_finite_is_never_sent():
+    fitted = Fitted("t", 1, "c00", 2, 2.0, 10, 1, 1, float("inf"), None, 0.1, None, [])
+    with pytest.raises(ValueError, match=r"fitted\.loss: expected a finite number"):
+        pack(fitted)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(frames, "CHUNK_BYTES", 10)
+    monkeypatch.setattr(frames, "CREDIT_BYTES", 20)
+
+
+@pytest.mark.usefixtures("small_chunks")
+class TestChunks:
+    def test_a_payload_cut_into_chunks_comes_together_again(self):
+        chunks = list(chunk_payload("t", 1, PAYLOAD))
+        assert [(chunk.tensor, chunk.offset, len(chunk.data)) for chunk in chunks] == [
+            ("rows", 0, 10),
+            ("rows", 10, 10),
+            ("rows", 20, 4),
+            ("dense", 0, 8),
+        ]
+        assembly = Assembly(describe_payload(PAYLOAD))
+        for chunk in chunks:
+            assembly.add(chunk)
+        assert assembly.finish() == PAYLOAD
+
+    @pytest.mark.parametrize(
+        ("order", "reason"),
+        [
+            ([1], "chunk of t: expected rows at offset 0, got rows at offset 10"),
+            ([0, 0], "chunk of t: expected rows at offset 10, got rows at offset 0"),
+            ([3], "chunk of t: expected rows at offset 0, got dense at offset 0"),
+            ([0, 1, 2, 3, 3], "chunk of t: expected end, got dense at offset 0"),
+            ([0, 1, 2], "end: expected the rest of dense at offset 0 first"),
+        ],
+    )
+    def test_chunks_out_of_order_doubled_or_missing_are_refused(self, order: list[int], reason: str):
+        chunks = list(chunk_payload("t", 1, PAYLOAD))
+        assembly = Assembly(describe_payload(PAYLOAD))
+        with pytest.raises(WireError, match=reason):
+            for place in order:
+                assembly.add(chunks[place])
+            assembly.finish()
+
+    def test_a_chunk_too_long_or_empty_is_refused(self):
+        for data in (bytes(25), bytes(11), b""):
+            with pytest.raises(WireError, match="chunk of t: expected 1 to 10 bytes"):
+                Assembly(describe_payload(PAYLOAD)).add(Chunk("t", 1, "rows", 0, data))
+
+    def test_a_flipped_bit_is_found_by_the_checksum(self):
+        assembly = Assembly(describe_payload({"dense": PAYLOAD["dense"]}))
+        assembly.add(Chunk("t", 1, "dense", 0, bytes([1, *range(1, 8)])))
+        with pytest.raises(WireError, match="tensor dense: expected crc32"):
+            assembly.finish()
+
+    def test_a_reply_waits_for_credit_and_keeps_its_order(self):
+        outbox = Outbox()
+        fitted = Fitted("t", 1, "c00", 2, 2.0, 10, 1, 1, 0.5, 0.5, 0.1, None, [])
+        outbox.put(fitted, PAYLOAD, may_lend=False)
+        outbox.put(replace(fitted, task_id="next", tensors=[]), {}, may_lend=False)
+
+        def sent() -> list[str]:
+            return [f"{type(part).__name__} {getattr(part, 'task_id', '')}" for part in outbox.sendable()]
+
+        assert sent() == ["Fitted t", "Chunk t", "Chunk t"]
+        assert sent() == []
+        outbox.window.give_back(10)
+        assert sent() == ["Chunk t"]
+        outbox.window.give_back(10)
+        assert sent() == ["Chunk t", "End t", "Fitted next"]
+
+
+@pytest.mark.parametrize("shape", [[], [1, 1, 1], [2**53 - 1] * 50_000])
+def test_a_tensor_of_no_side_or_more_than_two_is_refused_before_its_size_is_reckoned(shape: list[int]):
+    with pytest.raises(WireError, match=f"tensor rows: expected 1 or 2 sides, got {len(shape)}"):
+        Assembly([TensorDescriptor("rows", "F32", shape, 4, 0, None)])
+
+
+def test_what_is_announced_takes_no_memory_before_it_comes():
+    size = 2**45
+    assembly = Assembly([TensorDescriptor("rows", "F32", [1, size // 4], size, 0, None)])
+    assembly.add(Chunk("t", 1, "rows", 0, bytes(8)))
+    with pytest.raises(WireError, match="end: expected the rest of rows at offset 8 first"):
+        assembly.finish()
+
+
+def test_a_tensor_whose_bytes_do_not_fit_its_shape_is_refused():
+    with pytest.raises(WireError, match=r"tensor rows: shape \[2, 3\] of F32 does not take 20 bytes"):
+        Assembly([TensorDescriptor("rows", "F32", [2, 3], 20, 0, None)])
+
+
+def test_more_credit_than_was_used_is_refused():
+    window = CreditWindow()
+    assert window.take(100) and not window.take(frames.CREDIT_BYTES)
+    with pytest.raises(WireError, match="credit: expected at most 100 bytes back, got 101"):
+        window.give_back(101)
+
+
+class TestInbox:
+    def test_a_task_is_a_job_once_its_tensors_are_whole_and_every_chunk_is_credited(self):
+        inbox = Inbox(os.getpid())
+        task = fit_message()
+        answers = [*inbox.accept(task)]
+        for chunk in chunk_payload("t", 1, PAYLOAD):
+            answers += inbox.accept(chunk)
+        assert inbox.jobs.empty()
+        answers += inbox.accept(End("t", 1))
+        assert answers == [Credit(24), Credit(8)]
+        assert inbox.jobs.get_nowait() == Job(task, PAYLOAD)
+
+    def test_parts_of_another_attempt_are_dropped_but_credited(self):
+        inbox = Inbox(os.getpid())
+        assert [*inbox.accept(fit_message(attempt=2))] == []
+        assert [*inbox.accept(Chunk("t", 1, "rows", 0, bytes(24)))] == [Credit(24)]
+        assert [*inbox.accept(End("t", 1))] == []
+        assert inbox.jobs.empty()
+
+    def test_a_doubled_task_is_done_once(self):
+        inbox = Inbox(os.getpid())
+        task = replace(fit_message(), tensors=[])
+        assert [*inbox.accept(task), *inbox.accept(task)] == []
+        assert inbox.jobs.qsize() == 1
+
+    def test_a_task_cancelled_before_it_is_whole_is_answered_at_once(self):
+        inbox = Inbox(os.getpid())
+        list(inbox.accept(fit_message()))
+        (failure,) = inbox.accept(Cancel("t", 1))
+        assert isinstance(failure, Failure) and failure.error.kind == "cancelled"
+        assert [*inbox.accept(End("t", 1))] == [] and inbox.jobs.empty()
+
+    def test_stop_cancels_what_is_under_way(self):
+        inbox = Inbox(os.getpid())
+        list(inbox.accept(replace(fit_message(), tensors=[])))
+        list(inbox.accept(Stop()))
+        assert inbox.cancelled == {("t", 1)}
+
+    def test_cancelling_what_has_been_answered_does_nothing(self):
+        inbox = Inbox(os.getpid())
+        list(inbox.accept(replace(fit_message(), tensors=[])))
+        inbox.close(("t", 1))
+        assert [*inbox.accept(Cancel("t", 1))] == [] and not inbox.cancelled
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="tensors go in chunks elsewhere")
+class TestSharedMemory:
+    def lent(self, lender: Lender) -> list[TensorDescriptor]:
+        return describe_lent(PAYLOAD, lender.lend({name: tensor.data for name, tensor in PAYLOAD.items()}))
+
+    def test_what_is_lent_is_borrowed_as_it_was(self):
+        descriptors = self.lent(Lender())
+        assert [(tensor.crc32, tensor.shared and tensor.shared.offset) for tensor in descriptors] == [
+            (None, 64),
+            (None, 88),
+        ]
+        assert borrow_payload(descriptors, os.getpid()) == PAYLOAD
+
+    def test_what_is_borrowed_may_be_written_to_and_the_lender_does_not_see_it(self):
+        descriptors = self.lent(Lender())
+        borrow_payload(descriptors, os.getpid())["rows"].data[:4] = b"abcd"
+        assert borrow_payload(descriptors, os.getpid()) == PAYLOAD
+
+    def test_a_file_is_used_again_once_its_reader_has_said_so_and_not_before(self):
+        lender = Lender()
+        files = [self.lent(lender)[0].shared for _ in range(2)]
+        assert files[0] and files[1] and files[0].fd != files[1].fd
+        os.pwrite(files[0].fd, b"\1", 0)
+        files += [self.lent(lender)[0].shared for _ in range(2)]
+        assert files[2] == files[0] and files[3] not in files[:3]
+        assert borrow_payload(self.lent(lender), os.getpid()) == PAYLOAD
+
+    def test_a_task_whose_tensors_are_lent_is_a_job_at_once_and_its_answer_may_lend(self):
+        inbox = Inbox(os.getpid())
+        task = replace(fit_message(), tensors=self.lent(Lender()))
+        assert [*inbox.accept(task)] == []
+        assert inbox.jobs.get_nowait() == Job(task, PAYLOAD)
+        assert inbox.close(("t", 1)) and not inbox.close(("t", 1))
+
+    def test_a_pipe_that_nobody_writes_to_is_no_file_and_holds_nobody_up(self, tmp_path: Path):
+        os.mkfifo(tmp_path / "pipe")
+        pipe = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+        with pytest.raises(OSError, match="the shared file ends before byte 88"):
+            borrow_payload([replace(self.lent(Lender())[0], shared=Shared(pipe, 64))], os.getpid())
+        os.close(pipe)
+
+    def test_a_file_that_is_not_there_or_too_short_fails_the_task_alone(self):
+        inbox = Inbox(os.getpid())
+        rows = self.lent(Lender())[0]
+        for place, shared in enumerate((Shared(999_999, 0), Shared(rows.shared.fd if rows.shared else 0, 100))):
+            task = replace(fit_message(attempt=place + 1), tensors=[replace(rows, shared=shared)])
+            (failure,) = inbox.accept(task)
+            assert isinstance(failure, Failure) and failure.error.message.startswith("shared memory: ")
+        assert inbox.jobs.empty()
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"crc32": 1}, "tensor rows: expected either a crc32 or shared memory"),
+            ({"shape": [2, 4]}, "does not take 24 bytes"),
+        ],
+    )
+    def test_what_is_described_wrongly_is_refused(self, changes: dict[str, Any], reason: str):
+        rows, dense = self.lent(Lender())
+        with pytest.raises(WireError, match=reason):
+            borrow_payload([replace(rows, **changes), dense], os.getpid())
+        with pytest.raises(WireError, match="all in shared memory, or none"):
+            borrow_payload([rows, describe_payload(PAYLOAD)[1]], os.getpid())
+
+    def test_an_answer_that_lends_is_one_message(self):
+        outbox = Outbox()
+        fitted = Fitted("t", 1, "c00", 2, 2.0, 10, 1, 1, 0.5, 0.5, 0.1, None, [])
+        outbox.put(fitted, PAYLOAD, may_lend=True)
+        (sent,) = outbox.sendable()
+        assert isinstance(sent, Fitted)
+        assert borrow_payload(sent.tensors, os.getpid()) == PAYLOAD
+
+    def test_where_there_is_no_room_to_lend_an_answer_goes_in_chunks(self, monkeypatch: pytest.MonkeyPatch):
+        def no_room(*_: object) -> int:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "pwrite", no_room)
+        outbox = Outbox()
+        outbox.put(Fitted("t", 1, "c00", 2, 2.0, 10, 1, 1, 0.5, 0.5, 0.1, None, []), PAYLOAD, may_lend=True)
+        sent = list(outbox.sendable())
+        assert [type(part) for part in sent] == [Fitted, Chunk, Chunk, End]
+        assert sent[0] == replace(sent[0], tensors=describe_payload(PAYLOAD))
+
+    def test_memory_is_shared_with_a_process_that_is_there(self):
+        assert can_share_with(os.getpid()) and not can_share_with(2**22 + 1)

@@ -1,0 +1,169 @@
+"""The prepared data as a file: what goes in comes out, and what is not whole is refused."""
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from prelort_worker.errors import InputError
+from prelort_worker.prepared_dataset import (
+    ClientInfo,
+    Example,
+    Index,
+    IndexInfo,
+    file_sha256,
+    make_index,
+    open_index,
+    read_index,
+    write_index,
+)
+from safetensors import safe_open
+from safetensors.torch import save
+
+INFO = IndexInfo(
+    "causal-lm", [], 1, 0, [ClientInfo("c00", [1, 2], [("b", 2), ("a", 1)], 9, 1), ClientInfo("c01", [], [], 4, 0)]
+)
+# Held out from all, then of each client what it trains on and what it does not.
+SIZES = [2, 1, 0, 2, 1]
+
+
+def examples() -> list[Example]:
+    """Texts of different lengths, pictures of one size, a number each; the third text is empty."""
+    return [
+        {
+            "input_ids": torch.arange(10 * place, 10 * place + length, dtype=torch.int32),
+            "pixel_values": torch.full((3, 2, 4), place, dtype=torch.uint8),
+            "labels": torch.tensor(place % 3),
+            "learned": torch.tensor([False, True] * 2)[:length],
+        }
+        for place, length in enumerate([4, 1, 0, 2, 3, 4])
+    ]
+
+
+def index_of(examples: Sequence[Example]) -> Index:
+    return make_index(INFO, examples, [len(each["input_ids"]) for each in examples], SIZES)
+
+
+def test_every_example_comes_back_in_its_place_with_its_shapes_and_dtypes(tmp_path: Path):
+    write_index(tmp_path / "index.safetensors", index_of(examples()))
+    index = read_index(tmp_path / "index.safetensors")
+    assert index.info == INFO
+    for place, example in enumerate(examples()):
+        back = index.example(place)
+        assert back.keys() == example.keys()
+        for name, value in example.items():
+            assert back[name].dtype == value.dtype and torch.equal(back[name], value)
+    assert [index.length(place) for place in range(6)] == [4, 1, 0, 2, 3, 4]
+    assert index.held_out == range(2)
+    assert (index.of_client("c00"), index.held_out_of("c00")) == (range(2, 3), range(3, 3))
+    assert (index.of_client("c01"), index.held_out_of("c01")) == (range(3, 5), range(5, 6))
+
+
+def test_what_has_one_shape_is_stacked_and_what_differs_in_length_lies_end_to_end(tmp_path: Path):
+    write_index(tmp_path / "index.safetensors", index_of(examples()))
+    with safe_open(tmp_path / "index.safetensors", framework="pt") as file:
+        shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
+        starts = file.get_tensor("input_ids.starts").tolist()
+    assert shapes["pixel_values"] == [6, 3, 2, 4] and shapes["labels"] == [6]
+    assert shapes["input_ids"] == shapes["learned"] == [14]
+    assert starts == [0, 4, 5, 5, 7, 10, 14]
+    assert "pixel_values.starts" not in shapes and "labels.starts" not in shapes
+
+
+def test_the_same_index_is_the_same_bytes(tmp_path: Path):
+    write_index(tmp_path / "one.safetensors", index_of(examples()))
+    write_index(tmp_path / "other.safetensors", read_index(tmp_path / "one.safetensors"))
+    assert file_sha256(tmp_path / "one.safetensors") == file_sha256(tmp_path / "other.safetensors")
+
+
+def test_the_file_is_its_owners_alone_whatever_the_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "prepared" / "index.safetensors"
+    modes: list[int] = []
+
+    def noted(aside: Path, target: Path) -> Path:
+        modes.append(stat.S_IMODE(aside.stat().st_mode))
+        return rename(aside, target)
+
+    rename = Path.rename
+    monkeypatch.setattr(Path, "replace", noted)
+    before = os.umask(0)
+    try:
+        write_index(path, index_of(examples()))
+    finally:
+        os.umask(before)
+    assert modes == [0o600], "also before it has its name"
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (path, path.parent)] == [0o600, 0o700]
+    assert [each.name for each in path.parent.iterdir()] == ["index.safetensors"]
+
+
+def test_a_file_that_cannot_be_placed_leaves_nothing(tmp_path: Path):
+    path = tmp_path / "index.safetensors"
+    (path / "is a folder").mkdir(parents=True)
+    with pytest.raises(OSError, match=r"index\.safetensors"):
+        write_index(path, index_of(examples()))
+    assert [each.name for each in tmp_path.iterdir()] == ["index.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["input_ids", "input_ids.starts", "pixel_values", ".lengths", ".clients"])
+def test_a_tensor_that_changed_is_found_by_the_checksum(tmp_path: Path, name: str):
+    path = tmp_path / "index.safetensors"
+    write_index(path, index_of(examples()))
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {each: file.get_tensor(each) for each in file.keys()}  # noqa: SIM118 - no mapping
+    tensors[name].view(-1)[-1] += 1
+    path.write_bytes(save(tensors, metadata))
+    with pytest.raises(InputError, match="its content does not match its checksum"):
+        read_index(path)
+    with pytest.raises(InputError, match="expected sha256 0000"):
+        open_index(path, "0" * 64)
+
+
+def test_a_file_of_another_kind_is_no_index(tmp_path: Path):
+    path = tmp_path / "index.safetensors"
+    path.write_bytes(save({"weight": torch.zeros(2)}, {"format": "pt"}))
+    with pytest.raises(InputError, match="is not a prepared index"):
+        read_index(path)
+
+
+def test_a_read_error_says_nothing_of_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def failing(*_arguments: object, **_options: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    write_index(tmp_path / "index.safetensors", index_of(examples()))
+    monkeypatch.setattr("prelort_worker.prepared_dataset.safe_open", failing)
+    with pytest.raises(OSError, match="Too many open files"):
+        read_index(tmp_path / "index.safetensors")
+
+
+def test_an_unknown_client_is_told():
+    with pytest.raises(ValueError, match="the prepared data has no client 'c02'; it has 2 of them"):
+        index_of(examples()).of_client("c02")
+
+
+@pytest.mark.parametrize(
+    ("shapes", "reason"),
+    [
+        (
+            [(3, 2, 4), (3, 2, 5)],
+            r"pixels: expected examples whose shapes differ in the first side alone, got \[3, 2, 4\] and \[3, 2, 5\]",
+        ),
+        ([(), (1,)], r"pixels: expected examples whose shapes differ in the first side alone, got \[\] and \[1\]"),
+    ],
+)
+def test_examples_that_cannot_lie_in_one_tensor_are_told_by_name(shapes: list[tuple[int, ...]], reason: str):
+    ragged = [{"pixels": torch.zeros(shape)} for shape in shapes]
+    with pytest.raises(InputError, match=reason):
+        make_index(INFO, ragged, [0, 0], [0, 1, 0, 1, 0])
+
+
+def test_an_example_that_lacks_what_others_have_is_told_by_name():
+    with pytest.raises(InputError, match="an example has labels, text, another text: expected the same in all"):
+        make_index(INFO, [{"text": torch.zeros(1), "labels": torch.zeros(1)}, {"text": torch.zeros(1)}], [1, 1], SIZES)
+
+
+def test_a_name_with_a_dot_is_told():
+    with pytest.raises(InputError, match=r"'a\.starts': expected a name without a dot"):
+        make_index(INFO, [{"a.starts": torch.zeros(1)}], [1], SIZES)

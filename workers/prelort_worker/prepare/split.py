@@ -1,0 +1,169 @@
+"""Whose which row is: read, checked, held out and partitioned."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import MOST_ROWS, InputError, Problems, list_names, list_rows
+from ..rows.read import PartlyRead
+from ..rows.row import Row
+from ..seeds import derive
+from ..tasks.task import Task
+from ..wire.messages import DataSpec
+from .check_rows import CheckedRows, check_rows, check_templates
+from .partition import Places, hold_out, owned_values, partition, values_of
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Who holds which row: those held out from all, then of each client those it trains on and those it does not."""
+
+    held_out: list[Row]
+    clients: list[tuple[list[Row], list[Row]]]
+    # What the user should know of the rows, though they can be used.
+    remarks: list[str]
+    # Where the rows come from.
+    sources: tuple[Sequence[Row], ...]
+
+    def parts(self) -> Iterable[tuple[list[Row], bool]]:
+        yield self.held_out, False
+        for training, held_out in self.clients:
+            yield training, True
+            yield held_out, False
+
+    def in_order(self) -> list[Row]:
+        """All rows there are, as they lie in their files."""
+        return [row for rows in self.sources for row in rows]
+
+
+def divide(task: Task, data: DataSpec, seed: str, encode: Callable[[Sequence[Row]], object] | None = None) -> Shares:
+    """
+    Reads the rows and deals them out; raises one InputError with all that is wrong. Where rows are, `encode` is tried
+    on the others, since it may find more.
+    """
+    problems = Problems()
+    check_templates(data, problems)
+    can_encode = not problems
+    own, apart, shares, is_whole = None, None, None, False
+    with problems.gathered("data.path"):
+        rows = _read(task, data, data.path, data.split, problems)
+        if data.partition.name == "files" and rows:
+            values_of(data.partition, rows[:1])
+        is_whole = not problems
+        own = check_rows(task, data, rows, data.partition.by, problems)
+    if data.eval_path is not None or data.eval_split is not None:
+        with problems.gathered("data.eval_path"):
+            rows = _read(task, data, data.eval_path or data.path, data.eval_split, problems, "data.eval_path")
+            apart = check_rows(task, data, rows, None, problems)
+    has_rows = not problems
+    task.labels = _labels(own)  # over all rows: they do not depend on which examples are drawn
+    if is_whole:
+        _check_labels(data, own, apart, problems)
+    if problems and can_encode and encode is not None:
+        task.labels = _labels(own, apart)
+        with problems.gathered("data"):
+            encode([row for checked in (own, apart) if checked is not None for row in checked.usable()])
+    if has_rows and own is not None:
+        with problems.gathered("data"):
+            shares = _share(data, own, apart, seed)
+    problems.raise_any()
+    assert shares is not None
+    return shares
+
+
+def _read(
+    task: Task, data: DataSpec, path: str, split: str | None, problems: Problems, option: str = "data.path"
+) -> Sequence[Row]:
+    """The rows that can be read, though others cannot."""
+    try:
+        return task.read(path, split, data)
+    except PartlyRead as error:
+        problems.take(error, option)
+        return error.rows
+
+
+def _labels(*checked: CheckedRows | None) -> list[str]:
+    return sorted({label for each in checked if each for label in each.labels.values() if label is not None})
+
+
+def client_ids(count: int) -> list[str]:
+    return [f"c{place:0{max(2, len(str(count - 1)))}d}" for place in range(count)]
+
+
+def _check_labels(data: DataSpec, own: CheckedRows | None, apart: CheckedRows | None, problems: Problems) -> None:
+    if data.label is None or own is None or len(own.labels) < len(own.rows):
+        return
+    labels = _labels(own)
+    if len(labels) < 2:
+        there = ", ".join(labels) or "none"
+        problems.add("data.label", f"expected at least two labels in {data.path}, got {there} alone")
+    if apart is None:
+        return
+    unseen = {place: label for place, label in apart.labels.items() if label is not None and label not in labels}
+    if unseen:
+        told = [f"{label} ({count})" for label, count in Counter(unseen.values()).most_common()]
+        rows = [apart.rows[place].where for place in islice(unseen, MOST_ROWS)]
+        apart.faulty.update(unseen)
+        problems.add(
+            "data.eval_path",
+            f"has labels that this model does not have: {list_names(told, 5)}, in {list_rows(rows, len(unseen))}; "
+            f"it has {len(labels)}: {list_names(labels)}; remove or rename those rows",
+        )
+
+
+def _share(data: DataSpec, own: CheckedRows, apart: CheckedRows | None, seed: str) -> Shares:
+    rows = own.rows
+    values = values_of(data.partition, rows)
+    owned = owned_values(data.partition, values, data.clients)
+    used = set(values if owned is None else owned)
+    pool = [place for place, value in enumerate(values) if value in used]
+    held_out, training = _draw(data, pool, apart is not None, seed)
+    parts = _parts(data, [values[place] for place in training], owned, seed)
+    divided = hold_out(parts, data.client_eval_examples, np.random.default_rng(derive(seed, "held out of clients")))
+
+    def chosen(places: Places) -> list[Row]:
+        return [rows[training[place]] for place in places]
+
+    clients = [(chosen(own), chosen(other)) for own, other in divided]
+    remarks = own.remarks()
+    if apart is None:
+        return Shares([rows[place] for place in held_out], clients, remarks, (rows,))
+    n = len(apart.rows)
+    order = np.random.default_rng(derive(seed, "held-out examples")).permutation(n)[: data.eval_examples]
+    remarks += apart.remarks()
+    if len(order) < n:
+        remarks.append(f"evaluation takes {len(order)} of {n} examples of {_called(data)} (data.eval_examples)")
+    return Shares([apart.rows[place] for place in sorted(order)], clients, remarks, (rows, apart.rows))
+
+
+def _called(data: DataSpec) -> str:
+    name = Path(data.eval_path or data.path).name
+    return name if data.eval_split is None else f"{name}, split {data.eval_split}"
+
+
+def _draw(data: DataSpec, pool: list[int], is_apart: bool, seed: str) -> tuple[list[int], list[int]]:
+    """Which of the examples in the pool are held out from all, and which are the clients': disjoint."""
+    n, held_out = len(pool), 0 if is_apart else data.eval_examples
+    if held_out >= n:
+        raise InputError(f"cannot hold out {held_out} of the {n} examples of {data.path}", "data.eval_examples")
+    order = np.random.default_rng(derive(seed, "examples")).permutation(pool).tolist()
+    return order[:held_out], order[held_out:][: data.max_examples]
+
+
+def _parts(data: DataSpec, values: list[str], owned: list[str] | None, seed: str) -> list[Places]:
+    """Places in `values` of client after client."""
+    rng = np.random.default_rng(derive(seed, "partition"))
+    parts = partition(data.partition, values, len(values), data.clients, rng, owned)
+    asked = data.client_eval_examples
+    for client_id, part in zip(client_ids(len(parts)), parts, strict=True):
+        if len(part) <= asked:
+            raise InputError(
+                f"client {client_id}: expected at least {asked + 1} examples, one to train on and {asked} to hold out "
+                f"(data.client_eval_examples), got {len(part)}; take fewer clients or hold out fewer",
+                "data.clients",
+            )
+    return parts

@@ -1,0 +1,136 @@
+"""Templates over the columns of a row, and single columns as text."""
+
+import json
+import math
+import re
+from difflib import get_close_matches
+from functools import lru_cache
+from string import Formatter
+from typing import Any
+
+from ..errors import InputError
+from .legal import require_legal
+from .row import Row
+
+_OPTIONAL = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
+
+
+def fill(template: str, row: Row, option: str) -> str:
+    """
+    `"{word}: {gloss}"` with the row's columns; `{translation.en}` and `{answers.text.0}` are inside of them; `{{` and
+    `}}` are braces. What stands in `[[ ]]` is left out where a column in it is empty. `option` is what errors call the
+    template.
+    """
+    parts = []
+    for place, piece in enumerate(_OPTIONAL.split(template)):
+        filled = [
+            (literal, None if column is None else column_text(row, column, option))
+            for literal, column in _parse(piece, option)
+        ]
+        if place % 2 == 0 or all(text != "" for _, text in filled):
+            parts += [literal + (text or "") for literal, text in filled]
+    return "".join(parts)
+
+
+def check_template(template: str, option: str) -> None:
+    """Raises InputError where no row could fill it."""
+    require_legal(template, option)
+    for piece in _OPTIONAL.split(template):
+        _parse(piece, option)
+
+
+def column_text(row: Row, column: str, option: str) -> str:
+    value = column_value(row, column, option)
+    where = f"{row.where}: column {column!r} ({option})"
+    if not isinstance(value, str | int | float) or (isinstance(value, float) and not math.isfinite(value)):
+        raise InputError(f"{where} is {_show(value)}; expected text or a number")
+    if not isinstance(value, str):
+        return json.dumps(value)
+    require_legal(value, where)
+    return value
+
+
+def category(row: Row, column: str, option: str) -> str:
+    """
+    The text of a column whose values are kinds: a label, or what a partition goes by. A missing value is no kind, in
+    whatever way the file or the library that wrote it says so.
+    """
+    value = column_value(row, column, option)
+    if (missing := _missing(value)) is not None:
+        raise InputError(
+            f"{row.where}: column {column!r} ({option}) is {missing}, a missing value; fill it in or remove the row"
+        )
+    return column_text(row, column, option)
+
+
+def _missing(value: Any) -> str | None:
+    if value is None:
+        return "null"
+    if isinstance(value, float) and math.isnan(value):
+        return "NaN"
+    if not isinstance(value, str):
+        return None
+    bare = value.strip()
+    if not bare:
+        return "blank" if value else "empty"
+    # As Python, NumPy and pandas write a number that is missing. Nan is a name.
+    return json.dumps(bare) if bare in ("nan", "NaN", "<NA>") else None
+
+
+def column_value(row: Row, column: str, option: str) -> Any:
+    """The column of that name, or the value that its dots lead to: keys of maps, places in lists from 0."""
+    if column in row.columns:
+        return row.columns[column]
+    first, *rest = column.split(".")
+    if first not in row.columns or not rest:
+        meant = get_close_matches(column, row.columns, 1)
+        if option == "data.messages":
+            meant = [name for name, value in row.columns.items() if _is_conversation(value)] or meant
+        hint = f"did you mean {meant[0]!r}? Its" if meant else "its"
+        there = ", ".join(sorted(row.columns)) or "none"
+        raise InputError(f"{row.where}: has no column {column!r}, which {option} needs; {hint} columns are: {there}")
+    value = row.columns[first]
+    for place, key in enumerate(rest, start=1):
+        value = _inside(value, key, f"{row.where}: column {'.'.join([first, *rest[:place]])!r} ({option})")
+    return value
+
+
+def _is_conversation(value: Any) -> bool:
+    """Messages, or JSON of them."""
+    if isinstance(value, str):
+        return value.lstrip().startswith("[{") and any(f'"{key}"' in value for key in ("role", "from"))
+    return isinstance(value, list) and any(isinstance(each, dict) and each.keys() & {"role", "from"} for each in value)
+
+
+def _inside(value: Any, key: str, where: str) -> Any:
+    if isinstance(value, dict):
+        if key in value:
+            return value[key]
+        raise InputError(f"{where} is not there; the map's keys are: {', '.join(map(str, value)) or 'none'}")
+    if isinstance(value, list):
+        if key.isdecimal() and int(key) < len(value):
+            return value[int(key)]
+        raise InputError(f"{where} is not there; expected a place in a list of {len(value)}, from 0")
+    raise InputError(f"{where} is not there; expected a map or a list before the last dot, got {_show(value)}")
+
+
+@lru_cache
+def _parse(template: str, option: str) -> list[tuple[str, str | None]]:
+    expected = f"{option}: expected column names alone between braces, such as {{text}}, in {template!r}"
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise InputError(f"{expected}: {error}; a brace itself is written twice") from error
+    if any(
+        column is not None and (form or conversion or not _is_name(column)) for _, column, form, conversion in parts
+    ):
+        raise InputError(f"{expected}; a brace itself is written twice")
+    return [(literal, column) for literal, column, _, _ in parts]
+
+
+def _is_name(column: str) -> bool:
+    return bool(column.strip()) and not set(column) & set("[]{}")
+
+
+def _show(value: Any) -> str:
+    return json.dumps(value, default=lambda other: type(other).__name__)[:200]

@@ -1,0 +1,196 @@
+"""What a worker does for each task, as the client or the evaluator it is asked to be."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from .device import forget_peak_memory, peak_memory
+from .errors import InputError
+from .files.source_files import describe_source
+from .prepare.prepare import prepare
+from .prepared_dataset import Index, open_index
+from .seeds import derive
+from .training.add_adapters import left_out
+from .training.buffers import unchanged_buffers
+from .training.build import assemble, n_frozen
+from .training.check_forward import probe
+from .training.evaluate import evaluate_tier, finite, shard_of
+from .training.generate import score_answers
+from .training.nested_lora import NestedLora, read, set_base, write
+from .training.train import train
+from .wire.encoding import decode, encode
+from .wire.frames import Payload, Tensor
+from .wire.messages import Dtype, Evaluate, Evaluated, Fit, Fitted, Load, Loaded, Prepare, TaskMessage, TaskReply
+
+# What is being done, and how far: (activity, step, steps). Raises when the task has been cancelled.
+Report = Callable[[str, int, int], None]
+
+
+@dataclass
+class Resident:
+    """What stays in memory between tasks: the base model with its adapters, and the data."""
+
+    nested: NestedLora
+    index: Index
+    # What the base model has merged in.
+    merged: torch.Tensor | None = None
+
+
+class Client:
+    """Plays clients one at a time on one device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._resident: Resident | None = None
+
+    def run(self, task: TaskMessage, payload: Payload, report: Report) -> tuple[TaskReply, Payload]:
+        """The answer, whose `tensors` whoever sends it fills in, and what it carries."""
+        if isinstance(task, Prepare):
+            return prepare(task, self._device, lambda step, steps: report("preparing the data", step, steps)), {}
+        if isinstance(task, Load):
+            return self._load(task, report)
+        if self._resident is None:
+            raise RuntimeError(f"{task.task_id}: no model is loaded; expected a load task first")
+        if isinstance(task, Fit):
+            return fit(self._resident, task, payload, report)
+        return evaluate(self._resident, task, payload, report), {}
+
+    def _load(self, task: Load, report: Report) -> tuple[Loaded, Payload]:
+        report("loading the model", 0, 0)
+        self._resident = None  # two base models at once may not fit
+        cache_dir = Path(task.cache_dir)
+        index = open_index(Path(task.index.path), task.index.sha256, cache_dir)
+        if index.info.task != task.model.task:
+            raise ValueError(f"index {task.index.path}: expected data for {task.model.task}, got {index.info.task}")
+        before = describe_source(task.model, cache_dir, partial(_report_hashing, report))
+        nested = assemble(task.model, task.lora, index.info, self._device, task.seed)
+        source = describe_source(task.model, cache_dir, partial(_report_hashing, report))
+        if source != before and Path(task.model.name_or_path).is_dir():  # one of the hub may have come only now
+            raise InputError(f"{task.model.name_or_path}: changed while it was loaded", "model.name_or_path")
+        report("trying the model", 0, 0)
+        nested = probe(nested, index)
+        self._resident = Resident(nested, index)
+        dense = read(nested, nested.tiers[-1])[1]
+        payload: Payload = {"dense": _to_wire(dense)} if len(dense) else {}
+        return Loaded(
+            task_id=task.task_id,
+            attempt=task.attempt,
+            modules=[module.shape for module in nested.modules],
+            dense=nested.dense_shapes,
+            n_parameters=n_frozen(nested),
+            peft_type=nested.task.peft_type,
+            modules_to_save=[module.name for module in nested.saved],
+            left_out=left_out(nested),
+            source=source,
+            tensors=[],
+        ), payload
+
+
+def _report_hashing(report: Report, done: int, of: int) -> None:
+    report("hashing the model, in MB", done // 1_000_000, of // 1_000_000)
+
+
+def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tuple[Fitted, Payload]:
+    """Loads what the client received, trains, and gives back new − received."""
+    started = time.monotonic()
+    nested, activity = resident.nested, f"fit {task.client_id}"
+    forget_peak_memory(nested.device)
+    _check_adapter(nested, task.scale, [task.r])
+    examples = resident.index.of_client(task.client_id)
+    rows, dense = _receive(resident, payload)
+    write(nested, task.r, rows, dense)
+
+    def progress(step: int, steps: int) -> None:
+        report(activity, step, steps)
+
+    with unchanged_buffers(nested.model):
+        trained = train(nested, task.r, resident.index, examples, task.fit, task.seed, progress)
+    new_rows, new_dense = read(nested, task.r)
+    delta: Payload = {"rows": _update_to_wire("rows", new_rows - rows, task)}
+    if len(dense):
+        delta = {**delta, "dense": _update_to_wire("dense", new_dense - dense, task)}
+    return Fitted(
+        task_id=task.task_id,
+        attempt=task.attempt,
+        client_id=task.client_id,
+        r=task.r,
+        scale=nested.scale,
+        n=len(examples),
+        steps=task.fit.local_steps,
+        passes=trained.passes,
+        loss=finite(trained.loss),
+        rms_loss=finite(trained.rms_loss),
+        seconds=time.monotonic() - started,
+        peak_memory_bytes=peak_memory(nested.device),
+        tensors=[],
+    ), delta
+
+
+def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Report) -> Evaluated:
+    """Each asked rank with its prefix of the rows, over one shard."""
+    started = time.monotonic()
+    nested = resident.nested
+    _check_adapter(nested, task.scale, task.ranks)
+    shard = shard_of(resident.index, task)
+    rows, dense = _receive(resident, payload)
+    if len(rows) != max(task.ranks):
+        raise ValueError(f"rows: expected the largest of the asked ranks, {max(task.ranks)}, got {len(rows)}")
+    tiers = []
+    with unchanged_buffers(nested.model):
+        for place, r in enumerate(task.ranks):
+            write(nested, r, rows[:r], dense)
+
+            def progress(verb: str, done: int, of: int, before: int = place) -> None:
+                report(f"{verb} rank {task.ranks[before]}", before * of + done, len(task.ranks) * of)
+
+            sums = evaluate_tier(nested, r, resident.index, shard, task.batch_size, partial(progress, "evaluate"))
+            if task.max_new_tokens > 0:
+                settings = (task.batch_size, task.max_new_tokens, partial(progress, "generate"))
+                scores = score_answers(nested, r, resident.index, shard, *settings)
+                own = {name: finite(value) for name, value in scores.own.items()}
+                sums = replace(sums, rouge_l_sum=scores.rouge_l, metrics={**sums.metrics, **own})
+            tiers.append(sums)
+    return Evaluated(task.task_id, task.attempt, tiers, time.monotonic() - started)
+
+
+def _check_adapter(nested: NestedLora, scale: float, ranks: list[int]) -> None:
+    if not math.isclose(scale, nested.scale, rel_tol=1e-12):
+        raise ValueError(f"scale: expected {nested.scale}, which the model was loaded with, got {scale}")
+    if unknown := [r for r in ranks if r not in nested.tiers]:
+        raise ValueError(f"rank {unknown[0]}: expected one of the tiers {', '.join(map(str, nested.tiers))}")
+
+
+def _receive(resident: Resident, payload: Payload) -> tuple[torch.Tensor, torch.Tensor]:
+    """The adapter's rows and dense part, once the base model is the one that they are for."""
+    if "rows" not in payload:
+        raise ValueError("tensors: expected rows")
+    values = {
+        name: torch.from_numpy(decode(tensor.data, tensor.dtype, math.prod(tensor.shape)).reshape(tensor.shape))
+        for name, tensor in payload.items()
+    }
+    _merge(resident, values.get("merged"))
+    return values["rows"], values.get("dense", torch.zeros(0))
+
+
+def _merge(resident: Resident, merged: torch.Tensor | None) -> None:
+    """Bits are compared, since many tasks in a row have the same base model."""
+    there = resident.merged
+    if merged is not None and there is not None and torch.equal(merged.view(torch.int32), there.view(torch.int32)):
+        return
+    resident.merged = None  # should it fail half way, the next task begins anew
+    set_base(resident.nested, merged)
+    resident.merged = merged if merged is None else merged.clone()  # what is lent goes with the task
+
+
+def _to_wire(tensor: torch.Tensor, dtype: Dtype = "F32", seed: int = 0) -> Tensor:
+    values = tensor.contiguous().numpy().reshape(-1)
+    return Tensor(tuple(tensor.shape), encode(values, dtype, seed).data, dtype)
+
+
+def _update_to_wire(name: str, change: torch.Tensor, task: Fit) -> Tensor:
+    return _to_wire(change, task.update_dtype, derive(task.seed, f"round {name}"))

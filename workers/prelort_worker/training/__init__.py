@@ -1,0 +1,1 @@
+"""A model with nested adapters: built, trained, evaluated."""

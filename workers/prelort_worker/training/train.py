@@ -1,0 +1,227 @@
+"""
+Prefix-nested training: a client of rank r minimises Σ over tiers t ≤ r of λ_t · L(W0 + ΔW(t)), Σ λ = 1.
+
+    none        plain LoRA at the full rank.
+    sum         every tier on the same batch, the losses weighted by λ: one pass a tier. The reference.
+    sampled     one tier, drawn with probability λ: one pass.
+    stratified  one pass over the batch's mean loss, in which each example has a tier of its own, by systematic
+                sampling through the cumulative λ, shuffled: the mean gradient is that of sum, the cost of none.
+
+The optimiser is AdamW, fresh at each fit, without decay, which would move rows that a truncation left out. Its
+momentum still does so after a step of sampled.
+
+A step may take several batches, one after the other: its loss is the mean over all their targets, and truncations are
+drawn over all their examples. The passes of sum may run as one larger batch, with the same loss to rounding where
+nothing is dropped out.
+
+freeze_a trains B alone. tail_penalty λ adds λ·Σ ‖B[:, ρ:]‖_F·‖A[ρ:, :]‖_F over the modules, ρ the tier below r, to the
+loss of every step: what lets HetLoRA's clients lose rank (Cho et al., arXiv 2401.06432). The losses told are without
+it, so that they compare.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..prepared_dataset import Index
+from ..seeds import derive
+from ..wire.messages import FitSpec, Objective
+from .batches import Batch, collate, mean_loss, mean_losses
+from .nested_lora import (
+    NestedLora,
+    activate,
+    dense_parameters,
+    factors,
+    lora_parameters,
+    set_checkpointing,
+    set_training,
+    truncated,
+)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A forward and backward pass over a step: what its loss weighs, and the tier of all examples or of each."""
+
+    weight: float
+    ranks: int | list[int]
+
+    def ranks_of(self, n_examples: int) -> list[int]:
+        return self.ranks if isinstance(self.ranks, list) else [self.ranks] * n_examples
+
+    def part(self, start: int, stop: int) -> "Pass":
+        """Over those of the step's examples."""
+        return self if isinstance(self.ranks, int) else Pass(self.weight, self.ranks[start:stop])
+
+
+@dataclass(frozen=True)
+class Trained:
+    # Over all batches of a step, these count as one.
+    passes: int
+    # Mean over the steps; None without steps.
+    loss: float | None
+    # √(mean over the steps of loss²); None without steps.
+    rms_loss: float | None
+
+
+def train(
+    nested: NestedLora,
+    r: int,
+    index: Index,
+    examples: range,
+    spec: FitSpec,
+    seed: str,
+    on_step: Callable[[int, int], None],
+) -> Trained:
+    """
+    Trains tier r's adapter in place. The same arguments and adapter give the same bytes. `on_step` is called before
+    every batch of every step, with how many there were and how many there are; it may raise.
+    """
+    device = nested.device
+    weights = tier_weights(nested.tiers, r, spec.full_weight)
+    order = _batches(index, examples, spec, np.random.default_rng(derive(seed, "order")))
+    draws = np.random.default_rng(derive(seed, "truncations"))
+    torch.manual_seed(derive(seed, "dropout"))
+    activate(nested, r)
+    for a, _ in factors(nested, r):
+        a.requires_grad_(not spec.freeze_a)
+    set_training(nested)
+    set_checkpointing(nested, spec.gradient_checkpointing)
+    optimizer = _optimizer(nested, r, spec)
+    passes, losses = 0, []
+    n_batches = spec.gradient_accumulation_steps
+    for step in range(spec.local_steps):
+
+        def on_batch(place: int, before: int = step * n_batches) -> None:
+            on_step(before + place, spec.local_steps * n_batches)
+
+        batches = [collate(nested.task, index, batch, device) for batch in islice(order, n_batches)]
+        optimizer.zero_grad()
+        plan = plan_step(spec.objective, weights, sum(map(len, batches)), draws)
+        losses.append(_backward(nested, r, batches, plan, spec.batched_truncations, on_batch))
+        passes += len(plan)
+        if spec.tail_penalty > 0 and r > min(nested.tiers):
+            (spec.tail_penalty * tail_norm(nested, r)).backward()
+        optimizer.step()
+    optimizer.zero_grad()
+    if not losses:
+        return Trained(passes, None, None)
+    rms = math.sqrt(sum(loss**2 for loss in losses) / len(losses))
+    return Trained(passes, sum(losses) / len(losses), rms)
+
+
+def tail_norm(nested: NestedLora, r: int) -> Tensor:
+    """
+    Σ ‖B[:, ρ:]‖_F·‖A[ρ:, :]‖_F over the modules, ρ the tier below r. At B = 0, where a norm has no gradient, PyTorch
+    takes zero for it.
+    """
+    below = max(tier for tier in nested.tiers if tier < r)
+    norm = torch.linalg.vector_norm
+    return torch.stack([norm(b[:, below:]) * norm(a[below:]) for a, b in factors(nested, r)]).sum()
+
+
+def tier_weights(tiers: tuple[int, ...], r: int, full_weight: float | None) -> dict[int, float]:
+    """λ of each tier ≤ r, ascending: `full_weight` for r and the rest spread evenly, or all alike."""
+    lower = [tier for tier in tiers if tier < r]
+    full = 1 / (len(lower) + 1) if full_weight is None else full_weight
+    if not lower:
+        return {r: 1.0}
+    return {**dict.fromkeys(lower, (1 - full) / len(lower)), r: full}
+
+
+def plan_step(objective: Objective, weights: dict[int, float], batch_size: int, rng: np.random.Generator) -> list[Pass]:
+    """The passes of one step. With a single tier of weight every objective is plain training."""
+    weights = {r: weight for r, weight in weights.items() if weight > 0}
+    full = max(weights)
+    if objective == "none" or len(weights) == 1:
+        return [Pass(1.0, full)]
+    tiers, shares = list(weights), np.array(list(weights.values()))
+    if objective == "sum":
+        return [Pass(weight, r) for r, weight in weights.items()]
+    if objective == "sampled":
+        return [Pass(1.0, int(rng.choice(tiers, p=shares / shares.sum())))]
+    points = (rng.random() + np.arange(batch_size)) / batch_size
+    places = np.searchsorted(np.cumsum(shares)[:-1], points, side="right")
+    return [Pass(1.0, [tiers[place] for place in rng.permutation(places)])]
+
+
+def endless_batches(examples: range, batch_size: int, rng: np.random.Generator) -> Iterator[list[int]]:
+    """Permutation after permutation of the examples, cut into batches: a batch may reach into the next one."""
+    stream = _endless(examples, rng)
+    while True:
+        yield list(islice(stream, batch_size))
+
+
+def batches_by_length(
+    examples: range, batch_size: int, rng: np.random.Generator, length: Callable[[int], int]
+) -> Iterator[list[int]]:
+    """Like endless batches, of which a permutation's worth, 50 at most, are sorted by length, then shuffled."""
+    stream = _endless(examples, rng)
+    n_batches = min(math.ceil(len(examples) / batch_size), 50)
+    while True:
+        group = sorted(islice(stream, n_batches * batch_size), key=length)
+        for place in rng.permutation(n_batches).tolist():
+            yield group[place * batch_size : (place + 1) * batch_size]
+
+
+def _endless(examples: range, rng: np.random.Generator) -> Iterator[int]:
+    while True:
+        yield from (rng.permutation(len(examples)) + examples.start).tolist()
+
+
+def _batches(index: Index, examples: range, spec: FitSpec, rng: np.random.Generator) -> Iterator[list[int]]:
+    if not spec.group_by_length:
+        return endless_batches(examples, spec.batch_size, rng)
+    return batches_by_length(examples, spec.batch_size, rng, index.length)
+
+
+def _backward(
+    nested: NestedLora,
+    r: int,
+    batches: list[Batch],
+    plan: list[Pass],
+    together: bool,
+    on_batch: Callable[[int], None],
+) -> float:
+    """Adds the gradients of a step's loss, and gives that loss."""
+    n_targets, start, losses = sum(batch.n_targets for batch in batches), 0, []
+    for place, batch in enumerate(batches):
+        on_batch(place)
+        passes = [each.part(start, start + len(batch)) for each in plan]
+        share = batch.n_targets / n_targets
+        if together and len(passes) > 1:
+            losses.append(_pass_together(nested, r, batch, passes, share))
+        else:
+            losses += [_pass(nested, r, batch, each, share) for each in passes]
+        start += len(batch)
+    return sum(loss.item() for loss in losses)  # at the end: each waits for the device
+
+
+def _pass(nested: NestedLora, r: int, batch: Batch, each: Pass, share: float) -> Tensor:
+    with truncated(nested, r, each.ranks):
+        loss = mean_loss(nested, batch) * (each.weight * share)
+        loss.backward()
+    return loss.detach()
+
+
+def _pass_together(nested: NestedLora, r: int, batch: Batch, passes: list[Pass], share: float) -> Tensor:
+    """All passes as one, over a copy of the batch for each."""
+    ranks = [rank for each in passes for rank in each.ranks_of(len(batch))]
+    with truncated(nested, r, ranks):
+        losses = mean_losses(nested, batch.repeated(len(passes)), len(passes))
+        loss = losses @ losses.new_tensor([each.weight * share for each in passes])
+        loss.backward()
+    return loss.detach()
+
+
+def _optimizer(nested: NestedLora, r: int, spec: FitSpec) -> torch.optim.AdamW:
+    groups = [
+        {"params": [each for each in lora_parameters(nested, r) if each.requires_grad], "lr": spec.lr},
+        {"params": dense_parameters(nested, r), "lr": spec.head_lr},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.0)

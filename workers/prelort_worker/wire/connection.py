@@ -1,0 +1,125 @@
+"""
+The worker's end of the wire. One thread owns the DEALER socket (ZeroMQ sockets are not thread-safe) and beats once a
+second, whatever the main thread is busy with. This file and __main__.py are the only ones that know ZeroMQ.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+import zmq
+
+from .frames import Payload, WireError, pack, unpack
+from .keys import Keys
+from .mailbox import Inbox, Job, Outbox, TaskKey, key_of
+from .messages import Beat, Credit, Hello, Stop, TaskReply
+
+BEAT_SECONDS = 1.0
+
+
+class Cancelled(Exception):
+    """The controller took the task back."""
+
+
+class Connection:
+    """`on_failure` is called in the I/O thread when the wire breaks; no more comes after it."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        worker_id: str,
+        controller_pid: int,
+        on_failure: Callable[[BaseException], None],
+        keys: Keys | None = None,
+    ) -> None:
+        if keys and not zmq.has("curve"):
+            raise RuntimeError(
+                f"pyzmq {zmq.__version__} was built without CURVE, which tcp needs: install a wheel of it "
+                "(pip install --force-reinstall --only-binary pyzmq pyzmq), or set workers.transport: ipc"
+            )
+        self._keys = keys
+        self._endpoint = endpoint
+        self._worker_id = worker_id
+        self._on_failure = on_failure
+        self._inbox = Inbox(controller_pid)
+        self._outbox = Outbox()
+        self._beat = Beat("starting", None, 0, 0)
+        self._sent: queue.SimpleQueue[tuple[Hello | TaskReply, Payload] | None] = queue.SimpleQueue()
+        self._context = zmq.Context()
+        self._wake = self._context.socket(zmq.PAIR)
+        self._wake.bind("inproc://wake")
+        self._thread = threading.Thread(target=self._run, name="prelort-io", daemon=True)
+        self._thread.start()
+
+    def take(self) -> Job | Stop:
+        """Waits for the next task."""
+        return self._inbox.jobs.get()
+
+    def report(self, activity: str, key: TaskKey | None = None, step: int = 0, steps: int = 0) -> None:
+        """What the beats say from now on. Raises Cancelled if the task has been taken back."""
+        self._beat = Beat(activity, key and key[0], step, steps)
+        if key in self._inbox.cancelled:
+            raise Cancelled
+
+    def send(self, message: Hello | TaskReply, payload: Payload | None = None) -> None:
+        self._sent.put((message, payload or {}))
+        self._wake.send(b"")
+
+    def close(self) -> None:
+        """Ends the I/O thread; what was not sent yet is dropped."""
+        self._sent.put(None)
+        self._wake.send(b"")
+        self._thread.join()
+        self._wake.close()
+        self._context.term()
+
+    def _run(self) -> None:
+        with self._context.socket(zmq.DEALER) as dealer, self._context.socket(zmq.PAIR) as woken:
+            try:
+                dealer.setsockopt(zmq.ROUTING_ID, self._worker_id.encode())
+                for option, value in ((zmq.LINGER, 0), (zmq.SNDHWM, 0), (zmq.RCVHWM, 0)):
+                    dealer.setsockopt(option, value)
+                if self._keys:
+                    dealer.curve_serverkey = self._keys.server_key.encode()
+                    dealer.curve_publickey = self._keys.public_key.encode()
+                    dealer.curve_secretkey = self._keys.secret_key.encode()
+                dealer.connect(self._endpoint)
+                woken.connect("inproc://wake")
+                self._serve(dealer, woken)
+            except BaseException as error:
+                self._on_failure(error)
+
+    def _serve(self, dealer: zmq.Socket, woken: zmq.Socket) -> None:
+        poller = zmq.Poller()
+        poller.register(dealer, zmq.POLLIN)
+        poller.register(woken, zmq.POLLIN)
+        next_beat = time.monotonic()
+        while True:
+            now = time.monotonic()
+            if now >= next_beat:
+                dealer.send(pack(self._beat))
+                next_beat = now + BEAT_SECONDS
+            ready = dict(poller.poll(max(0, round(1000 * (next_beat - now)))))
+            if woken in ready:
+                woken.recv()
+                sent = self._sent.get()
+                if sent is None:
+                    return
+                may_lend = not isinstance(sent[0], Hello) and self._inbox.close(key_of(sent[0]))
+                self._outbox.put(*sent, may_lend)
+            if dealer in ready:
+                self._receive(dealer)
+            for part in self._outbox.sendable():
+                dealer.send(pack(part))
+
+    def _receive(self, dealer: zmq.Socket) -> None:
+        frames = dealer.recv_multipart()
+        if len(frames) != 1:
+            raise WireError(f"message: expected one frame, got {len(frames)}")
+        message = unpack(frames[0])
+        if isinstance(message, Credit):
+            self._outbox.window.give_back(message.bytes)
+        else:
+            for answer in self._inbox.accept(message):
+                dealer.send(pack(answer))

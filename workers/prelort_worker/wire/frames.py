@@ -1,0 +1,178 @@
+"""Bytes of the wire contract (src/protocol/README.md): frames, tensors in chunks, credit."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+from zlib import crc32
+
+import msgpack
+
+from .encoding import encoded_bytes
+from .messages import (
+    Chunk,
+    ControllerMessage,
+    Dtype,
+    Shared,
+    TensorDescriptor,
+    TensorName,
+    WorkerMessage,
+    from_wire,
+    to_wire,
+)
+from .shared_memory import borrow
+from .validation import describe
+
+CHUNK_BYTES = 4 * 1024 * 1024
+CREDIT_BYTES = 16 * 1024 * 1024
+MAX_FRAME_BYTES = CHUNK_BYTES + 1024 * 1024
+# Of any list and any map. No message for a worker has as many; to look at millions one by one takes seconds.
+MAX_ITEMS, MAX_KEYS = 65536, 1000
+
+
+class WireError(ValueError):
+    """The peer broke the contract: names the message, what was expected and what came."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Values as they travel, row by row, with their shape."""
+
+    shape: tuple[int, ...]
+    data: memoryview
+    dtype: Dtype = "F32"
+
+
+Payload: TypeAlias = Mapping[TensorName, Tensor]
+
+
+def pack(message: ControllerMessage | WorkerMessage) -> bytes:
+    packed = msgpack.packb(to_wire(message))
+    assert packed is not None  # it is only when a stream is given
+    return packed
+
+
+def unpack(frame: bytes) -> ControllerMessage | WorkerMessage:
+    if len(frame) > MAX_FRAME_BYTES:
+        raise WireError(f"frame: expected at most {MAX_FRAME_BYTES} bytes, got {len(frame)}")
+    try:
+        value = msgpack.unpackb(frame, max_array_len=MAX_ITEMS, max_map_len=MAX_KEYS)
+    except Exception as error:  # msgpack raises several unrelated types
+        raise WireError(f"frame: expected one msgpack map, got {describe(frame)} ({error})") from error
+    try:
+        return from_wire(value)
+    except ValueError as error:
+        raise WireError(str(error)) from error
+
+
+def describe_payload(payload: Payload) -> list[TensorDescriptor]:
+    """Of what follows in chunks."""
+    return [
+        TensorDescriptor(name, tensor.dtype, list(tensor.shape), tensor.data.nbytes, crc32(tensor.data), None)
+        for name, tensor in payload.items()
+    ]
+
+
+def describe_lent(payload: Payload, places: Mapping[TensorName, Shared]) -> list[TensorDescriptor]:
+    """Of what lies in shared memory."""
+    return [
+        TensorDescriptor(name, tensor.dtype, list(tensor.shape), tensor.data.nbytes, None, places[name])
+        for name, tensor in payload.items()
+    ]
+
+
+def borrow_payload(descriptors: list[TensorDescriptor], pid: int) -> Payload:
+    """What that process has lent. OSError where it cannot be had."""
+    _check(descriptors)
+    return {
+        tensor.name: Tensor(
+            tuple(tensor.shape), borrow(pid, tensor.shared.fd, tensor.shared.offset, tensor.bytes), tensor.dtype
+        )
+        for tensor in descriptors
+        if tensor.shared
+    }
+
+
+def chunk_payload(task_id: str, attempt: int, payload: Payload) -> Iterator[Chunk]:
+    for name, tensor in payload.items():
+        for offset in range(0, tensor.data.nbytes, CHUNK_BYTES):
+            yield Chunk(task_id, attempt, name, offset, bytes(tensor.data[offset : offset + CHUNK_BYTES]))
+
+
+class Assembly:
+    """The tensors of one message while their chunks arrive, in the order their descriptors announced."""
+
+    def __init__(self, descriptors: list[TensorDescriptor]) -> None:
+        _check(descriptors)
+        self._descriptors: dict[TensorName, TensorDescriptor] = {tensor.name: tensor for tensor in descriptors}
+        # They grow by what has come: what is announced may never come, and be more than there is memory.
+        self._buffers: dict[TensorName, bytearray] = {tensor.name: bytearray() for tensor in descriptors}
+        # (name, offset) of the next byte that is missing; tensors without bytes have nothing to wait for.
+        self._expected: list[tuple[TensorName, int]] = [(tensor.name, 0) for tensor in descriptors if tensor.bytes]
+
+    def add(self, chunk: Chunk) -> None:
+        came = (chunk.tensor, chunk.offset)
+        if not self._expected or came != self._expected[0]:
+            expected = _spell(*self._expected[0]) if self._expected else "end"
+            raise WireError(f"chunk of {chunk.task_id}: expected {expected}, got {_spell(*came)}")
+        size, stop = self._descriptors[chunk.tensor].bytes, chunk.offset + len(chunk.data)
+        if not 0 < len(chunk.data) <= CHUNK_BYTES or stop > size:
+            room = min(CHUNK_BYTES, size - chunk.offset)
+            raise WireError(f"chunk of {chunk.task_id}: expected 1 to {room} bytes, got {len(chunk.data)}")
+        self._buffers[chunk.tensor] += chunk.data
+        if stop == size:
+            self._expected.pop(0)
+        else:
+            self._expected[0] = (chunk.tensor, stop)
+
+    def finish(self) -> Payload:
+        if self._expected:
+            raise WireError(f"end: expected the rest of {_spell(*self._expected[0])} first")
+        for name, buffer in self._buffers.items():
+            checksum = crc32(buffer)
+            if checksum != self._descriptors[name].crc32:
+                raise WireError(f"tensor {name}: expected crc32 {self._descriptors[name].crc32}, got {checksum}")
+        return {
+            name: Tensor(tuple(self._descriptors[name].shape), memoryview(buffer), self._descriptors[name].dtype)
+            for name, buffer in self._buffers.items()
+        }
+
+
+class CreditWindow:
+    """Bytes of chunk data that may still be sent. Never more than CREDIT_BYTES are under way."""
+
+    def __init__(self) -> None:
+        self._available = CREDIT_BYTES
+
+    def take(self, size: int) -> bool:
+        """Whether a chunk of that size may go now; if so it is counted as gone."""
+        if size > self._available:
+            return False
+        self._available -= size
+        return True
+
+    def give_back(self, size: int) -> None:
+        if self._available + size > CREDIT_BYTES:
+            raise WireError(f"credit: expected at most {CREDIT_BYTES - self._available} bytes back, got {size}")
+        self._available += size
+
+
+def _check(descriptors: list[TensorDescriptor]) -> None:
+    for tensor in descriptors:
+        if len(tensor.shape) not in (1, 2):
+            raise WireError(f"tensor {tensor.name}: expected 1 or 2 sides, got {len(tensor.shape)}")
+        if tensor.bytes != encoded_bytes(tensor.dtype, math.prod(tensor.shape)):
+            raise WireError(
+                f"tensor {tensor.name}: shape {tensor.shape} of {tensor.dtype} does not take {tensor.bytes} bytes"
+            )
+        if (tensor.crc32 is None) == (tensor.shared is None):
+            raise WireError(f"tensor {tensor.name}: expected either a crc32 or shared memory")
+    names = [tensor.name for tensor in descriptors]
+    if len(set(names)) < len(names):
+        raise WireError(f"tensors: expected each name once, got {', '.join(names)}")
+    if len({tensor.shared is None for tensor in descriptors}) > 1:
+        raise WireError("tensors: expected all in shared memory, or none")
+
+
+def _spell(name: TensorName, offset: int) -> str:
+    return f"{name} at offset {offset}"

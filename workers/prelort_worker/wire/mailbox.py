@@ -1,0 +1,171 @@
+"""What comes in and goes out over the wire, without the wire: tasks assembled from parts, replies within credit."""
+
+import queue
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from .frames import (
+    Assembly,
+    CreditWindow,
+    Payload,
+    WireError,
+    borrow_payload,
+    chunk_payload,
+    describe_lent,
+    describe_payload,
+)
+from .messages import (
+    Cancel,
+    Chunk,
+    ControllerMessage,
+    Credit,
+    End,
+    ErrorReport,
+    Evaluate,
+    Failure,
+    Fit,
+    Fitted,
+    Hello,
+    Load,
+    Loaded,
+    Prepare,
+    Stop,
+    TaskMessage,
+    TaskReply,
+    TensorName,
+    WorkerMessage,
+)
+from .shared_memory import Lender
+
+# A task by its id and attempt, which together are unique.
+TaskKey = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Job:
+    task: TaskMessage
+    payload: Payload
+
+
+def key_of(message: TaskMessage | TaskReply | Chunk | End | Cancel) -> TaskKey:
+    return message.task_id, message.attempt
+
+
+class Inbox:
+    """`accept` and `close` belong to one thread; another may wait on `jobs` and look at `cancelled`."""
+
+    def __init__(self, controller_pid: int) -> None:
+        self._controller_pid = controller_pid
+        self.jobs: queue.SimpleQueue[Job | Stop] = queue.SimpleQueue()
+        self.cancelled: set[TaskKey] = set()
+        # Tasks between their arrival and their reply: parts of any other are late or doubled, and dropped. And whether
+        # their tensors lie in shared memory.
+        self._open: dict[TaskKey, bool] = {}
+        self._assembling: dict[TaskKey, tuple[TaskMessage, Assembly]] = {}
+
+    def accept(self, message: ControllerMessage | WorkerMessage) -> Iterator[Credit | Failure]:
+        """Takes one message; yields what is to be answered at once."""
+        if isinstance(message, Chunk) and message.data:
+            yield Credit(len(message.data))  # also for a chunk that is dropped
+        if isinstance(message, Stop):
+            self.cancelled |= self._open.keys()
+            self.jobs.put(message)
+        elif isinstance(message, Prepare | Load | Fit | Evaluate):
+            yield from self._begin(message)
+        elif isinstance(message, Chunk | End | Cancel):
+            yield from self._continue(message)
+        else:
+            raise WireError(f"message: {type(message).__name__.lower()} is not for a worker")
+
+    def close(self, key: TaskKey) -> bool:
+        """The task has been answered. Whether its answer may carry what it does in shared memory, too."""
+        self.cancelled.discard(key)
+        return self._open.pop(key, False)
+
+    def _begin(self, task: TaskMessage) -> Iterator[Failure]:
+        key = key_of(task)
+        if key in self._open:
+            return
+        descriptors = task.tensors if isinstance(task, Fit | Evaluate) else []
+        self._open[key] = any(tensor.shared for tensor in descriptors)
+        if self._open[key]:
+            try:
+                self.jobs.put(Job(task, borrow_payload(descriptors, self._controller_pid)))
+            except OSError as error:
+                self.close(key)
+                yield Failure(task.task_id, task.attempt, ErrorReport("OSError", f"shared memory: {error}", "", []))
+        elif descriptors:
+            self._assembling[key] = (task, Assembly(descriptors))
+        else:
+            self.jobs.put(Job(task, {}))
+
+    def _continue(self, message: Chunk | End | Cancel) -> Iterator[Failure]:
+        key = key_of(message)
+        if key not in self._assembling:
+            if isinstance(message, Cancel) and key in self._open:
+                self.cancelled.add(key)
+            return
+        task, assembly = self._assembling[key]
+        if isinstance(message, Chunk):
+            assembly.add(message)
+            return
+        del self._assembling[key]
+        if isinstance(message, End):
+            self.jobs.put(Job(task, assembly.finish()))
+        else:
+            self.close(key)
+            yield cancelled_failure(task)
+
+
+class Outbox:
+    """Messages in the order they were put, each followed by its tensors, as fast as credit lets them go."""
+
+    def __init__(self) -> None:
+        self.window = CreditWindow()
+        self._lender = Lender()
+        self._waiting: deque[Iterator[Hello | TaskReply | Chunk | End]] = deque()
+        self._held: Chunk | None = None
+
+    def put(self, message: Hello | TaskReply, payload: Payload, may_lend: bool) -> None:
+        self._waiting.append(self._lent(message, payload) if may_lend else _with_tensors(message, payload))
+
+    def _lent(self, message: Hello | TaskReply, payload: Payload) -> Iterator[Hello | TaskReply | Chunk | End]:
+        if not isinstance(message, Fitted | Loaded):
+            yield message
+            return
+        try:
+            data: dict[TensorName, memoryview] = {name: tensor.data for name, tensor in payload.items()}
+            places = self._lender.lend(data)
+        except OSError:
+            yield from _with_tensors(message, payload)
+        else:
+            yield replace(message, tensors=describe_lent(payload, places))
+
+    def sendable(self) -> Iterator[Hello | TaskReply | Chunk | End]:
+        """What may go now; it counts as gone."""
+        if self._held:
+            if not self.window.take(len(self._held.data)):
+                return
+            yield self._held
+            self._held = None
+        while self._waiting:
+            for part in self._waiting[0]:
+                if isinstance(part, Chunk) and not self.window.take(len(part.data)):
+                    self._held = part
+                    return
+                yield part
+            self._waiting.popleft()
+
+
+def cancelled_failure(task: TaskMessage) -> Failure:
+    return Failure(task.task_id, task.attempt, ErrorReport("cancelled", f"{task.task_id} was cancelled", "", []))
+
+
+def _with_tensors(message: Hello | TaskReply, payload: Payload) -> Iterator[Hello | TaskReply | Chunk | End]:
+    if not payload or not isinstance(message, Fitted | Loaded):
+        yield message
+        return
+    yield replace(message, tensors=describe_payload(payload))
+    yield from chunk_payload(message.task_id, message.attempt, payload)
+    yield End(message.task_id, message.attempt)

@@ -1,0 +1,430 @@
+"""The messages of src/protocol/messages.ts as dataclasses, refused by name where they differ from it."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+from .validation import Count, Positive, RecordError, describe, from_map, to_map
+
+PROTOCOL_VERSION = 6
+
+# `merged` [n, width]: components that are part of the base model for this task.
+TensorName: TypeAlias = Literal["rows", "dense", "merged"]
+# As safetensors spells them, but for I8X256: see encoding.py.
+Dtype: TypeAlias = Literal["F32", "BF16", "F16", "I8X256"]
+Objective: TypeAlias = Literal["none", "sum", "sampled", "stratified"]
+Examples: TypeAlias = Literal["global", "client", "train"]
+SourcePart: TypeAlias = Literal["weights", "tokenizer", "config", "code"]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A descriptor of the sender's process, and where in that file a tensor begins."""
+
+    fd: Count
+    offset: Count
+
+
+@dataclass(frozen=True)
+class TensorDescriptor:
+    """Either it follows in chunks and has a checksum, or it lies in memory that the sender shares."""
+
+    name: TensorName
+    dtype: Dtype
+    shape: list[Count]
+    bytes: Count
+    crc32: Count | None
+    shared: Shared | None
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    name_or_path: str
+    # Of a name on the hub: a branch, tag or commit.
+    revision: str | None
+    # A built-in task, or `module:Class`,
+    task: str
+    # whose module is looked for there first.
+    task_folder: str | None
+    pooling: Literal["mean"] | None
+    dtype: Literal["f32", "bf16"]
+    attention: str | None
+    quantization: Literal["8bit", "4bit"] | None
+    # Run the model repository's own code.
+    trust_remote_code: bool
+
+
+@dataclass(frozen=True)
+class LoraSpec:
+    r: Positive
+    tiers: list[Positive]
+    scale: float
+    # PEFT's own choice for the architecture, "all-linear", a regular expression, or names.
+    target_modules: str | list[str] | None
+    # The task's heads where none are named.
+    modules_to_save: list[str] | None
+    lora_dropout: float
+
+
+@dataclass(frozen=True)
+class PartitionSpec:
+    name: Literal["iid", "dirichlet", "size", "pathological", "value", "files"]
+    by: str | None
+    alpha: float | None
+    min_examples: Positive
+    shares: list[float] | None
+    per_client: Positive | None
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    path: str
+    subset: str | None
+    split: str | None
+    # Of the examples that are held out from all, where they do not come from `path` and `split`.
+    eval_path: str | None
+    eval_split: str | None
+    text: str | None
+    label: str | None
+    prompt: str | None
+    answer: str | None
+    messages: str | None
+    image: str | None
+    chat: bool
+    max_length: Positive
+    packing: bool
+    max_examples: Positive | None
+    eval_examples: Count
+    client_eval_examples: Count
+    # None: the partition tells.
+    clients: Positive | None
+    partition: PartitionSpec
+
+
+@dataclass(frozen=True)
+class FitSpec:
+    objective: Objective
+    full_weight: float | None
+    local_steps: Count
+    batch_size: Positive
+    gradient_accumulation_steps: Positive
+    batched_truncations: bool
+    gradient_checkpointing: bool
+    group_by_length: bool
+    lr: float
+    head_lr: float
+    freeze_a: bool
+    tail_penalty: float
+
+
+@dataclass(frozen=True)
+class IndexFile:
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file that decides what a model computes; of the code, a module of the task's own folder."""
+
+    part: SourcePart
+    name: str
+    bytes: Count
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a model is."""
+
+    # Of a name on the hub, what it led to.
+    commit: str | None
+    files: list[SourceFile]
+
+
+@dataclass(frozen=True)
+class Prepare:
+    task_id: str
+    attempt: Positive
+    seed: str
+    model: ModelSpec
+    lora: LoraSpec
+    data: DataSpec
+    cache_dir: str
+
+
+@dataclass(frozen=True)
+class Load:
+    task_id: str
+    attempt: Positive
+    seed: str
+    model: ModelSpec
+    lora: LoraSpec
+    index: IndexFile
+    cache_dir: str
+
+
+@dataclass(frozen=True)
+class Fit:
+    task_id: str
+    attempt: Positive
+    round: Positive
+    client_id: str
+    r: Positive
+    scale: float
+    seed: str
+    fit: FitSpec
+    update_dtype: Dtype
+    tensors: list[TensorDescriptor]
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    task_id: str
+    attempt: Positive
+    round: Count
+    examples: Examples
+    client_id: str | None
+    ranks: list[Positive]
+    scale: float
+    start: Count
+    count: Positive
+    batch_size: Positive
+    max_new_tokens: Count
+    tensors: list[TensorDescriptor]
+
+
+@dataclass(frozen=True)
+class Cancel:
+    task_id: str
+    attempt: Positive
+
+
+@dataclass(frozen=True)
+class Stop:
+    pass
+
+
+@dataclass(frozen=True)
+class Chunk:
+    task_id: str
+    attempt: Positive
+    tensor: TensorName
+    offset: Count
+    data: bytes
+
+
+@dataclass(frozen=True)
+class End:
+    task_id: str
+    attempt: Positive
+
+
+@dataclass(frozen=True)
+class Credit:
+    bytes: Positive
+
+
+@dataclass(frozen=True)
+class Device:
+    type: str
+    name: str
+    # Which of its instructions are used: torch's name of a CPU's, the number of a CUDA device's.
+    capability: str | None
+    memory_bytes: Count | None
+
+
+@dataclass(frozen=True)
+class Hello:
+    pid: Positive
+    versions: dict[str, str]
+    # Environment variables by which libraries choose their kernels.
+    variables: dict[str, str]
+    device: Device
+    threads: Positive
+    shares_memory: bool
+
+
+@dataclass(frozen=True)
+class Beat:
+    activity: str
+    task_id: str | None
+    step: Count
+    steps: Count
+
+
+@dataclass(frozen=True)
+class ValueCount:
+    value: str
+    n: Positive
+
+
+@dataclass(frozen=True)
+class PreparedClient:
+    id: str
+    n: Positive
+    n_eval: Count
+    label_counts: list[Count]
+    # The values of the column that the partition goes by, or of the label, in what it trains on; the commonest first.
+    mix: list[ValueCount]
+    # Of what it trains on.
+    n_tokens: Count
+    n_truncated: Count
+
+
+@dataclass(frozen=True)
+class Prepared:
+    task_id: str
+    attempt: Positive
+    index: IndexFile
+    # Of all that the examples were made of: files, and files that they name.
+    data_sha256: str
+    # A JSON file with every file that decides this answer and `loaded`; see README.md.
+    sources: IndexFile | None
+    labels: list[str]
+    n_eval: Count
+    n_truncated: Count
+    # What the user should know of the data, though it can be used.
+    remarks: list[str]
+    clients: list[PreparedClient]
+
+
+@dataclass(frozen=True)
+class ModuleShape:
+    """`in_` stands for the wire's `in`, which is a keyword of Python."""
+
+    name: str
+    in_: Positive
+    out: Positive
+
+
+@dataclass(frozen=True)
+class DenseShape:
+    name: str
+    shape: list[Positive]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Weights that no adapter acts on: modules of a kind, whose names differ in numbers alone."""
+
+    name: str
+    kind: str
+    count: Positive
+    parameters: Count
+
+
+@dataclass(frozen=True)
+class Loaded:
+    task_id: str
+    attempt: Positive
+    modules: list[ModuleShape]
+    dense: list[DenseShape]
+    n_parameters: Count
+    # For adapter_config.json.
+    peft_type: str | None
+    modules_to_save: list[str]
+    left_out: list[LeftOut]
+    source: Source
+    tensors: list[TensorDescriptor]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    task_id: str
+    attempt: Positive
+    client_id: str
+    r: Positive
+    scale: float
+    n: Positive
+    steps: Count
+    passes: Count
+    loss: float | None
+    rms_loss: float | None
+    seconds: float
+    # Of the device; on a CPU of the process.
+    peak_memory_bytes: Count | None
+    tensors: list[TensorDescriptor]
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """Per label: how often it was right, predicted, and true."""
+
+    hits: list[Count]
+    predicted: list[Count]
+    actual: list[Count]
+
+
+@dataclass(frozen=True)
+class TierSums:
+    r: Positive
+    loss_sum: float | None
+    n_tokens: Count
+    n_examples: Count
+    labels: LabelCounts | None
+    rouge_l_sum: float | None
+    # The task's own, summed over the examples.
+    metrics: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    task_id: str
+    attempt: Positive
+    tiers: list[TierSums]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something of the config that the user has to mend; `option` is the key, where it is known."""
+
+    option: str | None
+    message: str
+
+
+@dataclass(frozen=True)
+class ErrorReport:
+    kind: str
+    message: str
+    traceback: str
+    problems: list[Problem]
+
+
+@dataclass(frozen=True)
+class Failure:
+    task_id: str
+    attempt: Positive
+    error: ErrorReport
+
+
+ControllerMessage: TypeAlias = Prepare | Load | Fit | Evaluate | Cancel | Stop | Chunk | End | Credit
+WorkerMessage: TypeAlias = Hello | Beat | Prepared | Loaded | Fitted | Evaluated | Failure | Chunk | End | Credit
+TaskMessage: TypeAlias = Prepare | Load | Fit | Evaluate
+TaskReply: TypeAlias = Prepared | Loaded | Fitted | Evaluated | Failure
+
+_TYPES: dict[str, type] = {
+    cls.__name__.lower(): cls for cls in (*get_args(ControllerMessage), *get_args(WorkerMessage))
+}
+
+
+def to_wire(message: ControllerMessage | WorkerMessage) -> dict[str, Any]:
+    """The map that travels. What the other side would refuse, such as a number that is not finite, is refused here."""
+    name = type(message).__name__.lower()
+    body = to_map(message)
+    from_map(type(message), body, name)
+    return {"type": name, "protocol_version": PROTOCOL_VERSION, **body}
+
+
+def from_wire(value: Any) -> ControllerMessage | WorkerMessage:
+    if not isinstance(value, dict):
+        raise RecordError(f"message: expected a map, got {describe(value)}")
+    body = dict(value)
+    name = body.pop("type", None)
+    cls = _TYPES.get(name) if isinstance(name, str) else None
+    if cls is None:
+        raise RecordError(f"message.type: expected one of {', '.join(_TYPES)}, got {describe(name)}")
+    version = body.pop("protocol_version", None)
+    if version != PROTOCOL_VERSION:
+        raise RecordError(f"{name}.protocol_version: expected {PROTOCOL_VERSION}, got {describe(version)}")
+    return from_map(cls, body, str(name))
