@@ -57,6 +57,7 @@ const goals = {
   format() {
     build();
     must(prelort("setup", "--dev", "--no-quickstart"));
+    must([process.execPath, "dist/config/reference/write-files.js"]);
     must(nodeTool("oxfmt"));
     must(pythonTool("ruff", "check", "--fix-only"));
     must(pythonTool("ruff", "format"));
@@ -103,6 +104,7 @@ function build() {
   say("building dist (tsc)");
   rmSync(path.join(root, "dist"), { recursive: true, force: true });
   must(nodeTool("tsc", "-p", "tsconfig.build.json"));
+  must([process.execPath, "dist/config/reference/write-hover-docs.js"]);
   finishDeclarations(path.join(root, "dist"));
 }
 

@@ -11,36 +11,48 @@ import { placeKey, readYaml } from "./yaml-source.ts";
 /* A comparison: methods × seeds over one setting, which is a run's config of its own. */
 
 const method = z.strictObject({
-  /** What tables call it. */
-  name: z.string().min(1).max(60),
-  /** Methods of a family share the learning rate that the first of them was tuned to. */
-  family: z.string().min(1).max(60).default("all"),
-  /** Those of the comparison's seeds that it runs with; all by default. */
-  seeds: z.array(integer).min(1).readonly().optional(),
-  /** Keys of the setting that make the method, as `--set` takes them: `{ fit.objective: none }`. */
-  set: z.record(z.string(), z.unknown()).default({}),
+  name: z.string().min(1).max(60).describe("Name of the method in the tables, and of its runs' folders."),
+  family: z
+    .string()
+    .min(1)
+    .max(60)
+    .default("all")
+    .describe("Methods of one family share the learning rate that the family's first method was tuned to."),
+  seeds: z
+    .array(integer)
+    .min(1)
+    .readonly()
+    .optional()
+    .describe("Seeds to run this method with, from those of the comparison. Default: all."),
+  set: z
+    .record(z.string(), z.unknown())
+    .default({})
+    .describe("Keys of the setting that make the method, with their values, as --set takes them: { fit.objective: none }."),
 });
 
-const comparisonSchema = z
+export const comparisonSchema = z
   .strictObject({
-    name: runName,
-    runsDir: z.string().min(1).default("runs"),
-    /** A run's config file, relative to this file. */
-    setting: z.string().min(1),
-    seeds: z.array(integer.min(0)).min(1).readonly(),
-    /**
-     * "rounds": every method takes the setting's rounds and local steps. "compute": one whose steps cost more than plain
-     * ones takes so many fewer.
-     */
+    name: runName.describe("Name of the comparison, and of its folder in runs_dir."),
+    runsDir: z.string().min(1).default("runs").describe("Folder for the comparison, relative to the working directory."),
+    setting: z.string().min(1).describe("Config file of the run that all methods share, relative to this file."),
+    seeds: z.array(integer.min(0)).min(1).readonly().describe("Seeds; each method runs once with each."),
     budgets: z
       .array(z.enum(["rounds", "compute"]))
       .min(1)
-      .default(["rounds", "compute"]),
-    /** Each family's learning rate: of these, the one with the lowest loss after `rounds` rounds under `seed`. */
-    learningRates: z.strictObject({ values: z.array(z.number().positive()).min(1), rounds: positive, seed: integer.min(0) }).optional(),
-    /** The method that the others are compared with, seed by seed. */
-    reference: z.string(),
-    methods: z.array(method).min(2).readonly(),
+      .default(["rounds", "compute"])
+      .describe(
+        "How methods of different cost are compared. rounds: each trains the setting's rounds and local steps; compute: one whose steps take more passes takes proportionally fewer steps.",
+      ),
+    learningRates: z
+      .strictObject({
+        values: z.array(z.number().positive()).min(1).describe("Learning rates (fit.lr) to try."),
+        rounds: positive.describe("Rounds to train with each."),
+        seed: integer.min(0).describe("Seed of these runs; none of seeds."),
+      })
+      .optional()
+      .describe("Tunes each family's learning rate: the one with the lowest mean loss over the tiers. Default: the setting's, untuned."),
+    reference: z.string().describe("Name of the method that the others are compared with, seed by seed."),
+    methods: z.array(method).min(2).readonly().describe("The methods to compare, at least two."),
   })
   .superRefine(({ seeds, learningRates, reference, methods }, context) => {
     const report = (at: (string | number)[], message: string) => context.addIssue({ code: "custom", path: at, message });

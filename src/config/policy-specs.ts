@@ -10,83 +10,149 @@ import type { Path } from "./tree.ts";
  * z.int() would do, but zod runs no refinement at all after its failure, and the rules that span several keys
  * are refinements: one fraction anywhere would hide what they find.
  */
-export const integer = z.number().refine(Number.isSafeInteger, { error: ({ input }) => `must be a whole number, got ${String(input)}` });
+export const integer = z
+  .number()
+  .refine(Number.isSafeInteger, { error: ({ input }) => `must be a whole number, got ${String(input)}` })
+  .meta({ type: "integer" });
 export const positive = integer.min(1);
 export const rank = positive.max(4096);
-const fraction = z.number().gt(0).max(1);
+const fraction = z.number().gt(0).max(1).describe("Share of the clients that train in a round; at least one client does.");
+/** A policy's name, with what it does. */
+const called = <N extends string>(name: N, description: string) => z.literal(name).describe(description);
 
 export const selectionSpec = z.discriminatedUnion("name", [
-  z.strictObject({ name: z.literal("all") }),
-  z.strictObject({ name: z.literal("list"), clients: z.array(z.string()).min(1) }),
-  z.strictObject({ name: z.literal("random"), fraction }),
-  z.strictObject({ name: z.literal("stratified"), fraction }),
-  z.strictObject({ name: z.literal("round-robin"), fraction }),
-  z.strictObject({ name: z.literal("by-size"), fraction }),
-  z.strictObject({ name: z.literal("power-of-choice"), fraction, candidates: positive }),
-  z.strictObject({ name: z.literal("oort"), fraction, preferredSpeed: z.number().positive().optional() }),
+  z.strictObject({ name: called("all", "Every client trains in every round.") }),
+  z.strictObject({
+    name: called("list", "The listed clients train in every round."),
+    clients: z.array(z.string()).min(1).describe("Ids of the clients: c00, c01 and so on, or as prelort plan shows them."),
+  }),
+  z.strictObject({ name: called("random", "Clients drawn uniformly at random."), fraction }),
+  z.strictObject({ name: called("stratified", "Clients drawn at random within each tier, so that every segment is trained."), fraction }),
+  z.strictObject({ name: called("round-robin", "Clients in rotation."), fraction }),
+  z.strictObject({ name: called("by-size", "Clients drawn with probability proportional to their number of examples."), fraction }),
+  z.strictObject({
+    name: called("power-of-choice", "Of some candidates, those with the highest loss at their own rank (arXiv 2010.01243)."),
+    fraction,
+    candidates: positive.describe("Clients whose loss is computed; at least as many as train."),
+  }),
+  z.strictObject({
+    name: called("oort", "Clients by their utility and staleness (arXiv 2010.06081); speeds are those declared in data.profiles."),
+    fraction,
+    preferredSpeed: z
+      .number()
+      .positive()
+      .optional()
+      .describe("Local steps per second; slower clients score lower. Default: speed decides only which new clients are tried first."),
+  }),
 ]);
 
-const ranks = z.array(rank).min(1);
+const ranks = z.array(rank).min(1).describe("One rank for each client, in the order of the clients.");
 const rankKey = z.string().regex(/^[1-9]\d*$/, "a rank");
 export const rankAssignmentSpec = z.discriminatedUnion("name", [
-  z.strictObject({ name: z.literal("list"), ranks }),
-  z.strictObject({ name: z.literal("tiered"), shares: z.record(rankKey, z.number().positive()) }),
+  z.strictObject({ name: called("list", "Each client's rank is listed."), ranks }),
   z.strictObject({
-    name: z.literal("distribution"),
-    shape: z.enum(["uniform", "heavy-tail-light", "heavy-tail-strong", "normal"]),
-    correlated: z.boolean().default(false),
+    name: called("tiered", "Shares of the clients, drawn at random, get each rank."),
+    shares: z.record(rankKey, z.number().positive()).describe("Share of the clients for each rank, summing to 1: { 8: 0.25, 2: 0.75 }."),
   }),
   z.strictObject({
-    name: z.literal("profile"),
-    memoryGiB: z.record(rankKey, z.number().min(0)).refine((needs) => Object.keys(needs).length > 0, "must name at least one rank"),
+    name: called("distribution", "Ranks drawn over the tiers, as in FlexLoRA's experiments (arXiv 2402.11505)."),
+    shape: z.enum(["uniform", "heavy-tail-light", "heavy-tail-strong", "normal"]).describe("How the ranks are distributed over the tiers."),
+    correlated: z.boolean().default(false).describe("Give larger ranks to clients with more examples."),
   }),
   z.strictObject({
-    name: z.literal("self-pruning"),
+    name: called("profile", "The largest rank that the memory declared in data.profiles affords."),
+    memoryGiB: z
+      .record(rankKey, z.number().min(0))
+      .refine((needs) => Object.keys(needs).length > 0, "must name at least one rank")
+      .describe("Memory in GiB that each rank needs: { 16: 24, 8: 12, 1: 0 }."),
+  }),
+  z.strictObject({
+    name: called("self-pruning", "Listed ranks, which clients lower as they train; HetLoRA's rank self-pruning (arXiv 2401.06432)."),
     ranks,
-    gamma: z.number().gt(0).lt(1).default(0.99),
-    penalty: z.number().min(0),
+    gamma: z.number().gt(0).lt(1).default(0.99).describe("γ: a rank r may drop to the largest tier ≤ ⌊γ·r⌋."),
+    penalty: z.number().min(0).describe("λ of the penalty on the components above the next lower tier; 0 for none."),
   }),
 ]);
 
 const robustSpec = z.discriminatedUnion("name", [
-  z.strictObject({ name: z.literal("clip"), norm: z.number().positive() }),
-  z.strictObject({ name: z.literal("median") }),
-  z.strictObject({ name: z.literal("trimmed-mean"), trim: z.number().gt(0).lt(0.5) }),
-  z.strictObject({ name: z.literal("multi-krum"), malicious: positive, keep: positive.optional() }),
+  z.strictObject({
+    name: called("clip", "Scales larger updates down to an L2 norm before they are averaged."),
+    norm: z.number().positive().describe("Largest L2 norm of a client's update."),
+  }),
+  z.strictObject({ name: called("median", "The median of each value over the clients.") }),
+  z.strictObject({
+    name: called("trimmed-mean", "The mean of each value without the clients at either end."),
+    trim: z.number().gt(0).lt(0.5).describe("Share of the clients to leave out at each end."),
+  }),
+  z.strictObject({
+    name: called("multi-krum", "The mean over the clients whose updates lie closest to the others'."),
+    malicious: positive.describe("Malicious clients to withstand in a segment."),
+    keep: positive.optional().describe("Clients to average over. Default: all but malicious."),
+  }),
 ]);
 
-const minContributors = positive.default(1);
+const minContributors = positive
+  .default(1)
+  .describe("A segment that fewer clients trained in a round keeps its value, and so do modules_to_save if fewer reported.");
 export const aggregationSpec = z.discriminatedUnion("name", [
   z.strictObject({
-    name: z.literal("segment-wise"),
-    weights: z.enum(["examples", "uniform"]).default("examples"),
+    name: called(
+      "segment-wise",
+      "Each segment averaged over the clients that train it: PreLort (arXiv 2606.15963); with fit.objective none, RBLA and FediLoRA.",
+    ),
+    weights: z.enum(["examples", "uniform"]).default("examples").describe("Weigh clients by their training examples, or equally."),
     minContributors,
-    robust: robustSpec.optional(),
+    robust: robustSpec
+      .optional()
+      .describe("Replaces the mean with a robust one, which a few malicious clients cannot move at will. Default: the mean."),
   }),
-  z.strictObject({ name: z.literal("zero-pad-weights") }),
-  z.strictObject({ name: z.literal("zero-pad-deltas"), minContributors }),
-  z.strictObject({ name: z.literal("fedit") }),
-  z.strictObject({ name: z.literal("ffa-lora"), minContributors }),
-  z.strictObject({ name: z.literal("hetlora") }),
-  z.strictObject({ name: z.literal("flora") }),
-  z.strictObject({ name: z.literal("flexlora") }),
-  z.strictObject({ name: z.literal("raflora") }),
-  z.strictObject({ name: z.literal("hlora") }),
+  z.strictObject({ name: called("zero-pad-weights", "Weights padded with zeros to the largest rank and averaged over all clients.") }),
+  z.strictObject({
+    name: called(
+      "zero-pad-deltas",
+      "Changes padded with zeros to the largest rank and averaged over all clients: components a client does not have count as unchanged.",
+    ),
+    minContributors,
+  }),
+  z.strictObject({ name: called("fedit", "Plain averaging of both factors (arXiv 2305.05644); all clients need one rank.") }),
+  z.strictObject({ name: called("ffa-lora", "A frozen and shared, B averaged (arXiv 2403.12313)."), minContributors }),
+  z.strictObject({ name: called("hetlora", "Zero-padded weights, weighted by the norm of each client's product B·A (arXiv 2401.06432).") }),
+  z.strictObject({
+    name: called(
+      "flora",
+      "Stacks the clients' factors and merges them into the base model for good (arXiv 2409.05976). Tiers are evaluated by SVD.",
+    ),
+  }),
+  z.strictObject({ name: called("flexlora", "SVD of the mean product B·A (arXiv 2402.11505).") }),
+  z.strictObject({
+    name: called("raflora", "As flexlora, with each segment's products averaged over the clients that train it (arXiv 2602.13486)."),
+  }),
+  z.strictObject({ name: called("hlora", "As flexlora, with all singular values in A (arXiv 2503.00813).") }),
 ]);
 
 const decay = z.number().min(0).lt(1);
 export const serverOptimizerSpec = z.discriminatedUnion("name", [
-  z.strictObject({ name: z.literal("momentum"), lr: z.number().positive().default(1), momentum: decay.default(0.9) }),
   z.strictObject({
-    name: z.literal("adam"),
-    lr: z.number().positive().default(0.01),
-    beta1: decay.default(0.9),
-    beta2: decay.default(0.99),
-    tau: z.number().positive().default(1e-3),
+    name: called("momentum", "FedAvgM (arXiv 1909.06335)."),
+    lr: z.number().positive().default(1).describe("Server learning rate."),
+    momentum: decay.default(0.9).describe("Decay of the velocity."),
+  }),
+  z.strictObject({
+    name: called("adam", "FedAdam (arXiv 2003.00295), without bias correction."),
+    lr: z.number().positive().default(0.01).describe("Server learning rate."),
+    beta1: decay.default(0.9).describe("Decay of the mean."),
+    beta2: decay.default(0.99).describe("Decay of the variance."),
+    tau: z.number().positive().default(1e-3).describe("Added to the square root of the variance."),
   }),
 ]);
 
-export const updateBoundSpec = z.strictObject({ factor: z.number().gt(1).default(3) });
+export const updateBoundSpec = z.strictObject({
+  factor: z
+    .number()
+    .gt(1)
+    .default(3)
+    .describe("An update is refused if its L2 norm exceeds so many times the median of its tier's updates in earlier rounds."),
+});
 
 export type SelectionSpec = z.output<typeof selectionSpec>;
 export type RankAssignmentSpec = z.output<typeof rankAssignmentSpec>;

@@ -10,13 +10,21 @@ import { common } from "./sections.ts";
 export const fileSchema = withRules(
   z.strictObject({
     ...common,
-    strategy: z.strictObject({
-      selection: selectionSpec.default({ name: "all" }),
-      rankAssignment: rankAssignmentSpec,
-      aggregation: aggregationSpec.prefault({ name: "segment-wise" }),
-      serverOptimizer: serverOptimizerSpec.optional(),
-      updateBound: updateBoundSpec.optional(),
-    }),
+    strategy: z
+      .strictObject({
+        selection: selectionSpec.default({ name: "all" }).describe("Which clients train in a round."),
+        rankAssignment: rankAssignmentSpec.describe("The rank at which each client trains."),
+        aggregation: aggregationSpec
+          .prefault({ name: "segment-wise" })
+          .describe("How the clients' updates become the next global adapter."),
+        serverOptimizer: serverOptimizerSpec
+          .optional()
+          .describe("Applies the mean change as a pseudo-gradient; for aggregations that average changes. Default: applied as it is."),
+        updateBound: updateBoundSpec
+          .optional()
+          .describe("Refuses updates that are unusually large. Default: none is refused for its size."),
+      })
+      .describe("The policies of the federation."),
   }),
 );
 export type FileConfig = z.output<typeof fileSchema>;
@@ -26,12 +34,12 @@ const isFunction = (value: unknown) => typeof value === "function";
 const policy = <T>(isPolicy: (value: unknown) => boolean, { needed, error }: { readonly needed: string; readonly error: string }) =>
   z.custom<T>(isPolicy, { error: ({ input }) => (input === undefined ? `is needed: ${needed}` : error), abort: false });
 const selection = policy<Selection>(isFunction, {
-  needed: "allClients() takes everybody",
-  error: "must be a selection, such as randomSelection({ fraction: 0.3 }), or a function of one's own",
+  needed: "allClients() selects every client",
+  error: "must be a selection, such as randomSelection({ fraction: 0.3 }), or your own function",
 });
 const rankAssignment = policy<RankAssigner>(isFunction, {
   needed: "listRanks([8, 4]) gives each client its own",
-  error: "must be a rank assigner, such as tieredRanks({ 8: 0.5, 2: 0.5 }), or a function of one's own",
+  error: "must be a rank assigner, such as tieredRanks({ 8: 0.5, 2: 0.5 }), or your own function",
 });
 const isAggregation = (value: unknown) => typeof value === "object" && value !== null && "begin" in value && "distribute" in value;
 const aggregation = policy<Aggregation>(isAggregation, {
@@ -40,6 +48,21 @@ const aggregation = policy<Aggregation>(isAggregation, {
 });
 
 /** What `federate` takes. */
-export const runSchema = withRules(z.strictObject({ ...common, strategy: z.strictObject({ selection, rankAssignment, aggregation }) }));
+export const runSchema = withRules(
+  z.strictObject({
+    ...common,
+    strategy: z
+      .strictObject({
+        selection: selection.describe("Which clients train in a round, such as randomSelection({ fraction: 0.3 }), or your own function."),
+        rankAssignment: rankAssignment.describe(
+          "The rank at which each client trains, such as listRanks([8, 4, 2]), or your own function.",
+        ),
+        aggregation: aggregation.describe(
+          "How updates become the next global adapter, such as segmentWise(), or your own object with begin and distribute.",
+        ),
+      })
+      .describe("The policies of the federation."),
+  }),
+);
 export type RunInput = z.input<typeof runSchema>;
 export type RunConfig = z.output<typeof runSchema>;

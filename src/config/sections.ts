@@ -1,9 +1,11 @@
 import { z } from "zod";
+import { data } from "./data-section.ts";
 import { integer, positive, rank } from "./policy-specs.ts";
 
 /*
  * Everything of a run but its policies, with every default. Keys are camelCase here and snake_case in YAML (`lora`
- * keeps PEFT's own spelling in both).
+ * keeps PEFT's own spelling in both). The descriptions are what users read: in configs/README.md, in their editor's
+ * YAML completion, and on hovering over the TypeScript types. `npm run format` writes the first two anew.
  */
 
 const share = z.number().gt(0).max(1);
@@ -20,228 +22,196 @@ const ownTask = z.templateLiteral([z.string().regex(/[A-Za-z_][\w.]*/), ":", z.s
   error: "a task of your own as module:Class",
 });
 
-const model = z.strictObject({
-  /** Hugging Face name, a folder, or `prelort:NAME` for a model that `prelort setup` fetches. */
-  nameOrPath: z.string().min(1),
-  /** Of a name on the hub: a branch, a tag or a commit. */
-  revision: z.string().min(1).optional(),
-  /** A built-in task, or one's own as `module:Class`, a prelort_worker.tasks.Task in Python. */
-  task: z.union([z.enum(BUILT_IN_TASKS), ownTask]),
-  /** Folder in which one's own task is looked for; that of the config file, or the working directory, by default. */
-  taskFolder: z.string().min(1).optional(),
-  /**
-   * "mean" classifies by the mean over the encoder's tokens, for a checkpoint whose own pooler was not trained, as
-   * sentence embedders have it; by default the architecture's own classifier.
-   */
-  pooling: z.literal("mean").optional(),
-  /** Of the frozen weights. With bf16 the model computes under autocast; adapters and modules_to_save stay f32. */
-  dtype: z.enum(["f32", "bf16"]).default("f32"),
-  /** How attention is computed, as transformers names it: eager, sdpa, flash_attention_2; by default as transformers decides. */
-  attention: z.string().min(1).optional(),
-  /** Frozen weights in 8 or 4 bits (bitsandbytes; CUDA only). */
-  quantization: z.enum(["8bit", "4bit"]).optional(),
-  /** Run Python code that comes with the model. Only where you have read it. */
-  trustRemoteCode: z.boolean().default(false),
+export const model = z.strictObject({
+  nameOrPath: z
+    .string()
+    .min(1)
+    .describe(
+      "Base model: a folder (in YAML relative to the config file), a Hugging Face name, or prelort:NAME for a model that prelort setup provides.",
+    ),
+  revision: z.string().min(1).optional().describe("Branch, tag or commit of a model on the Hugging Face hub."),
+  task: z
+    .union([z.enum(BUILT_IN_TASKS), ownTask])
+    .describe(
+      "What the model learns: a built-in task, or your own as module:Class, a Python class derived from prelort_worker.tasks.Task.",
+    ),
+  taskFolder: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("Folder of your own task's module. Default: the config file's folder, in TypeScript the working directory."),
+  pooling: z
+    .literal("mean")
+    .optional()
+    .describe(
+      "sequence-classification: classify by the mean over the encoder's tokens, for checkpoints whose pooler was not trained, such as sentence embedders. Default: the architecture's own classifier.",
+    ),
+  dtype: z
+    .enum(["f32", "bf16"])
+    .default("f32")
+    .describe("Type of the frozen weights. With bf16 the model computes under autocast; adapters and modules_to_save stay f32."),
+  attention: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("Attention implementation, as transformers names it: eager, sdpa, flash_attention_2. Default: transformers' choice."),
+  quantization: z
+    .enum(["8bit", "4bit"])
+    .optional()
+    .describe("Load the frozen weights in 8 or 4 bits. Needs CUDA, bitsandbytes and dtype bf16. Default: not quantized."),
+  trustRemoteCode: z.boolean().default(false).describe("Run the Python code in the model's repository. Only for code you have read."),
 });
 
-const lora = z.strictObject({
-  /** R, the rank of the global adapter. */
-  r: rank,
-  /** Ranks that clients may train at; by default those that `rankAssignment` lists, else the powers of two up to r. */
-  tiers: z.array(rank).min(1).readonly().optional(),
-  /** s in ΔW = s·B·A, one value at every rank (PEFT's lora_alpha is s·r). */
-  scale: z.number().positive().default(2),
-  /** Names as PEFT matches them, a regular expression over whole names, or "all-linear"; PEFT's own choice by default. */
-  target_modules: z.union([z.string().min(1), z.array(z.string().min(1)).min(1).readonly()]).optional(),
-  /** Modules trained in full and averaged over all clients; a classifier's head by default. */
-  modules_to_save: z.array(z.string().min(1)).readonly().optional(),
-  lora_dropout: z.number().min(0).lt(1).default(0),
-  /** A PEFT adapter's folder, or a run's directory, whose adapter the global one starts from; by default A at random, B = 0. */
-  init_from: z.string().min(1).optional(),
+export const lora = z.strictObject({
+  r: rank.describe("R, the rank of the global adapter."),
+  tiers: z
+    .array(rank)
+    .min(1)
+    .readonly()
+    .optional()
+    .describe(
+      "Ranks that clients may train at, ascending, ending with r. Default: the ranks that rank_assignment names, else the powers of two up to r.",
+    ),
+  scale: z.number().positive().default(2).describe("s in ΔW = s·B·A, the same at every rank. PEFT's lora_alpha is s·r."),
+  target_modules: z
+    .union([z.string().min(1), z.array(z.string().min(1)).min(1).readonly()])
+    .optional()
+    .describe(
+      'Modules to adapt: a list of names as PEFT matches them, a regular expression over whole names, or "all-linear". Default: PEFT\'s choice for the architecture.',
+    ),
+  modules_to_save: z
+    .array(z.string().min(1))
+    .readonly()
+    .optional()
+    .describe("Modules trained in full and averaged over all clients. Default: the task's head, if it has one."),
+  lora_dropout: z.number().min(0).lt(1).default(0).describe("Dropout probability in front of the adapters while they train."),
+  init_from: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("Folder of a PEFT adapter or of a run whose adapter the global adapter starts from. Default: A random, B zero."),
 });
 
-/** Every client holds at least that many examples, of which clientEvalExamples are held out. */
-const minExamples = positive.default(10);
-
-const partition = z.discriminatedUnion("name", [
-  z.strictObject({ name: z.literal("iid") }),
-  z.strictObject({
-    name: z.literal("dirichlet"),
-    /** Column whose values are spread unevenly over the clients. */
-    by: z.string().min(1),
-    alpha: z.number().positive(),
-    minExamples,
-  }),
-  z.strictObject({
-    name: z.literal("size"),
-    /** Sizes drawn from Dirichlet(alpha); or `shares`. */
-    alpha: z.number().positive().optional(),
-    /** The clients' relative sizes, one each; `clients` may then be left out. */
-    shares: z.array(z.number().positive()).min(1).readonly().optional(),
-    minExamples,
-  }),
-  z.strictObject({
-    name: z.literal("pathological"),
-    /** Column of whose values each client holds `perClient`, every value as many clients as any other. */
-    by: z.string().min(1),
-    perClient: positive,
-  }),
-  z.strictObject({
-    name: z.literal("value"),
-    /** Column whose values are the clients, the commonest first: all, or `clients` of them and examples of others are left out. */
-    by: z.string().min(1),
-  }),
-  /** The files of the folder `path` are the clients, in the order of their names: all, or the first `clients` of them. */
-  z.strictObject({ name: z.literal("files") }),
-]);
-
-const profile = z.strictObject({
-  memoryGiB: z.number().positive().optional(),
-  /** Local steps a second. */
-  speed: z.number().positive().optional(),
-});
-
-const data = z.strictObject({
-  /**
-   * JSONL, JSON, CSV, TSV or Parquet; a folder of such files, of texts or of pictures; a Hugging Face dataset by folder or
-   * name; or `prelort:NAME` for data that `prelort setup` fetches.
-   */
-  path: z.string().min(1),
-  /** Of a Hugging Face dataset: its configuration, and its split ("train" by default). */
-  subset: z.string().min(1).optional(),
-  split: z.string().min(1).optional(),
-  /** Where the examples come from that are held out from all; by default they are drawn from `path`. */
-  evalPath: z.string().min(1).optional(),
-  /** Their split, of `evalPath`, or of `path`. */
-  evalSplit: z.string().min(1).optional(),
-  /** The text to classify, or in place of prompt and answer one that a causal-lm learns whole: a template such as "{gloss}". */
-  text: z.string().min(1).optional(),
-  /** Classification: the column that holds the label. */
-  label: z.string().min(1).optional(),
-  /** image-classification: the column that holds the picture; "image" by default, as folders of pictures have it. */
-  image: z.string().min(1).optional(),
-  /** Language models: template of the prompt, which the loss leaves out. */
-  prompt: z.string().optional(),
-  /** Language models: template of the answer, which the loss is taken over. */
-  answer: z.string().min(1).optional(),
-  /** causal-lm: the column that holds a conversation, a list of { role, content } or { from, value }; the loss is on the assistant's turns. */
-  messages: z.string().min(1).optional(),
-  /** causal-lm: write prompt and answer as turns of the model's own chat template. */
-  chat: z.boolean().default(false),
-  /** Tokens; longer examples are cut, and the cuts reported. */
-  maxLength: positive.default(256),
-  /** causal-lm: several of a client's examples in a row of maxLength tokens, each seeing itself alone, instead of padding. */
-  packing: z.boolean().default(false),
-  /** Training examples drawn from the data; all by default. */
-  maxExamples: positive.optional(),
-  /** Held-out examples on which the global adapter is evaluated; of `evalPath` so many at most. */
-  evalExamples: positive.default(256),
-  /** Of each client's own examples, held out for evaluating the adapter at the client's own rank. */
-  clientEvalExamples: integer.min(0).default(0),
-  /** Needed, unless the partition tells: value, files, and size with shares. */
-  clients: positive.optional(),
-  /** Declared devices of the clients, one each, for policies that decide by them. */
-  profiles: z.array(profile).readonly().optional(),
-  partition: partition.default({ name: "iid" }),
-});
-
-const fit = z.strictObject({
-  /** Which truncations of the adapter a step trains. */
-  objective: z.enum(["none", "sum", "sampled", "stratified"]).default("stratified"),
-  /** λ of the client's own rank, the rest is spread evenly over the lower tiers; null spreads evenly over all. */
-  fullWeight: z.number().gt(0).max(1).nullable().default(0.9),
-  localSteps: integer.min(0).default(10),
-  /** Examples of a forward pass. */
-  batchSize: positive.default(16),
-  /** Batches of a step: its loss is the mean over all their tokens. */
-  gradientAccumulationSteps: positive.default(1),
-  /** Run the truncations of a step of sum as one larger batch. */
-  batchedTruncations: z.boolean().default(false),
-  /** Compute activations again on the way back instead of keeping them: less memory, more time. */
-  gradientCheckpointing: z.boolean().default(false),
-  /** Batches of examples of like length, so that little is padding. */
-  groupByLength: z.boolean().default(false),
-  lr: z.number().positive().default(3e-4),
-  /** Learning rate of modules_to_save; lr by default. */
-  headLr: z.number().positive().optional(),
-  /** Over the server rounds: "cosine" ends near zero. */
-  lrSchedule: z.enum(["constant", "cosine"]).default("constant"),
+export const fit = z.strictObject({
+  objective: z
+    .enum(["none", "sum", "sampled", "stratified"])
+    .default("stratified")
+    .describe(
+      "How a client trains the tiers up to its rank. none: its full rank alone; sum: every tier on each batch, one pass a tier; sampled: one tier drawn for each step; stratified: one pass, with a tier for each example.",
+    ),
+  fullWeight: z
+    .number()
+    .gt(0)
+    .max(1)
+    .nullable()
+    .default(0.9)
+    .describe("λ, the weight of the client's own rank; the rest is spread evenly over its lower tiers. null weighs all its tiers equally."),
+  localSteps: integer.min(0).default(10).describe("Optimizer steps of a client in a round."),
+  batchSize: positive.default(16).describe("Examples in a forward pass."),
+  gradientAccumulationSteps: positive.default(1).describe("Batches in an optimizer step; its loss is the mean over all their tokens."),
+  batchedTruncations: z.boolean().default(false).describe("Run the truncations of a step of sum as one larger batch."),
+  gradientCheckpointing: z
+    .boolean()
+    .default(false)
+    .describe("Recompute activations in the backward pass instead of keeping them: less memory, more time."),
+  groupByLength: z.boolean().default(false).describe("Form batches from examples of similar length, to reduce padding."),
+  lr: z.number().positive().default(3e-4).describe("Learning rate of AdamW, which starts fresh at each fit and has no weight decay."),
+  headLr: z.number().positive().optional().describe("Learning rate of modules_to_save. Default: lr."),
+  lrSchedule: z
+    .enum(["constant", "cosine"])
+    .default("constant")
+    .describe("How the learning rates change over the rounds; cosine ends near zero."),
 });
 
 const evaluate = z.strictObject({
-  /** Evaluate the global adapter every that many rounds, and after the last. */
-  every: positive.default(1),
-  batchSize: positive.default(32),
-  /** Examples of one evaluation task. Fixed, since it decides the order of sums. */
-  shardSize: positive.default(64),
-  /** causal-lm: before the first round and after the last, tokens to generate greedily for each held-out example, for ROUGE-L; 0 for none. */
-  maxNewTokens: integer.min(0).default(0),
+  every: positive.default(1).describe("Rounds between evaluations of the global adapter; the last round is always evaluated."),
+  batchSize: positive.default(32).describe("Examples in a forward pass."),
+  shardSize: positive.default(64).describe("Examples in one evaluation task. Part of the run's identity: it decides the order of sums."),
+  maxNewTokens: integer
+    .min(0)
+    .default(0)
+    .describe(
+      "Language models: tokens to generate greedily for each held-out example, before the first round and after the last, to compute ROUGE-L; 0 generates nothing.",
+    ),
 });
 
 /** When a round ends before all of its clients have reported. Who counted is journalled, and is not decided anew by a resume. */
 const closing = z.strictObject({
-  /** Share of the round's clients that must report, or the run fails; at least one client. */
-  quorum: share.optional(),
-  /** Share of them that is enough: the round closes with it. Select more clients than are needed, and the slowest are not waited for. */
-  enough: share.optional(),
-  /** From then on a quorum is enough. */
-  deadline: seconds.optional(),
+  quorum: share.optional().describe("Share of the round's clients that must report, or the run fails. Default: one client."),
+  enough: share
+    .optional()
+    .describe("Share of the round's clients with which the round closes, without waiting for the others. Default: waits for all."),
+  deadline: seconds.optional().describe("Seconds from the round's start after which a quorum is enough. Default: none."),
 });
 
-/** How values travel in a fit. A fixed value: it decides what is rounded. */
+/** How values travel in a fit. Fixed values: they decide what is rounded. */
 const wire = z.strictObject({
-  /** What clients send back of their change, rounded at random without bias; int8 has one scale for every 256 values. */
-  update: z.enum(["f32", "bf16", "f16", "int8"]).default("f32"),
-  /** What clients start from, rounded to nearest. The change they send is against what they received. */
-  downlink: z.enum(["f32", "bf16"]).default("f32"),
+  update: z
+    .enum(["f32", "bf16", "f16", "int8"])
+    .default("f32")
+    .describe("Type of the updates that clients send back, rounded at random without bias; int8 has one scale for every 256 values."),
+  downlink: z
+    .enum(["f32", "bf16"])
+    .default("f32")
+    .describe("Type of the adapter that clients start from, rounded to nearest. Evaluation always uses f32."),
 });
 
 type Device = "cpu" | "mps" | `cuda:${number}`;
-const device = z.custom<Device>((value) => typeof value === "string" && /^(cpu|mps|cuda:\d+)$/.test(value), {
-  error: ({ input }) => `must be cpu, mps or cuda:N, got ${JSON.stringify(input)}`,
-  abort: false,
-});
+const DEVICE = /^(cpu|mps|cuda:\d+)$/;
+const device = z
+  .custom<Device>((value) => typeof value === "string" && DEVICE.test(value), {
+    error: ({ input }) => `must be cpu, mps or cuda:N, got ${JSON.stringify(input)}`,
+    abort: false,
+  })
+  .meta({ type: "string", pattern: DEVICE.source });
 
 const workers = z.strictObject({
-  /** By default `slotsPerDevice` on each device. */
-  count: positive.max(256).optional(),
-  /** Workers that share a device, 1 by default; instead of `count`. Never chosen from free memory. */
-  slotsPerDevice: positive.max(64).optional(),
-  /** "auto" takes every CUDA device, else mps, else the CPU; worker i is given device i modulo their number. */
-  devices: z.union([z.literal("auto"), z.array(device).min(1)]).default("auto"),
-  /** Torch threads of each worker. Part of the run's identity: it changes the order of sums. */
-  threads: positive.default(1),
-  /** Python interpreter; by default the environment that `prelort setup` made. */
-  python: z.string().min(1).optional(),
-  transport: z.enum(["ipc", "tcp"]).default("ipc"),
-  /** How often a task that failed is tried again, on another worker where there is one. */
-  retries: integer.min(0).max(100).default(2),
-  startTimeout: seconds.default(180),
-  /** A worker not heard of for that long is killed. */
-  beatTimeout: seconds.default(30),
-  /** A task whose worker reports no progress for that long is taken from it, and the worker killed. */
-  taskTimeout: seconds.default(600),
+  count: positive
+    .max(256)
+    .optional()
+    .describe("Number of workers in all, dealt to the devices in turn. Default: slots_per_device on each device."),
+  slotsPerDevice: positive
+    .max(64)
+    .optional()
+    .describe("Workers that share a device, instead of count; prelort plan --measure proposes a number. Default: 1."),
+  devices: z
+    .union([z.literal("auto"), z.array(device).min(1)])
+    .default("auto")
+    .describe("Devices, or auto: every CUDA device, else mps, else cpu."),
+  threads: positive.default(1).describe("PyTorch threads of each worker. Part of the run's identity: it changes the order of sums."),
+  python: z.string().min(1).optional().describe("Python interpreter. Default: that of the environment that prelort setup made."),
+  transport: z
+    .enum(["ipc", "tcp"])
+    .default("ipc")
+    .describe("How controller and workers connect: ipc by a Unix socket, tcp over 127.0.0.1, encrypted."),
+  retries: integer.min(0).max(100).default(2).describe("How often a failed task is tried again, on another worker if there is one."),
+  startTimeout: seconds.default(180).describe("Seconds a worker may take to start."),
+  beatTimeout: seconds.default(30).describe("Seconds without a heartbeat after which a worker is replaced."),
+  taskTimeout: seconds.default(600).describe("Seconds without progress in a task after which its worker is replaced."),
 });
 
 /** The keys that YAML and TypeScript have in common. */
 export const common = {
-  /** Folder of the run under `runsDir`; the next free `run-N` by default. */
-  name: name.optional(),
-  runsDir: z.string().min(1).default("runs"),
-  seed: integer.min(0).default(0),
-  rounds: positive,
-  model,
-  lora,
-  data,
-  fit: fit.prefault({}),
-  evaluate: evaluate.prefault({}),
-  wire: wire.prefault({}),
-  closing: closing.prefault({}),
-  workers: workers.prefault({}),
-  /** Keep every client's update of every round, so that `prelort verify` can form each round's adapter anew. */
-  recordUpdates: z.boolean().default(false),
-  /** Disk for the updates of the round that is under way, so that a run that is resumed need not train them again. */
-  spoolBytes: integer.min(0).default(4 * 2 ** 30),
+  name: name.optional().describe("Name of the run, and of its folder in runs_dir. Default: the next free run-N."),
+  runsDir: z.string().min(1).default("runs").describe("Folder for runs, relative to the working directory."),
+  seed: integer.min(0).default(0).describe("Seed of everything random in the run."),
+  rounds: positive.describe("Rounds to train."),
+  model: model.describe("The base model and what it learns."),
+  lora: lora.describe("The adapter. Keys are spelled as in PEFT's LoraConfig, in TypeScript too."),
+  data: data.describe("The data, what an example is made of, and which client holds what."),
+  fit: fit.prefault({}).describe("How a client trains in a round."),
+  evaluate: evaluate.prefault({}).describe("How the global adapter is evaluated."),
+  wire: wire.prefault({}).describe("Types of the tensors that a fit sends and receives, modules_to_save included."),
+  closing: closing.prefault({}).describe("When a round closes before all of its clients have reported."),
+  workers: workers.prefault({}).describe("The processes that train and evaluate. Only threads may change the results."),
+  recordUpdates: z
+    .boolean()
+    .default(false)
+    .describe("Keep every client's update of every round, so that prelort verify can recompute each round's adapter."),
+  spoolBytes: integer
+    .min(0)
+    .default(4 * 2 ** 30)
+    .describe("Bytes of disk for the updates of the current round, so that a resumed run need not train them again."),
 };
 
 export type CommonConfig = z.output<z.ZodObject<typeof common>>;

@@ -19,14 +19,15 @@ const text = z.string().max(1_000_000);
 const metric = z.number().nullable();
 
 /**
- * An array that is refused at its first wrong item. zod by itself tells of every one: those of one frame could fill the memory.
- * In any message a worker sends, since a frame may hold millions.
+ * An array that is refused at its first wrong item. zod by itself reports every wrong item: those of one frame could fill the
+ * memory. For every message a worker sends, since a frame may hold millions. `item` in its metadata is the schema of its items.
  */
 const list = <T>(item: z.ZodType<T>, least = 0, most = Infinity) =>
   z
     .array(z.unknown())
     .min(least)
     .max(most)
+    .meta({ item })
     .transform((values, context) => {
       const items: T[] = [];
       for (const [place, value] of values.entries()) {
@@ -71,7 +72,7 @@ const chunk = z.strictObject({
   type: z.literal("chunk"),
   tensor: tensorName,
   offset: count,
-  data: z.custom<Uint8Array>((value) => value instanceof Uint8Array, "must be bytes"),
+  data: z.custom<Uint8Array>((value) => value instanceof Uint8Array, "must be bytes").meta({ type: "bytes" }),
 });
 const end = z.strictObject({ ...task, type: z.literal("end") });
 /** Gives back that many bytes of the peer's sending window. */

@@ -63,7 +63,7 @@ describe("validateRun", () => {
   it("says what to take for a policy that is missing", () => {
     const message = issuesOf({ ...input, strategy: {} });
     expect(message).toEqual([
-      "strategy.selection: is needed: allClients() takes everybody",
+      "strategy.selection: is needed: allClients() selects every client",
       "strategy.rankAssignment: is needed: listRanks([8, 4]) gives each client its own",
       "strategy.aggregation: is needed: segmentWise() is PreLort's",
     ]);

@@ -1,0 +1,59 @@
+import { z } from "zod";
+import { toSnake } from "../../base/case.ts";
+
+/** As much of a JSON Schema (draft 7) as zod makes of our schemas. */
+export interface JsonSchema {
+  readonly $schema?: string;
+  readonly title?: string;
+  readonly description?: string;
+  readonly type?: string;
+  readonly default?: unknown;
+  readonly const?: string;
+  readonly enum?: readonly string[];
+  readonly pattern?: string;
+  readonly minimum?: number;
+  readonly maximum?: number;
+  readonly exclusiveMinimum?: number;
+  readonly exclusiveMaximum?: number;
+  readonly properties?: Readonly<Record<string, JsonSchema>>;
+  readonly required?: readonly string[];
+  readonly items?: JsonSchema;
+  readonly additionalProperties?: boolean | JsonSchema;
+  readonly anyOf?: readonly JsonSchema[];
+  readonly oneOf?: readonly JsonSchema[];
+}
+
+/** What a schema takes, with its descriptions and defaults. Rules over several keys cannot be told in a JSON Schema and are left out. */
+export function toJsonSchema(schema: z.ZodType): JsonSchema {
+  return z.toJSONSchema(schema, {
+    io: "input",
+    target: "draft-7",
+    unrepresentable: "any",
+    override({ jsonSchema }) {
+      // Of TypeScript's types.
+      delete jsonSchema.readOnly;
+    },
+  }) as JsonSchema;
+}
+
+/** The JSON Schema of a YAML file: keys in snake_case, but within `lora`. */
+export function toYamlSchema(schema: z.ZodType, title: string): JsonSchema {
+  return { title, ...snakeProperties(toJsonSchema(schema)) };
+}
+
+function snakeProperties(schema: JsonSchema): JsonSchema {
+  const { properties, required, items, anyOf, oneOf, additionalProperties } = schema;
+  return {
+    ...schema,
+    ...(properties && {
+      properties: Object.fromEntries(
+        Object.entries(properties).map(([key, value]) => [toSnake(key), key === "lora" ? value : snakeProperties(value)]),
+      ),
+    }),
+    ...(required && { required: required.map(toSnake) }),
+    ...(items && { items: snakeProperties(items) }),
+    ...(anyOf && { anyOf: anyOf.map(snakeProperties) }),
+    ...(oneOf && { oneOf: oneOf.map(snakeProperties) }),
+    ...(typeof additionalProperties === "object" && { additionalProperties: snakeProperties(additionalProperties) }),
+  };
+}

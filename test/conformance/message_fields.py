@@ -1,0 +1,39 @@
+"""The fields of every message as messages.py declares them, as JSON: what messages.test.ts compares with the zod schemas."""
+
+import json
+import sys
+from dataclasses import fields, is_dataclass
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from prelort_worker.wire.messages import PROTOCOL_VERSION, ControllerMessage, WorkerMessage
+
+
+def describe(kind: Any) -> Any:
+    """A type as the test spells it: a map of fields for a dataclass, else text such as `integer ≥ 0` or `string or null`."""
+    if is_dataclass(kind) and isinstance(kind, type):
+        return {field.name.rstrip("_"): describe(hint) for field, hint in hints_of(kind)}
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return f"integer ≥ {arguments[1].minimum}"
+    if origin is Literal:
+        return sorted(arguments)
+    if origin in (Union, UnionType):
+        return {"one of": [describe(each) for each in arguments]}
+    if origin is list:
+        return {"list of": describe(arguments[0])}
+    if origin is dict:
+        return {"map to": describe(arguments[1])}
+    return {float: "number", bool: "boolean", str: "string", bytes: "bytes", type(None): "null"}[kind]
+
+
+def hints_of(record: Any) -> list[Any]:
+    hints = get_type_hints(record, include_extras=True)
+    return [(field, hints[field.name]) for field in fields(record)]
+
+
+messages = {
+    side: {message.__name__.lower(): describe(message) for message in get_args(union)}
+    for side, union in (("controller", ControllerMessage), ("worker", WorkerMessage))
+}
+json.dump({"version": PROTOCOL_VERSION, **messages}, sys.stdout)

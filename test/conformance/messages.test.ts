@@ -1,0 +1,79 @@
+import { execFileSync } from "node:child_process";
+import path from "node:path";
+import { expect, test } from "vitest";
+import { z } from "zod";
+import { environmentPython, workersFolder } from "../../src/installation.ts";
+import { controllerMessage, PROTOCOL_VERSION, workerMessage } from "../../src/protocol/messages.ts";
+
+/* The messages stand twice, in zod and as Python's dataclasses. Field by field they must say the same. */
+
+type Messages = Readonly<Record<string, unknown>>;
+
+const python = JSON.parse(
+  execFileSync(environmentPython(), [path.join(import.meta.dirname, "message_fields.py")], {
+    encoding: "utf8",
+    env: { PATH: process.env["PATH"], PYTHONPATH: workersFolder() },
+  }),
+) as { readonly version: number; readonly controller: Messages; readonly worker: Messages };
+
+type Node = z.core.JSONSchema.BaseSchema;
+
+function schemaOf(schema: z.ZodType): Node {
+  return z.toJSONSchema(schema, {
+    io: "input",
+    unrepresentable: "any",
+    override({ jsonSchema }) {
+      const { item } = jsonSchema;
+      if (item instanceof z.ZodType) Object.assign(jsonSchema, { items: schemaOf(item), item: undefined });
+    },
+  });
+}
+
+/** As message_fields.py spells a type. */
+function describe(node: Node): unknown {
+  if (node.anyOf) return { "one of": node.anyOf.flatMap((each) => unionOf(describe(each))) };
+  const { type } = node as { readonly type?: string | readonly string[] };
+  if (Array.isArray(type)) return { "one of": type.map((each: "string" | "null") => describe({ ...node, type: each })) };
+  if (node.const !== undefined) return [node.const];
+  if (node.enum) return [...node.enum].map(String).toSorted((a, b) => (a < b ? -1 : 1));
+  if (node.type === "array") return { "list of": describe(node.items as Node) };
+  if (node.type === "object" && node.properties) {
+    const entries = Object.entries(node.properties).filter(([key]) => key !== "type" || !isEnvelope(node));
+    return Object.fromEntries(entries.filter(([key]) => key !== "protocol_version").map(([key, value]) => [key, describe(value as Node)]));
+  }
+  if (node.type === "object") return { "map to": describe(node.additionalProperties as Node) };
+  if (node.type === "integer") return `integer ≥ ${node.minimum ?? (node.exclusiveMinimum as number) + 1}`;
+  return node.type;
+}
+
+function unionOf(described: unknown): unknown[] {
+  return typeof described === "object" && described !== null && "one of" in described ? (described["one of"] as unknown[]) : [described];
+}
+
+/** Python has a message's type in its class. */
+function isEnvelope({ properties = {} }: Node): boolean {
+  return "protocol_version" in properties;
+}
+
+function typeOf({ properties = {} }: Node): string {
+  return String((properties["type"] as Node).const);
+}
+
+function messagesOf(union: z.ZodDiscriminatedUnion<readonly z.ZodObject[]>): Messages {
+  const options = schemaOf(union).oneOf as readonly Node[];
+  return Object.fromEntries(options.map((option) => [typeOf(option), describe(option)]));
+}
+
+test.each([
+  ["controller", messagesOf(controllerMessage)],
+  ["worker", messagesOf(workerMessage)],
+] as const)("every message of the %s has the same fields in Python", (side, messages) => {
+  expect(messages).toEqual(python[side]);
+});
+
+test("both languages speak the same version, and the comparison sees into lists and maps", () => {
+  expect(python.version).toBe(PROTOCOL_VERSION);
+  const { prepared, chunk } = messagesOf(workerMessage) as Record<string, Record<string, unknown>>;
+  expect(prepared?.["clients"]).toMatchObject({ "list of": { n: "integer ≥ 1", mix: { "list of": { value: "string" } } } });
+  expect(chunk).toMatchObject({ data: "bytes", tensor: ["dense", "merged", "rows"] });
+});
