@@ -2,14 +2,8 @@ import { Packr, Unpackr } from "msgpackr";
 import type { z } from "zod";
 import { RefusedError } from "../errors.ts";
 import { inspectFrame } from "./validate-frame.ts";
-import {
-  type ControllerMessage,
-  controllerMessage,
-  MAX_FRAME_BYTES,
-  PROTOCOL_VERSION,
-  type WorkerMessage,
-  workerMessage,
-} from "./messages.ts";
+import { type ControllerMessage, controllerMessage, type WorkerMessage, workerMessage } from "./messages.ts";
+import { MAX_FRAME_BYTES, PROTOCOL_VERSION } from "./limits.ts";
 
 /*
  * The only user of msgpackr. Its default writes records that no other library reads (hence `useRecords`), it

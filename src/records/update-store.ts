@@ -5,7 +5,9 @@ import path from "node:path";
 import { crc32 } from "node:zlib";
 import PQueue from "p-queue";
 import { RefusedError } from "../errors.ts";
-import { type TensorDescriptor, workerMessage, type WorkerMessageOf } from "../protocol/messages.ts";
+import type { TensorDescriptor } from "../protocol/fields.ts";
+import { PROTOCOL_VERSION } from "../protocol/limits.ts";
+import { workerMessage, type WorkerMessageOf } from "../protocol/messages.ts";
 import { decode, type Encoded, encodedBytes, GROUP } from "../tensor/encoded.ts";
 import { parseJson } from "../base/json.ts";
 import { decodeHeader, encodeRaw, type SafetensorsHeader } from "../tensor/safetensors.ts";
@@ -208,7 +210,9 @@ async function readFit(file: string, { round, adapter, seed }: FitOrigin): Promi
   const content = await readIfThere(file);
   if (!content) throw new RefusedError(file, "a recorded fit", "no such file");
   const { tensors, metadata } = decodeHeader(content, content.length, file);
-  const { data: message } = workerMessage.safeParse(parseJson(metadata["fit"] ?? ""));
+  // The checksum below vouches for it; its fields decide whether this version can read it, not the version that wrote it.
+  const recorded = { ...(parseJson(metadata["fit"] ?? "") as object), protocol_version: PROTOCOL_VERSION };
+  const { data: message } = workerMessage.safeParse(recorded);
   if (message?.type !== "fitted" || metadata["round"] !== `${round}`) throw new RefusedError(file, `a fit of round ${round}`, "another");
   for (const [name, expected] of Object.entries({ adapter, seed })) {
     const found = metadata[name];

@@ -1,7 +1,9 @@
 import { crc32 } from "node:zlib";
 import { Dealer } from "zeromq";
 import { decodeControllerMessage, encodeWorkerMessage } from "../protocol/codec.ts";
-import { type ControllerMessageOf, PROTOCOL_VERSION, type TensorDescriptor, type WorkerMessage } from "../protocol/messages.ts";
+import type { ControllerMessageOf, WorkerMessage } from "../protocol/messages.ts";
+import { PROTOCOL_VERSION } from "../protocol/limits.ts";
+import type { TensorDescriptor } from "../protocol/fields.ts";
 import { createAssembler } from "../protocol/tensor-chunks.ts";
 import { asFloat32, decode } from "../tensor/encoded.ts";
 import type { LaunchOptions } from "../workers/launch.ts";

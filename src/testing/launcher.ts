@@ -81,7 +81,7 @@ function keyOf({ task_id, attempt }: Pick<TaskMessage, "task_id" | "attempt">): 
 
 function failureOf({ task_id, attempt }: TaskMessage, error: unknown): WorkerMessage {
   const { name, message, stack = "" } = error instanceof Error ? error : new Error(String(error));
-  const kind = error instanceof CancelledError ? "cancelled" : "error";
-  const report = { kind, message: `${name}: ${message}`, traceback: kind === "error" ? stack : "", problems: [] } as const;
+  const kind = error instanceof CancelledError ? "cancelled" : "failed";
+  const report = { kind, message: `${name}: ${message}`, traceback: kind === "failed" ? stack : "", problems: [] } as const;
   return { ...SESSION, task_id, attempt, type: "failure", error: { ...report, problems: [] } };
 }

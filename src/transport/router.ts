@@ -1,7 +1,7 @@
 import { setImmediate } from "node:timers/promises";
 import { Router, type SocketOptions } from "zeromq";
 import { RefusedError } from "../errors.ts";
-import { MAX_FRAME_BYTES } from "../protocol/messages.ts";
+import { MAX_FRAME_BYTES } from "../protocol/limits.ts";
 import type { Transport } from "./transport.ts";
 
 /** A bound ROUTER socket, to which peers connect with a DEALER whose routing id is their name. */

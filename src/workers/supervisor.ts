@@ -170,7 +170,8 @@ export class Supervisor {
     // Whoever held its lease says first in which task it died.
     await setImmediate();
     // If no worker has ever come up, the others would fail the same way; a signal came from outside.
-    if (!this.#hasBeenUp && error.details.signal === undefined) this.#shutdown.abort(explain(error));
+    if (!this.#hasBeenUp && error.details.signal === undefined)
+      this.#shutdown.abort(error.cause instanceof ConfigError ? error.cause : error);
     else if (deathsOf(slot) >= MAX_DEATHS) this.#disable(slot, id, error);
     this.#dispatchSoon();
     return true;
@@ -257,13 +258,4 @@ export class Supervisor {
       waiter.lease.resolve({ slot, worker: slot.worker });
     }
   }
-}
-
-/** Exit code of a worker whose device does not exist; the last line of its log says so. */
-const EXIT_DEVICE = 5;
-
-function explain(error: WorkerError): Error {
-  const message = error.details.logTail?.trimEnd().split("\n").at(-1);
-  if (error.details.exitCode !== EXIT_DEVICE || message === undefined) return error;
-  return new ConfigError([{ path: "workers.devices", message }]);
 }

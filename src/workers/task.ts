@@ -1,6 +1,7 @@
 import type { Adapter } from "../adapter/adapter.ts";
 import type { Dtype, Encoded } from "../tensor/encoded.ts";
-import type { ControllerMessageOf, TensorDescriptor, WorkerMessageOf } from "../protocol/messages.ts";
+import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
+import type { TensorDescriptor } from "../protocol/fields.ts";
 
 /** Tensors of a reply by name, as they came. */
 export type Payload = Readonly<Partial<Record<TensorDescriptor["name"], Encoded>>>;

@@ -1,11 +1,11 @@
 import { join } from "node:path";
-import { InterruptedError, RefusedError, WorkerError } from "../errors.ts";
+import { ConfigError, InterruptedError, RefusedError, WorkerError } from "../errors.ts";
 import type { Borrow } from "../protocol/tensor-chunks.ts";
 import { decodeWorkerMessage, encode } from "../protocol/codec.ts";
 import type { ControllerMessage, WorkerMessage, WorkerMessageOf } from "../protocol/messages.ts";
 import { borrowFrom, canShareWith, isGone, type SharedMemory } from "../transport/shared-memory.ts";
 import type { Door, Transport } from "../transport/transport.ts";
-import { type AnswerMessage, type Attempt, createAttempt, type Receiving } from "./attempt.ts";
+import { type AnswerMessage, Attempt, type Receiving } from "./attempt.ts";
 import { createDeferred } from "../base/deferred.ts";
 import { createInFlight } from "./in-flight.ts";
 import type { WorkerExit, WorkerLauncher, WorkerProcess } from "./launch.ts";
@@ -95,7 +95,7 @@ export class Worker {
    */
   async run(task: Task, number: number): Promise<Reply | undefined> {
     if (!isServing(this.#status)) return undefined;
-    const attempt = createAttempt(task, number, this.id, { ...this.#receiving, borrow: this.#borrow });
+    const attempt = new Attempt(task, number, this.id, { ...this.#receiving, borrow: this.#borrow });
     this.#inFlight.add(attempt);
     this.#unsent.add(attempt);
     this.#follow();
@@ -133,6 +133,7 @@ export class Worker {
     try {
       const message: WorkerMessage = decodeWorkerMessage(frame);
       if (message.type === "hello") this.#hello(message);
+      else if (message.type === "unavailable") this.#giveUp(message.message);
       else if (message.type === "beat") this.#beat(message);
       else if (message.type === "credit") this.#giveCredit(message.bytes);
       else this.#answer(message);
@@ -204,6 +205,10 @@ export class Worker {
     const { pid, versions, variables, device: described } = message;
     const { memory_bytes: memoryBytes, ...known } = described;
     this.#ready.resolve({ workerId: this.id, pid, versions, variables, device: { ...known, memoryBytes } });
+  }
+
+  #giveUp(message: string): void {
+    this.kill(`cannot take tasks: ${message}`, { cause: new ConfigError([{ path: "workers.devices", message }]) });
   }
 
   #borrowFrom(pid: number): Borrow {

@@ -15,7 +15,7 @@ import {
   segmentWise,
   type SelectionContext,
 } from "../../../src/index.ts";
-import { PROTOCOL_VERSION } from "../../../src/protocol/messages.ts";
+import { PROTOCOL_VERSION } from "../../../src/protocol/limits.ts";
 import { runRound, type RoundOutcome } from "../../../src/server/round.ts";
 import { selectClients } from "../../../src/server/select-clients.ts";
 import { createSpool } from "../../../src/records/update-store.ts";

@@ -7,7 +7,7 @@ import { execa } from "execa";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { asFloat32, decode } from "../../../src/tensor/encoded.ts";
 import type { Adapter } from "../../../src/adapter/adapter.ts";
-import { CREDIT_BYTES } from "../../../src/protocol/messages.ts";
+import { CREDIT_BYTES } from "../../../src/protocol/limits.ts";
 import { createSharedMemory } from "../../../src/transport/shared-memory.ts";
 import { zeromqTransport } from "../../../src/transport/zeromq.ts";
 import { processLauncher } from "../../../src/workers/launch.ts";

@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from .validation import Count, Positive, RecordError, describe, from_map, to_map
 
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 
 # `merged` [n, width]: components that are part of the base model for this task.
 TensorName: TypeAlias = Literal["rows", "dense", "merged"]
@@ -13,6 +13,8 @@ TensorName: TypeAlias = Literal["rows", "dense", "merged"]
 Dtype: TypeAlias = Literal["F32", "BF16", "F16", "I8X256"]
 Objective: TypeAlias = Literal["none", "sum", "sampled", "stratified"]
 Examples: TypeAlias = Literal["global", "client", "train"]
+# Why a task came to nothing: the user has to fix something; it was cancelled; anything else.
+ErrorKind: TypeAlias = Literal["input", "cancelled", "failed"]
 SourcePart: TypeAlias = Literal["weights", "tokenizer", "config", "code"]
 
 
@@ -245,6 +247,13 @@ class Hello:
 
 
 @dataclass(frozen=True)
+class Unavailable:
+    """In place of hello: the device is not there, or cannot be used. The worker then only waits for its end."""
+
+    message: str
+
+
+@dataclass(frozen=True)
 class Beat:
     activity: str
     task_id: str | None
@@ -377,7 +386,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something of the config that the user has to mend; `option` is the key, where it is known."""
+    """Something of the config that the user has to fix; `option` is the key, where it is known."""
 
     option: str | None
     message: str
@@ -385,7 +394,8 @@ class Problem:
 
 @dataclass(frozen=True)
 class ErrorReport:
-    kind: str
+    kind: ErrorKind
+    # Of "failed", with the name of what was raised before it: `ValueError: …`.
     message: str
     traceback: str
     problems: list[Problem]
@@ -399,9 +409,13 @@ class Failure:
 
 
 ControllerMessage: TypeAlias = Prepare | Load | Fit | Evaluate | Cancel | Stop | Chunk | End | Credit
-WorkerMessage: TypeAlias = Hello | Beat | Prepared | Loaded | Fitted | Evaluated | Failure | Chunk | End | Credit
+WorkerMessage: TypeAlias = (
+    Hello | Unavailable | Beat | Prepared | Loaded | Fitted | Evaluated | Failure | Chunk | End | Credit
+)
 TaskMessage: TypeAlias = Prepare | Load | Fit | Evaluate
 TaskReply: TypeAlias = Prepared | Loaded | Fitted | Evaluated | Failure
+# What the main thread of a worker sends; heartbeats and chunks come from the thread of its connection.
+Report: TypeAlias = Hello | Unavailable | TaskReply
 
 _TYPES: dict[str, type] = {
     cls.__name__.lower(): cls for cls in (*get_args(ControllerMessage), *get_args(WorkerMessage))
