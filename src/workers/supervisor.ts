@@ -3,6 +3,7 @@ import PQueue from "p-queue";
 import { ConfigError, RunFailedError, type WorkerError } from "../errors.ts";
 import { createBuffers } from "./buffers.ts";
 import { createDeferred, type Deferred } from "../base/deferred.ts";
+import { Preparations } from "./preparations.ts";
 import { schedule, type Waiter } from "./scheduler.ts";
 import { createSlot, deathsOf, type Lease, type Slot, stateOf } from "./slot.ts";
 import type { PoolListener, Reply, Task } from "./task.ts";
@@ -29,12 +30,6 @@ export interface Wanted {
 /** A slot whose workers die this often in a row, outside a task or each in another one, is disabled: its device is at fault. */
 const MAX_DEATHS = 3;
 
-interface Preparation {
-  readonly task: Task;
-  readonly first: Deferred<Reply>;
-  attempts: number;
-}
-
 /** Keeps workers alive and prepared, and leases them to tasks. */
 export class Supervisor {
   readonly #options: SupervisorOptions;
@@ -42,7 +37,7 @@ export class Supervisor {
   readonly #shutdown: AbortController;
   readonly #slots: readonly Slot[];
   readonly #workers = new Map<string, Worker>();
-  readonly #preparations: Preparation[] = [];
+  readonly #preparations: Preparations;
   readonly #started = createDeferred<void>();
   /** Answers in shared memory: one that is being looked at, and one that is fetched meanwhile. */
   readonly #receiving = { buffers: createBuffers(), turns: new PQueue({ concurrency: 2 }) };
@@ -55,6 +50,7 @@ export class Supervisor {
   constructor(options: SupervisorOptions, shutdown: AbortController) {
     this.#options = options;
     this.#shutdown = shutdown;
+    this.#preparations = new Preparations(shutdown.signal, options.listener);
     this.#slots = Array.from({ length: options.count }, (_, index) => createSlot(index));
     this.#started.promise.catch(() => {}); // start() may never be called
     shutdown.signal.addEventListener("abort", () => this.#rejectAll(shutdown.signal.reason));
@@ -105,13 +101,12 @@ export class Supervisor {
   /** Has every worker, present and restarted, do this before it takes another task. Resolves with the first reply. */
   prepare(task: Task): Promise<Reply> {
     this.#shutdown.signal.throwIfAborted();
-    const first = createDeferred<Reply>();
-    this.#preparations.push({ task, first, attempts: 0 });
+    const first = this.#preparations.add(task);
     // Workers that are starting or busy do it as soon as they are ready.
     for (const slot of this.#slots) {
       if (slot.isUp && !slot.isPreparing && slot.leases === 0 && slot.worker) void this.#settle({ slot, worker: slot.worker });
     }
-    return first.promise;
+    return first;
   }
 
   /** Asks every worker to drop what it does. */
@@ -127,7 +122,7 @@ export class Supervisor {
 
   #rejectAll(reason: unknown): void {
     this.#started.reject(reason);
-    for (const { first } of this.#preparations) first.reject(reason);
+    this.#preparations.reject(reason);
     for (const { lease } of this.#waiters) lease.reject(reason);
     this.#waiters = [];
   }
@@ -191,11 +186,10 @@ export class Supervisor {
 
   /** Has a worker do the preparations it lacks; then it takes tasks. */
   async #settle({ slot, worker }: Lease): Promise<void> {
-    const next = () => this.#preparations[slot.prepared];
-    slot.isPreparing = next() !== undefined;
+    slot.isPreparing = slot.prepared < this.#preparations.count;
     try {
-      for (let preparation = next(); preparation; preparation = next()) {
-        if (!isServing(worker.status()) || !(await this.#prepareOne(worker, preparation))) return;
+      while (slot.prepared < this.#preparations.count) {
+        if (!isServing(worker.status()) || !(await this.#preparations.run(slot.prepared, worker))) return;
         slot.prepared++;
       }
     } finally {
@@ -205,33 +199,6 @@ export class Supervisor {
     slot.isUp = true;
     this.#started.resolve();
     this.#dispatchSoon();
-  }
-
-  async #prepareOne(worker: Worker, preparation: Preparation): Promise<boolean> {
-    const { task, first } = preparation;
-    const attempt = ++preparation.attempts;
-    try {
-      const reply = await worker.run(task, attempt);
-      if (!reply) return false;
-      try {
-        await task.accept?.(reply);
-      } finally {
-        reply.close(false);
-      }
-      first.resolve(reply);
-      return true;
-    } catch (cause) {
-      if (this.#shutdown.signal.aborted) return false;
-      const error = cause as Error;
-      // A worker that died may be replaced by one that can; one that is alive and cannot has given the answer.
-      const isAlive = isServing(worker.status());
-      this.#options.listener?.failure?.({ taskId: task.id, attempt, workerId: worker.id, error, willRetry: !isAlive });
-      if (isAlive) {
-        first.reject(error);
-        worker.kill(`could not be prepared: ${error.message}`, { cause });
-      }
-      return false;
-    }
   }
 
   /** Leases workers to waiters, once all who ask at this moment have asked. */
@@ -246,7 +213,7 @@ export class Supervisor {
 
   #dispatch(): void {
     const waiters = this.#waiters;
-    const states = this.#slots.map((slot) => stateOf(slot, this.#preparations.length));
+    const states = this.#slots.map((slot) => stateOf(slot, this.#preparations.count));
     const assignments = schedule(states, waiters);
     const served = new Set(assignments.map(({ waiter }) => waiter));
     this.#waiters = waiters.filter((_, index) => !served.has(index));

@@ -3,13 +3,13 @@ import { ConfigError, InterruptedError, RefusedError, WorkerError } from "../err
 import type { Borrow } from "../protocol/tensor-chunks.ts";
 import { decodeWorkerMessage, encode } from "../protocol/codec.ts";
 import type { ControllerMessage, WorkerMessage, WorkerMessageOf } from "../protocol/messages.ts";
-import { borrowFrom, canShareWith, isGone, type SharedMemory } from "../transport/shared-memory.ts";
+import { borrowFromProcess, canShareWith, type SharedMemory } from "../transport/shared-memory.ts";
 import type { Door, Transport } from "../transport/transport.ts";
 import { type AnswerMessage, Attempt, type Receiving } from "./attempt.ts";
 import { createDeferred } from "../base/deferred.ts";
+import { describeExit, endError, type FatalProblem } from "./exit.ts";
 import { createInFlight } from "./in-flight.ts";
 import type { WorkerExit, WorkerLauncher, WorkerProcess } from "./launch.ts";
-import { readLogTail } from "./log-tail.ts";
 import type { Reply, Task, WorkerHello, WorkerState, WorkerStatus } from "./task.ts";
 import { SESSION, TaskSender } from "./task-sender.ts";
 import { createWatchdog, type Timeouts, type Watchdog } from "./watchdog.ts";
@@ -44,7 +44,7 @@ export class Worker {
   /** Reads what the worker's process shares with this one, if it does. */
   #borrow: Borrow | undefined;
   /** Why it was killed. */
-  #fatal: { readonly problem: string; readonly options?: ErrorOptions | undefined } | undefined;
+  #fatal: FatalProblem | undefined;
   #grace: NodeJS.Timeout | undefined;
   #status: WorkerStatus;
   /** Resolves once the process is gone, with why; undefined if it had been told to stop. Never rejects. */
@@ -173,16 +173,8 @@ export class Worker {
     clearTimeout(this.#grace);
     this.#enter(isStopped ? "stopped" : "failed", isStopped ? "stopped" : problem);
 
-    const details = {
-      workerId: this.id,
-      exitCode: exit.exitCode,
-      // A signal of ours says nothing that the problem does not.
-      signal: this.#fatal ? undefined : exit.signal,
-      isUncertain: !this.#inFlight.isCertain(),
-      logTail: await readLogTail(this.#logPath).catch(() => undefined),
-      logPath: this.#logPath,
-    };
-    const error = new WorkerError(problem, details, this.#fatal?.options);
+    const isUncertain = !this.#inFlight.isCertain();
+    const error = await endError(problem, { workerId: this.id, exit, fatal: this.#fatal, isUncertain, logPath: this.#logPath });
     const reason = isStopped ? new InterruptedError(`worker ${this.id} was stopped`) : error;
     this.#sender.close(reason);
     this.#inFlight.close(reason);
@@ -200,7 +192,7 @@ export class Worker {
     this.#watchdog.start.clear();
     // If our launcher did not start the process itself, this may be a pid of another machine.
     if (message.shares_memory && message.pid === this.#process.pid && canShareWith(message.pid))
-      this.#borrow = this.#borrowFrom(message.pid);
+      this.#borrow = borrowFromProcess(message.pid, this.ended);
     this.#enter("ready", "idle");
     const { pid, versions, variables, device: described } = message;
     const { memory_bytes: memoryBytes, ...known } = described;
@@ -209,16 +201,6 @@ export class Worker {
 
   #giveUp(message: string): void {
     this.kill(`cannot take tasks: ${message}`, { cause: new ConfigError([{ path: "workers.devices", message }]) });
-  }
-
-  #borrowFrom(pid: number): Borrow {
-    const read = borrowFrom(pid);
-    return (tensors) =>
-      read(tensors).catch(async (error: unknown) => {
-        // What vanished with the process is not the fault of the task that it had done.
-        if (isGone(pid)) await this.ended;
-        throw error;
-      });
   }
 
   #beat({ activity, task_id, step, steps }: WorkerMessageOf<"beat">): void {
@@ -286,12 +268,4 @@ export class Worker {
 /** It takes tasks. */
 export function isServing({ state }: WorkerStatus): boolean {
   return state === "ready" || state === "busy";
-}
-
-function describeExit({ exitCode, signal, problem }: WorkerExit, { state, taskId }: WorkerStatus): string {
-  if (problem !== undefined) return `could not be started: ${problem}`;
-  const how = signal === undefined ? `exited with code ${exitCode}` : `was ended by ${signal}`;
-  const hint = signal === "SIGKILL" ? ", which the kernel also sends when memory runs out" : "";
-  if (taskId !== null) return `${how} in ${taskId}${hint}`;
-  return state === "starting" ? `${how} before it said hello${hint}` : `${how} unasked${hint}`;
 }
