@@ -1,6 +1,7 @@
 import { createDeferred, type Deferred } from "../base/deferred.ts";
 import type { PoolListener, Reply, Task } from "./task.ts";
-import { isServing, type Worker } from "./worker.ts";
+import { isServing } from "./task.ts";
+import type { Worker } from "./worker.ts";
 
 interface Preparation {
   readonly task: Task;

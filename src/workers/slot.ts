@@ -1,5 +1,6 @@
 import type { SlotState } from "./scheduler.ts";
-import { isServing, type Worker } from "./worker.ts";
+import { isServing } from "./task.ts";
+import type { Worker } from "./worker.ts";
 
 /** A place for a worker. When its process dies another takes its place: `w0`, then `w0.1`, `w0.2`. */
 export interface Slot {

@@ -7,7 +7,9 @@ import { Preparations } from "./preparations.ts";
 import { schedule, type Waiter } from "./scheduler.ts";
 import { createSlot, deathsOf, type Lease, type Slot, stateOf } from "./slot.ts";
 import type { PoolListener, Reply, Task } from "./task.ts";
-import { isServing, Worker, type WorkerSettings } from "./worker.ts";
+import { isServing } from "./task.ts";
+import { Worker } from "./worker.ts";
+import type { WorkerSettings } from "./settings.ts";
 
 export interface SupervisorOptions extends WorkerSettings {
   /** Worker i is given device i modulo their number. */

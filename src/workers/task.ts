@@ -70,6 +70,11 @@ export interface WorkerStatus {
   readonly steps: number;
 }
 
+/** It takes tasks. */
+export function isServing({ state }: WorkerStatus): boolean {
+  return state === "ready" || state === "busy";
+}
+
 export interface WorkerHello {
   readonly workerId: string;
   readonly pid: number;

@@ -1,35 +1,25 @@
 import { join } from "node:path";
-import { ConfigError, InterruptedError, RefusedError, WorkerError } from "../errors.ts";
+import { ConfigError, InterruptedError, RefusedError, type WorkerError } from "../errors.ts";
 import type { Borrow } from "../protocol/tensor-chunks.ts";
 import { decodeWorkerMessage, encode } from "../protocol/codec.ts";
 import type { ControllerMessage, WorkerMessage, WorkerMessageOf } from "../protocol/messages.ts";
-import { borrowFromProcess, canShareWith, type SharedMemory } from "../transport/shared-memory.ts";
+import { borrowFromProcess, canShareWith } from "../transport/shared-memory.ts";
 import type { Door, Transport } from "../transport/transport.ts";
 import { type AnswerMessage, Attempt, type Receiving } from "./attempt.ts";
 import { createDeferred } from "../base/deferred.ts";
 import { describeExit, endError, type FatalProblem } from "./exit.ts";
 import { createInFlight } from "./in-flight.ts";
-import type { WorkerExit, WorkerLauncher, WorkerProcess } from "./launch.ts";
-import type { Reply, Task, WorkerHello, WorkerState, WorkerStatus } from "./task.ts";
+import type { WorkerExit, WorkerProcess } from "./launch.ts";
+import { isServing, type Reply, type Task, type WorkerHello, type WorkerState, type WorkerStatus } from "./task.ts";
+import type { WorkerSettings } from "./settings.ts";
 import { SESSION, TaskSender } from "./task-sender.ts";
-import { createWatchdog, type Timeouts, type Watchdog } from "./watchdog.ts";
-
-/** How workers are started, and how long they may be silent. */
-export interface WorkerSettings extends Timeouts {
-  readonly launcher: WorkerLauncher;
-  readonly transport: Transport;
-  /** For tensors to workers that are processes of this machine. */
-  readonly memory: SharedMemory;
-  readonly threads: number;
-  readonly logFolder: string;
-}
+import { createWatchdog, type Watchdog } from "./watchdog.ts";
 
 /** One worker process, from its launch to its end: starting → ready → busy → ready … → stopping → stopped | failed. */
 export class Worker {
   readonly id: string;
   readonly #receiving: Omit<Receiving, "borrow">;
   readonly #logPath: string;
-  readonly #onStatus: (status: WorkerStatus) => void;
   readonly #transport: Transport;
   readonly #door: Door;
   readonly #process: WorkerProcess;
@@ -37,6 +27,8 @@ export class Worker {
   readonly #sender: TaskSender;
   readonly #inFlight = createInFlight();
   readonly #ready = createDeferred<WorkerHello>();
+  /** Rejects, with the error of `ended`, if the worker never says hello. */
+  readonly ready: Promise<WorkerHello> = this.#ready.promise;
   /** Attempts whose turn to be sent has not come. */
   readonly #unsent = new Set<Attempt>();
   /** Attempts that it was asked to drop. */
@@ -46,6 +38,7 @@ export class Worker {
   /** Why it was killed. */
   #fatal: FatalProblem | undefined;
   #grace: NodeJS.Timeout | undefined;
+  readonly #onStatus: (status: WorkerStatus) => void;
   #status: WorkerStatus;
   /** Resolves once the process is gone, with why; undefined if it had been told to stop. Never rejects. */
   readonly ended: Promise<WorkerError | undefined>;
@@ -55,9 +48,9 @@ export class Worker {
     const { launcher, transport, memory, threads, logFolder } = settings;
     this.id = id;
     this.#receiving = settings;
-    this.#onStatus = onStatus;
     this.#transport = transport;
     this.#logPath = join(logFolder, `${id}.log`);
+    this.#onStatus = onStatus;
     this.#status = { workerId: id, state: "starting", activity: "starting", taskId: null, step: 0, steps: 0 };
     this.#sender = new TaskSender((message) => this.#send(message), memory);
     this.#watchdog = createWatchdog(settings, {
@@ -73,11 +66,6 @@ export class Worker {
     this.#ready.promise.catch(() => {});
     this.#watchdog.start.restart();
     onStatus(this.#status);
-  }
-
-  /** Rejects, with the error of `ended`, if the worker never says hello. */
-  get ready(): Promise<WorkerHello> {
-    return this.#ready.promise;
   }
 
   status(): WorkerStatus {
@@ -105,7 +93,10 @@ export class Worker {
         this.#unsent.delete(attempt);
         return { isWanted: !attempt.isOver(), sharesMemory: this.#borrow !== undefined };
       })
-      .catch((cause: unknown) => this.#failToSend(task, cause));
+      .catch((cause: unknown) => {
+        // A peer that is no longer connected is dying: its exit tells why, or else its missing heartbeats.
+        if (!(cause instanceof RefusedError)) this.kill(`could not be sent ${task.id}`, { cause });
+      });
     // Even if the answer came early, as a failure does: what was begun is sent whole, and the next task goes after it.
     const [reply] = await Promise.allSettled([answered, sent]);
     (await sent)?.();
@@ -135,8 +126,10 @@ export class Worker {
       if (message.type === "hello") this.#hello(message);
       else if (message.type === "unavailable") this.#giveUp(message.message);
       else if (message.type === "beat") this.#beat(message);
-      else if (message.type === "credit") this.#giveCredit(message.bytes);
-      else this.#answer(message);
+      else if (message.type === "credit") {
+        this.#sender.giveCredit(message.bytes);
+        this.#noteProgress();
+      } else this.#answer(message);
     } catch (cause) {
       this.kill(`sent what is refused: ${(cause as Error).message}`, { cause });
     }
@@ -182,11 +175,6 @@ export class Worker {
     return isStopped ? undefined : error;
   }
 
-  #failToSend({ id }: Task, cause: unknown): void {
-    // A peer that is no longer connected is dying: its exit tells why, or else its missing heartbeats.
-    if (!(cause instanceof RefusedError)) this.kill(`could not be sent ${id}`, { cause });
-  }
-
   #hello(message: WorkerMessageOf<"hello">): void {
     if (this.#status.state !== "starting") return this.kill("said hello twice");
     this.#watchdog.start.clear();
@@ -218,11 +206,6 @@ export class Worker {
     this.#noteProgress();
     // Chunks that were dropped count as consumed, or the worker would wait for ever.
     if (message.type === "chunk" && message.data.length > 0) this.#tell({ ...SESSION, type: "credit", bytes: message.data.length });
-  }
-
-  #giveCredit(bytes: number): void {
-    this.#sender.giveCredit(bytes);
-    this.#noteProgress();
   }
 
   #noteProgress(): void {
@@ -263,9 +246,4 @@ export class Worker {
   #tell(message: ControllerMessage): void {
     void this.#send(message).catch(() => {});
   }
-}
-
-/** It takes tasks. */
-export function isServing({ state }: WorkerStatus): boolean {
-  return state === "ready" || state === "busy";
 }

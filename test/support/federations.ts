@@ -1,9 +1,8 @@
 import * as fc from "fast-check";
 import { clientsOf, randomAdapter, roundContext, updateOf, zeroAdapter } from "../../src/testing/index.ts";
 import type { Adapter } from "../../src/adapter/adapter.ts";
-import { initialAdapter } from "../../src/adapter/initialise.ts";
 import { type AdapterLayout, createLayout } from "../../src/adapter/layout.ts";
-import type { Aggregate, Aggregation, RankedClient, RoundContext, Update } from "../../src/strategy/strategy.ts";
+import type { Aggregate, Aggregation, RoundContext, Update } from "../../src/strategy/strategy.ts";
 import { createRng, deriveSeed } from "../../src/base/rng.ts";
 
 /** A round as it may happen: some layout, clients of some ranks and sizes, and an update of each. */

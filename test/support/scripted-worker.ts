@@ -12,7 +12,7 @@ import { PROTOCOL_VERSION } from "../../src/protocol/limits.ts";
 import { createSharedMemory } from "../../src/transport/shared-memory.ts";
 import { memoryTransport } from "./memory-transport.ts";
 import type { LaunchOptions, WorkerExit, WorkerLauncher } from "../../src/workers/launch.ts";
-import type { WorkerSettings } from "../../src/workers/worker.ts";
+import type { WorkerSettings } from "../../src/workers/settings.ts";
 
 const packr = new Packr({ useRecords: false, variableMapSize: true });
 

@@ -15,7 +15,8 @@ import { borrowFrom, createSharedMemory } from "../../../src/transport/shared-me
 import type { Receiving } from "../../../src/workers/attempt.ts";
 import { createBuffers } from "../../../src/workers/buffers.ts";
 import { createDeferred } from "../../../src/base/deferred.ts";
-import { Worker, type WorkerSettings } from "../../../src/workers/worker.ts";
+import type { WorkerSettings } from "../../../src/workers/settings.ts";
+import { Worker } from "../../../src/workers/worker.ts";
 import { fitted, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "../../support/scripted-worker.ts";
 import { eventually, PATIENCE_MS } from "../../support/patience.ts";
 
