@@ -21,10 +21,10 @@ export const list = <T>(item: z.ZodType<T>, least = 0, most = Infinity) =>
     .meta({ item })
     .transform((values, context) => {
       const items: T[] = [];
-      for (const [place, value] of values.entries()) {
+      for (const [index, value] of values.entries()) {
         const { data, error } = item.safeParse(value);
         if (error) {
-          for (const { path, message } of error.issues.slice(0, 1)) context.addIssue({ code: "custom", path: [place, ...path], message });
+          for (const { path, message } of error.issues.slice(0, 1)) context.addIssue({ code: "custom", path: [index, ...path], message });
           return z.NEVER;
         }
         items.push(data);

@@ -31,7 +31,7 @@ export class Attempt {
   readonly #receiving: Receiving;
   readonly #reply = createDeferred<Reply | undefined>();
   #header: { readonly message: Reply["message"]; readonly assembler: Assembler } | undefined;
-  /** Resolves when whoever takes the reply has looked at it, or nobody will. */
+  /** Resolves once the reply has been processed, or will not be. */
   readonly #closed = createDeferred<void>();
   #taken: readonly Uint8Array<ArrayBuffer>[] = [];
   #isOver = false;

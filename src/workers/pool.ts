@@ -21,7 +21,7 @@ interface Outcome {
 
 /** Of the next try. */
 interface Terms {
-  /** Where it is not to be made, if there is another place. */
+  /** The slot to avoid if there is another one. */
   readonly avoid: Slot | undefined;
   readonly exclusive: boolean;
 }

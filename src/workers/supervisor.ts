@@ -85,7 +85,7 @@ export class Supervisor {
     return lease.promise.finally(() => signal?.removeEventListener("abort", leave));
   }
 
-  /** `failed` is the task that came to nothing, whoever is to blame. */
+  /** `failed` is the id of the task that failed, whatever the cause. */
   release(lease: Lease, { isCompleted, failed }: { readonly isCompleted: boolean; readonly failed?: string }): void {
     const { slot, worker } = lease;
     const isAlive = isServing(worker.status());
@@ -164,7 +164,7 @@ export class Supervisor {
     if (!error) return false;
     if (slot.leases === 0) slot.deaths++;
     slot.leases = 0;
-    // Whoever held its lease says first in which task it died.
+    // The holder of its lease first records in which task it died.
     await setImmediate();
     // If no worker has ever come up, the others would fail the same way; a signal came from outside.
     if (!this.#hasBeenUp && error.details.signal === undefined)

@@ -94,8 +94,8 @@ export interface PoolListener {
   ready?(worker: WorkerHello): void;
   status?(status: WorkerStatus): void;
   failure?(failure: TaskFailure): void;
-  /** A place for a worker is not filled again: too many ended there in a row. */
-  givenUp?(place: { readonly workerId: string; readonly device: string; readonly error: Error }): void;
+  /** A worker slot was disabled: too many workers crashed there in a row. */
+  givenUp?(slot: { readonly workerId: string; readonly device: string; readonly error: Error }): void;
 }
 
 /** A handful of workers that take tasks in order of priority. */

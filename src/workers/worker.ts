@@ -43,7 +43,7 @@ export class Worker {
   /** Resolves once the process is gone, with why; undefined if it had been told to stop. Never rejects. */
   readonly ended: Promise<WorkerError | undefined>;
 
-  /** Launches it. `onStatus` hears of every change. */
+  /** Launches it. Calls `onStatus` on every change. */
   constructor(id: string, device: string, settings: WorkerSettings & Omit<Receiving, "borrow">, onStatus: (status: WorkerStatus) => void) {
     const { launcher, transport, memory, threads, logFolder } = settings;
     this.id = id;
@@ -194,7 +194,7 @@ export class Worker {
   #beat({ activity, task_id, step, steps }: WorkerMessageOf<"beat">): void {
     if (task_id !== null) this.#inFlight.begin(task_id);
     this.#follow();
-    // Between tasks a heartbeat may still tell of the last one.
+    // Between tasks a heartbeat may still name the last one.
     const isCurrent = this.#status.state === "busy" && (task_id === null || task_id === this.#status.taskId);
     if (this.#status.state !== "starting" && !isCurrent) return;
     if (this.#update({ activity, step, steps }) && isCurrent) this.#watchdog.task.restart();
@@ -204,7 +204,7 @@ export class Worker {
     this.#inFlight.take(message);
     this.#follow();
     this.#noteProgress();
-    // Chunks that were dropped count as consumed, or the worker would wait for ever.
+    // Dropped chunks count as consumed; otherwise the worker would wait forever.
     if (message.type === "chunk" && message.data.length > 0) this.#tell({ ...SESSION, type: "credit", bytes: message.data.length });
   }
 
@@ -242,7 +242,7 @@ export class Worker {
     return this.#transport.send(this.id, encode(message));
   }
 
-  /** For messages that a worker which is gone need not get: its exit or its silence tells of its end. */
+  /** For messages that a dead worker does not need: its exit, or its missing heartbeats, will report it. */
   #tell(message: ControllerMessage): void {
     void this.#send(message).catch(() => {});
   }
