@@ -82,7 +82,7 @@ test("a client that fails every try is recorded, and the round goes on without i
 describe("a worker that cannot come up ends the run with an error that says so:", () => {
   test.each([
     ["it dies on import", { start: "import" }, {}, /exited with code 1[^]*no module named torch, says the test/],
-    ["it speaks another protocol version", { start: "version" }, {}, /protocol version: expected 6, got 99/],
+    ["it speaks another protocol version", { start: "version" }, {}, /protocol version: expected 7, got 99/],
     ["it never says hello", { start: "silent" }, { startTimeout: 2 }, /did not say hello within 2 s/],
   ] as const)("%s", async (_, fault, workers, message) => {
     const { result } = federate(withFault(fault.start, fault, workers));
