@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { cli, temporaryFolder, tiny } from "./support.ts";
+import { cli, temporaryFolder, tiny } from "../support/e2e.ts";
 
 // What only the data and the model can show: all of it at once, before anything is trained.
 

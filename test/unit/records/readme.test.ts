@@ -7,7 +7,7 @@ import { validateRun } from "../../../src/config/build.ts";
 import { exportCommand } from "../../../src/cli/export.ts";
 import { resumeCommand } from "../../../src/cli/resume.ts";
 import { verifyCommand } from "../../../src/cli/verify.ts";
-import { PROTOCOL_VERSION } from "../../../src/protocol/messages.ts";
+import { PROTOCOL_VERSION } from "../../../src/protocol/limits.ts";
 import { reopenRunDirectory } from "../../../src/records/run-directory.ts";
 import { createUpdateStore } from "../../../src/records/update-store.ts";
 import { writeReport } from "../../../src/report/html.ts";
@@ -15,21 +15,32 @@ import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
 import { allClients } from "../../../src/strategy/selection/all.ts";
 import { asFloat32 } from "../../../src/tensor/encoded.ts";
 import type { Reply } from "../../../src/workers/task.ts";
-import { moderateAdapter } from "../../conformance/federations.ts";
+import { randomAdapter } from "../../../src/testing/index.ts";
 import { documentedFiles } from "./documented-files.ts";
 import { nothingTrained, unevaluated } from "./figures.ts";
-import { madeRuns } from "./made-run.ts";
+import { madeRuns } from "../../support/made-run.ts";
 
 const records = path.join(import.meta.dirname, "../../../src/records");
 const readme = readFileSync(path.join(records, "README.md"), "utf8");
 const runs = madeRuns();
 const layout = createLayout({ r: 2, tiers: [1, 2], scale: 2 }, { modules: [{ name: "x.q", in: 3, out: 4 }], dense: [] });
-const adapter = moderateAdapter(layout, 2, "a");
+const adapter = randomAdapter(layout, 2, "a");
 
 function fitReply(): Reply<"fit"> {
   const rows = asFloat32(Float32Array.of(1, 2));
   const tensor = { name: "rows" as const, dtype: "F32" as const, shape: [2], bytes: 8, crc32: null, shared: null };
-  const figures = { r: 2, scale: 2, n: 10, steps: 3, passes: 3, loss: 0.5, rms_loss: 0.5, grad_norm: null, seconds: 1, peak_memory_bytes: null };
+  const figures = {
+    r: 2,
+    scale: 2,
+    n: 10,
+    steps: 3,
+    passes: 3,
+    loss: 0.5,
+    rms_loss: 0.5,
+    grad_norm: null,
+    seconds: 1,
+    peak_memory_bytes: null,
+  };
   const envelope = { type: "fitted", protocol_version: PROTOCOL_VERSION, task_id: "t", attempt: 1, client_id: "c0" } as const;
   return { workerId: "w0", attempt: 1, message: { ...envelope, ...figures, tensors: [tensor] }, payload: { rows }, close: () => {} };
 }
