@@ -88,7 +88,7 @@ describe("all at once are told", () => {
     });
     expect(found).toEqual([
       expect.stringMatching(/^5 model\.quantization: 4bit weights need a CUDA device/),
-      expect.stringMatching(/^7 data\.max_length: the longest example has \d+ tokens, the model takes 64; lower data\.max_length/),
+      expect.stringMatching(/^7 data\.max_length: the longest example has \d+ tokens, the model takes at most 64; lower data\.max_length/),
     ]);
   });
 

@@ -47,14 +47,15 @@ async function pathWith(commands: Record<string, string>): Promise<string> {
   return bin;
 }
 
-test("the tarball holds the build, the worker, its constraints and the configs, and no sources or tests", () => {
+test("the tarball holds the build, the worker, its constraints and the configs, the guides of src, and no sources or tests", () => {
   for (const file of ["dist/index.js", "dist/index.d.ts", "dist/cli/main.js", "pyproject.toml", "workers/constraints.txt"]) {
     expect(packed).toContain(file);
   }
   for (const file of ["workers/prelort_worker/__main__.py", "configs/quickstart.yaml", "README.md", "LICENSE", "package.json"]) {
     expect(packed).toContain(file);
   }
-  expect(packed.filter((file) => /^(src|test|runs)\/|__pycache__|\.(log|tgz)$|tsconfig/.test(file))).toEqual([]);
+  expect(packed).toContain("src/strategy/README.md");
+  expect(packed.filter((file) => /^src\/(?!.*README\.md$)|^(test|runs)\/|__pycache__|\.(log|tgz)$|tsconfig/.test(file))).toEqual([]);
 });
 
 test("the installed command knows its sub-commands", async () => {
