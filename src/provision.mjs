@@ -121,12 +121,11 @@ function finishDeclarations(dist) {
   writeFile(path.join(commonjs, "package.json"), '{ "type": "commonjs" }\n');
   // zod's declarations name NoInfer, which TypeScript has had since 5.4. package.json gives older ones these entries.
   writeFile(path.join(dist, "no-infer.d.ts"), "type NoInfer<T> = T;\n");
-  for (const [folder, toGlobals] of [
-    [dist, "./no-infer.d.ts"],
-    [commonjs, "../no-infer.d.ts"],
-  ]) {
-    const entry = `/// <reference path="${toGlobals}" />\nexport * from "./index.ts";\n`;
-    writeFile(path.join(folder, "before-typescript-5.4.d.ts"), entry);
+  for (const entry of [".", "testing", "commonjs", "commonjs/testing"]) {
+    const folder = path.join(dist, entry);
+    const toGlobals = path.posix.join(path.relative(folder, dist) || ".", "no-infer.d.ts");
+    const text = `/// <reference path="${toGlobals}" />\nexport * from "./index.ts";\n`;
+    writeFile(path.join(folder, "before-typescript-5.4.d.ts"), text);
   }
 }
 

@@ -15,7 +15,7 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/unit/**/*.test.ts", "test/conformance/**/*.test.ts"],
-          setupFiles: "test/property-tests.ts",
+          setupFiles: "test/support/property-tests.ts",
           testTimeout: 600_000,
           hookTimeout: 600_000,
           sequence: { groupOrder: 0 },

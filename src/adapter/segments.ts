@@ -6,5 +6,5 @@ export interface Segment {
 
 /** The run's segments, lowest first. They come from its tiers alone, never from who happened to report. */
 export function segments(tiers: readonly number[]): readonly Segment[] {
-  return tiers.map((to, place) => ({ from: tiers[place - 1] ?? 0, to }));
+  return tiers.map((to, index) => ({ from: tiers[index - 1] ?? 0, to }));
 }

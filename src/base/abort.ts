@@ -1,4 +1,4 @@
-/** What a promise gives, or the signal's reason once that comes first. What is waited for goes on, and nobody hears of it. */
+/** Settles as the promise does, or rejects with the signal's reason if that comes first; the work itself continues unheard. */
 export function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const abort = () => reject(signal.reason);

@@ -91,7 +91,7 @@ export function readingError(file: string, cause: unknown): Error {
   return new EnvironmentError(`${file} could not be read: ${message}`, remedy, { cause });
 }
 
-/** A pipe in the place of a file would be waited for, without end. */
+/** Reading a pipe in place of a file could block forever. */
 const READ = constants.O_RDONLY | constants.O_NONBLOCK;
 const LARGEST_READ = 2 ** 30;
 const PIECE_BYTES = 2 ** 20;

@@ -1,37 +1,17 @@
-import { setMaxListeners } from "node:events";
 import path from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import PQueue from "p-queue";
-import { buildRun, describeConfig, resolveTiers } from "../config/build.ts";
+import { buildRun, resolveTiers } from "../config/build.ts";
 import { assignments, type Comparison, type ComparisonMethod, slug } from "../config/comparison.ts";
 import { loadConfig } from "../config/load.ts";
-import { comparableConfig } from "../config/recorded-config.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { ConfigError, PrelortError, RunFailedError } from "../errors.ts";
-import { type RecordedRun, readRun } from "../records/read-run.ts";
-import { federate } from "../server/federate.ts";
-import { readJournal } from "../records/journal.ts";
-import { isThere } from "../base/read-file.ts";
-import { readRecord } from "../records/run-record.ts";
+import type { RecordedRun } from "../records/read-run.ts";
 import { type Budget, type Outcome, outcomesOf, passesPerStep } from "./outcome.ts";
+import { createRuns, type Runs, type RunsOptions } from "./runs.ts";
 
-export interface CompareOptions {
+export interface CompareOptions extends RunsOptions {
   /** Overrides of the setting, as `--set` takes them, for every method. */
   readonly set?: readonly string[] | undefined;
-  /** Make anew what an earlier comparison of the name finished under another config; otherwise that is refused. */
-  readonly overwrite?: boolean | undefined;
-  /** Runs under way at a time. */
-  readonly jobs?: number | undefined;
-  readonly signal?: AbortSignal | undefined;
-  onRun?(progress: Progress): void;
-}
-
-export interface Progress {
-  readonly name: string;
-  readonly state: "kept" | "started" | "finished";
-  readonly finished: number;
-  /** Known so far: runs at equal compute are planned once the cost of a method's steps is known. */
-  readonly planned: number;
 }
 
 /** What a comparison came to; `compare.json` is this. */
@@ -134,69 +114,6 @@ async function allSettled<T>(promises: readonly Promise<T>[]): Promise<T[]> {
     if (result.status === "rejected") throw result.reason;
     return result.value;
   });
-}
-
-interface Runs {
-  /** The run of this config: that which is there, or one made now. */
-  get(config: RunConfig): Promise<RecordedRun>;
-}
-
-/** Aborts `refusal` where a run would replace what another comparison finished: none of the others goes on for nothing. */
-function createRuns({ jobs = 1, overwrite = false, signal, onRun }: CompareOptions, refusal: AbortController): Runs {
-  const fate = signal ? AbortSignal.any([signal, refusal.signal]) : refusal.signal;
-  // Every run listens to it.
-  setMaxListeners(0, fate);
-  const queue = new PQueue({ concurrency: jobs });
-  let [planned, finished] = [0, 0];
-  return {
-    async get(config) {
-      const name = config.name ?? "";
-      planned++;
-      const tell = (state: Progress["state"]) => onRun?.({ name, state, finished, planned });
-      const directory = path.resolve(config.runsDir, name);
-      const { commits, hasEnded } = await readJournal(path.join(directory, "journal.jsonl"));
-      const isSame = isDeepStrictEqual(await recordedConfig(directory), comparableConfig(plain(config)));
-      // Its journal may be gone.
-      const isUsed = commits.length > 0 || isThere(path.join(directory, "rounds"));
-      if (isUsed && !isSame && !overwrite) {
-        const state = hasEnded ? "a finished run" : "a run";
-        const message = `${directory} holds ${state} of another config; give the comparison another name, or make it anew with --overwrite`;
-        const error = new ConfigError([{ path: "name", message }]);
-        refusal.abort(error);
-        throw error;
-      }
-      const kept = hasEnded && isSame ? await readRun(directory).catch(unlessDamaged) : undefined;
-      if (kept) {
-        finished++;
-        tell("kept");
-        return kept;
-      }
-      const conduct = async () => {
-        tell("started");
-        await federate({ ...config, ...(isSame ? { resume: true } : { overwrite }), signal: fate }).result;
-        finished++;
-        tell("finished");
-        return readRun(directory);
-      };
-      // An aborted signal has every run that is under way, or comes to its turn, reject with an InterruptedError.
-      return queue.add(conduct);
-    },
-  };
-}
-
-/** As a record has it. */
-function plain(config: RunConfig): unknown {
-  return JSON.parse(JSON.stringify(describeConfig(config)));
-}
-
-/** What is damaged is made again by a resume, or refused by it. */
-function unlessDamaged(error: unknown): undefined {
-  if (!(error instanceof PrelortError) || error.kind !== "run") throw error;
-}
-
-/** Of a run that has begun; undefined where none has. */
-async function recordedConfig(directory: string): Promise<unknown> {
-  return isThere(path.join(directory, "run.json")) ? comparableConfig((await readRecord(directory))["config"]) : undefined;
 }
 
 /** Each family's learning rate, by the first of its methods. */

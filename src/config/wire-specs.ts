@@ -2,7 +2,7 @@ import path from "node:path";
 import type { z } from "zod";
 import { toSnake } from "../base/case.ts";
 import { cacheFolder } from "../installation.ts";
-import type { dataSpec, fitSpec, loraSpec, modelSpec } from "../protocol/messages.ts";
+import type { dataSpec, fitSpec, loraSpec, modelSpec } from "../protocol/specs.ts";
 import { isAssetReference, resolveAsset } from "./assets.ts";
 import { clientsTold } from "./client-rules.ts";
 import { data as dataSchema, partition as partitionSchema } from "./data-section.ts";

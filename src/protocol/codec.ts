@@ -2,14 +2,8 @@ import { Packr, Unpackr } from "msgpackr";
 import type { z } from "zod";
 import { RefusedError } from "../errors.ts";
 import { inspectFrame } from "./validate-frame.ts";
-import {
-  type ControllerMessage,
-  controllerMessage,
-  MAX_FRAME_BYTES,
-  PROTOCOL_VERSION,
-  type WorkerMessage,
-  workerMessage,
-} from "./messages.ts";
+import { type ControllerMessage, controllerMessage, type WorkerMessage, workerMessage } from "./messages.ts";
+import { MAX_FRAME_BYTES, PROTOCOL_VERSION } from "./limits.ts";
 
 /*
  * The only user of msgpackr. Its default writes records that no other library reads (hence `useRecords`), it
@@ -23,8 +17,22 @@ export function encode(message: ControllerMessage): Uint8Array {
   return packr.pack(wideIntegers(controllerMessage.parse(message)));
 }
 
+/** The same for a worker that is written in TypeScript. */
+export function encodeWorkerMessage(message: WorkerMessage): Uint8Array {
+  return packr.pack(wideIntegers(workerMessage.parse(message)));
+}
+
 /** What a worker sent, validated. Throws a RefusedError that names the problem; nothing else. */
 export function decodeWorkerMessage(frame: Uint8Array): WorkerMessage {
+  return decodeMessage(frame, workerMessage);
+}
+
+/** What the controller sent, validated in the same way. */
+export function decodeControllerMessage(frame: Uint8Array): ControllerMessage {
+  return decodeMessage(frame, controllerMessage);
+}
+
+function decodeMessage<T>(frame: Uint8Array, schema: z.ZodType<T>): T {
   if (frame.length > MAX_FRAME_BYTES) throw new RefusedError("a frame", `at most ${MAX_FRAME_BYTES} bytes`, `${frame.length}`);
   inspectFrame(frame);
   const fields = unpackr.unpack(frame) as Record<string, unknown>;
@@ -38,7 +46,7 @@ export function decodeWorkerMessage(frame: Uint8Array): WorkerMessage {
       typeof version === "number" ? `${version}` : "none",
     );
   }
-  const parsed = workerMessage.safeParse(fields);
+  const parsed = schema.safeParse(fields);
   if (parsed.success) return parsed.data;
   throw new RefusedError(`message ${type}`, "the fields that src/protocol/README.md lists", describeIssues(parsed.error));
 }

@@ -3,7 +3,8 @@ import type { Adapter } from "../adapter/adapter.ts";
 import { type EncodedAdapter, encodingOf } from "../adapter/encoded-adapter.ts";
 import { RefusedError } from "../errors.ts";
 import { type Dtype, type Encoded, encodedBytes } from "../tensor/encoded.ts";
-import { CHUNK_BYTES, type TensorDescriptor } from "./messages.ts";
+import { CHUNK_BYTES } from "./limits.ts";
+import type { TensorDescriptor } from "./fields.ts";
 
 /** What a `chunk` message carries beside its envelope. */
 export interface Chunk {

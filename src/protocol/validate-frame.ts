@@ -12,89 +12,111 @@ const MAX_KEYS = 1000;
  * more memory than its bytes warrant.
  */
 export function inspectFrame(frame: Uint8Array): void {
-  const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
-  let at = 0;
+  const walker = new FrameWalker(frame);
+  if (!isMap(frame[0])) walker.refuse("a msgpack map", frame.length === 0 ? "nothing" : "something else");
+  walker.walk(0);
+  if (walker.left > 0) walker.refuse("the end", `${walker.left} more bytes`);
+}
 
-  const refuse = (expected: string, received: string): never => {
-    throw new RefusedError("a frame", expected, `${received} at byte ${at}`);
-  };
-  const skip = (bytes: number) => {
-    if (bytes > frame.length - at) refuse(`${bytes} more bytes`, `${frame.length - at}`);
-    at += bytes;
-  };
-  const length = (bytes: 1 | 2 | 4): number => {
-    const start = at;
-    skip(bytes);
-    return bytes === 1 ? view.getUint8(start) : bytes === 2 ? view.getUint16(start) : view.getUint32(start);
-  };
-  const isString = (head: number | undefined) => head !== undefined && ((head >= 0xa0 && head <= 0xbf) || (head >= 0xd9 && head <= 0xdb));
+/** What follows a head byte: nothing, so many bytes, or a length in so many bytes and then that many bytes or items. */
+type Head = "nothing" | { readonly skip: number } | { readonly length: 1 | 2 | 4; readonly of: "bytes" | "array" | "map" };
 
-  const walkItems = (count: number, isMap: boolean, depth: number) => {
-    if (depth > MAX_DEPTH) refuse(`at most ${MAX_DEPTH} levels`, "a deeper one");
-    if (count > frame.length - at) refuse(`at most ${frame.length - at} items`, `${count}`);
-    if (isMap && count > MAX_KEYS) refuse(`at most ${MAX_KEYS} keys`, `${count}`);
+/** Head bytes from 0xc0 to 0xdf, without the reserved 0xc1 and the extension types. */
+const HEADS: ReadonlyMap<number, Head> = new Map<number, Head>([
+  [0xc0, "nothing"], // nil
+  [0xc2, "nothing"], // false
+  [0xc3, "nothing"], // true
+  [0xc4, { length: 1, of: "bytes" }], // bin
+  [0xc5, { length: 2, of: "bytes" }],
+  [0xc6, { length: 4, of: "bytes" }],
+  [0xca, { skip: 4 }], // float
+  [0xcb, { skip: 8 }],
+  [0xcc, { skip: 1 }], // uint 8 to 64
+  [0xcd, { skip: 2 }],
+  [0xce, { skip: 4 }],
+  [0xcf, { skip: 8 }],
+  [0xd0, { skip: 1 }], // int 8 to 64
+  [0xd1, { skip: 2 }],
+  [0xd2, { skip: 4 }],
+  [0xd3, { skip: 8 }],
+  [0xd9, { length: 1, of: "bytes" }], // str
+  [0xda, { length: 2, of: "bytes" }],
+  [0xdb, { length: 4, of: "bytes" }],
+  [0xdc, { length: 2, of: "array" }],
+  [0xdd, { length: 4, of: "array" }],
+  [0xde, { length: 2, of: "map" }],
+  [0xdf, { length: 4, of: "map" }],
+]);
+
+class FrameWalker {
+  readonly #frame: Uint8Array;
+  readonly #view: DataView;
+  #at = 0;
+
+  constructor(frame: Uint8Array) {
+    this.#frame = frame;
+    this.#view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+  }
+
+  /** Bytes that have not been walked. */
+  get left(): number {
+    return this.#frame.length - this.#at;
+  }
+
+  refuse(expected: string, received: string): never {
+    throw new RefusedError("a frame", expected, `${received} at byte ${this.#at}`);
+  }
+
+  /** Walks one value. */
+  walk(depth: number): void {
+    if (this.left === 0) this.refuse("a value", "the end");
+    const head = this.#view.getUint8(this.#at++);
+    if (head <= 0x7f || head >= 0xe0) return; // fixint
+    if (head <= 0x8f) return this.#walkItems(head & 0x0f, true, depth + 1);
+    if (head <= 0x9f) return this.#walkItems(head & 0x0f, false, depth + 1);
+    if (head <= 0xbf) return this.#skip(head & 0x1f); // fixstr
+    const follows = HEADS.get(head);
+    if (follows === undefined) {
+      this.#at--;
+      this.refuse("a msgpack value that is no extension", `0x${head.toString(16)}`);
+    }
+    if (follows === "nothing") return;
+    if ("skip" in follows) return this.#skip(follows.skip);
+    const length = this.#length(follows.length);
+    if (follows.of === "bytes") this.#skip(length);
+    else this.#walkItems(length, follows.of === "map", depth + 1);
+  }
+
+  #walkItems(count: number, isMap: boolean, depth: number): void {
+    if (depth > MAX_DEPTH) this.refuse(`at most ${MAX_DEPTH} levels`, "a deeper one");
+    if (count > this.left) this.refuse(`at most ${this.left} items`, `${count}`);
+    if (isMap && count > MAX_KEYS) this.refuse(`at most ${MAX_KEYS} keys`, `${count}`);
     for (let item = 0; item < count; item++) {
       if (isMap) {
-        if (!isString(frame[at])) refuse("a string as key", "something else");
-        walk(depth);
+        if (!isString(this.#frame[this.#at])) this.refuse("a string as key", "something else");
+        this.walk(depth);
       }
-      walk(depth);
+      this.walk(depth);
     }
-  };
-  const walk = (depth: number): void => {
-    if (at >= frame.length) refuse("a value", "the end");
-    const head = view.getUint8(at++);
-    if (head <= 0x7f || head >= 0xe0) return; // fixint
-    if (head <= 0x8f) return walkItems(head & 0x0f, true, depth + 1);
-    if (head <= 0x9f) return walkItems(head & 0x0f, false, depth + 1);
-    if (head <= 0xbf) return skip(head & 0x1f);
-    switch (head) {
-      case 0xc0: // nil
-      case 0xc2: // false
-      case 0xc3: // true
-        return;
-      case 0xc4: // bin
-      case 0xd9: // str
-        return skip(length(1));
-      case 0xc5:
-      case 0xda:
-        return skip(length(2));
-      case 0xc6:
-      case 0xdb:
-        return skip(length(4));
-      case 0xca: // float
-        return skip(4);
-      case 0xcb:
-        return skip(8);
-      case 0xcc: // uint 8 to 64
-      case 0xcd:
-      case 0xce:
-      case 0xcf:
-        return skip(1 << (head - 0xcc));
-      case 0xd0: // int 8 to 64
-      case 0xd1:
-      case 0xd2:
-      case 0xd3:
-        return skip(1 << (head - 0xd0));
-      case 0xdc: // array
-        return walkItems(length(2), false, depth + 1);
-      case 0xdd:
-        return walkItems(length(4), false, depth + 1);
-      case 0xde: // map
-        return walkItems(length(2), true, depth + 1);
-      case 0xdf:
-        return walkItems(length(4), true, depth + 1);
-      default: // 0xc1 is reserved, all others are extension types
-        at--;
-        return refuse("a msgpack value that is no extension", `0x${head.toString(16)}`);
-    }
-  };
+  }
 
-  if (!isMap(frame[0])) refuse("a msgpack map", frame.length === 0 ? "nothing" : "something else");
-  walk(0);
-  if (at !== frame.length) refuse("the end", `${frame.length - at} more bytes`);
+  #skip(bytes: number): void {
+    if (bytes > this.left) this.refuse(`${bytes} more bytes`, `${this.left}`);
+    this.#at += bytes;
+  }
+
+  #length(bytes: 1 | 2 | 4): number {
+    const start = this.#at;
+    this.#skip(bytes);
+    if (bytes === 1) return this.#view.getUint8(start);
+    return bytes === 2 ? this.#view.getUint16(start) : this.#view.getUint32(start);
+  }
 }
 
 function isMap(head: number | undefined): boolean {
   return head !== undefined && ((head >= 0x80 && head <= 0x8f) || head === 0xde || head === 0xdf);
+}
+
+function isString(head: number | undefined): boolean {
+  return head !== undefined && ((head >= 0xa0 && head <= 0xbf) || (head >= 0xd9 && head <= 0xdb));
 }

@@ -57,14 +57,7 @@ export function qualityOverRank(run: RecordedRun): Chart {
   const showsBefore = trained.length === 0 || before.filter(isDrawn).every(({ value }) => isNear(value));
   const shown = pickEvenly(showsBefore ? rounds : trained, 4);
   const last = shown.at(-1);
-  const strength = (round: number) => Math.round(100 - (55 * (shown.length - 1 - shown.indexOf(round))) / Math.max(1, shown.length - 1));
-  const lines = shown.map((round) => ({
-    name: round === 0 ? "before" : `round ${round}`,
-    color: round === 0 ? "var(--muted)" : `color-mix(in oklab, var(--accent) ${strength(round)}%, var(--panel))`,
-    isDashed: round === 0,
-    isLast: round === last,
-    line: measured.points.filter((point) => point.round === round),
-  }));
+  const lines = curvesOf(measured.points, shown);
   const final = lines.at(-1)?.line ?? [];
   const sure = final.filter(hasInterval);
   const axis = fitAxis(
@@ -88,16 +81,7 @@ export function qualityOverRank(run: RecordedRun): Chart {
     },
     marks: [
       ...whiskers(sure, { x: "r", low: "low", high: "high", stroke: "var(--accent)" }),
-      ...lines.flatMap(({ line, color, isDashed, isLast }) => [
-        Plot.lineY(line, {
-          x: "r",
-          y: "value",
-          stroke: color,
-          strokeWidth: isLast ? 2.5 : 1.5,
-          ...(isDashed && { strokeDasharray: "4 3" }),
-        }),
-        Plot.dot(line, { x: "r", y: "value", fill: color, r: isLast ? 3.5 : 2 }),
-      ]),
+      ...lines.flatMap(curve),
       Plot.text(
         final.filter((point) => labelled.includes(point.r) && isDrawn(point)),
         {
@@ -112,11 +96,8 @@ export function qualityOverRank(run: RecordedRun): Chart {
       ...endLabels(lines, axis, 6),
     ],
   });
-  const n = formatCount(sure[0]?.examples ?? 0);
   const notes = [
-    ...(sure.length > 0
-      ? [`Whiskers: 95 % intervals (Wilson) ${last === 0 ? "before training" : `after round ${last}`}, as ${n} held-out examples allow.`]
-      : []),
+    ...noteIntervals(sure, last),
     ...(showsBefore ? [] : [`Before training: ${describeRange(before)}, outside this axis.`]),
     ...axis.notes,
     ...noteGaps(lines.flatMap(({ line }) => line)),
@@ -125,6 +106,40 @@ export function qualityOverRank(run: RecordedRun): Chart {
     .toReversed()
     .map(({ name, color, isDashed }) => ({ name: isDashed ? "before training" : name, value: "", color, isDashed }));
   return { svg, legend, notes };
+}
+
+/** One for each of these rounds, the later the stronger in colour. */
+function curvesOf(points: readonly Point[], rounds: readonly number[]): readonly (Curve & { readonly name: string })[] {
+  return rounds.map((round, index) => {
+    const strength = Math.round(100 - (55 * (rounds.length - 1 - index)) / Math.max(1, rounds.length - 1));
+    return {
+      name: round === 0 ? "before" : `round ${round}`,
+      color: round === 0 ? "var(--muted)" : `color-mix(in oklab, var(--accent) ${strength}%, var(--panel))`,
+      isDashed: round === 0,
+      isLast: index === rounds.length - 1,
+      line: points.filter((point) => point.round === round),
+    };
+  });
+}
+
+/** A line of the picture, with a dot at each rank; the last round's is the strongest. */
+function curve({ line, color, isDashed, isLast }: Curve): readonly Plot.Markish[] {
+  const stroke = { stroke: color, strokeWidth: isLast ? 2.5 : 1.5, ...(isDashed && { strokeDasharray: "4 3" }) };
+  return [Plot.lineY(line, { x: "r", y: "value", ...stroke }), Plot.dot(line, { x: "r", y: "value", fill: color, r: isLast ? 3.5 : 2 })];
+}
+
+interface Curve {
+  readonly line: readonly Point[];
+  readonly color: string;
+  readonly isDashed: boolean;
+  readonly isLast: boolean;
+}
+
+/** What the whiskers of `round` mean. */
+function noteIntervals([first]: readonly Point[], round: number | undefined): readonly string[] {
+  if (!first) return [];
+  const when = round === 0 ? "before training" : `after round ${round}`;
+  return [`Whiskers: 95 % intervals (Wilson) ${when}, as ${formatCount(first.examples ?? 0)} held-out examples allow.`];
 }
 
 function noteGaps(points: readonly Point[]): readonly string[] {

@@ -55,8 +55,8 @@ export class OrderFreeSum {
       for (const { integers } of this.#lanes) integers.fill(0);
       return;
     }
-    this.#lanes = Array.from({ length: Math.ceil(bounds.length / laneLength) }, (_, place) =>
-      makeLane(Math.min(laneLength, bounds.length - place * laneLength)),
+    this.#lanes = Array.from({ length: Math.ceil(bounds.length / laneLength) }, (_, index) =>
+      makeLane(Math.min(laneLength, bounds.length - index * laneLength)),
     );
   }
 
@@ -116,10 +116,10 @@ export class OrderFreeSum {
   /** Where `length` values from `at` on lie: values [from, to) of them from `start` of a lane on. */
   *#stretches(at: number, length: number): Generator<{ lane: Lane; start: number; from: number; to: number }> {
     for (let from = 0; from < length;) {
-      const place = Math.floor((at + from) / this.#laneLength);
-      const start = at + from - place * this.#laneLength;
+      const index = Math.floor((at + from) / this.#laneLength);
+      const start = at + from - index * this.#laneLength;
       const to = Math.min(length, from + this.#laneLength - start);
-      yield { lane: this.#lanes[place] as Lane, start, from, to };
+      yield { lane: this.#lanes[index] as Lane, start, from, to };
       from = to;
     }
   }

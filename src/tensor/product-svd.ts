@@ -27,8 +27,8 @@ export function productSvd(left: Stack, right: Stack, most: number): ProductSvd 
   const [rows, columns] = [l.basis.length / left.length, r.basis.length / right.length];
   if (rows === 0 || columns === 0) return { values: new Float64Array(0), left: new Float64Array(0), right: new Float64Array(0) };
   const core = Array.from({ length: rows }, () => new Float64Array(columns));
-  for (const [place, weights] of l.coordinates.entries()) {
-    for (let row = 0; row < weights.length; row++) addScaled(core[row]!, weights[row]!, r.coordinates[place]!);
+  for (const [index, weights] of l.coordinates.entries()) {
+    for (let row = 0; row < weights.length; row++) addScaled(core[row]!, weights[row]!, r.coordinates[index]!);
   }
   const svd = new SVD(new Matrix(core), { autoTranspose: true });
   const significant = svd.diagonal.filter((value) => value > NEGLIGIBLE * svd.norm2).slice(0, most);

@@ -17,8 +17,8 @@ export function thinQr(vectors: Float64Array, length: number): ThinQr {
   const basis = new Float64Array(roundUp(most) * length);
   const coordinates: Float64Array[] = [];
   let rank = 0;
-  for (let place = 0; place < count; place++) {
-    const rest = vectors.slice(place * length, (place + 1) * length);
+  for (let index = 0; index < count; index++) {
+    const rest = vectors.slice(index * length, (index + 1) * length);
     const whole = norm(rest);
     const shares = takeOut(basis, rank, rest);
     const again = takeOut(basis, rank, rest);

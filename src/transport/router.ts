@@ -1,7 +1,7 @@
 import { setImmediate } from "node:timers/promises";
 import { Router, type SocketOptions } from "zeromq";
 import { RefusedError } from "../errors.ts";
-import { MAX_FRAME_BYTES } from "../protocol/messages.ts";
+import { MAX_FRAME_BYTES } from "../protocol/limits.ts";
 import type { Transport } from "./transport.ts";
 
 /** A bound ROUTER socket, to which peers connect with a DEALER whose routing id is their name. */
@@ -14,7 +14,7 @@ export interface BoundRouter extends Pick<Transport, "send" | "receive"> {
 export function bindRouter(address: string, security: SocketOptions<Router> = {}): BoundRouter {
   // Without `mandatory` a frame to an unknown peer is dropped in silence. High-water marks count frames, not
   // bytes, and one full pipe would stall the writer for all: the pool's credit in bytes is the only bound. A send
-  // then waits for one thing alone, and without `sendTimeout` for ever: that anybody is connected.
+  // then waits for one thing alone, and without `sendTimeout` forever: for a peer to connect.
   const router = new Router({
     mandatory: true,
     sendHighWaterMark: 0,

@@ -177,6 +177,17 @@ export function borrowFrom(pid: number): Borrow {
   };
 }
 
+/** The same for a process that may end meanwhile: the error then comes once `ended` has resolved, so that its end is known first. */
+export function borrowFromProcess(pid: number, ended: Promise<unknown>): Borrow {
+  const read = borrowFrom(pid);
+  return (tensors) =>
+    read(tensors).catch(async (error: unknown) => {
+      // What vanished with the process is not the fault of the task that it had done.
+      if (isGone(pid)) await ended;
+      throw error;
+    });
+}
+
 function openLent(pid: number, fd: number): number {
   const path = `/proc/${pid}/fd/${fd}`;
   let opened: number | undefined;

@@ -65,9 +65,9 @@ const DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-
 function decodeZ85(text: string): Buffer {
   const groups = text.match(/.{5}/g) ?? [];
   const bytes = Buffer.alloc(4 * groups.length);
-  for (const [place, group] of groups.entries()) {
+  for (const [index, group] of groups.entries()) {
     const value = Array.from(group).reduce((value, digit) => 85 * value + DIGITS.indexOf(digit), 0);
-    bytes.writeUInt32BE(value, 4 * place);
+    bytes.writeUInt32BE(value, 4 * index);
   }
   return bytes;
 }

@@ -7,26 +7,7 @@ import type { Buffers } from "./buffers.ts";
 import { createDeferred } from "../base/deferred.ts";
 import type { Reply, Task } from "./task.ts";
 
-/** One try of a task on one worker, as its answer comes in: a message, its tensors' chunks, an end. */
-export interface Attempt {
-  readonly task: Task["identity"];
-  readonly taskId: string;
-  readonly number: number;
-  /** Rejects with what the worker reported, or with what was wrong about its answer; undefined if it was given back. */
-  readonly reply: Promise<Reply | undefined>;
-  /** Takes a message if it belongs to this try and it is not over yet; others are late or doubled, and dropped. */
-  take(message: AnswerMessage): void;
-  /** Its answer has come, but for the tensors. */
-  isAnswered(): boolean;
-  /** Nothing of it is still to come from the worker. */
-  isDelivered(): boolean;
-  isOver(): boolean;
-  fail(error: Error): void;
-  /** Nothing came of it, and it was not its fault: it may be made again, under the same number, by another worker. */
-  requeue(): void;
-}
-
-export type AnswerMessage = Exclude<WorkerMessage, WorkerMessageOf<"hello" | "beat" | "credit">>;
+export type AnswerMessage = Exclude<WorkerMessage, WorkerMessageOf<"hello" | "unavailable" | "beat" | "credit">>;
 
 /** What an answer's tensors are received with. */
 export interface Receiving {
@@ -37,112 +18,155 @@ export interface Receiving {
   readonly borrow: Borrow | undefined;
 }
 
-/** Of the config: what a fault in the input is a fault of. */
+/** The config section to name when an input error carries no key. */
 const SECTIONS = { prepare: "data", load: "model", fit: "fit", evaluate: "evaluate" } as const;
 const ANSWERS = { prepare: "prepared", load: "loaded", fit: "fitted", evaluate: "evaluated" } as const;
 
-export function createAttempt(task: Task, number: number, workerId: string, { buffers, turns, borrow }: Receiving): Attempt {
-  const { promise, resolve, reject } = createDeferred<Reply | undefined>();
-  let header: { readonly message: Reply["message"]; readonly assembler: Assembler } | undefined;
-  /** Whoever takes the reply has looked at it, or nobody will. */
-  const closed = createDeferred<void>();
-  let taken: readonly Uint8Array<ArrayBuffer>[] = [];
-  let isOver = false;
+/** One try of a task on one worker, as its answer comes in: a message, its tensors' chunks, an end. */
+export class Attempt {
+  readonly task: Task["identity"];
+  readonly taskId: string;
+  readonly number: number;
+  readonly #task: Task;
+  readonly #workerId: string;
+  readonly #receiving: Receiving;
+  readonly #reply = createDeferred<Reply | undefined>();
+  #header: { readonly message: Reply["message"]; readonly assembler: Assembler } | undefined;
+  /** Resolves once the reply has been processed, or will not be. */
+  readonly #closed = createDeferred<void>();
+  #taken: readonly Uint8Array<ArrayBuffer>[] = [];
+  #isOver = false;
 
-  const fail = (error: Error) => {
-    isOver = true;
-    reject(error);
-  };
-  const requeue = () => {
-    isOver = true;
-    resolve(undefined);
-  };
-  const finish = () => {
-    if (!header) throw new RefusedError(`the end of ${task.id}`, "after an answer", "before one");
-    const payload = header.assembler.finish();
-    isOver = true;
+  constructor(task: Task, number: number, workerId: string, receiving: Receiving) {
+    this.task = task.identity;
+    this.taskId = task.id;
+    this.number = number;
+    this.#task = task;
+    this.#workerId = workerId;
+    this.#receiving = receiving;
+  }
+
+  /** Rejects with what the worker reported, or with what was wrong about its answer; undefined if it was requeued. */
+  get reply(): Promise<Reply | undefined> {
+    return this.#reply.promise;
+  }
+
+  /** Its answer has come, but for the tensors. */
+  isAnswered(): boolean {
+    return this.#header !== undefined;
+  }
+
+  /** Nothing of it is still to come from the worker. */
+  isDelivered(): boolean {
+    return this.#isOver || this.#isShared();
+  }
+
+  isOver(): boolean {
+    return this.#isOver;
+  }
+
+  fail(error: Error): void {
+    this.#isOver = true;
+    this.#reply.reject(error);
+  }
+
+  /** Nothing came of it, and it was not its fault: another worker may try it again under the same number. */
+  requeue(): void {
+    this.#isOver = true;
+    this.#reply.resolve(undefined);
+  }
+
+  /** Takes a message if it belongs to this try and the try is not over yet; others are late or duplicated, and dropped. */
+  take(message: AnswerMessage): void {
+    if (message.task_id !== this.taskId || message.attempt !== this.number) return;
+    if (this.#isOver) return this.#handBack(message);
+    try {
+      if (message.type === "chunk" || message.type === "end") this.#takePart(message);
+      else this.#answer(message);
+    } catch (error) {
+      this.fail(error as Error);
+      this.#handBack(message);
+    }
+  }
+
+  #isShared(): boolean {
+    return this.#header?.assembler.isShared ?? false;
+  }
+
+  #takePart(message: WorkerMessageOf<"chunk" | "end">): void {
+    // It would go where the tensors are being copied to, and nothing vouches for it.
+    if (this.#isShared()) throw new RefusedError(`the tensors of ${this.taskId}`, "in shared memory", message.type);
+    if (message.type === "end") this.#finish();
+    else if (this.#header) this.#header.assembler.write(message);
+    else throw new RefusedError(`a chunk for ${this.taskId}`, "after an answer", "before one");
+  }
+
+  #answer(message: Exclude<AnswerMessage, WorkerMessageOf<"chunk" | "end">>): void {
+    const [subject, before] = [`the answer to ${this.taskId}`, this.#header];
+    if (before) throw new RefusedError(subject, "one", `${message.type} after ${before.message.type}`);
+    if (message.type === "failure") throw reported(message, this.#task, this.#workerId);
+    const { request, expect = {}, dtype } = this.#task;
+    if (message.type !== ANSWERS[request.type]) throw new RefusedError(subject, ANSWERS[request.type], message.type);
+    const tensors = "tensors" in message ? message.tensors : [];
+    const assembler = createAssembler(tensors, expect, { dtype, allocate: (bytes) => this.#allocate(bytes) });
+    this.#header = { message, assembler };
+    if (tensors.length === 0) this.#finish();
+    else if (assembler.isShared) this.#copyShared(message, assembler);
+  }
+
+  #copyShared(message: AnswerMessage, assembler: Assembler): void {
+    const { borrow, turns } = this.#receiving;
+    if (!borrow) throw new RefusedError(`the tensors of ${this.taskId}`, "in chunks", "in memory that is not shared");
+    void turns.add(async () => {
+      try {
+        if (this.#isOver) this.#handBack(message);
+        else await assembler.copy(borrow);
+        if (!this.#isOver) this.#finish();
+        else this.#closed.resolve();
+      } catch (error) {
+        this.fail(error as Error);
+        this.#closed.resolve();
+      }
+      await this.#closed.promise;
+    });
+  }
+
+  #finish(): void {
+    if (!this.#header) throw new RefusedError(`the end of ${this.taskId}`, "after an answer", "before one");
+    const { message, assembler } = this.#header;
+    const payload = assembler.finish();
+    this.#isOver = true;
     const close = (isForgotten: boolean) => {
-      if (isForgotten) for (const buffer of taken) buffers.give(buffer);
-      taken = [];
-      closed.resolve();
+      if (isForgotten) for (const buffer of this.#taken) this.#receiving.buffers.give(buffer);
+      this.#taken = [];
+      this.#closed.resolve();
     };
-    resolve({ workerId, attempt: number, message: header.message, payload, close });
-  };
-  const allocate = (bytes: number) => {
-    const buffer = buffers.take(bytes);
-    taken = [...taken, buffer];
+    this.#reply.resolve({ workerId: this.#workerId, attempt: this.number, message, payload, close });
+  }
+
+  #allocate(bytes: number): Uint8Array<ArrayBuffer> {
+    const buffer = this.#receiving.buffers.take(bytes);
+    this.#taken = [...this.#taken, buffer];
     return buffer;
-  };
-  /** What will not be read: the worker may use its memory again. */
-  const handBack = (message: AnswerMessage) => {
+  }
+
+  /** Tells the worker that it may reuse the memory of tensors that will not be read. */
+  #handBack(message: AnswerMessage): void {
+    const { borrow } = this.#receiving;
     const tensors = "tensors" in message ? message.tensors : [];
     const lent = tensors.flatMap(({ shared }) => (shared ? [{ from: shared, into: new Uint8Array(0) }] : []));
     if (borrow && lent.length > 0) borrow(lent).catch(() => {});
-  };
-  const copyShared = (message: AnswerMessage, assembler: Assembler) => {
-    if (!borrow) throw new RefusedError(`the tensors of ${task.id}`, "in chunks", "in memory that is not shared");
-    void turns.add(async () => {
-      try {
-        if (isOver) handBack(message);
-        else await assembler.copy(borrow);
-        if (!isOver) finish();
-        else closed.resolve();
-      } catch (error) {
-        fail(error as Error);
-        closed.resolve();
-      }
-      await closed.promise;
-    });
-  };
-  const answer = (message: Exclude<AnswerMessage, WorkerMessageOf<"chunk" | "end">>) => {
-    if (header) throw new RefusedError(`the answer to ${task.id}`, "one", `${message.type} after ${header.message.type}`);
-    if (message.type === "failure") throw reported(message, task, workerId);
-    const expected = ANSWERS[task.request.type];
-    if (message.type !== expected) throw new RefusedError(`the answer to ${task.id}`, expected, message.type);
-    const tensors = "tensors" in message ? message.tensors : [];
-    const assembler = createAssembler(tensors, task.expect ?? {}, { dtype: task.dtype, allocate });
-    header = { message, assembler };
-    if (tensors.length === 0) finish();
-    else if (assembler.isShared) copyShared(message, assembler);
-  };
-
-  return {
-    task: task.identity,
-    taskId: task.id,
-    number,
-    reply: promise,
-    fail,
-    requeue,
-    isAnswered: () => header !== undefined,
-    isOver: () => isOver,
-    isDelivered: () => isOver || (header?.assembler.isShared ?? false),
-    take(message) {
-      if (message.task_id !== task.id || message.attempt !== number) return;
-      if (isOver) return handBack(message);
-      try {
-        const isPart = message.type === "chunk" || message.type === "end";
-        // It would go where the tensors are being copied to, and nothing vouches for it.
-        if (isPart && header?.assembler.isShared) throw new RefusedError(`the tensors of ${task.id}`, "in shared memory", message.type);
-        if (message.type === "end") finish();
-        else if (message.type !== "chunk") answer(message);
-        else if (header) header.assembler.write(message);
-        else throw new RefusedError(`a chunk for ${task.id}`, "after an answer", "before one");
-      } catch (error) {
-        fail(error as Error);
-        handBack(message);
-      }
-    },
-  };
+  }
 }
 
 function reported({ error }: WorkerMessageOf<"failure">, task: Task, workerId: string): Error {
   if (error.kind === "cancelled") return new InterruptedError(`${task.id} was cancelled on worker ${workerId}`);
-  // What the user has to mend reads like any other fault of the config; of the rest the traceback tells.
-  if (error.kind === "InputError") {
+  // What the user has to fix reads like any other problem of the config; the traceback explains the rest.
+  if (error.kind === "input") {
     const found = error.problems.length > 0 ? error.problems : [{ option: null, message: error.message }];
-    // As a program wrote it; of a file, whoever read it knows its spelling and places.
+    // As a TypeScript program spells it; whoever read a file knows its spelling and line numbers.
     const pathOf = (option: string) => formatPath(parsePath(option), "camelCase");
     return new ConfigError(found.map(({ option, message }) => ({ path: pathOf(option ?? SECTIONS[task.request.type]), message })));
   }
-  return new WorkerError(`${task.id} failed: ${error.kind}: ${error.message}`, { workerId, traceback: error.traceback });
+  return new WorkerError(`${task.id} failed: ${error.message}`, { workerId, traceback: error.traceback });
 }

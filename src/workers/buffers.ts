@@ -10,7 +10,7 @@ export function createBuffers(): Buffers {
   let spares: readonly ArrayBuffer[] = [];
   return {
     take(bytes) {
-      const fitting = spares.filter(({ byteLength }) => byteLength >= bytes).toSorted((one, other) => one.byteLength - other.byteLength);
+      const fitting = spares.filter(({ byteLength }) => byteLength >= bytes).toSorted((a, b) => a.byteLength - b.byteLength);
       // One that is too small makes way: there are never more than were once in use.
       const [spare] = fitting.length > 0 ? fitting : spares;
       spares = spares.filter((other) => other !== spare);

@@ -6,7 +6,7 @@ export interface Deadline {
 
 /**
  * Time is counted in slices, each of which ends by the event loop looking for new messages: while this process
- * was itself busy or asleep it did not listen, and that silence is not held against whoever is waited for.
+ * was itself busy or asleep it did not listen, and that silence does not count.
  */
 const SLICES = 4;
 

@@ -12,7 +12,7 @@ export interface InFlight {
   all(): readonly Attempt[];
   /** Whether it is known which task the worker is at: its next may have been begun already, and its last answer not have come. */
   isCertain(): boolean;
-  /** The worker is gone. What it did fails with that; the rest was not begun, or was done, and goes back as it was. */
+  /** The worker is gone. Its current task fails with this error; all others are requeued. */
   close(error: Error): void;
 }
 

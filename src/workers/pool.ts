@@ -21,7 +21,7 @@ interface Outcome {
 
 /** Of the next try. */
 interface Terms {
-  /** Where it is not to be made, if there is another place. */
+  /** The slot to avoid if there is another one. */
   readonly avoid: Slot | undefined;
   readonly exclusive: boolean;
 }
@@ -31,80 +31,100 @@ const STOP_GRACE_MS = 5000;
 
 /** Reads all that arrives on the transport, which stays its owner's to close, after the pool. */
 export function createWorkerPool(options: PoolOptions): WorkerPool {
-  const { retries, listener, signal } = options;
+  return new Pool(options);
+}
+
+class Pool implements WorkerPool {
+  readonly #options: PoolOptions;
+  readonly #supervisor: Supervisor;
   /** Aborted once nothing is to run any more, for whatever reason. */
-  const shutdown = new AbortController();
+  readonly #shutdown = new AbortController();
   /** Aborted when that was asked for: then nobody waits for what is still under way. */
-  const interruption = new AbortController();
-  setMaxListeners(0, interruption.signal);
-  const supervisor = new Supervisor(options, shutdown);
-
-  const end = (reason: InterruptedError) => {
-    interruption.abort(reason);
-    shutdown.abort(reason);
+  readonly #interruption = new AbortController();
+  readonly #interrupt = () => {
+    this.#end(new InterruptedError());
+    this.#supervisor.cancel();
   };
-  const interrupt = () => {
-    end(new InterruptedError());
-    supervisor.cancel();
-  };
-  if (signal?.aborted) interrupt();
-  signal?.addEventListener("abort", interrupt, { once: true });
 
-  async function tryOnce(task: Task, number: number, { avoid, exclusive }: Terms): Promise<Outcome> {
-    const { signal: given } = task;
-    const lease = await supervisor.acquire({ priority: task.priority ?? 0, avoid, exclusive, signal: given });
-    const cancel = () => lease.worker.cancel(task.id);
-    given?.addEventListener("abort", cancel, { once: true });
-    try {
-      given?.throwIfAborted();
-      const reply = await lease.worker.run(task, number);
-      if (reply) await lookAt(task, reply, interruption.signal);
-      supervisor.release(lease, { isCompleted: reply !== undefined });
-      return reply ? { lease, reply } : { lease };
-    } catch (error) {
-      supervisor.release(lease, { isCompleted: false, failed: task.id });
-      return { lease, error: error as Error };
-    } finally {
-      given?.removeEventListener("abort", cancel);
-    }
+  constructor(options: PoolOptions) {
+    const { signal } = options;
+    this.#options = options;
+    setMaxListeners(0, this.#interruption.signal);
+    this.#supervisor = new Supervisor(options, this.#shutdown);
+    if (signal?.aborted) this.#interrupt();
+    signal?.addEventListener("abort", this.#interrupt, { once: true });
   }
 
-  async function tryUntilDone(task: Task): Promise<Reply> {
+  start(): Promise<void> {
+    return this.#supervisor.start();
+  }
+
+  async run<T extends TaskType>(task: Task<T>): Promise<Reply<T>> {
+    const done = orAborted(this.#tryUntilDone(task as unknown as Task), this.#interruption.signal);
+    return (await (task.signal ? orAborted(done, task.signal) : done)) as unknown as Reply<T>;
+  }
+
+  async onEveryWorker<T extends TaskType>(task: Task<T>): Promise<Reply<T>> {
+    return (await this.#supervisor.prepare(task as unknown as Task)) as unknown as Reply<T>;
+  }
+
+  async close({ now = false } = {}): Promise<void> {
+    this.#options.signal?.removeEventListener("abort", this.#interrupt);
+    this.#end(new InterruptedError("the worker pool was closed"));
+    await this.#supervisor.stop(now ? 0 : STOP_GRACE_MS);
+  }
+
+  #end(reason: InterruptedError): void {
+    this.#interruption.abort(reason);
+    this.#shutdown.abort(reason);
+  }
+
+  async #tryUntilDone(task: Task): Promise<Reply> {
     let terms: Terms = { avoid: undefined, exclusive: false };
     let failures = 0;
     for (let number = 1; ;) {
-      const { lease, reply, error } = await tryOnce(task, number, terms);
-      interruption.signal.throwIfAborted();
+      const { lease, reply, error } = await this.#tryOnce(task, number, terms);
+      this.#interruption.signal.throwIfAborted();
       if (reply) return reply;
       task.signal?.throwIfAborted();
       // Whatever ended the worker, the next one has nothing else leased.
       terms = { avoid: error && lease.slot, exclusive: true };
       if (!error) continue;
-      // One that may have been another's fault does not count. It is made alone the next time, so there is no second of the kind.
+      // Does not count if another task may have caused it. The next try has the worker to itself, so that is certain then.
       if (!(error instanceof WorkerError && error.details.isUncertain)) failures++;
-      const isFinal = isNobodysFault(error) || failures > retries;
-      const willRetry = !isFinal && !shutdown.signal.aborted;
-      listener?.failure?.({ task: task.identity, taskId: task.id, attempt: number, workerId: lease.worker.id, error, willRetry });
+      const isFinal = isNobodysFault(error) || failures > this.#options.retries;
+      const willRetry = !isFinal && !this.#shutdown.signal.aborted;
+      this.#options.listener?.failure?.({
+        task: task.identity,
+        taskId: task.id,
+        attempt: number,
+        workerId: lease.worker.id,
+        error,
+        willRetry,
+      });
       if (isFinal) throw error;
       number++;
     }
   }
 
-  return {
-    start: () => supervisor.start(),
-    async run<T extends TaskType>(task: Task<T>) {
-      const done = orAborted(tryUntilDone(task as unknown as Task), interruption.signal);
-      return (await (task.signal ? orAborted(done, task.signal) : done)) as unknown as Reply<T>;
-    },
-    async onEveryWorker<T extends TaskType>(task: Task<T>) {
-      return (await supervisor.prepare(task as unknown as Task)) as unknown as Reply<T>;
-    },
-    async close({ now = false } = {}) {
-      signal?.removeEventListener("abort", interrupt);
-      end(new InterruptedError("the worker pool was closed"));
-      await supervisor.stop(now ? 0 : STOP_GRACE_MS);
-    },
-  };
+  async #tryOnce(task: Task, number: number, { avoid, exclusive }: Terms): Promise<Outcome> {
+    const { signal } = task;
+    const lease = await this.#supervisor.acquire({ priority: task.priority ?? 0, avoid, exclusive, signal });
+    const cancel = () => lease.worker.cancel(task.id);
+    signal?.addEventListener("abort", cancel, { once: true });
+    try {
+      signal?.throwIfAborted();
+      const reply = await lease.worker.run(task, number);
+      if (reply) await lookAt(task, reply, this.#interruption.signal);
+      this.#supervisor.release(lease, { isCompleted: reply !== undefined });
+      return reply ? { lease, reply } : { lease };
+    } catch (error) {
+      this.#supervisor.release(lease, { isCompleted: false, failed: task.id });
+      return { lease, error: error as Error };
+    } finally {
+      signal?.removeEventListener("abort", cancel);
+    }
+  }
 }
 
 /** Neither the worker's nor the client's: another try would end the same way. */

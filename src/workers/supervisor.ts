@@ -3,10 +3,13 @@ import PQueue from "p-queue";
 import { ConfigError, RunFailedError, type WorkerError } from "../errors.ts";
 import { createBuffers } from "./buffers.ts";
 import { createDeferred, type Deferred } from "../base/deferred.ts";
+import { Preparations } from "./preparations.ts";
 import { schedule, type Waiter } from "./scheduler.ts";
 import { createSlot, deathsOf, type Lease, type Slot, stateOf } from "./slot.ts";
 import type { PoolListener, Reply, Task } from "./task.ts";
-import { isServing, Worker, type WorkerSettings } from "./worker.ts";
+import { isServing } from "./task.ts";
+import { Worker } from "./worker.ts";
+import type { WorkerSettings } from "./settings.ts";
 
 export interface SupervisorOptions extends WorkerSettings {
   /** Worker i is given device i modulo their number. */
@@ -29,12 +32,6 @@ export interface Wanted {
 /** A slot whose workers die this often in a row, outside a task or each in another one, is disabled: its device is at fault. */
 const MAX_DEATHS = 3;
 
-interface Preparation {
-  readonly task: Task;
-  readonly first: Deferred<Reply>;
-  attempts: number;
-}
-
 /** Keeps workers alive and prepared, and leases them to tasks. */
 export class Supervisor {
   readonly #options: SupervisorOptions;
@@ -42,7 +39,7 @@ export class Supervisor {
   readonly #shutdown: AbortController;
   readonly #slots: readonly Slot[];
   readonly #workers = new Map<string, Worker>();
-  readonly #preparations: Preparation[] = [];
+  readonly #preparations: Preparations;
   readonly #started = createDeferred<void>();
   /** Answers in shared memory: one that is being looked at, and one that is fetched meanwhile. */
   readonly #receiving = { buffers: createBuffers(), turns: new PQueue({ concurrency: 2 }) };
@@ -55,6 +52,7 @@ export class Supervisor {
   constructor(options: SupervisorOptions, shutdown: AbortController) {
     this.#options = options;
     this.#shutdown = shutdown;
+    this.#preparations = new Preparations(shutdown.signal, options.listener);
     this.#slots = Array.from({ length: options.count }, (_, index) => createSlot(index));
     this.#started.promise.catch(() => {}); // start() may never be called
     shutdown.signal.addEventListener("abort", () => this.#rejectAll(shutdown.signal.reason));
@@ -87,7 +85,7 @@ export class Supervisor {
     return lease.promise.finally(() => signal?.removeEventListener("abort", leave));
   }
 
-  /** `failed` is the task that came to nothing, whoever is to blame. */
+  /** `failed` is the id of the task that failed, whatever the cause. */
   release(lease: Lease, { isCompleted, failed }: { readonly isCompleted: boolean; readonly failed?: string }): void {
     const { slot, worker } = lease;
     const isAlive = isServing(worker.status());
@@ -105,13 +103,12 @@ export class Supervisor {
   /** Has every worker, present and restarted, do this before it takes another task. Resolves with the first reply. */
   prepare(task: Task): Promise<Reply> {
     this.#shutdown.signal.throwIfAborted();
-    const first = createDeferred<Reply>();
-    this.#preparations.push({ task, first, attempts: 0 });
+    const first = this.#preparations.add(task);
     // Workers that are starting or busy do it as soon as they are ready.
     for (const slot of this.#slots) {
       if (slot.isUp && !slot.isPreparing && slot.leases === 0 && slot.worker) void this.#settle({ slot, worker: slot.worker });
     }
-    return first.promise;
+    return first;
   }
 
   /** Asks every worker to drop what it does. */
@@ -127,7 +124,7 @@ export class Supervisor {
 
   #rejectAll(reason: unknown): void {
     this.#started.reject(reason);
-    for (const { first } of this.#preparations) first.reject(reason);
+    this.#preparations.reject(reason);
     for (const { lease } of this.#waiters) lease.reject(reason);
     this.#waiters = [];
   }
@@ -167,10 +164,11 @@ export class Supervisor {
     if (!error) return false;
     if (slot.leases === 0) slot.deaths++;
     slot.leases = 0;
-    // Whoever held its lease says first in which task it died.
+    // The holder of its lease first records in which task it died.
     await setImmediate();
     // If no worker has ever come up, the others would fail the same way; a signal came from outside.
-    if (!this.#hasBeenUp && error.details.signal === undefined) this.#shutdown.abort(explain(error));
+    if (!this.#hasBeenUp && error.details.signal === undefined)
+      this.#shutdown.abort(error.cause instanceof ConfigError ? error.cause : error);
     else if (deathsOf(slot) >= MAX_DEATHS) this.#disable(slot, id, error);
     this.#dispatchSoon();
     return true;
@@ -190,11 +188,10 @@ export class Supervisor {
 
   /** Has a worker do the preparations it lacks; then it takes tasks. */
   async #settle({ slot, worker }: Lease): Promise<void> {
-    const next = () => this.#preparations[slot.prepared];
-    slot.isPreparing = next() !== undefined;
+    slot.isPreparing = slot.prepared < this.#preparations.count;
     try {
-      for (let preparation = next(); preparation; preparation = next()) {
-        if (!isServing(worker.status()) || !(await this.#prepareOne(worker, preparation))) return;
+      while (slot.prepared < this.#preparations.count) {
+        if (!isServing(worker.status()) || !(await this.#preparations.run(slot.prepared, worker))) return;
         slot.prepared++;
       }
     } finally {
@@ -204,33 +201,6 @@ export class Supervisor {
     slot.isUp = true;
     this.#started.resolve();
     this.#dispatchSoon();
-  }
-
-  async #prepareOne(worker: Worker, preparation: Preparation): Promise<boolean> {
-    const { task, first } = preparation;
-    const attempt = ++preparation.attempts;
-    try {
-      const reply = await worker.run(task, attempt);
-      if (!reply) return false;
-      try {
-        await task.accept?.(reply);
-      } finally {
-        reply.close(false);
-      }
-      first.resolve(reply);
-      return true;
-    } catch (cause) {
-      if (this.#shutdown.signal.aborted) return false;
-      const error = cause as Error;
-      // A worker that died may be replaced by one that can; one that is alive and cannot has given the answer.
-      const isAlive = isServing(worker.status());
-      this.#options.listener?.failure?.({ task: task.identity, taskId: task.id, attempt, workerId: worker.id, error, willRetry: !isAlive });
-      if (isAlive) {
-        first.reject(error);
-        worker.kill(`could not be prepared: ${error.message}`, { cause });
-      }
-      return false;
-    }
   }
 
   /** Leases workers to waiters, once all who ask at this moment have asked. */
@@ -245,7 +215,7 @@ export class Supervisor {
 
   #dispatch(): void {
     const waiters = this.#waiters;
-    const states = this.#slots.map((slot) => stateOf(slot, this.#preparations.length));
+    const states = this.#slots.map((slot) => stateOf(slot, this.#preparations.count));
     const assignments = schedule(states, waiters);
     const served = new Set(assignments.map(({ waiter }) => waiter));
     this.#waiters = waiters.filter((_, index) => !served.has(index));
@@ -257,13 +227,4 @@ export class Supervisor {
       waiter.lease.resolve({ slot, worker: slot.worker });
     }
   }
-}
-
-/** Exit code of a worker whose device does not exist; the last line of its log says so. */
-const EXIT_DEVICE = 5;
-
-function explain(error: WorkerError): Error {
-  const message = error.details.logTail?.trimEnd().split("\n").at(-1);
-  if (error.details.exitCode !== EXIT_DEVICE || message === undefined) return error;
-  return new ConfigError([{ path: "workers.devices", message }]);
 }

@@ -1,6 +1,7 @@
 import type { Adapter } from "../adapter/adapter.ts";
 import { describeTensors, lendTensors, splitTensors } from "../protocol/tensor-chunks.ts";
-import { type ControllerMessage, CREDIT_BYTES, PROTOCOL_VERSION } from "../protocol/messages.ts";
+import type { ControllerMessage } from "../protocol/messages.ts";
+import { CREDIT_BYTES, PROTOCOL_VERSION } from "../protocol/limits.ts";
 import type { SharedMemory } from "../transport/shared-memory.ts";
 import { createCredit } from "./credit.ts";
 import type { Task } from "./task.ts";

@@ -1,6 +1,7 @@
 import type { Adapter } from "../adapter/adapter.ts";
 import type { Dtype, Encoded } from "../tensor/encoded.ts";
-import type { ControllerMessageOf, TensorDescriptor, WorkerMessageOf } from "../protocol/messages.ts";
+import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
+import type { TensorDescriptor } from "../protocol/fields.ts";
 
 /** Tensors of a reply by name, as they came. */
 export type Payload = Readonly<Partial<Record<TensorDescriptor["name"], Encoded>>>;
@@ -93,6 +94,11 @@ export interface WorkerStatus {
   readonly steps: number;
 }
 
+/** It takes tasks. */
+export function isServing({ state }: WorkerStatus): boolean {
+  return state === "ready" || state === "busy";
+}
+
 export interface WorkerHello {
   readonly workerId: string;
   readonly pid: number;
@@ -112,8 +118,8 @@ export interface PoolListener {
   ready?(worker: WorkerHello): void;
   status?(status: WorkerStatus): void;
   failure?(failure: TaskFailure): void;
-  /** A place for a worker is not filled again: too many ended there in a row. */
-  givenUp?(place: { readonly workerId: string; readonly device: string; readonly error: Error }): void;
+  /** A worker slot was disabled: too many workers crashed there in a row. */
+  givenUp?(slot: { readonly workerId: string; readonly device: string; readonly error: Error }): void;
 }
 
 /** A handful of workers that take tasks in order of priority. */

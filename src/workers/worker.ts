@@ -1,35 +1,25 @@
 import { join } from "node:path";
-import { InterruptedError, RefusedError, WorkerError } from "../errors.ts";
+import { ConfigError, InterruptedError, RefusedError, type WorkerError } from "../errors.ts";
 import type { Borrow } from "../protocol/tensor-chunks.ts";
 import { decodeWorkerMessage, encode } from "../protocol/codec.ts";
 import type { ControllerMessage, WorkerMessage, WorkerMessageOf } from "../protocol/messages.ts";
-import { borrowFrom, canShareWith, isGone, type SharedMemory } from "../transport/shared-memory.ts";
+import { borrowFromProcess, canShareWith } from "../transport/shared-memory.ts";
 import type { Door, Transport } from "../transport/transport.ts";
-import { type AnswerMessage, type Attempt, createAttempt, type Receiving } from "./attempt.ts";
+import { type AnswerMessage, Attempt, type Receiving } from "./attempt.ts";
 import { createDeferred } from "../base/deferred.ts";
+import { describeExit, endError, type FatalProblem } from "./exit.ts";
 import { createInFlight } from "./in-flight.ts";
-import type { WorkerExit, WorkerLauncher, WorkerProcess } from "./launch.ts";
-import { readLogTail } from "./log-tail.ts";
-import type { Reply, Task, WorkerHello, WorkerState, WorkerStatus } from "./task.ts";
+import type { WorkerExit, WorkerProcess } from "./launch.ts";
+import { isServing, type Reply, type Task, type WorkerHello, type WorkerState, type WorkerStatus } from "./task.ts";
+import type { WorkerSettings } from "./settings.ts";
 import { SESSION, TaskSender } from "./task-sender.ts";
-import { createWatchdog, type Timeouts, type Watchdog } from "./watchdog.ts";
-
-/** How workers are started, and how long they may be silent. */
-export interface WorkerSettings extends Timeouts {
-  readonly launcher: WorkerLauncher;
-  readonly transport: Transport;
-  /** For tensors to workers that are processes of this machine. */
-  readonly memory: SharedMemory;
-  readonly threads: number;
-  readonly logFolder: string;
-}
+import { createWatchdog, type Watchdog } from "./watchdog.ts";
 
 /** One worker process, from its launch to its end: starting → ready → busy → ready … → stopping → stopped | failed. */
 export class Worker {
   readonly id: string;
   readonly #receiving: Omit<Receiving, "borrow">;
   readonly #logPath: string;
-  readonly #onStatus: (status: WorkerStatus) => void;
   readonly #transport: Transport;
   readonly #door: Door;
   readonly #process: WorkerProcess;
@@ -37,6 +27,8 @@ export class Worker {
   readonly #sender: TaskSender;
   readonly #inFlight = createInFlight();
   readonly #ready = createDeferred<WorkerHello>();
+  /** Rejects, with the error of `ended`, if the worker never says hello. */
+  readonly ready: Promise<WorkerHello> = this.#ready.promise;
   /** Attempts whose turn to be sent has not come. */
   readonly #unsent = new Set<Attempt>();
   /** Attempts that it was asked to drop. */
@@ -44,20 +36,21 @@ export class Worker {
   /** Reads what the worker's process shares with this one, if it does. */
   #borrow: Borrow | undefined;
   /** Why it was killed. */
-  #fatal: { readonly problem: string; readonly options?: ErrorOptions | undefined } | undefined;
+  #fatal: FatalProblem | undefined;
   #grace: NodeJS.Timeout | undefined;
+  readonly #onStatus: (status: WorkerStatus) => void;
   #status: WorkerStatus;
   /** Resolves once the process is gone, with why; undefined if it had been told to stop. Never rejects. */
   readonly ended: Promise<WorkerError | undefined>;
 
-  /** Launches it. `onStatus` hears of every change. */
+  /** Launches it. Calls `onStatus` on every change. */
   constructor(id: string, device: string, settings: WorkerSettings & Omit<Receiving, "borrow">, onStatus: (status: WorkerStatus) => void) {
     const { launcher, transport, memory, threads, logFolder } = settings;
     this.id = id;
     this.#receiving = settings;
-    this.#onStatus = onStatus;
     this.#transport = transport;
     this.#logPath = join(logFolder, `${id}.log`);
+    this.#onStatus = onStatus;
     this.#status = { workerId: id, state: "starting", activity: "starting", task: null, taskId: null, step: 0, steps: 0 };
     this.#sender = new TaskSender((message) => this.#send(message), memory);
     this.#watchdog = createWatchdog(settings, {
@@ -75,11 +68,6 @@ export class Worker {
     onStatus(this.#status);
   }
 
-  /** Rejects, with the error of `ended`, if the worker never says hello. */
-  get ready(): Promise<WorkerHello> {
-    return this.#ready.promise;
-  }
-
   status(): WorkerStatus {
     return this.#status;
   }
@@ -95,7 +83,7 @@ export class Worker {
    */
   async run(task: Task, number: number): Promise<Reply | undefined> {
     if (!isServing(this.#status)) return undefined;
-    const attempt = createAttempt(task, number, this.id, { ...this.#receiving, borrow: this.#borrow });
+    const attempt = new Attempt(task, number, this.id, { ...this.#receiving, borrow: this.#borrow });
     this.#inFlight.add(attempt);
     this.#unsent.add(attempt);
     this.#follow();
@@ -105,7 +93,10 @@ export class Worker {
         this.#unsent.delete(attempt);
         return { isWanted: !attempt.isOver(), sharesMemory: this.#borrow !== undefined };
       })
-      .catch((cause: unknown) => this.#failToSend(task, cause));
+      .catch((cause: unknown) => {
+        // A peer that is no longer connected is dying: its exit tells why, or else its missing heartbeats.
+        if (!(cause instanceof RefusedError)) this.kill(`could not be sent ${task.id}`, { cause });
+      });
     // Even if the answer came early, as a failure does: what was begun is sent whole, and the next task goes after it.
     const [reply] = await Promise.allSettled([answered, sent]);
     (await sent)?.();
@@ -133,9 +124,12 @@ export class Worker {
     try {
       const message: WorkerMessage = decodeWorkerMessage(frame);
       if (message.type === "hello") this.#hello(message);
+      else if (message.type === "unavailable") this.#giveUp(message.message);
       else if (message.type === "beat") this.#beat(message);
-      else if (message.type === "credit") this.#giveCredit(message.bytes);
-      else this.#answer(message);
+      else if (message.type === "credit") {
+        this.#sender.giveCredit(message.bytes);
+        this.#noteProgress();
+      } else this.#answer(message);
     } catch (cause) {
       this.kill(`sent what is refused: ${(cause as Error).message}`, { cause });
     }
@@ -172,16 +166,8 @@ export class Worker {
     clearTimeout(this.#grace);
     this.#enter(isStopped ? "stopped" : "failed", isStopped ? "stopped" : problem);
 
-    const details = {
-      workerId: this.id,
-      exitCode: exit.exitCode,
-      // A signal of ours says nothing that the problem does not.
-      signal: this.#fatal ? undefined : exit.signal,
-      isUncertain: !this.#inFlight.isCertain(),
-      logTail: await readLogTail(this.#logPath).catch(() => undefined),
-      logPath: this.#logPath,
-    };
-    const error = new WorkerError(problem, details, this.#fatal?.options);
+    const isUncertain = !this.#inFlight.isCertain();
+    const error = await endError(problem, { workerId: this.id, exit, fatal: this.#fatal, isUncertain, logPath: this.#logPath });
     const reason = isStopped ? new InterruptedError(`worker ${this.id} was stopped`) : error;
     this.#sender.close(reason);
     this.#inFlight.close(reason);
@@ -189,37 +175,26 @@ export class Worker {
     return isStopped ? undefined : error;
   }
 
-  #failToSend({ id }: Task, cause: unknown): void {
-    // A peer that is no longer connected is dying: its exit tells why, or else its missing heartbeats.
-    if (!(cause instanceof RefusedError)) this.kill(`could not be sent ${id}`, { cause });
-  }
-
   #hello(message: WorkerMessageOf<"hello">): void {
     if (this.#status.state !== "starting") return this.kill("said hello twice");
     this.#watchdog.start.clear();
     // If our launcher did not start the process itself, this may be a pid of another machine.
     if (message.shares_memory && message.pid === this.#process.pid && canShareWith(message.pid))
-      this.#borrow = this.#borrowFrom(message.pid);
+      this.#borrow = borrowFromProcess(message.pid, this.ended);
     this.#enter("ready", "idle");
     const { pid, versions, variables, device: described } = message;
     const { memory_bytes: memoryBytes, ...known } = described;
     this.#ready.resolve({ workerId: this.id, pid, versions, variables, device: { ...known, memoryBytes } });
   }
 
-  #borrowFrom(pid: number): Borrow {
-    const read = borrowFrom(pid);
-    return (tensors) =>
-      read(tensors).catch(async (error: unknown) => {
-        // What vanished with the process is not the fault of the task that it had done.
-        if (isGone(pid)) await this.ended;
-        throw error;
-      });
+  #giveUp(message: string): void {
+    this.kill(`cannot take tasks: ${message}`, { cause: new ConfigError([{ path: "workers.devices", message }]) });
   }
 
   #beat({ activity, task_id, step, steps }: WorkerMessageOf<"beat">): void {
     if (task_id !== null) this.#inFlight.begin(task_id);
     this.#follow();
-    // Between tasks a heartbeat may still tell of the last one.
+    // Between tasks a heartbeat may still name the last one.
     const isCurrent = this.#status.state === "busy" && (task_id === null || task_id === this.#status.taskId);
     if (this.#status.state !== "starting" && !isCurrent) return;
     if (this.#update({ activity, step, steps }) && isCurrent) this.#watchdog.task.restart();
@@ -229,13 +204,8 @@ export class Worker {
     this.#inFlight.take(message);
     this.#follow();
     this.#noteProgress();
-    // Chunks that were dropped count as consumed, or the worker would wait for ever.
+    // Dropped chunks count as consumed; otherwise the worker would wait forever.
     if (message.type === "chunk" && message.data.length > 0) this.#tell({ ...SESSION, type: "credit", bytes: message.data.length });
-  }
-
-  #giveCredit(bytes: number): void {
-    this.#sender.giveCredit(bytes);
-    this.#noteProgress();
   }
 
   #noteProgress(): void {
@@ -273,21 +243,8 @@ export class Worker {
     return this.#transport.send(this.id, encode(message));
   }
 
-  /** For messages that a worker which is gone need not get: its exit or its silence tells of its end. */
+  /** For messages that a dead worker does not need: its exit, or its missing heartbeats, will report it. */
   #tell(message: ControllerMessage): void {
     void this.#send(message).catch(() => {});
   }
-}
-
-/** It takes tasks. */
-export function isServing({ state }: WorkerStatus): boolean {
-  return state === "ready" || state === "busy";
-}
-
-function describeExit({ exitCode, signal, problem }: WorkerExit, { state, taskId }: WorkerStatus): string {
-  if (problem !== undefined) return `could not be started: ${problem}`;
-  const how = signal === undefined ? `exited with code ${exitCode}` : `was ended by ${signal}`;
-  const hint = signal === "SIGKILL" ? ", which the kernel also sends when memory runs out" : "";
-  if (taskId !== null) return `${how} in ${taskId}${hint}`;
-  return state === "starting" ? `${how} before it said hello${hint}` : `${how} unasked${hint}`;
 }

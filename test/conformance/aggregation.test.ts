@@ -13,7 +13,8 @@ import { withUpdateBound } from "../../src/strategy/aggregation/update-bound.ts"
 import { zeroPadDeltas, zeroPadWeights } from "../../src/strategy/aggregation/zero-pad.ts";
 import type { Update } from "../../src/strategy/strategy.ts";
 import { createRng, deriveSeed } from "../../src/base/rng.ts";
-import { aggregateAny, bytesOf, federationOf, federations, updateOf, zeroAdapter } from "./federations.ts";
+import { aggregateAny, bytesOf, federationOf, federations } from "../support/federations.ts";
+import { updateOf, zeroAdapter } from "../../src/testing/index.ts";
 
 /** `keeps`: a round in which no client takes a step leaves every byte, as where deltas are averaged. */
 const aggregations = [

@@ -3,7 +3,8 @@ import path from "node:path";
 import { expect, test } from "vitest";
 import { z } from "zod";
 import { environmentPython, workersFolder } from "../../src/installation.ts";
-import { controllerMessage, PROTOCOL_VERSION, workerMessage } from "../../src/protocol/messages.ts";
+import { controllerMessage, workerMessage } from "../../src/protocol/messages.ts";
+import { PROTOCOL_VERSION } from "../../src/protocol/limits.ts";
 
 /* The messages stand twice, in zod and as Python's dataclasses. Field by field they must say the same. */
 

@@ -22,10 +22,10 @@ import {
   federationOf,
   type Grid,
   mergedOf,
-  moderateAdapter,
   moderateFederations,
   productsOf,
-} from "./federations.ts";
+} from "../support/federations.ts";
+import { randomAdapter } from "../../src/testing/index.ts";
 
 /*
  * Every aggregation against a second implementation, numpy_reference.py, on random layouts, ranks and weights. Adding
@@ -56,7 +56,7 @@ const methods: readonly Method[] = [
 /** Some or all clients of the round report; in about half of the federations all have one rank. */
 const drawn = fc.tuple(moderateFederations, fc.boolean(), fc.nat()).chain(([{ context }, isOfOneRank, seed]) => {
   const members = context.clients.map(({ r, size }) => ({ r: isOfOneRank ? context.layout.r : r, size }));
-  const federation = federationOf(context.layout, members, seed, moderateAdapter);
+  const federation = federationOf(context.layout, members, seed, randomAdapter);
   return fc.subarray([...federation.updates], { minLength: 1 }).map((updates): Federation => ({ ...federation, updates }));
 });
 const federations = fc.sample(drawn, { numRuns: 60, seed: 3 });

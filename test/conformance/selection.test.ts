@@ -8,7 +8,7 @@ import { randomSelection } from "../../src/strategy/selection/random.ts";
 import { roundRobinSelection } from "../../src/strategy/selection/round-robin.ts";
 import { stratifiedSelection } from "../../src/strategy/selection/stratified.ts";
 import type { ClientHistory, Selection, SelectionContext } from "../../src/strategy/strategy.ts";
-import { clientsOf, selectionContext } from "../unit/strategy/contexts.ts";
+import { clientsOf, selectionContext } from "../../src/testing/index.ts";
 
 interface Candidate {
   readonly name: string;

@@ -1,9 +1,9 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { RefusedError } from "../../src/errors.ts";
-import { memoryTransport, type Peer } from "../../src/transport/memory.ts";
+import { memoryTransport, type Peer } from "../support/memory-transport.ts";
 import type { Door, Transport } from "../../src/transport/transport.ts";
 import { zeromqTransport } from "../../src/transport/zeromq.ts";
-import { connectDealer } from "../fixtures/dealer.ts";
+import { connectDealer } from "../support/dealer.ts";
 
 interface Subject {
   readonly transport: Transport;

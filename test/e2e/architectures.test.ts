@@ -12,7 +12,7 @@ import {
   withServerOptimizer,
   zeroPadDeltas,
 } from "../../src/index.ts";
-import { python, root, temporaryFolder, tiny } from "./support.ts";
+import { python, root, temporaryFolder, tiny } from "../support/e2e.ts";
 
 // Every architecture that is promised, as a tiny seeded model: real workers, two clients of ranks 4 and 2.
 

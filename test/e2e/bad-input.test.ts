@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { cli, temporaryFolder, tiny } from "./support.ts";
+import { cli, temporaryFolder, tiny } from "../support/e2e.ts";
 
 // What only the data and the model can show: all of it at once, before anything is trained.
 
@@ -88,7 +88,7 @@ describe("all at once are told", () => {
     });
     expect(found).toEqual([
       expect.stringMatching(/^5 model\.quantization: 4bit weights need a CUDA device/),
-      expect.stringMatching(/^7 data\.max_length: the longest example has \d+ tokens, the model takes 64; lower data\.max_length/),
+      expect.stringMatching(/^7 data\.max_length: the longest example has \d+ tokens, the model takes at most 64; lower data\.max_length/),
     ]);
   });
 

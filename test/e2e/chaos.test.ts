@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { expect, test } from "vitest";
-import { root, temporaryFolder } from "./support.ts";
+import { root, temporaryFolder } from "../support/e2e.ts";
 
 const folder = temporaryFolder();
 

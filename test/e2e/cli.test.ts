@@ -4,8 +4,8 @@ import path from "node:path";
 import { createInterface } from "node:readline";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { Plan } from "../../src/index.ts";
-import { cli, root, temporaryFolder, tiny, workersOf } from "./support.ts";
-import { eventually } from "../patience.ts";
+import { cli, root, temporaryFolder, tiny, workersOf } from "../support/e2e.ts";
+import { eventually } from "../support/patience.ts";
 
 const folder = temporaryFolder();
 let config: string;

@@ -4,8 +4,8 @@ import path from "node:path";
 import { createInterface } from "node:readline";
 import { beforeAll, describe, expect, test, vi } from "vitest";
 import { compare, type ComparisonResult, ConfigError, loadComparison, writeComparison } from "../../src/index.ts";
-import { cli, keepLines, readLines, temporaryFolder, tiny, workersOf } from "./support.ts";
-import { PATIENCE_MS } from "../patience.ts";
+import { cli, keepLines, readLines, temporaryFolder, tiny, workersOf } from "../support/e2e.ts";
+import { PATIENCE_MS } from "../support/patience.ts";
 
 const folder = temporaryFolder();
 let file: string;

@@ -15,7 +15,7 @@ import {
   verifyRun,
 } from "../../src/index.ts";
 import { readRun } from "../../src/records/read-run.ts";
-import { cli, keepLines, readLines, root, temporaryFolder } from "./support.ts";
+import { cli, keepLines, readLines, root, temporaryFolder } from "../support/e2e.ts";
 
 // Runs of a worker that starts at once, and what is left of them on disk.
 

@@ -8,8 +8,8 @@ import { readSource } from "../../src/artifacts/init-source.ts";
 import { readTrained } from "../../src/artifacts/load-trained.ts";
 import { startFrom } from "../../src/artifacts/init-adapter.ts";
 import { initialAdapter } from "../../src/adapter/initialise.ts";
-import { cli, python, root, temporaryFolder, tiny, tinyRun } from "./support.ts";
-import { PATIENCE_MS } from "../patience.ts";
+import { cli, python, root, temporaryFolder, tiny, tinyRun } from "../support/e2e.ts";
+import { PATIENCE_MS } from "../support/patience.ts";
 
 const folder = temporaryFolder();
 const at = (...parts: string[]) => path.join(folder(), ...parts);

@@ -1,7 +1,7 @@
 import path from "node:path";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type FederateOptions, federate, processLauncher, type RunEvent } from "../../src/index.ts";
-import { python, readLines, root, temporaryFolder, tinyRun, workersOf } from "./support.ts";
+import { python, readLines, root, temporaryFolder, tinyRun, workersOf } from "../support/e2e.ts";
 
 const runs = temporaryFolder();
 const launcher = processLauncher({ command: python, args: [path.join(root, "test/fixtures/faulty_worker.py")] });

@@ -6,7 +6,7 @@ import { createInterface } from "node:readline";
 import { expect, test } from "vitest";
 import { stringify } from "yaml";
 import type { RunEvent } from "../../src/index.ts";
-import { cli, python, readLines, temporaryFolder, tiny, workersOf } from "./support.ts";
+import { cli, python, readLines, temporaryFolder, tiny, workersOf } from "../support/e2e.ts";
 
 const folder = temporaryFolder();
 

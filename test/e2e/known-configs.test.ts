@@ -3,7 +3,7 @@ import { readdirSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { buildRun, federate, loadConfig } from "../../src/index.ts";
-import { python, root, temporaryFolder } from "./support.ts";
+import { python, root, temporaryFolder } from "../support/e2e.ts";
 
 // The settings that people know, each as it is but for a tiny model of the same architecture, rows of the same shape, and
 // fewer steps.

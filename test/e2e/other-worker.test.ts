@@ -3,7 +3,7 @@ import path from "node:path";
 import process from "node:process";
 import { beforeAll, expect, test } from "vitest";
 import { allClients, federate, type FederateOptions, listRanks, processLauncher, segmentWise } from "../../src/index.ts";
-import { root, temporaryFolder, workersOf } from "./support.ts";
+import { root, temporaryFolder, workersOf } from "../support/e2e.ts";
 
 // A worker in another language, which knows the wire contract's page and nothing else.
 

@@ -5,7 +5,7 @@ import process from "node:process";
 import { execa } from "execa";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { packageRoot } from "../../src/installation.ts";
-import { onlyWheelsOf, writeWheel } from "../fixtures/local-wheel.ts";
+import { onlyWheelsOf, writeWheel } from "../support/local-wheel.ts";
 
 // The tarball as npm would publish it, installed into an empty folder, on its own cache folder.
 
@@ -47,14 +47,15 @@ async function pathWith(commands: Record<string, string>): Promise<string> {
   return bin;
 }
 
-test("the tarball holds the build, the worker, its constraints and the configs, and no sources or tests", () => {
+test("the tarball holds the build, the worker, its constraints and the configs, the guides of src, and no sources or tests", () => {
   for (const file of ["dist/index.js", "dist/index.d.ts", "dist/cli/main.js", "pyproject.toml", "workers/constraints.txt"]) {
     expect(packed).toContain(file);
   }
   for (const file of ["workers/prelort_worker/__main__.py", "configs/quickstart.yaml", "README.md", "LICENSE", "package.json"]) {
     expect(packed).toContain(file);
   }
-  expect(packed.filter((file) => /^(src|test|runs)\/|__pycache__|\.(log|tgz)$|tsconfig/.test(file))).toEqual([]);
+  expect(packed).toContain("src/strategy/README.md");
+  expect(packed.filter((file) => /^src\/(?!.*README\.md$)|^(test|runs)\/|__pycache__|\.(log|tgz)$|tsconfig/.test(file))).toEqual([]);
 });
 
 test("the installed command knows its sub-commands", async () => {
@@ -64,7 +65,7 @@ test("the installed command knows its sub-commands", async () => {
 });
 
 test("the installed module can be imported, and required from CommonJS", async () => {
-  for (const use of ["(await import('prelort')).federate", "require('prelort').federate"]) {
+  for (const use of ["(await import('prelort')).federate", "require('prelort').federate", "require('prelort/testing').tinyRun"]) {
     const kind = use.startsWith("require") ? "commonjs" : "module";
     const { stdout } = await execa(process.execPath, [`--input-type=${kind}`, "-e", `console.log(typeof ${use})`], { cwd: folder });
     expect(stdout).toBe("function");
@@ -85,7 +86,11 @@ test(
     const newest = path.join(packageRoot(), "node_modules/typescript/bin/tsc");
     const use = [
       'import { federate, type FederateOptions, segmentWise } from "prelort";',
+      'import { clientsOf, tinyRun } from "prelort/testing";',
       "export const used: unknown[] = [federate, segmentWise()];",
+      "export const tested: FederateOptions = tinyRun({ runsDir: 'runs', strategy: { aggregation: segmentWise() } });",
+      "// @ts-expect-error Clients are a list; a type that was not found would be anything.",
+      "export const ids: number = clientsOf([{ r: 2 }]);",
       "export const task: FederateOptions['model']['task'] = 'causal-lm';",
       "export const own: FederateOptions['model']['task'] = 'my_task:MyTask';",
       "// @ts-expect-error Neither one of the four tasks nor module:Class.",

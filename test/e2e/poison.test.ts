@@ -13,7 +13,7 @@ import {
   withUpdateBound,
 } from "../../src/index.ts";
 import { verifyRun } from "../../src/server/verify.ts";
-import { python, root, temporaryFolder, tinyRun } from "./support.ts";
+import { python, root, temporaryFolder, tinyRun } from "../support/e2e.ts";
 
 /* Twelve clients, of which four send what they learned times -10, in every round. They all train both segments. */
 

@@ -4,7 +4,7 @@ import path from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { assignments } from "../../src/config/comparison.ts";
 import { loadComparison, loadConfig } from "../../src/index.ts";
-import { cli, python, root, temporaryFolder, tiny } from "./support.ts";
+import { cli, python, root, temporaryFolder, tiny } from "../support/e2e.ts";
 
 const folder = temporaryFolder();
 const readme = readFileSync(path.join(root, "README.md"), "utf8");

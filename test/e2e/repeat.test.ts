@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { expect, test } from "vitest";
 import { federate, processLauncher, randomSelection, type WorkerLauncher } from "../../src/index.ts";
-import { python, temporaryFolder, tinyRun } from "./support.ts";
+import { python, temporaryFolder, tinyRun } from "../support/e2e.ts";
 
 const runs = temporaryFolder();
 

@@ -6,8 +6,8 @@ import { createInterface } from "node:readline";
 import { beforeAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
 import { federate, type FederateOptions, processLauncher, type RunEvent, type Selection, verifyRun } from "../../src/index.ts";
-import { cli, python, keepLines, readLines, root, temporaryFolder, tiny, tinyRun, workersOf } from "./support.ts";
-import { eventually } from "../patience.ts";
+import { cli, python, keepLines, readLines, root, temporaryFolder, tiny, tinyRun, workersOf } from "../support/e2e.ts";
+import { eventually } from "../support/patience.ts";
 
 const runs = temporaryFolder();
 const ROUNDS = 3;

@@ -4,7 +4,7 @@ import path from "node:path";
 import { expect, test } from "vitest";
 import { federate, listRanks, type RunEvent, type RunResult, stratifiedSelection } from "../../src/index.ts";
 import { documentedFiles } from "../unit/records/documented-files.ts";
-import { python, readLines, root, temporaryFolder, tiny, tinyRun, workersOf } from "./support.ts";
+import { python, readLines, root, temporaryFolder, tiny, tinyRun, workersOf } from "../support/e2e.ts";
 
 const runs = temporaryFolder();
 

@@ -14,7 +14,7 @@ import {
   selfPruningRanks,
   withServerOptimizer,
 } from "../../src/index.ts";
-import { readLines, temporaryFolder, tinyRun } from "./support.ts";
+import { readLines, temporaryFolder, tinyRun } from "../support/e2e.ts";
 
 const folder = temporaryFolder();
 

@@ -4,8 +4,8 @@ import path from "node:path";
 import { execa } from "execa";
 import { expect, test } from "vitest";
 import { federate, type LaunchOptions, processLauncher, type WorkerLauncher } from "../../src/index.ts";
-import { python, root, temporaryFolder, tinyRun } from "./support.ts";
-import { PATIENCE_MS } from "../patience.ts";
+import { python, root, temporaryFolder, tinyRun } from "../support/e2e.ts";
+import { PATIENCE_MS } from "../support/patience.ts";
 
 const runs = temporaryFolder();
 

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { expect, test } from "vitest";
 import { federate, type FederateOptions } from "../../src/index.ts";
-import { readLines, temporaryFolder, tinyRun } from "./support.ts";
+import { readLines, temporaryFolder, tinyRun } from "../support/e2e.ts";
 
 const runs = temporaryFolder();
 type Wire = NonNullable<FederateOptions["wire"]>;

@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, expect, test } from "vitest";
-import { cli, temporaryFolder, tiny } from "./support.ts";
+import { cli, temporaryFolder, tiny } from "../support/e2e.ts";
 
 // A folder of data is where commands are run, and holds files by the names of modules that every worker imports.
 

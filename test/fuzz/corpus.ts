@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { Packr } from "msgpackr";
-import { PROTOCOL_VERSION } from "../../src/protocol/messages.ts";
+import { PROTOCOL_VERSION } from "../../src/protocol/limits.ts";
 import { hostileValues } from "./hostile.ts";
 import type { Sources } from "./mutate.ts";
 

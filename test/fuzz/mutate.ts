@@ -1,4 +1,4 @@
-import { MAX_FRAME_BYTES } from "../../src/protocol/messages.ts";
+import { MAX_FRAME_BYTES } from "../../src/protocol/limits.ts";
 import type { Rng } from "../../src/base/rng.ts";
 import { below, choose, isOdds } from "./random.ts";
 import { type Branch, branchesOf, readTree, type Tree, writeTree } from "./tree.ts";

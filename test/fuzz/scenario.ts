@@ -2,7 +2,7 @@ import process from "node:process";
 import { crc32 } from "node:zlib";
 import type { Adapter } from "../../src/adapter/adapter.ts";
 import type { Lent } from "../../src/protocol/tensor-chunks.ts";
-import { CHUNK_BYTES, CREDIT_BYTES } from "../../src/protocol/messages.ts";
+import { CHUNK_BYTES, CREDIT_BYTES } from "../../src/protocol/limits.ts";
 import { type Dtype, encodedBytes } from "../../src/tensor/encoded.ts";
 import type { Rng } from "../../src/base/rng.ts";
 import { named, type Task, type TaskRequest } from "../../src/workers/task.ts";
@@ -70,7 +70,7 @@ function answer(
 ): Uint8Array[] {
   const envelope = { task_id, attempt };
   if (isOdds(rng, 0.1)) {
-    const kind = choose(rng, ["cancelled", "InputError", "OutOfMemoryError"]);
+    const kind = choose(rng, ["cancelled", "input", "failed"] as const);
     return [pack({ ...envelope, type: "failure", error: { kind, message: "no", traceback: "Traceback", problems: [] } })];
   }
   let start = 0;

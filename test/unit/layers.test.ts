@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 const source = path.join(import.meta.dirname, "../../src");
 /** Each part imports only from itself and from what stands before it. */
 const layers =
-  "errors base installation tensor adapter strategy protocol config transport workers records artifacts server planning report compare setup cli index".split(
+  "errors base installation tensor adapter strategy protocol config transport workers records artifacts server planning report compare testing setup cli index".split(
     " ",
   );
 /** Parts that touch no file, process or socket, and what they may import from outside. */

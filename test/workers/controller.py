@@ -71,14 +71,14 @@ class Controller:
 
 
 @contextmanager
-def real_worker(folder: Path, **environment: str) -> Iterator[Controller]:
+def real_worker(folder: Path, device: str = "cpu", **environment: str) -> Iterator[Controller]:
     worker_id = "w0"
     endpoint = f"ipc://{folder}/socket"
     with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
         router.setsockopt(zmq.LINGER, 0)
         router.bind(endpoint)
         process = subprocess.Popen(
-            worker_command(endpoint, worker_id, os.getpid()),
+            worker_command(endpoint, worker_id, os.getpid(), device),
             env=worker_environment() | environment,
             stderr=subprocess.PIPE,
             text=True,
@@ -90,9 +90,9 @@ def real_worker(folder: Path, **environment: str) -> Iterator[Controller]:
             process.communicate()
 
 
-def worker_command(endpoint: str, worker_id: str, parent_pid: int) -> list[str]:
+def worker_command(endpoint: str, worker_id: str, parent_pid: int, device: str = "cpu") -> list[str]:
     options = ["--endpoint", endpoint, "--worker-id", worker_id, "--parent-pid", str(parent_pid)]
-    return [sys.executable, "-m", "prelort_worker", *options, "--device", "cpu", "--threads", "1"]
+    return [sys.executable, "-m", "prelort_worker", *options, "--device", device, "--threads", "1"]
 
 
 def worker_environment() -> dict[str, str]:

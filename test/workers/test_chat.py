@@ -265,11 +265,11 @@ def test_a_turn_of_weight_0_is_not_learned_and_its_weight_not_rendered(weight: A
         ([USER, assistant("paw", weight="0")], r'message 2: weight is "0"; expected 0 or 1'),
         (
             [{**USER, "weight": 1}, assistant("paw")],
-            "message 1: weight is 1, but only the assistant's turns are learned",
+            "message 1: weight is 1, but only the assistant's turns",
         ),
-        ([USER, assistant("paw", weight=0)], "every turn of the assistant has weight 0, so there is nothing to learn"),
-        ([USER, assistant(" ")], "all the assistant's turns are empty, so there is nothing to learn"),
-        ([USER], "the assistant says nothing, so there is nothing to learn"),
+        ([USER, assistant("paw", weight=0)], "every turn of the assistant has weight 0"),
+        ([USER, assistant(" ")], "all turns of the assistant are empty"),
+        ([USER], "the assistant says nothing"),
         ([], "the assistant says nothing"),
         ("fur", r'column \'turns\' is text that is not JSON \(.*\): "fur"; expected a list of \{"role"'),
         ("[{'role': 'user'}]", "column 'turns' is text that is not JSON .*; it looks like Python's notation"),
@@ -287,7 +287,7 @@ def test_a_turn_of_weight_0_is_not_learned_and_its_weight_not_rendered(weight: A
         ([{"from": "human", "content": "fur"}], "message 1: has 'content' in a conversation of 'from' and 'value'"),
         (
             [USER, assistant([{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}])],
-            "message 2: part 2 of its content is of type 'image_url'; this model reads text alone",
+            "message 2: part 2 of its content is of type 'image_url'",
         ),
         ([{"role": "user", "content": [{"type": "text"}]}], "message 1: part 1 of its content is .*; expected"),
         (
@@ -367,9 +367,7 @@ def test_an_assistants_turn_without_words_is_not_learned_and_remarked():
     for template, stretches in ((CHATML, ["paw<|im_end|>\n"]), (REASONING, ["<think>\n\n</think>\n\npaw<|im_end|>\n"])):
         found, remarks = learned_of(template, [USER, assistant(""), USER, assistant("paw")])
         assert found == stretches
-        assert remarks == [
-            "assistant turns that render as nothing but their end are not learned: chats.jsonl:3, message 2"
-        ]
+        assert remarks == ["assistant turns that render as empty are not trained on: chats.jsonl:3, message 2"]
 
 
 def test_tools_and_other_variables_beside_the_messages_go_to_the_template():
@@ -416,7 +414,7 @@ def test_a_role_that_a_template_prints_but_does_not_know_is_remarked_once():
     for line in range(1, 5):
         turns = [{"role": "system", "content": "kind"}, {"role": "usr", "content": "fur"}, assistant("paw")]
         encoder.encode(conversation_of(Row(f"chats.jsonl:{line}", {"turns": turns}), DATA), 1000)
-    known = "none that chat templates know (system, user, assistant, tool)"
+    known = "unknown to chat templates (system, user, assistant, tool)"
     assert encoder.remarks() == [f"role usr is {known}: chats.jsonl:1, message 2 and 3 more"]
 
 
@@ -508,7 +506,7 @@ def test_remarks_on_conversations_are_kept_with_the_index(tmp_path: Path):
     data = data_spec(HERE, "causal-lm", path=str(path), messages="turns", prompt=None, answer=None, eval_examples=4)
     assert build_dataset(task_with(CHAT_TEMPLATE), data, SEED, quiet).info.remarks == [
         f"the model's chat template does not use mood of user messages: {path}:1, message 1 and 29 more",
-        f"assistant turns that render as nothing but their end are not learned: {path}:1, message 4; {path}:2, "
+        f"assistant turns that render as empty are not trained on: {path}:1, message 4; {path}:2, "
         f"message 4; {path}:3, message 4; and 27 more",
     ]
 
@@ -629,7 +627,7 @@ def test_a_conversation_that_loses_all_that_is_learned_to_max_length_is_refused_
     task = task_with(None)
     task.tokenizer = with_template(PLAIN)
     long = {"role": "user", "content": "fur " * 50}
-    with pytest.raises(InputError, match="is cut to 20 tokens, none of which is learned") as refused:
+    with pytest.raises(InputError, match="is cut to 20 tokens, none of which is trained on") as refused:
         task.encode([Row("chats.jsonl:1", {"turns": [long, assistant("paw"), long]})], data, quiet)
     assert refused.value.problems[0][0] == "data.max_length"
 

@@ -74,7 +74,7 @@ def test_an_example_of_more_tokens_than_the_model_has_positions_is_told(
     assert refusal(model, task, tmp_path, path=texts(tmp_path, 3, limit + 1), **shared) == [
         (
             "data.max_length",
-            f"the longest example has {limit + 1} tokens, the model takes {limit}; lower data.max_length",
+            f"the longest example has {limit + 1} tokens, the model takes at most {limit}; lower data.max_length",
         )
     ]
     run(model, task, tmp_path, path=texts(tmp_path, 3, 40), **{**shared, "max_length": limit})
@@ -102,7 +102,7 @@ def test_a_decoders_positions_count_too(tmp_path: Path):
     path = texts(tmp_path, 3, 20)
     shared = {"path": path, "clients": 1, "eval_examples": 0, "max_length": 64, "text": None, "label": None}
     ((option, message),) = refusal(model, "seq2seq-lm", tmp_path, prompt="a kind", answer="{text}", **shared)
-    assert option == "data.max_length" and "the longest example has 21 tokens, the model takes 12" in message
+    assert option == "data.max_length" and "the longest example has 21 tokens, the model takes at most 12" in message
 
 
 def test_a_tokenizer_that_knows_more_than_the_model_is_told(tmp_path: Path):
@@ -113,7 +113,7 @@ def test_a_tokenizer_that_knows_more_than_the_model_is_told(tmp_path: Path):
     assert refusal(model, "causal-lm", tmp_path, text="{text}", **shared) == [
         (
             "model.name_or_path",
-            f"the tokenizer gives token {largest}, the model knows 10: they do not belong together",
+            f"the tokenizer gives token {largest}, the model knows 10: the two do not match",
         )
     ]
 
@@ -204,7 +204,7 @@ def test_a_module_whose_weight_is_another_ones_too_is_not_trained_in_full(tmp_pa
             model, "causal-lm", tmp_path, replace(LORA, modules_to_save=[name]), text="{text}", **shared
         )
         assert option == "lora.modules_to_save"
-        assert "takes in one of transformer.wte and lm_head, which are one weight" in message
+        assert "takes in one of transformer.wte and lm_head" in message
     run(model, "causal-lm", tmp_path, replace(LORA, modules_to_save=["ln_f"]), text="{text}", **shared)
 
 
@@ -216,9 +216,7 @@ def test_where_peft_has_no_choice_of_its_own_modules_are_asked_for(tiny: Path, t
     task: Any = find_task(model_spec(write_vit(tmp_path / "vit"), "image-classification"), CPU)
     task.model = replace(task.model, name_or_path=str(tmp_path / "vit"))
     task.labels = ["a", "b"]
-    with pytest.raises(
-        InputError, match=r"is needed: PEFT has no choice of its own for ViTForImageCl.*; name modules, or all-linear"
-    ):
+    with pytest.raises(InputError, match=r"is required: .* ViTForImageCl.*all-linear"):
         add_adapters(task.build_model(), task, replace(LORA, target_modules=None))
 
 

@@ -206,9 +206,7 @@ def test_a_metric_that_is_not_one_for_each_example_is_told(tiny: Path, folder: P
 
 
 def test_a_model_that_is_not_of_transformers_needs_target_modules(tiny: Path, folder: Path):
-    with pytest.raises(
-        InputError, match="is needed: PEFT has a choice of its own for models of transformers alone"
-    ) as refused:
+    with pytest.raises(InputError, match="is required: PEFT has defaults only for transformers models") as refused:
         up_with(tiny, folder, "no_targets", BAG, replace(LORA, target_modules=None))
     assert refused.value.problems[0][0] == "lora.target_modules"
 

@@ -32,6 +32,7 @@ from prelort_worker.wire.messages import (
     Prepare,
     Prepared,
     Stop,
+    Unavailable,
 )
 from specs import FIT, LORA, SEED, data_spec, model_spec
 
@@ -158,8 +159,15 @@ def test_a_task_it_cannot_do_is_a_failure_that_says_why(loaded_worker: tuple[Con
     worker, adapter = loaded_worker
     task = replace(fit_task(f"wrong {change}", adapter, 8), **change)
     failure, _ = worker.run(task, Failure, adapter)
-    assert (failure.error.kind, failure.error.message) == ("ValueError", reason)
+    assert (failure.error.kind, failure.error.message) == ("failed", f"ValueError: {reason}")
     assert failure.error.traceback.startswith("Traceback") and reason in failure.error.traceback
+
+
+def test_a_device_that_is_not_there_is_told_in_place_of_hello(socket_folder: Path):
+    with real_worker(socket_folder, device="cuda:99") as worker:
+        assert worker.expect(Unavailable).message.startswith("cuda:99: torch sees ")
+        worker.send(Stop())
+        assert worker.process.wait() == 0
 
 
 def parts_of(task: Fit, payload: Payload) -> list[Fit | Chunk | End]:

@@ -460,17 +460,20 @@ def test_a_template_reaches_into_maps_and_lists(template: str, text: str):
     ("template", "reason"),
     [
         ("{t}", r"f:1: column 't' \(data\.text\) is \{\"en\": \"hi\", .*; expected text or a number"),
-        ("{t.de}", r"f:1: column 't\.de' \(data\.text\) is not there; the map's keys are: en, n"),
-        ("{t.n.2}", r"column 't\.n\.2' \(data\.text\) is not there; expected a place in a list of 2, from 0"),
-        ("{t.en.x}", r"column 't\.en\.x' \(data\.text\) is not there; expected a map or a list before .*, got \"hi\""),
+        ("{t.de}", r"f:1: column 't\.de' \(data\.text\) does not exist; the map's keys are: en, n"),
+        ("{t.n.2}", r"column 't\.n\.2' \(data\.text\) does not exist; expected an index into a list of 2, from 0"),
+        (
+            "{t.en.x}",
+            r"column 't\.en\.x' \(data\.text\) does not exist; expected a map or a list before .*, got \"hi\"",
+        ),
         ("{x}", r"column 'x' \(data\.text\) is null"),
         (
             "{review text}",
             r"has no column 'review text', .*; did you mean 'Review Text'\? Its columns are: Rev",
         ),
         ("{zzz}", r"has no column 'zzz', which data\.text needs; its columns are: Review Text, a\.b, t, x"),
-        ("a}", r"data\.text: expected column names alone .*: Single '}' .*; a brace itself is written twice"),
-        ('{"a": 1}', r"data\.text: expected column names alone .*; a brace itself is written twice"),
+        ("a}", r"data\.text: expected column names alone .*: Single '}' .*; write a literal brace twice"),
+        ('{"a": 1}', r"data\.text: expected column names alone .*; write a literal brace twice"),
     ],
 )
 def test_a_template_that_does_not_fit_the_row_says_why(template: str, reason: str):

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from .wire.mailbox import Job
 
 EXIT_WIRE = 4
-# The requested device is not available; the last line of the log says so.
-EXIT_DEVICE = 5
 
 
 def main() -> None:
@@ -41,8 +39,8 @@ def main() -> None:
         lambda error: _end_on_wire_failure(options, error),
         keys,
     )
-    runner = _come_up(connection, options)
-    _serve(connection, runner)
+    if runner := _come_up(connection, options):
+        _serve(connection, runner)
     connection.close()
 
 
@@ -72,8 +70,11 @@ def _set_environment(threads: int) -> None:
     )
 
 
-def _come_up(connection: "Connection", options: argparse.Namespace) -> "TaskRunner":
-    """Runs the slow imports one at a time, so that heartbeats can report each; then says hello."""
+def _come_up(connection: "Connection", options: argparse.Namespace) -> "TaskRunner | None":
+    """
+    The slow imports, one by one, so that the heartbeats name them; then hello. None if the device cannot be used: the
+    controller has been told, and this process waits to be ended.
+    """
     connection.report("importing torch")
     import torch  # noqa: F401
 
@@ -87,7 +88,7 @@ def _come_up(connection: "Connection", options: argparse.Namespace) -> "TaskRunn
     from .device import choose_device, describe_device, make_repeatable
     from .errors import InputError
     from .machine import kernel_variables, versions
-    from .wire.messages import Hello
+    from .wire.messages import Hello, Stop, Unavailable
     from .wire.shared_memory import can_share_with
 
     transformers.utils.logging.disable_progress_bar()
@@ -95,8 +96,10 @@ def _come_up(connection: "Connection", options: argparse.Namespace) -> "TaskRunn
     try:
         device = choose_device(options.device)
     except InputError as error:
-        print(error, file=sys.stderr, flush=True)  # noqa: T201
-        os._exit(EXIT_DEVICE)  # do not wait for the connection's thread
+        connection.send(Unavailable(_text(str(error))))
+        while not isinstance(connection.take(), Stop):
+            pass
+        return None
     runner = TaskRunner(device)
     connection.report("idle")
     shares_memory = can_share_with(options.parent_pid)
@@ -131,9 +134,12 @@ def _answer(connection: "Connection", runner: "TaskRunner", job: "Job") -> None:
         connection.send(cancelled_failure(task))
     except Exception as error:
         traceback.print_exc()
-        found = error.problems if isinstance(error, InputError) else []
-        problems = [Problem(option, _text(message)) for option, message in found]
-        report = ErrorReport(type(error).__name__, _text(str(error)), _text(traceback.format_exc()), problems)
+        if isinstance(error, InputError):
+            problems = [Problem(option, _text(message)) for option, message in error.problems]
+            report = ErrorReport("input", _text(str(error)), _text(traceback.format_exc()), problems)
+        else:
+            named = f"{type(error).__name__}: {error}"
+            report = ErrorReport("failed", _text(named), _text(traceback.format_exc()), [])
         connection.send(Failure(task.task_id, task.attempt, report))
 
 

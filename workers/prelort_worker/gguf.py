@@ -52,7 +52,7 @@ def main() -> None:
 def convert(file: Path, out: Path, dtype: torch.dtype = torch.bfloat16) -> None:
     """Creates `out` atomically. Its prelort.json records the source."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"{out}: expected a folder that is not there yet, or an empty one")
+        raise InputError(f"{out}: expected a folder that does not exist yet, or an empty one")
     reader = _read(file)
     tokenizer = _load_tokenizer(file, reader)
     model = _load_model(file, dtype)
@@ -92,8 +92,9 @@ def _load_tokenizer(file: Path, reader: GGUFReader) -> PreTrainedTokenizerBase:
             backend.pre_tokenizer = pre_tokenizers.Sequence([digits, backend.pre_tokenizer])
         elif name not in _AS_GPT2:
             raise InputError(
-                f"{file}: its tokenizer splits text as {name or 'nothing says'}, which prelort does not know: another "
-                "split would give other tokens than the model was trained on. Take the model's own folder instead"
+                f"{file}: its tokenizer splits text with {name or 'an unnamed method'}, which prelort does not "
+                "support: another method would give other tokens than the model was trained on. Use the model's "
+                "original folder instead"
             )
     return tokenizer
 
@@ -112,7 +113,9 @@ def _load_model(file: Path, dtype: torch.dtype) -> Any:
         raise InputError(f"{file}: transformers cannot load it as a causal language model: {error}") from error
     model, info = loaded
     if info["missing_keys"]:
-        raise InputError(f"{file}: lacks {', '.join(sorted(info['missing_keys']))}, which would be random")
+        raise InputError(
+            f"{file}: lacks {', '.join(sorted(info['missing_keys']))}, which would be initialised at random"
+        )
     return model
 
 

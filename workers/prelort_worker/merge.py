@@ -88,7 +88,7 @@ def merge(base: PreTrainedModel, request: Request, rows: Tensor, dense: Tensor) 
         if (there := list(base.get_parameter(parameter.name).shape)) != parameter.shape:
             raise InputError(
                 f"{parameter.name}: expected shape {parameter.shape}, as the run trained it, got {there} in "
-                f"{request.model.name_or_path}; see that it is the model that the run began with"
+                f"{request.model.name_or_path}; check that it is the model the run started from"
             )
         setattr(base.get_submodule(owner), name, nn.Parameter(value.to(dtype), requires_grad=False))
         offset += size
@@ -107,8 +107,8 @@ def _load(task: Task, request: Request) -> PreTrainedModel:
     base = task.build_model()
     if not isinstance(base, PreTrainedModel):
         raise InputError(
-            f"the task {request.model.task} builds a {type(base).__name__}, which is no model of transformers and "
-            "cannot be saved whole; export the adapter alone, without --merge"
+            f"the task {request.model.task} builds a {type(base).__name__}, which is not a transformers model "
+            "and cannot be saved whole; export the adapter only, without --merge"
         )
     _check_modules(base, request)
     _restore_cache(base, request.model)
@@ -126,7 +126,7 @@ def _check_files(request: Request) -> None:
     if other:
         raise InputError(
             f"{', '.join(sorted(other)[:5])} of {request.model.name_or_path}: differs from the file that the adapter "
-            "was trained on (by its SHA-256); put it back, or export the adapter alone, without --merge"
+            "was trained on (by its SHA-256); restore it, or export the adapter only, without --merge"
         )
 
 
@@ -139,8 +139,8 @@ def _check_modules(base: PreTrainedModel, request: Request) -> None:
         if got != expected:
             raise InputError(
                 f"{shape.name}: expected a linear module with weights {list(expected)}, as the run adapted it, got "
-                f"{'none' if got is None else list(got)} in {request.model.name_or_path}; see that it is the model "
-                "that the run began with"
+                f"{'none' if got is None else list(got)} in {request.model.name_or_path}; check that it is the model "
+                "the run started from"
             )
 
 
@@ -148,7 +148,7 @@ def _check_finite(base: PreTrainedModel, dtype: str) -> None:
     """float16 ends at 65504."""
     wrong = next((name for name, value in base.named_parameters() if not value.isfinite().all()), None)
     if wrong is not None:
-        raise InputError(f"{wrong}: has values that {dtype} cannot hold; take --dtype bf16 or f32")
+        raise InputError(f"{wrong}: has values that {dtype} cannot hold; use --dtype bf16 or f32")
 
 
 def _restore_cache(base: PreTrainedModel, model: ModelSpec) -> None:
@@ -175,7 +175,7 @@ def _untie(base: PreTrainedModel, module: nn.Module, name: str) -> list[str]:
     shared = f"{own} is the same weight as {' and '.join(others)}"
     if module is not base.get_output_embeddings() or base.config.is_encoder_decoder:
         raise InputError(
-            f"{shared}, on which the adapter did not act; export the adapter alone, without --merge, or train without "
+            f"{shared}, on which the adapter did not act; export the adapter only, without --merge, or train without "
             f"{name} in lora.target_modules"
         )
     for settings in (base.config, base.config.get_text_config()):

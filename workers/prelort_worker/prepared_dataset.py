@@ -117,7 +117,7 @@ def make_dataset(
         elif len({(len(shape), shape[1:]) for shape in shapes}) > 1 or torch.Size() in shapes:
             a, b = sorted(shapes)[:2]
             raise InputError(
-                f"{name}: expected examples whose shapes differ in the first side alone, got {list(a)} and {list(b)}",
+                f"{name}: expected shapes that differ only in the first dimension, got {list(a)} and {list(b)}",
                 "model.task",
             )
         else:
@@ -131,7 +131,7 @@ def _names(examples: Sequence[Example]) -> list[str]:
     for example in examples:
         if example.keys() != set(names):
             a, b = (", ".join(sorted(each)) for each in (names, example))
-            raise InputError(f"an example has {a}, another {b}: expected the same in all", "model.task")
+            raise InputError(f"an example has {a}, another has {b}; expected the same fields in all", "model.task")
     for name in names:
         if "." in name:
             raise InputError(f"an example has {name!r}: expected a name without a dot", "model.task")
@@ -157,7 +157,7 @@ def read_dataset(path: Path) -> PreparedDataset:
 def open_dataset(path: Path, expected_sha256: str, cache_dir: Path | None = None) -> PreparedDataset:
     """The dataset that the controller named; raises InputError if the file has changed or is gone."""
     if not path.is_file():
-        raise InputError(f"{path}: the prepared dataset is gone; prepare the data again")
+        raise InputError(f"{path}: the prepared dataset no longer exists; prepare the data again")
     found = file_sha256(path, cache_dir)
     if found != expected_sha256:
         raise InputError(f"{path}: expected sha256 {expected_sha256}, got {found}; prepare the data again")

@@ -87,7 +87,7 @@ def main() -> None:
 def pretrain(architecture: Architecture, text: Sequence[Path], out: Path, settings: Settings, say: Say) -> None:
     """Creates `out` atomically, in the format of transformers, with a record in prelort.json."""
     if out.exists():
-        raise InputError(f"--out {out}: expected a folder that is not there yet")
+        raise InputError(f"--out {out}: expected a folder that does not exist yet")
     training, held_out = _split(text, settings)
     say(f"training a tokenizer on {len(training)} lines")
     tokenizer = train_tokenizer(training, settings)

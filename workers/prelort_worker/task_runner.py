@@ -140,7 +140,7 @@ def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Repor
     shard = shard_of(resident.dataset, task)
     rows, dense = _receive(resident, payload)
     if len(rows) != max(task.ranks):
-        raise ValueError(f"rows: expected the largest of the asked ranks, {max(task.ranks)}, got {len(rows)}")
+        raise ValueError(f"rows: expected the largest of the requested ranks, {max(task.ranks)}, got {len(rows)}")
     tiers = []
     with unchanged_buffers(nested.model):
         for index, r in enumerate(task.ranks):

@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { expect, it } from "vitest";
 import { energy } from "../../../src/adapter/energy.ts";
-import { factorsOf, federations } from "../../conformance/federations.ts";
+import { factorsOf, federations } from "../../support/federations.ts";
 
 it("is the squared norm of the product of some components, as forming it gives", () => {
   fc.assert(

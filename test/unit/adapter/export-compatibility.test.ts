@@ -4,8 +4,8 @@ import { expect, test } from "vitest";
 import { createLayout } from "../../../src/adapter/layout.ts";
 import { exportRun } from "../../../src/artifacts/export-run.ts";
 import { decodeHeader } from "../../../src/tensor/safetensors.ts";
-import { moderateAdapter } from "../../conformance/federations.ts";
-import { madeRuns } from "../records/made-run.ts";
+import { randomAdapter } from "../../../src/testing/index.ts";
+import { madeRuns } from "../../support/made-run.ts";
 
 interface Folder {
   readonly config: Readonly<Record<string, unknown>>;
@@ -62,7 +62,7 @@ async function exported(
   const run = await runs.make({
     name,
     layout,
-    rounds: [moderateAdapter(layout, r, name)],
+    rounds: [randomAdapter(layout, r, name)],
     modulesToSave: head ? ["classifier"] : [],
     pooling,
   });

@@ -3,7 +3,7 @@ import { decodeGlobal, encodeGlobal } from "../../../src/adapter/global-file.ts"
 import { createLayout } from "../../../src/adapter/layout.ts";
 import { RefusedError } from "../../../src/errors.ts";
 import { decodeSafetensors, encodeSafetensors, type FloatTensor } from "../../../src/tensor/safetensors.ts";
-import { randomAdapter } from "../../conformance/federations.ts";
+import { awkwardAdapter } from "../../support/federations.ts";
 
 const layoutOf = (denseShapes: readonly (readonly number[])[]) =>
   createLayout(
@@ -20,7 +20,7 @@ const layoutOf = (denseShapes: readonly (readonly number[])[]) =>
 describe("a global adapter's file", () => {
   it.each([[[]], [[[2, 4], [2]]]])("gives back layout, values and round, with dense parameters %j", (shapes) => {
     const layout = layoutOf(shapes);
-    const adapter = randomAdapter(layout, 3, "global");
+    const adapter = awkwardAdapter(layout, 3, "global");
     expect(decodeGlobal(Buffer.concat(encodeGlobal(layout, adapter, 7)))).toEqual({ layout, adapter, round: 7 });
   });
 
@@ -30,15 +30,15 @@ describe("a global adapter's file", () => {
       [0, 0],
       [0, 2, 5],
     ]) {
-      const merged = { rows: randomAdapter(layout, ends.at(-1)!, "merged").rows, ends };
-      const adapter = { ...randomAdapter(layout, 3, "global"), merged };
+      const merged = { rows: awkwardAdapter(layout, ends.at(-1)!, "merged").rows, ends };
+      const adapter = { ...awkwardAdapter(layout, 3, "global"), merged };
       expect(decodeGlobal(Buffer.concat(encodeGlobal(layout, adapter, 2)))).toEqual({ layout, adapter, round: 2 });
     }
   });
 
   it("holds rows [R, width] and dense [size] for any reader of safetensors", () => {
     const layout = layoutOf([[2, 4], [2]]);
-    const { tensors } = decodeSafetensors(Buffer.concat(encodeGlobal(layout, randomAdapter(layout, 3, "global"), 0)));
+    const { tensors } = decodeSafetensors(Buffer.concat(encodeGlobal(layout, awkwardAdapter(layout, 3, "global"), 0)));
     expect([...tensors].map(([name, { shape }]) => [name, shape])).toEqual([
       ["dense", [10]],
       ["rows", [3, 15]],
@@ -46,7 +46,7 @@ describe("a global adapter's file", () => {
   });
 
   const layout = layoutOf([[2]]);
-  const { tensors, metadata } = decodeSafetensors(Buffer.concat(encodeGlobal(layout, randomAdapter(layout, 3, "global"), 0)));
+  const { tensors, metadata } = decodeSafetensors(Buffer.concat(encodeGlobal(layout, awkwardAdapter(layout, 3, "global"), 0)));
   const file = (change: Record<string, FloatTensor>, notes: Record<string, string> = metadata) =>
     Buffer.concat(encodeSafetensors(new Map([...tensors, ...Object.entries(change)]), notes));
   it.each<readonly [string, Uint8Array, RegExp]>([

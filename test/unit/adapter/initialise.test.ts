@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { initialAdapter } from "../../../src/adapter/initialise.ts";
 import { createLayout } from "../../../src/adapter/layout.ts";
 import { deriveSeed } from "../../../src/base/rng.ts";
-import { factorsOf } from "../../conformance/federations.ts";
+import { factorsOf } from "../../support/federations.ts";
 
 const q = { name: "q", in: 400, out: 8 };
 const v = { name: "v", in: 100, out: 30 };

@@ -8,7 +8,7 @@ import { type AdapterShape, createLayout } from "../../../src/adapter/layout.ts"
 import { adapterConfig, peftTensors } from "../../../src/adapter/peft.ts";
 import { encodeSafetensors } from "../../../src/tensor/safetensors.ts";
 import { environmentPython } from "../../../src/installation.ts";
-import { randomAdapter } from "../../conformance/federations.ts";
+import { awkwardAdapter } from "../../support/federations.ts";
 
 test("rows become lora_A [r, in] and lora_B [out, r], dense values the parameters they were", () => {
   const layout = createLayout(
@@ -65,7 +65,7 @@ describe("PEFT itself", () => {
   beforeAll(() => {
     for (const [name, { scale, shape, model, lora, peft }] of Object.entries(cases)) {
       const layout = createLayout({ r: 8, tiers: ranks, scale }, shape);
-      const adapter = randomAdapter(layout, 8, name);
+      const adapter = awkwardAdapter(layout, 8, name);
       const baseModel = path.join(folder, "models", model);
       for (const values of [adapter.rows, adapter.dense])
         for (const [index, value] of values.entries()) values[index] = Math.tanh(value) / 8;

@@ -8,11 +8,11 @@ import { isRefusal, takeLock } from "../../../src/records/lock.ts";
 import { fLoRA } from "../../../src/strategy/aggregation/flora.ts";
 import { decode } from "../../../src/tensor/encoded.ts";
 import { decodeHeader, decodeSafetensors } from "../../../src/tensor/safetensors.ts";
-import { moderateAdapter } from "../../conformance/federations.ts";
-import { madeRuns } from "../records/made-run.ts";
+import { randomAdapter } from "../../../src/testing/index.ts";
+import { madeRuns } from "../../support/made-run.ts";
 
 const layout = createLayout({ r: 4, tiers: [1, 2, 4], scale: 0.7 }, { modules: [{ name: "x.q", in: 6, out: 5 }], dense: [] });
-const rounds = ["zero", "one", "two"].map((seed) => moderateAdapter(layout, 4, seed));
+const rounds = ["zero", "one", "two"].map((seed) => randomAdapter(layout, 4, seed));
 const runs = madeRuns();
 let run: string;
 beforeAll(async () => {
@@ -64,7 +64,7 @@ test("a run that is under way is only read: its lock stays, and nothing is writt
 });
 
 test("FLoRA's merged components are exported as an adapter", async () => {
-  const merged = { rows: moderateAdapter(layout, 4, "merged").rows, ends: [0, 4] };
+  const merged = { rows: randomAdapter(layout, 4, "merged").rows, ends: [0, 4] };
   const global = { ...rounds[0]!, rows: new Float32Array(4 * layout.width), merged };
   const directory = await runs.make({ name: "flora", layout, rounds: [global], aggregation: { name: "flora" } });
   const { directory: folder } = await exportRun(directory, { r: 2, out: out("flora") });

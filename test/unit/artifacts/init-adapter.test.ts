@@ -7,8 +7,8 @@ import type { AdapterFactors } from "../../../src/adapter/peft-adapter.ts";
 import { exportRun } from "../../../src/artifacts/export-run.ts";
 import { originOf, readSource } from "../../../src/artifacts/init-source.ts";
 import { startFrom } from "../../../src/artifacts/init-adapter.ts";
-import { moderateAdapter } from "../../conformance/federations.ts";
-import { madeRuns } from "../records/made-run.ts";
+import { randomAdapter } from "../../../src/testing/index.ts";
+import { madeRuns } from "../../support/made-run.ts";
 
 const shape = {
   modules: [
@@ -19,7 +19,7 @@ const shape = {
 };
 const layoutOf = (r: number, scale = 2) => createLayout({ r, tiers: [r], scale }, shape);
 const initialOf = (layout: AdapterLayout) => initialAdapter(layout, Float32Array.of(1, 2, 3, 4), "aa");
-const trained = { layout: layoutOf(4), adapter: moderateAdapter(layoutOf(4), 4, "trained") };
+const trained = { layout: layoutOf(4), adapter: randomAdapter(layoutOf(4), 4, "trained") };
 
 const runs = madeRuns();
 let [run, peft] = ["", ""];
@@ -166,7 +166,7 @@ describe("the adapter that a run starts from is recorded", () => {
     const growing = await runs.make({
       name: "growing",
       layout: trained.layout,
-      rounds: [moderateAdapter(trained.layout, 4, "0"), trained.adapter],
+      rounds: [randomAdapter(trained.layout, 4, "0"), trained.adapter],
     });
     const { origin } = await readSource(growing);
     expect(origin.round).toBe(1);
@@ -178,7 +178,7 @@ describe("the adapter that a run starts from is recorded", () => {
   });
 
   it("and a damaged run is not an error of the config; the round before it can be used", async () => {
-    const adapters = [moderateAdapter(trained.layout, 4, "0"), trained.adapter];
+    const adapters = [randomAdapter(trained.layout, 4, "0"), trained.adapter];
     const damaged = await runs.make({ name: "damaged", layout: trained.layout, rounds: adapters });
     writeFileSync(path.join(damaged, "rounds/1/global.safetensors"), "");
     const lora = { init_from: damaged } as never;

@@ -5,7 +5,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { writeRunFixture } from "../report/fixture.ts";
+import { writeRunFixture } from "../../support/trained-run.ts";
 
 // Each starts processes, which takes its time on a busy machine.
 vi.setConfig({ testTimeout: 300_000 });

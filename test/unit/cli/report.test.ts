@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { reportCommand } from "../../../src/cli/report.ts";
-import { writeRunFixture } from "../report/fixture.ts";
+import { writeRunFixture } from "../../support/trained-run.ts";
 
 let directory: string;
 beforeEach(async () => {

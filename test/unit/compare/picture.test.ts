@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { ComparisonResult } from "../../../src/compare/compare.ts";
 import { curvesOf } from "../../../src/compare/curves.ts";
 import { comparisonPicture } from "../../../src/compare/picture.ts";
-import { outcome, result } from "./fixture.ts";
+import { outcome, result } from "../../support/comparison.ts";
 
 function drawn(comparison: ComparisonResult) {
   const svg = comparisonPicture(comparison);

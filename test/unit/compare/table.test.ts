@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { comparisonMarkdown, outcomesAt } from "../../../src/compare/table.ts";
-import { result } from "./fixture.ts";
+import { result } from "../../support/comparison.ts";
 
 describe("the table", () => {
   const [equalRounds = "", equalCompute = ""] = comparisonMarkdown(result).split("## Equal compute");

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { validateRun } from "../../../src/config/build.ts";
 import type { RunInput } from "../../../src/config/schema.ts";
 import { toDataSpec, toFitSpec, toLoraSpec, toModelSpec } from "../../../src/config/wire-specs.ts";
-import { dataSpec, fitSpec, loraSpec, modelSpec } from "../../../src/protocol/messages.ts";
+import { dataSpec, fitSpec, loraSpec, modelSpec } from "../../../src/protocol/specs.ts";
 import { hetLora } from "../../../src/strategy/aggregation/hetlora.ts";
 import { ffaLora } from "../../../src/strategy/aggregation/ffa-lora.ts";
 import { listRanks } from "../../../src/strategy/ranks/list.ts";

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { RefusedError } from "../../../src/errors.ts";
 import { decodeWorkerMessage, encode } from "../../../src/protocol/codec.ts";
-import { type ControllerMessage, MAX_FRAME_BYTES } from "../../../src/protocol/messages.ts";
+import type { ControllerMessage } from "../../../src/protocol/messages.ts";
+import { MAX_FRAME_BYTES } from "../../../src/protocol/limits.ts";
 
 /** Bytes from hex with spaces, and text in quotes: `81 "a" 01`. */
 function frame(notation: string): Uint8Array {

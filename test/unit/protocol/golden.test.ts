@@ -44,6 +44,7 @@ describe("golden bytes of the wire:", () => {
       "prepare",
       "prepared",
       "stop",
+      "unavailable",
     ]);
   });
 });

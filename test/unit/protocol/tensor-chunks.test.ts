@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { RefusedError } from "../../../src/errors.ts";
 import { createAssembler, describeTensors, type ExpectedShapes, splitTensors } from "../../../src/protocol/tensor-chunks.ts";
 import { asFloat32, type Encoded } from "../../../src/tensor/encoded.ts";
-import type { TensorDescriptor } from "../../../src/protocol/messages.ts";
+import type { TensorDescriptor } from "../../../src/protocol/fields.ts";
 
 const adapter = { r: 2, rows: Float32Array.of(1, 2, 3, 4, 5, 6), dense: Float32Array.of(7, 8) };
 const shapes = { rows: [2, 3], dense: [2] };

@@ -7,7 +7,7 @@ import { validateRun } from "../../../src/config/build.ts";
 import { exportCommand } from "../../../src/cli/export.ts";
 import { resumeCommand } from "../../../src/cli/resume.ts";
 import { verifyCommand } from "../../../src/cli/verify.ts";
-import { PROTOCOL_VERSION } from "../../../src/protocol/messages.ts";
+import { PROTOCOL_VERSION } from "../../../src/protocol/limits.ts";
 import { reopenRunDirectory } from "../../../src/records/run-directory.ts";
 import { createUpdateStore } from "../../../src/records/update-store.ts";
 import { writeReport } from "../../../src/report/html.ts";
@@ -15,16 +15,16 @@ import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
 import { allClients } from "../../../src/strategy/selection/all.ts";
 import { asFloat32 } from "../../../src/tensor/encoded.ts";
 import type { Reply } from "../../../src/workers/task.ts";
-import { moderateAdapter } from "../../conformance/federations.ts";
+import { randomAdapter } from "../../../src/testing/index.ts";
 import { documentedFiles } from "./documented-files.ts";
 import { nothingTrained, unevaluated } from "./figures.ts";
-import { madeRuns } from "./made-run.ts";
+import { madeRuns } from "../../support/made-run.ts";
 
 const records = path.join(import.meta.dirname, "../../../src/records");
 const readme = readFileSync(path.join(records, "README.md"), "utf8");
 const runs = madeRuns();
 const layout = createLayout({ r: 2, tiers: [1, 2], scale: 2 }, { modules: [{ name: "x.q", in: 3, out: 4 }], dense: [] });
-const adapter = moderateAdapter(layout, 2, "a");
+const adapter = randomAdapter(layout, 2, "a");
 
 function fitReply(): Reply<"fit"> {
   const rows = asFloat32(Float32Array.of(1, 2));

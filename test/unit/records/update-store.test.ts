@@ -2,7 +2,8 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { PROTOCOL_VERSION, type WorkerMessageOf } from "../../../src/protocol/messages.ts";
+import { PROTOCOL_VERSION } from "../../../src/protocol/limits.ts";
+import type { WorkerMessageOf } from "../../../src/protocol/messages.ts";
 import { createUpdateStore, readRecordedFit } from "../../../src/records/update-store.ts";
 import { asFloat32, type Dtype, type Encoded, encodedBytes } from "../../../src/tensor/encoded.ts";
 import type { Reply } from "../../../src/workers/task.ts";

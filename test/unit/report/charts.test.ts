@@ -6,7 +6,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { qualityOverRank, qualityOverRounds } from "../../../src/report/charts.ts";
 import { readRun, type RecordedRun } from "../../../src/records/read-run.ts";
 import type { TierMetrics } from "../../../src/records/metrics.ts";
-import { writeRunFixture } from "./fixture.ts";
+import { writeRunFixture } from "../../support/trained-run.ts";
 
 let recorded: RecordedRun;
 beforeAll(async () => {

@@ -17,7 +17,7 @@ import {
   trafficTable,
 } from "../../../src/report/tables.ts";
 import { renderTextTable } from "../../../src/report/text-table.ts";
-import { writeRunFixture } from "./fixture.ts";
+import { writeRunFixture } from "../../support/trained-run.ts";
 
 const TIERS = [1, 2, 4, 8, 16];
 

@@ -4,7 +4,7 @@ import { validateRun } from "../../../src/config/build.ts";
 import { allClients, listRanks, segmentWise } from "../../../src/index.ts";
 import { evaluateRound } from "../../../src/server/evaluate.ts";
 import type { Task, WorkerPool } from "../../../src/workers/task.ts";
-import { clientsOf } from "../strategy/contexts.ts";
+import { clientsOf } from "../../../src/testing/index.ts";
 
 const layout = createLayout({ r: 2, tiers: [1, 2], scale: 1 }, { modules: [{ name: "m", in: 2, out: 2 }], dense: [] });
 const config = validateRun({

@@ -2,8 +2,9 @@ import { cpSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { allClients, type FederateOptions, federate, listRanks, type RunEvent, segmentWise, WorkerError } from "../../../src/index.ts";
+import { type FederateOptions, federate, type RunEvent, WorkerError, type WorkerLauncher } from "../../../src/index.ts";
 import { claimNewFolder } from "../../../src/records/claim-run-folder.ts";
+import { tinyRun, type TinyRunOptions } from "../../../src/testing/index.ts";
 
 let runsDir: string;
 beforeEach(() => {
@@ -11,23 +12,14 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(runsDir, { recursive: true }));
 
-/** A run whose workers cannot be started. */
-function options(more: Partial<FederateOptions> = {}): FederateOptions {
-  return {
-    runsDir,
-    rounds: 1,
-    model: { nameOrPath: "m", task: "causal-lm" },
-    lora: { r: 1, target_modules: ["m"] },
-    data: { path: "d", prompt: "{a}", answer: "{b}", clients: 1 },
-    strategy: { selection: allClients(), rankAssignment: listRanks([1]), aggregation: segmentWise() },
-    workers: { devices: ["cpu"], count: 1 },
-    launcher: {
-      launch: ({ workerId }) => {
-        throw new WorkerError("cannot be started", { workerId });
-      },
+/** Options of a run whose workers cannot be started. */
+function options(more: Omit<TinyRunOptions, "runsDir"> = {}): FederateOptions {
+  const launcher: WorkerLauncher = {
+    launch: ({ workerId }) => {
+      throw new WorkerError("cannot be started", { workerId });
     },
-    ...more,
   };
+  return tinyRun({ runsDir, launcher, ...more });
 }
 
 /** What a reader sees, and the message that it ends with. */

@@ -15,13 +15,13 @@ import {
   segmentWise,
   type SelectionContext,
 } from "../../../src/index.ts";
-import { PROTOCOL_VERSION } from "../../../src/protocol/messages.ts";
+import { PROTOCOL_VERSION } from "../../../src/protocol/limits.ts";
 import { runRound, type RoundOutcome } from "../../../src/server/round.ts";
 import { selectClients } from "../../../src/server/select-clients.ts";
 import { createUpdateStore } from "../../../src/records/update-store.ts";
 import { asFloat32 } from "../../../src/tensor/encoded.ts";
 import type { Reply, Task, WorkerPool } from "../../../src/workers/task.ts";
-import { clientsOf } from "../strategy/contexts.ts";
+import { clientsOf } from "../../../src/testing/index.ts";
 
 let folder: string;
 beforeEach(() => {

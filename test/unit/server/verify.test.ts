@@ -9,8 +9,8 @@ import { verifyRun } from "../../../src/server/verify.ts";
 import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
 import { allClients } from "../../../src/strategy/selection/all.ts";
 import { deriveSeed } from "../../../src/base/rng.ts";
-import { moderateAdapter } from "../../conformance/federations.ts";
-import { madeRuns } from "../records/made-run.ts";
+import { randomAdapter } from "../../../src/testing/index.ts";
+import { madeRuns } from "../../support/made-run.ts";
 
 const layout = createLayout({ r: 4, tiers: [4], scale: 2 }, { modules: [{ name: "x.q", in: 6, out: 5 }], dense: [] });
 const config = {
@@ -26,7 +26,7 @@ const runs = madeRuns();
 
 /** A run of one round, trained with a rank assignment of a script. */
 async function make(name: string): Promise<string> {
-  const directory = await runs.make({ name, layout, rounds: [start, moderateAdapter(layout, 4, "one")] });
+  const directory = await runs.make({ name, layout, rounds: [start, randomAdapter(layout, 4, "one")] });
   const file = path.join(directory, "run.json");
   const record = JSON.parse(readFileSync(file, "utf8")) as object;
   const clients = [{ id: "c0", n: 10, r: 4, label_counts: [], mix: [], tokens: 0 }];

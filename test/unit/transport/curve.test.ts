@@ -4,7 +4,7 @@ import { RefusedError } from "../../../src/errors.ts";
 import type { CurveKeys, Door } from "../../../src/transport/transport.ts";
 import { admit } from "../../../src/transport/zap.ts";
 import { zeromqTransport } from "../../../src/transport/zeromq.ts";
-import { connectDealer } from "../../fixtures/dealer.ts";
+import { connectDealer } from "../../support/dealer.ts";
 
 const opened: { close(): unknown }[] = [];
 afterEach(async () => {

@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, onTestFinished, test } from "vitest";
 import { EnvironmentError } from "../../../src/errors.ts";
 import { createSocketFolder } from "../../../src/transport/socket-folder.ts";
-import { eventually } from "../../patience.ts";
+import { eventually } from "../../support/patience.ts";
 
 let temporary: string;
 beforeEach(async () => {

@@ -2,7 +2,7 @@ import { setImmediate } from "node:timers/promises";
 import { curveKeyPair, Router } from "zeromq";
 import { afterEach, expect, test } from "vitest";
 import { admit } from "../../../src/transport/zap.ts";
-import { connectDealer } from "../../fixtures/dealer.ts";
+import { connectDealer } from "../../support/dealer.ts";
 
 const opened: { close(): void }[] = [];
 afterEach(() => {

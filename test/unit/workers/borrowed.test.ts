@@ -6,8 +6,8 @@ import { createDeferred } from "../../../src/base/deferred.ts";
 import { createWorkerPool } from "../../../src/workers/pool.ts";
 import type { WorkerLauncher } from "../../../src/workers/launch.ts";
 import { named, type Task, type TaskFailure } from "../../../src/workers/task.ts";
-import { fitted, onePlainStep, scriptedSettings } from "./scripted.ts";
-import { eventually } from "../../patience.ts";
+import { fitted, onePlainStep, scriptedSettings } from "../../support/scripted-worker.ts";
+import { eventually } from "../../support/patience.ts";
 
 /** A process that holds 72 bytes of memory without a name, as a worker does until its answer has been read. */
 const HOLDER = "import os,time\nf=os.memfd_create('x')\nos.pwrite(f,b'\\0'*72,0)\nprint(f,flush=True)\ntime.sleep(600)";

@@ -4,8 +4,8 @@ import { InterruptedError, RefusedError, RunFailedError, WorkerError } from "../
 import { decode } from "../../../src/tensor/encoded.ts";
 import { createWorkerPool, type PoolOptions } from "../../../src/workers/pool.ts";
 import { named, type Reply, type Task, type TaskFailure, type WorkerPool } from "../../../src/workers/task.ts";
-import { fitted, loaded, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "./scripted.ts";
-import { eventually } from "../../patience.ts";
+import { fitted, loaded, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "../../support/scripted-worker.ts";
+import { eventually } from "../../support/patience.ts";
 
 function fitTask(client: string, overrides: Partial<Task<"fit">> = {}): Task<"fit"> {
   const request = {
@@ -172,7 +172,7 @@ describe("a failed attempt", () => {
         const fit = await worker.expect("fit");
         await takePayload(worker, fit);
         if (worker.workerId === "w0")
-          return worker.answer(fit, { type: "failure", error: { kind: "E", message: "no", traceback: "t", problems: [] } });
+          return worker.answer(fit, { type: "failure", error: { kind: "failed", message: "no", traceback: "t", problems: [] } });
         await new Promise<void>((resolve) => {
           releaseOther = resolve;
         });
@@ -200,7 +200,7 @@ describe("a failed attempt", () => {
           const fit = await worker.expect("fit");
           await takePayload(worker, fit);
           if (worker.workerId === "w1") continue; // busy for ever
-          if (number === 0) worker.answer(fit, { type: "failure", error: { kind: "E", message: "no", traceback: "t", problems: [] } });
+          if (number === 0) worker.answer(fit, { type: "failure", error: { kind: "failed", message: "no", traceback: "t", problems: [] } });
           else worker.answer(fit, fitted(fit), { r: 1, rows: Float32Array.of(5, 6), dense: new Float32Array() });
         }
       },
@@ -381,6 +381,13 @@ describe("a pool that cannot start", () => {
     await pool.close();
   });
 
+  test("rejects with what is wrong with workers.devices when a device cannot be used", async () => {
+    const { pool } = setUp({ script: (worker) => worker.send({ type: "unavailable", message: "cuda:3: torch sees 1 CUDA devices here" }) });
+    const problem = { kind: "config", issues: [{ path: "workers.devices", message: "cuda:3: torch sees 1 CUDA devices here" }] };
+    await expect(pool.start()).rejects.toMatchObject(problem);
+    await pool.close();
+  });
+
   test("rejects when its launcher throws", async () => {
     const launch = () => {
       throw new Error("no such device");
@@ -437,7 +444,10 @@ describe("what every worker must do", () => {
       async script(worker) {
         worker.hello();
         const load = await worker.expect("load");
-        worker.answer(load, { type: "failure", error: { kind: "OSError", message: "no such model", traceback: "t", problems: [] } });
+        worker.answer(load, {
+          type: "failure",
+          error: { kind: "failed", message: "OSError: no such model", traceback: "t", problems: [] },
+        });
       },
     });
     await pool.start();

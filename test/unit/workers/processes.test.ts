@@ -7,15 +7,15 @@ import { execa } from "execa";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { asFloat32, decode } from "../../../src/tensor/encoded.ts";
 import type { Adapter } from "../../../src/adapter/adapter.ts";
-import { CREDIT_BYTES } from "../../../src/protocol/messages.ts";
+import { CREDIT_BYTES } from "../../../src/protocol/limits.ts";
 import { createSharedMemory } from "../../../src/transport/shared-memory.ts";
 import { zeromqTransport } from "../../../src/transport/zeromq.ts";
 import { processLauncher } from "../../../src/workers/launch.ts";
 import { createWorkerPool, type PoolOptions } from "../../../src/workers/pool.ts";
 import { packageRoot } from "../../../src/installation.ts";
 import { named, type Task, type TaskFailure, type WorkerHello } from "../../../src/workers/task.ts";
-import { onePlainStep } from "./scripted.ts";
-import { eventually, PATIENCE_MS } from "../../patience.ts";
+import { onePlainStep } from "../../support/scripted-worker.ts";
+import { eventually, PATIENCE_MS } from "../../support/patience.ts";
 
 /* Real processes over real sockets; only what they do is scripted. */
 

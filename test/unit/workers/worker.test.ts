@@ -6,16 +6,19 @@ import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from "vit
 import { InterruptedError, RefusedError, WorkerError } from "../../../src/errors.ts";
 import type { Adapter } from "../../../src/adapter/adapter.ts";
 import { createAssembler, describeTensors, lendTensors, splitTensors } from "../../../src/protocol/tensor-chunks.ts";
-import { CHUNK_BYTES, type ControllerMessageOf, CREDIT_BYTES, type TensorDescriptor } from "../../../src/protocol/messages.ts";
+import { CHUNK_BYTES, CREDIT_BYTES } from "../../../src/protocol/limits.ts";
+import type { ControllerMessageOf } from "../../../src/protocol/messages.ts";
+import type { TensorDescriptor } from "../../../src/protocol/fields.ts";
 import { named, type Task, type WorkerStatus } from "../../../src/workers/task.ts";
 import { asFloat32, decode, type Encoded } from "../../../src/tensor/encoded.ts";
 import { borrowFrom, createSharedMemory } from "../../../src/transport/shared-memory.ts";
 import type { Receiving } from "../../../src/workers/attempt.ts";
 import { createBuffers } from "../../../src/workers/buffers.ts";
 import { createDeferred } from "../../../src/base/deferred.ts";
-import { Worker, type WorkerSettings } from "../../../src/workers/worker.ts";
-import { fitted, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "./scripted.ts";
-import { eventually, PATIENCE_MS } from "../../patience.ts";
+import type { WorkerSettings } from "../../../src/workers/settings.ts";
+import { Worker } from "../../../src/workers/worker.ts";
+import { fitted, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "../../support/scripted-worker.ts";
+import { eventually, PATIENCE_MS } from "../../support/patience.ts";
 
 const adapter = { r: 2, rows: Float32Array.of(1, 2, 3, 4, 5, 6), dense: Float32Array.of(7) };
 const expected = { rows: [2, 3], dense: [1] };
@@ -247,7 +250,7 @@ describe("a task", () => {
       peer.send({ type: "credit", bytes: CHUNK_BYTES });
       expect(await next).toMatchObject({ type: "chunk", offset: CREDIT_BYTES, data: { length: 40 } });
       await peer.expect("end");
-      peer.answer(fit, { type: "failure", error: { kind: "Enough", message: "", traceback: "", problems: [] } });
+      peer.answer(fit, { type: "failure", error: { kind: "failed", message: "Enough", traceback: "", problems: [] } });
     });
     await worker.ready;
     await expect(worker.run(fitTask({ payload: { r: 1, rows, dense: new Float32Array() } }), 1)).rejects.toThrow("Enough");
@@ -260,7 +263,7 @@ describe("a task", () => {
         peer.hello();
         setInterval(() => peer.send({ type: "beat", activity: "idle", task_id: null, step: 0, steps: 0 }), 1000);
         const fit = await peer.expect("fit");
-        peer.answer(fit, { type: "failure", error: { kind: "Early", message: "", traceback: "", problems: [] } });
+        peer.answer(fit, { type: "failure", error: { kind: "failed", message: "Early", traceback: "", problems: [] } });
       },
       { taskTimeoutMs: 4000 },
     );
@@ -334,7 +337,7 @@ describe("a task", () => {
       await takePayload(peer, fit);
       peer.answer(fit, {
         type: "failure",
-        error: { kind: "ValueError", message: "bad", traceback: "Traceback\n  line 1\nValueError: bad", problems: [] },
+        error: { kind: "failed", message: "ValueError: bad", traceback: "Traceback\n  line 1\nValueError: bad", problems: [] },
       });
     });
     await worker.ready;
@@ -352,7 +355,7 @@ describe("a task", () => {
         { option: "data.eval_path", message: "has labels" },
         { option: "lora.target_modules", message: "takes in" },
       ];
-      peer.answer(fit, { type: "failure", error: { kind: "InputError", message: "both", traceback: "", problems } });
+      peer.answer(fit, { type: "failure", error: { kind: "input", message: "both", traceback: "", problems } });
     });
     await worker.ready;
     const issues = [

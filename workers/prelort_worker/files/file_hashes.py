@@ -105,7 +105,9 @@ def _hash_one(path: Path, progress: _Progress) -> tuple[State | None, str]:
         sha = _digest(path, progress)
         if _state(path) == before:
             return (before if _is_settled(before, begun) else None), sha
-    raise InputError(f"{path}: changes while it is read; wait until it is written, or see what writes to it")
+    raise InputError(
+        f"{path}: changed while it was being read; wait until it is complete, or find out what writes to it"
+    )
 
 
 def _is_settled(state: State, now: int) -> bool:

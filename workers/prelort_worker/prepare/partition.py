@@ -96,7 +96,7 @@ def partition_pathological(
     if per_client > len(distinct):
         raise InputError(
             f"{per_client} values for each client, and the training examples have "
-            f"{len(distinct)}; take as many or fewer",
+            f"{len(distinct)}; use at most that many",
             "data.partition.per_client",
         )
     if clients * per_client < len(distinct):
@@ -115,7 +115,7 @@ def partition_pathological(
     for value, group, its_clients in zip(distinct, groups.values(), holders, strict=True):
         if len(group) < len(its_clients):
             raise InputError(
-                f"{len(its_clients)} clients are to hold the value {value!r}, of which there are "
+                f"{len(its_clients)} clients should hold the value {value!r}, which has only "
                 f"{len(group)} training examples; lower clients or per_client, or raise max_examples",
                 "data.partition",
             )
@@ -149,7 +149,9 @@ def values_of(spec: PartitionSpec, rows: Sequence[Row]) -> list[str]:
     if spec.by is None:
         return [""] * len(rows)
     if spec.name == "files" and spec.by not in rows[0].columns:
-        raise InputError(f"{rows[0].where}: is not of a folder of files, which the partition files needs", "data.path")
+        raise InputError(
+            f"{rows[0].where}: does not come from a folder of files, as the partition `files` requires", "data.path"
+        )
     return [column_text(row, spec.by, "data.partition.by") for row in rows]
 
 
@@ -166,7 +168,7 @@ def owned_values(spec: PartitionSpec, values: Sequence[str], clients: int | None
         told = "file" if spec.name == "files" else "value of data.partition.by"
         raise InputError(
             f"{clients} clients of one {told} each, and the data has {len(counts)} of them; "
-            "take as many clients or fewer, or leave data.clients out",
+            "use at most that many clients, or leave out data.clients",
             "data.clients",
         )
     ranked = sorted(counts) if spec.name == "files" else sorted(counts, key=lambda value: (-counts[value], value))
@@ -196,7 +198,9 @@ def partition(
     if clients is None:
         clients = len(spec.shares or [])
     if clients == 0:
-        raise InputError(f"is needed: the partition {spec.name} does not tell how many there are", "data.clients")
+        raise InputError(
+            f"is required: the partition {spec.name} does not determine how many there are", "data.clients"
+        )
     if n < clients * spec.min_examples:
         raise InputError(
             f"{clients} clients of at least {spec.min_examples} examples each need "
@@ -221,5 +225,5 @@ def partition(
 
 def _needed(spec: PartitionSpec, option: str, value: _T | None) -> _T:
     if value is None:
-        raise InputError(f"is needed by the partition {spec.name}", f"data.partition.{option}")
+        raise InputError(f"is required by the partition {spec.name}", f"data.partition.{option}")
     return value

@@ -165,7 +165,7 @@ def _parts(data: DataSpec, values: list[str], owned: list[str] | None, seed: str
         if len(part) <= asked:
             raise InputError(
                 f"client {client_id}: expected at least {asked + 1} examples, one to train on and {asked} to hold out "
-                f"(data.client_eval_examples), got {len(part)}; take fewer clients or hold out fewer",
+                f"(data.client_eval_examples), got {len(part)}; use fewer clients or hold out fewer examples",
                 "data.clients",
             )
     return parts

@@ -105,12 +105,12 @@ def _inside(value: Any, key: str, where: str) -> Any:
     if isinstance(value, dict):
         if key in value:
             return value[key]
-        raise InputError(f"{where} is not there; the map's keys are: {', '.join(map(str, value)) or 'none'}")
+        raise InputError(f"{where} does not exist; the map's keys are: {', '.join(map(str, value)) or 'none'}")
     if isinstance(value, list):
         if key.isdecimal() and int(key) < len(value):
             return value[int(key)]
-        raise InputError(f"{where} is not there; expected a place in a list of {len(value)}, from 0")
-    raise InputError(f"{where} is not there; expected a map or a list before the last dot, got {_show(value)}")
+        raise InputError(f"{where} does not exist; expected an index into a list of {len(value)}, from 0")
+    raise InputError(f"{where} does not exist; expected a map or a list before the last dot, got {_show(value)}")
 
 
 @lru_cache
@@ -119,11 +119,11 @@ def _parse(template: str, option: str) -> list[tuple[str, str | None]]:
     try:
         parts = list(Formatter().parse(template))
     except ValueError as error:
-        raise InputError(f"{expected}: {error}; a brace itself is written twice") from error
+        raise InputError(f"{expected}: {error}; write a literal brace twice") from error
     if any(
         column is not None and (form or conversion or not _is_name(column)) for _, column, form, conversion in parts
     ):
-        raise InputError(f"{expected}; a brace itself is written twice")
+        raise InputError(f"{expected}; write a literal brace twice")
     return [(literal, column) for literal, column, _, _ in parts]
 
 

@@ -177,9 +177,9 @@ class CausalLm(GenerativeTask):
 def _finished(row: Row, tokens: list[int], learned: list[bool], is_cut: bool, data: DataSpec) -> Example:
     if not any(learned[1:]):
         if is_cut:
-            told = f"is cut to {data.max_length} tokens, none of which is learned; raise it, or shorten the row"
+            told = f"is cut to {data.max_length} tokens, none of which is trained on; raise it, or shorten the row"
             raise InputError(f"{row.where}: {told}", "data.max_length")
-        raise InputError(f"{row.where}: has nothing to learn", "data")
+        raise InputError(f"{row.where}: has no tokens to train on", "data")
     example = _example(tokens, learned, [range(len(tokens))] if data.packing else None)
     return {**example, "truncated": torch.tensor(is_cut)}
 

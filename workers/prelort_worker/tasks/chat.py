@@ -46,7 +46,7 @@ class ChatEncoder:
             raise InputError(f"{chat.where}: {refusal(error)}", chat.option) from error
         if not spans:
             raise InputError(
-                f"{chat.where}: all the assistant's turns are empty, so there is nothing to learn", chat.option
+                f"{chat.where}: all turns of the assistant are empty, so there is nothing to train on", chat.option
             )
         return _tokenise(self._tokenizer, rendering.whole, spans, max_length)
 
@@ -56,7 +56,7 @@ class ChatEncoder:
             for label, (first, count) in self._unused.items()
         ]
         remarks += [
-            f"role {role} is none that chat templates know (system, user, assistant, tool): {first}"
+            f"role {role} is unknown to chat templates (system, user, assistant, tool): {first}"
             + (f" and {count - 1} more" if count > 1 else "")
             for role, (first, count) in self._strange.items()
         ]
@@ -65,7 +65,7 @@ class ChatEncoder:
         if self._empty:
             more = f"; and {len(self._empty) - 3} more" if len(self._empty) > 3 else ""
             told = "; ".join(self._empty[:3]) + more
-            remarks.append(f"assistant turns that render as nothing but their end are not learned: {told}")
+            remarks.append(f"assistant turns that render as empty are not trained on: {told}")
         return remarks
 
     def _spans(self, rendering: Rendering) -> list[tuple[int, int]]:

@@ -64,7 +64,7 @@ def conversation_of(row: Row, data: DataSpec) -> Conversation:
     if not any(learned):
         has_spoken = any(message["role"] == "assistant" for message in messages)
         reason = "every turn of the assistant has weight 0" if has_spoken else "the assistant says nothing"
-        raise InputError(f"{row.where}: {reason}, so there is nothing to learn", "data.messages")
+        raise InputError(f"{row.where}: {reason}, so there is nothing to train on", "data.messages")
     if learned[0]:  # finding its start would need to render an empty conversation, which some templates refuse
         raise InputError(
             f"{row.where}: message 1: begins with the assistant; expected the user or the system first, or weight 0",
@@ -135,7 +135,7 @@ def _is_learned(weight: Any, role: str) -> bool:
     if not isinstance(weight, int | float) or weight not in (0, 1):
         raise InputError(f"weight is {describe(weight)}; expected 0 or 1")
     if weight == 1 and role != "assistant":
-        raise InputError(f"weight is 1, but only the assistant's turns are learned, and its role is {role!r}")
+        raise InputError(f"weight is 1, but only the assistant's turns are trained on, and its role is {role!r}")
     return weight == 1
 
 
@@ -158,7 +158,7 @@ def _part(part: Any, number: int) -> Message:
         if kind in ("text", "input_text", "output_text") and isinstance(part.get("text"), str):
             return {**part, "type": "text"}
         if kind != "text":
-            raise InputError(f"part {number} of its content is of type {kind!r}; this model reads text alone")
+            raise InputError(f"part {number} of its content is of type {kind!r}; this model reads only text")
     raise InputError(f'part {number} of its content is {describe(part)}; expected {{"type": "text", "text": "…"}}')
 
 
@@ -231,7 +231,7 @@ def _variable(value: Any, kind: type) -> Any:
     if not isinstance(value, kind) or (kind is list and not all(isinstance(each, dict) for each in value)):
         expected = "a map of the chat template's variables" if kind is dict else "a list of maps"
         raise InputError(
-            f"is {describe(value)}, and goes to the chat template, which takes {expected}; rename what is not for it"
+            f"is {describe(value)}, but the chat template takes {expected}; rename the column if it is not for it"
         )
     if kind is dict:
         value = {key: item for key, item in value.items() if item is not None}

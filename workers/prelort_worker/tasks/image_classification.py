@@ -102,10 +102,8 @@ def _picture(row: Row, name: str) -> Any:
         if isinstance(value, Image.Image):
             return value.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # everything that Pillow raises
-        raise InputError(
-            f"{row.where}: column {name!r} is no picture that can be read: {error}", "data.image"
-        ) from error
+        raise InputError(f"{row.where}: column {name!r} is not a readable image: {error}", "data.image") from error
     raise InputError(
-        f"{row.where}: column {name!r} is a {type(value).__name__}; expected a picture's path or its bytes",
+        f"{row.where}: column {name!r} is a {type(value).__name__}; expected an image's path or its bytes",
         "data.image",
     )

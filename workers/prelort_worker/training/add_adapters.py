@@ -35,7 +35,7 @@ def add_adapters(base: nn.Module, task: Task, lora: LoraSpec) -> NestedLora:
         except ValueError as error:  # no default for this model, or a module cannot be adapted
             if lora.target_modules is None:
                 raise InputError(
-                    f"is needed: PEFT has no choice of its own for {type(base).__name__}; name modules, or all-linear"
+                    f"is required: PEFT has no default for {type(base).__name__}; name modules, or use all-linear"
                 ) from error
             raise InputError(f"{lora.target_modules}: {error}") from error
     if model is None:
@@ -101,7 +101,7 @@ def _targets(base: nn.Module, task: Task, lora: LoraSpec) -> str | list[str] | N
     between versions.
     """
     if lora.target_modules is None and not hasattr(base, "config"):
-        raise InputError("is needed: PEFT has a choice of its own for models of transformers alone")
+        raise InputError("is required: PEFT has defaults only for transformers models")
     if lora.target_modules != "all-linear":
         if lora.target_modules is not None:
             _check_targets(base, task, lora.target_modules)
@@ -129,7 +129,7 @@ def _check_targets(base: nn.Module, task: Task, targets: str | list[str]) -> Non
         try:
             missing = [] if any(re.fullmatch(targets, name) for name in names) else [targets]
         except re.error as error:
-            raise InputError(f"{targets} is no regular expression: {error}") from error
+            raise InputError(f"{targets} is not a regular expression: {error}") from error
     else:
         missing = [each for each in targets if not any(f".{name}".endswith(f".{each}") for name in names)]
     if missing:
@@ -162,7 +162,7 @@ def _adapted_modules(model: PeftModel, problems: Problems) -> Iterator[AdaptedMo
         if not (type(layer).__name__ in _LAYERS and is_plain):
             problems.add(
                 "lora.target_modules",
-                f"takes in {name}, a {type(base).__name__}: adapters go on nn.Linear and Conv1D alone",
+                f"takes in {name}, a {type(base).__name__}: only nn.Linear and Conv1D can have adapters",
             )
             continue
         # Both are known for these module types.
@@ -202,5 +202,5 @@ def _check_saved_modules(base: nn.Module, task: Task, lora: LoraSpec, problems: 
         if len(tied) > 1 and any(name.endswith(want) for name in tied for want in task.modules_to_save):
             problems.add(
                 "lora.modules_to_save",
-                f"takes in one of {' and '.join(tied)}, which are one weight: trained in full they would come apart",
+                f"takes in one of {' and '.join(tied)}, which share one weight: training one in full would untie them",
             )

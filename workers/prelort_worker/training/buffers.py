@@ -28,8 +28,8 @@ def unchanged_buffers(model: nn.Module) -> Iterator[None]:
         told = ", ".join(f"{name} of a {type(owner_of(model, name)).__name__}" for name in changed[:5])
         raise InputError(
             f"the model changes its own buffers while it runs: {told}{', …' if len(changed) > 5 else ''}; they are in "
-            "no update and in no exported file, so they have to stay as they were loaded; take a model without such "
-            "modules, or keep them in evaluation mode in a task of your own",
+            "no update and no exported file, so they must not change; use a model without such modules, or keep them "
+            "in evaluation mode in a custom task",
             "model.name_or_path",
         )
 

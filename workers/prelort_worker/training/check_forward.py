@@ -69,7 +69,7 @@ def _check_packing(nested: NestedLora, dataset: PreparedDataset, index: int) -> 
     difference = (packed[:, start:] - single).abs().max().item()
     if difference > _TOLERANCE * single.abs().max().clamp(min=1).item():
         raise InputError(
-            f"this model lets packed examples see one another (logits differ by {difference:.3g}); leave packing out",
+            f"this model does not keep packed examples apart (logits differ by {difference:.3g}); leave packing out",
             "data.packing",
         )
 

@@ -96,7 +96,7 @@ def generate(
 
 def _generative(nested: NestedLora) -> GenerativeTask:
     if not isinstance(nested.task, GenerativeTask):
-        raise ValueError(f"max_new_tokens: expected 0 for {nested.task.model.task}, which writes nothing")
+        raise ValueError(f"max_new_tokens: expected 0 for {nested.task.model.task}, which generates nothing")
     return nested.task
 
 

@@ -145,8 +145,8 @@ def set_base(nested: NestedLora, merged: Tensor | None) -> None:
         return
     if not all(module.pristine.is_floating_point() for module in nested.modules):
         raise InputError(
-            "quantised weights cannot take in what an aggregation merges into the base model, as FLoRA does; leave it "
-            "out, or take another aggregation",
+            "cannot be used with an aggregation that merges into the base model, such as flora: quantised weights "
+            "cannot be merged into; leave it out, or use another aggregation",
             "model.quantization",
         )
     _check_shape("merged", merged, [len(merged), nested.width])

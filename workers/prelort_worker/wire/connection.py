@@ -13,7 +13,7 @@ import zmq
 from .frames import Payload, WireError, pack, unpack
 from .keys import Keys
 from .mailbox import Inbox, Job, Outbox, TaskKey, key_of
-from .messages import Beat, Credit, Hello, Stop, TaskReply
+from .messages import Beat, Credit, Hello, Report, Stop, Unavailable
 
 BEAT_SECONDS = 1.0
 
@@ -45,7 +45,7 @@ class Connection:
         self._inbox = Inbox(controller_pid)
         self._outbox = Outbox()
         self._beat = Beat("starting", None, 0, 0)
-        self._sent: queue.SimpleQueue[tuple[Hello | TaskReply, Payload] | None] = queue.SimpleQueue()
+        self._sent: queue.SimpleQueue[tuple[Report, Payload] | None] = queue.SimpleQueue()
         self._context = zmq.Context()
         self._wake = self._context.socket(zmq.PAIR)
         self._wake.bind("inproc://wake")
@@ -62,7 +62,7 @@ class Connection:
         if key in self._inbox.cancelled:
             raise Cancelled
 
-    def send(self, message: Hello | TaskReply, payload: Payload | None = None) -> None:
+    def send(self, message: Report, payload: Payload | None = None) -> None:
         self._sent.put((message, payload or {}))
         self._wake.send(b"")
 
@@ -106,7 +106,7 @@ class Connection:
                 sent = self._sent.get()
                 if sent is None:
                     return
-                may_lend = not isinstance(sent[0], Hello) and self._inbox.close(key_of(sent[0]))
+                may_lend = not isinstance(sent[0], Hello | Unavailable) and self._inbox.close(key_of(sent[0]))
                 self._outbox.put(*sent, may_lend)
             if dealer in ready:
                 self._receive(dealer)

@@ -26,10 +26,10 @@ from .messages import (
     Failure,
     Fit,
     Fitted,
-    Hello,
     Load,
     Loaded,
     Prepare,
+    Report,
     Stop,
     TaskMessage,
     TaskReply,
@@ -94,7 +94,7 @@ class Inbox:
                 self.jobs.put(Job(task, borrow_payload(descriptors, self._controller_pid)))
             except OSError as error:
                 self.close(key)
-                yield Failure(task.task_id, task.attempt, ErrorReport("OSError", f"shared memory: {error}", "", []))
+                yield Failure(task.task_id, task.attempt, ErrorReport("failed", f"shared memory: {error}", "", []))
         elif descriptors:
             self._assembling[key] = (task, Assembly(descriptors))
         else:
@@ -124,13 +124,13 @@ class Outbox:
     def __init__(self) -> None:
         self.window = CreditWindow()
         self._lender = Lender()
-        self._waiting: deque[Iterator[Hello | TaskReply | Chunk | End]] = deque()
+        self._waiting: deque[Iterator[Report | Chunk | End]] = deque()
         self._held: Chunk | None = None
 
-    def put(self, message: Hello | TaskReply, payload: Payload, may_lend: bool) -> None:
+    def put(self, message: Report, payload: Payload, may_lend: bool) -> None:
         self._waiting.append(self._lent(message, payload) if may_lend else _with_tensors(message, payload))
 
-    def _lent(self, message: Hello | TaskReply, payload: Payload) -> Iterator[Hello | TaskReply | Chunk | End]:
+    def _lent(self, message: Report, payload: Payload) -> Iterator[Report | Chunk | End]:
         if not isinstance(message, Fitted | Loaded):
             yield message
             return
@@ -142,7 +142,7 @@ class Outbox:
         else:
             yield replace(message, tensors=describe_lent(payload, locations))
 
-    def sendable(self) -> Iterator[Hello | TaskReply | Chunk | End]:
+    def sendable(self) -> Iterator[Report | Chunk | End]:
         """What may be sent now; it counts as sent."""
         if self._held:
             if not self.window.take(len(self._held.data)):
@@ -162,7 +162,7 @@ def cancelled_failure(task: TaskMessage) -> Failure:
     return Failure(task.task_id, task.attempt, ErrorReport("cancelled", f"{task.task_id} was cancelled", "", []))
 
 
-def _with_tensors(message: Hello | TaskReply, payload: Payload) -> Iterator[Hello | TaskReply | Chunk | End]:
+def _with_tensors(message: Report, payload: Payload) -> Iterator[Report | Chunk | End]:
     if not payload or not isinstance(message, Fitted | Loaded):
         yield message
         return

@@ -13,6 +13,8 @@ TensorName: TypeAlias = Literal["rows", "dense", "merged"]
 Dtype: TypeAlias = Literal["F32", "BF16", "F16", "I8X256"]
 Objective: TypeAlias = Literal["none", "sum", "sampled", "stratified"]
 Examples: TypeAlias = Literal["global", "client", "train"]
+# Why a task came to nothing: the user has to fix something; it was cancelled; anything else.
+ErrorKind: TypeAlias = Literal["input", "cancelled", "failed"]
 SourcePart: TypeAlias = Literal["weights", "tokenizer", "config", "code"]
 
 
@@ -246,6 +248,13 @@ class Hello:
 
 
 @dataclass(frozen=True)
+class Unavailable:
+    """In place of hello: the device is not there, or cannot be used. The worker then only waits for its end."""
+
+    message: str
+
+
+@dataclass(frozen=True)
 class Beat:
     activity: str
     task_id: str | None
@@ -388,7 +397,8 @@ class Problem:
 
 @dataclass(frozen=True)
 class ErrorReport:
-    kind: str
+    kind: ErrorKind
+    # Of "failed", with the name of what was raised before it: `ValueError: …`.
     message: str
     traceback: str
     problems: list[Problem]
@@ -402,9 +412,13 @@ class Failure:
 
 
 ControllerMessage: TypeAlias = Prepare | Load | Fit | Evaluate | Cancel | Stop | Chunk | End | Credit
-WorkerMessage: TypeAlias = Hello | Beat | Prepared | Loaded | Fitted | Evaluated | Failure | Chunk | End | Credit
+WorkerMessage: TypeAlias = (
+    Hello | Unavailable | Beat | Prepared | Loaded | Fitted | Evaluated | Failure | Chunk | End | Credit
+)
 TaskMessage: TypeAlias = Prepare | Load | Fit | Evaluate
 TaskReply: TypeAlias = Prepared | Loaded | Fitted | Evaluated | Failure
+# What the main thread of a worker sends; heartbeats and chunks come from the thread of its connection.
+Report: TypeAlias = Hello | Unavailable | TaskReply
 
 _TYPES: dict[str, type] = {
     cls.__name__.lower(): cls for cls in (*get_args(ControllerMessage), *get_args(WorkerMessage))

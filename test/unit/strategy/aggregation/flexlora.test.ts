@@ -10,12 +10,10 @@ import {
   difference,
   type Federation,
   federationOf,
-  moderateAdapter,
   moderateFederations,
   productsOf,
-  updateOf,
-  zeroAdapter,
-} from "../../../conformance/federations.ts";
+} from "../../../support/federations.ts";
+import { randomAdapter, updateOf, zeroAdapter } from "../../../../src/testing/index.ts";
 
 const layout = createLayout(
   { r: 2, tiers: [1, 2], scale: 2 },
@@ -28,7 +26,7 @@ const { context: drawn } = federationOf(
     { r: 1, size: 1 },
   ],
   5,
-  moderateAdapter,
+  randomAdapter,
 );
 const global = { ...zeroAdapter(layout, 2), rows: Float32Array.of(9, 9, 0, 0, 8, 7, 0, 0), dense: Float32Array.of(1) };
 const context = { ...drawn, global };

@@ -4,17 +4,8 @@ import { createLayout } from "../../../../src/adapter/layout.ts";
 import { flexLora } from "../../../../src/strategy/aggregation/flexlora.ts";
 import { fLoRA } from "../../../../src/strategy/aggregation/flora.ts";
 import type { RankedClient } from "../../../../src/strategy/strategy.ts";
-import {
-  aggregate,
-  bytesOf,
-  difference,
-  federationOf,
-  mergedOf,
-  moderateAdapter,
-  moderateFederations,
-  productsOf,
-  updateOf,
-} from "../../../conformance/federations.ts";
+import { aggregate, bytesOf, difference, federationOf, mergedOf, moderateFederations, productsOf } from "../../../support/federations.ts";
+import { randomAdapter, updateOf } from "../../../../src/testing/index.ts";
 
 const layout = createLayout(
   { r: 2, tiers: [1, 2], scale: 2 },
@@ -93,7 +84,7 @@ describe("laws", () => {
     fc.assert(
       fc.property(sizes, fc.nat(), (drawnSizes, seed) => {
         const members = drawnSizes.map((size, place) => ({ r: place + 1, size }));
-        const { context, updates } = federationOf(wide, members, seed, moderateAdapter);
+        const { context, updates } = federationOf(wide, members, seed, randomAdapter);
         const total = drawnSizes.reduce((sum, size) => sum + size, 0);
         const own = updates.map(({ received, delta, r, n }) => {
           const trained = { ...received, r, rows: received.rows.map((value, index) => value + delta.rows[index]!) };

@@ -3,8 +3,8 @@ import { ffaLora } from "../../../../src/strategy/aggregation/ffa-lora.ts";
 import { segmentWise } from "../../../../src/strategy/aggregation/segment-wise.ts";
 import { withServerOptimizer } from "../../../../src/strategy/aggregation/server-optimizer.ts";
 import { zeroPadDeltas } from "../../../../src/strategy/aggregation/zero-pad.ts";
-import { aggregate } from "../../../conformance/federations.ts";
-import { context, large, small } from "./two-components.ts";
+import { aggregate } from "../../../support/federations.ts";
+import { context, large, small } from "../../../support/two-components.ts";
 
 describe.each([
   { made: segmentWise, name: "segment-wise" },

@@ -4,16 +4,8 @@ import { createLayout } from "../../../../src/adapter/layout.ts";
 import { flexLora } from "../../../../src/strategy/aggregation/flexlora.ts";
 import { raFLoRA } from "../../../../src/strategy/aggregation/raflora.ts";
 import type { RankedClient } from "../../../../src/strategy/strategy.ts";
-import {
-  aggregate,
-  difference,
-  federationOf,
-  moderateAdapter,
-  moderateFederations,
-  productsOf,
-  updateOf,
-  zeroAdapter,
-} from "../../../conformance/federations.ts";
+import { aggregate, difference, federationOf, moderateFederations, productsOf } from "../../../support/federations.ts";
+import { randomAdapter, updateOf, zeroAdapter } from "../../../../src/testing/index.ts";
 
 const layout = createLayout({ r: 2, tiers: [1, 2], scale: 1 }, { modules: [{ name: "m", in: 2, out: 2 }], dense: [] });
 const { context: drawn } = federationOf(
@@ -61,7 +53,7 @@ it("is FlexLoRA when all have the largest rank", () => {
   fc.assert(
     fc.property(moderateFederations, fc.nat(), ({ context: { layout, clients } }, seed) => {
       const members = clients.map(({ size }) => ({ r: layout.r, size }));
-      const { context, updates } = federationOf(layout, members, seed, moderateAdapter);
+      const { context, updates } = federationOf(layout, members, seed, randomAdapter);
       const [ours, flex] = [raFLoRA(), flexLora()].map((method) => productsOf(aggregate(method, context, updates).global, layout));
       flex!.forEach((expected, module) => expect(difference(ours![module]!, expected)).toBeLessThan(1e-5));
     }),

@@ -3,17 +3,9 @@ import { describe, expect, it } from "vitest";
 import { segments } from "../../../../src/adapter/segments.ts";
 import { segmentWise } from "../../../../src/strategy/aggregation/segment-wise.ts";
 import type { RankedClient } from "../../../../src/strategy/strategy.ts";
-import {
-  aggregate,
-  bytesOf,
-  componentBytes,
-  factorsOf,
-  federationOf,
-  federations,
-  grid,
-  updateOf,
-} from "../../../conformance/federations.ts";
-import { context, large, layout, small } from "./two-components.ts";
+import { aggregate, bytesOf, componentBytes, factorsOf, federationOf, federations, grid } from "../../../support/federations.ts";
+import { updateOf } from "../../../../src/testing/index.ts";
+import { context, large, layout, small } from "../../../support/two-components.ts";
 
 describe("by hand", () => {
   it("averages a segment over those who train it: the lower 30 to 10, the upper the large client's alone", () => {

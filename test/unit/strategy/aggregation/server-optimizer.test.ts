@@ -2,8 +2,8 @@ import { describe, expect, it } from "vitest";
 import { segmentWise } from "../../../../src/strategy/aggregation/segment-wise.ts";
 import { withServerOptimizer } from "../../../../src/strategy/aggregation/server-optimizer.ts";
 import type { Aggregate, Aggregation, Update } from "../../../../src/strategy/strategy.ts";
-import { aggregate, bytesOf } from "../../../conformance/federations.ts";
-import { context, large, small } from "./two-components.ts";
+import { aggregate, bytesOf } from "../../../support/federations.ts";
+import { context, large, small } from "../../../support/two-components.ts";
 
 /** Rounds with these updates, each from what the one before left. */
 function play(aggregation: Aggregation, rounds: readonly (readonly Update[])[]): readonly Aggregate[] {

@@ -9,8 +9,9 @@ import type { Aggregate, Aggregation, RoundContext, Update } from "../../../../s
 import { BLOCK } from "../../../../src/tensor/fold-kernel.ts";
 import { createRng, deriveSeed } from "../../../../src/base/rng.ts";
 import { BLOCKS_A_TURN } from "../../../../src/base/turns.ts";
-import { aggregate, aggregateAny, bytesOf, federationOf, moderateAdapter } from "../../../conformance/federations.ts";
-import { context, large, layout, small } from "./two-components.ts";
+import { aggregate, aggregateAny, bytesOf, federationOf } from "../../../support/federations.ts";
+import { randomAdapter } from "../../../../src/testing/index.ts";
+import { context, large, layout, small } from "../../../support/two-components.ts";
 
 const bounded = withUpdateBound(segmentWise(), { factor: 3 });
 
@@ -145,7 +146,7 @@ it("goes with a rule that reads updates back", async () => {
     layout,
     [2, 2, 2].map((r) => ({ r, size: 3 })),
     1,
-    moderateAdapter,
+    randomAdapter,
   );
   const first = await aggregateAny(both, round, updates);
   expect(first.state?.["update-norms/r2"]?.length).toBe(3);

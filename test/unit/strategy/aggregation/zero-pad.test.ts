@@ -2,8 +2,8 @@ import { describe, expect, it } from "vitest";
 import { fedIt } from "../../../../src/strategy/aggregation/fedit.ts";
 import { ffaLora } from "../../../../src/strategy/aggregation/ffa-lora.ts";
 import { zeroPadDeltas, zeroPadWeights } from "../../../../src/strategy/aggregation/zero-pad.ts";
-import { aggregate } from "../../../conformance/federations.ts";
-import { context, large, small } from "./two-components.ts";
+import { aggregate } from "../../../support/federations.ts";
+import { context, large, small } from "../../../support/two-components.ts";
 
 describe("zero-padding of weights", () => {
   it("takes a client without a segment for one that has zeros there", () => {

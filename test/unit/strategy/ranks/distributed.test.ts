@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { ConfigError } from "../../../../src/errors.ts";
 import { distributedRanks, type RankDistribution } from "../../../../src/strategy/ranks/distributed.ts";
 import type { PolicyContext, RankAssigner } from "../../../../src/strategy/strategy.ts";
-import { clientsOf, selectionContext } from "../contexts.ts";
+import { clientsOf, selectionContext } from "../../../../src/testing/index.ts";
 
 function contextOf(sizes: readonly number[], tiers: readonly number[], seed = 0): PolicyContext {
   return selectionContext(clientsOf(sizes.map((size) => ({ size }))), { tiers, seed });

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { ConfigError } from "../../../../src/errors.ts";
 import { profileRanks } from "../../../../src/strategy/ranks/profile.ts";
-import { clientsOf, selectionContext } from "../contexts.ts";
+import { clientsOf, selectionContext } from "../../../../src/testing/index.ts";
 
 const memoryGiB = { 16: 24, 8: 12, 4: 6, 1: 0.5 };
 

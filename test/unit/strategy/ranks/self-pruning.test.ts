@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { createLayout } from "../../../../src/adapter/layout.ts";
 import { selfPruningRanks, type SelfPruningRanksOptions } from "../../../../src/strategy/ranks/self-pruning.ts";
-import { clientsOf, selectionContext } from "../contexts.ts";
+import { clientsOf, selectionContext } from "../../../../src/testing/index.ts";
 
 // Two modules of four inputs and four outputs each, of which only the first count below.
 const modules = ["one", "other"].map((name) => ({ name, in: 4, out: 4 }));

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { bySizeSelection } from "../../../../src/strategy/selection/by-size.ts";
-import { clientsOf, selectionContext } from "../contexts.ts";
+import { clientsOf, selectionContext } from "../../../../src/testing/index.ts";
 
 /** How many of 4000 rounds each client trains in, as a share. */
 async function sharesOf(sizes: readonly number[], fraction: number): Promise<number[]> {

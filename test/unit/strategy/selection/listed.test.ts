@@ -2,7 +2,7 @@ import { expect, it } from "vitest";
 import { ConfigError } from "../../../../src/errors.ts";
 import { listedClients } from "../../../../src/strategy/selection/listed.ts";
 import type { SelectionContext } from "../../../../src/strategy/strategy.ts";
-import { clientsOf, selectionContext } from "../contexts.ts";
+import { clientsOf, selectionContext } from "../../../../src/testing/index.ts";
 
 const context = { clients: ["c0", "c1", "c2"].map((id, index) => ({ id, index })) } as unknown as SelectionContext;
 

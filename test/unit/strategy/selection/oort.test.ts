@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { oortScores } from "../../../../src/strategy/selection/oort-scores.ts";
 import { oortSelection } from "../../../../src/strategy/selection/oort.ts";
-import { clientsOf, selectionContext } from "../contexts.ts";
+import { clientsOf, selectionContext } from "../../../../src/testing/index.ts";
 
 const anonymous = (count: number) => clientsOf(Array.from({ length: count }, () => ({})));
 

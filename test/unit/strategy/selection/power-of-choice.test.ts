@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { powerOfChoiceSelection } from "../../../../src/strategy/selection/power-of-choice.ts";
 import type { RankedClient } from "../../../../src/strategy/strategy.ts";
-import { clientsOf, selectionContext } from "../contexts.ts";
+import { clientsOf, selectionContext } from "../../../../src/testing/index.ts";
 
 const answering = (losses: readonly number[]) => async (candidates: readonly RankedClient[]) =>
   candidates.map(({ index }) => losses[index] ?? Number.NaN);

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { randomSelection } from "../../../../src/strategy/selection/random.ts";
-import { clientsOf, selectionContext } from "../contexts.ts";
+import { clientsOf, selectionContext } from "../../../../src/testing/index.ts";
 
 test.each([
   [0.3, 10, 3],

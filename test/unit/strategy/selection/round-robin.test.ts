@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { roundRobinSelection } from "../../../../src/strategy/selection/round-robin.ts";
-import { clientsOf, selectionContext } from "../contexts.ts";
+import { clientsOf, selectionContext } from "../../../../src/testing/index.ts";
 
 test.each([
   [

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { stratifiedSelection } from "../../../../src/strategy/selection/stratified.ts";
-import { clientsOf, selectionContext } from "../contexts.ts";
+import { clientsOf, selectionContext } from "../../../../src/testing/index.ts";
 
 test.each([
   ["its share of each tier", 0.5, { 16: 2, 4: 4, 1: 6 }, { 16: 1, 4: 2, 1: 3 }],

@@ -3,7 +3,8 @@ import type { AdapterLayout } from "../../../../../src/adapter/layout.ts";
 import { createLayout } from "../../../../../src/adapter/layout.ts";
 import { segments } from "../../../../../src/adapter/segments.ts";
 import type { RoundContext, Update } from "../../../../../src/strategy/strategy.ts";
-import { type Federation, federationOf, moderateAdapter, zeroAdapter } from "../../../../conformance/federations.ts";
+import { type Federation, federationOf } from "../../../../support/federations.ts";
+import { randomAdapter, zeroAdapter } from "../../../../../src/testing/index.ts";
 
 /** Three segments of 14 values a row, and a head. */
 export const layout: AdapterLayout = createLayout(
@@ -17,7 +18,7 @@ export const crowds: fc.Arbitrary<Federation> = fc
     fc.array(fc.record({ r: fc.constantFrom(1, 2, 4), size: fc.integer({ min: 1, max: 500 }) }), { minLength: 1, maxLength: 11 }),
     fc.nat(),
   )
-  .map(([members, seed]) => federationOf(layout, members, seed, moderateAdapter));
+  .map(([members, seed]) => federationOf(layout, members, seed, randomAdapter));
 
 /** From a global adapter of zeros, so that what a round makes is its step. */
 export function fromZero({ context, updates }: Federation): Federation {

@@ -4,7 +4,8 @@ import { segmentWise, type RobustOptions } from "../../../../../src/strategy/agg
 import { withServerOptimizer } from "../../../../../src/strategy/aggregation/server-optimizer.ts";
 import type { Update } from "../../../../../src/strategy/strategy.ts";
 import { createRng, deriveSeed } from "../../../../../src/base/rng.ts";
-import { aggregate, aggregateAny, bytesOf, componentBytes, federationOf, moderateAdapter } from "../../../../conformance/federations.ts";
+import { aggregate, aggregateAny, bytesOf, componentBytes, federationOf } from "../../../../support/federations.ts";
+import { randomAdapter } from "../../../../../src/testing/index.ts";
 import { byCoordinate, type Column, crowds, expectedAfter, fromZero, largestDifference, layout } from "./reference.ts";
 
 const ascending = (values: readonly number[]) => values.toSorted((one, other) => one - other);
@@ -127,7 +128,7 @@ describe("while the malicious are fewer than the rule bears, every coordinate li
       await fc.assert(
         fc.asyncProperty(attacked, async ([count, seed, lies]) => {
           const members = Array.from({ length: count }, () => ({ r: 4, size: 3 }));
-          const { context, updates } = fromZero(federationOf(layout, members, seed, moderateAdapter));
+          const { context, updates } = fromZero(federationOf(layout, members, seed, randomAdapter));
           const malicious = new Set(createRng(deriveSeed(seed)).shuffle(updates).slice(0, bearable(count)));
           const lie = (values: Float32Array) => values.map((_, index) => lies[index % lies.length]!);
           const sent = updates.map((update) => {
@@ -152,7 +153,7 @@ describe("while the malicious are fewer than the rule bears, every coordinate li
 
 describe("multi-Krum, by hand", () => {
   const members = [10, 20, 30, 40, 50].map((size) => ({ r: 4, size }));
-  const { context, updates } = fromZero(federationOf(layout, members, 5, moderateAdapter));
+  const { context, updates } = fromZero(federationOf(layout, members, 5, randomAdapter));
   /** One value everywhere: 1, 2, 3, 4 and -60. */
   const sent = updates.map((update, place): Update => {
     const fill = (values: Float32Array) => values.map(() => [1, 2, 3, 4, -60][place]!);
@@ -191,7 +192,7 @@ it("goes with a server optimiser, which does not step what was kept", async () =
     layout,
     [4, 4, 4, 1].map((r) => ({ r, size: 7 })),
     9,
-    moderateAdapter,
+    randomAdapter,
   );
   const momentum = withServerOptimizer(segmentWise({ robust: { name: "median" } }), { name: "momentum" });
   expect(momentum.readsSpool).toBe(true);

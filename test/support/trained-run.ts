@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { snakeKeys } from "../../../src/base/case.ts";
-import type { RoundMetrics } from "../../../src/records/metrics.ts";
+import { snakeKeys } from "../../src/base/case.ts";
+import type { RoundMetrics } from "../../src/records/metrics.ts";
 
 const TIERS = [1, 2, 4, 8, 16];
 const RANKS = [16, 8, 8, 4, 4, 2, 2, 2, 1, 1];

@@ -2,12 +2,12 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll } from "vitest";
-import type { Adapter } from "../../../src/adapter/adapter.ts";
-import { encodeGlobal } from "../../../src/adapter/global-file.ts";
-import type { AdapterLayout } from "../../../src/adapter/layout.ts";
-import { createRunDirectory } from "../../../src/records/run-directory.ts";
-import { encodeBegun, encodeReady } from "../../../src/records/run-record.ts";
-import { nothingTrained } from "./figures.ts";
+import type { Adapter } from "../../src/adapter/adapter.ts";
+import { encodeGlobal } from "../../src/adapter/global-file.ts";
+import type { AdapterLayout } from "../../src/adapter/layout.ts";
+import { createRunDirectory } from "../../src/records/run-directory.ts";
+import { encodeBegun, encodeReady } from "../../src/records/run-record.ts";
+import { nothingTrained } from "../unit/records/figures.ts";
 
 export interface MadeRun {
   readonly name: string;

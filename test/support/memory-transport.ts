@@ -1,6 +1,6 @@
-import { RefusedError } from "../errors.ts";
-import { createChannel } from "./channel.ts";
-import type { Transport } from "./transport.ts";
+import { RefusedError } from "../../src/errors.ts";
+import { createChannel } from "../../src/transport/channel.ts";
+import type { Transport } from "../../src/transport/transport.ts";
 
 /** A worker's end of a transport. */
 export interface Peer {

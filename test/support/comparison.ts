@@ -1,5 +1,5 @@
-import type { ComparisonResult } from "../../../src/compare/compare.ts";
-import type { Outcome } from "../../../src/compare/outcome.ts";
+import type { ComparisonResult } from "../../src/compare/compare.ts";
+import type { Outcome } from "../../src/compare/outcome.ts";
 
 /** Two tiers with these losses, which are also those of round 2. */
 export function outcome(method: string, seed: number, losses: readonly [number, number], more: Partial<Outcome> = {}): Outcome {

@@ -4,14 +4,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Packr, unpack } from "msgpackr";
 import { onTestFinished } from "vitest";
-import { createAssembler, describeTensors, splitTensors } from "../../../src/protocol/tensor-chunks.ts";
-import type { Adapter } from "../../../src/adapter/adapter.ts";
-import { asFloat32, decode } from "../../../src/tensor/encoded.ts";
-import { type ControllerMessage, type ControllerMessageOf, PROTOCOL_VERSION } from "../../../src/protocol/messages.ts";
-import { createSharedMemory } from "../../../src/transport/shared-memory.ts";
-import { memoryTransport } from "../../../src/transport/memory.ts";
-import type { LaunchOptions, WorkerExit, WorkerLauncher } from "../../../src/workers/launch.ts";
-import type { WorkerSettings } from "../../../src/workers/worker.ts";
+import { createAssembler, describeTensors, splitTensors } from "../../src/protocol/tensor-chunks.ts";
+import type { Adapter } from "../../src/adapter/adapter.ts";
+import { asFloat32, decode } from "../../src/tensor/encoded.ts";
+import type { ControllerMessage, ControllerMessageOf } from "../../src/protocol/messages.ts";
+import { PROTOCOL_VERSION } from "../../src/protocol/limits.ts";
+import { createSharedMemory } from "../../src/transport/shared-memory.ts";
+import { memoryTransport } from "./memory-transport.ts";
+import type { LaunchOptions, WorkerExit, WorkerLauncher } from "../../src/workers/launch.ts";
+import type { WorkerSettings } from "../../src/workers/settings.ts";
 
 const packr = new Packr({ useRecords: false, variableMapSize: true });
 

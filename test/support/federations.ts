@@ -1,8 +1,8 @@
 import * as fc from "fast-check";
+import { clientsOf, randomAdapter, roundContext, updateOf, zeroAdapter } from "../../src/testing/index.ts";
 import type { Adapter } from "../../src/adapter/adapter.ts";
-import { initialAdapter } from "../../src/adapter/initialise.ts";
 import { type AdapterLayout, createLayout } from "../../src/adapter/layout.ts";
-import type { Aggregate, Aggregation, RankedClient, RoundContext, Update } from "../../src/strategy/strategy.ts";
+import type { Aggregate, Aggregation, RoundContext, Update } from "../../src/strategy/strategy.ts";
 import { createRng, deriveSeed } from "../../src/base/rng.ts";
 
 /** A round as it may happen: some layout, clients of some ranks and sizes, and an update of each. */
@@ -37,10 +37,10 @@ const members = fc.record({
 });
 
 /** Layouts with updates of 1 to 6 clients, with values of every size. */
-export const federations = federationsWith(randomAdapter);
+export const federations = federationsWith(awkwardAdapter);
 
 /** The same with values up to 1, where comparing to 1e-6 means something. */
-export const moderateFederations = federationsWith(moderateAdapter);
+export const moderateFederations = federationsWith(randomAdapter);
 
 function federationsWith(valuesOf: ValuesOf): fc.Arbitrary<Federation> {
   return fc.tuple(layouts, members).map(([layout, { drawn, seed }]) => {
@@ -53,26 +53,15 @@ export function federationOf(
   layout: AdapterLayout,
   members: readonly { readonly r: number; readonly size: number }[],
   seed: number,
-  valuesOf: ValuesOf = randomAdapter,
+  valuesOf: ValuesOf = awkwardAdapter,
 ): Federation {
-  const clients = members.map(({ r, size }, index): RankedClient => ({ id: `c${index}`, index, size, r, labelCounts: [], profile: {} }));
-  const global = valuesOf(layout, layout.r, `${seed}/global`);
-  const fresh = () => initialAdapter(layout, global.dense, `${seed}/fresh`).rows;
-  const context: RoundContext = { round: 1, layout, global, clients, state: {}, fresh };
+  const clients = clientsOf(members);
+  const context = roundContext(layout, clients, { global: valuesOf(layout, layout.r, `${seed}/global`), seed });
   return { context, updates: clients.map((client) => updateOf(context, client, valuesOf(layout, client.r, `${seed}/${client.id}`))) };
 }
 
-export function updateOf({ layout, global }: RoundContext, client: RankedClient, delta: Adapter): Update {
-  const received = { r: client.r, rows: global.rows.slice(0, client.r * layout.width), dense: global.dense };
-  return { clientId: client.id, r: client.r, n: client.size, delta, received };
-}
-
-export function zeroAdapter(layout: AdapterLayout, r: number): Adapter {
-  return { r, rows: new Float32Array(r * layout.width), dense: new Float32Array(layout.denseSize) };
-}
-
 /** Values of every size that float32 has up to 64, now and then the awkward ones. */
-export function randomAdapter(layout: AdapterLayout, r: number, seed: string): Adapter {
+export function awkwardAdapter(layout: AdapterLayout, r: number, seed: string): Adapter {
   const rng = createRng(deriveSeed(seed));
   const awkward = [0, -0, 64, -64, 2 ** -149, 1 / 3];
   const value = () => {
@@ -82,13 +71,6 @@ export function randomAdapter(layout: AdapterLayout, r: number, seed: string): A
   };
   const { rows, dense } = zeroAdapter(layout, r);
   return { r, rows: rows.map(value), dense: dense.map(value) };
-}
-
-/** Values between -1 and 1. */
-export function moderateAdapter(layout: AdapterLayout, r: number, seed: string): Adapter {
-  const rng = createRng(deriveSeed(seed));
-  const { rows, dense } = zeroAdapter(layout, r);
-  return { r, rows: rows.map(() => 2 * rng.next() - 1), dense: dense.map(() => 2 * rng.next() - 1) };
 }
 
 type ValuesOf = (layout: AdapterLayout, r: number, seed: string) => Adapter;

@@ -1,0 +1,95 @@
+import { crc32 } from "node:zlib";
+import { Dealer } from "zeromq";
+import { decodeControllerMessage, encodeWorkerMessage } from "../protocol/codec.ts";
+import type { ControllerMessageOf, WorkerMessage } from "../protocol/messages.ts";
+import { PROTOCOL_VERSION } from "../protocol/limits.ts";
+import type { TensorDescriptor } from "../protocol/fields.ts";
+import { createAssembler } from "../protocol/tensor-chunks.ts";
+import { asFloat32, decode } from "../tensor/encoded.ts";
+import type { LaunchOptions } from "../workers/launch.ts";
+
+export const SESSION = { protocol_version: PROTOCOL_VERSION } as const;
+
+export type TaskMessage = ControllerMessageOf<"prepare" | "load" | "fit" | "evaluate">;
+export type Tensors = Readonly<Partial<Record<"rows" | "dense" | "merged", Float32Array>>>;
+/** One to send. */
+export interface Tensor {
+  readonly name: "rows" | "dense";
+  readonly shape: readonly number[];
+  readonly values: Float32Array;
+}
+export type TaskAnswer = Extract<WorkerMessage, { task_id: string }>;
+
+/** A worker's end of the wire contract. */
+export interface Connection {
+  /** Sends a message and the tensors that belong to it. Does nothing once the connection is closed. */
+  send(message: WorkerMessage, payload?: readonly Tensor[]): void;
+  /** Messages as they come, tasks with all of their tensors. Ends with the connection. For one reader. */
+  receive(): AsyncIterable<Received>;
+  /** Safe to call twice. */
+  close(): void;
+}
+
+export type Received =
+  | ControllerMessageOf<"stop" | "cancel">
+  | { readonly type: "task"; readonly task: TaskMessage; readonly tensors: Tensors };
+
+export function connect({ endpoint, workerId, curve }: LaunchOptions): Connection {
+  const keys = curve && { curveServerKey: curve.serverKey, curvePublicKey: curve.publicKey, curveSecretKey: curve.secretKey };
+  const dealer = new Dealer({ routingId: workerId, linger: 0, ...keys });
+  dealer.connect(endpoint);
+  let lastSend: Promise<unknown> = Promise.resolve();
+  const send = (message: WorkerMessage) => {
+    const frame = encodeWorkerMessage(message);
+    // A socket takes one send at a time. One that was closed meanwhile has nobody to tell.
+    lastSend = lastSend.then(() => dealer.send(frame)).catch(() => {});
+  };
+  return {
+    send(message, payload = []) {
+      if (!("tensors" in message) || payload.length === 0) return send(message);
+      send({ ...message, tensors: payload.map(describe) });
+      const envelope = { ...SESSION, task_id: message.task_id, attempt: message.attempt };
+      // All of them are far smaller than a chunk may be, and than the credit that every connection begins with.
+      for (const { name, values } of payload) send({ ...envelope, type: "chunk", tensor: name, offset: 0, data: asFloat32(values).bytes });
+      send({ ...envelope, type: "end" });
+    },
+    async *receive() {
+      let arriving: ReturnType<typeof arrive> | undefined;
+      for await (const [frame] of dealer) {
+        const message = decodeControllerMessage(frame as Uint8Array);
+        if (message.type === "stop" || message.type === "cancel") yield message;
+        else if (message.type === "chunk") {
+          arriving?.write(message);
+          send({ ...SESSION, type: "credit", bytes: message.data.length });
+        } else if (message.type === "end") {
+          if (arriving) yield arriving.finish();
+        } else if (message.type !== "credit") {
+          arriving = arrive(message);
+          if (arriving.isWhole) yield arriving.finish();
+        }
+      }
+    },
+    close: () => dealer.close(),
+  };
+}
+
+function describe({ name, shape, values }: Tensor): TensorDescriptor {
+  const { bytes } = asFloat32(values);
+  return { name, dtype: "F32", shape: [...shape], bytes: bytes.length, crc32: crc32(bytes), shared: null };
+}
+
+/** A task whose tensors are still on their way. */
+function arrive(task: TaskMessage): { readonly isWhole: boolean; write(chunk: ControllerMessageOf<"chunk">): void; finish(): Received } {
+  const descriptors = "tensors" in task ? task.tensors : [];
+  // `merged` is F32, whatever the dtype of the others.
+  const assemblers = descriptors.map((descriptor) => [descriptor.name, createAssembler([descriptor], "any", descriptor)] as const);
+  return {
+    isWhole: descriptors.length === 0,
+    write: (chunk) => assemblers.find(([name]) => name === chunk.tensor)?.[1].write(chunk),
+    finish() {
+      const arrived = assemblers.map(([name, assembler]) => [name, assembler.finish()[name]] as const);
+      const tensors = Object.fromEntries(arrived.flatMap(([name, values]) => (values ? [[name, decode(values)]] : [])));
+      return { type: "task", task, tensors };
+    },
+  };
+}

@@ -1,0 +1,54 @@
+import type { AdapterLayout } from "../adapter/layout.ts";
+import { initialAdapter } from "../adapter/initialise.ts";
+import { createRng, deriveSeed, type Rng } from "../base/rng.ts";
+import type { Client, ClientHistory, PolicyContext, RankedClient, RoundContext, SelectionContext } from "../strategy/strategy.ts";
+
+/** A generator for tests; each seed and purpose gives a stream of its own. */
+export function seededRng(seed: number | string = 0, purpose = "test"): Rng {
+  return createRng(deriveSeed(seed, purpose));
+}
+
+/** Clients c0, c1, … with 10 examples and rank 1 each, except for what is given. */
+export function clientsOf(given: readonly Partial<RankedClient>[]): readonly RankedClient[] {
+  return given.map((own, index) => ({ id: `c${index}`, index, size: 10, r: 1, labelCounts: [], profile: {}, ...own }));
+}
+
+/** What a rank assigner sees. */
+export function rankContext(
+  clients: readonly Client[],
+  { seed = 0, tiers = [1, 2, 4] }: { readonly seed?: number; readonly tiers?: readonly number[] } = {},
+): PolicyContext {
+  return { clients, tiers, rng: (purpose) => createRng(deriveSeed(seed, "policy", purpose)) };
+}
+
+export interface SelectionContextOptions extends Partial<Omit<SelectionContext, "history" | "clients">> {
+  readonly seed?: number;
+  /** By client id. */
+  readonly history?: Readonly<Record<string, ClientHistory>>;
+}
+
+/** What a selection sees: round 1, no client has reported yet and every loss is 1, except for what is given. */
+export function selectionContext(clients: readonly RankedClient[], options: SelectionContextOptions = {}): SelectionContext {
+  const { seed = 0, round = 1, history = {}, ...rest } = options;
+  return {
+    clients,
+    round,
+    tiers: [...new Set(clients.map(({ r }) => r))].toSorted((a, b) => a - b),
+    rng: (purpose) => createRng(deriveSeed(seed, "round", round, "policy", purpose)),
+    losses: async (candidates) => candidates.map(() => 1),
+    ...rest,
+    history: new Map(Object.entries(history)),
+  };
+}
+
+export interface RoundContextOptions extends Partial<Omit<RoundContext, "layout" | "clients">> {
+  readonly seed?: number;
+}
+
+/** What an aggregation sees: round 1 of a new adapter (A random, B = 0, `dense` all 0), except for what is given. */
+export function roundContext(layout: AdapterLayout, clients: readonly RankedClient[], options: RoundContextOptions = {}): RoundContext {
+  const { seed = 0, ...given } = options;
+  const draw = (purpose: string) => initialAdapter(layout, new Float32Array(layout.denseSize), deriveSeed(seed, purpose));
+  const global = given.global ?? draw("adapter");
+  return { round: 1, layout, clients, state: {}, fresh: () => draw("fresh").rows, ...given, global };
+}

@@ -1,0 +1,49 @@
+import { createHash } from "node:crypto";
+import { createRng, deriveSeed } from "../base/rng.ts";
+
+/** Inputs of an example, and labels: an adapter of the tiny model has rank 8 at most. */
+export const FEATURES = 8;
+export const LABELS: readonly string[] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+
+export interface Example {
+  readonly x: readonly number[];
+  /** Index of its label. */
+  readonly y: number;
+}
+
+export interface TinyClient {
+  readonly id: string;
+  readonly train: readonly Example[];
+  readonly heldOut: readonly Example[];
+}
+
+export interface TinyData {
+  /** Held out from all clients. */
+  readonly heldOut: readonly Example[];
+  readonly clients: readonly TinyClient[];
+  readonly sha256: string;
+}
+
+/** Eight clouds of points, one a label. Clients have 32, 40, 48 or 56 examples, half of them of a label that each prefers. */
+export function makeTinyData(
+  seed: string,
+  sizes: { readonly clients: number; readonly heldOut: number; readonly ownHeldOut: number },
+): TinyData {
+  const rng = createRng(deriveSeed(seed, "clouds"));
+  const between = () => 2 * rng.next() - 1;
+  const centres = LABELS.map(() => Array.from({ length: FEATURES }, () => 2 * between()));
+  const draw = (y = Math.floor(rng.next() * LABELS.length)): Example => ({ x: centres[y]?.map((value) => value + between()) ?? [], y });
+  const drawMany = (count: number, preferred?: number) =>
+    Array.from({ length: count }, (_, index) => draw(index % 2 === 0 ? preferred : undefined));
+
+  const heldOut = drawMany(sizes.heldOut);
+  const clients = Array.from({ length: sizes.clients }, (_, index) => {
+    const preferred = index % LABELS.length;
+    const train = drawMany(32 + 8 * (index % 4), preferred);
+    return { id: `c${index}`, train, heldOut: drawMany(sizes.ownHeldOut, preferred) };
+  });
+  const sha256 = createHash("sha256")
+    .update(JSON.stringify([heldOut, clients]))
+    .digest("hex");
+  return { heldOut, clients, sha256 };
+}

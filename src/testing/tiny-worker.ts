@@ -1,0 +1,221 @@
+import process from "node:process";
+import { setImmediate } from "node:timers/promises";
+import type { Adapter } from "../adapter/adapter.ts";
+import { RefusedError } from "../errors.ts";
+import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
+import type { LaunchOptions } from "../workers/launch.ts";
+import { SESSION, type TaskAnswer, type TaskMessage, type Tensor, type Tensors } from "./connection.ts";
+import { type Example, LABELS, makeTinyData, type TinyData } from "./tiny-data.ts";
+import { createTinyModel, judge, type TinyModel, type Trained, trainTiny, WIDTH, withMerged } from "./tiny-model.ts";
+
+export type Progress = Omit<WorkerMessageOf<"beat">, "protocol_version" | "type">;
+
+/** A fit that a worker was asked for. */
+export interface TinyFit {
+  readonly clientId: string;
+  readonly round: number;
+  /** The client's rank. */
+  readonly r: number;
+  /** From 1. */
+  readonly attempt: number;
+  /** What the client starts from. */
+  readonly received: Adapter;
+  /** Trains as the config says. Resolves with the update: trained − received. */
+  train(): Promise<Adapter>;
+}
+
+/** Throws once the task has been cancelled. */
+export type Report = (step: number, steps: number) => void;
+
+export class CancelledError extends Error {
+  constructor(taskId: string) {
+    super(`${taskId} was cancelled`);
+    this.name = "CancelledError";
+  }
+}
+
+/** Seconds of a task: no clock decides what a test sees. */
+const SECONDS = 0.001;
+
+interface Answer {
+  readonly message: TaskAnswer;
+  readonly payload?: readonly Tensor[];
+}
+
+/** What a worker knows and can do. */
+export interface TinyWorker {
+  describe(options: LaunchOptions): Omit<WorkerMessageOf<"hello">, "protocol_version" | "type">;
+  run(task: TaskMessage, tensors: Tensors, report: Report): Promise<Answer>;
+}
+
+export function createTinyWorker(datasets: Map<string, TinyData>, fitAs: (fit: TinyFit) => Adapter | Promise<Adapter>): TinyWorker {
+  let loaded: { readonly model: TinyModel; readonly data: TinyData } | undefined;
+  const requireLoaded = () => {
+    if (!loaded) throw new RefusedError("a task", "load before it", "none");
+    return loaded;
+  };
+  return {
+    describe: ({ threads }) => ({
+      pid: process.pid,
+      versions: {},
+      variables: {},
+      device: { type: "cpu", name: "prelort/testing", capability: null, memory_bytes: null },
+      threads,
+      shares_memory: false,
+    }),
+    async run(task, tensors, report) {
+      switch (task.type) {
+        case "prepare": {
+          const data = prepare(task);
+          datasets.set(data.sha256, data);
+          return { message: prepared(task, data) };
+        }
+        case "load": {
+          const data = datasets.get(task.index.sha256);
+          if (!data) throw new RefusedError("the index", "one that this launcher's workers made", task.index.sha256);
+          const { tiers, modules_to_save: saved } = task.lora;
+          const model = createTinyModel(task.seed, { tiers, trainsBias: saved === null || saved.includes("head") });
+          loaded = { model, data };
+          const { dense } = model.shape;
+          return { message: described(task, model), payload: dense.map(() => denseTensor(new Float32Array(LABELS.length))) };
+        }
+        case "fit":
+          return fit(task, tensors, report, requireLoaded(), fitAs);
+        case "evaluate":
+          await setImmediate();
+          return { message: evaluate(task, tensors, requireLoaded()) };
+      }
+    },
+  };
+}
+
+function denseTensor(values: Float32Array): Tensor {
+  return { name: "dense", shape: [values.length], values };
+}
+
+interface Loaded {
+  readonly model: TinyModel;
+  readonly data: TinyData;
+}
+
+function prepare({ data, seed }: ControllerMessageOf<"prepare">): TinyData {
+  if (data.clients === null) throw new RefusedError("data.clients", "a number of clients", "none");
+  return makeTinyData(seed, { clients: data.clients, heldOut: data.eval_examples, ownHeldOut: data.client_eval_examples });
+}
+
+function prepared({ task_id, attempt }: TaskMessage, { clients, heldOut, sha256 }: TinyData): WorkerMessageOf<"prepared"> {
+  return {
+    ...SESSION,
+    task_id,
+    attempt,
+    type: "prepared",
+    index: { path: "prelort/testing", sha256 },
+    data_sha256: sha256,
+    sources: null,
+    labels: [...LABELS],
+    n_eval: heldOut.length,
+    n_truncated: 0,
+    remarks: [],
+    clients: clients.map((client) => {
+      const label_counts = LABELS.map((_, label) => client.train.filter(({ y }) => y === label).length);
+      return { id: client.id, n: client.train.length, n_eval: client.heldOut.length, label_counts, mix: [], n_tokens: 0, n_truncated: 0 };
+    }),
+  };
+}
+
+function described({ task_id, attempt }: TaskMessage, { base, shape }: TinyModel): WorkerMessageOf<"loaded"> {
+  const hasBias = shape.dense.length > 0;
+  return {
+    ...SESSION,
+    task_id,
+    attempt,
+    type: "loaded",
+    modules: [...shape.modules],
+    dense: shape.dense.map(({ name, shape }) => ({ name, shape: [...shape] })),
+    n_parameters: base.length,
+    peft_type: null,
+    modules_to_save: hasBias ? ["head"] : [],
+    left_out: [],
+    source: { commit: null, files: [] },
+    tensors: [],
+  };
+}
+
+async function fit(
+  task: ControllerMessageOf<"fit">,
+  { rows, dense = new Float32Array(0), merged }: Tensors,
+  report: Report,
+  { model, data }: Loaded,
+  fitAs: (fit: TinyFit) => Adapter | Promise<Adapter>,
+): Promise<Answer> {
+  const client = data.clients.find(({ id }) => id === task.client_id);
+  if (!client || !rows) throw new RefusedError("a fit", "a known client and rows", task.client_id);
+  if (task.update_dtype !== "F32") throw new RefusedError("wire.update", "f32 alone, from tiny workers", task.update_dtype);
+  const received = { r: task.r, rows, dense };
+  const used = merged ? withMerged(model, merged, task.scale) : model;
+  const steps = task.fit.local_steps;
+  const beforeStep = async (step: number) => {
+    await setImmediate();
+    report(step, steps);
+  };
+  await beforeStep(0);
+  let trained: Trained | undefined;
+  const train = async () => {
+    trained = await trainTiny(used, { request: task, examples: client.train, received, beforeStep });
+    return trained.delta;
+  };
+  const update = await fitAs({ clientId: client.id, round: task.round, r: task.r, attempt: task.attempt, received, train });
+  const losses = trained?.losses.length ? trained.losses : client.train.map((example) => judge(used, received, task, example).loss);
+  const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const message: WorkerMessageOf<"fitted"> = {
+    ...SESSION,
+    task_id: task.task_id,
+    attempt: task.attempt,
+    type: "fitted",
+    client_id: client.id,
+    r: task.r,
+    scale: task.scale,
+    n: client.train.length,
+    steps,
+    passes: trained?.passes ?? 0,
+    loss: mean(losses),
+    rms_loss: Math.sqrt(mean(losses.map((loss) => loss * loss))),
+    seconds: SECONDS,
+    grad_norm: null,
+    peak_memory_bytes: null,
+    tensors: [],
+  };
+  const payload: Tensor[] = [{ name: "rows", shape: [update.r, WIDTH], values: update.rows }];
+  if (update.dense.length > 0) payload.push(denseTensor(update.dense));
+  return { message, payload };
+}
+
+function evaluate(
+  task: ControllerMessageOf<"evaluate">,
+  { rows, dense = new Float32Array(0), merged }: Tensors,
+  { model, data }: Loaded,
+): WorkerMessageOf<"evaluated"> {
+  if (!rows) throw new RefusedError("an evaluation", "rows", "none");
+  const used = merged ? withMerged(model, merged, task.scale) : model;
+  const examples = examplesOf(task, data).slice(task.start, task.start + task.count);
+  const adapter = { r: Math.max(...task.ranks), rows, dense };
+  const tiers = task.ranks.map((r) => {
+    const judged = examples.map((example) => ({ y: example.y, ...judge(used, adapter, { r, scale: task.scale }, example) }));
+    const count = (belongs: (one: (typeof judged)[number], label: number) => boolean) =>
+      LABELS.map((_, label) => judged.filter((example) => belongs(example, label)).length);
+    const labels = {
+      hits: count(({ y, predicted }, label) => y === label && predicted === label),
+      predicted: count(({ predicted }, label) => predicted === label),
+      actual: count(({ y }, label) => y === label),
+    };
+    const loss_sum = judged.reduce((sum, { loss }) => sum + loss, 0);
+    return { r, loss_sum, n_tokens: examples.length, n_examples: examples.length, labels, rouge_l_sum: null, metrics: {} };
+  });
+  return { ...SESSION, task_id: task.task_id, attempt: task.attempt, type: "evaluated", tiers, seconds: SECONDS };
+}
+
+function examplesOf({ examples, client_id }: ControllerMessageOf<"evaluate">, data: TinyData): readonly Example[] {
+  if (examples === "global") return data.heldOut;
+  const client = data.clients.find(({ id }) => id === client_id);
+  return (examples === "client" ? client?.heldOut : client?.train) ?? [];
+}

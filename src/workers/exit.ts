@@ -1,0 +1,42 @@
+import { WorkerError } from "../errors.ts";
+import type { WorkerExit } from "./launch.ts";
+import { readLogTail } from "./log-tail.ts";
+import type { WorkerStatus } from "./task.ts";
+
+/** Why this process killed a worker. */
+export interface FatalProblem {
+  readonly problem: string;
+  readonly options?: ErrorOptions | undefined;
+}
+
+/** How a worker's process ended that nobody killed on purpose. */
+export function describeExit({ exitCode, signal, problem }: WorkerExit, { state, taskId }: WorkerStatus): string {
+  if (problem !== undefined) return `could not be started: ${problem}`;
+  const how = signal === undefined ? `exited with code ${exitCode}` : `was ended by ${signal}`;
+  const hint = signal === "SIGKILL" ? ", which the kernel also sends when memory runs out" : "";
+  if (taskId !== null) return `${how} in ${taskId}${hint}`;
+  return state === "starting" ? `${how} before it said hello${hint}` : `${how} unasked${hint}`;
+}
+
+export interface EndedWorker {
+  readonly workerId: string;
+  readonly exit: WorkerExit;
+  readonly fatal: FatalProblem | undefined;
+  /** It held two tasks, and it is not known which it was at. */
+  readonly isUncertain: boolean;
+  readonly logPath: string;
+}
+
+/** The error of a worker that has ended, with the last lines of its log. */
+export async function endError(problem: string, { workerId, exit, fatal, isUncertain, logPath }: EndedWorker): Promise<WorkerError> {
+  const details = {
+    workerId,
+    exitCode: exit.exitCode,
+    // A signal that this process sent says nothing that the problem does not.
+    signal: fatal ? undefined : exit.signal,
+    isUncertain,
+    logTail: await readLogTail(logPath).catch(() => undefined),
+    logPath,
+  };
+  return new WorkerError(problem, details, fatal?.options);
+}

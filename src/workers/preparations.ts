@@ -1,0 +1,67 @@
+import { createDeferred, type Deferred } from "../base/deferred.ts";
+import type { PoolListener, Reply, Task } from "./task.ts";
+import { isServing } from "./task.ts";
+import type { Worker } from "./worker.ts";
+
+interface Preparation {
+  readonly task: Task;
+  readonly first: Deferred<Reply>;
+  attempts: number;
+}
+
+/** Tasks that every worker does, in this order, before it takes any other. */
+export class Preparations {
+  readonly #shutdown: AbortSignal;
+  readonly #listener: PoolListener | undefined;
+  readonly #all: Preparation[] = [];
+
+  constructor(shutdown: AbortSignal, listener: PoolListener | undefined) {
+    this.#shutdown = shutdown;
+    this.#listener = listener;
+  }
+
+  get count(): number {
+    return this.#all.length;
+  }
+
+  /** Resolves with the first reply. */
+  add(task: Task): Promise<Reply> {
+    const first = createDeferred<Reply>();
+    this.#all.push({ task, first, attempts: 0 });
+    return first.promise;
+  }
+
+  reject(reason: unknown): void {
+    for (const { first } of this.#all) first.reject(reason);
+  }
+
+  /** Has a worker do one of them. Resolves with whether it could; one that is alive and could not is ended. */
+  async run(index: number, worker: Worker): Promise<boolean> {
+    const preparation = this.#all[index];
+    if (!preparation) return false;
+    const { task, first } = preparation;
+    const attempt = ++preparation.attempts;
+    try {
+      const reply = await worker.run(task, attempt);
+      if (!reply) return false;
+      try {
+        await task.accept?.(reply);
+      } finally {
+        reply.close(false);
+      }
+      first.resolve(reply);
+      return true;
+    } catch (cause) {
+      if (this.#shutdown.aborted) return false;
+      const error = cause as Error;
+      // A worker that died may be replaced by one that can; one that is alive and cannot has given the answer.
+      const isAlive = isServing(worker.status());
+      this.#listener?.failure?.({ task: task.identity, taskId: task.id, attempt, workerId: worker.id, error, willRetry: !isAlive });
+      if (isAlive) {
+        first.reject(error);
+        worker.kill(`could not be prepared: ${error.message}`, { cause });
+      }
+      return false;
+    }
+  }
+}

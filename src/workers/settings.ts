@@ -1,0 +1,14 @@
+import type { SharedMemory } from "../transport/shared-memory.ts";
+import type { Transport } from "../transport/transport.ts";
+import type { WorkerLauncher } from "./launch.ts";
+import type { Timeouts } from "./watchdog.ts";
+
+/** How workers are started, and how long they may be silent. */
+export interface WorkerSettings extends Timeouts {
+  readonly launcher: WorkerLauncher;
+  readonly transport: Transport;
+  /** For tensors to workers that are processes of this machine. */
+  readonly memory: SharedMemory;
+  readonly threads: number;
+  readonly logFolder: string;
+}

@@ -1,0 +1,129 @@
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { federate, ffaLora, fLoRA, InterruptedError, powerOfChoiceSelection, type RunEvent, type RunResult } from "../../../src/index.ts";
+import { echo, tinyLauncher, tinyRun, type TinyRunOptions } from "../../../src/testing/index.ts";
+
+let runsDir: string;
+beforeEach(() => {
+  runsDir = mkdtempSync(path.join(tmpdir(), "prelort-testing-"));
+});
+afterEach(() => rmSync(runsDir, { recursive: true }));
+
+function start(options: Omit<TinyRunOptions, "runsDir"> = {}) {
+  return federate(tinyRun({ runsDir, ...options }));
+}
+
+async function eventsOf(run: AsyncIterable<RunEvent>): Promise<readonly RunEvent[]> {
+  const events: RunEvent[] = [];
+  for await (const event of run) events.push(event);
+  return events;
+}
+
+function lossesOf(metrics: RunResult["metrics"][number]): readonly number[] {
+  return metrics.byTier.map(({ loss }) => loss ?? Number.NaN);
+}
+
+test("a tiny run learns at every tier, whose clients train prefixes of one adapter", async () => {
+  const { metrics, layout } = await start().result;
+  const [before, after] = [metrics[0]!, metrics.at(-1)!];
+  expect(metrics.map(({ round }) => round)).toEqual([0, 1, 2, 3]);
+  expect(after.byTier.map(({ r }) => r)).toEqual([1, 2, 4, 8]);
+  for (const [index, loss] of lossesOf(after).entries()) expect(loss).toBeLessThan(0.9 * lossesOf(before)[index]!);
+  expect(after.coverage.map(({ r, clients }) => [r, clients])).toEqual([
+    [1, 8],
+    [2, 6],
+    [4, 4],
+    [8, 2],
+  ]);
+  expect(layout).toMatchObject({ r: 8, width: 16, denseSize: 8 });
+});
+
+test("the same seed gives the same bytes with any number of workers, over either transport; another seed gives others", async () => {
+  const alone = await start({ workers: { count: 1, devices: ["cpu"] } }).result;
+  const many = await start({ workers: { count: 3, devices: ["cpu"], transport: "tcp" } }).result;
+  const other = await start({ seed: 1 }).result;
+  expect(many.sha256).toBe(alone.sha256);
+  expect(other.sha256).not.toBe(alone.sha256);
+});
+
+test("an interrupted run that is resumed ends with the bytes of an uninterrupted one", async () => {
+  const whole = await start({ name: "whole" }).result;
+  const controller = new AbortController();
+  const interrupted = start({
+    name: "halves",
+    signal: controller.signal,
+    launcher: tinyLauncher({
+      fit({ round, train }) {
+        if (round === 2) controller.abort();
+        return train();
+      },
+    }),
+  });
+  await expect(interrupted.result).rejects.toThrow(InterruptedError);
+  const resumed = await start({ name: "halves", resume: true }).result;
+  expect(resumed.sha256).toBe(whole.sha256);
+  const read = (name: string) => readFileSync(path.join(runsDir, name, "metrics.jsonl"), "utf8");
+  expect(read("halves")).toBe(read("whole"));
+});
+
+test("a fit that throws fails that try alone, and the client is left out once its retries are used up", async () => {
+  const whole = await start({ name: "whole" }).result;
+  const failing = (isFailure: (attempt: number) => boolean) =>
+    tinyLauncher({
+      fit({ clientId, round, attempt, train }) {
+        if (clientId === "c2" && round === 1 && isFailure(attempt)) throw new TypeError("no battery");
+        return train();
+      },
+    });
+  const once = start({ launcher: failing((attempt) => attempt === 1) });
+  const failures = (await eventsOf(once)).filter(({ type }) => type === "client-failure");
+  expect(failures).toMatchObject([{ clientId: "c2", willRetry: true, error: expect.stringContaining("TypeError: no battery") as string }]);
+  expect((await once.result).sha256).toBe(whole.sha256);
+
+  const always = await start({ launcher: failing(() => true) }).result;
+  expect(always.metrics.map(({ failed }) => failed)).toEqual([[], ["c2"], [], []]);
+});
+
+test("echoing workers leave the global adapter as it was", async () => {
+  const { metrics } = await start({ launcher: tinyLauncher({ fit: echo }) }).result;
+  expect(lossesOf(metrics.at(-1)!)).toEqual(lossesOf(metrics[0]!));
+  expect(metrics.at(-1)!.reported).toHaveLength(8);
+});
+
+test("a fit may answer with a dishonest update, which is refused where it cannot be right", async () => {
+  const launcher = tinyLauncher({
+    async fit({ clientId, train }) {
+      const update = await train();
+      return clientId === "c0" ? { ...update, rows: update.rows.map(() => 1e9) } : update;
+    },
+  });
+  const { metrics } = await start({ launcher, workers: { count: 2, devices: ["cpu"], retries: 0 } }).result;
+  expect(metrics.map(({ failed }) => failed)).toEqual([[], ["c0"], ["c0"], ["c0"]]);
+});
+
+test("selections that ask losses, held-out examples of clients, merged components and a bfloat16 downlink work without Python", async () => {
+  const { metrics } = await start({
+    data: { path: "prelort/testing", label: "label", evalExamples: 70, clientEvalExamples: 5, clients: 8 },
+    strategy: { selection: powerOfChoiceSelection({ fraction: 0.5, candidates: 6 }), aggregation: fLoRA() },
+    wire: { downlink: "bf16" },
+  }).result;
+  const last = metrics.at(-1)!;
+  expect(last.byClient).toHaveLength(8);
+  expect(last.byClient[0]).toMatchObject({ examples: 5 });
+  expect(last.merged!.loss).toBeLessThan(lossesOf(metrics[0]!).at(-1)!);
+});
+
+test("a strategy that freezes A has clients train B alone", async () => {
+  const seen: number[] = [];
+  const launcher = tinyLauncher({
+    async fit({ train }) {
+      const { rows, r } = await train();
+      for (let row = 0; row < r; row++) seen.push(...rows.subarray(16 * row, 16 * row + 8));
+      return { rows, r, dense: new Float32Array(8) };
+    },
+  });
+  await start({ rounds: 1, launcher, strategy: { aggregation: ffaLora() } }).result;
+  expect(new Set(seen)).toEqual(new Set([0]));
+});
