@@ -5,6 +5,7 @@ import process from "node:process";
 import { execa } from "execa";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { packageRoot } from "../../src/installation.ts";
+import { documents, localLinks, resolveLink } from "../support/documents.ts";
 import { onlyWheelsOf, writeWheel } from "../support/local-wheel.ts";
 
 // The tarball as npm would publish it, installed into an empty folder, on its own cache folder.
@@ -54,8 +55,16 @@ test("the tarball holds the build, the worker, its constraints and the configs, 
   for (const file of ["workers/prelort_worker/__main__.py", "configs/quickstart.yaml", "README.md", "LICENSE", "package.json"]) {
     expect(packed).toContain(file);
   }
-  expect(packed).toContain("src/strategy/README.md");
-  expect(packed.filter((file) => /^src\/(?!.*README\.md$)|^(test|runs)\/|__pycache__|\.(log|tgz)$|tsconfig/.test(file))).toEqual([]);
+  const unwanted = /^src\/(?!.*README\.md$)|^test\/(?!README\.md$)|^runs\/|__pycache__|\.(log|tgz)$|tsconfig/;
+  expect(packed.filter((file) => unwanted.test(file))).toEqual([]);
+});
+
+test("the tarball holds every guide, and whatever file a guide links", () => {
+  expect(packed).toEqual(expect.arrayContaining(documents.map(({ name }) => name)));
+  const links = documents.flatMap((document) => localLinks(document).map((target) => resolveLink(document, target).file));
+  const isFolder = (file: string) => packed.some((name) => name.startsWith(`${file}/`));
+  expect(links.length).toBeGreaterThan(50);
+  expect(links.filter((file) => !packed.includes(file) && !isFolder(file))).toEqual([]);
 });
 
 test("the installed command knows its sub-commands", async () => {

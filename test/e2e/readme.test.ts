@@ -4,19 +4,28 @@ import path from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { assignments } from "../../src/config/comparison.ts";
 import { loadComparison, loadConfig } from "../../src/index.ts";
+import { type Document, documents, readDocument, snippets } from "../support/documents.ts";
 import { cli, python, root, temporaryFolder, tiny } from "../support/e2e.ts";
 
 const folder = temporaryFolder();
-const readme = readFileSync(path.join(root, "README.md"), "utf8");
+const [frontPage, guide, workers] = ["README.md", "src/README.md", "workers/README.md"].map(readDocument) as [Document, Document, Document];
 const files = readdirSync(path.join(root, "configs")).filter((name) => name.endsWith(".yaml"));
 /** Of the hub, which known-configs.test.ts runs. */
 const onHub = /^(flora-dolly|flowertune-general|raflora-20newsgroups)\.yaml$/;
 const configs = files.filter((name) => !name.startsWith("compare-") && !onHub.test(name));
 const comparisons = files.filter((name) => name.startsWith("compare-"));
 
-/** Code blocks of the README in one language. */
-function snippets(language: string): string[] {
-  return [...readme.matchAll(new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\``, "gms"))].map(([, code]) => code ?? "");
+/** Commands of prelort in a guide's shell snippets, without `npx prelort` and comments. */
+function commandsOf(document: Document, pattern: RegExp): readonly string[] {
+  const lines = snippets(document, "sh").flatMap((block) => block.split("\n"));
+  return lines
+    .filter((line) => line.startsWith("npx prelort ") && pattern.test(line))
+    .map((line) => line.replace("npx prelort ", "").replace(/ +#.*$/, ""));
+}
+
+function runPython(code: string): string {
+  const env = { ...process.env, PYTHONPATH: path.join(root, "workers") };
+  return execFileSync(python, ["-c", code], { cwd: folder(), encoding: "utf8", env }).trim();
 }
 
 function prelort(...args: string[]): string {
@@ -55,58 +64,108 @@ test.each(comparisons)("every method of %s is a config", async (name) => {
   }
 });
 
-test("what the quickstart wrote is loaded as the README says, and reported", () => {
-  const [code = ""] = snippets("py");
+test("what the quickstart wrote is loaded as src/README.md says, and reported", () => {
+  const [code = ""] = snippets(guide, "py");
   const script = `${code}\nassert sum(p.abs().sum().item() for n, p in model.named_parameters() if "lora_B" in n) > 0\nprint(model.peft_config["default"].r)`;
-  const env = { ...process.env, PYTHONPATH: path.join(root, "workers") };
-  expect(execFileSync(python, ["-c", script], { cwd: folder(), encoding: "utf8", env }).trim()).toBe("4");
+  expect(runPython(script)).toBe("4");
   expect(prelort("report", "runs/quickstart")).toContain("report.html");
 });
 
-test("what the quickstart wrote is taken along, and loaded, as the README says", () => {
-  const commands = [
-    ...snippets("sh")
-      .join("")
-      .matchAll(/^npx prelort (export [^#\n]*)/gm),
-  ].map(([, command = ""]) => command.trim());
+test("what the quickstart wrote is exported, and loaded, as src/README.md says", () => {
+  const commands = commandsOf(guide, /export/);
   expect(commands).toHaveLength(2);
   for (const command of commands) prelort(...command.split(" "));
-  const [, code = ""] = snippets("py").filter((snippet) => snippet.includes("MeanPooledClassifier"));
-  const env = { ...process.env, PYTHONPATH: path.join(root, "workers") };
-  expect(execFileSync(python, ["-c", code], { cwd: folder(), encoding: "utf8", env }).trim()).not.toBe("");
+  expect(runPython(snippets(guide, "py")[1] ?? "")).not.toBe("");
 });
 
-test("its TypeScript compiles under strict rules and runs", () => {
-  const programs = snippets("ts").map((code, place) => {
-    const file = path.join(folder(), `snippet-${place}.ts`);
-    writeFileSync(file, code);
-    return file;
+describe("with a table, a model and a metric of one's own,", () => {
+  beforeAll(() => {
+    const [yaml = ""] = snippets(frontPage, "yaml");
+    const rows = Array.from(
+      { length: 400 },
+      (_, index) => `"This is sentence ${index}, of ${index % 4}.",${18 + (index % 4)},speaker ${index % 9}`,
+    );
+    writeFileSync(path.join(folder(), "speeches.yaml"), yaml.replace("max_length: 64", "max_length: 16"));
+    writeFileSync(path.join(folder(), "speeches.csv"), ["sentence,century,speaker", ...rows].join("\n"));
+    writeFileSync(path.join(folder(), "centuries.py"), snippets(workers, "py").find((code) => code.includes("# centuries.py")) ?? "");
+    symlinkSync(tiny("tiny-bert"), path.join(folder(), "my-encoder"));
   });
-  expect(programs.length).toBeGreaterThan(1);
-  const types = ["--types", "node", "--typeRoots", path.join(root, "node_modules/@types")];
-  const compiler = ["--strict", "--target", "es2023", "--module", "nodenext", "--skipLibCheck", ...types];
-  execFileSync(path.join(root, "node_modules/.bin/tsc"), [...compiler, ...programs], { cwd: folder(), stdio: "inherit" });
 
-  const [first = ""] = programs;
-  const output = execFileSync(process.execPath, [first.replace(/ts$/, "js")], { cwd: folder(), encoding: "utf8" });
-  expect(output).toMatch(/^2 \[/m);
+  test("the front page's commands run its YAML, and its Python loads the result", () => {
+    const [plan = "", run = "", ...others] = commandsOf(frontPage, /speeches/);
+    expect(others).toEqual([]);
+    expect(prelort(...plan.split(" "))).toContain("held out");
+    prelort(...run.split(" "));
+    const [code = ""] = snippets(frontPage, "py");
+    expect(
+      runPython(
+        `${code}\nprint(model.peft_config["default"].r, sorted(p.shape[0] for n, p in model.named_parameters() if "classifier" in n)[0])`,
+      ),
+    ).toBe("4 4");
+  });
+
+  test("the commands of workers/README.md run with the metric, which is reported, and transformers loads the merged model", () => {
+    const commands = commandsOf(workers, /centuries/);
+    expect(commands.map((command) => command.split(" ")[0])).toEqual(["run", "evaluate", "export"]);
+    for (const command of commands) prelort(...command.split(" "));
+    expect(readFileSync(path.join(folder(), "runs/centuries/metrics.jsonl"), "utf8")).toContain('"name":"top 2"');
+    const code =
+      'from transformers import AutoModelForSequenceClassification as A; print(A.from_pretrained("centuries-model").config.id2label[0])';
+    expect(runPython(code)).toBe("18");
+  });
+
+  test("a YAML file is run from TypeScript as src/README.md says", () => {
+    const [, code = ""] = snippets(guide, "ts");
+    expect(code).toContain("speeches.yaml");
+    expect(runTypeScript(code.replace('["rounds=1"]', '["rounds=1", "name=from-typescript"]'))).toContain("from-typescript [");
+  });
+});
+
+/** Runs a snippet as a user would, against dist; Node must not see types, of which snippets that run have none. */
+function runTypeScript(code: string): string {
+  const file = path.join(folder(), "snippet.js");
+  writeFileSync(file, code);
+  return execFileSync(process.execPath, [file], { cwd: folder(), encoding: "utf8" });
+}
+
+test("the front page's TypeScript trains and saves", () => {
+  const [code = ""] = snippets(frontPage, "ts");
+  expect(runTypeScript(code)).toMatch(/^2 \[/m);
   expect(JSON.parse(readFileSync(path.join(folder(), "adapters/r4/adapter_config.json"), "utf8"))).toMatchObject({ r: 4, lora_alpha: 8 });
 });
 
-test("its config reference is a config, and names every key", async () => {
-  const [yaml = ""] = snippets("yaml");
-  const file = path.join(folder(), "reference.yaml");
-  writeFileSync(file, yaml);
-  writeFileSync(path.join(folder(), "definitions.jsonl"), "");
-  const config = await loadConfig(file);
-  expect(config.workers.taskTimeout).toBe(600);
-  for (const key of ["pooling", "modules_to_save", "text", "label", "max_examples", "head_lr", "init_from", "python", "slots_per_device"])
-    expect(yaml, key).toMatch(new RegExp(`^ +# ${key}:`, "m"));
+test("src/README.md's run without Python prints a loss that falls", () => {
+  const losses = JSON.parse(runTypeScript(snippets(guide, "ts").find((code) => code.includes("prelort/testing")) ?? "")) as number[];
+  expect(losses).toHaveLength(4);
+  expect(losses[3]).toBeLessThan(losses[0] as number);
 });
 
-test("its commands are the ones there are", () => {
-  const scripts = Object.keys(JSON.parse(readFileSync(path.join(root, "package.json"), "utf8")).scripts);
-  for (const [, name = ""] of readme.matchAll(/npm (?:run (\w+)|(?=test))/g)) if (name) expect(scripts).toContain(name);
-  const help = prelort("--help");
-  for (const [, command = ""] of readme.matchAll(/prelort ([a-z]+) ?(?:CONFIG|RUN|`|$)/gm)) expect(help).toContain(command);
+/** Each snippet with the earlier ones of its guide whose names it uses. */
+function programsOf(document: Document): readonly string[] {
+  const codes = snippets(document, "ts");
+  const namesIn = (code: string) =>
+    [...code.matchAll(/^(?:export )?(?:const|async function|function) (\w+)/gm)].map(([, name = ""]) => name);
+  return codes.map((code, index) => {
+    const own = namesIn(code);
+    const used = codes
+      .slice(0, index)
+      .filter((earlier) => namesIn(earlier).some((name) => !own.includes(name) && new RegExp(`\\b${name}\\b`).test(code)));
+    return [...used, code].join("\n");
+  });
+}
+
+test("the guides' TypeScript compiles under strict rules", () => {
+  const programs = documents.flatMap((document) =>
+    programsOf(document).map((code, index) => ({ file: `${document.name.replaceAll("/", "-")}-${index}.ts`, code })),
+  );
+  expect(programs.length).toBeGreaterThan(5);
+  for (const { file, code } of programs) writeFileSync(path.join(folder(), file), `${code}\nexport {};\n`);
+  const types = ["--types", "node", "--typeRoots", path.join(root, "node_modules/@types")];
+  const compiler = ["--strict", "--noEmit", "--target", "es2023", "--module", "nodenext", "--skipLibCheck", ...types];
+  const { status, stdout } = spawnSync(path.join(root, "node_modules/.bin/tsc"), [...compiler, ...programs.map(({ file }) => file)], {
+    cwd: folder(),
+    encoding: "utf8",
+  });
+  expect(stdout).toBe("");
+  expect(status).toBe(0);
 });

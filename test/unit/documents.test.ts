@@ -1,0 +1,166 @@
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import type { Command } from "commander";
+import { expect, onTestFinished, test } from "vitest";
+import { parse, stringify } from "yaml";
+import { loadComparison } from "../../src/config/comparison.ts";
+import { loadConfig } from "../../src/config/load.ts";
+import { jsonSchemas } from "../../src/config/reference/files.ts";
+import type { JsonSchema } from "../../src/config/reference/json-schema.ts";
+import { packageRoot } from "../../src/installation.ts";
+import { anchors, type Document, documents, inlineCode, localLinks, readDocument, resolveLink, snippets } from "../support/documents.ts";
+
+/* What the guides say, held to the code. What needs Python or dist is in test/e2e/readme.test.ts and test/workers/test_documents.py. */
+
+const root = packageRoot();
+const shell = (document: Document) => snippets(document, "sh").flatMap((block) => block.split("\n"));
+const names = documents.map(({ name }) => name);
+
+test("the guides are there", () => {
+  expect(names).toEqual(
+    expect.arrayContaining([
+      ...["README.md", "CONTRIBUTING.md", "configs/README.md", "configs/results/README.md", "src/README.md", "test/README.md"],
+      ...["src/protocol/README.md", "src/records/README.md", "src/strategy/README.md", "workers/README.md"],
+    ]),
+  );
+});
+
+test("the front page has at most 250 lines and 14 kB", () => {
+  const { text } = readDocument("README.md");
+  expect(text.split("\n").length).toBeLessThanOrEqual(251);
+  expect(Buffer.byteLength(text)).toBeLessThanOrEqual(14_000);
+});
+
+test.each(documents)("every link in $name leads somewhere", (document) => {
+  const broken = localLinks(document).filter((target) => {
+    const { file, anchor } = resolveLink(document, target);
+    if (!existsSync(path.join(root, file))) return true;
+    return anchor !== undefined && !anchors(readDocument(file)).includes(anchor);
+  });
+  expect(broken).toEqual([]);
+});
+
+test("every guide is linked from the front page or from CONTRIBUTING.md", () => {
+  const linked = ["README.md", "CONTRIBUTING.md"]
+    .map(readDocument)
+    .flatMap((document) => localLinks(document).map((target) => resolveLink(document, target).file));
+  expect(names.filter((name) => /(^|\/)(README|CONTRIBUTING)\.md$/.test(name) && name !== "README.md" && !linked.includes(name))).toEqual(
+    [],
+  );
+});
+
+/** The commands of src/cli, by name. */
+async function loadCommands(): Promise<ReadonlyMap<string, Command>> {
+  const folder = path.join(root, "src/cli");
+  const files = readdirSync(folder).filter((file) => file.endsWith(".ts") && file !== "main.ts");
+  const modules = await Promise.all(files.map((file) => import(path.join(folder, file)) as Promise<Record<string, unknown>>));
+  const factories = modules.flatMap((module) => Object.entries(module).filter(([name]) => name.endsWith("Command")));
+  const commands = factories.map(([, create]) => (create as () => Command)());
+  return new Map(commands.map((command) => [command.name(), command]));
+}
+
+/** Uses of the command line: `[name, options]`. A `…` in them stands for anything. */
+function usesOf(document: Document): readonly { readonly line: string; readonly name: string; readonly options: readonly string[] }[] {
+  const rows = [...document.text.matchAll(/^\| `prelort [^\n]*$/gm)].map(([row]) => `prelort ${row.slice("| `prelort ".length)}`);
+  return [...shell(document), ...inlineCode(document), ...rows].flatMap((line) => {
+    const [, name, rest = ""] = /^(?:\w+=\S+ )*(?:npx )?prelort ([a-z-]+)(.*)$/.exec(line.trim()) ?? [];
+    if (name === undefined) return [];
+    return [{ line, name, options: [...rest.replace(/ # .*$/, "").matchAll(/(?<![\w-])--[a-z][\w-]*/g)].map(([option]) => option) }];
+  });
+}
+
+test("the guides use commands and options that there are", async () => {
+  const commands = await loadCommands();
+  expect(commands.size).toBeGreaterThan(10);
+  const uses = documents.flatMap(usesOf);
+  expect(uses.length).toBeGreaterThan(30);
+  const unknown = uses.filter(({ name, options }) => {
+    if (name === "help") return false;
+    const known = commands.get(name)?.options.flatMap(({ long }) => long ?? []);
+    return known === undefined || options.some((option) => !known.includes(option));
+  });
+  expect(unknown).toEqual([]);
+});
+
+test("src/README.md has a row for every command", async () => {
+  const { text } = readDocument("src/README.md");
+  for (const name of (await loadCommands()).keys()) expect(text).toMatch(new RegExp(`^\\| \`prelort ${name}\\b`, "m"));
+});
+
+test("the guides use npm scripts that there are, with options that they take", () => {
+  const { scripts } = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8")) as { scripts: Record<string, string> };
+  const lines = documents
+    .flatMap((document) => [...shell(document), ...inlineCode(document)])
+    .filter((line) => /^npm (run|test)/.test(line));
+  expect(lines.length).toBeGreaterThan(10);
+  const unknown = lines.filter((line) => {
+    const [, name = "test", rest = ""] = /^npm (?:run (\w+)|test)(?: -- (.*))?/.exec(line) ?? [];
+    const main = path.join(root, "test", name, "main.ts");
+    const known = existsSync(main) ? readFileSync(main, "utf8") : "";
+    return (
+      !(name in scripts) || [...rest.matchAll(/--([a-z-]+)/g)].some(([, option]) => !new RegExp(`\\b${option}"?: \\{ type:`).test(known))
+    );
+  });
+  expect(unknown).toEqual([]);
+});
+
+/** Dotted names of a config's keys, of every branch. */
+function keysOf(schema: JsonSchema, prefix = ""): readonly string[] {
+  const own = Object.entries(schema.properties ?? {}).flatMap(([key, value]) => [`${prefix}${key}`, ...keysOf(value, `${prefix}${key}.`)]);
+  return [
+    ...own,
+    ...[schema.items, ...(schema.anyOf ?? []), ...(schema.oneOf ?? [])].flatMap((each) => (each ? keysOf(each, prefix) : [])),
+  ];
+}
+
+test("the guides name keys that a config has", () => {
+  const keys = keysOf(jsonSchemas["prelort.schema.json"]);
+  const sections = new Set(keys.filter((key) => key.includes(".")).map((key) => key.split(".")[0]));
+  const named = documents.flatMap((document) => [
+    ...inlineCode(document),
+    ...[...shell(document), ...inlineCode(document)].flatMap((line) => [...line.matchAll(/--set ([\w.]+)=/g)].map(([, key = ""]) => key)),
+  ]);
+  const dotted = named.map((code) => code.split(/[:= ]/)[0] ?? "").filter((code) => /^[a-z]+(\.(?!(ts|py)$)[a-z_]+)+$/.test(code));
+  const ofConfig = dotted.filter((code) => sections.has(code.split(".")[0]));
+  expect(ofConfig.length).toBeGreaterThan(20);
+  expect(ofConfig.filter((key) => !keys.includes(key))).toEqual([]);
+});
+
+test("the guides name files that there are", () => {
+  const codes = documents.flatMap((document) => [
+    ...inlineCode(document),
+    ...shell(document).flatMap((line) => line.replace(/ # .*$/, "").split(" ")),
+  ]);
+  const files = codes.filter((code) => /^(src|test|workers|configs)\/[\w./-]+$/.test(code) && !/NAME/.test(code));
+  expect(files.length).toBeGreaterThan(50);
+  expect(files.filter((file) => !existsSync(path.join(root, file)))).toEqual([]);
+});
+
+const blocks = documents.flatMap((document) =>
+  [...snippets(document, "yaml"), ...snippets(document, "yml")].map((yaml, index) => ({ name: document.name, index, yaml })),
+);
+
+/** What a snippet that shows only a section leaves out. */
+const rest = {
+  rounds: 2,
+  model: { name_or_path: "my-encoder", task: "causal-lm" },
+  lora: { r: 4 },
+  data: { path: "speeches.csv", text: "{sentence}", clients: 2 },
+  strategy: { rank_assignment: { name: "list", ranks: [4, 1] } },
+};
+
+test.each(blocks)("YAML snippet $index of $name is a config, a part of one, or a comparison", async ({ yaml }) => {
+  const folder = mkdtempSync(path.join(tmpdir(), "prelort-documents-"));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  mkdirSync(path.join(folder, "my-encoder"));
+  for (const file of ["speeches.csv", "tickets.csv", "tickets-test.csv"]) writeFileSync(path.join(folder, file), "");
+  const value = parse(yaml) as { readonly strategy?: object };
+  const isWhole = "rounds" in value || "methods" in value;
+  const whole = { ...rest, ...value, strategy: { ...rest.strategy, ...value.strategy } };
+  writeFileSync(path.join(folder, "my-run.yaml"), isWhole && !("methods" in value) ? yaml : stringify(whole));
+  if (!("methods" in value)) return void (await loadConfig(path.join(folder, "my-run.yaml")));
+  writeFileSync(path.join(folder, "my-run.yaml"), stringify(rest));
+  writeFileSync(path.join(folder, "compare.yaml"), yaml);
+  expect((await loadComparison(path.join(folder, "compare.yaml"))).methods.length).toBeGreaterThan(1);
+});
