@@ -9,6 +9,7 @@ import { loadConfig } from "../../src/config/load.ts";
 import { jsonSchemas } from "../../src/config/reference/files.ts";
 import type { JsonSchema } from "../../src/config/reference/json-schema.ts";
 import { packageRoot } from "../../src/installation.ts";
+import { PROTOCOL_VERSION } from "../../src/protocol/limits.ts";
 import { anchors, type Document, documents, inlineCode, localLinks, readDocument, resolveLink, snippets } from "../support/documents.ts";
 
 /* What the guides say, held to the code. What needs Python or dist is in test/e2e/readme.test.ts and test/workers/test_documents.py. */
@@ -18,12 +19,22 @@ const shell = (document: Document) => snippets(document, "sh").flatMap((block) =
 const names = documents.map(({ name }) => name);
 
 test("the guides are there", () => {
-  expect(names).toEqual(
-    expect.arrayContaining([
-      ...["README.md", "CONTRIBUTING.md", "configs/README.md", "configs/results/README.md", "src/README.md", "test/README.md"],
-      ...["src/protocol/README.md", "src/records/README.md", "src/strategy/README.md", "workers/README.md"],
-    ]),
-  );
+  const guides = [
+    "README.md",
+    "CONTRIBUTING.md",
+    ...["configs", "configs/results", "src", "test", "workers"].map((room) => `${room}/README.md`),
+  ];
+  expect(names).toEqual(expect.arrayContaining([...guides, ...["protocol", "records", "strategy"].map((room) => `src/${room}/README.md`)]));
+});
+
+test("one click on the front page leads to what strangers look for first", () => {
+  const [ownData, ownPolicy] = ["workers/README.md#data", "src/strategy/README.md#your-own-policy"];
+  const [quorum, compare, resume] = [
+    "src/README.md#not-waiting-for-everybody",
+    "configs/README.md#comparisons",
+    "src/records/README.md#resume",
+  ];
+  expect(localLinks(readDocument("README.md"))).toEqual(expect.arrayContaining([ownData, ownPolicy, quorum, compare, resume]));
 });
 
 test("the front page has at most 250 lines and 14 kB", () => {
@@ -32,7 +43,7 @@ test("the front page has at most 250 lines and 14 kB", () => {
   expect(Buffer.byteLength(text)).toBeLessThanOrEqual(14_000);
 });
 
-test.each(documents)("every link in $name leads somewhere", (document) => {
+test.each(documents.map((document) => [document.name, document] as const))("every link in %s leads somewhere", (_, document) => {
   const broken = localLinks(document).filter((target) => {
     const { file, anchor } = resolveLink(document, target);
     if (!existsSync(path.join(root, file))) return true;
@@ -137,30 +148,37 @@ test("the guides name files that there are", () => {
   expect(files.filter((file) => !existsSync(path.join(root, file)))).toEqual([]);
 });
 
+test("the wire contract names the protocol's version", () => {
+  expect(readDocument("src/protocol/README.md").text).toContain(`\`protocol_version\` (${PROTOCOL_VERSION})`);
+});
+
 const blocks = documents.flatMap((document) =>
-  [...snippets(document, "yaml"), ...snippets(document, "yml")].map((yaml, index) => ({ name: document.name, index, yaml })),
+  [...snippets(document, "yaml"), ...snippets(document, "yml")].map((yaml, index) => [`${document.name}, ${index + 1}`, yaml] as const),
 );
 
 /** What a snippet that shows only a section leaves out. */
 const rest = {
   rounds: 2,
   model: { name_or_path: "my-encoder", task: "causal-lm" },
-  lora: { r: 4 },
-  data: { path: "speeches.csv", text: "{sentence}", clients: 2 },
-  strategy: { rank_assignment: { name: "list", ranks: [4, 1] } },
+  lora: { r: 8 },
+  data: { path: "speeches.csv", text: "{sentence}", partition: { name: "value", by: "speaker" } },
+  strategy: { rank_assignment: { name: "list", ranks: [8, 1] } },
 };
 
-test.each(blocks)("YAML snippet $index of $name is a config, a part of one, or a comparison", async ({ yaml }) => {
+test.each(blocks)("YAML snippet %s is a config, a part of one, or a comparison", async (_, yaml) => {
   const folder = mkdtempSync(path.join(tmpdir(), "prelort-documents-"));
   onTestFinished(() => rmSync(folder, { recursive: true }));
   mkdirSync(path.join(folder, "my-encoder"));
   for (const file of ["speeches.csv", "tickets.csv", "tickets-test.csv"]) writeFileSync(path.join(folder, file), "");
   const value = parse(yaml) as { readonly strategy?: object };
-  const isWhole = "rounds" in value || "methods" in value;
-  const whole = { ...rest, ...value, strategy: { ...rest.strategy, ...value.strategy } };
-  writeFileSync(path.join(folder, "my-run.yaml"), isWhole && !("methods" in value) ? yaml : stringify(whole));
-  if (!("methods" in value)) return void (await loadConfig(path.join(folder, "my-run.yaml")));
-  writeFileSync(path.join(folder, "my-run.yaml"), stringify(rest));
-  writeFileSync(path.join(folder, "compare.yaml"), yaml);
-  expect((await loadComparison(path.join(folder, "compare.yaml"))).methods.length).toBeGreaterThan(1);
+  const file = path.join(folder, "my-run.yaml");
+  if ("methods" in value) {
+    writeFileSync(file, stringify(rest));
+    writeFileSync(path.join(folder, "compare.yaml"), yaml);
+    expect((await loadComparison(path.join(folder, "compare.yaml"))).methods.length).toBeGreaterThan(1);
+  } else {
+    const whole = { ...rest, ...value, strategy: { ...rest.strategy, ...value.strategy } };
+    writeFileSync(file, "rounds" in value ? yaml : stringify(whole));
+    expect((await loadConfig(file)).rounds).toBeGreaterThan(1);
+  }
 });

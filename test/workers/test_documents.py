@@ -43,7 +43,9 @@ def test_there_are_snippets_and_commands():
 @pytest.mark.parametrize(("name", "code"), SNIPPETS, ids=[name for name, _ in SNIPPETS])
 def test_a_snippet_compiles_and_its_imports_and_classes_work(name: str, code: str):
     tree = ast.parse(code, name)
-    defined = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom | ast.ClassDef)]
+    defined: list[ast.stmt] = [
+        node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom | ast.ClassDef)
+    ]
     exec(compile(ast.Module(defined, type_ignores=[]), name, "exec"), {"__name__": "snippet"})
 
 
