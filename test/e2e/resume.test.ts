@@ -218,7 +218,7 @@ describe("a round closes", () => {
     ["at its deadline, with a quorum", { quorum: 0.75, deadline: 0.1 }],
   ])("%s; whom it did not wait for is recorded, and the same round is made of the same clients by a resume", async (how, closing) => {
     const name = how.replaceAll(/\W+/g, "-");
-    const options = withFault(name, { fits: { c03: "hang" } }, { closing, rounds: 1 });
+    const options = withFault(name, { fits: { c03: "endless" } }, { closing, rounds: 1 });
     const { sha256, directory, metrics } = await federate(options).result;
     expect(metrics[1]).toMatchObject({ reported: ["c00", "c01", "c02"], failed: [], late: ["c03"] });
 
