@@ -6,7 +6,7 @@ import { RefusedError } from "../errors.ts";
 import type { TensorDescriptor } from "../protocol/fields.ts";
 import { PROTOCOL_VERSION } from "../protocol/limits.ts";
 import { workerMessage, type WorkerMessageOf } from "../protocol/messages.ts";
-import { decode, type Encoded, encodedBytes, GROUP } from "../tensor/encoded.ts";
+import { decode, type Encoded, encodedBytes, wholeGroups } from "../tensor/encoded.ts";
 import { parseJson } from "../base/json.ts";
 import { decodeHeader, encodeRaw, type SafetensorsHeader } from "../tensor/safetensors.ts";
 import type { Payload, Reply } from "../workers/task.ts";
@@ -131,9 +131,7 @@ function storedFit(file: string, { tensors }: WorkerMessageOf<"fitted">): Stored
       const span = header.tensors.get(tensor);
       if (!span) throw new RefusedError(file, `tensor ${tensor}`, "none");
       const { dtype } = known;
-      // Groups of values that share a scale are decoded together.
-      const first = dtype === "I8X256" ? from - (from % GROUP) : from;
-      const last = dtype === "I8X256" ? Math.min(lengthOf(known), Math.ceil(to / GROUP) * GROUP) : to;
+      const [first, last] = wholeGroups({ dtype, length: lengthOf(known) }, from, to);
       const [start, end] = [encodedBytes(dtype, first), encodedBytes(dtype, last)];
       const bytes = withFile(file, (fd) => readAt(fd, span.from + start, end - start));
       return decode({ dtype, length: last - first, bytes }).subarray(from - first, to - first);

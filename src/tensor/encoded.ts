@@ -13,7 +13,7 @@ export interface Encoded {
 }
 
 /** Values that share one scale in `I8X256`. */
-export const GROUP = 256;
+const GROUP = 256;
 
 /** Bytes that so many values take. */
 export function encodedBytes(dtype: Dtype, length: number): number {
@@ -51,10 +51,15 @@ export function decode({ dtype, length, bytes }: Encoded): Float32Array {
 
 /** Values [from, to) of them, wherever those lie: a view, where `decode` gives one. */
 export function decodePart(values: Encoded, from: number, to: number): Float32Array {
-  const start = values.dtype === "I8X256" ? from - (from % GROUP) : from;
-  const end = values.dtype === "I8X256" ? Math.min(values.length, Math.ceil(to / GROUP) * GROUP) : to;
+  const [start, end] = wholeGroups(values, from, to);
   const part = { dtype: values.dtype, length: end - start, bytes: bytesOf(values, start, end) };
   return decode(part).subarray(from - start, to - start);
+}
+
+/** The range that must be decoded to have values [from, to): those of `I8X256` that share a scale belong together. */
+export function wholeGroups({ dtype, length }: Omit<Encoded, "bytes">, from: number, to: number): readonly [start: number, end: number] {
+  if (dtype !== "I8X256") return [from, to];
+  return [from - (from % GROUP), Math.min(length, Math.ceil(to / GROUP) * GROUP)];
 }
 
 /** The bytes of values [from, to); of `I8X256` whole groups, but for the last. */
