@@ -36,7 +36,7 @@ export class EnvironmentError extends PrelortError {
   readonly remedy: string;
 
   constructor(problem: string, remedy: string, options?: ErrorOptions) {
-    super("environment", `${problem}\n  To mend it: ${remedy}`, options);
+    super("environment", `${problem}\n  To fix it: ${remedy}`, options);
     this.remedy = remedy;
   }
 }

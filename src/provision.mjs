@@ -85,7 +85,7 @@ function requireNode() {
   const [major, minor] = engines.node.replace(">=", "").split(".").map(Number);
   const [foundMajor, foundMinor] = process.versions.node.split(".").map(Number);
   if (foundMajor > major || (foundMajor === major && foundMinor >= minor)) return;
-  fail(3, `Node ${engines.node} is needed, and this is ${process.versions.node}.\n  To mend it: install a later Node (https://nodejs.org)`);
+  fail(3, `Node ${engines.node} is needed, and this is ${process.versions.node}.\n  To fix it: install a later Node (https://nodejs.org)`);
 }
 
 /** npm writes its own lock file into node_modules last, so a missing or an older one means an install that is not this one. */

@@ -147,7 +147,7 @@ test("in a checkout that is set up, doctor finds all there, each package in the 
 
 test("setup without Python exits with 3, says what to install, and makes nothing", async () => {
   const { stderr, exitCode } = await prelort(["setup"], { PATH: await pathWith({}) }, false);
-  expect(stderr).toMatch(/prelort needs Python 3\.10 or newer[^]*To mend it: (sudo apt|brew) install python/);
+  expect(stderr).toMatch(/prelort needs Python 3\.10 or newer[^]*To fix it: (sudo apt|brew) install python/);
   expect(exitCode).toBe(3);
 });
 

@@ -72,7 +72,7 @@ test("where no package can be had, the error names each of them and what to do",
   const absent = { registry: "pypi", version: "1.0", sha256: "" } as const;
   const failure = setUpAsset(poems({ ...absent, name: "poems" }, { ...absent, name: "spare" }), quiet);
   await expect(failure).rejects.toThrow("data poems could not be had from PyPI poems==1.0, nor from PyPI spare==1.0");
-  await expect(failure).rejects.toThrow(/To mend it: npx prelort setup, once the registry is reachable/);
+  await expect(failure).rejects.toThrow(/To fix it: npx prelort setup, once the registry is reachable/);
   expect(await readdir(cache)).toEqual(["setup.log"]);
 });
 

@@ -49,7 +49,7 @@ test("without Python the error says how to get it", async () => {
   const failure = findBasePython();
   await expect(failure).rejects.toThrow(EnvironmentError);
   await expect(failure).rejects.toThrow("none of python3, python, python3.14, python3.13, python3.12, python3.11, python3.10 is on PATH");
-  await expect(failure).rejects.toThrow(/To mend it: (sudo apt|brew) install python/);
+  await expect(failure).rejects.toThrow(/To fix it: (sudo apt|brew) install python/);
 });
 
 test("the error lists each Python that will not do, and why", async () => {
