@@ -76,6 +76,18 @@ const evaluatedShape = {
 
 /** The part of a round's metrics that its training gives. */
 export interface TrainedMetrics extends Figures<typeof trainedShape> {}
+/** Of a round in which nobody trained. */
+export const NOTHING_TRAINED: TrainedMetrics = {
+  coverage: [],
+  fitLoss: null,
+  reported: [],
+  failed: [],
+  late: [],
+  passes: 0,
+  bytesDown: 0,
+  bytesUp: 0,
+};
+
 /** The part of a round's metrics that its evaluation gives. */
 export interface EvaluatedMetrics extends Figures<typeof evaluatedShape> {}
 

@@ -6,7 +6,7 @@ import type { ClientHistory, RankedClient } from "../strategy/strategy.ts";
 import { writeAdapterFolder } from "../artifacts/peft-folder.ts";
 import { Concluder } from "./conclude-round.ts";
 import { candidateLosses, type EvaluateContext } from "./evaluate.ts";
-import type { TrainedMetrics } from "../records/metrics.ts";
+import { NOTHING_TRAINED, type TrainedMetrics } from "../records/metrics.ts";
 import { baseFiles, describeSource } from "../records/model-source.ts";
 import { createResult, type RunResult } from "./result.ts";
 import { restoreRound, runStart } from "./resume.ts";
@@ -202,17 +202,6 @@ class Training {
 function unlessFailed<T>(work: Promise<T>, beside: Promise<void>): Promise<T> {
   return Promise.race([work, beside.then(() => work)]);
 }
-
-const NOTHING_TRAINED: TrainedMetrics = {
-  coverage: [],
-  fitLoss: null,
-  reported: [],
-  failed: [],
-  late: [],
-  passes: 0,
-  bytesDown: 0,
-  bytesUp: 0,
-};
 
 function trainedMetrics(outcome: RoundOutcome): TrainedMetrics {
   const { coverage, fitLoss, gradNorm, reported, failed, late, passes, bytesDown, bytesUp } = outcome;

@@ -7,7 +7,7 @@ import { encodeGlobal } from "../../src/adapter/global-file.ts";
 import type { AdapterLayout } from "../../src/adapter/layout.ts";
 import { createRunDirectory } from "../../src/records/run-directory.ts";
 import { encodeBegun, encodeReady } from "../../src/records/run-record.ts";
-import { nothingTrained } from "../unit/records/figures.ts";
+import { NOTHING_TRAINED } from "../../src/records/metrics.ts";
 
 export interface MadeRun {
   readonly name: string;
@@ -63,7 +63,7 @@ export function madeRuns(): { readonly folder: string; make(run: MadeRun): Promi
           round,
           global: encodeGlobal(layout, global, round),
           state: {},
-          trained: nothingTrained,
+          trained: NOTHING_TRAINED,
           setAside: [],
           clients: [],
         });

@@ -6,7 +6,8 @@ import path from "node:path";
 import { createInterface } from "node:readline";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { claimNewFolder, claimRunFolder } from "../../../src/records/claim-run-folder.ts";
-import { nothingTrained, unevaluated } from "./figures.ts";
+import { NOTHING_TRAINED } from "../../../src/records/metrics.ts";
+import { unevaluated } from "./figures.ts";
 import { createRunDirectory, reopenRunDirectory } from "../../../src/records/run-directory.ts";
 
 // Each starts processes, which takes its time on a busy machine.
@@ -22,7 +23,7 @@ const round = (number: number) => ({
   round: number,
   global: [Buffer.from("weights")],
   state: {},
-  trained: nothingTrained,
+  trained: NOTHING_TRAINED,
   clients: [],
   setAside: [],
 });

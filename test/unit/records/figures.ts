@@ -1,18 +1,6 @@
-import type { RoundMetrics, TrainedMetrics } from "../../../src/records/metrics.ts";
-
-/** What training gave in a round in which nobody trained. */
-export const nothingTrained: TrainedMetrics = {
-  coverage: [],
-  fitLoss: null,
-  reported: [],
-  failed: [],
-  late: [],
-  passes: 0,
-  bytesDown: 0,
-  bytesUp: 0,
-};
+import { NOTHING_TRAINED, type RoundMetrics, type TrainedMetrics } from "../../../src/records/metrics.ts";
 
 /** The metrics of a round that was not evaluated. */
-export function unevaluated(round: number, trained: TrainedMetrics = nothingTrained): RoundMetrics {
+export function unevaluated(round: number, trained: TrainedMetrics = NOTHING_TRAINED): RoundMetrics {
   return { round, byTier: [], merged: null, byClient: [], energy: [], ...trained };
 }

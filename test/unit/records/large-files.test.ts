@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { readJournal } from "../../../src/records/journal.ts";
-import { nothingTrained } from "./figures.ts";
+import { NOTHING_TRAINED } from "../../../src/records/metrics.ts";
 import { createRunDirectory, reopenRunDirectory } from "../../../src/records/run-directory.ts";
 
 const BYTES = 2.5 * 2 ** 30;
@@ -28,7 +28,7 @@ describe.runIf(hasRoom)("a file of 2.5 GiB", { timeout: 1_800_000 }, () => {
     global.set([4, 5, 6], BYTES - 3);
     const first = await createRunDirectory({ runsDir, name: "a" });
     await first.writeRecord({ name: "a" });
-    const sha256 = await first.commitRound({ round: 0, global: [global], state: {}, trained: nothingTrained, clients: [], setAside: [] });
+    const sha256 = await first.commitRound({ round: 0, global: [global], state: {}, trained: NOTHING_TRAINED, clients: [], setAside: [] });
     await first.close();
 
     const again = await reopenRunDirectory(path.join(runsDir, "a"));

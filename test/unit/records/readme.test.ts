@@ -17,7 +17,8 @@ import { asFloat32 } from "../../../src/tensor/encoded.ts";
 import type { Reply } from "../../../src/workers/task.ts";
 import { randomAdapter } from "../../../src/testing/index.ts";
 import { documentedFiles } from "./documented-files.ts";
-import { nothingTrained, unevaluated } from "./figures.ts";
+import { NOTHING_TRAINED } from "../../../src/records/metrics.ts";
+import { unevaluated } from "./figures.ts";
 import { madeRuns } from "../../support/made-run.ts";
 
 const records = path.join(import.meta.dirname, "../../../src/records");
@@ -63,7 +64,7 @@ async function makeFiles(): Promise<readonly string[]> {
   const state = { momentum: Float32Array.of(1) };
   mkdirSync(directory.file("replaced"));
   writeFileSync(directory.file("workers", "w0.log"), "");
-  await directory.commitRound({ round: 1, global: [new Uint8Array(1)], state, trained: nothingTrained, setAside: [], clients: [] });
+  await directory.commitRound({ round: 1, global: [new Uint8Array(1)], state, trained: NOTHING_TRAINED, setAside: [], clients: [] });
   mkdirSync(directory.file("replaced"));
   writeFileSync(directory.file("replaced", "run.json"), "{}");
   for (const isRecorded of [true, false]) {

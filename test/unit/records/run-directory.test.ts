@@ -6,7 +6,8 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { changedFolders, writeDurably } from "../../../src/records/durable-file.ts";
 import { readMetrics } from "../../../src/records/metrics.ts";
 import { createRunDirectory } from "../../../src/records/run-directory.ts";
-import { nothingTrained, unevaluated } from "./figures.ts";
+import { NOTHING_TRAINED } from "../../../src/records/metrics.ts";
+import { unevaluated } from "./figures.ts";
 
 let folder: string;
 beforeEach(async () => {
@@ -15,7 +16,7 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true }));
 
 const content = new TextEncoder().encode("weights");
-const round = (number: number) => ({ round: number, global: [content], state: {}, trained: nothingTrained, clients: [], setAside: [] });
+const round = (number: number) => ({ round: number, global: [content], state: {}, trained: NOTHING_TRAINED, clients: [], setAside: [] });
 
 test("a committed round is on disk under its number, with its metrics and the hash of its bytes", async () => {
   const directory = await createRunDirectory({ runsDir: folder, name: "a" });

@@ -1,4 +1,8 @@
-"""The messages of src/protocol/messages.ts as dataclasses; a message that differs is refused, naming the key."""
+"""
+The messages of src/protocol/messages.ts as dataclasses; a message that differs is refused, naming the key.
+
+Longer than other files, since it is one list: everything that travels, with nothing to do but to be declared.
+"""
 
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
