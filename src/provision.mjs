@@ -6,7 +6,7 @@
  *   node src/provision.mjs quickstart | test | check | build | format | bench | chaos | fuzz
  */
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import process from "node:process";
@@ -106,6 +106,8 @@ function build() {
   must(nodeTool("tsc", "-p", "tsconfig.build.json"));
   must([process.execPath, "dist/config/reference/write-hover-docs.js"]);
   finishDeclarations(path.join(root, "dist"));
+  // npx links a checkout's command once; what it links to must stay executable.
+  chmodSync(path.join(root, "dist/cli/main.js"), 0o755);
 }
 
 /** Makes what tsc wrote readable to TypeScript 5.0 and to projects in CommonJS. */

@@ -1,3 +1,4 @@
+import { statSync } from "node:fs";
 import { copyFile, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -35,4 +36,8 @@ test("an unknown goal is exit 2, and the known ones are listed", async () => {
   const { stderr, exitCode } = await provision("everything");
   expect(stderr).toContain("which of build, quickstart, check, test, bench, chaos, fuzz, format? Got everything");
   expect(exitCode).toBe(2);
+});
+
+test("the built command can be executed, as npx needs it in a checkout", () => {
+  expect(statSync(path.join(packageRoot(), "dist/cli/main.js")).mode & 0o111).toBe(0o111);
 });
