@@ -1,6 +1,6 @@
 import { isUtf8 } from "node:buffer";
 import { createHash } from "node:crypto";
-import { constants, statSync } from "node:fs";
+import { constants, type Stats, statSync } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { EnvironmentError } from "../errors.ts";
 import { parseJson } from "./json.ts";
@@ -40,8 +40,17 @@ export async function hashIfThere(file: string): Promise<string | undefined> {
 
 /** Whether a file or folder is there. Throws an EnvironmentError if that cannot be told. */
 export function isThere(place: string): boolean {
+  return statIfThere(place) !== undefined;
+}
+
+/** Whether a file, not a folder, is there. Throws an EnvironmentError if that cannot be told. */
+export function isFile(place: string): boolean {
+  return statIfThere(place)?.isFile() ?? false;
+}
+
+function statIfThere(place: string): Stats | undefined {
   try {
-    return statSync(place, { throwIfNoEntry: false }) !== undefined;
+    return statSync(place, { throwIfNoEntry: false });
   } catch (cause) {
     throw readingError(place, cause);
   }

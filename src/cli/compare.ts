@@ -20,7 +20,7 @@ interface CompareOptions {
 
 export function compareCommand(): Command {
   return new Command("compare")
-    .description("run methods × seeds over one setting; write compare.json, compare.md and compare.svg; goes on where it was stopped")
+    .description("run methods × seeds over one setting; write compare.json, compare.md and compare.svg; continues where it was stopped")
     .argument("<config>", "YAML file, such as configs/compare-generation-llama.yaml")
     .option(
       "--set <key=value>",

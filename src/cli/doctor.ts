@@ -27,15 +27,20 @@ async function doctor({ json }: { readonly json: boolean }): Promise<void> {
 /** A line for each finding, or two where it is too long. What was expected is told where it is not what was found. */
 export function describe(findings: readonly Finding[], width: number): string {
   const widest = findings.reduce((most, { name }) => Math.max(most, name.length), 0);
-  const lines = findings.map(({ name, status, found, expected }) => {
-    // What is absent is not needed by every run; `expected` then says what it is for.
-    const told =
-      status === "ok" || expected === undefined ? found : status === "absent" ? `${found} (${expected})` : `${found}; expected ${expected}`;
+  const lines = findings.map(({ name, ...finding }) => {
+    const { status } = finding;
+    const told = tell(finding);
     const line = `${status.padEnd(INDENT)}${name.padEnd(widest)}  ${visibleLine(told)}`;
     if (stringWidth(line) <= width) return line;
     return `${status.padEnd(INDENT)}${name}\n${" ".repeat(INDENT)}${wrapAnsi(visibleLine(told), width - INDENT).replaceAll("\n", `\n${" ".repeat(INDENT)}`)}`;
   });
   return lines.join("\n");
+}
+
+function tell({ status, found, expected, remedy }: Omit<Finding, "name">): string {
+  if (status === "ok" || expected === undefined) return found;
+  // What is absent is not needed by every run; `expected` then says what it is for.
+  return status === "absent" ? `${found} (${expected}): ${remedy}` : `${found}; expected ${expected}`;
 }
 
 /** Columns of the longest status, and a gap. */

@@ -26,7 +26,7 @@ interface EvaluateCommandOptions {
 
 export function evaluateCommand(): Command {
   return new Command("evaluate")
-    .description("train nothing: judge an adapter at its ranks, on the held-out examples or on others")
+    .description("train nothing: evaluate an adapter at its ranks, on the held-out examples or on others")
     .argument("<run-dir or config>", "a run directory, whose adapter it is, or a YAML file with --adapter")
     .option("--adapter <folder>", "another adapter: a folder that PEFT wrote, or a run directory")
     .option("--r <n>", "a rank; may be given several times; all tiers by default", wholeNumbers, [])

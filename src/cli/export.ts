@@ -21,7 +21,7 @@ interface ExportOptions {
 
 export function exportCommand(): Command {
   return new Command("export")
-    .description("take a run's result along: a PEFT adapter of any rank, or the whole model")
+    .description("export a run's result: a PEFT adapter of any rank, or the whole model")
     .argument("<run-dir>", "run directory, such as runs/quickstart; finished, interrupted or under way")
     .option("--r <n>", "rank, up to that of the run; all of it by default", wholeNumber)
     .option("--round <n>", "the adapter after that round; the last that was committed by default", wholeNumber)

@@ -12,7 +12,7 @@ const MODULE = /^[a-z][a-z0-9_]{0,49}$/;
 
 export function newTaskCommand(): Command {
   return new Command("new-task")
-    .description("write a task of your own to begin with: NAME.py, NAME.yaml and NAME.csv, which run as they are")
+    .description("write a task of your own to start from: NAME.py, NAME.yaml and NAME.csv, which run as they are")
     .argument("<name>", "of the Python module, such as my_task")
     .option("--in <folder>", "folder to write to", ".")
     .action(async (name: string, { in: folder }: { in: string }) => {

@@ -8,7 +8,7 @@ import { perform, withRunOptions } from "./run.ts";
 
 export function resumeCommand(): Command {
   const command = new Command("resume")
-    .description("go on with a run that was stopped, to the same bytes as if it had not been")
+    .description("continue a run that was stopped; the result has the bytes of an uninterrupted run")
     .argument("<run-dir>", "run directory, such as runs/quickstart");
   return withRunOptions(command, "change how it is run, such as --set workers.count=1; what would make it another run is refused").action(
     resume,

@@ -28,9 +28,9 @@ export function concludeRounds(rounds: readonly VerifiedRound[]): string {
   }
   const remade = rounds.filter(({ updates }) => updates !== null);
   const are = rounds.length === 1 ? "is" : "are";
-  const anew = remade.length > 0 ? `; made anew to the same bytes: ${count(remade, rounds)}` : "";
-  const hint = remade.length < rounds.length ? "; record_updates: true keeps what the others would be made of" : "";
-  return `${count(rounds, rounds)} ${are} as committed${anew}${hint}`;
+  const recomputed = remade.length > 0 ? `; recomputed to the same bytes: ${count(remade, rounds)}` : "";
+  const hint = remade.length < rounds.length ? "; with record_updates: true the others could be recomputed too" : "";
+  return `${count(rounds, rounds)} ${are} as committed${recomputed}${hint}`;
 }
 
 /** `the start and 2 of 3 rounds`. */
@@ -45,7 +45,7 @@ export function describeRound({ round, updates, problems }: VerifiedRound): stri
   const name = round === 0 ? "start" : `round ${round}`;
   if (problems.length > 0) return `${name}: ${problems.join("; ")}`;
   if (updates === null)
-    return `${name}: as committed; ${round === 0 ? "what it began with is gone, or another" : "no updates were recorded"}`;
+    return `${name}: as committed; ${round === 0 ? "the adapter it started from is gone or has changed" : "no updates were recorded"}`;
   const source = round === 0 ? "the seed" : plural(updates, "update");
-  return `${name}: as committed; made anew from ${source}, same bytes`;
+  return `${name}: as committed; recomputed from ${source}, same bytes`;
 }

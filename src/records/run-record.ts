@@ -3,7 +3,7 @@ import { z } from "zod";
 import { check } from "../config/check.ts";
 import { ConfigError } from "../errors.ts";
 import { parseJson } from "../base/json.ts";
-import { readTextIfThere } from "../base/read-file.ts";
+import { isFile, readTextIfThere } from "../base/read-file.ts";
 import { count, describeProblems, inSnakeCase, list, names } from "./schema.ts";
 
 /*
@@ -115,6 +115,7 @@ export function encodeReady(record: z.output<typeof readyPart>): WrittenRecord {
 /** What `run.json` says, as it was parsed. Throws a ConfigError if there is none. */
 export async function readRecord(directory: string): Promise<WrittenRecord> {
   const file = path.join(directory, RUN_RECORD);
+  if (isFile(directory)) throw refusal(`${directory} is a file; give a run's folder, such as runs/quickstart`);
   const text = await readTextIfThere(file);
   if (text === undefined) {
     throw refusal(`${directory} holds no run: there is no ${RUN_RECORD} in it; start a run with prelort run`);

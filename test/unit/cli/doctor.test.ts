@@ -10,6 +10,7 @@ const findings: readonly Finding[] = [
     status: "absent",
     found: "not in /home/somebody/.cache/prelort/data/nouns.jsonl",
     expected: "for the quickstart",
+    remedy: "npx prelort setup",
   },
   { name: "devices", status: "info", found: "cuda:0 \u001B[5mGPU, cpu" },
 ];
@@ -20,7 +21,7 @@ test("doctor's lines fit the terminal, and break no path", () => {
     "differs  torch                  2.11.0; expected 2.13.0",
     "absent   prelort:wordnet-nouns",
     "         not in /home/somebody/.cache/prelort/data/nouns.jsonl",
-    "         (for the quickstart)",
+    "         (for the quickstart): npx prelort setup",
     "info     devices                cuda:0 \\u001b[5mGPU, cpu",
   ]);
   expect(describe(findings, 200).split("\n")).toHaveLength(4);

@@ -92,3 +92,7 @@ test("a record is ready once it says what the data and the model turned out to b
   expect(isReady(encodeBegun(begun))).toBe(false);
   expect(isReady({ ...encodeBegun(begun), ...encodeReady(ready) })).toBe(true);
 });
+
+test("a file in place of a run's folder is named as such", async () => {
+  await expect(readRecord("configs/quickstart.yaml")).rejects.toThrow("configs/quickstart.yaml is a file; give a run's folder");
+});
