@@ -68,9 +68,10 @@ const resume = z.strictObject({
 
 const end = z.strictObject({ type: z.literal("end") });
 
-const journalEntry = z.discriminatedUnion("type", [commit, round, fit, late, failure, close, resume, end]);
+/** What a resume and a verification go by. */
+const decisiveEntry = z.discriminatedUnion("type", [commit, round, close, resume, end]);
 
-export type JournalEntry = z.output<typeof journalEntry>;
+export type JournalEntry = z.output<typeof decisiveEntry | typeof fit | typeof late | typeof failure>;
 export type Commit = z.output<typeof commit>;
 export type Close = z.output<typeof close>;
 
@@ -122,27 +123,25 @@ export async function readJournal(file: string): Promise<Journal> {
       case "resume":
         hasEnded = entry.type === "end";
         break;
-      case "fit":
-      case "late":
-      case "failure":
-        // Recorded for people; nothing is continued from them.
-        break;
     }
   });
   return { commits, highest, asked, closes, hasEnded, end: endsAt };
 }
 
-/** Undefined for an entry of a type that this version does not know: a later one may write it. */
-function parseEntry(value: unknown, line: string): JournalEntry | undefined {
+/**
+ * Undefined for an entry that nothing is continued from: one recorded for people, or of a type that only a later version knows.
+ * Whatever such a line holds, the run can be read.
+ */
+function parseEntry(value: unknown, line: string): z.output<typeof decisiveEntry> | undefined {
   const type = (value as { readonly type?: unknown } | null | undefined)?.type;
   if (typeof type !== "string") throw damaged(line, "it is not a journal entry");
-  if (!KNOWN.has(type)) return undefined;
-  const { value: entry, problems } = check(journalEntry, type === "resume" ? value : camelKeys(value), "snake_case");
+  if (!DECISIVE.has(type)) return undefined;
+  const { value: entry, problems } = check(decisiveEntry, type === "resume" ? value : camelKeys(value), "snake_case");
   if (problems) throw damaged(line, describeProblems(problems));
   return entry;
 }
 
-const KNOWN: ReadonlySet<string> = new Set(journalEntry.options.map(({ shape }) => shape.type.value));
+const DECISIVE: ReadonlySet<string> = new Set(decisiveEntry.options.map(({ shape }) => shape.type.value));
 
 function damaged(line: string, problem: string): RunFailedError {
   return new RunFailedError(`${line} is damaged: ${problem}; restore the file from a copy. Nothing was changed`);
