@@ -142,7 +142,7 @@ export class Supervisor {
       );
       const error = await worker.ended;
       await settled;
-      if (!(await this.#bury(slot, worker, error))) return;
+      if (!(await this.#bury(slot, worker, { error, isFirst: generation === 0 }))) return;
     }
   }
 
@@ -157,7 +157,11 @@ export class Supervisor {
   }
 
   /** Frees the slot of a worker whose process is gone. Gives whether it is to be replaced, as far as its end tells. */
-  async #bury(slot: Slot, { id }: Worker, error: WorkerError | undefined): Promise<boolean> {
+  async #bury(
+    slot: Slot,
+    { id }: Worker,
+    { error, isFirst }: { readonly error: WorkerError | undefined; readonly isFirst: boolean },
+  ): Promise<boolean> {
     this.#workers.delete(id);
     slot.worker = undefined;
     slot.isUp = false;
@@ -166,9 +170,11 @@ export class Supervisor {
     slot.leases = 0;
     // The holder of its lease first records in which task it died.
     await setImmediate();
-    // If no worker has ever come up, the others would fail the same way; a signal came from outside.
-    if (!this.#hasBeenUp && error.details.signal === undefined)
-      this.#shutdown.abort(error.cause instanceof ConfigError ? error.cause : error);
+    const problem = error.cause instanceof ConfigError ? error.cause : undefined;
+    // A device that cannot be used is an error of the config, even where workers of others have come up already. If none has ever
+    // come up, the others would fail the same way; a signal came from outside.
+    if (problem && isFirst) this.#shutdown.abort(problem);
+    else if (!this.#hasBeenUp && error.details.signal === undefined) this.#shutdown.abort(problem ?? error);
     else if (deathsOf(slot) >= MAX_DEATHS) this.#disable(slot, id, error);
     this.#dispatchSoon();
     return true;

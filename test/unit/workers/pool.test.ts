@@ -1,5 +1,6 @@
 import { setImmediate } from "node:timers/promises";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
+import { createDeferred } from "../../../src/base/deferred.ts";
 import { InterruptedError, RefusedError, RunFailedError, WorkerError } from "../../../src/errors.ts";
 import { decode } from "../../../src/tensor/encoded.ts";
 import { createWorkerPool, type PoolOptions } from "../../../src/workers/pool.ts";
@@ -386,6 +387,24 @@ describe("a pool that cannot start", () => {
     const problem = { kind: "config", issues: [{ path: "workers.devices", message: "cuda:3: torch sees 1 CUDA devices here" }] };
     await expect(pool.start()).rejects.toMatchObject(problem);
     await pool.close();
+  });
+
+  test("ends, whichever worker is ready first, when the device of one cannot be used", async () => {
+    const begun = createDeferred<void>();
+    const { pool } = setUp({
+      async script(worker) {
+        if (worker.workerId === "w0") return worker.hello();
+        await begun.promise;
+        worker.send({ type: "unavailable", message: "mps: no usable MPS device" });
+      },
+    });
+    await pool.start();
+    const fits = ["c0", "c1", "c2"].map((client) => pool.run(fitTask(client)));
+    begun.resolve();
+    const problem = { kind: "config", issues: [{ path: "workers.devices", message: "mps: no usable MPS device" }] };
+    // The third waits for a worker, as no worker holds more than two.
+    await expect(fits[2]).rejects.toMatchObject(problem);
+    await Promise.all([pool.close({ now: true }), Promise.allSettled(fits)]);
   });
 
   test("rejects when its launcher throws", async () => {
