@@ -34,10 +34,12 @@ export function tinyLauncher({ fit = ({ train }) => train() }: TinyLauncherOptio
       const worker = createTinyWorker(datasets, fit);
       const cancelled = new Set<string>();
       const exited = createDeferred<WorkerExit>();
+      let hasEnded = false;
       let progress: Progress = { activity: "idle", task_id: null, step: 0, steps: 0 };
       const beat = () => connection.send({ ...SESSION, type: "beat", ...progress });
       const heart = setInterval(beat, 1000).unref();
       const exit = (how: WorkerExit) => {
+        hasEnded = true;
         clearInterval(heart);
         connection.close();
         exited.resolve(how);
@@ -46,7 +48,7 @@ export function tinyLauncher({ fit = ({ train }) => train() }: TinyLauncherOptio
       const answer = async (task: TaskMessage, tensors: Tensors) => {
         const key = keyOf(task);
         const report = (step: number, steps: number) => {
-          if (cancelled.has(key)) throw new CancelledError(task.task_id);
+          if (hasEnded || cancelled.has(key)) throw new CancelledError(task.task_id);
           progress = { activity: task.task_id, task_id: task.task_id, step, steps };
         };
         try {

@@ -82,6 +82,8 @@ export interface Trained {
   readonly delta: Adapter;
   /** Mean loss of each step. */
   readonly losses: readonly number[];
+  /** Of each step, the gradients' joint norm before clipping. */
+  readonly norms: readonly number[];
   readonly passes: number;
 }
 
@@ -90,11 +92,12 @@ export interface Trained {
  * weighted mean over the truncations, which the latter two only estimate in a real worker. Ignores `tail_penalty`.
  */
 export async function trainTiny(model: TinyModel, { request, examples, received, beforeStep }: TinyTraining): Promise<Trained> {
-  const { local_steps, batch_size, gradient_accumulation_steps, lr, head_lr, freeze_a } = request.fit;
+  const { local_steps, batch_size, gradient_accumulation_steps, lr, head_lr, max_grad_norm, freeze_a } = request.fit;
   const truncations = truncationsOf(model, request);
   const rng = createRng(deriveSeed(request.seed, "batches"));
   const adapter = { r: request.r, rows: received.rows.slice(), dense: received.dense.slice() };
-  const losses: number[] = [];
+  const [losses, norms]: [number[], number[]] = [[], []];
+  const isTrained = (index: number) => !freeze_a || index % WIDTH >= FEATURES;
   for (let step = 0; step < local_steps; step++) {
     await beforeStep(step);
     const batch = Array.from(
@@ -103,12 +106,15 @@ export async function trainTiny(model: TinyModel, { request, examples, received,
     );
     const gradient = gradientOf(model, adapter, { batch, truncations, scale: request.scale });
     losses.push(gradient.loss);
-    for (const index of adapter.rows.keys()) if (!freeze_a || index % WIDTH >= FEATURES) adapter.rows[index]! -= lr * gradient.rows[index]!;
-    for (const index of adapter.dense.keys()) adapter.dense[index]! -= head_lr * gradient.dense[index]!;
+    const norm = Math.hypot(...gradient.rows.filter((_, index) => isTrained(index)), ...gradient.dense);
+    norms.push(norm);
+    const kept = max_grad_norm > 0 ? Math.min(1, max_grad_norm / norm) : 1;
+    for (const index of adapter.rows.keys()) if (isTrained(index)) adapter.rows[index]! -= lr * kept * gradient.rows[index]!;
+    for (const index of adapter.dense.keys()) adapter.dense[index]! -= head_lr * kept * gradient.dense[index]!;
   }
   const minus = (after: Float32Array, before: Float32Array) => after.map((value, index) => value - before[index]!);
   const delta = { r: request.r, rows: minus(adapter.rows, received.rows), dense: minus(adapter.dense, received.dense) };
-  return { delta, losses, passes: local_steps * truncations.length };
+  return { delta, losses, norms, passes: local_steps * truncations.length };
 }
 
 interface Truncation {

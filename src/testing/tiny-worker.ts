@@ -166,7 +166,7 @@ async function fit(
   };
   const update = await fitAs({ clientId: client.id, round: task.round, r: task.r, attempt: task.attempt, received, train });
   const losses = trained?.losses.length ? trained.losses : client.train.map((example) => judge(used, received, task, example).loss);
-  const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const norms = task.fit.max_grad_norm > 0 ? (trained?.norms ?? []) : [];
   const message: WorkerMessageOf<"fitted"> = {
     ...SESSION,
     task_id: task.task_id,
@@ -178,16 +178,25 @@ async function fit(
     n: client.train.length,
     steps,
     passes: trained?.passes ?? 0,
-    loss: mean(losses),
-    rms_loss: Math.sqrt(mean(losses.map((loss) => loss * loss))),
+    loss: meanOf(losses),
+    rms_loss: finite(Math.sqrt(meanOf(losses.map((loss) => loss * loss)) ?? NaN)),
     seconds: SECONDS,
-    grad_norm: null,
+    grad_norm: meanOf(norms),
     peak_memory_bytes: null,
     tensors: [],
   };
   const payload: Tensor[] = [{ name: "rows", shape: [update.r, WIDTH], values: update.rows }];
   if (update.dense.length > 0) payload.push(denseTensor(update.dense));
   return { message, payload };
+}
+
+/** Null for none, and for what is not finite, as the wire wants it. */
+function meanOf(values: readonly number[]): number | null {
+  return finite(values.reduce((sum, value) => sum + value, 0) / values.length);
+}
+
+function finite(value: number): number | null {
+  return Number.isFinite(value) ? value : null;
 }
 
 function evaluate(
@@ -209,7 +218,15 @@ function evaluate(
       actual: count(({ y }, label) => y === label),
     };
     const loss_sum = judged.reduce((sum, { loss }) => sum + loss, 0);
-    return { r, loss_sum, n_tokens: examples.length, n_examples: examples.length, labels, rouge_l_sum: null, metrics: {} };
+    return {
+      r,
+      loss_sum: finite(loss_sum),
+      n_tokens: examples.length,
+      n_examples: examples.length,
+      labels,
+      rouge_l_sum: null,
+      metrics: {},
+    };
   });
   return { ...SESSION, task_id: task.task_id, attempt: task.attempt, type: "evaluated", tiers, seconds: SECONDS };
 }

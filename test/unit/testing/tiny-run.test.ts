@@ -127,3 +127,19 @@ test("a strategy that freezes A has clients train B alone", async () => {
   await start({ rounds: 1, launcher, strategy: { aggregation: ffaLora() } }).result;
   expect(new Set(seen)).toEqual(new Set([0]));
 });
+
+test("gradients are clipped, and their norm reported, where fit.maxGradNorm says so", async () => {
+  const plain = await start({ rounds: 1, fit: { localSteps: 2 } }).result;
+  const loose = await start({ rounds: 1, fit: { localSteps: 2, maxGradNorm: 1e9 } }).result;
+  const tight = await start({ rounds: 1, fit: { localSteps: 2, maxGradNorm: 1e-6 } }).result;
+  expect(plain.metrics[1]).not.toHaveProperty("gradNorm");
+  expect(loose.sha256).toBe(plain.sha256);
+  expect(loose.metrics[1]?.gradNorm).toBeGreaterThan(0.01);
+  const [before, after] = tight.metrics.map(lossesOf);
+  for (const [index, loss] of (after ?? []).entries()) expect(loss).toBeCloseTo(before![index]!, 5);
+});
+
+test("a fit that diverges is refused for its values, as a real worker's", async () => {
+  const run = start({ rounds: 1, fit: { localSteps: 8, lr: 1e36 } });
+  await expect(run.result).rejects.toThrow(/not finite|NaN|Infinity/i);
+});
