@@ -17,7 +17,7 @@ export function withoutRemoved(config: unknown): { readonly value: unknown; read
   const problems = present
     .filter(({ path, harmless }) => !isDeepStrictEqual(valueAt(config, path), harmless))
     .map(({ path, harmless }): Problem => {
-      const message = `is ${JSON.stringify(valueAt(config, path))} in the run's record, and this version of prelort has no such option: only ${JSON.stringify(harmless)} is the same without it; use the version that recorded the run`;
+      const message = `is ${JSON.stringify(valueAt(config, path))} here, and this version of prelort has no such option: only ${JSON.stringify(harmless)} is the same without it; use the version that recorded the run`;
       return { path, at: "value", message };
     });
   return { value, problems };
