@@ -88,8 +88,8 @@ export type { Rng } from "./base/rng.ts";
 export { type Adapter, type Merged, prefix } from "./adapter/adapter.ts";
 export type { AdapterLayout, AdapterModule, DenseParameter } from "./adapter/layout.ts";
 
-export type { CurveKeys } from "./transport/transport.ts";
-export { type LaunchOptions, processLauncher, type WorkerExit, type WorkerLauncher, type WorkerProcess } from "./workers/launch.ts";
+export type { LaunchOptions, WorkerExit, WorkerLauncher, WorkerProcess } from "./workers/launch.ts";
+export { processLauncher, type ProcessLauncherOptions } from "./workers/process-launcher.ts";
 export type { TaskIdentity, WorkerHello, WorkerState, WorkerStatus } from "./workers/task.ts";
 export { writeReport } from "./report/html.ts";
 export {

@@ -171,6 +171,8 @@ const device = z
   })
   .meta({ type: "string", pattern: DEVICE.source });
 
+const port = positive.max(65535);
+
 const workers = z.strictObject({
   count: positive
     .max(256)
@@ -189,7 +191,23 @@ const workers = z.strictObject({
   transport: z
     .enum(["ipc", "tcp"])
     .default("ipc")
-    .describe("How controller and workers connect: ipc by a Unix socket, tcp over 127.0.0.1, encrypted."),
+    .describe("How controller and workers connect: ipc by a Unix socket on one machine, tcp over a network, encrypted."),
+  host: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("With tcp: the address of this machine at which the controller listens, or 0.0.0.0 for all. Default: 127.0.0.1."),
+  advertise: z.string().min(1).optional().describe("With tcp: the name or address by which workers reach the controller. Default: host."),
+  ports: z
+    .tuple([port, port])
+    .optional()
+    .describe("With tcp: the first and last port that the controller may listen at; it takes one. Default: any free port."),
+  command: z
+    .array(z.string().min(1))
+    .min(1)
+    .optional()
+    .describe("Command that starts a worker elsewhere, such as [ssh, '{host}'] or [srun, -n1]; the worker's own command is appended."),
+  hosts: z.array(z.string().min(1)).min(1).optional().describe("What {host} in workers.command stands for, dealt to the workers in turn."),
   retries: integer.min(0).max(100).default(2).describe("How often a failed task is tried again, on another worker if there is one."),
   startTimeout: seconds.default(180).describe("Seconds a worker may take to start."),
   beatTimeout: seconds.default(30).describe("Seconds without a heartbeat after which a worker is replaced."),

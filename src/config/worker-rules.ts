@@ -27,4 +27,48 @@ const quorumIsEnough: Rule = {
   },
 };
 
-export const workerRules: readonly Rule[] = [quorumIsEnough, oneNumberOfWorkers, noIdleDevice];
+const addressesGoWithTcp: Rule = {
+  reads: ["workers"],
+  check({ workers }, report) {
+    if (workers.transport === "tcp") return;
+    for (const key of ["host", "advertise", "ports", "command"] as const) {
+      if (workers[key] !== undefined) report(["workers", key], "needs workers.transport: tcp");
+    }
+  },
+};
+
+const advertisedAddress: Rule = {
+  reads: ["workers"],
+  check({ workers: { host, advertise } }, report) {
+    if (advertise !== undefined || (host !== "0.0.0.0" && host !== "::")) return;
+    report(["workers", "host"], `is every address of this machine: set workers.advertise to the one that workers are to connect to`);
+  },
+};
+
+const portsAscend: Rule = {
+  reads: ["workers.ports"],
+  check({ workers: { ports } }, report) {
+    if (ports && ports[0] > ports[1]) report(["workers", "ports"], `must be the first port and the last, got [${ports.join(", ")}]`);
+  },
+};
+
+const commandIsWhole: Rule = {
+  reads: ["workers"],
+  check({ workers: { command, hosts, devices } }, report) {
+    const namesHost = command?.some((word) => word.includes("{host}")) ?? false;
+    if (namesHost && !hosts) report(["workers", "command"], "names {host}: list the hosts in workers.hosts");
+    if (hosts && !namesHost) report(["workers", "hosts"], "needs {host} in workers.command, such as [ssh, '{host}']");
+    if (!command || devices !== "auto") return;
+    report(["workers", "devices"], "must be listed with workers.command, such as [cuda:0]: devices of another machine are not looked up");
+  },
+};
+
+export const workerRules: readonly Rule[] = [
+  quorumIsEnough,
+  oneNumberOfWorkers,
+  noIdleDevice,
+  addressesGoWithTcp,
+  advertisedAddress,
+  portsAscend,
+  commandIsWhole,
+];

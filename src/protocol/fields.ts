@@ -58,12 +58,14 @@ export const session = { protocol_version: z.literal(PROTOCOL_VERSION) };
 export const task = { ...session, task_id: z.string().min(1).max(200), attempt: positive };
 export const tensors = list(tensorDescriptor, 0, 3);
 
+export const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, "must be bytes").meta({ type: "bytes" });
+
 export const chunk = z.strictObject({
   ...task,
   type: z.literal("chunk"),
   tensor: tensorName,
   offset: count,
-  data: z.custom<Uint8Array>((value) => value instanceof Uint8Array, "must be bytes").meta({ type: "bytes" }),
+  data: bytes,
 });
 export const end = z.strictObject({ ...task, type: z.literal("end") });
 /** Gives back that many bytes of the peer's sending window. */

@@ -1,5 +1,5 @@
 /** Raised by one whenever a message changes its meaning; controller and worker must agree. */
-export const PROTOCOL_VERSION = 7;
+export const PROTOCOL_VERSION = 8;
 /** Bytes of tensor data in one `chunk` message, at most. */
 export const CHUNK_BYTES = 4 * 1024 * 1024;
 /**

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { chunk, count, credit, dtype, end, list, metric, positive, session, task, tensors, text } from "./fields.ts";
+import { bytes, chunk, count, credit, dtype, end, list, metric, positive, session, task, tensors, text } from "./fields.ts";
 import { dataSpec, fitSpec, loraSpec, modelSpec } from "./specs.ts";
 
 /** A derived seed, 32 lower-case hex digits; the worker derives its own streams from it by purpose. */
@@ -50,6 +50,8 @@ export const controllerMessage = z.discriminatedUnion("type", [
     max_new_tokens: count,
     tensors,
   }),
+  /** Over tcp: to be answered by a connection that wants to join. `routing_id` is the one that the controller knows it by. */
+  z.strictObject({ ...session, type: z.literal("challenge"), nonce: bytes, routing_id: bytes }),
   z.strictObject({ ...task, type: z.literal("cancel") }),
   z.strictObject({ ...session, type: z.literal("stop") }),
   chunk,
@@ -96,6 +98,10 @@ const preparedClient = z.strictObject({
 });
 
 export const workerMessage = z.discriminatedUnion("type", [
+  /** Over tcp, first: the connection is this worker's, as its proof will show. */
+  z.strictObject({ ...session, type: z.literal("join"), worker_id: z.string().min(1).max(200) }),
+  /** The answer to a challenge; see README.md. */
+  z.strictObject({ ...session, type: z.literal("proof"), proof: bytes }),
   z.strictObject({
     ...session,
     type: z.literal("hello"),

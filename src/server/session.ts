@@ -15,10 +15,11 @@ import { createRng, deriveSeed } from "../base/rng.ts";
 import { createSharedMemory } from "../transport/shared-memory.ts";
 import { zeromqTransport } from "../transport/zeromq.ts";
 import { countWorkers, resolveDevices } from "../workers/devices.ts";
-import { processLauncher, type WorkerLauncher } from "../workers/launch.ts";
+import type { WorkerLauncher } from "../workers/launch.ts";
+import { processLauncher } from "../workers/process-launcher.ts";
 import { createWorkerPool } from "../workers/pool.ts";
 import { findPython, requirePython } from "../workers/python.ts";
-import { cacheFolder } from "../installation.ts";
+import { cacheFolder, environmentPython } from "../installation.ts";
 import { named, type PoolListener, type Reply, type TaskRequest, type WorkerHello, type WorkerPool } from "../workers/task.ts";
 import type { RunEvent } from "./events.ts";
 import { sourceChanges } from "../records/model-source.ts";
@@ -77,7 +78,8 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   await mkdir(options.logFolder, { recursive: true });
 
   let environment: Session["environment"] | undefined;
-  const transport = await zeromqTransport({ kind: config.workers.transport });
+  const { transport: kind, host, advertise, ports } = config.workers;
+  const transport = await zeromqTransport({ kind, host, advertise, ports });
   const memory = createSharedMemory();
   const pool = createWorkerPool({
     launcher,
@@ -125,8 +127,10 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   }
 }
 
-async function pythonLauncher({ workers }: RunConfig): Promise<WorkerLauncher> {
-  const python = findPython(workers.python);
+async function pythonLauncher({ workers: { command: through, hosts, python: asked } }: RunConfig): Promise<WorkerLauncher> {
+  // What a command starts may be on a machine where only the path is the same.
+  if (through) return processLauncher({ command: asked ?? environmentPython(), through, hosts });
+  const python = findPython(asked);
   await requirePython(python);
   return processLauncher({ command: python });
 }

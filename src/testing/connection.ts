@@ -1,11 +1,13 @@
 import { crc32 } from "node:zlib";
-import { Dealer } from "zeromq";
+import { curveKeyPair, Dealer, type SocketOptions } from "zeromq";
+import { RefusedError } from "../errors.ts";
 import { decodeControllerMessage, encodeWorkerMessage } from "../protocol/codec.ts";
 import type { ControllerMessageOf, WorkerMessage } from "../protocol/messages.ts";
 import { PROTOCOL_VERSION } from "../protocol/limits.ts";
 import type { TensorDescriptor } from "../protocol/fields.ts";
 import { createAssembler } from "../protocol/tensor-chunks.ts";
 import { asFloat32, decode } from "../tensor/encoded.ts";
+import { admissionProof, type KeyPair } from "../transport/keys.ts";
 import type { LaunchOptions } from "../workers/launch.ts";
 
 export const SESSION = { protocol_version: PROTOCOL_VERSION } as const;
@@ -22,6 +24,8 @@ export type TaskAnswer = Extract<WorkerMessage, { task_id: string }>;
 
 /** A worker's end of the wire contract. */
 export interface Connection {
+  /** Over tcp. */
+  readonly publicKey: string | undefined;
   /** Sends a message and the tensors that belong to it. Does nothing once the connection is closed. */
   send(message: WorkerMessage, payload?: readonly Tensor[]): void;
   /** Messages as they come, tasks with all of their tensors. Ends with the connection. For one reader. */
@@ -34,17 +38,19 @@ export type Received =
   | ControllerMessageOf<"stop" | "cancel">
   | { readonly type: "task"; readonly task: TaskMessage; readonly tensors: Tensors };
 
-export function connect({ endpoint, workerId, curve }: LaunchOptions): Connection {
-  const keys = curve && { curveServerKey: curve.serverKey, curvePublicKey: curve.publicKey, curveSecretKey: curve.secretKey };
-  const dealer = new Dealer({ routingId: workerId, linger: 0, ...keys });
+export function connect({ endpoint, workerId, serverKey }: LaunchOptions): Connection {
+  const access = serverKey === undefined ? undefined : { serverKey, ...curveKeyPair() };
+  const dealer = new Dealer({ linger: 0, ...(access ? securityOf(access) : { routingId: workerId }) });
   dealer.connect(endpoint);
-  let lastSend: Promise<unknown> = Promise.resolve();
+  const joined = access ? join(dealer, workerId, access) : Promise.resolve();
+  let lastSend: Promise<unknown> = joined;
   const send = (message: WorkerMessage) => {
     const frame = encodeWorkerMessage(message);
     // A socket takes one send at a time. One that was closed meanwhile has nobody to tell.
     lastSend = lastSend.then(() => dealer.send(frame)).catch(() => {});
   };
   return {
+    publicKey: access?.publicKey,
     send(message, payload = []) {
       if (!("tensors" in message) || payload.length === 0) return send(message);
       send({ ...message, tensors: payload.map(describe) });
@@ -54,6 +60,7 @@ export function connect({ endpoint, workerId, curve }: LaunchOptions): Connectio
       send({ ...envelope, type: "end" });
     },
     async *receive() {
+      await joined;
       let arriving: ReturnType<typeof arrive> | undefined;
       for await (const [frame] of dealer) {
         const message = decodeControllerMessage(frame as Uint8Array);
@@ -63,7 +70,7 @@ export function connect({ endpoint, workerId, curve }: LaunchOptions): Connectio
           send({ ...SESSION, type: "credit", bytes: message.data.length });
         } else if (message.type === "end") {
           if (arriving) yield arriving.finish();
-        } else if (message.type !== "credit") {
+        } else if (message.type !== "credit" && message.type !== "challenge") {
           arriving = arrive(message);
           if (arriving.isWhole) yield arriving.finish();
         }
@@ -71,6 +78,25 @@ export function connect({ endpoint, workerId, curve }: LaunchOptions): Connectio
     },
     close: () => dealer.close(),
   };
+}
+
+interface Access extends KeyPair {
+  readonly serverKey: string;
+}
+
+function securityOf({ serverKey, publicKey, secretKey }: Access): SocketOptions<Dealer> {
+  return { curveServerKey: serverKey, curvePublicKey: publicKey, curveSecretKey: secretKey };
+}
+
+/** Proves to the controller which worker this is. Rejects if the socket is closed before. */
+export async function join(dealer: Dealer, workerId: string, access: Access): Promise<void> {
+  await dealer.send(encodeWorkerMessage({ ...SESSION, type: "join", worker_id: workerId }));
+  const [frame] = await dealer.receive();
+  const message = decodeControllerMessage(frame as Uint8Array);
+  if (message.type !== "challenge") throw new RefusedError("the controller's first message", "a challenge", message.type);
+  const { nonce, routing_id: routingId } = message;
+  const proof = admissionProof(access, access.serverKey, { nonce, routingId, workerId });
+  await dealer.send(encodeWorkerMessage({ ...SESSION, type: "proof", proof }));
 }
 
 function describe({ name, shape, values }: Tensor): TensorDescriptor {

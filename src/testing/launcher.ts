@@ -72,7 +72,8 @@ export function tinyLauncher({ fit = ({ train }) => train() }: TinyLauncherOptio
         exit({ exitCode: 0 });
       };
       serve().catch((error: unknown) => exit({ problem: String(error) }));
-      return { exited: exited.promise, kill: () => exit({ signal: "SIGKILL" }) };
+      const publicKey = connection.publicKey === undefined ? undefined : Promise.resolve(connection.publicKey);
+      return { publicKey, exited: exited.promise, kill: () => exit({ signal: "SIGKILL" }) };
     },
   };
 }

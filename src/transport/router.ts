@@ -4,7 +4,7 @@ import { RefusedError } from "../errors.ts";
 import { MAX_FRAME_BYTES } from "../protocol/limits.ts";
 import type { Transport } from "./transport.ts";
 
-/** A bound ROUTER socket, to which peers connect with a DEALER whose routing id is their name. */
+/** A bound ROUTER socket. A peer's name is its routing id, one byte for each character. */
 export interface BoundRouter extends Pick<Transport, "send" | "receive"> {
   readonly endpoint: string;
   /** Safe to call twice. */
@@ -43,7 +43,7 @@ export function bindRouter(address: string, security: SocketOptions<Router> = {}
     async *receive() {
       for await (const [peer, frame] of router) {
         if (!peer || !frame) continue;
-        yield { peer: peer.toString(), frame: new Uint8Array(frame.buffer, frame.byteOffset, frame.byteLength) };
+        yield { peer: peer.toString("latin1"), frame: new Uint8Array(frame.buffer, frame.byteOffset, frame.byteLength) };
         // A tight loop would outrun the collection of ZeroMQ's own buffers.
         await setImmediate();
       }
@@ -55,7 +55,7 @@ export function bindRouter(address: string, security: SocketOptions<Router> = {}
 async function sendNow(router: Router, peer: string, frame: Uint8Array): Promise<void> {
   if (router.closed) throw new RefusedError(`a frame to ${peer}`, "an open transport", "a closed one");
   try {
-    await router.send([peer, frame]);
+    await router.send([Buffer.from(peer, "latin1"), frame]);
   } catch (error) {
     if (isNoRoute(error)) throw new RefusedError(`a frame to ${peer}`, "a connected peer", "none of that name");
     throw error;

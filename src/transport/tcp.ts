@@ -1,51 +1,92 @@
 import { curveKeyPair } from "zeromq";
-import { RefusedError } from "../errors.ts";
-import { createChannel } from "./channel.ts";
+import { EnvironmentError, RefusedError } from "../errors.ts";
+import { Admissions } from "./admissions.ts";
+import { createGate } from "./zap.ts";
 import { bindRouter, type BoundRouter } from "./router.ts";
-import type { Door, Transport } from "./transport.ts";
-import { admit } from "./zap.ts";
+import type { Transport } from "./transport.ts";
+
+/** Where workers connect over tcp. */
+export interface TcpOptions {
+  /** Address of this machine to listen at; `0.0.0.0` or `::` for all of them. Default: 127.0.0.1. */
+  readonly host?: string | undefined;
+  /** Name or address under which workers reach it. Default: `host`. */
+  readonly advertise?: string | undefined;
+  /** First and last port to try. Default: any free one. */
+  readonly ports?: readonly [number, number] | undefined;
+}
 
 /**
- * Every worker has a port of 127.0.0.1 to itself, a fresh pair of keys, and nothing gets in or out there without
- * them. A port for all would not do: ZeroMQ tells neither the gate which routing id a key comes with, nor
- * zeromq.js whose key a frame came with, so one worker could take another's name.
+ * One port for all workers, encrypted by CURVE. A worker makes its own pair of keys, and only public keys travel: it gets in
+ * once its own is listed (see zap.ts), and is heard once it has proved which worker it is (see admissions.ts).
  */
-export function tcpTransport(): Transport {
+export function tcpTransport({ host = "127.0.0.1", advertise = host, ports }: TcpOptions = {}): Transport {
   const server = curveKeyPair();
-  const incoming = createChannel<{ readonly peer: string; readonly frame: Uint8Array }>();
-  const opened = new Map<string, { readonly router: BoundRouter; readonly door: Door }>();
-
-  async function readFrames(peer: string, router: BoundRouter): Promise<void> {
-    for await (const item of router.receive()) if (item.peer === peer) incoming.push(item);
+  const gate = createGate();
+  const security = { ...gate.options, ipv6: host.includes(":"), curveServer: true, curveSecretKey: server.secretKey };
+  let router: BoundRouter;
+  try {
+    router = bindFirstFree(host, ports, (address) => bindRouter(address, security));
+  } catch (error) {
+    gate.close();
+    throw error;
   }
+  const admissions = new Admissions(server);
+  const endpoint = `tcp://${bracketed(advertise)}:${/\d+$/.exec(router.endpoint)?.[0]}`;
 
   return {
-    open(peer) {
-      const { publicKey, secretKey } = curveKeyPair();
-      const admission = admit(publicKey);
-      const router = bindRouter("tcp://127.0.0.1:*", { ...admission.options, curveServer: true, curveSecretKey: server.secretKey });
-      const door: Door = {
-        endpoint: router.endpoint,
-        curve: { serverKey: server.publicKey, publicKey, secretKey },
+    open(workerId) {
+      admissions.open(workerId);
+      return {
+        endpoint,
+        serverKey: server.publicKey,
+        admit(publicKey) {
+          admissions.list(workerId, publicKey);
+          gate.admit(publicKey);
+        },
         close() {
-          router.close();
-          admission.revoke();
-          opened.delete(peer);
+          const publicKey = admissions.close(workerId);
+          if (publicKey !== undefined) gate.revoke(publicKey);
         },
       };
-      opened.set(peer, { router, door });
-      void readFrames(peer, router);
-      return door;
     },
-    async send(peer, frame) {
-      const router = opened.get(peer)?.router;
-      if (!router) throw new RefusedError(`a frame to ${peer}`, "a connected peer", "none of that name");
-      await router.send(peer, frame);
+    async send(workerId, frame) {
+      const routingId = admissions.routingIdOf(workerId);
+      if (routingId === undefined) throw new RefusedError(`a frame to ${workerId}`, "a connected peer", "none of that name");
+      await router.send(routingId, frame);
     },
-    receive: () => incoming,
+    async *receive() {
+      for await (const { peer, frame } of router.receive()) {
+        const taken = admissions.take(peer, frame);
+        if (taken && "workerId" in taken) yield { peer: taken.workerId, frame };
+        // Whoever has left meanwhile needs no answer.
+        else if (taken) void router.send(peer, taken.reply).catch(() => {});
+      }
+    },
     async close() {
-      for (const { door } of opened.values()) door.close();
-      incoming.close();
+      router.close();
+      gate.close();
     },
   };
+}
+
+function bindFirstFree(host: string, ports: TcpOptions["ports"], bind: (address: string) => BoundRouter): BoundRouter {
+  const [first, last] = ports ?? [0, 0];
+  for (let port = first; port <= last; port++) {
+    try {
+      return bind(`tcp://${bracketed(host)}:${ports ? port : "*"}`);
+    } catch (cause) {
+      if (codeOf(cause) === "EADDRINUSE") continue;
+      const remedy = "set workers.host to an address of this machine, or to 0.0.0.0 for all of them";
+      throw new EnvironmentError(`workers.host: could not listen at ${host}: ${(cause as Error).message}`, remedy, { cause });
+    }
+  }
+  throw new EnvironmentError(`workers.ports: each port of ${host} from ${first} to ${last} is in use`, "widen workers.ports");
+}
+
+function bracketed(host: string): string {
+  return host.includes(":") ? `[${host}]` : host;
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && "code" in error ? error.code : undefined;
 }

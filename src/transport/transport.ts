@@ -1,4 +1,4 @@
-/** Moves frames between the controller and its workers; knows nothing of what is in them. */
+/** Moves frames between the controller and its workers; knows nothing of what is in them, but for how a worker joins. */
 export interface Transport {
   /** Lets one worker in, under this name, which nobody else in the transport has. */
   open(peer: string): Door;
@@ -15,20 +15,15 @@ export interface Transport {
 
 /** Where a worker connects. */
 export interface Door {
-  /** E.g. `ipc:///tmp/prelort-x/socket` or `tcp://127.0.0.1:49213`. */
+  /** E.g. `ipc:///tmp/prelort-x/socket` or `tcp://10.0.0.5:49213`. */
   readonly endpoint: string;
-  /** What it must prove to have, where whoever can reach the endpoint is not let in for that alone. */
-  readonly curve?: CurveKeys | undefined;
-  /** To be called once the worker's process is gone: its keys are worth nothing any more. Safe to call twice. */
+  /**
+   * The controller's public key, 40 characters of Z85, where whoever can reach the endpoint is not let in for that
+   * alone: then the worker makes a key pair of its own, and gets in once `admit` has listed its public key.
+   */
+  readonly serverKey?: string | undefined;
+  /** The first key counts; throws a RefusedError for a second one. */
+  admit(publicKey: string): void;
+  /** To be called once the worker's process is gone: from then on its key is worth nothing. Safe to call twice. */
   close(): void;
-}
-
-/** A worker's keys of ZeroMQ's CURVE, each in 40 characters of Z85. */
-export interface CurveKeys {
-  /** The controller's public key. */
-  readonly serverKey: string;
-  /** The worker's own pair. */
-  readonly publicKey: string;
-  /** Not for a command line, an environment variable or a log: other users of the machine read those. */
-  readonly secretKey: string;
 }

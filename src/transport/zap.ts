@@ -1,40 +1,88 @@
 import { Context, Dealer, Router, type SocketOptions } from "zeromq";
+import { decodeZ85 } from "./keys.ts";
 
-/** A place for one key on the list of those that may connect. */
-export interface Admission {
-  /** For the socket that the key opens. */
+/** The list of keys that may connect to a socket. */
+export interface Gate {
+  /** For the socket that the gate guards. */
   readonly options: SocketOptions<Router>;
-  /** Strikes the key off the list. Safe to call twice. */
-  revoke(): void;
+  /** Lets the holder of the secret half of this key (Z85) in, also one that already waits. */
+  admit(publicKey: string): void;
+  /** Strikes the key off the list, for good. */
+  revoke(publicKey: string): void;
+  /** Lets nobody in any more. Safe to call twice. */
+  close(): void;
+}
+
+export interface GateLimits {
+  /** How many peers with unknown keys may wait for an answer; those beyond are refused. */
+  readonly maxWaiting: number;
+  /** How long each may wait before it is refused. */
+  readonly patienceMs: number;
 }
 
 /** Where ZeroMQ asks before it lets a peer in: ZAP, https://rfc.zeromq.org/spec/27. There is one in a context. */
 const ADDRESS = "inproc://zeromq.zap.01";
+const LIMITS: GateLimits = { maxWaiting: 64, patienceMs: 30_000 };
+
+/** A question of ZeroMQ's, to be answered once. */
+interface Question {
+  readonly key: string;
+  answer(isAdmitted: boolean): void;
+}
 
 /** Ours alone: a program that uses prelort may answer ZAP itself, and all its threads share the default context. */
 const context = new Context();
-/** The key that is let in, by the ZAP domain of the socket. */
-const admitted = new Map<string, Buffer>();
+/** Who is asked, by the ZAP domain of the socket. */
+const gates = new Map<string, (question: Question) => void>();
 let domains = 0;
 /** Made once and never closed: libzmq 4.3.5 aborts when that happens while a connection it was asked about is ending. */
 let sockets: { readonly handler: Router; readonly waker: Dealer } | undefined;
 let isAnswering = false;
+/** A ZeroMQ socket takes one send at a time. */
+let lastAnswer: Promise<unknown> = Promise.resolve();
 
 /**
- * Lets whoever has the secret half of this key (Z85) connect to a socket made with the options, and nobody else:
- * CURVE by itself lets in every pair of keys. Nothing keeps the process alive once all keys are struck off.
+ * CURVE by itself lets in every pair of keys. A gate holds its answer about a key that is not known yet, since a worker may
+ * connect before its launcher has learnt its key: libzmq never tries again after a refusal. Once all gates are closed,
+ * nothing here keeps the process alive.
  */
-export function admit(publicKey: string): Admission {
+export function createGate({ maxWaiting, patienceMs }: GateLimits = LIMITS): Gate {
   const zapDomain = `prelort-${++domains}`;
-  admitted.set(zapDomain, decodeZ85(publicKey));
+  const admitted = new Set<string>();
+  const revoked = new Set<string>();
+  const waiting = new Map<Question, NodeJS.Timeout>();
+
+  function settle(question: Question, isAdmitted: boolean): void {
+    clearTimeout(waiting.get(question));
+    waiting.delete(question);
+    question.answer(isAdmitted);
+  }
+
+  gates.set(zapDomain, (question) => {
+    const isKnown = admitted.has(question.key) || revoked.has(question.key);
+    if (isKnown || waiting.size >= maxWaiting) question.answer(admitted.has(question.key));
+    else waiting.set(question, setTimeout(() => settle(question, false), patienceMs).unref());
+  });
   sockets ??= createSockets();
   const { handler, waker } = sockets;
   if (!isAnswering) void answerAll(handler);
   return {
     // Without `zapEnforceDomain` everybody is let in where nobody is asked.
     options: { context, zapDomain, zapEnforceDomain: true },
-    revoke() {
-      if (admitted.delete(zapDomain) && admitted.size === 0) void waker.send("");
+    admit(publicKey) {
+      const key = toHex(publicKey);
+      admitted.add(key);
+      for (const question of waiting.keys()) if (question.key === key) settle(question, true);
+    },
+    revoke(publicKey) {
+      const key = toHex(publicKey);
+      admitted.delete(key);
+      revoked.add(key);
+    },
+    close() {
+      if (!gates.delete(zapDomain)) return;
+      for (const question of waiting.keys()) settle(question, false);
+      if (gates.size === 0) void waker.send("");
     },
   };
 }
@@ -47,27 +95,22 @@ function createSockets(): { readonly handler: Router; readonly waker: Dealer } {
   return { handler, waker };
 }
 
-/** Until there is nobody to let in; a message of the waker's, which is no question, ends the wait for the next one. */
+/** Until there is no gate; the waker's message, which is no question, ends the wait for the next one. */
 async function answerAll(handler: Router): Promise<void> {
   isAnswering = true;
-  while (admitted.size > 0) {
+  while (gates.size > 0) {
     const [peer, empty, version, id, domain, , , mechanism, key] = await handler.receive();
     if (!peer || !empty || !version || !id || !domain || !mechanism) continue;
-    const isAdmitted = key !== undefined && mechanism.toString() === "CURVE" && admitted.get(domain.toString())?.equals(key);
-    await handler.send([peer, empty, version, id, isAdmitted ? "200" : "400", "", "", ""]);
+    const answer = (isAdmitted: boolean) => {
+      lastAnswer = lastAnswer.then(() => handler.send([peer, empty, version, id, isAdmitted ? "200" : "400", "", "", ""])).catch(() => {});
+    };
+    const ask = gates.get(domain.toString());
+    if (!ask || key === undefined || mechanism.toString() !== "CURVE") answer(false);
+    else ask({ key: key.toString("hex"), answer });
   }
   isAnswering = false;
 }
 
-const DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";
-
-/** 4 bytes for 5 characters, the most significant first: https://rfc.zeromq.org/spec/32. */
-function decodeZ85(text: string): Buffer {
-  const groups = text.match(/.{5}/g) ?? [];
-  const bytes = Buffer.alloc(4 * groups.length);
-  for (const [index, group] of groups.entries()) {
-    const value = Array.from(group).reduce((value, digit) => 85 * value + DIGITS.indexOf(digit), 0);
-    bytes.writeUInt32BE(value, 4 * index);
-  }
-  return bytes;
+function toHex(publicKey: string): string {
+  return decodeZ85(publicKey).toString("hex");
 }

@@ -7,7 +7,7 @@ import type { Buffers } from "./buffers.ts";
 import { createDeferred } from "../base/deferred.ts";
 import type { Reply, Task } from "./task.ts";
 
-export type AnswerMessage = Exclude<WorkerMessage, WorkerMessageOf<"hello" | "unavailable" | "beat" | "credit">>;
+export type AnswerMessage = Exclude<WorkerMessage, WorkerMessageOf<"join" | "proof" | "hello" | "unavailable" | "beat" | "credit">>;
 
 /** What an answer's tensors are received with. */
 export interface Receiving {

@@ -1,24 +1,20 @@
-import { closeSync, constants, openSync } from "node:fs";
-import { join } from "node:path";
-import { execa } from "execa";
-import { EnvironmentError } from "../errors.ts";
-import type { CurveKeys } from "../transport/transport.ts";
-import { assignDevice } from "./devices.ts";
-import { cacheFolder, programArguments, pythonEnvironment } from "../installation.ts";
-
-/** Starts worker processes. What is started must connect to `endpoint` with `workerId` as its routing id. */
+/** Starts worker processes. What is started must connect to `endpoint` as `workerId`; see the wire contract. */
 export interface WorkerLauncher {
   launch(options: LaunchOptions): WorkerProcess;
 }
 
 export interface LaunchOptions {
   readonly workerId: string;
+  /** Which of the pool's workers it is, counted from 0; one that replaces another has its number. */
+  readonly index: number;
   readonly endpoint: string;
   /**
-   * What it connects with, over tcp: `prelort_worker`, started with `--curve`, takes it as the first line of its
-   * standard input (see the wire contract). Whoever reads the secret key can be this worker.
+   * Over tcp the controller's public key, 40 characters of Z85. Then the worker makes a key pair of its own, and what is
+   * launched gives its `publicKey`.
    */
-  readonly curve?: CurveKeys | undefined;
+  readonly serverKey?: string | undefined;
+  /** Over tcp, how many seconds the worker may be without the controller before it must end itself. */
+  readonly lease: number;
   /** `cpu`, `mps` or `cuda:N`. */
   readonly device: string;
   /** Torch threads. */
@@ -30,6 +26,11 @@ export interface LaunchOptions {
 export interface WorkerProcess {
   /** Of a process on this machine, with which memory can be shared; without it tensors go through the transport alone. */
   readonly pid?: number | undefined;
+  /**
+   * Over tcp: resolves with the worker's public key, 40 characters of Z85, as soon as its process runs and has made it.
+   * The time that a worker may take to start counts from then on: before, it may wait in a queue of its cluster.
+   */
+  readonly publicKey?: Promise<string> | undefined;
   /** Resolves once the process is gone; never rejects. */
   readonly exited: Promise<WorkerExit>;
   /** Ends the process and its children at once, stopped ones too. Does nothing once it is gone. */
@@ -41,101 +42,4 @@ export interface WorkerExit {
   readonly signal?: string | undefined;
   /** Why it could not even be started. */
   readonly problem?: string | undefined;
-}
-
-export interface ProcessLauncherOptions {
-  /** The program: a Python interpreter, or whatever runs a worker of your own. */
-  readonly command: string;
-  /** What it runs, before the options of the wire contract; by default `prelort_worker`. */
-  readonly args?: readonly string[];
-}
-
-/**
- * Workers as processes on this machine. Each leads a process group of its own, so that Ctrl-C in a terminal
- * reaches the controller alone; it ends itself when its parent does (see the wire contract), for which its
- * standard input is a pipe that stays open. Keys are all that is written to it: other users of the machine can
- * read command lines. It has this process's environment but for the user's PYTHON* variables, with PYTHONPATH set to
- * the folder of `prelort_worker`.
- */
-export function processLauncher({ command, args = programArguments("__main__") }: ProcessLauncherOptions): WorkerLauncher {
-  return {
-    launch({ workerId, endpoint, curve, device, threads, logPath }) {
-      const assigned = assignDevice(device);
-      const options = { endpoint, "worker-id": workerId, "parent-pid": process.pid, device: assigned.device, threads };
-      // execa takes any descriptor, its types only those up to 9.
-      const log = openLog(logPath) as 9;
-      try {
-        const subprocess = execa(command, [...args, ...toArguments(options), ...(curve ? ["--curve"] : [])], {
-          env: { ...workerEnvironment(threads), ...assigned.env },
-          stdin: "pipe",
-          stdout: log,
-          stderr: log,
-          buffer: false,
-          detached: true,
-          reject: false,
-        });
-        if (curve) subprocess.stdin.write(`${JSON.stringify(toLine(curve))}\n`);
-        let isGone = false;
-        const hasExited = new Promise<WorkerExit>((resolve) => {
-          subprocess.once("exit", (exitCode, signal) => {
-            isGone = true;
-            resolve({ exitCode: exitCode ?? undefined, signal: signal ?? undefined });
-          });
-        });
-        // What execa resolves with also waits for the pipe, which children of the worker may hold open.
-        const hasNotStarted = subprocess.then(({ originalMessage }) =>
-          subprocess.pid === undefined ? { problem: originalMessage } : hasExited,
-        );
-        return {
-          pid: subprocess.pid,
-          exited: Promise.race([hasExited, hasNotStarted]),
-          kill() {
-            if (subprocess.pid !== undefined && !isGone) killGroup(subprocess.pid);
-          },
-        };
-      } finally {
-        closeSync(log);
-      }
-    },
-  };
-}
-
-function toArguments(options: Readonly<Record<string, string | number>>): string[] {
-  return Object.entries(options).flatMap(([name, value]) => [`--${name}`, `${value}`]);
-}
-
-function toLine({ serverKey, publicKey, secretKey }: CurveKeys): Record<string, string> {
-  return { server_key: serverKey, public_key: publicKey, secret_key: secretKey };
-}
-
-function killGroup(leader: number): void {
-  try {
-    process.kill(-leader, "SIGKILL");
-  } catch {
-    // It is ending at this moment.
-  }
-}
-
-function workerEnvironment(threads: number): Record<string, string | undefined> {
-  const count = `${threads}`;
-  return {
-    ...pythonEnvironment(),
-    OMP_NUM_THREADS: count,
-    MKL_NUM_THREADS: count,
-    OPENBLAS_NUM_THREADS: count,
-    VECLIB_MAXIMUM_THREADS: count,
-    // Else torch leaves a folder in the temporary one.
-    TORCHINDUCTOR_CACHE_DIR: process.env["TORCHINDUCTOR_CACHE_DIR"] ?? join(cacheFolder(), "torchinductor"),
-    // Rust threads of the tokenizers would take the cores of other workers.
-    TOKENIZERS_PARALLELISM: "false",
-  };
-}
-
-/** Follows no link, and waits for no pipe: a run directory that came from elsewhere may hold either. */
-function openLog(logPath: string): number {
-  try {
-    return openSync(logPath, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-  } catch (cause) {
-    throw new EnvironmentError(`${logPath} could not be written: ${(cause as Error).message}`, "see that it can be written to", { cause });
-  }
 }

@@ -149,7 +149,8 @@ export class Supervisor {
   #launch(slot: Slot, generation: number): Worker {
     const { listener } = this.#options;
     const id = generation === 0 ? `w${slot.index}` : `w${slot.index}.${generation}`;
-    const worker = new Worker(id, this.#deviceOf(slot), { ...this.#options, ...this.#receiving }, (status) => listener?.status?.(status));
+    const place = { id, index: slot.index, device: this.#deviceOf(slot) };
+    const worker = new Worker(place, { ...this.#options, ...this.#receiving }, (status) => listener?.status?.(status));
     this.#workers.set(id, worker);
     slot.worker = worker;
     slot.prepared = 0;

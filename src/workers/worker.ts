@@ -9,7 +9,7 @@ import { type AnswerMessage, Attempt, type Receiving } from "./attempt.ts";
 import { createDeferred } from "../base/deferred.ts";
 import { describeExit, endError, type FatalProblem } from "./exit.ts";
 import { createInFlight } from "./in-flight.ts";
-import type { WorkerExit, WorkerProcess } from "./launch.ts";
+import type { LaunchOptions, WorkerExit, WorkerProcess } from "./launch.ts";
 import { isServing, type Reply, type Task, type WorkerHello, type WorkerState, type WorkerStatus } from "./task.ts";
 import type { WorkerSettings } from "./settings.ts";
 import { SESSION, TaskSender } from "./task-sender.ts";
@@ -44,7 +44,11 @@ export class Worker {
   readonly ended: Promise<WorkerError | undefined>;
 
   /** Launches it. Calls `onStatus` on every change. */
-  constructor(id: string, device: string, settings: WorkerSettings & Omit<Receiving, "borrow">, onStatus: (status: WorkerStatus) => void) {
+  constructor(
+    { id, index, device }: Pick<LaunchOptions, "index" | "device"> & { readonly id: string },
+    settings: WorkerSettings & Omit<Receiving, "borrow">,
+    onStatus: (status: WorkerStatus) => void,
+  ) {
     const { launcher, transport, memory, threads, logFolder } = settings;
     this.id = id;
     this.#receiving = settings;
@@ -59,13 +63,27 @@ export class Worker {
       isDelivered: () => this.#sender.current === undefined && this.#inFlight.all().every((attempt) => attempt.isDelivered()),
     });
     this.#door = transport.open(id);
-    const { endpoint, curve } = this.#door;
-    this.#process = launcher.launch({ workerId: id, endpoint, curve, device, threads, logPath: this.#logPath });
+    const { endpoint, serverKey } = this.#door;
+    const lease = settings.beatTimeoutMs / 1000;
+    this.#process = launcher.launch({ workerId: id, index, endpoint, serverKey, lease, device, threads, logPath: this.#logPath });
     this.ended = this.#process.exited.then((exit) => this.#end(exit));
     // `ended` reports a failed start as well.
     this.#ready.promise.catch(() => {});
-    this.#watchdog.start.restart();
+    if (serverKey === undefined) this.#watchdog.start.restart();
+    else void this.#awaitKey();
     onStatus(this.#status);
+  }
+
+  /** Lets the worker in, over tcp. Until its process runs, and has made a key, it may wait for a place. */
+  async #awaitKey(): Promise<void> {
+    const { publicKey } = this.#process;
+    if (!publicKey) return this.kill("its launcher gave no public key, which tcp needs");
+    this.#update({ activity: "waiting for its process" });
+    const key = await publicKey;
+    if (this.#status.state !== "starting") return;
+    this.#door.admit(key);
+    this.#watchdog.start.restart();
+    this.#update({ activity: "starting" });
   }
 
   status(): WorkerStatus {
@@ -129,7 +147,8 @@ export class Worker {
       else if (message.type === "credit") {
         this.#sender.giveCredit(message.bytes);
         this.#noteProgress();
-      } else this.#answer(message);
+      } else if (message.type === "join" || message.type === "proof") this.kill(`sent ${message.type} after it had joined`);
+      else this.#answer(message);
     } catch (cause) {
       this.kill(`sent what is refused: ${(cause as Error).message}`, { cause });
     }

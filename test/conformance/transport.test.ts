@@ -3,7 +3,7 @@ import { RefusedError } from "../../src/errors.ts";
 import { memoryTransport, type Peer } from "../support/memory-transport.ts";
 import type { Door, Transport } from "../../src/transport/transport.ts";
 import { zeromqTransport } from "../../src/transport/zeromq.ts";
-import { connectDealer } from "../support/dealer.ts";
+import { enter } from "../support/dealer.ts";
 
 interface Subject {
   readonly transport: Transport;
@@ -21,13 +21,13 @@ function memorySubject(): Promise<Subject> {
 }
 
 function dealer(door: Door, name: string): Peer {
-  const { dealer: socket } = connectDealer(door, name);
+  const entered = enter(door, name);
   return {
-    send: (frame) => socket.send(frame),
+    send: async (frame) => (await entered).dealer.send(frame),
     async *receive() {
-      for await (const [frame] of socket) if (frame) yield new Uint8Array(frame);
+      for await (const [frame] of (await entered).dealer) if (frame) yield new Uint8Array(frame);
     },
-    close: async () => socket.close(),
+    close: async () => (await entered).dealer.close(),
   };
 }
 
@@ -53,8 +53,9 @@ describe.each(subjects)("the transport %s", (_, make) => {
     for (const name of names) {
       const peer = connect(name);
       opened.push(peer);
-      await peer.send(bytes(0));
-      expect(await frames.next()).toEqual({ done: false, value: { peer: name, frame: bytes(0) } });
+      // A worker joins while somebody reads.
+      const [first] = await Promise.all([frames.next(), peer.send(bytes(0))]);
+      expect(first).toEqual({ done: false, value: { peer: name, frame: bytes(0) } });
       peers.push(peer);
     }
     return { transport, frames, peers };

@@ -20,29 +20,54 @@ function textsUnder(folder: string): string[] {
   return files.filter((file) => statSync(file).isFile()).map((file) => readFileSync(file, "latin1"));
 }
 
-test("real workers over tcp give the bytes that they give over ipc, and their secret keys are nowhere to be read", async () => {
+/** Records what local workers were launched with, and shares no memory with them: tensors too go through the socket. */
+function recordingLauncher(launched: LaunchOptions[]): WorkerLauncher {
   const local = processLauncher({ command: python });
-  const launched: LaunchOptions[] = [];
-  const launcher: WorkerLauncher = {
+  return {
     launch(options) {
       launched.push(options);
-      // Tensors too are to go through the socket.
       return { ...local.launch(options), pid: undefined };
     },
   };
-  const run = federate({ ...tinyRun(runs(), "tcp"), workers: { count: 2, transport: "tcp" }, launcher });
+}
+
+test("real workers over tcp give the same bytes as over ipc, on one port, and no key can be read anywhere", async () => {
+  const launched: LaunchOptions[] = [];
+  const run = federate({
+    ...tinyRun(runs(), "tcp"),
+    workers: { count: 2, transport: "tcp" },
+    launcher: recordingLauncher(launched),
+  });
   const shown: string[] = [];
   for await (const event of run) if (event.type === "worker-ready") shown.push(shownOf(event.pid));
   const { sha256, directory } = await run.result;
   expect(sha256).toBe((await federate(tinyRun(runs(), "ipc")).result).sha256);
 
   expect(shown.length).toBeGreaterThan(0);
-  for (const text of shown) expect(text).toMatch(/--endpoint tcp:\/\/127\.0\.0\.1:\d+ .*--curve/);
+  for (const text of shown) expect(text).toMatch(/--endpoint tcp:\/\/127\.0\.0\.1:\d+ .*--lease 30 --curve/);
+  expect([launched.length, new Set(launched.map(({ endpoint }) => endpoint)).size]).toEqual([2, 1]);
   const texts = [...shown, ...textsUnder(directory)];
-  for (const { curve } of launched) {
-    expect(curve?.secretKey).toHaveLength(40);
-    expect(texts.filter((text) => text.includes(curve?.secretKey ?? ""))).toEqual([]);
+  for (const { serverKey } of launched) {
+    expect(serverKey).toHaveLength(40);
+    expect(texts.filter((text) => text.includes(serverKey ?? "") || text.includes("prelort-key"))).toEqual([]);
   }
+});
+
+test("workers that a command starts give the same bytes, and end with the run", async () => {
+  // As ssh and srun do: another process between, a shell that greets, nothing of this process but its streams.
+  const through = ["/bin/sh", "-c", 'echo "Welcome to $0"; exec env -i PATH="$PATH" HOME="$HOME" "$@"', "{host}"];
+  const run = federate({
+    ...tinyRun(runs(), "elsewhere"),
+    workers: { count: 2, transport: "tcp", command: through, hosts: ["host-a", "host-b"], devices: ["cpu"], python },
+  });
+  const pids: number[] = [];
+  for await (const event of run) if (event.type === "worker-ready") pids.push(event.pid);
+  const { sha256, directory } = await run.result;
+  expect(sha256).toBe((await federate(tinyRun(runs(), "here")).result).sha256);
+  expect(pids).toHaveLength(2);
+  for (const pid of pids) expect(() => process.kill(pid, 0)).toThrow("ESRCH");
+  const logs = ["w0", "w1"].map((id) => readFileSync(path.join(directory, "logs", `${id}.log`), "utf8"));
+  expect(logs.map((log) => /^Welcome to (host-.)$/m.exec(log)?.[1])).toEqual(["host-a", "host-b"]);
 });
 
 test("what was opened for tcp keeps no program from ending once it is closed", async () => {

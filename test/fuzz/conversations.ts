@@ -66,7 +66,7 @@ export async function conversationLayer(seed: number, sources: Sources): Promise
     const turns = new PQueue({ concurrency: 2 });
     const timeouts = { startTimeoutMs: 4000, beatTimeoutMs: 5000, taskTimeoutMs: 8000 };
     const settings = { launcher, transport, memory, threads: 1, logFolder: "/nowhere", ...timeouts, buffers, turns };
-    const worker = new Worker("w0", "cpu", settings, () => {});
+    const worker = new Worker({ id: "w0", index: 0, device: "cpu" }, settings, () => {});
     const runs: Run[] = [];
     let tries = 0;
     const run = (task: Task, attempt: number) => {

@@ -16,7 +16,7 @@ export function memoryTransport(): Transport & { connect(peer: string): Peer } {
   const peers = new Map<string, ReturnType<typeof createChannel<Uint8Array>>>();
 
   return {
-    open: () => ({ endpoint: "memory:", close() {} }),
+    open: () => ({ endpoint: "memory:", admit() {}, close() {} }),
     async send(peer, frame) {
       const inbox = peers.get(peer);
       if (!inbox) throw new RefusedError(`a frame to ${peer}`, "a connected peer", "none of that name");

@@ -90,8 +90,10 @@ def real_worker(folder: Path, device: str = "cpu", **environment: str) -> Iterat
             process.communicate()
 
 
-def worker_command(endpoint: str, worker_id: str, parent_pid: int, device: str = "cpu") -> list[str]:
-    options = ["--endpoint", endpoint, "--worker-id", worker_id, "--parent-pid", str(parent_pid)]
+def worker_command(endpoint: str, worker_id: str, parent_pid: int | None, device: str = "cpu") -> list[str]:
+    options = ["--endpoint", endpoint, "--worker-id", worker_id]
+    if parent_pid is not None:
+        options += ["--parent-pid", str(parent_pid)]
     return [sys.executable, "-m", "prelort_worker", *options, "--device", device, "--threads", "1"]
 
 

@@ -12,20 +12,21 @@ import traceback
 from typing import TYPE_CHECKING
 
 from .lifetime import die_with_parent
-from .wire.keys import read_keys
 
 if TYPE_CHECKING:
     from .task_runner import TaskRunner
     from .wire.connection import Connection
+    from .wire.link import Access
     from .wire.mailbox import Job
 
 EXIT_WIRE = 4
+EXIT_LOST_CONTROLLER = 5
 
 
 def main() -> None:
     options = _parse_options()
     # Before anything else reads standard input. The wait also ends when the controller exits.
-    keys = read_keys() if options.curve else None
+    access = _gain_access(options) if options.curve else None
     die_with_parent(options.parent_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the controller handles Ctrl-C
     _set_environment(options.threads)
@@ -37,7 +38,7 @@ def main() -> None:
         options.worker_id,
         options.parent_pid,
         lambda error: _end_on_wire_failure(options, error),
-        keys,
+        access,
     )
     if runner := _come_up(connection, options):
         _serve(connection, runner)
@@ -50,11 +51,28 @@ def _parse_options() -> argparse.Namespace:
     )
     parser.add_argument("--endpoint", required=True, help="the controller's ZeroMQ endpoint")
     parser.add_argument("--worker-id", required=True, help="this worker's name, its routing id")
-    parser.add_argument("--parent-pid", required=True, type=int, help="process this one must not outlive")
+    parser.add_argument(
+        "--parent-pid",
+        type=int,
+        help="the controller's process, if it started this one itself; otherwise standard input ends with it",
+    )
     parser.add_argument("--device", required=True, help="cpu, mps, cuda or cuda:N")
     parser.add_argument("--threads", required=True, type=int, help="torch threads")
-    parser.add_argument("--curve", action="store_true", help="keys come as the first line of standard input")
+    parser.add_argument("--curve", action="store_true", help="exchange keys on standard input and output")
+    parser.add_argument(
+        "--lease",
+        type=float,
+        default=30,
+        help="with --curve: seconds that this worker may be without its controller",
+    )
     return parser.parse_args()
+
+
+def _gain_access(options: argparse.Namespace) -> "Access":
+    from .wire.keys import exchange_keys
+    from .wire.link import Access
+
+    return Access(exchange_keys(), options.lease)
 
 
 def _set_environment(threads: int) -> None:
@@ -102,7 +120,7 @@ def _come_up(connection: "Connection", options: argparse.Namespace) -> "TaskRunn
         return None
     runner = TaskRunner(device)
     connection.report("idle")
-    shares_memory = can_share_with(options.parent_pid)
+    shares_memory = options.parent_pid is not None and can_share_with(options.parent_pid)
     described = describe_device(device)
     connection.send(Hello(os.getpid(), versions(), kernel_variables(), described, options.threads, shares_memory))
     return runner
@@ -150,9 +168,14 @@ def _text(text: str) -> str:
 
 def _end_on_wire_failure(options: argparse.Namespace, error: BaseException) -> None:
     """Ends the process from this thread, since the main thread may be in the middle of a fit."""
-    traceback.print_exception(error)
-    print(f"prelort-worker {options.worker_id}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201
-    os._exit(EXIT_WIRE)
+    from .wire.link import LostController
+
+    is_lost = isinstance(error, LostController)
+    if not is_lost:
+        traceback.print_exception(error)
+    reason = str(error) if is_lost else f"{type(error).__name__}: {error}"
+    print(f"prelort-worker {options.worker_id}: {reason}", file=sys.stderr, flush=True)  # noqa: T201
+    os._exit(EXIT_LOST_CONTROLLER if is_lost else EXIT_WIRE)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,12 @@ import threading
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent(parent_pid: int) -> None:
-    """On Linux the kernel kills this process, even if stopped, when its parent exits; elsewhere stdin's end does."""
-    if sys.platform == "linux":
+def die_with_parent(parent_pid: int | None) -> None:
+    """
+    On Linux the kernel kills this process, even if stopped, when its parent exits. Elsewhere, and where the controller
+    is not its parent (None), the end of standard input ends it.
+    """
+    if parent_pid is not None and sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
@@ -22,6 +25,7 @@ def die_with_parent(parent_pid: int) -> None:
 
 
 def _end_with_stdin() -> None:
-    while sys.stdin.buffer.read(4096):
+    # Not through sys.stdin, whose lock this thread would hold while the interpreter ends.
+    while os.read(0, 4096):
         pass
     os._exit(1)

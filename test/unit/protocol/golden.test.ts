@@ -20,7 +20,7 @@ describe("golden bytes of the wire:", () => {
   });
 
   test.each(cases.filter(({ from }) => from === "controller"))("$file holds what the controller encodes", ({ bytes, message }) => {
-    const encoded = encode(controllerMessage.parse(message));
+    const encoded = new Uint8Array(encode(controllerMessage.parse(message)));
     expect(plain.unpack(encoded)).toEqual(plain.unpack(bytes));
     expect(plain.unpack(encoded)).toEqual(message);
   });
@@ -30,6 +30,7 @@ describe("golden bytes of the wire:", () => {
     expect([...types].toSorted()).toEqual([
       "beat",
       "cancel",
+      "challenge",
       "chunk",
       "credit",
       "end",
@@ -39,10 +40,12 @@ describe("golden bytes of the wire:", () => {
       "fit",
       "fitted",
       "hello",
+      "join",
       "load",
       "loaded",
       "prepare",
       "prepared",
+      "proof",
       "stop",
       "unavailable",
     ]);

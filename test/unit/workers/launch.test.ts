@@ -3,34 +3,71 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { curveKeyPair } from "zeromq";
 import { expect, onTestFinished, test, vi } from "vitest";
-import type { CurveKeys } from "../../../src/transport/transport.ts";
-import { processLauncher } from "../../../src/workers/launch.ts";
 import { workersFolder } from "../../../src/installation.ts";
+import type { LaunchOptions } from "../../../src/workers/launch.ts";
+import { processLauncher, type ProcessLauncherOptions } from "../../../src/workers/process-launcher.ts";
 
-/** Writes what it was told and by which way to its log, and ends. */
+/** Logs what it was started with and what it read; over tcp it first prints a greeting and a public key. */
+const publicKey = curveKeyPair().publicKey;
 const tells = `
   const { argv, env, stdin } = process;
-  const tell = (line) => { console.log(JSON.stringify({ argv, env, line: String(line) })); process.exit(); };
-  if (argv.includes("--curve")) stdin.once("data", tell); else tell("");
+  const tell = (line) => { console.error(JSON.stringify({ argv, env, line: String(line) })); process.exit(); };
+  console.log("Welcome to this host");
+  if (!argv.includes("--curve")) tell("");
+  console.log("prelort-key short");
+  console.log("prelort-key ${publicKey}");
+  stdin.once("data", tell);
 `;
 
-async function launch(curve?: CurveKeys): Promise<{ argv: string[]; env: Record<string, string>; line: string }> {
+interface Told {
+  readonly argv: string[];
+  readonly env: Record<string, string>;
+  readonly line: string;
+  readonly log: string;
+  readonly key: string | undefined;
+  readonly pid: number | undefined;
+}
+
+async function launch(changes: Partial<LaunchOptions> = {}, how: Partial<ProcessLauncherOptions> = {}): Promise<Told> {
   const folder = await mkdtemp(join(tmpdir(), "launch-"));
   onTestFinished(() => rm(folder, { recursive: true }));
   const logPath = join(folder, "w0.log");
-  const launcher = processLauncher({ command: process.execPath, args: ["-e", tells, "--"] });
-  const worker = launcher.launch({ workerId: "w0", endpoint: "tcp://127.0.0.1:1", curve, device: "cpu", threads: 1, logPath });
+  const launcher = processLauncher({ command: process.execPath, args: ["-e", tells, "--"], ...how });
+  const options = { workerId: "w0", index: 0, endpoint: "tcp://127.0.0.1:1", lease: 7, device: "cpu", threads: 1, logPath, ...changes };
+  const worker = launcher.launch(options);
+  const key = await worker.publicKey;
   expect(await worker.exited).toEqual({ exitCode: 0 });
-  return JSON.parse(await readFile(logPath, "utf8"));
+  const log = await readFile(logPath, "utf8");
+  const told = log.split("\n").find((line) => line.startsWith("{")) ?? "";
+  return { ...JSON.parse(told), log, key, pid: worker.pid };
 }
 
-test("keys reach a worker by its standard input, where nobody else can read them", async () => {
-  const curve = { ...curveKeyPair(), serverKey: curveKeyPair().publicKey };
-  const { line, argv, env } = await launch(curve);
-  expect(line.endsWith("\n")).toBe(true);
-  expect(JSON.parse(line)).toEqual({ server_key: curve.serverKey, public_key: curve.publicKey, secret_key: curve.secretKey });
-  expect(argv.slice(-1)).toEqual(["--curve"]);
-  for (const key of Object.values(curve)) expect(JSON.stringify([argv, env])).not.toContain(key);
+test("over tcp a worker is told the controller's key and its lease, and its own key is read from its standard output", async () => {
+  const serverKey = curveKeyPair().publicKey;
+  const { line, argv, key, log } = await launch({ serverKey });
+  expect(JSON.parse(line)).toEqual({ server_key: serverKey });
+  expect(argv.slice(-3)).toEqual(["--lease", "7", "--curve"]);
+  expect(key).toBe(publicKey);
+  // Whatever else it prints goes to its log.
+  expect(log).toContain("Welcome to this host\n");
+  expect(log).toContain("prelort-key short\n");
+});
+
+test("over ipc there are no keys", async () => {
+  const { line, argv, key, log } = await launch();
+  expect([line, key, argv.includes("--curve"), argv.includes("--lease")]).toEqual(["", undefined, false, false]);
+  expect(log).toContain("Welcome to this host\n");
+});
+
+test("a command starts the worker elsewhere, on the hosts in turn, without what only this machine knows", async () => {
+  const through = ["/usr/bin/env", "PRELORT_HOST={host}", "TWICE={host}{host}"];
+  const how = { through, hosts: ["gpu-1", "gpu-2"] };
+  const serverKey = curveKeyPair().publicKey;
+  const { argv, env, pid, key } = await launch({ serverKey, index: 3, device: "cuda:1" }, how);
+  expect([env["PRELORT_HOST"], env["TWICE"]]).toEqual(["gpu-2", "gpu-2gpu-2"]);
+  expect(argv.slice(argv.indexOf("--device"))).toEqual(["--device", "cuda:1", "--threads", "1", "--lease", "7", "--curve"]);
+  expect([pid, key, argv.includes("--parent-pid")]).toEqual([undefined, publicKey, false]);
+  expect(env["CUDA_VISIBLE_DEVICES"]).toBe(process.env["CUDA_VISIBLE_DEVICES"]);
 });
 
 test("the user's own PYTHON* variables do not reach a worker", async () => {
@@ -44,11 +81,6 @@ test("the user's own PYTHON* variables do not reach a worker", async () => {
   expect(env["MY_OWN"]).toBe("reaches it");
 });
 
-test("where there are none it is not told of any", async () => {
-  const { line, argv } = await launch();
-  expect([line, argv.includes("--curve")]).toEqual(["", false]);
-});
-
 test("a log is never written through a link", async () => {
   const folder = await mkdtemp(join(tmpdir(), "launch-"));
   onTestFinished(() => rm(folder, { recursive: true }));
@@ -56,7 +88,8 @@ test("a log is never written through a link", async () => {
   await writeFile(outside, "mine");
   await symlink(outside, logPath);
   const launcher = processLauncher({ command: process.execPath, args: ["-e", tells, "--"] });
-  const launching = () => launcher.launch({ workerId: "w0", endpoint: "tcp://127.0.0.1:1", device: "cpu", threads: 1, logPath });
+  const launching = () =>
+    launcher.launch({ workerId: "w0", index: 0, endpoint: "ipc:///nowhere", lease: 7, device: "cpu", threads: 1, logPath });
   expect(launching).toThrow(/w0\.log could not be written: ELOOP/);
   expect(await readFile(outside, "utf8")).toBe("mine");
 });

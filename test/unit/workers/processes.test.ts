@@ -10,7 +10,7 @@ import type { Adapter } from "../../../src/adapter/adapter.ts";
 import { CREDIT_BYTES } from "../../../src/protocol/limits.ts";
 import { createSharedMemory } from "../../../src/transport/shared-memory.ts";
 import { zeromqTransport } from "../../../src/transport/zeromq.ts";
-import { processLauncher } from "../../../src/workers/launch.ts";
+import { processLauncher } from "../../../src/workers/process-launcher.ts";
 import { createWorkerPool, type PoolOptions } from "../../../src/workers/pool.ts";
 import { packageRoot } from "../../../src/installation.ts";
 import { named, type Task, type TaskFailure, type WorkerHello } from "../../../src/workers/task.ts";

@@ -15,6 +15,7 @@ import { borrowFrom, createSharedMemory } from "../../../src/transport/shared-me
 import type { Receiving } from "../../../src/workers/attempt.ts";
 import { createBuffers } from "../../../src/workers/buffers.ts";
 import { createDeferred } from "../../../src/base/deferred.ts";
+import type { LaunchOptions } from "../../../src/workers/launch.ts";
 import type { WorkerSettings } from "../../../src/workers/settings.ts";
 import { Worker } from "../../../src/workers/worker.ts";
 import { fitted, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "../../support/scripted-worker.ts";
@@ -43,7 +44,7 @@ const statuses: WorkerStatus[] = [];
 /** A worker played by `script`, with its frames brought to it. */
 function start(script: (worker: ScriptedWorker) => unknown, overrides: Partial<Settings> = {}): Worker {
   const settings = { ...scriptedSettings(script), ...receiving(), ...overrides };
-  const worker = new Worker("w0", "cpu", settings, (status) => statuses.push(status));
+  const worker = new Worker({ id: "w0", index: 0, device: "cpu" }, settings, (status) => statuses.push(status));
   void (async () => {
     for await (const { frame } of settings.transport.receive()) worker.receive(frame);
   })();
@@ -99,7 +100,7 @@ describe("a worker's start", () => {
 
   test("fails when it speaks another protocol version", async () => {
     const worker = start((peer) => peer.send({ type: "hello", protocol_version: 1 }));
-    await expect(worker.ready).rejects.toThrow("message hello speaks another protocol version: expected 7, got 1");
+    await expect(worker.ready).rejects.toThrow("message hello speaks another protocol version: expected 8, got 1");
     expect(worker.status().state).toBe("failed");
   });
 
@@ -609,24 +610,67 @@ test("every worker's log lies in the log folder under its name", async () => {
     logPath = peer.logPath;
     peer.exit({ exitCode: 3 });
   });
-  const worker = new Worker("w1.2", "cpu", { ...settings, ...receiving() }, () => {});
+  const worker = new Worker({ id: "w1.2", index: 1, device: "cpu" }, { ...settings, ...receiving() }, () => {});
   await worker.ended;
   expect(logPath).toBe(join(settings.logFolder, "w1.2.log"));
 });
 
-test("a worker's door is its own, passed on with its keys, and closed once its process is gone", async () => {
-  const curve = { serverKey: "s", publicKey: "p", secretKey: "k" };
-  const close = vi.fn();
-  let worker: ScriptedWorker | undefined;
-  const settings = scriptedSettings((peer) => {
-    worker = peer;
-    peer.hello();
+describe("a worker over tcp", () => {
+  /** A worker behind a door with a server key, whose launcher learns its public key when `key` resolves. */
+  function startOverTcp(publicKey: Promise<string> | undefined, overrides: Partial<Settings> = {}) {
+    let played: ScriptedWorker | undefined;
+    const settings = scriptedSettings((peer) => {
+      played = peer;
+    });
+    const door = { endpoint: "tcp://127.0.0.1:1", serverKey: "s", admit: vi.fn(), close: vi.fn() };
+    const open = vi.fn(() => door);
+    const launcher = { launch: (options: LaunchOptions) => ({ ...settings.launcher.launch(options), publicKey }) };
+    const transport = { ...settings.transport, open };
+    const worker = new Worker(
+      { id: "w0", index: 0, device: "cpu" },
+      { ...settings, ...receiving(), launcher, transport, ...overrides },
+      (status) => statuses.push(status),
+    );
+    worker.ready.catch(() => {});
+    return { worker, door, open, played: () => played };
+  }
+
+  test("its door is its own, lists the key that its launcher learnt, and is closed once its process is gone", async () => {
+    const { worker, door, open, played } = startOverTcp(Promise.resolve("k"), { beatTimeoutMs: 7000 });
+    await eventually(() => expect(door.admit.mock.calls).toEqual([["k"]]));
+    expect(played()).toMatchObject({ endpoint: "tcp://127.0.0.1:1", serverKey: "s", lease: 7, index: 0 });
+    expect([open.mock.calls, door.close.mock.calls.length]).toEqual([[["w0"]], 0]);
+    played()?.exit({ exitCode: 3 });
+    await worker.ended;
+    expect(door.close).toHaveBeenCalledTimes(1);
   });
-  const open = vi.fn(() => ({ endpoint: "tcp://127.0.0.1:1", curve, close }));
-  const started = new Worker("w0", "cpu", { ...settings, ...receiving(), transport: { ...settings.transport, open } }, () => {});
-  await eventually(() => expect(worker).toMatchObject({ endpoint: "tcp://127.0.0.1:1", curve }));
-  expect([open.mock.calls, close.mock.calls.length]).toEqual([[["w0"]], 0]);
-  worker?.exit({ exitCode: 3 });
-  await started.ended;
-  expect(close).toHaveBeenCalledTimes(1);
+
+  test("the time to start counts from when its process has a key, however long it waited for a place", async () => {
+    vi.useFakeTimers();
+    const key = createDeferred<string>();
+    const { worker, played } = startOverTcp(key.promise, { startTimeoutMs: 1000 });
+    await vi.advanceTimersByTimeAsync(3_600_000);
+    expect([worker.status().state, worker.status().activity]).toEqual(["starting", "waiting for its process"]);
+    key.resolve("k");
+    await vi.advanceTimersByTimeAsync(999);
+    expect([worker.status().state, played()?.wasKilled()]).toEqual(["starting", false]);
+    await vi.advanceTimersByTimeAsync(2);
+    expect([worker.status().state, played()?.wasKilled()]).toEqual(["failed", true]);
+  });
+
+  test("a launcher that gives no public key is an error", async () => {
+    const { worker } = startOverTcp(undefined);
+    expect((await worker.ended)?.message).toContain("its launcher gave no public key");
+  });
+
+  test("a key that comes after it was stopped is not listed", async () => {
+    const key = createDeferred<string>();
+    const { worker, door } = startOverTcp(key.promise);
+    worker.stop(0);
+    await worker.ended;
+    key.resolve("k");
+    await key.promise;
+    await nextTurn();
+    expect(door.admit).not.toHaveBeenCalled();
+  });
 });

@@ -1,17 +1,18 @@
 """
 The worker's end of the wire. One thread owns the DEALER socket (ZeroMQ sockets are not thread-safe) and sends a
-heartbeat every second, whatever the main thread is doing. This file and __main__.py are the only ones that know ZeroMQ.
+heartbeat every second, whatever the main thread is doing. Only this file, link.py and keys.py know ZeroMQ.
 """
 
 import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing, suppress
 
 import zmq
 
 from .frames import Payload, WireError, pack, unpack
-from .keys import Keys
+from .link import Access, Link
 from .mailbox import Inbox, Job, Outbox, TaskKey, key_of
 from .messages import Beat, Credit, Hello, Report, Stop, Unavailable
 
@@ -29,16 +30,11 @@ class Connection:
         self,
         endpoint: str,
         worker_id: str,
-        controller_pid: int,
+        controller_pid: int | None,
         on_failure: Callable[[BaseException], None],
-        keys: Keys | None = None,
+        access: Access | None = None,
     ) -> None:
-        if keys and not zmq.has("curve"):
-            raise RuntimeError(
-                f"pyzmq {zmq.__version__} was built without CURVE, which tcp needs: install a wheel of it "
-                "(pip install --force-reinstall --only-binary pyzmq pyzmq), or set workers.transport: ipc"
-            )
-        self._keys = keys
+        self._access = access
         self._endpoint = endpoint
         self._worker_id = worker_id
         self._on_failure = on_failure
@@ -69,31 +65,40 @@ class Connection:
     def close(self) -> None:
         """Ends the I/O thread; drops what has not been sent yet."""
         self._sent.put(None)
-        self._wake.send(b"")
+        with suppress(zmq.Again):  # the thread has ended already, when the connection broke
+            self._wake.send(b"", zmq.NOBLOCK)
         self._thread.join()
-        self._wake.close()
+        self._wake.close(linger=0)
         self._context.term()
 
     def _run(self) -> None:
         with self._context.socket(zmq.DEALER) as dealer, self._context.socket(zmq.PAIR) as woken:
             try:
-                dealer.setsockopt(zmq.ROUTING_ID, self._worker_id.encode())
                 for option, value in ((zmq.LINGER, 0), (zmq.SNDHWM, 0), (zmq.RCVHWM, 0)):
                     dealer.setsockopt(option, value)
-                if self._keys:
-                    dealer.curve_serverkey = self._keys.server_key.encode()
-                    dealer.curve_publickey = self._keys.public_key.encode()
-                    dealer.curve_secretkey = self._keys.secret_key.encode()
-                dealer.connect(self._endpoint)
                 woken.connect("inproc://wake")
-                self._serve(dealer, woken)
+                self._connect(dealer, woken)
             except BaseException as error:
                 self._on_failure(error)
 
-    def _serve(self, dealer: zmq.Socket, woken: zmq.Socket) -> None:
+    def _connect(self, dealer: zmq.Socket, woken: zmq.Socket) -> None:
+        """Over ipc the worker's name is its routing id. Over tcp the controller chooses that, and the worker joins."""
+        if self._access is None:
+            dealer.setsockopt(zmq.ROUTING_ID, self._worker_id.encode())
+            dealer.connect(self._endpoint)
+            self._serve(dealer, woken, None)
+            return
+        with closing(Link(dealer, self._endpoint, self._access)) as link:
+            dealer.connect(self._endpoint)
+            link.join(self._worker_id)
+            self._serve(dealer, woken, link)
+
+    def _serve(self, dealer: zmq.Socket, woken: zmq.Socket, link: Link | None) -> None:
         poller = zmq.Poller()
         poller.register(dealer, zmq.POLLIN)
         poller.register(woken, zmq.POLLIN)
+        if link:
+            poller.register(link.monitor, zmq.POLLIN)
         next_beat = time.monotonic()
         while True:
             now = time.monotonic()
@@ -108,6 +113,8 @@ class Connection:
                     return
                 may_lend = not isinstance(sent[0], Hello | Unavailable) and self._inbox.close(key_of(sent[0]))
                 self._outbox.put(*sent, may_lend)
+            if link and link.monitor in ready:
+                link.check()
             if dealer in ready:
                 self._receive(dealer)
             for part in self._outbox.sendable():

@@ -1,36 +1,79 @@
-"""Keys to authenticate with over tcp. They come on standard input, since other users can read command lines."""
+"""
+Authenticates a worker over tcp. It makes its own key pair; only public keys travel, on standard input and output.
+"""
 
+import hmac
 import json
+import os
 import sys
 from dataclasses import dataclass, field
 
+import zmq
+from zmq.utils import z85
+
+from .messages import Challenge
+
 MAX_LINE_BYTES = 4096
+# What the worker's one line on standard output starts with; the launcher reads it.
+KEY_PREFIX = "prelort-key "
+_INFO = b"prelort admission"
 
 
 @dataclass(frozen=True)
 class Keys:
-    """ZeroMQ CURVE keys, each 40 characters of Z85."""
+    """Keys of ZeroMQ's CURVE, each 40 characters of Z85."""
 
     server_key: str
     public_key: str
     secret_key: str = field(repr=False)
 
 
-def read_keys() -> Keys:
+def exchange_keys() -> Keys:
     """
-    Reads only the first line of standard input: its end later signals that the controller has exited. Errors do not
-    show the input, since it may contain the secret key.
+    Reads the controller's public key, the first line of standard input, and writes this worker's to standard output.
+    Afterwards everything printed goes to standard error, and the end of standard input signals that the controller has
+    exited.
     """
+    server_key = _read_server_key()
+    if not zmq.has("curve"):
+        sys.exit(
+            f"prelort-worker: pyzmq {zmq.__version__} was built without CURVE, which tcp needs: install a wheel of it "
+            "(pip install --force-reinstall --only-binary pyzmq pyzmq), or set workers.transport: ipc"
+        )
+    public_key, secret_key = (key.decode() for key in zmq.curve_keypair())
+    os.write(sys.stdout.fileno(), f"{KEY_PREFIX}{public_key}\n".encode())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return Keys(server_key, public_key, secret_key)
+
+
+def prove(keys: Keys, worker_id: str, challenge: Challenge) -> bytes:
+    """
+    Proves to the controller that this worker has its secret key: HMAC-SHA256 of the challenge under HKDF-SHA256 of the
+    X25519 secret that only the two can compute.
+    """
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+    private = X25519PrivateKey.from_private_bytes(z85.decode(keys.secret_key))
+    secret = private.exchange(X25519PublicKey.from_public_bytes(z85.decode(keys.server_key)))
+    key = HKDF(algorithm=SHA256(), length=32, salt=None, info=_INFO).derive(secret)
+    message = f"{challenge.nonce.hex()} {challenge.routing_id.hex()} {worker_id}"
+    return hmac.digest(key, message.encode(), "sha256")
+
+
+def _read_server_key() -> str:
     line = sys.stdin.buffer.readline(MAX_LINE_BYTES)
     if not line:
-        sys.exit("prelort-worker: its controller is gone, or closed its standard input without sending it keys")
+        sys.exit("prelort-worker: its controller is gone, or closed its standard input without sending its key")
     try:
-        keys = Keys(**json.loads(line))
-        if all(isinstance(key, str) and len(key) == 40 for key in vars(keys).values()):
-            return keys
-    except (TypeError, ValueError):
+        server_key = json.loads(line)["server_key"]
+        if isinstance(server_key, str) and len(server_key) == 40:
+            z85.decode(server_key)
+            return server_key
+    except (KeyError, TypeError, ValueError):
         pass
     sys.exit(
-        "prelort-worker: --curve: expected one line of JSON on standard input, {server_key, public_key, secret_key}, "
-        "each 40 characters of Z85; got something else"
+        "prelort-worker: --curve: expected one line of JSON on standard input, {server_key}, with 40 characters of "
+        "Z85; got something else"
     )

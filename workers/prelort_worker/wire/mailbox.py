@@ -55,7 +55,7 @@ def key_of(message: TaskMessage | TaskReply | Chunk | End | Cancel) -> TaskKey:
 class Inbox:
     """Call `accept` and `close` from one thread; another may wait on `jobs` and read `cancelled`."""
 
-    def __init__(self, controller_pid: int) -> None:
+    def __init__(self, controller_pid: int | None) -> None:
         self._controller_pid = controller_pid
         self.jobs: queue.SimpleQueue[Job | Stop] = queue.SimpleQueue()
         self.cancelled: set[TaskKey] = set()
@@ -90,6 +90,8 @@ class Inbox:
         descriptors = task.tensors if isinstance(task, Fit | Evaluate) else []
         self._open[key] = any(tensor.shared for tensor in descriptors)
         if self._open[key]:
+            if self._controller_pid is None:
+                raise WireError(f"{task.task_id}: tensors are in shared memory, which this worker does not have")
             try:
                 self.jobs.put(Job(task, borrow_payload(descriptors, self._controller_pid)))
             except OSError as error:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from .validation import Count, Positive, RecordError, describe, from_map, to_map
 
-PROTOCOL_VERSION = 7
+PROTOCOL_VERSION = 8
 
 # `merged` [n, width]: components merged into the base model for this task.
 TensorName: TypeAlias = Literal["rows", "dense", "merged"]
@@ -241,6 +241,28 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Challenge:
+    """To be answered by a connection over tcp that wants to join; the controller knows it by `routing_id`."""
+
+    nonce: bytes
+    routing_id: bytes
+
+
+@dataclass(frozen=True)
+class Join:
+    """The first message over tcp: the connection is this worker's, as its proof will show."""
+
+    worker_id: str
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The answer to a challenge; see keys.py."""
+
+    proof: bytes
+
+
+@dataclass(frozen=True)
 class Hello:
     pid: Positive
     versions: dict[str, str]
@@ -415,9 +437,9 @@ class Failure:
     error: ErrorReport
 
 
-ControllerMessage: TypeAlias = Prepare | Load | Fit | Evaluate | Cancel | Stop | Chunk | End | Credit
+ControllerMessage: TypeAlias = Prepare | Load | Fit | Evaluate | Challenge | Cancel | Stop | Chunk | End | Credit
 WorkerMessage: TypeAlias = (
-    Hello | Unavailable | Beat | Prepared | Loaded | Fitted | Evaluated | Failure | Chunk | End | Credit
+    Join | Proof | Hello | Unavailable | Beat | Prepared | Loaded | Fitted | Evaluated | Failure | Chunk | End | Credit
 )
 TaskMessage: TypeAlias = Prepare | Load | Fit | Evaluate
 TaskReply: TypeAlias = Prepared | Loaded | Fitted | Evaluated | Failure

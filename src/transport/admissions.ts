@@ -1,0 +1,105 @@
+import { randomBytes } from "node:crypto";
+import { RefusedError } from "../errors.ts";
+import { decodeWorkerMessage, encode } from "../protocol/codec.ts";
+import { PROTOCOL_VERSION } from "../protocol/limits.ts";
+import type { WorkerMessageOf } from "../protocol/messages.ts";
+import { admissionProof, isSameProof, type KeyPair } from "./keys.ts";
+
+/** What to do with a frame: pass it on as this worker's, or answer the connection with this one, or neither. */
+export type Taken = { readonly workerId: string } | { readonly reply: Uint8Array } | undefined;
+
+/** A worker that may join. */
+interface Launch {
+  publicKey: string | undefined;
+  /** Of the connection that has proved to be it. */
+  routingId: string | undefined;
+}
+
+/** Frames of connections that have not joined are short: a join and a proof. */
+const MAX_JOIN_BYTES = 2048;
+/** How many connections may be about to join; the oldest gives way. Each belongs to a listed key. */
+const MAX_PENDING = 1024;
+
+/**
+ * Who is who on a socket that all workers share. ZeroMQ does not tell which key a frame came with, so a connection is known by
+ * the routing id that the ROUTER gave it, and only counts as a worker's once it has proved, by answering a
+ * challenge used once, to have that worker's secret key. A launch joins once: another connection with the same key, or a join or
+ * proof that was recorded and is sent again, gets nowhere.
+ */
+export class Admissions {
+  readonly #server: KeyPair;
+  readonly #launches = new Map<string, Launch>();
+  /** The workers that have joined, by routing id. */
+  readonly #joined = new Map<string, string>();
+  readonly #pending = new Map<string, { readonly workerId: string; readonly nonce: Uint8Array }>();
+
+  constructor(server: KeyPair) {
+    this.#server = server;
+  }
+
+  open(workerId: string): void {
+    this.#launches.set(workerId, { publicKey: undefined, routingId: undefined });
+  }
+
+  /** Lists the worker's public key. The first one counts: throws a RefusedError for another. */
+  list(workerId: string, publicKey: string): void {
+    const launch = this.#launches.get(workerId);
+    if (!launch || launch.publicKey !== undefined) throw new RefusedError(`a public key of ${workerId}`, "one for each launch", "another");
+    launch.publicKey = publicKey;
+  }
+
+  /** From then on its frames are dropped, and nobody joins as it. Gives the key it had. */
+  close(workerId: string): string | undefined {
+    const launch = this.#launches.get(workerId);
+    this.#launches.delete(workerId);
+    if (launch?.routingId !== undefined) this.#joined.delete(launch.routingId);
+    return launch?.publicKey;
+  }
+
+  routingIdOf(workerId: string): string | undefined {
+    return this.#launches.get(workerId)?.routingId;
+  }
+
+  /** `routingId`: one byte of it for each character. */
+  take(routingId: string, frame: Uint8Array): Taken {
+    const workerId = this.#joined.get(routingId);
+    if (workerId !== undefined) return { workerId };
+    // A peer may choose its own routing id, but none that begins with a zero byte: those are the ROUTER's.
+    if (!routingId.startsWith("\0") || frame.length > MAX_JOIN_BYTES) return undefined;
+    const message = read(frame);
+    if (message?.type === "join") return this.#challenge(routingId, message);
+    if (message?.type === "proof") this.#verify(routingId, message);
+    return undefined;
+  }
+
+  #challenge(routingId: string, { worker_id: workerId }: WorkerMessageOf<"join">): Taken {
+    const launch = this.#launches.get(workerId);
+    if (launch?.publicKey === undefined || launch.routingId !== undefined) return undefined;
+    const nonce = randomBytes(32);
+    const [oldest] = this.#pending.keys();
+    if (oldest !== undefined && this.#pending.size >= MAX_PENDING) this.#pending.delete(oldest);
+    this.#pending.set(routingId, { workerId, nonce });
+    const routing_id = Buffer.from(routingId, "latin1");
+    return { reply: encode({ protocol_version: PROTOCOL_VERSION, type: "challenge", nonce, routing_id }) };
+  }
+
+  #verify(routingId: string, { proof }: WorkerMessageOf<"proof">): void {
+    const pending = this.#pending.get(routingId);
+    this.#pending.delete(routingId);
+    if (!pending) return;
+    const launch = this.#launches.get(pending.workerId);
+    if (launch?.publicKey === undefined || launch.routingId !== undefined) return;
+    const expected = admissionProof(this.#server, launch.publicKey, { ...pending, routingId: Buffer.from(routingId, "latin1") });
+    if (!isSameProof(proof, expected)) return;
+    launch.routingId = routingId;
+    this.#joined.set(routingId, pending.workerId);
+  }
+}
+
+function read(frame: Uint8Array) {
+  try {
+    return decodeWorkerMessage(frame);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,68 @@
+import { createHmac, createPrivateKey, createPublicKey, diffieHellman, hkdfSync, timingSafeEqual } from "node:crypto";
+
+/** A key pair of ZeroMQ's CURVE (X25519), each key 40 characters of Z85. */
+export interface KeyPair {
+  readonly publicKey: string;
+  /** Not for a command line, an environment variable or a log: other users of the machine can read those. */
+  readonly secretKey: string;
+}
+
+/** What a proof is about; each is in it, so that it is worth nothing anywhere else. */
+export interface Challenge {
+  /** 32 random bytes, used once. */
+  readonly nonce: Uint8Array;
+  /** The routing id that the ROUTER gave the connection. */
+  readonly routingId: Uint8Array;
+  /** Whom the connection claims to be. */
+  readonly workerId: string;
+}
+
+const PUBLIC_KEY = /^[0-9a-zA-Z.\-:+=^!/*?&<>()[\]{}@%$#]{40}$/;
+const INFO = "prelort admission";
+
+export function isPublicKey(text: string): boolean {
+  return PUBLIC_KEY.test(text);
+}
+
+/**
+ * Proves that one end has the secret half of `own`, to whoever has that of `peerKey`: HMAC-SHA256 of the challenge under
+ * HKDF-SHA256 of the X25519 secret of the two. Only these two can compute it.
+ */
+export function admissionProof(own: KeyPair, peerKey: string, { nonce, routingId, workerId }: Challenge): Uint8Array {
+  const secret = diffieHellman({ privateKey: toPrivateKey(own), publicKey: toPublicKey(peerKey) });
+  const key = hkdfSync("sha256", secret, "", INFO, 32);
+  const hmac = createHmac("sha256", Buffer.from(key));
+  // The parts before the last are of fixed length, or cannot hold a space.
+  hmac.update(`${Buffer.from(nonce).toString("hex")} ${Buffer.from(routingId).toString("hex")} ${workerId}`);
+  return hmac.digest();
+}
+
+export function isSameProof(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && timingSafeEqual(a, b);
+}
+
+function toPublicKey(publicKey: string) {
+  return createPublicKey({ format: "jwk", key: { kty: "OKP", crv: "X25519", x: toBase64(publicKey) } });
+}
+
+function toPrivateKey({ publicKey, secretKey }: KeyPair) {
+  const key = { kty: "OKP", crv: "X25519", x: toBase64(publicKey), d: toBase64(secretKey) };
+  return createPrivateKey({ format: "jwk", key });
+}
+
+function toBase64(key: string): string {
+  return decodeZ85(key).toString("base64url");
+}
+
+const DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";
+
+/** 4 bytes for 5 characters, the most significant first: https://rfc.zeromq.org/spec/32. */
+export function decodeZ85(text: string): Buffer {
+  const groups = text.match(/.{5}/g) ?? [];
+  const bytes = Buffer.alloc(4 * groups.length);
+  for (const [index, group] of groups.entries()) {
+    const value = Array.from(group).reduce((value, digit) => 85 * value + DIGITS.indexOf(digit), 0);
+    bytes.writeUInt32BE(value, 4 * index);
+  }
+  return bytes;
+}

@@ -1,0 +1,146 @@
+import { closeSync, constants, openSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
+import { execa } from "execa";
+import { createDeferred } from "../base/deferred.ts";
+import { EnvironmentError } from "../errors.ts";
+import { cacheFolder, programArguments, pythonEnvironment } from "../installation.ts";
+import { isPublicKey } from "../transport/keys.ts";
+import { assignDevice } from "./devices.ts";
+import type { LaunchOptions, WorkerExit, WorkerLauncher } from "./launch.ts";
+
+export interface ProcessLauncherOptions {
+  /** The program: a Python interpreter, or whatever runs a worker of your own. */
+  readonly command: string;
+  /** What it runs, before the options of the wire contract; by default `prelort_worker`. */
+  readonly args?: readonly string[];
+  /**
+   * A command that runs the program on another machine, or in another way: `["ssh", "{host}"]`, `["srun", "-n1"]`,
+   * `["nice"]`. It must pass standard input, output and error on, and stop the program when it is stopped itself.
+   */
+  readonly through?: readonly string[] | undefined;
+  /** What `{host}` in `through` stands for: dealt to the workers in turn. */
+  readonly hosts?: readonly string[] | undefined;
+}
+
+/** What a worker over tcp writes to its standard output, followed by its public key. */
+const KEY_LINE = /^prelort-key (\S+)$/;
+
+/**
+ * Workers as processes that this one starts. Each leads a process group of its own, so that Ctrl-C in a terminal reaches
+ * the controller alone. It ends itself when its parent does, for which its standard input is a pipe that stays open
+ * (see the wire contract). It has this process's environment except for the user's PYTHON* variables, with PYTHONPATH set
+ * to the folder of `prelort_worker`.
+ */
+export function processLauncher({ command, args = programArguments("__main__"), through, hosts }: ProcessLauncherOptions): WorkerLauncher {
+  return {
+    launch(options) {
+      const { serverKey, threads } = options;
+      // What a command starts is not this process's child, and may be on another machine: no memory is shared with it, and what
+      // hides devices from it would have to be set over there.
+      const { device, env } = through ? { device: options.device, env: {} } : assignDevice(options.device);
+      const prefix = through?.map((word) => word.replaceAll("{host}", hostOf(options.index, hosts))) ?? [];
+      const [file = command, ...words] = [...prefix, command, ...args, ...wireOptions({ ...options, device }, through !== undefined)];
+      const log = openLog(options.logPath);
+      try {
+        const subprocess = execa(file, words, {
+          env: { ...workerEnvironment(threads), ...env },
+          stdin: "pipe",
+          // execa takes any descriptor, its types only those up to 9.
+          stdout: serverKey === undefined ? (log as 9) : "pipe",
+          stderr: log as 9,
+          buffer: false,
+          detached: true,
+          reject: false,
+        });
+        if (serverKey !== undefined) subprocess.stdin.write(`${JSON.stringify({ server_key: serverKey })}\n`);
+        let isGone = false;
+        const hasExited = new Promise<WorkerExit>((resolve) => {
+          subprocess.once("exit", (exitCode, signal) => {
+            isGone = true;
+            resolve({ exitCode: exitCode ?? undefined, signal: signal ?? undefined });
+          });
+        });
+        // What execa resolves with also waits for the pipes, which children of the worker may hold open.
+        const hasNotStarted = subprocess.then(({ originalMessage }) =>
+          subprocess.pid === undefined ? { problem: originalMessage } : hasExited,
+        );
+        return {
+          pid: through ? undefined : subprocess.pid,
+          publicKey: subprocess.stdout ? readPublicKey(subprocess.stdout, options.logPath) : undefined,
+          exited: Promise.race([hasExited, hasNotStarted]),
+          kill() {
+            if (subprocess.pid !== undefined && !isGone) killGroup(subprocess.pid);
+          },
+        };
+      } finally {
+        closeSync(log);
+      }
+    },
+  };
+}
+
+/** The worker's options in the wire contract. */
+function wireOptions({ endpoint, workerId, device, threads, serverKey, lease }: LaunchOptions, isElsewhere: boolean): string[] {
+  const options = {
+    endpoint,
+    "worker-id": workerId,
+    ...(isElsewhere ? {} : { "parent-pid": process.pid }),
+    device,
+    threads,
+    ...(serverKey === undefined ? {} : { lease }),
+  };
+  const words = Object.entries(options).flatMap(([name, value]) => [`--${name}`, `${value}`]);
+  return serverKey === undefined ? words : [...words, "--curve"];
+}
+
+function hostOf(index: number, hosts: readonly string[] = []): string {
+  return hosts[index % hosts.length] ?? "";
+}
+
+/** Other lines, such as the greeting of a login shell, go to the log. Never settles if the process ends without a key. */
+function readPublicKey(stdout: Readable, logPath: string): Promise<string> {
+  const publicKey = createDeferred<string>();
+  const log = openLog(logPath);
+  const lines = createInterface({ input: stdout });
+  lines.on("line", (line) => {
+    const key = KEY_LINE.exec(line)?.[1];
+    if (key !== undefined && isPublicKey(key)) publicKey.resolve(key);
+    else writeSync(log, `${line}\n`);
+  });
+  lines.once("close", () => closeSync(log));
+  return publicKey.promise;
+}
+
+function killGroup(leader: number): void {
+  try {
+    process.kill(-leader, "SIGKILL");
+  } catch {
+    // It is ending at this moment.
+  }
+}
+
+function workerEnvironment(threads: number): Record<string, string | undefined> {
+  const count = `${threads}`;
+  return {
+    ...pythonEnvironment(),
+    OMP_NUM_THREADS: count,
+    MKL_NUM_THREADS: count,
+    OPENBLAS_NUM_THREADS: count,
+    VECLIB_MAXIMUM_THREADS: count,
+    // Else torch leaves a folder in the temporary one.
+    TORCHINDUCTOR_CACHE_DIR: process.env["TORCHINDUCTOR_CACHE_DIR"] ?? join(cacheFolder(), "torchinductor"),
+    // Rust threads of the tokenizers would take the cores of other workers.
+    TOKENIZERS_PARALLELISM: "false",
+  };
+}
+
+/** Follows no link, and waits for no pipe: a run directory that came from elsewhere may hold either. */
+function openLog(logPath: string): number {
+  try {
+    return openSync(logPath, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch (cause) {
+    throw new EnvironmentError(`${logPath} could not be written: ${(cause as Error).message}`, "see that it can be written to", { cause });
+  }
+}

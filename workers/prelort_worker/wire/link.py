@@ -1,0 +1,84 @@
+"""A worker's connection over tcp: joins the controller, and notices when it is lost."""
+
+import socket
+import time
+from dataclasses import dataclass
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from .frames import WireError, pack, unpack
+from .keys import Keys, prove
+from .messages import Challenge, Join, Proof
+
+_EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_DISCONNECTED
+# Of ZeroMQ's own heartbeats; each is answered by the other end's I/O thread, whatever that process is doing.
+_HEARTBEAT_MS = 1000
+
+
+class LostController(ConnectionError):
+    """The controller cannot be reached, or not any more."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a worker needs to reach its controller over tcp."""
+
+    keys: Keys
+    # Seconds without the controller after which the worker ends.
+    lease: float
+
+
+class Link:
+    """Wraps a DEALER that is about to connect."""
+
+    def __init__(self, dealer: zmq.Socket, endpoint: str, access: Access) -> None:
+        self._dealer, self._endpoint, self._access = dealer, endpoint, access
+        keys, lease_ms = access.keys, round(1000 * access.lease)
+        dealer.ipv6 = True
+        dealer.curve_serverkey = keys.server_key.encode()
+        dealer.curve_publickey = keys.public_key.encode()
+        dealer.curve_secretkey = keys.secret_key.encode()
+        dealer.heartbeat_ivl = min(_HEARTBEAT_MS, max(1, lease_ms // 3))
+        dealer.heartbeat_timeout = dealer.heartbeat_ttl = lease_ms
+        # Once connected, it is known by a routing id that a later connection would not have: there is no second try.
+        self.monitor = dealer.get_monitor_socket(_EVENTS)
+
+    def close(self) -> None:
+        """Ends the watch; the context could not be ended otherwise."""
+        self._dealer.disable_monitor()
+        self.monitor.close(linger=0)
+
+    def join(self, worker_id: str) -> None:
+        """Proves to the controller which worker this is. Raises LostController if that takes longer than the lease."""
+        deadline = time.monotonic() + self._access.lease
+        self._dealer.send(pack(Join(worker_id)))
+        poller = zmq.Poller()
+        poller.register(self._dealer, zmq.POLLIN)
+        poller.register(self.monitor, zmq.POLLIN)
+        is_connected = False
+        while (left := deadline - time.monotonic()) > 0:
+            ready = dict(poller.poll(round(1000 * left)))
+            if self.monitor in ready:
+                is_connected |= self.check()
+            if self._dealer in ready:
+                challenge = unpack(self._dealer.recv())
+                if not isinstance(challenge, Challenge):
+                    raise WireError(f"message: expected a challenge, got {type(challenge).__name__.lower()}")
+                self._dealer.send(pack(Proof(prove(self._access.keys, worker_id, challenge))))
+                return
+        what = "connected to it, but was not let in" if is_connected else "no connection"
+        raise LostController(
+            f"{socket.gethostname()} could not reach the controller at {self._endpoint} within {self._access.lease:g} "
+            f"s: {what}. Check that workers.advertise is an address that this host can reach, and that no firewall "
+            "closes the port (workers.ports)"
+        )
+
+    def check(self) -> bool:
+        """Reads one event. Gives whether the connection was made; raises LostController if it was lost."""
+        event = recv_monitor_message(self.monitor)["event"]
+        if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            raise LostController(f"the controller at {self._endpoint} does not know this worker's key")
+        if event == zmq.EVENT_DISCONNECTED:
+            raise LostController(f"the connection to the controller at {self._endpoint} was lost")
+        return True
