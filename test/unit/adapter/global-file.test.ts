@@ -13,7 +13,7 @@ const layoutOf = (denseShapes: readonly (readonly number[])[]) =>
         { name: "layer.q", in: 4, out: 4 },
         { name: "layer.v", in: 4, out: 3 },
       ],
-      dense: denseShapes.map((shape, place) => ({ name: `head.${place}`, shape })),
+      dense: denseShapes.map((shape, index) => ({ name: `head.${index}`, shape })),
     },
   );
 

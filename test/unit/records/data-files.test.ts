@@ -28,7 +28,7 @@ test("only the data's files are kept of the sources that a worker listed", async
 });
 
 test("changed data files are named, at most five of them", async () => {
-  const before = [file("table.csv", "a", "data.path"), ...Array.from({ length: 9 }, (_, place) => file(`${place}.png`, "b"))];
+  const before = [file("table.csv", "a", "data.path"), ...Array.from({ length: 9 }, (_, index) => file(`${index}.png`, "b"))];
   const recorded = write("data-files.json", before);
   expect(await changedDataFiles(recorded, before)).toEqual([]);
   const now = [file("table.csv", "c", "data.path"), ...before.slice(2), file("9.png", "b")];

@@ -129,8 +129,8 @@ test.each([
 });
 
 test.each([false, true])("an update that cannot be read is an error, not an absent update (recorded: %s)", async (isRecorded) => {
-  const place = isRecorded ? path.join(folder, "1") : folder;
-  mkdirSync(path.join(place, "0.safetensors"), { recursive: true });
+  const round = isRecorded ? path.join(folder, "1") : folder;
+  mkdirSync(path.join(round, "0.safetensors"), { recursive: true });
   await expect(store({ isRecorded }).open(1, adapter)).rejects.toThrow(/0\.safetensors could not be read: EISDIR/);
 });
 
@@ -202,7 +202,7 @@ function flip(file: string, at: number): void {
 
 test("new updates of a round are kept beside any number found on disk", async () => {
   const before = await store().open(1, adapter);
-  for (let place = 0; place < 20_000; place++) await before.keep(seeded(`c${place}`), fitOf(`c${place}`, small()));
+  for (let index = 0; index < 20_000; index++) await before.keep(seeded(`c${index}`), fitOf(`c${index}`, small()));
   const open = await store().open(1, adapter);
   await open.keep(seeded("new"), fitOf("new", small()));
   expect(existsSync(path.join(folder, "20000.safetensors"))).toBe(true);
@@ -211,9 +211,9 @@ test("new updates of a round are kept beside any number found on disk", async ()
 test("updates of clients whose ids are longer than a file name are recorded in a file each", async () => {
   const ids = ["é".repeat(100), `${"é".repeat(99)}a`];
   const open = await store({ isRecorded: true }).open(1, adapter);
-  for (const [place, id] of ids.entries()) await open.keep(seeded(id), fitOf(id, asFloat32(values(place + 2))));
-  for (const [place, id] of ids.entries()) {
+  for (const [index, id] of ids.entries()) await open.keep(seeded(id), fitOf(id, asFloat32(values(index + 2))));
+  for (const [index, id] of ids.entries()) {
     const { reply } = await readRecordedFit(folder, id, { round: 1, adapter, seed: "5" });
-    expect(reply.payload.rows?.length).toBe(place + 2);
+    expect(reply.payload.rows?.length).toBe(index + 2);
   }
 });

@@ -24,7 +24,7 @@ test("labels that no client trains on are remarked before the worker's own remar
 });
 
 test("untrained labels beyond 20 are counted", () => {
-  const labels = Array.from({ length: 24 }, (_, place) => `t${place}`);
+  const labels = Array.from({ length: 24 }, (_, index) => `t${index}`);
   const [remark] = remarksOnTraining(configWith(false), { labels, clients: [client([4])], remarks });
   expect(remark).toMatch(/^labels t1, .*, t20 and 3 more have no training example$/);
 });

@@ -83,10 +83,10 @@ describe("the two kinds of lane", () => {
     for (const lane of [createPlainLane(0), simdLane(0)]) {
       lane.take({ dtype: "F32", length: 14, bytes: new Uint8Array(Float32Array.from({ length: 14 }, () => 99).buffer) }, 0, 14);
       for (const value of [64.1, Number.NaN, -Infinity]) {
-        for (let place = 0; place < 13; place++) {
-          values.fill(-64)[place] = value;
+        for (let index = 0; index < 13; index++) {
+          values.fill(-64)[index] = value;
           lane.take(encoded, 0, 13);
-          expect(lane.firstBeyond(64)).toEqual({ index: place, value: Math.fround(value) });
+          expect(lane.firstBeyond(64)).toEqual({ index: index, value: Math.fround(value) });
         }
       }
       lane.take({ ...encoded, length: 12 }, 0, 12);

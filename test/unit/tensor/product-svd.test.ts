@@ -53,7 +53,7 @@ describe("productSvd", () => {
         sumOf(svd, out, a).forEach((value, index) => expect(value).toBeCloseTo(expected[index]!, 6));
         const energy = expected.reduce((sum, value) => sum + value ** 2, 0);
         expect(svd.values.reduce((sum, value) => sum + value ** 2, 0)).toBeCloseTo(energy, 6);
-        expect(svd.values.toSorted((one, other) => other - one)).toEqual(svd.values);
+        expect(svd.values.toSorted((a, b) => b - a)).toEqual(svd.values);
       }),
     );
   });
@@ -68,5 +68,5 @@ function sumOf({ values, left, right }: ProductSvd, out: number, a: number): num
 }
 
 function range(count: number): number[] {
-  return Array.from({ length: count }, (_, place) => place);
+  return Array.from({ length: count }, (_, index) => index);
 }

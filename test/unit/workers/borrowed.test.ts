@@ -65,14 +65,14 @@ describe.runIf(process.platform === "linux")("an answer whose tensors lie in the
       await looking.promise;
       return false;
     };
-    const tasks = Array.from({ length: 6 }, (_, place) => fitTask(`c${place}`, { priority: 10 - place, accept }));
+    const tasks = Array.from({ length: 6 }, (_, index) => fitTask(`c${index}`, { priority: 10 - index, accept }));
     const runs = tasks.map((task) => pool.run(task));
     const guilty = await begun.promise;
     holder.kill("SIGKILL");
     await once(holder, "exit");
     looking.resolve();
     const settled = await Promise.allSettled(runs);
-    expect(tasks.filter((_, place) => settled[place]?.status === "rejected").map(({ id }) => id)).toEqual([guilty]);
+    expect(tasks.filter((_, index) => settled[index]?.status === "rejected").map(({ id }) => id)).toEqual([guilty]);
     expect(failures.map(({ taskId }) => taskId)).toEqual([guilty]);
     await pool.close({ now: true });
   });

@@ -83,7 +83,7 @@ describe("laws", () => {
   it("agrees on Σ p_k·s·B_k·A_k with FlexLoRA at rank Σ r_k and with the clients' own products", () => {
     fc.assert(
       fc.property(sizes, fc.nat(), (drawnSizes, seed) => {
-        const members = drawnSizes.map((size, place) => ({ r: place + 1, size }));
+        const members = drawnSizes.map((size, index) => ({ r: index + 1, size }));
         const { context, updates } = federationOf(wide, members, seed, randomAdapter);
         const total = drawnSizes.reduce((sum, size) => sum + size, 0);
         const own = updates.map(({ received, delta, r, n }) => {
@@ -115,8 +115,8 @@ describe("laws", () => {
           return whole.map((grid, module) => grid.flat().reduce((sum, value, at) => sum + (value - near[module]!.flat()[at]!) ** 2, 0));
         });
         for (const module of whole.keys()) {
-          for (const place of layout.tiers.keys()) {
-            expect(distances[place + 1]![module]!).toBeLessThanOrEqual(distances[place]![module]! + 1e-9);
+          for (const index of layout.tiers.keys()) {
+            expect(distances[index + 1]![module]!).toBeLessThanOrEqual(distances[index]![module]! + 1e-9);
           }
         }
       }),

@@ -175,5 +175,5 @@ describe("laws", () => {
 });
 
 function range(from: number, to: number): number[] {
-  return Array.from({ length: to - from }, (_, place) => from + place);
+  return Array.from({ length: to - from }, (_, index) => from + index);
 }

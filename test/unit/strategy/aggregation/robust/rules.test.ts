@@ -8,7 +8,7 @@ import { aggregate, aggregateAny, bytesOf, componentBytes, federationOf } from "
 import { randomAdapter } from "../../../../../src/testing/index.ts";
 import { byCoordinate, type Column, crowds, expectedAfter, fromZero, largestDifference, layout } from "./reference.ts";
 
-const ascending = (values: readonly number[]) => values.toSorted((one, other) => one - other);
+const ascending = (values: readonly number[]) => values.toSorted((a, b) => a - b);
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
 const mean = (values: readonly number[]) => sum(values) / values.length;
 
@@ -28,7 +28,7 @@ function krum({ deltas, sizes }: Column, f: number, m: number): readonly number[
   });
   const chosen = scores
     .map((score, i) => ({ score, i }))
-    .toSorted((one, other) => one.score - other.score)
+    .toSorted((a, b) => a.score - b.score)
     .slice(0, m);
   const weight = sum(chosen.map(({ i }) => sizes[i]!));
   return deltas[0]!.map((_, index) => sum(chosen.map(({ i }) => sizes[i]! * deltas[i]![index]!)) / weight);
@@ -155,8 +155,8 @@ describe("multi-Krum, by hand", () => {
   const members = [10, 20, 30, 40, 50].map((size) => ({ r: 4, size }));
   const { context, updates } = fromZero(federationOf(layout, members, 5, randomAdapter));
   /** One value everywhere: 1, 2, 3, 4 and -60. */
-  const sent = updates.map((update, place): Update => {
-    const fill = (values: Float32Array) => values.map(() => [1, 2, 3, 4, -60][place]!);
+  const sent = updates.map((update, index): Update => {
+    const fill = (values: Float32Array) => values.map(() => [1, 2, 3, 4, -60][index]!);
     return { ...update, delta: { r: 4, rows: fill(update.delta.rows), dense: fill(update.delta.dense) } };
   });
   const firstValue = async (robust: RobustOptions, weights: "examples" | "uniform" = "examples") =>
