@@ -19,7 +19,7 @@ export async function selectClients(
   };
   const context: SelectionContext = { ...known, round, clients, losses, rng };
   const ids = await callPolicy(subject, () => selection(context));
-  if (!Array.isArray(ids)) throw new RunFailedError(`${subject} must give an array of client ids, gave ${describeGiven(ids)}`);
+  if (!Array.isArray(ids)) throw new RunFailedError(`${subject} must return an array of client ids, returned ${describeGiven(ids)}`);
   if (ids.length === 0) throw new RunFailedError(`${subject} named no client`);
   const chosen = new Set(ids);
   const selected = clients.filter((client) => chosen.has(client.id));
