@@ -17,7 +17,7 @@ export interface ClaimedFolder {
   readonly copyOf: Holder | undefined;
   /** Removes the run that is being replaced, if there is one. */
   dropReplaced(): Promise<void>;
-  /** Throws a RunFailedError if the folder was moved or removed: a folder of that name is no longer ours. */
+  /** Throws a RunFailedError if the folder was moved or removed: a folder of that name is then no longer ours. */
   requireHeld(): void;
   /** Safe to call twice. */
   release(): void;
@@ -84,7 +84,7 @@ async function claimNamed(root: string, overwrite: boolean): Promise<ClaimedFold
   });
 }
 
-/** Of several processes at once each gets a folder of its own, since only one can create it. */
+/** Each of several processes gets a folder of its own, since only one of them can create a given folder. */
 async function claimNextNumber(runsDir: string): Promise<ClaimedFolder> {
   for (let number = 1; ; number++) {
     const root = path.join(runsDir, `run-${number}`);
@@ -173,12 +173,12 @@ async function linksIn(folder: string): Promise<readonly string[]> {
   return entries.flatMap((entry) => (entry.isSymbolicLink() ? [path.join(folder, entry.name)] : []));
 }
 
-/** The run has results: its rounds, or what is left where the user removed those. */
+/** The run has results: its rounds, or what is left if the user removed those. */
 function isUsed(entries: readonly string[]): boolean {
   return [ROUNDS, METRICS, ADAPTERS].some((entry) => entries.includes(entry));
 }
 
-/** Refuses a folder whose run was not to be replaced. */
+/** Refuses a folder with a run that must not be replaced. */
 function requireUnused(root: string, entries: readonly string[]): void {
   if (isUsed(entries))
     throw refusal(`${root} already holds a run; overwrite (--overwrite) replaces it, another name (--set name=…) keeps both`);
@@ -208,7 +208,7 @@ function ignoreExisting(error: unknown): false {
 
 const ROUNDS = "rounds";
 const RECORD = "run.json";
-/** The run that is being replaced: complete, and while it is being moved there. */
+/** The run that is being replaced: once complete, and while it is being moved. */
 const REPLACED = "replaced";
 const REPLACING = "replacing";
 /** Left by a kill while a file was being written. */
