@@ -23,7 +23,7 @@ describe("productSvd", () => {
     expect(productSvd({ vectors: left, length: 3 }, { vectors: right, length: 2 }, 2).values).toHaveLength(0);
   });
 
-  it("leaves out what a float32 of the product's size would not show", () => {
+  it("omits singular values too small for a float32 of the product's size", () => {
     const tiny = 1e-9;
     const { values } = productSvd(
       { vectors: Float64Array.of(1, 0, 0, tiny), length: 2 },
@@ -39,7 +39,7 @@ describe("productSvd", () => {
     in: fc.integer({ min: 1, max: 10 }),
     seed: fc.nat(),
   });
-  it("gives the sum back, and each component its energy: ‖Σ l·rᵀ‖² = Σ values²", () => {
+  it("reproduces the sum and its energy: ‖Σ l·rᵀ‖² = Σ values²", () => {
     fc.assert(
       fc.property(sums, ({ count, out, in: a, seed }) => {
         const rng = createRng(deriveSeed(seed));
