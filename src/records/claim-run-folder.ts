@@ -155,7 +155,7 @@ function requireRun(root: string, entries: readonly string[]): void {
     throw refusal(`${root} exists and is not a run of prelort (it holds ${foreign}); choose another name (--set name=…)`);
 }
 
-/** Refuses a run folder whose folders are links, or hold links or foreign files: writes and removals in them would go elsewhere. */
+/** Refuses a run folder with folders that are links, or contain links or foreign files: writes and removals would go elsewhere. */
 async function requireFoldersWithin(root: string): Promise<void> {
   const entries = await readdir(root, { withFileTypes: true });
   for (const { name } of entries.filter((entry) => FOLDERS.has(entry.name))) {
@@ -192,8 +192,8 @@ function requireUnused(root: string, entries: readonly string[]): void {
 function inUse(root: string, { isThisProcess, holder }: Refusal, remedy: string): ConfigError {
   // The same folder by another path, such as a link or a container's mount.
   const where = holder && holder.folder !== root ? ` as ${holder.folder}` : "";
-  const whose = holder === undefined ? "another process" : `process ${holder.pid} on ${holder.host}${where}`;
-  const state = isThisProcess ? "has a run under way in this process" : `is in use by ${whose}`;
+  const user = holder === undefined ? "another process" : `process ${holder.pid} on ${holder.host}${where}`;
+  const state = isThisProcess ? "has a run under way in this process" : `is in use by ${user}`;
   return refusal(`${root} ${state}; ${remedy}`);
 }
 

@@ -24,7 +24,7 @@ const tierShape = {
   loss: metric,
   /** e^loss of a language model; null for other tasks. */
   perplexity: metric,
-  /** Share of examples whose most likely label is right; null without labels. */
+  /** Share of examples with the right label predicted; null without labels. */
   accuracy: metric,
   /** Mean F1 over the labels that occur or were predicted; null without labels. */
   macroF1: metric,

@@ -27,7 +27,7 @@ export interface Part {
  * Every product y = value·weight·2^S is rounded to an integer, and only integers are summed. S is the largest
  * with largestValue·totalWeight·2^S ≤ 2^51, so with V, W for the bounds:
  * - |y| ≤ V·W·2^S ≤ 2^51 (rounding y to float64 keeps that: 2^51 is a float64). M + y for M = 1.5·2^52 thus
- *   lies in [2^52, 2^53], where float64 holds exactly the integers: adding M rounds y to one, subtracting it
+ *   is in [2^52, 2^53], where float64 holds exactly the integers: adding M rounds y to one, subtracting it
  *   is exact. The integers of a contribution depend on that contribution alone.
  * - Over c contributions Σ|integer| ≤ Σ(|y| + ½) ≤ 2^51 + c/2 < 2^53, so every partial sum, in any order, is an
  *   integer below 2^53: no addition rounds.

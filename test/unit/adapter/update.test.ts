@@ -46,7 +46,7 @@ describe("validateUpdate and requireWithinBounds", () => {
     ["from another client", reply({ client_id: "c08" }), "client_id", "c07", "c08"],
     ["of another rank", reply({ r: 2 }), "rank r", "1", "2"],
     ["with another number of examples", reply({ n: 120 }), "n", "12", "120"],
-    ["with another scale", reply({ scale: 0.1 + 1e-12 }), "scale", "0.1", "0.100000000001"],
+    ["with another scale", reply({ scale: 0.1 + 1e-12 }), "scale", "0.1", `${0.1 + 1e-12}`],
     ["with NaN as its scale", reply({ scale: Number.NaN }), "scale", "0.1", "NaN"],
     ["with too few rows", payload({ rows: floats(0, 0, 0) }), "rows", "4 values", "3"],
     ["with the rows of a higher rank", payload({ rows: floats(0, 0, 0, 0, 0, 0, 0, 0) }), "rows", "4 values", "8"],
