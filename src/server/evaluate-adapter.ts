@@ -17,7 +17,7 @@ import { openSession } from "./session.ts";
 export interface EvaluateOptions extends Omit<FederateOptions, "overwrite" | "resume"> {
   /** Ranks at which the adapter is evaluated, any up to its own; the tiers by default. */
   readonly ranks?: readonly number[] | undefined;
-  /** Where `lora.init_from` is a run: its adapter after that round; after the last that was committed by default. */
+  /** If `lora.init_from` is a run: the round whose adapter is evaluated; by default the last committed one. */
   readonly round?: number | undefined;
 }
 
@@ -26,7 +26,7 @@ export interface AdapterEvaluation {
   /** One for each rank, ascending. */
   readonly byTier: readonly TierMetrics[];
   readonly labels: readonly string[];
-  /** What the user should know of the data, though it can be used. */
+  /** What the user should know about the data, though it can be used. */
   readonly remarks: readonly string[];
 }
 

@@ -6,9 +6,9 @@ import type { Door, Transport } from "./transport.ts";
 import { admit } from "./zap.ts";
 
 /**
- * Every worker has a port of 127.0.0.1 to itself, a fresh pair of keys, and nothing gets in or out there without
- * them. A port for all would not do: ZeroMQ tells neither the gate which routing id a key comes with, nor
- * zeromq.js whose key a frame came with, so one worker could take another's name.
+ * Every worker has its own port of 127.0.0.1 and a new key pair, without which nothing can be sent or received there. A
+ * shared port would not do: ZeroMQ does not tell ZAP which routing id a key comes with, nor zeromq.js which key a frame
+ * came with, so one worker could take another's name.
  */
 export function tcpTransport(): Transport {
   const server = curveKeyPair();

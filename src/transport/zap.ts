@@ -1,28 +1,28 @@
 import { Context, Dealer, Router, type SocketOptions } from "zeromq";
 
-/** A place for one key on the list of those that may connect. */
+/** The permission to connect with one key. */
 export interface Admission {
-  /** For the socket that the key opens. */
+  /** Options of the socket that the key opens. */
   readonly options: SocketOptions<Router>;
-  /** Strikes the key off the list. Safe to call twice. */
+  /** Revokes the key. Safe to call twice. */
   revoke(): void;
 }
 
-/** Where ZeroMQ asks before it lets a peer in: ZAP, https://rfc.zeromq.org/spec/27. There is one in a context. */
+/** Where ZeroMQ asks before it admits a peer: ZAP, https://rfc.zeromq.org/spec/27. A context has only one. */
 const ADDRESS = "inproc://zeromq.zap.01";
 
-/** Ours alone: a program that uses prelort may answer ZAP itself, and all its threads share the default context. */
+/** Our own: a program that uses prelort may answer ZAP itself, and all its threads share the default context. */
 const context = new Context();
-/** The key that is let in, by the ZAP domain of the socket. */
+/** The admitted key by the socket's ZAP domain. */
 const admitted = new Map<string, Buffer>();
 let domains = 0;
-/** Made once and never closed: libzmq 4.3.5 aborts when that happens while a connection it was asked about is ending. */
+/** Created once and never closed: libzmq 4.3.5 aborts if they are closed while a connection that is being checked ends. */
 let sockets: { readonly handler: Router; readonly waker: Dealer } | undefined;
 let isAnswering = false;
 
 /**
- * Lets whoever has the secret half of this key (Z85) connect to a socket made with the options, and nobody else:
- * CURVE by itself lets in every pair of keys. Nothing keeps the process alive once all keys are struck off.
+ * Admits only peers with the secret half of this key (Z85) to a socket created with the options: CURVE by itself admits any
+ * key pair. Nothing keeps the process alive once all keys are revoked.
  */
 export function admit(publicKey: string): Admission {
   const zapDomain = `prelort-${++domains}`;
@@ -31,7 +31,7 @@ export function admit(publicKey: string): Admission {
   const { handler, waker } = sockets;
   if (!isAnswering) void answerAll(handler);
   return {
-    // Without `zapEnforceDomain` everybody is let in where nobody is asked.
+    // Without `zapEnforceDomain` every peer is admitted if nobody answers ZAP.
     options: { context, zapDomain, zapEnforceDomain: true },
     revoke() {
       if (admitted.delete(zapDomain) && admitted.size === 0) void waker.send("");
@@ -47,7 +47,7 @@ function createSockets(): { readonly handler: Router; readonly waker: Dealer } {
   return { handler, waker };
 }
 
-/** Until there is nobody to let in; a message of the waker's, which is no question, ends the wait for the next one. */
+/** Answers until no key is admitted; a message from `waker`, which is not a request, ends the wait for the next request. */
 async function answerAll(handler: Router): Promise<void> {
   isAnswering = true;
   while (admitted.size > 0) {
@@ -61,7 +61,7 @@ async function answerAll(handler: Router): Promise<void> {
 
 const DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";
 
-/** 4 bytes for 5 characters, the most significant first: https://rfc.zeromq.org/spec/32. */
+/** Decodes 5 characters to 4 bytes, most significant first: https://rfc.zeromq.org/spec/32. */
 function decodeZ85(text: string): Buffer {
   const groups = text.match(/.{5}/g) ?? [];
   const bytes = Buffer.alloc(4 * groups.length);

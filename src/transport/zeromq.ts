@@ -4,8 +4,8 @@ import { tcpTransport } from "./tcp.ts";
 import type { Transport } from "./transport.ts";
 
 /**
- * Workers connect with a DEALER socket whose routing id is their name. `ipc` is one socket in a folder that only
- * this user may enter; `tcp` free ports of 127.0.0.1, where each worker must prove to have the key of its own.
+ * Workers connect with a DEALER socket that has their name as its routing id. `ipc` uses one socket in a folder that only
+ * this user may enter; `tcp` uses a free port of 127.0.0.1 for each worker, which must prove that it has its own key.
  */
 export async function zeromqTransport({ kind }: { readonly kind: "ipc" | "tcp" }): Promise<Transport> {
   return kind === "ipc" ? ipcTransport() : tcpTransport();

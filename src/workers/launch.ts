@@ -6,7 +6,7 @@ import type { CurveKeys } from "../transport/transport.ts";
 import { assignDevice } from "./devices.ts";
 import { cacheFolder, programArguments, pythonEnvironment } from "../installation.ts";
 
-/** Starts worker processes. What is started must connect to `endpoint` with `workerId` as its routing id. */
+/** Starts worker processes. A worker must connect to `endpoint` with `workerId` as its routing id. */
 export interface WorkerLauncher {
   launch(options: LaunchOptions): WorkerProcess;
 }
@@ -15,8 +15,8 @@ export interface LaunchOptions {
   readonly workerId: string;
   readonly endpoint: string;
   /**
-   * What it connects with, over tcp: `prelort_worker`, started with `--curve`, takes it as the first line of its
-   * standard input (see the wire contract). Whoever reads the secret key can be this worker.
+   * Keys to connect with over tcp: `prelort_worker`, started with `--curve`, reads them from the first line of its
+   * standard input (see the wire contract). Anyone who reads the secret key can impersonate this worker.
    */
   readonly curve?: CurveKeys | undefined;
   /** `cpu`, `mps` or `cuda:N`. */
@@ -28,7 +28,7 @@ export interface LaunchOptions {
 }
 
 export interface WorkerProcess {
-  /** Of a process on this machine, with which memory can be shared; without it tensors go through the transport alone. */
+  /** Set for a process on this machine, with which memory can be shared; without it tensors go through the transport alone. */
   readonly pid?: number | undefined;
   /** Resolves once the process is gone; never rejects. */
   readonly exited: Promise<WorkerExit>;
@@ -46,16 +46,16 @@ export interface WorkerExit {
 export interface ProcessLauncherOptions {
   /** The program: a Python interpreter, or whatever runs a worker of your own. */
   readonly command: string;
-  /** What it runs, before the options of the wire contract; by default `prelort_worker`. */
+  /** Arguments before the options of the wire contract; by default they run `prelort_worker`. */
   readonly args?: readonly string[];
 }
 
 /**
  * Workers as processes on this machine. Each leads a process group of its own, so that Ctrl-C in a terminal
- * reaches the controller alone; it ends itself when its parent does (see the wire contract), for which its
- * standard input is a pipe that stays open. Keys are all that is written to it: other users of the machine can
- * read command lines. It has this process's environment but for the user's PYTHON* variables, with PYTHONPATH set to
- * the folder of `prelort_worker`.
+ * reaches the controller alone. It exits when its parent does (see the wire contract), which it detects by its standard
+ * input, a pipe that remains open. Only keys are written to that pipe, since other users of the machine can read command
+ * lines. It has this process's environment except for the user's PYTHON* variables, with PYTHONPATH set to the folder of
+ * `prelort_worker`.
  */
 export function processLauncher({ command, args = programArguments("__main__") }: ProcessLauncherOptions): WorkerLauncher {
   return {
@@ -82,7 +82,7 @@ export function processLauncher({ command, args = programArguments("__main__") }
             resolve({ exitCode: exitCode ?? undefined, signal: signal ?? undefined });
           });
         });
-        // What execa resolves with also waits for the pipe, which children of the worker may hold open.
+        // execa's own promise also waits for the pipe, which children of the worker may hold open.
         const hasNotStarted = subprocess.then(({ originalMessage }) =>
           subprocess.pid === undefined ? { problem: originalMessage } : hasExited,
         );
@@ -124,18 +124,20 @@ function workerEnvironment(threads: number): Record<string, string | undefined> 
     MKL_NUM_THREADS: count,
     OPENBLAS_NUM_THREADS: count,
     VECLIB_MAXIMUM_THREADS: count,
-    // Else torch leaves a folder in the temporary one.
+    // Otherwise torch leaves a folder in the temporary folder.
     TORCHINDUCTOR_CACHE_DIR: process.env["TORCHINDUCTOR_CACHE_DIR"] ?? join(cacheFolder(), "torchinductor"),
     // Rust threads of the tokenizers would take the cores of other workers.
     TOKENIZERS_PARALLELISM: "false",
   };
 }
 
-/** Follows no link, and waits for no pipe: a run directory that came from elsewhere may hold either. */
+/** Does not follow a link or wait for a pipe: a run directory from elsewhere may contain either. */
 function openLog(logPath: string): number {
   try {
     return openSync(logPath, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch (cause) {
-    throw new EnvironmentError(`${logPath} could not be written: ${(cause as Error).message}`, "see that it can be written to", { cause });
+    throw new EnvironmentError(`${logPath} could not be written: ${(cause as Error).message}`, "make sure it is a writable file", {
+      cause,
+    });
   }
 }

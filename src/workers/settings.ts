@@ -7,7 +7,7 @@ import type { Timeouts } from "./watchdog.ts";
 export interface WorkerSettings extends Timeouts {
   readonly launcher: WorkerLauncher;
   readonly transport: Transport;
-  /** For tensors to workers that are processes of this machine. */
+  /** For tensors to workers on this machine. */
   readonly memory: SharedMemory;
   readonly threads: number;
   readonly logFolder: string;

@@ -29,21 +29,21 @@ export class Worker {
   readonly #ready = createDeferred<WorkerHello>();
   /** Rejects, with the error of `ended`, if the worker never says hello. */
   readonly ready: Promise<WorkerHello> = this.#ready.promise;
-  /** Attempts whose turn to be sent has not come. */
+  /** Attempts that have not been sent yet. */
   readonly #unsent = new Set<Attempt>();
-  /** Attempts that it was asked to drop. */
+  /** Attempts that the worker was asked to drop. */
   readonly #cancelled = new Set<Attempt>();
-  /** Reads what the worker's process shares with this one, if it does. */
+  /** Reads the memory that the worker's process shares with this one, if it does. */
   #borrow: Borrow | undefined;
   /** Why it was killed. */
   #fatal: FatalProblem | undefined;
   #grace: NodeJS.Timeout | undefined;
   readonly #onStatus: (status: WorkerStatus) => void;
   #status: WorkerStatus;
-  /** Resolves once the process is gone, with why; undefined if it had been told to stop. Never rejects. */
+  /** Resolves with the reason once the process is gone; undefined if it was asked to stop. Never rejects. */
   readonly ended: Promise<WorkerError | undefined>;
 
-  /** Launches it. Calls `onStatus` on every change. */
+  /** Launches the process. Calls `onStatus` on every change. */
   constructor(id: string, device: string, settings: WorkerSettings & Omit<Receiving, "borrow">, onStatus: (status: WorkerStatus) => void) {
     const { launcher, transport, memory, threads, logFolder } = settings;
     this.id = id;
@@ -72,14 +72,14 @@ export class Worker {
     return this.#status;
   }
 
-  /** It was asked to drop what it does, and has not yet. */
+  /** Whether it was asked to drop a task and has not done so yet. */
   isCancelling(): boolean {
     return this.#cancelled.size > 0;
   }
 
   /**
-   * Tries a task, after those it was given before; its tensors travel meanwhile. Trouble with the worker itself ends its
-   * process first. Resolves with undefined if the worker ended without having begun the task.
+   * Tries a task after those it already has; its tensors are sent meanwhile. A problem of the worker itself ends its process
+   * first. Resolves with undefined if the worker ended before it began the task.
    */
   async run(task: Task, number: number): Promise<Reply | undefined> {
     if (!isServing(this.#status)) return undefined;
@@ -94,21 +94,21 @@ export class Worker {
         return { isWanted: !attempt.isOver(), sharesMemory: this.#borrow !== undefined };
       })
       .catch((cause: unknown) => {
-        // A peer that is no longer connected is dying: its exit tells why, or else its missing heartbeats.
+        // A peer that is no longer connected is dying: its exit or its missing heartbeats will give the reason.
         if (!(cause instanceof RefusedError)) this.kill(`could not be sent ${task.id}`, { cause });
       });
-    // Even if the answer came early, as a failure does: what was begun is sent whole, and the next task goes after it.
+    // Even if the answer came early, as a failure may: a task is sent whole before the next one.
     const [reply] = await Promise.allSettled([answered, sent]);
     (await sent)?.();
     if (reply.status === "rejected") throw reply.reason;
     return reply.value;
   }
 
-  /** Asks that what it was given, or this task of it, be dropped. It is killed if that takes as long as a missed heartbeat. */
+  /** Asks it to drop this task, or all it has. It is killed if that takes as long as a missed heartbeat. */
   cancel(taskId?: string): void {
     for (const attempt of this.#inFlight.all().filter((given) => taskId === undefined || given.taskId === taskId)) {
       if (this.#unsent.has(attempt)) {
-        attempt.fail(new InterruptedError(`${attempt.taskId} was cancelled before worker ${this.id} had it`));
+        attempt.fail(new InterruptedError(`${attempt.taskId} was cancelled before it was sent to worker ${this.id}`));
         continue;
       }
       this.#tell({ ...SESSION, type: "cancel", task_id: attempt.taskId, attempt: attempt.number });
@@ -117,7 +117,7 @@ export class Worker {
     }
   }
 
-  /** Takes a frame that came from it. */
+  /** Handles a frame from the worker. */
   receive(frame: Uint8Array): void {
     if (this.#status.state === "failed" || this.#status.state === "stopped") return;
     this.#watchdog.beat.restart();
@@ -131,7 +131,7 @@ export class Worker {
         this.#noteProgress();
       } else this.#answer(message);
     } catch (cause) {
-      this.kill(`sent what is refused: ${(cause as Error).message}`, { cause });
+      this.kill(`sent an invalid message: ${(cause as Error).message}`, { cause });
     }
   }
 
@@ -178,7 +178,7 @@ export class Worker {
   #hello(message: WorkerMessageOf<"hello">): void {
     if (this.#status.state !== "starting") return this.kill("said hello twice");
     this.#watchdog.start.clear();
-    // If our launcher did not start the process itself, this may be a pid of another machine.
+    // With another launcher, this may be a pid of another machine.
     if (message.shares_memory && message.pid === this.#process.pid && canShareWith(message.pid))
       this.#borrow = borrowFromProcess(message.pid, this.ended);
     this.#enter("ready", "idle");
@@ -212,7 +212,7 @@ export class Worker {
     if (this.#status.state === "busy" || this.#sender.current !== undefined) this.#watchdog.task.restart();
   }
 
-  /** Called whenever it may have another task to do, or none. */
+  /** Called whenever its current task may have changed. */
   #follow(): void {
     const taskId = this.#inFlight.current()?.taskId ?? null;
     if (!isServing(this.#status) || taskId === this.#status.taskId) return;

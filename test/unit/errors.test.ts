@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { ConfigError } from "../../src/errors.ts";
 
-test("the config is blamed for its own keys alone", () => {
+test("a ConfigError mentions the config only if an issue is about one of its keys", () => {
   const message = "is wrong";
   for (const path of ["run-dir", "round", "r", "out", "--picture", "task.csv"]) {
     expect(new ConfigError([{ path, message }]).message).toBe(`1 problem:\n  ${path}  is wrong`);

@@ -17,7 +17,7 @@ async function openTcp() {
   return { transport, frames: transport.receive()[Symbol.asyncIterator]() };
 }
 
-type Knock = Omit<Door, "close" | "curve"> & { readonly curve?: CurveKeys };
+type Credentials = Omit<Door, "close" | "curve"> & { readonly curve?: CurveKeys };
 function connect(door: Pick<Door, "endpoint" | "curve">, name: string) {
   const { dealer, until } = connectDealer(door, name);
   opened.push(dealer);
@@ -25,19 +25,19 @@ function connect(door: Pick<Door, "endpoint" | "curve">, name: string) {
 }
 
 function keysOf({ curve }: Door): CurveKeys {
-  if (!curve) throw new Error("there are keys over tcp");
+  if (!curve) throw new Error("a door over tcp has keys");
   return curve;
 }
 
-/** Whether nothing has come by the time it is closed. */
-function nothingOf(dealer: Dealer): Promise<boolean> {
+/** Whether it receives nothing before it is closed. */
+function receivesNothing(dealer: Dealer): Promise<boolean> {
   return dealer.receive().then(
     () => false,
     () => true,
   );
 }
 
-test("every worker has a pair of its own and every transport a key of its own, on 127.0.0.1", async () => {
+test("over tcp every worker has its own key pair and every transport its own server key, on 127.0.0.1", async () => {
   const [{ transport }, other] = [await openTcp(), await openTcp()];
   const doors = [transport.open("w0"), transport.open("w1"), other.transport.open("w0")];
   const keys = doors.map(keysOf);
@@ -46,30 +46,26 @@ test("every worker has a pair of its own and every transport a key of its own, o
   for (const { endpoint } of doors) expect(endpoint).toMatch(/^tcp:\/\/127\.0\.0\.1:\d+$/);
 });
 
-test("over ipc there are none", async () => {
+test("over ipc there are no keys", async () => {
   const transport = await zeromqTransport({ kind: "ipc" });
   opened.push(transport);
   expect(transport.open("w0").curve).toBeUndefined();
 });
 
-test.each<[string, RegExp, (door: Door, other: Door) => Knock]>([
+test.each<[string, RegExp, (door: Door, other: Door) => Credentials]>([
   ["no keys", /^handshake:error/, ({ endpoint }) => ({ endpoint })],
-  [
-    "keys that nobody knows, and the controller's own key",
-    /error:auth$/,
-    (door) => ({ ...door, curve: { ...keysOf(door), ...curveKeyPair() } }),
-  ],
+  ["unknown keys, and the controller's public key", /error:auth$/, (door) => ({ ...door, curve: { ...keysOf(door), ...curveKeyPair() } })],
   ["the keys of another worker", /error:auth$/, (door, other) => ({ ...door, curve: keysOf(other) })],
   [
-    "the worker's public key without its secret one",
+    "the worker's public key but another secret key",
     /^handshake:error/,
     (door) => ({ ...door, curve: { ...keysOf(door), secretKey: curveKeyPair().secretKey } }),
   ],
-])("a peer with %s gets nothing in and nothing out, and disturbs nobody", async (_, refusal, forge) => {
+])("a peer with %s can neither send nor receive, and disturbs nobody", async (_, refusal, forge) => {
   const { transport, frames } = await openTcp();
   const [door, other] = [transport.open("w0"), transport.open("w1")];
   const { dealer: stranger, until } = connect(forge(door, other), "w0");
-  const got = nothingOf(stranger);
+  const hasReceivedNothing = receivesNothing(stranger);
   void stranger.send("from a stranger").catch(() => {});
   expect(await until("handshake")).toMatch(refusal);
   await expect(transport.send("w0", Uint8Array.of(1))).rejects.toThrow(RefusedError);
@@ -82,18 +78,18 @@ test.each<[string, RegExp, (door: Door, other: Door) => Knock]>([
     expect(await worker.receive()).toEqual([Buffer.of(i)]);
   }
   stranger.close();
-  expect(await got).toBe(true);
+  expect(await hasReceivedNothing).toBe(true);
 });
 
-test("a worker that says it is another is not heard, and hears nothing that is for the other", async () => {
+test("a worker that connects under another's name can neither send nor receive for it", async () => {
   const { transport, frames } = await openTcp();
   const [first, second] = [transport.open("w0"), transport.open("w1")];
   const { dealer: liar, until } = connect(first, "w1");
   expect(await until("handshake")).toBe("handshake");
   await liar.send("I am w1");
-  const got = nothingOf(liar);
+  const hasReceivedNothing = receivesNothing(liar);
 
-  await expect(transport.send("w1", Uint8Array.of(1))).rejects.toThrow("a frame to w1: expected a connected peer");
+  await expect(transport.send("w1", Uint8Array.of(1))).rejects.toMatchObject({ kind: "refused", message: expect.stringContaining("w1") });
   const [{ dealer: honest }, { dealer: other }] = [connect(first, "w0"), connect(second, "w1")];
   for (const [name, worker] of [...Array.from({ length: 50 }, () => ["w0", honest] as const), ["w1", other] as const]) {
     await worker.send(`I am ${name}`);
@@ -102,10 +98,10 @@ test("a worker that says it is another is not heard, and hears nothing that is f
     expect(await worker.receive()).toEqual([Buffer.of(7)]);
   }
   liar.close();
-  expect(await got).toBe(true);
+  expect(await hasReceivedNothing).toBe(true);
 });
 
-test("keys of one transport open nothing in another that has a worker of that name", async () => {
+test("the keys of one transport are refused by another that has a worker with the same name", async () => {
   const [here, there] = [await openTcp(), await openTcp()];
   const [ours, theirs] = [here.transport.open("w0"), there.transport.open("w0")];
   const stranger = connect({ endpoint: theirs.endpoint, curve: { ...keysOf(ours), serverKey: keysOf(theirs).serverKey } }, "w0");
@@ -114,7 +110,7 @@ test("keys of one transport open nothing in another that has a worker of that na
   expect(await connect(theirs, "w0").until("handshake")).toBe("handshake");
 });
 
-test("a closed door ends the connection behind it, and its keys open no other", async () => {
+test("a closed door ends its connection, and its keys open no other door", async () => {
   const { transport, frames } = await openTcp();
   const [door, other] = [transport.open("w0"), transport.open("w1")];
   const worker = connect(door, "w0");
@@ -128,14 +124,14 @@ test("a closed door ends the connection behind it, and its keys open no other", 
   expect(await connect(other, "w1").until("handshake")).toBe("handshake");
 });
 
-test("the key of a closed door is struck off the list", async () => {
+test("the key of a closed door is revoked", async () => {
   const { transport } = await openTcp();
   const { options, revoke } = admit(curveKeyPair().publicKey);
   opened.push({ close: revoke });
   const door = transport.open("w0");
   const zapDomain = `prelort-${Number(options.zapDomain?.split("-")[1]) + 1}`;
-  /** At a socket that asks about the same list entry as the one behind the door. */
-  const knock = () => {
+  /** Connects to another socket that checks for the same key. */
+  const tryKey = () => {
     const server = curveKeyPair();
     const router = new Router({ ...options, zapDomain, linger: 0, curveServer: true, curveSecretKey: server.secretKey });
     opened.unshift(router);
@@ -143,7 +139,7 @@ test("the key of a closed door is struck off the list", async () => {
     const curve = { ...keysOf(door), serverKey: server.publicKey };
     return connect({ endpoint: router.lastEndpoint ?? "", curve }, "w0").until("handshake");
   };
-  expect(await knock()).toBe("handshake");
+  expect(await tryKey()).toBe("handshake");
   door.close();
-  expect(await knock()).toBe("handshake:error:auth");
+  expect(await tryKey()).toBe("handshake:error:auth");
 });

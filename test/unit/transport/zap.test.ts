@@ -9,55 +9,55 @@ afterEach(() => {
   for (const item of opened.splice(0)) item.close();
 });
 
-/** A socket that lets one key in, and a try to get in. */
+/** A socket that admits one key, and a function that tries to connect. */
 function guarded(keys = curveKeyPair()) {
   const server = curveKeyPair();
   const { options, revoke } = admit(keys.publicKey);
   const router = new Router({ linger: 0, curveServer: true, curveSecretKey: server.secretKey, ...options });
   opened.push({ close: revoke }, router);
   router.bindSync("tcp://127.0.0.1:*");
-  const knock = (own = keys) => {
+  const tryKey = (own = keys) => {
     const { dealer, until } = connectDealer({ endpoint: router.lastEndpoint ?? "", curve: { serverKey: server.publicKey, ...own } }, "w0");
     opened.push(dealer);
     return until("handshake");
   };
-  return { keys, knock, revoke };
+  return { keys, tryKey, revoke };
 }
 
-test("lets the key in that it was told, and no other", async () => {
-  const { knock } = guarded();
-  expect([await knock(), await knock(curveKeyPair()), await knock()]).toEqual(["handshake", "handshake:error:auth", "handshake"]);
+test("ZAP admits the given key and no other", async () => {
+  const { tryKey } = guarded();
+  expect([await tryKey(), await tryKey(curveKeyPair()), await tryKey()]).toEqual(["handshake", "handshake:error:auth", "handshake"]);
 });
 
-test("knows every byte of a key", async () => {
-  for (let i = 0; i < 20; i++) expect(await guarded().knock()).toBe("handshake");
+test("ZAP compares every byte of a key", async () => {
+  for (let i = 0; i < 20; i++) expect(await guarded().tryKey()).toBe("handshake");
 });
 
-test("refuses a key once it was revoked, and goes on with others", async () => {
-  const [{ knock, revoke }, other] = [guarded(), guarded()];
+test("ZAP refuses a revoked key and still admits others", async () => {
+  const [{ tryKey, revoke }, other] = [guarded(), guarded()];
   revoke();
   revoke();
-  expect([await knock(), await other.knock()]).toEqual(["handshake:error:auth", "handshake"]);
+  expect([await tryKey(), await other.tryKey()]).toEqual(["handshake:error:auth", "handshake"]);
 });
 
-test("refuses a key that is for another socket", async () => {
+test("ZAP refuses a key that belongs to another socket", async () => {
   const [first, second] = [guarded(), guarded()];
-  expect([await first.knock(second.keys), await second.knock()]).toEqual(["handshake:error:auth", "handshake"]);
+  expect([await first.tryKey(second.keys), await second.tryKey()]).toEqual(["handshake:error:auth", "handshake"]);
 });
 
-test("goes on when peers leave while it is asked about them", async () => {
-  const { knock } = guarded();
+test("ZAP continues when peers leave while they are being checked", async () => {
+  const { tryKey } = guarded();
   for (let i = 0; i < 100; i++) {
-    void knock(curveKeyPair()).catch(() => {});
+    void tryKey(curveKeyPair()).catch(() => {});
     if (i % 2 === 0) await setImmediate();
     opened.pop()?.close();
   }
-  expect(await knock()).toBe("handshake");
+  expect(await tryKey()).toBe("handshake");
 });
 
-test("is there again for a key that comes after all others were revoked, at once or later, with connections ending meanwhile", async () => {
+test("ZAP admits a new key after all others were revoked, at once or later, even while connections end", async () => {
   for (let i = 0; i < 200; i++) {
-    expect(await guarded().knock()).toBe("handshake");
+    expect(await guarded().tryKey()).toBe("handshake");
     for (const item of opened.splice(0)) item.close();
     if (i % 3 === 0) await setImmediate();
   }
