@@ -75,7 +75,8 @@ const headToTrain: Rule = {
 const answerToLearn: Rule = {
   reads: ["model.task", "data.maxLength"],
   check({ model: { task }, data: { maxLength } }, report) {
-    if (task.endsWith("-lm") && maxLength < 2) report(["data", "maxLength"], "must be at least 2: no position tells a text's first token");
+    if (task.endsWith("-lm") && maxLength < 2)
+      report(["data", "maxLength"], `must be at least 2: nothing predicts a text's first token, got ${maxLength}`);
   },
 };
 
