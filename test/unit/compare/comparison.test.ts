@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { assignments, loadComparison } from "../../../src/config/comparison.ts";
-import { ConfigError } from "../../../src/errors.ts";
+import { issue, issuesOf } from "../../support/config-issues.ts";
 
 let folder: string;
 beforeAll(async () => void (folder = await mkdtemp(path.join(tmpdir(), "prelort-test-"))));
@@ -52,25 +52,26 @@ describe("a comparison's file", () => {
       .replace("[1, 2]", "[1, 1, 9]")
       .replace("reference: One", "reference: Three")
       .replace("name: Two, otherwise", "name: ONE!");
-    const error = await load(wrong).catch((cause: unknown) => cause);
-    expect(error).toBeInstanceOf(ConfigError);
-    const messages = (error as ConfigError).issues.map(({ location, message }) => `${location?.split(":")[1]}: ${message}`);
-    expect(messages).toEqual([
-      "4: must not repeat, got [1, 1, 9]",
-      "5: must not be one of seeds",
-      '6: must be the name of one of the methods, got "Three"',
-      "9: must differ from the others by more than its punctuation",
+    const issues = await issuesOf(() => load(wrong));
+    const located = issues.map((found) => ({ ...found, location: found.location?.split(":")[1] }));
+    expect(located).toEqual([
+      issue("seeds", ["[1, 1, 9]"], "4"),
+      issue("learning_rates.seed", ["seeds", 9], "5"),
+      issue("reference", ['"Three"'], "6"),
+      issue("methods[1].name", ["punctuation"], "9"),
     ]);
   });
 
   it("is refused where folders would have no name, or the same", async () => {
-    await expect(load(good.replace("name: Two, otherwise", "name: 方法"))).rejects.toThrow("must hold a letter from a to z");
-    await expect(load(good.replace("family: second", "family: ALL"))).rejects.toThrow("differ from other families");
-    await expect(load(good.replace("[0.001, 0.01]", "[0.01, 0.01]"))).rejects.toThrow("must not repeat");
+    const pathsOf = async (text: string) => (await issuesOf(() => load(text))).map(({ path: key }) => key);
+    expect(await pathsOf(good.replace("name: Two, otherwise", "name: 方法"))).toEqual(["methods[1].name"]);
+    expect(await pathsOf(good.replace("family: second", "family: ALL"))).toEqual(["methods[0].family", "methods[1].family"]);
+    expect(await pathsOf(good.replace("[0.001, 0.01]", "[0.01, 0.01]"))).toEqual(["learning_rates.values"]);
   });
 
   it("is refused where a key is unknown or the file is not there", async () => {
-    await expect(load(good.replace("seeds:", "seed:"))).rejects.toThrow("did you mean seeds?");
-    await expect(loadComparison(path.join(folder, "none.yaml"))).rejects.toThrow("there is no such file");
+    expect(await issuesOf(() => load(good.replace("seeds:", "seed:")))).toContainEqual(issue("seed", ["seeds"], expect.any(String)));
+    const missing = path.join(folder, "none.yaml");
+    expect(await issuesOf(() => loadComparison(missing))).toEqual([issue("config", ["no such file"], missing)]);
   });
 });
