@@ -57,7 +57,8 @@ export const comparisonSchema = z
   .superRefine(({ seeds, learningRates, reference, methods }, context) => {
     const report = (at: (string | number)[], message: string) => context.addIssue({ code: "custom", path: at, message });
     if (new Set(seeds).size < seeds.length) report(["seeds"], `must not repeat, got [${seeds.join(", ")}]`);
-    if (learningRates && seeds.includes(learningRates.seed)) report(["learningRates", "seed"], `must not be one of seeds, got ${learningRates.seed}`);
+    if (learningRates && seeds.includes(learningRates.seed))
+      report(["learningRates", "seed"], `must not be one of seeds, got ${learningRates.seed}`);
     if (!methods.some(({ name }) => name === reference))
       report(["reference"], `must be the name of one of the methods, got "${reference}"`);
     for (const [index, { seeds: own = [] }] of methods.entries()) {
