@@ -77,7 +77,7 @@ function readConfig(text: string, file: string, { set = [], given = [] }: LoadOp
   const source = resolvePaths({ ...written, value: removed.value }, folder);
   const { value, problems = [] } = check(fileSchema, source.value, "snake_case");
   const own = inScript === undefined ? [] : [...ownPolicies(source.value, inScript), ...removed.problems];
-  const others = problems.filter((problem) => !own.some((told) => told.path.every((key, depth) => problem.path[depth] === key)));
+  const others = problems.filter((problem) => !own.some(({ path }) => path.every((key, depth) => problem.path[depth] === key)));
   const findings = [
     ...[...own, ...others].map((problem) => ({ ...withQuoteHint(problem, set), place: findPlace(source, problem) ?? start })),
     ...source.findings,

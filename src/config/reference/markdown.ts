@@ -28,8 +28,8 @@ function isRequired({ required = [] }: JsonSchema, key: string): boolean {
 /** A row for a key, and rows for the keys inside it. */
 function rowsOf(key: string, schema: JsonSchema, needed: boolean): string[] {
   const { description = "", items, default: byDefault } = schema;
-  const [text, told] = description.split(" Default: ");
-  const standard = needed ? "required" : byDefault === undefined ? (told ?? "none").replace(/\.$/, "") : code(spell(byDefault));
+  const [text, defaultText] = description.split(" Default: ");
+  const standard = needed ? "required" : byDefault === undefined ? (defaultText ?? "none").replace(/\.$/, "") : code(spell(byDefault));
   const row = `| ${[code(key), typeOf(schema), standard, text ?? ""].map(escape).join(" | ")} |`;
   const within = items && isSection(items) ? rowsWithin(items, `${key}[].`) : isSection(schema) ? rowsWithin(schema, `${key}.`) : [];
   return [row, ...within];
