@@ -122,11 +122,14 @@ test("faulty rows are told by key, file as it was written, and line; and what th
   ]);
 
   const strategy = "{ rank_assignment: { name: list, ranks: [4, 1] } }";
-  const told = "must hold one rank for each of the 4 data.clients, got";
   const whole = data.replace("faulty.jsonl", tiny("topics.jsonl"));
-  expect(problemsOf("ranks", { data: whole, strategy })).toEqual([`8 strategy.rank_assignment.ranks: ${told} 2`]);
+  expect(problemsOf("ranks", { data: whole, strategy })).toEqual([
+    expect.stringMatching(/^8 strategy\.rank_assignment\.ranks: .*\b4 .*data\.clients.* got 2$/),
+  ]);
   const set = ["strategy.rank_assignment.ranks=[4]"];
-  expect(problemsOf("ranks", { data: whole, strategy }, set)).toEqual([`--set strategy.rank_assignment.ranks ${told} 1`]);
+  expect(problemsOf("ranks", { data: whole, strategy }, set)).toEqual([
+    expect.stringMatching(/^--set strategy\.rank_assignment\.ranks .*\b4 .*data\.clients.* got 1$/),
+  ]);
 });
 
 test("a task of one's own that cannot be imported, or is none, is told with its key", () => {

@@ -6,7 +6,7 @@ import { compare } from "../../../src/compare/compare.ts";
 import { loadComparison } from "../../../src/config/comparison.ts";
 import { NOTHING_TRAINED } from "../../../src/records/metrics.ts";
 import { createRunDirectory } from "../../../src/records/run-directory.ts";
-import { configIssues } from "../../support/config-issues.ts";
+import { issuesOf } from "../../support/config-issues.ts";
 
 let folder: string;
 beforeEach(() => {
@@ -57,7 +57,7 @@ const filesIn = (directory: string) => {
 
 /** The comparison refuses to replace this run. */
 async function expectRefusal(directory: string, hasEnded: boolean): Promise<void> {
-  const issues = await configIssues(compareAll());
+  const issues = await issuesOf(() => compareAll());
   expect(issues).toEqual([{ path: "name", message: expect.stringMatching(/--overwrite/) }]);
   expect(issues[0]?.message).toContain(directory);
   expect(issues[0]?.message.includes("finished")).toBe(hasEnded);

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { assignments, loadComparison } from "../../../src/config/comparison.ts";
-import { configIssues } from "../../support/config-issues.ts";
+import { issuesOf } from "../../support/config-issues.ts";
 
 let folder: string;
 beforeAll(async () => void (folder = await mkdtemp(path.join(tmpdir(), "prelort-test-"))));
@@ -52,7 +52,7 @@ describe("a comparison's file", () => {
       .replace("[1, 2]", "[1, 1, 9]")
       .replace("reference: One", "reference: Three")
       .replace("name: Two, otherwise", "name: ONE!");
-    const issues = await configIssues(load(wrong));
+    const issues = await issuesOf(() => load(wrong));
     expect(issues.map(({ path: key, location }) => `${location?.split(":")[1]} ${key}`)).toEqual([
       "4 seeds",
       "5 learning_rates.seed",
@@ -69,19 +69,19 @@ describe("a comparison's file", () => {
     ["a learning rate repeats", "[0.001, 0.01]", "[0.01, 0.01]", ["learning_rates.values"]],
     ["a method has a seed that the comparison lacks", "family: second", "seeds: [2, 3]", ["methods[1].seeds"]],
   ])("is refused if %s", async (_, old, replacement, keys) => {
-    const issues = await configIssues(load(good.replace(old, replacement)));
+    const issues = await issuesOf(() => load(good.replace(old, replacement)));
     expect(issues.map(({ path: key }) => key)).toEqual(keys);
   });
 
   it("is refused with the nearest key if a key is unknown", async () => {
-    const issues = await configIssues(load(good.replace("seeds:", "seed:")));
+    const issues = await issuesOf(() => load(good.replace("seeds:", "seed:")));
     expect(issues.map(({ path: key }) => key)).toEqual(["seeds", "seed"]);
     expect(issues[1]?.message).toMatch(/\bseeds\b/);
   });
 
   it("is refused with its path if it is missing or a folder", async () => {
     const missing = path.join(folder, "none.yaml");
-    expect(await configIssues(loadComparison(missing))).toMatchObject([{ location: missing }]);
-    expect(await configIssues(loadComparison(folder))).toMatchObject([{ location: folder, message: expect.stringContaining("EISDIR") }]);
+    expect(await issuesOf(() => loadComparison(missing))).toMatchObject([{ location: missing }]);
+    expect(await issuesOf(() => loadComparison(folder))).toMatchObject([{ location: folder, message: expect.stringContaining("EISDIR") }]);
   });
 });
