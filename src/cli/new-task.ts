@@ -1,7 +1,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { Command } from "commander";
-import { ConfigError } from "../errors.ts";
+import { argumentError } from "../errors.ts";
 import { packageRoot } from "../installation.ts";
 import { print } from "./output.ts";
 
@@ -30,7 +30,7 @@ export function newTaskCommand(): Command {
 export async function writeTask(name: string, folder: string): Promise<readonly string[]> {
   if (!MODULE.test(name)) {
     const message = `must be a Python module's name (lower-case letters, digits and _, a letter first), got ${JSON.stringify(name)}`;
-    throw new ConfigError([{ path: "name", message }]);
+    throw argumentError("name", message);
   }
   const className = name.replace(/(?:^|_)([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
   const source = path.join(packageRoot(), "configs", "new-task");
@@ -40,7 +40,7 @@ export async function writeTask(name: string, folder: string): Promise<readonly 
     const text = (contents[place] ?? "").replaceAll("new_task", name).replaceAll("NewTask", className);
     await writeFile(file, text, { flag: "wx" }).catch((error: NodeJS.ErrnoException) => {
       const problem = error.code === "EEXIST" ? "is there already; take another name, or remove it" : error.message;
-      throw new ConfigError([{ path: path.relative(".", file), message: problem }]);
+      throw argumentError(path.relative(".", file), problem);
     });
   }
   return files;

@@ -3,7 +3,7 @@ import { dirname } from "node:path";
 import { Command } from "commander";
 import { buildRun } from "../config/build.ts";
 import { openConfig, withConfig } from "../config/load.ts";
-import { ConfigError } from "../errors.ts";
+import { argumentError } from "../errors.ts";
 import { formatBytes, formatCount, formatSeconds, plural } from "../report/format.ts";
 import { describeMix } from "../report/mix.ts";
 import type { Table } from "../report/tables.ts";
@@ -55,7 +55,7 @@ async function writePicture(file: string, { clients }: Plan): Promise<void> {
   const drawn = partitionPicture(clients, { isFile: true });
   if (drawn === undefined) {
     const message = "there is nothing to draw: examples have neither labels nor a column that the partition goes by";
-    throw new ConfigError([{ path: "--picture", message }]);
+    throw argumentError("--picture", message);
   }
   await writing(file, writeFile(file, drawn));
 }
@@ -67,7 +67,7 @@ export async function writing(file: string, attempt: Promise<void>): Promise<voi
   } catch (cause) {
     const { code, message: reason } = cause as NodeJS.ErrnoException;
     const message = code === "ENOENT" ? `there is no folder ${dirname(file)}; make it first` : `cannot write ${file}: ${reason}`;
-    throw new ConfigError([{ path: "--picture", message }]);
+    throw argumentError("--picture", message);
   }
 }
 

@@ -23,7 +23,9 @@ const FIXED = new Map([
 
 export function requireNotMoved(set: readonly string[]): void {
   const keys = set.map((assignment) => assignment.split("=")[0] as string);
-  const issues = [...FIXED].flatMap(([path, message]) => (keys.includes(path) ? [{ path, message, location: `--set ${path}` }] : []));
+  const issues = [...FIXED].flatMap(([path, message]) =>
+    keys.includes(path) ? [{ path, message, location: `--set ${path}`, isArgument: true }] : [],
+  );
   if (issues.length > 0) throw new ConfigError(issues);
 }
 

@@ -152,7 +152,7 @@ it("what stands for a key without being an option is named alone", () => {
   writeFileSync(join(folder, "run.json"), "{}");
   const { locate } = openRecorded(record, "run.json", { given, inScript: "federate()" });
   const located = locate(new ConfigError([{ path: "lora.init_from", message: "is empty" }])) as ConfigError;
-  expect(located.issues).toEqual([{ path: "run-dir", message: "is empty" }]);
+  expect(located.issues).toEqual([{ path: "run-dir", message: "is empty", isArgument: true }]);
 });
 
 it("another error is passed on as it is", async () => {
