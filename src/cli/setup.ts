@@ -32,7 +32,7 @@ export function setupCommand(): Command {
 
 async function setUp({ quickstart, languageModels, smollm2: wantsSmollm2, dev }: SetupOptions): Promise<void> {
   const display = setupDisplay({ stream: process.stderr });
-  const interrupt = onInterrupt(() => display.say("stopping; what is finished is kept"));
+  const interrupt = onInterrupt(display.say, "finished parts are kept");
   try {
     // Where it cannot be removed, it cannot be written either, which is told then.
     await rm(path.join(cacheFolder(), SETUP_LOG), { force: true }).catch(() => undefined);
