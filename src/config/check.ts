@@ -25,10 +25,7 @@ export function check<S extends z.ZodType>(schema: S, value: unknown, spelling: 
     reportInput: true,
     error(issue) {
       // The only place where zod tells which schema refused a key or a value.
-      if (issue.inst instanceof z.ZodDiscriminatedUnion) {
-        const names = issue.inst._zod.propValues[issue.inst.def.discriminator] ?? [];
-        policyNames.set(JSON.stringify(issue.path ?? []), [...names].map(String));
-      }
+      if (issue.inst instanceof z.ZodDiscriminatedUnion) policyNames.set(JSON.stringify(issue.path ?? []), namesOf(issue.inst));
       if (issue.code === "unrecognized_keys" && issue.inst instanceof z.ZodObject) {
         knownKeys.set(JSON.stringify(issue.path ?? []), Object.keys(issue.inst.shape));
       }
@@ -83,6 +80,13 @@ function unknownKey(key: string, parent: Path, known: readonly string[]): string
   if (parent[0] === "lora" && key === "lora_alpha") return "is not a key: give scale instead (lora_alpha is scale · r, at every rank r)";
   const meant = nearest(toSnake(key), known) ?? nearest(key, known);
   return meant ? `is not a key; did you mean ${meant}?` : `is not a key; may be ${known.join(", ")}`;
+}
+
+function namesOf({ options, def }: z.ZodDiscriminatedUnion): readonly string[] {
+  return options.flatMap((option) => {
+    const name: unknown = option instanceof z.ZodObject ? option.shape[def.discriminator] : undefined;
+    return name instanceof z.ZodLiteral ? [...name.values].map(String) : [];
+  });
 }
 
 /** `flora` where `{ name: flora }` is needed. */
