@@ -10,15 +10,13 @@ export function resumeCommand(): Command {
   const command = new Command("resume")
     .description("continue a run that was stopped; the result has the bytes of an uninterrupted run")
     .argument("<run-dir>", "run directory, such as runs/quickstart");
-  return withRunOptions(command, "change how it is run, such as --set workers.count=1; what would make it another run is refused").action(
-    resume,
-  );
+  return withRunOptions(command, "override a key that does not change the result, such as --set workers.count=1").action(resume);
 }
 
-/** What is told by where the run lies. */
+/** Keys that follow from where the run directory is. */
 const FIXED = new Map([
-  ["name", "names the run that is resumed; it cannot be changed"],
-  ["runs_dir", "holds the run that is resumed; it cannot be changed"],
+  ["name", "is the name of the resumed run and cannot be changed"],
+  ["runs_dir", "is the folder of the resumed run and cannot be changed"],
 ]);
 
 export function requireNotMoved(set: readonly string[]): void {
