@@ -42,7 +42,7 @@ it("prints one line for each event of a run", () => {
     expect.stringMatching(/^─+$/),
     expect.stringMatching(/^ 1 +25.0 % +50.0 % +\+25.0 points/),
     expect.stringMatching(/^ 4 +25.0 % +75.0 % +\+50.0 points/),
-    expect.stringMatching(/^ worst of them +25.0 % +50.0 % +\+25.0 points/),
+    expect.stringMatching(/^ worst tier +25.0 % +50.0 % +\+25.0 points/),
     expect.stringMatching(/^ area, log₂ rank +25.0 % +62.5 % +\+37.5 points/),
     expect.stringMatching(/^─+$/),
     "run:       /runs/story",
