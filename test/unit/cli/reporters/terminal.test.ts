@@ -73,7 +73,7 @@ it("escapes control characters in names", async () => {
   const reporter = terminalReporter({ stream: terminal.stdout, now: tickingClock(100) });
   for (const event of hostileStory) reporter.event(event);
   const lines = await terminal.lines();
-  expect(lines).toContainEqual(expect.stringContaining("of client c1\\u001b[2J\\u009b1m\\u202eevil\\r\\n failed on worker"));
+  expect(lines).toContainEqual(expect.stringContaining("client c1\\u001b[2J\\u009b1m\\u202eevil\\r\\n "));
   expect(lines).toContain("run:       /runs/story\\u001b[2J\\u009b1m\\u202eevil\\r\\n");
   expect(lines.join("")).not.toMatch(/[\p{Cc}\p{Bidi_Control}]/u);
 });
