@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, open, readdir, rename, rm, rmdir, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { ConfigError } from "../errors.ts";
+import { argumentError } from "../errors.ts";
 import { isThere, readingError } from "../base/read-file.ts";
 
 /** The record in every exported folder. A folder without it is never replaced. */
@@ -45,7 +45,7 @@ function unlistable(target: string, cause: NodeJS.ErrnoException): never {
 }
 
 function refuse(target: string, message: string): never {
-  throw new ConfigError([{ path: "out", message: `${target} ${message}` }]);
+  throw argumentError("out", `${target} ${message}`);
 }
 
 /** Before the rename, so that a power cut cannot leave a folder without its files. */

@@ -52,7 +52,7 @@ function withCode(
   };
   const issues = unnamedCode(config).flatMap(({ key, value }) => {
     if (given[key] !== undefined) return [];
-    return [{ path: key, message: `is ${value} in run.json, which chooses no code to run; if you trust it, add ${FLAGS[key](value)}` }];
+    return [{ path: key, message: `is ${value}, but code that only run.json names is not run: if you trust it, add ${FLAGS[key](value)}` }];
   });
   if (issues.length > 0) throw new ConfigError(issues);
   return { ...trained, config };

@@ -2,7 +2,7 @@ import path from "node:path";
 import { peftTensors } from "../adapter/peft.ts";
 import { type AdapterFactors, readPeftAdapter } from "../adapter/peft-adapter.ts";
 import type { RunConfig } from "../config/schema.ts";
-import { ConfigError, RefusedError } from "../errors.ts";
+import { argumentError, ConfigError, RefusedError } from "../errors.ts";
 import { parseJson } from "../base/json.ts";
 import { isThere, readIfThere } from "../base/read-file.ts";
 import { readTrained } from "./load-trained.ts";
@@ -32,12 +32,12 @@ export async function readSource(folder: string, known?: Origin, round = known?.
   } catch (error) {
     if (!(error instanceof RefusedError || error instanceof ConfigError)) throw error;
     const issues = error instanceof ConfigError ? error.issues : [{ path: "run-dir", message: error.message }];
-    throw new ConfigError(issues.map(({ path: at, message }) => ({ path: at === "round" ? at : "lora.init_from", message })));
+    throw new ConfigError(issues.map((issue) => (issue.path === "round" ? issue : { path: "lora.init_from", message: issue.message })));
   }
 }
 
 function noRounds(why: string): ConfigError {
-  return new ConfigError([{ path: "round", message: `must be left out: only a run has rounds, and ${why}` }]);
+  return argumentError("round", `must be left out: only a run has rounds, and ${why}`);
 }
 
 /**

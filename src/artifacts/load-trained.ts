@@ -5,7 +5,7 @@ import { buildAggregation } from "../config/build.ts";
 import { camelKeys } from "../base/case.ts";
 import { aggregationSpecOf } from "../config/policy-specs.ts";
 import { common } from "../config/sections.ts";
-import { ConfigError, RunFailedError } from "../errors.ts";
+import { argumentError, RunFailedError } from "../errors.ts";
 import type { Aggregation } from "../strategy/strategy.ts";
 import { type Commit, type Journal, readJournal } from "../records/journal.ts";
 import { readMetrics } from "../records/metrics.ts";
@@ -70,7 +70,7 @@ function choose(directory: string, commits: readonly Commit[], round: number | u
   const last = commits.at(-1);
   if (!last) refuse(`${directory} has no committed round yet`);
   const found = round === undefined ? last : commits[round];
-  if (!found) throw new ConfigError([{ path: "round", message: `must be a committed round, 0 to ${last.round}, got ${round}` }]);
+  if (!found) throw argumentError("round", `must be a committed round, 0 to ${last.round}, got ${round}`);
   return found;
 }
 
@@ -83,5 +83,5 @@ function recordedAggregation(directory: string, described: unknown): Pick<Aggreg
 }
 
 function refuse(message: string): never {
-  throw new ConfigError([{ path: "run-dir", message }]);
+  throw argumentError("run-dir", message);
 }

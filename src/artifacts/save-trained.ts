@@ -4,7 +4,7 @@ import type { AdapterLayout } from "../adapter/layout.ts";
 import { remarksOnLoaders } from "../adapter/export-compatibility.ts";
 import type { PeftIdentity } from "../adapter/peft.ts";
 import type { RunConfig } from "../config/schema.ts";
-import { ConfigError } from "../errors.ts";
+import { argumentError } from "../errors.ts";
 import { packageVersion } from "../installation.ts";
 import { type StoredDtype, writeAdapterFolder } from "./peft-folder.ts";
 import { writeMergedFolder } from "./merged-model-folder.ts";
@@ -94,5 +94,5 @@ function loadedBy(directory: string): string {
 /** Checks a rank, by default R. Throws a ConfigError for a rank that the adapter does not have. */
 export function rankOf(layout: AdapterLayout, r: number = layout.r): number {
   if (Number.isInteger(r) && r >= 1 && r <= layout.r) return r;
-  throw new ConfigError([{ path: "r", message: `must be a whole number from 1 to ${layout.r}, got ${r}` }]);
+  throw argumentError("r", `must be a whole number from 1 to ${layout.r}, got ${r}`);
 }

@@ -20,10 +20,12 @@ export type Checked<T> =
 /** Validates a config and describes all of its problems in plain words. */
 export function check<S extends z.ZodType>(schema: S, value: unknown, spelling: Spelling): Checked<z.output<S>> {
   const knownKeys = new Map<string, readonly string[]>();
+  const policyNames = new Map<string, readonly string[]>();
   const result = schema.safeParse(value, {
     reportInput: true,
     error(issue) {
-      // Only here does zod give the object that refused a key.
+      // The only place where zod tells which schema refused a key or a value.
+      if (issue.inst instanceof z.ZodDiscriminatedUnion) policyNames.set(JSON.stringify(issue.path ?? []), namesOf(issue.inst));
       if (issue.code === "unrecognized_keys" && issue.inst instanceof z.ZodObject) {
         knownKeys.set(JSON.stringify(issue.path ?? []), Object.keys(issue.inst.shape));
       }
@@ -33,6 +35,10 @@ export function check<S extends z.ZodType>(schema: S, value: unknown, spelling: 
   if (result.success) return { value: result.data };
   const problems = result.error.issues.flatMap((issue): Problem[] => {
     const path = issue.path as (string | number)[];
+    if (issue.code === "invalid_type" && typeof issue.input === "string") {
+      const names = policyNames.get(JSON.stringify(path)) ?? [];
+      return [withNameHint(describe(issue, path, issue.input), issue.input, names)];
+    }
     if (issue.code !== "unrecognized_keys") return [describe(issue, path, issue.input)];
     const known = (knownKeys.get(JSON.stringify(path)) ?? []).map((key) => spell([...path, key], spelling));
     return issue.keys.map((key) => ({
@@ -74,6 +80,19 @@ function unknownKey(key: string, parent: Path, known: readonly string[]): string
   if (parent[0] === "lora" && key === "lora_alpha") return "is not a key; set scale instead (lora_alpha is scale · r at every rank r)";
   const meant = nearest(toSnake(key), known) ?? nearest(key, known);
   return meant ? `is not a key; did you mean ${meant}?` : `is not a key; the keys are ${known.join(", ")}`;
+}
+
+function namesOf({ options, def }: z.ZodDiscriminatedUnion): readonly string[] {
+  return options.flatMap((option) => {
+    const name: unknown = option instanceof z.ZodObject ? option.shape[def.discriminator] : undefined;
+    return name instanceof z.ZodLiteral ? [...name.values].map(String) : [];
+  });
+}
+
+/** `flora` where `{ name: flora }` is needed. */
+function withNameHint(problem: Problem, input: string, names: readonly string[]): Problem {
+  const name = nearest(input, names);
+  return name === undefined ? problem : { ...problem, message: `${problem.message}; did you mean { name: ${name} }?` };
 }
 
 function describe(issue: z.core.$ZodIssue, path: Path, input: unknown): Problem {

@@ -93,7 +93,7 @@ export async function readText(file: string): Promise<string> {
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
     const reason = code === "ENOENT" ? "there is no such file" : `the file cannot be read: ${message}`;
-    throw new ConfigError([{ path: "config", message: reason, location: file }]);
+    throw new ConfigError([{ path: "config", message: reason, location: file, isArgument: true }]);
   }
 }
 

@@ -24,11 +24,13 @@ export function locator(source: YamlSource, start: Place, isRecord: boolean, pat
   const locate = (issue: ConfigIssue): { readonly issue: ConfigIssue; readonly order: number } => {
     const path = parsePath(issue.path);
     const isKey = String(path[0]) in fileSchema.shape;
-    if (issue.location !== undefined || !isKey) return { issue, order: Number.MAX_VALUE };
+    if (issue.location !== undefined || issue.isArgument || !isKey) return { issue, order: Number.MAX_VALUE };
     const place = findPlace(source, { path, at: "value" }) ?? start;
     const message = paths.reduce(asWritten, issue.message);
-    // The user gave an argument of the command, and not the key.
-    if (!place.inFile && !place.location.startsWith("--")) return { issue: { path: place.location, message }, order: Number.MAX_VALUE };
+    // An argument of the command stands for the key.
+    if (!place.inFile && !place.location.startsWith("--")) {
+      return { issue: { path: place.location, message, isArgument: true }, order: Number.MAX_VALUE };
+    }
     const location = isRecord && place.inFile ? {} : { location: place.location };
     return { issue: { path: formatPath(path, "snake_case"), message, ...location }, order: Math.min(place.order, Number.MAX_VALUE) };
   };

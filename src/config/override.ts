@@ -14,12 +14,14 @@ function quoteHint(assignment: string): string {
   return `; quote it for YAML: --set '${key}=${JSON.stringify(rest.join("="))}'`;
 }
 
-/** Adds to a finding how to quote the value, if `set` gives a map or a list where a text is expected. */
+/** The finding, with the spelling that a shell takes where `set` gave a map or a list for a string, or a policy's bare name. */
 export function withQuoteHint<F extends Pick<Finding, "path" | "message">>(finding: F, set: readonly string[]): F {
-  if (!/^must be a string, got a (map|list)$/.test(finding.message)) return finding;
-  const key = formatPath(finding.path, "snake_case");
+  const { path, message } = finding;
+  const key = formatPath(path, "snake_case");
   const assignment = set.findLast((given) => given.startsWith(`${key}=`));
-  return assignment === undefined ? finding : { ...finding, message: `${finding.message}${quoteHint(assignment)}` };
+  if (assignment === undefined) return finding;
+  if (/^must be a string, got a (map|list)$/.test(message)) return { ...finding, message: `${message}${quoteHint(assignment)}` };
+  return { ...finding, message: message.replace(/(?<=; did you mean )\{ name: .* \}(?=\?$)/, (policy) => `--set '${key}=${policy}'`) };
 }
 
 /**

@@ -1,7 +1,7 @@
 import path from "node:path";
 import { z } from "zod";
 import { check } from "../config/check.ts";
-import { ConfigError } from "../errors.ts";
+import { argumentError, type ConfigError } from "../errors.ts";
 import { parseJson } from "../base/json.ts";
 import { isFile, readTextIfThere } from "../base/read-file.ts";
 import { count, describeProblems, inSnakeCase, list, names } from "./schema.ts";
@@ -150,5 +150,5 @@ export function isReady(record: WrittenRecord): boolean {
 export const RUN_RECORD = "run.json";
 
 function refusal(message: string): ConfigError {
-  return new ConfigError([{ path: "run-dir", message }]);
+  return argumentError("run-dir", message);
 }

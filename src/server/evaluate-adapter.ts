@@ -3,7 +3,7 @@ import path from "node:path";
 import { isLanguage } from "../adapter/peft.ts";
 import { validateRun } from "../config/build.ts";
 import type { RunConfig } from "../config/schema.ts";
-import { ConfigError } from "../errors.ts";
+import { argumentError } from "../errors.ts";
 import { parseJson } from "../base/json.ts";
 import { cacheFolder } from "../installation.ts";
 import { evaluateRound } from "./evaluate.ts";
@@ -62,7 +62,7 @@ function atRanks(config: RunConfig, ranks: readonly number[] | undefined): RunCo
   const r = tiers.at(-1);
   if (r === undefined || !tiers.every((rank) => Number.isInteger(rank) && rank >= 1 && rank <= config.lora.r)) {
     const message = `must be whole numbers from 1 to ${config.lora.r}, the adapter's rank, got ${ranks.join(", ") || "none"}`;
-    throw new ConfigError([{ path: "r", message }]);
+    throw argumentError("r", message);
   }
   const { aggregation } = config.strategy;
   return {

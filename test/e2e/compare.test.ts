@@ -131,7 +131,7 @@ describe("a comparison", () => {
     const other = path.join(folder(), "unfair.yaml");
     writeFileSync(other, readFileSync(file, "utf8").replace("{ name: RBLA }", "{ name: RBLA, set: { data.max_examples: 40, rounds: 3 } }"));
     const progress: unknown[] = [];
-    const issues = await issuesOf(() => compare(await loadComparison(other), { onRun: (state) => progress.push(state) }));
+    const issues = await issuesOf(async () => compare(await loadComparison(other), { onRun: (state) => progress.push(state) }));
     expect(issues).toEqual([
       { path: "methods[1].set", message: expect.stringMatching(/"RBLA".*"prelort".*\bdata\b/) },
       { path: "methods[1].set", message: expect.stringMatching(/"RBLA".*"prelort".*\brounds\b/) },
@@ -140,7 +140,7 @@ describe("a comparison", () => {
   });
 
   test("refuses to replace a run that finished with another config", async () => {
-    const issues = await issuesOf(() => compare(await loadComparison(file), { set: ["fit.batch_size=3"] }));
+    const issues = await issuesOf(async () => compare(await loadComparison(file), { set: ["fit.batch_size=3"] }));
     expect(issues).toEqual([{ path: "name", message: expect.stringMatching(/trial.*finished.*--overwrite/) }]);
     expect(readLines(folder(), "trial", "rbla.seed-1", "journal.jsonl").at(-1)).toEqual({ type: "end" });
   });
@@ -150,7 +150,7 @@ describe("a comparison", () => {
     rmSync(path.join(folder(), "trial", tuned), { recursive: true });
     const finished: string[] = [];
     const onRun = ({ name, state }: { name: string; state: string }) => void (state === "finished" && finished.push(name));
-    await issuesOf(() => compare(await loadComparison(file), { set: ["fit.batch_size=3"], onRun }));
+    await issuesOf(async () => compare(await loadComparison(file), { set: ["fit.batch_size=3"], onRun }));
     expect(finished).toEqual([]);
     await run();
     expect(started).toEqual([tuned]);

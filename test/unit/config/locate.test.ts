@@ -146,7 +146,7 @@ it("an argument that sets a key is reported by its own name", () => {
   writeFileSync(join(folder, "run.json"), "{}");
   const { locate } = openRecorded(record, "run.json", { given, inScript: "federate()" });
   const located = locate(new ConfigError([{ path: "lora.init_from", message: "is empty" }])) as ConfigError;
-  expect(located.issues).toEqual([{ path: "run-dir", message: "is empty" }]);
+  expect(located.issues).toEqual([{ path: "run-dir", message: "is empty", isArgument: true }]);
 });
 
 it("any other error is unchanged", async () => {
