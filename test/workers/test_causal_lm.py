@@ -99,7 +99,7 @@ def test_a_text_that_is_too_long_is_cut_at_its_end(llama: Path, max_length: int,
 
 
 def test_a_text_without_anything_to_learn_is_told_by_its_line(llama: Path):
-    with pytest.raises(InputError, match=r"data\.jsonl:2: has no tokens to train on"):
+    with pytest.raises(InputError, match=r"data\.jsonl:2: .*\btokens\b"):
         encode(llama, texts(3, 0), **OF_TEXT)
 
 

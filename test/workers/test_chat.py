@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -123,25 +124,19 @@ def test_a_template_that_writes_earlier_answers_otherwise_is_refused_unless_ther
     forgetful = CHAT_TEMPLATE.replace(
         "{{ message.content }}", "{{ message.content if loop.last or message.role != 'assistant' else 'kind' }}"
     )
-    with pytest.raises(
-        InputError, match=r"chats\.jsonl:3: message 3: .* writes its content \(role 'assistant'\) differently when"
-    ):
+    with pytest.raises(InputError, match=r"chats\.jsonl:3: message 3: .*\bcontent \(role 'assistant'\)"):
         encode(CHAT, template=forgetful)
     assert encode(CHAT[:3], template=forgetful)[1] == "paw tail </s>"
 
 
 def test_a_conversation_that_the_template_refuses_is_told_by_its_line():
     strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}" + CHAT_TEMPLATE
-    with pytest.raises(
-        InputError, match=r"chats\.jsonl:3: message 1: the model's chat template refuses .*: no system here"
-    ):
+    with pytest.raises(InputError, match=r"chats\.jsonl:3: message 1: .*: no system here$"):
         encode(CHAT, template=strict)
 
 
 def test_a_conversation_that_begins_with_the_assistant_is_told_by_its_line():
-    with pytest.raises(
-        InputError, match=r"chats\.jsonl:3: message 1: begins with the assistant; expected the user or the system first"
-    ):
+    with pytest.raises(InputError, match=r"chats\.jsonl:3: message 1: .*\bassistant\b"):
         encode(CHAT[2:])
 
 
@@ -199,24 +194,24 @@ def test_a_call_may_be_the_function_by_itself_and_the_list_json():
 @pytest.mark.parametrize(
     ("template", "turns", "reason"),
     [
-        (PLAIN, with_call(), "message 2: the model's chat template does not render tool_calls"),
-        (PLAIN, with_call(content="nest"), "message 2: the model's chat template does not render tool_calls"),
-        (PLAIN, [USER, assistant(function_call=call()["function"])], "message 2: .* does not render function_call"),
-        (PLAIN, [USER, assistant("paw", reasoning_content="hm")], "message 2: .* does not render reasoning_content"),
-        (PLAIN, [USER, assistant(refusal="no")], "message 2: the model's chat template does not render refusal"),
-        (LLAMA, with_call(content="nest"), r"message 2: .* does not render its content \(role 'assistant'\)"),
-        (LLAMA, with_call(tool_calls=[call(), call()]), "message 2: .* refuses this conversation: one tool call at"),
-        (CHATML, [{"role": "narrator", "content": "x"}, *with_call()], r"message 1: .* its content \(role 'narrator'"),
-        (MISTRAL, [{"role": "narrator", "content": "x"}, *with_call()], "message 1: .* refuses .*, got narrator"),
+        (PLAIN, with_call(), r"message 2: .*\btool_calls\b"),
+        (PLAIN, with_call(content="nest"), r"message 2: .*\btool_calls\b"),
+        (PLAIN, [USER, assistant(function_call=call()["function"])], r"message 2: .*\bfunction_call\b"),
+        (PLAIN, [USER, assistant("paw", reasoning_content="hm")], r"message 2: .*\breasoning_content\b"),
+        (PLAIN, [USER, assistant(refusal="no")], r"message 2: .*\brefusal\b"),
+        (LLAMA, with_call(content="nest"), r"message 2: .*\bcontent \(role 'assistant'\)"),
+        (LLAMA, with_call(tool_calls=[call(), call()]), "message 2: .*: one tool call at"),
+        (CHATML, [{"role": "narrator", "content": "x"}, *with_call()], r"message 1: .*\bcontent \(role 'narrator'"),
+        (MISTRAL, [{"role": "narrator", "content": "x"}, *with_call()], "message 1: .*, got narrator"),
         (
             REASONING,
             [USER, assistant("paw", reasoning_content="hm"), USER, assistant("tail")],
-            "message 2: .* writes reasoning_content differently when others follow; split the conversation",
+            r'message 2: .*\breasoning_content\b.*"weight": 0',
         ),
         (
             REASONING,
             [USER, assistant("<think>\nhm\n</think>\n\npaw"), USER, assistant("tail")],
-            "message 2: .* writes this turn differently when others follow; split the conversation",
+            r'message 2: .*"weight": 0',
         ),
         (
             CHATML.replace("call.function.arguments | tojson", "call.function.arguments"),
@@ -226,7 +221,7 @@ def test_a_call_may_be_the_function_by_itself_and_the_list_json():
         (
             ADDING.replace("m['tool_calls']", "m['tool_calls'][:1]"),
             with_call(tool_calls=[call(), call(name="lever")]),
-            "message 2: the model's chat template does not render tool call 2",
+            "message 2: .* tool call 2;",
         ),
     ],
 )
@@ -261,43 +256,43 @@ def test_a_turn_of_weight_0_is_not_learned_and_its_weight_not_rendered(weight: A
 @pytest.mark.parametrize(
     ("turns", "reason"),
     [
-        ([USER, assistant("paw", weight=0.5)], r"message 2: weight is 0\.5; expected 0 or 1"),
-        ([USER, assistant("paw", weight="0")], r'message 2: weight is "0"; expected 0 or 1'),
+        ([USER, assistant("paw", weight=0.5)], r"message 2: .*\bweight\b.* 0\.5;.*\b0\b.*\b1\b"),
+        ([USER, assistant("paw", weight="0")], r'message 2: .*\bweight\b.* "0";.*\b0\b.*\b1\b'),
         (
             [{**USER, "weight": 1}, assistant("paw")],
-            "message 1: weight is 1, but only the assistant's turns",
+            r"message 1: .*\bweight\b.*\b1\b.*'user'",
         ),
-        ([USER, assistant("paw", weight=0)], "every turn of the assistant has weight 0"),
-        ([USER, assistant(" ")], "all turns of the assistant are empty"),
+        ([USER, assistant("paw", weight=0)], r".*\bweight 0\b"),
+        ([USER, assistant(" ")], r".*\bempty\b"),
         ([USER], "the assistant says nothing"),
         ([], "the assistant says nothing"),
-        ("fur", r'column \'turns\' is text that is not JSON \(.*\): "fur"; expected a list of \{"role"'),
-        ("[{'role': 'user'}]", "column 'turns' is text that is not JSON .*; it looks like Python's notation"),
-        ({"role": "user"}, r'column \'turns\' is \{"role": "user"\}; expected a list of'),
-        (["fur", "paw"], 'message 1: is "fur"; expected a list of'),
-        ([{"role": "user"}], "message 1: has no content, or null; expected text"),
-        ([USER, assistant(None)], "message 2: has no content, or null; expected text"),
-        ([USER, assistant(None, tool_calls=[])], "message 2: has no content, or null; expected text"),
-        ([{"role": "user", "content": 3}], "message 1: content is 3; expected text"),
-        ([{"content": "fur"}], "message 1: role is null; expected a role"),
-        ([{"role": " ", "content": "fur"}], 'message 1: role is " "; expected a role'),
-        ([USER, {"from": "gpt", "value": "paw"}], "message 2: has 'from' in a conversation of 'role' and 'content'"),
-        ([{**USER, "value": "fur"}], "message 1: has 'value' in a conversation of 'role' and 'content'"),
-        ([{"from": "human", "value": "fur"}, assistant("x")], "message 2: has 'role' in a conversation of 'from' and"),
-        ([{"from": "human", "content": "fur"}], "message 1: has 'content' in a conversation of 'from' and 'value'"),
+        ("fur", r'column \'turns\' .*\bJSON\b.*"fur";.*\{"role"'),
+        ("[{'role': 'user'}]", r"column 'turns' .*\bjson\.dumps\b"),
+        ({"role": "user"}, r'column \'turns\' .*\{"role": "user"\};.*\{"from"'),
+        (["fur", "paw"], r'message 1: .*"fur";.*\{"role"'),
+        ([{"role": "user"}], r"message 1: .*\bcontent\b"),
+        ([USER, assistant(None)], r"message 2: .*\bcontent\b"),
+        ([USER, assistant(None, tool_calls=[])], r"message 2: .*\bcontent\b"),
+        ([{"role": "user", "content": 3}], r"message 1: .*\bcontent\b.*\b3\b"),
+        ([{"content": "fur"}], r"message 1: .*\brole\b.*\bnull\b"),
+        ([{"role": " ", "content": "fur"}], r'message 1: .*\brole\b.*" "'),
+        ([USER, {"from": "gpt", "value": "paw"}], "message 2: .*'from'.*'role' and 'content'"),
+        ([{**USER, "value": "fur"}], "message 1: .*'value'.*'role' and 'content'"),
+        ([{"from": "human", "value": "fur"}, assistant("x")], "message 2: .*'role'.*'from' and 'value'"),
+        ([{"from": "human", "content": "fur"}], "message 1: .*'content'.*'from' and 'value'"),
         (
             [USER, assistant([{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}])],
-            "message 2: part 2 of its content is of type 'image_url'",
+            "message 2: part 2 .*'image_url'",
         ),
-        ([{"role": "user", "content": [{"type": "text"}]}], "message 1: part 1 of its content is .*; expected"),
+        ([{"role": "user", "content": [{"type": "text"}]}], r'message 1: part 1 .*\{"type": "text"\}'),
         (
             [USER, assistant(tool_calls=[{"id": "c1"}])],
-            r"message 2: tool call 1 is .*; expected \{\"type\": \"function",
+            r"message 2: tool call 1 .*;.*\{\"type\": \"function",
         ),
-        ([USER, assistant(tool_calls="drill")], "message 2: its tool call is text that is not JSON"),
-        ([USER, assistant(tool_calls=3)], "message 2: tool_calls is 3; expected a list"),
-        (json.dumps([USER, assistant("\ud800")]), r"message 2\.content holds half a surrogate pair"),
-        ([{"role": "user", "content": "a\0b"}], r"message 1\.content holds a NUL character"),
+        ([USER, assistant(tool_calls="drill")], r"message 2: .*\btool call\b.*\bJSON\b.*drill"),
+        ([USER, assistant(tool_calls=3)], r"message 2: .*\btool_calls\b.*\b3\b"),
+        (json.dumps([USER, assistant("\ud800")]), r"message 2\.content .*\bU\+D800\b"),
+        ([{"role": "user", "content": "a\0b"}], r"message 1\.content .*\bU\+0000\b"),
     ],
 )
 def test_what_is_no_conversation_is_told_by_line_and_message(turns: Any, reason: str):
@@ -381,9 +376,7 @@ def test_tools_and_other_variables_beside_the_messages_go_to_the_template():
     assert quiet_answer == (["paw<|im_end|>\n"], [])
     with pytest.raises(InputError, match=r"chats\.jsonl:3: column 'chat_template_kwargs' sets 'chat_template'"):
         learned_of(PLAIN, answer, chat_template_kwargs='{"chat_template": "x"}')
-    with pytest.raises(
-        InputError, match=r"column 'tools' is \[\"drill\"\], .* takes a list of maps|is text that is not"
-    ):
+    with pytest.raises(InputError, match=r"column 'tools' .*(\[\"drill\"\]|\bJSON\b)"):
         learned_of(PLAIN, answer, tools=["drill"])
     nested = conversation_of(
         Row("chats.jsonl:3", {"sample": {"turns": answer, "tools": [tool]}}),
@@ -423,7 +416,7 @@ def test_arguments_that_are_text_but_not_json_are_refused(arguments: str):
     turns = [{"role": "system", "content": "kind"}, USER, assistant(tool_calls=[call(arguments, "weather")])]
     with pytest.raises(InputError) as refused:
         conversation(turns)
-    assert str(refused.value).startswith("chats.jsonl:3: message 3: arguments of weather are not JSON: ")
+    assert re.match(r"chats\.jsonl:3: message 3: .*\bweather\b.*\bJSON\b", str(refused.value))
     assert conversation([USER, assistant(tool_calls=[call("")])]).learned == [False, True]
 
 
@@ -496,8 +489,8 @@ def test_every_faulty_line_is_told_at_once_in_the_files_order(tmp_path: Path):
     with pytest.raises(InputError) as refused:
         build_dataset(task_with(CHAT_TEMPLATE), data, SEED, quiet)
     told = str(refused.value)
-    assert told.startswith(f"{path}:1, {path}:3, {path}:5, {path}:7, {path}:9 and 10 more rows: message 2: the model's")
-    assert f"{path}:2, {path}:4, {path}:6, {path}:8, {path}:10 and 10 more rows: message 1: has no content" in told
+    assert told.startswith(f"{path}:1, {path}:3, {path}:5, {path}:7, {path}:9 and 10 more rows: message 2: ")
+    assert f"{path}:2, {path}:4, {path}:6, {path}:8, {path}:10 and 10 more rows: message 1: " in told
 
 
 def test_remarks_on_conversations_are_kept_with_the_index(tmp_path: Path):
@@ -527,7 +520,7 @@ def test_a_parquet_file_gives_messages_only_the_keys_they_had(tmp_path: Path):
 
 def test_a_missing_column_is_told_with_the_one_that_holds_conversations():
     row = Row("chats.jsonl:1", {"text": "x", "conversations": [{"from": "human", "value": "fur"}]})
-    with pytest.raises(InputError, match=r"has no column 'turns', .*; did you mean 'conversations'\?"):
+    with pytest.raises(InputError, match=r"'turns'.*'conversations'"):
         conversation_of(row, DATA)
 
 
@@ -542,7 +535,7 @@ def test_a_tokenizer_without_a_chat_template_is_a_problem_where_one_is_asked_for
     for changes in ({"chat": True}, {"messages": "turns", "prompt": None, "answer": None}):
         problems = Problems()
         task_with(None).check(data_spec(HERE, "causal-lm", **changes), problems)
-        with pytest.raises(InputError, match="the tokenizer has no chat template; leave out") as refused:
+        with pytest.raises(InputError, match="chat template") as refused:
             problems.raise_any()
         assert refused.value.problems[0][0] == "model.name_or_path"
     problems = Problems()
@@ -582,9 +575,9 @@ def test_the_reference_ends_with_the_last_answer_that_is_learned(last: dict[str,
 def test_half_a_surrogate_pair_that_only_the_rendering_shows_is_refused():
     escaped = with_call()
     escaped[1]["tool_calls"] = [call('{"a": "\\ud83d"}')]
-    with pytest.raises(InputError, match=r"as the model's chat template renders it, .* half a surrogate pair"):
+    with pytest.raises(InputError, match=r"chat template .*\bU\+D800\b"):
         rendered(CHATML, escaped)
-    with pytest.raises(InputError, match="column 'system' holds half a surrogate pair"):
+    with pytest.raises(InputError, match=r"column 'system' .*\bU\+D800\b"):
         rendered("{{ system }}" + PLAIN, [USER, assistant("paw")], system="kind \ud83d")
     # As text it is eight plain characters, which a template may write as they are.
     assert '{"a": "\\ud83d"}' in rendered(REASONING, escaped)
@@ -617,7 +610,7 @@ def test_arguments_are_given_as_a_map_to_a_template_that_leaves_out_text():
 def test_a_template_that_writes_the_date_gives_the_same_text_on_every_day():
     stretches, remarks = learned_of("{{ strftime_now('%d %b %Y') }} " + PLAIN, [USER, assistant("paw")])
     assert stretches == [" paw </s> "]
-    assert remarks == ["the model's chat template writes the date; it is given 26 Jul 2024 on every day"]
+    assert len(remarks) == 1 and "26 Jul 2024" in remarks[0]
     assert rendered("{{ strftime_now('%Y') }} " + PLAIN, [USER, assistant("paw")]).startswith("2024 user")
     assert learned_of(PLAIN, [USER, assistant("paw")])[1] == []
 
@@ -627,7 +620,7 @@ def test_a_conversation_that_loses_all_that_is_learned_to_max_length_is_refused_
     task = task_with(None)
     task.tokenizer = with_template(PLAIN)
     long = {"role": "user", "content": "fur " * 50}
-    with pytest.raises(InputError, match="is cut to 20 tokens, none of which is trained on") as refused:
+    with pytest.raises(InputError, match=r"\b20 tokens\b") as refused:
         task.encode([Row("chats.jsonl:1", {"turns": [long, assistant("paw"), long]})], data, quiet)
     assert refused.value.problems[0][0] == "data.max_length"
 
@@ -642,7 +635,7 @@ def test_arguments_that_are_text_are_not_encoded_twice(arguments: str, written: 
 def test_text_arguments_that_are_no_map_are_refused_where_they_would_be_encoded_twice():
     turns = with_call()
     turns[1]["tool_calls"] = [call("[1, 2]")]
-    with pytest.raises(InputError, match=r'message 2: the model\'s chat template would write its data as "\[1, 2\]"'):
+    with pytest.raises(InputError, match=r'message 2: .*"\[1, 2\]"'):
         rendered(CHATML, turns)
     assert "CALL" not in rendered(REASONING, turns) and "drill [1, 2]</tool_call>" in rendered(REASONING, turns)
 

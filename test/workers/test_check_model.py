@@ -1,6 +1,7 @@
 """What is known of a model before its weights are read, and what of it is adapted."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def texts(folder: Path, *lengths: int) -> str:
 
 @pytest.mark.parametrize(
     ("kind", "config", "limit"),
-    # RoBERTa counts from behind its padding token's number, which is 0 here.
+    # RoBERTa's positions start after its padding token's id, which is 0 here.
     [(BertModel, BertConfig, 12), (RobertaModel, RobertaConfig, 11)],
 )
 def test_an_example_of_more_tokens_than_the_model_has_positions_is_told(
@@ -71,12 +72,8 @@ def test_an_example_of_more_tokens_than_the_model_has_positions_is_told(
     task = "sequence-classification"
     shared: dict[str, Any] = {"clients": 1, "eval_examples": 0, "max_length": 64}
     run(model, task, tmp_path, path=texts(tmp_path, 3, limit), **shared)
-    assert refusal(model, task, tmp_path, path=texts(tmp_path, 3, limit + 1), **shared) == [
-        (
-            "data.max_length",
-            f"the longest example has {limit + 1} tokens, the model takes at most {limit}; lower data.max_length",
-        )
-    ]
+    ((option, message),) = refusal(model, task, tmp_path, path=texts(tmp_path, 3, limit + 1), **shared)
+    assert option == "data.max_length" and re.search(rf"\b{limit + 1} tokens\b.*\b{limit}\b", message)
     run(model, task, tmp_path, path=texts(tmp_path, 3, 40), **{**shared, "max_length": limit})
     base = kind.from_pretrained(model)
     base(input_ids=torch.full((1, limit), 5))
@@ -102,7 +99,7 @@ def test_a_decoders_positions_count_too(tmp_path: Path):
     path = texts(tmp_path, 3, 20)
     shared = {"path": path, "clients": 1, "eval_examples": 0, "max_length": 64, "text": None, "label": None}
     ((option, message),) = refusal(model, "seq2seq-lm", tmp_path, prompt="a kind", answer="{text}", **shared)
-    assert option == "data.max_length" and "the longest example has 21 tokens, the model takes at most 12" in message
+    assert option == "data.max_length" and re.search(r"\b21\b.*\b12\b", message)
 
 
 def test_a_tokenizer_that_knows_more_than_the_model_is_told(tmp_path: Path):
@@ -110,12 +107,8 @@ def test_a_tokenizer_that_knows_more_than_the_model_is_told(tmp_path: Path):
     model = save_model(tmp_path / "llama", LlamaForCausalLM, config)
     largest = int(max(TOKENIZER("fur")["input_ids"]))
     shared = {"path": texts(tmp_path, 3, 4), "clients": 1, "eval_examples": 0, "prompt": None, "answer": None}
-    assert refusal(model, "causal-lm", tmp_path, text="{text}", **shared) == [
-        (
-            "model.name_or_path",
-            f"the tokenizer gives token {largest}, the model knows 10: the two do not match",
-        )
-    ]
+    ((option, message),) = refusal(model, "causal-lm", tmp_path, text="{text}", **shared)
+    assert option == "model.name_or_path" and re.search(rf"\b{largest}\b.*\b10\b", message)
 
 
 MODELS: dict[str, tuple[str, Any]] = {
@@ -204,7 +197,7 @@ def test_a_module_whose_weight_is_another_ones_too_is_not_trained_in_full(tmp_pa
             model, "causal-lm", tmp_path, replace(LORA, modules_to_save=[name]), text="{text}", **shared
         )
         assert option == "lora.modules_to_save"
-        assert "takes in one of transformer.wte and lm_head" in message
+        assert "transformer.wte and lm_head" in message
     run(model, "causal-lm", tmp_path, replace(LORA, modules_to_save=["ln_f"]), text="{text}", **shared)
 
 
@@ -216,7 +209,7 @@ def test_where_peft_has_no_choice_of_its_own_modules_are_asked_for(tiny: Path, t
     task: Any = find_task(model_spec(write_vit(tmp_path / "vit"), "image-classification"), CPU)
     task.model = replace(task.model, name_or_path=str(tmp_path / "vit"))
     task.labels = ["a", "b"]
-    with pytest.raises(InputError, match=r"is required: .* ViTForImageCl.*all-linear"):
+    with pytest.raises(InputError, match=r"\bViTForImageClassification\b.*all-linear"):
         add_adapters(task.build_model(), task, replace(LORA, target_modules=None))
 
 
@@ -232,9 +225,7 @@ def test_the_attention_that_is_asked_for_is_the_models(tiny: Path, tmp_path: Pat
 def test_quantised_weights_on_a_cpu_are_told_before_anything_is_loaded(tiny: Path, tmp_path: Path, quantization: str):
     model = model_spec(tiny, "causal-lm", quantization=quantization)
     message = Prepare("p", 1, SEED, model, LORA, data_spec(tiny, "causal-lm"), str(tmp_path))
-    with pytest.raises(
-        InputError, match=f"{quantization} weights need a CUDA device, .*, and this worker has cpu"
-    ) as refused:
+    with pytest.raises(InputError, match=rf"\b{quantization}\b.*\bCUDA\b.*\bcpu\b") as refused:
         prepare(message, CPU, quiet)
     assert [option for option, _ in refused.value.problems] == ["model.quantization"]
 

@@ -89,11 +89,11 @@ def test_a_shard_is_a_range_of_the_examples_asked_for(tiny: Path):
     # 24 held out from all; c00 has 34 of which 5 are held out, and so has c01.
     assert shard_of(dataset, train) == range(24 + 34 + 2, 24 + 34 + 5)
     assert shard_of(dataset, client) == range(24 + 34 + 29 + 2, 24 + 34 + 29 + 5)
-    with pytest.raises(ValueError, match=r"expected a part of the 5 examples held out of c01, got range\(3, 6\)"):
+    with pytest.raises(ValueError, match=r"\b5 examples\b.*\bc01\b.*range\(3, 6\)"):
         shard_of(dataset, replace(client, start=3))
-    with pytest.raises(ValueError, match=r"expected a part of the 29 examples that c01 trains on, got range\(27, 30\)"):
+    with pytest.raises(ValueError, match=r"\b29 examples\b.*\bc01\b.*range\(27, 30\)"):
         shard_of(dataset, replace(train, start=27))
-    with pytest.raises(ValueError, match=r"expected a part of the 24 examples held out from all, got range\(22, 25\)"):
+    with pytest.raises(ValueError, match=r"\b24 examples\b.*range\(22, 25\)"):
         shard_of(dataset, replace(ASKED, start=22))
 
 

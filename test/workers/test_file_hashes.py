@@ -142,7 +142,7 @@ def test_names_that_are_not_utf_8_are_kept(tmp_path: Path, read: list[str]):
 
 
 def test_a_file_that_is_gone_is_named(tmp_path: Path):
-    with pytest.raises(InputError, match=r"gone: cannot be read: No such file"):
+    with pytest.raises(InputError, match=r"gone: .*No such file"):
         hash_files([tmp_path / "gone"], tmp_path / "cache")
 
 

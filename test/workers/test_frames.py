@@ -155,7 +155,7 @@ class TestChunks:
             ([0, 0], "chunk of t: expected rows at offset 10, got rows at offset 0"),
             ([3], "chunk of t: expected rows at offset 0, got dense at offset 0"),
             ([0, 1, 2, 3, 3], "chunk of t: expected end, got dense at offset 0"),
-            ([0, 1, 2], "end: expected the rest of dense at offset 0 first"),
+            ([0, 1, 2], r"end: .*\bdense at offset 0\b"),
         ],
     )
     def test_chunks_out_of_order_doubled_or_missing_are_refused(self, order: list[int], reason: str):
@@ -204,19 +204,19 @@ def test_what_is_announced_takes_no_memory_before_it_comes():
     size = 2**45
     assembly = Assembly([TensorDescriptor("rows", "F32", [1, size // 4], size, 0, None)])
     assembly.add(Chunk("t", 1, "rows", 0, bytes(8)))
-    with pytest.raises(WireError, match="end: expected the rest of rows at offset 8 first"):
+    with pytest.raises(WireError, match=r"end: .*\brows at offset 8\b"):
         assembly.finish()
 
 
 def test_a_tensor_whose_bytes_do_not_fit_its_shape_is_refused():
-    with pytest.raises(WireError, match=r"tensor rows: shape \[2, 3\] of F32 does not take 20 bytes"):
+    with pytest.raises(WireError, match=r"tensor rows: .*\[2, 3\].*\bF32\b.*\b20 bytes\b"):
         Assembly([TensorDescriptor("rows", "F32", [2, 3], 20, 0, None)])
 
 
 def test_more_credit_than_was_used_is_refused():
     window = CreditWindow()
     assert window.take(100) and not window.take(frames.CREDIT_BYTES)
-    with pytest.raises(WireError, match="credit: expected at most 100 bytes back, got 101"):
+    with pytest.raises(WireError, match=r"credit: .*\b100\b.*\b101\b"):
         window.give_back(101)
 
 
@@ -302,7 +302,7 @@ class TestSharedMemory:
     def test_a_pipe_that_nobody_writes_to_is_no_file_and_holds_nobody_up(self, tmp_path: Path):
         os.mkfifo(tmp_path / "pipe")
         pipe = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
-        with pytest.raises(OSError, match="the shared file ends before byte 88"):
+        with pytest.raises(OSError, match=r"\b88\b"):
             borrow_payload([replace(self.lent(Lender())[0], shared=Shared(pipe, 64))], os.getpid())
         os.close(pipe)
 
@@ -318,15 +318,15 @@ class TestSharedMemory:
     @pytest.mark.parametrize(
         ("changes", "reason"),
         [
-            ({"crc32": 1}, "tensor rows: expected either a crc32 or shared memory"),
-            ({"shape": [2, 4]}, "does not take 24 bytes"),
+            ({"crc32": 1}, r"tensor rows: .*\bcrc32\b"),
+            ({"shape": [2, 4]}, r"\[2, 4\].*\b24 bytes\b"),
         ],
     )
     def test_what_is_described_wrongly_is_refused(self, changes: dict[str, Any], reason: str):
         rows, dense = self.lent(Lender())
         with pytest.raises(WireError, match=reason):
             borrow_payload([replace(rows, **changes), dense], os.getpid())
-        with pytest.raises(WireError, match="all in shared memory, or none"):
+        with pytest.raises(WireError, match=r"tensors: .*shared memory"):
             borrow_payload([rows, describe_payload(PAYLOAD)[1]], os.getpid())
 
     def test_an_answer_that_lends_is_one_message(self):

@@ -193,21 +193,21 @@ def test_where_the_file_says_so_digits_are_taken_one_by_one_and_leave_the_space_
 )
 def test_a_split_that_is_not_known_is_refused_and_nothing_is_left(pre, said, model, tmp_path):
     file = write_gguf(tmp_path / "tiny.gguf", model, pre=pre)
-    with pytest.raises(InputError, match=f"its tokenizer splits text with {said}"):
+    with pytest.raises(InputError, match=rf"tokenizer .*\b{said}\b"):
         convert(file, tmp_path / "made")
     assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_file_that_lacks_a_weight_or_is_no_gguf_and_a_folder_that_holds_something_are_refused(model, tmp_path):
     file = write_gguf(tmp_path / "tiny.gguf", model, without="blk.0.attn_v.weight")
-    with pytest.raises(InputError, match=r"lacks model\.layers\.0\.self_attn\.v_proj\.weight"):
+    with pytest.raises(InputError, match=r"model\.layers\.0\.self_attn\.v_proj\.weight"):
         convert(file, tmp_path / "made")
     file.write_text("no model at all, but long enough to be one" * 4)
     with pytest.raises(InputError, match="expected a GGUF file"):
         convert(file, tmp_path / "made")
     with pytest.raises(InputError, match="expected a GGUF file"):
         convert(tmp_path / "absent.gguf", tmp_path / "made")
-    with pytest.raises(InputError, match="expected a folder that does not exist yet, or an empty one"):
+    with pytest.raises(InputError, match="expected a folder"):
         convert(file, tmp_path)
     assert list(tmp_path.iterdir()) == [file]
 

@@ -97,8 +97,8 @@ def test_a_picture_is_a_path_or_bytes_or_a_map_of_either(vit: Path, pictures: Pa
     [
         (b"no picture", r"column 'image' is not a readable image: cannot identify"),
         ("gone.png", r"column 'image' is not a readable image: .*No such file"),
-        (7, r"column 'image' is a int; expected an image's path or its bytes"),
-        (None, r"column 'image' is a NoneType; expected an image's path or its bytes"),
+        (7, r"column 'image' .*\bint\b"),
+        (None, r"column 'image' .*\bNoneType\b"),
     ],
 )
 def test_what_is_no_picture_is_told_by_its_row(vit: Path, pictures: Path, value: Any, reason: str):

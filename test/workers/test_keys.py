@@ -53,20 +53,20 @@ def test_they_are_the_first_line_and_the_rest_is_left(monkeypatch: pytest.Monkey
 )
 def test_what_is_no_line_of_keys_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, sent: bytes):
     give(monkeypatch, sent)
-    with pytest.raises(SystemExit, match="--curve: expected one line of JSON on standard input") as refused:
+    with pytest.raises(SystemExit, match=r"--curve: .*server_key, public_key, secret_key") as refused:
         read_keys()
     assert KEYS["secret_key"][:10] not in str(refused.value)
 
 
 def test_without_its_controller_it_ends(monkeypatch: pytest.MonkeyPatch):
     give(monkeypatch, b"")
-    with pytest.raises(SystemExit, match="its controller is gone"):
+    with pytest.raises(SystemExit, match="controller"):
         read_keys()
 
 
 def test_a_pyzmq_without_curve_says_what_to_do(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(zmq, "has", lambda capability: capability != "curve")
-    with pytest.raises(RuntimeError, match=r"built without CURVE.*pip install.*workers\.transport: ipc"):
+    with pytest.raises(RuntimeError, match=r"\bCURVE\b.*pip install.*workers\.transport: ipc"):
         connection.Connection("tcp://127.0.0.1:1", "w0", os.getpid(), print, Keys(**KEYS))
 
 
@@ -102,4 +102,4 @@ def test_a_real_process_whose_standard_input_ends_without_them_ends_too():
     ended = subprocess.run(
         command, env=worker_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600
     )
-    assert (ended.returncode, "its controller is gone" in ended.stderr) == (1, True)
+    assert (ended.returncode, "controller" in ended.stderr) == (1, True)

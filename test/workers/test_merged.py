@@ -127,7 +127,7 @@ def test_quantised_weights_take_in_nothing(tiny: Path):
     ]
     nested = replace(nested, modules=tuple(quantised))
     set_base(nested, None)
-    with pytest.raises(InputError, match="aggregation that merges into the base model") as refused:
+    with pytest.raises(InputError, match="flora") as refused:
         set_base(nested, random_adapter(nested, 2)[0])
     assert refused.value.problems[0][0] == "model.quantization"
 
@@ -156,5 +156,5 @@ def test_rows_of_an_evaluation_have_exactly_the_largest_asked_rank(tiny: Path):
     part = evaluate(resident, replace(EVALUATE_TASK, ranks=[4, 1]), payload(rows=rows[:4]), report).tiers
     assert part == [whole[1], whole[0]]
     for wrong in (8, 2):
-        with pytest.raises(ValueError, match=f"rows: expected the largest of the requested ranks, 4, got {wrong}"):
+        with pytest.raises(ValueError, match=f"rows: .*\\b4\\b.*\\b{wrong}$"):
             evaluate(resident, replace(EVALUATE_TASK, ranks=[1, 4]), payload(rows=rows[:wrong]), report)

@@ -115,7 +115,7 @@ def test_gpt2s_conv1d_is_laid_out_by_what_goes_in_and_out():
 
 
 def test_a_module_that_is_no_linear_layer_is_refused_by_name():
-    expected = r"takes in transformer\.wte, a Embedding: only nn\.Linear and Conv1D"
+    expected = r"\btransformer\.wte\b.*\bEmbedding\b.*\bnn\.Linear\b"
     with pytest.raises(ValueError, match=expected):
         wrapped_gpt2(replace(LORA, target_modules=["wte"]))
 
@@ -125,7 +125,7 @@ def test_a_module_that_is_no_linear_layer_is_refused_by_name():
     [(["q_proj", "c_attn", "value"], "q_proj or value"), (["attn_c"], "attn_c"), (r".*\.q_proj", r".*\.q_proj")],
 )
 def test_a_target_that_matches_nothing_is_refused_beside_what_there_is(targets: str | list[str], named: str):
-    expected = f"nothing in the model is named {named}; its linear modules are c_attn, c_proj, c_fc"
+    expected = rf"{named};.*\bc_attn, c_proj, c_fc\b"
     with pytest.raises(InputError) as refused:
         wrapped_gpt2(replace(LORA, target_modules=targets))
     assert refused.value.problems == [("lora.target_modules", expected)]
@@ -135,12 +135,12 @@ def test_targets_are_names_whole_or_from_a_dot_on_and_expressions_over_whole_nam
     for targets in (["c_attn"], ["attn.c_attn"], ["transformer.h.0.attn.c_attn"], r".*\.c_attn"):
         nested = wrapped_gpt2(replace(LORA, target_modules=targets))
         assert [module.shape.name for module in nested.modules] == ["transformer.h.0.attn.c_attn"]
-    with pytest.raises(InputError, match=r"\( is not a regular expression: missing \), unterminated subpattern"):
+    with pytest.raises(InputError, match=r"\( .*: missing \), unterminated subpattern"):
         wrapped_gpt2(replace(LORA, target_modules="("))
 
 
 def test_modules_to_save_that_are_not_there_are_refused_by_name():
-    with pytest.raises(ValueError, match="names pooler, which GPT2LMHeadModel does not have"):
+    with pytest.raises(ValueError, match=r"\bpooler\b.*\bGPT2LMHeadModel\b"):
         wrapped_gpt2(replace(LORA, target_modules=["c_attn"], modules_to_save=["pooler"]))
 
 
@@ -148,7 +148,7 @@ def test_examples_of_their_own_truncation_need_a_module_that_sees_them_apart(tin
     nested = nested_of(tiny, "causal-lm")
     hooked = nested.modules[0].layer.lora_A["r8"]
     assert isinstance(hooked, nn.Module)
-    with truncated(nested, 8, [1, 2]), pytest.raises(ValueError, match="sees 6 rows for a batch of 2 examples"):
+    with truncated(nested, 8, [1, 2]), pytest.raises(ValueError, match=r"\b6 rows\b.*\b2 examples\b"):
         hooked(torch.zeros(6, 32))
 
 
@@ -161,7 +161,7 @@ def test_a_checkpoint_that_lacks_frozen_parameters_is_refused_by_name(tiny: Path
     weights = load_file(tmp_path / "model.safetensors")
     del weights["transformer.ln_f.weight"]
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ValueError, match=r"lacks transformer\.ln_f\.weight, which this task needs"):
+    with pytest.raises(ValueError, match=r"\btransformer\.ln_f\.weight\b"):
         task.build_model()
     task.modules_to_save = ["ln_f"]
     task.build_model()

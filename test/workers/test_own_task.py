@@ -147,14 +147,14 @@ def test_its_module_is_found_by_its_file_and_takes_nobodys_name(folder: Path):
 @pytest.mark.parametrize(
     ("source", "task", "reason"),
     [
-        (None, "not_written:Mine", r"module not_written cannot be imported \(looked for in .* first\): ModuleNotFound"),
-        ("1 / 0", "divides:Mine", r"module divides cannot be imported: ZeroDivisionError: division by zero"),
-        ("import nowhere", "lacks:Mine", r"module lacks cannot be imported .*: No module named 'nowhere'"),
-        ("class Other: pass", "others:Mine", r"module others has no class Mine that is a prelort_worker\.tasks\.Task"),
-        ("class Mine: pass", "plain:Mine", r"module plain has no class Mine that is a prelort_worker\.tasks\.Task"),
-        ("Mine = 3", "number:Mine", r"module number has no class Mine that is a prelort_worker\.tasks\.Task"),
-        ("", "empty:", r"module empty has no class  that is"),
-        (None, "spell-checking", r"there is no task 'spell-checking'"),
+        (None, "not_written:Mine", r"\bnot_written\b.*: ModuleNotFound"),
+        ("1 / 0", "divides:Mine", r"\bdivides\b.*: ZeroDivisionError: division by zero"),
+        ("import nowhere", "lacks:Mine", r"\blacks\b.*: No module named 'nowhere'"),
+        ("class Other: pass", "others:Mine", r"\bothers\b.*\bMine\b.*\bprelort_worker\.tasks\.Task\b"),
+        ("class Mine: pass", "plain:Mine", r"\bplain\b.*\bMine\b.*\bprelort_worker\.tasks\.Task\b"),
+        ("Mine = 3", "number:Mine", r"\bnumber\b.*\bMine\b.*\bprelort_worker\.tasks\.Task\b"),
+        ("", "empty:", r"\bempty\b.*\bprelort_worker\.tasks\.Task\b"),
+        (None, "spell-checking", r"'spell-checking'"),
     ],
 )
 def test_a_task_that_is_not_there_is_told(folder: Path, source: str | None, task: str, reason: str):
@@ -173,8 +173,8 @@ MORE_EXAMPLES = BAG.replace("for row in rows\n        ]", "for row in [*rows, *r
 @pytest.mark.parametrize(
     ("module", "source", "reason"),
     [
-        ("one_loss", ONE_LOSS, r"Topics\.losses: expected one dimension, .*, got shape \[\]"),
-        ("few_losses", FEW_LOSSES, r"as many losses for each of 2 examples, got shape \[1\]"),
+        ("one_loss", ONE_LOSS, r"Topics\.losses: .*\[\]"),
+        ("few_losses", FEW_LOSSES, r"Topics\.losses: .*\b2\b.*\[1\]"),
         ("more_examples", MORE_EXAMPLES, r"Topics\.encode gave 320 examples for 160 rows"),
     ],
 )
@@ -195,18 +195,18 @@ def test_a_model_that_sees_no_examples_apart_trains_with_objectives_that_do_not_
     up = up_with(tiny, folder, "flat", FLAT)
     for objective in ("none", "sum", "sampled"):
         assert up.fit("c01", 8, replace(FIT, objective=objective))[0].loss is not None
-    with pytest.raises(InputError, match=r"first sees \d+ rows for a batch of \d+ examples, so they cannot be given"):
+    with pytest.raises(InputError, match=r"first \w+ \d+ rows .*\b\d+ examples\b"):
         up.fit("c01", 8, FIT)
 
 
 def test_a_metric_that_is_not_one_for_each_example_is_told(tiny: Path, folder: Path):
     up = up_with(tiny, folder, "mean_metric", BAG.replace('"chance": chance,', '"chance": chance.mean(),'))
-    with pytest.raises(InputError, match=r"metric chance: expected a number for each of 5 examples, got shape \[\]"):
+    with pytest.raises(InputError, match=r"\bchance\b.*\b5\b.*\[\]"):
         up.evaluate([2], batch_size=5)
 
 
 def test_a_model_that_is_not_of_transformers_needs_target_modules(tiny: Path, folder: Path):
-    with pytest.raises(InputError, match="is required: PEFT has defaults only for transformers models") as refused:
+    with pytest.raises(InputError, match="PEFT") as refused:
         up_with(tiny, folder, "no_targets", BAG, replace(LORA, target_modules=None))
     assert refused.value.problems[0][0] == "lora.target_modules"
 

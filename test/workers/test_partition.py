@@ -79,9 +79,9 @@ def test_a_size_is_within_one_example_of_its_share(n: int, shares: list[float]):
 
 def test_a_share_too_small_is_named():
     few = replace(SHARES, shares=[1, 8, 1], min_examples=5)
-    with pytest.raises(InputError, match=r"the share 1 of client 1 of 3 gives it 4 of 40 examples, fewer .*\(5\)"):
+    with pytest.raises(InputError, match=r"\b1\b.*\bclient 1 of 3\b.*\b4 of 40\b.*\b5\b"):
         parts_of(few, [""] * 40, 3)
-    with pytest.raises(InputError, match=r"expected one for each of the 4 data\.clients, got 3"):
+    with pytest.raises(InputError, match=r"\b4 data\.clients\b.*\b3$"):
         parts_of(SHARES, [""] * 40, 4)
 
 
@@ -103,7 +103,7 @@ def test_a_minimum_that_the_numbers_allow_is_met(
     parts = parts_of(spec, values, clients, seed)
     assert is_a_cover(parts, n) and len(parts) == clients and min(map(len, parts)) >= minimum
     assert parts == parts_of(spec, values, clients, seed)
-    with pytest.raises(InputError, match=rf"need {(n + 1) * clients} training examples, there are {n}"):
+    with pytest.raises(InputError, match=rf"\b{(n + 1) * clients} training examples\b.*\b{n}$"):
         parts_of(replace(spec, min_examples=n + 1), values, clients, seed)
 
 
@@ -164,9 +164,7 @@ def test_what_a_partition_goes_by_is_text_numbers_as_in_json(value: object, text
 
 @pytest.mark.parametrize("value", [None, [1], {"a": 1}])
 def test_a_row_without_a_value_to_go_by_is_refused(value: object):
-    with pytest.raises(
-        InputError, match=r"a\.jsonl:1: column 't' \(data\.partition\.by\) is .*expected text or a number"
-    ):
+    with pytest.raises(InputError, match=r"a\.jsonl:1: column 't' \(data\.partition\.by\) "):
         values_of(VALUE_OF_T, [Row("a.jsonl:1", {"t": value})])
 
 
@@ -184,7 +182,7 @@ def test_the_smaller_alpha_is_the_more_sizes_differ():
 
 
 def test_a_minimum_that_the_numbers_do_not_allow_is_refused_with_them():
-    with pytest.raises(InputError, match="need 99 training examples, there are 90"):
+    with pytest.raises(InputError, match=r"\b99 training examples\b.*\b90$"):
         parts_of(replace(SIZE, min_examples=11), [""] * 90, 9)
 
 
@@ -239,9 +237,9 @@ def test_which_clients_share_values_is_drawn():
 @pytest.mark.parametrize(
     ("per_client", "clients", "reason"),
     [
-        (5, 4, r"5 values for each client, and the training examples have 4"),
-        (1, 3, r"3 clients of 1 values each cannot hold the 4 values of the column; raise clients or"),
-        (4, 3, r"3 clients should hold the value 'b', which has only 2 training examples; lower clients"),
+        (5, 4, r"\b5 values\b.*\b4\b"),
+        (1, 3, r"\b3 clients\b.*\b1 values\b.*\b4 values\b.*per_client"),
+        (4, 3, r"\b3 clients\b.*'b'.*\b2 training examples\b"),
     ],
 )
 def test_a_pathological_partition_that_cannot_be_says_why(per_client: int, clients: int, reason: str):
@@ -257,7 +255,7 @@ def test_by_value_and_by_file_there_are_as_many_clients_as_values_unless_fewer_a
     assert owned_values(IID, values, None) is None
     assert parts_of(VALUE, values, None) == [[1, 3], [2], [0], [4]]
     assert parts_of(FILES, values, None) == [[2], [0], [1, 3], [4]]
-    with pytest.raises(InputError, match=r"5 clients of one file each, and the data has 4 of them"):
+    with pytest.raises(InputError, match=r"\b5 clients\b.*\bfile\b.*\b4\b"):
         owned_values(FILES, values, 5)
 
 
@@ -268,12 +266,12 @@ def test_clients_are_those_of_the_whole_data_though_the_draw_left_some_without_e
 
 @pytest.mark.parametrize("spec", [IID, SIZE, PATHOLOGICAL])
 def test_a_partition_that_does_not_tell_the_number_of_clients_needs_it(spec: PartitionSpec):
-    with pytest.raises(InputError, match=rf"is required: the partition {spec.name} "):
+    with pytest.raises(InputError, match=rf"\b{spec.name}\b"):
         parts_of(spec, ["a"] * 20, None)
 
 
 def test_files_need_a_folder():
-    with pytest.raises(InputError, match=r"a\.csv:2: .*folder of files"):
+    with pytest.raises(InputError, match=r"a\.csv:2: .*\bfiles\b"):
         values_of(FILES, [Row("a.csv:2", {"text": "x"})])
 
 

@@ -112,7 +112,7 @@ def test_dirichlet_gives_every_client_its_minimum_or_says_what_to_change():
     assert min(map(len, parts)) >= 8 and len(set(map(len, parts))) > 1
     full = partition(replace(DIRICHLET, min_examples=20), values, len(values), 5, np.random.default_rng(0))
     assert [len(part) for part in full] == [20] * 5
-    with pytest.raises(InputError, match="need 105 training examples, there are 100"):
+    with pytest.raises(InputError, match=r"\b105 training examples\b.*\b100$"):
         partition(replace(DIRICHLET, min_examples=21), values, len(values), 5, np.random.default_rng(0))
 
 
@@ -153,7 +153,7 @@ def test_held_out_examples_are_drawn_not_the_first_ones():
 
 def test_a_client_that_would_keep_nothing_to_train_on_is_named(tiny: Path):
     build(tiny, "causal-lm", client_eval_examples=33)
-    with pytest.raises(InputError, match=r"client c00: expected at least 35 examples, .*, got 34"):
+    with pytest.raises(InputError, match=r"\bc00\b.*\b35\b.*\b34\b"):
         build(tiny, "causal-lm", client_eval_examples=34)
 
 
@@ -171,14 +171,14 @@ def test_by_value_client_k_holds_the_kth_commonest_value_and_other_values_are_no
 
 def test_values_are_ranked_over_the_file_and_ties_by_their_text():
     assert owned_values(VALUE, ["b", "c", "a", "c", "d"], 3) == ["c", "a", "b"]
-    with pytest.raises(InputError, match=r"3 clients of one value .* the data has 2 of them"):
+    with pytest.raises(InputError, match=r"\b3 clients\b.*\bvalue\b.*\b2\b"):
         owned_values(VALUE, ["b", "a", "a"], 3)
 
 
 def test_a_value_without_training_examples_is_told_by_its_client(tiny: Path, tmp_path: Path):
     lines = [json.dumps({"word": "w01", "gloss": "fur", "topic": topic}) for topic in ["a", "a", "a", "b"]]
     path = write_lines(tmp_path / "few.jsonl", *lines)
-    with pytest.raises(InputError, match=r"client c01: expected at least 1 examples, .*, got 0"):
+    with pytest.raises(InputError, match=r"\bc01\b.*\b1\b.*\b0\b"):
         build(tiny, "causal-lm", path=path, clients=2, partition=VALUE, eval_examples=0, max_examples=1)
 
 
@@ -193,13 +193,13 @@ def test_labels_do_not_depend_on_the_examples_drawn(tiny: Path, tmp_path: Path):
     [
         (
             ['{"text": "fur", "topic": "a"}', '{"text": "paw"}'],
-            r":2: has no column 'topic', which data\.label needs; its columns are: text",
+            r":2: .*'topic'.*\bdata\.label\b.*: text$",
         ),
-        (['{"topic": "a"}'], r":1: has no column 'text', which data\.text needs; its columns are: topic"),
-        (['{"text": "fur", "topic": "a"}', "", "{text: fur}"], r":3: is not valid JSON: "),
+        (['{"topic": "a"}'], r":1: .*'text'.*\bdata\.text\b.*: topic$"),
+        (['{"text": "fur", "topic": "a"}', "", "{text: fur}"], r":3: .*\bJSON\b"),
         (['["fur"]'], r":1: expected a JSON object, got \[\"fur\"\]"),
-        (['{"text": null, "topic": "a"}'], r":1: column 'text' \(data\.text\) is null; expected text or a number"),
-        (["", " "], r": holds no examples; expected one JSON object a line"),
+        (['{"text": null, "topic": "a"}'], r":1: column 'text' \(data\.text\) .*\bnull\b"),
+        (["", " "], r": .*\bno examples\b"),
         (['{"text": "", "topic": "a"}', '{"text": "fur", "topic": "b"}'], r":1: gives a text without a token"),
     ],
 )
@@ -210,22 +210,20 @@ def test_data_that_cannot_be_used_is_named_by_file_and_line(tiny: Path, tmp_path
 
 
 def test_a_missing_file_and_too_many_held_out_are_told(tiny: Path, tmp_path: Path):
-    with pytest.raises(InputError, match=r"nowhere\.jsonl: no such file or folder"):
+    with pytest.raises(InputError, match=r"nowhere\.jsonl: "):
         run(tiny, tmp_path, path="nowhere.jsonl")
-    with pytest.raises(InputError, match="cannot hold out 160 of the 160 examples"):
+    with pytest.raises(InputError, match=r"\b160\b.*\b160 examples\b"):
         run(tiny, tmp_path, eval_examples=160)
 
 
 @pytest.mark.parametrize("template", ["{text!r}", "{text:>9}", "{text[0]}", "{}"])
 def test_a_template_holds_column_names_and_nothing_else(tiny: Path, template: str):
-    with pytest.raises(InputError, match=r"data\.text: expected column names alone between braces"):
+    with pytest.raises(InputError, match=r"data\.text: .*\{text\}"):
         build(tiny, "sequence-classification", text=template)
 
 
 def test_a_dot_leads_into_maps_and_lists_and_a_text_is_neither(tiny: Path):
-    with pytest.raises(
-        InputError, match=r"column 'text\.real' \(data\.text\) does not exist; expected a map or a list"
-    ):
+    with pytest.raises(InputError, match=r"column 'text\.real' \(data\.text\) .*\bmap or a list\b"):
         build(tiny, "sequence-classification", text="{text.real}")
 
 
@@ -268,13 +266,13 @@ def test_an_index_of_another_content_than_named_is_refused(tiny: Path, tmp_path:
     prepared = run(tiny, tmp_path)
     with pytest.raises(InputError, match=f"expected sha256 {'0' * 64}, got {prepared.index.sha256}"):
         open_dataset(Path(prepared.index.path), "0" * 64)
-    with pytest.raises(InputError, match="no longer exists; prepare the data again"):
+    with pytest.raises(InputError, match="prepared dataset"):
         open_dataset(tmp_path / "gone", "0" * 64)
 
 
 def test_a_single_label_is_refused_since_there_is_nothing_to_tell_apart(tiny: Path, tmp_path: Path) -> None:
     path = write_lines(tmp_path / "one.jsonl", *['{"text": "fur and paw", "topic": "animal"}'] * 40)
-    with pytest.raises(InputError, match=r"at least two labels in .*, got animal alone"):
+    with pytest.raises(InputError, match=r"\blabels\b.*\banimal\b"):
         build(tiny, "sequence-classification", path=path)
 
 

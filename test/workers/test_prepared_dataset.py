@@ -115,7 +115,7 @@ def test_a_tensor_that_changed_is_found_by_the_checksum(tmp_path: Path, name: st
         tensors = {each: file.get_tensor(each) for each in file.keys()}  # noqa: SIM118 - no mapping
     tensors[name].view(-1)[-1] += 1
     path.write_bytes(save(tensors, metadata))
-    with pytest.raises(InputError, match="its content does not match its checksum"):
+    with pytest.raises(InputError, match="checksum"):
         read_dataset(path)
     with pytest.raises(InputError, match="expected sha256 0000"):
         open_dataset(path, "0" * 64)
@@ -124,7 +124,7 @@ def test_a_tensor_that_changed_is_found_by_the_checksum(tmp_path: Path, name: st
 def test_a_file_of_another_kind_is_no_index(tmp_path: Path):
     path = tmp_path / "index.safetensors"
     path.write_bytes(save({"weight": torch.zeros(2)}, {"format": "pt"}))
-    with pytest.raises(InputError, match="is not a prepared dataset"):
+    with pytest.raises(InputError, match="prepared dataset"):
         read_dataset(path)
 
 
@@ -139,7 +139,7 @@ def test_a_read_error_says_nothing_of_the_content(tmp_path: Path, monkeypatch: p
 
 
 def test_an_unknown_client_is_told():
-    with pytest.raises(ValueError, match="the prepared data has no client 'c02'; it has 2 of them"):
+    with pytest.raises(ValueError, match=r"'c02'.*\b2\b"):
         dataset_of(examples()).of_client("c02")
 
 
@@ -148,9 +148,9 @@ def test_an_unknown_client_is_told():
     [
         (
             [(3, 2, 4), (3, 2, 5)],
-            r"pixels: expected shapes that differ only in the first dimension, got \[3, 2, 4\] and \[3, 2, 5\]",
+            r"pixels: .*\[3, 2, 4\].*\[3, 2, 5\]",
         ),
-        ([(), (1,)], r"pixels: expected shapes that differ only in the first dimension, got \[\] and \[1\]"),
+        ([(), (1,)], r"pixels: .*\[\].*\[1\]"),
     ],
 )
 def test_examples_that_cannot_lie_in_one_tensor_are_told_by_name(shapes: list[tuple[int, ...]], reason: str):
@@ -160,7 +160,7 @@ def test_examples_that_cannot_lie_in_one_tensor_are_told_by_name(shapes: list[tu
 
 
 def test_an_example_that_lacks_what_others_have_is_told_by_name():
-    with pytest.raises(InputError, match="an example has labels, text, another has text"):
+    with pytest.raises(InputError, match=r"\blabels, text\b.*\btext\b"):
         make_dataset(
             INFO, [{"text": torch.zeros(1), "labels": torch.zeros(1)}, {"text": torch.zeros(1)}], [1, 1], SIZES
         )

@@ -23,7 +23,7 @@ def test_a_checkpoint_under_other_names_which_would_load_nothing_is_refused(tiny
     weights = load_file(tmp_path / "model.safetensors")
     renamed = {name.replace(".c_attn.", ".attention."): value for name, value in weights.items()}
     save_file(renamed, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(InputError, match=r"lacks transformer\.h\.0\.attn\.c_attn\.bias, .*c_attn\.weight, which"):
+    with pytest.raises(InputError, match=r"\btransformer\.h\.0\.attn\.c_attn\.bias, .*c_attn\.weight\b"):
         find_task(model_spec(tiny, "causal-lm", name_or_path=str(tmp_path)), CPU).build_model()
 
 
