@@ -1,10 +1,10 @@
 import type { ComparisonResult } from "../../src/compare/compare.ts";
 import type { Outcome } from "../../src/compare/outcome.ts";
 
-/** Two tiers with these losses, which are also those of round 2. */
+/** Two tiers with these losses, which round 2 has too. */
 export function outcome(method: string, seed: number, losses: readonly [number, number], more: Partial<Outcome> = {}): Outcome {
-  const byTier = losses.map((loss, place) => ({
-    r: place + 1,
+  const byTier = losses.map((loss, index) => ({
+    r: index + 1,
     loss,
     perplexity: Math.exp(loss),
     accuracy: null,
@@ -47,7 +47,7 @@ export function outcome(method: string, seed: number, losses: readonly [number, 
   };
 }
 
-/** Three methods over two seeds; one of them costs three passes a step, and lacks its second seed. */
+/** Three methods over two seeds; one costs three passes per step and lacks its second seed. */
 export const result: ComparisonResult = {
   name: "trial",
   reference: "ours",

@@ -64,7 +64,7 @@ def trained_logits(nested: NestedLora, r: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def test_a_language_model_answers_as_with_its_adapter(tiny: Path, tmp_path: Path) -> None:
+def test_a_merged_language_model_computes_what_it_does_with_its_adapter(tiny: Path, tmp_path: Path) -> None:
     nested = nested_of(tiny, "causal-lm")
     assert export(request_of(nested, tmp_path, 4, [])) == []
     whole = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
@@ -78,7 +78,7 @@ def test_a_language_model_answers_as_with_its_adapter(tiny: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(("dtype", "stored"), [("bf16", torch.bfloat16), ("f16", torch.float16)])
-def test_its_weights_are_rounded_once(tiny: Path, tmp_path: Path, dtype: str, stored: torch.dtype) -> None:
+def test_merged_weights_are_rounded_once(tiny: Path, tmp_path: Path, dtype: str, stored: torch.dtype) -> None:
     nested = nested_of(tiny, "causal-lm")
     request = request_of(nested, tmp_path, 2, [], dtype=dtype)
     export(request)
@@ -122,7 +122,7 @@ def test_the_transposed_weights_of_gpt2_are_merged_too(tiny: Path, tmp_path: Pat
 
 
 @torch.no_grad()
-def test_an_adapted_head_that_is_tied_to_the_embeddings_comes_apart_from_them(tiny: Path, tmp_path: Path) -> None:
+def test_an_adapted_head_is_untied_from_the_embeddings(tiny: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
     config = LlamaConfig(**sizes, num_attention_heads=2, tie_word_embeddings=True)
@@ -137,7 +137,7 @@ def test_an_adapted_head_that_is_tied_to_the_embeddings_comes_apart_from_them(ti
     assert torch.equal(whole.model.embed_tokens.weight, before.model.embed_tokens.weight)
 
 
-def test_another_model_than_the_runs_is_refused_by_the_modules_name(tiny: Path, tmp_path: Path) -> None:
+def test_a_model_other_than_the_runs_is_refused_by_the_modules_name(tiny: Path, tmp_path: Path) -> None:
     nested = nested_of(tiny, "causal-lm")
     request = request_of(nested, tmp_path, 2, [])
     other = replace(request.modules[0], out=48)
@@ -145,7 +145,7 @@ def test_another_model_than_the_runs_is_refused_by_the_modules_name(tiny: Path, 
         export(replace(request, modules=[other, *request.modules[1:]]))
 
 
-def test_the_program_answers_in_one_line(tiny: Path, tmp_path: Path) -> None:
+def test_the_program_answers_with_one_line(tiny: Path, tmp_path: Path) -> None:
     request = request_of(nested_of(tiny, "causal-lm"), tmp_path, 2, [])
     assert run(request) == {"remarks": []}
     assert (tmp_path / "out" / "config.json").exists()
@@ -174,7 +174,7 @@ def with_tokenizer(model: Any, tiny: Path, folder: Path) -> str:
     return str(folder / "base")
 
 
-def test_a_base_model_that_is_not_the_one_it_was_trained_on_is_refused_by_file(tiny: Path, tmp_path: Path):
+def test_a_changed_base_model_is_refused_by_file(tiny: Path, tmp_path: Path):
     nested = nested_of(tiny, "causal-lm")
     source = describe_source(nested.task.model, tmp_path / "cache")
     base = {file.name: file.sha256 for file in source.files}

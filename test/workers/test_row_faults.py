@@ -60,7 +60,7 @@ def test_the_first_faulty_row_of_a_file_is_named_first(tiny: Path, tmp_path: Pat
     assert option == "data.text" and message.startswith(f"{named} and 10 more rows: ")
 
 
-def test_a_fault_of_every_row_is_told_of_the_first():
+def test_a_fault_that_every_row_has_is_reported_for_the_first():
     faults = RowFaults()
     for index in range(1, 4):
         faults.add(f"a.csv:{index}", "has no column 'b'")
@@ -68,7 +68,7 @@ def test_a_fault_of_every_row_is_told_of_the_first():
         faults.raise_any(3)
 
 
-def test_faults_of_every_kind_are_told_at_once(tiny: Path, tmp_path: Path):
+def test_faults_of_every_kind_are_reported_together(tiny: Path, tmp_path: Path):
     rows = [row(""), '{"text": "fur"', row(topic=""), row("paw\ud83d"), {"text": "fur"}, row(""), row(office="")]
     held_out = write(tmp_path / "b.jsonl", row("fur", "animal"), row("rock", "stone"), row("\0", "food"))
     by_office = replace(IID, name="value", by="topic")
@@ -98,14 +98,14 @@ def test_faults_of_every_kind_are_told_at_once(tiny: Path, tmp_path: Path):
     ("value", "called"),
     [("", "empty"), (" \t", "blank"), (None, "null"), (float("nan"), "NaN"), ("nan", '"nan"'), ("NaN ", '"NaN"')],
 )
-def test_a_missing_label_is_no_class(tiny: Path, tmp_path: Path, value: object, called: str):
+def test_a_missing_label_is_not_a_class(tiny: Path, tmp_path: Path, value: object, called: str):
     problems = told(tiny, tmp_path, row(topic=value), row(), row(topic=value))
     ((option, message),) = problems
     assert option == "data.label"
     assert message.startswith(f"a.jsonl:1, a.jsonl:3: column 'topic' (data.label) is {called}, ")
 
 
-def test_of_a_file_that_cannot_be_read_nothing_else_is_told(tiny: Path, tmp_path: Path):
+def test_nothing_else_is_reported_of_a_file_that_cannot_be_decoded(tiny: Path, tmp_path: Path):
     path = tmp_path / "a.csv"
     path.write_bytes("text,topic\nfur,café\n".encode("latin-1"))
     problems = problems_of(tiny, tmp_path, TASK, path=str(path))
@@ -113,7 +113,7 @@ def test_of_a_file_that_cannot_be_read_nothing_else_is_told(tiny: Path, tmp_path
 
 
 @pytest.mark.parametrize("value", ["", None, float("nan")])
-def test_a_missing_value_is_no_client(tiny: Path, tmp_path: Path, value: object):
+def test_a_missing_value_is_not_a_client(tiny: Path, tmp_path: Path, value: object):
     rows = [{**each, "office": office} for each, office in zip(GOOD, ["north", "south"] * 20, strict=True)]
     path = write(tmp_path / "a.jsonl", row(office=value), *rows)
     ((option, message),) = problems_of(
@@ -122,13 +122,13 @@ def test_a_missing_value_is_no_client(tiny: Path, tmp_path: Path, value: object)
     assert option == "data.partition.by" and message.startswith(f"{path}:1: column 'office' (data.partition.by) is ")
 
 
-def test_a_number_that_a_library_could_not_read_is_no_text(tiny: Path, tmp_path: Path):
+def test_nan_is_not_text(tiny: Path, tmp_path: Path):
     ((option, message),) = told(tiny, tmp_path, row(float("nan")), row(float("nan")))
     assert option == "data.text"
     assert message.startswith("a.jsonl:1, a.jsonl:2: column 'text' (data.text) is NaN")
 
 
-def test_a_missing_label_of_a_table_of_pandas_is_refused(tiny: Path, tmp_path: Path):
+def test_a_missing_label_in_a_pandas_table_is_refused(tiny: Path, tmp_path: Path):
     datasets = pytest.importorskip("datasets")
     texts = ["fur", "bread"] * 20
     for labels in ([None, 1.0] * 20, [float("nan"), 1.0] * 20, [None, "food"] * 20):
@@ -139,7 +139,7 @@ def test_a_missing_label_of_a_table_of_pandas_is_refused(tiny: Path, tmp_path: P
         assert message.startswith(f"{path}:0, {path}:2, ") and " and 10 more rows: column 'topic'" in message
 
 
-def test_a_text_of_a_parquet_file_that_is_not_utf_8_is_refused_by_its_row(tiny: Path, tmp_path: Path):
+def test_parquet_text_that_is_not_utf_8_is_refused_with_its_row(tiny: Path, tmp_path: Path):
     pytest.importorskip("datasets")
     import pyarrow as pa
     from pyarrow import parquet
@@ -166,7 +166,7 @@ def test_a_text_of_a_parquet_file_that_is_not_utf_8_is_refused_by_its_row(tiny: 
         ),
     ],
 )
-def test_a_character_that_no_tokenizer_should_see_is_refused(tiny: Path, tmp_path: Path, text: str, found: str):
+def test_an_illegal_character_is_refused_with_its_location(tiny: Path, tmp_path: Path, text: str, found: str):
     ((option, message),) = told(tiny, tmp_path, row(), row(text))
     assert option == "data.text"
     assert message.startswith("a.jsonl:2: column 'text' (data.text) ") and found in message
@@ -180,7 +180,7 @@ def test_tabs_and_line_breaks_are_legal(tiny: Path, tmp_path: Path):
     assert run(tiny, tmp_path, TASK, path=path).labels == ["animal", "food"]
 
 
-def test_a_conversation_is_searched_whole(tiny: Path, tmp_path: Path):
+def test_all_of_a_conversation_is_checked_for_illegal_characters(tiny: Path, tmp_path: Path):
     chat = [{"role": "user", "content": "fur"}, {"role": "assistant", "content": [{"type": "text", "text": "\ud83d"}]}]
     path = write(tmp_path / "a.jsonl", *[{"turns": chat}] * 2)
     problems = problems_of(
@@ -204,7 +204,7 @@ def test_a_conversation_is_searched_whole(tiny: Path, tmp_path: Path):
         (["Nan", "NA"], '"Nan" (1), "NA" (1) '),
     ],
 )
-def test_labels_that_are_probably_meant_as_one_are_remarked(
+def test_labels_that_differ_only_in_spelling_cause_a_remark(
     tiny: Path, tmp_path: Path, topics: list[object], remark: str
 ):
     path = write(tmp_path / "a.jsonl", *(row(topic=topic) for topic in topics), row("wool", "animal"), row("rye", "a"))
@@ -213,14 +213,14 @@ def test_labels_that_are_probably_meant_as_one_are_remarked(
     assert found.startswith(f"data.label: {remark}")
 
 
-def test_a_blank_answer_is_remarked(tiny: Path, tmp_path: Path):
+def test_a_blank_answer_causes_a_remark(tiny: Path, tmp_path: Path):
     path = write(tmp_path / "a.jsonl", *[{"word": "w01", "gloss": gloss} for gloss in ["fur", "", "paw", " "]])
     prepared = run(tiny, tmp_path, path=path, clients=1, eval_examples=0)
     (remark,) = prepared.remarks
     assert remark.startswith(f"{path}:2, {path}:4: data.answer ")
 
 
-def test_how_many_of_the_held_out_examples_are_taken_is_remarked(tiny: Path, tmp_path: Path):
+def test_a_sample_of_the_held_out_file_causes_a_remark(tiny: Path, tmp_path: Path):
     held_out = write(tmp_path / "test.jsonl", *GOOD)
     taken = run(tiny, tmp_path, TASK, eval_path=held_out, eval_examples=6)
     (remark,) = taken.remarks
@@ -228,7 +228,7 @@ def test_how_many_of_the_held_out_examples_are_taken_is_remarked(tiny: Path, tmp
     assert run(tiny, tmp_path, TASK, eval_path=held_out, eval_examples=40).remarks == []
 
 
-def test_a_file_that_is_missing_hides_nothing_of_the_other(tiny: Path, tmp_path: Path):
+def test_a_missing_file_does_not_hide_problems_of_the_other(tiny: Path, tmp_path: Path):
     gone = str(tmp_path / "gone.jsonl")
     problems = told(tiny, tmp_path, row(topic=None), eval_path=gone)
     assert [option for option, _ in problems] == ["data.label", "data.eval_path"]
@@ -236,7 +236,7 @@ def test_a_file_that_is_missing_hides_nothing_of_the_other(tiny: Path, tmp_path:
     assert problems[1][1].startswith("gone.jsonl: ")
 
 
-def test_of_pictures_too_a_line_that_cannot_be_read_hides_no_other(tmp_path: Path):
+def test_an_unreadable_line_does_not_hide_problems_of_pictures(tmp_path: Path):
     model = write_vit(tmp_path / "vit")
     path = write(tmp_path / "a.jsonl", "{", {"picture": "a.png", "class": None}, {"picture": "a.png", "class": "x"})
     data = {"path": path, "label": "class", "text": None, "image": "picture", "clients": 2, "eval_examples": 1}
@@ -244,7 +244,7 @@ def test_of_pictures_too_a_line_that_cannot_be_read_hides_no_other(tmp_path: Pat
     assert [option for option, _ in problems][:2] == ["data.path", "data.label"]
 
 
-def test_remarks_on_labels_are_short_however_long_or_many_those_are(tiny: Path, tmp_path: Path):
+def test_remarks_on_labels_are_short_however_long_or_many_the_labels_are(tiny: Path, tmp_path: Path):
     rows = [row(topic=value) for value in ("a" * 5000, "A" * 5000, *(f"{'0' * n}7" for n in range(30)))]
     remarks = run(tiny, tmp_path, TASK, path=write(tmp_path / "a.jsonl", *rows, *GOOD)).remarks
     alike = [remark for remark in remarks if "differ only in" in remark]
