@@ -125,10 +125,11 @@ def test_a_module_that_is_not_linear_is_refused_by_name():
     [(["q_proj", "c_attn", "value"], "q_proj or value"), (["attn_c"], "attn_c"), (r".*\.q_proj", r".*\.q_proj")],
 )
 def test_a_target_that_matches_nothing_is_refused_with_a_list_of_linear_modules(targets: str | list[str], named: str):
-    expected = rf"{named};.*\bc_attn, c_proj, c_fc\b"
     with pytest.raises(InputError) as refused:
         wrapped_gpt2(replace(LORA, target_modules=targets))
-    assert refused.value.problems == [("lora.target_modules", expected)]
+    ((option, message),) = refused.value.problems
+    assert option == "lora.target_modules"
+    assert f" {named};" in message and message.endswith(" c_attn, c_proj, c_fc")
 
 
 def test_targets_are_full_names_suffixes_after_a_dot_or_patterns_over_full_names():
