@@ -190,7 +190,7 @@ test("verify names altered files and rounds that cannot be recomputed from their
   const altered = readFileSync(update);
   const other = readFileSync(path.join(directory, "updates/1/c01.safetensors"));
   writeFileSync(update, other);
-  expect((await verifyRun(directory))[2]?.problems).toEqual([expect.stringMatching(/c01\.safetensors\b.*\bround 2\b.*\b1$/)]);
+  expect((await verifyRun(directory))[2]?.problems).toEqual([expect.stringMatching(/c01\.safetensors\b.*\bround 2\b/)]);
   writeFileSync(update, altered);
   const global = path.join(directory, "rounds/1/global.safetensors");
   damage(global);
