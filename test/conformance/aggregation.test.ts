@@ -144,7 +144,7 @@ describe.each(aggregations)("$name", ({ aggregation, keeps }) => {
     ],
     ["a value beyond all bounds", (update) => withDelta(update, { rows: update.delta.rows.fill(1e30, -1) })],
   ];
-  it.each(faults)("refuses %s without changing the sum", async (_, spoil) => {
+  it.each(faults)("does not change the sum when it refuses %s", async (_, spoil) => {
     await fc.assert(
       fc.asyncProperty(federations, fc.nat(), async ({ context, updates }, draw) => {
         const accumulator = aggregation.begin(context);
