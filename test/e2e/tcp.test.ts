@@ -9,7 +9,7 @@ import { PATIENCE_MS } from "../support/patience.ts";
 
 const runs = temporaryFolder();
 
-/** As everybody on the machine sees it, and on Linux the environment too. */
+/** A process's command line, which every user can read, and on Linux its environment too. */
 function shownOf(pid: number): string {
   const commandLine = execFileSync("ps", ["-ww", "-o", "args=", "-p", `${pid}`], { encoding: "utf8" });
   return process.platform === "linux" ? commandLine + readFileSync(`/proc/${pid}/environ`, "latin1") : commandLine;
@@ -20,13 +20,13 @@ function textsUnder(folder: string): string[] {
   return files.filter((file) => statSync(file).isFile()).map((file) => readFileSync(file, "latin1"));
 }
 
-test("real workers over tcp give the bytes that they give over ipc, and their secret keys are nowhere to be read", async () => {
+test("real workers give the same bytes over tcp as over ipc, and their secret keys appear nowhere", async () => {
   const local = processLauncher({ command: python });
   const launched: LaunchOptions[] = [];
   const launcher: WorkerLauncher = {
     launch(options) {
       launched.push(options);
-      // Tensors too are to go through the socket.
+      // Without a pid, tensors also go through the socket.
       return { ...local.launch(options), pid: undefined };
     },
   };
@@ -45,7 +45,7 @@ test("real workers over tcp give the bytes that they give over ipc, and their se
   }
 });
 
-test("what was opened for tcp keeps no program from ending once it is closed", async () => {
+test("a closed tcp transport does not keep a program alive", async () => {
   const program = `
     import { zeromqTransport } from ${JSON.stringify(path.join(root, "dist/transport/zeromq.js"))};
     const transports = await Promise.all([1, 2].map(() => zeromqTransport({ kind: "tcp" })));

@@ -31,7 +31,7 @@ def give(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> io.BytesIO:
     return stdin
 
 
-def test_they_are_the_first_line_and_the_rest_is_left(monkeypatch: pytest.MonkeyPatch):
+def test_keys_are_the_first_line_and_the_rest_is_not_read(monkeypatch: pytest.MonkeyPatch):
     stdin = give(monkeypatch, line_of(KEYS) + b"rest")
     keys = read_keys()
     assert vars(keys) == KEYS
@@ -51,26 +51,26 @@ def test_they_are_the_first_line_and_the_rest_is_left(monkeypatch: pytest.Monkey
         line_of(KEYS)[:-20],
     ],
 )
-def test_what_is_no_line_of_keys_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, sent: bytes):
+def test_an_invalid_line_of_keys_is_refused_without_being_shown(monkeypatch: pytest.MonkeyPatch, sent: bytes):
     give(monkeypatch, sent)
-    with pytest.raises(SystemExit, match="--curve: expected one line of JSON on standard input") as refused:
+    with pytest.raises(SystemExit, match=r"--curve: .*server_key, public_key, secret_key") as refused:
         read_keys()
     assert KEYS["secret_key"][:10] not in str(refused.value)
 
 
-def test_without_its_controller_it_ends(monkeypatch: pytest.MonkeyPatch):
+def test_it_exits_when_its_controller_is_gone(monkeypatch: pytest.MonkeyPatch):
     give(monkeypatch, b"")
-    with pytest.raises(SystemExit, match="its controller is gone"):
+    with pytest.raises(SystemExit, match="controller"):
         read_keys()
 
 
 def test_a_pyzmq_without_curve_says_what_to_do(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(zmq, "has", lambda capability: capability != "curve")
-    with pytest.raises(RuntimeError, match=r"built without CURVE.*pip install.*workers\.transport: ipc"):
+    with pytest.raises(RuntimeError, match=r"\bCURVE\b.*pip install.*workers\.transport: ipc"):
         connection.Connection("tcp://127.0.0.1:1", "w0", os.getpid(), print, Keys(**KEYS))
 
 
-def test_a_real_process_proves_to_have_them_and_keeps_them_to_itself():
+def test_a_real_process_authenticates_with_its_keys_and_does_not_reveal_them():
     with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
         router.setsockopt(zmq.LINGER, 0)
         router.curve_server = True
@@ -97,9 +97,9 @@ def test_a_real_process_proves_to_have_them_and_keeps_them_to_itself():
     assert KEYS["secret_key"].encode() not in log
 
 
-def test_a_real_process_whose_standard_input_ends_without_them_ends_too():
+def test_a_real_process_exits_when_standard_input_ends_without_keys():
     command = [*worker_command("tcp://127.0.0.1:1", "w0", os.getpid()), "--curve"]
     ended = subprocess.run(
         command, env=worker_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600
     )
-    assert (ended.returncode, "its controller is gone" in ended.stderr) == (1, True)
+    assert (ended.returncode, "controller" in ended.stderr) == (1, True)

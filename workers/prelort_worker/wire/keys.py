@@ -23,7 +23,7 @@ def read_keys() -> Keys:
     """
     line = sys.stdin.buffer.readline(MAX_LINE_BYTES)
     if not line:
-        sys.exit("prelort-worker: its controller is gone, or closed its standard input without sending it keys")
+        sys.exit("prelort-worker: the controller is gone, or closed standard input without sending keys")
     try:
         keys = Keys(**json.loads(line))
         if all(isinstance(key, str) and len(key) == 40 for key in vars(keys).values()):
