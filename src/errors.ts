@@ -1,6 +1,6 @@
 /**
- * Every error prelort throws on purpose. A message says what failed, of whom, what was expected and
- * what came, and what to do; `kind` is what the command line turns into an exit code.
+ * Every error prelort throws on purpose. A message says what failed, where, what was expected and received, and what to do. The
+ * command line maps `kind` to an exit code.
  */
 export type ErrorKind = "config" | "environment" | "worker" | "refused" | "run" | "interrupted";
 
@@ -14,14 +14,18 @@ export class PrelortError extends Error {
   }
 }
 
-/** One thing wrong with a config: `path` is the dotted key, `location` is `file:line:col` when it came from a file. */
+/** One problem of a config, or of an argument. */
 export interface ConfigIssue {
+  /** The dotted key, or the name of the argument. */
   readonly path: string;
   readonly message: string;
+  /** `file:line:col`, or the option that gave the value. */
   readonly location?: string;
+  /** `path` names an argument of a command or a function, such as `round` or `--picture`, not a key of the config. */
+  readonly isArgument?: boolean;
 }
 
-/** The config cannot be run. Carries every issue that was found, not only the first. */
+/** A config or an argument is invalid. Carries every issue that was found, not only the first. */
 export class ConfigError extends PrelortError {
   readonly issues: readonly ConfigIssue[];
 
@@ -31,7 +35,12 @@ export class ConfigError extends PrelortError {
   }
 }
 
-/** The machine lacks something: Python, a package, the quickstart's data. `remedy` is the command that mends it. */
+/** The error for an invalid argument of a command or a function. */
+export function argumentError(path: string, message: string): ConfigError {
+  return new ConfigError([{ path, message, isArgument: true }]);
+}
+
+/** The machine lacks something: Python, a package, the quickstart's data. `remedy` is the command that fixes it. */
 export class EnvironmentError extends PrelortError {
   readonly remedy: string;
 
@@ -47,15 +56,15 @@ export interface WorkerErrorDetails {
   readonly signal?: string | undefined;
   /** Last lines of the worker's standard error. */
   readonly logTail?: string | undefined;
-  /** Path of the worker's whole log. */
+  /** Path of the worker's complete log. */
   readonly logPath?: string | undefined;
-  /** The remote Python traceback, whole. */
+  /** The complete traceback of the remote Python. */
   readonly traceback?: string | undefined;
-  /** The process ended with two tasks in hand: it may have been at the other one. */
+  /** The process died while it had two tasks: it may have been working on the other one. */
   readonly isUncertain?: boolean | undefined;
 }
 
-/** A worker process died, hung, never came up, or reported that a task failed. */
+/** A worker process died, hung, never started, or reported that a task failed. */
 export class WorkerError extends PrelortError {
   readonly details: WorkerErrorDetails;
 
@@ -65,7 +74,7 @@ export class WorkerError extends PrelortError {
   }
 }
 
-/** A message or an update was not taken: what it was about, what was expected, what came. */
+/** A message or an update was refused. */
 export class RefusedError extends PrelortError {
   readonly expected: string;
   readonly received: string;
@@ -77,34 +86,31 @@ export class RefusedError extends PrelortError {
   }
 }
 
-/** The run could not go on. */
+/** The run could not continue. */
 export class RunFailedError extends PrelortError {
   constructor(message: string, options?: ErrorOptions) {
     super("run", message, options);
   }
 }
 
-/** The run was stopped by its AbortSignal. What had been committed is on disk. */
+/** The run was stopped by its AbortSignal. Committed rounds are on disk. */
 export class InterruptedError extends PrelortError {
   constructor(message = "the run was interrupted", options?: ErrorOptions) {
     super("interrupted", message, options);
   }
 }
 
-/** Of a command or a function, rather than of the config: by name, an option or a file. */
-const ARGUMENT = /^(run-dir|round|r|out|--.*|.*\.(py|yaml|csv))$/;
-
 function describeIssues(issues: readonly ConfigIssue[]): string {
   const count = issues.length === 1 ? "1 problem" : `${issues.length} problems`;
-  // Files and keys may have newlines in their names, which must not look like issues of their own.
+  // A newline in the name of a file or a key must not look like another issue.
   const oneLine = (name: string) => name.replaceAll("\n", "\\n");
   const lines = issues.map(({ location, path, message }) => {
-    // `--set seed` names its key itself.
+    // The location `--set seed` already names the key.
     const isNamed = location === undefined || location.endsWith(` ${path}`);
     return `  ${oneLine(location ?? path)}  ${isNamed ? "" : `${oneLine(path)}: `}${message}`;
   });
-  const whose = issues.every(({ path }) => ARGUMENT.test(path)) ? "" : "the config has ";
-  return `${whose}${count}:\n${lines.join("\n")}`;
+  const heading = issues.every(({ isArgument }) => isArgument) ? count : `the config has ${count}`;
+  return `${heading}:\n${lines.join("\n")}`;
 }
 
 function withDetails(problem: string, details: WorkerErrorDetails): string {

@@ -30,7 +30,8 @@ export {
 } from "./server/events.ts";
 export { type RoundMetrics, type TierMetrics } from "./records/metrics.ts";
 
-export { compare, type CompareOptions, type ComparisonResult, type LearningRate } from "./compare/compare.ts";
+export { compare, type CompareOptions, type ComparisonResult } from "./compare/compare.ts";
+export type { LearningRate } from "./compare/learning-rate-search.ts";
 export type { Progress } from "./compare/runs.ts";
 export type { Budget, Outcome, Summary } from "./compare/outcome.ts";
 export { writeComparison } from "./compare/write.ts";

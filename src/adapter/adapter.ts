@@ -8,15 +8,15 @@ export interface Adapter {
   readonly merged?: Merged;
 }
 
-/** Components that are part of the base model for good, at every rank (FLoRA merges what it aggregated). */
+/** Components merged permanently into the base model, at every rank (by FLoRA). */
 export interface Merged {
   /** [n, layout.width], in the order of the rounds. */
   readonly rows: Float32Array;
-  /** ends[t] is how many there were after round t; ends[0] is 0. */
+  /** ends[t] is their number after round t; ends[0] is 0. */
   readonly ends: readonly number[];
 }
 
-/** The rank-r prefix of an adapter: its first r rows, and all that is merged, as views of the same memory. */
+/** The rank-r prefix of an adapter: its first r rows and everything merged, as views of the same memory. */
 export function prefix(adapter: Adapter, layout: AdapterLayout, r: number): Adapter {
   return { ...adapter, r, rows: adapter.rows.subarray(0, r * layout.width) };
 }

@@ -1,7 +1,7 @@
 import { asFloat32, decode, type Encoded, toBfloat16 } from "../tensor/encoded.ts";
 import type { Adapter } from "./adapter.ts";
 
-/** An adapter's tensors as they travel. What is merged always does so in float32. */
+/** An adapter's tensors in their wire encoding. Merged components are always sent in float32. */
 export interface EncodedAdapter {
   readonly r: number;
   readonly rows: Encoded;
@@ -12,8 +12,8 @@ export interface EncodedAdapter {
 const encodings = new WeakMap<Adapter, EncodedAdapter>();
 
 /**
- * As this very object came over the wire, or is to go; else its float32 values, as they lie in memory. One made from it,
- * such as `{ ...adapter, rows }`, is another object: what was changed in it counts.
+ * The encoding in which this very object was received or will be sent; else its float32 values in memory. A copy, such as
+ * `{ ...adapter, rows }`, is another object, so changed values count.
  */
 export function encodingOf(adapter: Adapter): EncodedAdapter {
   const known = encodings.get(adapter);
@@ -24,7 +24,7 @@ export function encodingOf(adapter: Adapter): EncodedAdapter {
   return encoding;
 }
 
-/** The adapter that was received as `rows` and `dense`. Values are decoded when somebody first asks for them. */
+/** The adapter received as `rows` and `dense`. Values are decoded on first read. */
 export function decodeLazily(r: number, rows: Encoded, dense: Encoded, merged?: Adapter["merged"]): Adapter {
   let [rowValues, denseValues]: (Float32Array | undefined)[] = [];
   const adapter = {
@@ -42,8 +42,8 @@ export function decodeLazily(r: number, rows: Encoded, dense: Encoded, merged?: 
 }
 
 /**
- * What clients receive of the adapters that they are handed, in a round: the same in float32, or rounded to the nearest
- * bfloat16. A buffer is rounded once, however many adapters are views of it: prefixes share one copy of the bytes.
+ * Turns the adapters for a round's clients into what they receive: the same in float32, or rounded to the nearest bfloat16.
+ * A buffer is rounded once, however many adapters are views of it: prefixes share one copy of the bytes.
  */
 export function createDownlink(dtype: "F32" | "BF16"): (adapter: Adapter) => Adapter {
   if (dtype === "F32") return (adapter) => adapter;

@@ -7,20 +7,20 @@ import type { AdapterLayout } from "./layout.ts";
 export function energy({ modules, width, scale }: AdapterLayout, rows: Float32Array, from: number, to: number): number {
   let sum = 0;
   for (const { offset, in: a, out: b } of modules) {
-    for (let one = from; one < to; one++) {
-      for (let other = from; other <= one; other++) {
-        const [x, y] = [one * width + offset, other * width + offset];
+    for (let i = from; i < to; i++) {
+      for (let j = from; j <= i; j++) {
+        const [x, y] = [i * width + offset, j * width + offset];
         const term = dot(rows, x, y, a) * dot(rows, x + a, y + a, b);
-        sum += other === one ? term : 2 * term;
+        sum += j === i ? term : 2 * term;
       }
     }
   }
-  // A sum of squares in exact arithmetic; rounding may leave it a little below zero.
+  // Not negative in exact arithmetic, but rounding may leave it slightly below zero.
   return scale * scale * Math.max(0, sum);
 }
 
-function dot(values: Float32Array, one: number, other: number, length: number): number {
+function dot(values: Float32Array, x: number, y: number, length: number): number {
   let sum = 0;
-  for (let index = 0; index < length; index++) sum += (values[one + index] as number) * (values[other + index] as number);
+  for (let index = 0; index < length; index++) sum += (values[x + index] as number) * (values[y + index] as number);
   return sum;
 }

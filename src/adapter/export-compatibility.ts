@@ -1,7 +1,7 @@
 /*
- * What loaders other than PEFT and transformers do not take, told from an adapter's files. From their sources, as of
+ * Which adapters loaders other than PEFT and transformers refuse, judged by the adapter's files. From their sources, as of
  * November 2026: vLLM's vllm/lora/peft_helper.py, vllm/lora/lora_model.py and vllm/config/lora.py, and llama.cpp's
- * convert_lora_to_gguf.py. What is written here is plain LoRA at one rank, so no more of their rules can be broken.
+ * convert_lora_to_gguf.py. Our exports are plain LoRA at one rank, so their other rules cannot be broken.
  */
 
 export interface AdapterFiles {
@@ -10,11 +10,11 @@ export interface AdapterFiles {
   readonly modulesToSave: readonly string[];
   /** Names of the tensors in adapter_model.safetensors. */
   readonly tensors: readonly string[];
-  /** The base is prelort's own MeanPooledClassifier, which no other loader knows, merged or not. */
+  /** Whether the base is prelort's own MeanPooledClassifier, which no other loader knows, merged or not. */
   readonly isPooled: boolean;
 }
 
-/** A sentence for each loader that does not take an adapter as it is, with what to do. */
+/** A sentence for each loader that does not accept an adapter as it is, with what to do. */
 export function remarksOnLoaders({ r, modulesToSave, tensors, isPooled }: AdapterFiles): readonly string[] {
   const others = tensors.filter((name) => !/\.lora_[AB]\.weight$/.test(name));
   const remarks: string[] = [];

@@ -6,9 +6,9 @@ import type { Adapter } from "./adapter.ts";
 import { type AdapterLayout, createLayout } from "./layout.ts";
 
 /*
- * The global adapter as a safetensors file that stands on its own: `rows` [R, width], `dense` [size], and in the
- * metadata the round and what its layout is made from; where components are merged into the base, `merged` [n, width]
- * too, and in the metadata how many there were after each round.
+ * The global adapter as a self-contained safetensors file: `rows` [R, width], `dense` [size], and in the metadata the round
+ * and the layout's description; if components are merged into the base, also `merged` [n, width], and in the metadata their
+ * number after each round.
  */
 
 export interface GlobalFile {
@@ -17,7 +17,7 @@ export interface GlobalFile {
   readonly round: number;
 }
 
-/** The file, in parts that follow one another. */
+/** The file's consecutive parts. */
 export function encodeGlobal(layout: AdapterLayout, adapter: Adapter, round: number): readonly Uint8Array[] {
   const tensors = new Map([
     ["rows", { shape: [layout.r, layout.width], values: adapter.rows }],
@@ -62,19 +62,19 @@ const metadataSchema = z.strictObject({
 });
 
 function whatIsWrong({ issues }: z.ZodError): string {
-  const places = issues.map(({ path }) => path.join("."));
-  return `something else for ${[...new Set(places)].join(", ") || "all of it"}`;
+  const keys = issues.map(({ path }) => path.join("."));
+  return `something else for ${[...new Set(keys)].join(", ") || "all of it"}`;
 }
 
 function layoutOf(description: z.infer<typeof layoutSchema>, subject: string): AdapterLayout {
   try {
     return createLayout(description, description);
   } catch (error) {
-    throw new RefusedError(`the layout of ${subject}`, "one that an adapter can have", (error as Error).message);
+    throw new RefusedError(`the layout of ${subject}`, "a possible one", (error as Error).message);
   }
 }
 
-/** Sizes without the offsets that follow from them. */
+/** Sizes alone: the offsets follow from them. */
 function describeLayout({ r, tiers, scale, modules, dense }: AdapterLayout): z.infer<typeof layoutSchema> {
   return {
     r,

@@ -4,9 +4,9 @@ import type { Adapter } from "./adapter.ts";
 import type { AdapterLayout } from "./layout.ts";
 
 /**
- * The global adapter before round 1, at rank R: A uniform in ±1/√in (PEFT's bound, which no rank changes), B = 0,
- * `dense` as the base model has it. Every module and row has a stream of its own, so neither R nor the other
- * modules change a value.
+ * The global adapter before round 1, at rank R: A uniform in ±1/√in (PEFT's bound, which does not depend on the rank),
+ * B = 0, `dense` from the base model. Every module and row has its own random stream, so no value depends on R or on the
+ * other modules.
  */
 export function initialAdapter(layout: AdapterLayout, dense: Float32Array, seed: string): Adapter {
   if (dense.length !== layout.denseSize) {

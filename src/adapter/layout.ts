@@ -1,17 +1,17 @@
 import { ConfigError } from "../errors.ts";
 
 /**
- * How an adapter lies in memory. Rank-major rows: an adapter of rank r is one float32 matrix `rows`
- * [r, width] whose row j holds component j of every adapted module in order, `A_m[j, :]` then
- * `B_m[:, j]`. The rank-r prefix is therefore the first r rows, and a segment is a range of rows.
- * Parameters trained in full (`modules_to_save`, a classifier head) ride beside it as one dense vector.
+ * The memory layout of an adapter. Rank-major rows: an adapter of rank r is one float32 matrix `rows` [r, width]. Row j
+ * holds component j of every adapted module in order, `A_m[j, :]` then `B_m[:, j]`. The rank-r prefix is therefore the first
+ * r rows, and a segment is a range of rows. Parameters trained in full (`modules_to_save`, a classifier head) are a separate
+ * dense vector.
  */
 export interface AdapterLayout {
   /** R, the rank of the global adapter. */
   readonly r: number;
   /** Ranks that clients may train at, ascending, the last is R. */
   readonly tiers: readonly number[];
-  /** s in ΔW(r) = s · B[:, :r] · A[:r, :]; one value for every client, tier, truncation and the server. */
+  /** s in ΔW(r) = s · B[:, :r] · A[:r, :]; the same for every client, tier and truncation and for the server. */
   readonly scale: number;
   readonly modules: readonly AdapterModule[];
   /** Floats per row: Σ over modules of (in + out). */
@@ -26,7 +26,7 @@ export interface AdapterModule {
   readonly name: string;
   readonly in: number;
   readonly out: number;
-  /** Of `A_m[j, 0]` in row j; `B_m[0, j]` stands at `offset + in`. */
+  /** Offset of `A_m[j, 0]` in row j; `B_m[0, j]` is at `offset + in`. */
   readonly offset: number;
 }
 
@@ -42,7 +42,7 @@ export interface AdapterShape {
   readonly dense: readonly { readonly name: string; readonly shape: readonly number[] }[];
 }
 
-/** Lays out what a worker found in its base model. Refuses an r larger than an adapted module allows. */
+/** Lays out the modules that a worker found in its base model. Refuses an r larger than an adapted module allows. */
 export function createLayout(
   lora: { readonly r: number; readonly tiers: readonly number[]; readonly scale: number },
   shape: AdapterShape,

@@ -3,7 +3,7 @@ import { RefusedError } from "../errors.ts";
 import { decode, type Dtype } from "../tensor/encoded.ts";
 import { decodeHeader, type FloatTensor } from "../tensor/safetensors.ts";
 
-/** The product of a module, scale · b·a, in whatever order its components are. */
+/** A module's product scale · b·a, with its components in any order. */
 export interface AdaptedFactors {
   readonly in: number;
   readonly out: number;
@@ -23,16 +23,16 @@ export interface AdapterFactors {
 }
 
 /**
- * A PEFT adapter as it is on disk: what its `adapter_config.json` says, parsed, and the bytes of its
- * `adapter_model.safetensors`, in f32, bf16 or f16. `subject` names its folder in errors. Throws RefusedError for whatever is not
- * plain LoRA on linear modules, and would be lost.
+ * Reads a PEFT adapter from its parsed `adapter_config.json` and the bytes of its `adapter_model.safetensors`, in f32, bf16 or
+ * f16. `subject` names its folder in errors. Throws RefusedError for anything that is not plain LoRA on linear modules and
+ * would be lost.
  */
 export function readPeftAdapter(settings: unknown, bytes: Uint8Array, subject: string): AdapterFactors {
   const { data: config, error } = configSchema.safeParse(settings);
   if (!config)
     throw new RefusedError(
       `adapter_config.json of ${subject}`,
-      "that of a LoRA adapter",
+      "a LoRA adapter's",
       `something else for ${error.issues.map(({ path }) => path.join(".") || "all of it").join(", ")}`,
     );
   refuseVariants(config, settings as Readonly<Record<string, unknown>>, subject);
@@ -69,7 +69,7 @@ const configSchema = z.object({
 });
 type PeftConfig = z.output<typeof configSchema>;
 
-/** Options of PEFT that make something else of an adapter's tensors than a product that is added. */
+/** Options of PEFT with which an adapter's tensors are not a product to be added. */
 const VARIANTS = {
   use_dora: "DoRA",
   lora_bias: "LoRA with a bias",
@@ -83,7 +83,7 @@ const VARIANTS = {
   trainable_token_indices: "trained tokens",
   target_parameters: "LoRA on single parameters",
 } as const;
-/** They change the weights of the base model as training begins: without them the adapter means nothing. */
+/** They change the base model's weights when training begins; without these the adapter is meaningless. */
 const CHANGES_BASE = /^(pissa|corda|olora|loftq|lora_ga)/i;
 
 function refuseVariants(
@@ -124,7 +124,7 @@ function adaptedFactors(
   return { in: input, out: output, r, a: a.values, b: b.values, scale: alpha / (config.use_rslora ? Math.sqrt(r) : r) };
 }
 
-/** The first whose key is the module's whole name or matches the end of it, as PEFT has it (get_pattern_key). */
+/** The first entry with a key that is the module's name or matches its end, as in PEFT (get_pattern_key). */
 function patternValue(entries: readonly (readonly [string, number])[], name: string): number | undefined {
   return entries.find(([key]) => expressionOf(key).test(name))?.[1];
 }
@@ -133,7 +133,11 @@ function expressionOf(key: string): RegExp {
   try {
     return new RegExp(`^(.*\\.)?(${key})$`);
   } catch {
-    throw new RefusedError("rank_pattern and alpha_pattern", "names, or expressions that JavaScript reads too", JSON.stringify(key));
+    throw new RefusedError(
+      "rank_pattern and alpha_pattern",
+      "names, or expressions that are valid in JavaScript, too",
+      JSON.stringify(key),
+    );
   }
 }
 

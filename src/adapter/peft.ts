@@ -2,10 +2,10 @@ import type { FloatTensor } from "../tensor/safetensors.ts";
 import type { Adapter } from "./adapter.ts";
 import type { AdapterLayout } from "./layout.ts";
 
-/** Where PEFT keeps the base model inside its own. */
+/** The base model's path inside PEFT's wrapper. */
 const PREFIX = "base_model.model.";
 
-/** What a worker tells of the model that it wrapped. */
+/** What a worker reports about the model that it wrapped. */
 export interface PeftIdentity {
   /** Such as `CAUSAL_LM`; null is PEFT's plain model. */
   readonly taskType: string | null;
@@ -13,7 +13,7 @@ export interface PeftIdentity {
   readonly modulesToSave: readonly string[];
 }
 
-/** Whether its losses are those of tokens. */
+/** Whether its losses are per token. */
 export function isLanguage({ taskType }: PeftIdentity): boolean {
   return taskType === "CAUSAL_LM" || taskType === "SEQ_2_SEQ_LM";
 }

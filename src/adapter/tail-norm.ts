@@ -1,6 +1,6 @@
 import type { AdapterLayout } from "./layout.ts";
 
-/** Σ over the modules of ‖B[:, from:to]‖_F·‖A[from:to, :]‖_F, in float64: what bounds the tail's product, but is not it. */
+/** Σ over the modules of ‖B[:, from:to]‖_F·‖A[from:to, :]‖_F, in float64: an upper bound of the norm of the tail's product. */
 export function tailNorm({ modules, width }: AdapterLayout, rows: Float32Array, from: number, to: number): number {
   let sum = 0;
   for (const module of modules) {

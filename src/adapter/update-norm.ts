@@ -5,13 +5,13 @@ import { BLOCKS_A_TURN, type Work } from "../base/turns.ts";
 import type { Adapter } from "./adapter.ts";
 import { encodingOf } from "./encoded-adapter.ts";
 
-/** ‖Δ‖₂ over rows and dense together, in float64. Not finite where a value is not. */
+/** ‖Δ‖₂ over rows and dense together, in float64. Not finite if a value is not. */
 export function* updateNorm(delta: Adapter): Work<number> {
   const { rows, dense } = encodingOf(delta);
   return Math.sqrt((yield* sumOfSquares(rows)) + (yield* sumOfSquares(dense)));
 }
 
-/** Shared: what it holds is not needed beyond a stop. */
+/** Shared: its content is not needed across a yield. */
 const memory = new Float32Array(BLOCK);
 
 function* sumOfSquares(values: Encoded): Work<number> {

@@ -6,22 +6,22 @@ import type { Adapter } from "./adapter.ts";
 import type { AdapterLayout } from "./layout.ts";
 import { decodeLazily, encodingOf } from "./encoded-adapter.ts";
 
-/** Largest size of one value of an update; a fit that moves a weight further has diverged. */
+/** Largest absolute value in an update; a fit that moves a weight further has diverged. */
 export const LARGEST_DELTA = 64;
-/** Relative; a scale passes through decimal text and other languages. */
+/** Relative, since a scale passes through decimal text and other languages. */
 const SCALE_TOLERANCE = 1e-12;
 
 export interface UpdateClaim {
   readonly layout: AdapterLayout;
   /** What the controller knows. */
   readonly client: { readonly id: string; readonly r: number; readonly n: number };
-  /** What the reply says of itself. */
+  /** What the reply claims. */
   readonly reply: { readonly client_id: string; readonly r: number; readonly scale: number; readonly n: number };
   /** New − received. */
   readonly payload: { readonly rows?: Encoded; readonly dense?: Encoded };
 }
 
-/** A client's delta, once everything it claims is so, but for its values. Throws RefusedError before anything of it counts. */
+/** Checks everything a reply claims except its values, and returns the delta. Throws RefusedError before any of it counts. */
 export function validateUpdate({ layout, client, reply, payload }: UpdateClaim): Adapter {
   const subject = `the update of client ${client.id}`;
   requireSame(`${subject}: client_id`, client.id, reply.client_id);
@@ -35,7 +35,7 @@ export function validateUpdate({ layout, client, reply, payload }: UpdateClaim):
   return decodeLazily(client.r, rows, dense);
 }
 
-/** Throws RefusedError for a delta with a value that is not finite, or larger than any that counts. */
+/** Throws RefusedError for a delta with a value that is not finite or too large. */
 export function* requireWithinBounds(clientId: string, delta: Adapter): Work<void> {
   const { rows, dense } = encodingOf(delta);
   for (const [name, values] of Object.entries({ rows, dense })) {

@@ -1,10 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, open, readdir, rename, rm, rmdir, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { ConfigError } from "../errors.ts";
+import { argumentError } from "../errors.ts";
 import { isThere, readingError } from "../base/read-file.ts";
 
-/** Every exported folder holds this record. A folder without it is never replaced. */
+/** The record in every exported folder. A folder without it is never replaced. */
 const RECORD = "prelort.json";
 
 export interface Placement<T> {
@@ -12,19 +12,19 @@ export interface Placement<T> {
   readonly target: string;
   /** Replace an earlier export. */
   readonly overwrite: boolean;
-  /** What the folder holds and where it comes from; `prelort.json`. */
+  /** Contents of the folder and their origin, for `prelort.json`. */
   readonly record: object;
   /** Writes the rest of the folder. */
   fill(folder: string): Promise<T>;
 }
 
-/** Creates a folder atomically: written beside its target, flushed, then renamed. An earlier export stays until then. */
+/** Creates a folder atomically: writes it beside its target, flushes and renames it. An earlier export is kept until then. */
 export async function placeFolder<T>({ target, overwrite, record, fill }: Placement<T>): Promise<T> {
   const entries = isThere(target) ? await readdir(target).catch((cause: NodeJS.ErrnoException) => unlistable(target, cause)) : [];
   if (entries.length > 0 && !overwrite)
-    refuse(target, "is not empty; overwrite (--overwrite) replaces an earlier export, out (--out) names another folder");
+    refuse(target, "is not empty; replace an earlier export with overwrite (--overwrite), or choose another folder with out (--out)");
   if (entries.length > 0 && !entries.includes(RECORD))
-    refuse(target, `holds files that no export wrote (there is no ${RECORD}); remove them, or name another folder`);
+    refuse(target, `is not an earlier export (it has no ${RECORD}); remove its files, or choose another folder`);
 
   const aside = `${target}.partial-${randomBytes(4).toString("hex")}`;
   await mkdir(aside, { recursive: true });
@@ -40,15 +40,15 @@ export async function placeFolder<T>({ target, overwrite, record, fill }: Placem
 }
 
 function unlistable(target: string, cause: NodeJS.ErrnoException): never {
-  if (cause.code === "ENOTDIR") refuse(target, "is a file; name a folder");
+  if (cause.code === "ENOTDIR") refuse(target, "is a file; choose a folder");
   throw readingError(target, cause);
 }
 
 function refuse(target: string, message: string): never {
-  throw new ConfigError([{ path: "out", message: `${target} ${message}` }]);
+  throw argumentError("out", `${target} ${message}`);
 }
 
-/** Flushed before the rename: a power cut must not leave a folder whose files are missing. */
+/** Before the rename, so that a power cut cannot leave a folder without its files. */
 async function flush(folder: string): Promise<void> {
   for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
     const handle = await open(path.join(entry.parentPath, entry.name), "r");

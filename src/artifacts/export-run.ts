@@ -4,11 +4,11 @@ import { readTrained, type TrainedOptions } from "./load-trained.ts";
 import { rankOf, type SaveOptions, type Saved, saveTrained, type Trained } from "./save-trained.ts";
 
 export interface ExportOptions extends SaveOptions, TrainedOptions {
-  /** The folder to create; by default named for the run and the rank, in the working directory. */
+  /** The folder to create; by default named after the run and the rank, in the working directory. */
   readonly out?: string | undefined;
-  /** With `merge`: the Python interpreter; by default that of the run, if it was named on this machine. */
+  /** With `merge`: the Python interpreter; by default the run's, if the user named it on this machine. */
   readonly python?: string | undefined;
-  /** With `merge`: the folder of the run's own task. Its code is run. */
+  /** With `merge`: the folder of the run's custom task. Runs its code. */
   readonly taskFolder?: string | undefined;
   /** With `merge`: run the Python code that comes with the model, as the run did. */
   readonly trustRemoteCode?: boolean | undefined;
@@ -16,7 +16,7 @@ export interface ExportOptions extends SaveOptions, TrainedOptions {
 
 /**
  * Exports a run's result: its adapter at any rank, as PEFT loads it, or merged into its base model. The run may be finished,
- * interrupted or under way; it is only read.
+ * interrupted or in progress; it is only read.
  *
  * Throws a ConfigError for an invalid rank, round or folder, RunFailedError for a damaged round or a base model that has changed,
  * EnvironmentError, InterruptedError.
@@ -34,7 +34,7 @@ export async function exportRun(directory: string, options: ExportOptions = {}):
   return saveTrained(trained, out ?? parts.join("-"), save);
 }
 
-/** The config with the code that the caller named. Code that only the record names is refused, unless it was named on this machine. */
+/** The config with the code that the caller named. Code that only the record names is refused, unless the user named it on this machine. */
 function withCode(
   trained: Trained,
   { python, taskFolder, trustRemoteCode }: Pick<ExportOptions, "python" | "taskFolder" | "trustRemoteCode">,
@@ -52,7 +52,7 @@ function withCode(
   };
   const issues = unnamedCode(config).flatMap(({ key, value }) => {
     if (given[key] !== undefined) return [];
-    return [{ path: key, message: `is ${value} in run.json, which chooses no code to run; if you trust it, add ${FLAGS[key](value)}` }];
+    return [{ path: key, message: `is ${value}, but code that only run.json names is not run: if you trust it, add ${FLAGS[key](value)}` }];
   });
   if (issues.length > 0) throw new ConfigError(issues);
   return { ...trained, config };

@@ -9,16 +9,16 @@ import type { Source } from "./init-source.ts";
 export interface Start {
   /** The global adapter before round 1, at rank R. */
   readonly adapter: Adapter;
-  /** Rank of the adapter it is made of: the largest of a module. */
+  /** Rank of the source adapter: the largest of its modules. */
   readonly r: number;
-  /** Share of the energy ‖s·B·A‖² that lay above rank R and was cut; 0 if that adapter had no higher rank. */
+  /** Share of the energy ‖s·B·A‖² above rank R, which was cut; 0 if the source adapter had no higher rank. */
   readonly lost: number;
 }
 
 /**
- * The global adapter that starts from another one instead of `initial`, which was drawn at random. The rows of a run's adapter are
- * copied, since it is nested. Any other adapter is factorised again by SVD, with √σ in both factors, so that each prefix is the best
- * approximation of its rank. Missing components up to R, and parameters it did not train in full, are those of `initial`.
+ * A global adapter that starts from another one. Rows of a run's adapter are copied, since it is nested. Any other adapter is
+ * factorised again by SVD, with √σ in both factors, so that each prefix is the best approximation of its rank. Missing components up
+ * to R, and parameters that the source did not train in full, are those of `initial`, which was drawn at random.
  */
 export function startFrom({ factors, isNested, origin }: Source, layout: AdapterLayout, initial: Adapter): Start {
   const issues = [...moduleIssues(factors, layout), ...denseIssues(factors, layout)];
@@ -32,7 +32,7 @@ export function startFrom({ factors, isNested, origin }: Source, layout: Adapter
   return { adapter: { r: layout.r, rows: kept, dense: denseOf(factors, layout, initial.dense) }, r, lost };
 }
 
-/** [n, width], n the largest rank of a module; those of lower rank end in zeros. Products are s·B·A with the layout's s. */
+/** [n, width], where n is the largest rank of a module; modules of lower rank are padded with zeros. Scaled for the layout's s. */
 function stackedRows({ modules }: AdapterFactors, { width, scale, ...layout }: AdapterLayout): Float32Array {
   const most = [...modules.values()].reduce((largest, { r }) => Math.max(largest, r), 0);
   const rows = new Float32Array(most * width);
@@ -47,7 +47,7 @@ function stackedRows({ modules }: AdapterFactors, { width, scale, ...layout }: A
   return rows;
 }
 
-/** The first rows, as many as fit; remaining rows are those of `initial`. */
+/** As many of the first rows as fit, followed by the remaining rows of `initial`. */
 function prefixOver(rows: Float32Array, initial: Float32Array): Float32Array {
   const all = initial.slice();
   all.set(rows.subarray(0, all.length));
@@ -65,18 +65,18 @@ function denseOf({ dense }: AdapterFactors, layout: AdapterLayout, initial: Floa
 
 function moduleIssues({ modules }: AdapterFactors, layout: AdapterLayout): readonly string[] {
   const wanted = new Map(layout.modules.map((module) => [module.name, module]));
-  const lacking = [...wanted.keys()].filter((name) => !modules.has(name));
+  const missing = [...wanted.keys()].filter((name) => !modules.has(name));
   const unknown = [...modules.keys()].filter((name) => !wanted.has(name));
-  const others = [...modules].flatMap(([name, { in: input, out }]) => {
+  const misshapen = [...modules].flatMap(([name, { in: input, out }]) => {
     const module = wanted.get(name);
     if (!module || (module.in === input && module.out === out)) return [];
     return [`${name}: expected ${module.in} values in and ${module.out} out, as in the base model, got ${input} and ${out}`];
   });
   const remedy = "lora.target_modules must select the same modules";
   return [
-    ...(lacking.length > 0 ? [`does not adapt ${list(lacking)}, which this run does; ${remedy}`] : []),
-    ...(unknown.length > 0 ? [`adapts ${list(unknown)}, which this run does not; ${remedy}`] : []),
-    ...others,
+    ...(missing.length > 0 ? [`does not adapt ${list(missing)}, but this run does; ${remedy}`] : []),
+    ...(unknown.length > 0 ? [`adapts ${list(unknown)}, but this run does not; ${remedy}`] : []),
+    ...misshapen,
   ];
 }
 
@@ -84,13 +84,13 @@ function denseIssues({ dense }: AdapterFactors, layout: AdapterLayout): readonly
   const wanted = new Map(layout.dense.map(({ name, shape }) => [name, shape]));
   return [...dense].flatMap(([name, { shape }]) => {
     const expected = wanted.get(name);
-    if (!expected) return [`trained ${name} in full, which this run does not: lora.modules_to_save must name its module`];
+    if (!expected) return [`trained ${name} in full, but this run does not; lora.modules_to_save must name its module`];
     const [wantedShape, found] = [expected.join(", "), shape.join(", ")];
     return wantedShape === found ? [] : [`${name}: expected shape [${wantedShape}], as this run trains it, got [${found}]`];
   });
 }
 
-/** The first few. */
+/** The first few names. */
 function list(names: readonly string[]): string {
   const shown = names.slice(0, SHOWN).join(", ");
   return names.length > SHOWN ? `${shown} and ${names.length - SHOWN} more` : shown;

@@ -2,24 +2,24 @@ import path from "node:path";
 import { peftTensors } from "../adapter/peft.ts";
 import { type AdapterFactors, readPeftAdapter } from "../adapter/peft-adapter.ts";
 import type { RunConfig } from "../config/schema.ts";
-import { ConfigError, RefusedError } from "../errors.ts";
+import { argumentError, ConfigError, RefusedError } from "../errors.ts";
 import { parseJson } from "../base/json.ts";
 import { isThere, readIfThere } from "../base/read-file.ts";
 import { readTrained } from "./load-trained.ts";
 import { hashOf } from "../records/round-files.ts";
 import { type Origin, runRecord } from "../records/run-record.ts";
 
-/** An adapter to start from. */
+/** An adapter to start a run from. */
 export interface Source {
   readonly origin: Origin;
   readonly factors: AdapterFactors;
-  /** Its prefixes are adapters already, since a run trained it. */
+  /** Whether a run trained it, so that its prefixes are adapters themselves. */
   readonly isNested: boolean;
 }
 
 /**
- * Reads the adapter of a PEFT folder or a run's directory: the run's last committed one, or the one `known` from before. Throws a
- * ConfigError if there is no such adapter or it has changed; a RunFailedError if the run is damaged.
+ * Reads the adapter of a PEFT folder or a run's directory: the run's last committed one, or the one that `known` identifies. Throws a
+ * ConfigError if there is no such adapter or it has changed, and a RunFailedError if the run is damaged.
  */
 export async function readSource(folder: string, known?: Origin, round = known?.round): Promise<Source> {
   const root = path.resolve(folder);
@@ -32,27 +32,27 @@ export async function readSource(folder: string, known?: Origin, round = known?.
   } catch (error) {
     if (!(error instanceof RefusedError || error instanceof ConfigError)) throw error;
     const issues = error instanceof ConfigError ? error.issues : [{ path: "run-dir", message: error.message }];
-    throw new ConfigError(issues.map(({ path: at, message }) => ({ path: at === "round" ? at : "lora.init_from", message })));
+    throw new ConfigError(issues.map((issue) => (issue.path === "round" ? issue : { path: "lora.init_from", message: issue.message })));
   }
 }
 
 function noRounds(why: string): ConfigError {
-  return new ConfigError([{ path: "round", message: `is one of a run, and ${why}` }]);
+  return argumentError("round", `must be left out: only a run has rounds, and ${why}`);
 }
 
 /**
- * Which adapter a run starts from; of a run that has begun, the one it did start from. Undefined for a random one. `round` names an
- * earlier round of a run than its last.
+ * The adapter that a run starts from, or has started from, if `record` is that of a run in progress. Undefined for a random one.
+ * `round` chooses a round other than the last of the run that the adapter comes from.
  */
 export async function originOf({ lora }: Pick<RunConfig, "lora">, record?: unknown, round?: number): Promise<Origin | undefined> {
   if (lora.init_from === undefined) {
-    if (round !== undefined) throw noRounds("lora.init_from names none");
+    if (round !== undefined) throw noRounds("lora.init_from is not set");
     return undefined;
   }
   const known = runRecord.pick({ init_from: true }).safeParse(record).data?.init_from ?? undefined;
-  // A run that has begun no longer needs it.
+  // A run that has started no longer needs it.
   if (known && !isThere(known.path)) return known;
-  // A path in a script may be relative to another working folder than this one.
+  // A path in a script may be relative to another working directory.
   const folder = known && !isThere(lora.init_from) ? known.path : lora.init_from;
   return (await readSource(folder, known, known ? known.round : round)).origin;
 }

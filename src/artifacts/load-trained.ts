@@ -5,7 +5,7 @@ import { buildAggregation } from "../config/build.ts";
 import { camelKeys } from "../base/case.ts";
 import { aggregationSpecOf } from "../config/policy-specs.ts";
 import { common } from "../config/sections.ts";
-import { ConfigError, RunFailedError } from "../errors.ts";
+import { argumentError, RunFailedError } from "../errors.ts";
 import type { Aggregation } from "../strategy/strategy.ts";
 import { type Commit, type Journal, readJournal } from "../records/journal.ts";
 import { readMetrics } from "../records/metrics.ts";
@@ -19,11 +19,11 @@ import { readWholeJournal } from "../records/whole-journal.ts";
 export interface TrainedOptions {
   /** By default the last committed round. */
   readonly round?: number | undefined;
-  /** Needed for a run with an aggregation of your own, which its record cannot hold. */
+  /** Required for a run with a custom aggregation, which its record cannot hold. */
   readonly aggregation?: Aggregation | undefined;
 }
 
-/** The result of a round, from a run's directory. Only reads, so the run may be under way, interrupted or finished. */
+/** Reads the result of a round from a run's directory. The run may be in progress, interrupted or finished. */
 export async function readTrained(directory: string, { round, aggregation }: TrainedOptions = {}): Promise<Trained> {
   const { config, labels, peft, model } = await readReadyRecord(directory, trainedRecord);
   const { commits } = await (round === undefined ? readUpToNow(directory) : readJournal(path.join(directory, "journal.jsonl")));
@@ -31,13 +31,13 @@ export async function readTrained(directory: string, { round, aggregation }: Tra
   const { sha256 } = commit;
   const { bytes, damage } = await readRoundFile(directory, { round: commit.round, name: GLOBAL, sha256 });
   if (!bytes) {
-    const other = commit.round > 0 ? `; prelort export and evaluate take the round before with --round ${commit.round - 1}` : "";
+    const other = commit.round > 0 ? `, or use prelort export or evaluate on the previous round with --round ${commit.round - 1}` : "";
     throw new RunFailedError(`${directory}: ${damage}; restore the file from a copy${other}`);
   }
   const { layout, adapter: global } = decodeGlobal(bytes, path.join(directory, roundFile(commit.round, GLOBAL)));
   const made = aggregation ?? recordedAggregation(directory, config.strategy.aggregation);
   return {
-    // The folder's name, since the record may come from elsewhere.
+    // The folder's name, since the record may have been copied from another run.
     run: path.basename(path.resolve(directory)),
     round: commit.round,
     sha256,
@@ -60,7 +60,7 @@ const trainedRecord = runRecord.pick({ labels: true, model: true, peft: true }).
   }),
 });
 
-/** A journal that lacks lines would name an earlier round as the last. */
+/** Refuses an incomplete journal, which would give an earlier round as the last. */
 async function readUpToNow(directory: string): Promise<Journal> {
   const { lines } = await readMetrics(path.join(directory, "metrics.jsonl"));
   return readWholeJournal(directory, lines);
@@ -70,20 +70,18 @@ function choose(directory: string, commits: readonly Commit[], round: number | u
   const last = commits.at(-1);
   if (!last) refuse(`${directory} has no committed round yet`);
   const found = round === undefined ? last : commits[round];
-  if (!found) throw new ConfigError([{ path: "round", message: `must be a committed round, 0 to ${last.round}, got ${round}` }]);
+  if (!found) throw argumentError("round", `must be a committed round, 0 to ${last.round}, got ${round}`);
   return found;
 }
 
-/** Some aggregations keep the global adapter in a form of their own, and present it as an adapter. */
+/** Some aggregations keep the global adapter in their own form, and convert it in `present`. */
 function recordedAggregation(directory: string, described: unknown): Pick<Aggregation, "present"> {
   const { serverOptimizer: _, updateBound: __, ...inner } = camelKeys(described) as Record<string, unknown>;
   const spec = aggregationSpecOf(inner);
   if (spec) return buildAggregation(spec);
-  refuse(
-    `${directory} was trained with an aggregation of your own, which its record cannot hold: pass it to exportRun(run, { aggregation })`,
-  );
+  refuse(`${directory} was trained with a custom aggregation, which its record cannot hold; pass it to exportRun(run, { aggregation })`);
 }
 
 function refuse(message: string): never {
-  throw new ConfigError([{ path: "run-dir", message }]);
+  throw argumentError("run-dir", message);
 }

@@ -15,17 +15,17 @@ import { toModelSpec } from "../config/wire-specs.ts";
 export interface MergedFolder {
   readonly config: Pick<RunConfig, "model"> & { readonly workers: Pick<RunConfig["workers"], "python"> };
   readonly peft: PeftIdentity;
-  /** SHA-256 of the base model's files, by name: a base model that differs is refused. */
+  /** SHA-256 of the base model's files, by name. A base model that differs is refused. */
   readonly base: Readonly<Record<string, string>>;
   readonly layout: AdapterLayout;
-  /** What is merged: all of its rows, and what it has merged already. */
+  /** All of its rows are merged, and so are the components that its aggregation merged. */
   readonly adapter: Adapter;
   readonly labels: readonly string[];
   readonly dtype: StoredDtype;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Has Python write the base model with the adapter merged into it, as transformers loads it; returns its remarks. */
+/** Lets Python write the base model with the adapter merged in, as transformers loads it. Returns remarks for the user. */
 export async function writeMergedFolder(folder: string, made: MergedFolder): Promise<readonly string[]> {
   const { config, peft, base, layout, adapter, labels, dtype, signal } = made;
   const python = findPython(config.workers.python);

@@ -11,14 +11,14 @@ import { writeDurably } from "../records/durable-file.ts";
 import { isThere } from "../base/read-file.ts";
 import { resolveReference } from "../config/wire-specs.ts";
 
-/** How values are written. */
+/** The dtype of exported values. */
 export type StoredDtype = "f32" | "bf16" | "f16";
 
 export interface AdapterFolder {
   readonly config: Pick<RunConfig, "model" | "lora">;
   readonly peft: PeftIdentity;
   readonly layout: AdapterLayout;
-  /** With nothing merged. */
+  /** Without merged components. */
   readonly adapter: Adapter;
   readonly r: number;
   readonly dtype: StoredDtype;
@@ -39,7 +39,7 @@ export async function writeAdapterFolder(
   return [...tensors.keys()];
 }
 
-/** Whether both of its files are there. */
+/** Whether a folder has both files of an adapter. */
 export function hasAdapter(folder: string): boolean {
   return [WEIGHTS, SETTINGS].every((name) => isThere(path.join(folder, name)));
 }
@@ -61,5 +61,5 @@ function encodeAs(dtype: StoredDtype, name: string, values: Float32Array): Encod
   }
 }
 
-/** From there on a float16 is infinite. */
+/** From this value on, float16 rounds to infinity. */
 const BEYOND_FLOAT16 = 65520;

@@ -4,13 +4,13 @@ import type { AdapterLayout } from "../adapter/layout.ts";
 import { remarksOnLoaders } from "../adapter/export-compatibility.ts";
 import type { PeftIdentity } from "../adapter/peft.ts";
 import type { RunConfig } from "../config/schema.ts";
-import { ConfigError } from "../errors.ts";
+import { argumentError } from "../errors.ts";
 import { packageVersion } from "../installation.ts";
 import { type StoredDtype, writeAdapterFolder } from "./peft-folder.ts";
 import { writeMergedFolder } from "./merged-model-folder.ts";
 import { placeFolder } from "./atomic-folder.ts";
 
-/** The result of a round, and what is needed to export it. */
+/** The result of a round, with everything needed to export it. */
 export interface Trained {
   /** The run's name. */
   readonly run: string;
@@ -24,9 +24,9 @@ export interface Trained {
   /** The data's labels, in the order of their numbers. */
   readonly labels: readonly string[];
   readonly layout: AdapterLayout;
-  /** As it was committed: with what its aggregation merged into the base. */
+  /** As committed, with the components that its aggregation merged into the base. */
   readonly global: Adapter;
-  /** As it is evaluated and saved at every rank. */
+  /** As evaluated and saved at every rank. */
   readonly presented: Adapter;
 }
 
@@ -34,20 +34,20 @@ export interface SaveOptions {
   /** Rank: any whole number up to R, by default R. */
   readonly r?: number | undefined;
   /**
-   * Write the whole model, with the adapter merged into its base, as transformers loads it. Without `r`, an aggregation that
-   * merges (FLoRA) gives the base with all that it merged; with `r`, its truncation to rank r.
+   * Write the whole model, with the adapter merged into its base, as transformers loads it. For an aggregation that merges (FLoRA),
+   * this is the base with everything that it merged; with `r`, truncated to rank r.
    */
   readonly merge?: boolean | undefined;
-  /** Of what is written; by default f32, merged that of the run's frozen weights (`model.dtype`). */
+  /** By default f32; with `merge`, that of the run's frozen weights (`model.dtype`). */
   readonly dtype?: StoredDtype | undefined;
-  /** Replace what was written there before. */
+  /** Replace an earlier export. */
   readonly overwrite?: boolean | undefined;
-  /** Stops the export; nothing is left of it. */
+  /** Stops the export, which then leaves no files. */
   readonly signal?: AbortSignal | undefined;
 }
 
 export interface Saved {
-  /** Absolute. */
+  /** Absolute path. */
   readonly directory: string;
   readonly run: string;
   readonly round: number;
@@ -58,7 +58,7 @@ export interface Saved {
   readonly remarks: readonly string[];
 }
 
-/** Writes a trained adapter, or the model that it makes, as a folder, atomically. */
+/** Writes a trained adapter, or the model with the adapter merged in, as a folder, atomically. */
 export async function saveTrained(trained: Trained, directory: string, options: SaveOptions = {}): Promise<Saved> {
   const { config, peft, base, layout, run, round, sha256, labels } = trained;
   const { merge = false, overwrite = false, signal } = options;
@@ -86,13 +86,13 @@ export async function saveTrained(trained: Trained, directory: string, options: 
   return { directory: target, ...made, remarks };
 }
 
-/** transformers does not find prelort's own class by a configuration. */
+/** transformers cannot find prelort's own class from a model's configuration. */
 function loadedBy(directory: string): string {
   return `load it with prelort_worker.models.MeanPooledClassifier.from_pretrained(${JSON.stringify(directory)})`;
 }
 
-/** By default R. Throws a ConfigError for one that the adapter does not have. */
+/** Checks a rank, by default R. Throws a ConfigError for a rank that the adapter does not have. */
 export function rankOf(layout: AdapterLayout, r: number = layout.r): number {
   if (Number.isInteger(r) && r >= 1 && r <= layout.r) return r;
-  throw new ConfigError([{ path: "r", message: `must be a whole number from 1 to ${layout.r}, got ${r}` }]);
+  throw argumentError("r", `must be a whole number from 1 to ${layout.r}, got ${r}`);
 }

@@ -1,4 +1,4 @@
-/** Settles as the promise does, or rejects with the signal's reason if that comes first; the work itself continues unheard. */
+/** Settles as the promise does, or rejects with the signal's reason if it aborts first; the work itself is not stopped. */
 export function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const abort = () => reject(signal.reason);

@@ -1,6 +1,6 @@
 /*
- * YAML, the wire and the run's records are snake_case, the TypeScript API is camelCase. A digit starts no
- * word, and GiB is one, so that both ways undo each other for every key of ours.
+ * YAML, the wire and the run's records are snake_case, the TypeScript API is camelCase. Digits do not start a word, and GiB is a
+ * single word, so that both directions are inverse for all of our keys.
  */
 
 export function toCamel(key: string): string {
@@ -21,7 +21,7 @@ export function snakeKeys(value: unknown): unknown {
   return mapKeys(value, toSnake);
 }
 
-/** Nothing of ours is nested deeper. What is stays as it was, for a schema to refuse: it could exhaust the stack. */
+/** None of our values is nested deeper. Deeper values, which could exhaust the stack, are kept unchanged for a schema to refuse. */
 const MAX_DEPTH = 100;
 
 function mapKeys(value: unknown, rename: (key: string) => string, depth = MAX_DEPTH): unknown {

@@ -1,4 +1,4 @@
-/** A promise with its handles outside (Promise.withResolvers comes with Node 22). */
+/** A promise with its resolve and reject functions (Promise.withResolvers needs Node 22). */
 export interface Deferred<T> {
   readonly promise: Promise<T>;
   resolve(value: T): void;
@@ -10,6 +10,6 @@ export function createDeferred<T>(): Deferred<T> {
   const promise = new Promise<T>((resolve, reject) => {
     handles = { resolve, reject };
   });
-  if (!handles) throw new Error("unreachable: a promise's executor runs at once");
+  if (!handles) throw new Error("unreachable: the executor of a promise runs synchronously");
   return { promise, ...handles };
 }

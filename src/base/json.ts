@@ -1,4 +1,4 @@
-/** What JSON text says; undefined, which no schema takes, for anything else. */
+/** Parses JSON; undefined, which no schema accepts, for invalid text. */
 export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);

@@ -6,8 +6,8 @@ import { EnvironmentError } from "../errors.ts";
 import { parseJson } from "./json.ts";
 
 /*
- * Reads what is on disk. Only ENOENT means that a file is absent. Every other failure is an error: whoever took it for absence
- * would go on to overwrite what could not be read. Files are read in pieces, since one call reads less than 2 GiB.
+ * Reads files. Only ENOENT means that a file is absent. Any other failure is an error: treating it as absence could lead to
+ * overwriting a file that could not be read. Files are read in pieces, since one call reads less than 2 GiB.
  */
 
 /** A file's bytes; undefined if there is no such file. */
@@ -29,7 +29,7 @@ export async function readTextIfThere(file: string): Promise<string | undefined>
   return withFile(file, (handle) => handle.readFile("utf8"));
 }
 
-/** SHA-256 of a file, without holding it in memory; undefined if there is no such file. */
+/** SHA-256 of a file, without loading it into memory; undefined if there is no such file. */
 export async function hashIfThere(file: string): Promise<string | undefined> {
   return withFile(file, async (handle) => {
     const hash = createHash("sha256");
@@ -38,21 +38,21 @@ export async function hashIfThere(file: string): Promise<string | undefined> {
   });
 }
 
-/** Whether a file or folder is there. Throws an EnvironmentError if that cannot be told. */
-export function isThere(place: string): boolean {
-  return statIfThere(place) !== undefined;
+/** Whether a file or folder exists. Throws an EnvironmentError if that cannot be determined. */
+export function isThere(path: string): boolean {
+  return statIfThere(path) !== undefined;
 }
 
-/** Whether a file, not a folder, is there. Throws an EnvironmentError if that cannot be told. */
-export function isFile(place: string): boolean {
-  return statIfThere(place)?.isFile() ?? false;
+/** Whether a file, not a folder, exists. Throws an EnvironmentError if that cannot be determined. */
+export function isFile(path: string): boolean {
+  return statIfThere(path)?.isFile() ?? false;
 }
 
-function statIfThere(place: string): Stats | undefined {
+function statIfThere(path: string): Stats | undefined {
   try {
-    return statSync(place, { throwIfNoEntry: false });
+    return statSync(path, { throwIfNoEntry: false });
   } catch (cause) {
-    throw readingError(place, cause);
+    throw readingError(path, cause);
   }
 }
 
@@ -66,13 +66,13 @@ export interface JsonLine {
 }
 
 /**
- * Reads a JSON-lines file of any size, line by line; an absent file has none. Gives the offset at which its last whole line ends:
- * whatever follows was still being written when its writer was killed.
+ * Reads a JSON-lines file of any size, line by line; an absent file has no lines. Returns the offset at which the last complete line
+ * ends: the rest was still being written when its writer was killed.
  */
 export async function readJsonLines(file: string, each: (line: JsonLine) => void): Promise<number> {
   let [number, end] = [0, 0];
-  let begun: Uint8Array[] = [];
-  const give = (bytes: Buffer): void => {
+  let partial: Uint8Array[] = [];
+  const emit = (bytes: Buffer): void => {
     number++;
     end += bytes.length + 1;
     each(isUtf8(bytes) ? decodeLine(number, bytes) : { number, text: "", value: undefined });
@@ -82,41 +82,41 @@ export async function readJsonLines(file: string, each: (line: JsonLine) => void
       let start = 0;
       for (let next = piece.indexOf(NEWLINE); next >= 0; next = piece.indexOf(NEWLINE, start)) {
         const rest = piece.subarray(start, next);
-        give(begun.length === 0 ? rest : Buffer.concat([...begun, rest]));
-        begun = [];
+        emit(partial.length === 0 ? rest : Buffer.concat([...partial, rest]));
+        partial = [];
         start = next + 1;
       }
-      // The next piece is read into the same memory.
-      if (start < piece.length) begun.push(Buffer.from(piece.subarray(start)));
+      // Copied, since the next piece is read into the same memory.
+      if (start < piece.length) partial.push(Buffer.from(piece.subarray(start)));
     }
   });
   return end;
 }
 
-/** Says which file could not be read, why, and what to do. */
+/** An error that says which file could not be read, why, and what to do. */
 export function readingError(file: string, cause: unknown): Error {
   const { code, message } = cause as NodeJS.ErrnoException;
   const remedy = REMEDIES[code ?? ""] ?? "make the file readable, then try again";
   return new EnvironmentError(`${file} could not be read: ${message}`, remedy, { cause });
 }
 
-/** Reading a pipe in place of a file could block forever. */
+/** Non-blocking, since opening a pipe could block forever. */
 const READ = constants.O_RDONLY | constants.O_NONBLOCK;
 const LARGEST_READ = 2 ** 30;
 const PIECE_BYTES = 2 ** 20;
 const NEWLINE = 0x0a;
 
 const REMEDIES: Readonly<Record<string, string>> = {
-  EACCES: "give your user the right to read it, then try again",
-  EPERM: "give your user the right to read it, then try again",
-  EISDIR: "a folder is in the place of a file; put the file back, then try again",
-  ENOTDIR: "a file is in the place of a folder; put the folder back, then try again",
+  EACCES: "give your user permission to read it, then try again",
+  EPERM: "give your user permission to read it, then try again",
+  EISDIR: "there is a folder where a file should be; restore the file, then try again",
+  ENOTDIR: "there is a file where a folder should be; restore the folder, then try again",
   EMFILE: "raise the limit on open files (ulimit -n), then try again",
   ENFILE: "close programs that hold many files open, then try again",
   EIO: "the disk failed to read it; check the disk, or restore the file from a copy",
 };
 
-/** Gives undefined if there is no such file. */
+/** Returns undefined if there is no such file. */
 async function withFile<T>(file: string, use: (handle: FileHandle) => Promise<T>): Promise<T | undefined> {
   try {
     const handle = await open(file, READ).catch((error: NodeJS.ErrnoException) => {
@@ -134,7 +134,7 @@ async function withFile<T>(file: string, use: (handle: FileHandle) => Promise<T>
   }
 }
 
-/** Every piece is a view of the same memory. */
+/** Yields views of the same memory. */
 async function* piecesOf(handle: FileHandle): AsyncGenerator<Buffer> {
   const buffer = Buffer.allocUnsafe(PIECE_BYTES);
   for (let at = 0; ;) {
@@ -145,7 +145,7 @@ async function* piecesOf(handle: FileHandle): AsyncGenerator<Buffer> {
   }
 }
 
-/** Text that is longer than a string can be is no line that prelort wrote. */
+/** prelort writes no lines that are too long for a string. */
 function decodeLine(number: number, bytes: Buffer): JsonLine {
   if (bytes.length > LARGEST_LINE) return { number, text: "", value: undefined };
   const text = bytes.toString("utf8");

@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
 
 /**
- * The only source of randomness: streams derived by SHA-256 from the run's seed and what they are for.
+ * The only source of randomness: streams derived by SHA-256 from the run's seed and their purpose.
  * `deriveSeed(seed, "round", 3, "client", "c07", "fit")` is 128 bits in hex; the parts are length-prefixed,
- * so no two lists of parts share a stream.
+ * so that different lists of parts give different streams.
  */
 export function deriveSeed(seed: number | string, ...parts: readonly (string | number)[]): string {
   const hash = createHash("sha256");

@@ -1,27 +1,27 @@
 import { setImmediate } from "node:timers/promises";
 
-/** Work that stops now and then, so that the event loop can turn. Nothing happens until it is run. */
+/** Work that yields from time to time, so that the event loop can run. It starts when it is first advanced. */
 export type Work<T> = Generator<void, T>;
 
-/** Blocks that are worked through between two stops: 64 MiB of float32. */
+/** Blocks processed between two yields: 64 MiB of float32. */
 export const BLOCKS_A_TURN = 1024;
 
-/** Runs to the end: at once where the work does not stop, else as a promise, and others get their turn at every stop. */
+/** Runs work to its end: synchronously if it never yields, else as a promise that lets the event loop run at every yield. */
 export function inTurns<T>(work: Work<T>): T | Promise<T> {
   const { done, value } = work.next();
-  return done ? value : goOn(work);
+  return done ? value : finish(work);
 }
 
-/** What `next` makes of a value; at once, where that is there already. */
+/** Applies `next` to a value: synchronously unless the value is a promise. */
 export function after<T, U>(value: T | Promise<T>, next: (value: T) => U | Promise<U>): U | Promise<U> {
-  return value instanceof Promise ? onceThere(value, next) : next(value);
+  return value instanceof Promise ? onceResolved(value, next) : next(value);
 }
 
-async function onceThere<T, U>(value: Promise<T>, next: (value: T) => U | Promise<U>): Promise<U> {
+async function onceResolved<T, U>(value: Promise<T>, next: (value: T) => U | Promise<U>): Promise<U> {
   return next(await value);
 }
 
-async function goOn<T>(work: Work<T>): Promise<T> {
+async function finish<T>(work: Work<T>): Promise<T> {
   for (;;) {
     await setImmediate();
     const { done, value } = work.next();

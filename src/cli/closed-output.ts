@@ -2,8 +2,8 @@ import process from "node:process";
 import { complain } from "./output.ts";
 
 /*
- * Whoever read the output is gone (`prelort run … --json | head -1`), or the terminal is, or the disk is full. What is under way is
- * stopped in order, as at Ctrl-C, and the exit code is that of a process ended by SIGPIPE; of a full disk, that of the environment.
+ * The reader of the output is gone (`prelort run … --json | head -1`), the terminal is closed, or the disk is full. The command is
+ * stopped in order, as by Ctrl-C. The exit code is that of a process ended by SIGPIPE, or for a full disk that of the environment.
  */
 
 const CLOSED = new Set<string | undefined>(["EPIPE", "EIO"]);
@@ -12,10 +12,10 @@ const [CLOSED_CODE, ENVIRONMENT_CODE] = [141, 3];
 let exitCode: number | undefined;
 const stops = new Set<() => void>();
 
-/** Ends this process once its output cannot be written: at once, or when what `onOutputClosed` stops has ended. */
+/** Ends this process if its output cannot be written: at once, or after everything that `onOutputClosed` stops has ended. */
 export function watchOutput(): void {
   const close = (error: NodeJS.ErrnoException) => {
-    // Every later write fails as well.
+    // Every later write fails, too.
     if (exitCode !== undefined) return;
     const isClosed = CLOSED.has(error.code);
     exitCode = isClosed ? CLOSED_CODE : ENVIRONMENT_CODE;
@@ -28,12 +28,12 @@ export function watchOutput(): void {
   process.stderr.on("error", close);
 }
 
-/** Once the output could not be written: what this process exits with, whatever else comes. */
+/** The exit code of this process if its output could not be written, whatever happens later. */
 export function closedOutputCode(): number | undefined {
   return exitCode;
 }
 
-/** Has `stop` called once the output can be written no more. Gives what takes that back. */
+/** Calls `stop` if the output cannot be written any more. Returns a function that cancels this. */
 export function onOutputClosed(stop: () => void): () => void {
   stops.add(stop);
   return () => void stops.delete(stop);

@@ -20,7 +20,7 @@ interface CompareOptions {
 
 export function compareCommand(): Command {
   return new Command("compare")
-    .description("run methods × seeds over one setting; write compare.json, compare.md and compare.svg; continues where it was stopped")
+    .description("run methods × seeds over one setting; write compare.json, compare.md and compare.svg; resumes a stopped comparison")
     .argument("<config>", "YAML file, such as configs/compare-generation-llama.yaml")
     .option(
       "--set <key=value>",
@@ -28,8 +28,8 @@ export function compareCommand(): Command {
       (value: string, previous: string[]) => [...previous, value],
       [],
     )
-    .option("--overwrite", "make anew what was finished under another config", false)
-    .option("--jobs <n>", "runs under way at a time; by default as many as have cores for their workers' threads", parseJobs)
+    .option("--overwrite", "replace finished runs of another config", false)
+    .option("--jobs <n>", "runs at a time; default: as many as there are cores for their workers' threads", parseJobs)
     .action(run);
 }
 

@@ -8,7 +8,7 @@ import { examine, type Finding } from "../setup/examine.ts";
 
 export function doctorCommand(): Command {
   return new Command("doctor")
-    .description("show what is there and what is missing: Python, packages, devices, model, data")
+    .description("show what is installed and what is missing: Python, packages, devices, model, data")
     .option("--json", "print the findings as JSON", false)
     .action(doctor);
 }
@@ -24,24 +24,24 @@ async function doctor({ json }: { readonly json: boolean }): Promise<void> {
   }
 }
 
-/** A line for each finding, or two where it is too long. What was expected is told where it is not what was found. */
+/** One line per finding, or more if it is too long. The expected value is shown if it differs from the one found. */
 export function describe(findings: readonly Finding[], width: number): string {
   const widest = findings.reduce((most, { name }) => Math.max(most, name.length), 0);
   const lines = findings.map(({ name, ...finding }) => {
     const { status } = finding;
-    const told = tell(finding);
-    const line = `${status.padEnd(INDENT)}${name.padEnd(widest)}  ${visibleLine(told)}`;
+    const details = detailsOf(finding);
+    const line = `${status.padEnd(INDENT)}${name.padEnd(widest)}  ${visibleLine(details)}`;
     if (stringWidth(line) <= width) return line;
-    return `${status.padEnd(INDENT)}${name}\n${" ".repeat(INDENT)}${wrapAnsi(visibleLine(told), width - INDENT).replaceAll("\n", `\n${" ".repeat(INDENT)}`)}`;
+    return `${status.padEnd(INDENT)}${name}\n${" ".repeat(INDENT)}${wrapAnsi(visibleLine(details), width - INDENT).replaceAll("\n", `\n${" ".repeat(INDENT)}`)}`;
   });
   return lines.join("\n");
 }
 
-function tell({ status, found, expected, remedy }: Omit<Finding, "name">): string {
+function detailsOf({ status, found, expected, remedy }: Omit<Finding, "name">): string {
   if (status === "ok" || expected === undefined) return found;
-  // What is absent is not needed by every run; `expected` then says what it is for.
+  // Not every run needs what is absent; `expected` then says what it is for.
   return status === "absent" ? `${found} (${expected}): ${remedy}` : `${found}; expected ${expected}`;
 }
 
-/** Columns of the longest status, and a gap. */
+/** Columns of the longest status and a gap. */
 const INDENT = 9;

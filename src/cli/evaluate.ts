@@ -26,15 +26,15 @@ interface EvaluateCommandOptions {
 
 export function evaluateCommand(): Command {
   return new Command("evaluate")
-    .description("train nothing: evaluate an adapter at its ranks, on the held-out examples or on others")
-    .argument("<run-dir or config>", "a run directory, whose adapter it is, or a YAML file with --adapter")
-    .option("--adapter <folder>", "another adapter: a folder that PEFT wrote, or a run directory")
-    .option("--r <n>", "a rank; may be given several times; all tiers by default", wholeNumbers, [])
-    .option("--round <n>", "of a run: its adapter after that round; the last that was committed by default", wholeNumber)
-    .option("--data <path>", "judge on all of these examples, or on as many as --set data.eval_examples tells (data.eval_path)")
-    .option("--split <name>", "and this split of them (data.eval_split)")
+    .description("evaluate an adapter at its ranks, on the held-out examples or on others; trains nothing")
+    .argument("<run-dir or config>", "run directory with the adapter, or a YAML file together with --adapter")
+    .option("--adapter <folder>", "another adapter: a PEFT folder or a run directory")
+    .option("--r <n>", "rank to evaluate; may be repeated; default: all tiers", wholeNumbers, [])
+    .option("--round <n>", "evaluate the run's adapter after this round; default: the last committed", wholeNumber)
+    .option("--data <path>", "evaluate on these examples (data.eval_path); limit their number with --set data.eval_examples=<n>")
+    .option("--split <name>", "evaluate on this split (data.eval_split)")
     .option("--set <key=value>", "override a key of the config", (value: string, previous: string[]) => [...previous, value], [])
-    .option("--json", "print the figures as JSON", false)
+    .option("--json", "print the metrics as JSON", false)
     .action(run);
 }
 
@@ -54,20 +54,20 @@ async function run(source: string, options: EvaluateCommandOptions): Promise<voi
   }
 }
 
-/** More examples than any file has: all of them. */
+/** More examples than any file has. */
 const ALL = 2 ** 31 - 1;
 
 async function configOf(source: string, { adapter, data, split, set }: EvaluateCommandOptions): Promise<LoadedConfig> {
   const assign = (option: string, key: string, value: unknown) => ({ option, assignment: `${key}=${JSON.stringify(value)}` });
   const isRun = isThere(source) && statSync(source).isDirectory() && isThere(path.join(source, "run.json"));
-  const others = data !== undefined ? "--data" : split !== undefined ? "--split" : undefined;
+  const named = data !== undefined ? "--data" : split !== undefined ? "--split" : undefined;
   const given = [
     ...(isRun ? [assign("run-dir", "lora.init_from", path.resolve(source))] : []),
     ...(adapter !== undefined ? [assign("--adapter", "lora.init_from", adapter)] : []),
     ...(data !== undefined ? [assign("--data", "data.eval_path", data)] : []),
     ...(split !== undefined ? [assign("--split", "data.eval_split", split)] : []),
-    // Asked for by name they are all judged, whatever number the run held out.
-    ...(others !== undefined ? [assign(others, "data.eval_examples", ALL)] : []),
+    // Named examples are all evaluated, whatever number the run held out.
+    ...(named !== undefined ? [assign(named, "data.eval_examples", ALL)] : []),
   ];
   return isRun
     ? recordedRun(source, { given, set, inScript: "evaluateAdapter({ … }), with the run as lora.init_from" })
@@ -81,9 +81,9 @@ function describe({ byTier, remarks }: AdapterEvaluation): string {
     { name: "accuracy", of: ({ accuracy }) => accuracy, show: formatPercent },
     { name: "macro-F1", of: ({ macroF1 }) => macroF1, show: formatPercent },
     { name: "ROUGE-L", of: ({ rougeL }) => rougeL, show: formatPercent },
-    ...(byTier[0]?.own ?? []).map(({ name }, place) => ({
+    ...(byTier[0]?.own ?? []).map(({ name }, index) => ({
       name,
-      of: ({ own }: TierMetrics) => own[place]?.value ?? null,
+      of: ({ own }: TierMetrics) => own[index]?.value ?? null,
       show: (value: number | null) => formatNumber(value),
     })),
   ];

@@ -21,18 +21,25 @@ interface ExportOptions {
 
 export function exportCommand(): Command {
   return new Command("export")
-    .description("export a run's result: a PEFT adapter of any rank, or the whole model")
-    .argument("<run-dir>", "run directory, such as runs/quickstart; finished, interrupted or under way")
-    .option("--r <n>", "rank, up to that of the run; all of it by default", wholeNumber)
-    .option("--round <n>", "the adapter after that round; the last that was committed by default", wholeNumber)
+    .description("export a run's result: a PEFT adapter of any rank, or the merged model")
+    .argument("<run-dir>", "run directory, such as runs/quickstart; finished, interrupted or in progress")
+    .option("--r <n>", "rank, at most the run's; default: the run's", wholeNumber)
+    .option("--round <n>", "export the adapter after this round; default: the last committed", wholeNumber)
     .option("--merge", "write the whole model, with the adapter merged into its base", false)
     .addOption(
-      new Option("--dtype <dtype>", "of what is written; by default f32, merged as the run had its base").choices(["f32", "bf16", "f16"]),
+      new Option("--dtype <dtype>", "dtype to write; default: f32, or with --merge the dtype in which the run loaded its base").choices([
+        "f32",
+        "bf16",
+        "f16",
+      ]),
     )
-    .option("--out <folder>", "the folder to make; by default named for run and rank, here")
+    .option("--out <folder>", "folder to create; default: named after run and rank, in the working directory")
     .option("--overwrite", "replace what an earlier export wrote there", false)
-    .option("--python <path>", "with --merge: the Python interpreter; by default that of the run")
-    .option("--task-folder <folder>", "with --merge: folder of the run's own task, if it was not trained on this machine; its code is run")
+    .option("--python <path>", "with --merge: Python interpreter; default: the run's")
+    .option(
+      "--task-folder <folder>",
+      "with --merge: folder of the run's custom task, if the run was trained on another machine; runs its code",
+    )
     .option("--trust-remote-code", "with --merge: run the Python code that comes with the model, if the run did", false)
     .action(run);
 }

@@ -2,21 +2,27 @@ import process from "node:process";
 import { onOutputClosed } from "./closed-output.ts";
 
 /**
- * Ctrl-C once asks the run to stop: workers are ended, records closed. Twice ends this process at once; the
- * workers die with their parent. Exit code 130 either way. It stops as well when the output can be written no more.
+ * The first Ctrl-C aborts the signal, so that workers are ended and records are closed; the second ends this process at once, and
+ * the workers end with their parent. Both exit with 130. A closed output aborts the signal, too. `kept` is what survives either.
  */
-export function onInterrupt(say: (line: string) => void): { readonly signal: AbortSignal; dispose(): void } {
+export function onInterrupt(
+  say: (line: string) => void,
+  kept = "committed rounds are kept",
+): { readonly signal: AbortSignal; dispose(): void } {
   const controller = new AbortController();
   const stop = (name: NodeJS.Signals) => {
-    if (controller.signal.aborted) process.exit(130);
-    say(`${name}: stopping; committed rounds are kept. Once more to stop at once.`);
+    if (controller.signal.aborted) {
+      say(`${name} again: stopping now; workers end with this process`);
+      process.exit(130);
+    }
+    say(`${name}: stopping; ${kept}. Send it again to stop now.`);
     controller.abort();
   };
   const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
   for (const name of signals) process.on(name, stop);
   const forget = onOutputClosed(() => {
     if (controller.signal.aborted) return;
-    say("the output can be written no more: stopping; committed rounds are kept");
+    say(`the output cannot be written any more: stopping; ${kept}`);
     controller.abort();
   });
   return {

@@ -48,7 +48,7 @@ try {
   process.exitCode = closedOutputCode() ?? code;
 }
 
-/** Says what went wrong, unless commander has, and gives the exit code. Only a fault of ours comes with a stack. */
+/** Prints the error, unless commander has, and returns the exit code. Only a bug of prelort prints a stack. */
 function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : usageExitCode;
   if (error instanceof PrelortError) {

@@ -1,19 +1,19 @@
 import { readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { Command } from "commander";
-import { ConfigError } from "../errors.ts";
+import { argumentError } from "../errors.ts";
 import { packageRoot } from "../installation.ts";
 import { print } from "./output.ts";
 
-/** The experiment that one's own begins as: a task in Python, its config, its data. */
+/** The files of the template: a task in Python, its config, its data. */
 const TEMPLATE = ["py", "yaml", "csv"] as const;
-/** Words of Python that a module cannot be called by are left to Python to refuse. */
+/** Python itself refuses its keywords. */
 const MODULE = /^[a-z][a-z0-9_]{0,49}$/;
 
 export function newTaskCommand(): Command {
   return new Command("new-task")
     .description("write a task of your own to start from: NAME.py, NAME.yaml and NAME.csv, which run as they are")
-    .argument("<name>", "of the Python module, such as my_task")
+    .argument("<name>", "name of the Python module, such as my_task")
     .option("--in <folder>", "folder to write to", ".")
     .action(async (name: string, { in: folder }: { in: string }) => {
       const files = await writeTask(name, folder);
@@ -26,21 +26,21 @@ export function newTaskCommand(): Command {
     });
 }
 
-/** Writes the three files, none of which may be there yet; gives their paths. */
+/** Writes the three files, none of which may exist yet. Returns their paths. */
 export async function writeTask(name: string, folder: string): Promise<readonly string[]> {
   if (!MODULE.test(name)) {
     const message = `must be a Python module's name (lower-case letters, digits and _, a letter first), got ${JSON.stringify(name)}`;
-    throw new ConfigError([{ path: "name", message }]);
+    throw argumentError("name", message);
   }
   const className = name.replace(/(?:^|_)([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
   const source = path.join(packageRoot(), "configs", "new-task");
   const files = TEMPLATE.map((kind) => path.resolve(folder, `${name}.${kind}`));
   const contents = await Promise.all(TEMPLATE.map((kind) => readFile(path.join(source, `new_task.${kind}`), "utf8")));
-  for (const [place, file] of files.entries()) {
-    const text = (contents[place] ?? "").replaceAll("new_task", name).replaceAll("NewTask", className);
+  for (const [index, file] of files.entries()) {
+    const text = (contents[index] ?? "").replaceAll("new_task", name).replaceAll("NewTask", className);
     await writeFile(file, text, { flag: "wx" }).catch((error: NodeJS.ErrnoException) => {
-      const problem = error.code === "EEXIST" ? "is there already; take another name, or remove it" : error.message;
-      throw new ConfigError([{ path: path.relative(".", file), message: problem }]);
+      const problem = error.code === "EEXIST" ? "already exists; choose another name or remove it" : error.message;
+      throw argumentError(path.relative(".", file), problem);
     });
   }
   return files;

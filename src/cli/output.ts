@@ -3,8 +3,8 @@ import { USUAL_WIDTH, wrapProse } from "../report/text-table.ts";
 import { visibleJson, visibleText } from "../report/visible.ts";
 
 /*
- * The one place where commands write to the terminal (reporters and the set-up's progress have streams of their own):
- * whatever data, files and workers brought into a text, no terminal obeys it.
+ * Commands write to the terminal only here (reporters and the set-up's progress have streams of their own), so that control
+ * characters from data, files and workers are always escaped.
  */
 
 /** A command's result. In a terminal its lines are wrapped between words. */
@@ -16,7 +16,7 @@ export function printJson(value: unknown): void {
   process.stdout.write(`${visibleJson(value)}\n`);
 }
 
-/** What is no result: progress, warnings, errors. In a terminal its lines are wrapped between words. */
+/** Progress, warnings and errors. In a terminal its lines are wrapped between words. */
 export function complain(text: string): void {
   process.stderr.write(`${wrapProse(visibleText(text), process.stderr.columns ?? Infinity)}\n`);
 }

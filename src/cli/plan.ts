@@ -3,7 +3,7 @@ import { dirname } from "node:path";
 import { Command } from "commander";
 import { buildRun } from "../config/build.ts";
 import { openConfig, withConfig } from "../config/load.ts";
-import { ConfigError } from "../errors.ts";
+import { argumentError } from "../errors.ts";
 import { formatBytes, formatCount, formatSeconds, plural } from "../report/format.ts";
 import { describeMix } from "../report/mix.ts";
 import type { Table } from "../report/tables.ts";
@@ -16,17 +16,17 @@ import { complain, outputWidth, print, printJson } from "./output.ts";
 
 export function planCommand(): Command {
   return new Command("plan")
-    .description("train nothing: show who would train, at which rank, and the bytes each way")
+    .description("show which clients would train, at which rank, and how many bytes would travel; trains nothing")
     .argument("<config>", "YAML file, such as configs/quickstart.yaml")
     .option("--set <key=value>", "override a key of the config", (value: string, previous: string[]) => [...previous, value], [])
     .option("--measure", "time a few real steps at every rank, predict the time of a round, and propose slots per device", false)
-    .option("--picture <file>", "write a picture of who would train on what, as SVG")
+    .option("--picture <file>", "write an SVG of the examples that each client would train on")
     .option("--json", "print the plan as JSON", false)
     .action(async (file: string, { set, json, measure, picture }: PlanCommandOptions) => {
       const interrupt = onInterrupt(complain);
       try {
         const loaded = await openConfig(file, { set });
-        // Before minutes of preparation.
+        // Fails before minutes of preparation.
         if (picture !== undefined) await writing(picture, access(dirname(picture), constants.W_OK));
         if (!json) print("preparing the data and loading the model on one worker …");
         const planned = await withConfig(loaded, (config) => plan({ ...buildRun(config), measure, signal: interrupt.signal }));
@@ -34,7 +34,7 @@ export function planCommand(): Command {
         else print(describePlan(visibleIn(planned), outputWidth()));
         if (picture !== undefined) {
           await writePicture(picture, planned);
-          // Beside JSON, standard output holds nothing else.
+          // Standard output holds nothing beside the JSON.
           (json ? complain : print)(`picture: ${picture}`);
         }
       } finally {
@@ -54,24 +54,24 @@ async function writePicture(file: string, { clients }: Plan): Promise<void> {
   const { partitionPicture } = await import("../report/partition.ts");
   const drawn = partitionPicture(clients, { isFile: true });
   if (drawn === undefined) {
-    const message = "there is nothing to draw: examples have neither labels nor a column that the partition goes by";
-    throw new ConfigError([{ path: "--picture", message }]);
+    const message = "nothing to draw: the examples have neither labels nor a column that data.partition uses";
+    throw argumentError("--picture", message);
   }
   await writing(file, writeFile(file, drawn));
 }
 
-/** Tells what keeps a picture from being written. */
+/** Turns a failure to write the picture into an error about `--picture`. */
 export async function writing(file: string, attempt: Promise<void>): Promise<void> {
   try {
     await attempt;
   } catch (cause) {
     const { code, message: reason } = cause as NodeJS.ErrnoException;
-    const message = code === "ENOENT" ? `there is no folder ${dirname(file)}; make it first` : `cannot write ${file}: ${reason}`;
-    throw new ConfigError([{ path: "--picture", message }]);
+    const message = code === "ENOENT" ? `folder ${dirname(file)} does not exist; create it first` : `cannot write ${file}: ${reason}`;
+    throw argumentError("--picture", message);
   }
 }
 
-/** Of thousands; `--json` has all. */
+/** Rows of the table; `--json` lists all clients. */
 const SHOWN_CLIENTS = 50;
 
 export function describePlan(planned: Plan, width: number): string {
@@ -79,19 +79,19 @@ export function describePlan(planned: Plan, width: number): string {
   const hidden = planned.clients.length - SHOWN_CLIENTS;
   return [
     renderTextTable(clientsTable(planned), width),
-    ...(hidden > 0 ? [`and ${formatCount(hidden)} more clients, which --json lists too`] : []),
+    ...(hidden > 0 ? [`and ${formatCount(hidden)} more clients; --json lists all`] : []),
     `adapter: rank ${planned.tiers.at(-1)} on ${planned.adaptedModules} modules, ${formatCount(planned.adapterParameters)} parameters` +
-      ` (+ ${formatCount(planned.denseParameters)} trained in full) beside ${formatCount(planned.baseParameters)} frozen; tiers ${planned.tiers.join(", ")}`,
+      ` (+ ${formatCount(planned.denseParameters)} fully trained), ${formatCount(planned.baseParameters)} frozen; tiers ${planned.tiers.join(", ")}`,
     ...planned.adapted.map(
-      ({ name, in: from, out, count }) => `  adapted:  ${name}, ${from} → ${out}${count > 1 ? `, ${formatCount(count)} of them` : ""}`,
+      ({ name, in: from, out, count }) => `  adapted:  ${name}, ${from} → ${out}${count > 1 ? ` (× ${formatCount(count)})` : ""}`,
     ),
     ...planned.leftOut.map(
       ({ name, kind, count, parameters }) =>
-        `  left out: ${name} (${kind}${count > 1 ? `, ${formatCount(count)} of them` : ""}), ${formatCount(parameters)} parameters`,
+        `  left out: ${name} (${kind}${count > 1 ? ` × ${formatCount(count)}` : ""}), ${formatCount(parameters)} parameters`,
     ),
-    `run:     ${planned.rounds} rounds, ${fits} fits, ${formatBytes(planned.bytesDown)} down and ${formatBytes(planned.bytesUp)} up, in tensors`,
+    `run:      ${planned.rounds} rounds, ${fits} fits; tensors: ${formatBytes(planned.bytesDown)} down, ${formatBytes(planned.bytesUp)} up`,
     `held out: ${planned.evalExamples} examples` +
-      (planned.truncated > 0 ? `; ${planned.truncated} examples were cut to data.max_length` : ""),
+      (planned.truncated > 0 ? `; ${planned.truncated} examples truncated to data.max_length` : ""),
     ...planned.remarks.map((remark) => `note: ${remark}`),
     ...(planned.time ? describeTime(planned.time, planned.rounds) : []),
     ...(planned.slots ? [describeSlots(planned.slots)] : []),
@@ -102,7 +102,7 @@ function clientsTable({ clients }: Plan): Table {
   const hasMix = clients.some(({ mix }) => mix.length > 0);
   return {
     title: "",
-    columns: ["client", "examples", "tokens", "r", "rounds", "down, a fit", "up", ...(hasMix ? ["trains on"] : [])],
+    columns: ["client", "examples", "tokens", "r", "rounds", "down per fit", "up", ...(hasMix ? ["trains on"] : [])],
     rows: clients.slice(0, SHOWN_CLIENTS).map((client) => {
       const { down, up } = client.bytesPerFit;
       const tokens = client.tokens > 0 ? formatCount(client.tokens) : "";
@@ -116,21 +116,21 @@ function clientsTable({ clients }: Plan): Table {
 function describeTime(time: NonNullable<Plan["time"]>, rounds: number): readonly string[] {
   const { workers, fitSecondsPerRound, evaluateSeconds, runSeconds } = time;
   return [
-    "measured: one worker alone on this machine",
+    "measured with one worker alone on this machine:",
     ...time.tiers.map(({ r, stepSeconds, fitSeconds, peakMemoryBytes }) => {
-      const memory = peakMemoryBytes === null ? "" : `, ${formatBytes(peakMemoryBytes)} at its peak`;
-      return `  rank ${r}: ${stepSeconds.toFixed(3)} s a local step, ${fitSeconds.toFixed(2)} s a fit${memory}`;
+      const memory = peakMemoryBytes === null ? "" : `, peak memory ${formatBytes(peakMemoryBytes)}`;
+      return `  rank ${r}: ${stepSeconds.toFixed(3)} s per local step, ${fitSeconds.toFixed(2)} s per fit${memory}`;
     }),
-    `  evaluation: ${(1000 * time.exampleSeconds).toFixed(1)} ms an example, at all ranks together` +
-      (time.generateSeconds > 0 ? `; ${(1000 * time.generateSeconds).toFixed(0)} ms more where its answer is generated` : ""),
-    `predicted: ${plural(workers, "worker")}, if they do not slow each other down: ${fitSecondsPerRound.toFixed(1)} s of fits a round, ` +
-      `${evaluateSeconds.toFixed(1)} s an evaluation, ${formatSeconds(runSeconds)} for ${plural(rounds, "round")}, the start apart`,
+    `  evaluation: ${(1000 * time.exampleSeconds).toFixed(1)} ms per example, over all ranks` +
+      (time.generateSeconds > 0 ? `; ${(1000 * time.generateSeconds).toFixed(0)} ms more if an answer is generated` : ""),
+    `predicted for ${plural(workers, "worker")}, if they do not slow each other down: ${fitSecondsPerRound.toFixed(1)} s of fits per round, ` +
+      `${evaluateSeconds.toFixed(1)} s per evaluation, ${formatSeconds(runSeconds)} for ${plural(rounds, "round")}, excluding start-up`,
   ];
 }
 
 function describeSlots({ slotsPerDevice, device, peakMemoryBytes }: Slots): string {
   const isCpu = device.type === "cpu";
-  const memory = `${formatBytes(peakMemoryBytes)} a worker${isCpu ? " process" : ""} at its peak, ${formatBytes(device.memoryBytes)} in all`;
+  const memory = `peak ${formatBytes(peakMemoryBytes)} per worker${isCpu ? " process" : ""}, ${formatBytes(device.memoryBytes)} in total`;
   const room = `room for ${plural(slotsPerDevice, "worker")} on ${isCpu ? "its cores" : device.name}`;
-  return `memory:    ${memory}; ${room} (workers.slots_per_device: ${slotsPerDevice}, in place of workers.count)`;
+  return `memory:   ${memory}; ${room} (workers.slots_per_device: ${slotsPerDevice} instead of workers.count)`;
 }

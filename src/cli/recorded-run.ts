@@ -5,15 +5,17 @@ import { unnamedCode } from "../records/named-code.ts";
 import { readRecord } from "../records/run-record.ts";
 
 /**
- * The config of a run that had begun, from its directory. Throws a ConfigError where there is none, and where it would choose code
- * to run: the directory may have come from elsewhere, so a person has to name that.
+ * The recorded config of a run, from its directory. Throws a ConfigError if there is none, or if it alone names code to run: the
+ * directory may come from somebody else, so a person has to name that code.
  */
 export async function recordedRun(directory: string, options: RecordOptions): Promise<LoadedConfig> {
   const loaded = openRecorded((await readRecord(directory))["config"], path.join(directory, "run.json"), options);
   const keys = (options.set ?? []).map((assignment) => assignment.slice(0, assignment.indexOf("=")));
   const issues = unnamedCode(loaded.config).flatMap(({ key, value }) => {
     if (keys.some((given) => key === given || key.startsWith(`${given}.`))) return [];
-    return [{ path: key, message: `is ${value} in run.json, which chooses no code to run; if you trust it, add --set ${key}=${value}` }];
+    return [
+      { path: key, message: `is ${value}, but code that only run.json names is not run: if you trust it, add --set ${key}=${value}` },
+    ];
   });
   if (issues.length > 0) throw new ConfigError(issues);
   return loaded;

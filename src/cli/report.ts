@@ -10,10 +10,10 @@ import { outputWidth, print } from "./output.ts";
 export function reportCommand(): Command {
   return new Command("report")
     .description("print a run's tables and write its report.html")
-    .argument("<run-dir>", "directory of a run, such as runs/quickstart")
+    .argument("<run-dir>", "run directory, such as runs/quickstart")
     .action(async (directory: string) => {
       const run = await readRun(directory);
-      // Before anything is printed: `prelort report … | head` ends at the first line that nobody reads.
+      // Written before printing: `prelort report … | head` ends this process at the first line that nobody reads.
       const file = await writeReportOf(run);
       const { name, method } = visibleIn({ name: run.record.name, method: run.record.method });
       print(`${name}: ${summarise(run)}\n`);

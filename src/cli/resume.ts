@@ -10,20 +10,20 @@ export function resumeCommand(): Command {
   const command = new Command("resume")
     .description("continue a run that was stopped; the result has the bytes of an uninterrupted run")
     .argument("<run-dir>", "run directory, such as runs/quickstart");
-  return withRunOptions(command, "change how it is run, such as --set workers.count=1; what would make it another run is refused").action(
-    resume,
-  );
+  return withRunOptions(command, "override a key that does not change the result, such as --set workers.count=1").action(resume);
 }
 
-/** What is told by where the run lies. */
+/** Keys that follow from where the run directory is. */
 const FIXED = new Map([
-  ["name", "names the run that is resumed; it cannot be changed"],
-  ["runs_dir", "holds the run that is resumed; it cannot be changed"],
+  ["name", "is the name of the resumed run and cannot be changed"],
+  ["runs_dir", "is the folder of the resumed run and cannot be changed"],
 ]);
 
 export function requireNotMoved(set: readonly string[]): void {
   const keys = set.map((assignment) => assignment.split("=")[0] as string);
-  const issues = [...FIXED].flatMap(([path, message]) => (keys.includes(path) ? [{ path, message, location: `--set ${path}` }] : []));
+  const issues = [...FIXED].flatMap(([path, message]) =>
+    keys.includes(path) ? [{ path, message, location: `--set ${path}`, isArgument: true }] : [],
+  );
   if (issues.length > 0) throw new ConfigError(issues);
 }
 

@@ -33,10 +33,10 @@ export function runCommand(): Command {
 export function withRunOptions(command: Command, set: string): Command {
   return command
     .option("--set <key=value>", set, (value: string, previous: string[]) => [...previous, value], [])
-    .option("--json", "print one JSON event a line instead of a display", false);
+    .option("--json", "print one JSON event per line instead of a display", false);
 }
 
-/** Runs it to its end, shows it, and writes its report. */
+/** Runs a federation to its end, shows its progress, and writes its report. */
 export async function perform(options: FederateOptions, { json }: Pick<RunOptions, "json">): Promise<void> {
   const reporter = chooseReporter(json);
   const interrupt = onInterrupt(complain);

@@ -22,19 +22,19 @@ interface SetupOptions {
 
 export function setupCommand(): Command {
   return new Command("setup")
-    .description("make the workers' Python environment, and fetch the model and data of the quickstart")
+    .description("create the workers' Python environment and fetch the quickstart's model and data")
     .option("--no-quickstart", "leave out the quickstart's model and data")
-    .option("--language-models", "pretrain two small language models for comparisons, too: 6 minutes of a core each", false)
-    .option("--smollm2", "fetch SmolLM2-135M-Instruct, too: 93 MB, 270 MB on disk", false)
-    .option("--dev", "install what prelort's own tests need, too", false)
+    .option("--language-models", "also pretrain two small language models for comparisons: 6 minutes on one core each", false)
+    .option("--smollm2", "also fetch SmolLM2-135M-Instruct: 93 MB, 270 MB on disk", false)
+    .option("--dev", "also install what prelort's own tests need", false)
     .action(setUp);
 }
 
 async function setUp({ quickstart, languageModels, smollm2: wantsSmollm2, dev }: SetupOptions): Promise<void> {
   const display = setupDisplay({ stream: process.stderr });
-  const interrupt = onInterrupt(() => display.say("stopping; what is finished is kept"));
+  const interrupt = onInterrupt(display.say, "finished parts are kept");
   try {
-    // Where it cannot be removed, it cannot be written either, which is told then.
+    // If it cannot be removed, writing it fails and reports that.
     await rm(path.join(cacheFolder(), SETUP_LOG), { force: true }).catch(() => undefined);
     const context = { ...display, signal: interrupt.signal };
     await setUpEnvironment({ ...context, extras: dev ? ["test"] : [] });

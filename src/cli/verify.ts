@@ -7,7 +7,7 @@ import { print } from "./output.ts";
 
 export function verifyCommand(): Command {
   return new Command("verify")
-    .description("check that each round of a run has the bytes that were committed, and follows from the updates that were recorded")
+    .description("check that each round of a run has the committed bytes and follows from the recorded updates")
     .argument("<run-dir>", "run directory, such as runs/quickstart")
     .action(verify);
 }
@@ -17,7 +17,7 @@ async function verify(directory: string): Promise<void> {
   print(concludeRounds(rounds));
 }
 
-/** The last line. Throws a RunFailedError where a round is wrong. */
+/** The last line. Throws a RunFailedError if a round is wrong. */
 export function concludeRounds(rounds: readonly VerifiedRound[]): string {
   const wrong = rounds.filter(({ isAdapterVerified }) => !isAdapterVerified);
   if (wrong.length > 0) throw new RunFailedError(`${count(wrong, rounds)} cannot be trusted`);
@@ -29,7 +29,7 @@ export function concludeRounds(rounds: readonly VerifiedRound[]): string {
   const remade = rounds.filter(({ updates }) => updates !== null);
   const are = rounds.length === 1 ? "is" : "are";
   const recomputed = remade.length > 0 ? `; recomputed to the same bytes: ${count(remade, rounds)}` : "";
-  const hint = remade.length < rounds.length ? "; with record_updates: true the others could be recomputed too" : "";
+  const hint = remade.length < rounds.length ? "; with record_updates: true the others could be recomputed, too" : "";
   return `${count(rounds, rounds)} ${are} as committed${recomputed}${hint}`;
 }
 
@@ -45,7 +45,7 @@ export function describeRound({ round, updates, problems }: VerifiedRound): stri
   const name = round === 0 ? "start" : `round ${round}`;
   if (problems.length > 0) return `${name}: ${problems.join("; ")}`;
   if (updates === null)
-    return `${name}: as committed; ${round === 0 ? "the adapter it started from is gone or has changed" : "no updates were recorded"}`;
+    return `${name}: as committed; ${round === 0 ? "the adapter it started from is missing or has changed" : "no updates were recorded"}`;
   const source = round === 0 ? "the seed" : plural(updates, "update");
   return `${name}: as committed; recomputed from ${source}, same bytes`;
 }

@@ -1,16 +1,15 @@
-import type { TierMetrics } from "../records/metrics.ts";
 import type { ComparisonResult } from "./compare.ts";
 import type { Outcome } from "./outcome.ts";
 import { spread } from "./statistics.ts";
-import { type Measure, measureOf, outcomesAt } from "./table.ts";
+import { type Measure, measureOf, outcomesAt, valueAt } from "./table.ts";
 
-/** Mean over a method's seeds in the unit of the axis, and one standard deviation to each side: the numbers of the table. */
+/** Mean over a method's seeds and one standard deviation to each side, in the unit of the axis: the same numbers as in the table. */
 export interface CurvePoint {
   /** Rank or round. */
   readonly x: number;
-  /** NaN where some seed's value was not finite. */
+  /** NaN if any seed's value is not finite. */
   readonly y: number;
-  /** NaN where there is one seed alone. */
+  /** NaN if there is only one seed. */
   readonly low: number;
   readonly high: number;
 }
@@ -20,7 +19,7 @@ export interface Curve {
   readonly seeds: number;
   /** After the last round. */
   readonly byRank: readonly CurvePoint[];
-  /** Of the mean over the tiers; round 0 is before training. */
+  /** Mean over the tiers; round 0 is before training. */
   readonly byRound: readonly CurvePoint[];
 }
 
@@ -37,7 +36,7 @@ export function curvesOf(result: ComparisonResult): readonly Curve[] {
       byRank: result.tiers.map((r) =>
         point(
           r,
-          own.map((outcome) => valueAt(outcome.byTier, r, measure)),
+          own.map((outcome) => valueAt(outcome.byTier, r, measure.of)),
           measure,
         ),
       ),
@@ -58,11 +57,6 @@ function point(x: number, values: readonly (number | null)[], { factor }: Measur
   if (n < values.length || n === 0) return { x, y: Number.NaN, low: Number.NaN, high: Number.NaN };
   const half = n > 1 ? sd : Number.NaN;
   return { x, y: mean * factor, low: (mean - half) * factor, high: (mean + half) * factor };
-}
-
-function valueAt(byTier: readonly TierMetrics[], r: number, { of }: Measure): number | null {
-  const tier = byTier.find((metrics) => metrics.r === r);
-  return tier ? of(tier) : null;
 }
 
 function meanAt({ rounds }: Outcome, round: number, { of }: Measure): number | null {

@@ -2,10 +2,10 @@ import type { RecordedRun } from "../records/read-run.ts";
 import { areaUnderRanks, worstTier } from "../report/rank-quality.ts";
 import type { RoundMetrics, TierMetrics } from "../records/metrics.ts";
 
-/** Equal rounds; or as many local steps less as the method's steps cost more than plain training's. */
+/** Equal rounds; or equal compute, with fewer local steps in proportion to what a step costs more than one of plain training. */
 export type Budget = "rounds" | "compute";
 
-/** What one run of a comparison came to. */
+/** The results of one run of a comparison. */
 export interface Outcome {
   readonly method: string;
   readonly seed: number;
@@ -16,24 +16,24 @@ export interface Outcome {
   readonly byTier: readonly TierMetrics[];
   readonly byClient: RoundMetrics["byClient"];
   readonly energy: RoundMetrics["energy"];
-  /** Of every evaluated round. */
+  /** Every evaluated round. */
   readonly rounds: readonly Pick<RoundMetrics, "round" | "byTier">[];
   /** Share of the rounds in which each segment, named by its tier, was trained. */
   readonly coverage: readonly { readonly r: number; readonly share: number }[];
   readonly summary: Summary;
-  /** Fits that failed all their tries, over all rounds: their rounds went on without them. */
+  /** Fits that failed all their attempts, over all rounds; their rounds continued without them. */
   readonly failedFits: number;
-  /** Forward/backward passes of a local step, in the mean over the fits. */
+  /** Forward/backward passes of a local step, averaged over the fits. */
   readonly passesPerStep: number;
   /** Forward/backward passes of all fits. */
   readonly passes: number;
   readonly bytesDown: number;
   readonly bytesUp: number;
-  /** Of the rounds' fits and evaluations. The only number here that is not the same every time. */
+  /** Time of the rounds' fits and evaluations. The only number here that is not reproducible. */
   readonly seconds: number;
 }
 
-/** One number each over the tiers, or over the clients. Null where the task does not have it. */
+/** Single numbers over the tiers or the clients. Null if the task does not have the metric. */
 export interface Summary {
   readonly areaLoss: number | null;
   readonly areaAccuracy: number | null;
@@ -48,15 +48,15 @@ export interface Summary {
 export type RunOf = Pick<Outcome, "method" | "seed" | "budget" | "lr" | "localSteps">;
 
 /**
- * What a finished run came to. Where the method merges into the base model there are two: its adapter truncated to
- * each tier, and "(merged)", the merged model, which is one for all ranks.
+ * The results of a finished run. A method that merges into the base model has two: its adapter truncated to each tier, and
+ * "(merged)", the merged model, which is the same for all ranks.
  */
 export function outcomesOf(run: RunOf, { rounds, timings }: RecordedRun): readonly Outcome[] {
   const last = rounds.at(-1);
   if (!last) return [];
   const total = (value: (round: RoundMetrics) => number) => rounds.reduce((sum, round) => sum + value(round), 0);
   const trained = rounds.filter(({ round }) => round > 0);
-  const whole = {
+  const totals = {
     ...run,
     energy: last.energy,
     coverage: last.coverage.map(({ r }) => {
@@ -73,13 +73,12 @@ export function outcomesOf(run: RunOf, { rounds, timings }: RecordedRun): readon
   const outcome = (method: string, tiersOf: (round: RoundMetrics) => readonly TierMetrics[], byClient: RoundMetrics["byClient"]) => {
     const evaluated = rounds.filter(({ byTier }) => byTier.length > 0).map((round) => ({ round: round.round, byTier: tiersOf(round) }));
     const byTier = evaluated.at(-1)?.byTier ?? [];
-    return { ...whole, method, byTier, byClient, rounds: evaluated, summary: summarise(byTier, byClient) };
+    return { ...totals, method, byTier, byClient, rounds: evaluated, summary: summarise(byTier, byClient) };
   };
   const truncated = outcome(run.method, ({ byTier }) => byTier, last.byClient);
   if (!last.merged) return [truncated];
-  const everywhere = ({ byTier, merged }: RoundMetrics) =>
-    byTier.map(({ r }, place) => ({ ...(merged ?? (byTier[place] as TierMetrics)), r }));
-  return [truncated, outcome(`${run.method} (merged)`, everywhere, [])];
+  const mergedTiers = ({ byTier, merged }: RoundMetrics) => byTier.map((tier) => ({ ...(merged ?? tier), r: tier.r }));
+  return [truncated, outcome(`${run.method} (merged)`, mergedTiers, [])];
 }
 
 export function passesPerStep(rounds: readonly RoundMetrics[], localSteps: number): number {

@@ -6,8 +6,8 @@ import { type Curve, curvesOf, type CurvePoint } from "./curves.ts";
 import { type Measure, measureOf } from "./table.ts";
 
 /**
- * Rank–quality curves after the last round and rounds–quality curves from before training on, at equal rounds: means over the
- * seeds with their standard deviations, as one SVG file.
+ * Quality by rank after the last round, and quality by round from before training, at equal rounds: means over the seeds with
+ * standard deviations, as one SVG file.
  */
 export function comparisonPicture(result: ComparisonResult): string {
   const measure = measureOf(result);
@@ -17,17 +17,17 @@ export function comparisonPicture(result: ComparisonResult): string {
   const legend = layOutLegend(result, curves);
   const captions = describe(result, curves);
   const height = LEGEND_TOP + legend.height + captions.length * LINE + 12;
-  const what = `${measure.name} on held-out examples, mean over ${plural(result.seeds.length, "seed")}, at equal rounds`;
+  const subtitle = `${measure.name} on held-out examples, mean over ${plural(result.seeds.length, "seed")}, at equal rounds`;
   const captionTop = LEGEND_TOP + legend.height + 4;
   return draw({
     ...inPixels(2 * WIDTH, height),
     fileTitle: result.name,
-    label: `${result.name}: ${what}. Two line charts, a line for each method: over the rank, and over the rounds.`,
+    label: `${result.name}: ${subtitle}. Two line charts, a line for each method: over the rank, and over the rounds.`,
     className: "sheet",
     style: { background: "#fff", color: "#222", fontFamily: FONT_FAMILY },
     marks: [
       text([result.name], 16, 24, { fontSize: 16, fontWeight: 600 }),
-      text([what], 16, 44, { fill: MUTED }),
+      text([subtitle], 16, 44, { fill: MUTED }),
       ...(curves.length === 0
         ? [text(["No run has finished."], 16, 90)]
         : [
@@ -50,7 +50,7 @@ const PLOT_WIDTH = WIDTH - INDENT - MARGIN.marginLeft - MARGIN.marginRight;
 const FONT_FAMILY = "system-ui, sans-serif";
 const MUTED = "#666";
 
-/** Tableau 10, and symbols that are seen without colour; a method beyond ten is dashed. */
+/** Tableau 10, and symbols that tell methods apart without colour; methods after the tenth are dashed. */
 const COLORS = ["#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#ff9da7", "#9c755f", "#79706e"];
 const SYMBOLS = ["circle", "square", "triangle", "diamond", "star", "cross", "wye"] as const;
 
@@ -85,10 +85,10 @@ function byRoundPanel(rounds: readonly number[], curves: readonly Curve[], measu
   );
 }
 
-/** Methods stand a little apart, within `step` pixels, so that the bars of one do not hide another's. */
+/** Methods are shifted by a few pixels, within `step`, so that one's bars do not hide another's. */
 function panel(curves: readonly (readonly CurvePoint[])[], x: Plot.ScaleOptions, step: number, measure: Measure): Plot.PlotOptions {
-  const apart = Math.min(x.type === "point" ? 4 : 2, (0.6 * step) / Math.max(1, curves.length));
-  const side = (apart * curves.length) / 2 + 4;
+  const shift = Math.min(x.type === "point" ? 4 : 2, (0.6 * step) / Math.max(1, curves.length));
+  const inset = (shift * curves.length) / 2 + 4;
   const values = curves.flatMap((points) => points.flatMap(({ y, low, high }) => [y, low, high])).filter(Number.isFinite);
   const [low, high] = extent(values) ?? [0, 0];
   const bounds = { least: Math.min(0, low), most: Math.max(100, high) };
@@ -98,12 +98,12 @@ function panel(curves: readonly (readonly CurvePoint[])[], x: Plot.ScaleOptions,
     height: PANEL_HEIGHT,
     ...MARGIN,
     className: "panel",
-    // A nested picture must not take its size from the page.
+    // By Plot's own style, a nested picture would take its size from the page.
     style: { background: "none", overflow: "visible", fontSize: "12px", height: `${PANEL_HEIGHT}px`, maxWidth: "none" },
-    x: { ...x, ...(x.type === "point" ? { padding: 0.5 } : { insetLeft: side, insetRight: side }) },
+    x: { ...x, ...(x.type === "point" ? { padding: 0.5 } : { insetLeft: inset, insetRight: inset }) },
     y: { ...fitScale(values, isAccuracy ? bounds : undefined), label: isAccuracy ? "↑ accuracy, %" : "↑ loss, nats" },
     marks: curves.flatMap((points, index) => {
-      const dx = (index - (curves.length - 1) / 2) * apart;
+      const dx = (index - (curves.length - 1) / 2) * shift;
       const { stroke, strokeDasharray, symbol } = styleOf(index);
       return [
         ...whiskers(
@@ -127,10 +127,10 @@ function placed(options: Plot.PlotOptions, x: number): Plot.Markish {
 }
 
 function layOutLegend({ seeds }: ComparisonResult, curves: readonly Curve[]): { readonly height: number; readonly marks: Plot.Markish[] } {
-  const most = 2 * WIDTH - 80;
+  const nameWidth = 2 * WIDTH - 80;
   const names = curves.map((curve) => {
     const few = curve.seeds < seeds.length ? ` (${curve.seeds} of ${seeds.length} seeds)` : "";
-    return `${fitText(curve.method, most - textWidth(few, 12), 12)}${few}`;
+    return `${fitText(curve.method, nameWidth - textWidth(few, 12), 12)}${few}`;
   });
   const widest = Math.max(0, ...names.map((name) => textWidth(name, 12)));
   const columns = Math.max(1, Math.floor((2 * WIDTH - 16) / (widest + 56)));

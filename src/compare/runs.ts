@@ -15,9 +15,9 @@ import { federate } from "../server/federate.ts";
 /* The runs of a comparison: each is made once, and one that an earlier comparison finished is kept. */
 
 export interface RunsOptions {
-  /** Make anew what an earlier comparison of the name finished under another config; otherwise that is refused. */
+  /** Replace runs that an earlier comparison of the same name made with another config; otherwise they are refused. */
   readonly overwrite?: boolean | undefined;
-  /** Runs under way at a time. */
+  /** Number of runs at a time. */
   readonly jobs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
   onRun?(progress: Progress): void;
@@ -32,64 +32,76 @@ export interface Progress {
 }
 
 export interface Runs {
-  /** The run of this config: that which is there, or one made now. */
-  get(config: RunConfig): Promise<RecordedRun>;
+  /**
+   * The finished run of this config, kept or made now; or the error it failed with, which does not concern other runs.
+   * Rejects if no other run should continue: after an interrupt or an error of the config.
+   */
+  get(config: RunConfig): Promise<RecordedRun | PrelortError>;
 }
 
-/** Aborts `refusal` where a run would replace what another comparison finished: none of the others goes on for nothing. */
+/** Aborts `refusal` if a run would replace one of another config, so that no other run is made in vain. */
 export function createRuns({ jobs = 1, overwrite = false, signal, onRun }: RunsOptions, refusal: AbortController): Runs {
-  const fate = signal ? AbortSignal.any([signal, refusal.signal]) : refusal.signal;
+  const stop = signal ? AbortSignal.any([signal, refusal.signal]) : refusal.signal;
   // Every run listens to it.
-  setMaxListeners(0, fate);
+  setMaxListeners(0, stop);
   const queue = new PQueue({ concurrency: jobs });
   let [planned, finished] = [0, 0];
-  return {
-    async get(config) {
-      const name = config.name ?? "";
-      planned++;
-      const tell = (state: Progress["state"]) => onRun?.({ name, state, finished, planned });
-      const directory = path.resolve(config.runsDir, name);
-      const { commits, hasEnded } = await readJournal(path.join(directory, "journal.jsonl"));
-      const isSame = isDeepStrictEqual(await recordedConfig(directory), comparableConfig(plain(config)));
-      // Its journal may be gone.
-      const isUsed = commits.length > 0 || isThere(path.join(directory, "rounds"));
-      if (isUsed && !isSame && !overwrite) {
-        const state = hasEnded ? "a finished run" : "a run";
-        const message = `${directory} holds ${state} of another config; give the comparison another name, or make it anew with --overwrite`;
-        const error = new ConfigError([{ path: "name", message }]);
-        refusal.abort(error);
-        throw error;
-      }
-      const kept = hasEnded && isSame ? await readRun(directory).catch(unlessDamaged) : undefined;
-      if (kept) {
-        finished++;
-        tell("kept");
-        return kept;
-      }
-      const conduct = async () => {
-        tell("started");
-        await federate({ ...config, ...(isSame ? { resume: true } : { overwrite }), signal: fate }).result;
-        finished++;
-        tell("finished");
-        return readRun(directory);
-      };
-      // An aborted signal has every run that is under way, or comes to its turn, reject with an InterruptedError.
-      return queue.add(conduct);
-    },
+  const keepOrMake = async (config: RunConfig): Promise<RecordedRun> => {
+    const name = config.name ?? "";
+    planned++;
+    const report = (state: Progress["state"]) => onRun?.({ name, state, finished, planned });
+    const directory = path.resolve(config.runsDir, name);
+    const { commits, hasEnded } = await readJournal(path.join(directory, "journal.jsonl"));
+    const isSame = isDeepStrictEqual(await recordedConfig(directory), comparableConfig(asRecorded(config)));
+    // A run may have lost its journal.
+    const isUsed = commits.length > 0 || isThere(path.join(directory, "rounds"));
+    if (isUsed && !isSame && !overwrite) {
+      const error = otherConfigError(directory, hasEnded);
+      refusal.abort(error);
+      throw error;
+    }
+    const kept = hasEnded && isSame ? await readRun(directory).catch(undefinedIfDamaged) : undefined;
+    if (kept) {
+      finished++;
+      report("kept");
+      return kept;
+    }
+    const make = async () => {
+      report("started");
+      await federate({ ...config, ...(isSame ? { resume: true } : { overwrite }), signal: stop }).result;
+      finished++;
+      report("finished");
+      return readRun(directory);
+    };
+    // Once `stop` is aborted, current runs and those still in the queue reject with an InterruptedError.
+    return queue.add(make);
   };
+  return { get: (config) => keepOrMake(config).catch(failureOfOneRun) };
 }
 
-/** As a record has it. */
-function plain(config: RunConfig): unknown {
+/** The config as run.json holds it. */
+function asRecorded(config: RunConfig): unknown {
   return JSON.parse(JSON.stringify(describeConfig(config)));
 }
 
-/** What is damaged is made again by a resume, or refused by it. */
-function unlessDamaged(error: unknown): undefined {
+function otherConfigError(directory: string, hasEnded: boolean): ConfigError {
+  const state = hasEnded ? "a finished run" : "a run";
+  const message = `${directory} holds ${state} with another config; rename the comparison, or replace the run with --overwrite`;
+  return new ConfigError([{ path: "name", message }]);
+}
+
+/** Resuming a damaged run repairs or refuses it. */
+function undefinedIfDamaged(error: unknown): undefined {
   if (!(error instanceof PrelortError) || error.kind !== "run") throw error;
 }
 
-/** Of a run that has begun; undefined where none has. */
+/** A run that fails or diverges does not cost the other methods their results. */
+function failureOfOneRun(error: unknown): PrelortError {
+  if (!(error instanceof PrelortError) || error.kind === "interrupted" || error.kind === "config") throw error;
+  return error;
+}
+
+/** Undefined if the run has not begun. */
 async function recordedConfig(directory: string): Promise<unknown> {
   return isThere(path.join(directory, "run.json")) ? comparableConfig((await readRecord(directory))["config"]) : undefined;
 }

@@ -1,7 +1,7 @@
-/** Of a few values, such as one a seed. */
+/** Statistics of a few values, such as one for each seed. */
 export interface Spread {
   readonly mean: number;
-  /** Standard deviation with n − 1; 0 for a single value. */
+  /** Sample standard deviation, with n − 1; 0 for a single value. */
   readonly sd: number;
   readonly n: number;
 }
@@ -15,11 +15,11 @@ export function spread(values: readonly number[]): Spread {
 
 export interface Interval {
   readonly mean: number;
-  /** Half of the width of the 95 % interval; null for a single value. */
+  /** Half the width of the 95 % interval; null for a single value. */
   readonly half: number | null;
 }
 
-/** Mean of differences with its 95 % interval after Student's t. */
+/** Mean of the differences with its 95 % interval by Student's t. */
 export function confidence(differences: readonly number[]): Interval {
   const { mean, sd, n } = spread(differences);
   return { mean, half: n > 1 ? (quantile(n - 1) * sd) / Math.sqrt(n) : null };
@@ -31,7 +31,7 @@ const QUANTILES = [
   2.08, 2.074, 2.069, 2.064, 2.06, 2.056, 2.052, 2.048, 2.045, 2.042,
 ];
 
-/** Beyond 30 degrees of freedom that of 30, which is a little too wide. */
+/** More than 30 degrees of freedom take the quantile of 30, which is slightly too wide. */
 function quantile(degrees: number): number {
   return QUANTILES[Math.min(degrees, QUANTILES.length) - 1] as number;
 }

@@ -5,11 +5,11 @@ import type { ComparisonResult } from "./compare.ts";
 import type { Budget, Outcome, Summary } from "./outcome.ts";
 import { confidence, spread } from "./statistics.ts";
 
-/** What a comparison is judged by: accuracy where the task has it, else loss. */
+/** The metric that methods are compared by: accuracy if the task has it, else loss. */
 export interface Measure {
   readonly name: "accuracy" | "loss";
   readonly better: "higher" | "lower";
-  /** Of what is shown: accuracy in %. */
+  /** From the metric to what is shown: 100 for accuracy in %. */
   readonly factor: number;
   readonly digits: number;
   of(tier: TierMetrics): number | null;
@@ -43,12 +43,18 @@ export function measureOf({ outcomes }: ComparisonResult): Measure {
       };
 }
 
-/** Outcomes of a budget. A method whose steps cost no more than plain ones has the same at both. */
+/** Outcomes at a budget. At equal compute, a method whose steps cost no more than plain ones keeps its outcomes at equal rounds. */
 export function outcomesAt({ outcomes }: ComparisonResult, budget: Budget): readonly Outcome[] {
   return outcomes.filter((outcome) => outcome.budget === budget || (budget === "compute" && outcome.passesPerStep <= 1));
 }
 
-/** The comparison as Markdown: quality and cost of every method, then paired differences, for both budgets. */
+/** Null if there is no such tier. */
+export function valueAt(byTier: readonly TierMetrics[], r: number, of: Measure["of"]): number | null {
+  const tier = byTier.find((metrics) => metrics.r === r);
+  return tier ? of(tier) : null;
+}
+
+/** The comparison as Markdown: for each budget the quality and cost of every method, then paired differences. */
 export function comparisonMarkdown(result: ComparisonResult): string {
   const measure = measureOf(result);
   const { budgets } = result;
@@ -81,28 +87,24 @@ function section(result: ComparisonResult, budget: Budget, measure: Measure, tit
 }
 
 function qualityTable({ tiers, seeds }: ComparisonResult, outcomes: readonly Outcome[], measure: Measure): string {
-  const has = (value: (outcome: Outcome) => number | null) => outcomes.some((outcome) => value(outcome) !== null);
-  const at = (r: number, of: (tier: TierMetrics) => number | null) => (outcome: Outcome) => {
-    const tier = outcome.byTier.find((metrics) => metrics.r === r);
-    return tier ? of(tier) : null;
-  };
-  const largest = tiers.at(-1) ?? 1;
-  const plain = (factor: number, digits: number) => (values: readonly (number | null)[]) => plusMinus(values, factor, digits);
-  const quality = plain(measure.factor, measure.digits);
+  const at = (r: number, of: (tier: TierMetrics) => number | null) => (outcome: Outcome) => valueAt(outcome.byTier, r, of);
+  const [smallest, largest] = [tiers[0] ?? 1, tiers.at(-1) ?? 1];
+  const showMean = (factor: number, digits: number) => (values: readonly (number | null)[]) => plusMinus(values, factor, digits);
+  const quality = showMean(measure.factor, measure.digits);
   const columns: readonly Column[] = [
     ...tiers.map((r): Column => ({ title: `r=${r}`, value: at(r, measure.of), show: quality })),
     { title: measure.name === "accuracy" ? "area (AURAC)" : "area", value: ({ summary }) => summary[measure.area], show: quality },
     { title: "worst", value: ({ summary }) => summary[measure.worst], show: quality },
     { title: "own", value: ({ summary }) => summary[measure.own], show: quality },
-    { title: `macro-F1 r=${largest}, %`, value: at(largest, ({ macroF1 }) => macroF1), show: plain(100, 1) },
-    { title: `ROUGE-L r=${tiers[0] ?? 1}, %`, value: at(tiers[0] ?? 1, ({ rougeL }) => rougeL), show: plain(100, 1) },
-    { title: `ROUGE-L r=${largest}, %`, value: at(largest, ({ rougeL }) => rougeL), show: plain(100, 1) },
+    { title: `macro-F1 r=${largest}, %`, value: at(largest, ({ macroF1 }) => macroF1), show: showMean(100, 1) },
+    { title: `ROUGE-L r=${smallest}, %`, value: at(smallest, ({ rougeL }) => rougeL), show: showMean(100, 1) },
+    { title: `ROUGE-L r=${largest}, %`, value: at(largest, ({ rougeL }) => rougeL), show: showMean(100, 1) },
     { title: "local steps", value: ({ localSteps }) => localSteps, show: (values) => formatCount(Math.round(meanOf(values))) },
     { title: "passes", value: ({ passes }) => passes, show: (values) => formatCount(Math.round(meanOf(values))) },
     { title: "down", value: ({ bytesDown }) => bytesDown, show: (values) => formatBytes(meanOf(values)) },
     { title: "up", value: ({ bytesUp }) => bytesUp, show: (values) => formatBytes(meanOf(values)) },
   ];
-  const shown = columns.filter(({ value }) => has(value));
+  const shown = columns.filter(({ value }) => outcomes.some((outcome) => value(outcome) !== null));
   const rows = methodsOf(outcomes).map((method) => {
     const own = outcomes.filter((outcome) => outcome.method === method);
     const few = own.length < seeds.length ? ` (${own.length} of ${seeds.length} seeds)` : "";
@@ -121,11 +123,11 @@ interface Column {
 
 /** Reference − method, seed by seed. */
 function differenceTable({ reference, tiers }: ComparisonResult, outcomes: readonly Outcome[], measure: Measure): string {
-  const largest = tiers.at(-1) ?? 1;
+  const [smallest, largest] = [tiers[0] ?? 1, tiers.at(-1) ?? 1];
   const values: readonly (readonly [string, (outcome: Outcome) => number | null])[] = [
     ["area", ({ summary }) => summary[measure.area]],
-    [`r=${tiers[0] ?? 1}`, ({ byTier }) => valueAt(byTier, tiers[0] ?? 1, measure)],
-    [`r=${largest}`, ({ byTier }) => valueAt(byTier, largest, measure)],
+    [`r=${smallest}`, ({ byTier }) => valueAt(byTier, smallest, measure.of)],
+    [`r=${largest}`, ({ byTier }) => valueAt(byTier, largest, measure.of)],
     ["worst", ({ summary }) => summary[measure.worst]],
   ];
   const ofReference = new Map(outcomes.filter(({ method }) => method === reference).map((outcome) => [outcome.seed, outcome]));
@@ -136,18 +138,18 @@ function differenceTable({ reference, tiers }: ComparisonResult, outcomes: reado
       const paired = own.filter(({ seed }) => ofReference.has(seed));
       const cells = values.map(([, value]) => {
         const differences = paired.flatMap((outcome) => {
-          const other = ofReference.get(outcome.seed);
-          const [one, two] = [other ? value(other) : null, value(outcome)];
-          return one === null || two === null ? [] : [(one - two) * measure.factor];
+          const counterpart = ofReference.get(outcome.seed);
+          const [a, b] = [counterpart ? value(counterpart) : null, value(outcome)];
+          return a === null || b === null ? [] : [(a - b) * measure.factor];
         });
         const lost = differences.length < paired.length ? ` (${paired.length - differences.length} not finite)` : "";
         return differences.length === 0 ? "–" : `${interval(differences, measure)}${lost}`;
       });
       return [method, String(paired.length), ...cells];
     });
-  const sense = measure.better === "higher" ? "Above zero" : "Below zero";
+  const favourable = measure.better === "higher" ? "Above zero" : "Below zero";
   const legend =
-    `${reference} minus each method, paired by seed: mean difference ± half of its 95 % interval (Student's t). ${sense} ${reference} is ` +
+    `${reference} minus each method, paired by seed: mean difference ± half of its 95 % interval (Student's t). ${favourable} ${reference} is ` +
     "better; bold where the interval leaves zero out. The intervals are of single differences: of many, some leave zero out by chance.";
   return `${legend}\n\n${markdown(["against", "seeds", ...values.map(([title]) => title)], rows)}`;
 }
@@ -170,11 +172,6 @@ function learningRateTable({ learningRates }: ComparisonResult): string {
 
 function methodsOf(outcomes: readonly Outcome[]): readonly string[] {
   return [...new Set(outcomes.map(({ method }) => method))];
-}
-
-function valueAt(byTier: readonly TierMetrics[], r: number, { of }: Measure): number | null {
-  const tier = byTier.find((metrics) => metrics.r === r);
-  return tier ? of(tier) : null;
 }
 
 function plusMinus(values: readonly (number | null)[], factor: number, digits: number): string {

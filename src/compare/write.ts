@@ -7,7 +7,7 @@ import { comparisonMarkdown } from "./table.ts";
 
 /** Writes `compare.json`, `compare.md` and `compare.svg` into the folder. Returns their paths. */
 export async function writeComparison(result: ComparisonResult, folder: string): Promise<readonly string[]> {
-  // What draws takes longer to load than the rest of us together.
+  // The drawing library takes longer to load than everything else together.
   const { comparisonPicture } = await import("./picture.ts");
   const files = [
     ["compare.json", toJson(result)],
@@ -18,7 +18,7 @@ export async function writeComparison(result: ComparisonResult, folder: string):
   return files.map(([name]) => path.join(folder, name));
 }
 
-/** An outcome a line: compact, and a difference still shows where it is. */
+/** One outcome on each line: compact, and a diff still shows which outcome changed. */
 function toJson(result: ComparisonResult): string {
   const lines = Object.entries(snakeKeys(result) as Record<string, unknown>).map(([key, value]) => {
     const items = key === "outcomes" ? (value as unknown[]).map((outcome) => JSON.stringify(outcome)) : undefined;

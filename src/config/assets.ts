@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { ConfigError, EnvironmentError } from "../errors.ts";
 import { nearest } from "./nearest.ts";
 
-/** What `prelort:NAME` in a config stands for: paths inside the cache folder, which `prelort setup` fills. */
+/** The path inside the cache folder of each `prelort:NAME`; `prelort setup` creates it. */
 export const assetPaths = {
   "all-MiniLM-L6-v2": "models/all-MiniLM-L6-v2",
   "wordnet-nouns": "data/wordnet-nouns/nouns.jsonl",
@@ -20,8 +20,8 @@ export function isAssetReference(value: string): boolean {
 }
 
 /**
- * The absolute path that `prelort:NAME` at a key of the config stands for. Throws a ConfigError if there is no such name, and an
- * EnvironmentError if `prelort setup` has not put it there yet.
+ * The absolute path of `prelort:NAME`, which the config has at `key`. Throws a ConfigError for an unknown name, and an
+ * EnvironmentError if `prelort setup` has not created it yet.
  */
 export function resolveAsset(reference: string, cacheFolder: string, key: string): string {
   const name = reference.slice(prefix.length);
@@ -30,27 +30,27 @@ export function resolveAsset(reference: string, cacheFolder: string, key: string
     const list = `${known.slice(0, -1).join(", ")} and ${known.at(-1)}`;
     const meant = nearest(reference, known);
     const hint = meant === undefined ? "" : `; did you mean ${meant}?`;
-    throw new ConfigError([{ path: key, message: `${reference} is not something that prelort setup provides; there are ${list}${hint}` }]);
+    throw new ConfigError([{ path: key, message: `${reference} is not provided by prelort setup, which provides ${list}${hint}` }]);
   }
   const path = join(cacheFolder, assetPaths[name]);
-  if (!existsSync(path)) throw new EnvironmentError(`${reference} is not set up yet: ${path} is not there`, setupCommandOf(name));
+  if (!existsSync(path)) throw new EnvironmentError(`${reference} is not set up yet: ${path} does not exist`, setupCommandOf(name));
   return path;
 }
 
-/** What takes minutes or hundreds of megabytes is put there only where it is asked for, by an option of its own. */
+/** Assets that take minutes or hundreds of megabytes are created only on request, by an option. */
 const onRequest: Partial<Record<AssetName, { readonly option: string; readonly use: string }>> = {
   "small-llama": { option: "--language-models", use: "for comparisons" },
   "small-gpt2": { option: "--language-models", use: "for comparisons" },
   "SmolLM2-135M": { option: "--smollm2", use: "for configs/smollm2.yaml" },
 };
 
-/** The command that puts it there. */
+/** The command that creates an asset. */
 export function setupCommandOf(name: AssetName): string {
   const request = onRequest[name];
   return request ? `npx prelort setup ${request.option}` : "npx prelort setup";
 }
 
-/** What it is for. */
+/** What an asset is for. */
 export function useOf(name: AssetName): string {
   return onRequest[name]?.use ?? "for the quickstart";
 }

@@ -30,7 +30,7 @@ import { CUSTOM, ownName } from "./own-policies.ts";
 import { namedRanks, rankSpecOf } from "./policy-specs.ts";
 import { runSchema, type FileConfig, type RunConfig, type RunInput } from "./schema.ts";
 
-/** A config file's content as `federate` takes it: its specs made into policies. */
+/** Turns the content of a config file into what `federate` takes, building policies from their specs. */
 export function buildRun(config: FileConfig): RunConfig {
   const { selection, rankAssignment, aggregation, serverOptimizer, updateBound } = config.strategy;
   const built = buildAggregation(aggregation);
@@ -45,14 +45,14 @@ export function buildRun(config: FileConfig): RunConfig {
   };
 }
 
-/** What a program gave to `federate`, with every default. Throws a ConfigError with everything that is wrong. */
+/** Validates a program's config and fills in the defaults. Throws a ConfigError with every problem. */
 export function validateRun(input: RunInput): RunConfig {
   const { value, problems } = check(runSchema, input, "camelCase");
   if (problems) throw new ConfigError(problems.map(({ path, message }) => ({ path: formatPath(path, "camelCase") || "config", message })));
   return value;
 }
 
-/** The run's tiers, ascending, the last is R: as given, else the ranks that the assignment names, else powers of two. */
+/** The run's tiers, ascending and ending with R: as given, else the ranks that the assignment names, else powers of two. */
 export function resolveTiers({ lora, strategy }: Pick<RunConfig, "lora" | "strategy">): readonly number[] {
   if (lora.tiers) return lora.tiers;
   const spec = rankSpecOf(strategy.rankAssignment);
@@ -60,10 +60,10 @@ export function resolveTiers({ lora, strategy }: Pick<RunConfig, "lora" | "strat
   return [...new Set([...(named.length > 0 ? named : powersOfTwo(lora.r)), lora.r])].toSorted((a, b) => a - b);
 }
 
-/** The resolved config as a file would have it, for the run's record; a policy by the name and options it was made with. */
+/** The resolved config as a file would spell it, for the run's record. Policies are recorded by name and options. */
 export function describeConfig(config: RunConfig): Readonly<Record<string, unknown>> {
   const { lora, strategy, ...rest } = config;
-  // What wraps an aggregation stands beside it, as in a file.
+  // A file has the wrappers of an aggregation beside it.
   const { serverOptimizer, updateBound, ...aggregation } = strategy.aggregation.policy ?? { name: CUSTOM };
   return {
     ...(snakeKeys(rest) as Record<string, unknown>),
@@ -114,7 +114,7 @@ function buildRankAssignment(spec: FileConfig["strategy"]["rankAssignment"]): Ra
   }
 }
 
-/** Without what may wrap it. */
+/** Without server optimizer and update bound, which wrap the result. */
 export function buildAggregation(spec: FileConfig["strategy"]["aggregation"]): Aggregation {
   switch (spec.name) {
     case "segment-wise":

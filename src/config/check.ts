@@ -3,10 +3,10 @@ import { toCamel, toSnake } from "../base/case.ts";
 import { nearest } from "./nearest.ts";
 import { valueAt, type Path } from "./tree.ts";
 
-/** How a person wrote the keys: as the TypeScript API has them, or as YAML. */
+/** How keys are spelled: as in the TypeScript API or as in YAML. */
 export type Spelling = "camelCase" | "snake_case";
 
-/** One thing wrong with a value: the key at `path`, which should not be there, or the value. */
+/** A problem with the key at `path`, which is not allowed, or with its value. */
 export interface Problem {
   readonly path: Path;
   readonly at: "key" | "value";
@@ -17,13 +17,15 @@ export type Checked<T> =
   | { readonly value: T; readonly problems?: never }
   | { readonly value?: never; readonly problems: readonly Problem[] };
 
-/** Validates a config and says everything that is wrong with it in a person's words. */
+/** Validates a config and describes all of its problems in plain words. */
 export function check<S extends z.ZodType>(schema: S, value: unknown, spelling: Spelling): Checked<z.output<S>> {
   const knownKeys = new Map<string, readonly string[]>();
+  const policyNames = new Map<string, readonly string[]>();
   const result = schema.safeParse(value, {
     reportInput: true,
     error(issue) {
-      // The only place where zod tells which object refused a key.
+      // The only place where zod tells which schema refused a key or a value.
+      if (issue.inst instanceof z.ZodDiscriminatedUnion) policyNames.set(JSON.stringify(issue.path ?? []), namesOf(issue.inst));
       if (issue.code === "unrecognized_keys" && issue.inst instanceof z.ZodObject) {
         knownKeys.set(JSON.stringify(issue.path ?? []), Object.keys(issue.inst.shape));
       }
@@ -33,6 +35,10 @@ export function check<S extends z.ZodType>(schema: S, value: unknown, spelling: 
   if (result.success) return { value: result.data };
   const problems = result.error.issues.flatMap((issue): Problem[] => {
     const path = issue.path as (string | number)[];
+    if (issue.code === "invalid_type" && typeof issue.input === "string") {
+      const names = policyNames.get(JSON.stringify(path)) ?? [];
+      return [withNameHint(describe(issue, path, issue.input), issue.input, names)];
+    }
     if (issue.code !== "unrecognized_keys") return [describe(issue, path, issue.input)];
     const known = (knownKeys.get(JSON.stringify(path)) ?? []).map((key) => spell([...path, key], spelling));
     return issue.keys.map((key) => ({
@@ -50,7 +56,7 @@ export function formatPath(path: Path, spelling: Spelling): string {
   return keys.join(".").replaceAll(".[", "[");
 }
 
-/** What formatPath wrote, in either spelling, as a path of camelCase keys. */
+/** Parses what formatPath wrote, in either spelling, into camelCase keys. */
 export function parsePath(written: string): Path {
   const keys = written.split(/\.|(?=\[\d+\])/);
   return keys.reduce<Path>((path, key) => {
@@ -71,9 +77,22 @@ function spell(path: Path, spelling: Spelling): string {
 }
 
 function unknownKey(key: string, parent: Path, known: readonly string[]): string {
-  if (parent[0] === "lora" && key === "lora_alpha") return "is not a key: give scale instead (lora_alpha is scale · r, at every rank r)";
+  if (parent[0] === "lora" && key === "lora_alpha") return "is not a key; set scale instead (lora_alpha is scale · r at every rank r)";
   const meant = nearest(toSnake(key), known) ?? nearest(key, known);
-  return meant ? `is not a key; did you mean ${meant}?` : `is not a key; may be ${known.join(", ")}`;
+  return meant ? `is not a key; did you mean ${meant}?` : `is not a key; the keys are ${known.join(", ")}`;
+}
+
+function namesOf({ options, def }: z.ZodDiscriminatedUnion): readonly string[] {
+  return options.flatMap((option) => {
+    const name: unknown = option instanceof z.ZodObject ? option.shape[def.discriminator] : undefined;
+    return name instanceof z.ZodLiteral ? [...name.values].map(String) : [];
+  });
+}
+
+/** `flora` where `{ name: flora }` is needed. */
+function withNameHint(problem: Problem, input: string, names: readonly string[]): Problem {
+  const name = nearest(input, names);
+  return name === undefined ? problem : { ...problem, message: `${problem.message}; did you mean { name: ${name} }?` };
 }
 
 function describe(issue: z.core.$ZodIssue, path: Path, input: unknown): Problem {
@@ -94,7 +113,7 @@ function describe(issue: z.core.$ZodIssue, path: Path, input: unknown): Problem 
   };
 }
 
-/** The words of the closed set that a value must be one of, or may be: one branch of a union can be such a set. */
+/** The words that a value may be, if its schema or a branch of it lists them. */
 function allowedWords(issue: z.core.$ZodIssue): readonly string[] {
   if (issue.code === "invalid_value") return issue.values.filter((value) => typeof value === "string");
   if (issue.code !== "invalid_union") return [];
@@ -102,7 +121,7 @@ function allowedWords(issue: z.core.$ZodIssue): readonly string[] {
   return issue.errors.flat().flatMap(allowedWords);
 }
 
-/** What would have been right, to follow "must be". */
+/** What was expected, to follow "must be". */
 function expectation(issue: z.core.$ZodIssue): string {
   switch (issue.code) {
     case "invalid_type":
@@ -115,7 +134,7 @@ function expectation(issue: z.core.$ZodIssue): string {
         : issue.errors.map(([first]) => (first ? expectation(first) : "")).join(" or ");
     case "too_small":
       return issue.origin === "array" || issue.origin === "string"
-        ? "filled in"
+        ? "non-empty"
         : `${issue.inclusive ? "at least" : "more than"} ${issue.minimum}`;
     case "too_big":
       return `${issue.inclusive ? "at most" : "less than"} ${issue.maximum}`;

@@ -8,7 +8,7 @@ import { integer, positive } from "./policy-specs.ts";
 import { name as runName } from "./sections.ts";
 import { placeKey, readYaml } from "./yaml-source.ts";
 
-/* A comparison: methods × seeds over one setting, which is a run's config of its own. */
+/* A comparison: methods × seeds over one setting, the config of a run. */
 
 const method = z.strictObject({
   name: z.string().min(1).max(60).describe("Name of the method in the tables, and of its runs' folders."),
@@ -23,11 +23,11 @@ const method = z.strictObject({
     .min(1)
     .readonly()
     .optional()
-    .describe("Seeds to run this method with, from those of the comparison. Default: all."),
+    .describe("Seeds to run this method with, out of those of the comparison. Default: all."),
   set: z
     .record(z.string(), z.unknown())
     .default({})
-    .describe("Keys of the setting that make the method, with their values, as --set takes them: { fit.objective: none }."),
+    .describe("Keys of the setting that this method changes, spelled as for --set: { fit.objective: none }."),
 });
 
 export const comparisonSchema = z
@@ -41,13 +41,13 @@ export const comparisonSchema = z
       .min(1)
       .default(["rounds", "compute"])
       .describe(
-        "How methods of different cost are compared. rounds: each trains the setting's rounds and local steps; compute: one whose steps take more passes takes proportionally fewer steps.",
+        "How methods of different cost are compared. rounds: each trains the setting's rounds and local steps; compute: a method with more passes per step takes proportionally fewer steps.",
       ),
     learningRates: z
       .strictObject({
         values: z.array(z.number().positive()).min(1).describe("Learning rates (fit.lr) to try."),
         rounds: positive.describe("Rounds to train with each."),
-        seed: integer.min(0).describe("Seed of these runs; none of seeds."),
+        seed: integer.min(0).describe("Seed of these runs, not one of seeds."),
       })
       .optional()
       .describe("Tunes each family's learning rate: the one with the lowest mean loss over the tiers. Default: the setting's, untuned."),
@@ -57,7 +57,8 @@ export const comparisonSchema = z
   .superRefine(({ seeds, learningRates, reference, methods }, context) => {
     const report = (at: (string | number)[], message: string) => context.addIssue({ code: "custom", path: at, message });
     if (new Set(seeds).size < seeds.length) report(["seeds"], `must not repeat, got [${seeds.join(", ")}]`);
-    if (learningRates && seeds.includes(learningRates.seed)) report(["learningRates", "seed"], "must not be one of seeds");
+    if (learningRates && seeds.includes(learningRates.seed))
+      report(["learningRates", "seed"], `must not be one of seeds, got ${learningRates.seed}`);
     if (!methods.some(({ name }) => name === reference))
       report(["reference"], `must be the name of one of the methods, got "${reference}"`);
     for (const [index, { seeds: own = [] }] of methods.entries()) {
@@ -67,22 +68,24 @@ export const comparisonSchema = z
     if (new Set(values).size < values.length) report(["learningRates", "values"], `must not repeat, got [${values.join(", ")}]`);
     const families = [...new Set(methods.map(({ family }) => family))];
     for (const [index, { name, family }] of methods.entries()) {
-      if (slug(name) === "")
-        report(["methods", index, "name"], "must hold a letter from a to z or a digit, since a folder is named after it");
+      if (slug(name) === "") report(["methods", index, "name"], "must contain a letter from a to z or a digit, since it names a folder");
       const alike = families.find((other) => other !== family && slug(other) === slug(family));
       if (slug(family) === "" || alike !== undefined) {
-        report(["methods", index, "family"], "must hold a letter or digit, and differ from other families by more than its punctuation");
+        report(
+          ["methods", index, "family"],
+          "must contain a letter from a to z or a digit, and differ from other families in more than punctuation",
+        );
       }
     }
     const slugs = methods.map(({ name }) => slug(name));
     const repeated = methods.findIndex(({ name }, index) => slugs.indexOf(slug(name)) !== index);
-    if (repeated >= 0) report(["methods", repeated, "name"], "must differ from the others by more than its punctuation");
+    if (repeated >= 0) report(["methods", repeated, "name"], "must differ from the other names in more than punctuation");
   });
 
 export type ComparisonMethod = z.output<typeof method>;
 export type Comparison = z.output<typeof comparisonSchema>;
 
-/** Reads and validates a comparison; `setting` becomes absolute. Throws a ConfigError with everything that is wrong with it. */
+/** Reads and validates a comparison; `setting` becomes absolute. Throws a ConfigError with every problem. */
 export async function loadComparison(file: string): Promise<Comparison> {
   const source = readYaml(await readText(file), file);
   const { value, problems = [] } = source.broken ? {} : check(comparisonSchema, source.value, "snake_case");
@@ -97,12 +100,12 @@ export async function loadComparison(file: string): Promise<Comparison> {
   return { ...value, setting: path.resolve(path.dirname(file), value.setting) };
 }
 
-/** A method's keys as `--set` takes them; JSON is YAML. */
+/** A method's changes as assignments for `--set`; JSON is valid YAML. */
 export function assignments({ set }: ComparisonMethod): string[] {
   return Object.entries(set).map(([key, value]) => `${toSnake(key)}=${JSON.stringify(snakeKeys(value))}`);
 }
 
-/** A name as part of a folder's name. */
+/** A name in a form that a folder's name can contain. */
 export function slug(name: string): string {
   return name
     .toLowerCase()

@@ -1,9 +1,9 @@
 import type { Rule } from "./rule.ts";
 
-/* Rules over what the model learns, and from what. */
+/* Rules on the model's task and the data it learns from. */
 
 type DataKey = "text" | "label" | "prompt" | "answer" | "messages" | "image";
-/** Of each built-in task: the columns that make an example, of which one list is given whole, and what may be beside it. */
+/** The columns of each built-in task: all of one list in `either`, and optionally those in `also`. */
 const COLUMNS: Readonly<Record<string, { readonly either: readonly (readonly DataKey[])[]; readonly also?: readonly DataKey[] }>> = {
   "causal-lm": { either: [["prompt", "answer"], ["text"], ["messages"]] },
   "seq2seq-lm": { either: [["prompt", "answer"]] },
@@ -19,7 +19,7 @@ const dataColumns: Rule = {
     if (!columns) return;
     const { either, also = [] } = columns;
     const given = DATA_KEYS.filter((key) => data[key] !== undefined);
-    // The list that was meant, to judge by what is given of it.
+    // The list that the user most likely meant.
     const meant = either.find((keys) => keys.some((key) => given.includes(key))) ?? either[0] ?? [];
     const others = either.filter((keys) => keys !== meant).map((keys) => keys.map((key) => `data.${key}`).join(" and "));
     const instead = others.length > 0 ? `, or instead ${others.join(", or ")}` : "";
@@ -27,7 +27,7 @@ const dataColumns: Rule = {
     for (const key of given) {
       if (meant.includes(key) || also.includes(key)) continue;
       const isAlternative = either.some((keys) => keys.includes(key));
-      report(["data", key], `does not go with ${isAlternative ? `data.${meant.join(" and data.")}` : `model.task ${task}`}`);
+      report(["data", key], `cannot be combined with ${isAlternative ? `data.${meant.join(" and data.")}` : `model.task ${task}`}`);
     }
   },
 };
@@ -36,21 +36,21 @@ const ofCausalLm: Rule = {
   reads: ["model.task", "data.chat", "data.packing", "data.prompt", "data.messages"],
   check({ model: { task }, data: { chat, packing, prompt } }, report) {
     const is = task === "causal-lm";
-    if (packing && !is && task in COLUMNS) report(["data", "packing"], `does not go with model.task ${task}`);
-    if (chat && !is && task in COLUMNS) report(["data", "chat"], `does not go with model.task ${task}`);
-    if (chat && is && prompt === undefined) report(["data", "chat"], "writes data.prompt and data.answer as turns: it needs them");
+    if (packing && !is && task in COLUMNS) report(["data", "packing"], `cannot be combined with model.task ${task}`);
+    if (chat && !is && task in COLUMNS) report(["data", "chat"], `cannot be combined with model.task ${task}`);
+    if (chat && is && prompt === undefined) report(["data", "chat"], "needs data.prompt and data.answer, which it writes as turns");
   },
 };
 
 const ofModel: Rule = {
   reads: ["model"],
   check({ model: { task, pooling, taskFolder, quantization, dtype } }, report) {
-    if (pooling && task !== "sequence-classification") report(["model", "pooling"], `does not go with model.task ${task}`);
-    if (pooling && quantization) report(["model", "quantization"], "does not go with model.pooling");
+    if (pooling && task !== "sequence-classification") report(["model", "pooling"], `cannot be combined with model.task ${task}`);
+    if (pooling && quantization) report(["model", "quantization"], "cannot be combined with model.pooling");
     if (taskFolder !== undefined && !task.includes(":"))
-      report(["model", "taskFolder"], `does not go with model.task ${task}, which is built in`);
+      report(["model", "taskFolder"], `cannot be combined with model.task ${task}, which is built in`);
     if (quantization && dtype === "f32")
-      report(["model", "dtype"], "must be bf16 with model.quantization: what is not quantised computes in it");
+      report(["model", "dtype"], "must be bf16 with model.quantization: the parts that are not quantized compute in it");
   },
 };
 
@@ -59,7 +59,7 @@ const generationOfLanguage: Rule = {
   check({ model: { task }, evaluate: { maxNewTokens }, data }, report) {
     if (maxNewTokens === 0) return;
     const path = ["evaluate", "maxNewTokens"];
-    if (task.endsWith("classification")) report(path, `does not go with model.task ${task}: it writes nothing`);
+    if (task.endsWith("classification")) report(path, `cannot be combined with model.task ${task}, which generates no text`);
     else if (task === "causal-lm" && data.text !== undefined) report(path, "needs a prompt to answer, and data.text has none");
   },
 };
@@ -68,14 +68,15 @@ const headToTrain: Rule = {
   reads: ["model.task", "lora.modules_to_save", "fit.headLr"],
   check({ model: { task }, lora: { modules_to_save: saved }, fit: { headLr } }, report) {
     if (headLr === undefined || !task.endsWith("-lm") || (saved && saved.length > 0)) return;
-    report(["fit", "headLr"], `has nothing to train: a ${task} has no modules but those that lora.modules_to_save names`);
+    report(["fit", "headLr"], `has nothing to train: a ${task} trains no modules in full but those in lora.modules_to_save`);
   },
 };
 
 const answerToLearn: Rule = {
   reads: ["model.task", "data.maxLength"],
   check({ model: { task }, data: { maxLength } }, report) {
-    if (task.endsWith("-lm") && maxLength < 2) report(["data", "maxLength"], "must be at least 2: no position tells a text's first token");
+    if (task.endsWith("-lm") && maxLength < 2)
+      report(["data", "maxLength"], `must be at least 2: nothing predicts a text's first token, got ${maxLength}`);
   },
 };
 

@@ -12,45 +12,45 @@ import { isMap } from "./tree.ts";
 import { placeKey, readYaml, type Finding, type Place } from "./yaml-source.ts";
 
 export interface LoadOptions {
-  /** `key.path=value` each, in YAML's spelling. They win over the file, and a later one over an earlier. */
+  /** Assignments `key.path=value`, in YAML's spelling. They win over the file, and later ones over earlier ones. */
   readonly set?: readonly string[] | undefined;
-  /** Such assignments that other options of a command stand for; `set` wins over them. */
+  /** Assignments that other options of a command stand for; `set` wins over them. */
   readonly given?: readonly Assignment[] | undefined;
 }
 
 export interface RecordOptions extends LoadOptions {
-  /** What a script calls instead, where it brought policies of its own: of those the record has only the names. */
+  /** What to call in a script instead, if the run has policies from a script: the record has only their names. */
   readonly inScript: string;
 }
 
-/** A config that can locate in its file what is found wrong later, once the data and the model have been read. */
+/** A config that can locate in its file the problems found later, once the data and the model have been read. */
 export interface LoadedConfig {
   readonly config: FileConfig;
-  /** Of a ConfigError about the config another that tells keys as they are spelt in the file, at file:line:col. */
+  /** For a ConfigError about the config, one with keys spelled as in the file, each at file:line:col; any other error unchanged. */
   locate(error: unknown): unknown;
 }
 
-/** Reads and validates a config file. Throws a ConfigError with everything that is wrong, each at file:line:col. */
+/** Reads and validates a config file. Throws a ConfigError with every problem, each at file:line:col. */
 export async function loadConfig(file: string, options: LoadOptions = {}): Promise<FileConfig> {
   return (await openConfig(file, options)).config;
 }
 
-/** As loadConfig, with a way to locate what is found wrong later. */
+/** As loadConfig, and can locate problems found later. */
 export async function openConfig(file: string, options: LoadOptions = {}): Promise<LoadedConfig> {
   return readConfig(await readText(file), file, options, { folder: dirname(file) });
 }
 
-/** The config of a run, as its `run.json`, which is `file`, describes it: its paths lead where they led. */
+/** The config of a run as its `run.json`, which is `file`, describes it. Its paths are those of the run. */
 export function recordedConfig(config: unknown, file: string, options: RecordOptions): FileConfig {
   return openRecorded(config, file, options).config;
 }
 
-/** As recordedConfig, with a way to locate what is found wrong later, as far as it was given by an option. */
+/** As recordedConfig, and can locate problems found later with keys that an option set. */
 export function openRecorded(config: unknown, file: string, options: RecordOptions): LoadedConfig {
   return readConfig(JSON.stringify(config), file, options, { inScript: options.inScript });
 }
 
-/** Uses a config. A ConfigError on the way is thrown with the places of its keys. */
+/** Uses a config. A ConfigError that this throws is located in the config's file. */
 export async function withConfig<T>(loaded: LoadedConfig, use: (config: FileConfig) => Promise<T>): Promise<T> {
   try {
     return await use(loaded.config);
@@ -59,7 +59,7 @@ export async function withConfig<T>(loaded: LoadedConfig, use: (config: FileConf
   }
 }
 
-/** `folder`: what paths in the file are relative to; not there of a record, whose paths are absolute. */
+/** `folder` is what paths in the file are relative to; a record has none, since its paths are absolute. */
 interface Origin {
   readonly folder?: string;
   readonly inScript?: string;
@@ -69,7 +69,7 @@ function readConfig(text: string, file: string, { set = [], given = [] }: LoadOp
   const start: Place = { location: `${file}:1:1`, inFile: true, order: 0 };
   const read = readYaml(text, file);
   if (read.broken) throw configError(read.findings);
-  if (!isMap(read.value)) throw configError([{ path: [], message: "must hold a map of keys", place: start }]);
+  if (!isMap(read.value)) throw configError([{ path: [], message: "must be a map of keys", place: start }]);
 
   const assignments = [...given, ...set.map((assignment) => ({ assignment, option: "--set" }))];
   const written = assignments.reduce(override, read);
@@ -77,7 +77,7 @@ function readConfig(text: string, file: string, { set = [], given = [] }: LoadOp
   const source = resolvePaths({ ...written, value: removed.value }, folder);
   const { value, problems = [] } = check(fileSchema, source.value, "snake_case");
   const own = inScript === undefined ? [] : [...ownPolicies(source.value, inScript), ...removed.problems];
-  const others = problems.filter((problem) => !own.some((told) => told.path.every((key, depth) => problem.path[depth] === key)));
+  const others = problems.filter((problem) => !own.some(({ path }) => path.every((key, depth) => problem.path[depth] === key)));
   const findings = [
     ...[...own, ...others].map((problem) => ({ ...withQuoteHint(problem, set), place: findPlace(source, problem) ?? start })),
     ...source.findings,
@@ -93,11 +93,11 @@ export async function readText(file: string): Promise<string> {
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
     const reason = code === "ENOENT" ? "there is no such file" : `the file cannot be read: ${message}`;
-    throw new ConfigError([{ path: "config", message: reason, location: file }]);
+    throw new ConfigError([{ path: "config", message: reason, location: file, isArgument: true }]);
   }
 }
 
-/** In the order of reading, one issue for each path: the first that was found. */
+/** With one issue for each path, the first that was found, in the order of reading. */
 function configError(findings: readonly Finding[]): ConfigError {
   const byPath = new Map(findings.toReversed().map((finding) => [placeKey(finding.path), finding]));
   const issues = findings.filter((finding) => byPath.get(placeKey(finding.path)) === finding);

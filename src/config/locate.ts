@@ -3,13 +3,13 @@ import { formatPath, parsePath, type Problem } from "./check.ts";
 import { fileSchema } from "./schema.ts";
 import { placeKey, type Place, type YamlSource } from "./yaml-source.ts";
 
-/** A path that the config gives, and what it was resolved to. */
+/** A path in the config as written, and as resolved. */
 export interface ResolvedPath {
   readonly written: string;
   readonly resolved: string;
 }
 
-/** Where the key or value at a path was written. What is missing stands where its map begins. */
+/** Where the key or value at a path was written; for a missing one, where its map begins. */
 export function findPlace(source: YamlSource, { path, at }: Pick<Problem, "path" | "at">): Place | undefined {
   const exact = source.places.get(placeKey(path));
   if (exact) return exact[at];
@@ -17,18 +17,20 @@ export function findPlace(source: YamlSource, { path, at }: Pick<Problem, "path"
 }
 
 /**
- * Turns a ConfigError that was thrown for a config into one that speaks of its file: keys in YAML's spelling and where they
- * stand, paths as they were written, in the order of reading. Of a record, only what an option gave has a place.
+ * Returns a function that turns a ConfigError about a config into one about its file: keys in YAML's spelling and located, paths as
+ * they were written, in the order of reading. In a record, only keys that an option set are located.
  */
 export function locator(source: YamlSource, start: Place, isRecord: boolean, paths: readonly ResolvedPath[]) {
   const locate = (issue: ConfigIssue): { readonly issue: ConfigIssue; readonly order: number } => {
     const path = parsePath(issue.path);
     const isKey = String(path[0]) in fileSchema.shape;
-    if (issue.location !== undefined || !isKey) return { issue, order: Number.MAX_VALUE };
+    if (issue.location !== undefined || issue.isArgument || !isKey) return { issue, order: Number.MAX_VALUE };
     const place = findPlace(source, { path, at: "value" }) ?? start;
     const message = paths.reduce(asWritten, issue.message);
     // An argument of the command stands for the key.
-    if (!place.inFile && !place.location.startsWith("--")) return { issue: { path: place.location, message }, order: Number.MAX_VALUE };
+    if (!place.inFile && !place.location.startsWith("--")) {
+      return { issue: { path: place.location, message, isArgument: true }, order: Number.MAX_VALUE };
+    }
     const location = isRecord && place.inFile ? {} : { location: place.location };
     return { issue: { path: formatPath(path, "snake_case"), message, ...location }, order: Math.min(place.order, Number.MAX_VALUE) };
   };
@@ -39,7 +41,7 @@ export function locator(source: YamlSource, start: Place, isRecord: boolean, pat
   };
 }
 
-/** The path itself, or where it leads to what lies below it. */
+/** Replaces the path, also where it begins a longer one. */
 function asWritten(message: string, { written, resolved }: ResolvedPath): string {
   const escaped = resolved.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
   return message.replace(new RegExp(`(?<![\\w./-])${escaped}(?![\\w-]|\\.\\w)`, "g"), () => written);

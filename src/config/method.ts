@@ -1,6 +1,6 @@
 import type { RunConfig } from "./schema.ts";
 
-/** What a record says of the method, so that nobody takes our reading of a paper for the paper. */
+/** How a record describes the method, so that nobody mistakes our reading of a paper for the paper. */
 export interface MethodRecord {
   readonly name: string;
   readonly note: string;
@@ -10,7 +10,7 @@ const READING =
   "Our reading of PreLort (arXiv 2606.15963), of which only the abstract was available: one scale at every rank; " +
   "each segment averaged over the clients that train it, weighted by their examples; a segment nobody trained keeps its value.";
 
-/** Why other bytes may come of the same config, seed and data, on the same kind of device with the same versions; none by default. */
+/** Why the same config, seed and data may give different bytes on the same kind of device with the same versions; none by default. */
 export function describeDoubts({
   closing,
   model,
@@ -22,16 +22,16 @@ export function describeDoubts({
   const own = Object.entries({ selection, rank_assignment: rankAssignment, aggregation }).filter(([, policy]) => !policy.policy);
   return [
     ...(closing.enough !== undefined || closing.deadline !== undefined
-      ? ["closing: the clock decides who counts; the journal says who did"]
+      ? ["closing: the clock decides which clients count; the journal records which did"]
       : []),
     ...(kinds.size > 1 ? [`workers.devices: of several kinds (${[...kinds].join(", ")}), which round differently`] : []),
-    ...(model.task.includes(":") ? ["model.task: your own code, which may use other randomness than torch's seed"] : []),
+    ...(model.task.includes(":") ? ["model.task: your own code, which may use randomness not seeded by torch"] : []),
     ...(model.trustRemoteCode ? ["model.trust_remote_code: code of the model's repository, which may depend on anything"] : []),
     ...own.map(([name]) => `strategy.${name}: your own code, which may depend on anything`),
   ];
 }
 
-/** The name `prelort` is kept for our reading of the paper; everything else is called what it is. */
+/** The name `prelort` is reserved for our reading of the paper; any other method is named by its parts. */
 export function describeMethod({ fit, strategy }: Pick<RunConfig, "fit" | "strategy">): MethodRecord {
   const { name, weights, ...wrapped } = strategy.aggregation.policy ?? { name: "custom aggregation" };
   const weight = fit.objective === "none" ? "" : `, full weight ${fit.fullWeight ?? "uniform"}`;
@@ -51,7 +51,7 @@ export function describeMethod({ fit, strategy }: Pick<RunConfig, "fit" | "strat
   };
 }
 
-/** What an aggregation was made with beside its own, as its policy has it. */
+/** The options of an aggregation's policy that its name does not imply. */
 function describeAdditions(options: Readonly<Record<string, unknown>>): readonly string[] {
   const { minContributors, robust, serverOptimizer, updateBound } = options as {
     readonly minContributors?: number;

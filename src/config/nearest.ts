@@ -1,4 +1,4 @@
-/** The candidate that a person who wrote `word` most likely meant, if any is near: at most a third of it differs. */
+/** The candidate most similar to `word`, if at most a third of the word differs (at least one letter may). */
 export function nearest(word: string, candidates: readonly string[]): string | undefined {
   let best: string | undefined;
   let bestDistance = Math.max(1, Math.floor(word.length / 3)) + 1;
@@ -9,7 +9,7 @@ export function nearest(word: string, candidates: readonly string[]): string | u
   return best;
 }
 
-/** Insertions, deletions, substitutions and swaps of neighbours that turn one word into the other, row by row. */
+/** The fewest insertions, deletions, substitutions and swaps of neighbours that turn one word into another, row by row. */
 function editDistance(from: string, to: string): number {
   let beforeLast: readonly number[] = [];
   let last: readonly number[] = Array.from({ length: to.length + 1 }, (_, column) => column);

@@ -2,29 +2,31 @@ import { formatPath } from "./check.ts";
 import { withoutValueAt, withValueAt } from "./tree.ts";
 import { placeKey, readKey, readYamlValue, type Finding, type Place, type YamlSource } from "./yaml-source.ts";
 
-/** An assignment `key.path=value`, and the option of a command that it was given by. */
+/** An assignment `key.path=value`, and the option of a command that gave it. */
 export interface Assignment {
   readonly assignment: string;
   readonly option: string;
 }
 
-/** How a text is given that YAML would read as a map or a list, such as the template `{gloss}`. */
+/** How to quote a text that YAML would read as a map or a list, such as the template `{gloss}`. */
 function quoteHint(assignment: string): string {
   const [key = "", ...rest] = assignment.split("=");
   return `; quote it for YAML: --set '${key}=${JSON.stringify(rest.join("="))}'`;
 }
 
-/** What is wrong with a value; of a map or a list that `set` gives where a text must stand, with how to quote it. */
+/** The finding, with the spelling that a shell takes where `set` gave a map or a list for a string, or a policy's bare name. */
 export function withQuoteHint<F extends Pick<Finding, "path" | "message">>(finding: F, set: readonly string[]): F {
-  if (!/^must be a string, got a (map|list)$/.test(finding.message)) return finding;
-  const key = formatPath(finding.path, "snake_case");
+  const { path, message } = finding;
+  const key = formatPath(path, "snake_case");
   const assignment = set.findLast((given) => given.startsWith(`${key}=`));
-  return assignment === undefined ? finding : { ...finding, message: `${finding.message}${quoteHint(assignment)}` };
+  if (assignment === undefined) return finding;
+  if (/^must be a string, got a (map|list)$/.test(message)) return { ...finding, message: `${message}${quoteHint(assignment)}` };
+  return { ...finding, message: message.replace(/(?<=; did you mean )\{ name: .* \}(?=\?$)/, (policy) => `--set '${key}=${policy}'`) };
 }
 
 /**
- * The source with `key.path=value` worked in: the path in YAML's spelling, the value read as YAML. Without a value the key
- * goes; where it is not there, its name must be right all the same.
+ * Applies `key.path=value` to the source: the path in YAML's spelling, the value read as YAML. Without a value the key is removed; its
+ * name must be valid even where it is not set.
  */
 export function override(source: YamlSource, { assignment, option }: Assignment): YamlSource {
   const [written = "", ...rest] = assignment.split("=");
@@ -32,13 +34,13 @@ export function override(source: YamlSource, { assignment, option }: Assignment)
   const path: string[] = [];
   const misspellings: Finding[] = [];
   for (const key of written.split(".")) {
-    const { name, misspelt } = readKey(key, path);
+    const { name, misspelled } = readKey(key, path);
     path.push(name);
-    if (misspelt) misspellings.push({ path: [...path], message: misspelt, place });
+    if (misspelled) misspellings.push({ path: [...path], message: misspelled, place });
   }
   const refuse = (message: string): YamlSource => ({ ...source, findings: [...source.findings, { path, message, place }] });
 
-  if (written === "" || rest.length === 0) return refuse(`must read key.path=value, got ${JSON.stringify(assignment)}`);
+  if (written === "" || rest.length === 0) return refuse(`must have the form key.path=value, got ${JSON.stringify(assignment)}`);
   const text = rest.join("=");
   const given = text.trim() === "" ? undefined : readYamlValue(text, path, place);
   if (given?.broken) {
@@ -47,7 +49,7 @@ export function override(source: YamlSource, { assignment, option }: Assignment)
     return { ...source, findings: [...source.findings, ...findings] };
   }
   const value = given ? withValueAt(source.value, path, given.value) : withoutValueAt(source.value, path);
-  if (value === undefined) return refuse("leads nowhere: a key on the way holds neither a map nor a list that long");
+  if (value === undefined) return refuse("does not exist: a key on the way is neither a map nor a long enough list");
 
   const places = new Map([...source.places, ...(given?.places ?? [])]);
   path.forEach((_, depth) => {

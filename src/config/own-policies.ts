@@ -8,7 +8,7 @@ const KINDS = [
   { key: "aggregation", spec: aggregationSpec, what: "an object" },
 ] as const;
 
-/** What stands in a record for code without a name of its own. */
+/** The recorded name of code without a name of its own. */
 export const CUSTOM = "custom";
 
 type Kind = (typeof KINDS)[number];
@@ -17,15 +17,15 @@ function isBuiltIn({ spec }: Kind, name: string): boolean {
   return spec.options.some((option) => option.shape.name.value === name);
 }
 
-/** Under which name a script's function is recorded: its own, unless a policy of prelort has that. */
+/** The name under which a script's function is recorded: its own, unless a built-in policy has that name. */
 export function ownName(key: Kind["key"], name: string | undefined): string {
   const isTaken = KINDS.some((kind) => kind.key === key && isBuiltIn(kind, name ?? ""));
   return name && !isTaken ? name : CUSTOM;
 }
 
 /**
- * The policies of a recorded config, its keys camelCase, that a script brought: its record has no more of them than a name.
- * `remedy`: what does know them.
+ * The policies of a recorded config, with camelCase keys, that come from a script: the record has only their names. `remedy` is
+ * what to call in the script instead.
  */
 export function ownPolicies(config: unknown, remedy: string): readonly Problem[] {
   return KINDS.flatMap((kind) => {
@@ -35,7 +35,7 @@ export function ownPolicies(config: unknown, remedy: string): readonly Problem[]
     if (typeof name !== "string" || isBuiltIn(kind, name)) return [];
     const named = name === CUSTOM || name === key ? "" : ` (${name})`;
     return [
-      { path, at: "value", message: `is ${what} of a script${named}, which the run's record cannot hold: in that script use ${remedy}` },
+      { path, at: "value", message: `is ${what} from a script${named}, which the run's record cannot hold; use ${remedy} in that script` },
     ];
   });
 }

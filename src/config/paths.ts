@@ -1,31 +1,36 @@
-import { type Stats, statSync } from "node:fs";
-import { extname, isAbsolute, join, resolve } from "node:path";
+import { readdirSync, type Stats, statSync } from "node:fs";
+import { homedir } from "node:os";
+import { basename, dirname, extname, isAbsolute, join, resolve } from "node:path";
 import type { ResolvedPath } from "./locate.ts";
+import { nearest } from "./nearest.ts";
 import { valueAt, withValueAt, type Path } from "./tree.ts";
 import { placeKey, type YamlSource } from "./yaml-source.ts";
 
+/** The absolute path that a config means; undefined if it means none. What may be a name on the hub is returned as written. */
+type Find = (written: string, absolute: string) => string | undefined;
+
 /**
- * One rule for every path: in a config file it is relative to that file's folder, so that a config can be run from
- * anywhere; from `--set` to the working directory, as everything on a command line is. `prelort:NAME` stays as it is, and
- * so does what names nothing there but could be a name on the hub. What leads nowhere is a finding. A task of your own is
- * looked for beside the file that names it. Without a folder, as of a record, paths in the file are absolute already.
+ * One rule for every path: in a config file it is relative to the file's folder, so that a config can be run from anywhere; in
+ * `--set` it is relative to the working directory, like everything on a command line. `prelort:NAME` and names on the hub stay as
+ * they are. A path to nothing is a finding. A task of your own is looked for beside the file that names it. Without `folder`, as for
+ * a record, paths in the file are absolute already.
  */
 export function resolvePaths(source: YamlSource, folder: string | undefined): YamlSource {
   const data = "there is no such file or folder, and it cannot be the name of a dataset on the hub";
-  const model = "is no folder, and cannot be a name on the hub";
-  const taskFolder = "there is no such folder";
-  const rules: readonly [Path, (written: string, absolute: string) => string | undefined, string][] = [
+  const model =
+    "there is no such folder, and it cannot be a model name on the hub, which is name or owner/name where owner is no existing folder";
+  const rules: readonly [Path, Find, string][] = [
     [["data", "path"], dataSource, data],
     [["data", "evalPath"], dataSource, data],
     [["model", "nameOrPath"], modelFolder, model],
-    [["model", "taskFolder"], existingFolder, taskFolder],
+    [["model", "taskFolder"], existingFolder, "there is no such folder"],
     [["lora", "init_from"], adapterFolder, "is neither a PEFT adapter (adapter_config.json) nor the directory of a run (run.json)"],
   ];
   const resolved = rules.reduce((known, [path, find, message]) => resolveAt(known, path, folder, find, message), source);
   return folder === undefined ? resolved : withTaskFolder(resolved, folder);
 }
 
-/** What resolvePaths made another of. */
+/** The paths that resolvePaths changed. */
 export function resolvedPaths(written: YamlSource, source: YamlSource): readonly ResolvedPath[] {
   return PATHS.flatMap((path) => {
     const [before, after] = [valueAt(written.value, path), valueAt(source.value, path)];
@@ -47,13 +52,7 @@ function withTaskFolder(source: YamlSource, folder: string): YamlSource {
   return { ...source, value: withValueAt(source.value, ["model", "taskFolder"], resolve(isInFile ? folder : ".")) };
 }
 
-function resolveAt(
-  source: YamlSource,
-  path: Path,
-  folder: string | undefined,
-  find: (written: string, absolute: string) => string | undefined,
-  message: string,
-): YamlSource {
+function resolveAt(source: YamlSource, path: Path, folder: string | undefined, find: Find, message: string): YamlSource {
   const written = valueAt(source.value, path);
   const place = source.places.get(placeKey(path))?.value;
   if (typeof written !== "string" || written === "" || written.startsWith("prelort:") || !place) return source;
@@ -62,18 +61,35 @@ function resolveAt(
   const refuse = (problem: string) => ({ ...source, findings: [...source.findings, { path, message: problem, place }] });
   try {
     const found = find(written, absolute);
-    return found === undefined ? refuse(`${message}: ${absolute}`) : { ...source, value: withValueAt(source.value, path, found) };
+    if (found === undefined) return refuse(`${message}: ${absolute}${spellingHint(written, absolute, find)}`);
+    return { ...source, value: withValueAt(source.value, path, found) };
   } catch (error) {
     return refuse(`cannot be read: ${(error as Error).message}`);
   }
 }
 
-/** Throws whatever keeps it from being told, but that there is nothing. */
-function statOf(place: string): Stats | undefined {
+function spellingHint(written: string, absolute: string, find: Find): string {
+  if (written.startsWith("~/")) return `; ~ is not expanded: write ${join(homedir(), written.slice(2))}`;
+  const parent = dirname(absolute);
+  const meant = nearest(basename(absolute), namesIn(parent));
+  if (meant === undefined || find("", join(parent, meant)) === undefined) return "";
+  return `; did you mean ${written.replace(/[^/]+\/*$/, meant)}?`;
+}
+
+function namesIn(folder: string): readonly string[] {
   try {
-    return statSync(place, { throwIfNoEntry: false });
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
+}
+
+/** Undefined only if there is nothing at the path; throws if that cannot be known. */
+function statOf(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
   } catch (error) {
-    // Below a file there is nothing.
+    // A file on the way: there is nothing below it.
     if ((error as NodeJS.ErrnoException).code === "ENOTDIR") return undefined;
     throw error;
   }
@@ -81,11 +97,13 @@ function statOf(place: string): Stats | undefined {
 
 function dataSource(written: string, absolute: string): string | undefined {
   if (statOf(absolute)) return absolute;
-  return couldBeOnHub(written) && extname(written) === "" ? written : undefined;
+  return isHubName(written) && extname(written) === "" ? written : undefined;
 }
 
+/** A mistyped folder that passed for a name on the hub would cost a worker's start, and retries over the network. */
 function modelFolder(written: string, absolute: string): string | undefined {
-  return existingFolder(written, absolute) ?? (couldBeOnHub(written) ? written : undefined);
+  const isInFolder = written.includes("/") && existingFolder("", dirname(absolute)) !== undefined;
+  return existingFolder(written, absolute) ?? (isHubName(written) && !isInFolder ? written : undefined);
 }
 
 function existingFolder(_: string, absolute: string): string | undefined {
@@ -96,9 +114,7 @@ function adapterFolder(_: string, absolute: string): string | undefined {
   return ["adapter_config.json", "run.json"].some((name) => statOf(join(absolute, name))) ? absolute : undefined;
 }
 
-function couldBeOnHub(written: string): boolean {
-  return !isAbsolute(written) && hubName.test(written);
+/** `name` or `owner/name`; what begins with `.`, `/` or `~` is a path. */
+function isHubName(written: string): boolean {
+  return !isAbsolute(written) && /^[\w-][\w.-]*(\/[\w-][\w.-]*)?$/.test(written);
 }
-
-/** `name` or `owner/name`; what begins with a dot is a path. */
-const hubName = /^[\w-][\w.-]*(\/[\w-][\w.-]*)?$/;

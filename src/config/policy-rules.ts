@@ -2,7 +2,7 @@ import { memoryShortage } from "../strategy/ranks/profile.ts";
 import { namedRanks, rankSpecOf, selectionSpecOf } from "./policy-specs.ts";
 import type { Rule } from "./rule.ts";
 
-/* Rules over policies, and the ranks and profiles that they need. */
+/* Rules on policies, and on the ranks and profiles that they need. */
 
 const tiersOfRank: Rule = {
   reads: ["lora.r", "lora.tiers"],
@@ -41,7 +41,7 @@ const declaredMemory: Rule = {
   check({ data: { profiles }, strategy: { rankAssignment } }, report) {
     const spec = rankSpecOf(rankAssignment);
     if (spec?.name !== "profile") return;
-    if (!profiles) report(["data", "profiles"], "is needed: the rank assignment profile gives ranks by each client's memory");
+    if (!profiles) report(["data", "profiles"], "is needed: the rank assignment profile depends on each client's memory");
     for (const [index, { memoryGiB }] of (profiles ?? []).entries()) {
       const shortage = memoryShortage(memoryGiB, spec.memoryGiB);
       if (shortage) report(["data", "profiles", index, "memoryGiB"], shortage);
@@ -68,7 +68,7 @@ const exactMerge: Rule = {
     if ((dtype === "f32" && !quantization) || aggregationName(aggregation) !== "flora") return;
     report(
       ["model", quantization ? "quantization" : "dtype"],
-      `does not go with the aggregation flora, which merges into the base: ${quantization ?? dtype} would lose most of a small change`,
+      `cannot be combined with the aggregation flora, which merges into the base model: ${quantization ?? dtype} would lose most of a small change`,
     );
   },
 };
@@ -81,12 +81,12 @@ const optimizerOfDeltas: Rule = {
     const { policy } = (aggregation ?? {}) as { readonly policy?: Record<string, unknown> };
     const called = aggregationName(aggregation);
     if (!(policy ? policy["serverOptimizer"] : serverOptimizer) || !ROTATING.includes(called)) return;
-    const why = "which does not average deltas: its components do not keep their meaning from round to round";
-    report(["strategy", "serverOptimizer"], `does not go with the aggregation ${called}, ${why}`);
+    const why = "which does not average changes: its components change meaning from round to round";
+    report(["strategy", "serverOptimizer"], `cannot be combined with the aggregation ${called}, ${why}`);
   },
 };
 
-/** A spec in a file; in a program a policy that knows what it was made with. */
+/** `aggregation` is a spec from a file, or a policy from a program. */
 function aggregationName(aggregation: unknown): string {
   const { name = "", policy } = (aggregation ?? {}) as { readonly name?: string; readonly policy?: { readonly name?: unknown } };
   return policy ? String(policy.name) : name;

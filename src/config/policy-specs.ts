@@ -2,13 +2,13 @@ import { z } from "zod";
 import type { Path } from "./tree.ts";
 
 /*
- * Policies as YAML writes them: `{ name, …options }`. The factories in src/strategy put the same into the
- * `policy` of what they make, so that both kinds of config can be checked and recorded alike.
+ * Policies as in YAML: `{ name, …options }`. The factories in src/strategy put the same into `policy` of what they make, so that both
+ * kinds of config are checked and recorded alike.
  */
 
 /**
- * z.int() would do, but zod runs no refinement at all after its failure, and the rules that span several keys
- * are refinements: one fraction anywhere would hide what they find.
+ * Not z.int(): after it fails zod runs no refinements, and rules that span several keys are refinements. One fraction anywhere would
+ * hide the problems that they find.
  */
 export const integer = z
   .number()
@@ -17,7 +17,7 @@ export const integer = z
 export const positive = integer.min(1);
 export const rank = positive.max(4096);
 const fraction = z.number().gt(0).max(1).describe("Share of the clients that train in a round; at least one client does.");
-/** A policy's name, with what it does. */
+/** A policy's name, described by what it does. */
 const called = <N extends string>(name: N, description: string) => z.literal(name).describe(description);
 
 export const selectionSpec = z.discriminatedUnion("name", [
@@ -31,12 +31,12 @@ export const selectionSpec = z.discriminatedUnion("name", [
   z.strictObject({ name: called("round-robin", "Clients in rotation."), fraction }),
   z.strictObject({ name: called("by-size", "Clients drawn with probability proportional to their number of examples."), fraction }),
   z.strictObject({
-    name: called("power-of-choice", "Of some candidates, those with the highest loss at their own rank (arXiv 2010.01243)."),
+    name: called("power-of-choice", "Among random candidates, those with the highest loss at their own rank (arXiv 2010.01243)."),
     fraction,
-    candidates: positive.describe("Clients whose loss is computed; at least as many as train."),
+    candidates: positive.describe("Number of candidates, for which the loss is computed; at least as many as train."),
   }),
   z.strictObject({
-    name: called("oort", "Clients by their utility and staleness (arXiv 2010.06081); speeds are those declared in data.profiles."),
+    name: called("oort", "Clients by their utility and staleness (arXiv 2010.06081), with the speeds declared in data.profiles."),
     fraction,
     preferredSpeed: z
       .number()
@@ -60,7 +60,7 @@ export const rankAssignmentSpec = z.discriminatedUnion("name", [
     correlated: z.boolean().default(false).describe("Give larger ranks to clients with more examples."),
   }),
   z.strictObject({
-    name: called("profile", "The largest rank that the memory declared in data.profiles affords."),
+    name: called("profile", "The largest rank that fits the memory declared in data.profiles."),
     memoryGiB: z
       .record(rankKey, z.number().min(0))
       .refine((needs) => Object.keys(needs).length > 0, "must name at least one rank")
@@ -81,19 +81,19 @@ const robustSpec = z.discriminatedUnion("name", [
   }),
   z.strictObject({ name: called("median", "The median of each value over the clients.") }),
   z.strictObject({
-    name: called("trimmed-mean", "The mean of each value without the clients at either end."),
+    name: called("trimmed-mean", "The mean of each value, without the clients with the smallest and the largest."),
     trim: z.number().gt(0).lt(0.5).describe("Share of the clients to leave out at each end."),
   }),
   z.strictObject({
-    name: called("multi-krum", "The mean over the clients whose updates lie closest to the others'."),
-    malicious: positive.describe("Malicious clients to withstand in a segment."),
-    keep: positive.optional().describe("Clients to average over. Default: all but malicious."),
+    name: called("multi-krum", "The mean over the clients with the updates closest to the others'."),
+    malicious: positive.describe("Number of malicious clients to withstand in a segment."),
+    keep: positive.optional().describe("Number of clients to average over. Default: all but malicious."),
   }),
 ]);
 
 const minContributors = positive
   .default(1)
-  .describe("A segment that fewer clients trained in a round keeps its value, and so do modules_to_save if fewer reported.");
+  .describe("Minimum number of clients that must train a segment in a round to change it, and that must report to change modules_to_save.");
 export const aggregationSpec = z.discriminatedUnion("name", [
   z.strictObject({
     name: called(
@@ -104,7 +104,7 @@ export const aggregationSpec = z.discriminatedUnion("name", [
     minContributors,
     robust: robustSpec
       .optional()
-      .describe("Replaces the mean with a robust one, which a few malicious clients cannot move at will. Default: the mean."),
+      .describe("Robust replacement for the mean, which a few malicious clients cannot move at will. Default: the mean."),
   }),
   z.strictObject({ name: called("zero-pad-weights", "Weights padded with zeros to the largest rank and averaged over all clients.") }),
   z.strictObject({
@@ -114,13 +114,13 @@ export const aggregationSpec = z.discriminatedUnion("name", [
     ),
     minContributors,
   }),
-  z.strictObject({ name: called("fedit", "Plain averaging of both factors (arXiv 2305.05644); all clients need one rank.") }),
+  z.strictObject({ name: called("fedit", "Plain averaging of both factors (arXiv 2305.05644); all clients need the same rank.") }),
   z.strictObject({ name: called("ffa-lora", "A frozen and shared, B averaged (arXiv 2403.12313)."), minContributors }),
   z.strictObject({ name: called("hetlora", "Zero-padded weights, weighted by the norm of each client's product B·A (arXiv 2401.06432).") }),
   z.strictObject({
     name: called(
       "flora",
-      "Stacks the clients' factors and merges them into the base model for good (arXiv 2409.05976). Tiers are evaluated by SVD.",
+      "Stacks the clients' factors and merges them into the base model permanently (arXiv 2409.05976). Tiers are evaluated by SVD.",
     ),
   }),
   z.strictObject({ name: called("flexlora", "SVD of the mean product B·A (arXiv 2402.11505).") }),
@@ -151,24 +151,24 @@ export const updateBoundSpec = z.strictObject({
     .number()
     .gt(1)
     .default(3)
-    .describe("An update is refused if its L2 norm exceeds so many times the median of its tier's updates in earlier rounds."),
+    .describe("An update is refused if its L2 norm exceeds this many times the median norm of its tier's updates in earlier rounds."),
 });
 
 export type SelectionSpec = z.output<typeof selectionSpec>;
 export type RankAssignmentSpec = z.output<typeof rankAssignmentSpec>;
 export type AggregationSpec = z.output<typeof aggregationSpec>;
 
-/** What a selection was made with, whether it is still a spec or already a policy; undefined for a user's own function. */
+/** The spec of a selection, which may be a spec or a policy; undefined for a user's own function. */
 export function selectionSpecOf(selection: unknown): SelectionSpec | undefined {
-  return selectionSpec.safeParse(madeWith(selection)).data;
+  return selectionSpec.safeParse(specIn(selection)).data;
 }
 
-/** The same of a rank assigner. */
+/** The same for a rank assigner. */
 export function rankSpecOf(rankAssignment: unknown): RankAssignmentSpec | undefined {
-  return rankAssignmentSpec.safeParse(madeWith(rankAssignment)).data;
+  return rankAssignmentSpec.safeParse(specIn(rankAssignment)).data;
 }
 
-/** The same of an aggregation, of which it may tell more: it is wrapped in others. */
+/** The same for an aggregation, without its wrappers. */
 export function aggregationSpecOf(aggregation: unknown): AggregationSpec | undefined {
   const { policy } = (aggregation ?? {}) as { readonly policy?: Record<string, unknown> };
   if (!policy) return aggregationSpec.safeParse(aggregation).data;
@@ -176,7 +176,7 @@ export function aggregationSpecOf(aggregation: unknown): AggregationSpec | undef
   return aggregationSpec.safeParse(inner).data;
 }
 
-/** The ranks it names, each with where it stands in the spec; none where it spreads clients over whatever tiers there are. */
+/** The ranks that a spec names, each with its path in the spec; none if it uses the run's tiers. */
 export function namedRanks(spec: RankAssignmentSpec): readonly { readonly r: number; readonly at: Path }[] {
   const keysOf = (key: string, map: object) => Object.keys(map).map((rank) => ({ r: Number(rank), at: [key, rank] }));
   switch (spec.name) {
@@ -192,6 +192,6 @@ export function namedRanks(spec: RankAssignmentSpec): readonly { readonly r: num
   }
 }
 
-function madeWith(policy: unknown): unknown {
+function specIn(policy: unknown): unknown {
   return typeof policy === "function" && "policy" in policy ? policy.policy : policy;
 }

@@ -5,19 +5,19 @@ import { aggregationSpec, rankAssignmentSpec, selectionSpec, serverOptimizerSpec
 import { common } from "./sections.ts";
 import { isMap, type Path, valueAt, withoutValueAt } from "./tree.ts";
 
-/* Configs that earlier versions of prelort recorded: options come and go, and a run that is the same must be seen to be. */
+/* Configs recorded by earlier versions of prelort, which had other options: runs that are the same must compare as equal. */
 
-/** Options that are gone, with the value under which a run is the same without them. */
+/** Removed options, with the value that had no effect. */
 const REMOVED: readonly { readonly path: Path; readonly harmless: unknown }[] = [{ path: ["fit", "batchedTruncations"], harmless: false }];
 
-/** A recorded config, its keys camelCase, without the options that are gone; `problems` names those that had an effect. */
+/** A recorded config, with camelCase keys, without removed options; `problems` names those that had an effect. */
 export function withoutRemoved(config: unknown): { readonly value: unknown; readonly problems: readonly Problem[] } {
   const present = REMOVED.filter(({ path }) => valueAt(config, path) !== undefined);
   const value = present.reduce((rest, { path }) => withoutValueAt(rest, path), config);
   const problems = present
     .filter(({ path, harmless }) => !isDeepStrictEqual(valueAt(config, path), harmless))
     .map(({ path, harmless }): Problem => {
-      const message = `is ${JSON.stringify(valueAt(config, path))} here, and this version of prelort has no such option: only ${JSON.stringify(harmless)} is the same without it; use the version that recorded the run`;
+      const message = `is ${JSON.stringify(valueAt(config, path))} here, and this version of prelort no longer has this option: it works as ${JSON.stringify(harmless)}; use the version that recorded the run`;
       return { path, at: "value", message };
     });
   return { value, problems };
@@ -32,12 +32,12 @@ const strategySpecs = {
 };
 
 /**
- * A recorded config as it compares with others, of this version or an earlier one: options that are not there have their defaults, and
- * those that are gone do not count where they had no effect. What is not valid stays as it is.
+ * A recorded config in a form that compares across versions: missing options have their defaults, and removed ones are left out where
+ * they had no effect. Invalid sections are kept as they are.
  */
 export function comparableConfig(recorded: unknown): unknown {
   if (!isMap(recorded)) return recorded;
-  // In lora keys are PEFT's, and the same in both spellings.
+  // Keys of lora are PEFT's, and the same in both spellings.
   const camel = Object.fromEntries(
     Object.entries(recorded).map(([key, value]) => [toCamel(key), key === "lora" ? value : camelKeys(value)]),
   );

@@ -10,7 +10,7 @@ export type Checked = CommonConfig & {
   };
 };
 
-/** A rule that spans several keys. It is asked once everything that it `reads` is valid, whatever else is not. */
+/** A rule that spans several keys. It is checked if everything that it `reads` is valid, whatever else is not. */
 export interface Rule {
   readonly reads: readonly string[];
   check(config: Checked, report: (path: Path, message: string) => void): void;

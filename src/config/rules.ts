@@ -8,7 +8,7 @@ import { workerRules } from "./worker-rules.ts";
 
 const rules: readonly Rule[] = [...policyRules, ...dataRules, ...workerRules, ...clientRules];
 
-/** zod skips a refinement once anything is wrong; `when` has these run on what is right, so that all issues come at once. */
+/** zod skips refinements after any issue; with `when`, rules run on the valid parts, so that all issues are reported together. */
 export function withRules<S extends z.ZodType<Checked>>(schema: S): S {
   return schema.superRefine(
     (config, context) => {
@@ -22,7 +22,7 @@ export function withRules<S extends z.ZodType<Checked>>(schema: S): S {
   );
 }
 
-/** Whether one path is the other or leads to it. */
+/** Whether the paths are equal or one leads to the other. */
 function overlap(a: Path, b: Path): boolean {
   return a.slice(0, b.length).every((key, index) => key === b[index]);
 }

@@ -6,7 +6,7 @@ import { common } from "./sections.ts";
 
 /* The one schema of a run. Policies are `{ name, …options }` in YAML and values in TypeScript. */
 
-/** What a YAML file holds, once its keys are camelCase. */
+/** The content of a YAML file, with camelCase keys. */
 export const fileSchema = withRules(
   z.strictObject({
     ...common,
@@ -19,10 +19,10 @@ export const fileSchema = withRules(
           .describe("How the clients' updates become the next global adapter."),
         serverOptimizer: serverOptimizerSpec
           .optional()
-          .describe("Applies the mean change as a pseudo-gradient; for aggregations that average changes. Default: applied as it is."),
-        updateBound: updateBoundSpec
-          .optional()
-          .describe("Refuses updates that are unusually large. Default: none is refused for its size."),
+          .describe(
+            "Applies the mean change as a pseudo-gradient; for aggregations that average changes. Default: the change is applied as it is.",
+          ),
+        updateBound: updateBoundSpec.optional().describe("Refuses unusually large updates. Default: no limit."),
       })
       .describe("The policies of the federation."),
   }),
@@ -43,7 +43,7 @@ const rankAssignment = policy<RankAssigner>(isFunction, {
 });
 const isAggregation = (value: unknown) => typeof value === "object" && value !== null && "begin" in value && "distribute" in value;
 const aggregation = policy<Aggregation>(isAggregation, {
-  needed: "segmentWise() is PreLort's",
+  needed: "segmentWise() is that of PreLort",
   error: "must be an aggregation, such as segmentWise(): an object with begin and distribute",
 });
 

@@ -3,9 +3,9 @@ import { data } from "./data-section.ts";
 import { integer, positive, rank } from "./policy-specs.ts";
 
 /*
- * Everything of a run but its policies, with every default. Keys are camelCase here and snake_case in YAML (`lora`
- * keeps PEFT's own spelling in both). The descriptions are what users read: in configs/README.md, in their editor's
- * YAML completion, and on hovering over the TypeScript types. `npm run format` regenerates the first two.
+ * All keys of a run except its policies, with their defaults. Keys are camelCase here and snake_case in YAML (`lora` keeps PEFT's own
+ * spelling in both). Users read the descriptions in configs/README.md, in their editor's YAML completion, and on hovering over the
+ * TypeScript types. `npm run format` regenerates the first two.
  */
 
 const share = z.number().gt(0).max(1);
@@ -13,11 +13,13 @@ const seconds = z
   .number()
   .positive()
   .max(7 * 24 * 3600);
-export const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, "made of letters, digits, '.', '_' and '-', at most 100");
+export const name = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, "at most 100 letters, digits, '.', '_' and '-', beginning with a letter or digit");
 
 export const BUILT_IN_TASKS = ["causal-lm", "seq2seq-lm", "sequence-classification", "image-classification"] as const;
 
-/** Of Python: a module's dotted name and a class in it. */
+/** A Python module's dotted name and a class in it. */
 const ownTask = z.templateLiteral([z.string().regex(/[A-Za-z_][\w.]*/), ":", z.string().regex(/[A-Za-z_]\w*/)], {
   error: "a task of your own as module:Class",
 });
@@ -39,12 +41,12 @@ export const model = z.strictObject({
     .string()
     .min(1)
     .optional()
-    .describe("Folder of your own task's module. Default: the config file's folder, in TypeScript the working directory."),
+    .describe("Folder with the module of your own task. Default: the config file's folder, in TypeScript the working directory."),
   pooling: z
     .literal("mean")
     .optional()
     .describe(
-      "sequence-classification: classify by the mean over the encoder's tokens, for checkpoints whose pooler was not trained, such as sentence embedders. Default: the architecture's own classifier.",
+      "sequence-classification: classify by the mean over the encoder's tokens, for checkpoints without a trained pooler, such as sentence embedders. Default: the architecture's own classifier.",
     ),
   dtype: z
     .enum(["f32", "bf16"])
@@ -59,7 +61,10 @@ export const model = z.strictObject({
     .enum(["8bit", "4bit"])
     .optional()
     .describe("Load the frozen weights in 8 or 4 bits. Needs CUDA, bitsandbytes and dtype bf16. Default: not quantized."),
-  trustRemoteCode: z.boolean().default(false).describe("Run the Python code in the model's repository. Only for code you have read."),
+  trustRemoteCode: z
+    .boolean()
+    .default(false)
+    .describe("Run the Python code in the model's repository. Use it only for code you have read."),
 });
 
 export const lora = z.strictObject({
@@ -84,12 +89,12 @@ export const lora = z.strictObject({
     .readonly()
     .optional()
     .describe("Modules trained in full and averaged over all clients. Default: the task's head, if it has one."),
-  lora_dropout: z.number().min(0).lt(1).default(0).describe("Dropout probability in front of the adapters while they train."),
+  lora_dropout: z.number().min(0).lt(1).default(0).describe("Dropout probability before the adapters during training."),
   init_from: z
     .string()
     .min(1)
     .optional()
-    .describe("Folder of a PEFT adapter or of a run whose adapter the global adapter starts from. Default: A random, B zero."),
+    .describe("PEFT adapter or run, given by its folder, that the global adapter starts from. Default: A random, B zero."),
 });
 
 export const fit = z.strictObject({
@@ -97,7 +102,7 @@ export const fit = z.strictObject({
     .enum(["none", "sum", "sampled", "stratified"])
     .default("stratified")
     .describe(
-      "How a client trains the tiers up to its rank. none: its full rank alone; sum: every tier on each batch, one pass a tier; sampled: one tier drawn for each step; stratified: one pass, with a tier for each example.",
+      "How a client trains the tiers up to its rank. none: only its full rank; sum: every tier on each batch, one pass per tier; sampled: one random tier for each step; stratified: one pass, with one tier for each example.",
     ),
   fullWeight: z
     .number()
@@ -108,7 +113,7 @@ export const fit = z.strictObject({
     .describe("λ, the weight of the client's own rank; the rest is spread evenly over its lower tiers. null weighs all its tiers equally."),
   localSteps: integer.min(0).default(10).describe("Optimizer steps of a client in a round."),
   batchSize: positive.default(16).describe("Examples in a forward pass."),
-  gradientAccumulationSteps: positive.default(1).describe("Batches in an optimizer step; its loss is the mean over all their tokens."),
+  gradientAccumulationSteps: positive.default(1).describe("Batches per optimizer step; the loss is the mean over all their tokens."),
   gradientCheckpointing: z
     .boolean()
     .default(false)
@@ -121,7 +126,7 @@ export const fit = z.strictObject({
     .min(0)
     .default(0)
     .describe(
-      "Largest L2 norm of a step's gradients, over all trained parameters together; larger gradients are scaled down to it. 0 clips nothing; else metrics.jsonl has grad_norm, the mean norm before clipping.",
+      "Largest L2 norm of a step's gradients, over all trained parameters together; larger gradients are scaled down to it. 0 turns clipping off; otherwise metrics.jsonl has grad_norm, the mean norm before clipping.",
     ),
   lrSchedule: z
     .enum(["constant", "cosine"])
@@ -141,16 +146,14 @@ const evaluate = z.strictObject({
     ),
 });
 
-/** When a round ends before all of its clients have reported. The journal records which clients counted; a resume keeps that decision. */
+/** When a round may close before all of its clients have reported. The journal records which clients counted; a resume keeps that decision. */
 const closing = z.strictObject({
   quorum: share.optional().describe("Share of the round's clients that must report, or the run fails. Default: one client."),
-  enough: share
-    .optional()
-    .describe("Share of the round's clients with which the round closes, without waiting for the others. Default: waits for all."),
+  enough: share.optional().describe("The round closes once this share of its clients has reported. Default: waits for all."),
   deadline: seconds.optional().describe("Seconds from the round's start after which a quorum is enough. Default: none."),
 });
 
-/** How values travel in a fit. Fixed values: they decide what is rounded. */
+/** How a fit sends values. Part of the run's identity, since it decides what is rounded. */
 const wire = z.strictObject({
   update: z
     .enum(["f32", "bf16", "f16", "int8"])
@@ -177,17 +180,17 @@ const workers = z.strictObject({
   count: positive
     .max(256)
     .optional()
-    .describe("Number of workers in all, dealt to the devices in turn. Default: slots_per_device on each device."),
+    .describe("Total number of workers, assigned to the devices in rotation. Default: slots_per_device on each device."),
   slotsPerDevice: positive
     .max(64)
     .optional()
-    .describe("Workers that share a device, instead of count; prelort plan --measure proposes a number. Default: 1."),
+    .describe("Workers on each device, as an alternative to count; prelort plan --measure proposes a number. Default: 1."),
   devices: z
     .union([z.literal("auto"), z.array(device).min(1)])
     .default("auto")
     .describe("Devices, or auto: every CUDA device, else mps, else cpu."),
   threads: positive.default(1).describe("PyTorch threads of each worker. Part of the run's identity: it changes the order of sums."),
-  python: z.string().min(1).optional().describe("Python interpreter. Default: that of the environment that prelort setup made."),
+  python: z.string().min(1).optional().describe("Python interpreter. Default: that of the environment that prelort setup creates."),
   transport: z
     .enum(["ipc", "tcp"])
     .default("ipc")
@@ -208,7 +211,7 @@ const workers = z.strictObject({
     .optional()
     .describe("Command that starts a worker elsewhere, such as [ssh, '{host}'] or [srun, -n1]; the worker's own command is appended."),
   hosts: z.array(z.string().min(1)).min(1).optional().describe("What {host} in workers.command stands for, dealt to the workers in turn."),
-  retries: integer.min(0).max(100).default(2).describe("How often a failed task is tried again, on another worker if there is one."),
+  retries: integer.min(0).max(100).default(2).describe("How often a failed task is retried, on another worker if there is one."),
   startTimeout: seconds.default(180).describe("Seconds a worker may take to start."),
   beatTimeout: seconds.default(30).describe("Seconds without a heartbeat after which a worker is replaced."),
   taskTimeout: seconds.default(600).describe("Seconds without progress in a task after which its worker is replaced."),
@@ -225,8 +228,8 @@ export const common = {
   data: data.describe("The data, what an example is made of, and which client holds what."),
   fit: fit.prefault({}).describe("How a client trains in a round."),
   evaluate: evaluate.prefault({}).describe("How the global adapter is evaluated."),
-  wire: wire.prefault({}).describe("Types of the tensors that a fit sends and receives, modules_to_save included."),
-  closing: closing.prefault({}).describe("When a round closes before all of its clients have reported."),
+  wire: wire.prefault({}).describe("Types of the tensors that a fit sends and receives, including modules_to_save."),
+  closing: closing.prefault({}).describe("When a round may close before all of its clients have reported."),
   workers: workers.prefault({}).describe("The processes that train and evaluate. Only threads may change the results."),
   recordUpdates: z
     .boolean()

@@ -1,4 +1,4 @@
-/** Where something stands in a config, from the root. */
+/** Keys and indices from the root of a config to a value. */
 export type Path = readonly (string | number)[];
 
 export function isMap(value: unknown): value is Readonly<Record<string, unknown>> {
@@ -12,7 +12,7 @@ export function valueAt(root: unknown, path: Path): unknown {
   );
 }
 
-/** A copy with the value put at the path. Maps on the way are made; undefined if something else is in the way. */
+/** A copy with the value set at the path. Creates missing maps on the way; undefined if something else is in the way. */
 export function withValueAt(root: unknown, [key, ...rest]: Path, value: unknown): unknown {
   if (key === undefined) return value;
   if (Array.isArray(root)) {
@@ -25,8 +25,8 @@ export function withValueAt(root: unknown, [key, ...rest]: Path, value: unknown)
 }
 
 /**
- * A copy without what stands at the path. The first key on the way that is not there stands as undefined, by which a schema
- * knows it or refuses it; undefined if something else than a map is in the way.
+ * A copy without the value at the path. The first missing key on the way is set to undefined, so that a schema can refuse an unknown
+ * one. Returns undefined if something other than a map is in the way.
  */
 export function withoutValueAt(root: unknown, [key, ...rest]: Path): unknown {
   if (key === undefined) return undefined;

@@ -4,15 +4,15 @@ import { toSnake } from "../base/case.ts";
 import { cacheFolder } from "../installation.ts";
 import type { dataSpec, fitSpec, loraSpec, modelSpec } from "../protocol/specs.ts";
 import { isAssetReference, resolveAsset } from "./assets.ts";
-import { clientsTold } from "./client-rules.ts";
+import { clientsInConfig } from "./client-rules.ts";
 import { data as dataSchema, partition as partitionSchema } from "./data-section.ts";
 import type { RunConfig } from "./schema.ts";
 import { fit as fitSchema, lora as loraSchema, model as modelSchema } from "./sections.ts";
 
 /*
- * The sections of a config that travel, as the wire spells them. A section travels whole: what does not is left out by name,
- * and what travels changed stands beside it. Everything a worker needs is in the message it gets, so that a restarted
- * worker knows as much as one that was there from the start.
+ * The sections of a config that are sent to workers, spelled as on the wire. Sections are sent whole, except for keys that are
+ * excluded by name or replaced. Each message has everything that a worker needs, so that a restarted worker knows as much as one
+ * that has been there from the start.
  */
 
 export function toModelSpec({ model }: Pick<RunConfig, "model">): z.infer<typeof modelSpec> {
@@ -35,12 +35,12 @@ export function toDataSpec({ data }: RunConfig): z.infer<typeof dataSpec> {
     ...sent,
     path: resolveReference(data.path, "data.path"),
     eval_path: data.evalPath === undefined ? null : resolveReference(data.evalPath, "data.evalPath"),
-    clients: clientsTold(data) ?? null,
+    clients: clientsInConfig(data) ?? null,
     partition: { ...partition, by: partition.name === "files" ? "file" : partition.by, min_examples: partition.min_examples ?? 1 },
   };
 }
 
-/** What a fit of this round is asked: the config's, and what the strategy wants of every fit. */
+/** The options of a fit in this round: the config's, and those that the strategy sets for every fit. */
 export function toFitSpec({ fit, rounds, strategy }: RunConfig, round: number): z.infer<typeof fitSpec> {
   const { lr_schedule: schedule, ...sent } = toWire(keysOf(fitSchema), fit);
   const factor = schedule === "cosine" ? (1 + Math.cos((Math.PI * (round - 1)) / rounds)) / 2 : 1;
@@ -51,12 +51,12 @@ export function toFitSpec({ fit, rounds, strategy }: RunConfig, round: number): 
 /** Wire dtypes by their names in a config. */
 export const WIRE_DTYPES = { f32: "F32", bf16: "BF16", f16: "F16", int8: "I8X256" } as const;
 
-/** A name or path as a worker can use it: `prelort:NAME` becomes the path of what `prelort setup` fetched. */
+/** A name or path that a worker can use: `prelort:NAME` becomes a path in the cache folder. */
 export function resolveReference(nameOrPath: string, key: string): string {
   return isAssetReference(nameOrPath) ? resolveAsset(nameOrPath, cacheFolder(), key) : nameOrPath;
 }
 
-/** A map with these keys in snake_case; what it does not have is null. */
+/** A map with these keys in snake_case, and null for those that the section lacks. */
 function toWire<T extends object>(keys: readonly string[], section: T): Sent<T> {
   const values = section as Readonly<Record<string, unknown>>;
   return Object.fromEntries(keys.map((key) => [toSnake(key), values[key] ?? null])) as Sent<T>;
@@ -66,7 +66,7 @@ function keysOf({ shape }: { readonly shape: object }): string[] {
   return Object.keys(shape);
 }
 
-/** Of a choice between maps the keys of all; what one may lack may be null. */
+/** For a union of maps, the keys of all of them; a key that one may lack may be null. */
 type Sent<T> = { [K in KeyOf<T> as SnakeCase<K>]: OrNull<ValueOf<T, K>> };
 type KeyOf<T> = T extends unknown ? keyof T & string : never;
 type ValueOf<T, K> = T extends unknown ? (K extends keyof T ? T[K] : undefined) : never;

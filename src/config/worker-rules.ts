@@ -1,12 +1,12 @@
 import type { Rule } from "./rule.ts";
 
-/* Rules over workers, and over when a round closes. */
+/* Rules on workers and on when a round closes. */
 
 const oneNumberOfWorkers: Rule = {
   reads: ["workers.count", "workers.slotsPerDevice"],
   check({ workers: { count, slotsPerDevice } }, report) {
     if (count === undefined || slotsPerDevice === undefined) return;
-    const message = "does not go with workers.count, which is the number of workers in all: give one of the two";
+    const message = "cannot be combined with workers.count, the total number of workers: set only one of them";
     report(["workers", "slotsPerDevice"], message);
   },
 };

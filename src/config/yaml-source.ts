@@ -3,27 +3,27 @@ import { toCamel, toSnake } from "../base/case.ts";
 import { keepsSpelling } from "./check.ts";
 import type { Path } from "./tree.ts";
 
-/** Where something was written: in the file, or in a `--set`. `order` sorts into the order of reading. */
+/** Where something was written: in the file or in `--set`. `order` sorts places into the order of reading. */
 export interface Place {
   readonly location: string;
   readonly inFile: boolean;
   readonly order: number;
 }
 
-/** Something wrong that was seen while reading. */
+/** A problem found while reading. */
 export interface Finding {
   readonly path: Path;
   readonly message: string;
   readonly place: Place;
 }
 
-/** What a YAML text holds: its value with camelCase keys, and where each key and value was written. */
+/** The content of a YAML text: its value with camelCase keys, and where each key and value was written. */
 export interface YamlSource {
   readonly value: unknown;
   /** By `placeKey` of the path. */
   readonly places: ReadonlyMap<string, { readonly key: Place; readonly value: Place }>;
   readonly findings: readonly Finding[];
-  /** It is not the YAML we read, so that `value` is worth nothing. */
+  /** Whether the text is not YAML that we support, so that `value` is meaningless. */
   readonly broken: boolean;
 }
 
@@ -36,17 +36,17 @@ export function readYaml(text: string, file: string): YamlSource {
   return read(text, [], placeAt, lineCounter);
 }
 
-/** The value that an override gives to `path`: everything in it stands at `place`. */
+/** The value that an override gives to `path`: everything in it is located at `place`. */
 export function readYamlValue(text: string, path: Path, place: Place): YamlSource {
   return read(text, path, () => place, new LineCounter());
 }
 
-/** The camelCase name of a key as written, and what is wrong with how it was written. */
-export function readKey(written: string, parent: Path): { readonly name: string; readonly misspelt: string | undefined } {
-  if (keepsSpelling(parent)) return { name: written, misspelt: undefined };
+/** The camelCase name of a key as written, and the problem with its spelling, if any. */
+export function readKey(written: string, parent: Path): { readonly name: string; readonly misspelled: string | undefined } {
+  if (keepsSpelling(parent)) return { name: written, misspelled: undefined };
   const name = toCamel(written);
   const snake = toSnake(name);
-  return { name, misspelt: snake === written ? undefined : `${written} is not a key; did you mean ${snake}?` };
+  return { name, misspelled: snake === written ? undefined : `${written} is not a key; did you mean ${snake}?` };
 }
 
 export function placeKey(path: Path): string {
@@ -65,12 +65,12 @@ function read(text: string, root: Path, placeAt: (offset: number) => Place, line
 
   const visit = (node: unknown, path: Path): unknown => {
     if (isAlias(node))
-      faults.push({ path, message: `write out what *${node.source} stands for: aliases are not read here`, place: placeAt(startOf(node)) });
+      faults.push({ path, message: `aliases are not supported: write out the value of *${node.source}`, place: placeAt(startOf(node)) });
     if (isSeq(node)) return node.items.map((item, index) => visitEntry(item, item, [...path, index]));
     if (!isMap(node)) return isScalar(node) ? node.value : null;
     const entries = node.items.map(({ key, value }) => {
-      const { name, misspelt } = readKey(isScalar(key) ? String(key.value) : String(key), path);
-      if (misspelt) spellings.push({ path: [...path, name], message: misspelt, place: placeAt(startOf(key)) });
+      const { name, misspelled } = readKey(isScalar(key) ? String(key.value) : String(key), path);
+      if (misspelled) spellings.push({ path: [...path, name], message: misspelled, place: placeAt(startOf(key)) });
       return [name, visitEntry(key, value, [...path, name])];
     });
     return Object.fromEntries(entries);

@@ -12,9 +12,9 @@ import { askModule } from "../workers/run-module.ts";
 import { type Answers, requestsOf, type Session } from "../server/session.ts";
 
 /*
- * What workers answered about a model and data, in the cache folder, so that `plan` need not ask again. The same requests, of the
- * same files, to the same versions get the same answers: requests and devices are in the name of the entry, files and versions are
- * compared by a Python process that imports no torch (prelort_worker.unchanged).
+ * Workers' answers about a model and data, cached so that `plan` need not ask again. The same requests about the same files, with the
+ * same versions, get the same answers. Requests and devices are in the entry's name; a Python process that imports no torch
+ * (prelort_worker.unchanged) compares files and versions.
  */
 
 const versions = z.record(z.string(), z.string());
@@ -22,7 +22,7 @@ const entry = z.strictObject({ content: z.string(), sha256: z.string() });
 const entryContent = z.strictObject({ versions, prepared: z.unknown(), loaded: z.unknown() });
 const check = z.strictObject({ is_unchanged: z.boolean(), versions });
 
-/** What workers would answer, if that is known for certain. */
+/** The answers that workers would give, if they are cached and still valid. */
 export async function recallAnswers(config: RunConfig, signal: AbortSignal | undefined): Promise<Answers | undefined> {
   const { content, sha256 } = entry.safeParse(parseJson(await readFile(await entryFile(config), "utf8").catch(() => ""))).data ?? {};
   if (content === undefined || hashOf(content) !== sha256) return undefined;
@@ -35,7 +35,7 @@ export async function recallAnswers(config: RunConfig, signal: AbortSignal | und
       python: findPython(config.workers.python),
       program: "unchanged",
       request: { sources: prepared.sources, cache_dir: cacheFolder() },
-      purpose: "comparing the model and the data with those of the last plan",
+      purpose: "comparing the model and data with those of the last plan",
       signal,
     },
     check,
@@ -44,14 +44,14 @@ export async function recallAnswers(config: RunConfig, signal: AbortSignal | und
   return isSame ? { prepared, loaded } : undefined;
 }
 
-/** Keeps what the workers of a session answered. A cache that cannot be written costs time alone. */
+/** Caches the answers of a session's workers. Errors are ignored, since a missing cache only costs time. */
 export async function rememberAnswers(config: RunConfig, { prepared, loaded, environment }: Session): Promise<void> {
   const content = JSON.stringify({ versions: environment.versions, prepared, loaded });
   const file = await entryFile(config);
   const aside = `${file}.${randomUUID()}`;
   try {
     await mkdir(path.dirname(file), { recursive: true, mode: 0o700 });
-    // Labels and clients may be nobody else's business.
+    // Labels and clients may be private.
     await writeFile(aside, JSON.stringify({ content, sha256: hashOf(content) }), { mode: 0o600 });
     await rename(aside, file);
   } catch {

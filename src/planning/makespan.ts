@@ -1,4 +1,4 @@
-/** Seconds until tasks, given in this order to whichever worker is free first, are all done. */
+/** Seconds until all tasks are done, if each goes, in this order, to the worker that is free first. */
 export function makespan(seconds: readonly number[], workers: number): number {
   const freeAt = Array.from({ length: workers }, () => 0);
   for (const duration of seconds) {

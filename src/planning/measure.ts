@@ -10,13 +10,13 @@ import type { Session } from "../server/session.ts";
 import { fitRequest } from "../server/task-requests.ts";
 import { WIRE_DTYPES } from "../config/wire-specs.ts";
 
-/** What one worker takes, alone on its machine. */
+/** Time and memory of one worker, alone on its machine. */
 export interface Measurement {
   /** Per tier that clients train at, lowest first. */
   readonly tiers: readonly MeasuredTier[];
-  /** Of one held-out example, at every tier. */
+  /** For one held-out example, at every tier. */
   readonly exampleSeconds: number;
-  /** Of generating its answer, at every tier; 0 where none are generated. */
+  /** For generating its answer, at every tier; 0 if none are generated. */
   readonly generateSeconds: number;
 }
 
@@ -25,21 +25,21 @@ export interface MeasuredTier {
   readonly stepSeconds: number;
   /** From a fit's dispatch to its update, at the config's local steps. */
   readonly fitSeconds: number;
-  /** Of the device in a fit, on a CPU of the worker process; null where the worker cannot tell. */
+  /** Of the device in a fit, or of the worker process on a CPU; null if the worker cannot measure it. */
   readonly peakMemoryBytes: number | null;
 }
 
-/** What a run would take, its start apart, if its workers did not slow each other down. */
+/** Time of a run without its start, if its workers did not slow each other down. */
 export interface Prediction {
   readonly workers: number;
   /** Mean over the rounds. */
   readonly fitSecondsPerRound: number;
-  /** Of one evaluation of the global adapter, and of each client on its own held-out examples. */
+  /** For one evaluation of the global adapter, including on each client's own held-out examples. */
   readonly evaluateSeconds: number;
   readonly runSeconds: number;
 }
 
-/** How many workers a device like that of the measuring worker has room for: a number to be written into the config. */
+/** The number of workers that fit on a device like that of the measuring worker, to write into the config. */
 export interface Slots {
   readonly slotsPerDevice: number;
   readonly device: { readonly type: string; readonly name: string; readonly memoryBytes: number };
@@ -47,14 +47,14 @@ export interface Slots {
   readonly peakMemoryBytes: number;
 }
 
-/** Local steps between the two fits that are compared. */
+/** Additional local steps of the longer of the two fits that are compared. */
 const STEPS = 5;
-/** Of a device's memory, what workers may take at their peak. */
+/** Share of a device's memory that workers may use at their peak. */
 const USABLE = 0.9;
-/** What a CUDA context takes beside what PyTorch reserves; measured values lie between 250 and 600 MB. */
+/** Memory of a CUDA context, besides what PyTorch reserves; measured values are between 250 and 600 MB. */
 const CUDA_CONTEXT_BYTES = 600e6;
 
-/** Does real fits of the largest client of each tier, whose batches are of the config's size, and one real evaluation task. */
+/** Runs real fits of the largest client of each tier, so that batches have the config's size, and one real evaluation task. */
 export async function measure(config: RunConfig, { pool, clients, tiers, layout, prepared, ...session }: Session): Promise<Measurement> {
   const initial = await session.initial();
   const downlink = createDownlink(WIRE_DTYPES[config.wire.downlink]);
@@ -96,7 +96,7 @@ export async function measure(config: RunConfig, { pool, clients, tiers, layout,
   return { tiers: measured, exampleSeconds, generateSeconds: Math.max(0, written - exampleSeconds) };
 }
 
-/** Plays the schedule of every round: fits by rank, then what is evaluated beside them, each to the worker that is free first. */
+/** Simulates the schedule of every round: fits by rank, then concurrent evaluation, each task on the worker that is free first. */
 export function predict(
   { evaluate }: Pick<RunConfig, "evaluate">,
   { tiers, exampleSeconds, generateSeconds }: Measurement,
@@ -111,7 +111,7 @@ export function predict(
   const shards = Array.from({ length: Math.ceil(evalExamples / shardSize) }, (_, shard) =>
     Math.min(shardSize, evalExamples - shard * shardSize),
   );
-  // A client's own examples are evaluated at its rank alone.
+  // A client's own examples are evaluated only at its rank.
   const own = ownExamples.filter((count) => count > 0).map((count) => count / evaluatedTiers);
   const spread = (counts: readonly number[], seconds: number) =>
     makespan(
@@ -120,7 +120,7 @@ export function predict(
     );
   const evaluated = [...shards, ...own];
   const evaluateSeconds = spread(evaluated, exampleSeconds);
-  // The evaluation of the round before takes the workers that fits leave free; before the first, answers are generated, too.
+  // The evaluation of the previous round uses workers that have no fit left; before the first round it also generates answers.
   const trainSeconds = fits.map((seconds, index) => {
     const beside = index % every === 0 ? evaluated.map((count) => count * exampleSeconds) : [];
     const generated = index === 0 ? shards.map((count) => count * generateSeconds) : [];
@@ -130,7 +130,7 @@ export function predict(
     workers,
     fitSecondsPerRound: mean(fits.map((seconds) => makespan(seconds, workers))),
     evaluateSeconds,
-    // After the last round answers are generated again.
+    // Answers are generated again after the last round.
     runSeconds: sum(trainSeconds) + evaluateSeconds + spread(shards, generateSeconds),
   };
 }
@@ -138,7 +138,7 @@ export function predict(
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
 const mean = (values: readonly number[]) => sum(values) / Math.max(1, values.length);
 
-/** Null where the worker cannot tell what it took, or what its device has. */
+/** Null if the worker cannot measure its memory or that of its device. */
 export function proposeSlots(
   { tiers }: Measurement,
   device: Pick<WorkerHello["device"], "type" | "name" | "memoryBytes">,
@@ -155,12 +155,12 @@ export function proposeSlots(
 }
 
 export interface PredictionInput {
-  /** Of every round. */
+  /** For every round. */
   readonly selections: readonly (readonly RankedClient[])[];
   readonly evalExamples: number;
   /** Tiers at which the global adapter is evaluated. */
   readonly evaluatedTiers: number;
-  /** Held out of each client's own. */
+  /** Number of examples that each client holds out. */
   readonly ownExamples: readonly number[];
   readonly workers: number;
 }

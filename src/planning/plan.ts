@@ -25,14 +25,14 @@ export interface PlannedClient extends RankedClient {
   readonly rounds: readonly number[];
   /** Tensor bytes of one fit. */
   readonly bytesPerFit: { readonly down: number; readonly up: number };
-  /** Of what it trains on. */
+  /** In its training examples. */
   readonly tokens: number;
   readonly truncated: number;
-  /** Of what it trains on: the values of the column that the partition goes by, or of the label, the commonest first. */
+  /** Values, in its training examples, of the partition's column or of the label, the most common first. */
   readonly mix: readonly { readonly value: string; readonly n: number }[];
 }
 
-/** Who would train, at which rank, and what would travel. */
+/** Who would train, at which rank, and how much would be sent. */
 export interface Plan {
   readonly clients: readonly PlannedClient[];
   readonly tiers: readonly number[];
@@ -40,34 +40,34 @@ export interface Plan {
   readonly labels: readonly string[];
   readonly evalExamples: number;
   readonly truncated: number;
-  /** What one should know of the data, though it can be used. */
+  /** Warnings about the data. */
   readonly remarks: readonly string[];
-  /** Modules that adapters act on, those whose names differ in numbers alone as one. */
+  /** Modules that adapters act on; names that differ only in numbers are grouped. */
   readonly adapted: readonly { readonly name: string; readonly in: number; readonly out: number; readonly count: number }[];
-  /** Weights that no adapter acts on and that are not trained in full. */
+  /** Weights without an adapter that are not trained in full either. */
   readonly leftOut: readonly { readonly name: string; readonly kind: string; readonly count: number; readonly parameters: number }[];
   readonly adaptedModules: number;
   readonly baseParameters: number;
-  /** Floats of the whole adapter at rank R, and of the modules trained in full. */
+  /** Number of values in the adapter at rank R, and in the modules trained in full. */
   readonly adapterParameters: number;
   readonly denseParameters: number;
   /** Tensor bytes of all fits of the run. */
   readonly bytesDown: number;
   readonly bytesUp: number;
-  /** With `measure`: what fits and evaluations took on one worker, and what the run would take on the config's. */
+  /** With `measure`: time of fits and evaluations on one worker, and of the run on the config's workers. */
   readonly time: (Measurement & Prediction) | null;
-  /** With `measure`: `workers.slotsPerDevice` as this machine has room for; null where that cannot be known. */
+  /** With `measure`: the `workers.slotsPerDevice` that this machine has room for; null if that is unknown. */
   readonly slots: Slots | null;
 }
 
 export interface PlanOptions extends Omit<FederateOptions, "overwrite"> {
-  /** Time a few real steps at every rank, and see what memory they take. */
+  /** Measure the time and memory of a few real steps at every rank. */
   readonly measure?: boolean | undefined;
 }
 
 /**
- * Prepares the data and loads the model on one worker, writes nothing but the cache, and trains nothing but what is measured. What a
- * worker told of the same model and data before is used again.
+ * Prepares the data and loads the model on one worker. Writes only to the cache, and trains only to measure. Reuses cached answers of
+ * a worker about the same model and data.
  */
 export async function plan(options: PlanOptions): Promise<Plan> {
   const { signal, launcher, measure: isMeasured, ...input } = options;
@@ -76,7 +76,7 @@ export async function plan(options: PlanOptions): Promise<Plan> {
   const origin = await originOf(config);
   let opening: Promise<Session> | undefined;
   const open = () => (opening ??= openPlanning(config, origin, options));
-  // What a user's own launcher starts is not known; an initial adapter is checked against the model.
+  // A user's own launcher may start any kind of worker. An initial adapter has to be checked against the model.
   const known = launcher || isMeasured || origin ? undefined : await recallAnswers(config, signal);
   try {
     const findings = known ? findingsOf(config, known) : await open();
@@ -94,13 +94,13 @@ export async function plan(options: PlanOptions): Promise<Plan> {
 }
 
 async function openPlanning(config: RunConfig, origin: Origin | undefined, { launcher, signal }: PlanOptions): Promise<Session> {
-  // Not in a temporary folder: errors name these logs.
+  // Not in a temporary folder, since errors name these logs.
   const logFolder = path.join(cacheFolder(), "logs", "plan");
   await rm(logFolder, { recursive: true, force: true });
   return openSession({ config, origin, launcher, signal: signal ?? new AbortController().signal, logFolder, emit: () => undefined });
 }
 
-/** Who would be selected in each round, if all have the losses that they begin with: for those a worker is needed. */
+/** The clients of each round, if losses did not change. Losses need a worker. */
 async function selectAll(config: RunConfig, { clients, tiers }: Findings, open: () => Promise<Session>): Promise<Selections> {
   const rounds = Array.from({ length: config.rounds }, (_, index) => index + 1);
   let initial: Promise<Adapter> | undefined;
@@ -171,7 +171,7 @@ async function timesOf(
   return predict(config, measured, { selections, evalExamples: prepared.n_eval, evaluatedTiers: tiers.length, ownExamples, workers });
 }
 
-/** Components that were merged into the base since a client last had them, over all fits: Σ r_k of every round in between. */
+/** Merged components that fits send: for each, those merged since the client's last fit, which is Σ r_k over the rounds in between. */
 function mergedRows(selections: Selections): number {
   const last = new Map<string, number>();
   let [merged, sent] = [0, 0];

@@ -12,22 +12,22 @@ import { MAX_FRAME_BYTES, PROTOCOL_VERSION } from "./limits.ts";
 const packr = new Packr({ useRecords: false, variableMapSize: true });
 const unpackr = new Unpackr({ useRecords: false, int64AsType: "number" });
 
-/** One frame. Throws what zod throws for a message that breaks the contract: a fault of ours, not of a worker. */
+/** Encodes one frame. Throws zod's error for a message that breaks the contract: our own fault, not a worker's. */
 export function encode(message: ControllerMessage): Uint8Array {
   return packr.pack(wideIntegers(controllerMessage.parse(message)));
 }
 
-/** The same for a worker that is written in TypeScript. */
+/** The same for a worker written in TypeScript. */
 export function encodeWorkerMessage(message: WorkerMessage): Uint8Array {
   return packr.pack(wideIntegers(workerMessage.parse(message)));
 }
 
-/** What a worker sent, validated. Throws a RefusedError that names the problem; nothing else. */
+/** Decodes and validates a worker's frame. Throws only RefusedErrors, which name the problem. */
 export function decodeWorkerMessage(frame: Uint8Array): WorkerMessage {
   return decodeMessage(frame, workerMessage);
 }
 
-/** What the controller sent, validated in the same way. */
+/** Decodes and validates a controller's frame in the same way. */
 export function decodeControllerMessage(frame: Uint8Array): ControllerMessage {
   return decodeMessage(frame, controllerMessage);
 }
@@ -51,7 +51,7 @@ function decodeMessage<T>(frame: Uint8Array, schema: z.ZodType<T>): T {
   throw new RefusedError(`message ${type}`, "the fields that src/protocol/README.md lists", describeIssues(parsed.error));
 }
 
-/** msgpackr writes integers beyond 32 bits as floats, unless they are bigints; then they arrive in Python as int. */
+/** msgpackr writes integers beyond 32 bits as floats unless they are bigints, which arrive in Python as int. */
 function wideIntegers(value: unknown): unknown {
   if (typeof value === "number") return Number.isSafeInteger(value) && Math.abs(value) > 0xffffffff ? BigInt(value) : value;
   if (typeof value !== "object" || value === null || value instanceof Uint8Array) return value;

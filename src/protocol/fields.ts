@@ -1,17 +1,17 @@
 import { z } from "zod";
 import { PROTOCOL_VERSION } from "./limits.ts";
 
-/* Parts that messages of both sides are made of. */
+/* Fields that messages of both sides share. */
 
 export const count = z.number().int().nonnegative();
 export const positive = z.number().int().positive();
 export const text = z.string().max(1_000_000);
-/** zod refuses NaN and ±Infinity: a metric that is not finite travels as null. */
+/** zod refuses NaN and ±Infinity: a metric that is not finite is sent as null. */
 export const metric = z.number().nullable();
 
 /**
- * An array that is refused at its first wrong item. zod by itself reports every wrong item: those of one frame could fill the
- * memory. For every message a worker sends, since a frame may hold millions. `item` in its metadata is the schema of its items.
+ * An array that is refused at its first wrong item. zod by itself reports every wrong item, which could exhaust memory for a
+ * frame of millions. Used in all messages from workers. `item` in its metadata is the schema of its items.
  */
 export const list = <T>(item: z.ZodType<T>, least = 0, most = Infinity) =>
   z
@@ -34,12 +34,12 @@ export const list = <T>(item: z.ZodType<T>, least = 0, most = Infinity) =>
 
 /** `merged` [n, width]: components that are part of the base model for this task. */
 const tensorName = z.enum(["rows", "dense", "merged"]);
-/** As safetensors spells them, but for `I8X256`: see README.md. */
+/** In safetensors' spelling, except `I8X256`: see README.md. */
 export const dtype = z.enum(["F32", "BF16", "F16", "I8X256"]);
 
 /**
- * A tensor: raw little-endian data of so many bytes. It follows its header in `chunk` messages and has a checksum, or
- * lies in memory that the sender shares: the number of a descriptor of its process, and where in that file it begins.
+ * A tensor: raw little-endian data of this many bytes. It either follows its header in `chunk` messages and has a checksum,
+ * or is in memory that the sender shares: a descriptor of its process and the offset in that file.
  */
 const tensorDescriptor = z
   .strictObject({
@@ -54,7 +54,7 @@ const tensorDescriptor = z
 export type TensorDescriptor = z.infer<typeof tensorDescriptor>;
 
 export const session = { protocol_version: z.literal(PROTOCOL_VERSION) };
-/** `task_id` and `attempt` are unique per try, so late and duplicated parts can be told and dropped. */
+/** `task_id` and `attempt` identify an attempt, so that late and duplicated parts can be recognised and dropped. */
 export const task = { ...session, task_id: z.string().min(1).max(200), attempt: positive };
 export const tensors = list(tensorDescriptor, 0, 3);
 
@@ -68,5 +68,5 @@ export const chunk = z.strictObject({
   data: bytes,
 });
 export const end = z.strictObject({ ...task, type: z.literal("end") });
-/** Gives back that many bytes of the peer's sending window. */
+/** Returns this many bytes of the peer's sending window. */
 export const credit = z.strictObject({ ...session, type: z.literal("credit"), bytes: positive });

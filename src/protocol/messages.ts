@@ -5,11 +5,11 @@ import { dataSpec, fitSpec, loraSpec, modelSpec } from "./specs.ts";
 /** A derived seed, 32 lower-case hex digits; the worker derives its own streams from it by purpose. */
 const seed = z.string().regex(/^[0-9a-f]{32}$/);
 const indexFile = z.strictObject({ path: z.string(), sha256: z.string() });
-/** What a model is. */
+/** Identifies a model. */
 const source = z.strictObject({
-  /** Of a name on the hub, what it led to. */
+  /** The commit that a name on the hub resolved to. */
   commit: z.string().nullable(),
-  /** All that decides what it computes; the code is that of a task of one's own, and what it imports from its folder. */
+  /** All files that affect what it computes; the code is a custom task's and what it imports from its folder. */
   files: list(
     z.strictObject({ part: z.enum(["weights", "tokenizer", "config", "code"]), name: z.string(), bytes: count, sha256: z.string() }),
   ),
@@ -27,7 +27,7 @@ export const controllerMessage = z.discriminatedUnion("type", [
     scale: z.number(),
     seed,
     fit: fitSpec,
-    /** Of the update's `rows` and `dense`. */
+    /** The dtype of the update's `rows` and `dense`. */
     update_dtype: dtype,
     tensors,
   }),
@@ -35,11 +35,11 @@ export const controllerMessage = z.discriminatedUnion("type", [
     ...task,
     type: z.literal("evaluate"),
     round: count,
-    /** Whose examples: held out from all ("global"), or a client's own, held out ("client") or training ones ("train"). */
+    /** Which examples: held out from all clients ("global"), or a client's own held-out ("client") or training ones ("train"). */
     examples: z.enum(["global", "client", "train"]),
     /** Null for "global". */
     client_id: z.string().nullable(),
-    /** The adapter's `rows` have the largest of them. */
+    /** The adapter's `rows` have the largest of these ranks. */
     ranks: z.array(positive).min(1),
     scale: z.number(),
     /** A range of those examples. */
@@ -63,7 +63,7 @@ export type ControllerMessage = z.infer<typeof controllerMessage>;
 const device = z.strictObject({
   type: z.string(),
   name: z.string(),
-  /** Which of its instructions are used: torch's name of a CPU's, the number of a CUDA device's. */
+  /** The instruction set used: torch's name for a CPU's, the compute capability of a CUDA device. */
   capability: z.string().nullable(),
   memory_bytes: count.nullable(),
 });
@@ -71,18 +71,18 @@ const device = z.strictObject({
 const tierSums = z.strictObject({
   r: positive,
   loss_sum: metric,
-  /** What the loss was taken over. */
+  /** Number of terms in the loss. */
   n_tokens: count,
   n_examples: count,
   /** sequence-classification: per label, how often it was right, predicted, and true; null for causal-lm. */
   labels: z.strictObject({ hits: list(count), predicted: list(count), actual: list(count) }).nullable(),
   /** Σ of the generated texts' ROUGE-L F-measure against the answers; null when nothing was generated. */
   rouge_l_sum: metric,
-  /** The task's own, summed over the examples. */
+  /** The task's own metrics, summed over the examples. */
   metrics: z.record(z.string().max(200), metric),
 });
 
-/** Why a task came to nothing: the user has to fix something; it was cancelled; anything else. */
+/** Why a task failed: the user has to fix something, it was cancelled, or anything else. */
 const ERROR_KINDS = ["input", "cancelled", "failed"] as const;
 
 const preparedClient = z.strictObject({
@@ -90,9 +90,9 @@ const preparedClient = z.strictObject({
   n: positive,
   n_eval: count,
   label_counts: list(count),
-  /** The values of the column that the partition goes by, or of the label, in what it trains on; the commonest first. */
+  /** Values of the partition's column, or else the label, in its training examples; the most common first. */
   mix: list(z.strictObject({ value: z.string(), n: positive })),
-  /** Of what it trains on. */
+  /** In its training examples. */
   n_tokens: count,
   n_truncated: count,
 });
@@ -111,10 +111,10 @@ export const workerMessage = z.discriminatedUnion("type", [
     variables: z.record(z.string(), z.string()),
     device,
     threads: positive,
-    /** It can take tensors from shared memory. */
+    /** Whether it can take tensors from shared memory. */
     shares_memory: z.boolean(),
   }),
-  /** In place of hello: its device is not there, or cannot be used. Then it takes no tasks, and waits for its end. */
+  /** Instead of hello: its device does not exist or cannot be used. It then takes no tasks and waits to be ended. */
   z.strictObject({ ...session, type: z.literal("unavailable"), message: text }),
   z.strictObject({
     ...session,
@@ -128,15 +128,15 @@ export const workerMessage = z.discriminatedUnion("type", [
     ...task,
     type: z.literal("prepared"),
     index: indexFile,
-    /** Of all that the examples were made of: files, and files that they name. */
+    /** Of all files that examples come from, including files that rows name. */
     data_sha256: z.string(),
-    /** A JSON file with every file that decides this answer and `loaded`; see README.md. */
+    /** A JSON file that lists every file that affects this answer and `loaded`; see README.md. */
     sources: indexFile.nullable(),
     labels: list(z.string()),
     n_eval: count,
     /** Examples that were cut to max_length tokens. */
     n_truncated: count,
-    /** What the user should know of the data, though it can be used. */
+    /** What the user should know about the data, though it can be used. */
     remarks: list(z.string()),
     clients: list(preparedClient, 1),
   }),
@@ -150,7 +150,7 @@ export const workerMessage = z.discriminatedUnion("type", [
     /** For adapter_config.json; null is PEFT's plain model. */
     peft_type: z.string().nullable(),
     modules_to_save: list(z.string()),
-    /** Weights that no adapter acts on, modules whose names differ in numbers alone as one. */
+    /** Weights that no adapter acts on; modules with names that differ only in numbers are counted as one. */
     left_out: list(z.strictObject({ name: z.string(), kind: z.string(), count: positive, parameters: count })),
     source,
     tensors,
@@ -170,9 +170,9 @@ export const workerMessage = z.discriminatedUnion("type", [
     /** √(mean over the steps of loss²). */
     rms_loss: metric,
     seconds: z.number(),
-    /** Mean over the steps of the gradients' joint L2 norm before clipping; null where nothing is clipped. */
+    /** Mean over the steps of the gradients' joint L2 norm before clipping; null if nothing is clipped. */
     grad_norm: metric,
-    /** Of the device, at its peak during the fit; on a CPU, of the process. Null where that cannot be asked. */
+    /** Peak memory of the device during the fit; on a CPU, of the process. Null if it is unknown. */
     peak_memory_bytes: count.nullable(),
     tensors,
   }),
@@ -188,10 +188,10 @@ export const workerMessage = z.discriminatedUnion("type", [
     type: z.literal("failure"),
     error: z.strictObject({
       kind: z.enum(ERROR_KINDS),
-      /** Of "failed", with the name of what was raised before it: `ValueError: …`. */
+      /** For "failed", preceded by the exception's name: `ValueError: …`. */
       message: text,
       traceback: text,
-      /** Of kind "input": all that the user has to fix, each with the config's key where it is known. */
+      /** For "input": everything that the user has to fix, with the config's key if known. */
       problems: list(z.strictObject({ option: z.string().nullable(), message: text })),
     }),
   }),

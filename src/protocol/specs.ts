@@ -1,20 +1,20 @@
 import { z } from "zod";
 import { count, positive } from "./fields.ts";
 
-/* What a worker is told of the config: its parts that travel. */
+/* The parts of the config that are sent to workers. */
 
 export const modelSpec = z.strictObject({
   name_or_path: z.string(),
-  /** Of a name on the hub: a branch, tag or commit. */
+  /** For a name on the hub: a branch, tag or commit. */
   revision: z.string().nullable(),
-  /** A built-in task, or `module:Class`, */
+  /** A built-in task, or `module:Class`. */
   task: z.string(),
-  /** whose module is looked for there first. */
+  /** Where the module is looked up first. */
   task_folder: z.string().nullable(),
   pooling: z.literal("mean").nullable(),
-  /** Of the frozen weights, and of the arithmetic on them. */
+  /** The dtype of the frozen weights and of the arithmetic on them. */
   dtype: z.enum(["f32", "bf16"]),
-  /** As transformers names it. */
+  /** In transformers' terms. */
   attention: z.string().nullable(),
   quantization: z.enum(["8bit", "4bit"]).nullable(),
   /** Run the model repository's own code. */
@@ -26,34 +26,34 @@ export const loraSpec = z.strictObject({
   scale: z.number(),
   /** PEFT's own choice for the architecture, "all-linear", a regular expression, or names. */
   target_modules: z.union([z.string(), z.array(z.string())]).nullable(),
-  /** The task's heads where none are named. */
+  /** Null: the task's heads. */
   modules_to_save: z.array(z.string()).nullable(),
   lora_dropout: z.number(),
 });
 export const dataSpec = z.strictObject({
   path: z.string(),
-  /** Of a Hugging Face dataset: its configuration, and its split. */
+  /** For a Hugging Face dataset: its configuration and split. */
   subset: z.string().nullable(),
   split: z.string().nullable(),
-  /** Of the examples that are held out from all, where they do not come from `path` and `split`. */
+  /** Source of the examples held out from all clients, unless they come from `path` and `split`. */
   eval_path: z.string().nullable(),
   eval_split: z.string().nullable(),
   text: z.string().nullable(),
   label: z.string().nullable(),
   prompt: z.string().nullable(),
   answer: z.string().nullable(),
-  /** Columns of conversations and of pictures. */
+  /** Columns with conversations and images. */
   messages: z.string().nullable(),
   image: z.string().nullable(),
-  /** Prompt and answer as the model's chat template writes a user's and an assistant's turn. */
+  /** Format prompt and answer as a user's and an assistant's turn with the model's chat template. */
   chat: z.boolean(),
   max_length: positive,
   packing: z.boolean(),
   max_examples: positive.nullable(),
   eval_examples: count,
-  /** Of each client's own examples, held out from its training. */
+  /** How many of each client's own examples are held out from its training. */
   client_eval_examples: count,
-  /** Null where the partition tells. */
+  /** Null if the partition determines it. */
   clients: positive.nullable(),
   partition: z.strictObject({
     name: z.enum(["iid", "dirichlet", "size", "pathological", "value", "files"]),
@@ -74,9 +74,9 @@ export const fitSpec = z.strictObject({
   group_by_length: z.boolean(),
   lr: z.number(),
   head_lr: z.number(),
-  /** Largest joint L2 norm of a step's gradients, over all trained parameters; 0 clips nothing. */
+  /** Largest joint L2 norm of a step's gradients over all trained parameters; 0 disables clipping. */
   max_grad_norm: z.number(),
-  /** A stays as it was received. */
+  /** Do not train A. */
   freeze_a: z.boolean(),
   /** λ of a penalty λ·Σ ‖B[:, ρ:]‖·‖A[ρ:, :]‖ over the modules, ρ the tier below the client's rank. */
   tail_penalty: z.number(),

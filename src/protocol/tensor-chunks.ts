@@ -6,28 +6,28 @@ import { type Dtype, type Encoded, encodedBytes } from "../tensor/encoded.ts";
 import { CHUNK_BYTES } from "./limits.ts";
 import type { TensorDescriptor } from "./fields.ts";
 
-/** What a `chunk` message carries beside its envelope. */
+/** The content of a `chunk` message without its envelope. */
 export interface Chunk {
   readonly tensor: TensorDescriptor["name"];
   readonly offset: number;
   readonly data: Uint8Array;
 }
 
-/** Shapes that arriving tensors must have, by name; "any" takes what is announced, up to 4 GiB a tensor. */
+/** Shapes that received tensors must have, by name; "any" accepts the announced shape, up to 4 GiB a tensor. */
 export type ExpectedShapes = Readonly<Partial<Record<TensorDescriptor["name"], readonly number[]>>> | "any";
 
-/** Puts tensors together from their chunks, or from shared memory. Every method throws a RefusedError for what it cannot take. */
+/** Assembles tensors from their chunks, or from shared memory. Every method throws a RefusedError for invalid input. */
 export interface Assembler {
-  /** The tensors lie in memory that the sender shares, and no chunks come. */
+  /** Whether the tensors are in memory that the sender shares, so that no chunks follow. */
   readonly isShared: boolean;
   write(chunk: Chunk): void;
-  /** Takes all of them at once: `borrow` fills the memory that it is given. */
+  /** Reads all tensors at once: `borrow` fills the memory that it is given. */
   copy(borrow: Borrow): Promise<void>;
-  /** The tensors, once all bytes are there and their checksums agree. */
+  /** Returns the tensors; all bytes must have arrived and the checksums must match. */
   finish(): Partial<Record<TensorDescriptor["name"], Encoded>>;
 }
 
-/** Fills memory from where the sender says that tensors lie, all of one message. */
+/** Fills memory from the locations that the sender gave for all tensors of one message. */
 export type Borrow = (tensors: readonly Borrowed[]) => Promise<void>;
 
 export interface Borrowed {
@@ -36,17 +36,17 @@ export interface Borrowed {
 }
 
 export interface AssemblerOptions {
-  /** Of every tensor; any other is refused. */
+  /** The dtype of every tensor; any other is refused. */
   readonly dtype?: Dtype | undefined;
-  /** Gives memory, whatever its content, that is then owned by who takes the tensors. */
+  /** Returns memory with any content; whoever gets the tensors owns it. */
   readonly allocate?: (bytes: number) => Uint8Array;
 }
 
 const MAX_TENSOR_BYTES = 4 * 1024 ** 3;
-/** One prefix goes to many clients: its checksums are taken once. What an adapter shows never changes after it was sent. */
+/** One prefix goes to many clients: its checksums are computed once. An adapter's values never change after it was sent. */
 const descriptions = new WeakMap<EncodedAdapter, readonly TensorDescriptor[]>();
 
-/** The tensors an adapter travels as: `rows` [r, width] and, unless they are empty, `dense` [size] and `merged` [n, width]. */
+/** The tensors of an adapter on the wire: `rows` [r, width] and, unless empty, `dense` [size] and `merged` [n, width]. */
 export function describeTensors(adapter: Adapter): readonly TensorDescriptor[] {
   const encoding = encodingOf(adapter);
   const described =
@@ -55,7 +55,7 @@ export function describeTensors(adapter: Adapter): readonly TensorDescriptor[] {
   return described;
 }
 
-/** The same tensors, lent to another process until `release`. Resolves with undefined where there is no room for them. */
+/** Lends the same tensors to another process until `release`. Resolves with undefined if there is no room for them. */
 export async function lendTensors(adapter: Adapter, lend: Lend): Promise<LentTensors | undefined> {
   const lent = await Promise.all(
     tensorsOf(encodingOf(adapter)).map(async ([tensor, bytes]) => {
@@ -75,13 +75,13 @@ export async function lendTensors(adapter: Adapter, lend: Lend): Promise<LentTen
 export interface Lent {
   /** A descriptor of this process. */
   readonly fd: number;
-  /** Where they begin in that file. */
+  /** Their offset in that file. */
   readonly offset: number;
-  /** The other has read them, or never will. May be called again. */
+  /** Call it once the other process has read them, or never will. Safe to call twice. */
   release(): void;
 }
 
-/** Resolves with undefined where there is no room for them. */
+/** Resolves with undefined if there is no room for the bytes. */
 export type Lend = (bytes: Uint8Array) => Promise<Lent | undefined>;
 
 export interface LentTensors extends Pick<Lent, "release"> {
@@ -99,8 +99,8 @@ export function* splitTensors(adapter: Adapter, chunkBytes: number = CHUNK_BYTES
 }
 
 /**
- * Begins to take the tensors that a header announces. Shapes and dtype are compared before any memory is taken, and
- * exactly: a shape that would broadcast is still wrong.
+ * Prepares to receive the tensors that a header announces. Shapes and dtype are compared before memory is allocated, and
+ * exactly: a shape that would broadcast is wrong, too.
  */
 export function createAssembler(
   descriptors: readonly TensorDescriptor[],
@@ -116,7 +116,7 @@ export function createAssembler(
     isShared: descriptors.some(({ shared }) => shared !== null),
     write({ tensor, offset, data }) {
       const part = unfinished();
-      if (!part) throw new RefusedError(`a chunk of ${tensor}`, "the end: every byte was there", `${data.length} more bytes`);
+      if (!part) throw new RefusedError(`a chunk of ${tensor}`, "the end, since all bytes have arrived", `${data.length} more bytes`);
       const { descriptor, written } = part;
       if (tensor !== descriptor.name || offset !== written) {
         throw new RefusedError("a chunk", `${descriptor.name} at byte ${written}`, `${tensor} at byte ${offset}`);
@@ -153,7 +153,7 @@ export function createAssembler(
 /** A tensor on its way. */
 interface Arriving {
   readonly descriptor: TensorDescriptor;
-  /** Taken when its first bytes come. */
+  /** Allocated when the first bytes arrive. */
   memory: Uint8Array | undefined;
   written: number;
   checksum: number;

@@ -1,12 +1,12 @@
 import { RefusedError } from "../errors.ts";
 
-/** Messages nest three deep at most (prepared → clients → label_counts); a little room is left. */
+/** Messages nest at most three levels (prepared → clients → label_counts), with some room to spare. */
 const MAX_DEPTH = 8;
 /** The largest map is a message of twenty fields, or a list of versions. Objects of a million keys take seconds. */
 const MAX_KEYS = 1000;
 
 /**
- * Walks a frame's msgpack headers and refuses what the wire contract does not have: extension types (a msgpack
+ * Walks a frame's msgpack headers and refuses anything that the wire contract lacks: extension types (a msgpack
  * library would turn them into dates, errors, typed arrays or references), keys that are not strings, deep
  * nesting, huge maps, lengths beyond the frame's end, bytes after the value. What passes is safe to unpack, and takes no
  * more memory than its bytes warrant.
@@ -18,7 +18,7 @@ export function inspectFrame(frame: Uint8Array): void {
   if (walker.left > 0) walker.refuse("the end", `${walker.left} more bytes`);
 }
 
-/** What follows a head byte: nothing, so many bytes, or a length in so many bytes and then that many bytes or items. */
+/** What follows a head byte: nothing, a fixed number of bytes, or a length of this many bytes and then the bytes or items. */
 type Head = "nothing" | { readonly skip: number } | { readonly length: 1 | 2 | 4; readonly of: "bytes" | "array" | "map" };
 
 /** Head bytes from 0xc0 to 0xdf, without the reserved 0xc1 and the extension types. */

@@ -17,7 +17,7 @@ export interface ClaimedFolder {
   readonly copyOf: Holder | undefined;
   /** Removes the run that is being replaced, if there is one. */
   dropReplaced(): Promise<void>;
-  /** Throws a RunFailedError if the folder was moved or removed: a folder of that name is no longer ours. */
+  /** Throws a RunFailedError if the folder was moved or removed: a folder of that name is then no longer ours. */
   requireHeld(): void;
   /** Safe to call twice. */
   release(): void;
@@ -84,7 +84,7 @@ async function claimNamed(root: string, overwrite: boolean): Promise<ClaimedFold
   });
 }
 
-/** Of several processes at once each gets a folder of its own, since only one can create it. */
+/** Each of several processes gets a folder of its own, since only one of them can create a given folder. */
 async function claimNextNumber(runsDir: string): Promise<ClaimedFolder> {
   for (let number = 1; ; number++) {
     const root = path.join(runsDir, `run-${number}`);
@@ -155,7 +155,7 @@ function requireRun(root: string, entries: readonly string[]): void {
     throw refusal(`${root} exists and is not a run of prelort (it holds ${foreign}); choose another name (--set name=…)`);
 }
 
-/** Refuses a run folder whose folders are links, or hold links or foreign files: writes and removals in them would go elsewhere. */
+/** Refuses a run folder with folders that are links, or contain links or foreign files: writes and removals would go elsewhere. */
 async function requireFoldersWithin(root: string): Promise<void> {
   const entries = await readdir(root, { withFileTypes: true });
   for (const { name } of entries.filter((entry) => FOLDERS.has(entry.name))) {
@@ -173,12 +173,12 @@ async function linksIn(folder: string): Promise<readonly string[]> {
   return entries.flatMap((entry) => (entry.isSymbolicLink() ? [path.join(folder, entry.name)] : []));
 }
 
-/** The run has results: its rounds, or what is left where the user removed those. */
+/** The run has results: its rounds, or what is left if the user removed those. */
 function isUsed(entries: readonly string[]): boolean {
   return [ROUNDS, METRICS, ADAPTERS].some((entry) => entries.includes(entry));
 }
 
-/** Refuses a folder whose run was not to be replaced. */
+/** Refuses a folder with a run that must not be replaced. */
 function requireUnused(root: string, entries: readonly string[]): void {
   if (isUsed(entries))
     throw refusal(`${root} already holds a run; overwrite (--overwrite) replaces it, another name (--set name=…) keeps both`);
@@ -192,8 +192,8 @@ function requireUnused(root: string, entries: readonly string[]): void {
 function inUse(root: string, { isThisProcess, holder }: Refusal, remedy: string): ConfigError {
   // The same folder by another path, such as a link or a container's mount.
   const where = holder && holder.folder !== root ? ` as ${holder.folder}` : "";
-  const whose = holder === undefined ? "another process" : `process ${holder.pid} on ${holder.host}${where}`;
-  const state = isThisProcess ? "has a run under way in this process" : `is in use by ${whose}`;
+  const user = holder === undefined ? "another process" : `process ${holder.pid} on ${holder.host}${where}`;
+  const state = isThisProcess ? "has a run under way in this process" : `is in use by ${user}`;
   return refusal(`${root} ${state}; ${remedy}`);
 }
 
@@ -208,7 +208,7 @@ function ignoreExisting(error: unknown): false {
 
 const ROUNDS = "rounds";
 const RECORD = "run.json";
-/** The run that is being replaced: complete, and while it is being moved there. */
+/** The run that is being replaced: once complete, and while it is being moved. */
 const REPLACED = "replaced";
 const REPLACING = "replacing";
 /** Left by a kill while a file was being written. */

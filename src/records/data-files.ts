@@ -17,27 +17,27 @@ const dataFiles = list(
     sha256: z.string(),
   }),
 );
-/** What a worker's list of sources holds, of which the data are a part. */
+/** A worker's list of sources; the data's files are some of them. */
 const listedSources = z.object({ files: dataFiles });
 
-/** A file that examples are made of: one that a key of the config leads to, or that one of its rows names. */
+/** A file with examples: one that a config key leads to, or one that a row of such a file names. */
 export type DataFile = z.output<typeof dataFiles>[number];
 
-/** The files of the data, from the list of sources that a worker made; undefined where that cannot be read here. */
+/** The data's files, from a worker's list of sources; undefined if that list cannot be read here. */
 export async function listDataFiles({ sources }: WorkerMessageOf<"prepared">): Promise<readonly DataFile[] | undefined> {
   if (!sources) return undefined;
   const listed = listedSources.safeParse(parseJson(await readText(sources.path)));
   return listed.data?.files.filter(({ part }) => /\bdata\.(eval_)?path$/.test(part));
 }
 
-/** What has changed since `recorded`, a run's data-files.json, was written: the first few changes, in words. */
+/** Describes the first few changes since `recorded`, a run's data-files.json, was written. */
 export async function changedDataFiles(recorded: string, now: readonly DataFile[] | undefined): Promise<readonly string[]> {
   const before = dataFiles.safeParse(parseJson(await readText(recorded))).data;
   if (!before || !now) return [];
   const [was, is] = [byName(before), byName(now)];
   const names = [...new Set([...was.keys(), ...is.keys()])].filter((name) => was.get(name) !== is.get(name));
-  const told = names.slice(0, MOST_NAMED).map((name) => changed(name, was.get(name), is.get(name)));
-  return names.length > MOST_NAMED ? [...told, `and ${names.length - MOST_NAMED} more files`] : told;
+  const changes = names.slice(0, MOST_NAMED).map((name) => changed(name, was.get(name), is.get(name)));
+  return names.length > MOST_NAMED ? [...changes, `and ${names.length - MOST_NAMED} more files`] : changes;
 }
 
 const MOST_NAMED = 5;
@@ -46,7 +46,7 @@ function byName(files: readonly DataFile[]): ReadonlyMap<string, string> {
   const hashes = new Map<string, string>();
   for (const { part, name, sha256 } of files) {
     const called = part.startsWith("row of ") ? `${name}, which a ${part} names,` : name;
-    // Two files of one name count as unchanged only if both are.
+    // Two files with the same name count as unchanged only if both are.
     hashes.set(called, [hashes.get(called), sha256].filter(Boolean).join("+"));
   }
   return hashes;

@@ -23,7 +23,7 @@ export async function writeDurably(file: string, content: string | Iterable<Uint
   }
 }
 
-/** Folders that got a new entry: a file's own, and where it was made, each one above it up to the one that was there before. */
+/** Folders with a new entry: the file's own and, if it was created, each one above it up to the first that existed. */
 export function changedFolders(folder: string, firstMade: string | undefined): readonly string[] {
   if (firstMade === undefined) return [folder];
   const changed = [path.resolve(folder)];
@@ -32,7 +32,7 @@ export function changedFolders(folder: string, firstMade: string | undefined): r
   return changed.toReversed();
 }
 
-/** Makes the names in a folder outlast a power cut. */
+/** Makes the names in a folder survive a power cut. */
 export async function syncFolder(folder: string): Promise<void> {
   await withFile(folder, "r", (handle) => handle.sync());
 }

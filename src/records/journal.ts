@@ -8,8 +8,8 @@ import { trainedShape } from "./metrics.ts";
 import { count, describeProblems, list, names, sha256 } from "./schema.ts";
 
 /*
- * `journal.jsonl`: what a run decided and received, in order, one entry a line, with snake_case keys. A commit holds all that the
- * next round needs to know, beside the adapter and the server's state, which have files of their own.
+ * `journal.jsonl`: what a run decided and received, in order, one entry a line, with snake_case keys. A commit holds everything
+ * that the next round needs except the adapter and the server's state, which have their own files.
  */
 
 const client = z.strictObject({ id: z.string(), r: count }).readonly();
@@ -19,19 +19,19 @@ const commit = z.strictObject({
   round: count,
   /** Of `global.safetensors`. */
   sha256,
-  /** Of `server-state.safetensors`; null where the aggregation keeps no state. */
+  /** Of `server-state.safetensors`; null if the aggregation keeps no state. */
   stateSha256: sha256.nullable(),
   trained: z.strictObject(trainedShape).readonly(),
   /** Clients that are quarantined from this round on: never selected again. */
   setAside: names,
-  /** The clients that reported: what selection knows of them from now on, and the rank that they continue with. */
+  /** The clients that reported: what selection knows about them from now on, and their rank for the next round. */
   clients: list(z.strictObject({ id: z.string(), r: count, rmsLoss: z.number().nullable() }).readonly()),
 });
 
 /** Which clients were asked to train, and at which ranks. */
 const round = z.strictObject({ type: z.literal("round"), round: count, clients: list(client) });
 
-/** Whose updates a round is made of. */
+/** Which clients' updates count in a round. */
 const close = z.strictObject({ type: z.literal("close"), round: count, reported: names, failed: names, late: names, setAside: names });
 
 /** A client's update was added to the round. */
@@ -45,7 +45,7 @@ const fit = z.strictObject({
   isRestored: z.boolean(),
 });
 
-/** A client's update came after its round had closed, and was refused. */
+/** A client's update arrived after its round had closed, and was refused. */
 const late = z.strictObject({ type: z.literal("late"), round: count, clientId: z.string(), workerId: z.string() });
 
 /** An attempt at a task failed. */
@@ -62,13 +62,13 @@ const resume = z.strictObject({
   type: z.literal("resume"),
   /** The last committed round; −1 for none. */
   after: z.number().int().min(-1),
-  /** In versions and devices, under which the same bytes cannot be promised. */
+  /** Differences in versions and devices, with which the same bytes cannot be promised. */
   differences: list(z.strictObject({ path: z.string(), was: z.unknown().optional(), is: z.unknown().optional() })),
 });
 
 const end = z.strictObject({ type: z.literal("end") });
 
-/** What a resume and a verification go by. */
+/** Entries that a resume or a verification depends on. */
 const decisiveEntry = z.discriminatedUnion("type", [commit, round, close, resume, end]);
 
 export type JournalEntry = z.output<typeof decisiveEntry | typeof fit | typeof late | typeof failure>;
@@ -80,7 +80,7 @@ export function openJournal(file: string, keep?: number): LineLog<JournalEntry> 
   return openLineLog(file, { keep, encode: (entry) => (entry.type === "resume" ? entry : snakeKeys(entry)) });
 }
 
-/** What a run's journal says. */
+/** The content of a run's journal. */
 export interface Journal {
   /** By round, without gaps. A round that was trained again replaces its earlier commit and all later ones. */
   readonly commits: readonly Commit[];
@@ -88,7 +88,7 @@ export interface Journal {
   readonly highest: number;
   /** Which clients were asked to train in each round, at which rank, as decided last. */
   readonly asked: ReadonlyMap<number, z.output<typeof round>["clients"]>;
-  /** Whose updates each round is made of, as it was closed last. */
+  /** Which clients' updates count in each round, as last closed. */
   readonly closes: ReadonlyMap<number, Close>;
   /** The run ended, and was not resumed since. */
   readonly hasEnded: boolean;
@@ -129,8 +129,8 @@ export async function readJournal(file: string): Promise<Journal> {
 }
 
 /**
- * Undefined for an entry that nothing is continued from: one recorded for people, or of a type that only a later version knows.
- * Whatever such a line holds, the run can be read.
+ * Undefined for an entry that no resume depends on: one recorded for people, or of a type that only a later version knows. Such
+ * a line may hold anything without making the run unreadable.
  */
 function parseEntry(value: unknown, line: string): z.output<typeof decisiveEntry> | undefined {
   const type = (value as { readonly type?: unknown } | null | undefined)?.type;

@@ -13,8 +13,8 @@ export interface LineLog<T> {
 }
 
 /**
- * Opens the file only when the first line is written, and then cuts off what follows its first `keep` bytes. `encode` turns an
- * entry into what is written as JSON. Never follows a link in place of the file.
+ * Opens the file only when the first line is written, and then truncates it to its first `keep` bytes. `encode` turns an entry
+ * into the value that is written as JSON. Never follows a link in place of the file.
  */
 export function openLineLog<T>(
   file: string,

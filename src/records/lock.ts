@@ -7,8 +7,8 @@ import { EnvironmentError } from "../errors.ts";
 import { parseJson } from "../base/json.ts";
 
 /*
- * One controller holds a run folder at a time. The kernel keeps the lock on the file `lock`, which stays open while the run is
- * under way: no other process can take it, in whatever container it runs, and it is freed when its process ends, however it ends.
+ * One controller holds a run folder at a time. The kernel keeps the lock on the file `lock`, which remains open while the run is
+ * under way: no other process can take it, in whatever container it runs, and it is freed when its process ends for any reason.
  * Child processes do not inherit it, since Node opens files close-on-exec. The file's text is for people.
  */
 
@@ -44,7 +44,7 @@ export const LOCK = "lock";
 /** Inodes of the lock files held by this process. */
 const held = new Set<string>();
 
-/** Takes the lock of a folder, which must exist. Throws system errors, and an EnvironmentError where files cannot be locked. */
+/** Takes the lock of a folder, which must exist. Throws system errors, and an EnvironmentError if files cannot be locked. */
 export async function takeLock(folder: string): Promise<FolderLock | Refusal> {
   const file = path.join(folder, LOCK);
   while (true) {
@@ -98,7 +98,7 @@ function keep(fd: number, file: string, key: string, inode: string): FolderLock 
         // Removed while still locked: a process that opened it before notices and tries again.
         if (isInPlace()) rmSync(file, { force: true });
       } catch {
-        // A file that stays locks nothing.
+        // A file that is left behind locks nothing.
       } finally {
         closeSync(fd);
       }
@@ -106,7 +106,7 @@ function keep(fd: number, file: string, key: string, inode: string): FolderLock 
   };
 }
 
-/** Never follows a link or writes to a pipe in place of the lock: a folder that came from elsewhere may hold one. */
+/** Never follows a link or writes to a pipe in place of the lock: a folder from elsewhere may contain one. */
 function openLock(file: string): number {
   const fd = openSync(file, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK, 0o644);
   if (fstatSync(fd).isFile()) return fd;

@@ -12,7 +12,7 @@ import { count, describeProblems, list, names } from "./schema.ts";
  * Keys are written in the order of these schemas.
  */
 
-/** Of a plain object of schemas, so that the comments on its fields are those of the type. */
+/** The type of a plain object of schemas, which keeps the comments on its fields. */
 type Figures<S extends z.ZodRawShape> = Readonly<z.output<z.ZodObject<S>>>;
 
 const metric = z.number().nullable();
@@ -24,11 +24,11 @@ const tierShape = {
   loss: metric,
   /** e^loss of a language model; null for other tasks. */
   perplexity: metric,
-  /** Share of examples whose most likely label is right; null without labels. */
+  /** Share of examples with the right label predicted; null without labels. */
   accuracy: metric,
-  /** Mean over the labels that occur, or were answered, of F1; null without labels. */
+  /** Mean F1 over the labels that occur or were predicted; null without labels. */
   macroF1: metric,
-  /** Mean ROUGE-L F-measure of text generated greedily from the prompt against the answer; null where none was generated. */
+  /** Mean ROUGE-L F-measure of text generated greedily from the prompt against the answer; null if none was generated. */
   rougeL: metric,
   /** Means of the task's own metrics over the examples. */
   own: list(z.object({ name: z.string(), value: metric }).readonly()),
@@ -41,7 +41,7 @@ export interface TierMetrics extends Figures<typeof tierShape> {}
 const tierMetrics: z.ZodType<TierMetrics> = z.object(tierShape).readonly();
 const clientMetrics: z.ZodType<{ readonly id: string } & TierMetrics> = z.object({ id: z.string(), ...tierShape }).readonly();
 
-/** What a round's training gives; a journal's commit holds the same. */
+/** The figures of a round's training; also part of the journal's commit. */
 export const trainedShape = {
   /** Per segment (named by its tier): clients that trained it and their examples. */
   coverage: list(z.object({ r: count, clients: count, examples: count }).readonly()),
@@ -53,7 +53,7 @@ export const trainedShape = {
   reported: names,
   /** Clients that used up their attempts. */
   failed: names,
-  /** Clients that were not waited for. */
+  /** Clients that had not reported when the round closed. */
   late: names,
   /** Forward/backward passes of all fits. */
   passes: count,
@@ -66,17 +66,17 @@ export const trainedShape = {
 const evaluatedShape = {
   /** Empty in rounds that were not evaluated. */
   byTier: list(tierMetrics),
-  /** Where an aggregation merges into the base model: the merged model, which is one for all ranks. */
+  /** The merged model, which is the same for all ranks, if the aggregation merges into the base model. */
   merged: tierMetrics.nullable(),
-  /** The adapter at each client's own rank, on examples of its own that no client trains on; empty without such. */
+  /** The adapter at each client's own rank, on the client's held-out examples; empty without such examples. */
   byClient: list(clientMetrics),
   /** Per segment (named by its tier): ‖s·B_seg·A_seg‖²_F summed over the modules. Empty in rounds that were not evaluated. */
   energy: list(z.object({ r: count, energy: z.number() }).readonly()),
 };
 
-/** The part of a round's metrics that its training gives. */
+/** The part of a round's metrics that comes from its training. */
 export interface TrainedMetrics extends Figures<typeof trainedShape> {}
-/** Of a round in which nobody trained. */
+/** The figures of a round in which nobody trained. */
 export const NOTHING_TRAINED: TrainedMetrics = {
   coverage: [],
   fitLoss: null,
@@ -88,7 +88,7 @@ export const NOTHING_TRAINED: TrainedMetrics = {
   bytesUp: 0,
 };
 
-/** The part of a round's metrics that its evaluation gives. */
+/** The part of a round's metrics that comes from its evaluation. */
 export interface EvaluatedMetrics extends Figures<typeof evaluatedShape> {}
 
 /** The figures of a round. */
@@ -136,7 +136,7 @@ export interface FoundMetrics {
 }
 
 export interface MetricsFile {
-  /** Writes a round's line in its place; it is on disk once this resolves. Other lines are kept byte for byte. */
+  /** Writes a round's line in order; it is on disk once this resolves. Other lines are kept byte for byte. */
   write(metrics: RoundMetrics): Promise<void>;
   close(): Promise<void>;
 }

@@ -4,19 +4,19 @@ import { type RecordedModel, runRecord } from "./run-record.ts";
 
 type Source = WorkerMessageOf<"loaded">["source"];
 
-/** A model's files by SHA-256, and the commit that a name on the hub led to, as `run.json` has them. */
+/** A model's files by SHA-256, and the commit that a name on the hub resolved to, in the form of `run.json`. */
 export function describeSource({ commit, files }: Source) {
   const part = (wanted: Source["files"][number]["part"]) =>
     Object.fromEntries(files.filter(({ part: of }) => of === wanted).map(({ name, sha256 }) => [name, sha256]));
   return { model: { commit, weights: part("weights"), tokenizer: part("tokenizer"), config: part("config") }, code: part("code") };
 }
 
-/** SHA-256 by file of what an adapter was trained on. */
+/** SHA-256 by file of the model that an adapter was trained on. */
 export function baseFiles({ weights, tokenizer, config }: Omit<RecordedModel, "commit">): Readonly<Record<string, string>> {
   return { ...weights, ...tokenizer, ...config };
 }
 
-/** A warning where a run's adapter is used on a model other than the one it was trained on. */
+/** A warning if a run's adapter is used on a model other than the one it was trained on. */
 export function baseRemarks(record: unknown, { files }: Source): readonly string[] {
   const { data } = runRecord.pick({ model: true }).safeParse(record);
   if (!data || files.length === 0) return [];

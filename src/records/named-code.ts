@@ -6,9 +6,9 @@ import { cacheFolder, environmentPython } from "../installation.ts";
 import { isThere } from "../base/read-file.ts";
 
 /*
- * A run directory may come from somebody else, so its record does not choose which code runs: a person has to name that code on
- * this machine. What a run was started with is remembered in the cache folder, so that resuming, evaluating and exporting it need
- * no naming.
+ * A run directory may come from somebody else, so its record does not choose which code runs: the user has to name that code on
+ * this machine. The code that a run was started with is remembered in the cache folder, so that it need not be named again to
+ * resume, evaluate or export the run.
  */
 
 /** A key of a config that chooses code, and what it chooses. */
@@ -19,7 +19,7 @@ export interface NamedCode {
 
 type CodeConfig = Pick<RunConfig, "model"> & { readonly workers: Pick<RunConfig["workers"], "python"> };
 
-/** Remembers the code that a person has named. If that cannot be written, the code has to be named again. */
+/** Remembers the code that the user has named. If that cannot be written, the code has to be named again. */
 export async function rememberCode(config: CodeConfig): Promise<void> {
   for (const { mark } of codeIn(config)) {
     await mkdir(path.dirname(mark), { recursive: true })
@@ -28,7 +28,7 @@ export async function rememberCode(config: CodeConfig): Promise<void> {
   }
 }
 
-/** Code that a recorded config chooses and nobody has named on this machine. */
+/** Code that a recorded config chooses but nobody has named on this machine. */
 export function unnamedCode(config: CodeConfig): readonly NamedCode[] {
   return codeIn(config).flatMap(({ key, value, mark }) => (isThere(mark) ? [] : [{ key, value }]));
 }

@@ -6,7 +6,7 @@ import { readReadyRecord, runRecord } from "./run-record.ts";
 import { count } from "./schema.ts";
 import { readTimings, type Timing } from "./timings.ts";
 
-/** What a run left behind, as far as a report needs it. */
+/** What a report needs of a run directory. */
 export interface RecordedRun {
   readonly directory: string;
   readonly record: RunRecord;

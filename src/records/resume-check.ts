@@ -8,20 +8,20 @@ export interface Difference {
   readonly is: unknown;
 }
 
-/** Decide no bytes: names and paths (contents are compared by hash), the number and patience of workers, what is kept on the way. */
+/** Do not affect bytes: names and paths (contents are compared by hash), number and timeouts of workers, what is kept on disk. */
 const FREE =
   /^(name|method|doubts|remarks|index\.path|init_from\.path|config\.lora\.init_from|config\.(name|runs_dir|record_updates|spool_bytes|workers\.(?!threads).*))(\.|$)/;
-/** May decide bytes: the same numbers cannot be promised from another machine or another torch. */
+/** May affect bytes: another machine or torch version cannot be relied on to give the same numbers. */
 const NOTED = /^(prelort|versions|device|variables)(\.|$)/;
 /** What the run is made from, by SHA-256. */
 const MADE_FROM = /^(model|code|data)\./;
-/** Follows from model, code and data: not worth reporting where those have changed. */
+/** Follows from model, code and data: not worth reporting if those have changed. */
 const FOLLOWS = /^(index|labels|eval_examples|truncated_examples|remarks|clients|base_parameters|layout|peft|left_out)(\.|$)/;
 
 /**
  * Refuses to resume a run as a different one: throws a ConfigError with every recorded value that would be different now. Returns
- * the differences under which it may continue, which are to be recorded. `changedData` names the files that changed in the data,
- * where that is known.
+ * the differences under which it may continue, which the caller records. `changedData` names the data files that changed, if
+ * known.
  */
 export function requireSameRun(recorded: unknown, now: object, changedData: readonly string[] = []): readonly Difference[] {
   const plain = withComparableConfig(JSON.parse(JSON.stringify(now)) as Record<string, unknown>);

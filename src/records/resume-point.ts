@@ -10,36 +10,36 @@ import { readWholeJournal } from "./whole-journal.ts";
 
 /*
  * The point from which a resumed run continues. Everything is read before anything is written, and records that contradict each
- * other are refused: a run that had ended is never shortened.
+ * other are refused: a run that has ended is never shortened.
  */
 
 export interface ResumePoint {
-  /** What `run.json` says, as it was parsed. */
+  /** `run.json`, parsed. */
   readonly record: WrittenRecord;
-  /** From round 0, without gaps, to the one that the run continues from. */
+  /** From round 0, without gaps, to the round from which the run continues. */
   readonly commits: readonly Commit[];
-  /** How the round after these was closed, if it was. */
+  /** How the round after these closed, if it did. */
   readonly closed: Close | undefined;
   /** Metrics of these rounds, in order, as far as they are on disk. */
   readonly metrics: readonly RoundMetrics[];
-  /** Of these rounds, those whose metrics are missing and can be computed again, since their adapters are undamaged. */
+  /** Those of these rounds that lack metrics but have an undamaged adapter, so that they can be evaluated again. */
   readonly unmeasured: readonly number[];
   readonly hasEnded: boolean;
-  /** What was found damaged, and what the run does about it. */
+  /** What is damaged, and what the run does about it. */
   readonly remarks: readonly string[];
   /** The global adapter's file of a round. */
   readGlobal(round: number): Promise<Uint8Array>;
   readState(round: number): Promise<ServerState>;
 }
 
-/** What of each log is kept once something is written to it. */
+/** How much of each log is kept when something is written to it. */
 export interface FoundLogs {
   readonly journal: number;
   readonly timings: number;
   readonly metrics: FoundMetrics;
 }
 
-/** Only reads. Throws a ConfigError or RunFailedError if the run cannot continue from what is there. */
+/** Only reads. Throws a ConfigError or RunFailedError if the run cannot continue. */
 export async function findResumePoint(root: string): Promise<{ readonly point: ResumePoint; readonly logs: FoundLogs }> {
   const record = await readRecord(root);
   const { lines, end } = await readMetrics(path.join(root, "metrics.jsonl"));
@@ -78,7 +78,7 @@ export async function findResumePoint(root: string): Promise<{ readonly point: R
   return { point, logs: { journal: journal.end, timings, metrics: { lines: found.lines, isClean: found.isClean, end } } };
 }
 
-/** A record without data and model, beside rounds that were trained on some, is that of another run, or from before a power cut. */
+/** A record without data and model, next to trained rounds, belongs to another run or dates from before a power cut. */
 function requireReadyRecord(root: string, record: WrittenRecord): void {
   if (isReady(record)) return;
   const file = path.join(root, RUN_RECORD);
@@ -118,7 +118,7 @@ async function findWholeRounds(
   throw new RunFailedError(`${problem}; restore rounds/ from a copy, or start again with prelort run --overwrite. Nothing was changed`);
 }
 
-/** Lines by the round that they name, whatever their order in the file. */
+/** Lines by the round they name, whatever their order in the file. */
 function sortLines(commits: readonly Commit[], lines: readonly MetricsLine[]) {
   const kept = new Map<number, MetricsLine & { readonly metrics: RoundMetrics }>();
   const damaged: { readonly number: number; readonly problem: string }[] = [];
@@ -129,7 +129,7 @@ function sortLines(commits: readonly Commit[], lines: readonly MetricsLine[]) {
       continue;
     }
     const commit = commits[metrics.round];
-    // A round that is trained again.
+    // The round will be trained again.
     if (!commit) continue;
     if (!isOfCommit(metrics, commit)) damaged.push({ number, problem: `it differs from what was committed for round ${metrics.round}` });
     else if (!kept.has(metrics.round)) kept.set(metrics.round, { ...line, metrics });

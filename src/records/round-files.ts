@@ -10,7 +10,7 @@ import { hashIfThere, readIfThere } from "../base/read-file.ts";
 export const GLOBAL = "global.safetensors";
 export const STATE = "server-state.safetensors";
 
-/** What an aggregation remembers, as a safetensors file in parts; undefined if it remembers nothing. */
+/** An aggregation's state as a safetensors file in parts; undefined if it has none. */
 export function encodeState(state: ServerState): readonly Uint8Array[] | undefined {
   const remembered = Object.entries(state).map(([name, values]) => [name, { shape: [values.length], values }] as const);
   return remembered.length > 0 ? encodeSafetensors(new Map(remembered), {}) : undefined;

@@ -13,7 +13,7 @@ import { encodeState, GLOBAL, hashOf, STATE } from "./round-files.ts";
 import { RUN_RECORD, type WrittenRecord } from "./run-record.ts";
 import { openTimings, type Timing } from "./timings.ts";
 
-/** The folder that holds everything a run leaves; README.md lists it file by file. */
+/** The folder with everything that a run leaves on disk; README.md lists its files. */
 export interface RunDirectory {
   readonly path: string;
   /** The run whose folder this one was copied from, if that run was under way then. */
@@ -25,7 +25,7 @@ export interface RunDirectory {
   readonly timings: LineLog<Timing>;
   /** Makes a round final: its files are on disk before the journal commits it. Returns the SHA-256 of the adapter's file. */
   commitRound(result: RoundResult): Promise<string>;
-  /** A round's line of `metrics.jsonl`, on disk once this resolves. */
+  /** Writes a round's line of `metrics.jsonl`, which is on disk once this resolves. */
   writeMetrics(metrics: RoundMetrics): Promise<void>;
   writeRecord(record: WrittenRecord): Promise<void>;
   writeDataFiles(files: readonly DataFile[]): Promise<void>;
@@ -87,7 +87,7 @@ async function openRunDirectory(
       const stateParts = encodeState(state);
       const written = [writeDurably(path.join(folder, GLOBAL), global)];
       if (stateParts) written.push(writeDurably(path.join(folder, STATE), stateParts));
-      // Hashed while that is being written.
+      // Hashed while the files are being written.
       const [sha256, stateSha256] = [hashOf(global), stateParts ? hashOf(stateParts) : null];
       await Promise.all(written);
       journal.append({ type: "commit", round, sha256, stateSha256, ...made });

@@ -1,14 +1,14 @@
 import path from "node:path";
 import { z } from "zod";
 import { check } from "../config/check.ts";
-import { ConfigError } from "../errors.ts";
+import { argumentError, type ConfigError } from "../errors.ts";
 import { parseJson } from "../base/json.ts";
 import { isFile, readTextIfThere } from "../base/read-file.ts";
 import { count, describeProblems, inSnakeCase, list, names } from "./schema.ts";
 
 /*
- * `run.json`. It is written when a run begins, with its config, and again once data and model are ready, with what they turned out
- * to be. It holds no times. It may have come from elsewhere: it chooses no program that is run, and no path that is written to.
+ * `run.json`. It is written when a run begins, with its config, and again once data and model are ready, with their description.
+ * It holds no times. It may come from elsewhere, so it chooses no program that is run and no path that is written to.
  *
  * Objects are written in the order of these schemas. A reader picks the parts it needs, so that it also takes the record of an
  * older version that lacks others.
@@ -16,15 +16,15 @@ import { count, describeProblems, inSnakeCase, list, names } from "./schema.ts";
 
 const hashes = z.record(z.string(), z.string());
 
-/** The adapter that `lora.init_from` led to when the run began. */
+/** The adapter that `lora.init_from` resolved to when the run began. */
 const origin = z.strictObject({
-  /** Of its folder, absolute. */
+  /** Absolute path of its folder. */
   path: z.string(),
   /** SHA-256 of `adapter_model.safetensors`, or of a run's `global.safetensors`. */
   sha256: z.string(),
   /** SHA-256 of `adapter_config.json`, which has the scale. */
   configSha256: z.string().optional(),
-  /** Of a run, the round that it was taken from. */
+  /** If it comes from a run: the round. */
   round: z.number().optional(),
 });
 
@@ -35,7 +35,7 @@ const begun = {
   method: z.object({ name: z.string(), note: z.string() }),
   /** What keeps the run from being a function of its config, seed and data. */
   doubts: names,
-  /** The resolved config, as YAML spells it. `config/` writes it and reads it again. */
+  /** The resolved config, with YAML's keys. `config/` writes and reads it. */
   config: z.record(z.string(), z.unknown()),
   init_from: inSnakeCase(origin.nullable()),
 };
@@ -48,9 +48,9 @@ const ready = {
   device: inSnakeCase(
     z.object({ type: z.string(), name: z.string(), capability: z.string().nullable(), memoryBytes: z.number().nullable() }),
   ),
-  /** SHA-256 by file; the commit that a name on the hub led to. */
+  /** SHA-256 by file, and the commit that a name on the hub resolved to. */
   model: z.object({ commit: z.string().nullable(), weights: hashes, tokenizer: hashes, config: hashes }),
-  /** SHA-256 by file of a task of one's own. */
+  /** SHA-256 by file of a custom task. */
   code: hashes,
   data: z.object({ sha256: z.string() }),
   /** The prepared data. */
@@ -58,7 +58,7 @@ const ready = {
   labels: names,
   eval_examples: count,
   truncated_examples: count,
-  /** What the user should know of the data, though it can be used. */
+  /** What the user should know about the data, though it can be used. */
   remarks: names,
   clients: list(
     z.object({
@@ -95,24 +95,24 @@ const readyPart = z.object(ready);
 /** `run.json` of a run whose data and model became ready. */
 export const runRecord = z.object({ ...begun, ...ready });
 
-/** Which adapter a run starts from: what `lora.init_from` led to. */
+/** The adapter that a run starts from, which `lora.init_from` resolved to. */
 export type Origin = z.output<typeof origin>;
 /** SHA-256 by file of a base model. */
 export type RecordedModel = z.output<typeof runRecord>["model"];
-/** As a record is written, or was read: what is compared when a run is resumed. */
+/** A record as written or read, which is compared when a run is resumed. */
 export type WrittenRecord = Readonly<Record<string, unknown>>;
 
-/** What is known before any worker starts, as it is written. */
+/** Encodes what is known before any worker starts. */
 export function encodeBegun(record: z.output<typeof begunRecord>): WrittenRecord {
   return z.encode(begunRecord, record);
 }
 
-/** What is added once data and model are ready, as it is written. */
+/** Encodes what is added once data and model are ready. */
 export function encodeReady(record: z.output<typeof readyPart>): WrittenRecord {
   return z.encode(readyPart, record);
 }
 
-/** What `run.json` says, as it was parsed. Throws a ConfigError if there is none. */
+/** Reads and parses `run.json`. Throws a ConfigError if there is none. */
 export async function readRecord(directory: string): Promise<WrittenRecord> {
   const file = path.join(directory, RUN_RECORD);
   if (isFile(directory)) throw refusal(`${directory} is a file; give a run's folder, such as runs/quickstart`);
@@ -130,7 +130,7 @@ export async function readReadyRecord<S extends z.ZodType>(directory: string, sc
   return requireReady(directory, await readRecord(directory), schema);
 }
 
-/** The same, of a record that was read before. */
+/** The same for a record that has already been read. */
 export function requireReady<S extends z.ZodType>(directory: string, record: WrittenRecord, schema: S): z.output<S> {
   const { value, problems } = check(schema, record, "snake_case");
   if (!problems) return value;
@@ -139,7 +139,7 @@ export function requireReady<S extends z.ZodType>(directory: string, record: Wri
     throw refusal(`the run in ${directory} ended before its data and model were ready, so it has no results; ${remedy}`);
   }
   const file = path.join(directory, RUN_RECORD);
-  throw refusal(`${file} is not as this version of prelort writes it: ${describeProblems(problems)}`);
+  throw refusal(`${file} does not match the format of this version of prelort: ${describeProblems(problems)}`);
 }
 
 /** Whether a record was written again once data and model were ready. */
@@ -150,5 +150,5 @@ export function isReady(record: WrittenRecord): boolean {
 export const RUN_RECORD = "run.json";
 
 function refusal(message: string): ConfigError {
-  return new ConfigError([{ path: "run-dir", message }]);
+  return argumentError("run-dir", message);
 }

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { camelKeys, snakeKeys } from "../base/case.ts";
 import { formatPath, type Problem } from "../config/check.ts";
 
-/* Pieces of the schemas of a run's files, and words for what does not fit them. */
+/* Parts of the schemas of a run's files, and messages for values that do not match them. */
 
 export const count = z.number().int().nonnegative();
 export const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "64 hexadecimal digits");

@@ -13,8 +13,8 @@ import type { Payload, Reply } from "../workers/task.ts";
 import { readIfThere } from "../base/read-file.ts";
 
 /*
- * A client's update on disk: a safetensors file with the tensors as the worker sent them, and the worker's answer in its metadata.
- * It names the adapter and the seed that it was trained from, and is used for no other.
+ * A client's update on disk: a safetensors file with the tensors in the worker's encoding, and the worker's answer in its
+ * metadata. It names the adapter and the seed it was trained from, and is used with no other.
  */
 
 const metadataSchema = z.object({
@@ -52,7 +52,7 @@ export interface FoundFit {
   readonly stored: StoredFit;
 }
 
-/** Whose update a file holds, by its beginning; undefined where the file is of another kind or incomplete. */
+/** The round and client of an update, read from the file's header; undefined if the file is something else or incomplete. */
 export function readOwner(file: string): { readonly round: string; readonly clientId: string } | undefined {
   try {
     const { data } = metadataSchema.safeParse(readHeader(file).metadata);
@@ -63,7 +63,7 @@ export function readOwner(file: string): { readonly round: string; readonly clie
   }
 }
 
-/** Reads an update. Throws a RefusedError where it is missing, damaged, or was trained from something else. */
+/** Reads an update. Throws a RefusedError if it is missing, damaged, or was trained from something else. */
 export async function readFit(file: string, { round, adapter, seed }: FitOrigin): Promise<FoundFit> {
   const content = await readIfThere(file);
   if (!content) throw new RefusedError(file, "a recorded fit", "no such file");
@@ -81,7 +81,7 @@ export async function readFit(file: string, { round, adapter, seed }: FitOrigin)
   return { reply, stored: storedFit(file, message) };
 }
 
-/** The answer in an update file. An earlier version may have written it, by an earlier protocol, with fewer figures. */
+/** The answer in an update file. An earlier version may have written it, with an earlier protocol and fewer figures. */
 function answerIn(fit: string): WorkerMessageOf<"fitted"> | undefined {
   const written = parseJson(fit);
   if (typeof written !== "object" || written === null) return undefined;
@@ -100,7 +100,7 @@ function payloadOf(file: string, { tensors }: WorkerMessageOf<"fitted">, raw: Re
   return Object.fromEntries(found);
 }
 
-/** Writes an update, all of it before this resolves, into the disk space of a file of that name if there is one. */
+/** Writes an update completely before this resolves, reusing the disk space of a file with that name. */
 export async function writeFit(
   file: string,
   clientId: string,
@@ -140,7 +140,7 @@ function storedFit(file: string, { tensors }: WorkerMessageOf<"fitted">): Stored
   };
 }
 
-/** Best effort: a file that cannot be removed is incomplete or refused when it is read, or is written over. */
+/** Best effort: a file that cannot be removed is overwritten later, or refused when it is read. */
 export function removeFit(file: string): void {
   try {
     rmSync(file, { force: true });
@@ -219,7 +219,7 @@ function readAt(fd: number, from: number, length: number): Uint8Array {
 
 /** Written synchronously: handing it to another thread would cost more. */
 const FEW_BYTES = 65536;
-/** No header of ours is larger. */
+/** Our headers are never larger. */
 const LARGEST_HEADER = 65536;
 /** One call reads, writes or hashes less than 2 GiB. */
 const LARGEST_PIECE = 2 ** 30;

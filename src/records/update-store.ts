@@ -10,13 +10,13 @@ import { isThere, readingError } from "../base/read-file.ts";
 import { type FitOrigin, type FoundFit, readFit, readOwner, removeFit, type StoredFit, writeFit } from "./update-file.ts";
 
 /*
- * The updates of a run, in `updates/`: a resumed run does not train again what an interrupted round had finished, an aggregation
+ * The updates of a run, in `updates/`: a resumed run does not repeat the finished fits of an interrupted round, an aggregation
  * that needs all updates at once reads them from here, and a run with `recordUpdates` can be verified. Recorded updates are
- * `updates/<round>/<client>.safetensors`; others are `updates/<k>.safetensors`, which the next round writes over.
+ * `updates/<round>/<client>.safetensors`; others are `updates/<k>.safetensors`, which the next round overwrites.
  */
 
 export interface UpdateStore {
-  /** Starts a round that trains from the adapter with this SHA-256, and finds the updates that an interrupted run left of it. */
+  /** Starts a round that trains from the adapter with this SHA-256, and finds updates of it from an interrupted run. */
   open(round: number, adapter: string): Promise<RoundUpdates>;
   /** Removes all updates that are not recorded. */
   clear(): Promise<void>;
@@ -24,11 +24,11 @@ export interface UpdateStore {
 
 export interface RoundUpdates {
   /**
-   * Passes a client's update that was found on disk to `take`, one client at a time; undefined where there is none, or it is
-   * damaged. An update that `take` refuses is removed, and counts as not found.
+   * Passes a client's update found on disk to `take`, one client at a time; undefined if there is none or it is damaged. An
+   * update that `take` refuses is removed and counts as not found.
    */
   restore(client: SeededClient, take: (found: FoundFit) => Promise<unknown>): Promise<Reply<"fit"> | undefined>;
-  /** Writes an update, all of it before this resolves; undefined where there is no room for it, or training again is faster. */
+  /** Writes an update completely before this resolves; undefined if there is no room for it, or training again is faster. */
   keep(client: SeededClient, reply: Reply<"fit">): Promise<StoredFit | undefined>;
 }
 
@@ -87,7 +87,7 @@ class Round implements RoundUpdates {
     const found = this.#found.get(id);
     if (found === undefined) return undefined;
     return this.#turns.add(async () => {
-      // It may have been kept before the run was told to record its updates.
+      // It may have been kept before the run was set to record its updates.
       const file = this.#options.isRecorded ? this.#recordedFile(id) : found;
       if (file !== found) await rename(found, file);
       try {
@@ -122,7 +122,7 @@ class Round implements RoundUpdates {
     return path.join(this.#target, fileName(clientId));
   }
 
-  /** A file that an earlier round wrote, where there is one, since its disk space is allocated already. */
+  /** A file of an earlier round if there is one, since its disk space is already allocated. */
   #nextSlot(): string {
     for (;;) {
       const file = path.join(this.#target, `${this.#slot++}${SUFFIX}`);
@@ -131,7 +131,7 @@ class Round implements RoundUpdates {
   }
 }
 
-/** The recorded update of a client. Throws a RefusedError where it is missing, damaged, or was trained from something else. */
+/** The recorded update of a client. Throws a RefusedError if it is missing, damaged, or was trained from something else. */
 export async function readRecordedFit(folder: string, clientId: string, origin: FitOrigin): Promise<FoundFit> {
   return readFit(path.join(folder, `${origin.round}`, fileName(clientId)), origin);
 }
@@ -144,10 +144,10 @@ export function hasRecorded(folder: string, round: number): boolean {
 const SUFFIX = ".safetensors";
 /** Longest file name on the file systems of Linux and macOS, in bytes. */
 const LONGEST_NAME = 255;
-/** Of a slow disk: an update that trains in less time than it takes to write is not kept. */
+/** The speed of a slow disk: an update that takes less time to train than to write is not kept. */
 const DISK_BYTES_PER_SECOND = 100e6;
 
-/** A client's id may hold any characters, even half a surrogate pair, and be longer than a file name may be. */
+/** A client's id may contain any characters, even half a surrogate pair, and be longer than a file name may be. */
 function fileName(clientId: string): string {
   const name = encodeURIComponent(clientId.replaceAll(/\p{Surrogate}/gu, "\ufffd")).replaceAll(".", "%2E");
   if (name.length + SUFFIX.length <= LONGEST_NAME) return `${name}${SUFFIX}`;

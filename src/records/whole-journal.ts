@@ -7,8 +7,8 @@ import { isThere, readingError } from "../base/read-file.ts";
 
 /**
  * Reads a run's journal, and refuses one that lacks lines. A round's folder is written before the journal commits it, and its
- * metrics after, so files or metrics of later rounds mean that commits are missing. `lines` of metrics.jsonl must have been read
- * before, since the run may be under way.
+ * metrics after, so files or metrics of later rounds mean that commits are missing. `lines` of metrics.jsonl must be read
+ * first, since the run may be under way.
  */
 export async function readWholeJournal(root: string, lines: readonly MetricsLine[]): Promise<Journal> {
   const latestOf = (rounds: readonly number[]) => rounds.reduce((a, b) => Math.max(a, b), -1);

@@ -2,12 +2,12 @@ import { extent } from "./drawing.ts";
 import { evaluatedRounds, majorityShare, type Quality, qualityOf, tierAt } from "./quality.ts";
 import type { RecordedRun } from "../records/read-run.ts";
 
-/** In the unit of the axis. What was not finite is NaN: its line has a gap there. */
+/** In the unit of the axis. NaN where the value was not finite: its line has a gap there. */
 export interface Point {
   readonly round: number;
   readonly r: number;
   readonly value: number;
-  /** Ends of the 95 % interval; NaN where there is none. */
+  /** Ends of the 95 % interval; NaN if there is none. */
   readonly low: number;
   readonly high: number;
   readonly examples: number;
@@ -16,13 +16,13 @@ export interface Point {
 
 export interface Measured {
   readonly quality: Quality;
-  /** From what was recorded to the unit of the axis: accuracy is drawn in %. */
+  /** Converts recorded values to the unit of the axis: accuracy is drawn in %. */
   readonly factor: number;
   readonly points: readonly Point[];
   /** Evaluated rounds; 0 is before training. */
   readonly rounds: readonly number[];
   readonly tiers: readonly number[];
-  /** Share of the commonest label. */
+  /** Share of the most common label. */
   readonly baseline: number | undefined;
 }
 
@@ -60,20 +60,20 @@ export function isDrawn({ value }: Point): boolean {
   return Number.isFinite(value);
 }
 
-/** Of the values that make an axis at most half as long again as the lines do. */
+/** Whether a value extends the axis of the lines by at most half its length at either end. */
 export function nearTo(lines: readonly Point[]): (value: number) => boolean {
   const [low, high] = extent(lines.filter(isDrawn).map(({ value }) => value)) ?? [0, 0];
   return (value) => Number.isFinite(value) && value >= low - (high - low) / 2 && value <= high + (high - low) / 2;
 }
 
-/** One value, or the least and the largest. */
+/** One value, or the smallest and the largest. */
 export function describeRange(points: readonly Point[]): string {
   const drawn = points.filter(isDrawn).toSorted((a, b) => a.value - b.value);
   const [first, last] = [drawn.at(0)?.text ?? "not finite", drawn.at(-1)?.text ?? "not finite"];
   return first === last ? first : `${first} to ${last}`;
 }
 
-/** At most `count` of the items: the first, the last, and evenly between. */
+/** At most `count` items, evenly spaced, with the first and the last. */
 export function pickEvenly<T>(items: readonly T[], count: number): readonly T[] {
   if (items.length <= count) return items;
   return Array.from({ length: count }, (_, index) => items[Math.round((index * (items.length - 1)) / (count - 1))] as T);

@@ -3,7 +3,7 @@ import { isDrawn, type Measured, nearTo, type Point } from "./chart-data.ts";
 import { draw, fitScale, spreadApart } from "./drawing.ts";
 
 export interface Line {
-  /** At the end of the line: it is told from the others without its colour. */
+  /** Drawn at the end of the line, which can so be identified without its colour. */
   readonly name: string;
   readonly color: string;
   readonly line: readonly Point[];
@@ -11,12 +11,12 @@ export interface Line {
 
 export interface Axis {
   readonly y: Plot.ScaleOptions;
-  /** Share of the commonest label, in the axis's unit; undefined where it lies too far away. */
+  /** Share of the most common label, in the unit of the axis; undefined if it is too far away. */
   readonly baseline: number | undefined;
   readonly notes: readonly string[];
 }
 
-/** Fits the lines and their intervals, and the commonest label's share where it lies near. */
+/** Fits the lines, their intervals and, if it is near, the share of the most common label. */
 export function fitAxis({ quality, factor, baseline }: Measured, lines: readonly Point[], intervals: readonly Point[]): Axis {
   const values = [...lines.map(({ value }) => value), ...intervals.flatMap(({ low, high }) => [low, high])].filter(Number.isFinite);
   if (quality.name !== "accuracy") {
@@ -26,11 +26,11 @@ export function fitAxis({ quality, factor, baseline }: Measured, lines: readonly
   const level = baseline === undefined ? undefined : baseline * factor;
   const isShown = level !== undefined && nearTo(lines)(level);
   const scale = fitScale(isShown ? [...values, level] : values, { least: 0, most: 100 });
-  const told = `Majority: always answering the commonest label, ${quality.format(baseline ?? null)}${isShown ? "" : ", outside this axis"}.`;
+  const note = `Majority: always answering the most common label, ${quality.format(baseline ?? null)}${isShown ? "" : ", outside this axis"}.`;
   return {
     y: { ...scale, label: "↑ accuracy on held-out examples, %" },
     baseline: isShown ? level : undefined,
-    notes: level === undefined ? [] : [told],
+    notes: level === undefined ? [] : [note],
   };
 }
 
@@ -39,7 +39,7 @@ const FRAME = { width: 440, height: 300, marginLeft: 48, marginRight: 78, margin
 /** Pixels from the left end of the x axis to its right end. */
 export const PLOT_WIDTH = FRAME.width - FRAME.marginLeft - FRAME.marginRight;
 
-/** The frame that both pictures share: size, type, the axis of quality, the commonest label's share. */
+/** The frame that both charts share: size, font, the axis of quality, the share of the most common label. */
 export function drawFrame(axis: Axis, { label, x, marks }: { label: string; x: Plot.ScaleOptions; marks: Plot.Markish[] }): string {
   return draw({
     ...FRAME,
@@ -52,7 +52,7 @@ export function drawFrame(axis: Axis, { label, x, marks }: { label: string; x: P
   });
 }
 
-/** The name of every line where it ends, moved apart where ends lie close together. None where there are too many to be read. */
+/** The name of every line at its end, moved apart where ends are close together. None if there are too many to read. */
 export function endLabels(lines: readonly Line[], { y, baseline }: Axis, dx: number): Plot.Markish[] {
   const ends = [
     ...lines.flatMap(({ name, color, line }) =>

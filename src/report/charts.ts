@@ -5,14 +5,14 @@ import { roundTicks, textWidth, whiskers } from "./drawing.ts";
 import { formatCount, plural } from "./format.ts";
 import type { RecordedRun } from "../records/read-run.ts";
 
-/** A picture as inline SVG, coloured by the page's CSS variables, the entries of its legend, and what its caption must add. */
+/** A chart as inline SVG, coloured by the page's CSS variables, the entries of its legend, and notes for its caption. */
 export interface Chart {
   readonly svg: string;
   readonly legend: readonly { readonly name: string; readonly value: string; readonly color: string; readonly isDashed: boolean }[];
   readonly notes: readonly string[];
 }
 
-/** One line per tier over the rounds, from before training on; for the whole adapter its interval as a band. */
+/** One line per tier over the rounds, starting before training; a band shows the interval of the whole adapter. */
 export function qualityOverRounds(run: RecordedRun): Chart {
   const measured = measure(run);
   const { points, rounds, tiers } = measured;
@@ -22,7 +22,7 @@ export function qualityOverRounds(run: RecordedRun): Chart {
   const band = whole?.line.filter(hasInterval) ?? [];
   const axis = fitAxis(measured, points, band);
   const svg = drawFrame(axis, {
-    label: `Line chart: ${measured.quality.name} over the server rounds, a line for each rank.`,
+    label: `Line chart: ${measured.quality.name} over the server rounds, one line per rank.`,
     x: { label: "server round →", domain: [0, last], ticks: [...roundTicks(last)], tickFormat: String },
     marks: [
       Plot.areaY(band, { x: "round", y1: "low", y2: "high", fill: whole?.color ?? "none", fillOpacity: 0.13 }),
@@ -36,8 +36,8 @@ export function qualityOverRounds(run: RecordedRun): Chart {
   const n = formatCount(band.at(-1)?.examples ?? 0);
   const notes = [
     band.length > 0
-      ? `Band: 95 % interval (Wilson) of rank ${tiers.at(-1)}, as ${n} held-out examples allow. All ranks are evaluated on the same examples, so differences between them are more certain than that.`
-      : `No interval is drawn: that of a mean ${measured.quality.name} needs the spread over the examples, which is not recorded.`,
+      ? `Band: 95 % interval (Wilson) of rank ${tiers.at(-1)}, from ${n} held-out examples. All ranks are evaluated on the same examples, so differences between ranks are more certain than the band suggests.`
+      : `No interval is drawn: for a mean ${measured.quality.name} it would need the spread over the examples, which is not recorded.`,
     ...axis.notes,
     ...noteGaps(points),
   ];
@@ -47,7 +47,7 @@ export function qualityOverRounds(run: RecordedRun): Chart {
   return { svg, legend, notes };
 }
 
-/** One line per round over the ranks: some on the way, and the last with its intervals; before training where it lies near. */
+/** One line per round over the ranks: a few rounds, the last with its intervals; before training only if its values are near. */
 export function qualityOverRank(run: RecordedRun): Chart {
   const measured = measure(run);
   const { quality, rounds, tiers } = measured;
@@ -59,18 +59,18 @@ export function qualityOverRank(run: RecordedRun): Chart {
   const last = shown.at(-1);
   const lines = curvesOf(measured.points, shown);
   const final = lines.at(-1)?.line ?? [];
-  const sure = final.filter(hasInterval);
+  const withIntervals = final.filter(hasInterval);
   const axis = fitAxis(
     measured,
     lines.flatMap(({ line }) => line),
-    sure,
+    withIntervals,
   );
   const widest = final.reduce((most, { text }) => Math.max(most, textWidth(text, 13)), 1);
   const stride = Math.ceil((tiers.length * widest) / PLOT_WIDTH);
   const labelled = tiers.filter((_, index) => (tiers.length - 1 - index) % stride === 0);
   const side = quality.better === "higher" ? ("high" as const) : ("low" as const);
   const svg = drawFrame(axis, {
-    label: `Line chart: ${quality.name} over the rank of the adapter's prefix, a line for each of a few rounds.`,
+    label: `Line chart: ${quality.name} over the rank of the adapter's prefix, one line for each of a few rounds.`,
     x: {
       type: "point",
       label: "rank of the adapter's prefix →",
@@ -80,7 +80,7 @@ export function qualityOverRank(run: RecordedRun): Chart {
       padding: 0.4,
     },
     marks: [
-      ...whiskers(sure, { x: "r", low: "low", high: "high", stroke: "var(--accent)" }),
+      ...whiskers(withIntervals, { x: "r", low: "low", high: "high", stroke: "var(--accent)" }),
       ...lines.flatMap(curve),
       Plot.text(
         final.filter((point) => labelled.includes(point.r) && isDrawn(point)),
@@ -97,7 +97,7 @@ export function qualityOverRank(run: RecordedRun): Chart {
     ],
   });
   const notes = [
-    ...noteIntervals(sure, last),
+    ...noteIntervals(withIntervals, last),
     ...(showsBefore ? [] : [`Before training: ${describeRange(before)}, outside this axis.`]),
     ...axis.notes,
     ...noteGaps(lines.flatMap(({ line }) => line)),
@@ -108,7 +108,7 @@ export function qualityOverRank(run: RecordedRun): Chart {
   return { svg, legend, notes };
 }
 
-/** One for each of these rounds, the later the stronger in colour. */
+/** One curve per round; later rounds have stronger colours. */
 function curvesOf(points: readonly Point[], rounds: readonly number[]): readonly (Curve & { readonly name: string })[] {
   return rounds.map((round, index) => {
     const strength = Math.round(100 - (55 * (rounds.length - 1 - index)) / Math.max(1, rounds.length - 1));
@@ -122,7 +122,7 @@ function curvesOf(points: readonly Point[], rounds: readonly number[]): readonly
   });
 }
 
-/** A line of the picture, with a dot at each rank; the last round's is the strongest. */
+/** A line of the chart, with a dot at each rank; that of the last round is the thickest. */
 function curve({ line, color, isDashed, isLast }: Curve): readonly Plot.Markish[] {
   const stroke = { stroke: color, strokeWidth: isLast ? 2.5 : 1.5, ...(isDashed && { strokeDasharray: "4 3" }) };
   return [Plot.lineY(line, { x: "r", y: "value", ...stroke }), Plot.dot(line, { x: "r", y: "value", fill: color, r: isLast ? 3.5 : 2 })];
@@ -135,11 +135,11 @@ interface Curve {
   readonly isLast: boolean;
 }
 
-/** What the whiskers of `round` mean. */
+/** Explains the whiskers of `round`. */
 function noteIntervals([first]: readonly Point[], round: number | undefined): readonly string[] {
   if (!first) return [];
   const when = round === 0 ? "before training" : `after round ${round}`;
-  return [`Whiskers: 95 % intervals (Wilson) ${when}, as ${formatCount(first.examples ?? 0)} held-out examples allow.`];
+  return [`Whiskers: 95 % intervals (Wilson) ${when}, from ${formatCount(first.examples ?? 0)} held-out examples.`];
 }
 
 function noteGaps(points: readonly Point[]): readonly string[] {

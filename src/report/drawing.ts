@@ -3,15 +3,15 @@ import { DOMParser } from "linkedom";
 import { visibleLine, visibleText } from "./visible.ts";
 
 export type Picture = Plot.PlotOptions & {
-  /** What a screen reader says in place of the picture. */
+  /** The text for screen readers. */
   readonly label: string;
-  /** Makes it a file of its own, with this title. */
+  /** Makes it a standalone file with this title. */
   readonly fileTitle?: string;
 };
 
-/** Draws without a browser. */
+/** Renders to SVG without a browser. */
 export function draw({ label, fileTitle, ...options }: Picture): string {
-  // Not an HTML document: linkedom would leave the text of its title elements unescaped.
+  // Not an HTML document, whose title elements linkedom would leave unescaped.
   const document = new DOMParser().parseFromString("<svg/>", "image/svg+xml");
   const drawn = Plot.plot({ ...options, document });
   drawn.setAttribute("role", "img");
@@ -29,12 +29,12 @@ function toMarkup({ outerHTML }: { readonly outerHTML: string }): string {
   return visibleText(outerHTML).replace(/[\ufffe\uffff]/g, "\ufffd");
 }
 
-/** Options of a picture whose marks are placed in pixels. */
+/** Options of a picture with marks positioned in pixels. */
 export function inPixels(width: number, height: number): Plot.PlotOptions {
   return { width, height, margin: 0, axis: null, x: { type: "identity" }, y: { type: "identity" }, r: { type: "identity" } };
 }
 
-/** Pixels that a line of text takes, a little more than in most fonts; wide characters (Chinese, emoji) take two places. */
+/** Width of a line of text in pixels, slightly more than in most fonts; wide characters (Chinese, emoji) count nearly double. */
 export function textWidth(text: string, fontSize: number): number {
   return charactersOf(text).reduce((sum, character) => sum + (WIDE.test(character) ? 1.05 : 0.6), 0) * fontSize;
 }
@@ -47,8 +47,8 @@ const SEGMENTER = new Intl.Segmenter("en");
 const WIDE = /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]|\p{Extended_Pictographic}/u;
 
 /**
- * The text, with … in place of its middle where it is too wide: names often differ at the end alone. What cannot be seen is
- * written out.
+ * The text, with its middle replaced by … if it is too wide: names often differ only at the end. Invisible characters are
+ * escaped.
  */
 export function fitText(text: string, width: number, fontSize: number): string {
   const readable = visibleLine(text);
@@ -73,7 +73,7 @@ const CAP: Plot.SymbolImplementation = {
   },
 };
 
-/** An upright bar with caps for each of the data. (Plot's markers are numbered through the process, so bytes would differ each time.) */
+/** A vertical bar with caps for each datum. (Plot numbers its own markers per process, so the bytes would differ each time.) */
 export function whiskers<T>(
   data: readonly T[],
   { x, low, high, dx = 0, stroke }: { x: keyof T & string; low: keyof T & string; high: keyof T & string; dx?: number; stroke: string },
@@ -93,7 +93,7 @@ export function extent(values: readonly number[]): readonly [low: number, high: 
   return values.reduce<readonly [number, number]>(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [first, first]);
 }
 
-/** A scale that fits the values, with a little room; logarithmic where they span more than a factor of ten, unless they have bounds. */
+/** A scale that fits the values with a little room; logarithmic if they span more than a factor of ten and have no bounds. */
 export function fitScale(values: readonly number[], bounds?: { readonly least: number; readonly most: number }): Plot.ScaleOptions {
   const [low, high] = extent(values) ?? [0, 1];
   const isLog = bounds === undefined && low > 0 && high > 10 * low;
@@ -104,13 +104,13 @@ export function fitScale(values: readonly number[], bounds?: { readonly least: n
   return { type: isLog ? "log" : "linear", domain, ticks, grid: true, nice: !isLog, ...tickFormat(high) };
 }
 
-/** Powers of ten where Plot's own labels would be too long for the margin. */
+/** Exponents where Plot's own labels would be too long for the margin. */
 function tickFormat(high: number): Plot.ScaleOptions {
   if (high === 0 || (Math.abs(high) < 1e5 && Math.abs(high) >= 1e-3)) return {};
   return { tickFormat: (value: number) => (value === 0 ? "0" : value.toExponential(2).replace(/\.?0*e\+?/, "e")) };
 }
 
-/** 1, 2 and 5 times the powers of ten; where those are too many the powers alone, or some of them. */
+/** 1, 2 and 5 times the powers of ten; if those are too many, only powers, or some of them. */
 function logTicks(low: number, high: number): number[] {
   const [first, last] = [Math.floor(Math.log10(low)), Math.floor(Math.log10(high))];
   const powers = Array.from({ length: last - first + 1 }, (_, index) => first + index);
@@ -125,7 +125,7 @@ function logTicks(low: number, high: number): number[] {
         .filter(within);
 }
 
-/** Whole ticks from round 0, at steps of 1, 2 or 5 times a power of ten; at most eleven. */
+/** Integer ticks from round 0 at steps of 1, 2 or 5 times a power of ten; at most eleven. */
 export function roundTicks(last: number): readonly number[] {
   const power = 10 ** Math.floor(Math.log10(Math.max(1, last / 10)));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => last / candidate <= 10) ?? 1;
@@ -133,8 +133,8 @@ export function roundTicks(last: number): readonly number[] {
 }
 
 /**
- * Moves labels as little as possible, in the sense of least squares, so that neighbours keep the gap and none leaves the range as
- * long as all fit. In the order given. (Isotonic regression of the ordered positions less their gaps, by pooling neighbours.)
+ * Moves labels as little as possible (least squares) so that neighbours keep the gap and, if all fit, none leaves the range.
+ * Returns them in the order given. (Isotonic regression of the sorted positions minus their gaps, by pooling adjacent violators.)
  */
 export function spreadApart(positions: readonly number[], gap: number, [least, most]: readonly [number, number]): readonly number[] {
   const order = positions.map((_, index) => index).toSorted((a, b) => (positions[a] as number) - (positions[b] as number));

@@ -1,4 +1,4 @@
-/** Numbers as people read them. An em dash stands for what was not measured. */
+/** Stands for a value that was not measured. */
 export const NOTHING = "—";
 
 export function formatNumber(value: number | null, digits = 3): string {

@@ -1,17 +1,17 @@
 import { formatCount, plural } from "./format.ts";
 import type { Holding } from "./mix.ts";
 
-/** Of one client and one value; both by their place in the table. */
+/** The count of one client and one value, both by their index in the table. */
 export interface Cell {
   readonly client: number;
   readonly value: number;
   readonly n: number;
 }
 
-/** What the clients train on, as far as one picture can show it, and the sums over all. */
+/** What the clients train on, limited to what one picture can show, and the totals over all. */
 export interface HoldingTable {
   readonly clients: readonly { readonly id: string; readonly n: number }[];
-  /** The commonest first; the rarest in one row. */
+  /** The most common first; the rarest are combined in one row. */
   readonly values: readonly { readonly name: string; readonly n: number }[];
   readonly cells: readonly Cell[];
   /** The largest cell. */
@@ -21,7 +21,7 @@ export interface HoldingTable {
 
 const [SHOWN_CLIENTS, SHOWN_VALUES] = [100, 30];
 
-/** Undefined where no example has a value. */
+/** Undefined if no example has a value. */
 export function tabulate(holdings: readonly Holding[]): HoldingTable | undefined {
   const totals = new Map<string, number>();
   for (const { mix } of holdings) for (const { value, n } of mix) totals.set(value, (totals.get(value) ?? 0) + n);

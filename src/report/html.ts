@@ -8,7 +8,7 @@ export async function writeReport(directory: string): Promise<string> {
 }
 
 export async function writeReportOf(run: RecordedRun): Promise<string> {
-  // What draws takes longer to load than the rest of us together.
+  // The drawing library takes longer to load than everything else together.
   const { renderPage } = await import("./page.ts");
   const path = join(run.directory, "report.html");
   await writeDurably(path, renderPage(run));

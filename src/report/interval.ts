@@ -1,4 +1,4 @@
-/** Of a share: both ends between 0 and 1. */
+/** The interval of a share; both ends are between 0 and 1. */
 export interface ShareInterval {
   readonly low: number;
   readonly high: number;

@@ -1,6 +1,6 @@
 import { visibleText } from "./visible.ts";
 
-/** HTML that is safe to print: only `html` and `trusted` make it, and `html` escapes every text put into it. */
+/** Safe HTML: only `html` and `trusted` create it, and `html` escapes all text inserted into it. */
 export interface Markup {
   readonly markup: string;
 }
@@ -8,10 +8,10 @@ export interface Markup {
 type Insertion = string | number | Markup | readonly Markup[];
 
 export function html(strings: TemplateStringsArray, ...insertions: readonly Insertion[]): Markup {
-  return { markup: strings.map((text, place) => text + render(insertions[place] ?? "")).join("") };
+  return { markup: strings.map((text, index) => text + render(insertions[index] ?? "")).join("") };
 }
 
-/** For markup that was not written by a person: charts, the style sheet. */
+/** For markup that prelort itself generates: charts, the style sheet. */
 export function trusted(markup: string): Markup {
   return { markup: visibleText(markup) };
 }

@@ -1,21 +1,21 @@
 import { formatPercent, plural } from "./format.ts";
 
-/** Who trains on how much of what. */
+/** What one client trains on. */
 export interface Holding {
   readonly id: string;
-  /** How often each value occurs in what it trains on, the commonest first. */
+  /** How often each value occurs in what it trains on, the most common first. */
   readonly mix: readonly { readonly value: string; readonly n: number }[];
 }
 
-/** The commonest values with their shares, such as `artifact 31.0 %, person 12.5 %, 14 more values`. */
+/** The most common values with their shares, such as `artifact 31.0 %, person 12.5 %, 14 more values`. */
 export function describeMix({ mix }: Pick<Holding, "mix">, count = 2): string {
   const total = mix.reduce((sum, { n }) => sum + n, 0);
-  const told = mix.slice(0, count).map(({ value, n }) => `${shorten(value, 24)} ${formatPercent(n / total)}`);
-  return [...told, ...(mix.length > count ? [plural(mix.length - count, "more value")] : [])].join(", ");
+  const shown = mix.slice(0, count).map(({ value, n }) => `${shorten(value, 24)} ${formatPercent(n / total)}`);
+  return [...shown, ...(mix.length > count ? [plural(mix.length - count, "more value")] : [])].join(", ");
 }
 
 export function shorten(text: string, length: number): string {
-  // By code points: half a character is none.
+  // By code points, so that no character is cut in half.
   return text.length > length
     ? `${Array.from(text)
         .slice(0, length - 1)

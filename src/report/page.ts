@@ -8,7 +8,7 @@ import { styleSheet } from "./style.ts";
 import { facts, summarise } from "./summary.ts";
 import { reportTables, type Table } from "./tables.ts";
 
-/** The whole report as one HTML document that loads nothing. */
+/** The report as one HTML document that loads no other files. */
 export function renderPage(run: RecordedRun): string {
   const { record } = run;
   const page = html`<!doctype html>
@@ -44,7 +44,7 @@ export function renderPage(run: RecordedRun): string {
             <p><b>${record.method.name}.</b> ${record.method.note}</p>
           </section>
           <section>
-            <h2>The config, with every default</h2>
+            <h2>The config, including defaults</h2>
             <pre>${stringify(record.config, { flowCollectionPadding: true })}</pre>
           </section>
         </main>
@@ -65,8 +65,8 @@ function renderFigures(run: RecordedRun): Markup {
   if (evaluatedRounds(run.rounds).length === 0) return html``;
   const { name, better } = qualityOf(run.rounds);
   return html`<div class="figures">
-    ${renderFigure(qualityOverRounds(run), `${name} over rounds`, `The global adapter, cut to each tier, after every evaluated round; ${better} is better.`)}
-    ${renderFigure(qualityOverRank(run), `${name} over rank`, "The same adapter read across: what each further segment of components adds.")}
+    ${renderFigure(qualityOverRounds(run), `${name} over rounds`, `The global adapter, truncated to each tier, after every evaluated round; ${better} is better.`)}
+    ${renderFigure(qualityOverRank(run), `${name} over rank`, "The same adapter over its ranks: what each additional segment of components adds.")}
   </div>`;
 }
 
@@ -76,7 +76,7 @@ function renderPartition({ record }: RecordedRun): Markup {
   return html`<section>
     <h2>Who trains on what</h2>
     <p>
-      A dot for every client and value; its area is the examples that the client trains on. Numbers at the top and at the right are sums.
+      One dot per client and value; its area is the number of examples that the client trains on. Numbers at the top and right are totals.
     </p>
     <div class="scroll partition" role="region" aria-label="Who trains on what" tabindex="0">${trusted(picture)}</div>
   </section>`;
@@ -96,7 +96,7 @@ function renderFigure({ svg, legend, notes }: Chart, title: string, caption: str
   </figure>`;
 }
 
-/** Numbers stay on one line with their unit. */
+/** Keeps a number on one line with its unit. */
 function keepUnits(text: string): string {
   return text.replaceAll(" %", "\u00a0%");
 }
@@ -115,7 +115,7 @@ function renderTable({ title, columns, rows }: Table): Markup {
           ${rows.map(
             (row) =>
               html`<tr>
-                ${row.map((cell, place) => (place === 0 ? html`<th scope="row">${cell}</th>` : html`<td>${cell}</td>`))}
+                ${row.map((cell, index) => (index === 0 ? html`<th scope="row">${cell}</th>` : html`<td>${cell}</td>`))}
               </tr>`,
           )}
         </tbody>

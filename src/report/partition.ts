@@ -9,8 +9,9 @@ const TITLE = "Who trains on what";
 const [FONT, ROW, GAP, LABEL_WIDTH] = [12, 22, 12, 150];
 
 /**
- * A dot for every client and value, its area as many examples as the client trains on of it; the sums of rows and columns, and a
- * legend of sizes. In the colours of a report, or as an SVG file of its own with a title. Undefined where examples have no values.
+ * One dot per client and value, its area the number of examples with that value that the client trains on; the totals of rows and
+ * columns, and a legend of sizes. In the colours of a report, or as a standalone SVG file with a title. Undefined if examples have
+ * no values.
  */
 export function partitionPicture(holdings: readonly Holding[], { isFile = false } = {}): string | undefined {
   const table = tabulate(holdings);
@@ -21,7 +22,7 @@ export function partitionPicture(holdings: readonly Holding[], { isFile = false 
   const radiusOf = (n: number) => Math.max(0.8, radius * Math.sqrt(n / largest));
   const names = clients.map(({ id }) => fitText(id, LABEL_WIDTH, FONT));
   const sums = clients.map(({ n }) => formatCount(n));
-  const [below, above] = [turned(names, column), turned(sums, column)];
+  const [below, above] = [rotated(names, column), rotated(sums, column)];
   const left = Math.max(...values.map(({ name }) => labelWidth(name)), textWidth("size of a dot", FONT - 1)) + 2 * GAP;
   const top = (isFile ? 58 : 8) + above.height + GAP;
   const [right, bottom] = [left + clients.length * column, top + values.length * ROW];
@@ -39,7 +40,7 @@ export function partitionPicture(holdings: readonly Holding[], { isFile = false 
   return draw({
     ...inPixels(width, height),
     ...(isFile && { fileTitle: TITLE }),
-    label: `${TITLE}: ${table.description}. A dot for each client and value; its area is the number of examples.`,
+    label: `${TITLE}: ${table.description}. One dot per client and value; its area is the number of examples.`,
     className: "chart",
     style: { fontFamily: isFile ? "system-ui, sans-serif" : "inherit", background: isFile ? "#fff" : "none" },
     marks: [
@@ -75,8 +76,8 @@ function labelWidth(name: string): number {
   return Math.min(LABEL_WIDTH, textWidth(name, FONT));
 }
 
-/** Labels along the columns: level where each fits its column, else all aslant. */
-function turned(labels: readonly string[], column: number) {
+/** Labels along the columns: horizontal if each fits its column, else all rotated. */
+function rotated(labels: readonly string[], column: number) {
   const widest = Math.max(...labels.map((label) => textWidth(label, FONT)));
   const isLevel = widest <= column;
   return {
@@ -95,7 +96,7 @@ function heading(description: string, { text, muted }: Ink): Plot.Markish[] {
   ];
 }
 
-/** Dots of round numbers of examples, from about the largest down. */
+/** A legend of dots for round numbers of examples, the first near the largest. */
 function sizes(largest: number, radiusOf: (n: number) => number, { left, y, ink }: { left: number; y: number; ink: Ink }): Plot.Markish[] {
   const shown = [...new Set([largest, largest / 4, largest / 20].map(roundDown))].map((n, index) => ({ n, x: left + 10 + index * 120 }));
   return [

@@ -3,16 +3,16 @@ import { formatNumber, formatPercent, NOTHING } from "./format.ts";
 import { type ShareInterval, wilsonInterval } from "./interval.ts";
 import type { RunRecord } from "../records/read-run.ts";
 
-/** What a run is judged by: accuracy or perplexity where the task has one, else its loss. */
+/** The measure of a run's quality: accuracy or perplexity if the task has one, else its loss. */
 export interface Quality {
   readonly name: "accuracy" | "perplexity" | "loss";
   readonly better: "higher" | "lower";
-  /** Of one tier's metrics; null where it was not finite. */
+  /** The value for one tier; null if it was not finite. */
   of(tier: TierMetrics): number | null;
-  /** Where it lies with 95 % confidence, as far as so many held-out examples tell; null where they do not tell. */
+  /** Its 95 % interval from the number of held-out examples; null if it cannot be computed. */
   interval(tier: TierMetrics): ShareInterval | null;
   format(value: number | null): string;
-  /** From one value to another, signed. */
+  /** The signed change from one value to another. */
   formatChange(from: number | null, to: number | null): string;
 }
 
@@ -26,7 +26,7 @@ export function evaluatedRounds(rounds: readonly RoundMetrics[]): readonly Round
   return rounds.filter(({ byTier }) => byTier.length > 0);
 }
 
-/** Before training, if the figures of that are there. */
+/** The evaluation before training, if its metrics are there. */
 export function untrainedRound(rounds: readonly RoundMetrics[]): RoundMetrics | undefined {
   return evaluatedRounds(rounds).find(({ round }) => round === 0);
 }
@@ -40,7 +40,7 @@ export function qualityAt(quality: Quality, round: RoundMetrics | undefined, r: 
   return tier ? quality.of(tier) : null;
 }
 
-/** Share of the commonest label in the training data: the accuracy of always answering it. Undefined for tasks without labels. */
+/** Share of the most common label in the training data: the accuracy of always answering it. Undefined for tasks without labels. */
 export function majorityShare({ clients, labels }: Pick<RunRecord, "clients" | "labels">): number | undefined {
   const totals = labels.map((_, label) => clients.reduce((sum, client) => sum + (client.label_counts[label] ?? 0), 0));
   const all = totals.reduce((sum, total) => sum + total, 0);

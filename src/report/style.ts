@@ -1,8 +1,8 @@
-/** The report's style sheet. Tiers are an ordinal scale, gold through green to indigo, so that neighbours differ in hue and in lightness. */
+/** The report's style sheet. Tiers are an ordinal scale from gold through green to indigo: neighbours differ in hue and lightness. */
 export function styleSheet(tiers: number): string {
-  const tierColors = Array.from({ length: tiers }, (_, place) => {
-    const share = tiers === 1 ? 100 : Math.round((100 * place) / (tiers - 1));
-    return `--tier-${place}: color-mix(in oklch increasing hue, var(--lowest), var(--highest) ${share}%);`;
+  const tierColors = Array.from({ length: tiers }, (_, index) => {
+    const share = tiers === 1 ? 100 : Math.round((100 * index) / (tiers - 1));
+    return `--tier-${index}: color-mix(in oklch increasing hue, var(--lowest), var(--highest) ${share}%);`;
   });
   return `${SHEET}\n:root { ${tierColors.join(" ")} }`;
 }

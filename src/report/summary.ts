@@ -2,19 +2,19 @@ import { formatBytes, formatCount, formatSeconds, plural } from "./format.ts";
 import { evaluatedRounds, majorityShare, qualityAt, qualityOf, tierAt, untrainedRound } from "./quality.ts";
 import type { RecordedRun } from "../records/read-run.ts";
 
-/** The run in two sentences: what the whole adapter came to, and what its smallest prefix did; and which rounds have no figures. */
+/** The run in two sentences: the quality of the whole adapter and of its smallest prefix; and the rounds that lack metrics. */
 export function summarise(run: RecordedRun): string {
   return [describeQuality(run), ...describeGaps(run)].join(" ");
 }
 
-/** Before the last round that has figures: those of the last may still be made. */
+/** Only rounds before the last one with metrics: later ones may still be evaluated. */
 function describeGaps({ rounds }: RecordedRun): readonly string[] {
   const known = new Set(rounds.map(({ round }) => round));
   const missing = Array.from({ length: rounds.at(-1)?.round ?? 0 }, (_, round) => round).filter((round) => !known.has(round));
   if (missing.length === 0) return [];
   const shown = missing.slice(0, SHOWN).join(", ");
   const more = missing.length > SHOWN ? ` and ${missing.length - SHOWN} more` : "";
-  return [`metrics.jsonl has no figures of round${missing.length > 1 ? "s" : ""} ${shown}${more}; prelort resume evaluates them again.`];
+  return [`metrics.jsonl has no metrics for round${missing.length > 1 ? "s" : ""} ${shown}${more}; prelort resume evaluates them again.`];
 }
 
 const SHOWN = 5;
@@ -39,10 +39,10 @@ function describeQuality(run: RecordedRun): string {
     `${quality.name} of ${at(after, highest)}${intervalAt(after)} on ${plural(record.eval_examples, "held-out example")}${before ? `, from ${at(before, highest)} before training` : ""}`;
   const prefix = lowest === highest ? "" : `; its rank-${lowest} prefix alone reaches ${at(after, lowest)}`;
   const baseline = quality.name === "accuracy" ? majorityShare(record) : undefined;
-  return `${whole}${prefix}.${baseline === undefined ? "" : ` Always answering the commonest label would reach ${quality.format(baseline)}.`}`;
+  return `${whole}${prefix}.${baseline === undefined ? "" : ` Always answering the most common label would reach ${quality.format(baseline)}.`}`;
 }
 
-/** Names and values that place a run. */
+/** The key figures of a run, by name. */
 export function facts({ record, rounds, timings }: RecordedRun): readonly (readonly [name: string, value: string])[] {
   const { model, data } = record.config;
   const examples = record.clients.reduce((sum, { n }) => sum + n, 0);
@@ -52,7 +52,7 @@ export function facts({ record, rounds, timings }: RecordedRun): readonly (reado
     ["method", record.method.name],
     ["model", model.name_or_path],
     ["data", data.path],
-    ["clients", `${formatCount(record.clients.length)} of ranks ${record.layout.tiers.join(", ")}`],
+    ["clients", `${formatCount(record.clients.length)} with ranks ${record.layout.tiers.join(", ")}`],
     ["training examples", formatCount(examples)],
     ["rounds", last === record.config.rounds ? String(last) : `${last} of ${record.config.rounds}`],
     ["traffic", formatBytes(bytes)],

@@ -4,7 +4,7 @@ import { evaluatedRounds, type Quality, qualityAt, qualityOf, untrainedRound } f
 import { areaUnderRanks, worstTier } from "./rank-quality.ts";
 import type { RecordedRun } from "../records/read-run.ts";
 
-/** A table as data; the first column names its rows, the others are numbers, but for those listed in `prose`. */
+/** A table as data. The first column names the rows; the others are numbers, except those listed in `prose`. */
 export interface Table {
   readonly title: string;
   readonly columns: readonly string[];
@@ -24,10 +24,10 @@ export function reportTables(run: RecordedRun): readonly Table[] {
   ];
 }
 
-/** Of one's own metrics it is not known. */
+/** Unknown for the metrics of a custom task. */
 type Direction = Quality["better"] | undefined;
 
-/** Quality and loss at each tier, before training and after the last evaluated round; their area and the worst of them. */
+/** Quality and loss at each tier, before training and after the last evaluated round; the worst tier and the area. */
 export function qualityTable(tiers: readonly number[], rounds: readonly RoundMetrics[]): Table {
   const quality = qualityOf(rounds);
   const [before, after] = [untrainedRound(rounds), evaluatedRounds(rounds).at(-1)];
@@ -71,7 +71,7 @@ export function qualityTable(tiers: readonly number[], rounds: readonly RoundMet
     ],
     rows: [
       ...tierRows,
-      row("worst of them", (round, of, better) => (better ? worstTier(round?.byTier ?? [], of, better) : null)),
+      row("worst tier", (round, of, better) => (better ? worstTier(round?.byTier ?? [], of, better) : null)),
       row("area, log₂ rank", (round, of) => areaUnderRanks(round?.byTier ?? [], of)),
       ...(after?.merged ? [row("merged model", (round, of) => (round?.merged ? of(round.merged) : null))] : []),
     ],
@@ -92,16 +92,16 @@ export function roundsTable(tiers: readonly number[], rounds: readonly RoundMetr
   };
 }
 
-/** Who trained which rows of the adapter: a segment that nobody trains keeps its value. */
+/** Who trained which rows of the adapter: a segment that no client trains keeps its values. */
 export function segmentsTable({ record, rounds }: RecordedRun): Table {
   const trained = rounds.filter(({ round }) => round > 0);
   const last = evaluatedRounds(rounds).at(-1);
   const { tiers } = record.layout;
   return {
     title: "Segments and who trained them",
-    columns: ["components", "tier", "rounds trained", "clients a round", "examples a round", "energy ‖s·B·A‖²"],
-    rows: tiers.map((r, place) => {
-      const first = (tiers[place - 1] ?? 0) + 1;
+    columns: ["components", "tier", "rounds trained", "clients per round", "examples per round", "energy ‖s·B·A‖²"],
+    rows: tiers.map((r, index) => {
+      const first = (tiers[index - 1] ?? 0) + 1;
       const coverage = trained.map((round) => round.coverage.find((segment) => segment.r === r));
       const mean = (key: "clients" | "examples") =>
         coverage.reduce((sum, segment) => sum + (segment?.[key] ?? 0), 0) / Math.max(1, trained.length);
@@ -117,7 +117,7 @@ export function segmentsTable({ record, rounds }: RecordedRun): Table {
   };
 }
 
-/** Of thousands, the first few hundred: the page is to be read. */
+/** Rows of the table, so that it stays readable with thousands of clients. */
 const SHOWN_CLIENTS = 200;
 
 export function clientsTable({ record, rounds }: RecordedRun): Table {
@@ -172,7 +172,7 @@ export function trafficTable({ rounds }: RecordedRun): Table {
   };
   return {
     title: "Traffic",
-    columns: ["tensors of the fits", "whole run", "a round", "a fit"],
+    columns: ["tensors of fits", "whole run", "per round", "per fit"],
     rows: [row("down to clients", ({ bytesDown }) => bytesDown), row("up from clients", ({ bytesUp }) => bytesUp)],
   };
 }

@@ -1,6 +1,6 @@
 /*
- * Data, client ids, file names and workers' messages may hold what a terminal obeys or hides: escape sequences, carriage
- * returns, marks that turn the direction of text. It is shown escaped, as JSON and JavaScript write it.
+ * Data, client ids, file names and workers' messages may contain characters that a terminal obeys or hides: escape sequences,
+ * carriage returns, bidirectional marks. They are shown as the escapes of JSON and JavaScript.
  */
 
 /** Controls (C0, DEL, C1), line and paragraph separators, bidirectional marks, halves of surrogate pairs. */
@@ -12,14 +12,14 @@ export function visibleLine(text: string): string {
   return text.replace(UNSAFE, (character) => SHORT[character] ?? codeUnit(character));
 }
 
-/** Text of several lines: newlines and tabs stay. */
+/** Text of several lines, which keeps its newlines and tabs. */
 export function visibleText(text: string): string {
   return text
     .replaceAll("\r\n", "\n")
     .replace(UNSAFE, (character) => (character === "\n" || character === "\t" ? character : visibleLine(character)));
 }
 
-/** A copy of a JSON-like value in which every text is one line; an `error` may have several. */
+/** A copy of a JSON-like value with every string escaped onto one line; an `error` may have several. */
 export function visibleIn<T>(value: T): T {
   return copy(value, visibleLine) as T;
 }
@@ -32,7 +32,7 @@ function copy(value: unknown, show: (text: string) => string): unknown {
   return Object.fromEntries(entries) as unknown;
 }
 
-/** JSON on one line, for people and programs alike: what a terminal would obey is escaped within its strings. */
+/** JSON on one line, with control characters escaped within its strings, so that it is also safe to print. */
 export function visibleJson(value: unknown): string {
   return JSON.stringify(value).replace(UNSAFE, codeUnit);
 }

@@ -23,7 +23,7 @@ export class Concluder {
     this.#metrics = new Map(context.resumed?.metrics.map((metrics) => [metrics.round, metrics]));
   }
 
-  /** Of every concluded round, in order. */
+  /** The metrics of every concluded round, in order. */
   get metrics(): readonly RoundMetrics[] {
     return [...this.#metrics.values()].toSorted((a, b) => a.round - b.round);
   }
@@ -36,7 +36,7 @@ export class Concluder {
     return begun;
   }
 
-  /** A committed round's adapter, as an adapter of the base model. */
+  /** A committed round's adapter as an adapter of the base model. */
   present({ round, global }: CommittedRound): Adapter {
     const { config, session } = this.#context;
     if (round === config.rounds && this.#presented) return this.#presented;

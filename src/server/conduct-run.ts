@@ -18,7 +18,7 @@ import { openSession } from "./session.ts";
 import { createStopwatch } from "../records/timings.ts";
 import { train } from "./train.ts";
 
-/** What `federate` was asked to do. */
+/** What `federate` was called with. */
 export interface RequestedRun {
   readonly config: RunConfig;
   readonly overwrite: boolean | undefined;
@@ -70,7 +70,7 @@ export async function conductRun(requested: RequestedRun): Promise<RunResult> {
       const changedData = reopened ? await changedDataFiles(directory.file(DATA_FILES), dataFiles) : [];
       const differences = reopened ? requireSameRun(reopened.record, record, changedData) : [];
       if (reopened) directory.journal.append({ type: "resume", after: reopened.commits.length - 1, differences });
-      // A run that was killed while it started had not recorded this.
+      // A run that was killed during its start has not recorded this.
       if (!reopened || reopened.commits.length === 0) {
         if (dataFiles) await directory.writeDataFiles(dataFiles);
         await directory.writeRecord(record);

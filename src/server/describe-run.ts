@@ -8,7 +8,7 @@ import { encodeBegun, encodeReady, type Origin, type WrittenRecord } from "../re
 import type { Session } from "./session.ts";
 import { remarksOnTraining } from "./training-remarks.ts";
 
-/** What run.json holds before workers are up: everything that decides the run's bytes. */
+/** What run.json contains before workers are up: everything that determines the run's bytes. */
 export function describeRun(config: RunConfig, name: string, origin: Origin | undefined): WrittenRecord {
   return encodeBegun({
     name,
@@ -20,7 +20,7 @@ export function describeRun(config: RunConfig, name: string, origin: Origin | un
   });
 }
 
-/** What is added once workers are up: the versions, device, model and data that the run is made with. */
+/** What is added once workers are up: the run's versions, device, model and data. */
 export function describeSession(config: RunConfig, session: Session): WrittenRecord {
   const { prepared, loaded, layout, clients, environment, parameters, peft, leftOut } = session;
   return encodeReady({

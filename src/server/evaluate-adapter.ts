@@ -3,7 +3,7 @@ import path from "node:path";
 import { isLanguage } from "../adapter/peft.ts";
 import { validateRun } from "../config/build.ts";
 import type { RunConfig } from "../config/schema.ts";
-import { ConfigError } from "../errors.ts";
+import { argumentError } from "../errors.ts";
 import { parseJson } from "../base/json.ts";
 import { cacheFolder } from "../installation.ts";
 import { evaluateRound } from "./evaluate.ts";
@@ -17,7 +17,7 @@ import { openSession } from "./session.ts";
 export interface EvaluateOptions extends Omit<FederateOptions, "overwrite" | "resume"> {
   /** Ranks at which the adapter is evaluated, any up to its own; the tiers by default. */
   readonly ranks?: readonly number[] | undefined;
-  /** Where `lora.init_from` is a run: its adapter after that round; after the last that was committed by default. */
+  /** If `lora.init_from` is a run: the round whose adapter is evaluated; by default the last committed one. */
   readonly round?: number | undefined;
 }
 
@@ -26,7 +26,7 @@ export interface AdapterEvaluation {
   /** One for each rank, ascending. */
   readonly byTier: readonly TierMetrics[];
   readonly labels: readonly string[];
-  /** What the user should know of the data, though it can be used. */
+  /** What the user should know about the data, though it can be used. */
   readonly remarks: readonly string[];
 }
 
@@ -62,7 +62,7 @@ function atRanks(config: RunConfig, ranks: readonly number[] | undefined): RunCo
   const r = tiers.at(-1);
   if (r === undefined || !tiers.every((rank) => Number.isInteger(rank) && rank >= 1 && rank <= config.lora.r)) {
     const message = `must be whole numbers from 1 to ${config.lora.r}, the adapter's rank, got ${ranks.join(", ") || "none"}`;
-    throw new ConfigError([{ path: "r", message }]);
+    throw argumentError("r", message);
   }
   const { aggregation } = config.strategy;
   return {

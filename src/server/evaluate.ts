@@ -16,7 +16,7 @@ export interface EvaluateContext {
   readonly layout: AdapterLayout;
   /** Held out from all clients. */
   readonly evalExamples: number;
-  /** Held out of each client's own examples, by client id. */
+  /** Held out from each client's own examples, by client id. */
   readonly ownExamples: ReadonlyMap<string, number>;
 }
 
@@ -25,7 +25,7 @@ const ASKED_EXAMPLES = 64;
 
 /**
  * Evaluates a round's adapter at every tier on the examples held out from all clients, and at each client's own rank on its own
- * held-out examples. Where the strategy merges into the base model, the merged model is evaluated, too.
+ * held-out examples. If the strategy merges into the base model, the merged model is evaluated, too.
  */
 export async function evaluateRound(
   context: EvaluateContext,
@@ -54,7 +54,7 @@ export async function evaluateRound(
   return { byTier, merged: merged?.[0] ?? null, byClient };
 }
 
-/** Mean loss of each candidate's prefix on its own training examples; Infinity where it is not finite. */
+/** Mean loss of each candidate's prefix on its own training examples; Infinity if it is not finite. */
 export async function candidateLosses(
   context: EvaluateContext,
   round: number,
@@ -76,7 +76,7 @@ interface Evaluation extends Pick<ControllerMessageOf<"evaluate">, "examples" | 
   readonly kind: TaskIdentity["kind"];
   readonly round: number;
   readonly ranks: readonly number[];
-  /** Of the largest of these ranks. */
+  /** Has the largest of these ranks. */
   readonly adapter: Adapter;
   readonly total: number;
   readonly maxNewTokens: number;

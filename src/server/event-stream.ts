@@ -1,6 +1,6 @@
 import { createDeferred } from "../base/deferred.ts";
 
-/** Upper bound on events buffered for readers that come later. */
+/** Upper bound on events buffered for late readers. */
 const KEPT = 100_000;
 
 /**

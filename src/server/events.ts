@@ -2,7 +2,7 @@ import type { ErrorKind } from "../errors.ts";
 import type { RoundMetrics } from "../records/metrics.ts";
 import type { WorkerHello, WorkerStatus } from "../workers/task.ts";
 
-/** Everything a run reports while it is under way, as TypeScript gives it and `--json` prints it. */
+/** Everything a run reports while it is under way, in TypeScript and with `--json`. */
 export type RunEvent =
   | FolderCopiedEvent
   | RunStartEvent
@@ -43,9 +43,9 @@ export interface RunStartEvent {
     /** The last round that was committed; −1 for none. */
     readonly after: number;
     readonly metrics: readonly RoundMetrics[];
-    /** In versions and devices, under which the same bytes cannot be promised. */
+    /** Differences in versions and devices, with which the same bytes cannot be promised. */
     readonly differences: readonly { readonly path: string; readonly was: unknown; readonly is: unknown }[];
-    /** What was found damaged in its folder, and what the run does about it. */
+    /** What is damaged in its folder, and what the run does about it. */
     readonly remarks: readonly string[];
   };
 }
@@ -78,7 +78,7 @@ export interface DataReadyEvent {
   readonly labels: readonly string[];
   readonly evalExamples: number;
   readonly truncated: number;
-  /** What the user should know of the data, though it can be used. */
+  /** What the user should know about the data, though it can be used. */
   readonly remarks: readonly string[];
 }
 
@@ -89,7 +89,7 @@ export interface AdapterReadyEvent {
   readonly round: number | null;
   /** Its rank. */
   readonly r: number;
-  /** Share of its energy ‖s·B·A‖² that lay above rank R and was cut. */
+  /** Share of its energy ‖s·B·A‖² above rank R, which was cut. */
   readonly lost: number;
 }
 
@@ -151,7 +151,7 @@ export interface RunEndEvent {
 /** The run failed or was interrupted: `result`, and the iteration after this event, reject with the error. The last event. */
 export interface RunFailedEvent {
   readonly type: "run-failed";
-  /** Of a PrelortError; null for any other error. */
+  /** The kind of a PrelortError; null for any other error. */
   readonly kind: ErrorKind | null;
   readonly error: string;
 }

@@ -9,7 +9,7 @@ import type { RunEvent } from "./events.ts";
 import type { RunResult } from "./result.ts";
 
 export interface FederateOptions extends RunInput {
-  /** Stops the run: workers end, committed rounds stay, `result` rejects with an InterruptedError. */
+  /** Stops the run: workers end, committed rounds are kept, `result` rejects with an InterruptedError. */
   readonly signal?: AbortSignal | undefined;
   /** Replace an earlier run of the same name. */
   readonly overwrite?: boolean | undefined;

@@ -26,7 +26,7 @@ export function runStart(
   return { ...start, resumed: { after: commits.length - 1, metrics, differences, remarks } };
 }
 
-/** A round that was committed before the run was resumed, with the clients' ranks as they were then; undefined if there is none. */
+/** A round committed before the run was resumed, with the clients' ranks at that time; undefined if there is none. */
 export async function restoreRound(
   resumed: ResumedFrom,
   clients: readonly RankedClient[],

@@ -98,5 +98,5 @@ function revisedRank(assigner: RankAssigner, client: RankedClient, update: Updat
   const subject = `${namePolicy("rank assignment", assigner)}'s revise() of client ${client.id}`;
   const r = callPolicy(subject, () => assigner.revise?.(client, update, layout)) ?? client.r;
   if (layout.tiers.includes(r)) return r;
-  throw new RunFailedError(`${subject} must give one of the tiers [${layout.tiers.join(", ")}], gave ${describeGiven(r)}`);
+  throw new RunFailedError(`${subject} must return one of the tiers [${layout.tiers.join(", ")}], returned ${describeGiven(r)}`);
 }

@@ -1,12 +1,12 @@
 import type { RunConfig } from "../config/schema.ts";
 import { RunFailedError } from "../errors.ts";
 
-/** Whose updates a round's result is made of; each list in index order. */
+/** Which clients' updates count in a round; each list in index order. */
 export interface RoundClose {
   readonly reported: readonly string[];
   /** They used up their attempts. */
   readonly failed: readonly string[];
-  /** They were not waited for. */
+  /** The round closed without waiting for them. */
   readonly late: readonly string[];
 }
 
@@ -14,9 +14,9 @@ export interface RoundClose {
 export interface ClosingRule {
   /** Clients that must report. */
   readonly quorum: number;
-  /** Once this many have reported, the round waits for no one else. */
+  /** Once this many have reported, the round does not wait for the others. */
   readonly enough: number;
-  /** From then on, counted from the start of the round, a quorum is enough. */
+  /** Time from the start of the round after which a quorum is enough. */
   readonly deadlineMs: number | undefined;
 }
 

@@ -17,11 +17,11 @@ export interface RoundInput extends Opening {
   readonly pool: WorkerPool;
   readonly history: ReadonlyMap<string, ClientHistory>;
   readonly updates: RoundUpdates;
-  /** How this round was closed before the run was resumed; that is not decided again. */
+  /** How this round closed before the run was resumed; this is not decided again. */
   readonly closed?: RoundClose | undefined;
   /** `isRestored`: it was trained before the run was resumed. */
   onFit?(client: RankedClient, reply: Reply<"fit">, isRestored: boolean): void;
-  /** An update came after the round had closed, and was refused. */
+  /** An update arrived after the round had closed, and was refused. */
   onLate?(client: RankedClient, reply: Reply<"fit">): void;
 }
 
@@ -32,7 +32,7 @@ export interface RoundOutcome extends Aggregated, RoundClose {
   readonly poison: ReadonlyMap<string, Error>;
   /** Mean training loss weighted by examples; null when a client's was not finite. */
   readonly fitLoss: number | null;
-  /** Likewise that of the gradients' norm before clipping; undefined where nothing is clipped. */
+  /** Likewise the mean gradient norm before clipping; undefined if nothing is clipped. */
   readonly gradNorm: number | null | undefined;
   readonly passes: number;
   readonly bytesDown: number;
@@ -180,7 +180,7 @@ class Round {
   }
 }
 
-/** Weighted by the clients' examples; null where there is none, or one that is not finite. */
+/** Weighted by the clients' examples; null if there is no value, or one that is not finite. */
 function meanOf(
   reports: readonly (Pick<Report, "message"> & { readonly client: RankedClient })[],
   figure: (message: Report["message"]) => number | null,

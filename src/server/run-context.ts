@@ -8,7 +8,7 @@ import type { Difference } from "../records/resume-check.ts";
 import type { Session } from "./session.ts";
 import type { Stopwatch } from "../records/timings.ts";
 
-/** From where a resumed run continues, and how its versions and devices differ from those it began with. */
+/** Where a resumed run continues, and how its versions and devices differ from those it began with. */
 export type ResumedFrom = Pick<
   ReopenedDirectory,
   "commits" | "closed" | "metrics" | "unmeasured" | "remarks" | "readGlobal" | "readState" | "file"
@@ -33,7 +33,7 @@ export interface CommittedRound {
   readonly round: number;
   readonly global: Adapter;
   readonly state: ServerState;
-  /** With the ranks that they continue with. */
+  /** With their ranks for the next round. */
   readonly clients: readonly RankedClient[];
   readonly trained: TrainedMetrics;
   /** Clients that are quarantined from this round on: never selected again. */
@@ -41,7 +41,7 @@ export interface CommittedRound {
   readonly sha256: string;
 }
 
-/** The clients with the ranks that they continue with. */
+/** The clients with their ranks for the next round. */
 export function withRanks(clients: readonly RankedClient[], ranks: ReadonlyMap<string, number>): readonly RankedClient[] {
   if (ranks.size === 0) return clients;
   return Object.freeze(clients.map((client) => Object.freeze({ ...client, r: ranks.get(client.id) ?? client.r })));

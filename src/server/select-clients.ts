@@ -4,7 +4,7 @@ import { callPolicy, describeGiven, namePolicy } from "../strategy/call-policy.t
 import type { RankedClient, SelectionContext } from "../strategy/strategy.ts";
 import { createRng, deriveSeed } from "../base/rng.ts";
 
-/** Who trains in a round: what the strategy chose, checked, in index order. */
+/** The clients that train in a round: the strategy's choice, checked and in index order. */
 export async function selectClients(
   config: RunConfig,
   { round, clients, ...known }: Omit<SelectionContext, "rng">,
@@ -15,18 +15,18 @@ export async function selectClients(
   const all = new Set(clients.map(({ id }) => id));
   const losses: SelectionContext["losses"] = async (candidates) => {
     if (Array.isArray(candidates) && candidates.every((client) => all.has(client?.id))) return known.losses(candidates);
-    throw new RunFailedError(`${subject} must ask losses() of an array of the run's clients, gave ${describeGiven(candidates)}`);
+    throw new RunFailedError(`${subject} must pass losses() an array of the run's clients, passed ${describeGiven(candidates)}`);
   };
   const context: SelectionContext = { ...known, round, clients, losses, rng };
   const ids = await callPolicy(subject, () => selection(context));
-  if (!Array.isArray(ids)) throw new RunFailedError(`${subject} must give an array of client ids, gave ${describeGiven(ids)}`);
+  if (!Array.isArray(ids)) throw new RunFailedError(`${subject} must return an array of client ids, returned ${describeGiven(ids)}`);
   if (ids.length === 0) throw new RunFailedError(`${subject} named no client`);
   const chosen = new Set(ids);
   const selected = clients.filter((client) => chosen.has(client.id));
   if (selected.length !== ids.length) {
-    // Each id is taken out as it is met, so one named twice is missing the second time.
-    const unmet = new Set(all);
-    const wrong = ids.find((id) => !unmet.delete(id));
+    // Each id is removed when it is seen, so one named twice is missing the second time.
+    const unseen = new Set(all);
+    const wrong = ids.find((id) => !unseen.delete(id));
     throw new RunFailedError(`${subject} must name known clients once each, got ${describeGiven(wrong)}`);
   }
   return Object.freeze(selected);

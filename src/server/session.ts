@@ -35,14 +35,14 @@ export interface Answers {
   readonly loaded: WorkerMessageOf<"loaded">;
 }
 
-/** What follows from that for a config. */
+/** What these answers mean for a config. */
 export interface Findings extends Answers {
   readonly tiers: readonly number[];
   readonly clients: readonly RankedClient[];
   readonly layout: AdapterLayout;
   /** Parameters of the frozen base model. */
   readonly parameters: number;
-  /** What adapter_config.json says of the model. */
+  /** What adapter_config.json says about the model. */
   readonly peft: PeftIdentity;
   /** Weights that no adapter acts on. */
   readonly leftOut: WorkerMessageOf<"loaded">["left_out"];
@@ -61,7 +61,7 @@ export interface Session extends Findings {
 
 export interface SessionOptions {
   readonly config: RunConfig;
-  /** What `lora.init_from` led to when the run began. */
+  /** What `lora.init_from` resolved to when the run began. */
   readonly origin?: Origin | undefined;
   readonly logFolder: string;
   readonly launcher?: WorkerLauncher | undefined;
@@ -118,7 +118,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     const prepared = await prepareData(options, pool, requests);
     emit({ type: "phase-start", phase: "load model" });
     const { loaded, dense } = await loadModel(pool, { ...requests.load, index: prepared.index });
-    if (!environment) throw new Error("unreachable: a worker answered that had never said hello");
+    if (!environment) throw new Error("unreachable: a worker answered without having said hello");
     const findings = findingsOf(config, { prepared, loaded });
     return { ...findings, pool, environment, close, initial: () => initialOf(options, findings.layout, dense) };
   } catch (error) {
@@ -179,7 +179,7 @@ async function prepareData(
   return prepared;
 }
 
-/** Has every worker load the model. The first answer says what it is; all others must match it, also those of workers replaced later. */
+/** Has every worker load the model. The first answer describes it; all others, including those of later workers, must match. */
 async function loadModel(
   pool: WorkerPool,
   request: TaskRequest<"load">,

@@ -11,7 +11,7 @@ export function fitSeed(seed: number, round: number, clientId: string): string {
   return deriveSeed(seed, "round", round, "client", clientId, "fit");
 }
 
-/** Asks for one client's fit; `steps` in place of the config's local steps. */
+/** The request for one client's fit; `steps` replaces the config's local steps. */
 export function fitRequest(
   config: RunConfig,
   { scale }: AdapterLayout,
@@ -30,7 +30,7 @@ export function fitRequest(
   };
 }
 
-/** Shapes of the tensors that an update to this adapter has. */
+/** Shapes of the tensors of an update to this adapter. */
 export function updateShapes({ r }: Adapter, { width, denseSize }: AdapterLayout): { rows: number[]; dense?: number[] } {
   const rows = [r, width];
   return denseSize > 0 ? { rows, dense: [denseSize] } : { rows };

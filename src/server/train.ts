@@ -25,7 +25,7 @@ class Training {
   readonly #updates: UpdateStore;
   readonly #evaluation: EvaluateContext;
   readonly #concluder: Concluder;
-  /** What selection knows of the clients that have reported. */
+  /** What selection knows about the clients that have reported. */
   readonly #history: Map<string, ClientHistory>;
   /** Clients that are never selected again, since their fits killed their workers. */
   readonly #quarantined: Set<string>;
@@ -77,7 +77,7 @@ class Training {
     }
   }
 
-  /** Evaluates the round before while the clients of this one train, on the workers that their fits leave free. */
+  /** Evaluates the previous round while this round's clients train, on workers that their fits leave free. */
   async #trainRound(before: CommittedRound): Promise<CommittedRound> {
     const { signal, resumed, clock } = this.#context;
     if (signal.aborted) throw new InterruptedError();
@@ -88,7 +88,7 @@ class Training {
     try {
       const selected = await this.#select(round, before);
       const fits = this.#fitAll(round, before, selected, await this.#updates.open(round, before.sha256));
-      // Later, so that its own computations do not delay the first fits.
+      // Started later, so that its own computations do not delay the first fits.
       outcome = await unlessFailed(fits, setImmediate().then(concludeBefore));
     } catch (error) {
       // A committed round gets its metrics even if the next round fails.

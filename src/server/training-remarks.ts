@@ -7,8 +7,8 @@ type Prepared = Pick<WorkerMessageOf<"prepared">, "labels" | "clients" | "remark
 const SHOWN = 20;
 
 /**
- * What the user should know of the data before training on it. An evaluation shows `prepared.remarks` alone, since its examples
- * need not be those that the adapter was trained on.
+ * What the user should know about the data before training. An evaluation shows `prepared.remarks` alone, since the adapter
+ * may have been trained on other examples.
  */
 export function remarksOnTraining({ data }: Pick<RunConfig, "data">, { labels, clients, remarks }: Prepared): readonly string[] {
   const found: string[] = [];
@@ -18,7 +18,7 @@ export function remarksOnTraining({ data }: Pick<RunConfig, "data">, { labels, c
     const subject = untrained.length === 1 ? "label" : "labels";
     found.push(`${subject} ${untrained.slice(0, SHOWN).join(", ")}${more} ${untrained.length === 1 ? "has" : "have"} no training example`);
   }
-  // Packed, a client's n counts rows of several examples.
+  // With packing, a client's n counts rows of several examples.
   if (!data.packing && clients.every((client) => client.n_truncated === client.n)) {
     found.push(`every training example is cut to data.max_length (${data.maxLength} tokens)`);
   }

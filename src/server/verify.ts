@@ -25,24 +25,24 @@ import { readWholeJournal } from "../records/whole-journal.ts";
 
 export interface VerifiedRound {
   readonly round: number;
-  /** Recorded updates from which it was recomputed; null where none were recorded. Round 0 is recomputed from the seed. */
+  /** Recorded updates from which it was recomputed; null if none were recorded. Round 0 is recomputed from the seed. */
   readonly updates: number | null;
-  /** Its adapter and state have the committed bytes, and recomputing them, where that is possible, gives the same. */
+  /** Its adapter and state have the committed bytes, and recomputing them, if possible, gives the same bytes. */
   readonly isAdapterVerified: boolean;
-  /** What differs from what was committed, or from what was recomputed: in its adapter, its state or its metrics. */
+  /** Differences in its adapter, state or metrics from what was committed or recomputed. */
   readonly problems: readonly string[];
 }
 
 export interface VerifyOptions {
-  /** What `federate` was given; needed for a run with policies of your own, which its record cannot hold. */
+  /** The options of `federate`; needed for a run with custom policies, which its record cannot hold. */
   readonly config?: RunInput | undefined;
   onRound?(round: VerifiedRound): void;
 }
 
 /**
- * Checks a run directory against its journal: each round's files must have the committed bytes and, where updates were recorded,
+ * Checks a run directory against its journal: each round's files must have the committed bytes and, if updates were recorded,
  * recomputing its adapter and the server's state from them must give the same bytes. Starts no worker. Throws a RunFailedError
- * where the journal lacks rounds that the directory holds.
+ * if the journal lacks rounds that the directory holds.
  */
 export async function verifyRun(directory: string, { config: given, onRound }: VerifyOptions = {}): Promise<readonly VerifiedRound[]> {
   const record = await readRecord(directory);
@@ -72,7 +72,7 @@ export async function verifyRun(directory: string, { config: given, onRound }: V
 interface VerifiedRun {
   readonly begun: Pick<RunConfig, "seed" | "lora">;
   readonly record: unknown;
-  /** What rounds are recomputed with; undefined where no updates were recorded, so that no policy need be known. */
+  /** What rounds are recomputed with; undefined if no updates were recorded, so that the policies need not be known. */
   readonly training: Training | undefined;
 }
 
@@ -84,7 +84,7 @@ interface Training {
 interface VerifiedCommit {
   readonly commit: Commit;
   readonly journal: Journal;
-  /** The round before, if its files are as committed. */
+  /** The previous round, if its files are as committed. */
   readonly before: Committed | undefined;
 }
 
@@ -106,7 +106,7 @@ async function verifyRound(
     if (made.stateSha256 !== commit.stateSha256) problems.push(`${STATE}: ${recomputed}`);
     return { found, updates, problems };
   } catch (error) {
-    // A disk that cannot be read says nothing about the round.
+    // An unreadable disk says nothing about the round.
     if (!(error instanceof PrelortError) || error.kind === "environment") throw error;
     return { found, updates: null, problems: [...problems, error.message] };
   }
@@ -123,7 +123,7 @@ function metricsProblems({ commits, hasEnded }: Journal, commit: Commit, lines: 
   return [`its metrics are missing${where}; prelort resume evaluates the round again`];
 }
 
-/** A round's adapter and state, as they are on disk. */
+/** A round's adapter and state on disk. */
 interface Committed extends GlobalFile {
   readonly sha256: string;
   readonly state: ServerState;
@@ -173,8 +173,8 @@ async function readCommitted(
 }
 
 /**
- * Round 0 from the seed and `lora.init_from`; its dense part comes from the model and is taken as it is. Undefined where the adapter
- * that `lora.init_from` named is gone or has changed.
+ * Round 0 from the seed and `lora.init_from`; its dense part comes from the model and is used as it is. Undefined if the
+ * adapter that `lora.init_from` names is gone or has changed.
  */
 async function remakeStart(config: VerifiedRun["begun"], { layout, adapter }: Committed, record: unknown): Promise<Hashes | undefined> {
   const drawn = initialAdapter(layout, adapter.dense, deriveSeed(config.seed, "adapter"));
@@ -194,7 +194,7 @@ async function readOrigin(config: VerifiedRun["begun"], record: unknown): Promis
   }
 }
 
-/** A round's files, recomputed from its recorded updates; undefined where none are recorded. */
+/** A round's files, recomputed from its recorded updates; undefined if none are recorded. */
 async function remake(
   directory: string,
   training: Training | undefined,

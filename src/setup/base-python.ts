@@ -14,12 +14,12 @@ const remedy =
     ? "brew install python@3.13, then npx prelort setup"
     : "sudo apt install python3 python3-venv (on Debian and Ubuntu; elsewhere your system's package of Python 3.10 or newer), then npx prelort setup";
 
-// Debian keeps ensurepip, without which venv makes no environment, in a package of its own.
+// venv needs ensurepip, which Debian has in a separate package.
 const question = `import importlib.util, json, platform, sys
 print(json.dumps([sys.executable, platform.python_version(), importlib.util.find_spec("ensurepip") is not None]))`;
 const answer = z.tuple([z.string(), z.string(), z.boolean()]);
 
-/** The first Python on PATH that an environment can be made from: 3.10 or newer, with venv and ensurepip. */
+/** The first Python on PATH that can create an environment: 3.10 or newer, with venv and ensurepip. */
 export async function findBasePython(): Promise<BasePython> {
   const refused: string[] = [];
   for (const command of commands) {
@@ -34,14 +34,14 @@ export async function findBasePython(): Promise<BasePython> {
   throw new EnvironmentError(`prelort needs Python ${oldest.join(".")} or newer with its venv module: ${found}`, remedy);
 }
 
-/** Whether a version such as `3.13.0rc1` is at least the one given. */
+/** Whether a version such as `3.13.0rc1` is at least `major.minor`. */
 export function isAtLeast(version: string, [major, minor]: readonly [number, number]): boolean {
   const [, foundMajor, foundMinor] = /^(\d+)\.(\d+)/.exec(version) ?? [];
   if (foundMajor === undefined || foundMinor === undefined) return false;
   return Number(foundMajor) > major || (Number(foundMajor) === major && Number(foundMinor) >= minor);
 }
 
-/** What a command answers, if it is a Python 3 at all: it may be absent, Python 2, or a shim for nothing. */
+/** Asks a command, which may be absent, Python 2 or a shim without Python; undefined unless it is a Python 3. */
 async function ask(command: string): Promise<z.output<typeof answer> | undefined> {
   const { stdout, failed } = await execa(command, ["-I", "-c", question], { reject: false, timeout: 120_000 });
   return failed ? undefined : answer.parse(JSON.parse(stdout));

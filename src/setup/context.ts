@@ -1,8 +1,8 @@
-/** What every step of the set-up is given. */
+/** Passed to every step of the set-up. */
 export interface SetupContext {
-  /** Tells the person at the terminal what was done. */
+  /** Prints a line about a step. */
   say(line: string): void;
-  /** Tells what is being done right now, in place of what was told before. */
+  /** Shows the current activity in place of the last one. */
   progress(line: string): void;
   readonly signal: AbortSignal;
 }

@@ -11,8 +11,8 @@ import { runTool } from "./run-tool.ts";
 import type { SetupContext } from "./context.ts";
 
 /**
- * Makes the workers' Python environment, or brings it up to date. A stamp is written last, so an environment
- * without one was interrupted and is made anew.
+ * Creates or updates the workers' Python environment. A stamp is written last: an environment without one is incomplete and is
+ * created again.
  */
 export async function setUpEnvironment({ extras, ...context }: SetupContext & { readonly extras: readonly string[] }): Promise<void> {
   const { say } = context;
@@ -28,14 +28,14 @@ export async function setUpEnvironment({ extras, ...context }: SetupContext & { 
   await rm(stampPath(), { force: true });
   if (!works) {
     const base = await findBasePython();
-    say(`Python environment: making ${folder} with Python ${base.version} (${base.path})`);
+    say(`Python environment: creating ${folder} with Python ${base.version} (${base.path})`);
     await runTool(base.path, ["-I", "-m", "venv", "--clear", folder], {
       ...context,
-      problem: `the Python environment could not be made in ${folder}`,
+      problem: `the Python environment could not be created in ${folder}`,
       remedy: "make the folder writable, or set PRELORT_CACHE to one that is, then npx prelort setup",
     });
   }
-  say("Python environment: installing PyTorch, Transformers, PEFT and what they need; the first time takes minutes");
+  say("Python environment: installing PyTorch, Transformers, PEFT and their dependencies; the first time takes minutes");
   const constraints = path.join(workersFolder(), "constraints.txt");
   const requirements = await readRequirements(wanted.extras);
   await runTool(
@@ -44,7 +44,7 @@ export async function setUpEnvironment({ extras, ...context }: SetupContext & { 
     {
       ...context,
       problem: `pip could not install the Python packages into ${folder}`,
-      remedy: "make sure that pip reaches a package index (PIP_INDEX_URL, PIP_PROXY), then npx prelort setup",
+      remedy: "make sure that pip can reach a package index (PIP_INDEX_URL, PIP_PROXY), then npx prelort setup",
     },
   );
   await writeFile(stampPath(), JSON.stringify(wanted));
@@ -58,11 +58,11 @@ function stampPath(): string {
 
 async function readStamp(): Promise<z.output<typeof stampSchema> | undefined> {
   const text = await readTextIfThere(stampPath());
-  // An environment with a damaged stamp is made anew, like one of another version.
+  // An environment with a damaged stamp is created again, as if another version had made it.
   return text === undefined ? undefined : stampSchema.safeParse(parseJson(text)).data;
 }
 
-/** One hash over everything that decides what is installed. */
+/** A hash of the files that determine what is installed. */
 async function hashInputs(): Promise<string> {
   const hash = createHash("sha256");
   for (const file of [path.join(packageRoot(), "pyproject.toml"), path.join(workersFolder(), "constraints.txt")]) {

@@ -11,19 +11,19 @@ import { cacheFolder, environmentFolder, environmentPython, packageRoot, pythonE
 import { findBasePython, isAtLeast } from "./base-python.ts";
 
 /**
- * One thing that prelort needs, or that is good to know. Only `missing` keeps a run from starting: what `differs`
- * is there in another version than the one tested, what is `absent` is needed by the quickstart or some configs alone.
+ * A requirement of prelort, or information about the machine. Only `missing` prevents runs: `differs` is another version than the
+ * tested one, and `absent` is needed only by the quickstart or some configs.
  */
 export interface Finding {
   readonly name: string;
   readonly status: "ok" | "missing" | "differs" | "absent" | "info";
   readonly found: string;
   readonly expected?: string;
-  /** What mends it. */
+  /** How to fix it. */
   readonly remedy?: string;
 }
 
-/** Looks at everything a run needs, and changes nothing. */
+/** Examines everything that a run needs, and changes nothing. */
 export async function examine(): Promise<Finding[]> {
   return [await examineNode(), ...(await examineEnvironment()), ...examineAssets(), ...(await examineMachine())];
 }
@@ -75,7 +75,7 @@ async function examineBasePython(): Promise<Finding> {
     return { ...python, status: "ok", found: `${version} (${command})` };
   } catch (error) {
     if (!(error instanceof EnvironmentError)) throw error;
-    return { ...python, status: "missing", found: "none that will do", remedy: error.remedy };
+    return { ...python, status: "missing", found: "none suitable", remedy: error.remedy };
   }
 }
 
@@ -95,11 +95,11 @@ function examineAssets(): Finding[] {
   return Object.keys(assetPaths)
     .filter(isAssetName)
     .map((name) => {
-      const place = path.join(cacheFolder(), assetPaths[name]);
+      const location = path.join(cacheFolder(), assetPaths[name]);
       const asset = { name: `prelort:${name}`, expected: useOf(name) };
-      return existsSync(place)
-        ? { ...asset, status: "ok", found: place }
-        : { ...asset, status: "absent", found: `not in ${place}`, remedy: setupCommandOf(name) };
+      return existsSync(location)
+        ? { ...asset, status: "ok", found: location }
+        : { ...asset, status: "absent", found: `not in ${location}`, remedy: setupCommandOf(name) };
     });
 }
 

@@ -8,7 +8,7 @@ import { environmentPython } from "../installation.ts";
 import type { SetupContext } from "./context.ts";
 import { runTool } from "./run-tool.ts";
 
-/** One file of one version of a registry package, known by its checksum. */
+/** A file of a registry package at a pinned version, with its checksum. */
 export interface RegistryPackage {
   readonly registry: "pypi" | "npm";
   readonly name: string;
@@ -28,7 +28,7 @@ export async function fetchPackage(wanted: RegistryPackage, folder: string, cont
   const [file, ...others] = await readdir(downloads);
   if (file === undefined || others.length > 0) {
     throw new EnvironmentError(
-      `${wanted.registry} gave ${others.length === 0 ? "nothing" : "several files"} for ${describe(wanted)}`,
+      `${wanted.registry} returned ${others.length === 0 ? "no file" : "several files"} for ${describe(wanted)}`,
       againRemedy,
     );
   }
@@ -37,7 +37,7 @@ export async function fetchPackage(wanted: RegistryPackage, folder: string, cont
   await unpack(archive, folder, context);
 }
 
-/** Unpacks a zip (a wheel is one) or a gzipped tar. Both with Python, whose standard library knows them. */
+/** Unpacks a zip, such as a wheel, or a gzipped tar, with Python's standard library. */
 export async function unpack(archive: string, folder: string, context: SetupContext): Promise<void> {
   const module = archive.endsWith(".tgz") ? "tarfile" : "zipfile";
   await runTool(environmentPython(), ["-I", "-W", "ignore", "-m", module, "-e", archive, folder], {
@@ -47,15 +47,15 @@ export async function unpack(archive: string, folder: string, context: SetupCont
   });
 }
 
-/** Refuses a file that is not the one that was pinned. */
+/** Refuses a file that differs from the pinned one. */
 export async function requireChecksum(file: string, wanted: RegistryPackage): Promise<void> {
   const hash = createHash("sha256");
   await pipeline(createReadStream(file), hash);
   const found = hash.digest("hex");
   if (found === wanted.sha256) return;
   throw new EnvironmentError(
-    `${describe(wanted)} is not what it was: expected SHA-256 ${wanted.sha256}, got ${found}`,
-    "find out what your registry or mirror serves under that name; prelort takes nothing else",
+    `${describe(wanted)} differs from the pinned file: expected SHA-256 ${wanted.sha256}, got ${found}`,
+    "check what your registry or mirror serves under that name; prelort accepts only the pinned file",
   );
 }
 

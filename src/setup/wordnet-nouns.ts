@@ -14,7 +14,7 @@ const topics = [
 ].flatMap((line) => line.split(" ").map((topic) => `noun.${topic}`));
 const firstTopicNumber = 3;
 
-/** WordNet 3.1's nouns, one line per synset: `{"word", "gloss", "topic"}`, with its licence beside them. */
+/** WordNet 3.1's nouns, one line per synset: `{"word", "gloss", "topic"}`, and its licence. */
 export const wordnetNouns: Asset = {
   title: "data wordnet-nouns",
   folder: path.dirname(assetPaths["wordnet-nouns"]),
@@ -32,7 +32,7 @@ export interface Noun {
   readonly topic: string;
 }
 
-/** One line of data.noun; undefined for the lines of the licence. */
+/** Parses a line of data.noun; undefined for the lines of the licence. */
 export function parseNoun(line: string): Noun | undefined {
   const synset = parseSynset(line);
   if (!synset) return undefined;

@@ -12,7 +12,7 @@ export interface Synset {
   readonly file: number;
   /** The first of its words. */
   readonly word: string;
-  /** The gloss without its examples of use, which go on from it in quotes. */
+  /** The gloss without the quoted examples of use that follow it. */
   readonly definition: string;
 }
 
@@ -29,7 +29,7 @@ export function parseSynset(line: string): Synset | undefined {
   return { file: Number(file), word: bare(word), definition: definition(line.slice(bar + " | ".length)) };
 }
 
-/** An adjective may carry where it may stand: `galore(ip)`. */
+/** Removes the syntactic marker of an adjective: `galore(ip)`. */
 function bare(word: string): string {
   return word.replace(/\((?:a|p|ip)\)$/, "").replaceAll("_", " ");
 }

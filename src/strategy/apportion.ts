@@ -1,6 +1,6 @@
 /**
- * Whole numbers close to `quotas` that sum to their rounded sum: each quota's floor, but `least` at least, and one
- * more for those with the largest remainders (the first of equals). Where `least` raises many, the sum is larger.
+ * Whole numbers close to `quotas` that add up to their rounded sum: each quota's floor, but at least `least`, and one
+ * more for the largest remainders (ties go to the first). If `least` raises many, the sum is larger.
  */
 export function apportion(quotas: readonly number[], least: number): number[] {
   const counts = quotas.map((quota) => Math.max(least, Math.floor(quota)));

@@ -2,7 +2,7 @@ import { ConfigError } from "../errors.ts";
 import { callPolicy, describeGiven, namePolicy } from "./call-policy.ts";
 import type { Client, PolicyContext, RankAssigner, RankedClient } from "./strategy.ts";
 
-/** Every client with the rank it was given. A rank that is no tier of the run is a ConfigError that names the client. */
+/** Every client with its assigned rank. A rank that is not one of the run's tiers is a ConfigError that names the client. */
 export function assignRanks(clients: readonly Client[], assigner: RankAssigner, context: PolicyContext): readonly RankedClient[] {
   const subject = namePolicy("rank assignment", assigner);
   const ranked = clients.map((client) => {

@@ -2,12 +2,12 @@ import { PrelortError, RunFailedError } from "../errors.ts";
 import type { PolicyDescription } from "./strategy.ts";
 
 /*
- * Policies may be the user's own code. What one throws ends the run with an error that names it, and is not taken for the fault
- * of a worker, a client or prelort; prelort's own errors pass as they are: a policy may refuse an update, and a run may be
- * interrupted while a policy waits for losses.
+ * Policies may be the user's own code. If one throws, the run ends with an error that names the policy, so that it is not
+ * mistaken for the fault of a worker, a client or prelort. prelort's own errors pass unchanged: a policy may refuse an
+ * update, and a run may be interrupted while a policy waits for losses.
  */
 
-/** Calls a policy, which may give a promise. `subject` names it, and what it was asked for. */
+/** Calls a policy, which may return a promise. `subject` names the policy and what it was asked for. */
 export function callPolicy<T>(subject: string, call: () => T): T {
   try {
     const result = call();
@@ -28,7 +28,7 @@ export function namePolicy(kind: "selection" | "rank assignment" | "aggregation"
   return name === undefined ? `the ${kind}` : `the ${kind} ${name}`;
 }
 
-/** What a policy gave in place of what it must. */
+/** Describes what a policy returned instead of a valid value. */
 export function describeGiven(value: unknown): string {
   if (isPromise(value)) return "a promise";
   if (typeof value === "function") return "a function";
@@ -46,7 +46,7 @@ function toJson(value: unknown): string {
 
 const PLAIN = new Set(["number", "bigint", "symbol"]);
 
-/** Names that a function or an object has for want of one of its own: those of the keys it is given under. */
+/** Names of anonymous policies, which JavaScript takes from the key they are assigned to. */
 const GENERIC = new Set(["", "Object", "selection", "rankAssignment", "aggregation"]);
 
 function policyError(subject: string, cause: unknown): PrelortError {

@@ -9,9 +9,12 @@ export function withPolicy<F extends (...inputs: never[]) => unknown>(
   return Object.assign(decide, { policy });
 }
 
-/** Throws a ConfigError that names the option unless its value is as it must be. */
+/** Throws a ConfigError that names the option and the rule if the value is invalid. */
 export function requireOption(isRight: boolean, option: string, rule: string, value: unknown): void {
-  if (!isRight) throw new ConfigError([{ path: option, message: `must be ${rule}, got ${JSON.stringify(value)}` }]);
+  if (isRight) return;
+  // JSON has no NaN or Infinity.
+  const given = typeof value === "number" ? String(value) : JSON.stringify(value);
+  throw new ConfigError([{ path: option, message: `must be ${rule}, got ${given}` }]);
 }
 
 export function requireFraction(fraction: number, option: string): void {

@@ -73,22 +73,25 @@ export interface FitOptions {
   readonly tailPenalty?: number;
 }
 
-/** A client's fit: shapes, scale and rank are right, and every value is finite and of a size that can be, but where an accumulator `folds`. */
+/**
+ * A client's fit. Its shapes, scale and rank have been checked, and so have its values (finite, of a plausible size) unless
+ * the accumulator `folds`.
+ */
 export interface Update {
   readonly clientId: string;
   /** Client's rank r_k. */
   readonly r: number;
   /** n_k: training examples the client holds. */
   readonly n: number;
-  /** New − received: rows [r, width] and dense. Where they came in fewer bits, they are decoded when they are first read. */
+  /** New − received: rows [r, width] and dense. Values that were sent in fewer bits are decoded on first read. */
   readonly delta: Adapter;
-  /** What the client had received: rounded, where the downlink is. */
+  /** What the client received: rounded if the downlink is. */
   readonly received: Adapter;
-  /** Where it can be read again once it has been added; absent where it was not kept on disk. */
+  /** Reads it again after it has been added; absent if it was not kept on disk. */
   readonly spooled?: SpooledUpdate | undefined;
 }
 
-/** An update that is kept elsewhere. */
+/** An update that is stored elsewhere. */
 export interface SpooledUpdate {
   /** Values [from, to) of that tensor of the delta, decoded. */
   read(tensor: "rows" | "dense", from: number, to: number): Promise<Float32Array>;
@@ -99,9 +102,9 @@ export interface RoundContext {
   readonly layout: AdapterLayout;
   /** The global adapter before the round, at rank R. */
   readonly global: Adapter;
-  /** Clients whose updates may come; fixes the resolution of order-free sums. */
+  /** Clients whose updates may arrive; fixes the resolution of order-free sums. */
   readonly clients: readonly RankedClient[];
-  /** What `finish` of the round before left. */
+  /** The state that `finish` of the previous round returned. */
   readonly state: ServerState;
   /** Newly drawn rows at rank R for the next round: A at random, B = 0. */
   fresh(): Float32Array;
@@ -127,13 +130,13 @@ export interface Aggregation extends PolicyDescription {
 
 export interface Accumulator {
   /**
-   * Throws RefusedError, and leaves the sum as it was, for an update it cannot take. A large one may take its time, as a
-   * promise: others may come before that is settled, `finish` comes after all.
+   * Throws RefusedError for an update it cannot take, and leaves the sum unchanged. May return a promise for a large update:
+   * others may be added before that settles; `finish` is called after all have settled.
    */
   add(update: Update): void | Promise<void>;
   /**
-   * `add` itself refuses values that are not finite or too large, as OrderFreeSum does, and once it is settled nothing reads
-   * the update any more: its memory is then used for others.
+   * `add` itself refuses values that are not finite or too large, as OrderFreeSum does, and the update is not read once it
+   * has settled: its memory is then reused.
    */
   readonly folds?: true;
   finish(): Aggregate | Promise<Aggregate>;
@@ -145,7 +148,7 @@ export interface Aggregate {
   readonly state?: ServerState;
   /** Per tier m, lowest first: clients that trained the segment below it, and the examples they hold. */
   readonly coverage: readonly { readonly r: number; readonly clients: number; readonly examples: number }[];
-  /** Segments, by their tiers, and `dense`, that kept their values though clients trained them: too few did. None by default. */
+  /** Segments (by tier) and `dense` that kept their values because too few clients trained them. None by default. */
   readonly held?: readonly (number | "dense")[];
 }
 
@@ -155,7 +158,7 @@ export interface Strategy {
   readonly aggregation: Aggregation;
 }
 
-/** What the run's record says of a policy: the name and options it was made with. */
+/** A policy's entry in the run's record: the name and options it was made with. */
 export interface PolicyDescription {
   readonly policy?: { readonly name: string; readonly [option: string]: unknown };
 }

@@ -8,20 +8,20 @@ import { asFloat32 } from "../tensor/encoded.ts";
 import type { Work } from "../base/turns.ts";
 
 /*
- * A strategy may be the user's own. Its output is checked at once: later, an error would look like the fault of
- * a worker or of a client.
+ * A strategy may be the user's own code. Its output is checked at once: later, an error would look like a worker's or a
+ * client's fault.
  */
 
 const LARGEST_FLOAT32 = 3.4028234663852886e38;
 
-/** Throws RunFailedError unless an adapter has rank r and the layout's shape. `subject` is who gave it. */
+/** Throws RunFailedError unless an adapter has rank r and the layout's shape. `subject` names what returned it. */
 export function requireShape(subject: string, adapter: Adapter | undefined, r: number, { width, denseSize }: AdapterLayout): void {
   const describe = (rank: number | undefined, rows: number | "no", dense: number | "no") =>
     `rank ${rank} with ${rows} floats of rows and ${dense} of dense`;
   const expected = describe(r, r * width, denseSize);
   const given = (values: Float32Array | undefined) => (values instanceof Float32Array ? values.length : "no");
   const received = describe(adapter?.r, given(adapter?.rows), given(adapter?.dense));
-  if (received !== expected) throw new RunFailedError(`${subject} must give an adapter of ${expected}, gave ${received}`);
+  if (received !== expected) throw new RunFailedError(`${subject} must return an adapter of ${expected}, returned ${received}`);
 }
 
 /** Throws RunFailedError unless a round ended with a global adapter of finite values, and says who trained what. */
@@ -32,31 +32,34 @@ export function* requireAggregate(subject: string, aggregate: Aggregate | undefi
     const wrong = yield* firstBeyond(asFloat32(values), LARGEST_FLOAT32);
     if (!wrong) continue;
     const remedy = "a lower fit.lr, or a lower learning rate of the server optimiser, may keep it from diverging";
-    throw new RunFailedError(`${subject} gave a global adapter with ${name}[${wrong.index}] = ${wrong.value}; ${remedy}`);
+    throw new RunFailedError(`${subject} returned a global adapter with ${name}[${wrong.index}] = ${wrong.value}; ${remedy}`);
   }
   if (typeof state !== "object" || state === null) {
-    throw new RunFailedError(`${subject} must give a state of Float32Arrays, gave ${describeGiven(state)}`);
+    throw new RunFailedError(`${subject} must return a state of Float32Arrays, returned ${describeGiven(state)}`);
   }
   const odd = Object.entries(state).find(([, values]) => !(values instanceof Float32Array));
-  if (odd) throw new RunFailedError(`${subject} must give a state of Float32Arrays, gave ${odd[0]} of another kind`);
+  if (odd) throw new RunFailedError(`${subject} must return a state of Float32Arrays, but ${odd[0]} is not one`);
   if (!Array.isArray(coverage) || coverage.length !== layout.tiers.length) {
     throw new RunFailedError(
-      `${subject} must give the coverage of each of the ${layout.tiers.length} tiers, gave ${coverage?.length ?? "none"}`,
+      `${subject} must return the coverage of each of the ${layout.tiers.length} tiers, returned ${coverage?.length ?? "none"}`,
     );
   }
   const wrong = coverage.findIndex((entry, index) => !isCoverage(entry, layout.tiers[index]));
   if (wrong < 0) return;
   const expected = `{ r: ${layout.tiers[wrong]}, clients, examples } with whole numbers`;
-  throw new RunFailedError(`${subject} must give the coverage of tier ${wrong + 1} as ${expected}, gave ${describeGiven(coverage[wrong])}`);
+  throw new RunFailedError(
+    `${subject} must return the coverage of tier ${wrong + 1} as ${expected}, returned ${describeGiven(coverage[wrong])}`,
+  );
 }
 
-/** Throws RunFailedError unless a round began with something that updates can be added to. */
+/** Throws RunFailedError unless begin() returned something that updates can be added to. */
 export function requireAccumulator(subject: string, accumulator: Accumulator | undefined): void {
   const isRight = typeof accumulator?.add === "function" && typeof accumulator.finish === "function";
-  if (!isRight) throw new RunFailedError(`${subject} must give an object with add() and finish(), gave ${describeGiven(accumulator)}`);
+  if (!isRight)
+    throw new RunFailedError(`${subject} must return an object with add() and finish(), returned ${describeGiven(accumulator)}`);
 }
 
-/** As the journal can be read again. */
+/** Whether the journal can be read with this entry. */
 function isCoverage(entry: Aggregate["coverage"][number] | undefined, tier: number | undefined): boolean {
   const isCount = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0;
   return entry?.r === tier && isCount(entry?.clients) && isCount(entry?.examples);
@@ -71,7 +74,7 @@ export function present(aggregation: Pick<Aggregation, "present" | "policy">, gl
   return presented;
 }
 
-/** What a client of rank r starts from, as the aggregation gives it. */
+/** What a client of rank r starts from, according to the aggregation. */
 export function distribute(aggregation: Aggregation, global: Adapter, layout: AdapterLayout, r: number): Adapter {
   const subject = `${namePolicy("aggregation", aggregation)}'s distribute()`;
   const start = callPolicy(subject, () => aggregation.distribute(global, layout, r));

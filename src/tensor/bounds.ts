@@ -9,7 +9,7 @@ export interface Beyond {
   readonly value: number;
 }
 
-/** Shared: what it holds is not needed beyond a stop. */
+/** Shared: its content is not needed across a yield. */
 const lane = createLane(0);
 
 /** The first value that is not a number in [-largest, largest] (NaN is not). */

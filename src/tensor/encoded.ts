@@ -1,10 +1,10 @@
 /**
- * How values travel: as safetensors spells it, or `I8X256`, which it lacks: groups of 256 values (the last may be
- * shorter), each a float32 scale and then an int8 for every value, which stands for the float32 nearest to scale·int8.
+ * The wire encoding of values, in safetensors' spelling, or `I8X256`, which safetensors lacks: groups of 256 values (the last
+ * may be shorter), each a float32 scale and then an int8 for every value, which stands for the float32 nearest to scale·int8.
  */
 export type Dtype = "F32" | "BF16" | "F16" | "I8X256";
 
-/** Values as they travel, little-endian. */
+/** Values in their wire encoding, little-endian. */
 export interface Encoded {
   readonly dtype: Dtype;
   /** Number of values. */
@@ -15,7 +15,7 @@ export interface Encoded {
 /** Values that share one scale in `I8X256`. */
 const GROUP = 256;
 
-/** Bytes that so many values take. */
+/** Number of bytes for `length` values. */
 export function encodedBytes(dtype: Dtype, length: number): number {
   switch (dtype) {
     case "F32":
@@ -28,7 +28,7 @@ export function encodedBytes(dtype: Dtype, length: number): number {
   }
 }
 
-/** Float32 values as they lie in memory: a view. */
+/** A view of float32 values in memory. */
 export function asFloat32(values: Float32Array): Encoded {
   return { dtype: "F32", length: values.length, bytes: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) };
 }
@@ -41,7 +41,7 @@ export function toBfloat16(values: Float32Array): Encoded {
   return { dtype: "BF16", length: values.length, bytes: new Uint8Array(rounded.buffer) };
 }
 
-/** Float32 values; a view, where they travelled as such and lie so that they can be read. */
+/** Float32 values; a view if they are already in float32 and aligned. */
 export function decode({ dtype, length, bytes }: Encoded): Float32Array {
   if (dtype === "F32" && bytes.byteOffset % 4 === 0) return new Float32Array(bytes.buffer, bytes.byteOffset, length);
   const values = new Float32Array(length);
@@ -49,31 +49,31 @@ export function decode({ dtype, length, bytes }: Encoded): Float32Array {
   return values;
 }
 
-/** Values [from, to) of them, wherever those lie: a view, where `decode` gives one. */
+/** Values [from, to); a view if `decode` returns one. */
 export function decodePart(values: Encoded, from: number, to: number): Float32Array {
   const [start, end] = wholeGroups(values, from, to);
   const part = { dtype: values.dtype, length: end - start, bytes: bytesOf(values, start, end) };
   return decode(part).subarray(from - start, to - start);
 }
 
-/** The range that must be decoded to have values [from, to): those of `I8X256` that share a scale belong together. */
+/** The range that must be decoded to get values [from, to): in `I8X256`, values that share a scale belong together. */
 export function wholeGroups({ dtype, length }: Omit<Encoded, "bytes">, from: number, to: number): readonly [start: number, end: number] {
   if (dtype !== "I8X256") return [from, to];
   return [from - (from % GROUP), Math.min(length, Math.ceil(to / GROUP) * GROUP)];
 }
 
-/** The bytes of values [from, to); of `I8X256` whole groups, but for the last. */
+/** The bytes of values [from, to); in `I8X256`, of whole groups except for the last. */
 export function bytesOf({ dtype, bytes }: Encoded, from: number, to: number): Uint8Array {
   return bytes.subarray(encodedBytes(dtype, from), encodedBytes(dtype, to));
 }
 
 function roundToBfloat16(bits: number): number {
   const isNaN = (bits & 0x7fffffff) > 0x7f800000;
-  // Rounding could carry a NaN into another number; a quiet one stays what it is.
+  // Rounding could carry a NaN over into a number; a quiet NaN is kept.
   return isNaN ? (bits >>> 16) | 0x40 : (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
 }
 
-/** The `target.length` values that `bytes` holds. What fold.assembly.ts decodes has the same bits, but for those of a NaN. */
+/** Decodes `target.length` values. fold.assembly.ts decodes to the same bits, except for those of a NaN. */
 export function decodeInto(target: Float32Array, dtype: Dtype, bytes: Uint8Array): void {
   switch (dtype) {
     case "F32":
@@ -116,10 +116,10 @@ function float16(bits: number): number {
   return sign * (exponent === 0 ? fraction : 1024 + fraction) * (UNITS[exponent] as number);
 }
 
-/** What a fraction of 1 stands for, by exponent; 0 has no leading one, and the unit of 1. */
+/** The value of a fraction of 1 by exponent; exponent 0 has no implicit leading one and the same unit as 1. */
 const UNITS = Float64Array.from({ length: 31 }, (_, exponent) => 2 ** (Math.max(exponent, 1) - 25));
 
-/** A view, where the bytes lie so that they can be read as such. */
+/** A view if the bytes are aligned, else a copy. */
 function halvesOf(bytes: Uint8Array): Uint16Array {
   const { buffer, byteOffset, byteLength } = bytes.byteOffset % 2 === 0 ? bytes : bytes.slice();
   return new Uint16Array(buffer, byteOffset, byteLength / 2);

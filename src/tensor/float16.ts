@@ -1,6 +1,6 @@
 import type { Encoded } from "./encoded.ts";
 
-/** The nearest IEEE half of every value, halves to even; what is beyond 65504 by half a step or more becomes infinite. */
+/** The nearest float16 of every value, ties to even; values beyond 65504 by half a step or more become infinite. */
 export function toFloat16(values: Float32Array): Encoded {
   const rounded = new Uint16Array(values.length);
   for (let index = 0; index < values.length; index++) rounded[index] = roundToFloat16(values[index] as number);
@@ -17,7 +17,7 @@ function roundToFloat16(value: number): number {
   const sign = ((bits[0] as number) >>> 16) & 0x8000;
   const size = Math.abs(value);
   if (Number.isNaN(value)) return sign | INFINITE | 0x200;
-  // Products by powers of two are exact. A fraction that is rounded up to the next power carries into the exponent.
+  // Multiplying by a power of two is exact. A fraction that is rounded up to the next power carries into the exponent.
   if (size < SMALLEST_NORMAL) return sign | roundHalfToEven(size * 2 ** 24);
   const exponent = (((bits[0] as number) >>> 23) & 0xff) - 127;
   if (exponent > 15) return sign | INFINITE;

@@ -1,17 +1,17 @@
 import type { Encoded } from "./encoded.ts";
 
-/** Values that are taken at a time; a whole number of groups that share a scale. */
+/** Values processed at a time; a whole number of groups that share a scale. */
 export const BLOCK = 16384;
 
-/** Integers of an order-free sum, and what adds a block of values to them. */
+/** The integers of an order-free sum, and the operations that add a block of values to them. */
 export interface Lane {
-  /** All zero at first. */
+  /** Initially all zero. */
   readonly integers: Float64Array;
-  /** Takes values [from, to), at most a block of them and from a multiple of BLOCK on, in place of those before. */
+  /** Replaces the current block by values [from, to): at most one block, with `from` a multiple of BLOCK. */
   take(values: Encoded, from: number, to: number): void;
-  /** Place in the block of the first value that is not a number in [-largest, largest] (NaN is not), and that value. */
+  /** The first value of the block outside [-largest, largest], including NaN, and its index. */
   firstBeyond(largest: number): { readonly index: number; readonly value: number } | undefined;
-  /** Adds `count` of its values, from `first` on, to the integers from `at` on: each times `factor`, rounded to an integer. */
+  /** Adds `count` values of the block, from `first` on, to the integers from `at` on, each times `factor` and rounded. */
   fold(first: number, count: number, at: number, factor: number): void;
 }
 

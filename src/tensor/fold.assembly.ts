@@ -1,18 +1,18 @@
 /*
  * AssemblyScript, not TypeScript: `npm run build` compiles it to WebAssembly and writes the bytes into fold.wasm.ts. The
- * same arithmetic as plain-lane.ts, four values at a time; simd-lane.ts is its only user. WebAssembly has no fused
- * multiply-add, so that both give the same bytes.
+ * same arithmetic as plain-fold-kernel.ts, four values at a time; simd-fold-kernel.ts is its only user. WebAssembly has no
+ * fused multiply-add, so both give the same bytes.
  *
- * Memory, by address: BLOCK float32 (the block in hand), the block as it travelled, then the float64 integers.
+ * Memory, by address: BLOCK float32 (the current block), the block in its wire encoding, then the float64 integers.
  */
 
 /** Values in a block; a whole number of int8 groups. */
 export const BLOCK: i32 = 16384;
 /** Values that share one scale. */
 const GROUP: i32 = 256;
-/** Where a block's bytes are put, as they travelled. */
+/** Address of a block's bytes in their wire encoding. */
 export const ENCODED: i32 = 4 * BLOCK;
-/** Where the integers begin: after the longest that a block may be, which is float32. */
+/** Address of the integers: after the longest encoding of a block, which is float32. */
 export const INTEGERS: i32 = 8 * BLOCK;
 
 export function decodeBfloat16(count: i32): void {
@@ -25,7 +25,7 @@ export function decodeBfloat16(count: i32): void {
   for (let index = whole; index < count; index++) store<u32>(4 * index, (<u32>load<u16>(ENCODED + 2 * index)) << 16);
 }
 
-/** What lies between the last value and the next multiple of four is decoded too; nobody reads it. */
+/** Also decodes up to the next multiple of four beyond the last value; nobody reads that. */
 export function decodeFloat16(count: i32): void {
   const exponentBits = i32x4.splat(0x7c00);
   for (let index = 0; index < count; index += 4) {
@@ -35,7 +35,7 @@ export function decodeFloat16(count: i32): void {
     const normal = i32x4.add(i32x4.shl(magnitude, 13), i32x4.splat(112 << 23));
     // Infinity and NaN: the largest exponent of float16 becomes that of float32.
     const special = v128.or(normal, v128.and(i32x4.eq(exponent, exponentBits), i32x4.splat(0x7f800000)));
-    // Without an exponent it counts units of 2^-24.
+    // With exponent 0 it counts units of 2^-24.
     const subnormal = f32x4.mul(f32x4.convert_i32x4_u(magnitude), f32x4.splat(reinterpret<f32>(0x33800000)));
     const size = v128.bitselect(subnormal, special, i32x4.eq(exponent, i32x4.splat(0)));
     v128.store(4 * index, v128.or(size, i32x4.shl(v128.and(bits, i32x4.splat(0x8000)), 16)));
@@ -61,7 +61,7 @@ export function decodeInt8(count: i32): void {
   }
 }
 
-/** Index of the first value of the block that is not a number in [-largest, largest]; -1 if there is none. */
+/** Index of the first value of the block outside [-largest, largest], including NaN; -1 if there is none. */
 export function firstBeyond(count: i32, largest: f32): i32 {
   const limit = f32x4.splat(largest);
   const whole = count & ~3;

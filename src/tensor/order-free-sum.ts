@@ -13,29 +13,29 @@ export interface SumBounds {
   readonly totalWeight: number;
 }
 
-/** Values to be added from position `at` of the sum on. */
+/** Values to add to the sum from index `at` on. */
 export interface Part {
-  /** In errors. */
+  /** Names it in errors. */
   readonly name: string;
   readonly at: number;
   readonly values: Encoded;
 }
 
 /**
- * Σ weight·values that is the same to the last bit in whatever order contributions come.
+ * Σ weight·values that is the same to the last bit for any order of contributions.
  *
  * Every product y = value·weight·2^S is rounded to an integer, and only integers are summed. S is the largest
  * with largestValue·totalWeight·2^S ≤ 2^51, so with V, W for the bounds:
  * - |y| ≤ V·W·2^S ≤ 2^51 (rounding y to float64 keeps that: 2^51 is a float64). M + y for M = 1.5·2^52 thus
- *   lies in [2^52, 2^53], where float64 holds exactly the integers: adding M rounds y to one, subtracting it
- *   is exact. What a contribution becomes depends on itself alone.
+ *   is in [2^52, 2^53], where float64 holds exactly the integers: adding M rounds y to one, subtracting it
+ *   is exact. The integers of a contribution depend on that contribution alone.
  * - Over c contributions Σ|integer| ≤ Σ(|y| + ½) ≤ 2^51 + c/2 < 2^53, so every partial sum, in any order, is an
  *   integer below 2^53: no addition rounds.
  *
- * A contribution is added block by block. One that is refused half way is taken back by adding its negative, which is
- * as exact: the sum is then as if it had never come, whatever else was added meanwhile.
+ * A contribution is added block by block. One that is refused half-way is undone by adding its negative, which is just as
+ * exact: the sum is then as if it had never been added, whatever else was added meanwhile.
  *
- * Relative to the total weight the resolution is 2^-S / W < V·2^-50, 6e-14 for V = 64, however many clients there are.
+ * Relative to the total weight the resolution is 2^-S / W < V·2^-50, or 6e-14 for V = 64, for any number of clients.
  */
 export class OrderFreeSum {
   readonly #bounds: SumBounds;
@@ -45,7 +45,7 @@ export class OrderFreeSum {
   readonly #laneLength: number;
   #weight = 0;
 
-  /** Takes over the memory of `spare`, a sum that is not used any more, if that has the same length. */
+  /** Reuses the memory of `spare`, a sum that is no longer used, if it has the same length. */
   constructor(bounds: SumBounds, { spare, laneLength = LANE_LENGTH, makeLane = createLane }: SumOptions = {}) {
     this.#bounds = bounds;
     this.#resolution = resolutionFor(bounds.largestValue * Math.max(bounds.totalWeight, 1));
@@ -62,7 +62,7 @@ export class OrderFreeSum {
 
   /**
    * Adds weight·scale·values for every part of one contribution; parts do not overlap, `scale` is at most 1. Throws
-   * RefusedError, and leaves the sum as it was, when a part or the weight is outside the bounds. Several may be under way at once.
+   * RefusedError, and leaves the sum unchanged, if a part or the weight is out of bounds. Several may be added concurrently.
    */
   *add(weight: number, parts: readonly Part[], scale = 1): Work<void> {
     this.#requireRoom(weight, parts);
@@ -98,12 +98,12 @@ export class OrderFreeSum {
     }
   }
 
-  /** Adds a block, or tells why it cannot be taken and adds nothing of it. */
+  /** Adds a block, or returns why it cannot and adds nothing. */
   #fold({ part, from, to }: Block, factor: number): RefusedError | undefined {
     const { largestValue } = this.#bounds;
     let holder: Lane | undefined;
     for (const stretch of this.#stretches(part.at + from, to - from)) {
-      // A block that lies in two lanes is taken by both.
+      // A block that spans two lanes is taken by both.
       if (holder !== stretch.lane) stretch.lane.take(part.values, from, to);
       const beyond = holder ? undefined : stretch.lane.firstBeyond(largestValue);
       if (beyond) return beyondBounds(part.name, { ...beyond, index: from + beyond.index }, largestValue);
@@ -113,7 +113,7 @@ export class OrderFreeSum {
     return undefined;
   }
 
-  /** Where `length` values from `at` on lie: values [from, to) of them from `start` of a lane on. */
+  /** The lanes of `length` values from `at` on: values [from, to) go to index `start` of a lane. */
   *#stretches(at: number, length: number): Generator<{ lane: Lane; start: number; from: number; to: number }> {
     for (let from = 0; from < length;) {
       const index = Math.floor((at + from) / this.#laneLength);
@@ -142,7 +142,7 @@ export class OrderFreeSum {
 
 export interface SumOptions {
   readonly spare?: OrderFreeSum | undefined;
-  /** Integers that stand in one memory. */
+  /** Number of integers in one memory. */
   readonly laneLength?: number;
   readonly makeLane?: (length: number) => Lane;
 }

@@ -2,7 +2,7 @@ import { decodeInto } from "./encoded.ts";
 import { bytesOf } from "./encoded.ts";
 import { BLOCK, type Lane, ROUNDER } from "./fold-kernel.ts";
 
-/** Where there are no vector instructions. */
+/** For machines without vector instructions. */
 export function createPlainLane(length: number): Lane {
   const integers = new Float64Array(length);
   const memory = new Float32Array(BLOCK);

@@ -18,7 +18,7 @@ export interface Stack {
 }
 
 /**
- * The first singular triplets, `most` at most, of Σ_j left[j]·right[j]ᵀ, a sum of m products of vectors of length
+ * The first singular triplets, at most `most`, of Σ_j left[j]·right[j]ᵀ, a sum of m products of vectors of length
  * `out` and `in`. The [out, in] matrix is never formed: with left = Q_l·C_l and right = Q_r·C_r by thin QR, the sum is
  * Q_l·(C_l·C_rᵀ)·Q_rᵀ, and the SVD of the core, at most [m, m], turns the two bases into the singular vectors.
  */
@@ -39,7 +39,7 @@ export function productSvd(left: Stack, right: Stack, most: number): ProductSvd 
   };
 }
 
-/** Of the largest singular value: what is smaller, a float32 of the product's size does not show. */
+/** Relative to the largest singular value; smaller ones are lost in a float32 of the product's size. */
 const NEGLIGIBLE = 2 ** -24;
 
 /** Row c = Σ_i weights[i, c]·basis[i], for the first `count` columns. */

@@ -4,7 +4,7 @@ import { parseJson } from "../base/json.ts";
 
 /*
  * The safetensors format (github.com/huggingface/safetensors): 8 bytes of header length, little-endian; a JSON
- * header that names every tensor's dtype, shape and place; the values, without gaps.
+ * header that gives every tensor's dtype, shape and offsets; the values, without gaps.
  */
 
 export interface FloatTensor {
@@ -17,14 +17,14 @@ export interface SafetensorsFile {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** A tensor's bytes as they lie in a file; `dtype` as safetensors spells it. */
+/** A tensor's bytes in a file; `dtype` in safetensors' spelling. */
 export interface RawTensor {
   readonly dtype: string;
   readonly shape: readonly number[];
   readonly bytes: Uint8Array;
 }
 
-/** Where a tensor's bytes are, from the beginning of the file. */
+/** The range of a tensor's bytes, from the beginning of the file. */
 export interface TensorPlace {
   readonly dtype: string;
   readonly shape: readonly number[];
@@ -33,14 +33,14 @@ export interface TensorPlace {
 }
 
 export interface SafetensorsHeader {
-  /** In the order of their places. */
+  /** In the order of their offsets. */
   readonly tensors: ReadonlyMap<string, TensorPlace>;
   readonly metadata: Readonly<Record<string, string>>;
 }
 
 /**
- * A file as the parts that follow one another in it: the same bytes for the same content, in whatever order the tensors
- * come. Values are views of the tensors' memory.
+ * A file as its consecutive parts: the same bytes for the same content, for any order of the tensors. Values are views of
+ * the tensors' memory.
  */
 export function encodeSafetensors(
   tensors: ReadonlyMap<string, FloatTensor>,
@@ -52,7 +52,7 @@ export function encodeSafetensors(
   return encodeRaw(raw, metadata);
 }
 
-/** The same of tensors of any dtype that safetensors knows. */
+/** The same for tensors of any dtype that safetensors knows. */
 export function encodeRaw(tensors: ReadonlyMap<string, RawTensor>, metadata: Readonly<Record<string, string>>): readonly Uint8Array[] {
   const entries = [...tensors].toSorted(([one], [other]) => (one < other ? -1 : 1));
   let end = 0;
@@ -70,7 +70,7 @@ export function encodeRaw(tensors: ReadonlyMap<string, RawTensor>, metadata: Rea
   return [length, header, ...entries.map(([, { bytes }]) => bytes)];
 }
 
-/** Tensors are views of `bytes` where these are aligned for float32, else copies. `subject` names the file in errors. */
+/** Tensors are views of `bytes` if aligned for float32, else copies. `subject` names the file in errors. */
 export function decodeSafetensors(bytes: Uint8Array, subject = "a safetensors file"): SafetensorsFile {
   const { tensors, metadata } = decodeHeader(bytes, bytes.length, subject);
   const floats = new Map<string, FloatTensor>();
@@ -81,21 +81,21 @@ export function decodeSafetensors(bytes: Uint8Array, subject = "a safetensors fi
   return { tensors: floats, metadata };
 }
 
-/** What a file of `fileBytes` bytes holds, and where, told by its beginning. Refuses gaps, overlaps and a wrong length. */
+/** The tensors of a file of `fileBytes` bytes and their offsets, from its beginning. Refuses gaps, overlaps and a wrong length. */
 export function decodeHeader(beginning: Uint8Array, fileBytes: number, subject: string): SafetensorsHeader {
   const { header, dataStart } = parseHeader(beginning, fileBytes, subject);
   const { __metadata__: metadata = {}, ...described } = header;
-  const inOrder = Object.entries(described).toSorted(([, one], [, other]) => compareOffsets(one.data_offsets, other.data_offsets));
+  const inOrder = Object.entries(described).toSorted(([, a], [, b]) => compareOffsets(a.data_offsets, b.data_offsets));
   const tensors = new Map<string, TensorPlace>();
   let expected = 0;
   for (const [name, tensor] of inOrder) {
     const { dtype, shape } = tensor;
     const [begin, end] = tensor.data_offsets;
     const next = expected + bytesOf(`tensor ${name} of ${subject}`, dtype, shape);
-    // From where the one before ends to where its shape says: no gap, no overlap.
+    // It must begin where the previous one ends and have the size of its shape: no gap, no overlap.
     if (begin !== expected || end !== next) {
-      const place = `bytes ${expected} to ${next} for shape [${shape.join(", ")}]`;
-      throw new RefusedError(`tensor ${name} of ${subject}`, place, `${begin} to ${end}`);
+      const range = `bytes ${expected} to ${next} for shape [${shape.join(", ")}]`;
+      throw new RefusedError(`tensor ${name} of ${subject}`, range, `${begin} to ${end}`);
     }
     tensors.set(name, { dtype, shape, from: dataStart + begin, to: dataStart + end });
     expected = end;
@@ -147,7 +147,7 @@ function floatsAt(bytes: Uint8Array, offset: number, byteLength: number): Float3
   return copy;
 }
 
-/** By begin, and an empty tensor before the one that begins at the same place. */
+/** By begin; an empty tensor precedes one that begins at the same offset. */
 function compareOffsets([oneBegin, oneEnd]: readonly [number, number], [otherBegin, otherEnd]: readonly [number, number]): number {
   return oneBegin - otherBegin || oneEnd - otherEnd;
 }

@@ -2,7 +2,7 @@ import { bytesOf, type Dtype } from "./encoded.ts";
 import { foldModule } from "./fold.wasm.ts";
 import { BLOCK, type Lane, ROUNDER } from "./fold-kernel.ts";
 
-/** In WebAssembly, each lane with a memory of its own; undefined where the machine has no vector instructions. */
+/** In WebAssembly, each lane with its own memory; undefined if the machine has no vector instructions. */
 export const createSimdLane: ((length: number) => Lane) | undefined = compile();
 
 /** What fold.assembly.ts exports. */
@@ -18,7 +18,7 @@ interface FoldModule {
   fold(first: number, count: number, at: number, factor: number, rounder: number): void;
 }
 
-/** The little of the JavaScript API of WebAssembly that is used here; Node's own types leave it out. */
+/** The parts of WebAssembly's JavaScript API that are used here; Node's types lack it. */
 interface WebAssemblyApi {
   validate(bytes: Uint8Array): boolean;
   readonly Module: new (bytes: Uint8Array) => object;
@@ -37,7 +37,7 @@ function compile(): ((length: number) => Lane) | undefined {
 }
 
 function createLane(api: WebAssemblyApi, module: object, length: number): Lane {
-  // Twice a block of float32, and the integers: fold.assembly.ts says the same by its addresses.
+  // Twice a block of float32, and the integers, in accordance with the addresses in fold.assembly.ts.
   const pages = Math.ceil((2 * 4 * BLOCK + 8 * length) / PAGE_BYTES);
   const memory = new api.Memory({ initial: pages, maximum: pages });
   const wasm = new api.Instance(module, { env: { memory } }).exports as FoldModule;
@@ -66,7 +66,7 @@ function createLane(api: WebAssemblyApi, module: object, length: number): Lane {
   };
 }
 
-/** The largest float32 that is not above it: float32 values compare with it as with the number itself. */
+/** The largest float32 that is not above the number: float32 values compare with it as with the number itself. */
 function floorToFloat32(value: number): number {
   const nearest = Math.fround(value);
   if (!(nearest > value)) return nearest;

@@ -2,14 +2,14 @@
 export interface ThinQr {
   /** [k, d], row by row. */
   readonly basis: Float64Array;
-  /** Of each vector in turn; as long as the basis was then, since later directions have no part in it. */
+  /** For each vector in turn; as long as the basis was then, since later directions do not contribute to it. */
   readonly coordinates: readonly Float64Array[];
 }
 
 /**
  * An orthonormal basis of `vectors` [m, d], row by row, and their coordinates in it. Gram–Schmidt, every vector twice,
- * which is enough for orthogonality to rounding (Giraud et al., https://doi.org/10.1007/s00211-005-0615-4). A vector
- * that those before it span adds nothing to the basis, so k < m where vectors depend on each other.
+ * which is enough for orthogonality up to rounding (Giraud et al., https://doi.org/10.1007/s00211-005-0615-4). A vector
+ * that earlier ones span adds nothing to the basis, so k < m if the vectors are linearly dependent.
  */
 export function thinQr(vectors: Float64Array, length: number): ThinQr {
   const count = vectors.length / length;
@@ -35,11 +35,11 @@ export function thinQr(vectors: Float64Array, length: number): ThinQr {
   return { basis: basis.subarray(0, rank * length), coordinates };
 }
 
-/** What the basis leaves of a vector, where it is less than this share of its length, is rounding and no direction. */
+/** A remainder of a vector below this share of its length is rounding error, not a new direction. */
 const VANISHING = 2 ** -40;
 
 /**
- * rest −= Σ_i share_i·q_i with share_i = q_i·rest, over the first `rank` rows q of `basis`; gives the shares. Four
+ * rest −= Σ_i share_i·q_i with share_i = q_i·rest, over the first `rank` rows q of `basis`; returns the shares. Four
  * rows at a time, so that `rest` is read once for four. The rows after `rank` are zero, and so are their shares.
  */
 function takeOut(basis: Float64Array, rank: number, rest: Float64Array): Float64Array {
@@ -80,7 +80,7 @@ function norm(vector: Float64Array): number {
   return Math.sqrt(sum);
 }
 
-/** To a multiple of four. */
+/** Rounds up to a multiple of four. */
 function roundUp(count: number): number {
   return 4 * Math.ceil(count / 4);
 }

@@ -14,7 +14,7 @@ export const SESSION = { protocol_version: PROTOCOL_VERSION } as const;
 
 export type TaskMessage = ControllerMessageOf<"prepare" | "load" | "fit" | "evaluate">;
 export type Tensors = Readonly<Partial<Record<"rows" | "dense" | "merged", Float32Array>>>;
-/** One to send. */
+/** A tensor to send. */
 export interface Tensor {
   readonly name: "rows" | "dense";
   readonly shape: readonly number[];
@@ -28,7 +28,7 @@ export interface Connection {
   readonly publicKey: string | undefined;
   /** Sends a message and the tensors that belong to it. Does nothing once the connection is closed. */
   send(message: WorkerMessage, payload?: readonly Tensor[]): void;
-  /** Messages as they come, tasks with all of their tensors. Ends with the connection. For one reader. */
+  /** Messages in the order of arrival, tasks with all of their tensors. Ends with the connection. For one reader only. */
   receive(): AsyncIterable<Received>;
   /** Safe to call twice. */
   close(): void;
@@ -46,7 +46,7 @@ export function connect({ endpoint, workerId, serverKey }: LaunchOptions): Conne
   let lastSend: Promise<unknown> = joined;
   const send = (message: WorkerMessage) => {
     const frame = encodeWorkerMessage(message);
-    // A socket takes one send at a time. One that was closed meanwhile has nobody to tell.
+    // A socket accepts one send at a time. Errors are ignored: the socket may have been closed meanwhile.
     lastSend = lastSend.then(() => dealer.send(frame)).catch(() => {});
   };
   return {
@@ -55,7 +55,7 @@ export function connect({ endpoint, workerId, serverKey }: LaunchOptions): Conne
       if (!("tensors" in message) || payload.length === 0) return send(message);
       send({ ...message, tensors: payload.map(describe) });
       const envelope = { ...SESSION, task_id: message.task_id, attempt: message.attempt };
-      // All of them are far smaller than a chunk may be, and than the credit that every connection begins with.
+      // Each tensor fits in one chunk, and all of them in the initial credit of a connection.
       for (const { name, values } of payload) send({ ...envelope, type: "chunk", tensor: name, offset: 0, data: asFloat32(values).bytes });
       send({ ...envelope, type: "end" });
     },
@@ -104,10 +104,10 @@ function describe({ name, shape, values }: Tensor): TensorDescriptor {
   return { name, dtype: "F32", shape: [...shape], bytes: bytes.length, crc32: crc32(bytes), shared: null };
 }
 
-/** A task whose tensors are still on their way. */
+/** A task that is still receiving tensors. */
 function arrive(task: TaskMessage): { readonly isWhole: boolean; write(chunk: ControllerMessageOf<"chunk">): void; finish(): Received } {
   const descriptors = "tensors" in task ? task.tensors : [];
-  // `merged` is F32, whatever the dtype of the others.
+  // `merged` is always F32; the others may have another dtype.
   const assemblers = descriptors.map((descriptor) => [descriptor.name, createAssembler([descriptor], "any", descriptor)] as const);
   return {
     isWhole: descriptors.length === 0,

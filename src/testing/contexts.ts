@@ -3,17 +3,17 @@ import { initialAdapter } from "../adapter/initialise.ts";
 import { createRng, deriveSeed, type Rng } from "../base/rng.ts";
 import type { Client, ClientHistory, PolicyContext, RankedClient, RoundContext, SelectionContext } from "../strategy/strategy.ts";
 
-/** A generator for tests; each seed and purpose gives a stream of its own. */
+/** A generator for tests, with a separate stream for each seed and purpose. */
 export function seededRng(seed: number | string = 0, purpose = "test"): Rng {
   return createRng(deriveSeed(seed, purpose));
 }
 
-/** Clients c0, c1, … with 10 examples and rank 1 each, except for what is given. */
+/** Clients c0, c1, …, by default with 10 examples and rank 1. */
 export function clientsOf(given: readonly Partial<RankedClient>[]): readonly RankedClient[] {
   return given.map((own, index) => ({ id: `c${index}`, index, size: 10, r: 1, labelCounts: [], profile: {}, ...own }));
 }
 
-/** What a rank assigner sees. */
+/** The context of a rank assigner. */
 export function rankContext(
   clients: readonly Client[],
   { seed = 0, tiers = [1, 2, 4] }: { readonly seed?: number; readonly tiers?: readonly number[] } = {},
@@ -27,7 +27,7 @@ export interface SelectionContextOptions extends Partial<Omit<SelectionContext, 
   readonly history?: Readonly<Record<string, ClientHistory>>;
 }
 
-/** What a selection sees: round 1, no client has reported yet and every loss is 1, except for what is given. */
+/** The context of a selection: by default round 1, with no reports yet and every loss 1. */
 export function selectionContext(clients: readonly RankedClient[], options: SelectionContextOptions = {}): SelectionContext {
   const { seed = 0, round = 1, history = {}, ...rest } = options;
   return {
@@ -45,7 +45,7 @@ export interface RoundContextOptions extends Partial<Omit<RoundContext, "layout"
   readonly seed?: number;
 }
 
-/** What an aggregation sees: round 1 of a new adapter (A random, B = 0, `dense` all 0), except for what is given. */
+/** The context of an aggregation: by default round 1 of a new adapter (A random, B = 0, `dense` all 0). */
 export function roundContext(layout: AdapterLayout, clients: readonly RankedClient[], options: RoundContextOptions = {}): RoundContext {
   const { seed = 0, ...given } = options;
   const draw = (purpose: string) => initialAdapter(layout, new Float32Array(layout.denseSize), deriveSeed(seed, purpose));

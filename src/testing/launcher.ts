@@ -10,23 +10,22 @@ import { WIDTH } from "./tiny-model.ts";
 
 export interface TinyLauncherOptions {
   /**
-   * What a fit does: gives the update. By default `(fit) => fit.train()`. What it throws fails this try; what it gives need
-   * not be honest.
+   * Does a fit and returns the update, honest or not. By default `(fit) => fit.train()`. An error that it throws fails this attempt.
    */
   readonly fit?: (fit: TinyFit) => Adapter | Promise<Adapter>;
 }
 
-/** A fit that gives back what it received: its update is zero. */
+/** A fit that returns the adapter it received: its update is zero. */
 export function echo({ r, received }: Pick<TinyFit, "r" | "received">): Adapter {
   return zeroAdapter({ width: WIDTH, denseSize: received.dense.length }, r);
 }
 
 /**
  * Workers for `federate` that run in this process, without Python: they speak the wire contract over the same sockets, and
- * train a softmax regression of eight labels on data that they make from the run's seed. `tinyRun` gives a config for it.
+ * train a softmax regression of eight labels on data generated from the run's seed. `tinyRun` returns a config for it.
  */
 export function tinyLauncher({ fit = ({ train }) => train() }: TinyLauncherOptions = {}): WorkerLauncher {
-  /** What workers have prepared, by its SHA-256. */
+  /** The data that workers have prepared, by its SHA-256. */
   const datasets = new Map<string, TinyData>();
   return {
     launch(options) {

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { createRng, deriveSeed } from "../base/rng.ts";
 
-/** Inputs of an example, and labels: an adapter of the tiny model has rank 8 at most. */
+/** Inputs of an example. With as many labels, an adapter of the tiny model has rank 8 at most. */
 export const FEATURES = 8;
 export const LABELS: readonly string[] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
@@ -24,15 +24,15 @@ export interface TinyData {
   readonly sha256: string;
 }
 
-/** Eight clouds of points, one a label. Clients have 32, 40, 48 or 56 examples, half of them of a label that each prefers. */
+/** Eight clouds of points, one per label. Clients have 32, 40, 48 or 56 examples, at least half of them with the client's own label. */
 export function makeTinyData(
   seed: string,
   sizes: { readonly clients: number; readonly heldOut: number; readonly ownHeldOut: number },
 ): TinyData {
   const rng = createRng(deriveSeed(seed, "clouds"));
-  const between = () => 2 * rng.next() - 1;
-  const centres = LABELS.map(() => Array.from({ length: FEATURES }, () => 2 * between()));
-  const draw = (y = Math.floor(rng.next() * LABELS.length)): Example => ({ x: centres[y]?.map((value) => value + between()) ?? [], y });
+  const uniform = () => 2 * rng.next() - 1;
+  const centres = LABELS.map(() => Array.from({ length: FEATURES }, () => 2 * uniform()));
+  const draw = (y = Math.floor(rng.next() * LABELS.length)): Example => ({ x: centres[y]?.map((value) => value + uniform()) ?? [], y });
   const drawMany = (count: number, preferred?: number) =>
     Array.from({ length: count }, (_, index) => draw(index % 2 === 0 ? preferred : undefined));
 

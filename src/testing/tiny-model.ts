@@ -74,7 +74,7 @@ export interface TinyTraining {
   readonly request: ControllerMessageOf<"fit">;
   readonly examples: readonly Example[];
   readonly received: Adapter;
-  /** Called before every step, so that a long fit can be cancelled. */
+  /** Called before every step; may throw to cancel the fit. */
   beforeStep(step: number): Promise<void>;
 }
 
@@ -82,14 +82,14 @@ export interface Trained {
   readonly delta: Adapter;
   /** Mean loss of each step. */
   readonly losses: readonly number[];
-  /** Of each step, the gradients' joint norm before clipping. */
+  /** Joint norm of the gradients of each step, before clipping. */
   readonly norms: readonly number[];
   readonly passes: number;
 }
 
 /**
  * Gradient descent on the client's rank and the truncations below it. `sum`, `sampled` and `stratified` all minimise the
- * weighted mean over the truncations, which the latter two only estimate in a real worker. Ignores `tail_penalty`.
+ * weighted mean over the truncations, which the last two only estimate in a real worker. Ignores `tail_penalty`.
  */
 export async function trainTiny(model: TinyModel, { request, examples, received, beforeStep }: TinyTraining): Promise<Trained> {
   const { local_steps, batch_size, gradient_accumulation_steps, lr, head_lr, max_grad_norm, freeze_a } = request.fit;

@@ -4,16 +4,16 @@ import { tieredRanks } from "../strategy/ranks/tiered.ts";
 import { allClients } from "../strategy/selection/all.ts";
 import { tinyLauncher } from "./launcher.ts";
 
-/** Options of `federate`; of the strategy, only what is tested. */
+/** Options of `federate`; the strategy may be partial. */
 export interface TinyRunOptions extends Partial<Omit<FederateOptions, "strategy">> {
-  /** A temporary folder of the test. */
+  /** A temporary folder. */
   readonly runsDir: string;
   readonly strategy?: Partial<FederateOptions["strategy"]>;
 }
 
 /**
- * A whole run for a unit test: `federate(tinyRun({ runsDir, strategy: { aggregation } }))`. Three rounds of eight clients at
- * ranks 8, 4, 2 and 1 on a tiny model that two workers in this process train, except for what is given.
+ * A whole run for a unit test: `federate(tinyRun({ runsDir, strategy: { aggregation } }))`. By default three rounds of
+ * eight clients at ranks 8, 4, 2 and 1, on a tiny model that two workers in this process train.
  */
 export function tinyRun({ strategy, ...options }: TinyRunOptions): FederateOptions {
   const rankAssignment = tieredRanks({ 8: 0.25, 4: 0.25, 2: 0.25, 1: 0.25 });

@@ -10,7 +10,7 @@ import { createTinyModel, judge, type TinyModel, type Trained, trainTiny, WIDTH,
 
 export type Progress = Omit<WorkerMessageOf<"beat">, "protocol_version" | "type">;
 
-/** A fit that a worker was asked for. */
+/** A fit that a worker is asked for. */
 export interface TinyFit {
   readonly clientId: string;
   readonly round: number;
@@ -18,9 +18,9 @@ export interface TinyFit {
   readonly r: number;
   /** From 1. */
   readonly attempt: number;
-  /** What the client starts from. */
+  /** The adapter that the client starts from. */
   readonly received: Adapter;
-  /** Trains as the config says. Resolves with the update: trained − received. */
+  /** Trains according to the config. Resolves with the update: trained − received. */
   train(): Promise<Adapter>;
 }
 
@@ -34,7 +34,7 @@ export class CancelledError extends Error {
   }
 }
 
-/** Seconds of a task: no clock decides what a test sees. */
+/** The reported seconds of every task: fixed, so that tests do not depend on a clock. */
 const SECONDS = 0.001;
 
 interface Answer {
@@ -42,7 +42,7 @@ interface Answer {
   readonly payload?: readonly Tensor[];
 }
 
-/** What a worker knows and can do. */
+/** The tasks of a worker. */
 export interface TinyWorker {
   describe(options: LaunchOptions): Omit<WorkerMessageOf<"hello">, "protocol_version" | "type">;
   run(task: TaskMessage, tensors: Tensors, report: Report): Promise<Answer>;
@@ -190,7 +190,7 @@ async function fit(
   return { message, payload };
 }
 
-/** Null for none, and for what is not finite, as the wire wants it. */
+/** Null if there are no values or the mean is not finite, as the wire requires. */
 function meanOf(values: readonly number[]): number | null {
   return finite(values.reduce((sum, value) => sum + value, 0) / values.length);
 }

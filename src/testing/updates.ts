@@ -21,7 +21,7 @@ export function zeroAdapter({ width, denseSize }: Pick<AdapterLayout, "width" | 
   return { r, rows: new Float32Array(r * width), dense: new Float32Array(denseSize) };
 }
 
-/** An adapter of rank r with values between -1 and 1; the same for the same seed. */
+/** An adapter of rank r with values between -1 and 1 that depend on the seed only. */
 export function randomAdapter(layout: Pick<AdapterLayout, "width" | "denseSize">, r: number, seed: number | string = 0): Adapter {
   const rng = seededRng(seed, "adapter");
   const { rows, dense } = zeroAdapter(layout, r);
@@ -33,12 +33,12 @@ export function updateOf({ layout, global }: RoundContext, client: RankedClient,
   return { clientId: client.id, r: client.r, n: client.size, delta, received: prefix(global, layout, client.r) };
 }
 
-/** One random update of each client of the round. */
+/** A random update from each client of the round. */
 export function updatesOf(context: RoundContext, seed: number | string = 0): readonly Update[] {
   return context.clients.map((client) => updateOf(context, client, randomAdapter(context.layout, client.r, `${seed}/${client.id}`)));
 }
 
-/** Runs a round of an aggregation, checking what it gives as a real run does. */
+/** Runs a round of an aggregation, and checks its output as a real run does. */
 export async function aggregate(aggregation: Aggregation, context: RoundContext, updates: readonly Update[]): Promise<Aggregate> {
   const accumulator = aggregation.begin(context);
   requireAccumulator("begin()", accumulator);
@@ -48,7 +48,7 @@ export async function aggregate(aggregation: Aggregation, context: RoundContext,
   return aggregated;
 }
 
-/** As if the update had been kept on disk. */
+/** Provides an update as if it were on disk. */
 function spooled(update: Update): Update {
   return { ...update, spooled: { read: async (tensor, from, to) => update.delta[tensor].slice(from, to) } };
 }

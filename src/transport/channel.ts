@@ -1,6 +1,6 @@
-/** A queue between one who pushes and one who iterates. Ends, after what was pushed before, once it is closed. */
+/** A queue from one writer to one reader. Once closed, it ends after the items pushed before. */
 export interface Channel<T> extends AsyncIterable<T> {
-  /** What is pushed after the end is dropped. */
+  /** Items pushed after `close` are dropped. */
   push(item: T): void;
   close(): void;
 }

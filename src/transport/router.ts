@@ -12,9 +12,9 @@ export interface BoundRouter extends Pick<Transport, "send" | "receive"> {
 }
 
 export function bindRouter(address: string, security: SocketOptions<Router> = {}): BoundRouter {
-  // Without `mandatory` a frame to an unknown peer is dropped in silence. High-water marks count frames, not
-  // bytes, and one full pipe would stall the writer for all: the pool's credit in bytes is the only bound. A send
-  // then waits for one thing alone, and without `sendTimeout` forever: for a peer to connect.
+  // Without `mandatory`, frames to unknown peers are silently dropped. High-water marks count frames, not bytes, and one
+  // full pipe would stall the writer for all peers: the pool's credit in bytes is the only bound. A send then waits only
+  // for a peer to connect, and without `sendTimeout` it would wait forever.
   const router = new Router({
     mandatory: true,
     sendHighWaterMark: 0,
@@ -34,7 +34,7 @@ export function bindRouter(address: string, security: SocketOptions<Router> = {}
 
   return {
     endpoint: router.lastEndpoint ?? "",
-    // A ZeroMQ socket takes one send at a time: each waits for the one before it, whatever became of that.
+    // A ZeroMQ socket takes one send at a time: each waits for the previous one, whether that succeeded or failed.
     send(peer, frame) {
       const sent = lastSend.then(() => sendNow(router, peer, frame));
       lastSend = sent.catch(() => {});
@@ -44,7 +44,7 @@ export function bindRouter(address: string, security: SocketOptions<Router> = {}
       for await (const [peer, frame] of router) {
         if (!peer || !frame) continue;
         yield { peer: peer.toString("latin1"), frame: new Uint8Array(frame.buffer, frame.byteOffset, frame.byteLength) };
-        // A tight loop would outrun the collection of ZeroMQ's own buffers.
+        // A tight loop would outrun the garbage collection of ZeroMQ's buffers.
         await setImmediate();
       }
     },

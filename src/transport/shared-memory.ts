@@ -17,37 +17,37 @@ import { RefusedError } from "../errors.ts";
 import type { Borrow, Lend } from "../protocol/tensor-chunks.ts";
 
 /*
- * Memory that processes of one user on one machine hand to each other: files without a name, in tmpfs, each of which
- * the other opens through /proc by its owner's number and descriptor. The kernel frees one with the last process that
- * holds it, however that ends. Linux alone has all of this.
+ * Memory that processes of one user on one machine share: unnamed files in tmpfs, which the other process opens through
+ * /proc by the owner's pid and descriptor. The kernel frees a file when the last process that holds it ends, in whatever
+ * way. Only Linux has all of this.
  */
 
 export interface SharedMemory {
-  /** Bytes of one buffer are written once, however many views of it are lent: they must not change. */
+  /** The bytes of a buffer are written once, however many views of it are lent: they must not change. */
   readonly lend: Lend;
   close(): Promise<void>;
 }
 
 const TMPFS = "/dev/shm";
-/** `constants` lacks O_TMPFILE, which on every Linux is O_DIRECTORY and this bit. */
+/** `constants` lacks O_TMPFILE, which is O_DIRECTORY and this bit on every Linux. */
 const O_TMPFILE = constants.O_DIRECTORY | 0o20000000;
 /** One call moves less than 2 GiB. */
 const MOST_AT_ONCE = 2 ** 30;
-/** What a borrower writes over byte 0. */
+/** A borrower overwrites byte 0 with this. */
 const RETURNED = Uint8Array.of(1);
-/** Moved at once: to have another thread do it would cost more. */
+/** Moved synchronously: handing it to another thread would cost more. */
 const FEW_BYTES = 65536;
 
 const writeSome = promisify(write);
 const readSome = promisify(read);
 
-/** A file that holds parts of one buffer, each at the place that it has there. */
+/** A file with parts of one buffer, each at its offset in the buffer. */
 interface Board {
   readonly fd: number;
   readonly buffer: ArrayBufferLike;
   parts: readonly { readonly from: number; readonly to: number; readonly written: Promise<void> }[];
   users: number;
-  /** There was no room for it. */
+  /** Whether there was no room for it. */
   isRefused: boolean;
 }
 
@@ -58,7 +58,7 @@ export function createSharedMemory(): SharedMemory {
   function boardOf(buffer: ArrayBufferLike): Board {
     const known = boards.find((board) => board.buffer === buffer);
     if (known) return known;
-    // Once something new comes, what nobody reads goes. One such file is written over: its memory is there already.
+    // A new buffer replaces those that nobody reads. One of their files is overwritten: its memory is already allocated.
     const [idle, ...others] = boards.filter(({ users }) => users === 0);
     for (const { fd } of others) closeSync(fd);
     boards = boards.filter(({ users }) => users > 0);
@@ -91,7 +91,7 @@ export function createSharedMemory(): SharedMemory {
           () => false,
         );
         if (isWritten) return { fd, offset: bytes.byteOffset, release };
-        // Not tried again for each who asks for the same.
+        // Not retried for the same buffer.
         board.isRefused = true;
         release();
         return undefined;
@@ -120,18 +120,18 @@ function hold(board: Board): () => void {
   };
 }
 
-/** What there was no room for must not take what room there is. Who has a part of it has it until the last is done. */
+/** A buffer that did not fit must not take up room. Its parts that were lent remain until the last is released. */
 function giveRoomBack(board: Board): void {
   if (board.users > 0) return;
   board.parts = [];
   ftruncateSync(board.fd);
 }
 
-/** Whether a process has ended, though its parent may not have heard of that yet. */
+/** Whether a process has ended, even if it is still a zombie. */
 export function isGone(pid: number): boolean {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    // What stands in brackets may hold anything; the state follows it.
+    // The name in brackets may contain anything; the state follows it.
     return /^[ZX]/.test(stat.slice(stat.lastIndexOf(")") + 2));
   } catch {
     return true;
@@ -151,8 +151,8 @@ export function canShareWith(pid: number): boolean {
 }
 
 /**
- * Reads what that process lends, in full, or throws a RefusedError. Then, or if it cannot be read, says so in the first byte
- * of each file: the process may use it again.
+ * Reads everything that a process lends, or throws a RefusedError. In either case it then sets the first byte of each file:
+ * the process may reuse it.
  */
 export function borrowFrom(pid: number): Borrow {
   return async (tensors) => {
@@ -168,7 +168,7 @@ export function borrowFrom(pid: number): Borrow {
         try {
           writeSync(file, RETURNED, 0, 1, 0);
         } catch {
-          // Sealed, or ended with its process: then nobody waits for that.
+          // Sealed, or gone with its process: then nobody waits for it.
         } finally {
           closeSync(file);
         }
@@ -177,12 +177,12 @@ export function borrowFrom(pid: number): Borrow {
   };
 }
 
-/** The same for a process that may end meanwhile: the error then comes once `ended` has resolved, so that its end is known first. */
+/** The same for a process that may end meanwhile: then it rejects only after `ended`, so that the process's end is known first. */
 export function borrowFromProcess(pid: number, ended: Promise<unknown>): Borrow {
   const read = borrowFrom(pid);
   return (tensors) =>
     read(tensors).catch(async (error: unknown) => {
-      // What vanished with the process is not the fault of the task that it had done.
+      // If memory is gone because the process ended, its finished task is not to blame.
       if (isGone(pid)) await ended;
       throw error;
     });
@@ -192,15 +192,15 @@ function openLent(pid: number, fd: number): number {
   const path = `/proc/${pid}/fd/${fd}`;
   let opened: number | undefined;
   try {
-    // What is no file must not hold us up.
+    // Opening a pipe or device must not block.
     opened = openSync(path, constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOCTTY);
-    // Nor may what is written to it be seen by anybody but that process: no file of the user's.
+    // Byte 0 is written to: never in one of the user's files.
     const { nlink } = fstatSync(opened);
     const isNameless = nlink === 0 || readlinkSync(path).startsWith("/memfd:");
     if (fstatSync(opened).isFile() && isNameless) return opened;
   } catch {}
   if (opened !== undefined) closeSync(opened);
-  throw new RefusedError(`shared memory ${path}`, "a file without a name", "none");
+  throw new RefusedError(`shared memory ${path}`, "an unnamed file", "none");
 }
 
 async function readAll(file: number, into: Uint8Array, offset: number): Promise<void> {

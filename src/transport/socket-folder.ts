@@ -18,15 +18,15 @@ export interface SocketFolder {
 }
 
 /**
- * Makes a folder that only this user may enter (mode 0700), and that goes with this process, even when it is
- * killed with SIGKILL: a janitor in a session of its own waits for the end of a pipe that only we hold open. Then it
- * also ends whoever was told to connect there: a worker that was stopped as it started cannot have seen to that itself.
+ * Creates a folder that only this user may enter (mode 0700) and that is removed when this process ends, even by SIGKILL: a
+ * janitor process in its own session waits for the end of a pipe that only we hold open. It then also kills the workers
+ * that were started to connect there: one that was suspended during its start cannot notice our end itself.
  */
 export async function createSocketFolder(temporary: string = tmpdir()): Promise<SocketFolder> {
   const parent = [temporary, "/tmp"].find((folder) => Buffer.byteLength(join(folder, NAME)) <= MAX_SOCKET_PATH) ?? "/tmp";
   const folder = await mkdtemp(join(parent, "prelort-")).catch((cause: unknown) => {
-    const remedy = `set TMPDIR to a folder that can be written to, with a path of at most ${MAX_SOCKET_PATH - NAME.length - 1} bytes`;
-    throw new EnvironmentError(`no folder for the workers' socket could be made in ${parent}`, remedy, { cause });
+    const remedy = `set TMPDIR to a writable folder with a path of at most ${MAX_SOCKET_PATH - NAME.length - 1} bytes`;
+    throw new EnvironmentError(`no folder for the workers' socket could be created in ${parent}`, remedy, { cause });
   });
   const dismiss = await startJanitor(folder);
   let removal: Promise<void> | undefined;
@@ -36,7 +36,7 @@ export async function createSocketFolder(temporary: string = tmpdir()): Promise<
   };
 }
 
-/** A line on its input says that all is well. Where there is no /proc, workers watch the end of their own input. */
+/** A line on its input means that all is well. Without /proc, workers watch for the end of their own input. */
 const JANITOR = `
   read -r _ || for file in $(grep -als -- "$0/socket" /proc/[0-9]*/cmdline); do
     process=\${file#/proc/}
@@ -44,7 +44,7 @@ const JANITOR = `
   done
   rm -rf -- "$0"`;
 
-/** Resolves, once the janitor runs, with a function that has it do its work and waits for its end. */
+/** Resolves, once the janitor runs, with a function that dismisses it and waits for its end. */
 async function startJanitor(folder: string): Promise<() => Promise<void>> {
   const janitor = spawn("/bin/sh", ["-c", JANITOR, folder], {
     cwd: "/",

@@ -9,12 +9,12 @@ import type { Reply, Task } from "./task.ts";
 
 export type AnswerMessage = Exclude<WorkerMessage, WorkerMessageOf<"join" | "proof" | "hello" | "unavailable" | "beat" | "credit">>;
 
-/** What an answer's tensors are received with. */
+/** What is needed to receive an answer's tensors. */
 export interface Receiving {
   readonly buffers: Buffers;
-  /** Those in shared memory wait there until the ones before them have been looked at. */
+  /** Answers in shared memory wait there until earlier ones have been processed. */
   readonly turns: PQueue;
-  /** From the worker's process, if it shares memory with this one. */
+  /** Reads the worker's memory, if it shares any with this process. */
   readonly borrow: Borrow | undefined;
 }
 
@@ -22,7 +22,7 @@ export interface Receiving {
 const SECTIONS = { prepare: "data", load: "model", fit: "fit", evaluate: "evaluate" } as const;
 const ANSWERS = { prepare: "prepared", load: "loaded", fit: "fitted", evaluate: "evaluated" } as const;
 
-/** One try of a task on one worker, as its answer comes in: a message, its tensors' chunks, an end. */
+/** One attempt of a task on one worker, while its answer arrives: a message, its tensors' chunks, an end. */
 export class Attempt {
   readonly task: Task["identity"];
   readonly taskId: string;
@@ -51,12 +51,12 @@ export class Attempt {
     return this.#reply.promise;
   }
 
-  /** Its answer has come, but for the tensors. */
+  /** The answer has arrived, though perhaps not all of its tensors. */
   isAnswered(): boolean {
     return this.#header !== undefined;
   }
 
-  /** Nothing of it is still to come from the worker. */
+  /** The worker has nothing left to send. */
   isDelivered(): boolean {
     return this.#isOver || this.#isShared();
   }
@@ -70,13 +70,13 @@ export class Attempt {
     this.#reply.reject(error);
   }
 
-  /** Nothing came of it, and it was not its fault: another worker may try it again under the same number. */
+  /** It failed through no fault of its own: another worker may try it under the same number. */
   requeue(): void {
     this.#isOver = true;
     this.#reply.resolve(undefined);
   }
 
-  /** Takes a message if it belongs to this try and the try is not over yet; others are late or duplicated, and dropped. */
+  /** Handles a message if it belongs to this attempt and the attempt is not over; others are late or duplicates, and dropped. */
   take(message: AnswerMessage): void {
     if (message.task_id !== this.taskId || message.attempt !== this.number) return;
     if (this.#isOver) return this.#handBack(message);
@@ -94,11 +94,11 @@ export class Attempt {
   }
 
   #takePart(message: WorkerMessageOf<"chunk" | "end">): void {
-    // It would go where the tensors are being copied to, and nothing vouches for it.
+    // It would overwrite the tensors that are being copied, without any check.
     if (this.#isShared()) throw new RefusedError(`the tensors of ${this.taskId}`, "in shared memory", message.type);
     if (message.type === "end") this.#finish();
     else if (this.#header) this.#header.assembler.write(message);
-    else throw new RefusedError(`a chunk for ${this.taskId}`, "after an answer", "before one");
+    else throw new RefusedError(`a chunk for ${this.taskId}`, "an answer before it", "none");
   }
 
   #answer(message: Exclude<AnswerMessage, WorkerMessageOf<"chunk" | "end">>): void {
@@ -116,7 +116,7 @@ export class Attempt {
 
   #copyShared(message: AnswerMessage, assembler: Assembler): void {
     const { borrow, turns } = this.#receiving;
-    if (!borrow) throw new RefusedError(`the tensors of ${this.taskId}`, "in chunks", "in memory that is not shared");
+    if (!borrow) throw new RefusedError(`the tensors of ${this.taskId}`, "chunks", "references to memory that is not shared");
     void turns.add(async () => {
       try {
         if (this.#isOver) this.#handBack(message);
@@ -132,7 +132,7 @@ export class Attempt {
   }
 
   #finish(): void {
-    if (!this.#header) throw new RefusedError(`the end of ${this.taskId}`, "after an answer", "before one");
+    if (!this.#header) throw new RefusedError(`the end of ${this.taskId}`, "an answer before it", "none");
     const { message, assembler } = this.#header;
     const payload = assembler.finish();
     this.#isOver = true;
@@ -161,10 +161,10 @@ export class Attempt {
 
 function reported({ error }: WorkerMessageOf<"failure">, task: Task, workerId: string): Error {
   if (error.kind === "cancelled") return new InterruptedError(`${task.id} was cancelled on worker ${workerId}`);
-  // What the user has to fix reads like any other problem of the config; the traceback explains the rest.
+  // Errors that the user has to fix become problems of the config; others carry their traceback.
   if (error.kind === "input") {
     const found = error.problems.length > 0 ? error.problems : [{ option: null, message: error.message }];
-    // As a TypeScript program spells it; whoever read a file knows its spelling and line numbers.
+    // In TypeScript's spelling; the reader of a config file adds that file's spelling and line numbers.
     const pathOf = (option: string) => formatPath(parsePath(option), "camelCase");
     return new ConfigError(found.map(({ option, message }) => ({ path: pathOf(option ?? SECTIONS[task.request.type]), message })));
   }

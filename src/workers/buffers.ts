@@ -1,8 +1,8 @@
-/** Memory for tensors that arrive, used again: new memory costs more to touch than a tensor to receive. */
+/** Reusable memory for received tensors: touching new memory costs more than receiving a tensor. */
 export interface Buffers {
-  /** Its content is anything. */
+  /** Its content is undefined. */
   take(bytes: number): Uint8Array<ArrayBuffer>;
-  /** Nobody reads or writes it any more. */
+  /** The caller must no longer read or write it. */
   give(buffer: Uint8Array<ArrayBuffer>): void;
 }
 
@@ -11,7 +11,7 @@ export function createBuffers(): Buffers {
   return {
     take(bytes) {
       const fitting = spares.filter(({ byteLength }) => byteLength >= bytes).toSorted((a, b) => a.byteLength - b.byteLength);
-      // One that is too small makes way: there are never more than were once in use.
+      // One that is too small is dropped: there are never more buffers than were once in use.
       const [spare] = fitting.length > 0 ? fitting : spares;
       spares = spares.filter((other) => other !== spare);
       return new Uint8Array(fitting.length > 0 && spare ? spare : new ArrayBuffer(bytes), 0, bytes);

@@ -1,12 +1,12 @@
 import { RefusedError } from "../errors.ts";
 import { createDeferred, type Deferred } from "../base/deferred.ts";
 
-/** The bytes that may still be sent to one peer. For one sender, who waits until they are enough. */
+/** The bytes that may still be sent to one peer. For a single sender, who waits until there are enough. */
 export interface Credit {
   take(bytes: number): Promise<void>;
   /** Throws a RefusedError when more comes back than was taken. */
   give(bytes: number): void;
-  /** Whoever waits, now or later, gets this error. */
+  /** Rejects the current and every later `take` with this error. */
   close(error: Error): void;
 }
 

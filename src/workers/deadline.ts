@@ -1,12 +1,12 @@
-/** Calls back when it has not been restarted for a while. Begins with the first `restart`. */
+/** Calls back if it is not restarted in time. Begins with the first `restart`. */
 export interface Deadline {
   restart(): void;
   clear(): void;
 }
 
 /**
- * Time is counted in slices, each of which ends by the event loop looking for new messages: while this process
- * was itself busy or asleep it did not listen, and that silence does not count.
+ * Time is counted in slices, and the event loop polls for messages after each: silence does not count while this process
+ * itself was busy or asleep.
  */
 const SLICES = 4;
 

@@ -1,7 +1,7 @@
 import { execa } from "execa";
 import { EnvironmentError } from "../errors.ts";
 
-/** Devices for workers: those asked for, or, for "auto", every CUDA device, else mps, else the CPU. */
+/** Devices for workers: the configured ones or, for "auto", every CUDA device, else mps, else the CPU. */
 export async function resolveDevices(asked: "auto" | readonly string[]): Promise<readonly string[]> {
   if (asked !== "auto") return asked;
   const installed = await countCudaDevices();
@@ -18,7 +18,7 @@ export function countWorkers(
   return asked.count ?? devices.length * (asked.slotsPerDevice ?? 1);
 }
 
-/** How one worker process is given its device: what torch calls it there, and the variable that hides the others. */
+/** How a worker process gets its device: torch's name for it there, and the variable that hides the others. */
 export function assignDevice(device: string): { readonly device: string; readonly env: Readonly<Record<string, string>> } {
   const index = /^cuda:(\d+)$/.exec(device)?.[1];
   if (index === undefined) return { device, env: { CUDA_VISIBLE_DEVICES: "" } };
@@ -28,11 +28,11 @@ export function assignDevice(device: string): { readonly device: string; readonl
     const problem = `workers.devices names ${device}, but CUDA_VISIBLE_DEVICES=${visible?.join(",")} leaves ${visible?.length} devices`;
     throw new EnvironmentError(problem, "change workers.devices or CUDA_VISIBLE_DEVICES");
   }
-  // nvidia-smi counts in the order of the PCI bus, CUDA by default does not.
+  // nvidia-smi counts in PCI bus order, which is not CUDA's default.
   return { device: "cuda", env: { CUDA_VISIBLE_DEVICES: name, CUDA_DEVICE_ORDER: process.env["CUDA_DEVICE_ORDER"] ?? "PCI_BUS_ID" } };
 }
 
-/** What this process was itself confined to; `cuda:N` counts within it. */
+/** The devices that this process itself may use; `cuda:N` counts within them. */
 function visibleCudaDevices(): readonly string[] | undefined {
   return process.env["CUDA_VISIBLE_DEVICES"]
     ?.split(",")

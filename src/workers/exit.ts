@@ -9,20 +9,20 @@ export interface FatalProblem {
   readonly options?: ErrorOptions | undefined;
 }
 
-/** How a worker's process ended that nobody killed on purpose. */
+/** How the process of a worker ended that was not killed on purpose. */
 export function describeExit({ exitCode, signal, problem }: WorkerExit, { state, taskId }: WorkerStatus): string {
   if (problem !== undefined) return `could not be started: ${problem}`;
   const how = signal === undefined ? `exited with code ${exitCode}` : `was ended by ${signal}`;
   const hint = signal === "SIGKILL" ? ", which the kernel also sends when memory runs out" : "";
   if (taskId !== null) return `${how} in ${taskId}${hint}`;
-  return state === "starting" ? `${how} before it said hello${hint}` : `${how} unasked${hint}`;
+  return state === "starting" ? `${how} before it said hello${hint}` : `${how} between tasks${hint}`;
 }
 
 export interface EndedWorker {
   readonly workerId: string;
   readonly exit: WorkerExit;
   readonly fatal: FatalProblem | undefined;
-  /** It held two tasks, and it is not known which it was at. */
+  /** It had two tasks, and it is unknown which one it was doing. */
   readonly isUncertain: boolean;
   readonly logPath: string;
 }
@@ -32,7 +32,7 @@ export async function endError(problem: string, { workerId, exit, fatal, isUncer
   const details = {
     workerId,
     exitCode: exit.exitCode,
-    // A signal that this process sent says nothing that the problem does not.
+    // If this process sent the signal, the problem says why.
     signal: fatal ? undefined : exit.signal,
     isUncertain,
     logTail: await readLogTail(logPath).catch(() => undefined),

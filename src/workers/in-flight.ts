@@ -1,16 +1,16 @@
 import type { AnswerMessage, Attempt } from "./attempt.ts";
 
-/** What a worker was given and has not answered, in the order in which it does it: it may be handed its next task ahead. */
+/** A worker's unanswered tasks, in the order in which it does them: it may be given its next task in advance. */
 export interface InFlight {
-  /** What it does now, as far as is known. */
+  /** Its current task, as far as is known. */
   current(): Attempt | undefined;
   add(attempt: Attempt): void;
   remove(attempt: Attempt): void;
-  /** The worker says that it does this task: those before it are done, and their answers on the way. */
+  /** The worker reported that it is doing this task: earlier ones are done, and their answers on the way. */
   begin(taskId: string): void;
   take(message: AnswerMessage): void;
   all(): readonly Attempt[];
-  /** Whether it is known which task the worker is at: its next may have been begun already, and its last answer not have come. */
+  /** Whether the worker's current task is known: it may have begun its next one while its last answer is still on the way. */
   isCertain(): boolean;
   /** The worker is gone. Its current task fails with this error; all others are requeued. */
   close(error: Error): void;
@@ -20,7 +20,7 @@ export function createInFlight(): InFlight {
   let attempts: readonly Attempt[] = [];
   let begun: Attempt | undefined;
   const isUnanswered = (attempt: Attempt | undefined) => attempt !== undefined && !attempt.isAnswered();
-  // One whose answer is on its way is done, though its tensors may still travel.
+  // A task is done once its answer has arrived, even if its tensors are still on the way.
   const current = () => (isUnanswered(begun) ? begun : (attempts.find(isUnanswered) ?? attempts[0]));
   return {
     current,

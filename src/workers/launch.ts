@@ -26,11 +26,10 @@ export interface LaunchOptions {
 export interface WorkerProcess {
   /** Of a process on this machine, with which memory can be shared; without it tensors go through the transport alone. */
   readonly pid?: number | undefined;
-  /**
-   * Over tcp: resolves with the worker's public key, 40 characters of Z85, as soon as its process runs and has made it.
-   * The time that a worker may take to start counts from then on: before, it may wait in a queue of its cluster.
-   */
+  /** Over tcp: resolves with the worker's public key, 40 characters of Z85, as soon as its process runs and has made it. */
   readonly publicKey?: Promise<string> | undefined;
+  /** It may first wait for a place, as in a cluster's queue: the time that it may take to start counts from its key on. */
+  readonly mayQueue?: boolean | undefined;
   /** Resolves once the process is gone; never rejects. */
   readonly exited: Promise<WorkerExit>;
   /** Ends the process and its children at once, stopped ones too. Does nothing once it is gone. */

@@ -4,7 +4,7 @@ import { stripVTControlCharacters } from "node:util";
 const MAX_BYTES = 16 * 1024;
 const MAX_LINES = 20;
 
-/** The last lines of a log, as an error shows them; undefined when there are none. Rejects when there is no such file. */
+/** The last lines of a log, for an error; undefined if it is empty. Rejects if there is no such file. */
 export async function readLogTail(path: string): Promise<string | undefined> {
   const file = await open(path);
   try {

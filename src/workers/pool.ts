@@ -6,30 +6,30 @@ import { Supervisor, type SupervisorOptions } from "./supervisor.ts";
 import type { Reply, Task, TaskType, WorkerPool } from "./task.ts";
 
 export interface PoolOptions extends SupervisorOptions {
-  /** How often a failed task is tried again. */
+  /** How often a failed task is retried. */
   readonly retries: number;
-  /** When aborted, all tasks reject with an InterruptedError, and workers are asked to drop what they do. */
+  /** When aborted, all tasks reject with an InterruptedError, and workers are asked to drop them. */
   readonly signal?: AbortSignal;
 }
 
-/** Of one try: a reply, or an error, or neither where the worker ended before it had begun. */
+/** The outcome of one attempt: a reply, an error, or neither if the worker ended before it began. */
 interface Outcome {
   readonly lease: Lease;
   readonly reply?: Reply;
   readonly error?: Error;
 }
 
-/** Of the next try. */
+/** Conditions of the next attempt. */
 interface Terms {
   /** The slot to avoid if there is another one. */
   readonly avoid: Slot | undefined;
   readonly exclusive: boolean;
 }
 
-/** How long a worker that was asked to end is given. */
+/** How long a worker that was asked to stop has to end. */
 const STOP_GRACE_MS = 5000;
 
-/** Reads all that arrives on the transport, which stays its owner's to close, after the pool. */
+/** Reads everything that arrives on the transport. The owner of the transport closes it, after the pool. */
 export function createWorkerPool(options: PoolOptions): WorkerPool {
   return new Pool(options);
 }
@@ -37,9 +37,9 @@ export function createWorkerPool(options: PoolOptions): WorkerPool {
 class Pool implements WorkerPool {
   readonly #options: PoolOptions;
   readonly #supervisor: Supervisor;
-  /** Aborted once nothing is to run any more, for whatever reason. */
+  /** Aborted once nothing may run any more, for whatever reason. */
   readonly #shutdown = new AbortController();
-  /** Aborted when that was asked for: then nobody waits for what is still under way. */
+  /** Aborted when that was requested: then nobody waits for running tasks. */
   readonly #interruption = new AbortController();
   readonly #interrupt = () => {
     this.#end(new InterruptedError());
@@ -87,10 +87,10 @@ class Pool implements WorkerPool {
       this.#interruption.signal.throwIfAborted();
       if (reply) return reply;
       task.signal?.throwIfAborted();
-      // Whatever ended the worker, the next one has nothing else leased.
+      // Whatever ended this attempt, the next one has its worker to itself.
       terms = { avoid: error && lease.slot, exclusive: true };
       if (!error) continue;
-      // Does not count if another task may have caused it. The next try has the worker to itself, so that is certain then.
+      // Does not count if another task may have caused it. The next attempt has its worker to itself, so the cause is certain.
       if (!(error instanceof WorkerError && error.details.isUncertain)) failures++;
       const isFinal = isNobodysFault(error) || failures > this.#options.retries;
       const willRetry = !isFinal && !this.#shutdown.signal.aborted;
@@ -127,7 +127,7 @@ class Pool implements WorkerPool {
   }
 }
 
-/** Neither the worker's nor the client's: another try would end the same way. */
+/** An error of neither the worker nor the client: another attempt would end the same way. */
 function isNobodysFault(error: Error): boolean {
   return error instanceof PrelortError && ["config", "environment", "run"].includes(error.kind);
 }

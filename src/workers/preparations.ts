@@ -9,7 +9,7 @@ interface Preparation {
   attempts: number;
 }
 
-/** Tasks that every worker does, in this order, before it takes any other. */
+/** Tasks that every worker does, in this order, before any other. */
 export class Preparations {
   readonly #shutdown: AbortSignal;
   readonly #listener: PoolListener | undefined;
@@ -35,7 +35,7 @@ export class Preparations {
     for (const { first } of this.#all) first.reject(reason);
   }
 
-  /** Has a worker do one of them. Resolves with whether it could; one that is alive and could not is ended. */
+  /** Has a worker do one of them. Resolves with whether it succeeded; a worker that fails but is alive is ended. */
   async run(index: number, worker: Worker): Promise<boolean> {
     const preparation = this.#all[index];
     if (!preparation) return false;
@@ -54,7 +54,7 @@ export class Preparations {
     } catch (cause) {
       if (this.#shutdown.aborted) return false;
       const error = cause as Error;
-      // A worker that died may be replaced by one that can; one that is alive and cannot has given the answer.
+      // The replacement of a dead worker may succeed; the failure of a live one is final.
       const isAlive = isServing(worker.status());
       this.#listener?.failure?.({ task: task.identity, taskId: task.id, attempt, workerId: worker.id, error, willRetry: !isAlive });
       if (isAlive) {

@@ -68,6 +68,7 @@ export function processLauncher({ command, args = programArguments("__main__"), 
         );
         return {
           pid: through ? undefined : subprocess.pid,
+          mayQueue: through !== undefined,
           publicKey: subprocess.stdout ? readPublicKey(subprocess.stdout, options.logPath) : undefined,
           exited: Promise.race([hasExited, hasNotStarted]),
           kill() {

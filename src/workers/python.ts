@@ -8,7 +8,7 @@ import { environmentPython, pythonEnvironment, workersFolder } from "../installa
 
 const described = z.object({ version: z.tuple([z.number(), z.number()]), missing: z.array(z.string()) });
 
-/** Refuses, with what to do, an interpreter that cannot be a worker's: too old, or without its packages. */
+/** Refuses an interpreter that cannot run a worker (too old, or without its packages), and says what to do. */
 export async function requirePython(python: string): Promise<void> {
   const result = await execa(python, [join(workersFolder(), "describe.py")], {
     env: pythonEnvironment(),
@@ -19,7 +19,7 @@ export async function requirePython(python: string): Promise<void> {
   const { data: found } = described.safeParse(parseJson(result.stdout));
   if (!found) {
     const said = JSON.stringify(result.stdout.slice(0, 200));
-    throw new EnvironmentError(`${python} is no Python interpreter: asked for its version, it answered ${said}`, REMEDY);
+    throw new EnvironmentError(`${python} is not a Python interpreter: asked for its version, it answered ${said}`, REMEDY);
   }
   const [major, minor] = found.version;
   if (major < 3 || (major === 3 && minor < 10)) {
@@ -36,7 +36,7 @@ interface Failed {
   readonly originalMessage?: string | undefined;
 }
 
-/** Why a program failed: its own last words, else how it ended, or why it never began. */
+/** Why a program failed: how it ended and the last lines of its standard error, or why it could not be started. */
 function causeOf({ stderr, exitCode, signal, timedOut, originalMessage = "" }: Failed): string {
   const words = stderr.trimEnd().split("\n").slice(-5).join("\n  ").trim();
   if (timedOut) return "it did not answer within two minutes";
@@ -46,7 +46,7 @@ function causeOf({ stderr, exitCode, signal, timedOut, originalMessage = "" }: F
 
 const REMEDY = "leave workers.python out and run: npx prelort setup";
 
-/** The interpreter that workers run in: the one asked for (a path, or a name on PATH), else that of `prelort setup`. */
+/** The workers' interpreter: the configured one (a path, or a name on PATH), else the one that `prelort setup` installed. */
 export function findPython(asked?: string): string {
   if (asked === undefined) {
     const made = environmentPython();
@@ -58,12 +58,12 @@ export function findPython(asked?: string): string {
   throw new EnvironmentError(`workers.python: ${whatOf(asked)}`, "correct workers.python, or leave it out and run: npx prelort setup");
 }
 
-/** A link that leads nowhere is what remains of an environment whose own Python was removed. */
+/** An environment is left with a broken link when the Python that it was made from is removed. */
 function whatOf(python: string): string {
   try {
-    return `${python} links to ${readlinkSync(python)}, which is not there`;
+    return `${python} links to ${readlinkSync(python)}, which does not exist`;
   } catch {
-    return `${python} is not there`;
+    return `${python} does not exist`;
   }
 }
 
@@ -71,6 +71,6 @@ function candidates(asked: string): string[] {
   if (isAbsolute(asked) || asked.includes("/")) return [resolve(asked)];
   return (process.env["PATH"] ?? "")
     .split(delimiter)
-    .filter(isAbsolute) // relative ones are of the working folder
+    .filter(isAbsolute) // relative ones depend on the working folder
     .map((folder) => join(folder, asked));
 }

@@ -11,14 +11,14 @@ export interface ModuleRun {
   /** The interpreter. */
   readonly python: string;
   readonly program: PythonProgram;
-  /** What it reads as the first line of its standard input. */
+  /** Written as the first line of its standard input. */
   readonly request: unknown;
-  /** What fails, in errors. */
+  /** What failed, in an error's message. */
   readonly purpose: string;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Runs a Python program that does one thing: a request as a line of JSON in, `{ remarks }` or `{ error }` out. */
+/** Runs a Python program with a single request: a line of JSON in, `{ remarks }` or `{ error }` out. */
 export async function runModule(run: ModuleRun): Promise<readonly string[]> {
   const answer = await askModule(run, answerSchema);
   if ("error" in answer) throw new RunFailedError(`${run.purpose} failed: ${answer.error}`);
@@ -26,8 +26,8 @@ export async function runModule(run: ModuleRun): Promise<readonly string[]> {
 }
 
 /**
- * Asks a Python program: a line of JSON in, one out. It ends with this process, however that ends: its standard input stays
- * open as long as it runs (see the wire contract).
+ * Runs a Python program with a line of JSON in and one out. It ends when this process does, in whatever way: its standard
+ * input remains open until then (see the wire contract).
  */
 export async function askModule<T>({ python, program, request, purpose, signal }: ModuleRun, schema: z.ZodType<T>): Promise<T> {
   signal?.throwIfAborted();
@@ -37,7 +37,7 @@ export async function askModule<T>({ python, program, request, purpose, signal }
     ...(signal && { cancelSignal: signal }),
     reject: false,
   });
-  // One that ended before it read says why in its own way.
+  // If it ended before it read the request, its exit says why.
   subprocess.stdin.on("error", () => {});
   subprocess.stdin.write(`${JSON.stringify(request)}\n`);
   const { stdout, stderr, failed, shortMessage } = await subprocess;

@@ -1,4 +1,4 @@
-/** What the scheduler knows of a worker slot. */
+/** What the scheduler knows about a worker slot. */
 export interface SlotState {
   /** Its worker has been ready for tasks and has not died since. */
   readonly isUp: boolean;
@@ -8,29 +8,29 @@ export interface SlotState {
   readonly leases: number;
   /** One of them must not share the worker. */
   readonly isExclusive: boolean;
-  /** Its worker was told to drop what it does, and has not yet. */
+  /** Its worker was asked to drop a task and has not done so yet. */
   readonly isCancelling: boolean;
 }
 
 /** A task that waits for a worker. */
 export interface Waiter {
   readonly priority: number;
-  /** Index of a slot that it does not want while another one is up. */
+  /** Index of a slot to avoid while another one is up. */
   readonly avoid: number | undefined;
   /** It must have its worker to itself. */
   readonly exclusive: boolean;
 }
 
-/** By index: this waiter gets the worker of this slot. */
+/** The waiter gets the worker of the slot, both given by their indexes. */
 export interface Assignment {
   readonly slot: number;
   readonly waiter: number;
 }
 
 /**
- * Who gets which worker now. Free workers come first, each taking the waiter of the highest priority that accepts it; among
- * equals the one that has waited longest. While more wait than there are slots, a busy worker is given a second task ahead of
- * time, so that it finds its next one at hand; near the end it is not, since another worker may be free first.
+ * Decides which waiter gets which worker now. Free workers come first: each takes the waiter with the highest priority that
+ * accepts it, and on a tie the one that has waited longest. While more tasks wait than there are slots, a busy worker gets a
+ * second task in advance, so that it never runs dry; near the end it does not, since another worker may be free first.
  */
 export function schedule(slots: readonly SlotState[], waiters: readonly Waiter[]): readonly Assignment[] {
   let queue = waiters.map((waiter, index) => ({ ...waiter, index })).toSorted((a, b) => b.priority - a.priority);

@@ -7,8 +7,17 @@ import type { Timeouts } from "./watchdog.ts";
 export interface WorkerSettings extends Timeouts {
   readonly launcher: WorkerLauncher;
   readonly transport: Transport;
-  /** For tensors to workers that are processes of this machine. */
+  /** For tensors to workers on this machine. */
   readonly memory: SharedMemory;
   readonly threads: number;
   readonly logFolder: string;
+}
+
+/** Which worker of the pool. */
+export interface Place {
+  /** `w0`, or `w0.1` for the one that replaces it. */
+  readonly id: string;
+  /** Counted from 0; the same for one that replaces it. */
+  readonly index: number;
+  readonly device: string;
 }

@@ -41,7 +41,7 @@ export function createSlot(index: number): Slot {
   };
 }
 
-/** Deaths in a row that speak against the slot's device. */
+/** Deaths in a row that suggest that the slot's device is at fault. */
 export function deathsOf({ deaths, poison }: Slot): number {
   return deaths + poison.size;
 }

@@ -12,36 +12,36 @@ import { Worker } from "./worker.ts";
 import type { WorkerSettings } from "./settings.ts";
 
 export interface SupervisorOptions extends WorkerSettings {
-  /** Worker i is given device i modulo their number. */
+  /** Worker i gets the device i modulo the number of devices. */
   readonly devices: readonly string[];
   readonly count: number;
   readonly listener?: PoolListener;
 }
 
-/** What a task asks of the worker that it waits for. */
+/** What a task requires of the worker that it waits for. */
 export interface Wanted {
-  /** The highest goes first. */
+  /** The highest is served first. */
   readonly priority: number;
-  /** Not there while another slot is up. */
+  /** Not used while another slot is up. */
   readonly avoid: Slot | undefined;
-  /** To have the worker to itself, so that it is known which task its death belongs to. */
+  /** The task has the worker to itself, so that a crash can be attributed to it. */
   readonly exclusive: boolean;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** A slot whose workers die this often in a row, outside a task or each in another one, is disabled: its device is at fault. */
+/** A slot is disabled after this many crashes in a row, outside tasks or in different ones: its device is at fault. */
 const MAX_DEATHS = 3;
 
 /** Keeps workers alive and prepared, and leases them to tasks. */
 export class Supervisor {
   readonly #options: SupervisorOptions;
-  /** Aborted, here or elsewhere, once nothing is to run any more; its reason is what everyone who waits gets. */
+  /** Aborted, here or elsewhere, once nothing may run any more; everyone who waits gets its reason. */
   readonly #shutdown: AbortController;
   readonly #slots: readonly Slot[];
   readonly #workers = new Map<string, Worker>();
   readonly #preparations: Preparations;
   readonly #started = createDeferred<void>();
-  /** Answers in shared memory: one that is being looked at, and one that is fetched meanwhile. */
+  /** Answers in shared memory: one is processed while the next is fetched. */
   readonly #receiving = { buffers: createBuffers(), turns: new PQueue({ concurrency: 2 }) };
   #waiters: readonly (Waiter & { readonly lease: Deferred<Lease> })[] = [];
   #upkeep: Promise<unknown> = Promise.resolve();
@@ -71,7 +71,7 @@ export class Supervisor {
     return this.#started.promise;
   }
 
-  /** Waits for a worker, which is leased until `release`. See scheduler.ts for who gets which. */
+  /** Waits for a worker, which is leased until `release`. scheduler.ts decides which. */
   acquire({ priority, avoid, exclusive, signal }: Wanted): Promise<Lease> {
     const lease = createDeferred<Lease>();
     const leave = () => {
@@ -85,7 +85,7 @@ export class Supervisor {
     return lease.promise.finally(() => signal?.removeEventListener("abort", leave));
   }
 
-  /** `failed` is the id of the task that failed, whatever the cause. */
+  /** `failed`: id of the task, if it failed for whatever reason. */
   release(lease: Lease, { isCompleted, failed }: { readonly isCompleted: boolean; readonly failed?: string }): void {
     const { slot, worker } = lease;
     const isAlive = isServing(worker.status());
@@ -93,14 +93,14 @@ export class Supervisor {
       slot.deaths = 0;
       slot.poison.clear();
     } else if (failed !== undefined && !isAlive) slot.poison.add(failed);
-    // The lease of a worker that died in it ends with its burial, which tells that death from one outside a task.
+    // #bury ends the lease of a worker that died in a task: that tells such a death from one outside a task.
     if (slot.worker !== worker || !isAlive) return;
     slot.leases--;
     if (slot.leases === 0) void this.#settle(lease);
     else this.#dispatchSoon();
   }
 
-  /** Has every worker, present and restarted, do this before it takes another task. Resolves with the first reply. */
+  /** Has every worker, present or restarted, do this before any other task. Resolves with the first reply. */
   prepare(task: Task): Promise<Reply> {
     this.#shutdown.signal.throwIfAborted();
     const first = this.#preparations.add(task);
@@ -111,7 +111,7 @@ export class Supervisor {
     return first;
   }
 
-  /** Asks every worker to drop what it does. */
+  /** Asks every worker to drop its tasks. */
   cancel(): void {
     for (const worker of this.#workers.values()) worker.cancel();
   }
@@ -157,7 +157,7 @@ export class Supervisor {
     return worker;
   }
 
-  /** Frees the slot of a worker whose process is gone. Gives whether it is to be replaced, as far as its end tells. */
+  /** Frees the slot of a worker whose process is gone. Resolves with whether this end allows a replacement. */
   async #bury(
     slot: Slot,
     { id }: Worker,
@@ -169,11 +169,11 @@ export class Supervisor {
     if (!error) return false;
     if (slot.leases === 0) slot.deaths++;
     slot.leases = 0;
-    // The holder of its lease first records in which task it died.
+    // First, the holder of its lease records the task in which it died.
     await setImmediate();
     const problem = error.cause instanceof ConfigError ? error.cause : undefined;
-    // A device that cannot be used is an error of the config, even where workers of others have come up already. If none has ever
-    // come up, the others would fail the same way; a signal came from outside.
+    // A device that cannot be used is a config error, even if workers on other devices are up. If no worker has ever been up,
+    // the others would fail the same way, unless a signal from outside ended this one.
     if (problem && isFirst) this.#shutdown.abort(problem);
     else if (!this.#hasBeenUp && error.details.signal === undefined) this.#shutdown.abort(problem ?? error);
     else if (deathsOf(slot) >= MAX_DEATHS) this.#disable(slot, id, error);
@@ -193,7 +193,7 @@ export class Supervisor {
     return devices[index % devices.length] ?? "cpu";
   }
 
-  /** Has a worker do the preparations it lacks; then it takes tasks. */
+  /** Has a worker do the preparations it lacks; after that it takes tasks. */
   async #settle({ slot, worker }: Lease): Promise<void> {
     slot.isPreparing = slot.prepared < this.#preparations.count;
     try {
@@ -210,7 +210,7 @@ export class Supervisor {
     this.#dispatchSoon();
   }
 
-  /** Leases workers to waiters, once all who ask at this moment have asked. */
+  /** Leases workers to waiters, once everyone who asks in this turn has done so. */
   #dispatchSoon(): void {
     if (this.#isDispatchDue) return;
     this.#isDispatchDue = true;

@@ -27,14 +27,14 @@ export class TaskSender {
     this.#memory = memory;
   }
 
-  /** The task that is being sent: the worker has to take it whole, even if it has answered already. */
+  /** The task that is being sent: the worker must receive it whole, even if it has already answered. */
   get current(): string | undefined {
     return this.#current;
   }
 
   /**
-   * Sends a task after those before it. `begin` is called when its turn comes, and tells whether it is still wanted, and
-   * whether the worker shares memory with this process. Resolves with a function to call once the worker no longer reads it.
+   * Sends a task after earlier ones. `begin` is called when its turn comes and returns whether it is still wanted and whether
+   * the worker shares memory with this process. Resolves with a function to call once the worker no longer reads the task.
    */
   send(task: Task, attempt: number, begin: () => { readonly isWanted: boolean; readonly sharesMemory: boolean }): Promise<() => void> {
     const sending = this.#last.then(async () => {

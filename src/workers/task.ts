@@ -3,14 +3,14 @@ import type { Dtype, Encoded } from "../tensor/encoded.ts";
 import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
 import type { TensorDescriptor } from "../protocol/fields.ts";
 
-/** Tensors of a reply by name, as they came. */
+/** A reply's tensors by name, in their wire encoding. */
 export type Payload = Readonly<Partial<Record<TensorDescriptor["name"], Encoded>>>;
 
 export type TaskType = "prepare" | "load" | "fit" | "evaluate";
 type Envelope = "protocol_version" | "task_id" | "attempt" | "tensors";
 type ReplyType = { prepare: "prepared"; load: "loaded"; fit: "fitted"; evaluate: "evaluated" };
 
-/** What a worker is asked: the message less its envelope, which the pool fills in. */
+/** A request to a worker: the message without its envelope, which the pool fills in. */
 export type TaskRequest<T extends TaskType = TaskType> = { [K in T]: Omit<ControllerMessageOf<K>, Envelope> }[T];
 
 /** What a task is for. */
@@ -39,37 +39,37 @@ export interface Reply<T extends TaskType = TaskType> {
   readonly message: WorkerMessageOf<ReplyType[T]>;
   /** Whole, in owned buffers. */
   readonly payload: Payload;
-  /** It has been looked at. Where its payload is forgotten, the memory of that is used for another. */
+  /** Call it once the reply has been processed. If its payload is no longer needed, the memory is reused. */
   close(isForgotten: boolean): void;
 }
 
 export interface Task<T extends TaskType = TaskType> {
   readonly identity: TaskIdentity;
-  /** Made of its identity by `named`: unique in the run, the wire's `task_id`, and what a person reads. */
+  /** Made from its identity by `named`: unique in the run, the wire's `task_id`, and readable. */
   readonly id: string;
   readonly request: TaskRequest<T>;
   /**
-   * Travels as `rows` [r, width] and, unless they are empty, `dense` [size] and `merged` [n, width]. Tasks that carry the
-   * same values should share one object, whose checksums are then taken once; what it shows must never change afterwards.
+   * Sent as `rows` [r, width] and, unless they are empty, `dense` [size] and `merged` [n, width]. Tasks with the same values
+   * should share one object, so that its checksums are computed once; its values must never change afterwards.
    */
   readonly payload?: Adapter;
   /** Shape [rows, columns] or [length] each reply tensor must have, by name; anything else is refused before memory is taken. */
   readonly expect?: Readonly<Partial<Record<TensorDescriptor["name"], readonly number[]>>> | "any";
-  /** Of the reply's tensors, F32 by default; any other is refused. */
+  /** The dtype of the reply's tensors, F32 by default; any other is refused. */
   readonly dtype?: Dtype;
   /**
-   * Looks at a reply, called last and once for each: what it throws is that attempt's failure, else the reply counts. What
-   * it gives tells whether the payload is forgotten: nobody looks at it from then on. Replies in shared memory are brought
-   * here as those before them have been looked at.
+   * Processes a reply; called last, once for each. An error it throws fails the attempt; otherwise the reply counts. It
+   * returns whether the payload is no longer needed. A reply in shared memory is fetched only after earlier ones have been
+   * processed.
    */
   accept?(reply: Reply<T>): void | Promise<boolean>;
-  /** Larger goes first. */
+  /** Larger is served first. */
   readonly priority?: number;
-  /** Once aborted nobody waits for it any more: its run rejects with the reason, and what is under way of it is cancelled. */
+  /** Once aborted, its run rejects with the reason, and a running attempt is cancelled. */
   readonly signal?: AbortSignal;
 }
 
-/** An attempt that came to nothing. `willRetry` says whether another follows. */
+/** A failed attempt. `willRetry` says whether another follows. */
 export interface TaskFailure {
   readonly task: TaskIdentity;
   readonly taskId: string;
@@ -81,20 +81,20 @@ export interface TaskFailure {
 
 export type WorkerState = "starting" | "ready" | "busy" | "stopping" | "stopped" | "failed";
 
-/** What a person watching sees of one worker. */
+/** One worker's status, for display. */
 export interface WorkerStatus {
   readonly workerId: string;
   readonly state: WorkerState;
   /** Such as `importing torch`, `loading the model`, `fit c03`, `idle`. */
   readonly activity: string;
-  /** What it works on; null where that is nothing. */
+  /** Its current task; null if there is none. */
   readonly task: TaskIdentity | null;
   readonly taskId: string | null;
   readonly step: number;
   readonly steps: number;
 }
 
-/** It takes tasks. */
+/** Whether it takes tasks. */
 export function isServing({ state }: WorkerStatus): boolean {
   return state === "ready" || state === "busy";
 }
@@ -108,7 +108,7 @@ export interface WorkerHello {
   readonly device: {
     readonly type: string;
     readonly name: string;
-    /** Which of its instructions kernels may use, as torch names it; null where there is no choice. */
+    /** The instruction set that kernels may use, in torch's terms; null if there is no choice. */
     readonly capability: string | null;
     readonly memoryBytes: number | null;
   };
@@ -127,15 +127,15 @@ export interface WorkerPool {
   /** Spawns the workers. Resolves when the first is ready for a task; rejects when one cannot come up. */
   start(): Promise<void>;
   /**
-   * Runs a task on the next free worker. A failed attempt is tried again, up to `retries` times, on another
-   * worker where there is one. Rejects with the last attempt's error.
+   * Runs a task on the next free worker. A failed attempt is retried up to `retries` times, on another worker if there is
+   * one. Rejects with the last attempt's error.
    */
   run<T extends TaskType>(task: Task<T>): Promise<Reply<T>>;
   /**
-   * Has every worker, present and restarted, do this before any later task (loading the model). Resolves with
-   * the first reply; a worker whose reply `accept` refuses is failed.
+   * Has every worker, present or restarted, do this (such as loading the model) before any later task. Resolves with the
+   * first reply; a worker fails if `accept` refuses its reply.
    */
   onEveryWorker<T extends TaskType>(task: Task<T>): Promise<Reply<T>>;
-  /** Ends every worker: asks, then kills. Safe to call twice. No process is left when it resolves. */
+  /** Asks every worker to end, then kills it. Safe to call twice. No process is left when it resolves. */
   close(options?: { readonly now?: boolean }): Promise<void>;
 }

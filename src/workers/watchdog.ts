@@ -13,9 +13,9 @@ export interface Timeouts {
 /** What to do about a worker that is late. */
 export interface Watched {
   kill(problem: string): void;
-  /** The task that it is to make progress in, if any. */
+  /** The task in which progress is expected, if any. */
   awaited(): string | undefined;
-  /** Everything it was asked for has been delivered, and waits for this process. */
+  /** Whether it has delivered everything it was asked for, and only this process has to act. */
   isDelivered(): boolean;
 }
 

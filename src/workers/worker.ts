@@ -1,17 +1,19 @@
 import { join } from "node:path";
-import { ConfigError, InterruptedError, RefusedError, type WorkerError } from "../errors.ts";
+import { InterruptedError, RefusedError, type WorkerError } from "../errors.ts";
 import type { Borrow } from "../protocol/tensor-chunks.ts";
 import { decodeWorkerMessage, encode } from "../protocol/codec.ts";
 import type { ControllerMessage, WorkerMessage, WorkerMessageOf } from "../protocol/messages.ts";
 import { borrowFromProcess, canShareWith } from "../transport/shared-memory.ts";
 import type { Door, Transport } from "../transport/transport.ts";
+import { admit } from "./admission.ts";
 import { type AnswerMessage, Attempt, type Receiving } from "./attempt.ts";
 import { createDeferred } from "../base/deferred.ts";
 import { describeExit, endError, type FatalProblem } from "./exit.ts";
 import { createInFlight } from "./in-flight.ts";
-import type { LaunchOptions, WorkerExit, WorkerProcess } from "./launch.ts";
+import type { WorkerExit, WorkerProcess } from "./launch.ts";
+import { describeHello, deviceError } from "./hello.ts";
 import { isServing, type Reply, type Task, type WorkerHello, type WorkerState, type WorkerStatus } from "./task.ts";
-import type { WorkerSettings } from "./settings.ts";
+import type { Place, WorkerSettings } from "./settings.ts";
 import { SESSION, TaskSender } from "./task-sender.ts";
 import { createWatchdog, type Watchdog } from "./watchdog.ts";
 
@@ -29,75 +31,60 @@ export class Worker {
   readonly #ready = createDeferred<WorkerHello>();
   /** Rejects, with the error of `ended`, if the worker never says hello. */
   readonly ready: Promise<WorkerHello> = this.#ready.promise;
-  /** Attempts whose turn to be sent has not come. */
+  /** Attempts that have not been sent yet. */
   readonly #unsent = new Set<Attempt>();
-  /** Attempts that it was asked to drop. */
+  /** Attempts that the worker was asked to drop. */
   readonly #cancelled = new Set<Attempt>();
-  /** Reads what the worker's process shares with this one, if it does. */
+  /** Reads the memory that the worker's process shares with this one, if it does. */
   #borrow: Borrow | undefined;
   /** Why it was killed. */
   #fatal: FatalProblem | undefined;
   #grace: NodeJS.Timeout | undefined;
   readonly #onStatus: (status: WorkerStatus) => void;
   #status: WorkerStatus;
-  /** Resolves once the process is gone, with why; undefined if it had been told to stop. Never rejects. */
+  /** Resolves with the reason once the process is gone; undefined if it was asked to stop. Never rejects. */
   readonly ended: Promise<WorkerError | undefined>;
 
   /** Launches it. Calls `onStatus` on every change. */
-  constructor(
-    { id, index, device }: Pick<LaunchOptions, "index" | "device"> & { readonly id: string },
-    settings: WorkerSettings & Omit<Receiving, "borrow">,
-    onStatus: (status: WorkerStatus) => void,
-  ) {
-    const { launcher, transport, memory, threads, logFolder } = settings;
-    this.id = id;
+  constructor(place: Place, settings: WorkerSettings & Omit<Receiving, "borrow">, onStatus: (status: WorkerStatus) => void) {
+    const { launcher, transport, memory, threads, logFolder, beatTimeoutMs } = settings;
+    this.id = place.id;
     this.#receiving = settings;
     this.#transport = transport;
-    this.#logPath = join(logFolder, `${id}.log`);
+    this.#logPath = join(logFolder, `${this.id}.log`);
     this.#onStatus = onStatus;
-    this.#status = { workerId: id, state: "starting", activity: "starting", task: null, taskId: null, step: 0, steps: 0 };
+    this.#status = { workerId: this.id, state: "starting", activity: "starting", task: null, taskId: null, step: 0, steps: 0 };
     this.#sender = new TaskSender((message) => this.#send(message), memory);
     this.#watchdog = createWatchdog(settings, {
       kill: (problem) => this.kill(problem),
       awaited: () => this.#status.taskId ?? this.#sender.current,
       isDelivered: () => this.#sender.current === undefined && this.#inFlight.all().every((attempt) => attempt.isDelivered()),
     });
-    this.#door = transport.open(id);
+    this.#door = transport.open(this.id);
     const { endpoint, serverKey } = this.#door;
-    const lease = settings.beatTimeoutMs / 1000;
-    this.#process = launcher.launch({ workerId: id, index, endpoint, serverKey, lease, device, threads, logPath: this.#logPath });
+    const lease = beatTimeoutMs / 1000;
+    this.#process = launcher.launch({ ...place, workerId: this.id, endpoint, serverKey, lease, threads, logPath: this.#logPath });
     this.ended = this.#process.exited.then((exit) => this.#end(exit));
     // `ended` reports a failed start as well.
     this.#ready.promise.catch(() => {});
-    if (serverKey === undefined) this.#watchdog.start.restart();
-    else void this.#awaitKey();
-    onStatus(this.#status);
-  }
-
-  /** Lets the worker in, over tcp. Until its process runs, and has made a key, it may wait for a place. */
-  async #awaitKey(): Promise<void> {
-    const { publicKey } = this.#process;
-    if (!publicKey) return this.kill("its launcher gave no public key, which tcp needs");
-    this.#update({ activity: "waiting for its process" });
-    const key = await publicKey;
-    if (this.#status.state !== "starting") return;
-    this.#door.admit(key);
     this.#watchdog.start.restart();
-    this.#update({ activity: "starting" });
+    onStatus(this.#status);
+    const report = (activity: string) => void this.#update({ activity });
+    if (serverKey !== undefined) void admit(this.#process, this.#door, this, { start: this.#watchdog.start, report });
   }
 
   status(): WorkerStatus {
     return this.#status;
   }
 
-  /** It was asked to drop what it does, and has not yet. */
+  /** Whether it was asked to drop a task and has not done so yet. */
   isCancelling(): boolean {
     return this.#cancelled.size > 0;
   }
 
   /**
-   * Tries a task, after those it was given before; its tensors travel meanwhile. Trouble with the worker itself ends its
-   * process first. Resolves with undefined if the worker ended without having begun the task.
+   * Tries a task after those it already has; its tensors are sent meanwhile. A problem of the worker itself ends its process
+   * first. Resolves with undefined if the worker ended before it began the task.
    */
   async run(task: Task, number: number): Promise<Reply | undefined> {
     if (!isServing(this.#status)) return undefined;
@@ -112,21 +99,21 @@ export class Worker {
         return { isWanted: !attempt.isOver(), sharesMemory: this.#borrow !== undefined };
       })
       .catch((cause: unknown) => {
-        // A peer that is no longer connected is dying: its exit tells why, or else its missing heartbeats.
+        // A peer that is no longer connected is dying: its exit or its missing heartbeats will give the reason.
         if (!(cause instanceof RefusedError)) this.kill(`could not be sent ${task.id}`, { cause });
       });
-    // Even if the answer came early, as a failure does: what was begun is sent whole, and the next task goes after it.
+    // Even if the answer came early, as a failure may: a task is sent whole before the next one.
     const [reply] = await Promise.allSettled([answered, sent]);
     (await sent)?.();
     if (reply.status === "rejected") throw reply.reason;
     return reply.value;
   }
 
-  /** Asks that what it was given, or this task of it, be dropped. It is killed if that takes as long as a missed heartbeat. */
+  /** Asks it to drop this task, or all it has. It is killed if that takes as long as a missed heartbeat. */
   cancel(taskId?: string): void {
     for (const attempt of this.#inFlight.all().filter((given) => taskId === undefined || given.taskId === taskId)) {
       if (this.#unsent.has(attempt)) {
-        attempt.fail(new InterruptedError(`${attempt.taskId} was cancelled before worker ${this.id} had it`));
+        attempt.fail(new InterruptedError(`${attempt.taskId} was cancelled before it was sent to worker ${this.id}`));
         continue;
       }
       this.#tell({ ...SESSION, type: "cancel", task_id: attempt.taskId, attempt: attempt.number });
@@ -135,14 +122,14 @@ export class Worker {
     }
   }
 
-  /** Takes a frame that came from it. */
+  /** Handles a frame from the worker. */
   receive(frame: Uint8Array): void {
     if (this.#status.state === "failed" || this.#status.state === "stopped") return;
     this.#watchdog.beat.restart();
     try {
       const message: WorkerMessage = decodeWorkerMessage(frame);
       if (message.type === "hello") this.#hello(message);
-      else if (message.type === "unavailable") this.#giveUp(message.message);
+      else if (message.type === "unavailable") this.kill(`cannot take tasks: ${message.message}`, { cause: deviceError(message) });
       else if (message.type === "beat") this.#beat(message);
       else if (message.type === "credit") {
         this.#sender.giveCredit(message.bytes);
@@ -150,7 +137,7 @@ export class Worker {
       } else if (message.type === "join" || message.type === "proof") this.kill(`sent ${message.type} after it had joined`);
       else this.#answer(message);
     } catch (cause) {
-      this.kill(`sent what is refused: ${(cause as Error).message}`, { cause });
+      this.kill(`sent an invalid message: ${(cause as Error).message}`, { cause });
     }
   }
 
@@ -197,17 +184,11 @@ export class Worker {
   #hello(message: WorkerMessageOf<"hello">): void {
     if (this.#status.state !== "starting") return this.kill("said hello twice");
     this.#watchdog.start.clear();
-    // If our launcher did not start the process itself, this may be a pid of another machine.
+    // With another launcher, this may be a pid of another machine.
     if (message.shares_memory && message.pid === this.#process.pid && canShareWith(message.pid))
       this.#borrow = borrowFromProcess(message.pid, this.ended);
     this.#enter("ready", "idle");
-    const { pid, versions, variables, device: described } = message;
-    const { memory_bytes: memoryBytes, ...known } = described;
-    this.#ready.resolve({ workerId: this.id, pid, versions, variables, device: { ...known, memoryBytes } });
-  }
-
-  #giveUp(message: string): void {
-    this.kill(`cannot take tasks: ${message}`, { cause: new ConfigError([{ path: "workers.devices", message }]) });
+    this.#ready.resolve(describeHello(this.id, message));
   }
 
   #beat({ activity, task_id, step, steps }: WorkerMessageOf<"beat">): void {
@@ -231,7 +212,7 @@ export class Worker {
     if (this.#status.state === "busy" || this.#sender.current !== undefined) this.#watchdog.task.restart();
   }
 
-  /** Called whenever it may have another task to do, or none. */
+  /** Called whenever its current task may have changed. */
   #follow(): void {
     const taskId = this.#inFlight.current()?.taskId ?? null;
     if (!isServing(this.#status) || taskId === this.#status.taskId) return;

@@ -2,29 +2,29 @@ import path from "node:path";
 import { allClients, federate, listRanks, processLauncher, randomSelection, segmentWise } from "prelort";
 
 /**
- * One run whose workers only echo, in a process of its own, so that its CPU time and peak memory are the controller's.
+ * A run with workers that only echo, in a process of its own, so that its CPU time and peak memory are the controller's.
  *
  *   node echo-controller.js '{"clients": 10, "selected": 10, …}'
  */
 export interface EchoAsked {
   readonly clients: number;
-  /** Clients a round. */
+  /** Clients per round. */
   readonly selected: number;
-  /** Of all clients, by index modulo their number. */
+  /** Ranks of the clients, by index modulo their number. */
   readonly ranks: readonly number[];
-  /** Floats of a row: in + out of the only module. */
+  /** Floats per row: in + out of the only module. */
   readonly width: number;
   readonly rounds: number;
   readonly workers: number;
-  /** Tensors go through the socket, as to another machine. */
+  /** Tensors go through the socket, as for another machine. */
   readonly isRemote?: boolean;
   readonly folder: string;
   readonly python: string;
 }
 
-/** What it prints. */
+/** Its output. */
 export interface EchoTold {
-  /** From the end of a round to the end of the next, journal, checkpoint and all; the first round is left out. */
+  /** From the end of a round to the end of the next, including journal and checkpoint; without the first round. */
   readonly roundMs: readonly number[];
   /** Of this process, in the same rounds. */
   readonly cpuMs: readonly number[];
@@ -71,7 +71,7 @@ for await (const event of run) {
 const { metrics } = await run.result;
 // The last round is also evaluated and saved.
 const between = (value: (end: (typeof ends)[number]) => number) =>
-  ends.slice(1, -1).map((end, place) => value(end) - value(ends[place] as (typeof ends)[number]));
+  ends.slice(1, -1).map((end, index) => value(end) - value(ends[index] as (typeof ends)[number]));
 const told: EchoTold = {
   roundMs: between(({ at }) => at),
   cpuMs: between(({ cpu }) => cpu),

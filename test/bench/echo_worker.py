@@ -1,10 +1,10 @@
 """
-A worker that trains nothing: each fit answers with the same small change, as large as what was received. It measures
-what everything but training costs. It has the real worker's wire, threads and life.
+A worker that trains nothing: each fit answers with the same small change, of the size that it received. It measures
+the cost of everything but training, with the real worker's wire, threads and lifetime.
 
     PRELORT_BENCH_ECHO='{"clients": 10, "in": 4, "out": 4, "frames": null}' python echo_worker.py <the worker's options>
 
-Where `frames` is a path, the bytes of all frames of fits, each way, are written there at the end.
+`frames`: where to write, at the end, the bytes of all frames of fits in each direction.
 """
 
 import json
@@ -47,13 +47,13 @@ CHANGE = 2**-10
 class Frames:
     down: int = 0
     up: int = 0
-    # Fits whose frames are being counted.
+    # Fits with frames that are being counted.
     ids: set[str] = field(default_factory=set)
 
 
 @dataclass
 class Echo:
-    """In the place of prelort_worker.task_runner.TaskRunner."""
+    """Replaces prelort_worker.task_runner.TaskRunner."""
 
     changes: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
 

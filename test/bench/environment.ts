@@ -7,7 +7,7 @@ const requirements = readFileSync(path.join(packageRoot(), "test", "bench", "req
 
 export const flowerVersion = /^flwr\S*==(\S+)$/m.exec(requirements)?.[1] ?? "";
 
-/** Python of an environment of its own that has Flower; made when it is missing, or is of other requirements. */
+/** Python of a separate environment with Flower; created if missing or made from other requirements. */
 export async function flowerPython(signal: AbortSignal): Promise<string> {
   const folder = path.join(packageRoot(), ".bench", "flower");
   const python = path.join(folder, "bin", "python");

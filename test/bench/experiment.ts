@@ -1,9 +1,9 @@
 import type { RowSpec, Sample } from "./figures.ts";
 
-/** Things that are measured side by side, and the rows that come of it. */
+/** Measurements taken side by side, and the rows they give. */
 export interface Experiment {
   readonly name: string;
-  /** How often, where that is less than asked for: what takes minutes. */
+  /** Upper bound on the repeats, for experiments that take minutes. */
   readonly atMostRepeats?: number;
   readonly rows: readonly RowSpec[];
   /** One repeat: ours and its peers, one after the other. */

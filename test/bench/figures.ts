@@ -1,15 +1,15 @@
-/** What one repeat measured, by name. */
+/** The measurements of one repeat, by name. */
 export type Sample = Readonly<Record<string, number>>;
 
-/** A line of the table: one figure of ours against another of the same repeat. */
+/** A row of the table: one of our figures against another of the same repeat. */
 export interface RowSpec {
   readonly name: string;
   readonly unit: string;
   /** Names in the sample. */
   readonly ours: string;
-  /** A figure of the same repeat, or a number that is to be held. */
+  /** A figure of the same repeat, or a limit. */
   readonly peer: string | { readonly limit: number };
-  /** What ours ÷ peer is to be; none where the row only tells. */
+  /** Target for ours ÷ peer; none if the row is only informative. */
   readonly target?: { readonly atMost: number } | { readonly atLeast: number };
 }
 
@@ -19,7 +19,7 @@ export interface Row {
   readonly ours: number;
   readonly peer: number;
   readonly peerName: string;
-  /** Median over the repeats of ours ÷ peer, each of one repeat. */
+  /** Median over the repeats of ours ÷ peer within one repeat. */
   readonly ratio: number;
   /** Least and largest of those. */
   readonly spread: readonly [number, number];
@@ -28,7 +28,7 @@ export interface Row {
   readonly met: boolean | null;
 }
 
-/** A row over the repeats of its experiment. */
+/** Summarises a row over the repeats of its experiment. */
 export function summarise({ name, unit, ours, peer, target }: RowSpec, samples: readonly Sample[]): Row {
   const figure = (sample: Sample, key: string) => {
     const value = sample[key];

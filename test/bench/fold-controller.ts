@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { type AdapterLayout, type RankedClient, segmentWise } from "prelort";
 
-/** Folds updates in as a round does, and prints how fast: `node fold-controller.js '{"r": 64, …}'`. */
+/** Folds updates in as a round does, and prints the throughput: `node fold-controller.js '{"r": 64, …}'`. */
 export interface FoldAsked {
   readonly r: number;
   readonly width: number;
@@ -24,7 +24,7 @@ const clients = ranks.map((rank, index): RankedClient => {
 });
 const dense = new Float32Array(0);
 const global = { r, rows: new Float32Array(r * width), dense };
-// Values that no power of two divides, so that a sum which depended on the order would show it.
+// Values that are not short binary fractions, so that a sum that depends on the order differs.
 const update = Float32Array.from({ length: r * width }, (_, place) => Math.sin(place) / 100);
 const aggregation = segmentWise();
 

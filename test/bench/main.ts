@@ -1,7 +1,7 @@
 /*
  * npm run bench -- [--only NAME …] [--repeats N]
  *
- * Measures ours and its peers side by side, prints each figure as a ratio within one repeat, writes bench.json.
+ * Measures prelort and its peers side by side, prints each figure as a ratio within one repeat, writes bench.json.
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";

@@ -7,10 +7,10 @@ import type { Context } from "./experiment.ts";
 
 const root = packageRoot();
 
-/** This file runs from where it was compiled to. */
+/** The sources: this file runs from its compiled location. */
 const sources = path.join(root, "test", "bench");
 
-/** `prelort run` of a shipped config, with overrides. Gives its folder. */
+/** `prelort run` of a shipped config, with overrides. Returns its folder. */
 export async function runConfig(config: string, name: string, set: readonly string[], { folder, signal }: Context): Promise<string> {
   const overrides = [...set, `name=${name}`, `runs_dir=${JSON.stringify(folder)}`].flatMap((each) => ["--set", each]);
   const args = ["run", path.join(root, "configs", config), "--overwrite", ...overrides];
@@ -20,7 +20,7 @@ export async function runConfig(config: string, name: string, set: readonly stri
 
 const DEADLINE_MS = 600_000;
 
-/** Runs a Python script of `peers`, and gives what it printed last, as JSON. */
+/** Runs a Python script of `peers`, and returns its last line of output, parsed as JSON. */
 export async function runPeer<T>(python: string, script: string, asked: unknown, { folder, signal }: Context, threads = 1): Promise<T> {
   const { stdout } = await execa(python, [path.join(sources, "peers", script), JSON.stringify(asked)], {
     cwd: folder,
@@ -40,7 +40,7 @@ export async function runPeer<T>(python: string, script: string, asked: unknown,
   return lastLine(stdout) as T;
 }
 
-/** Runs a script of this folder in a process of its own, and gives what it printed last, as JSON. */
+/** Runs a script of this folder in a process of its own, and returns its last line of output, parsed as JSON. */
 export async function runOurs<T>(script: string, asked: unknown, { signal }: Context, env: Record<string, string> = {}): Promise<T> {
   const { stdout } = await execa(process.execPath, [path.join(import.meta.dirname, script), JSON.stringify(asked)], {
     env,
@@ -50,7 +50,7 @@ export async function runOurs<T>(script: string, asked: unknown, { signal }: Con
   return lastLine(stdout) as T;
 }
 
-/** A run of our controller whose workers only echo. Where `frames` is a path, the bytes of a worker's frames come to lie there. */
+/** A run of our controller with workers that only echo. `frames`: where to write the bytes of a worker's frames. */
 export async function runEcho(
   asked: Omit<EchoAsked, "folder" | "python">,
   context: Context,
@@ -67,7 +67,7 @@ export interface FlowerTold {
   readonly version: string;
 }
 
-/** Flower's simulation engine with clients that only echo. The first round starts its actors, and is left out. */
+/** Flower's simulation engine with clients that only echo. The first round, which starts its actors, is not counted. */
 export async function runFlower(
   asked: { readonly clients: number; readonly sampled: number; readonly floats: number; readonly rounds: number },
   context: Context,

@@ -1,6 +1,6 @@
 import { buildRun, federate, loadConfig } from "prelort";
 
-/** Prints when the first client of a run has trained its one step: `node start-controller.js '{"config": …}'`. */
+/** Prints the time at which the first client of a run has trained its only step: `node start-controller.js '{"config": …}'`. */
 export interface StartAsked {
   readonly config: string;
   readonly set: readonly string[];
@@ -10,7 +10,7 @@ const asked = JSON.parse(process.argv[2] ?? "") as StartAsked;
 const controller = new AbortController();
 const config = buildRun(await loadConfig(asked.config, { set: [...asked.set] }));
 const run = federate({ ...config, overwrite: true, signal: controller.signal });
-// It is stopped once it has told.
+// The run is stopped after that.
 run.result.catch(() => {});
 for await (const event of run) {
   if (event.type !== "client-fit") continue;

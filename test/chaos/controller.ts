@@ -3,7 +3,7 @@ import process from "node:process";
 import { federate, PrelortError, processLauncher, randomSelection, segmentWise, tieredRanks } from "prelort";
 
 /**
- * The run that the chaos strikes, in a process of its own, so that it can be killed.
+ * The run under attack, in a process of its own so that it can be killed.
  *
  *   node controller.js '{"folder": "runs", "python": "…", "rounds": 60, …}'
  */
@@ -16,7 +16,7 @@ export interface ChaosAsked {
   readonly isResumed: boolean;
 }
 
-/** What it prints, a line each: that training has begun, or is over, or that a worker failed, and when. */
+/** One line of its output: training began, training ended, or a worker failed, and when. */
 export interface ChaosTold {
   readonly what: "run-start" | "run-end" | "failure";
   readonly workerId?: string;

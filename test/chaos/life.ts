@@ -7,16 +7,16 @@ import { createInterface } from "node:readline";
 import { environmentPython } from "../../dist/installation.js";
 import type { ChaosAsked, ChaosTold } from "./controller.ts";
 
-/** Where one run lives, and how large it is. */
+/** The folders and the size of one run. */
 export interface Place {
-  /** Holds all that this run writes, its temporary files too. */
+  /** Holds everything that this run writes, including temporary files. */
   readonly root: string;
   /** Where its run directory goes. */
   readonly runs: string;
   readonly rounds: number;
   readonly clients: number;
   readonly workers: number;
-  /** What its workers do to themselves. */
+  /** The faults that its workers inject themselves. */
   readonly faults: { readonly seed: number; readonly rate: number };
 }
 
@@ -27,15 +27,15 @@ export interface WorkerProcess {
 
 /** A controller process, from its start to its end. */
 export interface Life {
-  /** Resolves with its exit code, or the signal that ended it, and the end of what it said of that. */
+  /** Resolves with its exit code, or the signal that ended it, and the end of its standard error. */
   readonly ended: Promise<{ readonly how: number | NodeJS.Signals; readonly said: string }>;
   hasEnded(): boolean;
-  /** When training began, in milliseconds since 1970, and when it was over; undefined if it has ended before. */
+  /** When training began and ended, in milliseconds since 1970; undefined if the process ended before. */
   readonly began: Promise<number | undefined>;
   readonly trained: Promise<number | undefined>;
   kill(): void;
   workers(): readonly WorkerProcess[];
-  /** When the controller said that a worker had failed, in milliseconds since 1970; undefined if it has not, or has ended. */
+  /** When the controller reported that a worker failed, in milliseconds since 1970; undefined if it ended before. */
   sawFailure(workerId: string): Promise<number | undefined>;
 }
 
@@ -43,7 +43,7 @@ export const runDirectory = (place: Place) => path.join(place.runs, "chaos");
 export const faultLog = (place: Place) => path.join(place.root, "faults.jsonl");
 export const temporary = (place: Place) => path.join(place.root, "tmp");
 
-/** Starts a run, or goes on with it where there is something to go on with. */
+/** Starts a run, or resumes it if it has begun. */
 export function begin(place: Place): Life {
   const { runs: folder, rounds, clients, workers, faults } = place;
   const isResumed = existsSync(path.join(runDirectory(place), "run.json"));
@@ -88,7 +88,7 @@ export function begin(place: Place): Life {
   };
 }
 
-/** Live processes whose command line holds that text; zombies do not count. */
+/** Live processes with that text in their command line; zombies do not count. */
 export function processes(text: string): readonly { readonly pid: number; readonly parent: number; readonly args: string }[] {
   const listing = execFileSync("ps", ["-A", "-ww", "-o", "pid=,ppid=,stat=,args="], { encoding: "utf8" });
   return listing.split("\n").flatMap((line) => {

@@ -1,8 +1,8 @@
 /*
  * npm run chaos -- [--seed N] [--faults N] [--kills N]
  *
- * Strikes one run with faults of many kinds, and kills the controllers of others at random points. All must end with the bytes of a
- * run that nobody disturbed, and leave nothing behind. Writes chaos.json; exits with 1 where a promise was not kept.
+ * Injects faults of many kinds into one run, and kills the controllers of others at random points. All must end with the bytes of
+ * an undisturbed run and leave nothing behind. Writes chaos.json; exits with 1 if one does not.
  */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -31,7 +31,7 @@ if (![seed, faults, kills].every((number) => Number.isInteger(number) && number 
 }
 
 const CLIENTS = 8;
-/** A life of the run that ends of itself more often than this, with no round between, ends the chaos. */
+/** The campaign stops after this many lives of the run in a row that end by themselves without a new round. */
 const MAX_STALLS = 20;
 const root = mkdtempSync(path.join(tmpdir(), "chaos-"));
 const started = Date.now();
@@ -44,7 +44,7 @@ function makePlace(name: string, sizes: Pick<Place, "rounds" | "workers" | "faul
   return place;
 }
 
-/** The bytes that are promised: every round's global adapter, and the metrics. */
+/** Hash of everything that must be reproduced: every round's global adapter, and the metrics. */
 function bytesOf(place: Place): string {
   const hash = createHash("sha256");
   for (let round = 0; round <= place.rounds; round++) {
@@ -53,7 +53,7 @@ function bytesOf(place: Place): string {
   return hash.update(readFileSync(path.join(runDirectory(place), "metrics.jsonl"))).digest("hex");
 }
 
-/** Processes, temporary files and half-written ones that a run that is over has left; given time to go. */
+/** Processes, temporary files and partial files that a finished run left behind, after some time to disappear. */
 async function leftoversOf(place: Place): Promise<readonly string[]> {
   for (let waited = 0; waited < 3000 && findLeftovers(place).length > 0; waited++) await setTimeout(100);
   return findLeftovers(place);
@@ -68,13 +68,13 @@ function findLeftovers(place: Place): readonly string[] {
   ];
 }
 
-/** Lets a life go on to its end, and those after it, until the run has ended. */
+/** Waits for a life to end, and starts others until the run has ended. */
 async function toTheEnd(place: Place, first: Life): Promise<void> {
   let life = first;
   for (let stalls = 0; ; stalls++) {
     const { how, said } = await life.ended;
     if (how === 0) return;
-    if (stalls === MAX_STALLS) throw new Error(`the run does not come to its end: ${how}\n${said}`);
+    if (stalls === MAX_STALLS) throw new Error(`the run does not finish: ${how}\n${said}`);
     life = begin(place);
   }
 }
@@ -91,7 +91,7 @@ async function undisturbed(
   return { bytes: bytesOf(place), startMs: began - begun, trainMs: trained - began };
 }
 
-/** A small disk of its own for a run, where this machine lets us make one. */
+/** Mounts a small disk for a run, if this machine allows it. */
 function mountDisk(place: Place): boolean {
   try {
     execFileSync("mount", ["-t", "tmpfs", "-o", "size=48m", "chaos", place.runs], { stdio: "ignore" });
@@ -101,7 +101,7 @@ function mountDisk(place: Place): boolean {
   }
 }
 
-/** What workers did to themselves, by kind. */
+/** The faults that workers injected themselves, by kind. */
 function inflicted(place: Place): readonly string[] {
   if (!existsSync(faultLog(place))) return [];
   const lines = readFileSync(faultLog(place), "utf8").trimEnd().split("\n");
@@ -110,11 +110,11 @@ function inflicted(place: Place): readonly string[] {
 
 async function strikeOneRun() {
   const sizes = { rounds: Math.max(6, Math.ceil(1.2 * faults)), workers: 2 };
-  say(`a run of ${sizes.rounds} rounds that nobody disturbs`);
+  say(`a run of ${sizes.rounds} rounds, undisturbed`);
   const calm = await undisturbed("calm", sizes);
   const place = makePlace("struck", { ...sizes, faults: { seed, rate: 0.06 } });
   const hasDisk = mountDisk(place);
-  const skipped = hasDisk ? [] : ["full disk: no file system of its own could be mounted for the run"];
+  const skipped = hasDisk ? [] : ["full disk: no file system could be mounted for the run"];
   const strikes = [killWorker, stopWorker, pauseWorker, killController, ...(hasDisk ? [fillDisk] : [])];
   const rng = createRng(deriveSeed(seed, "strikes"));
   const done = new Map<string, number>();
@@ -122,11 +122,11 @@ async function strikeOneRun() {
   const ends: string[] = [];
   const total = () => [...done.values()].reduce((sum, count) => sum + count, 0) + inflicted(place).length;
   try {
-    say(`the same run, struck by ${faults} faults`);
+    say(`the same run with ${faults} faults`);
     let life = begin(place);
     let [told, stalls, reached, hasEnded] = [0, 0, 0, false];
     while (!hasEnded && stalls < MAX_STALLS) {
-      // Now and then while workers start, else while they train; spread over the run, which so comes forward.
+      // Sometimes while workers start, otherwise while they train; spread over the rounds, so that the run makes progress.
       if (rng.next() < 0.9) await life.began;
       await Promise.race([life.ended, setTimeout(30 + 250 * rng.next())]);
       const isDue = total() < faults && total() / faults <= (committed(place) + 2) / sizes.rounds;
@@ -159,7 +159,7 @@ async function strikeOneRun() {
   }
 }
 
-/** Runs whose controller is killed once, at any point from its start to its end. */
+/** Runs with their controller killed once, at any point from start to end. */
 async function killAtRandomPoints() {
   const sizes = { rounds: 10, workers: 1 };
   const calm = await undisturbed("small", sizes);
@@ -201,13 +201,13 @@ function choose(strikes: readonly Strike[], rng: Rng): Strike {
 function tally(names: readonly string[]): Readonly<Record<string, number>> {
   const counts = new Map<string, number>();
   for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
-  return Object.fromEntries([...counts].toSorted(([one], [other]) => (one < other ? -1 : 1)));
+  return Object.fromEntries([...counts].toSorted(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 function summarise(latencies: ReadonlyMap<string, readonly number[]>) {
   return Object.fromEntries(
     [...latencies].map(([name, found]) => {
-      const sorted = found.toSorted((one, other) => one - other);
+      const sorted = found.toSorted((a, b) => a - b);
       return [name, { seen: sorted.length, p50: sorted[Math.floor(sorted.length / 2)], most: sorted.at(-1) }];
     }),
   );

@@ -5,21 +5,21 @@ import { setTimeout } from "node:timers/promises";
 import type { Rng } from "../../dist/base/rng.js";
 import type { Life, Place, WorkerProcess } from "./life.ts";
 
-/** What was seen of a strike. */
+/** The observed effect of a strike. */
 export interface Seen {
-  /** How long it took the controller to see it, where that is asked; undefined if it ended before. */
+  /** How long the controller took to detect it, for strikes that measure that; undefined if it ended before. */
   readonly latencyMs?: Promise<number | undefined>;
 }
 
-/** A fault that is done to a run from outside. Gives undefined where there was nothing to strike. */
+/** A fault injected from outside. Gives undefined if there was nothing to strike. */
 export interface Strike {
   readonly name: string;
-  /** How often, against the others. */
+  /** Relative frequency. */
   readonly weight: number;
   strike(life: Life, rng: Rng, place: Place): Promise<Seen | undefined>;
 }
 
-/** Struck already, and not seen to have ended yet: another strike would blur when that is seen. */
+/** Already struck and not yet detected: another strike would distort the latency. */
 const doomed = new Set<number>();
 
 const oneOf = <T>(items: readonly T[], rng: Rng): T | undefined => items[Math.floor(rng.next() * items.length)];
@@ -38,7 +38,7 @@ function onWorker(name: string, weight: number, strike: (worker: WorkerProcess, 
   };
 }
 
-/** It may have ended since it was seen. */
+/** The process may have ended meanwhile. */
 function signal({ pid }: WorkerProcess, name: NodeJS.Signals): void {
   try {
     process.kill(pid, name);
@@ -73,7 +73,7 @@ export const killController: Strike = {
   },
 };
 
-/** Fills the disk that the run writes to, until the controller has ended of it, or some seconds. */
+/** Fills the run's disk until the controller has ended because of it, or for some seconds. */
 export const fillDisk: Strike = {
   name: "full disk",
   weight: 1,

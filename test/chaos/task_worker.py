@@ -1,11 +1,11 @@
 """
-A worker whose task is small and plain torch, so that it starts fast: a low-rank adapter of one linear map learns what
-each client's map is. It has the real worker's wire, threads and life; and it goes wrong where it is told to.
+A worker with a small task in plain torch, so that it starts fast: a low-rank adapter of one linear map learns each
+client's map. It has the real worker's wire, threads and lifetime, and injects faults.
 
     PRELORT_CHAOS='{"clients": 8, "seed": 1, "rate": 0.2, "log": "faults.jsonl"}' python task_worker.py <its options>
 
-A share `rate` of the first two attempts at a fit go wrong, which and how being told by the seed; each fault is written
-to `log`.
+A fraction `rate` of the first two attempts at a fit fail; the seed determines which and how. Each fault is written to
+`log`.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ def seed_of(*parts: object) -> int:
 
 
 def data_of(client: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """What all clients share, and a little of the client's own."""
+    """The map shared by all clients, plus a little of the client's own."""
     shared, own = torch.Generator().manual_seed(1), torch.Generator().manual_seed(seed_of(client))
     target = torch.randn(OUT, 6, generator=shared) @ torch.randn(6, IN, generator=shared) / 6
     target = target + 0.1 * torch.randn(OUT, IN, generator=own)
@@ -65,7 +65,7 @@ def loss_of(rows: torch.Tensor, scale: float, x: torch.Tensor, y: torch.Tensor) 
 
 
 class Task:
-    """In the place of prelort_worker.task_runner.TaskRunner."""
+    """Replaces prelort_worker.task_runner.TaskRunner."""
 
     def run(self, task, payload, report):
         ids = {"task_id": task.task_id, "attempt": task.attempt}
@@ -174,7 +174,7 @@ def exceed_memory() -> None:
 
 
 class Wire:
-    """What leaves the worker, through the faults that are due."""
+    """Outgoing messages, altered by the faults that are due."""
 
     fault: str | None = None
     honest_pack = staticmethod(wired.pack)
@@ -198,7 +198,7 @@ def faulty_send(self: wired.Connection, message, payload=None) -> None:
     fault = Wire.fault
     if isinstance(message, Fitted) and fault in ("duplicated reply", "late reply"):
         Wire.fault = None
-        # Of a try that is over, or of this one; a second time, at once.
+        # Repeats a part of an earlier attempt or of this one immediately.
         attempt = message.attempt + 7 if fault == "late reply" else message.attempt
         Wire.honest_send(self, replace(message, attempt=attempt), payload)
     Wire.honest_send(self, message, payload)

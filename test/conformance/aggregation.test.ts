@@ -16,7 +16,7 @@ import { createRng, deriveSeed } from "../../src/base/rng.ts";
 import { aggregateAny, bytesOf, federationOf, federations } from "../support/federations.ts";
 import { updateOf, zeroAdapter } from "../../src/testing/index.ts";
 
-/** `keeps`: a round in which no client takes a step leaves every byte, as where deltas are averaged. */
+/** `keeps`: a round in which no client takes a step does not change a byte, since deltas are averaged. */
 const aggregations = [
   { name: "segment-wise by examples", aggregation: segmentWise(), keeps: true },
   { name: "segment-wise, uniform", aggregation: segmentWise({ weights: "uniform" }), keeps: true },
@@ -38,7 +38,7 @@ const aggregations = [
 ];
 
 describe.each(aggregations)("$name", ({ aggregation, keeps }) => {
-  it("gives the same bytes in whatever order updates come", async () => {
+  it("gives the same bytes in whatever order updates arrive", async () => {
     const inAnyOrder = federations.chain((federation) =>
       fc.tuple(fc.constant(federation), fc.shuffledSubarray([...federation.updates], { minLength: federation.updates.length })),
     );
@@ -54,15 +54,15 @@ describe.each(aggregations)("$name", ({ aggregation, keeps }) => {
     );
   });
 
-  it("gives them also where large updates cancel, so that little is left but what order would change", async () => {
+  it("gives the same bytes in any order even if large updates cancel, so that the rest depends most on rounding", async () => {
     await fc.assert(
       fc.asyncProperty(federations, fc.nat(), async ({ context: { layout } }, seed) => {
         const members = Array.from({ length: 7 }, () => ({ r: layout.r, size: 3 }));
         const { context, updates } = federationOf(layout, members, seed);
         const global = zeroAdapter(layout, layout.r);
-        const cancelling = updates.map((update, place) => {
-          const partner = updates[place - 3]?.delta ?? update.delta;
-          return withDelta(update, place < 3 ? update.delta : scaled(partner, place < 6 ? -1 : 1e-10));
+        const cancelling = updates.map((update, index) => {
+          const partner = updates[index - 3]?.delta ?? update.delta;
+          return withDelta(update, index < 3 ? update.delta : scaled(partner, index < 6 ? -1 : 1e-10));
         });
         const forth = await aggregateAny(aggregation, { ...context, global }, cancelling);
         const back = await aggregateAny(aggregation, { ...context, global }, cancelling.toReversed());
@@ -73,7 +73,7 @@ describe.each(aggregations)("$name", ({ aggregation, keeps }) => {
     );
   });
 
-  it("leaves everything as it was when nobody reports", async () => {
+  it("changes nothing when nobody reports", async () => {
     await fc.assert(
       fc.asyncProperty(federations, async ({ context }) => {
         const { global, coverage } = await aggregateAny(aggregation, context, []);
@@ -84,7 +84,7 @@ describe.each(aggregations)("$name", ({ aggregation, keeps }) => {
   });
 
   if (keeps) {
-    it("leaves everything as it was when clients take no step", async () => {
+    it("changes nothing when clients take no step", async () => {
       await fc.assert(
         fc.asyncProperty(federations, async ({ context }) => {
           const idle = context.clients.map((client) => updateOf(context, client, zeroAdapter(context.layout, client.r)));
@@ -94,7 +94,7 @@ describe.each(aggregations)("$name", ({ aggregation, keeps }) => {
     });
   }
 
-  it("writes to memory of its own", async () => {
+  it("returns memory of its own", async () => {
     await fc.assert(
       fc.asyncProperty(federations, async ({ context, updates }) => {
         const before = [context.global, ...updates.map(({ delta }) => delta)].map(bytesOf);
@@ -118,14 +118,14 @@ describe.each(aggregations)("$name", ({ aggregation, keeps }) => {
     );
   });
 
-  it("hands every tier an adapter of its rank, and truncating what a tier is handed gives what a lower one is", () => {
+  it("gives every tier an adapter of its rank, and truncating it gives the adapter of a lower tier", () => {
     fc.assert(
       fc.property(federations, ({ context: { layout, global } }) => {
-        for (const [place, r] of layout.tiers.entries()) {
-          const handed = aggregation.distribute(global, layout, r);
-          expect([handed.r, handed.rows.length, handed.dense.length]).toEqual([r, r * layout.width, layout.denseSize]);
-          for (const lower of layout.tiers.slice(0, place)) {
-            expect(bytesOf(aggregation.distribute(handed, layout, lower))).toEqual(bytesOf(aggregation.distribute(global, layout, lower)));
+        for (const [index, r] of layout.tiers.entries()) {
+          const given = aggregation.distribute(global, layout, r);
+          expect([given.r, given.rows.length, given.dense.length]).toEqual([r, r * layout.width, layout.denseSize]);
+          for (const lower of layout.tiers.slice(0, index)) {
+            expect(bytesOf(aggregation.distribute(given, layout, lower))).toEqual(bytesOf(aggregation.distribute(global, layout, lower)));
           }
         }
       }),
@@ -136,21 +136,21 @@ describe.each(aggregations)("$name", ({ aggregation, keeps }) => {
     ["a client that is not of this round", (update) => ({ ...update, clientId: "stranger" })],
     ["another rank than the client's", (update) => ({ ...update, r: update.r + 1 })],
     ["another number of examples", (update) => ({ ...update, n: update.n + 1 })],
-    ["a row too few, which would broadcast", (update) => withDelta(update, { rows: update.delta.rows.slice(0, -1) })],
-    ["a dense value too many", (update) => withDelta(update, { dense: Float32Array.of(...update.delta.dense, 0) })],
+    ["one row too few, which would broadcast", (update) => withDelta(update, { rows: update.delta.rows.slice(0, -1) })],
+    ["one dense value too many", (update) => withDelta(update, { dense: Float32Array.of(...update.delta.dense, 0) })],
     [
-      "a value that is no number",
+      "a value that is not a number",
       (update) => withDelta(update, { rows: update.delta.rows.map((value, index) => (index === 3 ? Number.NaN : value)) }),
     ],
     ["a value beyond all bounds", (update) => withDelta(update, { rows: update.delta.rows.fill(1e30, -1) })],
   ];
-  it.each(faults)("refuses %s, and the sum stays as it was", async (_, spoil) => {
+  it.each(faults)("does not change the sum when it refuses %s", async (_, spoil) => {
     await fc.assert(
       fc.asyncProperty(federations, fc.nat(), async ({ context, updates }, draw) => {
         const accumulator = aggregation.begin(context);
-        const place = draw % updates.length;
+        const faulty = draw % updates.length;
         for (const [index, update] of updates.entries()) {
-          if (index === place) expect(() => accumulator.add(spoil(copyOf(update)))).toThrow(RefusedError);
+          if (index === faulty) expect(() => accumulator.add(spoil(copyOf(update)))).toThrow(RefusedError);
           void accumulator.add(update);
         }
         expect(bytesOf((await accumulator.finish()).global)).toEqual(bytesOf((await aggregateAny(aggregation, context, updates)).global));
@@ -159,13 +159,12 @@ describe.each(aggregations)("$name", ({ aggregation, keeps }) => {
     );
   });
 
-  it("refuses a second update of one client", async () => {
+  it("refuses a second update from a client, by its id", async () => {
     await fc.assert(
       fc.asyncProperty(federations, async ({ context, updates }) => {
         const accumulator = aggregation.begin(context);
         for (const update of updates) void accumulator.add(update);
-        for (const update of updates)
-          expect(() => accumulator.add(update)).toThrow(new RegExp(`client ${update.clientId}: .* a second one`));
+        for (const update of updates) expect(() => accumulator.add(update)).toThrow(new RegExp(`\\b${update.clientId}\\b`));
         expect(bytesOf((await accumulator.finish()).global)).toEqual(bytesOf((await aggregateAny(aggregation, context, updates)).global));
       }),
       { numRuns: 30 },

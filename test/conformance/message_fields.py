@@ -10,7 +10,7 @@ from prelort_worker.wire.messages import PROTOCOL_VERSION, ControllerMessage, Wo
 
 
 def describe(kind: Any) -> Any:
-    """A type as the test spells it: a map of fields for a dataclass, else such as `integer ≥ 0`."""
+    """A type as the test spells it: a map of fields for a dataclass, otherwise text such as `integer ≥ 0`."""
     if is_dataclass(kind) and isinstance(kind, type):
         return {field.name.rstrip("_"): describe(hint) for field, hint in hints_of(kind)}
     origin, arguments = get_origin(kind), get_args(kind)

@@ -6,7 +6,7 @@ import { environmentPython, workersFolder } from "../../src/installation.ts";
 import { controllerMessage, workerMessage } from "../../src/protocol/messages.ts";
 import { PROTOCOL_VERSION } from "../../src/protocol/limits.ts";
 
-/* The messages stand twice, in zod and as Python's dataclasses. Field by field they must say the same. */
+/* The messages are declared twice, in zod and as Python dataclasses. Every field must be the same in both. */
 
 type Messages = Readonly<Record<string, unknown>>;
 
@@ -30,7 +30,7 @@ function schemaOf(schema: z.ZodType): Node {
   });
 }
 
-/** As message_fields.py spells a type. */
+/** Describes a type as message_fields.py does. */
 function describe(node: Node): unknown {
   if (node.anyOf) return { "one of": node.anyOf.flatMap((each) => unionOf(describe(each))) };
   const { type } = node as { readonly type?: string | readonly string[] };
@@ -51,7 +51,7 @@ function unionOf(described: unknown): unknown[] {
   return typeof described === "object" && described !== null && "one of" in described ? (described["one of"] as unknown[]) : [described];
 }
 
-/** Python has a message's type in its class. */
+/** In Python the class is the message's type. */
 function isEnvelope({ properties = {} }: Node): boolean {
   return "protocol_version" in properties;
 }
@@ -72,7 +72,7 @@ test.each([
   expect(messages).toEqual(python[side]);
 });
 
-test("both languages speak the same version, and the comparison sees into lists and maps", () => {
+test("both languages have the same protocol version, and the comparison covers lists and maps", () => {
   expect(python.version).toBe(PROTOCOL_VERSION);
   const { prepared, chunk } = messagesOf(workerMessage) as Record<string, Record<string, unknown>>;
   expect(prepared?.["clients"]).toMatchObject({ "list of": { n: "integer ≥ 1", mix: { "list of": { value: "string" } } } });

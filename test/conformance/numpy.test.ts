@@ -36,7 +36,7 @@ type Run = (federation: Federation) => Adapter;
 interface Method {
   readonly name: string;
   readonly run: Run;
-  /** What stands for the global adapter at every tier. */
+  /** Represents the global adapter at every tier. */
   readonly present?: Aggregation["present"];
 }
 
@@ -81,14 +81,14 @@ describe("a second implementation, in NumPy", () => {
     expect(Math.max(...found)).toBeLessThan(1e-6);
   });
 
-  it("tells nearly all tiers apart, so that truncated products are compared too", () => {
+  it("has distinct singular values at nearly all tiers, so that truncated products are compared too", () => {
     const modules = reference.flat().flatMap((answer) => answer?.modules ?? []);
     const tiers = modules.flatMap((module) => ("tiers" in module ? module.tiers : []));
     expect(tiers.filter((tier) => tier !== null).length).toBeGreaterThan(0.9 * tiers.length);
   });
 });
 
-describe("would find out what public code of this field does:", () => {
+describe("the comparison would detect mistakes found in public code:", () => {
   const faults: readonly (readonly [string, string, Run])[] = [
     ["the first client times its share, for the mean (FLoRA's FedIT)", "fedit", firstClientOnly],
     ["all clients at the largest rank (FlexLoRA's release)", "flexlora", (federation) => running(flexLora())(atLargestRank(federation))],
@@ -114,7 +114,7 @@ function firstClientOnly({ context: { global }, updates }: Federation): Adapter 
   return { ...global, rows, dense: share("dense") };
 }
 
-/** What a client did not train counts as the global adapter had it. */
+/** Components that a client did not train count as unchanged. */
 function atLargestRank({ context, updates }: Federation): Federation {
   const { layout, global } = context;
   const padded = updates.map((update): Update => {
@@ -125,7 +125,7 @@ function atLargestRank({ context, updates }: Federation): Federation {
   return { context: { ...context, clients: context.clients.map((client) => ({ ...client, r: layout.r })) }, updates: padded };
 }
 
-/** Every product R / r_k times too large. */
+/** Every product is R / r_k times too large. */
 function withFixedAlpha(federation: Federation): Federation {
   const { layout, global } = federation.context;
   return changing(federation, ({ isB, value, index, r }) => {
@@ -136,7 +136,7 @@ function withFixedAlpha(federation: Federation): Federation {
 
 function lowestBOnly(federation: Federation): Federation {
   const { tiers, width } = federation.context.layout;
-  return changing(federation, ({ isB, value, index, place }) => (isB && place > 0 && index >= tiers[0]! * width ? 0 : value));
+  return changing(federation, ({ isB, value, index, reporter }) => (isB && reporter > 0 && index >= tiers[0]! * width ? 0 : value));
 }
 
 function withoutUntrained(federation: Federation): Adapter {
@@ -148,27 +148,27 @@ function withoutUntrained(federation: Federation): Adapter {
 
 interface Place {
   readonly value: number;
-  /** In the rows. */
+  /** Index into the rows. */
   readonly index: number;
   readonly isB: boolean;
-  /** Among those who report. */
-  readonly place: number;
+  /** Index among the clients that report. */
+  readonly reporter: number;
   readonly r: number;
 }
 
-/** The same federation with other deltas in the rows. */
+/** The same federation with changed deltas. */
 function changing({ context, updates }: Federation, change: (place: Place) => number): Federation {
   const { modules, width } = context.layout;
   const isB = (column: number) => modules.some(({ offset, in: a, out: b }) => column >= offset + a && column < offset + a + b);
-  const changed = updates.map((update, place): Update => {
+  const changed = updates.map((update, reporter): Update => {
     const { r, delta } = update;
-    const rows = delta.rows.map((value, index) => change({ value, index, isB: isB(index % width), place, r }));
+    const rows = delta.rows.map((value, index) => change({ value, index, isB: isB(index % width), reporter, r }));
     return { ...update, delta: { ...delta, rows } };
   });
   return { context, updates: changed };
 }
 
-/** FedIT takes no round in which clients of another rank might report. */
+/** FedIT refuses a round in which clients of another rank might report. */
 function ofThoseWhoReport({ context, updates }: Federation): Federation {
   const clients = context.clients.filter(({ id }) => updates.some(({ clientId }) => clientId === id));
   return { context: { ...context, clients }, updates };
@@ -178,12 +178,12 @@ function running(aggregation: Aggregation): Run {
   return ({ context, updates }) => aggregate(aggregation, context, updates).global;
 }
 
-/** Of every federation that the method applies to, the largest difference from the reference. */
+/** The largest difference from the reference, for every federation that the method applies to. */
 function deviations(name: string, other?: Run): number[] {
   const at = methods.findIndex((method) => method.name === name);
   const { run, present = (adapter: Adapter) => adapter } = methods[at]!;
-  return federations.flatMap((federation, place) => {
-    const answer = reference[at]?.[place];
+  return federations.flatMap((federation, index) => {
+    const answer = reference[at]?.[index];
     if (!answer) return [];
     const { layout } = federation.context;
     const adapter = (other ?? run)(federation);
@@ -200,7 +200,7 @@ function deviations(name: string, other?: Run): number[] {
   });
 }
 
-/** For the reference: whole matrices, module by module. */
+/** A federation as the reference reads it: matrices, module by module. */
 function described({ context: { layout, global }, updates }: Federation) {
   const values = (adapter: Adapter) => {
     const factors = [...factorsOf(adapter, layout).values()];

@@ -1,7 +1,7 @@
-"""Every aggregation a second time: plain float64 loops over A [r, in] and B [out, r], one module after the other,
+"""A second implementation of every aggregation: plain float64 loops over A [r, in] and B [out, r], module by module,
 straight from the formulas. Reads {"methods": […], "federations": […]} as JSON from standard input and
 writes, by method and federation, the global adapter after the round: its factors, or its product and the best
-approximations of that at every tier, where factors are not unique; null where the method does not apply.
+approximations of the product at every tier, where factors are not unique; null where the method does not apply.
 """
 
 import json
@@ -136,7 +136,7 @@ PRODUCTS = {"flexlora": mean_product, "hlora": mean_product, "flora": mean_produ
 
 
 def truncations(product, tiers):
-    """Of each tier's rank the best approximation; null where two singular values are too close to choose between."""
+    """The best approximation at each tier's rank; null where two singular values are too close to choose between."""
     u, values, v = np.linalg.svd(product)
     values = np.append(values, 0.0)
     found = []

@@ -46,7 +46,7 @@ function contextOf(members: readonly Member[], seed: number, round: number): Sel
   return selectionContext(clients, { seed, round, history, losses, tiers });
 }
 
-/** Members that are all alike, whose losses change order from round to round. */
+/** Equal members, except that the order of their losses changes from round to round. */
 const alike = (count: number, round = 1) =>
   Array.from({ length: count }, (_, index): Member => ({ r: 4, size: 10, last: null, loss: (13 * (index + round)) % 30 }));
 
@@ -62,7 +62,7 @@ describe.each(selections)("$name", ({ name, make }) => {
     );
   });
 
-  it("decides the same for the same seed and round, whatever it decided before", async () => {
+  it("selects the same clients for the same seed and round, whatever it selected before", async () => {
     await fc.assert(
       fc.asyncProperty(federations, async ({ members, fraction, seed }) => {
         const selection = make(fraction);
@@ -74,7 +74,7 @@ describe.each(selections)("$name", ({ name, make }) => {
     );
   });
 
-  it("takes all when the fraction is 1", async () => {
+  it("selects all clients when the fraction is 1", async () => {
     const context = contextOf(alike(6), 0, 1);
     expect(await make(1)(context)).toEqual(["c0", "c1", "c2", "c3", "c4", "c5"]);
   });
@@ -85,21 +85,21 @@ describe.each(selections)("$name", ({ name, make }) => {
 });
 
 describe.each(selections.slice(1))("$name, which takes a fraction,", ({ make, draws }) => {
-  it("gives every client its turn", async () => {
+  it("selects every client sooner or later", async () => {
     const rounds = Array.from({ length: 60 }, async (_, round) => make(0.3)(contextOf(alike(30, round), 7, round + 1)));
     expect(new Set((await Promise.all(rounds)).flat()).size).toBe(30);
   });
 
-  it("takes others in another round", async () => {
-    const [one, other] = [await make(0.3)(contextOf(alike(30), 1, 1)), await make(0.3)(contextOf(alike(30), 1, 2))];
-    expect(one).not.toEqual(other);
+  it("selects others in another round", async () => {
+    const [a, b] = [await make(0.3)(contextOf(alike(30), 1, 1)), await make(0.3)(contextOf(alike(30), 1, 2))];
+    expect(a).not.toEqual(b);
   });
 
-  // Public code that seeds its draw by the round number alone has every seed of an experiment train the same clients.
-  it(draws ? "draws others in a run of another seed" : "takes the same in every run", async () => {
-    const [one, other] = [await make(0.3)(contextOf(alike(30), 1, 1)), await make(0.3)(contextOf(alike(30), 2, 1))];
-    if (draws) expect(one).not.toEqual(other);
-    else expect(one).toEqual(other);
+  // Public code that seeds its draw with the round number alone trains the same clients under every seed.
+  it(draws ? "draws others in a run with another seed" : "selects the same in every run", async () => {
+    const [a, b] = [await make(0.3)(contextOf(alike(30), 1, 1)), await make(0.3)(contextOf(alike(30), 2, 1))];
+    if (draws) expect(a).not.toEqual(b);
+    else expect(a).toEqual(b);
   });
 
   it.each([0, -1, 1.01, Number.NaN])("refuses a fraction of %d", (fraction) => {

@@ -44,7 +44,7 @@ describe.each(subjects)("the transport %s", (_, make) => {
     for (const item of opened.splice(0)) await item.close();
   });
 
-  /** A transport and peers that have each been heard of once. */
+  /** A transport, and peers that have each sent one frame. */
   async function open(...names: string[]) {
     const { transport, connect } = await make();
     opened.push(transport);
@@ -67,14 +67,14 @@ describe.each(subjects)("the transport %s", (_, make) => {
     return taken;
   };
 
-  test("brings frames to the peer they are for, in order, also when the calls overlap", async () => {
+  test("delivers frames to their peer in order, even if the calls overlap", async () => {
     const { transport, peers } = await open("a", "b");
     await Promise.all(Array.from({ length: 50 }, (_, i) => transport.send(i % 2 === 0 ? "a" : "b", bytes(i))));
     expect(await take(peers[0], 25)).toEqual(Array.from({ length: 25 }, (_, i) => bytes(2 * i)));
     expect(await take(peers[1], 25)).toEqual(Array.from({ length: 25 }, (_, i) => bytes(2 * i + 1)));
   });
 
-  test("brings frames from a peer, in order, with its name, in memory of their own", async () => {
+  test("delivers frames from a peer in order, with its name, in memory of their own", async () => {
     const { frames, peers } = await open("a");
     for (let i = 0; i < 20; i++) await peers[0]?.send(bytes(i, i));
     for (let i = 0; i < 20; i++) {
@@ -84,7 +84,7 @@ describe.each(subjects)("the transport %s", (_, make) => {
     }
   });
 
-  test("carries a frame of a megabyte unharmed", async () => {
+  test("carries a frame of a megabyte unchanged", async () => {
     const { transport, peers } = await open("a");
     const frame = new Uint8Array(1 << 20).fill(7);
     await transport.send("a", frame);
@@ -93,7 +93,7 @@ describe.each(subjects)("the transport %s", (_, make) => {
     expect(received?.every((byte) => byte === 7)).toBe(true);
   });
 
-  test("refuses to send to a peer that never connected, and goes on serving the others", async () => {
+  test("refuses to send to a peer that never connected, and continues to serve the others", async () => {
     const { transport, peers } = await open("a");
     const lost = transport.send("nobody", bytes(1));
     const kept = transport.send("a", bytes(2));
@@ -103,19 +103,19 @@ describe.each(subjects)("the transport %s", (_, make) => {
     expect(await take(peers[0], 1)).toEqual([bytes(2)]);
   });
 
-  test("refuses to send where nobody is connected yet", async () => {
+  test("refuses to send before any peer has connected", async () => {
     const { transport } = await open();
     await expect(transport.send("early", bytes(1))).rejects.toThrow("a frame to early: expected a connected peer");
   });
 
-  test("is not held up by a peer that does not read", async () => {
+  test("is not blocked by a peer that does not read", async () => {
     const { transport, peers } = await open("idle", "reader");
     for (let i = 0; i < 20; i++) await transport.send("idle", new Uint8Array(1 << 20));
     await transport.send("reader", bytes(9));
     expect(await take(peers[1], 1)).toEqual([bytes(9)]);
   });
 
-  test("ends its reader when it is closed, twice if need be, with frames still unsent", async () => {
+  test("ends its reader when closed, even twice and with frames still unsent", async () => {
     const { transport, frames } = await open("idle");
     await transport.send("idle", new Uint8Array(1 << 20));
     const end = frames.next();

@@ -14,7 +14,7 @@ import {
 } from "../../src/index.ts";
 import { python, root, temporaryFolder, tiny } from "../support/e2e.ts";
 
-// Every architecture that is promised, as a tiny seeded model: real workers, two clients of ranks 4 and 2.
+// Every supported architecture as a tiny seeded model, trained by real workers: two clients of ranks 4 and 2.
 
 const folder = temporaryFolder();
 const environment = { ...process.env, HF_HUB_OFFLINE: "1", OMP_NUM_THREADS: "2" };
@@ -26,19 +26,19 @@ interface Comparison {
 
 interface Case {
   readonly name: string;
-  /** PEFT's own choice where it is left out. */
+  /** PEFT's default when omitted. */
   readonly targets?: FederateOptions["lora"]["target_modules"];
   readonly fit?: FederateOptions["fit"];
   readonly model?: Partial<FederateOptions["model"]>;
   readonly data?: Partial<FederateOptions["data"]>;
-  /** Of the adapted modules, ends of names. */
+  /** Last part of each adapted module's name. */
   readonly adapted: readonly string[];
-  /** Of what is left out, as the run's record tells. */
+  /** A name that the run's record lists as left out. */
   readonly leftOut?: RegExp;
 }
 
 const languageData = () => ({ path: tiny("words.jsonl"), prompt: "Define the noun {word} .", answer: "{gloss}", maxLength: 32 });
-/** Those that are also merged. */
+/** Models that are also exported merged. */
 const WHOLE = ["gpt2", "t5", "vit"];
 const PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj"];
 const cases: readonly Case[] = [
@@ -108,14 +108,14 @@ describe("models of transformers", () => {
     const adapted = new Set(layout.modules.map(({ name }) => name.split(".").at(-1)));
     expect(adapted).toEqual(new Set(each.adapted));
     const [before, after] = [metrics[0]!, metrics.at(-1)!];
-    for (const [place, tier] of after.byTier.entries()) expect(tier.loss, `tier ${tier.r}`).toBeLessThan(before.byTier[place]!.loss!);
+    for (const [index, tier] of after.byTier.entries()) expect(tier.loss, `tier ${tier.r}`).toBeLessThan(before.byTier[index]!.loss!);
     expect(after.energy.every(({ energy }) => energy > 0)).toBe(true);
     const record = JSON.parse(readFileSync(path.join(directory, "run.json"), "utf8")) as { left_out: readonly { name: string }[] };
     if (each.leftOut) expect(record.left_out.map(({ name }) => name)).toContainEqual(expect.stringMatching(each.leftOut));
   });
 
-  test("the running statistics of a frozen MobileViT stay, so metrics do not depend on the number of workers", async () => {
-    // stratified cannot tell a picture's patches apart
+  test("training does not update a frozen MobileViT's running statistics, so metrics do not depend on the number of workers", async () => {
+    // The stratified objective needs one row per example, but MobileViT's modules see patches.
     const seeing: Case = {
       name: "mobilevit",
       targets: ["query", "value"],
@@ -129,7 +129,7 @@ describe("models of transformers", () => {
     expect(await metricsWith(2)).toBe(alone);
   });
 
-  test.each(WHOLE)("%s is taken along whole, at a rank that is no tier", async (name) => {
+  test.each(WHOLE)("%s is exported merged at a rank that is not a tier", async (name) => {
     const { remarks } = await exportRun(path.join(folder(), "runs", name), {
       r: 3,
       merge: true,
@@ -138,7 +138,7 @@ describe("models of transformers", () => {
     expect(remarks).toEqual([]);
   });
 
-  test("at every tier PEFT loads all of them to the logits of weights merged by hand", () => {
+  test("PEFT loads every tier of every model and computes the logits of weights merged by hand", () => {
     const script = path.join(root, "test/e2e/compare_architectures.py");
     compared = JSON.parse(
       execFileSync(python, [script, ...runs()], { env: environment, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }),

@@ -27,8 +27,8 @@ fit: { local_steps: 2, batch_size: 4, lr: 0.01 }
   );
 });
 
-/** Runs the command line to its end, with a temporary folder of its own so that what it leaves there can be seen. */
-function prelort(...args: string[]): { code: number | null; output: string } {
+/** Runs the command line to its end. */
+function prelort(...args: readonly string[]): { code: number | null; output: string } {
   const { status, stdout, stderr } = spawnSync(process.execPath, [cli, ...args], { encoding: "utf8", cwd: folder() });
   return { code: status, output: stdout + stderr };
 }
@@ -67,7 +67,7 @@ async function expectNothingLeft(pid: number, temporary: string): Promise<void> 
   });
 }
 
-test("run trains, says what it does and where its results are; report prints them again", () => {
+test("run trains and prints where its report is; report writes it again", () => {
   const { code, output } = prelort("run", config);
   expect(code, output).toBe(0);
   const run = path.join(folder(), "runs", "tiny");
@@ -83,7 +83,7 @@ test("run trains, says what it does and where its results are; report prints the
   expect(again.output).toContain("--overwrite");
 });
 
-test("plan shows ranks, bytes and, where asked, times, and writes nothing", () => {
+test("plan shows ranks, bytes and, with --measure, times, and creates no run directory", () => {
   const { code, output } = prelort("plan", config, "--json", "--measure", "--set", "name=planned");
   expect(code, output).toBe(0);
   const plan = JSON.parse(output) as {
@@ -104,7 +104,7 @@ test("plan shows ranks, bytes and, where asked, times, and writes nothing", () =
   expect(existsSync(path.join(folder(), "runs", "planned"))).toBe(false);
 });
 
-test("plan --picture draws who would train on what, says where it is, and refuses a path that cannot be written", () => {
+test("plan --picture draws who would train on what, prints its path, and refuses a folder that does not exist before a worker starts", () => {
   const byTopic = [
     "--set",
     "name=drawn",
@@ -117,27 +117,29 @@ test("plan --picture draws who would train on what, says where it is, and refuse
   ];
   const { code, output } = prelort("plan", config, ...byTopic, "--picture", "partition.svg");
   expect(code, output).toBe(0);
-  expect(output).toMatch(/^picture: partition\.svg$/m);
+  expect(output).toContain("partition.svg");
   const svg = readFileSync(path.join(folder(), "partition.svg"), "utf8");
-  expect(svg).toMatch(/^<svg xmlns="[^]*<title>Who trains on what<\/title>[^]*<\/svg>\n$/);
-  const refused = prelort("plan", config, ...byTopic, "--picture", "absent/partition.svg");
-  expect(refused.code).toBe(2);
-  expect(refused.output).toContain("there is no folder absent; make it first");
-  expect(refused.output).not.toContain("preparing");
+  expect(svg).toMatch(/^<svg xmlns="[^]*<title>[^<]+<\/title>[^]*<\/svg>\n$/);
+  // Another seed, whose plan is not cached yet.
+  const cache = path.join(folder(), "cache");
+  const args = [cli, "plan", config, ...byTopic, "--set", "seed=9", "--picture", "absent/partition.svg"];
+  const refused = spawnSync(process.execPath, args, { encoding: "utf8", cwd: folder(), env: { ...process.env, PRELORT_CACHE: cache } });
+  expect([refused.status, refused.stderr]).toEqual([2, expect.stringMatching(/--picture .*\babsent\b/)]);
+  expect(existsSync(path.join(cache, "logs"))).toBe(false);
 });
 
-test("a wrong config names every issue with its place, exits with 2 and starts nothing", () => {
+test("a wrong config reports every issue with its location, exits with 2 and starts nothing", () => {
   const wrong = path.join(folder(), "wrong.yaml");
   writeFileSync(wrong, readFileSync(config, "utf8").replace("rounds: 2", "rounds: none").replace("local_steps", "lokal_steps"));
   const { code, output } = prelort("run", wrong, "--set", "lora.r=2");
   expect(code).toBe(2);
   expect(output).toContain(`${wrong}:3:9`);
-  expect(output).toMatch(/lokal_steps.*did you mean local_steps/);
+  expect(output).toMatch(/lokal_steps.*\blocal_steps\b/);
   expect(output).toContain("lora.tiers");
   expect(existsSync(path.join(folder(), "runs", "wrong"))).toBe(false);
 });
 
-test("usage errors exit with 2, a missing Python with 3 and the command that mends it", () => {
+test("usage errors exit with 2; a missing Python exits with 3 and names the command that installs it", () => {
   expect(prelort("run").code).toBe(2);
   expect(prelort("frobnicate").code).toBe(2);
   const { code, output } = prelort("run", config, "--set", "name=no-python", "--set", "workers.python=/nowhere/python");
@@ -145,8 +147,8 @@ test("usage errors exit with 2, a missing Python with 3 and the command that men
   expect(output).toContain("prelort setup");
 });
 
-describe("no worker, socket or temporary file is left", () => {
-  test("after Ctrl-C, which keeps the committed rounds and exits with 130", async () => {
+describe("no worker, socket or temporary file is left behind", () => {
+  test("after Ctrl-C, and the run keeps its committed rounds and exits with 130", async () => {
     const run = startLongRun("ctrl-c");
     await run.until("round-end");
     run.child.kill("SIGINT");
@@ -155,7 +157,7 @@ describe("no worker, socket or temporary file is left", () => {
     expect(readdirSync(path.join(folder(), "runs", "ctrl-c", "rounds"))).toContain("0");
   });
 
-  test("after whoever read the events is gone, which keeps the committed rounds and exits with 141", async () => {
+  test("after the reader of the events is gone, and the run keeps its committed rounds and exits with 141", async () => {
     const run = startLongRun("head");
     await run.until("round-end");
     run.child.stdout?.destroy();
@@ -166,7 +168,7 @@ describe("no worker, socket or temporary file is left", () => {
     expect(left).not.toContain("lock");
   });
 
-  test("after a second Ctrl-C, which ends at once", async () => {
+  test("after a second Ctrl-C, which ends the run immediately", async () => {
     const run = startLongRun("twice");
     await run.until("client-fit");
     run.child.kill("SIGINT");
@@ -175,7 +177,7 @@ describe("no worker, socket or temporary file is left", () => {
     await expectNothingLeft(run.child.pid as number, run.temporary);
   });
 
-  test("after kill -9 of the controller, in mid-round and while workers start", async () => {
+  test("after kill -9 of the controller, mid-round and while workers start", async () => {
     for (const event of ["client-fit", "phase-start"]) {
       const run = startLongRun(`killed-at-${event}`);
       await run.until(event);
@@ -186,7 +188,7 @@ describe("no worker, socket or temporary file is left", () => {
   });
 });
 
-test("every command has its help", () => {
+test("every command has help", () => {
   for (const command of ["setup", "doctor", "plan", "run", "report"])
     expect(prelort(command, "--help").output).toContain(`prelort ${command}`);
   expect(prelort("--version").output.trim()).toBe(JSON.parse(readFileSync(path.join(root, "package.json"), "utf8")).version);

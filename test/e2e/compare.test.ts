@@ -3,7 +3,8 @@ import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { beforeAll, describe, expect, test, vi } from "vitest";
-import { compare, type ComparisonResult, ConfigError, loadComparison, writeComparison } from "../../src/index.ts";
+import { compare, type ComparisonResult, loadComparison, writeComparison } from "../../src/index.ts";
+import { issuesOf } from "../support/config-issues.ts";
 import { cli, keepLines, readLines, temporaryFolder, tiny, workersOf } from "../support/e2e.ts";
 import { PATIENCE_MS } from "../support/patience.ts";
 
@@ -12,7 +13,7 @@ let file: string;
 let first: ComparisonResult;
 const started: string[] = [];
 
-/** On a tiny model, for real: three clients of three ranks, two rounds, two seeds. */
+/** Trains a tiny model with real workers: three clients of three ranks, two rounds, two seeds. */
 beforeAll(async () => {
   writeFileSync(
     path.join(folder(), "setting.yaml"),
@@ -76,7 +77,7 @@ describe("a comparison", () => {
     expect(measured.toSorted()).toEqual(names.flatMap((name) => [`${name} 1`, `${name} 2`]).toSorted());
   });
 
-  test("has every metric at every tier, of every client, and the same clients and splits for all methods of a seed", () => {
+  test("has every metric at every tier and for every client, and the same loss before training for all methods of a seed", () => {
     for (const { method, byTier, byClient, energy, coverage, summary } of first.outcomes) {
       expect(byTier.map(({ r }) => r)).toEqual([1, 2, 4]);
       for (const { loss, perplexity, rougeL } of byTier) {
@@ -92,7 +93,7 @@ describe("a comparison", () => {
     expect(new Set(before.map((losses) => JSON.stringify(losses))).size).toBe(1);
   });
 
-  test("lets a method that takes two passes a step have half of the steps at equal compute", () => {
+  test("gives a method that takes two passes a step half as many steps at equal compute", () => {
     const [plain] = first.outcomes.filter(({ method, seed }) => method === "RBLA" && seed === 1);
     const [rounds, compute] = first.outcomes.filter(({ method, seed }) => method === "prelort" && seed === 1);
     // Ranks 4, 2 and 1 train 3, 2 and 1 truncations.
@@ -101,7 +102,7 @@ describe("a comparison", () => {
     expect(compute).toMatchObject({ budget: "compute", localSteps: 2, passes: plain!.passes });
   });
 
-  test("charges FLoRA for the stacks that a client missed, and shows its merged model at every tier alike", () => {
+  test("counts the stacked components that FLoRA sends again, and has the same loss at every tier for its merged model", () => {
     const [truncated, merged] = first.outcomes.filter(({ method, seed }) => method.startsWith("flora") && seed === 1);
     const [plain] = first.outcomes.filter(({ method, seed }) => method === "RBLA" && seed === 1);
     expect(truncated?.bytesUp).toBe(plain?.bytesUp);
@@ -112,52 +113,50 @@ describe("a comparison", () => {
     expect(new Set(truncated?.byTier.map(({ loss }) => loss)).size).toBe(3);
   });
 
-  test("goes on where it was: runs that are there are kept, one whose end is missing is gone on with, to the same numbers", async () => {
-    const run1 = path.join(folder(), "trial", "rbla.seed-1");
-    const journal = readFileSync(path.join(run1, "journal.jsonl"), "utf8");
-    expect(readLines(run1, "journal.jsonl").at(-1)).toEqual({ type: "end" });
+  test("keeps finished runs when it is run again, and resumes an unfinished one to the same numbers", async () => {
+    const unfinished = path.join(folder(), "trial", "rbla.seed-1");
+    const journal = readFileSync(path.join(unfinished, "journal.jsonl"), "utf8");
+    expect(readLines(unfinished, "journal.jsonl").at(-1)).toEqual({ type: "end" });
     const firstRound = journal.indexOf("\n", journal.indexOf('"type":"commit","round":1,')) + 1;
-    writeFileSync(path.join(run1, "journal.jsonl"), journal.slice(0, firstRound));
-    keepLines(path.join(run1, "metrics.jsonl"), 2);
+    writeFileSync(path.join(unfinished, "journal.jsonl"), journal.slice(0, firstRound));
+    keepLines(path.join(unfinished, "metrics.jsonl"), 2);
     const again = await run();
     expect(started).toEqual(["rbla.seed-1"]);
     const timeless = ({ outcomes }: ComparisonResult) => outcomes.map((outcome) => ({ ...outcome, seconds: 0 }));
     expect(timeless(again)).toEqual(timeless(first));
-    expect(readLines(run1, "journal.jsonl")).toContainEqual({ type: "resume", after: 1, differences: [] });
+    expect(readLines(unfinished, "journal.jsonl")).toContainEqual({ type: "resume", after: 1, differences: [] });
   });
 
-  test("refuses a method that changes what all must share, before anything starts", async () => {
+  test("refuses a method that changes what all methods must share, before a run starts", async () => {
     const other = path.join(folder(), "unfair.yaml");
     writeFileSync(other, readFileSync(file, "utf8").replace("{ name: RBLA }", "{ name: RBLA, set: { data.max_examples: 40, rounds: 3 } }"));
-    started.length = 0;
-    const error = await compare(await loadComparison(other)).catch((cause: unknown) => cause);
-    expect(error).toBeInstanceOf(ConfigError);
-    const messages = (error as ConfigError).issues.map(({ message }) => message);
-    expect(messages).toEqual([
-      '"RBLA" differs from "prelort" in data, which all methods must share',
-      '"RBLA" differs from "prelort" in rounds, which all methods must share',
+    const progress: unknown[] = [];
+    const issues = await issuesOf(async () => compare(await loadComparison(other), { onRun: (state) => progress.push(state) }));
+    expect(issues).toEqual([
+      { path: "methods[1].set", message: expect.stringMatching(/"RBLA".*"prelort".*\bdata\b/) },
+      { path: "methods[1].set", message: expect.stringMatching(/"RBLA".*"prelort".*\brounds\b/) },
     ]);
+    expect(progress).toEqual([]);
   });
 
-  test("refuses to replace what was finished under another config, unless asked to", async () => {
-    await expect(compare(await loadComparison(file), { set: ["fit.batch_size=3"] })).rejects.toThrow(
-      /holds a finished run of another config/,
-    );
+  test("refuses to replace a run that finished with another config", async () => {
+    const issues = await issuesOf(async () => compare(await loadComparison(file), { set: ["fit.batch_size=3"] }));
+    expect(issues).toEqual([{ path: "name", message: expect.stringMatching(/trial.*finished.*--overwrite/) }]);
     expect(readLines(folder(), "trial", "rbla.seed-1", "journal.jsonl").at(-1)).toEqual({ type: "end" });
   });
 
-  test("which is refused, goes on with none of its other runs", async () => {
+  test("makes none of its runs if one is refused", async () => {
     const [tuned = ""] = readdirSync(path.join(folder(), "trial")).filter((name) => name.startsWith("lr.") && name.endsWith(".0.001"));
     rmSync(path.join(folder(), "trial", tuned), { recursive: true });
     const finished: string[] = [];
     const onRun = ({ name, state }: { name: string; state: string }) => void (state === "finished" && finished.push(name));
-    await expect(compare(await loadComparison(file), { set: ["fit.batch_size=3"], onRun })).rejects.toThrow(ConfigError);
+    await issuesOf(async () => compare(await loadComparison(file), { set: ["fit.batch_size=3"], onRun }));
     expect(finished).toEqual([]);
     await run();
     expect(started).toEqual([tuned]);
   });
 
-  test("that is interrupted ends with 130, and leaves no worker behind", async () => {
+  test("exits with 130 when it is interrupted, and leaves no worker behind", async () => {
     const other = path.join(folder(), "interrupted.yaml");
     writeFileSync(other, readFileSync(file, "utf8").replace("name: trial", "name: interrupted"));
     const child = spawn(process.execPath, [cli, "compare", other, "--jobs", "2", "--set", "rounds=100000"], {
@@ -171,7 +170,7 @@ describe("a comparison", () => {
     expect(workersOf(child.pid ?? 0)).toEqual([]);
   });
 
-  test("is told by the command line, which runs nothing that is there", () => {
+  test("is printed by the command line, which repeats no finished run", () => {
     const { status, stdout } = spawnSync(process.execPath, [cli, "compare", file, "--jobs", "1"], { encoding: "utf8" });
     expect(status).toBe(0);
     expect(stdout).not.toContain("started");
@@ -179,7 +178,7 @@ describe("a comparison", () => {
     expect(readdirSync(path.join(folder(), "trial"))).toEqual(expect.arrayContaining(["compare.json", "compare.md", "compare.svg"]));
   });
 
-  test("is written as JSON, as a Markdown table with both budgets, and as a picture", async () => {
+  test("is written as JSON, as Markdown tables for both budgets, and as a picture", async () => {
     const files = await writeComparison(first, path.join(folder(), "written"));
     expect(readdirSync(path.join(folder(), "written")).toSorted()).toEqual(["compare.json", "compare.md", "compare.svg"]);
     const [json, markdown, svg] = files.map((name) => readFileSync(name, "utf8"));

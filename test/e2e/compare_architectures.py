@@ -1,10 +1,10 @@
-"""Compares what runs saved, as PEFT loads it, with their components merged by hand into a plain model of transformers.
+"""Compares saved adapters, as PEFT loads them, with their components merged by hand into a plain transformers model.
 
     python test/e2e/compare_architectures.py RUN_DIR …
 
 prints {name of the run: {tier: {"difference": largest absolute difference of logits, "moved": largest change against
-the base model}, …, "warnings": what PEFT had to say of keys}}, and as "whole" the difference of the model that rank 3
-was merged into, where it lies beside the runs as NAME-merged. Nothing of prelort is imported.
+the base model}, …, "warnings": PEFT's warnings about keys}}, and as "whole" the difference of the model that rank 3
+was merged into, if it is beside the runs as NAME-merged. Imports nothing from prelort.
 """
 
 import json
@@ -50,7 +50,7 @@ def compare(run: Path) -> dict[str, Any]:
 
 
 def load(record: dict[str, Any]) -> Any:
-    """A new head is drawn alike each time, and then overwritten by what was trained."""
+    """A new head is drawn from the same seed each time, then overwritten by the trained one."""
     torch.manual_seed(0)
     labels = {"num_labels": len(record["labels"])} if record["labels"] else {}
     model = record["config"]["model"]
@@ -58,7 +58,7 @@ def load(record: dict[str, Any]) -> Any:
 
 
 def merged(model: Any, file: Path, r: int) -> Any:
-    """W + s·Σ_{j<r} B[:, j]·A[j, :], as the first r rows have it."""
+    """W + s·Σ_{j<r} B[:, j]·A[j, :], from the first r rows."""
     with safe_open(file, "pt") as opened:
         layout = json.loads(opened.metadata()["layout"])
         rows, dense = opened.get_tensor("rows")[:r], opened.get_tensor("dense")

@@ -1,6 +1,6 @@
 import path from "node:path";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
-import { type FederateOptions, federate, processLauncher, type RunEvent } from "../../src/index.ts";
+import { type FederateOptions, federate, processLauncher, RefusedError, type RunEvent } from "../../src/index.ts";
 import { python, readLines, root, temporaryFolder, tinyRun, workersOf } from "../support/e2e.ts";
 
 const runs = temporaryFolder();
@@ -23,7 +23,7 @@ async function failuresOf(
   return { failures, sha256, failed: metrics.flatMap(({ failed }) => failed) };
 }
 
-describe("a fault of one fit is named, the client is tried again, and the run ends with the undisturbed run's bytes:", () => {
+describe("a failed fit is named and repeated, and the run ends with the bytes of an undisturbed run:", () => {
   let undisturbed: string;
   beforeAll(async () => {
     undisturbed = (await federate(tinyRun(runs(), "undisturbed")).result).sha256;
@@ -31,28 +31,28 @@ describe("a fault of one fit is named, the client is tried again, and the run en
 
   test.each<[string, Record<string, [kind: string, message: RegExp]>, FederateOptions["workers"]]>([
     [
-      "updates that claim or hold what they must not",
+      "updates with wrong claims or wrong contents",
       {
-        c00: ["shape", /rows: expected shape \[8, 224\], got \[1, 224\]/],
-        c01: ["nan", /finite.*got NaN/],
-        c02: ["scale", /scale: expected 2, got 4/],
-        c03: ["rank", /rank r: expected 1, got 2/],
+        c00: ["shape", /\brows\b.*\[8, 224\].*\[1, 224\]/],
+        c01: ["nan", /\bNaN\b/],
+        c02: ["scale", /\bscale\b.*\b2\b.*\b4\b/],
+        c03: ["rank", /\br\b.*\b1\b.*\b2\b/],
       },
       {},
     ],
     [
-      "a worker killed in mid-fit, an exception with its traceback, a garbled frame, a wrong number of examples",
+      "a worker killed mid-fit, an exception with its traceback, a garbled frame, a wrong number of examples",
       {
         c00: ["crash", /SIGKILL/],
         c01: ["raise", /the loss exploded[^]*Traceback/],
         c02: ["garbled", /refused/],
-        c03: ["n", /n: expected \d+, got \d+/],
+        c03: ["n", /\bn\b.*\b\d+\b.*\b\d+\b/],
       },
       {},
     ],
     [
-      "a fit that hangs while its worker beats, and a worker that is stopped, while another finishes",
-      { c00: ["hang", /no progress/], c01: ["stop", /sent no heartbeat/] },
+      "a fit that hangs while its worker sends heartbeats, and a stopped worker, while another finishes",
+      { c00: ["hang", /\b60 s/], c01: ["stop", /\b45 s/] },
       { count: 3, taskTimeout: 60, beatTimeout: 45 },
     ],
   ])("%s", async (_, faults, workers) => {
@@ -68,7 +68,7 @@ describe("a fault of one fit is named, the client is tried again, and the run en
   });
 });
 
-test("a client that fails every try is recorded, and the round goes on without it", async () => {
+test("a client that fails every attempt is recorded, and the round continues without it", async () => {
   const { failures, failed } = await failuresOf(withFault("always", { fits: { c01: "nan" }, always: true }, { retries: 1 }));
   expect(failures.map(({ attempt, willRetry }) => [attempt, willRetry])).toEqual([
     [1, true],
@@ -79,13 +79,28 @@ test("a client that fails every try is recorded, and the round goes on without i
   expect(journal.filter(({ type }) => type === "failure")).toHaveLength(2);
 });
 
-describe("a worker that cannot come up ends the run with an error that says so:", () => {
+describe("a worker that cannot start ends the run with an error that says why:", () => {
   test.each([
-    ["it dies on import", { start: "import" }, {}, /exited with code 1[^]*no module named torch, says the test/],
-    ["it speaks another protocol version", { start: "version" }, {}, /protocol version: expected 7, got 99/],
-    ["it never says hello", { start: "silent" }, { startTimeout: 2 }, /did not say hello within 2 s/],
-  ] as const)("%s", async (_, fault, workers, message) => {
+    [
+      "it dies on import",
+      { start: "import" },
+      {},
+      { details: { exitCode: 1, logTail: expect.stringContaining("no module named torch, says the test") } },
+    ],
+    [
+      "it speaks another protocol version",
+      { start: "version" },
+      {},
+      { cause: expect.any(RefusedError), message: expect.stringMatching(/protocol version.*\b7\b.*\b99\b/) },
+    ],
+    [
+      "it never says hello",
+      { start: "silent" },
+      { startTimeout: 2 },
+      { details: { workerId: expect.stringMatching(/^w\d/) }, message: expect.stringMatching(/\b2 s\b/) },
+    ],
+  ] as const)("%s", async (_, fault, workers, expected) => {
     const { result } = federate(withFault(fault.start, fault, workers));
-    await expect(result).rejects.toThrow(message);
+    await expect(result).rejects.toMatchObject({ kind: "worker", ...expected });
   });
 });

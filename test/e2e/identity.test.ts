@@ -10,15 +10,15 @@ import { cli, python, readLines, temporaryFolder, tiny, workersOf } from "../sup
 
 const folder = temporaryFolder();
 
-/** A model, pictures that a table names, and a task of one's own with a helper module: all that may change. */
+/** A model, text files that a table names, and a custom task with a helper module: everything that may change. */
 function writeCase(name: string, changes: object = {}): { readonly config: string; readonly file: (name: string) => string } {
   const root = path.join(folder(), name);
   mkdirSync(root);
   const file = (part: string) => path.join(root, part);
   cpSync(tiny("tiny-bert"), file("model"), { recursive: true });
   const topics = readLines(tiny("topics.jsonl")).slice(0, 60);
-  for (const [place, { text }] of topics.entries()) writeFileSync(file(`${place}.txt`), String(text));
-  writeFileSync(file("table.jsonl"), topics.map(({ topic }, place) => JSON.stringify({ page: file(`${place}.txt`), topic })).join("\n"));
+  for (const [index, { text }] of topics.entries()) writeFileSync(file(`${index}.txt`), String(text));
+  writeFileSync(file("table.jsonl"), topics.map(({ topic }, index) => JSON.stringify({ page: file(`${index}.txt`), topic })).join("\n"));
   writeFileSync(
     file("pages.py"),
     "from prelort_worker.rows.row import Row\nfrom prelort_worker.tasks.sequence_classification import SequenceClassification\n" +
@@ -31,7 +31,7 @@ function writeCase(name: string, changes: object = {}): { readonly config: strin
     name: "run",
     runs_dir: root,
     seed: 7,
-    // More than can be done before a test has acted on an event.
+    // More than finish before a test has reacted to an event.
     rounds: 1000,
     model: { name_or_path: file("model"), task: "pages:Pages" },
     lora: { r: 2, target_modules: ["query"] },
@@ -67,7 +67,7 @@ async function command(
   return { code, stderr };
 }
 
-/** Changes one bit of the last byte in place: size and time of writing stay. */
+/** Flips one bit of the last byte; size and modification time do not change. */
 function alter(file: string): void {
   const content = readFileSync(file);
   const { atime, mtime } = statSync(file);
@@ -75,7 +75,7 @@ function alter(file: string): void {
   utimesSync(file, atime, mtime);
 }
 
-test("a resume with another weight file, tokenizer, picture or helper module is refused by its name, before anything is trained", async () => {
+test("resume refuses a changed weight file, tokenizer, data file or helper module by its name, before training starts", async () => {
   const { config, file } = writeCase("changed");
   const killed = await command(["run", config], (event, kill) => event.type === "round-start" && event.round === 2 && kill());
   expect(killed.code).toBeNull();
@@ -85,12 +85,12 @@ test("a resume with another weight file, tokenizer, picture or helper module is 
   const journal = readFileSync(file("run/journal.jsonl"), "utf8");
 
   const cases: readonly [string, RegExp][] = [
-    ["model/model.safetensors", /model\.name_or_path {2}weights file model\.safetensors of the model has changed since the run began/],
-    ["model/tokenizer.json", /model\.name_or_path {2}tokenizer file tokenizer\.json of the model has changed/],
-    ["7.txt", /data\.path {2}\S+7\.txt, which a row of data\.path names, has changed since the run began/],
-    ["reading.py", /model\.task {2}module reading\.py of the task has changed since the run began/],
+    ["model/model.safetensors", /model\.name_or_path {2}.*\bmodel\.safetensors\b/],
+    ["model/tokenizer.json", /model\.name_or_path {2}.*\btokenizer\.json\b/],
+    ["7.txt", /data\.path {2}.*\b7\.txt\b/],
+    ["reading.py", /model\.task {2}.*\breading\.py\b/],
   ];
-  const wholes = cases.map(([name]) => readFileSync(file(name)));
+  const originals = cases.map(([name]) => readFileSync(file(name)));
   for (const [name] of cases) {
     if (name.endsWith(".safetensors")) alter(file(name));
     else appendFileSync(file(name), name.endsWith(".py") ? "# other\n" : "\n");
@@ -98,12 +98,12 @@ test("a resume with another weight file, tokenizer, picture or helper module is 
   const types: string[] = [];
   const refused = await command(["resume", file("run")], ({ type }) => types.push(type));
   expect(refused.code).toBe(2);
-  expect(refused.stderr).toContain("4 problems");
+  expect(refused.stderr.split("\n").filter((line) => line.startsWith("  "))).toHaveLength(cases.length);
   for (const [, reason] of cases) expect(refused.stderr).toMatch(reason);
   expect(types).not.toContain("round-start");
   expect(readFileSync(file("run/journal.jsonl"), "utf8")).toBe(journal);
 
-  for (const [place, [name]] of cases.entries()) writeFileSync(file(name), wholes[place] ?? "");
+  for (const [index, [name]] of cases.entries()) writeFileSync(file(name), originals[index] ?? "");
   const resumed = await command(["resume", file("run")], (event, kill) => event.type === "round-start" && kill(), {
     ATEN_CPU_CAPABILITY: "default",
   });
@@ -112,7 +112,7 @@ test("a resume with another weight file, tokenizer, picture or helper module is 
   expect(noted).toContainEqual({ path: "variables.ATEN_CPU_CAPABILITY", is: "default" });
 });
 
-test("a worker that is replaced in mid-run and finds another model does not train", async () => {
+test("a worker that replaces another mid-run and loads a different model does not train", async () => {
   const { config, file } = writeCase("replaced");
   const ended = await command(["run", config], (event, _, pid) => {
     if (event.type !== "round-start" || event.round !== 1) return;
@@ -121,33 +121,31 @@ test("a worker that is replaced in mid-run and finds another model does not trai
     process.kill(Number(worker?.trim().split(/\s+/)[0]), "SIGKILL");
   });
   expect(ended.code).not.toBe(0);
-  expect(ended.stderr).toMatch(
-    /the model that worker w0\.\d loaded: expected the one of worker w0, got another: weights file model\.safetensors/,
-  );
+  expect(ended.stderr).toMatch(/\bw0\.\d\b.*\bw0\b.*\bmodel\.safetensors\b/);
   const fits = readLines(file("run/journal.jsonl")).filter(({ type }) => type === "fit");
   expect(fits.filter((fit) => fit["worker_id"] !== "w0")).toEqual([]);
 });
 
-test("a second plan of the same asks no worker, and one of anything else does", () => {
+test("a repeated plan starts no worker; a plan of another model, other data or another seed does", () => {
   const { config, file } = writeCase("planned");
   const cache = file("cache");
   const plan = (...set: string[]) => {
     rmSync(path.join(cache, "logs"), { recursive: true, force: true });
-    const args = [cli, "plan", config, "--json", ...set.flatMap((one) => ["--set", one])];
-    const told = execFileSync(process.execPath, args, { encoding: "utf8", env: { ...process.env, PRELORT_CACHE: cache } });
-    return { told, hasAsked: existsSync(path.join(cache, "logs/plan/w0.log")) };
+    const args = [cli, "plan", config, "--json", ...set.flatMap((assignment) => ["--set", assignment])];
+    const output = execFileSync(process.execPath, args, { encoding: "utf8", env: { ...process.env, PRELORT_CACHE: cache } });
+    return { output, hasStarted: existsSync(path.join(cache, "logs/plan/w0.log")) };
   };
   const first = plan();
-  expect(first.hasAsked).toBe(true);
-  expect(plan()).toEqual({ told: first.told, hasAsked: false });
-  expect(plan("fit.lr=1", "rounds=9").hasAsked).toBe(false);
-  expect(plan("seed=8").hasAsked).toBe(true);
+  expect(first.hasStarted).toBe(true);
+  expect(plan()).toEqual({ output: first.output, hasStarted: false });
+  expect(plan("fit.lr=1", "rounds=9").hasStarted).toBe(false);
+  expect(plan("seed=8").hasStarted).toBe(true);
   for (const [name, change] of [
     ["model/model.safetensors", alter],
     ["7.txt", (page: string) => appendFileSync(page, "\n")],
   ] as const) {
     change(file(name));
-    expect([name, plan().hasAsked]).toEqual([name, true]);
-    expect([name, plan().hasAsked]).toEqual([name, false]);
+    expect([name, plan().hasStarted]).toEqual([name, true]);
+    expect([name, plan().hasStarted]).toEqual([name, false]);
   }
 });

@@ -5,8 +5,8 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { buildRun, federate, loadConfig } from "../../src/index.ts";
 import { python, root, temporaryFolder } from "../support/e2e.ts";
 
-// The settings that people know, each as it is but for a tiny model of the same architecture, rows of the same shape, and
-// fewer steps.
+// The shipped configs of published settings, with a tiny model of the same architecture, rows of the same shape, and fewer
+// steps.
 
 const folder = temporaryFolder();
 const known = [
@@ -28,7 +28,7 @@ const known = [
   },
 ];
 
-describe("a setting that people know runs on a small scale:", () => {
+describe("a published setting runs on a small scale:", () => {
   beforeAll(() => {
     execFileSync(python, [path.join(root, "test/fixtures/known_data.py"), folder()], { env: { ...process.env, HF_HUB_OFFLINE: "1" } });
   });

@@ -1,12 +1,12 @@
-"""Loads what prelort exported as its users would, and makes an adapter that only PEFT knows how to make.
+"""Loads exports as users would, and makes an adapter that only PEFT can make.
 
     PYTHONPATH=workers python test/e2e/load_exports.py VERB …
 
-    compare NAME=FOLDER …   logits of each, as their distances to the first
+    compare NAME=FOLDER …   distance of each one's logits to the first
     labels FOLDER           id2label of a whole model
     patterned BASE FOLDER   makes a PEFT adapter of several ranks and scales
 
-A folder is a PEFT adapter, a whole model, or a round of a run, whose components are merged here by hand.
+A folder is a PEFT adapter, a whole model, or a round of a run; its components are merged here by hand.
 """
 
 import json

@@ -5,22 +5,22 @@ import { beforeAll, expect, test } from "vitest";
 import { allClients, federate, type FederateOptions, listRanks, processLauncher, segmentWise } from "../../src/index.ts";
 import { root, temporaryFolder, workersOf } from "../support/e2e.ts";
 
-// A worker in another language, which knows the wire contract's page and nothing else.
+// A worker in another language, written from the wire contract alone.
 
 const folder = temporaryFolder();
 const launcher = processLauncher({ command: process.execPath, args: [path.join(root, "test/fixtures/other-worker.mjs")] });
 
 beforeAll(() => {
-  // Three clouds of points in a plane, and a constant.
+  // Three clouds of points in a plane, plus a constant feature.
   const centres = [
     [2, 0],
     [-1, 2],
     [-1, -2],
   ] as const;
-  const points = Array.from({ length: 240 }, (_, place) => {
-    const [x, y] = centres[place % 3]!;
-    const jitter = (salt: number) => ((place * salt) % 17) / 17 - 0.5;
-    return JSON.stringify({ x: [x + jitter(5), y + jitter(11), 1], cloud: "abc"[place % 3] });
+  const points = Array.from({ length: 240 }, (_, index) => {
+    const [x, y] = centres[index % 3]!;
+    const jitter = (salt: number) => ((index * salt) % 17) / 17 - 0.5;
+    return JSON.stringify({ x: [x + jitter(5), y + jitter(11), 1], cloud: "abc"[index % 3] });
   });
   writeFileSync(path.join(folder(), "points.jsonl"), `${points.join("\n")}\n`);
 });
@@ -42,11 +42,11 @@ function options(name: string, count: number): FederateOptions {
   };
 }
 
-test("it learns at every tier, to the same bytes whatever their number and though one is killed", async () => {
+test("workers in another language learn at every tier, to the same bytes with one or two of them and after one is killed", async () => {
   const alone = await federate(options("alone", 1)).result;
   const [before, after] = [alone.metrics[0]!, alone.metrics.at(-1)!];
-  for (const [place, { r, loss, accuracy, own }] of after.byTier.entries()) {
-    expect(loss, `tier ${r}`).toBeLessThan(before.byTier[place]!.loss!);
+  for (const [index, { r, loss, accuracy, own }] of after.byTier.entries()) {
+    expect(loss, `tier ${r}`).toBeLessThan(before.byTier[index]!.loss!);
     expect(accuracy, `tier ${r}`).toBeGreaterThan(0.6);
     expect(own).toEqual([{ name: "confidence", value: expect.any(Number) as number }]);
   }
@@ -56,7 +56,7 @@ test("it learns at every tier, to the same bytes whatever their number and thoug
   for await (const event of run) {
     if (event.type === "worker-ready") pids.set(event.workerId, event.pid);
     if (event.type === "worker-status" && event.state === "failed") ended.add(event.workerId);
-    // Both have said hello by then, as a rule; whoever has, has one to kill.
+    // The last worker that is ready; usually both are by then.
     if (event.type === "round-start" && event.round === 2) process.kill([...pids.values()].at(-1)!, "SIGKILL");
   }
   expect((await run.result).sha256).toBe(alone.sha256);

@@ -10,12 +10,12 @@ import { cli, python, root, temporaryFolder, tiny } from "../support/e2e.ts";
 const folder = temporaryFolder();
 const [frontPage, guide, workers] = ["README.md", "src/README.md", "workers/README.md"].map(readDocument) as [Document, Document, Document];
 const files = readdirSync(path.join(root, "configs")).filter((name) => name.endsWith(".yaml"));
-/** Of the hub, which known-configs.test.ts runs. */
+/** Configs with data or models from the hub; known-configs.test.ts runs them. */
 const onHub = /^(flora-dolly|flowertune-general|raflora-20newsgroups)\.yaml$/;
 const configs = files.filter((name) => !name.startsWith("compare-") && !onHub.test(name));
 const comparisons = files.filter((name) => name.startsWith("compare-"));
 
-/** Commands of prelort in a guide's shell snippets, without `npx prelort` and comments. */
+/** The prelort commands in a guide's shell snippets, without `npx prelort` and comments. */
 function commandsOf(document: Document, pattern: RegExp): readonly string[] {
   const lines = snippets(document, "sh").flatMap((block) => block.split("\n"));
   return lines
@@ -35,7 +35,7 @@ function prelort(...args: string[]): string {
 }
 
 beforeAll(() => {
-  // As if it had been installed there.
+  // As if the package were installed there.
   mkdirSync(path.join(folder(), "node_modules"));
   symlinkSync(root, path.join(folder(), "node_modules", "prelort"));
   writeFileSync(path.join(folder(), "package.json"), '{ "type": "module" }');
@@ -44,14 +44,14 @@ beforeAll(() => {
 describe("every shipped config can be planned, and run:", () => {
   test.each(configs)("%s", (name) => {
     const config = path.join(root, "configs", name);
-    // The small language models take minutes to pretrain; here another stands in.
+    // The small language models take minutes to pretrain; a tiny one replaces them.
     const isLanguage = readFileSync(config, "utf8").includes("task: causal-lm");
     const model = isLanguage ? [`model.name_or_path=${tiny("tiny-llama")}`, "evaluate.max_new_tokens=2"] : [];
     const isDirichlet = readFileSync(config, "utf8").includes("name: dirichlet");
     const small = ["rounds=1", "data.max_examples=400", "data.eval_examples=16", "data.client_eval_examples=1", "fit.local_steps=1"];
     const shrunk = [...small, ...(isDirichlet ? ["data.partition.min_examples=4"] : []), ...model];
     const overrides = shrunk.flatMap((override) => ["--set", override]);
-    expect(prelort("plan", config, ...overrides)).toContain("held out");
+    expect(JSON.parse(prelort("plan", config, "--json", ...overrides))).toMatchObject({ rounds: 1, evalExamples: 16 });
     prelort("run", config, ...overrides);
   });
 });
@@ -64,21 +64,21 @@ test.each(comparisons)("every method of %s is a config", async (name) => {
   }
 });
 
-test("what the quickstart wrote is loaded as src/README.md says, and reported", () => {
+test("the quickstart's output is loaded and reported as src/README.md says", () => {
   const [code = ""] = snippets(guide, "py");
   const script = `${code}\nassert sum(p.abs().sum().item() for n, p in model.named_parameters() if "lora_B" in n) > 0\nprint(model.peft_config["default"].r)`;
   expect(runPython(script)).toBe("4");
   expect(prelort("report", "runs/quickstart")).toContain("report.html");
 });
 
-test("what the quickstart wrote is exported, and loaded, as src/README.md says", () => {
+test("the quickstart's output is exported and loaded as src/README.md says", () => {
   const commands = commandsOf(guide, /export/);
   expect(commands).toHaveLength(2);
   for (const command of commands) prelort(...command.split(" "));
   expect(runPython(snippets(guide, "py")[1] ?? "")).not.toBe("");
 });
 
-describe("with a table, a model and a metric of one's own,", () => {
+describe("with the user's own table, model and metric,", () => {
   beforeAll(() => {
     const [yaml = ""] = snippets(frontPage, "yaml");
     const rows = Array.from(
@@ -94,7 +94,7 @@ describe("with a table, a model and a metric of one's own,", () => {
   test("the front page's commands run its YAML, and its Python loads the result", () => {
     const [plan = "", run = "", ...others] = commandsOf(frontPage, /speeches/);
     expect(others).toEqual([]);
-    expect(prelort(...plan.split(" "))).toContain("held out");
+    expect(JSON.parse(prelort(...plan.split(" "), "--json"))).toMatchObject({ labels: ["18", "19", "20", "21"] });
     prelort(...run.split(" "));
     const [code = ""] = snippets(frontPage, "py");
     expect(
@@ -121,7 +121,7 @@ describe("with a table, a model and a metric of one's own,", () => {
   });
 });
 
-/** Runs a snippet as a user would, against dist; Node must not see types, of which snippets that run have none. */
+/** Runs a snippet as a user would, against dist. Node must not see types, so it must have none. */
 function runTypeScript(code: string): string {
   const file = path.join(folder(), "snippet.js");
   writeFileSync(file, code);

@@ -13,13 +13,13 @@ async function bytesOf(name: string, count: number, launcher?: WorkerLauncher): 
   return { sha256, metrics: readFileSync(path.join(directory, "metrics.jsonl"), "utf8") };
 }
 
-test("one seed gives the same bytes with one worker, with two, and again", async () => {
+test("one seed gives the same bytes with one worker, with two, and when repeated", async () => {
   const two = await bytesOf("two", 2);
   expect(await bytesOf("two-again", 2)).toEqual(two);
   expect(await bytesOf("one", 1)).toEqual(two);
 });
 
-test("tensors that go through the socket, and not through shared memory, give the same bytes", async () => {
+test("tensors sent through the socket instead of shared memory give the same bytes", async () => {
   const local = processLauncher({ command: python });
   const remote: WorkerLauncher = { launch: (options) => ({ ...local.launch(options), pid: undefined }) };
   expect(await bytesOf("through-the-socket", 2, remote)).toEqual(await bytesOf("through-memory", 2));

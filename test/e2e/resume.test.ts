@@ -12,7 +12,7 @@ import { eventually } from "../support/patience.ts";
 const runs = temporaryFolder();
 const ROUNDS = 3;
 
-/** The tiny run as a file has it, with a server optimiser, whose state must be there again. */
+/** The tiny run as a config file, with a server optimizer whose state resume must restore. */
 function writeConfig(name: string): string {
   const { model, data, lora, fit, evaluate, seed } = tinyRun(runs(), name);
   const file = path.join(runs(), `${name}.yaml`);
@@ -50,9 +50,10 @@ interface Ended {
   readonly code: number | null;
   readonly events: readonly RunEvent[];
   readonly stderr: string;
+  readonly pid: number | undefined;
 }
 
-/** Runs the command line, and kills it with SIGKILL at the first event that `isEnd`. */
+/** Runs the command line, and kills it with SIGKILL at the first event for which `isEnd` holds. */
 async function command(args: readonly string[], isEnd: (event: RunEvent) => unknown = () => false): Promise<Ended> {
   const child = spawn(process.execPath, [cli, ...args, "--json"], { stdio: ["ignore", "pipe", "pipe"] });
   const events: RunEvent[] = [];
@@ -66,10 +67,10 @@ async function command(args: readonly string[], isEnd: (event: RunEvent) => unkn
   });
   const [code] = (await once(child, "close")) as [number | null];
   await eventually(() => expect(workersOf(child.pid ?? 0)).toEqual([]));
-  return { code, events, stderr };
+  return { code, events, stderr, pid: child.pid };
 }
 
-/** What is promised: every round's files and the metrics. */
+/** Everything that must be reproduced: every round's files and the metrics. */
 function bytesOf(name: string): Record<string, string> {
   const folder = path.join(runs(), name);
   const files = readdirSync(path.join(folder, "rounds"), { recursive: true, encoding: "utf8" }).filter((file) =>
@@ -84,7 +85,7 @@ function damage(file: string): void {
   writeFileSync(file, content.fill(1, content.length - 4));
 }
 
-describe("a run whose controller is killed ends with the undisturbed run's bytes, once it is resumed,", () => {
+describe("a resumed run ends with the bytes of an undisturbed run:", () => {
   let undisturbed: Record<string, string>;
   beforeAll(async () => {
     expect((await command(["run", writeConfig("undisturbed")])).code).toBe(0);
@@ -94,7 +95,7 @@ describe("a run whose controller is killed ends with the undisturbed run's bytes
 
   test.each<[string, (event: RunEvent) => unknown, { readonly restored: number }]>([
     [
-      "killed in round 2, once a client has reported",
+      "killed in round 2 after a client has reported",
       ({ type, ...event }) => type === "client-fit" && "round" in event && event.round === 2,
       { restored: 1 },
     ],
@@ -105,7 +106,7 @@ describe("a run whose controller is killed ends with the undisturbed run's bytes
     const called = name.replaceAll(/[ ,]+/g, "-");
     const config = writeConfig(called);
     expect((await command(["run", config], isEnd)).code).toBeNull();
-    // As a power cut leaves it.
+    // A power cut may leave half a line.
     appendFileSync(path.join(runs(), called, "journal.jsonl"), '{"type":"commit","round":3,"sha');
     const resumed = await command(["resume", path.join(runs(), called), "--set", "workers.count=1"]);
     expect([resumed.code, resumed.stderr]).toEqual([0, ""]);
@@ -117,7 +118,7 @@ describe("a run whose controller is killed ends with the undisturbed run's bytes
     expect(readdirSync(path.join(runs(), called)).filter((entry) => entry.startsWith("lock"))).toEqual([]);
   });
 
-  test("and one whose last adapter was damaged goes on from the one before", async () => {
+  test("killed, and its last adapter damaged", async () => {
     const config = writeConfig("damaged");
     expect((await command(["run", config], (event) => event.type === "round-start" && event.round === 3)).code).toBeNull();
     const file = path.join(runs(), "damaged/rounds/2/global.safetensors");
@@ -127,8 +128,8 @@ describe("a run whose controller is killed ends with the undisturbed run's bytes
   });
 });
 
-describe("what cannot be resumed is refused before anything starts:", () => {
-  test("a run that another process is at, another config, a folder without a run", async () => {
+describe("resume refuses before anything starts:", () => {
+  test("a run that another process holds, another config, a folder without a run", async () => {
     const config = writeConfig("busy");
     let second: Promise<Ended> | undefined;
     const first = await command(["run", config], (event) => {
@@ -138,17 +139,17 @@ describe("what cannot be resumed is refused before anything starts:", () => {
     });
     expect(first.code).toBe(0);
     expect((await second)?.code).toBe(2);
-    expect((await second)?.stderr).toMatch(/busy is in use by process \d+/);
+    expect((await second)?.stderr).toMatch(new RegExp(`\\bbusy\\b.*\\b${first.pid}\\b`));
 
     const other = await command(["resume", path.join(runs(), "busy"), "--set", "seed=8", "--set", "fit.lr=1"]);
     expect(other.code).toBe(2);
-    expect(other.stderr).toMatch(/2 problems[^]*--set seed {2}was 7 when the run began and is 8 now[^]*fit\.lr/);
+    expect(other.stderr).toMatch(/^ {2}--set seed {2}.*\b7\b.*\b8\b.*\n {2}--set fit\.lr {2}.*\b0\.01\b.*\b1\b/m);
 
     const none = await command(["resume", path.join(runs(), "nothing")]);
-    expect([none.code, none.stderr]).toEqual([2, expect.stringContaining("holds no run")]);
+    expect([none.code, none.stderr]).toEqual([2, expect.stringContaining(path.join(runs(), "nothing"))]);
   });
 
-  test("data that are not those that it began with", async () => {
+  test("data that changed since the run began", async () => {
     const data = path.join(runs(), "changing.jsonl");
     const lines = readFileSync(tiny("words.jsonl"), "utf8");
     writeFileSync(data, lines);
@@ -159,13 +160,13 @@ describe("what cannot be resumed is refused before anything starts:", () => {
     const journal = path.join(runs(), "changing/journal.jsonl");
     writeFileSync(journal, readFileSync(journal, "utf8").replace('{"type":"end"}\n', ""));
     writeFileSync(data, lines.replace("kind", "sort"));
-    await expect(federate({ ...options, resume: true }).result).rejects.toThrow(
-      /data\.path {2}changing\.jsonl has changed since the run began/,
-    );
+    await expect(federate({ ...options, resume: true }).result).rejects.toMatchObject({
+      issues: [{ path: "data.path", message: expect.stringContaining("changing.jsonl") }],
+    });
   });
 });
 
-test("a run that had ended is told again without a worker", async () => {
+test("resuming a finished run returns its result without starting a worker", async () => {
   const options = tinyRun(runs(), "ended");
   const { sha256, metrics, adapter } = await federate(options).result;
   const launcher = { launch: () => expect.unreachable("a worker was started") };
@@ -178,7 +179,7 @@ test("a run that had ended is told again without a worker", async () => {
   expect([...result.adapter.rows]).toEqual([...adapter.rows]);
 });
 
-test("verify names what was altered, and what does not follow from the updates", async () => {
+test("verify names altered files and rounds that cannot be recomputed from their updates", async () => {
   const options: FederateOptions = { ...tinyRun(runs(), "verified"), recordUpdates: true };
   const { directory } = await federate(options).result;
   expect(await verifyRun(directory)).toEqual(
@@ -189,7 +190,7 @@ test("verify names what was altered, and what does not follow from the updates",
   const altered = readFileSync(update);
   const other = readFileSync(path.join(directory, "updates/1/c01.safetensors"));
   writeFileSync(update, other);
-  expect((await verifyRun(directory))[2]?.problems).toEqual([expect.stringContaining("expected a fit of round 2")]);
+  expect((await verifyRun(directory))[2]?.problems).toEqual([expect.stringMatching(/c01\.safetensors\b.*\bround 2\b/)]);
   writeFileSync(update, altered);
   const global = path.join(directory, "rounds/1/global.safetensors");
   damage(global);
@@ -197,12 +198,10 @@ test("verify names what was altered, and what does not follow from the updates",
   expect(problems).toEqual([0, 1, 1]);
 });
 
-test("what a committed round is worth is on record, though the next one fails at once", async () => {
+test("a committed round's metrics are recorded even if the next round fails at once", async () => {
   const base = tinyRun(runs(), "failing");
   const selection: Selection = ({ round, clients }) => (round === 2 ? ["nobody"] : clients.map(({ id }) => id));
-  await expect(federate({ ...base, strategy: { ...base.strategy, selection } }).result).rejects.toThrow(
-    'must name known clients once each, got "nobody"',
-  );
+  await expect(federate({ ...base, strategy: { ...base.strategy, selection } }).result).rejects.toThrow('"nobody"');
   expect(readLines(runs(), "failing", "metrics.jsonl").map(({ round }) => round)).toEqual([0, 1]);
 });
 
@@ -216,13 +215,13 @@ describe("a round closes", () => {
   test.each<[string, FederateOptions["closing"]]>([
     ["with enough", { enough: 0.75 }],
     ["at its deadline, with a quorum", { quorum: 0.75, deadline: 0.1 }],
-  ])("%s; whom it did not wait for is recorded, and the same round is made of the same clients by a resume", async (how, closing) => {
+  ])("%s; late clients are recorded, and a resume repeats the round with the same clients", async (how, closing) => {
     const name = how.replaceAll(/\W+/g, "-");
     const options = withFault(name, { fits: { c03: "endless" } }, { closing, rounds: 1 });
     const { sha256, directory, metrics } = await federate(options).result;
     expect(metrics[1]).toMatchObject({ reported: ["c00", "c01", "c02"], failed: [], late: ["c03"] });
 
-    // As it was before the commit.
+    // As before the commit.
     const journal = path.join(directory, "journal.jsonl");
     const lines = readFileSync(journal, "utf8").split("\n");
     writeFileSync(journal, `${lines.slice(0, lines.findIndex((line) => line.includes('"close"')) + 1).join("\n")}\n`);
@@ -233,16 +232,16 @@ describe("a round closes", () => {
     expect(again.sha256).toBe(sha256);
   });
 
-  test("in failure where no quorum can report, and can be resumed", async () => {
+  test("with an error if no quorum can be reached, and can be resumed", async () => {
     const options = withFault("quorum", { fits: { c00: "nan", c01: "nan" }, always: true }, { closing: { quorum: 0.75 } });
-    await expect(federate(options).result).rejects.toThrow(/round 1: 2 of 4 clients .*closing\.quorum.* 3;[^]*client c0[01] failed/);
+    await expect(federate(options).result).rejects.toThrow(/\bround 1\b.*\b2\b.*\b4\b.*closing\.quorum.*\b3\b[^]*\bc0[01]\b/);
     process.env["PRELORT_TEST_FAULT"] = "{}";
     const { metrics } = await federate({ ...options, resume: true }).result;
     expect(metrics.map(({ failed }) => failed)).toEqual([[], [], []]);
   });
 
-  test("without a client that ends every worker, which is selected no more, in this life or the next", async () => {
-    const options = withFault("deadly", { fits: { c02: "crash" }, always: true }, { rounds: 2 });
+  test("without a client that crashes every worker, and neither the run nor its resume selects that client again", async () => {
+    const options = withFault("poison", { fits: { c02: "crash" }, always: true }, { rounds: 2 });
     const run = federate(options);
     const aside: RunEvent[] = [];
     for await (const event of run) if (event.type === "client-set-aside") aside.push(event);
@@ -253,11 +252,11 @@ describe("a round closes", () => {
       [3, ["c02"]],
       [3, []],
     ]);
-    const journal = path.join(runs(), "deadly/journal.jsonl");
+    const journal = path.join(runs(), "poison/journal.jsonl");
     const lines = readFileSync(journal, "utf8").split("\n");
     writeFileSync(journal, `${lines.slice(0, lines.findIndex((line) => /"commit","round":1/.test(line)) + 1).join("\n")}\n`);
-    keepLines(path.join(runs(), "deadly/metrics.jsonl"), 2);
+    keepLines(path.join(runs(), "poison/metrics.jsonl"), 2);
     expect((await federate({ ...options, resume: true }).result).metrics[2]).toMatchObject({ failed: [] });
-    expect(existsSync(path.join(runs(), "deadly/updates"))).toBe(false);
+    expect(existsSync(path.join(runs(), "poison/updates"))).toBe(false);
   });
 });

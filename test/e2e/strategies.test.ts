@@ -32,7 +32,7 @@ function clientsOf(directory: string): readonly { id: string; r: number }[][] {
   return rounds.map(({ clients }) => clients as { id: string; r: number }[]);
 }
 
-test("power-of-choice asks workers for losses and takes the highest; FFA-LoRA leaves A alone, to the byte", async () => {
+test("power-of-choice asks workers for losses and selects the highest; FFA-LoRA does not change a byte of A", async () => {
   const selection = powerOfChoiceSelection({ fraction: 0.5, candidates: 4 });
   const { directory } = await run("ffa", { selection, aggregation: ffaLora() });
   expect(clientsOf(directory).map((clients) => clients.length)).toEqual([2, 2]);
@@ -48,7 +48,7 @@ test("power-of-choice asks workers for losses and takes the highest; FFA-LoRA le
   expect(again.sha256).toBe(globalSha(directory));
 });
 
-test("Oort explores, then goes by what clients reported; FLoRA merges what they trained and starts anew", async () => {
+test("Oort explores, then selects by reported losses; FLoRA merges the trained adapters and starts from a fresh one", async () => {
   const profiles = [{ speed: 1 }, { speed: 2 }, { speed: 4 }, { speed: 8 }];
   const data = { ...tinyRun(folder(), "x").data, profiles };
   const { directory, metrics } = await run(
@@ -60,13 +60,13 @@ test("Oort explores, then goes by what clients reported; FLoRA merges what they 
   const { layout, adapter } = globalAfter(directory, 3);
   expect(adapter.merged?.ends).toEqual([0, ranks[0], ranks[0]! + ranks[1]!, ranks[0]! + ranks[1]! + ranks[2]!]);
   expect(adapter.merged?.rows.length).toBe(adapter.merged!.ends.at(-1)! * layout.width);
-  // What is fresh adds nothing yet, so the merged model's loss is that of its SVD where nothing is cut off.
+  // A fresh adapter adds nothing, so the merged model's loss equals that of its untruncated SVD.
   const last = metrics.at(-1);
   expect(last?.merged?.loss).toBeLessThan(metrics[0]!.byTier[0]!.loss!);
   expect(last?.byTier.at(-1)?.loss).toBeCloseTo(last!.merged!.loss!, 1);
 });
 
-test("self-pruning clients lose rank once their tail falls, and a server optimiser's state is kept with the round", async () => {
+test("self-pruning clients lose rank once the energy of their last rows falls, and the server optimizer's state is saved with each round", async () => {
   const aggregation = withServerOptimizer(segmentWise(), { name: "momentum", momentum: 0.5 });
   const rankAssignment = selfPruningRanks({ ranks: [8, 4, 2, 1], penalty: 50 });
   const { directory, layout } = await run("pruned", { rankAssignment, aggregation }, { rounds: 3 });

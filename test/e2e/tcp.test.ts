@@ -9,7 +9,7 @@ import { PATIENCE_MS } from "../support/patience.ts";
 
 const runs = temporaryFolder();
 
-/** As everybody on the machine sees it, and on Linux the environment too. */
+/** A process's command line, which every user can read, and on Linux its environment too. */
 function shownOf(pid: number): string {
   const commandLine = execFileSync("ps", ["-ww", "-o", "args=", "-p", `${pid}`], { encoding: "utf8" });
   return process.platform === "linux" ? commandLine + readFileSync(`/proc/${pid}/environ`, "latin1") : commandLine;
@@ -66,7 +66,7 @@ test("workers that a command starts give the same bytes, and end with the run", 
   expect(sha256).toBe((await federate(tinyRun(runs(), "here")).result).sha256);
   expect(pids).toHaveLength(2);
   for (const pid of pids) expect(() => process.kill(pid, 0)).toThrow("ESRCH");
-  const logs = ["w0", "w1"].map((id) => readFileSync(path.join(directory, "logs", `${id}.log`), "utf8"));
+  const logs = ["w0", "w1"].map((id) => readFileSync(path.join(directory, "workers", `${id}.log`), "utf8"));
   expect(logs.map((log) => /^Welcome to (host-.)$/m.exec(log)?.[1])).toEqual(["host-a", "host-b"]);
 });
 

@@ -13,7 +13,7 @@ async function run(wire: Wire, count: number) {
   return { ...result, text: readFileSync(path.join(result.directory, "metrics.jsonl"), "utf8") };
 }
 
-/** Values that the four clients' rows hold, of ranks 8, 4, 2 and 1: both modules of two layers, 112 floats a component. */
+/** Floats in the rows of clients of ranks 8, 4, 2 and 1: two modules in two layers, 112 floats per component. */
 const lengths = [8, 4, 2, 1].map((r) => r * 2 * 112);
 const total = (bytesOf: (length: number) => number) => lengths.reduce((sum, length) => sum + bytesOf(length), 0);
 
@@ -21,7 +21,7 @@ test.each<[Wire, number, number]>([
   [{ update: "bf16", downlink: "bf16" }, total((n) => 2 * n), total((n) => 2 * n)],
   [{ update: "f16", downlink: "f32" }, total((n) => 4 * n), total((n) => 2 * n)],
   [{ update: "int8", downlink: "bf16" }, total((n) => 2 * n), total((n) => n + 4 * Math.ceil(n / 256))],
-])("%j trains, moves what it says, and gives the same bytes with one worker and with two", async (wire, down, up) => {
+])("%j trains, sends as many bytes as it should, and gives the same result with one worker and with two", async (wire, down, up) => {
   const [two, one] = [await run(wire, 2), await run(wire, 1)];
   expect(one.sha256).toBe(two.sha256);
   expect(one.text).toBe(two.text);

@@ -4,7 +4,7 @@ import path from "node:path";
 import { beforeAll, expect, test } from "vitest";
 import { cli, temporaryFolder, tiny } from "../support/e2e.ts";
 
-// A folder of data is where commands are run, and holds files by the names of modules that every worker imports.
+// Commands run in a data folder, whose files have the names of modules that every worker imports.
 
 const folder = temporaryFolder();
 const NAMES = [
@@ -45,13 +45,13 @@ workers: { count: 1, devices: [cpu] }
   );
 });
 
-test("no module of the working folder is imported, and none that PYTHON* variables point to", () => {
+test("no module from the working folder or from PYTHON* variables is imported", () => {
   const own = { PYTHONPATH: work(), PYTHONHOME: work(), PYTHONSTARTUP: path.join(work(), "random.py"), PYTHONWARNINGS: "error" };
   const env = { ...process.env, ...own, PYTHONUSERBASE: work(), PYTHONINSPECT: "1" };
   for (const args of [["run", "tiny.yaml"], ["export", "runs/tiny", "--r", "4", "--merge", "--out", "merged"], ["doctor"]]) {
-    const { stdout, stderr } = spawnSync(process.execPath, [cli, ...args], { encoding: "utf8", cwd: work(), env });
+    const { status, stdout, stderr } = spawnSync(process.execPath, [cli, ...args], { encoding: "utf8", cwd: work(), env });
     expect(existsSync(marker()) && readFileSync(marker(), "utf8"), `prelort ${args.join(" ")}: ${stdout}${stderr}`).toBe(false);
-    expect(`${stdout}${stderr}`).not.toMatch(/broken|cannot be run|not installed/);
+    expect(status, stdout + stderr).toBe(0);
   }
   expect(existsSync(path.join(work(), "runs/tiny/adapters/r4/adapter_model.safetensors"))).toBe(true);
   expect(existsSync(path.join(work(), "merged/model.safetensors"))).toBe(true);

@@ -7,7 +7,7 @@ import type { Report } from "./tally.ts";
 
 /** In bytes. */
 export interface Memory {
-  /** Of JavaScript, with nothing left to collect; what a worker's process has on its heap is not told apart. */
+  /** JavaScript's heap after garbage collection. */
   readonly heap?: number;
   readonly rss: number;
 }
@@ -20,7 +20,7 @@ export interface Attack {
 /** Of the inputs. */
 const SHARES = { frames: 0.6, conversations: 0.3, files: 0.1 } as const;
 
-/** Tries so many inputs on the controller's code, of all kinds in turn. `tell` hears now and then how many it were. */
+/** Tries `inputs` inputs of all kinds in turn on the controller's code. Calls `tell` sometimes with the number done. */
 export async function attackController(seed: number, inputs: number, tell: (done: number) => void = () => {}): Promise<Attack> {
   const sources = frameSources("worker", seed);
   const layers: Readonly<Record<keyof typeof SHARES, Layer>> = {
@@ -32,7 +32,7 @@ export async function attackController(seed: number, inputs: number, tell: (done
   const done = (name: keyof typeof SHARES) => layers[name].tally.inputs() / (SHARES[name] * inputs);
   let afterTenth: Memory | undefined;
   for (let steps = 0; ; steps++) {
-    const [least] = names.toSorted((one, other) => done(one) - done(other));
+    const [least] = names.toSorted((a, b) => done(a) - done(b));
     if (least === undefined || done(least) >= 1) break;
     if (done(least) >= 0.1) afterTenth ??= memory();
     if (steps % 100 === 0) tell(names.reduce((sum, name) => sum + layers[name].tally.inputs(), 0));

@@ -1,10 +1,10 @@
-/** Timers of this process that go only when they are told to. */
+/** Replaces this process's timers by ones that fire only on request. */
 export interface Clock {
-  /** Calls back what comes due within so many milliseconds. */
+  /** Fires the timers that are due within this many milliseconds. */
   advance(ms: number): void;
-  /** Timers that are set. */
+  /** The number of pending timers. */
   pending(): number;
-  /** The process has its own again. */
+  /** Restores the process's own timers. */
   restore(): void;
 }
 
@@ -31,7 +31,7 @@ export function stopTheClock(): Clock {
     advance(ms) {
       const end = now + ms;
       for (;;) {
-        const [next] = [...timers].filter(({ at }) => at <= end).toSorted((one, other) => one.at - other.at);
+        const [next] = [...timers].filter(({ at }) => at <= end).toSorted((a, b) => a.at - b.at);
         if (!next) break;
         now = next.at;
         if (next.repeats) next.refresh();

@@ -1,4 +1,4 @@
-/* The process that attacks the controller's code: writes lines of JSON, how far it is, and last what it found. */
+/* The process that attacks the controller's code: writes lines of JSON with its progress, the last with its findings. */
 import process from "node:process";
 import { attackController } from "./campaign.ts";
 import { createTally } from "./tally.ts";
@@ -19,7 +19,7 @@ try {
   const { crashes } = strays.report();
   write({ layers: crashes.length > 0 ? { ...layers, strays: strays.report() } : layers, memory });
 } catch (error) {
-  // The fault is in this program: what goes wrong with an input is caught there.
+  // A bug in this program: errors that an input causes are caught where it is tried.
   process.stderr.write(`${(error as Error).stack}\n`);
   process.exitCode = 1;
 }

@@ -20,7 +20,7 @@ import type { Sources } from "./mutate.ts";
 import { drawScenario, LENT, type Scenario } from "./scenario.ts";
 import { createTally, nameOf, type Tally } from "./tally.ts";
 
-/** One call of run(), and what came of it. */
+/** One call of run(), and its outcome. */
 interface Run {
   readonly task: Task;
   result?: PromiseSettledResult<Reply | undefined>;
@@ -28,10 +28,10 @@ interface Run {
 }
 
 const BEAT = pack({ type: "beat", activity: "idle", task_id: null, step: 0, steps: 0 });
-/** Long after every deadline of the worker's, in seconds that nobody waits for. */
+/** Long after all of the worker's deadlines; the clock is simulated. */
 const LAST_SECOND = 40;
 
-/** Whole conversations with the controller's side of a worker: each ends in an honest reply, or one that has a name. */
+/** Whole conversations with the controller's side of a worker: each must end in a correct reply or a named error. */
 export async function conversationLayer(seed: number, sources: Sources): Promise<Layer> {
   const rng = createRng(deriveSeed(seed, "conversations"));
   const tally = createTally();
@@ -78,7 +78,7 @@ export async function conversationLayer(seed: number, sources: Sources): Promise
       const [result] = await Promise.allSettled([reply]);
       begun.result = result;
       if (result.status === "rejected" || !result.value) return;
-      // The others are looked at once no more comes: what is late must not reach them.
+      // Check the others after the last frame: a late one must not reach them.
       if (isEarly) judge(begun, tally, input);
       result.value.close(isEarly);
     };
@@ -134,11 +134,11 @@ function judge(run: Run, tally: Tally, input: readonly Uint8Array[]): void {
   else {
     const wrong = dishonesty(task, result.value);
     if (wrong === undefined) tally.accepted();
-    else tally.crashed(new Error(`a reply that is not what its worker announced: ${wrong}`), input);
+    else tally.crashed(new Error(`a reply that differs from what its worker announced: ${wrong}`), input);
   }
 }
 
-/** What is wrong with a reply that was taken. */
+/** What is wrong with an accepted reply. */
 function dishonesty(task: Task, { message, payload }: Reply): string | undefined {
   if (message.task_id !== task.id) return "another task's";
   const announced = "tensors" in message ? message.tensors : [];
@@ -155,7 +155,7 @@ function dishonesty(task: Task, { message, payload }: Reply): string | undefined
   return undefined;
 }
 
-/** Whether that comes true: at once, or within so many milliseconds. */
+/** Whether the condition holds immediately or within this many milliseconds. */
 async function ends(isTrue: () => boolean, withinMs = 0): Promise<boolean> {
   const start = performance.now();
   await setImmediate();

@@ -7,7 +7,7 @@ import type { Sources } from "./mutate.ts";
 
 const packr = new Packr({ useRecords: false, variableMapSize: true });
 
-/** A frame of a message, of the contract or not. */
+/** A frame of a message, valid or not. */
 export function pack(message: Record<string, unknown>): Uint8Array {
   return Uint8Array.from(packr.pack({ protocol_version: PROTOCOL_VERSION, ...message }));
 }
@@ -28,7 +28,7 @@ export function goldenMessage(type: string): Readonly<Record<string, unknown>> {
   return golden.find(({ message }) => message["type"] === type)?.message ?? {};
 }
 
-/** Golden frames of the wire, and some that announce much. */
+/** Golden frames, and some that announce large tensors. */
 export function frameSources(from: Golden["from"], seed: number): Sources {
   const own = golden.filter((entry) => entry.from === from || entry.message["type"] === "chunk");
   const files = own.map(({ file }) => Uint8Array.from(readFileSync(path.join(WIRE, file))));
@@ -36,7 +36,7 @@ export function frameSources(from: Golden["from"], seed: number): Sources {
     const tensors = [{ name: "rows", dtype, shape, bytes, crc32: 0, shared: null }];
     return pack({ ...goldenMessage(from === "controller" ? "fit" : "loaded"), tensors });
   };
-  // What a tensor takes agrees with its shape, and is more than any frame could bring; or cannot be reckoned.
+  // Tensors of a size that agrees with their shape but exceeds any frame, or that overflows.
   const large = [2 ** 20, 2 ** 30, 2 ** 40, 2 ** 51].map((size) => announcing([1, size / 4], size));
   const beyond = [
     announcing([1e308, 1e308], 1, "I8X256"),

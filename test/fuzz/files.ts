@@ -49,7 +49,7 @@ const JOURNAL = [
 
 const ORIGIN = { round: 1, adapter: "a".repeat(64), seed: "5" };
 
-/** What a run reads back from its disk: adapters, its state, recorded fits, the journal. */
+/** The files that a run reads back: adapters, its state, recorded fits, the journal. */
 export async function fileLayer(seed: number): Promise<Layer> {
   const rng = createRng(deriveSeed(seed, "files"));
   const tally = createTally();
@@ -79,13 +79,13 @@ export async function fileLayer(seed: number): Promise<Layer> {
       if (
         !Buffer.from(read.buffer, read.byteOffset, read.byteLength).equals(Buffer.from(values.buffer, values.byteOffset, values.byteLength))
       )
-        throw new Error(`${name} is read in two ways`);
+        throw new Error(`${name} is read differently in parts`);
     }
   }
   async function readMutated(bytes: Uint8Array): Promise<void> {
     writeFileSync(journal, bytes);
     const { end } = await readJournal(journal);
-    if (end < bytes.length) tally.refused("a journal: what follows its last whole line");
+    if (end < bytes.length) tally.refused("a journal: text after its last complete line");
   }
 
   return {
@@ -134,7 +134,7 @@ const ODD = [
   "\ud800",
 ];
 
-/** As the spool writes it. */
+/** An update as the update store writes it. */
 function recordedFit(): Uint8Array {
   const raw = new Map<string, RawTensor>([
     ["dense", { dtype: "F32", shape: [3], bytes: asFloat32(adapter.dense).bytes }],
@@ -152,12 +152,12 @@ function recordedFit(): Uint8Array {
   return Buffer.concat(encodeRaw(raw, { ...ORIGIN, round: "1", client_id: "c0", worker_id: "w0", fit, crc32: `${crc}` }));
 }
 
-/** A safetensors file whose header says something else, or of which some bytes are others. */
+/** A safetensors file with a changed header or changed bytes. */
 function mutateFile(rng: Rng, file: Uint8Array, hostile: readonly unknown[]): Uint8Array {
   if (isOdds(rng, 0.1)) return file;
   if (isOdds(rng, 0.2)) return mutateBytes(rng, file, [file]);
   const { header, data } = readFile(file);
-  // Half the time of what is itself JSON in there: the layout, the ends of what is merged.
+  // Half of the time change metadata that is JSON itself: the layout, the ends of merged components.
   const metadata = header["__metadata__"] as Record<string, string> | undefined;
   const inner =
     metadata && isOdds(rng, 0.5)
@@ -170,7 +170,7 @@ function mutateFile(rng: Rng, file: Uint8Array, hostile: readonly unknown[]): Ui
   return writeFile(inner === undefined ? mutateJson(rng, header, hostile) : JSON.stringify(header), data);
 }
 
-/** A recorded fit whose answer says something else, with a checksum that agrees. */
+/** A recorded fit with a changed answer and a matching checksum. */
 function withAnotherAnswer(rng: Rng, file: Uint8Array, hostile: readonly unknown[]): Uint8Array {
   const { header, data } = readFile(file);
   const metadata = header["__metadata__"] as Record<string, string>;
@@ -179,7 +179,7 @@ function withAnotherAnswer(rng: Rng, file: Uint8Array, hostile: readonly unknown
   return writeFile(JSON.stringify(header), data);
 }
 
-/** One that is whole, but whose `rows` are fewer than its answer says. */
+/** A complete fit with fewer `rows` than its answer says. */
 function withFewerValues(file: Uint8Array): Uint8Array {
   const { header, data } = readFile(file);
   const metadata = header["__metadata__"] as Record<string, string>;

@@ -5,10 +5,10 @@ import { mutateFrame, type Sources } from "./mutate.ts";
 import { choose } from "./random.ts";
 import { createTally, nameOf, type Tally } from "./tally.ts";
 
-/** No input may take longer, tried twice: once may be this machine's doing. */
+/** No input may take longer twice in a row; once may be due to the machine. */
 export const DEADLINE_MS = 30_000;
 
-/** One part of what takes input, attacked one input at a time. */
+/** One layer that accepts input, attacked one input at a time. */
 export interface Layer {
   readonly tally: Tally;
   /** Tries one input. */
@@ -16,7 +16,7 @@ export interface Layer {
   close?(): Promise<void>;
 }
 
-/** Frames into decodeWorkerMessage, which throws RefusedErrors alone. */
+/** Frames for decodeWorkerMessage, which may throw only RefusedErrors. */
 export function frameLayer(seed: number, sources: Sources): Layer {
   const rng = createRng(deriveSeed(seed, "frames"));
   const tally = createTally();
@@ -43,7 +43,7 @@ export function frameLayer(seed: number, sources: Sources): Layer {
   };
 }
 
-/** Runs what is to end before its deadline. */
+/** Runs something that has to end before its deadline. */
 export async function timed<T>(tally: Tally, input: readonly Uint8Array[], run: () => T | Promise<T>): Promise<T> {
   const once = async () => {
     const start = performance.now();

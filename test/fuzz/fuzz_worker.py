@@ -1,9 +1,9 @@
-"""The worker's side of npm run fuzz: reads mutated frames from standard input, and tells what came of them.
+"""The worker's side of npm run fuzz: reads mutated frames from standard input, and reports the outcomes.
 
     python test/fuzz/fuzz_worker.py --seed 1 --hypothesis 1000 < cases
 
-A case is a conversation with one Inbox: how many frames it has and then each, lengths as 4 bytes, little-endian. Writes
-lines of JSON to standard output: how far it is, now and then, and last what it found. Hypothesis makes more cases.
+A case is a conversation with one Inbox: the number of frames, then each frame; lengths are 4 bytes, little-endian.
+Writes lines of JSON to standard output: sometimes its progress, and last its findings. Hypothesis makes more cases.
 """
 
 import argparse
@@ -33,16 +33,16 @@ from prelort_worker.wire.mailbox import Inbox, Job
 from prelort_worker.wire.messages import Credit
 
 WIRE = Path(__file__).parents[1] / "fixtures" / "wire"
-# No case may take longer, tried twice: once may be this machine's doing.
+# No case may take longer twice in a row; once may be due to the machine.
 DEADLINE_SECONDS = 30.0
-# What frames of 5 MiB at most may make a worker take, beside what it has.
+# Memory that frames of at most 5 MiB may make a worker allocate.
 MEMORY_BYTES = 2**30
-# Descriptors that cases name: memory that is lent, and a pipe that nobody writes to.
+# Descriptors that cases name: shared memory, and a pipe without a writer.
 LENT, SILENT = 200, 201
 
 
 class Target:
-    """Counts what came of every case."""
+    """Counts the outcome of every case."""
 
     def __init__(self) -> None:
         self.inputs = self.past_first_check = self.accepted = 0
@@ -92,7 +92,7 @@ class Target:
 
 
 def converse(frames: list[bytes]) -> Iterator[str | None]:
-    """As the connection takes them. What each came to: None, or the name of the failure that was answered."""
+    """Accepts frames as the connection does. Yields each outcome: None, or the name of the failure in the answer."""
     inbox, window = Inbox(os.getpid()), CreditWindow()
     for frame in frames:
         message = unpack(frame)
@@ -108,7 +108,7 @@ def converse(frames: list[bytes]) -> Iterator[str | None]:
 
 
 def check_job(job: Any) -> None:
-    """Its tensors are as large as it says, and can be read to the end."""
+    """Checks that its tensors have the announced sizes and can be read to the end."""
     if isinstance(job, Job):
         for tensor in job.payload.values():
             size = 1
@@ -142,7 +142,7 @@ def golden_messages() -> list[dict[str, Any]]:
 
 
 def cases_of_hypothesis() -> st.SearchStrategy[list[bytes]]:
-    """Golden messages, in which values are others: of any type, at any depth."""
+    """Golden messages with changed values of any type at any depth."""
     numbers = st.integers(-(2**63), 2**64 - 1) | st.floats() | st.sampled_from([0, 1, 2, 4, 16, 2**31, 2**53, 2.0**53])
     leaves = st.none() | st.booleans() | numbers | st.text(max_size=20) | st.binary(max_size=64)
     lists = st.lists(leaves, max_size=4)
@@ -159,7 +159,7 @@ def cases_of_hypothesis() -> st.SearchStrategy[list[bytes]]:
 
 
 def with_another(draw: st.DrawFn, container: Any, values: st.SearchStrategy[Any]) -> Any:
-    """A copy with one value changed, or, of a map, one key more or less."""
+    """A copy with one value changed, or, in a map, a key added or removed."""
     keys = list(container) if isinstance(container, dict) else list(range(len(container)))
     key = draw(st.sampled_from([*keys, "more"] if isinstance(container, dict) else keys)) if keys else None
     if key is None:
@@ -231,11 +231,11 @@ def main() -> None:
             tenth = resident_bytes()
         if time.monotonic() - told > 0.5:
             told = time.monotonic()
-            # What does not come back from C is found here.
+            # Shows where a call into C hangs.
             faulthandler.dump_traceback_later(30, exit=True)
             print(json.dumps({"inputs": target.inputs}), flush=True)
 
-    # In parts, since Hypothesis remembers what it has tried.
+    # In parts, since Hypothesis keeps every case it has tried.
     for start in range(0, options.hypothesis, 500):
         run_hypothesis(target, options.seed + start, min(500, options.hypothesis - start))
         tell()

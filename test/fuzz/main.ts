@@ -2,8 +2,8 @@
  * npm run fuzz -- [--seed N] [--inputs N] [--property-seed N]
  *
  * Throws mutated frames, conversations and files at the controller's code, and a fifth as many frames at a worker's. Each must end in
- * time, in an honest result or in a refusal that has a name, and leave no memory taken. Then runs the property tests of both languages
- * on cases that no `npm test` has drawn. Writes fuzz.json; exits with 1 where something did not hold.
+ * time, with a correct result or a named refusal, and leak no memory. Then runs the property tests of both languages on cases that
+ * `npm test` does not draw. Writes fuzz.json; exits with 1 if something failed.
  */
 import { spawn } from "node:child_process";
 import { randomInt } from "node:crypto";
@@ -35,13 +35,13 @@ if (!isSeed(seed) || !isSeed(propertySeed) || !Number.isInteger(inputs) || input
   process.exit(2);
 }
 
-/** A process that says nothing for longer hangs in an input. */
+/** A process that is silent for longer hangs in an input. */
 const SILENCE_MS = 60_000;
-/** Bytes that the last nine tenths of the inputs may leave taken: caches that fill up, fragments. */
+/** Bytes by which memory may grow over the last nine tenths of the inputs: caches, fragmentation. */
 const MOST_GROWTH = 32 * 1024 ** 2;
-/** Bytes that either process may have at any time: no frame is worth more than some hundred MiB. */
+/** Bytes that either process may use at any time: no frame justifies more than a few hundred MiB. */
 const MOST_AT_ONCE = 1024 ** 3;
-/** Of a worker's inputs, one in so many is a case that Hypothesis makes. */
+/** One in this many of a worker's inputs is a case from Hypothesis. */
 const HYPOTHESIS = 50;
 
 const python = path.resolve(".venv/bin/python");
@@ -53,11 +53,11 @@ const say = (text: string) => process.stdout.write(`${((Date.now() - started) / 
 
 interface Outcome {
   readonly found?: Attack;
-  /** Why there is nothing. */
+  /** Why there is no result. */
   readonly ended?: string;
 }
 
-/** Runs one of the two, and gives its last line. */
+/** Runs one of the two processes, and returns its last line. */
 async function attack(side: keyof typeof done, command: readonly string[], feed?: (into: Writable) => Promise<void>): Promise<Outcome> {
   const [file = "", ...args] = command;
   const env = { ...process.env, PYTHONPATH: path.resolve("workers") };
@@ -78,7 +78,7 @@ async function attack(side: keyof typeof done, command: readonly string[], feed?
   });
   const told = once(lines, "close");
   const closed = once(child, "close") as Promise<[number | null, NodeJS.Signals | null]>;
-  // Where it has ended, that tells more.
+  // The exit says more, if the process has ended.
   await Promise.race([feed?.(child.stdin).catch(() => {}), closed]);
   child.stdin.on("error", () => {});
   child.stdin.end();
@@ -144,7 +144,7 @@ function summarise({ found, ended }: Outcome) {
 }
 
 const sides = { controller: summarise(controller), worker: summarise(worker) };
-say(`property tests, drawn from seed ${propertySeed}; the same again: npm run fuzz -- --property-seed ${propertySeed}`);
+say(`property tests, drawn from seed ${propertySeed}; to repeat them: npm run fuzz -- --property-seed ${propertySeed}`);
 const properties = { seed: propertySeed, hasHeld: runProperties(propertySeed, python) };
 const hasHeld = sides.controller.hasHeld && sides.worker.hasHeld && properties.hasHeld;
 const [date, seconds] = [new Date().toISOString().slice(0, 10), Math.round((Date.now() - started) / 1000)];

@@ -10,7 +10,7 @@ export interface Sources {
   readonly hostile: readonly Uint8Array[];
 }
 
-/** A valid frame with one to three things changed: mostly in its structure, else in its bytes. */
+/** A valid frame with one to three mutations, mostly of its structure, otherwise of its bytes. */
 export function mutateFrame(rng: Rng, frame: Uint8Array, sources: Sources): Uint8Array {
   const way = rng.next();
   const tree = way < 0.9 ? treeOf(frame) : undefined;
@@ -22,14 +22,14 @@ function treeOf(frame: Uint8Array): Tree | undefined {
   try {
     return readTree(frame);
   } catch {
-    return undefined; // it was changed before
+    return undefined; // an earlier mutation broke it
   }
 }
 
 function mutateStructure(rng: Rng, tree: Tree, sources: Sources): Uint8Array {
   for (let count = 1 + below(rng, 3); count > 0; count--) {
     const branches = branchesOf(tree);
-    // Those below the message itself are more, and say less.
+    // Prefer the message's own fields: nested ones are more numerous and less interesting.
     const branch = isOdds(rng, 0.6) ? branches[0] : choose(rng, branches);
     if (branch && branch.items.length > 0) mutateBranch(rng, branch, sources);
   }
@@ -74,7 +74,7 @@ function mutateBranch(rng: Rng, branch: Branch, { corpus, hostile }: Sources): v
         MAX_FRAME_BYTES / (bytes.length + 1),
       );
       branch.items.splice(start, width, { bytes: repeat(bytes, times), values: width * Math.floor(times) });
-      if (width === 2) branch.items.splice(start, 0, { bytes: new Uint8Array(0), values: 0 }); // keys stay at even places
+      if (width === 2) branch.items.splice(start, 0, { bytes: new Uint8Array(0), values: 0 }); // keys stay at even indices
       return;
     }
     default:
@@ -87,11 +87,11 @@ const COUNTS = [0, 16, 255, 65535, 2 ** 20, 2 ** 31, 2 ** 32 - 1];
 /** A part of another valid message: a map's keys (`from` 0) or values (1), or a list's items. */
 function graft(rng: Rng, corpus: readonly Uint8Array[], kind: Branch["kind"], from: number): Tree {
   const branches = branchesOf(readTree(choose(rng, corpus))).filter((branch) => branch.kind === kind);
-  const items = branches.length === 0 ? [] : choose(rng, branches).items.filter((_, place) => kind === "array" || place % 2 === from);
+  const items = branches.length === 0 ? [] : choose(rng, branches).items.filter((_, index) => kind === "array" || index % 2 === from);
   return items.length > 0 ? choose(rng, items) : { bytes: Uint8Array.of(0xa0) };
 }
 
-/** In so many lists of one. */
+/** Wraps a value in nested lists of one item. */
 function nested(rng: Rng, tree: Tree): Uint8Array {
   const depth = isOdds(rng, 0.01) ? 100_000 : 1 + below(rng, 10);
   return Buffer.concat([Buffer.alloc(depth, 0x91), writeTree(tree)]);
@@ -101,7 +101,7 @@ function repeat(bytes: Uint8Array, times: number): Uint8Array {
   return Buffer.alloc(bytes.length * Math.floor(times), bytes);
 }
 
-/** Any bytes: flipped, cut, put in, doubled, spliced with another's, or with a length that is a lie. */
+/** Mutates bytes: flipped, cut, inserted, repeated, spliced with another frame, or with a wrong length. */
 export function mutateBytes(rng: Rng, bytes: Uint8Array, others: readonly Uint8Array[]): Uint8Array {
   let changed = bytes;
   for (let count = 1 + below(rng, 3); count > 0; count--) changed = mutateOnce(rng, changed, others);
@@ -138,7 +138,7 @@ function mutateOnce(rng: Rng, bytes: Uint8Array, others: readonly Uint8Array[]):
   }
 }
 
-/** str, bin, array, map and ext, whose length follows. */
+/** The codes of str, bin, array, map and ext that a length follows. */
 const LENGTH_HEADS = [0xd9, 0xda, 0xdb, 0xc4, 0xc5, 0xc6, 0xdc, 0xdd, 0xde, 0xdf, 0xc7, 0xc8, 0xc9];
 
 function randomBytes(rng: Rng, length: number): Uint8Array {

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
 
-/** Cases that every property is tried with; `npm test` has 100. */
+/** Cases per property; `npm test` tries 100. */
 const RUNS = 1000;
 
 /** Runs the property tests of both languages on cases drawn from that seed, with their output on the terminal. */

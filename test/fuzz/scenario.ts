@@ -10,14 +10,14 @@ import { goldenMessage, pack } from "./corpus.ts";
 import { mutateFrame, type Sources } from "./mutate.ts";
 import { below, choose, isOdds } from "./random.ts";
 
-/** What happens to a worker of the controller's: a frame comes from its process, or something else does. */
+/** An event for the controller's side of a worker: a frame from its process, or something else. */
 export type Step = Uint8Array | "turn" | "run" | "cancel" | "stop" | "exit";
 
-/** What a worker is given, and what then comes. */
+/** The tasks of a worker, and the events that follow. */
 export interface Scenario {
   readonly tasks: readonly Task[];
   readonly steps: readonly Step[];
-  /** It goes on beating once nothing else comes. */
+  /** It keeps sending heartbeats after the last event. */
   readonly beats: boolean;
 }
 
@@ -28,15 +28,15 @@ const requestOf = (type: string, changes: object = {}): TaskRequest => {
 };
 
 const SHAPES = { rows: [2, 300], dense: [3] } as const;
-/** What controller and worker send. Of bytes that are no other's, so that one which went astray is seen. */
-const VALUES = Uint8Array.from({ length: 64 + 4 * 603 }, (_, place) => (place * 7) % 251);
+/** The payload of controller and worker: varied bytes, so that a misplaced one is noticed. */
+const VALUES = Uint8Array.from({ length: 64 + 4 * 603 }, (_, index) => (index * 7) % 251);
 export const LENT = VALUES.subarray(64);
 const adapter: Adapter = { r: 2, rows: new Float32Array(600).fill(1.5), dense: Float32Array.of(1, 2, 3) };
-/** More than may be under way. */
+/** More than the number that may run at once. */
 const largeAdapter: Adapter = { r: 2, rows: new Float32Array((CREDIT_BYTES + CHUNK_BYTES) / 4), dense: new Float32Array(0) };
 
 interface Drafted extends Task {
-  /** Of its honest answer. */
+  /** The correct answer. */
   readonly answer: Record<string, unknown>;
   readonly tensors: readonly ("rows" | "dense")[];
 }
@@ -60,7 +60,7 @@ function draftTask(rng: Rng, number: number): Drafted {
   };
 }
 
-/** Frames of an honest answer: whole, or in shared memory where `lent` is given. */
+/** Frames of a correct answer: with chunks, or in shared memory if `lent` is given. */
 function answer(
   { id: task_id, dtype = "F32", ...task }: Drafted,
   attempt: number,
@@ -81,9 +81,9 @@ function answer(
       shape.reduce((product: number, side) => product * side, 1),
     );
     const bytes = values.subarray(start, start + length);
-    const place = lent && { fd: lent.fd, offset: lent.offset + start };
+    const location = lent && { fd: lent.fd, offset: lent.offset + start };
     start += length;
-    return { name, dtype, shape: [...shape], bytes, crc32: place ? null : crc32(bytes), shared: place ?? null };
+    return { name, dtype, shape: [...shape], bytes, crc32: location ? null : crc32(bytes), shared: location ?? null };
   });
   const described = tensors.map((tensor) => ({ ...tensor, bytes: tensor.bytes.length }));
   const { tensors: given, ...fields } = task.answer;
@@ -91,14 +91,14 @@ function answer(
   if (lent || tensors.length === 0) return [header];
   const size = choose(rng, [700, 1 << 20]);
   const chunks = tensors.flatMap(({ name, bytes }) =>
-    Array.from({ length: Math.ceil(bytes.length / size) }, (_, place) =>
-      pack({ ...envelope, type: "chunk", tensor: name, offset: place * size, data: bytes.slice(place * size, (place + 1) * size) }),
+    Array.from({ length: Math.ceil(bytes.length / size) }, (_, index) =>
+      pack({ ...envelope, type: "chunk", tensor: name, offset: index * size, data: bytes.slice(index * size, (index + 1) * size) }),
     ),
   );
   return [header, ...chunks, pack({ ...envelope, type: "end" })];
 }
 
-/** What an honest worker does, and what is wrong with it here. */
+/** What a correct worker does, with mutations. */
 export function drawScenario(rng: Rng, sources: Sources, memory: Lent): Scenario {
   const lent = isOdds(rng, 0.3) ? memory : undefined;
   const tasks = Array.from({ length: 1 + below(rng, 2) }, (_, number) => draftTask(rng, number));
@@ -120,7 +120,7 @@ export function drawScenario(rng: Rng, sources: Sources, memory: Lent): Scenario
     if (first) steps.push("run", "turn", ...answer(first, 2, rng, isOdds(rng, 0.5) ? lent : undefined));
   }
   if (isOdds(rng, 0.95)) for (let count = 1 + below(rng, 4); count > 0; count--) disturb(rng, steps, sources);
-  // Another answer among the parts of this one, which travels the other way and says something else.
+  // Another answer among the parts of this one, sent the other way and with other contents.
   if (isOdds(rng, 0.05)) {
     const parts = answer(choose(rng, tasks), 1, rng, lent ? undefined : memory, VALUES).slice(below(rng, 2));
     steps.splice(below(rng, steps.length + 1), 0, ...parts);
@@ -137,22 +137,22 @@ function disturb(rng: Rng, steps: Step[], sources: Sources): void {
     case 0: // lost
       steps.splice(at, 1);
       return;
-    case 1: // doubled, at once or late
+    case 1: // repeated, immediately or late
       steps.splice(isOdds(rng, 0.5) ? at : other, 0, step);
       return;
-    case 2: // in another order
+    case 2: // reordered
       steps.splice(other, 0, ...steps.splice(at, 1 + below(rng, 3)));
       return;
-    case 3: // all of it again
+    case 3: // everything repeated
       steps.push(...steps.slice(at, other));
       return;
-    case 4: // and no more comes
+    case 4: // the rest is lost
       steps.splice(at);
       return;
     case 5:
       steps.splice(at, 0, choose(rng, sources.corpus));
       return;
-    case 6: // of another task, or another try
+    case 6: // of another task or attempt
       if (isFrame) steps.splice(other, 0, elsewhere(rng, step));
       return;
     case 7:
@@ -167,7 +167,7 @@ function disturb(rng: Rng, steps: Step[], sources: Sources): void {
 function elsewhere(rng: Rng, frame: Uint8Array): Uint8Array {
   const moved = Uint8Array.from(frame);
   const [key, skipped] = choose(rng, [["task/c", 6] as const, ["attempt", 7] as const]);
-  const place = Buffer.from(frame).indexOf(key);
-  if (place >= 0) moved[place + skipped]! ^= 1 + below(rng, 3);
+  const at = Buffer.from(frame).indexOf(key);
+  if (at >= 0) moved[at + skipped]! ^= 1 + below(rng, 3);
   return moved;
 }

@@ -1,11 +1,11 @@
 import { PrelortError, type RefusedError } from "../../src/errors.ts";
 
-/** What became of the inputs of one layer. */
+/** The outcomes of one layer's inputs. */
 export interface Report {
   readonly inputs: number;
-  /** Of these: they came past the check of the outermost form. */
+  /** Of these, inputs that passed the check of the outermost form. */
   readonly pastFirstCheck: number;
-  /** Of conversations, the replies that were taken. */
+  /** Accepted replies, of conversations. */
   readonly accepted: number;
   readonly slowestMs: number;
   readonly refusals: Readonly<Record<string, number>>;
@@ -17,7 +17,7 @@ export interface Finding {
   readonly what: string;
   /** How often. */
   times: number;
-  /** The first input that did it, in base64, and no more than so much of it. */
+  /** The start of the first such input, in base64. */
   readonly example: readonly string[];
 }
 
@@ -27,7 +27,7 @@ export interface Tally {
   passed(): void;
   accepted(): void;
   refused(name: string): void;
-  /** What came out is no refusal. */
+  /** The error is not a refusal. */
   crashed(error: unknown, input: readonly Uint8Array[]): void;
   hung(what: string, input: readonly Uint8Array[]): void;
   /** How long one input took. */
@@ -68,7 +68,7 @@ export function createTally(): Tally {
   };
 }
 
-/** An error by its kind: what was refused, and what was expected, without what differs from input to input. */
+/** Names an error by what was refused and expected, without details that differ between inputs. */
 export function nameOf(error: unknown): string {
   if (!(error instanceof Error)) return `thrown: ${String(error)}`;
   if (!(error instanceof PrelortError)) return plain(`${error.name}: ${error.message}\n${error.stack?.split("\n")[1]?.trim() ?? ""}`);

@@ -1,21 +1,21 @@
-/** A msgpack value. Leaves are their bytes, so that what no encoder would write can be written. */
+/** A msgpack value. Leaves are raw bytes, so that values no encoder would write are possible. */
 export type Tree = Leaf | Branch;
 
 export interface Leaf {
   readonly bytes: Uint8Array;
-  /** How many values these bytes are; 1 by default. */
+  /** The number of values in these bytes; 1 by default. */
   readonly values?: number;
 }
 
 export interface Branch {
   readonly kind: "map" | "array";
-  /** Of a map keys and values in turn. */
+  /** For a map, keys and values alternate. */
   items: Tree[];
-  /** How many items its header says that there are, if not as many. */
+  /** The number of items in its header, if different. */
   said?: number;
 }
 
-/** Throws a RangeError for a frame that is broken already. */
+/** Throws a RangeError for an invalid frame. */
 export function readTree(frame: Uint8Array): Tree {
   const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
   let at = 0;

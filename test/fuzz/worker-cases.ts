@@ -4,15 +4,15 @@ import { frameSources, goldenMessage, pack } from "./corpus.ts";
 import { mutateFrame } from "./mutate.ts";
 import { below, choose, isOdds } from "./random.ts";
 
-/** In the process of fuzz_worker.py: memory that is lent, and a pipe that nobody writes to. */
+/** Descriptors in the process of fuzz_worker.py: shared memory, and a pipe without a writer. */
 const [LENT, SILENT] = [200, 201];
 
-/** Conversations for a worker's inbox, of one frame each or of whole tasks, and what is wrong with them. */
+/** Conversations for a worker's inbox, of single frames or whole tasks, with mutations. */
 export function* workerCases(seed: number): Generator<readonly Uint8Array[]> {
   const rng = createRng(deriveSeed(seed, "worker"));
   const sources = frameSources("controller", seed);
   const fit = goldenMessage("fit");
-  const data = Uint8Array.from({ length: 24 }, (_, place) => place);
+  const data = Uint8Array.from({ length: 24 }, (_, index) => index);
 
   const task = (attempt: number): Uint8Array[] => {
     const envelope = { task_id: choose(rng, ["t", "u"]), attempt };
@@ -23,8 +23,8 @@ export function* workerCases(seed: number): Generator<readonly Uint8Array[]> {
     }
     const tensors = [{ name: "rows", dtype: "F32", shape: [2, 3], bytes: 24, crc32: crc32(data), shared: null }];
     const size = choose(rng, [24, 10]);
-    const chunks = Array.from({ length: Math.ceil(24 / size) }, (_, place) =>
-      pack({ ...envelope, type: "chunk", tensor: "rows", offset: place * size, data: data.slice(place * size, (place + 1) * size) }),
+    const chunks = Array.from({ length: Math.ceil(24 / size) }, (_, index) =>
+      pack({ ...envelope, type: "chunk", tensor: "rows", offset: index * size, data: data.slice(index * size, (index + 1) * size) }),
     );
     return [pack({ ...fit, ...envelope, tensors }), ...chunks, pack({ ...envelope, type: isOdds(rng, 0.8) ? "end" : "cancel" })];
   };
@@ -45,7 +45,7 @@ export function* workerCases(seed: number): Generator<readonly Uint8Array[]> {
   }
 }
 
-/** As fuzz_worker.py reads it. */
+/** Encodes a case for fuzz_worker.py. */
 export function encodeCase(frames: readonly Uint8Array[]): Uint8Array {
   const length = (count: number) => {
     const bytes = Buffer.alloc(4);

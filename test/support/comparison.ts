@@ -1,18 +1,29 @@
 import type { ComparisonResult } from "../../src/compare/compare.ts";
 import type { Outcome } from "../../src/compare/outcome.ts";
+import { NOTHING_TRAINED, type RoundMetrics, type TierMetrics } from "../../src/records/metrics.ts";
 
-/** Two tiers with these losses, which are also those of round 2. */
-export function outcome(method: string, seed: number, losses: readonly [number, number], more: Partial<Outcome> = {}): Outcome {
-  const byTier = losses.map((loss, place) => ({
-    r: place + 1,
+/** Tiers 1, 2 and so on, with these losses. */
+function tiersWithLosses<L extends number | null>(losses: readonly L[]) {
+  return losses.map((loss, index) => ({
+    r: index + 1,
     loss,
-    perplexity: Math.exp(loss),
+    perplexity: loss === null ? null : Math.exp(loss),
     accuracy: null,
     macroF1: null,
     rougeL: null,
     own: [],
     examples: 8,
-  }));
+  })) satisfies TierMetrics[];
+}
+
+/** Round 1 with these losses at tiers 1, 2 and so on. */
+export function roundWithLosses(losses: readonly (number | null)[], failed: readonly string[] = []): RoundMetrics {
+  return { round: 1, byTier: tiersWithLosses(losses), merged: null, byClient: [], energy: [], ...NOTHING_TRAINED, failed };
+}
+
+/** Two tiers with these losses, after the last round and in round 2. */
+export function outcome(method: string, seed: number, losses: readonly [number, number], more: Partial<Outcome> = {}): Outcome {
+  const byTier = tiersWithLosses(losses);
   const [one, two] = losses;
   return {
     method,
@@ -47,7 +58,7 @@ export function outcome(method: string, seed: number, losses: readonly [number, 
   };
 }
 
-/** Three methods over two seeds; one of them costs three passes a step, and lacks its second seed. */
+/** Three methods over two seeds; the steps of one cost three passes, and its second seed is missing. */
 export const result: ComparisonResult = {
   name: "trial",
   reference: "ours",

@@ -38,7 +38,7 @@ export function inlineCode(document: Document): readonly string[] {
   return [...proseOf(document).matchAll(/`([^`\n]+)`/g)].map(([, code = ""]) => code);
 }
 
-/** Targets of links and images, without those on the web. */
+/** Targets of links and images, except web addresses. */
 export function localLinks(document: Document): readonly string[] {
   const links = proseOf(document)
     .replaceAll(/`[^`\n]*`/g, "``")
@@ -46,7 +46,7 @@ export function localLinks(document: Document): readonly string[] {
   return [...links].map(([, target = ""]) => target).filter((target) => !/^[a-z]+:/.test(target));
 }
 
-/** Of every heading, as GitHub makes them. */
+/** Anchors of all headings, as GitHub makes them. */
 export function anchors(document: Document): readonly string[] {
   const headings = [...proseOf(document).matchAll(/^#+ (.+)$/gm)].map(([, heading = ""]) =>
     heading.replaceAll(/\[([^\]]*)\]\([^)]*\)/g, "$1"),

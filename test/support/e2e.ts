@@ -11,12 +11,12 @@ export const python = environmentPython();
 export const root = packageRoot();
 export const cli = path.join(root, "dist/cli/main.js");
 
-/** Tiny seeded models and data, made once for all tests by test/e2e/global-setup.ts. */
+/** Path of the tiny seeded models and data that test/e2e/global-setup.ts makes once for all tests. */
 export function tiny(...parts: string[]): string {
   return path.join(inject("tinyFolder"), ...parts);
 }
 
-/** A folder for one test file's runs; gone afterwards. */
+/** A folder for one test file's runs, removed afterwards. */
 export function temporaryFolder(): () => string {
   let folder = "";
   beforeAll(() => {
@@ -48,7 +48,7 @@ export function readLines(...file: string[]): Record<string, unknown>[] {
   return text.split("\n").map((line) => JSON.parse(line) as Record<string, unknown>);
 }
 
-/** As a kill leaves a file that grows by lines. */
+/** Keeps the first lines, as if the process that appends to the file had been killed. */
 export function keepLines(file: string, count: number): void {
   const lines = readFileSync(file, "utf8").split("\n").slice(0, count);
   writeFileSync(file, lines.map((line) => `${line}\n`).join(""));

@@ -5,7 +5,7 @@ import { type AdapterLayout, createLayout } from "../../src/adapter/layout.ts";
 import type { Aggregate, Aggregation, RoundContext, Update } from "../../src/strategy/strategy.ts";
 import { createRng, deriveSeed } from "../../src/base/rng.ts";
 
-/** A round as it may happen: some layout, clients of some ranks and sizes, and an update of each. */
+/** A possible round: a layout, clients of various ranks and sizes, and an update from each. */
 export interface Federation {
   readonly context: RoundContext;
   readonly updates: readonly Update[];
@@ -14,9 +14,7 @@ export interface Federation {
 const side = fc.integer({ min: 6, max: 9 });
 const layouts: fc.Arbitrary<AdapterLayout> = fc
   .record({
-    tiers: fc
-      .uniqueArray(fc.integer({ min: 1, max: 6 }), { minLength: 1, maxLength: 4 })
-      .map((tiers) => tiers.toSorted((one, other) => one - other)),
+    tiers: fc.uniqueArray(fc.integer({ min: 1, max: 6 }), { minLength: 1, maxLength: 4 }).map((tiers) => tiers.toSorted((a, b) => a - b)),
     sides: fc.array(fc.tuple(side, side), { minLength: 1, maxLength: 3 }),
     dense: fc.array(fc.array(fc.integer({ min: 1, max: 3 }), { minLength: 1, maxLength: 2 }), { maxLength: 2 }),
   })
@@ -24,22 +22,22 @@ const layouts: fc.Arbitrary<AdapterLayout> = fc
     createLayout(
       { r: tiers.at(-1) ?? 1, tiers, scale: 2 },
       {
-        modules: sides.map(([a, b], place) => ({ name: `layer.${place}`, in: a, out: b })),
-        dense: dense.map((shape, place) => ({ name: `head.${place}`, shape })),
+        modules: sides.map(([a, b], index) => ({ name: `layer.${index}`, in: a, out: b })),
+        dense: dense.map((shape, index) => ({ name: `head.${index}`, shape })),
       },
     ),
   );
 
 const members = fc.record({
-  /** Of each its tier, by place, and its examples. */
+  /** Each client's tier, by index, and its number of examples. */
   drawn: fc.array(fc.record({ tier: fc.nat(), size: fc.integer({ min: 1, max: 5000 }) }), { minLength: 1, maxLength: 6 }),
   seed: fc.nat(),
 });
 
-/** Layouts with updates of 1 to 6 clients, with values of every size. */
+/** Layouts with updates from 1 to 6 clients, with values of every magnitude. */
 export const federations = federationsWith(awkwardAdapter);
 
-/** The same with values up to 1, where comparing to 1e-6 means something. */
+/** The same with values up to 1, so that a tolerance of 1e-6 is meaningful. */
 export const moderateFederations = federationsWith(randomAdapter);
 
 function federationsWith(valuesOf: ValuesOf): fc.Arbitrary<Federation> {
@@ -60,7 +58,7 @@ export function federationOf(
   return { context, updates: clients.map((client) => updateOf(context, client, valuesOf(layout, client.r, `${seed}/${client.id}`))) };
 }
 
-/** Values of every size that float32 has up to 64, now and then the awkward ones. */
+/** float32 values of every magnitude up to 64, sometimes special ones. */
 export function awkwardAdapter(layout: AdapterLayout, r: number, seed: string): Adapter {
   const rng = createRng(deriveSeed(seed));
   const awkward = [0, -0, 64, -64, 2 ** -149, 1 / 3];
@@ -75,10 +73,10 @@ export function awkwardAdapter(layout: AdapterLayout, r: number, seed: string): 
 
 type ValuesOf = (layout: AdapterLayout, r: number, seed: string) => Adapter;
 
-/** For one that finishes at once. */
+/** For an aggregation that finishes synchronously. */
 export function aggregate(aggregation: Aggregation, context: RoundContext, updates: readonly Update[]): Aggregate {
   const finished = aggregateAny(aggregation, context, updates);
-  if (finished instanceof Promise) throw new Error("it reads updates back");
+  if (finished instanceof Promise) throw new Error("the aggregation reads updates back");
   return finished;
 }
 
@@ -88,7 +86,7 @@ export function aggregateAny(aggregation: Aggregation, context: RoundContext, up
   return accumulator.finish();
 }
 
-/** Every byte of an adapter, so that -0 and +0 differ. */
+/** An adapter's bytes, in which -0 and +0 differ. */
 export function bytesOf({ rows, dense, merged }: Adapter): { readonly rows: string; readonly dense: string; readonly merged: string } {
   return { rows: hex(rows), dense: hex(dense), merged: merged ? hex(merged.rows) : "" };
 }
@@ -124,7 +122,7 @@ export function productsOf(adapter: Adapter, layout: AdapterLayout, r = adapter.
   );
 }
 
-/** All that is merged, as one adapter. */
+/** All merged components, as one adapter. */
 export function mergedOf({ merged, dense }: Adapter): Adapter {
   if (!merged) throw new Error("nothing is merged");
   return { r: merged.ends.at(-1) ?? 0, rows: merged.rows, dense };

@@ -12,15 +12,15 @@ import { NOTHING_TRAINED } from "../../src/records/metrics.ts";
 export interface MadeRun {
   readonly name: string;
   readonly layout: AdapterLayout;
-  /** After each round, from 0. */
+  /** The adapter after each round, from 0. */
   readonly rounds: readonly Adapter[];
-  /** As run.json has it. */
+  /** As run.json spells it. */
   readonly aggregation?: object;
   readonly modulesToSave?: readonly string[];
   readonly pooling?: "mean" | undefined;
 }
 
-/** A folder for runs that were never trained: only their files matter. Removed after the tests of a file. */
+/** A folder for runs that were never trained, for tests that need only their files. Removed after a file's tests. */
 export function madeRuns(): { readonly folder: string; make(run: MadeRun): Promise<string> } {
   const folder = mkdtempSync(path.join(tmpdir(), "prelort-test-"));
   afterAll(() => rmSync(folder, { recursive: true }));

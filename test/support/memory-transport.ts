@@ -5,12 +5,12 @@ import type { Transport } from "../../src/transport/transport.ts";
 /** A worker's end of a transport. */
 export interface Peer {
   send(frame: Uint8Array): Promise<void>;
-  /** Frames as they arrive. Ends when either side has closed. For one reader. */
+  /** Frames as they arrive, for one reader. Ends when either side has closed. */
   receive(): AsyncIterable<Uint8Array>;
   close(): Promise<void>;
 }
 
-/** A transport within one process, for tests: `connect` gives the other end. */
+/** A transport within one process: `connect` returns the worker's end. */
 export function memoryTransport(): Transport & { connect(peer: string): Peer } {
   const incoming = createChannel<{ readonly peer: string; readonly frame: Uint8Array }>();
   const peers = new Map<string, ReturnType<typeof createChannel<Uint8Array>>>();

@@ -1,9 +1,9 @@
 import { vi } from "vitest";
 
-/** How long a test waits for what should come soon. No test may fail because its machine is slow: only what hangs meets this. */
+/** How long a test waits for something that should happen soon. Only a hang exceeds it, not a slow machine. */
 export const PATIENCE_MS = 300_000;
 
-/** Waits until the check throws no more. */
+/** Waits until the check no longer throws. */
 export function eventually(check: () => void): Promise<void> {
   return vi.waitFor(check, { timeout: PATIENCE_MS });
 }

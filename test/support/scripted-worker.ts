@@ -16,23 +16,23 @@ import type { WorkerSettings } from "../../src/workers/settings.ts";
 
 const packr = new Packr({ useRecords: false, variableMapSize: true });
 
-/** A worker that a test plays by hand, so that faults happen when they should. */
+/** A worker that a test controls step by step, so that faults happen at the right moment. */
 export interface ScriptedWorker extends LaunchOptions {
   /** Sends a message; `protocol_version` is filled in unless given. */
   send(message: Record<string, unknown>): void;
   sendRaw(frame: Uint8Array): void;
   hello(changes?: Record<string, unknown>): void;
-  /** The next message of the controller's that is not credit. */
+  /** The controller's next message that is not credit. */
   next(): Promise<ControllerMessage>;
-  /** The next message, which must be of that type. */
+  /** The next message; throws if it has another type. */
   expect<T extends ControllerMessage["type"]>(type: T): Promise<ControllerMessageOf<T>>;
-  /** Sends an answer to a task and its tensors whole. */
+  /** Sends an answer to a task with all of its tensors. */
   answer(task: { readonly task_id: string; readonly attempt: number }, message: Record<string, unknown>, payload?: Adapter): void;
-  /** Answers as a worker that does all it is told until the end. Fits return what they were sent. */
+  /** Answers every task correctly until the end. Fits return the adapter that they were sent. */
   serve(): Promise<void>;
   exit(exit: WorkerExit): void;
   readonly wasKilled: () => boolean;
-  /** Bytes of credit given back to it. */
+  /** Bytes of credit that the controller has returned. */
   readonly credited: () => number;
 }
 
@@ -121,7 +121,7 @@ function play(
     async next() {
       while (true) {
         const { value, done } = await frames.next();
-        if (done) return new Promise(() => {}); // a process that is gone does nothing any more
+        if (done) return new Promise(() => {}); // a process that has exited does nothing
         const message = unpack(value) as ControllerMessage;
         if (message.type !== "credit") return message;
         credited += message.bytes;
@@ -183,7 +183,7 @@ export function fitted({ client_id, r, scale }: ControllerMessageOf<"fit">): Rec
   };
 }
 
-/** Reads the tensors that follow a fit's header, giving credit back. */
+/** Reads the tensors that follow a fit's header, and returns credit. */
 export async function takePayload(worker: ScriptedWorker, fit: ControllerMessageOf<"fit">): Promise<Adapter> {
   const assembler = createAssembler(fit.tensors, "any");
   while (fit.tensors.length > 0) {
@@ -199,7 +199,7 @@ export async function takePayload(worker: ScriptedWorker, fit: ControllerMessage
 
 const NOTHING = asFloat32(new Float32Array());
 
-/** What a fit is asked, where what it does is scripted. */
+/** The request of a fit that a script answers. */
 export const onePlainStep = {
   objective: "none",
   full_weight: null,

@@ -10,11 +10,11 @@ const LABELS = ["noun.animal", "noun.artifact", "noun.food", "noun.person"];
 export interface FixtureOptions {
   readonly task?: "sequence-classification" | "causal-lm";
   readonly name?: string;
-  /** Rounds committed, besides round 0. */
+  /** Committed rounds, besides round 0. */
   readonly rounds?: number;
 }
 
-/** Writes a run directory as a run would have left it: quality that grows with rounds and with rank, one failure. */
+/** Writes the directory of a run with one failure and a quality that improves with rounds and with rank. */
 export async function writeRunFixture(
   directory: string,
   { task = "sequence-classification", name = "quickstart", rounds = 8 }: FixtureOptions = {},

@@ -12,13 +12,13 @@ import { packageRoot } from "../../src/installation.ts";
 import { PROTOCOL_VERSION } from "../../src/protocol/limits.ts";
 import { anchors, type Document, documents, inlineCode, localLinks, readDocument, resolveLink, snippets } from "../support/documents.ts";
 
-/* What the guides say, held to the code. What needs Python or dist is in test/e2e/readme.test.ts and test/workers/test_documents.py. */
+/* Checks the guides against the code. Checks that need Python or dist are in test/e2e/readme.test.ts and test/workers/test_documents.py. */
 
 const root = packageRoot();
 const shell = (document: Document) => snippets(document, "sh").flatMap((block) => block.split("\n"));
 const names = documents.map(({ name }) => name);
 
-test("the guides are there", () => {
+test("every guide exists", () => {
   const guides = [
     "README.md",
     "CONTRIBUTING.md",
@@ -27,7 +27,7 @@ test("the guides are there", () => {
   expect(names).toEqual(expect.arrayContaining([...guides, ...["protocol", "records", "strategy"].map((room) => `src/${room}/README.md`)]));
 });
 
-test("one click on the front page leads to what strangers look for first", () => {
+test("the front page links to what new users look for first", () => {
   const [ownData, ownPolicy] = ["workers/README.md#data", "src/strategy/README.md#your-own-policy"];
   const [quorum, compare, resume] = [
     "src/README.md#not-waiting-for-everybody",
@@ -71,7 +71,7 @@ async function loadCommands(): Promise<ReadonlyMap<string, Command>> {
   return new Map(commands.map((command) => [command.name(), command]));
 }
 
-/** Uses of the command line: `[name, options]`. A `…` in them stands for anything. */
+/** Uses of the command line with their command and options. */
 function usesOf(document: Document): readonly { readonly line: string; readonly name: string; readonly options: readonly string[] }[] {
   const rows = [...document.text.matchAll(/^\| `prelort [^\n]*$/gm)].map(([row]) => `prelort ${row.slice("| `prelort ".length)}`);
   return [...shell(document), ...inlineCode(document), ...rows].flatMap((line) => {
@@ -81,7 +81,7 @@ function usesOf(document: Document): readonly { readonly line: string; readonly 
   });
 }
 
-test("the guides use commands and options that there are", async () => {
+test("the guides use only existing commands and options", async () => {
   const commands = await loadCommands();
   expect(commands.size).toBeGreaterThan(10);
   const uses = documents.flatMap(usesOf);
@@ -99,7 +99,7 @@ test("src/README.md has a row for every command", async () => {
   for (const name of (await loadCommands()).keys()) expect(text).toMatch(new RegExp(`^\\| \`prelort ${name}\\b`, "m"));
 });
 
-test("the guides use npm scripts that there are, with options that they take", () => {
+test("the guides use only existing npm scripts and options", () => {
   const { scripts } = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8")) as { scripts: Record<string, string> };
   const lines = documents
     .flatMap((document) => [...shell(document), ...inlineCode(document)])
@@ -116,7 +116,7 @@ test("the guides use npm scripts that there are, with options that they take", (
   expect(unknown).toEqual([]);
 });
 
-/** Dotted names of a config's keys, of every branch. */
+/** Dotted names of a config's keys in all branches of the schema. */
 function keysOf(schema: JsonSchema, prefix = ""): readonly string[] {
   const own = Object.entries(schema.properties ?? {}).flatMap(([key, value]) => [`${prefix}${key}`, ...keysOf(value, `${prefix}${key}.`)]);
   return [
@@ -125,7 +125,7 @@ function keysOf(schema: JsonSchema, prefix = ""): readonly string[] {
   ];
 }
 
-test("the guides name keys that a config has", () => {
+test("the guides name only existing config keys", () => {
   const keys = keysOf(jsonSchemas["prelort.schema.json"]);
   const sections = new Set(keys.filter((key) => key.includes(".")).map((key) => key.split(".")[0]));
   const named = documents.flatMap((document) => [
@@ -133,12 +133,12 @@ test("the guides name keys that a config has", () => {
     ...[...shell(document), ...inlineCode(document)].flatMap((line) => [...line.matchAll(/--set ([\w.]+)=/g)].map(([, key = ""]) => key)),
   ]);
   const dotted = named.map((code) => code.split(/[:= ]/)[0] ?? "").filter((code) => /^[a-z]+(\.(?!(ts|py)$)[a-z_]+)+$/.test(code));
-  const ofConfig = dotted.filter((code) => sections.has(code.split(".")[0]));
-  expect(ofConfig.length).toBeGreaterThan(20);
-  expect(ofConfig.filter((key) => !keys.includes(key))).toEqual([]);
+  const namedKeys = dotted.filter((code) => sections.has(code.split(".")[0]));
+  expect(namedKeys.length).toBeGreaterThan(20);
+  expect(namedKeys.filter((key) => !keys.includes(key))).toEqual([]);
 });
 
-test("the guides name files that there are", () => {
+test("the guides name only existing files", () => {
   const codes = documents.flatMap((document) => [
     ...inlineCode(document),
     ...shell(document).flatMap((line) => line.replace(/ # .*$/, "").split(" ")),
@@ -148,7 +148,7 @@ test("the guides name files that there are", () => {
   expect(files.filter((file) => !existsSync(path.join(root, file)))).toEqual([]);
 });
 
-test("the wire contract names the protocol's version", () => {
+test("the wire contract gives the current protocol version", () => {
   expect(readDocument("src/protocol/README.md").text).toContain(`\`protocol_version\` (${PROTOCOL_VERSION})`);
 });
 
@@ -156,7 +156,7 @@ const blocks = documents.flatMap((document) =>
   [...snippets(document, "yaml"), ...snippets(document, "yml")].map((yaml, index) => [`${document.name}, ${index + 1}`, yaml] as const),
 );
 
-/** What a snippet that shows only a section leaves out. */
+/** The rest of the config for a snippet that shows only a section. */
 const rest = {
   rounds: 2,
   model: { name_or_path: "my-encoder", task: "causal-lm" },
@@ -165,7 +165,7 @@ const rest = {
   strategy: { rank_assignment: { name: "list", ranks: [8, 1] } },
 };
 
-test.each(blocks)("YAML snippet %s is a config, a part of one, or a comparison", async (_, yaml) => {
+test.each(blocks)("YAML snippet %s is a valid config, part of a config, or comparison", async (_, yaml) => {
   const folder = mkdtempSync(path.join(tmpdir(), "prelort-documents-"));
   onTestFinished(() => rmSync(folder, { recursive: true }));
   mkdirSync(path.join(folder, "my-encoder"));

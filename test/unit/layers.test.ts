@@ -3,35 +3,35 @@ import path from "node:path";
 import { expect, test } from "vitest";
 
 const source = path.join(import.meta.dirname, "../../src");
-/** Each part imports only from itself and from what stands before it. */
+/** Each room imports only from itself and from those before it. */
 const layers =
   "errors base installation tensor adapter strategy protocol config transport workers records artifacts server planning report compare testing setup cli index".split(
     " ",
   );
-/** Parts that touch no file, process or socket, and what they may import from outside. */
+/** Rooms that touch no file, process or socket, and the outside modules they may import. */
 const pure = ["tensor", "adapter", "strategy", "protocol"];
 const harmless = ["zod", "msgpackr", "ml-matrix", "node:crypto", "node:zlib", "node:buffer", "node:timers/promises"];
 
 const files = readdirSync(source, { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".ts"));
-const partOf = (file: string) => file.split(path.sep)[0]?.replace(/\.ts$/, "") ?? "";
+const roomOf = (file: string) => file.split(path.sep)[0]?.replace(/\.ts$/, "") ?? "";
 
 function importsOf(file: string): string[] {
   const text = readFileSync(path.join(source, file), "utf8");
   return [...text.matchAll(/(?:\bfrom|\bimport|\bimport\()\s*"([^"]+)"/g)].map(([, specifier]) => specifier ?? "");
 }
 
-test("every file of src lies in a part that has its place among the layers", () => {
+test("every file of src is in a room of the fixed order", () => {
   expect(files.length).toBeGreaterThan(20);
-  expect(files.filter((file) => !layers.includes(partOf(file)))).toEqual([]);
+  expect(files.filter((file) => !layers.includes(roomOf(file)))).toEqual([]);
 });
 
-test.each(files)("%s imports only from its own part and those above it", (file) => {
+test.each(files)("%s imports only from its own room and those above it", (file) => {
   const local = importsOf(file).filter((specifier) => specifier.startsWith("."));
-  const parts = local.map((specifier) => partOf(path.join(path.dirname(file), specifier)));
-  expect(parts.filter((part) => layers.indexOf(part) > layers.indexOf(partOf(file)))).toEqual([]);
+  const rooms = local.map((specifier) => roomOf(path.join(path.dirname(file), specifier)));
+  expect(rooms.filter((room) => layers.indexOf(room) > layers.indexOf(roomOf(file)))).toEqual([]);
 });
 
-test.each(files.filter((file) => pure.includes(partOf(file))))("%s touches no file, process or socket", (file) => {
+test.each(files.filter((file) => pure.includes(roomOf(file))))("%s touches no file, process or socket", (file) => {
   const foreign = importsOf(file).filter((specifier) => !specifier.startsWith("."));
   expect(foreign.filter((specifier) => !harmless.includes(specifier))).toEqual([]);
   expect(readFileSync(path.join(source, file), "utf8")).not.toMatch(

@@ -2,9 +2,9 @@ import process from "node:process";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 
-test("property tests draw the same cases every time, or those of the seed that npm run fuzz gives", () => {
+test("property tests draw the same cases every time, from the default seed or from that of npm run fuzz", () => {
   const drawn: number[][] = [];
-  for (let again = 0; again < 2; again++) {
+  for (let repeat = 0; repeat < 2; repeat++) {
     const cases: number[] = [];
     fc.assert(fc.property(fc.nat(), (value) => void cases.push(value)));
     drawn.push(cases);

@@ -17,27 +17,28 @@ afterEach(() => rm(folder, { recursive: true }));
 
 const provision = (...args: string[]) => execa(process.execPath, [path.join(folder, "src/provision.mjs"), ...args], { reject: false });
 
-test("a Node that is too old is exit 3, before anything is installed", async () => {
+test("with a Node that is too old, src/provision.mjs exits with code 3 before it installs anything", async () => {
   await writeFile(path.join(folder, "package.json"), JSON.stringify({ engines: { node: ">=99.1" } }));
   const { stderr, exitCode } = await provision("build");
-  expect(stderr).toContain(`Node >=99.1 is needed, and this is ${process.versions.node}`);
+  expect(stderr).toContain(">=99.1");
+  expect(stderr).toContain(process.versions.node);
   expect(exitCode).toBe(3);
 });
 
-test("Node packages that cannot be installed are exit 3, and name the command that failed", async () => {
+test("if Node packages cannot be installed, src/provision.mjs exits with code 3 and names the command that failed", async () => {
   await writeFile(path.join(folder, "package.json"), JSON.stringify({ name: "broken", version: "1.0.0", engines: { node: ">=20.19" } }));
   await writeFile(path.join(folder, "package-lock.json"), "not a lock file");
   const { stderr, exitCode } = await provision("build");
-  expect(stderr).toContain("failed: npm ci");
+  expect(stderr).toMatch(/\bnpm ci\b/);
   expect(exitCode).toBe(3);
 });
 
-test("an unknown goal is exit 2, and the known ones are listed", async () => {
+test("for an unknown goal, src/provision.mjs exits with code 2 and lists the known ones", async () => {
   const { stderr, exitCode } = await provision("everything");
-  expect(stderr).toContain("which of build, quickstart, check, test, bench, chaos, fuzz, format? Got everything");
+  expect(stderr).toMatch(/\bbuild, quickstart, check, test, bench, chaos, fuzz, format\b.*\beverything\b/);
   expect(exitCode).toBe(2);
 });
 
-test("the built command can be executed, as npx needs it in a checkout", () => {
+test("the built command is executable, which npx requires in a checkout", () => {
   expect(statSync(path.join(packageRoot(), "dist/cli/main.js")).mode & 0o111).toBe(0o111);
 });

@@ -1,4 +1,4 @@
-"""Small chat templates in the manner of those that models have, and a tokenizer that gives back every character."""
+"""Small chat templates like those of known models, and a tokenizer that preserves every character."""
 
 import copy
 from functools import cache
@@ -13,14 +13,14 @@ PLAIN = (
     "{% if add_generation_prompt %}assistant :{% endif %}"
 )
 
-# Adds strings, so that content must be there; writes the names of calls alone.
+# Concatenates strings, so content is required; writes only the names of calls.
 ADDING = (
     "{% for m in messages %}{{ '<s> ' + m['role'] + ' : ' + m['content'] }}{% if m.get('tool_calls') %}"
     "{% for c in m['tool_calls'] %}{{ ' tool ' + c['function']['name'] }}{% endfor %}{% endif %}{{ ' </s> ' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<s> assistant : ' }}{% endif %}"
 )
 
-# Like Qwen 2.5: calls as JSON, whose arguments have to be a map; roles that it does not know vanish.
+# Like Qwen 2.5: calls as JSON, with arguments that must be a map; unknown roles are dropped.
 CHATML = """
 {%- if tools %}
 <|im_start|>system
@@ -45,7 +45,7 @@ Tools:
 {%- endfor %}
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"""
 
-# Like Qwen 3: reasoning in the answers after the last question alone, where an empty one is written too.
+# Like Qwen 3: reasoning only in answers after the last question, where empty reasoning is written too.
 REASONING = """
 {%- set ns = namespace(last=0) %}
 {%- for m in messages %}
@@ -80,7 +80,7 @@ REASONING = """
     {%- if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}
 {%- endif %}"""
 
-# Like Llama 3.1: trims, takes one call at a time, and leaves out what is said beside it.
+# Like Llama 3.1: trims, accepts one call at a time, and leaves out content beside it.
 LLAMA = """
 {%- for m in messages %}
     {%- if m.tool_calls is defined and m.tool_calls %}
@@ -96,7 +96,7 @@ LLAMA = """
 {%- endfor %}
 {%- if add_generation_prompt %}{{ '<|start|>assistant<|end|>\n\n' }}{% endif %}"""
 
-# Like Mistral: no generation prompt, tools before the last question alone, and roles have to alternate.
+# Like Mistral: no generation prompt, tools only before the last question, and roles must alternate.
 MISTRAL = """
 {%- set ns = namespace(last=0) %}
 {%- for m in messages %}

@@ -1,4 +1,4 @@
-"""What the tests share: tiny models and data, written once, and one torch thread as a worker has."""
+"""Shared by the tests: tiny models and data, written once, and one torch thread as a worker has."""
 
 import os
 
@@ -17,7 +17,7 @@ transformers.utils.logging.set_verbosity_error()
 torch.set_num_threads(1)
 
 # Property tests draw the same cases in every `npm test`; `npm run fuzz` draws others, and more of them. They have no
-# limit of time: a slow machine is no failure.
+# time limit, since a slow machine must not fail them.
 settings.register_profile("fixed", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.register_profile("fuzz", settings.get_profile("fixed"), derandomize=False, database=None, max_examples=1000)
 settings.load_profile("fixed")

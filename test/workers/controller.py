@@ -32,7 +32,7 @@ class Controller:
         self._router.send_multipart([self._worker_id, frame])
 
     def receive_any(self) -> WorkerMessage | ControllerMessage:
-        """The next message, a beat too."""
+        """The next message, including heartbeats."""
         if not self._router.poll(1000 * DEADLINE_SECONDS):
             raise TimeoutError(f"nothing from the worker in {DEADLINE_SECONDS} s; its last beat: {self.beats[-1:]}")
         identity, frame = self._router.recv_multipart()
@@ -43,7 +43,7 @@ class Controller:
         return message
 
     def receive(self) -> WorkerMessage | ControllerMessage:
-        """The next message that is no beat and no credit."""
+        """The next message that is neither a heartbeat nor credit."""
         while isinstance(message := self.receive_any(), Beat | Credit):
             assert self.process.poll() is None, f"the worker ended with {self.process.returncode}"
         return message

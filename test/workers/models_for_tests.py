@@ -39,7 +39,7 @@ CPU = torch.device("cpu")
 
 
 def task_of(model: ModelSpec, folder: Path, **changes: Any) -> Task:
-    """As the prepare task has it, once it was found able."""
+    """The task as prepare has it after its checks."""
     task, problems = find_task(model, CPU), Problems()
     task.check(data_spec(folder, model.task, **changes), problems)
     problems.raise_any()
@@ -53,7 +53,7 @@ def dataset_of(folder: Path, task: str) -> PreparedDataset:
 
 
 def base_of(folder: Path, task: str, seed: str = SEED) -> Any:
-    """The frozen model by itself."""
+    """The frozen model without adapters."""
     found, info = find_task(model_spec(folder, task), CPU), dataset_of(folder, task).info
     found.labels, found.pad_token_id = info.labels, info.pad_token_id
     torch.manual_seed(derive(seed, "new parameters"))
@@ -65,7 +65,7 @@ def tokens_of(dataset: PreparedDataset, index: int) -> torch.Tensor:
 
 
 def prompt_length(dataset: PreparedDataset, index: int) -> int:
-    """How many tokens stand before the first that is learned."""
+    """The number of tokens before the first trained one."""
     return dataset.value("learned", index).tolist().index(True)
 
 
@@ -79,7 +79,7 @@ def resident_of(folder: Path, task: str = "causal-lm") -> Resident:
 
 @dataclass(frozen=True)
 class Up:
-    """A worker's client with all that it said as it came up."""
+    """A worker after loading, with everything it reported."""
 
     runner: TaskRunner
     prepared: Prepared
@@ -87,7 +87,7 @@ class Up:
     dense: torch.Tensor
 
     def adapter(self, r: int) -> Payload:
-        """Random rows, and the head as it came."""
+        """Random rows, and the head as loaded."""
         width = sum(module.in_ + module.out for module in self.loaded.modules)
         rows = torch.randn(r, width, generator=torch.Generator().manual_seed(0)) * 0.1
         return payload(rows=rows, dense=self.dense)
@@ -117,7 +117,7 @@ class Up:
 
 
 def come_up(model: ModelSpec, lora: LoraSpec, data: DataSpec, cache: Path) -> Up:
-    """prepare → load, as a worker does them."""
+    """prepare → load, as in a worker."""
     runner = TaskRunner(CPU)
     prepared, _ = runner.run(Prepare("p", 1, SEED, model, lora, data, str(cache)), {}, quiet)
     assert isinstance(prepared, Prepared)
@@ -132,7 +132,7 @@ def quiet(*_progress: object) -> None:
 
 
 def payload(**tensors: torch.Tensor) -> Payload:
-    """As it comes off the wire, without the tensors that are empty."""
+    """As received from the wire, without empty tensors."""
     return {
         name: Tensor(tuple(tensor.shape), memoryview(bytearray(tensor.numpy().tobytes())))
         for name, tensor in tensors.items()
@@ -141,7 +141,7 @@ def payload(**tensors: torch.Tensor) -> Payload:
 
 
 def tiny_gpt2() -> GPT2LMHeadModel:
-    """All of whose projections are Conv1D."""
+    """A model in which every projection is a Conv1D."""
     torch.manual_seed(0)
     return GPT2LMHeadModel(GPT2Config(vocab_size=64, n_positions=32, n_embd=32, n_layer=1, n_head=2))
 
@@ -153,7 +153,7 @@ def wrapped_gpt2(lora: LoraSpec) -> NestedLora:
 
 
 def random_adapter(nested: NestedLora, r: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """The rank-r prefix of an adapter none of whose parts is zero, the same whatever the model's tiers."""
+    """The rank-r prefix of an adapter without zeros, the same whatever the model's tiers."""
     size = sum(torch.Size(shape.shape).numel() for shape in nested.dense_shapes)
     rows = [torch.randn(nested.width, generator=torch.Generator().manual_seed(1000 * seed + row)) for row in range(r)]
     return torch.stack(rows) * 0.1, torch.randn(size, generator=torch.Generator().manual_seed(seed)) * 0.1

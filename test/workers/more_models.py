@@ -32,7 +32,7 @@ def save_model(folder: Path, kind: type[PreTrainedModel], config: PreTrainedConf
 
 
 def tiny_config(kind: type[PreTrainedConfig], **changes: Any) -> Any:
-    """Of the names that Llama, BERT and their like have."""
+    """A tiny config, by option names that Llama, BERT and similar architectures share."""
     sizes = {
         "vocab_size": len(TOKENIZER),
         "hidden_size": 32,
@@ -64,7 +64,7 @@ def write_t5(folder: Path) -> Path:
 
 
 def write_vit(folder: Path) -> Path:
-    """Of pictures of 16 × 16, four patches each."""
+    """For pictures of 16 × 16, with four patches each."""
     torch.manual_seed(0)
     config = ViTConfig(
         hidden_size=32,

@@ -96,7 +96,7 @@ def bytes_of(buffers: dict[str, Tensor]) -> dict[str, bytes]:
     return {name: value.numpy().tobytes() for name, value in buffers.items()}
 
 
-def test_no_running_statistic_moves_over_a_fit(mobilevit: Up):
+def test_a_fit_does_not_change_running_statistics(mobilevit: Up):
     model = mobilevit.nested.model
     before = bytes_of(copy_buffers(model))
     assert sum(name.endswith("running_mean") for name in before) > 5
@@ -107,7 +107,7 @@ def test_no_running_statistic_moves_over_a_fit(mobilevit: Up):
     assert fitted.loss is not None and any(delta["rows"].data)
 
 
-def test_a_fit_gives_the_same_after_another_client_was_played(mobilevit: Up):
+def test_a_fit_gives_the_same_result_after_another_clients_fit(mobilevit: Up):
     fitted, delta = mobilevit.fit("c00", 8, SUM)
     mobilevit.fit("c01", 4, SUM)
     again, same_delta = mobilevit.fit("c00", 8, SUM)
@@ -117,7 +117,7 @@ def test_a_fit_gives_the_same_after_another_client_was_played(mobilevit: Up):
     }
 
 
-def test_norms_keep_still_in_training_and_dropout_does_not(mobilevit: Up):
+def test_norms_are_in_evaluation_mode_during_training_but_dropout_is_not(mobilevit: Up):
     set_training(mobilevit.nested)
     modes = {(type(module).__name__, module.training) for module in mobilevit.nested.model.modules()}
     assert ("BatchNorm2d", False) in modes and ("BatchNorm2d", True) not in modes
@@ -134,7 +134,7 @@ def test_norms_keep_still_in_training_and_dropout_does_not(mobilevit: Up):
     ],
     ids=["spectral norm", "spectral norm by hooks", "codebook", "codebook in no checkpoint"],
 )
-def test_whatever_moves_in_training_mode_keeps_still(tiny: Path, tmp_path: Path, modules: str):
+def test_modules_that_track_statistics_are_kept_in_evaluation_mode(tiny: Path, tmp_path: Path, modules: str):
     up = own_task(tmp_path, tiny, modules)
     before = bytes_of(copy_buffers(up.nested.model))
     judged = up.evaluate([1, 8])
@@ -145,10 +145,10 @@ def test_whatever_moves_in_training_mode_keeps_still(tiny: Path, tmp_path: Path,
     assert all(module.training for module in up.nested.model.modules() if isinstance(module, nn.Dropout))
 
 
-def test_a_module_that_never_keeps_still_is_refused_by_name(tiny: Path, tmp_path: Path):
+def test_a_module_that_always_changes_its_buffers_is_refused_by_name(tiny: Path, tmp_path: Path):
     up = own_task(tmp_path, tiny, COUNTER)
     before = bytes_of(copy_buffers(up.nested.model))
-    told = r"changes its own buffers while it runs: .*bert\.embeddings\.LayerNorm\.1\.steps of a Counter"
+    told = r"bert\.embeddings\.LayerNorm\.1\.steps .*\bCounter\b"
     with pytest.raises(InputError, match=told) as refused:
         up.fit("c00", 8, FIT)
     assert refused.value.problems[0][0] == "model.name_or_path"
@@ -159,7 +159,7 @@ def test_a_module_that_never_keeps_still_is_refused_by_name(tiny: Path, tmp_path
     assert all(not value.any() for name, value in copy_buffers(up.nested.model).items() if name.endswith(".steps"))
 
 
-def test_statistics_of_a_module_trained_in_full_keep_still_and_its_weights_do_not(tiny: Path, tmp_path: Path):
+def test_statistics_of_a_module_trained_in_full_do_not_change_but_its_weights_do(tiny: Path, tmp_path: Path):
     modules = """
 def add(model):
     head = nn.Sequential(nn.BatchNorm1d(32), nn.Linear(32, model.num_labels))
@@ -177,7 +177,7 @@ def add(model):
     assert dense[:32].abs().min() > 0
 
 
-def test_what_had_changed_is_restored_also_after_an_error():
+def test_changed_buffers_are_restored_even_after_an_error():
     model = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2, track_running_stats=False))
     model[0].running_var = torch.tensor([float("nan"), 1.0])
     before = bytes_of(copy_buffers(model))

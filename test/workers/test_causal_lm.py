@@ -77,14 +77,14 @@ def words_of(example: Example) -> str:
     return TOKENIZER.decode(example["input_ids"])
 
 
-def test_of_a_pair_the_answer_and_its_end_are_learned(llama: Path):
+def test_a_pair_trains_on_the_answer_and_its_end(llama: Path):
     (example,) = encode(llama, [{"gloss": "fur paw"}], prompt="Define :", answer="{gloss}")
     assert words_of(example) == "Define : fur paw </s>"
     assert example["learned"].tolist() == [False, False, True, True, True]
     assert "positions" not in example
 
 
-def test_of_a_text_everything_is_learned_but_its_first_token_which_nothing_tells(llama: Path):
+def test_a_text_trains_on_every_token_but_its_first(llama: Path):
     (example,) = encode(llama, texts(3), **OF_TEXT)
     assert words_of(example) == f"{' '.join(WORDS[:3])} </s>" and example["learned"].all()
     batch = batch_of(llama, [example])
@@ -98,8 +98,8 @@ def test_a_text_that_is_too_long_is_cut_at_its_end(llama: Path, max_length: int,
     assert words_of(example).split() == kept and bool(example["truncated"]) is is_cut
 
 
-def test_a_text_without_anything_to_learn_is_told_by_its_line(llama: Path):
-    with pytest.raises(InputError, match=r"data\.jsonl:2: has no tokens to train on"):
+def test_a_text_without_a_token_to_train_on_is_reported_by_line(llama: Path):
+    with pytest.raises(InputError, match=r"data\.jsonl:2: .*\btokens\b"):
         encode(llama, texts(3, 0), **OF_TEXT)
 
 
@@ -109,7 +109,7 @@ def test_next_fit_by_hand(llama: Path):
     assert [pieces_of(row) for row in rows] == [[3, 4], [2, 6], [7], [8], [3]]
 
 
-def test_a_text_longer_than_a_row_is_cut_into_several_of_which_none_is_one_token(llama: Path):
+def test_a_text_longer_than_a_row_is_split_into_rows_of_at_least_two_tokens(llama: Path):
     # 13 tokens in rows of 5 are 5, 5 and 3, beside which the next text fits. 6 are a row, and one that tells nothing.
     rows = pack(llama, texts(12, 1, 5), **OF_TEXT, max_length=5)
     assert [pieces_of(row) for row in rows] == [[5], [5], [3, 2], [5]]
@@ -117,7 +117,7 @@ def test_a_text_longer_than_a_row_is_cut_into_several_of_which_none_is_one_token
     assert words == [*WORDS[:12], "</s>", WORDS[0], "</s>", *WORDS[:5]]
 
 
-def test_a_pieces_first_token_is_no_target_and_its_positions_begin_anew(llama: Path):
+def test_a_pieces_first_token_is_not_a_target_and_its_positions_restart(llama: Path):
     (row,) = pack(llama, texts(2, 3), **OF_TEXT, max_length=8)
     assert words_of(row).split() == [*WORDS[:2], "</s>", *WORDS[:3], "</s>"]
     assert row["positions"].tolist() == [0, 1, 2, 0, 1, 2, 3]
@@ -137,7 +137,7 @@ def test_pairs_are_packed_whole(llama: Path):
     assert rows[0]["learned"].tolist() == [False, False, True, True, False, False, True, True, True]
 
 
-def test_held_out_pairs_stay_single_for_answers_to_be_generated_and_held_out_texts_do_not(llama: Path):
+def test_held_out_pairs_are_not_packed_but_held_out_texts_are(llama: Path):
     single = pack(llama, PAIRS, is_training=False, prompt="Define :", max_length=12)
     assert [pieces_of(example) for example in single] == [[4], [5], [12], [6]]
     assert TOKENIZER.decode(task(llama).prompt(single[1])) == "Define :"

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def with_call(**changes: Any) -> list[dict[str, Any]]:
     return [USER, {**assistant(tool_calls=[call()]), **changes}, result, assistant("paw")]
 
 
-def test_the_loss_is_on_the_assistants_turns_and_their_ends_alone():
+def test_the_loss_covers_only_the_assistants_turns_and_their_ends():
     words, learned, is_cut = encode(CHAT)
     assert words == (
         "system : kind </s> user : fur </s> assistant : paw tail </s> user : nest </s> assistant : herd </s>"
@@ -89,7 +90,7 @@ def test_the_loss_is_on_the_assistants_turns_and_their_ends_alone():
     assert learned == "paw tail </s> herd </s>" and not is_cut
 
 
-def test_the_words_of_the_assistant_are_not_learned_where_the_user_says_them():
+def test_the_users_turns_are_not_trained_on_even_with_the_assistants_words():
     _, learned, _ = encode(
         [{"role": "user", "content": "paw assistant : paw"}, {"role": "assistant", "content": "paw"}]
     )
@@ -109,39 +110,33 @@ def test_the_words_of_the_assistant_are_not_learned_where_the_user_says_them():
         (11, "system : kind </s> user : fur </s> assistant : paw", "paw"),
     ],
 )
-def test_of_a_conversation_that_is_too_long_the_end_is_cut(max_length: int, words: str, learned: str):
+def test_a_long_conversation_loses_its_end(max_length: int, words: str, learned: str):
     assert encode(CHAT, max_length) == (words, learned, True)
 
 
-def test_where_nothing_to_learn_would_be_left_the_beginning_is_cut():
+def test_a_long_conversation_loses_its_beginning_if_no_trained_token_would_remain():
     assert encode(CHAT, 10) == ("tail </s> user : nest </s> assistant : herd </s>", "tail </s> herd </s>", True)
     chat = [{"role": "user", "content": "fur " * 20}, {"role": "assistant", "content": "paw"}]
     assert encode(chat, 6) == ("fur </s> assistant : paw </s>", "paw </s>", True)
 
 
-def test_a_template_that_writes_earlier_answers_otherwise_is_refused_unless_there_is_one_answer():
+def test_a_template_that_writes_earlier_answers_differently_is_refused_unless_there_is_one_answer():
     forgetful = CHAT_TEMPLATE.replace(
         "{{ message.content }}", "{{ message.content if loop.last or message.role != 'assistant' else 'kind' }}"
     )
-    with pytest.raises(
-        InputError, match=r"chats\.jsonl:3: message 3: .* writes its content \(role 'assistant'\) differently when"
-    ):
+    with pytest.raises(InputError, match=r"chats\.jsonl:3: message 3: .*\bcontent \(role 'assistant'\)"):
         encode(CHAT, template=forgetful)
     assert encode(CHAT[:3], template=forgetful)[1] == "paw tail </s>"
 
 
-def test_a_conversation_that_the_template_refuses_is_told_by_its_line():
+def test_a_conversation_that_the_template_refuses_is_reported_with_its_line():
     strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}" + CHAT_TEMPLATE
-    with pytest.raises(
-        InputError, match=r"chats\.jsonl:3: message 1: the model's chat template refuses .*: no system here"
-    ):
+    with pytest.raises(InputError, match=r"chats\.jsonl:3: message 1: .*: no system here$"):
         encode(CHAT, template=strict)
 
 
-def test_a_conversation_that_begins_with_the_assistant_is_told_by_its_line():
-    with pytest.raises(
-        InputError, match=r"chats\.jsonl:3: message 1: begins with the assistant; expected the user or the system first"
-    ):
+def test_a_conversation_that_begins_with_the_assistant_is_reported_with_its_line():
+    with pytest.raises(InputError, match=r"chats\.jsonl:3: message 1: .*\bassistant\b"):
         encode(CHAT[2:])
 
 
@@ -175,7 +170,7 @@ def test_a_prompt_and_its_answer_are_a_conversation_of_two_turns():
         (MISTRAL, ['[TOOL_CALLS][{"name": "drill", "arguments": {"a": 1}}]</s>', " paw</s>"]),
     ],
 )
-def test_a_tool_call_is_learned_as_the_template_renders_it(
+def test_a_tool_call_is_trained_on_as_the_template_renders_it(
     template: str, stretches: list[str], arguments: Any, content: Any
 ):
     assert learned_of(template, with_call(content=content, tool_calls=[call(arguments)]))[0] == stretches
@@ -189,7 +184,7 @@ def test_arguments_as_a_map_are_written_as_json_where_the_template_adds_strings(
         assert first == ' tool drill{"a": 1} </s> '
 
 
-def test_a_call_may_be_the_function_by_itself_and_the_list_json():
+def test_a_call_may_be_a_bare_function_and_the_list_of_calls_json():
     for calls in ([{"name": "drill", "arguments": {"a": 1}}], json.dumps([call()]), call()):
         assert learned_of(CHATML, [USER, assistant(tool_calls=calls)])[0] == [
             '<tool_call>\n{"name": "drill", "arguments": {"a": 1}}\n</tool_call><|im_end|>\n'
@@ -199,24 +194,24 @@ def test_a_call_may_be_the_function_by_itself_and_the_list_json():
 @pytest.mark.parametrize(
     ("template", "turns", "reason"),
     [
-        (PLAIN, with_call(), "message 2: the model's chat template does not render tool_calls"),
-        (PLAIN, with_call(content="nest"), "message 2: the model's chat template does not render tool_calls"),
-        (PLAIN, [USER, assistant(function_call=call()["function"])], "message 2: .* does not render function_call"),
-        (PLAIN, [USER, assistant("paw", reasoning_content="hm")], "message 2: .* does not render reasoning_content"),
-        (PLAIN, [USER, assistant(refusal="no")], "message 2: the model's chat template does not render refusal"),
-        (LLAMA, with_call(content="nest"), r"message 2: .* does not render its content \(role 'assistant'\)"),
-        (LLAMA, with_call(tool_calls=[call(), call()]), "message 2: .* refuses this conversation: one tool call at"),
-        (CHATML, [{"role": "narrator", "content": "x"}, *with_call()], r"message 1: .* its content \(role 'narrator'"),
-        (MISTRAL, [{"role": "narrator", "content": "x"}, *with_call()], "message 1: .* refuses .*, got narrator"),
+        (PLAIN, with_call(), r"message 2: .*\btool_calls\b"),
+        (PLAIN, with_call(content="nest"), r"message 2: .*\btool_calls\b"),
+        (PLAIN, [USER, assistant(function_call=call()["function"])], r"message 2: .*\bfunction_call\b"),
+        (PLAIN, [USER, assistant("paw", reasoning_content="hm")], r"message 2: .*\breasoning_content\b"),
+        (PLAIN, [USER, assistant(refusal="no")], r"message 2: .*\brefusal\b"),
+        (LLAMA, with_call(content="nest"), r"message 2: .*\bcontent \(role 'assistant'\)"),
+        (LLAMA, with_call(tool_calls=[call(), call()]), "message 2: .*: one tool call at"),
+        (CHATML, [{"role": "narrator", "content": "x"}, *with_call()], r"message 1: .*\bcontent \(role 'narrator'"),
+        (MISTRAL, [{"role": "narrator", "content": "x"}, *with_call()], "message 1: .*, got narrator"),
         (
             REASONING,
             [USER, assistant("paw", reasoning_content="hm"), USER, assistant("tail")],
-            "message 2: .* writes reasoning_content differently when others follow; split the conversation",
+            r'message 2: .*\breasoning_content\b.*"weight": 0',
         ),
         (
             REASONING,
             [USER, assistant("<think>\nhm\n</think>\n\npaw"), USER, assistant("tail")],
-            "message 2: .* writes this turn differently when others follow; split the conversation",
+            r'message 2: .*"weight": 0',
         ),
         (
             CHATML.replace("call.function.arguments | tojson", "call.function.arguments"),
@@ -226,11 +221,11 @@ def test_a_call_may_be_the_function_by_itself_and_the_list_json():
         (
             ADDING.replace("m['tool_calls']", "m['tool_calls'][:1]"),
             with_call(tool_calls=[call(), call(name="lever")]),
-            "message 2: the model's chat template does not render tool call 2",
+            "message 2: .* tool call 2;",
         ),
     ],
 )
-def test_what_the_template_leaves_out_of_what_is_said_is_refused(template: str, turns: Any, reason: str | None):
+def test_content_that_the_template_leaves_out_is_refused(template: str, turns: Any, reason: str | None):
     if reason is None:
         assert '{"a": {"b": "\'"}}' in learned_of(template, turns)[0][0]
         return
@@ -238,20 +233,20 @@ def test_what_the_template_leaves_out_of_what_is_said_is_refused(template: str, 
         learned_of(template, turns)
 
 
-def test_reasoning_is_learned_where_the_template_keeps_it():
+def test_reasoning_is_trained_on_if_the_template_keeps_it():
     for key in ("reasoning_content", "reasoning"):
         earlier = assistant("tail", weight=0, **{key: "hm"})
         stretches, remarks = learned_of(REASONING, [USER, earlier, USER, assistant("paw", **{key: "so"})])
         assert (stretches, remarks) == (["<think>\nso\n</think>\n\npaw<|im_end|>\n"], [])
 
 
-def test_an_earlier_turn_is_learned_without_what_the_template_adds_to_the_last_one():
+def test_an_earlier_turn_is_trained_on_without_the_prefix_of_the_last_one():
     stretches, _ = learned_of(REASONING, [USER, assistant("paw"), USER, assistant("paw")])
     assert stretches == ["paw<|im_end|>\n", "<think>\n\n</think>\n\npaw<|im_end|>\n"]
 
 
 @pytest.mark.parametrize("weight", [0, 0.0, False])
-def test_a_turn_of_weight_0_is_not_learned_and_its_weight_not_rendered(weight: Any):
+def test_a_turn_of_weight_0_is_not_trained_on_and_its_weight_not_rendered(weight: Any):
     showing = PLAIN.replace("{{ message.content }}", "{{ message.content }}{{ message.weight }}")
     turns = [USER, assistant("bad", weight=weight), {**USER, "weight": 0}, assistant("paw", weight=1)]
     assert learned_of(showing, turns) == ([" paw </s> "], [])
@@ -261,46 +256,46 @@ def test_a_turn_of_weight_0_is_not_learned_and_its_weight_not_rendered(weight: A
 @pytest.mark.parametrize(
     ("turns", "reason"),
     [
-        ([USER, assistant("paw", weight=0.5)], r"message 2: weight is 0\.5; expected 0 or 1"),
-        ([USER, assistant("paw", weight="0")], r'message 2: weight is "0"; expected 0 or 1'),
+        ([USER, assistant("paw", weight=0.5)], r"message 2: .*\bweight\b.* 0\.5;.*\b0\b.*\b1\b"),
+        ([USER, assistant("paw", weight="0")], r'message 2: .*\bweight\b.* "0";.*\b0\b.*\b1\b'),
         (
             [{**USER, "weight": 1}, assistant("paw")],
-            "message 1: weight is 1, but only the assistant's turns",
+            r"message 1: .*\bweight\b.*\b1\b.*'user'",
         ),
-        ([USER, assistant("paw", weight=0)], "every turn of the assistant has weight 0"),
-        ([USER, assistant(" ")], "all turns of the assistant are empty"),
+        ([USER, assistant("paw", weight=0)], r".*\bweight 0\b"),
+        ([USER, assistant(" ")], r".*\bempty\b"),
         ([USER], "the assistant says nothing"),
         ([], "the assistant says nothing"),
-        ("fur", r'column \'turns\' is text that is not JSON \(.*\): "fur"; expected a list of \{"role"'),
-        ("[{'role': 'user'}]", "column 'turns' is text that is not JSON .*; it looks like Python's notation"),
-        ({"role": "user"}, r'column \'turns\' is \{"role": "user"\}; expected a list of'),
-        (["fur", "paw"], 'message 1: is "fur"; expected a list of'),
-        ([{"role": "user"}], "message 1: has no content, or null; expected text"),
-        ([USER, assistant(None)], "message 2: has no content, or null; expected text"),
-        ([USER, assistant(None, tool_calls=[])], "message 2: has no content, or null; expected text"),
-        ([{"role": "user", "content": 3}], "message 1: content is 3; expected text"),
-        ([{"content": "fur"}], "message 1: role is null; expected a role"),
-        ([{"role": " ", "content": "fur"}], 'message 1: role is " "; expected a role'),
-        ([USER, {"from": "gpt", "value": "paw"}], "message 2: has 'from' in a conversation of 'role' and 'content'"),
-        ([{**USER, "value": "fur"}], "message 1: has 'value' in a conversation of 'role' and 'content'"),
-        ([{"from": "human", "value": "fur"}, assistant("x")], "message 2: has 'role' in a conversation of 'from' and"),
-        ([{"from": "human", "content": "fur"}], "message 1: has 'content' in a conversation of 'from' and 'value'"),
+        ("fur", r'column \'turns\' .*\bJSON\b.*"fur";.*\{"role"'),
+        ("[{'role': 'user'}]", r"column 'turns' .*\bjson\.dumps\b"),
+        ({"role": "user"}, r'column \'turns\' .*\{"role": "user"\};.*\{"from"'),
+        (["fur", "paw"], r'message 1: .*"fur";.*\{"role"'),
+        ([{"role": "user"}], r"message 1: .*\bcontent\b"),
+        ([USER, assistant(None)], r"message 2: .*\bcontent\b"),
+        ([USER, assistant(None, tool_calls=[])], r"message 2: .*\bcontent\b"),
+        ([{"role": "user", "content": 3}], r"message 1: .*\bcontent\b.*\b3\b"),
+        ([{"content": "fur"}], r"message 1: .*\brole\b.*\bnull\b"),
+        ([{"role": " ", "content": "fur"}], r'message 1: .*\brole\b.*" "'),
+        ([USER, {"from": "gpt", "value": "paw"}], "message 2: .*'from'.*'role' and 'content'"),
+        ([{**USER, "value": "fur"}], "message 1: .*'value'.*'role' and 'content'"),
+        ([{"from": "human", "value": "fur"}, assistant("x")], "message 2: .*'role'.*'from' and 'value'"),
+        ([{"from": "human", "content": "fur"}], "message 1: .*'content'.*'from' and 'value'"),
         (
             [USER, assistant([{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}])],
-            "message 2: part 2 of its content is of type 'image_url'",
+            "message 2: part 2 .*'image_url'",
         ),
-        ([{"role": "user", "content": [{"type": "text"}]}], "message 1: part 1 of its content is .*; expected"),
+        ([{"role": "user", "content": [{"type": "text"}]}], r'message 1: part 1 .*\{"type": "text"\}'),
         (
             [USER, assistant(tool_calls=[{"id": "c1"}])],
-            r"message 2: tool call 1 is .*; expected \{\"type\": \"function",
+            r"message 2: tool call 1 .*;.*\{\"type\": \"function",
         ),
-        ([USER, assistant(tool_calls="drill")], "message 2: its tool call is text that is not JSON"),
-        ([USER, assistant(tool_calls=3)], "message 2: tool_calls is 3; expected a list"),
-        (json.dumps([USER, assistant("\ud800")]), r"message 2\.content holds half a surrogate pair"),
-        ([{"role": "user", "content": "a\0b"}], r"message 1\.content holds a NUL character"),
+        ([USER, assistant(tool_calls="drill")], r"message 2: .*\btool call\b.*\bJSON\b.*drill"),
+        ([USER, assistant(tool_calls=3)], r"message 2: .*\btool_calls\b.*\b3\b"),
+        (json.dumps([USER, assistant("\ud800")]), r"message 2\.content .*\bU\+D800\b"),
+        ([{"role": "user", "content": "a\0b"}], r"message 1\.content .*\bU\+0000\b"),
     ],
 )
-def test_what_is_no_conversation_is_told_by_line_and_message(turns: Any, reason: str):
+def test_an_invalid_conversation_is_reported_by_line_and_message(turns: Any, reason: str):
     task = task_with(None)
     task.tokenizer = with_template(PLAIN)
     with pytest.raises(InputError, match=rf"^chats\.jsonl:3: {reason}") as refused:
@@ -326,26 +321,26 @@ def test_what_is_no_conversation_is_told_by_line_and_message(turns: Any, reason:
         [{**USER, "tool_calls": None, "name": None}, assistant("paw", tool_calls=[], function_call=None)],
     ],
 )
-def test_conversations_of_other_shapes_are_taken(turns: Any):
+def test_conversations_of_other_forms_are_accepted(turns: Any):
     assert rendered(PLAIN, turns) == "user : fur </s> assistant : paw </s> "
     assert learned_of(PLAIN, turns) == ([" paw </s> "], [])
 
 
-def test_a_role_goes_by_its_other_name_where_the_template_does_not_know_it():
+def test_a_role_is_renamed_if_the_template_knows_only_its_synonym():
     result = {"role": "function", "name": "drill", "content": "42"}
     turns = [{"role": "developer", "content": "kind"}, *with_call()[:2], result, assistant("paw")]
     assert rendered(CHATML, turns) == rendered(CHATML, [{"role": "system", "content": "kind"}, *with_call()])
     assert rendered(PLAIN, [turns[0], USER, assistant("paw")]).startswith("developer : kind")
 
 
-def test_a_system_prompt_in_a_column_of_its_own_is_remarked():
+def test_a_system_prompt_in_its_own_column_causes_a_remark():
     assert learned_of(PLAIN, [USER, assistant("paw")], system="kind") == (
         [" paw </s> "],
         ["the model's chat template does not use system: chats.jsonl:3"],
     )
 
 
-def test_sharegpt_has_calls_and_their_results_as_turns():
+def test_sharegpts_turns_for_calls_and_results_are_read():
     turns = [
         {"from": "human", "value": "fur"},
         {"from": "function_call", "value": '{"name": "drill", "arguments": {"a": 1}}'},
@@ -363,7 +358,7 @@ def test_parts_are_rendered_as_the_template_does_or_as_lines():
     assert learned_of(CHATML, turns)[0] == ["a\nb c<|im_end|>\n"]
 
 
-def test_an_assistants_turn_without_words_is_not_learned_and_remarked():
+def test_an_empty_turn_of_the_assistant_is_not_trained_on_and_causes_a_remark():
     for template, stretches in ((CHATML, ["paw<|im_end|>\n"]), (REASONING, ["<think>\n\n</think>\n\npaw<|im_end|>\n"])):
         found, remarks = learned_of(template, [USER, assistant(""), USER, assistant("paw")])
         assert found == stretches
@@ -381,9 +376,7 @@ def test_tools_and_other_variables_beside_the_messages_go_to_the_template():
     assert quiet_answer == (["paw<|im_end|>\n"], [])
     with pytest.raises(InputError, match=r"chats\.jsonl:3: column 'chat_template_kwargs' sets 'chat_template'"):
         learned_of(PLAIN, answer, chat_template_kwargs='{"chat_template": "x"}')
-    with pytest.raises(
-        InputError, match=r"column 'tools' is \[\"drill\"\], .* takes a list of maps|is text that is not"
-    ):
+    with pytest.raises(InputError, match=r"column 'tools' .*(\[\"drill\"\]|\bJSON\b)"):
         learned_of(PLAIN, answer, tools=["drill"])
     nested = conversation_of(
         Row("chats.jsonl:3", {"sample": {"turns": answer, "tools": [tool]}}),
@@ -392,7 +385,7 @@ def test_tools_and_other_variables_beside_the_messages_go_to_the_template():
     assert nested.variables == {"tools": [tool]}
 
 
-def test_context_that_no_rendering_uses_is_remarked_once():
+def test_context_that_no_rendering_uses_causes_one_remark():
     encoder = ChatEncoder(with_template(ADDING))
     for line in range(1, 6):
         row = Row(
@@ -409,7 +402,7 @@ def test_context_that_no_rendering_uses_is_remarked_once():
     assert learned_of(MISTRAL, with_call())[1] == []
 
 
-def test_a_role_that_a_template_prints_but_does_not_know_is_remarked_once():
+def test_a_role_unknown_to_templates_causes_one_remark():
     encoder = ChatEncoder(with_template(PLAIN))
     for line in range(1, 5):
         turns = [{"role": "system", "content": "kind"}, {"role": "usr", "content": "fur"}, assistant("paw")]
@@ -423,7 +416,7 @@ def test_arguments_that_are_text_but_not_json_are_refused(arguments: str):
     turns = [{"role": "system", "content": "kind"}, USER, assistant(tool_calls=[call(arguments, "weather")])]
     with pytest.raises(InputError) as refused:
         conversation(turns)
-    assert str(refused.value).startswith("chats.jsonl:3: message 3: arguments of weather are not JSON: ")
+    assert re.match(r"chats\.jsonl:3: message 3: .*\bweather\b.*\bJSON\b", str(refused.value))
     assert conversation([USER, assistant(tool_calls=[call("")])]).learned == [False, True]
 
 
@@ -469,7 +462,7 @@ RESULT = [{"role": "tool", "tool_call_id": "c1", "content": "animal"}, {"role": 
     ],
     ids=["call alone", "call with empty content", "call with null", "weight 0", "ShareGPT", "parts", "JSON"],
 )
-def test_prepared_conversations_hold_what_is_learned_and_can_be_evaluated(
+def test_prepared_conversations_mark_trained_tokens_and_can_be_evaluated(
     chat_model: Path, tmp_path: Path, turns: Any, learned: str
 ):
     path = write_lines(tmp_path / "chats.jsonl", [{"turns": turns}] * 30)
@@ -488,7 +481,7 @@ def write_lines(path: Path, rows: list[Any]) -> Path:
     return path
 
 
-def test_every_faulty_line_is_told_at_once_in_the_files_order(tmp_path: Path):
+def test_every_faulty_line_is_reported_in_the_files_order(tmp_path: Path):
     faulty = [*with_call()[:1], assistant(tool_calls=[call()])]
     rows = [{"turns": faulty if line % 2 else [{"role": "user"}]} for line in range(1, 31)]
     path = write_lines(tmp_path / "chats.jsonl", rows)
@@ -496,11 +489,11 @@ def test_every_faulty_line_is_told_at_once_in_the_files_order(tmp_path: Path):
     with pytest.raises(InputError) as refused:
         build_dataset(task_with(CHAT_TEMPLATE), data, SEED, quiet)
     told = str(refused.value)
-    assert told.startswith(f"{path}:1, {path}:3, {path}:5, {path}:7, {path}:9 and 10 more rows: message 2: the model's")
-    assert f"{path}:2, {path}:4, {path}:6, {path}:8, {path}:10 and 10 more rows: message 1: has no content" in told
+    assert told.startswith(f"{path}:1, {path}:3, {path}:5, {path}:7, {path}:9 and 10 more rows: message 2: ")
+    assert f"{path}:2, {path}:4, {path}:6, {path}:8, {path}:10 and 10 more rows: message 1: " in told
 
 
-def test_remarks_on_conversations_are_kept_with_the_index(tmp_path: Path):
+def test_remarks_on_conversations_are_stored_in_the_dataset(tmp_path: Path):
     rows = [{"turns": [{**USER, "mood": "calm"}, assistant("paw"), USER, assistant("")]}] * 30
     path = write_lines(tmp_path / "chats.jsonl", rows)
     data = data_spec(HERE, "causal-lm", path=str(path), messages="turns", prompt=None, answer=None, eval_examples=4)
@@ -525,9 +518,9 @@ def test_a_parquet_file_gives_messages_only_the_keys_they_had(tmp_path: Path):
     ]
 
 
-def test_a_missing_column_is_told_with_the_one_that_holds_conversations():
+def test_a_missing_column_is_reported_with_the_one_that_holds_conversations():
     row = Row("chats.jsonl:1", {"text": "x", "conversations": [{"from": "human", "value": "fur"}]})
-    with pytest.raises(InputError, match=r"has no column 'turns', .*; did you mean 'conversations'\?"):
+    with pytest.raises(InputError, match=r"'turns'.*'conversations'"):
         conversation_of(row, DATA)
 
 
@@ -538,11 +531,11 @@ def task_with(template: str | None) -> CausalLm:
     return task
 
 
-def test_a_tokenizer_without_a_chat_template_is_a_problem_where_one_is_asked_for():
+def test_a_tokenizer_without_a_chat_template_is_reported_if_the_config_needs_one():
     for changes in ({"chat": True}, {"messages": "turns", "prompt": None, "answer": None}):
         problems = Problems()
         task_with(None).check(data_spec(HERE, "causal-lm", **changes), problems)
-        with pytest.raises(InputError, match="the tokenizer has no chat template; leave out") as refused:
+        with pytest.raises(InputError, match="chat template") as refused:
             problems.raise_any()
         assert refused.value.problems[0][0] == "model.name_or_path"
     problems = Problems()
@@ -551,7 +544,7 @@ def test_a_tokenizer_without_a_chat_template_is_a_problem_where_one_is_asked_for
     assert not problems
 
 
-def test_conversations_become_examples_of_which_the_last_answer_can_be_generated():
+def test_the_last_answer_of_a_conversation_can_be_generated():
     data = data_spec(HERE, "causal-lm", messages="turns", prompt=None, answer=None, max_length=64)
     task = task_with(CHAT_TEMPLATE)
     (example,) = task.encode([Row("chats.jsonl:1", {"turns": CHAT})], data, lambda _done, _of: None)
@@ -569,7 +562,7 @@ def test_a_tool_call_as_the_last_answer_can_be_generated():
 
 
 @pytest.mark.parametrize("last", [{"role": "user", "content": "thanks"}, assistant("bad", weight=0)])
-def test_the_reference_ends_with_the_last_answer_that_is_learned(last: dict[str, Any]):
+def test_the_reference_ends_with_the_last_trained_answer(last: dict[str, Any]):
     data = data_spec(HERE, "causal-lm", messages="turns", prompt=None, answer=None, max_length=1000)
     task = task_with(None)
     task.tokenizer = with_template(PLAIN)
@@ -582,9 +575,9 @@ def test_the_reference_ends_with_the_last_answer_that_is_learned(last: dict[str,
 def test_half_a_surrogate_pair_that_only_the_rendering_shows_is_refused():
     escaped = with_call()
     escaped[1]["tool_calls"] = [call('{"a": "\\ud83d"}')]
-    with pytest.raises(InputError, match=r"as the model's chat template renders it, .* half a surrogate pair"):
+    with pytest.raises(InputError, match=r"chat template .*\bU\+D83D\b"):
         rendered(CHATML, escaped)
-    with pytest.raises(InputError, match="column 'system' holds half a surrogate pair"):
+    with pytest.raises(InputError, match=r"column 'system' .*\bU\+D800\b"):
         rendered("{{ system }}" + PLAIN, [USER, assistant("paw")], system="kind \ud83d")
     # As text it is eight plain characters, which a template may write as they are.
     assert '{"a": "\\ud83d"}' in rendered(REASONING, escaped)
@@ -617,38 +610,38 @@ def test_arguments_are_given_as_a_map_to_a_template_that_leaves_out_text():
 def test_a_template_that_writes_the_date_gives_the_same_text_on_every_day():
     stretches, remarks = learned_of("{{ strftime_now('%d %b %Y') }} " + PLAIN, [USER, assistant("paw")])
     assert stretches == [" paw </s> "]
-    assert remarks == ["the model's chat template writes the date; it is given 26 Jul 2024 on every day"]
+    assert len(remarks) == 1 and "26 Jul 2024" in remarks[0]
     assert rendered("{{ strftime_now('%Y') }} " + PLAIN, [USER, assistant("paw")]).startswith("2024 user")
     assert learned_of(PLAIN, [USER, assistant("paw")])[1] == []
 
 
-def test_a_conversation_that_loses_all_that_is_learned_to_max_length_is_refused_by_that_key():
+def test_a_conversation_that_max_length_leaves_without_trained_tokens_is_refused_by_that_key():
     data = data_spec(HERE, "causal-lm", messages="turns", prompt=None, answer=None, max_length=20)
     task = task_with(None)
     task.tokenizer = with_template(PLAIN)
     long = {"role": "user", "content": "fur " * 50}
-    with pytest.raises(InputError, match="is cut to 20 tokens, none of which is trained on") as refused:
+    with pytest.raises(InputError, match=r"\b20 tokens\b") as refused:
         task.encode([Row("chats.jsonl:1", {"turns": [long, assistant("paw"), long]})], data, quiet)
     assert refused.value.problems[0][0] == "data.max_length"
 
 
 @pytest.mark.parametrize(("arguments", "written"), [("{}", "{}"), ("", "{}"), ('{"a": 1}', '{"a": 1}')])
-def test_arguments_that_are_text_are_not_encoded_twice(arguments: str, written: str):
+def test_text_arguments_are_not_encoded_twice(arguments: str, written: str):
     turns = with_call()
     turns[1]["tool_calls"] = [call(arguments)]
     assert f'"arguments": {written}}}\n</tool_call>' in rendered(CHATML, turns)
 
 
-def test_text_arguments_that_are_no_map_are_refused_where_they_would_be_encoded_twice():
+def test_text_arguments_that_are_not_a_map_are_refused_if_they_would_be_encoded_twice():
     turns = with_call()
     turns[1]["tool_calls"] = [call("[1, 2]")]
-    with pytest.raises(InputError, match=r'message 2: the model\'s chat template would write its data as "\[1, 2\]"'):
+    with pytest.raises(InputError, match=r'message 2: .*"\[1, 2\]"'):
         rendered(CHATML, turns)
     assert "CALL" not in rendered(REASONING, turns) and "drill [1, 2]</tool_call>" in rendered(REASONING, turns)
 
 
 @pytest.mark.parametrize("condition", ["messages[-1].role != 'assistant'", "true"])
-def test_of_two_answers_in_a_row_the_header_of_the_second_is_not_learned(condition: str):
+def test_the_header_of_a_second_answer_in_a_row_is_not_trained_on(condition: str):
     template = (
         "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}"
         "{% if add_generation_prompt and " + condition + " %}<assistant>{% endif %}"

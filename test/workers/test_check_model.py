@@ -1,6 +1,7 @@
 """What is known of a model before its weights are read, and what of it is adapted."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,22 +62,18 @@ def texts(folder: Path, *lengths: int) -> str:
 
 @pytest.mark.parametrize(
     ("kind", "config", "limit"),
-    # RoBERTa counts from behind its padding token's number, which is 0 here.
+    # RoBERTa's positions start after its padding token's id, which is 0 here.
     [(BertModel, BertConfig, 12), (RobertaModel, RobertaConfig, 11)],
 )
-def test_an_example_of_more_tokens_than_the_model_has_positions_is_told(
+def test_an_example_with_more_tokens_than_the_model_has_positions_is_reported(
     tmp_path: Path, kind: Any, config: Any, limit: int
 ):
     model = save_model(tmp_path / "model", kind, tiny_config(config, max_position_embeddings=12))
     task = "sequence-classification"
     shared: dict[str, Any] = {"clients": 1, "eval_examples": 0, "max_length": 64}
     run(model, task, tmp_path, path=texts(tmp_path, 3, limit), **shared)
-    assert refusal(model, task, tmp_path, path=texts(tmp_path, 3, limit + 1), **shared) == [
-        (
-            "data.max_length",
-            f"the longest example has {limit + 1} tokens, the model takes at most {limit}; lower data.max_length",
-        )
-    ]
+    ((option, message),) = refusal(model, task, tmp_path, path=texts(tmp_path, 3, limit + 1), **shared)
+    assert option == "data.max_length" and re.search(rf"\b{limit + 1} tokens\b.*\b{limit}\b", message)
     run(model, task, tmp_path, path=texts(tmp_path, 3, 40), **{**shared, "max_length": limit})
     base = kind.from_pretrained(model)
     base(input_ids=torch.full((1, limit), 5))
@@ -102,20 +99,16 @@ def test_a_decoders_positions_count_too(tmp_path: Path):
     path = texts(tmp_path, 3, 20)
     shared = {"path": path, "clients": 1, "eval_examples": 0, "max_length": 64, "text": None, "label": None}
     ((option, message),) = refusal(model, "seq2seq-lm", tmp_path, prompt="a kind", answer="{text}", **shared)
-    assert option == "data.max_length" and "the longest example has 21 tokens, the model takes at most 12" in message
+    assert option == "data.max_length" and re.search(r"\b21\b.*\b12\b", message)
 
 
-def test_a_tokenizer_that_knows_more_than_the_model_is_told(tmp_path: Path):
+def test_a_tokenizer_with_more_tokens_than_the_model_is_reported(tmp_path: Path):
     config = tiny_config(LlamaConfig, vocab_size=10, num_key_value_heads=2)
     model = save_model(tmp_path / "llama", LlamaForCausalLM, config)
     largest = int(max(TOKENIZER("fur")["input_ids"]))
     shared = {"path": texts(tmp_path, 3, 4), "clients": 1, "eval_examples": 0, "prompt": None, "answer": None}
-    assert refusal(model, "causal-lm", tmp_path, text="{text}", **shared) == [
-        (
-            "model.name_or_path",
-            f"the tokenizer gives token {largest}, the model knows 10: the two do not match",
-        )
-    ]
+    ((option, message),) = refusal(model, "causal-lm", tmp_path, text="{text}", **shared)
+    assert option == "model.name_or_path" and re.search(rf"\b{largest}\b.*\b10\b", message)
 
 
 MODELS: dict[str, tuple[str, Any]] = {
@@ -136,7 +129,7 @@ def mixtral() -> Any:
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "mixtral"])  # of which PEFT takes experts, too
-def test_all_linear_is_what_peft_takes_for_all_linear(tmp_path: Path, name: str):
+def test_all_linear_selects_the_same_modules_as_in_peft(tmp_path: Path, name: str):
     kind, make = MODELS[name]
 
     def task() -> Any:
@@ -157,7 +150,7 @@ def test_all_linear_is_what_peft_takes_for_all_linear(tmp_path: Path, name: str)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_shapes_on_the_meta_device_are_those_that_are_loaded(tmp_path: Path, name: str):
+def test_shapes_on_the_meta_device_equal_the_loaded_ones(tmp_path: Path, name: str):
     kind, make = MODELS[name]
     task: Any = find_task(model_spec(make(tmp_path / name), kind, name_or_path=str(tmp_path / name)), CPU)
     task.labels = ["a", "b", "c"]
@@ -167,7 +160,7 @@ def test_the_shapes_on_the_meta_device_are_those_that_are_loaded(tmp_path: Path,
     assert all(value.is_meta for value in seen.model.parameters())
 
 
-def test_what_no_adapter_acts_on_is_told_experts_among_it(tiny: Path, tmp_path: Path):
+def test_weights_without_an_adapter_are_reported_including_experts(tiny: Path, tmp_path: Path):
     folder = MODELS["mixtral"][1](tmp_path / "mixtral")
     model = model_spec(tiny, "causal-lm", name_or_path=str(folder))
     up = come_up(model, replace(LORA, target_modules="all-linear"), data_spec(tiny, "causal-lm"), tmp_path / "cache")
@@ -186,7 +179,7 @@ def test_what_no_adapter_acts_on_is_told_experts_among_it(tiny: Path, tmp_path: 
     assert adapted + vectors + sum(parameters for _, _, parameters in told.values()) == up.loaded.n_parameters
 
 
-def test_what_is_trained_in_full_or_adapted_is_not_left_out(tiny: Path, tmp_path: Path):
+def test_modules_trained_in_full_or_adapted_are_not_reported_as_left_out(tiny: Path, tmp_path: Path):
     lora = replace(LORA, target_modules=["q_proj"], modules_to_save=["lm_head"])
     up = come_up(model_spec(tiny, "causal-lm"), lora, data_spec(tiny, "causal-lm"), tmp_path)
     told = {entry.name: entry.count for entry in up.loaded.left_out}
@@ -196,7 +189,7 @@ def test_what_is_trained_in_full_or_adapted_is_not_left_out(tiny: Path, tmp_path
     assert up.loaded.modules_to_save == ["lm_head"]
 
 
-def test_a_module_whose_weight_is_another_ones_too_is_not_trained_in_full(tmp_path: Path):
+def test_a_module_that_shares_its_weight_is_not_trained_in_full(tmp_path: Path):
     model = MODELS["gpt2"][1](tmp_path / "gpt2")
     shared = {"path": texts(tmp_path, 3, 4), "clients": 1, "eval_examples": 0, "prompt": None, "answer": None}
     for name in ("lm_head", "wte"):
@@ -204,11 +197,11 @@ def test_a_module_whose_weight_is_another_ones_too_is_not_trained_in_full(tmp_pa
             model, "causal-lm", tmp_path, replace(LORA, modules_to_save=[name]), text="{text}", **shared
         )
         assert option == "lora.modules_to_save"
-        assert "takes in one of transformer.wte and lm_head" in message
+        assert "transformer.wte and lm_head" in message
     run(model, "causal-lm", tmp_path, replace(LORA, modules_to_save=["ln_f"]), text="{text}", **shared)
 
 
-def test_where_peft_has_no_choice_of_its_own_modules_are_asked_for(tiny: Path, tmp_path: Path):
+def test_target_modules_are_required_when_peft_has_no_default(tiny: Path, tmp_path: Path):
     chosen = come_up(
         model_spec(tiny, "causal-lm"), replace(LORA, target_modules=None), data_spec(tiny, "causal-lm"), tmp_path
     )
@@ -216,11 +209,11 @@ def test_where_peft_has_no_choice_of_its_own_modules_are_asked_for(tiny: Path, t
     task: Any = find_task(model_spec(write_vit(tmp_path / "vit"), "image-classification"), CPU)
     task.model = replace(task.model, name_or_path=str(tmp_path / "vit"))
     task.labels = ["a", "b"]
-    with pytest.raises(InputError, match=r"is required: .* ViTForImageCl.*all-linear"):
+    with pytest.raises(InputError, match=r"\bViTForImageClassification\b.*all-linear"):
         add_adapters(task.build_model(), task, replace(LORA, target_modules=None))
 
 
-def test_the_attention_that_is_asked_for_is_the_models(tiny: Path, tmp_path: Path):
+def test_the_model_uses_the_requested_attention(tiny: Path, tmp_path: Path):
     for attention in ("eager", "sdpa"):
         model = model_spec(tiny, "causal-lm", attention=attention)
         up = come_up(model, LORA, data_spec(tiny, "causal-lm"), tmp_path)
@@ -229,12 +222,10 @@ def test_the_attention_that_is_asked_for_is_the_models(tiny: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("quantization", ["8bit", "4bit"])
-def test_quantised_weights_on_a_cpu_are_told_before_anything_is_loaded(tiny: Path, tmp_path: Path, quantization: str):
+def test_quantised_weights_on_a_cpu_are_refused_before_loading(tiny: Path, tmp_path: Path, quantization: str):
     model = model_spec(tiny, "causal-lm", quantization=quantization)
     message = Prepare("p", 1, SEED, model, LORA, data_spec(tiny, "causal-lm"), str(tmp_path))
-    with pytest.raises(
-        InputError, match=f"{quantization} weights need a CUDA device, .*, and this worker has cpu"
-    ) as refused:
+    with pytest.raises(InputError, match=rf"\b{quantization}\b.*\bCUDA\b.*\bcpu\b") as refused:
         prepare(message, CPU, quiet)
     assert [option for option, _ in refused.value.problems] == ["model.quantization"]
 
@@ -250,7 +241,7 @@ def test_quantised_weights_on_a_cpu_are_told_before_anything_is_loaded(tiny: Pat
         ("t5", AutoModelForSeq2SeqLM, [], ["lm_head"]),
     ],
 )
-def test_what_is_trained_in_full_and_what_tells_tokens_is_not_quantised(
+def test_modules_trained_in_full_and_the_output_layer_are_not_quantised(
     tmp_path: Path, name: str, kind: Any, spared: list[str], kept: list[str]
 ):
     folder = MODELS[name][1](tmp_path / name)
@@ -258,7 +249,7 @@ def test_what_is_trained_in_full_and_what_tells_tokens_is_not_quantised(
     assert _kept_whole(kind, model, AutoConfig.from_pretrained(folder), spared) == kept
 
 
-def test_two_weights_of_four_bits_lie_in_a_byte():
+def test_two_4_bit_weights_count_from_one_byte():
     class Params4bit(nn.Parameter):
         """As bitsandbytes calls it."""
 

@@ -35,7 +35,7 @@ COMMANDS = [
 ]
 
 
-def test_there_are_snippets_and_commands():
+def test_the_guides_have_snippets_and_commands():
     assert len(SNIPPETS) >= 5
     assert len(COMMANDS) >= 1
 
@@ -50,7 +50,7 @@ def test_a_snippet_compiles_and_its_imports_and_classes_work(name: str, code: st
 
 
 @pytest.mark.parametrize(("name", "module", "options"), COMMANDS)
-def test_a_program_exists_and_has_the_options(name: str, module: str, options: str):
+def test_a_commands_program_exists_and_has_its_options(name: str, module: str, options: str):
     found = importlib.util.find_spec(f"prelort_worker.{module}")
     assert found is not None, name
     assert found.origin is not None

@@ -61,13 +61,13 @@ def test_the_mean_over_many_seeds_is_the_value(dtype: Dtype):
 
 
 @pytest.mark.parametrize("dtype", ROUNDED)
-def test_what_needs_no_rounding_stays_as_it_is(dtype: Dtype):
+def test_values_that_need_no_rounding_do_not_change(dtype: Dtype):
     values = np.array([127, -127, 1, 0, 64, -3, *range(-120, 120)], np.float32)
     assert (there_and_back(values, dtype, 1) == values).all()
 
 
 @pytest.mark.parametrize("dtype", ROUNDED)
-def test_zeros_stay_zeros_whatever_stands_beside_them(dtype: Dtype):
+def test_zeros_stay_zero_whatever_else_is_in_their_group(dtype: Dtype):
     values = np.zeros(700, np.float32)
     assert not there_and_back(values, dtype, 1).any()
     values[::7] = 1e-3
@@ -76,7 +76,7 @@ def test_zeros_stay_zeros_whatever_stands_beside_them(dtype: Dtype):
 
 @pytest.mark.parametrize("dtype", ROUNDED)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, np.uint32(0x7F800001).view(np.float32)])
-def test_what_is_not_finite_does_not_become_finite(dtype: Dtype, value: float):
+def test_values_that_are_not_finite_do_not_become_finite(dtype: Dtype, value: float):
     values = draw(300, 2)
     values[3] = value
     decoded = there_and_back(values, dtype, 1)
@@ -85,13 +85,13 @@ def test_what_is_not_finite_does_not_become_finite(dtype: Dtype, value: float):
 
 
 @pytest.mark.parametrize("dtype", ROUNDED)
-def test_the_smallest_values_that_float32_has_are_taken(dtype: Dtype):
+def test_the_smallest_float32_values_are_encoded(dtype: Dtype):
     values = np.full(300, 2**-149, np.float32)
     assert set(there_and_back(values, dtype, 1).tolist()) <= {0.0, 2**-149, 2**-133, 2**-24}
 
 
 @pytest.mark.parametrize("dtype", ROUNDED)
-def test_the_seed_alone_decides(dtype: Dtype):
+def test_only_the_seed_determines_the_rounding(dtype: Dtype):
     values = draw(2000, 7)
     first = encode(values, dtype, 11)
     assert (encode(values, dtype, 11) == first).all()
@@ -99,7 +99,7 @@ def test_the_seed_alone_decides(dtype: Dtype):
 
 
 @pytest.mark.parametrize("dtype", ROUNDED)
-def test_long_values_are_rounded_by_stretches(dtype: Dtype, monkeypatch: pytest.MonkeyPatch):
+def test_long_tensors_are_rounded_in_pieces(dtype: Dtype, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(encoding, "STRETCH", 512)
     values = draw(1300, 3)
     error = np.abs(there_and_back(values, dtype, 3) - values)
@@ -110,7 +110,7 @@ def test_long_values_are_rounded_by_stretches(dtype: Dtype, monkeypatch: pytest.
     assert dtype == "I8X256" or (decoded[:512] != decoded[512:]).any()
 
 
-def test_float32_travels_as_it_is():
+def test_float32_is_not_changed():
     values = draw(100, 1)
     assert decode(encode(values, "F32", 0).data, "F32", 100).tobytes() == values.tobytes()
 

@@ -14,7 +14,7 @@ test = ["pytest>=8"]
 """
 
 
-def test_requirements_are_the_dependencies_and_those_of_the_extras_asked_for() -> None:
+def test_requirements_are_the_dependencies_and_those_of_the_requested_extras() -> None:
     assert environment.requirements(PYPROJECT, []) == ["torch>=2.6", "msgpack>=1.1", "no.such_package>=1"]
     assert environment.requirements(PYPROJECT, ["test"])[-1] == "pytest>=8"
 

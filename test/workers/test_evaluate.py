@@ -48,7 +48,7 @@ def by_hand(nested: NestedLora, folder: Path) -> tuple[float, int, list[list[int
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_sums_are_those_of_one_example_at_a_time(tiny: Path, task: str):
+def test_sums_equal_those_of_one_example_at_a_time(tiny: Path, task: str):
     nested = ready(tiny, task)
     sums = evaluate(nested, tiny, range(24))
     loss, targets, answers = by_hand(nested, tiny)
@@ -71,7 +71,7 @@ def test_shards_add_up_and_repeat_to_the_bit(tiny: Path):
     assert evaluate(nested, tiny, range(10)) == parts[0]
 
 
-def test_a_loss_that_is_not_finite_is_told_as_null(tiny: Path):
+def test_a_loss_that_is_not_finite_is_reported_as_null(tiny: Path):
     nested = ready(tiny, "sequence-classification")
     rows, dense = random_adapter(nested, 4)
     write(nested, 4, rows, dense * float("inf"))
@@ -81,7 +81,7 @@ def test_a_loss_that_is_not_finite_is_told_as_null(tiny: Path):
 ASKED = Evaluate("e", 1, 1, "global", None, [8], 2.0, 2, 3, 8, 0, [])
 
 
-def test_a_shard_is_a_range_of_the_examples_asked_for(tiny: Path):
+def test_a_shard_is_a_range_of_the_requested_examples(tiny: Path):
     spec = data_spec(tiny, "causal-lm", client_eval_examples=5)
     dataset = build_dataset(task_of(model_spec(tiny, "causal-lm"), tiny), spec, SEED, lambda _step, _steps: None)
     assert shard_of(dataset, ASKED) == range(2, 5)
@@ -89,15 +89,15 @@ def test_a_shard_is_a_range_of_the_examples_asked_for(tiny: Path):
     # 24 held out from all; c00 has 34 of which 5 are held out, and so has c01.
     assert shard_of(dataset, train) == range(24 + 34 + 2, 24 + 34 + 5)
     assert shard_of(dataset, client) == range(24 + 34 + 29 + 2, 24 + 34 + 29 + 5)
-    with pytest.raises(ValueError, match=r"expected a part of the 5 examples held out of c01, got range\(3, 6\)"):
+    with pytest.raises(ValueError, match=r"\b5 examples\b.*\bc01\b.*range\(3, 6\)"):
         shard_of(dataset, replace(client, start=3))
-    with pytest.raises(ValueError, match=r"expected a part of the 29 examples that c01 trains on, got range\(27, 30\)"):
+    with pytest.raises(ValueError, match=r"\b29 examples\b.*\bc01\b.*range\(27, 30\)"):
         shard_of(dataset, replace(train, start=27))
-    with pytest.raises(ValueError, match=r"expected a part of the 24 examples held out from all, got range\(22, 25\)"):
+    with pytest.raises(ValueError, match=r"\b24 examples\b.*range\(22, 25\)"):
         shard_of(dataset, replace(ASKED, start=22))
 
 
 @pytest.mark.parametrize(("examples", "client_id"), [("global", "c01"), ("client", None), ("train", None)])
-def test_a_client_is_named_where_its_examples_are_asked_for_and_only_there(tiny: Path, examples, client_id):
+def test_a_client_id_is_required_for_its_own_examples_only(tiny: Path, examples, client_id):
     with pytest.raises(ValueError, match=f"examples '{examples}': expected"):
         shard_of(dataset_of(tiny, "causal-lm"), replace(ASKED, examples=examples, client_id=client_id))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -63,7 +64,7 @@ def trained_logits(nested: NestedLora, r: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def test_a_language_model_answers_as_with_its_adapter(tiny: Path, tmp_path: Path) -> None:
+def test_a_merged_language_model_computes_what_it_does_with_its_adapter(tiny: Path, tmp_path: Path) -> None:
     nested = nested_of(tiny, "causal-lm")
     assert export(request_of(nested, tmp_path, 4, [])) == []
     whole = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
@@ -77,7 +78,7 @@ def test_a_language_model_answers_as_with_its_adapter(tiny: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(("dtype", "stored"), [("bf16", torch.bfloat16), ("f16", torch.float16)])
-def test_its_weights_are_rounded_once(tiny: Path, tmp_path: Path, dtype: str, stored: torch.dtype) -> None:
+def test_merged_weights_are_rounded_once(tiny: Path, tmp_path: Path, dtype: str, stored: torch.dtype) -> None:
     nested = nested_of(tiny, "causal-lm")
     request = request_of(nested, tmp_path, 2, [], dtype=dtype)
     export(request)
@@ -121,7 +122,7 @@ def test_the_transposed_weights_of_gpt2_are_merged_too(tiny: Path, tmp_path: Pat
 
 
 @torch.no_grad()
-def test_an_adapted_head_that_is_tied_to_the_embeddings_comes_apart_from_them(tiny: Path, tmp_path: Path) -> None:
+def test_an_adapted_head_is_untied_from_the_embeddings(tiny: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
     config = LlamaConfig(**sizes, num_attention_heads=2, tie_word_embeddings=True)
@@ -129,28 +130,28 @@ def test_an_adapted_head_that_is_tied_to_the_embeddings_comes_apart_from_them(ti
     lora: LoraSpec = replace(LORA, target_modules=["q_proj", "lm_head"])
     nested = nested_of(tiny, "causal-lm", lora, name_or_path=base)
     (remark,) = export(request_of(nested, tmp_path, 4, []))
-    assert "lm_head.weight is the same weight as model.embed_tokens.weight" in remark
+    assert re.search(r"\blm_head\.weight\b.*\bmodel\.embed_tokens\.weight\b", remark)
     whole = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
     assert torch.allclose(whole(input_ids=TOKENS).logits, trained_logits(nested, 4), atol=1e-5)
     before = AutoModelForCausalLM.from_pretrained(base)
     assert torch.equal(whole.model.embed_tokens.weight, before.model.embed_tokens.weight)
 
 
-def test_another_model_than_the_runs_is_refused_by_the_modules_name(tiny: Path, tmp_path: Path) -> None:
+def test_a_model_other_than_the_runs_is_refused_by_the_modules_name(tiny: Path, tmp_path: Path) -> None:
     nested = nested_of(tiny, "causal-lm")
     request = request_of(nested, tmp_path, 2, [])
     other = replace(request.modules[0], out=48)
-    with pytest.raises(InputError, match=rf"{other.name}: expected .* \[48, 32\], as the run .*, got \[32, 32\]"):
+    with pytest.raises(InputError, match=rf"{other.name}: .*\[48, 32\].*\[32, 32\]"):
         export(replace(request, modules=[other, *request.modules[1:]]))
 
 
-def test_the_program_answers_in_one_line(tiny: Path, tmp_path: Path) -> None:
+def test_the_program_answers_with_one_line(tiny: Path, tmp_path: Path) -> None:
     request = request_of(nested_of(tiny, "causal-lm"), tmp_path, 2, [])
     assert run(request) == {"remarks": []}
     assert (tmp_path / "out" / "config.json").exists()
     gone = replace(request, model=replace(request.model, name_or_path="/nowhere"))
     error = run(gone)["error"]
-    assert "/nowhere is no folder, so it was taken for a name on the Hugging Face hub; " in error
+    assert "/nowhere" in error and "Hugging Face hub" in error
     assert "/nowhere: expected a folder with a model" in error
 
 
@@ -173,7 +174,7 @@ def with_tokenizer(model: Any, tiny: Path, folder: Path) -> str:
     return str(folder / "base")
 
 
-def test_a_base_model_that_is_not_the_one_it_was_trained_on_is_refused_by_file(tiny: Path, tmp_path: Path):
+def test_a_changed_base_model_is_refused_by_file(tiny: Path, tmp_path: Path):
     nested = nested_of(tiny, "causal-lm")
     source = describe_source(nested.task.model, tmp_path / "cache")
     base = {file.name: file.sha256 for file in source.files}
@@ -182,5 +183,5 @@ def test_a_base_model_that_is_not_the_one_it_was_trained_on_is_refused_by_file(t
     export(request)
     changes = [{"model.safetensors": "0" * 64}, {"added.json": "0" * 64}, {"tokenizer.json": "0" * 64}]
     for change in changes:
-        with pytest.raises(InputError, match=rf"^{next(iter(change))} of .*tiny-llama: differs from the file"):
+        with pytest.raises(InputError, match=rf"^{next(iter(change))} of .*tiny-llama: "):
             export(replace(request, base={**base, **change}))

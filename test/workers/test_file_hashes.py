@@ -38,7 +38,7 @@ def sha(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def test_a_file_is_read_once(tmp_path: Path, read: list[str]):
+def test_an_unchanged_file_is_read_once(tmp_path: Path, read: list[str]):
     files = [write(tmp_path / name, name.encode() * 3_000_000) for name in ("a", "b/c", "empty")]
     write(files[2], b"")
     expected = [sha(b"a" * 3_000_000), sha(b"b/c" * 3_000_000), sha(b"")]
@@ -49,7 +49,7 @@ def test_a_file_is_read_once(tmp_path: Path, read: list[str]):
     assert hash_files(files, None) == expected and len(read) == 6, "without a cache"
 
 
-def test_a_change_in_place_is_seen_though_size_and_time_of_writing_are_the_same(tmp_path: Path):
+def test_a_change_is_noticed_even_if_size_and_mtime_are_the_same(tmp_path: Path):
     file = write(tmp_path / "a", b"one")
     before = file.stat()
     assert hash_files([file], tmp_path / "cache") == [sha(b"one")]
@@ -60,7 +60,7 @@ def test_a_change_in_place_is_seen_though_size_and_time_of_writing_are_the_same(
     assert hash_files([file], tmp_path / "cache") == [sha(b"two")]
 
 
-def test_a_file_that_takes_the_place_of_another_is_read(tmp_path: Path, read: list[str]):
+def test_a_file_that_replaces_another_is_read(tmp_path: Path, read: list[str]):
     file, other = write(tmp_path / "a", b"one"), write(tmp_path / "b", b"two")
     os.utime(other, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns))
     hash_files([file, other], tmp_path / "cache")
@@ -74,14 +74,16 @@ def test_a_file_that_takes_the_place_of_another_is_read(tmp_path: Path, read: li
     assert hash_files([link], tmp_path / "cache") == [sha(b"three")]
 
 
-def test_what_was_written_just_now_is_not_remembered(tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch):
+def test_the_hash_of_a_file_written_just_now_is_not_cached(
+    tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
+):
     file = write(tmp_path / "a", b"one")
     monkeypatch.setattr(file_hashes.time, "time_ns", lambda: file.stat().st_ctime_ns + 1)
     hash_files([file], tmp_path / "cache")
     assert hash_files([file], tmp_path / "cache") == [sha(b"one")] and read == ["a", "a"]
 
 
-def test_a_file_that_changes_while_it_is_read_is_read_again_and_refused_if_it_goes_on(
+def test_a_file_that_changes_during_reading_is_read_again_and_refused_if_it_keeps_changing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     file, honest, writes = write(tmp_path / "a", b"one"), file_hashes._digest, [b"longer"]
@@ -104,7 +106,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again_and_refused_if_it_go
 @pytest.mark.parametrize(
     "damage", [b"", b"{}", b"[]", b'{"sha256": "00", "files": {"a": [1,2,3,4,5,"00"]}}', b"\xff", b"[" * 100_000]
 )
-def test_a_damaged_cache_is_not_believed_and_is_made_again(tmp_path: Path, read: list[str], damage: bytes):
+def test_a_damaged_cache_is_ignored_and_rewritten(tmp_path: Path, read: list[str], damage: bytes):
     file = write(tmp_path / "a", b"one")
     hash_files([file], tmp_path / "cache")
     (kept,) = (tmp_path / "cache/hashes").iterdir()
@@ -116,7 +118,7 @@ def test_a_damaged_cache_is_not_believed_and_is_made_again(tmp_path: Path, read:
     assert hash_files([file], tmp_path / "cache") == [sha(b"one")]
 
 
-def test_two_workers_that_hash_at_once_lose_nothing_that_was_written(tmp_path: Path, read: list[str]):
+def test_two_workers_that_hash_at_once_lose_no_entries(tmp_path: Path, read: list[str]):
     one, two = write(tmp_path / "a", b"one"), write(tmp_path / "b", b"two")
     before = file_hashes._read_folder(tmp_path / "cache", tmp_path)
     hash_files([one], tmp_path / "cache")
@@ -125,7 +127,7 @@ def test_two_workers_that_hash_at_once_lose_nothing_that_was_written(tmp_path: P
     assert hash_files([one, two], tmp_path / "cache") == [sha(b"one"), sha(b"two")] and read == ["a"]
 
 
-def test_the_cache_is_for_the_user_alone_and_needs_not_be_writable(tmp_path: Path, read: list[str]):
+def test_the_cache_is_private_and_need_not_be_writable(tmp_path: Path, read: list[str]):
     file = write(tmp_path / "a", b"one")
     hash_files([file], tmp_path / "cache")
     (kept,) = (tmp_path / "cache/hashes").iterdir()
@@ -142,11 +144,11 @@ def test_names_that_are_not_utf_8_are_kept(tmp_path: Path, read: list[str]):
 
 
 def test_a_file_that_is_gone_is_named(tmp_path: Path):
-    with pytest.raises(InputError, match=r"gone: cannot be read: No such file"):
+    with pytest.raises(InputError, match=r"gone: .*No such file"):
         hash_files([tmp_path / "gone"], tmp_path / "cache")
 
 
-def test_whoever_waits_may_cancel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_hashing_can_be_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     file, honest, cancelled = write(tmp_path / "a", b"one"), file_hashes._digest, threading.Event()
 
     def digest(path: Path, progress: file_hashes._Progress) -> str:

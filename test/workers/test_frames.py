@@ -101,7 +101,7 @@ def fit_message(task_id: str = "t", attempt: int = 1) -> Fit:
         ({"colour": "red"}, "fit: unknown colour"),
     ],
 )
-def test_a_message_that_is_not_the_contracts_is_refused_by_name(changes: dict[str, Any], reason: str):
+def test_a_message_that_breaks_the_contract_is_refused_and_its_key_named(changes: dict[str, Any], reason: str):
     with pytest.raises(WireError) as refused:
         unpack(msgpack.packb(fit_map(**changes)) or b"")
     assert str(refused.value).startswith(reason)
@@ -111,12 +111,12 @@ def test_a_message_that_is_not_the_contracts_is_refused_by_name(changes: dict[st
     ("value", "reason"),
     [([1] * 65537, "65537 exceeds max_array_len"), ({str(key): 1 for key in range(1001)}, "1001 exceeds max_map_len")],
 )
-def test_more_items_than_any_message_has_are_refused_before_they_are_looked_at(value: Any, reason: str):
+def test_more_items_than_any_message_has_are_refused_before_validation(value: Any, reason: str):
     with pytest.raises(WireError, match=reason):
         unpack(msgpack.packb(fit_map(tensors=value)) or b"")
 
 
-def test_an_integral_number_may_come_as_the_other_kind():
+def test_an_integral_number_may_arrive_as_an_integer_or_a_float():
     message = unpack(msgpack.packb(fit_map(scale=2, round=3.0)) or b"")
     assert isinstance(message, Fit) and message.scale == 2.0 and message.round == 3
 
@@ -135,7 +135,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.usefixtures("small_chunks")
 class TestChunks:
-    def test_a_payload_cut_into_chunks_comes_together_again(self):
+    def test_a_payload_cut_into_chunks_is_reassembled(self):
         chunks = list(chunk_payload("t", 1, PAYLOAD))
         assert [(chunk.tensor, chunk.offset, len(chunk.data)) for chunk in chunks] == [
             ("rows", 0, 10),
@@ -155,10 +155,10 @@ class TestChunks:
             ([0, 0], "chunk of t: expected rows at offset 10, got rows at offset 0"),
             ([3], "chunk of t: expected rows at offset 0, got dense at offset 0"),
             ([0, 1, 2, 3, 3], "chunk of t: expected end, got dense at offset 0"),
-            ([0, 1, 2], "end: expected the rest of dense at offset 0 first"),
+            ([0, 1, 2], r"end: .*\bdense at offset 0\b"),
         ],
     )
-    def test_chunks_out_of_order_doubled_or_missing_are_refused(self, order: list[int], reason: str):
+    def test_reordered_repeated_or_missing_chunks_are_refused(self, order: list[int], reason: str):
         chunks = list(chunk_payload("t", 1, PAYLOAD))
         assembly = Assembly(describe_payload(PAYLOAD))
         with pytest.raises(WireError, match=reason):
@@ -171,7 +171,7 @@ class TestChunks:
             with pytest.raises(WireError, match="chunk of t: expected 1 to 10 bytes"):
                 Assembly(describe_payload(PAYLOAD)).add(Chunk("t", 1, "rows", 0, data))
 
-    def test_a_flipped_bit_is_found_by_the_checksum(self):
+    def test_the_checksum_detects_a_flipped_bit(self):
         assembly = Assembly(describe_payload({"dense": PAYLOAD["dense"]}))
         assembly.add(Chunk("t", 1, "dense", 0, bytes([1, *range(1, 8)])))
         with pytest.raises(WireError, match="tensor dense: expected crc32"):
@@ -195,33 +195,33 @@ class TestChunks:
 
 
 @pytest.mark.parametrize("shape", [[], [1, 1, 1], [2**53 - 1] * 50_000])
-def test_a_tensor_of_no_side_or_more_than_two_is_refused_before_its_size_is_reckoned(shape: list[int]):
+def test_a_tensor_without_one_or_two_dimensions_is_refused_before_its_size_is_computed(shape: list[int]):
     with pytest.raises(WireError, match=f"tensor rows: expected 1 or 2 sides, got {len(shape)}"):
         Assembly([TensorDescriptor("rows", "F32", shape, 4, 0, None)])
 
 
-def test_what_is_announced_takes_no_memory_before_it_comes():
+def test_an_announced_tensor_takes_no_memory_before_its_chunks_arrive():
     size = 2**45
     assembly = Assembly([TensorDescriptor("rows", "F32", [1, size // 4], size, 0, None)])
     assembly.add(Chunk("t", 1, "rows", 0, bytes(8)))
-    with pytest.raises(WireError, match="end: expected the rest of rows at offset 8 first"):
+    with pytest.raises(WireError, match=r"end: .*\brows at offset 8\b"):
         assembly.finish()
 
 
 def test_a_tensor_whose_bytes_do_not_fit_its_shape_is_refused():
-    with pytest.raises(WireError, match=r"tensor rows: shape \[2, 3\] of F32 does not take 20 bytes"):
+    with pytest.raises(WireError, match=r"tensor rows: .*\[2, 3\].*\bF32\b.*\b20 bytes\b"):
         Assembly([TensorDescriptor("rows", "F32", [2, 3], 20, 0, None)])
 
 
 def test_more_credit_than_was_used_is_refused():
     window = CreditWindow()
     assert window.take(100) and not window.take(frames.CREDIT_BYTES)
-    with pytest.raises(WireError, match="credit: expected at most 100 bytes back, got 101"):
+    with pytest.raises(WireError, match=r"credit: .*\b100\b.*\b101\b"):
         window.give_back(101)
 
 
 class TestInbox:
-    def test_a_task_is_a_job_once_its_tensors_are_whole_and_every_chunk_is_credited(self):
+    def test_a_task_becomes_a_job_once_its_tensors_are_complete_and_every_chunk_is_credited(self):
         inbox = Inbox(os.getpid())
         task = fit_message()
         answers = [*inbox.accept(task)]
@@ -239,26 +239,26 @@ class TestInbox:
         assert [*inbox.accept(End("t", 1))] == []
         assert inbox.jobs.empty()
 
-    def test_a_doubled_task_is_done_once(self):
+    def test_a_repeated_task_runs_once(self):
         inbox = Inbox(os.getpid())
         task = replace(fit_message(), tensors=[])
         assert [*inbox.accept(task), *inbox.accept(task)] == []
         assert inbox.jobs.qsize() == 1
 
-    def test_a_task_cancelled_before_it_is_whole_is_answered_at_once(self):
+    def test_a_task_cancelled_before_it_is_complete_is_answered_immediately(self):
         inbox = Inbox(os.getpid())
         list(inbox.accept(fit_message()))
         (failure,) = inbox.accept(Cancel("t", 1))
         assert isinstance(failure, Failure) and failure.error.kind == "cancelled"
         assert [*inbox.accept(End("t", 1))] == [] and inbox.jobs.empty()
 
-    def test_stop_cancels_what_is_under_way(self):
+    def test_stop_cancels_the_running_task(self):
         inbox = Inbox(os.getpid())
         list(inbox.accept(replace(fit_message(), tensors=[])))
         list(inbox.accept(Stop()))
         assert inbox.cancelled == {("t", 1)}
 
-    def test_cancelling_what_has_been_answered_does_nothing(self):
+    def test_cancelling_an_answered_task_does_nothing(self):
         inbox = Inbox(os.getpid())
         list(inbox.accept(replace(fit_message(), tensors=[])))
         inbox.close(("t", 1))
@@ -270,7 +270,7 @@ class TestSharedMemory:
     def lent(self, lender: Lender) -> list[TensorDescriptor]:
         return describe_lent(PAYLOAD, lender.lend({name: tensor.data for name, tensor in PAYLOAD.items()}))
 
-    def test_what_is_lent_is_borrowed_as_it_was(self):
+    def test_borrowed_tensors_equal_the_lent_ones(self):
         descriptors = self.lent(Lender())
         assert [(tensor.crc32, tensor.shared and tensor.shared.offset) for tensor in descriptors] == [
             (None, 64),
@@ -278,12 +278,12 @@ class TestSharedMemory:
         ]
         assert borrow_payload(descriptors, os.getpid()) == PAYLOAD
 
-    def test_what_is_borrowed_may_be_written_to_and_the_lender_does_not_see_it(self):
+    def test_writes_to_borrowed_memory_do_not_reach_the_lender(self):
         descriptors = self.lent(Lender())
         borrow_payload(descriptors, os.getpid())["rows"].data[:4] = b"abcd"
         assert borrow_payload(descriptors, os.getpid()) == PAYLOAD
 
-    def test_a_file_is_used_again_once_its_reader_has_said_so_and_not_before(self):
+    def test_a_file_is_reused_only_after_its_reader_has_released_it(self):
         lender = Lender()
         files = [self.lent(lender)[0].shared for _ in range(2)]
         assert files[0] and files[1] and files[0].fd != files[1].fd
@@ -292,21 +292,21 @@ class TestSharedMemory:
         assert files[2] == files[0] and files[3] not in files[:3]
         assert borrow_payload(self.lent(lender), os.getpid()) == PAYLOAD
 
-    def test_a_task_whose_tensors_are_lent_is_a_job_at_once_and_its_answer_may_lend(self):
+    def test_a_task_with_shared_tensors_is_a_job_at_once_and_its_answer_may_share_too(self):
         inbox = Inbox(os.getpid())
         task = replace(fit_message(), tensors=self.lent(Lender()))
         assert [*inbox.accept(task)] == []
         assert inbox.jobs.get_nowait() == Job(task, PAYLOAD)
         assert inbox.close(("t", 1)) and not inbox.close(("t", 1))
 
-    def test_a_pipe_that_nobody_writes_to_is_no_file_and_holds_nobody_up(self, tmp_path: Path):
+    def test_a_pipe_without_a_writer_is_refused_without_blocking(self, tmp_path: Path):
         os.mkfifo(tmp_path / "pipe")
         pipe = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
-        with pytest.raises(OSError, match="the shared file ends before byte 88"):
+        with pytest.raises(OSError, match=r"\b88\b"):
             borrow_payload([replace(self.lent(Lender())[0], shared=Shared(pipe, 64))], os.getpid())
         os.close(pipe)
 
-    def test_a_file_that_is_not_there_or_too_short_fails_the_task_alone(self):
+    def test_a_missing_or_short_file_fails_only_the_task(self):
         inbox = Inbox(os.getpid())
         rows = self.lent(Lender())[0]
         for index, shared in enumerate((Shared(999_999, 0), Shared(rows.shared.fd if rows.shared else 0, 100))):
@@ -318,18 +318,18 @@ class TestSharedMemory:
     @pytest.mark.parametrize(
         ("changes", "reason"),
         [
-            ({"crc32": 1}, "tensor rows: expected either a crc32 or shared memory"),
-            ({"shape": [2, 4]}, "does not take 24 bytes"),
+            ({"crc32": 1}, r"tensor rows: .*\bcrc32\b"),
+            ({"shape": [2, 4]}, r"\[2, 4\].*\b24 bytes\b"),
         ],
     )
-    def test_what_is_described_wrongly_is_refused(self, changes: dict[str, Any], reason: str):
+    def test_wrong_descriptors_are_refused(self, changes: dict[str, Any], reason: str):
         rows, dense = self.lent(Lender())
         with pytest.raises(WireError, match=reason):
             borrow_payload([replace(rows, **changes), dense], os.getpid())
-        with pytest.raises(WireError, match="all in shared memory, or none"):
+        with pytest.raises(WireError, match=r"tensors: .*shared memory"):
             borrow_payload([rows, describe_payload(PAYLOAD)[1]], os.getpid())
 
-    def test_an_answer_that_lends_is_one_message(self):
+    def test_an_answer_in_shared_memory_is_one_message(self):
         outbox = Outbox()
         fitted = Fitted("t", 1, "c00", 2, 2.0, 10, 1, 1, 0.5, 0.5, 0.1, None, [])
         outbox.put(fitted, PAYLOAD, may_lend=True)
@@ -337,7 +337,7 @@ class TestSharedMemory:
         assert isinstance(sent, Fitted)
         assert borrow_payload(sent.tensors, os.getpid()) == PAYLOAD
 
-    def test_where_there_is_no_room_to_lend_an_answer_goes_in_chunks(self, monkeypatch: pytest.MonkeyPatch):
+    def test_without_room_in_shared_memory_an_answer_is_sent_in_chunks(self, monkeypatch: pytest.MonkeyPatch):
         def no_room(*_: object) -> int:
             raise OSError(28, "No space left on device")
 
@@ -348,5 +348,5 @@ class TestSharedMemory:
         assert [type(part) for part in sent] == [Fitted, Chunk, Chunk, End]
         assert sent[0] == replace(sent[0], tensors=describe_payload(PAYLOAD))
 
-    def test_memory_is_shared_with_a_process_that_is_there(self):
+    def test_memory_is_shared_only_with_an_existing_process(self):
         assert can_share_with(os.getpid()) and not can_share_with(2**22 + 1)

@@ -9,7 +9,7 @@ GOLDEN_FRAMES = [
 ]
 
 
-def test_messages_that_hypothesis_changed_are_taken_or_refused_by_name():
+def test_messages_that_hypothesis_changed_are_accepted_or_refused_by_name():
     target = Target()
     run_hypothesis(target, 7, 500)
     report = target.report()
@@ -17,7 +17,7 @@ def test_messages_that_hypothesis_changed_are_taken_or_refused_by_name():
     assert report["inputs"] >= 500 and len(report["refusals"]) > 20
 
 
-def test_every_single_byte_that_is_changed_or_cut_off_is_taken_or_refused_by_name():
+def test_frames_with_any_byte_changed_or_cut_off_are_accepted_or_refused_by_name():
     target = Target()
     for frame in GOLDEN_FRAMES:
         for index in range(0, len(frame), 3):

@@ -92,14 +92,14 @@ def sum_by_hand(resident: Resident, forced: bool) -> float:
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 24])
-def test_answers_are_greedy_and_padding_changes_none(tiny: Path, batch_size: int):
+def test_answers_are_greedy_and_do_not_depend_on_padding(tiny: Path, batch_size: int):
     resident = trained(tiny)
     expected = [answer_by_hand(resident, example, forced=False) for example in EXAMPLES]
     assert answers_of(resident, batch_size) == expected
     assert len(set(expected)) > 4
 
 
-def test_rouge_l_is_of_what_was_generated_not_of_teacher_forced_tokens(tiny: Path):
+def test_rouge_l_scores_generated_not_teacher_forced_tokens(tiny: Path):
     resident = trained(tiny)
     found = score_answers(resident.nested, 8, resident.dataset, EXAMPLES, 5, NEW_TOKENS, quiet).rouge_l
     generated, forced = (sum_by_hand(resident, forced) for forced in (False, True))
@@ -107,7 +107,7 @@ def test_rouge_l_is_of_what_was_generated_not_of_teacher_forced_tokens(tiny: Pat
     assert 1 < found < 24 and abs(found - forced) > 0.25
 
 
-def test_answers_come_in_the_shards_order_whatever_their_lengths(tiny: Path):
+def test_answers_are_in_the_shards_order_whatever_their_lengths(tiny: Path):
     resident = trained(tiny)
     whole = answers_of(resident, batch_size=1)
     assert answers_of(resident, batch_size=1, shard=range(9, 17)) == whole[9:17]
@@ -129,7 +129,7 @@ def test_an_answer_ends_at_the_models_last_position(tiny: Path, monkeypatch: pyt
     assert asked == [base.config.max_position_embeddings - longest, 3]
 
 
-def test_what_a_checkpoint_says_of_generation_is_not_asked(tiny: Path):
+def test_a_checkpoints_generation_settings_are_ignored(tiny: Path):
     resident = trained(tiny)
     plain = answers_of(resident)
     base = resident.nested.model.get_base_model()
@@ -137,7 +137,7 @@ def test_what_a_checkpoint_says_of_generation_is_not_asked(tiny: Path):
     assert answers_of(resident) == plain
 
 
-def test_an_evaluation_generates_with_each_asked_rank_and_on_what_is_merged(tiny: Path):
+def test_an_evaluation_generates_at_each_requested_rank_and_on_a_merged_base(tiny: Path):
     resident = trained(tiny)
     rows, _ = read(resident.nested, 8)
     reported: list[tuple[str, int, int]] = []

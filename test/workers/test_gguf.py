@@ -127,7 +127,7 @@ def load(folder: Path) -> Any:
     return model.eval()
 
 
-def test_the_weights_come_back_and_the_folder_says_what_it_was_made_of(model, tmp_path):
+def test_the_weights_are_read_back_and_the_folder_records_its_source(model, tmp_path):
     file = write_gguf(tmp_path / "tiny.gguf", model)
     convert(file, tmp_path / "made", torch.float32)
     made = load(tmp_path / "made")
@@ -142,7 +142,7 @@ def test_the_weights_come_back_and_the_folder_says_what_it_was_made_of(model, tm
     assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "tiny.gguf"]
 
 
-def test_weights_of_four_bits_come_back_as_they_were_rounded(model, tmp_path):
+def test_four_bit_weights_are_read_back_as_rounded(model, tmp_path):
     file = write_gguf(tmp_path / "tiny.gguf", model, rounded="attn_v")
     convert(file, tmp_path / "exact", torch.float32)
     convert(file, tmp_path / "half")
@@ -171,7 +171,7 @@ def test_the_tokenizer_has_the_files_special_tokens_and_chat_template(model, tmp
         assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
-def test_where_the_file_says_so_digits_are_taken_one_by_one_and_leave_the_space_before_them_alone(model, tmp_path):
+def test_a_pre_tokenizer_that_splits_digits_keeps_the_space_before_them_separate(model, tmp_path):
     def split(pre: str, text: str) -> list[str]:
         file = write_gguf(tmp_path / f"{pre}.gguf", model, pre=pre)
         if not (tmp_path / pre).exists():
@@ -191,23 +191,23 @@ def test_where_the_file_says_so_digits_are_taken_one_by_one_and_leave_the_space_
 @pytest.mark.parametrize(
     ("pre", "said"), [("deepseek-coder", "deepseek-coder"), ("default", "default"), (None, "an unnamed method")]
 )
-def test_a_split_that_is_not_known_is_refused_and_nothing_is_left(pre, said, model, tmp_path):
+def test_an_unknown_pre_tokenizer_is_refused_and_leaves_nothing(pre, said, model, tmp_path):
     file = write_gguf(tmp_path / "tiny.gguf", model, pre=pre)
-    with pytest.raises(InputError, match=f"its tokenizer splits text with {said}"):
+    with pytest.raises(InputError, match=rf"tokenizer .*\b{said}\b"):
         convert(file, tmp_path / "made")
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_file_that_lacks_a_weight_or_is_no_gguf_and_a_folder_that_holds_something_are_refused(model, tmp_path):
+def test_a_missing_weight_another_file_format_and_a_folder_in_use_are_refused(model, tmp_path):
     file = write_gguf(tmp_path / "tiny.gguf", model, without="blk.0.attn_v.weight")
-    with pytest.raises(InputError, match=r"lacks model\.layers\.0\.self_attn\.v_proj\.weight"):
+    with pytest.raises(InputError, match=r"model\.layers\.0\.self_attn\.v_proj\.weight"):
         convert(file, tmp_path / "made")
     file.write_text("no model at all, but long enough to be one" * 4)
     with pytest.raises(InputError, match="expected a GGUF file"):
         convert(file, tmp_path / "made")
     with pytest.raises(InputError, match="expected a GGUF file"):
         convert(tmp_path / "absent.gguf", tmp_path / "made")
-    with pytest.raises(InputError, match="expected a folder that does not exist yet, or an empty one"):
+    with pytest.raises(InputError, match="expected a folder"):
         convert(file, tmp_path)
     assert list(tmp_path.iterdir()) == [file]
 
@@ -220,7 +220,7 @@ def test_as_a_program_it_fills_an_empty_folder(model, tmp_path):
     assert load(tmp_path / "made").num_parameters() == model.num_parameters()
 
 
-def test_as_a_program_it_ends_with_the_error_alone(tmp_path, monkeypatch):
+def test_as_a_program_it_prints_only_the_error(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["gguf", str(tmp_path / "absent.gguf"), str(tmp_path / "made")])
     with pytest.raises(SystemExit, match=r"^error: .*absent\.gguf: expected a GGUF file"):
         main()

@@ -64,7 +64,7 @@ def test_folders_of_pictures_are_clients_with_labels(up: Up):
         assert int(pixels[index, ["red", "green", "blue"].index(label)].float().mean()) == 255
 
 
-def test_the_model_gets_what_its_processor_would_have_made(up: Up, pictures: Path):
+def test_the_model_gets_the_same_input_as_from_its_processor(up: Up, pictures: Path):
     task: Any = up.nested.task
     paths = sorted(pictures.glob("*/*.png"))[:3]
     rows = [Row(str(path), {"image": str(path), "folder": path.parent.name}) for path in paths]
@@ -97,11 +97,11 @@ def test_a_picture_is_a_path_or_bytes_or_a_map_of_either(vit: Path, pictures: Pa
     [
         (b"no picture", r"column 'image' is not a readable image: cannot identify"),
         ("gone.png", r"column 'image' is not a readable image: .*No such file"),
-        (7, r"column 'image' is a int; expected an image's path or its bytes"),
-        (None, r"column 'image' is a NoneType; expected an image's path or its bytes"),
+        (7, r"column 'image' .*\bint\b"),
+        (None, r"column 'image' .*\bNoneType\b"),
     ],
 )
-def test_what_is_no_picture_is_told_by_its_row(vit: Path, pictures: Path, value: Any, reason: str):
+def test_an_unreadable_image_is_reported_with_its_row(vit: Path, pictures: Path, value: Any, reason: str):
     task = task_of(model_of(vit), vit)
     task.labels = ["red"]
     with pytest.raises(InputError, match=rf"a:7: {reason}") as refused:
@@ -109,7 +109,7 @@ def test_what_is_no_picture_is_told_by_its_row(vit: Path, pictures: Path, value:
     assert refused.value.problems[0][0] == "data.image"
 
 
-def test_the_head_travels_beside_the_adapter(up: Up):
+def test_the_head_is_sent_with_the_adapter(up: Up):
     assert (up.loaded.peft_type, up.loaded.modules_to_save) == (None, ["classifier"])
     assert [(each.name, each.shape) for each in up.loaded.dense] == [
         ("classifier.weight", [3, 32]),

@@ -88,11 +88,11 @@ def circle_from(module: str, path: tuple[str, ...], done: set[str]) -> tuple[str
     return circle
 
 
-def test_every_file_lies_in_a_known_room():
+def test_every_file_is_in_a_known_room():
     assert {room_of(module) for module in FILES} == LEVEL.keys()
 
 
-def test_every_room_says_its_idea_and_re_exports_nothing():
+def test_every_room_states_its_idea_and_re_exports_nothing():
     """tasks is what users import, so it holds Task."""
     for path in PACKAGE.glob("*/__init__.py"):
         tree = ast.parse(path.read_bytes())
@@ -114,7 +114,7 @@ def test_no_room_imports_from_a_later_one():
     assert upward == []
 
 
-def test_no_files_import_one_another_in_a_circle():
+def test_there_are_no_import_cycles():
     done: set[str] = set()
     assert [circle for module in FILES if (circle := circle_from(module, (), done))] == []
 

@@ -35,7 +35,7 @@ RASPBERRY = ARM + "\nHardware\t: BCM2835\nmodel name\t: ARMv7 Processor rev 3 (v
         ("cpu\t\t: POWER9, altivec supported\n", "POWER9, altivec supported"),
     ],
 )
-def test_a_processor_has_its_makers_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpuinfo: str, name: str):
+def test_a_processor_has_its_models_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpuinfo: str, name: str):
     (tmp_path / "cpuinfo").write_text(cpuinfo)
     monkeypatch.setattr(machine, "_CPU_INFO", tmp_path / "cpuinfo")
     assert machine.cpu_name() == name
@@ -43,7 +43,7 @@ def test_a_processor_has_its_makers_name(tmp_path: Path, monkeypatch: pytest.Mon
     assert (device.type, device.name) == ("cpu", name) and device.capability
 
 
-def test_without_that_file_there_is_a_name_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_cpuinfo_a_processor_still_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(machine, "_CPU_INFO", tmp_path / "none")
     monkeypatch.setattr(machine, "_from_sysctl", lambda: "Apple M2")
     assert machine.cpu_name() == "Apple M2"
@@ -51,7 +51,7 @@ def test_without_that_file_there_is_a_name_all_the_same(tmp_path: Path, monkeypa
     assert machine.cpu_name() != ""
 
 
-def test_variables_that_choose_kernels_are_told_and_no_others(monkeypatch: pytest.MonkeyPatch):
+def test_only_variables_that_select_kernels_are_reported(monkeypatch: pytest.MonkeyPatch):
     kept = {
         "ATEN_CPU_CAPABILITY": "avx2",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",

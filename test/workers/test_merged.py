@@ -46,9 +46,7 @@ def logits(nested: NestedLora, tokens: torch.Tensor, r: int, rows: torch.Tensor)
 
 
 @pytest.mark.parametrize("model", [llama, gpt2])
-def test_merged_components_act_as_they_do_in_an_adapter(
-    tiny: Path, model: Callable[[Path], tuple[NestedLora, torch.Tensor]]
-):
+def test_merged_components_act_as_in_an_adapter(tiny: Path, model: Callable[[Path], tuple[NestedLora, torch.Tensor]]):
     nested, tokens = model(tiny)
     rows, _ = random_adapter(nested, 8)
     expected = logits(nested, tokens, 8, rows)
@@ -61,7 +59,7 @@ def test_merged_components_act_as_they_do_in_an_adapter(
 
 
 @pytest.mark.parametrize("model", [llama, gpt2])
-def test_without_merged_the_base_is_there_again_bit_for_bit(
+def test_without_merged_the_base_is_restored_bit_for_bit(
     tiny: Path, model: Callable[[Path], tuple[NestedLora, torch.Tensor]]
 ):
     nested, tokens = model(tiny)
@@ -75,7 +73,7 @@ def test_without_merged_the_base_is_there_again_bit_for_bit(
     assert torch.equal(logits(nested, tokens, 8, rows), before)
 
 
-def test_the_base_is_what_each_task_says_whatever_came_before(tiny: Path):
+def test_each_task_determines_the_base_whatever_came_before(tiny: Path):
     resident = resident_of(tiny)
     rows, _ = random_adapter(resident.nested, 4)
     some, others = random_adapter(resident.nested, 5, seed=1)[0], random_adapter(resident.nested, 3, seed=2)[0]
@@ -119,7 +117,7 @@ def test_a_merge_that_is_refused_leaves_nothing_for_the_next_task(tiny: Path):
     assert evaluate(resident, EVALUATE_TASK, payload(rows=rows), report).tiers == plain
 
 
-def test_quantised_weights_take_in_nothing(tiny: Path):
+def test_quantised_weights_cannot_be_merged_into(tiny: Path):
     nested = nested_of(tiny, "causal-lm")
     quantised = [
         replace(module, pristine=nn.Parameter(module.pristine.to(torch.int8), requires_grad=False))
@@ -127,13 +125,13 @@ def test_quantised_weights_take_in_nothing(tiny: Path):
     ]
     nested = replace(nested, modules=tuple(quantised))
     set_base(nested, None)
-    with pytest.raises(InputError, match="aggregation that merges into the base model") as refused:
+    with pytest.raises(InputError, match="flora") as refused:
         set_base(nested, random_adapter(nested, 2)[0])
     assert refused.value.problems[0][0] == "model.quantization"
 
 
 @pytest.mark.parametrize("task", ["causal-lm", "sequence-classification"])
-def test_a_fit_on_a_merged_base_gives_its_delta_to_what_it_received(tiny: Path, task):
+def test_a_fit_on_a_merged_base_returns_its_delta_to_the_received_adapter(tiny: Path, task):
     resident = resident_of(tiny, task)
     nested = resident.nested
     rows, dense = random_adapter(nested, 4)
@@ -149,12 +147,12 @@ def test_a_fit_on_a_merged_base_gives_its_delta_to_what_it_received(tiny: Path, 
     assert fit(resident, FIT_TASK, payload(rows=rows, dense=dense), report)[1] == plain
 
 
-def test_rows_of_an_evaluation_have_exactly_the_largest_asked_rank(tiny: Path):
+def test_rows_of_an_evaluation_have_exactly_the_largest_requested_rank(tiny: Path):
     resident = resident_of(tiny)
     rows, _ = random_adapter(resident.nested, 8)
     whole = evaluate(resident, replace(EVALUATE_TASK, ranks=[1, 4, 8]), payload(rows=rows), report).tiers
     part = evaluate(resident, replace(EVALUATE_TASK, ranks=[4, 1]), payload(rows=rows[:4]), report).tiers
     assert part == [whole[1], whole[0]]
     for wrong in (8, 2):
-        with pytest.raises(ValueError, match=f"rows: expected the largest of the requested ranks, 4, got {wrong}"):
+        with pytest.raises(ValueError, match=f"rows: .*\\b4\\b.*\\b{wrong}$"):
             evaluate(resident, replace(EVALUATE_TASK, ranks=[1, 4]), payload(rows=rows[:wrong]), report)

@@ -25,7 +25,7 @@ def load(tiny: Path) -> MeanPooledClassifier:
     return MeanPooledClassifier.from_encoder(str(tiny / "tiny-bert"), len(LABELS)).eval()
 
 
-def test_a_mean_pooled_classifier_reads_the_mean_of_an_examples_own_tokens(tiny: Path) -> None:
+def test_a_mean_pooled_classifier_averages_an_examples_own_tokens(tiny: Path) -> None:
     base = load(tiny)
     tokens = torch.tensor([[5, 6, 7, 8, 9]])
     hidden = base.encoder(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state
@@ -41,7 +41,7 @@ def test_padding_changes_no_logit_of_a_mean_pooled_classifier(tiny: Path) -> Non
     assert torch.allclose(base(tokens, mask).logits, short, atol=1e-6)
 
 
-def test_its_head_alone_travels_beside_the_adapter_and_every_worker_draws_the_same(tiny: Path) -> None:
+def test_only_its_head_is_sent_with_the_adapter_and_every_worker_draws_the_same_one(tiny: Path) -> None:
     nested = wrapped(tiny)
     assert isinstance(nested.model.get_base_model(), MeanPooledClassifier)
     assert [(each.name, each.shape) for each in nested.dense_shapes] == [

@@ -25,7 +25,7 @@ def logits(nested: NestedLora, folder: Path, r: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_rows_and_dense_come_back_as_they_were_written_at_every_tier(tiny: Path, task: str):
+def test_rows_and_dense_are_read_back_as_written_at_every_tier(tiny: Path, task: str):
     nested = nested_of(tiny, task)
     for r in TIERS:
         rows, dense = random_adapter(nested, r, seed=r)
@@ -80,7 +80,7 @@ def test_a_prefix_by_mask_is_the_physical_adapter_of_its_tier(tiny: Path, task: 
         torch.testing.assert_close(mixed[example], by_tier[r][example], atol=1e-6, rtol=0)
 
 
-def test_every_tier_acts_at_the_very_same_scale(tiny: Path):
+def test_every_tier_has_exactly_the_same_scale(tiny: Path):
     nested = nested_of(tiny, "causal-lm", LoraSpec(7, [1, 3, 7], 0.3, ["q_proj"], None, 0.0))
     assert {value for module in nested.modules for value in module.layer.scaling.values()} == {0.3}
 
@@ -98,7 +98,7 @@ def test_an_adapter_saved_by_peft_gives_the_workers_own_logits(tiny: Path, tmp_p
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
-def test_gpt2s_conv1d_is_laid_out_by_what_goes_in_and_out():
+def test_gpt2s_conv1d_is_laid_out_by_its_inputs_and_outputs():
     nested = wrapped_gpt2(replace(LORA, target_modules=["c_attn"]))
     assert [module.shape for module in nested.modules] == [ModuleShape("transformer.h.0.attn.c_attn", 32, 96)]
     rows, dense = random_adapter(nested, 8)
@@ -114,8 +114,8 @@ def test_gpt2s_conv1d_is_laid_out_by_what_goes_in_and_out():
         torch.testing.assert_close(by_mask, nested.model(input_ids=tokens).logits, atol=1e-6, rtol=0)
 
 
-def test_a_module_that_is_no_linear_layer_is_refused_by_name():
-    expected = r"takes in transformer\.wte, a Embedding: only nn\.Linear and Conv1D"
+def test_a_module_that_is_not_linear_is_refused_by_name():
+    expected = r"\btransformer\.wte\b.*\bEmbedding\b.*\bnn\.Linear\b"
     with pytest.raises(ValueError, match=expected):
         wrapped_gpt2(replace(LORA, target_modules=["wte"]))
 
@@ -124,31 +124,32 @@ def test_a_module_that_is_no_linear_layer_is_refused_by_name():
     ("targets", "named"),
     [(["q_proj", "c_attn", "value"], "q_proj or value"), (["attn_c"], "attn_c"), (r".*\.q_proj", r".*\.q_proj")],
 )
-def test_a_target_that_matches_nothing_is_refused_beside_what_there_is(targets: str | list[str], named: str):
-    expected = f"nothing in the model is named {named}; its linear modules are c_attn, c_proj, c_fc"
+def test_a_target_that_matches_nothing_is_refused_with_a_list_of_linear_modules(targets: str | list[str], named: str):
     with pytest.raises(InputError) as refused:
         wrapped_gpt2(replace(LORA, target_modules=targets))
-    assert refused.value.problems == [("lora.target_modules", expected)]
+    ((option, message),) = refused.value.problems
+    assert option == "lora.target_modules"
+    assert f" {named};" in message and message.endswith(" c_attn, c_proj, c_fc")
 
 
-def test_targets_are_names_whole_or_from_a_dot_on_and_expressions_over_whole_names():
+def test_targets_are_full_names_suffixes_after_a_dot_or_patterns_over_full_names():
     for targets in (["c_attn"], ["attn.c_attn"], ["transformer.h.0.attn.c_attn"], r".*\.c_attn"):
         nested = wrapped_gpt2(replace(LORA, target_modules=targets))
         assert [module.shape.name for module in nested.modules] == ["transformer.h.0.attn.c_attn"]
-    with pytest.raises(InputError, match=r"\( is not a regular expression: missing \), unterminated subpattern"):
+    with pytest.raises(InputError, match=r"\( .*: missing \), unterminated subpattern"):
         wrapped_gpt2(replace(LORA, target_modules="("))
 
 
-def test_modules_to_save_that_are_not_there_are_refused_by_name():
-    with pytest.raises(ValueError, match="names pooler, which GPT2LMHeadModel does not have"):
+def test_missing_modules_to_save_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"\bpooler\b.*\bGPT2LMHeadModel\b"):
         wrapped_gpt2(replace(LORA, target_modules=["c_attn"], modules_to_save=["pooler"]))
 
 
-def test_examples_of_their_own_truncation_need_a_module_that_sees_them_apart(tiny: Path):
+def test_truncation_per_example_needs_a_module_that_sees_examples_separately(tiny: Path):
     nested = nested_of(tiny, "causal-lm")
     hooked = nested.modules[0].layer.lora_A["r8"]
     assert isinstance(hooked, nn.Module)
-    with truncated(nested, 8, [1, 2]), pytest.raises(ValueError, match="sees 6 rows for a batch of 2 examples"):
+    with truncated(nested, 8, [1, 2]), pytest.raises(ValueError, match=r"\b6 rows\b.*\b2 examples\b"):
         hooked(torch.zeros(6, 32))
 
 
@@ -161,7 +162,7 @@ def test_a_checkpoint_that_lacks_frozen_parameters_is_refused_by_name(tiny: Path
     weights = load_file(tmp_path / "model.safetensors")
     del weights["transformer.ln_f.weight"]
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ValueError, match=r"lacks transformer\.ln_f\.weight, which this task needs"):
+    with pytest.raises(ValueError, match=r"\btransformer\.ln_f\.weight\b"):
         task.build_model()
     task.modules_to_save = ["ln_f"]
     task.build_model()

@@ -117,7 +117,7 @@ def test_a_task_with_a_model_and_rows_of_its_own_learns_at_every_rank(tiny: Path
 
 
 @torch.no_grad()
-def test_metrics_of_ones_own_are_summed_over_the_examples_at_every_rank(tiny: Path, folder: Path):
+def test_custom_metrics_are_summed_over_the_examples_at_every_rank(tiny: Path, folder: Path):
     up = up_with(tiny, folder, "bag_with_metrics", BAG)
     tiers = up.evaluate([2, 8], batch_size=1)
     dataset, model = up.dataset, up.nested.model
@@ -132,7 +132,7 @@ def test_metrics_of_ones_own_are_summed_over_the_examples_at_every_rank(tiny: Pa
     assert tiers[1].labels is not None and sum(tiers[1].labels.actual) == 24
 
 
-def test_its_module_is_found_by_its_file_and_takes_nobodys_name(folder: Path):
+def test_a_tasks_module_is_found_by_its_file_and_shadows_no_other(folder: Path):
     write(
         folder,
         "json",
@@ -147,17 +147,17 @@ def test_its_module_is_found_by_its_file_and_takes_nobodys_name(folder: Path):
 @pytest.mark.parametrize(
     ("source", "task", "reason"),
     [
-        (None, "not_written:Mine", r"module not_written cannot be imported \(looked for in .* first\): ModuleNotFound"),
-        ("1 / 0", "divides:Mine", r"module divides cannot be imported: ZeroDivisionError: division by zero"),
-        ("import nowhere", "lacks:Mine", r"module lacks cannot be imported .*: No module named 'nowhere'"),
-        ("class Other: pass", "others:Mine", r"module others has no class Mine that is a prelort_worker\.tasks\.Task"),
-        ("class Mine: pass", "plain:Mine", r"module plain has no class Mine that is a prelort_worker\.tasks\.Task"),
-        ("Mine = 3", "number:Mine", r"module number has no class Mine that is a prelort_worker\.tasks\.Task"),
-        ("", "empty:", r"module empty has no class  that is"),
-        (None, "spell-checking", r"there is no task 'spell-checking'"),
+        (None, "not_written:Mine", r"\bnot_written\b.*: ModuleNotFound"),
+        ("1 / 0", "divides:Mine", r"\bdivides\b.*: ZeroDivisionError: division by zero"),
+        ("import nowhere", "lacks:Mine", r"\blacks\b.*: No module named 'nowhere'"),
+        ("class Other: pass", "others:Mine", r"\bothers\b.*\bMine\b.*\bprelort_worker\.tasks\.Task\b"),
+        ("class Mine: pass", "plain:Mine", r"\bplain\b.*\bMine\b.*\bprelort_worker\.tasks\.Task\b"),
+        ("Mine = 3", "number:Mine", r"\bnumber\b.*\bMine\b.*\bprelort_worker\.tasks\.Task\b"),
+        ("", "empty:", r"\bempty\b.*\bprelort_worker\.tasks\.Task\b"),
+        (None, "spell-checking", r"'spell-checking'"),
     ],
 )
-def test_a_task_that_is_not_there_is_told(folder: Path, source: str | None, task: str, reason: str):
+def test_a_missing_task_is_reported(folder: Path, source: str | None, task: str, reason: str):
     if source is not None:
         write(folder, task.partition(":")[0], source)
     with pytest.raises(InputError, match=reason) as refused:
@@ -173,12 +173,12 @@ MORE_EXAMPLES = BAG.replace("for row in rows\n        ]", "for row in [*rows, *r
 @pytest.mark.parametrize(
     ("module", "source", "reason"),
     [
-        ("one_loss", ONE_LOSS, r"Topics\.losses: expected one dimension, .*, got shape \[\]"),
-        ("few_losses", FEW_LOSSES, r"as many losses for each of 2 examples, got shape \[1\]"),
+        ("one_loss", ONE_LOSS, r"Topics\.losses: .*\[\]"),
+        ("few_losses", FEW_LOSSES, r"Topics\.losses: .*\b2\b.*\[1\]"),
         ("more_examples", MORE_EXAMPLES, r"Topics\.encode gave 320 examples for 160 rows"),
     ],
 )
-def test_what_a_task_gives_wrongly_is_told_before_any_training(
+def test_wrong_output_of_a_task_is_reported_before_training(
     tiny: Path, folder: Path, module: str, source: str, reason: str
 ):
     with pytest.raises(InputError, match=reason) as refused:
@@ -191,27 +191,27 @@ FLAT = BAG.replace(
 )
 
 
-def test_a_model_that_sees_no_examples_apart_trains_with_objectives_that_do_not_need_it(tiny: Path, folder: Path):
+def test_a_model_that_cannot_separate_examples_trains_with_objectives_that_do_not_need_it(tiny: Path, folder: Path):
     up = up_with(tiny, folder, "flat", FLAT)
     for objective in ("none", "sum", "sampled"):
         assert up.fit("c01", 8, replace(FIT, objective=objective))[0].loss is not None
-    with pytest.raises(InputError, match=r"first sees \d+ rows for a batch of \d+ examples, so they cannot be given"):
+    with pytest.raises(InputError, match=r"first \w+ \d+ rows .*\b\d+ examples\b"):
         up.fit("c01", 8, FIT)
 
 
-def test_a_metric_that_is_not_one_for_each_example_is_told(tiny: Path, folder: Path):
+def test_a_metric_without_one_value_per_example_is_reported(tiny: Path, folder: Path):
     up = up_with(tiny, folder, "mean_metric", BAG.replace('"chance": chance,', '"chance": chance.mean(),'))
-    with pytest.raises(InputError, match=r"metric chance: expected a number for each of 5 examples, got shape \[\]"):
+    with pytest.raises(InputError, match=r"\bchance\b.*\b5\b.*\[\]"):
         up.evaluate([2], batch_size=5)
 
 
-def test_a_model_that_is_not_of_transformers_needs_target_modules(tiny: Path, folder: Path):
-    with pytest.raises(InputError, match="is required: PEFT has defaults only for transformers models") as refused:
+def test_a_model_from_outside_transformers_needs_target_modules(tiny: Path, folder: Path):
+    with pytest.raises(InputError, match="PEFT") as refused:
         up_with(tiny, folder, "no_targets", BAG, replace(LORA, target_modules=None))
     assert refused.value.problems[0][0] == "lora.target_modules"
 
 
-def test_a_change_in_the_module_makes_the_data_again(tiny: Path, folder: Path):
+def test_changing_the_module_prepares_the_data_again(tiny: Path, folder: Path):
     first = up_with(tiny, folder, "changes", BAG).prepared.index
     assert up_with(tiny, folder, "changes", BAG).prepared.index == first
     again = up_with(tiny, folder, "changes", BAG + "\n# another\n").prepared.index
@@ -228,7 +228,7 @@ class Sure(SequenceClassification):
 """
 
 
-def test_a_built_in_task_with_a_metric_more_is_otherwise_that_task(tiny: Path, folder: Path):
+def test_a_subclass_of_a_built_in_task_that_adds_a_metric_trains_alike(tiny: Path, folder: Path):
     write(folder, "sure", SURE)
     data = data_spec(tiny, "sequence-classification")
     plain = come_up(model_spec(tiny, "sequence-classification"), LORA, data, folder / "cache")
@@ -253,7 +253,7 @@ class Reads(SequenceClassification):
 """
 
 
-def test_a_task_that_reads_for_itself_may_read_anything(tiny: Path, folder: Path):
+def test_a_task_with_its_own_reader_may_read_anything(tiny: Path, folder: Path):
     write(folder, "reads", READS)
     path = folder / "lines.of.mine"
     path.write_text("afur paw\nbsweet dish\n" * 20)
@@ -274,7 +274,7 @@ class Spells(CausalLm):
 """
 
 
-def test_a_score_of_generated_answers_is_summed_beside_rouge_l(tiny: Path, folder: Path):
+def test_custom_scores_of_generated_answers_are_summed_beside_rouge_l(tiny: Path, folder: Path):
     write(folder, "spells", SPELLS)
     model = model_of(folder, "spells:Spells", str(tiny / "tiny-llama"))
     up = come_up(model, LORA, data_spec(tiny, "causal-lm"), folder / "cache")
@@ -284,7 +284,7 @@ def test_a_score_of_generated_answers_is_summed_beside_rouge_l(tiny: Path, folde
     assert words is not None and 24 <= words <= 3 * 24
 
 
-def test_a_task_in_a_package_may_import_what_lies_beside_it(folder: Path):
+def test_a_task_in_a_package_may_import_its_siblings(folder: Path):
     (folder / "beside_package").mkdir()
     write(folder, "beside_package/__init__", "")
     write(folder, "beside_package/words", "LIMIT = 7\n")

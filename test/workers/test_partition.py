@@ -55,12 +55,12 @@ BEFORE = [
 
 
 @pytest.mark.parametrize(("spec", "clients", "expected"), BEFORE)
-def test_a_seed_goes_on_giving_the_partition_that_it_gave(spec: PartitionSpec, clients: int, expected: Any):
+def test_a_seed_gives_the_same_partition_as_in_earlier_versions(spec: PartitionSpec, clients: int, expected: Any):
     values = [f"v{index * index % 7 % 4}" for index in range(30)]
     assert parts_of(spec, values, clients, seed=5) == expected
 
 
-def test_shares_are_the_sizes_in_proportion():
+def test_sizes_are_proportional_to_shares():
     assert [len(part) for part in parts_of(SHARES, [""] * 40, None)] == [10, 20, 10]
     assert [len(part) for part in parts_of(SHARES, [""] * 40, 3)] == [10, 20, 10]
     tenths = replace(SHARES, shares=[0.1] * 10)
@@ -79,9 +79,9 @@ def test_a_size_is_within_one_example_of_its_share(n: int, shares: list[float]):
 
 def test_a_share_too_small_is_named():
     few = replace(SHARES, shares=[1, 8, 1], min_examples=5)
-    with pytest.raises(InputError, match=r"the share 1 of client 1 of 3 gives it 4 of 40 examples, fewer .*\(5\)"):
+    with pytest.raises(InputError, match=r"\b1\b.*\bclient 1 of 3\b.*\b4 of 40\b.*\b5\b"):
         parts_of(few, [""] * 40, 3)
-    with pytest.raises(InputError, match=r"expected one for each of the 4 data\.clients, got 3"):
+    with pytest.raises(InputError, match=r"\b4 data\.clients\b.*\b3$"):
         parts_of(SHARES, [""] * 40, 4)
 
 
@@ -94,7 +94,7 @@ def test_a_share_too_small_is_named():
     seed=st.integers(0, 99),
 )
 @example(clients=8, minimum=2, spare=24, alpha=0.3125, seed=0)
-def test_a_minimum_that_the_numbers_allow_is_met(
+def test_a_possible_minimum_is_met(
     spec: PartitionSpec, clients: int, minimum: int, spare: int, alpha: float, seed: int
 ):
     n = clients * minimum + spare
@@ -103,11 +103,11 @@ def test_a_minimum_that_the_numbers_allow_is_met(
     parts = parts_of(spec, values, clients, seed)
     assert is_a_cover(parts, n) and len(parts) == clients and min(map(len, parts)) >= minimum
     assert parts == parts_of(spec, values, clients, seed)
-    with pytest.raises(InputError, match=rf"need {(n + 1) * clients} training examples, there are {n}"):
+    with pytest.raises(InputError, match=rf"\b{(n + 1) * clients} training examples\b.*\b{n}$"):
         parts_of(replace(spec, min_examples=n + 1), values, clients, seed)
 
 
-def test_clients_that_are_short_take_from_whoever_has_the_most():
+def test_clients_below_the_minimum_take_from_the_client_with_the_most():
     parts = [np.array(each, np.int64) for each in ([0, 1, 2, 3, 4, 5], [6], [], [7, 8, 9, 10])]
     topped = top_up(parts, 2, np.random.default_rng(0))
     assert [len(part) for part in topped] == [3, 2, 2, 4]
@@ -119,7 +119,7 @@ def test_clients_that_are_short_take_from_whoever_has_the_most():
     assert len(taken) > 10, "which examples go is drawn"
 
 
-def test_nothing_is_drawn_where_nobody_is_short():
+def test_nothing_is_drawn_if_no_client_is_below_the_minimum():
     rng = np.random.default_rng(0)
     assert [part.tolist() for part in top_up([np.array([2, 0]), np.array([1])], 1, rng)] == [[0, 2], [1]]
     assert rng.random() == np.random.default_rng(0).random()
@@ -128,7 +128,7 @@ def test_nothing_is_drawn_where_nobody_is_short():
 BY_VALUE = [PATHOLOGICAL, DIRICHLET, VALUE, FILES]
 
 
-def test_values_are_told_apart_as_python_does():
+def test_values_are_compared_as_python_strings():
     values = ["a", "a\0", "a\0\0", "", "\0", "a", "A", "é", "e\u0301"]
     assert parts_of(VALUE, values, None) == [[0, 5], [3], [4], [6], [1], [2], [8], [7]]
     for spec in BY_VALUE:
@@ -138,7 +138,7 @@ def test_values_are_told_apart_as_python_does():
 
 
 @pytest.mark.parametrize("spec", BY_VALUE)
-def test_one_long_value_costs_its_own_length(spec: PartitionSpec):
+def test_one_long_value_takes_memory_only_for_itself(spec: PartitionSpec):
     """A fixed-width array of these would take 4 TB."""
     values = [f"v{index % 50}" for index in range(100_000)]
     values[70_000] = "x" * 10_000_000
@@ -158,19 +158,17 @@ def test_one_long_value_costs_its_own_length(spec: PartitionSpec):
 @pytest.mark.parametrize(
     ("value", "text"), [(1, "1"), ("1", "1"), (1.0, "1.0"), (True, "true"), ("True", "True"), (-0.0, "-0.0"), ("", "")]
 )
-def test_what_a_partition_goes_by_is_text_numbers_as_in_json(value: object, text: str):
+def test_the_partitions_values_are_text_with_numbers_as_in_json(value: object, text: str):
     assert values_of(VALUE_OF_T, [Row("a.jsonl:1", {"t": value})]) == [text]
 
 
 @pytest.mark.parametrize("value", [None, [1], {"a": 1}])
-def test_a_row_without_a_value_to_go_by_is_refused(value: object):
-    with pytest.raises(
-        InputError, match=r"a\.jsonl:1: column 't' \(data\.partition\.by\) is .*expected text or a number"
-    ):
+def test_a_row_without_a_value_for_the_partition_is_refused(value: object):
+    with pytest.raises(InputError, match=r"a\.jsonl:1: column 't' \(data\.partition\.by\) "):
         values_of(VALUE_OF_T, [Row("a.jsonl:1", {"t": value})])
 
 
-def test_the_smaller_alpha_is_the_more_sizes_differ():
+def test_a_smaller_alpha_makes_sizes_differ_more():
     spread = {
         alpha: np.mean(
             [
@@ -183,8 +181,8 @@ def test_the_smaller_alpha_is_the_more_sizes_differ():
     assert spread[0.5] > 2 * spread[5] > 4 * spread[500]
 
 
-def test_a_minimum_that_the_numbers_do_not_allow_is_refused_with_them():
-    with pytest.raises(InputError, match="need 99 training examples, there are 90"):
+def test_an_impossible_minimum_is_refused_with_the_numbers():
+    with pytest.raises(InputError, match=r"\b99 training examples\b.*\b90$"):
         parts_of(replace(SIZE, min_examples=11), [""] * 90, 9)
 
 
@@ -209,7 +207,7 @@ def test_pathological_by_hand():
 
 
 @given(data=st.data(), kinds=st.integers(1, 6), clients=st.integers(1, 9), seed=st.integers(0, 99))
-def test_each_client_holds_so_many_values_and_each_value_is_held_by_as_many(
+def test_clients_hold_equally_many_values_and_values_have_equally_many_clients(
     data: st.DataObject, kinds: int, clients: int, seed: int
 ):
     per_client = data.draw(st.integers(-(-kinds // clients), kinds))
@@ -239,17 +237,17 @@ def test_which_clients_share_values_is_drawn():
 @pytest.mark.parametrize(
     ("per_client", "clients", "reason"),
     [
-        (5, 4, r"5 values for each client, and the training examples have 4"),
-        (1, 3, r"3 clients of 1 values each cannot hold the 4 values of the column; raise clients or"),
-        (4, 3, r"3 clients should hold the value 'b', which has only 2 training examples; lower clients"),
+        (5, 4, r"\b5 values\b.*\b4\b"),
+        (1, 3, r"\b3 clients\b.*\b1 values\b.*\b4 values\b.*per_client"),
+        (4, 3, r"\b3 clients\b.*'b'.*\b2 training examples\b"),
     ],
 )
-def test_a_pathological_partition_that_cannot_be_says_why(per_client: int, clients: int, reason: str):
+def test_an_impossible_pathological_partition_is_refused_with_the_numbers(per_client: int, clients: int, reason: str):
     with pytest.raises(InputError, match=reason):
         parts_of(replace(PATHOLOGICAL, per_client=per_client), list("aaabbcccddd"), clients)
 
 
-def test_by_value_and_by_file_there_are_as_many_clients_as_values_unless_fewer_are_asked_for():
+def test_the_partitions_value_and_files_have_one_client_per_value_unless_fewer_are_requested():
     values = ["b", "c", "a", "c", "d"]
     assert owned_values(VALUE, values, None) == ["c", "a", "b", "d"]
     assert owned_values(FILES, values, None) == ["a", "b", "c", "d"]
@@ -257,23 +255,23 @@ def test_by_value_and_by_file_there_are_as_many_clients_as_values_unless_fewer_a
     assert owned_values(IID, values, None) is None
     assert parts_of(VALUE, values, None) == [[1, 3], [2], [0], [4]]
     assert parts_of(FILES, values, None) == [[2], [0], [1, 3], [4]]
-    with pytest.raises(InputError, match=r"5 clients of one file each, and the data has 4 of them"):
+    with pytest.raises(InputError, match=r"\b5 clients\b.*\bfile\b.*\b4\b"):
         owned_values(FILES, values, 5)
 
 
-def test_clients_are_those_of_the_whole_data_though_the_draw_left_some_without_examples():
+def test_clients_come_from_the_whole_data_even_if_the_sample_leaves_some_without_examples():
     parts = partition(VALUE, ["a", "a"], 2, None, np.random.default_rng(0), owned=["b", "a"])
     assert [part.tolist() for part in parts] == [[], [0, 1]]
 
 
 @pytest.mark.parametrize("spec", [IID, SIZE, PATHOLOGICAL])
-def test_a_partition_that_does_not_tell_the_number_of_clients_needs_it(spec: PartitionSpec):
-    with pytest.raises(InputError, match=rf"is required: the partition {spec.name} "):
+def test_a_partition_that_does_not_determine_the_number_of_clients_requires_it(spec: PartitionSpec):
+    with pytest.raises(InputError, match=rf"\b{spec.name}\b"):
         parts_of(spec, ["a"] * 20, None)
 
 
 def test_files_need_a_folder():
-    with pytest.raises(InputError, match=r"a\.csv:2: .*folder of files"):
+    with pytest.raises(InputError, match=r"a\.csv:2: .*\bfiles\b"):
         values_of(FILES, [Row("a.csv:2", {"text": "x"})])
 
 
@@ -300,7 +298,7 @@ def test_prepared_by_file_every_client_has_its_own_files_examples(tiny: Path, tm
 
 
 @pytest.mark.parametrize("spec", [SIZE, SHARES, PATHOLOGICAL])
-def test_prepared_by_other_partitions_every_example_is_somewhere(tiny: Path, tmp_path: Path, spec: PartitionSpec):
+def test_every_partition_assigns_every_example(tiny: Path, tmp_path: Path, spec: PartitionSpec):
     clients = None if spec.shares else 5
     prepared = run(tiny, tmp_path, clients=clients, partition=replace(spec, min_examples=2))
     assert sum(client.n + client.n_eval for client in prepared.clients) + prepared.n_eval == 160
@@ -309,6 +307,6 @@ def test_prepared_by_other_partitions_every_example_is_somewhere(tiny: Path, tmp
         assert all(np.count_nonzero(client.label_counts) <= 2 for client in prepared.clients)
 
 
-def test_places_are_ascending_integers():
+def test_indices_are_ascending_integers():
     part: Indices = partition(IID, [], 5, 1, np.random.default_rng(0))[0]
     assert part.dtype == np.int64 and part.tolist() == [0, 1, 2, 3, 4]

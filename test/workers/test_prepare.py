@@ -47,7 +47,7 @@ def test_the_same_data_and_seed_give_the_same_file_whatever_the_cache(tiny: Path
     assert run(tiny, tmp_path / "one", seed="f" * 32).index.path != first.index.path
 
 
-def test_a_prepared_file_is_reused_and_a_broken_one_made_again(tiny: Path, tmp_path: Path):
+def test_a_prepared_file_is_reused_and_a_damaged_one_rewritten(tiny: Path, tmp_path: Path):
     first = run(tiny, tmp_path)
     path = Path(first.index.path)
     os.utime(path, ns=(1, 1))
@@ -66,7 +66,7 @@ def test_a_prepared_file_is_reused_and_a_broken_one_made_again(tiny: Path, tmp_p
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
-def test_a_change_in_the_data_is_another_file(tiny: Path, tmp_path: Path):
+def test_changed_data_gives_another_file(tiny: Path, tmp_path: Path):
     source = tmp_path / "topics.jsonl"
     source.write_bytes((tiny / "topics.jsonl").read_bytes())
     before = run(tiny, tmp_path, path=str(source))
@@ -91,7 +91,7 @@ def test_clients_hold_disjoint_examples_and_the_reply_counts_them(tiny: Path, tm
     assert counts == [client.label_counts for client in prepared.clients]
 
 
-def test_every_example_is_there_once(tiny: Path):
+def test_every_example_is_stored_once(tiny: Path):
     dataset, tokenizer = build(tiny, "causal-lm", partition=DIRICHLET)
     lines = [json.loads(line) for line in (tiny / "words.jsonl").read_text().splitlines()]
     expected = sorted(f"Define the noun {line['word']} : {line['gloss']} </s>" for line in lines)
@@ -112,7 +112,7 @@ def test_dirichlet_gives_every_client_its_minimum_or_says_what_to_change():
     assert min(map(len, parts)) >= 8 and len(set(map(len, parts))) > 1
     full = partition(replace(DIRICHLET, min_examples=20), values, len(values), 5, np.random.default_rng(0))
     assert [len(part) for part in full] == [20] * 5
-    with pytest.raises(InputError, match="need 105 training examples, there are 100"):
+    with pytest.raises(InputError, match=r"\b105 training examples\b.*\b100$"):
         partition(replace(DIRICHLET, min_examples=21), values, len(values), 5, np.random.default_rng(0))
 
 
@@ -120,7 +120,7 @@ def examples_of(dataset: PreparedDataset, part: range) -> list[list[int]]:
     return [tokens_of(dataset, index).tolist() for index in part]
 
 
-def test_each_clients_own_held_out_examples_leave_its_training_and_nothing_else(tiny: Path, tmp_path: Path):
+def test_a_clients_own_held_out_examples_are_removed_from_its_training_only(tiny: Path, tmp_path: Path):
     plain = run(tiny, tmp_path, partition=DIRICHLET)
     prepared = run(tiny, tmp_path, partition=DIRICHLET, client_eval_examples=6)
     before, after = read_dataset(Path(plain.index.path)), read_dataset(Path(prepared.index.path))
@@ -141,7 +141,7 @@ def test_each_clients_own_held_out_examples_leave_its_training_and_nothing_else(
     )
 
 
-def test_held_out_examples_are_drawn_not_the_first_ones():
+def test_held_out_examples_are_drawn_at_random():
     parts = [np.arange(100), np.arange(100, 130)]
     divided = hold_out(parts, 10, np.random.default_rng(0))
     for part, (training, held_out) in zip(parts, divided, strict=True):
@@ -151,13 +151,13 @@ def test_held_out_examples_are_drawn_not_the_first_ones():
         assert training.tolist() == part.tolist() and held_out.tolist() == []
 
 
-def test_a_client_that_would_keep_nothing_to_train_on_is_named(tiny: Path):
+def test_a_client_without_training_examples_is_named(tiny: Path):
     build(tiny, "causal-lm", client_eval_examples=33)
-    with pytest.raises(InputError, match=r"client c00: expected at least 35 examples, .*, got 34"):
+    with pytest.raises(InputError, match=r"\bc00\b.*\b35\b.*\b34\b"):
         build(tiny, "causal-lm", client_eval_examples=34)
 
 
-def test_by_value_client_k_holds_the_kth_commonest_value_and_other_values_are_nowhere(tiny: Path):
+def test_by_value_client_k_holds_the_kth_most_frequent_value_and_others_are_unused(tiny: Path):
     counts = Counter(json.loads(line)["topic"] for line in (tiny / "topics.jsonl").read_text().splitlines())
     ranked = sorted(counts, key=lambda topic: (-counts[topic], topic))
     dataset, _ = build(tiny, "sequence-classification", clients=3, partition=VALUE, client_eval_examples=2)
@@ -169,16 +169,16 @@ def test_by_value_client_k_holds_the_kth_commonest_value_and_other_values_are_no
         assert {dataset.info.labels[int(labels[index])] for index in own} == {topic}
 
 
-def test_values_are_ranked_over_the_file_and_ties_by_their_text():
+def test_values_are_ranked_over_the_whole_file_and_ties_by_text():
     assert owned_values(VALUE, ["b", "c", "a", "c", "d"], 3) == ["c", "a", "b"]
-    with pytest.raises(InputError, match=r"3 clients of one value .* the data has 2 of them"):
+    with pytest.raises(InputError, match=r"\b3 clients\b.*\bvalue\b.*\b2\b"):
         owned_values(VALUE, ["b", "a", "a"], 3)
 
 
-def test_a_value_without_training_examples_is_told_by_its_client(tiny: Path, tmp_path: Path):
+def test_a_value_without_training_examples_is_reported_by_client(tiny: Path, tmp_path: Path):
     lines = [json.dumps({"word": "w01", "gloss": "fur", "topic": topic}) for topic in ["a", "a", "a", "b"]]
     path = write_lines(tmp_path / "few.jsonl", *lines)
-    with pytest.raises(InputError, match=r"client c01: expected at least 1 examples, .*, got 0"):
+    with pytest.raises(InputError, match=r"\bc01\b.*\b1\b.*\b0\b"):
         build(tiny, "causal-lm", path=path, clients=2, partition=VALUE, eval_examples=0, max_examples=1)
 
 
@@ -193,13 +193,13 @@ def test_labels_do_not_depend_on_the_examples_drawn(tiny: Path, tmp_path: Path):
     [
         (
             ['{"text": "fur", "topic": "a"}', '{"text": "paw"}'],
-            r":2: has no column 'topic', which data\.label needs; its columns are: text",
+            r":2: .*'topic'.*\bdata\.label\b.*: text$",
         ),
-        (['{"topic": "a"}'], r":1: has no column 'text', which data\.text needs; its columns are: topic"),
-        (['{"text": "fur", "topic": "a"}', "", "{text: fur}"], r":3: is not valid JSON: "),
+        (['{"topic": "a"}'], r":1: .*'text'.*\bdata\.text\b.*: topic\b"),
+        (['{"text": "fur", "topic": "a"}', "", "{text: fur}"], r":3: .*\bJSON\b"),
         (['["fur"]'], r":1: expected a JSON object, got \[\"fur\"\]"),
-        (['{"text": null, "topic": "a"}'], r":1: column 'text' \(data\.text\) is null; expected text or a number"),
-        (["", " "], r": holds no examples; expected one JSON object a line"),
+        (['{"text": null, "topic": "a"}'], r":1: column 'text' \(data\.text\) .*\bnull\b"),
+        (["", " "], r": .*\bno examples\b"),
         (['{"text": "", "topic": "a"}', '{"text": "fur", "topic": "b"}'], r":1: gives a text without a token"),
     ],
 )
@@ -209,23 +209,21 @@ def test_data_that_cannot_be_used_is_named_by_file_and_line(tiny: Path, tmp_path
         build(tiny, "sequence-classification", path=path, clients=1, eval_examples=0)
 
 
-def test_a_missing_file_and_too_many_held_out_are_told(tiny: Path, tmp_path: Path):
-    with pytest.raises(InputError, match=r"nowhere\.jsonl: no such file or folder"):
+def test_a_missing_file_and_too_many_held_out_examples_are_reported(tiny: Path, tmp_path: Path):
+    with pytest.raises(InputError, match=r"nowhere\.jsonl: "):
         run(tiny, tmp_path, path="nowhere.jsonl")
-    with pytest.raises(InputError, match="cannot hold out 160 of the 160 examples"):
+    with pytest.raises(InputError, match=r"\b160\b.*\b160 examples\b"):
         run(tiny, tmp_path, eval_examples=160)
 
 
 @pytest.mark.parametrize("template", ["{text!r}", "{text:>9}", "{text[0]}", "{}"])
-def test_a_template_holds_column_names_and_nothing_else(tiny: Path, template: str):
-    with pytest.raises(InputError, match=r"data\.text: expected column names alone between braces"):
+def test_a_template_takes_only_column_names(tiny: Path, template: str):
+    with pytest.raises(InputError, match=r"data\.text: .*\{text\}"):
         build(tiny, "sequence-classification", text=template)
 
 
-def test_a_dot_leads_into_maps_and_lists_and_a_text_is_neither(tiny: Path):
-    with pytest.raises(
-        InputError, match=r"column 'text\.real' \(data\.text\) does not exist; expected a map or a list"
-    ):
+def test_a_dot_reads_inside_maps_and_lists_but_not_text(tiny: Path):
+    with pytest.raises(InputError, match=r"column 'text\.real' \(data\.text\) .*\bmap or a list\b"):
         build(tiny, "sequence-classification", text="{text.real}")
 
 
@@ -245,13 +243,13 @@ def causal_example(tiny: Path, tmp_path: Path, max_length: int, **columns: str):
         (2, ": fur", 1, 2),
     ],
 )
-def test_of_a_long_example_the_prompt_loses_its_beginning_then_the_answer_its_end(
+def test_a_long_example_loses_the_start_of_its_prompt_then_the_end_of_its_answer(
     tiny: Path, tmp_path: Path, max_length: int, text: str, prompt: int, cut: int
 ):
     assert causal_example(tiny, tmp_path, max_length, word="w01", gloss="fur paw tail") == (text, prompt, cut)
 
 
-def test_the_loss_is_taken_over_the_answer_and_its_end_alone(tiny: Path):
+def test_the_loss_covers_only_the_answer_and_its_end(tiny: Path):
     dataset = dataset_of(tiny, "causal-lm")
     tensors = collate(task_of(model_spec(tiny, "causal-lm"), tiny), dataset, [0, 1, 2], CPU).tensors
     labels = tensors["labels"]
@@ -264,21 +262,21 @@ def test_the_loss_is_taken_over_the_answer_and_its_end_alone(tiny: Path):
     assert tensors["input_ids"].shape[1] == max(len(tokens_of(dataset, row)) for row in range(3))
 
 
-def test_an_index_of_another_content_than_named_is_refused(tiny: Path, tmp_path: Path):
+def test_an_index_with_another_hash_is_refused(tiny: Path, tmp_path: Path):
     prepared = run(tiny, tmp_path)
     with pytest.raises(InputError, match=f"expected sha256 {'0' * 64}, got {prepared.index.sha256}"):
         open_dataset(Path(prepared.index.path), "0" * 64)
-    with pytest.raises(InputError, match="no longer exists; prepare the data again"):
+    with pytest.raises(InputError, match="prepared dataset"):
         open_dataset(tmp_path / "gone", "0" * 64)
 
 
-def test_a_single_label_is_refused_since_there_is_nothing_to_tell_apart(tiny: Path, tmp_path: Path) -> None:
+def test_a_single_label_is_refused(tiny: Path, tmp_path: Path) -> None:
     path = write_lines(tmp_path / "one.jsonl", *['{"text": "fur and paw", "topic": "animal"}'] * 40)
-    with pytest.raises(InputError, match=r"at least two labels in .*, got animal alone"):
+    with pytest.raises(InputError, match=r"\blabels\b.*\banimal\b"):
         build(tiny, "sequence-classification", path=path)
 
 
-def test_a_mix_tells_the_commonest_values_and_the_rest_as_others(tiny: Path, tmp_path: Path):
+def test_a_mix_lists_the_most_frequent_values_and_the_rest_as_others(tiny: Path, tmp_path: Path):
     rows = [
         {"text": "a kind of fur", "topic": topic, "office": f"o{index % 90:02d}"}
         for index, topic in enumerate(["animal", "food"] * 200)

@@ -46,7 +46,7 @@ def dataset_of(examples: Sequence[Example]) -> PreparedDataset:
     return make_dataset(INFO, examples, [len(each["input_ids"]) for each in examples], SIZES)
 
 
-def test_every_example_comes_back_in_its_place_with_its_shapes_and_dtypes(tmp_path: Path):
+def test_examples_are_read_back_in_order_with_their_shapes_and_dtypes(tmp_path: Path):
     write_dataset(tmp_path / "index.safetensors", dataset_of(examples()))
     dataset = read_dataset(tmp_path / "index.safetensors")
     assert dataset.info == INFO
@@ -61,7 +61,7 @@ def test_every_example_comes_back_in_its_place_with_its_shapes_and_dtypes(tmp_pa
     assert (dataset.of_client("c01"), dataset.held_out_of("c01")) == (range(3, 5), range(5, 6))
 
 
-def test_what_has_one_shape_is_stacked_and_what_differs_in_length_lies_end_to_end(tmp_path: Path):
+def test_fields_of_one_shape_are_stacked_and_others_concatenated(tmp_path: Path):
     write_dataset(tmp_path / "index.safetensors", dataset_of(examples()))
     with safe_open(tmp_path / "index.safetensors", framework="pt") as file:
         shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
@@ -78,7 +78,7 @@ def test_the_same_index_is_the_same_bytes(tmp_path: Path):
     assert file_sha256(tmp_path / "one.safetensors") == file_sha256(tmp_path / "other.safetensors")
 
 
-def test_the_file_is_its_owners_alone_whatever_the_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_only_the_owner_can_read_the_file_whatever_the_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "prepared" / "index.safetensors"
     modes: list[int] = []
 
@@ -98,7 +98,7 @@ def test_the_file_is_its_owners_alone_whatever_the_umask(tmp_path: Path, monkeyp
     assert [each.name for each in path.parent.iterdir()] == ["index.safetensors"]
 
 
-def test_a_file_that_cannot_be_placed_leaves_nothing(tmp_path: Path):
+def test_a_failed_write_leaves_no_file(tmp_path: Path):
     path = tmp_path / "index.safetensors"
     (path / "is a folder").mkdir(parents=True)
     with pytest.raises(OSError, match=r"index\.safetensors"):
@@ -107,7 +107,7 @@ def test_a_file_that_cannot_be_placed_leaves_nothing(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["input_ids", "input_ids.starts", "pixel_values", ".lengths", ".clients"])
-def test_a_tensor_that_changed_is_found_by_the_checksum(tmp_path: Path, name: str):
+def test_the_checksum_detects_a_changed_tensor(tmp_path: Path, name: str):
     path = tmp_path / "index.safetensors"
     write_dataset(path, dataset_of(examples()))
     with safe_open(path, framework="pt") as file:
@@ -115,20 +115,20 @@ def test_a_tensor_that_changed_is_found_by_the_checksum(tmp_path: Path, name: st
         tensors = {each: file.get_tensor(each) for each in file.keys()}  # noqa: SIM118 - no mapping
     tensors[name].view(-1)[-1] += 1
     path.write_bytes(save(tensors, metadata))
-    with pytest.raises(InputError, match="its content does not match its checksum"):
+    with pytest.raises(InputError, match="checksum"):
         read_dataset(path)
     with pytest.raises(InputError, match="expected sha256 0000"):
         open_dataset(path, "0" * 64)
 
 
-def test_a_file_of_another_kind_is_no_index(tmp_path: Path):
+def test_a_file_of_another_kind_is_refused_as_an_index(tmp_path: Path):
     path = tmp_path / "index.safetensors"
     path.write_bytes(save({"weight": torch.zeros(2)}, {"format": "pt"}))
-    with pytest.raises(InputError, match="is not a prepared dataset"):
+    with pytest.raises(InputError, match="prepared dataset"):
         read_dataset(path)
 
 
-def test_a_read_error_says_nothing_of_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_read_error_is_not_taken_for_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def failing(*_arguments: object, **_options: object) -> None:
         raise OSError(24, "Too many open files")
 
@@ -138,8 +138,8 @@ def test_a_read_error_says_nothing_of_the_content(tmp_path: Path, monkeypatch: p
         read_dataset(tmp_path / "index.safetensors")
 
 
-def test_an_unknown_client_is_told():
-    with pytest.raises(ValueError, match="the prepared data has no client 'c02'; it has 2 of them"):
+def test_an_unknown_client_is_named():
+    with pytest.raises(ValueError, match=r"'c02'.*\b2\b"):
         dataset_of(examples()).of_client("c02")
 
 
@@ -148,24 +148,24 @@ def test_an_unknown_client_is_told():
     [
         (
             [(3, 2, 4), (3, 2, 5)],
-            r"pixels: expected shapes that differ only in the first dimension, got \[3, 2, 4\] and \[3, 2, 5\]",
+            r"pixels: .*\[3, 2, 4\].*\[3, 2, 5\]",
         ),
-        ([(), (1,)], r"pixels: expected shapes that differ only in the first dimension, got \[\] and \[1\]"),
+        ([(), (1,)], r"pixels: .*\[\].*\[1\]"),
     ],
 )
-def test_examples_that_cannot_lie_in_one_tensor_are_told_by_name(shapes: list[tuple[int, ...]], reason: str):
+def test_fields_that_cannot_form_one_tensor_are_named(shapes: list[tuple[int, ...]], reason: str):
     ragged = [{"pixels": torch.zeros(shape)} for shape in shapes]
     with pytest.raises(InputError, match=reason):
         make_dataset(INFO, ragged, [0, 0], [0, 1, 0, 1, 0])
 
 
-def test_an_example_that_lacks_what_others_have_is_told_by_name():
-    with pytest.raises(InputError, match="an example has labels, text, another has text"):
+def test_an_example_that_lacks_a_field_is_reported_with_the_fields():
+    with pytest.raises(InputError, match=r"\blabels, text\b.*\btext\b"):
         make_dataset(
             INFO, [{"text": torch.zeros(1), "labels": torch.zeros(1)}, {"text": torch.zeros(1)}], [1, 1], SIZES
         )
 
 
-def test_a_name_with_a_dot_is_told():
+def test_a_field_name_with_a_dot_is_refused():
     with pytest.raises(InputError, match=r"'a\.starts': expected a name without a dot"):
         make_dataset(INFO, [{"a.starts": torch.zeros(1)}], [1], SIZES)

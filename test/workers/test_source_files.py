@@ -37,7 +37,7 @@ def names_of(model: ModelSpec) -> dict[str, list[str]]:
     return found
 
 
-def test_of_a_folder_what_transformers_reads_counts_and_nothing_else(tmp_path: Path):
+def test_only_the_files_that_transformers_reads_from_a_folder_count(tmp_path: Path):
     others = ["README.md", "pytorch_model.bin", "consolidated.safetensors", "onnx/model.onnx", ".git/config", "run.log"]
     tokenizer = ["chat_template.jinja", "merges.txt", "preprocessor_config.json", "spiece.model", "tokenizer.json"]
     configs = ["config.json", "generation_config.json", "modeling_mine.py"]
@@ -51,7 +51,7 @@ def test_of_a_folder_what_transformers_reads_counts_and_nothing_else(tmp_path: P
     assert "pytorch_model.bin" in names_of(spec(tmp_path, "mine:Task"))["weights"], "it may load anything"
 
 
-def test_of_pieces_those_that_the_index_names_count(tmp_path: Path):
+def test_only_the_shards_that_the_index_names_count(tmp_path: Path):
     folder_of(tmp_path, ["config.json", *(f"model-{index}.safetensors" for index in (1, 2, 3))])
     (tmp_path / "model.safetensors.index.json").write_text(
         json.dumps({"weight_map": {"a": "model-2.safetensors", "b": "model-1.safetensors", "c": "model-1.safetensors"}})
@@ -61,7 +61,7 @@ def test_of_pieces_those_that_the_index_names_count(tmp_path: Path):
 
 
 @pytest.mark.parametrize("named", ["other.safetensors", "other.safetensors.index.json"])
-def test_weights_that_the_config_names_count_in_the_place_of_the_usual_ones(tmp_path: Path, named: str):
+def test_weights_that_the_config_names_replace_the_usual_ones(tmp_path: Path, named: str):
     folder = folder_of(tmp_path / "model", ["model.safetensors", "other.safetensors", "piece.safetensors"])
     (folder / "config.json").write_text(json.dumps({"transformers_weights": named}))
     (folder / "other.safetensors.index.json").write_text('{"weight_map": {"a": "piece.safetensors"}}')
@@ -69,7 +69,7 @@ def test_weights_that_the_config_names_count_in_the_place_of_the_usual_ones(tmp_
     assert [file.name for file in model_files(spec(folder)).files if file.part == "weights"] == expected
 
 
-def test_of_an_adapter_its_base_model_counts_as_well(tmp_path: Path):
+def test_the_base_model_of_an_adapter_counts_too(tmp_path: Path):
     base = folder_of(tmp_path / "base", ["config.json", "model.safetensors", "adapter_model.safetensors"])
     adapter = folder_of(tmp_path / "adapter", ["adapter_model.safetensors"])
     (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
@@ -79,7 +79,7 @@ def test_of_an_adapter_its_base_model_counts_as_well(tmp_path: Path):
     }
 
 
-def test_of_a_name_on_the_hub_the_commit_is_told_that_was_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_for_a_hub_name_the_loaded_commit_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     repository = tmp_path / "models--some-org--tiny"
     snapshot = folder_of(repository / "snapshots" / COMMIT, ["config.json", "model.safetensors"])
     (repository / "refs").mkdir()
@@ -133,7 +133,7 @@ def own(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_code_of_a_task_is_all_that_it_imports_from_its_folder(own: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_code_of_a_task_is_everything_it_imports_from_its_folder(own: Path, monkeypatch: pytest.MonkeyPatch):
     assert [name for name, _ in modules_of("mine", str(own))] == IMPORTED, "json is Python's own"
     monkeypatch.syspath_prepend(own.parent)
     monkeypatch.chdir(own)
@@ -172,7 +172,7 @@ def test_files_of_rarer_tokenizers_count(tmp_path: Path):
     assert [file.name for file in model_files(spec(folder)).files if file.part == "tokenizer"] == names
 
 
-def test_a_task_may_lie_deeper_and_need_not_lie_in_a_package(own: Path):
+def test_a_task_may_be_in_a_subfolder_that_is_not_a_package(own: Path):
     assert [name for name, _ in modules_of("other.task", str(own))] == ["broken.py", "other/task.py", "space/part.py"]
     assert [name for name, _ in modules_of("pkg", str(own))] == ["pkg/__init__.py"]
     assert [name for name, _ in modules_of("pkg.lower.under", str(own))] == [
@@ -182,7 +182,7 @@ def test_a_task_may_lie_deeper_and_need_not_lie_in_a_package(own: Path):
     ]
 
 
-def test_of_an_installed_package_its_own_modules_count_alone(own: Path, monkeypatch: pytest.MonkeyPatch):
+def test_only_the_own_modules_of_an_installed_package_count(own: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "path", [*sys.path, str(own)])
     (own / "pkg/deep.py").write_text("import helper\nfrom . import near\n")
     expected = ["pkg/__init__.py", "pkg/deep.py", "pkg/near.py"]
@@ -191,7 +191,7 @@ def test_of_an_installed_package_its_own_modules_count_alone(own: Path, monkeypa
     assert modules_of("nowhere", None) == modules_of("nowhere.at.all", str(own)) == []
 
 
-def test_a_built_in_task_has_no_code_of_its_own_and_one_of_ones_own_has_its_helpers(own: Path, tmp_path: Path):
+def test_a_built_in_task_has_no_code_and_a_custom_task_has_its_helpers(own: Path, tmp_path: Path):
     cache = tmp_path / "cache"
     assert describe_source(spec("none"), cache).files == []
     mine = ModelSpec("none", None, "mine:Task", str(own), None, "f32", None, None, False)
@@ -202,7 +202,7 @@ def test_a_built_in_task_has_no_code_of_its_own_and_one_of_ones_own_has_its_help
     assert [name for name in after if after[name] != before[name]] == ["lazy.py"]
 
 
-def test_every_worker_tells_what_it_loaded(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_every_worker_reports_what_it_loaded(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     model, data = model_spec(tiny, "causal-lm"), data_spec(tiny, "causal-lm")
     runner = TaskRunner(CPU)
     prepared, _ = runner.run(Prepare("p", 1, SEED, model, LORA, data, str(tmp_path)), {}, quiet)

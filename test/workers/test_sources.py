@@ -89,7 +89,7 @@ def test_pictures_that_a_table_names_are_part_of_the_data(vit: Path, pictures: P
     assert exchanged.index.path != first.index.path, "a run that is under way still has its own"
 
 
-def test_a_cell_that_is_a_map_or_a_list_names_files_too_but_not_where_it_holds_the_bytes(vit: Path, pictures: Path):
+def test_maps_and_lists_in_cells_name_files_too_unless_they_hold_the_bytes(vit: Path, pictures: Path):
     model, cache = model_spec(vit, "image-classification", name_or_path=str(vit)), pictures / "cache"
     names = [str(pictures / f"{number}.png") for number in range(12)]
     cells: list[Callable[[str], object]] = [lambda name: {"bytes": None, "path": name}, lambda name: {"path": name}]
@@ -100,7 +100,7 @@ def test_a_cell_that_is_a_map_or_a_list_names_files_too_but_not_where_it_holds_t
 
 
 @pytest.mark.parametrize("column", ["picture", "picture.path"])
-def test_a_picture_need_not_be_named_like_a_file(vit: Path, tmp_path: Path, column: str):
+def test_a_pictures_file_name_needs_no_suffix(vit: Path, tmp_path: Path, column: str):
     rows = []
     for number in range(12):
         Image.new("RGB", (16, 16), (number, 0, 0)).save(tmp_path / f"my picture {number}", "PNG")
@@ -117,7 +117,7 @@ def test_a_picture_need_not_be_named_like_a_file(vit: Path, tmp_path: Path, colu
     assert after.index.sha256 != before.index.sha256
 
 
-def test_held_out_pictures_that_lie_elsewhere_count_as_well(vit: Path, pictures: Path):
+def test_held_out_pictures_from_elsewhere_count_too(vit: Path, pictures: Path):
     model = model_spec(vit, "image-classification", name_or_path=str(vit))
     other = colour(pictures / "other.png", 200)
     (pictures / "held-out.csv").write_text(f"picture,class\n{other},0\n{other},1\n")
@@ -156,7 +156,7 @@ def own(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Mo
     return model, data_spec(tiny, "sequence-classification", **changes)
 
 
-def test_files_that_a_table_names_count_for_a_task_of_ones_own(own: tuple[ModelSpec, DataSpec], tmp_path: Path):
+def test_files_that_a_table_names_count_for_a_custom_task(own: tuple[ModelSpec, DataSpec], tmp_path: Path):
     first = run(*own, tmp_path / "cache")
     assert listed(first)["row of data.path"] == [f"{number}.txt" for number in range(12)]
     (tmp_path / "data/5.txt").write_text("metal blade")
@@ -164,9 +164,7 @@ def test_files_that_a_table_names_count_for_a_task_of_ones_own(own: tuple[ModelS
     assert again.index.sha256 != first.index.sha256 and again.data_sha256 != first.data_sha256
 
 
-def test_a_helper_module_of_a_task_is_part_of_what_its_data_is_kept_under(
-    own: tuple[ModelSpec, DataSpec], tmp_path: Path
-):
+def test_the_cache_key_of_prepared_data_covers_a_tasks_helper_modules(own: tuple[ModelSpec, DataSpec], tmp_path: Path):
     first = run(*own, tmp_path / "cache")
     assert listed(first)["code"] == ["helper.py", "mine.py"]
     (tmp_path / "code/helper.py").write_text(HELPER + "\n# other\n")
@@ -202,7 +200,7 @@ def test_an_answer_holds_until_any_file_changes(own: tuple[ModelSpec, DataSpec],
     assert not still_holds(prepared, cache), "a file less"
 
 
-def test_a_file_more_in_a_folder_of_templates_is_seen(tiny: Path, tmp_path: Path):
+def test_a_new_file_in_a_folder_of_templates_is_noticed(tiny: Path, tmp_path: Path):
     model = Path(shutil.copytree(tiny / "tiny-llama", tmp_path / "model"))
     (model / "additional_chat_templates").mkdir()
     data = data_spec(tiny, "causal-lm")
@@ -212,7 +210,7 @@ def test_a_file_more_in_a_folder_of_templates_is_seen(tiny: Path, tmp_path: Path
     assert not still_holds(prepared, tmp_path / "cache")
 
 
-def test_a_module_that_a_task_had_looked_for_in_vain_is_seen(own: tuple[ModelSpec, DataSpec], tmp_path: Path):
+def test_a_module_that_was_missing_before_is_noticed(own: tuple[ModelSpec, DataSpec], tmp_path: Path):
     looks = "try:\n    import extra_rules\nexcept ImportError:\n    pass\n"
     (tmp_path / "code/mine.py").write_text(looks + READS_FILES)
     prepared = run(*own, tmp_path / "cache")
@@ -221,7 +219,7 @@ def test_a_module_that_a_task_had_looked_for_in_vain_is_seen(own: tuple[ModelSpe
     assert not still_holds(prepared, tmp_path / "cache")
 
 
-def test_a_file_more_in_a_folder_of_data_is_seen(tiny: Path, tmp_path: Path):
+def test_a_new_file_in_a_folder_of_data_is_noticed(tiny: Path, tmp_path: Path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data/a.jsonl").write_bytes((tiny / "words.jsonl").read_bytes())
     data = data_spec(tiny, "causal-lm", path=str(tmp_path / "data"))
@@ -251,7 +249,7 @@ class Reads(SequenceClassification):
 """
 
 
-def test_of_a_task_that_reads_for_itself_no_answer_is_known_to_hold(own: tuple[ModelSpec, DataSpec], tmp_path: Path):
+def test_no_answer_is_known_to_hold_for_a_task_that_reads_files_itself(own: tuple[ModelSpec, DataSpec], tmp_path: Path):
     (tmp_path / "code/mine.py").write_text(READS_ALL)
     assert not still_holds(run(*own, tmp_path / "cache"), tmp_path / "cache")
 

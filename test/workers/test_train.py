@@ -129,7 +129,7 @@ def test_gradients_are_clipped_by_the_joint_norm_of_everything_trained(tiny: Pat
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_a_client_of_the_lowest_tier_trains_as_if_there_were_no_other(tiny: Path, objective: Objective):
+def test_a_client_of_the_lowest_tier_trains_as_if_there_were_no_other_tier(tiny: Path, objective: Objective):
     spec = replace(FIT, objective=objective)
     _, among_others, _ = fit(nested_of(tiny, "causal-lm"), tiny, 1, spec)
     _, alone, _ = fit(nested_of(tiny, "causal-lm", replace(LORA, r=1, tiers=[1])), tiny, 1, spec)
@@ -148,7 +148,7 @@ def gradients(nested: NestedLora, folder: Path, plan: list[Pass], examples: rang
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_mean_gradient_of_stratified_is_that_of_sum(tiny: Path, task: str):
+def test_the_mean_gradient_of_stratified_equals_that_of_sum(tiny: Path, task: str):
     """Over each rotation of an assignment in which every tier has its share: the exact mean, not a sample of it."""
     nested = nested_of(tiny, task, replace(LORA, r=8, tiers=[2, 8]))
     write(nested, 8, *random_adapter(nested, 8))
@@ -171,7 +171,7 @@ def test_stratified_gives_every_tier_its_share_of_the_batch_within_one_example(b
 
 
 @pytest.mark.parametrize("objective", ["sum", "sampled", "stratified"])
-def test_every_objective_weighs_the_tiers_by_lambda_in_the_mean(objective: Objective):
+def test_on_average_every_objective_weights_the_tiers_by_lambda(objective: Objective):
     rng = np.random.default_rng(0)
     draws, batch_size = 4000, 3
     seen = dict.fromkeys(WEIGHTS, 0.0)
@@ -182,7 +182,7 @@ def test_every_objective_weighs_the_tiers_by_lambda_in_the_mean(objective: Objec
     assert seen == pytest.approx(WEIGHTS, abs=0.03)
 
 
-def test_the_places_of_tiers_within_a_batch_are_shuffled():
+def test_the_order_of_tiers_within_a_batch_is_shuffled():
     rng = np.random.default_rng(0)
     first = dict.fromkeys(WEIGHTS, 0.0)
     for _ in range(400):
@@ -198,7 +198,7 @@ def test_passes_count_what_each_objective_costs(tiny: Path):
     assert passes == {"none": 4, "sum": 16, "sampled": 4, "stratified": 4}
 
 
-def test_the_weight_of_the_full_rank_leaves_the_rest_evenly_to_the_lower_tiers():
+def test_the_lower_tiers_share_evenly_what_the_full_weight_leaves():
     assert tier_weights((1, 2, 4, 8), 4, 0.5) == {1: 0.25, 2: 0.25, 4: 0.5}
     assert tier_weights((1, 2, 4, 8), 4, None) == pytest.approx({1: 1 / 3, 2: 1 / 3, 4: 1 / 3})
     assert tier_weights((1, 2, 4, 8), 1, 0.5) == {1: 1.0}
@@ -231,7 +231,7 @@ def test_the_same_fit_gives_the_same_bytes_after_other_fits_and_with_other_tiers
     assert torch.equal(rows, fresh_rows) and torch.equal(dense, fresh_dense)
 
 
-def test_a_client_with_less_than_a_batch_goes_on_into_its_next_permutation():
+def test_a_client_with_less_than_a_batch_continues_with_its_next_permutation():
     first, second = islice(endless_batches(range(10, 13), 4, np.random.default_rng(0)), 2)
     assert sorted(first[:3]) == [10, 11, 12]
     assert sorted([first[3], *second[:2]]) == [10, 11, 12]
@@ -256,7 +256,7 @@ def split(nested: NestedLora, rows: torch.Tensor) -> tuple[torch.Tensor, torch.T
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_with_a_frozen_only_b_and_the_head_train_and_the_delta_of_a_is_zero_bytes(tiny: Path, task: str):
+def test_with_a_frozen_only_b_and_the_head_train_and_the_delta_of_a_is_zero(tiny: Path, task: str):
     nested = nested_of(tiny, task)
     _, rows, dense = fit(nested, tiny, 4, replace(FIT, freeze_a=True, tail_penalty=0.1))
     a, b = split(nested, rows)
@@ -264,7 +264,7 @@ def test_with_a_frozen_only_b_and_the_head_train_and_the_delta_of_a_is_zero_byte
     assert len(dense) == 0 or dense.any()
 
 
-def test_a_fit_after_one_with_a_frozen_trains_both_as_ever(tiny: Path):
+def test_a_fit_after_one_with_a_frozen_trains_both(tiny: Path):
     nested = nested_of(tiny, "causal-lm")
     before = fit(nested, tiny, 4, FIT)[1]
     fit(nested, tiny, 4, replace(FIT, freeze_a=True))
@@ -281,7 +281,7 @@ def penalised(nested: NestedLora, r: int, rows: torch.Tensor) -> float:
     return total
 
 
-def test_the_tail_is_what_lies_above_the_tier_below(tiny: Path):
+def test_the_tail_is_the_components_above_the_tier_below(tiny: Path):
     nested = nested_of(tiny, "causal-lm")
     for r in TIERS[1:]:
         rows, dense = random_adapter(nested, r)
@@ -289,7 +289,7 @@ def test_the_tail_is_what_lies_above_the_tier_below(tiny: Path):
         assert tail_norm(nested, r).item() == pytest.approx(penalised(nested, r, rows), rel=1e-5)
 
 
-def test_the_penalty_is_added_once_a_step_whatever_the_passes(tiny: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_penalty_is_added_once_per_step_however_many_passes(tiny: Path, monkeypatch: pytest.MonkeyPatch):
     nested, added = nested_of(tiny, "causal-lm"), []
 
     def counted(*arguments):
@@ -304,7 +304,7 @@ def test_the_penalty_is_added_once_a_step_whatever_the_passes(tiny: Path, monkey
     assert len(added) == FIT.local_steps
 
 
-def test_a_penalty_shrinks_the_tail_and_leaves_the_lowest_tier_and_the_losses_told_alone(tiny: Path):
+def test_a_penalty_shrinks_the_tail_but_not_the_lowest_tier_or_the_reported_losses(tiny: Path):
     nested = nested_of(tiny, "causal-lm")
     spec = replace(FIT, objective="none", local_steps=1)
     received = random_adapter(nested, 8)[0]
@@ -371,7 +371,9 @@ def test_checkpointing_trains_alike_with_dropout_and_is_off_again_after(tiny: Pa
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_a_bf16_base_computes_in_bf16_and_moves_f32_weights_to_finite_ones(tiny: Path, task: str, objective: Objective):
+def test_a_bf16_base_computes_in_bf16_and_trains_f32_weights_to_finite_values(
+    tiny: Path, task: str, objective: Objective
+):
     nested = nested_of(tiny, task, dtype="bf16")
     assert {value.dtype for value in [*lora_parameters(nested, 8), *dense_parameters(nested, 8)]} == {torch.float32}
     assert all(module.pristine.dtype == torch.bfloat16 for module in nested.modules)
@@ -392,7 +394,7 @@ def test_a_bf16_step_keeps_half_as_much_of_each_activation(tiny: Path):
     assert seen == {torch.bfloat16}
 
 
-def test_batches_by_length_hold_every_example_once_a_permutation_and_little_padding():
+def test_batches_by_length_hold_every_example_once_per_permutation_with_little_padding():
     lengths = [3, 90, 4, 5, 91, 92, 40, 41, 42]
     batches = list(islice(batches_by_length(range(9), 3, np.random.default_rng(0), lengths.__getitem__), 6))
     for permutation in (batches[:3], batches[3:]):
@@ -417,7 +419,7 @@ def test_the_order_of_batches_by_length_is_shuffled():
     assert len(firsts) > 5
 
 
-def test_group_by_length_trains_on_batches_of_like_length(tiny: Path, monkeypatch: pytest.MonkeyPatch):
+def test_group_by_length_trains_on_batches_of_similar_length(tiny: Path, monkeypatch: pytest.MonkeyPatch):
     def padding(group_by_length: bool) -> float:
         shapes = []
 

@@ -90,8 +90,8 @@ def _set_environment(threads: int) -> None:
 
 def _come_up(connection: "Connection", options: argparse.Namespace) -> "TaskRunner | None":
     """
-    The slow imports, one by one, so that the heartbeats name them; then hello. None if the device cannot be used: the
-    controller has been told, and this process waits to be ended.
+    The slow imports, one by one, so that heartbeats name them; then hello. None if the device cannot be used: the
+    controller knows, and this process waits until it is killed.
     """
     connection.report("importing torch")
     import torch  # noqa: F401
@@ -135,7 +135,7 @@ def _serve(connection: "Connection", runner: "TaskRunner") -> None:
 
 
 def _answer(connection: "Connection", runner: "TaskRunner", job: "Job") -> None:
-    """Runs one task. Any error becomes its reply, and the worker goes on to the next task."""
+    """Runs one task. Any error becomes its reply, and the worker continues with the next task."""
     from .errors import InputError
     from .wire.connection import Cancelled
     from .wire.mailbox import cancelled_failure, key_of

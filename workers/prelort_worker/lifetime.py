@@ -19,7 +19,7 @@ def die_with_parent(parent_pid: int | None) -> None:
         if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
         if os.getppid() != parent_pid:  # the parent exited before the call above
-            sys.exit(f"prelort-worker: its controller (pid {parent_pid}) is gone")
+            sys.exit(f"prelort-worker: the controller (pid {parent_pid}) is gone")
     else:
         threading.Thread(target=_end_with_stdin, name="prelort-parent", daemon=True).start()
 

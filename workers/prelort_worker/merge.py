@@ -57,9 +57,7 @@ def export(request: Request) -> list[str]:
         if part is not None:
             part.save_pretrained(request.out)
     if request.model.quantization is not None:
-        whole = (
-            f"what was trained beside {request.model.quantization} weights is merged into those that are not quantised"
-        )
+        whole = f"an adapter that was trained with {request.model.quantization} weights is merged into unquantised ones"
         remarks.append(f"{whole}, so its answers differ a little")
     return remarks
 

@@ -109,8 +109,8 @@ def load_pretrained(
 ) -> PreTrainedModel:
     """
     A model of an Auto class by folder or Hugging Face name; `config` overrides its configuration, id2label for one.
-    What the checkpoint lacks is refused: it would be random and, being frozen, stay so; but for modules that are
-    trained in full or not used, whose names end in one of `spared`. On the meta device nothing is read but its shapes.
+    Refuses a checkpoint that lacks parameters, which would be random and frozen, except in modules that are trained in
+    full or not used: their names end in one of `spared`. On the meta device only shapes are read.
     """
     attention = {} if model.attention is None else {"attn_implementation": model.attention}
     with found(model):
@@ -140,8 +140,8 @@ def refuse_quantisation(model: ModelSpec, device: torch.device) -> None:
         return
     if device.type != "cuda":
         raise InputError(
-            f"{model.quantization} weights need a CUDA device, which bitsandbytes computes on, and this worker has "
-            f"{device.type}; leave it out, or take model.dtype bf16",
+            f"{model.quantization} weights need a CUDA device, which bitsandbytes computes on, but this worker has "
+            f"{device.type}; leave it out, or use model.dtype bf16",
             "model.quantization",
         )
     if find_spec("bitsandbytes") is None:
@@ -167,11 +167,11 @@ def found(model: ModelSpec) -> Iterator[None]:
             taken = (
                 ""
                 if folder.is_dir()
-                else f"{folder} is no folder, so it was taken for a name on the Hugging Face hub; "
+                else f"{folder} is not a folder, so it was treated as a name on the Hugging Face hub; "
             )
             raise InputError(
-                f"{taken}{model.name_or_path}: expected a folder with a model and its tokenizer, or a name that the "
-                f"Hugging Face hub knows; {reason}",
+                f"{taken}{model.name_or_path}: expected a folder with a model and its tokenizer, or the name of a "
+                f"model on the Hugging Face hub; {reason}",
                 "model.name_or_path",
             ) from error
         raise InputError(
@@ -223,7 +223,7 @@ def _refuse_random(name_or_path: str, missing: Collection[str], spared: Collecti
     if frozen:
         raise InputError(
             f"the checkpoint {name_or_path} lacks {', '.join(frozen)}, which this task needs: they would be random and "
-            "frozen. Name their module in lora.modules_to_save, or take another checkpoint",
+            "frozen. Name their module in lora.modules_to_save, or use another checkpoint",
             "model.name_or_path",
         )
 

@@ -96,7 +96,7 @@ class PreparedDataset:
     def _client_index(self, client_id: str) -> int:
         if client_id not in self._client_indices:
             raise ValueError(
-                f"the prepared data has no client {client_id!r}; it has {len(self._client_indices)} of them"
+                f"the prepared data has no client {client_id!r}; it has {len(self._client_indices)} clients"
             )
         return self._client_indices[client_id]
 

@@ -72,7 +72,7 @@ Say: TypeAlias = Callable[[str], None]
 def main() -> None:
     parser = ArgumentParser(prog="prelort_worker.pretrain")
     parser.add_argument("--architecture", choices=get_args(Architecture), required=True)
-    parser.add_argument("--text", type=Path, nargs="+", required=True, help="UTF-8, one sentence or paragraph a line")
+    parser.add_argument("--text", type=Path, nargs="+", required=True, help="UTF-8, one sentence or paragraph per line")
     parser.add_argument("--out", type=Path, required=True, help="the folder to make")
     arguments = parser.parse_args()
     logging.disable_progress_bar()

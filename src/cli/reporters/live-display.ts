@@ -5,19 +5,19 @@ import type { OutputStream } from "./reporter.ts";
 
 const USUAL_HEIGHT = 24;
 
-/** A frame at the bottom of a terminal, drawn anew at each change; other text goes above it and stays. */
+/** A frame at the bottom of a terminal, redrawn at each change; other text goes above it and stays. */
 export interface LiveDisplay {
-  /** Shows the first of these frames, from the fullest to the barest, that fits the screen; the last where none does. */
+  /** Shows the first frame that fits the screen, or the last if none does. */
   draw(frames: Iterable<string>): void;
   /** Writes lines above the frame. */
   stay(text: string): void;
-  /** Takes the frame away. */
+  /** Removes the frame. */
   clear(): void;
-  /** Leaves the frame. Safe to call twice. */
+  /** Keeps the frame on the screen. Safe to call twice. */
   close(): void;
 }
 
-/** `errors` may show on the same terminal: what anyone writes to it until `close` goes above the frame, too. */
+/** Until `close`, whatever is written to `errors`, which may be the same terminal, also goes above the frame. */
 export function liveDisplay(stream: OutputStream, errors?: NodeJS.WriteStream): LiveDisplay {
   const display = createLogUpdate(stream);
   let frame = "";
@@ -28,7 +28,7 @@ export function liveDisplay(stream: OutputStream, errors?: NodeJS.WriteStream): 
     change();
     isDrawing = false;
   };
-  // Always whole: log-update 7 patches only the lines that differ, and loses some where lines are put in between.
+  // Redrawn completely: log-update 7 patches only lines that differ, and loses some when lines are inserted.
   const draw = (text: string) =>
     whileDrawing(() => {
       display.clear();
@@ -44,7 +44,7 @@ export function liveDisplay(stream: OutputStream, errors?: NodeJS.WriteStream): 
   return {
     draw(frames) {
       const width = stream.columns ?? USUAL_WIDTH;
-      // The cursor stands on a line of its own below.
+      // The cursor needs a line below the frame.
       const height = (stream.rows ?? USUAL_HEIGHT) - 1;
       let wrapped = "";
       for (const each of frames) {
@@ -64,7 +64,7 @@ export function liveDisplay(stream: OutputStream, errors?: NodeJS.WriteStream): 
   };
 }
 
-/** Has every write to a stream go through `around`, until what is returned is called. */
+/** Routes every write to a stream through `around`, until the returned function is called. */
 function takeOver(stream: NodeJS.WriteStream, around: (write: () => void) => void): () => void {
   const { write } = stream;
   const through = (...given: Parameters<typeof write>) => {

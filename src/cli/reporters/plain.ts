@@ -17,14 +17,14 @@ import {
   type EventOf,
 } from "./phrases.ts";
 import type { Reporter, TimedReporterOptions } from "./reporter.ts";
-import { advance, emptyView, nameRound, type RunView } from "./run-view.ts";
+import { advance, emptyView, nameRound, type RunView, wasComplete } from "./run-view.ts";
 
-/** A line of progress at most that often. */
+/** Shortest time between lines of progress. */
 const PROGRESS_MS = 10_000;
-/** Columns that the time takes. */
+/** Columns of the time. */
 const INDENT = 14;
 
-/** For logs and pipes: a line for each thing that happened, headed by the time since the start. */
+/** For logs and pipes: a line per event, with the time since the start. */
 export function plainReporter({ stream, now = () => performance.now() }: TimedReporterOptions): Reporter {
   const start = now();
   let view = emptyView;
@@ -36,15 +36,14 @@ export function plainReporter({ stream, now = () => performance.now() }: TimedRe
   const sayProgress = () => {
     if (!view.isEnded && now() - lastLine >= PROGRESS_MS) say(describeProgress(view, now()));
   };
-  // Also when nothing happens for long, as while a model is fetched.
+  // A download may emit no event for minutes.
   const ticking = setInterval(sayProgress, PROGRESS_MS).unref();
   return {
     event(untrusted) {
       const event = visibleIn(untrusted);
       view = advance(view, event, now());
       for (const line of linesOf(event, view)) say(line);
-      // Across the whole width, as the last thing that is said.
-      if (event.type === "run-end") stream.write(`${describeResult(event, view, stream.columns ?? USUAL_WIDTH)}\n`);
+      if (event.type === "run-end" && !wasComplete(view)) stream.write(`${describeResult(event, view, stream.columns ?? USUAL_WIDTH)}\n`);
       if (event.type === "worker-status") sayProgress();
     },
     close: () => clearInterval(ticking),
@@ -86,11 +85,11 @@ function linesOf(event: RunEvent, view: RunView): readonly string[] {
       return [`${nameRound(view, round)}: ${parts.join("; ")}`];
     }
     case "run-end":
-      return ["done"];
+      return wasComplete(view) ? [] : ["done"];
     case "worker-status":
     case "client-fit":
     case "evaluation-start":
-    // The command line says what went wrong.
+    // The command reports the error.
     case "run-failed":
       return [];
   }

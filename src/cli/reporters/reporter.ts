@@ -1,20 +1,20 @@
 import type { RunEvent } from "../../server/events.ts";
 
-/** Shows a run to somebody. */
+/** Shows the events of a run. */
 export interface Reporter {
   event(event: RunEvent): void;
-  /** Leaves the stream as it should stay. Safe to call twice. */
+  /** Safe to call twice. */
   close(): void;
 }
 
-/** `columns` and `rows` are a terminal's. */
+/** `columns` and `rows` are set on a terminal. */
 export type OutputStream = NodeJS.WritableStream & { readonly columns?: number; readonly rows?: number };
 
 export interface ReporterOptions {
   readonly stream: OutputStream;
 }
 
-/** For reporters that tell how long something took. Milliseconds. */
 export interface TimedReporterOptions extends ReporterOptions {
+  /** Milliseconds. */
   readonly now?: () => number;
 }

@@ -2,23 +2,23 @@ import type { RunEvent } from "../../server/events.ts";
 import type { RoundMetrics } from "../../records/metrics.ts";
 import type { WorkerStatus } from "../../workers/task.ts";
 
-/** What is known of a run at one moment, put together from its events. */
+/** The state of a run, derived from its events. */
 export interface RunView {
   readonly run: Extract<RunEvent, { type: "run-start" }> | undefined;
-  /** What is being waited for, as a person would say it. */
+  /** What the run is waiting for, in words. */
   readonly wait: string;
   readonly workers: ReadonlyMap<string, WorkerView>;
-  /** Server round under way. */
+  /** Current server round. */
   readonly round: number;
   readonly selected: number;
-  /** How many of its clients have neither reported nor failed. */
+  /** Number of its clients that have neither reported nor failed. */
   readonly waiting: number;
   readonly history: readonly RoundMetrics[];
   readonly isEnded: boolean;
 }
 
 export interface WorkerView extends WorkerStatus {
-  /** When it took what it does, in milliseconds of the reporter's clock. */
+  /** When it began its current activity, in milliseconds of the reporter's clock. */
   readonly since: number;
 }
 
@@ -48,7 +48,7 @@ export function advance(view: RunView, event: RunEvent, now: number): RunView {
     case "client-failure":
       return event.willRetry ? view : nameFits({ ...view, waiting: view.waiting - 1 });
     case "evaluation-start":
-      return isPast(view, event) ? view : { ...view, round: event.round, wait: `${nameRound(view, event.round)}: evaluating every tier` };
+      return isPast(view, event) ? view : { ...view, round: event.round, wait: `${nameRound(view, event.round)}: evaluating all tiers` };
     case "round-end": {
       const known = { ...view, history: [...view.history, event.metrics] };
       return isPast(view, event) ? known : { ...known, wait: `${nameRound(view, event.round)}: done` };
@@ -67,9 +67,14 @@ export function advance(view: RunView, event: RunEvent, now: number): RunView {
   }
 }
 
-/** A round is evaluated while the clients of the next one train already. */
+/** A round may be evaluated while the clients of the next one are already training. */
 function isPast(view: RunView, event: { readonly round: number }): boolean {
   return event.round < view.round;
+}
+
+/** Whether a resumed run had all its rounds and their metrics. */
+export function wasComplete({ run, history }: RunView): boolean {
+  return run?.resumed !== undefined && run.resumed.after === run.rounds && run.resumed.metrics.length === history.length;
 }
 
 /** `round 3 of 8`. */
@@ -80,7 +85,7 @@ export function nameRound({ run }: RunView, round: number): string {
 
 function nameFits(view: RunView): RunView {
   const { waiting, selected } = view;
-  const what = waiting > 0 ? `waiting for ${waiting} of ${selected} clients` : "every client has reported";
+  const what = waiting > 0 ? `waiting for ${waiting} of ${selected} clients` : "all clients done";
   return { ...view, wait: `${nameRound(view, view.round)}: ${what}` };
 }
 

@@ -5,7 +5,7 @@ import { visibleLine, visibleText } from "../../report/visible.ts";
 import { liveDisplay } from "./live-display.ts";
 import type { OutputStream } from "./reporter.ts";
 
-/** A line of progress at most that often, where there is no terminal to write it over. */
+/** Shortest time between lines of progress, if the stream is no terminal. */
 const PROGRESS_MS = 10_000;
 
 export interface SetupDisplay {
@@ -21,7 +21,7 @@ export interface SetupDisplayOptions {
   readonly now?: () => number;
 }
 
-/** What the set-up has done, a line each, and below it in a terminal what it does now and since when. */
+/** One line per finished step; in a terminal also the current step and its time, below them. */
 export function setupDisplay({ stream, now = () => performance.now() }: SetupDisplayOptions): SetupDisplay {
   const live = stream.isTTY ? liveDisplay(stream) : undefined;
   let since = now();

@@ -16,21 +16,21 @@ import {
   describeWorker,
 } from "./phrases.ts";
 import type { Reporter, TimedReporterOptions } from "./reporter.ts";
-import { advance, emptyView, type RunView, type WorkerView } from "./run-view.ts";
+import { advance, emptyView, type RunView, wasComplete, type WorkerView } from "./run-view.ts";
 
 type RunEnd = Extract<RunEvent, { type: "run-end" }>;
 
-/** What is kept in sight while a run goes on, where the screen has room for it. */
+/** Shown while a run is under way, if the screen has room. */
 const WORKERS_SHOWN = 8;
 const ROUNDS_SHOWN = 12;
 const BAR_CELLS = 12;
 
 export interface TerminalReporterOptions extends TimedReporterOptions {
-  /** What else may write to the same terminal. */
+  /** Another stream that may write to the same terminal. */
   readonly errors?: NodeJS.WriteStream;
 }
 
-/** Live in a terminal: the run, a line per worker, and the table of rounds as it grows. Warnings stay above it. */
+/** A live display: the run, a line per worker, and the table of rounds so far. Warnings stay above it. */
 export function terminalReporter({ stream, errors, now = () => performance.now() }: TerminalReporterOptions): Reporter {
   const start = now();
   const paint = paintFor(stream);
@@ -39,7 +39,7 @@ export function terminalReporter({ stream, errors, now = () => performance.now()
   let isClosed = false;
   const width = () => stream.columns ?? USUAL_WIDTH;
   const render = () => display.draw(frames(view, { now: now(), start, paint, width: width() }));
-  // So that a long wait is seen to go on, and a terminal of another size is minded.
+  // Advances the clock during a long wait, and adapts to a resized terminal.
   const ticking = setInterval(render, 1000).unref();
   const close = () => {
     clearInterval(ticking);
@@ -51,21 +51,21 @@ export function terminalReporter({ stream, errors, now = () => performance.now()
       if (isClosed) return;
       const event = visibleIn(untrusted);
       view = advance(view, event, now());
-      for (const line of linesToStay(event, paint)) display.stay(line);
+      for (const line of permanentLines(event, paint)) display.stay(line);
       if (event.type !== "run-end") {
         render();
         return;
       }
-      // Written plainly, since a live frame is cut to the height of the screen.
+      // Not a live frame, which is cut to the height of the screen.
       display.clear();
       close();
-      stream.write(`${renderEnd(view, event, paint, width())}\n`);
+      if (!wasComplete(view)) stream.write(`${renderEnd(view, event, paint, width())}\n`);
     },
     close,
   };
 }
 
-function linesToStay(event: RunEvent, paint: Paint): readonly string[] {
+function permanentLines(event: RunEvent, paint: Paint): readonly string[] {
   switch (event.type) {
     case "data-ready":
       return [paint("dim", describeData(event))];
@@ -88,7 +88,7 @@ function linesToStay(event: RunEvent, paint: Paint): readonly string[] {
     case "evaluation-start":
     case "round-end":
     case "run-end":
-    // The command line says what went wrong.
+    // The command reports the error.
     case "run-failed":
       return [];
   }
@@ -101,7 +101,7 @@ interface Frame {
   readonly width: number;
 }
 
-/** From the fullest to the barest: first fewer rounds are shown, then no table, then fewer workers. */
+/** From the largest to the smallest: first with fewer rounds, then without the table, then with fewer workers. */
 function* frames(view: RunView, frame: Frame): Generator<string> {
   const rounds = Math.min(ROUNDS_SHOWN, view.history.length);
   for (let shown = rounds; shown >= 0; shown--) yield renderLive(view, frame, WORKERS_SHOWN, shown);
@@ -130,7 +130,7 @@ function renderWorker(status: WorkerView, now: number, paint: Paint): string {
   return `${bar}  ${state === "failed" ? paint("yellow", text) : state === "busy" ? text : paint("dim", text)}`;
 }
 
-/** What stays on the screen: every round, the gain at each tier, where everything is. */
+/** What stays on the screen: all rounds, the gain at each tier, and the paths. */
 function renderEnd({ run, history }: RunView, end: RunEnd, paint: Paint, width: number): string {
   const tiers = run?.tiers ?? [];
   const tables = [roundsTable(tiers, history), qualityTable(tiers, history)].map((table) => renderTextTable(table, width));

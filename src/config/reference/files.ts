@@ -9,7 +9,7 @@ const comparison = toYamlSchema(comparisonSchema, "A comparison of prelort");
 /** The JSON Schemas in `configs/`, by file. */
 export const jsonSchemas = { "prelort.schema.json": run, "compare.schema.json": comparison } as const;
 
-/** `configs/README.md` with its tables of keys made anew from the schemas, between its markers. */
+/** `configs/README.md` with its tables of keys, between the markers, regenerated from the schemas. */
 export function withReference(readme: string): string {
   return Object.entries({ run: toMarkdown(run), comparison: toMarkdown(comparison) }).reduce((text, [name, tables]) => {
     const [begin, end] = [`<!-- begin: keys of a ${name}, written by npm run format -->`, `<!-- end: keys of a ${name} -->`];

@@ -3,12 +3,11 @@ import { toCamel } from "../../base/case.ts";
 import { type JsonSchema, toJsonSchema } from "./json-schema.ts";
 
 /**
- * A declaration file with a doc comment above every key of the exported schemas: what an editor shows on hovering over a
- * key of RunInput or RunConfig, since mapped types keep the comments of the properties they map. Throws where a described key is not
- * found in the file.
+ * A declaration file with a doc comment above every key of the exported schemas. Editors show it on hovering over a key of RunInput
+ * or RunConfig, since mapped types keep the comments of the properties they map. Throws if the file lacks a described key.
  *
- * tsc prints one property a line, indented by depth, in the order of the schema; so a key is found by its path, and the
- * keys of a union's choices, which have the same paths, in order.
+ * tsc prints one property per line, indented by depth, in the order of the schema. A key is therefore found by its path, and keys of
+ * a union's choices, which share their paths, by their order.
  */
 export function withHoverDocs(declarations: string, schemas: Readonly<Record<string, z.ZodType>>): string {
   const lines = declarations.split("\n");
@@ -17,7 +16,7 @@ export function withHoverDocs(declarations: string, schemas: Readonly<Record<str
     .join("\n");
 }
 
-/** Of each path of keys the comments, in order. */
+/** The comments for each path of keys, in order. */
 type Docs = ReadonlyMap<string, string[]>;
 
 function documented(lines: readonly string[], name: string, schema: JsonSchema): string[] {
@@ -60,7 +59,7 @@ function docOf({ description = "", default: byDefault, properties, oneOf }: Json
   return isTold ? description : `${description} Default: ${JSON.stringify(byDefault)}.`;
 }
 
-/** Descriptions speak of keys as YAML has them. */
+/** Descriptions spell keys as in YAML. */
 function inCamelCase(text: string, names: ReadonlySet<string>): string {
   return text.replace(/\b[a-z]+(?:_[a-z]+)+\b/g, (word) => (names.has(toCamel(word)) ? toCamel(word) : word));
 }

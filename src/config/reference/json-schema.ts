@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { toSnake } from "../../base/case.ts";
 
-/** As much of a JSON Schema (draft 7) as zod makes of our schemas. */
+/** The part of JSON Schema (draft 7) that zod generates from our schemas. */
 export interface JsonSchema {
   readonly $schema?: string;
   readonly title?: string;
@@ -23,20 +23,20 @@ export interface JsonSchema {
   readonly oneOf?: readonly JsonSchema[];
 }
 
-/** What a schema takes, with its descriptions and defaults. Rules over several keys cannot be told in a JSON Schema and are left out. */
+/** What a schema accepts, with its descriptions and defaults. Without rules over several keys, which JSON Schema cannot express. */
 export function toJsonSchema(schema: z.ZodType): JsonSchema {
   return z.toJSONSchema(schema, {
     io: "input",
     target: "draft-7",
     unrepresentable: "any",
     override({ jsonSchema }) {
-      // Of TypeScript's types.
+      // It concerns TypeScript types only.
       delete jsonSchema.readOnly;
     },
   }) as JsonSchema;
 }
 
-/** The JSON Schema of a YAML file: keys in snake_case, but within `lora`. */
+/** The JSON Schema of a YAML file: keys in snake_case, except within `lora`. */
 export function toYamlSchema(schema: z.ZodType, title: string): JsonSchema {
   return { title, ...snakeProperties(toJsonSchema(schema)) };
 }

@@ -1,6 +1,6 @@
 import type { JsonSchema } from "./json-schema.ts";
 
-/** Every key of a YAML file as tables: one for its own keys, one for each section, with the keys below it. */
+/** Tables of all keys of a YAML file: one for top-level keys, and one for each section with its nested keys. */
 export function toMarkdown(schema: JsonSchema): string {
   const entries = Object.entries(schema.properties ?? {});
   const own = entries.filter(([, value]) => !isSection(value)).map(([key, value]) => rowsOf(key, value, isRequired(schema, key)));
@@ -25,17 +25,17 @@ function isRequired({ required = [] }: JsonSchema, key: string): boolean {
   return required.includes(key);
 }
 
-/** A key, and the keys of what it holds. */
+/** A row for a key, and rows for the keys inside it. */
 function rowsOf(key: string, schema: JsonSchema, needed: boolean): string[] {
   const { description = "", items, default: byDefault } = schema;
-  const [text, told] = description.split(" Default: ");
-  const standard = needed ? "required" : byDefault === undefined ? (told ?? "none").replace(/\.$/, "") : code(spell(byDefault));
+  const [text, defaultText] = description.split(" Default: ");
+  const standard = needed ? "required" : byDefault === undefined ? (defaultText ?? "none").replace(/\.$/, "") : code(spell(byDefault));
   const row = `| ${[code(key), typeOf(schema), standard, text ?? ""].map(escape).join(" | ")} |`;
   const within = items && isSection(items) ? rowsWithin(items, `${key}[].`) : isSection(schema) ? rowsWithin(schema, `${key}.`) : [];
   return [row, ...within];
 }
 
-/** The keys of a map; of a choice between maps those of each, beginning with its name. */
+/** Rows for the keys of a map; for a choice between maps, those of each, beginning with its name. */
 function rowsWithin(schema: JsonSchema, prefix: string): string[] {
   const { properties = {}, oneOf } = schema;
   if (oneOf) return oneOf.flatMap((choice) => rowsWithin(choice, prefix));
@@ -73,7 +73,7 @@ function range({ minimum, exclusiveMinimum, maximum, exclusiveMaximum }: JsonSch
   return bounds.filter((bound) => bound !== "").join(",");
 }
 
-/** A value as YAML's flow style has it. */
+/** A value in YAML's flow style. */
 function spell(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(spell).join(", ")}]`;
   if (typeof value !== "object" || value === null) return String(value);

@@ -4,14 +4,14 @@ import { inTurns, type Work } from "../../base/turns.ts";
 import type { Accumulator, RoundContext, Update } from "../strategy.ts";
 import { rollCall } from "./participation.ts";
 
-/** What becomes of a round: rows at rank R, and what is merged from now on where that changes. */
+/** A round's outcome: rows at rank R, and the merged components if they change. */
 export type Combined = Pick<Adapter, "rows" | "merged">;
 
 /**
  * For methods that need all updates at once: keeps each until the round ends, then combines them in the order of the
- * round's clients, so that the order of arrival cannot matter. `modules_to_save` are averaged over all that reported,
- * n_k-weighted. A round in which nobody reported leaves them, and by default all else, as it was, to the byte. Memory is
- * Σ r_k·width float32 over the clients that reported.
+ * round's clients, so that the order of arrival cannot matter. `modules_to_save` are averaged over all clients that
+ * reported, n_k-weighted. A round without reports leaves them, and by default everything else, unchanged to the byte.
+ * Memory is Σ r_k·width float32 over the clients that reported.
  */
 export function gather(
   context: RoundContext,

@@ -2,14 +2,14 @@ import type { AdapterLayout } from "../../adapter/layout.ts";
 import { productSvd, type Stack } from "../../tensor/product-svd.ts";
 import type { Update } from "../strategy.ts";
 
-/** weight · b·aᵀ in every module, of the [a | b] in a row: `row`, or what training made of it, `row` + `delta`. */
+/** weight · b·aᵀ in every module, with [a | b] from `row`, or from `row` + `delta` after training. */
 export interface Component {
   readonly weight: number;
   readonly row: Float32Array;
   readonly delta?: Float32Array | undefined;
 }
 
-/** How a singular value σ is shared out: a·v in A and b·u in B, with a·b = σ. */
+/** How a singular value σ is split: a·v in A and b·u in B, with a·b = σ. */
 export type Split = (value: number) => { readonly a: number; readonly b: number };
 
 /** √σ in both factors, so that neither outgrows the other and one learning rate suits both. */
@@ -17,8 +17,8 @@ export const balanced: Split = (value) => ({ a: Math.sqrt(value), b: Math.sqrt(v
 
 /**
  * Rows [R, width] whose B·A is, module by module, the best approximation of Σ weight·b·aᵀ at rank R and at every rank
- * below it; the scale s stands before both alike. Where the sum has fewer components than R, the rest get the A of
- * `previous` [R, width] and B = 0: that leaves the product as it is and can learn, where A = B = 0 could not.
+ * below it; both have the same scale s. If the sum has fewer components than R, the rest get the A of `previous`
+ * [R, width] and B = 0: this leaves the product unchanged and can learn, unlike A = B = 0.
  */
 export function factorise(components: readonly Component[], layout: AdapterLayout, previous: Float32Array, split = balanced): Float32Array {
   const rows = new Float32Array(layout.r * layout.width);
@@ -51,14 +51,14 @@ export function componentsOf(rows: Float32Array, width: number, weight = 1, delt
   }));
 }
 
-/** Components [from, to) of what a client has after its fit. */
+/** Components [from, to) of a client's adapter after its fit. */
 export function trainedComponents({ r, received, delta }: Update, weight: number, from = 0, to = r): readonly Component[] {
   const width = delta.rows.length / r;
   const part = (rows: Float32Array) => rows.subarray(from * width, to * width);
   return componentsOf(part(received.rows), width, weight, part(delta.rows));
 }
 
-/** From place `at` of every row `length` values, times the component's factor. */
+/** `length` values of every row, starting at `at`, times the component's factor. */
 function stack(components: readonly Component[], at: number, length: number, factorOf: (component: Component) => number): Stack {
   const vectors = new Float64Array(components.length * length);
   for (const [k, component] of components.entries()) {

@@ -3,8 +3,8 @@ import type { Aggregation } from "../strategy.ts";
 import { segmentMeans } from "./segment-means.ts";
 
 /**
- * FedIT (Zhang et al., https://arxiv.org/abs/2305.05644): the mean of A and the mean of B, n_k-weighted. It knows one
- * rank: a round of clients of different ranks is refused.
+ * FedIT (Zhang et al., https://arxiv.org/abs/2305.05644): the mean of A and the mean of B, n_k-weighted. A round of
+ * clients with different ranks is refused.
  *
  *     A ← Σ_k n_k·A_k / Σ_k n_k              B ← Σ_k n_k·B_k / Σ_k n_k
  */

@@ -4,14 +4,14 @@ import { factorise, trainedComponents } from "./factorise.ts";
 import { gather, shares } from "./buffered-updates.ts";
 
 /**
- * FlexLoRA (Bai et al., https://arxiv.org/abs/2402.11505): the SVD of the mean product, of which a client gets as many
+ * FlexLoRA (Bai et al., https://arxiv.org/abs/2402.11505): the SVD of the mean product; a client gets as many of its
  * components as its rank.
  *
  *     U·Σ·Vᵀ = Σ_k p_k·B_k·A_k,  p_k = n_k / Σ_k n_k          B ← U·√Σ          A ← √Σ·Vᵀ
  *
- * One scale s stands before every product. Ours: √Σ on both factors. The paper's public code leaves all of Σ in B;
- * factors that far out of balance diverged, in a small simulation, at a learning rate that suits the others. The
- * product is of those who reported: what a high-rank client learned fades while it is absent.
+ * All products have the same scale s. Ours: √Σ on both factors. The paper's public code leaves all of Σ in B; in a small
+ * simulation, factors that far out of balance diverged at a learning rate that suits the other methods. Only clients that
+ * reported contribute to the product: what a high-rank client learned fades while it is absent.
  */
 export function flexLora(): Aggregation {
   return {

@@ -11,8 +11,8 @@ import { gather, shares } from "./buffered-updates.ts";
  *     W0 ← W0 + s·[p_1·B_1 │ … │ p_K·B_K]·[A_1; …; A_K] = W0 + Σ_k p_k·s·B_k·A_k          p_k = n_k / Σ_k n_k
  *
  * (The paper scales A by p_k; the product is the same.) A client receives its prefix of the new adapter and all that
- * is merged: Σ_k r_k components a round. As PEFT adapters of the run's ranks stand the prefixes of the SVD of the whole
- * stack; its cost grows with the square of the components merged until they reach the module's size.
+ * is merged: Σ_k r_k components a round. The PEFT adapters of the run's ranks are prefixes of the SVD of the whole stack;
+ * its cost grows with the square of the components merged until they reach the module's size.
  */
 export function fLoRA(): Aggregation {
   return {
@@ -30,7 +30,7 @@ export function fLoRA(): Aggregation {
   };
 }
 
-/** At rank R, with nothing merged: the SVD of all that is merged and of the rows. */
+/** The SVD of all that is merged and of the rows, at rank R, with nothing merged. */
 function present(global: Adapter, layout: AdapterLayout): Adapter {
   const { r, rows, dense, merged } = global;
   if (!merged) return global;
@@ -52,7 +52,7 @@ function merge(previous: Merged | undefined, updates: readonly Update[], layout:
   return { rows, ends: [...ends, rows.length / layout.width] };
 }
 
-/** target ← what the client has after its fit, the B of every module times p. */
+/** target ← the client's adapter after its fit, with the B of every module times p. */
 function writeTrained(target: Float32Array, { received, delta }: Update, p: number, { modules, width }: AdapterLayout): void {
   for (let start = 0; start < target.length; start += width) {
     for (const { offset, in: a, out: b } of modules) {

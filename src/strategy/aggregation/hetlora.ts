@@ -5,13 +5,13 @@ import type { Aggregation, Update } from "../strategy.ts";
 import { gather } from "./buffered-updates.ts";
 
 /**
- * HetLoRA (Cho et al., https://arxiv.org/abs/2401.06432): zero-padding of weights, where a client weighs what its product
- * does, taken over all adapted modules together.
+ * HetLoRA (Cho et al., https://arxiv.org/abs/2401.06432): zero-padding of weights, with clients weighted by the norm of
+ * their product over all adapted modules.
  *
  *     A ← Σ_k p_k·[A_k; 0],   p_k = ‖B_k·A_k‖_F / Σ_j ‖B_j·A_j‖_F          likewise the columns of B
  *
  * The paper's other half, rank self-pruning, is a rank assignment: `selfPruningRanks`. `modules_to_save` are
- * n_k-weighted, as everywhere. Where no client has a product yet all weigh alike.
+ * n_k-weighted, as everywhere. If no client has a product yet, all have the same weight.
  */
 export function hetLora(): Aggregation {
   return {

@@ -4,12 +4,12 @@ import { factorise, type Split, trainedComponents } from "./factorise.ts";
 import { gather, shares } from "./buffered-updates.ts";
 
 /**
- * HLoRA (Liu et al., https://arxiv.org/abs/2503.00813), as NVIDIA FLARE's example has it: the SVD of the mean product by
- * QR of the stacked factors, with all of Σ in A.
+ * HLoRA (Liu et al., https://arxiv.org/abs/2503.00813), as in NVIDIA FLARE's example: the SVD of the mean product by QR of
+ * the stacked factors, with all of Σ in A.
  *
  *     [√p_1·B_1 │ …] = Q_B·R_B     [√p_1·A_1; …] = R_Aᵀ·Q_Aᵀ     U·Σ·Vᵀ = R_B·R_Aᵀ     B ← Q_B·U     A ← Σ·(Q_A·V)ᵀ
  *
- * p_k = n_k / Σ_k n_k. Where the weights stand, once at B or as √p_k at both, changes only roundings.
+ * p_k = n_k / Σ_k n_k. Weighting B by p_k or both factors by √p_k differs only in rounding.
  */
 export function hLora(): Aggregation {
   return {

@@ -4,23 +4,23 @@ import { RefusedError } from "../../errors.ts";
 import type { Work } from "../../base/turns.ts";
 import type { Aggregate, RankedClient, RoundContext, Update } from "../strategy.ts";
 
-/** Who has reported in a round, of those who may. Every aggregation needs it, whatever it does with the values. */
+/** Which of a round's clients have reported. Every aggregation needs it. */
 export interface RollCall {
   /**
-   * Does what taking an update takes, and counts it once that is done. Throws RefusedError for one that may not count: of a
-   * stranger, a second one, or not of the client's shape.
+   * Runs `take` and then counts the update. Throws RefusedError for an update from a client outside the round, a second
+   * one, or one that does not have the client's shape.
    */
   admit(update: Update, take: Work<void>): Work<void>;
-  /** Those who reported at rank r or above, in the order of the round's clients. */
+  /** Clients of rank r or above that reported, in the order of the round's clients. */
   reportedFrom(r: number): readonly RankedClient[];
   coverage(): Aggregate["coverage"];
-  /** What clients trained, but fewer than that many. */
+  /** Segments that at least one client trained but fewer than `least`. */
   tooFew(least: number): NonNullable<Aggregate["held"]>;
 }
 
 export function rollCall({ layout, clients }: RoundContext): RollCall {
   const expected = new Map(clients.map((client) => [client.id, client]));
-  /** Those whose update has come; it may still be refused. */
+  /** Clients whose update has arrived; it may still be refused. */
   const present = new Set<string>();
   const reported = new Set<string>();
   const reportedFrom = (r: number) => clients.filter((client) => client.r >= r && reported.has(client.id));

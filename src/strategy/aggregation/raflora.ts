@@ -10,7 +10,7 @@ import { gather, shares } from "./buffered-updates.ts";
  *
  *     U·Σ·Vᵀ = Σ_m Σ_{k∈S_m} n_k·B_k[:, seg m]·A_k[seg m] / Σ_{k∈S_m} n_k          B ← U·√Σ          A ← √Σ·Vᵀ
  *
- * Ours: a segment that nobody trained contributes the product it had; by the formula it would be lost.
+ * Ours: a segment that nobody trained contributes its previous product; by the formula it would be lost.
  */
 export function raFLoRA(): Aggregation {
   return {

@@ -10,7 +10,7 @@ import type { Accumulator, Aggregation, RoundContext, Update } from "../strategy
 import { rollCall } from "./participation.ts";
 import { type Weigh, weighBy, type Weights } from "./weights.ts";
 
-/** What becomes of a segment: next = keep·previous + step·(mean delta of the clients that trained it). */
+/** How a segment changes: next = keep·previous + step·(mean delta of the clients that trained it). */
 export interface SegmentRule {
   readonly keep: number;
   readonly step: number;
@@ -18,8 +18,8 @@ export interface SegmentRule {
 
 export interface ContributorOptions {
   /**
-   * Clients that a segment needs: one that fewer trained keeps its value, to the byte, and so do `modules_to_save` where
-   * fewer reported. 1 by default. A mean over a single client is that client's update.
+   * Least number of clients for a segment: if fewer train it, it keeps its value to the byte, and so do `modules_to_save`
+   * if fewer report. 1 by default. A mean over a single client is that client's update.
    */
   readonly minContributors?: number | undefined;
 }
@@ -30,10 +30,10 @@ export interface SegmentMeansOptions extends ContributorOptions {
 }
 
 /**
- * Aggregations that average deltas segment by segment and differ only in what becomes of a segment, given the
- * share Σ_{k∈S_m} w_k / Σ_k w_k of the reporting clients that train it. `modules_to_save` are averaged over all
- * that reported. A round in which nobody reported leaves everything as it was, to the byte. Memory is one
- * float64 per value, however many clients report.
+ * Aggregations that average deltas segment by segment and differ only in how a segment changes, given the share
+ * Σ_{k∈S_m} w_k / Σ_k w_k of the reporting clients that train it. `modules_to_save` are averaged over all clients that
+ * reported. A round without reports leaves everything unchanged to the byte. Memory is one float64 per value, however
+ * many clients report.
  */
 export function segmentMeans(
   weights: Weights,
@@ -49,12 +49,12 @@ export function requireContributors({ minContributors = 1 }: ContributorOptions)
   requireOption(Number.isSafeInteger(minContributors) && minContributors >= 1, "minContributors", "a whole number from 1", minContributors);
 }
 
-/** For the record; a run of before there was the option is the same run. */
+/** For the run's record, without the default: earlier runs did not record this option and must still resume. */
 export function describeContributors({ minContributors = 1 }: ContributorOptions): ContributorOptions {
   return minContributors > 1 ? { minContributors } : {};
 }
 
-/** The sum of a round that is over, whose memory the next one takes. */
+/** The sum of the previous round; the next one reuses its memory. */
 interface Memory {
   spare?: OrderFreeSum | undefined;
 }
@@ -94,7 +94,7 @@ function accumulate(
         const target = next.rows.subarray(at, to * layout.width);
         const trained = weightOf(roll.reportedFrom(to));
         const { keep, step } = rule(trained / all);
-        // Not for 1, so that what is kept keeps its bytes.
+        // Skipped for 1, so that kept values keep their bytes.
         if (keep !== 1) for (const [index, value] of target.entries()) target[index] = keep * value;
         if (trained > 0) sum.addMeanTo(target, at, trained / step);
       }

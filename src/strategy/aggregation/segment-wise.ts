@@ -10,7 +10,7 @@ import type { Weights } from "./weights.ts";
 
 export interface SegmentWiseOptions extends ContributorOptions {
   readonly weights?: Weights;
-  /** Instead of the mean, so that a few malicious clients cannot move a segment as they like. */
+  /** Replaces the mean, so that a few malicious clients cannot move a segment as they like. */
   readonly robust?: RobustOptions | undefined;
 }
 
@@ -34,19 +34,19 @@ export type RobustOptions =
  * Our reading, where the paper's abstract leaves it open: a segment that nobody trained keeps its value, to the
  * byte (A = B = 0 is a stationary point, so a zeroed segment would never learn again).
  *
- * A segment that one or two clients train follows their data alone, and may leave the whole adapter worse with it than
- * without: `zeroPadDeltas` divides by all that reported, which damps it.
+ * A segment that one or two clients train follows their data alone and may make the whole adapter worse. `zeroPadDeltas`
+ * divides by all clients that reported, which damps it.
  *
- * `robust` takes another centre of the deltas of S_m than their mean; the dense vector is one more segment, of all that
+ * `robust` replaces the mean of the deltas of S_m; the dense vector is one more segment, trained by all clients that
  * reported. `clip` is the mean of deltas scaled down to a norm, as Sun et al. 2019 bound them (norm thresholding,
- * https://arxiv.org/abs/1911.07963, Section 4): Δ_k / max(1, ‖Δ_k‖ / norm), of the whole delta, so that it keeps its
- * direction; it is divided by Σ w_k all the same.
+ * https://arxiv.org/abs/1911.07963, Section 4): Δ_k / max(1, ‖Δ_k‖ / norm), with the norm of the whole delta, so that it
+ * keeps its direction; the sum is still divided by Σ w_k.
  */
 export function segmentWise({ weights = "examples", robust, ...contributors }: SegmentWiseOptions = {}): Aggregation {
   const name = "segment-wise";
   const described = { ...describeContributors(contributors), ...(robust && { robust: { ...robust } }) };
   const rule = robustRule(robust);
-  // Without weights where they do nothing: the median and the trimmed mean count clients alike.
+  // The median and the trimmed mean give all clients the same weight.
   if (rule)
     return { policy: { name, ...(rule.choose && { weights }), ...described }, ...robustSegments(rule, { weights, ...contributors }) };
   const clip = robust?.name === "clip" ? robust.norm : undefined;
@@ -54,12 +54,12 @@ export function segmentWise({ weights = "examples", robust, ...contributors }: S
   return { policy: { name, weights, ...described }, ...segmentMeans(weights, () => ({ keep: 1, step: 1 }), { ...contributors, clip }) };
 }
 
-/** Clients that a round needs, so that any segment moves. */
+/** Least number of clients in a round for any segment to change. */
 export function clientsNeeded({ robust, minContributors = 1 }: Pick<SegmentWiseOptions, "robust" | "minContributors">): number {
   return Math.max(minContributors, robustRule(robust)?.atLeast ?? 1);
 }
 
-/** Undefined where a mean will do. */
+/** Undefined for a mean. */
 function robustRule(robust: RobustOptions | undefined): RobustRule | undefined {
   switch (robust?.name) {
     case "median":

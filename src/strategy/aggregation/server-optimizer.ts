@@ -8,15 +8,15 @@ export type ServerOptimizerOptions =
   | { readonly name: "adam"; readonly lr?: number; readonly beta1?: number; readonly beta2?: number; readonly tau?: number };
 
 /**
- * Takes what an aggregation would change, g = next − previous, as a pseudo-gradient of a server optimiser, as FedAvgM
- * (Hsu et al., https://arxiv.org/abs/1909.06335) and FedAdam (Reddi et al., https://arxiv.org/abs/2003.00295, without bias
- * correction) have it:
+ * Treats an aggregation's change, g = next − previous, as the pseudo-gradient of a server optimiser, as in FedAvgM (Hsu et
+ * al., https://arxiv.org/abs/1909.06335) and FedAdam (Reddi et al., https://arxiv.org/abs/2003.00295, without bias
+ * correction):
  *
  *     momentum:  v ← β·v + g                                      x ← x + η·v
  *     adam:      m ← β1·m + (1 − β1)·g,  v ← β2·v + (1 − β2)·g²    x ← x + η·m / (√v + τ)
  *
- * A segment that nobody trained in a round, or too few did, is neither stepped nor does its state decay. For aggregations whose
- * components keep their meaning from round to round: means of deltas, not those that rotate them by an SVD.
+ * A segment that too few clients, or none, trained in a round is not stepped, and its state does not decay. For aggregations
+ * whose components keep their meaning from round to round: means of deltas, not those that rotate components by an SVD.
  */
 export function withServerOptimizer(aggregation: Aggregation, options: ServerOptimizerOptions): Aggregation {
   const { lr } = options;

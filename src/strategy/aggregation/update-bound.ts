@@ -10,13 +10,13 @@ export interface UpdateBoundOptions {
 }
 
 /**
- * Refuses an update that is larger than its tier's usually are: ‖Δ‖₂, of rows and dense together, above
+ * Refuses an update that is unusually large for its tier: ‖Δ‖₂, of rows and dense together, above
  *
- *     factor · median of the norms of the tier's updates that earlier rounds took
+ *     factor · median of the norms of the tier's updates that earlier rounds accepted
  *
- * before anything of it counts. A tier's first round has no bound, nor has one whose updates were all zero. The bound holds
- * while most of what a tier had taken was honest; an update that stays below it is taken as it is. Of every tier the norms
- * of its 1,024 latest updates are kept in the server's state.
+ * before the aggregation sees it. There is no bound in a tier's first round, or while all its updates were zero. The bound
+ * is useful while most updates accepted from a tier were honest; smaller updates are accepted unchanged. The server's state
+ * keeps the norms of each tier's latest 1,024 updates.
  */
 export function withUpdateBound(aggregation: Aggregation, { factor = 3 }: UpdateBoundOptions = {}): Aggregation {
   requireOption(factor > 1 && factor < Infinity, "updateBound.factor", "above 1", factor);
@@ -31,9 +31,9 @@ export function withUpdateBound(aggregation: Aggregation, { factor = 3 }: Update
       const norms = new Map<string, number>();
       const take = (update: Update, norm: number) => {
         const usual = median(own[stateName(update.r)]);
-        // What is not finite is refused by what sees the values.
+        // Values that are not finite are refused by the aggregation, which says where they are.
         if (usual > 0 && norm > factor * usual) {
-          const bound = `at most ${factor * usual}, ${factor} times the median of those of rank ${update.r} before it`;
+          const bound = `at most ${factor * usual}, ${factor} times the median of earlier updates of rank ${update.r}`;
           throw new RefusedError(`the update of client ${update.clientId}: norm`, bound, `${norm}`);
         }
         return after(inner.add(update), () => void norms.set(update.clientId, norm));
@@ -62,7 +62,7 @@ function divide(state: ServerState): { readonly own: ServerState; readonly other
   return { own: own as ServerState, others: others as ServerState };
 }
 
-/** The norms of each tier with those of a round, in the order of its clients, whichever came first. */
+/** The norms of each tier followed by this round's, in the order of its clients, not of arrival. */
 function remember({ layout, clients }: RoundContext, before: ServerState, norms: ReadonlyMap<string, number>): ServerState {
   const known = layout.tiers.map((r) => {
     const taken = clients.filter((client) => client.r === r).flatMap(({ id }) => norms.get(id) ?? []);
@@ -71,7 +71,7 @@ function remember({ layout, clients }: RoundContext, before: ServerState, norms:
   return Object.fromEntries(known.filter(([, values]) => values.length > 0));
 }
 
-/** 0 of none. */
+/** 0 without values. */
 function median(values: Float32Array = new Float32Array(0)): number {
   const sorted = values.toSorted();
   const middle = (sorted.length - 1) / 2;

@@ -1,6 +1,6 @@
 import type { RankedClient } from "../strategy.ts";
 
-/** w_k: "examples" weighs a client by n_k, its training examples; "uniform" weighs all alike. */
+/** w_k: "examples" weights a client by n_k, its training examples; "uniform" gives all the same weight. */
 export type Weights = "examples" | "uniform";
 
 /** Σ w_k. */

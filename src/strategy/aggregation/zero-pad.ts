@@ -4,7 +4,7 @@ import { type ContributorOptions, describeContributors, segmentMeans } from "./s
 /**
  * Zero-padding of weights, the baseline of HetLoRA (Cho et al., https://arxiv.org/abs/2401.06432) and FLoRA (Wang et
  * al., https://arxiv.org/abs/2409.05976): every client's new factors are padded with zeros to rank R and averaged
- * over all that reported, n_k-weighted.
+ * over all clients that reported, n_k-weighted.
  *
  *     A ← Σ_k n_k·[A_k; 0] / Σ_k n_k         likewise the columns of B
  *
@@ -16,8 +16,8 @@ export function zeroPadWeights(): Aggregation {
 }
 
 /**
- * Zero-padding of deltas: what clients changed is padded with zeros and averaged over all that reported, as a
- * server does that treats updates as pseudo-gradients (Reddi et al., https://arxiv.org/abs/2003.00295).
+ * Zero-padding of deltas: the clients' changes are padded with zeros and averaged over all clients that reported, as on a
+ * server that treats updates as pseudo-gradients (Reddi et al., https://arxiv.org/abs/2003.00295).
  *
  *     A ← A + Σ_k n_k·[ΔA_k; 0] / Σ_k n_k    likewise the columns of B
  */

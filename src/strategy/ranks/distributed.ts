@@ -5,7 +5,7 @@ import { ranksByShare } from "./tiered.ts";
 
 export interface DistributedRanksOptions {
   readonly shape: RankDistribution;
-  /** The more examples a client holds the larger its rank; by default ranks are drawn at random. */
+  /** Clients with more examples get larger ranks; by default ranks are drawn at random. */
   readonly correlated?: boolean | undefined;
 }
 
@@ -13,14 +13,13 @@ export type RankDistribution = keyof typeof shares;
 
 /**
  * FlexLoRA's distributions of devices (Bai et al., https://arxiv.org/abs/2402.11505): how the clients are spread over the
- * run's tiers, whichever those are. For four tiers, lowest first, in per cent:
+ * run's tiers. For four tiers, lowest first, in per cent:
  *
  *     uniform 25 25 25 25   heavy-tail-light 85 5 5 5   heavy-tail-strong 5 5 5 85   normal 5 45 45 5
  *
- * Ours for other numbers of tiers: 85 for the lowest or highest and the rest spread evenly; under `normal` a bell whose
- * outermost tiers always stand equally far from its middle, in proportion to 9^(−9/8·z²) with z evenly from −1 to 1. Shares
- * become whole clients by the largest remainder, so that few clients may leave a tier without any. Correlated ranks go
- * to clients in the order of their sizes, equal ones in their own order.
+ * Ours for other numbers of tiers: 85 for the lowest or highest and the rest spread evenly; for `normal` a bell curve,
+ * proportional to 9^(−9/8·z²) with z evenly spaced from −1 to 1. Shares become whole clients by the largest remainder, so
+ * with few clients a tier may get none. Correlated ranks go to clients in the order of their sizes, ties in client order.
  */
 export function distributedRanks({ shape, correlated = false }: DistributedRanksOptions): RankAssigner {
   requireOption(Object.hasOwn(shares, shape), "distributedRanks.shape", `one of ${Object.keys(shares).join(", ")}`, shape);
@@ -51,7 +50,7 @@ function proportional(tiers: number, weight: (index: number) => number): number[
   return weights.map((each) => each / total);
 }
 
-/** Of ascending ranks, each client's: the smallest client's is the first. */
+/** Each client's rank, given ascending ranks: the smallest client gets the first. */
 function inOrderOfSize(ranks: readonly number[], clients: readonly Client[]): readonly number[] {
   const ascending = clients.toSorted((a, b) => a.size - b.size || a.index - b.index);
   const rankOf = new Map(ascending.map((client, index) => [client, ranks[index] as number]));

@@ -2,7 +2,7 @@ import { ConfigError } from "../../errors.ts";
 import { requireOption, withPolicy } from "../policy.ts";
 import type { RankAssigner } from "../strategy.ts";
 
-/** The ranks of the clients, one each, in the order of the clients. */
+/** Gives the i-th client the i-th rank. */
 export function listRanks(ranks: readonly number[]): RankAssigner {
   requireOption(ranks.length > 0 && ranks.every(isRank), "listRanks.ranks", "whole numbers of at least 1", ranks);
   return withPolicy({ name: "list", ranks: [...ranks] }, (client, { clients }) => {

@@ -21,7 +21,7 @@ export function profileRanks({ memoryGiB }: ProfileRanksOptions): RankAssigner {
   });
 }
 
-/** Why a declared memory affords no rank at all; undefined where it affords one. */
+/** Why a declared memory is too small for any rank; undefined if it is enough for one. */
 export function memoryShortage(memory: number | undefined, memoryGiB: Readonly<Record<number, number>>): string | undefined {
   if (memory === undefined) return "is needed: the rank assignment profile gives ranks by it";
   const least = Math.min(...Object.values(memoryGiB));

@@ -15,13 +15,13 @@ export interface SelfPruningRanksOptions {
 
 /**
  * HetLoRA's rank self-pruning (Cho et al., https://arxiv.org/abs/2401.06432). A fit minimises its loss + λ·tail, and a
- * client whose tail fell in the fit continues at the smaller rank:
+ * client whose tail shrank in the fit continues at the smaller rank:
  *
  *     tail = Σ_modules ‖B[:, ρ:]‖_F · ‖A[ρ:, :]‖_F,   ρ = ⌊γ·r_k⌋,   r_k ← ρ if tail after < tail before
  *
- * Ours: ranks are tiers, so ρ is the largest tier ≤ ⌊γ·r_k⌋ and the lowest tier is never pruned. (The penalty is always on
- * what lies above the tier below r_k, which is the same unless γ skips a tier.) A tail that nobody has trained has B = 0
- * and cannot fall.
+ * Ours: ranks are tiers, so ρ is the largest tier ≤ ⌊γ·r_k⌋ and the lowest tier is never pruned. (The penalty always covers
+ * the components above the next lower tier, which is the same unless γ skips a tier.) An untrained tail has B = 0 and
+ * cannot shrink.
  */
 export function selfPruningRanks({ ranks, gamma = 0.99, penalty }: SelfPruningRanksOptions): RankAssigner {
   requireOption(ranks.length > 0 && ranks.every(isRank), "selfPruningRanks.ranks", "whole numbers of at least 1", ranks);
@@ -41,6 +41,6 @@ function prune(gamma: number, { r, received, delta }: Update, layout: AdapterLay
   const smaller = layout.tiers.findLast((tier) => tier <= Math.floor(gamma * r));
   if (smaller === undefined) return r;
   const trained = delta.rows.map((change, index) => (received.rows[index] as number) + change);
-  const hasFallen = tailNorm(layout, trained, smaller, r) < tailNorm(layout, received.rows, smaller, r);
-  return hasFallen ? smaller : r;
+  const hasShrunk = tailNorm(layout, trained, smaller, r) < tailNorm(layout, received.rows, smaller, r);
+  return hasShrunk ? smaller : r;
 }

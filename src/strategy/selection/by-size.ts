@@ -10,7 +10,7 @@ export interface BySizeSelectionOptions {
 
 /**
  * Clients drawn without replacement, one after the other, each time with probability n_k / Σ n_j over those not yet
- * drawn. The aggregation weighs by n_k as well, unless it is told `weights: "uniform"`.
+ * drawn. The aggregation weights by n_k as well, unless it has `weights: "uniform"`.
  */
 export function bySizeSelection({ fraction }: BySizeSelectionOptions): Selection {
   requireFraction(fraction, "bySizeSelection.fraction");

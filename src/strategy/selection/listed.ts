@@ -2,7 +2,7 @@ import { ConfigError } from "../../errors.ts";
 import { requireOption, withPolicy } from "../policy.ts";
 import type { Selection } from "../strategy.ts";
 
-/** The same clients every round, by their ids: what becomes of a federation without the others. */
+/** The same clients every round, by id: how a federation does without the others. */
 export function listedClients(ids: readonly string[]): Selection {
   requireOption(ids.length > 0 && new Set(ids).size === ids.length, "listedClients.clients", "at least one id, each once", ids);
   const listed = new Set(ids);

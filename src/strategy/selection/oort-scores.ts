@@ -7,7 +7,7 @@ export interface ScoredClient {
   readonly score: number;
 }
 
-/** Utilities above this quantile of all count as that quantile. */
+/** Utilities are clipped at this quantile. */
 const CLIP = 0.9;
 
 /**
@@ -34,12 +34,12 @@ export function oortScores(
   });
 }
 
-/** Infinite, and so clipped to the highest, where the client's loss was not finite. */
+/** Infinite, and so clipped to the highest, if the client's loss was not finite. */
 function utility({ size }: RankedClient, { rmsLoss }: ClientHistory): number {
   return rmsLoss === null ? Infinity : size * rmsLoss;
 }
 
-/** Clipped at the quantile of those that are finite (the nearest rank), then from 0 for the lowest to 1 for the highest. */
+/** Clips at the quantile of the finite values (nearest rank), then scales from 0 for the lowest to 1 for the highest. */
 function normalise(utilities: readonly number[]): readonly number[] {
   const finite = utilities.filter(Number.isFinite).toSorted((a, b) => a - b);
   const highest = finite[Math.ceil(CLIP * finite.length) - 1] ?? 0;

@@ -7,21 +7,21 @@ import { drawByWeight } from "./weighted-draw.ts";
 export interface OortSelectionOptions {
   /** Share of all clients that train in a round, above 0; at least one client does. */
   readonly fraction: number;
-  /** 1/T, local steps a second: clients that declare less count for less. By default speed decides only who is tried first. */
+  /** 1/T, local steps a second: clients that declare less score lower. By default speed only decides who is explored first. */
   readonly preferredSpeed?: number | undefined;
 }
 
-/** c: whoever scores this share of what the last place takes may be drawn for it too. */
+/** c: clients with at least this share of the lowest score that would get a place may be drawn, too. */
 const CUTOFF = 0.95;
 
 /**
  * Oort (Lai et al., OSDI 2021, https://arxiv.org/abs/2010.06081). In round t a share ε(t) = max(0.3, 0.9·0.98^t) of the
- * places explores clients that never reported, drawn in proportion to their speed where all declare one; the others
- * exploit: among clients with at least 0.95 of the lowest score that would get a place, they are drawn in proportion to
- * it. `oortScores` has the score's formula.
+ * places explores clients that never reported, drawn in proportion to their speed if all declare one. The other places
+ * exploit: they go to clients with at least 0.95 of the lowest score that would get a place, drawn in proportion to their
+ * scores. `oortScores` has the formula.
  *
- * Ours: speed is what the config declares, never a clock, so that a run can be repeated; T is an option and is not paced;
- * the utility's mean is over a fit's local steps, not over examples, and where it is not finite it counts as the highest.
+ * Ours: speed is declared in the config and never measured, so that a run can be repeated; T is an option and is not paced;
+ * the utility's mean is over a fit's local steps, not over examples, and counts as the highest if it is not finite.
  * Oort's fairness term and its removal of clients that were picked often are left out.
  */
 export function oortSelection({ fraction, preferredSpeed }: OortSelectionOptions): Selection {
@@ -52,7 +52,7 @@ function eligible(scored: readonly ScoredClient[], places: number): readonly Sco
   return scored.filter(({ score }) => score >= CUTOFF * last);
 }
 
-/** What the unseen are drawn by: their declared speeds, or nothing where one declares none. */
+/** Weights for drawing unseen clients: their declared speeds, or equal ones if any client declares none. */
 function speedsOf(unseen: readonly RankedClient[]): (client: RankedClient) => number {
   const areDeclared = unseen.every(({ profile }) => profile.speed !== undefined);
   return ({ profile }) => (areDeclared ? (profile.speed ?? 1) : 1);

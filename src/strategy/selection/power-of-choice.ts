@@ -17,8 +17,8 @@ export interface PowerOfChoiceSelectionOptions {
  *     S = the m clients k ∈ D with the largest F_k(w),   D = d clients drawn by n_k / Σ n_j
  *
  * Ours: F_k is the loss of the prefix that k would train, at its own rank, on some of its training examples (the paper's
- * estimate from a mini-batch). A loss that is not finite counts as the highest, since nobody is served worse; of equal
- * losses the earlier client's comes first.
+ * estimate from a mini-batch). A loss that is not finite counts as the highest, since no client is served worse; ties go to
+ * the earlier client.
  */
 export function powerOfChoiceSelection({ fraction, candidates }: PowerOfChoiceSelectionOptions): Selection {
   requireFraction(fraction, "powerOfChoiceSelection.fraction");
@@ -35,7 +35,7 @@ export function powerOfChoiceSelection({ fraction, candidates }: PowerOfChoiceSe
 /** The highest loss first. */
 function byLoss(clients: readonly RankedClient[], losses: readonly number[]): readonly RankedClient[] {
   const asked = clients.map((client, index) => ({ client, loss: Number.isFinite(losses[index]) ? (losses[index] as number) : Infinity }));
-  // Infinity − Infinity is no number.
+  // Infinity − Infinity is NaN.
   const ordered = asked.toSorted((a, b) => (a.loss === b.loss ? 0 : b.loss - a.loss));
   return ordered.map(({ client }) => client);
 }

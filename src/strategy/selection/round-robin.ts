@@ -8,8 +8,8 @@ export interface RoundRobinSelectionOptions {
 }
 
 /**
- * The next clients in their order, from the first again after the last: with m of n a round, round t takes those at
- * (t−1)·m … t·m − 1, modulo n. Nothing is drawn, so every seed has the same turns.
+ * Clients in rotation: with m of n a round, round t takes those at (t−1)·m … t·m − 1, modulo n. Nothing is drawn, so every
+ * seed has the same rotation.
  */
 export function roundRobinSelection({ fraction }: RoundRobinSelectionOptions): Selection {
   requireFraction(fraction, "roundRobinSelection.fraction");

@@ -1,4 +1,4 @@
-/** How many of n clients a fraction is: the nearest whole number, at least one. */
+/** The number of clients in a fraction of n: the nearest whole number, at least one. */
 export function shareOf(fraction: number, n: number): number {
   return Math.max(1, Math.round(fraction * n));
 }

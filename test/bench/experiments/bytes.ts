@@ -6,7 +6,7 @@ import { runEcho } from "../processes.ts";
 const WIDTH = 131_072;
 const FLOAT = 4;
 
-/** What travels for a client of rank r, counted at the socket of a worker that shares no memory with the controller. */
+/** Bytes sent for a client of rank r, counted at the socket of a worker without shared memory. */
 export const bytes: Experiment = {
   name: "bytes",
   atMostRepeats: 1,

@@ -5,7 +5,7 @@ import { runEcho, runFlower } from "../processes.ts";
 const CLIENTS = 10;
 const MIB = 1024 * 1024;
 
-/** What a round costs beside training: selection, both ways of the wire, the sum, journal and checkpoint on disk. */
+/** Cost of a round besides training: selection, the wire in both directions, the sum, journal and checkpoint. */
 export const echoSmall: Experiment = {
   name: "echo-1KB",
   rows: [
@@ -35,7 +35,7 @@ export const echoLarge: Experiment = {
   },
 };
 
-/** What many clients cost that are not selected. */
+/** Cost of many clients that are not selected. */
 export const manyClients: Experiment = {
   name: "many-clients",
   rows: [

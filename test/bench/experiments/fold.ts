@@ -2,10 +2,10 @@ import type { FoldAsked } from "../fold-controller.ts";
 import type { Experiment } from "../experiment.ts";
 import { runOurs, runPeer } from "../processes.ts";
 
-/** 64 MiB at the full rank, of which smaller clients send their prefix. */
+/** 64 MiB at the full rank; smaller clients send a prefix. */
 const ASKED: FoldAsked = { r: 64, width: 262_144, ranks: [64, 64, 32, 32, 16, 16, 8, 8], passes: 5 };
 
-/** Updates into the sum of a round, on one thread: payload a second. Ours is checked to be free of the order. */
+/** Throughput of folding updates into a round's sum on one thread. Checks that ours does not depend on the order. */
 export const fold: Experiment = {
   name: "fold",
   rows: [

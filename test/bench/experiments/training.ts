@@ -9,7 +9,7 @@ import type { StartAsked } from "../start-controller.ts";
 const MODEL = path.join(cacheFolder(), "models", "all-MiniLM-L6-v2");
 const ROUNDS = 1;
 
-/** A round of the quickstart with its evaluations before and after, start-up apart, against a plain loop. */
+/** A round of the quickstart with its evaluations before and after, without start-up, against a plain loop. */
 export const quickstart: Experiment = {
   name: "quickstart",
   rows: [
@@ -53,7 +53,7 @@ export const nestedStep: Experiment = {
   },
 };
 
-/** From the start of the process to the end of the first step, when data and model have been prepared before. */
+/** From the start of the process to the end of the first step, with data and model already prepared. */
 export const start: Experiment = {
   name: "start",
   rows: [{ name: "time to the first training step", unit: "s", ours: "prelort", peer: "plain script", target: { atMost: 1.2 } }],
@@ -74,12 +74,12 @@ function setFolder({ folder }: Context): string {
   return `runs_dir=${JSON.stringify(folder)}`;
 }
 
-/** A run of one step, which leaves its data prepared. */
+/** A run of one step, which prepares the data. */
 function warmRun(context: Context): Promise<string> {
   return runConfig("quickstart.yaml", "warm", ONE_STEP, context);
 }
 
-/** How long a warm worker takes from one client to the next, on a model of SmolLM2-135M's shape: fits without a step. */
+/** Time from one client to the next on a warm worker, with a model of SmolLM2-135M's shape: fits without a step. */
 export const clientSwitch: Experiment = {
   name: "switch",
   rows: [
@@ -126,7 +126,7 @@ function timingsOf(run: string): readonly Timing[] {
   return lines.map((line) => JSON.parse(line) as Timing);
 }
 
-/** All of a run but start-up and what is saved at the end. */
+/** A run without its start-up and the final export. */
 function trainingSeconds(run: string): number {
   return timingsOf(run)
     .filter(({ phase }) => phase !== "start" && phase !== "save")

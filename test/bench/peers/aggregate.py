@@ -1,5 +1,5 @@
 """
-Folding updates in, as others do it. With `flower`: Flower's own aggregation loop on whole updates, since it knows no
+Folds updates in as peers do. With `flower`: Flower's own aggregation loop on whole updates, since it knows no
 ranks. With `torch`: acc.add_(update, alpha=weight) on one thread, on the same ranks as ours.
 
     python aggregate.py '{"how": "torch", "r": 64, "width": 262144, "ranks": [64, 32, 16, 8], "passes": 3}'

@@ -1,9 +1,9 @@
 """
-Flower's simulation engine on rounds of clients that only echo: what a round costs beside training.
+Flower's simulation engine with clients that only echo: the cost of a round besides training.
 
     python flower.py '{"clients": 10, "sampled": 10, "floats": 256, "rounds": 20, "cpus": 2}'
 
-Prints {"round_ms": [...], "cpu_ms": [...], "version": ...}: of each round the time, and the CPU time of the server's
+Prints {"round_ms": [...], "cpu_ms": [...], "version": ...}: the time of each round, and the CPU time of the server's
 process, from configure_train to the end of aggregate_train. Each client has one CPU.
 """
 
@@ -56,10 +56,10 @@ def main(grid: Grid, context: Context) -> None:
         min_available_nodes=asked["clients"],
     )
     result = strategy.start(grid=grid, initial_arrays=ArrayRecord([values]), num_rounds=asked["rounds"])
-    # Every client gives back what it got, so the mean is what was sent.
+    # Every client returns what it received, so the mean equals it.
     (last,) = result.arrays.to_numpy_ndarrays()
     if not np.allclose(last, values, rtol=1e-5, atol=1e-6):
-        raise SystemExit("flower: the mean of what was echoed is not what was sent")
+        raise SystemExit("flower: the mean of the echoes differs from what was sent")
 
 
 backend = {"init_args": {"num_cpus": asked["cpus"]}, "client_resources": {"num_cpus": 1, "num_gpus": 0.0}}

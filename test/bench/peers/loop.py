@@ -1,5 +1,5 @@
 """
-What a run does, as a plain loop over PyTorch and PEFT in one process: the same clients, batches, steps and evaluations.
+A run as a plain loop over PyTorch and PEFT in one process: the same clients, batches, steps and evaluations.
 
     python loop.py '{"run": RUN_DIR, "model": PATH, "rounds": 1, "threads": 1}'
 

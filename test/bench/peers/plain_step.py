@@ -1,9 +1,9 @@
 """
-What a nested step costs beside a plain LoRA step of PEFT, on the quickstart's model: CPU time of one thread.
+CPU time of a nested step against a plain LoRA step of PEFT, on the quickstart's model and one thread.
 
     python plain_step.py '{"model": PATH, "index": PATH, "steps": 3, "repeats": 3}'
 
-Prints milliseconds a step: {"plain": …, "stratified": …, "sampled": …, "sum": …, "truncations": 5}.
+Prints milliseconds per step: {"plain": …, "stratified": …, "sampled": …, "sum": …, "truncations": 5}.
 """
 
 import json

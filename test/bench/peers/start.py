@@ -1,9 +1,9 @@
 """
-What a script needs to come to its first training step: imports, the model, PEFT, one batch.
+Time that a script needs until its first training step: imports, the model, PEFT, one batch.
 
     python start.py '{"run": RUN_DIR, "model": PATH}'
 
-Prints {"step": …}: seconds since 1970 at which the step had ended.
+Prints {"step": …}: the time at which the step ended, in seconds since 1970.
 """
 
 import json

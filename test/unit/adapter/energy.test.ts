@@ -3,7 +3,7 @@ import { expect, it } from "vitest";
 import { energy } from "../../../src/adapter/energy.ts";
 import { factorsOf, federations } from "../../support/federations.ts";
 
-it("is the squared norm of the product of some components, as forming it gives", () => {
+it("the energy of a range of components equals the squared norm of their explicitly formed product", () => {
   fc.assert(
     fc.property(federations, fc.nat(), ({ context: { layout, global } }, seed) => {
       const from = seed % layout.r;

@@ -14,8 +14,8 @@ interface Folder {
 }
 
 /**
- * What vLLM holds against an adapter, with its max_lora_rank: vllm/lora/peft_helper.py (PEFTHelper.from_dict and
- * validate_legal), vllm/lora/lora_model.py (check_unexpected_modules), vllm/lora/utils.py (parse_fine_tuned_lora_name).
+ * Why vLLM refuses an adapter, given its max_lora_rank: vllm/lora/peft_helper.py (PEFTHelper.from_dict and validate_legal),
+ * vllm/lora/lora_model.py (check_unexpected_modules), vllm/lora/utils.py (parse_fine_tuned_lora_name).
  */
 function vllmRefuses({ config, tensors }: Folder, maxLoraRank: number): readonly string[] {
   const found = ["r", "lora_alpha", "target_modules"].filter((key) => config[key] === undefined).map((key) => `${key} is missing`);
@@ -26,15 +26,15 @@ function vllmRefuses({ config, tensors }: Folder, maxLoraRank: number): readonly
   if (Number(config["r"]) > maxLoraRank) found.push("max_lora_rank");
   const parsed = /^base_model\.model\.(.+)\.lora_[AB]\.weight$/;
   for (const name of tensors.keys()) if (!parsed.test(name)) found.push(name);
-  // It has one rank for the whole adapter, whatever rank_pattern says.
+  // vLLM has one rank for the whole adapter, whatever rank_pattern says.
   const ranks = new Set([...tensors].map(([name, shape]) => (name.endsWith("lora_A.weight") ? shape[0] : shape[1])));
   if (found.length === 0 && (ranks.size !== 1 || !ranks.has(Number(config["r"])))) found.push("ranks");
   return found;
 }
 
 /**
- * What llama.cpp's convert_lora_to_gguf.py holds against an adapter (LoraModel.get_tensors): it reads lora_alpha and
- * base_model_name_or_path, takes r from the tensors, and ends at any that is neither lora_A nor lora_B, nor a norm.
+ * Why llama.cpp's convert_lora_to_gguf.py refuses an adapter (LoraModel.get_tensors): it reads lora_alpha and
+ * base_model_name_or_path, takes r from the tensors, and fails at any that is neither lora_A nor lora_B nor a norm.
  */
 function llamaCppRefuses({ config, tensors }: Folder): readonly string[] {
   const found = ["lora_alpha", "base_model_name_or_path"].filter((key) => config[key] === undefined);
@@ -73,34 +73,31 @@ async function exported(
   return { config, tensors: new Map(tensors), remarks };
 }
 
-test("vLLM and llama.cpp take a language model's adapter, and the export has nothing to say", async () => {
+test("vLLM and llama.cpp accept a language model's adapter, and the export has no remarks", async () => {
   const folder = await exported("plain", 16);
   expect(vllmRefuses(folder, 16)).toEqual([]);
   expect(llamaCppRefuses(folder)).toEqual([]);
   expect(folder.remarks).toEqual([]);
 });
 
-test("a large rank needs a setting of vLLM's, which the export names", async () => {
+test("the export of a large rank names the vLLM setting that it needs", async () => {
   const folder = await exported("large", 33);
   expect(vllmRefuses(folder, 16)).toEqual(["max_lora_rank"]);
   expect(vllmRefuses(folder, 64)).toEqual([]);
-  expect(folder.remarks).toEqual(["vLLM needs --max-lora-rank 64 to load it"]);
+  expect(folder.remarks).toEqual([expect.stringMatching(/^vLLM\b.*--max-lora-rank 64\b/)]);
 });
 
-test("neither takes modules that were trained in full, and the export says so", async () => {
+test("vLLM and llama.cpp refuse modules that were trained in full, and the export's remarks say so", async () => {
   const folder = await exported("head", 8, true);
   expect(vllmRefuses(folder, 16)).toEqual(["modules_to_save", "base_model.model.classifier.weight"]);
   expect(llamaCppRefuses(folder)).toEqual(["base_model.model.classifier.weight"]);
   expect(folder.remarks).toEqual([
-    "vLLM cannot load it: it takes no modules that were trained in full (classifier); --merge writes a whole model instead",
-    "llama.cpp cannot convert it: it takes lora_A and lora_B alone, and this adapter has base_model.model.classifier.weight; --merge writes a whole model instead",
+    expect.stringMatching(/^vLLM\b.*\bclassifier\b.*--merge\b/),
+    expect.stringMatching(/^llama\.cpp\b.*\bbase_model\.model\.classifier\.weight\b.*--merge\b/),
   ]);
 });
 
-test("of a model that pools by mean nothing else is recommended, since neither loads it merged", async () => {
+test("the export of a mean-pooled model does not recommend --merge, since no other loader takes the merged model", async () => {
   const { remarks } = await exported("pooled", 8, true, "mean");
-  expect(remarks).toEqual([
-    "vLLM cannot load it: it takes no modules that were trained in full (classifier)",
-    "llama.cpp cannot convert it: it takes lora_A and lora_B alone, and this adapter has base_model.model.classifier.weight",
-  ]);
+  expect(remarks).toEqual([expect.stringMatching(/^vLLM\b(?!.*--merge)/), expect.stringMatching(/^llama\.cpp\b(?!.*--merge)/)]);
 });

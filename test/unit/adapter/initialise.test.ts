@@ -11,7 +11,7 @@ const layoutOf = (r: number, modules = [q, v], denseSize = 0) =>
 const seed = deriveSeed(1, "adapter");
 const none = new Float32Array(0);
 
-test("A is uniform within ±1/√in, B is zero", () => {
+test("initially A is uniform within ±1/√in and B is zero", () => {
   const factors = factorsOf(initialAdapter(layoutOf(8), none, seed), layoutOf(8));
   for (const module of [q, v]) {
     const { a, b } = factors.get(module.name)!;
@@ -24,26 +24,27 @@ test("A is uniform within ±1/√in, B is zero", () => {
   }
 });
 
-test("no two rows, and no two modules, are alike", () => {
+test("initial values differ between rows and between modules", () => {
   const rows = [
     ...factorsOf(initialAdapter(layoutOf(8, [q, { ...q, name: "k" }]), none, seed), layoutOf(8, [q, { ...q, name: "k" }])).values(),
   ];
   expect(new Set(rows.flatMap(({ a }) => a.map(String))).size).toBe(16);
 });
 
-test("neither R nor the other modules change a row", () => {
+test("a row's initial values depend neither on R nor on other modules", () => {
   const large = factorsOf(initialAdapter(layoutOf(8), none, seed), layoutOf(8));
   const small = factorsOf(initialAdapter(layoutOf(3, [v]), none, seed), layoutOf(3, [v]));
   expect(small.get("v")?.a).toEqual(large.get("v")?.a.slice(0, 3));
 });
 
-test("the seed alone decides", () => {
+test("initial values depend only on the seed", () => {
   expect(initialAdapter(layoutOf(2), none, seed)).toEqual(initialAdapter(layoutOf(2), none, seed));
   expect(initialAdapter(layoutOf(2), none, deriveSeed(2, "adapter")).rows).not.toEqual(initialAdapter(layoutOf(2), none, seed).rows);
 });
 
-test("dense is what the base model has, of the layout's size", () => {
+test("the initial dense values come from the base model and must have the layout's size", () => {
   const dense = Float32Array.of(1, 2, 3);
   expect(initialAdapter(layoutOf(2, [v], 3), dense, seed).dense).toEqual(dense);
-  expect(() => initialAdapter(layoutOf(2, [v], 4), dense, seed)).toThrow(/modules_to_save: expected 4 values, got 3/);
+  const refusal = { kind: "refused", expected: "4 values", received: "3", message: expect.stringContaining("modules_to_save") };
+  expect(() => initialAdapter(layoutOf(2, [v], 4), dense, seed)).toThrow(expect.objectContaining(refusal));
 });

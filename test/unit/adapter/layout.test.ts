@@ -15,7 +15,7 @@ const shape = {
   ],
 };
 
-test("modules lie side by side in a row, dense parameters one after the other", () => {
+test("a layout puts modules side by side in a row, and dense parameters one after the other", () => {
   const layout = createLayout(lora, shape);
   expect(layout.width).toBe(28);
   expect(layout.modules.map(({ name, offset }) => [name, offset])).toEqual([
@@ -29,8 +29,9 @@ test("modules lie side by side in a row, dense parameters one after the other", 
   ]);
 });
 
-test("a rank above a module's smaller side is refused by the module's name", () => {
-  expect(() => createLayout({ ...lora, r: 5, tiers: [5] }, shape)).toThrow(/lora\.r +must be at most 4, .* module v, got 5/);
+test("the error for a rank above a module's smaller side names the module", () => {
+  const issues = [{ path: "lora.r", message: expect.stringMatching(/\b4\b.*\bmodule v\b.*\b5\b/) }];
+  expect(() => createLayout({ ...lora, r: 5, tiers: [5] }, shape)).toThrow(expect.objectContaining({ issues }));
 });
 
 test("segments are the components between neighbouring tiers, from 0 to R", () => {

@@ -14,7 +14,7 @@ const fileOf = (tensors: Readonly<Record<string, FloatTensor>>) =>
 const read = (changes: object = {}, tensors: Readonly<Record<string, FloatTensor>> = q) =>
   readPeftAdapter({ ...config, ...changes }, fileOf(tensors), "a");
 
-test("factors come by the base model's names, with the scale that PEFT gives them", () => {
+test("a PEFT adapter is read with the base model's names and PEFT's scale", () => {
   const { modules, dense } = read({}, { ...q, "base_model.model.score.weight": float([1, 1], 9) });
   expect([...modules]).toEqual([
     ["x.q", { in: 3, out: 1, r: 2, a: Float32Array.of(1, 2, 3, 4, 5, 6), b: Float32Array.of(7, 8), scale: 3 }],
@@ -22,48 +22,48 @@ test("factors come by the base model's names, with the scale that PEFT gives the
   expect([...dense]).toEqual([["score.weight", float([1, 1], 9)]]);
 });
 
-test("rank-stabilised, it is lora_alpha / √r", () => {
+test("the scale of a rank-stabilised PEFT adapter is lora_alpha / √r", () => {
   expect(read({ use_rslora: true }).modules.get("x.q")!.scale).toBeCloseTo(6 / Math.SQRT2, 12);
 });
 
-test("a pattern that matches the end of a name has its own rank and alpha, the first that does", () => {
+test("the first pattern that matches the end of a module's name sets its rank and alpha", () => {
   const patterns = { r: 8, rank_pattern: { other: 4, q: 2, "x.q": 5 }, alpha_pattern: { "x\\.[qv]": 10 } };
   expect(read(patterns).modules.get("x.q")).toMatchObject({ r: 2, scale: 5 });
-  expect(() => read({ rank_pattern: { "(": 2 } })).toThrow(/expressions that JavaScript reads too, got "\("/);
+  expect(() => read({ rank_pattern: { "(": 2 } })).toThrow(expect.objectContaining({ kind: "refused", received: '"("' }));
 });
 
-test("values in half the bytes are read", () => {
+test("a PEFT adapter in bfloat16 can be read", () => {
   const raw = new Map(Object.entries(q).map(([name, { shape, values }]) => [name, { shape, ...toBfloat16(values) }]));
   const bytes = new Uint8Array(Buffer.concat(encodeRaw(raw, {})));
   expect(readPeftAdapter(config, bytes, "a").modules.get("x.q")!.a).toEqual(Float32Array.of(1, 2, 3, 4, 5, 6));
 });
 
-describe("what is more than a product that is added is refused by name", () => {
+describe("an adapter that is not plain LoRA is refused by the name of what it has:", () => {
   it.each([
-    [{ peft_type: "IA3" }, /a: expected a LoRA adapter \(peft_type LORA\), got IA3/],
-    [{ use_dora: true }, /expected plain LoRA, got DoRA \(use_dora\)/],
-    [{ lora_bias: true }, /LoRA with a bias \(lora_bias\)/],
-    [{ bias: "all" }, /trained no bias, got bias: all/],
-    [{ trainable_token_indices: [1] }, /trained tokens/],
-    [{ target_parameters: ["experts.gate"] }, /LoRA on single parameters/],
-    [{ init_lora_weights: "pissa_niter_4" }, /init_lora_weights: pissa_niter_4, which changed it; PEFT converts it/],
-    [{ lora_alpha: undefined }, /a lora_alpha, got none/],
-    [{ r: 4 }, /x.q of a: expected rank 4, as its config says, got lora_A \[2, 3\]/],
+    [{ peft_type: "IA3" }, /^a: .*\bLORA\b.*\bIA3\b/],
+    [{ use_dora: true }, /\buse_dora\b/],
+    [{ lora_bias: true }, /\blora_bias\b/],
+    [{ bias: "all" }, /\bbias: all\b/],
+    [{ trainable_token_indices: [1] }, /\btrainable_token_indices\b/],
+    [{ target_parameters: ["experts.gate"] }, /\btarget_parameters\b/],
+    [{ init_lora_weights: "pissa_niter_4" }, /\binit_lora_weights: pissa_niter_4\b.*\bPEFT\b/],
+    [{ lora_alpha: undefined }, /\badapter_config\.json of a\b.*\blora_alpha\b/],
+    [{ r: 4 }, /\bx\.q of a\b.*\brank 4\b.*lora_A \[2, 3\]/],
   ])("%o", (changes, message) => {
     expect(() => read(changes)).toThrow(message);
   });
 
   it.each([
-    [{ "base_model.model.e.lora_embedding_A": float([1, 1], 1) }, /lora_A or lora_B of a linear module, got another kind/],
-    [{ "base_model.model.x.q.lora_magnitude_vector": float([1], 1) }, /got another kind/],
-    [{ "x.v.weight": float([1], 1) }, /a name that begins with base_model\.model\./],
-    [{ "base_model.model.x.v.lora_A.weight": float([2, 1], 1, 1) }, /x\.v of a: .*got lora_A \[2, 1\] and lora_B none/],
-    [{ "base_model.model.x.q.lora_B.weight": float([1, 2], Number.NaN, 1) }, /expected finite values, got NaN/],
+    [{ "base_model.model.e.lora_embedding_A": float([1, 1], 1) }, /\btensor base_model\.model\.e\.lora_embedding_A of a\b/],
+    [{ "base_model.model.x.q.lora_magnitude_vector": float([1], 1) }, /\btensor base_model\.model\.x\.q\.lora_magnitude_vector of a\b/],
+    [{ "x.v.weight": float([1], 1) }, /\btensor x\.v\.weight of a\b.*\bbase_model\.model\./],
+    [{ "base_model.model.x.v.lora_A.weight": float([2, 1], 1, 1) }, /\bx\.v of a\b.*lora_A \[2, 1\] and lora_B none/],
+    [{ "base_model.model.x.q.lora_B.weight": float([1, 2], Number.NaN, 1) }, /\bx\.q\.lora_B\.weight of a\b.*\bNaN\b/],
   ])("%o", (tensors, message) => {
     expect(() => read({}, { ...q, ...tensors })).toThrow(message);
   });
 
-  it("also what is no config at all", () => {
-    expect(() => readPeftAdapter(undefined, fileOf(q), "a")).toThrow(/adapter_config.json of a: expected that of a LoRA adapter/);
+  it("a missing config", () => {
+    expect(() => readPeftAdapter(undefined, fileOf(q), "a")).toThrow(/\badapter_config\.json of a\b/);
   });
 });

@@ -10,7 +10,7 @@ import { encodeSafetensors } from "../../../src/tensor/safetensors.ts";
 import { environmentPython } from "../../../src/installation.ts";
 import { awkwardAdapter } from "../../support/federations.ts";
 
-test("rows become lora_A [r, in] and lora_B [out, r], dense values the parameters they were", () => {
+test("PEFT tensors are lora_A [r, in] and lora_B [out, r] from rows, and the original parameters from dense values", () => {
   const layout = createLayout(
     { r: 2, tiers: [1, 2], scale: 2 },
     { modules: [{ name: "x.q", in: 2, out: 3 }], dense: [{ name: "head.weight", shape: [1, 2] }] },
@@ -27,7 +27,7 @@ test("rows become lora_A [r, in] and lora_B [out, r], dense values the parameter
   });
 });
 
-/** The tiny models of test/fixtures/tiny.py, their scale odd on purpose. */
+/** The tiny models of test/fixtures/tiny.py, one with an unusual scale on purpose. */
 const cases = {
   llama: {
     scale: 2,
@@ -88,7 +88,7 @@ describe("PEFT itself", () => {
   });
 
   const adapters = Object.entries(cases).flatMap(([name, { scale }]) => ranks.map((r) => ({ name: `${name}/r${r}`, scale })));
-  it.each(adapters)("loads $name whole, at scale $scale, with the logits of weights worked out by hand", ({ name, scale }) => {
+  it.each(adapters)("loads all of $name at scale $scale, with the logits of manually merged weights", ({ name, scale }) => {
     expect(inspections[name]).toMatchObject({ warnings: [], unread: [], missing: [], changed: [] });
     const { scalings, difference, moved } = inspections[name]!;
     expect(scalings).toHaveLength(1);

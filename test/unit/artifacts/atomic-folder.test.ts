@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { placeFolder } from "../../../src/artifacts/atomic-folder.ts";
+import { issue, issuesOf } from "../../support/config-issues.ts";
 
 let parent: string;
 let target: string;
@@ -15,7 +16,7 @@ afterEach(() => rm(parent, { recursive: true }));
 const place = (content: string, overwrite = false) =>
   placeFolder({ target, overwrite, record: { r: 4 }, fill: (folder) => writeFile(path.join(folder, "weights"), content) });
 
-test("a folder is created with its record, also in place of an empty one", async () => {
+test("a folder is created with its record, even in place of an empty one", async () => {
   await mkdir(target, { recursive: true });
   await place("new");
   expect(await readFile(path.join(target, "weights"), "utf8")).toBe("new");
@@ -23,10 +24,10 @@ test("a folder is created with its record, also in place of an empty one", async
   expect(await readdir(path.dirname(target))).toEqual(["out"]);
 });
 
-test("an earlier export is replaced only when asked, and completely", async () => {
+test("an earlier export is replaced only on request, and completely", async () => {
   await place("old");
   await writeFile(path.join(target, "older"), "");
-  await expect(place("new")).rejects.toThrow(/out is not empty; overwrite \(--overwrite\) replaces/);
+  expect(await issuesOf(() => place("new"))).toEqual([issue("out", [target, "--overwrite", "--out"])]);
   await place("new", true);
   expect((await readdir(target)).toSorted()).toEqual(["prelort.json", "weights"]);
   expect(await readFile(path.join(target, "weights"), "utf8")).toBe("new");
@@ -36,17 +37,17 @@ test("an earlier export is replaced only when asked, and completely", async () =
 test("a folder that no export wrote is never replaced", async () => {
   await mkdir(target, { recursive: true });
   await writeFile(path.join(target, "thesis"), "mine");
-  await expect(place("new", true)).rejects.toThrow(/holds files that no export wrote/);
+  expect(await issuesOf(() => place("new", true))).toEqual([issue("out", [target, "prelort.json"])]);
   expect(await readFile(path.join(target, "thesis"), "utf8")).toBe("mine");
   target = path.join(target, "thesis");
-  await expect(place("new", true)).rejects.toThrow(/is a file; name a folder/);
+  expect(await issuesOf(() => place("new", true))).toEqual([issue("out", [target, "file", "folder"])]);
 });
 
-test("a failed export leaves nothing, and keeps the earlier one", async () => {
+test("a failed export leaves no files, and keeps the earlier one", async () => {
   await place("old");
   const fill = async (folder: string) => {
     await writeFile(path.join(folder, "weights"), "ne");
-    // While it is being made, the old one stands under its name.
+    // The old one keeps its name meanwhile.
     expect(await readFile(path.join(target, "weights"), "utf8")).toBe("old");
     throw new Error("disk full");
   };

@@ -9,6 +9,7 @@ import { fLoRA } from "../../../src/strategy/aggregation/flora.ts";
 import { decode } from "../../../src/tensor/encoded.ts";
 import { decodeHeader, decodeSafetensors } from "../../../src/tensor/safetensors.ts";
 import { randomAdapter } from "../../../src/testing/index.ts";
+import { issue, issuesOf } from "../../support/config-issues.ts";
 import { madeRuns } from "../../support/made-run.ts";
 
 const layout = createLayout({ r: 4, tiers: [1, 2, 4], scale: 0.7 }, { modules: [{ name: "x.q", in: 6, out: 5 }], dense: [] });
@@ -40,20 +41,20 @@ test("an earlier round and a rank that is not a tier are exported when asked for
 test.each([
   ["bf16", "BF16", 2 ** -8],
   ["f16", "F16", 2 ** -11],
-] as const)("as %s it takes half the bytes, each value the nearest", async (dtype, stored, error) => {
+] as const)("an export as %s has half the bytes, with each value rounded to the nearest", async (dtype, stored, error) => {
   const { directory } = await exportRun(run, { dtype, out: out(dtype) });
   const bytes = readFileSync(path.join(directory, "adapter_model.safetensors"));
   const expected = peftTensors(layout, rounds[2]!, 4);
-  for (const [name, place] of decodeHeader(bytes, bytes.length, "it").tensors) {
-    expect(place.dtype).toBe(stored);
+  for (const [name, tensor] of decodeHeader(bytes, bytes.length, "it").tensors) {
+    expect(tensor.dtype).toBe(stored);
     const { values } = expected.get(name)!;
-    const read = decode({ dtype: stored, length: values.length, bytes: bytes.subarray(place.from, place.to) });
+    const read = decode({ dtype: stored, length: values.length, bytes: bytes.subarray(tensor.from, tensor.to) });
     for (const [index, value] of values.entries())
       expect(Math.abs(read[index]! - value)).toBeLessThanOrEqual(error * Math.abs(value) + 1e-7);
   }
 });
 
-test("a run that is under way is only read: its lock stays, and nothing is written", async () => {
+test("exporting a run in progress keeps its lock and writes nothing to its directory", async () => {
   const busy = await runs.make({ name: "busy", layout, rounds });
   const lock = await takeLock(busy);
   const before = new Set(readdirSync(busy, { recursive: true, encoding: "utf8" }));
@@ -71,30 +72,33 @@ test("FLoRA's merged components are exported as an adapter", async () => {
   expect(new Map(tensorsIn(folder))).toEqual(peftTensors(layout, fLoRA().present!(global, layout), 2));
 });
 
-test("an aggregation of one's own has to be passed, and presents its adapter", async () => {
+test("a custom aggregation must be passed, and presents its adapter", async () => {
   const directory = await runs.make({ name: "own", layout, rounds, aggregation: { name: "custom" } });
-  await expect(exportRun(directory, { out: out("own") })).rejects.toThrow(/exportRun\(run, \{ aggregation \}\)/);
+  expect(await issuesOf(() => exportRun(directory, { out: out("own") }))).toEqual([
+    issue("run-dir", [directory, "exportRun(run, { aggregation })"]),
+  ]);
   const aggregation = { ...fLoRA(), present: () => rounds[0]! };
   const { directory: folder } = await exportRun(directory, { aggregation, out: out("own") });
   expect(new Map(tensorsIn(folder))).toEqual(peftTensors(layout, rounds[0]!, 4));
 });
 
-test("a damaged round is refused with what to do, and the one before it can be exported", async () => {
+test("the error for a damaged round proposes the previous one, which can be exported", async () => {
   const directory = await runs.make({ name: "damaged", layout, rounds });
   const file = path.join(directory, "rounds/2/global.safetensors");
   const bytes = readFileSync(file);
   bytes[bytes.length - 1]! ^= 1;
   writeFileSync(file, bytes);
-  await expect(exportRun(directory, { out: out("damaged") })).rejects.toThrow(
-    /global\.safetensors is damaged \(expected SHA-256 \w{64}, found \w{64}\).*--round 1/,
-  );
+  await expect(exportRun(directory, { out: out("damaged") })).rejects.toMatchObject({
+    kind: "run",
+    message: expect.stringMatching(/rounds\/2\/global\.safetensors .*\b[0-9a-f]{64}\b.*\b[0-9a-f]{64}\b.*--round 1$/),
+  });
   expect(existsSync(out("damaged"))).toBe(false);
   expect((await exportRun(directory, { round: 1, out: out("damaged") })).round).toBe(1);
 });
 
 test("invalid options are refused by name", async () => {
-  await expect(exportRun(run, { r: 5, out: out("x") })).rejects.toThrow(/r {2}must be a whole number from 1 to 4, got 5/);
-  await expect(exportRun(run, { round: 3, out: out("x") })).rejects.toThrow(/round {2}must be .*0 to 2, got 3/);
-  await expect(exportRun(runs.folder, { out: out("x") })).rejects.toThrow(/holds no run/);
+  expect(await issuesOf(() => exportRun(run, { r: 5, out: out("x") }))).toEqual([issue("r", [1, 4, 5])]);
+  expect(await issuesOf(() => exportRun(run, { round: 3, out: out("x") }))).toEqual([issue("round", [0, 2, 3])]);
+  expect(await issuesOf(() => exportRun(runs.folder, { out: out("x") }))).toEqual([issue("run-dir", [runs.folder])]);
   expect(existsSync(out("x"))).toBe(false);
 });

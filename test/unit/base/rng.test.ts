@@ -7,7 +7,7 @@ test("a derived seed is the SHA-256 of its length-prefixed parts", () => {
   expect(deriveSeed(42, "round", 3)).toBe(digest.slice(0, 32));
 });
 
-test("parts that read the same when joined give different seeds", () => {
+test("different parts that are equal when joined give different seeds", () => {
   const seeds = [
     deriveSeed(1, "ab", "c"),
     deriveSeed(1, "a", "bc"),
@@ -18,7 +18,7 @@ test("parts that read the same when joined give different seeds", () => {
   expect(new Set(seeds).size).toBe(seeds.length);
 });
 
-test("a stream is fixed by its seed, for good: records of past runs depend on it", () => {
+test("a seed always gives the same stream, since records of past runs depend on it", () => {
   const rng = createRng("000102030405060708090a0b0c0d0e0f");
   const integers = Array.from({ length: 4 }, () => rng.next() * 2 ** 32);
   expect(integers).toEqual(referenceSfc32([0x00010203, 0x04050607, 0x08090a0b, 0x0c0d0e0f], 16).slice(12));
@@ -31,15 +31,15 @@ test("values are spread evenly over [0, 1)", () => {
   for (const count of counts) expect(Math.abs(count - 1000)).toBeLessThan(150);
 });
 
-test("a shuffle is a permutation in a copy", () => {
+test("a shuffle returns a permuted copy", () => {
   const items = [1, 2, 3, 4, 5, 6, 7, 8];
   const shuffled = createRng(deriveSeed(0)).shuffle(items);
   expect(items).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
   expect(shuffled).not.toEqual(items);
-  expect(shuffled.toSorted((one, other) => one - other)).toEqual(items);
+  expect(shuffled.toSorted((a, b) => a - b)).toEqual(items);
 });
 
-/** sfc32 as PractRand has it, in unbounded integers. */
+/** sfc32 as in PractRand, with unbounded integers. */
 function referenceSfc32([a, b, c, counter]: [number, number, number, number], length: number): number[] {
   const wrap = (value: bigint) => BigInt.asUintN(32, value);
   let state = { a: BigInt(a), b: BigInt(b), c: BigInt(c), counter: BigInt(counter) };

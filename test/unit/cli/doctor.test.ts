@@ -15,7 +15,7 @@ const findings: readonly Finding[] = [
   { name: "devices", status: "info", found: "cuda:0 \u001B[5mGPU, cpu" },
 ];
 
-test("doctor's lines fit the terminal, and break no path", () => {
+test("the lines of doctor fit the terminal without breaking a path", () => {
   expect(describe(findings, 64).split("\n")).toEqual([
     "ok       Node                   20.20.2",
     "differs  torch                  2.11.0; expected 2.13.0",

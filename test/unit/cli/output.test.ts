@@ -8,7 +8,7 @@ afterEach(() => {
 });
 
 const commands = path.join(import.meta.dirname, "../../../src/cli");
-test("no file of the command line but output.ts writes to the terminal itself", () => {
+test("only output.ts writes to the terminal, of all files of the command line", () => {
   const files = readdirSync(commands, { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".ts") && file !== "output.ts");
   expect(files.length).toBeGreaterThan(20);
   const writes = /process\.std(out|err)\.write\(|console\.\w+\(/;
@@ -16,7 +16,7 @@ test("no file of the command line but output.ts writes to the terminal itself", 
   expect(direct).toEqual([]);
 });
 
-test("results and errors are shown escaped", () => {
+test("control characters in results and errors are escaped", () => {
   const out = vi.spyOn(process.stdout, "write").mockReturnValue(true);
   const err = vi.spyOn(process.stderr, "write").mockReturnValue(true);
   print("two\nlines\u001B[2J");

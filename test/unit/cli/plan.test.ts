@@ -1,9 +1,86 @@
 import { access } from "node:fs/promises";
+import stringWidth from "string-width";
 import { expect, test } from "vitest";
-import { writing } from "../../../src/cli/plan.ts";
+import { describePlan, writing } from "../../../src/cli/plan.ts";
+import { ConfigError } from "../../../src/errors.ts";
+import type { Plan } from "../../../src/planning/plan.ts";
 
-test("a picture for a folder that is not there is refused with what to do", async () => {
-  await expect(writing("nodir/picture.svg", access("nodir"))).rejects.toThrow(
-    "1 problem:\n  --picture  there is no folder nodir; make it first",
-  );
+const planned: Plan = {
+  clients: Array.from({ length: 60 }, (_, index) => ({
+    id: `c${String(index).padStart(2, "0")}`,
+    index,
+    size: 1023,
+    r: 16,
+    rounds: [1, 2, 3, 4, 5, 6],
+    bytesPerFit: { down: 615.1 * 1024, up: 615.1 * 1024 },
+    tokens: 15_949,
+    truncated: 0,
+    labelCounts: [],
+    profile: {},
+    mix: [
+      { value: "noun.communication", n: 376 },
+      { value: "noun.person", n: 139 },
+      { value: "noun.body", n: 508 },
+    ],
+  })),
+  tiers: [1, 16],
+  rounds: 6,
+  labels: [],
+  evalExamples: 256,
+  truncated: 379,
+  remarks: ["mind the data"],
+  adapted: [{ name: "layer.*.query", in: 384, out: 383, count: 6 }],
+  leftOut: [{ name: "layer.*.key", kind: "Linear", count: 5, parameters: 884_736 }],
+  adaptedModules: 12,
+  baseParameters: 22_565_376,
+  adapterParameters: 147_456,
+  denseParameters: 10_010,
+  bytesDown: 12.4 * 2 ** 20,
+  bytesUp: 12.3 * 2 ** 20,
+  time: {
+    tiers: [{ r: 16, stepSeconds: 0.125, fitSeconds: 1.25, peakMemoryBytes: 2 ** 30 }],
+    exampleSeconds: 0.0035,
+    generateSeconds: 0.75,
+    workers: 2,
+    fitSecondsPerRound: 8.5,
+    evaluateSeconds: 2.25,
+    runSeconds: 61,
+  },
+  slots: { slotsPerDevice: 3, device: { type: "cpu", name: "x86_64", memoryBytes: 2 ** 33 }, peakMemoryBytes: 2 ** 30 },
+};
+
+test("a plan's table fits 80 columns with the quickstart's labels and byte counts", () => {
+  const lines = describePlan(planned, 80).split("\n");
+  const table = lines.slice(0, lines.findLastIndex((line) => line.startsWith("─")) + 1);
+  expect(table.length).toBeGreaterThan(50);
+  for (const line of table) expect(stringWidth(line)).toBeLessThanOrEqual(80);
+});
+
+test("a plan is described with every number that it has", () => {
+  const lines = describePlan(planned, 200).split("\n");
+  expect(lines.some((line) => /^ c49 +1,023 +15,949 +16 +6 +615\.1 KiB +615\.1 KiB/.test(line))).toBe(true);
+  const text = lines.slice(lines.findLastIndex((line) => line.startsWith("─")) + 1).join("\n");
+  for (const facts of [
+    /10 more clients.*--json/,
+    /rank 16 on 12 modules, 147,456 parameters .*10,010.* 22,565,376 .*1, 16/,
+    /adapted: .*layer\.\*\.query, 384 → 383.*6/,
+    /left out: layer\.\*\.key \(Linear.*5\), 884,736/,
+    /6 rounds, 360 fits.*12\.4 MiB down.*12\.3 MiB up/,
+    /256 examples.*379.*data\.max_length/,
+    /note: mind the data/,
+    /rank 16: 0\.125 s .*1\.25 s .*1\.0 GiB/,
+    /evaluation: 3\.5 ms .*750 ms/,
+    /2 workers.*8\.5 s .*2\.3 s .*1 min 1 s .*6 rounds/,
+    /1\.0 GiB .*8\.0 GiB .*3 workers .*workers\.slots_per_device: 3/,
+  ]) {
+    expect(text).toMatch(facts);
+  }
+});
+
+test("a picture in a missing folder is refused by the option and the folder", async () => {
+  const error: unknown = await writing("nodir/picture.svg", access("nodir")).catch((cause: unknown) => cause);
+  expect(error).toBeInstanceOf(ConfigError);
+  expect((error as ConfigError).issues).toEqual([
+    { path: "--picture", message: expect.stringMatching(/\bnodir\b(?!\/picture)/), isArgument: true },
+  ]);
 });

@@ -14,7 +14,7 @@ afterEach(async () => {
   await rm(directory, { recursive: true });
 });
 
-it("prints the tables and the path of the report that it wrote", async () => {
+it("prelort report prints the tables and the path of the report", async () => {
   await writeRunFixture(directory);
   const write = vi.spyOn(process.stdout, "write").mockReturnValue(true);
   await reportCommand().parseAsync([directory], { from: "user" });

@@ -4,7 +4,9 @@ import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { compare } from "../../../src/compare/compare.ts";
 import { loadComparison } from "../../../src/config/comparison.ts";
+import { NOTHING_TRAINED } from "../../../src/records/metrics.ts";
 import { createRunDirectory } from "../../../src/records/run-directory.ts";
+import { issuesOf } from "../../support/config-issues.ts";
 
 let folder: string;
 beforeEach(() => {
@@ -35,56 +37,58 @@ methods: [{ name: one }, { name: two, set: { fit.objective: none } }]
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
-const trained = { coverage: [], fitLoss: null, reported: [], failed: [], late: [], passes: 0, bytesDown: 0, bytesUp: 0 };
-
-/** A run of another config, where a method's run goes, with a committed round. */
+/** A run with another config in a method's folder, with one committed round. */
 async function makeRun(hasEnded: boolean, method = "one"): Promise<string> {
   const directory = await createRunDirectory({ runsDir: path.join(folder, "runs", "c"), name: `${method}.seed-1` });
   await directory.writeRecord({ name: `${method}.seed-1`, config: { rounds: 50 } });
-  await directory.commitRound({ round: 0, global: [new Uint8Array(8)], state: {}, trained, clients: [], setAside: [] });
+  await directory.commitRound({ round: 0, global: [new Uint8Array(8)], state: {}, trained: NOTHING_TRAINED, clients: [], setAside: [] });
   if (hasEnded) directory.journal.append({ type: "end" });
   await directory.close();
   return directory.path;
 }
 
+const compareAll = async () => compare(await loadComparison(path.join(folder, "comparison.yaml")));
+
+/** Names of all files, and the journal's bytes. */
 const filesIn = (directory: string) => {
   const names = readdirSync(directory, { recursive: true, encoding: "utf8" }).toSorted();
   return [names, readFileSync(path.join(directory, "journal.jsonl"), "utf8")];
 };
 
+/** The comparison refuses to replace this run. */
+async function expectRefusal(directory: string, hasEnded: boolean): Promise<void> {
+  const issues = await issuesOf(() => compareAll());
+  expect(issues).toEqual([{ path: "name", message: expect.stringMatching(/--overwrite/) }]);
+  expect(issues[0]?.message).toContain(directory);
+  expect(issues[0]?.message.includes("finished")).toBe(hasEnded);
+}
+
 test.each([
-  ["finished", true, /holds a finished run of another config/],
-  ["broken off", false, /holds a run of another config/],
-])("a comparison does not replace a run of another config that was %s", async (_, hasEnded, message) => {
+  ["finished", true],
+  ["unfinished", false],
+])("a comparison refuses to replace a run with another config that is %s", async (_, hasEnded) => {
   const directory = await makeRun(hasEnded);
   const before = filesIn(directory);
-  await expect(compare(await loadComparison(path.join(folder, "comparison.yaml")))).rejects.toThrow(message);
+  await expectRefusal(directory, hasEnded);
   expect(filesIn(directory)).toEqual(before);
 });
 
-test("nor one whose journal is gone", async () => {
+test("a comparison refuses to replace a run with another config that lost its journal", async () => {
   const directory = await makeRun(true);
   rmSync(path.join(directory, "journal.jsonl"));
   const before = readdirSync(directory, { recursive: true });
-  await expect(compare(await loadComparison(path.join(folder, "comparison.yaml")))).rejects.toThrow(/holds a run of another config/);
+  await expectRefusal(directory, false);
   expect(readdirSync(directory, { recursive: true })).toEqual(before);
 });
 
-test("nor one whose record cannot be read", async () => {
+test("a comparison reports every run with an unreadable record as failed, and changes none", async () => {
   const directories = [await makeRun(true, "one"), await makeRun(true, "two")];
   for (const directory of directories) {
     rmSync(path.join(directory, "run.json"));
     mkdirSync(path.join(directory, "run.json"));
   }
   const before = directories.map(filesIn);
-  const { missing } = await compare(await loadComparison(path.join(folder, "comparison.yaml")));
-  expect(missing).toEqual(
-    ["one", "two"].map((name) => expect.stringMatching(new RegExp(`^${name}.*run\\.json could not be read: EISDIR`))),
-  );
+  const { missing } = await compareAll();
+  expect(missing).toEqual(["one", "two"].map((name) => expect.stringMatching(new RegExp(`^${name}\\.seed-1: .*run\\.json .*EISDIR`))));
   expect(directories.map(filesIn)).toEqual(before);
-});
-
-test("a comparison's file that is no file is told as such", async () => {
-  await expect(loadComparison(folder)).rejects.toThrow(/the file cannot be read: EISDIR/);
-  await expect(loadComparison(path.join(folder, "none.yaml"))).rejects.toThrow(/there is no such file/);
 });

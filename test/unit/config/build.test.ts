@@ -2,7 +2,6 @@ import { describe, expect, it } from "vitest";
 import { buildRun, describeConfig, resolveTiers, validateRun } from "../../../src/config/build.ts";
 import { camelKeys } from "../../../src/base/case.ts";
 import { fileSchema, type RunInput } from "../../../src/config/schema.ts";
-import { ConfigError } from "../../../src/errors.ts";
 import { ffaLora } from "../../../src/strategy/aggregation/ffa-lora.ts";
 import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
 import { withServerOptimizer } from "../../../src/strategy/aggregation/server-optimizer.ts";
@@ -21,6 +20,7 @@ import { randomSelection } from "../../../src/strategy/selection/random.ts";
 import { roundRobinSelection } from "../../../src/strategy/selection/round-robin.ts";
 import { stratifiedSelection } from "../../../src/strategy/selection/stratified.ts";
 import type { RankAssigner, Selection } from "../../../src/strategy/strategy.ts";
+import { issue, issuesOf } from "../../support/config-issues.ts";
 
 const input = {
   rounds: 2,
@@ -31,51 +31,42 @@ const input = {
 } satisfies RunInput;
 const byParity: RankAssigner = (client) => (client.index % 2 === 0 ? 4 : 1);
 
-function issuesOf(config: unknown): readonly string[] {
-  try {
-    validateRun(config as RunInput);
-  } catch (error) {
-    if (error instanceof ConfigError) return error.issues.map(({ path, message, location }) => `${path}: ${message}${location ?? ""}`);
-    throw error;
-  }
-  throw new Error("expected a ConfigError");
-}
+const refused = (config: unknown) => issuesOf(() => validateRun(config as RunInput));
 
 describe("validateRun", () => {
-  it("fills the defaults, keeps policies as they are, and takes its own result again", () => {
+  it("fills in defaults, keeps policies as they are, and accepts its own result", () => {
     const config = validateRun(input);
     expect(config.fit.lr).toBe(3e-4);
     expect(config.strategy).toEqual(input.strategy);
     expect(validateRun(config)).toEqual(config);
   });
 
-  it("reports everything at once in the API's spelling, and holds policies to the rules of files", () => {
+  it("reports all issues together in the API's spelling, and applies the rules of files to policies", async () => {
     const strategy = { ...input.strategy, rankAssignment: listRanks([8, 2, 1]), selection: "all" };
-    expect(issuesOf({ ...input, strategy, seed: -1, fit: { localStep: 1 } })).toEqual([
-      "seed: must be at least 0, got -1",
-      "fit.localStep: is not a key; did you mean localSteps?",
-      expect.stringMatching(/^strategy\.selection: must be a selection, such as randomSelection/),
-      "strategy.rankAssignment.ranks[0]: rank 8 is larger than lora.r (6)",
-      "strategy.rankAssignment.ranks: must hold one rank for each of the 2 data.clients, got 3",
+    expect(await refused({ ...input, strategy, seed: -1, fit: { localStep: 1 } })).toEqual([
+      issue("seed", [0, -1]),
+      issue("fit.localStep", ["localSteps"]),
+      issue("strategy.selection", ["randomSelection"]),
+      issue("strategy.rankAssignment.ranks[0]", [8, "lora.r", 6]),
+      issue("strategy.rankAssignment.ranks", [2, "data.clients", 3]),
     ]);
   });
 
-  it("says what to take for a policy that is missing", () => {
-    const message = issuesOf({ ...input, strategy: {} });
-    expect(message).toEqual([
-      "strategy.selection: is needed: allClients() selects every client",
-      "strategy.rankAssignment: is needed: listRanks([8, 4]) gives each client its own",
-      "strategy.aggregation: is needed: segmentWise() is PreLort's",
+  it("proposes a policy for each that is missing", async () => {
+    expect(await refused({ ...input, strategy: {} })).toEqual([
+      issue("strategy.selection", ["allClients"]),
+      issue("strategy.rankAssignment", ["listRanks"]),
+      issue("strategy.aggregation", ["segmentWise"]),
     ]);
   });
 
-  it("refuses what is no config at all", () => {
-    expect(issuesOf(undefined)).toEqual(["config: is needed: a map"]);
+  it("refuses a value that is not a config", async () => {
+    expect(await refused(undefined)).toEqual([issue("config", ["map"])]);
   });
 });
 
 describe("buildRun", () => {
-  it("makes the same policies as a program would", () => {
+  it("builds the same policies as a program would", () => {
     const { strategy: _, ...rest } = input;
     const specs = {
       selection: { name: "random", fraction: 0.5 },
@@ -99,7 +90,7 @@ describe("buildRun", () => {
     };
     const strategy = { rankAssignment: { name: "list", ranks: [6, 2] }, ...specs };
     const config = buildRun(fileSchema.parse({ ...rest, data, strategy }));
-    // What a program gives is held to the same rules.
+    // The same rules apply to a program's config.
     expect(validateRun(config).strategy).toEqual(config.strategy);
     return config;
   };
@@ -140,13 +131,13 @@ describe("aggregations", () => {
     return buildRun(fileSchema.parse({ ...rest, strategy: { rankAssignment: { name: "list", ranks: [6, 2] }, ...strategy } }));
   };
 
-  it("are wrapped: the bound is outermost, and sees updates first", () => {
+  it("are wrapped by the server optimizer and then by the update bound, which sees updates first", () => {
     const { aggregation } = build(specs).strategy;
     const { serverOptimizer, updateBound } = specs;
     expect(aggregation.policy).toEqual({ ...specs.aggregation, serverOptimizer, updateBound });
   });
 
-  it("are recorded as a file has them, from which the same are built again", () => {
+  it("are recorded as in a file, and the record builds the same aggregation", () => {
     const run = build(specs);
     const { strategy } = describeConfig(run) as { readonly strategy: object };
     expect(strategy).toMatchObject({
@@ -164,12 +155,12 @@ describe("aggregations", () => {
     expect(build({ aggregation: spec }).strategy.aggregation.policy).toEqual(made.policy);
   });
 
-  it("are held to the rules of files where a program makes them, wrapped or not", () => {
+  it("are subject to the rules of files where a program makes them, wrapped or not", async () => {
     const robust = segmentWise({ robust: { name: "multi-krum", malicious: 3 }, minContributors: 3 });
     for (const aggregation of [robust, withUpdateBound(withServerOptimizer(robust, { name: "adam" }))]) {
-      expect(issuesOf({ ...input, strategy: { ...input.strategy, aggregation } })).toEqual([
-        "strategy.aggregation.minContributors: must be at most 2, the clients of a round, got 3",
-        "strategy.aggregation.robust: multi-krum with malicious 3 needs 9 clients in a round, of which there are 2",
+      expect(await refused({ ...input, strategy: { ...input.strategy, aggregation } })).toEqual([
+        issue("strategy.aggregation.minContributors", [2, 3]),
+        issue("strategy.aggregation.robust", ["multi-krum", "malicious", 3, 9, 2]),
       ]);
     }
   });
@@ -180,21 +171,22 @@ describe("resolveTiers", () => {
   const tiersOf = (lora: object, rankAssignment: RankAssigner) =>
     resolveTiers(validateRun({ ...input, data, lora: { ...input.lora, ...lora }, strategy: { ...input.strategy, rankAssignment } }));
 
-  it("takes lora.tiers as they are", () => expect(tiersOf({ tiers: [2, 6] }, byParity)).toEqual([2, 6]));
-  it("else takes the ranks of a list, and R", () => expect(tiersOf({ r: 16 }, listRanks([4, 2]))).toEqual([2, 4, 16]));
-  it("else takes the ranks that have shares, and R", () => expect(tiersOf({ r: 16 }, tieredRanks({ 8: 0.5, 2: 0.5 }))).toEqual([2, 8, 16]));
-  it("else takes the ranks that memory is declared for, and R", () =>
+  it("returns lora.tiers as they are", () => expect(tiersOf({ tiers: [2, 6] }, byParity)).toEqual([2, 6]));
+  it("without lora.tiers, returns the ranks of a list, and R", () => expect(tiersOf({ r: 16 }, listRanks([4, 2]))).toEqual([2, 4, 16]));
+  it("without lora.tiers, returns the ranks that have shares, and R", () =>
+    expect(tiersOf({ r: 16 }, tieredRanks({ 8: 0.5, 2: 0.5 }))).toEqual([2, 8, 16]));
+  it("without lora.tiers, returns the ranks that memory is declared for, and R", () =>
     expect(tiersOf({ r: 16 }, profileRanks({ memoryGiB: { 8: 0, 4: 0 } }))).toEqual([4, 8, 16]));
-  it("else takes the ranks that are pruned, and R", () =>
+  it("without lora.tiers, returns the listed ranks of self-pruning, and R", () =>
     expect(tiersOf({ r: 16 }, selfPruningRanks({ ranks: [8, 2], penalty: 0 }))).toEqual([2, 8, 16]));
-  it("else takes the powers of two up to R, and R", () => {
+  it("if nothing names ranks, returns the powers of two up to R, and R", () => {
     expect(tiersOf({ r: 6 }, byParity)).toEqual([1, 2, 4, 6]);
     expect(tiersOf({ r: 6 }, distributedRanks({ shape: "uniform" }))).toEqual([1, 2, 4, 6]);
   });
 });
 
 describe("describeConfig", () => {
-  it("is plain JSON in snake_case with policies by name and options, and tiers resolved", () => {
+  it("returns plain JSON in snake_case, with policies by name and options and with resolved tiers", () => {
     const described = describeConfig(validateRun({ ...input, strategy: { ...input.strategy, rankAssignment: byParity } }));
     expect(described).toMatchObject({
       model: { name_or_path: "prelort:tiny" },
@@ -204,13 +196,13 @@ describe("describeConfig", () => {
     });
   });
 
-  it("takes no function of a script for the policy of prelort that has its name", () => {
+  it("does not record a script's function under the name of a built-in policy", () => {
     const all: Selection = ({ clients }) => [clients[0]!.id];
     const strategy = { ...input.strategy, selection: all };
     expect(describeConfig(validateRun({ ...input, strategy }))).toMatchObject({ strategy: { selection: { name: "custom" } } });
   });
 
-  it("spells GiB as files do", () => {
+  it("spells GiB as in files", () => {
     const data = { ...input.data, profiles: [{ memoryGiB: 8 }, { memoryGiB: 2 }] };
     const strategy = { ...input.strategy, rankAssignment: profileRanks({ memoryGiB: { 6: 1 } }) };
     expect(describeConfig(validateRun({ ...input, data, strategy }))).toMatchObject({

@@ -8,6 +8,7 @@ import { parsePath } from "../../../src/config/check.ts";
 import { openConfig, openRecorded, withConfig, type LoadOptions } from "../../../src/config/load.ts";
 import type { FileConfig } from "../../../src/config/schema.ts";
 import { ConfigError, type ConfigIssue } from "../../../src/errors.ts";
+import { issue, issuesOf } from "../../support/config-issues.ts";
 
 const TEXT = `rounds: 3
 strategy:
@@ -33,9 +34,9 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true }));
 
 async function locatedBy(use: (config: FileConfig) => void, options: LoadOptions = {}): Promise<readonly ConfigIssue[]> {
-  const error = await withConfig(await openConfig(file, options), async (config) => use(config)).catch((caught: unknown) => caught);
-  if (!(error instanceof ConfigError)) throw new Error(`expected a ConfigError, got ${String(error)}`);
-  return error.issues.map((issue) => ({ ...issue, ...(issue.location && { location: issue.location.replace(`${file}:`, "") }) }));
+  const loaded = await openConfig(file, options);
+  const issues = await issuesOf(() => withConfig(loaded, async (config) => use(config)));
+  return issues.map((found) => ({ ...found, ...(found.location && { location: found.location.replace(`${file}:`, "") }) }));
 }
 
 const throwing =
@@ -44,14 +45,14 @@ const throwing =
     throw new ConfigError(issues);
   };
 
-it("rules that wait for the data tell their keys in YAML's spelling where they stand", async () => {
+it("rules that need the data report keys in YAML's spelling, located in the file", async () => {
   expect(await locatedBy((config) => requireClients(config, 3))).toEqual([
-    { path: "strategy.rank_assignment.ranks", message: "must hold one rank for each of the 3 data.clients, got 2", location: "3:41" },
-    { path: "data.profiles", message: "must hold one profile for each of the 3 data.clients, got 2", location: "10:13" },
+    issue("strategy.rank_assignment.ranks", [3, "data.clients", 2], "3:41"),
+    issue("data.profiles", [3, "data.clients", 2], "10:13"),
   ]);
 });
 
-it("what a worker finds wrong is told in the order of the file, a missing key where its section begins", async () => {
+it("a worker's findings are reported in the order of the file, a missing key where its section begins", async () => {
   const issues = [
     { path: "data.evalPath", message: "has labels" },
     { path: "data.profiles[1].memoryGiB", message: "is too little" },
@@ -81,7 +82,7 @@ it("a key that an option gave is located by the option", async () => {
   ]);
 });
 
-it("a path is told as it was written, and other paths stay", async () => {
+it("a path is reported as it was written, and other paths are unchanged", async () => {
   const whole = join(folder, "rows.jsonl");
   const told = throwing({ path: "data.path", message: `${whole}:3, ${whole}[7]: is wrong; not ${whole}.old nor ${whole}-2` });
   const [issue] = await locatedBy(told);
@@ -92,7 +93,7 @@ it("a path is told as it was written, and other paths stay", async () => {
   });
 });
 
-it("of a run's record only what an option gave has a place", async () => {
+it("in a run's record only keys that an option set are located", async () => {
   const { config } = await openConfig(file);
   const record = {
     rounds: 1,
@@ -113,7 +114,7 @@ it("of a run's record only what an option gave has a place", async () => {
   ]);
 });
 
-it("policies that a script brought are told as that, all of them at once, unless an option names others", () => {
+it("all policies from a script are reported together, unless an option replaces them", async () => {
   const strategy = { selection: { name: "largestFirst" }, rank_assignment: { name: "rankAssignment" }, aggregation: { name: "custom" } };
   const record = {
     rounds: 1,
@@ -122,25 +123,18 @@ it("policies that a script brought are told as that, all of them at once, unless
     data: { path: join(folder, "rows.jsonl"), answer: "{gloss}", prompt: "", clients: 1 },
     strategy,
   };
-  const issuesWith = (set: readonly string[]) => {
-    try {
-      openRecorded(record, "run.json", { set, inScript: "federate()" });
-    } catch (error) {
-      return (error as ConfigError).issues.map(({ path, message }) => `${path} ${message}`);
-    }
-    return [];
-  };
-  const why = "which the run's record cannot hold: in that script use federate()";
-  expect(issuesWith([])).toEqual([
-    `strategy.selection is a function of a script (largestFirst), ${why}`,
-    `strategy.rank_assignment is a function of a script, ${why}`,
-    `strategy.aggregation is an object of a script, ${why}`,
+  const open = (set: readonly string[]) => openRecorded(record, "run.json", { set, inScript: "federate()" });
+  const issues = await issuesOf(() => open([]));
+  expect(issues.map(({ path, message }) => ({ path, message }))).toEqual([
+    issue("strategy.selection", ["function", "largestFirst", "federate()"]),
+    issue("strategy.rank_assignment", ["function", "federate()"]),
+    issue("strategy.aggregation", ["object", "federate()"]),
   ]);
   const others = ["selection={name: all}", "rank_assignment={name: list, ranks: [8]}", "aggregation={name: fedit}"];
-  expect(issuesWith(others.map((key) => `strategy.${key}`))).toEqual([]);
+  open(others.map((key) => `strategy.${key}`));
 });
 
-it("what stands for a key without being an option is named alone", () => {
+it("an argument that sets a key is reported by its own name", () => {
   const given = [{ option: "run-dir", assignment: `lora.init_from=${folder}` }];
   const record = {
     rounds: 1,
@@ -152,16 +146,16 @@ it("what stands for a key without being an option is named alone", () => {
   writeFileSync(join(folder, "run.json"), "{}");
   const { locate } = openRecorded(record, "run.json", { given, inScript: "federate()" });
   const located = locate(new ConfigError([{ path: "lora.init_from", message: "is empty" }])) as ConfigError;
-  expect(located.issues).toEqual([{ path: "run-dir", message: "is empty" }]);
+  expect(located.issues).toEqual([{ path: "run-dir", message: "is empty", isArgument: true }]);
 });
 
-it("another error is passed on as it is", async () => {
+it("any other error is unchanged", async () => {
   const { locate } = await openConfig(file);
   const error = new Error("disk is full");
   expect(locate(error)).toBe(error);
 });
 
-it("a path is read in either spelling, and lora's keys as PEFT has them", () => {
+it("paths are parsed in either spelling, and keys of lora in PEFT's", () => {
   expect(parsePath("data.profiles[10].memory_gib")).toEqual(["data", "profiles", 10, "memoryGiB"]);
   expect(parsePath("strategy.rankAssignment.ranks[0]")).toEqual(["strategy", "rankAssignment", "ranks", 0]);
   expect(parsePath("lora.target_modules")).toEqual(["lora", "target_modules"]);

@@ -18,7 +18,7 @@ const root = join(import.meta.dirname, "../../..");
 const configs = join(root, "configs");
 const read = (...names: string[]) => readFileSync(join(...names), "utf8");
 
-describe("what is made from the schemas of configs (npm run format writes it, npm run build the hover docs)", () => {
+describe("files generated from the schemas of configs (by npm run format; hover docs by npm run build)", () => {
   it("every key has a description", () => {
     const undescribed = (schema: JsonSchema, path: string): string[] => [
       ...Object.entries(schema.properties ?? {}).flatMap(([key, value]) => [
@@ -30,11 +30,11 @@ describe("what is made from the schemas of configs (npm run format writes it, np
     for (const schema of [fileSchema, runSchema, comparisonSchema]) expect(undescribed(toJsonSchema(schema), "")).toEqual([]);
   });
 
-  it.each(Object.entries(jsonSchemas))("configs/%s is the schema's", (file, schema) => {
+  it.each(Object.entries(jsonSchemas))("configs/%s is up to date with its schema", (file, schema) => {
     expect(JSON.parse(read(configs, file))).toEqual(JSON.parse(JSON.stringify(schema)));
   });
 
-  it("configs/README.md has the schemas' tables of keys", () => {
+  it("configs/README.md has tables of keys that are up to date with the schemas", () => {
     const readme = read(configs, "README.md");
     expect(withReference(readme)).toBe(readme);
     expect(readme).toContain("| `local_steps` | integer ≥ 0 | `10` | Optimizer steps of a client in a round. |");
@@ -86,13 +86,13 @@ describe("withHoverDocs", () => {
   });
 
   it("refuses declarations that lack a key", () => {
-    expect(() => withHoverDocs(declarations.filter((line) => !line.includes("fooBar")).join("\n"), { schema })).toThrow("lacks fooBar");
-    expect(() => withHoverDocs("", { schema })).toThrow(/hover docs of schema/);
+    expect(() => withHoverDocs(declarations.filter((line) => !line.includes("fooBar")).join("\n"), { schema })).toThrow("fooBar");
+    expect(() => withHoverDocs("", { schema })).toThrow("schema");
   });
 });
 
 describe("toMarkdown", () => {
-  it("tells of each key what it takes, its default and its description", () => {
+  it("lists for each key its type, default and description", () => {
     const schema = z.strictObject({
       rounds: z.number().min(1).describe("Rounds to train."),
       fit: z.strictObject({
@@ -117,14 +117,14 @@ describe("the JSON Schemas for editors", () => {
   const isComparison = ajv.compile(jsonSchemas["compare.schema.json"]);
   const files = readdirSync(configs).filter((file) => file.endsWith(".yaml"));
 
-  it.each(files)("%s names its schema in its first line, and fits it", (file) => {
+  it.each(files)("%s names its schema in its first line, and conforms to it", (file) => {
     const [isValid, schema] = file.startsWith("compare-") ? [isComparison, "compare"] : [isRun, "prelort"];
     expect(read(configs, file).split("\n")[0]).toBe(`# yaml-language-server: $schema=./${schema}.schema.json`);
     isValid(parse(read(configs, file)));
     expect(isValid.errors).toBeNull();
   });
 
-  it("the config of new-task fits it", () => {
+  it("the config of new-task conforms to the schema", () => {
     isRun(parse(read(configs, "new-task/new_task.yaml")));
     expect(isRun.errors).toBeNull();
   });
@@ -133,7 +133,7 @@ describe("the JSON Schemas for editors", () => {
     ["an unknown key", "/fit", { fit: { full_wieght: 1 } }],
     ["a camelCase key", "/fit", { fit: { localSteps: 1 } }],
     ["a fraction of a round", "/rounds", { rounds: 1.5 }],
-    ["a device that is none", "/workers/devices", { workers: { devices: ["gpu0"] } }],
+    ["an invalid device", "/workers/devices", { workers: { devices: ["gpu0"] } }],
     [
       "an option of another policy",
       "/strategy/aggregation",

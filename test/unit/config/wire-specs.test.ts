@@ -18,7 +18,7 @@ const input: RunInput = {
 };
 
 describe("a config's sections on the wire", () => {
-  it("fit the messages exactly, with null for what is not given", () => {
+  it("match the messages exactly, with null for missing keys", () => {
     const config = validateRun(input);
     const specs = [
       [modelSpec, toModelSpec(config)],
@@ -39,7 +39,7 @@ describe("a config's sections on the wire", () => {
     expect(toDataSpec(config)).toMatchObject({ path: "words.jsonl", eval_path: null, max_length: 256, clients: 2 });
   });
 
-  it("carry learning rates by their schedule: cosine begins at the whole and ends near zero", () => {
+  it("have the learning rates of the schedule: cosine begins at the full rate and ends near zero", () => {
     const config = validateRun({ ...input, fit: { lr: 0.1, lrSchedule: "cosine" } });
     const rates = [1, 2, 3].map((round) => toFitSpec(config, round).lr);
     expect(rates[0]).toBe(0.1);
@@ -51,7 +51,7 @@ describe("a config's sections on the wire", () => {
     );
   });
 
-  it("carry what the strategy asks of every fit", () => {
+  it("have the options that the strategy sets for every fit", () => {
     const ofRanks = { ...input.strategy, rankAssignment: selfPruningRanks({ ranks: [8, 2], penalty: 0.5 }) };
     expect(toFitSpec(validateRun({ ...input, strategy: ofRanks }), 1)).toMatchObject({ freeze_a: false, tail_penalty: 0.5 });
     const ofAggregation = { ...input.strategy, aggregation: ffaLora() };

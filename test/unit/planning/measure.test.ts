@@ -3,10 +3,10 @@ import { predict, proposeSlots } from "../../../src/planning/measure.ts";
 import { makespan } from "../../../src/planning/makespan.ts";
 import type { RankedClient } from "../../../src/strategy/strategy.ts";
 
-test("tasks go to whichever worker is free first, and the last one's end counts", () => {
+test("the makespan assigns each task to the worker that is free first, and ends with the last task", () => {
   expect(makespan([], 2)).toBe(0);
   expect(makespan([5, 3, 2, 1], 1)).toBe(11);
-  // 5 | 3 2 1: the second worker is free at 3 and at 5; then either takes the last.
+  // 5 | 3 2 1: the second worker is free at 3 and at 5; then either can take the last task.
   expect(makespan([5, 3, 2, 1], 2)).toBe(6);
   expect(makespan([5, 1, 1], 3)).toBe(5);
 });
@@ -21,7 +21,7 @@ const measured = {
   generateSeconds: 0.25,
 };
 
-test("a round is its fits, the highest ranks first, and an evaluation its shards; both are counted as often as they come", () => {
+test("a prediction counts each round's fits, highest ranks first, and the shards of each evaluation", () => {
   const selections = [
     [client(1), client(1), client(8)],
     [client(1), client(1)],
@@ -41,15 +41,15 @@ test("a round is its fits, the highest ranks first, and an evaluation its shards
 });
 
 test.each([
-  ["as many as there is memory for on a GPU, a context each", { type: "cuda", memoryBytes: 40e9 }, 1, 10],
-  ["as many as there are cores for on a CPU", { type: "cpu", memoryBytes: 40e9 }, 4, 2],
-  ["as many as there is memory for on a CPU, too", { type: "cpu", memoryBytes: 8e9 }, 1, 2],
-  ["one at least", { type: "cuda", memoryBytes: 2e9 }, 1, 1],
-])("slots per device are %s", (_, device, threads, slotsPerDevice) => {
+  ["on a GPU, as many as fit in memory, each with a context", { type: "cuda", memoryBytes: 40e9 }, 1, 10],
+  ["on a CPU, at most one for each group of cores", { type: "cpu", memoryBytes: 40e9 }, 4, 2],
+  ["on a CPU, at most as many as fit in memory", { type: "cpu", memoryBytes: 8e9 }, 1, 2],
+  ["at least one", { type: "cuda", memoryBytes: 2e9 }, 1, 1],
+])("slots per device: %s", (_, device, threads, slotsPerDevice) => {
   expect(proposeSlots(measured, { name: "one", ...device }, threads, 8)).toMatchObject({ slotsPerDevice });
 });
 
-test("nothing is proposed where a worker cannot tell", () => {
+test("no slots are proposed if a worker cannot measure memory", () => {
   const unknown = { ...measured, tiers: measured.tiers.map((tier) => ({ ...tier, peakMemoryBytes: null })) };
   expect(proposeSlots(unknown, { type: "mps", name: "one", memoryBytes: 1e9 }, 1)).toBeNull();
   expect(proposeSlots(measured, { type: "cpu", name: "one", memoryBytes: null }, 1)).toBeNull();

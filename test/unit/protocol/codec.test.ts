@@ -4,7 +4,7 @@ import { decodeWorkerMessage, encode } from "../../../src/protocol/codec.ts";
 import type { ControllerMessage } from "../../../src/protocol/messages.ts";
 import { MAX_FRAME_BYTES } from "../../../src/protocol/limits.ts";
 
-/** Bytes from hex with spaces, and text in quotes: `81 "a" 01`. */
+/** Bytes from spaced hex and quoted text: `81 "a" 01`. */
 function frame(notation: string): Uint8Array {
   const parts = notation.match(/"[^"]*"|[0-9a-f]{2}/g) ?? [];
   return Uint8Array.from(
@@ -13,7 +13,7 @@ function frame(notation: string): Uint8Array {
 }
 
 const VERSION = 'b0 "protocol_version" 08';
-/** {type: "credit", protocol_version: 8, bytes: …} with that value for bytes. */
+/** {type: "credit", protocol_version: 8, bytes: …} with this value for bytes. */
 const credit = (bytes: string) => frame(`83 a4 "type" a6 "credit" ${VERSION} a5 "bytes" ${bytes}`);
 
 describe("encode", () => {
@@ -21,7 +21,7 @@ describe("encode", () => {
     expect(encode({ type: "stop", protocol_version: 8 })).toEqual(Buffer.from(frame(`82 ${VERSION} a4 "type" a4 "stop"`)));
   });
 
-  test("writes chunk data as bin, from any view", () => {
+  test("writes chunk data from any view as bin", () => {
     const memory = Uint8Array.of(9, 1, 2, 3, 9);
     const message = {
       type: "chunk",
@@ -35,7 +35,7 @@ describe("encode", () => {
     expect(Buffer.from(encode(message)).toString("hex")).toContain(Buffer.from(frame('a4 "data" c4 03 01 02 03')).toString("hex"));
   });
 
-  test("writes integers beyond 32 bits as integers, which msgpackr by itself would not", () => {
+  test("writes integers beyond 32 bits as integers, unlike plain msgpackr", () => {
     const hex = Buffer.from(encode({ type: "credit", protocol_version: 8, bytes: 2 ** 33 })).toString("hex");
     expect(hex).toContain(Buffer.from(frame('a5 "bytes" d3 00 00 00 02 00 00 00 00')).toString("hex"));
   });
@@ -47,8 +47,8 @@ describe("encode", () => {
     ],
     ["undefined, which msgpackr writes as an extension", { type: "credit", bytes: undefined }],
     ["NaN", { type: "credit", bytes: Number.NaN }],
-    ["a key the contract does not have", { type: "stop", extra: 1 }],
-  ])("does not send %s", (_, message) => {
+    ["a key that the contract lacks", { type: "stop", extra: 1 }],
+  ])("refuses to send %s", (_, message) => {
     expect(() => encode({ protocol_version: 8, ...message } as unknown as ControllerMessage)).toThrow();
   });
 });
@@ -63,7 +63,7 @@ describe("decodeWorkerMessage", () => {
     expect(decodeWorkerMessage(credit(bytes))).toEqual({ type: "credit", protocol_version: 8, bytes: value });
   });
 
-  test("reads chunk data that lies misaligned in its frame", () => {
+  test("reads chunk data that is misaligned in its frame", () => {
     const header = `87 ${VERSION} a4 "type" a5 "chunk" a7 "task_id" a1 "t" a7 "attempt" 01 a6 "tensor" a4 "rows" a6 "offset" 00 a4 "data"`;
     for (const padding of ["", "00 ", "00 00 ", "00 00 00 "]) {
       const skipped = padding.length / 3;
@@ -72,47 +72,48 @@ describe("decodeWorkerMessage", () => {
     }
   });
 
-  test("names another protocol version before anything else is looked at", () => {
+  test("refuses another protocol version before it checks anything else", () => {
     const hello = frame('82 a4 "type" a5 "hello" b0 "protocol_version" 01');
-    expect(() => decodeWorkerMessage(hello)).toThrow("message hello speaks another protocol version: expected 8, got 1");
+    const refusal = { kind: "refused", expected: "8", received: "1", message: expect.stringMatching(/\bhello\b.*\bversion\b/) };
+    expect(() => decodeWorkerMessage(hello)).toThrow(expect.objectContaining(refusal));
   });
 
   test.each([
-    ["nothing", frame(""), "a msgpack map, got nothing"],
-    ["no map", frame("93 01 02 03"), "a msgpack map"],
-    ["noise", frame("de ad be ef 00"), "items"],
-    ["an extension that means undefined", credit("d4 00 01"), "no extension, got 0xd4"],
-    ["a timestamp", credit("d6 ff 00 00 00 00"), "no extension, got 0xd6"],
-    ["a typed array in disguise", credit("c7 02 74 01 07"), "no extension, got 0xc7"],
-    ["the reserved byte", credit("c1"), "no extension, got 0xc1"],
-    ["an integer as key", frame("81 01 01"), "a string as key"],
-    ["a string longer than the frame", credit("db ff ff ff ff"), "4294967295 more bytes"],
-    ["an array longer than the frame", credit("dd ff ff ff ff"), "items, got 4294967295"],
-    ["a map longer than the frame", credit("df ff ff ff ff"), "items, got 4294967295"],
-    ["a map of more keys than any message has", credit(`de 03 e9 ${'a1 "k" c0 '.repeat(1001)}`), "at most 1000 keys, got 1001"],
-    ["a message cut short", credit("cc ff").subarray(0, -1), "1 more bytes, got 0"],
-    ["bytes after the message", frame(`82 a4 "type" a6 "credit" ${VERSION} c0`), "the end, got 1 more bytes"],
-    ["deep nesting", credit("91 ".repeat(5000) + "01"), "8 levels"],
-    ["a number that is not finite", credit("cb 7f f8 00 00 00 00 00 00"), "bytes: "],
-    ["a wrong type", credit('a1 "7"'), "message credit: expected the fields"],
-    ["a missing field", frame(`82 a4 "type" a6 "credit" ${VERSION}`), "bytes: "],
-    ["an unknown field", frame(`84 a4 "type" a6 "credit" ${VERSION} a5 "bytes" 01 a1 "x" 01`), "x"],
-    ["an unknown type", frame(`82 a4 "type" a4 "what" ${VERSION}`), "message what"],
-    ["a controller's message", frame(`82 a4 "type" a4 "stop" ${VERSION}`), "message stop"],
-    ["a frame over the limit", new Uint8Array(MAX_FRAME_BYTES + 1), `${MAX_FRAME_BYTES} bytes`],
-  ])("refuses %s and says so", (_, bytes, said) => {
+    ["an empty frame", frame(""), /\bmap\b.*\bnothing\b/],
+    ["an array instead of a map", frame("93 01 02 03"), /\bmap\b/],
+    ["noise", frame("de ad be ef 00"), /\bitems\b/],
+    ["an extension that means undefined", credit("d4 00 01"), /\b0xd4\b/],
+    ["a timestamp", credit("d6 ff 00 00 00 00"), /\b0xd6\b/],
+    ["a typed array in disguise", credit("c7 02 74 01 07"), /\b0xc7\b/],
+    ["the reserved byte", credit("c1"), /\b0xc1\b/],
+    ["an integer as a key", frame("81 01 01"), /\bkey\b/],
+    ["a string longer than the frame", credit("db ff ff ff ff"), /\b4294967295\b.*\bbytes\b/],
+    ["an array longer than the frame", credit("dd ff ff ff ff"), /\bitems\b.*\b4294967295\b/],
+    ["a map longer than the frame", credit("df ff ff ff ff"), /\bitems\b.*\b4294967295\b/],
+    ["a map with more keys than any message has", credit(`de 03 e9 ${'a1 "k" c0 '.repeat(1001)}`), /\b1000 keys\b.*\b1001\b/],
+    ["a truncated message", credit("cc ff").subarray(0, -1), /\b1 more bytes\b.*\b0\b/],
+    ["bytes after the message", frame(`82 a4 "type" a6 "credit" ${VERSION} c0`), /\b1 more bytes\b/],
+    ["deep nesting", credit("91 ".repeat(5000) + "01"), /\b8 levels\b/],
+    ["a number that is not finite", credit("cb 7f f8 00 00 00 00 00 00"), /\bmessage credit\b.*\bbytes: /],
+    ["a value of the wrong type", credit('a1 "7"'), /\bmessage credit\b.*\bbytes: /],
+    ["a missing field", frame(`82 a4 "type" a6 "credit" ${VERSION}`), /\bmessage credit\b.*\bbytes: /],
+    ["an unknown field", frame(`84 a4 "type" a6 "credit" ${VERSION} a5 "bytes" 01 a1 "x" 01`), /\bmessage credit\b.*"x"/],
+    ["an unknown type", frame(`82 a4 "type" a4 "what" ${VERSION}`), /\bmessage what\b/],
+    ["a controller's message", frame(`82 a4 "type" a4 "stop" ${VERSION}`), /\bmessage stop\b/],
+    ["a frame over the limit", new Uint8Array(MAX_FRAME_BYTES + 1), new RegExp(`\\b${MAX_FRAME_BYTES} bytes\\b`)],
+  ])("refuses %s and names the fault", (_, bytes, message) => {
     const decode = () => decodeWorkerMessage(bytes);
     expect(decode).toThrow(RefusedError);
-    expect(decode).toThrow(said);
+    expect(decode).toThrow(message);
   });
 
-  test.each([1000, 5_000_000])("tells of the first alone of %d wrong items, of which all would fill the memory", (count) => {
+  test.each([1000, 5_000_000])("reports only the first of %d wrong items, since all of them could exhaust memory", (count) => {
     const length = count.toString(16).padStart(8, "0").replaceAll(/(..)/g, "$1 ");
     const header = frame(
       `86 ${VERSION} a4 "type" a9 "evaluated" a7 "task_id" a1 "t" a7 "attempt" 01 a7 "seconds" 01 a5 "tiers" dd ${length}`,
     );
     const decode = () => decodeWorkerMessage(Buffer.concat([header, Buffer.alloc(count, 0xc0)]));
     expect(decode).toThrow(RefusedError);
-    expect(decode).toThrow(/got tiers\.0: [^;]*$/);
+    expect(decode).toThrow(expect.objectContaining({ received: expect.stringMatching(/^tiers\.0: [^;]*$/) }));
   });
 });

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { decodeWorkerMessage, encode } from "../../../src/protocol/codec.ts";
 import { controllerMessage } from "../../../src/protocol/messages.ts";
 
-/** Bytes that the Python tests read too; test/fixtures/wire/generate.py makes them with another msgpack library. */
+/** Bytes that the Python tests read, too; test/fixtures/wire/generate.py writes them with another msgpack library. */
 const folder = new URL("../../fixtures/wire/", import.meta.url);
 const golden = JSON.parse(readFileSync(new URL("expected.json", folder), "utf8"), spellBytes) as {
   readonly file: string;
@@ -15,17 +15,17 @@ const cases = golden.map(({ file, ...rest }) => ({ file, bytes: new Uint8Array(r
 const plain = new Unpackr({ useRecords: false });
 
 describe("golden bytes of the wire:", () => {
-  test.each(cases.filter(({ from }) => from === "worker"))("$file decodes to what it says", ({ bytes, message }) => {
+  test.each(cases.filter(({ from }) => from === "worker"))("$file decodes to the expected message", ({ bytes, message }) => {
     expect(decodeWorkerMessage(bytes)).toEqual(message);
   });
 
-  test.each(cases.filter(({ from }) => from === "controller"))("$file holds what the controller encodes", ({ bytes, message }) => {
+  test.each(cases.filter(({ from }) => from === "controller"))("$file has the bytes that the controller encodes", ({ bytes, message }) => {
     const encoded = new Uint8Array(encode(controllerMessage.parse(message)));
     expect(plain.unpack(encoded)).toEqual(plain.unpack(bytes));
     expect(plain.unpack(encoded)).toEqual(message);
   });
 
-  test("there is a golden frame of every message type", () => {
+  test("every message type has a golden frame", () => {
     const types = new Set(golden.map(({ message }) => (message as { type: string }).type));
     expect([...types].toSorted()).toEqual([
       "beat",
@@ -52,7 +52,7 @@ describe("golden bytes of the wire:", () => {
   });
 });
 
-/** JSON has no bytes: they are spelled {"hex": …}. */
+/** JSON has no bytes: they are written as {"hex": …}. */
 function spellBytes(_: string, value: unknown): unknown {
   return typeof value === "object" && value !== null && "hex" in value ? new Uint8Array(Buffer.from(value.hex as string, "hex")) : value;
 }

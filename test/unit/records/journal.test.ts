@@ -20,7 +20,7 @@ const close = (round: number) => ({ type: "close", round, reported: ["c0"], fail
 const asked = (round: number, r: number) => ({ type: "round", round, clients: [{ id: "c0", r }] });
 const write = (...entries: readonly unknown[]) => writeFileSync(file, entries.map((entry) => `${JSON.stringify(entry)}\n`).join(""));
 
-test("an absent journal is empty", async () => {
+test("an absent journal reads as empty", async () => {
   expect(await readJournal(file)).toEqual({ commits: [], highest: -1, asked: new Map(), closes: new Map(), hasEnded: false, end: 0 });
 });
 
@@ -54,13 +54,13 @@ test("an incomplete line at the end of a journal is ignored", async () => {
 });
 
 test.each<[string, string, RegExp]>([
-  ["that is not JSON", '{"type":"fit",', /journal\.jsonl:2 is damaged: it is not a journal entry/],
-  ["without a type", JSON.stringify({ round: 1 }), /journal\.jsonl:2 is damaged: it is not a journal entry/],
-  ["with a value of another kind", JSON.stringify({ ...commit(1), round: "one" }), /journal\.jsonl:2 is damaged: round must be a number/],
-  ["that is nested as deep as it goes", `{"type":"commit","round":${"[".repeat(20_000)}${"]".repeat(20_000)}}`, /jsonl:2 is damaged: /],
-  ["with a hash that is none", JSON.stringify(commit(1, "x")), /jsonl:2 is damaged: sha256 must be 64 hexadecimal digits, got "x+"/],
-  ["of a round that does not follow", JSON.stringify(commit(2)), /jsonl:2 is damaged: it commits round 2, and no line commits round 1/],
-])("a damaged journal names the line of an entry %s", async (_, line, message) => {
+  ["that is not JSON", '{"type":"fit",', /journal\.jsonl:2\b/],
+  ["without a type", JSON.stringify({ round: 1 }), /journal\.jsonl:2\b/],
+  ["with a value of the wrong type", JSON.stringify({ ...commit(1), round: "one" }), /journal\.jsonl:2\b.*\bround\b.*\bnumber\b/],
+  ["that is nested too deeply", `{"type":"commit","round":${"[".repeat(20_000)}${"]".repeat(20_000)}}`, /jsonl:2\b/],
+  ["with an invalid hash", JSON.stringify(commit(1, "x")), /jsonl:2\b.*\bsha256\b.*\b64\b.*"x+"/],
+  ["for a round that does not follow", JSON.stringify(commit(2)), /jsonl:2\b.*\bround 2\b.*\bround 1\b/],
+])("the error of a damaged journal names the line of an entry %s", async (_, line, message) => {
   write(commit(0));
   appendFileSync(file, `${line}\n${JSON.stringify({ type: "end" })}\n`);
   await expect(readJournal(file)).rejects.toThrow(message);
@@ -103,7 +103,7 @@ const written: readonly (readonly [JournalEntry, string])[] = [
   [{ type: "end" }, '{"type":"end"}'],
 ];
 
-test("every type of entry is written with these bytes and can be read again", async () => {
+test("journal entries of every type have fixed bytes and can be read again", async () => {
   const journal = openJournal(file);
   for (const [entry] of written) journal.append(entry);
   await journal.close();
@@ -121,22 +121,25 @@ const forPeople = ["fit", "failure", "late"];
 const lines = written.map(([{ type }, line]) => [type, line] as const);
 
 test.each(lines.filter(([type]) => forPeople.includes(type)))(
-  "a %s entry, which nothing is continued from, may hold anything",
+  "a journal's %s entry, which no resume depends on, may hold anything",
   async (type) => {
     write(commit(0), { type, extra: 1 }, commit(1));
     expect((await readJournal(file)).commits).toHaveLength(2);
   },
 );
 
-test.each(lines.filter(([type]) => !forPeople.includes(type)))("a %s entry with an unknown key is damaged", async (_, line) => {
-  writeFileSync(file, `${line.replace(/\}$/, ',"extra":1}')}\n`);
-  await expect(readJournal(file)).rejects.toMatchObject({
-    kind: "run",
-    message: expect.stringContaining("journal.jsonl:1 is damaged: extra"),
-  });
-});
+test.each(lines.filter(([type]) => !forPeople.includes(type)))(
+  "a journal's %s entry with an unknown key counts as damaged",
+  async (_, line) => {
+    writeFileSync(file, `${line.replace(/\}$/, ',"extra":1}')}\n`);
+    await expect(readJournal(file)).rejects.toMatchObject({
+      kind: "run",
+      message: expect.stringMatching(/journal\.jsonl:1\b.*\bextra\b/),
+    });
+  },
+);
 
-test("an entry of a type that only a later version knows is skipped", async () => {
+test("a journal entry of a type that only a later version knows is skipped", async () => {
   write(commit(0), { type: "tomorrow", anything: [1] }, commit(1));
   expect((await readJournal(file)).commits).toHaveLength(2);
 });

@@ -21,7 +21,7 @@ describe.runIf(hasRoom)("a file of 2.5 GiB", { timeout: 1_800_000 }, () => {
     return folder;
   };
 
-  test("is read back as it was committed: a global adapter", async () => {
+  test("can be a global adapter: it is read back with the committed bytes", async () => {
     const runsDir = temporary();
     const global = new Uint8Array(BYTES);
     global.set([1, 2, 3]);
@@ -41,7 +41,7 @@ describe.runIf(hasRoom)("a file of 2.5 GiB", { timeout: 1_800_000 }, () => {
     expect(hash.digest("hex")).toBe(sha256);
   });
 
-  test("is read line by line: a journal", async () => {
+  test("can be a journal: it is read line by line", async () => {
     const file = path.join(temporary(), "journal.jsonl");
     const entry = (value: object) => Buffer.from(`${JSON.stringify(value)}\n`);
     const commit = { type: "commit", sha256: "a".repeat(64), state_sha256: null, clients: [], set_aside: [] };

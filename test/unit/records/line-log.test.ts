@@ -14,7 +14,7 @@ afterEach(() => rm(folder, { recursive: true }));
 
 const encode = (line: number) => ({ line });
 
-test("a line log keeps the order of its lines, and can be closed twice", async () => {
+test("a line log keeps the order of its lines and can be closed twice", async () => {
   const log = openLineLog(file, { encode });
   for (let line = 0; line < 100; line++) log.append(line);
   await log.close();
@@ -23,7 +23,7 @@ test("a line log keeps the order of its lines, and can be closed twice", async (
   expect(lines.map((line) => JSON.parse(line).line)).toEqual([...Array(100).keys()]);
 });
 
-test("what follows the kept bytes is cut off by the first write, not before", async () => {
+test("a line log is truncated to the kept bytes by the first write, not before", async () => {
   const [kept, torn] = ['{"line":0}\n', '{"li'];
   await writeFile(file, kept + torn);
   const log = openLineLog(file, { keep: kept.length, encode });
@@ -34,7 +34,7 @@ test("what follows the kept bytes is cut off by the first write, not before", as
   expect(await readFile(file, "utf8")).toBe(`${kept}{"line":1}\n`);
 });
 
-test("a failed write is thrown by every flush, and nothing is written after it", async () => {
+test("a failed write of a line log is thrown by every flush, and nothing is written after it", async () => {
   const log = openLineLog(path.join(folder, "missing", "log.jsonl"), { encode });
   log.append(0);
   await expect(log.flush()).rejects.toMatchObject({ kind: "environment", message: expect.stringContaining("ENOENT") });

@@ -18,7 +18,7 @@ import { createInterface } from "node:readline";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type FolderLock, isRefusal, takeLock } from "../../../src/records/lock.ts";
 
-// Each starts processes, which takes its time on a busy machine.
+// Each test starts processes, which may take long on a busy machine.
 vi.setConfig({ testTimeout: 300_000 });
 
 const compiled = path.join(import.meta.dirname, "../../../dist/records/lock.js");
@@ -71,7 +71,7 @@ test("releasing a lock twice leaves the next holder's lock alone", async () => {
   second.release();
 });
 
-test("another process is told who holds the lock, and gets it once that process is killed", async () => {
+test("another process learns who holds the lock, and gets it once that process is killed", async () => {
   const holder = start(HOLD);
   expect(await holder.line()).toBe("took");
   expect(await takeLock(folder)).toMatchObject({ isThisProcess: false, holder: { pid: holder.child.pid, folder } });
@@ -104,8 +104,8 @@ const HIDE = 'mount -o remount,hidepid=2 /proc && exec setpriv --reuid 65534 --r
 const HIDDEN = ["unshare", "--mount", "sh", "-c", HIDE, "sh"];
 const canRun = ([command = "", ...args]: readonly string[]) => spawnSync(command, [...args, process.execPath, "-e", ""]).status === 0;
 
-// Only root may make namespaces on most machines; elsewhere these are skipped.
-test.skipIf(!canRun(NAMESPACE))("a holder in another PID namespace keeps its lock, and its end there frees it", async () => {
+// On most machines only root may create namespaces; elsewhere these tests are skipped.
+test.skipIf(!canRun(NAMESPACE))("a holder in another PID namespace keeps its lock until it ends", async () => {
   const holder = start(`${TRY} process.stdin.once("data", () => process.exit());`, NAMESPACE);
   expect(await holder.line()).toBe("took");
   expect(await takeLock(folder)).toMatchObject({ isThisProcess: false, holder: { pid: 1, host: hostname() } });
@@ -125,7 +125,7 @@ test.skipIf(!canRun(HIDDEN))("a holder whose /proc entry cannot be read keeps it
 });
 
 test.each(["", '{"pid":', '{"pid":2147483647,"host":"elsewhere","started":null}\n'])(
-  "a lock file that nobody holds is taken, whatever it says: %j",
+  "a lock file that nobody holds can be taken, whatever its content: %j",
   async (left) => {
     writeFileSync(path.join(folder, "lock"), left);
     const lock = await requireLock();
@@ -135,7 +135,7 @@ test.each(["", '{"pid":', '{"pid":2147483647,"host":"elsewhere","started":null}\
   },
 );
 
-test("a copied folder tells which one it was copied from; a moved folder is no copy", async () => {
+test("the lock of a copied folder names the original; a moved folder does not count as a copy", async () => {
   const [live, copy, moved] = ["live", "copy", "moved"].map((name) => path.join(folder, name)) as [string, string, string];
   mkdirSync(live);
   const lock = await requireLock(live);
@@ -148,7 +148,7 @@ test("a copied folder tells which one it was copied from; a moved folder is no c
   ofCopy.release();
   lock.release();
 
-  // As a kill leaves it.
+  // The state after a kill.
   mkdirSync(moved);
   const holder = start(HOLD.replace("folder", JSON.stringify(live)));
   expect(await holder.line()).toBe("took");
@@ -177,7 +177,7 @@ test("processes that take and release one lock repeatedly never hold it at the s
     for (let taken = 0; taken < 100; ) {
       const lock = await takeLock(folder);
       if (!("release" in lock)) continue;
-      // Fails where somebody else holds the lock as well.
+      // Fails if another process holds the lock, too.
       closeSync(openSync(folder + "/inside", "wx"));
       rmSync(folder + "/inside");
       lock.release();
@@ -189,10 +189,10 @@ test("processes that take and release one lock repeatedly never hold it at the s
   expect(await Promise.all(ends)).toEqual(["done", "done", "done"]);
 });
 
-describe("where files cannot be locked, the error says so and what to do:", () => {
+describe("an EnvironmentError says what to do", () => {
   afterEach(() => vi.doUnmock("fs-native-extensions"));
 
-  test("a file system without locks", async () => {
+  test("if the file system does not support locks", async () => {
     const missing = Object.assign(new Error("function not implemented"), { code: "ENOSYS" });
     vi.doMock("fs-native-extensions", () => ({
       tryLock: () => {
@@ -202,12 +202,13 @@ describe("where files cannot be locked, the error says so and what to do:", () =
     const error = await takeLock(folder).catch((cause: unknown) => cause);
     expect(error).toMatchObject({
       kind: "environment",
-      message: expect.stringMatching(/lock cannot be locked[^]*runs_dir/),
+      message: expect.stringContaining(path.join(folder, "lock")),
+      remedy: expect.stringContaining("runs_dir"),
       cause: missing,
     });
   });
 
-  test("a system that the package has no build for", async () => {
+  test("if there is no build of the lock package for the system", async () => {
     vi.doMock("fs-native-extensions", () => {
       throw new Error("cannot find addon");
     });

@@ -14,22 +14,22 @@ test("a model is recorded by part and file", () => {
   });
 });
 
-test("files that differ between two workers' models are named", () => {
+test("differences between two workers' models are named", () => {
   expect(sourceChanges(source, structuredClone(source))).toEqual([]);
   const files = [file("weights", "model.safetensors", "9"), file("config", "config.json", "4"), file("code", "task.py", "3")];
   expect(sourceChanges(source, { commit: "cd", files })).toEqual([
     "commit ab became cd",
-    'weights file model.safetensors has changed since the run began (SHA-256 expected "1", got "9")',
-    "tokenizer file tokenizer.json is missing",
-    "config file config.json did not exist when the run began",
+    expect.stringMatching(/^weights file model\.safetensors\b.*"1".*"9"/),
+    expect.stringMatching(/^tokenizer file tokenizer\.json\b.*\bmissing\b/),
+    expect.stringMatching(/^config file config\.json\b.*\bdid not exist\b/),
   ]);
 });
 
-test("evaluating on another base model than the adapter was trained on gives a remark that names the files", () => {
+test("evaluating an adapter on a base model that it was not trained on gives a remark that names the files", () => {
   const record = describeSource(source);
   expect(baseRemarks(record, source)).toEqual([]);
   expect(baseRemarks(record, { commit: null, files: [...source.files.slice(1), file("weights", "model.safetensors", "9")] })).toEqual([
-    "the adapter was trained on another base model: model.safetensors differ (by SHA-256) from those of the run",
+    expect.stringMatching(/\bmodel\.safetensors\b/),
   ]);
   expect(baseRemarks({}, source)).toEqual([]);
   expect(baseRemarks(record, { commit: null, files: [] })).toEqual([]);

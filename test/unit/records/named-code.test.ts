@@ -21,7 +21,7 @@ const configOf = (model: object, python?: string) => ({
   workers: { python },
 });
 
-test("a built-in task in the usual environment names no code", async () => {
+test("a built-in task in the default environment needs no code to be named", async () => {
   for (const config of [configOf({}), configOf({}, environmentPython())]) {
     expect(unnamedCode(config)).toEqual([]);
     await rememberCode(config);
@@ -29,7 +29,7 @@ test("a built-in task in the usual environment names no code", async () => {
   expect(readdirSync(cache)).toEqual([]);
 });
 
-test("an interpreter, a task of one's own and a model's code are allowed once named, but not similar ones", async () => {
+test("an interpreter, a custom task and a model's code are allowed once named, but similar ones are not", async () => {
   const config = configOf({ task: "mine:Task", taskFolder: "/tasks", trustRemoteCode: true }, "/opt/python");
   expect(unnamedCode(config)).toEqual([
     { key: "workers.python", value: "/opt/python" },

@@ -54,7 +54,7 @@ const config = validateRun({
   strategy: { selection: allClients(), rankAssignment: () => 2, aggregation: segmentWise() },
 });
 
-/** Every file that a run can leave, made by the code that makes them; a worker's log and a replaced run stand in. */
+/** Creates every file that a run can leave with the code that normally does; a worker's log and a replaced run are faked. */
 async function makeFiles(): Promise<readonly string[]> {
   const root = await runs.make({ name: "a", layout, rounds: [adapter] });
   const directory = await reopenRunDirectory(root);
@@ -87,14 +87,14 @@ async function makeFiles(): Promise<readonly string[]> {
   return files;
 }
 
-test("the README lists every file that a run leaves, and no other", async () => {
+test("src/records/README.md lists exactly the files that a run leaves", async () => {
   const files = await makeFiles();
   expect(documentedFiles.length).toBeGreaterThan(10);
   expect(documentedFiles.filter(({ pattern }) => !files.some((file) => pattern.test(file))).map(({ name }) => name)).toEqual([]);
   expect(files.filter((file) => !documentedFiles.some(({ pattern }) => pattern.test(file)))).toEqual([]);
 });
 
-test("the README names files of this folder that are there, and options that the commands have", () => {
+test("src/records/README.md names only existing schema files and command options", () => {
   const schemas = documentedFiles.flatMap(({ schema }) => schema ?? []);
   const named = [...readme.matchAll(/`([\w-]+\.ts)`/g)].map(([, name]) => name as string);
   expect(named).toEqual(expect.arrayContaining(schemas));

@@ -11,12 +11,12 @@ const record = {
   clients: [{ id: "c0", n: 5 }],
 };
 
-test("a run may be resumed in another folder and with other workers", () => {
+test("a run can be resumed in another folder and with other workers", () => {
   const config = { ...record.config, name: "b", runs_dir: "/else", record_updates: true, workers: { count: 9, threads: 1, retries: 7 } };
   expect(requireSameRun(record, { ...record, name: "b", config, index: { path: "/other", sha256: "ab" } })).toEqual([]);
 });
 
-test("the adapter a run started from may have moved, but not have changed or been left out", () => {
+test("the adapter that a run started from may have moved before a resume, but not have changed or been removed from the config", () => {
   const begun = { ...record, init_from: { path: "/a", sha256: "ab" } };
   expect(requireSameRun(begun, { ...begun, init_from: { path: "/b", sha256: "ab" } })).toEqual([]);
   expect(() => requireSameRun(begun, { ...begun, init_from: { path: "/a", sha256: "cd" } })).toThrow(/init_from\.sha256/);
@@ -37,21 +37,18 @@ test("every difference that would make it a different run is reported at once", 
       "index.sha256",
       "clients.0.n",
     ]);
-    expect((error as ConfigError).message).toMatch(/lora\.tiers {2}was \[1,8\] when the run began and is \[1,4,8\] now/);
-    expect((error as ConfigError).message).toMatch(/index\.sha256 .*data and model/);
+    expect((error as ConfigError).issues[1]?.message).toMatch(/\[1,8\].*\[1,4,8\]/);
+    expect((error as ConfigError).issues[3]?.message).toMatch(/\bdata and model\b/);
   }
 });
 
-test("a resume with more rounds is told how to start from this run's adapter", () => {
+test("the error of a resume with more rounds names lora.init_from", () => {
   const withRounds = (rounds: number) => ({ config: { rounds } });
-  const another = "which would make it a different run: start it under another name";
-  expect(() => requireSameRun(withRounds(2), withRounds(3))).toThrow(
-    `rounds  was 2 when the run began and is 3 now, ${another}; with lora.init_from: RUN it starts from this run's adapter`,
-  );
-  expect(() => requireSameRun(withRounds(2), withRounds(1))).toThrow(/under another name$/);
+  expect(() => requireSameRun(withRounds(2), withRounds(3))).toThrow(/\brounds\b.*\b2\b.*\b3\b.*\blora\.init_from\b/);
+  expect(() => requireSameRun(withRounds(2), withRounds(1))).toThrow(/^(?!.*init_from).*\brounds\b.*\b2\b.*\b1\b/ms);
 });
 
-test("another torch version is noted, and a record without data and model is accepted", () => {
+test("a resume notes another torch version, and accepts a record without data and model", () => {
   expect(requireSameRun(record, { ...record, versions: { torch: "2.14.0" } })).toEqual([
     { path: "versions.torch", was: "2.13.0", is: "2.14.0" },
   ]);
@@ -76,7 +73,7 @@ function issuesOf(now: object, changedData: readonly string[] = []): ConfigError
   return [];
 }
 
-test("another model, code or data is refused with the names of the files, without the differences that follow from it", () => {
+test("a resume with another model, code or data is refused with the names of the files, without the differences that follow", () => {
   const now = {
     ...made,
     model: { commit: "a".repeat(40), weights: { "model.safetensors": HASH("f") }, tokenizer: {}, config: { "config.json": HASH("6") } },
@@ -85,21 +82,19 @@ test("another model, code or data is refused with the names of the files, withou
     index: { path: "/cache/b", sha256: "cd" },
     clients: [{ id: "c0", n: 6 }],
   };
-  const another = "or start a run under another name";
-  expect(issuesOf(now, ["7.png, which a row of data.path names, is missing"]).map(({ path, message }) => `${path}: ${message}`)).toEqual([
-    `model.name_or_path: led to commit null when the run began and leads to aaaaaaaaaaaa… now: set model.revision to the first, ${another}`,
-    "model.name_or_path: weights file model.safetensors of the model has changed since the run began " +
-      `(SHA-256 expected 111111111111…, got ffffffffffff…): put it back, ${another}`,
-    `model.name_or_path: tokenizer file tokenizer.json of the model is missing: put it back, ${another}`,
-    `model.name_or_path: config file config.json of the model did not exist when the run began: put it back, ${another}`,
-    "model.task: module helper.py of the task has changed since the run began " +
-      `(SHA-256 expected 444444444444…, got eeeeeeeeeeee…): put it back, ${another}`,
-    `data.path: 7.png, which a row of data.path names, is missing: put back what the run began with, ${another}`,
+  const issue = (path: string, message: RegExp) => ({ path, message: expect.stringMatching(message) });
+  expect(issuesOf(now, ["7.png, which a row of data.path names, is missing"])).toEqual([
+    issue("model.name_or_path", /\bcommit null\b.*\baaaaaaaaaaaa….*\bmodel\.revision\b/),
+    issue("model.name_or_path", /^weights file model\.safetensors\b.*\b111111111111….*\bffffffffffff…/),
+    issue("model.name_or_path", /^tokenizer file tokenizer\.json\b.*\bmissing\b/),
+    issue("model.name_or_path", /^config file config\.json\b.*\bdid not exist\b/),
+    issue("model.task", /^module helper\.py\b.*\b444444444444….*\beeeeeeeeeeee…/),
+    issue("data.path", /^7\.png, which a row of data\.path names, is missing\b/),
   ]);
-  expect(issuesOf({ ...made, data: { sha256: HASH("d") } })[0]?.message).toMatch(/^the data has changed since the run began/);
+  expect(issuesOf({ ...made, data: { sha256: HASH("d") } })).toEqual([issue("data.path", /^the data\b.*\b555555555555….*\bdddddddddddd…/)]);
 });
 
-test("another processor and other variables that choose kernels are noted", () => {
+test("a resume notes another processor and other variables that choose kernels", () => {
   const known = { ...made, variables: {}, device: { type: "cpu", name: "EPYC", capability: "AVX512" } };
   const now = { ...known, variables: { MKL_CBWR: "AVX2" }, device: { ...known.device, name: "Xeon", capability: "AVX2" } };
   expect(requireSameRun(known, now)).toEqual([
@@ -109,18 +104,16 @@ test("another processor and other variables that choose kernels are noted", () =
   ]);
 });
 
-test("a record from before models were recorded is refused as such; one of a run killed at its start is not", () => {
-  expect(() => requireSameRun(record, made)).toThrow(/recorded by an earlier version of prelort/);
+test("a record from before models were recorded is refused as such, but not one of a run killed at its start", () => {
+  expect(() => requireSameRun(record, made)).toThrow(/\bearlier version\b/);
   const { name, config } = record;
   expect(requireSameRun({ name, config }, made)).toEqual([]);
 });
 
-test("options that have come or gone since a run was recorded make it no other, as long as they change nothing", () => {
+test("options added or removed since a run was recorded do not prevent a resume if they had no effect", () => {
   const now = { ...record, config: { ...record.config, fit: { local_steps: 10, lr: 1 } } };
   const before = (fit: object) => ({ ...record, config: { ...record.config, fit } });
   expect(requireSameRun(before({ lr: 1, batched_truncations: false }), now)).toEqual([]);
-  expect(() => requireSameRun(before({ lr: 1, batched_truncations: true }), now)).toThrow(/fit\.batched_truncations {2}was true/);
-  expect(() => requireSameRun(before({ lr: 1, local_steps: 9 }), now)).toThrow(
-    /fit\.local_steps {2}was 9 when the run began and is 10 now/,
-  );
+  expect(() => requireSameRun(before({ lr: 1, batched_truncations: true }), now)).toThrow(/fit\.batched_truncations\b.*\btrue\b/);
+  expect(() => requireSameRun(before({ lr: 1, local_steps: 9 }), now)).toThrow(/fit\.local_steps\b.*\b9\b.*\b10\b/);
 });

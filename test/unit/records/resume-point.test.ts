@@ -38,7 +38,7 @@ interface RunOptions {
   readonly record?: WrittenRecord;
 }
 
-/** A run of rounds 0 to ROUNDS, with figures of as many as `measured`. */
+/** A run of rounds 0 to ROUNDS, the first `measured` of them with metrics. */
 async function makeRun({ measured = ROUNDS + 1, hasEnded = false, record = { name: "a" } }: RunOptions = {}): Promise<void> {
   const directory = await createRunDirectory({ runsDir, name: "a" });
   await directory.writeRecord(record);
@@ -79,21 +79,17 @@ const editLine = (file: string, number: number, edit: (line: string) => string) 
   writeFileSync(at(file), lines.map((line, index) => (index === number - 1 ? edit(line) : line)).join("\n"));
 };
 
-describe("a run that ended is refused rather than shortened, and nothing in its folder changes,", () => {
+describe("an ended run is refused rather than shortened, and its folder does not change,", () => {
   test.each<[string, RegExp, () => void]>([
-    [
-      "without rounds/",
-      /rounds\/4\/global\.safetensors is missing \(its SHA-256 was \w{64}\)/,
-      () => rmSync(at("rounds"), { recursive: true }),
-    ],
+    ["without rounds/", /rounds\/4\/global\.safetensors\b.*\bmissing\b.*\b\w{64}\b/, () => rmSync(at("rounds"), { recursive: true })],
     [
       "with a flipped byte in its last adapter",
-      /4\/global\.safetensors is damaged \(expected SHA-256 \w{64}, found \w{64}\)/,
+      /4\/global\.safetensors\b.*\b\w{64}\b.*\b\w{64}\b/,
       () => flip("rounds/4/global.safetensors"),
     ],
     [
       "with a flipped byte in its server's state",
-      /4\/server-state\.safetensors is damaged/,
+      /4\/server-state\.safetensors\b.*\b\w{64}\b.*\b\w{64}\b/,
       () => flip("rounds/4/server-state.safetensors"),
     ],
   ])("%s", async (_, message, damage) => {
@@ -101,13 +97,13 @@ describe("a run that ended is refused rather than shortened, and nothing in its 
     damage();
     const before = snapshot();
     await expect(reopenRunDirectory(root)).rejects.toThrow(message);
-    await expect(reopenRunDirectory(root)).rejects.toThrow(/ended after round 4.*Nothing was changed/);
+    await expect(reopenRunDirectory(root)).rejects.toThrow(/\bround 4\b/);
     await expect(reopenRunDirectory(root)).rejects.toMatchObject({ kind: "run" });
     expect(snapshot()).toEqual(before);
   });
 });
 
-describe("a file that cannot be read is an error, and nothing in the folder changes:", () => {
+describe("an unreadable file is an error, and the folder does not change:", () => {
   const inPlaceOf = (file: string, put: (file: string) => void) => () => {
     renameSync(at(file), path.join(runsDir, "moved"));
     put(at(file));
@@ -137,33 +133,29 @@ describe("a file that cannot be read is an error, and nothing in the folder chan
     const before = snapshot();
     await expect(reopenRunDirectory(root)).rejects.toMatchObject({
       kind: "environment",
-      message: expect.stringMatching(new RegExp(`${file} could not be read: ${code}`)),
+      message: expect.stringMatching(new RegExp(`${file}\\b.*\\b${code}\\b`)),
     });
     expect(snapshot()).toEqual(before);
   });
 });
 
-describe("records that contradict each other are refused, and nothing in the folder changes:", () => {
+describe("records that contradict each other are refused, and the folder does not change:", () => {
   test.each<[string, RegExp, () => void]>([
-    ["a journal that is gone", /journal\.jsonl commits no round, but .* holds round 4/, () => rmSync(at("journal.jsonl"))],
+    ["a missing journal", /journal\.jsonl\b.*\bround 4\b/, () => rmSync(at("journal.jsonl"))],
     [
-      "a journal that lacks its end",
-      /journal\.jsonl commits rounds up to 1, but .* holds round 4/,
+      "a journal without its last lines",
+      /journal\.jsonl\b.*\b1\b.*\bround 4\b/,
       () => truncateSync(at("journal.jsonl"), endOfLine("journal.jsonl", 2)),
     ],
     [
-      "a journal that lacks its last commit alone, of which there are figures",
-      /journal\.jsonl commits rounds up to 3, but .* holds round 4/,
+      "a journal without its last commit, of a round that has metrics",
+      /journal\.jsonl\b.*\b3\b.*\bround 4\b/,
       () => truncateSync(at("journal.jsonl"), endOfLine("journal.jsonl", ROUNDS)),
     ],
-    ["a damaged line in the journal", /journal\.jsonl:3 is damaged/, () => editLine("journal.jsonl", 3, (line) => line.slice(1))],
-    [
-      "a commit that is gone from the journal",
-      /journal\.jsonl:3 is damaged: it commits round 3, and no line commits round 2/,
-      () => deleteLine("journal.jsonl", 3),
-    ],
-    ["no round that can be read", /none of the 5 committed rounds .* can be read/, () => rmSync(at("rounds"), { recursive: true })],
-    ["a damaged run.json", /run\.json is damaged/, () => truncateSync(at("run.json"), 5)],
+    ["a damaged line in the journal", /journal\.jsonl:3\b/, () => editLine("journal.jsonl", 3, (line) => line.slice(1))],
+    ["a commit missing from the journal", /journal\.jsonl:3\b.*\bround 3\b.*\bround 2\b/, () => deleteLine("journal.jsonl", 3)],
+    ["no readable round", /\b5 committed rounds\b.*rounds\/4\/global\.safetensors\b/, () => rmSync(at("rounds"), { recursive: true })],
+    ["a damaged run.json", /run\.json\b/, () => truncateSync(at("run.json"), 5)],
   ])("%s", async (_, message, damage) => {
     await makeRun();
     damage();
@@ -184,17 +176,17 @@ describe("records that contradict each other are refused, and nothing in the fol
   const endOfLine = (file: string, lines: number) => readFileSync(at(file), "utf8").split("\n").slice(0, lines).join("\n").length + 1;
 });
 
-test("a run.json from before the data were ready is refused beside committed rounds, and nothing in the folder changes", async () => {
+test("a run.json from before the data was ready is refused next to committed rounds, and the folder does not change", async () => {
   await makeRun({ record: { name: "a", config: { rounds: 4 } } });
   const before = snapshot();
   await expect(reopenRunDirectory(root)).rejects.toMatchObject({
     kind: "run",
-    message: expect.stringMatching(/run\.json was written before .* ready.*--overwrite/s),
+    message: expect.stringMatching(/run\.json\b.*--overwrite\b/s),
   });
   expect(snapshot()).toEqual(before);
 });
 
-test("an interrupted run continues from the last undamaged round, and says what was damaged", async () => {
+test("an interrupted run continues from the last undamaged round and reports what is damaged", async () => {
   await makeRun();
   flip("rounds/4/global.safetensors");
   rmSync(at("rounds/3"), { recursive: true });
@@ -203,17 +195,17 @@ test("an interrupted run continues from the last undamaged round, and says what 
     expect(commits.map(({ round }) => round)).toEqual([0, 1, 2]);
     expect(metrics.map(({ round }) => round)).toEqual([0, 1, 2]);
     expect(remarks).toEqual([
-      expect.stringMatching(/^rounds\/4\/global\.safetensors is damaged.*continues from round 2 and trains the later rounds again$/),
-      expect.stringMatching(/^rounds\/3\/global\.safetensors is missing/),
+      expect.stringMatching(/^rounds\/4\/global\.safetensors\b.*\bdamaged\b.*\bround 2\b/),
+      expect.stringMatching(/^rounds\/3\/global\.safetensors\b.*\bmissing\b.*\bround 2\b/),
     ]);
   });
   expect(snapshot()).toEqual(before);
-  // Once a round is made again, its line takes the place of those that followed.
+  // Once a round is trained again, its line replaces those of later rounds.
   await reopened((directory) => directory.writeMetrics(metricsOf(3)));
   expect(snapshot()["metrics.jsonl"]).toBe(before["metrics.jsonl"]!.split("\n").slice(0, 4).join("\n") + "\n");
 });
 
-test("incomplete last lines are cut off by the first write, not before", async () => {
+test("the first write after a resume truncates incomplete last lines; opening the directory does not", async () => {
   await makeRun({ measured: ROUNDS });
   const torn = { "journal.jsonl": '{"type":"commit"', "metrics.jsonl": '{"round":4,"by', "timings.jsonl": '{"ro' };
   const whole = snapshot();
@@ -235,17 +227,13 @@ test("incomplete last lines are cut off by the first write, not before", async (
   expect(after["metrics.jsonl"]?.split("\n")).toHaveLength(6);
 });
 
-describe("a round whose line of metrics.jsonl is wrong", () => {
+describe("a round with a wrong line in metrics.jsonl", () => {
   const damages: readonly (readonly [string, (line: string) => string, RegExp])[] = [
-    ["is not JSON", (line) => line.slice(1), /^metrics\.jsonl:3 is damaged: it is not JSON/],
-    ["has another key", (line) => line.replace('"passes"', '"pasess"'), /^metrics\.jsonl:3 is damaged: passes is needed/],
-    [
-      "is of another round",
-      (line) => line.replace('"round":2', '"round":3'),
-      /^metrics\.jsonl:3 is damaged: it differs from what was committed for round 3/,
-    ],
+    ["is not JSON", (line) => line.slice(1), /^metrics\.jsonl:3\b.*\bJSON\b/],
+    ["has a misspelt key", (line) => line.replace('"passes"', '"pasess"'), /^metrics\.jsonl:3\b.*\bpasses\b/],
+    ["belongs to another round", (line) => line.replace('"round":2', '"round":3'), /^metrics\.jsonl:3\b.*\bround 3\b/],
   ];
-  test.each(damages)("is evaluated again if its line %s, and all other lines are kept", async (_, edit, remark) => {
+  test.each(damages)("is evaluated again if the line %s, and all other lines are kept", async (_, edit, remark) => {
     await makeRun({ hasEnded: true });
     const whole = snapshot()["metrics.jsonl"];
     editLine("metrics.jsonl", 3, edit);
@@ -253,25 +241,25 @@ describe("a round whose line of metrics.jsonl is wrong", () => {
     await reopened(({ unmeasured, metrics, remarks }) => {
       expect(unmeasured).toEqual([2]);
       expect(metrics.map(({ round }) => round)).toEqual([0, 1, 3, 4]);
-      expect(remarks).toEqual([expect.stringMatching(remark), "metrics.jsonl has no line for round 2: its adapter is evaluated again"]);
+      expect(remarks).toEqual([expect.stringMatching(remark), expect.stringMatching(/^metrics\.jsonl\b.*\bround 2\b/)]);
     });
     expect(snapshot()).toEqual(before);
     await reopened((directory) => directory.writeMetrics(metricsOf(2)));
     expect(snapshot()["metrics.jsonl"]).toBe(whole);
   });
 
-  test("is reported if its adapter is missing, too", async () => {
+  test("is reported, but not evaluated again, if its adapter is missing, too", async () => {
     await makeRun({ hasEnded: true });
     editLine("metrics.jsonl", 3, () => "");
     rmSync(at("rounds/2"), { recursive: true });
     await reopened(({ unmeasured, remarks }) => {
       expect(unmeasured).toEqual([]);
-      expect(remarks.at(-1)).toMatch(/no line for round 2, and it cannot be computed again: rounds\/2\/global\.safetensors is missing/);
+      expect(remarks.at(-1)).toMatch(/^metrics\.jsonl\b.*\bround 2\b.*rounds\/2\/global\.safetensors\b.*\bmissing\b/);
     });
   });
 });
 
-test("a log is never written through a link", async () => {
+test("a run's log is never written through a link", async () => {
   await makeRun();
   const outside = path.join(runsDir, "outside");
   renameSync(at("journal.jsonl"), outside);
@@ -279,7 +267,7 @@ test("a log is never written through a link", async () => {
   const before = readFileSync(outside, "utf8");
   const directory = await reopenRunDirectory(root);
   directory.journal.append({ type: "resume", after: 4, differences: [] });
-  await expect(directory.journal.flush()).rejects.toThrow(/journal\.jsonl could not be written: ELOOP/);
+  await expect(directory.journal.flush()).rejects.toThrow(/journal\.jsonl\b.*\bELOOP\b/);
   await directory.close().catch(() => undefined);
   expect(readFileSync(outside, "utf8")).toBe(before);
 });

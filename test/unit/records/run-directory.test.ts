@@ -31,12 +31,12 @@ test("a committed round is on disk under its number, with its metrics and the ha
   expect(await readFile(path.join(folder, "a", "journal.jsonl"), "utf8")).toContain(sha256);
 });
 
-test("a durable write leaves nothing beside the file", async () => {
+test("a durable write leaves no other file behind", async () => {
   await writeDurably(path.join(folder, "x", "run.json"), "{}");
   expect(await readdir(path.join(folder, "x"))).toEqual(["run.json"]);
 });
 
-test("a write that makes folders flushes each folder that got a new entry", async () => {
+test("a durable write that creates folders flushes each folder with a new entry", async () => {
   expect(changedFolders("/runs/a/rounds/0", "/runs/a/rounds")).toEqual(["/runs/a/rounds/0", "/runs/a/rounds", "/runs/a"]);
   expect(changedFolders("/runs/a/rounds/1", "/runs/a/rounds/1")).toEqual(["/runs/a/rounds/1", "/runs/a/rounds"]);
   expect(changedFolders("/runs/a", undefined)).toEqual(["/runs/a"]);

@@ -40,7 +40,7 @@ const ready = {
   left_out: [{ name: "embeddings", kind: "Embedding", count: 1, parameters: 9 }],
 };
 
-/** Keys and their order are those of every run directory that is on somebody's disk. */
+/** Keys and their order must not change: run directories on users' disks have them. */
 const WRITTEN =
   '{"name":"a","prelort":"0.1.0","method":{"name":"segment-wise","note":"a note"},"doubts":[],' +
   '"config":{"rounds":2,"model":{"name_or_path":"m"},"seed":7},' +
@@ -62,7 +62,7 @@ function temporary(): string {
   return folder;
 }
 
-test("run.json is written with these keys in this order, and read back as what was written", async () => {
+test("run.json has fixed keys in a fixed order, and is read back as it was written", async () => {
   const directory = await createRunDirectory({ runsDir: temporary(), name: "a" });
   await directory.writeRecord({ ...encodeBegun(begun), ...encodeReady(ready) });
   await directory.close();
@@ -73,7 +73,7 @@ test("run.json is written with these keys in this order, and read back as what w
   expect(config).toEqual({ rounds: 2, model: { name_or_path: "m" }, seed: 7 });
 });
 
-test("a record that lacks what a reader needs is refused with the missing keys; whatever else it holds is left alone", async () => {
+test("a record without what a reader needs is refused with the missing keys, and its other content is ignored", async () => {
   const folder = temporary();
   const record = { labels: [], peft: { task_type: null, modules_to_save: [] }, later: { version: 2 } };
   writeFileSync(path.join(folder, "run.json"), JSON.stringify(record));
@@ -84,15 +84,15 @@ test("a record that lacks what a reader needs is refused with the missing keys; 
   expect(await readRecord(folder)).toEqual(record);
   await expect(readReadyRecord(folder, runRecord.pick({ eval_examples: true, labels: true }))).rejects.toMatchObject({
     kind: "config",
-    message: expect.stringMatching(/eval_examples is needed/),
+    message: expect.stringMatching(/run\.json\b.*\beval_examples\b/),
   });
 });
 
-test("a record is ready once it says what the data and the model turned out to be", () => {
+test("a record is ready once it describes the data and the model", () => {
   expect(isReady(encodeBegun(begun))).toBe(false);
   expect(isReady({ ...encodeBegun(begun), ...encodeReady(ready) })).toBe(true);
 });
 
-test("a file in place of a run's folder is named as such", async () => {
-  await expect(readRecord("configs/quickstart.yaml")).rejects.toThrow("configs/quickstart.yaml is a file; give a run's folder");
+test("a file in place of a run's folder is refused as a file", async () => {
+  await expect(readRecord("configs/quickstart.yaml")).rejects.toThrow(/configs\/quickstart\.yaml is a file\b/);
 });

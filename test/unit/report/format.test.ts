@@ -19,11 +19,11 @@ it.each([
   [3600, "1 h 0 min"],
 ])("%d seconds are %s", (seconds, expected) => expect(formatSeconds(seconds)).toBe(expected));
 
-it("a number that is not there is a dash", () => {
+it("a missing number is a dash", () => {
   expect(formatNumber(null)).toBe("—");
   expect(formatPercent(null)).toBe("—");
 });
 
 it("large numbers keep four digits", () => expect(formatNumber(123_456.7)).toBe("123,500"));
 
-it("one is not plural", () => expect([plural(1, "round"), plural(2000, "round")]).toEqual(["1 round", "2,000 rounds"]));
+it("only 1 is singular", () => expect([plural(1, "round"), plural(2000, "round")]).toEqual(["1 round", "2,000 rounds"]));

@@ -21,7 +21,7 @@ function drawn(holdings: Parameters<typeof partitionPicture>[0]) {
 }
 
 describe("the picture of a partition", () => {
-  it("as a file has a title, what it shows in words, and its numbers", () => {
+  it("has a title, a description and its numbers as a file", () => {
     const { documentElement, texts } = drawn(HOLDINGS);
     expect(documentElement.querySelector("title")?.textContent).toBe("Who trains on what");
     expect(documentElement.getAttribute("role")).toBe("img");
@@ -29,11 +29,11 @@ describe("the picture of a partition", () => {
     expect(texts).toEqual(
       expect.arrayContaining(["Who trains on what", "2 clients; 1,600 examples and 2 values in all", "a", "b", "c0", "c1"]),
     );
-    // Sums of the rows, then of the columns.
+    // Totals of the rows, then of the columns.
     expect(texts).toEqual(expect.arrayContaining(["1,200", "400", "1,500", "100"]));
   });
 
-  it("has a dot for every client and value, whose area is the count and whose tooltip tells it", () => {
+  it("has a dot for every client and value, with the count as its area and in its tooltip", () => {
     const { documentElement } = drawn(HOLDINGS);
     const dots = [...documentElement.querySelectorAll("circle")].slice(0, 3);
     expect(dots.map((dot) => dot.querySelector("title")?.textContent)).toEqual([
@@ -46,20 +46,20 @@ describe("the picture of a partition", () => {
     expect((areas[0] ?? 0) / (areas[2] ?? 1)).toBeCloseTo(12);
   });
 
-  it("has a legend of sizes in round numbers", () => {
+  it("has a legend of sizes for round numbers", () => {
     const { documentElement, texts } = drawn(HOLDINGS);
     expect(texts.slice(-4)).toEqual(["size of a dot", "1,000 examples", "200 examples", "50 examples"]);
     const [largest, second] = [...documentElement.querySelectorAll("circle")].slice(-3).map((dot) => Number(dot.getAttribute("r")) ** 2);
     expect((largest ?? 0) / (second ?? 1)).toBeCloseTo(5);
   });
 
-  it("takes one client with one example", () => {
+  it("accepts one client with one example", () => {
     const { texts } = drawn([{ id: "c0", mix: [{ value: "a", n: 1 }] }]);
     expect(texts).toContain("1 client; 1 example and 1 value in all");
     expect(texts).toContain("1 example");
   });
 
-  it("shows the first 100 of many clients and the 29 commonest values, says so, and sums over all", () => {
+  it("shows the first 100 of many clients and the 29 most common values, says so, and totals over all", () => {
     // Value v0 occurs 40 times in each of ten clients, v39 once in each of ten.
     const many = Array.from({ length: 400 }, (_, client) => ({
       id: `c${client}`,
@@ -73,13 +73,13 @@ describe("the picture of a partition", () => {
     expect(documentElement.querySelectorAll("circle title")).toHaveLength(100);
   });
 
-  it("keeps a value of the name others apart from the others", () => {
+  it("keeps a value named others apart from the combined row", () => {
     const mix = [{ value: "others", n: 99 }, ...Array.from({ length: 40 }, (_, value) => ({ value: `v${value}`, n: 1 }))];
     const { texts } = drawn([{ id: "c0", mix }]);
     expect(texts.filter((text) => text === "others" || text === "12 others")).toEqual(["others", "12 others"]);
   });
 
-  it("is well-formed, with hostile names written out", () => {
+  it("is well-formed and escapes hostile names", () => {
     const hostile = [`<script>alert("1")</script>`, "]]>&amp;", "a\u202eb", "\u0000\u001b[2J", "\ud800", "\uffff"];
     const { svg, documentElement } = drawn(hostile.map((value) => ({ id: value, mix: [{ value, n: 3 }] })));
     expect(svg).not.toContain("<script");
@@ -88,7 +88,7 @@ describe("the picture of a partition", () => {
     expect(documentElement.querySelector("circle title")?.textContent).toBe(`${hostile[0]}, ${hostile[0]}: 3 examples`);
   });
 
-  it("is not there where examples have no values", () => {
+  it("is undefined if examples have no values", () => {
     expect(partitionPicture([{ id: "c0", mix: [] }])).toBeUndefined();
   });
 });

@@ -27,20 +27,20 @@ beforeEach(async () => {
 });
 afterEach(() => rm(directory, { recursive: true }));
 
-describe("a run without figures of some rounds", () => {
-  it("says so, and takes no other round for the one before training", async () => {
+describe("a run without metrics for some rounds", () => {
+  it("says so, and shows no other round as the one before training", async () => {
     await writeRunFixture(directory);
     const run = await readRun(directory);
     const gaps = { ...run, rounds: run.rounds.filter(({ round }) => round !== 0 && round !== 2) };
     expect(summarise(run)).toMatch(/ before training[^]*\.$/);
     expect(summarise(gaps)).not.toContain("before training");
-    expect(summarise(gaps)).toMatch(/metrics\.jsonl has no figures of rounds 0, 2; prelort resume evaluates them again\.$/);
+    expect(summarise(gaps)).toMatch(/metrics\.jsonl .*\b0, 2\b.*prelort resume/);
     const [before] = qualityTable(TIERS, gaps.rounds).rows.map((row) => row[1]);
     expect(before).toBe(qualityTable(TIERS, []).rows[0]?.[1]);
   });
 });
 
-it("takes figures by their round, not by the place of their line", async () => {
+it("metrics are read by their round, whatever the order of their lines", async () => {
   await writeRunFixture(directory);
   const { rounds } = await readRun(directory);
   const file = join(directory, "metrics.jsonl");
@@ -55,7 +55,7 @@ describe("the table of clients", () => {
     const run = await readRun(directory);
     const [template] = run.record.clients;
     if (!template) throw new Error("the fixture has clients");
-    const clients = Array.from({ length: 5000 }, (_, place) => ({ ...template, id: `c${place}` }));
+    const clients = Array.from({ length: 5000 }, (_, index) => ({ ...template, id: `c${index}` }));
     const table = clientsTable({ ...run, record: { ...run.record, clients } });
     expect(table.title).toBe("Clients: the first 200 of 5,000");
     expect(table.rows).toHaveLength(200);
@@ -63,7 +63,7 @@ describe("the table of clients", () => {
 });
 
 describe("readRun", () => {
-  it("reads rounds back as the server has them", async () => {
+  it("reads rounds as the server wrote them", async () => {
     await writeRunFixture(directory);
     const { rounds, record } = await readRun(directory);
     expect(rounds).toHaveLength(9);
@@ -71,31 +71,31 @@ describe("readRun", () => {
     expect(rounds[3]?.byTier.map(({ r }) => r)).toEqual(record.layout.tiers);
   });
 
-  it("leaves out a last line that was never finished", async () => {
+  it("ignores a last line that was never finished", async () => {
     await writeRunFixture(directory, { rounds: 2 });
     await appendFile(join(directory, "metrics.jsonl"), '{"round": 3, "by_t');
     expect((await readRun(directory)).rounds).toHaveLength(3);
   });
 
   it.each([
-    ["metrics.jsonl", '{"round": 0}\n', /metrics\.jsonl:1 is damaged: by_tier is needed: a list/],
-    ["metrics.jsonl", "round 0\n", /metrics\.jsonl:1 is damaged: it is not JSON; prelort resume evaluates its round again/],
+    ["metrics.jsonl", '{"round": 0}\n', /metrics\.jsonl:1 .*\bby_tier\b.*\blist\b/],
+    ["metrics.jsonl", "round 0\n", /metrics\.jsonl:1 .*not JSON.*prelort resume/],
     [
       "timings.jsonl",
       '{"round":0,"phase":"fit","seconds":1}\n{"round":0,"phase":"fit","seconds":-1}\n',
-      /timings\.jsonl:2 is damaged: seconds must be at least 0, got -1/,
+      /timings\.jsonl:2 .*\bseconds\b.*\b0, got -1/,
     ],
-    ["run.json", "{}", /run\.json is not as this version of prelort writes it: name is needed: a string; .*and \d more/],
-    ["run.json", '{"config": {}}', /ended before its data and model were ready.*prelort resume/],
-    ["run.json", '{"config": ', /run\.json is damaged: it is not a JSON object/],
-  ])("names the line of %s that is wrong", async (name, text, expected) => {
+    ["run.json", "{}", /run\.json .*\bname\b.*string.*\d more/],
+    ["run.json", '{"config": {}}', /data and model.*prelort resume/],
+    ["run.json", '{"config": ', /run\.json .*not a JSON object/],
+  ])("names the damaged line of %s", async (name, text, expected) => {
     await writeRunFixture(directory);
     await writeFile(join(directory, name), text);
     await expect(readRun(directory)).rejects.toThrow(expected);
   });
 
-  it("says what was expected of a directory that holds no run", async () => {
-    await expect(readRun(directory)).rejects.toThrow(/holds no run: there is no run\.json/);
+  it("names the file that a directory without a run lacks", async () => {
+    await expect(readRun(directory)).rejects.toThrow(/no run\.json/);
   });
 });
 
@@ -105,7 +105,7 @@ describe("tables", () => {
     const { columns, rows } = qualityTable(TIERS, (await readRun(directory)).rounds);
     expect(columns.slice(0, 4)).toEqual(["rank", "accuracy before", "after round 8", "change"]);
     expect(columns.slice(4)).toEqual(["loss before", "loss after", "macro-F1 before", "macro-F1 after"]);
-    expect(rows.map(([rank]) => rank)).toEqual(["1", "2", "4", "8", "16", "worst of them", "area, log₂ rank"]);
+    expect(rows.map(([rank]) => rank)).toEqual(["1", "2", "4", "8", "16", "worst tier", "area, log₂ rank"]);
     expect(rows[0]?.slice(1, 4)).toEqual(["3.9 %", "52.3 %", "+48.4 points"]);
     const after = rows.slice(0, 5).map((row) => Number.parseFloat(row[2] ?? ""));
     expect(rows[5]?.[2]).toBe(`${Math.min(...after).toFixed(1)} %`);
@@ -113,27 +113,27 @@ describe("tables", () => {
     expect(Number.parseFloat(rows[6]?.[2] ?? "")).toBeCloseTo(((one + sixteen) / 2 + two + four + eight) / 4, 0);
   });
 
-  it("show perplexity where the task has no accuracy, as a relative change", async () => {
+  it("show perplexity and its relative change if the task has no accuracy", async () => {
     await writeRunFixture(directory, { task: "causal-lm", rounds: 3 });
     const { columns, rows } = qualityTable(TIERS, (await readRun(directory)).rounds);
     expect(columns[1]).toBe("perplexity before");
     expect(rows[4]?.slice(1, 4)).toEqual(["27.11", "7.74", "−71.4 %"]);
   });
 
-  it("show ROUGE-L before and after where answers were generated", async () => {
+  it("show ROUGE-L before and after if answers were generated", async () => {
     await writeRunFixture(directory, { task: "causal-lm", rounds: 2 });
     const { rounds } = await readRun(directory);
     const rougeL = [0.101, null, 0.152];
-    const generated = rounds.map((round, place) => ({
+    const generated = rounds.map((round, index) => ({
       ...round,
-      byTier: round.byTier.map((tier) => ({ ...tier, rougeL: rougeL[place] ?? null })),
+      byTier: round.byTier.map((tier) => ({ ...tier, rougeL: rougeL[index] ?? null })),
     }));
     const { columns, rows } = qualityTable(TIERS, generated);
     expect(columns.slice(6)).toEqual(["ROUGE-L before", "ROUGE-L after"]);
     expect(rows[0]?.slice(6)).toEqual(["10.1 %", "15.2 %"]);
   });
 
-  it("have a row for the merged model where a method merges", async () => {
+  it("have a row for the merged model if a method merges", async () => {
     await writeRunFixture(directory);
     const { rounds } = await readRun(directory);
     const merging = rounds.map((round) => ({ ...round, merged: round.byTier[4] ?? null }));
@@ -141,7 +141,7 @@ describe("tables", () => {
     expect(rows.at(-1)).toEqual(["merged model", ...rows[4]!.slice(1)]);
   });
 
-  it("put a dash where nothing was evaluated, or nothing finite", () => {
+  it("have a dash for a value that was not evaluated or not finite", () => {
     const tier = { r: 2, loss: null, perplexity: null, accuracy: null, macroF1: null, rougeL: null, own: [], examples: 4 };
     const round = {
       round: 0,
@@ -164,7 +164,7 @@ describe("tables", () => {
     ]);
   });
 
-  it("count for each client, segment and direction what the rounds record", async () => {
+  it("total what the rounds recorded for each client, segment and direction", async () => {
     await writeRunFixture(directory);
     const run = await readRun(directory);
     expect(clientsTable(run).rows[5]).toEqual(["c05", "185", "2", "4 of 4", "7", "1"]);
@@ -181,7 +181,7 @@ describe("tables", () => {
     expect(timeTable(run).rows.map(([phase]) => phase)).toEqual(["start", "evaluate", "fit", "commit"]);
   });
 
-  it("are as wide as their columns in text, with numbers to the right", () => {
+  it("are as wide as their columns in text, with numbers aligned to the right", () => {
     const text = renderTextTable({
       title: "T",
       columns: ["who", "n"],
@@ -195,19 +195,24 @@ describe("tables", () => {
 });
 
 describe("summarise", () => {
-  it("tells the whole adapter from its smallest prefix, and names the baseline", async () => {
+  it("compares the whole adapter, its smallest prefix, the start and the baseline", async () => {
     await writeRunFixture(directory);
-    expect(summarise(await readRun(directory))).toBe(
-      "After 8 rounds over 10 clients, the rank-16 adapter reaches an accuracy of 67.6 % (95 % interval 61.6 % to 73.0 %) on 256 held-out examples, " +
-        "from 3.9 % before training; its rank-1 prefix alone reaches 52.3 %. Always answering the commonest label would reach 34.2 %.",
-    );
+    const summary = summarise(await readRun(directory));
+    for (const facts of [
+      /8 rounds over 10 clients.*rank-16 adapter.*accuracy of 67\.6 % \(95 % interval 61\.6 % to 73\.0 %\) on 256 held-out/,
+      /3\.9 % before training/,
+      /rank-1 prefix.* 52\.3 %/,
+      /label.* 34\.2 %/,
+    ]) {
+      expect(summary).toMatch(facts);
+    }
   });
 
-  it("says so when nothing was trained, or nothing evaluated", async () => {
+  it("says so if nothing was trained or evaluated", async () => {
     await writeRunFixture(directory, { rounds: 0 });
     const run = await readRun(directory);
-    expect(summarise(run)).toBe("Before training, the model’s accuracy is 3.9 % on 256 held-out examples.");
-    expect(summarise({ ...run, rounds: [] })).toBe("Nothing has been evaluated yet.");
+    expect(summarise(run)).toMatch(/^Before training, .*accuracy .* 3\.9 % on 256 held-out examples\.$/);
+    expect(summarise({ ...run, rounds: [] })).toMatch(/^Nothing .*evaluated/);
   });
 });
 
@@ -217,7 +222,7 @@ describe("report.html", () => {
     return { text, document: parseHTML(text).document };
   }
 
-  it("holds both pictures with a line for every tier, and every table", async () => {
+  it("contains both charts with a line for every tier, and every table", async () => {
     await writeRunFixture(directory);
     const { document } = await report();
     const [overRounds, overRank] = document.querySelectorAll("figure svg");
@@ -228,22 +233,22 @@ describe("report.html", () => {
     expect(document.querySelectorAll("table")).toHaveLength(reportTables(await readRun(directory)).length);
   });
 
-  it("draws numbers only, whatever is missing", async () => {
+  it("contains no NaN, whatever is missing", async () => {
     for (const options of [{ task: "causal-lm" }, { rounds: 0 }, { rounds: 1 }] as const) {
       await writeRunFixture(directory, options);
       expect((await report()).text).not.toMatch(/NaN|Infinity|undefined/);
     }
   });
 
-  it("has no pictures when no round was committed", async () => {
+  it("has no charts if no round was committed", async () => {
     await writeRunFixture(directory);
     await writeFile(join(directory, "metrics.jsonl"), "");
     const { document } = await report();
     expect(document.querySelectorAll("figure")).toHaveLength(0);
-    expect(document.querySelector(".lede")?.textContent).toBe("Nothing has been evaluated yet.");
+    expect(document.querySelector(".lede")?.textContent).toMatch(/^Nothing .*evaluated/);
   });
 
-  it("loads nothing and runs nothing", async () => {
+  it("loads no other file and runs no script", async () => {
     await writeRunFixture(directory);
     const { document, text } = await report();
     expect(document.querySelectorAll("script, link, img, iframe, [src], [href]")).toHaveLength(0);
@@ -258,7 +263,7 @@ describe("report.html", () => {
     expect(document.querySelector("h1")?.textContent).toBe(name);
   });
 
-  it("shows hostile labels and client ids as text, in the pictures too, with what cannot be seen written out", async () => {
+  it("escapes hostile labels and client ids, also in the pictures", async () => {
     await writeRunFixture(directory);
     const file = join(directory, "run.json");
     const record = JSON.parse(await readFile(file, "utf8")) as { clients: { id: string; mix: object[] }[]; labels: string[] };
@@ -282,7 +287,7 @@ describe("report.html", () => {
     );
   });
 
-  it("shows the config as YAML that reads back as it was", async () => {
+  it("contains the config as YAML that parses to the same config", async () => {
     await writeRunFixture(directory);
     const { document } = await report();
     expect(parse(document.querySelector("pre")?.textContent ?? "")).toEqual((await readRun(directory)).record.config);

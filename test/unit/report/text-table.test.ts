@@ -11,7 +11,7 @@ const rounds = [0, 1, 2].flatMap((round) => {
 const tiers = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
 const plan: Table = {
   title: "Plan",
-  columns: ["client", "examples", "tokens", "r", "rounds", "down, a fit", "up", "trains on"],
+  columns: ["client", "examples", "tokens", "r", "rounds", "down per fit", "up", "trains on"],
   rows: [
     ["c00", "1,200", "31,000", "16", "8", "1.2 MiB", "1.2 MiB", "noun.artifact 31.0 %, noun.person 12.5 %, 14 more values"],
     ["犬の名前は長い", "7", "", "1", "8", "76.5 KiB", "76.5 KiB", "noun.communication 100.0 %"],
@@ -21,19 +21,19 @@ const plan: Table = {
 const tables = { plan, quality: qualityTable([1, 4], rounds), rounds: roundsTable(tiers, rounds) };
 
 describe.each(Object.entries(tables))("the table of %s", (_, table) => {
-  it.each([40, 60, 80, 100, 200])("fits %d columns, and breaks no word or number", (width) => {
+  it.each([40, 60, 80, 100, 200])("fits %d columns without breaking a word or number", (width) => {
     const text = renderTextTable(table, width);
     for (const line of text.split("\n")) expect(stringWidth(line)).toBeLessThanOrEqual(width);
     expect(text).not.toMatch(/^ *%/m);
     const words = new Set(text.split(/\s+/));
     const cells = table.rows.flat().filter((cell) => cell !== "");
     expect([...table.columns, ...cells].flatMap((cell) => cell.split(" ")).filter((word) => !words.has(word))).toEqual([]);
-    const numbers = table.rows.flatMap((row) => row.filter((_, place) => place > 0 && !table.prose?.includes(place)));
+    const numbers = table.rows.flatMap((row) => row.filter((_, index) => index > 0 && !table.prose?.includes(index)));
     expect(numbers.filter((number) => !text.includes(number))).toEqual([]);
   });
 });
 
-it("columns that have no room follow below, beside the rows' names", () => {
+it("columns without room follow in a second block with the rows' names", () => {
   const table = { title: "T", columns: ["name", "first", "second"], rows: [["a", "1,000,000", "2,000,000"]] };
   expect(renderTextTable(table, 20)).toBe(
     [
@@ -52,7 +52,7 @@ it("columns that have no room follow below, beside the rows' names", () => {
   );
 });
 
-it("a word longer than the terminal stays whole, and a cell's control characters are escaped", () => {
+it("a word longer than the terminal is not broken, and control characters are escaped", () => {
   const name = "x".repeat(60);
   const text = renderTextTable(
     {
@@ -69,7 +69,7 @@ it("a word longer than the terminal stays whole, and a cell's control characters
   expect(text).toContain("a\\n\\u001b[2Jb");
 });
 
-it("prose is wrapped between words, and what follows is indented", () => {
+it("prose is wrapped between words, and continuation lines are indented", () => {
   expect(wrapProse("short\n  adapted: one two three four", 20)).toBe("short\n  adapted: one\n      two three four");
   expect(wrapProse(`path ${"x".repeat(30)}`, 20)).toBe(`path\n    ${"x".repeat(30)}`);
   expect(wrapProse("as it is, however long", Infinity)).toBe("as it is, however long");

@@ -11,7 +11,7 @@ it.each([
   ["\uD800 alone", "\\ud800 alone"],
   // Letters, accents, joined emoji and backslashes are text.
   ["Zoë 犬 👩‍🚀 C:\\new", "Zoë 犬 👩‍🚀 C:\\new"],
-])("%j is shown on one line as %s", (text, shown) => {
+])("%j becomes the one line %s", (text, shown) => {
   expect(visibleLine(text)).toBe(shown);
   expect(visibleLine(shown)).toBe(shown);
 });
@@ -20,18 +20,18 @@ it("text of several lines keeps its newlines and tabs", () => {
   expect(visibleText("one\r\n\ttwo\rthree\u001B[A\n")).toBe("one\n\ttwo\\rthree\\u001b[A\n");
 });
 
-it("every text in a value is shown on one line, keys too, but for an error's lines", () => {
+it("every string and key of a value is escaped onto one line, except the lines of an error", () => {
   const value = { id: "a\u001Bb\n", list: [["\n", 1, null, true]], error: "one\ntwo\u001B", "k\u001B": undefined };
   expect(visibleIn(value)).toEqual({ id: "a\\u001bb\\n", list: [["\\n", 1, null, true]], error: "one\ntwo\\u001b", "k\\u001b": undefined });
 });
 
-it("JSON for a terminal reads back as the same value", () => {
+it("JSON for a terminal parses to the same value", () => {
   const value = { text: "\u009B2J\u202E\u001B\uD800\u2028\n" };
   expect(visibleJson(value)).toMatch(/^[\u0020-\u007E]*$/);
   expect(JSON.parse(visibleJson(value))).toEqual(value);
 });
 
-it("a page and its pictures hold no control characters", () => {
+it("a page and its pictures contain no control characters", () => {
   expect(html`<p>${"\u001B<b>\u202E"}</p>`.markup).toBe("<p>\\u001b&#60;b&#62;\\u202e</p>");
   expect(trusted("<text>\u0001</text>").markup).toBe("<text>\\u0001</text>");
 });

@@ -17,7 +17,7 @@ const config = validateRun({
 });
 const adapter = { r: 2, rows: new Float32Array(8), dense: new Float32Array(0) };
 
-/** Evaluates a round on 6 examples held out from all, and 2 of the client's own; each example's ROUGE-L is 0.5. */
+/** Evaluates a round on 6 examples held out from all clients and 2 of the client's own, each with a ROUGE-L of 0.5. */
 async function evaluate(round: number) {
   const asked: { examples: string; tokens: number }[] = [];
   const pool = {
@@ -46,10 +46,10 @@ async function evaluate(round: number) {
   return { asked, rougeL: metrics.byTier.map((tier) => tier.rougeL) };
 }
 
-test("answers are generated before the first round and after the last, for the examples held out from all clients", async () => {
-  const whole = { examples: "global", tokens: 16 };
+test("answers are generated only before the first and after the last round, on the examples held out from all clients", async () => {
+  const generating = { examples: "global", tokens: 16 };
   const own = { examples: "client", tokens: 0 };
-  for (const round of [0, 3]) expect(await evaluate(round)).toEqual({ asked: [whole, whole, own], rougeL: [0.5, 0.5] });
-  const silent = { ...whole, tokens: 0 };
+  for (const round of [0, 3]) expect(await evaluate(round)).toEqual({ asked: [generating, generating, own], rougeL: [0.5, 0.5] });
+  const silent = { ...generating, tokens: 0 };
   for (const round of [1, 2]) expect(await evaluate(round)).toEqual({ asked: [silent, silent, own], rougeL: [null, null] });
 });

@@ -9,14 +9,14 @@ async function collect<T>(stream: AsyncIterable<T>): Promise<T[]> {
   return seen;
 }
 
-test("events pushed before anyone reads are all there, in order", async () => {
+test("events pushed before anyone reads are kept in order", async () => {
   const stream = createEventStream<number>();
   for (const value of [1, 2, 3]) stream.push(value);
   stream.end();
   expect(await collect(stream)).toEqual([1, 2, 3]);
 });
 
-test("a reader that waits is woken by the next event", async () => {
+test("a waiting reader is woken by the next event", async () => {
   const stream = createEventStream<string>();
   const seen = collect(stream);
   stream.push("a");
@@ -26,7 +26,7 @@ test("a reader that waits is woken by the next event", async () => {
   expect(await seen).toEqual(["a", "b"]);
 });
 
-test("each of several readers gets every event from the start, whenever it comes", async () => {
+test("each of several readers gets every event from the start, however late it attaches", async () => {
   const stream = createEventStream<number>();
   stream.push(1);
   const early = [collect(stream), collect(stream)];
@@ -41,7 +41,7 @@ test("each of several readers gets every event from the start, whenever it comes
   ]);
 });
 
-test("a reader that is behind gets only the latest event of a key, in order among the others", async () => {
+test("a reader that is behind gets only the latest event of each key, in order among the others", async () => {
   const stream = createEventStream<string>();
   stream.push("w0 step 1", "w0");
   stream.push("start");
@@ -53,7 +53,7 @@ test("a reader that is behind gets only the latest event of a key, in order amon
   expect(await collect(stream)).toEqual(["start", "w1 step 1", "fit", "w0 step 2", "end"]);
 });
 
-test("a reader that keeps up gets every event with a key as well", async () => {
+test("a reader that keeps up also gets every event with a key", async () => {
   const stream = createEventStream<string>();
   const reader = stream[Symbol.asyncIterator]();
   for (const step of ["w0 step 1", "w0 step 2", "fit", "w0 step 3"]) {
@@ -62,7 +62,7 @@ test("a reader that keeps up gets every event with a key as well", async () => {
   }
 });
 
-test("a late reader gets the latest 100,000 events; one that was there from the start misses none", async () => {
+test("a late reader gets the latest 100,000 events, and one that attached at the start misses none", async () => {
   const stream = createEventStream<number>();
   const reader = stream[Symbol.asyncIterator]();
   stream.push(0);
@@ -86,13 +86,13 @@ test("after a reader breaks out of its loop, unread events do not pile up", asyn
     stream.push(status, `w${number % 2}`);
     return new WeakRef(status);
   });
-  // A WeakRef holds its object to the end of the turn that made it.
+  // A WeakRef keeps its object alive until the end of the turn that created it.
   await new Promise((resolve) => setImmediate(resolve));
   collectGarbage();
   expect(statuses.flatMap((status) => (status.deref() ? [(status.deref() as { number: number }).number] : []))).toEqual([198, 199]);
 });
 
-test("events before an error are delivered, then the error is thrown, to late readers, too", async () => {
+test("every reader, even a late one, gets the events before an error and then the error", async () => {
   const stream = createEventStream<number>();
   stream.push(1);
   stream.end(new Error("the worker died"));

@@ -22,7 +22,7 @@ function options(more: Omit<TinyRunOptions, "runsDir"> = {}): FederateOptions {
   return tinyRun({ runsDir, launcher, ...more });
 }
 
-/** What a reader sees, and the message that it ends with. */
+/** The events that a reader sees, and the message of the error that it ends with. */
 async function follow(events: AsyncIterable<RunEvent>): Promise<{ readonly seen: RunEvent[]; readonly error: string }> {
   const seen: RunEvent[] = [];
   try {
@@ -33,7 +33,7 @@ async function follow(events: AsyncIterable<RunEvent>): Promise<{ readonly seen:
   }
 }
 
-test("run-failed is the last event of a run that fails, for every reader, and the iteration then rejects with the error", async () => {
+test("run-failed is the last event of a failed run for every reader, and the iteration then rejects with the error", async () => {
   const run = federate(options());
   for await (const event of run) if (event.type === "phase-start") break;
   const early = await follow(run);
@@ -44,25 +44,26 @@ test("run-failed is the last event of a run that fails, for every reader, and th
   await expect(run.result).rejects.toThrow("cannot be started");
 });
 
-test("run-failed says how a run that was interrupted ended", async () => {
+test("the run-failed event of an interrupted run has the kind interrupted", async () => {
   const { seen } = await follow(federate(options({ signal: AbortSignal.abort() })));
-  expect(seen).toEqual([{ type: "run-failed", kind: "interrupted", error: "the run was interrupted" }]);
+  expect(seen).toEqual([{ type: "run-failed", kind: "interrupted", error: expect.any(String) }]);
 });
 
-test("runs without a name that start together in one process each get a folder of their own", async () => {
+test("unnamed runs that start together in one process get a folder each", async () => {
   const ends = await Promise.all([1, 2, 3].map(() => follow(federate(options()))));
   for (const { error } of ends) expect(error).toContain("cannot be started");
   expect(readdirSync(runsDir).toSorted()).toEqual(["run-1", "run-2", "run-3"]);
 });
 
-test("a second run of one name in this process is refused while the first is under way", async () => {
+test("a second run of the same name in this process is refused while the first is under way", async () => {
   const held = await claimNewFolder({ runsDir, name: "a" });
-  const { error } = await follow(federate(options({ name: "a", overwrite: true })));
-  expect(error).toContain("has a run under way in this process");
+  const { seen, error } = await follow(federate(options({ name: "a", overwrite: true })));
+  expect(seen).toEqual([{ type: "run-failed", kind: "config", error }]);
+  expect(error).toMatch(/\bin this process\b/);
   held.release();
 });
 
-test("a run that is resumed in a copy of a folder under way says what it is a copy of", async () => {
+test("a run that is resumed in a copy of an active run's folder reports the original folder and its process", async () => {
   const held = await claimNewFolder({ runsDir, name: "a" });
   writeFileSync(path.join(held.root, "run.json"), "{}");
   cpSync(held.root, path.join(runsDir, "b"), { recursive: true });

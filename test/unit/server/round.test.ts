@@ -37,7 +37,7 @@ interface Setup {
   readonly maxGradNorm?: number;
 }
 
-/** A round of two clients of ranks 2 and 1 that answer at once; the first one's update is of that value. */
+/** A round of two clients with ranks 2 and 1 that answer at once; `value` fills the first one's update. */
 async function runTwo(setup: Setup): Promise<RoundOutcome> {
   const { width, value, rankAssignment = listRanks([2, 1]), aggregation = segmentWise(), maxGradNorm = 0 } = setup;
   const layout = createLayout({ r: 2, tiers: [1, 2], scale: 1 }, { modules: [{ name: "m", in: width / 2, out: width / 2 }], dense: [] });
@@ -84,7 +84,7 @@ async function runTwo(setup: Setup): Promise<RoundOutcome> {
   });
 }
 
-test("the mean norm of gradients is a figure of the round where they are clipped, weighted by the clients' examples", async () => {
+test("a round with gradient clipping has the mean gradient norm, weighted by the clients' examples", async () => {
   const { size: a } = clientsOf([{ r: 2 }, { r: 1 }])[0] as RankedClient;
   const { size: b } = clientsOf([{ r: 2 }, { r: 1 }])[1] as RankedClient;
   expect((await runTwo({ width: 4, value: 1, maxGradNorm: 0.5 })).gradNorm).toBeCloseTo((3 * a + 5 * b) / (a + b), 12);
@@ -107,11 +107,11 @@ test("an update that cannot be recorded ends the run and says what to do, howeve
   const error = await runTwo({ width: 4, value: 0.5, aggregation: slow }).catch((cause: unknown) => cause);
   expect(error).toMatchObject({
     kind: "environment",
-    message: expect.stringMatching(/c0\.safetensors could not be written[^]*prelort resume/),
+    message: expect.stringMatching(/\bc0\.safetensors\b[^]*prelort resume/),
   });
 });
 
-test("a rank assignment that revises never sees NaN or Infinity", async () => {
+test("a rank assignment that revises ranks never sees NaN or Infinity", async () => {
   const seen: number[] = [];
   const rankAssignment: RankAssigner = Object.assign(listRanks([2, 1]), {
     revise: (_: unknown, { delta }: { readonly delta: { readonly rows: Float32Array } }) => {
@@ -138,12 +138,11 @@ test("a round in which every update is refused fails with the first refusal", as
       };
     },
   };
-  await expect(runTwo({ width: 4, value: 0.5, aggregation: refusing })).rejects.toThrow(
-    "the update of client c0: expected another, got this",
-  );
+  const refusal = { kind: "refused", expected: "another", received: "this", message: expect.stringContaining("client c0") };
+  await expect(runTwo({ width: 4, value: 0.5, aggregation: refusing })).rejects.toMatchObject(refusal);
 });
 
-describe("a policy of the user's own that fails ends the run with an error that names it:", () => {
+describe("a custom policy that fails ends the run with an error that names the policy's", () => {
   const fault = new TypeError("x is undefined");
   const fail = () => {
     throw fault;
@@ -158,9 +157,9 @@ describe("a policy of the user's own that fails ends the run with an error that 
     ["begin()", { aggregation: failing("begin", fail) }, "the aggregation segment-wise's begin() of round 1"],
     ["distribute()", { aggregation: failing("distribute", fail) }, "the aggregation segment-wise's distribute()"],
     ["add()", { aggregation: failing("add", fail) }, "the aggregation segment-wise's add() of client c0 in round 1"],
-    ["add(), later", { aggregation: failing("add", failLater) }, "the aggregation segment-wise's add() of client c0 in round 1"],
+    ["asynchronous add()", { aggregation: failing("add", failLater) }, "the aggregation segment-wise's add() of client c0 in round 1"],
     ["finish()", { aggregation: failing("finish", fail) }, "the aggregation segment-wise's finish() of round 1"],
-    ["finish(), later", { aggregation: failing("finish", failLater) }, "the aggregation segment-wise's finish() of round 1"],
+    ["asynchronous finish()", { aggregation: failing("finish", failLater) }, "the aggregation segment-wise's finish() of round 1"],
     [
       "revise()",
       { rankAssignment: Object.assign(listRanks([2, 1]), { revise: fail }) },
@@ -168,16 +167,19 @@ describe("a policy of the user's own that fails ends the run with an error that 
     ],
   ])("%s", async (_, policies, subject) => {
     const error = await runTwo({ width: 4, value: 0.5, ...policies }).catch((cause: unknown) => cause);
-    expect(error).toMatchObject({ kind: "run", message: `${subject} threw TypeError: x is undefined`, cause: fault });
+    expect(error).toMatchObject({ kind: "run", cause: fault });
+    expect((error as Error).message.startsWith(`${subject} `)).toBe(true);
+    expect((error as Error).message).toMatch(/TypeError: x is undefined$/);
   });
 
-  test("an invalid accumulator is named as such", async () => {
+  test("invalid accumulator", async () => {
     const aggregation = { ...segmentWise(), begin: () => ({ add() {} }) } as unknown as Aggregation;
-    await expect(runTwo({ width: 4, value: 0.5, aggregation })).rejects.toThrow("must give an object with add() and finish()");
+    const message = expect.stringMatching(/^the aggregation segment-wise's begin\(\).*\badd\(\) and finish\(\)/);
+    await expect(runTwo({ width: 4, value: 0.5, aggregation })).rejects.toMatchObject({ kind: "run", message });
   });
 });
 
-describe("a selection of the user's own", () => {
+describe("a custom selection", () => {
   const clients = clientsOf([{ r: 2 }, { r: 1 }]);
   const select = (selection: unknown) => {
     const config = { seed: 0, strategy: { selection } } as unknown as RunConfig;
@@ -185,31 +187,31 @@ describe("a selection of the user's own", () => {
   };
   const unknownClient = { ...clients[0], id: "c9" };
 
-  test("chooses clients, whose order is that of the run", async () => {
+  test("chooses clients, which keep the run's order", async () => {
     expect(await select(async () => ["c1", "c0"])).toEqual(clients);
   });
 
-  test.each<[string, unknown, string]>([
-    ["throws", () => Reflect.get(undefined as never, "x"), "the selection of round 3 threw TypeError"],
-    ["gives nothing", function mine() {}, "the selection mine of round 3 must give an array of client ids, gave undefined"],
+  test.each<[string, unknown, RegExp]>([
+    ["throws", () => Reflect.get(undefined as never, "x"), /^the selection of round 3 .*TypeError/],
+    ["returns nothing", function mine() {}, /^the selection mine of round 3 .*undefined$/],
     [
-      "names nobody",
+      "names no client",
       function mine() {
         return [];
       },
-      "the selection mine of round 3 named no client",
+      /^the selection mine of round 3 .*\bno client/,
     ],
-    ["gives one id", () => "c0", 'must give an array of client ids, gave "c0"'],
-    ["gives a client that there is not", () => ["c0", "c9"], 'must name known clients once each, got "c9"'],
-    ["gives a client twice", () => ["c0", "c0"], 'must name known clients once each, got "c0"'],
-    ["gives what is no id", () => [clients[0]], "must name known clients once each, got {"],
+    ["returns a single id", () => "c0", /\barray\b.*"c0"$/],
+    ["names an unknown client", () => ["c0", "c9"], /"c9"$/],
+    ["names a client twice", () => ["c0", "c0"], /\bonce\b.*"c0"$/],
+    ["returns clients instead of ids", () => [clients[0]], /\{"id":"c0"/],
     [
-      "asks the loss of nobody",
+      "asks for the loss of an unknown client",
       ({ losses }: SelectionContext) => losses([unknownClient as RankedClient]),
-      "must ask losses() of an array of the run's",
+      /losses\(\).*"id":"c9"/,
     ],
-    ["asks for losses without candidates", ({ losses }: SelectionContext) => losses(undefined as never), "gave undefined"],
-  ])("that %s is named in a RunFailedError", async (_, selection, message) => {
+    ["asks for losses without candidates", ({ losses }: SelectionContext) => losses(undefined as never), /losses\(\).*undefined$/],
+  ])("that %s ends in a RunFailedError that names it", async (_, selection, message) => {
     await expect(select(selection)).rejects.toBeInstanceOf(RunFailedError);
     await expect(select(selection)).rejects.toThrow(message);
   });

@@ -24,7 +24,7 @@ const config = {
 const start = initialAdapter(layout, new Float32Array(0), deriveSeed(7, "adapter"));
 const runs = madeRuns();
 
-/** A run of one round, trained with a rank assignment of a script. */
+/** A run of one round, trained with a rank assignment from a script. */
 async function make(name: string): Promise<string> {
   const directory = await runs.make({ name, layout, rounds: [start, randomAdapter(layout, 4, "one")] });
   const file = path.join(directory, "run.json");
@@ -34,18 +34,19 @@ async function make(name: string): Promise<string> {
   return directory;
 }
 
-test("a run of a script's policies without recorded updates is verified by its hashes; the start by its seed", async () => {
+test("a run with a script's policies but without recorded updates is verified by its hashes, and its start by its seed", async () => {
   expect(await verifyRun(await make("hashes"))).toEqual([
     { round: 0, updates: 0, isAdapterVerified: true, problems: [expect.stringMatching(/metrics are missing.*prelort resume/)] },
     { round: 1, updates: null, isAdapterVerified: true, problems: [] },
   ]);
 });
 
-test("a run of a script's policies with recorded updates asks for its config, and is verified with it", async () => {
+test("a run with a script's policies and recorded updates can only be verified with its config", async () => {
   const directory = await make("updates");
   mkdirSync(path.join(directory, "updates/1"), { recursive: true });
-  await expect(verifyRun(directory)).rejects.toThrow(
-    "is a function of a script, which the run's record cannot hold: in that script use verifyRun(dir, { config })",
-  );
+  await expect(verifyRun(directory)).rejects.toMatchObject({
+    kind: "config",
+    issues: [{ path: "strategy.rank_assignment", message: expect.stringContaining("verifyRun(dir, { config })") }],
+  });
   expect((await verifyRun(directory, { config })).map(({ round }) => round)).toEqual([0, 1]);
 });

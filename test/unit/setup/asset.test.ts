@@ -7,7 +7,7 @@ import type { RegistryPackage } from "../../../src/setup/fetch-package.ts";
 import { EnvironmentError, InterruptedError } from "../../../src/errors.ts";
 import { onlyWheelsOf, writeWheel } from "../../support/local-wheel.ts";
 
-// pip itself fetches from a folder of wheels made here; nothing else of the way is replaced.
+// pip itself fetches, from a folder of wheels written here.
 
 let folder: string;
 let wheels: string;
@@ -39,44 +39,47 @@ function poems(...sources: RegistryPackage[]): Asset {
   };
 }
 
-test("an asset is fetched, checked, unpacked and laid out, and nothing else is left", async () => {
+test("an asset is fetched, checked, unpacked and laid out, and no temporary files remain", async () => {
   const source = await writeWheel(wheels, "poems", "1.0", { "poems/poem.txt": "rain" });
   await setUpAsset(poems(source), quiet);
   expect(await readFile(path.join(cache, "data/poems/poem.txt"), "utf8")).toBe("rain");
   expect(await readdir(cache)).toEqual(["data", "setup.log"]);
 });
 
-test("an asset that is there is not fetched again", async () => {
+test("an existing asset is not fetched again", async () => {
   const source = await writeWheel(wheels, "poems", "1.0", { "poems/poem.txt": "rain" });
   await setUpAsset(poems(source), quiet);
   await rm(wheels, { recursive: true });
   await setUpAsset(poems(source), quiet);
 });
 
-test("a package that is not the pinned one is refused by its checksum, and nothing is left", async () => {
+test("a package that differs from the pinned one is refused by its checksum, and no files remain", async () => {
   const source = { ...(await writeWheel(wheels, "poems", "1.0", { "poems/poem.txt": "rain" })), sha256: "0".repeat(64) };
   const said: string[] = [];
   await expect(setUpAsset(poems(source), { ...quiet, say: (line) => void said.push(line) })).rejects.toThrow(EnvironmentError);
-  expect(said.join("\n")).toMatch(/PyPI poems==1\.0 is not what it was: expected SHA-256 0{64}, got [0-9a-f]{64}/);
+  expect(said.join("\n")).toMatch(/PyPI poems==1\.0 .*\b0{64}\b.*\b[1-9a-f][0-9a-f]{63}\b/);
   expect(await readdir(cache)).toEqual(["setup.log"]);
 });
 
-test("where the first package cannot be had, the spare is taken", async () => {
+test("if the first package cannot be fetched, the next one is used", async () => {
   const absent = { registry: "pypi", name: "poems-that-are-not-there", version: "1.0", sha256: "" } as const;
   const spare = await writeWheel(wheels, "spare", "2.0", { "spare/poem.txt": "rain" });
   await setUpAsset(poems(absent, spare), quiet);
   expect(await readdir(path.join(cache, "data/poems"))).toEqual(["poem.txt"]);
 });
 
-test("where no package can be had, the error names each of them and what to do", async () => {
+test("if no package can be fetched, the error names each of them and what to do", async () => {
   const absent = { registry: "pypi", version: "1.0", sha256: "" } as const;
   const failure = setUpAsset(poems({ ...absent, name: "poems" }, { ...absent, name: "spare" }), quiet);
-  await expect(failure).rejects.toThrow("data poems could not be had from PyPI poems==1.0, nor from PyPI spare==1.0");
-  await expect(failure).rejects.toThrow(/To fix it: npx prelort setup, once the registry is reachable/);
+  await expect(failure).rejects.toThrow(EnvironmentError);
+  await expect(failure).rejects.toMatchObject({
+    message: expect.stringMatching(/data poems .*PyPI poems==1\.0\b.*PyPI spare==1\.0\b/),
+    remedy: expect.stringMatching(/npx prelort setup.*PIP_INDEX_URL.*PIP_PROXY/),
+  });
   expect(await readdir(cache)).toEqual(["setup.log"]);
 });
 
-test("an interrupted fetch leaves nothing, and does not go on to the spare", async () => {
+test("an interrupted fetch leaves no files, and the next package is not tried", async () => {
   const source = await writeWheel(wheels, "poems", "1.0", { "poems/poem.txt": "rain" });
   const said: string[] = [];
   const controller = new AbortController();
@@ -87,11 +90,11 @@ test("an interrupted fetch leaves nothing, and does not go on to the spare", asy
   await expect(setUpAsset(poems(source, source), { ...quiet, say: interrupting, signal: controller.signal })).rejects.toThrow(
     InterruptedError,
   );
-  expect(said).toEqual(["data poems: fetching PyPI poems==1.0"]);
+  expect(said).toEqual([expect.stringMatching(/data poems.*PyPI poems==1\.0$/)]);
   expect(await readdir(cache)).toEqual(["setup.log"]);
 });
 
-test("a layout that fails half-way leaves nothing", async () => {
+test("a layout that fails half-way leaves no files", async () => {
   const source = await writeWheel(wheels, "poems", "1.0", { "poems/verse.txt": "rain" });
   await expect(setUpAsset(poems(source), quiet)).rejects.toThrow(/poem\.txt/);
   expect(await readdir(cache)).toEqual(["setup.log"]);

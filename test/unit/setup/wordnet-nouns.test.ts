@@ -20,7 +20,7 @@ test("examples of use are not part of the gloss", () => {
   expect(parseNoun(congener)?.gloss).toBe("a whole (a thing or person) of the same kind or category as another");
 });
 
-test("a quotation inside a definition stays", () => {
+test("a quotation inside a definition is kept", () => {
   const line = '07170080 10 n 01 call 0 000 | a demand especially in the phrase "the call of duty"  ';
   expect(parseNoun(line)?.gloss).toBe('a demand especially in the phrase "the call of duty"');
 });
@@ -34,15 +34,15 @@ test("numbers 03 to 28 are the 26 noun files in WordNet's order", () => {
     "noun.person",
     "noun.time",
   ]);
-  expect(() => topic("29")).toThrow("not a line of WordNet's data.noun");
+  expect(() => topic("29")).toThrow(/data\.noun.* 29 n /);
 });
 
-test("the lines of the licence are no nouns, and any other line without a gloss is refused", () => {
+test("lines of the licence are skipped, and any other line without a gloss is refused", () => {
   expect(parseNoun(licence)).toBeUndefined();
-  expect(() => parseNoun(entity.replace(" | ", " "))).toThrow("not a line of WordNet's data: 00001740 03 n");
+  expect(() => parseNoun(entity.replace(" | ", " "))).toThrow("00001740 03 n");
 });
 
-test("the package is laid out as one line per synset, with WordNet's licence beside it", async () => {
+test("the package is laid out as one line per synset, and WordNet's licence", async () => {
   const folder = await mkdtemp(path.join(tmpdir(), "prelort-wordnet-"));
   const [unpacked, target] = [path.join(folder, "unpacked"), path.join(folder, "target")];
   await mkdir(path.join(unpacked, "package/dict"), { recursive: true });

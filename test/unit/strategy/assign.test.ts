@@ -7,18 +7,21 @@ import { createRng, deriveSeed } from "../../../src/base/rng.ts";
 const clients = [10, 20, 30].map((size, index): Client => ({ id: `c${index}`, index, size, labelCounts: [], profile: {} }));
 const context: PolicyContext = { clients, tiers: [1, 4], rng: (purpose) => createRng(deriveSeed(0, purpose)) };
 
-test("every client keeps what it was and gets a rank, from a function of one's own too", () => {
+test("a custom rank assignment gives every client a rank and leaves its other fields unchanged", () => {
   const ranked = assignRanks(clients, ({ size }, { tiers }) => (size > 15 ? tiers.at(-1)! : 1), context);
   expect(ranked).toEqual([1, 4, 4].map((r, index) => ({ ...clients[index], r })));
 });
 
-test.each([3, 8, 0, Number.NaN, 1.5])("rank %d, which is no tier, is an error that names the client and the tiers", (rank) => {
-  const assign = () => assignRanks(clients, ({ index }) => (index === 1 ? rank : 4), context);
-  expect(assign).toThrow(ConfigError);
-  expect(assign).toThrow(`gave client c1 rank ${rank}, which is not among lora.tiers [1, 4]`);
-});
+test.each([3, 8, 0, Number.NaN, 1.5])(
+  "an assigned rank of %d, which is not a tier, is an error that names the client and the tiers",
+  (rank) => {
+    const assign = () => assignRanks(clients, ({ index }) => (index === 1 ? rank : 4), context);
+    expect(assign).toThrow(ConfigError);
+    expect(assign).toThrow(new RegExp(`\\bc1\\b.*\\brank ${rank}\\b.*lora\\.tiers \\[1, 4\\]`));
+  },
+);
 
-test("a rank assignment of one's own that throws is named in a RunFailedError, with the client and the cause", () => {
+test("when a custom rank assignment throws, the RunFailedError names the assignment, the client and the cause", () => {
   const fault = new TypeError("x is undefined");
   const byMemory = ({ index }: Client) => {
     if (index === 1) throw fault;
@@ -31,13 +34,13 @@ test("a rank assignment of one's own that throws is named in a RunFailedError, w
       return cause;
     }
   })();
-  const message = "the rank assignment byMemory of client c1 threw TypeError: x is undefined";
+  const message = expect.stringMatching(/byMemory.*\bc1\b.*TypeError: x is undefined/);
   expect(error).toMatchObject({ kind: "run", message, cause: fault });
 });
 
-test("a rank assignment that gives a promise is told so", () => {
+test("a rank assignment that returns a promise is an error that says so", () => {
   const later = (async () => 4) as unknown as () => number;
-  expect(() => assignRanks(clients, later, context)).toThrow("gave client c0 rank a promise, which is not among lora.tiers [1, 4]");
+  expect(() => assignRanks(clients, later, context)).toThrow(/\bc0\b.*a promise.*lora\.tiers \[1, 4\]/);
 });
 
 test("a policy cannot change the run's clients", () => {

@@ -17,7 +17,7 @@ import type {
 const readme = readFileSync(path.join(packageRoot(), "src/strategy/README.md"), "utf8");
 const blocks = [...readme.matchAll(/^```ts\n([^]*?)^```$/gm)].map(([, code = ""]) => code);
 
-/** What blocks of code in the README declare. */
+/** The declarations of a code block in the README. */
 async function run<T>(code: string, names: readonly string[]): Promise<T> {
   const folder = mkdtempSync(path.join(tmpdir(), "prelort-readme-"));
   onTestFinished(() => rmSync(folder, { recursive: true }));
@@ -33,20 +33,20 @@ const clients: readonly RankedClient[] = [
   [20, 2],
 ].map(([size = 0, r = 0], index) => ({ id: `c${index}`, index, size, r, labelCounts: [], profile: {} }));
 
-test("every built-in policy stands in a table of src/strategy/README.md", () => {
+test("src/strategy/README.md lists every built-in policy in a table", () => {
   for (const { options } of [selectionSpec, rankAssignmentSpec, aggregationSpec]) {
     for (const { shape } of options) expect(readme).toMatch(new RegExp(`^\\|.*\`${shape.name.value}\` \\(`, "m"));
   }
 });
 
-test("the README's selection and rank assignment do what it says", async () => {
+test("the example selection and rank assignment in src/strategy/README.md do what it says", async () => {
   const names = ["largestFirst", "bySize"];
   const { largestFirst, bySize } = await run<{ largestFirst: Selection; bySize: RankAssigner }>(blocks[0] ?? "", names);
   expect(await largestFirst({ clients } as unknown as SelectionContext)).toEqual(["c1", "c2"]);
   expect(clients.map((client) => bySize(client, {} as PolicyContext))).toEqual([1, 4, 1]);
 });
 
-test("the README's aggregation is the mean over all clients, whichever came first", async () => {
+test("the example aggregation in src/strategy/README.md is the mean over all clients in any order of arrival", async () => {
   const { plainMean } = await run<{ plainMean: Aggregation }>(blocks[1] ?? "", ["plainMean"]);
   const layout = createLayout({ r: 2, tiers: [1, 2], scale: 1 }, { modules: [{ name: "m", in: 2, out: 2 }], dense: [] });
   const global = { r: 2, rows: Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8), dense: new Float32Array(0) };

@@ -6,21 +6,21 @@ import { BLOCKS_A_TURN, inTurns } from "../../../src/base/turns.ts";
 
 const find = (values: Float32Array) => inTurns(firstBeyond(asFloat32(values), 64));
 
-test("the bound itself, on both sides, is within", () => {
+test("values equal to a bound are within it", () => {
   expect(find(Float32Array.of(0, -0, 64, -64))).toBeUndefined();
   expect(find(new Float32Array(0))).toBeUndefined();
 });
 
 test.each([
-  ["a value above the bound", 64.00001],
-  ["a value below it", -65],
+  ["a value above the upper bound", 64.00001],
+  ["a value below the lower bound", -65],
   ["NaN", Number.NaN],
   ["infinity", Number.NEGATIVE_INFINITY],
-])("%s is found at its index", (_, value) => {
+])("%s is found with its index", (_, value) => {
   expect(find(Float32Array.of(1, 2, value, Number.NaN))).toEqual({ index: 2, value: Math.fround(value) });
 });
 
-test("what is longer than a turn takes several, and is looked through to the end", async () => {
+test("the search through more values than one turn takes several turns, up to the end", async () => {
   const values = new Float32Array(BLOCK * BLOCKS_A_TURN + 10);
   values[values.length - 2] = 65;
   const found = find(values);

@@ -12,7 +12,7 @@ const simdLane = (length: number): Lane => {
   return createSimdLane(length);
 };
 
-/** All bits go, but that large exponents are cut off, so that few values are beyond 64 or not finite. */
+/** Any bits, but with large exponents reduced, so that few values are beyond 64 or not finite. */
 function encodedOf(dtype: Dtype, length: number, seed: Uint8Array): Encoded {
   const bytes = new Uint8Array(encodedBytes(dtype, length)).map((_, index) => (seed[index % seed.length] ?? 0) ^ (index * 167));
   const size = dtype === "F32" ? 4 : 2;
@@ -26,7 +26,7 @@ function smallFloat(bytes: Uint8Array): Uint8Array {
   return Uint8Array.of(bytes[0] ?? 0, bytes[1] ?? 0, bytes[2] ?? 0, (bytes[3] ?? 0) & 0x3e);
 }
 
-/** The integers that one block leaves, folded in two parts, and the first value beyond. */
+/** The integers after folding one block in two parts, and the first value beyond the bound. */
 function folded(make: (length: number) => Lane, values: Encoded, factor: number) {
   const lane = make(values.length + 1);
   lane.take(values, 0, values.length);
@@ -37,8 +37,8 @@ function folded(make: (length: number) => Lane, values: Encoded, factor: number)
   return { integers: Buffer.from(lane.integers.buffer, lane.integers.byteOffset, 8 * (values.length + 1)), beyond: lane.firstBeyond(1e-3) };
 }
 
-describe("the two kinds of lane", () => {
-  it.each(dtypes)("have the same bytes for %s of every length", (dtype) => {
+describe("the plain and the SIMD fold kernel", () => {
+  it.each(dtypes)("give the same bytes for %s of every length", (dtype) => {
     fc.assert(
       fc.property(
         fc.oneof(fc.integer({ min: 0, max: 70 }), fc.integer({ min: 250, max: 1100 })),
@@ -54,7 +54,7 @@ describe("the two kinds of lane", () => {
     );
   });
 
-  it.each(["BF16", "F16"] as const)("read every value that %s has, and find those that are beyond", (dtype) => {
+  it.each(["BF16", "F16"] as const)("decode every value of %s, and find those beyond the bound", (dtype) => {
     for (let bits = 0; bits < 65536; bits += BLOCK) {
       const halves = Uint16Array.from({ length: BLOCK }, (_, index) => bits + index);
       const all = { dtype, length: BLOCK, bytes: new Uint8Array(halves.buffer) };
@@ -77,16 +77,16 @@ describe("the two kinds of lane", () => {
     }
   });
 
-  it("find a value that is beyond at every place, and take none for one that comes after", () => {
+  it("find a value beyond the bound at every index, and ignore values after the end", () => {
     const values = new Float32Array(13);
     const encoded = { dtype: "F32", length: 13, bytes: new Uint8Array(values.buffer) } as const;
     for (const lane of [createPlainLane(0), simdLane(0)]) {
       lane.take({ dtype: "F32", length: 14, bytes: new Uint8Array(Float32Array.from({ length: 14 }, () => 99).buffer) }, 0, 14);
       for (const value of [64.1, Number.NaN, -Infinity]) {
-        for (let place = 0; place < 13; place++) {
-          values.fill(-64)[place] = value;
+        for (let index = 0; index < 13; index++) {
+          values.fill(-64)[index] = value;
           lane.take(encoded, 0, 13);
-          expect(lane.firstBeyond(64)).toEqual({ index: place, value: Math.fround(value) });
+          expect(lane.firstBeyond(64)).toEqual({ index, value: Math.fround(value) });
         }
       }
       lane.take({ ...encoded, length: 12 }, 0, 12);
@@ -94,7 +94,7 @@ describe("the two kinds of lane", () => {
     }
   });
 
-  it("compare with a bound that float32 does not have as with the bound itself", () => {
+  it("compare exactly with a bound that float32 cannot represent", () => {
     const bound = 0.1;
     const [below, above] = [Math.fround(0.1) - 2 ** -27, Math.fround(0.1)];
     expect([below <= bound, above <= bound]).toEqual([true, false]);
@@ -105,6 +105,6 @@ describe("the two kinds of lane", () => {
   });
 });
 
-it("vector instructions are taken where they are", () => {
+it("the SIMD fold kernel is used if the machine has vector instructions", () => {
   expect(createLane).toBe(createSimdLane);
 });

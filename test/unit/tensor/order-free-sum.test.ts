@@ -27,15 +27,15 @@ function meanOf(sum: OrderFreeSum, weight: number, previous = new Float32Array(3
   return target;
 }
 
-describe("a weighted mean", () => {
-  it("is (3·1 + 1·5) / 4 = 2 above what was there", () => {
+describe("the weighted mean of an order-free sum", () => {
+  it("is added to the target: (3·1 + 1·5) / 4 = 2", () => {
     const sum = new OrderFreeSum(bounds);
     add(sum, 3, [{ at: 0, values: Float32Array.of(1, 0, -8) }]);
     add(sum, 1, [{ at: 0, values: Float32Array.of(5, 4, 8) }]);
     expect(meanOf(sum, 4, Float32Array.of(10, 20, 30))).toEqual(Float32Array.of(12, 21, 26));
   });
 
-  it("takes a contribution in parts, and any stretch of the sum", () => {
+  it("can be taken of a contribution in parts, and of any range of the sum", () => {
     const sum = new OrderFreeSum(bounds);
     add(sum, 2, [
       { at: 2, values: Float32Array.of(7) },
@@ -46,15 +46,15 @@ describe("a weighted mean", () => {
     expect(target).toEqual(Float32Array.of(1, 8));
   });
 
-  it("takes a contribution scaled down, which weighs as much all the same", () => {
+  it("counts a contribution that is scaled down with its full weight", () => {
     const sum = new OrderFreeSum(bounds);
     void inTurns(sum.add(3, [{ name: "scaled", at: 0, values: asFloat32(Float32Array.of(8)) }], 0.25));
     add(sum, 1, [{ at: 0, values: Float32Array.of(2) }]);
     expect(meanOf(sum, 4, Float32Array.of(0))).toEqual(Float32Array.of((3 * 2 + 2) / 4));
-    expect(() => add(sum, bounds.totalWeight - 3, [])).toThrow("what is left of");
+    expect(() => add(sum, bounds.totalWeight - 3, [])).toThrow(RefusedError);
   });
 
-  it("keeps the bytes of the target where the sum is zero, also those of -0", () => {
+  it("keeps the target's bytes, even of -0, where the sum is zero", () => {
     const sum = new OrderFreeSum(bounds);
     add(sum, 1, [{ at: 0, values: Float32Array.of(0, -0, 1) }]);
     add(sum, 1, [{ at: 0, values: Float32Array.of(0, 0, -1) }]);
@@ -62,7 +62,7 @@ describe("a weighted mean", () => {
   });
 });
 
-describe("the sum", () => {
+describe("an order-free sum", () => {
   const value = fc.oneof(
     fc.float({ min: -64, max: 64, noNaN: true }),
     fc.constantFrom(64, -64, 2 ** -149, -(2 ** -140), 0, -0, 2 ** -30, 1 / 3),
@@ -92,7 +92,7 @@ describe("the sum", () => {
     );
   });
 
-  it("has them also where large values cancel and leave what float64 sums would round differently in each order", () => {
+  it("has the same bytes in every order even if large values cancel, when plain float64 sums would differ", () => {
     const tiny = fc.record({
       weight: fc.integer({ min: 1, max: 9 }),
       values: fc.constantFrom(1e-10, 3e-11, -7e-11).map((value) => new Float32Array(3).fill(value)),
@@ -111,7 +111,7 @@ describe("the sum", () => {
     );
   });
 
-  it("is the true mean to within its resolution and one rounding to float32", () => {
+  it("gives the true mean up to its resolution and one rounding to float32", () => {
     fc.assert(
       fc.property(contributions, (list) => {
         const totalWeight = total(list);
@@ -124,7 +124,7 @@ describe("the sum", () => {
     );
   });
 
-  it("is exact where every contribution reaches both bounds", () => {
+  it("is exact when every contribution reaches both bounds", () => {
     const count = 1000;
     const sum = new OrderFreeSum({ length: 1, largestValue: 64, totalWeight: count * 7 });
     const target = new Float32Array(1);
@@ -134,21 +134,16 @@ describe("the sum", () => {
   });
 });
 
-describe("what is beyond the bounds is refused, and leaves the sum as it was", () => {
+describe("an order-free sum refuses, without being changed,", () => {
   const good = { at: 0, values: Float32Array.of(1, 2) };
   it.each([
-    [
-      "a value too large",
-      1,
-      [good, { at: 2, values: Float32Array.of(64.001) }],
-      /rows\[0\]: expected a finite number of at most 64 in size, got 64\.00/,
-    ],
-    ["NaN", 1, [{ at: 0, values: Float32Array.of(1, Number.NaN) }], /rows\[1\].* got NaN/],
-    ["infinity", 1, [{ at: 0, values: Float32Array.of(Number.POSITIVE_INFINITY) }], /got Infinity/],
-    ["more values than there is room for", 1, [good, { at: 2, values: Float32Array.of(1, 1) }], /at most 1 values from 2 on, got 2/],
-    ["more weight than is left", 8, [good], /above 0 and at most 7 \(what is left of 10\), got 8/],
+    ["a value that is too large", 1, [good, { at: 2, values: Float32Array.of(64.001) }], /\brows\[0\].*\b64\b.*\b64\.00/],
+    ["NaN", 1, [{ at: 0, values: Float32Array.of(1, Number.NaN) }], /\brows\[1\].*\bNaN\b/],
+    ["infinity", 1, [{ at: 0, values: Float32Array.of(Number.POSITIVE_INFINITY) }], /\brows\[0\].*\bInfinity\b/],
+    ["more values than there is room for", 1, [good, { at: 2, values: Float32Array.of(1, 1) }], /\b1 values from 2\b.*\b2$/],
+    ["more weight than is left", 8, [good], /\bweight\b.*\b7\b.*\b10\b.*\b8$/],
     ["a weight of zero", 0, [good], /weight/],
-    ["a weight that is no number", Number.NaN, [good], /weight/],
+    ["NaN as a weight", Number.NaN, [good], /weight/],
   ] as const)("%s", (_, weight, parts, message) => {
     const sum = new OrderFreeSum(bounds);
     add(sum, 3, [{ at: 0, values: Float32Array.of(4, 5, 6) }]);
@@ -159,26 +154,25 @@ describe("what is beyond the bounds is refused, and leaves the sum as it was", (
     expect(meanOf(sum, 10)).toEqual(Float32Array.of(4, 5, 6));
   });
 
-  it("takes nothing at all where no weight is expected", () => {
+  it("any contribution if its total weight is 0", () => {
     expect(() => add(new OrderFreeSum({ ...bounds, totalWeight: 0 }), 1, [good])).toThrow(RefusedError);
   });
 });
 
-describe("in blocks and memories", () => {
+describe("an order-free sum over several blocks and memories", () => {
   const length = 3 * BLOCK + 5;
-  const [seed, another] = [createRng(deriveSeed("one")), createRng(deriveSeed("another"))];
-  const [one, other] = [seed, another].map((rng) => Float32Array.from({ length }, () => 128 * rng.next() - 64)) as [
-    Float32Array,
-    Float32Array,
-  ];
+  const [a, b] = ["one", "another"].map((name) => {
+    const rng = createRng(deriveSeed(name));
+    return Float32Array.from({ length }, () => 128 * rng.next() - 64);
+  }) as [Float32Array, Float32Array];
   const parts = [
-    { at: 7, values: one.subarray(0, 2 * BLOCK + 1) },
-    { at: 2 * BLOCK + 9, values: one.subarray(0, 1) },
-    { at: 3 * BLOCK, values: one.subarray(3, 8) },
+    { at: 7, values: a.subarray(0, 2 * BLOCK + 1) },
+    { at: 2 * BLOCK + 9, values: a.subarray(0, 1) },
+    { at: 3 * BLOCK, values: a.subarray(3, 8) },
   ];
   const mean = (options?: SumOptions, spoil?: (sum: OrderFreeSum) => void) => {
     const sum = new OrderFreeSum({ length, largestValue: 64, totalWeight: 10 }, options);
-    add(sum, 3, [{ at: 0, values: other }]);
+    add(sum, 3, [{ at: 0, values: b }]);
     spoil?.(sum);
     add(sum, 7, parts);
     const target = new Float32Array(length);
@@ -188,38 +182,36 @@ describe("in blocks and memories", () => {
   };
   const expected = mean().target;
 
-  it("is what a loop over float64 gives", () => {
-    const whole = other.map((value) => value * 0.3);
+  it("agrees with a plain loop over float64", () => {
+    const whole = b.map((value) => value * 0.3);
     for (const { at, values } of parts) for (const [index, value] of values.entries()) whole[at + index] = whole[at + index]! + 0.7 * value;
     for (let index = 0; index < length; index++) expect(Math.abs(expected[index]! - whole[index]!)).toBeLessThan(2e-5);
   });
 
   it.each([
     ["one plain memory", { makeLane: createPlainLane }],
-    ["many small ones", { laneLength: 1000 }],
-    ["many small and plain ones", { laneLength: 1001, makeLane: createPlainLane }],
-    ["ones that end within a block", { laneLength: BLOCK + 3 }],
+    ["many small memories", { laneLength: 1000 }],
+    ["many small plain memories", { laneLength: 1001, makeLane: createPlainLane }],
+    ["memories that end within a block", { laneLength: BLOCK + 3 }],
   ])("has the same bytes in %s", (_, options) => {
     expect(mean(options).target).toEqual(expected);
   });
 
-  it("has the same bytes in the memory of a sum that is not used any more, whatever that held", () => {
+  it("has the same bytes in the reused memory of an earlier sum, whatever its content", () => {
     expect(mean({ spare: mean().sum }).target).toEqual(expected);
     expect(mean({ spare: new OrderFreeSum({ length: 9, largestValue: 1, totalWeight: 1 }) }).target).toEqual(expected);
   });
 
-  it("takes back, to the byte, what it had added of a contribution that is refused in its last value", () => {
-    const spoilt = one.slice();
+  it("undoes to the byte a contribution that is refused because of its last value", () => {
+    const spoilt = a.slice();
     spoilt[length - 1] = Number.NaN;
     const refused = (sum: OrderFreeSum) =>
-      expect(() => add(sum, 7, [{ at: 0, values: spoilt }])).toThrow(
-        `rows[${length - 1}]: expected a finite number of at most 64 in size, got NaN`,
-      );
+      expect(() => add(sum, 7, [{ at: 0, values: spoilt }])).toThrow(new RegExp(`\\brows\\[${length - 1}\\].*\\b64\\b.*\\bNaN\\b`));
     expect(mean({}, refused).target).toEqual(expected);
     expect(mean({ laneLength: 1000, makeLane: createPlainLane }, refused).target).toEqual(expected);
   });
 
-  it("lets the event loop turn within a contribution of more than 64 MiB, of which several may be under way", async () => {
+  it("yields to the event loop within contributions of more than 64 MiB, several of which can be added at once", async () => {
     const values = { dtype: "I8X256", length: BLOCK * BLOCKS_A_TURN + 300, bytes: new Uint8Array(0) } as const;
     const bytes = new Uint8Array(encodedBytes(values.dtype, values.length)).fill(60);
     const sum = new OrderFreeSum({ length: values.length, largestValue: 64, totalWeight: 3 });

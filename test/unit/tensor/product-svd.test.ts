@@ -23,7 +23,7 @@ describe("productSvd", () => {
     expect(productSvd({ vectors: left, length: 3 }, { vectors: right, length: 2 }, 2).values).toHaveLength(0);
   });
 
-  it("leaves out what a float32 of the product's size would not show", () => {
+  it("omits singular values too small for a float32 of the product's size", () => {
     const tiny = 1e-9;
     const { values } = productSvd(
       { vectors: Float64Array.of(1, 0, 0, tiny), length: 2 },
@@ -39,7 +39,7 @@ describe("productSvd", () => {
     in: fc.integer({ min: 1, max: 10 }),
     seed: fc.nat(),
   });
-  it("gives the sum back, and each component its energy: ‖Σ l·rᵀ‖² = Σ values²", () => {
+  it("reproduces the sum and its energy: ‖Σ l·rᵀ‖² = Σ values²", () => {
     fc.assert(
       fc.property(sums, ({ count, out, in: a, seed }) => {
         const rng = createRng(deriveSeed(seed));
@@ -53,7 +53,7 @@ describe("productSvd", () => {
         sumOf(svd, out, a).forEach((value, index) => expect(value).toBeCloseTo(expected[index]!, 6));
         const energy = expected.reduce((sum, value) => sum + value ** 2, 0);
         expect(svd.values.reduce((sum, value) => sum + value ** 2, 0)).toBeCloseTo(energy, 6);
-        expect(svd.values.toSorted((one, other) => other - one)).toEqual(svd.values);
+        expect(svd.values.toSorted((a, b) => b - a)).toEqual(svd.values);
       }),
     );
   });
@@ -68,5 +68,5 @@ function sumOf({ values, left, right }: ProductSvd, out: number, a: number): num
 }
 
 function range(count: number): number[] {
-  return Array.from({ length: count }, (_, place) => place);
+  return Array.from({ length: count }, (_, index) => index);
 }

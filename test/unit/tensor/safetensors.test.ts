@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { RefusedError } from "../../../src/errors.ts";
 import { decodeSafetensors, encodeSafetensors } from "../../../src/tensor/safetensors.ts";
 
-/** A file of this header, as it stands, and that many bytes of data. */
+/** A file with this header, verbatim, and this many bytes of data. */
 function file(header: string, dataBytes: number, headerLength = header.length): Uint8Array {
   const bytes = new Uint8Array(8 + header.length + dataBytes);
   new DataView(bytes.buffer).setBigUint64(0, BigInt(headerLength), true);
@@ -11,7 +11,7 @@ function file(header: string, dataBytes: number, headerLength = header.length): 
   return bytes;
 }
 
-const one = { dtype: "F32", shape: [1], data_offsets: [0, 4] };
+const scalar = { dtype: "F32", shape: [1], data_offsets: [0, 4] };
 
 describe("encodeSafetensors", () => {
   it("writes the header's length, the header padded to 8 bytes, and the values little-endian", () => {
@@ -23,12 +23,12 @@ describe("encodeSafetensors", () => {
     );
   });
 
-  it("gives the same bytes in whatever order tensors and metadata come", () => {
+  it("gives the same bytes for any order of tensors and metadata", () => {
     const [a, b] = [
       { shape: [1], values: Float32Array.of(1) },
       { shape: [2], values: Float32Array.of(2, 3) },
     ];
-    const forth = Buffer.concat(
+    const inOrder = Buffer.concat(
       encodeSafetensors(
         new Map([
           ["a", a],
@@ -37,7 +37,7 @@ describe("encodeSafetensors", () => {
         { x: "1", y: "2" },
       ),
     );
-    const back = Buffer.concat(
+    const reversed = Buffer.concat(
       encodeSafetensors(
         new Map([
           ["b", b],
@@ -46,14 +46,12 @@ describe("encodeSafetensors", () => {
         { y: "2", x: "1" },
       ),
     );
-    expect(back).toEqual(forth);
+    expect(reversed).toEqual(inOrder);
   });
 
-  it("refuses a tensor whose values do not fill its shape", () => {
+  it("refuses a tensor with values that do not fill its shape", () => {
     const wrong = new Map([["w", { shape: [2, 3], values: new Float32Array(5) }]]);
-    expect(() => Buffer.concat(encodeSafetensors(wrong, {}))).toThrow(
-      /tensor w of dtype F32 and shape \[2, 3\]: expected 24 bytes, got 20/,
-    );
+    expect(() => Buffer.concat(encodeSafetensors(wrong, {}))).toThrow(/\btensor w\b.*\bF32\b.*\[2, 3\].*\b24 bytes\b.*\b20\b/);
   });
 });
 
@@ -63,7 +61,7 @@ describe("decodeSafetensors", () => {
   const tensors = fc.dictionary(name, tensor, { maxKeys: 4 }).map((record) => new Map(Object.entries(record)));
   const metadata = fc.dictionary(name, fc.string());
 
-  it("reads back what was written, wherever it lies in memory", () => {
+  it("reads back what was written, at any alignment in memory", () => {
     fc.assert(
       fc.property(tensors, metadata, fc.integer({ min: 0, max: 7 }), (written, notes, shift) => {
         const bytes = Buffer.concat(encodeSafetensors(written, notes));
@@ -76,7 +74,7 @@ describe("decodeSafetensors", () => {
     );
   });
 
-  it("copies only what is not aligned for float32", () => {
+  it("copies only tensors that are not aligned for float32", () => {
     const bytes = Buffer.concat(encodeSafetensors(new Map([["w", { shape: [1], values: Float32Array.of(1) }]]), {}));
     expect(decodeSafetensors(bytes).tensors.get("w")?.values.buffer).toBe(bytes.buffer);
     const moved = new Uint8Array(bytes.length + 1);
@@ -86,32 +84,32 @@ describe("decodeSafetensors", () => {
     expect(values).toEqual(Float32Array.of(1));
   });
 
-  it("takes empty tensors that lie between others, in any order of the header", () => {
-    const header = { b: { ...one }, empty: { dtype: "F32", shape: [0, 3], data_offsets: [0, 0] } };
+  it("accepts empty tensors between others, in any order of the header", () => {
+    const header = { b: { ...scalar }, empty: { dtype: "F32", shape: [0, 3], data_offsets: [0, 0] } };
     expect([...decodeSafetensors(file(JSON.stringify(header), 4)).tensors.keys()]).toEqual(["empty", "b"]);
   });
 
   it.each<readonly [string, Uint8Array, RegExp]>([
-    ["too short for a length", new Uint8Array(7), /x\.safetensors: expected at least 8 bytes, got 7/],
-    ["a header longer than the file", file("{}", 0, 3), /header of x\.safetensors: expected at most 2 bytes, got 3/],
-    ["a header beyond any memory", file("{}", 0, 2 ** 53), /header of x\.safetensors/],
-    ["a header that is no JSON", file("{]", 0), /JSON that describes tensors/],
-    ["a header that describes no tensors", file('{"w":{"dtype":"F32"}}', 0), /shape/],
+    ["a file too short for the header's length", new Uint8Array(7), /\bx\.safetensors\b.*\b8 bytes\b.*\b7\b/],
+    ["a header longer than the file", file("{}", 0, 3), /\bheader of x\.safetensors\b.*\b2 bytes\b.*\b3\b/],
+    ["a header larger than any memory", file("{}", 0, 2 ** 53), /\bheader of x\.safetensors\b/],
+    ["a header that is not JSON", file("{]", 0), /\bheader of x\.safetensors\b.*\bJSON\b/],
+    ["a header without a tensor's shape", file('{"w":{"dtype":"F32"}}', 0), /shape/],
     [
       "another dtype",
-      file(JSON.stringify({ w: { ...one, dtype: "BF16", data_offsets: [0, 2] } }), 2),
-      /tensor w of x\.safetensors: expected dtype F32, got BF16/,
+      file(JSON.stringify({ w: { ...scalar, dtype: "BF16", data_offsets: [0, 2] } }), 2),
+      /\btensor w of x\.safetensors\b.*\bF32\b.*\bBF16\b/,
     ],
     [
       "a shape that does not fit its bytes",
-      file(JSON.stringify({ w: { ...one, shape: [2] } }), 4),
-      /tensor w .* bytes 0 to 8 for shape \[2\], got 0 to 4/,
+      file(JSON.stringify({ w: { ...scalar, shape: [2] } }), 4),
+      /\btensor w\b.*\b0 to 8\b.*\[2\].*\b0 to 4\b/,
     ],
-    ["overlapping tensors", file(JSON.stringify({ v: one, w: one }), 4), /tensor w .* bytes 4 to 8 .* got 0 to 4/],
-    ["a gap", file(JSON.stringify({ w: { ...one, data_offsets: [4, 8] } }), 8), /bytes 0 to 4 .* got 4 to 8/],
-    ["data that is cut off", file(JSON.stringify({ w: one }), 3), /the data of x\.safetensors: expected 4 bytes, got 3/],
-    ["data that nothing describes", file(JSON.stringify({ w: one }), 5), /expected 4 bytes, got 5/],
-    ["a negative size", file(JSON.stringify({ w: { ...one, shape: [-1, -1] } }), 4), /shape/],
+    ["overlapping tensors", file(JSON.stringify({ v: scalar, w: scalar }), 4), /\btensor w\b.*\b4 to 8\b.*\b0 to 4\b/],
+    ["a gap", file(JSON.stringify({ w: { ...scalar, data_offsets: [4, 8] } }), 8), /\b0 to 4\b.*\b4 to 8\b/],
+    ["truncated data", file(JSON.stringify({ w: scalar }), 3), /\bdata of x\.safetensors\b.*\b4 bytes\b.*\b3\b/],
+    ["extra data", file(JSON.stringify({ w: scalar }), 5), /\bdata of x\.safetensors\b.*\b4 bytes\b.*\b5\b/],
+    ["a negative size", file(JSON.stringify({ w: { ...scalar, shape: [-1, -1] } }), 4), /shape/],
   ])("refuses %s", (_, bytes, message) => {
     expect(() => decodeSafetensors(bytes, "x.safetensors")).toThrow(RefusedError);
     expect(() => decodeSafetensors(bytes, "x.safetensors")).toThrow(message);

@@ -25,7 +25,7 @@ function lossesOf(metrics: RunResult["metrics"][number]): readonly number[] {
   return metrics.byTier.map(({ loss }) => loss ?? Number.NaN);
 }
 
-test("a tiny run learns at every tier, whose clients train prefixes of one adapter", async () => {
+test("a tiny run learns at every tier, where clients train prefixes of one adapter", async () => {
   const { metrics, layout } = await start().result;
   const [before, after] = [metrics[0]!, metrics.at(-1)!];
   expect(metrics.map(({ round }) => round)).toEqual([0, 1, 2, 3]);
@@ -68,7 +68,7 @@ test("an interrupted run that is resumed ends with the bytes of an uninterrupted
   expect(read("halves")).toBe(read("whole"));
 });
 
-test("a fit that throws fails that try alone, and the client is left out once its retries are used up", async () => {
+test("a fit that throws fails only that attempt, and the client is left out once its retries are used up", async () => {
   const whole = await start({ name: "whole" }).result;
   const failing = (isFailure: (attempt: number) => boolean) =>
     tinyLauncher({
@@ -92,7 +92,7 @@ test("echoing workers leave the global adapter as it was", async () => {
   expect(metrics.at(-1)!.reported).toHaveLength(8);
 });
 
-test("a fit may answer with a dishonest update, which is refused where it cannot be right", async () => {
+test("a fit may return a dishonest update, which is refused if its values are impossible", async () => {
   const launcher = tinyLauncher({
     async fit({ clientId, train }) {
       const update = await train();
@@ -103,7 +103,7 @@ test("a fit may answer with a dishonest update, which is refused where it cannot
   expect(metrics.map(({ failed }) => failed)).toEqual([[], ["c0"], ["c0"], ["c0"]]);
 });
 
-test("selections that ask losses, held-out examples of clients, merged components and a bfloat16 downlink work without Python", async () => {
+test("selections that need losses, held-out examples of clients, merged components and a bfloat16 downlink work without Python", async () => {
   const { metrics } = await start({
     data: { path: "prelort/testing", label: "label", evalExamples: 70, clientEvalExamples: 5, clients: 8 },
     strategy: { selection: powerOfChoiceSelection({ fraction: 0.5, candidates: 6 }), aggregation: fLoRA() },
@@ -128,7 +128,7 @@ test("a strategy that freezes A has clients train B alone", async () => {
   expect(new Set(seen)).toEqual(new Set([0]));
 });
 
-test("gradients are clipped, and their norm reported, where fit.maxGradNorm says so", async () => {
+test("fit.maxGradNorm clips gradients, and their norm is reported", async () => {
   const plain = await start({ rounds: 1, fit: { localSteps: 2 } }).result;
   const loose = await start({ rounds: 1, fit: { localSteps: 2, maxGradNorm: 1e9 } }).result;
   const tight = await start({ rounds: 1, fit: { localSteps: 2, maxGradNorm: 1e-6 } }).result;
@@ -139,7 +139,7 @@ test("gradients are clipped, and their norm reported, where fit.maxGradNorm says
   for (const [index, loss] of (after ?? []).entries()) expect(loss).toBeCloseTo(before![index]!, 5);
 });
 
-test("a fit that diverges is refused for its values, as a real worker's", async () => {
+test("a fit that diverges is refused for its values, as with a real worker", async () => {
   const run = start({ rounds: 1, fit: { localSteps: 8, lr: 1e36 } });
   await expect(run.result).rejects.toThrow(/not finite|NaN|Infinity/i);
 });

@@ -15,7 +15,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(temporary, { recursive: true, force: true }));
 
-test("the folder is private, and goes with what is in it", async () => {
+test("a socket folder is private, and is removed with its content", async () => {
   const { socketPath, remove } = await createSocketFolder(temporary);
   expect((await stat(dirname(socketPath))).mode & 0o777).toBe(0o700);
   await writeFile(socketPath, "");
@@ -23,13 +23,13 @@ test("the folder is private, and goes with what is in it", async () => {
   expect(await readdir(temporary)).toEqual([]);
 });
 
-test("two folders do not share a name", async () => {
+test("two socket folders have different names", async () => {
   const [first, second] = await Promise.all([createSocketFolder(temporary), createSocketFolder(temporary)]);
   expect(first.socketPath).not.toBe(second.socketPath);
   await Promise.all([first.remove(), second.remove()]);
 });
 
-test("a temporary folder whose path is too long for a socket is passed over for /tmp", async () => {
+test("/tmp replaces a temporary folder whose path is too long for a socket", async () => {
   const { socketPath, remove } = await createSocketFolder(join(temporary, "x".repeat(90)));
   expect(socketPath).toMatch(/^\/tmp\/prelort-/);
   expect(Buffer.byteLength(socketPath)).toBeLessThanOrEqual(100);
@@ -37,14 +37,14 @@ test("a temporary folder whose path is too long for a socket is passed over for 
   expect(existsSync(dirname(socketPath))).toBe(false);
 });
 
-test("a temporary folder that is not there is an environment error with its remedy", async () => {
+test("a missing temporary folder is an EnvironmentError with a remedy", async () => {
   const creation = createSocketFolder(join(temporary, "missing"));
   await expect(creation).rejects.toThrow(EnvironmentError);
-  await expect(creation).rejects.toThrow("TMPDIR");
+  await expect(creation).rejects.toMatchObject({ remedy: expect.stringContaining("TMPDIR") });
 });
 
 test.runIf(process.platform === "linux")(
-  "when its maker is killed, it goes, and with it whoever was told to connect there, even one that is stopped",
+  "when its creator is killed, a socket folder is removed and all workers of its socket are ended, even suspended ones",
   async () => {
     const compiled = join(import.meta.dirname, "../../../dist/transport/socket-folder.js");
     const program = `

@@ -9,7 +9,7 @@ import { named, type Task, type TaskFailure } from "../../../src/workers/task.ts
 import { fitted, onePlainStep, scriptedSettings } from "../../support/scripted-worker.ts";
 import { eventually } from "../../support/patience.ts";
 
-/** A process that holds 72 bytes of memory without a name, as a worker does until its answer has been read. */
+/** A process that holds 72 bytes of anonymous memory, as a worker does until its answer has been read. */
 const HOLDER = "import os,time\nf=os.memfd_create('x')\nos.pwrite(f,b'\\0'*72,0)\nprint(f,flush=True)\ntime.sleep(600)";
 
 function fitTask(client: string, overrides: Partial<Task<"fit">> = {}): Task<"fit"> {
@@ -19,7 +19,7 @@ function fitTask(client: string, overrides: Partial<Task<"fit">> = {}): Task<"fi
   return { ...named({ kind: "fit", round: 1, clientId: client }), request, payload, expect: { rows: [1, 2] }, ...overrides };
 }
 
-describe.runIf(process.platform === "linux")("an answer whose tensors lie in the worker's memory", () => {
+describe.runIf(process.platform === "linux")("an answer with tensors in the worker's memory", () => {
   let holder: ReturnType<typeof spawn>;
   let shared: { fd: number; offset: number };
   beforeEach(async () => {
@@ -28,7 +28,7 @@ describe.runIf(process.platform === "linux")("an answer whose tensors lie in the
   });
   afterEach(() => void holder.kill("SIGKILL"));
 
-  test("goes back without a lost try when the worker dies in its next task, before they were read", async () => {
+  test("is requeued without a lost attempt if the worker dies in its next task before they were read", async () => {
     const pids: Record<string, number> = { w0: holder.pid as number, w1: process.pid };
     const own = openSync("/dev/shm", constants.O_DIRECTORY | 0o20000000 | constants.O_RDWR, 0o600);
     onTestFinished(() => closeSync(own));
@@ -65,19 +65,19 @@ describe.runIf(process.platform === "linux")("an answer whose tensors lie in the
       await looking.promise;
       return false;
     };
-    const tasks = Array.from({ length: 6 }, (_, place) => fitTask(`c${place}`, { priority: 10 - place, accept }));
+    const tasks = Array.from({ length: 6 }, (_, index) => fitTask(`c${index}`, { priority: 10 - index, accept }));
     const runs = tasks.map((task) => pool.run(task));
     const guilty = await begun.promise;
     holder.kill("SIGKILL");
     await once(holder, "exit");
     looking.resolve();
     const settled = await Promise.allSettled(runs);
-    expect(tasks.filter((_, place) => settled[place]?.status === "rejected").map(({ id }) => id)).toEqual([guilty]);
+    expect(tasks.filter((_, index) => settled[index]?.status === "rejected").map(({ id }) => id)).toEqual([guilty]);
     expect(failures.map(({ taskId }) => taskId)).toEqual([guilty]);
     await pool.close({ now: true });
   });
 
-  test("that is refused is handed back all the same, so that its memory serves again", async () => {
+  test("is returned to the worker even if refused, so that the memory can be reused", async () => {
     const files: number[] = [];
     onTestFinished(() => {
       for (const file of files) closeSync(file);

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { createBuffers } from "../../../src/workers/buffers.ts";
 
-test("memory that was given back is used again, the smallest that is large enough", () => {
+test("returned memory is reused: the smallest buffer that is large enough", () => {
   const buffers = createBuffers();
   const [small, large] = [buffers.take(10), buffers.take(100)];
   buffers.give(large);
@@ -11,11 +11,11 @@ test("memory that was given back is used again, the smallest that is large enoug
   expect(buffers.take(9).buffer).toBe(large.buffer);
 });
 
-test("what is in use is never handed out, and one that is too small makes way for a larger", () => {
+test("a buffer in use is never handed out, and a spare one that is too small is dropped for a larger one", () => {
   const buffers = createBuffers();
-  const [one, other] = [buffers.take(10), buffers.take(10)];
-  expect(one.buffer).not.toBe(other.buffer);
-  buffers.give(one);
+  const [a, b] = [buffers.take(10), buffers.take(10)];
+  expect(a.buffer).not.toBe(b.buffer);
+  buffers.give(a);
   expect(buffers.take(20)).toHaveLength(20);
-  expect(buffers.take(10).buffer).not.toBe(one.buffer);
+  expect(buffers.take(10).buffer).not.toBe(a.buffer);
 });

@@ -4,7 +4,7 @@ import { createDeadline } from "../../../src/workers/deadline.ts";
 beforeEach(() => vi.useFakeTimers());
 afterEach(() => vi.useRealTimers());
 
-test("a deadline expires once, that long after its last restart", () => {
+test("a deadline expires once, its duration after the last restart", () => {
   const expire = vi.fn();
   const deadline = createDeadline(1000, expire);
   vi.advanceTimersByTime(5000);
@@ -17,7 +17,7 @@ test("a deadline expires once, that long after its last restart", () => {
   expect(expire).toHaveBeenCalledTimes(1);
 });
 
-test("a cleared deadline does not expire, and holds nothing", () => {
+test("a cleared deadline does not expire and leaves no timer", () => {
   const expire = vi.fn();
   const deadline = createDeadline(1000, expire);
   deadline.restart();
@@ -27,7 +27,7 @@ test("a cleared deadline does not expire, and holds nothing", () => {
   expect(expire).not.toHaveBeenCalled();
 });
 
-test("time in which this process could not listen counts for little", () => {
+test("time in which this process was blocked barely counts towards a deadline", () => {
   vi.useRealTimers();
   const expire = vi.fn();
   const deadline = createDeadline(200, expire);
@@ -35,7 +35,7 @@ test("time in which this process could not listen counts for little", () => {
   const held = performance.now() + 300;
   while (performance.now() < held);
   return new Promise<void>((resolve) => {
-    // The first turn of the loop after it was held up: whatever arrived meanwhile is heard before the deadline is over.
+    // The first turn of the loop after it was blocked: whatever arrived meanwhile is handled before the deadline expires.
     setTimeout(() => {
       expect(expire).not.toHaveBeenCalled();
       deadline.clear();

@@ -6,7 +6,7 @@ import { EnvironmentError } from "../../../src/errors.ts";
 import { assignDevice, countWorkers, resolveDevices } from "../../../src/workers/devices.ts";
 
 let folder: string;
-/** Puts an nvidia-smi on PATH that prints this, and nothing else. */
+/** Makes an nvidia-smi with this script the only program on PATH. */
 async function withNvidiaSmi(script: string): Promise<void> {
   await writeFile(join(folder, "nvidia-smi"), `#!/bin/sh\n${script}\n`);
   await chmod(join(folder, "nvidia-smi"), 0o755);
@@ -25,16 +25,16 @@ afterEach(async () => {
 
 const withoutCuda = process.platform === "darwin" && process.arch === "arm64" ? ["mps"] : ["cpu"];
 
-test("devices that were asked for are taken as they are", async () => {
+test("configured devices are used unchanged", async () => {
   expect(await resolveDevices(["cuda:1", "cpu"])).toEqual(["cuda:1", "cpu"]);
 });
 
-test("auto is every CUDA device that nvidia-smi lists", async () => {
+test("auto selects every CUDA device that nvidia-smi lists", async () => {
   await withNvidiaSmi("echo 0; echo 1; echo 2");
   expect(await resolveDevices("auto")).toEqual(["cuda:0", "cuda:1", "cuda:2"]);
 });
 
-test("auto is no more than CUDA_VISIBLE_DEVICES leaves", async () => {
+test("auto is limited to the number of devices in CUDA_VISIBLE_DEVICES", async () => {
   await withNvidiaSmi("echo 0; echo 1; echo 2");
   vi.stubEnv("CUDA_VISIBLE_DEVICES", "2,1");
   expect(await resolveDevices("auto")).toEqual(["cuda:0", "cuda:1"]);
@@ -42,27 +42,27 @@ test("auto is no more than CUDA_VISIBLE_DEVICES leaves", async () => {
   expect(await resolveDevices("auto")).toEqual(withoutCuda);
 });
 
-test("auto is the processor, or mps, without nvidia-smi or where it finds nothing", async () => {
+test("auto falls back to cpu, or mps, if nvidia-smi is missing or finds no device", async () => {
   expect(await resolveDevices("auto")).toEqual(withoutCuda);
   await withNvidiaSmi("echo No devices were found; exit 6");
   expect(await resolveDevices("auto")).toEqual(withoutCuda);
 });
 
-test("there is one worker a device, or as many as it has slots, or as many in all as were asked for", () => {
+test("the number of workers is one or slotsPerDevice for each device, unless count sets the total", () => {
   const devices = ["cuda:0", "cuda:1", "cuda:2", "cuda:3"];
   expect(countWorkers(devices, {})).toBe(4);
   expect(countWorkers(devices, { slotsPerDevice: 2 })).toBe(8);
   expect(countWorkers(devices, { count: 3 })).toBe(3);
 });
 
-test("a worker on cuda:N sees that device alone, counted within what the controller sees", () => {
+test("a worker on cuda:N sees that device alone, with N counted among the devices visible to the controller", () => {
   expect(assignDevice("cuda:1")).toEqual({ device: "cuda", env: { CUDA_VISIBLE_DEVICES: "1", CUDA_DEVICE_ORDER: "PCI_BUS_ID" } });
   vi.stubEnv("CUDA_VISIBLE_DEVICES", "GPU-aa, GPU-bb");
   expect(assignDevice("cuda:1").env["CUDA_VISIBLE_DEVICES"]).toBe("GPU-bb");
   expect(() => assignDevice("cuda:2")).toThrow(EnvironmentError);
 });
 
-test("a worker elsewhere sees no CUDA device", () => {
+test("a worker on cpu or mps sees no CUDA device", () => {
   expect(assignDevice("cpu")).toEqual({ device: "cpu", env: { CUDA_VISIBLE_DEVICES: "" } });
   expect(assignDevice("mps")).toEqual({ device: "mps", env: { CUDA_VISIBLE_DEVICES: "" } });
 });

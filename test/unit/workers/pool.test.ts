@@ -47,24 +47,24 @@ interface Setup extends Partial<PoolOptions> {
 function setUp({ script = (worker) => worker.serve(), ...overrides }: Setup = {}) {
   const settings = scriptedSettings(script);
   const failures: TaskFailure[] = [];
-  const heard: string[] = [];
+  const ready: string[] = [];
   const pool = createWorkerPool({
     ...settings,
     devices: ["cpu"],
     count: 2,
     retries: 2,
     listener: {
-      ready: ({ workerId }) => heard.push(workerId),
+      ready: ({ workerId }) => ready.push(workerId),
       failure: (failure) => failures.push(failure),
     },
     ...overrides,
   });
-  return { pool, failures, heard, launched: settings.launched };
+  return { pool, failures, ready, launched: settings.launched };
 }
 const closed = (pool: WorkerPool) => pool.close({ now: true });
 
 describe("a pool of workers", () => {
-  test("gives worker i device i modulo their number", async () => {
+  test("gives worker i the device i modulo the number of devices", async () => {
     const { pool, launched } = setUp({ count: 3, devices: ["cuda:0", "cuda:1"] });
     await pool.start();
     expect(launched.map(({ workerId, device }) => [workerId, device])).toEqual([
@@ -75,7 +75,7 @@ describe("a pool of workers", () => {
     await closed(pool);
   });
 
-  test("runs more tasks than it has workers, each once", async () => {
+  test("runs more tasks than it has workers, each task once", async () => {
     const { pool, failures } = setUp();
     await pool.start();
     const replies = await Promise.all(Array.from({ length: 20 }, (_, i) => pool.run(fitTask(`c${i}`))));
@@ -85,7 +85,7 @@ describe("a pool of workers", () => {
     await closed(pool);
   });
 
-  test("runs the larger first, whenever they were asked for", async () => {
+  test("runs larger tasks first, whatever the order of the calls", async () => {
     const { pool } = setUp({ count: 1 });
     const order: string[] = [];
     const runs = [3, 9, 1, 5].map((priority) =>
@@ -98,8 +98,8 @@ describe("a pool of workers", () => {
   });
 });
 
-describe("a task is given to a busy worker ahead", () => {
-  /** Tells which fits each worker has been sent; none is answered. */
+describe("a task given to a busy worker in advance", () => {
+  /** Records the fits sent to each worker, and answers none. */
   const holding = (held: Record<string, string[]>) => async (worker: ScriptedWorker) => {
     worker.hello();
     while (true) {
@@ -109,29 +109,29 @@ describe("a task is given to a busy worker ahead", () => {
     }
   };
 
-  test("one at most, the larger first, while more wait than there are workers", async () => {
+  test("is the only one, and the largest waiting, while more tasks wait than there are workers", async () => {
     const held: Record<string, string[]> = {};
-    const { pool, heard } = setUp({ script: holding(held) });
+    const { pool, ready } = setUp({ script: holding(held) });
     await pool.start();
-    await eventually(() => expect(heard).toEqual(["w0", "w1"]));
+    await eventually(() => expect(ready).toEqual(["w0", "w1"]));
     const all = Promise.allSettled([1, 2, 3, 4, 5, 6, 7].map((size) => pool.run(fitTask(`c${size}`, { priority: size }))));
     await eventually(() => expect(held).toEqual({ w0: ["c7", "c5"], w1: ["c6", "c4"] }));
     await closed(pool);
     await all;
   });
 
-  test("not near the end, when another may be free first", async () => {
+  test("is none near the end, when another worker may be free first", async () => {
     const held: Record<string, string[]> = {};
-    const { pool, heard } = setUp({ script: holding(held) });
+    const { pool, ready } = setUp({ script: holding(held) });
     await pool.start();
-    await eventually(() => expect(heard).toEqual(["w0", "w1"]));
+    await eventually(() => expect(ready).toEqual(["w0", "w1"]));
     const all = Promise.allSettled([1, 2, 3, 4].map((size) => pool.run(fitTask(`c${size}`, { priority: size }))));
     await eventually(() => expect(held).toEqual({ w0: ["c4"], w1: ["c3"] }));
     await closed(pool);
     await all;
   });
 
-  test("and neither is charged when that worker dies, since it may have been at either: both are made again, alone", async () => {
+  test("is retried like the current one, each alone and without a lost attempt, when the worker dies in either", async () => {
     const alone: string[][] = [];
     const { pool, failures } = setUp({
       count: 1,
@@ -144,7 +144,7 @@ describe("a task is given to a busy worker ahead", () => {
           const fit = await worker.expect("fit");
           const payload = await takePayload(worker, fit);
           held.push(fit.client_id);
-          // The answer to what came before is lost with the process.
+          // The answer to the previous task is lost with the process.
           if (fit.client_id === "c2") return worker.exit({ signal: "SIGKILL" });
           if (worker.workerId === "w0" && held.length === 1) continue;
           worker.answer(fit, fitted(fit), payload);
@@ -165,7 +165,7 @@ describe("a task is given to a busy worker ahead", () => {
 });
 
 describe("a failed attempt", () => {
-  test("is tried again on another worker, even if that one is busy and this one is free", async () => {
+  test("is retried on another worker, even if that one is busy and this one is free", async () => {
     let releaseOther = () => {};
     const { pool, failures } = setUp({
       async script(worker) {
@@ -193,14 +193,14 @@ describe("a failed attempt", () => {
     await closed(pool);
   });
 
-  test("leaves its worker to other tasks while it waits for another", async () => {
+  test("leaves its worker free for other tasks while it waits for another worker", async () => {
     const { pool, failures } = setUp({
       async script(worker) {
         worker.hello();
         for (let number = 0; ; number++) {
           const fit = await worker.expect("fit");
           await takePayload(worker, fit);
-          if (worker.workerId === "w1") continue; // busy for ever
+          if (worker.workerId === "w1") continue; // busy forever
           if (number === 0) worker.answer(fit, { type: "failure", error: { kind: "failed", message: "no", traceback: "t", problems: [] } });
           else worker.answer(fit, fitted(fit), { r: 1, rows: Float32Array.of(5, 6), dense: new Float32Array() });
         }
@@ -214,7 +214,7 @@ describe("a failed attempt", () => {
     await stuck;
   });
 
-  test("is tried again on the same worker where there is no other, and its number says which try it was", async () => {
+  test("is retried on the same worker if there is no other, and the reply gives the attempt's number", async () => {
     let tries = 0;
     const { pool } = setUp({ count: 1 });
     const accept = () => {
@@ -225,18 +225,18 @@ describe("a failed attempt", () => {
     await closed(pool);
   });
 
-  test("rejects with the last try's error when none is left", async () => {
+  test("rejects with the last attempt's error when no attempt is left", async () => {
     const { pool, failures } = setUp({ retries: 1 });
     const accept = ({ attempt }: Reply<"fit">) => {
       throw new RefusedError("an update", "finite values", `NaN ${attempt}`);
     };
     await pool.start();
-    await expect(pool.run(fitTask("c0", { accept }))).rejects.toThrow("NaN 2");
+    await expect(pool.run(fitTask("c0", { accept }))).rejects.toMatchObject({ kind: "refused", received: "NaN 2" });
     expect(failures.map(({ attempt, willRetry }) => [attempt, willRetry])).toEqual([
       [1, true],
       [2, false],
     ]);
-    // Neither the worker nor the pool has come to harm.
+    // The worker and the pool still work.
     await expect(pool.run(fitTask("c1"))).resolves.toMatchObject({ attempt: 1 });
     await closed(pool);
   });
@@ -250,23 +250,23 @@ describe("a dead worker", () => {
     worker.exit({ signal: "SIGKILL" });
   };
 
-  test("is replaced under a new name, and its task tried again", async () => {
-    const { pool, failures, heard } = setUp({ count: 1, script: dyingOnce });
+  test("is replaced under a new name, and its task is retried", async () => {
+    const { pool, failures, ready } = setUp({ count: 1, script: dyingOnce });
     await pool.start();
     expect(await pool.run(fitTask("c0"))).toMatchObject({ workerId: "w0.1", attempt: 2 });
-    expect(heard).toEqual(["w0", "w0.1"]);
+    expect(ready).toEqual(["w0", "w0.1"]);
     expect(failures).toMatchObject([
       {
         attempt: 1,
         workerId: "w0",
         willRetry: true,
-        error: { message: expect.stringContaining("was ended by SIGKILL in round-1/fit/c0") },
+        error: { details: { workerId: "w0", signal: "SIGKILL" }, message: expect.stringContaining("round-1/fit/c0") },
       },
     ]);
     await closed(pool);
   });
 
-  test("is not heard of after its end", async () => {
+  test("cannot disturb the pool with frames that arrive after its end", async () => {
     const { pool, launched } = setUp({ count: 1, script: dyingOnce });
     await pool.start();
     await pool.run(fitTask("c0"));
@@ -275,7 +275,7 @@ describe("a dead worker", () => {
     await closed(pool);
   });
 
-  test("of a place that loses three in a row is not replaced, and the others go on", async () => {
+  test("is not replaced after three crashes in a row in its slot, while the other slots continue", async () => {
     const { pool, launched } = setUp({
       async script(worker) {
         if (worker.workerId === "w1") return worker.serve();
@@ -294,7 +294,7 @@ describe("a dead worker", () => {
     await closed(pool);
   });
 
-  test("does not count towards that once a task was completed", async () => {
+  test("does not count as one of three crashes in a row if it completed a task", async () => {
     const { pool, launched } = setUp({
       count: 1,
       retries: 1,
@@ -313,7 +313,7 @@ describe("a dead worker", () => {
     await closed(pool);
   });
 
-  test("in a task counts as the task's try alone, so that one worker ends as two do", async () => {
+  test("costs only an attempt of its task, so that a task that kills workers fails the same on one worker as on two", async () => {
     const { pool, launched } = setUp({
       count: 1,
       retries: 3,
@@ -328,18 +328,18 @@ describe("a dead worker", () => {
       },
     });
     await pool.start();
-    const [killer, other] = await Promise.allSettled([pool.run(fitTask("c0")), pool.run(fitTask("c1"))]);
-    expect(killer).toMatchObject({ status: "rejected", reason: expect.any(WorkerError) });
-    expect(other.status).toBe("fulfilled");
+    const [poison, harmless] = await Promise.allSettled([pool.run(fitTask("c0")), pool.run(fitTask("c1"))]);
+    expect(poison).toMatchObject({ status: "rejected", reason: expect.any(WorkerError) });
+    expect(harmless.status).toBe("fulfilled");
     expect(launched.length).toBeGreaterThanOrEqual(4);
     await closed(pool);
   });
 
-  test("three times in a row, each in another task, has its place given up, and the others go on", async () => {
-    const givenUp: string[] = [];
+  test("disables its slot after three crashes in a row in different tasks, while the other slots continue", async () => {
+    const givenUp: { readonly workerId: string; readonly error: Error }[] = [];
     const { pool, launched } = setUp({
       retries: 1,
-      listener: { givenUp: ({ workerId, error }) => givenUp.push(`${workerId}: ${error.message.split("\n")[0]}`) },
+      listener: { givenUp: ({ workerId, error }) => givenUp.push({ workerId, error }) },
       async script(worker) {
         if (worker.workerId === "w1") return worker.serve();
         worker.hello();
@@ -352,12 +352,13 @@ describe("a dead worker", () => {
     for (let fit = 0; givenUp.length === 0; fit++) {
       await Promise.all([pool.run(fitTask(`a${fit}`)), pool.run(fitTask(`b${fit}`)), setImmediate()]);
     }
-    expect(givenUp).toEqual([expect.stringMatching(/^w0\.2: worker w0\.2: exited with code 9 in round-1\/fit/)]);
+    const error = { details: { workerId: "w0.2", exitCode: 9 }, message: expect.stringContaining("round-1/fit/") };
+    expect(givenUp).toMatchObject([{ workerId: "w0.2", error }]);
     expect(launched.map(({ workerId }) => workerId).toSorted()).toEqual(["w0", "w0.1", "w0.2", "w1"]);
     await closed(pool);
   });
 
-  test("that was the last outside a task ends every task, waiting or new", async () => {
+  test("that crashed outside a task and was the last one ends every task, waiting or new", async () => {
     const { pool } = setUp({
       count: 1,
       async script(worker) {
@@ -369,7 +370,8 @@ describe("a dead worker", () => {
     await pool.start();
     const [load, fit] = await Promise.allSettled([pool.onEveryWorker(loadTask), pool.run(fitTask("c0"))]);
     for (const outcome of [load, fit]) expect(outcome).toMatchObject({ status: "rejected", reason: expect.any(RunFailedError) });
-    await expect(pool.run(fitTask("c1"))).rejects.toThrow(/no worker is left[^]*exited with code 9/);
+    const cause = expect.objectContaining({ details: expect.objectContaining({ exitCode: 9 }) });
+    await expect(pool.run(fitTask("c1"))).rejects.toMatchObject({ kind: "run", cause });
     await pool.close();
   });
 });
@@ -378,18 +380,18 @@ describe("a pool that cannot start", () => {
   test("rejects with the first worker's error and its log", async () => {
     const { pool } = setUp({ script: (worker) => worker.exit({ exitCode: 1 }) });
     await expect(pool.start()).rejects.toThrow(WorkerError);
-    await expect(pool.run(fitTask("c0"))).rejects.toThrow("exited with code 1 before it said hello");
+    await expect(pool.run(fitTask("c0"))).rejects.toMatchObject({ kind: "worker", details: { exitCode: 1, logPath: expect.any(String) } });
     await pool.close();
   });
 
-  test("rejects with what is wrong with workers.devices when a device cannot be used", async () => {
+  test("rejects with an error of the key workers.devices when a device cannot be used", async () => {
     const { pool } = setUp({ script: (worker) => worker.send({ type: "unavailable", message: "cuda:3: torch sees 1 CUDA devices here" }) });
     const problem = { kind: "config", issues: [{ path: "workers.devices", message: "cuda:3: torch sees 1 CUDA devices here" }] };
     await expect(pool.start()).rejects.toMatchObject(problem);
     await pool.close();
   });
 
-  test("ends, whichever worker is ready first, when the device of one cannot be used", async () => {
+  test("ends when one worker's device cannot be used, whichever worker is ready first", async () => {
     const begun = createDeferred<void>();
     const { pool } = setUp({
       async script(worker) {
@@ -402,7 +404,7 @@ describe("a pool that cannot start", () => {
     const fits = ["c0", "c1", "c2"].map((client) => pool.run(fitTask(client)));
     begun.resolve();
     const problem = { kind: "config", issues: [{ path: "workers.devices", message: "mps: no usable MPS device" }] };
-    // The third waits for a worker, as no worker holds more than two.
+    // The third task waits, since a worker holds at most two.
     await expect(fits[2]).rejects.toMatchObject(problem);
     await Promise.all([pool.close({ now: true }), Promise.allSettled(fits)]);
   });
@@ -416,7 +418,7 @@ describe("a pool that cannot start", () => {
     await pool.close();
   });
 
-  test("starts with the workers that can, once one has", async () => {
+  test("starts all the same if at least one worker does", async () => {
     const { pool } = setUp({
       script: (worker) => (worker.workerId === "w0" ? worker.serve() : setImmediate(() => worker.exit({ exitCode: 1 }))),
     });
@@ -426,8 +428,8 @@ describe("a pool that cannot start", () => {
   });
 });
 
-describe("what every worker must do", () => {
-  test("is done by all, before any later task, and again by those that replace them", async () => {
+describe("a task for every worker", () => {
+  test("is done by all workers before any later task, and by their replacements", async () => {
     const log: string[] = [];
     const { pool } = setUp({
       async script(worker) {
@@ -439,7 +441,7 @@ describe("what every worker must do", () => {
           if (message.type === "load") worker.answer(message, loaded);
           else {
             const payload = await takePayload(worker, message);
-            if (message.client_id === "deadly" && !worker.workerId.includes(".")) return worker.exit({ exitCode: 1 });
+            if (message.client_id === "poison" && !worker.workerId.includes(".")) return worker.exit({ exitCode: 1 });
             worker.answer(message, fitted(message), payload);
           }
         }
@@ -448,7 +450,7 @@ describe("what every worker must do", () => {
     await pool.start();
     expect((await pool.onEveryWorker(loadTask)).message.modules).toEqual(loaded.modules);
     await Promise.all([pool.run(fitTask("c0")), pool.run(fitTask("c1"))]);
-    await expect(pool.run(fitTask("deadly"))).resolves.toMatchObject({ attempt: 3 });
+    await expect(pool.run(fitTask("poison"))).resolves.toMatchObject({ attempt: 3 });
     for (const worker of ["w0", "w1", "w0.1", "w1.1"]) {
       const first = log.find((line) => line.startsWith(`${worker} `));
       expect(first === undefined ? "load" : first.split(" ")[1]).toBe("load");
@@ -475,7 +477,7 @@ describe("what every worker must do", () => {
     await closed(pool);
   });
 
-  test("fails the worker whose answer is refused after the first", async () => {
+  test("fails only the worker with the refused answer, once another answer was accepted", async () => {
     const { pool, launched } = setUp({ count: 2 });
     let replies = 0;
     const accept = (reply: Reply<"load">) => {
@@ -489,10 +491,10 @@ describe("what every worker must do", () => {
   });
 });
 
-describe("a task that nobody waits for any more", () => {
+describe("an aborted task", () => {
   const reason = new InterruptedError("the round is closed");
 
-  test("rejects at once, is taken from the queue, and its worker told to drop it; what comes all the same is not looked at", async () => {
+  test("rejects at once, leaves the queue or is cancelled on its worker, and a late answer is ignored", async () => {
     const given = new AbortController();
     const seen: string[] = [];
     const { pool, failures } = setUp({
@@ -506,7 +508,7 @@ describe("a task that nobody waits for any more", () => {
           const message = await worker.next();
           if (message.type === "cancel") {
             seen.push(`cancel ${message.task_id}`);
-            // The first comes to its end all the same.
+            // The worker completes the first in spite of the cancel.
             if (message.task_id === first.task_id) worker.answer(first, fitted(first), payload);
             else worker.answer(message, { type: "failure", error: { kind: "cancelled", message: "", traceback: "", problems: [] } });
           }
@@ -521,16 +523,16 @@ describe("a task that nobody waits for any more", () => {
     await pool.start();
     const { signal } = given;
     const runs = ["c0", "c1", "c3", "c4"].map((client) => pool.run(fitTask(client, { accept, signal, priority: 2 })));
-    const other = pool.run(fitTask("c2"));
+    const unaffected = pool.run(fitTask("c2"));
     for (const run of await Promise.allSettled(runs)) expect(run).toEqual({ status: "rejected", reason });
-    expect((await other).message.client_id).toBe("c2");
+    expect((await unaffected).message.client_id).toBe("c2");
     expect(seen).toContain("cancel round-1/fit/c0");
     expect(seen.filter((line) => /c[34]/.test(line))).toEqual([]);
     expect(failures).toEqual([]);
     await closed(pool);
   });
 
-  test("ends the worker that does not drop it, which is replaced", async () => {
+  test("ends a worker that does not drop it; the worker is replaced", async () => {
     const given = new AbortController();
     const { pool, failures, launched } = setUp({
       count: 1,
@@ -553,8 +555,8 @@ describe("a task that nobody waits for any more", () => {
   });
 });
 
-describe("a pool's end", () => {
-  test("by its signal rejects what waits, and asks for what runs to be dropped", async () => {
+describe("the end of a pool", () => {
+  test("by its signal rejects waiting tasks and cancels running ones", async () => {
     const controller = new AbortController();
     const cancelled: string[] = [];
     const { pool, failures } = setUp({
@@ -586,7 +588,7 @@ describe("a pool's end", () => {
     await pool.close();
   });
 
-  test("asks every worker, and kills those that do not go", async () => {
+  test("asks every worker to stop, and kills those that do not", async () => {
     vi.useFakeTimers();
     const { pool, launched } = setUp({ script: (worker) => (worker.workerId === "w0" ? worker.serve() : worker.hello()) });
     await pool.start();
@@ -596,17 +598,17 @@ describe("a pool's end", () => {
     vi.useRealTimers();
     await closing;
     expect(launched.map((worker) => worker.wasKilled())).toEqual([false, true]);
-    await expect(pool.run(fitTask("c0"))).rejects.toThrow("the worker pool was closed");
+    await expect(pool.run(fitTask("c0"))).rejects.toThrow(InterruptedError);
   });
 
-  test("at once kills them all, even while they are being asked", async () => {
+  test("with `now` kills all workers, even while they are being asked to stop", async () => {
     const { pool, launched } = setUp({ script: (worker) => worker.hello() });
     await pool.start();
     await Promise.all([pool.close(), pool.close({ now: true })]);
     expect(launched.every((worker) => worker.wasKilled())).toBe(true);
   });
 
-  test("before its start is nothing to wait for", async () => {
+  test("resolves at once before its start", async () => {
     await setUp().pool.close();
   });
 });

@@ -9,7 +9,7 @@ const waiter = (overrides: Partial<Waiter> = {}): Waiter => ({ priority: 0, avoi
 const pairs = (assignments: readonly Assignment[]) => assignments.map(({ slot, waiter }) => [slot, waiter]);
 
 describe("a free worker", () => {
-  test("takes the waiter of the highest priority, the longest-waiting of equals", () => {
+  test("takes the waiter with the highest priority, and the longest-waiting one on a tie", () => {
     const waiters = [waiter(), waiter({ priority: 2 }), waiter({ priority: 2 })];
     expect(pairs(schedule([free, down], waiters))).toEqual([[0, 1]]);
   });
@@ -19,7 +19,7 @@ describe("a free worker", () => {
     expect(pairs(schedule([free, down], [waiter({ avoid: 0 })]))).toEqual([[0, 0]]);
   });
 
-  test("passes over a waiter that avoids it to the next one", () => {
+  test("skips a waiter that avoids it and takes the next one", () => {
     expect(pairs(schedule([free, busy], [waiter({ avoid: 0, priority: 9 }), waiter()]))).toEqual([[0, 1]]);
   });
 
@@ -31,26 +31,26 @@ describe("a free worker", () => {
 describe("a busy worker", () => {
   const three = [waiter(), waiter(), waiter()];
 
-  test("is given its next task ahead while more wait than there are slots", () => {
+  test("is given its next task in advance while more tasks wait than there are slots", () => {
     expect(pairs(schedule([busy, busy], three))).toEqual([[0, 0]]);
   });
 
-  test("is given one ahead at most", () => {
+  test("is given at most one task in advance", () => {
     expect(schedule([{ ...busy, leases: 2 }], three)).toEqual([]);
   });
 
-  test("is given none near the end, when another worker may be free first", () => {
+  test("is given no task in advance near the end, when another worker may be free first", () => {
     expect(schedule([busy, busy], [waiter(), waiter()])).toEqual([]);
   });
 
-  test("is given none while it holds an exclusive task or is cancelling, and never an exclusive one", () => {
+  test("is given no task in advance while it holds an exclusive task or is cancelling, and never an exclusive one", () => {
     expect(schedule([{ ...busy, isExclusive: true }], three)).toEqual([]);
     expect(schedule([{ ...busy, isCancelling: true }], three)).toEqual([]);
     expect(schedule([busy], [waiter({ exclusive: true }), waiter({ exclusive: true })])).toEqual([]);
   });
 });
 
-test("a worker that is leased in this very call counts as busy: exclusively leased, it gets no second task", () => {
+test("a worker that is leased in the same call counts as busy, and gets no second task if leased exclusively", () => {
   const waiters = [waiter({ exclusive: true, priority: 1 }), waiter(), waiter(), waiter()];
   expect(pairs(schedule([free], waiters))).toEqual([[0, 0]]);
   expect(pairs(schedule([free], waiters.slice(1)))).toEqual([
@@ -71,7 +71,7 @@ describe("for any slots and waiters", () => {
       ),
     );
 
-  test("nobody is served twice, and only available workers serve, at most two tasks each", () => {
+  test("no waiter is served twice, and only available workers get tasks, at most two each", () => {
     law((slots, _, assigned) => {
       expect(new Set(assigned.map(({ waiter: index }) => index)).size).toBe(assigned.length);
       for (const [index, state] of slots.entries()) {
@@ -87,12 +87,12 @@ describe("for any slots and waiters", () => {
         const given = assigned.filter((assignment) => assignment.slot === index).map((assignment) => waiters[assignment.waiter]);
         const isShared = state.leases + given.length > 1;
         if (isShared && given.length > 0)
-          expect(given.some((one) => one?.exclusive) || (state.leases > 0 && state.isExclusive)).toBe(false);
+          expect(given.some((waiter) => waiter?.exclusive) || (state.leases > 0 && state.isExclusive)).toBe(false);
       }
     });
   });
 
-  test("no available worker without a task stays idle while somebody waits who would take it", () => {
+  test("no available worker without a task remains idle while a waiter would take it", () => {
     law((slots, waiters, assigned) => {
       const served = new Set(assigned.map(({ waiter: index }) => index));
       for (const [index, state] of slots.entries()) {
@@ -104,13 +104,13 @@ describe("for any slots and waiters", () => {
     });
   });
 
-  test("whoever is passed over has no higher priority than those served by the same worker, unless it could not take that worker", () => {
+  test("a skipped waiter has no higher priority than those that the worker serves, unless it could not use that worker", () => {
     law((slots, waiters, assigned) => {
       const served = new Set(assigned.map(({ waiter: index }) => index));
       for (const { slot: index, waiter: chosen } of assigned) {
         const isOtherUp = slots.some((other, otherIndex) => otherIndex !== index && other.isUp);
-        for (const [other, { priority, avoid, exclusive }] of waiters.entries()) {
-          if (served.has(other) || exclusive || (avoid === index && isOtherUp)) continue;
+        for (const [waiterIndex, { priority, avoid, exclusive }] of waiters.entries()) {
+          if (served.has(waiterIndex) || exclusive || (avoid === index && isOtherUp)) continue;
           expect(priority).toBeLessThanOrEqual(waiters[chosen]?.priority ?? -1);
         }
       }

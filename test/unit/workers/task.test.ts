@@ -11,6 +11,6 @@ test.each<[TaskIdentity, string]>([
   [{ kind: "evaluate-client", round: 2, clientId: "c1", part: 0 }, "round-2/evaluate-client/c1/0"],
   [{ kind: "ask", round: 2, clientId: "c1", part: 0 }, "round-2/ask/c1/0"],
   [{ kind: "measure", clientId: "c1", part: "warm-up" }, "measure/c1/warm-up"],
-])("the task %j has the id %s on the wire, and keeps its identity", (identity, id) => {
+])("the task %j has the id %s on the wire and keeps its identity", (identity, id) => {
   expect(named(identity)).toEqual({ identity, id });
 });

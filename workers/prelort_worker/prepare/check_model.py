@@ -54,13 +54,13 @@ def _check_tokens(base: Any, dataset: PreparedDataset, problems: Problems) -> No
     if limit is not None and longest > limit:
         problems.add(
             "data.max_length",
-            f"the longest example has {longest} tokens, the model takes at most {limit}; lower data.max_length",
+            f"the longest example has {longest} tokens, but the model accepts at most {limit}; lower data.max_length",
         )
     size, largest = getattr(settings, "vocab_size", None), int(dataset.fields["input_ids"].max())
     if size is not None and largest >= size:
         problems.add(
             "model.name_or_path",
-            f"the tokenizer gives token {largest}, the model knows {size}: the two do not match",
+            f"the tokenizer produces token {largest}, but the model has embeddings for {size}: they do not match",
         )
 
 

@@ -95,7 +95,7 @@ def partition_pathological(
     distinct = list(groups)
     if per_client > len(distinct):
         raise InputError(
-            f"{per_client} values for each client, and the training examples have "
+            f"{per_client} values for each client, but the training examples have "
             f"{len(distinct)}; use at most that many",
             "data.partition.per_client",
         )
@@ -167,7 +167,7 @@ def owned_values(spec: PartitionSpec, values: Sequence[str], clients: int | None
     if clients is not None and clients > len(counts):
         told = "file" if spec.name == "files" else "value of data.partition.by"
         raise InputError(
-            f"{clients} clients of one {told} each, and the data has {len(counts)} of them; "
+            f"{clients} clients of one {told} each, but the data has {len(counts)}; "
             "use at most that many clients, or leave out data.clients",
             "data.clients",
         )
@@ -204,7 +204,7 @@ def partition(
     if n < clients * spec.min_examples:
         raise InputError(
             f"{clients} clients of at least {spec.min_examples} examples each need "
-            f"{clients * spec.min_examples} training examples, there are {n}",
+            f"{clients * spec.min_examples} training examples, but there are {n}",
             "data.clients",
         )
     if spec.name == "iid":

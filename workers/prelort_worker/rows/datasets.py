@@ -81,7 +81,7 @@ def read_parquet(files: Sequence[Path], describe: _Describe) -> DatasetRows:
     for path in files:
         if set("*?[]") & set(str(path)):
             raise InputError(
-                f"{path}: the datasets library takes *, ?, [ and ] in a Parquet file's path for a pattern; rename it"
+                f"{path}: the datasets library treats *, ?, [ and ] in a Parquet file's path as a pattern; rename it"
             )
     try:
         with private_files():  # it copies the rows into its own cache
@@ -143,7 +143,7 @@ def _load_named(name: str, subset: str | None, split: str | None) -> "Dataset":
         if is_folder:
             raise InputError(f"{name}: cannot be loaded as a dataset: {_tell(error)}", option) from error
         raise InputError(
-            f"{name}: there is no such file or folder here, and as a dataset of the Hugging Face hub it cannot "
+            f"{name}: no such file or folder, and as a dataset on the Hugging Face hub it cannot "
             f"be loaded: {_tell(error)}",
             option,
         ) from error
@@ -191,7 +191,7 @@ def _import(what: str) -> ModuleType:
     except ImportError as error:
         raise InputError(
             f"{what}: Parquet files and Hugging Face datasets are read by the Python package datasets, which is not "
-            f"there ({error}); install it with: {sys.executable} -m pip install datasets"
+            f"installed ({error}); install it with: {sys.executable} -m pip install datasets"
         ) from error
     datasets.disable_progress_bars()
     return datasets

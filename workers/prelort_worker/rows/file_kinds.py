@@ -17,10 +17,10 @@ KIND_OF_SUFFIX: dict[str, str] = {
 }
 
 EXPECTED_IN = {
-    "jsonl": "one JSON object a line",
+    "jsonl": "one JSON object per line",
     "json": "a list of JSON objects",
-    "csv": "a header and one record a line",
-    "tsv": "a header and one record a line",
+    "csv": "a header and one record per line",
+    "tsv": "a header and one record per line",
     "parquet": "at least one row",
     "text": "text",
     "image": "an image",
@@ -55,7 +55,7 @@ def _json_list(path: Path, faults: RowFaults) -> Iterator[Row]:
     try:
         items = json.loads(text)
     except json.JSONDecodeError as error:
-        hint = "; one JSON object a line is a .jsonl file" if error.msg == "Extra data" else ""
+        hint = "; a file with one JSON object per line must end in .jsonl" if error.msg == "Extra data" else ""
         raise InputError(f"{path}:{error.lineno}: is not valid JSON: {error}{hint}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not valid JSON: {error}") from error

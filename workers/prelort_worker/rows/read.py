@@ -144,14 +144,15 @@ def _files_of(location: Path, split: str | None, subset: str | None) -> _Files:
 def _files_in(folder: Path, split: str | None) -> _Files:
     paths = [path for path in _visible(folder) if not _ABOUT.fullmatch(path.name)]
     if not paths:
-        raise InputError(f"{folder}: holds no files; expected some that end in {', '.join(KIND_OF_SUFFIX)}")
+        raise InputError(f"{folder}: holds no files; expected files ending in {', '.join(KIND_OF_SUFFIX)}")
     kinds: dict[str, list[str]] = {}
     for path in paths:
         kind = KIND_OF_SUFFIX.get(path.suffix.lower(), f"{path.suffix or 'no suffix'} (which cannot be read)")
         kinds.setdefault(kind, []).append(str(path.relative_to(folder)))
     if len(kinds) > 1 or next(iter(kinds)) not in EXPECTED_IN:
         there = "; ".join(f"{kind}: {len(names)}, such as {names[0]}" for kind, names in list(kinds.items())[:4])
-        raise InputError(f"{folder}: expected files of one kind that ends in {', '.join(KIND_OF_SUFFIX)}, got {there}")
+        expected = f"files of a single kind ending in {', '.join(KIND_OF_SUFFIX)}"
+        raise InputError(f"{folder}: expected {expected}, got {there}")
     kind = next(iter(kinds))
     splits: dict[str, list[Path]] = {}
     for path in paths:
@@ -159,8 +160,9 @@ def _files_in(folder: Path, split: str | None) -> _Files:
     if split is None and len(splits) > 1:
         told = {name or "none": f"{len(files)}, such as {_name(files[0], folder)}" for name, files in splits.items()}
         raise InputError(
-            f"is needed, since the names in {folder} tell of several: "
-            f"{'; '.join(f'{name}: {count}' for name, count in told.items())}; name one, or rename what is no split",
+            f"is required, since the names in {folder} indicate several: "
+            f"{'; '.join(f'{name}: {count}' for name, count in told.items())}; name one, "
+            "or rename the files that are not splits",
             "data.split",
         )
     if split is not None and split not in splits:
@@ -234,4 +236,4 @@ def _name(path: Path, root: Path) -> str:
 
 def _refuse(path: str, option: str, value: str | None) -> None:
     if value is not None:
-        raise InputError(f"does not go with {path}, which has none, got {value!r}; leave it out", f"data.{option}")
+        raise InputError(f"does not apply to {path}, which has none: got {value!r}; leave it out", f"data.{option}")

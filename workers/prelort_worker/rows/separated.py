@@ -44,7 +44,7 @@ class _Table:
                 return
             except csv.Error as error:
                 if str(error) == "unexpected end of data":
-                    faults.add(where, "a quote opened in this line is never closed")
+                    faults.add(where, "a quote opened on this line is never closed")
                 else:
                     faults.add(where, f"is not valid {self.path.suffix[1:].upper()} from here on: {error}")
                 return
@@ -102,5 +102,5 @@ def _wrong_count(table: _Table, names: list[str], fields: list[str]) -> str:
     hint = f"; if {others[0]!r} is the delimiter, write sep={others[0]} as the first line" if others else ""
     return (
         f"expected {len(names)} fields as in the header ({', '.join(names)}), got {len(fields)}; "
-        f"a field that holds {table.delimiter!r}, a quote or a line break stands between quotes{hint}"
+        f"a field that contains {table.delimiter!r}, a quote or a line break must be quoted{hint}"
     )

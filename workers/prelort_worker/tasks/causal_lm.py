@@ -37,13 +37,13 @@ class CausalLm(GenerativeTask):
                 return
             if not self.tokenizer.chat_template:
                 raise InputError(
-                    "the tokenizer has no chat template; leave out data.chat and data.messages, or take a model that "
+                    "the tokenizer has no chat template; leave out data.chat and data.messages, or use a model that "
                     "was trained on conversations"
                 )
             if not self.tokenizer.is_fast:
                 raise InputError(
-                    "the tokenizer cannot tell where in a text its tokens lie, which conversations need; take a model "
-                    "with a tokenizer.json"
+                    "the tokenizer does not report where in a text its tokens are, which conversations need; use a "
+                    "model with a tokenizer.json"
                 )
 
     def encode(self, rows: Sequence[Row], data: DataSpec, progress: Progress) -> list[Example]:

@@ -61,7 +61,7 @@ class ChatEncoder:
             for role, (first, count) in self._strange.items()
         ]
         if self._tells_date:
-            remarks.append(f"the model's chat template writes the date; it is given {TODAY:%d %b %Y} on every day")
+            remarks.append(f"the model's chat template writes the date; it always gets {TODAY:%d %b %Y}")
         if self._empty:
             more = f"; and {len(self._empty) - 3} more" if len(self._empty) > 3 else ""
             told = "; ".join(self._empty[:3]) + more

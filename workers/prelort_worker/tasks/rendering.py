@@ -190,7 +190,7 @@ class Rendering:
             return self.chat.fault(index, _DIFFERS.format(what=what))
         return self.chat.fault(
             index,
-            f"the model's chat template does not render {what}; leave it out, or take a model whose template does",
+            f"the model's chat template does not render {what}; leave it out, or use a model whose template does",
         )
 
 

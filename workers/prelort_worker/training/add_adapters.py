@@ -162,7 +162,7 @@ def _adapted_modules(model: PeftModel, problems: Problems) -> Iterator[AdaptedMo
         if not (type(layer).__name__ in _LAYERS and is_plain):
             problems.add(
                 "lora.target_modules",
-                f"takes in {name}, a {type(base).__name__}: only nn.Linear and Conv1D can have adapters",
+                f"matches {name}, a {type(base).__name__}: only nn.Linear and Conv1D can have adapters",
             )
             continue
         # Both are known for these module types.
@@ -202,5 +202,5 @@ def _check_saved_modules(base: nn.Module, task: Task, lora: LoraSpec, problems: 
         if len(tied) > 1 and any(name.endswith(want) for name in tied for want in task.modules_to_save):
             problems.add(
                 "lora.modules_to_save",
-                f"takes in one of {' and '.join(tied)}, which share one weight: training one in full would untie them",
+                f"includes one of {' and '.join(tied)}, which share one weight: training one in full would untie them",
             )

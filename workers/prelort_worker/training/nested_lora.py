@@ -199,8 +199,8 @@ def _mask_hook(name: str, mask: Tensor):
             return output * kept
         if output.shape[0] != mask.shape[0]:
             raise InputError(
-                f"{name} sees {output.shape[0]} rows for a batch of {mask.shape[0]} examples, so they cannot be given "
-                "truncations of their own; take objective sum or sampled, "
+                f"{name} sees {output.shape[0]} rows for a batch of {mask.shape[0]} examples, so they cannot have "
+                "truncations of their own; use objective sum or sampled, "
                 "or leave it out of target_modules"
             )
         return output * kept.view(kept.shape[0], *[1] * (output.dim() - 2), kept.shape[1])

@@ -1,9 +1,9 @@
 import type { RobustRule } from "./rule.ts";
 
 /**
- * Coordinate-wise median (Yin et al. 2018, https://arxiv.org/abs/1803.01498, Definition 1): of an even number of values the
- * mean of the two in the middle. Clients count alike, whatever they hold. While less than half of a segment's clients are
- * malicious, every coordinate lies between two honest values.
+ * Coordinate-wise median (Yin et al. 2018, https://arxiv.org/abs/1803.01498, Definition 1): for an even number of values
+ * the mean of the middle two. All clients have the same weight. While less than half of a segment's clients are malicious,
+ * every coordinate is between two honest values.
  */
 export function median(): RobustRule {
   return {

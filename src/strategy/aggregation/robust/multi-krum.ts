@@ -47,9 +47,9 @@ export function multiKrum({ malicious, keep = Infinity }: MultiKrumOptions): Rob
 async function squaredDistances(blocks: AsyncIterable<readonly Float32Array[]>, clients: number): Promise<readonly Float64Array[]> {
   const rows = Array.from({ length: clients }, () => new Float64Array(clients));
   for await (const block of blocks) {
-    for (const [i, one] of block.entries()) {
+    for (const [i, delta] of block.entries()) {
       for (let j = 0; j < i; j++) {
-        const distance = squaredDistance(one, block[j] as Float32Array);
+        const distance = squaredDistance(delta, block[j] as Float32Array);
         for (const [row, column] of [[i, j] as const, [j, i] as const]) {
           const values = rows[row] as Float64Array;
           values[column] = (values[column] as number) + distance;

@@ -16,18 +16,18 @@ export interface RobustSegmentsOptions extends ContributorOptions {
 }
 
 /**
- * Aggregations that need all updates of a segment at once: each segment moves by what the rule makes of the clients that
- * train it, `modules_to_save` by what it makes of all that reported. One that fewer than `rule.atLeast` trained keeps its
- * value, to the byte: the rule could not tell the malicious from the others. Updates are read back in blocks, in the order
- * of the round's clients: memory is some 4 MiB, or 1,024 values a client, however long they are. Those that were not kept
- * on disk are kept in memory.
+ * Aggregations that need all updates of a segment at once: the rule's step for a segment comes from the clients that train
+ * it, and for `modules_to_save` from all clients that reported. A segment trained by fewer than `rule.atLeast` keeps its
+ * value to the byte: the rule could not tell the malicious from the others. Updates are read back in blocks, in the order
+ * of the round's clients: memory is about 4 MiB, or 1,024 values a client, whatever their size. Updates that are not on
+ * disk are kept in memory.
  */
 export function robustSegments(rule: RobustRule, options: RobustSegmentsOptions): Pick<Aggregation, "begin" | "distribute" | "readsSpool"> {
   requireContributors(options);
   return { distribute: prefix, readsSpool: true, begin: (context) => readBack(context, rule, options) };
 }
 
-/** Of all clients together, at a time. */
+/** Values of all clients together that are read at a time. */
 const VALUES_AT_ONCE = 2 ** 20;
 const LEAST_BLOCK = 1024;
 
@@ -52,8 +52,8 @@ function readBack(context: RoundContext, rule: RobustRule, { weights, minContrib
       const next = { ...global, rows: global.rows.slice(), dense: global.dense.slice() };
       const held = roll.tooFew(Math.max(minContributors, rule.atLeast));
       for (const { from, to } of segments(layout.tiers)) {
-        const place = { from: from * layout.width, to: to * layout.width };
-        if (!held.includes(to)) await move(next.rows, place, rule, sourceOf("rows", roll.reportedFrom(to)));
+        const span = { from: from * layout.width, to: to * layout.width };
+        if (!held.includes(to)) await move(next.rows, span, rule, sourceOf("rows", roll.reportedFrom(to)));
       }
       const all = { from: 0, to: layout.denseSize };
       if (!held.includes("dense")) await move(next.dense, all, rule, sourceOf("dense", roll.reportedFrom(0)));
@@ -71,20 +71,20 @@ interface Source {
 }
 
 /** Values [from, to). */
-interface Place {
+interface Span {
   readonly from: number;
   readonly to: number;
 }
 
-/** Adds to every value of the place what the rule makes of the clients' values there. */
-async function move(target: Float32Array, place: Place, rule: RobustRule, sources: readonly Source[]): Promise<void> {
+/** Adds the rule's step to every value of the span. */
+async function move(target: Float32Array, span: Span, rule: RobustRule, sources: readonly Source[]): Promise<void> {
   if (sources.length === 0) return;
-  const chosen = await rule.choose?.(blocksOf(sources, place), sources.length);
+  const chosen = await rule.choose?.(blocksOf(sources, span), sources.length);
   const counted = chosen ? chosen.map((client) => sources[client] as Source) : sources;
   const weights = counted.map(({ weight }) => weight);
   const values = new Float32Array(counted.length);
-  let at = place.from;
-  for await (const block of blocksOf(counted, place)) {
+  let at = span.from;
+  for await (const block of blocksOf(counted, span)) {
     for (let index = 0; index < (block[0] as Float32Array).length; index++, at++) {
       for (let client = 0; client < values.length; client++) values[client] = (block[client] as Float32Array)[index] as number;
       const step = rule.step(values, weights);
@@ -94,17 +94,17 @@ async function move(target: Float32Array, place: Place, rule: RobustRule, source
   }
 }
 
-async function* blocksOf(sources: readonly Source[], place: Place): AsyncGenerator<readonly Float32Array[]> {
+async function* blocksOf(sources: readonly Source[], span: Span): AsyncGenerator<readonly Float32Array[]> {
   const length = Math.max(LEAST_BLOCK, Math.floor(VALUES_AT_ONCE / sources.length));
-  for (let { from } = place; from < place.to; from += length) {
-    // Others get their turn.
+  for (let { from } = span; from < span.to; from += length) {
+    // Lets other work of the event loop run.
     await setImmediate();
-    const to = Math.min(from + length, place.to);
+    const to = Math.min(from + length, span.to);
     yield await Promise.all(sources.map((source) => source.read(from, to)));
   }
 }
 
-/** A copy, as it travelled: the memory it lies in may be used for others. */
+/** A copy in its wire encoding: the original memory may be reused. */
 function inMemory(delta: Adapter): SpooledUpdate {
   const { rows, dense } = encodingOf(delta);
   const kept = { rows: { ...rows, bytes: rows.bytes.slice() }, dense: { ...dense, bytes: dense.bytes.slice() } };

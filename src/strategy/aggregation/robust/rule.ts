@@ -1,12 +1,12 @@
-/** What a segment's step is made of, where a mean would follow any client anywhere. */
+/** Computes a segment's step, robustly: a mean would follow any single client anywhere. */
 export interface RobustRule {
-  /** Clients that a segment needs, so that the rule can do without one of them. */
+  /** Least number of clients for a segment, so that the rule can leave one of them out. */
   readonly atLeast: number;
   /**
-   * Which of the segment's clients count, by place; all by default. A block holds the values of each at the same
+   * Indexes of the segment's clients that count; all by default. A block holds every client's values at the same
    * coordinates.
    */
   choose?(blocks: AsyncIterable<readonly Float32Array[]>, clients: number): Promise<readonly number[]>;
-  /** The step of a coordinate, of the values (it may sort them) and the weights of the clients that count. */
+  /** A coordinate's step, from the values (which it may sort) and weights of the clients that count. */
   step(values: Float32Array, weights: readonly number[]): number;
 }

@@ -7,9 +7,9 @@ export interface TrimmedMeanOptions {
 }
 
 /**
- * Coordinate-wise β-trimmed mean (Yin et al. 2018, https://arxiv.org/abs/1803.01498, Definition 2): the mean of what is left
- * of every coordinate without the ⌊β·K⌋ largest and the ⌊β·K⌋ smallest of its K values. Clients count alike, whatever they
- * hold. While at most ⌊β·K⌋ of them are malicious, every coordinate lies between two honest values.
+ * Coordinate-wise β-trimmed mean (Yin et al. 2018, https://arxiv.org/abs/1803.01498, Definition 2): the mean of every
+ * coordinate's K values without the ⌊β·K⌋ largest and the ⌊β·K⌋ smallest. All clients have the same weight. While at most
+ * ⌊β·K⌋ of them are malicious, every coordinate is between two honest values.
  */
 export function trimmedMean({ trim }: TrimmedMeanOptions): RobustRule {
   requireOption(trim > 0 && trim < 0.5, "robust.trim", "above 0 and below 0.5", trim);
@@ -25,7 +25,7 @@ export function trimmedMean({ trim }: TrimmedMeanOptions): RobustRule {
   };
 }
 
-/** 0.07·100 is 7, and not a little more. */
+/** So that 0.07·100 is 7, not slightly more. */
 function roundOff(value: number): number {
   return Math.round(value * 1e9) / 1e9;
 }

@@ -2,7 +2,7 @@ import { expect, it } from "vitest";
 import { jsonReporter } from "../../../../src/cli/reporters/json.ts";
 import { recordingStream, story } from "./story.ts";
 
-it("prints every event as the object that TypeScript gives, one a line, with the version of its shape", () => {
+it("prints every event of the TypeScript API as one line of JSON with a version", () => {
   const stream = recordingStream();
   const reporter = jsonReporter({ stream });
   for (const event of story) reporter.event(event);

@@ -2,7 +2,7 @@ import { expect, it } from "vitest";
 import { liveDisplay } from "../../../../src/cli/reporters/live-display.ts";
 import { screen } from "./screen.ts";
 
-it("a line put into the middle of a frame moves those below it down", async () => {
+it("a line inserted into a frame moves the lines below it down", async () => {
   const terminal = screen(40, 10);
   const display = liveDisplay(terminal.stdout);
   display.stay("before");
@@ -14,7 +14,7 @@ it("a line put into the middle of a frame moves those below it down", async () =
   expect(await terminal.lines()).toEqual(["before", "between", "head", "a", "b", "c", "d", "rule"]);
 });
 
-it("text that stays is whole even where it is longer than the screen is high", async () => {
+it("permanent text is complete even if it is longer than the screen is high", async () => {
   const terminal = screen(20, 5);
   const display = liveDisplay(terminal.stdout);
   const lines = Array.from({ length: 12 }, (_, line) => `line ${line}`);
@@ -25,7 +25,7 @@ it("text that stays is whole even where it is longer than the screen is high", a
   expect(await terminal.lines()).toEqual([...lines, "frame 2"]);
 });
 
-it("what is written to the error stream goes above the frame, until the display is closed", async () => {
+it("writes to the error stream go above the frame until the display is closed", async () => {
   const terminal = screen(40, 10);
   const { write } = terminal.stderr;
   const display = liveDisplay(terminal.stdout, terminal.stderr);
@@ -39,7 +39,7 @@ it("what is written to the error stream goes above the frame, until the display 
   expect(await terminal.lines()).toEqual(["(node:1) Warning: mind this", "one", "three", "after"]);
 });
 
-it("of several frames the fullest that fits is shown, and long lines wrap between words", async () => {
+it("the first frame that fits is shown, and long lines wrap between words", async () => {
   const terminal = screen(16, 5);
   const display = liveDisplay(terminal.stdout);
   display.draw(["1\n2\n3\n4\n5", "a long first line\n2\n3", "never"]);
@@ -47,17 +47,17 @@ it("of several frames the fullest that fits is shown, and long lines wrap betwee
   expect(await terminal.lines()).toEqual(["a long first", "line", "2", "3"]);
 });
 
-it("a terminal that becomes narrower or wider loses none of the text that stays", async () => {
+it("resizing the terminal loses no permanent text", async () => {
   const terminal = screen(60, 12);
   const display = liveDisplay(terminal.stdout);
-  for (const [place, columns] of [60, 25, 80, 33, 60].entries()) {
+  for (const [index, columns] of [60, 25, 80, 33, 60].entries()) {
     terminal.resize(columns, 12);
-    display.stay(`stays ${place}`);
-    display.draw([`a frame whose first line is rather long, number ${place}\nsecond`]);
+    display.stay(`stays ${index}`);
+    display.draw([`a frame whose first line is rather long, number ${index}\nsecond`]);
     await terminal.lines();
   }
   display.close();
   const lines = await terminal.lines();
-  expect(lines.filter((line) => line.startsWith("stays"))).toEqual([0, 1, 2, 3, 4].map((place) => `stays ${place}`));
+  expect(lines.filter((line) => line.startsWith("stays"))).toEqual([0, 1, 2, 3, 4].map((index) => `stays ${index}`));
   expect(lines.at(-1)).toBe("second");
 });

@@ -1,9 +1,10 @@
 import { expect, it } from "vitest";
 import { plainReporter } from "../../../../src/cli/reporters/plain.ts";
+import type { RoundMetrics } from "../../../../src/records/metrics.ts";
 import type { RunEvent } from "../../../../src/server/events.ts";
-import { hostileStory, recordingStream, roundStart, status, story } from "./story.ts";
+import { hostileStory, recordingStream, roundEnd, roundStart, status, story } from "./story.ts";
 
-function tell(events: readonly RunEvent[], now: () => number = () => 0): string {
+function outputOf(events: readonly RunEvent[], now: () => number = () => 0): string {
   const stream = recordingStream(160);
   const reporter = plainReporter({ stream, now });
   for (const event of events) reporter.event(event);
@@ -12,23 +13,23 @@ function tell(events: readonly RunEvent[], now: () => number = () => 0): string 
   return stream.writes.join("");
 }
 
-it("tells a run in a line for each thing that happened", () => {
-  const lines = tell(story)
+it("prints one line for each event of a run", () => {
+  const lines = outputOf(story)
     .split("\n")
     .map((line) => (line.startsWith("  ") ? line.slice(14) : line).trimEnd());
   expect(lines).toEqual([
     "start workers …",
     "worker w0 is ready: x86_64 (cpu), torch 2.13.0",
     "prepare data …",
-    "data: 2 clients hold 1,200 training examples, 64 are held out, 2 labels, 3 examples were cut to data.max_length",
+    "data: 2 clients, 1,200 training examples, 64 held-out examples, 2 labels, 3 examples truncated to data.max_length",
     "run story: 2 rounds, tiers 1, 4, in /runs/story",
     "train …",
     "before training: accuracy 25.0 % at rank 1, 25.0 % at rank 4",
     "round 1 of 2: 2 clients train",
-    "warning: round 1: attempt 1 of client c1 failed on worker w1; it is tried again",
+    "warning: round 1: attempt 1 of client c1 failed on worker w1; retrying",
     "worker w1: exited with 1",
     "  last lines of its log",
-    "warning: round 1: attempt 2 of client c1 failed on worker w0; the round goes on without it",
+    "warning: round 1: attempt 2 of client c1 failed on worker w0; the round continues without it",
     "a value was not finite",
     "round 1 of 2: 1 reported, 1 failed (c1), training loss 1.500; accuracy 50.0 % at rank 1, 62.5 % at rank 4",
     "round 2 of 2: 2 clients train",
@@ -41,7 +42,7 @@ it("tells a run in a line for each thing that happened", () => {
     expect.stringMatching(/^─+$/),
     expect.stringMatching(/^ 1 +25.0 % +50.0 % +\+25.0 points/),
     expect.stringMatching(/^ 4 +25.0 % +75.0 % +\+50.0 points/),
-    expect.stringMatching(/^ worst of them +25.0 % +50.0 % +\+25.0 points/),
+    expect.stringMatching(/^ worst tier +25.0 % +50.0 % +\+25.0 points/),
     expect.stringMatching(/^ area, log₂ rank +25.0 % +62.5 % +\+37.5 points/),
     expect.stringMatching(/^─+$/),
     "run:       /runs/story",
@@ -50,19 +51,27 @@ it("tells a run in a line for each thing that happened", () => {
   ]);
 });
 
-it("says which adapter a run starts from, and what of it is left out", () => {
-  const stream = recordingStream();
-  const reporter = plainReporter({ stream, now: () => 0 });
-  reporter.event({ type: "adapter-ready", path: "/old", round: 8, r: 16, lost: 0.0123 });
-  reporter.event({ type: "adapter-ready", path: "/peft", round: null, r: 4, lost: 0 });
-  expect(stream.writes.map((line) => line.trim().replace(/^\S+ s +/, ""))).toEqual([
-    "adapter: starts from that of /old after round 8, rank 16; 1.2 % of its energy lay in ranks that this run has not, and is left out",
-    "adapter: starts from /peft, rank 4",
-  ]);
-  reporter.close();
+it("names the adapter that a run starts from, and the share of its energy that is dropped", () => {
+  expect(outputOf([{ type: "adapter-ready", path: "/old", round: 8, r: 16, lost: 0.0123 }])).toMatch(
+    /adapter: .*\/old after round 8, rank 16; 1\.2 %/,
+  );
+  expect(outputOf([{ type: "adapter-ready", path: "/peft", round: null, r: 4, lost: 0 }])).toMatch(/adapter: .*\/peft, rank 4$/m);
 });
 
-it("keeps telling of the round that trains while the one before it is evaluated", () => {
+it("names a client that is quarantined, a worker slot that is disabled, and late clients", () => {
+  const late = story.flatMap((event) =>
+    event.type === "round-end" && event.round === 1 ? [{ ...event, metrics: { ...event.metrics, late: ["c7", "c9"] } }] : [],
+  );
+  expect(outputOf([{ type: "client-set-aside", round: 3, clientId: "c5", error: "exit code 9" }])).toMatch(
+    /warning: round 3: .*client c5.*\n +exit code 9\n$/,
+  );
+  expect(outputOf([{ type: "worker-given-up", workerId: "w1", device: "cuda:1", error: "exit code 9" }])).toMatch(
+    /warning: .*w1 \(cuda:1\).*\n +exit code 9\n$/,
+  );
+  expect(outputOf(late)).toMatch(/1 failed \(c1\), 2 late \(c7, c9\)/);
+});
+
+it("keeps reporting on the round that trains while the one before it is evaluated", () => {
   let time = 0;
   const stream = recordingStream();
   const reporter = plainReporter({ stream, now: () => time });
@@ -79,7 +88,7 @@ it("keeps telling of the round that trains while the one before it is evaluated"
 
 const isEndOfRoundOne = (event: RunEvent) => event.type === "round-end" && event.round === 1;
 
-it("says what is being waited for, and what each worker does, at most every ten seconds", () => {
+it("prints what the run waits for and what each worker does, at most every ten seconds", () => {
   let time = 0;
   const beats = Array.from({ length: 26 }, (_, second) => [
     status("w0", "busy", "fit c0", second, 30),
@@ -98,10 +107,10 @@ it("says what is being waited for, and what each worker does, at most every ten 
   ]);
 });
 
-it("uses no colour and no control characters, whatever clients and workers are called", () => {
-  for (const events of [story, hostileStory]) expect(tell(events).replaceAll("\n", "")).not.toMatch(/[\p{Cc}\p{Bidi_Control}]/u);
-  expect(tell(hostileStory)).toContain("of client c1\\u001b[2J\\u009b1m\\u202eevil\\r\\n failed on worker w1\\u001b");
-  expect(tell(hostileStory).split("\n")).toHaveLength(tell(story).split("\n").length + 1);
+it("prints neither colours nor control characters, whatever clients and workers are called", () => {
+  for (const events of [story, hostileStory]) expect(outputOf(events).replaceAll("\n", "")).not.toMatch(/[\p{Cc}\p{Bidi_Control}]/u);
+  expect(outputOf(hostileStory)).toContain("client c1\\u001b[2J\\u009b1m\\u202eevil\\r\\n ");
+  expect(outputOf(hostileStory).split("\n")).toHaveLength(outputOf(story).split("\n").length + 1);
 });
 
 it("keeps its table within the terminal", () => {
@@ -113,16 +122,37 @@ it("keeps its table within the terminal", () => {
   expect(Math.max(...table.map((line) => line.length))).toBeLessThanOrEqual(60);
 });
 
-it("says from which round a run continues, and what was found damaged", () => {
-  const start: RunEvent = {
-    type: "run-start",
-    name: "story",
-    directory: "/runs/story",
-    rounds: 2,
-    tiers: [1],
-    resumed: { after: 1, metrics: [], differences: [], remarks: ["rounds/2/global.safetensors is damaged"] },
-  };
-  const told = tell([start]);
-  expect(told).toMatch(/run story goes on after round 1 of 2/);
-  expect(told).toMatch(/warning: rounds\/2\/global\.safetensors is damaged/);
+const resumedAfter = (after: number, metrics: readonly RoundMetrics[] = []): RunEvent => ({
+  type: "run-start",
+  name: "story",
+  directory: "/runs/story",
+  rounds: 2,
+  tiers: [1, 4],
+  resumed: {
+    after,
+    metrics,
+    differences: [{ path: "versions.torch", was: "2.12.0", is: "2.13.0" }],
+    remarks: ["rounds/2/global.safetensors is damaged"],
+  },
+});
+
+it("prints the round that a resumed run continues from, what was damaged, and what differs now", () => {
+  const [start, ...warnings] = outputOf([resumedAfter(1)]).split("\n");
+  expect(start).toMatch(/run story .*after round 1 of 2/);
+  expect(warnings.join("\n")).toMatch(
+    /warning: rounds\/2\/global\.safetensors is damaged\n.*warning: .*versions\.torch was "2\.12\.0" and is "2\.13\.0"/,
+  );
+  expect(outputOf([resumedAfter(-1)])).not.toContain("-1");
+});
+
+it("prints one line, without a table, for a resumed run that was complete", () => {
+  const metrics = story.flatMap((event) => (event.type === "round-end" ? [event.metrics] : []));
+  const end = story.filter((event) => event.type === "run-end");
+  const lines = outputOf([resumedAfter(2, metrics), ...end])
+    .trimEnd()
+    .split("\n")
+    .filter((line) => !line.includes("warning: "));
+  expect(lines).toEqual([expect.stringMatching(/run story is complete: 2 rounds, tiers 1, 4, in \/runs\/story$/)]);
+  const evaluated = [resumedAfter(2, metrics.slice(1)), roundEnd(2, [0.5, 0.75], ["c0", "c1"], []), ...end];
+  expect(outputOf(evaluated)).toContain("Quality at each tier");
 });

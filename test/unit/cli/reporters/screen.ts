@@ -1,11 +1,11 @@
 import xterm from "@xterm/headless";
 import { Writable } from "node:stream";
 
-/** A terminal that is looked at: what was written to its streams, as a person would see it. */
+/** An emulated terminal, whose lines can be read as a person would see them. */
 export function screen(columns: number, rows: number) {
   const terminal = new xterm.Terminal({ cols: columns, rows, scrollback: 10_000, allowProposedApi: true, convertEol: true });
   const tty = () => {
-    // At once, as a terminal's streams write.
+    // Synchronously, as a terminal's streams write.
     const stream = new Writable({
       write(data: Buffer, _, done) {
         terminal.write(data);
@@ -22,7 +22,7 @@ export function screen(columns: number, rows: number) {
       terminal.resize(toColumns, toRows);
       for (const stream of streams) Object.assign(stream, { columns: toColumns, rows: toRows });
     },
-    /** Every line, those that have scrolled away too; what follows the last that is not blank is left out. */
+    /** Every line up to the last that is not blank, including those that scrolled away. */
     async lines(): Promise<string[]> {
       await new Promise<void>((resolve) => terminal.write("", resolve));
       const { active } = terminal.buffer;

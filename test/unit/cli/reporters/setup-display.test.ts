@@ -3,7 +3,7 @@ import { setupDisplay } from "../../../../src/cli/reporters/setup-display.ts";
 import { screen } from "./screen.ts";
 import { recordingStream } from "./story.ts";
 
-it("in a terminal, what is done now stands below what was done, on one line, and is gone at the end", async () => {
+it("a terminal shows the current step on one line below the finished steps, and removes it at the end", async () => {
   const terminal = screen(40, 10);
   let time = 0;
   const display = setupDisplay({ stream: terminal.stdout, now: () => time });
@@ -19,7 +19,7 @@ it("in a terminal, what is done now stands below what was done, on one line, and
   expect(await terminal.lines()).toEqual(["making it", "made"]);
 });
 
-it("elsewhere, it is told every ten seconds at most", () => {
+it("a pipe gets a line of progress at most every ten seconds", () => {
   const stream = recordingStream();
   let time = 0;
   const display = setupDisplay({ stream, now: () => time });

@@ -4,7 +4,7 @@ import type { RunEvent } from "../../../../src/server/events.ts";
 import type { RoundMetrics } from "../../../../src/records/metrics.ts";
 import { named, type WorkerStatus } from "../../../../src/workers/task.ts";
 
-/** A short run as its events tell it: two rounds, one client that fails once and one that fails for good. */
+/** The events of a short run: two rounds, in which one client fails once and is retried, and then fails for good. */
 export const story: readonly RunEvent[] = [
   { type: "phase-start", phase: "start workers" },
   status("w0", "starting", "importing torch"),
@@ -59,7 +59,7 @@ export const story: readonly RunEvent[] = [
 ];
 
 const HOSTILE = "\u001B[2J\u009B1m\u202Eevil\r\n";
-/** The same run, in which data, workers and files are called what a terminal would obey. */
+/** The same run with control characters in the names of data, workers and files. */
 export const hostileStory: readonly RunEvent[] = JSON.parse(
   JSON.stringify(story).replaceAll(
     /"(c[01]|w[01]|torch|animal|\/runs\/story|importing torch|a value was not finite)"/g,
@@ -86,8 +86,8 @@ export function roundStart(round: number): RunEvent {
 }
 
 export function roundEnd(round: number, accuracies: readonly number[], reported: readonly string[], failed: readonly string[]): RunEvent {
-  const byTier = accuracies.map((accuracy, place) => ({
-    r: [1, 4][place] ?? 0,
+  const byTier = accuracies.map((accuracy, index) => ({
+    r: [1, 4][index] ?? 0,
     loss: 2 - accuracy,
     perplexity: null,
     accuracy,
@@ -114,7 +114,7 @@ export function roundEnd(round: number, accuracies: readonly number[], reported:
   return { type: "round-end", round, metrics, sha256: "ab" };
 }
 
-/** A stream that keeps every write; with `columns` it says that it is a terminal. */
+/** A stream that records every write; with `columns` it acts as a terminal. */
 export function recordingStream(columns?: number): NodeJS.WritableStream & { readonly writes: readonly string[] } {
   const writes: string[] = [];
   const stream = new PassThrough();
@@ -123,7 +123,7 @@ export function recordingStream(columns?: number): NodeJS.WritableStream & { rea
   return Object.assign(stream, { writes }, columns === undefined ? {} : { isTTY: true, columns, rows: 40, hasColors, getColorDepth });
 }
 
-/** A clock that moves by that many milliseconds whenever somebody looks. */
+/** A clock that advances by that many milliseconds at each look. */
 export function tickingClock(milliseconds: number): () => number {
   let time = 0;
   return () => (time += milliseconds);

@@ -39,8 +39,8 @@ const updates = [
 const sizes = (values: Float32Array) => [...values].map((value) => Number(Math.abs(value).toFixed(6)));
 const [two, three] = [Number(Math.sqrt(2).toFixed(6)), Number(Math.sqrt(3).toFixed(6))];
 
-describe("by hand: ¾·4·e1·e1ᵀ + ¼·8·e2·e2ᵀ has the singular values 3 and 2", () => {
-  it("FlexLoRA shares them out to A and B alike, so that a rank-1 client learns of the other's direction at rank 2 alone", () => {
+describe("by hand, the mean product ¾·4·e1·e1ᵀ + ¼·8·e2·e2ᵀ has the singular values 3 and 2:", () => {
+  it("FlexLoRA splits them evenly between A and B, and the second direction is only in component 2", () => {
     const next = aggregate(flexLora(), context, updates).global;
     expect(sizes(next.rows)).toEqual([three, 0, three, 0, 0, two, 0, two]);
     expect([...next.dense]).toEqual([6]);
@@ -52,11 +52,11 @@ describe("by hand: ¾·4·e1·e1ᵀ + ¼·8·e2·e2ᵀ has the singular values 3
     expect(flexLora().distribute(next, layout, 1).rows).toEqual(next.rows.subarray(0, 4));
   });
 
-  it("HLoRA leaves them all in A", () => {
+  it("HLoRA puts them all into A", () => {
     expect(sizes(aggregate(hLora(), context, updates).global.rows)).toEqual([3, 0, 1, 0, 0, 2, 0, 1]);
   });
 
-  it.each([flexLora(), hLora()])("$policy.name goes on with the A it had, and B = 0, where the product has no component", (aggregation) => {
+  it.each([flexLora(), hLora()])("$policy.name keeps the previous A, with B = 0, for components that the product lacks", (aggregation) => {
     const next = aggregate(aggregation, context, [updates[0]!]).global;
     expect([...next.rows.subarray(4)]).toEqual([8, 7, 0, 0]);
     const untrained = context.clients.map((client) => updateOf(context, client, zeroAdapter(layout, 1)));
@@ -68,7 +68,7 @@ describe.each([flexLora(), hLora()])("laws of $policy.name", (aggregation) => {
   const run = ({ context, updates }: Federation) => aggregate(aggregation, context, updates).global;
   const products = (federation: Federation) => productsOf(run(federation), federation.context.layout);
 
-  it("gives one client back its own product", () => {
+  it("returns the product of a single client unchanged", () => {
     fc.assert(
       fc.property(moderateFederations, ({ context, updates: [update] }) => {
         const { received, delta, r } = update!;
@@ -79,7 +79,7 @@ describe.each([flexLora(), hLora()])("laws of $policy.name", (aggregation) => {
     );
   });
 
-  it("is the same when a client is split into two halves", () => {
+  it("does not change when a client is split into two halves", () => {
     fc.assert(
       fc.property(moderateFederations, (federation) => {
         const { context, updates } = federation;
@@ -92,7 +92,7 @@ describe.each([flexLora(), hLora()])("laws of $policy.name", (aggregation) => {
     );
   });
 
-  it("never leaves a component with A = B = 0, which could not learn", () => {
+  it("never produces a component with A = B = 0, which could not learn", () => {
     fc.assert(
       fc.property(moderateFederations, (federation) => {
         const { layout } = federation.context;

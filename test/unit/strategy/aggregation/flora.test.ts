@@ -26,26 +26,26 @@ const updates = [
   updateOf(context, low, { r: 1, rows: Float32Array.of(1, 0, 0, 4), dense: Float32Array.of(4) }),
 ];
 
-describe("by hand", () => {
+describe("FLoRA by hand", () => {
   const { global } = aggregate(fLoRA(), context, updates);
 
-  it("stacks the clients' rows in the order of the round, B times the client's share", () => {
+  it("stacks the clients' rows in the order of the round, with B times the client's share", () => {
     expect([...global.merged!.rows]).toEqual([2, 2, 0, 3, 1, 2, 1, 0, 4, 5, 0, 2]);
     expect(global.merged!.ends).toEqual([0, 3]);
     expect([...global.dense]).toEqual([6]);
   });
 
-  it("starts the next round from A newly drawn and B = 0", () => {
+  it("starts the next round from a newly drawn A and B = 0", () => {
     expect(global.rows).toEqual(context.fresh());
     expect([...global.rows].map((value) => value === 0)).toEqual([false, false, true, true, false, false, true, true]);
   });
 
-  it("hands every tier its prefix, and all that is merged", () => {
-    const handed = fLoRA().distribute(global, layout, 1);
-    expect(handed).toEqual({ r: 1, rows: global.rows.subarray(0, 4), dense: global.dense, merged: global.merged });
+  it("distributes to every tier its prefix and everything merged", () => {
+    const start = fLoRA().distribute(global, layout, 1);
+    expect(start).toEqual({ r: 1, rows: global.rows.subarray(0, 4), dense: global.dense, merged: global.merged });
   });
 
-  it("goes on stacking, and marks the end of a round in which nobody reported", () => {
+  it("keeps stacking in later rounds, and marks the end of a round without reports", () => {
     const idle = aggregate(fLoRA(), { ...context, round: 2, global }, []).global;
     expect(bytesOf(idle)).toEqual(bytesOf(global));
     expect(idle.merged!.ends).toEqual([0, 3, 3]);
@@ -54,11 +54,11 @@ describe("by hand", () => {
     expect([...next.merged!.rows.subarray(12)]).toEqual([2, 2, 0, 4]);
   });
 
-  it("shows before the first merge what it has", () => {
+  it("presents the global adapter itself before the first merge", () => {
     expect(fLoRA().present!(context.global, layout)).toBe(context.global);
   });
 
-  it("shows the whole of what two rounds merged as one adapter of rank R, with nothing merged", () => {
+  it("presents what two rounds merged as one adapter of rank R, with nothing merged", () => {
     const second = aggregate(fLoRA(), { ...context, round: 2, global }, updates).global;
     const shown = fLoRA().present!(second, layout);
     expect(shown).not.toHaveProperty("merged");
@@ -79,11 +79,11 @@ const wide = createLayout(
 );
 const sizes = fc.tuple(fc.integer({ min: 1, max: 999 }), fc.integer({ min: 1, max: 999 }), fc.integer({ min: 1, max: 999 }));
 
-describe("laws", () => {
-  it("agrees on Σ p_k·s·B_k·A_k with FlexLoRA at rank Σ r_k and with the clients' own products", () => {
+describe("laws of FLoRA", () => {
+  it("merges Σ p_k·s·B_k·A_k, like FlexLoRA at rank Σ r_k and the clients' own products", () => {
     fc.assert(
       fc.property(sizes, fc.nat(), (drawnSizes, seed) => {
-        const members = drawnSizes.map((size, place) => ({ r: place + 1, size }));
+        const members = drawnSizes.map((size, index) => ({ r: index + 1, size }));
         const { context, updates } = federationOf(wide, members, seed, randomAdapter);
         const total = drawnSizes.reduce((sum, size) => sum + size, 0);
         const own = updates.map(({ received, delta, r, n }) => {
@@ -103,7 +103,7 @@ describe("laws", () => {
     );
   });
 
-  it("shows prefixes that come the nearer to the merged product the higher the tier", () => {
+  it("presents prefixes that approximate the merged product better at higher tiers", () => {
     fc.assert(
       fc.property(moderateFederations, ({ context, updates }) => {
         const { layout } = context;
@@ -115,8 +115,8 @@ describe("laws", () => {
           return whole.map((grid, module) => grid.flat().reduce((sum, value, at) => sum + (value - near[module]!.flat()[at]!) ** 2, 0));
         });
         for (const module of whole.keys()) {
-          for (const place of layout.tiers.keys()) {
-            expect(distances[place + 1]![module]!).toBeLessThanOrEqual(distances[place]![module]! + 1e-9);
+          for (const index of layout.tiers.keys()) {
+            expect(distances[index + 1]![module]!).toBeLessThanOrEqual(distances[index]![module]! + 1e-9);
           }
         }
       }),

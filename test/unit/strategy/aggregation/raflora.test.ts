@@ -22,7 +22,7 @@ const context = { ...drawn, global };
 const [low, high] = context.clients as [RankedClient, RankedClient];
 const rounded = (grid: readonly number[][]) => grid.flat().map((value) => Number(value.toFixed(5)));
 
-it("averages each segment's products over those who train it: 1 + ¾·4 in the first, 5 + 2 in the second", () => {
+it("raFLoRA averages each segment's products over the clients that train it: 1 + ¾·4 in the first, 5 + 2 in the second", () => {
   const updates = [
     updateOf(context, low, { r: 1, rows: Float32Array.of(4, 0, 0, 0), dense: new Float32Array(0) }),
     updateOf(context, high, { r: 2, rows: Float32Array.of(0, 0, 0, 0, 0, 2, 0, 0), dense: new Float32Array(0) }),
@@ -32,12 +32,12 @@ it("averages each segment's products over those who train it: 1 + ¾·4 in the f
   expect(rounded(productsOf(next, layout, 1)[0]!)).toEqual([0, 0, 0, 7]);
 });
 
-it("keeps the product of a segment that nobody trained", () => {
+it("raFLoRA keeps the product of a segment that nobody trained", () => {
   const update = updateOf(context, low, { r: 1, rows: Float32Array.of(1, 0, 0, 0), dense: new Float32Array(0) });
   expect(rounded(productsOf(aggregate(raFLoRA(), context, [update]).global, layout)[0]!)).toEqual([2, 0, 0, 5]);
 });
 
-it("keeps the product when clients take no step, whoever reports", () => {
+it("raFLoRA keeps the product when clients take no step, whichever clients report", () => {
   fc.assert(
     fc.property(moderateFederations, ({ context }) => {
       const idle = context.clients.map((client) => updateOf(context, client, zeroAdapter(context.layout, client.r)));
@@ -49,7 +49,7 @@ it("keeps the product when clients take no step, whoever reports", () => {
   );
 });
 
-it("is FlexLoRA when all have the largest rank", () => {
+it("raFLoRA equals FlexLoRA when all clients have the largest rank", () => {
   fc.assert(
     fc.property(moderateFederations, fc.nat(), ({ context: { layout, clients } }, seed) => {
       const members = clients.map(({ size }) => ({ r: layout.r, size }));

@@ -7,8 +7,8 @@ import { aggregate, bytesOf, componentBytes, factorsOf, federationOf, federation
 import { updateOf } from "../../../../src/testing/index.ts";
 import { context, large, layout, small } from "../../../support/two-components.ts";
 
-describe("by hand", () => {
-  it("averages a segment over those who train it: the lower 30 to 10, the upper the large client's alone", () => {
+describe("segment-wise aggregation by hand", () => {
+  it("averages a segment over the clients that train it: the lower one 30 to 10, the upper one from the large client alone", () => {
     const { global, coverage } = aggregate(segmentWise(), context, [small, large]);
     expect([...global.rows]).toEqual([1 + 3, 1 + 2, 6, 1, 2 + 3, 2 + 3, 3, 3]);
     expect([...global.dense]).toEqual([101]);
@@ -18,27 +18,27 @@ describe("by hand", () => {
     ]);
   });
 
-  it("weighs all alike when asked to", () => {
+  it("gives all clients the same weight with uniform weights", () => {
     const { global } = aggregate(segmentWise({ weights: "uniform" }), context, [small, large]);
     expect([...global.rows]).toEqual([1 + 2, 1 + 4, 4, 1, 5, 5, 3, 3]);
     expect([...global.dense]).toEqual([100]);
   });
 
-  it("keeps a segment that nobody trained, as it was", () => {
+  it("keeps a segment that nobody trained unchanged", () => {
     const { global } = aggregate(segmentWise(), context, [small]);
     expect([...global.rows]).toEqual([5, 1, 8, 1, 2, 2, 0, 0]);
     expect([...global.dense]).toEqual([102]);
   });
 
-  it("says what it is", () => {
+  it("describes its policy for the run's record", () => {
     expect(segmentWise().policy).toEqual({ name: "segment-wise", weights: "examples" });
   });
 });
 
 const near = (received: number, expected: number) => Math.abs(received - expected) <= 1e-6 * Math.max(1, Math.abs(expected));
 
-describe("laws", () => {
-  it("equals, factor by factor, the mean over the clients whose rank holds the component", () => {
+describe("laws of segment-wise aggregation", () => {
+  it("equals, factor by factor, the mean over the clients that have the component", () => {
     fc.assert(
       fc.property(federations, ({ context, updates }) => {
         const { global } = aggregate(segmentWise(), context, updates);
@@ -61,7 +61,7 @@ describe("laws", () => {
     );
   });
 
-  it("is FedAvg of the clients' factors, and of their heads, when all have one rank", () => {
+  it("equals FedAvg of the clients' factors and heads when all have the same rank", () => {
     fc.assert(
       fc.property(fc.array(fc.integer({ min: 1, max: 500 }), { minLength: 1, maxLength: 5 }), fc.nat(), (sizes, seed) => {
         const { context, updates } = federationOf(
@@ -86,7 +86,7 @@ describe("laws", () => {
     );
   });
 
-  it("is, for one client, what the client has, on its prefix", () => {
+  it("takes over a single client's values on its prefix", () => {
     fc.assert(
       fc.property(federations, ({ context, updates: [update] }) => {
         const { global } = aggregate(segmentWise(), context, [update!]);
@@ -98,7 +98,7 @@ describe("laws", () => {
     );
   });
 
-  it("never changes a byte above a client's rank when the client joins", () => {
+  it("does not change a byte above a client's rank when that client reports", () => {
     fc.assert(
       fc.property(federations, ({ context, updates }) => {
         const all = aggregate(segmentWise(), context, updates).global;
@@ -111,7 +111,7 @@ describe("laws", () => {
     );
   });
 
-  it("is the same when a client is split into two halves", () => {
+  it("does not change when a client is split into two halves", () => {
     fc.assert(
       fc.property(federations, ({ context, updates }) => {
         const halve = ({ id, size, ...rest }: RankedClient) => ["/1", "/2"].map((half) => ({ ...rest, id: id + half, size: size / 2 }));
@@ -125,7 +125,7 @@ describe("laws", () => {
     );
   });
 
-  it("keeps the components of an absent tier to the byte, and trains them again once it is back", () => {
+  it("keeps the components of an absent tier to the byte, and trains them again when the tier returns", () => {
     const { context, updates } = federationOf(
       layout,
       [
@@ -143,7 +143,7 @@ describe("laws", () => {
     expect(componentBytes(back, layout, 1)).not.toBe(componentBytes(context.global, layout, 1));
   });
 
-  it("has segments whose products sum to the product of the whole: Σ_m B_seg·A_seg = B·A", () => {
+  it("has segments with products that sum to the whole product: Σ_m B_seg·A_seg = B·A", () => {
     fc.assert(
       fc.property(federations, ({ context: { layout, global } }) => {
         for (const { a, b } of factorsOf(global, layout).values()) {
@@ -167,13 +167,13 @@ describe("laws", () => {
     );
   });
 
-  it("hands down prefixes that are views of the global adapter", () => {
-    const handed = segmentWise().distribute(context.global, layout, 1);
-    expect(handed.rows.buffer).toBe(context.global.rows.buffer);
-    expect(bytesOf(handed).rows).toBe(componentBytes(context.global, layout, 0, 1));
+  it("distributes prefixes that are views of the global adapter", () => {
+    const start = segmentWise().distribute(context.global, layout, 1);
+    expect(start.rows.buffer).toBe(context.global.rows.buffer);
+    expect(bytesOf(start).rows).toBe(componentBytes(context.global, layout, 0, 1));
   });
 });
 
 function range(from: number, to: number): number[] {
-  return Array.from({ length: to - from }, (_, place) => from + place);
+  return Array.from({ length: to - from }, (_, index) => from + index);
 }

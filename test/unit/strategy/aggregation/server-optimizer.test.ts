@@ -5,7 +5,7 @@ import type { Aggregate, Aggregation, Update } from "../../../../src/strategy/st
 import { aggregate, bytesOf } from "../../../support/federations.ts";
 import { context, large, small } from "../../../support/two-components.ts";
 
-/** Rounds with these updates, each from what the one before left. */
+/** Plays rounds with these updates, each from the outcome of the previous one. */
 function play(aggregation: Aggregation, rounds: readonly (readonly Update[])[]): readonly Aggregate[] {
   const results: Aggregate[] = [];
   for (const updates of rounds) {
@@ -15,10 +15,10 @@ function play(aggregation: Aggregation, rounds: readonly (readonly Update[])[]):
   return results;
 }
 
-describe("momentum", () => {
+describe("a server optimiser with momentum", () => {
   const momentum = withServerOptimizer(segmentWise(), { name: "momentum", momentum: 0.5 });
 
-  it("adds half of the last step to the next", () => {
+  it("adds half of the previous step to the next at momentum 0.5", () => {
     const [first, second] = play(momentum, [
       [small, large],
       [small, large],
@@ -33,18 +33,18 @@ describe("momentum", () => {
     const [first, second, third] = play(momentum, [[large], [small], [large]]);
     expect(second?.global.rows.slice(4)).toEqual(first?.global.rows.slice(4));
     expect(second?.state?.["velocity"]?.slice(4, 8)).toEqual(first?.state?.["velocity"]?.slice(4, 8));
-    // As if the round between had not been: 3, then 3 + 1.5.
+    // As if round 2 had not happened: 3, then 3 + 1.5.
     expect(third?.global.rows[4]).toBe(2 + 3 + 4.5);
   });
 
-  it("without momentum, at learning rate 1, is the aggregation itself", () => {
+  it("equals the aggregation itself at momentum 0 and learning rate 1", () => {
     const plain = aggregate(segmentWise(), context, [small, large]);
     const wrapped = aggregate(withServerOptimizer(segmentWise(), { name: "momentum", momentum: 0 }), context, [small, large]);
     expect(bytesOf(wrapped.global)).toEqual(bytesOf(plain.global));
   });
 });
 
-describe("Adam", () => {
+describe("a server optimiser with Adam", () => {
   const adam = withServerOptimizer(segmentWise(), { name: "adam", lr: 0.1, beta1: 0, beta2: 0.75, tau: 1 });
 
   it("divides a step by the root of its mean square", () => {
@@ -60,7 +60,7 @@ describe("Adam", () => {
   });
 });
 
-it("an empty round moves nothing", () => {
+it("a server optimiser changes nothing in a round without reports", () => {
   const momentum = withServerOptimizer(segmentWise(), { name: "momentum" });
   const [first, second] = play(momentum, [[small, large], []]);
   expect(second).toMatchObject({ global: first?.global, state: first?.state });

@@ -15,7 +15,7 @@ import { context, large, layout, small } from "../../../support/two-components.t
 
 const bounded = withUpdateBound(segmentWise(), { factor: 3 });
 
-/** Its norm is `norm`, all of it in the first value. */
+/** An update of this norm, all of it in the first value. */
 function ofNorm(update: Update, norm: number): Update {
   const { r, rows, dense } = update.delta;
   return { ...update, delta: { r, rows: rows.map((_, index) => (index === 0 ? norm : 0)), dense: dense.map(() => 0) } };
@@ -29,36 +29,37 @@ describe("an update bound", () => {
   const start: Aggregate = { global: context.global, coverage: [] };
   const first = after(bounded, start, [ofNorm(small, 4), ofNorm(large, 0.5)]);
 
-  it("has none in a tier's first round, and remembers the norms of each tier", () => {
+  it("does not exist in a tier's first round, which records the norms of each tier", () => {
     expect(first.global).toEqual(aggregate(segmentWise(), context, [ofNorm(small, 4), ofNorm(large, 0.5)]).global);
     expect(first.state).toEqual({ "update-norms/r1": Float32Array.of(4), "update-norms/r2": Float32Array.of(0.5) });
   });
 
-  it("then refuses what is larger than so many times the median of the tier, whatever other tiers send", () => {
+  it("refuses an update larger than a multiple of its tier's median, whatever other tiers send", () => {
     const accumulator = bounded.begin({ ...context, state: first.state! });
     void accumulator.add(ofNorm(small, 12));
     expect(() => accumulator.add(ofNorm(large, 1.51))).toThrow(RefusedError);
-    expect(() => accumulator.add(ofNorm(large, 1.51))).toThrow(
-      /^the update of client large: norm: expected at most 1.5, 3 times the median of those of rank 2 before it, got 1.509/,
-    );
+    const refusal = { expected: expect.stringMatching(/\b1\.5, 3 times\b.*\brank 2\b/), received: expect.stringMatching(/^1\.509/) };
+    expect(() => accumulator.add(ofNorm(large, 1.51))).toThrow(expect.objectContaining(refusal));
+    expect(() => accumulator.add(ofNorm(large, 1.51))).toThrow(/\bclient large\b.*\bnorm\b/);
     void accumulator.add(ofNorm(large, 1.5));
   });
 
-  it("leaves the sum and what it remembers as if what it refused had never come", () => {
+  it("leaves the sum and the recorded norms as if a refused update had never arrived", () => {
     const accumulator = bounded.begin({ ...context, state: first.state! });
     expect(() => accumulator.add(ofNorm(large, 60))).toThrow(RefusedError);
     void accumulator.add(small);
     expect(accumulator.finish()).toEqual(aggregate(bounded, { ...context, state: first.state! }, [small]));
   });
 
-  it("takes the median over all earlier rounds, of an even number the mean of the middle two", () => {
+  it("takes the median over all earlier rounds: the mean of the middle two for an even number", () => {
     const sizes = [2, 50, 4, 6];
     const last = sizes.reduce(
       (before, norm) => after(withUpdateBound(segmentWise(), { factor: 1e3 }), before, [ofNorm(small, norm)]),
       start,
     );
     const accumulator = withUpdateBound(segmentWise(), { factor: 2 }).begin({ ...context, state: last.state! });
-    expect(() => accumulator.add(ofNorm(small, 10.1))).toThrow("expected at most 10, 2 times");
+    const expected = expect.stringMatching(/\b10, 2 times\b/);
+    expect(() => accumulator.add(ofNorm(small, 10.1))).toThrow(expect.objectContaining({ expected }));
     void accumulator.add(ofNorm(small, 10));
   });
 
@@ -68,19 +69,19 @@ describe("an update bound", () => {
     expect(next?.["update-norms/r1"]).toEqual(new Float32Array(1024).fill(1).with(1023, 2));
   });
 
-  it("does not bind where nothing but zeros came before", () => {
+  it("does not exist while all earlier updates of a tier were zero", () => {
     const state = { "update-norms/r1": Float32Array.of(0, 0) };
     expect(aggregate(bounded, { ...context, state }, [small]).coverage[0]?.clients).toBe(1);
   });
 
-  it("leaves values that are no numbers to what sees them, which says where they are", () => {
+  it("leaves values that are not finite to the aggregation, which says where they are", () => {
     const spoilt = { ...small, delta: { ...small.delta, rows: Float32Array.of(0, Number.NaN, 0, 0) } };
     expect(() => bounded.begin({ ...context, state: first.state! }).add(spoilt)).toThrow(
-      `rows[1]: expected a finite number of at most ${LARGEST_DELTA}`,
+      new RegExp(`rows\\[1\\].*\\b${LARGEST_DELTA}\\b.*NaN`),
     );
   });
 
-  it("remembers the same bytes in whatever order updates come", () => {
+  it("records the same bytes whatever the order of arrival", () => {
     fc.assert(
       fc.property(fc.array(fc.constantFrom(1, 2), { minLength: 1, maxLength: 8 }), fc.nat(), (ranks, seed) => {
         const { context: round, updates } = federationOf(
@@ -94,7 +95,7 @@ describe("an update bound", () => {
     );
   });
 
-  it("measures a large one in turns, before the aggregation sees anything of it", async () => {
+  it("measures a large update in turns, before the aggregation sees it", async () => {
     const seen: string[] = [];
     const inner: Aggregation = {
       distribute: (global) => global,
@@ -107,22 +108,23 @@ describe("an update bound", () => {
     expect(seen).toEqual([]);
     await adding;
     await expect(accumulator.add({ ...small, clientId: "other", delta: { r: 1, rows, dense: Float32Array.of(4) } })).rejects.toThrow(
-      "the update of client other: norm: expected at most 3",
+      /\bclient other\b.*\bnorm\b.*\b3\b/,
     );
     expect(seen).toEqual(["small"]);
   });
 
-  it("is recorded beside what it wraps", () => {
+  it("is recorded with the policy that it wraps", () => {
     const momentum = withServerOptimizer(segmentWise(), { name: "momentum" });
     expect(withUpdateBound(momentum).policy).toEqual({ ...momentum.policy, updateBound: { factor: 3 } });
   });
 
-  it.each([1, 0, Infinity, Number.NaN])("cannot have the factor %s", (factor) => {
-    expect(() => withUpdateBound(segmentWise(), { factor })).toThrow("updateBound.factor  must be above 1");
+  it.each([1, 0, Infinity, Number.NaN])("refuses the factor %s", (factor) => {
+    const issues = [{ path: "updateBound.factor", message: expect.stringMatching(new RegExp(`\\b1, got ${factor}$`)) }];
+    expect(() => withUpdateBound(segmentWise(), { factor })).toThrow(expect.objectContaining({ issues }));
   });
 });
 
-describe("with a server optimiser, inside or outside of it, both keep their state", () => {
+describe("an update bound and a server optimiser both keep their state, with the bound", () => {
   const options = { name: "momentum", momentum: 0.5 } as const;
   const play = (aggregation: Aggregation) => {
     const second = after(aggregation, after(aggregation, { global: context.global, coverage: [] }, [small, large]), [small, large]);
@@ -139,7 +141,7 @@ describe("with a server optimiser, inside or outside of it, both keep their stat
   });
 });
 
-it("goes with a rule that reads updates back", async () => {
+it("an update bound works with a robust rule that reads updates back", async () => {
   const both = withUpdateBound(segmentWise({ robust: { name: "median" } }));
   expect(both.readsSpool).toBe(true);
   const { context: round, updates } = federationOf(
@@ -152,5 +154,5 @@ it("goes with a rule that reads updates back", async () => {
   expect(first.state?.["update-norms/r2"]?.length).toBe(3);
   const second: RoundContext = { ...round, global: first.global, state: first.state! };
   const accumulator = both.begin(second);
-  expect(() => accumulator.add(ofNorm(updates[0]!, 60))).toThrow("norm: expected at most");
+  expect(() => accumulator.add(ofNorm(updates[0]!, 60))).toThrow(expect.objectContaining({ kind: "refused", received: "60" }));
 });

@@ -17,16 +17,17 @@ test.each([
   [23.9, 8],
   [24, 16],
   [1000, 16],
-])("%d GiB afford rank %d", (memory, rank) => expect(rankOf(memory)).toBe(rank));
+])("a client with %d GiB of memory gets rank %d", (memory, rank) => expect(rankOf(memory)).toBe(rank));
 
 test.each([
-  [undefined, /data\.profiles\[1\]\.memoryGiB .*client c1 is needed: the rank assignment profile gives ranks by it/],
-  [0.1, /data\.profiles\[1\]\.memoryGiB .*client c1 must be at least 0\.5, .*got 0\.1/],
-])("a memory of %s is an error that names the client and the key", (memory, message) => {
+  [undefined, /data\.profiles\[1\]\.memoryGiB .*\bc1\b.*needed.*\bprofile\b/],
+  [0.1, /data\.profiles\[1\]\.memoryGiB .*\bc1\b.*\b0\.5\b.*\b0\.1\b/],
+])("a client memory of %s is an error that names the client and the key", (memory, message) => {
   expect(() => rankOf(memory)).toThrow(ConfigError);
   expect(() => rankOf(memory)).toThrow(message);
 });
 
-test.each([[{}], [{ 0: 1 }], [{ 1.5: 1 }], [{ 4: -1 }], [{ 4: Number.NaN }]])("refuses needs that are none: %j", (needs) => {
-  expect(() => profileRanks({ memoryGiB: needs })).toThrow(/profileRanks\.memoryGiB .*ranks with the GiB each needs/);
+test.each([[{}], [{ 0: 1 }], [{ 1.5: 1 }], [{ 4: -1 }], [{ 4: Number.NaN }]])("an invalid map of ranks to GiB is refused: %j", (needs) => {
+  const issues = [expect.objectContaining({ path: "profileRanks.memoryGiB" })];
+  expect(() => profileRanks({ memoryGiB: needs })).toThrow(expect.objectContaining({ issues }));
 });

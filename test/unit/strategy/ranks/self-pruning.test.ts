@@ -3,11 +3,11 @@ import { createLayout } from "../../../../src/adapter/layout.ts";
 import { selfPruningRanks, type SelfPruningRanksOptions } from "../../../../src/strategy/ranks/self-pruning.ts";
 import { clientsOf, selectionContext } from "../../../../src/testing/index.ts";
 
-// Two modules of four inputs and four outputs each, of which only the first count below.
-const modules = ["one", "other"].map((name) => ({ name, in: 4, out: 4 }));
+// Two modules with four inputs and four outputs each; the tests use only the first input and output.
+const modules = ["a", "b"].map((name) => ({ name, in: 4, out: 4 }));
 const layout = createLayout({ r: 4, tiers: [1, 2, 4], scale: 2 }, { modules, dense: [] });
 
-/** Rows where the first value of A and of B of each module is as given, [a, b, a', b'], and all else 0. */
+/** Rows with the given first values of A and B of each module, [a, b, a', b'], and 0 elsewhere. */
 function rowsOf(values: readonly (readonly [number, number, number, number])[]): Float32Array {
   return Float32Array.from(values.flatMap((row) => row.flatMap((value) => [value, 0, 0, 0])));
 }
@@ -27,7 +27,7 @@ function revised(
 }
 
 describe("selfPruningRanks", () => {
-  // Over components 2 and 3 of rank 4: ‖B‖·‖A‖ = 5·5 of the one module, 1·1 of the other.
+  // Over components 2 and 3 of rank 4: ‖B‖·‖A‖ is 5·5 in the first module and 1·1 in the second.
   const before = [
     [9, 9, 9, 9],
     [9, 9, 9, 9],
@@ -37,7 +37,7 @@ describe("selfPruningRanks", () => {
 
   it.each([
     [
-      "goes on at the tier below when its tail fell",
+      "moves a client to the next lower tier when its tail shrank",
       [
         [9, 9, 9, 9],
         [9, 9, 9, 9],
@@ -47,7 +47,7 @@ describe("selfPruningRanks", () => {
       2,
     ],
     [
-      "keeps its rank when its tail grew",
+      "keeps a client's rank when its tail grew",
       [
         [9, 9, 9, 9],
         [9, 9, 9, 9],
@@ -56,9 +56,9 @@ describe("selfPruningRanks", () => {
       ],
       4,
     ],
-    ["keeps its rank when its tail is as it was", before, 4],
+    ["keeps a client's rank when its tail is unchanged", before, 4],
     [
-      "keeps its rank when only what lies below the tail fell",
+      "keeps a client's rank when only components outside its tail shrank",
       [
         [1, 1, 1, 1],
         [1, 1, 1, 1],
@@ -68,7 +68,7 @@ describe("selfPruningRanks", () => {
       4,
     ],
     [
-      "adds the modules up: one fell by less than the other grew",
+      "sums over modules: one tail shrank by less than the other grew",
       [
         [9, 9, 9, 9],
         [9, 9, 9, 9],
@@ -87,9 +87,9 @@ describe("selfPruningRanks", () => {
     expect(revised(before, fallen, { gamma: 0.49 })).toBe(1);
   });
 
-  it("keeps the lowest tier", () => expect(revised([[2, 2, 2, 2]], [[1, 1, 1, 1]])).toBe(1));
+  it("never goes below the lowest tier", () => expect(revised([[2, 2, 2, 2]], [[1, 1, 1, 1]])).toBe(1));
 
-  it("keeps a rank whose tail nobody has trained: a product of 0 cannot fall", () => {
+  it("keeps a rank whose tail is untrained: a product of 0 cannot shrink", () => {
     expect(
       revised(
         [
@@ -104,22 +104,23 @@ describe("selfPruningRanks", () => {
     ).toBe(2);
   });
 
-  it("starts from its list, asks fits for the penalty, and carries its options", () => {
+  it("starts from its list of ranks, passes the penalty to fits, and describes its options", () => {
     const assign = selfPruningRanks({ ranks: [4, 1], penalty: 0.1 });
     const clients = clientsOf([{}, {}]);
     expect(clients.map((client) => assign(client, selectionContext(clients)))).toEqual([4, 1]);
-    expect(() => assign(clients[0]!, selectionContext(clientsOf([{}])))).toThrow("holds 2 ranks for 1 clients");
+    expect(() => assign(clients[0]!, selectionContext(clientsOf([{}])))).toThrow(/\b2 ranks\b.*\b1 clients/);
     expect(assign.fitOptions).toEqual({ tailPenalty: 0.1 });
     expect(assign.policy).toEqual({ name: "self-pruning", ranks: [4, 1], gamma: 0.99, penalty: 0.1 });
   });
 
   it.each([
-    [{ ranks: [] }, /ranks .*whole numbers of at least 1/],
-    [{ gamma: 1 }, /gamma .*above 0 and below 1/],
-    [{ gamma: 0 }, /gamma .*above 0 and below 1/],
-    [{ penalty: -1 }, /penalty .*at least 0/],
-    [{ penalty: Infinity }, /penalty .*at least 0/],
-  ])("refuses %j", (options, message) => {
-    expect(() => selfPruningRanks({ ranks: [4], penalty: 0.1, ...options })).toThrow(message);
+    ["ranks", { ranks: [] }],
+    ["gamma", { gamma: 1 }],
+    ["gamma", { gamma: 0 }],
+    ["penalty", { penalty: -1 }],
+    ["penalty", { penalty: Infinity }],
+  ])("refuses invalid %s: %j", (key, options) => {
+    const issues = [expect.objectContaining({ path: `selfPruningRanks.${key}` })];
+    expect(() => selfPruningRanks({ ranks: [4], penalty: 0.1, ...options })).toThrow(expect.objectContaining({ issues }));
   });
 });

@@ -10,7 +10,7 @@ function contextOf(count: number, seed = 0): PolicyContext {
 }
 
 const ranksOf = (assign: RankAssigner, context: PolicyContext) => context.clients.map((client) => assign(client, context));
-const ascending = (ranks: readonly number[]) => ranks.toSorted((one, other) => one - other);
+const ascending = (ranks: readonly number[]) => ranks.toSorted((a, b) => a - b);
 
 describe("tieredRanks", () => {
   it("gives each rank its share of the clients", () => {
@@ -22,7 +22,7 @@ describe("tieredRanks", () => {
     expect(ascending(ranksOf(tieredRanks({ 16: 0.1, 4: 0.35, 2: 0.55 }), contextOf(7)))).toEqual([2, 2, 2, 2, 4, 4, 16]);
   });
 
-  it("draws who gets which from the seed alone", () => {
+  it("draws the clients of each rank from the seed alone", () => {
     const shares = { 16: 0.5, 2: 0.5 };
     const drawn = ranksOf(tieredRanks(shares), contextOf(20, 1));
     expect(ranksOf(tieredRanks(shares), contextOf(20, 1))).toEqual(drawn);
@@ -30,28 +30,29 @@ describe("tieredRanks", () => {
     expect(drawn).not.toEqual(ascending(drawn));
   });
 
-  it("keeps the draws of several runs apart, asked in any order", () => {
+  it("keeps the draws of several runs separate, in whatever order it is asked", () => {
     const assign = tieredRanks({ 16: 0.5, 2: 0.5 });
-    const [one, other] = [contextOf(6, 1), contextOf(8, 2)];
-    const alone = [ranksOf(tieredRanks({ 16: 0.5, 2: 0.5 }), one), ranksOf(tieredRanks({ 16: 0.5, 2: 0.5 }), other)];
-    const mixed = one.clients.toReversed().map((client) => [assign(client, one), assign(other.clients[client.index]!, other)]);
+    const [a, b] = [contextOf(6, 1), contextOf(8, 2)];
+    const alone = [ranksOf(tieredRanks({ 16: 0.5, 2: 0.5 }), a), ranksOf(tieredRanks({ 16: 0.5, 2: 0.5 }), b)];
+    const mixed = a.clients.toReversed().map((client) => [assign(client, a), assign(b.clients[client.index]!, b)]);
     expect(mixed.map(([rank]) => rank)).toEqual(alone[0]!.toReversed());
-    expect(ranksOf(assign, other)).toEqual(alone[1]);
+    expect(ranksOf(assign, b)).toEqual(alone[1]);
   });
 
-  it("draws once for a run, not once for a client", () => {
+  it("draws once per run, not once per client", () => {
     const context = contextOf(50);
     const rng = vi.spyOn(context, "rng");
     ranksOf(tieredRanks({ 16: 0.5, 2: 0.5 }), context);
     expect(rng).toHaveBeenCalledTimes(1);
   });
 
-  it("carries its shares, from which the run's tiers are read", () => {
+  it("describes its shares, from which the run's tiers are derived", () => {
     expect(tieredRanks({ 8: 0.5, 2: 0.5 }).policy).toEqual({ name: "tiered", shares: { 8: 0.5, 2: 0.5 } });
   });
 
-  it.each([{ 8: 0.5 }, { 8: 1.2, 2: -0.2 }, { 8: 1, 0: 0 }, { 1.5: 1 }, {}])("refuses shares that are none: %j", (shares) => {
+  it.each([{ 8: 0.5 }, { 8: 1.2, 2: -0.2 }, { 8: 1, 0: 0 }, { 1.5: 1 }, {}])("refuses invalid shares: %j", (shares) => {
     expect(() => tieredRanks(shares as Record<number, number>)).toThrow(ConfigError);
-    expect(() => tieredRanks(shares as Record<number, number>)).toThrow(/tieredRanks\.shares .*above 0 that sum to 1/);
+    const issues = [expect.objectContaining({ path: "tieredRanks.shares" })];
+    expect(() => tieredRanks(shares as Record<number, number>)).toThrow(expect.objectContaining({ issues }));
   });
 });

@@ -22,13 +22,13 @@ test.each([
       ["c0", "c1", "c2", "c4"],
     ],
   ],
-])("a fraction of %d of five clients takes turns that go round", async (fraction, turns) => {
+])("round-robin with a fraction of %d selects five clients in rotation", async (fraction, turns) => {
   const selection = roundRobinSelection({ fraction });
-  const rounds = turns.map(async (_, place) => selection(selectionContext(clientsOf([{}, {}, {}, {}, {}]), { round: place + 1 })));
+  const rounds = turns.map(async (_, index) => selection(selectionContext(clientsOf([{}, {}, {}, {}, {}]), { round: index + 1 })));
   expect(await Promise.all(rounds)).toEqual(turns);
 });
 
-test("a later round needs none before it", async () => {
+test("round-robin selects a round's clients without having seen earlier rounds", async () => {
   const clients = clientsOf([{}, {}, {}, {}, {}]);
   expect(await roundRobinSelection({ fraction: 0.4 })(selectionContext(clients, { round: 1003 }))).toEqual(["c0", "c4"]);
 });

@@ -3,11 +3,11 @@ import { stratifiedSelection } from "../../../../src/strategy/selection/stratifi
 import { clientsOf, selectionContext } from "../../../../src/testing/index.ts";
 
 test.each([
-  ["its share of each tier", 0.5, { 16: 2, 4: 4, 1: 6 }, { 16: 1, 4: 2, 1: 3 }],
+  ["the given fraction of each tier", 0.5, { 16: 2, 4: 4, 1: 6 }, { 16: 1, 4: 2, 1: 3 }],
   ["at least one of each tier", 0.1, { 16: 1, 4: 2, 1: 3 }, { 16: 1, 4: 1, 1: 1 }],
-  ["what is over to the largest remainders", 0.3, { 16: 4, 4: 4, 1: 9 }, { 16: 1, 4: 1, 1: 3 }],
-  ["nothing of a tier without clients", 0.5, { 16: 0, 4: 2, 1: 2 }, { 16: 0, 4: 1, 1: 1 }],
-])("takes %s", async (_, fraction, held, expected) => {
+  ["by largest remainder where the fraction is not a whole number", 0.3, { 16: 4, 4: 4, 1: 9 }, { 16: 1, 4: 1, 1: 3 }],
+  ["nobody from a tier without clients", 0.5, { 16: 0, 4: 2, 1: 2 }, { 16: 0, 4: 1, 1: 1 }],
+])("stratified selection takes %s", async (_, fraction, held, expected) => {
   const clients = clientsOf(Object.entries(held).flatMap(([r, count]) => Array.from({ length: count }, () => ({ r: Number(r) }))));
   for (let round = 1; round <= 20; round++) {
     const ids = await stratifiedSelection({ fraction })(selectionContext(clients, { round, tiers: [1, 4, 16] }));

@@ -12,7 +12,7 @@ export const layout: AdapterLayout = createLayout(
   { modules: [{ name: "m", in: 8, out: 6 }], dense: [{ name: "head", shape: [5] }] },
 );
 
-/** 1 to 11 clients of any of its ranks; values up to 1. */
+/** 1 to 11 clients of any rank; values up to 1. */
 export const crowds: fc.Arbitrary<Federation> = fc
   .tuple(
     fc.array(fc.record({ r: fc.constantFrom(1, 2, 4), size: fc.integer({ min: 1, max: 500 }) }), { minLength: 1, maxLength: 11 }),
@@ -20,7 +20,7 @@ export const crowds: fc.Arbitrary<Federation> = fc
   )
   .map(([members, seed]) => federationOf(layout, members, seed, randomAdapter));
 
-/** From a global adapter of zeros, so that what a round makes is its step. */
+/** The same round from a global adapter of zeros, so that its outcome is its step. */
 export function fromZero({ context, updates }: Federation): Federation {
   return { context: { ...context, global: zeroAdapter(layout, layout.r) }, updates };
 }
@@ -31,7 +31,7 @@ export interface Column {
   readonly sizes: readonly number[];
 }
 
-/** The values after a round, as plainly as can be: rows and then dense. `step` gives undefined for what is to stay. */
+/** The values after a round, computed naively: rows, then dense. `step` returns undefined for what keeps its value. */
 export function expectedAfter(
   { global, layout: { tiers, width, r } }: RoundContext,
   updates: readonly Update[],

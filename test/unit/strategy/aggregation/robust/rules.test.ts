@@ -8,7 +8,7 @@ import { aggregate, aggregateAny, bytesOf, componentBytes, federationOf } from "
 import { randomAdapter } from "../../../../../src/testing/index.ts";
 import { byCoordinate, type Column, crowds, expectedAfter, fromZero, largestDifference, layout } from "./reference.ts";
 
-const ascending = (values: readonly number[]) => values.toSorted((one, other) => one - other);
+const ascending = (values: readonly number[]) => values.toSorted((a, b) => a - b);
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
 const mean = (values: readonly number[]) => sum(values) / values.length;
 
@@ -28,7 +28,7 @@ function krum({ deltas, sizes }: Column, f: number, m: number): readonly number[
   });
   const chosen = scores
     .map((score, i) => ({ score, i }))
-    .toSorted((one, other) => one.score - other.score)
+    .toSorted((a, b) => a.score - b.score)
     .slice(0, m);
   const weight = sum(chosen.map(({ i }) => sizes[i]!));
   return deltas[0]!.map((_, index) => sum(chosen.map(({ i }) => sizes[i]! * deltas[i]![index]!)) / weight);
@@ -61,8 +61,8 @@ const references: readonly (readonly [RobustOptions, (column: Column) => readonl
   [{ name: "multi-krum", malicious: 1, keep: 100 }, enough(5, (column) => krum(column, 1, column.deltas.length - 1))],
 ];
 
-describe.each(references)("%j", (robust, reference) => {
-  it("is what a plain reading of the paper gives, segment by segment", async () => {
+describe.each(references)("the robust rule %j", (robust, reference) => {
+  it("agrees with a naive implementation of the paper, segment by segment", async () => {
     await fc.assert(
       fc.asyncProperty(crowds, async ({ context, updates }) => {
         const { global } = await aggregateAny(segmentWise({ robust }), context, updates);
@@ -71,7 +71,7 @@ describe.each(references)("%j", (robust, reference) => {
     );
   });
 
-  it("keeps a segment that too few clients train, to the byte, and says so", async () => {
+  it("keeps a segment that too few clients train to the byte, and reports it as held", async () => {
     const { context, updates } = federationOf(
       layout,
       [4, 4, 1].map((r) => ({ r, size: 5 })),
@@ -84,10 +84,10 @@ describe.each(references)("%j", (robust, reference) => {
   });
 });
 
-describe("clip", () => {
+describe("the robust rule clip", () => {
   const clipped = segmentWise({ robust: { name: "clip", norm: 2 } });
 
-  it("is the weighted mean of deltas that are scaled down to the norm, whole", () => {
+  it("is the weighted mean of whole deltas scaled down to the norm", () => {
     fc.assert(
       fc.property(crowds, ({ context, updates }) => {
         const shorter = updates.map((update): Update => {
@@ -103,7 +103,7 @@ describe("clip", () => {
     );
   });
 
-  it("leaves shorter ones alone: to the byte what the mean is", () => {
+  it("leaves shorter deltas alone: the result is the plain mean to the byte", () => {
     fc.assert(
       fc.property(crowds, ({ context, updates }) => {
         const wide = segmentWise({ robust: { name: "clip", norm: 1e6 } });
@@ -113,12 +113,12 @@ describe("clip", () => {
   });
 });
 
-describe("while the malicious are fewer than the rule bears, every coordinate lies between two honest values:", () => {
-  test("the median, of any number of clients", { name: "median" }, (clients) => Math.ceil(clients / 2) - 1);
+describe("every coordinate is between two honest values while the rule tolerates the number of malicious clients:", () => {
+  test("the median of any number of clients", { name: "median" }, (clients) => Math.ceil(clients / 2) - 1);
   test("the mean trimmed by three tenths", { name: "trimmed-mean", trim: 0.3 }, (clients) => Math.floor((clients * 3) / 10));
   test("the mean trimmed by seven hundredths", { name: "trimmed-mean", trim: 0.07 }, (clients) => Math.floor((clients * 7) / 100));
 
-  function test(title: string, robust: RobustOptions, bearable: (clients: number) => number): void {
+  function test(title: string, robust: RobustOptions, tolerated: (clients: number) => number): void {
     it(title, async () => {
       const attacked = fc.tuple(
         fc.integer({ min: 3, max: 20 }),
@@ -129,7 +129,7 @@ describe("while the malicious are fewer than the rule bears, every coordinate li
         fc.asyncProperty(attacked, async ([count, seed, lies]) => {
           const members = Array.from({ length: count }, () => ({ r: 4, size: 3 }));
           const { context, updates } = fromZero(federationOf(layout, members, seed, randomAdapter));
-          const malicious = new Set(createRng(deriveSeed(seed)).shuffle(updates).slice(0, bearable(count)));
+          const malicious = new Set(createRng(deriveSeed(seed)).shuffle(updates).slice(0, tolerated(count)));
           const lie = (values: Float32Array) => values.map((_, index) => lies[index % lies.length]!);
           const sent = updates.map((update) => {
             const { r, rows, dense } = update.delta;
@@ -155,39 +155,39 @@ describe("multi-Krum, by hand", () => {
   const members = [10, 20, 30, 40, 50].map((size) => ({ r: 4, size }));
   const { context, updates } = fromZero(federationOf(layout, members, 5, randomAdapter));
   /** One value everywhere: 1, 2, 3, 4 and -60. */
-  const sent = updates.map((update, place): Update => {
-    const fill = (values: Float32Array) => values.map(() => [1, 2, 3, 4, -60][place]!);
+  const sent = updates.map((update, index): Update => {
+    const fill = (values: Float32Array) => values.map(() => [1, 2, 3, 4, -60][index]!);
     return { ...update, delta: { r: 4, rows: fill(update.delta.rows), dense: fill(update.delta.dense) } };
   });
   const firstValue = async (robust: RobustOptions, weights: "examples" | "uniform" = "examples") =>
     (await aggregateAny(segmentWise({ robust, weights }), context, sent)).global.rows[0];
 
-  it("leaves out the one far off and weighs the others by their examples", async () => {
+  it("leaves out the outlier and weights the others by their examples", async () => {
     expect(await firstValue({ name: "multi-krum", malicious: 1 })).toBe((10 + 40 + 90 + 160) / 100);
     expect(await firstValue({ name: "multi-krum", malicious: 1 }, "uniform")).toBe(2.5);
   });
 
-  it("takes the first of those as near to their two nearest, where one is kept", async () => {
-    // 2 and 3 have two neighbours at distance 1.
+  it("keeps the first of several clients with the same score", async () => {
+    // 2 and 3 each have two neighbours at distance 1.
     expect(await firstValue({ name: "multi-krum", malicious: 1, keep: 1 })).toBe(2);
   });
 });
 
-describe("min contributors", () => {
+describe("minContributors", () => {
   const { context, updates } = federationOf(
     layout,
     [4, 2, 1].map((r) => ({ r, size: 7 })),
     9,
   );
 
-  it("go with a rule: the larger number counts", async () => {
+  it("works with a robust rule: the larger minimum applies", async () => {
     const { held } = await aggregateAny(segmentWise({ robust: { name: "median" }, minContributors: 4 }), context, updates);
     expect(held).toEqual([1, 2, 4, "dense"]);
     expect((await aggregateAny(segmentWise({ robust: { name: "median" } }), context, updates)).held).toEqual([2, 4]);
   });
 });
 
-it("goes with a server optimiser, which does not step what was kept", async () => {
+it("a robust rule works with a server optimiser, which does not step held segments", async () => {
   const { context, updates } = federationOf(
     layout,
     [4, 4, 4, 1].map((r) => ({ r, size: 7 })),
@@ -207,7 +207,7 @@ it("goes with a server optimiser, which does not step what was kept", async () =
   expect(componentBytes(second.global, layout, 0, 1)).not.toBe(componentBytes(first.global, layout, 0, 1));
 });
 
-describe("reading back", () => {
+describe("a robust rule", () => {
   const long = { ...layout, r: 1, tiers: [1], width: 600_001, modules: [], denseSize: 5 };
   const { context, updates } = federationOf(
     long,
@@ -216,7 +216,7 @@ describe("reading back", () => {
   );
 
   it.each<RobustOptions>([{ name: "median" }, { name: "multi-krum", malicious: 1 }])(
-    "takes %j in blocks from the spool alone, and gives what it gives from memory",
+    "reads updates for %j back from the spool alone, in blocks, with the same result as from memory",
     async (robust) => {
       const aggregation = segmentWise({ robust });
       const expected = await aggregateAny(aggregation, context, updates);
@@ -231,17 +231,17 @@ describe("reading back", () => {
         };
         const delta = { ...update.delta, rows: kept.rows.slice(), dense: kept.dense.slice() };
         await accumulator.add({ ...update, delta, spooled: { read } });
-        // Its memory is used for others.
+        // Its memory is reused.
         delta.rows.fill(63);
         delta.dense.fill(63);
       }
       expect(bytesOf((await accumulator.finish()).global)).toEqual(bytesOf(expected.global));
-      // Of four at most, once one is left out.
+      // At least four updates share a block, once one is left out.
       expect(largest).toBeLessThanOrEqual(2 ** 20 / 4);
     },
   );
 
-  it("from memory has a copy of its own", async () => {
+  it("copies an update that is only in memory", async () => {
     const aggregation = segmentWise({ robust: { name: "median" } });
     const expected = await aggregateAny(aggregation, context, updates);
     const accumulator = aggregation.begin(context);
@@ -254,7 +254,7 @@ describe("reading back", () => {
   });
 });
 
-it("says what it is; the weights, where they count", () => {
+it("a robust rule is recorded with its options, and with the weights if it uses them", () => {
   const policyOf = (robust: RobustOptions) => segmentWise({ robust }).policy;
   expect(policyOf({ name: "median" })).toEqual({ name: "segment-wise", robust: { name: "median" } });
   expect(policyOf({ name: "trimmed-mean", trim: 0.1 })).toEqual({ name: "segment-wise", robust: { name: "trimmed-mean", trim: 0.1 } });
@@ -265,11 +265,12 @@ it("says what it is; the weights, where they count", () => {
 });
 
 it.each<[RobustOptions, string]>([
-  [{ name: "clip", norm: 0 }, "robust.norm  must be above 0, got 0"],
-  [{ name: "trimmed-mean", trim: 0.5 }, "robust.trim  must be above 0 and below 0.5, got 0.5"],
-  [{ name: "trimmed-mean", trim: 0 }, "robust.trim  must be above 0 and below 0.5, got 0"],
-  [{ name: "multi-krum", malicious: 0 }, "robust.malicious  must be a whole number from 1, got 0"],
-  [{ name: "multi-krum", malicious: 1, keep: 1.5 }, "robust.keep  must be a whole number from 1, got 1.5"],
-])("refuses %j", (robust, message) => {
-  expect(() => segmentWise({ robust })).toThrow(message);
+  [{ name: "clip", norm: 0 }, "robust.norm"],
+  [{ name: "trimmed-mean", trim: 0.5 }, "robust.trim"],
+  [{ name: "trimmed-mean", trim: 0 }, "robust.trim"],
+  [{ name: "multi-krum", malicious: 0 }, "robust.malicious"],
+  [{ name: "multi-krum", malicious: 1, keep: 1.5 }, "robust.keep"],
+])("the invalid robust rule %j is refused by the option's name", (robust, path) => {
+  const issues = [expect.objectContaining({ path })];
+  expect(() => segmentWise({ robust })).toThrow(expect.objectContaining({ issues }));
 });

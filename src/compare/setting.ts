@@ -1,0 +1,55 @@
+import path from "node:path";
+import { isDeepStrictEqual } from "node:util";
+import { buildRun, resolveTiers } from "../config/build.ts";
+import { assignments, type Comparison, type ComparisonMethod } from "../config/comparison.ts";
+import { loadConfig } from "../config/load.ts";
+import type { RunConfig } from "../config/schema.ts";
+import { ConfigError, type ConfigIssue } from "../errors.ts";
+
+/** Builds the config of one of a method's runs; `set` holds what the run adds to the method's keys, as `--set` takes it. */
+export type ConfigOf = (method: ComparisonMethod, set: readonly string[]) => Promise<RunConfig>;
+
+/** `common` applies to every method, but a method's own keys take precedence. */
+export function configsOver({ setting, name, runsDir }: Comparison, common: readonly string[] = []): ConfigOf {
+  const folder = `runs_dir=${JSON.stringify(path.join(runsDir, name))}`;
+  return async (method, set) => buildRun(await loadConfig(setting, { set: [...common, ...assignments(method), folder, ...set] }));
+}
+
+/** Refuses methods that change what all must share: the data, the model, the rounds, the evaluation and the ranks. */
+export async function requireOneSetting(methods: readonly ComparisonMethod[], configOf: ConfigOf): Promise<void> {
+  const configs = await Promise.all(methods.map((method) => configOf(method, [])));
+  const issues = settingIssues(
+    methods.map(({ name }) => name),
+    configs.map(sharedParts),
+  );
+  if (issues.length > 0) throw new ConfigError(issues);
+}
+
+/** What methods have in common, by the name of its key. */
+type SharedParts = Readonly<Record<string, unknown>>;
+
+function sharedParts({ data, model, rounds, evaluate, lora, ...config }: RunConfig): SharedParts {
+  const { r, scale, target_modules } = lora;
+  return {
+    data,
+    model,
+    rounds,
+    evaluate,
+    "lora.r": r,
+    "lora.scale": scale,
+    "lora.target_modules": target_modules,
+    tiers: resolveTiers({ lora, ...config }),
+  };
+}
+
+/** An issue for every part in which a method differs from the first; `names` and `shared` are in the order of the methods. */
+export function settingIssues(names: readonly string[], shared: readonly SharedParts[]): readonly ConfigIssue[] {
+  return shared.flatMap((parts, index) =>
+    Object.entries(parts)
+      .filter(([key, value]) => !isDeepStrictEqual(value, shared[0]?.[key]))
+      .map(([key]) => ({
+        path: `methods[${index}].set`,
+        message: `"${names[index]}" differs from "${names[0]}" in ${key}, which all methods must share`,
+      })),
+  );
+}

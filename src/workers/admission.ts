@@ -1,0 +1,23 @@
+import type { Door } from "../transport/transport.ts";
+import type { Deadline } from "./deadline.ts";
+import type { WorkerProcess } from "./launch.ts";
+import type { WorkerStatus } from "./task.ts";
+
+/** Over tcp: lists a worker's key as soon as its launcher has learnt it. While a worker may queue, it is not late. */
+export async function admit(
+  { publicKey, mayQueue = false }: WorkerProcess,
+  door: Door,
+  worker: { status(): WorkerStatus; kill(problem: string): void },
+  { start, report }: { readonly start: Deadline; report(activity: string): void },
+): Promise<void> {
+  if (!publicKey) return worker.kill("its launcher gave no public key, which tcp needs");
+  if (mayQueue) {
+    start.clear();
+    report("waiting for its process to start");
+  }
+  const key = await publicKey;
+  if (worker.status().state !== "starting") return;
+  door.admit(key);
+  start.restart();
+  report("starting");
+}
