@@ -405,6 +405,14 @@ describe("paths in a config", () => {
     expect(refused?.message).toContain("configs/new-task");
   });
 
+  it("a model on the hub whose owner is also a folder here is named with its revision", async () => {
+    await mkdir(join(folder, "some-org/model-a"), { recursive: true });
+    const named = VALID.replace("name_or_path: prelort:tiny", "name_or_path: some-org/model-b, revision: main");
+    expect((await load(named)).model.nameOrPath).toBe("some-org/model-b");
+    const [refused] = await issuesIn(VALID.replace("prelort:tiny", "some-org/model-b"));
+    expect(refused?.message).toContain("model.revision");
+  });
+
   it("a model folder that begins with ~ is refused with the whole path to write", async () => {
     const [refused] = await issuesIn(VALID.replace("prelort:tiny", "~/my-model"));
     expect(refused).toEqual(issue("model.name_or_path", [join(homedir(), "my-model")], "5:24"));
