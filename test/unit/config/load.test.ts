@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { loadConfig } from "../../../src/config/load.ts";
 import type { ConfigIssue } from "../../../src/errors.ts";
-import { issue, issuesOf } from "../../support/config-issues.ts";
+import { argumentIssue, issue, issuesOf } from "../../support/config-issues.ts";
 
 const VALID = `seed: 7
 rounds: 3
@@ -312,7 +312,7 @@ fit: { full_wieght: 0.5, lr: fast }
 
   it("names a file that does not exist", async () => {
     const missing = join(folder, "none.yaml");
-    expect(await issuesOf(() => loadConfig(missing))).toEqual([issue("config", ["no such file"], missing)]);
+    expect(await issuesOf(() => loadConfig(missing))).toEqual([argumentIssue("config", ["no such file"], missing)]);
   });
 
   it("treats __proto__ like any other unknown key", async () => {
