@@ -18,11 +18,12 @@ type Find = (written: string, absolute: string) => string | undefined;
 export function resolvePaths(source: YamlSource, folder: string | undefined): YamlSource {
   const data = "there is no such file or folder, and it cannot be the name of a dataset on the hub";
   const model =
-    "there is no such folder, and it cannot be a model name on the hub, which is name or owner/name where owner is no existing folder";
+    "there is no such folder, and it is not taken for a model name on the hub; a name whose owner is also a folder here needs model.revision, such as main";
+  const hasRevision = typeof valueAt(source.value, ["model", "revision"]) === "string";
   const rules: readonly [Path, Find, string][] = [
     [["data", "path"], dataSource, data],
     [["data", "evalPath"], dataSource, data],
-    [["model", "nameOrPath"], modelFolder, model],
+    [["model", "nameOrPath"], hasRevision ? modelWithRevision : modelFolder, model],
     [["model", "taskFolder"], existingFolder, "there is no such folder"],
     [["lora", "init_from"], adapterFolder, "is neither a PEFT adapter (adapter_config.json) nor the directory of a run (run.json)"],
   ];
@@ -104,6 +105,11 @@ function dataSource(written: string, absolute: string): string | undefined {
 function modelFolder(written: string, absolute: string): string | undefined {
   const isInFolder = written.includes("/") && existingFolder("", dirname(absolute)) !== undefined;
   return existingFolder(written, absolute) ?? (isHubName(written) && !isInFolder ? written : undefined);
+}
+
+/** Only a model on the hub has revisions. */
+function modelWithRevision(written: string, absolute: string): string | undefined {
+  return existingFolder(written, absolute) ?? (isHubName(written) ? written : undefined);
 }
 
 function existingFolder(_: string, absolute: string): string | undefined {

@@ -19,3 +19,8 @@ export function issue(path: string, facts: readonly (string | number)[] = [], lo
     ...(location !== undefined && { location }),
   };
 }
+
+/** Matches an issue with an argument of a function or a command. */
+export function argumentIssue(name: string, facts: readonly (string | number)[] = [], location?: string): ConfigIssue {
+  return { ...issue(name, facts, location), isArgument: true };
+}

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { placeFolder } from "../../../src/artifacts/atomic-folder.ts";
-import { issue, issuesOf } from "../../support/config-issues.ts";
+import { argumentIssue, issuesOf } from "../../support/config-issues.ts";
 
 let parent: string;
 let target: string;
@@ -27,7 +27,7 @@ test("a folder is created with its record, even in place of an empty one", async
 test("an earlier export is replaced only on request, and completely", async () => {
   await place("old");
   await writeFile(path.join(target, "older"), "");
-  expect(await issuesOf(() => place("new"))).toEqual([issue("out", [target, "--overwrite", "--out"])]);
+  expect(await issuesOf(() => place("new"))).toEqual([argumentIssue("out", [target, "--overwrite", "--out"])]);
   await place("new", true);
   expect((await readdir(target)).toSorted()).toEqual(["prelort.json", "weights"]);
   expect(await readFile(path.join(target, "weights"), "utf8")).toBe("new");
@@ -37,10 +37,10 @@ test("an earlier export is replaced only on request, and completely", async () =
 test("a folder that no export wrote is never replaced", async () => {
   await mkdir(target, { recursive: true });
   await writeFile(path.join(target, "thesis"), "mine");
-  expect(await issuesOf(() => place("new", true))).toEqual([issue("out", [target, "prelort.json"])]);
+  expect(await issuesOf(() => place("new", true))).toEqual([argumentIssue("out", [target, "prelort.json"])]);
   expect(await readFile(path.join(target, "thesis"), "utf8")).toBe("mine");
   target = path.join(target, "thesis");
-  expect(await issuesOf(() => place("new", true))).toEqual([issue("out", [target, "file", "folder"])]);
+  expect(await issuesOf(() => place("new", true))).toEqual([argumentIssue("out", [target, "file", "folder"])]);
 });
 
 test("a failed export leaves no files, and keeps the earlier one", async () => {

@@ -9,7 +9,7 @@ import { fLoRA } from "../../../src/strategy/aggregation/flora.ts";
 import { decode } from "../../../src/tensor/encoded.ts";
 import { decodeHeader, decodeSafetensors } from "../../../src/tensor/safetensors.ts";
 import { randomAdapter } from "../../../src/testing/index.ts";
-import { issue, issuesOf } from "../../support/config-issues.ts";
+import { argumentIssue, issuesOf } from "../../support/config-issues.ts";
 import { madeRuns } from "../../support/made-run.ts";
 
 const layout = createLayout({ r: 4, tiers: [1, 2, 4], scale: 0.7 }, { modules: [{ name: "x.q", in: 6, out: 5 }], dense: [] });
@@ -75,7 +75,7 @@ test("FLoRA's merged components are exported as an adapter", async () => {
 test("a custom aggregation must be passed, and presents its adapter", async () => {
   const directory = await runs.make({ name: "own", layout, rounds, aggregation: { name: "custom" } });
   expect(await issuesOf(() => exportRun(directory, { out: out("own") }))).toEqual([
-    issue("run-dir", [directory, "exportRun(run, { aggregation })"]),
+    argumentIssue("run-dir", [directory, "exportRun(run, { aggregation })"]),
   ]);
   const aggregation = { ...fLoRA(), present: () => rounds[0]! };
   const { directory: folder } = await exportRun(directory, { aggregation, out: out("own") });
@@ -97,8 +97,8 @@ test("the error for a damaged round proposes the previous one, which can be expo
 });
 
 test("invalid options are refused by name", async () => {
-  expect(await issuesOf(() => exportRun(run, { r: 5, out: out("x") }))).toEqual([issue("r", [1, 4, 5])]);
-  expect(await issuesOf(() => exportRun(run, { round: 3, out: out("x") }))).toEqual([issue("round", [0, 2, 3])]);
-  expect(await issuesOf(() => exportRun(runs.folder, { out: out("x") }))).toEqual([issue("run-dir", [runs.folder])]);
+  expect(await issuesOf(() => exportRun(run, { r: 5, out: out("x") }))).toEqual([argumentIssue("r", [1, 4, 5])]);
+  expect(await issuesOf(() => exportRun(run, { round: 3, out: out("x") }))).toEqual([argumentIssue("round", [0, 2, 3])]);
+  expect(await issuesOf(() => exportRun(runs.folder, { out: out("x") }))).toEqual([argumentIssue("run-dir", [runs.folder])]);
   expect(existsSync(out("x"))).toBe(false);
 });

@@ -8,7 +8,7 @@ import { exportRun } from "../../../src/artifacts/export-run.ts";
 import { originOf, readSource } from "../../../src/artifacts/init-source.ts";
 import { startFrom } from "../../../src/artifacts/init-adapter.ts";
 import { randomAdapter } from "../../../src/testing/index.ts";
-import { issue, issuesOf } from "../../support/config-issues.ts";
+import { argumentIssue, issue, issuesOf } from "../../support/config-issues.ts";
 import { madeRuns } from "../../support/made-run.ts";
 
 const shape = {
@@ -177,8 +177,8 @@ describe("the recorded adapter that a run starts from", () => {
     expect((await readSource(growing, { ...origin, round: 1 })).origin).toEqual(origin);
     const lora = { init_from: growing } as never;
     expect((await originOf({ lora }, undefined, 0))?.round).toBe(0);
-    expect(await issuesOf(() => originOf({ lora }, undefined, 2))).toEqual([issue("round", [0, 1, 2])]);
-    expect(await issuesOf(() => originOf({ lora: {} as never }, undefined, 0))).toEqual([issue("round", ["lora.init_from"])]);
+    expect(await issuesOf(() => originOf({ lora }, undefined, 2))).toEqual([argumentIssue("round", [0, 1, 2])]);
+    expect(await issuesOf(() => originOf({ lora: {} as never }, undefined, 0))).toEqual([argumentIssue("round", ["lora.init_from"])]);
   });
 
   it("is no config error if its run is damaged, and the previous round can be used", async () => {

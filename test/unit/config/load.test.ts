@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { loadConfig } from "../../../src/config/load.ts";
 import type { ConfigIssue } from "../../../src/errors.ts";
-import { issue, issuesOf } from "../../support/config-issues.ts";
+import { argumentIssue, issue, issuesOf } from "../../support/config-issues.ts";
 
 const VALID = `seed: 7
 rounds: 3
@@ -312,7 +312,7 @@ fit: { full_wieght: 0.5, lr: fast }
 
   it("names a file that does not exist", async () => {
     const missing = join(folder, "none.yaml");
-    expect(await issuesOf(() => loadConfig(missing))).toEqual([issue("config", ["no such file"], missing)]);
+    expect(await issuesOf(() => loadConfig(missing))).toEqual([argumentIssue("config", ["no such file"], missing)]);
   });
 
   it("treats __proto__ like any other unknown key", async () => {
@@ -403,6 +403,14 @@ describe("paths in a config", () => {
     const absolute = join(process.cwd(), "configs/new-tsak");
     expect(refused).toEqual(issue("model.name_or_path", [absolute], "--set model.name_or_path"));
     expect(refused?.message).toContain("configs/new-task");
+  });
+
+  it("a model on the hub whose owner is also a folder here is named with its revision", async () => {
+    await mkdir(join(folder, "some-org/model-a"), { recursive: true });
+    const named = VALID.replace("name_or_path: prelort:tiny", "name_or_path: some-org/model-b, revision: main");
+    expect((await load(named)).model.nameOrPath).toBe("some-org/model-b");
+    const [refused] = await issuesIn(VALID.replace("prelort:tiny", "some-org/model-b"));
+    expect(refused?.message).toContain("model.revision");
   });
 
   it("a model folder that begins with ~ is refused with the whole path to write", async () => {
