@@ -1,6 +1,7 @@
 """A real worker process, over a real socket."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -111,7 +112,8 @@ def test_a_fresh_process_gives_the_same_bytes_as_one_that_has_run_other_tasks(
 def test_a_cancelled_fit_ends_at_its_next_step_and_the_next_task_is_served(loaded_worker: tuple[Controller, Payload]):
     worker, adapter = loaded_worker
     worker.send(*parts_of(fit_task("endless", adapter, 8, replace(FIT, local_steps=1_000_000)), adapter))
-    while not (isinstance(busy := worker.receive_any(), Beat) and busy.step > 0):
+    # Under load a heartbeat of an earlier task may still arrive.
+    while not (isinstance(busy := worker.receive_any(), Beat) and busy.task_id == "endless" and busy.step > 0):
         pass
     worker.send(Cancel("endless", 1))
     failure = worker.expect(Failure)
@@ -147,22 +149,22 @@ def test_the_next_task_arrives_during_the_one_before_it_and_answers_keep_their_o
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"),
+    ("change", "facts"),
     [
-        ({"r": 3}, "rank 3: "),
-        ({"scale": 4.0}, "scale: expected 2.0"),
-        ({"client_id": "c99"}, "'c99'"),
-        ({"r": 4}, "rows: expected shape [4, 1024], got [8, 1024]"),
+        ({"r": 3}, r"\brank 3\b.*\b1, 2, 4, 8$"),
+        ({"scale": 4.0}, r"\bscale\b.*\b2\.0\b.*\b4\.0$"),
+        ({"client_id": "c99"}, r"'c99'.*\b4\b"),
+        ({"r": 4}, r"\brows\b.*\[4, 1024\].*\[8, 1024\]$"),
     ],
 )
 def test_an_impossible_task_is_answered_with_a_failure_that_says_why(
-    loaded_worker: tuple[Controller, Payload], change, reason
+    loaded_worker: tuple[Controller, Payload], change, facts
 ):
     worker, adapter = loaded_worker
     task = replace(fit_task(f"wrong {change}", adapter, 8), **change)
     failure, _ = worker.run(task, Failure, adapter)
-    assert (failure.error.kind, failure.error.message) == ("failed", f"ValueError: {reason}")
-    assert failure.error.traceback.startswith("Traceback") and reason in failure.error.traceback
+    assert failure.error.kind == "failed" and re.search(f"^ValueError: .*{facts}", failure.error.message)
+    assert failure.error.traceback.startswith("Traceback") and failure.error.message in failure.error.traceback
 
 
 def test_a_missing_device_is_reported_instead_of_hello(socket_folder: Path):
@@ -235,7 +237,7 @@ def test_it_does_not_start_without_its_parent(socket_folder: Path):
     command = worker_command(f"ipc://{socket_folder}/socket", "w0", os.getppid())
     ended = subprocess.run(command, env=worker_environment(), capture_output=True, text=True, timeout=600)
     assert ended.returncode == 1
-    assert f"its controller (pid {os.getppid()}) is gone" in ended.stderr
+    assert f"controller (pid {os.getppid()})" in ended.stderr
 
 
 def test_only_prelort_worker_is_imported_from_the_folder_with_its_programs(tmp_path: Path):
