@@ -202,7 +202,8 @@ const workers = z.strictObject({
     .describe("With tcp: the address of this machine at which the controller listens, or 0.0.0.0 for all. Default: 127.0.0.1."),
   advertise: z.string().min(1).optional().describe("With tcp: the name or address by which workers reach the controller. Default: host."),
   ports: z
-    .tuple([port, port])
+    .array(port)
+    .length(2)
     .optional()
     .describe("With tcp: the first and last port that the controller may listen at; it takes one. Default: any free port."),
   command: z

@@ -48,7 +48,9 @@ const advertisedAddress: Rule = {
 const portsAscend: Rule = {
   reads: ["workers.ports"],
   check({ workers: { ports } }, report) {
-    if (ports && ports[0] > ports[1]) report(["workers", "ports"], `must be the first port and the last, got [${ports.join(", ")}]`);
+    const [first, last] = ports ?? [];
+    if (first !== undefined && last !== undefined && first > last)
+      report(["workers", "ports"], `must be the first port and the last, got [${first}, ${last}]`);
   },
 };
 
@@ -59,7 +61,7 @@ const commandIsWhole: Rule = {
     if (namesHost && !hosts) report(["workers", "command"], "names {host}: list the hosts in workers.hosts");
     if (hosts && !namesHost) report(["workers", "hosts"], "needs {host} in workers.command, such as [ssh, '{host}']");
     if (!command || devices !== "auto") return;
-    report(["workers", "devices"], "must be listed with workers.command, such as [cuda:0]: devices of another machine are not looked up");
+    report(["workers", "command"], "needs workers.devices, such as [cuda:0]: devices of another machine are not looked up");
   },
 };
 

@@ -12,7 +12,7 @@ export interface TcpOptions {
   /** Name or address under which workers reach it. Default: `host`. */
   readonly advertise?: string | undefined;
   /** First and last port to try. Default: any free one. */
-  readonly ports?: readonly [number, number] | undefined;
+  readonly ports?: readonly number[] | undefined;
 }
 
 /**
@@ -70,7 +70,7 @@ export function tcpTransport({ host = "127.0.0.1", advertise = host, ports }: Tc
 }
 
 function bindFirstFree(host: string, ports: TcpOptions["ports"], bind: (address: string) => BoundRouter): BoundRouter {
-  const [first, last] = ports ?? [0, 0];
+  const [first = 0, last = first] = ports ?? [];
   for (let port = first; port <= last; port++) {
     try {
       return bind(`tcp://${bracketed(host)}:${ports ? port : "*"}`);

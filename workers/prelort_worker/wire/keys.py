@@ -3,6 +3,7 @@ Authenticates a worker over tcp. It makes its own key pair; only public keys tra
 """
 
 import hmac
+import importlib.util
 import json
 import os
 import sys
@@ -40,6 +41,8 @@ def exchange_keys() -> Keys:
             f"prelort-worker: pyzmq {zmq.__version__} was built without CURVE, which tcp needs: install a wheel of it "
             "(pip install --force-reinstall --only-binary pyzmq pyzmq), or set workers.transport: ipc"
         )
+    if importlib.util.find_spec("cryptography") is None:
+        sys.exit("prelort-worker: tcp needs the package cryptography: pip install cryptography")
     public_key, secret_key = (key.decode() for key in zmq.curve_keypair())
     os.write(sys.stdout.fileno(), f"{KEY_PREFIX}{public_key}\n".encode())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
