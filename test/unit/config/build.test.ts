@@ -20,7 +20,7 @@ import { randomSelection } from "../../../src/strategy/selection/random.ts";
 import { roundRobinSelection } from "../../../src/strategy/selection/round-robin.ts";
 import { stratifiedSelection } from "../../../src/strategy/selection/stratified.ts";
 import type { RankAssigner, Selection } from "../../../src/strategy/strategy.ts";
-import { argumentIssue, issue, issuesOf } from "../../support/config-issues.ts";
+import { issue, issuesOf } from "../../support/config-issues.ts";
 
 const input = {
   rounds: 2,
