@@ -83,7 +83,7 @@ const tierSums = z.strictObject({
 });
 
 /** Why a task failed: the user has to fix something, it was cancelled, or anything else. */
-const ERROR_KINDS = ["input", "cancelled", "failed"] as const;
+const ERROR_KINDS = ["input", "cancelled", "unprepared", "failed"] as const;
 
 const preparedClient = z.strictObject({
   id: z.string(),

@@ -22,7 +22,7 @@ import { findPython, requirePython } from "../workers/python.ts";
 import { cacheFolder, environmentPython } from "../installation.ts";
 import { named, type PoolListener, type Reply, type TaskRequest, type WorkerHello, type WorkerPool } from "../workers/task.ts";
 import type { RunEvent } from "./events.ts";
-import { sourceChanges } from "../records/model-source.ts";
+import { requireSameData, requireSameModel } from "./same-on-every-worker.ts";
 import { readSource } from "../artifacts/init-source.ts";
 import type { Origin } from "../records/run-record.ts";
 import { startFrom } from "../artifacts/init-adapter.ts";
@@ -117,7 +117,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     emit({ type: "phase-start", phase: "prepare data" });
     const prepared = await prepareData(options, pool, requests);
     emit({ type: "phase-start", phase: "load model" });
-    const { loaded, dense } = await loadModel(pool, { ...requests.load, index: prepared.index });
+    const { loaded, dense } = await loadModel(pool, requests, prepared.index);
     if (!environment) throw new Error("unreachable: a worker answered without having said hello");
     const findings = findingsOf(config, { prepared, loaded });
     return { ...findings, pool, environment, close, initial: () => initialOf(options, findings.layout, dense) };
@@ -182,13 +182,19 @@ async function prepareData(
 /** Has every worker load the model. The first answer describes it; all others, including those of later workers, must match. */
 async function loadModel(
   pool: WorkerPool,
-  request: TaskRequest<"load">,
+  { prepare, load }: ReturnType<typeof requestsOf>,
+  index: Answers["prepared"]["index"],
 ): Promise<{ readonly loaded: Answers["loaded"]; readonly dense: Float32Array }> {
   let first: Reply<"load"> | undefined;
   const { message, payload } = await pool.onEveryWorker<"load">({
     ...named({ kind: "load" }),
-    request,
+    request: { ...load, index },
     expect: "any",
+    repair: {
+      ...named({ kind: "prepare" }),
+      request: prepare,
+      accept: ({ workerId, message }) => requireSameData(index, workerId, message as Answers["prepared"]),
+    },
     accept: (reply) => {
       first ??= reply;
       requireSameModel(first, reply);
@@ -222,23 +228,4 @@ function rankClients(config: RunConfig, tiers: readonly number[], prepared: Work
     tiers,
     rng: (purpose) => createRng(deriveSeed(config.seed, "policy", purpose)),
   });
-}
-
-/** Workers that loaded different models (another version, another cache) must not train one adapter together. */
-function requireSameModel(first: Reply<"load">, reply: Reply<"load">): void {
-  const subject = `the model that worker ${reply.workerId} loaded`;
-  const changes = sourceChanges(first.message.source, reply.message.source);
-  if (changes.length > 0) throw new RefusedError(subject, `the one of worker ${first.workerId}`, `another: ${changes.join("; ")}`);
-  const describe = ({ message, payload }: Reply<"load">) =>
-    JSON.stringify([
-      message.modules,
-      message.dense,
-      message.n_parameters,
-      message.tensors.map((tensor) => tensor.crc32),
-      payload.dense?.length ?? 0,
-    ]);
-  const [expected, received] = [describe(first), describe(reply)];
-  if (expected !== received) {
-    throw new RefusedError(subject, `the one of worker ${first.workerId}: ${expected.slice(0, 500)}`, received.slice(0, 500));
-  }
 }

@@ -1,4 +1,5 @@
 import { createDeferred, type Deferred } from "../base/deferred.ts";
+import { UnpreparedError } from "./attempt.ts";
 import type { PoolListener, Reply, Task } from "./task.ts";
 import { isServing } from "./task.ts";
 import type { Worker } from "./worker.ts";
@@ -40,18 +41,17 @@ export class Preparations {
     const preparation = this.#all[index];
     if (!preparation) return false;
     const { task, first } = preparation;
-    const attempt = ++preparation.attempts;
+    const tryOnce = (current: Task) => perform(current, ++preparation.attempts, worker);
     try {
-      const reply = await worker.run(task, attempt);
+      const reply = await tryOnce(task).catch(async (error: unknown) => {
+        if (!(error instanceof UnpreparedError && task.repair)) throw error;
+        return (await tryOnce(task.repair)) && tryOnce(task);
+      });
       if (!reply) return false;
-      try {
-        await task.accept?.(reply);
-      } finally {
-        reply.close(false);
-      }
       first.resolve(reply);
       return true;
     } catch (cause) {
+      const attempt = preparation.attempts;
       if (this.#shutdown.aborted) return false;
       const error = cause as Error;
       // The replacement of a dead worker may succeed; the failure of a live one is final.
@@ -64,4 +64,15 @@ export class Preparations {
       return false;
     }
   }
+}
+
+/** Resolves with undefined if the worker ended without having begun the task. */
+async function perform(task: Task, attempt: number, worker: Worker): Promise<Reply | undefined> {
+  const reply = await worker.run(task, attempt);
+  try {
+    if (reply) await task.accept?.(reply);
+  } finally {
+    reply?.close(false);
+  }
+  return reply;
 }

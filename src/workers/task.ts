@@ -65,6 +65,8 @@ export interface Task<T extends TaskType = TaskType> {
   accept?(reply: Reply<T>): void | Promise<boolean>;
   /** Larger is served first. */
   readonly priority?: number;
+  /** What a worker does first if it answers that it is unprepared: as on a machine that lacks the prepared data. */
+  readonly repair?: Task;
   /** Once aborted, its run rejects with the reason, and a running attempt is cancelled. */
   readonly signal?: AbortSignal;
 }

@@ -1,9 +1,10 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import path from "node:path";
 import { execa } from "execa";
 import { expect, test } from "vitest";
 import { federate, type LaunchOptions, processLauncher, type WorkerLauncher } from "../../src/index.ts";
+import { cacheFolder } from "../../src/installation.ts";
 import { python, root, temporaryFolder, tinyRun } from "../support/e2e.ts";
 import { PATIENCE_MS } from "../support/patience.ts";
 
@@ -68,6 +69,33 @@ test("workers that a command starts give the same bytes, and end with the run", 
   for (const pid of pids) expect(() => process.kill(pid, 0)).toThrow("ESRCH");
   const logs = ["w0", "w1"].map((id) => readFileSync(path.join(directory, "workers", `${id}.log`), "utf8"));
   expect(logs.map((log) => /^Welcome to (host-.)$/m.exec(log)?.[1])).toEqual(["host-a", "host-b"]);
+});
+
+/** Whether this user may give a process other mounts, so that it sees what another machine would. */
+const canUnshare = process.platform === "linux" && spawnSync("unshare", ["-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).status === 0;
+
+test.skipIf(!canUnshare)("a worker on a machine without the prepared data prepares it there, to the same bytes", async () => {
+  const prepared = path.join(cacheFolder(), "prepared");
+  // Only the replacement of the first worker is on that machine.
+  const script = `case "$*" in *"--worker-id w0.1 "*) mount -t tmpfs tmpfs '${prepared}';; esac; exec "$@"`;
+  const command = ["unshare", "-m", "sh", "-c", script, "sh"];
+  const run = federate({
+    ...tinyRun(runs(), "two-machines"),
+    workers: { count: 1, transport: "tcp", command, devices: ["cpu"], python },
+  });
+  const done: string[] = [];
+  const pids = new Map<string, number>();
+  for await (const event of run) {
+    if (event.type === "worker-ready") pids.set(event.workerId, event.pid);
+    if (event.type === "worker-status" && event.task) done.push(`${event.workerId} ${event.task.kind}`);
+    const pid = pids.get("w0");
+    if (event.type !== "client-fit" || pid === undefined) continue;
+    pids.delete("w0");
+    process.kill(pid, "SIGKILL");
+  }
+  const { sha256 } = await run.result;
+  expect(sha256).toBe((await federate(tinyRun(runs(), "one-machine")).result).sha256);
+  expect(done).toEqual(expect.arrayContaining(["w0 prepare", "w0 fit", "w0.1 load", "w0.1 prepare", "w0.1 fit"]));
 });
 
 test("what was opened for tcp keeps no program from ending once it is closed", async () => {

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from models_for_tests import CPU, dataset_of, prompt_length, task_of, tokens_of
-from prelort_worker.errors import InputError
+from prelort_worker.errors import InputError, UnpreparedError
 from prelort_worker.prepare.partition import hold_out, owned_values, partition, partition_dirichlet
 from prelort_worker.prepare.prepare import build_dataset, prepare
 from prelort_worker.prepared_dataset import PreparedDataset, open_dataset, read_dataset
@@ -266,7 +266,10 @@ def test_an_index_with_another_hash_is_refused(tiny: Path, tmp_path: Path):
     prepared = run(tiny, tmp_path)
     with pytest.raises(InputError, match=f"expected sha256 {'0' * 64}, got {prepared.index.sha256}"):
         open_dataset(Path(prepared.index.path), "0" * 64)
-    with pytest.raises(InputError, match="prepared dataset"):
+
+
+def test_an_index_that_is_not_on_this_machine_is_told_apart(tmp_path: Path):
+    with pytest.raises(UnpreparedError, match="gone"):
         open_dataset(tmp_path / "gone", "0" * 64)
 
 

@@ -136,7 +136,7 @@ def _serve(connection: "Connection", runner: "TaskRunner") -> None:
 
 def _answer(connection: "Connection", runner: "TaskRunner", job: "Job") -> None:
     """Runs one task. Any error becomes its reply, and the worker continues with the next task."""
-    from .errors import InputError
+    from .errors import InputError, UnpreparedError
     from .wire.connection import Cancelled
     from .wire.mailbox import cancelled_failure, key_of
     from .wire.messages import ErrorReport, Failure, Problem
@@ -150,6 +150,8 @@ def _answer(connection: "Connection", runner: "TaskRunner", job: "Job") -> None:
         connection.send(reply, payload)
     except Cancelled:
         connection.send(cancelled_failure(task))
+    except UnpreparedError as error:
+        connection.send(Failure(task.task_id, task.attempt, ErrorReport("unprepared", _text(str(error)), "", [])))
     except Exception as error:
         traceback.print_exc()
         if isinstance(error, InputError):

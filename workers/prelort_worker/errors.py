@@ -28,6 +28,10 @@ class InputError(ValueError):
         return error
 
 
+class UnpreparedError(Exception):
+    """The prepared data is not on this machine: the controller has it prepared here, and tries again."""
+
+
 class Problems:
     """Collects problems, so that they are reported together."""
 

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from .errors import InputError
+from .errors import InputError, UnpreparedError
 from .files.file_hashes import file_sha256
 from .files.private_file import write_private_file
 
@@ -155,9 +155,9 @@ def read_dataset(path: Path) -> PreparedDataset:
 
 
 def open_dataset(path: Path, expected_sha256: str, cache_dir: Path | None = None) -> PreparedDataset:
-    """The dataset that the controller named; raises InputError if the file has changed or is gone."""
+    """The dataset that the controller named. Raises UnpreparedError if there is none, InputError if it has changed."""
     if not path.is_file():
-        raise InputError(f"{path}: the prepared dataset no longer exists; prepare the data again")
+        raise UnpreparedError(f"{path}: the prepared dataset does not exist on this machine")
     found = file_sha256(path, cache_dir)
     if found != expected_sha256:
         raise InputError(f"{path}: expected sha256 {expected_sha256}, got {found}; prepare the data again")

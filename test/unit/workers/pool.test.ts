@@ -477,6 +477,71 @@ describe("a task for every worker", () => {
     await closed(pool);
   });
 
+  describe("that the worker is not prepared for", () => {
+    const unprepared = { type: "failure", error: { kind: "unprepared", message: "no index", traceback: "", problems: [] } };
+    const ask = { type: "evaluate", round: 1, examples: "global", client_id: null, ranks: [2], scale: 2, start: 0 } as const;
+    const request = { ...ask, count: 1, batch_size: 1, max_new_tokens: 0 } as const;
+    const repair = { ...named({ kind: "evaluate" }), request } as unknown as Task;
+    /** Each worker answers `load` so until it has done what comes before it. */
+    const script = async (worker: ScriptedWorker) => {
+      let isPrepared = false;
+      worker.hello();
+      while (true) {
+        const message = await worker.next();
+        if (message.type === "evaluate") {
+          isPrepared = true;
+          worker.answer(message, { type: "evaluated", tiers: [], seconds: 0 });
+        } else if (message.type === "load") worker.answer(message, isPrepared ? loaded : unprepared);
+        else if (message.type === "stop") return worker.exit({ exitCode: 0 });
+      }
+    };
+
+    test("has it make that first, and is tried again, on every worker and without a failure", async () => {
+      const { pool, failures } = setUp({ count: 2, script });
+      const [repaired, accepted]: [string[], string[]] = [[], []];
+      const task = {
+        ...loadTask,
+        accept: ({ workerId }: Reply<"load">) => void accepted.push(workerId),
+        repair: { ...repair, accept: ({ workerId }: Reply) => void repaired.push(workerId) },
+      };
+      await pool.start();
+      expect((await pool.onEveryWorker(task)).message.modules).toEqual(loaded.modules);
+      await eventually(() => expect(accepted.toSorted()).toEqual(["w0", "w1"]));
+      expect([repaired.toSorted(), failures]).toEqual([["w0", "w1"], []]);
+      await closed(pool);
+    });
+
+    test("fails if what the worker makes is refused", async () => {
+      const { pool } = setUp({ script });
+      const refuse = () => {
+        throw new RefusedError("the data", "one", "another");
+      };
+      await pool.start();
+      await expect(pool.onEveryWorker({ ...loadTask, repair: { ...repair, accept: refuse } })).rejects.toThrow(RefusedError);
+      await closed(pool);
+    });
+
+    test("fails if it still is not, or if there is nothing to make", async () => {
+      const { pool } = setUp({
+        async script(worker) {
+          worker.hello();
+          while (true) {
+            const message = await worker.next();
+            if (message.type === "load") worker.answer(message, unprepared);
+            else if (message.type === "evaluate") worker.answer(message, { type: "evaluated", tiers: [], seconds: 0 });
+          }
+        },
+      });
+      await pool.start();
+      await expect(pool.onEveryWorker({ ...loadTask, repair })).rejects.toThrow(WorkerError);
+      await closed(pool);
+      const { pool: other } = setUp({ script });
+      await other.start();
+      await expect(other.onEveryWorker(loadTask)).rejects.toThrow(WorkerError);
+      await closed(other);
+    });
+  });
+
   test("fails only the worker with the refused answer, once another answer was accepted", async () => {
     const { pool, launched } = setUp({ count: 2 });
     let replies = 0;

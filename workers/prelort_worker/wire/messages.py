@@ -17,8 +17,9 @@ TensorName: TypeAlias = Literal["rows", "dense", "merged"]
 Dtype: TypeAlias = Literal["F32", "BF16", "F16", "I8X256"]
 Objective: TypeAlias = Literal["none", "sum", "sampled", "stratified"]
 Examples: TypeAlias = Literal["global", "client", "train"]
-# Why a task came to nothing: the user has to fix something; it was cancelled; anything else.
-ErrorKind: TypeAlias = Literal["input", "cancelled", "failed"]
+# Why a task failed: the user has to fix something; it was cancelled; the prepared data is not on this machine; anything
+# else.
+ErrorKind: TypeAlias = Literal["input", "cancelled", "unprepared", "failed"]
 SourcePart: TypeAlias = Literal["weights", "tokenizer", "config", "code"]
 
 
