@@ -36,7 +36,7 @@ export function compareCommand(): Command {
 async function run(file: string, { set, overwrite, jobs }: CompareOptions): Promise<void> {
   const comparison = await loadComparison(file);
   const { workers } = await loadConfig(comparison.setting, { set });
-  const threads = countWorkers(await resolveDevices(workers.devices), workers) * workers.threads;
+  const threads = countWorkers(await resolveDevices(workers), workers) * workers.threads;
   const interrupt = onInterrupt(complain);
   const started = performance.now();
   try {

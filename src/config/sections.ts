@@ -113,7 +113,7 @@ export const fit = z.strictObject({
     .describe("λ, the weight of the client's own rank; the rest is spread evenly over its lower tiers. null weighs all its tiers equally."),
   localSteps: integer.min(0).default(10).describe("Optimizer steps of a client in a round."),
   batchSize: positive.default(16).describe("Examples in a forward pass."),
-  gradientAccumulationSteps: positive.default(1).describe("Batches per optimizer step; the loss is the mean over all their tokens."),
+  gradientAccumulationSteps: positive.default(1).describe("Batches per optimizer step; the loss is the mean over all their targets."),
   gradientCheckpointing: z
     .boolean()
     .default(false)
@@ -180,7 +180,7 @@ const workers = z.strictObject({
   count: positive
     .max(256)
     .optional()
-    .describe("Total number of workers, assigned to the devices in rotation. Default: slots_per_device on each device."),
+    .describe("Total number of workers, assigned to the devices in rotation. Default: slots_per_device on each device of each host."),
   slotsPerDevice: positive
     .max(64)
     .optional()
@@ -211,7 +211,11 @@ const workers = z.strictObject({
     .min(1)
     .optional()
     .describe("Command that starts a worker elsewhere, such as [ssh, '{host}'] or [srun, -n1]; the worker's own command is appended."),
-  hosts: z.array(z.string().min(1)).min(1).optional().describe("What {host} in workers.command stands for, dealt to the workers in turn."),
+  hosts: z
+    .array(z.string().min(1))
+    .min(1)
+    .optional()
+    .describe("What {host} in workers.command stands for, in rotation. Every host has the same devices."),
   retries: integer.min(0).max(100).default(2).describe("How often a failed task is retried, on another worker if there is one."),
   startTimeout: seconds.default(180).describe("Seconds a worker may take to start."),
   beatTimeout: seconds.default(30).describe("Seconds without a heartbeat after which a worker is replaced."),
@@ -231,7 +235,9 @@ export const common = {
   evaluate: evaluate.prefault({}).describe("How the global adapter is evaluated."),
   wire: wire.prefault({}).describe("Types of the tensors that a fit sends and receives, including modules_to_save."),
   closing: closing.prefault({}).describe("When a round may close before all of its clients have reported."),
-  workers: workers.prefault({}).describe("The processes that train and evaluate. Only threads may change the results."),
+  workers: workers
+    .prefault({})
+    .describe("The processes that train and evaluate. Only threads, and devices of several kinds, may change the results."),
   recordUpdates: z
     .boolean()
     .default(false)

@@ -12,10 +12,12 @@ const oneNumberOfWorkers: Rule = {
 };
 
 const noIdleDevice: Rule = {
-  reads: ["workers.count", "workers.devices"],
-  check({ workers: { count, devices } }, report) {
-    if (count === undefined || devices === "auto" || count >= devices.length) return;
-    report(["workers", "count"], `must be at least ${devices.length}, one worker for each of workers.devices, got ${count}`);
+  reads: ["workers.count", "workers.devices", "workers.hosts"],
+  check({ workers: { count, devices, hosts = [""] } }, report) {
+    const needed = devices.length * hosts.length;
+    if (count === undefined || devices === "auto" || count >= needed) return;
+    const where = hosts.length > 1 ? "for each of workers.devices on each of workers.hosts" : "for each of workers.devices";
+    report(["workers", "count"], `must be at least ${needed}, one worker ${where}, got ${count}`);
   },
 };
 
@@ -41,7 +43,10 @@ const advertisedAddress: Rule = {
   reads: ["workers"],
   check({ workers: { host, advertise } }, report) {
     if (advertise !== undefined || (host !== "0.0.0.0" && host !== "::")) return;
-    report(["workers", "host"], `is every address of this machine: set workers.advertise to the one that workers are to connect to`);
+    report(
+      ["workers", "host"],
+      `stands for every address of this machine: set workers.advertise to the one that workers should connect to`,
+    );
   },
 };
 

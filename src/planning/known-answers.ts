@@ -60,7 +60,7 @@ export async function rememberAnswers(config: RunConfig, { prepared, loaded, env
 }
 
 async function entryFile(config: RunConfig): Promise<string> {
-  const devices = await resolveDevices(config.workers.devices);
+  const devices = await resolveDevices(config.workers);
   const asked = [packageVersion(), findPython(config.workers.python), devices, config.workers.threads, requestsOf(config)];
   return path.join(cacheFolder(), "answers", `${hashOf(JSON.stringify(asked))}.json`);
 }

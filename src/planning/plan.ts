@@ -166,7 +166,7 @@ async function timesOf(
   { prepared, tiers }: Findings,
   selections: Selections,
 ): Promise<Prediction> {
-  const workers = countWorkers(await resolveDevices(config.workers.devices), config.workers);
+  const workers = countWorkers(await resolveDevices(config.workers), config.workers);
   const ownExamples = prepared.clients.map((client) => client.n_eval);
   return predict(config, measured, { selections, evalExamples: prepared.n_eval, evaluatedTiers: tiers.length, ownExamples, workers });
 }

@@ -74,7 +74,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   const { config, emit } = options;
   const requests = requestsOf(config);
   const launcher = options.launcher ?? (await pythonLauncher(config));
-  const devices = await resolveDevices(config.workers.devices);
+  const devices = await resolveDevices(config.workers);
   await mkdir(options.logFolder, { recursive: true });
 
   let environment: Session["environment"] | undefined;

@@ -3,15 +3,15 @@ import type { Deadline } from "./deadline.ts";
 import type { WorkerProcess } from "./launch.ts";
 import type { WorkerStatus } from "./task.ts";
 
-/** Over tcp: lists a worker's key as soon as its launcher has learnt it. While a worker may queue, it is not late. */
+/** Over tcp: lists a worker's key as soon as its launcher has learnt it. Until then, a remote worker has no deadline. */
 export async function admit(
-  { publicKey, mayQueue = false }: WorkerProcess,
+  { publicKey }: WorkerProcess,
   door: Door,
   worker: { status(): WorkerStatus; kill(problem: string): void },
-  { start, report }: { readonly start: Deadline; report(activity: string): void },
+  { isRemote, start, report }: { readonly isRemote: boolean; readonly start: Deadline; report(activity: string): void },
 ): Promise<void> {
   if (!publicKey) return worker.kill("its launcher gave no public key, which tcp needs");
-  if (mayQueue) {
+  if (isRemote) {
     start.clear();
     report("waiting for its process to start");
   }

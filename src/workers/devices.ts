@@ -1,9 +1,21 @@
 import { execa } from "execa";
 import { EnvironmentError } from "../errors.ts";
 
-/** Devices for workers: the configured ones or, for "auto", every CUDA device, else mps, else the CPU. */
-export async function resolveDevices(asked: "auto" | readonly string[]): Promise<readonly string[]> {
-  if (asked !== "auto") return asked;
+/**
+ * Devices for workers: the configured ones or, for "auto", every CUDA device, else mps, else the CPU. Worker i gets device i and
+ * host i, each modulo their number, so a device is listed once for each host.
+ */
+export async function resolveDevices({ devices, hosts = [""] }: Places): Promise<readonly string[]> {
+  const all = devices === "auto" ? await findDevices() : devices;
+  return all.flatMap((device) => hosts.map(() => device));
+}
+
+interface Places {
+  readonly devices: "auto" | readonly string[];
+  readonly hosts?: readonly string[] | undefined;
+}
+
+async function findDevices(): Promise<readonly string[]> {
   const installed = await countCudaDevices();
   const count = installed === 0 ? 0 : (visibleCudaDevices()?.length ?? installed);
   if (count > 0) return Array.from({ length: count }, (_, index) => `cuda:${index}`);

@@ -1,5 +1,10 @@
 /** Starts worker processes. What is started must connect to `endpoint` as `workerId`; see the wire contract. */
 export interface WorkerLauncher {
+  /**
+   * Workers run elsewhere. Each may first wait for a place, as in a cluster's queue, so the time that it may take to start counts
+   * from its public key on; and one that cannot start says nothing about the others.
+   */
+  readonly isRemote?: boolean | undefined;
   launch(options: LaunchOptions): WorkerProcess;
 }
 
@@ -28,8 +33,6 @@ export interface WorkerProcess {
   readonly pid?: number | undefined;
   /** Over tcp: resolves with the worker's public key, 40 characters of Z85, as soon as its process runs and has made it. */
   readonly publicKey?: Promise<string> | undefined;
-  /** It may first wait for a place, as in a cluster's queue: the time that it may take to start counts from its key on. */
-  readonly mayQueue?: boolean | undefined;
   /** Resolves once the process is gone; never rejects. */
   readonly exited: Promise<WorkerExit>;
   /** Ends the process and its children at once, stopped ones too. Does nothing once it is gone. */

@@ -35,6 +35,7 @@ const KEY_LINE = /^prelort-key (\S+)$/;
  */
 export function processLauncher({ command, args = programArguments("__main__"), through, hosts }: ProcessLauncherOptions): WorkerLauncher {
   return {
+    isRemote: through !== undefined,
     launch(options) {
       const { serverKey, threads } = options;
       // What a command starts is not this process's child, and may be on another machine: no memory is shared with it, and what
@@ -68,7 +69,6 @@ export function processLauncher({ command, args = programArguments("__main__"), 
         );
         return {
           pid: through ? undefined : subprocess.pid,
-          mayQueue: through !== undefined,
           publicKey: subprocess.stdout ? readPublicKey(subprocess.stdout, options.logPath) : undefined,
           exited: Promise.race([hasExited, hasNotStarted]),
           kill() {
@@ -142,6 +142,8 @@ function openLog(logPath: string): number {
   try {
     return openSync(logPath, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch (cause) {
-    throw new EnvironmentError(`${logPath} could not be written: ${(cause as Error).message}`, "see that it can be written to", { cause });
+    throw new EnvironmentError(`${logPath} could not be written: ${(cause as Error).message}`, "check that it can be written to", {
+      cause,
+    });
   }
 }

@@ -173,9 +173,10 @@ export class Supervisor {
     await setImmediate();
     const problem = error.cause instanceof ConfigError ? error.cause : undefined;
     // A device that cannot be used is a config error, even if workers on other devices are up. If no worker has ever been up,
-    // the others would fail the same way, unless a signal from outside ended this one.
+    // the others would fail the same way, unless a signal from outside ended this one, or they are on other machines.
     if (problem && isFirst) this.#shutdown.abort(problem);
-    else if (!this.#hasBeenUp && error.details.signal === undefined) this.#shutdown.abort(problem ?? error);
+    else if (!this.#hasBeenUp && error.details.signal === undefined && !this.#options.launcher.isRemote)
+      this.#shutdown.abort(problem ?? error);
     else if (deathsOf(slot) >= MAX_DEATHS) this.#disable(slot, id, error);
     this.#dispatchSoon();
     return true;

@@ -70,7 +70,8 @@ export class Worker {
     this.#watchdog.start.restart();
     onStatus(this.#status);
     const report = (activity: string) => void this.#update({ activity });
-    if (serverKey !== undefined) void admit(this.#process, this.#door, this, { start: this.#watchdog.start, report });
+    if (serverKey !== undefined)
+      void admit(this.#process, this.#door, this, { isRemote: launcher.isRemote ?? false, start: this.#watchdog.start, report });
   }
 
   status(): WorkerStatus {

@@ -3,7 +3,7 @@ Makes the folder of a model, as transformers loads it, from a GGUF file. Once: r
 
     python -m prelort_worker.gguf MODEL.gguf FOLDER [--dtype f32]
 
-Weights that the file holds rounded to few bits stay so rounded: they become numbers of another type, not better ones.
+Quantized weights keep their rounding error: they get another type, not more precision.
 """
 
 import json

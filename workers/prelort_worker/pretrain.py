@@ -4,7 +4,7 @@ Pretrains a small causal language model from scratch, for comparisons that need 
     python -m prelort_worker.pretrain --architecture llama --text A.txt B.txt --out FOLDER
 
 The same text gives the same model, bit for bit on one kind of machine: the seed is fixed, and the budget is in tokens,
-not in time. The result is what its size allows: it knows how English and definitions look, and few facts.
+not in time. The model is as good as its size allows: it has learnt the form of English and definitions, but few facts.
 """
 
 import json

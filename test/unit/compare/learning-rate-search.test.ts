@@ -57,7 +57,7 @@ describe("the chosen learning rate", () => {
     expect(chooseLearningRate("m", tried).chosen).toBe(0.1);
   });
 
-  it("is none that diverged", () => {
+  it("a learning rate that diverged is never chosen", () => {
     const tried = [null, 7, null].map((loss, index) => ({ lr: index + 1, loss }));
     expect(chooseLearningRate("m", tried).chosen).toBe(2);
   });

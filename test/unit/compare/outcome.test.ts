@@ -81,7 +81,7 @@ describe("the outcome of a run", () => {
     expect(both[1]?.byClient).toEqual([]);
   });
 
-  it("is none for a run without rounds", () => {
+  it("a run without rounds has no outcome", () => {
     expect(outcomes([])).toEqual([]);
   });
 });

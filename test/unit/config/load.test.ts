@@ -40,7 +40,7 @@ async function load(text: string, set: readonly string[] = []) {
 }
 
 describe("a template given by --set", () => {
-  it("that YAML reads as a map is refused with its quoted form", async () => {
+  it("a template in --set that YAML reads as a map is refused with its quoted form", async () => {
     expect(await issuesIn(VALID, ["data.answer={gloss}"])).toEqual([
       issue("data.answer", ["map", `--set 'data.answer="{gloss}"'`], "--set data.answer"),
     ]);

@@ -85,7 +85,7 @@ describe("a proof is worth nothing", () => {
     expect(hasJoined(here)).toBe(false);
   });
 
-  test("when it is sent again for the next launch, though its key were the same", () => {
+  test("a proof is worth nothing when sent again for the next launch, even with the same key", () => {
     const proof = proofOf(nonceOf(here), here);
     admissions.take(here, proof);
     expect(admissions.close("w0")).toBe(worker.publicKey);

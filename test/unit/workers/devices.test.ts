@@ -26,26 +26,26 @@ afterEach(async () => {
 const withoutCuda = process.platform === "darwin" && process.arch === "arm64" ? ["mps"] : ["cpu"];
 
 test("configured devices are used unchanged", async () => {
-  expect(await resolveDevices(["cuda:1", "cpu"])).toEqual(["cuda:1", "cpu"]);
+  expect(await resolveDevices({ devices: ["cuda:1", "cpu"] })).toEqual(["cuda:1", "cpu"]);
 });
 
 test("auto selects every CUDA device that nvidia-smi lists", async () => {
   await withNvidiaSmi("echo 0; echo 1; echo 2");
-  expect(await resolveDevices("auto")).toEqual(["cuda:0", "cuda:1", "cuda:2"]);
+  expect(await resolveDevices({ devices: "auto" })).toEqual(["cuda:0", "cuda:1", "cuda:2"]);
 });
 
 test("auto is limited to the number of devices in CUDA_VISIBLE_DEVICES", async () => {
   await withNvidiaSmi("echo 0; echo 1; echo 2");
   vi.stubEnv("CUDA_VISIBLE_DEVICES", "2,1");
-  expect(await resolveDevices("auto")).toEqual(["cuda:0", "cuda:1"]);
+  expect(await resolveDevices({ devices: "auto" })).toEqual(["cuda:0", "cuda:1"]);
   vi.stubEnv("CUDA_VISIBLE_DEVICES", "");
-  expect(await resolveDevices("auto")).toEqual(withoutCuda);
+  expect(await resolveDevices({ devices: "auto" })).toEqual(withoutCuda);
 });
 
 test("auto falls back to cpu, or mps, if nvidia-smi is missing or finds no device", async () => {
-  expect(await resolveDevices("auto")).toEqual(withoutCuda);
+  expect(await resolveDevices({ devices: "auto" })).toEqual(withoutCuda);
   await withNvidiaSmi("echo No devices were found; exit 6");
-  expect(await resolveDevices("auto")).toEqual(withoutCuda);
+  expect(await resolveDevices({ devices: "auto" })).toEqual(withoutCuda);
 });
 
 test("the number of workers is one or slotsPerDevice for each device, unless count sets the total", () => {
@@ -65,4 +65,16 @@ test("a worker on cuda:N sees that device alone, with N counted among the device
 test("a worker on cpu or mps sees no CUDA device", () => {
   expect(assignDevice("cpu")).toEqual({ device: "cpu", env: { CUDA_VISIBLE_DEVICES: "" } });
   expect(assignDevice("mps")).toEqual({ device: "mps", env: { CUDA_VISIBLE_DEVICES: "" } });
+});
+
+test("every host has all the devices, though workers take devices and hosts in rotation", async () => {
+  const hosts = ["gpu-1", "gpu-2"];
+  const devices = await resolveDevices({ devices: ["cuda:0", "cuda:1"], hosts });
+  const places = Array.from({ length: countWorkers(devices, {}) }, (_, index) => [hosts[index % 2], devices[index % devices.length]]);
+  expect(places).toEqual([
+    ["gpu-1", "cuda:0"],
+    ["gpu-2", "cuda:0"],
+    ["gpu-1", "cuda:1"],
+    ["gpu-2", "cuda:1"],
+  ]);
 });

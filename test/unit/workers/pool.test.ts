@@ -358,7 +358,7 @@ describe("a dead worker", () => {
     await closed(pool);
   });
 
-  test("that crashed outside a task and was the last one ends every task, waiting or new", async () => {
+  test("the last worker, if it crashed outside a task, ends every task, waiting or new", async () => {
     const { pool } = setUp({
       count: 1,
       async script(worker) {

@@ -111,7 +111,7 @@ describe("worker processes", () => {
     await expect(pool.start()).rejects.toMatchObject({ details: { exitCode: 1, logTail, logPath: expect.stringMatching(/\.log$/) } });
   });
 
-  test("that never say hello reject the pool's start at the deadline", async () => {
+  test("workers that never say hello reject the pool's start at the deadline", async () => {
     const { pool } = await setUp("mute", { startTimeoutMs: 200 });
     await expect(pool.start()).rejects.toThrow(/\bhello\b.*\b0\.2 s\b/);
   });
@@ -130,7 +130,7 @@ describe("worker processes", () => {
     for (const failure of failures) expect(failure).toMatchObject({ workerId: "w0", willRetry: true, error });
   });
 
-  test("that are suspended are killed for their silence and replaced", async () => {
+  test("workers that are suspended are killed for their silence and replaced", async () => {
     const { pool, failures, hellos } = await setUp("freezes", { count: 1, beatTimeoutMs: 6000 });
     await pool.start();
     expect(await pool.run(fitTask("c0"))).toMatchObject({ workerId: "w0.1", attempt: 2 });

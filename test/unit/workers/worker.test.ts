@@ -333,7 +333,7 @@ describe("a task", () => {
     await expect(worker.run(fitTask(), 2)).resolves.toMatchObject({ attempt: 2 });
   });
 
-  test("that fails in Python rejects with the whole traceback", async () => {
+  test("a task that fails in Python rejects with the whole traceback", async () => {
     const worker = start(async (peer) => {
       peer.hello();
       const fit = await peer.expect("fit");
@@ -349,7 +349,7 @@ describe("a task", () => {
     await expect(failed).rejects.toMatchObject({ details: { workerId: "w0", traceback: "Traceback\n  line 1\nValueError: bad" } });
   });
 
-  test("that fails because of the user's input rejects with a ConfigError that has camelCase keys", async () => {
+  test("a task that fails because of the user's input rejects with a ConfigError that has camelCase keys", async () => {
     const worker = start(async (peer) => {
       peer.hello();
       const fit = await peer.expect("fit");
@@ -368,7 +368,7 @@ describe("a task", () => {
     await expect(worker.run(fitTask(), 1)).rejects.toMatchObject({ kind: "config", issues });
   });
 
-  test("that is cancelled rejects with an InterruptedError", async () => {
+  test("a task that is cancelled rejects with an InterruptedError", async () => {
     const worker = start(async (peer) => {
       peer.hello();
       const fit = await peer.expect("fit");
@@ -625,7 +625,7 @@ describe("a worker over tcp", () => {
   /** A worker behind a door with a server key, whose launcher learns its public key when `key` resolves. */
   function startOverTcp(
     publicKey: Promise<string> | undefined,
-    { mayQueue = false, ...overrides }: Partial<Settings> & { mayQueue?: boolean } = {},
+    { isRemote = false, ...overrides }: Partial<Settings> & { isRemote?: boolean } = {},
   ) {
     let played: ScriptedWorker | undefined;
     const settings = scriptedSettings((peer) => {
@@ -633,7 +633,7 @@ describe("a worker over tcp", () => {
     });
     const door = { endpoint: "tcp://127.0.0.1:1", serverKey: "s", admit: vi.fn(), close: vi.fn() };
     const open = vi.fn(() => door);
-    const launcher = { launch: (options: LaunchOptions) => ({ ...settings.launcher.launch(options), publicKey, mayQueue }) };
+    const launcher = { isRemote, launch: (options: LaunchOptions) => ({ ...settings.launcher.launch(options), publicKey }) };
     const transport = { ...settings.transport, open };
     const worker = new Worker(
       { id: "w0", index: 0, device: "cpu" },
@@ -654,10 +654,10 @@ describe("a worker over tcp", () => {
     expect(door.close).toHaveBeenCalledTimes(1);
   });
 
-  test("the time to start counts from its key on if it may queue, however long that takes", async () => {
+  test("the time to start counts from the key of a remote worker on, however long it waited for a place", async () => {
     vi.useFakeTimers();
     const key = createDeferred<string>();
-    const { worker, played } = startOverTcp(key.promise, { startTimeoutMs: 1000, mayQueue: true });
+    const { worker, played } = startOverTcp(key.promise, { startTimeoutMs: 1000, isRemote: true });
     await vi.advanceTimersByTimeAsync(3_600_000);
     expect([worker.status().state, worker.status().activity]).toEqual(["starting", "waiting for its process to start"]);
     key.resolve("k");
@@ -667,7 +667,7 @@ describe("a worker over tcp", () => {
     expect([worker.status().state, played()?.wasKilled()]).toEqual(["failed", true]);
   });
 
-  test("the time to start counts from its launch if it cannot queue", async () => {
+  test("the time to start counts from the launch of a local worker on", async () => {
     vi.useFakeTimers();
     const { worker } = startOverTcp(createDeferred<string>().promise, { startTimeoutMs: 1000 });
     await vi.advanceTimersByTimeAsync(1001);

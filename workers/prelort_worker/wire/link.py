@@ -41,7 +41,7 @@ class Link:
         dealer.curve_secretkey = keys.secret_key.encode()
         dealer.heartbeat_ivl = min(_HEARTBEAT_MS, max(1, lease_ms // 3))
         dealer.heartbeat_timeout = dealer.heartbeat_ttl = lease_ms
-        # Once connected, it is known by a routing id that a later connection would not have: there is no second try.
+        # Never reconnects: the controller knows this worker by its routing id, and a new connection would get another.
         self.monitor = dealer.get_monitor_socket(_EVENTS)
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """
 The messages of src/protocol/messages.ts as dataclasses; a message that differs is refused, naming the key.
 
-Longer than other files, since it is one list: everything that travels, with nothing to do but to be declared.
+Longer than other files, since it is one list of declarations: everything that is sent.
 """
 
 from dataclasses import dataclass
@@ -251,7 +251,7 @@ class Challenge:
 
 @dataclass(frozen=True)
 class Join:
-    """The first message over tcp: the connection is this worker's, as its proof will show."""
+    """The first message over tcp: claims the connection for this worker, which its proof then confirms."""
 
     worker_id: str
 
