@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { data } from "./data-section.ts";
 import { integer, positive, rank } from "./policy-specs.ts";
+import { seconds, workers } from "./workers-section.ts";
 
 /*
  * All keys of a run except its policies, with their defaults. Keys are camelCase here and snake_case in YAML (`lora` keeps PEFT's own
@@ -9,10 +10,6 @@ import { integer, positive, rank } from "./policy-specs.ts";
  */
 
 const share = z.number().gt(0).max(1);
-const seconds = z
-  .number()
-  .positive()
-  .max(7 * 24 * 3600);
 export const name = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, "at most 100 letters, digits, '.', '_' and '-', beginning with a letter or digit");
@@ -163,63 +160,6 @@ const wire = z.strictObject({
     .enum(["f32", "bf16"])
     .default("f32")
     .describe("Type of the adapter that clients start from, rounded to nearest. Evaluation always uses f32."),
-});
-
-type Device = "cpu" | "mps" | `cuda:${number}`;
-const DEVICE = /^(cpu|mps|cuda:\d+)$/;
-const device = z
-  .custom<Device>((value) => typeof value === "string" && DEVICE.test(value), {
-    error: ({ input }) => `must be cpu, mps or cuda:N, got ${JSON.stringify(input)}`,
-    abort: false,
-  })
-  .meta({ type: "string", pattern: DEVICE.source });
-
-const port = positive.max(65535);
-
-const workers = z.strictObject({
-  count: positive
-    .max(256)
-    .optional()
-    .describe("Total number of workers, assigned to the devices in rotation. Default: slots_per_device on each device of each host."),
-  slotsPerDevice: positive
-    .max(64)
-    .optional()
-    .describe("Workers on each device, as an alternative to count; prelort plan --measure proposes a number. Default: 1."),
-  devices: z
-    .union([z.literal("auto"), z.array(device).min(1)])
-    .default("auto")
-    .describe("Devices, or auto: every CUDA device, else mps, else cpu."),
-  threads: positive.default(1).describe("PyTorch threads of each worker. Part of the run's identity: it changes the order of sums."),
-  python: z.string().min(1).optional().describe("Python interpreter. Default: that of the environment that prelort setup creates."),
-  transport: z
-    .enum(["ipc", "tcp"])
-    .default("ipc")
-    .describe("How controller and workers connect: ipc by a Unix socket on one machine, tcp over a network, encrypted."),
-  host: z
-    .string()
-    .min(1)
-    .optional()
-    .describe("With tcp: the address of this machine at which the controller listens, or 0.0.0.0 for all. Default: 127.0.0.1."),
-  advertise: z.string().min(1).optional().describe("With tcp: the name or address by which workers reach the controller. Default: host."),
-  ports: z
-    .array(port)
-    .length(2)
-    .optional()
-    .describe("With tcp: the first and last port that the controller may listen at; it takes one. Default: any free port."),
-  command: z
-    .array(z.string().min(1))
-    .min(1)
-    .optional()
-    .describe("Command that starts a worker elsewhere, such as [ssh, '{host}'] or [srun, -n1]; the worker's own command is appended."),
-  hosts: z
-    .array(z.string().min(1))
-    .min(1)
-    .optional()
-    .describe("What {host} in workers.command stands for, in rotation. Every host has the same devices."),
-  retries: integer.min(0).max(100).default(2).describe("How often a failed task is retried, on another worker if there is one."),
-  startTimeout: seconds.default(180).describe("Seconds a worker may take to start."),
-  beatTimeout: seconds.default(30).describe("Seconds without a heartbeat after which a worker is replaced."),
-  taskTimeout: seconds.default(600).describe("Seconds without progress in a task after which its worker is replaced."),
 });
 
 /** The keys that YAML and TypeScript have in common. */

@@ -6,7 +6,6 @@ import type { PeftIdentity } from "../adapter/peft.ts";
 import { resolveTiers } from "../config/build.ts";
 import { requireClients } from "../config/client-rules.ts";
 import type { RunConfig } from "../config/schema.ts";
-import { RefusedError } from "../errors.ts";
 import type { WorkerMessageOf } from "../protocol/messages.ts";
 import { assignRanks } from "../strategy/assign.ts";
 import type { RankedClient } from "../strategy/strategy.ts";

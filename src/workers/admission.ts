@@ -1,14 +1,21 @@
 import type { Door } from "../transport/transport.ts";
 import type { Deadline } from "./deadline.ts";
-import type { WorkerProcess } from "./launch.ts";
+import type { WorkerLauncher, WorkerProcess } from "./launch.ts";
 import type { WorkerStatus } from "./task.ts";
+
+interface Starting {
+  readonly launcher: WorkerLauncher;
+  /** When the worker is late. */
+  readonly start: Deadline;
+  report(activity: string): void;
+}
 
 /** Over tcp: lists a worker's key as soon as its launcher has learnt it. Until then, a remote worker has no deadline. */
 export async function admit(
   { publicKey }: WorkerProcess,
   door: Door,
   worker: { status(): WorkerStatus; kill(problem: string): void },
-  { isRemote, start, report }: { readonly isRemote: boolean; readonly start: Deadline; report(activity: string): void },
+  { launcher: { isRemote }, start, report }: Starting,
 ): Promise<void> {
   if (!publicKey) return worker.kill("its launcher gave no public key, which tcp needs");
   if (isRemote) {

@@ -69,9 +69,8 @@ export class Worker {
     this.#ready.promise.catch(() => {});
     this.#watchdog.start.restart();
     onStatus(this.#status);
-    const report = (activity: string) => void this.#update({ activity });
-    if (serverKey !== undefined)
-      void admit(this.#process, this.#door, this, { isRemote: launcher.isRemote ?? false, start: this.#watchdog.start, report });
+    const starting = { launcher, start: this.#watchdog.start, report: (activity: string) => void this.#update({ activity }) };
+    if (serverKey !== undefined) void admit(this.#process, this.#door, this, starting);
   }
 
   status(): WorkerStatus {
