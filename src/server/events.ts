@@ -119,7 +119,7 @@ export interface ClientFailureEvent {
   readonly willRetry: boolean;
 }
 
-/** A client is quarantined, since every worker that tried it died: it is never selected again. */
+/** A client is quarantined, since the worker of its last attempt died: it is never selected again. */
 export interface ClientSetAsideEvent {
   readonly type: "client-set-aside";
   readonly round: number;

@@ -68,7 +68,7 @@ export function describeWait(worker: WorkerView, now: number): string {
 
 export function describeSetAside(event: EventOf<"client-set-aside" | "worker-given-up">): string {
   if (event.type === "client-set-aside") {
-    return `round ${event.round}: every worker that trained client ${event.clientId} crashed; it will not be selected again`;
+    return `round ${event.round}: client ${event.clientId} crashed the worker of its last attempt; it will not be selected again`;
   }
   return `worker slot of ${event.workerId} (${event.device}) disabled: too many workers crashed there in a row`;
 }
