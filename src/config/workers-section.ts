@@ -18,6 +18,7 @@ const device = z
   .meta({ type: "string", pattern: DEVICE.source });
 
 const port = positive.max(65535);
+const address = z.string().regex(/^[\w.:%-]+$/, "a name or an address, without a port, brackets or spaces");
 
 export const workers = z.strictObject({
   count: positive
@@ -38,12 +39,10 @@ export const workers = z.strictObject({
     .enum(["ipc", "tcp"])
     .default("ipc")
     .describe("How controller and workers connect: ipc by a Unix socket on one machine, tcp over a network, encrypted."),
-  host: z
-    .string()
-    .min(1)
+  host: address
     .optional()
     .describe("With tcp: the address of this machine at which the controller listens, or 0.0.0.0 for all. Default: 127.0.0.1."),
-  advertise: z.string().min(1).optional().describe("With tcp: the name or address by which workers reach the controller. Default: host."),
+  advertise: address.optional().describe("With tcp: the name or address by which workers reach the controller. Default: host."),
   ports: z
     .array(port)
     .length(2)

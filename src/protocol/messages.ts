@@ -50,8 +50,8 @@ export const controllerMessage = z.discriminatedUnion("type", [
     max_new_tokens: count,
     tensors,
   }),
-  /** Over tcp: to be answered by a connection that wants to join. `routing_id` is the one that the controller knows it by. */
-  z.strictObject({ ...session, type: z.literal("challenge"), nonce: bytes, routing_id: bytes }),
+  /** Over tcp: to be answered by a connection that wants to join. */
+  z.strictObject({ ...session, type: z.literal("challenge"), nonce: bytes }),
   z.strictObject({ ...task, type: z.literal("cancel") }),
   z.strictObject({ ...session, type: z.literal("stop") }),
   chunk,

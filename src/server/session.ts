@@ -77,8 +77,8 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   await mkdir(options.logFolder, { recursive: true });
 
   let environment: Session["environment"] | undefined;
-  const { transport: kind, host, advertise, ports } = config.workers;
-  const transport = await zeromqTransport({ kind, host, advertise, ports });
+  const { transport: kind, host, advertise, ports, beatTimeout } = config.workers;
+  const transport = await zeromqTransport({ kind, host, advertise, ports, joinTimeoutMs: beatTimeout * 1000 });
   const memory = createSharedMemory();
   const pool = createWorkerPool({
     launcher,

@@ -1,14 +1,13 @@
 import { crc32 } from "node:zlib";
-import { curveKeyPair, Dealer, type SocketOptions } from "zeromq";
-import { RefusedError } from "../errors.ts";
+import { curveKeyPair, Dealer } from "zeromq";
 import { decodeControllerMessage, encodeWorkerMessage } from "../protocol/codec.ts";
 import type { ControllerMessageOf, WorkerMessage } from "../protocol/messages.ts";
 import { PROTOCOL_VERSION } from "../protocol/limits.ts";
 import type { TensorDescriptor } from "../protocol/fields.ts";
 import { createAssembler } from "../protocol/tensor-chunks.ts";
 import { asFloat32, decode } from "../tensor/encoded.ts";
-import { admissionProof, type KeyPair } from "../transport/keys.ts";
 import type { LaunchOptions } from "../workers/launch.ts";
+import { join, newRoutingId, securityOf } from "./join.ts";
 
 export const SESSION = { protocol_version: PROTOCOL_VERSION } as const;
 
@@ -40,9 +39,10 @@ export type Received =
 
 export function connect({ endpoint, workerId, serverKey }: LaunchOptions): Connection {
   const access = serverKey === undefined ? undefined : { serverKey, ...curveKeyPair() };
-  const dealer = new Dealer({ linger: 0, ...(access ? securityOf(access) : { routingId: workerId }) });
+  const routingId = access ? newRoutingId() : workerId;
+  const dealer = new Dealer({ routingId, linger: 0, ...(access && securityOf(access)) });
   dealer.connect(endpoint);
-  const joined = access ? join(dealer, workerId, access) : Promise.resolve();
+  const joined = access ? join(dealer, { workerId, routingId }, access) : Promise.resolve();
   let lastSend: Promise<unknown> = joined;
   const send = (message: WorkerMessage) => {
     const frame = encodeWorkerMessage(message);
@@ -78,25 +78,6 @@ export function connect({ endpoint, workerId, serverKey }: LaunchOptions): Conne
     },
     close: () => dealer.close(),
   };
-}
-
-interface Access extends KeyPair {
-  readonly serverKey: string;
-}
-
-function securityOf({ serverKey, publicKey, secretKey }: Access): SocketOptions<Dealer> {
-  return { curveServerKey: serverKey, curvePublicKey: publicKey, curveSecretKey: secretKey };
-}
-
-/** Proves to the controller which worker this is. Rejects if the socket is closed before. */
-export async function join(dealer: Dealer, workerId: string, access: Access): Promise<void> {
-  await dealer.send(encodeWorkerMessage({ ...SESSION, type: "join", worker_id: workerId }));
-  const [frame] = await dealer.receive();
-  const message = decodeControllerMessage(frame as Uint8Array);
-  if (message.type !== "challenge") throw new RefusedError("the controller's first message", "a challenge", message.type);
-  const { nonce, routing_id: routingId } = message;
-  const proof = admissionProof(access, access.serverKey, { nonce, routingId, workerId });
-  await dealer.send(encodeWorkerMessage({ ...SESSION, type: "proof", proof }));
 }
 
 function describe({ name, shape, values }: Tensor): TensorDescriptor {

@@ -20,11 +20,15 @@ const MAX_JOIN_BYTES = 2048;
 /** How many connections may be about to join; the oldest gives way. Each belongs to a listed key. */
 const MAX_PENDING = 1024;
 
+/** What a connection must be called: 128 random bits, in hexadecimal digits. */
+const ROUTING_ID = /^[0-9a-f]{32}$/;
+
 /**
  * Who is who on a socket that all workers share. ZeroMQ does not tell which key a frame came with, so a connection is known by
- * the routing id that the ROUTER gave it, and only counts as a worker's once it has proved, by answering a
- * challenge used once, to have that worker's secret key. A launch joins once: another connection with the same key, or a join or
- * proof that was recorded and is sent again, gets nowhere.
+ * its routing id, and counts as a worker's once it has proved, by answering a challenge that is used once, to have that
+ * worker's secret key. Routing ids are drawn at random by the workers: those that a ROUTER assigns can be foreseen, and taken by
+ * another peer in a gap between connections. A launch joins once: another connection with the same key, or a recorded join or
+ * proof, gets nowhere.
  */
 export class Admissions {
   readonly #server: KeyPair;
@@ -56,16 +60,18 @@ export class Admissions {
     return launch?.publicKey;
   }
 
+  get size(): number {
+    return this.#launches.size;
+  }
+
   routingIdOf(workerId: string): string | undefined {
     return this.#launches.get(workerId)?.routingId;
   }
 
-  /** `routingId`: one byte of it for each character. */
   take(routingId: string, frame: Uint8Array): Taken {
     const workerId = this.#joined.get(routingId);
     if (workerId !== undefined) return { workerId };
-    // A peer may choose its own routing id, but none that begins with a zero byte: those are the ROUTER's.
-    if (!routingId.startsWith("\0") || frame.length > MAX_JOIN_BYTES) return undefined;
+    if (!ROUTING_ID.test(routingId) || frame.length > MAX_JOIN_BYTES) return undefined;
     const message = read(frame);
     if (message?.type === "join") return this.#challenge(routingId, message);
     if (message?.type === "proof") this.#verify(routingId, message);
@@ -79,8 +85,7 @@ export class Admissions {
     const [oldest] = this.#pending.keys();
     if (oldest !== undefined && this.#pending.size >= MAX_PENDING) this.#pending.delete(oldest);
     this.#pending.set(routingId, { workerId, nonce });
-    const routing_id = Buffer.from(routingId, "latin1");
-    return { reply: encode({ protocol_version: PROTOCOL_VERSION, type: "challenge", nonce, routing_id }) };
+    return { reply: encode({ protocol_version: PROTOCOL_VERSION, type: "challenge", nonce }) };
   }
 
   #verify(routingId: string, { proof }: WorkerMessageOf<"proof">): void {
@@ -89,8 +94,7 @@ export class Admissions {
     if (!pending) return;
     const launch = this.#launches.get(pending.workerId);
     if (launch?.publicKey === undefined || launch.routingId !== undefined) return;
-    const expected = admissionProof(this.#server, launch.publicKey, { ...pending, routingId: Buffer.from(routingId, "latin1") });
-    if (!isSameProof(proof, expected)) return;
+    if (!isProof(proof, () => admissionProof(this.#server, launch.publicKey ?? "", { ...pending, routingId }))) return;
     launch.routingId = routingId;
     this.#joined.set(routingId, pending.workerId);
   }
@@ -101,5 +105,14 @@ function read(frame: Uint8Array) {
     return decodeWorkerMessage(frame);
   } catch {
     return undefined;
+  }
+}
+
+/** A key with which no secret can be shared proves nothing. */
+function isProof(proof: Uint8Array, compute: () => Uint8Array): boolean {
+  try {
+    return isSameProof(proof, compute());
+  } catch {
+    return false;
   }
 }

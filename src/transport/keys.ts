@@ -11,8 +11,8 @@ export interface KeyPair {
 export interface Challenge {
   /** 32 random bytes, used once. */
   readonly nonce: Uint8Array;
-  /** The routing id that the ROUTER gave the connection. */
-  readonly routingId: Uint8Array;
+  /** The connection's routing id, as text. */
+  readonly routingId: string;
   /** Whom the connection claims to be. */
   readonly workerId: string;
 }
@@ -20,8 +20,9 @@ export interface Challenge {
 const PUBLIC_KEY = /^[0-9a-zA-Z.\-:+=^!/*?&<>()[\]{}@%$#]{40}$/;
 const INFO = "prelort admission";
 
+/** 40 characters of Z85; each five of them are 32 bits. */
 export function isPublicKey(text: string): boolean {
-  return PUBLIC_KEY.test(text);
+  return PUBLIC_KEY.test(text) && groupsOf(text).every((value) => value < 2 ** 32);
 }
 
 /**
@@ -33,7 +34,7 @@ export function admissionProof(own: KeyPair, peerKey: string, { nonce, routingId
   const key = hkdfSync("sha256", secret, "", INFO, 32);
   const hmac = createHmac("sha256", Buffer.from(key));
   // The parts before the last are of fixed length, or cannot hold a space.
-  hmac.update(`${Buffer.from(nonce).toString("hex")} ${Buffer.from(routingId).toString("hex")} ${workerId}`);
+  hmac.update(`${Buffer.from(nonce).toString("hex")} ${routingId} ${workerId}`);
   return hmac.digest();
 }
 
@@ -58,11 +59,13 @@ const DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-
 
 /** 4 bytes for 5 characters, the most significant first: https://rfc.zeromq.org/spec/32. */
 export function decodeZ85(text: string): Buffer {
-  const groups = text.match(/.{5}/g) ?? [];
+  const groups = groupsOf(text);
   const bytes = Buffer.alloc(4 * groups.length);
-  for (const [index, group] of groups.entries()) {
-    const value = Array.from(group).reduce((value, digit) => 85 * value + DIGITS.indexOf(digit), 0);
-    bytes.writeUInt32BE(value, 4 * index);
-  }
+  for (const [index, value] of groups.entries()) bytes.writeUInt32BE(value, 4 * index);
   return bytes;
+}
+
+function groupsOf(text: string): readonly number[] {
+  const groups = text.match(/.{5}/g) ?? [];
+  return groups.map((group) => Array.from(group).reduce((value, digit) => 85 * value + DIGITS.indexOf(digit), 0));
 }

@@ -13,16 +13,25 @@ export interface TcpOptions {
   readonly advertise?: string | undefined;
   /** First and last port to try. Default: any free one. */
   readonly ports?: readonly number[] | undefined;
+  /** How long a worker may take to join, in milliseconds: its lease. Default: 30,000. */
+  readonly joinTimeoutMs?: number | undefined;
 }
 
 /**
  * One port for all workers, encrypted by CURVE. A worker makes its own pair of keys, and only public keys travel: it gets in
  * once its own is listed (see zap.ts), and is heard once it has proved which worker it is (see admissions.ts).
  */
-export function tcpTransport({ host = "127.0.0.1", advertise = host, ports }: TcpOptions = {}): Transport {
+export function tcpTransport({ host = "127.0.0.1", advertise = host, ports, joinTimeoutMs = 30_000 }: TcpOptions = {}): Transport {
   const server = curveKeyPair();
-  const gate = createGate();
-  const security = { ...gate.options, ipv6: host.includes(":"), curveServer: true, curveSecretKey: server.secretKey };
+  const admissions = new Admissions(server);
+  const gate = createGate({ maxWaiting: () => Math.max(MIN_WAITING, admissions.size), patienceMs: joinTimeoutMs });
+  const security = {
+    ...gate.options,
+    ipv6: host.includes(":"),
+    handshakeInterval: joinTimeoutMs,
+    curveServer: true,
+    curveSecretKey: server.secretKey,
+  };
   let router: BoundRouter;
   try {
     router = bindFirstFree(host, ports, (address) => bindRouter(address, security));
@@ -30,7 +39,6 @@ export function tcpTransport({ host = "127.0.0.1", advertise = host, ports }: Tc
     gate.close();
     throw error;
   }
-  const admissions = new Admissions(server);
   const endpoint = `tcp://${bracketed(advertise)}:${/\d+$/.exec(router.endpoint)?.[0]}`;
 
   return {
@@ -69,6 +77,9 @@ export function tcpTransport({ host = "127.0.0.1", advertise = host, ports }: Tc
   };
 }
 
+/** Peers with unknown keys that may wait at the gate, if fewer workers are expected. */
+const MIN_WAITING = 64;
+
 function bindFirstFree(host: string, ports: TcpOptions["ports"], bind: (address: string) => BoundRouter): BoundRouter {
   const [first = 0, last = first] = ports ?? [];
   for (let port = first; port <= last; port++) {
@@ -76,12 +87,16 @@ function bindFirstFree(host: string, ports: TcpOptions["ports"], bind: (address:
       return bind(`tcp://${bracketed(host)}:${ports ? port : "*"}`);
     } catch (cause) {
       if (codeOf(cause) === "EADDRINUSE") continue;
-      const remedy = "set workers.host to an address of this machine, or to 0.0.0.0 for all of them";
-      throw new EnvironmentError(`workers.host: could not listen at ${host}: ${(cause as Error).message}`, remedy, { cause });
+      const [option, remedy] = codeOf(cause) === "EACCES" ? PRIVILEGED : ELSEWHERE;
+      const problem = `${option}: could not listen at ${host}${ports ? `, port ${port}` : ""}: ${(cause as Error).message}`;
+      throw new EnvironmentError(problem, remedy, { cause });
     }
   }
   throw new EnvironmentError(`workers.ports: each port of ${host} from ${first} to ${last} is in use`, "widen workers.ports");
 }
+
+const PRIVILEGED = ["workers.ports", "choose ports above 1023"] as const;
+const ELSEWHERE = ["workers.host", "set workers.host to an address of this machine, or to 0.0.0.0 for all of them"] as const;
 
 function bracketed(host: string): string {
   return host.includes(":") ? `[${host}]` : host;

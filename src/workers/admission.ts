@@ -1,3 +1,4 @@
+import { isPublicKey } from "../transport/keys.ts";
 import type { Door } from "../transport/transport.ts";
 import type { Deadline } from "./deadline.ts";
 import type { WorkerLauncher, WorkerProcess } from "./launch.ts";
@@ -24,6 +25,7 @@ export async function admit(
   }
   const key = await publicKey;
   if (worker.status().state !== "starting") return;
+  if (!isPublicKey(key)) return worker.kill("its launcher gave a public key that is not 40 characters of Z85");
   door.admit(key);
   start.restart();
   report("starting");

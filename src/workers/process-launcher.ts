@@ -1,6 +1,5 @@
 import { closeSync, constants, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import { execa } from "execa";
 import { createDeferred } from "../base/deferred.ts";
@@ -20,12 +19,16 @@ export interface ProcessLauncherOptions {
    * `["nice"]`. It must pass standard input, output and error on, and stop the program when it is stopped itself.
    */
   readonly through?: readonly string[] | undefined;
-  /** What `{host}` in `through` stands for: dealt to the workers in turn. */
+  /** What `{host}` in `through` stands for, in rotation. `{worker}` is the worker's id, such as `w0`, or `w0.1` for the one after it. */
   readonly hosts?: readonly string[] | undefined;
 }
 
 /** What a worker over tcp writes to its standard output, followed by its public key. */
-const KEY_LINE = /^prelort-key (\S+)$/;
+const KEY_LINE = /prelort-key (\S{40})\r?\n/;
+/** Other output is kept at most this long while the key is looked for. */
+const MAX_LINE_LENGTH = 4096;
+/** How long a command has to clean up, such as to cancel a job in a queue. */
+const CLEAN_UP_MS = 2000;
 
 /**
  * Workers as processes that this one starts. Each leads a process group of its own, so that Ctrl-C in a terminal reaches
@@ -41,7 +44,7 @@ export function processLauncher({ command, args = programArguments("__main__"), 
       // What a command starts is not this process's child, and may be on another machine: no memory is shared with it, and what
       // hides devices from it would have to be set over there.
       const { device, env } = through ? { device: options.device, env: {} } : assignDevice(options.device);
-      const prefix = through?.map((word) => word.replaceAll("{host}", hostOf(options.index, hosts))) ?? [];
+      const prefix = through?.map((word) => fill(word, { host: hostOf(options.index, hosts), worker: options.workerId })) ?? [];
       const [file = command, ...words] = [...prefix, command, ...args, ...wireOptions({ ...options, device }, through !== undefined)];
       const log = openLog(options.logPath);
       try {
@@ -60,6 +63,8 @@ export function processLauncher({ command, args = programArguments("__main__"), 
         const hasExited = new Promise<WorkerExit>((resolve) => {
           subprocess.once("exit", (exitCode, signal) => {
             isGone = true;
+            // A child of the command may hold it open; that must not keep this process alive.
+            (subprocess.stdout as { unref?(): void } | null)?.unref?.();
             resolve({ exitCode: exitCode ?? undefined, signal: signal ?? undefined });
           });
         });
@@ -72,7 +77,11 @@ export function processLauncher({ command, args = programArguments("__main__"), 
           publicKey: subprocess.stdout ? readPublicKey(subprocess.stdout, options.logPath) : undefined,
           exited: Promise.race([hasExited, hasNotStarted]),
           kill() {
-            if (subprocess.pid !== undefined && !isGone) killGroup(subprocess.pid);
+            const { pid } = subprocess;
+            if (pid === undefined || isGone) return;
+            if (!through) return endGroup(pid, "SIGKILL");
+            endGroup(pid, "SIGTERM");
+            setTimeout(() => isGone || endGroup(pid, "SIGKILL"), CLEAN_UP_MS);
           },
         };
       } finally {
@@ -100,23 +109,33 @@ function hostOf(index: number, hosts: readonly string[] = []): string {
   return hosts[index % hosts.length] ?? "";
 }
 
-/** Other lines, such as the greeting of a login shell, go to the log. Never settles if the process ends without a key. */
+/** Whatever else is printed, such as the greeting of a login shell, goes to the log. Never settles without a key. */
 function readPublicKey(stdout: Readable, logPath: string): Promise<string> {
   const publicKey = createDeferred<string>();
   const log = openLog(logPath);
-  const lines = createInterface({ input: stdout });
-  lines.on("line", (line) => {
-    const key = KEY_LINE.exec(line)?.[1];
+  let recent = "";
+  stdout.on("data", (data: Buffer) => {
+    recent = (recent + data.toString("latin1")).slice(-MAX_LINE_LENGTH);
+    const key = KEY_LINE.exec(recent)?.[1];
     if (key !== undefined && isPublicKey(key)) publicKey.resolve(key);
-    else writeSync(log, `${line}\n`);
+    try {
+      writeSync(log, data.toString("latin1").replace(KEY_LINE, "\n"), null, "latin1");
+    } catch {
+      // The disk is full: the worker's own errors say more.
+    }
   });
-  lines.once("close", () => closeSync(log));
+  stdout.once("close", () => closeSync(log));
+  stdout.on("error", () => {});
   return publicKey.promise;
 }
 
-function killGroup(leader: number): void {
+function fill(word: string, { host, worker }: { readonly host: string; readonly worker: string }): string {
+  return word.replaceAll("{host}", host).replaceAll("{worker}", worker);
+}
+
+function endGroup(leader: number, signal: NodeJS.Signals): void {
   try {
-    process.kill(-leader, "SIGKILL");
+    process.kill(-leader, signal);
   } catch {
     // It is ending at this moment.
   }

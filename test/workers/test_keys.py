@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -69,8 +70,9 @@ def test_the_proof_of_known_keys_is_the_one_that_the_controller_expects():
         "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID",
         "D:)Q[IlAW!ahhC2ac:9*A}h:p?([4%wOTJ%JR%cs",
     )
-    challenge = Challenge(bytes([7] * 32), bytes([0, 128, 0, 65, 233]))
-    assert prove(keys, "w3.1", challenge).hex() == "d9e25c2570bc4289c9a7cdcea9f5adf4c9fff8c312ecb9d1bcaf1efb53fa98b3"
+    challenge = Challenge(bytes([7] * 32))
+    proof = prove(keys, "w3.1", "00112233445566778899aabbccddeeff", challenge)
+    assert proof.hex() == "4705cc4bcac3074dd38ac0492a7c409081e69fc4cf9d550af604ee4b7bc6540d"
     assert keys.secret_key not in repr(keys)
 
 
@@ -90,10 +92,10 @@ class Controller:
         """Lets one worker join; gives its routing id."""
         routing_id, join = self.receive()
         assert join == Join("w0")
-        challenge = Challenge(os.urandom(32), routing_id)
+        challenge = Challenge(os.urandom(32))
         self.router.send_multipart([routing_id, pack(challenge)])
         # Both ends compute the same proof.
-        expected = prove(Keys(public_key, *SERVER), "w0", challenge)
+        expected = prove(Keys(public_key, *SERVER), "w0", routing_id.decode(), challenge)
         assert self.receive() == (routing_id, Proof(expected))
         return routing_id
 
@@ -141,6 +143,14 @@ def test_a_worker_joins_with_its_own_key_and_then_sends_heartbeats():
         worker.connection.close()
 
 
+def test_a_lease_of_days_is_accepted():
+    with controller() as there:
+        worker = Worker(there.endpoint, 7 * 24 * 3600)
+        there.admit(worker.public_key)
+        there.receive()
+        worker.connection.close()
+
+
 def test_a_worker_notices_at_once_that_the_connection_was_closed():
     with controller() as there:
         worker = Worker(there.endpoint, 3600)
@@ -179,6 +189,7 @@ def join_process(there: Controller, started: subprocess.Popen[bytes]) -> bytes:
     assert started.stdin and started.stdout
     started.stdin.write(line_of({"server_key": SERVER[0]}))
     started.stdin.flush()
+    assert started.stdout.readline() == b"\n"
     prefix, public_key = started.stdout.readline().decode().split()
     assert (prefix, len(public_key)) == ("prelort-key", 40)
     return there.admit(public_key)
@@ -195,7 +206,18 @@ def test_a_real_process_joins_and_ends_with_its_standard_input():
         # Its standard output ends with its key: whatever is printed later goes to its log.
         assert started.stdout.read() == b""
         started.stdin.close()
-        assert started.wait(DEADLINE_SECONDS) == 1
+        assert started.wait(DEADLINE_SECONDS) in (1, -signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process that cannot notice by itself")
+def test_a_stopped_process_ends_with_its_standard_input():
+    with controller() as there, process(there) as started:
+        join_process(there, started)
+        there.receive()
+        started.send_signal(signal.SIGSTOP)
+        assert started.stdin
+        started.stdin.close()
+        assert started.wait(DEADLINE_SECONDS) == -signal.SIGKILL
 
 
 def test_a_real_process_whose_controller_is_gone_ends_and_says_so():

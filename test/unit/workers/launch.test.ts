@@ -5,6 +5,7 @@ import { curveKeyPair } from "zeromq";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { workersFolder } from "../../../src/installation.ts";
 import type { LaunchOptions } from "../../../src/workers/launch.ts";
+import { PATIENCE_MS } from "../../support/patience.ts";
 import { processLauncher, type ProcessLauncherOptions } from "../../../src/workers/process-launcher.ts";
 
 /** Logs what it was started with and what it read; over tcp it first prints a greeting and a public key. */
@@ -15,7 +16,8 @@ const tells = `
   console.log("Welcome to this host");
   if (!argv.includes("--curve")) tell("");
   console.log("prelort-key short");
-  console.log("prelort-key ${publicKey}");
+  // A greeting need not end its line.
+  process.stdout.write("\\u001b]0;gpu-1\\u0007prelort-key ${publicKey}\\n");
   stdin.once("data", tell);
 `;
 
@@ -92,4 +94,26 @@ test("a log is never written through a link", async () => {
     launcher.launch({ workerId: "w0", index: 0, endpoint: "ipc:///nowhere", lease: 7, device: "cpu", threads: 1, logPath });
   expect(launching).toThrow(/w0\.log could not be written: ELOOP/);
   expect(await readFile(outside, "utf8")).toBe("mine");
+});
+
+test("a command may clean up when it is stopped", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "launch-"));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const logPath = join(folder, "w0.log");
+  const through = ["/bin/sh", "-c", 'trap "exit 7" TERM; echo ready >&2; "$@" & wait', "sh"];
+  const launcher = processLauncher({ command: process.execPath, args: ["-e", "setInterval(() => {}, 1000)", "--"], through });
+  const serverKey = curveKeyPair().publicKey;
+  const worker = launcher.launch({
+    workerId: "w0",
+    index: 0,
+    endpoint: "tcp://127.0.0.1:1",
+    serverKey,
+    lease: 7,
+    device: "cpu",
+    threads: 1,
+    logPath,
+  });
+  await vi.waitFor(async () => expect(await readFile(logPath, "utf8")).toContain("ready"), { timeout: PATIENCE_MS });
+  worker.kill();
+  expect(await worker.exited).toEqual({ exitCode: 7 });
 });

@@ -622,6 +622,7 @@ test("every worker has its log in the log folder under its own name", async () =
 });
 
 describe("a worker over tcp", () => {
+  const KEY = "k".repeat(40);
   /** A worker behind a door with a server key, whose launcher learns its public key when `key` resolves. */
   function startOverTcp(
     publicKey: Promise<string> | undefined,
@@ -645,8 +646,8 @@ describe("a worker over tcp", () => {
   }
 
   test("its door is its own, lists the key that its launcher learnt, and is closed once its process is gone", async () => {
-    const { worker, door, open, played } = startOverTcp(Promise.resolve("k"), { beatTimeoutMs: 7000 });
-    await eventually(() => expect(door.admit.mock.calls).toEqual([["k"]]));
+    const { worker, door, open, played } = startOverTcp(Promise.resolve(KEY), { beatTimeoutMs: 7000 });
+    await eventually(() => expect(door.admit.mock.calls).toEqual([[KEY]]));
     expect(played()).toMatchObject({ endpoint: "tcp://127.0.0.1:1", serverKey: "s", lease: 7, index: 0 });
     expect([open.mock.calls, door.close.mock.calls.length]).toEqual([[["w0"]], 0]);
     played()?.exit({ exitCode: 3 });
@@ -660,7 +661,7 @@ describe("a worker over tcp", () => {
     const { worker, played } = startOverTcp(key.promise, { startTimeoutMs: 1000, isRemote: true });
     await vi.advanceTimersByTimeAsync(3_600_000);
     expect([worker.status().state, worker.status().activity]).toEqual(["starting", "waiting for its process to start"]);
-    key.resolve("k");
+    key.resolve(KEY);
     await vi.advanceTimersByTimeAsync(999);
     expect([worker.status().state, played()?.wasKilled()]).toEqual(["starting", false]);
     await vi.advanceTimersByTimeAsync(2);
@@ -684,7 +685,7 @@ describe("a worker over tcp", () => {
     const { worker, door } = startOverTcp(key.promise);
     worker.stop(0);
     await worker.ended;
-    key.resolve("k");
+    key.resolve(KEY);
     await key.promise;
     await nextTurn();
     expect(door.admit).not.toHaveBeenCalled();

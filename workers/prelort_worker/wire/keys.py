@@ -44,12 +44,13 @@ def exchange_keys() -> Keys:
     if importlib.util.find_spec("cryptography") is None:
         sys.exit("prelort-worker: tcp needs the package cryptography: pip install cryptography")
     public_key, secret_key = (key.decode() for key in zmq.curve_keypair())
-    os.write(sys.stdout.fileno(), f"{KEY_PREFIX}{public_key}\n".encode())
+    # On a line of its own, even after a greeting that does not end its line.
+    os.write(sys.stdout.fileno(), f"\n{KEY_PREFIX}{public_key}\n".encode())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return Keys(server_key, public_key, secret_key)
 
 
-def prove(keys: Keys, worker_id: str, challenge: Challenge) -> bytes:
+def prove(keys: Keys, worker_id: str, routing_id: str, challenge: Challenge) -> bytes:
     """
     Proves to the controller that this worker has its secret key: HMAC-SHA256 of the challenge under HKDF-SHA256 of the
     X25519 secret that only the two can compute.
@@ -61,7 +62,7 @@ def prove(keys: Keys, worker_id: str, challenge: Challenge) -> bytes:
     private = X25519PrivateKey.from_private_bytes(z85.decode(keys.secret_key))
     secret = private.exchange(X25519PublicKey.from_public_bytes(z85.decode(keys.server_key)))
     key = HKDF(algorithm=SHA256(), length=32, salt=None, info=_INFO).derive(secret)
-    message = f"{challenge.nonce.hex()} {challenge.routing_id.hex()} {worker_id}"
+    message = f"{challenge.nonce.hex()} {routing_id} {worker_id}"
     return hmac.digest(key, message.encode(), "sha256")
 
 

@@ -1,5 +1,6 @@
 """A worker's connection over tcp: joins the controller, and notices when it is lost."""
 
+import secrets
 import socket
 import time
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from .messages import Challenge, Join, Proof
 _EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_DISCONNECTED
 # Of ZeroMQ's own heartbeats; each is answered by the other end's I/O thread, whatever that process is doing.
 _HEARTBEAT_MS = 1000
+# The protocol counts it in tenths of a second, in 16 bits.
+_MOST_TTL_MS = 6_553_000
 
 
 class LostController(ConnectionError):
@@ -34,14 +37,17 @@ class Link:
 
     def __init__(self, dealer: zmq.Socket, endpoint: str, access: Access) -> None:
         self._dealer, self._endpoint, self._access = dealer, endpoint, access
+        self._routing_id = secrets.token_hex(16)  # so that nobody can foresee it
+        self._is_connected = False
         keys, lease_ms = access.keys, round(1000 * access.lease)
-        dealer.ipv6 = True
+        dealer.setsockopt(zmq.ROUTING_ID, self._routing_id.encode())
+        dealer.ipv6 = "[" in endpoint  # a name is looked up as IPv4, since with this it would be tried as IPv6 alone
         dealer.curve_serverkey = keys.server_key.encode()
         dealer.curve_publickey = keys.public_key.encode()
         dealer.curve_secretkey = keys.secret_key.encode()
         dealer.heartbeat_ivl = min(_HEARTBEAT_MS, max(1, lease_ms // 3))
-        dealer.heartbeat_timeout = dealer.heartbeat_ttl = lease_ms
-        # Never reconnects: the controller knows this worker by its routing id, and a new connection would get another.
+        dealer.heartbeat_timeout = dealer.handshake_ivl = lease_ms
+        dealer.heartbeat_ttl = min(lease_ms, _MOST_TTL_MS)
         self.monitor = dealer.get_monitor_socket(_EVENTS)
 
     def close(self) -> None:
@@ -56,29 +62,38 @@ class Link:
         poller = zmq.Poller()
         poller.register(self._dealer, zmq.POLLIN)
         poller.register(self.monitor, zmq.POLLIN)
-        is_connected = False
-        while (left := deadline - time.monotonic()) > 0:
-            ready = dict(poller.poll(round(1000 * left)))
+        while True:
+            left = deadline - time.monotonic()
+            # What has arrived is looked at even if the deadline passed while another thread held this one up.
+            ready = dict(poller.poll(max(0, round(1000 * left))))
             if self.monitor in ready:
-                is_connected |= self.check()
+                self.check()
             if self._dealer in ready:
-                challenge = unpack(self._dealer.recv())
-                if not isinstance(challenge, Challenge):
-                    raise WireError(f"message: expected a challenge, got {type(challenge).__name__.lower()}")
-                self._dealer.send(pack(Proof(prove(self._access.keys, worker_id, challenge))))
-                return
-        what = "connected to it, but was not let in" if is_connected else "no connection"
+                return self._answer(worker_id)
+            if left <= 0 and not ready:
+                break
+        what = "connected to it, but was not let in" if self._is_connected else "no connection"
         raise LostController(
             f"{socket.gethostname()} could not reach the controller at {self._endpoint} within {self._access.lease:g} "
             f"s: {what}. Check that workers.advertise is an address that this host can reach, and that no firewall "
             "closes the port (workers.ports)"
         )
 
-    def check(self) -> bool:
-        """Reads one event. Gives whether the connection was made; raises LostController if it was lost."""
+    def _answer(self, worker_id: str) -> None:
+        challenge = unpack(self._dealer.recv())
+        if not isinstance(challenge, Challenge):
+            raise WireError(f"message: expected a challenge, got {type(challenge).__name__.lower()}")
+        proof = prove(self._access.keys, worker_id, self._routing_id, challenge)
+        self._dealer.send(pack(Proof(proof)))
+
+    def check(self) -> None:
+        """
+        Reads one event; raises LostController if the connection was lost. The controller admits a key once, so there is
+        no second try. A connection that ends before it is made is tried again by ZeroMQ.
+        """
         event = recv_monitor_message(self.monitor)["event"]
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            raise LostController(f"the controller at {self._endpoint} does not know this worker's key")
-        if event == zmq.EVENT_DISCONNECTED:
+            raise LostController(f"the controller at {self._endpoint} refused this worker's key")
+        if event == zmq.EVENT_DISCONNECTED and self._is_connected:
             raise LostController(f"the connection to the controller at {self._endpoint} was lost")
-        return True
+        self._is_connected |= event == zmq.EVENT_HANDSHAKE_SUCCEEDED

@@ -243,10 +243,9 @@ class Device:
 
 @dataclass(frozen=True)
 class Challenge:
-    """To be answered by a connection over tcp that wants to join; the controller knows it by `routing_id`."""
+    """To be answered by a connection over tcp that wants to join."""
 
     nonce: bytes
-    routing_id: bytes
 
 
 @dataclass(frozen=True)
