@@ -59,8 +59,12 @@ export function tcpTransport({ host = "127.0.0.1", advertise = host, ports, join
     },
     async send(workerId, frame) {
       const routingId = admissions.routingIdOf(workerId);
-      if (routingId === undefined) throw new RefusedError(`a frame to ${workerId}`, "a connected peer", "none of that name");
-      await router.send(routingId, frame);
+      const refusal = new RefusedError(`a frame to ${workerId}`, "a connected peer", "none of that name");
+      if (routingId === undefined) throw refusal;
+      await router.send(routingId, frame).catch((error: unknown) => {
+        // Routing ids are nobody's business.
+        throw error instanceof RefusedError ? refusal : error;
+      });
     },
     async *receive() {
       for await (const { peer, frame } of router.receive()) {

@@ -1,10 +1,11 @@
 import { curveKeyPair, Dealer } from "zeromq";
-import { afterEach, expect, test } from "vitest";
+import { afterEach, expect, test, vi } from "vitest";
 import { EnvironmentError, RefusedError } from "../../../src/errors.ts";
 import { join } from "../../../src/testing/join.ts";
 import type { Door } from "../../../src/transport/transport.ts";
 import { type TcpOptions, tcpTransport } from "../../../src/transport/tcp.ts";
 import { connectDealer, enter } from "../../support/dealer.ts";
+import { PATIENCE_MS } from "../../support/patience.ts";
 
 const opened: { close(): unknown }[] = [];
 afterEach(async () => {
@@ -197,4 +198,13 @@ test("once a door is closed, what comes through it is dropped, nothing is sent, 
   await worker.send("after it");
   await heard("w1: after it");
   expect(received).toEqual(["w0: here", "w1: after it"]);
+});
+
+test("a frame to a worker whose connection is gone names the worker, and not its routing id", async () => {
+  const { transport, heard } = openTcp();
+  const dealer = await entered(transport.open("w0"), "w0");
+  await dealer.send("here");
+  await heard("w0: here");
+  dealer.close();
+  await vi.waitFor(() => expect(transport.send("w0", Uint8Array.of(1))).rejects.toThrow(/^a frame to w0: /), { timeout: PATIENCE_MS });
 });
