@@ -173,11 +173,15 @@ def test_a_controller_that_never_challenges_is_lost_with_the_lease():
         assert "was not let in" in Worker(there.endpoint, 0.5).error()
 
 
+def start(command: list[str]) -> subprocess.Popen[bytes]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=worker_environment(), stdin=pipe, stdout=pipe, stderr=pipe)
+
+
 @contextmanager
 def process(there: Controller) -> Iterator[subprocess.Popen[bytes]]:
     command = [*worker_command(there.endpoint, "w0", None), "--curve", "--lease", "600"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, env=worker_environment(), **pipes) as started:
+    with start(command) as started:
         try:
             yield started
         finally:
@@ -218,6 +222,33 @@ def test_a_stopped_process_ends_with_its_standard_input():
         assert started.stdin
         started.stdin.close()
         assert started.wait(DEADLINE_SECONDS) == -signal.SIGKILL
+
+
+# Joins, and then hangs outside Python without letting any other thread run.
+HANGS = """
+import ctypes, os, sys, threading
+from prelort_worker.wire.connection import Connection
+from prelort_worker.wire.keys import exchange_keys
+from prelort_worker.wire.link import Access
+connection = Connection(sys.argv[1], "w0", None, lambda error: os._exit(9), Access(exchange_keys(), 0.5))
+sys.stdin.buffer.readline()
+ctypes.PyDLL(None).sleep(100_000)
+"""
+
+
+def test_a_process_that_hangs_ends_with_its_lease_though_its_standard_input_stays_open():
+    with controller() as there:
+        command = [sys.executable, "-c", HANGS, there.endpoint]
+        with start(command) as started:
+            try:
+                join_process(there, started)
+                there.receive()
+                assert started.stdin
+                started.stdin.write(b"hang\n")
+                started.stdin.flush()
+                assert started.wait(DEADLINE_SECONDS) == -signal.SIGALRM
+            finally:
+                started.kill()
 
 
 def test_a_real_process_whose_controller_is_gone_ends_and_says_so():

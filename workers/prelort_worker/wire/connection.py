@@ -104,6 +104,8 @@ class Connection:
             now = time.monotonic()
             if now >= next_beat:
                 dealer.send(pack(self._beat))
+                if link:
+                    link.renew()
                 next_beat = now + BEAT_SECONDS
             ready = dict(poller.poll(max(0, round(1000 * (next_beat - now)))))
             if woken in ready:

@@ -1,6 +1,7 @@
 """A worker's connection over tcp: joins the controller, and notices when it is lost."""
 
 import secrets
+import signal
 import socket
 import time
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from .messages import Challenge, Join, Proof
 _EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_DISCONNECTED
 # Of ZeroMQ's own heartbeats; each is answered by the other end's I/O thread, whatever that process is doing.
 _HEARTBEAT_MS = 1000
+_GRACE_SECONDS = 2
 # The protocol counts it in tenths of a second, in 16 bits.
 _MOST_TTL_MS = 6_553_000
 
@@ -50,8 +52,16 @@ class Link:
         dealer.heartbeat_ttl = min(lease_ms, _MOST_TTL_MS)
         self.monitor = dealer.get_monitor_socket(_EVENTS)
 
+    def renew(self) -> None:
+        """
+        Lets this process live for another lease. Past it, SIGALRM ends the process, even if other threads hang and keep
+        this one from running: the controller has given it up by then.
+        """
+        signal.setitimer(signal.ITIMER_REAL, self._access.lease + _GRACE_SECONDS)
+
     def close(self) -> None:
         """Ends the watch; the context could not be ended otherwise."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
         self._dealer.disable_monitor()
         self.monitor.close(linger=0)
 
