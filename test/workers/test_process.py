@@ -186,7 +186,7 @@ def with_changes(**changes: object) -> bytes:
     ("frames", "reason"),
     [
         ([b"\xc1garbled"], "frame: expected one msgpack map"),
-        ([with_changes(protocol_version=1)], "stop.protocol_version: expected 7, got int 1"),
+        ([with_changes(protocol_version=1)], "stop.protocol_version: expected 8, got int 1"),
         ([with_changes(type="explode")], "message.type: expected one of prepare, load"),
         ([with_changes(now=True)], "stop: unknown now"),
         ([pack(Beat("idle", None, 0, 0))], "message: beat "),
