@@ -230,7 +230,7 @@ import ctypes, os, sys, threading
 from prelort_worker.wire.connection import Connection
 from prelort_worker.wire.keys import exchange_keys
 from prelort_worker.wire.link import Access
-connection = Connection(sys.argv[1], "w0", None, lambda error: os._exit(9), Access(exchange_keys(), 0.5))
+connection = Connection(sys.argv[1], "w0", None, lambda error: os._exit(9), Access(exchange_keys(), 3))
 sys.stdin.buffer.readline()
 ctypes.PyDLL(None).sleep(100_000)
 """

@@ -92,6 +92,7 @@ class Connection:
             dealer.connect(self._endpoint)
             link.join(self._worker_id)
             self._serve(dealer, woken, link)
+            link.release()
 
     def _serve(self, dealer: zmq.Socket, woken: zmq.Socket, link: Link | None) -> None:
         poller = zmq.Poller()

@@ -59,9 +59,12 @@ class Link:
         """
         signal.setitimer(signal.ITIMER_REAL, self._access.lease + _GRACE_SECONDS)
 
+    def release(self) -> None:
+        """The process ends in order: no lease ends it. Not after an error, since another thread may hang even then."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
     def close(self) -> None:
         """Ends the watch; the context could not be ended otherwise."""
-        signal.setitimer(signal.ITIMER_REAL, 0)
         self._dealer.disable_monitor()
         self.monitor.close(linger=0)
 
