@@ -11,6 +11,10 @@ export interface Problem {
   readonly path: Path;
   readonly at: "key" | "value";
   readonly message: string;
+  /** The map that was probably meant by a string, as YAML writes it and as the message quotes it: `{ name: flora }`. */
+  readonly meant?: string;
+  /** The value is a map or a list, and a string is needed, such as the template `{gloss}`. */
+  readonly isUnquoted?: boolean;
 }
 
 export type Checked<T> =
@@ -92,7 +96,9 @@ function namesOf({ options, def }: z.ZodDiscriminatedUnion): readonly string[] {
 /** `flora` where `{ name: flora }` is needed. */
 function withNameHint(problem: Problem, input: string, names: readonly string[]): Problem {
   const name = nearest(input, names);
-  return name === undefined ? problem : { ...problem, message: `${problem.message}; did you mean { name: ${name} }?` };
+  if (name === undefined) return problem;
+  const meant = `{ name: ${name} }`;
+  return { ...problem, meant, message: `${problem.message}; did you mean ${meant}?` };
 }
 
 function describe(issue: z.core.$ZodIssue, path: Path, input: unknown): Problem {
@@ -110,6 +116,7 @@ function describe(issue: z.core.$ZodIssue, path: Path, input: unknown): Problem 
     path,
     at: "value",
     message: value === undefined ? `is needed: ${expectation(issue)}` : `must be ${expectation(issue)}, got ${show(value)}${hint}`,
+    isUnquoted: issue.code === "invalid_type" && issue.expected === "string" && typeof value === "object" && value !== null,
   };
 }
 

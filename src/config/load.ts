@@ -3,7 +3,7 @@ import { dirname } from "node:path";
 import { ConfigError } from "../errors.ts";
 import { check, formatPath } from "./check.ts";
 import { findPlace, locator } from "./locate.ts";
-import { type Assignment, override, withQuoteHint } from "./override.ts";
+import { type Assignment, override, withShellSpelling } from "./override.ts";
 import { ownPolicies } from "./own-policies.ts";
 import { resolvedPaths, resolvePaths } from "./paths.ts";
 import { withoutRemoved } from "./recorded-config.ts";
@@ -79,7 +79,7 @@ function readConfig(text: string, file: string, { set = [], given = [] }: LoadOp
   const own = inScript === undefined ? [] : [...ownPolicies(source.value, inScript), ...removed.problems];
   const others = problems.filter((problem) => !own.some(({ path }) => path.every((key, depth) => problem.path[depth] === key)));
   const findings = [
-    ...[...own, ...others].map((problem) => ({ ...withQuoteHint(problem, set), place: findPlace(source, problem) ?? start })),
+    ...[...own, ...others].map((problem) => ({ ...withShellSpelling(problem, set), place: findPlace(source, problem) ?? start })),
     ...source.findings,
   ];
   if (value === undefined || findings.length > 0) throw configError(findings);

@@ -1,4 +1,4 @@
-import { formatPath } from "./check.ts";
+import { formatPath, type Problem } from "./check.ts";
 import { withoutValueAt, withValueAt } from "./tree.ts";
 import { placeKey, readKey, readYamlValue, type Finding, type Place, type YamlSource } from "./yaml-source.ts";
 
@@ -14,14 +14,14 @@ function quoteHint(assignment: string): string {
   return `; quote it for YAML: --set '${key}=${JSON.stringify(rest.join("="))}'`;
 }
 
-/** The finding, with the spelling that a shell takes where `set` gave a map or a list for a string, or a policy's bare name. */
-export function withQuoteHint<F extends Pick<Finding, "path" | "message">>(finding: F, set: readonly string[]): F {
-  const { path, message } = finding;
+/** The problem, with the spelling that a shell takes where `set` gave a map or a list for a string, or a policy's bare name. */
+export function withShellSpelling(problem: Problem, set: readonly string[]): Problem {
+  const { path, message, meant, isUnquoted } = problem;
   const key = formatPath(path, "snake_case");
   const assignment = set.findLast((given) => given.startsWith(`${key}=`));
-  if (assignment === undefined) return finding;
-  if (/^must be a string, got a (map|list)$/.test(message)) return { ...finding, message: `${message}${quoteHint(assignment)}` };
-  return { ...finding, message: message.replace(/(?<=; did you mean )\{ name: .* \}(?=\?$)/, (policy) => `--set '${key}=${policy}'`) };
+  if (assignment === undefined) return problem;
+  if (isUnquoted) return { ...problem, message: `${message}${quoteHint(assignment)}` };
+  return meant === undefined ? problem : { ...problem, message: message.replace(meant, () => `--set '${key}=${meant}'`) };
 }
 
 /**

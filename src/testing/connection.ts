@@ -2,14 +2,12 @@ import { crc32 } from "node:zlib";
 import { curveKeyPair, Dealer } from "zeromq";
 import { decodeControllerMessage, encodeWorkerMessage } from "../protocol/codec.ts";
 import type { ControllerMessageOf, WorkerMessage } from "../protocol/messages.ts";
-import { PROTOCOL_VERSION } from "../protocol/limits.ts";
+import { SESSION } from "../protocol/limits.ts";
 import type { TensorDescriptor } from "../protocol/fields.ts";
 import { createAssembler } from "../protocol/tensor-chunks.ts";
 import { asFloat32, decode } from "../tensor/encoded.ts";
 import type { LaunchOptions } from "../workers/launch.ts";
 import { join, newRoutingId, securityOf } from "./join.ts";
-
-export const SESSION = { protocol_version: PROTOCOL_VERSION } as const;
 
 export type TaskMessage = ControllerMessageOf<"prepare" | "load" | "fit" | "evaluate">;
 export type Tensors = Readonly<Partial<Record<"rows" | "dense" | "merged", Float32Array>>>;

@@ -2,12 +2,10 @@ import { randomBytes } from "node:crypto";
 import type { Dealer, SocketOptions } from "zeromq";
 import { RefusedError } from "../errors.ts";
 import { decodeControllerMessage, encodeWorkerMessage } from "../protocol/codec.ts";
-import { PROTOCOL_VERSION } from "../protocol/limits.ts";
+import { SESSION } from "../protocol/limits.ts";
 import { admissionProof, type KeyPair } from "../transport/keys.ts";
 
 /* How a worker over tcp joins. Apart from connection.ts, whose types are public and must not need those of zeromq. */
-
-const session = { protocol_version: PROTOCOL_VERSION } as const;
 
 export interface Access extends KeyPair {
   readonly serverKey: string;
@@ -28,10 +26,10 @@ export async function join(
   { workerId, routingId }: { readonly workerId: string; readonly routingId: string },
   access: Access,
 ): Promise<void> {
-  await dealer.send(encodeWorkerMessage({ ...session, type: "join", worker_id: workerId }));
+  await dealer.send(encodeWorkerMessage({ ...SESSION, type: "join", worker_id: workerId }));
   const [frame] = await dealer.receive();
   const message = decodeControllerMessage(frame as Uint8Array);
   if (message.type !== "challenge") throw new RefusedError("the controller's first message", "a challenge", message.type);
   const proof = admissionProof(access, access.serverKey, { nonce: message.nonce, routingId, workerId });
-  await dealer.send(encodeWorkerMessage({ ...session, type: "proof", proof }));
+  await dealer.send(encodeWorkerMessage({ ...SESSION, type: "proof", proof }));
 }

@@ -4,7 +4,8 @@ import type { Adapter } from "../adapter/adapter.ts";
 import { RefusedError } from "../errors.ts";
 import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
 import type { LaunchOptions } from "../workers/launch.ts";
-import { SESSION, type TaskAnswer, type TaskMessage, type Tensor, type Tensors } from "./connection.ts";
+import { SESSION } from "../protocol/limits.ts";
+import { type TaskAnswer, type TaskMessage, type Tensor, type Tensors } from "./connection.ts";
 import { type Example, LABELS, makeTinyData, type TinyData } from "./tiny-data.ts";
 import { createTinyModel, judge, type TinyModel, type Trained, trainTiny, WIDTH, withMerged } from "./tiny-model.ts";
 

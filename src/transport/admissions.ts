@@ -1,11 +1,11 @@
 import { randomBytes } from "node:crypto";
 import { RefusedError } from "../errors.ts";
 import { decodeWorkerMessage, encode } from "../protocol/codec.ts";
-import { PROTOCOL_VERSION } from "../protocol/limits.ts";
+import { SESSION } from "../protocol/limits.ts";
 import type { WorkerMessageOf } from "../protocol/messages.ts";
 import { admissionProof, isSameProof, type KeyPair } from "./keys.ts";
 
-/** What to do with a frame: pass it on as this worker's, or answer the connection with this one, or neither. */
+/** What to do with a frame: pass it on as this worker's, reply to the connection, or drop it. */
 export type Taken = { readonly workerId: string } | { readonly reply: Uint8Array } | undefined;
 
 /** A worker that may join. */
@@ -17,18 +17,18 @@ interface Launch {
 
 /** Frames of connections that have not joined are short: a join and a proof. */
 const MAX_JOIN_BYTES = 2048;
-/** How many connections may be about to join; the oldest gives way. Each belongs to a listed key. */
+/** Connections with an unanswered challenge; beyond that, the oldest is forgotten. */
 const MAX_PENDING = 1024;
 
-/** What a connection must be called: 128 random bits, in hexadecimal digits. */
+/** 128 random bits, in hexadecimal digits. */
 const ROUTING_ID = /^[0-9a-f]{32}$/;
 
 /**
- * Who is who on a socket that all workers share. ZeroMQ does not tell which key a frame came with, so a connection is known by
- * its routing id, and counts as a worker's once it has proved, by answering a challenge that is used once, to have that
- * worker's secret key. Routing ids are drawn at random by the workers: those that a ROUTER assigns can be foreseen, and taken by
- * another peer in a gap between connections. A launch joins once: another connection with the same key, or a recorded join or
- * proof, gets nowhere.
+ * Identifies the workers on a socket that all of them share. ZeroMQ does not tell which key a frame came with, so a connection
+ * is identified by its routing id. It counts as a worker's once it has answered a single-use challenge, which proves that it has
+ * that worker's secret key. The workers draw their routing ids at random: those that a ROUTER assigns can be predicted, and
+ * another peer could take one between two connections. A launch joins once, so that another connection with the same key, or a
+ * recorded join or proof, is ignored.
  */
 export class Admissions {
   readonly #server: KeyPair;
@@ -52,7 +52,7 @@ export class Admissions {
     launch.publicKey = publicKey;
   }
 
-  /** From then on its frames are dropped, and nobody joins as it. Gives the key it had. */
+  /** Drops its frames from now on and refuses joins in its name. Returns its key. */
   close(workerId: string): string | undefined {
     const launch = this.#launches.get(workerId);
     this.#launches.delete(workerId);
@@ -85,7 +85,7 @@ export class Admissions {
     const [oldest] = this.#pending.keys();
     if (oldest !== undefined && this.#pending.size >= MAX_PENDING) this.#pending.delete(oldest);
     this.#pending.set(routingId, { workerId, nonce });
-    return { reply: encode({ protocol_version: PROTOCOL_VERSION, type: "challenge", nonce }) };
+    return { reply: encode({ ...SESSION, type: "challenge", nonce }) };
   }
 
   #verify(routingId: string, { proof }: WorkerMessageOf<"proof">): void {
@@ -93,8 +93,9 @@ export class Admissions {
     this.#pending.delete(routingId);
     if (!pending) return;
     const launch = this.#launches.get(pending.workerId);
-    if (launch?.publicKey === undefined || launch.routingId !== undefined) return;
-    if (!isProof(proof, () => admissionProof(this.#server, launch.publicKey ?? "", { ...pending, routingId }))) return;
+    if (!launch || launch.routingId !== undefined) return;
+    const { publicKey } = launch;
+    if (publicKey === undefined || !isProof(proof, () => admissionProof(this.#server, publicKey, { ...pending, routingId }))) return;
     launch.routingId = routingId;
     this.#joined.set(routingId, pending.workerId);
   }

@@ -18,8 +18,8 @@ export interface TcpOptions {
 }
 
 /**
- * One port for all workers, encrypted by CURVE. A worker makes its own pair of keys, and only public keys travel: it gets in
- * once its own is listed (see zap.ts), and is heard once it has proved which worker it is (see admissions.ts).
+ * One port for all workers, encrypted by CURVE. A worker makes its own key pair, and only public keys travel. It is admitted
+ * once its key is listed (see zap.ts), and its frames count once it has proved which worker it is (see admissions.ts).
  */
 export function tcpTransport({ host = "127.0.0.1", advertise = host, ports, joinTimeoutMs = 30_000 }: TcpOptions = {}): Transport {
   const server = curveKeyPair();
@@ -62,7 +62,7 @@ export function tcpTransport({ host = "127.0.0.1", advertise = host, ports, join
       const refusal = new RefusedError(`a frame to ${workerId}`, "a connected peer", "none of that name");
       if (routingId === undefined) throw refusal;
       await router.send(routingId, frame).catch((error: unknown) => {
-        // Routing ids are nobody's business.
+        // A routing id would tell the reader nothing, and must stay secret.
         throw error instanceof RefusedError ? refusal : error;
       });
     },
@@ -70,7 +70,7 @@ export function tcpTransport({ host = "127.0.0.1", advertise = host, ports, join
       for await (const { peer, frame } of router.receive()) {
         const taken = admissions.take(peer, frame);
         if (taken && "workerId" in taken) yield { peer: taken.workerId, frame };
-        // Whoever has left meanwhile needs no answer.
+        // A peer that has left meanwhile needs no answer.
         else if (taken) void router.send(peer, taken.reply).catch(() => {});
       }
     },

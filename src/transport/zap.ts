@@ -1,15 +1,15 @@
 import { Context, Dealer, Router, type SocketOptions } from "zeromq";
 import { decodeZ85 } from "./keys.ts";
 
-/** The list of keys that may connect to a socket. */
+/** Decides which keys may connect to a socket. */
 export interface Gate {
-  /** For the socket that the gate guards. */
+  /** Options of the socket. */
   readonly options: SocketOptions<Router>;
-  /** Lets the holder of the secret half of this key (Z85) in once, also one that already waits. */
+  /** Admits one connection with this key (Z85), even one that is waiting already. */
   admit(publicKey: string): void;
-  /** Strikes the key off the list, for good. */
+  /** Refuses the key from now on. */
   revoke(publicKey: string): void;
-  /** Lets nobody in any more. Safe to call twice. */
+  /** Refuses everyone, including those who wait. Safe to call twice. */
   close(): void;
 }
 
@@ -20,21 +20,21 @@ export interface GateLimits {
   readonly patienceMs: number;
 }
 
-/** Where ZeroMQ asks before it lets a peer in: ZAP, https://rfc.zeromq.org/spec/27. There is one in a context. */
+/** Where ZeroMQ asks before it admits a peer: ZAP, https://rfc.zeromq.org/spec/27. A context has only one. */
 const ADDRESS = "inproc://zeromq.zap.01";
 
-/** A question of ZeroMQ's, to be answered once. */
+/** A request of ZeroMQ's, to be answered once. */
 interface Question {
   readonly key: string;
   answer(isAdmitted: boolean): void;
 }
 
-/** Ours alone: a program that uses prelort may answer ZAP itself, and all its threads share the default context. */
+/** Our own: a program that uses prelort may answer ZAP itself, and all its threads share the default context. */
 const context = new Context();
-/** Who is asked, by the ZAP domain of the socket. */
+/** By the socket's ZAP domain. */
 const gates = new Map<string, (question: Question) => void>();
 let domains = 0;
-/** Made once and never closed: libzmq 4.3.5 aborts when that happens while a connection it was asked about is ending. */
+/** Created once and never closed: libzmq 4.3.5 aborts if they are closed while a connection that is being checked ends. */
 let sockets: { readonly handler: Router; readonly waker: Dealer } | undefined;
 let isAnswering = false;
 let isWaking = false;
@@ -42,9 +42,9 @@ let isWaking = false;
 let lastAnswer: Promise<unknown> = Promise.resolve();
 
 /**
- * CURVE by itself lets in every pair of keys. A gate holds its answer about a key that is not known yet, since a worker may
- * connect before its launcher has learnt its key: libzmq never tries again after a refusal. Once all gates are closed,
- * nothing here keeps the process alive.
+ * CURVE by itself admits any key pair. A gate delays its answer about an unknown key, since a worker may connect before its
+ * launcher has learnt its key, and libzmq never tries again after a refusal. Nothing keeps the process alive once all gates
+ * are closed.
  */
 export function createGate({ maxWaiting, patienceMs }: GateLimits): Gate {
   const zapDomain = `prelort-${++domains}`;
@@ -69,7 +69,7 @@ export function createGate({ maxWaiting, patienceMs }: GateLimits): Gate {
   const { handler, waker } = sockets;
   if (!isAnswering) void answerAll(handler);
   return {
-    // Without `zapEnforceDomain` everybody is let in where nobody is asked.
+    // Without `zapEnforceDomain` every peer is admitted if nobody answers ZAP.
     options: { context, zapDomain, zapEnforceDomain: true },
     admit(publicKey) {
       const key = toHex(publicKey);
@@ -105,7 +105,7 @@ function wake(waker: Dealer): void {
   void waker.send("");
 }
 
-/** Until there is no gate; the waker's message, which is no question, ends the wait for the next one. */
+/** Answers until there is no gate; a message from `waker`, which is not a request, ends the wait for the next request. */
 async function answerAll(handler: Router): Promise<void> {
   isAnswering = true;
   while (gates.size > 0) {

@@ -41,7 +41,9 @@ export class Preparations {
     const preparation = this.#all[index];
     if (!preparation) return false;
     const { task, first } = preparation;
-    const tryOnce = (current: Task) => perform(current, ++preparation.attempts, worker);
+    // Other workers count up meanwhile.
+    let attempt = 0;
+    const tryOnce = (current: Task) => perform(current, (attempt = ++preparation.attempts), worker);
     try {
       const reply = await tryOnce(task).catch(async (error: unknown) => {
         if (!(error instanceof UnpreparedError && task.repair)) throw error;
@@ -51,7 +53,6 @@ export class Preparations {
       first.resolve(reply);
       return true;
     } catch (cause) {
-      const attempt = preparation.attempts;
       if (this.#shutdown.aborted) return false;
       const error = cause as Error;
       // The replacement of a dead worker may succeed; the failure of a live one is final.

@@ -41,8 +41,7 @@ export function processLauncher({ command, args = programArguments("__main__"), 
     isRemote: through !== undefined,
     launch(options) {
       const { serverKey, threads } = options;
-      // What a command starts is not this process's child, and may be on another machine: no memory is shared with it, and what
-      // hides devices from it would have to be set over there.
+      // A command's program may run on another machine: it shares no memory, and this environment does not reach it.
       const { device, env } = through ? { device: options.device, env: {} } : assignDevice(options.device);
       const prefix = through?.map((word) => fill(word, { host: hostOf(options.index, hosts), worker: options.workerId })) ?? [];
       const [file = command, ...words] = [...prefix, command, ...args, ...wireOptions({ ...options, device }, through !== undefined)];
@@ -63,12 +62,12 @@ export function processLauncher({ command, args = programArguments("__main__"), 
         const hasExited = new Promise<WorkerExit>((resolve) => {
           subprocess.once("exit", (exitCode, signal) => {
             isGone = true;
-            // A child of the command may hold it open; that must not keep this process alive.
+            // A child of the command may keep the pipe open, which must not keep this process alive.
             (subprocess.stdout as { unref?(): void } | null)?.unref?.();
             resolve({ exitCode: exitCode ?? undefined, signal: signal ?? undefined });
           });
         });
-        // What execa resolves with also waits for the pipes, which children of the worker may hold open.
+        // execa's own promise also waits for the pipes, which children of the worker may hold open.
         const hasNotStarted = subprocess.then(({ originalMessage }) =>
           subprocess.pid === undefined ? { problem: originalMessage } : hasExited,
         );
@@ -81,7 +80,7 @@ export function processLauncher({ command, args = programArguments("__main__"), 
             if (pid === undefined || isGone) return;
             if (!through) return endGroup(pid, "SIGKILL");
             endGroup(pid, "SIGTERM");
-            setTimeout(() => isGone || endGroup(pid, "SIGKILL"), CLEAN_UP_MS);
+            setTimeout(() => isGone || endGroup(pid, "SIGKILL"), CLEAN_UP_MS).unref();
           },
         };
       } finally {
@@ -149,14 +148,14 @@ function workerEnvironment(threads: number): Record<string, string | undefined> 
     MKL_NUM_THREADS: count,
     OPENBLAS_NUM_THREADS: count,
     VECLIB_MAXIMUM_THREADS: count,
-    // Else torch leaves a folder in the temporary one.
+    // Otherwise torch leaves a folder in the temporary folder.
     TORCHINDUCTOR_CACHE_DIR: process.env["TORCHINDUCTOR_CACHE_DIR"] ?? join(cacheFolder(), "torchinductor"),
     // Rust threads of the tokenizers would take the cores of other workers.
     TOKENIZERS_PARALLELISM: "false",
   };
 }
 
-/** Follows no link, and waits for no pipe: a run directory that came from elsewhere may hold either. */
+/** Does not follow a link or wait for a pipe: a run directory from elsewhere may contain either. */
 function openLog(logPath: string): number {
   try {
     return openSync(logPath, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK);

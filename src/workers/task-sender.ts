@@ -1,12 +1,10 @@
 import type { Adapter } from "../adapter/adapter.ts";
 import { describeTensors, lendTensors, splitTensors } from "../protocol/tensor-chunks.ts";
 import type { ControllerMessage } from "../protocol/messages.ts";
-import { CREDIT_BYTES, PROTOCOL_VERSION } from "../protocol/limits.ts";
+import { CREDIT_BYTES, type PROTOCOL_VERSION, SESSION } from "../protocol/limits.ts";
 import type { SharedMemory } from "../transport/shared-memory.ts";
 import { createCredit } from "./credit.ts";
 import type { Task } from "./task.ts";
-
-export const SESSION = { protocol_version: PROTOCOL_VERSION } as const;
 
 interface Envelope {
   readonly protocol_version: typeof PROTOCOL_VERSION;

@@ -5,7 +5,7 @@ import { decodeWorkerMessage, encode } from "../protocol/codec.ts";
 import type { ControllerMessage, WorkerMessage, WorkerMessageOf } from "../protocol/messages.ts";
 import { borrowFromProcess, canShareWith } from "../transport/shared-memory.ts";
 import type { Door, Transport } from "../transport/transport.ts";
-import { admit } from "./admission.ts";
+import { admit, startingStatus } from "./admission.ts";
 import { type AnswerMessage, Attempt, type Receiving } from "./attempt.ts";
 import { createDeferred } from "../base/deferred.ts";
 import { describeExit, endError, type FatalProblem } from "./exit.ts";
@@ -14,7 +14,8 @@ import type { WorkerExit, WorkerProcess } from "./launch.ts";
 import { describeHello, deviceError } from "./hello.ts";
 import { isServing, type Reply, type Task, type WorkerHello, type WorkerState, type WorkerStatus } from "./task.ts";
 import type { Place, WorkerSettings } from "./settings.ts";
-import { SESSION, TaskSender } from "./task-sender.ts";
+import { SESSION } from "../protocol/limits.ts";
+import { TaskSender } from "./task-sender.ts";
 import { createWatchdog, type Watchdog } from "./watchdog.ts";
 
 /** One worker process, from its launch to its end: starting → ready → busy → ready … → stopping → stopped | failed. */
@@ -53,7 +54,7 @@ export class Worker {
     this.#transport = transport;
     this.#logPath = join(logFolder, `${this.id}.log`);
     this.#onStatus = onStatus;
-    this.#status = { workerId: this.id, state: "starting", activity: "starting", task: null, taskId: null, step: 0, steps: 0 };
+    this.#status = startingStatus(this.id, launcher);
     this.#sender = new TaskSender((message) => this.#send(message), memory);
     this.#watchdog = createWatchdog(settings, {
       kill: (problem) => this.kill(problem),
@@ -67,10 +68,9 @@ export class Worker {
     this.ended = this.#process.exited.then((exit) => this.#end(exit));
     // `ended` reports a failed start as well.
     this.#ready.promise.catch(() => {});
-    this.#watchdog.start.restart();
+    if (!launcher.isRemote) this.#watchdog.start.restart();
     onStatus(this.#status);
-    const starting = { launcher, start: this.#watchdog.start, report: (activity: string) => void this.#update({ activity }) };
-    if (serverKey !== undefined) void admit(this.#process, this.#door, this, starting);
+    if (serverKey !== undefined) void admit(this.#process, this.#door, this, this.#watchdog.start);
   }
 
   status(): WorkerStatus {

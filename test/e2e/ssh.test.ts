@@ -84,7 +84,7 @@ test.skipIf(!existsSync(SSHD))("when an ssh is killed, its worker ends and anoth
     if (event.type !== "client-fit" || isKilled) continue;
     isKilled = true;
     // The local end: nothing reaches the other machine but the end of its input.
-    execFileSync("pkill", ["-KILL", "-f", `^ssh .*--worker-id w0 `]);
+    execFileSync("pkill", ["-KILL", "-f", `^ssh .*${runs()}.*--worker-id w0 `]);
   }
   const { sha256 } = await run.result;
   expect(sha256).toBe((await federate(tinyRun(runs(), "not-killed")).result).sha256);

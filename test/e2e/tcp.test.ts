@@ -98,7 +98,7 @@ test.skipIf(!canUnshare)("a worker on a machine without the prepared data prepar
   expect(done).toEqual(expect.arrayContaining(["w0 prepare", "w0 fit", "w0.1 load", "w0.1 prepare", "w0.1 fit"]));
 });
 
-test("what was opened for tcp keeps no program from ending once it is closed", async () => {
+test("a closed tcp transport does not keep a program alive", async () => {
   const program = `
     import { zeromqTransport } from ${JSON.stringify(path.join(root, "dist/transport/zeromq.js"))};
     const transports = await Promise.all([1, 2].map(() => zeromqTransport({ kind: "tcp" })));

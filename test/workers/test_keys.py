@@ -226,7 +226,7 @@ def test_a_stopped_process_ends_with_its_standard_input():
 
 # Joins, and then hangs outside Python without letting any other thread run.
 HANGS = """
-import ctypes, os, sys, threading
+import ctypes, os, sys
 from prelort_worker.wire.connection import Connection
 from prelort_worker.wire.keys import exchange_keys
 from prelort_worker.wire.link import Access

@@ -1,10 +1,10 @@
 import { curveKeyPair, Dealer } from "zeromq";
 import { afterEach, expect, test, vi } from "vitest";
 import { EnvironmentError, RefusedError } from "../../../src/errors.ts";
-import { join } from "../../../src/testing/join.ts";
+import { securityOf } from "../../../src/testing/join.ts";
 import type { Door } from "../../../src/transport/transport.ts";
 import { type TcpOptions, tcpTransport } from "../../../src/transport/tcp.ts";
-import { connectDealer, enter } from "../../support/dealer.ts";
+import { connectDealer, enter, joinWith } from "../../support/dealer.ts";
 import { PATIENCE_MS } from "../../support/patience.ts";
 
 const opened: { close(): unknown }[] = [];
@@ -99,9 +99,8 @@ test.each<[string, (keys: { publicKey: string; secretKey: string }, serverKey: s
   const got = nothingOf(stranger);
   await expect(transport.send("w0", Uint8Array.of(1))).rejects.toThrow(RefusedError);
 
-  const { dealer, routingId } = connectDealer(door, keys);
+  const { dealer } = await joinWith(connectDealer(door, keys), door, { workerId: "w0", keys });
   opened.unshift(dealer);
-  await join(dealer, { workerId: "w0", routingId }, { serverKey: door.serverKey ?? "", ...keys });
   await dealer.send("hello");
   await heard("w0: hello");
   await transport.send("w0", Uint8Array.of(7));
@@ -116,16 +115,14 @@ test("a worker with a listed key that claims to be another is not heard, and hea
   const [own, others] = [curveKeyPair(), curveKeyPair()];
   first.admit(own.publicKey);
   second.admit(others.publicKey);
-  const { dealer: liar, routingId } = connectDealer(first, own);
-  opened.unshift(liar);
   // It answers the challenge, with the only key that it has.
-  await join(liar, { workerId: "w1", routingId }, { serverKey: first.serverKey ?? "", ...own });
+  const { dealer: liar } = await joinWith(connectDealer(first, own), first, { workerId: "w1", keys: own });
+  opened.unshift(liar);
   await liar.send("I am w1");
   const got = nothingOf(liar);
 
-  const { dealer: honest, routingId: another } = connectDealer(second, others);
+  const { dealer: honest } = await joinWith(connectDealer(second, others), second, { workerId: "w1", keys: others });
   opened.unshift(honest);
-  await join(honest, { workerId: "w1", routingId: another }, { serverKey: second.serverKey ?? "", ...others });
   await honest.send("really");
   await heard("w1: really");
   await transport.send("w1", Uint8Array.of(7));
@@ -143,8 +140,7 @@ test("a key gets in once: a second connection with it is refused", async () => {
   opened.unshift(a.dealer, b.dealer);
   const outcomes = await Promise.all([a.until("handshake"), b.until("handshake")]);
   expect(outcomes.toSorted()).toEqual(["handshake", "handshake:error:auth"]);
-  const { dealer, routingId } = outcomes[0] === "handshake" ? a : b;
-  await join(dealer, { workerId: "w0", routingId }, { serverKey: door.serverKey ?? "", ...keys });
+  const { dealer } = await joinWith(outcomes[0] === "handshake" ? a : b, door, { workerId: "w0", keys });
   await dealer.send("first");
   await heard("w0: first");
   expect(received).toEqual(["w0: first"]);
@@ -155,19 +151,19 @@ test("a peer whose routing id could be foreseen cannot join", async () => {
   const door = transport.open("w0");
   const keys = curveKeyPair();
   door.admit(keys.publicKey);
-  const { publicKey, secretKey } = keys;
-  const security = { curveServerKey: door.serverKey ?? "", curvePublicKey: publicKey, curveSecretKey: secretKey };
   // Left to the ROUTER, it is a counter.
-  const named = new Dealer({ linger: 0, ...security });
-  named.connect(door.endpoint);
-  const never = join(named, { workerId: "w0", routingId: "" }, { serverKey: door.serverKey ?? "", ...keys }).then(
+  const dealer = new Dealer({ linger: 0, ...securityOf({ serverKey: door.serverKey ?? "", ...keys }) });
+  const { events } = dealer;
+  dealer.connect(door.endpoint);
+  const never = joinWith({ dealer, routingId: "" }, door, { workerId: "w0", keys }).then(
     () => false,
     () => true,
   );
+  while ((await events.receive()).type !== "handshake");
   const worker = await entered(transport.open("w1"), "w1");
   await worker.send("after it");
   await heard("w1: after it");
-  named.close();
+  dealer.close();
   expect([await never, received]).toEqual([true, ["w1: after it"]]);
 });
 
@@ -181,10 +177,8 @@ test("once a door is closed, what comes through it is dropped, nothing is sent, 
   const { transport, received, heard } = openTcp();
   const [door, other] = [transport.open("w0"), transport.open("w1")];
   const keys = curveKeyPair();
-  door.admit(keys.publicKey);
-  const { dealer, routingId } = connectDealer(door, keys);
+  const { dealer } = await enter(door, "w0", keys);
   opened.unshift(dealer);
-  await join(dealer, { workerId: "w0", routingId }, { serverKey: door.serverKey ?? "", ...keys });
   await dealer.send("here");
   await heard("w0: here");
   door.close();

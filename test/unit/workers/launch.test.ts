@@ -62,11 +62,11 @@ test("over ipc there are no keys", async () => {
 });
 
 test("a command starts the worker elsewhere, on the hosts in turn, without what only this machine knows", async () => {
-  const through = ["/usr/bin/env", "PRELORT_HOST={host}", "TWICE={host}{host}"];
+  const through = ["/usr/bin/env", "PRELORT_HOST={host}", "TWICE={host}{host}", "POD=prelort-{worker}"];
   const how = { through, hosts: ["gpu-1", "gpu-2"] };
   const serverKey = curveKeyPair().publicKey;
   const { argv, env, pid, key } = await launch({ serverKey, index: 3, device: "cuda:1" }, how);
-  expect([env["PRELORT_HOST"], env["TWICE"]]).toEqual(["gpu-2", "gpu-2gpu-2"]);
+  expect([env["PRELORT_HOST"], env["TWICE"], env["POD"]]).toEqual(["gpu-2", "gpu-2gpu-2", "prelort-w0"]);
   expect(argv.slice(argv.indexOf("--device"))).toEqual(["--device", "cuda:1", "--threads", "1", "--lease", "7", "--curve"]);
   expect([pid, key, argv.includes("--parent-pid")]).toEqual([undefined, publicKey, false]);
   expect(env["CUDA_VISIBLE_DEVICES"]).toBe(process.env["CUDA_VISIBLE_DEVICES"]);

@@ -542,6 +542,25 @@ describe("a task for every worker", () => {
     });
   });
 
+  test("a failure has the number of its own attempt, though other workers have begun theirs meanwhile", async () => {
+    const others = createDeferred<void>();
+    const { pool, failures } = setUp({
+      count: 2,
+      async script(worker) {
+        worker.hello();
+        const load = await worker.expect("load");
+        if (load.attempt === 2) return others.resolve();
+        await others.promise;
+        const error = { kind: "failed", message: "OSError: no such model", traceback: "t", problems: [] };
+        worker.answer(load, { type: "failure", error });
+      },
+    });
+    await pool.start();
+    await expect(pool.onEveryWorker(loadTask)).rejects.toThrow("OSError: no such model");
+    expect(failures).toMatchObject([{ taskId: "load", attempt: 1 }]);
+    await pool.close({ now: true });
+  });
+
   test("fails only the worker with the refused answer, once another answer was accepted", async () => {
     const { pool, launched } = setUp({ count: 2 });
     let replies = 0;
