@@ -577,7 +577,7 @@ def test_half_a_surrogate_pair_that_only_the_rendering_shows_is_refused():
     escaped[1]["tool_calls"] = [call('{"a": "\\ud83d"}')]
     with pytest.raises(InputError, match=r"chat template .*\bU\+D83D\b"):
         rendered(CHATML, escaped)
-    with pytest.raises(InputError, match=r"column 'system' .*\bU\+D800\b"):
+    with pytest.raises(InputError, match=r"column 'system' .*\bU\+D83D\b"):
         rendered("{{ system }}" + PLAIN, [USER, assistant("paw")], system="kind \ud83d")
     # As text it is eight plain characters, which a template may write as they are.
     assert '{"a": "\\ud83d"}' in rendered(REASONING, escaped)
