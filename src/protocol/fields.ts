@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { INTEGER_DTYPES } from "../tensor/encoded.ts";
 import { PROTOCOL_VERSION } from "./limits.ts";
 
 /* Fields that messages of both sides share. */
@@ -36,6 +37,8 @@ export const list = <T>(item: z.ZodType<T>, least = 0, most = Infinity) =>
 const tensorName = z.enum(["rows", "dense", "merged"]);
 /** In safetensors' spelling, except `I8X256`: see README.md. */
 export const dtype = z.enum(["F32", "BF16", "F16", "I8X256"]);
+/** Those of a partial sum's integers; the worker chooses the smallest that holds them all, unless it is asked for `F64`. */
+export const integerDtype = z.enum(INTEGER_DTYPES);
 
 /**
  * A tensor: raw little-endian data of this many bytes. It either follows its header in `chunk` messages and has a checksum,
@@ -44,7 +47,7 @@ export const dtype = z.enum(["F32", "BF16", "F16", "I8X256"]);
 const tensorDescriptor = z
   .strictObject({
     name: tensorName,
-    dtype,
+    dtype: z.union([dtype, integerDtype]),
     shape: list(count, 1, 2),
     bytes: count,
     crc32: count.max(0xffffffff).nullable(),

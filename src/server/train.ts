@@ -128,7 +128,7 @@ class Training {
 
   #fitAll(
     round: number,
-    { global, state }: CommittedRound,
+    { global, state, sha256 }: CommittedRound,
     selected: readonly RankedClient[],
     updates: RoundUpdates,
   ): Promise<RoundOutcome> {
@@ -140,6 +140,7 @@ class Training {
       pool,
       layout,
       global,
+      adapter: sha256,
       state,
       history: this.#history,
       selected,

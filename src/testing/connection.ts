@@ -5,17 +5,18 @@ import type { ControllerMessageOf, WorkerMessage } from "../protocol/messages.ts
 import { SESSION } from "../protocol/limits.ts";
 import type { TensorDescriptor } from "../protocol/fields.ts";
 import { createAssembler } from "../protocol/tensor-chunks.ts";
-import { asFloat32, decode } from "../tensor/encoded.ts";
+import { asFloat32, decode, type Encoded } from "../tensor/encoded.ts";
+import type { EncodedIntegers } from "../tensor/integers.ts";
 import type { LaunchOptions } from "../workers/launch.ts";
 import { join, newRoutingId, securityOf } from "./join.ts";
 
-export type TaskMessage = ControllerMessageOf<"prepare" | "load" | "fit" | "evaluate">;
+export type TaskMessage = ControllerMessageOf<"prepare" | "load" | "fit" | "collect" | "evaluate">;
 export type Tensors = Readonly<Partial<Record<"rows" | "dense" | "merged", Float32Array>>>;
 /** A tensor to send. */
-export interface Tensor {
+export interface Tensor<V = Float32Array | EncodedIntegers> {
   readonly name: "rows" | "dense";
   readonly shape: readonly number[];
-  readonly values: Float32Array;
+  readonly values: V;
 }
 export type TaskAnswer = Extract<WorkerMessage, { task_id: string }>;
 
@@ -32,7 +33,7 @@ export interface Connection {
 }
 
 export type Received =
-  | ControllerMessageOf<"stop" | "cancel">
+  | ControllerMessageOf<"stop" | "cancel" | "grant">
   | { readonly type: "task"; readonly task: TaskMessage; readonly tensors: Tensors };
 
 export function connect({ endpoint, workerId, serverKey }: LaunchOptions): Connection {
@@ -54,7 +55,7 @@ export function connect({ endpoint, workerId, serverKey }: LaunchOptions): Conne
       send({ ...message, tensors: payload.map(describe) });
       const envelope = { ...SESSION, task_id: message.task_id, attempt: message.attempt };
       // Each tensor fits in one chunk, and all of them in the initial credit of a connection.
-      for (const { name, values } of payload) send({ ...envelope, type: "chunk", tensor: name, offset: 0, data: asFloat32(values).bytes });
+      for (const { name, values } of payload) send({ ...envelope, type: "chunk", tensor: name, offset: 0, data: encoded(values).bytes });
       send({ ...envelope, type: "end" });
     },
     async *receive() {
@@ -62,7 +63,7 @@ export function connect({ endpoint, workerId, serverKey }: LaunchOptions): Conne
       let arriving: ReturnType<typeof arrive> | undefined;
       for await (const [frame] of dealer) {
         const message = decodeControllerMessage(frame as Uint8Array);
-        if (message.type === "stop" || message.type === "cancel") yield message;
+        if (message.type === "stop" || message.type === "cancel" || message.type === "grant") yield message;
         else if (message.type === "chunk") {
           arriving?.write(message);
           send({ ...SESSION, type: "credit", bytes: message.data.length });
@@ -79,15 +80,21 @@ export function connect({ endpoint, workerId, serverKey }: LaunchOptions): Conne
 }
 
 function describe({ name, shape, values }: Tensor): TensorDescriptor {
-  const { bytes } = asFloat32(values);
-  return { name, dtype: "F32", shape: [...shape], bytes: bytes.length, crc32: crc32(bytes), shared: null };
+  const { dtype, bytes } = encoded(values);
+  return { name, dtype, shape: [...shape], bytes: bytes.length, crc32: crc32(bytes), shared: null };
+}
+
+function encoded(values: Tensor["values"]): Encoded | EncodedIntegers {
+  return values instanceof Float32Array ? asFloat32(values) : values;
 }
 
 /** A task that is still receiving tensors. */
 function arrive(task: TaskMessage): { readonly isWhole: boolean; write(chunk: ControllerMessageOf<"chunk">): void; finish(): Received } {
   const descriptors = "tensors" in task ? task.tensors : [];
-  // `merged` is always F32; the others may have another dtype.
-  const assemblers = descriptors.map((descriptor) => [descriptor.name, createAssembler([descriptor], "any", descriptor)] as const);
+  // `merged` is always F32.
+  const assemblers = descriptors.map(
+    (descriptor) => [descriptor.name, createAssembler([descriptor], "any", { dtypes: ["F32", "BF16"] })] as const,
+  );
   return {
     isWhole: descriptors.length === 0,
     write: (chunk) => assemblers.find(([name]) => name === chunk.tensor)?.[1].write(chunk),

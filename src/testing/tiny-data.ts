@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import type { ControllerMessageOf } from "../protocol/messages.ts";
 import { createRng, deriveSeed } from "../base/rng.ts";
 
 /** Inputs of an example. With as many labels, an adapter of the tiny model has rank 8 at most. */
@@ -46,4 +47,14 @@ export function makeTinyData(
     .update(JSON.stringify([heldOut, clients]))
     .digest("hex");
   return { heldOut, clients, sha256 };
+}
+
+/** The examples that a task evaluates, before `start` and `count`. */
+export function examplesOf(
+  { examples, client_id }: Pick<ControllerMessageOf<"evaluate">, "examples" | "client_id">,
+  data: TinyData,
+): readonly Example[] {
+  if (examples === "global") return data.heldOut;
+  const client = data.clients.find(({ id }) => id === client_id);
+  return (examples === "client" ? client?.heldOut : client?.train) ?? [];
 }

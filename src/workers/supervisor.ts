@@ -111,6 +111,11 @@ export class Supervisor {
     return first;
   }
 
+  /** The worker of that id, unless its process is gone. */
+  worker(id: string): Worker | undefined {
+    return this.#workers.get(id);
+  }
+
   /** Asks every worker to drop its tasks. */
   cancel(): void {
     for (const worker of this.#workers.values()) worker.cancel();

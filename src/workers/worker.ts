@@ -116,7 +116,7 @@ export class Worker {
         attempt.fail(new InterruptedError(`${attempt.taskId} was cancelled before it was sent to worker ${this.id}`));
         continue;
       }
-      this.#tell({ ...SESSION, type: "cancel", task_id: attempt.taskId, attempt: attempt.number });
+      this.tell({ ...SESSION, type: "cancel", task_id: attempt.taskId, attempt: attempt.number });
       if (this.#cancelled.size === 0) this.#watchdog.cancel.restart();
       this.#cancelled.add(attempt);
     }
@@ -152,7 +152,7 @@ export class Worker {
     else this.#grace = setTimeout(() => this.#process.kill(), graceMs);
     if (state === "stopping") return;
     this.#enter("stopping", "stopping");
-    if (!isAtOnce) this.#tell({ ...SESSION, type: "stop" });
+    if (!isAtOnce) this.tell({ ...SESSION, type: "stop" });
   }
 
   /** Ends the process at once, for this reason. */
@@ -205,7 +205,7 @@ export class Worker {
     this.#follow();
     this.#noteProgress();
     // Dropped chunks count as consumed; otherwise the worker would wait forever.
-    if (message.type === "chunk" && message.data.length > 0) this.#tell({ ...SESSION, type: "credit", bytes: message.data.length });
+    if (message.type === "chunk" && message.data.length > 0) this.tell({ ...SESSION, type: "credit", bytes: message.data.length });
   }
 
   #noteProgress(): void {
@@ -244,7 +244,7 @@ export class Worker {
   }
 
   /** For messages that a dead worker does not need: its exit, or its missing heartbeats, will report it. */
-  #tell(message: ControllerMessage): void {
+  tell(message: ControllerMessage): void {
     void this.#send(message).catch(() => {});
   }
 }

@@ -56,13 +56,13 @@ function draftTask(rng: Rng, number: number): Drafted {
     answer: goldenMessage("fitted"),
     tensors: ["rows", "dense"],
     expect: SHAPES,
-    dtype,
+    dtypes: [dtype],
   };
 }
 
 /** Frames of a correct answer: with chunks, or in shared memory if `lent` is given. */
 function answer(
-  { id: task_id, dtype = "F32", ...task }: Drafted,
+  { id: task_id, dtypes: [dtype = "F32"] = [], ...task }: Drafted,
   attempt: number,
   rng: Rng,
   lent: Lent | undefined,

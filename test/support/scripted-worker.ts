@@ -176,6 +176,7 @@ export function fitted({ client_id, r, scale }: ControllerMessageOf<"fit">): Rec
     passes: 1,
     loss: 0.5,
     grad_norm: null,
+    norm: null,
     rms_loss: 0.5,
     seconds: 1,
     peak_memory_bytes: null,

@@ -14,7 +14,7 @@ import zmq
 from .frames import Payload, WireError, pack, unpack
 from .link import Access, Link
 from .mailbox import Inbox, Job, Outbox, TaskKey, key_of
-from .messages import Beat, Credit, Hello, Report, Stop, Unavailable
+from .messages import Beat, Credit, Grant, Hello, Report, Stop, Unavailable
 
 BEAT_SECONDS = 1.0
 
@@ -48,8 +48,8 @@ class Connection:
         self._thread = threading.Thread(target=self._run, name="prelort-io", daemon=True)
         self._thread.start()
 
-    def take(self) -> Job | Stop:
-        """Waits for the next task."""
+    def take(self) -> Job | Grant | Stop:
+        """Waits for the next task, or for what is to become of an update."""
         return self._inbox.jobs.get()
 
     def report(self, activity: str, key: TaskKey | None = None, step: int = 0, steps: int = 0) -> None:

@@ -13,6 +13,7 @@ from .messages import (
     Chunk,
     ControllerMessage,
     Dtype,
+    IntegerDtype,
     Shared,
     TensorDescriptor,
     TensorName,
@@ -40,7 +41,7 @@ class Tensor:
 
     shape: tuple[int, ...]
     data: memoryview
-    dtype: Dtype = "F32"
+    dtype: Dtype | IntegerDtype = "F32"
 
 
 Payload: TypeAlias = Mapping[TensorName, Tensor]

@@ -9,12 +9,14 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from .validation import Count, Positive, RecordError, describe, from_map, to_map
 
-PROTOCOL_VERSION = 8
+PROTOCOL_VERSION = 9
 
 # `merged` [n, width]: components merged into the base model for this task.
 TensorName: TypeAlias = Literal["rows", "dense", "merged"]
 # Named as in safetensors, except I8X256: see encoding.py.
 Dtype: TypeAlias = Literal["F32", "BF16", "F16", "I8X256"]
+# Of a partial sum's integers: float64, or two's complement of so many bits.
+IntegerDtype: TypeAlias = Literal["F64", "I8", "I16", "I24", "I32", "I40", "I48", "I56"]
 Objective: TypeAlias = Literal["none", "sum", "sampled", "stratified"]
 Examples: TypeAlias = Literal["global", "client", "train"]
 # Why a task failed: the user has to fix something; it was cancelled; the prepared data is not on this machine; anything
@@ -36,7 +38,7 @@ class TensorDescriptor:
     """A tensor that either follows in chunks, with a checksum, or lies in the sender's shared memory."""
 
     name: TensorName
-    dtype: Dtype
+    dtype: Dtype | IntegerDtype
     shape: list[Count]
     bytes: Count
     crc32: Count | None
@@ -172,6 +174,25 @@ class Load:
 
 
 @dataclass(frozen=True)
+class Basis:
+    """What a partial sum is a sum of."""
+
+    round: Positive
+    # SHA-256 of the file of the adapter that the round's fits start from.
+    adapter: str
+    # A value x counts as the integer nearest to x·weight·resolution; a power of two.
+    resolution: float
+
+
+@dataclass(frozen=True)
+class PartialSumSpec:
+    basis: Basis
+    # Largest |value| that an update may have.
+    largest: float
+    needs_norm: bool
+
+
+@dataclass(frozen=True)
 class Fit:
     task_id: str
     attempt: Positive
@@ -183,6 +204,27 @@ class Fit:
     fit: FitSpec
     update_dtype: Dtype
     tensors: list[TensorDescriptor]
+    # None: the update is sent with the reply.
+    partial_sum: PartialSumSpec | None = None
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Adds the update of a fit to the partial sum with this weight; None: forgets it."""
+
+    task_id: str
+    attempt: Positive
+    weight: float | None
+
+
+@dataclass(frozen=True)
+class Collect:
+    """Asks for the sum of all updates granted since the last one."""
+
+    task_id: str
+    attempt: Positive
+    basis: Basis
+    dtype: Literal["F64", "packed"]
 
 
 @dataclass(frozen=True)
@@ -382,6 +424,25 @@ class Fitted:
     tensors: list[TensorDescriptor]
     # Mean over the steps of the gradients' joint L2 norm before clipping; None where nothing is clipped.
     grad_norm: float | None = None
+    # ‖Δ‖₂ of the update, over rows and dense together; None unless it was asked for.
+    norm: float | None = None
+
+
+@dataclass(frozen=True)
+class Member:
+    """A fit whose update is in a partial sum."""
+
+    task_id: str
+    attempt: Positive
+
+
+@dataclass(frozen=True)
+class Collected:
+    task_id: str
+    attempt: Positive
+    basis: Basis
+    members: list[Member]
+    tensors: list[TensorDescriptor]
 
 
 @dataclass(frozen=True)
@@ -437,12 +498,27 @@ class Failure:
     error: ErrorReport
 
 
-ControllerMessage: TypeAlias = Prepare | Load | Fit | Evaluate | Challenge | Cancel | Stop | Chunk | End | Credit
-WorkerMessage: TypeAlias = (
-    Join | Proof | Hello | Unavailable | Beat | Prepared | Loaded | Fitted | Evaluated | Failure | Chunk | End | Credit
+ControllerMessage: TypeAlias = (
+    Prepare | Load | Fit | Grant | Collect | Evaluate | Challenge | Cancel | Stop | Chunk | End | Credit
 )
-TaskMessage: TypeAlias = Prepare | Load | Fit | Evaluate
-TaskReply: TypeAlias = Prepared | Loaded | Fitted | Evaluated | Failure
+WorkerMessage: TypeAlias = (
+    Join
+    | Proof
+    | Hello
+    | Unavailable
+    | Beat
+    | Prepared
+    | Loaded
+    | Fitted
+    | Collected
+    | Evaluated
+    | Failure
+    | Chunk
+    | End
+    | Credit
+)
+TaskMessage: TypeAlias = Prepare | Load | Fit | Collect | Evaluate
+TaskReply: TypeAlias = Prepared | Loaded | Fitted | Collected | Evaluated | Failure
 # What the main thread of a worker sends; heartbeats and chunks come from the thread of its connection.
 Report: TypeAlias = Hello | Unavailable | TaskReply
 
