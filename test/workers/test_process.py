@@ -16,6 +16,7 @@ import zmq
 from controller import WORKERS, Controller, real_worker, worker_command, worker_environment
 from prelort_worker.wire.frames import Payload, Tensor, chunk_payload, describe_payload, pack, unpack
 from prelort_worker.wire.messages import (
+    PROTOCOL_VERSION,
     Beat,
     Cancel,
     Chunk,
@@ -186,7 +187,7 @@ def with_changes(**changes: object) -> bytes:
     ("frames", "reason"),
     [
         ([b"\xc1garbled"], "frame: expected one msgpack map"),
-        ([with_changes(protocol_version=1)], "stop.protocol_version: expected 8, got int 1"),
+        ([with_changes(protocol_version=1)], f"stop.protocol_version: expected {PROTOCOL_VERSION}, got int 1"),
         ([with_changes(type="explode")], "message.type: expected one of prepare, load"),
         ([with_changes(now=True)], "stop: unknown now"),
         ([pack(Beat("idle", None, 0, 0))], "message: beat "),
