@@ -1,6 +1,7 @@
 import { setImmediate } from "node:timers/promises";
 import { Router, type SocketOptions } from "zeromq";
 import { RefusedError } from "../errors.ts";
+import type { Frames } from "../protocol/codec.ts";
 import { MAX_FRAME_BYTES } from "../protocol/limits.ts";
 import type { Transport } from "./transport.ts";
 
@@ -35,15 +36,15 @@ export function bindRouter(address: string, security: SocketOptions<Router> = {}
   return {
     endpoint: router.lastEndpoint ?? "",
     // A ZeroMQ socket takes one send at a time: each waits for the previous one, whether that succeeded or failed.
-    send(peer, frame) {
-      const sent = lastSend.then(() => sendNow(router, peer, frame));
+    send(peer, ...frames) {
+      const sent = lastSend.then(() => sendNow(router, peer, frames));
       lastSend = sent.catch(() => {});
       return sent;
     },
     async *receive() {
-      for await (const [peer, frame] of router) {
-        if (!peer || !frame) continue;
-        yield { peer: peer.toString("latin1"), frame: new Uint8Array(frame.buffer, frame.byteOffset, frame.byteLength) };
+      for await (const [peer, ...frames] of router) {
+        if (!peer) continue;
+        yield { peer: peer.toString("latin1"), frames: frames.map((frame) => new Uint8Array(frame.buffer, frame.byteOffset, frame.byteLength)) };
         // A tight loop would outrun the garbage collection of ZeroMQ's buffers.
         await setImmediate();
       }
@@ -52,10 +53,10 @@ export function bindRouter(address: string, security: SocketOptions<Router> = {}
   };
 }
 
-async function sendNow(router: Router, peer: string, frame: Uint8Array): Promise<void> {
+async function sendNow(router: Router, peer: string, frames: Frames): Promise<void> {
   if (router.closed) throw new RefusedError(`a frame to ${peer}`, "an open transport", "a closed one");
   try {
-    await router.send([Buffer.from(peer, "latin1"), frame]);
+    await router.send([Buffer.from(peer, "latin1"), ...frames]);
   } catch (error) {
     if (isNoRoute(error)) throw new RefusedError(`a frame to ${peer}`, "a connected peer", "none of that name");
     throw error;

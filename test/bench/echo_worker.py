@@ -108,17 +108,17 @@ def count_frames(frames: Frames) -> None:
     pack, unpack = wired.pack, wired.unpack
 
     def counting_pack(message):
-        frame = pack(message)
+        packed = pack(message)
         if isinstance(message, Fitted | Chunk | End) and message.task_id in frames.ids:
-            frames.up += len(frame)
-        return frame
+            frames.up += sum(map(len, packed))
+        return packed
 
-    def counting_unpack(frame):
-        message = unpack(frame)
+    def counting_unpack(*packed):
+        message = unpack(*packed)
         if isinstance(message, Fit):
             frames.ids.add(message.task_id)
         if isinstance(message, Fit | Chunk | End) and message.task_id in frames.ids:
-            frames.down += len(frame)
+            frames.down += sum(map(len, packed))
         return message
 
     wired.pack, wired.unpack = counting_pack, counting_unpack

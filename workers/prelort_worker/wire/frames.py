@@ -46,23 +46,33 @@ class Tensor:
 Payload: TypeAlias = Mapping[TensorName, Tensor]
 
 
-def pack(message: ControllerMessage | WorkerMessage) -> bytes:
-    packed = msgpack.packb(to_wire(message))
+def pack(message: ControllerMessage | WorkerMessage) -> list[bytes | memoryview]:
+    """The frames of a message: a map and, after that of a chunk, its data as it is."""
+    body = to_wire(message)
+    data = [body.pop("data")] if isinstance(message, Chunk) else []
+    packed = msgpack.packb(body)
     assert packed is not None  # it is None only when a stream is given
-    return packed
+    return [packed, *data]
 
 
-def unpack(frame: bytes) -> ControllerMessage | WorkerMessage:
-    if len(frame) > MAX_FRAME_BYTES:
-        raise WireError(f"frame: expected at most {MAX_FRAME_BYTES} bytes, got {len(frame)}")
+def unpack(head: bytes | memoryview, *data: bytes | memoryview) -> ControllerMessage | WorkerMessage:
+    for frame in (head, *data):
+        if len(frame) > MAX_FRAME_BYTES:
+            raise WireError(f"frame: expected at most {MAX_FRAME_BYTES} bytes, got {len(frame)}")
     try:
-        value = msgpack.unpackb(frame, max_array_len=MAX_ITEMS, max_map_len=MAX_KEYS)
+        value = msgpack.unpackb(head, max_array_len=MAX_ITEMS, max_map_len=MAX_KEYS)
     except Exception as error:  # msgpack raises several unrelated types
-        raise WireError(f"frame: expected one msgpack map, got {describe(frame)} ({error})") from error
+        raise WireError(f"frame: expected one msgpack map, got {describe(bytes(head[:100]))} ({error})") from error
+    is_chunk = isinstance(value, dict) and value.get("type") == "chunk"
+    # In the map there are only bytes, which are no memoryview.
+    values = value | {"data": memoryview(data[0])} if is_chunk and data and "data" not in value else value
     try:
-        return from_wire(value)
+        message = from_wire(values)
     except ValueError as error:
         raise WireError(str(error)) from error
+    if len(data) > is_chunk:
+        raise WireError(f"message: expected {1 + is_chunk} frames, got {1 + len(data)}")
+    return message
 
 
 def describe_payload(payload: Payload) -> list[TensorDescriptor]:
@@ -96,7 +106,7 @@ def borrow_payload(descriptors: list[TensorDescriptor], pid: int) -> Payload:
 def chunk_payload(task_id: str, attempt: int, payload: Payload) -> Iterator[Chunk]:
     for name, tensor in payload.items():
         for offset in range(0, tensor.data.nbytes, CHUNK_BYTES):
-            yield Chunk(task_id, attempt, name, offset, bytes(tensor.data[offset : offset + CHUNK_BYTES]))
+            yield Chunk(task_id, attempt, name, offset, tensor.data[offset : offset + CHUNK_BYTES])
 
 
 class Assembly:

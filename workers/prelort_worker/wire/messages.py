@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from .validation import Count, Positive, RecordError, describe, from_map, to_map
 
-PROTOCOL_VERSION = 8
+PROTOCOL_VERSION = 9
 
 # `merged` [n, width]: components merged into the base model for this task.
 TensorName: TypeAlias = Literal["rows", "dense", "merged"]
@@ -218,7 +218,8 @@ class Chunk:
     attempt: Positive
     tensor: TensorName
     offset: Count
-    data: bytes
+    # In a frame of its own.
+    data: memoryview
 
 
 @dataclass(frozen=True)
