@@ -46,7 +46,7 @@ function start(script: (worker: ScriptedWorker) => unknown, overrides: Partial<S
   const settings = { ...scriptedSettings(script), ...receiving(), ...overrides };
   const worker = new Worker({ id: "w0", index: 0, device: "cpu" }, settings, (status) => statuses.push(status));
   void (async () => {
-    for await (const { frame } of settings.transport.receive()) worker.receive(frame);
+    for await (const { frames } of settings.transport.receive()) worker.receive(...frames);
   })();
   return worker;
 }
@@ -100,7 +100,7 @@ describe("the start of a worker", () => {
 
   test("fails if it speaks another protocol version", async () => {
     const worker = start((peer) => peer.send({ type: "hello", protocol_version: 1 }));
-    await expect(worker.ready).rejects.toThrow("message hello speaks another protocol version: expected 8, got 1");
+    await expect(worker.ready).rejects.toThrow("message hello speaks another protocol version: expected 9, got 1");
     expect(worker.status().state).toBe("failed");
   });
 
