@@ -3,6 +3,7 @@ import { Router, type SocketOptions } from "zeromq";
 import { RefusedError } from "../errors.ts";
 import type { Frames } from "../protocol/codec.ts";
 import { MAX_FRAME_BYTES } from "../protocol/limits.ts";
+import { free } from "./free.ts";
 import type { Transport } from "./transport.ts";
 
 /** A bound ROUTER socket. A peer's name is its routing id, one byte for each character. */
@@ -45,13 +46,17 @@ export function bindRouter(address: string, security: SocketOptions<Router> = {}
       for await (const [peer, ...frames] of router) {
         if (!peer) continue;
         yield { peer: peer.toString("latin1"), frames: frames.map((frame) => new Uint8Array(frame.buffer, frame.byteOffset, frame.byteLength)) };
-        // A tight loop would outrun the garbage collection of ZeroMQ's buffers.
+        for (const frame of frames) if (frame.length >= LARGE_BYTES) free(frame);
+        // ZeroMQ's own part of the memory is freed in a later turn, which a tight loop would put off.
         await setImmediate();
       }
     },
     close: () => router.close(),
   };
 }
+
+/** Smaller frames are left to garbage collection. */
+const LARGE_BYTES = 65536;
 
 async function sendNow(router: Router, peer: string, frames: Frames): Promise<void> {
   if (router.closed) throw new RefusedError(`a frame to ${peer}`, "an open transport", "a closed one");

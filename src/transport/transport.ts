@@ -9,7 +9,10 @@ export interface Transport {
    * rejects with a RefusedError if no such peer is connected. Calls may overlap: one writer loop sends them in order.
    */
   send(peer: string, ...frames: Frames): Promise<void>;
-  /** Messages as they arrive, in owned memory. Ends when the transport is closed. For one reader. */
+  /**
+   * Messages as they arrive. The memory of their frames may be freed once the next one is asked for. Ends when the transport is
+   * closed. For one reader.
+   */
   receive(): AsyncIterable<{ readonly peer: string; readonly frames: Frames }>;
   /** Also closes all doors. Safe to call twice. Waits for no peer and leaves no file behind. */
   close(): Promise<void>;

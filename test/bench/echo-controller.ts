@@ -16,8 +16,8 @@ export interface EchoAsked {
   readonly width: number;
   readonly rounds: number;
   readonly workers: number;
-  /** Tensors go through the socket, as for another machine. */
-  readonly isRemote?: boolean;
+  /** The socket that tensors go through, as for another machine. Without it they are in shared memory. */
+  readonly through?: "ipc" | "tcp";
   readonly folder: string;
   readonly python: string;
 }
@@ -55,8 +55,8 @@ const run = federate({
     aggregation: segmentWise(),
   },
   evaluate: { every: asked.rounds },
-  workers: { count: asked.workers, devices: ["cpu"] },
-  launcher: asked.isRemote ? { launch: (options) => ({ ...local.launch(options), pid: undefined }) } : local,
+  workers: { count: asked.workers, devices: ["cpu"], transport: asked.through ?? "ipc" },
+  launcher: asked.through ? { launch: (options) => ({ ...local.launch(options), pid: undefined }) } : local,
 });
 
 const ends: { readonly at: number; readonly cpu: number }[] = [];

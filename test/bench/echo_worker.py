@@ -126,12 +126,13 @@ def count_frames(frames: Frames) -> None:
 
 def main() -> None:
     options = worker._parse_options()
+    access = worker._gain_access(options) if options.curve else None
     die_with_parent(options.parent_pid)
     frames = Frames()
     if ASKED["frames"]:
         count_frames(frames)
     connection = wired.Connection(
-        options.endpoint, options.worker_id, options.parent_pid, lambda error: sys.exit(str(error))
+        options.endpoint, options.worker_id, options.parent_pid, lambda error: sys.exit(str(error)), access
     )
     connection.report("idle")
     connection.send(
