@@ -45,7 +45,10 @@ export function bindRouter(address: string, security: SocketOptions<Router> = {}
     async *receive() {
       for await (const [peer, ...frames] of router) {
         if (!peer) continue;
-        yield { peer: peer.toString("latin1"), frames: frames.map((frame) => new Uint8Array(frame.buffer, frame.byteOffset, frame.byteLength)) };
+        yield {
+          peer: peer.toString("latin1"),
+          frames: frames.map((frame) => new Uint8Array(frame.buffer, frame.byteOffset, frame.byteLength)),
+        };
         for (const frame of frames) if (frame.length >= LARGE_BYTES) free(frame);
         // ZeroMQ's own part of the memory is freed in a later turn, which a tight loop would put off.
         await setImmediate();

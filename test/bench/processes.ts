@@ -65,7 +65,11 @@ export async function runEcho(
 /** Two bare ZeroMQ sockets, of Node and of Python: how long each pass takes, in milliseconds. The first is not counted. */
 export async function runPair(asked: Omit<PairAsked, "folder" | "python" | "peer">, context: Context): Promise<readonly number[]> {
   const { python, folder } = context;
-  const { passMs } = await runOurs<PairTold>("pair.js", { ...asked, folder, python, peer: path.join(sources, "peers", "pair.py") }, context);
+  const { passMs } = await runOurs<PairTold>(
+    "pair.js",
+    { ...asked, folder, python, peer: path.join(sources, "peers", "pair.py") },
+    context,
+  );
   return passMs.slice(1);
 }
 
