@@ -24,7 +24,10 @@ export interface EchoAsked {
 
 /** Its output. */
 export interface EchoTold {
-  /** From the end of a round to the end of the next, including journal and checkpoint; without the first round. */
+  /**
+   * From the end of a round to the end of the next, including journal and checkpoint; without the first round, and without those
+   * that ended before every worker was ready: until then its start takes a core.
+   */
   readonly roundMs: readonly number[];
   /** Of this process, in the same rounds. */
   readonly cpuMs: readonly number[];
@@ -60,8 +63,10 @@ const run = federate({
 });
 
 const ends: { readonly at: number; readonly cpu: number }[] = [];
+let ready = 0;
 for await (const event of run) {
-  if (event.type !== "round-end" || event.metrics.round === 0) continue;
+  if (event.type === "worker-ready") ready++;
+  if (event.type !== "round-end" || event.metrics.round === 0 || ready < asked.workers) continue;
   const { user, system } = process.cpuUsage();
   ends.push({ at: performance.now(), cpu: (user + system) / 1000 });
   if (event.metrics.failed.length > 0 || event.metrics.reported.length !== asked.selected) {

@@ -16,7 +16,7 @@ export const echoSmall: Experiment = {
     { name: "round of 10 echoing clients, 1 KB", unit: "ms", ours: "prelort", peer: "Flower", target: { atMost: 1 / 20 } },
   ],
   async measure(context) {
-    const ours = await runEcho({ clients: CLIENTS, selected: CLIENTS, ranks: [4], width: 64, rounds: 60, workers: 2 }, context);
+    const ours = await runEcho({ clients: CLIENTS, selected: CLIENTS, ranks: [4], width: 64, rounds: 300, workers: 2 }, context);
     const flower = await runFlower({ clients: CLIENTS, sampled: CLIENTS, floats: 256, rounds: 20 }, context);
     return { prelort: median(ours.roundMs), Flower: median(flower.round_ms) };
   },
