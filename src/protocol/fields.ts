@@ -68,6 +68,7 @@ export const chunk = z.strictObject({
   type: z.literal("chunk"),
   tensor: tensorName,
   offset: count,
+  /** In a frame of its own. */
   data: bytes,
 });
 export const end = z.strictObject({ ...task, type: z.literal("end") });

@@ -44,9 +44,9 @@ export function connect({ endpoint, workerId, serverKey }: LaunchOptions): Conne
   const joined = access ? join(dealer, { workerId, routingId }, access) : Promise.resolve();
   let lastSend: Promise<unknown> = joined;
   const send = (message: WorkerMessage) => {
-    const frame = encodeWorkerMessage(message);
+    const frames = encodeWorkerMessage(message);
     // A socket accepts one send at a time. Errors are ignored: the socket may have been closed meanwhile.
-    lastSend = lastSend.then(() => dealer.send(frame)).catch(() => {});
+    lastSend = lastSend.then(() => dealer.send([...frames])).catch(() => {});
   };
   return {
     publicKey: access?.publicKey,
@@ -61,8 +61,8 @@ export function connect({ endpoint, workerId, serverKey }: LaunchOptions): Conne
     async *receive() {
       await joined;
       let arriving: ReturnType<typeof arrive> | undefined;
-      for await (const [frame] of dealer) {
-        const message = decodeControllerMessage(frame as Uint8Array);
+      for await (const frames of dealer) {
+        const message = decodeControllerMessage(...frames);
         if (message.type === "stop" || message.type === "cancel" || message.type === "grant") yield message;
         else if (message.type === "chunk") {
           arriving?.write(message);

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { InterruptedError, RefusedError, type WorkerError } from "../errors.ts";
 import type { Borrow } from "../protocol/tensor-chunks.ts";
-import { decodeWorkerMessage, encode } from "../protocol/codec.ts";
+import { decodeWorkerMessage, encode, type Frames } from "../protocol/codec.ts";
 import type { ControllerMessage, WorkerMessage, WorkerMessageOf } from "../protocol/messages.ts";
 import { borrowFromProcess, canShareWith } from "../transport/shared-memory.ts";
 import type { Door, Transport } from "../transport/transport.ts";
@@ -122,12 +122,12 @@ export class Worker {
     }
   }
 
-  /** Handles a frame from the worker. */
-  receive(frame: Uint8Array): void {
+  /** Handles a message from the worker. */
+  receive(...frames: Frames): void {
     if (this.#status.state === "failed" || this.#status.state === "stopped") return;
     this.#watchdog.beat.restart();
     try {
-      const message: WorkerMessage = decodeWorkerMessage(frame);
+      const message: WorkerMessage = decodeWorkerMessage(...frames);
       if (message.type === "hello") this.#hello(message);
       else if (message.type === "unavailable") this.kill(`cannot take tasks: ${message.message}`, { cause: deviceError(message) });
       else if (message.type === "beat") this.#beat(message);
@@ -240,7 +240,7 @@ export class Worker {
   }
 
   #send(message: ControllerMessage): Promise<void> {
-    return this.#transport.send(this.id, encode(message));
+    return this.#transport.send(this.id, ...encode(message));
   }
 
   /** For messages that a dead worker does not need: its exit, or its missing heartbeats, will report it. */

@@ -47,7 +47,7 @@ function start(script: (worker: ScriptedWorker) => unknown, overrides: Partial<S
   const settings = { ...scriptedSettings(script), ...receiving(), ...overrides };
   const worker = new Worker({ id: "w0", index: 0, device: "cpu" }, settings, (status) => statuses.push(status));
   void (async () => {
-    for await (const { frame } of settings.transport.receive()) worker.receive(frame);
+    for await (const { frames } of settings.transport.receive()) worker.receive(...frames);
   })();
   return worker;
 }

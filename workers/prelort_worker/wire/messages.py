@@ -260,7 +260,8 @@ class Chunk:
     attempt: Positive
     tensor: TensorName
     offset: Count
-    data: bytes
+    # In a frame of its own.
+    data: memoryview
 
 
 @dataclass(frozen=True)
