@@ -23,6 +23,30 @@ _ROUNDER = 6755399441055744.0
 _Key = tuple[str, int]
 
 
+class HeldUpdates:
+    """The updates that a worker keeps for the sum of one round at a time."""
+
+    def __init__(self) -> None:
+        self._sum: PartialSum | None = None
+
+    def hold(self, task: Fit, update: Payload, spec: PartialSumSpec) -> float | None:
+        """Keeps an update until it is granted; returns its norm if asked. Raises ValueError if it is too large."""
+        if self._sum is None or self._sum.basis != spec.basis:
+            self._sum = PartialSum(spec.basis)
+        return self._sum.hold(task, update, spec)
+
+    def grant(self, grant: Grant) -> None:
+        """Adds an update to the sum, or forgets it."""
+        if self._sum:
+            self._sum.grant(grant)
+
+    def collect(self, task: Collect) -> tuple[Collected, Payload]:
+        """The sum; the next one starts at zero."""
+        if self._sum is None:
+            raise RuntimeError(f"{task.task_id}: no update of this round is held")
+        return self._sum.collect(task)
+
+
 @dataclass
 class PartialSum:
     """Updates that wait to be granted, and the sum of those that were."""
@@ -35,7 +59,6 @@ class PartialSum:
     shape: tuple[int, int] = (0, 0)
 
     def hold(self, task: Fit, update: Payload, spec: PartialSumSpec) -> float | None:
-        """Keeps an update until it is granted; returns its norm if asked. Raises ValueError if it is too large."""
         for name, tensor in update.items():
             _require_within(f"the update of client {task.client_id}: {name}", tensor, spec.largest)
         self.waiting[task.task_id, task.attempt] = update
@@ -55,7 +78,6 @@ class PartialSum:
         self.members.append(Member(grant.task_id, grant.attempt))
 
     def collect(self, task: Collect) -> tuple[Collected, Payload]:
-        """The sum; the next one starts at zero."""
         if task.basis != self.basis:
             raise ValueError(f"the basis of a partial sum: expected {self.basis}, got {task.basis}")
         payload: dict[TensorName, Tensor] = {}
