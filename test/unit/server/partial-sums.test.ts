@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, describe, expect, it } from "vitest";
 import {
   federate,
@@ -14,7 +15,8 @@ import {
   zeroPadWeights,
 } from "../../../src/index.ts";
 import { tinyLauncher, tinyRun, type TinyRunOptions } from "../../../src/testing/index.ts";
-import type { RunEvent, WorkerLauncher } from "../../../src/index.ts";
+import type { Aggregation, RunEvent, WorkerLauncher } from "../../../src/index.ts";
+import type { PartialSum } from "../../../src/strategy/strategy.ts";
 import { tieredRanks } from "../../../src/strategy/ranks/tiered.ts";
 
 const root = mkdtempSync(path.join(tmpdir(), "prelort-partial-sums-"));
@@ -131,6 +133,29 @@ describe("nobody is counted twice or left out", () => {
     }
     expect(restored).toBeGreaterThan(0);
   });
+});
+
+it("a killed run whose sums are more than its round waits for can be resumed", async () => {
+  const options = { name: "closing", seed: 7, ...small, rounds: 1, closing: { enough: 0.2 }, partialSums: { every: 1 } } as const;
+  const killed = path.join(root, "killed");
+  const whole = segmentWise();
+  /** Copies the run, as it would be after a kill, while sums are being added that are on disk. */
+  const aggregation: Aggregation = {
+    ...whole,
+    begin(context) {
+      const inner = whole.begin(context);
+      const { partialSums } = inner;
+      const merge = async (sum: PartialSum) => {
+        while (readdirSync(path.join(root, "closing", "updates")).length < 2) await delay(1);
+        if (!existsSync(killed)) cpSync(path.join(root, "closing"), path.join(killed, "closing"), { recursive: true });
+        await partialSums?.merge(sum);
+      };
+      return { ...inner, ...(partialSums && { partialSums: { ...partialSums, merge } }) };
+    },
+  };
+  await federate(tinyRun({ runsDir: root, ...options, strategy: { aggregation } })).result;
+  await federate(tinyRun({ runsDir: killed, ...options, resume: true })).result;
+  expect(readFileSync(path.join(killed, "closing", "journal.jsonl"), "utf8")).toMatch(/"close".*"reported":\["c\d"\]/);
 });
 
 /** Interrupts a run at its nth event in training. Resolves with whether it ended before. */
