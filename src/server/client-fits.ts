@@ -75,9 +75,10 @@ export class ClientFits {
     if (!this.#listener.closing.aborted) this.#held?.collectAll();
   }
 
-  /** Resolves once everything that has arrived is counted or refused. */
+  /** Resolves once everything that has arrived is counted or refused; nothing may arrive after that. */
   async settled(): Promise<void> {
     await Promise.allSettled(this.#counting);
+    this.#held?.close();
   }
 
   /** Counts the partial sums that an interrupted run of this round has left, until the round is closed. */

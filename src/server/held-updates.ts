@@ -1,5 +1,7 @@
+import { setMaxListeners } from "node:events";
 import { RefusedError } from "../errors.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
+import { orAborted } from "../base/abort.ts";
 import { createDeferred, type Deferred } from "../base/deferred.ts";
 import type { WorkerMessageOf } from "../protocol/messages.ts";
 import type { ArrivedSum, Basis } from "../records/sum-file.ts";
@@ -36,10 +38,13 @@ export class HeldUpdates {
   readonly #members = new Map<string, readonly Member[]>();
   /** Workers whose end is awaited. */
   readonly #watched = new Set<string>();
+  /** Aborted once nobody waits for an update any more: a worker, which lives on, must not keep what the round needed. */
+  readonly #closing = new AbortController();
   #collections = 0;
 
   constructor(options: HeldOptions) {
     this.#options = options;
+    setMaxListeners(0, this.#closing.signal);
   }
 
   /** Has the worker of a reply add its update to its sum. Resolves once that sum has arrived; rejects if it is refused. */
@@ -63,10 +68,22 @@ export class HeldUpdates {
     for (const workerId of this.#members.keys()) this.#collect(workerId);
   }
 
+  /** Ends the round: what has not arrived does not count. */
+  close(): void {
+    // An error would hold on to this, by its stack.
+    this.#closing.abort("the round has ended");
+  }
+
   #watch(workerId: string): void {
     if (this.#watched.has(workerId)) return;
     this.#watched.add(workerId);
-    void this.#options.pool.ended(workerId).then(() => settle(this.#take(workerId), "lost"));
+    orAborted(this.#options.pool.ended(workerId), this.#closing.signal).then(
+      () => {
+        this.#watched.delete(workerId);
+        settle(this.#take(workerId), "lost");
+      },
+      () => {},
+    );
   }
 
   #collect(workerId: string): void {

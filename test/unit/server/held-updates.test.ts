@@ -67,6 +67,13 @@ describe("a worker's granted updates", () => {
     expect(await Promise.all(fates)).toEqual(["counted", "counted", "lost"]);
   });
 
+  it("are lost with their worker even if it had ended, with others, before they were granted", async () => {
+    const updates = held(3);
+    gone.resolve();
+    expect(await updates.grant(fit("a"), 1)).toBe("lost");
+    expect(await updates.grant(fit("b"), 1)).toBe("lost");
+  });
+
   it.each<[string, () => object]>([
     ["lacks a granted update", () => ({ members: [{ task_id: "round-2/fit/a", attempt: 1 }] })],
     ["has one that was not granted", () => ({ members: [...members, { task_id: "round-2/fit/x", attempt: 1 }] })],

@@ -3,7 +3,9 @@ import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } fr
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { afterAll, describe, expect, it } from "vitest";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { afterAll, describe, expect, it, vi } from "vitest";
 import {
   federate,
   fedIt,
@@ -156,6 +158,32 @@ it("a killed run whose sums are more than its round waits for can be resumed", a
   await federate(tinyRun({ runsDir: root, ...options, strategy: { aggregation } })).result;
   await federate(tinyRun({ runsDir: killed, ...options, resume: true })).result;
   expect(readFileSync(path.join(killed, "closing", "journal.jsonl"), "utf8")).toMatch(/"close".*"reported":\["c\d"\]/);
+});
+
+it.each([false, true])("what a round needed is let go after it, with partial sums %s", async (partialSums) => {
+  setFlagsFromString("--expose-gc");
+  const collectGarbage = runInNewContext("gc") as () => void;
+  const adapters: WeakRef<object>[] = [];
+  const alive = () => {
+    collectGarbage();
+    return adapters.slice(0, 6).filter((adapter) => adapter.deref()).length;
+  };
+  const whole = segmentWise();
+  const aggregation: Aggregation = {
+    ...whole,
+    begin(context) {
+      adapters.push(new WeakRef(context.global.rows));
+      const inner = whole.begin(context);
+      const finish = async () => {
+        // Its workers live.
+        if (context.round === 8) await vi.waitFor(() => expect(alive()).toBe(0), { timeout: 20_000 });
+        return inner.finish();
+      };
+      return { ...inner, finish };
+    },
+  };
+  const name = `let-go-${partialSums}`;
+  await federate(tinyRun({ runsDir: root, name, ...small, rounds: 8, partialSums, strategy: { aggregation } })).result;
 });
 
 /** Interrupts a run at its nth event in training. Resolves with whether it ended before. */
