@@ -243,6 +243,11 @@ export class Worker {
     return this.#transport.send(this.id, ...encode(message));
   }
 
+  /** Like `tell`, after the tasks that it has been given. */
+  tellInTurn(message: ControllerMessage): void {
+    void this.#sender.sendInTurn(message).catch(() => {});
+  }
+
   /** For messages that a dead worker does not need: its exit, or its missing heartbeats, will report it. */
   tell(message: ControllerMessage): void {
     void this.#send(message).catch(() => {});
