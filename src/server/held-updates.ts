@@ -13,7 +13,7 @@ export interface HeldOptions {
   readonly pool: WorkerPool;
   readonly basis: Basis;
   readonly layout: AdapterLayout;
-  /** A worker is asked for its sum once it holds this many updates. */
+  /** A worker is asked for its sum once it holds this many updates; fewer after a worker has ended with some. */
   readonly every: number;
   readonly encoding: "f64" | "packed";
   /** Counts all members of a sum, or throws a RefusedError and counts none. */
@@ -41,9 +41,12 @@ export class HeldUpdates {
   /** Aborted once nobody waits for an update any more: a worker, which lives on, must not keep what the round needed. */
   readonly #closing = new AbortController();
   #collections = 0;
+  /** A worker is asked for its sum once it holds this many updates: fewer after each death. */
+  #every: number;
 
   constructor(options: HeldOptions) {
     this.#options = options;
+    this.#every = options.every;
     setMaxListeners(0, this.#closing.signal);
   }
 
@@ -54,7 +57,7 @@ export class HeldUpdates {
     const members = [...(this.#members.get(workerId) ?? []), member];
     this.#members.set(workerId, members);
     this.#watch(workerId);
-    if (members.length >= this.#options.every) this.#collect(workerId);
+    if (members.length >= this.#every) this.#collect(workerId);
     return member.fate.promise;
   }
 
@@ -80,7 +83,7 @@ export class HeldUpdates {
     orAborted(this.#options.pool.ended(workerId), this.#closing.signal).then(
       () => {
         this.#watched.delete(workerId);
-        settle(this.#take(workerId), "lost");
+        this.#lose(this.#take(workerId));
       },
       () => {},
     );
@@ -90,11 +93,17 @@ export class HeldUpdates {
     const members = this.#take(workerId);
     if (members.length === 0) return;
     this.#arrival(workerId, members).then(
-      (fate) => settle(members, fate),
+      (fate) => (fate === "lost" ? this.#lose(members) : settle(members, fate)),
       (error: unknown) => {
         for (const { fate } of members) fate.reject(error);
       },
     );
+  }
+
+  /** A client that ends its workers must not cost others their updates at each of its attempts. */
+  #lose(members: readonly Member[]): void {
+    if (members.length > 0) this.#every = Math.max(1, Math.floor(this.#every / 4));
+    settle(members, "lost");
   }
 
   #take(workerId: string): readonly Member[] {

@@ -138,6 +138,8 @@ class Pool implements WorkerPool {
     const cancel = () => lease.worker.cancel(task.id);
     signal?.addEventListener("abort", cancel, { once: true });
     try {
+      // What it may end must not be a sum that it was asked for.
+      if (exclusive) await lease.worker.idle();
       signal?.throwIfAborted();
       const reply = await lease.worker.run(task, number);
       if (reply) await lookAt(task, reply, this.#interruption.signal);

@@ -109,6 +109,11 @@ export class Worker {
     return reply.value;
   }
 
+  /** Resolves once it has answered the tasks that it has now, or is gone. */
+  async idle(): Promise<void> {
+    await Promise.allSettled(this.#inFlight.all().map(({ reply }) => reply));
+  }
+
   /** Asks it to drop this task, or all it has. It is killed if that takes as long as a missed heartbeat. */
   cancel(taskId?: string): void {
     for (const attempt of this.#inFlight.all().filter((given) => taskId === undefined || given.taskId === taskId)) {

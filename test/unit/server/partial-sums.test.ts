@@ -120,6 +120,31 @@ describe("nobody is counted twice or left out", () => {
     expect([...kinds]).toEqual(expect.arrayContaining(["fit", "collect"]));
   });
 
+  it("if a client ends its worker at each of many attempts", async () => {
+    const reportedWith = async (partialSums: boolean) => {
+      const name = `poison-${partialSums}`;
+      const latest: ReturnType<WorkerLauncher["launch"]>[] = [];
+      const inner = tinyLauncher({
+        fit(fit) {
+          if (fit.clientId !== "c6") return fit.train();
+          latest.at(-1)?.kill();
+          return new Promise(() => {});
+        },
+      });
+      const launcher: WorkerLauncher = {
+        launch(options) {
+          const process = inner.launch(options);
+          latest.push(process);
+          return process;
+        },
+      };
+      const workers = { count: 1, devices: ["cpu" as const], retries: 12 };
+      await federate(tinyRun({ runsDir: root, name, rounds: 1, seed: 7, launcher, workers, partialSums })).result;
+      return readBytes(name);
+    };
+    expect(await reportedWith(true)).toEqual(await reportedWith(false));
+  });
+
   it("if the run is interrupted at any of its events and resumed", async () => {
     const expected = await bytesOf({ ...small, partialSums: false });
     let restored = 0;
