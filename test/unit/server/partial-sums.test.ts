@@ -120,6 +120,17 @@ describe("nobody is counted twice or left out", () => {
     expect([...kinds]).toEqual(expect.arrayContaining(["fit", "collect"]));
   });
 
+  it("if a client's update has a value that is too large", async () => {
+    const launcher = tinyLauncher({
+      async fit(fit) {
+        const update = await fit.train();
+        return fit.clientId === "c3" ? { ...update, rows: update.rows.fill(fit.round === 1 ? 65 : Number.NaN, 2, 3) } : update;
+      },
+    });
+    const workers = { count: 1, devices: ["cpu" as const] };
+    expect(await bytesOf({ launcher, workers, partialSums: true })).toEqual(await bytesOf({ launcher, workers, partialSums: false }));
+  });
+
   it("if a client ends its worker at each of many attempts", async () => {
     const reportedWith = async (partialSums: boolean) => {
       const name = `poison-${partialSums}`;
