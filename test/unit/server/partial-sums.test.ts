@@ -222,6 +222,31 @@ it.each([false, true])("what a round needed is let go after it, with partial sum
   await federate(tinyRun({ runsDir: root, name, ...small, rounds: 8, partialSums, strategy: { aggregation } })).result;
 });
 
+describe("an own aggregation that adds up, but wrongly, ends the run with an error that names it", () => {
+  const whole = segmentWise();
+  const returning = (changes: object): Aggregation => ({
+    ...whole,
+    policy: { name: "mine" },
+    begin(context) {
+      const inner = whole.begin(context);
+      return { ...inner, partialSums: { ...inner.partialSums, ...changes } } as ReturnType<Aggregation["begin"]>;
+    },
+  });
+  it.each<[string, object, string]>([
+    ["a weight of 0", { weigh: () => 0 }, "mine's weigh() of client"],
+    ["a weight that is no number", { weigh: () => Number.NaN }, "mine's weigh() of client"],
+    ["no weight", { weigh: () => {} }, "mine's weigh() of client"],
+    ["a promise of a weight", { weigh: async () => 1 }, "mine's weigh() of client"],
+    ["a resolution that is no power of two", { resolution: 1000 }, "mine's begin() of round 1"],
+    ["no largest value", { largestValue: Number.NaN }, "mine's begin() of round 1"],
+    ["no merge", { merge: undefined }, "mine's begin() of round 1"],
+  ])("%s", async (name, changes, subject) => {
+    const strategy = { aggregation: returning(changes) };
+    const run = federate(tinyRun({ runsDir: root, name: name.replaceAll(" ", "-"), ...small, strategy }));
+    await expect(run.result).rejects.toMatchObject({ kind: "run", message: expect.stringContaining(subject) });
+  });
+});
+
 /** Interrupts a run at its nth event in training. Resolves with whether it ended before. */
 async function leaveAt(run: AsyncIterable<RunEvent>, interruption: AbortController, n: number): Promise<boolean> {
   let events = 0;
