@@ -76,6 +76,9 @@ class Pool implements WorkerPool {
     } catch (error) {
       signal.throwIfAborted();
       if (!isServing(worker.status())) return undefined;
+      const { identity, id } = task;
+      if (!(error instanceof InterruptedError))
+        this.#options.listener?.failure?.({ task: identity, taskId: id, attempt: 1, workerId, error: error as Error, willRetry: false });
       throw error;
     }
   }

@@ -723,3 +723,19 @@ test("a worker is asked for a sum before later grants, even if a task must be se
   await closed(pool);
   await ends;
 });
+
+test("a task for one worker that fails is reported as failed, and its error is thrown", async () => {
+  const script = async (worker: ScriptedWorker) => {
+    worker.hello();
+    const { task_id, attempt } = await worker.expect("collect");
+    const error = { kind: "failed", message: "MemoryError", traceback: "", problems: [] };
+    worker.send({ type: "failure", task_id, attempt, error });
+  };
+  const { pool, failures } = setUp({ script, count: 1 });
+  await pool.start();
+  const request = { type: "collect", basis: { round: 1, adapter: "a", resolution: 1 }, dtype: "F64" } as const;
+  const sum = pool.runOn<"collect">("w0", { ...named({ kind: "collect", round: 1, part: 1 }), request });
+  await expect(sum).rejects.toThrow("MemoryError");
+  expect(failures).toMatchObject([{ taskId: "round-1/collect/1", attempt: 1, workerId: "w0", willRetry: false }]);
+  await closed(pool);
+});
