@@ -80,13 +80,17 @@ export class HeldUpdates {
   #watch(workerId: string): void {
     if (this.#watched.has(workerId)) return;
     this.#watched.add(workerId);
-    orAborted(this.#options.pool.ended(workerId), this.#closing.signal).then(
-      () => {
-        this.#watched.delete(workerId);
-        this.#lose(this.#take(workerId));
-      },
-      () => {},
-    );
+    void this.#loseAtEnd(workerId);
+  }
+
+  async #loseAtEnd(workerId: string): Promise<void> {
+    try {
+      await orAborted(this.#options.pool.ended(workerId), this.#closing.signal);
+    } catch {
+      return;
+    }
+    this.#watched.delete(workerId);
+    this.#lose(this.#take(workerId));
   }
 
   #collect(workerId: string): void {

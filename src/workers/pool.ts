@@ -85,7 +85,7 @@ class Pool implements WorkerPool {
 
   grant(workerId: string, { task_id, attempt }: Pick<Reply<"fit">["message"], "task_id" | "attempt">, weight: number | null): void {
     // Not before the request for an earlier sum, which waits for a task that is being sent.
-    this.#supervisor.worker(workerId)?.tellInTurn({ ...SESSION, type: "grant", task_id, attempt, weight });
+    this.#supervisor.worker(workerId)?.tell({ ...SESSION, type: "grant", task_id, attempt, weight }, { isInTurn: true });
   }
 
   async ended(workerId: string): Promise<void> {
