@@ -95,13 +95,16 @@ const partialSumsOfMeans: Rule = {
     if (!partialSums) return;
     const spec = aggregationSpecOf(aggregation);
     const robust = spec?.name === "segment-wise" ? spec.robust?.name : undefined;
+    const needsAll = robust !== undefined && robust !== "clip";
     const revises = typeof rankAssignment === "function" && "revise" in rankAssignment && rankAssignment.revise !== undefined;
-    const addsUp = spec ? !NEEDS_EACH.includes(spec.name) : (aggregation as Aggregation | undefined)?.addsUp === true;
+    const { begin, addsUp, readsSpool } = (aggregation ?? {}) as Partial<Aggregation>;
+    const isFromProgram = typeof begin === "function";
+    const takesSums = isFromProgram ? addsUp === true && !readsSpool : spec !== undefined && !NEEDS_EACH.includes(spec.name);
     const reasons = [
       recordUpdates && "record_updates: true",
       (revises || rankSpecOf(rankAssignment)?.name === "self-pruning") && "a rank assignment that revises ranks",
-      robust !== undefined && robust !== "clip" && `robust: ${robust}`,
-      !addsUp && `the aggregation${` ${aggregationName(aggregation)}`.trimEnd()}`,
+      needsAll && `robust: ${robust}`,
+      !takesSums && !needsAll && `the aggregation${` ${aggregationName(aggregation)}`.trimEnd()}`,
     ].filter((reason) => reason !== false);
     if (reasons.length > 0) report(["partialSums"], `cannot be combined with what needs every update: ${reasons.join(", ")}`);
   },

@@ -6,7 +6,7 @@ import { encodedBytes, INTEGER_DTYPES, type IntegerDtype } from "../tensor/encod
 import type { EncodedIntegers } from "../tensor/integers.ts";
 import { parseJson } from "../base/json.ts";
 import type { Payload } from "../workers/task.ts";
-import { readTensors, requireChecksum, writeChecked } from "./checked-file.ts";
+import { readHeader, readTensors, requireChecksum, writeChecked } from "./checked-file.ts";
 
 /*
  * A partial sum on disk: a safetensors file with the integers that a worker sent, as bytes, and the answers of the fits that
@@ -47,6 +47,16 @@ export async function writeSum(file: string, basis: Basis, { workerId, fits, pay
   const described = contents.map(([name, bytes]) => [name, { dtype: "U8", shape: [bytes.length], bytes }] as const);
   const dtypes = JSON.stringify(Object.fromEntries(tensors.map(([name, { dtype }]) => [name, dtype])));
   await writeChecked(file, dtypes, new Map(described), { ...asText(basis), worker_id: workerId, dtypes } satisfies Omit<Metadata, "crc32">);
+}
+
+/** The round of a sum, read from the file's header; undefined if the file is something else or incomplete. */
+export function readRound(file: string): string | undefined {
+  try {
+    return metadataSchema.safeParse(readHeader(file).metadata).data?.round;
+  } catch (cause) {
+    if (cause instanceof RefusedError) return undefined;
+    throw cause;
+  }
 }
 
 /** Reads a sum. Throws a RefusedError if it is missing, damaged, or does not belong to this round. */

@@ -8,7 +8,7 @@ import type { Reply } from "../workers/task.ts";
 import { writingError } from "./durable-file.ts";
 import { isThere, readingError } from "../base/read-file.ts";
 import { removeQuietly } from "./checked-file.ts";
-import { type ArrivedSum, readSum, writeSum } from "./sum-file.ts";
+import { type ArrivedSum, readRound, readSum, writeSum } from "./sum-file.ts";
 import { type FitOrigin, type FoundFit, readFit, readOwner, type StoredFit, writeFit } from "./update-file.ts";
 
 /*
@@ -33,7 +33,7 @@ export interface RoundUpdates {
   restore(client: SeededClient, take: (found: FoundFit) => Promise<unknown>): Promise<Reply<"fit"> | undefined>;
   /** Writes an update completely before this resolves; undefined if there is no room for it, or training again is faster. */
   keep(client: SeededClient, reply: Reply<"fit">): Promise<StoredFit | undefined>;
-  /** Passes every partial sum with this resolution found on disk to `take`. One that `take` refuses is removed. */
+  /** Passes every partial sum of this round found on disk, if it has this resolution, to `take`. One that `take` refuses is removed. */
   restoreSums(resolution: number, take: (sum: ArrivedSum) => Promise<unknown>): Promise<void>;
   /** Like `keep`, for a partial sum. Resolves with a function that removes it again. */
   keepSum(resolution: number, sum: ArrivedSum): Promise<(() => void) | undefined>;
@@ -88,10 +88,7 @@ class Round implements RoundUpdates {
     this.#target = target;
     this.#from = from;
     this.#found = found;
-    this.#foundSums = updatesIn(options.folder)
-      .filter((name) => name.startsWith(SUM))
-      .toSorted()
-      .map((name) => path.join(options.folder, name));
+    this.#foundSums = findSums(options.folder, from.round);
     this.#occupied = new Set([...found.values(), ...this.#foundSums]);
   }
 
@@ -214,16 +211,25 @@ function findUpdates(folder: string, round: number): ReadonlyMap<string, string>
   for (const searched of [folder, path.join(folder, `${round}`)]) {
     for (const name of updatesIn(searched)) {
       const file = path.join(searched, name);
-      const owner = ownerOf(file);
+      const owner = whatIsIn(file, readOwner);
       if (owner?.round === `${round}`) found.set(owner.clientId, file);
     }
   }
   return found;
 }
 
-function ownerOf(file: string): ReturnType<typeof readOwner> {
+/** Files that hold partial sums of a round. */
+function findSums(folder: string, round: number): readonly string[] {
+  const files = updatesIn(folder).filter((name) => name.startsWith(SUM));
+  return files
+    .toSorted()
+    .map((name) => path.join(folder, name))
+    .filter((file) => whatIsIn(file, readRound) === `${round}`);
+}
+
+function whatIsIn<T>(file: string, read: (file: string) => T): T {
   try {
-    return readOwner(file);
+    return read(file);
   } catch (cause) {
     throw readingError(file, cause);
   }

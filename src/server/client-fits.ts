@@ -75,17 +75,21 @@ export class ClientFits {
     if (!this.#listener.closing.aborted) this.#held?.collectAll();
   }
 
-  /** Resolves once everything that has arrived is counted or refused. */
+  /** Resolves once everything that has arrived is counted or refused; nothing may arrive after that. */
   async settled(): Promise<void> {
     await Promise.allSettled(this.#counting);
+    this.#held?.close();
   }
 
-  /** Counts the partial sums that an interrupted run of this round has left. */
+  /** Counts the partial sums that an interrupted run of this round has left, until the round is closed. */
   async restoreSums(): Promise<void> {
     const { partialSums } = this.#sum;
     if (!partialSums) return;
-    const answered = async ({ fits }: ArrivedSum) => void (this.#unanswered -= fits.length);
-    const take = (sum: ArrivedSum) => this.#merge(sum, async () => {}, true).then(() => answered(sum));
+    const take = async (sum: ArrivedSum) => {
+      if (this.#listener.closing.aborted) return;
+      await this.#merge(sum, async () => {}, true);
+      this.#unanswered -= sum.fits.length;
+    };
     await this.#input.updates.restoreSums(partialSums.resolution, take);
   }
 

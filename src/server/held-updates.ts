@@ -1,5 +1,7 @@
+import { setMaxListeners } from "node:events";
 import { RefusedError } from "../errors.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
+import { orAborted } from "../base/abort.ts";
 import { createDeferred, type Deferred } from "../base/deferred.ts";
 import type { WorkerMessageOf } from "../protocol/messages.ts";
 import type { ArrivedSum, Basis } from "../records/sum-file.ts";
@@ -11,7 +13,7 @@ export interface HeldOptions {
   readonly pool: WorkerPool;
   readonly basis: Basis;
   readonly layout: AdapterLayout;
-  /** A worker is asked for its sum once it holds this many updates. */
+  /** A worker is asked for its sum once it holds this many updates; fewer after a worker has ended with some. */
   readonly every: number;
   readonly encoding: "f64" | "packed";
   /** Counts all members of a sum, or throws a RefusedError and counts none. */
@@ -36,10 +38,16 @@ export class HeldUpdates {
   readonly #members = new Map<string, readonly Member[]>();
   /** Workers whose end is awaited. */
   readonly #watched = new Set<string>();
+  /** Aborted once nobody waits for an update any more: a worker, which lives on, must not keep what the round needed. */
+  readonly #closing = new AbortController();
   #collections = 0;
+  /** A worker is asked for its sum once it holds this many updates: fewer after each death. */
+  #every: number;
 
   constructor(options: HeldOptions) {
     this.#options = options;
+    this.#every = options.every;
+    setMaxListeners(0, this.#closing.signal);
   }
 
   /** Has the worker of a reply add its update to its sum. Resolves once that sum has arrived; rejects if it is refused. */
@@ -49,7 +57,7 @@ export class HeldUpdates {
     const members = [...(this.#members.get(workerId) ?? []), member];
     this.#members.set(workerId, members);
     this.#watch(workerId);
-    if (members.length >= this.#options.every) this.#collect(workerId);
+    if (members.length >= this.#every) this.#collect(workerId);
     return member.fate.promise;
   }
 
@@ -63,21 +71,43 @@ export class HeldUpdates {
     for (const workerId of this.#members.keys()) this.#collect(workerId);
   }
 
+  /** Ends the round: what has not arrived does not count. */
+  close(): void {
+    // An error would hold on to this, by its stack.
+    this.#closing.abort("the round has ended");
+  }
+
   #watch(workerId: string): void {
     if (this.#watched.has(workerId)) return;
     this.#watched.add(workerId);
-    void this.#options.pool.ended(workerId).then(() => settle(this.#take(workerId), "lost"));
+    void this.#loseAtEnd(workerId);
+  }
+
+  async #loseAtEnd(workerId: string): Promise<void> {
+    try {
+      await orAborted(this.#options.pool.ended(workerId), this.#closing.signal);
+    } catch {
+      return;
+    }
+    this.#watched.delete(workerId);
+    this.#lose(this.#take(workerId));
   }
 
   #collect(workerId: string): void {
     const members = this.#take(workerId);
     if (members.length === 0) return;
     this.#arrival(workerId, members).then(
-      (fate) => settle(members, fate),
+      (fate) => (fate === "lost" ? this.#lose(members) : settle(members, fate)),
       (error: unknown) => {
         for (const { fate } of members) fate.reject(error);
       },
     );
+  }
+
+  /** A client that ends its workers must not cost others their updates at each of its attempts. */
+  #lose(members: readonly Member[]): void {
+    if (members.length > 0) this.#every = Math.max(1, Math.floor(this.#every / 4));
+    settle(members, "lost");
   }
 
   #take(workerId: string): readonly Member[] {

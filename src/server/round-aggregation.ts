@@ -14,7 +14,7 @@ import { deriveSeed } from "../base/rng.ts";
 import { inTurns } from "../base/turns.ts";
 import type { Reply } from "../workers/task.ts";
 import { distribute } from "../strategy/validate-policy-output.ts";
-import { requireAccumulator, requireAggregate, requirePartialSums } from "../strategy/validate-policy-output.ts";
+import { requireAccumulator, requireAggregate, requirePartialSums, requireWeight } from "../strategy/validate-policy-output.ts";
 import type { StoredFit } from "../records/update-file.ts";
 import { WIRE_DTYPES } from "../config/wire-specs.ts";
 
@@ -98,8 +98,11 @@ export function openRound({ round, config, layout, global, state, selected }: Op
     partialSums,
     weigh(client, message) {
       validateClaim({ layout, client: { id: client.id, r: client.r, n: client.size }, reply: message });
-      const weigh = () => partialSums?.weigh(heldUpdate(client, message)) ?? 0;
-      return callPolicy(`${name}'s weigh() of client ${client.id} in round ${round}`, weigh);
+      const subject = `${name}'s weigh() of client ${client.id} in round ${round}`;
+      return requireWeight(
+        subject,
+        callPolicy(subject, () => partialSums?.weigh(heldUpdate(client, message))),
+      );
     },
     async merge(clients, { fits, payload: { rows = NO_INTEGERS, dense = NO_INTEGERS } }) {
       const members = clients.map((client, index) => heldUpdate(client, fits[index] as Fitted));

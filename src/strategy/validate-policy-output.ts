@@ -61,10 +61,22 @@ export function requireAccumulator(subject: string, accumulator: Accumulator | u
 
 /** Throws RunFailedError unless begin() of an aggregation that `addsUp` returned something that takes partial sums. */
 export function requirePartialSums(subject: string, { partialSums }: Accumulator): PartialSums {
-  if (partialSums && partialSums.resolution > 0 && typeof partialSums.merge === "function") return partialSums;
-  throw new RunFailedError(
-    `${subject} must return an object with partialSums, since the aggregation addsUp; returned ${describeGiven(partialSums)}`,
-  );
+  const { resolution = 0, largestValue = 0, needsNorm, weigh, merge } = partialSums ?? ({} as Partial<PartialSums>);
+  const isComplete = typeof needsNorm === "boolean" && typeof weigh === "function" && typeof merge === "function";
+  const isPowerOfTwo = isAboveZero(resolution) && 2 ** Math.round(Math.log2(resolution)) === resolution;
+  if (partialSums && isComplete && isPowerOfTwo && isAboveZero(largestValue)) return partialSums;
+  const expected = "an object with partialSums { resolution, a power of two; largestValue, above 0; needsNorm, weigh(), merge() }";
+  throw new RunFailedError(`${subject} must return ${expected}, since the aggregation addsUp; returned ${describeGiven(partialSums)}`);
+}
+
+/** Throws RunFailedError unless an update got a weight that its worker can multiply it by. */
+export function requireWeight(subject: string, weight: number | undefined): number {
+  if (isAboveZero(weight)) return weight;
+  throw new RunFailedError(`${subject} must return a number above 0, returned ${describeGiven(weight)}`);
+}
+
+function isAboveZero(value: unknown): value is number {
+  return typeof value === "number" && value > 0 && value < Infinity;
 }
 
 /** Whether the journal can be read with this entry. */

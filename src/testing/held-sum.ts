@@ -16,20 +16,27 @@ interface Sum {
 /** The partial sum of a worker: updates that it holds until they are granted, and the sum of those that were. */
 export class HeldSum {
   readonly #basis: Spec["basis"];
+  readonly #largest: number;
   readonly #waiting = new Map<string, readonly Tensor<Float32Array>[]>();
   #members: WorkerMessageOf<"collected">["members"] = [];
   #sums = new Map<Tensor["name"], Sum>();
 
-  constructor({ basis }: Spec) {
+  constructor({ basis, largest }: Spec) {
     this.#basis = basis;
+    this.#largest = largest;
   }
 
   isOf(basis: Spec["basis"]): boolean {
     return JSON.stringify(basis) === JSON.stringify(this.#basis);
   }
 
-  /** Keeps an update until it is granted, and returns its norm. */
+  /** Keeps an update until it is granted, and returns its norm. Throws a RefusedError if it has a value that is too large. */
   hold(task: ControllerMessageOf<"fit">, update: readonly Tensor<Float32Array>[]): number {
+    for (const { name, values } of update) {
+      const index = values.findIndex((value) => !(Math.abs(value) <= this.#largest));
+      const expected = `a finite number of at most ${this.#largest} in size`;
+      if (index >= 0) throw new RefusedError(`the update of client ${task.client_id}: ${name}[${index}]`, expected, `${values[index]}`);
+    }
     this.#waiting.set(keyOf(task), update);
     return Math.sqrt(update.flatMap(({ values }) => [...values]).reduce((sum, value) => sum + value * value, 0));
   }

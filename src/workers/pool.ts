@@ -76,12 +76,16 @@ class Pool implements WorkerPool {
     } catch (error) {
       signal.throwIfAborted();
       if (!isServing(worker.status())) return undefined;
+      const { identity, id } = task;
+      if (!(error instanceof InterruptedError))
+        this.#options.listener?.failure?.({ task: identity, taskId: id, attempt: 1, workerId, error: error as Error, willRetry: false });
       throw error;
     }
   }
 
   grant(workerId: string, { task_id, attempt }: Pick<Reply<"fit">["message"], "task_id" | "attempt">, weight: number | null): void {
-    this.#supervisor.worker(workerId)?.tell({ ...SESSION, type: "grant", task_id, attempt, weight });
+    // Not before the request for an earlier sum, which waits for a task that is being sent.
+    this.#supervisor.worker(workerId)?.tell({ ...SESSION, type: "grant", task_id, attempt, weight }, { isInTurn: true });
   }
 
   async ended(workerId: string): Promise<void> {
@@ -137,6 +141,8 @@ class Pool implements WorkerPool {
     const cancel = () => lease.worker.cancel(task.id);
     signal?.addEventListener("abort", cancel, { once: true });
     try {
+      // What it may end must not be a sum that it was asked for.
+      if (exclusive) await lease.worker.idle();
       signal?.throwIfAborted();
       const reply = await lease.worker.run(task, number);
       if (reply) await lookAt(task, reply, this.#interruption.signal);

@@ -43,6 +43,13 @@ export class TaskSender {
     return sending;
   }
 
+  /** Sends a message without tensors after earlier tasks. */
+  sendInTurn(message: ControllerMessage): Promise<void> {
+    const sending = this.#last.then(() => this.#send(message));
+    this.#last = sending.catch(() => {});
+    return sending;
+  }
+
   giveCredit(bytes: number): void {
     this.#credit.give(bytes);
   }

@@ -45,6 +45,8 @@ export class Worker {
   #status: WorkerStatus;
   /** Resolves with the reason once the process is gone; undefined if it was asked to stop. Never rejects. */
   readonly ended: Promise<WorkerError | undefined>;
+  /** Resolves once it has answered the tasks that it has now, or is gone. */
+  readonly idle = () => Promise.allSettled(this.#inFlight.all().map(({ reply }) => reply));
 
   /** Launches it. Calls `onStatus` on every change. */
   constructor(place: Place, settings: WorkerSettings & Omit<Receiving, "borrow">, onStatus: (status: WorkerStatus) => void) {
@@ -157,10 +159,9 @@ export class Worker {
 
   /** Ends the process at once, for this reason. */
   kill(problem: string, options?: ErrorOptions): void {
-    const { state } = this.#status;
-    if (state === "stopped" || state === "failed") return;
+    if (this.#status.state === "stopped" || this.#status.state === "failed") return;
     this.#fatal ??= { problem, options };
-    if (state !== "stopping") this.#enter("failed", problem);
+    if (this.#status.state !== "stopping") this.#enter("failed", problem);
     this.#process.kill();
   }
 
@@ -171,7 +172,6 @@ export class Worker {
     this.#watchdog.clear();
     clearTimeout(this.#grace);
     this.#enter(isStopped ? "stopped" : "failed", isStopped ? "stopped" : problem);
-
     const isUncertain = !this.#inFlight.isCertain();
     const error = await endError(problem, { workerId: this.id, exit, fatal: this.#fatal, isUncertain, logPath: this.#logPath });
     const reason = isStopped ? new InterruptedError(`worker ${this.id} was stopped`) : error;
@@ -244,7 +244,7 @@ export class Worker {
   }
 
   /** For messages that a dead worker does not need: its exit, or its missing heartbeats, will report it. */
-  tell(message: ControllerMessage): void {
-    void this.#send(message).catch(() => {});
+  tell(message: ControllerMessage, { isInTurn = false } = {}): void {
+    void (isInTurn ? this.#sender.sendInTurn(message) : this.#send(message)).catch(() => {});
   }
 }

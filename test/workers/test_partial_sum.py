@@ -52,6 +52,22 @@ def test_a_sum_starts_at_zero_after_it_was_collected():
         assert (collected.members, integers(payload)) == ([Member(client, 1)], [1024])
 
 
+def test_a_sum_starts_at_zero_even_if_the_last_one_could_not_be_sent(monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    total = PartialSum(BASIS)
+    total.hold(task("a"), update([1.0], [2.0]), SPEC)
+    total.grant(Grant("a", 1, 1.0))
+    with monkeypatch.context() as patched, pytest.raises(MemoryError):
+        patched.setattr("prelort_worker.training.partial_sum.encode_integers", fail)
+        total.collect(COLLECT)
+    total.hold(task("a", 2), update([1.0]), SPEC)
+    total.grant(Grant("a", 2, 1.0))
+    collected, payload = total.collect(COLLECT)
+    assert (collected.members, integers(payload)) == ([Member("a", 2)], [1024])
+
+
 def test_an_update_that_was_not_granted_or_refused_or_granted_twice_is_not_in_the_sum():
     total = PartialSum(BASIS)
     for client in ("a", "b", "c"):

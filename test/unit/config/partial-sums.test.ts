@@ -5,6 +5,7 @@ import { afterAll, expect, it } from "vitest";
 import { buildAggregation, validateRun } from "../../../src/config/build.ts";
 import { loadConfig } from "../../../src/config/load.ts";
 import { aggregationSpec } from "../../../src/config/policy-specs.ts";
+import { withServerOptimizer, withUpdateBound } from "../../../src/index.ts";
 import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
 import { selfPruningRanks } from "../../../src/strategy/ranks/self-pruning.ts";
 import { tinyRun } from "../../../src/testing/index.ts";
@@ -67,7 +68,11 @@ it("a program's own policies are checked likewise", async () => {
     const { launcher: _, ...options } = tinyRun({ runsDir: folder, partialSums: true, strategy });
     return validateRun(options);
   };
-  expect(await issuesOf(run({ aggregation: own }))).toEqual([issue("partialSums", ["aggregation"])]);
+  const needing = [own, { ...own, policy: { name: "fedit" } }, { ...segmentWise(), readsSpool: true }];
+  for (const aggregation of needing) expect(await issuesOf(run({ aggregation }))).toEqual([issue("partialSums", ["aggregation"])]);
+  const median = segmentWise({ robust: { name: "median" } });
+  for (const aggregation of [median, withUpdateBound(median), withServerOptimizer(median, { name: "momentum" })])
+    expect(await issuesOf(run({ aggregation }))).toEqual([issue("partialSums", ["median"])]);
   expect(
     await issuesOf(run({ rankAssignment: selfPruningRanks({ ranks: Array.from({ length: 8 }, () => 8), penalty: 0.1 }) })),
   ).toHaveLength(1);

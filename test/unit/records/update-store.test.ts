@@ -4,6 +4,7 @@ import path from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { PROTOCOL_VERSION } from "../../../src/protocol/limits.ts";
 import type { WorkerMessageOf } from "../../../src/protocol/messages.ts";
+import type { ArrivedSum } from "../../../src/records/sum-file.ts";
 import { createUpdateStore, readRecordedFit } from "../../../src/records/update-store.ts";
 import { asFloat32, type Dtype, type Encoded, encodedBytes } from "../../../src/tensor/encoded.ts";
 import type { Reply } from "../../../src/workers/task.ts";
@@ -218,4 +219,50 @@ test("updates of clients with ids longer than a file name may be are each record
     const { reply } = await readRecordedFit(folder, id, { round: 1, adapter, seed: "5" });
     expect(reply.payload.rows?.length).toBe(index + 2);
   }
+});
+
+describe("the partial sums of an interrupted round", () => {
+  const sumOf = (clientId: string, byte: number): ArrivedSum => {
+    const bytes = new Uint8Array(5).fill(byte);
+    return { workerId: "w0", fits: [fitOf(clientId, small()).message], payload: { rows: { dtype: "I40", length: 1, bytes } } };
+  };
+  const found = async (round: number, resolution = 4) => {
+    const sums: ArrivedSum[] = [];
+    const opened = await store().open(round, adapter);
+    await opened.restoreSums(resolution, async (sum) => void sums.push(sum));
+    return sums;
+  };
+  const sumFiles = () => readdirSync(folder).filter((name) => name.startsWith("sum-"));
+
+  test("are restored as they arrived", async () => {
+    const opened = await store().open(1, adapter);
+    for (const [index, client] of ["a", "b"].entries()) await opened.keepSum(4, sumOf(client, index));
+    expect(await found(1)).toEqual([sumOf("a", 0), sumOf("b", 1)]);
+  });
+
+  test("are removed, and do not count, with another resolution, or damaged", async () => {
+    const opened = await store().open(1, adapter);
+    await opened.keepSum(4, sumOf("a", 0));
+    expect(await found(1, 8)).toEqual([]);
+    expect(sumFiles()).toEqual([]);
+    await opened.keepSum(4, sumOf("b", 0));
+    const [name = ""] = sumFiles();
+    const bytes = readFileSync(path.join(folder, name));
+    bytes[bytes.length - 1] = 1 ^ (bytes.at(-1) ?? 0);
+    writeFileSync(path.join(folder, name), bytes);
+    expect(await found(1)).toEqual([]);
+    expect(sumFiles()).toEqual([]);
+  });
+
+  test("are neither read nor removed by the next round, which overwrites them", async () => {
+    const first = await store().open(1, adapter);
+    for (const client of ["a", "b"]) await first.keepSum(4, sumOf(client, 0));
+    const files = sumFiles();
+    const second = await store().open(2, adapter);
+    await second.restoreSums(4, () => expect.unreachable());
+    expect(sumFiles()).toEqual(files);
+    for (const client of ["c", "d"]) await second.keepSum(4, sumOf(client, 0));
+    expect(sumFiles()).toEqual(files);
+    expect((await found(2)).map(({ fits }) => fits[0]?.client_id)).toEqual(["c", "d"]);
+  });
 });

@@ -67,6 +67,25 @@ describe("a worker's granted updates", () => {
     expect(await Promise.all(fates)).toEqual(["counted", "counted", "lost"]);
   });
 
+  it("are lost with their worker even if it had ended, with others, before they were granted", async () => {
+    const updates = held(8);
+    gone.resolve();
+    expect(await updates.grant(fit("a"), 1)).toBe("lost");
+    expect(await updates.grant(fit("b"), 1)).toBe("lost");
+  });
+
+  it("are asked for earlier after some were lost", async () => {
+    const updates = held(8);
+    const lost = [updates.grant(fit("a"), 1), updates.grant(fit("b"), 1)];
+    gone.resolve();
+    expect(await Promise.all(lost)).toEqual(["lost", "lost"]);
+    gone = createDeferred<void>();
+    members = [];
+    const fates = [updates.grant(fit("a"), 1), updates.grant(fit("b"), 1)];
+    expect(await Promise.all(fates)).toEqual(["counted", "counted"]);
+    expect(accepted).toEqual([["a", "b"]]);
+  });
+
   it.each<[string, () => object]>([
     ["lacks a granted update", () => ({ members: [{ task_id: "round-2/fit/a", attempt: 1 }] })],
     ["has one that was not granted", () => ({ members: [...members, { task_id: "round-2/fit/x", attempt: 1 }] })],

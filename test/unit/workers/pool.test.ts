@@ -2,6 +2,7 @@ import { setImmediate } from "node:timers/promises";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { createDeferred } from "../../../src/base/deferred.ts";
 import { InterruptedError, RefusedError, RunFailedError, WorkerError } from "../../../src/errors.ts";
+import { CREDIT_BYTES } from "../../../src/protocol/limits.ts";
 import { decode } from "../../../src/tensor/encoded.ts";
 import { createWorkerPool, type PoolOptions } from "../../../src/workers/pool.ts";
 import { named, type Reply, type Task, type TaskFailure, type WorkerPool } from "../../../src/workers/task.ts";
@@ -696,4 +697,45 @@ describe("the end of a pool", () => {
   test("resolves at once before its start", async () => {
     await setUp().pool.close();
   });
+});
+
+test("a worker is asked for a sum before later grants, even if a task must be sent first", async () => {
+  const seen: string[] = [];
+  const script = async (worker: ScriptedWorker) => {
+    worker.hello();
+    for (;;) {
+      const { type } = await worker.next();
+      if (type !== "chunk") seen.push(type);
+    }
+  };
+  const { pool, launched } = setUp({ script, count: 1 });
+  await pool.start();
+  // More than may be sent without credit.
+  const payload = { r: 1, rows: new Float32Array(CREDIT_BYTES / 2), dense: new Float32Array() };
+  const replies = [pool.run(fitTask("large", { payload }))];
+  await eventually(() => expect(seen).toEqual(["fit"]));
+  const request = { type: "collect", basis: { round: 1, adapter: "a", resolution: 1 }, dtype: "F64" } as const;
+  const sum = pool.runOn<"collect">("w0", { ...named({ kind: "collect", round: 1, part: 1 }), request });
+  pool.grant("w0", { task_id: "round-1/fit/a", attempt: 1 }, 1);
+  launched[0]?.send({ type: "credit", bytes: CREDIT_BYTES });
+  await eventually(() => expect(seen).toEqual(["fit", "end", "collect", "grant"]));
+  const ends = Promise.allSettled([...replies, sum]);
+  await closed(pool);
+  await ends;
+});
+
+test("a task for one worker that fails is reported as failed, and its error is thrown", async () => {
+  const script = async (worker: ScriptedWorker) => {
+    worker.hello();
+    const { task_id, attempt } = await worker.expect("collect");
+    const error = { kind: "failed", message: "MemoryError", traceback: "", problems: [] };
+    worker.send({ type: "failure", task_id, attempt, error });
+  };
+  const { pool, failures } = setUp({ script, count: 1 });
+  await pool.start();
+  const request = { type: "collect", basis: { round: 1, adapter: "a", resolution: 1 }, dtype: "F64" } as const;
+  const sum = pool.runOn<"collect">("w0", { ...named({ kind: "collect", round: 1, part: 1 }), request });
+  await expect(sum).rejects.toThrow("MemoryError");
+  expect(failures).toMatchObject([{ taskId: "round-1/collect/1", attempt: 1, workerId: "w0", willRetry: false }]);
+  await closed(pool);
 });

@@ -83,11 +83,13 @@ class PartialSum:
     def collect(self, task: Collect) -> tuple[Collected, Payload]:
         if task.basis != self.basis:
             raise ValueError(f"the basis of a partial sum: expected {self.basis}, got {task.basis}")
+        # Even if this fails: its clients will train again, and the next sum must be without them.
+        members, sums, shape = self.members, self.integers, self.shape
+        self.members, self.integers, self.shape = [], {}, (0, 0)
         payload: dict[TensorName, Tensor] = {}
-        for name, integers in self.integers.items():
+        for name, integers in sums.items():
             data, dtype = encode_integers(integers, task.dtype == "packed")
-            payload[name] = Tensor(self.shape if name == "rows" else (len(integers),), data.data, dtype)
-        members, self.members, self.integers, self.shape = self.members, [], {}, (0, 0)
+            payload[name] = Tensor(shape if name == "rows" else (len(integers),), data.data, dtype)
         return Collected(task.task_id, task.attempt, task.basis, members, []), payload
 
     def _add(self, name: TensorName, tensor: Tensor, factor: float) -> None:
