@@ -2,19 +2,22 @@ import { crc32 } from "node:zlib";
 import type { Adapter } from "../adapter/adapter.ts";
 import { type EncodedAdapter, encodingOf } from "../adapter/encoded-adapter.ts";
 import { RefusedError } from "../errors.ts";
-import { type Dtype, type Encoded, encodedBytes } from "../tensor/encoded.ts";
+import { type Encoded, encodedBytes } from "../tensor/encoded.ts";
 import { CHUNK_BYTES } from "./limits.ts";
-import type { TensorDescriptor } from "./fields.ts";
+import type { TableDescriptor, TensorDescriptor } from "./fields.ts";
+
+/** What travels as tensors. */
+type Announced = TensorDescriptor | TableDescriptor;
 
 /** The content of a `chunk` message without its envelope. */
 export interface Chunk {
-  readonly tensor: TensorDescriptor["name"];
+  readonly tensor: Announced["name"];
   readonly offset: number;
   readonly data: Uint8Array;
 }
 
 /** Shapes that received tensors must have, by name; "any" accepts the announced shape, up to 4 GiB a tensor. */
-export type ExpectedShapes = Readonly<Partial<Record<TensorDescriptor["name"], readonly number[]>>> | "any";
+export type ExpectedShapes = Readonly<Partial<Record<Announced["name"], readonly number[]>>> | "any";
 
 /** Assembles tensors from their chunks, or from shared memory. Every method throws a RefusedError for invalid input. */
 export interface Assembler {
@@ -24,8 +27,10 @@ export interface Assembler {
   /** Reads all tensors at once: `borrow` fills the memory that it is given. */
   copy(borrow: Borrow): Promise<void>;
   /** Returns the tensors; all bytes must have arrived and the checksums must match. */
-  finish(): Partial<Record<TensorDescriptor["name"], Encoded>>;
+  finish(): ReceivedTensors;
 }
+
+export type ReceivedTensors = Readonly<Partial<Record<TensorDescriptor["name"], Encoded> & Record<TableDescriptor["name"], Encoded<"U8">>>>;
 
 /** Fills memory from the locations that the sender gave for all tensors of one message. */
 export type Borrow = (tensors: readonly Borrowed[]) => Promise<void>;
@@ -37,7 +42,7 @@ export interface Borrowed {
 
 export interface AssemblerOptions {
   /** The dtype of every tensor; any other is refused. */
-  readonly dtype?: Dtype | undefined;
+  readonly dtype?: Announced["dtype"] | undefined;
   /** Returns memory with any content; whoever gets the tensors owns it. */
   readonly allocate?: (bytes: number) => Uint8Array;
 }
@@ -103,7 +108,7 @@ export function* splitTensors(adapter: Adapter, chunkBytes: number = CHUNK_BYTES
  * exactly: a shape that would broadcast is wrong, too.
  */
 export function createAssembler(
-  descriptors: readonly TensorDescriptor[],
+  descriptors: readonly Announced[],
   expected: ExpectedShapes,
   { dtype = "F32", allocate = (bytes) => new Uint8Array(bytes) }: AssemblerOptions = {},
 ): Assembler {
@@ -145,14 +150,14 @@ export function createAssembler(
           const { name, dtype, shape } = part.descriptor;
           return [name, { dtype, length: sizeOf(shape), bytes: memoryOf(part) }];
         }),
-      );
+      ) as ReceivedTensors;
     },
   };
 }
 
 /** A tensor on its way. */
 interface Arriving {
-  readonly descriptor: TensorDescriptor;
+  readonly descriptor: Announced;
   /** Allocated when the first bytes arrive. */
   memory: Uint8Array | undefined;
   written: number;
@@ -173,7 +178,7 @@ function tensorsOf({ r, rows, dense, merged }: EncodedAdapter): Named[] {
   return tensors;
 }
 
-function checkAnnounced(descriptors: readonly TensorDescriptor[], expected: ExpectedShapes, wantedDtype: Dtype): void {
+function checkAnnounced(descriptors: readonly Announced[], expected: ExpectedShapes, wantedDtype: Announced["dtype"]): void {
   const names = descriptors.map(({ name }) => name);
   const isRepeated = new Set(names).size < names.length;
   const wanted = expected === "any" ? [...new Set(names)] : Object.keys(expected);

@@ -4,9 +4,9 @@
  */
 export type Dtype = "F32" | "BF16" | "F16" | "I8X256";
 
-/** Values in their wire encoding, little-endian. */
-export interface Encoded {
-  readonly dtype: Dtype;
+/** Values in their wire encoding, little-endian. `U8` is bytes that are no values of an adapter. */
+export interface Encoded<D extends Dtype | "U8" = Dtype> {
+  readonly dtype: D;
   /** Number of values. */
   readonly length: number;
   readonly bytes: Uint8Array;
@@ -16,8 +16,10 @@ export interface Encoded {
 const GROUP = 256;
 
 /** Number of bytes for `length` values. */
-export function encodedBytes(dtype: Dtype, length: number): number {
+export function encodedBytes(dtype: Dtype | "U8", length: number): number {
   switch (dtype) {
+    case "U8":
+      return length;
     case "F32":
       return 4 * length;
     case "BF16":

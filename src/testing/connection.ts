@@ -2,10 +2,9 @@ import { crc32 } from "node:zlib";
 import { curveKeyPair, Dealer } from "zeromq";
 import { decodeControllerMessage, encodeWorkerMessage } from "../protocol/codec.ts";
 import type { ControllerMessageOf, WorkerMessage } from "../protocol/messages.ts";
-import { SESSION } from "../protocol/limits.ts";
-import type { TensorDescriptor } from "../protocol/fields.ts";
+import { CHUNK_BYTES, SESSION } from "../protocol/limits.ts";
 import { createAssembler } from "../protocol/tensor-chunks.ts";
-import { asFloat32, decode } from "../tensor/encoded.ts";
+import { decode } from "../tensor/encoded.ts";
 import type { LaunchOptions } from "../workers/launch.ts";
 import { join, newRoutingId, securityOf } from "./join.ts";
 
@@ -13,9 +12,9 @@ export type TaskMessage = ControllerMessageOf<"prepare" | "load" | "fit" | "eval
 export type Tensors = Readonly<Partial<Record<"rows" | "dense" | "merged", Float32Array>>>;
 /** A tensor to send. */
 export interface Tensor {
-  readonly name: "rows" | "dense";
+  readonly name: "rows" | "dense" | "clients";
   readonly shape: readonly number[];
-  readonly values: Float32Array;
+  readonly bytes: Uint8Array;
 }
 export type TaskAnswer = Extract<WorkerMessage, { task_id: string }>;
 
@@ -51,10 +50,14 @@ export function connect({ endpoint, workerId, serverKey }: LaunchOptions): Conne
     publicKey: access?.publicKey,
     send(message, payload = []) {
       if (!("tensors" in message) || payload.length === 0) return send(message);
-      send({ ...message, tensors: payload.map(describe) });
+      send({ ...message, tensors: payload.map(describe) } as WorkerMessage);
       const envelope = { ...SESSION, task_id: message.task_id, attempt: message.attempt };
-      // Each tensor fits in one chunk, and all of them in the initial credit of a connection.
-      for (const { name, values } of payload) send({ ...envelope, type: "chunk", tensor: name, offset: 0, data: asFloat32(values).bytes });
+      // All tensors fit in the initial credit of a connection.
+      for (const { name: tensor, bytes } of payload) {
+        for (let offset = 0; offset < bytes.length; offset += CHUNK_BYTES) {
+          send({ ...envelope, type: "chunk", tensor, offset, data: bytes.subarray(offset, offset + CHUNK_BYTES) });
+        }
+      }
       send({ ...envelope, type: "end" });
     },
     async *receive() {
@@ -78,9 +81,9 @@ export function connect({ endpoint, workerId, serverKey }: LaunchOptions): Conne
   };
 }
 
-function describe({ name, shape, values }: Tensor): TensorDescriptor {
-  const { bytes } = asFloat32(values);
-  return { name, dtype: "F32", shape: [...shape], bytes: bytes.length, crc32: crc32(bytes), shared: null };
+function describe({ name, shape, bytes }: Tensor): object {
+  const dtype = name === "clients" ? "U8" : "F32";
+  return { name, dtype, shape: [...shape], bytes: bytes.length, crc32: crc32(bytes), shared: null };
 }
 
 /** A task that is still receiving tensors. */

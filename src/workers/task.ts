@@ -1,10 +1,9 @@
 import type { Adapter } from "../adapter/adapter.ts";
-import type { Dtype, Encoded } from "../tensor/encoded.ts";
 import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
-import type { TensorDescriptor } from "../protocol/fields.ts";
+import type { AssemblerOptions, ExpectedShapes, ReceivedTensors } from "../protocol/tensor-chunks.ts";
 
 /** A reply's tensors by name, in their wire encoding. */
-export type Payload = Readonly<Partial<Record<TensorDescriptor["name"], Encoded>>>;
+export type Payload = ReceivedTensors;
 
 export type TaskType = "prepare" | "load" | "fit" | "evaluate";
 type Envelope = "protocol_version" | "task_id" | "attempt" | "tensors";
@@ -54,9 +53,9 @@ export interface Task<T extends TaskType = TaskType> {
    */
   readonly payload?: Adapter;
   /** Shape [rows, columns] or [length] each reply tensor must have, by name; anything else is refused before memory is taken. */
-  readonly expect?: Readonly<Partial<Record<TensorDescriptor["name"], readonly number[]>>> | "any";
+  readonly expect?: ExpectedShapes;
   /** The dtype of the reply's tensors, F32 by default; any other is refused. */
-  readonly dtype?: Dtype;
+  readonly dtype?: NonNullable<AssemblerOptions["dtype"]>;
   /**
    * Processes a reply; called last, once for each. An error it throws fails the attempt; otherwise the reply counts. It
    * returns whether the payload is no longer needed. A reply in shared memory is fetched only after earlier ones have been
