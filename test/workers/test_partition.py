@@ -14,11 +14,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from prelort_worker.errors import InputError
 from prelort_worker.prepare.partition import Indices, owned_values, partition, top_up, values_of
-from prelort_worker.prepare.prepare import prepare
 from prelort_worker.prepared_dataset import read_dataset
 from prelort_worker.rows.row import Row
-from prelort_worker.wire.messages import PartitionSpec, Prepare, Prepared
+from prelort_worker.wire.messages import PartitionSpec, Prepare
 from specs import IID, LORA, SEED, data_spec, model_spec
+from told import Told, prepare
 
 SIZE = PartitionSpec("size", None, 0.5, 1, None, None)
 SHARES = PartitionSpec("size", None, None, 1, [1, 2, 1], None)
@@ -275,7 +275,7 @@ def test_files_need_a_folder():
         values_of(FILES, [Row("a.csv:2", {"text": "x"})])
 
 
-def run(tiny: Path, cache: Path, **changes: Any) -> Prepared:
+def run(tiny: Path, cache: Path, **changes: Any) -> Told:
     data = data_spec(tiny, "sequence-classification", client_eval_examples=1, eval_examples=4, **changes)
     message = Prepare("p", 1, SEED, model_spec(tiny, "sequence-classification"), LORA, data, str(cache))
     return prepare(message, torch.device("cpu"), lambda _step, _steps: None)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -51,7 +52,7 @@ class TaskRunner:
     def run(self, task: TaskMessage, payload: Payload, report: Report) -> tuple[TaskReply, Payload]:
         """The reply and its payload; the sender fills in the reply's `tensors`."""
         if isinstance(task, Prepare):
-            return prepare(task, self._device, lambda step, steps: report("preparing the data", step, steps)), {}
+            return prepare(task, self._device, lambda step, steps: report("preparing the data", step, steps))
         if isinstance(task, Load):
             return self._load(task, report)
         if self._resident is None:
@@ -171,7 +172,9 @@ def _receive(resident: Resident, payload: Payload) -> tuple[torch.Tensor, torch.
     if "rows" not in payload:
         raise ValueError("tensors: expected rows")
     values = {
-        name: torch.from_numpy(decode(tensor.data, tensor.dtype, math.prod(tensor.shape)).reshape(tensor.shape))
+        name: torch.from_numpy(
+            decode(tensor.data, cast(Dtype, tensor.dtype), math.prod(tensor.shape)).reshape(tensor.shape)
+        )
         for name, tensor in payload.items()
     }
     _merge(resident, values.get("merged"))

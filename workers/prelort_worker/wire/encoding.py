@@ -8,6 +8,7 @@ that the expected value is exact. Errors average out over clients and rounds, an
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,10 @@ Bytes = NDArray[np.uint8]
 Random = np.random.PCG64
 
 
-def encoded_bytes(dtype: Dtype, length: int) -> int:
+def encoded_bytes(dtype: Dtype | Literal["U8"], length: int) -> int:
     """Bytes that `length` values take."""
+    if dtype == "U8":
+        return length
     if dtype == "I8X256":
         return length + 4 * math.ceil(length / GROUP)
     return length * (4 if dtype == "F32" else 2)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias, cast
 from zlib import crc32
 
 import msgpack
@@ -13,9 +13,10 @@ from .messages import (
     Chunk,
     ControllerMessage,
     Dtype,
+    PartName,
     Shared,
+    TableDescriptor,
     TensorDescriptor,
-    TensorName,
     WorkerMessage,
     from_wire,
     to_wire,
@@ -40,10 +41,10 @@ class Tensor:
 
     shape: tuple[int, ...]
     data: memoryview
-    dtype: Dtype = "F32"
+    dtype: Dtype | Literal["U8"] = "F32"
 
 
-Payload: TypeAlias = Mapping[TensorName, Tensor]
+Payload: TypeAlias = Mapping[PartName, Tensor]
 
 
 def pack(message: ControllerMessage | WorkerMessage) -> bytes:
@@ -65,20 +66,22 @@ def unpack(frame: bytes) -> ControllerMessage | WorkerMessage:
         raise WireError(str(error)) from error
 
 
-def describe_payload(payload: Payload) -> list[TensorDescriptor]:
+def describe_payload(payload: Payload) -> list[TensorDescriptor | TableDescriptor]:
     """Descriptors of tensors that follow in chunks."""
-    return [
-        TensorDescriptor(name, tensor.dtype, list(tensor.shape), tensor.data.nbytes, crc32(tensor.data), None)
-        for name, tensor in payload.items()
-    ]
+    return [_describe(name, tensor, crc32(tensor.data), None) for name, tensor in payload.items()]
 
 
-def describe_lent(payload: Payload, locations: Mapping[TensorName, Shared]) -> list[TensorDescriptor]:
+def describe_lent(payload: Payload, locations: Mapping[PartName, Shared]) -> list[TensorDescriptor | TableDescriptor]:
     """Descriptors of tensors in shared memory."""
-    return [
-        TensorDescriptor(name, tensor.dtype, list(tensor.shape), tensor.data.nbytes, None, locations[name])
-        for name, tensor in payload.items()
-    ]
+    return [_describe(name, tensor, None, locations[name]) for name, tensor in payload.items()]
+
+
+def _describe(
+    name: PartName, tensor: Tensor, checksum: int | None, shared: Shared | None
+) -> TensorDescriptor | TableDescriptor:
+    if name == "clients":
+        return TableDescriptor(name, "U8", list(tensor.shape), tensor.data.nbytes, checksum, shared)
+    return TensorDescriptor(name, cast(Dtype, tensor.dtype), list(tensor.shape), tensor.data.nbytes, checksum, shared)
 
 
 def borrow_payload(descriptors: list[TensorDescriptor], pid: int) -> Payload:
@@ -104,11 +107,11 @@ class Assembly:
 
     def __init__(self, descriptors: list[TensorDescriptor]) -> None:
         _check(descriptors)
-        self._descriptors: dict[TensorName, TensorDescriptor] = {tensor.name: tensor for tensor in descriptors}
+        self._descriptors: dict[PartName, TensorDescriptor] = {tensor.name: tensor for tensor in descriptors}
         # Grow as chunks arrive: an announced size may exceed memory, and its bytes may never come.
-        self._buffers: dict[TensorName, bytearray] = {tensor.name: bytearray() for tensor in descriptors}
+        self._buffers: dict[PartName, bytearray] = {tensor.name: bytearray() for tensor in descriptors}
         # (name, offset) of the next missing byte of each tensor that has any bytes.
-        self._expected: list[tuple[TensorName, int]] = [(tensor.name, 0) for tensor in descriptors if tensor.bytes]
+        self._expected: list[tuple[PartName, int]] = [(tensor.name, 0) for tensor in descriptors if tensor.bytes]
 
     def add(self, chunk: Chunk) -> None:
         came = (chunk.tensor, chunk.offset)
@@ -174,5 +177,5 @@ def _check(descriptors: list[TensorDescriptor]) -> None:
         raise WireError("tensors: expected all in shared memory, or none")
 
 
-def _spell(name: TensorName, offset: int) -> str:
+def _spell(name: PartName, offset: int) -> str:
     return f"{name} at offset {offset}"

@@ -28,12 +28,13 @@ from .messages import (
     Fitted,
     Load,
     Loaded,
+    PartName,
     Prepare,
+    Prepared,
     Report,
     Stop,
     TaskMessage,
     TaskReply,
-    TensorName,
     WorkerMessage,
 )
 from .shared_memory import Lender
@@ -133,11 +134,11 @@ class Outbox:
         self._waiting.append(self._lent(message, payload) if may_lend else _with_tensors(message, payload))
 
     def _lent(self, message: Report, payload: Payload) -> Iterator[Report | Chunk | End]:
-        if not isinstance(message, Fitted | Loaded):
+        if not isinstance(message, Prepared | Fitted | Loaded):
             yield message
             return
         try:
-            data: dict[TensorName, memoryview] = {name: tensor.data for name, tensor in payload.items()}
+            data: dict[PartName, memoryview] = {name: tensor.data for name, tensor in payload.items()}
             locations = self._lender.lend(data)
         except OSError:
             yield from _with_tensors(message, payload)
@@ -165,7 +166,7 @@ def cancelled_failure(task: TaskMessage) -> Failure:
 
 
 def _with_tensors(message: Report, payload: Payload) -> Iterator[Report | Chunk | End]:
-    if not payload or not isinstance(message, Fitted | Loaded):
+    if not payload or not isinstance(message, Prepared | Fitted | Loaded):
         yield message
         return
     yield replace(message, tensors=describe_payload(payload))
