@@ -179,14 +179,14 @@ def parts_of(task: Fit, payload: Payload) -> list[Fit | Chunk | End]:
 
 
 def with_changes(**changes: object) -> bytes:
-    return msgpack.packb({"type": "stop", "protocol_version": 8, **changes}) or b""
+    return msgpack.packb({"type": "stop", "protocol_version": 9, **changes}) or b""
 
 
 @pytest.mark.parametrize(
     ("frames", "reason"),
     [
         ([b"\xc1garbled"], "frame: expected one msgpack map"),
-        ([with_changes(protocol_version=1)], "stop.protocol_version: expected 8, got int 1"),
+        ([with_changes(protocol_version=1)], "stop.protocol_version: expected 9, got int 1"),
         ([with_changes(type="explode")], "message.type: expected one of prepare, load"),
         ([with_changes(now=True)], "stop: unknown now"),
         ([pack(Beat("idle", None, 0, 0))], "message: beat "),

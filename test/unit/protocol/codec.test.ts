@@ -12,20 +12,20 @@ function frame(notation: string): Uint8Array {
   );
 }
 
-const VERSION = 'b0 "protocol_version" 08';
-/** {type: "credit", protocol_version: 8, bytes: …} with this value for bytes. */
+const VERSION = 'b0 "protocol_version" 09';
+/** {type: "credit", protocol_version: 9, bytes: …} with this value for bytes. */
 const credit = (bytes: string) => frame(`83 a4 "type" a6 "credit" ${VERSION} a5 "bytes" ${bytes}`);
 
 describe("encode", () => {
   test("writes plain msgpack maps with string keys", () => {
-    expect(encode({ type: "stop", protocol_version: 8 })).toEqual(Buffer.from(frame(`82 ${VERSION} a4 "type" a4 "stop"`)));
+    expect(encode({ type: "stop", protocol_version: 9 })).toEqual(Buffer.from(frame(`82 ${VERSION} a4 "type" a4 "stop"`)));
   });
 
   test("writes chunk data from any view as bin", () => {
     const memory = Uint8Array.of(9, 1, 2, 3, 9);
     const message = {
       type: "chunk",
-      protocol_version: 8,
+      protocol_version: 9,
       task_id: "t",
       attempt: 1,
       tensor: "rows",
@@ -36,7 +36,7 @@ describe("encode", () => {
   });
 
   test("writes integers beyond 32 bits as integers, unlike plain msgpackr", () => {
-    const hex = Buffer.from(encode({ type: "credit", protocol_version: 8, bytes: 2 ** 33 })).toString("hex");
+    const hex = Buffer.from(encode({ type: "credit", protocol_version: 9, bytes: 2 ** 33 })).toString("hex");
     expect(hex).toContain(Buffer.from(frame('a5 "bytes" d3 00 00 00 02 00 00 00 00')).toString("hex"));
   });
 
@@ -49,7 +49,7 @@ describe("encode", () => {
     ["NaN", { type: "credit", bytes: Number.NaN }],
     ["a key that the contract lacks", { type: "stop", extra: 1 }],
   ])("refuses to send %s", (_, message) => {
-    expect(() => encode({ protocol_version: 8, ...message } as unknown as ControllerMessage)).toThrow();
+    expect(() => encode({ protocol_version: 9, ...message } as unknown as ControllerMessage)).toThrow();
   });
 });
 
@@ -60,7 +60,7 @@ describe("decodeWorkerMessage", () => {
     ["uint 64", "cf 00 00 00 02 00 00 00 00", 2 ** 33],
     ["an integral float", "cb 40 1c 00 00 00 00 00 00", 7],
   ])("reads a count written as %s", (_, bytes, value) => {
-    expect(decodeWorkerMessage(credit(bytes))).toEqual({ type: "credit", protocol_version: 8, bytes: value });
+    expect(decodeWorkerMessage(credit(bytes))).toEqual({ type: "credit", protocol_version: 9, bytes: value });
   });
 
   test("reads chunk data that is misaligned in its frame", () => {
@@ -74,7 +74,7 @@ describe("decodeWorkerMessage", () => {
 
   test("refuses another protocol version before it checks anything else", () => {
     const hello = frame('82 a4 "type" a5 "hello" b0 "protocol_version" 01');
-    const refusal = { kind: "refused", expected: "8", received: "1", message: expect.stringMatching(/\bhello\b.*\bversion\b/) };
+    const refusal = { kind: "refused", expected: "9", received: "1", message: expect.stringMatching(/\bhello\b.*\bversion\b/) };
     expect(() => decodeWorkerMessage(hello)).toThrow(expect.objectContaining(refusal));
   });
 

@@ -100,7 +100,7 @@ describe("the start of a worker", () => {
 
   test("fails if it speaks another protocol version", async () => {
     const worker = start((peer) => peer.send({ type: "hello", protocol_version: 1 }));
-    await expect(worker.ready).rejects.toThrow("message hello speaks another protocol version: expected 8, got 1");
+    await expect(worker.ready).rejects.toThrow("message hello speaks another protocol version: expected 9, got 1");
     expect(worker.status().state).toBe("failed");
   });
 

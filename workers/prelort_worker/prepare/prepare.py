@@ -27,14 +27,14 @@ from ..prepared_dataset import (
 from ..rows.templates import column_text
 from ..tasks.find import find_task
 from ..tasks.task import Task
-from ..wire.frames import Payload
+from ..wire.frames import Payload, pack_clients
 from ..wire.messages import DataSpec, IndexFile, Prepare, Prepared
 from ..wire.validation import to_map
 from .check_model import check_model
 from .data_sources import DataSources, data_sources
 from .sources import write_sources
 from .split import Shares, split_rows
-from .tallies import pack_clients, sum_parts, tally_labels, tally_mix
+from .tallies import client_columns, sum_parts, tally_labels, tally_mix
 
 Report = Callable[[int, int], None]
 
@@ -170,4 +170,4 @@ def _reply(message: Prepare, path: Path, dataset: PreparedDataset, sources: Data
         dataset.info.n_truncated,
         dataset.info.remarks,
         [],
-    ), pack_clients(dataset)
+    ), pack_clients(client_columns(dataset))

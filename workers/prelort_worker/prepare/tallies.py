@@ -1,16 +1,13 @@
-"""Counts what clients train on, and packs what is known of them for the wire."""
+"""Counts what clients train on, and lists what is known of them for the wire."""
 
 from collections.abc import Iterable, Sequence
 
-import msgpack
 import numpy as np
 
 from ..client_table import Numbers, Tally, client_name, tally, values_of
 from ..errors import InputError
 from ..prepared_dataset import PreparedDataset
-from ..wire.frames import Payload, Tensor
 from ..wire.messages import ClientColumns, TallyColumns
-from ..wire.validation import to_map
 
 # Limits of a client's mix, and of all clients together.
 _VALUES, _ALL_VALUES, _VALUE_LENGTH = 60, 4_000_000, 60
@@ -58,11 +55,11 @@ def tally_mix(held: Iterable[str | None], owners: Numbers, clients: int) -> tupl
     return tally(np.minimum(sizes, most), keys[is_kept], counts[is_kept]), [*numbers, _REST]
 
 
-def pack_clients(dataset: PreparedDataset) -> Payload:
-    """The tensor `clients` that belongs to `prepared`."""
+def client_columns(dataset: PreparedDataset) -> ClientColumns:
+    """What `prepared` tells of the clients."""
     table, sizes = dataset.table, dataset.sizes()
     count = dataset.n_clients
-    columns = ClientColumns(
+    return ClientColumns(
         ids=[client_name(index, count) for index in range(count)],
         n=_column(sizes[1::2]),
         n_eval=_column(sizes[2::2]),
@@ -72,9 +69,6 @@ def pack_clients(dataset: PreparedDataset) -> Payload:
         mix=_tally_columns(table.mix),
         values=values_of(table),
     )
-    content = msgpack.packb(to_map(columns))
-    assert content is not None  # it is None only when a stream is given
-    return {"clients": Tensor((len(content),), memoryview(content), "U8")}
 
 
 def _tally_columns(counted: Tally) -> TallyColumns:

@@ -11,18 +11,20 @@ import msgpack
 from .encoding import encoded_bytes
 from .messages import (
     Chunk,
+    ClientColumns,
     ControllerMessage,
     Dtype,
     PartName,
     Shared,
     TableDescriptor,
     TensorDescriptor,
+    TensorName,
     WorkerMessage,
     from_wire,
     to_wire,
 )
 from .shared_memory import borrow
-from .validation import describe
+from .validation import describe, to_map
 
 CHUNK_BYTES = 4 * 1024 * 1024
 CREDIT_BYTES = 16 * 1024 * 1024
@@ -66,22 +68,32 @@ def unpack(frame: bytes) -> ControllerMessage | WorkerMessage:
         raise WireError(str(error)) from error
 
 
-def describe_payload(payload: Payload) -> list[TensorDescriptor | TableDescriptor]:
+def pack_clients(columns: ClientColumns) -> Payload:
+    """The tensor that belongs to `prepared`."""
+    content = msgpack.packb(to_map(columns))
+    assert content is not None  # as in pack
+    return {"clients": Tensor((len(content),), memoryview(content), "U8")}
+
+
+def describe_payload(payload: Payload) -> list[TensorDescriptor]:
     """Descriptors of tensors that follow in chunks."""
     return [_describe(name, tensor, crc32(tensor.data), None) for name, tensor in payload.items()]
 
 
-def describe_lent(payload: Payload, locations: Mapping[PartName, Shared]) -> list[TensorDescriptor | TableDescriptor]:
+def describe_lent(payload: Payload, locations: Mapping[PartName, Shared]) -> list[TensorDescriptor]:
     """Descriptors of tensors in shared memory."""
     return [_describe(name, tensor, None, locations[name]) for name, tensor in payload.items()]
 
 
-def _describe(
-    name: PartName, tensor: Tensor, checksum: int | None, shared: Shared | None
-) -> TensorDescriptor | TableDescriptor:
-    if name == "clients":
-        return TableDescriptor(name, "U8", list(tensor.shape), tensor.data.nbytes, checksum, shared)
-    return TensorDescriptor(name, cast(Dtype, tensor.dtype), list(tensor.shape), tensor.data.nbytes, checksum, shared)
+def _describe(name: PartName, tensor: Tensor, checksum: int | None, shared: Shared | None) -> TensorDescriptor:
+    own = cast(TensorName, name), cast(Dtype, tensor.dtype)  # all but the table of clients
+    return TensorDescriptor(*own, list(tensor.shape), tensor.data.nbytes, checksum, shared)
+
+
+def describe_clients(payload: Payload) -> list[TableDescriptor]:
+    """The descriptor of the table of clients, which follows in chunks."""
+    table = payload["clients"]
+    return [TableDescriptor("clients", "U8", list(table.shape), table.data.nbytes, crc32(table.data), None)]
 
 
 def borrow_payload(descriptors: list[TensorDescriptor], pid: int) -> Payload:

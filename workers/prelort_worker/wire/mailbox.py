@@ -12,6 +12,7 @@ from .frames import (
     WireError,
     borrow_payload,
     chunk_payload,
+    describe_clients,
     describe_lent,
     describe_payload,
 )
@@ -134,8 +135,8 @@ class Outbox:
         self._waiting.append(self._lent(message, payload) if may_lend else _with_tensors(message, payload))
 
     def _lent(self, message: Report, payload: Payload) -> Iterator[Report | Chunk | End]:
-        if not isinstance(message, Prepared | Fitted | Loaded):
-            yield message
+        if not isinstance(message, Fitted | Loaded):
+            yield from _with_tensors(message, payload)
             return
         try:
             data: dict[PartName, memoryview] = {name: tensor.data for name, tensor in payload.items()}
@@ -169,6 +170,9 @@ def _with_tensors(message: Report, payload: Payload) -> Iterator[Report | Chunk 
     if not payload or not isinstance(message, Prepared | Fitted | Loaded):
         yield message
         return
-    yield replace(message, tensors=describe_payload(payload))
+    if isinstance(message, Prepared):
+        yield replace(message, tensors=describe_clients(payload))
+    else:
+        yield replace(message, tensors=describe_payload(payload))
     yield from chunk_payload(message.task_id, message.attempt, payload)
     yield End(message.task_id, message.attempt)
