@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { RefusedError } from "../errors.ts";
 import { bytes, list } from "./fields.ts";
+import { type IdIndex, indexIds } from "./id-index.ts";
 
 /*
  * What a worker knows of all clients, as columns: a list or an array with an item for every client. A million clients are a few
@@ -17,8 +18,7 @@ export interface Tally {
 
 export interface ClientColumns {
   readonly ids: readonly string[];
-  /** The index of every id. */
-  readonly indexOf: ReadonlyMap<string, number>;
+  readonly indexOf: IdIndex;
   /** Training examples, at least one each. */
   readonly n: Uint32Array;
   /** Examples of its own that a client holds out. */
@@ -68,18 +68,13 @@ export function fromWire({ ids, values, ...columns }: WireColumns, labels: numbe
   return { ids, indexOf, n, nEval, nTokens, nTruncated, labelCounts, mix, values };
 }
 
-/** The index of every id. Throws a RefusedError if ids repeat, or lengths or keys do not agree. `numbers`: columns by name. */
+/** An index of the ids. Throws a RefusedError if ids repeat, or lengths or keys do not agree. `numbers`: columns by name. */
 export function checkColumns(
   { ids, n, labelCounts, mix, values }: Pick<ClientColumns, "ids" | "n" | "labelCounts" | "mix" | "values">,
   numbers: Readonly<Record<string, Uint32Array>>,
   labels: number,
-): ReadonlyMap<string, number> {
-  const indexOf = new Map<string, number>();
-  for (const [index, id] of ids.entries()) indexOf.set(id, index);
-  if (indexOf.size < ids.length) {
-    const repeated = ids.find((id, index) => indexOf.get(id) !== index);
-    throw new RefusedError("the ids of clients", "each once", `${repeated} more than once`);
-  }
+): IdIndex {
+  const indexOf = indexIds(ids);
   for (const [name, { length }] of Object.entries(numbers))
     if (length !== ids.length) throw new RefusedError(`column ${name} of clients`, `${ids.length} numbers`, `${length}`);
   const idle = n.indexOf(0);

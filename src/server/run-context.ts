@@ -49,7 +49,7 @@ export function withRanks(
   ranks: ReadonlyMap<string, number>,
 ): readonly RankedClient[] {
   const changed = [...ranks].flatMap(([id, r]) => {
-    const client = clients[indexOf.get(id) ?? -1];
+    const client = clients[indexOf(id)];
     return client && client.r !== r ? [{ ...client, r }] : [];
   });
   if (changed.length === 0) return clients;

@@ -14,21 +14,22 @@ export async function selectClients(
   const { selection } = config.strategy;
   const subject = `${namePolicy("selection", selection)} of round ${round}`;
   const losses: SelectionContext["losses"] = async (candidates) => {
-    if (Array.isArray(candidates) && candidates.every((client) => indexOf.has(client?.id))) return known.losses(candidates);
+    if (Array.isArray(candidates) && candidates.every((client) => indexOf(client?.id) >= 0)) return known.losses(candidates);
     throw new RunFailedError(`${subject} must pass losses() an array of the run's clients, passed ${describeGiven(candidates)}`);
   };
   const context: SelectionContext = { ...known, round, clients, losses, rng };
   const ids = await callPolicy(subject, () => selection(context));
   if (!Array.isArray(ids)) throw new RunFailedError(`${subject} must return an array of client ids, returned ${describeGiven(ids)}`);
   if (ids.length === 0) throw new RunFailedError(`${subject} named no client`);
-  const chosen = new Set<unknown>();
+  // By index, so that the work does not grow with the clients that are not selected.
+  const chosen = new Set<number>();
   for (const id of ids as readonly unknown[]) {
-    if (!indexOf.has(id as string) || chosen.has(id)) {
+    const index = indexOf(id);
+    if (index < 0 || chosen.has(index)) {
       throw new RunFailedError(`${subject} must name known clients once each, got ${describeGiven(id)}`);
     }
-    chosen.add(id);
+    chosen.add(index);
   }
-  // By index, so that the work does not grow with the clients that are not selected.
-  const indices = Uint32Array.from(ids as readonly string[], (id) => indexOf.get(id) as number).sort();
-  return Object.freeze(Array.from(indices, (index) => clients[index] as RankedClient));
+  const inOrder = Uint32Array.from(chosen).sort();
+  return Object.freeze(Array.from(inOrder, (index) => clients[index] as RankedClient));
 }

@@ -181,14 +181,18 @@ async function prepareData(
     ...CLIENT_TABLE,
     async accept({ message, payload }) {
       columns = decodeClients(payload.clients?.bytes ?? new Uint8Array(0), message.labels.length);
-      return true;
+      // Its memory is of no use to later answers.
+      return false;
     },
   });
   if (!columns) throw new Error("unreachable: an answer was accepted without its clients");
   const clients = clientsOf(config, { prepared, columns });
   emit({
     type: "data-ready",
-    clients: clients.map(({ id, size, r }) => ({ id, size, r })),
+    // Made when somebody reads it, since events are kept for late readers.
+    get clients() {
+      return clients.map(({ id, size, r }) => ({ id, size, r }));
+    },
     labels: prepared.labels,
     evalExamples: prepared.n_eval,
     truncated: prepared.n_truncated,

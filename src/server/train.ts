@@ -167,7 +167,7 @@ class Training {
   async #commit(made: Omit<CommittedRound, "sha256">): Promise<CommittedRound> {
     const { session, directory, clock } = this.#context;
     const { round, global, state, trained, setAside, clients } = made;
-    const rankOf = (id: string) => clients[session.columns.indexOf.get(id) ?? -1]?.r ?? 0;
+    const rankOf = (id: string) => clients[session.columns.indexOf(id)]?.r ?? 0;
     const sha256 = await directory.commitRound({
       round,
       global: encodeGlobal(session.layout, global, round),

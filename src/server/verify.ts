@@ -10,6 +10,7 @@ import type { RunConfig, RunInput } from "../config/schema.ts";
 import { common } from "../config/sections.ts";
 import { ConfigError, PrelortError, RunFailedError } from "../errors.ts";
 import type { Client, ServerState } from "../strategy/strategy.ts";
+import { indexIds } from "../protocol/id-index.ts";
 import { deriveSeed } from "../base/rng.ts";
 import type { Commit, Journal } from "../records/journal.ts";
 import { isOfCommit, type MetricsLine, readMetrics } from "../records/metrics.ts";
@@ -154,12 +155,12 @@ async function trainingOf(directory: string, ready: ReadyRecord, given: RunInput
   requireSameRun({ config: ready.config }, { config: describeConfig(config) });
   const clients = await readClients(directory, ready);
   const describe = clientsOf(clients, ready.labels.length, config.data.profiles);
-  const indexOf = new Map(clients.ids.map((id, index) => [id, index]));
+  const indexOf = indexIds(clients.ids);
   return {
     config,
     clientOf(id) {
-      const index = indexOf.get(id);
-      return index === undefined ? undefined : describe(index, {});
+      const index = indexOf(id);
+      return index < 0 ? undefined : describe(index, {});
     },
   };
 }
