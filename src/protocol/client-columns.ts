@@ -148,7 +148,7 @@ function asBytes({ buffer, byteOffset, byteLength }: Uint32Array): Uint8Array {
   return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
-/** A copy, which is aligned and does not keep the frame in memory. */
+/** A copy, which is aligned and does not keep the frame in memory. (A Buffer's own `slice` makes none.) */
 function asNumbers(column: Uint8Array): Uint32Array {
-  return new Uint32Array(column.slice().buffer);
+  return new Uint32Array(new Uint8Array(column).buffer);
 }

@@ -62,19 +62,23 @@ export async function readClientTable(
   const file = path.join(directory, CLIENTS);
   const text = await readTextIfThere(file);
   if (text === undefined) return undefined;
-  const { value, problems } = check(clientTable, parseJson(text), "snake_case");
-  if (problems) throw damaged(file, describeProblems(problems));
-  const { label_counts, ...columns } = value;
-  const clients: RecordedClients = { ...columns, labelCounts: label_counts };
-  const { n, r, tokens } = clients;
-  try {
-    checkColumns(clients, { n, r, tokens }, labels.length);
-  } catch (error) {
-    throw error instanceof RefusedError ? damaged(file, error.message) : error;
-  }
+  const clients = parseTable(file, text, labels.length);
   const found = encodeClientTable(clients).summary.sha256;
   if (found !== summary.sha256) throw damaged(file, `its columns have SHA-256 ${found}, and run.json expects ${summary.sha256}`);
   return clients;
+}
+
+function parseTable(file: string, text: string, labels: number): RecordedClients {
+  try {
+    const { value, problems } = check(clientTable, parseJson(text), "snake_case");
+    if (problems) throw damaged(file, describeProblems(problems));
+    const { label_counts: labelCounts, ...columns } = value;
+    const { n, r, tokens } = columns;
+    checkColumns({ ...columns, labelCounts }, { n, r, tokens }, labels);
+    return { ...columns, labelCounts };
+  } catch (error) {
+    throw error instanceof RefusedError ? damaged(file, error.message) : error;
+  }
 }
 
 /** Unlike an array of zod's numbers, refused at its first wrong item. */

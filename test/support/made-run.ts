@@ -51,7 +51,7 @@ export function madeRuns(): { readonly folder: string; make(run: MadeRun): Promi
           eval_examples: 0,
           truncated_examples: 0,
           remarks: [],
-          clients: [],
+          clients: { count: 0, sha256: "0".repeat(64) },
           base_parameters: 0,
           layout,
           peft: { taskType: "CAUSAL_LM", modulesToSave },
