@@ -103,16 +103,29 @@ async function openPlanning(config: RunConfig, origin: Origin | undefined, { lau
 }
 
 /** The clients of each round, if losses did not change. Losses need a worker. */
-async function selectAll(config: RunConfig, { clients, columns: { indexOf }, tiers }: Findings, open: () => Promise<Session>): Promise<Selections> {
+async function selectAll(
+  config: RunConfig,
+  { clients, columns: { indexOf }, tiers }: Findings,
+  open: () => Promise<Session>,
+): Promise<Selections> {
   const rounds = Array.from({ length: config.rounds }, (_, index) => index + 1);
   let initial: Promise<Adapter> | undefined;
   const lossesIn = (round: number) => async (candidates: readonly RankedClient[]) => {
     const session = await open();
     const { pool, layout, peft, prepared } = session;
-    const evaluation = { config, pool, layout, isLanguage: isLanguage(peft), evalExamples: prepared.n_eval, ownExamples: new Uint32Array(0) };
+    const evaluation = {
+      config,
+      pool,
+      layout,
+      isLanguage: isLanguage(peft),
+      evalExamples: prepared.n_eval,
+      ownExamples: new Uint32Array(0),
+    };
     return candidateLosses(evaluation, round, await (initial ??= session.initial()), candidates);
   };
-  return Promise.all(rounds.map((round) => selectClients(config, { round, clients, indexOf, tiers, history: new Map(), losses: lossesIn(round) })));
+  return Promise.all(
+    rounds.map((round) => selectClients(config, { round, clients, indexOf, tiers, history: new Map(), losses: lossesIn(round) })),
+  );
 }
 
 function describePlan(config: RunConfig, findings: Findings, selections: Selections): Omit<Plan, "time" | "slots"> {
@@ -130,7 +143,12 @@ function describePlan(config: RunConfig, findings: Findings, selections: Selecti
   const mix = readsColumns((index) => mixOf(columns, index));
   const clients = findings.clients.map(({ index, r }): PlannedClient => {
     const figures = { tokens: columns.nTokens[index] as number, truncated: columns.nTruncated[index] as number };
-    const planned = { r, ...figures, rounds: roundsOf.get(index) ?? NO_ROUNDS, bytesPerFit: bytesPerFit.get(r) as PlannedClient["bytesPerFit"] };
+    const planned = {
+      r,
+      ...figures,
+      rounds: roundsOf.get(index) ?? NO_ROUNDS,
+      bytesPerFit: bytesPerFit.get(r) as PlannedClient["bytesPerFit"],
+    };
     return describe(index, planned, { mix }) as PlannedClient;
   });
   const total = (way: "down" | "up") => clients.reduce((sum, client) => sum + client.rounds.length * client.bytesPerFit[way], 0);

@@ -102,14 +102,21 @@ export function sizesOf({ starts }: Tally): Uint32Array {
 /** One client's training examples for each of so many labels. */
 export function labelCountsOf({ starts, keys, counts }: Tally, client: number, labels: number): readonly number[] {
   const all = Array<number>(labels).fill(0);
-  for (let pair = starts[client] as number; pair < (starts[client + 1] as number); pair++) all[keys[pair] as number] = counts[pair] as number;
+  for (let pair = starts[client] as number; pair < (starts[client + 1] as number); pair++)
+    all[keys[pair] as number] = counts[pair] as number;
   return all;
 }
 
 /** The values in one client's training examples, the most common first. */
-export function mixOf({ mix, values }: Pick<ClientColumns, "mix" | "values">, client: number): { readonly value: string; readonly n: number }[] {
+export function mixOf(
+  { mix, values }: Pick<ClientColumns, "mix" | "values">,
+  client: number,
+): { readonly value: string; readonly n: number }[] {
   const [start, end] = [mix.starts[client] as number, mix.starts[client + 1] as number];
-  return Array.from(mix.keys.subarray(start, end), (key, pair) => ({ value: values[key] as string, n: mix.counts[start + pair] as number }));
+  return Array.from(mix.keys.subarray(start, end), (key, pair) => ({
+    value: values[key] as string,
+    n: mix.counts[start + pair] as number,
+  }));
 }
 
 function tallyOf({ sizes, keys, counts }: z.infer<typeof wireTally>): Tally {

@@ -52,7 +52,9 @@ const IN_ONE_PLACE = "has either a crc32 or shared memory";
 const tensorDescriptor = z.strictObject({ name: tensorName, dtype, ...placed }).refine(isInOnePlace, IN_ONE_PLACE);
 export type TensorDescriptor = z.infer<typeof tensorDescriptor>;
 /** The table of clients, which travels as a tensor of bytes; client-columns.ts says what it holds. */
-const tableDescriptor = z.strictObject({ name: z.literal("clients"), dtype: z.literal("U8"), ...placed }).refine(isInOnePlace, IN_ONE_PLACE);
+const tableDescriptor = z
+  .strictObject({ name: z.literal("clients"), dtype: z.literal("U8"), ...placed })
+  .refine(isInOnePlace, IN_ONE_PLACE);
 export type TableDescriptor = z.infer<typeof tableDescriptor>;
 
 export const session = { protocol_version: z.literal(PROTOCOL_VERSION) };

@@ -91,7 +91,10 @@ const column = z.unknown().transform((value, context) => {
 const tally = z
   .object({ sizes: column, keys: column, counts: column })
   .transform(({ sizes, keys, counts }): Tally => ({ starts: startsOf(sizes), keys, counts }));
-const strings = z.custom<readonly string[]>((value) => Array.isArray(value) && value.every((item) => typeof item === "string"), "must be strings");
+const strings = z.custom<readonly string[]>(
+  (value) => Array.isArray(value) && value.every((item) => typeof item === "string"),
+  "must be strings",
+);
 const clientTable = z.object({ ids: strings, n: column, r: column, tokens: column, label_counts: tally, values: strings, mix: tally });
 
 function isNumber(value: unknown): boolean {

@@ -45,9 +45,7 @@ function columnsOf(clients: Listed): RecordedClients {
     n: column(({ n }) => n),
     r: column(({ r }) => r),
     tokens: column(({ tokens }) => tokens),
-    labelCounts: tallyOf(
-      clients.map(({ label_counts }) => label_counts.map((n, key) => [key, n] as const).filter(([, n]) => n > 0)),
-    ),
+    labelCounts: tallyOf(clients.map(({ label_counts }) => label_counts.map((n, key) => [key, n] as const).filter(([, n]) => n > 0))),
     mix: tallyOf(clients.map(({ mix }) => mix.map(({ value, n }) => [keyOf.get(value) ?? 0, n] as const))),
     values,
   };

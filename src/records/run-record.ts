@@ -113,7 +113,7 @@ export async function readRecord(directory: string): Promise<WrittenRecord> {
 
 /** The clients of a run whose record has been read. Throws a ConfigError if they are missing or damaged. */
 export async function readClients(directory: string, record: Parameters<typeof readClientTable>[1]): Promise<RecordedClients> {
-  const clients = (await readClientTable(directory, record)) ?? readListed(await readAsWritten(directory));
+  const clients = readListed(await readAsWritten(directory)) ?? (await readClientTable(directory, record));
   if (clients) return clients;
   throw refusal(`${path.join(directory, CLIENTS)} is missing: it lists the run's clients; restore it from a copy`);
 }

@@ -16,7 +16,12 @@ export function clientsTable({ record, clients, rounds }: RecordedRun): Table {
   const failed = countOf(rounds, ({ failed: names }) => names);
   const isCut = ids.length > ALL_CLIENTS;
   const columns = [
-    { name: "examples", all: formatCount(total(n)), median: formatCount(median(n)), of: (index: number) => formatCount(n[index] as number) },
+    {
+      name: "examples",
+      all: formatCount(total(n)),
+      median: formatCount(median(n)),
+      of: (index: number) => formatCount(n[index] as number),
+    },
     { name: "rank", of: (index: number, id: string) => String(ownOf.get(id)?.r ?? r[index]) },
     ...(record.labels.length > 0 ? [labelsHeld(record.labels.length, labelCounts)] : []),
     ...own.slice(0, 1).map(() => ({
@@ -54,7 +59,10 @@ function labelsHeld(labels: number, { starts }: RecordedRun["clients"]["labelCou
   };
 }
 
-function countOf(rounds: RecordedRun["rounds"], namesOf: (round: RecordedRun["rounds"][number]) => readonly string[]): ReadonlyMap<string, number> {
+function countOf(
+  rounds: RecordedRun["rounds"],
+  namesOf: (round: RecordedRun["rounds"][number]) => readonly string[],
+): ReadonlyMap<string, number> {
   const counts = new Map<string, number>();
   for (const round of rounds) for (const id of namesOf(round)) counts.set(id, (counts.get(id) ?? 0) + 1);
   return counts;

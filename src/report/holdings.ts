@@ -6,7 +6,9 @@ import { tails, total } from "./tails.ts";
 export type Holdings = Pick<ClientColumns, "ids" | "mix" | "values">;
 
 /** The same of clients that are listed one by one. */
-export function holdingsOf(clients: Iterable<{ readonly id: string; readonly mix: readonly { readonly value: string; readonly n: number }[] }>): Holdings {
+export function holdingsOf(
+  clients: Iterable<{ readonly id: string; readonly mix: readonly { readonly value: string; readonly n: number }[] }>,
+): Holdings {
   const [ids, starts, keys, counts]: [string[], number[], number[], number[]] = [[], [0], [], []];
   const keyOf = new Map<string, number>();
   for (const { id, mix } of clients) {

@@ -36,7 +36,9 @@ function copy(value: unknown, show: (text: string) => string): unknown {
   }
   const entries = Object.entries(value);
   const copied = entries.map(([key, item]) => [visibleLine(key), copy(item, key === "error" ? visibleText : show)] as const);
-  return copied.every(([key, item], index) => key === entries[index]?.[0] && item === entries[index][1]) ? value : Object.fromEntries(copied);
+  return copied.every(([key, item], index) => key === entries[index]?.[0] && item === entries[index][1])
+    ? value
+    : Object.fromEntries(copied);
 }
 
 /** JSON on one line, with control characters escaped within its strings, so that it is also safe to print. */

@@ -77,7 +77,9 @@ test("a run over 120,000 clients trains, is resumed to the same bytes, verified,
 
   const planned = await plan(options("plan"));
   expect(planned.clients).toHaveLength(CLIENTS);
-  const trained = readLines(directory, "journal.jsonl").flatMap(({ type, clients }) => (type === "round" ? (clients as { id: string }[]) : []));
+  const trained = readLines(directory, "journal.jsonl").flatMap(({ type, clients }) =>
+    type === "round" ? (clients as { id: string }[]) : [],
+  );
   const willTrain = planned.clients.filter(({ rounds }) => rounds.length > 0).map(({ id }) => id);
   expect(willTrain).toEqual([...new Set(trained.map(({ id }) => id))].toSorted((a, b) => Number(a.slice(1)) - Number(b.slice(1))));
 });

@@ -90,13 +90,33 @@ describe("a table is refused if", () => {
     ["a column is too short", changed({ n_tokens: numbers(1) }), /\bn_tokens\b.*\b2 numbers\b.*\b1$/],
     ["a column is too long", changed({ n_eval: numbers(1, 2, 3) }), /\bn_eval\b.*\b2 numbers\b.*\b3$/],
     ["a client has no examples", changed({ n: numbers(12, 0) }), /\bn of client c01\b/],
-    ["a client lacks its number of pairs", changed({ mix: { sizes: numbers(3), keys: numbers(0, 0, 0), counts: numbers(1, 1, 1) } }), /\bsizes of mix\b/],
-    ["pairs are missing", changed({ mix: { sizes: numbers(2, 1), keys: numbers(0, 1), counts: numbers(1, 1, 1) } }), /\bkeys of mix\b.*\b3\b.*\b2$/],
-    ["counts are missing", changed({ mix: { sizes: numbers(2, 1), keys: numbers(0, 1, 0), counts: numbers(1, 1) } }), /\bcounts of mix\b.*\b3\b.*\b2$/],
+    [
+      "a client lacks its number of pairs",
+      changed({ mix: { sizes: numbers(3), keys: numbers(0, 0, 0), counts: numbers(1, 1, 1) } }),
+      /\bsizes of mix\b/,
+    ],
+    [
+      "pairs are missing",
+      changed({ mix: { sizes: numbers(2, 1), keys: numbers(0, 1), counts: numbers(1, 1, 1) } }),
+      /\bkeys of mix\b.*\b3\b.*\b2$/,
+    ],
+    [
+      "counts are missing",
+      changed({ mix: { sizes: numbers(2, 1), keys: numbers(0, 1, 0), counts: numbers(1, 1) } }),
+      /\bcounts of mix\b.*\b3\b.*\b2$/,
+    ],
     ["a value is unknown", changed({ mix: { sizes: numbers(1, 0), keys: numbers(2), counts: numbers(1) } }), /\bkey of mix\b.*\b2$/],
     ["a count is 0", changed({ mix: { sizes: numbers(1, 0), keys: numbers(1), counts: numbers(0) } }), /\bcount of mix\b.*\b0$/],
-    ["a label is unknown", changed({ label_counts: { sizes: numbers(1, 0), keys: numbers(2), counts: numbers(1) } }), /\bkey of label_counts\b/],
-    ["a client has a label twice", changed({ label_counts: { sizes: numbers(0, 2), keys: numbers(1, 1), counts: numbers(1, 2) } }), /\bclient c01\b.*\babove 1\b/],
+    [
+      "a label is unknown",
+      changed({ label_counts: { sizes: numbers(1, 0), keys: numbers(2), counts: numbers(1) } }),
+      /\bkey of label_counts\b/,
+    ],
+    [
+      "a client has a label twice",
+      changed({ label_counts: { sizes: numbers(0, 2), keys: numbers(1, 1), counts: numbers(1, 2) } }),
+      /\bclient c01\b.*\babove 1\b/,
+    ],
     ["sizes overflow", changed({ mix: { sizes: numbers(2 ** 32 - 1, 2 ** 32 - 1), keys: numbers(), counts: numbers() } }), /\b2\^32\b/],
   ])("%s", (_, content, reason) => {
     expect(() => decodeClients(content, 2)).toThrow(RefusedError);

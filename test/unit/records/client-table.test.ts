@@ -55,6 +55,7 @@ test("clients.json has a line for each column, and is read back as it was writte
   expect(summary).toEqual(SUMMARY);
   const directory = await createRunDirectory({ runsDir: temporary(), name: "a" });
   await directory.writeClients(parts);
+  await directory.writeRecord({ clients: summary });
   await directory.close();
   expect(readFileSync(path.join(directory.path, "clients.json"), "utf8")).toBe(WRITTEN);
   expect(await readClients(directory.path, { clients: summary, labels })).toEqual(clients);
@@ -89,19 +90,34 @@ test.each<[string, string | undefined, RegExp]>([
   ["without a column", WRITTEN.replace('"r": [2,1],\n', ""), /damaged: r\b/],
   ["with a number below 0", WRITTEN.replace("[5,3]", "[5,-3]"), /damaged: n\[1\] .*\bwhole numbers\b/],
   ["with a column that is too long", WRITTEN.replace("[40,30]", "[40,30,20]"), /damaged: column tokens\b.*\b2 numbers\b.*\b3\b/],
-  ["with a label that does not exist", WRITTEN.replace('"keys": [0,1,1]', '"keys": [0,2,1]'), /damaged: a key of label_counts\b.*\bbelow 2\b/],
+  [
+    "with a label that does not exist",
+    WRITTEN.replace('"keys": [0,1,1]', '"keys": [0,2,1]'),
+    /damaged: a key of label_counts\b.*\bbelow 2\b/,
+  ],
   ["with more pairs than memory", WRITTEN.replace('"sizes": [2,1]', '"sizes": [4294967295,4294967295]'), /damaged: .*2\^32/],
   ["of other clients", WRITTEN.replace("[5,3]", "[5,4]"), /damaged: .*SHA-256 [0-9a-f]{64}, and run\.json expects b5df6491/],
 ])("a table of clients that is %s is refused with the reason", async (_, table, reason) => {
   const folder = folderWith(table, { clients: SUMMARY });
-  await expect(readClients(folder, { clients: SUMMARY, labels })).rejects.toMatchObject({ kind: "config", message: expect.stringMatching(reason) });
+  await expect(readClients(folder, { clients: SUMMARY, labels })).rejects.toMatchObject({
+    kind: "config",
+    message: expect.stringMatching(reason),
+  });
 });
 
 test("a table of 200,000 clients is written and read", async () => {
   const count = 200_000;
   const ones = new Uint32Array(count).fill(1);
   const one = { starts: Uint32Array.from({ length: count + 1 }, (_, index) => index), keys: new Uint32Array(count), counts: ones };
-  const many = { ids: Array.from(ones, (_, index) => `c${index}`), n: ones, r: ones, tokens: ones, labelCounts: one, mix: one, values: ["x"] };
+  const many = {
+    ids: Array.from(ones, (_, index) => `c${index}`),
+    n: ones,
+    r: ones,
+    tokens: ones,
+    labelCounts: one,
+    mix: one,
+    values: ["x"],
+  };
   const { parts, summary } = encodeClientTable(many);
   const folder = folderWith(Buffer.concat(parts).toString(), {});
   const back = await readClients(folder, { clients: summary, labels: ["x"] });

@@ -7,14 +7,7 @@ import { parse } from "yaml";
 import { writeReport } from "../../../src/report/html.ts";
 import { readRun } from "../../../src/records/read-run.ts";
 import { summarise } from "../../../src/report/summary.ts";
-import {
-  qualityTable,
-  reportTables,
-  roundsTable,
-  segmentsTable,
-  timeTable,
-  trafficTable,
-} from "../../../src/report/tables.ts";
+import { qualityTable, reportTables, roundsTable, segmentsTable, timeTable, trafficTable } from "../../../src/report/tables.ts";
 import { clientsTable } from "../../../src/report/clients-table.ts";
 import { renderTextTable } from "../../../src/report/text-table.ts";
 import { writeRunFixture } from "../../support/trained-run.ts";

@@ -36,7 +36,9 @@ async function interrupted(options: TinyRunOptions): Promise<string> {
       return train();
     },
   });
-  await expect(federate(tinyRun({ ...options, launcher, signal: controller.signal })).result).rejects.toMatchObject({ kind: "interrupted" });
+  await expect(federate(tinyRun({ ...options, launcher, signal: controller.signal })).result).rejects.toMatchObject({
+    kind: "interrupted",
+  });
   return path.join(options.runsDir, options.name ?? "");
 }
 

@@ -185,7 +185,14 @@ describe("a custom selection", () => {
   const select = (selection: unknown) => {
     const config = { seed: 0, strategy: { selection } } as unknown as RunConfig;
     const indexOf = indexIds(clients.map(({ id }) => id));
-    return selectClients(config, { round: 3, clients, indexOf, tiers: [1, 2], history: new Map(), losses: async (asked) => asked.map(() => 1) });
+    return selectClients(config, {
+      round: 3,
+      clients,
+      indexOf,
+      tiers: [1, 2],
+      history: new Map(),
+      losses: async (asked) => asked.map(() => 1),
+    });
   };
   const unknownClient = { ...clients[0], id: "c9" };
 
