@@ -150,7 +150,7 @@ export function createAssembler(
           const { name, dtype, shape } = part.descriptor;
           return [name, { dtype, length: sizeOf(shape), bytes: memoryOf(part) }];
         }),
-      ) as ReceivedTensors;
+      );
     },
   };
 }

@@ -23,7 +23,7 @@ function firstBy(n: number, count: number, compare: (a: number, b: number) => nu
 
 /** The lower median. */
 export function median(values: Iterable<number>): number {
-  const sorted = Float64Array.from(values).sort();
+  const sorted = Float64Array.from(values).toSorted();
   return sorted[Math.ceil(sorted.length / 2) - 1] ?? 0;
 }
 

@@ -41,10 +41,10 @@ export function clientsOf(
 }
 
 /** A property that is read when somebody asks for it. The clients share it, so that it costs each of them nothing. */
-export function readsColumns<T>(read: (index: number) => T): PropertyDescriptor {
+export function readsColumns(read: (index: number) => unknown): PropertyDescriptor {
   return {
     enumerable: true,
-    get(this: Client): T {
+    get(this: Client): unknown {
       return read(this.index);
     },
   };

@@ -30,6 +30,6 @@ export async function selectClients(
     }
     chosen.add(index);
   }
-  const inOrder = Uint32Array.from(chosen).sort();
+  const inOrder = Uint32Array.from(chosen).toSorted();
   return Object.freeze(Array.from(inOrder, (index) => clients[index] as RankedClient));
 }
