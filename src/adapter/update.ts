@@ -22,7 +22,17 @@ export interface UpdateClaim {
 }
 
 /** Checks everything a reply claims except its values, and returns the delta. Throws RefusedError before any of it counts. */
-export function validateUpdate({ layout, client, reply, payload }: UpdateClaim): Adapter {
+export function validateUpdate({ payload, ...claim }: UpdateClaim): Adapter {
+  const { layout, client } = claim;
+  validateClaim(claim);
+  const subject = `the update of client ${client.id}`;
+  const rows = requireLength(`${subject}: rows`, payload.rows, client.r * layout.width);
+  const dense = requireLength(`${subject}: dense`, payload.dense, layout.denseSize);
+  return decodeLazily(client.r, rows, dense);
+}
+
+/** Checks what a reply claims about an update. Throws RefusedError. */
+export function validateClaim({ layout, client, reply }: Omit<UpdateClaim, "payload">): void {
   const subject = `the update of client ${client.id}`;
   requireSame(`${subject}: client_id`, client.id, reply.client_id);
   requireSame(`${subject}: rank r`, client.r, reply.r);
@@ -30,9 +40,6 @@ export function validateUpdate({ layout, client, reply, payload }: UpdateClaim):
   if (!(Math.abs(reply.scale - layout.scale) <= SCALE_TOLERANCE * layout.scale)) {
     throw new RefusedError(`${subject}: scale`, `${layout.scale}`, `${reply.scale}`);
   }
-  const rows = requireLength(`${subject}: rows`, payload.rows, client.r * layout.width);
-  const dense = requireLength(`${subject}: dense`, payload.dense, layout.denseSize);
-  return decodeLazily(client.r, rows, dense);
 }
 
 /** Throws RefusedError for a delta with a value that is not finite or too large. */

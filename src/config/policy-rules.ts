@@ -1,5 +1,6 @@
 import { memoryShortage } from "../strategy/ranks/profile.ts";
-import { namedRanks, rankSpecOf, selectionSpecOf } from "./policy-specs.ts";
+import type { Aggregation } from "../strategy/strategy.ts";
+import { aggregationSpecOf, namedRanks, rankSpecOf, selectionSpecOf } from "./policy-specs.ts";
 import type { Rule } from "./rule.ts";
 
 /* Rules on policies, and on the ranks and profiles that they need. */
@@ -86,6 +87,26 @@ const optimizerOfDeltas: Rule = {
   },
 };
 
+const NEEDS_EACH = ["hetlora", "flora", "flexlora", "raflora", "hlora"];
+
+const partialSumsOfMeans: Rule = {
+  reads: ["partialSums", "recordUpdates", "strategy.aggregation", "strategy.rankAssignment"],
+  check({ partialSums, recordUpdates, strategy: { aggregation, rankAssignment } }, report) {
+    if (!partialSums) return;
+    const spec = aggregationSpecOf(aggregation);
+    const robust = spec?.name === "segment-wise" ? spec.robust?.name : undefined;
+    const revises = typeof rankAssignment === "function" && "revise" in rankAssignment && rankAssignment.revise !== undefined;
+    const addsUp = spec ? !NEEDS_EACH.includes(spec.name) : (aggregation as Aggregation | undefined)?.addsUp === true;
+    const reasons = [
+      recordUpdates && "record_updates: true",
+      (revises || rankSpecOf(rankAssignment)?.name === "self-pruning") && "a rank assignment that revises ranks",
+      robust !== undefined && robust !== "clip" && `robust: ${robust}`,
+      !addsUp && `the aggregation${` ${aggregationName(aggregation)}`.trimEnd()}`,
+    ].filter((reason) => reason !== false);
+    if (reasons.length > 0) report(["partialSums"], `cannot be combined with what needs every update: ${reasons.join(", ")}`);
+  },
+};
+
 /** `aggregation` is a spec from a file, or a policy from a program. */
 function aggregationName(aggregation: unknown): string {
   const { name = "", policy } = (aggregation ?? {}) as { readonly name?: string; readonly policy?: { readonly name?: unknown } };
@@ -94,6 +115,7 @@ function aggregationName(aggregation: unknown): string {
 
 export const policyRules: readonly Rule[] = [
   optimizerOfDeltas,
+  partialSumsOfMeans,
   tiersOfRank,
   assignedRanks,
   sharesOfOne,

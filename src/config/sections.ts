@@ -162,6 +162,17 @@ const wire = z.strictObject({
     .describe("Type of the adapter that clients start from, rounded to nearest. Evaluation always uses f32."),
 });
 
+/** How workers add up updates. It does not affect the results. */
+const partialSums = z.strictObject({
+  every: positive
+    .default(8)
+    .describe("Clients per sum. A worker that dies loses the updates since its last sum; those clients train again."),
+  encoding: z
+    .enum(["packed", "f64"])
+    .default("packed")
+    .describe("Of a sum's integers: as few bytes as the largest needs (usually 5), or float64, which takes less computing."),
+});
+
 /** The keys that YAML and TypeScript have in common. */
 export const common = {
   name: name.optional().describe("Name of the run, and of its folder in runs_dir. Default: the next free run-N."),
@@ -182,6 +193,13 @@ export const common = {
     .boolean()
     .default(false)
     .describe("Keep every client's update of every round, so that prelort verify can recompute each round's adapter."),
+  partialSums: z
+    .union([z.boolean(), partialSums])
+    .default(false)
+    .transform((value) => (value === true ? partialSums.parse({}) : value))
+    .describe(
+      "Workers add up the updates of the clients they train and send sums instead of every update: less traffic and less work for the controller, the same bytes. For aggregations that are weighted means of updates. false: every update is sent.",
+    ),
   spoolBytes: integer
     .min(0)
     .default(4 * 2 ** 30)

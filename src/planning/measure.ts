@@ -58,12 +58,12 @@ const CUDA_CONTEXT_BYTES = 600e6;
 export async function measure(config: RunConfig, { pool, clients, tiers, layout, prepared, ...session }: Session): Promise<Measurement> {
   const initial = await session.initial();
   const downlink = createDownlink(WIRE_DTYPES[config.wire.downlink]);
-  const dtype = WIRE_DTYPES[config.wire.update];
+  const dtypes = [WIRE_DTYPES[config.wire.update]];
   const timed = async (of: Pick<TaskIdentity, "clientId" | "part">, request: TaskRequest<"fit" | "evaluate">, r: number) => {
     const start = performance.now();
     const received = distribute(config.strategy.aggregation, initial, layout, r);
     const payload = request.type === "fit" ? downlink(received) : received;
-    const { message } = await pool.run({ ...named({ kind: "measure", ...of }), request, payload, expect: "any", dtype });
+    const { message } = await pool.run({ ...named({ kind: "measure", ...of }), request, payload, expect: "any", dtypes });
     return { seconds: (performance.now() - start) / 1000, memory: message.type === "fitted" ? message.peak_memory_bytes : null };
   };
   const fit = (client: RankedClient, steps: number, name: string) => {

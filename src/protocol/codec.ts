@@ -13,24 +13,27 @@ import { MAX_FRAME_BYTES, PROTOCOL_VERSION } from "./limits.ts";
 const packr = new Packr({ useRecords: false, variableMapSize: true });
 const unpackr = new Unpackr({ useRecords: false, int64AsType: "number" });
 
-/** Encodes one frame. Throws zod's error for a message that breaks the contract: our own fault, not a worker's. */
-export function encode(message: ControllerMessage): Uint8Array {
-  return packr.pack(wideIntegers(controllerMessage.parse(message)));
+/** A message on the wire: a msgpack map and, after that of a chunk, its data. */
+export type Frames = readonly Uint8Array[];
+
+/** Encodes a message. Throws zod's error if it breaks the contract: our own fault, not a worker's. */
+export function encode(message: ControllerMessage): Frames {
+  return encodeMessage(controllerMessage.parse(message));
 }
 
 /** The same for a worker written in TypeScript. */
-export function encodeWorkerMessage(message: WorkerMessage): Uint8Array {
-  return packr.pack(wideIntegers(workerMessage.parse(message)));
+export function encodeWorkerMessage(message: WorkerMessage): Frames {
+  return encodeMessage(workerMessage.parse(message));
 }
 
-/** Decodes and validates a worker's frame. Throws only RefusedErrors, which name the problem. */
-export function decodeWorkerMessage(frame: Uint8Array): WorkerMessage {
-  return decodeMessage(frame, workerMessage);
+/** Decodes and validates a worker's message. Throws only RefusedErrors, which name the problem. */
+export function decodeWorkerMessage(...frames: Frames): WorkerMessage {
+  return decodeMessage(frames, workerMessage);
 }
 
-/** Decodes and validates a controller's frame in the same way. */
-export function decodeControllerMessage(frame: Uint8Array): ControllerMessage {
-  return decodeMessage(frame, controllerMessage);
+/** Decodes and validates a controller's message in the same way. */
+export function decodeControllerMessage(...frames: Frames): ControllerMessage {
+  return decodeMessage(frames, controllerMessage);
 }
 
 /** The content of the tensor `clients`. */
@@ -46,8 +49,16 @@ export function decodeClients(content: Uint8Array, labels: number): ClientColumn
   throw new RefusedError("the columns of clients", "those that src/protocol/README.md lists", describeIssues(parsed.error));
 }
 
-function decodeMessage<T>(frame: Uint8Array, schema: z.ZodType<T>): T {
-  if (frame.length > MAX_FRAME_BYTES) throw new RefusedError("a frame", `at most ${MAX_FRAME_BYTES} bytes`, `${frame.length}`);
+/** The data is sent as it is: a view of the sender's memory, which must not change. */
+function encodeMessage(message: ControllerMessage | WorkerMessage): Frames {
+  if (message.type !== "chunk") return [packr.pack(wideIntegers(message))];
+  const { data, ...header } = message;
+  return [packr.pack(wideIntegers(header)), data];
+}
+
+function decodeMessage<T>([frame = new Uint8Array(0), ...data]: Frames, schema: z.ZodType<T>): T {
+  for (const { length } of [frame, ...data])
+    if (length > MAX_FRAME_BYTES) throw new RefusedError("a frame", `at most ${MAX_FRAME_BYTES} bytes`, `${length}`);
   inspectFrame(frame);
   const fields = unpackr.unpack(frame) as Record<string, unknown>;
 
@@ -60,7 +71,10 @@ function decodeMessage<T>(frame: Uint8Array, schema: z.ZodType<T>): T {
       typeof version === "number" ? `${version}` : "none",
     );
   }
-  const parsed = schema.safeParse(fields);
+  const isChunk = type === "chunk";
+  if (data.length !== (isChunk ? 1 : 0) || (isChunk && "data" in fields))
+    throw new RefusedError(`message ${type}`, isChunk ? "a map, and the data in a second frame" : "one frame", `${data.length + 1} frames`);
+  const parsed = schema.safeParse(isChunk ? { ...fields, data: data[0] } : fields);
   if (parsed.success) return parsed.data;
   throw new RefusedError(`message ${type}`, "the fields that src/protocol/README.md lists", describeIssues(parsed.error));
 }

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { INTEGER_DTYPES } from "../tensor/encoded.ts";
 import { PROTOCOL_VERSION } from "./limits.ts";
 
 /* Fields that messages of both sides share. */
@@ -36,6 +37,8 @@ export const list = <T>(item: z.ZodType<T>, least = 0, most = Infinity) =>
 const tensorName = z.enum(["rows", "dense", "merged"]);
 /** In safetensors' spelling, except `I8X256`: see README.md. */
 export const dtype = z.enum(["F32", "BF16", "F16", "I8X256"]);
+/** Those of a partial sum's integers; the worker chooses the smallest that holds them all, unless it is asked for `F64`. */
+export const integerDtype = z.enum(INTEGER_DTYPES);
 
 /**
  * A tensor: raw little-endian data of this many bytes. It either follows its header in `chunk` messages and has a checksum,
@@ -49,7 +52,9 @@ const placed = {
 };
 const isInOnePlace = ({ crc32, shared }: { readonly crc32: unknown; readonly shared: unknown }) => (crc32 === null) !== (shared === null);
 const IN_ONE_PLACE = "has either a crc32 or shared memory";
-const tensorDescriptor = z.strictObject({ name: tensorName, dtype, ...placed }).refine(isInOnePlace, IN_ONE_PLACE);
+const tensorDescriptor = z
+  .strictObject({ name: tensorName, dtype: z.union([dtype, integerDtype]), ...placed })
+  .refine(isInOnePlace, IN_ONE_PLACE);
 export type TensorDescriptor = z.infer<typeof tensorDescriptor>;
 /** The table of clients, which travels as a tensor of bytes; client-columns.ts says what it holds. */
 const tableDescriptor = z
@@ -70,6 +75,7 @@ export const chunk = z.strictObject({
   type: z.literal("chunk"),
   tensor: z.enum([...tensorName.options, "clients"]),
   offset: count,
+  /** In a frame of its own. */
   data: bytes,
 });
 export const end = z.strictObject({ ...task, type: z.literal("end") });

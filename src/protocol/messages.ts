@@ -5,6 +5,14 @@ import { dataSpec, fitSpec, loraSpec, modelSpec } from "./specs.ts";
 /** A derived seed, 32 lower-case hex digits; the worker derives its own streams from it by purpose. */
 const seed = z.string().regex(/^[0-9a-f]{32}$/);
 const indexFile = z.strictObject({ path: z.string(), sha256: z.string() });
+/** What a partial sum is a sum of: a worker adds up updates of one such basis at a time. */
+const basis = z.strictObject({
+  round: positive,
+  /** SHA-256 of the `global.safetensors` that the round's fits start from. */
+  adapter: z.string(),
+  /** A value x counts as the integer nearest to x·weight·resolution; a power of two. */
+  resolution: z.number().positive(),
+});
 /** Identifies a model. */
 const source = z.strictObject({
   /** The commit that a name on the hub resolved to. */
@@ -29,8 +37,22 @@ export const controllerMessage = z.discriminatedUnion("type", [
     fit: fitSpec,
     /** The dtype of the update's `rows` and `dense`. */
     update_dtype: dtype,
+    /** The worker keeps the update and adds it up once it is granted; null: it sends the update. */
+    partial_sum: z
+      .strictObject({
+        basis,
+        /** An update with a larger |value| fails. */
+        largest: z.number().positive(),
+        /** Whether `fitted` must tell the update's norm. */
+        needs_norm: z.boolean(),
+      })
+      .nullable(),
     tensors,
   }),
+  /** Adds a fit's update, which the worker holds, to its partial sum with this weight; null: forgets it. */
+  z.strictObject({ ...task, type: z.literal("grant"), weight: z.number().positive().nullable() }),
+  /** Asks for the sum of all updates granted since the last one; it begins anew after that. */
+  z.strictObject({ ...task, type: z.literal("collect"), basis, dtype: z.enum(["F64", "packed"]) }),
   z.strictObject({
     ...task,
     type: z.literal("evaluate"),
@@ -161,8 +183,18 @@ export const workerMessage = z.discriminatedUnion("type", [
     seconds: z.number(),
     /** Mean over the steps of the gradients' joint L2 norm before clipping; null if nothing is clipped. */
     grad_norm: metric,
+    /** ‖Δ‖₂ of the update, over rows and dense together, in float64; null unless it was asked for. */
+    norm: metric,
     /** Peak memory of the device during the fit; on a CPU, of the process. Null if it is unknown. */
     peak_memory_bytes: count.nullable(),
+    tensors,
+  }),
+  z.strictObject({
+    ...task,
+    type: z.literal("collected"),
+    basis,
+    /** The fits whose updates are in the sum. */
+    members: list(z.strictObject({ task_id: task.task_id, attempt: positive }), 1),
     tensors,
   }),
   z.strictObject({

@@ -2,7 +2,7 @@ import { crc32 } from "node:zlib";
 import type { Adapter } from "../adapter/adapter.ts";
 import { type EncodedAdapter, encodingOf } from "../adapter/encoded-adapter.ts";
 import { RefusedError } from "../errors.ts";
-import { type Encoded, encodedBytes } from "../tensor/encoded.ts";
+import { type Dtype, type Encoded, encodedBytes, type WireDtype } from "../tensor/encoded.ts";
 import { CHUNK_BYTES } from "./limits.ts";
 import type { TableDescriptor, TensorDescriptor } from "./fields.ts";
 
@@ -20,17 +20,15 @@ export interface Chunk {
 export type ExpectedShapes = Readonly<Partial<Record<Announced["name"], readonly number[]>>> | "any";
 
 /** Assembles tensors from their chunks, or from shared memory. Every method throws a RefusedError for invalid input. */
-export interface Assembler {
+export interface Assembler<D extends WireDtype> {
   /** Whether the tensors are in memory that the sender shares, so that no chunks follow. */
   readonly isShared: boolean;
   write(chunk: Chunk): void;
   /** Reads all tensors at once: `borrow` fills the memory that it is given. */
   copy(borrow: Borrow): Promise<void>;
   /** Returns the tensors; all bytes must have arrived and the checksums must match. */
-  finish(): ReceivedTensors;
+  finish(): Partial<Record<Announced["name"], Encoded<D>>>;
 }
-
-export type ReceivedTensors = Readonly<Partial<Record<TensorDescriptor["name"], Encoded> & Record<TableDescriptor["name"], Encoded<"U8">>>>;
 
 /** Fills memory from the locations that the sender gave for all tensors of one message. */
 export type Borrow = (tensors: readonly Borrowed[]) => Promise<void>;
@@ -40,9 +38,9 @@ export interface Borrowed {
   readonly into: Uint8Array;
 }
 
-export interface AssemblerOptions {
-  /** The dtype of every tensor; any other is refused. */
-  readonly dtype?: Announced["dtype"] | undefined;
+export interface AssemblerOptions<D extends WireDtype> {
+  /** The dtypes that tensors may have, F32 by default. */
+  readonly dtypes?: readonly D[] | undefined;
   /** Returns memory with any content; whoever gets the tensors owns it. */
   readonly allocate?: (bytes: number) => Uint8Array;
 }
@@ -107,12 +105,12 @@ export function* splitTensors(adapter: Adapter, chunkBytes: number = CHUNK_BYTES
  * Prepares to receive the tensors that a header announces. Shapes and dtype are compared before memory is allocated, and
  * exactly: a shape that would broadcast is wrong, too.
  */
-export function createAssembler(
+export function createAssembler<D extends WireDtype = Dtype>(
   descriptors: readonly Announced[],
   expected: ExpectedShapes,
-  { dtype = "F32", allocate = (bytes) => new Uint8Array(bytes) }: AssemblerOptions = {},
-): Assembler {
-  checkAnnounced(descriptors, expected, dtype);
+  { dtypes, allocate = (bytes) => new Uint8Array(bytes) }: AssemblerOptions<D> = {},
+): Assembler<D> {
+  checkAnnounced(descriptors, expected, dtypes ?? ["F32"]);
   const parts = descriptors.map((descriptor): Arriving => ({ descriptor, memory: undefined, written: 0, checksum: 0 }));
   const memoryOf = (part: Arriving) => (part.memory ??= allocate(part.descriptor.bytes));
   const unfinished = () => parts.find(({ descriptor, written }) => written < descriptor.bytes);
@@ -148,7 +146,7 @@ export function createAssembler(
       return Object.fromEntries(
         parts.map((part) => {
           const { name, dtype, shape } = part.descriptor;
-          return [name, { dtype, length: sizeOf(shape), bytes: memoryOf(part) }];
+          return [name, { dtype: dtype as D, length: sizeOf(shape), bytes: memoryOf(part) }];
         }),
       );
     },
@@ -178,7 +176,7 @@ function tensorsOf({ r, rows, dense, merged }: EncodedAdapter): Named[] {
   return tensors;
 }
 
-function checkAnnounced(descriptors: readonly Announced[], expected: ExpectedShapes, wantedDtype: Announced["dtype"]): void {
+function checkAnnounced(descriptors: readonly Announced[], expected: ExpectedShapes, dtypes: readonly WireDtype[]): void {
   const names = descriptors.map(({ name }) => name);
   const isRepeated = new Set(names).size < names.length;
   const wanted = expected === "any" ? [...new Set(names)] : Object.keys(expected);
@@ -188,7 +186,7 @@ function checkAnnounced(descriptors: readonly Announced[], expected: ExpectedSha
   if (new Set(descriptors.map(({ shared }) => shared !== null)).size > 1)
     throw new RefusedError("the tensors of a reply", "all in shared memory, or none", "some");
   for (const { name, dtype, shape, bytes } of descriptors) {
-    if (dtype !== wantedDtype) throw new RefusedError(`tensor ${name}`, `dtype ${wantedDtype}`, dtype);
+    if (!dtypes.includes(dtype)) throw new RefusedError(`tensor ${name}`, `dtype ${dtypes.join(" or ")}`, dtype);
     const wantedShape = expected === "any" ? shape : (expected[name] ?? []);
     if (shape.join() !== wantedShape.join())
       throw new RefusedError(`tensor ${name}`, `shape [${wantedShape.join(", ")}]`, `[${shape.join(", ")}]`);

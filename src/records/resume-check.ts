@@ -10,7 +10,7 @@ export interface Difference {
 
 /** Do not affect bytes: names and paths (contents are compared by hash), number and timeouts of workers, what is kept on disk. */
 const FREE =
-  /^(name|method|doubts|remarks|index\.path|init_from\.path|config\.lora\.init_from|config\.(name|runs_dir|record_updates|spool_bytes|workers\.(?!threads).*))(\.|$)/;
+  /^(name|method|doubts|remarks|index\.path|init_from\.path|config\.lora\.init_from|config\.(name|runs_dir|record_updates|partial_sums|spool_bytes|workers\.(?!threads).*))(\.|$)/;
 /** May affect bytes: another machine or torch version cannot be relied on to give the same numbers. */
 const NOTED = /^(prelort|versions|device|variables)(\.|$)/;
 /** What the run is made from, by SHA-256. */

@@ -7,12 +7,15 @@ import { RefusedError } from "../errors.ts";
 import type { Reply } from "../workers/task.ts";
 import { writingError } from "./durable-file.ts";
 import { isThere, readingError } from "../base/read-file.ts";
-import { type FitOrigin, type FoundFit, readFit, readOwner, removeFit, type StoredFit, writeFit } from "./update-file.ts";
+import { removeQuietly } from "./checked-file.ts";
+import { type ArrivedSum, readSum, writeSum } from "./sum-file.ts";
+import { type FitOrigin, type FoundFit, readFit, readOwner, type StoredFit, writeFit } from "./update-file.ts";
 
 /*
  * The updates of a run, in `updates/`: a resumed run does not repeat the finished fits of an interrupted round, an aggregation
  * that needs all updates at once reads them from here, and a run with `recordUpdates` can be verified. Recorded updates are
- * `updates/<round>/<client>.safetensors`; others are `updates/<k>.safetensors`, which the next round overwrites.
+ * `updates/<round>/<client>.safetensors`; others are `updates/<k>.safetensors`, and sums of several `updates/sum-<k>.safetensors`,
+ * which the next round overwrites.
  */
 
 export interface UpdateStore {
@@ -30,6 +33,10 @@ export interface RoundUpdates {
   restore(client: SeededClient, take: (found: FoundFit) => Promise<unknown>): Promise<Reply<"fit"> | undefined>;
   /** Writes an update completely before this resolves; undefined if there is no room for it, or training again is faster. */
   keep(client: SeededClient, reply: Reply<"fit">): Promise<StoredFit | undefined>;
+  /** Passes every partial sum with this resolution found on disk to `take`. One that `take` refuses is removed. */
+  restoreSums(resolution: number, take: (sum: ArrivedSum) => Promise<unknown>): Promise<void>;
+  /** Like `keep`, for a partial sum. Resolves with a function that removes it again. */
+  keepSum(resolution: number, sum: ArrivedSum): Promise<(() => void) | undefined>;
 }
 
 /** A client and the seed of its fit. */
@@ -72,6 +79,7 @@ class Round implements RoundUpdates {
   readonly #found: ReadonlyMap<string, string>;
   readonly #occupied: ReadonlySet<string>;
   readonly #turns = new PQueue({ concurrency: 1 });
+  readonly #foundSums: readonly string[];
   #usedBytes = 0;
   #slot = 0;
 
@@ -80,7 +88,11 @@ class Round implements RoundUpdates {
     this.#target = target;
     this.#from = from;
     this.#found = found;
-    this.#occupied = new Set(found.values());
+    this.#foundSums = updatesIn(options.folder)
+      .filter((name) => name.startsWith(SUM))
+      .toSorted()
+      .map((name) => path.join(options.folder, name));
+    this.#occupied = new Set([...found.values(), ...this.#foundSums]);
   }
 
   async restore({ id, seed }: SeededClient, take: (found: FoundFit) => Promise<unknown>): Promise<Reply<"fit"> | undefined> {
@@ -96,26 +108,57 @@ class Round implements RoundUpdates {
         return fit.reply;
       } catch (error) {
         if (!(error instanceof RefusedError)) throw error;
-        removeFit(file);
+        removeQuietly(file);
         return undefined;
       }
     });
   }
 
   async keep({ id, seed }: SeededClient, reply: Reply<"fit">): Promise<StoredFit | undefined> {
-    const { isRecorded, isRead, maxBytes } = this.#options;
+    const { isRecorded } = this.#options;
     const bytes = reply.message.tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
-    const isCheap = !isRead && reply.message.seconds < bytes / DISK_BYTES_PER_SECOND;
-    if (!isRecorded && (isCheap || this.#usedBytes + bytes > maxBytes)) return undefined;
+    if (!isRecorded && !this.#isWorthKeeping(bytes, reply.message.seconds)) return undefined;
     this.#usedBytes += bytes;
     const file = isRecorded ? this.#recordedFile(id) : this.#nextSlot();
     try {
       return await writeFit(file, id, { ...this.#from, seed }, reply);
     } catch (cause) {
-      removeFit(file);
+      removeQuietly(file);
       if (isRecorded) throw writingError(file, cause);
       return undefined;
     }
+  }
+
+  async restoreSums(resolution: number, take: (sum: ArrivedSum) => Promise<unknown>): Promise<void> {
+    for (const file of this.#foundSums) {
+      try {
+        await take(await readSum(file, { ...this.#from, resolution }));
+      } catch (error) {
+        if (!(error instanceof RefusedError)) throw error;
+        removeQuietly(file);
+      }
+    }
+  }
+
+  async keepSum(resolution: number, sum: ArrivedSum): Promise<(() => void) | undefined> {
+    const bytes = Object.values(sum.payload).reduce((total, values) => total + values.bytes.length, 0);
+    const seconds = sum.fits.reduce((total, fit) => total + fit.seconds, 0);
+    if (!this.#isWorthKeeping(bytes, seconds)) return undefined;
+    this.#usedBytes += bytes;
+    const file = this.#nextSlot(SUM);
+    try {
+      await writeSum(file, { ...this.#from, resolution }, sum);
+      return () => removeQuietly(file);
+    } catch {
+      removeQuietly(file);
+      return undefined;
+    }
+  }
+
+  /** Whether there is room for what took so long to train, and training it again would take longer than writing it. */
+  #isWorthKeeping(bytes: number, seconds: number): boolean {
+    const { isRead, maxBytes } = this.#options;
+    return (isRead || seconds >= bytes / DISK_BYTES_PER_SECOND) && this.#usedBytes + bytes <= maxBytes;
   }
 
   #recordedFile(clientId: string): string {
@@ -123,9 +166,9 @@ class Round implements RoundUpdates {
   }
 
   /** A file of an earlier round if there is one, since its disk space is already allocated. */
-  #nextSlot(): string {
+  #nextSlot(prefix = ""): string {
     for (;;) {
-      const file = path.join(this.#target, `${this.#slot++}${SUFFIX}`);
+      const file = path.join(this.#target, `${prefix}${this.#slot++}${SUFFIX}`);
       if (!this.#occupied.has(file)) return file;
     }
   }
@@ -142,6 +185,7 @@ export function hasRecorded(folder: string, round: number): boolean {
 }
 
 const SUFFIX = ".safetensors";
+const SUM = "sum-";
 /** Longest file name on the file systems of Linux and macOS, in bytes. */
 const LONGEST_NAME = 255;
 /** The speed of a slow disk: an update that takes less time to train than to write is not kept. */

@@ -2,16 +2,19 @@ import type { Adapter } from "../adapter/adapter.ts";
 import { initialAdapter } from "../adapter/initialise.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
 import { createDownlink } from "../adapter/encoded-adapter.ts";
-import { requireWithinBounds, validateUpdate } from "../adapter/update.ts";
+import { requireWithinBounds, validateClaim, validateUpdate } from "../adapter/update.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { RunFailedError } from "../errors.ts";
 import { callPolicy, describeGiven, namePolicy } from "../strategy/call-policy.ts";
-import type { Aggregate, RankAssigner, RankedClient, ServerState, Update } from "../strategy/strategy.ts";
+import type { Aggregate, HeldUpdate, PartialSums, RankAssigner, RankedClient, ServerState, Update } from "../strategy/strategy.ts";
+import type { EncodedIntegers } from "../tensor/integers.ts";
+import type { WorkerMessageOf } from "../protocol/messages.ts";
+import type { ArrivedSum } from "../records/sum-file.ts";
 import { deriveSeed } from "../base/rng.ts";
 import { inTurns } from "../base/turns.ts";
 import type { Reply } from "../workers/task.ts";
 import { distribute } from "../strategy/validate-policy-output.ts";
-import { requireAccumulator, requireAggregate } from "../strategy/validate-policy-output.ts";
+import { requireAccumulator, requireAggregate, requirePartialSums } from "../strategy/validate-policy-output.ts";
 import type { StoredFit } from "../records/update-file.ts";
 import { WIRE_DTYPES } from "../config/wire-specs.ts";
 
@@ -44,8 +47,16 @@ export interface OpenRound {
     answer: Pick<Reply<"fit">, "message" | "payload">,
     keep: () => Promise<StoredFit | undefined>,
   ): Promise<boolean>;
+  /** How workers add up updates; absent unless `partialSums` is set. */
+  readonly partialSums?: Pick<PartialSums, "resolution" | "largestValue" | "needsNorm"> | undefined;
+  /** The weight of an update that its worker holds. Throws a RefusedError for an invalid one. */
+  weigh(client: RankedClient, message: Fitted): number;
+  /** Adds a partial sum of these clients' updates, or throws a RefusedError and leaves the sum unchanged. */
+  merge(clients: readonly RankedClient[], sum: Pick<ArrivedSum, "fits" | "payload">): Promise<void>;
   finish(): Promise<Aggregated>;
 }
+
+type Fitted = WorkerMessageOf<"fitted">;
 
 export function openRound({ round, config, layout, global, state, selected }: Opening): OpenRound {
   const { aggregation, rankAssignment } = config.strategy;
@@ -55,6 +66,7 @@ export function openRound({ round, config, layout, global, state, selected }: Op
     aggregation.begin({ round, layout, global, state, clients: selected, fresh }),
   );
   requireAccumulator(`${name}'s begin() of round ${round}`, accumulator);
+  const partialSums = config.partialSums ? requirePartialSums(`${name}'s begin() of round ${round}`, accumulator) : undefined;
   const revised = new Map<string, number>();
   const downlink = createDownlink(WIRE_DTYPES[config.wire.downlink]);
   const downlinks = new Map(layout.tiers.map((r) => [r, downlink(distribute(aggregation, global, layout, r))]));
@@ -83,6 +95,16 @@ export function openRound({ round, config, layout, global, state, selected }: Op
       }
       return accumulator.folds ?? false;
     },
+    partialSums,
+    weigh(client, message) {
+      validateClaim({ layout, client: { id: client.id, r: client.r, n: client.size }, reply: message });
+      const weigh = () => partialSums?.weigh(heldUpdate(client, message)) ?? 0;
+      return callPolicy(`${name}'s weigh() of client ${client.id} in round ${round}`, weigh);
+    },
+    async merge(clients, { fits, payload: { rows = NO_INTEGERS, dense = NO_INTEGERS } }) {
+      const members = clients.map((client, index) => heldUpdate(client, fits[index] as Fitted));
+      await callPolicy(`${name}'s merge() in round ${round}`, () => partialSums?.merge({ members, rows, dense }));
+    },
     async finish() {
       const subject = `${name}'s finish() of round ${round}`;
       const aggregate = await callPolicy(subject, () => accumulator.finish());
@@ -90,6 +112,12 @@ export function openRound({ round, config, layout, global, state, selected }: Op
       return { ...aggregate, revised };
     },
   };
+}
+
+const NO_INTEGERS: EncodedIntegers = { dtype: "F64", length: 0, bytes: new Uint8Array(0) };
+
+function heldUpdate({ id, r, size }: RankedClient, { norm }: Fitted): HeldUpdate {
+  return { clientId: id, r, n: size, norm };
 }
 
 /** The rank that a client continues with after its fit. */

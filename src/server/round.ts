@@ -2,27 +2,21 @@ import { once, setMaxListeners } from "node:events";
 import type { Adapter } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
 import { encodingOf } from "../adapter/encoded-adapter.ts";
-import { InterruptedError, PrelortError, WorkerError } from "../errors.ts";
+import { InterruptedError, WorkerError } from "../errors.ts";
 import type { WorkerMessageOf } from "../protocol/messages.ts";
 import type { ClientHistory, RankedClient } from "../strategy/strategy.ts";
-import { named, type Reply, type WorkerPool } from "../workers/task.ts";
-import { type Aggregated, openRound, type Opening, type OpenRound } from "./round-aggregation.ts";
+import { type Aggregated, openRound, type OpenRound } from "./round-aggregation.ts";
 import { closesEarly, closingRule, type ClosingRule, quorumError, type RoundClose } from "./round-closing.ts";
-import type { StoredFit } from "../records/update-file.ts";
-import type { RoundUpdates } from "../records/update-store.ts";
-import { fitRequest, fitSeed, updateShapes } from "./task-requests.ts";
+import { ClientFits, type Fit, type FitsInput, isClientFailure } from "./client-fits.ts";
+import { encodedBytes } from "../tensor/encoded.ts";
 import { WIRE_DTYPES } from "../config/wire-specs.ts";
 
-export interface RoundInput extends Opening {
-  readonly pool: WorkerPool;
+export interface RoundInput extends FitsInput {
   readonly history: ReadonlyMap<string, ClientHistory>;
-  readonly updates: RoundUpdates;
   /** How this round closed before the run was resumed; this is not decided again. */
   readonly closed?: RoundClose | undefined;
-  /** `isRestored`: it was trained before the run was resumed. */
-  onFit?(client: RankedClient, reply: Reply<"fit">, isRestored: boolean): void;
-  /** An update arrived after the round had closed, and was refused. */
-  onLate?(client: RankedClient, reply: Reply<"fit">): void;
+  /** An update counts. `isRestored`: it was trained before the run was resumed. */
+  onFit?(client: RankedClient, fit: Fit, isRestored: boolean): void;
 }
 
 export interface RoundOutcome extends Aggregated, RoundClose {
@@ -62,10 +56,9 @@ class Round {
   readonly #rule: ClosingRule;
   readonly #reports = new Map<string, Report>();
   readonly #failures = new Map<string, Error>();
+  readonly #fits: ClientFits;
   /** Aborted once the round no longer waits for clients that have not reported. */
   readonly #closing = new AbortController();
-  /** Updates that are being added: they count even if the round closes meanwhile. */
-  readonly #taking: Promise<unknown>[] = [];
   #isDue = false;
 
   constructor(input: RoundInput) {
@@ -75,6 +68,15 @@ class Round {
     this.#sum = openRound(input);
     this.#asked = reported ? selected.filter(({ id }) => reported.has(id)) : selected;
     this.#rule = closingRule(closed ? {} : config.closing, this.#asked.length);
+    this.#fits = new ClientFits(input, this.#sum, this.#asked, {
+      closing: this.#closing.signal,
+      granted: () => this.#closeIfEnough(),
+      counted: (client, fit, isRestored) => {
+        this.#reports.set(client.id, { message: fit.message, ...this.#bytesOf(client) });
+        input.onFit?.(client, fit, isRestored);
+        this.#closeIfEnough();
+      },
+    });
     setMaxListeners(0, this.#closing.signal);
   }
 
@@ -87,11 +89,12 @@ class Round {
     const timer = deadlineMs === undefined ? undefined : setTimeout(due, deadlineMs);
     const isClosed = once(this.#closing.signal, "abort");
     try {
+      await this.#fits.restoreSums();
       await Promise.race([Promise.all(this.#asked.map((client) => this.#fitOrFail(client))), isClosed]);
     } finally {
       clearTimeout(timer);
     }
-    await Promise.allSettled(this.#taking);
+    await this.#fits.settled();
     const counts = { asked: this.#asked.length, reported: this.#reports.size };
     if (counts.reported < quorum) throw quorumError(this.#input.round, this.#rule, counts, this.#failures);
     return this.#summarise(await this.#sum.finish());
@@ -99,7 +102,7 @@ class Round {
 
   async #fitOrFail(client: RankedClient): Promise<void> {
     try {
-      await this.#fit(client);
+      if (!this.#reports.has(client.id)) await this.#fits.fit(client);
     } catch (error) {
       if (this.#closing.signal.aborted || this.#reports.has(client.id)) return;
       if (!isClientFailure(error)) throw error;
@@ -107,50 +110,22 @@ class Round {
     }
   }
 
-  async #fit(client: RankedClient): Promise<void> {
-    const { round, config, layout, pool, updates } = this.#input;
-    const seeded = { id: client.id, seed: fitSeed(config.seed, round, client.id) };
-    const restored = await updates.restore(seeded, ({ reply, stored }) => this.#take(client, reply, async () => stored, true));
-    if (restored) return;
-    const received = this.#sum.received(client);
-    await pool.run<"fit">({
-      ...named({ kind: "fit", round, clientId: client.id }),
-      request: fitRequest(config, layout, { round, client, seed: seeded.seed }),
-      payload: received,
-      expect: updateShapes(received, layout),
-      dtype: WIRE_DTYPES[config.wire.update],
-      accept: (reply) => this.#take(client, reply, () => updates.keep(seeded, reply), false),
-      priority: client.r,
-      signal: this.#closing.signal,
-    });
-  }
-
-  /** Adds an update to the round. Returns whether its payload is no longer needed. */
-  #take(client: RankedClient, reply: Reply<"fit">, keep: () => Promise<StoredFit | undefined>, isRestored: boolean): Promise<boolean> {
-    if (this.#closing.signal.aborted) {
-      this.#input.onLate?.(client, reply);
-      throw this.#closing.signal.reason;
-    }
-    const taken = this.#sum.take(client, reply, keep).then((isForgotten) => {
-      this.#reports.set(client.id, { message: reply.message, ...this.#bytesOf(client, reply) });
-      this.#input.onFit?.(client, reply, isRestored);
-      this.#closeIfEnough();
-      return isForgotten;
-    });
-    this.#taking.push(taken);
-    return taken;
-  }
-
-  #bytesOf(client: RankedClient, { message }: Reply<"fit">): Pick<Report, "up" | "down"> {
-    const { round, layout, history } = this.#input;
+  #bytesOf(client: RankedClient): Pick<Report, "up" | "down"> {
+    const { round, layout, history, config } = this.#input;
     const received = this.#sum.received(client);
     const { rows, dense } = encodingOf(received);
     const missed = missedBytes(received, layout, round, history.get(client.id));
-    return { down: rows.bytes.length + dense.bytes.length + missed, up: message.tensors.reduce((sum, { bytes }) => sum + bytes, 0) };
+    const update = WIRE_DTYPES[config.wire.update];
+    return {
+      down: rows.bytes.length + dense.bytes.length + missed,
+      up: encodedBytes(update, rows.length) + encodedBytes(update, dense.length),
+    };
   }
 
   #closeIfEnough(): void {
     const state = { asked: this.#asked.length, reported: this.#reports.size, isDue: this.#isDue };
+    // What is granted counts once its sum has arrived.
+    if (closesEarly(this.#rule, { ...state, reported: state.reported + this.#fits.granted })) this.#fits.collect();
     if (closesEarly(this.#rule, state)) this.#closing.abort(new InterruptedError(`round ${this.#input.round} is closed`));
   }
 
@@ -191,11 +166,6 @@ function meanOf(
     const value = figure(message);
     return sum === null || value === null ? null : sum + (client.size / examples) * value;
   }, 0);
-}
-
-/** A client that used up its attempts is a result; an interruption, or a pool without workers, ends the run. */
-function isClientFailure(error: unknown): boolean {
-  return error instanceof PrelortError && (error.kind === "worker" || error.kind === "refused");
 }
 
 /** Bytes of the components merged into the base since the client last had them. */

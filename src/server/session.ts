@@ -167,7 +167,7 @@ function clientsOf(config: RunConfig, { prepared, columns }: Pick<Answers, "prep
 }
 
 /** How the table of clients arrives. */
-const CLIENT_TABLE = { expect: "any", dtype: "U8" } as const;
+const CLIENT_TABLE = { expect: "any", dtypes: ["U8"] } as const;
 
 async function prepareData(
   { config, emit }: SessionOptions,

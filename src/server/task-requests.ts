@@ -15,9 +15,15 @@ export function fitSeed(seed: number, round: number, clientId: string): string {
 export function fitRequest(
   config: RunConfig,
   { scale }: AdapterLayout,
-  fit: { readonly round: number; readonly client: RankedClient; readonly seed: string; readonly steps?: number },
+  fit: {
+    readonly round: number;
+    readonly client: RankedClient;
+    readonly seed: string;
+    readonly steps?: number;
+    readonly partialSum?: TaskRequest<"fit">["partial_sum"];
+  },
 ): TaskRequest<"fit"> {
-  const { round, client, seed, steps = config.fit.localSteps } = fit;
+  const { round, client, seed, steps = config.fit.localSteps, partialSum = null } = fit;
   return {
     type: "fit",
     round,
@@ -27,6 +33,7 @@ export function fitRequest(
     seed,
     fit: { ...toFitSpec(config, round), local_steps: steps },
     update_dtype: WIRE_DTYPES[config.wire.update],
+    partial_sum: partialSum,
   };
 }
 

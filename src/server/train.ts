@@ -129,7 +129,7 @@ class Training {
 
   #fitAll(
     round: number,
-    { global, state }: CommittedRound,
+    { global, state, sha256 }: CommittedRound,
     selected: readonly RankedClient[],
     updates: RoundUpdates,
   ): Promise<RoundOutcome> {
@@ -141,6 +141,7 @@ class Training {
       pool,
       layout,
       global,
+      adapter: sha256,
       state,
       history: this.#history,
       selected,

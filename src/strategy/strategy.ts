@@ -1,6 +1,7 @@
 import type { Adapter } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
 import type { Rng } from "../base/rng.ts";
+import type { EncodedIntegers } from "../tensor/integers.ts";
 
 /** A data partition, as the controller sees it. */
 export interface Client {
@@ -91,6 +92,20 @@ export interface Update {
   readonly spooled?: SpooledUpdate | undefined;
 }
 
+/** A client's update that stays with the worker that trained it, to be added up there. */
+export interface HeldUpdate extends Pick<Update, "clientId" | "r" | "n"> {
+  /** ‖Δ‖₂ over rows and dense together; null unless the aggregation needs it. */
+  readonly norm: number | null;
+}
+
+/** The sum of the updates that one worker was granted, in the integers of an order-free sum. */
+export interface PartialSum {
+  readonly members: readonly HeldUpdate[];
+  /** [r, width], with r the largest rank of the members. */
+  readonly rows: EncodedIntegers;
+  readonly dense: EncodedIntegers;
+}
+
 /** An update that is stored elsewhere. */
 export interface SpooledUpdate {
   /** Values [from, to) of that tensor of the delta, decoded. */
@@ -123,6 +138,8 @@ export interface Aggregation extends PolicyDescription {
   distribute(global: Adapter, layout: AdapterLayout, r: number): Adapter;
   /** What is evaluated at each tier and saved, at rank R; by default the global adapter itself. */
   present?(global: Adapter, layout: AdapterLayout): Adapter;
+  /** Its accumulators take partial sums: it is a weighted mean of deltas. */
+  readonly addsUp?: true;
   /** `finish` reads updates back; each comes with `spooled`, so its values need not be kept. */
   readonly readsSpool?: true;
   readonly fitOptions?: FitOptions;
@@ -139,7 +156,26 @@ export interface Accumulator {
    * has settled: its memory is then reused.
    */
   readonly folds?: true;
+  /** Only for an aggregation that `addsUp`. */
+  readonly partialSums?: PartialSums;
   finish(): Aggregate | Promise<Aggregate>;
+}
+
+/**
+ * Takes sums that workers have made of updates instead of each update. What a worker adds for an update is what `add` would
+ * have added, so the result is the same to the last bit, whatever is added where.
+ */
+export interface PartialSums {
+  /** Every value is multiplied by its weight and by this power of two, and rounded to an integer. */
+  readonly resolution: number;
+  /** Largest |value| of an update that may be added. */
+  readonly largestValue: number;
+  /** `weigh` needs the norm of each update. */
+  readonly needsNorm: boolean;
+  /** The weight of an update in the sum. Throws RefusedError if it must not count. */
+  weigh(update: HeldUpdate): number;
+  /** Counts all members, or throws RefusedError and counts none. */
+  merge(sum: PartialSum): void | Promise<void>;
 }
 
 export interface Aggregate {

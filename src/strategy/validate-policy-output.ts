@@ -2,7 +2,7 @@ import type { Adapter } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
 import { RunFailedError } from "../errors.ts";
 import { callPolicy, describeGiven, namePolicy } from "./call-policy.ts";
-import type { Accumulator, Aggregate, Aggregation } from "./strategy.ts";
+import type { Accumulator, Aggregate, Aggregation, PartialSums } from "./strategy.ts";
 import { firstBeyond } from "../tensor/bounds.ts";
 import { asFloat32 } from "../tensor/encoded.ts";
 import type { Work } from "../base/turns.ts";
@@ -57,6 +57,14 @@ export function requireAccumulator(subject: string, accumulator: Accumulator | u
   const isRight = typeof accumulator?.add === "function" && typeof accumulator.finish === "function";
   if (!isRight)
     throw new RunFailedError(`${subject} must return an object with add() and finish(), returned ${describeGiven(accumulator)}`);
+}
+
+/** Throws RunFailedError unless begin() of an aggregation that `addsUp` returned something that takes partial sums. */
+export function requirePartialSums(subject: string, { partialSums }: Accumulator): PartialSums {
+  if (partialSums && partialSums.resolution > 0 && typeof partialSums.merge === "function") return partialSums;
+  throw new RunFailedError(
+    `${subject} must return an object with partialSums, since the aggregation addsUp; returned ${describeGiven(partialSums)}`,
+  );
 }
 
 /** Whether the journal can be read with this entry. */

@@ -4,8 +4,21 @@
  */
 export type Dtype = "F32" | "BF16" | "F16" | "I8X256";
 
-/** Values in their wire encoding, little-endian. `U8` is bytes that are no values of an adapter. */
-export interface Encoded<D extends Dtype | "U8" = Dtype> {
+/**
+ * How the integers of an order-free sum are encoded: as float64, or in two's complement of so many bits, as few whole bytes as
+ * the largest of them needs.
+ */
+export const INTEGER_DTYPES = ["F64", "I8", "I16", "I24", "I32", "I40", "I48", "I56"] as const;
+export type IntegerDtype = (typeof INTEGER_DTYPES)[number];
+/** `U8` is bytes that are no values of an adapter. */
+export type WireDtype = Dtype | IntegerDtype | "U8";
+
+export function isIntegerDtype(dtype: WireDtype): dtype is IntegerDtype {
+  return (INTEGER_DTYPES as readonly string[]).includes(dtype);
+}
+
+/** Values in their wire encoding, little-endian. */
+export interface Encoded<D extends WireDtype = Dtype> {
   readonly dtype: D;
   /** Number of values. */
   readonly length: number;
@@ -16,7 +29,7 @@ export interface Encoded<D extends Dtype | "U8" = Dtype> {
 const GROUP = 256;
 
 /** Number of bytes for `length` values. */
-export function encodedBytes(dtype: Dtype | "U8", length: number): number {
+export function encodedBytes(dtype: WireDtype, length: number): number {
   switch (dtype) {
     case "U8":
       return length;
@@ -27,6 +40,16 @@ export function encodedBytes(dtype: Dtype | "U8", length: number): number {
       return 2 * length;
     case "I8X256":
       return length + 4 * Math.ceil(length / GROUP);
+    case "F64":
+      return 8 * length;
+    case "I8":
+    case "I16":
+    case "I24":
+    case "I32":
+    case "I40":
+    case "I48":
+    case "I56":
+      return (Number(dtype.slice(1)) / 8) * length;
   }
 }
 

@@ -3,6 +3,7 @@ import { beyondBounds } from "./bounds.ts";
 import { createLane } from "./create-fold-kernel.ts";
 import type { Encoded } from "./encoded.ts";
 import { BLOCK, type Lane } from "./fold-kernel.ts";
+import { type EncodedIntegers, integerBlocks, requireIntegers } from "./integers.ts";
 import { BLOCKS_A_TURN, type Work } from "../base/turns.ts";
 
 export interface SumBounds {
@@ -19,6 +20,11 @@ export interface Part {
   readonly name: string;
   readonly at: number;
   readonly values: Encoded;
+}
+
+/** Integers of another sum, to be added from index `at` on. */
+export interface IntegerPart extends Omit<Part, "values"> {
+  readonly values: EncodedIntegers;
 }
 
 /**
@@ -40,7 +46,7 @@ export interface Part {
 export class OrderFreeSum {
   readonly #bounds: SumBounds;
   /** 2^S */
-  readonly #resolution: number;
+  readonly resolution: number;
   readonly #lanes: readonly Lane[];
   readonly #laneLength: number;
   #weight = 0;
@@ -48,7 +54,7 @@ export class OrderFreeSum {
   /** Reuses the memory of `spare`, a sum that is no longer used, if it has the same length. */
   constructor(bounds: SumBounds, { spare, laneLength = LANE_LENGTH, makeLane = createLane }: SumOptions = {}) {
     this.#bounds = bounds;
-    this.#resolution = resolutionFor(bounds.largestValue * Math.max(bounds.totalWeight, 1));
+    this.resolution = resolutionFor(bounds.largestValue * Math.max(bounds.totalWeight, 1));
     this.#laneLength = laneLength;
     if (spare && spare.#bounds.length === bounds.length && spare.#laneLength === laneLength) {
       this.#lanes = spare.#lanes;
@@ -67,7 +73,7 @@ export class OrderFreeSum {
   *add(weight: number, parts: readonly Part[], scale = 1): Work<void> {
     this.#requireRoom(weight, parts);
     this.#weight += weight;
-    const factor = weight * scale * this.#resolution;
+    const factor = weight * scale * this.resolution;
     const added: Block[] = [];
     for (const block of blocksOf(parts)) {
       if (added.length > 0 && added.length % BLOCKS_A_TURN === 0) yield;
@@ -82,11 +88,38 @@ export class OrderFreeSum {
   }
 
   /**
+   * Adds the integers of another sum with this resolution: of `members` contributions with that total weight. All parts are
+   * checked before any is added. Throws RefusedError, and leaves the sum unchanged, if one is not a sum of such contributions.
+   */
+  *merge(weight: number, members: number, parts: readonly IntegerPart[]): Work<void> {
+    this.#requireRoom(weight, parts);
+    const largest = this.#bounds.largestValue * weight * this.resolution + members / 2;
+    this.#weight += weight;
+    try {
+      for (const { name, values } of parts) yield* requireIntegers(name, values, largest);
+    } catch (error) {
+      this.#weight -= weight;
+      throw error;
+    }
+    for (const { at, values } of parts) {
+      for (const { from, block } of integerBlocks(values)) {
+        if (from > 0 && (from / BLOCK) % BLOCKS_A_TURN === 0) yield;
+        for (const { lane, start, from: first, to } of this.#stretches(at + from, block.length)) {
+          for (let index = first; index < to; index++) {
+            const place = start + index - first;
+            lane.integers[place] = (lane.integers[place] as number) + (block[index] as number);
+          }
+        }
+      }
+    }
+  }
+
+  /**
    * target[i] += (Σ weight·values)[at + i] / weight, computed in float64 and rounded once. Where the sum is zero
    * the target keeps its bytes.
    */
   addMeanTo(target: Float32Array, at: number, weight: number): void {
-    const divisor = weight * this.#resolution;
+    const divisor = weight * this.resolution;
     for (const { lane, start, from, to } of this.#stretches(at, target.length)) {
       const integers = lane.integers.subarray(start, start + to - from);
       const values = target.subarray(from, to);
@@ -124,7 +157,7 @@ export class OrderFreeSum {
     }
   }
 
-  #requireRoom(weight: number, parts: readonly Part[]): void {
+  #requireRoom(weight: number, parts: readonly (Part | IntegerPart)[]): void {
     const { length, totalWeight } = this.#bounds;
     if (!(weight > 0 && this.#weight + weight <= totalWeight)) {
       throw new RefusedError(

@@ -4,17 +4,18 @@ import { decodeControllerMessage, encodeWorkerMessage } from "../protocol/codec.
 import type { ControllerMessageOf, WorkerMessage } from "../protocol/messages.ts";
 import { CHUNK_BYTES, SESSION } from "../protocol/limits.ts";
 import { createAssembler } from "../protocol/tensor-chunks.ts";
-import { decode } from "../tensor/encoded.ts";
+import { asFloat32, decode, type Encoded } from "../tensor/encoded.ts";
+import type { EncodedIntegers } from "../tensor/integers.ts";
 import type { LaunchOptions } from "../workers/launch.ts";
 import { join, newRoutingId, securityOf } from "./join.ts";
 
-export type TaskMessage = ControllerMessageOf<"prepare" | "load" | "fit" | "evaluate">;
+export type TaskMessage = ControllerMessageOf<"prepare" | "load" | "fit" | "collect" | "evaluate">;
 export type Tensors = Readonly<Partial<Record<"rows" | "dense" | "merged", Float32Array>>>;
 /** A tensor to send. */
-export interface Tensor {
+export interface Tensor<V = Float32Array | EncodedIntegers | Encoded<"U8">> {
   readonly name: "rows" | "dense" | "clients";
   readonly shape: readonly number[];
-  readonly bytes: Uint8Array;
+  readonly values: V;
 }
 export type TaskAnswer = Extract<WorkerMessage, { task_id: string }>;
 
@@ -31,7 +32,7 @@ export interface Connection {
 }
 
 export type Received =
-  | ControllerMessageOf<"stop" | "cancel">
+  | ControllerMessageOf<"stop" | "cancel" | "grant">
   | { readonly type: "task"; readonly task: TaskMessage; readonly tensors: Tensors };
 
 export function connect({ endpoint, workerId, serverKey }: LaunchOptions): Connection {
@@ -42,9 +43,9 @@ export function connect({ endpoint, workerId, serverKey }: LaunchOptions): Conne
   const joined = access ? join(dealer, { workerId, routingId }, access) : Promise.resolve();
   let lastSend: Promise<unknown> = joined;
   const send = (message: WorkerMessage) => {
-    const frame = encodeWorkerMessage(message);
+    const frames = encodeWorkerMessage(message);
     // A socket accepts one send at a time. Errors are ignored: the socket may have been closed meanwhile.
-    lastSend = lastSend.then(() => dealer.send(frame)).catch(() => {});
+    lastSend = lastSend.then(() => dealer.send([...frames])).catch(() => {});
   };
   return {
     publicKey: access?.publicKey,
@@ -53,7 +54,8 @@ export function connect({ endpoint, workerId, serverKey }: LaunchOptions): Conne
       send({ ...message, tensors: payload.map(describe) } as WorkerMessage);
       const envelope = { ...SESSION, task_id: message.task_id, attempt: message.attempt };
       // All tensors fit in the initial credit of a connection.
-      for (const { name: tensor, bytes } of payload) {
+      for (const { name: tensor, values } of payload) {
+        const { bytes } = encoded(values);
         for (let offset = 0; offset < bytes.length; offset += CHUNK_BYTES) {
           send({ ...envelope, type: "chunk", tensor, offset, data: bytes.subarray(offset, offset + CHUNK_BYTES) });
         }
@@ -63,9 +65,9 @@ export function connect({ endpoint, workerId, serverKey }: LaunchOptions): Conne
     async *receive() {
       await joined;
       let arriving: ReturnType<typeof arrive> | undefined;
-      for await (const [frame] of dealer) {
-        const message = decodeControllerMessage(frame as Uint8Array);
-        if (message.type === "stop" || message.type === "cancel") yield message;
+      for await (const frames of dealer) {
+        const message = decodeControllerMessage(...frames);
+        if (message.type === "stop" || message.type === "cancel" || message.type === "grant") yield message;
         else if (message.type === "chunk") {
           arriving?.write(message);
           send({ ...SESSION, type: "credit", bytes: message.data.length });
@@ -81,16 +83,22 @@ export function connect({ endpoint, workerId, serverKey }: LaunchOptions): Conne
   };
 }
 
-function describe({ name, shape, bytes }: Tensor): object {
-  const dtype = name === "clients" ? "U8" : "F32";
+function describe({ name, shape, values }: Tensor): object {
+  const { dtype, bytes } = encoded(values);
   return { name, dtype, shape: [...shape], bytes: bytes.length, crc32: crc32(bytes), shared: null };
+}
+
+function encoded(values: Tensor["values"]): Encoded | EncodedIntegers | Encoded<"U8"> {
+  return values instanceof Float32Array ? asFloat32(values) : values;
 }
 
 /** A task that is still receiving tensors. */
 function arrive(task: TaskMessage): { readonly isWhole: boolean; write(chunk: ControllerMessageOf<"chunk">): void; finish(): Received } {
   const descriptors = "tensors" in task ? task.tensors : [];
-  // `merged` is always F32; the others may have another dtype.
-  const assemblers = descriptors.map((descriptor) => [descriptor.name, createAssembler([descriptor], "any", descriptor)] as const);
+  // `merged` is always F32.
+  const assemblers = descriptors.map(
+    (descriptor) => [descriptor.name, createAssembler([descriptor], "any", { dtypes: ["F32", "BF16"] })] as const,
+  );
   return {
     isWhole: descriptors.length === 0,
     write: (chunk) => assemblers.find(([name]) => name === chunk.tensor)?.[1].write(chunk),

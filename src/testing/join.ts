@@ -26,10 +26,9 @@ export async function join(
   { workerId, routingId }: { readonly workerId: string; readonly routingId: string },
   access: Access,
 ): Promise<void> {
-  await dealer.send(encodeWorkerMessage({ ...SESSION, type: "join", worker_id: workerId }));
-  const [frame] = await dealer.receive();
-  const message = decodeControllerMessage(frame as Uint8Array);
+  await dealer.send([...encodeWorkerMessage({ ...SESSION, type: "join", worker_id: workerId })]);
+  const message = decodeControllerMessage(...(await dealer.receive()));
   if (message.type !== "challenge") throw new RefusedError("the controller's first message", "a challenge", message.type);
   const proof = admissionProof(access, access.serverKey, { nonce: message.nonce, routingId, workerId });
-  await dealer.send(encodeWorkerMessage({ ...SESSION, type: "proof", proof }));
+  await dealer.send([...encodeWorkerMessage({ ...SESSION, type: "proof", proof })]);
 }

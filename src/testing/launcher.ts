@@ -67,6 +67,7 @@ export function tinyLauncher({ fit = ({ train }) => train() }: TinyLauncherOptio
         for await (const received of connection.receive()) {
           if (received.type === "stop") break;
           else if (received.type === "cancel") cancelled.add(keyOf(received));
+          else if (received.type === "grant") lastAnswer = lastAnswer.then(() => worker.grant(received));
           else lastAnswer = lastAnswer.then(() => answer(received.task, received.tensors));
         }
         exit({ exitCode: 0 });

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import type { ControllerMessageOf } from "../protocol/messages.ts";
 import { createRng, deriveSeed } from "../base/rng.ts";
 import { type ClientColumns, startsOf } from "../protocol/client-columns.ts";
 
@@ -70,4 +71,14 @@ export function columnsOf({ clients }: TinyData): Omit<ClientColumns, "indexOf">
     mix: { starts: startsOf(nothing), keys: new Uint32Array(0), counts: new Uint32Array(0) },
     values: [],
   };
+}
+
+/** The examples that a task evaluates, before `start` and `count`. */
+export function examplesOf(
+  { examples, client_id }: Pick<ControllerMessageOf<"evaluate">, "examples" | "client_id">,
+  data: TinyData,
+): readonly Example[] {
+  if (examples === "global") return data.heldOut;
+  const client = data.clients.find(({ id }) => id === client_id);
+  return (examples === "client" ? client?.heldOut : client?.train) ?? [];
 }

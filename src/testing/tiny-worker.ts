@@ -6,9 +6,9 @@ import { encodeClients } from "../protocol/codec.ts";
 import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
 import type { LaunchOptions } from "../workers/launch.ts";
 import { SESSION } from "../protocol/limits.ts";
-import { asFloat32 } from "../tensor/encoded.ts";
+import { HeldSum } from "./held-sum.ts";
 import { type TaskAnswer, type TaskMessage, type Tensor, type Tensors } from "./connection.ts";
-import { columnsOf, type Example, LABELS, makeTinyData, type TinyData } from "./tiny-data.ts";
+import { columnsOf, examplesOf, LABELS, makeTinyData, type TinyData } from "./tiny-data.ts";
 import { createTinyModel, judge, type TinyModel, type Trained, trainTiny, WIDTH, withMerged } from "./tiny-model.ts";
 
 export type Progress = Omit<WorkerMessageOf<"beat">, "protocol_version" | "type">;
@@ -49,14 +49,14 @@ interface Answer {
 export interface TinyWorker {
   describe(options: LaunchOptions): Omit<WorkerMessageOf<"hello">, "protocol_version" | "type">;
   run(task: TaskMessage, tensors: Tensors, report: Report): Promise<Answer>;
+  /** What becomes of an update that the worker holds. */
+  grant(grant: ControllerMessageOf<"grant">): void;
 }
 
 export function createTinyWorker(datasets: Map<string, TinyData>, fitAs: (fit: TinyFit) => Adapter | Promise<Adapter>): TinyWorker {
   let loaded: { readonly model: TinyModel; readonly data: TinyData } | undefined;
-  const requireLoaded = () => {
-    if (!loaded) throw new RefusedError("a task", "load before it", "none");
-    return loaded;
-  };
+  let held: HeldSum | undefined;
+  const requireLoaded = () => loaded ?? refuse("a task", "load before it");
   return {
     describe: ({ threads }) => ({
       pid: process.pid,
@@ -72,7 +72,10 @@ export function createTinyWorker(datasets: Map<string, TinyData>, fitAs: (fit: T
           const data = prepare(task);
           datasets.set(data.sha256, data);
           const bytes = encodeClients(columnsOf(data));
-          return { message: prepared(task, data), payload: [{ name: "clients", shape: [bytes.length], bytes }] };
+          return {
+            message: prepared(task, data),
+            payload: [{ name: "clients", shape: [bytes.length], values: { dtype: "U8", length: bytes.length, bytes } }],
+          };
         }
         case "load": {
           const data = datasets.get(task.index.sha256);
@@ -83,18 +86,29 @@ export function createTinyWorker(datasets: Map<string, TinyData>, fitAs: (fit: T
           const { dense } = model.shape;
           return { message: described(task, model), payload: dense.map(() => denseTensor(new Float32Array(LABELS.length))) };
         }
-        case "fit":
-          return fit(task, tensors, report, requireLoaded(), fitAs);
+        case "fit": {
+          const { message, payload } = await fit(task, tensors, report, requireLoaded(), fitAs);
+          if (!task.partial_sum) return { message, payload };
+          if (!held?.isOf(task.partial_sum.basis)) held = new HeldSum(task.partial_sum);
+          return { message: { ...message, norm: held.hold(task, payload) } };
+        }
+        case "collect":
+          return (held ?? refuse("collect", "a fit before it")).collect(task);
         case "evaluate":
           await setImmediate();
           return { message: evaluate(task, tensors, requireLoaded()) };
       }
     },
+    grant: (grant) => held?.grant(grant),
   };
 }
 
-function denseTensor(values: Float32Array): Tensor {
-  return { name: "dense", shape: [values.length], bytes: asFloat32(values).bytes };
+function refuse(subject: string, expected: string): never {
+  throw new RefusedError(subject, expected, "none");
+}
+
+function denseTensor(values: Float32Array): Tensor<Float32Array> {
+  return { name: "dense", shape: [values.length], values };
 }
 
 interface Loaded {
@@ -148,7 +162,7 @@ async function fit(
   report: Report,
   { model, data }: Loaded,
   fitAs: (fit: TinyFit) => Adapter | Promise<Adapter>,
-): Promise<Answer> {
+): Promise<{ readonly message: WorkerMessageOf<"fitted">; readonly payload: readonly Tensor<Float32Array>[] }> {
   const client = data.clients.find(({ id }) => id === task.client_id);
   if (!client || !rows) throw new RefusedError("a fit", "a known client and rows", task.client_id);
   if (task.update_dtype !== "F32") throw new RefusedError("wire.update", "f32 alone, from tiny workers", task.update_dtype);
@@ -183,10 +197,11 @@ async function fit(
     rms_loss: finite(Math.sqrt(meanOf(losses.map((loss) => loss * loss)) ?? NaN)),
     seconds: SECONDS,
     grad_norm: meanOf(norms),
+    norm: null,
     peak_memory_bytes: null,
     tensors: [],
   };
-  const payload: Tensor[] = [{ name: "rows", shape: [update.r, WIDTH], bytes: asFloat32(update.rows).bytes }];
+  const payload: Tensor<Float32Array>[] = [{ name: "rows", shape: [update.r, WIDTH], values: update.rows }];
   if (update.dense.length > 0) payload.push(denseTensor(update.dense));
   return { message, payload };
 }
@@ -230,10 +245,4 @@ function evaluate(
     };
   });
   return { ...SESSION, task_id: task.task_id, attempt: task.attempt, type: "evaluated", tiers, seconds: SECONDS };
-}
-
-function examplesOf({ examples, client_id }: ControllerMessageOf<"evaluate">, data: TinyData): readonly Example[] {
-  if (examples === "global") return data.heldOut;
-  const client = data.clients.find(({ id }) => id === client_id);
-  return (examples === "client" ? client?.heldOut : client?.train) ?? [];
 }

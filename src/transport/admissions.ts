@@ -1,12 +1,12 @@
 import { randomBytes } from "node:crypto";
 import { RefusedError } from "../errors.ts";
-import { decodeWorkerMessage, encode } from "../protocol/codec.ts";
+import { decodeWorkerMessage, encode, type Frames } from "../protocol/codec.ts";
 import { SESSION } from "../protocol/limits.ts";
 import type { WorkerMessageOf } from "../protocol/messages.ts";
 import { admissionProof, isSameProof, type KeyPair } from "./keys.ts";
 
-/** What to do with a frame: pass it on as this worker's, reply to the connection, or drop it. */
-export type Taken = { readonly workerId: string } | { readonly reply: Uint8Array } | undefined;
+/** What to do with a message: pass it on as this worker's, reply to the connection, or drop it. */
+export type Taken = { readonly workerId: string } | { readonly reply: Frames } | undefined;
 
 /** A worker that may join. */
 interface Launch {
@@ -68,10 +68,11 @@ export class Admissions {
     return this.#launches.get(workerId)?.routingId;
   }
 
-  take(routingId: string, frame: Uint8Array): Taken {
+  take(routingId: string, frames: Frames): Taken {
     const workerId = this.#joined.get(routingId);
     if (workerId !== undefined) return { workerId };
-    if (!ROUTING_ID.test(routingId) || frame.length > MAX_JOIN_BYTES) return undefined;
+    const [frame, ...others] = frames;
+    if (!ROUTING_ID.test(routingId) || !frame || frame.length > MAX_JOIN_BYTES || others.length > 0) return undefined;
     const message = read(frame);
     if (message?.type === "join") return this.#challenge(routingId, message);
     if (message?.type === "proof") this.#verify(routingId, message);

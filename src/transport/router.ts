@@ -1,7 +1,9 @@
 import { setImmediate } from "node:timers/promises";
 import { Router, type SocketOptions } from "zeromq";
 import { RefusedError } from "../errors.ts";
+import type { Frames } from "../protocol/codec.ts";
 import { MAX_FRAME_BYTES } from "../protocol/limits.ts";
+import { free } from "./free.ts";
 import type { Transport } from "./transport.ts";
 
 /** A bound ROUTER socket. A peer's name is its routing id, one byte for each character. */
@@ -35,16 +37,20 @@ export function bindRouter(address: string, security: SocketOptions<Router> = {}
   return {
     endpoint: router.lastEndpoint ?? "",
     // A ZeroMQ socket takes one send at a time: each waits for the previous one, whether that succeeded or failed.
-    send(peer, frame) {
-      const sent = lastSend.then(() => sendNow(router, peer, frame));
+    send(peer, ...frames) {
+      const sent = lastSend.then(() => sendNow(router, peer, frames));
       lastSend = sent.catch(() => {});
       return sent;
     },
     async *receive() {
-      for await (const [peer, frame] of router) {
-        if (!peer || !frame) continue;
-        yield { peer: peer.toString("latin1"), frame: new Uint8Array(frame.buffer, frame.byteOffset, frame.byteLength) };
-        // A tight loop would outrun the garbage collection of ZeroMQ's buffers.
+      for await (const [peer, ...frames] of router) {
+        if (!peer) continue;
+        yield {
+          peer: peer.toString("latin1"),
+          frames: frames.map((frame) => new Uint8Array(frame.buffer, frame.byteOffset, frame.byteLength)),
+        };
+        for (const frame of frames) if (frame.length >= LARGE_BYTES) free(frame);
+        // ZeroMQ's own part of the memory is freed in a later turn, which a tight loop would put off.
         await setImmediate();
       }
     },
@@ -52,10 +58,13 @@ export function bindRouter(address: string, security: SocketOptions<Router> = {}
   };
 }
 
-async function sendNow(router: Router, peer: string, frame: Uint8Array): Promise<void> {
+/** Smaller frames are left to garbage collection. */
+const LARGE_BYTES = 65536;
+
+async function sendNow(router: Router, peer: string, frames: Frames): Promise<void> {
   if (router.closed) throw new RefusedError(`a frame to ${peer}`, "an open transport", "a closed one");
   try {
-    await router.send([Buffer.from(peer, "latin1"), frame]);
+    await router.send([Buffer.from(peer, "latin1"), ...frames]);
   } catch (error) {
     if (isNoRoute(error)) throw new RefusedError(`a frame to ${peer}`, "a connected peer", "none of that name");
     throw error;

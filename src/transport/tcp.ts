@@ -57,21 +57,21 @@ export function tcpTransport({ host = "127.0.0.1", advertise = host, ports, join
         },
       };
     },
-    async send(workerId, frame) {
+    async send(workerId, ...frames) {
       const routingId = admissions.routingIdOf(workerId);
       const refusal = new RefusedError(`a frame to ${workerId}`, "a connected peer", "none of that name");
       if (routingId === undefined) throw refusal;
-      await router.send(routingId, frame).catch((error: unknown) => {
+      await router.send(routingId, ...frames).catch((error: unknown) => {
         // A routing id would tell the reader nothing, and must stay secret.
         throw error instanceof RefusedError ? refusal : error;
       });
     },
     async *receive() {
-      for await (const { peer, frame } of router.receive()) {
-        const taken = admissions.take(peer, frame);
-        if (taken && "workerId" in taken) yield { peer: taken.workerId, frame };
+      for await (const { peer, frames } of router.receive()) {
+        const taken = admissions.take(peer, frames);
+        if (taken && "workerId" in taken) yield { peer: taken.workerId, frames };
         // A peer that has left meanwhile needs no answer.
-        else if (taken) void router.send(peer, taken.reply).catch(() => {});
+        else if (taken) void router.send(peer, ...taken.reply).catch(() => {});
       }
     },
     async close() {

@@ -1,14 +1,19 @@
-/** Moves frames between the controller and its workers, without knowing their content, except for how a worker joins. */
+import type { Frames } from "../protocol/codec.ts";
+
+/** Moves messages between the controller and its workers, without knowing their content, except for how a worker joins. */
 export interface Transport {
   /** Admits one worker under this name, which must be unique in the transport. */
   open(peer: string): Door;
   /**
-   * Sends one frame. Resolves once the socket has taken it; rejects with a RefusedError if no such peer is
-   * connected. Calls may overlap: one writer loop sends them in order.
+   * Sends one message. Resolves once the socket has taken it, which may read its memory for as long as the transport is open;
+   * rejects with a RefusedError if no such peer is connected. Calls may overlap: one writer loop sends them in order.
    */
-  send(peer: string, frame: Uint8Array): Promise<void>;
-  /** Frames as they arrive, in owned memory. Ends when the transport is closed. For one reader. */
-  receive(): AsyncIterable<{ readonly peer: string; readonly frame: Uint8Array }>;
+  send(peer: string, ...frames: Frames): Promise<void>;
+  /**
+   * Messages as they arrive. The memory of their frames may be freed once the next one is asked for. Ends when the transport is
+   * closed. For one reader.
+   */
+  receive(): AsyncIterable<{ readonly peer: string; readonly frames: Frames }>;
   /** Also closes all doors. Safe to call twice. Waits for no peer and leaves no file behind. */
   close(): Promise<void>;
 }

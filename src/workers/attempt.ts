@@ -5,6 +5,7 @@ import { type Assembler, type Borrow, createAssembler } from "../protocol/tensor
 import type { WorkerMessage, WorkerMessageOf } from "../protocol/messages.ts";
 import type { Buffers } from "./buffers.ts";
 import { createDeferred } from "../base/deferred.ts";
+import type { WireDtype } from "../tensor/encoded.ts";
 import type { Reply, Task } from "./task.ts";
 
 export type AnswerMessage = Exclude<WorkerMessage, WorkerMessageOf<"join" | "proof" | "hello" | "unavailable" | "beat" | "credit">>;
@@ -19,8 +20,8 @@ export interface Receiving {
 }
 
 /** The config section to name when an input error carries no key. */
-const SECTIONS = { prepare: "data", load: "model", fit: "fit", evaluate: "evaluate" } as const;
-const ANSWERS = { prepare: "prepared", load: "loaded", fit: "fitted", evaluate: "evaluated" } as const;
+const SECTIONS = { prepare: "data", load: "model", fit: "fit", collect: "fit", evaluate: "evaluate" } as const;
+const ANSWERS = { prepare: "prepared", load: "loaded", fit: "fitted", collect: "collected", evaluate: "evaluated" } as const;
 
 /** One attempt of a task on one worker, while its answer arrives: a message, its tensors' chunks, an end. */
 export class Attempt {
@@ -31,7 +32,7 @@ export class Attempt {
   readonly #workerId: string;
   readonly #receiving: Receiving;
   readonly #reply = createDeferred<Reply | undefined>();
-  #header: { readonly message: Reply["message"]; readonly assembler: Assembler } | undefined;
+  #header: { readonly message: Reply["message"]; readonly assembler: Assembler<WireDtype> } | undefined;
   /** Resolves once the reply has been processed, or will not be. */
   readonly #closed = createDeferred<void>();
   #taken: readonly Uint8Array<ArrayBuffer>[] = [];
@@ -105,16 +106,16 @@ export class Attempt {
     const [subject, before] = [`the answer to ${this.taskId}`, this.#header];
     if (before) throw new RefusedError(subject, "one", `${message.type} after ${before.message.type}`);
     if (message.type === "failure") throw reported(message, this.#task, this.#workerId);
-    const { request, expect = {}, dtype } = this.#task;
+    const { request, expect = {}, dtypes } = this.#task;
     if (message.type !== ANSWERS[request.type]) throw new RefusedError(subject, ANSWERS[request.type], message.type);
     const tensors = "tensors" in message ? message.tensors : [];
-    const assembler = createAssembler(tensors, expect, { dtype, allocate: (bytes) => this.#allocate(bytes) });
+    const assembler = createAssembler<WireDtype>(tensors, expect, { dtypes, allocate: (bytes) => this.#allocate(bytes) });
     this.#header = { message, assembler };
     if (tensors.length === 0) this.#finish();
     else if (assembler.isShared) this.#copyShared(message, assembler);
   }
 
-  #copyShared(message: AnswerMessage, assembler: Assembler): void {
+  #copyShared(message: AnswerMessage, assembler: Assembler<WireDtype>): void {
     const { borrow, turns } = this.#receiving;
     if (!borrow) throw new RefusedError(`the tensors of ${this.taskId}`, "chunks", "references to memory that is not shared");
     void turns.add(async () => {
@@ -134,7 +135,7 @@ export class Attempt {
   #finish(): void {
     if (!this.#header) throw new RefusedError(`the end of ${this.taskId}`, "an answer before it", "none");
     const { message, assembler } = this.#header;
-    const payload = assembler.finish();
+    const payload = assembler.finish() as Reply["payload"];
     this.#isOver = true;
     const close = (isForgotten: boolean) => {
       if (isForgotten) for (const buffer of this.#taken) this.#receiving.buffers.give(buffer);

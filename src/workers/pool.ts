@@ -1,9 +1,10 @@
 import { setMaxListeners } from "node:events";
 import { InterruptedError, PrelortError, WorkerError } from "../errors.ts";
 import { orAborted } from "../base/abort.ts";
+import { SESSION } from "../protocol/limits.ts";
 import type { Lease, Slot } from "./slot.ts";
 import { Supervisor, type SupervisorOptions } from "./supervisor.ts";
-import type { Reply, Task, TaskType, WorkerPool } from "./task.ts";
+import { isServing, type Reply, type Task, type TaskType, type WorkerPool } from "./task.ts";
 
 export interface PoolOptions extends SupervisorOptions {
   /** How often a failed task is retried. */
@@ -64,6 +65,29 @@ class Pool implements WorkerPool {
     return (await (task.signal ? orAborted(done, task.signal) : done)) as unknown as Reply<T>;
   }
 
+  async runOn<T extends TaskType>(workerId: string, task: Task<T>): Promise<Reply<T> | undefined> {
+    const worker = this.#supervisor.worker(workerId);
+    const { signal } = this.#interruption;
+    if (!worker) return undefined;
+    try {
+      const reply = await orAborted(worker.run(task as unknown as Task, 1), signal);
+      if (reply) await lookAt(task as unknown as Task, reply, signal);
+      return reply as unknown as Reply<T> | undefined;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!isServing(worker.status())) return undefined;
+      throw error;
+    }
+  }
+
+  grant(workerId: string, { task_id, attempt }: Pick<Reply<"fit">["message"], "task_id" | "attempt">, weight: number | null): void {
+    this.#supervisor.worker(workerId)?.tell({ ...SESSION, type: "grant", task_id, attempt, weight });
+  }
+
+  async ended(workerId: string): Promise<void> {
+    await this.#supervisor.worker(workerId)?.ended;
+  }
+
   async onEveryWorker<T extends TaskType>(task: Task<T>): Promise<Reply<T>> {
     return (await this.#supervisor.prepare(task as unknown as Task)) as unknown as Reply<T>;
   }
@@ -82,7 +106,7 @@ class Pool implements WorkerPool {
   async #tryUntilDone(task: Task): Promise<Reply> {
     let terms: Terms = { avoid: undefined, exclusive: false };
     let failures = 0;
-    for (let number = 1; ;) {
+    for (let number = task.firstAttempt ?? 1; ;) {
       const { lease, reply, error } = await this.#tryOnce(task, number, terms);
       this.#interruption.signal.throwIfAborted();
       if (reply) return reply;

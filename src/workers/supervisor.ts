@@ -63,7 +63,7 @@ export class Supervisor {
     const { transport } = this.#options;
     const readFrames = async () => {
       // Frames of a worker that has been replaced carry an id that is no longer known, and are dropped.
-      for await (const { peer, frame } of transport.receive()) this.#workers.get(peer)?.receive(frame);
+      for await (const { peer, frames } of transport.receive()) this.#workers.get(peer)?.receive(...frames);
     };
     const abort = (error: unknown) => this.#shutdown.abort(error);
     readFrames().catch(abort);
@@ -109,6 +109,11 @@ export class Supervisor {
       if (slot.isUp && !slot.isPreparing && slot.leases === 0 && slot.worker) void this.#settle({ slot, worker: slot.worker });
     }
     return first;
+  }
+
+  /** The worker of that id, unless its process is gone. */
+  worker(id: string): Worker | undefined {
+    return this.#workers.get(id);
   }
 
   /** Asks every worker to drop its tasks. */

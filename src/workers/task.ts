@@ -1,13 +1,14 @@
 import type { Adapter } from "../adapter/adapter.ts";
+import type { Dtype, IntegerDtype, WireDtype } from "../tensor/encoded.ts";
 import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
-import type { AssemblerOptions, ExpectedShapes, ReceivedTensors } from "../protocol/tensor-chunks.ts";
+import type { Assembler, ExpectedShapes } from "../protocol/tensor-chunks.ts";
 
 /** A reply's tensors by name, in their wire encoding. */
-export type Payload = ReceivedTensors;
+export type Payload<D extends WireDtype = Dtype> = Readonly<ReturnType<Assembler<D>["finish"]>>;
 
-export type TaskType = "prepare" | "load" | "fit" | "evaluate";
+export type TaskType = "prepare" | "load" | "fit" | "collect" | "evaluate";
 type Envelope = "protocol_version" | "task_id" | "attempt" | "tensors";
-type ReplyType = { prepare: "prepared"; load: "loaded"; fit: "fitted"; evaluate: "evaluated" };
+type ReplyType = { prepare: "prepared"; load: "loaded"; fit: "fitted"; collect: "collected"; evaluate: "evaluated" };
 
 /** A request to a worker: the message without its envelope, which the pool fills in. */
 export type TaskRequest<T extends TaskType = TaskType> = { [K in T]: Omit<ControllerMessageOf<K>, Envelope> }[T];
@@ -32,12 +33,14 @@ export function named(identity: TaskIdentity): Pick<Task, "identity" | "id"> {
   return { identity, id: parts.filter((name) => name !== undefined).join("/") };
 }
 
+type DtypeOf<T extends TaskType> = T extends "collect" ? IntegerDtype : T extends "prepare" ? "U8" : Dtype;
+
 export interface Reply<T extends TaskType = TaskType> {
   readonly workerId: string;
   readonly attempt: number;
   readonly message: WorkerMessageOf<ReplyType[T]>;
   /** Whole, in owned buffers. */
-  readonly payload: Payload;
+  readonly payload: Payload<DtypeOf<T>>;
   /** Call it once the reply has been processed. If its payload is no longer needed, the memory is reused. */
   close(isForgotten: boolean): void;
 }
@@ -54,14 +57,16 @@ export interface Task<T extends TaskType = TaskType> {
   readonly payload?: Adapter;
   /** Shape [rows, columns] or [length] each reply tensor must have, by name; anything else is refused before memory is taken. */
   readonly expect?: ExpectedShapes;
-  /** The dtype of the reply's tensors, F32 by default; any other is refused. */
-  readonly dtype?: NonNullable<AssemblerOptions["dtype"]>;
+  /** The dtypes that the reply's tensors may have, F32 by default; any other is refused. */
+  readonly dtypes?: readonly DtypeOf<T>[];
   /**
    * Processes a reply; called last, once for each. An error it throws fails the attempt; otherwise the reply counts. It
    * returns whether the payload is no longer needed. A reply in shared memory is fetched only after earlier ones have been
    * processed.
    */
   accept?(reply: Reply<T>): void | Promise<boolean>;
+  /** Number of its first attempt, 1 by default: later than those of an earlier run of the same task. */
+  readonly firstAttempt?: number;
   /** Larger is served first. */
   readonly priority?: number;
   /** What a worker does first if it answers that it is unprepared: as on a machine that lacks the prepared data. */
@@ -132,6 +137,15 @@ export interface WorkerPool {
    * one. Rejects with the last attempt's error.
    */
   run<T extends TaskType>(task: Task<T>): Promise<Reply<T>>;
+  /**
+   * Runs a task once, on the worker of that id, after those that it has. Rejects with what failed; resolves with undefined if the
+   * worker is gone, or ends first.
+   */
+  runOn<T extends TaskType>(workerId: string, task: Task<T>): Promise<Reply<T> | undefined>;
+  /** Tells a worker what to do with the update of a fit that it holds. Nothing happens if the worker is gone. */
+  grant(workerId: string, fit: Pick<Reply<"fit">["message"], "task_id" | "attempt">, weight: number | null): void;
+  /** Resolves once the worker of that id is gone. */
+  ended(workerId: string): Promise<void>;
   /**
    * Has every worker, present or restarted, do this (such as loading the model) before any later task. Resolves with the
    * first reply; a worker fails if `accept` refuses its reply.

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { InterruptedError, RefusedError, type WorkerError } from "../errors.ts";
 import type { Borrow } from "../protocol/tensor-chunks.ts";
-import { decodeWorkerMessage, encode } from "../protocol/codec.ts";
+import { decodeWorkerMessage, encode, type Frames } from "../protocol/codec.ts";
 import type { ControllerMessage, WorkerMessage, WorkerMessageOf } from "../protocol/messages.ts";
 import { borrowFromProcess, canShareWith } from "../transport/shared-memory.ts";
 import type { Door, Transport } from "../transport/transport.ts";
@@ -116,18 +116,18 @@ export class Worker {
         attempt.fail(new InterruptedError(`${attempt.taskId} was cancelled before it was sent to worker ${this.id}`));
         continue;
       }
-      this.#tell({ ...SESSION, type: "cancel", task_id: attempt.taskId, attempt: attempt.number });
+      this.tell({ ...SESSION, type: "cancel", task_id: attempt.taskId, attempt: attempt.number });
       if (this.#cancelled.size === 0) this.#watchdog.cancel.restart();
       this.#cancelled.add(attempt);
     }
   }
 
-  /** Handles a frame from the worker. */
-  receive(frame: Uint8Array): void {
+  /** Handles a message from the worker. */
+  receive(...frames: Frames): void {
     if (this.#status.state === "failed" || this.#status.state === "stopped") return;
     this.#watchdog.beat.restart();
     try {
-      const message: WorkerMessage = decodeWorkerMessage(frame);
+      const message: WorkerMessage = decodeWorkerMessage(...frames);
       if (message.type === "hello") this.#hello(message);
       else if (message.type === "unavailable") this.kill(`cannot take tasks: ${message.message}`, { cause: deviceError(message) });
       else if (message.type === "beat") this.#beat(message);
@@ -152,7 +152,7 @@ export class Worker {
     else this.#grace = setTimeout(() => this.#process.kill(), graceMs);
     if (state === "stopping") return;
     this.#enter("stopping", "stopping");
-    if (!isAtOnce) this.#tell({ ...SESSION, type: "stop" });
+    if (!isAtOnce) this.tell({ ...SESSION, type: "stop" });
   }
 
   /** Ends the process at once, for this reason. */
@@ -205,7 +205,7 @@ export class Worker {
     this.#follow();
     this.#noteProgress();
     // Dropped chunks count as consumed; otherwise the worker would wait forever.
-    if (message.type === "chunk" && message.data.length > 0) this.#tell({ ...SESSION, type: "credit", bytes: message.data.length });
+    if (message.type === "chunk" && message.data.length > 0) this.tell({ ...SESSION, type: "credit", bytes: message.data.length });
   }
 
   #noteProgress(): void {
@@ -240,11 +240,11 @@ export class Worker {
   }
 
   #send(message: ControllerMessage): Promise<void> {
-    return this.#transport.send(this.id, encode(message));
+    return this.#transport.send(this.id, ...encode(message));
   }
 
   /** For messages that a dead worker does not need: its exit, or its missing heartbeats, will report it. */
-  #tell(message: ControllerMessage): void {
+  tell(message: ControllerMessage): void {
     void this.#send(message).catch(() => {});
   }
 }

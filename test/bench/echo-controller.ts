@@ -16,15 +16,18 @@ export interface EchoAsked {
   readonly width: number;
   readonly rounds: number;
   readonly workers: number;
-  /** Tensors go through the socket, as for another machine. */
-  readonly isRemote?: boolean;
+  /** The socket that tensors go through, as for another machine. Without it they are in shared memory. */
+  readonly through?: "ipc" | "tcp";
   readonly folder: string;
   readonly python: string;
 }
 
 /** Its output. */
 export interface EchoTold {
-  /** From the end of a round to the end of the next, including journal and checkpoint; without the first round. */
+  /**
+   * From the end of a round to the end of the next, including journal and checkpoint; without the first round, and without those
+   * that ended before every worker was ready: until then its start takes a core.
+   */
   readonly roundMs: readonly number[];
   /** Of this process, in the same rounds. */
   readonly cpuMs: readonly number[];
@@ -55,13 +58,15 @@ const run = federate({
     aggregation: segmentWise(),
   },
   evaluate: { every: asked.rounds },
-  workers: { count: asked.workers, devices: ["cpu"] },
-  launcher: asked.isRemote ? { launch: (options) => ({ ...local.launch(options), pid: undefined }) } : local,
+  workers: { count: asked.workers, devices: ["cpu"], transport: asked.through ?? "ipc" },
+  launcher: asked.through ? { launch: (options) => ({ ...local.launch(options), pid: undefined }) } : local,
 });
 
 const ends: { readonly at: number; readonly cpu: number }[] = [];
+let ready = 0;
 for await (const event of run) {
-  if (event.type !== "round-end" || event.metrics.round === 0) continue;
+  if (event.type === "worker-ready") ready++;
+  if (event.type !== "round-end" || event.metrics.round === 0 || ready < asked.workers) continue;
   const { user, system } = process.cpuUsage();
   ends.push({ at: performance.now(), cpu: (user + system) / 1000 });
   if (event.metrics.failed.length > 0 || event.metrics.reported.length !== asked.selected) {

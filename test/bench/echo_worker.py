@@ -115,17 +115,17 @@ def count_frames(frames: Frames) -> None:
     pack, unpack = wired.pack, wired.unpack
 
     def counting_pack(message):
-        frame = pack(message)
+        packed = pack(message)
         if isinstance(message, Fitted | Chunk | End) and message.task_id in frames.ids:
-            frames.up += len(frame)
-        return frame
+            frames.up += sum(map(len, packed))
+        return packed
 
-    def counting_unpack(frame):
-        message = unpack(frame)
+    def counting_unpack(*packed):
+        message = unpack(*packed)
         if isinstance(message, Fit):
             frames.ids.add(message.task_id)
         if isinstance(message, Fit | Chunk | End) and message.task_id in frames.ids:
-            frames.down += len(frame)
+            frames.down += sum(map(len, packed))
         return message
 
     wired.pack, wired.unpack = counting_pack, counting_unpack
@@ -133,12 +133,13 @@ def count_frames(frames: Frames) -> None:
 
 def main() -> None:
     options = worker._parse_options()
+    access = worker._gain_access(options) if options.curve else None
     die_with_parent(options.parent_pid)
     frames = Frames()
     if ASKED["frames"]:
         count_frames(frames)
     connection = wired.Connection(
-        options.endpoint, options.worker_id, options.parent_pid, lambda error: sys.exit(str(error))
+        options.endpoint, options.worker_id, options.parent_pid, lambda error: sys.exit(str(error)), access
     )
     connection.report("idle")
     connection.send(

@@ -12,7 +12,7 @@ import { environmentPython, packageRoot } from "../../dist/installation.js";
 import { flowerPython, flowerVersion } from "./environment.ts";
 import type { Experiment } from "./experiment.ts";
 import { bytes } from "./experiments/bytes.ts";
-import { echoLarge, echoSmall, manyClients, memory, millionClients, prepareMillion } from "./experiments/echo.ts";
+import { echoLarge, echoSmall, manyClients, memory, millionClients, prepareMillion, wire } from "./experiments/echo.ts";
 import { fold } from "./experiments/fold.ts";
 import { clientSwitch, nestedStep, quickstart, start } from "./experiments/training.ts";
 import { type Row, type Sample, summarise } from "./figures.ts";
@@ -21,6 +21,7 @@ const experiments: readonly Experiment[] = [
   fold,
   echoSmall,
   echoLarge,
+  wire,
   clientSwitch,
   manyClients,
   millionClients,

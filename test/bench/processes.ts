@@ -4,6 +4,7 @@ import { execa } from "execa";
 import { packageRoot } from "../../dist/installation.js";
 import type { EchoAsked, EchoTold } from "./echo-controller.ts";
 import type { Context } from "./experiment.ts";
+import type { PairAsked, PairTold } from "./pair.ts";
 
 const root = packageRoot();
 
@@ -59,6 +60,17 @@ export async function runEcho(
   const echo = { clients: asked.clients, in: asked.width / 2, out: asked.width / 2, frames };
   const { folder, python } = context;
   return runOurs("echo-controller.js", { ...asked, folder, python }, context, { PRELORT_BENCH_ECHO: JSON.stringify(echo) });
+}
+
+/** Two bare ZeroMQ sockets, of Node and of Python: how long each pass takes, in milliseconds. The first is not counted. */
+export async function runPair(asked: Omit<PairAsked, "folder" | "python" | "peer">, context: Context): Promise<readonly number[]> {
+  const { python, folder } = context;
+  const { passMs } = await runOurs<PairTold>(
+    "pair.js",
+    { ...asked, folder, python, peer: path.join(sources, "peers", "pair.py") },
+    context,
+  );
+  return passMs.slice(1);
 }
 
 export interface FlowerTold {

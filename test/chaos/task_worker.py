@@ -188,17 +188,17 @@ class Wire:
     honest_send = wired.Connection.send
 
     @staticmethod
-    def pack(message) -> bytes:
-        frame = Wire.honest_pack(message)
+    def pack(message) -> list:
+        *others, last = Wire.honest_pack(message)
         if Wire.fault == "truncated frame" and isinstance(message, Fitted | Chunk):
             Wire.fault = None
-            return frame[: len(frame) // 2]
+            return [*others, last[: len(last) // 2]]
         if Wire.fault == "flipped frame" and isinstance(message, Chunk):
             Wire.fault = None
-            flipped = bytearray(frame)
-            flipped[len(flipped) - 1 - len(message.data) // 2] ^= 16
-            return bytes(flipped)
-        return frame
+            flipped = bytearray(last)
+            flipped[len(flipped) // 2] ^= 16
+            return [*others, flipped]
+        return [*others, last]
 
 
 def faulty_send(self: wired.Connection, message, payload=None) -> None:

@@ -24,7 +24,8 @@ def describe(kind: Any) -> Any:
         return {"list of": describe(arguments[0])}
     if origin is dict:
         return {"map to": describe(arguments[1])}
-    return {float: "number", bool: "boolean", str: "string", bytes: "bytes", type(None): "null"}[kind]
+    names = {float: "number", bool: "boolean", str: "string", bytes: "bytes", memoryview: "bytes", type(None): "null"}
+    return names[kind]
 
 
 def hints_of(record: Any) -> list[Any]:

@@ -1,5 +1,5 @@
 import process from "node:process";
-import { frameSources } from "./corpus.ts";
+import { messageSources } from "./corpus.ts";
 import { fileLayer } from "./files.ts";
 import { frameLayer, type Layer } from "./frames.ts";
 import { conversationLayer } from "./conversations.ts";
@@ -22,7 +22,7 @@ const SHARES = { frames: 0.6, conversations: 0.3, files: 0.1 } as const;
 
 /** Tries `inputs` inputs of all kinds in turn on the controller's code. Calls `tell` sometimes with the number done. */
 export async function attackController(seed: number, inputs: number, tell: (done: number) => void = () => {}): Promise<Attack> {
-  const sources = frameSources("worker", seed);
+  const sources = messageSources("worker", seed);
   const layers: Readonly<Record<keyof typeof SHARES, Layer>> = {
     frames: frameLayer(seed, sources),
     conversations: await conversationLayer(seed, sources),

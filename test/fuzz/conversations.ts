@@ -3,6 +3,7 @@ import process from "node:process";
 import { setImmediate, setTimeout as wait } from "node:timers/promises";
 import { crc32 } from "node:zlib";
 import PQueue from "p-queue";
+import type { Frames } from "../../src/protocol/codec.ts";
 import { PrelortError } from "../../src/errors.ts";
 import { encodedBytes } from "../../src/tensor/encoded.ts";
 import { createRng, deriveSeed } from "../../src/base/rng.ts";
@@ -44,7 +45,7 @@ export async function conversationLayer(seed: number, sources: Sources): Promise
     tally,
     async step() {
       const scenario = drawScenario(rng, sources, lent);
-      tally.input(framesOf(scenario).length);
+      tally.input(messagesOf(scenario).length);
       const start = performance.now();
       await play(scenario, tally);
       tally.took(performance.now() - start);
@@ -52,8 +53,9 @@ export async function conversationLayer(seed: number, sources: Sources): Promise
     close: () => memory.close(),
   };
 
-  async function play({ tasks, steps, beats }: Scenario, tally: Tally): Promise<void> {
-    const input = steps.filter((step) => step instanceof Uint8Array);
+  async function play(scenario: Scenario, tally: Tally): Promise<void> {
+    const { tasks, steps, beats } = scenario;
+    const input = messagesOf(scenario).flat();
     const clock = stopTheClock();
     const transport = memoryTransport();
     const exited = createDeferred<WorkerExit>();
@@ -91,9 +93,9 @@ export async function conversationLayer(seed: number, sources: Sources): Promise
         else if (step === "stop") worker.stop(3000);
         else if (step === "exit") exit({ exitCode: 1 });
         else if (step === "run" && tries > 0) run(tasks[0] as Task, ++tries);
-        else if (step instanceof Uint8Array) {
+        else if (typeof step !== "string") {
           const wasAlive = worker.status().state !== "failed";
-          worker.receive(step);
+          worker.receive(...step);
           if (wasAlive && worker.status().state !== "failed") tally.passed();
         }
         if (tries > 0 || !isServing(worker.status())) continue;
@@ -102,7 +104,7 @@ export async function conversationLayer(seed: number, sources: Sources): Promise
         await setImmediate();
       }
       for (let second = 0; second < LAST_SECOND && !(await ends(isSettled)); second++) {
-        if (beats) worker.receive(BEAT);
+        if (beats) worker.receive(...BEAT);
         clock.advance(1000);
       }
       if (!(await ends(isSettled, DEADLINE_MS))) tally.hung("run() does not settle", input);
@@ -163,6 +165,6 @@ async function ends(isTrue: () => boolean, withinMs = 0): Promise<boolean> {
   return isTrue();
 }
 
-function framesOf({ steps }: Scenario): readonly Uint8Array[] {
-  return steps.filter((step) => step instanceof Uint8Array);
+function messagesOf({ steps }: Scenario): readonly Frames[] {
+  return steps.filter((step) => typeof step !== "string");
 }

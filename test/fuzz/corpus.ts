@@ -1,15 +1,18 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { Packr } from "msgpackr";
+import type { Frames } from "../../src/protocol/codec.ts";
 import { PROTOCOL_VERSION } from "../../src/protocol/limits.ts";
 import { hostileValues } from "./hostile.ts";
 import type { Sources } from "./mutate.ts";
 
 const packr = new Packr({ useRecords: false, variableMapSize: true });
 
-/** A frame of a message, valid or not. */
-export function pack(message: Record<string, unknown>): Uint8Array {
-  return Uint8Array.from(packr.pack({ protocol_version: PROTOCOL_VERSION, ...message }));
+/** The frames of a message, valid or not. */
+export function pack({ data, ...message }: Record<string, unknown>): Frames {
+  const isChunk = message["type"] === "chunk" && data instanceof Uint8Array;
+  const map = { protocol_version: PROTOCOL_VERSION, ...message, ...(isChunk || data === undefined ? {} : { data }) };
+  return [Uint8Array.from(packr.pack(map)), ...(isChunk ? [data] : [])];
 }
 
 /** Under the folder that holds package.json, where this runs. */
@@ -28,10 +31,13 @@ export function goldenMessage(type: string): Readonly<Record<string, unknown>> {
   return golden.find(({ message }) => message["type"] === type)?.message ?? {};
 }
 
-/** Golden frames, and some that announce large tensors. */
-export function frameSources(from: Golden["from"], seed: number): Sources {
+/** Golden messages, and some that announce large tensors. */
+export function messageSources(from: Golden["from"], seed: number): Sources {
   const own = golden.filter((entry) => entry.from === from || entry.message["type"] === "chunk");
-  const files = own.map(({ file }) => Uint8Array.from(readFileSync(path.join(WIRE, file))));
+  const files = own.map(({ file, message }): Frames => {
+    const data = message["type"] === "chunk" ? [Uint8Array.of(1, 2, 3, 4)] : [];
+    return [Uint8Array.from(readFileSync(path.join(WIRE, file))), ...data];
+  });
   const announcing = (shape: number[], bytes: number, dtype = "F32") => {
     const tensors = [{ name: "rows", dtype, shape, bytes, crc32: 0, shared: null }];
     return pack({ ...goldenMessage(from === "controller" ? "fit" : "loaded"), tensors });

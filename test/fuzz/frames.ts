@@ -1,7 +1,7 @@
 import { RefusedError } from "../../src/errors.ts";
-import { decodeWorkerMessage } from "../../src/protocol/codec.ts";
+import { decodeWorkerMessage, type Frames } from "../../src/protocol/codec.ts";
 import { createRng, deriveSeed } from "../../src/base/rng.ts";
-import { mutateFrame, type Sources } from "./mutate.ts";
+import { mutateMessage, type Sources } from "./mutate.ts";
 import { choose } from "./random.ts";
 import { createTally, nameOf, type Tally } from "./tally.ts";
 
@@ -16,14 +16,14 @@ export interface Layer {
   close?(): Promise<void>;
 }
 
-/** Frames for decodeWorkerMessage, which may throw only RefusedErrors. */
+/** Messages for decodeWorkerMessage, which may throw only RefusedErrors. */
 export function frameLayer(seed: number, sources: Sources): Layer {
   const rng = createRng(deriveSeed(seed, "frames"));
   const tally = createTally();
 
-  const decode = (frame: Uint8Array): Error | undefined => {
+  const decode = (frames: Frames): Error | undefined => {
     try {
-      decodeWorkerMessage(frame);
+      decodeWorkerMessage(...frames);
       return undefined;
     } catch (error) {
       return error as Error;
@@ -32,13 +32,13 @@ export function frameLayer(seed: number, sources: Sources): Layer {
   return {
     tally,
     async step() {
-      const frame = mutateFrame(rng, choose(rng, sources.corpus), sources);
+      const frames = mutateMessage(rng, choose(rng, sources.corpus), sources);
       tally.input();
-      const error = await timed(tally, [frame], () => decode(frame));
+      const error = await timed(tally, frames, () => decode(frames));
       if (!error?.message.startsWith("a frame: ")) tally.passed();
       if (!error) tally.accepted();
       else if (error instanceof RefusedError) tally.refused(nameOf(error));
-      else tally.crashed(error, [frame]);
+      else tally.crashed(error, frames);
     },
   };
 }

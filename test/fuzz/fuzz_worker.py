@@ -2,7 +2,8 @@
 
     python test/fuzz/fuzz_worker.py --seed 1 --hypothesis 1000 < cases
 
-A case is a conversation with one Inbox: the number of frames, then each frame; lengths are 4 bytes, little-endian.
+A case is a conversation with one Inbox: the number of messages; of each message the number of its frames; of each frame
+its length and its bytes. Numbers are 4 bytes, little-endian.
 Writes lines of JSON to standard output: sometimes its progress, and last its findings. Hypothesis makes more cases.
 """
 
@@ -21,8 +22,9 @@ import traceback
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgpack
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -50,11 +52,11 @@ class Target:
         self.refusals: Counter[str] = Counter()
         self.findings: dict[str, dict[str, dict[str, Any]]] = {"crashes": {}, "hangs": {}}
 
-    def attempt(self, frames: list[bytes]) -> None:
-        self.inputs += len(frames)
-        seconds = self._play(frames)
-        if seconds > DEADLINE_SECONDS and self._play(frames) > DEADLINE_SECONDS:
-            self._find("hangs", f"a case took more than {DEADLINE_SECONDS} s", frames)
+    def attempt(self, messages: list[list[bytes]]) -> None:
+        self.inputs += len(messages)
+        seconds = self._play(messages)
+        if seconds > DEADLINE_SECONDS and self._play(messages) > DEADLINE_SECONDS:
+            self._find("hangs", f"a case took more than {DEADLINE_SECONDS} s", messages)
         self.slowest = max(self.slowest, seconds)
 
     def report(self) -> dict[str, Any]:
@@ -67,10 +69,10 @@ class Target:
             **{kind: list(found.values()) for kind, found in self.findings.items()},
         }
 
-    def _play(self, frames: list[bytes]) -> float:
+    def _play(self, messages: list[list[bytes]]) -> float:
         start = time.perf_counter()
         try:
-            for name in converse(frames):
+            for name in converse(messages):
                 if name:
                     self.refusals[name] += 1
                 else:
@@ -82,20 +84,20 @@ class Target:
             self.past_first_check += not name.startswith("frame:")
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
-            self._find("crashes", f"{type(error).__name__}: {plain(str(error))} in {place.name}", frames)
+            self._find("crashes", f"{type(error).__name__}: {plain(str(error))} in {place.name}", messages)
         return time.perf_counter() - start
 
-    def _find(self, kind: str, what: str, frames: list[bytes]) -> None:
-        example = [b64encode(frame[:4096]).decode() for frame in frames]
+    def _find(self, kind: str, what: str, messages: list[list[bytes]]) -> None:
+        example = [b64encode(frame[:4096]).decode() for frames in messages for frame in frames]
         found = self.findings[kind].setdefault(what, {"what": what, "times": 0, "example": example})
         found["times"] += 1
 
 
-def converse(frames: list[bytes]) -> Iterator[str | None]:
-    """Accepts frames as the connection does. Yields each outcome: None, or the name of the failure in the answer."""
+def converse(messages: list[list[bytes]]) -> Iterator[str | None]:
+    """Accepts messages as the connection does. Yields each outcome: None, or the name of the failure in the answer."""
     inbox, window = Inbox(os.getpid()), CreditWindow()
-    for frame in frames:
-        message = unpack(frame)
+    for frames in messages:
+        message = unpack(*frames)
         answers = [] if isinstance(message, Credit) else list(inbox.accept(message))
         if isinstance(message, Credit):
             window.give_back(message.bytes)
@@ -130,10 +132,12 @@ def plain(text: str) -> str:
     return re.sub(r"\d+", "N", re.sub(r"\[[^\]]*\]", "[…]", text))[:120]
 
 
-def read_cases(stream: BinaryIO) -> Iterator[list[bytes]]:
-    while header := stream.read(4):
-        (count,) = struct.unpack("<I", header)
-        yield [stream.read(struct.unpack("<I", stream.read(4))[0]) for _ in range(count)]
+def read_cases(stream: BufferedReader) -> Iterator[list[list[bytes]]]:
+    def number() -> int:
+        return struct.unpack("<I", stream.read(4))[0]
+
+    while stream.peek(1):
+        yield [[stream.read(number()) for _ in range(number())] for _ in range(number())]
 
 
 def golden_messages() -> list[dict[str, Any]]:
@@ -141,7 +145,7 @@ def golden_messages() -> list[dict[str, Any]]:
     return [msgpack.unpackb(file.read_bytes()) for file in files]
 
 
-def cases_of_hypothesis() -> st.SearchStrategy[list[bytes]]:
+def cases_of_hypothesis() -> st.SearchStrategy[list[list[bytes]]]:
     """Golden messages with changed values of any type at any depth."""
     numbers = st.integers(-(2**63), 2**64 - 1) | st.floats() | st.sampled_from([0, 1, 2, 4, 16, 2**31, 2**53, 2.0**53])
     leaves = st.none() | st.booleans() | numbers | st.text(max_size=20) | st.binary(max_size=64)
@@ -149,11 +153,13 @@ def cases_of_hypothesis() -> st.SearchStrategy[list[bytes]]:
     values = leaves | lists | st.lists(lists, max_size=3) | st.dictionaries(st.text(max_size=8), leaves, max_size=3)
 
     @st.composite
-    def message(draw: st.DrawFn) -> bytes:
+    def message(draw: st.DrawFn) -> list[bytes]:
         changed = draw(st.sampled_from(GOLDEN))
+        is_chunk = changed["type"] == "chunk"
+        data = draw(st.lists(st.binary(max_size=64), min_size=is_chunk, max_size=2 if is_chunk else 1))
         for _ in range(draw(st.integers(1, 3))):
             changed = with_another(draw, changed, values)
-        return msgpack.packb(changed) or b""
+        return [msgpack.packb(changed) or b"", *data]
 
     return st.lists(message(), min_size=1, max_size=4)
 
@@ -189,8 +195,8 @@ def run_hypothesis(target: Target, number: int, cases: int) -> None:
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
     )
     @given(cases_of_hypothesis())
-    def play(frames: list[bytes]) -> None:
-        target.attempt(frames)
+    def play(messages: list[list[bytes]]) -> None:
+        target.attempt(messages)
 
     play()
 
@@ -239,8 +245,8 @@ def main() -> None:
     for start in range(0, options.hypothesis, 500):
         run_hypothesis(target, options.seed + start, min(500, options.hypothesis - start))
         tell()
-    for frames in read_cases(sys.stdin.buffer):
-        target.attempt(frames)
+    for messages in read_cases(sys.stdin.buffer):
+        target.attempt(messages)
         tell()
     memory = {
         "afterTenth": {"rss": tenth},

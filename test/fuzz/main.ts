@@ -90,10 +90,10 @@ async function attack(side: keyof typeof done, command: readonly string[], feed?
 
 async function feedWorker(into: Writable): Promise<void> {
   let count = 0;
-  for (const frames of workerCases(seed)) {
+  for (const messages of workerCases(seed)) {
     if (count >= aims.worker) return;
-    count += frames.length;
-    if (!into.write(encodeCase(frames))) await once(into, "drain");
+    count += messages.length;
+    if (!into.write(encodeCase(messages))) await once(into, "drain");
   }
 }
 

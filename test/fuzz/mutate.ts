@@ -1,21 +1,37 @@
+import type { Frames } from "../../src/protocol/codec.ts";
 import { MAX_FRAME_BYTES } from "../../src/protocol/limits.ts";
 import type { Rng } from "../../src/base/rng.ts";
 import { below, choose, isOdds } from "./random.ts";
 import { type Branch, branchesOf, readTree, type Tree, writeTree } from "./tree.ts";
 
 export interface Sources {
-  /** Valid frames. */
-  readonly corpus: readonly Uint8Array[];
+  /** Valid messages. */
+  readonly corpus: readonly Frames[];
   /** msgpack values. */
   readonly hostile: readonly Uint8Array[];
 }
 
+/** A valid message with a mutated frame, or with a frame too many or too few. */
+export function mutateMessage(rng: Rng, frames: Frames, sources: Sources): Frames {
+  const [map = new Uint8Array(0), ...data] = frames;
+  switch (below(rng, 20)) {
+    case 0: // without its last frame
+      return frames.slice(0, -1);
+    case 1: // with a frame of another message
+      return frames.toSpliced(below(rng, frames.length + 1), 0, choose(rng, choose(rng, sources.corpus)));
+    case 2:
+      return [map, ...data.map((frame) => mutateBytes(rng, frame, data))];
+    default:
+      return [mutateFrame(rng, map, sources), ...data];
+  }
+}
+
 /** A valid frame with one to three mutations, mostly of its structure, otherwise of its bytes. */
-export function mutateFrame(rng: Rng, frame: Uint8Array, sources: Sources): Uint8Array {
+function mutateFrame(rng: Rng, frame: Uint8Array, sources: Sources): Uint8Array {
   const way = rng.next();
   const tree = way < 0.9 ? treeOf(frame) : undefined;
   const changed = tree ? mutateStructure(rng, tree, sources) : frame;
-  return way > 0.82 || !tree ? mutateBytes(rng, changed, sources.corpus) : changed;
+  return way > 0.82 || !tree ? mutateBytes(rng, changed, sources.corpus.flat()) : changed;
 }
 
 function treeOf(frame: Uint8Array): Tree | undefined {
@@ -85,8 +101,8 @@ function mutateBranch(rng: Rng, branch: Branch, { corpus, hostile }: Sources): v
 const COUNTS = [0, 16, 255, 65535, 2 ** 20, 2 ** 31, 2 ** 32 - 1];
 
 /** A part of another valid message: a map's keys (`from` 0) or values (1), or a list's items. */
-function graft(rng: Rng, corpus: readonly Uint8Array[], kind: Branch["kind"], from: number): Tree {
-  const branches = branchesOf(readTree(choose(rng, corpus))).filter((branch) => branch.kind === kind);
+function graft(rng: Rng, corpus: readonly Frames[], kind: Branch["kind"], from: number): Tree {
+  const branches = branchesOf(readTree(choose(rng, corpus)[0] as Uint8Array)).filter((branch) => branch.kind === kind);
   const items = branches.length === 0 ? [] : choose(rng, branches).items.filter((_, index) => kind === "array" || index % 2 === from);
   return items.length > 0 ? choose(rng, items) : { bytes: Uint8Array.of(0xa0) };
 }

@@ -2,16 +2,17 @@ import process from "node:process";
 import { crc32 } from "node:zlib";
 import type { Adapter } from "../../src/adapter/adapter.ts";
 import type { Lent } from "../../src/protocol/tensor-chunks.ts";
+import type { Frames } from "../../src/protocol/codec.ts";
 import { CHUNK_BYTES, CREDIT_BYTES } from "../../src/protocol/limits.ts";
 import { type Dtype, encodedBytes } from "../../src/tensor/encoded.ts";
 import type { Rng } from "../../src/base/rng.ts";
 import { named, type Task, type TaskRequest } from "../../src/workers/task.ts";
 import { goldenMessage, pack } from "./corpus.ts";
-import { mutateFrame, type Sources } from "./mutate.ts";
+import { mutateMessage, type Sources } from "./mutate.ts";
 import { below, choose, isOdds } from "./random.ts";
 
-/** An event for the controller's side of a worker: a frame from its process, or something else. */
-export type Step = Uint8Array | "turn" | "run" | "cancel" | "stop" | "exit";
+/** An event for the controller's side of a worker: a message from its process, or something else. */
+export type Step = Frames | "turn" | "run" | "cancel" | "stop" | "exit";
 
 /** The tasks of a worker, and the events that follow. */
 export interface Scenario {
@@ -60,18 +61,18 @@ function draftTask(rng: Rng, number: number): Drafted {
     answer: goldenMessage("fitted"),
     tensors: ["rows", "dense"],
     expect: SHAPES,
-    dtype,
+    dtypes: [dtype],
   };
 }
 
-/** Frames of a correct answer: with chunks, or in shared memory if `lent` is given. */
+/** Messages of a correct answer: with chunks, or in shared memory if `lent` is given. */
 function answer(
-  { id: task_id, dtype = "F32", ...task }: Drafted,
+  { id: task_id, dtypes: [dtype = "F32"] = [], ...task }: Drafted,
   attempt: number,
   rng: Rng,
   lent: Lent | undefined,
   values = LENT,
-): Uint8Array[] {
+): Frames[] {
   const envelope = { task_id, attempt };
   if (isOdds(rng, 0.1)) {
     const kind = choose(rng, ["cancelled", "input", "failed"] as const);
@@ -136,7 +137,7 @@ function disturb(rng: Rng, steps: Step[], sources: Sources): void {
   const [at, other] = [below(rng, steps.length), below(rng, steps.length)];
   const step = steps[at];
   if (step === undefined) return;
-  const isFrame = step instanceof Uint8Array;
+  const isMessage = typeof step !== "string";
   switch (below(rng, 10)) {
     case 0: // lost
       steps.splice(at, 1);
@@ -157,21 +158,21 @@ function disturb(rng: Rng, steps: Step[], sources: Sources): void {
       steps.splice(at, 0, choose(rng, sources.corpus));
       return;
     case 6: // of another task or attempt
-      if (isFrame) steps.splice(other, 0, elsewhere(rng, step));
+      if (isMessage) steps.splice(other, 0, elsewhere(rng, step));
       return;
     case 7:
       steps.splice(at, 0, choose<Step>(rng, ["turn", "turn", "run", "cancel", "cancel", "stop", "exit"]));
       return;
     default:
-      if (isFrame) steps[at] = mutateFrame(rng, step, sources);
+      if (isMessage) steps[at] = mutateMessage(rng, step, sources);
   }
 }
 
-/** The same frame with another digit in its task's id, or as another attempt. */
-function elsewhere(rng: Rng, frame: Uint8Array): Uint8Array {
+/** The same message with another digit in its task's id, or as another attempt. */
+function elsewhere(rng: Rng, [frame = new Uint8Array(0), ...data]: Frames): Frames {
   const moved = Uint8Array.from(frame);
   const [key, skipped] = choose(rng, [["task/c", 6] as const, ["attempt", 7] as const]);
   const at = Buffer.from(frame).indexOf(key);
   if (at >= 0) moved[at + skipped]! ^= 1 + below(rng, 3);
-  return moved;
+  return [moved, ...data];
 }

@@ -1,20 +1,21 @@
 import { crc32 } from "node:zlib";
+import type { Frames } from "../../src/protocol/codec.ts";
 import { createRng, deriveSeed } from "../../src/base/rng.ts";
-import { frameSources, goldenMessage, pack } from "./corpus.ts";
-import { mutateFrame } from "./mutate.ts";
+import { messageSources, goldenMessage, pack } from "./corpus.ts";
+import { mutateMessage } from "./mutate.ts";
 import { below, choose, isOdds } from "./random.ts";
 
 /** Descriptors in the process of fuzz_worker.py: shared memory, and a pipe without a writer. */
 const [LENT, SILENT] = [200, 201];
 
-/** Conversations for a worker's inbox, of single frames or whole tasks, with mutations. */
-export function* workerCases(seed: number): Generator<readonly Uint8Array[]> {
+/** Conversations for a worker's inbox, of single messages or whole tasks, with mutations. */
+export function* workerCases(seed: number): Generator<readonly Frames[]> {
   const rng = createRng(deriveSeed(seed, "worker"));
-  const sources = frameSources("controller", seed);
+  const sources = messageSources("controller", seed);
   const fit = goldenMessage("fit");
   const data = Uint8Array.from({ length: 24 }, (_, index) => index);
 
-  const task = (attempt: number): Uint8Array[] => {
+  const task = (attempt: number): Frames[] => {
     const envelope = { task_id: choose(rng, ["t", "u"]), attempt };
     if (isOdds(rng, 0.3)) {
       const shared = { fd: choose(rng, [LENT, LENT, SILENT, 0, 1, 999]), offset: 64 };
@@ -30,27 +31,28 @@ export function* workerCases(seed: number): Generator<readonly Uint8Array[]> {
   };
 
   while (true) {
-    if (isOdds(rng, 0.6)) yield [mutateFrame(rng, choose(rng, sources.corpus), sources)];
+    if (isOdds(rng, 0.6)) yield [mutateMessage(rng, choose(rng, sources.corpus), sources)];
     else {
-      const frames = [...task(1), ...(isOdds(rng, 0.5) ? task(1 + below(rng, 2)) : [])];
+      const messages = [...task(1), ...(isOdds(rng, 0.5) ? task(1 + below(rng, 2)) : [])];
       for (let count = below(rng, 4); count > 0; count--) {
-        const [at, other] = [below(rng, frames.length), below(rng, frames.length)];
-        const frame = frames[at] as Uint8Array;
-        if (isOdds(rng, 0.5)) frames[at] = mutateFrame(rng, frame, sources);
-        else if (isOdds(rng, 0.3)) frames.splice(other, 0, choose(rng, sources.corpus));
-        else frames.splice(other, 0, ...(isOdds(rng, 0.5) ? [frame] : frames.splice(at, 1)));
+        const [at, other] = [below(rng, messages.length), below(rng, messages.length)];
+        const message = messages[at] as Frames;
+        if (isOdds(rng, 0.5)) messages[at] = mutateMessage(rng, message, sources);
+        else if (isOdds(rng, 0.3)) messages.splice(other, 0, choose(rng, sources.corpus));
+        else messages.splice(other, 0, ...(isOdds(rng, 0.5) ? [message] : messages.splice(at, 1)));
       }
-      yield frames;
+      yield messages;
     }
   }
 }
 
 /** Encodes a case for fuzz_worker.py. */
-export function encodeCase(frames: readonly Uint8Array[]): Uint8Array {
+export function encodeCase(messages: readonly Frames[]): Uint8Array {
   const length = (count: number) => {
     const bytes = Buffer.alloc(4);
     bytes.writeUInt32LE(count);
     return bytes;
   };
-  return Buffer.concat([length(frames.length), ...frames.flatMap((frame) => [length(frame.length), frame])]);
+  const encoded = (frames: Frames) => [length(frames.length), ...frames.flatMap((frame) => [length(frame.length), frame])];
+  return Buffer.concat([length(messages.length), ...messages.flatMap(encoded)]);
 }

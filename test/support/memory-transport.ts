@@ -1,26 +1,27 @@
 import { RefusedError } from "../../src/errors.ts";
 import { createChannel } from "../../src/transport/channel.ts";
+import type { Frames } from "../../src/protocol/codec.ts";
 import type { Transport } from "../../src/transport/transport.ts";
 
 /** A worker's end of a transport. */
 export interface Peer {
-  send(frame: Uint8Array): Promise<void>;
-  /** Frames as they arrive, for one reader. Ends when either side has closed. */
-  receive(): AsyncIterable<Uint8Array>;
+  send(...frames: Frames): Promise<void>;
+  /** Messages as they arrive, for one reader. Ends when either side has closed. */
+  receive(): AsyncIterable<Frames>;
   close(): Promise<void>;
 }
 
 /** A transport within one process: `connect` returns the worker's end. */
 export function memoryTransport(): Transport & { connect(peer: string): Peer } {
-  const incoming = createChannel<{ readonly peer: string; readonly frame: Uint8Array }>();
-  const peers = new Map<string, ReturnType<typeof createChannel<Uint8Array>>>();
+  const incoming = createChannel<{ readonly peer: string; readonly frames: Frames }>();
+  const peers = new Map<string, ReturnType<typeof createChannel<Frames>>>();
 
   return {
     open: () => ({ endpoint: "memory:", admit() {}, close() {} }),
-    async send(peer, frame) {
+    async send(peer, ...frames) {
       const inbox = peers.get(peer);
       if (!inbox) throw new RefusedError(`a frame to ${peer}`, "a connected peer", "none of that name");
-      inbox.push(frame.slice());
+      inbox.push(frames.map((frame) => frame.slice()));
     },
     receive: () => incoming,
     async close() {
@@ -29,10 +30,10 @@ export function memoryTransport(): Transport & { connect(peer: string): Peer } {
       peers.clear();
     },
     connect(peer) {
-      const inbox = createChannel<Uint8Array>();
+      const inbox = createChannel<Frames>();
       peers.set(peer, inbox);
       return {
-        send: async (frame) => incoming.push({ peer, frame: frame.slice() }),
+        send: async (...frames) => incoming.push({ peer, frames: frames.map((frame) => frame.slice()) }),
         receive: () => inbox,
         async close() {
           inbox.close();

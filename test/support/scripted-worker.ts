@@ -2,9 +2,10 @@ import { mkdtempSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Packr, unpack } from "msgpackr";
+import { Packr } from "msgpackr";
 import { onTestFinished } from "vitest";
 import { createAssembler, describeTensors, splitTensors } from "../../src/protocol/tensor-chunks.ts";
+import { decodeControllerMessage, type Frames } from "../../src/protocol/codec.ts";
 import type { Adapter } from "../../src/adapter/adapter.ts";
 import { asFloat32, decode } from "../../src/tensor/encoded.ts";
 import type { ControllerMessage, ControllerMessageOf } from "../../src/protocol/messages.ts";
@@ -20,7 +21,7 @@ const packr = new Packr({ useRecords: false, variableMapSize: true });
 export interface ScriptedWorker extends LaunchOptions {
   /** Sends a message; `protocol_version` is filled in unless given. */
   send(message: Record<string, unknown>): void;
-  sendRaw(frame: Uint8Array): void;
+  sendRaw(...frames: Frames): void;
   hello(changes?: Record<string, unknown>): void;
   /** The controller's next message that is not credit. */
   next(): Promise<ControllerMessage>;
@@ -65,7 +66,7 @@ export function scriptedSettings(
       const worker = play(
         options,
         peer.receive(),
-        (frame) => void peer.send(frame),
+        (...frames) => void peer.send(...frames),
         exit,
         () => killed,
       );
@@ -93,20 +94,22 @@ export function scriptedSettings(
 
 function play(
   options: LaunchOptions,
-  incoming: AsyncIterable<Uint8Array>,
-  sendRaw: (frame: Uint8Array) => void,
+  incoming: AsyncIterable<Frames>,
+  sendRaw: (...frames: Frames) => void,
   exit: (exit: WorkerExit) => void,
   wasKilled: () => boolean,
 ): ScriptedWorker {
   let credited = 0;
-  const frames = incoming[Symbol.asyncIterator]();
+  const messages = incoming[Symbol.asyncIterator]();
   const worker: ScriptedWorker = {
     ...options,
     sendRaw,
     exit,
     wasKilled,
     credited: () => credited,
-    send: (message) => sendRaw(packr.pack({ protocol_version: PROTOCOL_VERSION, ...message })),
+    send({ data, ...message }) {
+      sendRaw(packr.pack({ protocol_version: PROTOCOL_VERSION, ...message }), ...(data instanceof Uint8Array ? [data] : []));
+    },
     hello: (changes) =>
       worker.send({
         type: "hello",
@@ -120,9 +123,9 @@ function play(
       }),
     async next() {
       while (true) {
-        const { value, done } = await frames.next();
+        const { value, done } = await messages.next();
         if (done) return new Promise(() => {}); // a process that has exited does nothing
-        const message = unpack(value) as ControllerMessage;
+        const message = decodeControllerMessage(...value);
         if (message.type !== "credit") return message;
         credited += message.bytes;
       }
@@ -176,6 +179,7 @@ export function fitted({ client_id, r, scale }: ControllerMessageOf<"fit">): Rec
     passes: 1,
     loss: 0.5,
     grad_norm: null,
+    norm: null,
     rms_loss: 0.5,
     seconds: 1,
     peak_memory_bytes: null,

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -26,18 +26,18 @@ class Controller:
 
     def send(self, *messages: ControllerMessage) -> None:
         for message in messages:
-            self.send_frame(pack(message))
+            self.send_frames(pack(message))
 
-    def send_frame(self, frame: bytes) -> None:
-        self._router.send_multipart([self._worker_id, frame])
+    def send_frames(self, frames: Sequence[bytes | memoryview]) -> None:
+        self._router.send_multipart([self._worker_id, *frames])
 
     def receive_any(self) -> WorkerMessage | ControllerMessage:
         """The next message, including heartbeats."""
         if not self._router.poll(1000 * DEADLINE_SECONDS):
             raise TimeoutError(f"nothing from the worker in {DEADLINE_SECONDS} s; its last beat: {self.beats[-1:]}")
-        identity, frame = self._router.recv_multipart()
+        identity, *frames = self._router.recv_multipart()
         assert identity == self._worker_id
-        message = unpack(frame)
+        message = unpack(*frames)
         if isinstance(message, Beat):
             self.beats.append(message)
         return message

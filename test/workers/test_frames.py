@@ -57,10 +57,11 @@ def with_bytes(message: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden["file"])
 def test_golden_bytes_are_read_as_expected_and_written_back_equal(golden: dict[str, Any]):
-    frame = (FIXTURES / golden["file"]).read_bytes()
-    message = unpack(frame)
-    assert to_wire(message) == with_bytes(golden["message"])
-    assert unpack(pack(message)) == message
+    expected = with_bytes(golden["message"])
+    data = [expected["data"]] if expected["type"] == "chunk" else []
+    message = unpack((FIXTURES / golden["file"]).read_bytes(), *data)
+    assert to_wire(message) == expected
+    assert unpack(*pack(message)) == message
 
 
 def test_every_message_type_has_golden_bytes():
@@ -105,6 +106,39 @@ def test_a_message_that_breaks_the_contract_is_refused_and_its_key_named(changes
     with pytest.raises(WireError) as refused:
         unpack(msgpack.packb(fit_map(**changes)) or b"")
     assert str(refused.value).startswith(reason)
+
+
+def chunk_map(**changes: Any) -> bytes:
+    fields = {"type": "chunk", "protocol_version": 9, "task_id": "t", "attempt": 1, "tensor": "rows", "offset": 0}
+    return msgpack.packb({**fields, **changes}) or b""
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ([chunk_map()], "chunk: missing data"),
+        ([chunk_map(data=b"1234")], "chunk.data: expected a frame of bytes, got bytes b'1234'"),
+        ([chunk_map(data=b"1234"), b"1234"], "chunk.data: expected a frame of bytes, got bytes b'1234'"),
+        ([chunk_map(), b"1234", b"5678"], "message: expected two frames, got 3"),
+        ([msgpack.packb(fit_map()) or b"", b"1234"], "message: expected one frame, got 2"),
+        ([b"1234", chunk_map()], "frame: expected one msgpack map"),
+        ([chunk_map(), bytes(frames.MAX_FRAME_BYTES + 1)], "frame: expected at most 5242880 bytes"),
+    ],
+)
+def test_only_a_chunk_has_a_second_frame_which_is_its_data(parts: list[bytes], reason: str):
+    with pytest.raises(WireError) as refused:
+        unpack(*parts)
+    assert str(refused.value).startswith(reason)
+
+
+def test_data_is_neither_packed_nor_copied():
+    data = memoryview(bytearray(4))
+    head, sent = pack(Chunk("t", 1, "rows", 0, data))
+    assert sent is data and b"data" not in bytes(head)
+    message = unpack(head, sent)
+    assert isinstance(message, Chunk)
+    data[0] = 7
+    assert message.data[0] == 7
 
 
 @pytest.mark.parametrize(
@@ -169,11 +203,11 @@ class TestChunks:
     def test_a_chunk_too_long_or_empty_is_refused(self):
         for data in (bytes(25), bytes(11), b""):
             with pytest.raises(WireError, match="chunk of t: expected 1 to 10 bytes"):
-                Assembly(describe_payload(PAYLOAD)).add(Chunk("t", 1, "rows", 0, data))
+                Assembly(describe_payload(PAYLOAD)).add(Chunk("t", 1, "rows", 0, memoryview(data)))
 
     def test_the_checksum_detects_a_flipped_bit(self):
         assembly = Assembly(describe_payload({"dense": PAYLOAD["dense"]}))
-        assembly.add(Chunk("t", 1, "dense", 0, bytes([1, *range(1, 8)])))
+        assembly.add(Chunk("t", 1, "dense", 0, memoryview(bytes([1, *range(1, 8)]))))
         with pytest.raises(WireError, match="tensor dense: expected crc32"):
             assembly.finish()
 
@@ -200,12 +234,26 @@ def test_a_tensor_without_one_or_two_dimensions_is_refused_before_its_size_is_co
         Assembly([TensorDescriptor("rows", "F32", shape, 4, 0, None)])
 
 
-def test_an_announced_tensor_takes_no_memory_before_its_chunks_arrive():
-    size = 2**45
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_an_announced_tensor_takes_memory_only_as_its_chunks_arrive():
+    size = 2**30
+    before = resident_bytes()
     assembly = Assembly([TensorDescriptor("rows", "F32", [1, size // 4], size, 0, None)])
-    assembly.add(Chunk("t", 1, "rows", 0, bytes(8)))
+    assembly.add(Chunk("t", 1, "rows", 0, memoryview(bytes(8))))
+    assert resident_bytes() - before < size / 8
     with pytest.raises(WireError, match=r"end: .*\brows at offset 8\b"):
         assembly.finish()
+
+
+@pytest.mark.parametrize("size", [2**45, 2**52])
+def test_a_tensor_larger_than_memory_is_refused_when_its_first_chunk_arrives(size: int):
+    assembly = Assembly([TensorDescriptor("rows", "F32", [1, size // 4], size, 0, None)])
+    with pytest.raises(WireError, match=rf"tensor rows: {size} bytes do not fit into memory"):
+        assembly.add(Chunk("t", 1, "rows", 0, memoryview(bytes(8))))
 
 
 def test_a_tensor_whose_bytes_do_not_fit_its_shape_is_refused():
@@ -235,7 +283,7 @@ class TestInbox:
     def test_parts_of_another_attempt_are_dropped_but_credited(self):
         inbox = Inbox(os.getpid())
         assert [*inbox.accept(fit_message(attempt=2))] == []
-        assert [*inbox.accept(Chunk("t", 1, "rows", 0, bytes(24)))] == [Credit(24)]
+        assert [*inbox.accept(Chunk("t", 1, "rows", 0, memoryview(bytes(24))))] == [Credit(24)]
         assert [*inbox.accept(End("t", 1))] == []
         assert inbox.jobs.empty()
 

@@ -93,7 +93,7 @@ class Controller:
         routing_id, join = self.receive()
         assert join == Join("w0")
         challenge = Challenge(os.urandom(32))
-        self.router.send_multipart([routing_id, pack(challenge)])
+        self.router.send_multipart([routing_id, *pack(challenge)])
         # Both ends compute the same proof.
         expected = prove(Keys(public_key, *SERVER), "w0", routing_id.decode(), challenge)
         assert self.receive() == (routing_id, Proof(expected))
@@ -138,7 +138,7 @@ def test_a_worker_joins_with_its_own_key_and_then_sends_heartbeats():
         routing_id = there.admit(worker.public_key)
         sender, beat = there.receive()
         assert (sender, type(beat)) == (routing_id, Beat)
-        there.router.send_multipart([routing_id, pack(Stop())])
+        there.router.send_multipart([routing_id, *pack(Stop())])
         assert isinstance(worker.connection.take(), Stop)
         worker.connection.close()
 

@@ -16,6 +16,7 @@ import zmq
 from controller import WORKERS, Controller, real_worker, worker_command, worker_environment
 from prelort_worker.wire.frames import Payload, Tensor, chunk_payload, describe_payload, pack, unpack
 from prelort_worker.wire.messages import (
+    PROTOCOL_VERSION,
     Beat,
     Cancel,
     Chunk,
@@ -186,20 +187,20 @@ def with_changes(**changes: object) -> bytes:
     ("frames", "reason"),
     [
         ([b"\xc1garbled"], "frame: expected one msgpack map"),
-        ([with_changes(protocol_version=1)], "stop.protocol_version: expected 9, got int 1"),
+        ([with_changes(protocol_version=1)], f"stop.protocol_version: expected {PROTOCOL_VERSION}, got int 1"),
         ([with_changes(type="explode")], "message.type: expected one of prepare, load"),
         ([with_changes(now=True)], "stop: unknown now"),
-        ([pack(Beat("idle", None, 0, 0))], "message: beat "),
+        (pack(Beat("idle", None, 0, 0)), "message: beat "),
+        ([with_changes(), b"data"], "message: expected one frame, got 2"),
         ([bytes(17 * 1024 * 1024 + 1)], "frame: expected at most 5242880 bytes"),
     ],
 )
 def test_a_frame_that_breaks_the_contract_ends_the_process_with_the_reason(
-    socket_folder: Path, frames: list[bytes], reason: str
+    socket_folder: Path, frames: list[bytes | memoryview], reason: str
 ):
     with real_worker(socket_folder) as worker:
         worker.receive_any()
-        for frame in frames:
-            worker.send_frame(frame)
+        worker.send_frames(frames)
         assert worker.process.stderr is not None
         log = worker.process.stderr.read()
         assert worker.process.wait(600) == EXIT_WIRE

@@ -127,11 +127,14 @@ def _come_up(connection: "Connection", options: argparse.Namespace) -> "TaskRunn
 
 
 def _serve(connection: "Connection", runner: "TaskRunner") -> None:
-    from .wire.messages import Stop
+    from .wire.messages import Grant, Stop
 
     while not isinstance(job := connection.take(), Stop):
-        _answer(connection, runner, job)
-        connection.report("idle")
+        if isinstance(job, Grant):
+            runner.grant(job)
+        else:
+            _answer(connection, runner, job)
+            connection.report("idle")
 
 
 def _answer(connection: "Connection", runner: "TaskRunner", job: "Job") -> None:

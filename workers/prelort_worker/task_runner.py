@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import torch
 
@@ -23,10 +22,25 @@ from .training.check_forward import check_forward
 from .training.evaluate import evaluate_tier, finite, shard_of
 from .training.generate import score_answers
 from .training.nested_lora import NestedLora, read, set_base, write
+from .training.partial_sum import PartialSum
 from .training.train import train
 from .wire.encoding import decode, encode
 from .wire.frames import Payload, Tensor
-from .wire.messages import Dtype, Evaluate, Evaluated, Fit, Fitted, Load, Loaded, Prepare, TaskMessage, TaskReply
+from .wire.messages import (
+    Collect,
+    Dtype,
+    Evaluate,
+    Evaluated,
+    Fit,
+    Fitted,
+    Grant,
+    Load,
+    Loaded,
+    PartialSumSpec,
+    Prepare,
+    TaskMessage,
+    TaskReply,
+)
 
 # Reports progress as (activity, step, steps). Raises when the task has been cancelled.
 Report = Callable[[str, int, int], None]
@@ -40,6 +54,8 @@ class Resident:
     dataset: PreparedDataset
     # The components merged into the base model, if any.
     merged: torch.Tensor | None = None
+    # Updates of the last round that were not sent.
+    partial_sum: PartialSum | None = None
 
 
 class TaskRunner:
@@ -59,7 +75,16 @@ class TaskRunner:
             raise RuntimeError(f"{task.task_id}: no model is loaded; expected a load task first")
         if isinstance(task, Fit):
             return fit(self._resident, task, payload, report)
+        if isinstance(task, Collect):
+            if self._resident.partial_sum is None:
+                raise RuntimeError(f"{task.task_id}: no fit of this round was kept for a partial sum")
+            return self._resident.partial_sum.collect(task)
         return evaluate(self._resident, task, payload, report), {}
+
+    def grant(self, grant: Grant) -> None:
+        """Adds an update that was held to the partial sum, or forgets it."""
+        if self._resident and self._resident.partial_sum:
+            self._resident.partial_sum.grant(grant)
 
     def _load(self, task: Load, report: Report) -> tuple[Loaded, Payload]:
         report("loading the model", 0, 0)
@@ -115,6 +140,10 @@ def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tupl
     delta: Payload = {"rows": _update_to_wire("rows", new_rows - rows, task)}
     if len(dense):
         delta = {**delta, "dense": _update_to_wire("dense", new_dense - dense, task)}
+    norm = None
+    if task.partial_sum:
+        norm = _hold(resident, task, delta, task.partial_sum)
+        delta = {}
     return Fitted(
         task_id=task.task_id,
         attempt=task.attempt,
@@ -129,8 +158,16 @@ def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tupl
         grad_norm=finite(trained.grad_norm),
         seconds=time.monotonic() - started,
         peak_memory_bytes=peak_memory(nested.device),
+        norm=norm,
         tensors=[],
     ), delta
+
+
+def _hold(resident: Resident, task: Fit, update: Payload, spec: PartialSumSpec) -> float | None:
+    """Keeps an update to be added up; forgets those of an earlier round. Returns its norm if asked for it."""
+    if resident.partial_sum is None or resident.partial_sum.basis != spec.basis:
+        resident.partial_sum = PartialSum(spec.basis)
+    return resident.partial_sum.hold(task, update, spec)
 
 
 def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Report) -> Evaluated:
@@ -172,9 +209,7 @@ def _receive(resident: Resident, payload: Payload) -> tuple[torch.Tensor, torch.
     if "rows" not in payload:
         raise ValueError("tensors: expected rows")
     values = {
-        name: torch.from_numpy(
-            decode(tensor.data, cast(Dtype, tensor.dtype), math.prod(tensor.shape)).reshape(tensor.shape)
-        )
+        name: torch.from_numpy(decode(tensor.data, tensor.dtype, math.prod(tensor.shape)).reshape(tensor.shape))
         for name, tensor in payload.items()
     }
     _merge(resident, values.get("merged"))

@@ -12,6 +12,7 @@ export function fedIt(): Aggregation {
   const means = segmentMeans("examples", () => ({ keep: 1, step: 1 }));
   return {
     policy: { name: "fedit" },
+    addsUp: true,
     distribute: means.distribute,
     begin(context) {
       const ranks = [...new Set(context.clients.map(({ r }) => r))];

@@ -2,7 +2,7 @@ import { segments } from "../../adapter/segments.ts";
 import { encodingOf } from "../../adapter/encoded-adapter.ts";
 import { RefusedError } from "../../errors.ts";
 import type { Work } from "../../base/turns.ts";
-import type { Aggregate, RankedClient, RoundContext, Update } from "../strategy.ts";
+import type { Aggregate, HeldUpdate, RankedClient, RoundContext, Update } from "../strategy.ts";
 
 /** Which of a round's clients have reported. Every aggregation needs it. */
 export interface RollCall {
@@ -11,6 +11,10 @@ export interface RollCall {
    * one, or one that does not have the client's shape.
    */
   admit(update: Update, take: Work<void>): Work<void>;
+  /** Likewise for updates that were added up elsewhere: all of them count, or none. */
+  admitAll(updates: readonly HeldUpdate[], take: Work<void>): Work<void>;
+  /** Throws RefusedError for an update that could not be admitted now. */
+  requireExpected(update: HeldUpdate): void;
   /** Clients of rank r or above that reported, in the order of the round's clients. */
   reportedFrom(r: number): readonly RankedClient[];
   coverage(): Aggregate["coverage"];
@@ -24,28 +28,39 @@ export function rollCall({ layout, clients }: RoundContext): RollCall {
   const present = new Set<string>();
   const reported = new Set<string>();
   const reportedFrom = (r: number) => clients.filter((client) => client.r >= r && reported.has(client.id));
-  const requireExpected = ({ clientId, r, n, delta }: Update) => {
+  const requireExpected = ({ clientId, r, n }: Claim, rows = r * layout.width, dense = layout.denseSize) => {
     const client = expected.get(clientId);
     const subject = `the update of client ${clientId}`;
     if (!client) throw new RefusedError(subject, "a client of this round", "another");
     if (present.has(clientId)) throw new RefusedError(subject, "one update", "a second one");
-    const { rows, dense } = encodingOf(delta);
-    const claimed = describe(r, n, rows.length, dense.length);
+    const claimed = describe(r, n, rows, dense);
     const known = describe(client.r, client.size, client.r * layout.width, layout.denseSize);
     if (claimed !== known) throw new RefusedError(subject, known, claimed);
   };
+  function* count(ids: readonly string[], take: Work<void>): Work<void> {
+    for (const id of ids) present.add(id);
+    try {
+      yield* take;
+      for (const id of ids) reported.add(id);
+    } catch (error) {
+      for (const id of ids) present.delete(id);
+      throw error;
+    }
+  }
   return {
     *admit(update, take) {
-      requireExpected(update);
-      present.add(update.clientId);
-      try {
-        yield* take;
-        reported.add(update.clientId);
-      } catch (error) {
-        present.delete(update.clientId);
-        throw error;
-      }
+      const { rows, dense } = encodingOf(update.delta);
+      requireExpected(update, rows.length, dense.length);
+      yield* count([update.clientId], take);
     },
+    *admitAll(updates, take) {
+      for (const update of updates) requireExpected(update);
+      const ids = updates.map(({ clientId }) => clientId);
+      const repeated = ids.find((id, index) => ids.indexOf(id) < index);
+      if (repeated !== undefined) throw new RefusedError(`the update of client ${repeated}`, "one update", "a second one");
+      yield* count(ids, take);
+    },
+    requireExpected: (update) => requireExpected(update),
     reportedFrom,
     coverage: () =>
       segments(layout.tiers).map(({ to }) => {
@@ -58,6 +73,8 @@ export function rollCall({ layout, clients }: RoundContext): RollCall {
     },
   };
 }
+
+type Claim = Pick<Update, "clientId" | "r" | "n">;
 
 function describe(r: number, n: number, rows: number, dense: number): string {
   return `rank ${r}, n ${n}, ${rows} values in rows and ${dense} in dense`;

@@ -6,8 +6,9 @@ import { updateNorm } from "../../adapter/update-norm.ts";
 import { OrderFreeSum } from "../../tensor/order-free-sum.ts";
 import { inTurns, type Work } from "../../base/turns.ts";
 import { requireOption } from "../policy.ts";
-import type { Accumulator, Aggregation, RoundContext, Update } from "../strategy.ts";
+import type { Accumulator, Aggregation, PartialSum, RoundContext, Update } from "../strategy.ts";
 import { rollCall } from "./participation.ts";
+import { heldNorm } from "./held-norm.ts";
 import { type Weigh, weighBy, type Weights } from "./weights.ts";
 
 /** How a segment changes: next = keep·previous + step·(mean delta of the clients that trained it). */
@@ -39,10 +40,10 @@ export function segmentMeans(
   weights: Weights,
   rule: (share: number) => SegmentRule,
   options: SegmentMeansOptions = {},
-): Pick<Aggregation, "begin" | "distribute"> {
+): Pick<Aggregation, "addsUp" | "begin" | "distribute"> {
   requireContributors(options);
   const memory: Memory = {};
-  return { distribute: prefix, begin: (context) => accumulate(context, weighBy(weights), rule, options, memory) };
+  return { addsUp: true, distribute: prefix, begin: (context) => accumulate(context, weighBy(weights), rule, options, memory) };
 }
 
 export function requireContributors({ minContributors = 1 }: ContributorOptions): void {
@@ -57,6 +58,14 @@ export function describeContributors({ minContributors = 1 }: ContributorOptions
 /** The sum of the previous round; the next one reuses its memory. */
 interface Memory {
   spare?: OrderFreeSum | undefined;
+}
+
+function mergePartial(sum: OrderFreeSum, { members, rows, dense }: PartialSum, weightOf: Weigh, denseAt: number): Work<void> {
+  const parts = [
+    { name: "a partial sum: rows", at: 0, values: rows },
+    { name: "a partial sum: dense", at: denseAt, values: dense },
+  ];
+  return sum.merge(weightOf(members.map(({ n }) => ({ size: n }))), members.length, parts);
 }
 
 function accumulate(
@@ -79,10 +88,21 @@ function accumulate(
       { name: `the update of client ${clientId}: dense`, at: denseAt, values: dense },
     ];
     const norm = clip === Infinity ? 0 : yield* updateNorm(delta);
-    yield* sum.add(weightOf([{ size: n }]), parts, norm > clip ? clip / norm : 1);
+    yield* sum.add(weightOf([{ size: n }]), parts, scaleOf(norm));
   }
+  const scaleOf = (norm: number) => (norm > clip ? clip / norm : 1);
   return {
     folds: true,
+    partialSums: {
+      resolution: sum.resolution,
+      largestValue: LARGEST_DELTA,
+      needsNorm: clip < Infinity,
+      weigh(update) {
+        roll.requireExpected(update);
+        return weightOf([{ size: update.n }]) * (clip === Infinity ? 1 : scaleOf(heldNorm(update)));
+      },
+      merge: (partial) => inTurns(roll.admitAll(partial.members, mergePartial(sum, partial, weightOf, denseAt))),
+    },
     add: (update) => inTurns(roll.admit(update, fold(update))),
     finish() {
       const next = { ...global, rows: global.rows.slice(), dense: global.dense.slice() };

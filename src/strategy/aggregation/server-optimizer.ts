@@ -29,9 +29,9 @@ export function withServerOptimizer(aggregation: Aggregation, options: ServerOpt
     policy: { ...aggregation.policy, name, serverOptimizer: { ...options } },
     begin(context) {
       const inner = aggregation.begin(context);
-      const { folds } = inner;
+      const { folds, partialSums } = inner;
       const finish = () => after(inner.finish(), (aggregate) => optimise(context, aggregate, step, names));
-      return { ...(folds && { folds }), add: (update) => inner.add(update), finish };
+      return { ...(folds && { folds }), ...(partialSums && { partialSums }), add: (update) => inner.add(update), finish };
     },
   };
 }

@@ -2,7 +2,8 @@ import { updateNorm } from "../../adapter/update-norm.ts";
 import { RefusedError } from "../../errors.ts";
 import { after, inTurns } from "../../base/turns.ts";
 import { requireOption } from "../policy.ts";
-import type { Aggregation, RoundContext, ServerState, Update } from "../strategy.ts";
+import type { Aggregation, HeldUpdate, PartialSum, RoundContext, ServerState, Update } from "../strategy.ts";
+import { heldNorm } from "./held-norm.ts";
 
 export interface UpdateBoundOptions {
   /** How many times the usual norm an update may have; above 1. 3 by default. */
@@ -27,19 +28,35 @@ export function withUpdateBound(aggregation: Aggregation, { factor = 3 }: Update
     begin(context) {
       const { own, others } = divide(context.state);
       const inner = aggregation.begin({ ...context, state: others });
-      const { folds } = inner;
+      const { folds, partialSums } = inner;
       const norms = new Map<string, number>();
-      const take = (update: Update, norm: number) => {
-        const usual = median(own[stateName(update.r)]);
+      const requireUsual = ({ clientId, r }: Pick<Update, "clientId" | "r">, norm: number) => {
+        const usual = median(own[stateName(r)]);
         // Values that are not finite are refused by the aggregation, which says where they are.
         if (usual > 0 && norm > factor * usual) {
-          const bound = `at most ${factor * usual}, ${factor} times the median of earlier updates of rank ${update.r}`;
-          throw new RefusedError(`the update of client ${update.clientId}: norm`, bound, `${norm}`);
+          const bound = `at most ${factor * usual}, ${factor} times the median of earlier updates of rank ${r}`;
+          throw new RefusedError(`the update of client ${clientId}: norm`, bound, `${norm}`);
         }
+      };
+      const take = (update: Update, norm: number) => {
+        requireUsual(update, norm);
         return after(inner.add(update), () => void norms.set(update.clientId, norm));
+      };
+      const bounded = partialSums && {
+        ...partialSums,
+        needsNorm: true,
+        weigh(update: HeldUpdate) {
+          requireUsual(update, heldNorm(update));
+          return partialSums.weigh(update);
+        },
+        merge: (sum: PartialSum) =>
+          after(partialSums.merge(sum), () => {
+            for (const update of sum.members) norms.set(update.clientId, heldNorm(update));
+          }),
       };
       return {
         ...(folds && { folds }),
+        ...(bounded && { partialSums: bounded }),
         add: (update) => after(inTurns(updateNorm(update.delta)), (norm) => take(update, norm)),
         finish: () =>
           after(inner.finish(), (aggregate) => ({ ...aggregate, state: { ...aggregate.state, ...remember(context, own, norms) } })),

@@ -19,7 +19,7 @@ export const bytes: Experiment = {
     const frames = path.join(context.folder, "frames.json");
     const fit = async (r: number) => {
       const told = await runEcho(
-        { clients: 1, selected: 1, ranks: [r], width: WIDTH, rounds: 4, workers: 1, isRemote: true },
+        { clients: 1, selected: 1, ranks: [r], width: WIDTH, rounds: 4, workers: 1, through: "ipc" },
         context,
         frames,
       );

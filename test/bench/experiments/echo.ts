@@ -1,10 +1,13 @@
 import { median } from "../figures.ts";
 import type { Experiment } from "../experiment.ts";
-import { runEcho, runFlower, runPeer } from "../processes.ts";
+import { runEcho, runFlower, runPair, runPeer } from "../processes.ts";
 import { MODEL } from "./training.ts";
 
 const CLIENTS = 10;
 const MIB = 1024 * 1024;
+/** Of a client, each way. */
+const PAYLOAD = 64 * MIB;
+const LARGE = { clients: CLIENTS, selected: CLIENTS, ranks: [16], width: PAYLOAD / 4 / 16, rounds: 6, workers: 2 } as const;
 
 /** Cost of a round besides training: selection, the wire in both directions, the sum, journal and checkpoint. */
 export const echoSmall: Experiment = {
@@ -14,7 +17,7 @@ export const echoSmall: Experiment = {
     { name: "round of 10 echoing clients, 1 KB", unit: "ms", ours: "prelort", peer: "Flower", target: { atMost: 1 / 20 } },
   ],
   async measure(context) {
-    const ours = await runEcho({ clients: CLIENTS, selected: CLIENTS, ranks: [4], width: 64, rounds: 60, workers: 2 }, context);
+    const ours = await runEcho({ clients: CLIENTS, selected: CLIENTS, ranks: [4], width: 64, rounds: 300, workers: 2 }, context);
     const flower = await runFlower({ clients: CLIENTS, sampled: CLIENTS, floats: 256, rounds: 20 }, context);
     return { prelort: median(ours.roundMs), Flower: median(flower.round_ms) };
   },
@@ -24,15 +27,44 @@ export const echoLarge: Experiment = {
   name: "echo-64MiB",
   rows: [
     { name: "round of 10 echoing clients, 64 MiB", unit: "ms", ours: "prelort", peer: "Flower", target: { atMost: 1 / 5 } },
-    { name: "the same through the socket, not shared memory", unit: "ms", ours: "prelort, socket", peer: "Flower" },
+    { name: "the same through a socket (ipc)", unit: "ms", ours: "prelort, ipc", peer: "Flower", target: { atMost: 0.6 } },
+    { name: "the same through tcp, with CURVE", unit: "ms", ours: "prelort, tcp", peer: "Flower", target: { atMost: 0.6 } },
   ],
   async measure(context) {
-    const floats = (64 * MIB) / 4;
-    const asked = { clients: CLIENTS, selected: CLIENTS, ranks: [16], width: floats / 16, rounds: 6, workers: 2 };
-    const ours = await runEcho(asked, context);
-    const remote = await runEcho({ ...asked, isRemote: true }, context);
-    const flower = await runFlower({ clients: CLIENTS, sampled: CLIENTS, floats, rounds: 3 }, context);
-    return { prelort: median(ours.roundMs), "prelort, socket": median(remote.roundMs), Flower: median(flower.round_ms) };
+    const shared = await runEcho(LARGE, context);
+    const ipc = await runEcho({ ...LARGE, through: "ipc" }, context);
+    const tcp = await runEcho({ ...LARGE, through: "tcp" }, context);
+    const flower = await runFlower({ clients: CLIENTS, sampled: CLIENTS, floats: PAYLOAD / 4, rounds: 3 }, context);
+    return {
+      prelort: median(shared.roundMs),
+      "prelort, ipc": median(ipc.roundMs),
+      "prelort, tcp": median(tcp.roundMs),
+      Flower: median(flower.round_ms),
+    };
+  },
+};
+
+/** What a whole round moves through a socket, against what two bare sockets move. */
+export const wire: Experiment = {
+  name: "wire",
+  rows: (["ipc", "tcp"] as const).flatMap((through) => {
+    const name = `bytes of that round through ${through === "tcp" ? "tcp, with CURVE" : through}`;
+    const row = { unit: "GB/s", ours: through };
+    return [
+      { ...row, name, peer: `ZeroMQ, ${through}`, target: { atLeast: 0.6 } },
+      { ...row, name: `${name}, against frames of 1 MiB`, peer: `ZeroMQ in frames, ${through}` },
+    ];
+  }),
+  async measure(context) {
+    const sample: Record<string, number> = {};
+    const gigabytes = (2 * CLIENTS * PAYLOAD) / 1e9;
+    for (const through of ["ipc", "tcp"] as const) {
+      const pair = (frameBytes: number) => runPair({ through, frameBytes, count: (CLIENTS * PAYLOAD) / frameBytes, passes: 4 }, context);
+      sample[`ZeroMQ, ${through}`] = gigabytes / (median(await pair(PAYLOAD)) / 1000);
+      sample[through] = gigabytes / (median((await runEcho({ ...LARGE, through }, context)).roundMs) / 1000);
+      sample[`ZeroMQ in frames, ${through}`] = gigabytes / (median(await pair(MIB)) / 1000);
+    }
+    return sample;
   },
 };
 

@@ -4,12 +4,15 @@ import { Packr, Unpackr } from "msgpackr";
 import { describe, expect, test } from "vitest";
 import { RefusedError } from "../../../src/errors.ts";
 import { type ClientColumns, labelCountsOf, mixOf, startsOf, type WireColumns } from "../../../src/protocol/client-columns.ts";
-import { decodeClients, decodeWorkerMessage, encodeClients } from "../../../src/protocol/codec.ts";
+import { decodeClients, encodeClients } from "../../../src/protocol/codec.ts";
 import { indexIds } from "../../../src/protocol/id-index.ts";
 
-const golden = decodeWorkerMessage(readFileSync(new URL("../../fixtures/wire/chunk-of-clients.msgpack", import.meta.url)));
-if (golden.type !== "chunk") throw new Error("it is a chunk");
-const table = golden.data;
+const golden = JSON.parse(readFileSync(new URL("../../fixtures/wire/expected.json", import.meta.url), "utf8")) as {
+  readonly file: string;
+  readonly message: { readonly data: { readonly hex: string } };
+}[];
+const chunk = golden.find(({ file }) => file === "chunk-of-clients.msgpack");
+const table = new Uint8Array(Buffer.from(chunk?.message.data.hex ?? "", "hex"));
 const unpackr = new Unpackr({ useRecords: false });
 const packr = new Packr({ useRecords: false });
 const numbers = (...values: number[]) => new Uint8Array(Uint32Array.from(values).buffer);

@@ -1,3 +1,4 @@
+import { unpack } from "msgpackr";
 import { describe, expect, test } from "vitest";
 import { RefusedError } from "../../../src/errors.ts";
 import { decodeWorkerMessage, encode } from "../../../src/protocol/codec.ts";
@@ -16,28 +17,27 @@ const VERSION = 'b0 "protocol_version" 09';
 /** {type: "credit", protocol_version: 9, bytes: …} with this value for bytes. */
 const credit = (bytes: string) => frame(`83 a4 "type" a6 "credit" ${VERSION} a5 "bytes" ${bytes}`);
 
+/** The map of a chunk of one float, without its data. */
+const chunk = (more = "", count = "6") =>
+  frame(`8${count} ${VERSION} a4 "type" a5 "chunk" a7 "task_id" a1 "t" a7 "attempt" 01 a6 "tensor" a4 "rows" a6 "offset" 00 ${more}`);
+const data = Uint8Array.of(0, 0, 0x80, 0x3f);
+
 describe("encode", () => {
   test("writes plain msgpack maps with string keys", () => {
-    expect(encode({ type: "stop", protocol_version: 9 })).toEqual(Buffer.from(frame(`82 ${VERSION} a4 "type" a4 "stop"`)));
+    expect(encode({ type: "stop", protocol_version: 9 })).toEqual([Buffer.from(frame(`82 ${VERSION} a4 "type" a4 "stop"`))]);
   });
 
-  test("writes chunk data from any view as bin", () => {
-    const memory = Uint8Array.of(9, 1, 2, 3, 9);
-    const message = {
-      type: "chunk",
-      protocol_version: 9,
-      task_id: "t",
-      attempt: 1,
-      tensor: "rows",
-      offset: 0,
-      data: memory.subarray(1, 4),
-    } as const;
-    expect(Buffer.from(encode(message)).toString("hex")).toContain(Buffer.from(frame('a4 "data" c4 03 01 02 03')).toString("hex"));
+  test("sends a chunk's data as a frame of its own, which is not copied", () => {
+    const ids = { type: "chunk", protocol_version: 9, task_id: "t", attempt: 1, tensor: "rows", offset: 0 } as const;
+    const [map, sent, ...others] = encode({ ...ids, data });
+    expect(unpack(map ?? data)).toEqual(ids);
+    expect(sent).toBe(data);
+    expect(others).toEqual([]);
   });
 
   test("writes integers beyond 32 bits as integers, unlike plain msgpackr", () => {
-    const hex = Buffer.from(encode({ type: "credit", protocol_version: 9, bytes: 2 ** 33 })).toString("hex");
-    expect(hex).toContain(Buffer.from(frame('a5 "bytes" d3 00 00 00 02 00 00 00 00')).toString("hex"));
+    const [map = data] = encode({ type: "credit", protocol_version: 9, bytes: 2 ** 33 });
+    expect(Buffer.from(map).toString("hex")).toContain(Buffer.from(frame('a5 "bytes" d3 00 00 00 02 00 00 00 00')).toString("hex"));
   });
 
   test.each([
@@ -63,13 +63,24 @@ describe("decodeWorkerMessage", () => {
     expect(decodeWorkerMessage(credit(bytes))).toEqual({ type: "credit", protocol_version: 9, bytes: value });
   });
 
-  test("reads chunk data that is misaligned in its frame", () => {
-    const header = `87 ${VERSION} a4 "type" a5 "chunk" a7 "task_id" a1 "t" a7 "attempt" 01 a6 "tensor" a4 "rows" a6 "offset" 00 a4 "data"`;
-    for (const padding of ["", "00 ", "00 00 ", "00 00 00 "]) {
-      const skipped = padding.length / 3;
-      const message = decodeWorkerMessage(frame(`${padding}${header} c4 04 00 00 80 3f`).subarray(skipped));
-      expect(message).toMatchObject({ type: "chunk", data: expect.objectContaining({ 0: 0, 1: 0, 2: 0x80, 3: 0x3f, length: 4 }) });
-    }
+  test("reads a chunk's data from its second frame, which is not copied", () => {
+    const message = decodeWorkerMessage(chunk(), data);
+    expect(message).toMatchObject({ type: "chunk", task_id: "t", tensor: "rows", offset: 0 });
+    expect(message.type === "chunk" && message.data).toBe(data);
+  });
+
+  test.each([
+    ["a chunk without data", [chunk()], /\bmessage chunk\b.*\bsecond frame\b.*\b1 frames\b/],
+    ["a chunk with its data in the map", [chunk('a4 "data" c4 04 00 00 80 3f', "7")], /\bmessage chunk\b.*\bsecond frame\b/],
+    ["a chunk with data in both", [chunk('a4 "data" c4 04 00 00 80 3f', "7"), data], /\bmessage chunk\b.*\bsecond frame\b/],
+    ["a chunk with two frames of data", [chunk(), data, data], /\bmessage chunk\b.*\b3 frames\b/],
+    ["data with another message", [credit("07"), data], /\bmessage credit\b.*\bone frame\b.*\b2 frames\b/],
+    ["data before its map", [data, chunk()], /\bmap\b/],
+    ["data over the limit of a frame", [chunk(), new Uint8Array(MAX_FRAME_BYTES + 1)], new RegExp(`\\b${MAX_FRAME_BYTES} bytes\\b`)],
+    ["a message without frames", [], /\bmap\b.*\bnothing\b/],
+  ])("refuses %s", (_, frames, problem) => {
+    expect(() => decodeWorkerMessage(...frames)).toThrow(RefusedError);
+    expect(() => decodeWorkerMessage(...frames)).toThrow(problem);
   });
 
   test("refuses another protocol version before it checks anything else", () => {

@@ -39,6 +39,7 @@ function fitReply(): Reply<"fit"> {
     loss: 0.5,
     rms_loss: 0.5,
     grad_norm: null,
+    norm: null,
     seconds: 1,
     peak_memory_bytes: null,
   };
@@ -69,7 +70,10 @@ async function makeFiles(): Promise<readonly string[]> {
   writeFileSync(directory.file("replaced", "run.json"), "{}");
   for (const isRecorded of [true, false]) {
     const store = createUpdateStore({ folder: directory.file("updates"), isRecorded, isRead: false, maxBytes: 1e9 });
-    await (await store.open(1, "0".repeat(64))).keep({ id: "c0", seed: "5" }, fitReply());
+    const round = await store.open(1, "0".repeat(64));
+    await round.keep({ id: "c0", seed: "5" }, fitReply());
+    const rows = { dtype: "I8", length: 2, bytes: Uint8Array.of(1, 2) } as const;
+    if (!isRecorded) await round.keepSum(1, { workerId: "w0", fits: [fitReply().message], payload: { rows } });
   }
   await writeAdapterFolder(directory.file("adapters", "r2"), {
     config,

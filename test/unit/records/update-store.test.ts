@@ -35,6 +35,7 @@ function fitOf(clientId: string, rows: Encoded, dense = asFloat32(Float32Array.o
     loss: 0.1 + 0.2,
     rms_loss: null,
     grad_norm: 2.5,
+    norm: null,
     seconds: 1.5,
     peak_memory_bytes: null,
     tensors: [describe("rows", rows), describe("dense", dense)],

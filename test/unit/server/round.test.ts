@@ -61,6 +61,7 @@ async function runTwo(setup: Setup): Promise<RoundOutcome> {
         loss: 1,
         rms_loss: 1,
         grad_norm: client_id === "c0" ? 3 : 5,
+        norm: null,
         seconds: 1,
         peak_memory_bytes: null,
       };
@@ -76,6 +77,7 @@ async function runTwo(setup: Setup): Promise<RoundOutcome> {
     round: 1,
     config,
     pool,
+    adapter: "a".repeat(64),
     layout,
     global: { r: 2, rows: new Float32Array(2 * width), dense: new Float32Array(0) },
     state: {},

@@ -1,7 +1,7 @@
 import { curveKeyPair } from "zeromq";
 import { beforeEach, describe, expect, test } from "vitest";
 import { RefusedError } from "../../../src/errors.ts";
-import { decodeControllerMessage, encodeWorkerMessage } from "../../../src/protocol/codec.ts";
+import { decodeControllerMessage, encodeWorkerMessage, type Frames } from "../../../src/protocol/codec.ts";
 import { PROTOCOL_VERSION } from "../../../src/protocol/limits.ts";
 import { Admissions } from "../../../src/transport/admissions.ts";
 import { admissionProof, type KeyPair } from "../../../src/transport/keys.ts";
@@ -19,19 +19,19 @@ const joinOf = (workerId = "w0") => encodeWorkerMessage({ ...session, type: "joi
 function challenge(routingId: string, workerId?: string): Uint8Array | undefined {
   const taken = admissions.take(routingId, joinOf(workerId));
   if (!taken || !("reply" in taken)) return undefined;
-  const message = decodeControllerMessage(taken.reply);
+  const message = decodeControllerMessage(...taken.reply);
   if (message.type !== "challenge") throw new Error(`expected a challenge, got ${message.type}`);
   return message.nonce;
 }
 
-function proofOf(nonce: Uint8Array, routingId: string, { keys = worker, workerId = "w0" } = {}): Uint8Array {
+function proofOf(nonce: Uint8Array, routingId: string, { keys = worker, workerId = "w0" } = {}): Frames {
   const proof = admissionProof(keys, server.publicKey, { nonce, routingId, workerId });
   return encodeWorkerMessage({ ...session, type: "proof", proof });
 }
 
 /** Whether a connection counts as that worker's. */
 function hasJoined(routingId: string, workerId = "w0"): boolean {
-  const taken = admissions.take(routingId, Uint8Array.of(1, 2, 3));
+  const taken = admissions.take(routingId, [Uint8Array.of(1, 2, 3)]);
   return taken !== undefined && "workerId" in taken && taken.workerId === workerId;
 }
 
@@ -61,7 +61,7 @@ describe("a proof is worth nothing", () => {
 
   test("with another key, another worker's name, another server's key, or another nonce", () => {
     const others = curveKeyPair();
-    const forged: readonly ((nonce: Uint8Array) => Uint8Array)[] = [
+    const forged: readonly ((nonce: Uint8Array) => Frames)[] = [
       (nonce) => proofOf(nonce, here, { keys: others }),
       (nonce) => proofOf(nonce, here, { workerId: "w1" }),
       (nonce) => {
@@ -115,12 +115,14 @@ test("a join gets no answer under a routing id that could be foreseen, for an un
 });
 
 test.each([
-  ["of no bytes", new Uint8Array(0)],
-  ["that is no message", Uint8Array.of(0xc1, 2, 3)],
+  ["of no frames", []],
+  ["of no bytes", [new Uint8Array(0)]],
+  ["that cannot be read", [Uint8Array.of(0xc1, 2, 3)]],
   ["of another type", encodeWorkerMessage({ ...session, type: "credit", bytes: 1 })],
-  ["longer than any join", new Uint8Array(5_000_000)],
-])("a frame %s from a connection that has not joined is dropped", (_, frame) => {
-  expect(admissions.take(here, frame)).toBeUndefined();
+  ["longer than any join", [new Uint8Array(5_000_000)]],
+  ["that is a join with another frame", [...joinOf(), new Uint8Array(1)]],
+])("a message %s from a connection that has not joined is dropped", (_, frames) => {
+  expect(admissions.take(here, frames)).toBeUndefined();
 });
 
 test("challenges that nobody answers are forgotten, the oldest first, once there are too many", () => {

@@ -12,15 +12,15 @@ afterEach(async () => {
   for (const item of opened.splice(0)) await item.close();
 });
 
-/** A transport, and what comes from its workers: each frame as `name: text`. */
+/** A transport, and what comes from its workers: each message as `name: text`. */
 function openTcp(options: TcpOptions = {}) {
   const transport = tcpTransport(options);
   opened.push(transport);
   const received: string[] = [];
   const waiting: (() => void)[] = [];
   void (async () => {
-    for await (const { peer, frame } of transport.receive()) {
-      received.push(`${peer}: ${Buffer.from(frame).toString()}`);
+    for await (const { peer, frames } of transport.receive()) {
+      received.push(`${peer}: ${Buffer.concat(frames).toString()}`);
       for (const wake of waiting.splice(0)) wake();
     }
   })();

@@ -14,7 +14,17 @@ const HOLDER = "import os,time\nf=os.memfd_create('x')\nos.pwrite(f,b'\\0'*72,0)
 
 function fitTask(client: string, overrides: Partial<Task<"fit">> = {}): Task<"fit"> {
   const seed = "0".repeat(32);
-  const request = { type: "fit", round: 1, client_id: client, r: 1, scale: 2, seed, fit: onePlainStep, update_dtype: "F32" } as const;
+  const request = {
+    type: "fit",
+    round: 1,
+    client_id: client,
+    r: 1,
+    scale: 2,
+    seed,
+    fit: onePlainStep,
+    update_dtype: "F32",
+    partial_sum: null,
+  } as const;
   const payload = { r: 1, rows: Float32Array.of(1, 2), dense: new Float32Array() };
   return { ...named({ kind: "fit", round: 1, clientId: client }), request, payload, expect: { rows: [1, 2] }, ...overrides };
 }

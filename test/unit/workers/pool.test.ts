@@ -18,6 +18,7 @@ function fitTask(client: string, overrides: Partial<Task<"fit">> = {}): Task<"fi
     seed: "0".repeat(32),
     fit: onePlainStep,
     update_dtype: "F32",
+    partial_sum: null,
   } as const;
   const payload = { r: 1, rows: Float32Array.of(1, 2), dense: new Float32Array() };
   return { ...named({ kind: "fit", round: 1, clientId: client }), request, payload, expect: { rows: [1, 2] }, ...overrides };

@@ -63,6 +63,7 @@ function fitTask(client: string, floats = 8): Task<"fit"> {
     seed: "0".repeat(32),
     fit: onePlainStep,
     update_dtype: "F32",
+    partial_sum: null,
   } as const;
   return { ...named({ kind: "fit", round: 1, clientId: client }), request, payload, expect: { rows: [2, floats / 2], dense: [1] } };
 }

@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from "vit
 import { InterruptedError, RefusedError, WorkerError } from "../../../src/errors.ts";
 import type { Adapter } from "../../../src/adapter/adapter.ts";
 import { createAssembler, describeTensors, lendTensors, splitTensors } from "../../../src/protocol/tensor-chunks.ts";
-import { CHUNK_BYTES, CREDIT_BYTES } from "../../../src/protocol/limits.ts";
+import { CHUNK_BYTES, CREDIT_BYTES, PROTOCOL_VERSION } from "../../../src/protocol/limits.ts";
 import type { ControllerMessageOf } from "../../../src/protocol/messages.ts";
 import type { TensorDescriptor } from "../../../src/protocol/fields.ts";
 import { named, type Task, type WorkerStatus } from "../../../src/workers/task.ts";
@@ -34,6 +34,7 @@ function fitTask(overrides: Partial<Task<"fit">> = {}): Task {
     seed: "0".repeat(32),
     fit: onePlainStep,
     update_dtype: "F32",
+    partial_sum: null,
   } as const;
   return { ...named({ kind: "fit", round: 1, clientId: "c0" }), request, payload: adapter, expect: expected, ...overrides } as Task;
 }
@@ -46,7 +47,7 @@ function start(script: (worker: ScriptedWorker) => unknown, overrides: Partial<S
   const settings = { ...scriptedSettings(script), ...receiving(), ...overrides };
   const worker = new Worker({ id: "w0", index: 0, device: "cpu" }, settings, (status) => statuses.push(status));
   void (async () => {
-    for await (const { frame } of settings.transport.receive()) worker.receive(frame);
+    for await (const { frames } of settings.transport.receive()) worker.receive(...frames);
   })();
   return worker;
 }
@@ -100,7 +101,7 @@ describe("the start of a worker", () => {
 
   test("fails if it speaks another protocol version", async () => {
     const worker = start((peer) => peer.send({ type: "hello", protocol_version: 1 }));
-    await expect(worker.ready).rejects.toThrow("message hello speaks another protocol version: expected 9, got 1");
+    await expect(worker.ready).rejects.toThrow(`another protocol version: expected ${PROTOCOL_VERSION}, got 1`);
     expect(worker.status().state).toBe("failed");
   });
 

@@ -11,10 +11,10 @@ from contextlib import closing, suppress
 
 import zmq
 
-from .frames import Payload, WireError, pack, unpack
+from .frames import Payload, pack, unpack
 from .link import Access, Link
 from .mailbox import Inbox, Job, Outbox, TaskKey, key_of
-from .messages import Beat, Credit, Hello, Report, Stop, Unavailable
+from .messages import Beat, Credit, Grant, Hello, Report, Stop, Unavailable
 
 BEAT_SECONDS = 1.0
 
@@ -48,8 +48,8 @@ class Connection:
         self._thread = threading.Thread(target=self._run, name="prelort-io", daemon=True)
         self._thread.start()
 
-    def take(self) -> Job | Stop:
-        """Waits for the next task."""
+    def take(self) -> Job | Grant | Stop:
+        """Waits for the next task, or for what is to become of an update."""
         return self._inbox.jobs.get()
 
     def report(self, activity: str, key: TaskKey | None = None, step: int = 0, steps: int = 0) -> None:
@@ -104,7 +104,7 @@ class Connection:
         while True:
             now = time.monotonic()
             if now >= next_beat:
-                dealer.send(pack(self._beat))
+                dealer.send_multipart(pack(self._beat))
                 if link:
                     link.renew()
                 next_beat = now + BEAT_SECONDS
@@ -121,15 +121,12 @@ class Connection:
             if dealer in ready:
                 self._receive(dealer)
             for part in self._outbox.sendable():
-                dealer.send(pack(part))
+                dealer.send_multipart(pack(part), copy=False)
 
     def _receive(self, dealer: zmq.Socket) -> None:
-        frames = dealer.recv_multipart()
-        if len(frames) != 1:
-            raise WireError(f"message: expected one frame, got {len(frames)}")
-        message = unpack(frames[0])
+        message = unpack(*(frame.buffer for frame in dealer.recv_multipart(copy=False)))
         if isinstance(message, Credit):
             self._outbox.window.give_back(message.bytes)
         else:
             for answer in self._inbox.accept(message):
-                dealer.send(pack(answer))
+                dealer.send_multipart(pack(answer))

@@ -8,12 +8,11 @@ that the expected value is exact. Errors average out over clients and rounds, an
 
 import math
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .messages import Dtype
+from .messages import Dtype, IntegerDtype, WireDtype
 
 GROUP = 256
 # Values rounded at a time, which bounds the float64 intermediates; a multiple of GROUP.
@@ -25,13 +24,44 @@ Bytes = NDArray[np.uint8]
 Random = np.random.PCG64
 
 
-def encoded_bytes(dtype: Dtype | Literal["U8"], length: int) -> int:
+# Bytes of a value; I8X256 also has scales.
+_WIDTHS: dict[WireDtype, int] = {
+    "U8": 1,
+    "F32": 4,
+    "BF16": 2,
+    "F16": 2,
+    "I8X256": 1,
+    "F64": 8,
+    "I8": 1,
+    "I16": 2,
+    "I24": 3,
+    "I32": 4,
+    "I40": 5,
+    "I48": 6,
+    "I56": 7,
+}
+
+
+def encoded_bytes(dtype: WireDtype, length: int) -> int:
     """Bytes that `length` values take."""
-    if dtype == "U8":
-        return length
-    if dtype == "I8X256":
-        return length + 4 * math.ceil(length / GROUP)
-    return length * (4 if dtype == "F32" else 2)
+    scales = 4 * math.ceil(length / GROUP) if dtype == "I8X256" else 0
+    return length * _WIDTHS[dtype] + scales
+
+
+def encode_integers(integers: NDArray[np.float64], packed: bool) -> tuple[Bytes, IntegerDtype]:
+    """As float64, or in two's complement of as few whole bytes as the largest needs."""
+    if not packed:
+        return integers.astype("<f8", copy=False).view(np.uint8), "F64"
+    largest = max(float(integers.max(initial=0)), -float(integers.min(initial=0)) - 1)
+    width = (int(largest).bit_length() + 8) // 8  # one more bit for the sign
+    encoded = np.empty((len(integers), width), np.uint8)
+    for start in range(0, len(integers), STRETCH):
+        part = integers[start : start + STRETCH].astype("<i8")
+        encoded[start : start + STRETCH] = part.view(np.uint8).reshape(-1, 8)[:, :width]
+    return encoded.reshape(-1), _PACKED[width - 1]
+
+
+_PACKED: tuple[IntegerDtype, ...] = ("I8", "I16", "I24", "I32", "I40", "I48", "I56")
 
 
 # Values that are not finite stay so; no warning is needed, since the controller refuses them.
@@ -52,8 +82,8 @@ def encode(values: Floats, dtype: Dtype, seed: int) -> Bytes:
 
 
 @np.errstate(invalid="ignore")
-def decode(data: memoryview, dtype: Dtype, length: int) -> Floats:
-    """Returns a new float32 array, or a view where the data is float32 already."""
+def decode(data: memoryview, dtype: WireDtype, length: int) -> Floats:
+    """The values of an adapter or an update: a new float32 array, or a view where the data is float32 already."""
     if dtype == "F32":
         return np.frombuffer(data, "<f4")
     if dtype == "BF16":
@@ -62,6 +92,8 @@ def decode(data: memoryview, dtype: Dtype, length: int) -> Floats:
         return bits.view(np.float32)
     if dtype == "F16":
         return np.frombuffer(data, "<f2").astype(np.float32)
+    if dtype != "I8X256":
+        raise ValueError(f"{dtype}: expected the dtype of an adapter or an update")
     scales, steps = _groups(np.frombuffer(data, np.uint8), length)
     return (scales * steps).reshape(-1)[:length]
 

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast
+from typing import TypeAlias, cast
 from zlib import crc32
 
 import msgpack
+import numpy as np
 
 from .encoding import encoded_bytes
 from .messages import (
@@ -14,11 +15,13 @@ from .messages import (
     ClientColumns,
     ControllerMessage,
     Dtype,
+    IntegerDtype,
     PartName,
     Shared,
     TableDescriptor,
     TensorDescriptor,
     TensorName,
+    WireDtype,
     WorkerMessage,
     from_wire,
     to_wire,
@@ -43,29 +46,39 @@ class Tensor:
 
     shape: tuple[int, ...]
     data: memoryview
-    dtype: Dtype | Literal["U8"] = "F32"
+    dtype: WireDtype = "F32"
 
 
 Payload: TypeAlias = Mapping[PartName, Tensor]
 
 
-def pack(message: ControllerMessage | WorkerMessage) -> bytes:
-    packed = msgpack.packb(to_wire(message))
+def pack(message: ControllerMessage | WorkerMessage) -> list[bytes | memoryview]:
+    """The frames of a message: a map and, after that of a chunk, its data as it is."""
+    body = to_wire(message)
+    data = [body.pop("data")] if isinstance(message, Chunk) else []
+    packed = msgpack.packb(body)
     assert packed is not None  # it is None only when a stream is given
-    return packed
+    return [packed, *data]
 
 
-def unpack(frame: bytes) -> ControllerMessage | WorkerMessage:
-    if len(frame) > MAX_FRAME_BYTES:
-        raise WireError(f"frame: expected at most {MAX_FRAME_BYTES} bytes, got {len(frame)}")
+def unpack(head: bytes | memoryview, *data: bytes | memoryview) -> ControllerMessage | WorkerMessage:
+    for frame in (head, *data):
+        if len(frame) > MAX_FRAME_BYTES:
+            raise WireError(f"frame: expected at most {MAX_FRAME_BYTES} bytes, got {len(frame)}")
     try:
-        value = msgpack.unpackb(frame, max_array_len=MAX_ITEMS, max_map_len=MAX_KEYS)
+        value = msgpack.unpackb(head, max_array_len=MAX_ITEMS, max_map_len=MAX_KEYS)
     except Exception as error:  # msgpack raises several unrelated types
-        raise WireError(f"frame: expected one msgpack map, got {describe(frame)} ({error})") from error
+        raise WireError(f"frame: expected one msgpack map, got {describe(bytes(head[:100]))} ({error})") from error
+    is_chunk = isinstance(value, dict) and value.get("type") == "chunk"
+    # In the map there are only bytes, which are no memoryview.
+    values = value | {"data": memoryview(data[0])} if is_chunk and data and "data" not in value else value
     try:
-        return from_wire(value)
+        message = from_wire(values)
     except ValueError as error:
         raise WireError(str(error)) from error
+    if len(data) > is_chunk:
+        raise WireError(f"message: expected {'two frames' if is_chunk else 'one frame'}, got {1 + len(data)}")
+    return message
 
 
 def pack_clients(columns: ClientColumns) -> Payload:
@@ -86,7 +99,7 @@ def describe_lent(payload: Payload, locations: Mapping[PartName, Shared]) -> lis
 
 
 def _describe(name: PartName, tensor: Tensor, checksum: int | None, shared: Shared | None) -> TensorDescriptor:
-    own = cast(TensorName, name), cast(Dtype, tensor.dtype)  # all but the table of clients
+    own = cast(TensorName, name), cast(Dtype | IntegerDtype, tensor.dtype)  # all but the table of clients
     return TensorDescriptor(*own, list(tensor.shape), tensor.data.nbytes, checksum, shared)
 
 
@@ -111,7 +124,7 @@ def borrow_payload(descriptors: list[TensorDescriptor], pid: int) -> Payload:
 def chunk_payload(task_id: str, attempt: int, payload: Payload) -> Iterator[Chunk]:
     for name, tensor in payload.items():
         for offset in range(0, tensor.data.nbytes, CHUNK_BYTES):
-            yield Chunk(task_id, attempt, name, offset, bytes(tensor.data[offset : offset + CHUNK_BYTES]))
+            yield Chunk(task_id, attempt, name, offset, tensor.data[offset : offset + CHUNK_BYTES])
 
 
 class Assembly:
@@ -120,8 +133,10 @@ class Assembly:
     def __init__(self, descriptors: list[TensorDescriptor]) -> None:
         _check(descriptors)
         self._descriptors: dict[PartName, TensorDescriptor] = {tensor.name: tensor for tensor in descriptors}
-        # Grow as chunks arrive: an announced size may exceed memory, and its bytes may never come.
-        self._buffers: dict[PartName, bytearray] = {tensor.name: bytearray() for tensor in descriptors}
+        # Allocated when the first chunk arrives. Memory is used only as far as it is written, so that an announced size
+        # whose bytes never come costs nothing.
+        self._buffers: dict[PartName, memoryview] = {}
+        self._checksums: dict[PartName, int] = {tensor.name: 0 for tensor in descriptors}
         # (name, offset) of the next missing byte of each tensor that has any bytes.
         self._expected: list[tuple[PartName, int]] = [(tensor.name, 0) for tensor in descriptors if tensor.bytes]
 
@@ -134,7 +149,8 @@ class Assembly:
         if not 0 < len(chunk.data) <= CHUNK_BYTES or stop > size:
             room = min(CHUNK_BYTES, size - chunk.offset)
             raise WireError(f"chunk of {chunk.task_id}: expected 1 to {room} bytes, got {len(chunk.data)}")
-        self._buffers[chunk.tensor] += chunk.data
+        self._buffer(chunk.tensor)[chunk.offset : stop] = chunk.data
+        self._checksums[chunk.tensor] = crc32(chunk.data, self._checksums[chunk.tensor])
         if stop == size:
             self._expected.pop(0)
         else:
@@ -143,14 +159,23 @@ class Assembly:
     def finish(self) -> Payload:
         if self._expected:
             raise WireError(f"end: expected the rest of {_spell(*self._expected[0])} first")
-        for name, buffer in self._buffers.items():
-            checksum = crc32(buffer)
+        for name, checksum in self._checksums.items():
             if checksum != self._descriptors[name].crc32:
                 raise WireError(f"tensor {name}: expected crc32 {self._descriptors[name].crc32}, got {checksum}")
         return {
-            name: Tensor(tuple(self._descriptors[name].shape), memoryview(buffer), self._descriptors[name].dtype)
-            for name, buffer in self._buffers.items()
+            name: Tensor(tuple(tensor.shape), self._buffer(name), tensor.dtype)
+            for name, tensor in self._descriptors.items()
         }
+
+    def _buffer(self, name: PartName) -> memoryview:
+        if name not in self._buffers:
+            size = self._descriptors[name].bytes
+            try:
+                # NumPy asks for huge pages. In others, touching new memory takes longer than copying into it.
+                self._buffers[name] = np.empty(size, np.uint8).data
+            except (MemoryError, ValueError) as error:
+                raise WireError(f"tensor {name}: {size} bytes do not fit into memory") from error
+        return self._buffers[name]
 
 
 class CreditWindow:

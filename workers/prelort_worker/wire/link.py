@@ -71,7 +71,7 @@ class Link:
     def join(self, worker_id: str) -> None:
         """Proves to the controller which worker this is. Raises LostController if that takes longer than the lease."""
         deadline = time.monotonic() + self._access.lease
-        self._dealer.send(pack(Join(worker_id)))
+        self._dealer.send_multipart(pack(Join(worker_id)))
         poller = zmq.Poller()
         poller.register(self._dealer, zmq.POLLIN)
         poller.register(self.monitor, zmq.POLLIN)
@@ -93,11 +93,11 @@ class Link:
         )
 
     def _answer(self, worker_id: str) -> None:
-        challenge = unpack(self._dealer.recv())
+        challenge = unpack(*self._dealer.recv_multipart())
         if not isinstance(challenge, Challenge):
             raise WireError(f"message: expected a challenge, got {type(challenge).__name__.lower()}")
         proof = prove(self._access.keys, worker_id, self._routing_id, challenge)
-        self._dealer.send(pack(Proof(proof)))
+        self._dealer.send_multipart(pack(Proof(proof)))
 
     def check(self) -> None:
         """

@@ -19,6 +19,8 @@ from .frames import (
 from .messages import (
     Cancel,
     Chunk,
+    Collect,
+    Collected,
     ControllerMessage,
     Credit,
     End,
@@ -27,6 +29,7 @@ from .messages import (
     Failure,
     Fit,
     Fitted,
+    Grant,
     Load,
     Loaded,
     PartName,
@@ -59,7 +62,7 @@ class Inbox:
 
     def __init__(self, controller_pid: int | None) -> None:
         self._controller_pid = controller_pid
-        self.jobs: queue.SimpleQueue[Job | Stop] = queue.SimpleQueue()
+        self.jobs: queue.SimpleQueue[Job | Grant | Stop] = queue.SimpleQueue()
         self.cancelled: set[TaskKey] = set()
         # Tasks between arrival and reply, and whether their tensors are in shared memory. Parts of any other task are
         # late or duplicates, and dropped.
@@ -73,7 +76,9 @@ class Inbox:
         if isinstance(message, Stop):
             self.cancelled |= self._open.keys()
             self.jobs.put(message)
-        elif isinstance(message, Prepare | Load | Fit | Evaluate):
+        elif isinstance(message, Grant):
+            self.jobs.put(message)  # in its turn: the fit before it has ended
+        elif isinstance(message, Prepare | Load | Fit | Collect | Evaluate):
             yield from self._begin(message)
         elif isinstance(message, Chunk | End | Cancel):
             yield from self._continue(message)
@@ -135,7 +140,7 @@ class Outbox:
         self._waiting.append(self._lent(message, payload) if may_lend else _with_tensors(message, payload))
 
     def _lent(self, message: Report, payload: Payload) -> Iterator[Report | Chunk | End]:
-        if not isinstance(message, Fitted | Loaded):
+        if not isinstance(message, Fitted | Collected | Loaded):
             yield from _with_tensors(message, payload)
             return
         try:
@@ -167,7 +172,7 @@ def cancelled_failure(task: TaskMessage) -> Failure:
 
 
 def _with_tensors(message: Report, payload: Payload) -> Iterator[Report | Chunk | End]:
-    if not payload or not isinstance(message, Prepared | Fitted | Loaded):
+    if not payload or not isinstance(message, Prepared | Fitted | Collected | Loaded):
         yield message
         return
     if isinstance(message, Prepared):

@@ -17,6 +17,10 @@ TensorName: TypeAlias = Literal["rows", "dense", "merged"]
 PartName: TypeAlias = Literal["rows", "dense", "merged", "clients"]
 # Named as in safetensors, except I8X256: see encoding.py.
 Dtype: TypeAlias = Literal["F32", "BF16", "F16", "I8X256"]
+# Of a partial sum's integers: float64, or two's complement of so many bits.
+IntegerDtype: TypeAlias = Literal["F64", "I8", "I16", "I24", "I32", "I40", "I48", "I56"]
+# `U8` is the bytes of a table.
+WireDtype: TypeAlias = Dtype | IntegerDtype | Literal["U8"]
 Objective: TypeAlias = Literal["none", "sum", "sampled", "stratified"]
 Examples: TypeAlias = Literal["global", "client", "train"]
 # Why a task failed: the user has to fix something; it was cancelled; the prepared data is not on this machine; anything
@@ -38,7 +42,7 @@ class TensorDescriptor:
     """A tensor that either follows in chunks, with a checksum, or lies in the sender's shared memory."""
 
     name: TensorName
-    dtype: Dtype
+    dtype: Dtype | IntegerDtype
     shape: list[Count]
     bytes: Count
     crc32: Count | None
@@ -186,6 +190,25 @@ class Load:
 
 
 @dataclass(frozen=True)
+class Basis:
+    """What a partial sum is a sum of."""
+
+    round: Positive
+    # SHA-256 of the file of the adapter that the round's fits start from.
+    adapter: str
+    # A value x counts as the integer nearest to x·weight·resolution; a power of two.
+    resolution: float
+
+
+@dataclass(frozen=True)
+class PartialSumSpec:
+    basis: Basis
+    # Largest |value| that an update may have.
+    largest: float
+    needs_norm: bool
+
+
+@dataclass(frozen=True)
 class Fit:
     task_id: str
     attempt: Positive
@@ -197,6 +220,27 @@ class Fit:
     fit: FitSpec
     update_dtype: Dtype
     tensors: list[TensorDescriptor]
+    # None: the update is sent with the reply.
+    partial_sum: PartialSumSpec | None = None
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Adds the update of a fit to the partial sum with this weight; None: forgets it."""
+
+    task_id: str
+    attempt: Positive
+    weight: float | None
+
+
+@dataclass(frozen=True)
+class Collect:
+    """Asks for the sum of all updates granted since the last one."""
+
+    task_id: str
+    attempt: Positive
+    basis: Basis
+    dtype: Literal["F64", "packed"]
 
 
 @dataclass(frozen=True)
@@ -232,7 +276,8 @@ class Chunk:
     attempt: Positive
     tensor: PartName
     offset: Count
-    data: bytes
+    # In a frame of its own.
+    data: memoryview
 
 
 @dataclass(frozen=True)
@@ -404,6 +449,25 @@ class Fitted:
     tensors: list[TensorDescriptor]
     # Mean over the steps of the gradients' joint L2 norm before clipping; None where nothing is clipped.
     grad_norm: float | None = None
+    # ‖Δ‖₂ of the update, over rows and dense together; None unless it was asked for.
+    norm: float | None = None
+
+
+@dataclass(frozen=True)
+class Member:
+    """A fit whose update is in a partial sum."""
+
+    task_id: str
+    attempt: Positive
+
+
+@dataclass(frozen=True)
+class Collected:
+    task_id: str
+    attempt: Positive
+    basis: Basis
+    members: list[Member]
+    tensors: list[TensorDescriptor]
 
 
 @dataclass(frozen=True)
@@ -459,12 +523,27 @@ class Failure:
     error: ErrorReport
 
 
-ControllerMessage: TypeAlias = Prepare | Load | Fit | Evaluate | Challenge | Cancel | Stop | Chunk | End | Credit
-WorkerMessage: TypeAlias = (
-    Join | Proof | Hello | Unavailable | Beat | Prepared | Loaded | Fitted | Evaluated | Failure | Chunk | End | Credit
+ControllerMessage: TypeAlias = (
+    Prepare | Load | Fit | Grant | Collect | Evaluate | Challenge | Cancel | Stop | Chunk | End | Credit
 )
-TaskMessage: TypeAlias = Prepare | Load | Fit | Evaluate
-TaskReply: TypeAlias = Prepared | Loaded | Fitted | Evaluated | Failure
+WorkerMessage: TypeAlias = (
+    Join
+    | Proof
+    | Hello
+    | Unavailable
+    | Beat
+    | Prepared
+    | Loaded
+    | Fitted
+    | Collected
+    | Evaluated
+    | Failure
+    | Chunk
+    | End
+    | Credit
+)
+TaskMessage: TypeAlias = Prepare | Load | Fit | Collect | Evaluate
+TaskReply: TypeAlias = Prepared | Loaded | Fitted | Collected | Evaluated | Failure
 # What the main thread of a worker sends; heartbeats and chunks come from the thread of its connection.
 Report: TypeAlias = Hello | Unavailable | TaskReply
 

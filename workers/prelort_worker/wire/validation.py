@@ -2,7 +2,7 @@
 
 import math
 import reprlib
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -28,7 +28,7 @@ Positive: TypeAlias = Annotated[int, AtLeast(1)]
 
 def to_map(record: Any) -> dict[str, Any]:
     """Removes a trailing `_` from field names, which stands for keys that are Python keywords."""
-    return asdict(record, dict_factory=lambda items: {name.rstrip("_"): value for name, value in items})
+    return {field.name.rstrip("_"): _plain(getattr(record, field.name)) for field in fields(record)}
 
 
 def from_map(cls: type[T], value: Any, where: str) -> T:
@@ -42,6 +42,12 @@ def from_map(cls: type[T], value: Any, where: str) -> T:
     if unknown := value.keys() - names.keys():
         raise RecordError(f"{where}: unknown {', '.join(sorted(map(str, unknown)))}")
     return cls(**{name: _read(hints[name], value[key], f"{where}.{key}") for key, name in names.items()})
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return to_map(value)
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def describe(value: Any) -> str:
@@ -75,7 +81,7 @@ def _read(expected: Any, value: Any, where: str) -> Any:
         return float(value)
     if expected is int and type(value) is float and value.is_integer():  # JavaScript's integers beyond 32 bits
         return int(value)
-    if expected in (int, bool, str, bytes, type(None)) and type(value) is expected:
+    if expected in (int, bool, str, bytes, memoryview, type(None)) and type(value) is expected:
         return value
     raise RecordError(f"{where}: expected {_spell(expected)}, got {describe(value)}")
 
@@ -100,6 +106,7 @@ def _spell(expected: Any) -> str:
         bool: "true or false",
         str: "a string",
         bytes: "bytes",
+        memoryview: "a frame of bytes",
         list: "a list",
         dict: "a map",
     }
