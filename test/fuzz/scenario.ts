@@ -47,7 +47,7 @@ function draftTask(rng: Rng, number: number): Drafted {
   const identity = named({ kind: "fit", round: 1, clientId: `c${number}` });
   const kind = rng.next();
   if (kind < 0.1) {
-    const table = { tensors: ["clients"], expect: "any", dtype: "U8" } as const;
+    const table = { tensors: ["clients"], expect: "any", dtypes: ["U8"] } as const;
     return { ...identity, request: requestOf("prepare"), answer: goldenMessage("prepared"), ...table };
   }
   if (kind < 0.25) return { ...identity, request: requestOf("load"), answer: goldenMessage("loaded"), tensors: ["dense"], expect: "any" };
