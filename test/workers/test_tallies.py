@@ -10,11 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from models_for_tests import CPU, quiet
-from prelort_worker.client_table import Tally, no_table
+from prelort_worker.client_table import Tally, make_table, no_table, tally
 from prelort_worker.errors import InputError
 from prelort_worker.prepare import tallies
 from prelort_worker.prepare.tallies import sum_parts, tally_labels, tally_mix
-from prelort_worker.prepared_dataset import DatasetInfo, make_dataset, read_dataset
+from prelort_worker.prepared_dataset import DatasetInfo, make_dataset, read_dataset, write_dataset
 from prelort_worker.wire.frames import CHUNK_BYTES, pack_clients
 from prelort_worker.wire.mailbox import Outbox
 from prelort_worker.wire.messages import Chunk, ClientColumns, End, IndexFile, Prepare, Prepared, TallyColumns
@@ -31,9 +31,9 @@ def flat(clients: list[list[str | None]]) -> tuple[list[str | None], np.ndarray]
     return [value for own in clients for value in own], owners
 
 
-def pairs_of(tally: Tally) -> list[list[tuple[int, int]]]:
-    pairs = iter(zip(tally.keys.tolist(), tally.counts.tolist(), strict=True))
-    found = [[next(pairs) for _ in range(size)] for size in tally.sizes.tolist()]
+def pairs_of(counted: Tally) -> list[list[tuple[int, int]]]:
+    pairs = iter(zip(counted.keys.tolist(), counted.counts.tolist(), strict=True))
+    found = [[next(pairs) for _ in range(size)] for size in counted.sizes.tolist()]
     assert next(pairs, None) is None
     return found
 
@@ -54,8 +54,8 @@ def test_a_task_without_labels_has_none_to_count():
 def test_a_mix_has_the_most_frequent_values_first_and_the_rest_as_others(clients: list[list[str | None]], most: int):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tallies, "_VALUES", most)
-        tally, values = tally_mix(*flat(clients), len(clients))
-    for own, pairs in zip(clients, pairs_of(tally), strict=True):
+        mix, values = tally_mix(*flat(clients), len(clients))
+    for own, pairs in zip(clients, pairs_of(mix), strict=True):
         counts = Counter(value for value in own if value is not None).most_common()
         if len(counts) > most:
             shown = counts[: most - 1]
@@ -64,8 +64,8 @@ def test_a_mix_has_the_most_frequent_values_first_and_the_rest_as_others(clients
 
 
 def test_a_long_value_is_shortened_before_it_is_counted():
-    tally, values = tally_mix(["x" * 61, "x" * 60 + "y", "z"], np.array([0, 0, 0]), 1)
-    assert pairs_of(tally) == [[(0, 2), (1, 1)]] and values == ["x" * 60, "z"]
+    mix, values = tally_mix(["x" * 61, "x" * 60 + "y", "z"], np.array([0, 0, 0]), 1)
+    assert pairs_of(mix) == [[(0, 2), (1, 1)]] and values == ["x" * 60, "z"]
 
 
 @given(st.lists(st.lists(st.integers(0, 9))))
@@ -73,6 +73,16 @@ def test_parts_are_summed_even_where_they_are_empty(parts: list[list[int]]):
     numbers = np.array([number for part in parts for number in part], np.int64)
     sizes = np.array([len(part) for part in parts], np.int64)
     assert sum_parts(numbers, sizes).tolist() == [sum(part) for part in parts]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_table_of_few_clients_is_stored_whatever_the_strides_of_its_columns(tmp_path: Path, count: int):
+    every_other = np.arange(2 * count)[::2]
+    label_counts, mix = (tally(every_other, every_other, every_other) for _ in range(2))
+    table = make_table(every_other, every_other, label_counts, mix, [])
+    dataset = make_dataset(DatasetInfo("t", [], 0, 0), [], [], [0] * (2 * count + 1), table)
+    write_dataset(tmp_path / "index.safetensors", dataset)
+    assert read_dataset(tmp_path / "index.safetensors").table.mix.keys.tolist() == every_other.tolist()
 
 
 def test_a_client_with_more_tokens_than_a_column_holds_is_reported():

@@ -54,8 +54,10 @@ def no_table(clients: int) -> ClientTable:
 
 
 def _column(numbers: Numbers) -> Tensor:
-    """A copy, since a file of tensors needs each to have memory of its own."""
-    return torch.tensor(numbers, dtype=torch.int64)
+    """A copy without gaps, since a file of tensors needs each to have memory of its own."""
+    column = torch.empty(len(numbers), dtype=torch.int64)
+    column.numpy()[:] = numbers
+    return column
 
 
 def values_of(table: ClientTable) -> list[str]:
