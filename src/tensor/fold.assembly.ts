@@ -3,7 +3,8 @@
  * same arithmetic as plain-fold-kernel.ts, four values at a time; simd-fold-kernel.ts is its only user. WebAssembly has no
  * fused multiply-add, so both give the same bytes.
  *
- * Memory, by address: BLOCK float32 (the current block), the block in its wire encoding, then the float64 integers.
+ * Memory, by address: BLOCK float32 (the current block), the block in its wire encoding, then the float64 integers. A block of
+ * integers takes the place of both.
  */
 
 /** Values in a block; a whole number of int8 groups. */
@@ -71,6 +72,42 @@ export function firstBeyond(count: i32, largest: f32): i32 {
     if (!(abs(load<f32>(4 * index)) <= largest)) return index;
   }
   return -1;
+}
+
+/** Turns packed integers of `width` bytes, at address 0, into float64 in the same place. */
+export function widen(count: i32, width: i32): void {
+  const shift: i64 = 64 - 8 * width;
+  // From the last on: what is read ends where the one after it has been written, at the latest.
+  for (let index = count - 1; index >= 0; index--) {
+    store<f64>(8 * index, <f64>((load<i64>(index * width) << shift) >> shift));
+  }
+}
+
+/** Index of the first of a block of float64 that is not an integer in [-largest, largest]; -1 if there is none. */
+export function firstImpossible(count: i32, largest: f64): i32 {
+  const limit = f64x2.splat(largest);
+  const whole = count & ~1;
+  let isPossible = i64x2.splat(-1);
+  for (let index = 0; index < whole; index += 2) {
+    const values = v128.load(8 * index);
+    const isWhole = f64x2.eq(f64x2.trunc(values), values);
+    isPossible = v128.and(isPossible, v128.and(isWhole, f64x2.le(f64x2.abs(values), limit)));
+  }
+  for (let index = i64x2.all_true(isPossible) ? whole : 0; index < count; index++) {
+    const value = load<f64>(8 * index);
+    if (!(abs(value) <= largest && trunc(value) == value)) return index;
+  }
+  return -1;
+}
+
+/** integers[at + i] += integer[first + i] of the block. */
+export function addIntegers(first: i32, count: i32, at: i32): void {
+  let source = 8 * first;
+  let target = INTEGERS + 8 * at;
+  const end = source + 8 * count;
+  const whole = source + 8 * (count & ~1);
+  for (; source < whole; source += 16, target += 16) v128.store(target, f64x2.add(v128.load(target), v128.load(source)));
+  for (; source < end; source += 8, target += 8) store<f64>(target, load<f64>(target) + load<f64>(source));
 }
 
 /** integers[at + i] += value[first + i]·factor, rounded to an integer; order-free-sum.ts says why, and what `rounder` is. */

@@ -3,7 +3,7 @@ import { beyondBounds } from "./bounds.ts";
 import { createLane } from "./create-fold-kernel.ts";
 import type { Encoded } from "./encoded.ts";
 import { BLOCK, type Lane } from "./fold-kernel.ts";
-import { type EncodedIntegers, integerBlocks, requireIntegers } from "./integers.ts";
+import type { EncodedIntegers } from "./integers.ts";
 import { BLOCKS_A_TURN, type Work } from "../base/turns.ts";
 
 export interface SumBounds {
@@ -95,22 +95,19 @@ export class OrderFreeSum {
     this.#requireRoom(weight, parts);
     const largest = this.#bounds.largestValue * weight * this.resolution + members / 2;
     this.#weight += weight;
+    const blocks = [...blocksOf(parts)];
     try {
-      for (const { name, values } of parts) yield* requireIntegers(name, values, largest);
+      for (const [index, block] of blocks.entries()) {
+        if (index > 0 && index % BLOCKS_A_TURN === 0) yield;
+        this.#requirePossible(block, largest);
+      }
     } catch (error) {
       this.#weight -= weight;
       throw error;
     }
-    for (const { at, values } of parts) {
-      for (const { from, block } of integerBlocks(values)) {
-        if (from > 0 && (from / BLOCK) % BLOCKS_A_TURN === 0) yield;
-        for (const { lane, start, from: first, to } of this.#stretches(at + from, block.length)) {
-          for (let index = first; index < to; index++) {
-            const place = start + index - first;
-            lane.integers[place] = (lane.integers[place] as number) + (block[index] as number);
-          }
-        }
-      }
+    for (const [index, block] of blocks.entries()) {
+      if (index > 0 && index % BLOCKS_A_TURN === 0) yield;
+      this.#addIntegers(block);
     }
   }
 
@@ -144,6 +141,23 @@ export class OrderFreeSum {
       stretch.lane.fold(stretch.from, stretch.to - stretch.from, stretch.start, factor);
     }
     return undefined;
+  }
+
+  /** Throws a RefusedError if a number is not an integer of at most `largest` in size. */
+  #requirePossible({ part, from, to }: Block<IntegerPart>, largest: number): void {
+    const [{ lane } = { lane: undefined }] = this.#stretches(part.at + from, to - from);
+    lane?.takeIntegers(part.values, from, to);
+    const wrong = lane?.firstImpossible(largest);
+    if (wrong) throw new RefusedError(`${part.name}[${from + wrong.index}]`, `an integer of at most ${largest} in size`, `${wrong.value}`);
+  }
+
+  #addIntegers({ part, from, to }: Block<IntegerPart>): void {
+    let holder: Lane | undefined;
+    for (const stretch of this.#stretches(part.at + from, to - from)) {
+      if (holder !== stretch.lane) stretch.lane.takeIntegers(part.values, from, to);
+      holder = stretch.lane;
+      stretch.lane.addIntegers(stretch.from, stretch.to - stretch.from, stretch.start);
+    }
   }
 
   /** The lanes of `length` values from `at` on: values [from, to) go to index `start` of a lane. */
@@ -184,13 +198,13 @@ export interface SumOptions {
 const LANE_LENGTH = 2 ** 26;
 
 /** Values [from, to) of a part. */
-interface Block {
-  readonly part: Part;
+interface Block<P = Part> {
+  readonly part: P;
   readonly from: number;
   readonly to: number;
 }
 
-function* blocksOf(parts: readonly Part[]): Generator<Block> {
+function* blocksOf<P extends Part | IntegerPart>(parts: readonly P[]): Generator<Block<P>> {
   for (const part of parts) {
     const { length } = part.values;
     for (let from = 0; from < length; from += BLOCK) yield { part, from, to: Math.min(from + BLOCK, length) };

@@ -1,4 +1,4 @@
-import { bytesOf, type Dtype } from "./encoded.ts";
+import { bytesOf, type Dtype, encodedBytes } from "./encoded.ts";
 import { foldModule } from "./fold.wasm.ts";
 import { BLOCK, type Lane, ROUNDER } from "./fold-kernel.ts";
 
@@ -15,6 +15,9 @@ interface FoldModule {
   decodeFloat16(count: number): void;
   decodeInt8(count: number): void;
   firstBeyond(count: number, largest: number): number;
+  widen(count: number, width: number): void;
+  firstImpossible(count: number, largest: number): number;
+  addIntegers(first: number, count: number, at: number): void;
   fold(first: number, count: number, at: number, factor: number, rounder: number): void;
 }
 
@@ -42,6 +45,7 @@ function createLane(api: WebAssemblyApi, module: object, length: number): Lane {
   const memory = new api.Memory({ initial: pages, maximum: pages });
   const wasm = new api.Instance(module, { env: { memory } }).exports as FoldModule;
   const values = new Float32Array(memory.buffer, 0, BLOCK);
+  const taken = new Float64Array(memory.buffer, 0, BLOCK);
   const encodedAt: Record<Dtype, number> = { F32: 0, BF16: wasm.ENCODED.value, F16: wasm.ENCODED.value, I8X256: wasm.ENCODED.value };
   const decode: Record<Dtype, (count: number) => void> = {
     F32: () => {},
@@ -62,6 +66,17 @@ function createLane(api: WebAssemblyApi, module: object, length: number): Lane {
       const index = wasm.firstBeyond(count, floorToFloat32(largest));
       return index < 0 ? undefined : { index, value: values[index] as number };
     },
+    takeIntegers(encoded, from, to) {
+      count = to - from;
+      const width = encodedBytes(encoded.dtype, 1);
+      target.set(encoded.bytes.subarray(from * width, to * width));
+      if (encoded.dtype !== "F64") wasm.widen(count, width);
+    },
+    firstImpossible(largest) {
+      const index = wasm.firstImpossible(count, largest);
+      return index < 0 ? undefined : { index, value: taken[index] as number };
+    },
+    addIntegers: (first, length, at) => wasm.addIntegers(first, length, at),
     fold: (first, length, at, factor) => wasm.fold(first, length, at, factor, ROUNDER),
   };
 }

@@ -49,16 +49,18 @@ export function bindRouter(address: string, security: SocketOptions<Router> = {}
           peer: peer.toString("latin1"),
           frames: frames.map((frame) => new Uint8Array(frame.buffer, frame.byteOffset, frame.byteLength)),
         };
-        for (const frame of frames) if (frame.length >= LARGE_BYTES) free(frame);
-        // ZeroMQ's own part of the memory is freed in a later turn, which a tight loop would put off.
-        await setImmediate();
+        const large = frames.filter(({ length }) => length >= LARGE_BYTES);
+        // What was decoded may refer to a message's map, which is left to garbage collection.
+        for (const frame of large) if (frame !== frames[0]) free(frame);
+        // The memory is given back in a later turn, which a tight loop would put off.
+        if (large.length > 0) await setImmediate();
       }
     },
     close: () => router.close(),
   };
 }
 
-/** Smaller frames are left to garbage collection. */
+/** Smaller frames are not worth the trouble. */
 const LARGE_BYTES = 65536;
 
 async function sendNow(router: Router, peer: string, frames: Frames): Promise<void> {

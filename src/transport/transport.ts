@@ -10,8 +10,8 @@ export interface Transport {
    */
   send(peer: string, ...frames: Frames): Promise<void>;
   /**
-   * Messages as they arrive. The memory of their frames may be freed once the next one is asked for. Ends when the transport is
-   * closed. For one reader.
+   * Messages as they arrive. The memory of all frames but the first may be freed once the next message is asked for. Ends when
+   * the transport is closed. For one reader.
    */
   receive(): AsyncIterable<{ readonly peer: string; readonly frames: Frames }>;
   /** Also closes all doors. Safe to call twice. Waits for no peer and leaves no file behind. */

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import path from "node:path";
 import { allClients, federate, listRanks, processLauncher, randomSelection, segmentWise } from "prelort";
 
@@ -18,6 +19,10 @@ export interface EchoAsked {
   readonly workers: number;
   /** The socket that tensors go through, as for another machine. Without it they are in shared memory. */
   readonly through?: "ipc" | "tcp";
+  /** Workers run in this network namespace and reach the controller at this address. */
+  readonly link?: { readonly namespace: string; readonly address: string };
+  /** Clients per partial sum; without it, every update is sent. */
+  readonly partialSums?: { readonly every: number; readonly encoding: "f64" | "packed" };
   readonly folder: string;
   readonly python: string;
 }
@@ -31,6 +36,8 @@ export interface EchoTold {
   readonly roundMs: readonly number[];
   /** Of this process, in the same rounds. */
   readonly cpuMs: readonly number[];
+  /** Of all workers, in the same rounds. */
+  readonly workerCpuMs: readonly number[];
   readonly peakMiB: number;
   readonly bytesDown: number;
   readonly bytesUp: number;
@@ -41,6 +48,7 @@ const r = Math.max(...asked.ranks);
 const ranks = Array.from({ length: asked.clients }, (_, client) => asked.ranks[client % asked.ranks.length] as number);
 const local = processLauncher({
   command: asked.python,
+  ...(asked.link && { through: ["ip", "netns", "exec", asked.link.namespace] }),
   args: [path.join(import.meta.dirname, "..", "..", "test", "bench", "echo_worker.py")],
 });
 const run = federate({
@@ -58,17 +66,22 @@ const run = federate({
     aggregation: segmentWise(),
   },
   evaluate: { every: asked.rounds },
-  workers: { count: asked.workers, devices: ["cpu"], transport: asked.through ?? "ipc" },
-  launcher: asked.through ? { launch: (options) => ({ ...local.launch(options), pid: undefined }) } : local,
+  partialSums: asked.partialSums ?? false,
+  workers: {
+    count: asked.workers,
+    devices: ["cpu"],
+    ...(asked.link ? { transport: "tcp", host: asked.link.address } : { transport: asked.through ?? "ipc" }),
+  },
+  launcher: asked.through && !asked.link ? { launch: (options) => ({ ...local.launch(options), pid: undefined }) } : local,
 });
 
-const ends: { readonly at: number; readonly cpu: number }[] = [];
-let ready = 0;
+const ends: { readonly at: number; readonly cpu: number; readonly workerCpu: number }[] = [];
+const pids: number[] = [];
 for await (const event of run) {
-  if (event.type === "worker-ready") ready++;
-  if (event.type !== "round-end" || event.metrics.round === 0 || ready < asked.workers) continue;
+  if (event.type === "worker-ready") pids.push(event.pid);
+  if (event.type !== "round-end" || event.metrics.round === 0 || pids.length < asked.workers) continue;
   const { user, system } = process.cpuUsage();
-  ends.push({ at: performance.now(), cpu: (user + system) / 1000 });
+  ends.push({ at: performance.now(), cpu: (user + system) / 1000, workerCpu: pids.reduce((sum, pid) => sum + cpuMsOf(pid), 0) });
   if (event.metrics.failed.length > 0 || event.metrics.reported.length !== asked.selected) {
     throw new Error(`round ${event.metrics.round}: ${event.metrics.reported.length} of ${asked.selected} clients reported`);
   }
@@ -80,8 +93,20 @@ const between = (value: (end: (typeof ends)[number]) => number) =>
 const told: EchoTold = {
   roundMs: between(({ at }) => at),
   cpuMs: between(({ cpu }) => cpu),
+  workerCpuMs: between(({ workerCpu }) => workerCpu),
   peakMiB: process.resourceUsage().maxRSS / 1024,
   bytesDown: metrics.reduce((sum, { bytesDown }) => sum + bytesDown, 0),
   bytesUp: metrics.reduce((sum, { bytesUp }) => sum + bytesUp, 0),
 };
 process.stdout.write(`${JSON.stringify(told)}\n`);
+
+/** User and system time of another process; 0 where there is no /proc. */
+function cpuMsOf(pid: number): number {
+  try {
+    const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
+    // In ticks of a hundredth of a second.
+    return 10 * (Number(fields[11]) + Number(fields[12]));
+  } catch {
+    return 0;
+  }
+}

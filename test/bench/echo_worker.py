@@ -16,16 +16,19 @@ from pathlib import Path
 import numpy as np
 from prelort_worker import __main__ as worker
 from prelort_worker.lifetime import die_with_parent
+from prelort_worker.training.partial_sum import HeldUpdates
 from prelort_worker.wire import connection as wired
 from prelort_worker.wire.frames import Payload, Tensor, pack_clients
 from prelort_worker.wire.messages import (
     Chunk,
     ClientColumns,
+    Collect,
     Device,
     End,
     Evaluated,
     Fit,
     Fitted,
+    Grant,
     Hello,
     IndexFile,
     Load,
@@ -64,6 +67,7 @@ class Echo:
     """Replaces prelort_worker.task_runner.TaskRunner."""
 
     changes: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
+    held: HeldUpdates = field(default_factory=HeldUpdates)
 
     def run(self, task, payload, report):
         ids = {"task_id": task.task_id, "attempt": task.attempt}
@@ -87,6 +91,7 @@ class Echo:
         if isinstance(task, Fit):
             report(f"fit {task.client_id}", 0, 1)
             rows: Payload = {"rows": self.change(payload["rows"].shape)}
+            norm = self.held.hold(task, rows, task.partial_sum) if task.partial_sum else None
             return Fitted(
                 **ids,
                 client_id=task.client_id,
@@ -99,10 +104,16 @@ class Echo:
                 rms_loss=1.0,
                 seconds=0.0,
                 peak_memory_bytes=None,
+                norm=norm,
                 tensors=[],
-            ), rows
+            ), {} if task.partial_sum else rows
+        if isinstance(task, Collect):
+            return self.held.collect(task)
         tiers = [TierSums(r, 1.0, task.count, task.count, None, None, {}) for r in task.ranks]
         return Evaluated(**ids, tiers=tiers, seconds=0.0), {}
+
+    def grant(self, grant: Grant) -> None:
+        self.held.grant(grant)
 
     def change(self, shape: tuple[int, ...]) -> Tensor:
         if shape not in self.changes:

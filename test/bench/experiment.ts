@@ -5,6 +5,8 @@ export interface Experiment {
   readonly name: string;
   /** Upper bound on the repeats, for experiments that take minutes. */
   readonly atMostRepeats?: number;
+  /** What not every machine has; without it, the experiment is skipped. */
+  readonly needs?: { readonly what: string; isThere(): boolean };
   readonly rows: readonly RowSpec[];
   /** One repeat: ours and its peers, one after the other. */
   measure(context: Context, repeat: number): Promise<Sample>;

@@ -13,6 +13,7 @@ import { flowerPython, flowerVersion } from "./environment.ts";
 import type { Experiment } from "./experiment.ts";
 import { bytes } from "./experiments/bytes.ts";
 import { echoLarge, echoSmall, manyClients, memory, millionClients, prepareMillion, wire } from "./experiments/echo.ts";
+import { partialSums, partialSumsOverLink } from "./experiments/partial-sums.ts";
 import { fold } from "./experiments/fold.ts";
 import { clientSwitch, nestedStep, quickstart, start } from "./experiments/training.ts";
 import { type Row, type Sample, summarise } from "./figures.ts";
@@ -27,6 +28,8 @@ const experiments: readonly Experiment[] = [
   millionClients,
   prepareMillion,
   memory,
+  partialSums,
+  partialSumsOverLink,
   quickstart,
   nestedStep,
   bytes,
@@ -50,6 +53,10 @@ try {
   const context = { python: environmentPython(), flower: await flowerPython(controller.signal), folder, signal: controller.signal };
   const rows: Row[] = [];
   for (const experiment of experiments.filter(({ name }) => asked.includes(name))) {
+    if (experiment.needs && !experiment.needs.isThere()) {
+      process.stdout.write(`${experiment.name}: skipped, since it needs ${experiment.needs.what}\n`);
+      continue;
+    }
     const samples: Sample[] = [];
     const times = Math.min(repeats, experiment.atMostRepeats ?? repeats);
     for (let repeat = 0; repeat < times; repeat++) {

@@ -14,6 +14,7 @@ export interface ChaosAsked {
   readonly clients: number;
   readonly workers: number;
   readonly isResumed: boolean;
+  readonly partialSums: false | { readonly every: number };
 }
 
 /** One line of its output: training began, training ended, or a worker failed, and when. */
@@ -43,6 +44,7 @@ try {
     },
     fit: { localSteps: 150, batchSize: 16, lr: 0.01 },
     evaluate: { shardSize: 16 },
+    partialSums: asked.partialSums,
     workers: { count: asked.workers, devices: ["cpu"], retries: 50, beatTimeout: 4, startTimeout: 60, taskTimeout: 20 },
     launcher: processLauncher({
       command: asked.python,

@@ -16,6 +16,8 @@ export interface Place {
   readonly rounds: number;
   readonly clients: number;
   readonly workers: number;
+  /** Whether workers add up updates in its nth life, from 0. */
+  addsUp(life: number): boolean;
   /** The faults that its workers inject themselves. */
   readonly faults: { readonly seed: number; readonly rate: number };
 }
@@ -43,11 +45,23 @@ export const runDirectory = (place: Place) => path.join(place.runs, "chaos");
 export const faultLog = (place: Place) => path.join(place.root, "faults.jsonl");
 export const temporary = (place: Place) => path.join(place.root, "tmp");
 
+const lives = new WeakMap<Place, number>();
+
 /** Starts a run, or resumes it if it has begun. */
 export function begin(place: Place): Life {
+  const number = lives.get(place) ?? 0;
+  lives.set(place, number + 1);
   const { runs: folder, rounds, clients, workers, faults } = place;
   const isResumed = existsSync(path.join(runDirectory(place), "run.json"));
-  const asked: ChaosAsked = { folder, rounds, clients, workers, python: environmentPython(), isResumed };
+  const asked: ChaosAsked = {
+    folder,
+    rounds,
+    clients,
+    workers,
+    python: environmentPython(),
+    isResumed,
+    partialSums: place.addsUp(number) && { every: 2 },
+  };
   const child = spawn(process.execPath, [path.join(import.meta.dirname, "controller.js"), JSON.stringify(asked)], {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, TMPDIR: temporary(place), PRELORT_CHAOS: JSON.stringify({ clients, ...faults, log: faultLog(place) }) },

@@ -37,7 +37,7 @@ const root = mkdtempSync(path.join(tmpdir(), "chaos-"));
 const started = Date.now();
 const say = (text: string) => process.stdout.write(`${((Date.now() - started) / 1000).toFixed(0).padStart(5)} s  ${text}\n`);
 
-function makePlace(name: string, sizes: Pick<Place, "rounds" | "workers" | "faults">): Place {
+function makePlace(name: string, sizes: Pick<Place, "rounds" | "workers" | "faults" | "addsUp">): Place {
   const folder = path.join(root, name);
   const place = { ...sizes, root: folder, runs: path.join(folder, "runs"), clients: CLIENTS };
   for (const made of [place.runs, temporary(place)]) mkdirSync(made, { recursive: true });
@@ -83,7 +83,7 @@ async function undisturbed(
   name: string,
   sizes: Pick<Place, "rounds" | "workers">,
 ): Promise<{ readonly bytes: string; readonly startMs: number; readonly trainMs: number }> {
-  const place = makePlace(name, { ...sizes, faults: { seed, rate: 0 } });
+  const place = makePlace(name, { ...sizes, addsUp: () => false, faults: { seed, rate: 0 } });
   const begun = Date.now();
   const life = begin(place);
   const [began = begun, trained = begun] = await Promise.all([life.began, life.trained]);
@@ -112,7 +112,8 @@ async function strikeOneRun() {
   const sizes = { rounds: Math.max(6, Math.ceil(1.2 * faults)), workers: 2 };
   say(`a run of ${sizes.rounds} rounds, undisturbed`);
   const calm = await undisturbed("calm", sizes);
-  const place = makePlace("struck", { ...sizes, faults: { seed, rate: 0.06 } });
+  // Every other life finds what one that sent its updates otherwise has left.
+  const place = makePlace("struck", { ...sizes, addsUp: (life) => life % 2 === 0, faults: { seed, rate: 0.06 } });
   const hasDisk = mountDisk(place);
   const skipped = hasDisk ? [] : ["full disk: no file system could be mounted for the run"];
   const strikes = [killWorker, stopWorker, pauseWorker, killController, ...(hasDisk ? [fillDisk] : [])];
@@ -169,7 +170,8 @@ async function killAtRandomPoints() {
   const leftovers: string[] = [];
   const rounds: string[] = [];
   for (let run = 0; run < kills; run++) {
-    const place = makePlace(`kill-${run}`, { ...sizes, faults: { seed, rate: 0 } });
+    const addsUp = (life: number) => ((run >> life) & 1) === 0;
+    const place = makePlace(`kill-${run}`, { ...sizes, addsUp, faults: { seed, rate: 0 } });
     // Most of them while they train.
     const isEarly = run % 5 === 0;
     const at = Math.floor(rng.next() * (isEarly ? calm.startMs : calm.trainMs));

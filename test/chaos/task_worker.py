@@ -20,15 +20,18 @@ import torch
 from prelort_worker import __main__ as worker
 from prelort_worker.device import make_repeatable
 from prelort_worker.lifetime import die_with_parent
+from prelort_worker.training.partial_sum import HeldUpdates
 from prelort_worker.wire import connection as wired
 from prelort_worker.wire.frames import Payload, Tensor, pack_clients
 from prelort_worker.wire.messages import (
     Chunk,
     ClientColumns,
+    Collect,
     Device,
     Evaluated,
     Fit,
     Fitted,
+    Grant,
     Hello,
     IndexFile,
     Load,
@@ -75,6 +78,12 @@ def loss_of(rows: torch.Tensor, scale: float, x: torch.Tensor, y: torch.Tensor) 
 class Task:
     """Replaces prelort_worker.task_runner.TaskRunner."""
 
+    def __init__(self) -> None:
+        self.held = HeldUpdates()
+
+    def grant(self, grant: Grant) -> None:
+        self.held.grant(grant)
+
     def run(self, task, payload, report):
         ids = {"task_id": task.task_id, "attempt": task.attempt}
         if isinstance(task, Prepare):
@@ -103,6 +112,8 @@ class Task:
                 source=Source(None, []),
                 tensors=[],
             ), {}
+        if isinstance(task, Collect):
+            return self.held.collect(task)
         received = torch.from_numpy(np.frombuffer(payload["rows"].data, "<f4").reshape(payload["rows"].shape).copy())
         if isinstance(task, Fit):
             return self.fit(task, received, report)
@@ -132,6 +143,8 @@ class Task:
             optimizer.step()
             losses.append(loss.item())
         delta = (rows.detach() - received).contiguous().numpy()
+        update: Payload = {"rows": Tensor(delta.shape, delta.reshape(-1).view(np.uint8).data)}
+        norm = self.held.hold(task, update, task.partial_sum) if task.partial_sum else None
         mean = sum(losses) / len(losses)
         fitted = Fitted(
             task_id=task.task_id,
@@ -146,9 +159,10 @@ class Task:
             rms_loss=(sum(loss**2 for loss in losses) / len(losses)) ** 0.5,
             seconds=time.monotonic() - started,
             peak_memory_bytes=None,
+            norm=norm,
             tensors=[],
         )
-        return fitted, {"rows": Tensor(delta.shape, delta.reshape(-1).view(np.uint8).data)}
+        return fitted, {} if task.partial_sum else update
 
 
 def choose_fault(task: Fit) -> str | None:

@@ -22,9 +22,8 @@ import traceback
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator
-from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgpack
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -132,12 +131,15 @@ def plain(text: str) -> str:
     return re.sub(r"\d+", "N", re.sub(r"\[[^\]]*\]", "[…]", text))[:120]
 
 
-def read_cases(stream: BufferedReader) -> Iterator[list[list[bytes]]]:
-    def number() -> int:
-        return struct.unpack("<I", stream.read(4))[0]
+def read_cases(stream: BinaryIO) -> Iterator[list[list[bytes]]]:
+    def number(data: bytes) -> int:
+        return struct.unpack("<I", data)[0]
 
-    while stream.peek(1):
-        yield [[stream.read(number()) for _ in range(number())] for _ in range(number())]
+    def read_number() -> int:
+        return number(stream.read(4))
+
+    while header := stream.read(4):
+        yield [[stream.read(read_number()) for _ in range(read_number())] for _ in range(number(header))]
 
 
 def golden_messages() -> list[dict[str, Any]]:

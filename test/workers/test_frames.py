@@ -122,6 +122,7 @@ def chunk_map(**changes: Any) -> bytes:
         ([chunk_map(), b"1234", b"5678"], "message: expected two frames, got 3"),
         ([msgpack.packb(fit_map()) or b"", b"1234"], "message: expected one frame, got 2"),
         ([b"1234", chunk_map()], "frame: expected one msgpack map"),
+        ([], "frame: expected one msgpack map"),
         ([chunk_map(), bytes(frames.MAX_FRAME_BYTES + 1)], "frame: expected at most 5242880 bytes"),
     ],
 )

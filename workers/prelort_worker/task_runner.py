@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from .training.check_forward import check_forward
 from .training.evaluate import evaluate_tier, finite, shard_of
 from .training.generate import score_answers
 from .training.nested_lora import NestedLora, read, set_base, write
-from .training.partial_sum import PartialSum
+from .training.partial_sum import HeldUpdates
 from .training.train import train
 from .wire.encoding import decode, encode
 from .wire.frames import Payload, Tensor
@@ -36,7 +36,6 @@ from .wire.messages import (
     Grant,
     Load,
     Loaded,
-    PartialSumSpec,
     Prepare,
     TaskMessage,
     TaskReply,
@@ -54,8 +53,7 @@ class Resident:
     dataset: PreparedDataset
     # The components merged into the base model, if any.
     merged: torch.Tensor | None = None
-    # Updates of the last round that were not sent.
-    partial_sum: PartialSum | None = None
+    held: HeldUpdates = field(default_factory=HeldUpdates)
 
 
 class TaskRunner:
@@ -76,15 +74,13 @@ class TaskRunner:
         if isinstance(task, Fit):
             return fit(self._resident, task, payload, report)
         if isinstance(task, Collect):
-            if self._resident.partial_sum is None:
-                raise RuntimeError(f"{task.task_id}: no fit of this round was kept for a partial sum")
-            return self._resident.partial_sum.collect(task)
+            return self._resident.held.collect(task)
         return evaluate(self._resident, task, payload, report), {}
 
     def grant(self, grant: Grant) -> None:
-        """Adds an update that was held to the partial sum, or forgets it."""
-        if self._resident and self._resident.partial_sum:
-            self._resident.partial_sum.grant(grant)
+        """What becomes of an update that is held."""
+        if self._resident:
+            self._resident.held.grant(grant)
 
     def _load(self, task: Load, report: Report) -> tuple[Loaded, Payload]:
         report("loading the model", 0, 0)
@@ -140,10 +136,7 @@ def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tupl
     delta: Payload = {"rows": _update_to_wire("rows", new_rows - rows, task)}
     if len(dense):
         delta = {**delta, "dense": _update_to_wire("dense", new_dense - dense, task)}
-    norm = None
-    if task.partial_sum:
-        norm = _hold(resident, task, delta, task.partial_sum)
-        delta = {}
+    norm = resident.held.hold(task, delta, task.partial_sum) if task.partial_sum else None
     return Fitted(
         task_id=task.task_id,
         attempt=task.attempt,
@@ -160,14 +153,7 @@ def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tupl
         peak_memory_bytes=peak_memory(nested.device),
         norm=norm,
         tensors=[],
-    ), delta
-
-
-def _hold(resident: Resident, task: Fit, update: Payload, spec: PartialSumSpec) -> float | None:
-    """Keeps an update to be added up; forgets those of an earlier round. Returns its norm if asked for it."""
-    if resident.partial_sum is None or resident.partial_sum.basis != spec.basis:
-        resident.partial_sum = PartialSum(spec.basis)
-    return resident.partial_sum.hold(task, update, spec)
+    ), {} if task.partial_sum else delta
 
 
 def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Report) -> Evaluated:

@@ -7,7 +7,9 @@ import { inTurns } from "../../../src/base/turns.ts";
 import { updateNorm } from "../../../src/adapter/update-norm.ts";
 import { decodeLazily } from "../../../src/adapter/encoded-adapter.ts";
 import { asFloat32, type Dtype, type IntegerDtype, encodedBytes } from "../../../src/tensor/encoded.ts";
-import { decodeIntegers, type EncodedIntegers, integerBlocks } from "../../../src/tensor/integers.ts";
+import { createLane } from "../../../src/tensor/create-fold-kernel.ts";
+import { createPlainLane } from "../../../src/tensor/plain-fold-kernel.ts";
+import { decodeIntegers, type EncodedIntegers } from "../../../src/tensor/integers.ts";
 import { OrderFreeSum } from "../../../src/tensor/order-free-sum.ts";
 
 interface Golden {
@@ -76,7 +78,16 @@ test.each(["I8", "I16", "I24", "I32", "I40", "I48", "I56"] as const)(
         const target = new Float64Array(Math.max(0, values.length - from));
         decodeIntegers(target, encoded, Math.min(from, values.length));
         expect([...target]).toEqual(values.slice(from).map(Number));
-        expect([...integerBlocks(encoded)].flatMap(({ block }) => [...block])).toEqual(values.map(Number));
+        for (const lane of [createLane(values.length), createPlainLane(values.length)]) {
+          lane.takeIntegers(encoded, 0, values.length);
+          lane.addIntegers(0, values.length, 0);
+          expect([...lane.integers]).toEqual(values.map(Number));
+          const largest = Math.max(...values.map((value) => Math.abs(Number(value))));
+          expect(lane.firstImpossible(largest)).toBeUndefined();
+          const first = values.findIndex((value) => Math.abs(Number(value)) === largest);
+          const beyond = { index: largest === 0 ? 0 : first, value: Number(values[first]) };
+          expect(lane.firstImpossible(largest - 1)).toEqual(beyond);
+        }
       }),
     );
   },

@@ -13,14 +13,41 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..wire.encoding import STRETCH, decode, encode_integers
+from ..wire.encoding import Floats, decode, encode_integers
 from ..wire.frames import Payload, Tensor
 from ..wire.messages import Basis, Collect, Collected, Fit, Grant, Member, PartialSumSpec, PartName
 
 # 1.5·2^52: adding it to a number of at most 2^51 rounds that to an integer, and subtracting it is exact.
 _ROUNDER = 6755399441055744.0
 
+# Values processed at a time: what is between fits in a processor's cache.
+_BLOCK = 16384
+
 _Key = tuple[str, int]
+
+
+class HeldUpdates:
+    """The updates that a worker keeps for the sum of one round at a time."""
+
+    def __init__(self) -> None:
+        self._sum: PartialSum | None = None
+
+    def hold(self, task: Fit, update: Payload, spec: PartialSumSpec) -> float | None:
+        """Keeps an update until it is granted; returns its norm if asked. Raises ValueError if it is too large."""
+        if self._sum is None or self._sum.basis != spec.basis:
+            self._sum = PartialSum(spec.basis)
+        return self._sum.hold(task, update, spec)
+
+    def grant(self, grant: Grant) -> None:
+        """Adds an update to the sum, or forgets it."""
+        if self._sum:
+            self._sum.grant(grant)
+
+    def collect(self, task: Collect) -> tuple[Collected, Payload]:
+        """The sum; the next one starts at zero."""
+        if self._sum is None:
+            raise RuntimeError(f"{task.task_id}: no update of this round is held")
+        return self._sum.collect(task)
 
 
 @dataclass
@@ -35,7 +62,6 @@ class PartialSum:
     shape: tuple[int, int] = (0, 0)
 
     def hold(self, task: Fit, update: Payload, spec: PartialSumSpec) -> float | None:
-        """Keeps an update until it is granted; returns its norm if asked. Raises ValueError if it is too large."""
         for name, tensor in update.items():
             _require_within(f"the update of client {task.client_id}: {name}", tensor, spec.largest)
         self.waiting[task.task_id, task.attempt] = update
@@ -55,7 +81,6 @@ class PartialSum:
         self.members.append(Member(grant.task_id, grant.attempt))
 
     def collect(self, task: Collect) -> tuple[Collected, Payload]:
-        """The sum; the next one starts at zero."""
         if task.basis != self.basis:
             raise ValueError(f"the basis of a partial sum: expected {self.basis}, got {task.basis}")
         payload: dict[PartName, Tensor] = {}
@@ -70,33 +95,35 @@ class PartialSum:
         integers = self.integers.get(name, np.empty(0))
         if len(integers) < length:
             self.integers[name] = np.concatenate([integers, np.zeros(length - len(integers))])
-        for start, values in _stretches(tensor):
-            products = values * factor
+        for start, values in _blocks(tensor):
+            products = np.multiply(values, factor, dtype=np.float64)
             products += _ROUNDER
             products -= _ROUNDER
             self.integers[name][start : start + len(products)] += products
 
 
-def _stretches(tensor: Tensor) -> Iterator[tuple[int, NDArray[np.float64]]]:
+def _blocks(tensor: Tensor) -> Iterator[tuple[int, Floats]]:
     """Its values in order, some at a time, each with the index of the first."""
     values = decode(tensor.data, tensor.dtype, math.prod(tensor.shape))
-    for start in range(0, len(values), STRETCH):
-        yield start, values[start : start + STRETCH].astype(np.float64)
+    for start in range(0, len(values), _BLOCK):
+        yield start, values[start : start + _BLOCK]
 
 
 def _require_within(subject: str, tensor: Tensor, largest: float) -> None:
-    for start, values in _stretches(tensor):
-        wrong = np.flatnonzero(~(np.abs(values) <= largest))
-        if len(wrong):
-            place, value = start + int(wrong[0]), values[wrong[0]]
-            expected = f"a finite number of at most {largest:g} in size"
-            raise ValueError(f"{subject}[{place}]: expected {expected}, got {value}")
+    for start, values in _blocks(tensor):
+        # NaN is the least and the largest of whatever it is among.
+        if -largest <= values.min() and values.max() <= largest:
+            continue
+        wrong = int(np.flatnonzero(~(np.abs(values) <= largest))[0])
+        expected = f"a finite number of at most {largest:g} in size"
+        raise ValueError(f"{subject}[{start + wrong}]: expected {expected}, got {values[wrong]}")
 
 
 def _sum_of_squares(tensor: Tensor) -> float:
     """Added in order, one after the other, as the controller does: pairwise sums would differ in the last bits."""
     total = np.float64(0)
-    for _, values in _stretches(tensor):
-        squares = np.concatenate([[total], values * values])
+    for _, values in _blocks(tensor):
+        squares = np.multiply(values, values, dtype=np.float64)
+        squares[0] += total
         total = np.add.accumulate(squares)[-1]
     return float(total)

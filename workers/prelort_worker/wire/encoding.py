@@ -17,6 +17,8 @@ from .messages import Dtype, IntegerDtype, WireDtype
 GROUP = 256
 # Values rounded at a time, which bounds the float64 intermediates; a multiple of GROUP.
 STRETCH = 1024 * GROUP
+# Integers packed at a time: what is between fits in a processor's cache.
+BLOCK = 16384
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -55,9 +57,9 @@ def encode_integers(integers: NDArray[np.float64], packed: bool) -> tuple[Bytes,
     largest = max(float(integers.max(initial=0)), -float(integers.min(initial=0)) - 1)
     width = (int(largest).bit_length() + 8) // 8  # one more bit for the sign
     encoded = np.empty((len(integers), width), np.uint8)
-    for start in range(0, len(integers), STRETCH):
-        part = integers[start : start + STRETCH].astype("<i8")
-        encoded[start : start + STRETCH] = part.view(np.uint8).reshape(-1, 8)[:, :width]
+    for start in range(0, len(integers), BLOCK):
+        part = integers[start : start + BLOCK].astype("<i8")
+        encoded[start : start + BLOCK] = part.view(np.uint8).reshape(-1, 8)[:, :width]
     return encoded.reshape(-1), _PACKED[width - 1]
 
 

@@ -61,7 +61,7 @@ def pack(message: ControllerMessage | WorkerMessage) -> list[bytes | memoryview]
     return [packed, *data]
 
 
-def unpack(head: bytes | memoryview, *data: bytes | memoryview) -> ControllerMessage | WorkerMessage:
+def unpack(head: bytes | memoryview = b"", *data: bytes | memoryview) -> ControllerMessage | WorkerMessage:
     for frame in (head, *data):
         if len(frame) > MAX_FRAME_BYTES:
             raise WireError(f"frame: expected at most {MAX_FRAME_BYTES} bytes, got {len(frame)}")
