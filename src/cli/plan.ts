@@ -5,12 +5,14 @@ import { buildRun } from "../config/build.ts";
 import { openConfig, withConfig } from "../config/load.ts";
 import { argumentError } from "../errors.ts";
 import { formatBytes, formatCount, formatSeconds, plural } from "../report/format.ts";
+import { holdingsOf } from "../report/holdings.ts";
 import { describeMix } from "../report/mix.ts";
 import type { Table } from "../report/tables.ts";
+import { median, tails } from "../report/tails.ts";
 import { renderTextTable } from "../report/text-table.ts";
 import { visibleIn } from "../report/visible.ts";
 import type { Slots } from "../planning/measure.ts";
-import { type Plan, plan } from "../planning/plan.ts";
+import { type Plan, plan, type PlannedClient } from "../planning/plan.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { complain, outputWidth, print, printJson } from "./output.ts";
 
@@ -31,7 +33,7 @@ export function planCommand(): Command {
         if (!json) print("preparing the data and loading the model on one worker …");
         const planned = await withConfig(loaded, (config) => plan({ ...buildRun(config), measure, signal: interrupt.signal }));
         if (json) printJson(planned);
-        else print(describePlan(visibleIn(planned), outputWidth()));
+        else print(describePlan(planned, outputWidth()));
         if (picture !== undefined) {
           await writePicture(picture, planned);
           // Standard output holds nothing beside the JSON.
@@ -52,7 +54,7 @@ interface PlanCommandOptions {
 
 async function writePicture(file: string, { clients }: Plan): Promise<void> {
   const { partitionPicture } = await import("../report/partition.ts");
-  const drawn = partitionPicture(clients, { isFile: true });
+  const drawn = partitionPicture(holdingsOf(clients), { isFile: true });
   if (drawn === undefined) {
     const message = "nothing to draw: the examples have neither labels nor a column that data.partition uses";
     throw argumentError("--picture", message);
@@ -71,15 +73,18 @@ export async function writing(file: string, attempt: Promise<void>): Promise<voi
   }
 }
 
-/** Rows of the table; `--json` lists all clients. */
-const SHOWN_CLIENTS = 50;
+/** Rows up to which all clients are listed; beyond, only the largest and the smallest of them. `--json` lists all. */
+const [ALL_CLIENTS, TAIL] = [50, 10];
 
-export function describePlan(planned: Plan, width: number): string {
-  const fits = planned.clients.reduce((sum, client) => sum + client.rounds.length, 0);
-  const hidden = planned.clients.length - SHOWN_CLIENTS;
+export function describePlan({ clients, ...others }: Plan, width: number): string {
+  // The table itself escapes what clients are called.
+  const planned = visibleIn(others);
+  const fits = clients.reduce((sum, client) => sum + client.rounds.length, 0);
   return [
-    renderTextTable(clientsTable(planned), width),
-    ...(hidden > 0 ? [`and ${formatCount(hidden)} more clients; --json lists all`] : []),
+    renderTextTable(clientsTable(clients), width),
+    ...(clients.length > ALL_CLIENTS
+      ? [`the ${TAIL} largest and the ${TAIL} smallest of ${formatCount(clients.length)} clients; --json lists all`]
+      : []),
     `adapter: rank ${planned.tiers.at(-1)} on ${planned.adaptedModules} modules, ${formatCount(planned.adapterParameters)} parameters` +
       ` (+ ${formatCount(planned.denseParameters)} fully trained), ${formatCount(planned.baseParameters)} frozen; tiers ${planned.tiers.join(", ")}`,
     ...planned.adapted.map(
@@ -98,19 +103,22 @@ export function describePlan(planned: Plan, width: number): string {
   ].join("\n");
 }
 
-function clientsTable({ clients }: Plan): Table {
-  const hasMix = clients.some(({ mix }) => mix.length > 0);
-  return {
-    title: "",
-    columns: ["client", "examples", "tokens", "r", "rounds", "down per fit", "up", ...(hasMix ? ["trains on"] : [])],
-    rows: clients.slice(0, SHOWN_CLIENTS).map((client) => {
-      const { down, up } = client.bytesPerFit;
-      const tokens = client.tokens > 0 ? formatCount(client.tokens) : "";
-      const counts = [formatCount(client.size), tokens, String(client.r), String(client.rounds.length)];
-      return [client.id, ...counts, formatBytes(down), formatBytes(up), ...(hasMix ? [describeMix(client)] : [])];
-    }),
-    prose: [7],
-  };
+function clientsTable(clients: Plan["clients"]): Table {
+  const isCut = clients.length > ALL_CLIENTS;
+  const sizes = clients.map(({ size }) => size);
+  const shown = isCut ? tails(sizes, TAIL).map((index) => clients[index] as PlannedClient) : clients;
+  const hasMix = shown.some(({ mix }) => mix.length > 0);
+  const sum = (of: (client: PlannedClient) => number) => formatCount(clients.reduce((all, client) => all + of(client), 0));
+  const totals = ["all", sum(({ size }) => size), sum(({ tokens }) => tokens), "", sum(({ rounds }) => rounds.length)];
+  const middle = ["median", formatCount(median(sizes))];
+  const columns = ["client", "examples", "tokens", "r", "rounds", "down per fit", "up", ...(hasMix ? ["trains on"] : [])];
+  const rows = shown.map((client) => {
+    const { down, up } = client.bytesPerFit;
+    const tokens = client.tokens > 0 ? formatCount(client.tokens) : "";
+    const counts = [formatCount(client.size), tokens, String(client.r), String(client.rounds.length)];
+    return [client.id, ...counts, formatBytes(down), formatBytes(up), ...(hasMix ? [describeMix(client)] : [])];
+  });
+  return { title: "", columns, rows: isCut ? [totals, middle, ...rows] : rows, prose: [7] };
 }
 
 function describeTime(time: NonNullable<Plan["time"]>, rounds: number): readonly string[] {

@@ -3,6 +3,8 @@ import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { z } from "zod";
 import type { RunConfig } from "../config/schema.ts";
+import type { ClientColumns } from "../protocol/client-columns.ts";
+import { decodeClients, encodeClients } from "../protocol/codec.ts";
 import { type WorkerMessage, workerMessage, type WorkerMessageOf } from "../protocol/messages.ts";
 import { parseJson } from "../base/json.ts";
 import { resolveDevices } from "../workers/devices.ts";
@@ -19,7 +21,7 @@ import { type Answers, requestsOf, type Session } from "../server/session.ts";
 
 const versions = z.record(z.string(), z.string());
 const entry = z.strictObject({ content: z.string(), sha256: z.string() });
-const entryContent = z.strictObject({ versions, prepared: z.unknown(), loaded: z.unknown() });
+const entryContent = z.strictObject({ versions, prepared: z.unknown(), clients: z.base64(), loaded: z.unknown() });
 const check = z.strictObject({ is_unchanged: z.boolean(), versions });
 
 /** The answers that workers would give, if they are cached and still valid. */
@@ -29,7 +31,8 @@ export async function recallAnswers(config: RunConfig, signal: AbortSignal | und
   const known = entryContent.safeParse(parseJson(content)).data;
   const prepared = messageOf(known?.prepared, "prepared");
   const loaded = messageOf(known?.loaded, "loaded");
-  if (!known || !prepared?.sources || !loaded) return undefined;
+  const columns = known && prepared && clientsIn(known.clients, prepared.labels.length);
+  if (!known || !prepared?.sources || !columns || !loaded) return undefined;
   const now = await askModule(
     {
       python: findPython(config.workers.python),
@@ -41,12 +44,13 @@ export async function recallAnswers(config: RunConfig, signal: AbortSignal | und
     check,
   );
   const isSame = now.is_unchanged && JSON.stringify(now.versions) === JSON.stringify(known.versions);
-  return isSame ? { prepared, loaded } : undefined;
+  return isSame ? { prepared, columns, loaded } : undefined;
 }
 
 /** Caches the answers of a session's workers. Errors are ignored, since a missing cache only costs time. */
-export async function rememberAnswers(config: RunConfig, { prepared, loaded, environment }: Session): Promise<void> {
-  const content = JSON.stringify({ versions: environment.versions, prepared, loaded });
+export async function rememberAnswers(config: RunConfig, { prepared, columns, loaded, environment }: Session): Promise<void> {
+  const clients = Buffer.from(encodeClients(columns)).toString("base64");
+  const content = JSON.stringify({ versions: environment.versions, prepared, clients, loaded });
   const file = await entryFile(config);
   const aside = `${file}.${randomUUID()}`;
   try {
@@ -68,6 +72,14 @@ async function entryFile(config: RunConfig): Promise<string> {
 function messageOf<T extends WorkerMessage["type"]>(value: unknown, type: T): WorkerMessageOf<T> | undefined {
   const { data } = workerMessage.safeParse(value);
   return data?.type === type ? (data as WorkerMessageOf<T>) : undefined;
+}
+
+function clientsIn(encoded: string, labels: number): ClientColumns | undefined {
+  try {
+    return decodeClients(Buffer.from(encoded, "base64"), labels);
+  } catch {
+    return undefined;
+  }
 }
 
 function hashOf(text: string): string {

@@ -73,7 +73,8 @@ export async function measure(config: RunConfig, { pool, clients, tiers, layout,
 
   const measured: MeasuredTier[] = [];
   for (const r of tiers) {
-    const [client] = clients.filter((candidate) => candidate.r === r).toSorted((a, b) => b.size - a.size);
+    let client: RankedClient | undefined;
+    for (const candidate of clients) if (candidate.r === r && candidate.size > (client?.size ?? 0)) client = candidate;
     if (!client) continue;
     await fit(client, 1, "warm-up");
     const short = await fit(client, 1, "short");

@@ -15,6 +15,8 @@ import { measure, type Measurement, predict, type Prediction, proposeSlots, type
 import { recallAnswers, rememberAnswers } from "./known-answers.ts";
 import { originOf } from "../artifacts/init-source.ts";
 import type { Origin } from "../records/run-record.ts";
+import { mixOf } from "../protocol/client-columns.ts";
+import { clientsOf, readsColumns } from "../server/client-list.ts";
 import { selectClients } from "../server/select-clients.ts";
 import { type Findings, findingsOf, openSession, type Session } from "../server/session.ts";
 import { remarksOnTraining } from "../server/training-remarks.ts";
@@ -101,32 +103,54 @@ async function openPlanning(config: RunConfig, origin: Origin | undefined, { lau
 }
 
 /** The clients of each round, if losses did not change. Losses need a worker. */
-async function selectAll(config: RunConfig, { clients, tiers }: Findings, open: () => Promise<Session>): Promise<Selections> {
+async function selectAll(
+  config: RunConfig,
+  { clients, columns: { indexOf }, tiers }: Findings,
+  open: () => Promise<Session>,
+): Promise<Selections> {
   const rounds = Array.from({ length: config.rounds }, (_, index) => index + 1);
   let initial: Promise<Adapter> | undefined;
   const lossesIn = (round: number) => async (candidates: readonly RankedClient[]) => {
     const session = await open();
     const { pool, layout, peft, prepared } = session;
-    const evaluation = { config, pool, layout, isLanguage: isLanguage(peft), evalExamples: prepared.n_eval, ownExamples: new Map() };
+    const evaluation = {
+      config,
+      pool,
+      layout,
+      isLanguage: isLanguage(peft),
+      evalExamples: prepared.n_eval,
+      ownExamples: new Uint32Array(0),
+    };
     return candidateLosses(evaluation, round, await (initial ??= session.initial()), candidates);
   };
-  return Promise.all(rounds.map((round) => selectClients(config, { round, clients, tiers, history: new Map(), losses: lossesIn(round) })));
+  return Promise.all(
+    rounds.map((round) => selectClients(config, { round, clients, indexOf, tiers, history: new Map(), losses: lossesIn(round) })),
+  );
 }
 
 function describePlan(config: RunConfig, findings: Findings, selections: Selections): Omit<Plan, "time" | "slots"> {
-  const { layout, prepared } = findings;
-  const roundsOf = new Map(findings.clients.map(({ id }) => [id, [] as number[]]));
-  for (const [index, selected] of selections.entries()) for (const { id } of selected) roundsOf.get(id)?.push(index + 1);
+  const { layout, prepared, columns } = findings;
+  const roundsOf = new Map<number, number[]>();
+  for (const [before, selected] of selections.entries()) {
+    for (const { index } of selected) roundsOf.set(index, [...(roundsOf.get(index) ?? []), before + 1]);
+  }
   const bytesOf = (dtype: keyof typeof WIRE_DTYPES, r: number) =>
     encodedBytes(WIRE_DTYPES[dtype], r * layout.width) + encodedBytes(WIRE_DTYPES[dtype], layout.denseSize);
-  const clients = findings.clients.map((client, index) => ({
-    ...client,
-    tokens: prepared.clients[index]?.n_tokens ?? 0,
-    truncated: prepared.clients[index]?.n_truncated ?? 0,
-    mix: prepared.clients[index]?.mix ?? [],
-    rounds: roundsOf.get(client.id) ?? [],
-    bytesPerFit: { down: bytesOf(config.wire.downlink, client.r), up: bytesOf(config.wire.update, client.r) },
-  }));
+  const bytesPerFit = new Map(
+    findings.tiers.map((r) => [r, { down: bytesOf(config.wire.downlink, r), up: bytesOf(config.wire.update, r) }]),
+  );
+  const describe = clientsOf(columns, prepared.labels.length, config.data.profiles);
+  const mix = readsColumns((index) => mixOf(columns, index));
+  const clients = findings.clients.map(({ index, r }): PlannedClient => {
+    const figures = { tokens: columns.nTokens[index] as number, truncated: columns.nTruncated[index] as number };
+    const planned = {
+      r,
+      ...figures,
+      rounds: roundsOf.get(index) ?? NO_ROUNDS,
+      bytesPerFit: bytesPerFit.get(r) as PlannedClient["bytesPerFit"],
+    };
+    return describe(index, planned, { mix }) as PlannedClient;
+  });
   const total = (way: "down" | "up") => clients.reduce((sum, client) => sum + client.rounds.length * client.bytesPerFit[way], 0);
   const merged = config.strategy.aggregation.policy?.name === "flora" ? mergedRows(selections) : 0;
   return {
@@ -136,7 +160,7 @@ function describePlan(config: RunConfig, findings: Findings, selections: Selecti
     labels: prepared.labels,
     evalExamples: prepared.n_eval,
     truncated: prepared.n_truncated,
-    remarks: remarksOnTraining(config, prepared),
+    remarks: remarksOnTraining(config, prepared, columns),
     adapted: groupModules(layout),
     leftOut: findings.leftOut,
     adaptedModules: layout.modules.length,
@@ -158,16 +182,18 @@ function groupModules({ modules }: AdapterLayout): Plan["adapted"] {
   return [...groups.values()];
 }
 
+const NO_ROUNDS: readonly number[] = [];
+
 type Selections = readonly (readonly RankedClient[])[];
 
 async function timesOf(
   config: RunConfig,
   measured: Measurement,
-  { prepared, tiers }: Findings,
+  { prepared, columns, tiers }: Findings,
   selections: Selections,
 ): Promise<Prediction> {
   const workers = countWorkers(await resolveDevices(config.workers), config.workers);
-  const ownExamples = prepared.clients.map((client) => client.n_eval);
+  const ownExamples = Array.from(columns.nEval);
   return predict(config, measured, { selections, evalExamples: prepared.n_eval, evaluatedTiers: tiers.length, ownExamples, workers });
 }
 

@@ -1,6 +1,7 @@
 import { Packr, Unpackr } from "msgpackr";
 import type { z } from "zod";
 import { RefusedError } from "../errors.ts";
+import { type ClientColumns, fromWire, toWire, wireColumns } from "./client-columns.ts";
 import { inspectFrame } from "./validate-frame.ts";
 import { type ControllerMessage, controllerMessage, type WorkerMessage, workerMessage } from "./messages.ts";
 import { MAX_FRAME_BYTES, PROTOCOL_VERSION } from "./limits.ts";
@@ -33,6 +34,19 @@ export function decodeWorkerMessage(...frames: Frames): WorkerMessage {
 /** Decodes and validates a controller's message in the same way. */
 export function decodeControllerMessage(...frames: Frames): ControllerMessage {
   return decodeMessage(frames, controllerMessage);
+}
+
+/** The content of the tensor `clients`. */
+export function encodeClients(columns: Omit<ClientColumns, "indexOf">): Uint8Array {
+  return packr.pack(toWire(columns));
+}
+
+/** Decodes and validates the tensor `clients` of a worker that knows so many labels. Throws only RefusedErrors. */
+export function decodeClients(content: Uint8Array, labels: number): ClientColumns {
+  inspectFrame(content);
+  const parsed = wireColumns.safeParse(unpackr.unpack(content));
+  if (parsed.success) return fromWire(parsed.data, labels);
+  throw new RefusedError("the columns of clients", "those that src/protocol/README.md lists", describeIssues(parsed.error));
 }
 
 /** The data is sent as it is: a view of the sender's memory, which must not change. */

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { bytes, chunk, count, credit, dtype, end, list, metric, positive, session, task, tensors, text } from "./fields.ts";
+import { bytes, chunk, count, credit, dtype, end, list, metric, positive, session, table, task, tensors, text } from "./fields.ts";
 import { dataSpec, fitSpec, loraSpec, modelSpec } from "./specs.ts";
 
 /** A derived seed, 32 lower-case hex digits; the worker derives its own streams from it by purpose. */
@@ -107,18 +107,6 @@ const tierSums = z.strictObject({
 /** Why a task failed: the user has to fix something, it was cancelled, or anything else. */
 const ERROR_KINDS = ["input", "cancelled", "unprepared", "failed"] as const;
 
-const preparedClient = z.strictObject({
-  id: z.string(),
-  n: positive,
-  n_eval: count,
-  label_counts: list(count),
-  /** Values of the partition's column, or else the label, in its training examples; the most common first. */
-  mix: list(z.strictObject({ value: z.string(), n: positive })),
-  /** In its training examples. */
-  n_tokens: count,
-  n_truncated: count,
-});
-
 export const workerMessage = z.discriminatedUnion("type", [
   /** Over tcp, first: the connection is this worker's, as its proof will show. */
   z.strictObject({ ...session, type: z.literal("join"), worker_id: z.string().min(1).max(200) }),
@@ -160,7 +148,8 @@ export const workerMessage = z.discriminatedUnion("type", [
     n_truncated: count,
     /** What the user should know about the data, though it can be used. */
     remarks: list(z.string()),
-    clients: list(preparedClient, 1),
+    /** `clients`: what is known of every client, in columns. */
+    tensors: table,
   }),
   z.strictObject({
     ...task,

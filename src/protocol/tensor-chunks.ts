@@ -4,17 +4,20 @@ import { type EncodedAdapter, encodingOf } from "../adapter/encoded-adapter.ts";
 import { RefusedError } from "../errors.ts";
 import { type Dtype, type Encoded, encodedBytes, type WireDtype } from "../tensor/encoded.ts";
 import { CHUNK_BYTES } from "./limits.ts";
-import type { TensorDescriptor } from "./fields.ts";
+import type { TableDescriptor, TensorDescriptor } from "./fields.ts";
+
+/** What travels as tensors. */
+type Announced = TensorDescriptor | TableDescriptor;
 
 /** The content of a `chunk` message without its envelope. */
 export interface Chunk {
-  readonly tensor: TensorDescriptor["name"];
+  readonly tensor: Announced["name"];
   readonly offset: number;
   readonly data: Uint8Array;
 }
 
 /** Shapes that received tensors must have, by name; "any" accepts the announced shape, up to 4 GiB a tensor. */
-export type ExpectedShapes = Readonly<Partial<Record<TensorDescriptor["name"], readonly number[]>>> | "any";
+export type ExpectedShapes = Readonly<Partial<Record<Announced["name"], readonly number[]>>> | "any";
 
 /** Assembles tensors from their chunks, or from shared memory. Every method throws a RefusedError for invalid input. */
 export interface Assembler<D extends WireDtype> {
@@ -24,7 +27,7 @@ export interface Assembler<D extends WireDtype> {
   /** Reads all tensors at once: `borrow` fills the memory that it is given. */
   copy(borrow: Borrow): Promise<void>;
   /** Returns the tensors; all bytes must have arrived and the checksums must match. */
-  finish(): Partial<Record<TensorDescriptor["name"], Encoded<D>>>;
+  finish(): Partial<Record<Announced["name"], Encoded<D>>>;
 }
 
 /** Fills memory from the locations that the sender gave for all tensors of one message. */
@@ -103,7 +106,7 @@ export function* splitTensors(adapter: Adapter, chunkBytes: number = CHUNK_BYTES
  * exactly: a shape that would broadcast is wrong, too.
  */
 export function createAssembler<D extends WireDtype = Dtype>(
-  descriptors: readonly TensorDescriptor[],
+  descriptors: readonly Announced[],
   expected: ExpectedShapes,
   { dtypes, allocate = (bytes) => new Uint8Array(bytes) }: AssemblerOptions<D> = {},
 ): Assembler<D> {
@@ -152,7 +155,7 @@ export function createAssembler<D extends WireDtype = Dtype>(
 
 /** A tensor on its way. */
 interface Arriving {
-  readonly descriptor: TensorDescriptor;
+  readonly descriptor: Announced;
   /** Allocated when the first bytes arrive. */
   memory: Uint8Array | undefined;
   written: number;
@@ -173,7 +176,7 @@ function tensorsOf({ r, rows, dense, merged }: EncodedAdapter): Named[] {
   return tensors;
 }
 
-function checkAnnounced(descriptors: readonly TensorDescriptor[], expected: ExpectedShapes, dtypes: readonly WireDtype[]): void {
+function checkAnnounced(descriptors: readonly Announced[], expected: ExpectedShapes, dtypes: readonly WireDtype[]): void {
   const names = descriptors.map(({ name }) => name);
   const isRepeated = new Set(names).size < names.length;
   const wanted = expected === "any" ? [...new Set(names)] : Object.keys(expected);

@@ -219,4 +219,14 @@ const ADAPTERS = "adapters";
 const FOLDERS = new Set([ROUNDS, ADAPTERS, "updates", "workers", REPLACED, REPLACING]);
 const STAYING = new Set([LOCK, REPLACED, REPLACING]);
 /** Everything a run writes into its folder. A folder that holds anything else is never replaced. */
-const OURS = new Set([...STAYING, RECORD, "journal.jsonl", METRICS, "timings.jsonl", "data-files.json", ...FOLDERS, "report.html"]);
+const OURS = new Set([
+  ...STAYING,
+  RECORD,
+  "journal.jsonl",
+  METRICS,
+  "timings.jsonl",
+  "clients.json",
+  "data-files.json",
+  ...FOLDERS,
+  "report.html",
+]);

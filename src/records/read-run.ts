@@ -2,7 +2,8 @@ import { join } from "node:path";
 import { z } from "zod";
 import { PrelortError } from "../errors.ts";
 import { readMetrics, type RoundMetrics } from "./metrics.ts";
-import { readReadyRecord, runRecord } from "./run-record.ts";
+import type { RecordedClients } from "./client-table.ts";
+import { readClients, readReadyRecord, runRecord } from "./run-record.ts";
 import { count } from "./schema.ts";
 import { readTimings, type Timing } from "./timings.ts";
 
@@ -10,6 +11,7 @@ import { readTimings, type Timing } from "./timings.ts";
 export interface RecordedRun {
   readonly directory: string;
   readonly record: RunRecord;
+  readonly clients: RecordedClients;
   /** In order; round 0 is before training. */
   readonly rounds: readonly RoundMetrics[];
   readonly timings: readonly Timing[];
@@ -30,11 +32,12 @@ export type RunRecord = z.output<typeof reportedRecord>;
 /** Reads a run directory, finished or not. Throws a PrelortError that names the file and line that cannot be read. */
 export async function readRun(directory: string): Promise<RecordedRun> {
   const record = await readReadyRecord(directory, reportedRecord);
-  const [rounds, timings] = await Promise.all([
+  const [clients, rounds, timings] = await Promise.all([
+    readClients(directory, record),
     readRounds(join(directory, "metrics.jsonl")),
     readTimings(join(directory, "timings.jsonl")),
   ]);
-  return { directory, record, rounds, timings };
+  return { directory, record, clients, rounds, timings };
 }
 
 async function readRounds(file: string): Promise<readonly RoundMetrics[]> {

@@ -2,6 +2,7 @@ import { mkdir } from "node:fs/promises";
 import path from "node:path";
 import type { ServerState } from "../strategy/strategy.ts";
 import { type ClaimedFolder, type ClaimOptions, claimNewFolder, claimRunFolder } from "./claim-run-folder.ts";
+import { CLIENTS } from "./client-table.ts";
 import { DATA_FILES, type DataFile } from "./data-files.ts";
 import { writeDurably } from "./durable-file.ts";
 import { type Commit, type JournalEntry, openJournal } from "./journal.ts";
@@ -28,6 +29,7 @@ export interface RunDirectory {
   /** Writes a round's line of `metrics.jsonl`, which is on disk once this resolves. */
   writeMetrics(metrics: RoundMetrics): Promise<void>;
   writeRecord(record: WrittenRecord): Promise<void>;
+  writeClients(parts: Iterable<Uint8Array>): Promise<void>;
   writeDataFiles(files: readonly DataFile[]): Promise<void>;
   close(): Promise<void>;
 }
@@ -100,6 +102,10 @@ async function openRunDirectory(
       await metrics.write(figures);
     },
     writeRecord: (record) => writeJson(RUN_RECORD, record),
+    async writeClients(parts) {
+      requireHeld();
+      await writeDurably(path.join(root, CLIENTS), parts);
+    },
     writeDataFiles: (files) => writeJson(DATA_FILES, files),
     async close() {
       const closed = await Promise.allSettled([journal, timings, metrics].map((log) => log.close()));

@@ -4,6 +4,8 @@ import { check } from "../config/check.ts";
 import { argumentError, type ConfigError } from "../errors.ts";
 import { parseJson } from "../base/json.ts";
 import { isFile, readTextIfThere } from "../base/read-file.ts";
+import { CLIENTS, clientSummary, readClientTable, type RecordedClients } from "./client-table.ts";
+import { readListed, withoutList } from "./listed-clients.ts";
 import { count, describeProblems, inSnakeCase, list, names } from "./schema.ts";
 
 /*
@@ -60,16 +62,8 @@ const ready = {
   truncated_examples: count,
   /** What the user should know about the data, though it can be used. */
   remarks: names,
-  clients: list(
-    z.object({
-      id: z.string(),
-      n: count,
-      r: count,
-      label_counts: list(count),
-      mix: list(z.object({ value: z.string(), n: count })),
-      tokens: count,
-    }),
-  ),
+  /** `clients.json` has what is known of each. */
+  clients: clientSummary,
   /** Parameters of the frozen base model. */
   base_parameters: count,
   layout: inSnakeCase(
@@ -114,6 +108,17 @@ export function encodeReady(record: z.output<typeof readyPart>): WrittenRecord {
 
 /** Reads and parses `run.json`. Throws a ConfigError if there is none. */
 export async function readRecord(directory: string): Promise<WrittenRecord> {
+  return withoutList(await readAsWritten(directory));
+}
+
+/** The clients of a run whose record has been read. Throws a ConfigError if they are missing or damaged. */
+export async function readClients(directory: string, record: Parameters<typeof readClientTable>[1]): Promise<RecordedClients> {
+  const clients = readListed(await readAsWritten(directory)) ?? (await readClientTable(directory, record));
+  if (clients) return clients;
+  throw refusal(`${path.join(directory, CLIENTS)} is missing: it lists the run's clients; restore it from a copy`);
+}
+
+async function readAsWritten(directory: string): Promise<WrittenRecord> {
   const file = path.join(directory, RUN_RECORD);
   if (isFile(directory)) throw refusal(`${directory} is a file; give a run's folder, such as runs/quickstart`);
   const text = await readTextIfThere(file);

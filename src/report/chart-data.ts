@@ -26,7 +26,7 @@ export interface Measured {
   readonly baseline: number | undefined;
 }
 
-export function measure({ record, rounds }: RecordedRun): Measured {
+export function measure({ record, clients, rounds }: RecordedRun): Measured {
   const quality = qualityOf(rounds);
   const factor = quality.name === "accuracy" ? 100 : 1;
   const evaluated = evaluatedRounds(rounds);
@@ -48,7 +48,7 @@ export function measure({ record, rounds }: RecordedRun): Measured {
       };
     }),
   );
-  const baseline = quality.name === "accuracy" ? majorityShare(record) : undefined;
+  const baseline = quality.name === "accuracy" ? majorityShare(clients) : undefined;
   return { quality, factor, points, rounds: evaluated.map(({ round }) => round), tiers, baseline };
 }
 

@@ -1,5 +1,6 @@
 import { stringify } from "yaml";
 import { type Chart, qualityOverRank, qualityOverRounds } from "./charts.ts";
+import { formatCount } from "./format.ts";
 import { html, type Markup, trusted } from "./markup.ts";
 import { evaluatedRounds, qualityOf } from "./quality.ts";
 import { partitionPicture } from "./partition.ts";
@@ -45,7 +46,7 @@ export function renderPage(run: RecordedRun): string {
           </section>
           <section>
             <h2>The config, including defaults</h2>
-            <pre>${stringify(record.config, { flowCollectionPadding: true })}</pre>
+            <pre>${stringify(shortened(record.config), { flowCollectionPadding: true })}</pre>
           </section>
         </main>
         <footer>
@@ -61,6 +62,18 @@ export function renderPage(run: RecordedRun): string {
   return page.markup;
 }
 
+/** Lists with an item for every client are cut, so that the page stays small. */
+function shortened(value: unknown): unknown {
+  if (Array.isArray(value)) {
+    const shown = value.slice(0, SHOWN_ITEMS).map(shortened);
+    return value.length > shown.length ? [...shown, `and ${formatCount(value.length - shown.length)} more, see run.json`] : shown;
+  }
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, shortened(item)]));
+}
+
+const SHOWN_ITEMS = 100;
+
 function renderFigures(run: RecordedRun): Markup {
   if (evaluatedRounds(run.rounds).length === 0) return html``;
   const { name, better } = qualityOf(run.rounds);
@@ -70,8 +83,8 @@ function renderFigures(run: RecordedRun): Markup {
   </div>`;
 }
 
-function renderPartition({ record }: RecordedRun): Markup {
-  const picture = partitionPicture(record.clients);
+function renderPartition({ clients }: RecordedRun): Markup {
+  const picture = partitionPicture(clients);
   if (picture === undefined) return html``;
   return html`<section>
     <h2>Who trains on what</h2>

@@ -2,8 +2,7 @@ import * as Plot from "@observablehq/plot";
 import { visibleLine } from "./visible.ts";
 import { draw, fitText, inPixels, textWidth } from "./drawing.ts";
 import { formatCount, plural } from "./format.ts";
-import { type Cell, tabulate } from "./holdings.ts";
-import type { Holding } from "./mix.ts";
+import { type Cell, type Holdings, tabulate } from "./holdings.ts";
 
 const TITLE = "Who trains on what";
 const [FONT, ROW, GAP, LABEL_WIDTH] = [12, 22, 12, 150];
@@ -13,7 +12,7 @@ const [FONT, ROW, GAP, LABEL_WIDTH] = [12, 22, 12, 150];
  * columns, and a legend of sizes. In the colours of a report, or as a standalone SVG file with a title. Undefined if examples have
  * no values.
  */
-export function partitionPicture(holdings: readonly Holding[], { isFile = false } = {}): string | undefined {
+export function partitionPicture(holdings: Holdings, { isFile = false } = {}): string | undefined {
   const table = tabulate(holdings);
   if (table === undefined) return undefined;
   const { clients, values, cells, largest } = table;

@@ -1,7 +1,8 @@
 import type { RoundMetrics, TierMetrics } from "../records/metrics.ts";
 import { formatNumber, formatPercent, NOTHING } from "./format.ts";
 import { type ShareInterval, wilsonInterval } from "./interval.ts";
-import type { RunRecord } from "../records/read-run.ts";
+import type { RecordedClients } from "../records/client-table.ts";
+import { total } from "./tails.ts";
 
 /** The measure of a run's quality: accuracy or perplexity if the task has one, else its loss. */
 export interface Quality {
@@ -41,10 +42,13 @@ export function qualityAt(quality: Quality, round: RoundMetrics | undefined, r: 
 }
 
 /** Share of the most common label in the training data: the accuracy of always answering it. Undefined for tasks without labels. */
-export function majorityShare({ clients, labels }: Pick<RunRecord, "clients" | "labels">): number | undefined {
-  const totals = labels.map((_, label) => clients.reduce((sum, client) => sum + (client.label_counts[label] ?? 0), 0));
-  const all = totals.reduce((sum, total) => sum + total, 0);
-  return all > 0 ? totals.reduce((most, total) => Math.max(most, total), 0) / all : undefined;
+export function majorityShare({ labelCounts: { keys, counts } }: Pick<RecordedClients, "labelCounts">): number | undefined {
+  const totals = new Map<number, number>();
+  for (const [pair, key] of keys.entries()) totals.set(key, (totals.get(key) ?? 0) + (counts[pair] as number));
+  const all = total(totals.values());
+  let most = 0;
+  for (const held of totals.values()) most = Math.max(most, held);
+  return all > 0 ? most / all : undefined;
 }
 
 const accuracy: Quality = {

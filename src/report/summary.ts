@@ -1,5 +1,6 @@
 import { formatBytes, formatCount, formatSeconds, plural } from "./format.ts";
 import { evaluatedRounds, majorityShare, qualityAt, qualityOf, tierAt, untrainedRound } from "./quality.ts";
+import { total } from "./tails.ts";
 import type { RecordedRun } from "../records/read-run.ts";
 
 /** The run in two sentences: the quality of the whole adapter and of its smallest prefix; and the rounds that lack metrics. */
@@ -20,7 +21,7 @@ function describeGaps({ rounds }: RecordedRun): readonly string[] {
 const SHOWN = 5;
 
 function describeQuality(run: RecordedRun): string {
-  const { record, rounds } = run;
+  const { record, clients, rounds } = run;
   const quality = qualityOf(rounds);
   const [before, after] = [untrainedRound(rounds), evaluatedRounds(rounds).at(-1)];
   const [lowest, highest] = [record.layout.tiers.at(0), record.layout.tiers.at(-1)];
@@ -35,25 +36,24 @@ function describeQuality(run: RecordedRun): string {
   if (before === after)
     return `Before training, the model’s ${quality.name} is ${at(before, highest)} on ${plural(record.eval_examples, "held-out example")}.`;
   const whole =
-    `After ${plural(after.round, "round")} over ${plural(record.clients.length, "client")}, the rank-${highest} adapter reaches ${article} ` +
+    `After ${plural(after.round, "round")} over ${plural(clients.ids.length, "client")}, the rank-${highest} adapter reaches ${article} ` +
     `${quality.name} of ${at(after, highest)}${intervalAt(after)} on ${plural(record.eval_examples, "held-out example")}${before ? `, from ${at(before, highest)} before training` : ""}`;
   const prefix = lowest === highest ? "" : `; its rank-${lowest} prefix alone reaches ${at(after, lowest)}`;
-  const baseline = quality.name === "accuracy" ? majorityShare(record) : undefined;
+  const baseline = quality.name === "accuracy" ? majorityShare(clients) : undefined;
   return `${whole}${prefix}.${baseline === undefined ? "" : ` Always answering the most common label would reach ${quality.format(baseline)}.`}`;
 }
 
 /** The key figures of a run, by name. */
-export function facts({ record, rounds, timings }: RecordedRun): readonly (readonly [name: string, value: string])[] {
+export function facts({ record, clients, rounds, timings }: RecordedRun): readonly (readonly [name: string, value: string])[] {
   const { model, data } = record.config;
-  const examples = record.clients.reduce((sum, { n }) => sum + n, 0);
   const bytes = rounds.reduce((sum, { bytesDown, bytesUp }) => sum + bytesDown + bytesUp, 0);
   const last = rounds.at(-1)?.round ?? 0;
   return [
     ["method", record.method.name],
     ["model", model.name_or_path],
     ["data", data.path],
-    ["clients", `${formatCount(record.clients.length)} with ranks ${record.layout.tiers.join(", ")}`],
-    ["training examples", formatCount(examples)],
+    ["clients", `${formatCount(clients.ids.length)} with ranks ${record.layout.tiers.join(", ")}`],
+    ["training examples", formatCount(total(clients.n))],
     ["rounds", last === record.config.rounds ? String(last) : `${last} of ${record.config.rounds}`],
     ["traffic", formatBytes(bytes)],
     ["time", formatSeconds(timings.reduce((sum, { seconds }) => sum + seconds, 0))],

@@ -1,5 +1,6 @@
 import type { RoundMetrics, TierMetrics } from "../records/metrics.ts";
 import { formatBytes, formatCount, formatNumber, formatPercent, formatSeconds, NOTHING } from "./format.ts";
+import { clientsTable } from "./clients-table.ts";
 import { evaluatedRounds, type Quality, qualityAt, qualityOf, untrainedRound } from "./quality.ts";
 import { areaUnderRanks, worstTier } from "./rank-quality.ts";
 import type { RecordedRun } from "../records/read-run.ts";
@@ -115,52 +116,6 @@ export function segmentsTable({ record, rounds }: RecordedRun): Table {
       ];
     }),
   };
-}
-
-/** Rows of the table, so that it stays readable with thousands of clients. */
-const SHOWN_CLIENTS = 200;
-
-export function clientsTable({ record, rounds }: RecordedRun): Table {
-  const holdsLabels = record.labels.length > 0;
-  const quality = qualityOf(rounds);
-  const own = evaluatedRounds(rounds).at(-1)?.byClient ?? [];
-  const ownOf = new Map(own.map((client) => [client.id, client]));
-  const reported = countOf(rounds.flatMap((round) => round.reported));
-  const failed = countOf(rounds.flatMap((round) => round.failed));
-  const all = record.clients.length;
-  return {
-    title: all > SHOWN_CLIENTS ? `Clients: the first ${SHOWN_CLIENTS} of ${formatCount(all)}` : "Clients",
-    columns: [
-      "client",
-      "examples",
-      "rank",
-      ...(holdsLabels ? ["labels held"] : []),
-      ...(own.length > 0 ? [`own ${quality.name}`] : []),
-      "rounds reported",
-      "rounds failed",
-    ],
-    rows: record.clients
-      .slice(0, SHOWN_CLIENTS)
-      .map(({ id, n, r, label_counts }) => [
-        id,
-        formatCount(n),
-        String(ownOf.get(id)?.r ?? r),
-        ...(holdsLabels ? [`${label_counts.filter((held) => held > 0).length} of ${record.labels.length}`] : []),
-        ...own.slice(0, 1).map(() => quality.format(qualityOfClient(quality, ownOf.get(id)))),
-        String(reported.get(id) ?? 0),
-        String(failed.get(id) ?? 0),
-      ]),
-  };
-}
-
-function countOf(ids: readonly string[]): ReadonlyMap<string, number> {
-  const counts = new Map<string, number>();
-  for (const id of ids) counts.set(id, (counts.get(id) ?? 0) + 1);
-  return counts;
-}
-
-function qualityOfClient(quality: Quality, client: TierMetrics | undefined): number | null {
-  return client ? quality.of(client) : null;
 }
 
 export function trafficTable({ rounds }: RecordedRun): Table {

@@ -19,17 +19,26 @@ export function visibleText(text: string): string {
     .replace(UNSAFE, (character) => (character === "\n" || character === "\t" ? character : visibleLine(character)));
 }
 
-/** A copy of a JSON-like value with every string escaped onto one line; an `error` may have several. */
+/**
+ * A JSON-like value with every string escaped onto one line; an `error` may have several. Copies only what holds such strings: an
+ * event may list a million clients.
+ */
 export function visibleIn<T>(value: T): T {
   return copy(value, visibleLine) as T;
 }
 
 function copy(value: unknown, show: (text: string) => string): unknown {
   if (typeof value === "string") return show(value);
-  if (Array.isArray(value)) return value.map((item) => copy(item, show));
   if (typeof value !== "object" || value === null) return value;
-  const entries = Object.entries(value).map(([key, item]) => [visibleLine(key), copy(item, key === "error" ? visibleText : show)]);
-  return Object.fromEntries(entries) as unknown;
+  if (Array.isArray(value)) {
+    const items = value.map((item) => copy(item, show));
+    return items.every((item, index) => item === value[index]) ? value : items;
+  }
+  const entries = Object.entries(value);
+  const copied = entries.map(([key, item]) => [visibleLine(key), copy(item, key === "error" ? visibleText : show)] as const);
+  return copied.every(([key, item], index) => key === entries[index]?.[0] && item === entries[index][1])
+    ? value
+    : Object.fromEntries(copied);
 }
 
 /** JSON on one line, with control characters escaped within its strings, so that it is also safe to print. */

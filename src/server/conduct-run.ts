@@ -4,17 +4,19 @@ import type { RunConfig } from "../config/schema.ts";
 import { InterruptedError } from "../errors.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
 import type { TaskFailure } from "../workers/task.ts";
+import { encodeClientTable } from "../records/client-table.ts";
 import { changedDataFiles, DATA_FILES, listDataFiles } from "../records/data-files.ts";
-import { describeRun, describeSession } from "./describe-run.ts";
+import { describeClients, describeRun, describeSession } from "./describe-run.ts";
 import type { RunEvent } from "./events.ts";
 import { rememberCode } from "../records/named-code.ts";
 import { originOf } from "../artifacts/init-source.ts";
 import { requireAllRounds } from "../records/resume-point.ts";
 import { showEnded } from "./resume.ts";
 import type { RunResult } from "./result.ts";
-import { createRunDirectory, reopenRunDirectory, type RunDirectory } from "../records/run-directory.ts";
-import { requireSameRun } from "../records/resume-check.ts";
-import { openSession } from "./session.ts";
+import { createRunDirectory, type ReopenedDirectory, reopenRunDirectory, type RunDirectory } from "../records/run-directory.ts";
+import { type Difference, requireSameRun } from "../records/resume-check.ts";
+import { openSession, type Session } from "./session.ts";
+import type { WrittenRecord } from "../records/run-record.ts";
 import { createStopwatch } from "../records/timings.ts";
 import { train } from "./train.ts";
 
@@ -65,16 +67,7 @@ export async function conductRun(requested: RequestedRun): Promise<RunResult> {
     });
     try {
       clock.lap(0, "start");
-      const record = { ...begun, ...describeSession(config, session) };
-      const dataFiles = await listDataFiles(session.prepared);
-      const changedData = reopened ? await changedDataFiles(directory.file(DATA_FILES), dataFiles) : [];
-      const differences = reopened ? requireSameRun(reopened.record, record, changedData) : [];
-      if (reopened) directory.journal.append({ type: "resume", after: reopened.commits.length - 1, differences });
-      // A run that was killed during its start has not recorded this.
-      if (!reopened || reopened.commits.length === 0) {
-        if (dataFiles) await directory.writeDataFiles(dataFiles);
-        await directory.writeRecord(record);
-      }
+      const differences = await recordSession(config, session, { begun, directory, reopened });
       return await train({ config, signal, session, directory, resumed: reopened && { ...reopened, differences }, clock, emit });
     } finally {
       await session.close();
@@ -87,6 +80,27 @@ export async function conductRun(requested: RequestedRun): Promise<RunResult> {
   } finally {
     await directory.close();
   }
+}
+
+/** Writes what a new run is made from; returns what is different for a resumed one, or refuses it. */
+async function recordSession(
+  config: RunConfig,
+  session: Session,
+  { begun, directory, reopened }: { begun: WrittenRecord; directory: RunDirectory; reopened: ReopenedDirectory | undefined },
+): Promise<readonly Difference[]> {
+  const clients = encodeClientTable(describeClients(session));
+  const record = { ...begun, ...describeSession(config, session, clients.summary) };
+  const dataFiles = await listDataFiles(session.prepared);
+  const changedData = reopened ? await changedDataFiles(directory.file(DATA_FILES), dataFiles) : [];
+  const differences = reopened ? requireSameRun(reopened.record, record, changedData) : [];
+  if (reopened) directory.journal.append({ type: "resume", after: reopened.commits.length - 1, differences });
+  // A run that was killed during its start has not recorded this.
+  if (!reopened || reopened.commits.length === 0) {
+    if (dataFiles) await directory.writeDataFiles(dataFiles);
+    await directory.writeClients(clients.parts);
+    await directory.writeRecord(record);
+  }
+  return differences;
 }
 
 function recordFailure(failure: TaskFailure, directory: RunDirectory, emit: (event: RunEvent) => void): void {

@@ -3,6 +3,7 @@ import { describeConfig } from "../config/build.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { packageVersion } from "../installation.ts";
 import { describeDoubts, describeMethod } from "../config/method.ts";
+import type { ClientTable, RecordedClients } from "../records/client-table.ts";
 import { describeSource } from "../records/model-source.ts";
 import { encodeBegun, encodeReady, type Origin, type WrittenRecord } from "../records/run-record.ts";
 import type { Session } from "./session.ts";
@@ -20,9 +21,15 @@ export function describeRun(config: RunConfig, name: string, origin: Origin | un
   });
 }
 
-/** What is added once workers are up: the run's versions, device, model and data. */
-export function describeSession(config: RunConfig, session: Session): WrittenRecord {
-  const { prepared, loaded, layout, clients, environment, parameters, peft, leftOut } = session;
+/** What is recorded of the clients. */
+export function describeClients({ clients, columns }: Pick<Session, "clients" | "columns">): RecordedClients {
+  const { ids, n, nTokens: tokens, labelCounts, mix, values } = columns;
+  return { ids, n, r: Uint32Array.from(clients, ({ r }) => r), tokens, labelCounts, mix, values };
+}
+
+/** What is added once workers are up: the run's versions, device, model and data. `clients` summarises them. */
+export function describeSession(config: RunConfig, session: Session, clients: ClientTable["summary"]): WrittenRecord {
+  const { prepared, columns, loaded, layout, environment, parameters, peft, leftOut } = session;
   return encodeReady({
     versions: { node: process.version, ...environment.versions },
     variables: environment.variables,
@@ -33,15 +40,8 @@ export function describeSession(config: RunConfig, session: Session): WrittenRec
     labels: prepared.labels,
     eval_examples: prepared.n_eval,
     truncated_examples: prepared.n_truncated,
-    remarks: remarksOnTraining(config, prepared),
-    clients: clients.map(({ id, size, r, labelCounts }, index) => ({
-      id,
-      n: size,
-      r,
-      label_counts: labelCounts,
-      mix: prepared.clients[index]?.mix ?? [],
-      tokens: prepared.clients[index]?.n_tokens ?? 0,
-    })),
+    remarks: remarksOnTraining(config, prepared, columns),
+    clients,
     base_parameters: parameters,
     layout,
     peft,

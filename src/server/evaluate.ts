@@ -16,8 +16,8 @@ export interface EvaluateContext {
   readonly layout: AdapterLayout;
   /** Held out from all clients. */
   readonly evalExamples: number;
-  /** Held out from each client's own examples, by client id. */
-  readonly ownExamples: ReadonlyMap<string, number>;
+  /** Held out from each client's own examples, by its index; empty if nobody asks for them. */
+  readonly ownExamples: Uint32Array;
 }
 
 /** A selection gets a candidate's loss on at most this many of its training examples. */
@@ -37,13 +37,13 @@ export async function evaluateRound(
   // Generation is slow, so it is measured before and after training only.
   const maxNewTokens = round === 0 || round === config.rounds ? config.evaluate.maxNewTokens : 0;
   const everybody = { examples: "global", client_id: null, total: evalExamples, maxNewTokens } as const;
-  const measured = clients.filter(({ id }) => (ownExamples.get(id) ?? 0) > 0);
+  const measured = clients.filter(({ index }) => (ownExamples[index] ?? 0) > 0);
   const [byTier, merged, byClient] = await Promise.all([
     evaluate(context, { kind: "evaluate", round, ranks: layout.tiers, adapter: presented, ...everybody }),
     global.merged ? evaluate(context, { kind: "evaluate-merged", round, ranks: [layout.r], adapter: global, ...everybody }) : undefined,
     Promise.all(
-      measured.map(async ({ id, r }) => {
-        const total = ownExamples.get(id) ?? 0;
+      measured.map(async ({ id, index, r }) => {
+        const total = ownExamples[index] ?? 0;
         const own = { examples: "client", client_id: id, total, maxNewTokens: 0 } as const;
         const adapter = prefix(presented, layout, r);
         const [metrics] = await evaluate(context, { kind: "evaluate-client", round, ranks: [r], adapter, ...own });

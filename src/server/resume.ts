@@ -1,7 +1,6 @@
 import path from "node:path";
 import { decodeGlobal } from "../adapter/global-file.ts";
 import type { RunConfig } from "../config/schema.ts";
-import type { RankedClient } from "../strategy/strategy.ts";
 import { hasAdapter, writeAdapterFolder } from "../artifacts/peft-folder.ts";
 import type { RunEvent, RunStartEvent } from "./events.ts";
 import type { Commit } from "../records/journal.ts";
@@ -11,6 +10,7 @@ import { createResult, type RunResult } from "./result.ts";
 import { GLOBAL, roundFile } from "../records/round-files.ts";
 import { type CommittedRound, type ResumedFrom, withRanks } from "./run-context.ts";
 import type { ReopenedDirectory, RunDirectory } from "../records/run-directory.ts";
+import type { Session } from "./session.ts";
 import { requireReady, runRecord } from "../records/run-record.ts";
 
 /** The event that a run starts with, new or resumed. */
@@ -29,7 +29,7 @@ export function runStart(
 /** A round committed before the run was resumed, with the clients' ranks at that time; undefined if there is none. */
 export async function restoreRound(
   resumed: ResumedFrom,
-  clients: readonly RankedClient[],
+  { clients, columns }: Pick<Session, "clients" | "columns">,
   number: number,
 ): Promise<CommittedRound | undefined> {
   const commit = resumed.commits[number];
@@ -38,7 +38,7 @@ export async function restoreRound(
   const { adapter: global } = decodeGlobal(await resumed.readGlobal(round), resumed.file(roundFile(round, GLOBAL)));
   const earlier = resumed.commits.slice(0, number + 1);
   const ranks = new Map(earlier.flatMap((entry) => entry.clients.map(({ id, r }) => [id, r])));
-  return { round, sha256, trained, setAside, global, state: await resumed.readState(round), clients: withRanks(clients, ranks) };
+  return { round, sha256, trained, setAside, global, state: await resumed.readState(round), clients: withRanks(clients, columns, ranks) };
 }
 
 /** The result of a run that is resumed after its end, without any worker. Adapters that were removed are written again. */

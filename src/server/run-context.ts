@@ -1,5 +1,6 @@
 import type { Adapter } from "../adapter/adapter.ts";
 import type { RunConfig } from "../config/schema.ts";
+import type { ClientColumns } from "../protocol/client-columns.ts";
 import type { RankedClient, ServerState } from "../strategy/strategy.ts";
 import type { RunEvent } from "./events.ts";
 import type { TrainedMetrics } from "../records/metrics.ts";
@@ -42,7 +43,17 @@ export interface CommittedRound {
 }
 
 /** The clients with their ranks for the next round. */
-export function withRanks(clients: readonly RankedClient[], ranks: ReadonlyMap<string, number>): readonly RankedClient[] {
-  if (ranks.size === 0) return clients;
-  return Object.freeze(clients.map((client) => Object.freeze({ ...client, r: ranks.get(client.id) ?? client.r })));
+export function withRanks(
+  clients: readonly RankedClient[],
+  { indexOf }: Pick<ClientColumns, "indexOf">,
+  ranks: ReadonlyMap<string, number>,
+): readonly RankedClient[] {
+  const changed = [...ranks].flatMap(([id, r]) => {
+    const client = clients[indexOf(id)];
+    return client && client.r !== r ? [{ ...client, r }] : [];
+  });
+  if (changed.length === 0) return clients;
+  const ranked = clients.slice();
+  for (const client of changed) ranked[client.index] = Object.freeze(client);
+  return Object.freeze(ranked);
 }

@@ -4,13 +4,13 @@ import type { Adapter } from "../adapter/adapter.ts";
 import { type AdapterLayout, createLayout } from "../adapter/layout.ts";
 import type { PeftIdentity } from "../adapter/peft.ts";
 import { resolveTiers } from "../config/build.ts";
-import { requireClients } from "../config/client-rules.ts";
 import type { RunConfig } from "../config/schema.ts";
+import type { ClientColumns } from "../protocol/client-columns.ts";
+import { decodeClients } from "../protocol/codec.ts";
 import type { WorkerMessageOf } from "../protocol/messages.ts";
-import { assignRanks } from "../strategy/assign.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 import { decode } from "../tensor/encoded.ts";
-import { createRng, deriveSeed } from "../base/rng.ts";
+import { deriveSeed } from "../base/rng.ts";
 import { createSharedMemory } from "../transport/shared-memory.ts";
 import { zeromqTransport } from "../transport/zeromq.ts";
 import { countWorkers, resolveDevices } from "../workers/devices.ts";
@@ -20,6 +20,7 @@ import { createWorkerPool } from "../workers/pool.ts";
 import { findPython, requirePython } from "../workers/python.ts";
 import { cacheFolder, environmentPython } from "../installation.ts";
 import { named, type PoolListener, type Reply, type TaskRequest, type WorkerHello, type WorkerPool } from "../workers/task.ts";
+import { rankClients } from "./client-list.ts";
 import type { RunEvent } from "./events.ts";
 import { requireSameData, requireSameModel } from "./same-on-every-worker.ts";
 import { readSource } from "../artifacts/init-source.ts";
@@ -31,6 +32,7 @@ import { toDataSpec, toLoraSpec, toModelSpec } from "../config/wire-specs.ts";
 /** What workers report about the data and the model. */
 export interface Answers {
   readonly prepared: WorkerMessageOf<"prepared">;
+  readonly columns: ClientColumns;
   readonly loaded: WorkerMessageOf<"loaded">;
 }
 
@@ -114,11 +116,11 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     emit({ type: "phase-start", phase: "start workers" });
     await pool.start();
     emit({ type: "phase-start", phase: "prepare data" });
-    const prepared = await prepareData(options, pool, requests);
+    const { clients, ...data } = await prepareData(options, pool, requests);
     emit({ type: "phase-start", phase: "load model" });
-    const { loaded, dense } = await loadModel(pool, requests, prepared.index);
+    const { loaded, dense } = await loadModel(pool, requests, data.prepared.index);
     if (!environment) throw new Error("unreachable: a worker answered without having said hello");
-    const findings = findingsOf(config, { prepared, loaded });
+    const findings = findingsOf(config, { ...data, loaded }, clients);
     return { ...findings, pool, environment, close, initial: () => initialOf(options, findings.layout, dense) };
   } catch (error) {
     await close();
@@ -146,13 +148,13 @@ export function requestsOf(config: RunConfig): {
   };
 }
 
-export function findingsOf(config: RunConfig, { prepared, loaded }: Answers): Findings {
+export function findingsOf(config: RunConfig, answers: Answers, clients = clientsOf(config, answers)): Findings {
   const tiers = resolveTiers(config);
+  const { loaded } = answers;
   return {
-    prepared,
-    loaded,
+    ...answers,
     tiers,
-    clients: rankClients(config, tiers, prepared),
+    clients,
     layout: createLayout({ r: config.lora.r, tiers, scale: config.lora.scale }, loaded),
     parameters: loaded.n_parameters,
     peft: { taskType: loaded.peft_type, modulesToSave: loaded.modules_to_save },
@@ -160,22 +162,43 @@ export function findingsOf(config: RunConfig, { prepared, loaded }: Answers): Fi
   };
 }
 
+function clientsOf(config: RunConfig, { prepared, columns }: Pick<Answers, "prepared" | "columns">): readonly RankedClient[] {
+  return rankClients(config, resolveTiers(config), columns, prepared.labels);
+}
+
+/** How the table of clients arrives. */
+const CLIENT_TABLE = { expect: "any", dtypes: ["U8"] } as const;
+
 async function prepareData(
   { config, emit }: SessionOptions,
   pool: WorkerPool,
   { prepare }: { readonly prepare: TaskRequest<"prepare"> },
-): Promise<Answers["prepared"]> {
-  const { message: prepared } = await pool.run<"prepare">({ ...named({ kind: "prepare" }), request: prepare });
-  const clients = rankClients(config, resolveTiers(config), prepared);
+): Promise<Pick<Findings, "prepared" | "columns" | "clients">> {
+  let columns: ClientColumns | undefined;
+  const { message: prepared } = await pool.run<"prepare">({
+    ...named({ kind: "prepare" }),
+    request: prepare,
+    ...CLIENT_TABLE,
+    async accept({ message, payload }) {
+      columns = decodeClients(payload.clients?.bytes ?? new Uint8Array(0), message.labels.length);
+      // Its memory is of no use to later answers.
+      return false;
+    },
+  });
+  if (!columns) throw new Error("unreachable: an answer was accepted without its clients");
+  const clients = clientsOf(config, { prepared, columns });
   emit({
     type: "data-ready",
-    clients: clients.map(({ id, size, r }) => ({ id, size, r })),
+    // Made when somebody reads it, since events are kept for late readers.
+    get clients() {
+      return clients.map(({ id, size, r }) => ({ id, size, r }));
+    },
     labels: prepared.labels,
     evalExamples: prepared.n_eval,
     truncated: prepared.n_truncated,
-    remarks: remarksOnTraining(config, prepared),
+    remarks: remarksOnTraining(config, prepared, columns),
   });
-  return prepared;
+  return { prepared, columns, clients };
 }
 
 /** Has every worker load the model. The first answer describes it; all others, including those of later workers, must match. */
@@ -192,6 +215,7 @@ async function loadModel(
     repair: {
       ...named({ kind: "prepare" }),
       request: prepare,
+      ...CLIENT_TABLE,
       accept: ({ workerId, message }) => requireSameData(index, workerId, message as Answers["prepared"]),
     },
     accept: (reply) => {
@@ -208,23 +232,4 @@ async function initialOf({ config, origin, emit }: SessionOptions, layout: Adapt
   const { adapter, r, lost } = startFrom(await readSource(origin.path, origin), layout, drawn);
   emit({ type: "adapter-ready", path: origin.path, round: origin.round ?? null, r, lost });
   return adapter;
-}
-
-function rankClients(config: RunConfig, tiers: readonly number[], prepared: WorkerMessageOf<"prepared">): readonly RankedClient[] {
-  requireClients(config, prepared.clients.length);
-  // Frozen, since policies get them and must not change the run.
-  const clients = prepared.clients.map((client, index) =>
-    Object.freeze({
-      id: client.id,
-      index,
-      size: client.n,
-      labelCounts: Object.freeze(client.label_counts),
-      profile: Object.freeze({ ...config.data.profiles?.[index] }),
-    }),
-  );
-  return assignRanks(Object.freeze(clients), config.strategy.rankAssignment, {
-    clients,
-    tiers,
-    rng: (purpose) => createRng(deriveSeed(config.seed, "policy", purpose)),
-  });
 }

@@ -32,7 +32,7 @@ class Training {
 
   constructor(context: RunContext) {
     const { config, session, directory, resumed } = context;
-    const { pool, layout, prepared, peft } = session;
+    const { pool, layout, prepared, columns, peft } = session;
     this.#context = context;
     this.#updates = createUpdateStore({
       folder: directory.file("updates"),
@@ -40,8 +40,8 @@ class Training {
       isRead: config.strategy.aggregation.readsSpool ?? false,
       maxBytes: config.spoolBytes,
     });
-    const ownExamples = new Map(prepared.clients.map((client) => [client.id, client.n_eval]));
-    this.#evaluation = { config, pool, layout, isLanguage: isLanguage(peft), evalExamples: prepared.n_eval, ownExamples };
+    const evalExamples = prepared.n_eval;
+    this.#evaluation = { config, pool, layout, isLanguage: isLanguage(peft), evalExamples, ownExamples: columns.nEval };
     this.#concluder = new Concluder(context, this.#evaluation);
     this.#history = new Map(
       resumed?.commits.flatMap(({ round, clients }) => clients.map(({ id, rmsLoss }) => [id, { round, rmsLoss }] as const)),
@@ -53,7 +53,7 @@ class Training {
     const { config, session, directory, resumed, clock, emit } = this.#context;
     emit(runStart(config, directory, session.tiers, resumed));
     emit({ type: "phase-start", phase: "train" });
-    let last = (resumed && (await restoreRound(resumed, session.clients, resumed.commits.length - 1))) ?? (await this.#begin());
+    let last = (resumed && (await restoreRound(resumed, session, resumed.commits.length - 1))) ?? (await this.#begin());
     await this.#evaluateAgain(last);
     while (last.round < config.rounds) last = await this.#trainRound(last);
     await this.#concluder.conclude(last);
@@ -72,14 +72,14 @@ class Training {
   async #evaluateAgain(last: CommittedRound): Promise<void> {
     const { resumed, session } = this.#context;
     for (const round of resumed?.unmeasured ?? []) {
-      const before = resumed && round < last.round ? await restoreRound(resumed, session.clients, round) : undefined;
+      const before = resumed && round < last.round ? await restoreRound(resumed, session, round) : undefined;
       if (before) await this.#concluder.conclude(before);
     }
   }
 
   /** Evaluates the previous round while this round's clients train, on workers that their fits leave free. */
   async #trainRound(before: CommittedRound): Promise<CommittedRound> {
-    const { signal, resumed, clock } = this.#context;
+    const { signal, session, resumed, clock } = this.#context;
     if (signal.aborted) throw new InterruptedError();
     const round = before.round + 1;
     const closed = resumed?.closed?.round === round ? resumed.closed : undefined;
@@ -104,7 +104,7 @@ class Training {
       round,
       global: outcome.global,
       state: outcome.state ?? {},
-      clients: withRanks(before.clients, outcome.revised),
+      clients: withRanks(before.clients, session.columns, outcome.revised),
       trained: trainedMetrics(outcome),
       setAside,
     });
@@ -115,6 +115,7 @@ class Training {
     const chosen = await selectClients(config, {
       round,
       clients,
+      indexOf: session.columns.indexOf,
       tiers: session.tiers,
       history: this.#history,
       losses: (candidates) => candidateLosses(this.#evaluation, round, global, candidates),
@@ -167,14 +168,14 @@ class Training {
   async #commit(made: Omit<CommittedRound, "sha256">): Promise<CommittedRound> {
     const { session, directory, clock } = this.#context;
     const { round, global, state, trained, setAside, clients } = made;
-    const rankOf = new Map(clients.map(({ id, r }) => [id, r]));
+    const rankOf = (id: string) => clients[session.columns.indexOf(id)]?.r ?? 0;
     const sha256 = await directory.commitRound({
       round,
       global: encodeGlobal(session.layout, global, round),
       state,
       trained,
       setAside,
-      clients: trained.reported.map((id) => ({ id, r: rankOf.get(id) ?? 0, rmsLoss: this.#history.get(id)?.rmsLoss ?? null })),
+      clients: trained.reported.map((id) => ({ id, r: rankOf(id), rmsLoss: this.#history.get(id)?.rmsLoss ?? null })),
     });
     clock.lap(round, "commit");
     return { ...made, sha256 };

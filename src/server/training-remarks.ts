@@ -1,7 +1,9 @@
 import type { RunConfig } from "../config/schema.ts";
+import type { ClientColumns } from "../protocol/client-columns.ts";
 import type { WorkerMessageOf } from "../protocol/messages.ts";
 
-type Prepared = Pick<WorkerMessageOf<"prepared">, "labels" | "clients" | "remarks">;
+type Prepared = Pick<WorkerMessageOf<"prepared">, "labels" | "remarks">;
+type Columns = Pick<ClientColumns, "n" | "nTruncated" | "labelCounts">;
 
 /** Labels named in one remark. */
 const SHOWN = 20;
@@ -10,16 +12,21 @@ const SHOWN = 20;
  * What the user should know about the data before training. An evaluation shows `prepared.remarks` alone, since the adapter
  * may have been trained on other examples.
  */
-export function remarksOnTraining({ data }: Pick<RunConfig, "data">, { labels, clients, remarks }: Prepared): readonly string[] {
+export function remarksOnTraining(
+  { data }: Pick<RunConfig, "data">,
+  { labels, remarks }: Prepared,
+  { n, nTruncated, labelCounts }: Columns,
+): readonly string[] {
   const found: string[] = [];
-  const untrained = labels.filter((_, index) => clients.every((client) => (client.label_counts[index] ?? 0) === 0));
+  const trained = new Set(labelCounts.keys);
+  const untrained = labels.filter((_, index) => !trained.has(index));
   if (untrained.length > 0) {
     const more = untrained.length > SHOWN ? ` and ${untrained.length - SHOWN} more` : "";
     const subject = untrained.length === 1 ? "label" : "labels";
     found.push(`${subject} ${untrained.slice(0, SHOWN).join(", ")}${more} ${untrained.length === 1 ? "has" : "have"} no training example`);
   }
   // With packing, a client's n counts rows of several examples.
-  if (!data.packing && clients.every((client) => client.n_truncated === client.n)) {
+  if (!data.packing && n.every((examples, client) => nTruncated[client] === examples)) {
     found.push(`every training example is cut to data.max_length (${data.maxLength} tokens)`);
   }
   return [...found, ...remarks];

@@ -9,14 +9,17 @@ import { ownPolicies } from "../config/own-policies.ts";
 import type { RunConfig, RunInput } from "../config/schema.ts";
 import { common } from "../config/sections.ts";
 import { ConfigError, PrelortError, RunFailedError } from "../errors.ts";
-import type { RankedClient, ServerState } from "../strategy/strategy.ts";
+import type { Client, ServerState } from "../strategy/strategy.ts";
+import { indexIds } from "../protocol/id-index.ts";
 import { deriveSeed } from "../base/rng.ts";
 import type { Commit, Journal } from "../records/journal.ts";
 import { isOfCommit, type MetricsLine, readMetrics } from "../records/metrics.ts";
 import { originOf, readSource, type Source } from "../artifacts/init-source.ts";
+import { CLIENTS } from "../records/client-table.ts";
+import { clientsOf } from "./client-list.ts";
 import { openRound } from "./round-aggregation.ts";
 import { decodeState, encodeState, GLOBAL, hashOf, readRoundFile, roundFile, STATE } from "../records/round-files.ts";
-import { readRecord, requireReady, runRecord } from "../records/run-record.ts";
+import { readClients, readRecord, requireReady, runRecord } from "../records/run-record.ts";
 import { requireSameRun } from "../records/resume-check.ts";
 import { hasRecorded, readRecordedFit } from "../records/update-store.ts";
 import { fitSeed } from "./task-requests.ts";
@@ -50,7 +53,7 @@ export async function verifyRun(directory: string, { config: given, onRound }: V
   const { lines } = await readMetrics(path.join(directory, "metrics.jsonl"));
   const journal = await readWholeJournal(directory, lines);
   const isRecorded = journal.commits.some(({ round }) => hasRecorded(path.join(directory, UPDATES), round));
-  const training = given || isRecorded || !hasOwnPolicies(ready) ? trainingOf(directory, ready, given) : undefined;
+  const training = given || isRecorded || !hasOwnPolicies(ready) ? await trainingOf(directory, ready, given) : undefined;
   const begun = training?.config ?? requireReady(directory, record, begunSchema).config;
   const run = { begun, record, training };
   const verified: VerifiedRound[] = [];
@@ -78,7 +81,7 @@ interface VerifiedRun {
 
 interface Training {
   readonly config: RunConfig;
-  readonly clients: ReadonlyMap<string, Omit<RankedClient, "r">>;
+  clientOf(id: string): Client | undefined;
 }
 
 interface VerifiedCommit {
@@ -136,7 +139,7 @@ interface Hashes {
 
 const UPDATES = "updates";
 
-const verifiedRecord = runRecord.pick({ config: true, clients: true });
+const verifiedRecord = runRecord.pick({ config: true, labels: true, clients: true });
 
 const begunSchema = z.object({ config: z.object({ seed: common.seed, lora: common.lora }) });
 
@@ -146,14 +149,20 @@ function hasOwnPolicies({ config }: ReadyRecord): boolean {
   return ownPolicies(camelKeys(config), IN_SCRIPT).length > 0;
 }
 
-function trainingOf(directory: string, ready: ReadyRecord, given: RunInput | undefined): Training {
+async function trainingOf(directory: string, ready: ReadyRecord, given: RunInput | undefined): Promise<Training> {
   const file = path.join(directory, "run.json");
   const config = given ? validateRun(given) : buildRun(recordedConfig(ready.config, file, { inScript: IN_SCRIPT }));
   requireSameRun({ config: ready.config }, { config: describeConfig(config) });
-  const clients = ready.clients.map(({ id, n, label_counts: labelCounts }, index) => {
-    return [id, { id, index, size: n, labelCounts, profile: config.data.profiles?.[index] ?? {} }] as const;
-  });
-  return { config, clients: new Map(clients) };
+  const clients = await readClients(directory, ready);
+  const describe = clientsOf(clients, ready.labels.length, config.data.profiles);
+  const indexOf = indexIds(clients.ids);
+  return {
+    config,
+    clientOf(id) {
+      const index = indexOf(id);
+      return index < 0 ? undefined : describe(index, {});
+    },
+  };
 }
 
 type ReadyRecord = z.output<typeof verifiedRecord>;
@@ -203,11 +212,11 @@ async function remake(
   const { round, trained } = commit;
   const folder = path.join(directory, UPDATES);
   if (!training || !hasRecorded(folder, round)) return undefined;
-  const { config, clients } = training;
+  const { config, clientOf } = training;
   if (!before) throw new RunFailedError(`it cannot be recomputed, since the files of round ${round - 1} are not as committed`);
   const selected = (journal.asked.get(round) ?? []).map(({ id, r }) => {
-    const client = clients.get(id);
-    if (!client) throw new RunFailedError(`the journal asks client ${id} to train, which run.json does not list`);
+    const client = clientOf(id);
+    if (!client) throw new RunFailedError(`the journal asks client ${id} to train, which ${CLIENTS} does not list`);
     return { ...client, r };
   });
   const { layout, adapter: global, state, sha256 } = before;

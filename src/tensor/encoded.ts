@@ -10,7 +10,8 @@ export type Dtype = "F32" | "BF16" | "F16" | "I8X256";
  */
 export const INTEGER_DTYPES = ["F64", "I8", "I16", "I24", "I32", "I40", "I48", "I56"] as const;
 export type IntegerDtype = (typeof INTEGER_DTYPES)[number];
-export type WireDtype = Dtype | IntegerDtype;
+/** `U8` is bytes that are no values of an adapter. */
+export type WireDtype = Dtype | IntegerDtype | "U8";
 
 export function isIntegerDtype(dtype: WireDtype): dtype is IntegerDtype {
   return (INTEGER_DTYPES as readonly string[]).includes(dtype);
@@ -30,6 +31,8 @@ const GROUP = 256;
 /** Number of bytes for `length` values. */
 export function encodedBytes(dtype: WireDtype, length: number): number {
   switch (dtype) {
+    case "U8":
+      return length;
     case "F32":
       return 4 * length;
     case "BF16":

@@ -2,8 +2,7 @@ import { crc32 } from "node:zlib";
 import { curveKeyPair, Dealer } from "zeromq";
 import { decodeControllerMessage, encodeWorkerMessage } from "../protocol/codec.ts";
 import type { ControllerMessageOf, WorkerMessage } from "../protocol/messages.ts";
-import { SESSION } from "../protocol/limits.ts";
-import type { TensorDescriptor } from "../protocol/fields.ts";
+import { CHUNK_BYTES, SESSION } from "../protocol/limits.ts";
 import { createAssembler } from "../protocol/tensor-chunks.ts";
 import { asFloat32, decode, type Encoded } from "../tensor/encoded.ts";
 import type { EncodedIntegers } from "../tensor/integers.ts";
@@ -13,8 +12,8 @@ import { join, newRoutingId, securityOf } from "./join.ts";
 export type TaskMessage = ControllerMessageOf<"prepare" | "load" | "fit" | "collect" | "evaluate">;
 export type Tensors = Readonly<Partial<Record<"rows" | "dense" | "merged", Float32Array>>>;
 /** A tensor to send. */
-export interface Tensor<V = Float32Array | EncodedIntegers> {
-  readonly name: "rows" | "dense";
+export interface Tensor<V = Float32Array | EncodedIntegers | Encoded<"U8">> {
+  readonly name: "rows" | "dense" | "clients";
   readonly shape: readonly number[];
   readonly values: V;
 }
@@ -52,10 +51,15 @@ export function connect({ endpoint, workerId, serverKey }: LaunchOptions): Conne
     publicKey: access?.publicKey,
     send(message, payload = []) {
       if (!("tensors" in message) || payload.length === 0) return send(message);
-      send({ ...message, tensors: payload.map(describe) });
+      send({ ...message, tensors: payload.map(describe) } as WorkerMessage);
       const envelope = { ...SESSION, task_id: message.task_id, attempt: message.attempt };
-      // Each tensor fits in one chunk, and all of them in the initial credit of a connection.
-      for (const { name, values } of payload) send({ ...envelope, type: "chunk", tensor: name, offset: 0, data: encoded(values).bytes });
+      // All tensors fit in the initial credit of a connection.
+      for (const { name: tensor, values } of payload) {
+        const { bytes } = encoded(values);
+        for (let offset = 0; offset < bytes.length; offset += CHUNK_BYTES) {
+          send({ ...envelope, type: "chunk", tensor, offset, data: bytes.subarray(offset, offset + CHUNK_BYTES) });
+        }
+      }
       send({ ...envelope, type: "end" });
     },
     async *receive() {
@@ -79,12 +83,12 @@ export function connect({ endpoint, workerId, serverKey }: LaunchOptions): Conne
   };
 }
 
-function describe({ name, shape, values }: Tensor): TensorDescriptor {
+function describe({ name, shape, values }: Tensor): object {
   const { dtype, bytes } = encoded(values);
   return { name, dtype, shape: [...shape], bytes: bytes.length, crc32: crc32(bytes), shared: null };
 }
 
-function encoded(values: Tensor["values"]): Encoded | EncodedIntegers {
+function encoded(values: Tensor["values"]): Encoded | EncodedIntegers | Encoded<"U8"> {
   return values instanceof Float32Array ? asFloat32(values) : values;
 }
 

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import type { ControllerMessageOf } from "../protocol/messages.ts";
 import { createRng, deriveSeed } from "../base/rng.ts";
+import { type ClientColumns, startsOf } from "../protocol/client-columns.ts";
 
 /** Inputs of an example. With as many labels, an adapter of the tiny model has rank 8 at most. */
 export const FEATURES = 8;
@@ -47,6 +48,29 @@ export function makeTinyData(
     .update(JSON.stringify([heldOut, clients]))
     .digest("hex");
   return { heldOut, clients, sha256 };
+}
+
+/** What a worker reports of these clients. */
+export function columnsOf({ clients }: TinyData): Omit<ClientColumns, "indexOf"> {
+  const held = clients.map(({ train }) =>
+    LABELS.map((_, label) => ({ label, count: train.filter(({ y }) => y === label).length })).filter(({ count }) => count > 0),
+  );
+  const pairs = held.flat();
+  const nothing = new Uint32Array(clients.length);
+  return {
+    ids: clients.map(({ id }) => id),
+    n: Uint32Array.from(clients, ({ train }) => train.length),
+    nEval: Uint32Array.from(clients, ({ heldOut }) => heldOut.length),
+    nTokens: nothing,
+    nTruncated: nothing,
+    labelCounts: {
+      starts: startsOf(Uint32Array.from(held, ({ length }) => length)),
+      keys: Uint32Array.from(pairs, ({ label }) => label),
+      counts: Uint32Array.from(pairs, ({ count }) => count),
+    },
+    mix: { starts: startsOf(nothing), keys: new Uint32Array(0), counts: new Uint32Array(0) },
+    values: [],
+  };
 }
 
 /** The examples that a task evaluates, before `start` and `count`. */

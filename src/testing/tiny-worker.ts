@@ -2,12 +2,13 @@ import process from "node:process";
 import { setImmediate } from "node:timers/promises";
 import type { Adapter } from "../adapter/adapter.ts";
 import { RefusedError } from "../errors.ts";
+import { encodeClients } from "../protocol/codec.ts";
 import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
 import type { LaunchOptions } from "../workers/launch.ts";
 import { SESSION } from "../protocol/limits.ts";
 import { HeldSum } from "./held-sum.ts";
 import { type TaskAnswer, type TaskMessage, type Tensor, type Tensors } from "./connection.ts";
-import { examplesOf, LABELS, makeTinyData, type TinyData } from "./tiny-data.ts";
+import { columnsOf, examplesOf, LABELS, makeTinyData, type TinyData } from "./tiny-data.ts";
 import { createTinyModel, judge, type TinyModel, type Trained, trainTiny, WIDTH, withMerged } from "./tiny-model.ts";
 
 export type Progress = Omit<WorkerMessageOf<"beat">, "protocol_version" | "type">;
@@ -70,7 +71,11 @@ export function createTinyWorker(datasets: Map<string, TinyData>, fitAs: (fit: T
         case "prepare": {
           const data = prepare(task);
           datasets.set(data.sha256, data);
-          return { message: prepared(task, data) };
+          const bytes = encodeClients(columnsOf(data));
+          return {
+            message: prepared(task, data),
+            payload: [{ name: "clients", shape: [bytes.length], values: { dtype: "U8", length: bytes.length, bytes } }],
+          };
         }
         case "load": {
           const data = datasets.get(task.index.sha256);
@@ -116,7 +121,7 @@ function prepare({ data, seed }: ControllerMessageOf<"prepare">): TinyData {
   return makeTinyData(seed, { clients: data.clients, heldOut: data.eval_examples, ownHeldOut: data.client_eval_examples });
 }
 
-function prepared({ task_id, attempt }: TaskMessage, { clients, heldOut, sha256 }: TinyData): WorkerMessageOf<"prepared"> {
+function prepared({ task_id, attempt }: TaskMessage, { heldOut, sha256 }: TinyData): WorkerMessageOf<"prepared"> {
   return {
     ...SESSION,
     task_id,
@@ -129,10 +134,7 @@ function prepared({ task_id, attempt }: TaskMessage, { clients, heldOut, sha256 
     n_eval: heldOut.length,
     n_truncated: 0,
     remarks: [],
-    clients: clients.map((client) => {
-      const label_counts = LABELS.map((_, label) => client.train.filter(({ y }) => y === label).length);
-      return { id: client.id, n: client.train.length, n_eval: client.heldOut.length, label_counts, mix: [], n_tokens: 0, n_truncated: 0 };
-    }),
+    tensors: [],
   };
 }
 

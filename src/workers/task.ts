@@ -1,10 +1,10 @@
 import type { Adapter } from "../adapter/adapter.ts";
-import type { Dtype, Encoded, IntegerDtype, WireDtype } from "../tensor/encoded.ts";
+import type { Dtype, IntegerDtype, WireDtype } from "../tensor/encoded.ts";
 import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
-import type { TensorDescriptor } from "../protocol/fields.ts";
+import type { Assembler, ExpectedShapes } from "../protocol/tensor-chunks.ts";
 
 /** A reply's tensors by name, in their wire encoding. */
-export type Payload<D extends WireDtype = Dtype> = Readonly<Partial<Record<TensorDescriptor["name"], Encoded<D>>>>;
+export type Payload<D extends WireDtype = Dtype> = Readonly<ReturnType<Assembler<D>["finish"]>>;
 
 export type TaskType = "prepare" | "load" | "fit" | "collect" | "evaluate";
 type Envelope = "protocol_version" | "task_id" | "attempt" | "tensors";
@@ -33,7 +33,7 @@ export function named(identity: TaskIdentity): Pick<Task, "identity" | "id"> {
   return { identity, id: parts.filter((name) => name !== undefined).join("/") };
 }
 
-type DtypeOf<T extends TaskType> = T extends "collect" ? IntegerDtype : Dtype;
+type DtypeOf<T extends TaskType> = T extends "collect" ? IntegerDtype : T extends "prepare" ? "U8" : Dtype;
 
 export interface Reply<T extends TaskType = TaskType> {
   readonly workerId: string;
@@ -56,7 +56,7 @@ export interface Task<T extends TaskType = TaskType> {
    */
   readonly payload?: Adapter;
   /** Shape [rows, columns] or [length] each reply tensor must have, by name; anything else is refused before memory is taken. */
-  readonly expect?: Readonly<Partial<Record<TensorDescriptor["name"], readonly number[]>>> | "any";
+  readonly expect?: ExpectedShapes;
   /** The dtypes that the reply's tensors may have, F32 by default; any other is refused. */
   readonly dtypes?: readonly DtypeOf<T>[];
   /**

@@ -18,9 +18,10 @@ from prelort_worker import __main__ as worker
 from prelort_worker.lifetime import die_with_parent
 from prelort_worker.training.partial_sum import HeldUpdates
 from prelort_worker.wire import connection as wired
-from prelort_worker.wire.frames import Payload, Tensor
+from prelort_worker.wire.frames import Payload, Tensor, pack_clients
 from prelort_worker.wire.messages import (
     Chunk,
+    ClientColumns,
     Collect,
     Device,
     End,
@@ -35,8 +36,8 @@ from prelort_worker.wire.messages import (
     ModuleShape,
     Prepare,
     Prepared,
-    PreparedClient,
     Source,
+    TallyColumns,
     TierSums,
 )
 from prelort_worker.wire.shared_memory import can_share_with
@@ -44,6 +45,13 @@ from prelort_worker.wire.shared_memory import can_share_with
 ASKED = json.loads(os.environ["PRELORT_BENCH_ECHO"])
 EXAMPLES = 100
 CHANGE = 2**-10
+
+
+def plain_clients(count: int) -> Payload:
+    zeros, none = bytes(4 * count), b""
+    tally = TallyColumns(zeros, none, none)
+    ids, n = [f"c{index}" for index in range(count)], np.full(count, EXAMPLES, "<u4").tobytes()
+    return pack_clients(ClientColumns(ids, n, zeros, zeros, zeros, tally, tally, []))
 
 
 @dataclass
@@ -64,10 +72,9 @@ class Echo:
     def run(self, task, payload, report):
         ids = {"task_id": task.task_id, "attempt": task.attempt}
         if isinstance(task, Prepare):
-            clients = [PreparedClient(f"c{index}", EXAMPLES, 0, [], [], 0, 0) for index in range(ASKED["clients"])]
             index = IndexFile("echo", "0" * 64)
             known = {"index": index, "data_sha256": "0" * 64, "sources": None, "labels": [], "remarks": []}
-            return Prepared(**ids, **known, n_eval=1, n_truncated=0, clients=clients), {}
+            return Prepared(**ids, **known, n_eval=1, n_truncated=0, tensors=[]), plain_clients(ASKED["clients"])
         if isinstance(task, Load):
             modules = [ModuleShape("echo", ASKED["in"], ASKED["out"])]
             return Loaded(

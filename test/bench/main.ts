@@ -12,7 +12,7 @@ import { environmentPython, packageRoot } from "../../dist/installation.js";
 import { flowerPython, flowerVersion } from "./environment.ts";
 import type { Experiment } from "./experiment.ts";
 import { bytes } from "./experiments/bytes.ts";
-import { echoLarge, echoSmall, manyClients, memory, wire } from "./experiments/echo.ts";
+import { echoLarge, echoSmall, manyClients, memory, millionClients, prepareMillion, wire } from "./experiments/echo.ts";
 import { partialSums, partialSumsOverLink } from "./experiments/partial-sums.ts";
 import { fold } from "./experiments/fold.ts";
 import { clientSwitch, nestedStep, quickstart, start } from "./experiments/training.ts";
@@ -25,6 +25,8 @@ const experiments: readonly Experiment[] = [
   wire,
   clientSwitch,
   manyClients,
+  millionClients,
+  prepareMillion,
   memory,
   partialSums,
   partialSumsOverLink,

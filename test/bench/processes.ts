@@ -19,7 +19,7 @@ export async function runConfig(config: string, name: string, set: readonly stri
   return path.join(folder, name);
 }
 
-const DEADLINE_MS = 600_000;
+const DEADLINE_MS = 900_000;
 
 /** Runs a Python script of `peers`, and returns its last line of output, parsed as JSON. */
 export async function runPeer<T>(python: string, script: string, asked: unknown, { folder, signal }: Context, threads = 1): Promise<T> {

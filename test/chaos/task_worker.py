@@ -22,9 +22,10 @@ from prelort_worker.device import make_repeatable
 from prelort_worker.lifetime import die_with_parent
 from prelort_worker.training.partial_sum import HeldUpdates
 from prelort_worker.wire import connection as wired
-from prelort_worker.wire.frames import Payload, Tensor
+from prelort_worker.wire.frames import Payload, Tensor, pack_clients
 from prelort_worker.wire.messages import (
     Chunk,
+    ClientColumns,
     Collect,
     Device,
     Evaluated,
@@ -38,8 +39,8 @@ from prelort_worker.wire.messages import (
     ModuleShape,
     Prepare,
     Prepared,
-    PreparedClient,
     Source,
+    TallyColumns,
     TierSums,
 )
 from prelort_worker.wire.shared_memory import can_share_with
@@ -47,6 +48,13 @@ from prelort_worker.wire.shared_memory import can_share_with
 ASKED = json.loads(os.environ["PRELORT_CHAOS"])
 IN, OUT, EXAMPLES = 48, 32, 64
 FAULTS = ("truncated frame", "flipped frame", "duplicated reply", "late reply", "exit", "exception", "memory limit")
+
+
+def plain_clients(count: int) -> Payload:
+    zeros, none = bytes(4 * count), b""
+    tally = TallyColumns(zeros, none, none)
+    ids, n = [f"c{index}" for index in range(count)], np.full(count, EXAMPLES, "<u4").tobytes()
+    return pack_clients(ClientColumns(ids, n, zeros, zeros, zeros, tally, tally, []))
 
 
 def seed_of(*parts: object) -> int:
@@ -79,7 +87,6 @@ class Task:
     def run(self, task, payload, report):
         ids = {"task_id": task.task_id, "attempt": task.attempt}
         if isinstance(task, Prepare):
-            clients = [PreparedClient(f"c{index}", EXAMPLES, 0, [], [], 0, 0) for index in range(ASKED["clients"])]
             index = IndexFile("chaos", "0" * 64)
             return Prepared(
                 **ids,
@@ -90,8 +97,8 @@ class Task:
                 n_eval=EXAMPLES,
                 n_truncated=0,
                 remarks=[],
-                clients=clients,
-            ), {}
+                tensors=[],
+            ), plain_clients(ASKED["clients"])
         if isinstance(task, Load):
             modules = [ModuleShape("map", IN, OUT)]
             return Loaded(

@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from prelort_worker.wire.messages import PROTOCOL_VERSION, ControllerMessage, WorkerMessage
+from prelort_worker.wire.messages import PROTOCOL_VERSION, ClientColumns, ControllerMessage, WorkerMessage
 
 
 def describe(kind: Any) -> Any:
@@ -37,4 +37,4 @@ messages = {
     side: {message.__name__.lower(): describe(message) for message in get_args(union)}
     for side, union in (("controller", ControllerMessage), ("worker", WorkerMessage))
 }
-json.dump({"version": PROTOCOL_VERSION, **messages}, sys.stdout)
+json.dump({"version": PROTOCOL_VERSION, "clients": describe(ClientColumns), **messages}, sys.stdout)

@@ -3,6 +3,7 @@ import path from "node:path";
 import { expect, test } from "vitest";
 import { z } from "zod";
 import { environmentPython, workersFolder } from "../../src/installation.ts";
+import { wireColumns } from "../../src/protocol/client-columns.ts";
 import { controllerMessage, workerMessage } from "../../src/protocol/messages.ts";
 import { PROTOCOL_VERSION } from "../../src/protocol/limits.ts";
 
@@ -15,7 +16,7 @@ const python = JSON.parse(
     encoding: "utf8",
     env: { PATH: process.env["PATH"], PYTHONPATH: workersFolder() },
   }),
-) as { readonly version: number; readonly controller: Messages; readonly worker: Messages };
+) as { readonly version: number; readonly controller: Messages; readonly worker: Messages; readonly clients: unknown };
 
 type Node = z.core.JSONSchema.BaseSchema;
 
@@ -72,9 +73,14 @@ test.each([
   expect(messages).toEqual(python[side]);
 });
 
+test("the table of clients has the same columns in Python", () => {
+  expect(describe(schemaOf(wireColumns))).toEqual(python.clients);
+  expect(python.clients).toMatchObject({ n: "bytes", mix: { sizes: "bytes" }, values: { "list of": "string" } });
+});
+
 test("both languages have the same protocol version, and the comparison covers lists and maps", () => {
   expect(python.version).toBe(PROTOCOL_VERSION);
   const { prepared, chunk } = messagesOf(workerMessage) as Record<string, Record<string, unknown>>;
-  expect(prepared?.["clients"]).toMatchObject({ "list of": { n: "integer ≥ 1", mix: { "list of": { value: "string" } } } });
-  expect(chunk).toMatchObject({ data: "bytes", tensor: ["dense", "merged", "rows"] });
+  expect(prepared).toMatchObject({ labels: { "list of": "string" }, tensors: { "list of": { name: ["clients"], bytes: "integer ≥ 0" } } });
+  expect(chunk).toMatchObject({ data: "bytes", tensor: ["clients", "dense", "merged", "rows"] });
 });

@@ -55,10 +55,9 @@ test("a run trains every tier, reports every step as an event, and leaves a comp
   ]);
   expect(journal.at(-2)).toMatchObject({ type: "commit", round: 2, sha256: result.sha256 });
   const record = JSON.parse(readFileSync(path.join(directory, "run.json"), "utf8"));
-  expect(record).toMatchObject({
-    config: { seed: 7, fit: { objective: "stratified" } },
-    clients: [{ r: 8 }, { r: 4 }, { r: 2 }, { r: 1 }],
-  });
+  expect(record).toMatchObject({ config: { seed: 7, fit: { objective: "stratified" } }, clients: { count: 4 } });
+  const clients = JSON.parse(readFileSync(path.join(directory, "clients.json"), "utf8"));
+  expect(clients).toMatchObject({ ids: ["c00", "c01", "c02", "c03"], r: [8, 4, 2, 1] });
   const files = readdirSync(directory, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
     .map((entry) => path.relative(directory, path.join(entry.parentPath, entry.name)));

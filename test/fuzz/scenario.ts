@@ -29,6 +29,7 @@ const requestOf = (type: string, changes: object = {}): TaskRequest => {
 };
 
 const SHAPES = { rows: [2, 300], dense: [3] } as const;
+const ALL_SHAPES = { ...SHAPES, clients: [120] } as const;
 /** The payload of controller and worker: varied bytes, so that a misplaced one is noticed. */
 const VALUES = Uint8Array.from({ length: 64 + 4 * 603 }, (_, index) => (index * 7) % 251);
 export const LENT = VALUES.subarray(64);
@@ -39,13 +40,16 @@ const largeAdapter: Adapter = { r: 2, rows: new Float32Array((CREDIT_BYTES + CHU
 interface Drafted extends Task {
   /** The correct answer. */
   readonly answer: Record<string, unknown>;
-  readonly tensors: readonly ("rows" | "dense")[];
+  readonly tensors: readonly (keyof typeof ALL_SHAPES)[];
 }
 
 function draftTask(rng: Rng, number: number): Drafted {
   const identity = named({ kind: "fit", round: 1, clientId: `c${number}` });
   const kind = rng.next();
-  if (kind < 0.1) return { ...identity, request: requestOf("prepare"), answer: goldenMessage("prepared"), tensors: [] };
+  if (kind < 0.1) {
+    const table = { tensors: ["clients"], expect: "any", dtypes: ["U8"] } as const;
+    return { ...identity, request: requestOf("prepare"), answer: goldenMessage("prepared"), ...table };
+  }
   if (kind < 0.25) return { ...identity, request: requestOf("load"), answer: goldenMessage("loaded"), tensors: ["dense"], expect: "any" };
   const payload = isOdds(rng, 0.02) ? largeAdapter : adapter;
   if (kind < 0.4) return { ...identity, request: requestOf("evaluate"), payload, answer: goldenMessage("evaluated"), tensors: [] };
@@ -76,7 +80,7 @@ function answer(
   }
   let start = 0;
   const tensors = task.tensors.map((name) => {
-    const shape = SHAPES[name];
+    const shape = ALL_SHAPES[name];
     const length = encodedBytes(
       dtype,
       shape.reduce((product: number, side) => product * side, 1),

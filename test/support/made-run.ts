@@ -5,6 +5,7 @@ import { afterAll } from "vitest";
 import type { Adapter } from "../../src/adapter/adapter.ts";
 import { encodeGlobal } from "../../src/adapter/global-file.ts";
 import type { AdapterLayout } from "../../src/adapter/layout.ts";
+import { encodeClientTable } from "../../src/records/client-table.ts";
 import { createRunDirectory } from "../../src/records/run-directory.ts";
 import { encodeBegun, encodeReady } from "../../src/records/run-record.ts";
 import { NOTHING_TRAINED } from "../../src/records/metrics.ts";
@@ -19,6 +20,10 @@ export interface MadeRun {
   readonly modulesToSave?: readonly string[];
   readonly pooling?: "mean" | undefined;
 }
+
+const none = new Uint32Array(0);
+const noPairs = { starts: Uint32Array.of(0), keys: none, counts: none };
+const clients = encodeClientTable({ ids: [], n: none, r: none, tokens: none, labelCounts: noPairs, mix: noPairs, values: [] });
 
 /** A folder for runs that were never trained, for tests that need only their files. Removed after a file's tests. */
 export function madeRuns(): { readonly folder: string; make(run: MadeRun): Promise<string> } {
@@ -37,6 +42,7 @@ export function madeRuns(): { readonly folder: string; make(run: MadeRun): Promi
         workers: { threads: 1 },
       };
       const begun = encodeBegun({ name, prelort: "0.1.0", method: { name: "a method", note: "" }, doubts: [], config, init_from: null });
+      await directory.writeClients(clients.parts);
       await directory.writeRecord({
         ...begun,
         ...encodeReady({
@@ -51,7 +57,7 @@ export function madeRuns(): { readonly folder: string; make(run: MadeRun): Promi
           eval_examples: 0,
           truncated_examples: 0,
           remarks: [],
-          clients: [],
+          clients: clients.summary,
           base_parameters: 0,
           layout,
           peft: { taskType: "CAUSAL_LM", modulesToSave },

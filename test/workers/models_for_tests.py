@@ -33,6 +33,7 @@ from prelort_worker.wire.messages import (
     TierSums,
 )
 from specs import LORA, SEED, data_spec, model_spec
+from told import Told, told
 from transformers import GPT2Config, GPT2LMHeadModel
 
 CPU = torch.device("cpu")
@@ -82,7 +83,7 @@ class Up:
     """A worker after loading, with everything it reported."""
 
     runner: TaskRunner
-    prepared: Prepared
+    prepared: Told
     loaded: Loaded
     dense: torch.Tensor
 
@@ -119,8 +120,9 @@ class Up:
 def come_up(model: ModelSpec, lora: LoraSpec, data: DataSpec, cache: Path) -> Up:
     """prepare → load, as in a worker."""
     runner = TaskRunner(CPU)
-    prepared, _ = runner.run(Prepare("p", 1, SEED, model, lora, data, str(cache)), {}, quiet)
-    assert isinstance(prepared, Prepared)
+    reply, table = runner.run(Prepare("p", 1, SEED, model, lora, data, str(cache)), {}, quiet)
+    assert isinstance(reply, Prepared)
+    prepared = told(reply, table)
     loaded, carried = runner.run(Load("l", 1, SEED, model, lora, prepared.index, str(cache)), {}, quiet)
     assert isinstance(loaded, Loaded)
     dense = torch.frombuffer(bytearray(carried["dense"].data), dtype=torch.float32) if carried else torch.zeros(0)

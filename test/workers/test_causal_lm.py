@@ -10,7 +10,7 @@ import torch
 from models_for_tests import CPU, random_adapter, task_of
 from more_models import TOKENIZER, save_model, tiny_config
 from prelort_worker.errors import InputError
-from prelort_worker.prepared_dataset import ClientInfo, DatasetInfo, Example, make_dataset
+from prelort_worker.prepared_dataset import DatasetInfo, Example, make_dataset
 from prelort_worker.rows.row import Row
 from prelort_worker.tasks.causal_lm import CausalLm
 from prelort_worker.tasks.text import IGNORED
@@ -146,7 +146,7 @@ def test_held_out_pairs_are_not_packed_but_held_out_texts_are(llama: Path):
 
 
 def ready(model: Path, kind: type[CausalLm] = CausalLm) -> NestedLora:
-    info = DatasetInfo("causal-lm", [], 0, TOKENIZER.pad_token_id, [])
+    info = DatasetInfo("causal-lm", [], 0, TOKENIZER.pad_token_id)
     nested = build_nested(model_spec(model, "causal-lm", name_or_path=str(model)), LORA, info, CPU, SEED)
     write(nested, 8, *random_adapter(nested, 8))
     activate(nested, 8)
@@ -186,7 +186,7 @@ class Blind(CausalLm):
 
 def try_out(nested: NestedLora, model: Path, lengths: Sequence[int]) -> None:
     rows = pack(model, texts(*lengths), **OF_TEXT, max_length=12)
-    info = DatasetInfo("causal-lm", [], 0, TOKENIZER.pad_token_id, [ClientInfo("c00", [], [], 0, 0)])
+    info = DatasetInfo("causal-lm", [], 0, TOKENIZER.pad_token_id)
     check_forward(nested, make_dataset(info, rows, [len(row["input_ids"]) for row in rows], [0, len(rows), 0]))
 
 

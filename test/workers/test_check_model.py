@@ -14,11 +14,11 @@ from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from prelort_worker.errors import InputError
 from prelort_worker.models import _kept_whole
-from prelort_worker.prepare.prepare import prepare
 from prelort_worker.tasks.find import find_task
 from prelort_worker.training.add_adapters import add_adapters, n_weights
-from prelort_worker.wire.messages import LoraSpec, Prepare, Prepared
+from prelort_worker.wire.messages import LoraSpec, Prepare
 from specs import LORA, SEED, data_spec, model_spec
+from told import Told, prepare
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -41,7 +41,7 @@ from transformers import (
 )
 
 
-def run(model: Path, task: str, cache: Path, lora: LoraSpec = LORA, **data: Any) -> Prepared:
+def run(model: Path, task: str, cache: Path, lora: LoraSpec = LORA, **data: Any) -> Told:
     spec = model_spec(model, task, name_or_path=str(model))
     return prepare(Prepare("p", 1, SEED, spec, lora, data_spec(model, task, **data), str(cache)), CPU, quiet)
 

@@ -5,7 +5,7 @@ The worker's package is rooms in a fixed order, from the ground up:
     wire                                the wire contract
     files                               files on disk and their hashes
     rows                                the user's data as rows
-    prepared_dataset, models, device    what tasks are made of
+    client_table, prepared_dataset, models, device    what tasks are made of
     tasks                               what a model is trained to do
     training                            a model with nested adapters
     prepare                             the prepare task
@@ -30,7 +30,7 @@ ROOMS = [
     {"wire"},
     {"files"},
     {"rows"},
-    {"prepared_dataset", "models", "device"},
+    {"client_table", "prepared_dataset", "models", "device"},
     {"tasks"},
     {"training"},
     {"prepare"},

@@ -16,7 +16,7 @@ LABELS = ["animal", "food", "tool"]
 
 
 def wrapped(tiny: Path) -> NestedLora:
-    info = DatasetInfo("sequence-classification", LABELS, 0, 0, [])
+    info = DatasetInfo("sequence-classification", LABELS, 0, 0)
     lora = replace(LORA, target_modules=["query", "value"])
     return build_nested(model_spec(tiny, info.task, pooling="mean"), lora, info, CPU, SEED)
 

@@ -13,12 +13,20 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from prelort_worker.errors import InputError
-from prelort_worker.prepare.partition import Indices, owned_values, partition, top_up, values_of
-from prelort_worker.prepare.prepare import prepare
+from prelort_worker.prepare.partition import (
+    Indices,
+    indices_by_value,
+    owned_values,
+    partition,
+    partition_dirichlet,
+    top_up,
+    values_of,
+)
 from prelort_worker.prepared_dataset import read_dataset
 from prelort_worker.rows.row import Row
-from prelort_worker.wire.messages import PartitionSpec, Prepare, Prepared
+from prelort_worker.wire.messages import PartitionSpec, Prepare
 from specs import IID, LORA, SEED, data_spec, model_spec
+from told import Told, prepare
 
 SIZE = PartitionSpec("size", None, 0.5, 1, None, None)
 SHARES = PartitionSpec("size", None, None, 1, [1, 2, 1], None)
@@ -275,7 +283,7 @@ def test_files_need_a_folder():
         values_of(FILES, [Row("a.csv:2", {"text": "x"})])
 
 
-def run(tiny: Path, cache: Path, **changes: Any) -> Prepared:
+def run(tiny: Path, cache: Path, **changes: Any) -> Told:
     data = data_spec(tiny, "sequence-classification", client_eval_examples=1, eval_examples=4, **changes)
     message = Prepare("p", 1, SEED, model_spec(tiny, "sequence-classification"), LORA, data, str(cache))
     return prepare(message, torch.device("cpu"), lambda _step, _steps: None)
@@ -305,6 +313,20 @@ def test_every_partition_assigns_every_example(tiny: Path, tmp_path: Path, spec:
     assert len(prepared.clients) == (clients or 3)
     if spec is PATHOLOGICAL:
         assert all(np.count_nonzero(client.label_counts) <= 2 for client in prepared.clients)
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=60), st.integers(1, 9), st.integers(0, 9))
+def test_dirichlet_splits_each_value_over_the_clients_one_after_the_other(values: list[str], clients: int, seed: int):
+    rng = np.random.default_rng(seed)
+    parts: list[list[Indices]] = [[] for _ in range(clients)]
+    for group in indices_by_value(values).values():
+        cuts = np.floor(np.cumsum(rng.dirichlet(np.full(clients, 0.5)))[:-1] * len(group)).astype(int)
+        for part, indices in zip(parts, np.split(rng.permutation(group), cuts), strict=True):
+            part.append(indices)
+    minimum = len(values) // (2 * clients)
+    expected = top_up([np.concatenate(part) for part in parts], minimum, rng)
+    found = partition_dirichlet(values, clients, 0.5, minimum, np.random.default_rng(seed))
+    assert [part.tolist() for part in found] == [part.tolist() for part in expected]
 
 
 def test_indices_are_ascending_integers():

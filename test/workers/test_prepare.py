@@ -14,18 +14,19 @@ from hypothesis import strategies as st
 from models_for_tests import CPU, dataset_of, prompt_length, task_of, tokens_of
 from prelort_worker.errors import InputError, UnpreparedError
 from prelort_worker.prepare.partition import hold_out, owned_values, partition, partition_dirichlet
-from prelort_worker.prepare.prepare import build_dataset, prepare
+from prelort_worker.prepare.prepare import build_dataset
 from prelort_worker.prepared_dataset import PreparedDataset, open_dataset, read_dataset
 from prelort_worker.tasks.text import IGNORED
 from prelort_worker.training.batches import collate
-from prelort_worker.wire.messages import PartitionSpec, Prepare, Prepared
+from prelort_worker.wire.messages import PartitionSpec, Prepare
 from specs import IID, LORA, SEED, data_spec, model_spec
+from told import Told, prepare
 
 DIRICHLET = PartitionSpec("dirichlet", "topic", 0.5, 8, None, None)
 VALUE = PartitionSpec("value", "topic", None, 1, None, None)
 
 
-def run(tiny: Path, cache: Path, task: str = "sequence-classification", seed: str = SEED, **changes: Any) -> Prepared:
+def run(tiny: Path, cache: Path, task: str = "sequence-classification", seed: str = SEED, **changes: Any) -> Told:
     message = Prepare("p", 1, seed, model_spec(tiny, task), LORA, data_spec(tiny, task, **changes), str(cache))
     return prepare(message, CPU, lambda _step, _steps: None)
 
@@ -164,8 +165,8 @@ def test_by_value_client_k_holds_the_kth_most_frequent_value_and_others_are_unus
     labels = dataset.fields["labels"]
     seen = {topic: int((labels == dataset.info.labels.index(topic)).sum()) for topic in ranked}
     assert seen == {**{topic: counts[topic] for topic in ranked[:3]}, ranked[3]: 0}
-    for topic, client in zip(ranked[:3], dataset.info.clients, strict=True):
-        own = [*dataset.of_client(client.id), *dataset.held_out_of(client.id)]
+    for topic, client_id in zip(ranked[:3], ["c00", "c01", "c02"], strict=True):
+        own = [*dataset.of_client(client_id), *dataset.held_out_of(client_id)]
         assert {dataset.info.labels[int(labels[index])] for index in own} == {topic}
 
 

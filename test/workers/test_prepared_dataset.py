@@ -5,11 +5,20 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from prelort_worker.client_table import (
+    Numbers,
+    client_index,
+    client_name,
+    make_table,
+    tally,
+    to_tensors,
+    values_of,
+)
 from prelort_worker.errors import InputError
 from prelort_worker.prepared_dataset import (
-    ClientInfo,
     DatasetInfo,
     Example,
     PreparedDataset,
@@ -22,8 +31,20 @@ from prelort_worker.prepared_dataset import (
 from safetensors import safe_open
 from safetensors.torch import save
 
-INFO = DatasetInfo(
-    "causal-lm", [], 1, 0, [ClientInfo("c00", [1, 2], [("b", 2), ("a", 1)], 9, 1), ClientInfo("c01", [], [], 4, 0)]
+INFO = DatasetInfo("causal-lm", [], 1, 0)
+
+
+def numbers(*values: int) -> Numbers:
+    return np.array(values, np.int64)
+
+
+# Of two clients: c00 holds labels 0 and 1, and values b and a; c01 holds neither.
+TABLE = make_table(
+    numbers(9, 4),
+    numbers(1, 0),
+    tally(numbers(2, 0), numbers(0, 1), numbers(1, 2)),
+    tally(numbers(2, 0), numbers(1, 0), numbers(2, 1)),
+    ["a", "b é"],
 )
 # Held out from all, then of each client what it trains on and what it does not.
 SIZES = [2, 1, 0, 2, 1]
@@ -43,13 +64,17 @@ def examples() -> list[Example]:
 
 
 def dataset_of(examples: Sequence[Example]) -> PreparedDataset:
-    return make_dataset(INFO, examples, [len(each["input_ids"]) for each in examples], SIZES)
+    return make_dataset(INFO, examples, [len(each["input_ids"]) for each in examples], SIZES, TABLE)
 
 
 def test_examples_are_read_back_in_order_with_their_shapes_and_dtypes(tmp_path: Path):
     write_dataset(tmp_path / "index.safetensors", dataset_of(examples()))
     dataset = read_dataset(tmp_path / "index.safetensors")
     assert dataset.info == INFO
+    back, told = to_tensors(dataset.table), to_tensors(TABLE)
+    assert back.keys() == told.keys() and all(torch.equal(back[name], column) for name, column in told.items())
+    assert values_of(dataset.table) == ["a", "b é"] and dataset.n_clients == 2
+    assert dataset.sizes().tolist() == SIZES and [*dataset.training()] == [range(2, 3), range(3, 5)]
     for index, example in enumerate(examples()):
         back = dataset.example(index)
         assert back.keys() == example.keys()
@@ -106,7 +131,9 @@ def test_a_failed_write_leaves_no_file(tmp_path: Path):
     assert [each.name for each in tmp_path.iterdir()] == ["index.safetensors"]
 
 
-@pytest.mark.parametrize("name", ["input_ids", "input_ids.starts", "pixel_values", ".lengths", ".clients"])
+@pytest.mark.parametrize(
+    "name", ["input_ids", "input_ids.starts", "pixel_values", ".lengths", ".clients", ".n_tokens", ".mix.counts"]
+)
 def test_the_checksum_detects_a_changed_tensor(tmp_path: Path, name: str):
     path = tmp_path / "index.safetensors"
     write_dataset(path, dataset_of(examples()))
@@ -136,6 +163,16 @@ def test_a_read_error_is_not_taken_for_damage(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("prelort_worker.prepared_dataset.safe_open", failing)
     with pytest.raises(OSError, match="Too many open files"):
         read_dataset(tmp_path / "index.safetensors")
+
+
+@pytest.mark.parametrize(("count", "name"), [(1, "c00"), (100, "c99"), (101, "c100"), (1_000_000, "c999999")])
+def test_a_client_is_found_by_its_name(count: int, name: str):
+    assert client_name(count - 1, count) == name and client_index(name, count) == count - 1
+
+
+@pytest.mark.parametrize("name", ["", "c", "c0", "c000", "x00", "c-1", "c10", "c²0", "c\u0660\u0660", "c" + "9" * 5000])
+def test_a_name_that_no_client_has_finds_none(name: str):
+    assert client_index(name, 10) is None
 
 
 def test_an_unknown_client_is_named():

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from models_for_tests import CPU, quiet
 from prelort_worker.errors import InputError, Problems
-from prelort_worker.prepare.prepare import prepare
 from prelort_worker.prepared_dataset import read_dataset
-from prelort_worker.wire.messages import LoraSpec, Prepare, Prepared
+from prelort_worker.wire.messages import LoraSpec, Prepare
 from specs import IID, LORA, SEED, data_spec, model_spec
+from told import Told, prepare
 
 
 def run(
     tiny: Path, cache: Path, task: str = "causal-lm", lora: LoraSpec = LORA, model: Any = None, **data: Any
-) -> Prepared:
+) -> Told:
     spec = model_spec(tiny, task, **(model or {}))
     return prepare(Prepare("p", 1, SEED, spec, lora, data_spec(tiny, task, **data), str(cache)), CPU, quiet)
 

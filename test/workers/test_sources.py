@@ -14,10 +14,10 @@ import pytest
 from models_for_tests import CPU, quiet
 from more_models import write_vit
 from PIL import Image
-from prelort_worker.prepare.prepare import prepare
 from prelort_worker.unchanged import is_unchanged
 from prelort_worker.wire.messages import DataSpec, LoraSpec, ModelSpec, Prepare, Prepared
 from specs import LORA, SEED, data_spec, model_spec
+from told import Told, prepare
 
 # A task of one's own whose rows name files, relative to the table, and whose code lies in two modules.
 READS_FILES = """
@@ -60,7 +60,7 @@ def data_of(table: Path, **changes: Any) -> DataSpec:
     return data_spec(table, "image-classification", **{**asked, **changes})
 
 
-def run(model: ModelSpec, data: DataSpec, cache: Path, lora: LoraSpec = LORA) -> Prepared:
+def run(model: ModelSpec, data: DataSpec, cache: Path, lora: LoraSpec = LORA) -> Told:
     return prepare(Prepare("p", 1, SEED, model, lora, data, str(cache)), CPU, quiet)
 
 

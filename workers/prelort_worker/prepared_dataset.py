@@ -5,43 +5,32 @@ Examples are stored in this order: those held out from all clients, then for eac
 own held-out ones. An example is what the task made of a row: tensors by name, such as `input_ids`. Each name is one
 tensor of the file: stacked as [examples, …] where all examples have the same shape, otherwise concatenated as
 [total, …], with the offsets in `NAME.starts` [examples + 1]. `.lengths` [examples] serves to group batches by length;
-`.clients` [2 · clients + 1] holds the offsets of each client's training and held-out examples. Everything else is in
-the file's metadata.
+`.clients` [2 · clients + 1] holds the offsets of each client's training and held-out examples. What else is known of
+the clients is in columns, see client_table.py; everything else is in the file's metadata.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from .client_table import ClientTable, Numbers, client_index, no_table, take_tensors, to_tensors
 from .errors import InputError, UnpreparedError
 from .files.file_hashes import file_sha256
 from .files.private_file import write_private_file
 
-FORMAT_VERSION = 7
+FORMAT_VERSION = 8
 # Names of an example's fields contain no dot.
 _LENGTHS, _CLIENTS = ".lengths", ".clients"
 
 Example = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class ClientInfo:
-    id: str
-    # Counts in the training examples, in the order of the labels; empty without labels.
-    label_counts: list[int]
-    # Values of the partition's column, or of the label, in the training examples; the most frequent first.
-    mix: list[tuple[str, int]]
-    # Of the training examples.
-    n_tokens: int
-    n_truncated: int
 
 
 @dataclass(frozen=True)
@@ -50,7 +39,6 @@ class DatasetInfo:
     labels: list[str]
     n_truncated: int
     pad_token_id: int
-    clients: list[ClientInfo]
     # SHA-256 of the modules of a custom task: when they change, so does the dataset, and a run cannot be resumed on it.
     source: str | None = None
     # Warnings about data that can be used all the same.
@@ -63,6 +51,15 @@ class PreparedDataset:
     fields: dict[str, Tensor]
     lengths: Tensor
     clients: Tensor
+    table: ClientTable
+
+    @property
+    def n_clients(self) -> int:
+        return (len(self.clients) - 1) // 2
+
+    def sizes(self) -> Numbers:
+        """The number of examples held out from all, then of each client's training and held-out examples."""
+        return np.diff(self.clients.numpy(), prepend=0)
 
     @property
     def held_out(self) -> range:
@@ -89,23 +86,26 @@ class PreparedDataset:
     def length(self, index: int) -> int:
         return int(self.lengths[index])
 
-    @cached_property
-    def _client_indices(self) -> dict[str, int]:
-        return {client.id: index for index, client in enumerate(self.info.clients)}
+    def training(self) -> Iterator[range]:
+        """The training examples of every client."""
+        return (self._range(2 * index) for index in range(self.n_clients))
 
     def _client_index(self, client_id: str) -> int:
-        if client_id not in self._client_indices:
-            raise ValueError(
-                f"the prepared data has no client {client_id!r}; it has {len(self._client_indices)} clients"
-            )
-        return self._client_indices[client_id]
+        index = client_index(client_id, self.n_clients)
+        if index is None:
+            raise ValueError(f"the prepared data has no client {client_id!r}; it has {self.n_clients} clients")
+        return index
 
     def _range(self, index: int) -> range:
         return range(int(self.clients[index]), int(self.clients[index + 1]))
 
 
 def make_dataset(
-    info: DatasetInfo, examples: Sequence[Example], lengths: Sequence[int], sizes: Sequence[int]
+    info: DatasetInfo,
+    examples: Sequence[Example],
+    lengths: Sequence[int] | Numbers,
+    sizes: Sequence[int] | Numbers,
+    table: ClientTable | None = None,
 ) -> PreparedDataset:
     """`sizes`: the number of examples held out from all, then of each client's training and held-out examples."""
     fields: dict[str, Tensor] = {}
@@ -123,7 +123,8 @@ def make_dataset(
         else:
             fields[name] = torch.cat(values)
             fields[f"{name}.starts"] = torch.tensor([0, *map(len, values)]).cumsum(0)
-    return PreparedDataset(info, fields, torch.tensor(lengths), torch.tensor(sizes).cumsum(0))
+    table = table or no_table(len(sizes) // 2)
+    return PreparedDataset(info, fields, torch.tensor(lengths), torch.tensor(sizes).cumsum(0), table)
 
 
 def _names(examples: Sequence[Example]) -> list[str]:
@@ -165,7 +166,7 @@ def open_dataset(path: Path, expected_sha256: str, cache_dir: Path | None = None
 
 
 def _tensors(dataset: PreparedDataset) -> dict[str, Tensor]:
-    return {**dataset.fields, _LENGTHS: dataset.lengths, _CLIENTS: dataset.clients}
+    return {**dataset.fields, _LENGTHS: dataset.lengths, _CLIENTS: dataset.clients, **to_tensors(dataset.table)}
 
 
 def _map(path: Path) -> tuple[PreparedDataset, str]:
@@ -175,11 +176,8 @@ def _map(path: Path) -> tuple[PreparedDataset, str]:
             info = json.loads(file.metadata()["prelort"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
         content = info.pop("content")
-        info["clients"] = [
-            ClientInfo(**{**client, "mix": [(value, n) for value, n in client["mix"]]}) for client in info["clients"]
-        ]
-        lengths, clients = tensors.pop(_LENGTHS), tensors.pop(_CLIENTS)
-        return PreparedDataset(DatasetInfo(**info), tensors, lengths, clients), content
+        lengths, clients, table = tensors.pop(_LENGTHS), tensors.pop(_CLIENTS), take_tensors(tensors)
+        return PreparedDataset(DatasetInfo(**info), tensors, lengths, clients, table), content
     except (
         SafetensorError,
         KeyError,

@@ -66,7 +66,7 @@ class TaskRunner:
     def run(self, task: TaskMessage, payload: Payload, report: Report) -> tuple[TaskReply, Payload]:
         """The reply and its payload; the sender fills in the reply's `tensors`."""
         if isinstance(task, Prepare):
-            return prepare(task, self._device, lambda step, steps: report("preparing the data", step, steps)), {}
+            return prepare(task, self._device, lambda step, steps: report("preparing the data", step, steps))
         if isinstance(task, Load):
             return self._load(task, report)
         if self._resident is None:

@@ -17,6 +17,6 @@ export function bySizeSelection({ fraction }: BySizeSelectionOptions): Selection
   return withPolicy({ name: "by-size", fraction }, ({ clients, rng }) => {
     const count = shareOf(fraction, clients.length);
     const drawn = drawByWeight(clients, ({ size }) => size, count, rng("selection"));
-    return idsOf(clients, drawn);
+    return idsOf(drawn);
   });
 }

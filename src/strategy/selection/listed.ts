@@ -7,9 +7,10 @@ export function listedClients(ids: readonly string[]): Selection {
   requireOption(ids.length > 0 && new Set(ids).size === ids.length, "listedClients.clients", "at least one id, each once", ids);
   const listed = new Set(ids);
   return withPolicy({ name: "list", clients: [...ids] }, ({ clients }) => {
-    const known = new Set(clients.map(({ id }) => id));
+    const found = clients.filter(({ id }) => listed.has(id)).map(({ id }) => id);
+    if (found.length === ids.length) return found;
+    const known = new Set(found);
     const unknown = ids.find((id) => !known.has(id));
-    if (unknown === undefined) return clients.filter(({ id }) => listed.has(id)).map(({ id }) => id);
     const message = `names ${unknown}; the clients are ${clients[0]?.id} to ${clients.at(-1)?.id}`;
     throw new ConfigError([{ path: "strategy.selection.clients", message }]);
   });

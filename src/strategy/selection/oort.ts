@@ -39,7 +39,7 @@ export function oortSelection({ fraction, preferredSpeed }: OortSelectionOptions
     const exploiting = Math.max(places - unseen.length, Math.min(scored.length, Math.floor(places * (1 - exploration(round)))));
     const exploited = drawByWeight(eligible(scored, exploiting), ({ score }) => score, exploiting, rng);
     const explored = drawByWeight(unseen, speedsOf(unseen), places - exploiting, rng);
-    return idsOf(clients, [...exploited.map(({ client }) => client), ...explored]);
+    return idsOf([...exploited.map(({ client }) => client), ...explored]);
   });
 }
 

@@ -26,9 +26,9 @@ export function powerOfChoiceSelection({ fraction, candidates }: PowerOfChoiceSe
   requireOption(isCount, "powerOfChoiceSelection.candidates", "a whole number of at least 1", candidates);
   return withPolicy({ name: "power-of-choice", fraction, candidates }, async ({ clients, rng, losses }) => {
     const count = shareOf(fraction, clients.length);
-    const drawn = new Set(drawByWeight(clients, ({ size }) => size, Math.max(count, candidates), rng("selection")));
-    const asked = clients.filter((client) => drawn.has(client));
-    return idsOf(clients, byLoss(asked, await losses(asked)).slice(0, count));
+    const drawn = drawByWeight(clients, ({ size }) => size, Math.max(count, candidates), rng("selection"));
+    const asked = drawn.toSorted((a, b) => a.index - b.index);
+    return idsOf(byLoss(asked, await losses(asked)).slice(0, count));
   });
 }
 

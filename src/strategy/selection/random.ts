@@ -11,6 +11,6 @@ export interface RandomSelectionOptions {
 export function randomSelection({ fraction }: RandomSelectionOptions): Selection {
   requireFraction(fraction, "randomSelection.fraction");
   return withPolicy({ name: "random", fraction }, ({ clients, rng }) =>
-    idsOf(clients, rng("selection").shuffle(clients).slice(0, shareOf(fraction, clients.length))),
+    idsOf(rng("selection").shuffle(clients).slice(0, shareOf(fraction, clients.length))),
   );
 }

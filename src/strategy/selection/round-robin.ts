@@ -16,6 +16,6 @@ export function roundRobinSelection({ fraction }: RoundRobinSelectionOptions): S
   return withPolicy({ name: "round-robin", fraction }, ({ clients, round }) => {
     const count = shareOf(fraction, clients.length);
     const first = ((round - 1) * count) % clients.length;
-    return idsOf(clients, [...clients, ...clients].slice(first, first + count));
+    return idsOf([...clients.slice(first, first + count), ...clients.slice(0, Math.max(0, first + count - clients.length))]);
   });
 }

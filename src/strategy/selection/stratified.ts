@@ -1,6 +1,7 @@
 import { apportion } from "../apportion.ts";
 import { requireFraction, withPolicy } from "../policy.ts";
 import type { Selection } from "../strategy.ts";
+import { idsOf } from "./share.ts";
 
 export interface StratifiedSelectionOptions {
   /** Share of each tier's clients that train in a round, above 0; at least one of each tier does. */
@@ -20,7 +21,6 @@ export function stratifiedSelection({ fraction }: StratifiedSelectionOptions): S
       strata.map((stratum) => fraction * stratum.length),
       1,
     );
-    const drawn = new Set(strata.flatMap((stratum, index) => stratum.slice(0, counts[index])));
-    return clients.filter((client) => drawn.has(client)).map(({ id }) => id);
+    return idsOf(strata.flatMap((stratum, index) => stratum.slice(0, counts[index])));
   });
 }

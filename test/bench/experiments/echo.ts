@@ -1,6 +1,7 @@
 import { median } from "../figures.ts";
 import type { Experiment } from "../experiment.ts";
-import { runEcho, runFlower, runPair } from "../processes.ts";
+import { runEcho, runFlower, runPair, runPeer } from "../processes.ts";
+import { MODEL } from "./training.ts";
 
 const CLIENTS = 10;
 const MIB = 1024 * 1024;
@@ -90,6 +91,43 @@ export const manyClients: Experiment = {
       "prelort, 10,000": median(many.cpuMs),
       "Flower, 10,000": median(flower.cpu_ms),
     };
+  },
+};
+
+/** The same where as many train, of a hundred times as many that are registered. */
+export const millionClients: Experiment = {
+  name: "million-clients",
+  atMostRepeats: 2,
+  rows: [
+    {
+      name: "1,000,000 clients, 1,000 a round: controller's CPU a round",
+      unit: "ms",
+      ours: "prelort, 1,000,000",
+      peer: "prelort, 10,000",
+      target: { atMost: 2 },
+    },
+    { name: "the same: controller's peak memory", unit: "MiB", ours: "peak memory", peer: { limit: 1024 }, target: { atMost: 1 } },
+  ],
+  async measure(context) {
+    const asked = { selected: 1000, ranks: [4], width: 64, rounds: 8, workers: 2 };
+    const fewer = await runEcho({ ...asked, clients: 10_000 }, context);
+    const many = await runEcho({ ...asked, clients: 1_000_000 }, context);
+    return { "prelort, 10,000": median(fewer.cpuMs), "prelort, 1,000,000": median(many.cpuMs), "peak memory": many.peakMiB };
+  },
+};
+
+/** What a worker does before that: a million clients of two short texts each. */
+export const prepareMillion: Experiment = {
+  name: "prepare",
+  atMostRepeats: 1,
+  rows: [
+    { name: "prepare 1,000,000 clients of 2 texts each", unit: "s", ours: "seconds", peer: { limit: 600 }, target: { atMost: 1 } },
+    { name: "the same: the worker's peak memory", unit: "MiB", ours: "peak memory", peer: { limit: 8192 }, target: { atMost: 1 } },
+  ],
+  async measure(context) {
+    const asked = { clients: 1_000_000, examples: 2, model: MODEL, partition: "iid" };
+    const told = await runPeer<{ seconds: number; peak_mib: number }>(context.python, "prepare.py", asked, context);
+    return { seconds: told.seconds, "peak memory": told.peak_mib };
   },
 };
 

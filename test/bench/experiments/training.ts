@@ -6,7 +6,7 @@ import type { Context, Experiment } from "../experiment.ts";
 import { runConfig, runOurs, runPeer } from "../processes.ts";
 import type { StartAsked } from "../start-controller.ts";
 
-const MODEL = path.join(cacheFolder(), "models", "all-MiniLM-L6-v2");
+export const MODEL = path.join(cacheFolder(), "models", "all-MiniLM-L6-v2");
 const ROUNDS = 1;
 
 /** A round of the quickstart with its evaluations before and after, without start-up, against a plain loop. */

@@ -8,7 +8,7 @@ const record = {
   config: { name: "a", runs_dir: "runs", seed: 7, lora: { r: 8, tiers: [1, 8] }, record_updates: false, workers: { count: 2, threads: 1 } },
   versions: { torch: "2.13.0" },
   index: { path: "/cache/a", sha256: "ab" },
-  clients: [{ id: "c0", n: 5 }],
+  clients: { count: 1, sha256: "12" },
 };
 
 test("a run can be resumed in another folder and with other workers", () => {
@@ -25,7 +25,7 @@ test("the adapter that a run started from may have moved before a resume, but no
 
 test("every difference that would make it a different run is reported at once", () => {
   const config = { ...record.config, seed: 8, lora: { r: 8, tiers: [1, 4, 8] }, workers: { count: 2, threads: 4 } };
-  const now = { ...record, config, index: { path: "/cache/a", sha256: "cd" }, clients: [{ id: "c0", n: 6 }] };
+  const now = { ...record, config, index: { path: "/cache/a", sha256: "cd" }, clients: { count: 1, sha256: "34" } };
   expect(() => requireSameRun(record, now)).toThrow(ConfigError);
   try {
     requireSameRun(record, now);
@@ -35,7 +35,7 @@ test("every difference that would make it a different run is reported at once", 
       "lora.tiers",
       "workers.threads",
       "index.sha256",
-      "clients.0.n",
+      "clients.sha256",
     ]);
     expect((error as ConfigError).issues[1]?.message).toMatch(/\[1,8\].*\[1,4,8\]/);
     expect((error as ConfigError).issues[3]?.message).toMatch(/\bdata and model\b/);
@@ -80,7 +80,7 @@ test("a resume with another model, code or data is refused with the names of the
     code: { "task.py": HASH("3"), "helper.py": HASH("e") },
     data: { sha256: HASH("d") },
     index: { path: "/cache/b", sha256: "cd" },
-    clients: [{ id: "c0", n: 6 }],
+    clients: { count: 1, sha256: "34" },
   };
   const issue = (path: string, message: RegExp) => ({ path, message: expect.stringMatching(message) });
   expect(issuesOf(now, ["7.png, which a row of data.path names, is missing"])).toEqual([

@@ -25,7 +25,7 @@ const ready = {
   eval_examples: 4,
   truncated_examples: 1,
   remarks: [],
-  clients: [{ id: "c0", n: 5, r: 2, label_counts: [5], mix: [{ value: "x_y", n: 5 }], tokens: 40 }],
+  clients: { count: 1, sha256: "ef".repeat(32) },
   base_parameters: 100,
   layout: {
     r: 2,
@@ -50,7 +50,7 @@ const WRITTEN =
   '"model":{"commit":null,"weights":{"model_part.safetensors":"56"},"tokenizer":{},"config":{"config.json":"78"}},' +
   '"code":{"my_task.py":"9a"},"data":{"sha256":"bc"},"index":{"path":"/i","sha256":"de"},"labels":["x_y"],' +
   '"eval_examples":4,"truncated_examples":1,"remarks":[],' +
-  '"clients":[{"id":"c0","n":5,"r":2,"label_counts":[5],"mix":[{"value":"x_y","n":5}],"tokens":40}],"base_parameters":100,' +
+  `"clients":{"count":1,"sha256":"${"ef".repeat(32)}"},"base_parameters":100,` +
   '"layout":{"r":2,"tiers":[1,2],"scale":2,"modules":[{"name":"my_module.q","in":3,"out":4,"offset":0}],"width":7,' +
   '"dense":[{"name":"head_layer.weight","shape":[1,2],"offset":0}],"dense_size":2},' +
   '"peft":{"task_type":"CAUSAL_LM","modules_to_save":["head_layer"]},' +

@@ -1,5 +1,6 @@
 import { DOMParser } from "linkedom";
 import { describe, expect, it } from "vitest";
+import { holdingsOf } from "../../../src/report/holdings.ts";
 import { partitionPicture } from "../../../src/report/partition.ts";
 
 const HOLDINGS = [
@@ -13,8 +14,8 @@ const HOLDINGS = [
   { id: "c1", mix: [{ value: "b", n: 100 }] },
 ];
 
-function drawn(holdings: Parameters<typeof partitionPicture>[0]) {
-  const svg = partitionPicture(holdings, { isFile: true }) ?? "";
+function drawn(clients: Parameters<typeof holdingsOf>[0]) {
+  const svg = partitionPicture(holdingsOf(clients), { isFile: true }) ?? "";
   const { documentElement } = new DOMParser().parseFromString(svg, "image/svg+xml");
   const texts = [...documentElement.querySelectorAll("text")].map(({ textContent }) => textContent ?? "");
   return { svg, documentElement, texts };
@@ -59,17 +60,20 @@ describe("the picture of a partition", () => {
     expect(texts).toContain("1 example");
   });
 
-  it("shows the first 100 of many clients and the 29 most common values, says so, and totals over all", () => {
+  it("shows the largest and the smallest of many clients and the 29 most common values, says so, and totals over all", () => {
     // Value v0 occurs 40 times in each of ten clients, v39 once in each of ten.
     const many = Array.from({ length: 400 }, (_, client) => ({
       id: `c${client}`,
       mix: [{ value: `v${client % 40}`, n: 40 - (client % 40) }],
     }));
     const { texts, documentElement } = drawn(many);
-    expect(texts).toContain("the first 100 of 400 clients; 8,200 examples and 40 values in all");
+    expect(texts).toContain("the 50 largest and the 50 smallest of 400 clients; 8,200 examples and 40 values in all");
     expect(texts).toEqual(expect.arrayContaining(["v0", "400", "v28", "120", "11 others", "660"]));
     expect(texts).not.toContain("v29");
-    expect(texts).not.toContain("c100");
+    // Of the clients with v0 … v4 and v35 … v39, ten each.
+    expect(texts).toEqual(expect.arrayContaining(["c0", "c360", "c364", "c35", "c399"]));
+    expect(texts).not.toContain("c5");
+    expect(texts).not.toContain("c34");
     expect(documentElement.querySelectorAll("circle title")).toHaveLength(100);
   });
 
@@ -89,6 +93,6 @@ describe("the picture of a partition", () => {
   });
 
   it("is undefined if examples have no values", () => {
-    expect(partitionPicture([{ id: "c0", mix: [] }])).toBeUndefined();
+    expect(partitionPicture(holdingsOf([{ id: "c0", mix: [] }]))).toBeUndefined();
   });
 });

@@ -1,15 +1,35 @@
 import { expect, it } from "vitest";
+import { startsOf } from "../../../src/protocol/client-columns.ts";
 import { majorityShare } from "../../../src/report/quality.ts";
 
-const clientOf = (label_counts: number[]) => ({ id: "c0", n: 1, r: 1, label_counts, mix: [], tokens: 0 });
+/** Training examples of each client by label; keys are labels. */
+const held = (...clients: [key: number, count: number][][]) => {
+  const pairs = clients.flat();
+  return {
+    labelCounts: {
+      starts: startsOf(Uint32Array.from(clients, ({ length }) => length)),
+      keys: Uint32Array.from(pairs, ([key]) => key),
+      counts: Uint32Array.from(pairs, ([, count]) => count),
+    },
+  };
+};
 
 it("the share of the most common label is taken over all clients", () => {
-  expect(majorityShare({ labels: ["a", "b"], clients: [clientOf([1, 2]), clientOf([4, 1])] })).toBe(5 / 8);
-  expect(majorityShare({ labels: [], clients: [clientOf([])] })).toBeUndefined();
+  const clients = held(
+    [
+      [0, 1],
+      [1, 2],
+    ],
+    [
+      [0, 4],
+      [1, 1],
+    ],
+  );
+  expect(majorityShare(clients)).toBe(5 / 8);
+  expect(majorityShare(held([]))).toBeUndefined();
 });
 
 it("200,000 labels do not overflow the search for the most common one", () => {
-  const labels = Array.from({ length: 200_000 }, (_, label) => `label ${label}`);
-  const counts = labels.map((_, label) => (label === 150_000 ? 200_001 : 1));
-  expect(majorityShare({ labels, clients: [clientOf(counts)] })).toBe(200_001 / 400_000);
+  const all = Array.from({ length: 200_000 }, (_, label): [number, number] => [label, label === 150_000 ? 200_001 : 1]);
+  expect(majorityShare(held(all))).toBe(200_001 / 400_000);
 });

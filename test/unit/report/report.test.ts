@@ -7,15 +7,8 @@ import { parse } from "yaml";
 import { writeReport } from "../../../src/report/html.ts";
 import { readRun } from "../../../src/records/read-run.ts";
 import { summarise } from "../../../src/report/summary.ts";
-import {
-  clientsTable,
-  qualityTable,
-  reportTables,
-  roundsTable,
-  segmentsTable,
-  timeTable,
-  trafficTable,
-} from "../../../src/report/tables.ts";
+import { qualityTable, reportTables, roundsTable, segmentsTable, timeTable, trafficTable } from "../../../src/report/tables.ts";
+import { clientsTable } from "../../../src/report/clients-table.ts";
 import { renderTextTable } from "../../../src/report/text-table.ts";
 import { writeRunFixture } from "../../support/trained-run.ts";
 
@@ -47,19 +40,6 @@ it("metrics are read by their round, whatever the order of their lines", async (
   const lines = (await readFile(file, "utf8")).trimEnd().split("\n");
   await writeFile(file, [...lines.toReversed(), lines[3]].map((line) => `${line}\n`).join(""));
   expect((await readRun(directory)).rounds).toEqual(rounds);
-});
-
-describe("the table of clients", () => {
-  it("shows the first 200 of thousands, and says so", async () => {
-    await writeRunFixture(directory);
-    const run = await readRun(directory);
-    const [template] = run.record.clients;
-    if (!template) throw new Error("the fixture has clients");
-    const clients = Array.from({ length: 5000 }, (_, index) => ({ ...template, id: `c${index}` }));
-    const table = clientsTable({ ...run, record: { ...run.record, clients } });
-    expect(table.title).toBe("Clients: the first 200 of 5,000");
-    expect(table.rows).toHaveLength(200);
-  });
 });
 
 describe("readRun", () => {

@@ -36,7 +36,7 @@ async function evaluate(round: number) {
     },
   } as unknown as WorkerPool;
   const clients = clientsOf([{ r: 2 }]);
-  const ownExamples = new Map(clients.map(({ id }) => [id, 2]));
+  const ownExamples = Uint32Array.from(clients, () => 2);
   const metrics = await evaluateRound(
     { config, pool, layout, isLanguage: true, evalExamples: 6, ownExamples },
     round,

@@ -18,6 +18,7 @@ import {
 import { PROTOCOL_VERSION } from "../../../src/protocol/limits.ts";
 import { runRound, type RoundOutcome } from "../../../src/server/round.ts";
 import { selectClients } from "../../../src/server/select-clients.ts";
+import { indexIds } from "../../../src/protocol/id-index.ts";
 import { createUpdateStore } from "../../../src/records/update-store.ts";
 import { asFloat32 } from "../../../src/tensor/encoded.ts";
 import type { Reply, Task, WorkerPool } from "../../../src/workers/task.ts";
@@ -185,7 +186,15 @@ describe("a custom selection", () => {
   const clients = clientsOf([{ r: 2 }, { r: 1 }]);
   const select = (selection: unknown) => {
     const config = { seed: 0, strategy: { selection } } as unknown as RunConfig;
-    return selectClients(config, { round: 3, clients, tiers: [1, 2], history: new Map(), losses: async (asked) => asked.map(() => 1) });
+    const indexOf = indexIds(clients.map(({ id }) => id));
+    return selectClients(config, {
+      round: 3,
+      clients,
+      indexOf,
+      tiers: [1, 2],
+      history: new Map(),
+      losses: async (asked) => asked.map(() => 1),
+    });
   };
   const unknownClient = { ...clients[0], id: "c9" };
 

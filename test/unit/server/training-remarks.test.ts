@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { remarksOnTraining } from "../../../src/server/training-remarks.ts";
+import { startsOf } from "../../../src/protocol/client-columns.ts";
 import { validateRun } from "../../../src/config/build.ts";
 import { allClients, listRanks, segmentWise } from "../../../src/index.ts";
 
@@ -12,12 +13,24 @@ const configWith = (packing: boolean) =>
     strategy: { selection: allClients(), rankAssignment: listRanks([2, 2]), aggregation: segmentWise() },
   });
 
-const client = (label_counts: number[], n_truncated = 0) => ({ id: "c", n: 4, n_eval: 0, label_counts, mix: [], n_tokens: 9, n_truncated });
+const client = (label_counts: number[], n_truncated = 0) => ({ label_counts, n_truncated });
+const columnsOf = (clients: readonly ReturnType<typeof client>[]) => {
+  const pairs = clients.flatMap(({ label_counts }) => label_counts.map((count, key) => ({ count, key })).filter(({ count }) => count > 0));
+  return {
+    n: Uint32Array.from(clients, () => 4),
+    nTruncated: Uint32Array.from(clients, ({ n_truncated }) => n_truncated),
+    labelCounts: {
+      starts: startsOf(Uint32Array.from(clients, ({ label_counts }) => label_counts.filter((count) => count > 0).length)),
+      keys: Uint32Array.from(pairs, ({ key }) => key),
+      counts: Uint32Array.from(pairs, ({ count }) => count),
+    },
+  };
+};
 const remarks = ["a remark on the data"];
 
 test("remarks on labels that no client trains on precede the worker's own remarks", () => {
   const remarksFor = (...clients: ReturnType<typeof client>[]) =>
-    remarksOnTraining(configWith(false), { labels: ["animal", "food", "tool"], clients, remarks });
+    remarksOnTraining(configWith(false), { labels: ["animal", "food", "tool"], remarks }, columnsOf(clients));
   expect(remarksFor(client([3, 1, 0]), client([0, 0, 4]))).toEqual(remarks);
   expect(remarksFor(client([4, 0, 0]), client([0, 0, 4]))).toEqual(["label food has no training example", ...remarks]);
   expect(remarksFor(client([4, 0, 0]), client([4, 0, 0]))).toEqual(["labels food, tool have no training example", ...remarks]);
@@ -25,13 +38,13 @@ test("remarks on labels that no client trains on precede the worker's own remark
 
 test("a remark names at most 20 untrained labels and counts the rest", () => {
   const labels = Array.from({ length: 24 }, (_, index) => `t${index}`);
-  const [remark] = remarksOnTraining(configWith(false), { labels, clients: [client([4])], remarks });
+  const [remark] = remarksOnTraining(configWith(false), { labels, remarks }, columnsOf([client([4])]));
   expect(remark).toMatch(/\bt1, .*, t20 and 3 more\b/);
 });
 
 test("there is a remark if every training example is truncated, except with packing, which counts rows", () => {
   const remarksFor = (packing: boolean, ...cut: number[]) =>
-    remarksOnTraining(configWith(packing), { labels: [], clients: cut.map((n) => client([], n)), remarks: [] });
+    remarksOnTraining(configWith(packing), { labels: [], remarks: [] }, columnsOf(cut.map((n) => client([], n))));
   expect(remarksFor(false, 4, 4)).toEqual([expect.stringMatching(/\bdata\.max_length\b.*\b16 tokens\b/)]);
   expect(remarksFor(false, 4, 3)).toEqual([]);
   expect(remarksFor(true, 4, 4)).toEqual([]);

@@ -33,13 +33,19 @@ def partition_dirichlet(
     1909.06335; Li et al., arXiv 2102.02079). They redraw everything until every client has its minimum, which may never
     happen; here a single draw is made, and clients below the minimum are topped up.
     """
-    parts: list[list[Indices]] = [[] for _ in range(clients)]
+    dealt, owners = [np.array([], np.int64)], [np.array([], np.int64)]
     for group in indices_by_value(values).values():
         shares = rng.dirichlet(np.full(clients, alpha))
         cuts = np.floor(np.cumsum(shares)[:-1] * len(group)).astype(int)
-        for part, indices in zip(parts, np.split(rng.permutation(group), cuts), strict=True):
-            part.append(indices)
-    return top_up([np.concatenate(part) for part in parts], minimum, rng)
+        dealt.append(rng.permutation(group))
+        owners.append(np.repeat(np.arange(clients), np.diff(cuts, prepend=0, append=len(group))))
+    return top_up(_by_owner(np.concatenate(dealt), np.concatenate(owners), clients), minimum, rng)
+
+
+def _by_owner(indices: Indices, owners: Indices, clients: int) -> list[Indices]:
+    """Each client's indices, in the order given."""
+    ends = np.cumsum(np.bincount(owners, minlength=clients))
+    return np.split(indices[np.argsort(owners, kind="stable")], ends[:-1])
 
 
 def partition_by_size(n: int, clients: int, alpha: float, minimum: int, rng: np.random.Generator) -> list[Indices]:
@@ -177,6 +183,8 @@ def owned_values(spec: PartitionSpec, values: Sequence[str], clients: int | None
 
 def hold_out(parts: list[Indices], count: int, rng: np.random.Generator) -> list[tuple[Indices, Indices]]:
     """Each client's training indices, and `count` held-out ones, both ascending."""
+    if count == 0:
+        return [(part, part[:0]) for part in parts]
     chosen = [np.sort(rng.permutation(len(part))[:count]) for part in parts]
     return [(np.delete(part, own), part[own]) for part, own in zip(parts, chosen, strict=True)]
 

@@ -1,22 +1,22 @@
 """The `prepare` task: reads, checks, tokenises, holds out and partitions the data once for all workers."""
 
 import json
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from ..client_table import Numbers, Tally, make_table
 from ..errors import InputError, Problems
 from ..files.file_hashes import file_sha256
 from ..files.source_files import code_sha256, describe_source
 from ..models import refuse_quantisation
 from ..prepared_dataset import (
     FORMAT_VERSION,
-    ClientInfo,
     DatasetInfo,
     Example,
     PreparedDataset,
@@ -24,23 +24,22 @@ from ..prepared_dataset import (
     read_dataset,
     write_dataset,
 )
-from ..rows.row import Row
 from ..rows.templates import column_text
 from ..tasks.find import find_task
 from ..tasks.task import Task
-from ..wire.messages import DataSpec, IndexFile, Prepare, Prepared, PreparedClient, ValueCount
+from ..wire.frames import Payload, pack_clients
+from ..wire.messages import DataSpec, IndexFile, Prepare, Prepared
 from ..wire.validation import to_map
 from .check_model import check_model
 from .data_sources import DataSources, data_sources
 from .sources import write_sources
-from .split import client_ids, split_rows
+from .split import Shares, split_rows
+from .tallies import client_columns, sum_parts, tally_labels, tally_mix
 
 Report = Callable[[int, int], None]
-# Limits of a client's mix, and of all clients together, so that any number of clients fits into one message.
-_VALUES, _ALL_VALUES, _VALUE_LENGTH = 60, 20_000, 60
 
 
-def prepare(message: Prepare, device: torch.device, report: Report) -> Prepared:
+def prepare(message: Prepare, device: torch.device, report: Report) -> tuple[Prepared, Payload]:
     """
     The same data, spec, task and seed give the same file, which is made only once. Reports everything that the user has
     to fix in data and model as one InputError.
@@ -96,64 +95,56 @@ def build_dataset(task: Task, data: DataSpec, seed: str, report: Report) -> Prep
     # Not for custom tasks, whose errors on some rows could hide what is wrong with the others.
     is_built_in = ":" not in task.model.task
     shares = split_rows(task, data, seed, (lambda rows: task.encode(rows, data, report)) if is_built_in else None)
-    ordered = [row for part, _ in shares.parts() for row in part]
     try:
-        encoded = task.encode(ordered, data, report)
+        encoded = task.encode(shares.rows, data, report)
     except InputError:
         task.encode(shares.in_order(), data, report)  # reports faulty rows in the order of the file
         raise
-    if len(encoded) != len(ordered):
+    if len(encoded) != len(shares.rows):
         raise InputError(
-            f"{type(task).__name__}.encode gave {len(encoded)} examples for {len(ordered)} rows; expected one for each",
+            f"{type(task).__name__}.encode gave {len(encoded)} examples for {len(shares.rows)} rows; "
+            "expected one for each",
             "model.task",
         )
-    parts: list[Sequence[Example]] = []
-    n_truncated: list[int] = []
-    rest = iter(encoded)
-    for part, is_training in shares.parts():
-        examples = list(islice(rest, len(part)))
-        n_truncated.append(sum(bool(example.get("truncated", False)) for example in examples))
-        kept = [{name: value for name, value in each.items() if name != "truncated"} for each in examples]
-        parts.append(task.pack(kept, data, is_training) if data.packing else kept)
-    lengths = [[task.length(example) for example in part] for part in parts]
-    ids = client_ids(len(shares.clients))
-    clients = [
-        ClientInfo(
-            id=client_id,
-            label_counts=_label_counts(task, data, training),
-            mix=_mix(task, data, training, min(_VALUES, _ALL_VALUES // len(ids))),
-            n_tokens=sum(lengths[1 + 2 * index]),
-            n_truncated=n_truncated[1 + 2 * index],
-        )
-        for index, (client_id, (training, _)) in enumerate(zip(ids, shares.clients, strict=True))
+    truncated = np.fromiter((bool(example.get("truncated", False)) for example in encoded), np.int64, len(encoded))
+    examples: Sequence[Example] = [
+        {name: value for name, value in each.items() if name != "truncated"} for each in encoded
     ]
+    sizes = shares.sizes
+    if data.packing:
+        packed = _pack(task, data, examples, sizes)
+        examples, sizes = [example for part in packed for example in part], np.array([len(part) for part in packed])
+    lengths = np.fromiter((task.length(example) for example in examples), np.int64, len(examples))
+    n_tokens, n_truncated = sum_parts(lengths, sizes)[1::2], sum_parts(truncated, shares.sizes)[1::2]
     info = DatasetInfo(
         task=task.model.task,
         labels=task.labels,
-        n_truncated=sum(n_truncated),
+        n_truncated=int(truncated.sum()),
         pad_token_id=task.pad_token_id,
-        clients=clients,
         source=code_sha256(task.model),
         remarks=[*shares.remarks, *task.remarks],
     )
-    flat = [example for part in parts for example in part]
-    return make_dataset(info, flat, [length for part in lengths for length in part], [len(part) for part in parts])
+    table = make_table(n_tokens, n_truncated, *_tally(task, data, shares))
+    return make_dataset(info, examples, lengths, sizes, table)
 
 
-def _label_counts(task: Task, data: DataSpec, rows: Sequence[Row]) -> list[int]:
-    counts = Counter(task.label(row, data) for row in rows) if task.labels else Counter()
-    return [counts[label] for label in task.labels]
+def _pack(task: Task, data: DataSpec, examples: Sequence[Example], sizes: Numbers) -> list[Sequence[Example]]:
+    """Packs the examples held out from all, and each client's own."""
+    rest = iter(examples)
+    # Only what clients train on is at odd places.
+    return [task.pack(list(islice(rest, size)), data, place % 2 == 1) for place, size in enumerate(sizes.tolist())]
 
 
-def _mix(task: Task, data: DataSpec, rows: Sequence[Row], most: int) -> list[tuple[str, int]]:
-    """Counts by the partition's column, else by the label; the most frequent first, the rest as `others`."""
-    by = data.partition.by
-    found = (column_text(row, by, "data.partition.by") if by else task.label(row, data) for row in rows)
-    counts = Counter(value[:_VALUE_LENGTH] for value in found if value is not None).most_common()
-    if len(counts) <= most:
-        return counts
-    shown = counts[: max(0, most - 1)]
-    return [*shown, ("others", sum(count for _, count in counts[len(shown) :]))]
+def _tally(task: Task, data: DataSpec, shares: Shares) -> tuple[Tally, Tally, list[str]]:
+    """The labels and the mix of what each client trains on."""
+    clients, by = shares.n_clients, data.partition.by
+    place = np.repeat(np.arange(len(shares.sizes)), shares.sizes)
+    trained = np.flatnonzero(place % 2 == 1)
+    owners, rows = place[trained] // 2, [shares.rows[index] for index in trained.tolist()]
+    labels = [task.label(row, data) for row in rows]
+    label_counts = tally_labels(task.labels, labels if task.labels else [None] * len(rows), owners, clients)
+    values = (column_text(row, by, "data.partition.by") for row in rows) if by else labels
+    return label_counts, *tally_mix(values, owners, clients)
 
 
 def _key(message: Prepare, task: Task, sources: DataSources) -> str:
@@ -166,20 +157,8 @@ def _key(message: Prepare, task: Task, sources: DataSources) -> str:
     return sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _reply(message: Prepare, path: Path, dataset: PreparedDataset, sources: DataSources) -> Prepared:
+def _reply(message: Prepare, path: Path, dataset: PreparedDataset, sources: DataSources) -> tuple[Prepared, Payload]:
     cache_dir = Path(message.cache_dir)
-    clients = [
-        PreparedClient(
-            id=client.id,
-            n=len(dataset.of_client(client.id)),
-            n_eval=len(dataset.held_out_of(client.id)),
-            label_counts=client.label_counts,
-            mix=[ValueCount(value, n) for value, n in client.mix],
-            n_tokens=client.n_tokens,
-            n_truncated=client.n_truncated,
-        )
-        for client in dataset.info.clients
-    ]
     return Prepared(
         message.task_id,
         message.attempt,
@@ -190,5 +169,5 @@ def _reply(message: Prepare, path: Path, dataset: PreparedDataset, sources: Data
         len(dataset.held_out),
         dataset.info.n_truncated,
         dataset.info.remarks,
-        clients,
-    )
+        [],
+    ), pack_clients(client_columns(dataset))

@@ -1,13 +1,14 @@
 """Assigns each row to a client or to the held-out set: reads, checks, holds out and partitions."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from ..client_table import Numbers, client_name
 from ..errors import MOST_ROWS, InputError, Problems, list_names, list_rows
 from ..rows.read import PartlyRead
 from ..rows.row import Row
@@ -20,20 +21,19 @@ from .partition import Indices, hold_out, owned_values, partition, values_of
 
 @dataclass(frozen=True)
 class Shares:
-    """The rows held out from all clients, and each client's training and held-out rows."""
+    """The rows held out from all clients, then each client's training and held-out rows."""
 
-    held_out: list[Row]
-    clients: list[tuple[list[Row], list[Row]]]
+    rows: list[Row]
+    # How many are held out from all, then how many each client trains on and holds out.
+    sizes: Numbers
     # Warnings about rows that can be used all the same.
     remarks: list[str]
     # All rows, by source.
     sources: tuple[Sequence[Row], ...]
 
-    def parts(self) -> Iterable[tuple[list[Row], bool]]:
-        yield self.held_out, False
-        for training, held_out in self.clients:
-            yield training, True
-            yield held_out, False
+    @property
+    def n_clients(self) -> int:
+        return len(self.sizes) // 2
 
     def in_order(self) -> list[Row]:
         """All rows, in the order of their files."""
@@ -92,10 +92,6 @@ def _labels(*checked: CheckedRows | None) -> list[str]:
     return sorted({label for each in checked if each for label in each.labels.values() if label is not None})
 
 
-def client_ids(count: int) -> list[str]:
-    return [f"c{index:0{max(2, len(str(count - 1)))}d}" for index in range(count)]
-
-
 def _check_labels(data: DataSpec, own: CheckedRows | None, apart: CheckedRows | None, problems: Problems) -> None:
     if data.label is None or own is None or len(own.labels) < len(own.rows):
         return
@@ -126,20 +122,18 @@ def _share(data: DataSpec, own: CheckedRows, apart: CheckedRows | None, seed: st
     held_out, training = _draw(data, pool, apart is not None, seed)
     parts = _parts(data, [values[index] for index in training], owned, seed)
     divided = hold_out(parts, data.client_eval_examples, np.random.default_rng(derive(seed, "held out of clients")))
-
-    def chosen(indices: Indices) -> list[Row]:
-        return [rows[training[index]] for index in indices]
-
-    clients = [(chosen(trained), chosen(held_out)) for trained, held_out in divided]
-    remarks = own.remarks()
-    if apart is None:
-        return Shares([rows[index] for index in held_out], clients, remarks, (rows,))
-    n = len(apart.rows)
-    order = np.random.default_rng(derive(seed, "held-out examples")).permutation(n)[: data.eval_examples]
-    remarks += apart.remarks()
-    if len(order) < n:
-        remarks.append(f"evaluation takes {len(order)} of {n} examples of {_called(data)} (data.eval_examples)")
-    return Shares([apart.rows[index] for index in sorted(order)], clients, remarks, (rows, apart.rows))
+    flat = [indices for own in divided for indices in own]
+    owned_rows = [rows[training[index]] for index in np.concatenate(flat).tolist()]
+    remarks, sources = own.remarks(), (rows,)
+    common = [rows[index] for index in held_out]
+    if apart is not None:
+        n = len(apart.rows)
+        order = np.random.default_rng(derive(seed, "held-out examples")).permutation(n)[: data.eval_examples]
+        remarks += apart.remarks()
+        if len(order) < n:
+            remarks.append(f"evaluation takes {len(order)} of {n} examples of {_called(data)} (data.eval_examples)")
+        common, sources = [apart.rows[index] for index in sorted(order)], (rows, apart.rows)
+    return Shares([*common, *owned_rows], np.array([len(common), *map(len, flat)], np.int64), remarks, sources)
 
 
 def _called(data: DataSpec) -> str:
@@ -161,11 +155,12 @@ def _parts(data: DataSpec, values: list[str], owned: list[str] | None, seed: str
     rng = np.random.default_rng(derive(seed, "partition"))
     parts = partition(data.partition, values, len(values), data.clients, rng, owned)
     asked = data.client_eval_examples
-    for client_id, part in zip(client_ids(len(parts)), parts, strict=True):
+    for index, part in enumerate(parts):
         if len(part) <= asked:
             raise InputError(
-                f"client {client_id}: expected at least {asked + 1} examples, one to train on and {asked} to hold out "
-                f"(data.client_eval_examples), got {len(part)}; use fewer clients or hold out fewer examples",
+                f"client {client_name(index, len(parts))}: expected at least {asked + 1} examples, one to train on and "
+                f"{asked} to hold out (data.client_eval_examples), got {len(part)}; use fewer clients or hold "
+                "out fewer examples",
                 "data.clients",
             )
     return parts

@@ -21,12 +21,12 @@ def check_forward(nested: NestedLora, dataset: PreparedDataset) -> NestedLora:
     truncations per example, which depend on the objective, not known yet. Returns the model with the module types that
     training must keep in evaluation mode.
     """
-    if not dataset.info.clients:
+    if dataset.n_clients == 0:
         return nested
     before = copy_buffers(nested.model)
     activate(nested, nested.tiers[-1])
     nested.model.eval()
-    examples = [*dataset.of_client(dataset.info.clients[0].id)][:2]
+    examples = [*next(dataset.training())][:2]
     batch = collate(nested.task, dataset, examples, nested.device)
     _, losses = forward(nested, batch)
     if losses.dim() != 1 or len(losses) % len(batch) != 0:
@@ -35,7 +35,7 @@ def check_forward(nested: NestedLora, dataset: PreparedDataset) -> NestedLora:
             f"examples, got shape {list(losses.shape)}",
             "model.task",
         )
-    training = (index for client in dataset.info.clients for index in dataset.of_client(client.id))
+    training = (index for own in dataset.training() for index in own)
     packed = next((index for index in training if _starts(dataset, index)), None)
     if packed is not None:
         _check_packing(nested, dataset, packed)

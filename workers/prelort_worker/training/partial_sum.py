@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..wire.encoding import Floats, decode, encode_integers
 from ..wire.frames import Payload, Tensor
-from ..wire.messages import Basis, Collect, Collected, Fit, Grant, Member, PartialSumSpec, TensorName
+from ..wire.messages import Basis, Collect, Collected, Fit, Grant, Member, PartialSumSpec, PartName
 
 # 1.5·2^52: adding it to a number of at most 2^51 rounds that to an integer, and subtracting it is exact.
 _ROUNDER = 6755399441055744.0
@@ -57,7 +57,7 @@ class PartialSum:
     basis: Basis
     waiting: dict[_Key, Payload] = field(default_factory=dict)
     members: list[Member] = field(default_factory=list)
-    integers: dict[TensorName, NDArray[np.float64]] = field(default_factory=dict)
+    integers: dict[PartName, NDArray[np.float64]] = field(default_factory=dict)
     # Of `rows`: components of the longest update so far, and their width.
     shape: tuple[int, int] = (0, 0)
 
@@ -86,13 +86,13 @@ class PartialSum:
         # Even if this fails: its clients will train again, and the next sum must be without them.
         members, sums, shape = self.members, self.integers, self.shape
         self.members, self.integers, self.shape = [], {}, (0, 0)
-        payload: dict[TensorName, Tensor] = {}
+        payload: dict[PartName, Tensor] = {}
         for name, integers in sums.items():
             data, dtype = encode_integers(integers, task.dtype == "packed")
             payload[name] = Tensor(shape if name == "rows" else (len(integers),), data.data, dtype)
         return Collected(task.task_id, task.attempt, task.basis, members, []), payload
 
-    def _add(self, name: TensorName, tensor: Tensor, factor: float) -> None:
+    def _add(self, name: PartName, tensor: Tensor, factor: float) -> None:
         length = math.prod(tensor.shape)
         integers = self.integers.get(name, np.empty(0))
         if len(integers) < length:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .messages import Dtype, IntegerDtype
+from .messages import Dtype, IntegerDtype, WireDtype
 
 GROUP = 256
 # Values rounded at a time, which bounds the float64 intermediates; a multiple of GROUP.
@@ -27,7 +27,8 @@ Random = np.random.PCG64
 
 
 # Bytes of a value; I8X256 also has scales.
-_WIDTHS: dict[Dtype | IntegerDtype, int] = {
+_WIDTHS: dict[WireDtype, int] = {
+    "U8": 1,
     "F32": 4,
     "BF16": 2,
     "F16": 2,
@@ -43,7 +44,7 @@ _WIDTHS: dict[Dtype | IntegerDtype, int] = {
 }
 
 
-def encoded_bytes(dtype: Dtype | IntegerDtype, length: int) -> int:
+def encoded_bytes(dtype: WireDtype, length: int) -> int:
     """Bytes that `length` values take."""
     scales = 4 * math.ceil(length / GROUP) if dtype == "I8X256" else 0
     return length * _WIDTHS[dtype] + scales
@@ -83,7 +84,7 @@ def encode(values: Floats, dtype: Dtype, seed: int) -> Bytes:
 
 
 @np.errstate(invalid="ignore")
-def decode(data: memoryview, dtype: Dtype | IntegerDtype, length: int) -> Floats:
+def decode(data: memoryview, dtype: WireDtype, length: int) -> Floats:
     """The values of an adapter or an update: a new float32 array, or a view where the data is float32 already."""
     if dtype == "F32":
         return np.frombuffer(data, "<f4")

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 from zlib import crc32
 
 import msgpack
@@ -12,18 +12,22 @@ import numpy as np
 from .encoding import encoded_bytes
 from .messages import (
     Chunk,
+    ClientColumns,
     ControllerMessage,
     Dtype,
     IntegerDtype,
+    PartName,
     Shared,
+    TableDescriptor,
     TensorDescriptor,
     TensorName,
+    WireDtype,
     WorkerMessage,
     from_wire,
     to_wire,
 )
 from .shared_memory import borrow
-from .validation import describe
+from .validation import describe, to_map
 
 CHUNK_BYTES = 4 * 1024 * 1024
 CREDIT_BYTES = 16 * 1024 * 1024
@@ -42,10 +46,10 @@ class Tensor:
 
     shape: tuple[int, ...]
     data: memoryview
-    dtype: Dtype | IntegerDtype = "F32"
+    dtype: WireDtype = "F32"
 
 
-Payload: TypeAlias = Mapping[TensorName, Tensor]
+Payload: TypeAlias = Mapping[PartName, Tensor]
 
 
 def pack(message: ControllerMessage | WorkerMessage) -> list[bytes | memoryview]:
@@ -77,20 +81,32 @@ def unpack(head: bytes | memoryview = b"", *data: bytes | memoryview) -> Control
     return message
 
 
+def pack_clients(columns: ClientColumns) -> Payload:
+    """The tensor that belongs to `prepared`."""
+    content = msgpack.packb(to_map(columns))
+    assert content is not None  # as in pack
+    return {"clients": Tensor((len(content),), memoryview(content), "U8")}
+
+
 def describe_payload(payload: Payload) -> list[TensorDescriptor]:
     """Descriptors of tensors that follow in chunks."""
-    return [
-        TensorDescriptor(name, tensor.dtype, list(tensor.shape), tensor.data.nbytes, crc32(tensor.data), None)
-        for name, tensor in payload.items()
-    ]
+    return [_describe(name, tensor, crc32(tensor.data), None) for name, tensor in payload.items()]
 
 
-def describe_lent(payload: Payload, locations: Mapping[TensorName, Shared]) -> list[TensorDescriptor]:
+def describe_lent(payload: Payload, locations: Mapping[PartName, Shared]) -> list[TensorDescriptor]:
     """Descriptors of tensors in shared memory."""
-    return [
-        TensorDescriptor(name, tensor.dtype, list(tensor.shape), tensor.data.nbytes, None, locations[name])
-        for name, tensor in payload.items()
-    ]
+    return [_describe(name, tensor, None, locations[name]) for name, tensor in payload.items()]
+
+
+def _describe(name: PartName, tensor: Tensor, checksum: int | None, shared: Shared | None) -> TensorDescriptor:
+    own = cast(TensorName, name), cast(Dtype | IntegerDtype, tensor.dtype)  # all but the table of clients
+    return TensorDescriptor(*own, list(tensor.shape), tensor.data.nbytes, checksum, shared)
+
+
+def describe_clients(payload: Payload) -> list[TableDescriptor]:
+    """The descriptor of the table of clients, which follows in chunks."""
+    table = payload["clients"]
+    return [TableDescriptor("clients", "U8", list(table.shape), table.data.nbytes, crc32(table.data), None)]
 
 
 def borrow_payload(descriptors: list[TensorDescriptor], pid: int) -> Payload:
@@ -116,13 +132,13 @@ class Assembly:
 
     def __init__(self, descriptors: list[TensorDescriptor]) -> None:
         _check(descriptors)
-        self._descriptors: dict[TensorName, TensorDescriptor] = {tensor.name: tensor for tensor in descriptors}
+        self._descriptors: dict[PartName, TensorDescriptor] = {tensor.name: tensor for tensor in descriptors}
         # Allocated when the first chunk arrives. Memory is used only as far as it is written, so that an announced size
         # whose bytes never come costs nothing.
-        self._buffers: dict[TensorName, memoryview] = {}
-        self._checksums: dict[TensorName, int] = {tensor.name: 0 for tensor in descriptors}
+        self._buffers: dict[PartName, memoryview] = {}
+        self._checksums: dict[PartName, int] = {tensor.name: 0 for tensor in descriptors}
         # (name, offset) of the next missing byte of each tensor that has any bytes.
-        self._expected: list[tuple[TensorName, int]] = [(tensor.name, 0) for tensor in descriptors if tensor.bytes]
+        self._expected: list[tuple[PartName, int]] = [(tensor.name, 0) for tensor in descriptors if tensor.bytes]
 
     def add(self, chunk: Chunk) -> None:
         came = (chunk.tensor, chunk.offset)
@@ -151,7 +167,7 @@ class Assembly:
             for name, tensor in self._descriptors.items()
         }
 
-    def _buffer(self, name: TensorName) -> memoryview:
+    def _buffer(self, name: PartName) -> memoryview:
         if name not in self._buffers:
             size = self._descriptors[name].bytes
             try:
@@ -198,5 +214,5 @@ def _check(descriptors: list[TensorDescriptor]) -> None:
         raise WireError("tensors: expected all in shared memory, or none")
 
 
-def _spell(name: TensorName, offset: int) -> str:
+def _spell(name: PartName, offset: int) -> str:
     return f"{name} at offset {offset}"

@@ -12,6 +12,7 @@ from .frames import (
     WireError,
     borrow_payload,
     chunk_payload,
+    describe_clients,
     describe_lent,
     describe_payload,
 )
@@ -31,12 +32,13 @@ from .messages import (
     Grant,
     Load,
     Loaded,
+    PartName,
     Prepare,
+    Prepared,
     Report,
     Stop,
     TaskMessage,
     TaskReply,
-    TensorName,
     WorkerMessage,
 )
 from .shared_memory import Lender
@@ -139,10 +141,10 @@ class Outbox:
 
     def _lent(self, message: Report, payload: Payload) -> Iterator[Report | Chunk | End]:
         if not isinstance(message, Fitted | Collected | Loaded):
-            yield message
+            yield from _with_tensors(message, payload)
             return
         try:
-            data: dict[TensorName, memoryview] = {name: tensor.data for name, tensor in payload.items()}
+            data: dict[PartName, memoryview] = {name: tensor.data for name, tensor in payload.items()}
             locations = self._lender.lend(data)
         except OSError:
             yield from _with_tensors(message, payload)
@@ -170,9 +172,12 @@ def cancelled_failure(task: TaskMessage) -> Failure:
 
 
 def _with_tensors(message: Report, payload: Payload) -> Iterator[Report | Chunk | End]:
-    if not payload or not isinstance(message, Fitted | Collected | Loaded):
+    if not payload or not isinstance(message, Prepared | Fitted | Collected | Loaded):
         yield message
         return
-    yield replace(message, tensors=describe_payload(payload))
+    if isinstance(message, Prepared):
+        yield replace(message, tensors=describe_clients(payload))
+    else:
+        yield replace(message, tensors=describe_payload(payload))
     yield from chunk_payload(message.task_id, message.attempt, payload)
     yield End(message.task_id, message.attempt)

@@ -13,10 +13,14 @@ PROTOCOL_VERSION = 9
 
 # `merged` [n, width]: components merged into the base model for this task.
 TensorName: TypeAlias = Literal["rows", "dense", "merged"]
+# What travels as tensors: also the table of clients that belongs to `prepared`.
+PartName: TypeAlias = Literal["rows", "dense", "merged", "clients"]
 # Named as in safetensors, except I8X256: see encoding.py.
 Dtype: TypeAlias = Literal["F32", "BF16", "F16", "I8X256"]
 # Of a partial sum's integers: float64, or two's complement of so many bits.
 IntegerDtype: TypeAlias = Literal["F64", "I8", "I16", "I24", "I32", "I40", "I48", "I56"]
+# `U8` is the bytes of a table.
+WireDtype: TypeAlias = Dtype | IntegerDtype | Literal["U8"]
 Objective: TypeAlias = Literal["none", "sum", "sampled", "stratified"]
 Examples: TypeAlias = Literal["global", "client", "train"]
 # Why a task failed: the user has to fix something; it was cancelled; the prepared data is not on this machine; anything
@@ -39,6 +43,18 @@ class TensorDescriptor:
 
     name: TensorName
     dtype: Dtype | IntegerDtype
+    shape: list[Count]
+    bytes: Count
+    crc32: Count | None
+    shared: Shared | None
+
+
+@dataclass(frozen=True)
+class TableDescriptor:
+    """The table of clients as a tensor of bytes: a ClientColumns as a msgpack map."""
+
+    name: Literal["clients"]
+    dtype: Literal["U8"]
     shape: list[Count]
     bytes: Count
     crc32: Count | None
@@ -258,7 +274,7 @@ class Stop:
 class Chunk:
     task_id: str
     attempt: Positive
-    tensor: TensorName
+    tensor: PartName
     offset: Count
     # In a frame of its own.
     data: memoryview
@@ -332,22 +348,30 @@ class Beat:
 
 
 @dataclass(frozen=True)
-class ValueCount:
-    value: str
-    n: Positive
+class TallyColumns:
+    """Counts by key, of every client: the numbers of pairs of each, then all pairs. Columns are as in ClientColumns."""
+
+    sizes: bytes
+    keys: bytes
+    counts: bytes
 
 
 @dataclass(frozen=True)
-class PreparedClient:
-    id: str
-    n: Positive
-    n_eval: Count
-    label_counts: list[Count]
-    # Values of the partition's column, or of the label, in the training examples; the most frequent first.
-    mix: list[ValueCount]
+class ClientColumns:
+    """What is known of all clients. A column is an unsigned 32-bit number for each, little-endian."""
+
+    ids: list[str]
+    n: bytes
+    n_eval: bytes
     # Of the training examples.
-    n_tokens: Count
-    n_truncated: Count
+    n_tokens: bytes
+    n_truncated: bytes
+    # By index of the label, ascending.
+    label_counts: TallyColumns
+    # By index in `values`: those of the partition's column, or of the label, in the training examples; the most
+    # frequent first.
+    mix: TallyColumns
+    values: list[str]
 
 
 @dataclass(frozen=True)
@@ -364,7 +388,7 @@ class Prepared:
     n_truncated: Count
     # Warnings about data that can be used all the same.
     remarks: list[str]
-    clients: list[PreparedClient]
+    tensors: list[TableDescriptor]
 
 
 @dataclass(frozen=True)
