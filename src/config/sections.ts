@@ -165,6 +165,7 @@ const wire = z.strictObject({
 /** How workers add up updates. It does not affect the results. */
 const partialSums = z.strictObject({
   every: positive
+    .max(10_000)
     .default(8)
     .describe("Clients per sum. A worker that dies loses the updates since its last sum; those clients train again."),
   encoding: z

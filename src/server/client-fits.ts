@@ -210,6 +210,7 @@ export class ClientFits {
     }
     await keeping;
     const { workerId } = sum;
+    for (const { client } of members) this.#granted.delete(client.id);
     for (const { client, message } of members) {
       this.#listener.counted(client, { workerId, attempt: message.attempt, message }, isRestored);
     }

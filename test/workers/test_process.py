@@ -17,9 +17,12 @@ from controller import WORKERS, Controller, real_worker, worker_command, worker_
 from prelort_worker.wire.frames import Payload, Tensor, chunk_payload, describe_payload, pack, unpack
 from prelort_worker.wire.messages import (
     PROTOCOL_VERSION,
+    Basis,
     Beat,
     Cancel,
     Chunk,
+    Collect,
+    Collected,
     Credit,
     End,
     Evaluate,
@@ -28,9 +31,12 @@ from prelort_worker.wire.messages import (
     Fit,
     FitSpec,
     Fitted,
+    Grant,
     Hello,
     Load,
     Loaded,
+    Member,
+    PartialSumSpec,
     Prepare,
     Prepared,
     Stop,
@@ -121,6 +127,29 @@ def test_a_cancelled_fit_ends_at_its_next_step_and_the_next_task_is_served(loade
     worker.run(fit_task("after", adapter, 8), Fitted, adapter)
 
     assert (busy.activity, busy.task_id, busy.steps) == ("fit c01", "endless", 1_000_000)
+    assert (failure.task_id, failure.error.kind) == ("endless", "cancelled")
+
+
+def test_a_sum_is_sent_between_the_steps_of_the_next_fit(loaded_worker: tuple[Controller, Payload]):
+    worker, adapter = loaded_worker
+    _, delta = worker.run(fit_task("sent", adapter, 8), Fitted, adapter)
+    basis = Basis(1, "ab" * 32, 2.0**20)
+    spec = PartialSumSpec(basis, 64.0, needs_norm=False)
+    held = replace(fit_task("held", adapter, 8), partial_sum=spec)
+    fitted, nothing = worker.run(held, Fitted, adapter)
+    worker.send(*parts_of(fit_task("endless", adapter, 8, replace(FIT, local_steps=1_000_000)), adapter))
+    worker.send(Grant("held", 1, 3.0))
+    collected, total = worker.run(Collect("collect", 1, basis, "F64"), Collected)
+    worker.send(Cancel("endless", 1))
+    failure = worker.expect(Failure)
+
+    assert (fitted.tensors, nothing, fitted.norm) == ([], {}, None)
+    assert collected.members == [Member("held", 1)]
+    assert total.keys() == delta.keys()
+    for name, part in total.items():
+        sent = np.frombuffer(delta[name].data, "<f4").astype(np.float64)
+        assert part.shape == delta[name].shape
+        np.testing.assert_array_equal(np.frombuffer(part.data, "<f8"), np.rint(sent * (3.0 * 2.0**20)))
     assert (failure.task_id, failure.error.kind) == ("endless", "cancelled")
 
 

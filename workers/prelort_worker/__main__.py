@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .wire.connection import Connection
     from .wire.link import Access
     from .wire.mailbox import Job
+    from .wire.messages import Grant
 
 EXIT_WIRE = 4
 EXIT_LOST_CONTROLLER = 5
@@ -127,14 +128,20 @@ def _come_up(connection: "Connection", options: argparse.Namespace) -> "TaskRunn
 
 
 def _serve(connection: "Connection", runner: "TaskRunner") -> None:
-    from .wire.messages import Grant, Stop
+    from .wire.messages import Stop
 
     while not isinstance(job := connection.take(), Stop):
-        if isinstance(job, Grant):
-            runner.grant(job)
-        else:
-            _answer(connection, runner, job)
-            connection.report("idle")
+        _handle(connection, runner, job)
+        connection.report("idle")
+
+
+def _handle(connection: "Connection", runner: "TaskRunner", job: "Job | Grant") -> None:
+    from .wire.messages import Grant
+
+    if isinstance(job, Grant):
+        runner.grant(job)
+    else:
+        _answer(connection, runner, job)
 
 
 def _answer(connection: "Connection", runner: "TaskRunner", job: "Job") -> None:
@@ -145,11 +152,17 @@ def _answer(connection: "Connection", runner: "TaskRunner", job: "Job") -> None:
     from .wire.messages import ErrorReport, Failure, Problem
 
     task, key = job.task, key_of(job.task)
+
+    def progress(activity: str, step: int, steps: int) -> None:
+        connection.report(activity, key, step, steps)
+        # A round that closes early must not wait for this task to get the sum of those before it.
+        while (aside := connection.take_aside()) is not None:
+            _handle(connection, runner, aside)
+            connection.report(activity, key, step, steps)
+
     try:
         connection.report(task.task_id, key)  # it may have been cancelled while queued
-        reply, payload = runner.run(
-            task, job.payload, lambda activity, step, steps: connection.report(activity, key, step, steps)
-        )
+        reply, payload = runner.run(task, job.payload, progress)
         connection.send(reply, payload)
     except Cancelled:
         connection.send(cancelled_failure(task))

@@ -50,7 +50,18 @@ class Connection:
 
     def take(self) -> Job | Grant | Stop:
         """Waits for the next task, or for what is to become of an update."""
-        return self._inbox.jobs.get()
+        while True:
+            job = self._inbox.jobs.get()
+            if job is not None:
+                return job
+            if (aside := self.take_aside()) is not None:
+                return aside
+
+    def take_aside(self) -> Job | Grant | None:
+        """What may be handled between the steps of a task: a grant, or a request for a sum. None if nothing waits."""
+        with suppress(queue.Empty):
+            return self._inbox.asides.get_nowait()
+        return None
 
     def report(self, activity: str, key: TaskKey | None = None, step: int = 0, steps: int = 0) -> None:
         """Sets what heartbeats report from now on. Raises Cancelled if the task has been cancelled."""

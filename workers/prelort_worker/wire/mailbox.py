@@ -62,12 +62,16 @@ class Inbox:
 
     def __init__(self, controller_pid: int | None) -> None:
         self._controller_pid = controller_pid
-        self.jobs: queue.SimpleQueue[Job | Grant | Stop] = queue.SimpleQueue()
+        # None: something waits in `asides`, which a fit that is under way may handle first.
+        self.jobs: queue.SimpleQueue[Job | Stop | None] = queue.SimpleQueue()
+        self.asides: queue.SimpleQueue[Job | Grant] = queue.SimpleQueue()
         self.cancelled: set[TaskKey] = set()
         # Tasks between arrival and reply, and whether their tensors are in shared memory. Parts of any other task are
         # late or duplicates, and dropped.
         self._open: dict[TaskKey, bool] = {}
         self._assembling: dict[TaskKey, tuple[TaskMessage, Assembly]] = {}
+        # Whether the last tensors came in shared memory: a sum may then be lent too.
+        self._shares = False
 
     def accept(self, message: ControllerMessage | WorkerMessage) -> Iterator[Credit | Failure]:
         """Takes one message; yields the immediate replies."""
@@ -77,7 +81,7 @@ class Inbox:
             self.cancelled |= self._open.keys()
             self.jobs.put(message)
         elif isinstance(message, Grant):
-            self.jobs.put(message)  # in its turn: the fit before it has ended
+            self._put_aside(message)
         elif isinstance(message, Prepare | Load | Fit | Collect | Evaluate):
             yield from self._begin(message)
         elif isinstance(message, Chunk | End | Cancel):
@@ -94,8 +98,14 @@ class Inbox:
         key = key_of(task)
         if key in self._open:
             return
+        if isinstance(task, Collect):
+            self._open[key] = self._shares
+            self._put_aside(Job(task, {}))
+            return
         descriptors = task.tensors if isinstance(task, Fit | Evaluate) else []
         self._open[key] = any(tensor.shared for tensor in descriptors)
+        if descriptors:
+            self._shares = self._open[key]
         if self._open[key]:
             if self._controller_pid is None:
                 raise WireError(f"{task.task_id}: tensors are in shared memory, which this worker does not have")
@@ -108,6 +118,10 @@ class Inbox:
             self._assembling[key] = (task, Assembly(descriptors))
         else:
             self.jobs.put(Job(task, {}))
+
+    def _put_aside(self, item: Job | Grant) -> None:
+        self.asides.put(item)
+        self.jobs.put(None)
 
     def _continue(self, message: Chunk | End | Cancel) -> Iterator[Failure]:
         key = key_of(message)
