@@ -2,14 +2,20 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { expect, test } from "vitest";
 import { federate, type FederateOptions } from "../../src/index.ts";
+import { watchSums } from "../support/merged-sums.ts";
 import { readLines, temporaryFolder, tinyRun } from "../support/e2e.ts";
 
 const runs = temporaryFolder();
 type Wire = NonNullable<FederateOptions["wire"]>;
 
-async function run(wire: Wire, count: number) {
+async function run(wire: Wire, count: number, partialSums: FederateOptions["partialSums"]) {
   const name = `${wire.update}-${wire.downlink}-${count}`;
-  const result = await federate({ ...tinyRun(runs(), name), wire, workers: { count } }).result;
+  const base = tinyRun(runs(), name);
+  let sums = 0;
+  const aggregation = watchSums(base.strategy.aggregation, () => sums++);
+  const strategy = { ...base.strategy, aggregation };
+  const result = await federate({ ...base, strategy, wire, partialSums, workers: { count } }).result;
+  expect(sums > 0).toBe(partialSums !== false);
   return { ...result, text: readFileSync(path.join(result.directory, "metrics.jsonl"), "utf8") };
 }
 
@@ -21,15 +27,18 @@ test.each<[Wire, number, number]>([
   [{ update: "bf16", downlink: "bf16" }, total((n) => 2 * n), total((n) => 2 * n)],
   [{ update: "f16", downlink: "f32" }, total((n) => 4 * n), total((n) => 2 * n)],
   [{ update: "int8", downlink: "bf16" }, total((n) => 2 * n), total((n) => n + 4 * Math.ceil(n / 256))],
-])("%j trains, sends as many bytes as it should, and gives the same result with one worker and with two", async (wire, down, up) => {
-  const [two, one] = [await run(wire, 2), await run(wire, 1)];
-  expect(one.sha256).toBe(two.sha256);
-  expect(one.text).toBe(two.text);
-  const [before, , after] = readLines(two.directory, "metrics.jsonl") as {
-    bytes_down: number;
-    bytes_up: number;
-    by_tier: { loss: number }[];
-  }[];
-  expect([after?.bytes_down, after?.bytes_up]).toEqual([down, up]);
-  expect(after?.by_tier[3]?.loss).toBeLessThan(before?.by_tier[3]?.loss ?? 0);
-});
+])(
+  "%j trains, sends as many bytes as it should, and gives the same result with two workers and with one that adds them up",
+  async (wire, down, up) => {
+    const [two, one] = [await run(wire, 2, false), await run(wire, 1, { every: 3 })];
+    expect(one.sha256).toBe(two.sha256);
+    expect(one.text).toBe(two.text);
+    const [before, , after] = readLines(two.directory, "metrics.jsonl") as {
+      bytes_down: number;
+      bytes_up: number;
+      by_tier: { loss: number }[];
+    }[];
+    expect([after?.bytes_down, after?.bytes_up]).toEqual([down, up]);
+    expect(after?.by_tier[3]?.loss).toBeLessThan(before?.by_tier[3]?.loss ?? 0);
+  },
+);

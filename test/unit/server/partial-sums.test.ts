@@ -18,6 +18,7 @@ import {
 } from "../../../src/index.ts";
 import { tinyLauncher, tinyRun, type TinyRunOptions } from "../../../src/testing/index.ts";
 import type { Aggregation, RunEvent, WorkerLauncher } from "../../../src/index.ts";
+import { watchSums } from "../../support/merged-sums.ts";
 import type { PartialSum } from "../../../src/strategy/strategy.ts";
 import { tieredRanks } from "../../../src/strategy/ranks/tiered.ts";
 
@@ -28,11 +29,11 @@ let runs = 0;
 /** SHA-256 of every round's adapter and of the metrics of a run. */
 async function bytesOf(options: Partial<TinyRunOptions> & Pick<TinyRunOptions, "partialSums">): Promise<readonly string[]> {
   const name = `run-${++runs}`;
-  const run = federate(tinyRun({ runsDir: root, name, seed: 7, ...options }));
-  let collections = 0;
-  for await (const event of run) if (event.type === "worker-status" && event.task?.kind === "collect") collections++;
+  let sums = 0;
+  const aggregation = watchSums(options.strategy?.aggregation ?? segmentWise(), () => sums++);
+  await federate(tinyRun({ runsDir: root, name, seed: 7, ...options, strategy: { ...options.strategy, aggregation } })).result;
   // Otherwise the comparison would be of two runs that send every update.
-  expect(collections > 0).toBe(options.partialSums !== false);
+  expect(sums > 0).toBe(options.partialSums !== false);
   return readBytes(name);
 }
 
