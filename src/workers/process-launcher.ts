@@ -58,10 +58,12 @@ export function processLauncher({ command, args = programArguments("__main__"), 
           reject: false,
         });
         if (serverKey !== undefined) subprocess.stdin.write(`${JSON.stringify({ server_key: serverKey })}\n`);
-        let isGone = false;
+        let [isGone, isKilled] = [false, false];
         const hasExited = new Promise<WorkerExit>((resolve) => {
           subprocess.once("exit", (exitCode, signal) => {
             isGone = true;
+            // What a command has left behind, such as a program that ignores SIGTERM.
+            if (isKilled && subprocess.pid !== undefined) endGroup(subprocess.pid, "SIGKILL");
             // A child of the command may keep the pipe open, which must not keep this process alive.
             (subprocess.stdout as { unref?(): void } | null)?.unref?.();
             resolve({ exitCode: exitCode ?? undefined, signal: signal ?? undefined });
@@ -78,6 +80,7 @@ export function processLauncher({ command, args = programArguments("__main__"), 
           kill() {
             const { pid } = subprocess;
             if (pid === undefined || isGone) return;
+            isKilled = true;
             if (!through) return endGroup(pid, "SIGKILL");
             endGroup(pid, "SIGTERM");
             setTimeout(() => isGone || endGroup(pid, "SIGKILL"), CLEAN_UP_MS).unref();

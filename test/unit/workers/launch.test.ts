@@ -96,12 +96,13 @@ test("a log is never written through a link", async () => {
   expect(await readFile(outside, "utf8")).toBe("mine");
 });
 
-test("a command may clean up when it is stopped", async () => {
+test("a command may clean up when it is stopped, and what it leaves behind ends with it", async () => {
   const folder = await mkdtemp(join(tmpdir(), "launch-"));
   onTestFinished(() => rm(folder, { recursive: true }));
   const logPath = join(folder, "w0.log");
-  const through = ["/bin/sh", "-c", 'trap "exit 7" TERM; echo ready >&2; "$@" & wait', "sh"];
-  const launcher = processLauncher({ command: process.execPath, args: ["-e", "setInterval(() => {}, 1000)", "--"], through });
+  const through = ["/bin/sh", "-c", 'trap "exit 7" TERM; "$@" & wait', "sh"];
+  const stubborn = 'process.on("SIGTERM", () => {}); setInterval(() => {}, 1000); console.error(`ready ${process.pid}.`);';
+  const launcher = processLauncher({ command: process.execPath, args: ["-e", stubborn, "--"], through });
   const serverKey = curveKeyPair().publicKey;
   const worker = launcher.launch({
     workerId: "w0",
@@ -113,7 +114,11 @@ test("a command may clean up when it is stopped", async () => {
     threads: 1,
     logPath,
   });
-  await vi.waitFor(async () => expect(await readFile(logPath, "utf8")).toContain("ready"), { timeout: PATIENCE_MS });
+  const pid = await vi.waitFor(async () => Number(/ready (\d+)\./.exec(await readFile(logPath, "utf8"))?.[1] ?? expect.fail()), {
+    timeout: PATIENCE_MS,
+  });
+  process.kill(pid, 0);
   worker.kill();
   expect(await worker.exited).toEqual({ exitCode: 7 });
+  await vi.waitFor(() => expect(() => process.kill(pid, 0)).toThrow("ESRCH"), { timeout: PATIENCE_MS });
 });
