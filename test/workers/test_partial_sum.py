@@ -1,11 +1,14 @@
 """What a worker adds up instead of sending it. The controller's side is held to the same bytes by golden sums."""
 
 import math
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from controller import worker_environment
 from prelort_worker.training.partial_sum import PartialSum
 from prelort_worker.wire.encoding import encode_integers
 from prelort_worker.wire.frames import Payload, Tensor
@@ -108,3 +111,22 @@ def test_integers_take_as_few_bytes_as_the_largest_needs(bits: int):
         assert read == [extreme, 0, -1, 1]
     beyond, _ = encode_integers(np.array([2.0 ** (bits - 1)]), packed=True)
     assert len(beyond) == (math.ceil(bits / 8) + 1 if bits % 8 == 0 else math.ceil(bits / 8))
+
+
+def test_a_worker_that_fails_to_add_an_update_ends_at_once_so_that_no_sum_holds_a_part_of_it():
+    script = """
+from types import SimpleNamespace
+from prelort_worker import __main__ as worker
+from prelort_worker.wire.messages import Grant
+
+def grant(_):
+    raise MemoryError("no room for the sum")
+
+worker._handle(SimpleNamespace(), SimpleNamespace(grant=grant), Grant("fit", 1, 1.0))
+print("went on")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], env=worker_environment(), capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (6, "")
+    assert "MemoryError: no room for the sum" in ended.stderr

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 EXIT_WIRE = 4
 EXIT_LOST_CONTROLLER = 5
+EXIT_LOST_SUM = 6
 
 
 def main() -> None:
@@ -138,10 +139,16 @@ def _serve(connection: "Connection", runner: "TaskRunner") -> None:
 def _handle(connection: "Connection", runner: "TaskRunner", job: "Job | Grant") -> None:
     from .wire.messages import Grant
 
-    if isinstance(job, Grant):
-        runner.grant(job)
-    else:
+    if not isinstance(job, Grant):
         _answer(connection, runner, job)
+        return
+    try:
+        runner.grant(job)
+    except Exception:
+        # The sum may hold a part of that update, and has no way to tell: its clients train again elsewhere.
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(EXIT_LOST_SUM)
 
 
 def _answer(connection: "Connection", runner: "TaskRunner", job: "Job") -> None:

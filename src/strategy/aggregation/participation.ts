@@ -56,7 +56,9 @@ export function rollCall({ layout, clients }: RoundContext): RollCall {
     *admitAll(updates, take) {
       for (const update of updates) requireExpected(update);
       const ids = updates.map(({ clientId }) => clientId);
-      const repeated = ids.find((id, index) => ids.indexOf(id) < index);
+      // Each id is removed when it is seen, so one named twice is missing the second time.
+      const unseen = new Set(ids);
+      const repeated = ids.find((id) => !unseen.delete(id));
       if (repeated !== undefined) throw new RefusedError(`the update of client ${repeated}`, "one update", "a second one");
       yield* count(ids, take);
     },
