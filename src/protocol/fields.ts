@@ -42,13 +42,14 @@ export const integerDtype = z.enum(INTEGER_DTYPES);
 
 /**
  * A tensor: raw little-endian data of this many bytes. It either follows its header in `chunk` messages and has a checksum,
- * or is in memory that the sender shares: a descriptor of its process and the offset in that file.
+ * or is in memory that a process of that machine shares: its descriptor, and the offset in that file.
  */
 const placed = {
   shape: list(count, 1, 2),
   bytes: count,
   crc32: count.max(0xffffffff).nullable(),
-  shared: z.strictObject({ fd: count, offset: count }).nullable(),
+  /** `pid`: of another worker on that machine, whose memory it is; null: the sender's own. */
+  shared: z.strictObject({ pid: count.min(1).nullable(), fd: count, offset: count }).nullable(),
 };
 const isInOnePlace = ({ crc32, shared }: { readonly crc32: unknown; readonly shared: unknown }) => (crc32 === null) !== (shared === null);
 const IN_ONE_PLACE = "has either a crc32 or shared memory";
@@ -61,19 +62,23 @@ const tableDescriptor = z
   .strictObject({ name: z.literal("clients"), dtype: z.literal("U8"), ...placed })
   .refine(isInOnePlace, IN_ONE_PLACE);
 export type TableDescriptor = z.infer<typeof tableDescriptor>;
+/** Bytes that a worker keeps, to lend them to the workers of its machine. */
+const keptDescriptor = z.strictObject({ name: z.literal("kept"), dtype: z.literal("U8"), ...placed }).refine(isInOnePlace, IN_ONE_PLACE);
+export type KeptDescriptor = z.infer<typeof keptDescriptor>;
 
 export const session = { protocol_version: z.literal(PROTOCOL_VERSION) };
 /** `task_id` and `attempt` identify an attempt, so that late and duplicated parts can be recognised and dropped. */
 export const task = { ...session, task_id: z.string().min(1).max(200), attempt: positive };
 export const tensors = list(tensorDescriptor, 0, 3);
 export const table = list(tableDescriptor, 1, 1);
+export const keeping = list(keptDescriptor, 1, 1);
 
 export const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, "must be bytes").meta({ type: "bytes" });
 
 export const chunk = z.strictObject({
   ...task,
   type: z.literal("chunk"),
-  tensor: z.enum([...tensorName.options, "clients"]),
+  tensor: z.enum([...tensorName.options, "clients", "kept"]),
   offset: count,
   /** In a frame of its own. */
   data: bytes,

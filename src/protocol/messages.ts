@@ -1,9 +1,10 @@
 import { z } from "zod";
-import { bytes, chunk, count, credit, dtype, end, list, metric, positive, session, table, task, tensors, text } from "./fields.ts";
+import { bytes, chunk, count, credit, dtype, end, keeping, list, metric, positive, session, table, task, tensors, text } from "./fields.ts";
 import { dataSpec, fitSpec, loraSpec, modelSpec } from "./specs.ts";
 
 /** A derived seed, 32 lower-case hex digits; the worker derives its own streams from it by purpose. */
 const seed = z.string().regex(/^[0-9a-f]{32}$/);
+const workerId = z.string().min(1).max(200);
 const indexFile = z.strictObject({ path: z.string(), sha256: z.string() });
 /** What a partial sum is a sum of: a worker adds up updates of one such basis at a time. */
 const basis = z.strictObject({
@@ -72,8 +73,30 @@ export const controllerMessage = z.discriminatedUnion("type", [
     max_new_tokens: count,
     tensors,
   }),
+  /** Has a worker keep bytes in a file in memory, which it lends to the workers of its machine. Files are numbered from 0. */
+  z.strictObject({
+    ...task,
+    type: z.literal("keep"),
+    file: count,
+    /** Of the whole file: it is made, or cut, to this size. */
+    size: count,
+    /** Where the bytes go. */
+    offset: count,
+    tensors: keeping,
+  }),
   /** Over tcp: to be answered by a connection that wants to join. */
   z.strictObject({ ...session, type: z.literal("challenge"), nonce: bytes }),
+  /** To a launcher on a cluster: starts a worker, on none of the nodes in `avoid` as long as there are others. */
+  z.strictObject({
+    ...session,
+    type: z.literal("launch"),
+    worker_id: workerId,
+    device: z.string(),
+    threads: positive,
+    avoid: list(z.string()),
+  }),
+  /** To a launcher on a cluster: ends a worker at once. Nothing happens if it is gone. */
+  z.strictObject({ ...session, type: z.literal("kill"), worker_id: workerId }),
   z.strictObject({ ...task, type: z.literal("cancel") }),
   z.strictObject({ ...session, type: z.literal("stop") }),
   chunk,
@@ -104,12 +127,15 @@ const tierSums = z.strictObject({
   metrics: z.record(z.string().max(200), metric),
 });
 
-/** Why a task failed: the user has to fix something, it was cancelled, or anything else. */
-const ERROR_KINDS = ["input", "cancelled", "unprepared", "failed"] as const;
+/**
+ * Why a task failed: the user has to fix something; it was cancelled; the prepared data is not on this machine; the memory of
+ * another worker could not be read; anything else.
+ */
+const ERROR_KINDS = ["input", "cancelled", "unprepared", "unshared", "failed"] as const;
 
 export const workerMessage = z.discriminatedUnion("type", [
   /** Over tcp, first: the connection is this worker's, as its proof will show. */
-  z.strictObject({ ...session, type: z.literal("join"), worker_id: z.string().min(1).max(200) }),
+  z.strictObject({ ...session, type: z.literal("join"), worker_id: workerId }),
   /** The answer to a challenge; see README.md. */
   z.strictObject({ ...session, type: z.literal("proof"), proof: bytes }),
   z.strictObject({
@@ -123,6 +149,10 @@ export const workerMessage = z.discriminatedUnion("type", [
     threads: positive,
     /** Whether it can take tensors from shared memory. */
     shares_memory: z.boolean(),
+    /** The machine's name. */
+    host: z.string().max(255),
+    /** Workers with the same value can read one another's memory; null if it cannot share any. */
+    memory: z.string().max(200).nullable(),
   }),
   /** Instead of hello: its device does not exist or cannot be used. It then takes no tasks and waits to be ended. */
   z.strictObject({ ...session, type: z.literal("unavailable"), message: text }),
@@ -197,6 +227,30 @@ export const workerMessage = z.discriminatedUnion("type", [
     members: list(z.strictObject({ task_id: task.task_id, attempt: positive }), 1),
     tensors,
   }),
+  /** The bytes are in this file of the worker's process. */
+  z.strictObject({ ...task, type: z.literal("kept"), fd: count }),
+  /** Of a launcher on a cluster: the worker's process runs, and has made its key pair. */
+  z.strictObject({
+    ...session,
+    type: z.literal("placed"),
+    worker_id: workerId,
+    host: z.string().max(255),
+    /** The cluster's name for that machine. */
+    node: z.string().max(255),
+    public_key: z.string().max(200),
+  }),
+  /** Of a launcher on a cluster: the worker's process is gone, or could not be started; `log` is the end of its output. */
+  z.strictObject({
+    ...session,
+    type: z.literal("exited"),
+    worker_id: workerId,
+    exit_code: count.nullable(),
+    signal: z.string().max(50).nullable(),
+    problem: text.nullable(),
+    log: text,
+  }),
+  /** Of a launcher on a cluster: what its launches wait for, in words; empty if for nothing. */
+  z.strictObject({ ...session, type: z.literal("waiting"), reason: text }),
   z.strictObject({
     ...task,
     type: z.literal("evaluated"),

@@ -4,10 +4,10 @@ import { type EncodedAdapter, encodingOf } from "../adapter/encoded-adapter.ts";
 import { RefusedError } from "../errors.ts";
 import { type Dtype, type Encoded, encodedBytes, type WireDtype } from "../tensor/encoded.ts";
 import { CHUNK_BYTES } from "./limits.ts";
-import type { TableDescriptor, TensorDescriptor } from "./fields.ts";
+import type { KeptDescriptor, TableDescriptor, TensorDescriptor } from "./fields.ts";
 
 /** What travels as tensors. */
-type Announced = TensorDescriptor | TableDescriptor;
+type Announced = TensorDescriptor | TableDescriptor | KeptDescriptor;
 
 /** The content of a `chunk` message without its envelope. */
 export interface Chunk {
@@ -62,8 +62,8 @@ export function describeTensors(adapter: Adapter): readonly TensorDescriptor[] {
 export async function lendTensors(adapter: Adapter, lend: Lend): Promise<LentTensors | undefined> {
   const lent = await Promise.all(
     tensorsOf(encodingOf(adapter)).map(async ([tensor, bytes]) => {
-      const { fd = -1, offset = 0, release } = (await lend(bytes)) ?? {};
-      return { descriptor: { ...tensor, crc32: null, shared: { fd, offset } }, release };
+      const { pid = null, fd = -1, offset = 0, release } = (await lend(bytes)) ?? {};
+      return { descriptor: { ...tensor, crc32: null, shared: { pid, fd, offset } }, release };
     }),
   );
   const release = () => {
@@ -76,7 +76,9 @@ export async function lendTensors(adapter: Adapter, lend: Lend): Promise<LentTen
 
 /** Bytes that another process of this machine may read. */
 export interface Lent {
-  /** A descriptor of this process. */
+  /** The process whose memory it is; null: this one. */
+  readonly pid: number | null;
+  /** A descriptor of that process. */
   readonly fd: number;
   /** Their offset in that file. */
   readonly offset: number;

@@ -73,7 +73,7 @@ export function connect({ endpoint, workerId, serverKey }: LaunchOptions): Conne
           send({ ...SESSION, type: "credit", bytes: message.data.length });
         } else if (message.type === "end") {
           if (arriving) yield arriving.finish();
-        } else if (message.type !== "credit" && message.type !== "challenge") {
+        } else if ("attempt" in message && message.type !== "keep") {
           arriving = arrive(message);
           if (arriving.isWhole) yield arriving.finish();
         }

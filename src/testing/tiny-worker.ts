@@ -65,6 +65,8 @@ export function createTinyWorker(datasets: Map<string, TinyData>, fitAs: (fit: T
       device: { type: "cpu", name: "prelort/testing", capability: null, memory_bytes: null },
       threads,
       shares_memory: false,
+      host: "tiny",
+      memory: null,
     }),
     async run(task, tensors, report) {
       switch (task.type) {

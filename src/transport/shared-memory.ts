@@ -90,7 +90,7 @@ export function createSharedMemory(): SharedMemory {
           () => true,
           () => false,
         );
-        if (isWritten) return { fd, offset: bytes.byteOffset, release };
+        if (isWritten) return { pid: null, fd, offset: bytes.byteOffset, release };
         // Not retried for the same buffer.
         board.isRefused = true;
         release();

@@ -8,7 +8,8 @@ import { createDeferred } from "../base/deferred.ts";
 import type { WireDtype } from "../tensor/encoded.ts";
 import type { Reply, Task } from "./task.ts";
 
-export type AnswerMessage = Exclude<WorkerMessage, WorkerMessageOf<"join" | "proof" | "hello" | "unavailable" | "beat" | "credit">>;
+/** What belongs to a task. */
+export type AnswerMessage = Exclude<Extract<WorkerMessage, { task_id: string; attempt: number }>, WorkerMessageOf<"kept">>;
 
 /** What is needed to receive an answer's tensors. */
 export interface Receiving {

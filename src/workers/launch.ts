@@ -1,3 +1,5 @@
+import type { Channel, ChannelListener } from "./channels.ts";
+
 /** Starts worker processes. What is started must connect to `endpoint` as `workerId`; see the wire contract. */
 export interface WorkerLauncher {
   /**
@@ -6,6 +8,19 @@ export interface WorkerLauncher {
    */
   readonly isRemote?: boolean | undefined;
   launch(options: LaunchOptions): WorkerProcess;
+  /**
+   * For launchers that need a program of their own elsewhere. Called once by each pool: what it returns launches that pool's
+   * workers.
+   */
+  open?(openChannel: OpenChannel): OpenLauncher;
+}
+
+/** Throws an EnvironmentError where the transport cannot have more than workers. */
+export type OpenChannel = (listener: ChannelListener) => Channel;
+
+export interface OpenLauncher extends Pick<WorkerLauncher, "launch" | "isRemote"> {
+  /** Called once no worker is left. Nothing of the launcher's may be left when it resolves; never rejects. */
+  close(): Promise<void>;
 }
 
 export interface LaunchOptions {
@@ -26,6 +41,8 @@ export interface LaunchOptions {
   readonly threads: number;
   /** Where its standard output and error go. */
   readonly logPath: string;
+  /** To be called whenever it changes what the start waits for, in words: "Ray has 0 of 4 GPU free". */
+  onWaiting?(reason: string): void;
 }
 
 export interface WorkerProcess {
@@ -35,8 +52,12 @@ export interface WorkerProcess {
   readonly publicKey?: Promise<string> | undefined;
   /** Resolves once the process is gone; never rejects. */
   readonly exited: Promise<WorkerExit>;
-  /** Ends the process and its children at once, stopped ones too. Does nothing once it is gone. */
-  kill(): void;
+  /**
+   * Ends the process and its children at once, stopped ones too. Does nothing once it is gone. `isLost`: nothing has been heard
+   * of it, so its machine may be out of reach. `exited` must not wait for it then, and another machine should be preferred for
+   * the next worker.
+   */
+  kill(isLost?: boolean): void;
 }
 
 export interface WorkerExit {

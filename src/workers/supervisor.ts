@@ -2,7 +2,9 @@ import { setImmediate } from "node:timers/promises";
 import PQueue from "p-queue";
 import { ConfigError, RunFailedError, type WorkerError } from "../errors.ts";
 import { createBuffers } from "./buffers.ts";
+import { Channels } from "./channels.ts";
 import { createDeferred, type Deferred } from "../base/deferred.ts";
+import type { OpenLauncher, WorkerLauncher } from "./launch.ts";
 import { Preparations } from "./preparations.ts";
 import { schedule, type Waiter } from "./scheduler.ts";
 import { createSlot, deathsOf, type Lease, type Slot, stateOf } from "./slot.ts";
@@ -40,6 +42,9 @@ export class Supervisor {
   readonly #slots: readonly Slot[];
   readonly #workers = new Map<string, Worker>();
   readonly #preparations: Preparations;
+  /** Of the launcher's own programs. */
+  readonly #channels: Channels;
+  readonly #launcher: WorkerLauncher & Partial<OpenLauncher>;
   readonly #started = createDeferred<void>();
   /** Answers in shared memory: one is processed while the next is fetched. */
   readonly #receiving = { buffers: createBuffers(), turns: new PQueue({ concurrency: 2 }) };
@@ -52,6 +57,8 @@ export class Supervisor {
   constructor(options: SupervisorOptions, shutdown: AbortController) {
     this.#options = options;
     this.#shutdown = shutdown;
+    this.#channels = new Channels(options.transport);
+    this.#launcher = options.launcher.open?.(this.#channels.open) ?? options.launcher;
     this.#preparations = new Preparations(shutdown.signal, options.listener);
     this.#slots = Array.from({ length: options.count }, (_, index) => createSlot(index));
     this.#started.promise.catch(() => {}); // start() may never be called
@@ -63,7 +70,11 @@ export class Supervisor {
     const { transport } = this.#options;
     const readFrames = async () => {
       // Frames of a worker that has been replaced carry an id that is no longer known, and are dropped.
-      for await (const { peer, frames } of transport.receive()) this.#workers.get(peer)?.receive(...frames);
+      for await (const { peer, frames } of transport.receive()) {
+        const worker = this.#workers.get(peer);
+        if (worker) worker.receive(...frames);
+        else this.#channels.receive(peer, frames);
+      }
     };
     const abort = (error: unknown) => this.#shutdown.abort(error);
     readFrames().catch(abort);
@@ -125,6 +136,7 @@ export class Supervisor {
   async stop(graceMs: number): Promise<void> {
     for (const worker of this.#workers.values()) worker.stop(graceMs);
     await this.#upkeep;
+    await this.#launcher.close?.();
   }
 
   #rejectAll(reason: unknown): void {
@@ -155,7 +167,9 @@ export class Supervisor {
     const { listener } = this.#options;
     const id = generation === 0 ? `w${slot.index}` : `w${slot.index}.${generation}`;
     const place = { id, index: slot.index, device: this.#deviceOf(slot) };
-    const worker = new Worker(place, { ...this.#options, ...this.#receiving }, (status) => listener?.status?.(status));
+    const worker = new Worker(place, { ...this.#options, ...this.#receiving, launcher: this.#launcher }, (status) =>
+      listener?.status?.(status),
+    );
     this.#workers.set(id, worker);
     slot.worker = worker;
     slot.prepared = 0;

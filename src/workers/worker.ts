@@ -136,8 +136,8 @@ export class Worker {
       else if (message.type === "credit") {
         this.#sender.giveCredit(message.bytes);
         this.#noteProgress();
-      } else if (message.type === "join" || message.type === "proof") this.kill(`sent ${message.type} after it had joined`);
-      else this.#answer(message);
+      } else if ("attempt" in message && message.type !== "kept") this.#answer(message);
+      else this.kill(`sent ${message.type}, which is not for a worker that has joined`);
     } catch (cause) {
       this.kill(`sent an invalid message: ${(cause as Error).message}`, { cause });
     }

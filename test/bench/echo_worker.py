@@ -153,11 +153,8 @@ def main() -> None:
         options.endpoint, options.worker_id, options.parent_pid, lambda error: sys.exit(str(error)), access
     )
     connection.report("idle")
-    connection.send(
-        Hello(
-            os.getpid(), {}, {}, Device("cpu", "echo", None, None), options.threads, can_share_with(options.parent_pid)
-        )
-    )
+    device, shares = Device("cpu", "echo", None, None), can_share_with(options.parent_pid)
+    connection.send(Hello(os.getpid(), {}, {}, device, options.threads, shares, "echo", None))
     worker._serve(connection, Echo())  # pyright: ignore[reportArgumentType] - it answers as a client does
     connection.close()
     if ASKED["frames"]:

@@ -240,7 +240,8 @@ def main() -> None:
     connection.report("idle")
     shares_memory = can_share_with(options.parent_pid) and options.worker_id.startswith("w0")
     device = Device("cpu", "chaos", None, None)
-    connection.send(Hello(os.getpid(), {"torch": str(torch.__version__)}, {}, device, options.threads, shares_memory))
+    versions = {"torch": str(torch.__version__)}
+    connection.send(Hello(os.getpid(), versions, {}, device, options.threads, shares_memory, "chaos", None))
     worker._serve(connection, Task())  # pyright: ignore[reportArgumentType] - it answers as a client does
     connection.close()
 

@@ -119,6 +119,8 @@ function play(
         device: { type: "cpu", name: "cpu", capability: null, memory_bytes: null },
         threads: 1,
         shares_memory: false,
+        host: "tiny",
+        memory: null,
         ...changes,
       }),
     async next() {

@@ -109,7 +109,7 @@ def test_a_message_that_breaks_the_contract_is_refused_and_its_key_named(changes
 
 
 def chunk_map(**changes: Any) -> bytes:
-    fields = {"type": "chunk", "protocol_version": 9, "task_id": "t", "attempt": 1, "tensor": "rows", "offset": 0}
+    fields = {"type": "chunk", "protocol_version": 10, "task_id": "t", "attempt": 1, "tensor": "rows", "offset": 0}
     return msgpack.packb({**fields, **changes}) or b""
 
 
@@ -352,13 +352,14 @@ class TestSharedMemory:
         os.mkfifo(tmp_path / "pipe")
         pipe = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
         with pytest.raises(OSError, match=r"\b88\b"):
-            borrow_payload([replace(self.lent(Lender())[0], shared=Shared(pipe, 64))], os.getpid())
+            borrow_payload([replace(self.lent(Lender())[0], shared=Shared(None, pipe, 64))], os.getpid())
         os.close(pipe)
 
     def test_a_missing_or_short_file_fails_only_the_task(self):
         inbox = Inbox(os.getpid())
         rows = self.lent(Lender())[0]
-        for index, shared in enumerate((Shared(999_999, 0), Shared(rows.shared.fd if rows.shared else 0, 100))):
+        lent = rows.shared.fd if rows.shared else 0
+        for index, shared in enumerate((Shared(None, 999_999, 0), Shared(None, lent, 100))):
             task = replace(fit_message(attempt=index + 1), tensors=[replace(rows, shared=shared)])
             (failure,) = inbox.accept(task)
             assert isinstance(failure, Failure) and failure.error.message.startswith("shared memory: ")

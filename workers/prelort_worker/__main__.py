@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import traceback
+from socket import gethostname
 from typing import TYPE_CHECKING
 
 from .lifetime import die_with_parent
@@ -109,7 +110,7 @@ def _come_up(connection: "Connection", options: argparse.Namespace) -> "TaskRunn
     from .errors import InputError
     from .machine import kernel_variables, versions
     from .wire.messages import Hello, Stop, Unavailable
-    from .wire.shared_memory import can_share_with
+    from .wire.shared_memory import can_share_with, memory_domain
 
     transformers.utils.logging.disable_progress_bar()
     make_repeatable(options.threads)
@@ -124,7 +125,18 @@ def _come_up(connection: "Connection", options: argparse.Namespace) -> "TaskRunn
     connection.report("idle")
     shares_memory = options.parent_pid is not None and can_share_with(options.parent_pid)
     described = describe_device(device)
-    connection.send(Hello(os.getpid(), versions(), kernel_variables(), described, options.threads, shares_memory))
+    connection.send(
+        Hello(
+            os.getpid(),
+            versions(),
+            kernel_variables(),
+            described,
+            options.threads,
+            shares_memory,
+            gethostname(),
+            memory_domain(),
+        )
+    )
     return runner
 
 

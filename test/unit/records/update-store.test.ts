@@ -20,7 +20,7 @@ const store = (options: { isRecorded?: boolean; maxBytes?: number } = {}) =>
 
 function fitOf(clientId: string, rows: Encoded, dense = asFloat32(Float32Array.of(7, 8))): Reply<"fit"> {
   const describe = (name: "rows" | "dense", { dtype, length, bytes }: Encoded) => {
-    return { name, dtype, shape: [length], bytes: bytes.length, crc32: null, shared: { fd: 3, offset: 64 } };
+    return { name, dtype, shape: [length], bytes: bytes.length, crc32: null, shared: { pid: null, fd: 3, offset: 64 } };
   };
   const message: WorkerMessageOf<"fitted"> = {
     type: "fitted",

@@ -95,8 +95,8 @@ describe.runIf(process.platform === "linux")("shared memory", () => {
 
     test("is read completely, even several tensors of one file, and only then marked as read", async () => {
       const tensors = [
-        { from: { fd: file, offset: 1 }, into: new Uint8Array(90_000) },
-        { from: { fd: file, offset: 90_001 }, into: new Uint8Array(10_000) },
+        { from: { pid: null, fd: file, offset: 1 }, into: new Uint8Array(90_000) },
+        { from: { pid: null, fd: file, offset: 90_001 }, into: new Uint8Array(10_000) },
       ];
       const reading = borrow(tensors);
       expect(first()).toBe(0);
@@ -109,15 +109,15 @@ describe.runIf(process.platform === "linux")("shared memory", () => {
       const path = join(folder, "model.safetensors");
       writeFileSync(path, "12345");
       const fd = openSync(path, "r+");
-      await expect(borrow([{ from: { fd, offset: 0 }, into: new Uint8Array(2) }])).rejects.toThrow(RefusedError);
+      await expect(borrow([{ from: { pid: null, fd, offset: 0 }, into: new Uint8Array(2) }])).rejects.toThrow(RefusedError);
       closeSync(fd);
       expect(readFileSync(path, "utf8")).toBe("12345");
     });
 
-    test.each<readonly [string, () => { fd: number; offset: number }, RegExp]>([
-      ["a descriptor that is not open", () => ({ fd: 999_999, offset: 0 }), /fd\/999999\b/],
-      ["not a regular file", () => ({ fd: openSync("/dev/null", "r+"), offset: 0 }), /\/proc\/\d+\/fd\/\d+\b/],
-      ["a file that is too short", () => ({ fd: file, offset: 99_998 }), /\b100008\b.*\b100001\b/],
+    test.each<readonly [string, () => { pid: null; fd: number; offset: number }, RegExp]>([
+      ["a descriptor that is not open", () => ({ pid: null, fd: 999_999, offset: 0 }), /fd\/999999\b/],
+      ["not a regular file", () => ({ pid: null, fd: openSync("/dev/null", "r+"), offset: 0 }), /\/proc\/\d+\/fd\/\d+\b/],
+      ["a file that is too short", () => ({ pid: null, fd: file, offset: 99_998 }), /\b100008\b.*\b100001\b/],
     ])("is refused if it is %s", async (_, make, message) => {
       const from = make();
       const reading = borrow([{ from, into: new Uint8Array(10) }]);

@@ -31,10 +31,10 @@ function fitTask(client: string, overrides: Partial<Task<"fit">> = {}): Task<"fi
 
 describe.runIf(process.platform === "linux")("an answer with tensors in the worker's memory", () => {
   let holder: ReturnType<typeof spawn>;
-  let shared: { fd: number; offset: number };
+  let shared: { pid: null; fd: number; offset: number };
   beforeEach(async () => {
     holder = spawn("python3", ["-c", HOLDER], { stdio: ["ignore", "pipe", "inherit"] });
-    shared = { fd: Number((await once(holder.stdout as NonNullable<typeof holder.stdout>, "data"))[0]), offset: 64 };
+    shared = { pid: null, fd: Number((await once(holder.stdout as NonNullable<typeof holder.stdout>, "data"))[0]), offset: 64 };
   });
   afterEach(() => void holder.kill("SIGKILL"));
 
@@ -60,7 +60,14 @@ describe.runIf(process.platform === "linux")("an answer with tensors in the work
         }
         if (isHolder) await bothTurnsTaken.promise;
         const tensors = [
-          { name: "rows", dtype: "F32", shape: [1, 2], bytes: 8, crc32: null, shared: isHolder ? shared : { fd: own, offset: 64 } },
+          {
+            name: "rows",
+            dtype: "F32",
+            shape: [1, 2],
+            bytes: 8,
+            crc32: null,
+            shared: isHolder ? shared : { pid: null, fd: own, offset: 64 },
+          },
         ];
         worker.send({ ...fitted(fit), task_id: fit.task_id, attempt: fit.attempt, tensors });
       }
@@ -100,7 +107,14 @@ describe.runIf(process.platform === "linux")("an answer with tensors in the work
         const fd = openSync("/dev/shm", constants.O_DIRECTORY | 0o20000000 | constants.O_RDWR, 0o600);
         writeSync(fd, new Uint8Array(64 + 4 * width));
         files.push(fd);
-        const tensor = { name: "rows", dtype: "F32", shape: [1, width], bytes: 4 * width, crc32: null, shared: { fd, offset: 64 } };
+        const tensor = {
+          name: "rows",
+          dtype: "F32",
+          shape: [1, width],
+          bytes: 4 * width,
+          crc32: null,
+          shared: { pid: null, fd, offset: 64 },
+        };
         worker.send({ ...fitted(fit), task_id: fit.task_id, attempt: fit.attempt, tensors: [tensor] });
       }
     }, process.pid);

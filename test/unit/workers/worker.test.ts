@@ -175,7 +175,7 @@ describe("a task", () => {
       const worker = startSharing(async (peer) => {
         peer.hello(shares);
         const fit = await peer.expect("fit");
-        const broken = fit.tensors.map((tensor) => ({ ...tensor, shared: { fd: 999_999, offset: 0 } }));
+        const broken = fit.tensors.map((tensor) => ({ ...tensor, shared: { pid: null, fd: 999_999, offset: 0 } }));
         peer.answer(fit, { ...fitted(fit), tensors: answered ? await lend(answered) : broken });
       }, process.pid);
       await worker.ready;

@@ -9,12 +9,12 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from .validation import Count, Positive, RecordError, describe, from_map, to_map
 
-PROTOCOL_VERSION = 9
+PROTOCOL_VERSION = 10
 
 # `merged` [n, width]: components merged into the base model for this task.
 TensorName: TypeAlias = Literal["rows", "dense", "merged"]
-# What travels as tensors: also the table of clients that belongs to `prepared`.
-PartName: TypeAlias = Literal["rows", "dense", "merged", "clients"]
+# What travels as tensors: also the table of clients of `prepared`, and the bytes of `keep`.
+PartName: TypeAlias = Literal["rows", "dense", "merged", "clients", "kept"]
 # Named as in safetensors, except I8X256: see encoding.py.
 Dtype: TypeAlias = Literal["F32", "BF16", "F16", "I8X256"]
 # Of a partial sum's integers: float64, or two's complement of so many bits.
@@ -23,16 +23,18 @@ IntegerDtype: TypeAlias = Literal["F64", "I8", "I16", "I24", "I32", "I40", "I48"
 WireDtype: TypeAlias = Dtype | IntegerDtype | Literal["U8"]
 Objective: TypeAlias = Literal["none", "sum", "sampled", "stratified"]
 Examples: TypeAlias = Literal["global", "client", "train"]
-# Why a task failed: the user has to fix something; it was cancelled; the prepared data is not on this machine; anything
-# else.
-ErrorKind: TypeAlias = Literal["input", "cancelled", "unprepared", "failed"]
+# Why a task failed: the user has to fix something; it was cancelled; the prepared data is not on this machine; the
+# memory of another worker could not be read; anything else.
+ErrorKind: TypeAlias = Literal["input", "cancelled", "unprepared", "unshared", "failed"]
 SourcePart: TypeAlias = Literal["weights", "tokenizer", "config", "code"]
 
 
 @dataclass(frozen=True)
 class Shared:
-    """A file descriptor of the sender's process, and the tensor's offset in that file."""
+    """A file descriptor, and the tensor's offset in that file."""
 
+    # The process whose descriptor it is: of another worker on this machine. None: the sender's.
+    pid: Positive | None
     fd: Count
     offset: Count
 
@@ -54,6 +56,18 @@ class TableDescriptor:
     """The table of clients as a tensor of bytes: a ClientColumns as a msgpack map."""
 
     name: Literal["clients"]
+    dtype: Literal["U8"]
+    shape: list[Count]
+    bytes: Count
+    crc32: Count | None
+    shared: Shared | None
+
+
+@dataclass(frozen=True)
+class KeptDescriptor:
+    """Bytes to keep."""
+
+    name: Literal["kept"]
     dtype: Literal["U8"]
     shape: list[Count]
     bytes: Count
@@ -260,6 +274,21 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Keep:
+    """Has this worker keep bytes in a file in memory, which it lends to the workers of its machine."""
+
+    task_id: str
+    attempt: Positive
+    # Counted from 0.
+    file: Count
+    # Of the whole file: it is made, or cut, to this size.
+    size: Count
+    # Where the bytes go.
+    offset: Count
+    tensors: list[KeptDescriptor]
+
+
+@dataclass(frozen=True)
 class Cancel:
     task_id: str
     attempt: Positive
@@ -308,6 +337,23 @@ class Challenge:
 
 
 @dataclass(frozen=True)
+class Launch:
+    """To a launcher on a cluster: starts a worker, on none of the nodes in `avoid` as long as there are others."""
+
+    worker_id: str
+    device: str
+    threads: Positive
+    avoid: list[str]
+
+
+@dataclass(frozen=True)
+class Kill:
+    """To a launcher on a cluster: ends a worker at once."""
+
+    worker_id: str
+
+
+@dataclass(frozen=True)
 class Join:
     """The first message over tcp: claims the connection for this worker, which its proof then confirms."""
 
@@ -330,6 +376,10 @@ class Hello:
     device: Device
     threads: Positive
     shares_memory: bool
+    # The machine's name.
+    host: str
+    # Workers with the same value can read one another's memory; None if this one cannot share any.
+    memory: str | None
 
 
 @dataclass(frozen=True)
@@ -471,6 +521,45 @@ class Collected:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """The bytes are in this file of the worker's process."""
+
+    task_id: str
+    attempt: Positive
+    fd: Count
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Of a launcher on a cluster: the worker's process runs, and has made its key pair."""
+
+    worker_id: str
+    host: str
+    # The cluster's name for that machine.
+    node: str
+    public_key: str
+
+
+@dataclass(frozen=True)
+class Exited:
+    """Of a launcher on a cluster: the worker's process is gone, or could not be started."""
+
+    worker_id: str
+    exit_code: Count | None
+    signal: str | None
+    problem: str | None
+    # The end of its output.
+    log: str
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Of a launcher on a cluster: what its launches wait for, in words; empty if for nothing."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class LabelCounts:
     """Per label: true positives, predictions, and occurrences."""
 
@@ -524,7 +613,21 @@ class Failure:
 
 
 ControllerMessage: TypeAlias = (
-    Prepare | Load | Fit | Grant | Collect | Evaluate | Challenge | Cancel | Stop | Chunk | End | Credit
+    Prepare
+    | Load
+    | Fit
+    | Grant
+    | Collect
+    | Evaluate
+    | Keep
+    | Challenge
+    | Launch
+    | Kill
+    | Cancel
+    | Stop
+    | Chunk
+    | End
+    | Credit
 )
 WorkerMessage: TypeAlias = (
     Join
@@ -537,6 +640,10 @@ WorkerMessage: TypeAlias = (
     | Fitted
     | Collected
     | Evaluated
+    | Kept
+    | Placed
+    | Exited
+    | Waiting
     | Failure
     | Chunk
     | End
