@@ -2,7 +2,7 @@ import { z } from "zod";
 import { INTEGER_DTYPES } from "../tensor/encoded.ts";
 import { PROTOCOL_VERSION } from "./limits.ts";
 
-/* Fields that messages of both sides share. */
+/* What messages are made of. */
 
 export const count = z.number().int().nonnegative();
 export const positive = z.number().int().positive();
@@ -73,6 +73,8 @@ export const tensors = list(tensorDescriptor, 0, 3);
 export const table = list(tableDescriptor, 1, 1);
 export const keeping = list(keptDescriptor, 1, 1);
 
+export const workerId = z.string().min(1).max(200);
+
 export const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, "must be bytes").meta({ type: "bytes" });
 
 export const chunk = z.strictObject({
@@ -86,3 +88,43 @@ export const chunk = z.strictObject({
 export const end = z.strictObject({ ...task, type: z.literal("end") });
 /** Returns this many bytes of the peer's sending window. */
 export const credit = z.strictObject({ ...session, type: z.literal("credit"), bytes: positive });
+
+/** What a partial sum is a sum of: a worker adds up updates of one such basis at a time. */
+export const basis = z.strictObject({
+  round: positive,
+  /** SHA-256 of the `global.safetensors` that the round's fits start from. */
+  adapter: z.string(),
+  /** A value x counts as the integer nearest to x·weight·resolution; a power of two. */
+  resolution: z.number().positive(),
+});
+/** Identifies a model. */
+export const source = z.strictObject({
+  /** The commit that a name on the hub resolved to. */
+  commit: z.string().nullable(),
+  /** All files that affect what it computes; the code is a custom task's and what it imports from its folder. */
+  files: list(
+    z.strictObject({ part: z.enum(["weights", "tokenizer", "config", "code"]), name: z.string(), bytes: count, sha256: z.string() }),
+  ),
+});
+
+export const device = z.strictObject({
+  type: z.string(),
+  name: z.string(),
+  /** The instruction set used: torch's name for a CPU's, the compute capability of a CUDA device. */
+  capability: z.string().nullable(),
+  memory_bytes: count.nullable(),
+});
+
+export const tierSums = z.strictObject({
+  r: positive,
+  loss_sum: metric,
+  /** Number of terms in the loss. */
+  n_tokens: count,
+  n_examples: count,
+  /** sequence-classification: per label, how often it was right, predicted, and true; null for causal-lm. */
+  labels: z.strictObject({ hits: list(count), predicted: list(count), actual: list(count) }).nullable(),
+  /** Σ of the generated texts' ROUGE-L F-measure against the answers; null when nothing was generated. */
+  rouge_l_sum: metric,
+  /** The task's own metrics, summed over the examples. */
+  metrics: z.record(z.string().max(200), metric),
+});

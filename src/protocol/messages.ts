@@ -1,29 +1,32 @@
 import { z } from "zod";
-import { bytes, chunk, count, credit, dtype, end, keeping, list, metric, positive, session, table, task, tensors, text } from "./fields.ts";
+import {
+  basis,
+  bytes,
+  chunk,
+  count,
+  credit,
+  device,
+  dtype,
+  end,
+  keeping,
+  list,
+  metric,
+  positive,
+  session,
+  source,
+  table,
+  task,
+  tensors,
+  text,
+  tierSums,
+  workerId,
+} from "./fields.ts";
+import { launcherReports, launcherRequests } from "./launcher-messages.ts";
 import { dataSpec, fitSpec, loraSpec, modelSpec } from "./specs.ts";
 
 /** A derived seed, 32 lower-case hex digits; the worker derives its own streams from it by purpose. */
 const seed = z.string().regex(/^[0-9a-f]{32}$/);
-const workerId = z.string().min(1).max(200);
 const indexFile = z.strictObject({ path: z.string(), sha256: z.string() });
-/** What a partial sum is a sum of: a worker adds up updates of one such basis at a time. */
-const basis = z.strictObject({
-  round: positive,
-  /** SHA-256 of the `global.safetensors` that the round's fits start from. */
-  adapter: z.string(),
-  /** A value x counts as the integer nearest to x·weight·resolution; a power of two. */
-  resolution: z.number().positive(),
-});
-/** Identifies a model. */
-const source = z.strictObject({
-  /** The commit that a name on the hub resolved to. */
-  commit: z.string().nullable(),
-  /** All files that affect what it computes; the code is a custom task's and what it imports from its folder. */
-  files: list(
-    z.strictObject({ part: z.enum(["weights", "tokenizer", "config", "code"]), name: z.string(), bytes: count, sha256: z.string() }),
-  ),
-});
-
 export const controllerMessage = z.discriminatedUnion("type", [
   z.strictObject({ ...task, type: z.literal("prepare"), seed, model: modelSpec, lora: loraSpec, data: dataSpec, cache_dir: z.string() }),
   z.strictObject({ ...task, type: z.literal("load"), seed, model: modelSpec, lora: loraSpec, index: indexFile, cache_dir: z.string() }),
@@ -86,17 +89,7 @@ export const controllerMessage = z.discriminatedUnion("type", [
   }),
   /** Over tcp: to be answered by a connection that wants to join. */
   z.strictObject({ ...session, type: z.literal("challenge"), nonce: bytes }),
-  /** To a launcher on a cluster: starts a worker, on none of the nodes in `avoid` as long as there are others. */
-  z.strictObject({
-    ...session,
-    type: z.literal("launch"),
-    worker_id: workerId,
-    device: z.string(),
-    threads: positive,
-    avoid: list(z.string()),
-  }),
-  /** To a launcher on a cluster: ends a worker at once. Nothing happens if it is gone. */
-  z.strictObject({ ...session, type: z.literal("kill"), worker_id: workerId }),
+  ...launcherRequests,
   z.strictObject({ ...task, type: z.literal("cancel") }),
   z.strictObject({ ...session, type: z.literal("stop") }),
   chunk,
@@ -104,28 +97,6 @@ export const controllerMessage = z.discriminatedUnion("type", [
   credit,
 ]);
 export type ControllerMessage = z.infer<typeof controllerMessage>;
-
-const device = z.strictObject({
-  type: z.string(),
-  name: z.string(),
-  /** The instruction set used: torch's name for a CPU's, the compute capability of a CUDA device. */
-  capability: z.string().nullable(),
-  memory_bytes: count.nullable(),
-});
-
-const tierSums = z.strictObject({
-  r: positive,
-  loss_sum: metric,
-  /** Number of terms in the loss. */
-  n_tokens: count,
-  n_examples: count,
-  /** sequence-classification: per label, how often it was right, predicted, and true; null for causal-lm. */
-  labels: z.strictObject({ hits: list(count), predicted: list(count), actual: list(count) }).nullable(),
-  /** Σ of the generated texts' ROUGE-L F-measure against the answers; null when nothing was generated. */
-  rouge_l_sum: metric,
-  /** The task's own metrics, summed over the examples. */
-  metrics: z.record(z.string().max(200), metric),
-});
 
 /**
  * Why a task failed: the user has to fix something; it was cancelled; the prepared data is not on this machine; the memory of
@@ -229,28 +200,7 @@ export const workerMessage = z.discriminatedUnion("type", [
   }),
   /** The bytes are in this file of the worker's process. */
   z.strictObject({ ...task, type: z.literal("kept"), fd: count }),
-  /** Of a launcher on a cluster: the worker's process runs, and has made its key pair. */
-  z.strictObject({
-    ...session,
-    type: z.literal("placed"),
-    worker_id: workerId,
-    host: z.string().max(255),
-    /** The cluster's name for that machine. */
-    node: z.string().max(255),
-    public_key: z.string().max(200),
-  }),
-  /** Of a launcher on a cluster: the worker's process is gone, or could not be started; `log` is the end of its output. */
-  z.strictObject({
-    ...session,
-    type: z.literal("exited"),
-    worker_id: workerId,
-    exit_code: count.nullable(),
-    signal: z.string().max(50).nullable(),
-    problem: text.nullable(),
-    log: text,
-  }),
-  /** Of a launcher on a cluster: what its launches wait for, in words; empty if for nothing. */
-  z.strictObject({ ...session, type: z.literal("waiting"), reason: text }),
+  ...launcherReports,
   z.strictObject({
     ...task,
     type: z.literal("evaluated"),

@@ -14,19 +14,14 @@ import {
 } from "node:fs";
 import { promisify } from "node:util";
 import { RefusedError } from "../errors.ts";
-import type { Borrow, Lend } from "../protocol/tensor-chunks.ts";
+import type { Borrow } from "../protocol/tensor-chunks.ts";
+import { createLender, type Lender, type MemoryFile } from "./lender.ts";
 
 /*
  * Memory that processes of one user on one machine share: unnamed files in tmpfs, which the other process opens through
  * /proc by the owner's pid and descriptor. The kernel frees a file when the last process that holds it ends, in whatever
  * way. Only Linux has all of this.
  */
-
-export interface SharedMemory {
-  /** The bytes of a buffer are written once, however many views of it are lent: they must not change. */
-  readonly lend: Lend;
-  close(): Promise<void>;
-}
 
 const TMPFS = "/dev/shm";
 /** `constants` lacks O_TMPFILE, which is O_DIRECTORY and this bit on every Linux. */
@@ -41,90 +36,19 @@ const FEW_BYTES = 65536;
 const writeSome = promisify(write);
 const readSome = promisify(read);
 
-/** A file with parts of one buffer, each at its offset in the buffer. */
-interface Board {
-  readonly fd: number;
-  readonly buffer: ArrayBufferLike;
-  parts: readonly { readonly from: number; readonly to: number; readonly written: Promise<void> }[];
-  users: number;
-  /** Whether there was no room for it. */
-  isRefused: boolean;
+/** Lends memory of this process to others. */
+export function createSharedMemory(): Lender {
+  return createLender({ pid: null, open: openFile });
 }
 
-export function createSharedMemory(): SharedMemory {
-  let boards: readonly Board[] = [];
-  let isClosed = false;
-
-  function boardOf(buffer: ArrayBufferLike): Board {
-    const known = boards.find((board) => board.buffer === buffer);
-    if (known) return known;
-    // A new buffer replaces those that nobody reads. One of their files is overwritten: its memory is already allocated.
-    const [idle, ...others] = boards.filter(({ users }) => users === 0);
-    for (const { fd } of others) closeSync(fd);
-    boards = boards.filter(({ users }) => users > 0);
-    const fd = idle?.fd ?? openSync(TMPFS, O_TMPFILE | constants.O_RDWR, 0o600);
-    const board: Board = { fd, buffer, parts: [], users: 0, isRefused: false };
-    boards = [...boards, board];
-    return board;
-  }
-
-  function put(board: Board, bytes: Uint8Array): Promise<void> {
-    const [from, to] = [bytes.byteOffset, bytes.byteOffset + bytes.byteLength];
-    const known = board.parts.find((part) => part.from <= from && part.to >= to);
-    if (known) return known.written;
-    const written = writeAll(board.fd, bytes, from);
-    board.parts = [...board.parts, { from, to, written }];
-    return written;
-  }
-
+function openFile(): MemoryFile {
+  const fd = openSync(TMPFS, O_TMPFILE | constants.O_RDWR, 0o600);
   return {
-    async lend(bytes) {
-      if (isClosed) return undefined;
-      let board: Board | undefined;
-      try {
-        board = boardOf(bytes.buffer);
-        if (board.isRefused) return undefined;
-        const { fd } = board;
-        const release = hold(board);
-        const isWritten = await put(board, bytes).then(
-          () => true,
-          () => false,
-        );
-        if (isWritten) return { pid: null, fd, offset: bytes.byteOffset, release };
-        // Not retried for the same buffer.
-        board.isRefused = true;
-        release();
-        return undefined;
-      } catch {
-        if (board) board.isRefused = true;
-        return undefined;
-      }
-    },
-    async close() {
-      isClosed = true;
-      await Promise.allSettled(boards.flatMap(({ parts }) => parts.map(({ written }) => written)));
-      for (const { fd } of boards) closeSync(fd);
-      boards = [];
-    },
+    fd: () => fd,
+    write: (bytes, offset) => writeAll(fd, bytes, offset),
+    empty: () => ftruncateSync(fd),
+    close: () => closeSync(fd),
   };
-}
-
-function hold(board: Board): () => void {
-  let isHeld = true;
-  board.users++;
-  return () => {
-    if (!isHeld) return;
-    isHeld = false;
-    board.users--;
-    if (board.isRefused) giveRoomBack(board);
-  };
-}
-
-/** A buffer that did not fit must not take up room. Its parts that were lent remain until the last is released. */
-function giveRoomBack(board: Board): void {
-  if (board.users > 0) return;
-  board.parts = [];
-  ftruncateSync(board.fd);
 }
 
 /** Whether a process has ended, even if it is still a zombie. */

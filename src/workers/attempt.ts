@@ -164,6 +164,9 @@ export class Attempt {
 /** The worker lacks what a task before this one makes on its machine. */
 export class UnpreparedError extends WorkerError {}
 
+/** The worker could not read what another worker of its machine lent it: a fault of neither the task nor the client. */
+export class UnsharedError extends WorkerError {}
+
 function reported({ error }: WorkerMessageOf<"failure">, task: Task, workerId: string): Error {
   if (error.kind === "cancelled") return new InterruptedError(`${task.id} was cancelled on worker ${workerId}`);
   // Errors that the user has to fix become problems of the config; others carry their traceback.
@@ -173,6 +176,7 @@ function reported({ error }: WorkerMessageOf<"failure">, task: Task, workerId: s
     const pathOf = (option: string) => formatPath(parsePath(option), "camelCase");
     return new ConfigError(found.map(({ option, message }) => ({ path: pathOf(option ?? SECTIONS[task.request.type]), message })));
   }
+  if (error.kind === "unshared") return new UnsharedError(`${task.id} failed: ${error.message}`, { workerId });
   if (error.kind === "unprepared") return new UnpreparedError(`${task.id} failed: ${error.message}`, { workerId });
   return new WorkerError(`${task.id} failed: ${error.message}`, { workerId, traceback: error.traceback });
 }

@@ -1,7 +1,7 @@
 import { RefusedError } from "../errors.ts";
 import { createDeferred, type Deferred } from "../base/deferred.ts";
 
-/** The bytes that may still be sent to one peer. For a single sender, who waits until there are enough. */
+/** The bytes that may still be sent to one peer. Senders wait until there are enough, in the order in which they ask. */
 export interface Credit {
   take(bytes: number): Promise<void>;
   /** Throws a RefusedError when more comes back than was taken. */
@@ -13,24 +13,31 @@ export interface Credit {
 export function createCredit(limit: number): Credit {
   let available = limit;
   let closed: Error | undefined;
-  let waiter: { readonly bytes: number; readonly granted: Deferred<void> } | undefined;
+  let waiters: readonly { readonly bytes: number; readonly granted: Deferred<void> }[] = [];
   return {
     async take(bytes) {
       if (closed) throw closed;
-      if (available < bytes) {
-        waiter = { bytes, granted: createDeferred() };
-        await waiter.granted.promise;
+      if (available >= bytes && waiters.length === 0) {
+        available -= bytes;
+        return;
       }
-      available -= bytes;
+      const granted = createDeferred<void>();
+      waiters = [...waiters, { bytes, granted }];
+      await granted.promise;
     },
     give(bytes) {
       if (available + bytes > limit) throw new RefusedError("credit", `at most the ${limit - available} bytes under way`, `${bytes}`);
       available += bytes;
-      if (waiter && available >= waiter.bytes) waiter.granted.resolve();
+      for (const waiter of waiters) {
+        if (available < waiter.bytes) break;
+        available -= waiter.bytes;
+        waiters = waiters.filter((other) => other !== waiter);
+        waiter.granted.resolve();
+      }
     },
     close(error) {
       closed ??= error;
-      waiter?.granted.reject(closed);
+      for (const { granted } of waiters) granted.reject(closed);
     },
   };
 }

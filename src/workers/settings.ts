@@ -1,4 +1,4 @@
-import type { SharedMemory } from "../transport/shared-memory.ts";
+import type { Lender } from "../transport/lender.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { WorkerLauncher } from "./launch.ts";
 import type { Timeouts } from "./watchdog.ts";
@@ -8,7 +8,7 @@ export interface WorkerSettings extends Timeouts {
   readonly launcher: WorkerLauncher;
   readonly transport: Transport;
   /** For tensors to workers on this machine. */
-  readonly memory: SharedMemory;
+  readonly memory: Lender;
   readonly threads: number;
   readonly logFolder: string;
 }

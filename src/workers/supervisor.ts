@@ -3,11 +3,12 @@ import PQueue from "p-queue";
 import { ConfigError, RunFailedError, type WorkerError } from "../errors.ts";
 import { createBuffers } from "./buffers.ts";
 import { Channels } from "./channels.ts";
-import { createDeferred, type Deferred } from "../base/deferred.ts";
+import { createDeferred } from "../base/deferred.ts";
+import { Hosts } from "./hosts.ts";
 import type { OpenLauncher, WorkerLauncher } from "./launch.ts";
+import { Leasing, type Wanted } from "./leasing.ts";
 import { Preparations } from "./preparations.ts";
-import { schedule, type Waiter } from "./scheduler.ts";
-import { createSlot, deathsOf, type Lease, type Slot, stateOf } from "./slot.ts";
+import { createSlot, deathsOf, type Lease, type Slot } from "./slot.ts";
 import type { PoolListener, Reply, Task } from "./task.ts";
 import { isServing } from "./task.ts";
 import { Worker } from "./worker.ts";
@@ -18,17 +19,6 @@ export interface SupervisorOptions extends WorkerSettings {
   readonly devices: readonly string[];
   readonly count: number;
   readonly listener?: PoolListener;
-}
-
-/** What a task requires of the worker that it waits for. */
-export interface Wanted {
-  /** The highest is served first. */
-  readonly priority: number;
-  /** Not used while another slot is up. */
-  readonly avoid: Slot | undefined;
-  /** The task has the worker to itself, so that a crash can be attributed to it. */
-  readonly exclusive: boolean;
-  readonly signal?: AbortSignal | undefined;
 }
 
 /** A slot is disabled after this many crashes in a row, outside tasks or in different ones: its device is at fault. */
@@ -46,12 +36,11 @@ export class Supervisor {
   readonly #channels: Channels;
   readonly #launcher: WorkerLauncher & Partial<OpenLauncher>;
   readonly #started = createDeferred<void>();
-  /** Answers in shared memory: one is processed while the next is fetched. */
-  readonly #receiving = { buffers: createBuffers(), turns: new PQueue({ concurrency: 2 }) };
-  #waiters: readonly (Waiter & { readonly lease: Deferred<Lease> })[] = [];
+  /** What all workers have in common. Answers in shared memory: one is processed while the next is fetched. */
+  readonly #receiving = { buffers: createBuffers(), turns: new PQueue({ concurrency: 2 }), hosts: new Hosts() };
+  readonly #leasing: Leasing;
   #upkeep: Promise<unknown> = Promise.resolve();
   #hasBeenUp = false;
-  #isDispatchDue = false;
   #disabledSlots = 0;
 
   constructor(options: SupervisorOptions, shutdown: AbortController) {
@@ -61,6 +50,7 @@ export class Supervisor {
     this.#launcher = options.launcher.open?.(this.#channels.open) ?? options.launcher;
     this.#preparations = new Preparations(shutdown.signal, options.listener);
     this.#slots = Array.from({ length: options.count }, (_, index) => createSlot(index));
+    this.#leasing = new Leasing(this.#slots, () => this.#preparations.count, shutdown.signal);
     this.#started.promise.catch(() => {}); // start() may never be called
     shutdown.signal.addEventListener("abort", () => this.#rejectAll(shutdown.signal.reason));
   }
@@ -82,18 +72,9 @@ export class Supervisor {
     return this.#started.promise;
   }
 
-  /** Waits for a worker, which is leased until `release`. scheduler.ts decides which. */
-  acquire({ priority, avoid, exclusive, signal }: Wanted): Promise<Lease> {
-    const lease = createDeferred<Lease>();
-    const leave = () => {
-      this.#waiters = this.#waiters.filter((waiter) => waiter.lease !== lease);
-      lease.reject(signal?.reason);
-    };
-    if (this.#shutdown.signal.aborted) lease.reject(this.#shutdown.signal.reason);
-    else this.#waiters = [...this.#waiters, { priority, avoid: avoid?.index, exclusive, lease }];
-    signal?.addEventListener("abort", leave, { once: true });
-    this.#dispatchSoon();
-    return lease.promise.finally(() => signal?.removeEventListener("abort", leave));
+  /** Waits for a worker, which is leased until `release`. */
+  acquire(wanted: Wanted): Promise<Lease> {
+    return this.#leasing.acquire(wanted);
   }
 
   /** `failed`: id of the task, if it failed for whatever reason. */
@@ -108,7 +89,7 @@ export class Supervisor {
     if (slot.worker !== worker || !isAlive) return;
     slot.leases--;
     if (slot.leases === 0) void this.#settle(lease);
-    else this.#dispatchSoon();
+    else this.#leasing.dispatchSoon();
   }
 
   /** Has every worker, present or restarted, do this before any other task. Resolves with the first reply. */
@@ -142,8 +123,6 @@ export class Supervisor {
   #rejectAll(reason: unknown): void {
     this.#started.reject(reason);
     this.#preparations.reject(reason);
-    for (const { lease } of this.#waiters) lease.reject(reason);
-    this.#waiters = [];
   }
 
   async #keepUp(slot: Slot): Promise<void> {
@@ -197,7 +176,7 @@ export class Supervisor {
     else if (!this.#hasBeenUp && error.details.signal === undefined && !this.#options.launcher.isRemote)
       this.#shutdown.abort(problem ?? error);
     else if (deathsOf(slot) >= MAX_DEATHS) this.#disable(slot, id, error);
-    this.#dispatchSoon();
+    this.#leasing.dispatchSoon();
     return true;
   }
 
@@ -227,31 +206,6 @@ export class Supervisor {
     if (!isServing(worker.status())) return;
     slot.isUp = true;
     this.#started.resolve();
-    this.#dispatchSoon();
-  }
-
-  /** Leases workers to waiters, once everyone who asks in this turn has done so. */
-  #dispatchSoon(): void {
-    if (this.#isDispatchDue) return;
-    this.#isDispatchDue = true;
-    queueMicrotask(() => {
-      this.#isDispatchDue = false;
-      this.#dispatch();
-    });
-  }
-
-  #dispatch(): void {
-    const waiters = this.#waiters;
-    const states = this.#slots.map((slot) => stateOf(slot, this.#preparations.count));
-    const assignments = schedule(states, waiters);
-    const served = new Set(assignments.map(({ waiter }) => waiter));
-    this.#waiters = waiters.filter((_, index) => !served.has(index));
-    for (const assignment of assignments) {
-      const [slot, waiter] = [this.#slots[assignment.slot], waiters[assignment.waiter]];
-      if (!slot?.worker || !waiter) continue;
-      slot.leases++;
-      slot.isExclusive = waiter.exclusive;
-      waiter.lease.resolve({ slot, worker: slot.worker });
-    }
+    this.#leasing.dispatchSoon();
   }
 }

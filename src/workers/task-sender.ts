@@ -1,9 +1,8 @@
 import type { Adapter } from "../adapter/adapter.ts";
-import { describeTensors, lendTensors, splitTensors } from "../protocol/tensor-chunks.ts";
+import { describeTensors, type Lend, lendTensors, type LentTensors, splitTensors } from "../protocol/tensor-chunks.ts";
 import type { ControllerMessage } from "../protocol/messages.ts";
-import { CREDIT_BYTES, type PROTOCOL_VERSION, SESSION } from "../protocol/limits.ts";
-import type { SharedMemory } from "../transport/shared-memory.ts";
-import { createCredit } from "./credit.ts";
+import { type PROTOCOL_VERSION, SESSION } from "../protocol/limits.ts";
+import type { Credit } from "./credit.ts";
 import type { Task } from "./task.ts";
 
 interface Envelope {
@@ -12,17 +11,26 @@ interface Envelope {
   readonly attempt: number;
 }
 
+/** Called when a task's turn has come. */
+export interface Turn {
+  isWanted(): boolean;
+  /** Puts tensors where the worker can read them; undefined: they are sent. */
+  lend(): Lend | undefined;
+  /** It is about to be sent. Returns whether it is still wanted. */
+  begin(): boolean;
+}
+
 /** Sends tasks to one worker, each whole before the next, and never more bytes than the worker has given credit for. */
 export class TaskSender {
   readonly #send: (message: ControllerMessage) => Promise<void>;
-  readonly #memory: SharedMemory;
-  readonly #credit = createCredit(CREDIT_BYTES);
+  readonly #credit: Credit;
   #last: Promise<unknown> = Promise.resolve();
   #current: string | undefined;
+  #isLending = false;
 
-  constructor(send: (message: ControllerMessage) => Promise<void>, memory: SharedMemory) {
+  constructor(send: (message: ControllerMessage) => Promise<void>, credit: Credit) {
     this.#send = send;
-    this.#memory = memory;
+    this.#credit = credit;
   }
 
   /** The task that is being sent: the worker must receive it whole, even if it has already answered. */
@@ -30,14 +38,24 @@ export class TaskSender {
     return this.#current;
   }
 
-  /**
-   * Sends a task after earlier ones. `begin` is called when its turn comes and returns whether it is still wanted and whether
-   * the worker shares memory with this process. Resolves with a function to call once the worker no longer reads the task.
-   */
-  send(task: Task, attempt: number, begin: () => { readonly isWanted: boolean; readonly sharesMemory: boolean }): Promise<() => void> {
+  /** The next task's tensors are being put where the worker can read them. */
+  get isLending(): boolean {
+    return this.#isLending;
+  }
+
+  /** Sends a task after earlier ones. Resolves with a function to call once the worker no longer reads the task. */
+  send(task: Task, attempt: number, turn: Turn): Promise<() => void> {
     const sending = this.#last.then(async () => {
-      const { isWanted, sharesMemory } = begin();
-      return isWanted ? this.#sendTask(task, attempt, sharesMemory) : () => {};
+      const lent = turn.isWanted() ? await this.#lend(task, turn.lend()) : undefined;
+      const release = lent?.release ?? (() => {});
+      try {
+        if (turn.begin()) await this.#sendTask(task, attempt, lent);
+        else release();
+      } catch (error) {
+        release();
+        throw error;
+      }
+      return release;
     });
     this.#last = sending.catch(() => {});
     return sending;
@@ -50,17 +68,18 @@ export class TaskSender {
     return sending;
   }
 
-  giveCredit(bytes: number): void {
-    this.#credit.give(bytes);
+  async #lend({ payload }: Task, lend: Lend | undefined): Promise<LentTensors | undefined> {
+    if (!payload || !lend) return undefined;
+    this.#isLending = true;
+    try {
+      return await lendTensors(payload, lend);
+    } finally {
+      this.#isLending = false;
+    }
   }
 
-  close(reason: Error): void {
-    this.#credit.close(reason);
-  }
-
-  async #sendTask({ id: task_id, request, payload }: Task, attempt: number, sharesMemory: boolean): Promise<() => void> {
+  async #sendTask({ id: task_id, request, payload }: Task, attempt: number, lent: LentTensors | undefined): Promise<void> {
     const envelope: Envelope = { ...SESSION, task_id, attempt };
-    const lent = payload && sharesMemory ? await lendTensors(payload, this.#memory.lend) : undefined;
     try {
       this.#current = task_id;
       if (request.type === "fit" || request.type === "evaluate") {
@@ -68,13 +87,9 @@ export class TaskSender {
         await this.#send({ ...envelope, ...request, tensors: [...tensors] });
         if (payload && !lent) await this.#sendTensors(payload, envelope);
       } else await this.#send({ ...envelope, ...request });
-    } catch (error) {
-      lent?.release();
-      throw error;
     } finally {
       this.#current = undefined;
     }
-    return lent?.release ?? (() => {});
   }
 
   async #sendTensors(payload: Adapter, envelope: Envelope): Promise<void> {

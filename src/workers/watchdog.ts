@@ -12,7 +12,8 @@ export interface Timeouts {
 
 /** What to do about a worker that is late. */
 export interface Watched {
-  kill(problem: string): void;
+  /** `isLost`: nothing has been heard of it. */
+  kill(problem: string, options?: { readonly isLost: boolean }): void;
   /** The task in which progress is expected, if any. */
   awaited(): string | undefined;
   /** Whether it has delivered everything it was asked for, and only this process has to act. */
@@ -30,7 +31,7 @@ export interface Watchdog {
 
 export function createWatchdog({ startTimeoutMs, beatTimeoutMs, taskTimeoutMs }: Timeouts, worker: Watched): Watchdog {
   const start = createDeadline(startTimeoutMs, () => worker.kill(`did not say hello within ${seconds(startTimeoutMs)} of its start`));
-  const beat = createDeadline(beatTimeoutMs, () => worker.kill(`sent no heartbeat for ${seconds(beatTimeoutMs)}`));
+  const beat = createDeadline(beatTimeoutMs, () => worker.kill(`sent no heartbeat for ${seconds(beatTimeoutMs)}`, { isLost: true }));
   const task = createDeadline(taskTimeoutMs, () => {
     const awaited = worker.awaited();
     if (awaited === undefined) return;

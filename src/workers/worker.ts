@@ -1,29 +1,35 @@
 import { join } from "node:path";
 import { InterruptedError, RefusedError, type WorkerError } from "../errors.ts";
-import type { Borrow } from "../protocol/tensor-chunks.ts";
 import { decodeWorkerMessage, encode, type Frames } from "../protocol/codec.ts";
 import type { ControllerMessage, WorkerMessage, WorkerMessageOf } from "../protocol/messages.ts";
-import { borrowFromProcess, canShareWith } from "../transport/shared-memory.ts";
-import type { Door, Transport } from "../transport/transport.ts";
+import type { Door } from "../transport/transport.ts";
 import { admit, startingStatus } from "./admission.ts";
-import { type AnswerMessage, Attempt, type Receiving } from "./attempt.ts";
+import { type AnswerMessage, Attempt, type Receiving, UnsharedError } from "./attempt.ts";
+import { Cancellations } from "./cancellations.ts";
+import { createCredit } from "./credit.ts";
 import { createDeferred } from "../base/deferred.ts";
 import { describeExit, endError, type FatalProblem } from "./exit.ts";
+import type { Hosts } from "./hosts.ts";
 import { createInFlight } from "./in-flight.ts";
+import { Keeper } from "./keeper.ts";
 import type { WorkerExit, WorkerProcess } from "./launch.ts";
 import { describeHello, deviceError } from "./hello.ts";
 import { isServing, type Reply, type Task, type WorkerHello, type WorkerState, type WorkerStatus } from "./task.ts";
 import type { Place, WorkerSettings } from "./settings.ts";
-import { SESSION } from "../protocol/limits.ts";
+import { CREDIT_BYTES, SESSION } from "../protocol/limits.ts";
+import { NOTHING_SHARED, shareWith, type Sharing } from "./sharing.ts";
 import { TaskSender } from "./task-sender.ts";
+import { StatusBoard } from "./status-board.ts";
 import { createWatchdog, type Watchdog } from "./watchdog.ts";
+
+/** What a worker has to do with. */
+type Surroundings = WorkerSettings & Omit<Receiving, "borrow"> & { readonly hosts: Hosts };
 
 /** One worker process, from its launch to its end: starting → ready → busy → ready … → stopping → stopped | failed. */
 export class Worker {
   readonly id: string;
-  readonly #receiving: Omit<Receiving, "borrow">;
-  readonly #logPath: string;
-  readonly #transport: Transport;
+  readonly #settings: Surroundings;
+  readonly #logPath = () => join(this.#settings.logFolder, `${this.id}.log`);
   readonly #door: Door;
   readonly #process: WorkerProcess;
   readonly #watchdog: Watchdog;
@@ -32,56 +38,56 @@ export class Worker {
   readonly #ready = createDeferred<WorkerHello>();
   /** Rejects, with the error of `ended`, if the worker never says hello. */
   readonly ready: Promise<WorkerHello> = this.#ready.promise;
-  /** Attempts that have not been sent yet. */
-  readonly #unsent = new Set<Attempt>();
-  /** Attempts that the worker was asked to drop. */
-  readonly #cancelled = new Set<Attempt>();
-  /** Reads the memory that the worker's process shares with this one, if it does. */
-  #borrow: Borrow | undefined;
+  readonly #cancellations: Cancellations;
+  readonly #credit = createCredit(CREDIT_BYTES);
+  readonly #keeper: Keeper;
+  #sharing: Sharing = NOTHING_SHARED;
   /** Why it was killed. */
   #fatal: FatalProblem | undefined;
   #grace: NodeJS.Timeout | undefined;
-  readonly #onStatus: (status: WorkerStatus) => void;
-  #status: WorkerStatus;
+  readonly #board: StatusBoard;
   /** Resolves with the reason once the process is gone; undefined if it was asked to stop. Never rejects. */
   readonly ended: Promise<WorkerError | undefined>;
   /** Resolves once it has answered the tasks that it has now, or is gone. */
   readonly idle = () => Promise.allSettled(this.#inFlight.all().map(({ reply }) => reply));
 
   /** Launches it. Calls `onStatus` on every change. */
-  constructor(place: Place, settings: WorkerSettings & Omit<Receiving, "borrow">, onStatus: (status: WorkerStatus) => void) {
-    const { launcher, transport, memory, threads, logFolder, beatTimeoutMs } = settings;
+  constructor(place: Place, settings: Surroundings, onStatus: (status: WorkerStatus) => void) {
+    const { launcher, transport, threads, beatTimeoutMs } = settings;
     this.id = place.id;
-    this.#receiving = settings;
-    this.#transport = transport;
-    this.#logPath = join(logFolder, `${this.id}.log`);
-    this.#onStatus = onStatus;
-    this.#status = startingStatus(this.id, launcher);
-    this.#sender = new TaskSender((message) => this.#send(message), memory);
+    this.#settings = settings;
+    this.#board = new StatusBoard(startingStatus(this.id, launcher), onStatus);
+    this.#sender = new TaskSender(this.#send, this.#credit);
+    this.#keeper = new Keeper(this.id, this.#send, this.#credit);
     this.#watchdog = createWatchdog(settings, {
-      kill: (problem) => this.kill(problem),
-      awaited: () => this.#status.taskId ?? this.#sender.current,
-      isDelivered: () => this.#sender.current === undefined && this.#inFlight.all().every((attempt) => attempt.isDelivered()),
+      kill: (problem, options) => this.kill(problem, options),
+      awaited: () => this.#board.now.taskId ?? this.#sending(),
+      // What is put into the memory of its machine, for it to read, is another worker's to receive.
+      isDelivered: () =>
+        this.#sending() === undefined && (this.#sender.isLending || this.#inFlight.all().every((attempt) => attempt.isDelivered())),
     });
+    this.#cancellations = new Cancellations(this.id, this.#watchdog.cancel, ({ taskId: task_id, number }) =>
+      this.tell({ ...SESSION, type: "cancel", task_id, attempt: number }),
+    );
     this.#door = transport.open(this.id);
     const { endpoint, serverKey } = this.#door;
-    const lease = beatTimeoutMs / 1000;
-    this.#process = launcher.launch({ ...place, workerId: this.id, endpoint, serverKey, lease, threads, logPath: this.#logPath });
+    const told = { workerId: this.id, endpoint, serverKey, lease: beatTimeoutMs / 1000, threads, logPath: this.#logPath() };
+    this.#process = launcher.launch({ ...place, ...told });
     this.ended = this.#process.exited.then((exit) => this.#end(exit));
     // `ended` reports a failed start as well.
     this.#ready.promise.catch(() => {});
     if (!launcher.isRemote) this.#watchdog.start.restart();
-    onStatus(this.#status);
+    onStatus(this.status());
     if (serverKey !== undefined) void admit(this.#process, this.#door, this, this.#watchdog.start);
   }
 
   status(): WorkerStatus {
-    return this.#status;
+    return this.#board.now;
   }
 
   /** Whether it was asked to drop a task and has not done so yet. */
   isCancelling(): boolean {
-    return this.#cancelled.size > 0;
+    return this.#cancellations.isPending;
   }
 
   /**
@@ -89,16 +95,17 @@ export class Worker {
    * first. Resolves with undefined if the worker ended before it began the task.
    */
   async run(task: Task, number: number): Promise<Reply | undefined> {
-    if (!isServing(this.#status)) return undefined;
-    const attempt = new Attempt(task, number, this.id, { ...this.#receiving, borrow: this.#borrow });
+    if (!isServing(this.#board.now)) return undefined;
+    const attempt = new Attempt(task, number, this.id, { ...this.#settings, borrow: this.#sharing.borrow });
     this.#inFlight.add(attempt);
-    this.#unsent.add(attempt);
+    this.#cancellations.add(attempt);
     this.#follow();
     const answered = attempt.reply.finally(() => this.#forget(attempt));
     const sent = this.#sender
-      .send(task, number, () => {
-        this.#unsent.delete(attempt);
-        return { isWanted: !attempt.isOver(), sharesMemory: this.#borrow !== undefined };
+      .send(task, number, {
+        isWanted: () => !attempt.isOver(),
+        lend: () => this.#sharing.lend,
+        begin: () => this.#cancellations.begin(attempt),
       })
       .catch((cause: unknown) => {
         // A peer that is no longer connected is dying: its exit or its missing heartbeats will give the reason.
@@ -107,26 +114,22 @@ export class Worker {
     // Even if the answer came early, as a failure may: a task is sent whole before the next one.
     const [reply] = await Promise.allSettled([answered, sent]);
     (await sent)?.();
-    if (reply.status === "rejected") throw reply.reason;
-    return reply.value;
+    if (reply.status === "fulfilled") return reply.value;
+    if (!(reply.reason instanceof UnsharedError)) throw reply.reason;
+    this.#sharing.refuse();
+    return undefined;
   }
 
   /** Asks it to drop this task, or all it has. It is killed if that takes as long as a missed heartbeat. */
   cancel(taskId?: string): void {
-    for (const attempt of this.#inFlight.all().filter((given) => taskId === undefined || given.taskId === taskId)) {
-      if (this.#unsent.has(attempt)) {
-        attempt.fail(new InterruptedError(`${attempt.taskId} was cancelled before it was sent to worker ${this.id}`));
-        continue;
-      }
-      this.tell({ ...SESSION, type: "cancel", task_id: attempt.taskId, attempt: attempt.number });
-      if (this.#cancelled.size === 0) this.#watchdog.cancel.restart();
-      this.#cancelled.add(attempt);
+    for (const attempt of this.#inFlight.all()) {
+      if (taskId === undefined || attempt.taskId === taskId) this.#cancellations.cancel(attempt);
     }
   }
 
   /** Handles a message from the worker. */
   receive(...frames: Frames): void {
-    if (this.#status.state === "failed" || this.#status.state === "stopped") return;
+    if (this.#board.now.state === "failed" || this.#board.now.state === "stopped") return;
     this.#watchdog.beat.restart();
     try {
       const message: WorkerMessage = decodeWorkerMessage(...frames);
@@ -134,9 +137,10 @@ export class Worker {
       else if (message.type === "unavailable") this.kill(`cannot take tasks: ${message.message}`, { cause: deviceError(message) });
       else if (message.type === "beat") this.#beat(message);
       else if (message.type === "credit") {
-        this.#sender.giveCredit(message.bytes);
+        this.#credit.give(message.bytes);
         this.#noteProgress();
-      } else if ("attempt" in message && message.type !== "kept") this.#answer(message);
+      } else if (this.#keeper.take(message)) this.#noteProgress();
+      else if ("attempt" in message && message.type !== "kept") this.#answer(message);
       else this.kill(`sent ${message.type}, which is not for a worker that has joined`);
     } catch (cause) {
       this.kill(`sent an invalid message: ${(cause as Error).message}`, { cause });
@@ -145,7 +149,7 @@ export class Worker {
 
   /** Asks the process to end, and kills it if it has not after the grace. May be called again with another grace. */
   stop(graceMs: number): void {
-    const { state } = this.#status;
+    const { state } = this.#board.now;
     if (state === "stopped" || state === "failed") return;
     clearTimeout(this.#grace);
     // A worker that has not said hello has nothing to finish, and may not be connected yet.
@@ -158,35 +162,35 @@ export class Worker {
   }
 
   /** Ends the process at once, for this reason. */
-  kill(problem: string, options?: ErrorOptions): void {
-    if (this.#status.state === "stopped" || this.#status.state === "failed") return;
+  kill(problem: string, { isLost, ...options }: ErrorOptions & { readonly isLost?: boolean } = {}): void {
+    if (this.#board.now.state === "stopped" || this.#board.now.state === "failed") return;
     this.#fatal ??= { problem, options };
-    if (this.#status.state !== "stopping") this.#enter("failed", problem);
-    this.#process.kill();
+    if (this.#board.now.state !== "stopping") this.#enter("failed", problem);
+    this.#process.kill(isLost);
   }
 
   async #end(exit: WorkerExit): Promise<WorkerError | undefined> {
     this.#door.close();
-    const isStopped = this.#status.state === "stopping";
-    const problem = this.#fatal?.problem ?? describeExit(exit, this.#status);
+    const isStopped = this.#board.now.state === "stopping";
+    const problem = this.#fatal?.problem ?? describeExit(exit, this.#board.now);
     this.#watchdog.clear();
     clearTimeout(this.#grace);
     this.#enter(isStopped ? "stopped" : "failed", isStopped ? "stopped" : problem);
     const isUncertain = !this.#inFlight.isCertain();
-    const error = await endError(problem, { workerId: this.id, exit, fatal: this.#fatal, isUncertain, logPath: this.#logPath });
+    const error = await endError(problem, { workerId: this.id, exit, fatal: this.#fatal, isUncertain, logPath: this.#logPath() });
     const reason = isStopped ? new InterruptedError(`worker ${this.id} was stopped`) : error;
-    this.#sender.close(reason);
+    this.#sharing.leave();
+    this.#credit.close(reason);
+    this.#keeper.close(reason);
     this.#inFlight.close(reason);
     this.#ready.reject(reason);
     return isStopped ? undefined : error;
   }
 
   #hello(message: WorkerMessageOf<"hello">): void {
-    if (this.#status.state !== "starting") return this.kill("said hello twice");
+    if (this.#board.now.state !== "starting") return this.kill("said hello twice");
     this.#watchdog.start.clear();
-    // With another launcher, this may be a pid of another machine.
-    if (message.shares_memory && message.pid === this.#process.pid && canShareWith(message.pid))
-      this.#borrow = borrowFromProcess(message.pid, this.ended);
+    this.#sharing = shareWith(message, { pid: this.#process.pid, ended: this.ended, keeper: this.#keeper }, this.#settings);
     this.#enter("ready", "idle");
     this.#ready.resolve(describeHello(this.id, message));
   }
@@ -195,9 +199,9 @@ export class Worker {
     if (task_id !== null) this.#inFlight.begin(task_id);
     this.#follow();
     // Between tasks a heartbeat may still name the last one.
-    const isCurrent = this.#status.state === "busy" && (task_id === null || task_id === this.#status.taskId);
-    if (this.#status.state !== "starting" && !isCurrent) return;
-    if (this.#update({ activity, step, steps }) && isCurrent) this.#watchdog.task.restart();
+    const isCurrent = this.#board.now.state === "busy" && (task_id === null || task_id === this.#board.now.taskId);
+    if (this.#board.now.state !== "starting" && !isCurrent) return;
+    if (this.#board.update({ activity, step, steps }) && isCurrent) this.#watchdog.task.restart();
   }
 
   #answer(message: AnswerMessage): void {
@@ -209,39 +213,35 @@ export class Worker {
   }
 
   #noteProgress(): void {
-    if (this.#status.state === "busy" || this.#sender.current !== undefined) this.#watchdog.task.restart();
+    if (this.#board.now.state === "busy" || this.#sending() !== undefined) this.#watchdog.task.restart();
+  }
+
+  /** What it is being sent. */
+  #sending(): string | undefined {
+    return this.#sender.current ?? this.#keeper.current;
   }
 
   /** Called whenever its current task may have changed. */
   #follow(): void {
     const taskId = this.#inFlight.current()?.taskId ?? null;
-    if (!isServing(this.#status) || taskId === this.#status.taskId) return;
+    if (!isServing(this.#board.now) || taskId === this.#board.now.taskId) return;
     this.#enter(taskId === null ? "ready" : "busy", taskId ?? "idle");
     if (taskId !== null) this.#watchdog.task.restart();
-    else if (this.#sender.current === undefined) this.#watchdog.task.clear();
+    else if (this.#sending() === undefined) this.#watchdog.task.clear();
   }
 
   #forget(attempt: Attempt): void {
     this.#inFlight.remove(attempt);
-    if (this.#cancelled.delete(attempt) && this.#cancelled.size === 0) this.#watchdog.cancel.clear();
+    this.#cancellations.remove(attempt);
     this.#follow();
   }
 
   #enter(state: WorkerState, activity: string): void {
     const { task = null, taskId = null } = this.#inFlight.current() ?? {};
-    this.#update({ state, activity, task, taskId, step: 0, steps: 0 });
+    this.#board.update({ state, activity, task, taskId, step: 0, steps: 0 });
   }
 
-  #update(changes: Partial<WorkerStatus>): boolean {
-    const isNew = Object.entries(changes).some(([key, value]) => this.#status[key as keyof WorkerStatus] !== value);
-    this.#status = { ...this.#status, ...changes };
-    if (isNew) this.#onStatus(this.#status);
-    return isNew;
-  }
-
-  #send(message: ControllerMessage): Promise<void> {
-    return this.#transport.send(this.id, ...encode(message));
-  }
+  readonly #send = (message: ControllerMessage): Promise<void> => this.#settings.transport.send(this.id, ...encode(message));
 
   /** For messages that a dead worker does not need: its exit, or its missing heartbeats, will report it. */
   tell(message: ControllerMessage, { isInTurn = false } = {}): void {

@@ -10,6 +10,7 @@ import { createRng, deriveSeed } from "../../src/base/rng.ts";
 import { memoryTransport } from "../support/memory-transport.ts";
 import { createSharedMemory } from "../../src/transport/shared-memory.ts";
 import { createBuffers } from "../../src/workers/buffers.ts";
+import { Hosts } from "../../src/workers/hosts.ts";
 import { createDeferred } from "../../src/base/deferred.ts";
 import type { WorkerExit } from "../../src/workers/launch.ts";
 import { isServing, type Reply, type Task } from "../../src/workers/task.ts";
@@ -67,7 +68,7 @@ export async function conversationLayer(seed: number, sources: Sources): Promise
     const launcher = { launch: () => ({ pid: process.pid, exited: exited.promise, kill: () => exit({ signal: "SIGKILL" }) }) };
     const turns = new PQueue({ concurrency: 2 });
     const timeouts = { startTimeoutMs: 4000, beatTimeoutMs: 5000, taskTimeoutMs: 8000 };
-    const settings = { launcher, transport, memory, threads: 1, logFolder: "/nowhere", ...timeouts, buffers, turns };
+    const settings = { launcher, transport, memory, threads: 1, logFolder: "/nowhere", ...timeouts, buffers, turns, hosts: new Hosts() };
     const worker = new Worker({ id: "w0", index: 0, device: "cpu" }, settings, () => {});
     const runs: Run[] = [];
     let tries = 0;

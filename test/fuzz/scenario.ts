@@ -86,7 +86,7 @@ function answer(
       shape.reduce((product: number, side) => product * side, 1),
     );
     const bytes = values.subarray(start, start + length);
-    const location = lent && { fd: lent.fd, offset: lent.offset + start };
+    const location = lent && { pid: null, fd: lent.fd, offset: lent.offset + start };
     start += length;
     return { name, dtype, shape: [...shape], bytes, crc32: location ? null : crc32(bytes), shared: location ?? null };
   });
@@ -104,10 +104,12 @@ function answer(
 }
 
 /** What a correct worker does, with mutations. */
-export function drawScenario(rng: Rng, sources: Sources, memory: Lent): Scenario {
-  const lent = isOdds(rng, 0.3) ? memory : undefined;
+export function drawScenario(rng: Rng, sources: Sources, board: Lent): Scenario {
+  const lent = isOdds(rng, 0.3) ? board : undefined;
   const tasks = Array.from({ length: 1 + below(rng, 2) }, (_, number) => draftTask(rng, number));
-  const hello = pack({ ...goldenMessage("hello"), pid: process.pid, shares_memory: lent !== undefined });
+  // Whoever is asked to keep an adapter here never answers.
+  const memory = isOdds(rng, 0.1) ? "of a machine" : null;
+  const hello = pack({ ...goldenMessage("hello"), pid: process.pid, shares_memory: lent !== undefined, memory });
   const beat = (task_id: string | null, step: number) => pack({ type: "beat", activity: "fit", task_id, step, steps: 9 });
   const steps: Step[] = [...(isOdds(rng, 0.3) ? [beat(null, 0)] : []), hello, "turn"];
   for (const task of tasks) {
@@ -127,7 +129,7 @@ export function drawScenario(rng: Rng, sources: Sources, memory: Lent): Scenario
   if (isOdds(rng, 0.95)) for (let count = 1 + below(rng, 4); count > 0; count--) disturb(rng, steps, sources);
   // Another answer among the parts of this one, sent the other way and with other contents.
   if (isOdds(rng, 0.05)) {
-    const parts = answer(choose(rng, tasks), 1, rng, lent ? undefined : memory, VALUES).slice(below(rng, 2));
+    const parts = answer(choose(rng, tasks), 1, rng, lent ? undefined : board, VALUES).slice(below(rng, 2));
     steps.splice(below(rng, steps.length + 1), 0, ...parts);
   }
   return { tasks, steps, beats: isOdds(rng, 0.4) };

@@ -18,7 +18,7 @@ export function* workerCases(seed: number): Generator<readonly Frames[]> {
   const task = (attempt: number): Frames[] => {
     const envelope = { task_id: choose(rng, ["t", "u"]), attempt };
     if (isOdds(rng, 0.3)) {
-      const shared = { fd: choose(rng, [LENT, LENT, SILENT, 0, 1, 999]), offset: 64 };
+      const shared = { pid: choose(rng, [null, null, process.pid, 1]), fd: choose(rng, [LENT, LENT, SILENT, 0, 1, 999]), offset: 64 };
       const tensors = [{ name: "rows", dtype: "F32", shape: [2, 3], bytes: 24, crc32: null, shared }];
       return [pack({ ...fit, ...envelope, tensors }), ...(isOdds(rng, 0.5) ? [pack({ ...envelope, type: "cancel" })] : [])];
     }

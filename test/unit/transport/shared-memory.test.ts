@@ -4,11 +4,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { RefusedError } from "../../../src/errors.ts";
-import { borrowFrom, canShareWith, createSharedMemory, type SharedMemory } from "../../../src/transport/shared-memory.ts";
+import type { Lender } from "../../../src/transport/lender.ts";
+import { borrowFrom, canShareWith, createSharedMemory } from "../../../src/transport/shared-memory.ts";
 
 /* Only Linux has what this needs; elsewhere tensors go through the socket. */
 describe.runIf(process.platform === "linux")("shared memory", () => {
-  let memory: SharedMemory;
+  let memory: Lender;
   const borrow = borrowFrom(process.pid);
   beforeEach(() => {
     memory = createSharedMemory();

@@ -14,6 +14,7 @@ import { asFloat32, decode, type Encoded } from "../../../src/tensor/encoded.ts"
 import { borrowFrom, createSharedMemory } from "../../../src/transport/shared-memory.ts";
 import type { Receiving } from "../../../src/workers/attempt.ts";
 import { createBuffers } from "../../../src/workers/buffers.ts";
+import { Hosts } from "../../../src/workers/hosts.ts";
 import { createDeferred } from "../../../src/base/deferred.ts";
 import type { LaunchOptions } from "../../../src/workers/launch.ts";
 import type { WorkerSettings } from "../../../src/workers/settings.ts";
@@ -40,7 +41,7 @@ function fitTask(overrides: Partial<Task<"fit">> = {}): Task {
 }
 
 type Settings = WorkerSettings & Omit<Receiving, "borrow">;
-const receiving = () => ({ buffers: createBuffers(), turns: new PQueue() });
+const receiving = () => ({ buffers: createBuffers(), turns: new PQueue(), hosts: new Hosts() });
 const statuses: WorkerStatus[] = [];
 /** A worker played by `script`; passes its frames on to the Worker. */
 function start(script: (worker: ScriptedWorker) => unknown, overrides: Partial<Settings> = {}): Worker {

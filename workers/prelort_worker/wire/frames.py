@@ -1,7 +1,7 @@
 """Encodes the wire contract (src/protocol/README.md): frames, tensors in chunks, credit."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 from zlib import crc32
@@ -16,6 +16,7 @@ from .messages import (
     ControllerMessage,
     Dtype,
     IntegerDtype,
+    KeptDescriptor,
     PartName,
     Shared,
     TableDescriptor,
@@ -109,16 +110,15 @@ def describe_clients(payload: Payload) -> list[TableDescriptor]:
     return [TableDescriptor("clients", "U8", list(table.shape), table.data.nbytes, crc32(table.data), None)]
 
 
-def borrow_payload(descriptors: list[TensorDescriptor], pid: int) -> Payload:
-    """Maps the tensors that the process shares. Raises OSError where that fails."""
+def borrow_payload(descriptors: list[TensorDescriptor], sender: int) -> Payload:
+    """Maps tensors in memory of the sender, a process of this pid, or of another. Raises OSError where that fails."""
     _check(descriptors)
-    return {
-        tensor.name: Tensor(
-            tuple(tensor.shape), borrow(pid, tensor.shared.fd, tensor.shared.offset, tensor.bytes), tensor.dtype
-        )
-        for tensor in descriptors
-        if tensor.shared
-    }
+    return {tensor.name: _borrow(tensor, tensor.shared, sender) for tensor in descriptors if tensor.shared}
+
+
+def _borrow(tensor: TensorDescriptor, shared: Shared, sender: int) -> Tensor:
+    data = borrow(sender if shared.pid is None else shared.pid, shared.fd, shared.offset, tensor.bytes)
+    return Tensor(tuple(tensor.shape), data, tensor.dtype)
 
 
 def chunk_payload(task_id: str, attempt: int, payload: Payload) -> Iterator[Chunk]:
@@ -130,9 +130,11 @@ def chunk_payload(task_id: str, attempt: int, payload: Payload) -> Iterator[Chun
 class Assembly:
     """Assembles the tensors of one message from chunks, which arrive in the order of the descriptors."""
 
-    def __init__(self, descriptors: list[TensorDescriptor]) -> None:
+    def __init__(self, descriptors: Sequence[TensorDescriptor | KeptDescriptor]) -> None:
         _check(descriptors)
-        self._descriptors: dict[PartName, TensorDescriptor] = {tensor.name: tensor for tensor in descriptors}
+        self._descriptors: dict[PartName, TensorDescriptor | KeptDescriptor] = {
+            tensor.name: tensor for tensor in descriptors
+        }
         # Allocated when the first chunk arrives. Memory is used only as far as it is written, so that an announced size
         # whose bytes never come costs nothing.
         self._buffers: dict[PartName, memoryview] = {}
@@ -197,7 +199,7 @@ class CreditWindow:
         self._available += size
 
 
-def _check(descriptors: list[TensorDescriptor]) -> None:
+def _check(descriptors: Sequence[TensorDescriptor | KeptDescriptor]) -> None:
     for tensor in descriptors:
         if len(tensor.shape) not in (1, 2):
             raise WireError(f"tensor {tensor.name}: expected 1 or 2 sides, got {len(tensor.shape)}")

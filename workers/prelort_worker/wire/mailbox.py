@@ -30,6 +30,8 @@ from .messages import (
     Fit,
     Fitted,
     Grant,
+    Keep,
+    Kept,
     Load,
     Loaded,
     PartName,
@@ -41,7 +43,7 @@ from .messages import (
     TaskReply,
     WorkerMessage,
 )
-from .shared_memory import Lender
+from .shared_memory import Lender, Shelf
 
 # A task's id and attempt, which together are unique.
 TaskKey = tuple[str, int]
@@ -53,27 +55,31 @@ class Job:
     payload: Payload
 
 
-def key_of(message: TaskMessage | TaskReply | Chunk | End | Cancel) -> TaskKey:
+def key_of(message: TaskMessage | TaskReply | Keep | Chunk | End | Cancel) -> TaskKey:
     return message.task_id, message.attempt
 
 
 class Inbox:
-    """Call `accept` and `close` from one thread; another may wait on `jobs` and read `cancelled`."""
+    """
+    Call `accept` and `close` from one thread; another may wait on `jobs` and read `cancelled`. A controller has a pid
+    here only if it is on this machine; then it shares memory.
+    """
 
     def __init__(self, controller_pid: int | None) -> None:
         self._controller_pid = controller_pid
+        self._shelf = Shelf()
         # None: something waits in `asides`, which a fit that is under way may handle first.
         self.jobs: queue.SimpleQueue[Job | Stop | None] = queue.SimpleQueue()
         self.asides: queue.SimpleQueue[Job | Grant] = queue.SimpleQueue()
         self.cancelled: set[TaskKey] = set()
-        # Tasks between arrival and reply, and whether their tensors are in shared memory. Parts of any other task are
-        # late or duplicates, and dropped.
+        # Tasks between arrival and reply, and whether their tensors are in memory that the controller shares. Parts of
+        # any other task are late or duplicates, and dropped.
         self._open: dict[TaskKey, bool] = {}
-        self._assembling: dict[TaskKey, tuple[TaskMessage, Assembly]] = {}
+        self._assembling: dict[TaskKey, tuple[TaskMessage | Keep, Assembly]] = {}
         # Whether the last tensors came in shared memory: a sum may then be lent too.
         self._shares = False
 
-    def accept(self, message: ControllerMessage | WorkerMessage) -> Iterator[Credit | Failure]:
+    def accept(self, message: ControllerMessage | WorkerMessage) -> Iterator[Credit | Kept | Failure]:
         """Takes one message; yields the immediate replies."""
         if isinstance(message, Chunk) and message.data:
             yield Credit(len(message.data))  # even if the chunk is dropped
@@ -82,6 +88,8 @@ class Inbox:
             self.jobs.put(message)
         elif isinstance(message, Grant):
             self._put_aside(message)
+        elif isinstance(message, Keep):
+            self._assembling[key_of(message)] = (message, Assembly(message.tensors))
         elif isinstance(message, Prepare | Load | Fit | Collect | Evaluate):
             yield from self._begin(message)
         elif isinstance(message, Chunk | End | Cancel):
@@ -103,17 +111,19 @@ class Inbox:
             self._put_aside(Job(task, {}))
             return
         descriptors = task.tensors if isinstance(task, Fit | Evaluate) else []
-        self._open[key] = any(tensor.shared for tensor in descriptors)
+        shared = [tensor.shared for tensor in descriptors if tensor.shared]
+        self._open[key] = any(place.pid is None for place in shared)
         if descriptors:
             self._shares = self._open[key]
-        if self._open[key]:
-            if self._controller_pid is None:
+        if shared:
+            if self._open[key] and self._controller_pid is None:
                 raise WireError(f"{task.task_id}: tensors are in shared memory, which this worker does not have")
             try:
-                self.jobs.put(Job(task, borrow_payload(descriptors, self._controller_pid)))
+                self.jobs.put(Job(task, borrow_payload(descriptors, self._controller_pid or 0)))
             except OSError as error:
+                kind = "failed" if self._open[key] else "unshared"
                 self.close(key)
-                yield Failure(task.task_id, task.attempt, ErrorReport("failed", f"shared memory: {error}", "", []))
+                yield Failure(task.task_id, task.attempt, ErrorReport(kind, f"shared memory: {error}", "", []))
         elif descriptors:
             self._assembling[key] = (task, Assembly(descriptors))
         else:
@@ -123,7 +133,7 @@ class Inbox:
         self.asides.put(item)
         self.jobs.put(None)
 
-    def _continue(self, message: Chunk | End | Cancel) -> Iterator[Failure]:
+    def _continue(self, message: Chunk | End | Cancel) -> Iterator[Kept | Failure]:
         key = key_of(message)
         if key not in self._assembling:
             if isinstance(message, Cancel) and key in self._open:
@@ -134,11 +144,22 @@ class Inbox:
             assembly.add(message)
             return
         del self._assembling[key]
-        if isinstance(message, End):
+        if isinstance(task, Keep):
+            yield self._keep(task, assembly)
+        elif isinstance(message, End):
             self.jobs.put(Job(task, assembly.finish()))
         else:
             self.close(key)
             yield cancelled_failure(task)
+
+    def _keep(self, request: Keep, assembly: Assembly) -> Kept | Failure:
+        data = assembly.finish()["kept"].data
+        try:
+            fd = self._shelf.put(request.file, request.size, request.offset, data)
+        except OSError as error:
+            report = ErrorReport("failed", f"{type(error).__name__}: {error}", "", [])
+            return Failure(request.task_id, request.attempt, report)
+        return Kept(request.task_id, request.attempt, fd)
 
 
 class Outbox:

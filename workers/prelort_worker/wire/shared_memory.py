@@ -86,6 +86,23 @@ class Lender:
         return locations
 
 
+class Shelf:
+    """Files with bytes that the controller has this process keep, for all workers of the machine. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._files: dict[int, int] = {}
+
+    def put(self, file: int, size: int, offset: int, data: memoryview) -> int:
+        """The file's descriptor. Raises OSError where there is no room."""
+        fd = self._files.get(file)
+        if fd is None:
+            fd = self._files[file] = os.memfd_create("prelort-kept")
+        if os.fstat(fd).st_size != size:
+            os.ftruncate(fd, size)
+        _write(fd, data, offset)
+        return fd
+
+
 def _write(file: int, data: memoryview, offset: int) -> None:
     done = 0
     while done < data.nbytes:

@@ -1,0 +1,74 @@
+import { createDeferred, type Deferred } from "../base/deferred.ts";
+import { schedule, type Waiter } from "./scheduler.ts";
+import { type Lease, type Slot, stateOf } from "./slot.ts";
+
+/** What a task requires of the worker that it waits for. */
+export interface Wanted {
+  /** The highest is served first. */
+  readonly priority: number;
+  /** Not used while another slot is up. */
+  readonly avoid: Slot | undefined;
+  /** The task has the worker to itself, so that a crash can be attributed to it. */
+  readonly exclusive: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Leases workers to tasks; scheduler.ts decides which. */
+export class Leasing {
+  readonly #slots: readonly Slot[];
+  /** How many preparations a worker must have done. */
+  readonly #preparations: () => number;
+  /** Once aborted, everyone who waits gets its reason. */
+  readonly #shutdown: AbortSignal;
+  #waiters: readonly (Waiter & { readonly lease: Deferred<Lease> })[] = [];
+  #isDispatchDue = false;
+
+  constructor(slots: readonly Slot[], preparations: () => number, shutdown: AbortSignal) {
+    this.#slots = slots;
+    this.#preparations = preparations;
+    this.#shutdown = shutdown;
+    shutdown.addEventListener("abort", () => {
+      for (const { lease } of this.#waiters) lease.reject(shutdown.reason);
+      this.#waiters = [];
+    });
+  }
+
+  /** Waits for a worker. */
+  acquire({ priority, avoid, exclusive, signal }: Wanted): Promise<Lease> {
+    const lease = createDeferred<Lease>();
+    const leave = () => {
+      this.#waiters = this.#waiters.filter((waiter) => waiter.lease !== lease);
+      lease.reject(signal?.reason);
+    };
+    if (this.#shutdown.aborted) lease.reject(this.#shutdown.reason);
+    else this.#waiters = [...this.#waiters, { priority, avoid: avoid?.index, exclusive, lease }];
+    signal?.addEventListener("abort", leave, { once: true });
+    this.dispatchSoon();
+    return lease.promise.finally(() => signal?.removeEventListener("abort", leave));
+  }
+
+  /** Leases workers to waiters, once everyone who asks in this turn has done so. */
+  dispatchSoon(): void {
+    if (this.#isDispatchDue) return;
+    this.#isDispatchDue = true;
+    queueMicrotask(() => {
+      this.#isDispatchDue = false;
+      this.#dispatch();
+    });
+  }
+
+  #dispatch(): void {
+    const waiters = this.#waiters;
+    const states = this.#slots.map((slot) => stateOf(slot, this.#preparations()));
+    const assignments = schedule(states, waiters);
+    const served = new Set(assignments.map(({ waiter }) => waiter));
+    this.#waiters = waiters.filter((_, index) => !served.has(index));
+    for (const assignment of assignments) {
+      const [slot, waiter] = [this.#slots[assignment.slot], waiters[assignment.waiter]];
+      if (!slot?.worker || !waiter) continue;
+      slot.leases++;
+      slot.isExclusive = waiter.exclusive;
+      waiter.lease.resolve({ slot, worker: slot.worker });
+    }
+  }
+}
