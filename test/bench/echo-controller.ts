@@ -2,6 +2,8 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { allClients, federate, listRanks, processLauncher, randomSelection, segmentWise } from "prelort";
 
+import { countBytes, type Link } from "./link.ts";
+
 /**
  * A run with workers that only echo, in a process of its own, so that its CPU time and peak memory are the controller's.
  *
@@ -19,8 +21,10 @@ export interface EchoAsked {
   readonly workers: number;
   /** The socket that tensors go through, as for another machine. Without it they are in shared memory. */
   readonly through?: "ipc" | "tcp";
+  /** Workers share memory with one another, as on another machine. Default: whether there is a `link`. */
+  readonly isElsewhere?: boolean;
   /** Workers run in this network namespace and reach the controller at this address. */
-  readonly link?: { readonly namespace: string; readonly address: string };
+  readonly link?: Pick<Link, "namespace" | "address" | "device">;
   /** Clients per partial sum; without it, every update is sent. */
   readonly partialSums?: { readonly every: number; readonly encoding: "f64" | "packed" };
   readonly folder: string;
@@ -39,6 +43,8 @@ export interface EchoTold {
   /** Of all workers, in the same rounds. */
   readonly workerCpuMs: readonly number[];
   readonly peakMiB: number;
+  /** Through the link to the workers, in the same rounds. */
+  readonly linkDown: readonly number[];
   readonly bytesDown: number;
   readonly bytesUp: number;
 }
@@ -75,13 +81,18 @@ const run = federate({
   launcher: asked.through && !asked.link ? { launch: (options) => ({ ...local.launch(options), pid: undefined }) } : local,
 });
 
-const ends: { readonly at: number; readonly cpu: number; readonly workerCpu: number }[] = [];
+const ends: { readonly at: number; readonly cpu: number; readonly workerCpu: number; readonly linkDown: number }[] = [];
 const pids: number[] = [];
 for await (const event of run) {
   if (event.type === "worker-ready") pids.push(event.pid);
   if (event.type !== "round-end" || event.metrics.round === 0 || pids.length < asked.workers) continue;
   const { user, system } = process.cpuUsage();
-  ends.push({ at: performance.now(), cpu: (user + system) / 1000, workerCpu: pids.reduce((sum, pid) => sum + cpuMsOf(pid), 0) });
+  ends.push({
+    at: performance.now(),
+    cpu: (user + system) / 1000,
+    workerCpu: pids.reduce((sum, pid) => sum + cpuMsOf(pid), 0),
+    linkDown: asked.link ? countBytes(asked.link.device, "tx") : 0,
+  });
   if (event.metrics.failed.length > 0 || event.metrics.reported.length !== asked.selected) {
     throw new Error(`round ${event.metrics.round}: ${event.metrics.reported.length} of ${asked.selected} clients reported`);
   }
@@ -94,6 +105,7 @@ const told: EchoTold = {
   roundMs: between(({ at }) => at),
   cpuMs: between(({ cpu }) => cpu),
   workerCpuMs: between(({ workerCpu }) => workerCpu),
+  linkDown: between(({ linkDown }) => linkDown),
   peakMiB: process.resourceUsage().maxRSS / 1024,
   bytesDown: metrics.reduce((sum, { bytesDown }) => sum + bytesDown, 0),
   bytesUp: metrics.reduce((sum, { bytesUp }) => sum + bytesUp, 0),

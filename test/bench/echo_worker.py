@@ -2,9 +2,10 @@
 A worker that trains nothing: each fit answers with the same small change, of the size that it received. It measures
 the cost of everything but training, with the real worker's wire, threads and lifetime.
 
-    PRELORT_BENCH_ECHO='{"clients": 10, "in": 4, "out": 4, "frames": null}' python echo_worker.py <the worker's options>
+    PRELORT_BENCH_ECHO='{"clients": 10, "in": 4, "out": 4, "frames": null, "shares": false}' python echo_worker.py …
 
-`frames`: where to write, at the end, the bytes of all frames of fits in each direction.
+with the worker's options. `frames`: where to write, at the end, the bytes of all frames of fits in each direction.
+`shares`: whether workers of one machine share memory with one another.
 """
 
 import json
@@ -40,7 +41,7 @@ from prelort_worker.wire.messages import (
     TallyColumns,
     TierSums,
 )
-from prelort_worker.wire.shared_memory import can_share_with
+from prelort_worker.wire.shared_memory import can_share_with, memory_domain
 
 ASKED = json.loads(os.environ["PRELORT_BENCH_ECHO"])
 EXAMPLES = 100
@@ -154,7 +155,8 @@ def main() -> None:
     )
     connection.report("idle")
     device, shares = Device("cpu", "echo", None, None), can_share_with(options.parent_pid)
-    connection.send(Hello(os.getpid(), {}, {}, device, options.threads, shares, "echo", None))
+    domain = memory_domain() if ASKED["shares"] else None
+    connection.send(Hello(os.getpid(), {}, {}, device, options.threads, shares, "echo", domain))
     worker._serve(connection, Echo())  # pyright: ignore[reportArgumentType] - it answers as a client does
     connection.close()
     if ASKED["frames"]:

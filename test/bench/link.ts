@@ -7,8 +7,8 @@ export interface Link {
   readonly namespace: string;
   /** Of this side. */
   readonly address: string;
-  /** Bytes that have come from the other side. */
-  received(): number;
+  /** The network device on this side. */
+  readonly device: string;
   close(): void;
 }
 
@@ -34,7 +34,12 @@ export function openLink(rate: string): Link {
     close();
     throw error;
   }
-  return { namespace, address, received: () => Number(readFileSync(`/sys/class/net/${near}/statistics/rx_bytes`, "utf8")), close };
+  return { namespace, address, device: near, close };
+}
+
+/** Bytes that have gone to the other side, or come from it. */
+export function countBytes(device: string, direction: "tx" | "rx"): number {
+  return Number(readFileSync(`/sys/class/net/${device}/statistics/${direction}_bytes`, "utf8"));
 }
 
 /** Whether this process may make one. */

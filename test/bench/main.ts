@@ -13,7 +13,7 @@ import { flowerPython, flowerVersion } from "./environment.ts";
 import type { Experiment } from "./experiment.ts";
 import { bytes } from "./experiments/bytes.ts";
 import { echoLarge, echoSmall, manyClients, memory, millionClients, prepareMillion, wire } from "./experiments/echo.ts";
-import { partialSums, partialSumsOverLink } from "./experiments/partial-sums.ts";
+import { oncePerHost, partialSums, partialSumsOverLink } from "./experiments/partial-sums.ts";
 import { fold } from "./experiments/fold.ts";
 import { clientSwitch, nestedStep, quickstart, start } from "./experiments/training.ts";
 import { type Row, type Sample, summarise } from "./figures.ts";
@@ -30,6 +30,7 @@ const experiments: readonly Experiment[] = [
   memory,
   partialSums,
   partialSumsOverLink,
+  oncePerHost,
   quickstart,
   nestedStep,
   bytes,

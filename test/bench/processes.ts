@@ -57,7 +57,13 @@ export async function runEcho(
   context: Context,
   frames: string | null = null,
 ): Promise<EchoTold> {
-  const echo = { clients: asked.clients, in: asked.width / 2, out: asked.width / 2, frames };
+  const echo = {
+    clients: asked.clients,
+    in: asked.width / 2,
+    out: asked.width / 2,
+    frames,
+    shares: asked.isElsewhere ?? asked.link !== undefined,
+  };
   const { folder, python } = context;
   return runOurs("echo-controller.js", { ...asked, folder, python }, context, { PRELORT_BENCH_ECHO: JSON.stringify(echo) });
 }

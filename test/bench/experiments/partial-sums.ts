@@ -1,6 +1,6 @@
 import { median } from "../figures.ts";
 import type { Experiment } from "../experiment.ts";
-import { canOpenLink, openLink } from "../link.ts";
+import { canOpenLink, countBytes, openLink } from "../link.ts";
 import { runEcho } from "../processes.ts";
 
 const MIB = 1024 * 1024;
@@ -39,7 +39,34 @@ const KINDS = {
   "every 8, packed": { every: 8, encoding: "packed" },
 } as const;
 
-/** The same on the other side of a link of 1 Gbit/s. */
+const HOST = { clients: 8, selected: 8, ranks: [16], width: PAYLOAD / 16, rounds: 6, workers: 4 } as const;
+
+/** An adapter on its way to a machine with four workers, half of whose clients have half of the rank. */
+export const oncePerHost: Experiment = {
+  name: "once-per-host",
+  atMostRepeats: 2,
+  needs: { what: "root on Linux, for network namespaces", isThere: canOpenLink },
+  rows: [
+    {
+      name: "downlink of a round of 8 clients on 4 workers of one machine",
+      unit: "bytes",
+      ours: "down",
+      peer: "the adapter",
+      target: { atMost: 1.01 },
+    },
+  ],
+  async measure(context) {
+    const link = openLink("1gbit");
+    try {
+      const { linkDown } = await runEcho({ ...HOST, ranks: [8, 16], link }, context);
+      return { down: median(linkDown), "the adapter": 4 * 16 * HOST.width };
+    } finally {
+      link.close();
+    }
+  },
+};
+
+/** Sums instead of updates, from the other side of a link of 1 Gbit/s. */
 export const partialSumsOverLink: Experiment = {
   name: "partial-sums-link",
   atMostRepeats: 1,
@@ -69,10 +96,10 @@ export const partialSumsOverLink: Experiment = {
     const link = openLink("1gbit");
     try {
       for (const [name, sums] of Object.entries(KINDS)) {
-        const before = link.received();
+        const before = countBytes(link.device, "rx");
         const told = await runEcho({ ...ASKED, rounds: 3, link, ...(sums && { partialSums: sums }) }, context);
         sample[name] = median(told.roundMs);
-        sample[`${name}, up`] = (link.received() - before) / 3 / MIB;
+        sample[`${name}, up`] = (countBytes(link.device, "rx") - before) / 3 / MIB;
         sample[`${name}, CPU`] = median(told.cpuMs);
         sample[`${name}, workers`] = median(told.workerCpuMs);
       }
