@@ -36,13 +36,20 @@ class Host {
 
   join(member: Member, onEmpty: () => void): Seat {
     this.#members.add(member);
-    let unreadable: Member | undefined;
+    let [lentBy, unreadable]: (Member | undefined)[] = [];
     return {
       lend: async (bytes) => {
-        const { by, lender } = this.#keep() ?? {};
-        return this.#members.has(member) && by !== unreadable ? lender?.lend(bytes) : undefined;
+        while (this.#members.has(member)) {
+          const kept = this.#keep();
+          if (!kept || kept.by === unreadable) return undefined;
+          const lent = await kept.lender.lend(bytes);
+          if (lent) lentBy = kept.by;
+          if (lent || kept === this.#kept) return lent;
+          // Whoever kept it has died meanwhile.
+        }
+        return undefined;
       },
-      refuse: () => (unreadable = this.#kept?.by),
+      refuse: () => (unreadable = lentBy),
       leave: () => {
         if (!this.#members.delete(member)) return;
         if (this.#kept?.by === member) this.#kept = undefined;
