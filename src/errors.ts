@@ -52,6 +52,8 @@ export class EnvironmentError extends PrelortError {
 
 export interface WorkerErrorDetails {
   readonly workerId: string;
+  /** The machine of a worker that runs elsewhere. */
+  readonly host?: string | undefined;
   readonly exitCode?: number | undefined;
   readonly signal?: string | undefined;
   /** Last lines of the worker's standard error. */
@@ -114,7 +116,7 @@ function describeIssues(issues: readonly ConfigIssue[]): string {
 }
 
 function withDetails(problem: string, details: WorkerErrorDetails): string {
-  const parts = [`worker ${details.workerId}: ${problem}`];
+  const parts = [`worker ${details.workerId}${details.host === undefined ? "" : ` on ${details.host}`}: ${problem}`];
   if (details.traceback) parts.push(indent(details.traceback));
   else if (details.logTail) parts.push(`  last lines of its log:\n${indent(details.logTail)}`);
   if (details.logPath) parts.push(`  whole log: ${details.logPath}`);

@@ -58,6 +58,9 @@ const failure = z.strictObject({
   willRetry: z.boolean(),
 });
 
+/** A worker said hello. */
+const worker = z.strictObject({ type: z.literal("worker"), workerId: z.string(), host: z.string(), pid: count, device: z.string() });
+
 const resume = z.strictObject({
   type: z.literal("resume"),
   /** The last committed round; −1 for none. */
@@ -71,7 +74,7 @@ const end = z.strictObject({ type: z.literal("end") });
 /** Entries that a resume or a verification depends on. */
 const decisiveEntry = z.discriminatedUnion("type", [commit, round, close, resume, end]);
 
-export type JournalEntry = z.output<typeof decisiveEntry | typeof fit | typeof late | typeof failure>;
+export type JournalEntry = z.output<typeof decisiveEntry | typeof fit | typeof late | typeof failure | typeof worker>;
 export type Commit = z.output<typeof commit>;
 export type Close = z.output<typeof close>;
 

@@ -3,7 +3,7 @@ import path from "node:path";
 import type { RunConfig } from "../config/schema.ts";
 import { InterruptedError } from "../errors.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
-import type { TaskFailure } from "../workers/task.ts";
+import type { TaskFailure, WorkerHello } from "../workers/task.ts";
 import { encodeClientTable } from "../records/client-table.ts";
 import { changedDataFiles, DATA_FILES, listDataFiles } from "../records/data-files.ts";
 import { describeClients, describeRun, describeSession } from "./describe-run.ts";
@@ -63,7 +63,10 @@ export async function conductRun(requested: RequestedRun): Promise<RunResult> {
         failure: (failure) => recordFailure(failure, directory, emit),
         givenUp: ({ workerId, device, error }) => emit({ type: "worker-given-up", workerId, device, error: error.message }),
       },
-      emit,
+      emit(event) {
+        if (event.type === "worker-ready") recordWorker(event, directory);
+        emit(event);
+      },
     });
     try {
       clock.lap(0, "start");
@@ -101,6 +104,10 @@ async function recordSession(
     await directory.writeRecord(record);
   }
   return differences;
+}
+
+function recordWorker({ workerId, host, pid, device }: WorkerHello, directory: RunDirectory): void {
+  directory.journal.append({ type: "worker", workerId, host, pid, device: device.name });
 }
 
 function recordFailure(failure: TaskFailure, directory: RunDirectory, emit: (event: RunEvent) => void): void {

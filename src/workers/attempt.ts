@@ -11,6 +11,13 @@ import type { Reply, Task } from "./task.ts";
 /** What belongs to a task. */
 export type AnswerMessage = Exclude<Extract<WorkerMessage, { task_id: string; attempt: number }>, WorkerMessageOf<"kept">>;
 
+/** A worker, as errors name it. */
+export interface WorkerName {
+  readonly workerId: string;
+  /** Of a worker that runs elsewhere. */
+  readonly host: string | undefined;
+}
+
 /** What is needed to receive an answer's tensors. */
 export interface Receiving {
   readonly buffers: Buffers;
@@ -30,7 +37,7 @@ export class Attempt {
   readonly taskId: string;
   readonly number: number;
   readonly #task: Task;
-  readonly #workerId: string;
+  readonly #worker: WorkerName;
   readonly #receiving: Receiving;
   readonly #reply = createDeferred<Reply | undefined>();
   #header: { readonly message: Reply["message"]; readonly assembler: Assembler<WireDtype> } | undefined;
@@ -39,12 +46,12 @@ export class Attempt {
   #taken: readonly Uint8Array<ArrayBuffer>[] = [];
   #isOver = false;
 
-  constructor(task: Task, number: number, workerId: string, receiving: Receiving) {
+  constructor(task: Task, number: number, worker: WorkerName, receiving: Receiving) {
     this.task = task.identity;
     this.taskId = task.id;
     this.number = number;
     this.#task = task;
-    this.#workerId = workerId;
+    this.#worker = worker;
     this.#receiving = receiving;
   }
 
@@ -106,7 +113,7 @@ export class Attempt {
   #answer(message: Exclude<AnswerMessage, WorkerMessageOf<"chunk" | "end">>): void {
     const [subject, before] = [`the answer to ${this.taskId}`, this.#header];
     if (before) throw new RefusedError(subject, "one", `${message.type} after ${before.message.type}`);
-    if (message.type === "failure") throw reported(message, this.#task, this.#workerId);
+    if (message.type === "failure") throw reported(message, this.#task, this.#worker);
     const { request, expect = {}, dtypes } = this.#task;
     if (message.type !== ANSWERS[request.type]) throw new RefusedError(subject, ANSWERS[request.type], message.type);
     const tensors = "tensors" in message ? message.tensors : [];
@@ -143,7 +150,7 @@ export class Attempt {
       this.#taken = [];
       this.#closed.resolve();
     };
-    this.#reply.resolve({ workerId: this.#workerId, attempt: this.number, message, payload, close });
+    this.#reply.resolve({ workerId: this.#worker.workerId, attempt: this.number, message, payload, close });
   }
 
   #allocate(bytes: number): Uint8Array<ArrayBuffer> {
@@ -167,8 +174,8 @@ export class UnpreparedError extends WorkerError {}
 /** The worker could not read what another worker of its machine lent it: a fault of neither the task nor the client. */
 export class UnsharedError extends WorkerError {}
 
-function reported({ error }: WorkerMessageOf<"failure">, task: Task, workerId: string): Error {
-  if (error.kind === "cancelled") return new InterruptedError(`${task.id} was cancelled on worker ${workerId}`);
+function reported({ error }: WorkerMessageOf<"failure">, task: Task, worker: WorkerName): Error {
+  if (error.kind === "cancelled") return new InterruptedError(`${task.id} was cancelled on worker ${worker.workerId}`);
   // Errors that the user has to fix become problems of the config; others carry their traceback.
   if (error.kind === "input") {
     const found = error.problems.length > 0 ? error.problems : [{ option: null, message: error.message }];
@@ -176,7 +183,7 @@ function reported({ error }: WorkerMessageOf<"failure">, task: Task, workerId: s
     const pathOf = (option: string) => formatPath(parsePath(option), "camelCase");
     return new ConfigError(found.map(({ option, message }) => ({ path: pathOf(option ?? SECTIONS[task.request.type]), message })));
   }
-  if (error.kind === "unshared") return new UnsharedError(`${task.id} failed: ${error.message}`, { workerId });
-  if (error.kind === "unprepared") return new UnpreparedError(`${task.id} failed: ${error.message}`, { workerId });
-  return new WorkerError(`${task.id} failed: ${error.message}`, { workerId, traceback: error.traceback });
+  if (error.kind === "unshared") return new UnsharedError(`${task.id} failed: ${error.message}`, worker);
+  if (error.kind === "unprepared") return new UnpreparedError(`${task.id} failed: ${error.message}`, worker);
+  return new WorkerError(`${task.id} failed: ${error.message}`, { ...worker, traceback: error.traceback });
 }

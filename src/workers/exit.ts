@@ -20,6 +20,7 @@ export function describeExit({ exitCode, signal, problem }: WorkerExit, { state,
 
 export interface EndedWorker {
   readonly workerId: string;
+  readonly host: string | undefined;
   readonly exit: WorkerExit;
   readonly fatal: FatalProblem | undefined;
   /** It had two tasks, and it is unknown which one it was doing. */
@@ -28,15 +29,13 @@ export interface EndedWorker {
 }
 
 /** The error of a worker that has ended, with the last lines of its log. */
-export async function endError(problem: string, { workerId, exit, fatal, isUncertain, logPath }: EndedWorker): Promise<WorkerError> {
+export async function endError(problem: string, { exit, fatal, ...known }: EndedWorker): Promise<WorkerError> {
   const details = {
-    workerId,
+    ...known,
     exitCode: exit.exitCode,
     // If this process sent the signal, the problem says why.
     signal: fatal ? undefined : exit.signal,
-    isUncertain,
-    logTail: await readLogTail(logPath).catch(() => undefined),
-    logPath,
+    logTail: await readLogTail(known.logPath).catch(() => undefined),
   };
   return new WorkerError(problem, details, fatal?.options);
 }

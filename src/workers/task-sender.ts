@@ -1,8 +1,9 @@
 import type { Adapter } from "../adapter/adapter.ts";
 import { describeTensors, type Lend, lendTensors, type LentTensors, splitTensors } from "../protocol/tensor-chunks.ts";
 import type { ControllerMessage } from "../protocol/messages.ts";
-import { type PROTOCOL_VERSION, SESSION } from "../protocol/limits.ts";
-import type { Credit } from "./credit.ts";
+import { CREDIT_BYTES, type PROTOCOL_VERSION, SESSION } from "../protocol/limits.ts";
+import { createCredit } from "./credit.ts";
+import { Keeper } from "./keeper.ts";
 import type { Task } from "./task.ts";
 
 interface Envelope {
@@ -23,19 +24,21 @@ export interface Turn {
 /** Sends tasks to one worker, each whole before the next, and never more bytes than the worker has given credit for. */
 export class TaskSender {
   readonly #send: (message: ControllerMessage) => Promise<void>;
-  readonly #credit: Credit;
+  readonly #credit = createCredit(CREDIT_BYTES);
+  /** Sends what the worker is to keep, at any time. */
+  readonly keeper: Keeper;
   #last: Promise<unknown> = Promise.resolve();
   #current: string | undefined;
   #isLending = false;
 
-  constructor(send: (message: ControllerMessage) => Promise<void>, credit: Credit) {
+  constructor(workerId: string, send: (message: ControllerMessage) => Promise<void>) {
     this.#send = send;
-    this.#credit = credit;
+    this.keeper = new Keeper(workerId, send, this.#credit);
   }
 
-  /** The task that is being sent: the worker must receive it whole, even if it has already answered. */
+  /** What is being sent: a task, which the worker must receive whole even if it has already answered, or bytes to keep. */
   get current(): string | undefined {
-    return this.#current;
+    return this.#current ?? this.keeper.current;
   }
 
   /** The next task's tensors are being put where the worker can read them. */
@@ -66,6 +69,15 @@ export class TaskSender {
     const sending = this.#last.then(() => this.#send(message));
     this.#last = sending.catch(() => {});
     return sending;
+  }
+
+  giveCredit(bytes: number): void {
+    this.#credit.give(bytes);
+  }
+
+  close(reason: Error): void {
+    this.#credit.close(reason);
+    this.keeper.close(reason);
   }
 
   async #lend({ payload }: Task, lend: Lend | undefined): Promise<LentTensors | undefined> {

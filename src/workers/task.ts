@@ -108,6 +108,8 @@ export function isServing({ state }: WorkerStatus): boolean {
 export interface WorkerHello {
   readonly workerId: string;
   readonly pid: number;
+  /** The name of its machine. */
+  readonly host: string;
   readonly versions: Readonly<Record<string, string>>;
   /** Environment variables by which its libraries choose their kernels. */
   readonly variables: Readonly<Record<string, string>>;

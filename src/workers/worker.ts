@@ -6,17 +6,15 @@ import type { Door } from "../transport/transport.ts";
 import { admit, startingStatus } from "./admission.ts";
 import { type AnswerMessage, Attempt, type Receiving, UnsharedError } from "./attempt.ts";
 import { Cancellations } from "./cancellations.ts";
-import { createCredit } from "./credit.ts";
 import { createDeferred } from "../base/deferred.ts";
 import { describeExit, endError, type FatalProblem } from "./exit.ts";
 import type { Hosts } from "./hosts.ts";
 import { createInFlight } from "./in-flight.ts";
-import { Keeper } from "./keeper.ts";
 import type { WorkerExit, WorkerProcess } from "./launch.ts";
 import { describeHello, deviceError } from "./hello.ts";
 import { isServing, type Reply, type Task, type WorkerHello, type WorkerState, type WorkerStatus } from "./task.ts";
 import type { Place, WorkerSettings } from "./settings.ts";
-import { CREDIT_BYTES, SESSION } from "../protocol/limits.ts";
+import { SESSION } from "../protocol/limits.ts";
 import { NOTHING_SHARED, shareWith, type Sharing } from "./sharing.ts";
 import { TaskSender } from "./task-sender.ts";
 import { StatusBoard } from "./status-board.ts";
@@ -39,9 +37,8 @@ export class Worker {
   /** Rejects, with the error of `ended`, if the worker never says hello. */
   readonly ready: Promise<WorkerHello> = this.#ready.promise;
   readonly #cancellations: Cancellations;
-  readonly #credit = createCredit(CREDIT_BYTES);
-  readonly #keeper: Keeper;
   #sharing: Sharing = NOTHING_SHARED;
+  #host: string | undefined;
   /** Why it was killed. */
   #fatal: FatalProblem | undefined;
   #grace: NodeJS.Timeout | undefined;
@@ -57,14 +54,13 @@ export class Worker {
     this.id = place.id;
     this.#settings = settings;
     this.#board = new StatusBoard(startingStatus(this.id, launcher), onStatus);
-    this.#sender = new TaskSender(this.#send, this.#credit);
-    this.#keeper = new Keeper(this.id, this.#send, this.#credit);
+    this.#sender = new TaskSender(this.id, this.#send);
     this.#watchdog = createWatchdog(settings, {
       kill: (problem, options) => this.kill(problem, options),
-      awaited: () => this.#board.now.taskId ?? this.#sending(),
+      awaited: () => this.#board.now.taskId ?? this.#sender.current,
       // What is put into the memory of its machine, for it to read, is another worker's to receive.
       isDelivered: () =>
-        this.#sending() === undefined && (this.#sender.isLending || this.#inFlight.all().every((attempt) => attempt.isDelivered())),
+        this.#sender.current === undefined && (this.#sender.isLending || this.#inFlight.all().every((attempt) => attempt.isDelivered())),
     });
     this.#cancellations = new Cancellations(this.id, this.#watchdog.cancel, ({ taskId: task_id, number }) =>
       this.tell({ ...SESSION, type: "cancel", task_id, attempt: number }),
@@ -86,9 +82,7 @@ export class Worker {
   }
 
   /** Whether it was asked to drop a task and has not done so yet. */
-  isCancelling(): boolean {
-    return this.#cancellations.isPending;
-  }
+  readonly isCancelling = (): boolean => this.#cancellations.isPending;
 
   /**
    * Tries a task after those it already has; its tensors are sent meanwhile. A problem of the worker itself ends its process
@@ -96,7 +90,7 @@ export class Worker {
    */
   async run(task: Task, number: number): Promise<Reply | undefined> {
     if (!isServing(this.#board.now)) return undefined;
-    const attempt = new Attempt(task, number, this.id, { ...this.#settings, borrow: this.#sharing.borrow });
+    const attempt = new Attempt(task, number, { workerId: this.id, host: this.#host }, { ...this.#settings, borrow: this.#sharing.borrow });
     this.#inFlight.add(attempt);
     this.#cancellations.add(attempt);
     this.#follow();
@@ -137,9 +131,9 @@ export class Worker {
       else if (message.type === "unavailable") this.kill(`cannot take tasks: ${message.message}`, { cause: deviceError(message) });
       else if (message.type === "beat") this.#beat(message);
       else if (message.type === "credit") {
-        this.#credit.give(message.bytes);
+        this.#sender.giveCredit(message.bytes);
         this.#noteProgress();
-      } else if (this.#keeper.take(message)) this.#noteProgress();
+      } else if (this.#sender.keeper.take(message)) this.#noteProgress();
       else if ("attempt" in message && message.type !== "kept") this.#answer(message);
       else this.kill(`sent ${message.type}, which is not for a worker that has joined`);
     } catch (cause) {
@@ -177,11 +171,17 @@ export class Worker {
     clearTimeout(this.#grace);
     this.#enter(isStopped ? "stopped" : "failed", isStopped ? "stopped" : problem);
     const isUncertain = !this.#inFlight.isCertain();
-    const error = await endError(problem, { workerId: this.id, exit, fatal: this.#fatal, isUncertain, logPath: this.#logPath() });
+    const error = await endError(problem, {
+      workerId: this.id,
+      host: this.#host,
+      exit,
+      fatal: this.#fatal,
+      isUncertain,
+      logPath: this.#logPath(),
+    });
     const reason = isStopped ? new InterruptedError(`worker ${this.id} was stopped`) : error;
     this.#sharing.leave();
-    this.#credit.close(reason);
-    this.#keeper.close(reason);
+    this.#sender.close(reason);
     this.#inFlight.close(reason);
     this.#ready.reject(reason);
     return isStopped ? undefined : error;
@@ -190,7 +190,8 @@ export class Worker {
   #hello(message: WorkerMessageOf<"hello">): void {
     if (this.#board.now.state !== "starting") return this.kill("said hello twice");
     this.#watchdog.start.clear();
-    this.#sharing = shareWith(message, { pid: this.#process.pid, ended: this.ended, keeper: this.#keeper }, this.#settings);
+    this.#sharing = shareWith(message, { pid: this.#process.pid, ended: this.ended, keeper: this.#sender.keeper }, this.#settings);
+    this.#host = this.#settings.launcher.isRemote ? message.host : undefined;
     this.#enter("ready", "idle");
     this.#ready.resolve(describeHello(this.id, message));
   }
@@ -213,12 +214,7 @@ export class Worker {
   }
 
   #noteProgress(): void {
-    if (this.#board.now.state === "busy" || this.#sending() !== undefined) this.#watchdog.task.restart();
-  }
-
-  /** What it is being sent. */
-  #sending(): string | undefined {
-    return this.#sender.current ?? this.#keeper.current;
+    if (this.#board.now.state === "busy" || this.#sender.current !== undefined) this.#watchdog.task.restart();
   }
 
   /** Called whenever its current task may have changed. */
@@ -227,7 +223,7 @@ export class Worker {
     if (!isServing(this.#board.now) || taskId === this.#board.now.taskId) return;
     this.#enter(taskId === null ? "ready" : "busy", taskId ?? "idle");
     if (taskId !== null) this.#watchdog.task.restart();
-    else if (this.#sending() === undefined) this.#watchdog.task.clear();
+    else if (this.#sender.current === undefined) this.#watchdog.task.clear();
   }
 
   #forget(attempt: Attempt): void {

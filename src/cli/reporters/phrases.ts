@@ -1,3 +1,4 @@
+import { hostname } from "node:os";
 import { basename, dirname } from "node:path";
 import { formatCount, formatNumber, formatPercent, formatSeconds, plural } from "../../report/format.ts";
 import { qualityOf } from "../../report/quality.ts";
@@ -27,6 +28,12 @@ export function describeStartingAdapter({ path, round, r, lost }: EventOf<"adapt
   const source = round === null ? path : `${path} after round ${round}`;
   const dropped = lost > 0 ? `; ${formatPercent(lost)} of its energy is beyond this run's rank and dropped` : "";
   return `adapter: starts from ${source}, rank ${r}${dropped}`;
+}
+
+/** `worker w1 is ready on gpu-2: NVIDIA H200 (cuda), torch 2.13.0`; without the machine if it is this one. */
+export function describeReady({ workerId, host, device, versions }: EventOf<"worker-ready">): string {
+  const where = host === hostname() ? "" : ` on ${host}`;
+  return `worker ${workerId} is ready${where}: ${device.name} (${device.type}), torch ${versions["torch"] ?? "?"}`;
 }
 
 export function describeCopy({ directory, copyOf }: EventOf<"folder-copied">): string {

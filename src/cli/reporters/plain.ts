@@ -15,6 +15,7 @@ import {
   describeStartingAdapter,
   describeWait,
   type EventOf,
+  describeReady,
 } from "./phrases.ts";
 import type { Reporter, TimedReporterOptions } from "./reporter.ts";
 import { advance, emptyView, nameRound, type RunView, wasComplete } from "./run-view.ts";
@@ -63,7 +64,7 @@ function linesOf(event: RunEvent, view: RunView): readonly string[] {
     case "phase-start":
       return [`${event.phase} …`];
     case "worker-ready":
-      return [`worker ${event.workerId} is ready: ${event.device.name} (${event.device.type}), torch ${event.versions["torch"] ?? "?"}`];
+      return [describeReady(event)];
     case "data-ready":
       return [describeData(event)];
     case "adapter-ready":

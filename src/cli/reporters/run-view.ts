@@ -39,8 +39,10 @@ export function advance(view: RunView, event: RunEvent, now: number): RunView {
       return { ...view, run: event, history: event.resumed?.metrics ?? [] };
     case "phase-start":
       return { ...view, wait: event.phase };
-    case "worker-status":
-      return { ...view, workers: new Map([...view.workers, [event.workerId, { ...event, since: sinceWhen(view, event, now) }]]) };
+    case "worker-status": {
+      const workers = new Map([...view.workers, [event.workerId, { ...event, since: sinceWhen(view, event, now) }] as const]);
+      return { ...view, workers, wait: view.wait.startsWith(START) ? nameStart(workers) : view.wait };
+    }
     case "round-start":
       return nameFits({ ...view, round: event.round, selected: event.clients.length, waiting: event.clients.length });
     case "client-fit":
@@ -81,6 +83,17 @@ export function wasComplete({ run, history }: RunView): boolean {
 export function nameRound({ run }: RunView, round: number): string {
   if (round === 0) return "before training";
   return run ? `round ${round} of ${run.rounds}` : `round ${round}`;
+}
+
+const START = "start workers";
+
+/** `start workers: waiting for 3 of 16: Ray has 0 of 4 GPU free`. */
+function nameStart(workers: RunView["workers"]): string {
+  const all = [...workers.values()].filter(({ state }) => state !== "failed" && state !== "stopped");
+  const starting = all.filter(({ state }) => state === "starting");
+  const why = [...new Set(starting.map(({ activity }) => activity))].filter((activity) => activity !== "starting");
+  if (starting.length === 0) return START;
+  return [START, `waiting for ${starting.length} of ${all.length}`, ...(why.length > 0 ? [why.join("; ")] : [])].join(": ");
 }
 
 function nameFits(view: RunView): RunView {

@@ -66,6 +66,7 @@ describe("the start of a worker", () => {
     expect(await worker.ready).toEqual({
       workerId: "w0",
       pid: 7,
+      host: "tiny",
       versions: { python: "3.11" },
       variables: {},
       device: { type: "cpu", name: "cpu", capability: null, memoryBytes: null },

@@ -19,7 +19,7 @@ it("prints one line for each event of a run", () => {
     .map((line) => (line.startsWith("  ") ? line.slice(14) : line).trimEnd());
   expect(lines).toEqual([
     "start workers …",
-    "worker w0 is ready: x86_64 (cpu), torch 2.13.0",
+    "worker w0 is ready on gpu-2: x86_64 (cpu), torch 2.13.0",
     "prepare data …",
     "data: 2 clients, 1,200 training examples, 64 held-out examples, 2 labels, 3 examples truncated to data.max_length",
     "run story: 2 rounds, tiers 1, 4, in /runs/story",

@@ -11,6 +11,7 @@ export const story: readonly RunEvent[] = [
   status("w1", "starting", "importing torch"),
   {
     type: "worker-ready",
+    host: "gpu-2",
     workerId: "w0",
     pid: 41,
     versions: { torch: "2.13.0" },
