@@ -33,6 +33,10 @@ export const workers = z.strictObject({
     .union([z.literal("auto"), z.array(device).min(1)])
     .default("auto")
     .describe("Devices, or auto: every CUDA device, else mps, else cpu."),
+  mixedDevices: z
+    .boolean()
+    .default(false)
+    .describe("Allow workers on different kinds of processors or GPUs. The same seed then no longer gives the same bytes."),
   threads: positive.default(1).describe("PyTorch threads of each worker. Part of the run's identity: it changes the order of sums."),
   python: z.string().min(1).optional().describe("Python interpreter. Default: that of the environment that prelort setup creates."),
   transport: z

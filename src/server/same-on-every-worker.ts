@@ -1,7 +1,7 @@
-import { RefusedError } from "../errors.ts";
+import { ConfigError, RefusedError } from "../errors.ts";
 import type { WorkerMessageOf } from "../protocol/messages.ts";
 import { sourceChanges } from "../records/model-source.ts";
-import type { Reply } from "../workers/task.ts";
+import type { Reply, WorkerHello } from "../workers/task.ts";
 
 type Prepared = WorkerMessageOf<"prepared">;
 
@@ -9,6 +9,17 @@ type Prepared = WorkerMessageOf<"prepared">;
 export function requireSameData({ sha256 }: Prepared["index"], workerId: string, { index }: Prepared): void {
   if (index.sha256 === sha256) return;
   throw new RefusedError(`the data that worker ${workerId} prepared on its machine`, `SHA-256 ${sha256}`, index.sha256);
+}
+
+/** Other kinds of processors or GPUs compute other bytes, which then depend on which worker trains which client. */
+export function requireSameDevice(first: WorkerHello, { workerId, host, device }: WorkerHello): void {
+  const describe = ({ type, name, capability }: WorkerHello["device"]) => [name, type, capability].filter(Boolean).join(", ");
+  const [expected, received] = [describe(first.device), describe(device)];
+  if (expected === received) return;
+  const message =
+    `worker ${workerId} on ${host} has another device (${received}) than worker ${first.workerId} on ${first.host} (${expected}), ` +
+    "so the bytes would depend on which worker trains which client: use devices of one kind, or set workers.mixed_devices: true";
+  throw new ConfigError([{ path: "workers.mixedDevices", message }]);
 }
 
 /** Workers that loaded different models (another version, another cache) must not train one adapter together. */

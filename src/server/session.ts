@@ -22,7 +22,7 @@ import { cacheFolder, environmentPython } from "../installation.ts";
 import { named, type PoolListener, type Reply, type TaskRequest, type WorkerHello, type WorkerPool } from "../workers/task.ts";
 import { rankClients } from "./client-list.ts";
 import type { RunEvent } from "./events.ts";
-import { requireSameData, requireSameModel } from "./same-on-every-worker.ts";
+import { requireSameData, requireSameDevice, requireSameModel } from "./same-on-every-worker.ts";
 import { readSource } from "../artifacts/init-source.ts";
 import type { Origin } from "../records/run-record.ts";
 import { startFrom } from "../artifacts/init-adapter.ts";
@@ -78,7 +78,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   const devices = await resolveDevices(config.workers);
   await mkdir(options.logFolder, { recursive: true });
 
-  let environment: Session["environment"] | undefined;
+  let environment: WorkerHello | undefined;
   const { transport: kind, host, advertise, ports, beatTimeout } = config.workers;
   const transport = await zeromqTransport({ kind, host, advertise, ports, joinTimeoutMs: beatTimeout * 1000 });
   const memory = createSharedMemory();
@@ -95,9 +95,12 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     taskTimeoutMs: config.workers.taskTimeout * 1000,
     logFolder: options.logFolder,
     signal: options.signal,
+    accept: (worker) => {
+      environment ??= worker;
+      if (!config.workers.mixedDevices) requireSameDevice(environment, worker);
+    },
     listener: {
       ready: (worker) => {
-        environment ??= worker;
         emit({ type: "worker-ready", ...worker });
       },
       status: (status) => emit({ type: "worker-status", ...status }),

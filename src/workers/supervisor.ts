@@ -9,7 +9,7 @@ import type { OpenLauncher, WorkerLauncher } from "./launch.ts";
 import { Leasing, type Wanted } from "./leasing.ts";
 import { Preparations } from "./preparations.ts";
 import { createSlot, deathsOf, type Lease, type Slot } from "./slot.ts";
-import type { PoolListener, Reply, Task } from "./task.ts";
+import type { PoolListener, Reply, Task, WorkerHello } from "./task.ts";
 import { isServing } from "./task.ts";
 import { Worker } from "./worker.ts";
 import type { WorkerSettings } from "./settings.ts";
@@ -19,6 +19,8 @@ export interface SupervisorOptions extends WorkerSettings {
   readonly devices: readonly string[];
   readonly count: number;
   readonly listener?: PoolListener;
+  /** Throws an error for a worker that must not be used. */
+  readonly accept?: (worker: WorkerHello) => void;
 }
 
 /** A slot is disabled after this many crashes in a row, outside tasks or in different ones: its device is at fault. */
@@ -130,6 +132,11 @@ export class Supervisor {
       const worker = this.#launch(slot, generation);
       const settled = worker.ready.then(
         (hello) => {
+          try {
+            this.#options.accept?.(hello);
+          } catch (cause) {
+            return worker.kill(`cannot be used: ${(cause as Error).message}`, { cause });
+          }
           this.#hasBeenUp = true;
           this.#options.listener?.ready?.(hello);
           return this.#settle({ slot, worker });
