@@ -66,7 +66,9 @@ export class Worker {
     this.#door = transport.open(this.id);
     const { endpoint, serverKey } = this.#door;
     const lease = beatTimeoutMs / 1000;
-    this.#process = launcher.launch({ ...place, workerId: this.id, endpoint, serverKey, lease, threads, logPath: this.#logPath });
+    const onWaiting = (reason: string) => void (this.#status.state === "starting" && this.#update({ activity: reason || "starting" }));
+    const access = { endpoint, serverKey, lease, onWaiting };
+    this.#process = launcher.launch({ ...place, ...access, workerId: this.id, threads, logPath: this.#logPath });
     this.ended = this.#process.exited.then((exit) => this.#end(exit));
     // `ended` reports a failed start as well.
     this.#ready.promise.catch(() => {});
