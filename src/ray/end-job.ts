@@ -19,8 +19,8 @@ const STOP_AGAIN_MS = 500;
 export async function endJob(api: JobsApi, id: string, { submitted, askDriver, withinMs }: EndOptions): Promise<void> {
   const deadline = performance.now() + withinMs;
   const left = () => Math.max(1, deadline - performance.now());
-  // A submit that is under way is not broken off: Ray would leave the job PENDING for ever.
-  const isSubmitted = await Promise.race([submitted, delay(left(), true, { ref: false })]);
+  // A submit that is under way is not broken off: Ray would leave the job PENDING for ever. It may have arrived already.
+  const isSubmitted = await Promise.race([submitted, delay(withinMs / 2, true)]);
   if (!isSubmitted) return;
   const hasEnded = async () => {
     const status = await api.status(id, { timeoutMs: left() });

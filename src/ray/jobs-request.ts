@@ -67,7 +67,12 @@ function exchange(address: string, token: string | undefined, asked: RayRequest)
   const request = url.protocol === "https:" ? httpsRequest : httpRequest;
   return new Promise<RayAnswer>((resolve, reject) => {
     // Without an agent of its own it keeps no connection open.
-    const sent = request(url, { method, headers, agent: false, signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]) });
+    const sent = request(url, {
+      method,
+      headers,
+      agent: false,
+      signal: AbortSignal.any([signal, AbortSignal.timeout(Math.ceil(timeoutMs))]),
+    });
     sent.once("error", reject);
     sent.once("response", (response) => {
       readAnswer(response, address).then((text) => resolve({ status: response.statusCode ?? 0, body: text }), reject);
