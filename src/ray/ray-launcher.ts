@@ -1,6 +1,7 @@
 import { argumentError, ConfigError } from "../errors.ts";
 import { addressProblem } from "../config/cluster-address.ts";
 import type { Channel } from "../workers/channels.ts";
+import { clusterDevice } from "../workers/devices.ts";
 import type { LaunchOptions, OpenChannel, WorkerLauncher } from "../workers/launch.ts";
 import { jobsApi } from "./jobs-api.ts";
 import { OpenRay } from "./open-ray.ts";
@@ -36,7 +37,7 @@ export function timedRayLauncher(options: RayLauncherOptions, times: JobTimes): 
   const { address, isTrusted = false, resources = { CPU: 1 } } = options;
   const problem = addressProblem(address, isTrusted);
   if (problem !== undefined) throw argumentError("address", problem);
-  const device = (resources["GPU"] ?? 0) > 0 ? "cuda:0" : "cpu";
+  const device = clusterDevice(resources);
   return {
     isRemote: true,
     launch() {

@@ -17,6 +17,8 @@ export interface SupervisorOptions extends WorkerSettings {
   /** Worker i gets the device i modulo the number of devices. */
   readonly devices: readonly string[];
   readonly count: number;
+  /** How many must be ready before `start` resolves. Default: 1. */
+  readonly least?: number;
   readonly listener?: PoolListener;
 }
 
@@ -51,6 +53,7 @@ export class Supervisor {
   #waiters: readonly (Waiter & { readonly lease: Deferred<Lease> })[] = [];
   #upkeep: Promise<unknown> = Promise.resolve();
   #hasBeenUp = false;
+  #hasStarted = false;
   #isDispatchDue = false;
   #disabledSlots = 0;
 
@@ -65,7 +68,7 @@ export class Supervisor {
     shutdown.signal.addEventListener("abort", () => this.#rejectAll(shutdown.signal.reason));
   }
 
-  /** Starts the workers. Resolves when the first is ready for tasks. */
+  /** Starts the workers. Resolves when the first, or as many as are needed, are ready for tasks. */
   start(): Promise<void> {
     const { transport } = this.#options;
     const readFrames = async () => {
@@ -203,8 +206,9 @@ export class Supervisor {
 
   #disable(slot: Slot, workerId: string, error: WorkerError): void {
     this.#options.listener?.givenUp?.({ workerId, device: this.#deviceOf(slot), error });
-    if (++this.#disabledSlots < this.#slots.length) return;
-    const problem = `no worker is left: ${MAX_DEATHS} crashed in a row in every slot; the last with:\n${error.message}`;
+    const left = this.#slots.length - ++this.#disabledSlots;
+    if (left >= (this.#hasStarted ? 1 : (this.#options.least ?? 1))) return;
+    const problem = `${left === 0 ? "no worker is left" : `too few workers are left, ${left}`}: ${MAX_DEATHS} crashed in a row in every ${left === 0 ? "" : "other "}slot; the last with:\n${error.message}`;
     this.#shutdown.abort(new RunFailedError(problem, { cause: error }));
   }
 
@@ -226,7 +230,8 @@ export class Supervisor {
     }
     if (!isServing(worker.status())) return;
     slot.isUp = true;
-    this.#started.resolve();
+    this.#hasStarted ||= this.#slots.filter(({ isUp }) => isUp).length >= (this.#options.least ?? 1);
+    if (this.#hasStarted) this.#started.resolve();
     this.#dispatchSoon();
   }
 
