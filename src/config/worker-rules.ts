@@ -109,8 +109,8 @@ export const workerRules: readonly Rule[] = [
   addressesGoWithTcp,
   advertisedAddress,
   portsAscend,
-  commandIsWhole,
   clusterChoosesMachines,
+  commandIsWhole,
   clusterIsReachedSafely,
   clusterGetsOurCode,
 ];

@@ -32,7 +32,13 @@ const cluster = z.strictObject({
     .default({ CPU: 1 })
     .describe("What the cluster reserves for each worker, such as { CPU: 4, GPU: 1 }. With a GPU the workers use it, else the CPU."),
   count: z
-    .union([mostWorkers, z.strictObject({ min: mostWorkers, max: mostWorkers })])
+    .union([
+      mostWorkers,
+      z.strictObject({
+        min: mostWorkers.describe("Number of workers that must be ready before training starts."),
+        max: mostWorkers.describe("Number of workers that the cluster is asked for."),
+      }),
+    ])
     .describe("Number of workers; or { min, max }: training starts with min, and goes up to max as the cluster has room."),
   runtimeEnv: z
     .record(z.string(), z.unknown())
