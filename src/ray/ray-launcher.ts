@@ -74,7 +74,8 @@ function planOf(
         ...(python !== undefined && { python }),
       };
       const words = ["python", "run.py", "prelort_worker.cluster.driver"];
-      words.push(...Object.entries(options).flatMap(([name, value]) => [`--${name}`, `${value}`]));
+      // A key may begin with a dash.
+      words.push(...Object.entries(options).map(([name, value]) => `--${name}=${value}`));
       return words.map(quote).join(" ");
     },
   };

@@ -100,6 +100,6 @@ export function servingDriver(job: FakeJob, launcher = tinyLauncher()): FakeDriv
 /** Of a command line in which words may be quoted as for a shell. */
 function optionsOf(entrypoint: string): Record<string, string> {
   const words = [...entrypoint.matchAll(/'([^']*)'|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain ?? "");
-  const pairs = words.flatMap((word, index) => (word.startsWith("--") ? [[word.slice(2), words[index + 1] ?? ""]] : []));
-  return Object.fromEntries(pairs) as Record<string, string>;
+  const options = words.map((word) => /^--([\w-]+)=(.*)$/.exec(word)).filter((option) => option !== null);
+  return Object.fromEntries(options.map(([, name, value]) => [name, value])) as Record<string, string>;
 }

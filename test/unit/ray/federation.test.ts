@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { ConfigError, federate, rayLauncher, type WorkerLauncher } from "../../../src/index.ts";
+import { ConfigError, federate, InterruptedError, rayLauncher, type WorkerLauncher } from "../../../src/index.ts";
 import { tinyLauncher, tinyRun } from "../../../src/testing/index.ts";
 import { type FakeDriver, servingDriver } from "../../support/fake-driver.ts";
 import { fakeJobsServer } from "../../support/fake-jobs-server.ts";
@@ -56,4 +56,25 @@ test("a worker that waits says for what", async () => {
   // Only the folder of the run is left.
   expect(readdirSync(runsDir)).toHaveLength(1);
   expect(readFileSync(path.join(runsDir, readdirSync(runsDir)[0]!, "run.json"), "utf8")).not.toContain(server.address);
+});
+
+test("a config puts a run on Ray, and a resume may put it on another cluster", async () => {
+  const local = await federate(tinyRun({ runsDir, name: "local" })).result;
+  const launcher = tinyLauncher();
+  const servers = [];
+  for (let index = 0; index < 2; index++) servers.push(await fakeJobsServer((job) => servingDriver(job, launcher)));
+  const controller = new AbortController();
+  const [first, second] = servers.map(({ address }) => ({ name: "ray" as const, address, count: { min: 2, max: 3 } }));
+  const on = (cluster: typeof first) =>
+    tinyRun({ runsDir, name: "remote", launcher: undefined, workers: { transport: "tcp", ...(cluster && { cluster }) } });
+  const run = federate({ ...on(first), signal: controller.signal });
+  run.result.catch(() => {});
+  try {
+    for await (const event of run) if (event.type === "round-end" && event.round === 1) controller.abort();
+  } catch (error) {
+    expect(error).toBeInstanceOf(InterruptedError);
+  }
+  const resumed = await federate({ ...on(second), resume: true }).result;
+  expect(resumed.sha256).toBe(local.sha256);
+  expect(servers.map(({ jobs }) => jobs.map(({ status }) => status !== "RUNNING"))).toEqual([[true], [true]]);
 });

@@ -36,7 +36,7 @@ describe("a job on Ray", () => {
     expect(job?.entrypoint).toMatch(/^python run\.py prelort_worker\.cluster\.driver /);
     expect(drivers[0]?.options).toMatchObject({ "worker-id": "launcher-0", lease: "9" });
     expect(drivers[0]?.options["endpoint"]).toMatch(/^tcp:\/\/127\.0\.0\.1:\d+$/);
-    expect(job?.entrypoint).toContain(String.raw`--python '/opt/it'\''s/python'`);
+    expect(job?.entrypoint).toContain(String.raw`'--python=/opt/it'\''s/python'`);
     expect(JSON.parse(drivers[0]?.options["resources"] ?? "")).toEqual({
       num_cpus: 4,
       num_gpus: 1,
