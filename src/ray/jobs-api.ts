@@ -114,5 +114,10 @@ function unexpected(address: string, { method, path }: Pick<RayRequest, "method"
   const quoted = `${body.slice(0, MOST_QUOTED).trim()}${isLong ? " …" : ""}` || "nothing";
   const answered = `${method} ${path} answered ${status}: ${quoted}`;
   const problem = path === "/api/version" ? `${address} is not the dashboard of a Ray cluster` : `${address} does not answer as Ray does`;
-  return new RayError(`${problem}: ${answered}`, { status, isPassing: status >= 500 });
+  return new RayError(`${problem}: ${answered}`, { status, isPassing: status >= 500, isStarting: isNotReady(status, body) });
+}
+
+/** A head that has just come up answers `500 No available agent to submit job, please try again later.` */
+function isNotReady(status: number, body: string): boolean {
+  return [502, 503, 504].includes(status) || (status === 500 && /no available agent|try again later/i.test(body));
 }

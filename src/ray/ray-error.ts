@@ -6,14 +6,18 @@ export class RayError extends Error {
   readonly option: RayOption;
   /** It may work later. */
   readonly isPassing: boolean;
+  /** Ray, or what is in front of it, says that it is not ready yet. */
+  readonly isStarting: boolean;
   /** Of an HTTP answer. */
   readonly status: number | undefined;
 
-  constructor(message: string, { option = "workers.cluster.address", isPassing = false, status, cause }: RayErrorDetails = {}) {
+  constructor(message: string, details: RayErrorDetails = {}) {
+    const { option = "workers.cluster.address", isPassing = false, isStarting = false, status, cause } = details;
     super(message, { cause });
     this.name = "RayError";
     this.option = option;
-    this.isPassing = isPassing;
+    this.isPassing = isPassing || isStarting;
+    this.isStarting = isStarting;
     this.status = status;
   }
 }
@@ -21,6 +25,7 @@ export class RayError extends Error {
 interface RayErrorDetails {
   readonly option?: RayOption;
   readonly isPassing?: boolean;
+  readonly isStarting?: boolean;
   readonly status?: number | undefined;
   readonly cause?: unknown;
 }

@@ -130,8 +130,8 @@ export class RayJob {
         await this.#api.submit(job, { signal: this.#closed.signal });
         return true;
       } catch (error) {
-        const mayPass = this.#isReplacement && error instanceof RayError && error.isPassing && performance.now() < giveUpAt;
-        if (!mayPass) {
+        const mayPass = error instanceof RayError && (error.isStarting || (this.#isReplacement && error.isPassing));
+        if (!mayPass || performance.now() > giveUpAt) {
           this.#failWith(error);
           return false;
         }

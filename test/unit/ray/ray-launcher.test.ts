@@ -203,6 +203,16 @@ describe("a cluster that cannot be used", () => {
     expect(await issuesOf(() => Promise.reject(cause))).toEqual([issue(path, [address ?? server.address])]);
   });
 
+  test("since it has just been started is waited for", async () => {
+    const { server, drivers } = await cluster();
+    server.faults.answers = { "POST /api/jobs/": { status: 500, body: "No available agent to submit job, please try again later." } };
+    const ray = await openRay(server);
+    ray.launch("w0");
+    await eventually(() => expect(ray.waits.get("w0")?.at(-1)).toContain("No available agent"));
+    server.faults.answers = {};
+    await eventually(() => expect(launchesOf(drivers[0])).toHaveLength(1));
+  });
+
   test("for a while, in the middle of a run, is waited for", async () => {
     const { server, drivers } = await cluster();
     const ray = await openRay(server);
