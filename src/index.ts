@@ -91,6 +91,7 @@ export type { AdapterLayout, AdapterModule, DenseParameter } from "./adapter/lay
 
 export type { LaunchOptions, WorkerExit, WorkerLauncher, WorkerProcess } from "./workers/launch.ts";
 export { processLauncher, type ProcessLauncherOptions } from "./workers/process-launcher.ts";
+export { rayLauncher, type RayLauncherOptions } from "./ray/ray-launcher.ts";
 export type { TaskIdentity, WorkerHello, WorkerState, WorkerStatus } from "./workers/task.ts";
 export { writeReport } from "./report/html.ts";
 export {

@@ -45,20 +45,22 @@ function withCode(
     model: { ...model, taskFolder: taskFolder ?? model.taskFolder },
     workers: { python: python ?? workers.python },
   };
-  const given: Readonly<Record<NamedCode["key"], unknown>> = {
+  const given: Readonly<Partial<Record<NamedCode["key"], unknown>>> = {
     "workers.python": python,
     "model.task_folder": taskFolder,
     "model.trust_remote_code": trustRemoteCode || undefined,
   };
   const issues = unnamedCode(config).flatMap(({ key, value }) => {
     if (given[key] !== undefined) return [];
-    return [{ path: key, message: `is ${value}, but code that only run.json names is not run: if you trust it, add ${FLAGS[key](value)}` }];
+    return [
+      { path: key, message: `is ${value}, but code that only run.json names is not run: if you trust it, add ${FLAGS[key]?.(value)}` },
+    ];
   });
   if (issues.length > 0) throw new ConfigError(issues);
   return { ...trained, config };
 }
 
-const FLAGS: Readonly<Record<NamedCode["key"], (value: string) => string>> = {
+const FLAGS: Readonly<Partial<Record<NamedCode["key"], (value: string) => string>>> = {
   "workers.python": (value) => `--python ${value}`,
   "model.task_folder": (value) => `--task-folder ${value}`,
   "model.trust_remote_code": () => "--trust-remote-code",

@@ -21,11 +21,15 @@ export function snakeKeys(value: unknown): unknown {
   return mapKeys(value, toSnake);
 }
 
+/** Maps with keys of somebody else's, whose spelling is kept. */
+const FOREIGN: ReadonlySet<string> = new Set(["runtimeEnv", "runtime_env", "resources"]);
 /** None of our values is nested deeper. Deeper values, which could exhaust the stack, are kept unchanged for a schema to refuse. */
 const MAX_DEPTH = 100;
 
 function mapKeys(value: unknown, rename: (key: string) => string, depth = MAX_DEPTH): unknown {
   if (typeof value !== "object" || value === null || depth === 0) return value;
   if (Array.isArray(value)) return value.map((item) => mapKeys(item, rename, depth - 1));
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [rename(key), mapKeys(item, rename, depth - 1)]));
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]) => [rename(key), FOREIGN.has(key) ? item : mapKeys(item, rename, depth - 1)]),
+  );
 }

@@ -70,9 +70,10 @@ export function parsePath(written: string): Path {
   }, []);
 }
 
-/** `lora` keeps PEFT's own spelling everywhere. */
+/** `lora` keeps PEFT's own spelling everywhere, and what a cluster is asked for keeps the cluster's. */
 export function keepsSpelling(parent: Path): boolean {
-  return parent[0] === "lora";
+  const [section, part, key = ""] = parent;
+  return section === "lora" || (section === "workers" && part === "cluster" && ["resources", "runtimeEnv"].includes(String(key)));
 }
 
 function spell(path: Path, spelling: Spelling): string {

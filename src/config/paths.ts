@@ -1,4 +1,4 @@
-import { readdirSync, type Stats, statSync } from "node:fs";
+import { accessSync, constants, readdirSync, type Stats, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { basename, dirname, extname, isAbsolute, join, resolve } from "node:path";
 import type { ResolvedPath } from "./locate.ts";
@@ -26,6 +26,7 @@ export function resolvePaths(source: YamlSource, folder: string | undefined): Ya
     [["model", "nameOrPath"], hasRevision ? modelWithRevision : modelFolder, model],
     [["model", "taskFolder"], existingFolder, "there is no such folder"],
     [["lora", "init_from"], adapterFolder, "is neither a PEFT adapter (adapter_config.json) nor the directory of a run (run.json)"],
+    [["workers", "cluster", "tokenFile"], readableFile, "there is no such file"],
   ];
   const resolved = rules.reduce((known, [path, find, message]) => resolveAt(known, path, folder, find, message), source);
   return folder === undefined ? resolved : withTaskFolder(resolved, folder);
@@ -44,6 +45,7 @@ const PATHS: readonly Path[] = [
   ["data", "evalPath"],
   ["model", "nameOrPath"],
   ["lora", "init_from"],
+  ["workers", "cluster", "tokenFile"],
 ];
 
 function withTaskFolder(source: YamlSource, folder: string): YamlSource {
@@ -114,6 +116,12 @@ function modelWithRevision(written: string, absolute: string): string | undefine
 
 function existingFolder(_: string, absolute: string): string | undefined {
   return statOf(absolute)?.isDirectory() ? absolute : undefined;
+}
+
+function readableFile(_: string, absolute: string): string | undefined {
+  if (!statOf(absolute)?.isFile()) return undefined;
+  accessSync(absolute, constants.R_OK);
+  return absolute;
 }
 
 function adapterFolder(_: string, absolute: string): string | undefined {

@@ -1,3 +1,4 @@
+import { addressProblem } from "./cluster-address.ts";
 import type { Rule } from "./rule.ts";
 
 /* Rules on workers and on when a round closes. */
@@ -70,6 +71,37 @@ const commandIsWhole: Rule = {
   },
 };
 
+const clusterChoosesMachines: Rule = {
+  reads: ["workers"],
+  check({ workers }, report) {
+    if (!workers.cluster) return;
+    if (workers.transport !== "tcp") report(["workers", "cluster"], "needs workers.transport: tcp");
+    for (const key of ["command", "hosts", "count", "slotsPerDevice", "devices"] as const) {
+      if (workers[key] === undefined || workers[key] === "auto") continue;
+      report(["workers", key], "cannot be combined with workers.cluster, which has resources and count: leave it out");
+    }
+  },
+};
+
+const clusterIsReachedSafely: Rule = {
+  reads: ["workers.cluster"],
+  check({ workers: { cluster } }, report) {
+    const problem = cluster && addressProblem(cluster.address, cluster.trustedNetwork);
+    if (problem !== undefined) report(["workers", "cluster", "address"], problem);
+  },
+};
+
+const clusterGetsOurCode: Rule = {
+  reads: ["workers.cluster"],
+  check({ workers: { cluster } }, report) {
+    const { count, runtimeEnv = {} } = cluster ?? {};
+    if (typeof count === "object" && count.min > count.max)
+      report(["workers", "cluster", "count", "min"], `must be at most max (${count.max}), got ${count.min}`);
+    if ("working_dir" in runtimeEnv)
+      report(["workers", "cluster", "runtimeEnv", "working_dir"], "is where prelort puts its own code: leave it out");
+  },
+};
+
 export const workerRules: readonly Rule[] = [
   quorumIsEnough,
   oneNumberOfWorkers,
@@ -77,5 +109,8 @@ export const workerRules: readonly Rule[] = [
   addressesGoWithTcp,
   advertisedAddress,
   portsAscend,
+  clusterChoosesMachines,
   commandIsWhole,
+  clusterIsReachedSafely,
+  clusterGetsOurCode,
 ];

@@ -20,6 +20,36 @@ const device = z
 const port = positive.max(65535);
 const address = z.string().regex(/^[\w.:%-]+$/, "a name or an address, without a port, brackets or spaces");
 
+const mostWorkers = positive.max(1024);
+
+/** Where workers run that a cluster starts. */
+const cluster = z.strictObject({
+  name: z.literal("ray").describe("The cluster's software: ray."),
+  address: z.string().min(1).describe("Address of the cluster's dashboard: https://…, or http://127.0.0.1:8265 through a tunnel."),
+  tokenFile: z.string().min(1).optional().describe("File with the cluster's token, if it needs one."),
+  resources: z
+    .record(z.string().min(1), z.number().positive())
+    .default({ CPU: 1 })
+    .describe("What the cluster reserves for each worker, such as { CPU: 4, GPU: 1 }. With a GPU the workers use it, else the CPU."),
+  count: z
+    .union([
+      mostWorkers,
+      z.strictObject({
+        min: mostWorkers.describe("Number of workers that must be ready before training starts."),
+        max: mostWorkers.describe("Number of workers that the cluster is asked for."),
+      }),
+    ])
+    .describe("Number of workers; or { min, max }: training starts with min, and goes up to max as the cluster has room."),
+  runtimeEnv: z
+    .record(z.string(), z.unknown())
+    .optional()
+    .describe("Ray's runtime environment for the workers, such as { env_vars: { HF_HOME: /hub } }. Not for secrets."),
+  trustedNetwork: z
+    .boolean()
+    .default(false)
+    .describe("Allow http:// to another machine, where anybody on the network can read the token and run code on the cluster."),
+});
+
 export const workers = z.strictObject({
   count: positive
     .max(256)
@@ -38,7 +68,13 @@ export const workers = z.strictObject({
     .default(false)
     .describe("Allow workers on different kinds of processors or GPUs. The same seed then no longer gives the same bytes."),
   threads: positive.default(1).describe("PyTorch threads of each worker. Part of the run's identity: it changes the order of sums."),
-  python: z.string().min(1).optional().describe("Python interpreter. Default: that of the environment that prelort setup creates."),
+  python: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      "Python interpreter. Default: that of the environment that prelort setup creates; on a cluster, the one that runs Ray there.",
+    ),
   transport: z
     .enum(["ipc", "tcp"])
     .default("ipc")
@@ -62,6 +98,7 @@ export const workers = z.strictObject({
     .min(1)
     .optional()
     .describe("What {host} in workers.command stands for, in rotation. Every host has the same devices."),
+  cluster: cluster.optional().describe("A Ray cluster that runs the workers."),
   retries: integer.min(0).max(100).default(2).describe("How often a failed task is retried, on another worker if there is one."),
   startTimeout: seconds.default(180).describe("Seconds a worker may take to start."),
   beatTimeout: seconds.default(30).describe("Seconds without a heartbeat after which a worker is replaced."),

@@ -78,8 +78,9 @@ export async function plan(options: PlanOptions): Promise<Plan> {
   const origin = await originOf(config);
   let opening: Promise<Session> | undefined;
   const open = () => (opening ??= openPlanning(config, origin, options));
-  // A user's own launcher may start any kind of worker. An initial adapter has to be checked against the model.
-  const known = launcher || isMeasured || origin ? undefined : await recallAnswers(config, signal);
+  // A user's own launcher may start any kind of worker, and a cluster has its own model and data. An initial adapter has to be checked against the model.
+  const isElsewhere = launcher !== undefined || config.workers.cluster !== undefined;
+  const known = isElsewhere || isMeasured || origin ? undefined : await recallAnswers(config, signal);
   try {
     const findings = known ? findingsOf(config, known) : await open();
     if (origin) await (await open()).initial();
@@ -87,7 +88,7 @@ export async function plan(options: PlanOptions): Promise<Plan> {
     const measured = isMeasured ? await measure(config, await open()) : null;
     const time = measured && { ...measured, ...(await timesOf(validated, measured, findings, selections)) };
     const slots = measured && proposeSlots(measured, (await open()).environment.device, config.workers.threads);
-    if (!known && !launcher) await rememberAnswers(config, await open());
+    if (!known && !isElsewhere) await rememberAnswers(config, await open());
     return { ...describePlan(config, findings, selections), time, slots };
   } finally {
     const session = await opening?.catch(() => undefined);

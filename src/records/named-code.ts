@@ -13,11 +13,11 @@ import { isThere } from "../base/read-file.ts";
 
 /** A key of a config that chooses code, and what it chooses. */
 export interface NamedCode {
-  readonly key: "workers.python" | "model.task_folder" | "model.trust_remote_code";
+  readonly key: "workers.python" | "workers.command" | "workers.cluster.address" | "model.task_folder" | "model.trust_remote_code";
   readonly value: string;
 }
 
-type CodeConfig = Pick<RunConfig, "model"> & { readonly workers: Pick<RunConfig["workers"], "python"> };
+type CodeConfig = Pick<RunConfig, "model"> & { readonly workers: Partial<Pick<RunConfig["workers"], "python" | "command" | "cluster">> };
 
 /** Remembers the code that the user has named. If that cannot be written, the code has to be named again. */
 export async function rememberCode(config: CodeConfig): Promise<void> {
@@ -33,11 +33,14 @@ export function unnamedCode(config: CodeConfig): readonly NamedCode[] {
   return codeIn(config).flatMap(({ key, value, mark }) => (isThere(mark) ? [] : [{ key, value }]));
 }
 
-function codeIn({ workers: { python }, model }: CodeConfig): readonly (NamedCode & { readonly mark: string })[] {
+function codeIn({ workers: { python, command, cluster }, model }: CodeConfig): readonly (NamedCode & { readonly mark: string })[] {
   const interpreter = python?.includes("/") ? path.resolve(python) : python;
   const taskFolder = path.resolve(model.taskFolder ?? ".");
   return [
     ...(interpreter === undefined || interpreter === environmentPython() ? [] : [named("workers.python", interpreter)]),
+    ...(command ? [named("workers.command", JSON.stringify(command))] : []),
+    // It is sent the cluster's token.
+    ...(cluster ? [named("workers.cluster.address", cluster.address, cluster.tokenFile ?? "")] : []),
     ...(model.task.includes(":") ? [named("model.task_folder", taskFolder, model.task)] : []),
     ...(model.trustRemoteCode ? [named("model.trust_remote_code", "true", model.nameOrPath, model.revision ?? "")] : []),
   ];

@@ -13,14 +13,13 @@ import { decode } from "../tensor/encoded.ts";
 import { deriveSeed } from "../base/rng.ts";
 import { createSharedMemory } from "../transport/shared-memory.ts";
 import { zeromqTransport } from "../transport/zeromq.ts";
-import { countWorkers, resolveDevices } from "../workers/devices.ts";
+import { countWorkers, leastWorkers, resolveDevices } from "../workers/devices.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
-import { processLauncher } from "../workers/process-launcher.ts";
 import { createWorkerPool } from "../workers/pool.ts";
-import { findPython, requirePython } from "../workers/python.ts";
-import { cacheFolder, environmentPython } from "../installation.ts";
+import { cacheFolder } from "../installation.ts";
 import { named, type PoolListener, type Reply, type TaskRequest, type WorkerHello, type WorkerPool } from "../workers/task.ts";
 import { rankClients } from "./client-list.ts";
+import { launcherOf } from "./launcher-of.ts";
 import type { RunEvent } from "./events.ts";
 import { requireSameData, requireSameDevice, requireSameModel } from "./same-on-every-worker.ts";
 import { readSource } from "../artifacts/init-source.ts";
@@ -74,7 +73,7 @@ export interface SessionOptions {
 export async function openSession(options: SessionOptions): Promise<Session> {
   const { config, emit } = options;
   const requests = requestsOf(config);
-  const launcher = options.launcher ?? (await pythonLauncher(config));
+  const launcher = options.launcher ?? (await launcherOf(config));
   const devices = await resolveDevices(config.workers);
   await mkdir(options.logFolder, { recursive: true });
 
@@ -88,6 +87,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     memory,
     devices,
     count: countWorkers(devices, config.workers),
+    least: leastWorkers(config.workers),
     threads: config.workers.threads,
     retries: config.workers.retries,
     startTimeoutMs: config.workers.startTimeout * 1000,
@@ -129,14 +129,6 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     await close();
     throw error;
   }
-}
-
-async function pythonLauncher({ workers: { command: through, hosts, python: asked } }: RunConfig): Promise<WorkerLauncher> {
-  // What a command starts may be on a machine where only the path is the same.
-  if (through) return processLauncher({ command: asked ?? environmentPython(), through, hosts });
-  const python = findPython(asked);
-  await requirePython(python);
-  return processLauncher({ command: python });
 }
 
 /** What a session asks its workers. */

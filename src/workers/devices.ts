@@ -5,7 +5,8 @@ import { EnvironmentError } from "../errors.ts";
  * Devices for workers: the configured ones or, for "auto", every CUDA device, else mps, else the CPU. Worker i gets device i and
  * host i, each modulo their number, so a device is listed once for each host.
  */
-export async function resolveDevices({ devices, hosts = [""] }: Places): Promise<readonly string[]> {
+export async function resolveDevices({ devices, hosts = [""], cluster }: Places): Promise<readonly string[]> {
+  if (cluster) return [clusterDevice(cluster.resources)];
   const all = devices === "auto" ? await findDevices() : devices;
   return all.flatMap((device) => hosts.map(() => device));
 }
@@ -13,6 +14,12 @@ export async function resolveDevices({ devices, hosts = [""] }: Places): Promise
 interface Places {
   readonly devices: "auto" | readonly string[];
   readonly hosts?: readonly string[] | undefined;
+  readonly cluster?: { readonly resources: Readonly<Record<string, number>> } | undefined;
+}
+
+/** The device of a worker for which a cluster reserves these resources: it sees no others. */
+export function clusterDevice({ GPU = 0 }: Readonly<Record<string, number>>): string {
+  return GPU > 0 ? "cuda:0" : "cpu";
 }
 
 async function findDevices(): Promise<readonly string[]> {
@@ -22,12 +29,21 @@ async function findDevices(): Promise<readonly string[]> {
   return process.platform === "darwin" && process.arch === "arm64" ? ["mps"] : ["cpu"];
 }
 
+interface Numbers {
+  readonly count?: number | undefined;
+  readonly slotsPerDevice?: number | undefined;
+  readonly cluster?: { readonly count: number | { readonly min: number; readonly max: number } } | undefined;
+}
+
 /** How many workers the config asks for, once the devices are known. */
-export function countWorkers(
-  devices: readonly string[],
-  asked: { readonly count?: number | undefined; readonly slotsPerDevice?: number | undefined },
-): number {
-  return asked.count ?? devices.length * (asked.slotsPerDevice ?? 1);
+export function countWorkers(devices: readonly string[], { count, slotsPerDevice = 1, cluster }: Numbers): number {
+  const most = typeof cluster?.count === "object" ? cluster.count.max : cluster?.count;
+  return count ?? most ?? devices.length * slotsPerDevice;
+}
+
+/** How many workers must be ready before work begins. */
+export function leastWorkers({ count = Infinity, cluster }: Numbers): number {
+  return Math.min(count, typeof cluster?.count === "object" ? cluster.count.min : 1);
 }
 
 /** How a worker process gets its device: torch's name for it there, and the variable that hides the others. */

@@ -63,6 +63,10 @@ export interface WorkerProcess {
 export interface WorkerExit {
   readonly exitCode?: number | undefined;
   readonly signal?: string | undefined;
-  /** Why it could not even be started. */
+  /** Why it could not even be started; or, if it was, why it is lost. */
   readonly problem?: string | undefined;
+  /** What the user has to change, if no other worker could be started either. */
+  readonly cause?: Error | undefined;
+  /** The machine that it ran on, if that may be another one. */
+  readonly host?: string | undefined;
 }

@@ -1,13 +1,13 @@
-import { closeSync, constants, openSync, writeSync } from "node:fs";
+import { closeSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { execa } from "execa";
 import { createDeferred } from "../base/deferred.ts";
-import { EnvironmentError } from "../errors.ts";
 import { cacheFolder, programArguments, pythonEnvironment } from "../installation.ts";
 import { isPublicKey } from "../transport/keys.ts";
 import { assignDevice } from "./devices.ts";
 import type { LaunchOptions, WorkerExit, WorkerLauncher } from "./launch.ts";
+import { openLog } from "./worker-log.ts";
 
 export interface ProcessLauncherOptions {
   /** The program: a Python interpreter, or whatever runs a worker of your own. */
@@ -156,15 +156,4 @@ function workerEnvironment(threads: number): Record<string, string | undefined> 
     // Rust threads of the tokenizers would take the cores of other workers.
     TOKENIZERS_PARALLELISM: "false",
   };
-}
-
-/** Does not follow a link or wait for a pipe: a run directory from elsewhere may contain either. */
-function openLog(logPath: string): number {
-  try {
-    return openSync(logPath, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-  } catch (cause) {
-    throw new EnvironmentError(`${logPath} could not be written: ${(cause as Error).message}`, "check that it can be written to", {
-      cause,
-    });
-  }
 }

@@ -18,6 +18,8 @@ export interface SupervisorOptions extends WorkerSettings {
   /** Worker i gets the device i modulo the number of devices. */
   readonly devices: readonly string[];
   readonly count: number;
+  /** How many must be ready before `start` resolves. Default: 1. */
+  readonly least?: number;
   readonly listener?: PoolListener;
   /** Throws an error for a worker that must not be used. */
   readonly accept?: (worker: WorkerHello) => void;
@@ -43,6 +45,7 @@ export class Supervisor {
   readonly #leasing: Leasing;
   #upkeep: Promise<unknown> = Promise.resolve();
   #hasBeenUp = false;
+  #hasStarted = false;
   #disabledSlots = 0;
 
   constructor(options: SupervisorOptions, shutdown: AbortController) {
@@ -57,7 +60,7 @@ export class Supervisor {
     shutdown.signal.addEventListener("abort", () => this.#rejectAll(shutdown.signal.reason));
   }
 
-  /** Starts the workers. Resolves when the first is ready for tasks. */
+  /** Starts the workers. Resolves when the first, or as many as are needed, are ready for tasks. */
   start(): Promise<void> {
     const { transport } = this.#options;
     const readFrames = async () => {
@@ -189,8 +192,9 @@ export class Supervisor {
 
   #disable(slot: Slot, workerId: string, error: WorkerError): void {
     this.#options.listener?.givenUp?.({ workerId, device: this.#deviceOf(slot), error });
-    if (++this.#disabledSlots < this.#slots.length) return;
-    const problem = `no worker is left: ${MAX_DEATHS} crashed in a row in every slot; the last with:\n${error.message}`;
+    const left = this.#slots.length - ++this.#disabledSlots;
+    if (left >= (this.#hasStarted ? 1 : (this.#options.least ?? 1))) return;
+    const problem = `${left === 0 ? "no worker is left" : `too few workers are left, ${left}`}: ${MAX_DEATHS} crashed in a row in every ${left === 0 ? "" : "other "}slot; the last with:\n${error.message}`;
     this.#shutdown.abort(new RunFailedError(problem, { cause: error }));
   }
 
@@ -212,7 +216,8 @@ export class Supervisor {
     }
     if (!isServing(worker.status())) return;
     slot.isUp = true;
-    this.#started.resolve();
+    this.#hasStarted ||= this.#slots.filter(({ isUp }) => isUp).length >= (this.#options.least ?? 1);
+    if (this.#hasStarted) this.#started.resolve();
     this.#leasing.dispatchSoon();
   }
 }

@@ -67,7 +67,9 @@ export class Worker {
     );
     this.#door = transport.open(this.id);
     const { endpoint, serverKey } = this.#door;
-    const told = { workerId: this.id, endpoint, serverKey, lease: beatTimeoutMs / 1000, threads, logPath: this.#logPath() };
+    const onWaiting = (reason: string) =>
+      void (this.status().state === "starting" && this.#board.update({ activity: reason || "starting" }));
+    const told = { workerId: this.id, endpoint, serverKey, lease: beatTimeoutMs / 1000, threads, logPath: this.#logPath(), onWaiting };
     this.#process = launcher.launch({ ...place, ...told });
     this.ended = this.#process.exited.then((exit) => this.#end(exit));
     // `ended` reports a failed start as well.

@@ -44,3 +44,24 @@ test("an interpreter, a custom task and a model's code are allowed once named, b
   // A name on PATH is not a file of the working directory.
   expect(unnamedCode(configOf({}, "python3"))).toEqual([{ key: "workers.python", value: "python3" }]);
 });
+
+test("a command and a cluster are used once named, and a token goes to no cluster that only a record names", async () => {
+  const { model } = configOf({});
+  const cluster = {
+    name: "ray",
+    address: "https://ray.example.com",
+    tokenFile: "/token",
+    resources: {},
+    count: 1,
+    trustedNetwork: false,
+  } as const;
+  const config = { model, workers: { command: ["ssh", "gpu-1"], cluster } };
+  expect(unnamedCode(config)).toEqual([
+    { key: "workers.command", value: '["ssh","gpu-1"]' },
+    { key: "workers.cluster.address", value: "https://ray.example.com" },
+  ]);
+  await rememberCode(config);
+  expect(unnamedCode(config)).toEqual([]);
+  for (const other of [{ address: "https://example.com" }, { tokenFile: "/other" }])
+    expect(unnamedCode({ model, workers: { cluster: { ...cluster, ...other } } })).toHaveLength(1);
+});

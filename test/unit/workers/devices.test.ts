@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { EnvironmentError } from "../../../src/errors.ts";
-import { assignDevice, countWorkers, resolveDevices } from "../../../src/workers/devices.ts";
+import { assignDevice, countWorkers, leastWorkers, resolveDevices } from "../../../src/workers/devices.ts";
 
 let folder: string;
 /** Makes an nvidia-smi with this script the only program on PATH. */
@@ -65,6 +65,16 @@ test("a worker on cuda:N sees that device alone, with N counted among the device
 test("a worker on cpu or mps sees no CUDA device", () => {
   expect(assignDevice("cpu")).toEqual({ device: "cpu", env: { CUDA_VISIBLE_DEVICES: "" } });
   expect(assignDevice("mps")).toEqual({ device: "mps", env: { CUDA_VISIBLE_DEVICES: "" } });
+});
+
+test("a cluster is asked for as many workers as its count says, and decides which device each sees", async () => {
+  const cluster = { resources: { CPU: 1, GPU: 0.5 }, count: { min: 2, max: 8 } };
+  expect(await resolveDevices({ devices: "auto", cluster })).toEqual(["cuda:0"]);
+  expect(await resolveDevices({ devices: "auto", cluster: { resources: { CPU: 1 } } })).toEqual(["cpu"]);
+  expect([countWorkers(["cpu"], { cluster }), leastWorkers({ cluster })]).toEqual([8, 2]);
+  expect([countWorkers(["cpu"], { cluster: { count: 3 } }), leastWorkers({ cluster: { count: 3 } })]).toEqual([3, 1]);
+  // As plan asks: one worker is enough for it.
+  expect([countWorkers(["cpu"], { count: 1, cluster }), leastWorkers({ count: 1, cluster })]).toEqual([1, 1]);
 });
 
 test("every host has all the devices, though workers take devices and hosts in rotation", async () => {

@@ -77,6 +77,39 @@ describe("a pool of workers", () => {
     await closed(pool);
   });
 
+  test("starts once as many workers as are needed are ready", async () => {
+    const hold = createDeferred<void>();
+    const { pool, ready } = setUp({
+      count: 3,
+      least: 2,
+      async script(worker) {
+        if (worker.workerId !== "w0") await hold.promise;
+        await worker.serve();
+      },
+    });
+    let hasStarted = false;
+    const started = pool.start().then(() => (hasStarted = true));
+    await eventually(() => expect(ready).toEqual(["w0"]));
+    expect(hasStarted).toBe(false);
+    hold.resolve();
+    await started;
+    expect(ready.length).toBeGreaterThan(1);
+    await closed(pool);
+  });
+
+  test("fails if so few workers are left that it cannot start", async () => {
+    const { pool } = setUp({
+      count: 2,
+      least: 2,
+      script(worker) {
+        if (worker.workerId === "w0") void worker.serve();
+        else worker.exit({ problem: "no such node" });
+      },
+    });
+    await expect(pool.start()).rejects.toThrow("no such node");
+    await closed(pool);
+  });
+
   test("runs more tasks than it has workers, each task once", async () => {
     const { pool, failures } = setUp();
     await pool.start();
