@@ -1,0 +1,86 @@
+"""What a cluster has, and what it lacks for a worker. Knows nothing of Ray but the names of its resources."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+Resources = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A live node of the cluster."""
+
+    id: str
+    total: Resources
+    free: Resources
+
+
+@dataclass(frozen=True)
+class Autoscaler:
+    """What it is bringing up."""
+
+    pending_nodes: int
+
+
+def may_fit(node: Node, needed: Resources) -> bool:
+    """Whether the node has as much, be it free or not."""
+    return all(node.total.get(name, 0) >= amount for name, amount in needed.items())
+
+
+def nodes_to_avoid(nodes: Iterable[Node], needed: Resources, avoid: Iterable[str]) -> list[str]:
+    """`avoid`, or nothing if no other node has what is needed."""
+    asked = set(avoid)
+    return sorted(asked) if any(node.id not in asked and may_fit(node, needed) for node in nodes) else []
+
+
+def waiting_reason(
+    nodes: Sequence[Node], needed: Resources, avoid: Sequence[str], autoscaler: Autoscaler | None
+) -> str:
+    """Why a worker that needs this is not placed yet, in words."""
+    reason = _lack(nodes, needed, avoid)
+    if autoscaler and autoscaler.pending_nodes:
+        reason += f"; autoscaler: {_count(autoscaler.pending_nodes, 'node')} pending"
+    return reason
+
+
+def _lack(nodes: Sequence[Node], needed: Resources, avoid: Sequence[str]) -> str:
+    if not any(may_fit(node, needed) for node in nodes):
+        return _never_fits(nodes, needed)
+    usable = [node for node in nodes if node.id not in avoid]
+    # Where nodes are avoided, what they have counts for nothing.
+    short = [
+        f"{_amount(free)} of {_amount(total)} {name}"
+        for name, amount in needed.items()
+        if (free := sum(node.free.get(name, 0) for node in usable)) < amount
+        and (total := sum(node.total.get(name, 0) for node in usable)) >= 0
+    ]
+    but = f" on the nodes other than {_count(len(avoid), 'node')} lost lately" if avoid else ""
+    if short:
+        return f"Ray has {' and '.join(short)} free{but}"
+    if any(all(node.free.get(name, 0) >= amount for name, amount in needed.items()) for node in usable):
+        return "Ray is starting a process"
+    return f"no node has {_spell(needed)} free{but}"
+
+
+def _never_fits(nodes: Sequence[Node], needed: Resources) -> str:
+    if not nodes:
+        return "Ray has no node"
+    largest = {name: max(node.total.get(name, 0) for node in nodes) for name in needed}
+    short = [
+        f"no node of the cluster has {_amount(amount)} {name} (the largest has {_amount(largest[name])})"
+        for name, amount in needed.items()
+        if largest[name] < amount
+    ]
+    return "; ".join(short) or f"no node of the cluster has {_spell(needed)} at once"
+
+
+def _spell(resources: Resources) -> str:
+    return " and ".join(f"{_amount(amount)} {name}" for name, amount in resources.items())
+
+
+def _amount(value: float) -> str:
+    return f"{round(value, 3):g}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
