@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import ray
+import ray  # pyright: ignore[reportMissingImports]
 
 from ..wire.keys import KEY_PREFIX
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import ray
+import ray  # pyright: ignore[reportMissingImports]
 from ray.exceptions import RayActorError, RayError
 
 from ..wire.messages import Exited, Launch, Placed, Waiting

@@ -3,7 +3,7 @@
 import json
 from contextlib import suppress
 
-import ray
+import ray  # pyright: ignore[reportMissingImports]
 from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_initialized
 
 from .capacity import Autoscaler, Node
