@@ -171,12 +171,13 @@ test("the loss of a node is told at once, and another takes the worker", async (
   const lost = await cluster.addNode({ cpus: 3 });
   const driver = await drive({ resources: { num_cpus: 3 } });
   await driver.launch("w0");
-  const { node } = await driver.told("placed", "w0");
+  const { node, host } = await driver.told("placed", "w0");
   await driver.heard("hello", "w0");
   await lost.kill();
   const exited = await driver.told("exited", "w0");
   expect(exited).toMatchObject({ exit_code: null, signal: null });
   expect(exited.problem).toContain(node);
+  expect(exited.problem).toContain(host);
   await driver.launch("w1");
   nodes.push(await cluster.addNode({ cpus: 3 }));
   await driver.told("placed", "w1");
@@ -198,16 +199,17 @@ test("a node that hangs holds nobody else up, and a worker there counts as ended
 
 test.skipIf(!areHosts)("a worker on a host that is cut off ends with its lease, and another is placed elsewhere", async () => {
   const cut = await cluster.addNode({ cpus: 5 });
-  const driver = await drive({ lease: 6, resources: { num_cpus: 2 } });
-  await driver.launch("w0", { avoid: [] });
+  const driver = await drive({ lease: 6, resources: { num_cpus: 5 } });
+  await driver.launch("w0");
   const { node, host } = await driver.told("placed", "w0");
   expect(host).toBe(cut.host.name);
   await driver.heard("hello", "w0");
+  const other = await cluster.addNode({ cpus: 5 });
   cut.host.setLink?.("down");
   await driver.kill("w0");
   await driver.launch("w1", { avoid: [node] });
-  expect((await driver.told("placed", "w1")).node).not.toBe(node);
-  await driver.told("exited", "w0");
+  expect((await driver.told("placed", "w1")).host).toBe(other.host.name);
+  expect(await driver.told("exited", "w0")).toMatchObject({ signal: "SIGKILL", problem: null });
   await eventually(() => expect(workersNow().filter((line) => line.includes("--worker-id w0 "))).toEqual([]));
-  await cut.kill();
+  for (const node of [cut, other]) await node.kill();
 });

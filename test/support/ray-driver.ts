@@ -20,7 +20,10 @@ export interface Driver {
   readonly job: string;
   /** All that has come from this peer, in order. */
   from(peer: string): readonly WorkerMessage[];
-  launch(workerId: string, options?: { readonly device?: string; readonly avoid?: readonly string[]; readonly lease?: number }): Promise<void>;
+  launch(
+    workerId: string,
+    options?: { readonly device?: string; readonly avoid?: readonly string[]; readonly lease?: number },
+  ): Promise<void>;
   send(peer: string, message: ControllerMessage): Promise<void>;
   kill(workerId: string): Promise<void>;
   stop(): Promise<void>;
@@ -37,7 +40,10 @@ export interface Driver {
 let drivers = 0;
 const PEER = "launcher-0";
 
-export async function startDriver(cluster: RayCluster, { lease = 10, resources = { num_cpus: 1 }, python }: DriverOptions): Promise<Driver> {
+export async function startDriver(
+  cluster: RayCluster,
+  { lease = 10, resources = { num_cpus: 1 }, python }: DriverOptions,
+): Promise<Driver> {
   const transport = tcpTransport({ host: cluster.address, joinTimeoutMs: 1000 * lease });
   const door = transport.open(PEER);
   const words = {

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import ray  # pyright: ignore[reportMissingImports]
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
 from ..wire.messages import Exited, Launch, Placed, Waiting
 from .actor import Ended, Running, Start, WorkerParent
@@ -41,7 +41,10 @@ class _Place:
     launch: Launch
     avoided: list[str]
     actor: Any
-    is_placed: bool = False
+    # Once it is placed.
+    running: Running | None = None
+    # Its actor could not be reached, and may live: it is to be asked again how the worker ends.
+    is_unheard: bool = False
     # When its actor is to be killed, by time.monotonic(); None: not at all, or it has been.
     kill_at: float | None = None
     is_killed: bool = False
@@ -73,7 +76,7 @@ class Launches:
         if not place or place.is_killed:
             return
         place.is_killed = True
-        if place.is_placed:
+        if place.running:
             place.actor.end.remote()
             place.kill_at = time.monotonic() + _KILL_SECONDS
         else:
@@ -89,6 +92,9 @@ class Launches:
             if place.kill_at is not None and time.monotonic() >= place.kill_at:
                 place.kill_at = None
                 ray.kill(place.actor)
+            if place.is_unheard:
+                place.is_unheard = False
+                self._hear(place, place.actor.wait.remote())
         self._look_at_waiting()
 
     def _request(self, launch: Launch) -> _Place:
@@ -110,26 +116,32 @@ class Launches:
         }
         options = [word for name, value in words.items() for word in (f"--{name}", str(value))]
         start = Start(spec.python, [*options, "--curve"], spec.server_key)
-        for ref in (place.actor.start.remote(start), place.actor.wait.remote()):
-            ref.future().add_done_callback(lambda future: self.post(partial(self._settle, place, future)))
+        self._hear(place, place.actor.start.remote(start))
+
+    def _hear(self, place: _Place, answer: Any) -> None:
+        answer.future().add_done_callback(lambda future: self.post(partial(self._settle, place, future)))
 
     def _settle(self, place: _Place, future: "Future[Running | Ended]") -> None:
-        """Takes an answer of an actor. Both of one that ended tell it; the first counts."""
+        """Takes an answer of an actor."""
         launch = place.launch
         if self._places.get(launch.worker_id) is not place:
             return
         error = future.exception()
-        answer = _ended(error, place.is_killed) if error else future.result()
+        if isinstance(error, ActorUnavailableError) and place.running:
+            place.is_unheard = True
+            return
+        answer = _ended(error, place) if error else future.result()
         if isinstance(answer, Running):
-            place.is_placed = True
+            place.running = answer
             self.send(Placed(launch.worker_id, answer.host, answer.node, answer.public_key))
+            self._hear(place, place.actor.wait.remote())
             return
         del self._places[launch.worker_id]
         self.send(Exited(launch.worker_id, answer.exit_code, answer.signal, answer.problem, answer.log))
         ray.kill(place.actor)  # gives its resources back
 
     def _look_at_waiting(self) -> None:
-        waiting = [place for place in self._places.values() if not place.is_placed and not place.is_killed]
+        waiting = [place for place in self._places.values() if not place.running and not place.is_killed]
         reason = ""
         if waiting:
             nodes = live_nodes()
@@ -148,11 +160,12 @@ class Launches:
         self.launch(place.launch)
 
 
-def _ended(error: BaseException, is_killed: bool) -> Ended:
-    """Of a worker whose actor cannot answer any more."""
-    if is_killed and isinstance(error, RayActorError):
+def _ended(error: BaseException, place: _Place) -> Ended:
+    """Of a worker whose actor cannot tell any more."""
+    if place.is_killed and isinstance(error, RayActorError):
         return Ended(None, "SIGKILL", None, "")
-    return Ended(None, None, _brief(error), "")
+    where = f"lost with Ray's actor on {place.running.host} (node {place.running.node}): " if place.running else ""
+    return Ended(None, None, where + _brief(error), "")
 
 
 def _brief(error: BaseException) -> str:
