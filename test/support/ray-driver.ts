@@ -1,10 +1,10 @@
-import { expect, vi } from "vitest";
+import { expect } from "vitest";
 import { workersFolder } from "../../src/installation.ts";
 import { decodeWorkerMessage, encode } from "../../src/protocol/codec.ts";
 import { SESSION } from "../../src/protocol/limits.ts";
 import type { ControllerMessage, WorkerMessage, WorkerMessageOf } from "../../src/protocol/messages.ts";
 import { tcpTransport } from "../../src/transport/tcp.ts";
-import { PATIENCE_MS } from "./patience.ts";
+import { eventually } from "./patience.ts";
 import { fieldsOf, type RayCluster } from "./ray.ts";
 
 export interface DriverOptions {
@@ -72,7 +72,7 @@ export async function startDriver(
   const status = async () => String(fieldsOf(await cluster.request("GET", `/api/jobs/${job}`))["status"]);
   const log = async () => String(fieldsOf(await cluster.request("GET", `/api/jobs/${job}/logs`))["logs"]);
   const about = <T extends WorkerMessage["type"]>(type: T, peer: string, workerId?: string) =>
-    waitFor(() => {
+    eventually(() => {
       const found = messages.find(
         ({ peer: from, message }) =>
           from === peer && message.type === type && (workerId === undefined || ("worker_id" in message && message.worker_id === workerId)),
@@ -82,7 +82,7 @@ export async function startDriver(
     });
   const send = (peer: string, message: ControllerMessage) => transport.send(peer, ...encode(message));
 
-  const key = await waitFor(async () => {
+  const key = await eventually(async () => {
     const text = await log();
     const found = /^prelort-key (\S{40})$/m.exec(text)?.[1];
     expect(found, `${await status()}: ${text}`).toBeDefined();
@@ -106,8 +106,4 @@ export async function startDriver(
     log,
     vanish: () => transport.close(),
   };
-}
-
-export function waitFor<T>(check: () => T | Promise<T>): Promise<T> {
-  return vi.waitFor(check, { timeout: PATIENCE_MS });
 }

@@ -12,7 +12,7 @@ import { type Host, type Hosts, loopbackHosts } from "./ray-hosts.ts";
 import { freePort } from "./roads.ts";
 
 /** Python of an environment with Ray; `npm run test:cluster` makes it. */
-export const rayPython = process.env["PRELORT_RAY_PYTHON"] ?? "";
+const rayPython = process.env["PRELORT_RAY_PYTHON"];
 
 export interface RayOptions {
   readonly hosts?: Hosts;
@@ -56,13 +56,15 @@ const OBJECT_STORE_BYTES = 80_000_000;
 const MARK = "PRELORT_TEST_CLUSTER";
 
 export async function startRay({ hosts = loopbackHosts, token }: RayOptions = {}): Promise<RayCluster> {
+  if (rayPython === undefined) throw new Error("these tests need an environment with Ray: npm run test:cluster");
+  const programs = path.dirname(rayPython);
   const folder = mkdtempSync(path.join(tmpdir(), "prelort-ray-"));
   // Ray's sockets lie below it, and their paths must be short.
   const session = path.join(folder, "s");
   mkdirSync(session);
   const mark = randomBytes(8).toString("hex");
   const env = {
-    PATH: `${path.dirname(rayPython)}:${process.env["PATH"]}`,
+    PATH: `${programs}:${process.env["PATH"]}`,
     HOME: folder,
     LANG: "C.UTF-8",
     [MARK]: mark,
@@ -75,7 +77,7 @@ export async function startRay({ hosts = loopbackHosts, token }: RayOptions = {}
     const name = `${mark}-${started}`;
     const host = hosts.host(started++);
     const common = [`--node-ip-address=${host.address}`, `--object-store-memory=${OBJECT_STORE_BYTES}`, "--disable-usage-stats", "--block"];
-    const [program = "", ...rest] = host.command(path.join(path.dirname(rayPython), "ray"), ["start", ...words, ...common], session);
+    const [program = "", ...rest] = host.command(path.join(programs, "ray"), ["start", ...words, ...common], session);
     const child = spawn(program, rest, { env: { ...env, PRELORT_TEST_NODE: name }, stdio: ["ignore", "pipe", "pipe"] });
     await isUp(child);
     const own = () => [...processesWith(`PRELORT_TEST_NODE=${name}`).keys()];
@@ -83,8 +85,9 @@ export async function startRay({ hosts = loopbackHosts, token }: RayOptions = {}
       host,
       signal: (signal: NodeJS.Signals) => own().forEach((pid) => end(pid, signal)),
       async kill() {
-        node.signal("SIGKILL");
-        await eventually(() => expect(own()).toEqual([]));
+        const all = own();
+        for (const pid of all) end(pid, "SIGKILL");
+        await eventually(() => expect(all.filter(isThere)).toEqual([]));
       },
     };
     return node;
@@ -100,10 +103,9 @@ export async function startRay({ hosts = loopbackHosts, token }: RayOptions = {}
     addNode: ({ cpus = 2, gpus = 0 } = {}) => start([`--address=${head}:${port}`, `--num-cpus=${cpus}`, `--num-gpus=${gpus}`]),
     request: (method, where, body) => ask(method, url + where, body, token),
     async close() {
-      await eventually(() => {
-        for (const pid of marked().keys()) end(pid, "SIGKILL");
-        expect([...marked().values()]).toEqual([]);
-      });
+      const all = [...marked().keys()];
+      for (const pid of all) end(pid, "SIGKILL");
+      await eventually(() => expect(all.filter(isThere)).toEqual([]));
       hosts.close();
       rmSync(folder, { recursive: true, force: true });
     },
@@ -134,20 +136,36 @@ function isUp(child: ChildProcess): Promise<void> {
   });
 }
 
-/** Processes on this machine with this variable, those in namespaces of their own too. */
+/**
+ * Processes on this machine with this variable, those in namespaces of their own too, and all that come from them: many
+ * of Ray's write their title over their environment.
+ */
 function processesWith(variable: string): Map<number, string> {
-  const found = new Map<number, string>();
-  for (const name of readdirSync("/proc")) {
-    if (!/^\d+$/.test(name)) continue;
-    try {
-      if (!readFileSync(`/proc/${name}/environ`, "latin1").split("\0").includes(variable)) continue;
-      const line = readFileSync(`/proc/${name}/cmdline`, "utf8").replaceAll("\0", " ");
-      if (line !== "") found.set(Number(name), line); // else it is a zombie
-    } catch {
-      // It has ended, or is another user's.
-    }
+  const all = readdirSync("/proc").flatMap((name) => (/^\d+$/.test(name) ? (readProcess(Number(name)) ?? []) : []));
+  const found = new Set(all.filter(({ variables }) => variables.includes(variable)).map(({ pid }) => pid));
+  for (let size = -1; size !== found.size;) {
+    size = found.size;
+    for (const { pid, parent } of all) if (found.has(parent)) found.add(pid);
   }
-  return found;
+  return new Map(all.filter(({ pid }) => found.has(pid)).map(({ pid, line }) => [pid, line]));
+}
+
+/** Undefined if it has ended, or is another user's. */
+function readProcess(pid: number) {
+  try {
+    const [environment = "", line = "", status = ""] = ["environ", "cmdline", "status"].map((name) =>
+      readFileSync(`/proc/${pid}/${name}`, "latin1"),
+    );
+    if (line === "") return undefined; // a zombie, or the kernel's
+    const parent = Number(/^PPid:\s*(\d+)$/m.exec(status)?.[1]);
+    return { pid, parent, line: line.replaceAll("\0", " "), variables: environment.split("\0") };
+  } catch {
+    return undefined;
+  }
+}
+
+function isThere(pid: number): boolean {
+  return readProcess(pid) !== undefined;
 }
 
 function end(pid: number, signal: NodeJS.Signals): void {

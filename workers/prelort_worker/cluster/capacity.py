@@ -24,7 +24,7 @@ class Autoscaler:
 
 def may_fit(node: Node, needed: Resources) -> bool:
     """Whether the node has as much, be it free or not."""
-    return all(node.total.get(name, 0) >= amount for name, amount in needed.items())
+    return _amounts_cover(node.total, needed)
 
 
 def nodes_to_avoid(nodes: Iterable[Node], needed: Resources, avoid: Iterable[str]) -> list[str]:
@@ -44,34 +44,34 @@ def waiting_reason(
 
 
 def _lack(nodes: Sequence[Node], needed: Resources, avoid: Sequence[str]) -> str:
+    if not nodes:
+        return "the cluster has no node"
     if not any(may_fit(node, needed) for node in nodes):
         return _never_fits(nodes, needed)
     usable = [node for node in nodes if node.id not in avoid]
-    # Where nodes are avoided, what they have counts for nothing.
-    short = [
-        f"{_amount(free)} of {_amount(total)} {name}"
-        for name, amount in needed.items()
-        if (free := sum(node.free.get(name, 0) for node in usable)) < amount
-        and (total := sum(node.total.get(name, 0) for node in usable)) >= 0
-    ]
-    but = f" on the nodes other than {_count(len(avoid), 'node')} lost lately" if avoid else ""
-    if short:
-        return f"Ray has {' and '.join(short)} free{but}"
-    if any(all(node.free.get(name, 0) >= amount for name, amount in needed.items()) for node in usable):
+    if any(_amounts_cover(node.free, needed) for node in usable):
         return "Ray is starting a process"
-    return f"no node has {_spell(needed)} free{but}"
+    free = {name: sum(node.free.get(name, 0) for node in usable) for name in needed}
+    total = {name: sum(node.total.get(name, 0) for node in usable) for name in needed}
+    short = [name for name, amount in needed.items() if free[name] < amount]
+    counts = [f"{_amount(free[name])} of {_amount(total[name])} {name}" for name in short or needed]
+    scattered = "" if short else f", but no node has {_spell(needed)} free"
+    elsewhere = f" on other nodes than the {len(avoid)} to avoid" if avoid else ""
+    return f"Ray has {' and '.join(counts)} free{scattered}{elsewhere}"
 
 
 def _never_fits(nodes: Sequence[Node], needed: Resources) -> str:
-    if not nodes:
-        return "Ray has no node"
     largest = {name: max(node.total.get(name, 0) for node in nodes) for name in needed}
     short = [
-        f"no node of the cluster has {_amount(amount)} {name} (the largest has {_amount(largest[name])})"
+        f"{_amount(amount)} {name} (the largest has {_amount(largest[name])})"
         for name, amount in needed.items()
         if largest[name] < amount
     ]
-    return "; ".join(short) or f"no node of the cluster has {_spell(needed)} at once"
+    return f"no node of the cluster has {' or '.join(short) or f'{_spell(needed)} at once'}"
+
+
+def _amounts_cover(there: Resources, needed: Resources) -> bool:
+    return all(there.get(name, 0) >= amount for name, amount in needed.items())
 
 
 def _spell(resources: Resources) -> str:

@@ -84,10 +84,14 @@ def parse_options(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def _read_resources(text: str) -> dict[str, object]:
-    value = json.loads(text)
-    known = {"num_cpus", "num_gpus", "resources"}
-    if not isinstance(value, dict) or not value.keys() <= known:
-        raise argparse.ArgumentTypeError(f"expected an object of {', '.join(sorted(known))}, got {text}")
+    try:
+        value = json.loads(text)
+        numbers = [value.get("num_cpus", 0), value.get("num_gpus", 0), *value.get("resources", {}).values()]
+        is_known = value.keys() <= {"num_cpus", "num_gpus", "resources"}
+    except (ValueError, AttributeError):
+        numbers, is_known = [], False
+    if not is_known or not all(type(number) in (int, float) for number in numbers):
+        raise argparse.ArgumentTypeError(f'expected JSON like {{"num_cpus": 4, "resources": {{"A": 1}}}}, got {text}')
     return value
 
 
