@@ -60,6 +60,7 @@ export async function startDriver(
   const runtime = { env_vars: { PYTHONPATH: workersFolder() } };
   fieldsOf(await cluster.request("POST", "/api/jobs/", { submission_id: job, entrypoint, runtime_env: runtime }));
 
+  const doors = new Map<string, { admit(publicKey: string): void }>();
   const messages: { readonly peer: string; readonly message: WorkerMessage }[] = [];
   void (async () => {
     for await (const { peer, frames } of transport.receive()) {
@@ -68,7 +69,6 @@ export async function startDriver(
       if (message.type === "placed") doors.get(message.worker_id)?.admit(message.public_key);
     }
   })();
-  const doors = new Map<string, { admit(publicKey: string): void }>();
   const status = async () => String(fieldsOf(await cluster.request("GET", `/api/jobs/${job}`))["status"]);
   const log = async () => String(fieldsOf(await cluster.request("GET", `/api/jobs/${job}/logs`))["logs"]);
   const about = <T extends WorkerMessage["type"]>(type: T, peer: string, workerId?: string) =>

@@ -5,7 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from prelort_worker.cluster.capacity import Autoscaler, Node, may_fit, nodes_to_avoid, waiting_reason
+from prelort_worker.cluster.capacity import (
+    Autoscaler,
+    Node,
+    may_fit,
+    nodes_to_avoid,
+    read_autoscaler_report,
+    waiting_reason,
+)
 from prelort_worker.cluster.driver import needed_resources, parse_options
 
 WORKERS = Path(__file__).parents[2] / "workers"
@@ -94,6 +101,22 @@ def test_what_a_launch_waits_for_is_told_with_numbers(
     assert waiting_reason(nodes, needed, avoid, Autoscaler(0)) == reason
     assert waiting_reason(nodes, needed, avoid, Autoscaler(1)) == f"{reason}; autoscaler: 1 node pending"
     assert waiting_reason(nodes, needed, avoid, Autoscaler(2)) == f"{reason}; autoscaler: 2 nodes pending"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, None),
+        (b'{"monitor_pid": 36}', None),
+        (
+            b'{"autoscaler_report": {"pending_nodes": [["10.0.0.7", "gpu", "setting-up"]], '
+            b'"pending_launches": {"gpu": 2, "cpu": 1}, "failed_nodes": []}}',
+            Autoscaler(4),
+        ),
+    ],
+)
+def test_the_report_of_an_autoscaler_tells_the_nodes_that_are_pending(text: bytes | None, expected: Autoscaler | None):
+    assert read_autoscaler_report(text) == expected
 
 
 def test_the_driver_and_its_connection_need_neither_numpy_nor_torch():

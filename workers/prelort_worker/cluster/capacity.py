@@ -1,5 +1,6 @@
 """What a cluster has, and what it lacks for a worker. Knows nothing of Ray but the names of its resources."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,14 @@ class Autoscaler:
     """What it is bringing up."""
 
     pending_nodes: int
+
+
+def read_autoscaler_report(text: bytes | None) -> Autoscaler | None:
+    """What Ray's first autoscaler writes down: JSON."""
+    report = json.loads(text).get("autoscaler_report") if text else None
+    if report is None:
+        return None
+    return Autoscaler(len(report["pending_nodes"]) + sum(report["pending_launches"].values()))
 
 
 def may_fit(node: Node, needed: Resources) -> bool:

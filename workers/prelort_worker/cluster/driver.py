@@ -51,7 +51,7 @@ def main() -> None:
     # Shows the controller that this program has been let in.
     channel.send(Waiting(STARTING))
 
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 
     ray.init(options.address, log_to_driver=False)
     _serve(options, channel, commands)
@@ -84,9 +84,15 @@ def parse_options(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def _read_resources(text: str) -> dict[str, object]:
+    value: dict[str, object] = {}
     try:
         value = json.loads(text)
-        numbers = [value.get("num_cpus", 0), value.get("num_gpus", 0), *value.get("resources", {}).values()]
+        own = value.get("resources", {})
+        numbers = [
+            value.get("num_cpus", 0),
+            value.get("num_gpus", 0),
+            *(own.values() if isinstance(own, dict) else "?"),
+        ]
         is_known = value.keys() <= {"num_cpus", "num_gpus", "resources"}
     except (ValueError, AttributeError):
         numbers, is_known = [], False

@@ -8,7 +8,11 @@ from functools import partial
 from typing import Any
 
 import ray  # pyright: ignore[reportMissingImports]
-from ray.exceptions import ActorUnavailableError, RayActorError, RayError
+from ray.exceptions import (  # pyright: ignore[reportMissingImports]
+    ActorUnavailableError,
+    RayActorError,
+    RayError,
+)
 
 from ..wire.messages import Exited, Launch, Placed, Waiting
 from .actor import Ended, Running, Start, WorkerParent

@@ -1,12 +1,10 @@
-"""Asks Ray what its cluster has."""
+"""Asks Ray what its cluster has. Only this file uses what Ray does not declare public, as nothing public tells it."""
 
-import json
 from contextlib import suppress
 
 import ray  # pyright: ignore[reportMissingImports]
-from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_initialized
 
-from .capacity import Autoscaler, Node
+from .capacity import Autoscaler, Node, read_autoscaler_report
 
 
 def live_nodes() -> list[Node]:
@@ -17,22 +15,28 @@ def live_nodes() -> list[Node]:
 
 
 def _free_by_node() -> dict[str, dict[str, float]]:
-    """Not a part of Ray's public interface, which has it for the whole cluster alone."""
-    from ray._private.state import available_resources_per_node
+    from ray._private.state import available_resources_per_node  # pyright: ignore[reportMissingImports]
 
     return available_resources_per_node()
 
 
 def autoscaler() -> Autoscaler | None:
-    """None where it says nothing, or something else than it does now."""
+    """None where there is none, or where this version of Ray tells it in another way."""
     with suppress(Exception):
-        text = _internal_kv_get("__autoscaling_status") if _internal_kv_initialized() else None
-        return read_autoscaler(text) if text else None
+        from ray.autoscaler.v2.utils import is_autoscaler_v2  # pyright: ignore[reportMissingImports]
+
+        return _second_autoscaler() if is_autoscaler_v2() else _first_autoscaler()
     return None
 
 
-def read_autoscaler(text: bytes) -> Autoscaler | None:
-    report = json.loads(text).get("autoscaler_report")
-    if report is None:
-        return None
-    return Autoscaler(len(report["pending_nodes"]) + sum(report["pending_launches"].values()))
+def _first_autoscaler() -> Autoscaler | None:
+    from ray.experimental.internal_kv import _internal_kv_get  # pyright: ignore[reportMissingImports]
+
+    return read_autoscaler_report(_internal_kv_get("__autoscaling_status"))
+
+
+def _second_autoscaler() -> Autoscaler:
+    from ray.autoscaler.v2.sdk import get_cluster_status  # pyright: ignore[reportMissingImports]
+
+    status = get_cluster_status(ray.get_runtime_context().gcs_address)
+    return Autoscaler(len(status.pending_nodes) + sum(launch.count for launch in status.pending_launches))
