@@ -3,7 +3,7 @@
  * first on a fresh clone, when nothing is installed yet: it gets the Node packages, builds dist, and leaves the
  * Python side to `prelort setup`.
  *
- *   node src/provision.mjs quickstart | test | check | build | format | bench | chaos | fuzz
+ *   node src/provision.mjs quickstart | test | test:cluster | check | build | format | bench | chaos | fuzz
  */
 import { spawnSync } from "node:child_process";
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -19,6 +19,7 @@ const python = path.join(root, ".venv", "bin", "python");
 const prelort = (...args) => [process.execPath, "dist/cli/main.js", ...args];
 const nodeTool = (name, ...args) => [path.join(root, "node_modules", ".bin", name), ...args];
 const pythonTool = (...args) => [python, "-m", ...args];
+const vitest = (...args) => nodeTool("vitest", "run", "--config", "test/vitest.config.ts", ...args);
 
 const checks = {
   tsc: nodeTool("tsc", "-p", "tsconfig.json"),
@@ -29,7 +30,7 @@ const checks = {
   pyright: nodeTool("pyright", "--pythonpath", python),
 };
 const tests = {
-  vitest: nodeTool("vitest", "run", "--config", "test/vitest.config.ts"),
+  vitest: vitest("--project", "unit", "--project", "e2e"),
   pytest: pythonTool("pytest"),
 };
 
@@ -51,6 +52,13 @@ const goals = {
     must(prelort("setup", "--dev"));
     runAll({ ...checks, ...tests });
   },
+  /** What follows on the command line is vitest's. */
+  "test:cluster"() {
+    build();
+    must(prelort("setup", "--dev"));
+    process.env["PRELORT_RAY_PYTHON"] = rayPython();
+    must(vitest("--project", "cluster", ...process.argv.slice(3)));
+  },
   bench: () => campaign("bench"),
   chaos: () => campaign("chaos"),
   fuzz: () => campaign("fuzz", "test/fuzz/main.js", "--dev", "--no-quickstart"),
@@ -70,6 +78,20 @@ function campaign(name, main = "main.js", ...setup) {
   must(prelort("setup", ...setup));
   must(nodeTool("tsc", "-p", `test/${name}/tsconfig.json`));
   must([process.execPath, `.bench/${name}/${main}`, ...process.argv.slice(3)]);
+}
+
+/** Python of an environment of its own with Ray; made anew when its requirements have changed. */
+function rayPython() {
+  const folder = path.join(root, ".ray-venv");
+  const [own, stamp, list] = [path.join(folder, "bin", "python"), path.join(folder, "requirements.txt"), "test/cluster/requirements.txt"];
+  const requirements = readFileSync(path.join(root, list), "utf8");
+  if (modified(path.relative(root, stamp)) !== -1 && readFileSync(stamp, "utf8") === requirements) return own;
+  say("installing Ray into an environment of its own (.ray-venv)");
+  rmSync(folder, { recursive: true, force: true });
+  must(pythonTool("venv", folder), 3);
+  must([own, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "-r", list], 3);
+  writeFileSync(stamp, requirements);
+  return own;
 }
 
 // Ctrl-C goes to the child too, which ends in its own way; this process tells its exit code, so it outlasts it.

@@ -10,7 +10,7 @@ The worker's package is rooms in a fixed order, from the ground up:
     training                            a model with nested adapters
     prepare                             the prepare task
     task_runner, merge                  what a worker, and an export, does
-    __main__, export, gguf, pretrain, unchanged    programs
+    __main__, export, gguf, pretrain, unchanged, cluster    programs
 
 Nothing imports from a later line, wherever in a file the import stands, and no files import one another in a circle.
 Programs that must start fast import no torch.
@@ -35,7 +35,7 @@ ROOMS = [
     {"training"},
     {"prepare"},
     {"task_runner", "merge"},
-    {"__main__", "export", "gguf", "pretrain", "unchanged"},
+    {"__main__", "export", "gguf", "pretrain", "unchanged", "cluster"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 LONGEST_FUNCTION = 60

@@ -1,4 +1,8 @@
-"""Encodes the wire contract (src/protocol/README.md): frames, tensors in chunks, credit."""
+"""
+Encodes the wire contract (src/protocol/README.md): frames, tensors in chunks, credit.
+
+NumPy is imported where tensors need it: a launcher on a cluster exchanges none, and its environment may lack NumPy.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,9 +11,7 @@ from typing import TypeAlias, cast
 from zlib import crc32
 
 import msgpack
-import numpy as np
 
-from .encoding import encoded_bytes
 from .messages import (
     Chunk,
     ClientColumns,
@@ -171,6 +173,8 @@ class Assembly:
 
     def _buffer(self, name: PartName) -> memoryview:
         if name not in self._buffers:
+            import numpy as np
+
             size = self._descriptors[name].bytes
             try:
                 # NumPy asks for huge pages. In others, touching new memory takes longer than copying into it.
@@ -200,6 +204,8 @@ class CreditWindow:
 
 
 def _check(descriptors: Sequence[TensorDescriptor | KeptDescriptor]) -> None:
+    from .encoding import encoded_bytes
+
     for tensor in descriptors:
         if len(tensor.shape) not in (1, 2):
             raise WireError(f"tensor {tensor.name}: expected 1 or 2 sides, got {len(tensor.shape)}")

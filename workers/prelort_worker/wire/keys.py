@@ -35,7 +35,19 @@ def exchange_keys() -> Keys:
     Afterwards everything printed goes to standard error, and the end of standard input signals that the controller has
     exited.
     """
-    server_key = _read_server_key()
+    keys = make_keys(_read_server_key())
+    announce(keys)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return keys
+
+
+def announce(keys: Keys) -> None:
+    """Writes the public key to standard output, on a line of its own even after one that has not ended."""
+    os.write(sys.stdout.fileno(), f"\n{KEY_PREFIX}{keys.public_key}\n".encode())
+
+
+def make_keys(server_key: str) -> Keys:
+    """A new key pair. Exits where CURVE, or the package for proofs, is missing."""
     if not zmq.has("curve"):
         sys.exit(
             f"prelort-worker: pyzmq {zmq.__version__} was built without CURVE, which tcp needs: install a wheel of it "
@@ -44,9 +56,6 @@ def exchange_keys() -> Keys:
     if importlib.util.find_spec("cryptography") is None:
         sys.exit("prelort-worker: tcp needs the package cryptography: pip install cryptography")
     public_key, secret_key = (key.decode() for key in zmq.curve_keypair())
-    # On a line of its own, even after a greeting that does not end its line.
-    os.write(sys.stdout.fileno(), f"\n{KEY_PREFIX}{public_key}\n".encode())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return Keys(server_key, public_key, secret_key)
 
 
