@@ -3,24 +3,48 @@ import stringWidth from "string-width";
 import wrapAnsi from "wrap-ansi";
 import { EnvironmentError } from "../errors.ts";
 import { visibleLine } from "../report/visible.ts";
-import { outputWidth, print, printJson } from "./output.ts";
+import { buildRun } from "../config/build.ts";
+import { openConfig, withConfig } from "../config/load.ts";
+import { onInterrupt } from "./interrupt.ts";
+import { complain, outputWidth, print, printJson } from "./output.ts";
 import { examine, type Finding } from "../setup/examine.ts";
+import { examineWorkers } from "../setup/examine-workers.ts";
 
 export function doctorCommand(): Command {
   return new Command("doctor")
     .description("show what is installed and what is missing: Python, packages, devices, model, data")
+    .option("--cluster <config>", "start a worker where this config runs them, and show what it finds there")
     .option("--json", "print the findings as JSON", false)
     .action(doctor);
 }
 
-async function doctor({ json }: { readonly json: boolean }): Promise<void> {
-  const findings = await examine();
+interface DoctorOptions {
+  readonly cluster?: string;
+  readonly json: boolean;
+}
+
+async function doctor({ json, cluster }: DoctorOptions): Promise<void> {
+  const findings = cluster === undefined ? await examine() : await examineCluster(cluster);
   if (json) printJson({ findings });
   else print(describe(findings, outputWidth()));
   const missing = findings.filter(({ status }) => status === "missing");
   const remedies = new Set(missing.map(({ remedy }) => remedy));
   if (missing.length > 0) {
     throw new EnvironmentError(`what a run needs is missing: ${missing.map(({ name }) => name).join(", ")}`, [...remedies].join("; "));
+  }
+}
+
+async function examineCluster(file: string): Promise<readonly Finding[]> {
+  const interrupt = onInterrupt(complain);
+  let last: string | undefined;
+  const tell = (what: string) => {
+    if (what !== last) complain((last = what));
+  };
+  try {
+    const loaded = await openConfig(file, { set: [] });
+    return await withConfig(loaded, (config) => examineWorkers(buildRun(config), tell, interrupt.signal));
+  } finally {
+    interrupt.dispose();
   }
 }
 
@@ -31,8 +55,12 @@ export function describe(findings: readonly Finding[], width: number): string {
     const { status } = finding;
     const details = detailsOf(finding);
     const line = `${status.padEnd(INDENT)}${name.padEnd(widest)}  ${visibleLine(details)}`;
-    if (stringWidth(line) <= width) return line;
-    return `${status.padEnd(INDENT)}${name}\n${" ".repeat(INDENT)}${wrapAnsi(visibleLine(details), width - INDENT).replaceAll("\n", `\n${" ".repeat(INDENT)}`)}`;
+    if (stringWidth(line) <= width && !details.includes("\n")) return line;
+    const lines = details
+      .split("\n")
+      .filter((part) => part.trim() !== "")
+      .flatMap((part) => wrapAnsi(visibleLine(part), width - INDENT).split("\n"));
+    return [`${status.padEnd(INDENT)}${name}`, ...lines.map((part) => " ".repeat(INDENT) + part)].join("\n");
   });
   return lines.join("\n");
 }

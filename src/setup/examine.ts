@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { readFile, statfs } from "node:fs/promises";
 import { availableParallelism, totalmem } from "node:os";
 import path from "node:path";
@@ -77,6 +77,15 @@ async function examineBasePython(): Promise<Finding> {
     if (!(error instanceof EnvironmentError)) throw error;
     return { ...python, status: "missing", found: "none suitable", remedy: error.remedy };
   }
+}
+
+/** The versions of Python packages that prelort is tested with, by name: several where they depend on the version of Python. */
+export function testedVersions(): ReadonlyMap<string, readonly string[]> {
+  const lines = readFileSync(path.join(workersFolder(), "constraints.txt"), "utf8").split("\n");
+  const pins = lines.flatMap((line) => [...line.matchAll(/^([\w.-]+)==([\w.]+)/g)]);
+  const versions = new Map<string, string[]>();
+  for (const [, name = "", version = ""] of pins) versions.set(name, [...(versions.get(name) ?? []), version]);
+  return versions;
 }
 
 type Report = z.output<typeof report>;

@@ -18,6 +18,8 @@ export interface SupervisorOptions extends WorkerSettings {
   /** Worker i gets the device i modulo the number of devices. */
   readonly devices: readonly string[];
   readonly count: number;
+  /** After how many crashes in a row a slot is disabled: outside tasks or in different ones, so that its device is at fault. Default: 3. */
+  readonly mostDeaths?: number;
   /** How many must be ready before `start` resolves. Default: 1. */
   readonly least?: number;
   readonly listener?: PoolListener;
@@ -25,8 +27,7 @@ export interface SupervisorOptions extends WorkerSettings {
   readonly accept?: (worker: WorkerHello) => void;
 }
 
-/** A slot is disabled after this many crashes in a row, outside tasks or in different ones: its device is at fault. */
-const MAX_DEATHS = 3;
+const MOST_DEATHS = 3;
 
 /** Keeps workers alive and prepared, and leases them to tasks. */
 export class Supervisor {
@@ -43,6 +44,7 @@ export class Supervisor {
   /** What all workers have in common. Answers in shared memory: one is processed while the next is fetched. */
   readonly #receiving = { buffers: createBuffers(), turns: new PQueue({ concurrency: 2 }), hosts: new Hosts() };
   readonly #leasing: Leasing;
+  readonly #mostDeaths: number;
   #upkeep: Promise<unknown> = Promise.resolve();
   #hasBeenUp = false;
   #hasStarted = false;
@@ -50,6 +52,7 @@ export class Supervisor {
 
   constructor(options: SupervisorOptions, shutdown: AbortController) {
     this.#options = options;
+    this.#mostDeaths = options.mostDeaths ?? MOST_DEATHS;
     this.#shutdown = shutdown;
     this.#channels = new Channels(options.transport);
     this.#launcher = options.launcher.open?.(this.#channels.open) ?? options.launcher;
@@ -131,7 +134,7 @@ export class Supervisor {
   }
 
   async #keepUp(slot: Slot): Promise<void> {
-    for (let generation = 0; !this.#shutdown.signal.aborted && deathsOf(slot) < MAX_DEATHS; generation++) {
+    for (let generation = 0; !this.#shutdown.signal.aborted && deathsOf(slot) < this.#mostDeaths; generation++) {
       const worker = this.#launch(slot, generation);
       const settled = worker.ready.then(
         (hello) => {
@@ -185,7 +188,7 @@ export class Supervisor {
     if (problem && isFirst) this.#shutdown.abort(problem);
     else if (!this.#hasBeenUp && error.details.signal === undefined && !this.#options.launcher.isRemote)
       this.#shutdown.abort(problem ?? error);
-    else if (deathsOf(slot) >= MAX_DEATHS) this.#disable(slot, id, error);
+    else if (deathsOf(slot) >= this.#mostDeaths) this.#disable(slot, id, error);
     this.#leasing.dispatchSoon();
     return true;
   }
@@ -194,7 +197,7 @@ export class Supervisor {
     this.#options.listener?.givenUp?.({ workerId, device: this.#deviceOf(slot), error });
     const left = this.#slots.length - ++this.#disabledSlots;
     if (left >= (this.#hasStarted ? 1 : (this.#options.least ?? 1))) return;
-    const problem = `${left === 0 ? "no worker is left" : `too few workers are left, ${left}`}: ${MAX_DEATHS} crashed in a row in every ${left === 0 ? "" : "other "}slot; the last with:\n${error.message}`;
+    const problem = `${left === 0 ? "no worker is left" : `too few workers are left, ${left}`}: ${this.#mostDeaths} crashed in a row in every ${left === 0 ? "" : "other "}slot; the last with:\n${error.message}`;
     this.#shutdown.abort(new RunFailedError(problem, { cause: error }));
   }
 

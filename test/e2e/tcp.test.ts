@@ -1,11 +1,13 @@
 import { execFileSync, spawnSync } from "node:child_process";
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { hostname } from "node:os";
 import path from "node:path";
 import { execa } from "execa";
 import { expect, test } from "vitest";
 import { federate, type LaunchOptions, processLauncher, type WorkerLauncher } from "../../src/index.ts";
 import { cacheFolder } from "../../src/installation.ts";
-import { python, root, temporaryFolder, tinyRun } from "../support/e2e.ts";
+import type { Finding } from "../../src/setup/examine.ts";
+import { cli, python, root, temporaryFolder, tinyRun } from "../support/e2e.ts";
 import { PATIENCE_MS } from "../support/patience.ts";
 
 const runs = temporaryFolder();
@@ -69,6 +71,40 @@ test("workers that a command starts give the same bytes, and end with the run", 
   for (const pid of pids) expect(() => process.kill(pid, 0)).toThrow("ESRCH");
   const logs = ["w0", "w1"].map((id) => readFileSync(path.join(directory, "workers", `${id}.log`), "utf8"));
   expect(logs.map((log) => /^Welcome to (host-.)$/m.exec(log)?.[1])).toEqual(["host-a", "host-b"]);
+});
+
+test("doctor --cluster starts a worker on each machine of a config, and tells what it found or what went wrong", async () => {
+  const { name, model, data } = tinyRun(runs(), "examined");
+  const ask = async (workers: object) => {
+    const file = path.join(runs(), "examined.yaml");
+    const written = {
+      name,
+      rounds: 1,
+      model: { name_or_path: model.nameOrPath, task: "causal-lm" },
+      lora: { r: 8, target_modules: ["q_proj"] },
+      data: { path: data.path, prompt: data.prompt, answer: data.answer, clients: 2 },
+      strategy: { rank_assignment: { name: "list", ranks: [8, 4] } },
+      workers: { transport: "tcp", devices: ["cpu"], hosts: ["host-a", "host-b"], python, ...workers },
+    };
+    writeFileSync(file, JSON.stringify(written));
+    const told = await execa(process.execPath, [cli, "doctor", "--cluster", file, "--json"], { reject: false });
+    const { findings } = JSON.parse(told.stdout) as { readonly findings: readonly Finding[] };
+    return { findings, exitCode: told.exitCode };
+  };
+  const well = await ask({ command: ["env", "HOST={host}"] });
+  expect(well.exitCode).toBe(0);
+  expect(well.findings.filter(({ name }) => name.startsWith("worker ")).map(({ name, status }) => [name, status])).toEqual(
+    expect.arrayContaining([
+      ["worker w0", "ok"],
+      ["worker w1", "ok"],
+    ]),
+  );
+  expect(well.findings.map(({ name }) => name)).toContain(`${hostname()}: device`);
+
+  const ill = await ask({ command: ["sh", "-c", "echo no such machine: $0 >&2; exit 9", "{host}"] });
+  expect(ill.exitCode).not.toBe(0);
+  const [problem] = ill.findings.filter(({ status }) => status === "missing");
+  expect(problem?.found).toMatch(/\bcode 9\b[^]*no such machine: host-/);
 });
 
 /** Whether this user may give a process other mounts, so that it sees what another machine would. */
