@@ -1,3 +1,4 @@
+import { stripVTControlCharacters } from "node:util";
 import { isPublicKey } from "../transport/keys.ts";
 import type { JobStatus } from "./jobs-api.ts";
 import type { RayOption } from "./ray-error.ts";
@@ -21,12 +22,14 @@ export function describeWait({ status, message }: JobStatus): string {
 
 /** How a job has ended, and the key of the config that is probably at fault. */
 export function describeJobEnd({ status, message }: JobStatus, log: string): { readonly problem: string; readonly option: RayOption } {
-  const lines = log
+  // Ray quotes the log as well.
+  const [reason = ""] = message.split(/,? last available logs/);
+  const lines = stripVTControlCharacters(log)
     .replaceAll(/^prelort-key .*\n?/gm, "")
     .trimEnd()
     .split("\n")
     .slice(-TAIL_LINES);
   const tail = lines.join("") === "" ? "" : `; the end of its log:\n${lines.map((line) => `  ${line}`).join("\n")}`;
   const option = /runtime.?env/i.test(message) ? "workers.cluster.runtime_env" : "workers.cluster";
-  return { problem: `it ended as ${status}${message && `: ${message.trim()}`}${tail}`, option };
+  return { problem: `it ended as ${status}${reason && `: ${reason.trim()}`}${tail}`, option };
 }

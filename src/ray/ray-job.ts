@@ -120,7 +120,7 @@ export class RayJob {
 
   /** Resolves with whether it was submitted; nothing else may have happened to the job then. */
   async #submit(): Promise<boolean> {
-    const giveUpAt = performance.now() + this.#times.patienceMs;
+    const started = performance.now();
     while (!this.#over.signal.aborted) {
       try {
         const runtimeEnv = await this.#plan.prepare();
@@ -131,7 +131,8 @@ export class RayJob {
         return true;
       } catch (error) {
         const mayPass = error instanceof RayError && (error.isStarting || (this.#isReplacement && error.isPassing));
-        if (!mayPass || performance.now() > giveUpAt) {
+        const patienceMs = error instanceof RayError && error.isStarting ? this.#times.pendingMs : this.#times.patienceMs;
+        if (!mayPass || performance.now() - started > patienceMs) {
           this.#failWith(error);
           return false;
         }

@@ -57,7 +57,7 @@ export function fakeDriver(job: FakeJob, handle: Handle = endOnStop, lose = () =
       dealer.close();
       lose();
       job.status = "FAILED";
-      job.message = "Job entrypoint command failed with exit code 1, last available logs (truncated to 20,000 chars):\n";
+      job.message = "Job entrypoint command failed with exit code 1, last available logs (truncated to 20,000 chars):\nprelort-key";
     },
   };
   const serve = async () => {
