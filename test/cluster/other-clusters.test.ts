@@ -20,7 +20,8 @@ async function start(options: RayOptions = {}): Promise<RayCluster> {
 
 test("a cluster that asks for a token runs workers, and refuses who has none", async () => {
   const cluster = await start({ token: "a-token-of-this-test-0123456789abcdef" });
-  expect((await cluster.request("GET", "/api/jobs/", undefined, "")).status).toBe(401);
+  const statuses = [null, "another"].map(async (other) => (await cluster.request("GET", "/api/jobs/", undefined, other)).status);
+  expect(await Promise.all(statuses)).toEqual([401, 403]);
   await cluster.addNode();
   const driver = await startDriver(cluster, { python });
   await driver.launch("w0");

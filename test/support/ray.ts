@@ -32,8 +32,8 @@ export interface RayCluster {
   addNode(resources?: NodeResources): Promise<RayNode>;
   /** Command lines of all processes that belong to the cluster, by process id. */
   processes(): Map<number, string>;
-  /** With the cluster's token, if not with another. */
-  request(method: string, path: string, body?: unknown, token?: string): Promise<RayAnswer>;
+  /** With the cluster's token, if not with another or none. */
+  request(method: string, path: string, body?: unknown, token?: string | null): Promise<RayAnswer>;
   close(): Promise<void>;
 }
 
@@ -106,7 +106,7 @@ export async function startRay({ hosts = loopbackHosts, token, autoscaler }: Ray
     address: hosts.address,
     processes: marked,
     addNode: ({ cpus = 2, gpus = 0 } = {}) => start([`--address=${head}:${port}`, `--num-cpus=${cpus}`, `--num-gpus=${gpus}`]),
-    request: (method, where, body, other = token) => ask(method, url + where, body, other),
+    request: (method, where, body, other = token) => ask(method, url + where, body, other ?? undefined),
     async close() {
       const all = [...marked().keys()];
       for (const pid of all) end(pid, "SIGKILL");
