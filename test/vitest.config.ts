@@ -38,6 +38,7 @@ export default defineConfig({
         test: {
           name: "cluster",
           include: ["test/cluster/**/*.test.ts"],
+          globalSetup: "test/e2e/global-setup.ts",
           testTimeout: 600_000,
           hookTimeout: 600_000,
           maxWorkers: 1,
