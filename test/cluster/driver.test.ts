@@ -137,11 +137,11 @@ test("a driver that is told to stop ends its workers, and its job succeeds", asy
   expect(workersNow()).toEqual([]);
 });
 
-test("a driver whose controller has vanished ends, and so do its workers", async () => {
+test.each(["vanish", "mute"] as const)("a driver that cannot reach its controller (%s) ends, and so do its workers", async (how) => {
   const driver = await drive({ lease: 5 });
   await driver.launch("w0");
   await driver.heard("hello", "w0");
-  await driver.vanish();
+  await driver[how]();
   await eventually(async () => expect(await driver.status()).toBe("FAILED"));
   await eventually(() => expect(workersNow()).toEqual([]));
   expect(await driver.log()).toContain("the connection to the controller at");

@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { expect } from "vitest";
 import { workersFolder } from "../../src/installation.ts";
 import { decodeWorkerMessage, encode } from "../../src/protocol/codec.ts";
@@ -33,8 +35,10 @@ export interface Driver {
   heard<T extends WorkerMessage["type"]>(type: T, workerId: string): Promise<WorkerMessageOf<T>>;
   status(): Promise<string>;
   log(): Promise<string>;
-  /** As if the controller had ended: nobody answers at its address. */
+  /** As if the controller were killed: its connections end, and nobody answers at its address. */
   vanish(): Promise<void>;
+  /** As if a link were cut: nothing gets through any more, and nobody is told. */
+  mute(): void;
 }
 
 let drivers = 0;
@@ -44,10 +48,11 @@ export async function startDriver(
   cluster: RayCluster,
   { lease = 10, resources = { num_cpus: 1 }, python }: DriverOptions,
 ): Promise<Driver> {
-  const transport = tcpTransport({ host: cluster.address, joinTimeoutMs: 1000 * lease });
+  const transport = tcpTransport({ joinTimeoutMs: 1000 * lease });
   const door = transport.open(PEER);
+  const relay = await startRelay(cluster.address, Number(new URL(door.endpoint).port));
   const words = {
-    endpoint: door.endpoint,
+    endpoint: `tcp://${cluster.address}:${relay.port}`,
     "worker-id": PEER,
     "server-key": door.serverKey ?? "",
     lease,
@@ -104,6 +109,37 @@ export async function startDriver(
     heard: (type, workerId) => about(type, workerId),
     status,
     log,
-    vanish: () => transport.close(),
+    mute: relay.mute,
+    async vanish() {
+      relay.close();
+      await transport.close();
+    },
+  };
+}
+
+/** Stands between the controller and all others, since a transport that is closed leaves its connections open for a while. */
+async function startRelay(host: string, port: number) {
+  const sockets: Socket[] = [];
+  const server = createServer((incoming) => {
+    const outgoing = connect(port, "127.0.0.1");
+    sockets.push(incoming, outgoing);
+    for (const [from, to] of [
+      [incoming, outgoing],
+      [outgoing, incoming],
+    ] as const) {
+      from.pipe(to);
+      from.on("error", () => to.destroy());
+      from.on("close", () => to.destroy());
+    }
+  });
+  server.listen(0, host);
+  await once(server, "listening");
+  return {
+    port: (server.address() as AddressInfo).port,
+    mute: () => sockets.forEach((socket) => socket.unpipe().pause()),
+    close() {
+      server.close();
+      for (const socket of sockets) socket.destroy();
+    },
   };
 }
