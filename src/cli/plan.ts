@@ -12,6 +12,7 @@ import { median, tails } from "../report/tails.ts";
 import { renderTextTable } from "../report/text-table.ts";
 import { visibleIn } from "../report/visible.ts";
 import type { Slots } from "../planning/measure.ts";
+import type { Machines } from "../planning/machines.ts";
 import { type Plan, plan, type PlannedClient } from "../planning/plan.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { complain, outputWidth, print, printJson } from "./output.ts";
@@ -95,12 +96,27 @@ export function describePlan({ clients, ...others }: Plan, width: number): strin
         `  left out: ${name} (${kind}${count > 1 ? ` × ${formatCount(count)}` : ""}), ${formatCount(parameters)} parameters`,
     ),
     `run:      ${planned.rounds} rounds, ${fits} fits; tensors: ${formatBytes(planned.bytesDown)} down, ${formatBytes(planned.bytesUp)} up`,
+    ...(planned.machines ? describeMachines(planned.machines, planned.bytesUp) : []),
     `held out: ${planned.evalExamples} examples` +
       (planned.truncated > 0 ? `; ${planned.truncated} examples truncated to data.max_length` : ""),
     ...planned.remarks.map((remark) => `note: ${remark}`),
     ...(planned.time ? describeTime(planned.time, planned.rounds) : []),
     ...(planned.slots ? [describeSlots(planned.slots)] : []),
   ].join("\n");
+}
+
+function describeMachines({ hosts, bytesDown, cluster }: Machines, bytesUp: number): readonly string[] {
+  const down = bytesDown === null ? "" : `at most ${formatBytes(bytesDown)} down to each, since it gets an adapter once; `;
+  const lines = [`machines: ${hosts?.join(", ") ?? "unknown"}; ${down}${formatBytes(bytesUp)} up from all of them`];
+  if (!cluster) return lines;
+  const { address, resources, asked, nodes, workers } = cluster;
+  const each = Object.entries(resources).map(([name, amount]) => `${amount} ${name}`);
+  const count = asked.min === asked.max ? `${asked.max}` : `${asked.min} to ${asked.max}`;
+  return [
+    ...lines,
+    `cluster:  asks Ray at ${address} for ${count} workers with ${each.join(" and ")} each; ` +
+      `${plural(nodes, "node")} there, with room for ${workers} if nobody else uses them`,
+  ];
 }
 
 function clientsTable(clients: Plan["clients"]): Table {

@@ -12,6 +12,7 @@ import { cacheFolder } from "../installation.ts";
 import type { FederateOptions } from "../server/federate.ts";
 import { candidateLosses } from "../server/evaluate.ts";
 import { measure, type Measurement, predict, type Prediction, proposeSlots, type Slots } from "./measure.ts";
+import { type Machines, machinesOf } from "./machines.ts";
 import { recallAnswers, rememberAnswers } from "./known-answers.ts";
 import { originOf } from "../artifacts/init-source.ts";
 import type { Origin } from "../records/run-record.ts";
@@ -60,6 +61,8 @@ export interface Plan {
   readonly time: (Measurement & Prediction) | null;
   /** With `measure`: the `workers.slotsPerDevice` that this machine has room for; null if that is unknown. */
   readonly slots: Slots | null;
+  /** Null if all workers would run on this machine, or a launcher of the caller's own decides. */
+  readonly machines: Machines | null;
 }
 
 export interface PlanOptions extends Omit<FederateOptions, "overwrite"> {
@@ -89,7 +92,10 @@ export async function plan(options: PlanOptions): Promise<Plan> {
     const time = measured && { ...measured, ...(await timesOf(validated, measured, findings, selections)) };
     const slots = measured && proposeSlots(measured, (await open()).environment.device, config.workers.threads);
     if (!known && !isElsewhere) await rememberAnswers(config, await open());
-    return { ...describePlan(config, findings, selections), time, slots };
+    const planned = describePlan(config, findings, selections);
+    const bytesDown = new Map(planned.clients.map(({ r, bytesPerFit }) => [r, bytesPerFit.down]));
+    const machines = launcher ? undefined : await machinesOf(config, selections, (r) => bytesDown.get(r) ?? 0);
+    return { ...planned, time, slots, machines: machines ?? null };
   } finally {
     const session = await opening?.catch(() => undefined);
     await session?.close();
@@ -129,7 +135,7 @@ async function selectAll(
   );
 }
 
-function describePlan(config: RunConfig, findings: Findings, selections: Selections): Omit<Plan, "time" | "slots"> {
+function describePlan(config: RunConfig, findings: Findings, selections: Selections): Omit<Plan, "time" | "slots" | "machines"> {
   const { layout, prepared, columns } = findings;
   const roundsOf = new Map<number, number[]>();
   for (const [before, selected] of selections.entries()) {

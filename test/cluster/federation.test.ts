@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { ConfigError, federate, type FederateOptions, InterruptedError, type RunEvent } from "../../src/index.ts";
+import { ConfigError, federate, type FederateOptions, InterruptedError, plan, type RunEvent } from "../../src/index.ts";
 import { cli, python, temporaryFolder, tiny, tinyRun } from "../support/e2e.ts";
 import { eventually } from "../support/patience.ts";
 import { canMakeNamespaceHosts, loopbackHosts, namespaceHosts } from "../support/ray-hosts.ts";
@@ -119,6 +119,17 @@ test("when the controller is killed, its workers and its job end", async () => {
   expect(workersNow()).not.toEqual([]);
   controller.kill("SIGKILL");
   await eventually(async () => expect([workersNow(), await jobsNow()]).toEqual([[], []]));
+});
+
+test("a plan says what it would ask of the cluster, and what is there", async () => {
+  const planned = await plan({ ...tinyRun(runs(), "planned"), workers: { ...onRay(3), beatTimeout: 30 } });
+  const { machines, bytesDown } = planned;
+  expect(machines?.hosts).toBeNull();
+  expect(machines?.cluster).toMatchObject({ address: cluster.url, asked: { min: 3, max: 3 }, workers: nodes.length });
+  // An adapter of the highest rank for each round, of which all four clients train a part.
+  const largest = Math.max(...planned.clients.map(({ bytesPerFit }) => bytesPerFit.down));
+  expect(machines?.bytesDown).toBe(planned.rounds * largest);
+  expect(machines?.bytesDown).toBeLessThan(bytesDown);
 });
 
 test("an address that no node can reach ends the run before training, with the machine and what to change", async () => {

@@ -47,6 +47,7 @@ const planned: Plan = {
     runSeconds: 61,
   },
   slots: { slotsPerDevice: 3, device: { type: "cpu", name: "x86_64", memoryBytes: 2 ** 33 }, peakMemoryBytes: 2 ** 30 },
+  machines: null,
 };
 
 test("a plan's table fits 80 columns with the quickstart's labels and byte counts", () => {
@@ -85,4 +86,18 @@ test("a picture in a missing folder is refused by the option and the folder", as
   expect((error as ConfigError).issues).toEqual([
     { path: "--picture", message: expect.stringMatching(/\bnodir\b(?!\/picture)/), isArgument: true },
   ]);
+});
+
+test("the plan of workers elsewhere says how much goes to each machine, and what a cluster is asked for", () => {
+  const machines = { hosts: ["gpu-1", "gpu-2"], bytesDown: 2 * 2 ** 20, cluster: null };
+  const [onHosts] = describePlan({ ...planned, machines }, 200)
+    .split("\n")
+    .filter((line) => line.startsWith("machines:"));
+  expect(onHosts).toMatch(/gpu-1, gpu-2; at most 2\.0 MiB down to each\b.*; 12\.3 MiB up/);
+  const cluster = { address: "https://ray", resources: { CPU: 4, GPU: 1 }, asked: { min: 2, max: 16 }, nodes: 3, workers: 12 };
+  const onRay = describePlan({ ...planned, machines: { hosts: null, bytesDown: null, cluster } }, 200).split("\n");
+  expect(onRay.find((line) => line.startsWith("machines:"))).toMatch(/unknown; 12\.3 MiB up/);
+  expect(onRay.find((line) => line.startsWith("cluster:"))).toMatch(
+    /https:\/\/ray\b.* 2 to 16 workers .*4 CPU and 1 GPU\b.* 3 nodes .* 12\b/,
+  );
 });
