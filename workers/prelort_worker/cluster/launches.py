@@ -11,7 +11,6 @@ import ray  # pyright: ignore[reportMissingImports]
 from ray.exceptions import (  # pyright: ignore[reportMissingImports]
     ActorUnavailableError,
     RayActorError,
-    RayError,
 )
 
 from ..wire.messages import Exited, Launch, Placed, Waiting
@@ -70,7 +69,7 @@ class Launches:
     def launch(self, launch: Launch) -> None:
         try:
             place = self._places[launch.worker_id] = self._request(launch)
-        except (RayError, TypeError, ValueError) as error:  # it does not know these resources
+        except Exception as error:  # of many types: it does not know these resources, or cannot be asked for a moment
             self.send(Exited(launch.worker_id, None, None, _brief(error), ""))
             return
         self._follow(place)
@@ -146,16 +145,20 @@ class Launches:
 
     def _look_at_waiting(self) -> None:
         waiting = [place for place in self._places.values() if not place.running and not place.is_killed]
-        reason = ""
-        if waiting:
-            nodes = live_nodes()
-            for place in waiting:
-                if place.avoided and not nodes_to_avoid(nodes, self.spec.needed, place.avoided):
-                    self._ask_again(place)
-            reason = waiting_reason(nodes, self.spec.needed, waiting[0].avoided, autoscaler())
+        reason = self._why(waiting) if waiting else ""
         if reason != self.reason:
             self.reason = reason
             self.send(Waiting(reason))
+
+    def _why(self, waiting: list[_Place]) -> str:
+        try:
+            nodes = live_nodes()
+        except Exception as error:  # of many types, also where Ray cannot be asked for a moment
+            return f"Ray does not tell what it has: {_brief(error)}"
+        for place in waiting:
+            if place.avoided and not nodes_to_avoid(nodes, self.spec.needed, place.avoided):
+                self._ask_again(place)
+        return waiting_reason(nodes, self.spec.needed, waiting[0].avoided, autoscaler())
 
     def _ask_again(self, place: _Place) -> None:
         """All other nodes that had room have left the cluster: the avoided ones will do."""
