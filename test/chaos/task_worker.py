@@ -2,10 +2,11 @@
 A worker with a small task in plain torch, so that it starts fast: a low-rank adapter of one linear map learns each
 client's map. It has the real worker's wire, threads and lifetime, and injects faults.
 
-    PRELORT_CHAOS='{"clients": 8, "seed": 1, "rate": 0.2, "log": "faults.jsonl"}' python task_worker.py <its options>
+    PRELORT_CHAOS='{"clients": 8, "seed": 1, "rate": 0.2, "log": "faults.jsonl", "sharing": "sharing.jsonl"}' \\
+        python task_worker.py <its options>
 
 A fraction `rate` of the first two attempts at a fit fail; the seed determines which and how. Each fault is written to
-`log`.
+`log`. A worker on another host that reads what another worker keeps there writes that to `sharing`, once.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from prelort_worker.device import make_repeatable
 from prelort_worker.lifetime import die_with_parent
 from prelort_worker.training.partial_sum import HeldUpdates
 from prelort_worker.wire import connection as wired
+from prelort_worker.wire import mailbox
 from prelort_worker.wire.frames import Payload, Tensor, pack_clients
 from prelort_worker.wire.messages import (
     Chunk,
@@ -43,7 +45,7 @@ from prelort_worker.wire.messages import (
     TallyColumns,
     TierSums,
 )
-from prelort_worker.wire.shared_memory import can_share_with
+from prelort_worker.wire.shared_memory import can_share_with, memory_domain
 
 ASKED = json.loads(os.environ["PRELORT_CHAOS"])
 IN, OUT, EXAMPLES = 48, 32, 64
@@ -225,10 +227,27 @@ def faulty_send(self: wired.Connection, message, payload=None) -> None:
     Wire.honest_send(self, message, payload)
 
 
+def note_sharing(worker_id: str) -> None:
+    honest_borrow, noted = mailbox.borrow_payload, set()
+
+    def borrow(descriptors, pid):
+        payload = honest_borrow(descriptors, pid)
+        if not noted and any(tensor.shared and tensor.shared.pid not in (None, os.getpid()) for tensor in descriptors):
+            noted.add(worker_id)
+            with open(ASKED["sharing"], "a", encoding="utf-8") as log:  # noqa: PTH123 - one write of one line
+                log.write(json.dumps({"worker": worker_id}) + "\n")
+        return payload
+
+    mailbox.borrow_payload = borrow
+
+
 def main() -> None:
     options = worker._parse_options()
+    access = worker._gain_access(options) if options.curve else None
     die_with_parent(options.parent_pid)
     make_repeatable(options.threads)
+    if options.curve:
+        note_sharing(options.worker_id)
     wired.pack = Wire.pack
     wired.Connection.send = faulty_send
     connection = wired.Connection(
@@ -236,12 +255,15 @@ def main() -> None:
         options.worker_id,
         options.parent_pid,
         lambda error: worker._end_on_wire_failure(options, error),
+        access,
     )
     connection.report("idle")
-    shares_memory = can_share_with(options.parent_pid) and options.worker_id.startswith("w0")
+    is_local = options.parent_pid is not None and can_share_with(options.parent_pid)
+    shares_memory = is_local and options.worker_id.startswith("w0")
+    domain = memory_domain() if options.curve else None
     device = Device("cpu", "chaos", None, None)
     versions = {"torch": str(torch.__version__)}
-    connection.send(Hello(os.getpid(), versions, {}, device, options.threads, shares_memory, "chaos", None))
+    connection.send(Hello(os.getpid(), versions, {}, device, options.threads, shares_memory, "chaos", domain))
     worker._serve(connection, Task())  # pyright: ignore[reportArgumentType] - it answers as a client does
     connection.close()
 
