@@ -36,10 +36,10 @@ async function cut(host: number, hosts: Hosts, seconds: number): Promise<void> {
   hosts.setLink(host, "up");
 }
 
-/** Workers that are on a host now. */
+/** Workers that are on a host now, unless the controller has given them up. */
 function workersOn(host: number, hosts: Hosts, life: Life): readonly string[] {
   const pids = new Set(hosts.processes(host));
-  return life.workers().flatMap(({ pid, id }) => (pids.has(pid) ? [id] : []));
+  return life.workers().flatMap(({ pid, id }) => (pids.has(pid) && !life.hasFailed(id) ? [id] : []));
 }
 
 /** How long the controller takes to report the first of these workers as failed. */

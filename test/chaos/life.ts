@@ -46,6 +46,7 @@ export interface Life {
   workers(): readonly WorkerProcess[];
   /** When the controller reported that a worker failed, in milliseconds since 1970; undefined if it ended before. */
   sawFailure(workerId: string): Promise<number | undefined>;
+  hasFailed(workerId: string): boolean;
 }
 
 export const runDirectory = (place: Place) => path.join(place.runs, "chaos");
@@ -112,6 +113,7 @@ export function begin(place: Place): Life {
         const id = /--worker-id (\S+)/.exec(args)?.[1];
         return parent === pid && id !== undefined ? [{ pid: worker, id }] : [];
       }),
+    hasFailed: (workerId) => told.some((line) => line.what === "failure" && line.workerId === workerId),
     sawFailure: (workerId) => timeOf("failure", workerId),
   };
 }

@@ -29,13 +29,8 @@ export async function strikeOneRun(campaign: Campaign, faults: number) {
   const local = [killWorker, stopWorker, pauseWorker, killController, ...(hasDisk ? [fillDisk] : [])];
   say(`the same run with ${faults} faults`);
   const struck = createRecord(place);
-  const { lives, hasEnded, ends } = await strikeToTheEnd(place, {
-    faults,
-    seed,
-    say,
-    struck,
-    strikes: [...local, ...(hosts ? hostStrikes : [])],
-  });
+  const first = hosts ? hostStrikes : [];
+  const { lives, hasEnded, ends } = await strikeToTheEnd(place, { faults, seed, say, struck, first, strikes: [...local, ...first] });
   const leftovers = await leftoversOf(place);
   await untilLinksAreWell();
   const isEqual = hasEnded && bytesOf(place) === calm.bytes;
@@ -59,6 +54,7 @@ function createRecord(place: Place) {
   const done: string[] = [];
   const latencies = new Map<string, number[]>();
   return {
+    has: ({ name }: Strike) => done.includes(name),
     async add({ name, strike }: Strike, life: Life, rng: Rng): Promise<void> {
       const seen = await strike(life, rng, place);
       if (seen) done.push(name);
@@ -73,12 +69,13 @@ function createRecord(place: Place) {
 interface Striking {
   readonly faults: number;
   readonly seed: number;
+  readonly first: readonly Strike[];
   readonly strikes: readonly Strike[];
   readonly struck: StruckRecord;
   say(text: string): void;
 }
 
-async function strikeToTheEnd(place: Place, { faults, seed, strikes, struck, say }: Striking) {
+async function strikeToTheEnd(place: Place, { faults, seed, first, strikes, struck, say }: Striking) {
   const rng = createRng(deriveSeed(seed, "strikes"));
   const ends: string[] = [];
   let life = begin(place);
@@ -88,7 +85,9 @@ async function strikeToTheEnd(place: Place, { faults, seed, strikes, struck, say
     if (rng.next() < 0.9) await life.began;
     await Promise.race([life.ended, setTimeout(30 + 250 * rng.next())]);
     const isDue = struck.total() < faults && struck.total() / faults <= (committed(place) + 2) / place.rounds;
-    if (!life.hasEnded() && isDue) await struck.add(choose(strikes, rng), life, rng);
+    // Those of hosts once at first, so that a short campaign has them too.
+    const strike = first.find((untried) => !struck.has(untried)) ?? choose(strikes, rng);
+    if (!life.hasEnded() && isDue) await struck.add(strike, life, rng);
     if (struck.total() >= told + 20) say(`${(told = struck.total())} faults, ${committed(place)} of ${place.rounds} rounds`);
     if (!life.hasEnded()) continue;
     const { how, said } = await life.ended;
