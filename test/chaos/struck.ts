@@ -31,7 +31,9 @@ export async function strikeOneRun(campaign: Campaign, faults: number) {
   const struck = createRecord(place);
   const first = hosts ? hostStrikes : [];
   const { lives, hasEnded, ends } = await strikeToTheEnd(place, { faults, seed, say, struck, first, strikes: [...local, ...first] });
+  const ended = Date.now();
   const leftovers = await leftoversOf(place);
+  const goneMs = Date.now() - ended;
   await untilLinksAreWell();
   const isEqual = hasEnded && bytesOf(place) === calm.bytes;
   return {
@@ -41,6 +43,7 @@ export async function strikeOneRun(campaign: Campaign, faults: number) {
     lives,
     isEqual,
     leftovers,
+    goneMs,
     ends: tally(ends),
     detectionMs: struck.latencies(),
     ...(hosts && { readersOfShared: readersOfShared(place) }),
