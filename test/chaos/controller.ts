@@ -15,6 +15,8 @@ export interface ChaosAsked {
   readonly workers: number;
   readonly isResumed: boolean;
   readonly partialSums: false | { readonly every: number };
+  /** Network namespaces, and where they reach this process; `lease` in seconds. */
+  readonly hosts?: { readonly address: string; readonly namespaces: readonly string[]; readonly lease: number } | undefined;
 }
 
 /** One line of its output: training began, training ended, or a worker failed, and when. */
@@ -26,6 +28,8 @@ export interface ChaosTold {
 }
 
 const asked = JSON.parse(process.argv[2] ?? "") as ChaosAsked;
+const { hosts } = asked;
+const script = (name: string) => path.join(import.meta.dirname, "..", "..", "test", "chaos", name);
 try {
   const run = federate({
     name: "chaos",
@@ -45,10 +49,19 @@ try {
     fit: { localSteps: 150, batchSize: 16, lr: 0.01 },
     evaluate: { shardSize: 16 },
     partialSums: asked.partialSums,
-    workers: { count: asked.workers, devices: ["cpu"], retries: 50, beatTimeout: 4, startTimeout: 60, taskTimeout: 20 },
+    workers: {
+      count: asked.workers,
+      devices: ["cpu"],
+      retries: 50,
+      beatTimeout: hosts?.lease ?? 4,
+      startTimeout: 60,
+      taskTimeout: 20,
+      ...(hosts && { transport: "tcp", host: hosts.address }),
+    },
     launcher: processLauncher({
       command: asked.python,
-      args: [path.join(import.meta.dirname, "..", "..", "test", "chaos", "task_worker.py")],
+      args: [script("task_worker.py")],
+      ...(hosts && { through: ["ip", "netns", "exec", "{host}", asked.python, script("far_worker.py")], hosts: hosts.namespaces }),
     }),
   });
   for await (const event of run) {

@@ -4,8 +4,10 @@ import { existsSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
+import { setTimeout } from "node:timers/promises";
 import { environmentPython } from "../../dist/installation.js";
 import type { ChaosAsked, ChaosTold } from "./controller.ts";
+import type { Hosts } from "./hosts.ts";
 
 /** The folders and the size of one run. */
 export interface Place {
@@ -20,7 +22,12 @@ export interface Place {
   addsUp(life: number): boolean;
   /** The faults that its workers inject themselves. */
   readonly faults: { readonly seed: number; readonly rate: number };
+  /** Where its workers run; undefined: on this machine, with shared memory. */
+  readonly hosts?: Hosts | undefined;
 }
+
+/** How long a worker on another host and its controller may be without each other. */
+export const LEASE_SECONDS = 3;
 
 export interface WorkerProcess {
   readonly pid: number;
@@ -39,10 +46,13 @@ export interface Life {
   workers(): readonly WorkerProcess[];
   /** When the controller reported that a worker failed, in milliseconds since 1970; undefined if it ended before. */
   sawFailure(workerId: string): Promise<number | undefined>;
+  hasFailed(workerId: string): boolean;
 }
 
 export const runDirectory = (place: Place) => path.join(place.runs, "chaos");
 export const faultLog = (place: Place) => path.join(place.root, "faults.jsonl");
+/** A line for each worker that read what another one of its host keeps. */
+export const sharingLog = (place: Place) => path.join(place.root, "sharing.jsonl");
 export const temporary = (place: Place) => path.join(place.root, "tmp");
 
 const lives = new WeakMap<Place, number>();
@@ -51,7 +61,7 @@ const lives = new WeakMap<Place, number>();
 export function begin(place: Place): Life {
   const number = lives.get(place) ?? 0;
   lives.set(place, number + 1);
-  const { runs: folder, rounds, clients, workers, faults } = place;
+  const { runs: folder, rounds, clients, workers, faults, hosts } = place;
   const isResumed = existsSync(path.join(runDirectory(place), "run.json"));
   const asked: ChaosAsked = {
     folder,
@@ -61,10 +71,15 @@ export function begin(place: Place): Life {
     python: environmentPython(),
     isResumed,
     partialSums: place.addsUp(number) && { every: 2 },
+    hosts: hosts && { address: hosts.address, namespaces: hosts.namespaces, lease: LEASE_SECONDS },
   };
   const child = spawn(process.execPath, [path.join(import.meta.dirname, "controller.js"), JSON.stringify(asked)], {
     stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, TMPDIR: temporary(place), PRELORT_CHAOS: JSON.stringify({ clients, ...faults, log: faultLog(place) }) },
+    env: {
+      ...process.env,
+      TMPDIR: temporary(place),
+      PRELORT_CHAOS: JSON.stringify({ clients, ...faults, log: faultLog(place), sharing: sharingLog(place) }),
+    },
   });
   const pid = child.pid as number;
   const told: ChaosTold[] = [];
@@ -98,6 +113,7 @@ export function begin(place: Place): Life {
         const id = /--worker-id (\S+)/.exec(args)?.[1];
         return parent === pid && id !== undefined ? [{ pid: worker, id }] : [];
       }),
+    hasFailed: (workerId) => told.some((line) => line.what === "failure" && line.workerId === workerId),
     sawFailure: (workerId) => timeOf("failure", workerId),
   };
 }
@@ -110,4 +126,17 @@ export function processes(text: string): readonly { readonly pid: number; readon
     const isOther = Number(pid) !== process.pid;
     return isOther && !state?.startsWith("Z") && args.includes(text) ? [{ pid: Number(pid), parent: Number(parent), args }] : [];
   });
+}
+
+/** How long after this time some workers are gone, in milliseconds. */
+export async function untilGone(pids: readonly number[], at: number): Promise<number> {
+  while (processes("--worker-id").some(({ pid }) => pids.includes(pid))) await setTimeout(50);
+  return Date.now() - at;
+}
+
+/** The process may have ended meanwhile. */
+export function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch {}
 }

@@ -1,13 +1,12 @@
 import { closeSync, openSync, rmSync, writeSync } from "node:fs";
 import path from "node:path";
-import process from "node:process";
 import { setTimeout } from "node:timers/promises";
 import type { Rng } from "../../dist/base/rng.js";
-import type { Life, Place, WorkerProcess } from "./life.ts";
+import { type Life, type Place, signal, untilGone, type WorkerProcess } from "./life.ts";
 
 /** The observed effect of a strike. */
 export interface Seen {
-  /** How long the controller took to detect it, for strikes that measure that; undefined if it ended before. */
+  /** How long it took to be detected, for strikes that measure that; undefined if the controller ended before. */
   readonly latencyMs?: Promise<number | undefined>;
 }
 
@@ -38,16 +37,9 @@ function onWorker(name: string, weight: number, strike: (worker: WorkerProcess, 
   };
 }
 
-/** The process may have ended meanwhile. */
-function signal({ pid }: WorkerProcess, name: NodeJS.Signals): void {
-  try {
-    process.kill(pid, name);
-  } catch {}
-}
-
 function timed(worker: WorkerProcess, name: NodeJS.Signals, life: Life): Seen {
   const at = Date.now();
-  signal(worker, name);
+  signal(worker.pid, name);
   doomed.add(worker.pid);
   return { latencyMs: life.sawFailure(worker.id).then((seen) => (seen === undefined ? undefined : seen - at)) };
 }
@@ -57,19 +49,22 @@ export const killWorker = onWorker("SIGKILL of a worker", 4, async (worker, life
 export const stopWorker = onWorker("SIGSTOP of a worker", 1, async (worker, life) => timed(worker, "SIGSTOP", life));
 
 export const pauseWorker = onWorker("SIGSTOP, then SIGCONT, of a worker", 4, async (worker, _, rng) => {
-  signal(worker, "SIGSTOP");
+  signal(worker.pid, "SIGSTOP");
   await setTimeout(50 + 700 * rng.next());
-  signal(worker, "SIGCONT");
+  signal(worker.pid, "SIGCONT");
   return {};
 });
 
+/** The latency is until its workers are gone. */
 export const killController: Strike = {
   name: "SIGKILL of the controller",
   weight: 3,
   async strike(life) {
+    const pids = life.workers().map(({ pid }) => pid);
+    const at = Date.now();
     life.kill();
     await life.ended;
-    return {};
+    return { latencyMs: untilGone(pids, at) };
   },
 };
 
