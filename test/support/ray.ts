@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -18,8 +18,6 @@ export interface RayOptions {
   readonly hosts?: Hosts;
   /** Whoever connects must have it. */
   readonly token?: string;
-  /** Nodes with so many CPUs that Ray adds when they are asked for; on the head's host. */
-  readonly autoscaler?: { readonly cpus: number; readonly maxNodes: number };
 }
 
 /** A real Ray cluster whose head takes no workers. */
@@ -58,7 +56,7 @@ export interface RayNode {
 const OBJECT_STORE_BYTES = 80_000_000;
 const MARK = "PRELORT_TEST_CLUSTER";
 
-export async function startRay({ hosts = loopbackHosts, token, autoscaler }: RayOptions = {}): Promise<RayCluster> {
+export async function startRay({ hosts = loopbackHosts, token }: RayOptions = {}): Promise<RayCluster> {
   if (rayPython === undefined) throw new Error("these tests need an environment with Ray: npm run test:cluster");
   const programs = path.dirname(rayPython);
   const folder = mkdtempSync(path.join(tmpdir(), "prelort-ray-"));
@@ -72,8 +70,6 @@ export async function startRay({ hosts = loopbackHosts, token, autoscaler }: Ray
     LANG: "C.UTF-8",
     [MARK]: mark,
     RAY_DISABLE_USAGE_STATS: "1",
-    // Ray's own pretence of a cloud, for its tests.
-    ...(autoscaler ? { RAY_FAKE_CLUSTER: "1", AUTOSCALER_UPDATE_INTERVAL_S: "1", ...SECOND_AUTOSCALER } : {}),
     ...(token === undefined ? { RAY_AUTH_MODE: "disabled" } : { RAY_AUTH_MODE: "token", RAY_AUTH_TOKEN: token }),
   };
   const marked = () => processesWith(`${MARK}=${mark}`);
@@ -117,39 +113,13 @@ export async function startRay({ hosts = loopbackHosts, token, autoscaler }: Ray
   };
   try {
     const own = [`--port=${port}`, `--dashboard-host=${head}`, `--dashboard-port=${dashboard}`, `--temp-dir=${session}`];
-    const scaling = autoscaler ? [`--autoscaling-config=${writeScaling(session, autoscaler)}`] : [];
-    await start(["--head", "--num-cpus=0", "--num-gpus=0", ...own, ...scaling]);
+    await start(["--head", "--num-cpus=0", "--num-gpus=0", ...own]);
     await eventually(async () => expect((await cluster.request("GET", "/api/version")).status).toBe(200));
   } catch (error) {
     await cluster.close();
     throw error;
   }
   return cluster;
-}
-
-const FAKE_HEAD = "f".repeat(56);
-const SECOND_AUTOSCALER = {
-  RAY_enable_autoscaler_v2: "1",
-  RAY_CLOUD_INSTANCE_ID: FAKE_HEAD,
-  RAY_OVERRIDE_NODE_ID_FOR_TESTING: FAKE_HEAD,
-};
-
-function writeScaling(folder: string, { cpus, maxNodes }: NonNullable<RayOptions["autoscaler"]>): string {
-  const file = path.join(folder, "scaling.json");
-  const config = {
-    cluster_name: "prelort-test",
-    max_workers: maxNodes,
-    idle_timeout_minutes: 1,
-    upscaling_speed: 1,
-    provider: { type: "fake_multinode", launch_multiple: true, head_node_id: FAKE_HEAD },
-    available_node_types: {
-      "ray.head.default": { resources: { CPU: 0 }, node_config: {}, max_workers: 0 },
-      "ray.worker.cpu": { resources: { CPU: cpus, object_store_memory: OBJECT_STORE_BYTES }, node_config: {}, max_workers: maxNodes },
-    },
-    head_node_type: "ray.head.default",
-  };
-  writeFileSync(file, JSON.stringify(config));
-  return file;
 }
 
 /** Resolves once `ray start` has said that its node runs; rejects with what it said if it ends. */

@@ -30,18 +30,3 @@ test("a cluster that asks for a token runs workers, and refuses who has none", a
   await eventually(async () => expect(await driver.status()).toBe("SUCCEEDED"));
   await driver.vanish();
 });
-
-test("what launches need is asked of Ray's autoscaler, and nodes that it adds take them", async () => {
-  const cluster = await start({ autoscaler: { cpus: 2, maxNodes: 2 } });
-  const driver = await startDriver(cluster, { python, resources: { num_cpus: 2 } });
-  for (const worker of ["w0", "w1", "w2"]) await driver.launch(worker);
-  const placed = [await driver.told("placed", "w0"), await driver.told("placed", "w1")];
-  expect(new Set(placed.map(({ node }) => node)).size).toBe(2);
-  const reasons = driver.from("launcher-0").flatMap((message) => (message.type === "waiting" ? [message.reason] : []));
-  expect(reasons).toContainEqual(expect.stringMatching(/; autoscaler: [12] nodes? pending$/));
-  await eventually(() => expect(driver.from("launcher-0").at(-1)).toMatchObject({ type: "waiting", reason: "Ray has 0 of 4 CPU free" }));
-  await driver.kill("w0");
-  await driver.told("placed", "w2");
-  await driver.stop();
-  await driver.vanish();
-});
