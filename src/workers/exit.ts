@@ -10,13 +10,12 @@ export interface FatalProblem {
 }
 
 /** How the process of a worker ended that was not killed on purpose. */
-export function describeExit({ exitCode, signal, problem, host }: WorkerExit, { state, taskId }: WorkerStatus): string {
-  const where = host === undefined ? "" : ` on ${host}`;
+export function describeExit({ exitCode, signal, problem }: WorkerExit, { state, taskId }: WorkerStatus): string {
   if (problem !== undefined) {
-    if (state === "starting") return `could not be started${where}: ${problem}`;
-    return `was lost${where}${taskId === null ? "" : ` in ${taskId}`}: ${problem}`;
+    if (state === "starting") return `could not be started: ${problem}`;
+    return `was lost${taskId === null ? "" : ` in ${taskId}`}: ${problem}`;
   }
-  const how = signal === undefined ? `exited with code ${exitCode}${where}` : `was ended by ${signal}${where}`;
+  const how = signal === undefined ? `exited with code ${exitCode}` : `was ended by ${signal}`;
   const hint = signal === "SIGKILL" ? ", which the kernel also sends when memory runs out" : "";
   if (taskId !== null) return `${how} in ${taskId}${hint}`;
   return state === "starting" ? `${how} before it said hello${hint}` : `${how} between tasks${hint}`;

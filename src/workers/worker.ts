@@ -175,7 +175,7 @@ export class Worker {
     const isUncertain = !this.#inFlight.isCertain();
     const error = await endError(problem, {
       workerId: this.id,
-      host: this.#host,
+      host: this.#host ?? exit.host,
       exit,
       fatal: this.#fatal,
       isUncertain,
