@@ -1,8 +1,11 @@
+import { RefusedError } from "../errors.ts";
+import { SESSION } from "../protocol/limits.ts";
+import type { ControllerMessage } from "../protocol/messages.ts";
 import { isPublicKey } from "../transport/keys.ts";
 import type { Door } from "../transport/transport.ts";
 import type { Deadline } from "./deadline.ts";
 import type { WorkerLauncher, WorkerProcess } from "./launch.ts";
-import type { WorkerStatus } from "./task.ts";
+import { isServing, type WorkerStatus } from "./task.ts";
 
 /** A remote worker may wait in a queue before its process starts. */
 export function startingStatus(workerId: string, { isRemote }: WorkerLauncher): WorkerStatus {
@@ -24,3 +27,19 @@ export async function admit(
   door.admit(key);
   start.restart();
 }
+
+/** A worker elsewhere that has lost its connection ends, and does not come back: its process may be gone with its machine. */
+export async function probe(
+  worker: { status(): WorkerStatus; kill(problem: string, options: { readonly isLost: boolean }): void },
+  send: (message: ControllerMessage) => Promise<void>,
+): Promise<void> {
+  if (!isServing(worker.status())) return;
+  try {
+    await send(NOTHING);
+  } catch (error) {
+    if (error instanceof RefusedError) worker.kill("lost its connection", { isLost: true });
+  }
+}
+
+/** Nothing happens if it arrives. */
+const NOTHING: ControllerMessage = { ...SESSION, type: "cancel", task_id: "none", attempt: 1 };

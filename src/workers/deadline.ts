@@ -10,7 +10,8 @@ export interface Deadline {
  */
 const SLICES = 4;
 
-export function createDeadline(milliseconds: number, expire: () => void): Deadline {
+/** `look` is called after each slice but the last. */
+export function createDeadline(milliseconds: number, expire: () => void, look: () => void = () => {}): Deadline {
   let timer: NodeJS.Timeout | undefined;
   let passed = 0;
   const clear = () => {
@@ -19,7 +20,7 @@ export function createDeadline(milliseconds: number, expire: () => void): Deadli
   };
   const tick = () => {
     passed++;
-    if (passed < SLICES) return;
+    if (passed < SLICES) return look();
     clear();
     expire();
   };

@@ -14,6 +14,8 @@ export interface Timeouts {
 export interface Watched {
   /** `isLost`: nothing has been heard of it. */
   kill(problem: string, options?: { readonly isLost: boolean }): void;
+  /** It has been silent for a part of that time. */
+  probe(): void;
   /** The task in which progress is expected, if any. */
   awaited(): string | undefined;
   /** Whether it has delivered everything it was asked for, and only this process has to act. */
@@ -31,7 +33,11 @@ export interface Watchdog {
 
 export function createWatchdog({ startTimeoutMs, beatTimeoutMs, taskTimeoutMs }: Timeouts, worker: Watched): Watchdog {
   const start = createDeadline(startTimeoutMs, () => worker.kill(`did not say hello within ${seconds(startTimeoutMs)} of its start`));
-  const beat = createDeadline(beatTimeoutMs, () => worker.kill(`sent no heartbeat for ${seconds(beatTimeoutMs)}`, { isLost: true }));
+  const beat = createDeadline(
+    beatTimeoutMs,
+    () => worker.kill(`sent no heartbeat for ${seconds(beatTimeoutMs)}`, { isLost: true }),
+    () => worker.probe(),
+  );
   const task = createDeadline(taskTimeoutMs, () => {
     const awaited = worker.awaited();
     if (awaited === undefined) return;

@@ -3,7 +3,7 @@ import { InterruptedError, RefusedError, type WorkerError } from "../errors.ts";
 import { decodeWorkerMessage, encode, type Frames } from "../protocol/codec.ts";
 import type { ControllerMessage, WorkerMessage, WorkerMessageOf } from "../protocol/messages.ts";
 import type { Door } from "../transport/transport.ts";
-import { admit, startingStatus } from "./admission.ts";
+import { admit, probe, startingStatus } from "./admission.ts";
 import { type AnswerMessage, Attempt, type Receiving, UnsharedError } from "./attempt.ts";
 import { Cancellations } from "./cancellations.ts";
 import { createDeferred } from "../base/deferred.ts";
@@ -57,6 +57,7 @@ export class Worker {
     this.#sender = new TaskSender(this.id, this.#send);
     this.#watchdog = createWatchdog(settings, {
       kill: (problem, options) => this.kill(problem, options),
+      probe: () => void (launcher.isRemote && probe(this, this.#send)),
       awaited: () => this.#board.now.taskId ?? this.#sender.current,
       // What is put into the memory of its machine, for it to read, is another worker's to receive.
       isDelivered: () =>

@@ -658,6 +658,31 @@ describe("a worker over tcp", () => {
     expect(door.close).toHaveBeenCalledTimes(1);
   });
 
+  test.each([
+    [true, "failed", [[true]]],
+    [false, "ready", []],
+  ] as const)(
+    "that is silent and not connected any more is lost before its next heartbeat is due, if it is remote: %s",
+    async (isRemote, state, kills) => {
+      vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
+      const kill = vi.fn();
+      let [isConnected, sent] = [true, 0];
+      const settings = scriptedSettings((peer) => peer.hello());
+      const send = async () => {
+        sent++;
+        if (!isConnected) throw new RefusedError("a frame", "a connected peer", "none");
+      };
+      const launcher = { isRemote, launch: (options: LaunchOptions) => ({ ...settings.launcher.launch(options), kill }) };
+      const worker = start(() => {}, { ...settings, launcher, transport: { ...settings.transport, send }, beatTimeoutMs: 40_000 });
+      await worker.ready;
+      await vi.advanceTimersByTimeAsync(10_000);
+      expect([sent > 0, kill.mock.calls]).toEqual([isRemote, []]);
+      isConnected = false;
+      await vi.advanceTimersByTimeAsync(10_000);
+      expect([worker.status().state, kill.mock.calls]).toEqual([state, kills]);
+    },
+  );
+
   test("the time to start counts from the key of a remote worker on, however long it waited for a place", async () => {
     vi.useFakeTimers();
     const key = createDeferred<string>();
