@@ -20,10 +20,12 @@ const nodesAnswer = z.object({
 });
 
 const TIMEOUT_MS = 20_000;
+/** As many as Ray allows. By default it lists 100, with dead nodes among them. */
+const MOST_NODES = 10_000;
 
 /** Asks Ray what its nodes have. Rejects with a RayError. */
 export async function clusterRoom(at: RayAddress, needed: Resources): Promise<ClusterRoom> {
-  const answer = await askRay(at, { method: "GET", path: "/api/v0/nodes", timeoutMs: TIMEOUT_MS });
+  const answer = await askRay(at, { method: "GET", path: `/api/v0/nodes?limit=${MOST_NODES}`, timeoutMs: TIMEOUT_MS });
   const { data: told } = nodesAnswer.safeParse(answer.status === 200 ? parseJson(answer.body) : undefined);
   if (!told) throw new RayError(`${at.address} does not tell its nodes as Ray does`, { status: answer.status });
   return roomOn(

@@ -20,6 +20,12 @@ export function describeWait({ status, message }: JobStatus): string {
   return "its driver on Ray is starting";
 }
 
+/** What a job that has not come up in time should have done. */
+export function describeDelay({ status }: JobStatus, milliseconds: number): string {
+  const limit = `within ${milliseconds / 60_000} minutes`;
+  return status === "PENDING" ? `Ray has not started it ${limit}` : `its driver has not joined ${limit} of its start`;
+}
+
 /** How a job has ended, and the key of the config that is probably at fault. */
 export function describeJobEnd({ status, message }: JobStatus, log: string): { readonly problem: string; readonly option: RayOption } {
   // Ray quotes the log as well.

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { JobsApi } from "./jobs-api.ts";
+import { RayError } from "./ray-error.ts";
 
 export interface EndOptions {
   /** Resolves with whether there is such a job, as far as is known. */
@@ -22,9 +23,12 @@ export async function endJob(api: JobsApi, id: string, { submitted, askDriver, w
   // A submit that is under way is not broken off: Ray would leave the job PENDING for ever. It may have arrived already.
   const isSubmitted = await Promise.race([submitted, delay(withinMs / 2, true)]);
   if (!isSubmitted) return;
+  let isKnown = false;
+  void submitted.then(() => (isKnown = true));
   const hasEnded = async () => {
     const status = await api.status(id, { timeoutMs: left() });
-    return status === undefined || status.hasEnded;
+    // Ray may not know one yet whose submit is under way.
+    return status ? status.hasEnded : isKnown;
   };
   const isAsked = await askDriver().then(
     () => true,
@@ -32,15 +36,17 @@ export async function endJob(api: JobsApi, id: string, { submitted, askDriver, w
   );
   const stopFrom = performance.now() + (isAsked ? Math.min(DRIVER_MS, withinMs / 2) : 0);
   let nextStop = stopFrom;
-  try {
-    while (performance.now() < deadline && !(await hasEnded())) {
+  while (performance.now() < deadline) {
+    try {
+      if (await hasEnded()) return;
       if (performance.now() >= nextStop) {
         await api.stop(id, { timeoutMs: left() });
         nextStop = performance.now() + STOP_AGAIN_MS;
       }
-      await delay(Math.min(LOOK_MS, left()));
+    } catch (error) {
+      // Ray cannot be asked: the driver ends by its lease. An answer such as 503 may be another one next time.
+      if (!(error instanceof RayError && error.isPassing && error.status !== undefined)) return;
     }
-  } catch {
-    // Ray cannot be asked: the driver ends by its lease.
+    await delay(Math.min(LOOK_MS, left()));
   }
 }

@@ -40,6 +40,8 @@ export class OpenRay implements OpenLauncher {
   readonly #jobs = new Set<RayJob>();
   /** Nodes, and until when they are avoided. */
   readonly #lostNodes = new Map<string, number>();
+  /** What the launches of a job wait for: told only when it changes. */
+  readonly #reasons = new WeakMap<RayJob, string>();
   #job: RayJob | undefined;
   #hasWorked = false;
 
@@ -61,6 +63,8 @@ export class OpenRay implements OpenLauncher {
     };
     this.#workers.set(workerId, worker);
     const avoid = this.#avoidedNodes();
+    const reason = this.#reasons.get(this.#job);
+    if (reason) options.onWaiting?.(reason);
     this.#job.send({ ...SESSION, type: "launch", worker_id: workerId, device: this.#options.device, threads, avoid });
     return {
       publicKey: worker.publicKey.promise,
@@ -132,6 +136,7 @@ export class OpenRay implements OpenLauncher {
   }
 
   #tellWaiting(job: RayJob, reason: string): void {
+    this.#reasons.set(job, reason);
     for (const worker of this.#workers.values()) if (worker.job === job && !worker.place) worker.options.onWaiting?.(reason);
   }
 

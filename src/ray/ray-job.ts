@@ -5,7 +5,7 @@ import { packageVersion } from "../installation.ts";
 import { SESSION } from "../protocol/limits.ts";
 import type { ControllerMessage, WorkerMessage } from "../protocol/messages.ts";
 import type { Channel, ChannelListener } from "../workers/channels.ts";
-import { describeJobEnd, describeWait, keysIn } from "./driver-log.ts";
+import { describeDelay, describeJobEnd, describeWait, keysIn } from "./driver-log.ts";
 import { endJob } from "./end-job.ts";
 import type { JobsApi, JobStatus } from "./jobs-api.ts";
 import { RayError, type RayOption } from "./ray-error.ts";
@@ -40,7 +40,7 @@ export interface JobTimes {
   readonly runningMs: number;
   /** How long Ray may not answer before that counts. */
   readonly patienceMs: number;
-  /** How long a job may be PENDING, which includes the time to set its environment up. Ray itself gives up after 15 minutes. */
+  /** How long a job may be PENDING, while its environment is set up (Ray gives up after 15 minutes), and then take to join. */
   readonly pendingMs: number;
 }
 
@@ -146,15 +146,15 @@ export class RayJob {
   /** Looks at the job until it is over. */
   async #watch(): Promise<void> {
     const started = performance.now();
-    let lastAnswer = started;
-    let isLogRead = false;
+    let [lastAnswer, runsSince, isLogRead] = [started, Infinity, false];
     while (!this.#over.signal.aborted) {
       try {
         const status = await this.#api.status(this.id, { signal: this.#over.signal });
         if (!status) return this.#fail("Ray does not know it any more");
         if (status.hasEnded) return await this.#describeEnd(status);
-        if (status.status === "PENDING" && performance.now() - started > this.#times.pendingMs)
-          return this.#fail(`Ray has not started it within ${this.#times.pendingMs / 60_000} minutes`);
+        if (status.status !== "PENDING") runsSince = Math.min(runsSince, performance.now());
+        const isLate = performance.now() - (status.status === "PENDING" ? started : runsSince) > this.#times.pendingMs;
+        if (isLate && !this.#hasJoined) return this.#fail(describeDelay(status, this.#times.pendingMs));
         if (!isLogRead) {
           // Once more after it has joined, since a second key would be another driver's.
           const isLast = this.#hasJoined;

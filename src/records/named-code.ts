@@ -13,7 +13,14 @@ import { isThere } from "../base/read-file.ts";
 
 /** A key of a config that chooses code, and what it chooses. */
 export interface NamedCode {
-  readonly key: "workers.python" | "workers.command" | "workers.cluster.address" | "model.task_folder" | "model.trust_remote_code";
+  readonly key:
+    | "workers.python"
+    | "workers.command"
+    | "workers.cluster.address"
+    | "workers.cluster.token_file"
+    | "workers.cluster.runtime_env"
+    | "model.task_folder"
+    | "model.trust_remote_code";
   readonly value: string;
 }
 
@@ -39,10 +46,18 @@ function codeIn({ workers: { python, command, cluster }, model }: CodeConfig): r
   return [
     ...(interpreter === undefined || interpreter === environmentPython() ? [] : [named("workers.python", interpreter)]),
     ...(command ? [named("workers.command", JSON.stringify(command))] : []),
-    // It is sent the cluster's token.
-    ...(cluster ? [named("workers.cluster.address", cluster.address, cluster.tokenFile ?? "")] : []),
+    ...(cluster ? clusterCode(cluster) : []),
     ...(model.task.includes(":") ? [named("model.task_folder", taskFolder, model.task)] : []),
     ...(model.trustRemoteCode ? [named("model.trust_remote_code", "true", model.nameOrPath, model.revision ?? "")] : []),
+  ];
+}
+
+/** A cluster is sent a token, and runs what its runtime environment installs, starts or imports. */
+function clusterCode({ address, tokenFile, runtimeEnv }: NonNullable<RunConfig["workers"]["cluster"]>): ReturnType<typeof named>[] {
+  return [
+    named("workers.cluster.address", address),
+    ...(tokenFile === undefined ? [] : [named("workers.cluster.token_file", tokenFile, address)]),
+    ...(runtimeEnv === undefined ? [] : [named("workers.cluster.runtime_env", JSON.stringify(runtimeEnv))]),
   ];
 }
 

@@ -98,9 +98,15 @@ function put(board: Board, bytes: Uint8Array): Promise<unknown> {
   if (known && known.to >= to) return known.written;
   const start = known?.to ?? from;
   const rest = board.file.write(bytes.subarray(start - from), start, board.buffer.byteLength);
-  const part = { from: known?.from ?? from, to, written: known ? Promise.all([known.written, rest]) : rest };
+  const part = { from: known?.from ?? from, to, written: known ? both(known.written, rest) : rest };
   board.parts = [...board.parts, part];
   return part.written;
+}
+
+/** Settles only once both have: until then the file must not be given to another buffer. */
+async function both(...writes: readonly Promise<unknown>[]): Promise<void> {
+  await Promise.allSettled(writes);
+  await Promise.all(writes);
 }
 
 function hold(board: Board): () => void {

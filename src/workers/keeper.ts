@@ -6,6 +6,11 @@ import type { ControllerMessage, WorkerMessage, WorkerMessageOf } from "../proto
 import { createLender, type Lender } from "../transport/lender.ts";
 import type { Credit } from "./credit.ts";
 
+interface KeeperOptions {
+  readonly credit: Credit;
+  onKeep(): void;
+}
+
 /**
  * Has a worker keep bytes in its memory, for itself and the other workers of its machine: what they all need is sent to the
  * machine once.
@@ -14,14 +19,17 @@ export class Keeper {
   readonly #workerId: string;
   readonly #send: (message: ControllerMessage) => Promise<void>;
   readonly #credit: Credit;
+  /** Called before each request. */
+  readonly #onKeep: () => void;
   /** By task id. */
   readonly #awaited = new Map<string, Deferred<WorkerMessageOf<"kept">>>();
   #sent = 0;
 
-  constructor(workerId: string, send: (message: ControllerMessage) => Promise<void>, credit: Credit) {
+  constructor(workerId: string, send: (message: ControllerMessage) => Promise<void>, { credit, onKeep }: KeeperOptions) {
     this.#workerId = workerId;
     this.#send = send;
     this.#credit = credit;
+    this.#onKeep = onKeep;
   }
 
   /** What the worker has not confirmed yet. */
@@ -79,6 +87,7 @@ export class Keeper {
     // Not awaited while its request is still being sent.
     answer.promise.catch(() => {});
     this.#awaited.set(envelope.task_id, answer);
+    this.#onKeep();
     try {
       const tensor = { name: "kept", dtype: "U8", shape: [bytes.length], bytes: bytes.length, crc32: crc32(bytes), shared: null } as const;
       await this.#send({ ...envelope, type: "keep", file, size, offset, tensors: [{ ...tensor, shape: [...tensor.shape] }] });

@@ -48,6 +48,7 @@ export class Supervisor {
   #upkeep: Promise<unknown> = Promise.resolve();
   #hasBeenUp = false;
   #hasStarted = false;
+  #hasCompleted = false;
   #disabledSlots = 0;
 
   constructor(options: SupervisorOptions, shutdown: AbortController) {
@@ -90,6 +91,7 @@ export class Supervisor {
     const { slot, worker } = lease;
     const isAlive = isServing(worker.status());
     if (isCompleted) {
+      this.#hasCompleted = true;
       slot.deaths = 0;
       slot.poison.clear();
     } else if (failed !== undefined && !isAlive) slot.poison.add(failed);
@@ -183,9 +185,11 @@ export class Supervisor {
     // First, the holder of its lease records the task in which it died.
     await setImmediate();
     const problem = error.cause instanceof ConfigError ? error.cause : undefined;
-    // A device that cannot be used is a config error, even if workers on other devices are up. If no worker has ever been up,
+    // A device that cannot be used is a config error, even if workers on other devices are up; not a machine that a cluster adds
+    // to a run that others carry. If no worker has ever been up,
     // the others would fail the same way, unless a signal from outside ended this one, or they are on other machines.
-    if (problem && isFirst) this.#shutdown.abort(problem);
+    const isAdded = this.#hasCompleted && this.#options.launcher.isRemote;
+    if (problem && isFirst && !isAdded) this.#shutdown.abort(problem);
     else if (!this.#hasBeenUp && error.details.signal === undefined && !this.#options.launcher.isRemote)
       this.#shutdown.abort(problem ?? error);
     else if (deathsOf(slot) >= this.#mostDeaths) this.#disable(slot, id, error);

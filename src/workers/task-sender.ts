@@ -21,6 +21,14 @@ export interface Turn {
   begin(): boolean;
 }
 
+/** A task that was sent, or is not wanted any more. */
+export interface Sent {
+  /** To be called once the worker no longer reads the task. */
+  release(): void;
+  /** Its tensors are in the memory of a worker, which the worker may be unable to read. */
+  readonly isKept: boolean;
+}
+
 /** Sends tasks to one worker, each whole before the next, and never more bytes than the worker has given credit for. */
 export class TaskSender {
   readonly #send: (message: ControllerMessage) => Promise<void>;
@@ -31,9 +39,10 @@ export class TaskSender {
   #current: string | undefined;
   #isLending = false;
 
-  constructor(workerId: string, send: (message: ControllerMessage) => Promise<void>) {
+  /** Calls `onKeep` before it sends bytes to keep: others wait for them, even while this worker has no task. */
+  constructor(workerId: string, send: (message: ControllerMessage) => Promise<void>, onKeep: () => void) {
     this.#send = send;
-    this.keeper = new Keeper(workerId, send, this.#credit);
+    this.keeper = new Keeper(workerId, send, { credit: this.#credit, onKeep });
   }
 
   /** What is being sent: a task, which the worker must receive whole even if it has already answered, or bytes to keep. */
@@ -46,8 +55,8 @@ export class TaskSender {
     return this.#isLending;
   }
 
-  /** Sends a task after earlier ones. Resolves with a function to call once the worker no longer reads the task. */
-  send(task: Task, attempt: number, turn: Turn): Promise<() => void> {
+  /** Sends a task after earlier ones. */
+  send(task: Task, attempt: number, turn: Turn): Promise<Sent> {
     const sending = this.#last.then(async () => {
       const lent = turn.isWanted() ? await this.#lend(task, turn.lend()) : undefined;
       const release = lent?.release ?? (() => {});
@@ -58,7 +67,7 @@ export class TaskSender {
         release();
         throw error;
       }
-      return release;
+      return { release, isKept: lent?.descriptors.some(({ shared }) => shared?.pid != null) ?? false };
     });
     this.#last = sending.catch(() => {});
     return sending;

@@ -54,7 +54,7 @@ export class Worker {
     this.id = place.id;
     this.#settings = settings;
     this.#board = new StatusBoard(startingStatus(this.id, launcher), onStatus);
-    this.#sender = new TaskSender(this.id, this.#send);
+    this.#sender = new TaskSender(this.id, this.#send, () => this.#watchdog.task.restart());
     this.#watchdog = createWatchdog(settings, {
       kill: (problem, options) => this.kill(problem, options),
       probe: () => void (launcher.isRemote && probe(this, this.#send)),
@@ -110,9 +110,11 @@ export class Worker {
       });
     // Even if the answer came early, as a failure may: a task is sent whole before the next one.
     const [reply] = await Promise.allSettled([answered, sent]);
-    (await sent)?.();
+    const delivered = await sent;
+    delivered?.release();
     if (reply.status === "fulfilled") return reply.value;
-    if (!(reply.reason instanceof UnsharedError)) throw reply.reason;
+    // Whoever was lent nothing by another worker has no such reason to fail, and would be sent the task for ever.
+    if (!delivered?.isKept || !(reply.reason instanceof UnsharedError)) throw reply.reason;
     this.#sharing.refuse();
     return undefined;
   }

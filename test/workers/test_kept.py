@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from zlib import crc32
 
 import pytest
@@ -109,3 +110,12 @@ def test_the_domain_is_that_of_other_processes_here_but_not_of_another_network_n
     assert told() == memory_domain()
     if os.geteuid() == 0 and subprocess.run(["unshare", "--net", "true"], check=False).returncode == 0:
         assert told("unshare", "--net") not in (memory_domain(), "None")
+
+
+def test_a_file_with_a_name_is_not_read_as_what_another_worker_keeps(tmp_path: Path):
+    # A worker of another machine with the same domain, as of a copied virtual machine, may have the same pid here.
+    (tmp_path / "file").write_bytes(BYTES)
+    with (tmp_path / "file").open("rb") as file:
+        inbox = Inbox(None)
+        (failure,) = inbox.accept(fit_from(os.getpid(), file.fileno()))
+    assert isinstance(failure, Failure) and failure.error.kind == "unshared"

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { roomOn } from "../../../src/ray/cluster-room.ts";
+import { clusterRoom, roomOn } from "../../../src/ray/cluster-room.ts";
+import { fakeJobsServer } from "../../support/fake-jobs-server.ts";
 
 test.each([
   [
@@ -16,4 +17,13 @@ test.each([
   ["a tenth of a GPU ten times", [{ GPU: 1 }], { GPU: 0.1 }, 10],
 ])("room is %s", (_, nodes, needed, workers) => {
   expect(roomOn(nodes, needed)).toEqual({ nodes: nodes.length, workers });
+});
+
+test("all nodes are asked for: Ray lists 100 unless told otherwise, dead ones among them", async () => {
+  const server = await fakeJobsServer();
+  const node = (state: string) => ({ state, resources_total: { CPU: 1 } });
+  const nodes = [...Array.from({ length: 100 }, () => node("DEAD")), node("ALIVE"), node("ALIVE")];
+  const answer = (limit: number) => ({ status: 200, body: JSON.stringify({ data: { result: { result: nodes.slice(0, limit) } } }) });
+  server.faults.answers = { "limit=10000": answer(10_000), "GET /api/v0/nodes": answer(100) };
+  expect(await clusterRoom(server, { CPU: 1 })).toEqual({ nodes: 2, workers: 2 });
 });

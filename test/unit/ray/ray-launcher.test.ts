@@ -63,6 +63,18 @@ describe("a job on Ray", () => {
     expect(await readFile(ray.logOf("w0"), "utf8")).toMatch(/w0 runs on gpu-7 \(Ray node node-a\)\nImportError: torch\n$/);
   });
 
+  test("a later launch waits for what the driver told before", async () => {
+    const { server, drivers } = await cluster();
+    const ray = await openRay(server);
+    ray.launch("w0");
+    await eventually(() => expect(launchesOf(drivers[0])).toHaveLength(1));
+    drivers[0]?.send({ type: "waiting", reason: "Ray has 0 of 4 GPU free" } as never);
+    await eventually(() => expect(ray.waits.get("w0")?.at(-1)).toBe("Ray has 0 of 4 GPU free"));
+    // The driver tells a reason only when it changes.
+    ray.launch("w1");
+    expect(ray.waits.get("w1")).toEqual(["Ray has 0 of 4 GPU free"]);
+  });
+
   test("a worker that could not be started tells why", async () => {
     const { server, drivers } = await cluster();
     const worker = (await openRay(server)).launch("w0");
@@ -181,6 +193,14 @@ describe("a job that is lost", () => {
     const { problem } = await ray.launch("w0").exited;
     expect(problem).toMatch(/has not started it within/);
     expect(ray.waits.get("w0")?.[0]).toContain("Job has not started yet");
+  });
+
+  test("is one that runs, but whose driver does not join", async () => {
+    const server = await fakeJobsServer((job) => {
+      job.status = "RUNNING";
+    });
+    const { problem } = await (await openRay(server, { pendingMs: 500 })).launch("w0").exited;
+    expect(problem).toMatch(/its driver has not joined within/);
   });
 
   test("is one whose driver breaks the wire contract", async () => {

@@ -59,9 +59,13 @@ test("a command and a cluster are used once named, and a token goes to no cluste
   expect(unnamedCode(config)).toEqual([
     { key: "workers.command", value: '["ssh","gpu-1"]' },
     { key: "workers.cluster.address", value: "https://ray.example.com" },
+    { key: "workers.cluster.token_file", value: "/token" },
   ]);
   await rememberCode(config);
   expect(unnamedCode(config)).toEqual([]);
-  for (const other of [{ address: "https://example.com" }, { tokenFile: "/other" }])
-    expect(unnamedCode({ model, workers: { cluster: { ...cluster, ...other } } })).toHaveLength(1);
+  const keysFor = (other: object) => unnamedCode({ model, workers: { cluster: { ...cluster, ...other } } }).map(({ key }) => key);
+  expect(keysFor({ address: "https://example.com" })).toEqual(["workers.cluster.address", "workers.cluster.token_file"]);
+  expect(keysFor({ tokenFile: "/other" })).toEqual(["workers.cluster.token_file"]);
+  // It chooses what the cluster installs and starts.
+  expect(keysFor({ runtimeEnv: { pip: ["somebody-elses-package"] } })).toEqual(["workers.cluster.runtime_env"]);
 });

@@ -46,10 +46,14 @@ def borrow(pid: int, fd: int, offset: int, size: int) -> memoryview:
     if size == 0:
         return memoryview(bytearray())
     # O_NONBLOCK, so that opening anything but a file, such as a pipe without a writer, does not block.
-    file = os.open(f"/proc/{pid}/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    path = f"/proc/{pid}/fd/{fd}"
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         if os.fstat(file).st_size < offset + size:
             raise OSError(f"the shared file ends before byte {offset + size}")
+        # What has a name is not what was lent: another process has this pid here.
+        if os.fstat(file).st_nlink > 0 and not f"{Path(path).readlink()}".startswith("/memfd:"):
+            raise OSError(f"{path} is not an unnamed file")
         # A mapping starts at a page boundary, so it includes what comes before.
         mapping = mmap.mmap(file, offset + size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
     finally:
