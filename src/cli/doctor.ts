@@ -6,7 +6,7 @@ import { visibleLine } from "../report/visible.ts";
 import { buildRun } from "../config/build.ts";
 import { openConfig, withConfig } from "../config/load.ts";
 import { onInterrupt } from "./interrupt.ts";
-import { complain, outputWidth, print, printJson } from "./output.ts";
+import { complain, outputWidth, print, printJson, tellOnce } from "./output.ts";
 import { examine, type Finding } from "../setup/examine.ts";
 import { examineWorkers } from "../setup/examine-workers.ts";
 
@@ -14,17 +14,19 @@ export function doctorCommand(): Command {
   return new Command("doctor")
     .description("show what is installed and what is missing: Python, packages, devices, model, data")
     .option("--cluster <config>", "start a worker where this config runs them, and show what it finds there")
+    .option("--set <key=value>", "override a key of that config", (value: string, previous: string[]) => [...previous, value], [])
     .option("--json", "print the findings as JSON", false)
     .action(doctor);
 }
 
 interface DoctorOptions {
   readonly cluster?: string;
+  readonly set: readonly string[];
   readonly json: boolean;
 }
 
-async function doctor({ json, cluster }: DoctorOptions): Promise<void> {
-  const findings = cluster === undefined ? await examine() : await examineCluster(cluster);
+async function doctor({ json, cluster, set }: DoctorOptions): Promise<void> {
+  const findings = cluster === undefined ? await examine() : await examineCluster(cluster, set);
   if (json) printJson({ findings });
   else print(describe(findings, outputWidth()));
   const missing = findings.filter(({ status }) => status === "missing");
@@ -34,15 +36,11 @@ async function doctor({ json, cluster }: DoctorOptions): Promise<void> {
   }
 }
 
-async function examineCluster(file: string): Promise<readonly Finding[]> {
-  const interrupt = onInterrupt(complain);
-  let last: string | undefined;
-  const tell = (what: string) => {
-    if (what !== last) complain((last = what));
-  };
+async function examineCluster(file: string, set: readonly string[]): Promise<readonly Finding[]> {
+  const interrupt = onInterrupt(complain, "nothing was changed");
   try {
-    const loaded = await openConfig(file, { set: [] });
-    return await withConfig(loaded, (config) => examineWorkers(buildRun(config), tell, interrupt.signal));
+    const loaded = await openConfig(file, { set });
+    return await withConfig(loaded, (config) => examineWorkers(buildRun(config), tellOnce(complain), interrupt.signal));
   } finally {
     interrupt.dispose();
   }

@@ -25,3 +25,11 @@ export function complain(text: string): void {
 export function outputWidth(): number {
   return process.stdout.columns ?? USUAL_WIDTH;
 }
+
+/** Says a line unless it was the last one. */
+export function tellOnce(say: (line: string) => void): (line: string) => void {
+  let last: string | undefined;
+  return (line) => {
+    if (line !== last) say((last = line));
+  };
+}

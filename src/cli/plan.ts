@@ -15,7 +15,7 @@ import type { Slots } from "../planning/measure.ts";
 import type { Machines } from "../planning/machines.ts";
 import { type Plan, plan, type PlannedClient } from "../planning/plan.ts";
 import { onInterrupt } from "./interrupt.ts";
-import { complain, outputWidth, print, printJson } from "./output.ts";
+import { complain, outputWidth, print, printJson, tellOnce } from "./output.ts";
 
 export function planCommand(): Command {
   return new Command("plan")
@@ -26,13 +26,15 @@ export function planCommand(): Command {
     .option("--picture <file>", "write an SVG of the examples that each client would train on")
     .option("--json", "print the plan as JSON", false)
     .action(async (file: string, { set, json, measure, picture }: PlanCommandOptions) => {
-      const interrupt = onInterrupt(complain);
+      const interrupt = onInterrupt(complain, "a plan keeps nothing but what was prepared");
       try {
         const loaded = await openConfig(file, { set });
         // Fails before minutes of preparation.
         if (picture !== undefined) await writing(picture, access(dirname(picture), constants.W_OK));
         if (!json) print("preparing the data and loading the model on one worker …");
-        const planned = await withConfig(loaded, (config) => plan({ ...buildRun(config), measure, signal: interrupt.signal }));
+        const planned = await withConfig(loaded, (config) =>
+          plan({ ...buildRun(config), measure, signal: interrupt.signal, onWaiting: tellOnce(complain) }),
+        );
         if (json) printJson(planned);
         else print(describePlan(planned, outputWidth()));
         if (picture !== undefined) {
@@ -107,7 +109,9 @@ export function describePlan({ clients, ...others }: Plan, width: number): strin
 
 function describeMachines({ hosts, bytesDown, cluster }: Machines, bytesUp: number): readonly string[] {
   const down = bytesDown === null ? "" : `at most ${formatBytes(bytesDown)} down to each, since it gets an adapter once; `;
-  const lines = [`machines: ${hosts?.join(", ") ?? "unknown"}; ${down}${formatBytes(bytesUp)} up from all of them`];
+  const lines = [
+    `machines: ${hosts?.join(", ") ?? (cluster ? "those that Ray chooses" : "those that workers.command reaches")}; ${down}${formatBytes(bytesUp)} up from all of them`,
+  ];
   if (!cluster) return lines;
   const { address, resources, asked, nodes, workers } = cluster;
   const each = Object.entries(resources).map(([name, amount]) => `${amount} ${name}`);

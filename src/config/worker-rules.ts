@@ -67,7 +67,7 @@ const commandIsWhole: Rule = {
     if (namesHost && !hosts) report(["workers", "command"], "names {host}: list the hosts in workers.hosts");
     if (hosts && !namesHost) report(["workers", "hosts"], "needs {host} in workers.command, such as [ssh, '{host}']");
     if (!command || devices !== "auto") return;
-    report(["workers", "command"], "needs workers.devices, such as [cuda:0]: devices of another machine are not looked up");
+    report(["workers", "command"], "needs workers.devices, such as [cuda:0] or [cpu]: devices of another machine are not looked up");
   },
 };
 
@@ -79,6 +79,17 @@ const clusterChoosesMachines: Rule = {
     for (const key of ["command", "hosts", "count", "slotsPerDevice", "devices"] as const) {
       if (workers[key] === undefined || workers[key] === "auto") continue;
       report(["workers", key], "cannot be combined with workers.cluster, which has resources and count: leave it out");
+    }
+  },
+};
+
+const clusterKnowsResources: Rule = {
+  reads: ["workers.cluster"],
+  check({ workers: { cluster } }, report) {
+    for (const name of Object.keys(cluster?.resources ?? {})) {
+      const [, meant] = /^(cpu|gpu)s?$/i.exec(name) ?? [];
+      if (meant === undefined || name === meant.toUpperCase()) continue;
+      report(["workers", "cluster", "resources", name], `is not what Ray calls it: write ${meant.toUpperCase()}`);
     }
   },
 };
@@ -111,6 +122,7 @@ export const workerRules: readonly Rule[] = [
   portsAscend,
   clusterChoosesMachines,
   commandIsWhole,
+  clusterKnowsResources,
   clusterIsReachedSafely,
   clusterGetsOurCode,
 ];

@@ -39,7 +39,9 @@ const cluster = z.strictObject({
         max: mostWorkers.describe("Number of workers that the cluster is asked for."),
       }),
     ])
-    .describe("Number of workers; or { min, max }: training starts with min, and goes up to max as the cluster has room."),
+    .describe(
+      "Number of workers: training starts with the first of them. Or { min, max }: it starts with min, and goes up to max as the cluster has room.",
+    ),
   runtimeEnv: z
     .record(z.string(), z.unknown())
     .optional()

@@ -9,6 +9,7 @@ import type { RankedClient } from "../strategy/strategy.ts";
 import { encodedBytes } from "../tensor/encoded.ts";
 import { countWorkers, resolveDevices } from "../workers/devices.ts";
 import { cacheFolder } from "../installation.ts";
+import type { RunEvent } from "../server/events.ts";
 import type { FederateOptions } from "../server/federate.ts";
 import { candidateLosses } from "../server/evaluate.ts";
 import { measure, type Measurement, predict, type Prediction, proposeSlots, type Slots } from "./measure.ts";
@@ -68,6 +69,8 @@ export interface Plan {
 export interface PlanOptions extends Omit<FederateOptions, "overwrite"> {
   /** Measure the time and memory of a few real steps at every rank. */
   readonly measure?: boolean | undefined;
+  /** Called with what a worker on another machine or a cluster waits for before it starts. */
+  readonly onWaiting?: ((what: string) => void) | undefined;
 }
 
 /**
@@ -75,7 +78,7 @@ export interface PlanOptions extends Omit<FederateOptions, "overwrite"> {
  * a worker about the same model and data.
  */
 export async function plan(options: PlanOptions): Promise<Plan> {
-  const { signal, launcher, measure: isMeasured, ...input } = options;
+  const { signal, launcher, measure: isMeasured, onWaiting: _, ...input } = options;
   const validated = validateRun(input);
   const config = { ...validated, workers: { ...validated.workers, count: 1 } };
   const origin = await originOf(config);
@@ -102,11 +105,16 @@ export async function plan(options: PlanOptions): Promise<Plan> {
   }
 }
 
-async function openPlanning(config: RunConfig, origin: Origin | undefined, { launcher, signal }: PlanOptions): Promise<Session> {
+async function openPlanning(config: RunConfig, origin: Origin | undefined, { launcher, signal, onWaiting }: PlanOptions): Promise<Session> {
   // Not in a temporary folder, since errors name these logs.
   const logFolder = path.join(cacheFolder(), "logs", "plan");
   await rm(logFolder, { recursive: true, force: true });
-  return openSession({ config, origin, launcher, signal: signal ?? new AbortController().signal, logFolder, emit: () => undefined });
+  const isElsewhere = config.workers.cluster !== undefined || config.workers.command !== undefined;
+  const emit = (event: RunEvent) => {
+    if (isElsewhere && event.type === "worker-status" && event.state === "starting")
+      onWaiting?.(`worker ${event.workerId}: ${event.activity}`);
+  };
+  return openSession({ config, origin, launcher, signal: signal ?? new AbortController().signal, logFolder, emit });
 }
 
 /** The clients of each round, if losses did not change. Losses need a worker. */

@@ -36,6 +36,10 @@ export function describeJobEnd({ status, message }: JobStatus, log: string): { r
     .split("\n")
     .slice(-TAIL_LINES);
   const tail = lines.join("") === "" ? "" : `; the end of its log:\n${lines.map((line) => `  ${line}`).join("\n")}`;
-  const option = /runtime.?env/i.test(message) ? "workers.cluster.runtime_env" : "workers.cluster";
+  const option = log.includes("could not reach the controller")
+    ? "workers.advertise"
+    : /runtime_?env(ironment)? ?(setup|could|failed|install)/i.test(reason)
+      ? "workers.cluster.runtime_env"
+      : "workers.cluster";
   return { problem: `it ended as ${status}${reason && `: ${reason.trim()}`}${tail}`, option };
 }

@@ -21,7 +21,7 @@ export async function endJob(api: JobsApi, id: string, { submitted, askDriver, w
   const deadline = performance.now() + withinMs;
   const left = () => Math.max(1, deadline - performance.now());
   // A submit that is under way is not broken off: Ray would leave the job PENDING for ever. It may have arrived already.
-  const isSubmitted = await Promise.race([submitted, delay(withinMs / 2, true)]);
+  const isSubmitted = await Promise.race([submitted, delay(withinMs / 2, true, { ref: false })]);
   if (!isSubmitted) return;
   let isKnown = false;
   void submitted.then(() => (isKnown = true));

@@ -1,5 +1,10 @@
 /** The key of a config that is at fault. */
-export type RayOption = "workers.cluster" | "workers.cluster.address" | "workers.cluster.token_file" | "workers.cluster.runtime_env";
+export type RayOption =
+  | "workers.advertise"
+  | "workers.cluster"
+  | "workers.cluster.address"
+  | "workers.cluster.token_file"
+  | "workers.cluster.runtime_env";
 
 /** A request to Ray failed. */
 export class RayError extends Error {

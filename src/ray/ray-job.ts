@@ -1,7 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { ConfigError, RefusedError } from "../errors.ts";
-import { packageVersion } from "../installation.ts";
 import { SESSION } from "../protocol/limits.ts";
 import type { ControllerMessage, WorkerMessage } from "../protocol/messages.ts";
 import type { Channel, ChannelListener } from "../workers/channels.ts";
@@ -12,6 +11,8 @@ import { RayError, type RayOption } from "./ray-error.ts";
 
 /** How the driver of a job is started. */
 export interface JobPlan {
+  /** What Ray's dashboard shows the job to be for. */
+  readonly metadata: Readonly<Record<string, string>>;
   /** Uploads what it needs; returns its runtime environment. */
   prepare(): Promise<Readonly<Record<string, unknown>>>;
   /** The shell command that runs it, once it is known where it has to connect. */
@@ -126,8 +127,8 @@ export class RayJob {
         const runtimeEnv = await this.#plan.prepare();
         if (this.#over.signal.aborted) return false;
         const entrypoint = this.#plan.entrypoint(this.#channel);
-        const job = { id: this.id, entrypoint, runtimeEnv, metadata: { prelort: packageVersion() } };
-        await this.#api.submit(job, { signal: this.#closed.signal });
+        const { metadata } = this.#plan;
+        await this.#api.submit({ id: this.id, entrypoint, runtimeEnv, metadata }, { signal: this.#closed.signal });
         return true;
       } catch (error) {
         const mayPass = error instanceof RayError && (error.isStarting || (this.#isReplacement && error.isPassing));

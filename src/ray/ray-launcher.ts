@@ -1,4 +1,5 @@
 import { argumentError, ConfigError } from "../errors.ts";
+import { packageVersion } from "../installation.ts";
 import { addressProblem } from "../config/cluster-address.ts";
 import type { Channel } from "../workers/channels.ts";
 import { clusterDevice } from "../workers/devices.ts";
@@ -19,6 +20,8 @@ export interface RayLauncherOptions {
   readonly runtimeEnv?: Readonly<Record<string, unknown>> | undefined;
   /** The workers' Python on the nodes. Default: the one that runs Ray there. */
   readonly python?: string | undefined;
+  /** The run's name, for Ray's dashboard. */
+  readonly run?: string | undefined;
   /** Allows `http://` to another machine: everybody on the network between can read the token and run code on the cluster. */
   readonly isTrusted?: boolean | undefined;
 }
@@ -51,11 +54,12 @@ export function timedRayLauncher(options: RayLauncherOptions, times: JobTimes): 
 }
 
 function planOf(
-  { resources = { CPU: 1 }, runtimeEnv = {}, python }: RayLauncherOptions,
+  { resources = { CPU: 1 }, runtimeEnv = {}, python, run = "" }: RayLauncherOptions,
   api: ReturnType<typeof jobsApi>,
   first: LaunchOptions,
 ): JobPlan {
   return {
+    metadata: { prelort: packageVersion(), run },
     async prepare() {
       await api.version();
       const { name, zip } = await workerPackage();

@@ -1,9 +1,11 @@
 import { mkdir, rm } from "node:fs/promises";
 import path from "node:path";
 import type { RunConfig } from "../config/schema.ts";
-import { PrelortError, WorkerError } from "../errors.ts";
+import { createDeferred } from "../base/deferred.ts";
+import { ConfigError } from "../errors.ts";
 import { cacheFolder } from "../installation.ts";
 import { launcherOf } from "../server/launcher-of.ts";
+import { requireSameDevice } from "../server/same-on-every-worker.ts";
 import { createSharedMemory } from "../transport/shared-memory.ts";
 import { zeromqTransport } from "../transport/zeromq.ts";
 import { resolveDevices } from "../workers/devices.ts";
@@ -13,68 +15,78 @@ import { type Finding, testedVersions } from "./examine.ts";
 
 /**
  * Starts a worker on each machine that a config lists, or one where a cluster places it, and examines what they say. Trains nothing.
- * A problem becomes a finding.
+ * A problem of a machine becomes a finding; what the config has to change rejects with a ConfigError.
  */
 export async function examineWorkers(config: RunConfig, onWaiting: (what: string) => void, signal: AbortSignal): Promise<Finding[]> {
-  const { workers } = config;
-  const { transport: kind, host, advertise, ports, beatTimeout, startTimeout, threads, hosts = [""] } = workers;
-  const where = workers.cluster ? workers.cluster.address : hosts.filter(Boolean).join(", ") || "this machine";
+  const { transport: kind, host, advertise, ports, beatTimeout, startTimeout, threads, hosts = [""], mixedDevices } = config.workers;
   const logFolder = path.join(cacheFolder(), "logs", "doctor");
   await rm(logFolder, { recursive: true, force: true });
   await mkdir(logFolder, { recursive: true });
+  const [launcher, devices] = [await launcherOf(config), await resolveDevices(config.workers)];
   const memory = createSharedMemory();
+  const transport = await zeromqTransport({ kind, host, advertise, ports, joinTimeoutMs: beatTimeout * 1000 });
+  const findings = new Map<string, Finding[]>();
   const ready: WorkerHello[] = [];
-  try {
-    const launcher = await launcherOf(config);
-    const devices = await resolveDevices(workers);
-    const transport = await zeromqTransport({ kind, host, advertise, ports, joinTimeoutMs: beatTimeout * 1000 });
-    const pool = createWorkerPool({
-      launcher,
-      transport,
-      memory,
-      devices,
-      count: hosts.length,
-      least: hosts.length,
-      mostDeaths: 1,
-      threads,
-      retries: 0,
-      startTimeoutMs: startTimeout * 1000,
-      beatTimeoutMs: beatTimeout * 1000,
-      taskTimeoutMs: startTimeout * 1000,
-      logFolder,
-      signal,
-      listener: {
-        ready: (worker) => void ready.push(worker),
-        status: ({ state, workerId, activity }) => state === "starting" && onWaiting(`${workerId}: ${activity}`),
+  const settled = createDeferred<void>();
+  const settle = (workerId: string, found: Finding[]) => {
+    findings.set(workerId.replace(/\..*/, ""), found);
+    if (findings.size === hosts.length) settled.resolve();
+  };
+  const pool = createWorkerPool({
+    launcher,
+    transport,
+    memory,
+    devices,
+    count: hosts.length,
+    mostDeaths: 1,
+    threads,
+    retries: 0,
+    startTimeoutMs: startTimeout * 1000,
+    beatTimeoutMs: beatTimeout * 1000,
+    taskTimeoutMs: startTimeout * 1000,
+    logFolder,
+    signal,
+    listener: {
+      ready(worker) {
+        const [first = worker] = ready;
+        ready.push(worker);
+        settle(worker.workerId, [...describeWorker(worker), ...(mixedDevices ? [] : compareDevices(first, worker))]);
       },
+      givenUp: ({ workerId, error }) =>
+        settle(workerId, [{ name: `worker ${workerId}`, status: "missing", found: error.message, remedy: REMEDY }]),
+      status: ({ state, workerId, activity }) => state === "starting" && onWaiting(`${workerId}: ${activity}`),
+    },
+  });
+  try {
+    await Promise.race([settled.promise, pool.start().then(() => settled.promise)]).catch((error: unknown) => {
+      if (findings.size < hosts.length) throw error;
     });
-    try {
-      await pool.start();
-    } finally {
-      try {
-        await pool.close({ now: true });
-      } finally {
-        await transport.close();
-      }
-    }
-    return ready.flatMap((worker) => describeWorker(worker, where));
-  } catch (error) {
-    signal.throwIfAborted();
-    if (!(error instanceof PrelortError)) throw error;
-    const remedy = "correct what it names, and run this again";
-    const { message } = error.cause instanceof WorkerError ? error.cause : error;
-    return [...ready.flatMap((worker) => describeWorker(worker, where)), { name: "workers", status: "missing", found: message, remedy }];
   } finally {
-    await memory.close();
+    await pool.close({ now: true });
+    await Promise.all([transport.close(), memory.close()]);
+  }
+  return [...findings].toSorted(([a], [b]) => Number(a.slice(1)) - Number(b.slice(1))).flatMap(([, found]) => found);
+}
+
+const REMEDY = "correct what it names, and run this again";
+
+function compareDevices(first: WorkerHello, worker: WorkerHello): Finding[] {
+  try {
+    requireSameDevice(first, worker);
+    return [];
+  } catch (error) {
+    const [issue] = error instanceof ConfigError ? error.issues : [];
+    if (!issue) throw error;
+    return [{ name: "devices", status: "missing", found: issue.message, remedy: REMEDY }];
   }
 }
 
-function describeWorker({ workerId, host, device, versions }: WorkerHello, where: string): Finding[] {
+function describeWorker({ workerId, host, device, versions }: WorkerHello): Finding[] {
   const expected = testedVersions();
   const differing = Object.entries(versions).filter(([name, found]) => expected.get(name)?.includes(found.split("+")[0] ?? "") === false);
   const { type, name, capability } = device;
   return [
-    { name: `worker ${workerId}`, status: "ok", found: `runs on ${host} (${where}) and has reached this controller` },
+    { name: `worker ${workerId}`, status: "ok", found: `runs on ${host} and has reached this controller` },
     { name: `${host}: device`, status: "info", found: [type, name, capability].filter(Boolean).join(", ") },
     { name: `${host}: Python`, status: "info", found: versions["python"] ?? "unknown" },
     ...(differing.length === 0

@@ -4,6 +4,7 @@ import type { Readable } from "node:stream";
 import { execa } from "execa";
 import { createDeferred } from "../base/deferred.ts";
 import { cacheFolder, programArguments, pythonEnvironment } from "../installation.ts";
+import { ConfigError } from "../errors.ts";
 import { isPublicKey } from "../transport/keys.ts";
 import { assignDevice } from "./devices.ts";
 import type { LaunchOptions, WorkerExit, WorkerLauncher } from "./launch.ts";
@@ -43,7 +44,8 @@ export function processLauncher({ command, args = programArguments("__main__"), 
       const { serverKey, threads } = options;
       // A command's program may run on another machine: it shares no memory, and this environment does not reach it.
       const { device, env } = through ? { device: options.device, env: {} } : assignDevice(options.device);
-      const prefix = through?.map((word) => fill(word, { host: hostOf(options.index, hosts), worker: options.workerId })) ?? [];
+      const host = hostOf(options.index, hosts);
+      const prefix = through?.map((word) => fill(word, { host, worker: options.workerId })) ?? [];
       const [file = command, ...words] = [...prefix, command, ...args, ...wireOptions({ ...options, device }, through !== undefined)];
       const log = openLog(options.logPath);
       try {
@@ -66,13 +68,16 @@ export function processLauncher({ command, args = programArguments("__main__"), 
             if (isKilled && subprocess.pid !== undefined) endGroup(subprocess.pid, "SIGKILL");
             // A child of the command may keep the pipe open, which must not keep this process alive.
             (subprocess.stdout as { unref?(): void } | null)?.unref?.();
-            resolve({ exitCode: exitCode ?? undefined, signal: signal ?? undefined });
+            resolve({ exitCode: exitCode ?? undefined, signal: signal ?? undefined, host: host || undefined });
           });
         });
         // execa's own promise also waits for the pipes, which children of the worker may hold open.
-        const hasNotStarted = subprocess.then(({ originalMessage }) =>
-          subprocess.pid === undefined ? { problem: originalMessage } : hasExited,
-        );
+        const hasNotStarted = subprocess.then(({ originalMessage, code }) => {
+          if (subprocess.pid !== undefined) return hasExited;
+          if (!through || code !== "ENOENT") return { problem: originalMessage };
+          const problem = `there is no program ${file} on this machine`;
+          return { problem, cause: new ConfigError([{ path: "workers.command", message: problem }]) };
+        });
         return {
           pid: through ? undefined : subprocess.pid,
           publicKey: subprocess.stdout ? readPublicKey(subprocess.stdout, options.logPath) : undefined,

@@ -176,14 +176,8 @@ export class Worker {
     clearTimeout(this.#grace);
     this.#enter(isStopped ? "stopped" : "failed", isStopped ? "stopped" : problem);
     const isUncertain = !this.#inFlight.isCertain();
-    const error = await endError(problem, {
-      workerId: this.id,
-      host: this.#host ?? exit.host,
-      exit,
-      fatal: this.#fatal,
-      isUncertain,
-      logPath: this.#logPath(),
-    });
+    const name = { workerId: this.id, host: this.#host ?? exit.host };
+    const error = await endError(problem, { ...name, exit, fatal: this.#fatal, isUncertain, logPath: this.#logPath() });
     const reason = isStopped ? new InterruptedError(`worker ${this.id} was stopped`) : error;
     this.#sharing.leave();
     this.#sender.close(reason);

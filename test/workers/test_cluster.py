@@ -1,5 +1,6 @@
 """The parts of the cluster's driver that need no Ray: its options, and what launches wait for."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,22 @@ def test_what_a_launch_waits_for_is_told_with_numbers(
 )
 def test_the_report_of_an_autoscaler_tells_the_nodes_that_are_pending(text: bytes | None, expected: Autoscaler | None):
     assert read_autoscaler_report(text) == expected
+
+
+def test_a_python_that_lacks_what_the_driver_needs_is_named_with_the_packages():
+    script = (
+        "import sys; sys.modules.update({'zmq': None, 'ray': None}); "
+        "import importlib.util as util; found = util.find_spec; "
+        "util.find_spec = lambda name: None if name in ('zmq', 'ray') else found(name); "
+        "from prelort_worker.cluster.driver import main; main()"
+    )
+    options = ["--endpoint=tcp://127.0.0.1:1", "--worker-id=launcher-0", "--server-key=k"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    told = subprocess.run([sys.executable, "-c", script, *options], env=environment, capture_output=True, text=True)
+    assert told.returncode == 1
+    for part in (sys.executable, "ray, pyzmq:", "PATH", "workers.cluster.runtime_env"):
+        assert part in told.stderr
+    assert "Traceback" not in told.stderr
 
 
 def test_the_driver_and_its_connection_need_neither_numpy_nor_torch():

@@ -73,6 +73,17 @@ export function describeWait(worker: WorkerView, now: number): string {
   return [`${client} on ${workerId}`, ...progress, formatSeconds((now - since) / 1000)].join(", ");
 }
 
+/** Workers that do the same are named together: `w0, w3 importing torch; c03 on w1, step 4 of 6, 41 s`. */
+export function describeWorkers(workers: readonly WorkerView[], now: number): string {
+  const names = new Map<string, string[]>();
+  for (const worker of workers) {
+    const what = describeWait(worker, now);
+    const [rest, name] = what.startsWith(`${worker.workerId} `) ? [what.slice(worker.workerId.length + 1), worker.workerId] : [what, ""];
+    names.set(rest, [...(names.get(rest) ?? []), name]);
+  }
+  return [...names].map(([rest, ids]) => (ids[0] === "" ? rest : `${ids.join(", ")} ${rest}`)).join("; ");
+}
+
 export function describeSetAside(event: EventOf<"client-set-aside" | "worker-given-up">): string {
   if (event.type === "client-set-aside") {
     return `round ${event.round}: client ${event.clientId} crashed the worker of its last attempt; it will not be selected again`;

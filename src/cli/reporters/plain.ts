@@ -13,7 +13,7 @@ import {
   describeSetAside,
   describeStart,
   describeStartingAdapter,
-  describeWait,
+  describeWorkers,
   type EventOf,
   describeReady,
 } from "./phrases.ts";
@@ -52,7 +52,7 @@ export function plainReporter({ stream, now = () => performance.now() }: TimedRe
 }
 
 function describeProgress({ wait, workers }: RunView, now: number): string {
-  return `${wait}: ${[...workers.values()].map((worker) => describeWait(worker, now)).join("; ")}`;
+  return `${wait}: ${describeWorkers([...workers.values()], now)}`;
 }
 
 function describeResult(event: EventOf<"run-end">, { run, history }: RunView, width: number): string {

@@ -87,13 +87,11 @@ export function nameRound({ run }: RunView, round: number): string {
 
 const START = "start workers";
 
-/** `start workers: waiting for 3 of 16: Ray has 0 of 4 GPU free`. */
+/** `start workers: waiting for 3 of 16`. */
 function nameStart(workers: RunView["workers"]): string {
   const all = [...workers.values()].filter(({ state }) => state !== "failed" && state !== "stopped");
-  const starting = all.filter(({ state }) => state === "starting");
-  const why = [...new Set(starting.map(({ activity }) => activity))].filter((activity) => activity !== "starting");
-  if (starting.length === 0) return START;
-  return [START, `waiting for ${starting.length} of ${all.length}`, ...(why.length > 0 ? [why.join("; ")] : [])].join(": ");
+  const starting = all.filter(({ state }) => state === "starting").length;
+  return starting === 0 ? START : `${START}: waiting for ${starting} of ${all.length}`;
 }
 
 function nameFits(view: RunView): RunView {

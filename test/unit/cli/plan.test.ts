@@ -96,7 +96,7 @@ test("the plan of workers elsewhere says how much goes to each machine, and what
   expect(onHosts).toMatch(/gpu-1, gpu-2; at most 2\.0 MiB down to each\b.*; 12\.3 MiB up/);
   const cluster = { address: "https://ray", resources: { CPU: 4, GPU: 1 }, asked: { min: 2, max: 16 }, nodes: 3, workers: 12 };
   const onRay = describePlan({ ...planned, machines: { hosts: null, bytesDown: null, cluster } }, 200).split("\n");
-  expect(onRay.find((line) => line.startsWith("machines:"))).toMatch(/unknown; 12\.3 MiB up/);
+  expect(onRay.find((line) => line.startsWith("machines:"))).toMatch(/Ray chooses; 12\.3 MiB up/);
   expect(onRay.find((line) => line.startsWith("cluster:"))).toMatch(
     /https:\/\/ray\b.* 2 to 16 workers .*4 CPU and 1 GPU\b.* 3 nodes .* 12\b/,
   );

@@ -38,7 +38,7 @@ async function launch(changes: Partial<LaunchOptions> = {}, how: Partial<Process
   const options = { workerId: "w0", index: 0, endpoint: "tcp://127.0.0.1:1", lease: 7, device: "cpu", threads: 1, logPath, ...changes };
   const worker = launcher.launch(options);
   const key = await worker.publicKey;
-  expect(await worker.exited).toEqual({ exitCode: 0 });
+  expect(await worker.exited).toMatchObject({ exitCode: 0 });
   const log = await readFile(logPath, "utf8");
   const told = log.split("\n").find((line) => line.startsWith("{")) ?? "";
   return { ...JSON.parse(told), log, key, pid: worker.pid };

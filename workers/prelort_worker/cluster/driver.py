@@ -18,12 +18,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
-from ..wire.keys import announce, make_keys
-from ..wire.link import Access, LostController
 from ..wire.messages import Kill, Launch, Waiting
 from .capacity import Resources
-from .channel import Channel, Command
+
+if TYPE_CHECKING:
+    from .channel import Channel, Command
 
 EXIT_WIRE = 4
 EXIT_LOST_CONTROLLER = 5
@@ -32,11 +34,24 @@ _TICK_SECONDS = 1.0
 # How long the workers of a driver that is told to stop may take to end.
 _STOP_SECONDS = 3.0
 
+# Modules that it needs, and the packages that bring them.
+_NEEDED = {"ray": "ray", "zmq": "pyzmq", "msgpack": "msgpack", "cryptography": "cryptography"}
+
 Call = Callable[[], None]
 
 
 def main() -> None:
     options = parse_options()
+    if missing := [package for module, package in _NEEDED.items() if find_spec(module) is None]:
+        sys.exit(
+            f"prelort-launcher: {sys.executable}, which jobs on this cluster run with, lacks {', '.join(missing)}: "
+            "start Ray with the folder of its own Python first on PATH, and install them there, or name them in "
+            "workers.cluster.runtime_env: { pip: […] }"
+        )
+    from ..wire.keys import announce, make_keys
+    from ..wire.link import Access
+    from .channel import Channel
+
     keys = make_keys(options.server_key)
     commands: queue.SimpleQueue[Call | Command] = queue.SimpleQueue()
     is_stopping = threading.Event()
@@ -109,7 +124,7 @@ def needed_resources(actor_options: dict[str, object]) -> Resources:
     return {name: float(amount) for name, amount in {**named, **own}.items() if amount}
 
 
-def _serve(options: argparse.Namespace, channel: Channel, commands: "queue.SimpleQueue[Call | Command]") -> None:
+def _serve(options: argparse.Namespace, channel: "Channel", commands: "queue.SimpleQueue[Call | Command]") -> None:
     from .launches import Launches, Spec
 
     actor_options = {"num_cpus": 0, "num_gpus": 0} | options.resources
@@ -139,6 +154,8 @@ def _serve(options: argparse.Namespace, channel: Channel, commands: "queue.Simpl
 
 def _end_on_failure(error: BaseException, is_stopping: threading.Event) -> None:
     """Ends the process from the channel's thread; the main thread may be waiting for Ray."""
+    from ..wire.link import LostController
+
     if is_stopping.is_set():  # and the controller did not wait for it
         os._exit(0)
     is_lost = isinstance(error, LostController)
