@@ -7,8 +7,10 @@ exits, however it exits. Only Linux supports all of this.
 import mmap
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from socket import gethostname
 from typing import TypeVar
 
 from .messages import Shared
@@ -38,7 +40,17 @@ def memory_domain() -> str | None:
         namespaces = [f"{Path('/proc/self/ns', name).readlink()}" for name in ("user", "pid", "net")]
     except OSError:
         return None
-    return sha256(" ".join([boot, *namespaces, f"{os.getuid()}"]).encode()).hexdigest()[:32]
+    # A virtual machine that was cloned while it ran has the boot and the namespaces of the other one.
+    told = [boot, *namespaces, f"{os.getuid()}", gethostname(), *_network_cards()]
+    return sha256(" ".join(told).encode()).hexdigest()[:32]
+
+
+def _network_cards() -> list[str]:
+    """Their addresses; not those of virtual interfaces, which come and go."""
+    cards = sorted(Path("/sys/class/net").glob("*/device"))
+    with suppress(OSError):
+        return [(card.parent / "address").read_text(encoding="ascii").strip() for card in cards]
+    return []
 
 
 def borrow(pid: int, fd: int, offset: int, size: int) -> memoryview:
