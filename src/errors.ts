@@ -64,6 +64,8 @@ export interface WorkerErrorDetails {
   readonly traceback?: string | undefined;
   /** The process died while it had two tasks: it may have been working on the other one. */
   readonly isUncertain?: boolean | undefined;
+  /** Its machine, or the way to it, is gone: no fault of what it was doing. */
+  readonly isLost?: boolean | undefined;
 }
 
 /** A worker process died, hung, never started, or reported that a task failed. */

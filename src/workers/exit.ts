@@ -6,6 +6,8 @@ import type { WorkerStatus } from "./task.ts";
 /** Why this process killed a worker. */
 export interface FatalProblem {
   readonly problem: string;
+  /** Nothing has been heard of it. */
+  readonly isLost: boolean;
   readonly options?: ErrorOptions | undefined;
 }
 
@@ -28,6 +30,7 @@ export interface EndedWorker {
   readonly fatal: FatalProblem | undefined;
   /** It had two tasks, and it is unknown which one it was doing. */
   readonly isUncertain: boolean;
+  readonly isLost: boolean;
   readonly logPath: string;
 }
 

@@ -27,6 +27,8 @@ interface Terms {
   readonly exclusive: boolean;
 }
 
+/** Machines that may be lost during a task before each further one counts as a failure of the task. */
+const MOST_LOSSES = 10;
 /** How long a worker that was asked to stop has to end. */
 const STOP_GRACE_MS = 5000;
 
@@ -109,7 +111,7 @@ class Pool implements WorkerPool {
 
   async #tryUntilDone(task: Task): Promise<Reply> {
     let terms: Terms = { avoid: undefined, exclusive: false };
-    let failures = 0;
+    let [failures, losses] = [0, 0];
     for (let number = task.firstAttempt ?? 1; ;) {
       const { lease, reply, error } = await this.#tryOnce(task, number, terms);
       this.#interruption.signal.throwIfAborted();
@@ -118,8 +120,10 @@ class Pool implements WorkerPool {
       // Whatever ended this attempt, the next one has its worker to itself.
       terms = { avoid: error && lease.slot, exclusive: true };
       if (!error) continue;
+      const { isUncertain, isLost } = error instanceof WorkerError ? error.details : {};
       // Does not count if another task may have caused it. The next attempt has its worker to itself, so the cause is certain.
-      if (!(error instanceof WorkerError && error.details.isUncertain)) failures++;
+      // Nor does a lost machine, unless this task seems to be what machines are lost over.
+      if (!isUncertain && !(isLost && ++losses <= MOST_LOSSES)) failures++;
       const isFinal = isNobodysFault(error) || failures > this.#options.retries;
       const willRetry = !isFinal && !this.#shutdown.signal.aborted;
       this.#options.listener?.failure?.({
@@ -149,7 +153,8 @@ class Pool implements WorkerPool {
       this.#supervisor.release(lease, { isCompleted: reply !== undefined });
       return reply ? { lease, reply } : { lease };
     } catch (error) {
-      this.#supervisor.release(lease, { isCompleted: false, failed: task.id });
+      const isLost = error instanceof WorkerError && error.details.isLost;
+      this.#supervisor.release(lease, { isCompleted: false, failed: task.id, isLost });
       return { lease, error: error as Error };
     } finally {
       signal?.removeEventListener("abort", cancel);

@@ -29,6 +29,15 @@ export interface SupervisorOptions extends WorkerSettings {
 
 const MOST_DEATHS = 3;
 
+/** How a lease has ended. */
+export interface Released {
+  readonly isCompleted: boolean;
+  /** Id of the task, if it failed for whatever reason. */
+  readonly failed?: string;
+  /** Its machine was lost. */
+  readonly isLost?: boolean | undefined;
+}
+
 /** Keeps workers alive and prepared, and leases them to tasks. */
 export class Supervisor {
   readonly #options: SupervisorOptions;
@@ -86,15 +95,14 @@ export class Supervisor {
     return this.#leasing.acquire(wanted);
   }
 
-  /** `failed`: id of the task, if it failed for whatever reason. */
-  release(lease: Lease, { isCompleted, failed }: { readonly isCompleted: boolean; readonly failed?: string }): void {
+  release(lease: Lease, { isCompleted, failed, isLost }: Released): void {
     const { slot, worker } = lease;
     const isAlive = isServing(worker.status());
     if (isCompleted) {
       this.#hasCompleted = true;
       slot.deaths = 0;
       slot.poison.clear();
-    } else if (failed !== undefined && !isAlive) slot.poison.add(failed);
+    } else if (failed !== undefined && !isAlive && !isLost) slot.poison.add(failed);
     // #bury ends the lease of a worker that died in a task: that tells such a death from one outside a task.
     if (slot.worker !== worker || !isAlive) return;
     slot.leases--;
@@ -180,7 +188,7 @@ export class Supervisor {
     slot.worker = undefined;
     slot.isUp = false;
     if (!error) return false;
-    if (slot.leases === 0) slot.deaths++;
+    if (slot.leases === 0 && !error.details.isLost) slot.deaths++;
     slot.leases = 0;
     // First, the holder of its lease records the task in which it died.
     await setImmediate();

@@ -161,9 +161,9 @@ export class Worker {
   }
 
   /** Ends the process at once, for this reason. */
-  kill(problem: string, { isLost, ...options }: ErrorOptions & { readonly isLost?: boolean } = {}): void {
+  kill(problem: string, { isLost = false, ...options }: ErrorOptions & { readonly isLost?: boolean } = {}): void {
     if (this.#board.now.state === "stopped" || this.#board.now.state === "failed") return;
-    this.#fatal ??= { problem, options };
+    this.#fatal ??= { problem, isLost, options };
     if (this.#board.now.state !== "stopping") this.#enter("failed", problem);
     this.#process.kill(isLost);
   }
@@ -176,8 +176,10 @@ export class Worker {
     clearTimeout(this.#grace);
     this.#enter(isStopped ? "stopped" : "failed", isStopped ? "stopped" : problem);
     const isUncertain = !this.#inFlight.isCertain();
+    // Only workers elsewhere have a host. A launcher that has a problem after the worker was up has lost its machine.
+    const isLost = this.#host !== undefined && (this.#fatal ? this.#fatal.isLost : exit.problem !== undefined);
     const name = { workerId: this.id, host: this.#host ?? exit.host };
-    const error = await endError(problem, { ...name, exit, fatal: this.#fatal, isUncertain, logPath: this.#logPath() });
+    const error = await endError(problem, { ...name, exit, fatal: this.#fatal, isUncertain, isLost, logPath: this.#logPath() });
     const reason = isStopped ? new InterruptedError(`worker ${this.id} was stopped`) : error;
     this.#sharing.leave();
     this.#sender.close(reason);

@@ -772,3 +772,57 @@ test("a task for one worker that fails is reported as failed, and its error is t
   expect(failures).toMatchObject([{ taskId: "round-1/collect/1", attempt: 1, workerId: "w0", willRetry: false }]);
   await closed(pool);
 });
+
+describe("a machine that is lost", () => {
+  /** Workers elsewhere, of which the first `lost` vanish in their first fit: their launcher tells a problem. */
+  function setUpRemote(lost: number, overrides: Partial<PoolOptions> = {}) {
+    let begun = 0;
+    const settings = scriptedSettings(async (worker) => {
+      if (begun++ >= lost) return worker.serve();
+      worker.hello();
+      await worker.expect("fit");
+      worker.exit({ problem: "its node is gone" });
+    });
+    const failures: TaskFailure[] = [];
+    const launcher = { ...settings.launcher, isRemote: true };
+    const listener = { failure: (failure: TaskFailure) => failures.push(failure) };
+    const pool = createWorkerPool({ ...settings, launcher, devices: ["cpu"], count: 1, retries: 0, listener, ...overrides });
+    onTestFinished(() => pool.close({ now: true }));
+    return { pool, failures };
+  }
+
+  test("counts against neither the task nor the slot, and the failure says what happened", async () => {
+    const { pool, failures } = setUpRemote(5);
+    await pool.start();
+    const { attempt, workerId } = await pool.run(fitTask("c0"));
+    expect([attempt, workerId]).toEqual([6, "w0.5"]);
+    expect(failures.map(({ willRetry }) => willRetry)).toEqual([true, true, true, true, true]);
+    expect(failures[0]?.error.message).toMatch(/^worker w0 on tiny: was lost in round-1\/fit\/c0: its node is gone/);
+  });
+
+  test("over and over again in one task fails that task", async () => {
+    const { pool, failures } = setUpRemote(11);
+    await pool.start();
+    await expect(pool.run(fitTask("c0"))).rejects.toThrow(WorkerError);
+    expect(failures.map(({ willRetry }) => willRetry)).toEqual([...Array.from({ length: 10 }, () => true), false]);
+    await pool.run(fitTask("c1"));
+  });
+
+  test("is told apart from a worker that crashed there", async () => {
+    const settings = scriptedSettings(async (worker) => {
+      worker.hello();
+      await worker.expect("fit");
+      worker.exit({ exitCode: 1 });
+    });
+    const pool = createWorkerPool({
+      ...settings,
+      launcher: { ...settings.launcher, isRemote: true },
+      devices: ["cpu"],
+      count: 1,
+      retries: 0,
+    });
+    onTestFinished(() => pool.close({ now: true }));
+    await pool.start();
+    await expect(pool.run(fitTask("c0"))).rejects.toThrow(WorkerError);
+  });
+});
