@@ -1,4 +1,4 @@
-import { setImmediate } from "node:timers/promises";
+import { setImmediate, setTimeout as delay } from "node:timers/promises";
 import PQueue from "p-queue";
 import { ConfigError, RunFailedError, type WorkerError } from "../errors.ts";
 import { createBuffers } from "./buffers.ts";
@@ -28,6 +28,8 @@ export interface SupervisorOptions extends WorkerSettings {
 }
 
 const MOST_DEATHS = 3;
+/** Before a worker elsewhere is started again, for each crash in a row. */
+const PAUSE_MS = 1000;
 
 /** How a lease has ended. */
 export interface Released {
@@ -144,7 +146,11 @@ export class Supervisor {
   }
 
   async #keepUp(slot: Slot): Promise<void> {
-    for (let generation = 0; !this.#shutdown.signal.aborted && deathsOf(slot) < this.#mostDeaths; generation++) {
+    const { signal } = this.#shutdown;
+    for (let generation = 0; !signal.aborted && deathsOf(slot) < this.#mostDeaths; generation++) {
+      // Another machine may be starting anew, or busy.
+      if (this.#launcher.isRemote && deathsOf(slot) > 0) await delay(PAUSE_MS * deathsOf(slot), undefined, { signal }).catch(() => {});
+      if (signal.aborted) return;
       const worker = this.#launch(slot, generation);
       const settled = worker.ready.then(
         (hello) => {

@@ -55,7 +55,7 @@ const isReady = (event: RunEvent) => event.type === "worker-ready";
 test.each([
   { sends: "every update", partialSums: false, count: 1 },
   { sends: "partial sums", partialSums: { every: 2 }, count: 2 },
-] as const)("a run with a node killed in the middle of a round gives the bytes of a local run: $count worker, $sends", async (options) => {
+] as const)("a run with a node killed in the middle of a round gives the bytes of a local run: $count at a time, $sends", async (options) => {
   const { sends, partialSums, count } = options;
   const name = sends.replace(" ", "-");
   const run = federate({ ...tinyRun(runs(), `ray-${name}`), rounds: 3, partialSums, workers: onRay(count) });
