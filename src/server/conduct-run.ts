@@ -53,6 +53,9 @@ export async function conductRun(requested: RequestedRun): Promise<RunResult> {
     if (reopened?.hasEnded && reopened.unmeasured.length === 0) return await showEnded(requested, reopened);
     await rememberCode(config);
     const clock = createStopwatch(directory.timings);
+    // A resume that is refused writes nothing.
+    const early: WorkerHello[] = [];
+    let recordWorker = (worker: WorkerHello): void => void early.push(worker);
     const session = await openSession({
       config,
       origin,
@@ -64,13 +67,15 @@ export async function conductRun(requested: RequestedRun): Promise<RunResult> {
         givenUp: ({ workerId, device, error }) => emit({ type: "worker-given-up", workerId, device, error: error.message }),
       },
       emit(event) {
-        if (event.type === "worker-ready") recordWorker(event, directory);
+        if (event.type === "worker-ready") recordWorker(event);
         emit(event);
       },
     });
     try {
       clock.lap(0, "start");
       const differences = await recordSession(config, session, { begun, directory, reopened });
+      recordWorker = (worker) => appendWorker(worker, directory);
+      early.forEach(recordWorker);
       return await train({ config, signal, session, directory, resumed: reopened && { ...reopened, differences }, clock, emit });
     } finally {
       await session.close();
@@ -106,7 +111,7 @@ async function recordSession(
   return differences;
 }
 
-function recordWorker({ workerId, host, pid, device }: WorkerHello, directory: RunDirectory): void {
+function appendWorker({ workerId, host, pid, device }: WorkerHello, directory: RunDirectory): void {
   directory.journal.append({ type: "worker", workerId, host, pid, device: device.name });
 }
 

@@ -54,7 +54,7 @@ export class Worker {
     this.id = place.id;
     this.#settings = settings;
     this.#board = new StatusBoard(startingStatus(this.id, launcher), onStatus);
-    this.#sender = new TaskSender(this.id, this.#send, () => this.#watchdog.task.restart());
+    this.#sender = new TaskSender(this.id, this.#send, () => isServing(this.#board.now) && this.#watchdog.task.restart());
     this.#watchdog = createWatchdog(settings, {
       kill: (problem, options) => this.kill(problem, options),
       probe: () => void (launcher.isRemote && probe(this, this.#send)),

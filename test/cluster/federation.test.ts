@@ -55,31 +55,34 @@ const isReady = (event: RunEvent) => event.type === "worker-ready";
 test.each([
   { sends: "every update", partialSums: false, count: 1 },
   { sends: "partial sums", partialSums: { every: 2 }, count: 2 },
-] as const)("a run with a node killed in the middle of a round gives the bytes of a local run: $count at a time, $sends", async (options) => {
-  const { sends, partialSums, count } = options;
-  const name = sends.replace(" ", "-");
-  const run = federate({ ...tinyRun(runs(), `ray-${name}`), rounds: 3, partialSums, workers: onRay(count) });
-  const hosts = new Map<string, string>();
-  const lost = new Set<string>();
-  let killed: string | undefined;
-  for await (const event of run) {
-    if (event.type === "worker-ready") hosts.set(event.workerId, event.host);
-    if (event.type === "worker-status" && event.state === "failed") lost.add(event.workerId);
-    if (event.type !== "client-fit" || killed !== undefined) continue;
-    killed = event.workerId;
-    const host = hosts.get(killed);
-    // Where hosts have no names of their own, any of the nodes may be the worker's.
-    const struck = nodes.filter(({ host: { name: own } }) => own === undefined || own === host).slice(0, count);
-    nodes = nodes.filter((node) => !struck.includes(node));
-    for (const node of struck) await node.kill();
-    for (const _ of struck) nodes.push(await cluster.addNode({ cpus: 1 }));
-  }
-  const { sha256 } = await run.result;
-  expect(sha256).toBe((await federate({ ...tinyRun(runs(), `local-${name}`), rounds: 3 }).result).sha256);
-  if (nodes[0]?.host.name !== undefined) expect(lost).toContain(killed);
-  // The only worker must have been replaced.
-  if (count === 1) expect([...hosts.keys()]).toEqual(["w0", "w0.1"]);
-});
+] as const)(
+  "a run with a node killed in the middle of a round gives the bytes of a local run: $count at a time, $sends",
+  async (options) => {
+    const { sends, partialSums, count } = options;
+    const name = sends.replace(" ", "-");
+    const run = federate({ ...tinyRun(runs(), `ray-${name}`), rounds: 3, partialSums, workers: onRay(count) });
+    const hosts = new Map<string, string>();
+    const lost = new Set<string>();
+    let killed: string | undefined;
+    for await (const event of run) {
+      if (event.type === "worker-ready") hosts.set(event.workerId, event.host);
+      if (event.type === "worker-status" && event.state === "failed") lost.add(event.workerId);
+      if (event.type !== "client-fit" || killed !== undefined) continue;
+      killed = event.workerId;
+      const host = hosts.get(killed);
+      // Where hosts have no names of their own, any of the nodes may be the worker's.
+      const struck = nodes.filter(({ host: { name: own } }) => own === undefined || own === host).slice(0, count);
+      nodes = nodes.filter((node) => !struck.includes(node));
+      for (const node of struck) await node.kill();
+      for (const _ of struck) nodes.push(await cluster.addNode({ cpus: 1 }));
+    }
+    const { sha256 } = await run.result;
+    expect(sha256).toBe((await federate({ ...tinyRun(runs(), `local-${name}`), rounds: 3 }).result).sha256);
+    if (nodes[0]?.host.name !== undefined) expect(lost).toContain(killed);
+    // The only worker must have been replaced.
+    if (count === 1) expect([...hosts.keys()]).toEqual(["w0", "w0.1"]);
+  },
+);
 
 test("an interrupted run leaves no worker and no job", async () => {
   const controller = new AbortController();

@@ -1,5 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { hostname } from "node:os";
 import path from "node:path";
 import { expect, test } from "vitest";
 import { federate, listRanks, type RunEvent, type RunResult, stratifiedSelection } from "../../src/index.ts";
@@ -47,7 +48,12 @@ test("a run trains every tier, reports every step as an event, and leaves a comp
   expect(readdirSync(path.join(directory, "rounds")).toSorted()).toEqual(["0", "1", "2"]);
   expect(readdirSync(path.join(directory, "adapters")).toSorted()).toEqual(["r1", "r2", "r4", "r8"]);
   expect(readLines(directory, "metrics.jsonl")).toHaveLength(3);
-  const journal = readLines(directory, "journal.jsonl");
+  const lines = readLines(directory, "journal.jsonl");
+  const [started, journal] = [lines.filter(({ type }) => type === "worker"), lines.filter(({ type }) => type !== "worker")];
+  expect(started.map(({ worker_id: id, host }) => [id, host]).toSorted()).toEqual([
+    ["w0", hostname()],
+    ["w1", hostname()],
+  ]);
   expect(journal.map(({ type }) => type)).toEqual([
     "commit",
     ...[1, 2].flatMap(() => ["round", "fit", "fit", "fit", "fit", "close", "commit"]),
