@@ -50,10 +50,8 @@ test("a run trains every tier, reports every step as an event, and leaves a comp
   expect(readLines(directory, "metrics.jsonl")).toHaveLength(3);
   const lines = readLines(directory, "journal.jsonl");
   const [started, journal] = [lines.filter(({ type }) => type === "worker"), lines.filter(({ type }) => type !== "worker")];
-  expect(started.map(({ worker_id: id, host }) => [id, host]).toSorted()).toEqual([
-    ["w0", hostname()],
-    ["w1", hostname()],
-  ]);
+  expect(started.map(({ worker_id: id }) => id)).toEqual(expect.arrayContaining(["w0", "w1"]));
+  expect(new Set(started.map(({ host }) => host))).toEqual(new Set([hostname()]));
   expect(journal.map(({ type }) => type)).toEqual([
     "commit",
     ...[1, 2].flatMap(() => ["round", "fit", "fit", "fit", "fit", "close", "commit"]),
