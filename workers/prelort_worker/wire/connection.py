@@ -115,9 +115,10 @@ class Connection:
         while True:
             now = time.monotonic()
             if now >= next_beat:
-                dealer.send_multipart(pack(self._beat))
+                # First: another thread may hang, and keep this one from running, as soon as the beat is sent.
                 if link:
                     link.renew()
+                dealer.send_multipart(pack(self._beat))
                 next_beat = now + BEAT_SECONDS
             ready = dict(poller.poll(max(0, round(1000 * (next_beat - now)))))
             if woken in ready:
