@@ -20,11 +20,14 @@ export interface Host {
   setLink?(state: "up" | "down"): void;
 }
 
+let made = 0;
+
 /** Namespaces of their own for each host, with links between them. Needs root on Linux. */
 export function namespaceHosts(count: number): Hosts {
   // 198.18.0.0/15 is set aside for benchmarks (RFC 2544), so it is not in use elsewhere.
-  const subnet = `198.18.${process.pid % 90}`;
-  const [bridge, names] = [`prb${process.pid}`, Array.from({ length: count }, (_, index) => `prelort-${process.pid}-${index}`)];
+  // The kernel removes a namespace, and the link into it, some time after it was deleted.
+  const [subnet, own] = [`198.18.${(process.pid + made) % 90}`, `${process.pid}.${made++}`];
+  const [bridge, names] = [`prb${own}`, Array.from({ length: count }, (_, index) => `prelort-${own}-${index}`)];
   const ip = (words: string) => execFileSync("ip", words.split(" "), { stdio: "pipe" });
   const close = () => {
     for (const name of names) spawnSync("ip", ["netns", "delete", name]);
@@ -36,8 +39,8 @@ export function namespaceHosts(count: number): Hosts {
     ip(`link set ${bridge} up`);
     for (const [index, name] of names.entries()) {
       ip(`netns add ${name}`);
-      ip(`link add prv${process.pid}-${index} type veth peer name eth0 netns ${name}`);
-      ip(`link set prv${process.pid}-${index} master ${bridge} up`);
+      ip(`link add prv${own}-${index} type veth peer name eth0 netns ${name}`);
+      ip(`link set prv${own}-${index} master ${bridge} up`);
       ip(`-n ${name} address add ${subnet}.${index + 2}/24 dev eth0`);
       for (const link of ["eth0", "lo"]) ip(`-n ${name} link set ${link} up`);
     }
