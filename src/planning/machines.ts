@@ -32,7 +32,9 @@ export async function machinesOf(
   const { command, hosts, cluster } = config.workers;
   if (!command && !cluster) return undefined;
   const sendsMerged = config.strategy.aggregation.policy?.name === "flora";
-  const most = selections.reduce((sum, selected) => sum + Math.max(0, ...selected.map(({ r }) => bytesDown(r))), 0);
+  // Not by spreading: a million clients may be selected.
+  const largest = (selected: readonly RankedClient[]) => selected.reduce((most, { r }) => Math.max(most, bytesDown(r)), 0);
+  const most = selections.reduce((sum, selected) => sum + largest(selected), 0);
   return { hosts: hosts ?? null, bytesDown: sendsMerged ? null : most, cluster: cluster ? await ask(cluster) : null };
 }
 

@@ -1,4 +1,3 @@
-import { mkdir } from "node:fs/promises";
 import { initialAdapter } from "../adapter/initialise.ts";
 import type { Adapter } from "../adapter/adapter.ts";
 import { type AdapterLayout, createLayout } from "../adapter/layout.ts";
@@ -11,15 +10,11 @@ import type { WorkerMessageOf } from "../protocol/messages.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 import { decode } from "../tensor/encoded.ts";
 import { deriveSeed } from "../base/rng.ts";
-import { createSharedMemory } from "../transport/shared-memory.ts";
-import { zeromqTransport } from "../transport/zeromq.ts";
-import { countWorkers, leastWorkers, resolveDevices } from "../workers/devices.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
-import { createWorkerPool } from "../workers/pool.ts";
 import { cacheFolder } from "../installation.ts";
 import { named, type PoolListener, type Reply, type TaskRequest, type WorkerHello, type WorkerPool } from "../workers/task.ts";
 import { rankClients } from "./client-list.ts";
-import { launcherOf } from "./launcher-of.ts";
+import { openPool } from "./open-pool.ts";
 import type { RunEvent } from "./events.ts";
 import { requireSameData, requireSameDevice, requireSameModel } from "./same-on-every-worker.ts";
 import { readSource } from "../artifacts/init-source.ts";
@@ -73,26 +68,9 @@ export interface SessionOptions {
 export async function openSession(options: SessionOptions): Promise<Session> {
   const { config, emit } = options;
   const requests = requestsOf(config);
-  const launcher = options.launcher ?? (await launcherOf(config));
-  const devices = await resolveDevices(config.workers);
-  await mkdir(options.logFolder, { recursive: true });
-
   let environment: WorkerHello | undefined;
-  const { transport: kind, host, advertise, ports, beatTimeout } = config.workers;
-  const transport = await zeromqTransport({ kind, host, advertise, ports, joinTimeoutMs: beatTimeout * 1000 });
-  const memory = createSharedMemory();
-  const pool = createWorkerPool({
-    launcher,
-    transport,
-    memory,
-    devices,
-    count: countWorkers(devices, config.workers),
-    least: leastWorkers(config.workers),
-    threads: config.workers.threads,
-    retries: config.workers.retries,
-    startTimeoutMs: config.workers.startTimeout * 1000,
-    beatTimeoutMs: config.workers.beatTimeout * 1000,
-    taskTimeoutMs: config.workers.taskTimeout * 1000,
+  const { pool, close } = await openPool(config, {
+    ...(options.launcher && { launcher: options.launcher }),
     logFolder: options.logFolder,
     signal: options.signal,
     accept: (worker) => {
@@ -100,20 +78,11 @@ export async function openSession(options: SessionOptions): Promise<Session> {
       if (!config.workers.mixedDevices) requireSameDevice(environment, worker);
     },
     listener: {
-      ready: (worker) => {
-        emit({ type: "worker-ready", ...worker });
-      },
+      ready: (worker) => emit({ type: "worker-ready", ...worker }),
       status: (status) => emit({ type: "worker-status", ...status }),
       ...options.listener,
     },
   });
-  const close = async () => {
-    try {
-      await pool.close();
-    } finally {
-      await Promise.all([transport.close(), memory.close()]);
-    }
-  };
 
   try {
     emit({ type: "phase-start", phase: "start workers" });

@@ -1,15 +1,11 @@
-import { mkdir, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import path from "node:path";
 import type { RunConfig } from "../config/schema.ts";
 import { createDeferred } from "../base/deferred.ts";
 import { ConfigError } from "../errors.ts";
 import { cacheFolder } from "../installation.ts";
-import { launcherOf } from "../server/launcher-of.ts";
+import { openPool } from "../server/open-pool.ts";
 import { requireSameDevice } from "../server/same-on-every-worker.ts";
-import { createSharedMemory } from "../transport/shared-memory.ts";
-import { zeromqTransport } from "../transport/zeromq.ts";
-import { resolveDevices } from "../workers/devices.ts";
-import { createWorkerPool } from "../workers/pool.ts";
 import type { WorkerHello } from "../workers/task.ts";
 import { type Finding, testedVersions } from "./examine.ts";
 
@@ -18,13 +14,9 @@ import { type Finding, testedVersions } from "./examine.ts";
  * A problem of a machine becomes a finding; what the config has to change rejects with a ConfigError.
  */
 export async function examineWorkers(config: RunConfig, onWaiting: (what: string) => void, signal: AbortSignal): Promise<Finding[]> {
-  const { transport: kind, host, advertise, ports, beatTimeout, startTimeout, threads, hosts = [""], mixedDevices } = config.workers;
+  const { hosts = [""], mixedDevices } = config.workers;
   const logFolder = path.join(cacheFolder(), "logs", "doctor");
   await rm(logFolder, { recursive: true, force: true });
-  await mkdir(logFolder, { recursive: true });
-  const [launcher, devices] = [await launcherOf(config), await resolveDevices(config.workers)];
-  const memory = createSharedMemory();
-  const transport = await zeromqTransport({ kind, host, advertise, ports, joinTimeoutMs: beatTimeout * 1000 });
   const findings = new Map<string, Finding[]>();
   const ready: WorkerHello[] = [];
   const settled = createDeferred<void>();
@@ -32,18 +24,10 @@ export async function examineWorkers(config: RunConfig, onWaiting: (what: string
     findings.set(workerId.replace(/\..*/, ""), found);
     if (findings.size === hosts.length) settled.resolve();
   };
-  const pool = createWorkerPool({
-    launcher,
-    transport,
-    memory,
-    devices,
+  const { pool, close } = await openPool(config, {
     count: hosts.length,
+    least: 1,
     mostDeaths: 1,
-    threads,
-    retries: 0,
-    startTimeoutMs: startTimeout * 1000,
-    beatTimeoutMs: beatTimeout * 1000,
-    taskTimeoutMs: startTimeout * 1000,
     logFolder,
     signal,
     listener: {
@@ -62,8 +46,7 @@ export async function examineWorkers(config: RunConfig, onWaiting: (what: string
       if (findings.size < hosts.length) throw error;
     });
   } finally {
-    await pool.close({ now: true });
-    await Promise.all([transport.close(), memory.close()]);
+    await close({ now: true });
   }
   return [...findings].toSorted(([a], [b]) => Number(a.slice(1)) - Number(b.slice(1))).flatMap(([, found]) => found);
 }

@@ -200,8 +200,8 @@ export class Supervisor {
     await setImmediate();
     const problem = error.cause instanceof ConfigError ? error.cause : undefined;
     // A device that cannot be used is a config error, even if workers on other devices are up; not a machine that a cluster adds
-    // to a run that others carry. If no worker has ever been up,
-    // the others would fail the same way, unless a signal from outside ended this one, or they are on other machines.
+    // to a run that others carry. If no worker has ever been up, the others would fail the same way, unless a signal from outside
+    // ended this one, or they are on other machines.
     const isAdded = this.#hasCompleted && this.#options.launcher.isRemote;
     if (problem && isFirst && !isAdded) this.#shutdown.abort(problem);
     else if (!this.#hasBeenUp && error.details.signal === undefined && !this.#options.launcher.isRemote)
