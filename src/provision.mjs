@@ -56,12 +56,12 @@ const goals = {
   "test:cluster"() {
     build();
     must(prelort("setup", "--dev"));
-    process.env["PRELORT_RAY_PYTHON"] = rayPython();
+    giveOwnPython("RAY", ".ray-venv", "test/cluster/requirements.txt");
     must(vitest("--project", "cluster", ...process.argv.slice(3)));
   },
-  bench: () => campaign("bench"),
+  bench: () => campaign("bench", { prepare: () => giveOwnPython("FLOWER", ".bench/flower", "test/bench/requirements.txt") }),
   chaos: () => campaign("chaos"),
-  fuzz: () => campaign("fuzz", "test/fuzz/main.js", "--dev", "--no-quickstart"),
+  fuzz: () => campaign("fuzz", { main: "test/fuzz/main.js", setup: ["--dev", "--no-quickstart"] }),
   format() {
     build();
     must(prelort("setup", "--dev", "--no-quickstart"));
@@ -73,25 +73,28 @@ const goals = {
 };
 
 /** One of the programs under test/ that take long; what follows on the command line is theirs. */
-function campaign(name, main = "main.js", ...setup) {
+function campaign(name, { main = "main.js", setup = [], prepare = () => {} } = {}) {
   build();
   must(prelort("setup", ...setup));
+  prepare();
   must(nodeTool("tsc", "-p", `test/${name}/tsconfig.json`));
   must([process.execPath, `.bench/${name}/${main}`, ...process.argv.slice(3)]);
 }
 
-/** Python of an environment of its own with Ray; made anew when its requirements have changed. */
-function rayPython() {
-  const folder = path.join(root, ".ray-venv");
-  const [own, stamp, list] = [path.join(folder, "bin", "python"), path.join(folder, "requirements.txt"), "test/cluster/requirements.txt"];
+/**
+ * Names the Python of an environment of its own, beside that of `prelort setup`, in PRELORT_<WHAT>_PYTHON. It is made anew when its
+ * requirements have changed.
+ */
+function giveOwnPython(what, folder, list) {
+  const [own, stamp] = [path.join(root, folder, "bin", "python"), path.join(folder, "requirements.txt")];
   const requirements = readFileSync(path.join(root, list), "utf8");
-  if (modified(path.relative(root, stamp)) !== -1 && readFileSync(stamp, "utf8") === requirements) return own;
-  say("installing Ray into an environment of its own (.ray-venv)");
-  rmSync(folder, { recursive: true, force: true });
+  process.env[`PRELORT_${what}_PYTHON`] = own;
+  if (modified(stamp) !== -1 && readFileSync(path.join(root, stamp), "utf8") === requirements) return;
+  say(`installing ${list} into an environment of its own (${folder})`);
+  rmSync(path.join(root, folder), { recursive: true, force: true });
   must(pythonTool("venv", folder), 3);
   must([own, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "-r", list], 3);
-  writeFileSync(stamp, requirements);
-  return own;
+  writeFileSync(path.join(root, stamp), requirements);
 }
 
 // Ctrl-C goes to the child too, which ends in its own way; this process tells its exit code, so it outlasts it.

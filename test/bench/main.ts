@@ -3,13 +3,12 @@
  *
  * Measures prelort and its peers side by side, prints each figure as a ratio within one repeat, writes bench.json.
  */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { renderTextTable } from "../../dist/report/text-table.js";
 import { environmentPython, packageRoot } from "../../dist/installation.js";
-import { flowerPython, flowerVersion } from "./environment.ts";
 import type { Experiment } from "./experiment.ts";
 import { bytes } from "./experiments/bytes.ts";
 import { echoLarge, echoSmall, manyClients, memory, millionClients, prepareMillion, wire } from "./experiments/echo.ts";
@@ -37,6 +36,7 @@ const experiments: readonly Experiment[] = [
   start,
 ];
 
+const REQUIREMENTS = path.join(packageRoot(), "test", "bench", "requirements.txt");
 const { values } = parseArgs({ options: { only: { type: "string", multiple: true }, repeats: { type: "string", default: "5" } } });
 const asked = values.only ?? experiments.map(({ name }) => name);
 const unknown = asked.find((name) => !experiments.some((experiment) => experiment.name === name));
@@ -51,7 +51,7 @@ const controller = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => controller.abort());
 const folder = mkdtempSync(path.join(tmpdir(), "prelort-bench-"));
 try {
-  const context = { python: environmentPython(), flower: await flowerPython(controller.signal), folder, signal: controller.signal };
+  const context = { python: environmentPython(), flower: process.env["PRELORT_FLOWER_PYTHON"] ?? "", folder, signal: controller.signal };
   const rows: Row[] = [];
   for (const experiment of experiments.filter(({ name }) => asked.includes(name))) {
     if (experiment.needs && !experiment.needs.isThere()) {
@@ -69,7 +69,12 @@ try {
     rows.push(...measured);
   }
   const [cpu] = cpus();
-  const machine = { cpu: cpu?.model, cores: cpus().length, node: process.version, flwr: flowerVersion };
+  const machine = {
+    cpu: cpu?.model,
+    cores: cpus().length,
+    node: process.version,
+    flwr: /^flwr\S*==(\S+)$/m.exec(readFileSync(REQUIREMENTS, "utf8"))?.[1],
+  };
   writeFileSync(path.join(packageRoot(), "bench.json"), `${JSON.stringify({ date: new Date().toISOString(), machine, rows }, null, 2)}\n`);
   process.stdout.write(`${tableOf(rows)}\nbench.json\n`);
 } catch (error) {

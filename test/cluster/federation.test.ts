@@ -1,11 +1,9 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { writeFileSync } from "node:fs";
-import path from "node:path";
-import process from "node:process";
+import type { ChildProcess } from "node:child_process";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { ConfigError, federate, type FederateOptions, InterruptedError, plan, type RunEvent } from "../../src/index.ts";
-import { cli, python, temporaryFolder, tiny, tinyRun } from "../support/e2e.ts";
+import { python, temporaryFolder, tinyRun } from "../support/e2e.ts";
 import { eventually } from "../support/patience.ts";
+import { startTraining } from "../support/training-process.ts";
 import { canMakeNamespaceHosts, loopbackHosts, namespaceHosts } from "../support/ray-hosts.ts";
 import { type RayCluster, type RayNode, startRay } from "../support/ray.ts";
 
@@ -96,29 +94,14 @@ test("an interrupted run leaves no worker and no job", async () => {
 
 test("when the controller is killed, its workers and its job end", async () => {
   const { host, python: interpreter, cluster: ray } = onRay(1);
-  const file = path.join(runs(), "orphaned.yaml");
-  const config = {
-    name: "orphaned",
-    runs_dir: runs(),
-    rounds: 1000,
-    model: { name_or_path: tiny("tiny-llama"), task: "causal-lm" },
-    lora: { r: 1, target_modules: ["q_proj"] },
-    data: { path: tiny("words.jsonl"), prompt: "{word}", answer: "{gloss}", max_length: 32, eval_examples: 24, clients: 2 },
-    strategy: { rank_assignment: { name: "list", ranks: [1, 1] } },
-    workers: {
-      transport: "tcp",
-      host,
-      python: interpreter,
-      beat_timeout: 5,
-      cluster: { name: "ray", address: ray?.address, count: 1, trusted_network: true },
-    },
+  const workers = {
+    transport: "tcp",
+    host,
+    python: interpreter,
+    beat_timeout: 5,
+    cluster: { name: "ray", address: ray?.address, count: 1, trusted_network: true },
   };
-  writeFileSync(file, JSON.stringify(config));
-  const controller = spawn(process.execPath, [cli, "run", file, "--json"], { stdio: ["ignore", "pipe", "inherit"] });
-  controllers.push(controller);
-  let output = "";
-  controller.stdout?.on("data", (data: Buffer) => (output += data.toString()));
-  await eventually(() => expect(output).toContain('"client-fit"'));
+  const { controller } = await startTraining(runs(), "orphaned", workers, (started) => controllers.push(started));
   expect(workersNow()).not.toEqual([]);
   controller.kill("SIGKILL");
   await eventually(async () => expect([workersNow(), await jobsNow()]).toEqual([[], []]));

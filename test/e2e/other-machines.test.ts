@@ -1,10 +1,11 @@
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { type ChildProcess, execFileSync } from "node:child_process";
+import { mkdtempSync } from "node:fs";
 import path from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { federate, type FederateOptions } from "../../src/index.ts";
-import { cli, python, temporaryFolder, tiny, tinyRun } from "../support/e2e.ts";
+import { python, temporaryFolder, tinyRun } from "../support/e2e.ts";
 import { eventually } from "../support/patience.ts";
+import { startTraining } from "../support/training-process.ts";
 import type { Road } from "../support/roads.ts";
 import { slurm } from "../support/slurm.ts";
 import { ssh } from "../support/ssh.ts";
@@ -55,23 +56,9 @@ describe.each([ssh, slurm])("over $name", (road) => {
   });
 
   test.skipIf(!road.isThere())("when the controller is killed, its workers end", async () => {
-    const config = {
-      name: `orphaned-${road.name}`,
-      runs_dir: runs(),
-      rounds: 1000,
-      model: { name_or_path: tiny("tiny-llama"), task: "causal-lm" },
-      lora: { r: 1, target_modules: ["q_proj"] },
-      data: { path: tiny("words.jsonl"), prompt: "{word}", answer: "{gloss}", max_length: 32, eval_examples: 24, clients: 2 },
-      strategy: { rank_assignment: { name: "list", ranks: [1, 1] } },
-      workers: await startRoad(road),
-    };
-    const file = path.join(runs(), `orphaned-${road.name}.yaml`);
-    writeFileSync(file, JSON.stringify(config));
-    const controller = spawn(process.execPath, [cli, "run", file, "--json"], { stdio: ["ignore", "pipe", "inherit"] });
-    servers.push(controller);
-    let output = "";
-    controller.stdout?.on("data", (data: Buffer) => (output += data.toString()));
-    await eventually(() => expect(output).toContain('"client-fit"'));
+    const { controller, output } = await startTraining(runs(), `orphaned-${road.name}`, await startRoad(road), (started) =>
+      servers.push(started),
+    );
     const pid = Number(/"type":"worker-ready"[^\n]*?"pid":(\d+)/.exec(output)?.[1]);
     process.kill(pid, 0);
     controller.kill("SIGKILL");

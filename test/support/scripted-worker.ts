@@ -205,7 +205,22 @@ export async function takePayload(worker: ScriptedWorker, fit: ControllerMessage
 
 const NOTHING = asFloat32(new Float32Array());
 
-/** The request of a fit that a script answers. */
+/** Of a fit that a script answers. */
+export function fitRequest(clientId: string, r: number) {
+  return {
+    type: "fit",
+    round: 1,
+    client_id: clientId,
+    r,
+    scale: 2,
+    seed: "0".repeat(32),
+    fit: onePlainStep,
+    update_dtype: "F32",
+    partial_sum: null,
+  } as const;
+}
+
+/** Its training. */
 export const onePlainStep = {
   objective: "none",
   full_weight: null,

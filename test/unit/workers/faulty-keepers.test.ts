@@ -2,22 +2,12 @@ import { expect, onTestFinished, test } from "vitest";
 import type { Adapter } from "../../../src/adapter/adapter.ts";
 import { createWorkerPool } from "../../../src/workers/pool.ts";
 import { named, type Task } from "../../../src/workers/task.ts";
-import { fitted, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "../../support/scripted-worker.ts";
+import { fitRequest, fitted, scriptedSettings, type ScriptedWorker, takePayload } from "../../support/scripted-worker.ts";
 
 /* Workers of another machine that break the rules on what they keep and read. */
 
 const payload: Adapter = { r: 2, rows: Float32Array.of(1, 2), dense: new Float32Array() };
-const request = {
-  type: "fit",
-  round: 1,
-  client_id: "a",
-  r: 2,
-  scale: 2,
-  seed: "0".repeat(32),
-  fit: onePlainStep,
-  update_dtype: "F32",
-  partial_sum: null,
-} as const;
+const request = fitRequest("a", 2);
 const fit: Task<"fit"> = { ...named({ kind: "fit", round: 1, clientId: "a" }), request, payload, expect: { rows: [2, 1] } };
 
 async function startPool(script: (worker: ScriptedWorker) => unknown, count: number, taskTimeoutMs = 60_000) {

@@ -7,7 +7,7 @@ import { createDeferred } from "../../../src/base/deferred.ts";
 import type { ControllerMessage, ControllerMessageOf } from "../../../src/protocol/messages.ts";
 import { createWorkerPool } from "../../../src/workers/pool.ts";
 import { named, type Task, type TaskFailure } from "../../../src/workers/task.ts";
-import { fitted, onePlainStep, scriptedSettings, type ScriptedWorker } from "../../support/scripted-worker.ts";
+import { fitRequest, fitted, scriptedSettings, type ScriptedWorker } from "../../support/scripted-worker.ts";
 
 /* Workers of another machine. What they need is sent to it once, and kept by one of them for all. */
 
@@ -100,17 +100,7 @@ function newFile(): number {
 const adapter = Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8);
 
 function fitTask(client: string, r: number, rows = adapter): Task<"fit"> {
-  const request = {
-    type: "fit",
-    round: 1,
-    client_id: client,
-    r,
-    scale: 2,
-    seed: "0".repeat(32),
-    fit: onePlainStep,
-    update_dtype: "F32",
-    partial_sum: null,
-  } as const;
+  const request = fitRequest(client, r);
   const payload: Adapter = { r, rows: rows.subarray(0, r), dense: new Float32Array() };
   return { ...named({ kind: "fit", round: 1, clientId: client }), request, payload, expect: { rows: [r, 1] } };
 }

@@ -6,21 +6,11 @@ import { CREDIT_BYTES } from "../../../src/protocol/limits.ts";
 import { decode } from "../../../src/tensor/encoded.ts";
 import { createWorkerPool, type PoolOptions } from "../../../src/workers/pool.ts";
 import { named, type Reply, type Task, type TaskFailure, type WorkerPool } from "../../../src/workers/task.ts";
-import { fitted, loaded, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "../../support/scripted-worker.ts";
+import { fitRequest, fitted, loaded, scriptedSettings, type ScriptedWorker, takePayload } from "../../support/scripted-worker.ts";
 import { eventually } from "../../support/patience.ts";
 
 function fitTask(client: string, overrides: Partial<Task<"fit">> = {}): Task<"fit"> {
-  const request = {
-    type: "fit",
-    round: 1,
-    client_id: client,
-    r: 1,
-    scale: 2,
-    seed: "0".repeat(32),
-    fit: onePlainStep,
-    update_dtype: "F32",
-    partial_sum: null,
-  } as const;
+  const request = fitRequest(client, 1);
   const payload = { r: 1, rows: Float32Array.of(1, 2), dense: new Float32Array() };
   return { ...named({ kind: "fit", round: 1, clientId: client }), request, payload, expect: { rows: [1, 2] }, ...overrides };
 }

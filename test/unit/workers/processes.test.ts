@@ -14,7 +14,7 @@ import { processLauncher } from "../../../src/workers/process-launcher.ts";
 import { createWorkerPool, type PoolOptions } from "../../../src/workers/pool.ts";
 import { packageRoot } from "../../../src/installation.ts";
 import { named, type Task, type TaskFailure, type WorkerHello } from "../../../src/workers/task.ts";
-import { onePlainStep } from "../../support/scripted-worker.ts";
+import { fitRequest } from "../../support/scripted-worker.ts";
 import { eventually, PATIENCE_MS } from "../../support/patience.ts";
 
 /* Real processes and real sockets; only the workers' behaviour is scripted. */
@@ -54,17 +54,7 @@ async function setUp(mode: string, { kind = "ipc", ...overrides }: SetUp = {}) {
 
 function fitTask(client: string, floats = 8): Task<"fit"> {
   const payload: Adapter = { r: 2, rows: new Float32Array(floats).map((_, i) => i % 1000), dense: Float32Array.of(-1) };
-  const request = {
-    type: "fit",
-    round: 1,
-    client_id: client,
-    r: 2,
-    scale: 2,
-    seed: "0".repeat(32),
-    fit: onePlainStep,
-    update_dtype: "F32",
-    partial_sum: null,
-  } as const;
+  const request = fitRequest(client, 2);
   return { ...named({ kind: "fit", round: 1, clientId: client }), request, payload, expect: { rows: [2, floats / 2], dense: [1] } };
 }
 

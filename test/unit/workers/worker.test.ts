@@ -19,24 +19,14 @@ import { createDeferred } from "../../../src/base/deferred.ts";
 import type { LaunchOptions } from "../../../src/workers/launch.ts";
 import type { WorkerSettings } from "../../../src/workers/settings.ts";
 import { Worker } from "../../../src/workers/worker.ts";
-import { fitted, onePlainStep, scriptedSettings, type ScriptedWorker, takePayload } from "../../support/scripted-worker.ts";
+import { fitRequest, fitted, scriptedSettings, type ScriptedWorker, takePayload } from "../../support/scripted-worker.ts";
 import { eventually, PATIENCE_MS } from "../../support/patience.ts";
 
 const adapter = { r: 2, rows: Float32Array.of(1, 2, 3, 4, 5, 6), dense: Float32Array.of(7) };
 const expected = { rows: [2, 3], dense: [1] };
 
 function fitTask(overrides: Partial<Task<"fit">> = {}): Task {
-  const request = {
-    type: "fit",
-    round: 1,
-    client_id: "c0",
-    r: 2,
-    scale: 2,
-    seed: "0".repeat(32),
-    fit: onePlainStep,
-    update_dtype: "F32",
-    partial_sum: null,
-  } as const;
+  const request = fitRequest("c0", 2);
   return { ...named({ kind: "fit", round: 1, clientId: "c0" }), request, payload: adapter, expect: expected, ...overrides } as Task;
 }
 
