@@ -15,7 +15,7 @@ import { cacheFolder } from "../installation.ts";
 import { named, type PoolListener, type Reply, type TaskRequest, type WorkerHello, type WorkerPool } from "../workers/task.ts";
 import { rankClients } from "./client-list.ts";
 import { openPool } from "./open-pool.ts";
-import type { RunEvent } from "./events.ts";
+import type { NewEvent } from "./events.ts";
 import { requireSameData, requireSameDevice, requireSameModel } from "./same-on-every-worker.ts";
 import { readSource } from "../artifacts/init-source.ts";
 import type { Origin } from "../records/run-record.ts";
@@ -62,7 +62,7 @@ export interface SessionOptions {
   readonly launcher?: WorkerLauncher | undefined;
   readonly signal: AbortSignal;
   readonly listener?: Pick<PoolListener, "failure" | "givenUp">;
-  emit(event: RunEvent): void;
+  emit(event: NewEvent): void;
 }
 
 export async function openSession(options: SessionOptions): Promise<Session> {
