@@ -1,5 +1,6 @@
 /** prelort: federated LoRA fine-tuning over devices that are not equal. This list is the whole public API. */
 export { type FederateOptions, federate, type Run } from "./server/federate.ts";
+export { createPool, type CreatePoolOptions, type SharedPool } from "./server/shared-pool.ts";
 export { type LoadAdapterOptions, type LoadedRun, loadRun } from "./server/loaded-run.ts";
 export type { RunState } from "./records/run-state.ts";
 export { type AdapterEvaluation, evaluateAdapter, type EvaluateOptions } from "./server/evaluate-adapter.ts";

@@ -18,6 +18,7 @@ import { createRunDirectory, type ReopenedDirectory, reopenRunDirectory, type Ru
 import { type Difference, requireSameRun } from "../records/resume-check.ts";
 import { openSession, type Session } from "./session.ts";
 import type { Origin, WrittenRecord } from "../records/run-record.ts";
+import type { SharedPool } from "./shared-pool.ts";
 import { createStopwatch } from "../records/timings.ts";
 import { train } from "./train.ts";
 
@@ -27,6 +28,7 @@ export interface RequestedRun {
   readonly overwrite: boolean | undefined;
   readonly resume: boolean | undefined;
   readonly launcher: WorkerLauncher | undefined;
+  readonly pool: SharedPool | undefined;
   readonly signal: AbortSignal;
   readonly events: RunEvents;
 }
@@ -93,6 +95,7 @@ async function conductIn({ directory, reopened, origin: chosen }: Claim, request
     config,
     origin,
     launcher: requested.launcher,
+    shared: requested.pool,
     signal,
     logFolder: directory.file("workers"),
     listener: {

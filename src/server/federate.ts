@@ -8,6 +8,7 @@ import type { ReadOptions } from "./event-stream.ts";
 import type { RunEvent } from "./events.ts";
 import type { RunResult } from "./result.ts";
 import { RunEvents } from "./run-events.ts";
+import type { SharedPool } from "./shared-pool.ts";
 
 export interface FederateOptions extends RunInput {
   /** Stops the run: workers end, committed rounds are kept, `result` rejects with an InterruptedError. */
@@ -21,6 +22,8 @@ export interface FederateOptions extends RunInput {
   readonly resume?: boolean | undefined;
   /** How workers are started; Python processes on this machine by default. */
   readonly launcher?: WorkerLauncher | undefined;
+  /** Workers that it shares with other runs, made by `createPool`; then `workers` and `launcher` are the pool's. */
+  readonly pool?: SharedPool | undefined;
 }
 
 /**
@@ -30,7 +33,7 @@ export interface FederateOptions extends RunInput {
  * latest `worker-status` of each worker. The last event is `run-end`, or `run-failed`, after which the iteration rejects with the
  * error. Leaving a loop with `break` ends that loop alone: the run continues. `stop`, or a `signal`, stops the run.
  */
-export interface Run extends AsyncIterable<RunEvent> {
+export interface Run extends AsyncIterable<RunEvent>, AsyncDisposable {
   readonly result: Promise<RunResult>;
   /** `interrupted` after `stop` or `signal`. */
   readonly state: Exclude<RunState, "killed">;
@@ -38,11 +41,9 @@ export interface Run extends AsyncIterable<RunEvent> {
   events(options?: ReadOptions): AsyncIterable<RunEvent>;
   /**
    * Stops it: workers end, committed rounds are kept, `result` rejects with an InterruptedError. Resolves once nothing of the run
-   * is left; never rejects, and does nothing to a run that is over.
+   * is left; never rejects, and does nothing to a run that is over. `await using run = federate(…)` calls it at the end of the block.
    */
   stop(): Promise<void>;
-  /** `await using run = federate(…)` stops it at the end of the block. */
-  [Symbol.asyncDispose](): Promise<void>;
 }
 
 /**
@@ -52,14 +53,14 @@ export interface Run extends AsyncIterable<RunEvent> {
  * EnvironmentError (Python or data missing), WorkerError (no worker can work), RunFailedError or InterruptedError.
  */
 export function federate(options: FederateOptions): Run {
-  const { signal, overwrite, resume, launcher, ...input } = options;
-  const config = validateRun(input);
+  const { signal, overwrite, resume, launcher, pool, ...input } = options;
+  const config = validateRun(pool ? onPool(input, launcher, pool) : input);
   if (resume && config.name === undefined) throw new ConfigError([{ path: "name", message: "is needed to tell which run to resume" }]);
   const [events, stopping] = [new RunEvents(), new AbortController()];
   const either = signal ? AbortSignal.any([signal, stopping.signal]) : stopping.signal;
   let state: Run["state"] = "running";
 
-  const result = conductRun({ config, overwrite, resume, launcher, signal: either, events });
+  const result = conductRun({ config, overwrite, resume, launcher, pool, signal: either, events });
   // A caller that only iterates gets the error there; this avoids an unhandled rejection of `result`.
   const over = watch(result);
   async function watch(outcome: Promise<RunResult>): Promise<void> {
@@ -86,4 +87,17 @@ export function federate(options: FederateOptions): Run {
     [Symbol.asyncIterator]: () => events.read()[Symbol.asyncIterator](),
     [Symbol.asyncDispose]: stop,
   };
+}
+
+/** The config of a run whose workers are a pool's. */
+function onPool(input: RunInput, launcher: WorkerLauncher | undefined, pool: SharedPool): RunInput {
+  const issues = [
+    ...(input.workers === undefined ? [] : [{ path: "workers", message: "belong to the pool: give them to createPool" }]),
+    ...(launcher === undefined ? [] : [{ path: "launcher", message: "belongs to the pool: give it to createPool" }]),
+    ...(input.partialSums
+      ? [{ path: "partialSums", message: "cannot be used on a shared pool, whose workers add up for one run at a time" }]
+      : []),
+  ];
+  if (issues.length > 0) throw new ConfigError(issues);
+  return { ...input, workers: pool.workers };
 }
