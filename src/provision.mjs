@@ -148,7 +148,9 @@ function finishDeclarations(dist) {
   writeFile(path.join(commonjs, "package.json"), '{ "type": "commonjs" }\n');
   // zod's declarations name NoInfer, which TypeScript has had since 5.4. package.json gives older ones these entries.
   writeFile(path.join(dist, "no-infer.d.ts"), "type NoInfer<T> = T;\n");
-  writeFile(path.join(dist, "disposable.d.ts"), DISPOSABLE);
+  // Projects whose lib leaves out esnext.disposable lack these; where they are there, they merge with them.
+  const symbol = "interface SymbolConstructor { readonly asyncDispose: unique symbol }\n";
+  writeFile(path.join(dist, "disposable.d.ts"), `${symbol}interface AsyncDisposable { [Symbol.asyncDispose](): PromiseLike<void> }\n`);
   for (const entry of [".", "testing", "commonjs", "commonjs/testing"]) {
     const folder = path.join(dist, entry);
     const refer = (name) => `/// <reference path="${path.posix.join(path.relative(folder, dist) || ".", name)}" />\n`;
@@ -157,15 +159,6 @@ function finishDeclarations(dist) {
     writeFile(path.join(folder, "before-typescript-5.4.d.ts"), `${refer("no-infer.d.ts")}export * from "./index.ts";\n`);
   }
 }
-
-/** Projects whose lib leaves out esnext.disposable lack these; where they are there, they merge with them. */
-const DISPOSABLE = `interface SymbolConstructor {
-  readonly asyncDispose: unique symbol;
-}
-interface AsyncDisposable {
-  [Symbol.asyncDispose](): PromiseLike<void>;
-}
-`;
 
 function writeFile(file, text) {
   mkdirSync(path.dirname(file), { recursive: true });

@@ -10,7 +10,7 @@ import { ConfigError, InterruptedError } from "../errors.ts";
 import { cacheFolder } from "../installation.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
 import type { PoolListener, Reply, Task, TaskType, WorkerHello, WorkerPool, WorkerStatus } from "../workers/task.ts";
-import { type OpenPool, openPool } from "./open-pool.ts";
+import { openPool } from "./open-pool.ts";
 import { requireSameDevice } from "./same-on-every-worker.ts";
 
 export interface CreatePoolOptions {
@@ -33,10 +33,17 @@ interface BorrowOptions {
   readonly listener: PoolListener;
 }
 
-const lenders = new WeakMap<SharedPool, (options: BorrowOptions) => OpenPool>();
+/** A run's share of the workers. */
+export interface Borrowed {
+  readonly pool: WorkerPool;
+  /** The workers remain. Safe to call twice. */
+  close(): Promise<void>;
+}
 
-/** A run's share of the workers, which remain when it closes that. */
-export function borrowFrom(pool: SharedPool, options: BorrowOptions): OpenPool {
+const lenders = new WeakMap<SharedPool, (options: BorrowOptions) => Borrowed>();
+
+/** What one run has of the workers. Throws a ConfigError if nobody made that pool. */
+export function borrowFrom(pool: SharedPool, options: BorrowOptions): Borrowed {
   const lend = lenders.get(pool);
   if (lend) return lend(options);
   throw new ConfigError([{ path: "pool", message: "must be a pool that createPool made" }]);
