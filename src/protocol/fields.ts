@@ -128,3 +128,23 @@ export const tierSums = z.strictObject({
   /** The task's own metrics, summed over the examples. */
   metrics: z.record(z.string().max(200), metric),
 });
+
+/** What one rank is asked: a conversation that ends with the user, or nothing if `fields` fill the template. */
+export const asked = z.strictObject({
+  /** The adapter's `rows` have the largest of these ranks. */
+  r: positive,
+  messages: z.array(z.strictObject({ role: z.enum(["system", "user", "assistant"]), content: z.string() })),
+});
+
+export const answered = z.strictObject({
+  r: positive,
+  /** The whole answer; a classifier's is its likeliest label. */
+  text,
+  /** Generated, with the end-of-text. */
+  tokens: count,
+  /** Why it ended: by the model's own end-of-text, or by max_new_tokens or the model's last position. */
+  finish: z.enum(["stop", "length"]),
+  seconds: z.number(),
+  /** A classifier's likeliest labels, the likeliest first. */
+  labels: list(z.strictObject({ label: z.string(), probability: z.number() })).nullable(),
+});

@@ -1,5 +1,7 @@
 import { z } from "zod";
 import {
+  answered,
+  asked,
   basis,
   bytes,
   chunk,
@@ -29,7 +31,18 @@ const seed = z.string().regex(/^[0-9a-f]{32}$/);
 const indexFile = z.strictObject({ path: z.string(), sha256: z.string() });
 export const controllerMessage = z.discriminatedUnion("type", [
   z.strictObject({ ...task, type: z.literal("prepare"), seed, model: modelSpec, lora: loraSpec, data: dataSpec, cache_dir: z.string() }),
-  z.strictObject({ ...task, type: z.literal("load"), seed, model: modelSpec, lora: loraSpec, index: indexFile, cache_dir: z.string() }),
+  z.strictObject({
+    ...task,
+    type: z.literal("load"),
+    seed,
+    model: modelSpec,
+    lora: loraSpec,
+    /** Null: without data; only `generate` may follow. */
+    index: indexFile.nullable(),
+    /** Of a model without data, in the order of their numbers; otherwise empty. */
+    labels: z.array(z.string()),
+    cache_dir: z.string(),
+  }),
   z.strictObject({
     ...task,
     type: z.literal("fit"),
@@ -74,6 +87,26 @@ export const controllerMessage = z.discriminatedUnion("type", [
     batch_size: positive,
     /** causal-lm: tokens to generate, greedily, for each example; 0 for none. */
     max_new_tokens: count,
+    tensors,
+  }),
+  /** Asks the model at some ranks, one after the other; the worker sends `text` while an answer grows. */
+  z.strictObject({
+    ...task,
+    type: z.literal("generate"),
+    asked: z.array(asked).min(1),
+    scale: z.number(),
+    /** Every rank samples from it alone. */
+    seed,
+    /** Its templates, and whether it has conversations. */
+    data: dataSpec,
+    /** Values of the template's columns, by name. */
+    fields: z.record(z.string(), z.string()),
+    /** Tokenise the prompt as it is. */
+    raw: z.boolean(),
+    max_new_tokens: positive,
+    /** 0: the likeliest token at each step. */
+    temperature: z.number().nonnegative(),
+    top_p: z.number().positive().max(1),
     tensors,
   }),
   /** Has a worker keep bytes in a file in memory, which it lends to the workers of its machine. Files are numbered from 0. */
@@ -207,6 +240,16 @@ export const workerMessage = z.discriminatedUnion("type", [
     /** Sums over the shard, in the order of the asked ranks. */
     tiers: list(tierSums),
     seconds: z.number(),
+  }),
+  /** The next piece of an answer that is still growing. */
+  z.strictObject({ ...task, type: z.literal("text"), r: positive, text }),
+  z.strictObject({
+    ...task,
+    type: z.literal("generated"),
+    /** By the model's chat template, by the config's template, as the beginning of a text that is continued, or as it is. */
+    form: z.enum(["chat", "template", "text", "raw"]),
+    /** In the order in which they were asked. */
+    answers: list(answered),
   }),
   z.strictObject({
     ...task,

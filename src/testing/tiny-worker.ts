@@ -9,6 +9,7 @@ import { SESSION } from "../protocol/limits.ts";
 import { HeldSum } from "./held-sum.ts";
 import { type TaskAnswer, type TaskMessage, type Tensor, type Tensors } from "./connection.ts";
 import { columnsOf, examplesOf, LABELS, makeTinyData, type TinyData } from "./tiny-data.ts";
+import { generate } from "./tiny-answer.ts";
 import { createTinyModel, judge, type TinyModel, type Trained, trainTiny, WIDTH, withMerged } from "./tiny-model.ts";
 
 export type Progress = Omit<WorkerMessageOf<"beat">, "protocol_version" | "type">;
@@ -48,7 +49,8 @@ interface Answer {
 /** The tasks of a worker. */
 export interface TinyWorker {
   describe(options: LaunchOptions): Omit<WorkerMessageOf<"hello">, "protocol_version" | "type">;
-  run(task: TaskMessage, tensors: Tensors, report: Report): Promise<Answer>;
+  /** `say` sends the pieces of an answer that is still growing. */
+  run(task: TaskMessage, tensors: Tensors, report: Report, say: (text: WorkerMessageOf<"text">) => void): Promise<Answer>;
   /** What becomes of an update that the worker holds. */
   grant(grant: ControllerMessageOf<"grant">): void;
 }
@@ -68,7 +70,7 @@ export function createTinyWorker(datasets: Map<string, TinyData>, fitAs: (fit: T
       host: "tiny",
       memory: null,
     }),
-    async run(task, tensors, report) {
+    async run(task, tensors, report, say) {
       switch (task.type) {
         case "prepare": {
           const data = prepare(task);
@@ -80,8 +82,8 @@ export function createTinyWorker(datasets: Map<string, TinyData>, fitAs: (fit: T
           };
         }
         case "load": {
-          const data = datasets.get(task.index.sha256);
-          if (!data) throw new RefusedError("the index", "one that this launcher's workers made", task.index.sha256);
+          const data = task.index ? datasets.get(task.index.sha256) : NO_DATA;
+          if (!data) throw new RefusedError("the index", "one that this launcher's workers made", task.index?.sha256 ?? "none");
           const { tiers, modules_to_save: saved } = task.lora;
           const model = createTinyModel(task.seed, { tiers, trainsBias: saved === null || saved.includes("head") });
           loaded = { model, data };
@@ -99,11 +101,16 @@ export function createTinyWorker(datasets: Map<string, TinyData>, fitAs: (fit: T
         case "evaluate":
           await setImmediate();
           return { message: evaluate(task, tensors, requireLoaded()) };
+        case "generate":
+          return { message: await generate(task, tensors, report, requireLoaded(), say) };
       }
     },
     grant: (grant) => held?.grant(grant),
   };
 }
+
+/** A model that is loaded without data. */
+const NO_DATA: TinyData = { heldOut: [], clients: [], sha256: "" };
 
 function refuse(subject: string, expected: string): never {
   throw new RefusedError(subject, expected, "none");

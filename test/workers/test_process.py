@@ -65,7 +65,7 @@ def come_up(worker: Controller, tiny: Path, cache: Path, task: str) -> Payload:
     assert {"python", "torch", "peft"} <= hello.versions.keys()
     model = model_spec(tiny, task)
     prepared, _ = worker.run(Prepare("prepare", 1, SEED, model, LORA, data_spec(tiny, task), str(cache)), Prepared)
-    loaded, payload = worker.run(Load("load", 1, SEED, model, LORA, prepared.index, str(cache)), Loaded)
+    loaded, payload = worker.run(Load("load", 1, SEED, model, LORA, prepared.index, [], str(cache)), Loaded)
     width = sum(module.in_ + module.out for module in loaded.modules)
     return {"rows": tensor(np.random.default_rng(0).normal(0, 0.1, (8, width))), **payload}
 
@@ -209,7 +209,7 @@ def parts_of(task: Fit, payload: Payload) -> list[Fit | Chunk | End]:
 
 
 def with_changes(**changes: object) -> bytes:
-    return msgpack.packb({"type": "stop", "protocol_version": 10, **changes}) or b""
+    return msgpack.packb({"type": "stop", "protocol_version": 11, **changes}) or b""
 
 
 @pytest.mark.parametrize(
