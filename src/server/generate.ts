@@ -1,0 +1,33 @@
+import { type Answer, answerOf, type AnswerPiece } from "./answer.ts";
+import { createEventStream } from "./event-stream.ts";
+import { type ModelOptions, openGenerator } from "./open-generator.ts";
+import type { Question } from "./question.ts";
+
+export type GenerateOptions = ModelOptions & Question;
+
+/**
+ * Asks a trained model one question at several ranks. For more than one, `openGenerator` keeps the model in memory: loading it takes
+ * seconds.
+ */
+export function generate(options: GenerateOptions): Answer {
+  const { prompt, system, messages, fields, raw, ranks, maxNewTokens, temperature, topP, seed, ...model } = options;
+  const pieces = createEventStream<AnswerPiece>();
+  const ask = async () => {
+    try {
+      const generator = await openGenerator(model as ModelOptions);
+      try {
+        const answer = generator.ask({ prompt, system, messages, fields, raw, ranks, maxNewTokens, temperature, topP, seed });
+        for await (const piece of answer) pieces.push(piece);
+        return await answer.result;
+      } finally {
+        await generator.close();
+      }
+    } catch (error) {
+      pieces.end(error);
+      throw error;
+    } finally {
+      pieces.end();
+    }
+  };
+  return answerOf(ask(), pieces);
+}
