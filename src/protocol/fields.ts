@@ -73,6 +73,8 @@ export const tensors = list(tensorDescriptor, 0, 3);
 export const table = list(tableDescriptor, 1, 1);
 export const keeping = list(keptDescriptor, 1, 1);
 
+/** A derived seed, 32 lower-case hex digits; the worker derives its own streams from it by purpose. */
+export const seed = z.string().regex(/^[0-9a-f]{32}$/);
 export const workerId = z.string().min(1).max(200);
 
 export const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, "must be bytes").meta({ type: "bytes" });
@@ -127,24 +129,4 @@ export const tierSums = z.strictObject({
   rouge_l_sum: metric,
   /** The task's own metrics, summed over the examples. */
   metrics: z.record(z.string().max(200), metric),
-});
-
-/** What one rank is asked: a conversation that ends with the user, or nothing if `fields` fill the template. */
-export const asked = z.strictObject({
-  /** The adapter's `rows` have the largest of these ranks. */
-  r: positive,
-  messages: z.array(z.strictObject({ role: z.enum(["system", "user", "assistant"]), content: z.string() })),
-});
-
-export const answered = z.strictObject({
-  r: positive,
-  /** The whole answer; a classifier's is its likeliest label. */
-  text,
-  /** Generated, with the end-of-text. */
-  tokens: count,
-  /** Why it ended: by the model's own end-of-text, or by max_new_tokens or the model's last position. */
-  finish: z.enum(["stop", "length"]),
-  seconds: z.number(),
-  /** A classifier's likeliest labels, the likeliest first. */
-  labels: list(z.strictObject({ label: z.string(), probability: z.number() })).nullable(),
 });

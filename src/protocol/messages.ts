@@ -1,7 +1,5 @@
 import { z } from "zod";
 import {
-  answered,
-  asked,
   basis,
   bytes,
   chunk,
@@ -14,6 +12,7 @@ import {
   list,
   metric,
   positive,
+  seed,
   session,
   source,
   table,
@@ -23,11 +22,10 @@ import {
   tierSums,
   workerId,
 } from "./fields.ts";
+import { generationReports, generationRequest } from "./generation-messages.ts";
 import { launcherReports, launcherRequests } from "./launcher-messages.ts";
 import { dataSpec, fitSpec, loraSpec, modelSpec } from "./specs.ts";
 
-/** A derived seed, 32 lower-case hex digits; the worker derives its own streams from it by purpose. */
-const seed = z.string().regex(/^[0-9a-f]{32}$/);
 const indexFile = z.strictObject({ path: z.string(), sha256: z.string() });
 export const controllerMessage = z.discriminatedUnion("type", [
   z.strictObject({ ...task, type: z.literal("prepare"), seed, model: modelSpec, lora: loraSpec, data: dataSpec, cache_dir: z.string() }),
@@ -89,26 +87,7 @@ export const controllerMessage = z.discriminatedUnion("type", [
     max_new_tokens: count,
     tensors,
   }),
-  /** Asks the model at some ranks, one after the other; the worker sends `text` while an answer grows. */
-  z.strictObject({
-    ...task,
-    type: z.literal("generate"),
-    asked: z.array(asked).min(1),
-    scale: z.number(),
-    /** Every rank samples from it alone. */
-    seed,
-    /** Its templates, and whether it has conversations. */
-    data: dataSpec,
-    /** Values of the template's columns, by name. */
-    fields: z.record(z.string(), z.string()),
-    /** Tokenise the prompt as it is. */
-    raw: z.boolean(),
-    max_new_tokens: positive,
-    /** 0: the likeliest token at each step. */
-    temperature: z.number().nonnegative(),
-    top_p: z.number().positive().max(1),
-    tensors,
-  }),
+  generationRequest,
   /** Has a worker keep bytes in a file in memory, which it lends to the workers of its machine. Files are numbered from 0. */
   z.strictObject({
     ...task,
@@ -241,16 +220,7 @@ export const workerMessage = z.discriminatedUnion("type", [
     tiers: list(tierSums),
     seconds: z.number(),
   }),
-  /** The next piece of an answer that is still growing. */
-  z.strictObject({ ...task, type: z.literal("text"), r: positive, text }),
-  z.strictObject({
-    ...task,
-    type: z.literal("generated"),
-    /** By the model's chat template, by the config's template, as the beginning of a text that is continued, or as it is. */
-    form: z.enum(["chat", "template", "text", "raw"]),
-    /** In the order in which they were asked. */
-    answers: list(answered),
-  }),
+  ...generationReports,
   z.strictObject({
     ...task,
     type: z.literal("failure"),

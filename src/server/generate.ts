@@ -14,7 +14,7 @@ export function generate(options: GenerateOptions): Answer {
   const pieces = createEventStream<AnswerPiece>();
   const ask = async () => {
     try {
-      const generator = await openGenerator(model as ModelOptions);
+      const generator = await openGenerator(model);
       try {
         const answer = generator.ask({ prompt, system, messages, fields, raw, ranks, maxNewTokens, temperature, topP, seed });
         for await (const piece of answer) pieces.push(piece);

@@ -15,7 +15,7 @@ import { cacheFolder } from "../installation.ts";
 import { baseRemarks } from "../records/model-source.ts";
 import { rememberCode } from "../records/named-code.ts";
 import { recordedRun } from "../records/recorded-run.ts";
-import { type Origin, runRecord } from "../records/run-record.ts";
+import { runRecord } from "../records/run-record.ts";
 import { decode } from "../tensor/encoded.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
 import { named, type Reply, type WorkerPool } from "../workers/task.ts";
@@ -50,7 +50,9 @@ export interface ConfigModel extends AnyModel, Omit<FederateOptions, "overwrite"
 export type ModelOptions = RunModel | ConfigModel;
 
 /** `await using` needs a TypeScript that knows it; the declaration must not need one. */
-type Disposed = SymbolConstructor extends { readonly asyncDispose: infer S extends symbol } ? { readonly [K in S]: () => Promise<void> } : unknown;
+type Disposed = SymbolConstructor extends { readonly asyncDispose: infer S extends symbol }
+  ? { readonly [K in S]: () => Promise<void> }
+  : unknown;
 
 /** A trained model in memory, in one worker, that answers one question after the other. */
 export type TextGenerator = Disposed & {
@@ -74,13 +76,12 @@ export type TextGenerator = Disposed & {
  */
 export async function openGenerator(options: ModelOptions): Promise<TextGenerator> {
   const { round, signal = new AbortController().signal, launcher } = options;
-  if (options.run === undefined) return open(configOf(options), { round, signal, launcher });
+  if (options.run === undefined) {
+    const { run: _, round: __, signal: ___, launcher: ____, ...input } = options;
+    return open(validateRun(input), { round, signal, launcher });
+  }
   const loaded = await recorded(options);
   return withConfig(loaded, (config) => open(validateRun(buildRun(config)), { round, signal, launcher }));
-}
-
-function configOf({ run: _, round: __, signal: ___, launcher: ____, ...input }: ConfigModel): RunConfig {
-  return validateRun(input);
 }
 
 function recorded({ run, set = [] }: RunModel): Promise<LoadedConfig> {
@@ -92,10 +93,7 @@ function recorded({ run, set = [] }: RunModel): Promise<LoadedConfig> {
   });
 }
 
-async function open(
-  config: RunConfig,
-  { round, signal, launcher }: AnyModel & { readonly signal: AbortSignal },
-): Promise<TextGenerator> {
+async function open(config: RunConfig, { round, signal, launcher }: AnyModel & { readonly signal: AbortSignal }): Promise<TextGenerator> {
   const { task } = config.model;
   // Not in a temporary folder, since errors name these logs.
   const logFolder = path.join(cacheFolder(), "logs", "generate");

@@ -5,7 +5,7 @@ import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.
 import { SESSION } from "../protocol/limits.ts";
 import type { Tensors } from "./connection.ts";
 import { FEATURES, LABELS } from "./tiny-data.ts";
-import { judge, type TinyModel, withMerged } from "./tiny-model.ts";
+import { judge, SECONDS, type TinyModel, withMerged } from "./tiny-model.ts";
 
 /**
  * The tiny model's answer: its labels, the likeliest first, for a point that the conversation stands for; each label is a token. With a
@@ -36,7 +36,7 @@ export async function generate(
       say({ ...envelope, type: "text", r, text: index === 0 ? label : ` ${label}` });
     }
     const finish = said.length === LABELS.length ? "stop" : "length";
-    answers.push({ r, text: said.join(" "), tokens: said.length, finish, seconds: 0.001, labels: null });
+    answers.push({ r, text: said.join(" "), tokens: said.length, finish, seconds: SECONDS, labels: null });
   }
   return { ...envelope, type: "generated", form: task.raw ? "raw" : "template", answers };
 }

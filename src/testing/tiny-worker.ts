@@ -8,9 +8,10 @@ import type { LaunchOptions } from "../workers/launch.ts";
 import { SESSION } from "../protocol/limits.ts";
 import { HeldSum } from "./held-sum.ts";
 import { type TaskAnswer, type TaskMessage, type Tensor, type Tensors } from "./connection.ts";
-import { columnsOf, examplesOf, LABELS, makeTinyData, type TinyData } from "./tiny-data.ts";
+import { columnsOf, LABELS, makeTinyData, NO_DATA, type TinyData } from "./tiny-data.ts";
 import { generate } from "./tiny-answer.ts";
-import { createTinyModel, judge, type TinyModel, type Trained, trainTiny, WIDTH, withMerged } from "./tiny-model.ts";
+import { evaluate } from "./tiny-evaluation.ts";
+import { createTinyModel, finite, judge, SECONDS, type TinyModel, type Trained, trainTiny, WIDTH, withMerged } from "./tiny-model.ts";
 
 export type Progress = Omit<WorkerMessageOf<"beat">, "protocol_version" | "type">;
 
@@ -37,9 +38,6 @@ export class CancelledError extends Error {
     this.name = "CancelledError";
   }
 }
-
-/** The reported seconds of every task: fixed, so that tests do not depend on a clock. */
-const SECONDS = 0.001;
 
 interface Answer {
   readonly message: TaskAnswer;
@@ -108,9 +106,6 @@ export function createTinyWorker(datasets: Map<string, TinyData>, fitAs: (fit: T
     grant: (grant) => held?.grant(grant),
   };
 }
-
-/** A model that is loaded without data. */
-const NO_DATA: TinyData = { heldOut: [], clients: [], sha256: "" };
 
 function refuse(subject: string, expected: string): never {
   throw new RefusedError(subject, expected, "none");
@@ -218,40 +213,4 @@ async function fit(
 /** Null if there are no values or the mean is not finite, as the wire requires. */
 function meanOf(values: readonly number[]): number | null {
   return finite(values.reduce((sum, value) => sum + value, 0) / values.length);
-}
-
-function finite(value: number): number | null {
-  return Number.isFinite(value) ? value : null;
-}
-
-function evaluate(
-  task: ControllerMessageOf<"evaluate">,
-  { rows, dense = new Float32Array(0), merged }: Tensors,
-  { model, data }: Loaded,
-): WorkerMessageOf<"evaluated"> {
-  if (!rows) throw new RefusedError("an evaluation", "rows", "none");
-  const used = merged ? withMerged(model, merged, task.scale) : model;
-  const examples = examplesOf(task, data).slice(task.start, task.start + task.count);
-  const adapter = { r: Math.max(...task.ranks), rows, dense };
-  const tiers = task.ranks.map((r) => {
-    const judged = examples.map((example) => ({ y: example.y, ...judge(used, adapter, { r, scale: task.scale }, example) }));
-    const count = (belongs: (one: (typeof judged)[number], label: number) => boolean) =>
-      LABELS.map((_, label) => judged.filter((example) => belongs(example, label)).length);
-    const labels = {
-      hits: count(({ y, predicted }, label) => y === label && predicted === label),
-      predicted: count(({ predicted }, label) => predicted === label),
-      actual: count(({ y }, label) => y === label),
-    };
-    const loss_sum = judged.reduce((sum, { loss }) => sum + loss, 0);
-    return {
-      r,
-      loss_sum: finite(loss_sum),
-      n_tokens: examples.length,
-      n_examples: examples.length,
-      labels,
-      rouge_l_sum: null,
-      metrics: {},
-    };
-  });
-  return { ...SESSION, task_id: task.task_id, attempt: task.attempt, type: "evaluated", tiers, seconds: SECONDS };
 }
