@@ -26,7 +26,9 @@ export interface ConversationOptions {
   onStop(stop: () => boolean): void;
 }
 
-const HELP = `Type a question. Each rank has a conversation of its own.
+const help = (
+  isChat: boolean,
+) => `Type a question. ${isChat ? "Each rank has a conversation of its own." : "Each is asked by itself: this task has no conversations."}
   /r 1,4    ask these ranks from now on
   /reset    begin all conversations anew
   //text    ask "/text"
@@ -44,7 +46,7 @@ export async function converse({ speaker, question, system, signal, onStop }: Co
   const talk = createTalk({ speaker, question, system, onStop, signal });
   try {
     if (isTerminal) {
-      print(HELP);
+      print(help(speaker.isChat && question.raw !== true));
       lines.prompt();
     }
     for await (const line of lines) {
@@ -56,7 +58,7 @@ export async function converse({ speaker, question, system, signal, onStop }: Co
     signal.removeEventListener("abort", close);
     lines.close();
   }
-  if (signal.aborted) throw new InterruptedError();
+  if (signal.aborted) throw new InterruptedError("the conversation was interrupted");
   if (isTerminal) print("");
 }
 
@@ -97,7 +99,7 @@ function createTalk({ speaker, question, system, onStop, signal }: ConversationO
     else if (!line.startsWith("/")) await ask(line);
     else if (command === "/reset") history = new Map();
     else if (command === "/r") ranks = ranksOf(rest.join(""), speaker.r) ?? ranks;
-    else complain(HELP);
+    else complain(help(isChat));
   };
 }
 

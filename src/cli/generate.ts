@@ -3,8 +3,8 @@ import { text as readAll } from "node:stream/consumers";
 import { Command, InvalidArgumentError } from "commander";
 import { argumentError, InterruptedError } from "../errors.ts";
 import type { Answers } from "../server/answer.ts";
-import { openGenerator, type TextGenerator } from "../server/open-generator.ts";
-import type { Question } from "../server/question.ts";
+import { openFor, type TextGenerator } from "../server/open-generator.ts";
+import { type Question, requestOf } from "../server/question.ts";
 import { converse } from "./conversation.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { complain } from "./output.ts";
@@ -55,7 +55,10 @@ async function run(directory: string, given: string | undefined, options: Genera
     const prompt = interactive ? undefined : await promptOf(given, options, signal);
     if (interactive) requireNoPrompt(given, options);
     complain("loading the model …");
-    const generator = await openGenerator({ run: directory, set, round, signal });
+    const generator = await openFor({ run: directory, set, round, signal }, (model) => {
+      // A conversation's questions are not known yet, but their options are.
+      void requestOf({ ...question, prompt: prompt ?? (interactive ? "" : undefined), system }, model);
+    });
     try {
       for (const remark of generator.remarks) complain(`note: ${remark}`);
       const speaker = { ...generator, ask: createSpeech(generator, json) };
@@ -122,7 +125,7 @@ const FORMS = {
 
 function cutNotes({ byRank }: Answers): readonly string[] {
   const cut = byRank.filter(({ finish }) => finish === "length").map(({ r }) => r);
-  return cut.length === 0 ? [] : [`cut at the longest length at rank ${cut.join(", ")}: see --max-new-tokens`];
+  return cut.length === 0 ? [] : [`cut at rank ${cut.join(", ")} by --max-new-tokens, or by the model's last position`];
 }
 
 function ranks(text: string, previous: readonly number[]): readonly number[] {

@@ -1,7 +1,7 @@
 import { type Answer, answerOf, type AnswerPiece } from "./answer.ts";
 import { createEventStream } from "./event-stream.ts";
-import { type ModelOptions, openGenerator } from "./open-generator.ts";
-import type { Question } from "./question.ts";
+import { type ModelOptions, openFor } from "./open-generator.ts";
+import { type Question, requestOf } from "./question.ts";
 
 export type GenerateOptions = ModelOptions & Question;
 
@@ -11,12 +11,13 @@ export type GenerateOptions = ModelOptions & Question;
  */
 export function generate(options: GenerateOptions): Answer {
   const { prompt, system, messages, fields, raw, ranks, maxNewTokens, temperature, topP, seed, ...model } = options;
+  const question = { prompt, system, messages, fields, raw, ranks, maxNewTokens, temperature, topP, seed };
   const pieces = createEventStream<AnswerPiece>();
   const ask = async () => {
     try {
-      const generator = await openGenerator(model);
+      const generator = await openFor(model, (known) => void requestOf(question, known));
       try {
-        const answer = generator.ask({ prompt, system, messages, fields, raw, ranks, maxNewTokens, temperature, topP, seed });
+        const answer = generator.ask(question);
         for await (const piece of answer) pieces.push(piece);
         return await answer.result;
       } finally {

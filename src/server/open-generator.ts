@@ -74,14 +74,22 @@ export type TextGenerator = Disposed & {
  * Loads a model and its adapter, to be asked at any rank. It needs none of the data that the adapter was trained on. One worker is
  * started, whatever number the config names.
  */
-export async function openGenerator(options: ModelOptions): Promise<TextGenerator> {
+export function openGenerator(options: ModelOptions): Promise<TextGenerator> {
+  return openFor(options, () => undefined);
+}
+
+/** What is known of a model before it is loaded. */
+type Ranks = Pick<TextGenerator, "r" | "tiers">;
+
+/** As openGenerator. `check` may refuse a first question before anything is started. */
+export async function openFor(options: ModelOptions, check: (model: Ranks) => void): Promise<TextGenerator> {
   const { round, signal = new AbortController().signal, launcher } = options;
   if (options.run === undefined) {
     const { run: _, round: __, signal: ___, launcher: ____, ...input } = options;
-    return open(validateRun(input), { round, signal, launcher });
+    return open(validateRun(input), { round, signal, launcher, check });
   }
   const loaded = await recorded(options);
-  return withConfig(loaded, (config) => open(validateRun(buildRun(config)), { round, signal, launcher }));
+  return withConfig(loaded, (config) => open(validateRun(buildRun(config)), { round, signal, launcher, check }));
 }
 
 function recorded({ run, set = [] }: RunModel): Promise<LoadedConfig> {
@@ -93,8 +101,15 @@ function recorded({ run, set = [] }: RunModel): Promise<LoadedConfig> {
   });
 }
 
-async function open(config: RunConfig, { round, signal, launcher }: AnyModel & { readonly signal: AbortSignal }): Promise<TextGenerator> {
+interface Opening extends AnyModel {
+  readonly signal: AbortSignal;
+  check(model: Ranks): void;
+}
+
+async function open(config: RunConfig, { round, signal, launcher, check }: Opening): Promise<TextGenerator> {
   const { task } = config.model;
+  const ranks = { r: config.lora.r, tiers: resolveTiers(config) };
+  check(ranks);
   // Not in a temporary folder, since errors name these logs.
   const logFolder = path.join(cacheFolder(), "logs", "generate");
   await rm(logFolder, { recursive: true, force: true });
@@ -111,13 +126,12 @@ async function open(config: RunConfig, { round, signal, launcher }: AnyModel & {
   try {
     await pool.start();
     const { message, payload } = await load(pool, config, labels);
-    const layout = createLayout({ r: config.lora.r, tiers: resolveTiers(config), scale: config.lora.scale }, message);
+    const layout = createLayout({ ...ranks, scale: config.lora.scale }, message);
     const dense = payload.dense ? decode(payload.dense) : new Float32Array(0);
     const drawn = initialAdapter(layout, dense, deriveSeed(config.seed, "adapter"));
     const adapter = origin ? startFrom(await readSource(origin.path, origin), layout, drawn).adapter : drawn;
     return {
-      r: layout.r,
-      tiers: layout.tiers,
+      ...ranks,
       task,
       isChat: config.data.messages !== undefined || config.data.chat,
       remarks: origin ? baseRemarks(record, message.source) : [],
