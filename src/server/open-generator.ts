@@ -117,6 +117,9 @@ async function open(config: RunConfig, { round, signal, launcher, check }: Openi
   const origin = await originOf(config, undefined, round);
   const record = origin?.round === undefined ? undefined : parseJson(await readFile(path.join(origin.path, "run.json"), "utf8"));
   const labels = runRecord.pick({ labels: true }).safeParse(record).data?.labels ?? [];
+  if (task === "image-classification") {
+    throw new ConfigError([{ path: "model.task", message: "must be a task that reads text: a model of images cannot be asked" }]);
+  }
   if (task === "sequence-classification" && labels.length === 0) {
     throw new ConfigError([{ path: "lora.init_from", message: "must name a run: only its record has the labels of a classifier" }]);
   }
