@@ -98,9 +98,22 @@ export function answerOf(result: Promise<Answers>, pieces: AsyncIterable<AnswerP
   return { result, [Symbol.asyncIterator]: () => pieces[Symbol.asyncIterator]() };
 }
 
+/** Pieces for any number of readers, each of which gets all of them. */
+export function createPieceStream() {
+  const events = createEventStream<{ readonly number: number; readonly piece: AnswerPiece }>();
+  let number = 0;
+  return {
+    push: (piece: AnswerPiece) => events.push({ number: ++number, piece }),
+    end: (error?: unknown) => events.end(error),
+    async *[Symbol.asyncIterator](): AsyncGenerator<AnswerPiece> {
+      for await (const { piece } of events.read()) yield piece;
+    },
+  };
+}
+
 /** Pieces as they arrive. An attempt that begins anew is heard in silence up to where the one before it broke off. */
 function createPieces(ranks: readonly number[]) {
-  const stream = createEventStream<AnswerPiece>();
+  const stream = createPieceStream();
   const heard = new Map<number, { readonly attempt: number; readonly text: string }>();
   const told = new Map<number, number>();
   return {

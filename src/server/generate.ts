@@ -1,5 +1,4 @@
-import { type Answer, answerOf, type AnswerPiece } from "./answer.ts";
-import { createEventStream } from "./event-stream.ts";
+import { type Answer, answerOf, createPieceStream } from "./answer.ts";
 import { type ModelOptions, openFor } from "./open-generator.ts";
 import { type Question, requestOf } from "./question.ts";
 
@@ -12,7 +11,7 @@ export type GenerateOptions = ModelOptions & Question;
 export function generate(options: GenerateOptions): Answer {
   const { prompt, system, messages, fields, raw, ranks, maxNewTokens, temperature, topP, seed, ...model } = options;
   const question = { prompt, system, messages, fields, raw, ranks, maxNewTokens, temperature, topP, seed };
-  const pieces = createEventStream<AnswerPiece>();
+  const pieces = createPieceStream();
   const ask = async () => {
     try {
       const generator = await openFor(model, (known) => void requestOf(question, known));

@@ -43,7 +43,7 @@ export interface RunModel extends AnyModel {
 }
 
 /** The model of a config, with the adapter that `lora.init_from` names; the base model without one. */
-export interface ConfigModel extends AnyModel, Omit<FederateOptions, "overwrite" | "resume"> {
+export interface ConfigModel extends AnyModel, Omit<FederateOptions, "overwrite" | "resume" | "pool"> {
   readonly run?: undefined;
 }
 
