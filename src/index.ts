@@ -4,6 +4,10 @@ export { createPool, type CreatePoolOptions, type SharedPool } from "./server/sh
 export { type LoadAdapterOptions, type LoadedRun, loadRun } from "./server/loaded-run.ts";
 export type { RunState } from "./records/run-state.ts";
 export { type AdapterEvaluation, evaluateAdapter, type EvaluateOptions } from "./server/evaluate-adapter.ts";
+export { generate, type GenerateOptions } from "./server/generate.ts";
+export { type ConfigModel, type ModelOptions, openGenerator, type RunModel, type TextGenerator } from "./server/open-generator.ts";
+export type { Answer, AnswerPiece, Answers, RankAnswer } from "./server/answer.ts";
+export type { ChatMessage, Question } from "./server/question.ts";
 export { type VerifiedRound, type VerifyOptions, verifyRun } from "./server/verify.ts";
 export type { MeasuredTier, Measurement, Prediction, Slots } from "./planning/measure.ts";
 export { type Plan, type PlannedClient, type PlanOptions, plan } from "./planning/plan.ts";

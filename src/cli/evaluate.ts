@@ -12,7 +12,7 @@ import type { TierMetrics } from "../records/metrics.ts";
 import { isThere } from "../base/read-file.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { complain, outputWidth, print, printJson } from "./output.ts";
-import { recordedRun } from "./recorded-run.ts";
+import { recordedRun } from "../records/recorded-run.ts";
 
 interface EvaluateCommandOptions {
   readonly adapter?: string;

@@ -4,10 +4,12 @@ import { onOutputClosed } from "./closed-output.ts";
 /**
  * The first Ctrl-C aborts the signal, so that workers are ended and records are closed; the second ends this process at once, and
  * the workers end with their parent. Both exit with 130. A closed output aborts the signal, too. `kept` is what survives either.
+ * `stopFirst` may stop something less than everything on Ctrl-C, and then returns true.
  */
 export function onInterrupt(
   say: (line: string) => void,
   kept = "committed rounds are kept",
+  stopFirst: () => boolean = () => false,
 ): { readonly signal: AbortSignal; dispose(): void } {
   const controller = new AbortController();
   const stop = (name: NodeJS.Signals) => {
@@ -15,6 +17,7 @@ export function onInterrupt(
       say(`${name} again: stopping now; workers end with this process`);
       process.exit(130);
     }
+    if (name === "SIGINT" && stopFirst()) return;
     say(`${name}: stopping; ${kept}. Send it again to stop now.`);
     controller.abort();
   };

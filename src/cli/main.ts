@@ -8,6 +8,7 @@ import { compareCommand } from "./compare.ts";
 import { doctorCommand } from "./doctor.ts";
 import { evaluateCommand } from "./evaluate.ts";
 import { exportCommand } from "./export.ts";
+import { generateCommand } from "./generate.ts";
 import { newTaskCommand } from "./new-task.ts";
 import { complain } from "./output.ts";
 import { planCommand } from "./plan.ts";
@@ -35,6 +36,7 @@ const commands = [
   reportCommand(),
   exportCommand(),
   evaluateCommand(),
+  generateCommand(),
   compareCommand(),
   newTaskCommand(),
 ];

@@ -3,7 +3,7 @@ import { Command } from "commander";
 import { buildRun } from "../config/build.ts";
 import { withConfig } from "../config/load.ts";
 import { ConfigError } from "../errors.ts";
-import { recordedRun } from "./recorded-run.ts";
+import { recordedRun } from "../records/recorded-run.ts";
 import { perform, withRunOptions } from "./run.ts";
 
 export function resumeCommand(): Command {

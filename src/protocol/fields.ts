@@ -73,6 +73,8 @@ export const tensors = list(tensorDescriptor, 0, 3);
 export const table = list(tableDescriptor, 1, 1);
 export const keeping = list(keptDescriptor, 1, 1);
 
+/** A derived seed, 32 lower-case hex digits; the worker derives its own streams from it by purpose. */
+export const seed = z.string().regex(/^[0-9a-f]{32}$/);
 export const workerId = z.string().min(1).max(200);
 
 export const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, "must be bytes").meta({ type: "bytes" });

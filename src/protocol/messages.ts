@@ -12,6 +12,7 @@ import {
   list,
   metric,
   positive,
+  seed,
   session,
   source,
   table,
@@ -21,15 +22,25 @@ import {
   tierSums,
   workerId,
 } from "./fields.ts";
+import { generationReports, generationRequest } from "./generation-messages.ts";
 import { launcherReports, launcherRequests } from "./launcher-messages.ts";
 import { dataSpec, fitSpec, loraSpec, modelSpec } from "./specs.ts";
 
-/** A derived seed, 32 lower-case hex digits; the worker derives its own streams from it by purpose. */
-const seed = z.string().regex(/^[0-9a-f]{32}$/);
 const indexFile = z.strictObject({ path: z.string(), sha256: z.string() });
 export const controllerMessage = z.discriminatedUnion("type", [
   z.strictObject({ ...task, type: z.literal("prepare"), seed, model: modelSpec, lora: loraSpec, data: dataSpec, cache_dir: z.string() }),
-  z.strictObject({ ...task, type: z.literal("load"), seed, model: modelSpec, lora: loraSpec, index: indexFile, cache_dir: z.string() }),
+  z.strictObject({
+    ...task,
+    type: z.literal("load"),
+    seed,
+    model: modelSpec,
+    lora: loraSpec,
+    /** Null: without data; only `generate` may follow. */
+    index: indexFile.nullable(),
+    /** Of a model without data, in the order of their numbers; otherwise empty. */
+    labels: z.array(z.string()),
+    cache_dir: z.string(),
+  }),
   z.strictObject({
     ...task,
     type: z.literal("fit"),
@@ -76,6 +87,7 @@ export const controllerMessage = z.discriminatedUnion("type", [
     max_new_tokens: count,
     tensors,
   }),
+  generationRequest,
   /** Has a worker keep bytes in a file in memory, which it lends to the workers of its machine. Files are numbered from 0. */
   z.strictObject({
     ...task,
@@ -208,6 +220,7 @@ export const workerMessage = z.discriminatedUnion("type", [
     tiers: list(tierSums),
     seconds: z.number(),
   }),
+  ...generationReports,
   z.strictObject({
     ...task,
     type: z.literal("failure"),

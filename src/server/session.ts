@@ -117,7 +117,7 @@ export function requestsOf(config: RunConfig): {
   const [model, lora, cache_dir] = [toModelSpec(config), toLoraSpec(config, resolveTiers(config)), cacheFolder()];
   return {
     prepare: { type: "prepare", seed: deriveSeed(config.seed, "data"), model, lora, data: toDataSpec(config), cache_dir },
-    load: { type: "load", seed: deriveSeed(config.seed, "model"), model, lora, cache_dir },
+    load: { type: "load", seed: deriveSeed(config.seed, "model"), model, lora, labels: [], cache_dir },
   };
 }
 

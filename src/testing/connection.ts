@@ -9,7 +9,7 @@ import type { EncodedIntegers } from "../tensor/integers.ts";
 import type { LaunchOptions } from "../workers/launch.ts";
 import { join, newRoutingId, securityOf } from "./join.ts";
 
-export type TaskMessage = ControllerMessageOf<"prepare" | "load" | "fit" | "collect" | "evaluate">;
+export type TaskMessage = ControllerMessageOf<"prepare" | "load" | "fit" | "collect" | "evaluate" | "generate">;
 export type Tensors = Readonly<Partial<Record<"rows" | "dense" | "merged", Float32Array>>>;
 /** A tensor to send. */
 export interface Tensor<V = Float32Array | EncodedIntegers | Encoded<"U8">> {

@@ -53,7 +53,7 @@ export function tinyLauncher({ fit = ({ train }) => train() }: TinyLauncherOptio
         };
         try {
           report(0, 0);
-          const { message, payload } = await worker.run(task, tensors, report);
+          const { message, payload } = await worker.run(task, tensors, report, (text) => connection.send(text));
           connection.send(message, payload);
         } catch (error) {
           connection.send(failureOf(task, error));

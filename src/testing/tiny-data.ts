@@ -26,6 +26,9 @@ export interface TinyData {
   readonly sha256: string;
 }
 
+/** Of a model that is loaded without data. */
+export const NO_DATA: TinyData = { heldOut: [], clients: [], sha256: "" };
+
 /** Eight clouds of points, one per label. Clients have 32, 40, 48 or 56 examples, at least half of them with the client's own label. */
 export function makeTinyData(
   seed: string,

@@ -155,3 +155,11 @@ function gradientOf(
   }
   return { rows, dense, loss };
 }
+
+/** Null for a number that is not finite, as the wire requires. */
+export function finite(value: number): number | null {
+  return Number.isFinite(value) ? value : null;
+}
+
+/** The reported seconds of every task: fixed, so that tests do not depend on a clock. */
+export const SECONDS = 0.001;

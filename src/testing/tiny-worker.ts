@@ -8,8 +8,10 @@ import type { LaunchOptions } from "../workers/launch.ts";
 import { SESSION } from "../protocol/limits.ts";
 import { HeldSum } from "./held-sum.ts";
 import { type TaskAnswer, type TaskMessage, type Tensor, type Tensors } from "./connection.ts";
-import { columnsOf, examplesOf, LABELS, makeTinyData, type TinyData } from "./tiny-data.ts";
-import { createTinyModel, judge, type TinyModel, type Trained, trainTiny, WIDTH, withMerged } from "./tiny-model.ts";
+import { columnsOf, LABELS, makeTinyData, NO_DATA, type TinyData } from "./tiny-data.ts";
+import { generate } from "./tiny-answer.ts";
+import { evaluate } from "./tiny-evaluation.ts";
+import { createTinyModel, finite, judge, SECONDS, type TinyModel, type Trained, trainTiny, WIDTH, withMerged } from "./tiny-model.ts";
 
 export type Progress = Omit<WorkerMessageOf<"beat">, "protocol_version" | "type">;
 
@@ -37,9 +39,6 @@ export class CancelledError extends Error {
   }
 }
 
-/** The reported seconds of every task: fixed, so that tests do not depend on a clock. */
-const SECONDS = 0.001;
-
 interface Answer {
   readonly message: TaskAnswer;
   readonly payload?: readonly Tensor[];
@@ -48,7 +47,8 @@ interface Answer {
 /** The tasks of a worker. */
 export interface TinyWorker {
   describe(options: LaunchOptions): Omit<WorkerMessageOf<"hello">, "protocol_version" | "type">;
-  run(task: TaskMessage, tensors: Tensors, report: Report): Promise<Answer>;
+  /** `say` sends the pieces of an answer that is still growing. */
+  run(task: TaskMessage, tensors: Tensors, report: Report, say: (text: WorkerMessageOf<"text">) => void): Promise<Answer>;
   /** What becomes of an update that the worker holds. */
   grant(grant: ControllerMessageOf<"grant">): void;
 }
@@ -68,7 +68,7 @@ export function createTinyWorker(datasets: Map<string, TinyData>, fitAs: (fit: T
       host: "tiny",
       memory: null,
     }),
-    async run(task, tensors, report) {
+    async run(task, tensors, report, say) {
       switch (task.type) {
         case "prepare": {
           const data = prepare(task);
@@ -80,8 +80,8 @@ export function createTinyWorker(datasets: Map<string, TinyData>, fitAs: (fit: T
           };
         }
         case "load": {
-          const data = datasets.get(task.index.sha256);
-          if (!data) throw new RefusedError("the index", "one that this launcher's workers made", task.index.sha256);
+          const data = task.index ? datasets.get(task.index.sha256) : NO_DATA;
+          if (!data) throw new RefusedError("the index", "one that this launcher's workers made", task.index?.sha256 ?? "none");
           const { tiers, modules_to_save: saved } = task.lora;
           const model = createTinyModel(task.seed, { tiers, trainsBias: saved === null || saved.includes("head") });
           loaded = { model, data };
@@ -99,6 +99,8 @@ export function createTinyWorker(datasets: Map<string, TinyData>, fitAs: (fit: T
         case "evaluate":
           await setImmediate();
           return { message: evaluate(task, tensors, requireLoaded()) };
+        case "generate":
+          return { message: await generate(task, tensors, report, requireLoaded(), say) };
       }
     },
     grant: (grant) => held?.grant(grant),
@@ -211,40 +213,4 @@ async function fit(
 /** Null if there are no values or the mean is not finite, as the wire requires. */
 function meanOf(values: readonly number[]): number | null {
   return finite(values.reduce((sum, value) => sum + value, 0) / values.length);
-}
-
-function finite(value: number): number | null {
-  return Number.isFinite(value) ? value : null;
-}
-
-function evaluate(
-  task: ControllerMessageOf<"evaluate">,
-  { rows, dense = new Float32Array(0), merged }: Tensors,
-  { model, data }: Loaded,
-): WorkerMessageOf<"evaluated"> {
-  if (!rows) throw new RefusedError("an evaluation", "rows", "none");
-  const used = merged ? withMerged(model, merged, task.scale) : model;
-  const examples = examplesOf(task, data).slice(task.start, task.start + task.count);
-  const adapter = { r: Math.max(...task.ranks), rows, dense };
-  const tiers = task.ranks.map((r) => {
-    const judged = examples.map((example) => ({ y: example.y, ...judge(used, adapter, { r, scale: task.scale }, example) }));
-    const count = (belongs: (one: (typeof judged)[number], label: number) => boolean) =>
-      LABELS.map((_, label) => judged.filter((example) => belongs(example, label)).length);
-    const labels = {
-      hits: count(({ y, predicted }, label) => y === label && predicted === label),
-      predicted: count(({ predicted }, label) => predicted === label),
-      actual: count(({ y }, label) => y === label),
-    };
-    const loss_sum = judged.reduce((sum, { loss }) => sum + loss, 0);
-    return {
-      r,
-      loss_sum: finite(loss_sum),
-      n_tokens: examples.length,
-      n_examples: examples.length,
-      labels,
-      rouge_l_sum: null,
-      metrics: {},
-    };
-  });
-  return { ...SESSION, task_id: task.task_id, attempt: task.attempt, type: "evaluated", tiers, seconds: SECONDS };
 }

@@ -28,8 +28,15 @@ export interface Receiving {
 }
 
 /** The config section to name when an input error carries no key. */
-const SECTIONS = { prepare: "data", load: "model", fit: "fit", collect: "fit", evaluate: "evaluate" } as const;
-const ANSWERS = { prepare: "prepared", load: "loaded", fit: "fitted", collect: "collected", evaluate: "evaluated" } as const;
+const SECTIONS = { prepare: "data", load: "model", fit: "fit", collect: "fit", evaluate: "evaluate", generate: "prompt" } as const;
+const ANSWERS = {
+  prepare: "prepared",
+  load: "loaded",
+  fit: "fitted",
+  collect: "collected",
+  evaluate: "evaluated",
+  generate: "generated",
+} as const;
 
 /** One attempt of a task on one worker, while its answer arrives: a message, its tensors' chunks, an end. */
 export class Attempt {
@@ -91,6 +98,7 @@ export class Attempt {
     if (this.#isOver) return this.#handBack(message);
     try {
       if (message.type === "chunk" || message.type === "end") this.#takePart(message);
+      else if (message.type === "text") this.#hear(message);
       else this.#answer(message);
     } catch (error) {
       this.fail(error as Error);
@@ -102,6 +110,12 @@ export class Attempt {
     return this.#header?.assembler.isShared ?? false;
   }
 
+  #hear(message: WorkerMessageOf<"text">): void {
+    const { request, hear } = this.#task;
+    if (request.type !== "generate") throw new RefusedError(`the answer to ${this.taskId}`, ANSWERS[request.type], "text");
+    hear?.(message);
+  }
+
   #takePart(message: WorkerMessageOf<"chunk" | "end">): void {
     // It would overwrite the tensors that are being copied, without any check.
     if (this.#isShared()) throw new RefusedError(`the tensors of ${this.taskId}`, "in shared memory", message.type);
@@ -110,7 +124,7 @@ export class Attempt {
     else throw new RefusedError(`a chunk for ${this.taskId}`, "an answer before it", "none");
   }
 
-  #answer(message: Exclude<AnswerMessage, WorkerMessageOf<"chunk" | "end">>): void {
+  #answer(message: Exclude<AnswerMessage, WorkerMessageOf<"chunk" | "end" | "text">>): void {
     const [subject, before] = [`the answer to ${this.taskId}`, this.#header];
     if (before) throw new RefusedError(subject, "one", `${message.type} after ${before.message.type}`);
     if (message.type === "failure") throw reported(message, this.#task, this.#worker);

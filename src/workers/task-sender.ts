@@ -103,7 +103,7 @@ export class TaskSender {
     const envelope: Envelope = { ...SESSION, task_id, attempt };
     try {
       this.#current = task_id;
-      if (request.type === "fit" || request.type === "evaluate") {
+      if (request.type === "fit" || request.type === "evaluate" || request.type === "generate") {
         const tensors = payload ? (lent?.descriptors ?? describeTensors(payload)) : [];
         await this.#send({ ...envelope, ...request, tensors: [...tensors] });
         if (payload && !lent) await this.#sendTensors(payload, envelope);

@@ -6,9 +6,16 @@ import type { Assembler, ExpectedShapes } from "../protocol/tensor-chunks.ts";
 /** A reply's tensors by name, in their wire encoding. */
 export type Payload<D extends WireDtype = Dtype> = Readonly<ReturnType<Assembler<D>["finish"]>>;
 
-export type TaskType = "prepare" | "load" | "fit" | "collect" | "evaluate";
+export type TaskType = "prepare" | "load" | "fit" | "collect" | "evaluate" | "generate";
 type Envelope = "protocol_version" | "task_id" | "attempt" | "tensors";
-type ReplyType = { prepare: "prepared"; load: "loaded"; fit: "fitted"; collect: "collected"; evaluate: "evaluated" };
+type ReplyType = {
+  prepare: "prepared";
+  load: "loaded";
+  fit: "fitted";
+  collect: "collected";
+  evaluate: "evaluated";
+  generate: "generated";
+};
 
 /** A request to a worker: the message without its envelope, which the pool fills in. */
 export type TaskRequest<T extends TaskType = TaskType> = { [K in T]: Omit<ControllerMessageOf<K>, Envelope> }[T];
@@ -65,6 +72,8 @@ export interface Task<T extends TaskType = TaskType> {
    * processed.
    */
   accept?(reply: Reply<T>): void | Promise<boolean>;
+  /** Hears the texts that come before the reply of a `generate`; another attempt begins them anew. An error fails the attempt. */
+  hear?(text: WorkerMessageOf<"text">): void;
   /** Number of its first attempt, 1 by default: later than those of an earlier run of the same task. */
   readonly firstAttempt?: number;
   /** Larger is served first. */

@@ -52,6 +52,7 @@ function draftTask(rng: Rng, number: number): Drafted {
   }
   if (kind < 0.25) return { ...identity, request: requestOf("load"), answer: goldenMessage("loaded"), tensors: ["dense"], expect: "any" };
   const payload = isOdds(rng, 0.02) ? largeAdapter : adapter;
+  if (kind < 0.3) return { ...identity, request: requestOf("generate"), payload, answer: goldenMessage("generated"), tensors: [] };
   if (kind < 0.4) return { ...identity, request: requestOf("evaluate"), payload, answer: goldenMessage("evaluated"), tensors: [] };
   const dtype = choose<Dtype>(rng, ["F32", "F32", "BF16", "F16", "I8X256"]);
   return {

@@ -79,7 +79,7 @@ export function nameOf(error: unknown): string {
   return `message ${TYPES.has(type) ? type : "of no known type"}: ${problem}`;
 }
 
-const TYPES = new Set("hello beat prepared loaded fitted evaluated failure chunk end credit".split(" "));
+const TYPES = new Set("hello beat prepared loaded fitted evaluated text generated failure chunk end credit".split(" "));
 
 function plain(text: string): string {
   return text

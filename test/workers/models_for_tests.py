@@ -123,7 +123,7 @@ def come_up(model: ModelSpec, lora: LoraSpec, data: DataSpec, cache: Path) -> Up
     reply, table = runner.run(Prepare("p", 1, SEED, model, lora, data, str(cache)), {}, quiet)
     assert isinstance(reply, Prepared)
     prepared = told(reply, table)
-    loaded, carried = runner.run(Load("l", 1, SEED, model, lora, prepared.index, str(cache)), {}, quiet)
+    loaded, carried = runner.run(Load("l", 1, SEED, model, lora, prepared.index, [], str(cache)), {}, quiet)
     assert isinstance(loaded, Loaded)
     dense = torch.frombuffer(bytearray(carried["dense"].data), dtype=torch.float32) if carried else torch.zeros(0)
     return Up(runner, prepared, loaded, dense)

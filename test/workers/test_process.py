@@ -17,6 +17,7 @@ from controller import WORKERS, Controller, real_worker, worker_command, worker_
 from prelort_worker.wire.frames import Payload, Tensor, chunk_payload, describe_payload, pack, unpack
 from prelort_worker.wire.messages import (
     PROTOCOL_VERSION,
+    Asked,
     Basis,
     Beat,
     Cancel,
@@ -31,6 +32,8 @@ from prelort_worker.wire.messages import (
     Fit,
     FitSpec,
     Fitted,
+    Generate,
+    Generated,
     Grant,
     Hello,
     Load,
@@ -40,6 +43,8 @@ from prelort_worker.wire.messages import (
     Prepare,
     Prepared,
     Stop,
+    Text,
+    Turn,
     Unavailable,
 )
 from specs import FIT, LORA, SEED, data_spec, model_spec
@@ -65,7 +70,7 @@ def come_up(worker: Controller, tiny: Path, cache: Path, task: str) -> Payload:
     assert {"python", "torch", "peft"} <= hello.versions.keys()
     model = model_spec(tiny, task)
     prepared, _ = worker.run(Prepare("prepare", 1, SEED, model, LORA, data_spec(tiny, task), str(cache)), Prepared)
-    loaded, payload = worker.run(Load("load", 1, SEED, model, LORA, prepared.index, str(cache)), Loaded)
+    loaded, payload = worker.run(Load("load", 1, SEED, model, LORA, prepared.index, [], str(cache)), Loaded)
     width = sum(module.in_ + module.out for module in loaded.modules)
     return {"rows": tensor(np.random.default_rng(0).normal(0, 0.1, (8, width))), **payload}
 
@@ -153,6 +158,28 @@ def test_a_sum_is_sent_between_the_steps_of_the_next_fit(loaded_worker: tuple[Co
     assert (failure.task_id, failure.error.kind) == ("endless", "cancelled")
 
 
+def test_the_texts_of_an_answer_come_before_it_and_the_next_task_is_served(
+    loaded_worker: tuple[Controller, Payload], tiny: Path
+):
+    worker, adapter = loaded_worker
+    data = data_spec(tiny, "causal-lm")
+    asked = [Asked(r, [Turn("user", "fur")]) for r in (1, 8)]
+    task = Generate("ask", 1, asked, 2.0, SEED, data, {}, True, 12, 0.0, 1.0, describe_payload(adapter))
+    worker.send(*parts_of(task, adapter))
+    pieces: dict[int, str] = {1: "", 8: ""}
+    while isinstance(text := worker.receive(), Text):
+        assert (text.task_id, text.attempt) == ("ask", 1)
+        pieces[text.r] += text.text
+    assert isinstance(text, Generated) and text.form == "raw"
+    assert {answer.r: answer.text for answer in text.answers} == pieces
+    assert any(pieces.values())
+    long = replace(task, task_id="long", asked=[Asked(1, [Turn("user", "fur " * 80)])], max_new_tokens=1)
+    worker.send(*parts_of(replace(long, tensors=describe_payload(prefix(adapter, 1))), prefix(adapter, 1)))
+    failure = worker.expect(Failure)
+    assert (failure.task_id, failure.error.kind) == ("long", "input")
+    worker.run(fit_task("after", adapter, 8), Fitted, adapter)
+
+
 def test_the_next_task_arrives_during_the_one_before_it_and_answers_keep_their_order(
     loaded_worker: tuple[Controller, Payload],
 ):
@@ -204,12 +231,12 @@ def test_a_missing_device_is_reported_instead_of_hello(socket_folder: Path):
         assert worker.process.wait() == 0
 
 
-def parts_of(task: Fit, payload: Payload) -> list[Fit | Chunk | End]:
+def parts_of(task: Fit | Generate, payload: Payload) -> list[Fit | Generate | Chunk | End]:
     return [task, *chunk_payload(task.task_id, task.attempt, payload), End(task.task_id, task.attempt)]
 
 
 def with_changes(**changes: object) -> bytes:
-    return msgpack.packb({"type": "stop", "protocol_version": 10, **changes}) or b""
+    return msgpack.packb({"type": "stop", "protocol_version": 11, **changes}) or b""
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ def test_every_worker_reports_what_it_loaded(tiny: Path, tmp_path: Path, monkeyp
     runner = TaskRunner(CPU)
     prepared, _ = runner.run(Prepare("p", 1, SEED, model, LORA, data, str(tmp_path)), {}, quiet)
     assert isinstance(prepared, Prepared)
-    load = Load("l", 1, SEED, model, LORA, prepared.index, str(tmp_path))
+    load = Load("l", 1, SEED, model, LORA, prepared.index, [], str(tmp_path))
     source = runner.run(load, {}, quiet)[0].source  # pyright: ignore[reportAttributeAccessIssue]
     assert {file.part for file in source.files} == {"weights", "tokenizer", "config"}
     weights = tiny / "tiny-llama/model.safetensors"

@@ -181,7 +181,7 @@ def _answer(connection: "Connection", runner: "TaskRunner", job: "Job") -> None:
 
     try:
         connection.report(task.task_id, key)  # it may have been cancelled while queued
-        reply, payload = runner.run(task, job.payload, progress)
+        reply, payload = runner.run(task, job.payload, progress, connection.send)
         connection.send(reply, payload)
     except Cancelled:
         connection.send(cancelled_failure(task))

@@ -1,4 +1,4 @@
-"""Runs tasks: prepares data, loads the model, trains as a client, evaluates."""
+"""Runs tasks: prepares data, loads the model, trains as a client, evaluates, answers."""
 
 import math
 import time
@@ -13,15 +13,17 @@ from .device import forget_peak_memory, peak_memory
 from .errors import InputError
 from .files.source_files import describe_source
 from .prepare.prepare import prepare
+from .prepare.without_data import without_data
 from .prepared_dataset import PreparedDataset, open_dataset
 from .seeds import derive
 from .training.add_adapters import left_out
+from .training.answer import Say, Telling, answer
 from .training.buffers import unchanged_buffers
 from .training.build import build_nested, n_frozen
 from .training.check_forward import check_forward
 from .training.evaluate import evaluate_tier, finite, shard_of
 from .training.generate import score_answers
-from .training.nested_lora import NestedLora, read, set_base, write
+from .training.nested_lora import NestedLora, check_largest, check_scale, read, set_base, write
 from .training.partial_sum import HeldUpdates
 from .training.train import train
 from .wire.encoding import decode, encode
@@ -33,6 +35,7 @@ from .wire.messages import (
     Evaluated,
     Fit,
     Fitted,
+    Generate,
     Grant,
     Load,
     Loaded,
@@ -63,8 +66,10 @@ class TaskRunner:
         self._device = device
         self._resident: Resident | None = None
 
-    def run(self, task: TaskMessage, payload: Payload, report: Report) -> tuple[TaskReply, Payload]:
-        """The reply and its payload; the sender fills in the reply's `tensors`."""
+    def run(
+        self, task: TaskMessage, payload: Payload, report: Report, say: Say | None = None
+    ) -> tuple[TaskReply, Payload]:
+        """The reply and its payload; the sender fills in the reply's `tensors`. `say` sends pieces of answers."""
         if isinstance(task, Prepare):
             return prepare(task, self._device, lambda step, steps: report("preparing the data", step, steps))
         if isinstance(task, Load):
@@ -75,6 +80,9 @@ class TaskRunner:
             return fit(self._resident, task, payload, report)
         if isinstance(task, Collect):
             return self._resident.held.collect(task)
+        if isinstance(task, Generate):
+            rows, dense = _receive(self._resident, payload)
+            return answer(self._resident.nested, task, rows, dense, Telling(task, report, say)), {}
         return evaluate(self._resident, task, payload, report), {}
 
     def grant(self, grant: Grant) -> None:
@@ -86,9 +94,9 @@ class TaskRunner:
         report("loading the model", 0, 0)
         self._resident = None  # two base models may not fit in memory
         cache_dir = Path(task.cache_dir)
-        dataset = open_dataset(Path(task.index.path), task.index.sha256, cache_dir)
+        dataset = self._dataset(task, cache_dir)
         if dataset.info.task != task.model.task:
-            raise ValueError(f"index {task.index.path}: expected data for {task.model.task}, got {dataset.info.task}")
+            raise ValueError(f"index: expected data for {task.model.task}, got {dataset.info.task}")
         before = describe_source(task.model, cache_dir, partial(_report_hashing, report))
         nested = build_nested(task.model, task.lora, dataset.info, self._device, task.seed)
         source = describe_source(task.model, cache_dir, partial(_report_hashing, report))
@@ -111,6 +119,11 @@ class TaskRunner:
             source=source,
             tensors=[],
         ), payload
+
+    def _dataset(self, task: Load, cache_dir: Path) -> PreparedDataset:
+        if task.index is not None:
+            return open_dataset(Path(task.index.path), task.index.sha256, cache_dir)
+        return without_data(task.model, task.labels, self._device)
 
 
 def _report_hashing(report: Report, done: int, of: int) -> None:
@@ -163,8 +176,7 @@ def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Repor
     _check_adapter(nested, task.scale, task.ranks)
     shard = shard_of(resident.dataset, task)
     rows, dense = _receive(resident, payload)
-    if len(rows) != max(task.ranks):
-        raise ValueError(f"rows: expected the largest of the requested ranks, {max(task.ranks)}, got {len(rows)}")
+    check_largest(rows, task.ranks)
     tiers = []
     with unchanged_buffers(nested.model):
         for index, r in enumerate(task.ranks):
@@ -184,8 +196,7 @@ def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Repor
 
 
 def _check_adapter(nested: NestedLora, scale: float, ranks: list[int]) -> None:
-    if not math.isclose(scale, nested.scale, rel_tol=1e-12):
-        raise ValueError(f"scale: expected {nested.scale}, which the model was loaded with, got {scale}")
+    check_scale(nested, scale)
     if unknown := [r for r in ranks if r not in nested.tiers]:
         raise ValueError(f"rank {unknown[0]}: expected one of the tiers {', '.join(map(str, nested.tiers))}")
 

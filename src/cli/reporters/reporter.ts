@@ -7,8 +7,8 @@ export interface Reporter {
   close(): void;
 }
 
-/** `columns` and `rows` are set on a terminal. */
-export type OutputStream = NodeJS.WritableStream & { readonly columns?: number; readonly rows?: number };
+/** `isTTY`, `columns` and `rows` are set on a terminal. */
+export type OutputStream = NodeJS.WritableStream & { readonly isTTY?: boolean; readonly columns?: number; readonly rows?: number };
 
 export interface ReporterOptions {
   readonly stream: OutputStream;

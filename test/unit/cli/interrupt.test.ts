@@ -29,3 +29,27 @@ test("after dispose, no listener is left", () => {
   onInterrupt(() => undefined).dispose();
   expect(count()).toEqual(before);
 });
+
+test("Ctrl-C first stops what it can stop alone, and SIGTERM everything", () => {
+  const lines: string[] = [];
+  let answers = 1;
+  const interrupt = onInterrupt(
+    (line) => lines.push(line),
+    "nothing is written",
+    () => answers-- > 0,
+  );
+  process.emit("SIGINT", "SIGINT");
+  expect([interrupt.signal.aborted, lines]).toEqual([false, []]);
+  process.emit("SIGINT", "SIGINT");
+  expect(interrupt.signal.aborted).toBe(true);
+  interrupt.dispose();
+
+  const other = onInterrupt(
+    () => undefined,
+    "",
+    () => true,
+  );
+  process.emit("SIGTERM", "SIGTERM");
+  expect(other.signal.aborted).toBe(true);
+  other.dispose();
+});

@@ -43,6 +43,8 @@ describe("golden bytes of the wire:", () => {
       "failure",
       "fit",
       "fitted",
+      "generate",
+      "generated",
       "grant",
       "hello",
       "join",
@@ -57,6 +59,7 @@ describe("golden bytes of the wire:", () => {
       "prepared",
       "proof",
       "stop",
+      "text",
       "unavailable",
       "waiting",
     ]);

@@ -29,7 +29,7 @@ const spec = {
 const lora = { r: 1, tiers: [1], scale: 2, target_modules: "all-linear", modules_to_save: null, lora_dropout: 0 };
 const loadTask: Task<"load"> = {
   ...named({ kind: "load" }),
-  request: { type: "load", seed: "0".repeat(32), model: spec, lora, index: { path: "i", sha256: "s" }, cache_dir: "/cache" },
+  request: { type: "load", seed: "0".repeat(32), model: spec, lora, index: { path: "i", sha256: "s" }, labels: [], cache_dir: "/cache" },
 };
 
 interface Setup extends Partial<PoolOptions> {

@@ -31,6 +31,16 @@ def fill(template: str, row: Row, option: str) -> str:
     return "".join(parts)
 
 
+def columns_of(template: str, option: str) -> tuple[list[str], list[str]]:
+    """The columns that a template needs, and those inside `[[ ]]` that it may go without; in their order, each once."""
+    pieces = list(enumerate(_OPTIONAL.split(template)))
+    needed, optional = (
+        [column for index, piece in pieces if index % 2 == odd for _, column in _parse(piece, option) if column]
+        for odd in (0, 1)
+    )
+    return list(dict.fromkeys(needed)), [name for name in dict.fromkeys(optional) if name not in needed]
+
+
 def check_template(template: str, option: str) -> None:
     """Raises InputError if no row could fill the template."""
     require_legal(template, option)

@@ -15,9 +15,11 @@ from ..models import load_pretrained
 from ..prepared_dataset import Example
 from ..rows.row import Row, file_order
 from ..rows.templates import fill
-from ..wire.messages import DataSpec
+from ..wire.messages import DataSpec, PromptForm
 from .chat import ChatEncoder
+from .chat_question import ask_in_chat
 from .conversation import conversation_of
+from .question import Prompt, Question, alone, fill_from
 from .task import Batch, Progress
 from .text import BATCH, IGNORED, GenerativeTask, pad, set_tokens
 
@@ -86,6 +88,23 @@ class CausalLm(GenerativeTask):
             )
             for row in rows
         ]
+
+    def ask(self, question: Question, data: DataSpec) -> Prompt:
+        """
+        For conversations, with the model's chat template; otherwise the filled template of the prompt. A task that
+        trains on whole texts continues the one it is given.
+        """
+        if (data.messages is not None or data.chat) and not question.is_raw:
+            return ask_in_chat(self.tokenizer, question, data)
+        text = alone(question)
+        if question.is_raw or data.text is not None:
+            if question.fields:
+                raise InputError("has no use here: the model continues a text, and no template is filled", "fields")
+            form: PromptForm = "raw" if question.is_raw else "text"
+        else:
+            text, form = fill_from(data.prompt or "", text, question.fields, "data.prompt"), "template"
+        head = self._head(cast(list[int], self.tokenizer(text, add_special_tokens=True)["input_ids"]))
+        return Prompt(torch.tensor(head), form)
 
     def build_model(self, on_meta: bool = False) -> nn.Module:
         base = load_pretrained(AutoModelForCausalLM, self.model, self.device, on_meta, self.modules_to_save)
@@ -161,17 +180,20 @@ class CausalLm(GenerativeTask):
         heads = self.tokenizer(prompts, add_special_tokens=True)["input_ids"]
         tails = self.tokenizer(joined, add_special_tokens=False)["input_ids"]
         eos = cast(int, self.tokenizer.eos_token_id)
-        bos = self.tokenizer.bos_token_id
-        first = eos if bos is None else cast(int, bos)
-        for head, tail in zip(heads, tails, strict=True):
-            # Some tokenizers append an end token. At least one token must precede the answer.
-            head = (head[:-1] if head[-1:] == [eos] else head) or [first]
+        for tokens, tail in zip(heads, tails, strict=True):
+            head = self._head(tokens)
             tail = [*tail, eos]
             room = max(data.max_length - len(tail), data.max_length // 2, 1)
             kept = head[-room:]
             tokens = [*kept, *tail][: data.max_length]
             learned = [index >= len(kept) for index in range(len(tokens))]
             yield tokens, learned, len(head) + len(tail) > data.max_length
+
+    def _head(self, tokens: list[int]) -> list[int]:
+        """A prompt without the end token that some tokenizers append; at least one token precedes the answer."""
+        eos = cast(int, self.tokenizer.eos_token_id)
+        bos = self.tokenizer.bos_token_id
+        return (tokens[:-1] if tokens[-1:] == [eos] else tokens) or [eos if bos is None else cast(int, bos)]
 
 
 def _finished(row: Row, tokens: list[int], learned: list[bool], is_cut: bool, data: DataSpec) -> Example:

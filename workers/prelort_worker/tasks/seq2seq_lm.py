@@ -13,6 +13,7 @@ from ..prepared_dataset import Example
 from ..rows.row import Row
 from ..rows.templates import fill
 from ..wire.messages import DataSpec
+from .question import Prompt, Question, alone, fill_from
 from .task import Progress
 from .text import BATCH, IGNORED, GenerativeTask, pad, set_tokens
 
@@ -46,6 +47,14 @@ class Seq2SeqLm(GenerativeTask):
                     }
                 )
         return examples
+
+    def ask(self, question: Question, data: DataSpec) -> Prompt:
+        text = alone(question)
+        if not question.is_raw:
+            text = fill_from(data.prompt or "", text, question.fields, "data.prompt")
+        eos = cast(int, self.tokenizer.eos_token_id)
+        tokens = _ended(self._tokens([text])[0], eos, data.max_length)
+        return Prompt(torch.tensor(tokens), "raw" if question.is_raw else "template")
 
     def build_model(self, on_meta: bool = False) -> nn.Module:
         base = load_pretrained(AutoModelForSeq2SeqLM, self.model, self.device, on_meta, self.modules_to_save)

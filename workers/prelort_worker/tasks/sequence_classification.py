@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
-from ..errors import RowFaults
+from ..errors import InputError, RowFaults
 from ..models import MeanPooledClassifier, load_pretrained
 from ..prepared_dataset import Example
 from ..rows.row import Row
 from ..rows.templates import fill
 from ..wire.messages import DataSpec
+from .question import Prompt, Question, alone, fill_from
 from .task import Batch, Progress
 from .text import BATCH, TextTask, set_tokens
 
@@ -58,6 +59,16 @@ class SequenceClassification(TextTask):
                 AutoModelForSequenceClassification, self.model, self.device, on_meta, self.modules_to_save, **config
             )
         return set_tokens(base, self.pad_token_id)
+
+    def ask(self, question: Question, data: DataSpec) -> Prompt:
+        """The text to classify, cut to max_length as in training."""
+        text = alone(question)
+        if not question.is_raw:
+            text = fill_from(data.text or "", text, question.fields, "data.text")
+        tokens = self.tokenizer(text, truncation=True, max_length=data.max_length)["input_ids"]
+        if not tokens:
+            raise InputError("has no token", "prompt")
+        return Prompt(torch.tensor(tokens), "raw" if question.is_raw else "template")
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         return {**super().collate(examples), "labels": torch.stack([example["labels"] for example in examples])}

@@ -19,6 +19,7 @@ from ..rows.read import read_rows
 from ..rows.row import Row
 from ..rows.templates import category
 from ..wire.messages import DataSpec, ModelSpec
+from .question import Prompt, Question
 
 Batch = Mapping[str, Tensor]
 # Rows done, and rows in total.
@@ -88,6 +89,10 @@ class Task:
     def build_model(self) -> nn.Module:
         """The frozen base model, the same in every worker, since PyTorch's seed is set."""
         raise NotImplementedError(f"{type(self).__name__} has no build_model()")
+
+    def ask(self, question: Question, data: DataSpec) -> Prompt:
+        """A user's question as the model's prompt, in the form in which the task's examples have theirs."""
+        raise InputError(f"{self.model.task} cannot be asked: it answers no text", "model.task")
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Stacked; one-dimensional tensors of different lengths are padded on the right with zeros."""

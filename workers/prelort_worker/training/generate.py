@@ -1,6 +1,6 @@
 """Generates answers from the prompt alone, never from tokens of the reference, and scores them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ def score_answers(
     answers = generate(nested, r, dataset, shard, batch_size, max_new_tokens, on_batch)
     total, own = 0.0, dict[str, float]()
     for index, answer in zip(shard, answers, strict=True):
-        reference = _text(task.tokenizer, task.reference(dataset.example(index)))
+        reference = answer_text(task.tokenizer, task.reference(dataset.example(index)).tolist())
         total += float(scorer.score(reference, answer)["rougeL"].fmeasure)
         for name, value in task.score(answer, reference).items():
             own[name] = own.get(name, 0.0) + float(value)
@@ -66,18 +66,8 @@ def generate(
     activate(nested, r)
     nested.model.eval()
     base: Any = nested.model.get_base_model()
-    # A decoder-only model continues its prompt; with an encoder, the decoder starts from scratch.
-    is_apart = bool(base.config.is_encoder_decoder)
-    limit = None if is_apart else getattr(base.config.get_text_config(), "max_position_embeddings", None)
-    # Replaces the checkpoint's own settings, such as a repetition penalty, which would apply otherwise.
-    base.generation_config = GenerationConfig(
-        do_sample=False,
-        num_beams=1,
-        use_cache=True,
-        eos_token_id=task.tokenizer.eos_token_id,
-        pad_token_id=dataset.info.pad_token_id,
-        decoder_start_token_id=getattr(base.config, "decoder_start_token_id", None),
-    )
+    is_apart, limit = continuation_of(base)
+    set_generation(base, task, do_sample=False)
     answers: dict[int, str] = {}
     for start in range(0, len(ordered), batch_size):
         on_batch(start, len(ordered))
@@ -90,8 +80,35 @@ def generate(
                 attention_mask=attention_mask.to(base.device),
                 max_new_tokens=max_new_tokens if limit is None else min(max_new_tokens, limit - length),
             )
-        answers |= {index: _text(task.tokenizer, row[length:]) for index, row in zip(batch, tokens, strict=True)}
+        texts = [answer_text(task.tokenizer, row[length:].tolist()) for row in tokens]
+        answers |= dict(zip(batch, texts, strict=True))
     return [answers[index] for index in shard]
+
+
+def continuation_of(base: Any) -> tuple[bool, int | None]:
+    """
+    A decoder-only model continues its prompt; with an encoder, the decoder starts from scratch: apart. And the most
+    positions of prompt and answer together, if they are limited.
+    """
+    is_apart = bool(base.config.is_encoder_decoder)
+    return is_apart, None if is_apart else getattr(base.config.get_text_config(), "max_position_embeddings", None)
+
+
+def set_generation(base: Any, task: GenerativeTask, stops: Sequence[int] = (), **sampling: Any) -> list[int]:
+    """
+    Replaces the checkpoint's own settings, such as a repetition penalty, which would apply otherwise. Answers end with
+    the tokenizer's end-of-text or one of `stops`; returns these.
+    """
+    ends = list(dict.fromkeys([int(task.tokenizer.eos_token_id), *stops]))  # pyright: ignore[reportArgumentType] - checked when loaded
+    base.generation_config = GenerationConfig(
+        num_beams=1,
+        use_cache=True,
+        eos_token_id=ends,
+        pad_token_id=task.pad_token_id,
+        decoder_start_token_id=getattr(base.config, "decoder_start_token_id", None),
+        **sampling,
+    )
+    return ends
 
 
 def _generative(nested: NestedLora) -> GenerativeTask:
@@ -110,6 +127,10 @@ def _pad_left(prompts: list[torch.Tensor], pad_token_id: int) -> tuple[torch.Ten
     return input_ids, attention_mask
 
 
-def _text(tokenizer: PreTrainedTokenizerBase, tokens: torch.Tensor) -> str:
+def answer_text(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:
     """Stripped, since an answer begins with the space that joins it to its prompt."""
-    return str(tokenizer.decode(tokens.tolist(), skip_special_tokens=True)).strip()
+    return decode(tokenizer, tokens).strip()
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:
+    return str(tokenizer.decode(list(tokens), skip_special_tokens=True))

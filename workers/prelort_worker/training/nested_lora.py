@@ -5,6 +5,7 @@ adapter `r{r}`. On the wire an adapter is rank-major: row j of `rows` [r, width]
 adapted module m in order, and `dense` holds the concatenated parameters of modules_to_save.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -190,6 +191,16 @@ def truncated(nested: NestedLora, r: int, ranks: int | Sequence[int]) -> Iterato
             hook = _mask_hook(module.shape.name, mask)
             hooks.enter_context(module.layer.lora_A[adapter_name(r)].register_forward_hook(hook))
         yield
+
+
+def check_scale(nested: NestedLora, scale: float) -> None:
+    if not math.isclose(scale, nested.scale, rel_tol=1e-12):
+        raise ValueError(f"scale: expected {nested.scale}, which the model was loaded with, got {scale}")
+
+
+def check_largest(rows: Tensor, ranks: Sequence[int]) -> None:
+    if len(rows) != max(ranks):
+        raise ValueError(f"rows: expected the largest of the requested ranks, {max(ranks)}, got {len(rows)}")
 
 
 def _mask_hook(name: str, mask: Tensor):

@@ -14,7 +14,7 @@ import zmq
 from .frames import Payload, pack, unpack
 from .link import Access, Link
 from .mailbox import Inbox, Job, Outbox, TaskKey, key_of
-from .messages import Beat, Credit, Grant, Hello, Report, Stop, Unavailable
+from .messages import Beat, Credit, Grant, Hello, Report, Stop, Text, Unavailable
 
 BEAT_SECONDS = 1.0
 
@@ -126,7 +126,8 @@ class Connection:
                 sent = self._sent.get()
                 if sent is None:
                     return
-                may_lend = not isinstance(sent[0], Hello | Unavailable) and self._inbox.close(key_of(sent[0]))
+                # A piece of an answer leaves its task open.
+                may_lend = not isinstance(sent[0], Hello | Unavailable | Text) and self._inbox.close(key_of(sent[0]))
                 self._outbox.put(*sent, may_lend)
             if link and link.monitor in ready:
                 link.check()

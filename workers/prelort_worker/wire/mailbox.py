@@ -29,6 +29,7 @@ from .messages import (
     Failure,
     Fit,
     Fitted,
+    Generate,
     Grant,
     Keep,
     Kept,
@@ -90,7 +91,7 @@ class Inbox:
             self._put_aside(message)
         elif isinstance(message, Keep):
             self._assembling[key_of(message)] = (message, Assembly(message.tensors))
-        elif isinstance(message, Prepare | Load | Fit | Collect | Evaluate):
+        elif isinstance(message, Prepare | Load | Fit | Collect | Evaluate | Generate):
             yield from self._begin(message)
         elif isinstance(message, Chunk | End | Cancel):
             yield from self._continue(message)
@@ -110,7 +111,7 @@ class Inbox:
             self._open[key] = self._shares
             self._put_aside(Job(task, {}))
             return
-        descriptors = task.tensors if isinstance(task, Fit | Evaluate) else []
+        descriptors = task.tensors if isinstance(task, Fit | Evaluate | Generate) else []
         shared = [tensor.shared for tensor in descriptors if tensor.shared]
         self._open[key] = any(place.pid is None for place in shared)
         if descriptors:

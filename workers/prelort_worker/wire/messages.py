@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from .validation import Count, Positive, RecordError, describe, from_map, to_map
 
-PROTOCOL_VERSION = 10
+PROTOCOL_VERSION = 11
 
 # `merged` [n, width]: components merged into the base model for this task.
 TensorName: TypeAlias = Literal["rows", "dense", "merged"]
@@ -26,6 +26,9 @@ Examples: TypeAlias = Literal["global", "client", "train"]
 # Why a task failed: the user has to fix something; it was cancelled; the prepared data is not on this machine; the
 # memory of another worker could not be read; anything else.
 ErrorKind: TypeAlias = Literal["input", "cancelled", "unprepared", "unshared", "failed"]
+# How a prompt became tokens: by the model's chat template, by the config's template, as the beginning of a text that
+# the model continues, or as it is.
+PromptForm: TypeAlias = Literal["chat", "template", "text", "raw"]
 SourcePart: TypeAlias = Literal["weights", "tokenizer", "config", "code"]
 
 
@@ -199,7 +202,10 @@ class Load:
     seed: str
     model: ModelSpec
     lora: LoraSpec
-    index: IndexFile
+    # None: without data; only `generate` may follow.
+    index: IndexFile | None
+    # Of a model without data, in the order of their numbers; otherwise empty.
+    labels: list[str]
     cache_dir: str
 
 
@@ -270,6 +276,45 @@ class Evaluate:
     count: Positive
     batch_size: Positive
     max_new_tokens: Count
+    tensors: list[TensorDescriptor]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one rank is asked: a conversation that ends with the user, or nothing if `fields` fill the template."""
+
+    r: Positive
+    messages: list[Turn]
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Asks the model at some ranks, one after the other; texts are sent while they grow."""
+
+    task_id: str
+    attempt: Positive
+    # The adapter's `rows` have the largest of their ranks.
+    asked: list[Asked]
+    scale: float
+    # Every rank samples from it alone.
+    seed: str
+    data: DataSpec
+    # Values of the template's columns, by name.
+    fields: dict[str, str]
+    # Tokenise the prompt as it is.
+    raw: bool
+    max_new_tokens: Positive
+    # 0: the likeliest token at each step.
+    temperature: float
+    top_p: float
     tensors: list[TensorDescriptor]
 
 
@@ -589,6 +634,44 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
+class Text:
+    """The next piece of an answer that is still growing."""
+
+    task_id: str
+    attempt: Positive
+    r: Positive
+    text: str
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Answered:
+    r: Positive
+    # The whole answer; a classifier's is its likeliest label.
+    text: str
+    # Generated, with the end-of-text.
+    tokens: Count
+    # Why it ended: by the model's own end-of-text, or by max_new_tokens or the model's last position.
+    finish: Literal["stop", "length"]
+    seconds: float
+    # A classifier's likeliest labels, the likeliest first.
+    labels: list[Likelihood] | None
+
+
+@dataclass(frozen=True)
+class Generated:
+    task_id: str
+    attempt: Positive
+    form: PromptForm
+    answers: list[Answered]
+
+
+@dataclass(frozen=True)
 class Problem:
     """A problem that the user has to fix; `option` is the config key, where it is known."""
 
@@ -619,6 +702,7 @@ ControllerMessage: TypeAlias = (
     | Grant
     | Collect
     | Evaluate
+    | Generate
     | Keep
     | Challenge
     | Launch
@@ -640,6 +724,8 @@ WorkerMessage: TypeAlias = (
     | Fitted
     | Collected
     | Evaluated
+    | Text
+    | Generated
     | Kept
     | Placed
     | Exited
@@ -649,10 +735,10 @@ WorkerMessage: TypeAlias = (
     | End
     | Credit
 )
-TaskMessage: TypeAlias = Prepare | Load | Fit | Collect | Evaluate
-TaskReply: TypeAlias = Prepared | Loaded | Fitted | Collected | Evaluated | Failure
+TaskMessage: TypeAlias = Prepare | Load | Fit | Collect | Evaluate | Generate
+TaskReply: TypeAlias = Prepared | Loaded | Fitted | Collected | Evaluated | Generated | Failure
 # What the main thread of a worker sends; heartbeats and chunks come from the thread of its connection.
-Report: TypeAlias = Hello | Unavailable | TaskReply
+Report: TypeAlias = Hello | Unavailable | Text | TaskReply
 
 _TYPES: dict[str, type] = {
     cls.__name__.lower(): cls for cls in (*get_args(ControllerMessage), *get_args(WorkerMessage))

@@ -1,8 +1,8 @@
 import path from "node:path";
 import { type LoadedConfig, openRecorded, type RecordOptions } from "../config/load.ts";
 import { ConfigError } from "../errors.ts";
-import { unnamedCode } from "../records/named-code.ts";
-import { readRecord } from "../records/run-record.ts";
+import { unnamedCode } from "./named-code.ts";
+import { readRecord } from "./run-record.ts";
 
 /**
  * The recorded config of a run, from its directory. Throws a ConfigError if there is none, or if it alone names code to run: the
