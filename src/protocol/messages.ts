@@ -26,12 +26,19 @@ import { dataSpec, fitSpec, loraSpec, modelSpec } from "./specs.ts";
 
 /** A derived seed, 32 lower-case hex digits; the worker derives its own streams from it by purpose. */
 const seed = z.string().regex(/^[0-9a-f]{32}$/);
+/** What belongs to no trace has null; see README.md. */
+const traceparent = z
+  .string()
+  .regex(/^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/)
+  .nullable();
+/** A task whose answer is awaited. */
+const request = { ...task, traceparent };
 const indexFile = z.strictObject({ path: z.string(), sha256: z.string() });
 export const controllerMessage = z.discriminatedUnion("type", [
-  z.strictObject({ ...task, type: z.literal("prepare"), seed, model: modelSpec, lora: loraSpec, data: dataSpec, cache_dir: z.string() }),
-  z.strictObject({ ...task, type: z.literal("load"), seed, model: modelSpec, lora: loraSpec, index: indexFile, cache_dir: z.string() }),
+  z.strictObject({ ...request, type: z.literal("prepare"), seed, model: modelSpec, lora: loraSpec, data: dataSpec, cache_dir: z.string() }),
+  z.strictObject({ ...request, type: z.literal("load"), seed, model: modelSpec, lora: loraSpec, index: indexFile, cache_dir: z.string() }),
   z.strictObject({
-    ...task,
+    ...request,
     type: z.literal("fit"),
     round: positive,
     client_id: z.string(),
@@ -56,9 +63,9 @@ export const controllerMessage = z.discriminatedUnion("type", [
   /** Adds a fit's update, which the worker holds, to its partial sum with this weight; null: forgets it. */
   z.strictObject({ ...task, type: z.literal("grant"), weight: z.number().positive().nullable() }),
   /** Asks for the sum of all updates granted since the last one; it begins anew after that. */
-  z.strictObject({ ...task, type: z.literal("collect"), basis, dtype: z.enum(["F64", "packed"]) }),
+  z.strictObject({ ...request, type: z.literal("collect"), basis, dtype: z.enum(["F64", "packed"]) }),
   z.strictObject({
-    ...task,
+    ...request,
     type: z.literal("evaluate"),
     round: count,
     /** Which examples: held out from all clients ("global"), or a client's own held-out ("client") or training ones ("train"). */

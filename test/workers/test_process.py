@@ -209,7 +209,7 @@ def parts_of(task: Fit, payload: Payload) -> list[Fit | Chunk | End]:
 
 
 def with_changes(**changes: object) -> bytes:
-    return msgpack.packb({"type": "stop", "protocol_version": 10, **changes}) or b""
+    return msgpack.packb({"type": "stop", "protocol_version": 11, **changes}) or b""
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from .validation import Count, Positive, RecordError, describe, from_map, to_map
 
-PROTOCOL_VERSION = 10
+PROTOCOL_VERSION = 11
 
 # `merged` [n, width]: components merged into the base model for this task.
 TensorName: TypeAlias = Literal["rows", "dense", "merged"]
@@ -190,6 +190,8 @@ class Prepare:
     lora: LoraSpec
     data: DataSpec
     cache_dir: str
+    # Of the span that asked for it, as W3C's Trace Context spells it; None if nothing is traced. So in every task.
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,7 @@ class Load:
     lora: LoraSpec
     index: IndexFile
     cache_dir: str
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -236,6 +239,7 @@ class Fit:
     tensors: list[TensorDescriptor]
     # None: the update is sent with the reply.
     partial_sum: PartialSumSpec | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -255,6 +259,7 @@ class Collect:
     attempt: Positive
     basis: Basis
     dtype: Literal["F64", "packed"]
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -271,6 +276,7 @@ class Evaluate:
     batch_size: Positive
     max_new_tokens: Count
     tensors: list[TensorDescriptor]
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)
