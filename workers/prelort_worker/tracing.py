@@ -1,8 +1,8 @@
 """
 Traces of tasks, if this environment has OpenTelemetry's API and the controller traces the run.
 
-Whoever sets up an SDK in this process, such as a task of the user's own, sees each task as a span of the run's trace, and
-whatever is traced during the task as a part of it. Without an SDK, nothing is recorded.
+If an SDK is set up in this process, by a task of the user's own for example, it gets each task as a span of the run's
+trace, and whatever is traced during the task as a part of that. Without an SDK, nothing is recorded.
 """
 
 from contextlib import AbstractContextManager, nullcontext
