@@ -35,9 +35,10 @@ function prelort(...args: string[]): string {
 }
 
 beforeAll(() => {
-  // As if the package were installed there.
+  // As if the package were installed there, with the optional packages that snippets import.
   mkdirSync(path.join(folder(), "node_modules"));
   symlinkSync(root, path.join(folder(), "node_modules", "prelort"));
+  symlinkSync(path.join(root, "node_modules", "@opentelemetry"), path.join(folder(), "node_modules", "@opentelemetry"));
   writeFileSync(path.join(folder(), "package.json"), '{ "type": "module" }');
 });
 

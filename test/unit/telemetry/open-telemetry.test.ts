@@ -4,7 +4,7 @@ import path from "node:path";
 import { SpanKind, SpanStatusCode, trace } from "@opentelemetry/api";
 import type { ReadableSpan } from "@opentelemetry/sdk-trace-base";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { federate, powerOfChoiceSelection, type RunEvent, segmentWise, WorkerError } from "../../../src/index.ts";
+import { federate, powerOfChoiceSelection, type RunEvent, segmentWise, WorkerError, type WorkerLauncher } from "../../../src/index.ts";
 import type * as Codec from "../../../src/protocol/codec.ts";
 import type { ControllerMessage } from "../../../src/protocol/messages.ts";
 import type { RoundMetrics } from "../../../src/records/metrics.ts";
@@ -213,6 +213,36 @@ test("with partial sums, workers are told the round that a sum belongs to", asyn
   expect(new Set(sums.map(([round]) => round))).toEqual(new Set([1, 2]));
   expect(sums).toEqual(sums.map(([round]) => [round, rounds[round as number]]));
   expect(await recorded.sum("prelort.fits")).toBe(16);
+});
+
+test("a fit that is done again since its update was lost with its worker stays one span", async () => {
+  const latest: ReturnType<WorkerLauncher["launch"]>[] = [];
+  let fits = 0;
+  const inner = tinyLauncher({
+    fit({ train }) {
+      if (++fits !== 4) return train();
+      latest.at(-1)?.kill();
+      return new Promise(() => {});
+    },
+  });
+  const launcher: WorkerLauncher = {
+    launch(options) {
+      const worker = inner.launch(options);
+      latest.push(worker);
+      return worker;
+    },
+  };
+  await start({ rounds: 1, launcher, workers: { count: 1, devices: ["cpu"] }, partialSums: { every: 8 } }).result;
+  const lost = named("prelort.fit").filter(({ events }) => events.some(({ name }) => name === "prelort.update.lost"));
+  // The worker's first two updates were taken before it was given its fourth client.
+  expect(lost.length).toBeGreaterThanOrEqual(2);
+  for (const { events, attributes, status } of lost) {
+    expect(events).toMatchObject([{ attributes: { "prelort.attempt": 1, "prelort.worker.id": "w0" } }]);
+    expect(attributes).toMatchObject({ "prelort.attempt": 2, "prelort.worker.id": "w0.1" });
+    expect(status.code).toBe(SpanStatusCode.UNSET);
+  }
+  expect(named("prelort.fit").length).toBe(8);
+  expect(await recorded.sum("prelort.fits")).toBe(8);
 });
 
 test("spans of a policy of one's own are parts of what it does", async () => {
