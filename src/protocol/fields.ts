@@ -69,6 +69,13 @@ export type KeptDescriptor = z.infer<typeof keptDescriptor>;
 export const session = { protocol_version: z.literal(PROTOCOL_VERSION) };
 /** `task_id` and `attempt` identify an attempt, so that late and duplicated parts can be recognised and dropped. */
 export const task = { ...session, task_id: z.string().min(1).max(200), attempt: positive };
+/** What belongs to no trace has null; see README.md. */
+const traceparent = z
+  .string()
+  .regex(/^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/)
+  .nullable();
+/** A task whose answer is awaited. */
+export const request = { ...task, traceparent };
 export const tensors = list(tensorDescriptor, 0, 3);
 export const table = list(tableDescriptor, 1, 1);
 export const keeping = list(keptDescriptor, 1, 1);

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { count, list, positive, seed, task, tensors, text } from "./fields.ts";
+import { count, list, positive, request, seed, task, tensors, text } from "./fields.ts";
 import { dataSpec } from "./specs.ts";
 
 /* Questions to a trained model, and its answers. */
@@ -26,7 +26,7 @@ const answered = z.strictObject({
 
 /** Asks the model at some ranks, one after the other; the worker sends `text` while an answer grows. */
 export const generationRequest = z.strictObject({
-  ...task,
+  ...request,
   type: z.literal("generate"),
   asked: z.array(asked).min(1),
   scale: z.number(),

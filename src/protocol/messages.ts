@@ -12,6 +12,7 @@ import {
   list,
   metric,
   positive,
+  request,
   seed,
   session,
   source,
@@ -28,9 +29,9 @@ import { dataSpec, fitSpec, loraSpec, modelSpec } from "./specs.ts";
 
 const indexFile = z.strictObject({ path: z.string(), sha256: z.string() });
 export const controllerMessage = z.discriminatedUnion("type", [
-  z.strictObject({ ...task, type: z.literal("prepare"), seed, model: modelSpec, lora: loraSpec, data: dataSpec, cache_dir: z.string() }),
+  z.strictObject({ ...request, type: z.literal("prepare"), seed, model: modelSpec, lora: loraSpec, data: dataSpec, cache_dir: z.string() }),
   z.strictObject({
-    ...task,
+    ...request,
     type: z.literal("load"),
     seed,
     model: modelSpec,
@@ -42,7 +43,7 @@ export const controllerMessage = z.discriminatedUnion("type", [
     cache_dir: z.string(),
   }),
   z.strictObject({
-    ...task,
+    ...request,
     type: z.literal("fit"),
     round: positive,
     client_id: z.string(),
@@ -67,9 +68,9 @@ export const controllerMessage = z.discriminatedUnion("type", [
   /** Adds a fit's update, which the worker holds, to its partial sum with this weight; null: forgets it. */
   z.strictObject({ ...task, type: z.literal("grant"), weight: z.number().positive().nullable() }),
   /** Asks for the sum of all updates granted since the last one; it begins anew after that. */
-  z.strictObject({ ...task, type: z.literal("collect"), basis, dtype: z.enum(["F64", "packed"]) }),
+  z.strictObject({ ...request, type: z.literal("collect"), basis, dtype: z.enum(["F64", "packed"]) }),
   z.strictObject({
-    ...task,
+    ...request,
     type: z.literal("evaluate"),
     round: count,
     /** Which examples: held out from all clients ("global"), or a client's own held-out ("client") or training ones ("train"). */

@@ -1,12 +1,14 @@
-import { PrelortError, RefusedError } from "../errors.ts";
+import { RefusedError } from "../errors.ts";
 import type { ArrivedSum, Basis } from "../records/sum-file.ts";
 import type { StoredFit } from "../records/update-file.ts";
 import type { RoundUpdates, SeededClient } from "../records/update-store.ts";
 import { WIRE_DTYPES } from "../config/wire-specs.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
+import { NO_SPAN, type Span } from "../telemetry/telemetry.ts";
 import { named, type Reply, type TaskRequest, type WorkerPool } from "../workers/task.ts";
 import { type Fate, HeldUpdates } from "./held-updates.ts";
 import type { Opening, OpenRound } from "./round-aggregation.ts";
+import { isClientFailure } from "./round-closing.ts";
 import { fitRequest, fitSeed, updateShapes } from "./task-requests.ts";
 
 export interface FitsInput extends Opening {
@@ -14,6 +16,8 @@ export interface FitsInput extends Opening {
   readonly updates: RoundUpdates;
   /** SHA-256 of the `global.safetensors` that fits start from. */
   readonly adapter: string;
+  /** The round's; absent if it is not traced. */
+  readonly span?: Span | undefined;
   /** An update arrived after the round had closed, and was refused. */
   onLate?(client: RankedClient, fit: Fit): void;
 }
@@ -52,7 +56,7 @@ export class ClientFits {
   #unanswered: number;
 
   constructor(input: FitsInput, sum: OpenRound, asked: readonly RankedClient[], listener: FitsListener) {
-    const { config, pool, layout, updates } = input;
+    const { config, pool, layout, updates, span } = input;
     this.#input = input;
     this.#sum = sum;
     this.#listener = listener;
@@ -62,7 +66,7 @@ export class ClientFits {
     if (!partialSums || !config.partialSums) return;
     const { resolution } = partialSums;
     const accept = (arrived: ArrivedSum) => this.#merge(arrived, () => updates.keepSum(resolution, arrived), false);
-    this.#held = new HeldUpdates({ pool, layout, basis: this.#basis(resolution), ...config.partialSums, accept });
+    this.#held = new HeldUpdates({ pool, layout, basis: this.#basis(resolution), ...config.partialSums, span, accept });
   }
 
   /** Clients with an update in a sum that has not arrived. */
@@ -95,11 +99,12 @@ export class ClientFits {
 
   /** Resolves once the client's update counts. Rejects with the error of its last attempt, or when the round closes. */
   async fit(client: RankedClient): Promise<void> {
-    const { round, config, updates } = this.#input;
+    const { round, config, updates, span = NO_SPAN } = this.#input;
     const seeded = { id: client.id, seed: fitSeed(config.seed, round, client.id) };
     try {
       const restored = await updates.restore(seeded, ({ reply, stored }) => this.#take(client, reply, async () => stored, true));
-      if (!restored) await this.#trainUntilCounted(client, seeded);
+      const about = { "prelort.round": round, "prelort.client.id": client.id, "prelort.rank": client.r };
+      if (!restored) await span.during("prelort.fit", about, (fit) => this.#trainUntilCounted(client, seeded, fit));
     } finally {
       this.#answered();
     }
@@ -110,14 +115,16 @@ export class ClientFits {
     if (this.#unanswered === 0) this.collect();
   }
 
-  async #trainUntilCounted(client: RankedClient, seeded: SeededClient): Promise<void> {
+  async #trainUntilCounted(client: RankedClient, seeded: SeededClient, span: Span): Promise<void> {
     const { retries } = this.#input.config.workers;
     let [firstAttempt, failures] = [1, 0];
     for (let losses = 0; losses < MAX_LOSSES; losses++) {
-      const { reply, fate } = await this.#train(client, seeded, firstAttempt);
+      const { reply, fate } = await this.#train(client, seeded, firstAttempt, span);
+      span.set({ "prelort.worker.id": reply.workerId, "prelort.attempt": reply.attempt });
       this.#answered();
       try {
         if ((await fate) === "counted") return;
+        span.event("prelort.update.lost", { "prelort.attempt": reply.attempt, "prelort.worker.id": reply.workerId });
       } catch (error) {
         if (!isClientFailure(error) || ++failures > retries) throw error;
       } finally {
@@ -137,6 +144,7 @@ export class ClientFits {
     client: RankedClient,
     seeded: SeededClient,
     firstAttempt: number,
+    span: Span,
   ): Promise<{ readonly reply: Reply<"fit">; readonly fate: Promise<Fate> | Fate }> {
     const { round, config, layout, pool, updates } = this.#input;
     const received = this.#sum.received(client);
@@ -156,6 +164,7 @@ export class ClientFits {
       firstAttempt,
       priority: client.r,
       signal: this.#listener.closing,
+      span,
     });
     return { reply, fate };
   }
@@ -238,9 +247,4 @@ export class ClientFits {
     this.#input.onLate?.(client, fit);
     throw this.#listener.closing.reason;
   }
-}
-
-/** A client that used up its attempts is a result; an interruption, or a pool without workers, ends the run. */
-export function isClientFailure(error: unknown): boolean {
-  return error instanceof PrelortError && (error.kind === "worker" || error.kind === "refused");
 }

@@ -2,7 +2,7 @@ import type { Adapter } from "../adapter/adapter.ts";
 import { energy } from "../adapter/energy.ts";
 import { segments } from "../adapter/segments.ts";
 import { type EvaluateContext, evaluateRound } from "./evaluate.ts";
-import type { EvaluatedMetrics, RoundMetrics } from "../records/metrics.ts";
+import type { EvaluatedMetrics, RoundMetrics, TrainedMetrics } from "../records/metrics.ts";
 import { present } from "../strategy/validate-policy-output.ts";
 import type { CommittedRound, RunContext } from "./run-context.ts";
 
@@ -44,23 +44,37 @@ export class Concluder {
   }
 
   async #conclude(committed: CommittedRound): Promise<void> {
-    const { directory, emit } = this.#context;
+    const { directory, emit, rounds } = this.#context;
     const { round, trained, sha256 } = committed;
     const metrics: RoundMetrics = { round, ...(await this.#evaluate(committed)), ...trained };
     this.#metrics.set(round, metrics);
     await directory.writeMetrics(metrics);
     emit({ type: "round-end", round, metrics, sha256 });
+    const { reported, failed, late } = trained;
+    rounds.end(round, { "prelort.reported": reported.length, "prelort.failed": failed.length, "prelort.late": late.length });
+    if (round > 0) this.#count(trained);
+  }
+
+  #count({ bytesDown, bytesUp }: TrainedMetrics): void {
+    const { meters } = this.#context;
+    meters.count("prelort.rounds", 1);
+    meters.count("prelort.client.io", bytesDown, { "network.io.direction": "transmit" });
+    meters.count("prelort.client.io", bytesUp, { "network.io.direction": "receive" });
   }
 
   async #evaluate(committed: CommittedRound): Promise<EvaluatedMetrics> {
-    const { config, session, emit } = this.#context;
+    const { config, session, emit, rounds } = this.#context;
     const { round, global, clients } = committed;
     if (round % config.evaluate.every !== 0 && round !== config.rounds) return NOTHING_EVALUATED;
     emit({ type: "evaluation-start", round });
     const presented = this.present(committed);
     if (round === config.rounds) this.#presented = presented;
     return {
-      ...(await evaluateRound(this.#evaluation, round, { global, presented }, clients)),
+      ...(await rounds
+        .of(round)
+        .during("prelort.evaluation", { "prelort.round": round }, (span) =>
+          evaluateRound({ ...this.#evaluation, span }, round, { global, presented }, clients),
+        )),
       energy: segments(session.tiers).map(({ from, to }) => ({ r: to, energy: energy(session.layout, presented.rows, from, to) })),
     };
   }

@@ -2,6 +2,8 @@ import { existsSync } from "node:fs";
 import path from "node:path";
 import type { RunConfig } from "../config/schema.ts";
 import { InterruptedError, PrelortError } from "../errors.ts";
+import { errorType } from "../telemetry/describe-error.ts";
+import type { Meters, Span } from "../telemetry/telemetry.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
 import type { TaskFailure, WorkerHello } from "../workers/task.ts";
 import { encodeClientTable } from "../records/client-table.ts";
@@ -16,7 +18,8 @@ import { showEnded } from "./resume.ts";
 import type { RunResult } from "./result.ts";
 import { createRunDirectory, type ReopenedDirectory, reopenRunDirectory, type RunDirectory } from "../records/run-directory.ts";
 import { type Difference, requireSameRun } from "../records/resume-check.ts";
-import { openSession, type Session } from "./session.ts";
+import { openSession, type Session, type SessionOptions } from "./session.ts";
+import { RoundSpans } from "./round-spans.ts";
 import type { Origin, WrittenRecord } from "../records/run-record.ts";
 import type { SharedPool } from "./shared-pool.ts";
 import { createStopwatch } from "../records/timings.ts";
@@ -31,6 +34,9 @@ export interface RequestedRun {
   readonly pool: SharedPool | undefined;
   readonly signal: AbortSignal;
   readonly events: RunEvents;
+  /** Ends with the run. */
+  readonly span: Span;
+  readonly meters: Meters;
 }
 
 /** A run's folder, which this process holds. */
@@ -78,10 +84,13 @@ async function claimDirectory({ config, overwrite, resume, events }: RequestedRu
 }
 
 async function conductIn({ directory, reopened, origin: chosen }: Claim, requested: RequestedRun): Promise<RunResult> {
-  const { config, signal, events } = requested;
+  const { config, signal, events, span } = requested;
   const { emit } = events;
+  const name = path.basename(directory.path);
+  const meters = requested.meters.having({ "prelort.run.name": name });
+  span.set({ "prelort.run.name": name });
   const origin = reopened ? await originOf(config, reopened.record) : chosen;
-  const begun = describeRun(config, path.basename(directory.path), origin);
+  const begun = describeRun(config, name, origin);
   if (reopened) requireSameRun(reopened.record, begun);
   else await directory.writeRecord(begun);
   if (reopened) requireAllRounds(reopened.path, reopened, config.rounds);
@@ -91,7 +100,7 @@ async function conductIn({ directory, reopened, origin: chosen }: Claim, request
   // A resume that is refused writes nothing.
   const early: WorkerHello[] = [];
   let recordWorker = (worker: WorkerHello): void => void early.push(worker);
-  const session = await openSession({
+  const options: Omit<SessionOptions, "span"> = {
     config,
     origin,
     launcher: requested.launcher,
@@ -99,21 +108,27 @@ async function conductIn({ directory, reopened, origin: chosen }: Claim, request
     signal,
     logFolder: directory.file("workers"),
     listener: {
-      failure: (failure) => recordFailure(failure, directory, emit),
+      failure(failure) {
+        meters.count("prelort.task.failures", 1, { "prelort.task.kind": failure.task.kind, "error.type": errorType(failure.error) });
+        recordFailure(failure, directory, emit);
+      },
+      assigned: ({ kind }, seconds) => meters.record("prelort.task.wait_time", seconds, { "prelort.task.kind": kind }),
       givenUp: ({ workerId, device, error }) => emit({ type: "worker-given-up", workerId, device, error: error.message }),
     },
     emit(event) {
       if (event.type === "worker-ready") recordWorker(event);
       emit(event);
     },
-  });
+  };
+  const session = await span.during("prelort.start", {}, (start) => openSession({ ...options, span: start }));
   try {
     clock.lap(0, "start");
     const differences = await recordSession(config, session, { begun, directory, reopened });
     if (reopened) events.recordIn(directory.events);
     recordWorker = (worker) => appendWorker(worker, directory);
     early.forEach(recordWorker);
-    return await train({ config, signal, session, directory, resumed: reopened && { ...reopened, differences }, clock, emit });
+    const resumed = reopened && { ...reopened, differences };
+    return await train({ config, signal, session, directory, resumed, clock, emit, rounds: new RoundSpans(span), meters });
   } finally {
     await session.close();
   }

@@ -4,6 +4,7 @@ import type { RunConfig } from "../config/schema.ts";
 import { RefusedError } from "../errors.ts";
 import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
+import type { Span } from "../telemetry/telemetry.ts";
 import { named, type Reply, type TaskIdentity, type WorkerPool } from "../workers/task.ts";
 import { distribute } from "../strategy/validate-policy-output.ts";
 import type { RoundMetrics, TierMetrics } from "../records/metrics.ts";
@@ -18,6 +19,8 @@ export interface EvaluateContext {
   readonly evalExamples: number;
   /** Held out from each client's own examples, by its index; empty if nobody asks for them. */
   readonly ownExamples: Uint32Array;
+  /** What the evaluation is a part of. */
+  readonly span?: Span | undefined;
 }
 
 /** A selection gets a candidate's loss on at most this many of its training examples. */
@@ -87,7 +90,7 @@ interface Evaluation extends Pick<ControllerMessageOf<"evaluate">, "examples" | 
  * order, in f64, so the figures do not depend on which worker did which shard.
  */
 async function evaluate(context: EvaluateContext, asked: Evaluation): Promise<readonly TierMetrics[]> {
-  const { config, pool, layout, isLanguage } = context;
+  const { config, pool, layout, isLanguage, span } = context;
   const { kind, adapter, ranks, total, maxNewTokens, ...request } = asked;
   const identity = { kind, round: asked.round, ...(asked.client_id === null ? {} : { clientId: asked.client_id }) };
   const { shardSize, batchSize } = config.evaluate;
@@ -99,6 +102,7 @@ async function evaluate(context: EvaluateContext, asked: Evaluation): Promise<re
       ...named({ ...identity, part: shard }),
       request: { type: "evaluate", ...request, ranks: [...ranks], scale: layout.scale, ...range },
       payload: adapter,
+      span,
       accept: (candidate) => checkShard(candidate, ranks, count),
       // After all fits, on the workers that they leave free.
       priority: count - Number.MAX_SAFE_INTEGER,

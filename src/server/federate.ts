@@ -2,6 +2,7 @@ import { validateRun } from "../config/build.ts";
 import type { RunInput } from "../config/schema.ts";
 import { ConfigError, InterruptedError } from "../errors.ts";
 import type { RunState } from "../records/run-state.ts";
+import { findTelemetry } from "../telemetry/open-telemetry.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
 import { conductRun, runEnd, runFailed } from "./conduct-run.ts";
 import type { ReadOptions } from "./event-stream.ts";
@@ -60,7 +61,10 @@ export function federate(options: FederateOptions): Run {
   const either = signal ? AbortSignal.any([signal, stopping.signal]) : stopping.signal;
   let state: Run["state"] = "running";
 
-  const result = conductRun({ config, overwrite, resume, launcher, pool, signal: either, events });
+  const { trace, meters } = findTelemetry();
+  const result = trace.during("prelort.run", {}, (span) =>
+    conductRun({ config, overwrite, resume, launcher, pool, signal: either, events, span, meters }),
+  );
   // A caller that only iterates gets the error there; this avoids an unhandled rejection of `result`.
   const over = watch(result);
   async function watch(outcome: Promise<RunResult>): Promise<void> {

@@ -6,6 +6,7 @@ import { createDeferred, type Deferred } from "../base/deferred.ts";
 import type { WorkerMessageOf } from "../protocol/messages.ts";
 import type { ArrivedSum, Basis } from "../records/sum-file.ts";
 import { INTEGER_DTYPES, type IntegerDtype } from "../tensor/encoded.ts";
+import type { Span } from "../telemetry/telemetry.ts";
 import { named, type Reply, type WorkerPool } from "../workers/task.ts";
 
 /** How a round's partial sums are made. */
@@ -16,6 +17,7 @@ export interface HeldOptions {
   /** A worker is asked for its sum once it holds this many updates; fewer after a worker has ended with some. */
   readonly every: number;
   readonly encoding: "f64" | "packed";
+  readonly span?: Span | undefined;
   /** Counts all members of a sum, or throws a RefusedError and counts none. */
   accept(sum: ArrivedSum): Promise<void>;
 }
@@ -117,7 +119,7 @@ export class HeldUpdates {
   }
 
   async #arrival(workerId: string, members: readonly Member[]): Promise<Fate> {
-    const { pool, basis, layout, encoding, accept } = this.#options;
+    const { pool, basis, layout, encoding, accept, span } = this.#options;
     const fits = members.map(({ fit }) => fit);
     const rows = [Math.max(...fits.map(({ r }) => r)), layout.width];
     const part = `${workerId}-${++this.#collections}`;
@@ -126,6 +128,7 @@ export class HeldUpdates {
       request: { type: "collect", basis, dtype: encoding === "f64" ? "F64" : "packed" },
       expect: layout.denseSize > 0 ? { rows, dense: [layout.denseSize] } : { rows },
       dtypes: dtypesOf(encoding),
+      span,
       accept: async ({ message, payload }) => {
         requireSum(message, basis, fits);
         await accept({ workerId, fits, payload });

@@ -1,5 +1,5 @@
 import type { RunConfig } from "../config/schema.ts";
-import { RunFailedError } from "../errors.ts";
+import { PrelortError, RunFailedError } from "../errors.ts";
 
 /** Which clients' updates count in a round; each list in index order. */
 export interface RoundClose {
@@ -48,4 +48,9 @@ export function quorumError(
   if (quorum === 1 && first) return first;
   const problem = `round ${round}: ${reported} of ${asked} clients reported, but closing.quorum requires ${quorum}`;
   return new RunFailedError(`${problem}; client ${client} failed with:\n${first?.message}`, { cause: first });
+}
+
+/** A client that used up its attempts is a result; an interruption, or a pool without workers, ends the run. */
+export function isClientFailure(error: unknown): boolean {
+  return error instanceof PrelortError && (error.kind === "worker" || error.kind === "refused");
 }

@@ -6,8 +6,9 @@ import { InterruptedError, WorkerError } from "../errors.ts";
 import type { WorkerMessageOf } from "../protocol/messages.ts";
 import type { ClientHistory, RankedClient } from "../strategy/strategy.ts";
 import { type Aggregated, openRound, type OpenRound } from "./round-aggregation.ts";
-import { closesEarly, closingRule, type ClosingRule, quorumError, type RoundClose } from "./round-closing.ts";
-import { ClientFits, type Fit, type FitsInput, isClientFailure } from "./client-fits.ts";
+import { NO_SPAN } from "../telemetry/telemetry.ts";
+import { closesEarly, closingRule, type ClosingRule, isClientFailure, quorumError, type RoundClose } from "./round-closing.ts";
+import { ClientFits, type Fit, type FitsInput } from "./client-fits.ts";
 import { encodedBytes } from "../tensor/encoded.ts";
 import { WIRE_DTYPES } from "../config/wire-specs.ts";
 
@@ -97,7 +98,8 @@ class Round {
     await this.#fits.settled();
     const counts = { asked: this.#asked.length, reported: this.#reports.size };
     if (counts.reported < quorum) throw quorumError(this.#input.round, this.#rule, counts, this.#failures);
-    return this.#summarise(await this.#sum.finish());
+    const { round, span = NO_SPAN } = this.#input;
+    return this.#summarise(await span.during("prelort.aggregation", { "prelort.round": round }, () => this.#sum.finish()));
   }
 
   async #fitOrFail(client: RankedClient): Promise<void> {

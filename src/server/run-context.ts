@@ -7,6 +7,8 @@ import type { TrainedMetrics } from "../records/metrics.ts";
 import type { ReopenedDirectory, RunDirectory } from "../records/run-directory.ts";
 import type { Difference } from "../records/resume-check.ts";
 import type { Session } from "./session.ts";
+import type { RoundSpans } from "./round-spans.ts";
+import type { Meters } from "../telemetry/telemetry.ts";
 import type { Stopwatch } from "../records/timings.ts";
 
 /** Where a resumed run continues, and how its versions and devices differ from those it began with. */
@@ -27,6 +29,8 @@ export interface RunContext {
   readonly resumed: ResumedFrom | undefined;
   readonly clock: Stopwatch;
   emit(event: NewEvent): void;
+  readonly rounds: RoundSpans;
+  readonly meters: Meters;
 }
 
 /** A round whose global adapter is on disk. */

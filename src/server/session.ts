@@ -10,6 +10,7 @@ import type { WorkerMessageOf } from "../protocol/messages.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 import { decode } from "../tensor/encoded.ts";
 import { deriveSeed } from "../base/rng.ts";
+import type { Span } from "../telemetry/telemetry.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
 import { cacheFolder } from "../installation.ts";
 import { named, type PoolListener, type Reply, type TaskRequest, type WorkerHello, type WorkerPool } from "../workers/task.ts";
@@ -64,8 +65,10 @@ export interface SessionOptions {
   /** Workers that are there already. */
   readonly shared?: SharedPool | undefined;
   readonly signal: AbortSignal;
-  readonly listener?: Pick<PoolListener, "failure" | "givenUp">;
+  readonly listener?: Pick<PoolListener, "failure" | "givenUp" | "assigned">;
   emit(event: NewEvent): void;
+  /** What it does is a part of this. */
+  readonly span?: Span | undefined;
 }
 
 export async function openSession(options: SessionOptions): Promise<Session> {
@@ -99,7 +102,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     emit({ type: "phase-start", phase: "prepare data" });
     const { clients, ...data } = await prepareData(options, pool, requests);
     emit({ type: "phase-start", phase: "load model" });
-    const { loaded, dense } = await loadModel(pool, requests, data.prepared.index);
+    const { loaded, dense } = await loadModel(options, pool, requests, data.prepared.index);
     if (!environment) throw new Error("unreachable: a worker answered without having said hello");
     const findings = findingsOf(config, { ...data, loaded }, clients);
     return { ...findings, pool, environment, close, initial: () => initialOf(options, findings.layout, dense) };
@@ -143,7 +146,7 @@ function clientsOf(config: RunConfig, { prepared, columns }: Pick<Answers, "prep
 const CLIENT_TABLE = { expect: "any", dtypes: ["U8"] } as const;
 
 async function prepareData(
-  { config, emit }: SessionOptions,
+  { config, emit, span }: SessionOptions,
   pool: WorkerPool,
   { prepare }: { readonly prepare: TaskRequest<"prepare"> },
 ): Promise<Pick<Findings, "prepared" | "columns" | "clients">> {
@@ -151,6 +154,7 @@ async function prepareData(
   const { message: prepared } = await pool.run<"prepare">({
     ...named({ kind: "prepare" }),
     request: prepare,
+    span,
     ...CLIENT_TABLE,
     async accept({ message, payload }) {
       columns = decodeClients(payload.clients?.bytes ?? new Uint8Array(0), message.labels.length);
@@ -176,6 +180,7 @@ async function prepareData(
 
 /** Has every worker load the model. The first answer describes it; all others, including those of later workers, must match. */
 async function loadModel(
+  { span }: SessionOptions,
   pool: WorkerPool,
   { prepare, load }: ReturnType<typeof requestsOf>,
   index: Answers["prepared"]["index"],
@@ -184,6 +189,7 @@ async function loadModel(
   const { message, payload } = await pool.onEveryWorker<"load">({
     ...named({ kind: "load" }),
     request: { ...load, index },
+    span,
     expect: "any",
     repair: {
       ...named({ kind: "prepare" }),

@@ -13,6 +13,7 @@ import { restoreRound, runStart } from "./resume.ts";
 import { type RoundOutcome, runRound } from "./round.ts";
 import { type CommittedRound, type RunContext, withRanks } from "./run-context.ts";
 import { selectClients } from "./select-clients.ts";
+import type { Span } from "../telemetry/telemetry.ts";
 import { createUpdateStore, type RoundUpdates, type UpdateStore } from "../records/update-store.ts";
 
 /** Trains from the last committed round to the end of the run, and saves the adapters. */
@@ -63,7 +64,8 @@ class Training {
 
   /** Round 0, before training. */
   async #begin(): Promise<CommittedRound> {
-    const { session } = this.#context;
+    const { session, rounds } = this.#context;
+    rounds.of(0);
     const global = await session.initial();
     return this.#commit({ round: 0, global, state: {}, clients: session.clients, setAside: [], trained: NOTHING_TRAINED });
   }
@@ -79,14 +81,16 @@ class Training {
 
   /** Evaluates the previous round while this round's clients train, on workers that their fits leave free. */
   async #trainRound(before: CommittedRound): Promise<CommittedRound> {
-    const { signal, session, resumed, clock } = this.#context;
+    const { signal, session, resumed, clock, rounds } = this.#context;
     if (signal.aborted) throw new InterruptedError();
     const round = before.round + 1;
     const closed = resumed?.closed?.round === round ? resumed.closed : undefined;
     const concludeBefore = () => this.#concluder.conclude(before);
     let outcome: RoundOutcome;
     try {
-      const selected = await this.#select(round, before);
+      const selected = await rounds
+        .of(round)
+        .during("prelort.selection", { "prelort.round": round }, (span) => this.#select(round, before, span));
       const fits = this.#fitAll(round, before, selected, await this.#updates.open(round, before.sha256));
       // Started later, so that its own computations do not delay the first fits.
       outcome = await unlessFailed(fits, setImmediate().then(concludeBefore));
@@ -110,7 +114,7 @@ class Training {
     });
   }
 
-  async #select(round: number, { clients, global }: CommittedRound): Promise<readonly RankedClient[]> {
+  async #select(round: number, { clients, global }: CommittedRound, span: Span): Promise<readonly RankedClient[]> {
     const { config, session, directory, emit } = this.#context;
     const chosen = await selectClients(config, {
       round,
@@ -118,7 +122,7 @@ class Training {
       indexOf: session.columns.indexOf,
       tiers: session.tiers,
       history: this.#history,
-      losses: (candidates) => candidateLosses(this.#evaluation, round, global, candidates),
+      losses: (candidates) => candidateLosses({ ...this.#evaluation, span }, round, global, candidates),
     });
     const selected = chosen.filter(({ id }) => !this.#quarantined.has(id));
     const decided = selected.map(({ id, r }) => ({ id, r }));
@@ -133,7 +137,7 @@ class Training {
     selected: readonly RankedClient[],
     updates: RoundUpdates,
   ): Promise<RoundOutcome> {
-    const { config, session, directory, resumed, emit } = this.#context;
+    const { config, session, directory, resumed, emit, rounds, meters } = this.#context;
     const { pool, layout } = session;
     return runRound({
       round,
@@ -146,11 +150,15 @@ class Training {
       history: this.#history,
       selected,
       updates,
+      span: rounds.of(round),
       closed: resumed?.closed?.round === round ? resumed.closed : undefined,
       onLate: (client, { workerId }) => directory.journal.append({ type: "late", round, clientId: client.id, workerId }),
       onFit: (client, { workerId, attempt, message }, isRestored) => {
         directory.journal.append({ type: "fit", round, clientId: client.id, workerId, attempt, isRestored });
         emit({ type: "client-fit", round, clientId: client.id, r: client.r, workerId, loss: message.loss, seconds: message.seconds });
+        if (isRestored) return;
+        meters.count("prelort.fits", 1, { "prelort.rank": client.r });
+        meters.record("prelort.fit.duration", message.seconds, { "prelort.rank": client.r });
       },
     });
   }

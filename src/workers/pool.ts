@@ -1,10 +1,11 @@
 import { setMaxListeners } from "node:events";
 import { InterruptedError, PrelortError, WorkerError } from "../errors.ts";
+import { exceptionOf } from "../telemetry/describe-error.ts";
 import { orAborted } from "../base/abort.ts";
 import { SESSION } from "../protocol/limits.ts";
 import type { Lease, Slot } from "./slot.ts";
 import { Supervisor, type SupervisorOptions } from "./supervisor.ts";
-import { isServing, type Reply, type Task, type TaskType, type WorkerPool } from "./task.ts";
+import { isServing, type Reply, type Task, type TaskFailure, type TaskType, type WorkerPool } from "./task.ts";
 
 export interface PoolOptions extends SupervisorOptions {
   /** How often a failed task is retried. */
@@ -78,9 +79,8 @@ class Pool implements WorkerPool {
     } catch (error) {
       signal.throwIfAborted();
       if (!isServing(worker.status())) return undefined;
-      const { identity, id } = task;
-      if (!(error instanceof InterruptedError))
-        this.#options.listener?.failure?.({ task: identity, taskId: id, attempt: 1, workerId, error: error as Error, willRetry: false });
+      const failed = task as unknown as Task;
+      if (!(error instanceof InterruptedError)) this.#failed(failed, { attempt: 1, workerId, error: error as Error, willRetry: false });
       throw error;
     }
   }
@@ -126,22 +126,24 @@ class Pool implements WorkerPool {
       if (!isUncertain && !(isLost && ++losses <= MOST_LOSSES)) failures++;
       const isFinal = isNobodysFault(error) || failures > this.#options.retries;
       const willRetry = !isFinal && !this.#shutdown.signal.aborted;
-      this.#options.listener?.failure?.({
-        task: task.identity,
-        taskId: task.id,
-        attempt: number,
-        workerId: lease.worker.id,
-        error,
-        willRetry,
-      });
+      this.#failed(task, { attempt: number, workerId: lease.worker.id, error, willRetry });
       if (isFinal) throw error;
       number++;
     }
   }
 
+  #failed({ identity, id, span }: Task, failure: Omit<TaskFailure, "task" | "taskId">): void {
+    const { attempt, workerId, error, willRetry } = failure;
+    const where = { "prelort.attempt": attempt, "prelort.worker.id": workerId, "prelort.will_retry": willRetry };
+    span?.event("exception", { ...exceptionOf(error), ...where });
+    this.#options.listener?.failure?.({ task: identity, taskId: id, ...failure });
+  }
+
   async #tryOnce(task: Task, number: number, { avoid, exclusive }: Terms): Promise<Outcome> {
     const { signal } = task;
+    const since = performance.now();
     const lease = await this.#supervisor.acquire({ priority: task.priority ?? 0, avoid, exclusive, signal });
+    this.#options.listener?.assigned?.(task.identity, (performance.now() - since) / 1000);
     const cancel = () => lease.worker.cancel(task.id);
     signal?.addEventListener("abort", cancel, { once: true });
     try {

@@ -99,15 +99,16 @@ export class TaskSender {
     }
   }
 
-  async #sendTask({ id: task_id, request, payload }: Task, attempt: number, lent: LentTensors | undefined): Promise<void> {
+  async #sendTask({ id: task_id, request, payload, span }: Task, attempt: number, lent: LentTensors | undefined): Promise<void> {
     const envelope: Envelope = { ...SESSION, task_id, attempt };
     try {
       this.#current = task_id;
+      const asked = { ...envelope, traceparent: span?.traceparent ?? null };
       if (request.type === "fit" || request.type === "evaluate" || request.type === "generate") {
         const tensors = payload ? (lent?.descriptors ?? describeTensors(payload)) : [];
-        await this.#send({ ...envelope, ...request, tensors: [...tensors] });
+        await this.#send({ ...asked, ...request, tensors: [...tensors] });
         if (payload && !lent) await this.#sendTensors(payload, envelope);
-      } else await this.#send({ ...envelope, ...request });
+      } else await this.#send({ ...asked, ...request });
     } finally {
       this.#current = undefined;
     }

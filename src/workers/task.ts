@@ -1,5 +1,6 @@
 import type { Adapter } from "../adapter/adapter.ts";
 import type { Dtype, IntegerDtype, WireDtype } from "../tensor/encoded.ts";
+import type { Span } from "../telemetry/telemetry.ts";
 import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
 import type { Assembler, ExpectedShapes } from "../protocol/tensor-chunks.ts";
 
@@ -7,7 +8,7 @@ import type { Assembler, ExpectedShapes } from "../protocol/tensor-chunks.ts";
 export type Payload<D extends WireDtype = Dtype> = Readonly<ReturnType<Assembler<D>["finish"]>>;
 
 export type TaskType = "prepare" | "load" | "fit" | "collect" | "evaluate" | "generate";
-type Envelope = "protocol_version" | "task_id" | "attempt" | "tensors";
+type Envelope = "protocol_version" | "task_id" | "attempt" | "traceparent" | "tensors";
 type ReplyType = {
   prepare: "prepared";
   load: "loaded";
@@ -86,6 +87,8 @@ export interface Task<T extends TaskType = TaskType> {
   readonly isReplaceable?: boolean;
   /** Once aborted, its run rejects with the reason, and a running attempt is cancelled. */
   readonly signal?: AbortSignal;
+  /** What the task is a part of. Failed attempts are events of it. */
+  readonly span?: Span | undefined;
 }
 
 /** A failed attempt. `willRetry` says whether another follows. */
@@ -138,6 +141,8 @@ export interface WorkerHello {
 export interface PoolListener {
   ready?(worker: WorkerHello): void;
   status?(status: WorkerStatus): void;
+  /** An attempt has waited so long for its worker. */
+  assigned?(task: TaskIdentity, seconds: number): void;
   failure?(failure: TaskFailure): void;
   /** A worker slot was disabled: too many workers crashed there in a row. */
   givenUp?(slot: { readonly workerId: string; readonly device: string; readonly error: Error }): void;

@@ -1,5 +1,5 @@
 import { chmod, mkdir, mkdtemp, readFile, realpath, rm, writeFile } from "node:fs/promises";
-import { statSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import process from "node:process";
@@ -80,6 +80,17 @@ test("the installed module can be imported, and required from CommonJS", async (
     const { stdout } = await execa(process.execPath, [`--input-type=${kind}`, "-e", `console.log(typeof ${use})`], { cwd: folder });
     expect(stdout).toBe("function");
   }
+});
+
+test("the installed package has no OpenTelemetry, and runs without it even where another copy of its API is registered", async () => {
+  expect(existsSync(path.join(folder, "node_modules/@opentelemetry"))).toBe(false);
+  const script = `
+    globalThis[Symbol.for("opentelemetry.js.api.1")] = { version: "1.9.0" };
+    const [{ federate }, { tinyRun }] = [await import("prelort"), await import("prelort/testing")];
+    console.log((await federate(tinyRun({ runsDir: "untraced", rounds: 1 })).result).metrics.length);
+  `;
+  const { stdout } = await execa(process.execPath, ["--input-type=module", "-e", script], { cwd: folder });
+  expect(stdout).toBe("2");
 });
 
 // Every version of TypeScript installs a command of the same name, so the oldest cannot be a dependency of this package.

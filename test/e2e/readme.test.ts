@@ -35,9 +35,10 @@ function prelort(...args: string[]): string {
 }
 
 beforeAll(() => {
-  // As if the package were installed there.
+  // As if the package were installed there, with the optional packages that snippets import.
   mkdirSync(path.join(folder(), "node_modules"));
   symlinkSync(root, path.join(folder(), "node_modules", "prelort"));
+  symlinkSync(path.join(root, "node_modules", "@opentelemetry"), path.join(folder(), "node_modules", "@opentelemetry"));
   writeFileSync(path.join(folder(), "package.json"), '{ "type": "module" }');
 });
 
@@ -160,7 +161,18 @@ test("the guides' TypeScript compiles under strict rules", () => {
   expect(programs.length).toBeGreaterThan(5);
   for (const { file, code } of programs) writeFileSync(path.join(folder(), file), `${code}\nexport {};\n`);
   const types = ["--types", "node", "--typeRoots", path.join(root, "node_modules/@types")];
-  const compiler = ["--strict", "--noEmit", "--target", "es2023", "--lib", "es2023,esnext.disposable", "--module", "nodenext", "--skipLibCheck", ...types];
+  const compiler = [
+    "--strict",
+    "--noEmit",
+    "--target",
+    "es2023",
+    "--lib",
+    "es2023,esnext.disposable",
+    "--module",
+    "nodenext",
+    "--skipLibCheck",
+    ...types,
+  ];
   const { status, stdout } = spawnSync(path.join(root, "node_modules/.bin/tsc"), [...compiler, ...programs.map(({ file }) => file)], {
     cwd: folder(),
     encoding: "utf8",

@@ -3,7 +3,7 @@ The worker's package is rooms in a fixed order, from the ground up:
 
     errors, seeds, lifetime, machine    what needs nothing else
     wire                                the wire contract
-    files                               files on disk and their hashes
+    files, tracing                      files on disk and their hashes; traces of tasks
     rows                                the user's data as rows
     client_table, prepared_dataset, models, device    what tasks are made of
     tasks                               what a model is trained to do
@@ -28,7 +28,7 @@ PACKAGE = WORKERS / "prelort_worker"
 ROOMS = [
     {"", "errors", "seeds", "lifetime", "machine"},
     {"wire"},
-    {"files"},
+    {"files", "tracing"},
     {"rows"},
     {"client_table", "prepared_dataset", "models", "device"},
     {"tasks"},

@@ -166,6 +166,7 @@ def _handle(connection: "Connection", runner: "TaskRunner", job: "Job | Grant") 
 def _answer(connection: "Connection", runner: "TaskRunner", job: "Job") -> None:
     """Runs one task. Any error becomes its reply, and the worker continues with the next task."""
     from .errors import InputError, UnpreparedError
+    from .tracing import task_span
     from .wire.connection import Cancelled
     from .wire.mailbox import cancelled_failure, key_of
     from .wire.messages import ErrorReport, Failure, Problem
@@ -181,7 +182,8 @@ def _answer(connection: "Connection", runner: "TaskRunner", job: "Job") -> None:
 
     try:
         connection.report(task.task_id, key)  # it may have been cancelled while queued
-        reply, payload = runner.run(task, job.payload, progress, connection.send)
+        with task_span(task):
+            reply, payload = runner.run(task, job.payload, progress, connection.send)
         connection.send(reply, payload)
     except Cancelled:
         connection.send(cancelled_failure(task))

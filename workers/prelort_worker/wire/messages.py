@@ -193,6 +193,8 @@ class Prepare:
     lora: LoraSpec
     data: DataSpec
     cache_dir: str
+    # Of the span that asked for it, as W3C's Trace Context spells it; None if nothing is traced. So in every task.
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,7 @@ class Load:
     # Of a model without data, in the order of their numbers; otherwise empty.
     labels: list[str]
     cache_dir: str
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -242,6 +245,7 @@ class Fit:
     tensors: list[TensorDescriptor]
     # None: the update is sent with the reply.
     partial_sum: PartialSumSpec | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -261,6 +265,7 @@ class Collect:
     attempt: Positive
     basis: Basis
     dtype: Literal["F64", "packed"]
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -277,6 +282,7 @@ class Evaluate:
     batch_size: Positive
     max_new_tokens: Count
     tensors: list[TensorDescriptor]
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -316,6 +322,7 @@ class Generate:
     temperature: float
     top_p: float
     tensors: list[TensorDescriptor]
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)
