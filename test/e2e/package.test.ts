@@ -50,7 +50,16 @@ async function pathWith(commands: Record<string, string>): Promise<string> {
 }
 
 test("the tarball holds the build, the worker, its constraints, the configs and the guides of src, but no sources or tests", () => {
-  for (const file of ["dist/index.js", "dist/index.d.ts", "dist/cli/main.js", "pyproject.toml", "workers/constraints.txt"]) {
+  for (const file of [
+    "dist/index.js",
+    "dist/index.d.ts",
+    "dist/cli/main.js",
+    "dist/ui/page/index.html",
+    "dist/ui/page/main.js",
+    "dist/ui/page/style.css",
+    "pyproject.toml",
+    "workers/constraints.txt",
+  ]) {
     expect(packed).toContain(file);
   }
   for (const file of ["workers/prelort_worker/__main__.py", "configs/quickstart.yaml", "README.md", "LICENSE", "package.json"]) {
@@ -72,6 +81,22 @@ test("the installed command lists its subcommands", async () => {
   const { stdout, exitCode } = await prelort(["--help"]);
   expect(exitCode).toBe(0);
   for (const command of ["setup", "doctor", "plan", "run", "report"]) expect(stdout).toMatch(new RegExp(`^  ${command}\\b`, "m"));
+});
+
+test("the installed command serves its page, charts included", async () => {
+  const served = execa(path.join(folder, "node_modules/.bin/prelort"), ["ui", "."], { cwd: folder, reject: false });
+  let link: URL | undefined;
+  for await (const line of served) {
+    link = new URL(/http:\S+/.exec(line)?.[0] ?? "http://nothing");
+    break;
+  }
+  const page = await fetch(link!);
+  const cookie = page.headers.get("set-cookie")?.split(";")[0] ?? "";
+  for (const file of ["main.js", "style.css", "palette.css", "vendor/uplot.js", "vendor/uplot.css"]) {
+    expect((await fetch(new URL(`/app/ui/page/${file}`, link), { headers: { cookie } })).status, file).toBe(200);
+  }
+  served.kill("SIGINT");
+  expect((await served).exitCode).toBe(0);
 });
 
 test("the installed module can be imported, and required from CommonJS", async () => {
