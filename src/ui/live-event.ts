@@ -1,13 +1,13 @@
 import { z } from "zod";
 import { roundMetrics } from "../records/metrics.ts";
-import type { RunEvent } from "../server/events.ts";
+import { EVENT_VERSION, type RunEvent } from "../server/events.ts";
 import type { LiveEvent } from "./messages.ts";
 import { roundRow } from "./round-row.ts";
 
 /* Events as a run directory records them. The directory may be damaged or come from somebody else, so they are checked. */
 
 /** An event with its place in the record. */
-export interface RecordedEvent {
+export interface CheckedEvent {
   readonly number: number;
   /** Milliseconds since the epoch. */
   readonly at: number;
@@ -16,7 +16,7 @@ export interface RecordedEvent {
   readonly live: LiveEvent | undefined;
 }
 
-const line = { number: z.number(), at: z.number() };
+const line = { version: z.literal(EVENT_VERSION), number: z.number(), at: z.number() };
 const task = z.object({ kind: z.string(), round: z.number().optional(), clientId: z.string().optional() });
 const recorded = z.discriminatedUnion("type", [
   z.looseObject({ ...line, type: z.literal("run-start"), name: z.string(), directory: z.string(), rounds: z.number() }),
@@ -58,8 +58,8 @@ const recorded = z.discriminatedUnion("type", [
   z.looseObject({ ...line, type: z.literal("run-failed"), kind: z.string().nullable(), error: z.string() }),
 ]);
 
-/** Undefined for a line that is no event, and for events that the page does not show. */
-export function parseEvent(value: unknown): RecordedEvent | undefined {
+/** Undefined for a line that is no event of this version, and for events that the page does not show. */
+export function parseEvent(value: unknown): CheckedEvent | undefined {
   const { data } = recorded.safeParse(value);
   if (!data) return undefined;
   const { number, at } = data;

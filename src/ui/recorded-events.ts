@@ -1,9 +1,9 @@
 import { followEvents, readEvents } from "../records/event-log.ts";
-import { parseEvent, type RecordedEvent } from "./live-event.ts";
+import { parseEvent, type CheckedEvent } from "./live-event.ts";
 
 /* A run's recorded events, checked. A damaged line is left out. */
 
-export async function recordedEvents(directory: string): Promise<readonly RecordedEvent[]> {
+export async function recordedEvents(directory: string): Promise<readonly CheckedEvent[]> {
   const lines: readonly unknown[] = await readEvents(directory);
   return lines.flatMap((line) => parseEvent(line) ?? []);
 }
@@ -12,7 +12,7 @@ export async function recordedEvents(directory: string): Promise<readonly Record
 export async function* followRecorded(
   directory: string,
   options: { readonly after: number; readonly signal: AbortSignal },
-): AsyncGenerator<RecordedEvent> {
+): AsyncGenerator<CheckedEvent> {
   for await (const line of followEvents(directory, options)) {
     const event = parseEvent(line);
     if (event) yield event;

@@ -5,7 +5,7 @@ import { readRecord } from "../records/run-record.ts";
 import { readTimings, type Timing } from "../records/timings.ts";
 import { describeWorker } from "../report/phrases.ts";
 import { advance, emptyView, type RunView } from "../report/run-view.ts";
-import type { RecordedEvent } from "./live-event.ts";
+import type { CheckedEvent } from "./live-event.ts";
 import type { Failure, RoundRow, RunDetail, RunStatus, RunSummary } from "./messages.ts";
 import { recordedEvents } from "./recorded-events.ts";
 import { roundRow } from "./round-row.ts";
@@ -30,7 +30,7 @@ export async function readDetail(directory: string, summary: RunSummary): Promis
   const record = hasRecord ? await attempt(() => readRecord(directory), {}) : {};
   const rows = await attempt(() => readRows(path.join(directory, "metrics.jsonl"), problems), []);
   const timings = await attempt<readonly Timing[]>(() => readTimings(path.join(directory, "timings.jsonl")), []);
-  const events = await attempt<readonly RecordedEvent[]>(() => recordedEvents(directory), []);
+  const events = await attempt<readonly CheckedEvent[]>(() => recordedEvents(directory), []);
   const timeline = new Timeline();
   const failures: Failure[] = [];
   let view = emptyView;

@@ -15,7 +15,7 @@ const harmless = ["zod", "msgpackr", "ml-matrix", "node:crypto", "node:zlib", "n
 
 const files = readdirSync(source, { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".ts"));
 /** The page of `prelort ui` runs in a browser, which has no modules but those that the server gives it. */
-const pageFiles = files.filter((file) => file.startsWith(path.join("ui", "page")));
+const pageFiles = files.filter((file) => file.startsWith(path.join("ui", "page")) && !file.endsWith(".d.ts"));
 const roomOf = (file: string) => file.split(path.sep)[0]?.replace(/\.ts$/, "") ?? "";
 
 function importsOf(file: string): string[] {
