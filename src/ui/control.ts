@@ -32,6 +32,8 @@ export function createControl(): Control {
       // It ends like `prelort … | head` when nobody reads its output any more: if this process is killed, it does not outlive it for long.
       const child = spawn(process.execPath, [path.join(packageRoot(), "dist/cli/main.js"), "resume", directory, "--json"], {
         stdio: ["ignore", "pipe", "inherit"],
+        // Ctrl-C in a terminal reaches it once, from here.
+        detached: true,
       });
       child.stdout.resume();
       const ended = new Promise<void>((resolve) => {

@@ -10,9 +10,9 @@ export type MeasureName = "accuracy" | "perplexity" | "loss";
 export interface RunSummary {
   readonly name: string;
   readonly state: ListedState;
-  /** What is damaged or missing; null if nothing is. */
+  /** What is damaged or missing, or why the run failed; null if nothing is. */
   readonly problem: string | null;
-  /** Who holds the run, or held it when it was killed. */
+  /** Who holds a run that is under way. */
   readonly holder: { readonly host: string; readonly pid: number } | null;
   readonly method: string | null;
   readonly model: string | null;

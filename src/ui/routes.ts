@@ -1,10 +1,12 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { readFile } from "node:fs/promises";
+import path from "node:path";
 import type { Asset } from "./assets.ts";
 import type { Control } from "./control.ts";
 import { openEvents } from "./event-source.ts";
 import { streamList } from "./list-stream.ts";
 import { readRecord } from "../records/run-record.ts";
+import { readTimings } from "../records/timings.ts";
 import type { ListPage, NamedConfig } from "./messages.ts";
 import { readOverlay } from "./overlay.ts";
 import { readDetail } from "./run-detail.ts";
@@ -23,8 +25,7 @@ export interface Site {
 /** Answers a request that was let in. */
 export async function answer(site: Site, request: IncomingMessage, response: ServerResponse, url: URL): Promise<void> {
   const isPost = request.method === "POST";
-  if (!isPost && request.method !== "GET" && request.method !== "HEAD")
-    return sendJson(response, 405, { error: "only GET and POST are answered" });
+  if (!isPost && request.method !== "GET") return sendJson(response, 405, { error: "only GET and POST are answered" });
   const asset = site.assets.get(url.pathname === "/" ? "/app/ui/page/index.html" : url.pathname);
   if (asset && !isPost) return sendAsset(response, asset);
   const route = (isPost ? POSTS : GETS).get(url.pathname);
@@ -76,6 +77,12 @@ const GETS: ReadonlyMap<string, Route> = new Map<string, Route>([
       const { config = null } = await readRecord(directory);
       sendJson(response, 200, { name, config } satisfies NamedConfig);
     }),
+  ],
+  [
+    "/api/run/timings",
+    ofRun(async ({ directory }, _site, _url, response) =>
+      sendJson(response, 200, await readTimings(path.join(directory, "timings.jsonl"))),
+    ),
   ],
   [
     "/api/run/events",

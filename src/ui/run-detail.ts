@@ -26,7 +26,7 @@ export async function readDetail(directory: string, summary: RunSummary): Promis
       return otherwise;
     }
   };
-  const hasRecord = summary.state !== "no run" && summary.problem === null;
+  const hasRecord = summary.state !== "no run" && summary.state !== "damaged";
   const record = hasRecord ? await attempt(() => readRecord(directory), {}) : {};
   const rows = await attempt(() => readRows(path.join(directory, "metrics.jsonl"), problems), []);
   const timings = await attempt<readonly Timing[]>(() => readTimings(path.join(directory, "timings.jsonl")), []);

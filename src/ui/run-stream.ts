@@ -33,19 +33,21 @@ export async function streamRun(sink: EventSink, { list, name, from, pollMs }: R
   let before = await look(directory);
   await status.send(undefined);
   while (!signal.aborted) {
-    for await (const { number, event, live, at } of followRecorded(directory, { after: seen, signal })) {
+    const replaced = watchReplaced(directory, before, { signal, pollMs });
+    for await (const { number, event, live, at } of followRecorded(directory, { after: seen, signal: replaced.signal })) {
       view = advance(view, event, at);
       seen = number;
       if (live && number > from) await sink.send(live, { id: number });
       status.soon(() => view);
     }
+    replaced.stop();
     await status.send(seen > 0 ? view : undefined);
-    let now = before;
+    let now = replaced.signal.aborted ? await look(directory) : before;
     while (!signal.aborted && now.stamp === before.stamp) {
       await wait(pollMs, undefined, { signal, ref: false }).catch(() => {});
       now = await look(directory);
     }
-    if (now.events !== before.events || now.events === "") await sink.send(null, { event: "changed" });
+    if (isReplaced(before, now)) await sink.send(null, { event: "changed" });
     before = now;
   }
   status.stop();
@@ -56,6 +58,25 @@ interface Look {
   readonly stamp: string;
   /** Which file records the events; empty if none does. */
   readonly events: string;
+}
+
+/** Whether what was read of the run has to be read again. */
+function isReplaced(before: Look, now: Look): boolean {
+  return now.events !== before.events || (now.events === "" && now.stamp !== before.stamp);
+}
+
+/** Aborts once the file that is followed is no longer the run's. */
+function watchReplaced(
+  directory: string,
+  before: Look,
+  { signal, pollMs }: { readonly signal: AbortSignal; readonly pollMs: number },
+): { readonly signal: AbortSignal; stop(): void } {
+  const controller = new AbortController();
+  const check = async () => {
+    if (isReplaced(before, await look(directory))) controller.abort();
+  };
+  const timer = setInterval(() => void check(), pollMs).unref();
+  return { signal: AbortSignal.any([signal, controller.signal]), stop: () => clearInterval(timer) };
 }
 
 async function look(directory: string): Promise<Look> {

@@ -89,9 +89,13 @@ async function readState(
 ): Promise<Pick<RunSummary, "state" | "problem" | "holder">> {
   if (hasNoRecord) return { state: "no run", problem, holder: null };
   try {
-    const { state, holder } = await readRunState(directory);
+    const { state, holder, error } = await readRunState(directory);
     const shown: ListedState = problem === null || state === "running" ? state : "damaged";
-    return { state: shown, problem, holder: holder ? { host: holder.host, pid: holder.pid } : null };
+    return {
+      state: shown,
+      problem: problem ?? error?.split("\n")[0] ?? null,
+      holder: holder ? { host: holder.host, pid: holder.pid } : null,
+    };
   } catch (error) {
     return { state: "damaged", problem: problem ?? briefly(error), holder: null };
   }

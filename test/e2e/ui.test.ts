@@ -5,8 +5,10 @@ import { createInterface } from "node:readline";
 import { type Browser, type BrowserContext, chromium as driver, type Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { createDeferred } from "../../src/base/deferred.ts";
+import { readRunState } from "../../src/records/run-state.ts";
 import { listRanks } from "../../src/strategy/ranks/list.ts";
 import { tinyLauncher } from "../../src/testing/launcher.ts";
+import type { ListPage } from "../../src/ui/messages.ts";
 import { chromium } from "../support/chromium.ts";
 import { cli, temporaryFolder, tiny } from "../support/e2e.ts";
 import { eventually, PATIENCE_MS } from "../support/patience.ts";
@@ -67,6 +69,32 @@ workers: { count: 1 }
   expect((await fetch(link)).status).toBe(200);
   expect(await code).toBe(0);
   await expect(fetch(link)).rejects.toThrow("fetch failed");
+});
+
+test("a page that may control runs stops one as Ctrl-C does, and resumes it", async () => {
+  const config = path.join(folder(), "tiny.yaml");
+  const running = await serve("run", config, "--ui", "--set", "name=controlled", "--set", "rounds=100000");
+  const { child, link, code } = await serve("ui", "others", "--allow-control");
+  const { origin, port, searchParams } = new URL(link);
+  const headers = { cookie: `prelort_ui_${port}=${searchParams.get("token")}`, origin };
+  const act = (what: string) => fetch(`${origin}/api/run/${what}?name=controlled`, { method: "POST", headers });
+  const state = async () => {
+    const { changed } = (await (await fetch(`${origin}/api/runs`, { headers })).json()) as ListPage;
+    return changed.find(({ name }) => name === "controlled")?.state;
+  };
+  const until = (wanted: string) => eventually(async () => expect(await state()).toBe(wanted));
+  await until("running");
+  expect((await act("resume")).status).toBe(409);
+  expect((await act("stop")).status).toBe(200);
+  expect(await running.code).toBe(130);
+  await until("interrupted");
+  expect((await act("stop")).status).toBe(409);
+  expect((await act("resume")).status).toBe(200);
+  await until("running");
+  // It stops the run that it resumed before it ends itself.
+  child.kill("SIGINT");
+  expect(await code).toBe(0);
+  expect(await readRunState(path.join(folder(), "others/controlled"))).toMatchObject({ state: "interrupted" });
 });
 
 describe.skipIf(chromium === undefined)("in Chromium (/usr/bin/chromium or CHROMIUM; skipped where there is none)", () => {
@@ -144,9 +172,10 @@ describe.skipIf(chromium === undefined)("in Chromium (/usr/bin/chromium or CHROM
       { path: "prelort/testing", label: "label", evalExamples: 64, clients: 1 },
       { rankAssignment: listRanks([8]) },
     ];
+    // As the link of run --ui, which is there before the run's folder.
+    const { context, page } = await open("#/run/live");
+    await page.getByRole("alert").waitFor();
     const trained = trainTiny({ runsDir: runs(), name: "live", rounds: 3, launcher, data, strategy });
-    const { context, page } = await open();
-    await page.getByRole("link", { name: "live" }).click();
     await page.getByText(/waiting for 1 of 1 clients/).waitFor();
     gates[0]?.resolve();
     await page.getByText("1 of 3 rounds done").waitFor();

@@ -4,7 +4,7 @@ import { ComparePage } from "./compare-page.ts";
 import { setText } from "./dom.ts";
 import { ListPage } from "./list-page.ts";
 import { setControl } from "./permissions.ts";
-import { runPage } from "./run-page.ts";
+import { RunPage } from "./run-page.ts";
 import type { View } from "./view.ts";
 
 /* The link's secret is in a cookie by now: it must stay neither in the history nor on the screen. */
@@ -21,7 +21,7 @@ function route(): void {
 
 function show(address: string): View {
   const [path = "", query = ""] = address.split("?");
-  if (path.startsWith("/run/")) return runPage(main, decode(path.slice("/run/".length)));
+  if (path.startsWith("/run/")) return new RunPage(main, decode(path.slice("/run/".length)));
   if (path === "/compare") return new ComparePage(main, new URLSearchParams(query).getAll("run"));
   return new ListPage(main);
 }

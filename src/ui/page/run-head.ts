@@ -17,7 +17,7 @@ export function runHead(detail: RunDetail): RunHead {
   const state = h("span", { class: "state" });
   const progress = h("progress", { "aria-label": "Rounds done", max: 1, value: 0 });
   const rounds = h("span", { class: "rounds" });
-  const wait = h("p", { class: "wait", role: "status" });
+  const wait = h("p", { class: "wait" });
   const workers = h("ul", { class: "workers" });
   const facts = h("dl", { class: "facts" });
   const actions = h("div", { class: "controls" });
@@ -64,6 +64,9 @@ export function runHead(detail: RunDetail): RunHead {
         facts,
         ...factsOf(now, rows, { config, device, versions }).map(([term, text]) => h("div", {}, h("dt", {}, term), h("dd", {}, text))),
       );
+      // A button that is refilled would lose the keyboard's place.
+      if (actions.dataset["state"] === now.state) return;
+      actions.dataset["state"] = now.state;
       fill(actions, ...actionsOf(now));
     },
     close: () => clearInterval(ticking),

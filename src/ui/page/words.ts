@@ -28,10 +28,8 @@ export function formatEstimate(measure: MeasureName, [value, low, high]: Estimat
 
 /** `process 123 on host`. */
 export function describeHolder(summary: RunSummary): string {
-  const { holder, state } = summary;
-  if (!holder) return NOTHING;
-  const process = `process ${holder.pid} on ${holder.host}`;
-  return state === "running" ? process : `was ${process}`;
+  const { holder } = summary;
+  return holder ? `process ${holder.pid} on ${holder.host}` : NOTHING;
 }
 
 /** `#/run/NAME`. */
