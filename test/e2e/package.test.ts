@@ -1,10 +1,11 @@
 import { chmod, mkdir, mkdtemp, readFile, realpath, rm, writeFile } from "node:fs/promises";
+import { once } from "node:events";
 import { statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import process from "node:process";
 import { execa } from "execa";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { packageRoot } from "../../src/installation.ts";
 import { documents, localLinks, resolveLink } from "../support/documents.ts";
 import { onlyWheelsOf, writeWheel } from "../support/local-wheel.ts";
@@ -85,12 +86,10 @@ test("the installed command lists its subcommands", async () => {
 
 test("the installed command serves its page, charts included", async () => {
   const served = execa(path.join(folder, "node_modules/.bin/prelort"), ["ui", "."], { cwd: folder, reject: false });
-  let link: URL | undefined;
-  for await (const line of served) {
-    link = new URL(/http:\S+/.exec(line)?.[0] ?? "http://nothing");
-    break;
-  }
-  const page = await fetch(link!);
+  onTestFinished(() => void served.kill("SIGKILL"));
+  const [printed] = (await once(served.stdout, "data")) as [Buffer];
+  const link = new URL(/http:\S+/.exec(printed.toString())?.[0] ?? "");
+  const page = await fetch(link);
   const cookie = page.headers.get("set-cookie")?.split(";")[0] ?? "";
   for (const file of ["main.js", "style.css", "palette.css", "vendor/uplot.js", "vendor/uplot.css"]) {
     expect((await fetch(new URL(`/app/ui/page/${file}`, link), { headers: { cookie } })).status, file).toBe(200);

@@ -17,7 +17,7 @@ export class TimelineView {
     "aria-label": "Timeline: when each worker trained which client. The table lists the same.",
   });
   readonly #area = h("div", { class: "timeline" }, this.#canvas);
-  readonly #figures = h("div", { hidden: true });
+  readonly #figures = h("div", { class: "figures-table", hidden: true });
   readonly #tip = h("p", { class: "tip" });
   readonly #sizes = new ResizeObserver(() => this.#schedule());
   readonly #forget = onSchemeChange(() => this.#schedule());
