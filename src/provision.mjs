@@ -6,7 +6,7 @@
  *   node src/provision.mjs quickstart | test | test:cluster | check | build | format | bench | chaos | fuzz
  */
 import { spawnSync } from "node:child_process";
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import process from "node:process";
@@ -23,6 +23,7 @@ const vitest = (...args) => nodeTool("vitest", "run", "--config", "test/vitest.c
 
 const checks = {
   tsc: nodeTool("tsc", "-p", "tsconfig.json"),
+  "tsc (page)": nodeTool("tsc", "-p", "src/ui/page/tsconfig.json"),
   oxlint: nodeTool("oxlint"),
   oxfmt: nodeTool("oxfmt", "--check"),
   "ruff check": pythonTool("ruff", "check"),
@@ -128,11 +129,21 @@ function build() {
   if (modified("dist/cli/main.js") >= Math.max(...inputs.map(modified))) return;
   say("building dist (tsc)");
   rmSync(path.join(root, "dist"), { recursive: true, force: true });
+  buildPage();
   must(nodeTool("tsc", "-p", "tsconfig.build.json"));
   must([process.execPath, "dist/config/reference/write-hover-docs.js"]);
   finishDeclarations(path.join(root, "dist"));
   // npx links a checkout's command once; what it links to must stay executable.
   chmodSync(path.join(root, "dist/cli/main.js"), 0o755);
+}
+
+/** The page of `prelort ui`: modules as tsc writes them, which a browser loads one by one. It comes first, since both builds write the modules that they share. */
+function buildPage() {
+  const [source, target] = ["src/ui/page", path.join(root, "dist/ui/page")];
+  must(nodeTool("tsc", "-p", `${source}/tsconfig.json`, "--noEmit", "false", "--noEmitOnError"));
+  for (const name of readdirSync(path.join(root, source)).filter((file) => /\.(html|css|svg)$/.test(file))) {
+    copyFileSync(path.join(root, source, name), path.join(target, name));
+  }
 }
 
 /** Makes what tsc wrote readable to TypeScript 5.0 and to projects in CommonJS. */

@@ -16,6 +16,7 @@ import { reportCommand } from "./report.ts";
 import { resumeCommand } from "./resume.ts";
 import { runCommand } from "./run.ts";
 import { setupCommand } from "./setup.ts";
+import { uiCommand } from "./ui.ts";
 import { verifyCommand } from "./verify.ts";
 
 const exitCodes = { config: 2, environment: 3, interrupted: 130, worker: 1, refused: 1, run: 1 } as const;
@@ -34,6 +35,7 @@ const commands = [
   resumeCommand(),
   verifyCommand(),
   reportCommand(),
+  uiCommand(),
   exportCommand(),
   evaluateCommand(),
   generateCommand(),

@@ -4,7 +4,7 @@ import { buildRun } from "../config/build.ts";
 import { withConfig } from "../config/load.ts";
 import { ConfigError } from "../errors.ts";
 import { recordedRun } from "../records/recorded-run.ts";
-import { perform, withRunOptions } from "./run.ts";
+import { perform, type ShownOptions, withRunOptions } from "./run.ts";
 
 export function resumeCommand(): Command {
   const command = new Command("resume")
@@ -27,11 +27,11 @@ export function requireNotMoved(set: readonly string[]): void {
   if (issues.length > 0) throw new ConfigError(issues);
 }
 
-async function resume(directory: string, { set, json }: { readonly set: readonly string[]; readonly json: boolean }): Promise<void> {
+async function resume(directory: string, { set, ...shown }: ShownOptions & { readonly set: readonly string[] }): Promise<void> {
   requireNotMoved(set);
   const root = path.resolve(directory);
   const here = { name: path.basename(root), runsDir: path.dirname(root), resume: true };
   await withConfig(await recordedRun(directory, { set, inScript: "federate({ …, resume: true })" }), (config) =>
-    perform({ ...buildRun(config), ...here }, { json }),
+    perform({ ...buildRun(config), ...here }, shown),
   );
 }

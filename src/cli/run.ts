@@ -10,11 +10,19 @@ import { jsonReporter } from "./reporters/json.ts";
 import { plainReporter } from "./reporters/plain.ts";
 import type { Reporter } from "./reporters/reporter.ts";
 import { terminalReporter } from "./reporters/terminal.ts";
+import type { Ui } from "../ui/serve-ui.ts";
+import { openUi, type UiAddress, withAddress } from "./ui.ts";
 
-interface RunOptions {
+interface RunOptions extends ShownOptions {
   readonly set: readonly string[];
-  readonly json: boolean;
   readonly overwrite: boolean;
+}
+
+/** How a run is shown while it is under way. */
+export interface ShownOptions extends UiAddress {
+  readonly json: boolean;
+  /** Serves the page of `prelort ui` until the run ends. */
+  readonly ui: boolean;
 }
 
 export function runCommand(): Command {
@@ -23,21 +31,25 @@ export function runCommand(): Command {
     .argument("<config>", "YAML file, such as configs/quickstart.yaml")
     .option("--overwrite", "replace an earlier run of the same name", false);
   return withRunOptions(command, "override a key of the config, such as --set workers.count=1").action(
-    async (file: string, { set, json, overwrite }: RunOptions) => {
-      await withConfig(await openConfig(file, { set }), (config) => perform({ ...buildRun(config), overwrite }, { json }));
+    async (file: string, { set, overwrite, ...shown }: RunOptions) => {
+      await withConfig(await openConfig(file, { set }), (config) => perform({ ...buildRun(config), overwrite }, shown));
     },
   );
 }
 
 /** The options of every command that runs a federation. */
 export function withRunOptions(command: Command, set: string): Command {
-  return command
+  const shown = command
     .option("--set <key=value>", set, (value: string, previous: string[]) => [...previous, value], [])
-    .option("--json", "print one JSON event per line instead of a display", false);
+    .option("--json", "print one JSON event per line instead of a display", false)
+    .option("--ui", "also show the run in a browser, as prelort ui does, until it ends", false);
+  return withAddress(shown);
 }
 
 /** Runs a federation to its end, shows its progress, and writes its report. */
-export async function perform(options: FederateOptions, { json }: Pick<RunOptions, "json">): Promise<void> {
+export async function perform(options: FederateOptions, shown: ShownOptions): Promise<void> {
+  const { json } = shown;
+  const ui = shown.ui ? await openRunUi(options, shown) : undefined;
   const reporter = chooseReporter(json);
   const interrupt = onInterrupt(complain);
   try {
@@ -50,7 +62,15 @@ export async function perform(options: FederateOptions, { json }: Pick<RunOption
   } finally {
     reporter.close();
     interrupt.dispose();
+    await ui?.close();
   }
+}
+
+/** The page of the folder in which the run will be, opened at the run. */
+async function openRunUi({ name, runsDir = "runs" }: FederateOptions, { host, port }: UiAddress): Promise<Ui> {
+  const ui = await openUi({ folder: runsDir, ...(host !== undefined && { host }), ...(port !== undefined && { port }) });
+  complain(`page:      ${ui.link(name)}`);
+  return ui;
 }
 
 function chooseReporter(json: boolean): Reporter {

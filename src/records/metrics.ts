@@ -97,25 +97,27 @@ export interface RoundMetrics extends EvaluatedMetrics, TrainedMetrics {
   readonly round: number;
 }
 
-const roundMetrics: z.ZodType<RoundMetrics> = z
+/** The figures of a round, in camelCase. */
+export const roundMetrics: z.ZodType<RoundMetrics> = z
   .object({ round: count, ...evaluatedShape, ...trainedShape, late: names.default([]) })
   .readonly();
 
 /** A complete line of a metrics file: its figures, or what is wrong with it. */
-export type MetricsLine = { readonly number: number; readonly text: string } & (
-  | { readonly metrics: RoundMetrics; readonly problem?: never }
-  | { readonly metrics?: never; readonly problem: string }
-);
+export type MetricsLine = { readonly number: number; readonly text: string } & ParsedMetrics;
+type ParsedMetrics = { readonly metrics: RoundMetrics; readonly problem?: never } | { readonly metrics?: never; readonly problem: string };
 
 /** Reads the complete lines of a metrics file; `end` is where the last one ends. */
 export async function readMetrics(file: string): Promise<{ readonly lines: readonly MetricsLine[]; readonly end: number }> {
   const lines: MetricsLine[] = [];
-  const end = await readJsonLines(file, ({ number, text, value }) => {
-    const { value: metrics, problems } = check(roundMetrics, camelKeys(value), "snake_case");
-    if (metrics) lines.push({ number, text, metrics });
-    else lines.push({ number, text, problem: value === undefined ? "it is not JSON" : describeProblems(problems) });
-  });
+  const end = await readJsonLines(file, ({ number, text, value }) => lines.push({ number, text, ...parseMetrics(value) }));
   return { lines, end };
+}
+
+/** The figures of a line's value, which is undefined if the line is not JSON, or what is wrong with them. */
+export function parseMetrics(value: unknown): ParsedMetrics {
+  const { value: metrics, problems } = check(roundMetrics, camelKeys(value), "snake_case");
+  if (metrics) return { metrics };
+  return { problem: value === undefined ? "it is not JSON" : describeProblems(problems) };
 }
 
 /** Whether a round's metrics hold what the journal committed for it. */

@@ -72,9 +72,3 @@ export function describeRange(points: readonly Point[]): string {
   const [first, last] = [drawn.at(0)?.text ?? "not finite", drawn.at(-1)?.text ?? "not finite"];
   return first === last ? first : `${first} to ${last}`;
 }
-
-/** At most `count` items, evenly spaced, with the first and the last. */
-export function pickEvenly<T>(items: readonly T[], count: number): readonly T[] {
-  if (items.length <= count) return items;
-  return Array.from({ length: count }, (_, index) => items[Math.round((index * (items.length - 1)) / (count - 1))] as T);
-}

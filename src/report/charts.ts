@@ -1,8 +1,9 @@
 import * as Plot from "@observablehq/plot";
-import { describeRange, hasInterval, isDrawn, measure, nearTo, type Point, pickEvenly } from "./chart-data.ts";
+import { describeRange, hasInterval, isDrawn, measure, nearTo, type Point } from "./chart-data.ts";
 import { drawFrame, endLabels, fitAxis, PLOT_WIDTH } from "./chart-frame.ts";
 import { roundTicks, textWidth, whiskers } from "./drawing.ts";
 import { formatCount, plural } from "./format.ts";
+import { pickEvenly } from "./pick-evenly.ts";
 import type { RecordedRun } from "../records/read-run.ts";
 
 /** A chart as inline SVG, coloured by the page's CSS variables, the entries of its legend, and notes for its caption. */

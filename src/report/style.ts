@@ -1,26 +1,14 @@
-/** The report's style sheet. Tiers are an ordinal scale from gold through green to indigo: neighbours differ in hue and lightness. */
+import { PALETTE, tierColor } from "./palette.ts";
+
+/** The report's style sheet. */
 export function styleSheet(tiers: number): string {
-  const tierColors = Array.from({ length: tiers }, (_, index) => {
-    const share = tiers === 1 ? 100 : Math.round((100 * index) / (tiers - 1));
-    return `--tier-${index}: color-mix(in oklch increasing hue, var(--lowest), var(--highest) ${share}%);`;
-  });
+  const tierColors = Array.from({ length: tiers }, (_, index) => `--tier-${index}: ${tierColor(index, tiers)};`);
   return `${SHEET}\n:root { ${tierColors.join(" ")} }`;
 }
 
 const SHEET = `
 :root {
-  color-scheme: light dark;
-  --paper: light-dark(#fcfbf8, #15171a);
-  --panel: light-dark(#ffffff, #1c1f23);
-  --ink: light-dark(#1f1d1a, #e9e6df);
-  --muted: light-dark(#6d675e, #9c978d);
-  --rule: light-dark(#e3ded4, #33363b);
-  --accent: light-dark(#3f3796, #a99bff);
-  --lowest: light-dark(#d9961a, #f3bd4a);
-  --highest: light-dark(#3f3796, #a99bff);
-  --serif: "Iowan Old Style", "Palatino Linotype", Palatino, "Book Antiqua", Georgia, "DejaVu Serif", serif;
-  --sans: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, "DejaVu Sans", sans-serif;
-  --mono: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
+  ${PALETTE}
 }
 * { box-sizing: border-box; margin: 0; }
 body { background: var(--paper); color: var(--ink); font: 16px/1.55 var(--sans); max-width: 1080px; margin: 0 auto; padding: 56px 32px 72px; }

@@ -1,10 +1,11 @@
 import { chmod, mkdir, mkdtemp, readFile, realpath, rm, writeFile } from "node:fs/promises";
+import { once } from "node:events";
 import { existsSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import process from "node:process";
 import { execa } from "execa";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { packageRoot } from "../../src/installation.ts";
 import { documents, localLinks, resolveLink } from "../support/documents.ts";
 import { onlyWheelsOf, writeWheel } from "../support/local-wheel.ts";
@@ -50,7 +51,16 @@ async function pathWith(commands: Record<string, string>): Promise<string> {
 }
 
 test("the tarball holds the build, the worker, its constraints, the configs and the guides of src, but no sources or tests", () => {
-  for (const file of ["dist/index.js", "dist/index.d.ts", "dist/cli/main.js", "pyproject.toml", "workers/constraints.txt"]) {
+  for (const file of [
+    "dist/index.js",
+    "dist/index.d.ts",
+    "dist/cli/main.js",
+    "dist/ui/page/index.html",
+    "dist/ui/page/main.js",
+    "dist/ui/page/style.css",
+    "pyproject.toml",
+    "workers/constraints.txt",
+  ]) {
     expect(packed).toContain(file);
   }
   for (const file of ["workers/prelort_worker/__main__.py", "configs/quickstart.yaml", "README.md", "LICENSE", "package.json"]) {
@@ -72,6 +82,20 @@ test("the installed command lists its subcommands", async () => {
   const { stdout, exitCode } = await prelort(["--help"]);
   expect(exitCode).toBe(0);
   for (const command of ["setup", "doctor", "plan", "run", "report"]) expect(stdout).toMatch(new RegExp(`^  ${command}\\b`, "m"));
+});
+
+test("the installed command serves its page, charts included", async () => {
+  const served = execa(path.join(folder, "node_modules/.bin/prelort"), ["ui", "."], { cwd: folder, reject: false });
+  onTestFinished(() => void served.kill("SIGKILL"));
+  const [printed] = (await once(served.stdout, "data")) as [Buffer];
+  const link = new URL(/http:\S+/.exec(printed.toString())?.[0] ?? "");
+  const page = await fetch(link);
+  const cookie = page.headers.get("set-cookie")?.split(";")[0] ?? "";
+  for (const file of ["main.js", "style.css", "palette.css", "vendor/uplot.js", "vendor/uplot.css"]) {
+    expect((await fetch(new URL(`/app/ui/page/${file}`, link), { headers: { cookie } })).status, file).toBe(200);
+  }
+  served.kill("SIGINT");
+  expect((await served).exitCode).toBe(0);
 });
 
 test("the installed module can be imported, and required from CommonJS", async () => {

@@ -16,9 +16,9 @@ import {
   describeWorkers,
   type EventOf,
   describeReady,
-} from "./phrases.ts";
+} from "../../report/phrases.ts";
 import type { Reporter, TimedReporterOptions } from "./reporter.ts";
-import { advance, emptyView, nameRound, type RunView, wasComplete } from "./run-view.ts";
+import { advance, emptyView, nameRound, type RunView, wasComplete } from "../../report/run-view.ts";
 
 /** Shortest time between lines of progress. */
 const PROGRESS_MS = 10_000;

@@ -14,9 +14,9 @@ import {
   describeStart,
   describeStartingAdapter,
   describeWorker,
-} from "./phrases.ts";
+} from "../../report/phrases.ts";
 import type { Reporter, TimedReporterOptions } from "./reporter.ts";
-import { advance, emptyView, type RunView, wasComplete, type WorkerView } from "./run-view.ts";
+import { advance, emptyView, type RunView, wasComplete, type WorkerView } from "../../report/run-view.ts";
 
 type RunEnd = Extract<NewEvent, { type: "run-end" }>;
 

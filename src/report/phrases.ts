@@ -1,10 +1,10 @@
 import { hostname } from "node:os";
 import { basename, dirname } from "node:path";
-import { formatCount, formatNumber, formatPercent, formatSeconds, plural } from "../../report/format.ts";
-import { qualityOf } from "../../report/quality.ts";
-import type { NewEvent } from "../../server/events.ts";
-import type { RoundMetrics } from "../../records/metrics.ts";
-import type { WorkerStatus } from "../../workers/task.ts";
+import { formatCount, formatNumber, formatPercent, formatSeconds, plural } from "./format.ts";
+import { qualityOf } from "./quality.ts";
+import type { NewEvent } from "../server/events.ts";
+import type { RoundMetrics } from "../records/metrics.ts";
+import type { WorkerStatus } from "../workers/task.ts";
 import type { WorkerView } from "./run-view.ts";
 
 /* Sentences that reporters share. */

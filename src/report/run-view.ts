@@ -1,6 +1,6 @@
-import type { NewEvent } from "../../server/events.ts";
-import type { RoundMetrics } from "../../records/metrics.ts";
-import type { WorkerStatus } from "../../workers/task.ts";
+import type { NewEvent } from "../server/events.ts";
+import type { RoundMetrics } from "../records/metrics.ts";
+import type { WorkerStatus } from "../workers/task.ts";
 
 /** The state of a run, derived from its events. */
 export interface RunView {

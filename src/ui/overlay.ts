@@ -1,0 +1,67 @@
+import path from "node:path";
+import { z } from "zod";
+import { parseJson } from "../base/json.ts";
+import type { RoundMetrics } from "../records/metrics.ts";
+import { pickEvenly } from "../report/pick-evenly.ts";
+import { qualityAt, qualityOf } from "../report/quality.ts";
+import type { OverlayRun } from "./messages.ts";
+import { readBytes, withRegularFile } from "./tail.ts";
+
+/**
+ * A run's quality over at most `count` of its evaluated rounds, evenly spread, with the first and the last. Only their lines are
+ * parsed, so that many long runs can be laid over one another.
+ */
+export async function readOverlay(directory: string, name: string, count: number): Promise<OverlayRun> {
+  const empty: OverlayRun = { name, measure: "loss", tiers: [], rounds: [], values: [], problem: "it has no evaluated rounds" };
+  const bytes = await withRegularFile(path.join(directory, "metrics.jsonl"), (handle, size) => readBytes(handle, 0, size));
+  if (!bytes) return empty;
+  const lines = pickEvenly(evaluatedLines(bytes), count);
+  const parsed = lines.map(([start, end]) => parseQuality(bytes.toString("utf8", start, end)));
+  const byRound = new Map(parsed.flatMap((metrics) => (metrics ? [[metrics.round, metrics] as const] : [])));
+  const rounds = [...byRound.values()].toSorted((a, b) => a.round - b.round);
+  const last = rounds.at(-1);
+  if (!last) return empty;
+  const quality = qualityOf(rounds);
+  const tiers = last.byTier.map(({ r }) => r);
+  const damaged = parsed.filter((metrics) => metrics === undefined).length;
+  return {
+    name,
+    measure: quality.name,
+    tiers,
+    rounds: rounds.map(({ round }) => round),
+    values: tiers.map((r) => rounds.map((metrics) => qualityAt(quality, metrics, r))),
+    problem: damaged > 0 ? `${damaged} of its lines are damaged` : null,
+  };
+}
+
+const metric = z.number().nullable();
+const qualityPart = z.object({
+  round: z.number(),
+  by_tier: z.array(z.object({ r: z.number(), loss: metric, perplexity: metric, accuracy: metric })),
+});
+
+/** What follows the quality in a line; within a string its quotes would be escaped. */
+const REST = ',"merged":';
+
+/** Parses only as much of a line as has the quality. */
+function parseQuality(line: string): RoundMetrics | undefined {
+  const end = line.indexOf(REST);
+  const { data } = qualityPart.safeParse(parseJson(end < 0 ? line : `${line.slice(0, end)}}`));
+  // The other figures are not looked at.
+  return data && ({ round: data.round, byTier: data.by_tier } as unknown as RoundMetrics);
+}
+
+const NOT_EVALUATED = Buffer.from('"by_tier":[]');
+/** Longest start of a line in which that stands. */
+const HEAD_BYTES = 40;
+
+/** Where the complete lines with an evaluation start and end. */
+function evaluatedLines(bytes: Buffer): readonly (readonly [start: number, end: number])[] {
+  const lines: [number, number][] = [];
+  let start = 0;
+  for (let end = bytes.indexOf(0x0a); end >= 0; end = bytes.indexOf(0x0a, start)) {
+    if (!bytes.subarray(start, Math.min(end, start + HEAD_BYTES)).includes(NOT_EVALUATED)) lines.push([start, end]);
+    start = end + 1;
+  }
+  return lines;
+}

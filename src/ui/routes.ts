@@ -1,0 +1,150 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { readFile } from "node:fs/promises";
+import path from "node:path";
+import type { Asset } from "./assets.ts";
+import type { Control } from "./control.ts";
+import { openEvents } from "./event-source.ts";
+import { streamList } from "./list-stream.ts";
+import { readRecord } from "../records/run-record.ts";
+import { readTimings } from "../records/timings.ts";
+import type { ListPage, NamedConfig } from "./messages.ts";
+import { readOverlay } from "./overlay.ts";
+import { readDetail } from "./run-detail.ts";
+import type { RunList } from "./run-list.ts";
+import { streamRun } from "./run-stream.ts";
+import { readLogTail } from "./worker-log.ts";
+
+export interface Site {
+  readonly list: RunList;
+  readonly assets: ReadonlyMap<string, Asset>;
+  /** Undefined if the page may only look. */
+  readonly control: Control | undefined;
+  readonly pollMs: number;
+}
+
+/** Answers a request that was let in. */
+export async function answer(site: Site, request: IncomingMessage, response: ServerResponse, url: URL): Promise<void> {
+  const isPost = request.method === "POST";
+  if (!isPost && request.method !== "GET") return sendJson(response, 405, { error: "only GET and POST are answered" });
+  const asset = site.assets.get(url.pathname === "/" ? "/app/ui/page/index.html" : url.pathname);
+  if (asset && !isPost) return sendAsset(response, asset);
+  const route = (isPost ? POSTS : GETS).get(url.pathname);
+  if (!route) return sendJson(response, 404, { error: "there is no such page" });
+  return route(site, url, response, request);
+}
+
+type Route = (site: Site, url: URL, response: ServerResponse, request: IncomingMessage) => Promise<void>;
+type RunRoute = (run: { readonly name: string; readonly directory: string }, ...rest: Parameters<Route>) => Promise<void>;
+
+/** Only a listed name leads to a directory. */
+function ofRun(route: RunRoute): Route {
+  return async (site, url, response, request) => {
+    const name = url.searchParams.get("name") ?? "";
+    if (site.list.directory(name) === undefined) await site.list.refresh();
+    const directory = site.list.directory(name);
+    if (directory === undefined) return sendJson(response, 404, { error: `there is no run ${name}` });
+    return route({ name, directory }, site, url, response, request);
+  };
+}
+
+const GETS: ReadonlyMap<string, Route> = new Map<string, Route>([
+  [
+    "/api/runs",
+    async ({ list, control }, _url, response) => {
+      await list.refresh();
+      sendJson(response, 200, { ...list.since(), folder: list.folder, canControl: control !== undefined } satisfies ListPage);
+    },
+  ],
+  [
+    "/api/runs/events",
+    async ({ list, pollMs }, url, response, request) => {
+      const sink = openEvents(request, response);
+      await streamList(sink, list, { from: sink.lastEventId ?? url.searchParams.get("from") ?? "", pollMs });
+    },
+  ],
+  [
+    "/api/run",
+    ofRun(async ({ name, directory }, { list }, _url, response) => {
+      await list.refresh();
+      const summary = list.get(name);
+      if (summary) sendJson(response, 200, await readDetail(directory, summary));
+      else sendJson(response, 404, { error: `there is no run ${name}` });
+    }),
+  ],
+  [
+    "/api/run/config",
+    ofRun(async ({ name, directory }, _site, _url, response) => {
+      const { config = null } = await readRecord(directory);
+      sendJson(response, 200, { name, config } satisfies NamedConfig);
+    }),
+  ],
+  [
+    "/api/run/timings",
+    ofRun(async ({ directory }, _site, _url, response) =>
+      sendJson(response, 200, await readTimings(path.join(directory, "timings.jsonl"))),
+    ),
+  ],
+  [
+    "/api/run/events",
+    ofRun(async ({ name }, { list, pollMs }, url, response, request) => {
+      const sink = openEvents(request, response);
+      const from = Number(sink.lastEventId ?? url.searchParams.get("from") ?? 0);
+      await streamRun(sink, { list, name, from: Number.isFinite(from) ? from : 0, pollMs });
+    }),
+  ],
+  [
+    "/api/run/log",
+    ofRun(async ({ directory }, _site, url, response) => {
+      const worker = url.searchParams.get("worker") ?? "";
+      const tail = await readLogTail(directory, worker);
+      sendJson(response, tail ? 200 : 404, tail ?? { error: `the run has no log of worker ${worker}` });
+    }),
+  ],
+  [
+    "/api/overlay",
+    async ({ list }, url, response) => {
+      const points = Math.min(2000, Math.max(2, Number(url.searchParams.get("points")) || 200));
+      const names = url.searchParams.getAll("name").slice(0, MAX_OVERLAY);
+      const runs = names.flatMap((name) => {
+        const directory = list.directory(name);
+        return directory === undefined ? [] : [{ name, directory }];
+      });
+      const read = [];
+      for (const { name, directory } of runs) read.push(await readOverlay(directory, name, points));
+      sendJson(response, 200, read);
+    },
+  ],
+]);
+
+/** Runs of one answer; the page asks for more in several. */
+const MAX_OVERLAY = 20;
+
+const POSTS: ReadonlyMap<string, Route> = new Map<string, Route>([
+  ["/api/run/stop", ofRun((run, site, ...rest) => act(run.name, site, rest[1], (control, summary) => control.stop(summary)))],
+  [
+    "/api/run/resume",
+    ofRun((run, site, ...rest) => act(run.name, site, rest[1], (control, summary) => control.resume(summary, run.directory))),
+  ],
+]);
+
+async function act(
+  name: string,
+  { list, control }: Site,
+  response: ServerResponse,
+  what: (control: Control, summary: NonNullable<ReturnType<RunList["get"]>>) => string | undefined,
+): Promise<void> {
+  if (!control) return sendJson(response, 403, { error: "this page may only look: start it with prelort ui --allow-control" });
+  await list.refresh();
+  const summary = list.get(name);
+  const problem = summary ? what(control, summary) : `there is no run ${name}`;
+  return sendJson(response, problem === undefined ? 200 : 409, problem === undefined ? {} : { error: problem });
+}
+
+async function sendAsset(response: ServerResponse, { type, source }: Asset): Promise<void> {
+  const body = "text" in source ? source.text : await readFile(source.file);
+  response.writeHead(200, { "content-type": type }).end(body);
+}
+
+export function sendJson(response: ServerResponse, status: number, value: unknown): void {
+  response.writeHead(status, { "content-type": "application/json; charset=utf-8" }).end(JSON.stringify(value));
+}

@@ -1,0 +1,275 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdirSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { createInterface } from "node:readline";
+import { type Browser, type BrowserContext, chromium as driver, type Page } from "playwright-core";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { createDeferred } from "../../src/base/deferred.ts";
+import { readRunState } from "../../src/records/run-state.ts";
+import { listRanks } from "../../src/strategy/ranks/list.ts";
+import { tinyLauncher } from "../../src/testing/launcher.ts";
+import type { ListPage } from "../../src/ui/messages.ts";
+import { chromium } from "../support/chromium.ts";
+import { cli, temporaryFolder, tiny } from "../support/e2e.ts";
+import { eventually, PATIENCE_MS } from "../support/patience.ts";
+import { trainTiny } from "../support/ui-runs.ts";
+
+const folder = temporaryFolder();
+const runs = () => path.join(folder(), "runs");
+const HOSTILE = '<img src="x" onerror="document.title=1">';
+const ESCAPES = "\u001b]0;owned\u0007\u001b[31m<b>red</b>";
+
+interface Served {
+  readonly child: ChildProcess;
+  readonly link: string;
+  readonly code: Promise<number | null>;
+}
+
+/** Starts a command, and resolves once it has printed a link to a page. */
+function serve(...args: readonly string[]): Promise<Served> {
+  const child = spawn(process.execPath, [cli, ...args], { cwd: folder(), stdio: ["ignore", "pipe", "pipe"] });
+  const code = new Promise<number | null>((resolve) => child.once("exit", resolve));
+  return new Promise((resolve, reject) => {
+    for (const stream of [child.stdout, child.stderr]) {
+      createInterface({ input: stream }).on("line", (line) => {
+        const link = /http:\S+/.exec(line)?.[0];
+        if (link !== undefined) resolve({ child, link, code });
+      });
+    }
+    void code.then((status) => reject(new Error(`it ended with ${status} before it printed a link`)));
+  });
+}
+
+test("prelort ui ends with Ctrl-C, and its port is free again", async () => {
+  mkdirSync(runs(), { recursive: true });
+  const { child, link, code } = await serve("ui", "runs");
+  expect((await fetch(link)).status).toBe(200);
+  child.kill("SIGINT");
+  expect(await code).toBe(0);
+  await expect(fetch(link)).rejects.toThrow("fetch failed");
+});
+
+test("run --ui serves the page of its run as long as the run lasts", async () => {
+  const config = path.join(folder(), "tiny.yaml");
+  writeFileSync(
+    config,
+    `name: shown
+runs_dir: ${folder()}/others
+rounds: 1
+model: { name_or_path: ${tiny("tiny-llama")}, task: causal-lm }
+lora: { r: 2, tiers: [1, 2], target_modules: [q_proj] }
+data: { path: ${tiny("words.jsonl")}, text: "{word} {gloss}", max_length: 32, eval_examples: 8, clients: 2 }
+strategy: { rank_assignment: { name: list, ranks: [2, 1] } }
+fit: { local_steps: 1, batch_size: 2 }
+workers: { count: 1 }
+`,
+  );
+  const { link, code } = await serve("run", config, "--ui");
+  expect(new URL(link).hash).toBe("#/run/shown");
+  expect((await fetch(link)).status).toBe(200);
+  expect(await code).toBe(0);
+  await expect(fetch(link)).rejects.toThrow("fetch failed");
+});
+
+test("a page that may control runs stops one as Ctrl-C does, and resumes it", async () => {
+  const config = path.join(folder(), "tiny.yaml");
+  const running = await serve("run", config, "--ui", "--set", "name=controlled", "--set", "rounds=100000");
+  const { child, link, code } = await serve("ui", "others", "--allow-control");
+  const { origin, port, searchParams } = new URL(link);
+  const headers = { cookie: `prelort_ui_${port}=${searchParams.get("token")}`, origin };
+  const act = (what: string) => fetch(`${origin}/api/run/${what}?name=controlled`, { method: "POST", headers });
+  const state = async () => {
+    const { changed } = (await (await fetch(`${origin}/api/runs`, { headers })).json()) as ListPage;
+    return changed.find(({ name }) => name === "controlled")?.state;
+  };
+  const until = (wanted: string) => eventually(async () => expect(await state()).toBe(wanted));
+  await until("running");
+  expect((await act("resume")).status).toBe(409);
+  expect((await act("stop")).status).toBe(200);
+  expect(await running.code).toBe(130);
+  await until("interrupted");
+  expect((await act("stop")).status).toBe(409);
+  expect((await act("resume")).status).toBe(200);
+  await until("running");
+  // It stops the run that it resumed before it ends itself.
+  child.kill("SIGINT");
+  expect(await code).toBe(0);
+  expect(await readRunState(path.join(folder(), "others/controlled"))).toMatchObject({ state: "interrupted" });
+});
+
+describe.skipIf(chromium === undefined)("in Chromium (/usr/bin/chromium or CHROMIUM; skipped where there is none)", () => {
+  let ui: Served;
+  let browser: Browser;
+  beforeAll(async () => {
+    let fits = 0;
+    const launcher = tinyLauncher({
+      fit({ train }) {
+        if (++fits % 5 === 0) throw new Error(ESCAPES);
+        return train();
+      },
+    });
+    await trainTiny({ runsDir: runs(), name: "plain", rounds: 3 });
+    await trainTiny({ runsDir: runs(), name: "failing", rounds: 3, launcher });
+    mkdirSync(path.join(runs(), HOSTILE), { recursive: true });
+    ui = await serve("ui", "runs");
+    browser = await driver.launch({ executablePath: chromium as string, args: ["--no-sandbox"] });
+  });
+  afterAll(async () => {
+    await browser?.close();
+    ui?.child.kill("SIGINT");
+    await ui?.code;
+  });
+
+  /** A browser without cookies, opened with the link; it fails the test if the page asks for anything elsewhere or breaks. */
+  async function open(hash = ""): Promise<{ readonly context: BrowserContext; readonly page: Page }> {
+    const context = await browser.newContext();
+    const page = await openIn(context, `${ui.link}${hash}`);
+    onTestFinished(() => context.close());
+    return { context, page };
+  }
+
+  async function openIn(context: BrowserContext, address: string): Promise<Page> {
+    const page = await context.newPage();
+    page.setDefaultTimeout(PATIENCE_MS);
+    const { origin } = new URL(ui.link);
+    const faults: string[] = [];
+    page.on("request", (request) => {
+      if (new URL(request.url()).origin !== origin) faults.push(request.url());
+    });
+    page.on("pageerror", (error) => faults.push(error.message));
+    page.on("console", (message) => {
+      // An answer with an error status is shown in the page, too.
+      if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) faults.push(message.text());
+    });
+    page.on("dialog", (dialog) => faults.push(dialog.message()));
+    onTestFinished(() => expect(faults).toEqual([]));
+    await page.goto(address);
+    return page;
+  }
+
+  test("the link's secret leaves the address, and a reload needs it no more", async () => {
+    const { page } = await open();
+    await page.getByRole("link", { name: "plain" }).waitFor();
+    expect(page.url()).toBe(`${new URL(ui.link).origin}/`);
+    await page.reload();
+    await page.getByRole("link", { name: "plain" }).waitFor();
+    const stranger = await browser.newContext();
+    onTestFinished(() => stranger.close());
+    const response = await (await stranger.newPage()).goto(new URL(ui.link).origin);
+    expect(response?.status()).toBe(401);
+  });
+
+  test("a run's rounds appear as they end, also after a reload in the middle and in a second tab", async () => {
+    const gates = Array.from({ length: 3 }, () => createDeferred<void>());
+    const launcher = tinyLauncher({
+      async fit({ train, round }) {
+        await gates[round - 1]?.promise;
+        return train();
+      },
+    });
+    // One client, so that the second worker evaluates a round while the next one waits.
+    const [data, strategy] = [
+      { path: "prelort/testing", label: "label", evalExamples: 64, clients: 1 },
+      { rankAssignment: listRanks([8]) },
+    ];
+    // As the link of run --ui, which is there before the run's folder.
+    const { context, page } = await open("#/run/live");
+    await page.getByRole("alert").waitFor();
+    const trained = trainTiny({ runsDir: runs(), name: "live", rounds: 3, launcher, data, strategy });
+    await page.getByText(/waiting for 1 of 1 clients/).waitFor();
+    gates[0]?.resolve();
+    await page.getByText("1 of 3 rounds done").waitFor();
+    await page.reload();
+    await page.getByText("1 of 3 rounds done").waitFor();
+    const second = await openIn(context, page.url());
+    gates[1]?.resolve();
+    for (const tab of [page, second]) await tab.getByText("2 of 3 rounds done").waitFor();
+    gates[2]?.resolve();
+    await trained;
+    for (const tab of [page, second]) {
+      await tab.getByText("3 of 3 rounds done").waitFor();
+      await tab.locator(".state", { hasText: "done" }).waitFor();
+      await tab.getByRole("button", { name: "Clients on workers: show as a table" }).click();
+      const trainedFits = tab.getByRole("region", { name: /^Tasks of the workers/ }).getByRole("row", { name: /trained/ });
+      await eventually(async () => expect(await trainedFits.count()).toBe(3));
+    }
+  });
+
+  test("names that are HTML and escape sequences in errors are shown as text", async () => {
+    const { page } = await open();
+    await page.getByText(HOSTILE).waitFor();
+    await page.goto(`${new URL(ui.link).origin}/#/run/failing`);
+    await page.getByText("\\u001b]0;owned\\u0007\\u001b[31m<b>red</b>").first().waitFor();
+    expect(await page.locator("main img, main b:text('red')").count()).toBe(0);
+    expect(await page.title()).toBe("failing · prelort");
+    await page.goto(`${new URL(ui.link).origin}/#/run/${encodeURIComponent(HOSTILE)}`);
+    await page.getByRole("heading", { name: HOSTILE }).waitFor();
+    await page.goto(`${new URL(ui.link).origin}/#/run/${encodeURIComponent(`absent ${HOSTILE}`)}`);
+    await page.getByRole("alert").filter({ hasText: HOSTILE }).waitFor();
+    expect(await page.locator("main img").count()).toBe(0);
+  });
+
+  test("selected runs are laid over one another, with what differs in their configs", async () => {
+    const { page } = await open();
+    for (const name of ["plain", "failing"]) await page.getByRole("checkbox", { name: `Select ${name}` }).check();
+    await page.getByRole("link", { name: "Compare 2 runs" }).click();
+    const figure = page.getByRole("figure");
+    for (const name of ["plain", "failing"]) await figure.getByRole("listitem").filter({ hasText: name }).waitFor();
+    await figure.getByRole("button", { name: /show as a table/ }).click();
+    await page.getByLabel("Tier").selectOption("4");
+    const rows = figure.getByRole("region").getByRole("row");
+    await eventually(async () => expect(await rows.count()).toBe(1 + 4));
+    await page.getByText("Their configs are the same.").waitFor();
+  });
+
+  test("every control, chart and progress bar has a name for screen readers", async () => {
+    const { page } = await open();
+    await page.getByRole("link", { name: "plain" }).waitFor();
+    const session = await page.context().newCDPSession(page);
+    const named = new Set([
+      "button",
+      "link",
+      "checkbox",
+      "slider",
+      "combobox",
+      "searchbox",
+      "image",
+      "progressbar",
+      "DisclosureTriangle",
+      "region",
+    ]);
+    const unnamed = async (): Promise<{ readonly seen: number; readonly without: readonly string[] }> => {
+      const { nodes } = await session.send("Accessibility.getFullAXTree");
+      const controls = nodes.filter(({ ignored, role }) => !ignored && named.has(String(role?.value)));
+      return { seen: controls.length, without: controls.filter(({ name }) => !name?.value).map(({ role }) => String(role?.value)) };
+    };
+    for (const [hash, last] of [
+      ["#/", page.getByRole("checkbox", { name: "Select plain" })],
+      ["#/run/failing", page.getByRole("button", { name: /^Log of/ }).first()],
+      ["#/compare?run=plain&run=failing", page.getByLabel("Tier")],
+    ] as const) {
+      await page.goto(`${new URL(ui.link).origin}/${hash}`);
+      await last.waitFor();
+      const { seen, without } = await unnamed();
+      expect(seen, hash).toBeGreaterThan(4);
+      expect(without, hash).toEqual([]);
+    }
+  });
+
+  test("a phone's screen shows everything without scrolling sideways, and the keyboard reaches a run", async () => {
+    const { page } = await open();
+    await page.setViewportSize({ width: 390, height: 844 });
+    await page.getByRole("link", { name: "plain" }).focus();
+    await page.keyboard.press("Enter");
+    await page.getByRole("heading", { name: "plain" }).waitFor();
+    await page.getByRole("img", { name: /quality over the server rounds/ }).waitFor();
+    for (const hash of ["#/run/failing", "#/", "#/compare?run=plain&run=failing"]) {
+      await page.goto(`${new URL(ui.link).origin}/${hash}`);
+      await page
+        .getByText(/failing/)
+        .first()
+        .waitFor();
+      expect(await page.evaluate("document.documentElement.scrollWidth"), hash).toBeLessThanOrEqual(390);
+    }
+  });
+});
