@@ -15,11 +15,15 @@ export interface EventStream<T extends { readonly number: number }> {
   /** Readers get the events they have not read yet, then the end, or the error. */
   end(error?: unknown): void;
   read(options?: ReadOptions): AsyncIterable<T>;
+  /** The number of the latest event that late readers no longer get; 0 if they get all. */
+  readonly dropped: number;
 }
 
 export interface ReadOptions {
   /** Only events with higher numbers, for a reader that has seen earlier ones. All by default. */
   readonly after?: number | undefined;
+  /** Ends the iteration when it aborts, also while it waits for the next event. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Each reader holds a node; nodes before `first` that no reader holds are garbage. */
@@ -55,19 +59,26 @@ export function createEventStream<T extends { readonly number: number }>(): Even
     return next;
   };
 
-  async function* read({ after = 0 }: ReadOptions = {}): AsyncGenerator<T, void> {
+  async function* read({ after = 0, signal }: ReadOptions = {}): AsyncGenerator<T, void> {
     let node = first;
     let seen = after;
-    while (true) {
-      while (node.next && node.next.event.number <= seen) node = node.next;
-      const next = nextOf(node, seen);
-      if (next) {
-        seen = next.number;
-        yield next;
-      } else if (ended) break;
-      else await changed.promise;
+    // Wakes all readers: the others find nothing new.
+    signal?.addEventListener("abort", notify);
+    try {
+      while (!signal?.aborted) {
+        while (node.next && node.next.event.number <= seen) node = node.next;
+        const next = nextOf(node, seen);
+        if (next) {
+          seen = next.number;
+          yield next;
+        } else if (ended) {
+          if ("error" in ended) throw ended.error;
+          return;
+        } else await changed.promise;
+      }
+    } finally {
+      signal?.removeEventListener("abort", notify);
     }
-    if ("error" in ended) throw ended.error;
   }
 
   return {
@@ -85,5 +96,8 @@ export function createEventStream<T extends { readonly number: number }>(): Even
       notify();
     },
     read,
+    get dropped() {
+      return first.event?.number ?? 0;
+    },
   };
 }

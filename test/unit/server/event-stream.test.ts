@@ -106,6 +106,22 @@ test("a reader that has seen events gets those with higher numbers, and then eac
   expect(await Promise.all([second, late, none])).toEqual([["c", "w0 step 1", "d", "e"], ["d", "e"], []]);
 });
 
+test("a signal ends the iteration of its reader, also while it waits, and of no other", async () => {
+  const stream = createEventStream<Event>();
+  const leaving = new AbortController();
+  const waiting = [collect(stream.read({ signal: leaving.signal })), collect(stream.read())];
+  const first = { number: 1, value: "a" };
+  stream.push(first);
+  await new Promise((resolve) => setImmediate(resolve));
+  leaving.abort();
+  expect(await waiting[0]).toEqual([first]);
+  const second = { number: 2, value: "b" };
+  stream.push(second);
+  stream.end();
+  expect(await waiting[1]).toEqual([first, second]);
+  expect(await collect(stream.read({ signal: leaving.signal }))).toEqual([]);
+});
+
 test("after a reader breaks out of its loop, unread events do not pile up", async () => {
   setFlagsFromString("--expose-gc");
   const collectGarbage = runInNewContext("gc") as () => void;
