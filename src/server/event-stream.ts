@@ -12,8 +12,8 @@ const KEPT = 100_000;
 export interface EventStream<T extends { readonly number: number }> {
   /** With a `key`, only the latest event of that key matters: a reader may miss earlier ones. */
   push(event: T, key?: string): void;
-  /** Readers get the events they have not read yet, then the end, or the error. */
-  end(error?: unknown): void;
+  /** Readers get the events they have not read yet, then the end. */
+  end(): void;
   read(options?: ReadOptions): AsyncIterable<T>;
   /** The number of the latest event that late readers no longer get; 0 if they get all. */
   readonly dropped: number;
@@ -38,7 +38,7 @@ export function createEventStream<T extends { readonly number: number }>(): Even
   let length = 0;
   /** By key, in the order of their numbers. */
   const latest = new Map<string, T>();
-  let ended: { readonly error?: unknown } | undefined;
+  let ended = false;
   let changed = createDeferred<void>();
 
   const notify = () => {
@@ -71,10 +71,8 @@ export function createEventStream<T extends { readonly number: number }>(): Even
         if (next) {
           seen = next.number;
           yield next;
-        } else if (ended) {
-          if ("error" in ended) throw ended.error;
-          return;
-        } else await changed.promise;
+        } else if (ended) return;
+        else await changed.promise;
       }
     } finally {
       signal?.removeEventListener("abort", notify);
@@ -91,8 +89,8 @@ export function createEventStream<T extends { readonly number: number }>(): Even
       }
       notify();
     },
-    end(error) {
-      ended ??= error === undefined ? {} : { error };
+    end() {
+      ended = true;
       notify();
     },
     read,

@@ -39,7 +39,8 @@ export interface Run extends AsyncIterable<RunEvent>, AsyncDisposable {
   readonly state: Exclude<RunState, "killed">;
   /**
    * Its events after a number, for a reader that has seen earlier ones: also those of earlier processes, if this one resumed the
-   * run, and those that are no longer in memory, both as `loadRun` gives them. `after: 0` gives all.
+   * run, and those that are no longer in memory, both as `loadRun` gives them. `after: 0` gives all. Like that of a loaded run, the
+   * iteration ends with `run-failed` and does not reject.
    */
   events(options?: ReadOptions): AsyncIterable<RunEvent>;
   /**
@@ -73,12 +74,16 @@ export function federate(options: FederateOptions): Run {
       events.end(runEnd(made));
     } catch (error) {
       state = error instanceof InterruptedError ? "interrupted" : "failed";
-      events.end(runFailed(error), error);
+      events.end(runFailed(error));
     }
   }
   async function stop(): Promise<void> {
     stopping.abort();
     await over;
+  }
+  async function* iterate(): AsyncGenerator<RunEvent, void> {
+    yield* events.read();
+    await result;
   }
   return {
     result,
@@ -87,7 +92,7 @@ export function federate(options: FederateOptions): Run {
     },
     events: ({ after, signal } = {}) => (after === undefined ? events.read({ signal }) : events.readAfter(after, signal)),
     stop,
-    [Symbol.asyncIterator]: () => events.read()[Symbol.asyncIterator](),
+    [Symbol.asyncIterator]: iterate,
     [Symbol.asyncDispose]: stop,
   };
 }

@@ -50,10 +50,10 @@ export class RunEvents {
     this.#log = undefined;
   }
 
-  /** Readers get the last event, which is the concluding one if that has come true, then the end or the error. */
-  end(event: NewEvent, error?: unknown): void {
+  /** Readers get the last event, which is the concluding one if that has come true, then the end. */
+  end(event: NewEvent): void {
     this.#stream.push(this.#last?.type === event.type ? this.#last : this.#stamp(event));
-    this.#stream.end(error);
+    this.#stream.end();
     this.#claimed.resolve(undefined);
   }
 
