@@ -51,23 +51,16 @@ export function createEventStream<T extends { readonly number: number }>(): Even
     if (length === KEPT) first = first.next ?? first;
     else length++;
   };
-  const nextOf = (node: Node<T>, seen: number): T | undefined => {
-    const next = node.next?.event;
-    for (const keyed of latest.values()) {
-      if (keyed.number > seen) return next && next.number < keyed.number ? next : keyed;
-    }
-    return next;
-  };
-
   async function* read({ after = 0, signal }: ReadOptions = {}): AsyncGenerator<T, void> {
     let node = first;
     let seen = after;
     // Wakes all readers: the others find nothing new.
     signal?.addEventListener("abort", notify);
     try {
-      while (!signal?.aborted) {
+      while (true) {
+        if (signal?.aborted) return;
         while (node.next && node.next.event.number <= seen) node = node.next;
-        const next = nextOf(node, seen);
+        const next = nextOf(node, latest.values(), seen);
         if (next) {
           seen = next.number;
           yield next;
@@ -98,4 +91,13 @@ export function createEventStream<T extends { readonly number: number }>(): Even
       return first.event?.number ?? 0;
     },
   };
+}
+
+/** The event after `seen`: the next of the list, or one with a key that comes before it. */
+function nextOf<T extends { readonly number: number }>(node: Node<T>, keyed: Iterable<T>, seen: number): T | undefined {
+  const next = node.next?.event;
+  for (const event of keyed) {
+    if (event.number > seen) return next && next.number < event.number ? next : event;
+  }
+  return next;
 }

@@ -40,9 +40,10 @@ cancellations.on("message", (_, id) => worker.cancelJob(id));
 await cancellations.subscribe(CANCEL);
 
 // Its runs go back to the queue, and the next worker resumes them.
-process.once("SIGTERM", async () => {
+async function close(): Promise<void> {
   isClosing = true;
   worker.cancelAllJobs();
   await worker.close();
   await Promise.all([connection.quit(), cancellations.quit()]);
-});
+}
+process.once("SIGTERM", () => void close());

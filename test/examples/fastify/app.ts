@@ -78,6 +78,8 @@ export function createApp(runs: Runs): FastifyInstance {
   });
 
   app.addHook("preClose", async () => {
+    // No new connections: a browser's EventSource tries again when one is refused, but never after a 503.
+    app.server.close();
     await runs.close();
     // Readers have their last events by then, unless they have stopped reading.
     setTimeout(() => app.server.closeAllConnections(), 5000).unref();

@@ -32,7 +32,11 @@ app.post("/runs/:id/stop", async (context) => {
   await run.stop();
   return context.json({ state: run.state });
 });
-app.onError((error, context) => context.json({ issues: error instanceof ConfigError ? error.issues : [] }, error instanceof ConfigError ? 400 : 500));
+app.onError((error, context) =>
+  context.json({ issues: error instanceof ConfigError ? error.issues : [] }, error instanceof ConfigError ? 400 : 500),
+);
 
-const server = serve({ fetch: app.fetch, port: Number(process.env["PORT"] ?? 3000) }, ({ port }) => console.log(`http://localhost:${port}`));
+const server = serve({ fetch: app.fetch, port: Number(process.env["PORT"] ?? 3000) }, ({ port }) =>
+  console.log(`http://localhost:${port}`),
+);
 process.once("SIGTERM", () => void Promise.all([...runs.values()].map((run) => run.stop())).then(() => server.close()));

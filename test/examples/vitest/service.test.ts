@@ -32,5 +32,9 @@ test("a request names everything that is wrong with it", async () => {
   const app = await openService();
   const { statusCode, json } = await app.inject({ method: "POST", url: "/runs", payload: { set: { rounds: 0, "model.task": "x" } } });
   expect(statusCode).toBe(400);
-  expect(json().issues.map(({ path }: { readonly path: string }) => path).toSorted()).toEqual(["model.task", "rounds"]);
+  expect(
+    json()
+      .issues.map(({ path }: { readonly path: string }) => path)
+      .toSorted(),
+  ).toEqual(["model.task", "rounds"]);
 });
