@@ -81,6 +81,13 @@ function expectNothingLeft(example: string): void {
   expect(names.filter((name) => /(^|\/)lock$|\.sock$|\.tmp/.test(name))).toEqual([]);
 }
 
+/** On SIGTERM a program ends by itself, and leaves nothing. */
+async function expectCleanEnd(program: Program, example: string): Promise<void> {
+  program.kill("SIGTERM");
+  expect(await program.ended(), program.output).toEqual({ code: 0, signal: null });
+  expectNothingLeft(example);
+}
+
 function memoryOf({ pid }: Program): string {
   const kib = Number(execFileSync("ps", ["-o", "rss=", "-p", `${pid}`], { encoding: "utf8" }));
   return `${Math.round(kib / 1024)} MiB`;
@@ -113,6 +120,7 @@ describe("the Fastify service", () => {
     await service.request(409, "POST", "/runs/whole/resume");
     for (const at of ["", "/events", "/report", "/adapters/2"]) await service.request(404, "GET", `/runs/missing${at}`);
     await service.request(404, "POST", "/runs/missing/stop");
+    await expectCleanEnd(service, "fastify");
   });
 
   test("50 readers of one run, each of which drops its connection once, get every event once and in order", async () => {
@@ -126,10 +134,13 @@ describe("the Fastify service", () => {
     await late.readAll(eventsOf(service, "followed"), 100);
     expectAllRecorded("followed", late);
     console.log(`memory of the service with 50 readers: ${before} before, ${memoryOf(service)} after`);
+    await expectCleanEnd(service, "fastify");
   });
 
   test("of 20 queued runs two train at a time, 5 are stopped in flight, and the others end", async () => {
     const service = await serve("fastify");
+    await service.start("warm-up", 2);
+    await new Reader().readAll(eventsOf(service, "warm-up"));
     const before = memoryOf(service);
     const ids = Array.from({ length: 20 }, (_, index) => `queued-${index}`);
     const isLong = (index: number) => index % 4 === 0;
@@ -153,6 +164,7 @@ describe("the Fastify service", () => {
       expect((await service.describe(id)).state).toBe(isLong(index) ? "interrupted" : "ended");
     }
     console.log(`memory of the service with 20 runs: ${before} before, ${memoryOf(service)} after`);
+    await expectCleanEnd(service, "fastify");
   });
 
   test("a queued run with a higher priority begins first, and one that leaves the queue never begins", async () => {
@@ -169,6 +181,7 @@ describe("the Fastify service", () => {
     const began = (id: string) => (JSON.parse(readFileSync(runs(id, "events.jsonl"), "utf8").split("\n")[0] ?? "") as { at: number }).at;
     expect(began("sooner")).toBeLessThan(began("later"));
     await service.request(404, "GET", "/runs/left");
+    await expectCleanEnd(service, "fastify");
   });
 
   test("SIGTERM stops all runs and leaves nothing; the next process lists and resumes them, and readers continue", async () => {
@@ -207,9 +220,7 @@ describe("the Fastify service", () => {
       expectAllRecorded(id, reader);
       expect(reader.seen.filter(({ type }) => type === "run-start")).toHaveLength(2);
     }
-    second.kill("SIGTERM");
-    expect(await second.ended()).toEqual({ code: 0, signal: null });
-    expectNothingLeft("fastify");
+    await expectCleanEnd(second, "fastify");
   });
 
   test("the next process lists a run of one that was killed, and resumes it", async () => {
@@ -225,8 +236,7 @@ describe("the Fastify service", () => {
     await reader.readUntil(eventsOf(second, "struck"), ({ type }) => type === "run-start");
     await second.request(204, "POST", "/runs/struck/stop");
     expect((await second.describe("struck")).state).toBe("interrupted");
-    second.kill("SIGTERM");
-    expect(await second.ended()).toEqual({ code: 0, signal: null });
+    await expectCleanEnd(second, "fastify");
   });
 });
 
@@ -245,9 +255,7 @@ test("the Hono service starts a run, gives its events, stops it, refuses a wrong
   expect(await service.request(400, "POST", "/runs", { rounds: "many" })).toMatchObject({ issues: [{ path: "rounds" }] });
   await service.request(404, "GET", "/runs/missing/events");
   await start(ENDLESS);
-  service.kill("SIGTERM");
-  expect(await service.ended()).toEqual({ code: 0, signal: null });
-  expectNothingLeft("hono");
+  await expectCleanEnd(service, "hono");
 });
 
 const redis = await execa("redis-server", ["--version"], { reject: false });
@@ -271,6 +279,11 @@ describe.skipIf(redis.failed)("with a Redis (Debian: apt-get install redis-serve
       return program;
     };
     const stopped = { code: 0, signal: null };
+    const unwanted = run("client", "submit", "3");
+    const [unwantedId] = await unwanted.line(/^run-\w+$/);
+    expect(await run("client", "cancel", unwantedId).ended()).toEqual(stopped);
+    expect(await unwanted.ended()).toEqual({ code: 1, signal: null });
+
     const first = run("worker", "--tiny");
     const short = run("client", "submit", "3");
     await short.line(/^\/.*\/runs\/run-\w+$/);
@@ -283,16 +296,14 @@ describe.skipIf(redis.failed)("with a Redis (Debian: apt-get install redis-serve
     first.kill("SIGTERM");
     expect(await first.ended()).toEqual(stopped);
     const events = () => readFileSync(path.join(home, "runs", id, "events.jsonl"), "utf8");
-    expect(events()).toMatch(/"type":"run-failed"\}?\s*$|"kind":"interrupted"/);
+    expect(events()).toContain('"kind":"interrupted"');
 
     const second = run("worker", "--tiny");
     await eventually(() => expect(events()).toContain('"resumed"'));
     expect(await run("client", "cancel", id).ended()).toEqual(stopped);
     expect(await long.ended()).toEqual({ code: 1, signal: null });
     expect(long.output).toMatch(/^cancelled$/m);
-    second.kill("SIGTERM");
-    expect(await second.ended()).toEqual(stopped);
-    expectNothingLeft("bullmq");
+    await expectCleanEnd(second, "bullmq");
   });
 });
 

@@ -15,7 +15,10 @@ async function submit(rounds: number): Promise<void> {
     const { round, loss } = data as unknown as RunProgress;
     if (jobId === job.id) console.log(`round ${round}: loss ${loss}`);
   });
-  console.log((await job.waitUntilFinished(events)).directory);
+  const removed = new Promise<never>((_, reject) => {
+    events.on("removed", ({ jobId }) => jobId === job.id && reject(new Error("cancelled before it began")));
+  });
+  console.log((await Promise.race([job.waitUntilFinished(events), removed])).directory);
 }
 
 /** Takes a run out of the queue, or has its worker stop it. */
