@@ -15,6 +15,14 @@ import { fileURLToPath } from "node:url";
 const root = fileURLToPath(new URL("..", import.meta.url));
 /** Where `prelort setup` makes the environment of a checkout. */
 const python = path.join(root, ".venv", "bin", "python");
+/** Projects whose lib leaves out esnext.disposable lack these; where they are there, they merge with them. */
+const DISPOSABLE = `interface SymbolConstructor {
+  readonly asyncDispose: unique symbol;
+}
+interface AsyncDisposable {
+  [Symbol.asyncDispose](): PromiseLike<void>;
+}
+`;
 
 const prelort = (...args) => [process.execPath, "dist/cli/main.js", ...args];
 const nodeTool = (name, ...args) => [path.join(root, "node_modules", ".bin", name), ...args];
@@ -157,15 +165,6 @@ function finishDeclarations(dist) {
     writeFile(path.join(folder, "before-typescript-5.4.d.ts"), `${refer("no-infer.d.ts")}export * from "./index.ts";\n`);
   }
 }
-
-/** Projects whose lib leaves out esnext.disposable lack these; where they are there, they merge with them. */
-const DISPOSABLE = `interface SymbolConstructor {
-  readonly asyncDispose: unique symbol;
-}
-interface AsyncDisposable {
-  [Symbol.asyncDispose](): PromiseLike<void>;
-}
-`;
 
 function writeFile(file, text) {
   mkdirSync(path.dirname(file), { recursive: true });
