@@ -16,7 +16,14 @@ type OfRun = { Params: { id: string } };
 
 /** Everything over HTTP. Closing it stops the runs. */
 export function createApp(runs: Runs): FastifyInstance {
-  const app = Fastify({ logger: true });
+  const app = Fastify({ logger: true, return503OnClosing: false });
+  let isClosing = false;
+  app.addHook("onRequest", async (request, reply) => {
+    if (!isClosing) return;
+    // A browser's EventSource tries again when its connection is refused or cut, but never after a 503.
+    reply.hijack();
+    request.raw.destroy();
+  });
 
   app.post<{ Body: { name?: string; set?: Choices; priority?: number } }>(
     "/runs",
@@ -78,7 +85,7 @@ export function createApp(runs: Runs): FastifyInstance {
   });
 
   app.addHook("preClose", async () => {
-    // No new connections: a browser's EventSource tries again when one is refused, but never after a 503.
+    isClosing = true;
     app.server.close();
     await runs.close();
     // Readers have their last events by then, unless they have stopped reading.

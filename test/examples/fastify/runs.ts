@@ -79,7 +79,7 @@ export class Runs {
     const run = await this.load(id);
     const recorded = () => run.events({ ...range, signal: AbortSignal.any([range.signal, this.#closing.signal]) });
     for await (const _ of recorded()) return recorded();
-    return undefined;
+    return this.#closing.signal.aborted ? recorded() : undefined;
   }
 
   /** A run that has begun. */
