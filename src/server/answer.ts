@@ -80,12 +80,11 @@ export function createAsk({ pool, layout, adapter, data }: AskedModel): (questio
           hear: push,
           ...(signal && { signal }),
         });
-        end();
         return { form: message.form, byRank: message.answers };
       } catch (cause) {
-        const error = signal?.aborted && cause === signal.reason ? new InterruptedError("the answer was stopped") : cause;
-        end(error);
-        throw error;
+        throw signal?.aborted && cause === signal.reason ? new InterruptedError("the answer was stopped") : cause;
+      } finally {
+        end();
       }
     };
     return answerOf(ask(), pieces);
@@ -95,7 +94,11 @@ export function createAsk({ pool, layout, adapter, data }: AskedModel): (questio
 /** Whoever only iterates over the pieces gets the error there. */
 export function answerOf(result: Promise<Answers>, pieces: AsyncIterable<AnswerPiece>): Answer {
   result.catch(() => {});
-  return { result, [Symbol.asyncIterator]: () => pieces[Symbol.asyncIterator]() };
+  async function* iterate(): AsyncGenerator<AnswerPiece> {
+    yield* pieces;
+    await result;
+  }
+  return { result, [Symbol.asyncIterator]: iterate };
 }
 
 /** Pieces for any number of readers, each of which gets all of them. */
@@ -104,7 +107,7 @@ export function createPieceStream() {
   let number = 0;
   return {
     push: (piece: AnswerPiece) => events.push({ number: ++number, piece }),
-    end: (error?: unknown) => events.end(error),
+    end: () => events.end(),
     async *[Symbol.asyncIterator](): AsyncGenerator<AnswerPiece> {
       for await (const { piece } of events.read()) yield piece;
     },

@@ -7,6 +7,7 @@ import type { Meters, Span } from "../telemetry/telemetry.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
 import type { TaskFailure, WorkerHello } from "../workers/task.ts";
 import { encodeClientTable } from "../records/client-table.ts";
+import { readEvents } from "../records/event-log.ts";
 import { changedDataFiles, DATA_FILES, listDataFiles } from "../records/data-files.ts";
 import { describeClients, describeRun, describeSession } from "./describe-run.ts";
 import type { NewEvent } from "./events.ts";
@@ -75,6 +76,7 @@ async function claimDirectory({ config, overwrite, resume, events }: RequestedRu
   const directory = reopened ?? (await createRunDirectory({ runsDir, name: config.name, overwrite }));
   if (reopened) events.continueAfter(reopened.lastEvent);
   else events.recordIn(directory.events);
+  events.claim((after) => readEvents(directory.path, { after }));
   const { copyOf } = directory;
   if (copyOf) {
     const { folder, host, pid } = copyOf;

@@ -12,14 +12,18 @@ const KEPT = 100_000;
 export interface EventStream<T extends { readonly number: number }> {
   /** With a `key`, only the latest event of that key matters: a reader may miss earlier ones. */
   push(event: T, key?: string): void;
-  /** Readers get the events they have not read yet, then the end, or the error. */
-  end(error?: unknown): void;
+  /** Readers get the events they have not read yet, then the end. */
+  end(): void;
   read(options?: ReadOptions): AsyncIterable<T>;
+  /** The number of the latest event that late readers no longer get; 0 if they get all. */
+  readonly dropped: number;
 }
 
 export interface ReadOptions {
   /** Only events with higher numbers, for a reader that has seen earlier ones. All by default. */
   readonly after?: number | undefined;
+  /** Ends the iteration when it aborts, also while it waits for the next event. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Each reader holds a node; nodes before `first` that no reader holds are garbage. */
@@ -34,7 +38,7 @@ export function createEventStream<T extends { readonly number: number }>(): Even
   let length = 0;
   /** By key, in the order of their numbers. */
   const latest = new Map<string, T>();
-  let ended: { readonly error?: unknown } | undefined;
+  let ended = false;
   let changed = createDeferred<void>();
 
   const notify = () => {
@@ -47,27 +51,25 @@ export function createEventStream<T extends { readonly number: number }>(): Even
     if (length === KEPT) first = first.next ?? first;
     else length++;
   };
-  const nextOf = (node: Node<T>, seen: number): T | undefined => {
-    const next = node.next?.event;
-    for (const keyed of latest.values()) {
-      if (keyed.number > seen) return next && next.number < keyed.number ? next : keyed;
-    }
-    return next;
-  };
-
-  async function* read({ after = 0 }: ReadOptions = {}): AsyncGenerator<T, void> {
+  async function* read({ after = 0, signal }: ReadOptions = {}): AsyncGenerator<T, void> {
     let node = first;
     let seen = after;
-    while (true) {
-      while (node.next && node.next.event.number <= seen) node = node.next;
-      const next = nextOf(node, seen);
-      if (next) {
-        seen = next.number;
-        yield next;
-      } else if (ended) break;
-      else await changed.promise;
+    // Wakes all readers: the others find nothing new.
+    signal?.addEventListener("abort", notify);
+    try {
+      while (true) {
+        if (signal?.aborted) return;
+        while (node.next && node.next.event.number <= seen) node = node.next;
+        const next = nextOf(node, latest.values(), seen);
+        if (next) {
+          seen = next.number;
+          yield next;
+        } else if (ended) return;
+        else await changed.promise;
+      }
+    } finally {
+      signal?.removeEventListener("abort", notify);
     }
-    if ("error" in ended) throw ended.error;
   }
 
   return {
@@ -80,10 +82,22 @@ export function createEventStream<T extends { readonly number: number }>(): Even
       }
       notify();
     },
-    end(error) {
-      ended ??= error === undefined ? {} : { error };
+    end() {
+      ended = true;
       notify();
     },
     read,
+    get dropped() {
+      return first.event?.number ?? 0;
+    },
   };
+}
+
+/** The event after `seen`: the next of the list, or one with a key that comes before it. */
+function nextOf<T extends { readonly number: number }>(node: Node<T>, keyed: Iterable<T>, seen: number): T | undefined {
+  const next = node.next?.event;
+  for (const event of keyed) {
+    if (event.number > seen) return next && next.number < event.number ? next : event;
+  }
+  return next;
 }

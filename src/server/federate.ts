@@ -38,7 +38,11 @@ export interface Run extends AsyncIterable<RunEvent>, AsyncDisposable {
   readonly result: Promise<RunResult>;
   /** `interrupted` after `stop` or `signal`. */
   readonly state: Exclude<RunState, "killed">;
-  /** Its events after that number, for a reader that has seen earlier ones. The run itself gives all: `for await (… of run)`. */
+  /**
+   * Its events after a number, for a reader that has seen earlier ones: also those of earlier processes, if this one resumed the
+   * run, and those that are no longer in memory, both as `loadRun` gives them. `after: 0` gives all. Like that of a loaded run, the
+   * iteration ends with `run-failed` and does not reject.
+   */
   events(options?: ReadOptions): AsyncIterable<RunEvent>;
   /**
    * Stops it: workers end, committed rounds are kept, `result` rejects with an InterruptedError. Resolves once nothing of the run
@@ -74,21 +78,25 @@ export function federate(options: FederateOptions): Run {
       events.end(runEnd(made));
     } catch (error) {
       state = error instanceof InterruptedError ? "interrupted" : "failed";
-      events.end(runFailed(error), error);
+      events.end(runFailed(error));
     }
   }
   async function stop(): Promise<void> {
     stopping.abort();
     await over;
   }
+  async function* iterate(): AsyncGenerator<RunEvent, void> {
+    yield* events.read();
+    await result;
+  }
   return {
     result,
     get state() {
       return state;
     },
-    events: (range) => events.read(range),
+    events: ({ after, signal } = {}) => (after === undefined ? events.read({ signal }) : events.readAfter(after, signal)),
     stop,
-    [Symbol.asyncIterator]: () => events.read()[Symbol.asyncIterator](),
+    [Symbol.asyncIterator]: iterate,
     [Symbol.asyncDispose]: stop,
   };
 }

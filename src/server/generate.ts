@@ -22,9 +22,6 @@ export function generate(options: GenerateOptions): Answer {
       } finally {
         await generator.close();
       }
-    } catch (error) {
-      pieces.end(error);
-      throw error;
     } finally {
       pieces.end();
     }

@@ -1,3 +1,4 @@
+import { createDeferred } from "../base/deferred.ts";
 import type { RecordedEvent } from "../records/event-log.ts";
 import type { LineLog } from "../records/line-log.ts";
 import { createEventStream, type ReadOptions } from "./event-stream.ts";
@@ -16,14 +17,23 @@ export class RunEvents {
   /** What was recorded last of each worker. */
   readonly #statuses = new Map<string, string>();
   #last: RunEvent | undefined;
+  /** What earlier processes recorded, up to this number. */
+  #before = 0;
+  readonly #claimed = createDeferred<RecordedReader | undefined>();
 
   readonly emit = (event: NewEvent): void => {
     const numbered = this.#stamp(event);
     this.#stream.push(numbered, numbered.type === "worker-status" ? numbered.workerId : undefined);
   };
 
+  /** The run has a folder; `readRecorded` reads the events in it. */
+  claim(readRecorded: RecordedReader): void {
+    this.#claimed.resolve(readRecorded);
+  }
+
   /** The run had events in an earlier process, up to this number; readers there may have seen some that were not recorded. */
   continueAfter(number: number): void {
+    this.#before = number;
     if (number > 0) this.#number = number + MOST_UNRECORDED;
   }
 
@@ -40,14 +50,27 @@ export class RunEvents {
     this.#log = undefined;
   }
 
-  /** Readers get the last event, which is the concluding one if that has come true, then the end or the error. */
-  end(event: NewEvent, error?: unknown): void {
+  /** Readers get the last event, which is the concluding one if that has come true, then the end. */
+  end(event: NewEvent): void {
     this.#stream.push(this.#last?.type === event.type ? this.#last : this.#stamp(event));
-    this.#stream.end(error);
+    this.#stream.end();
+    this.#claimed.resolve(undefined);
   }
 
+  /** Those of this process that are kept in memory. */
   read(options?: ReadOptions): AsyncIterable<RunEvent> {
     return this.#stream.read(options);
+  }
+
+  /** All after a number: those that are not in this process's memory as they are recorded, then the rest. */
+  async *readAfter(after: number, signal?: AbortSignal): AsyncGenerator<RunEvent, void> {
+    const readRecorded = await this.#claimed.promise;
+    const absent = Math.max(this.#before, this.#stream.dropped);
+    for (const event of after < absent ? ((await readRecorded?.(after)) ?? []) : []) {
+      if (signal?.aborted || event.number > absent) break;
+      if (event.version === EVENT_VERSION) yield event as unknown as RunEvent;
+    }
+    yield* this.#stream.read({ after: Math.max(after, absent), signal });
   }
 
   #stamp(event: NewEvent): RunEvent {
@@ -68,6 +91,9 @@ export class RunEvents {
     return true;
   }
 }
+
+/** Reads the recorded events with higher numbers. */
+type RecordedReader = (after: number) => Promise<readonly RecordedEvent[]>;
 
 /** More than a run emits between two that are recorded. */
 const MOST_UNRECORDED = 100_000;

@@ -50,7 +50,7 @@ async function pathWith(commands: Record<string, string>): Promise<string> {
   return bin;
 }
 
-test("the tarball holds the build, the worker, its constraints, the configs and the guides of src, but no sources or tests", () => {
+test("the tarball holds the build, the worker, its constraints, the configs, the guides of src and the examples, but no sources or tests", () => {
   for (const file of [
     "dist/index.js",
     "dist/index.d.ts",
@@ -66,7 +66,7 @@ test("the tarball holds the build, the worker, its constraints, the configs and 
   for (const file of ["workers/prelort_worker/__main__.py", "configs/quickstart.yaml", "README.md", "LICENSE", "package.json"]) {
     expect(packed).toContain(file);
   }
-  const unwanted = /^src\/(?!.*README\.md$)|^test\/(?!README\.md$)|^runs\/|__pycache__|\.(log|tgz)$|tsconfig/;
+  const unwanted = /^src\/(?!.*README\.md$)|^test\/(?!README\.md$|examples\/)|^runs\/|__pycache__|\.(log|tgz)$|^tsconfig|node_modules/;
   expect(packed.filter((file) => unwanted.test(file))).toEqual([]);
 });
 

@@ -33,7 +33,7 @@ async function follow(events: AsyncIterable<RunEvent>): Promise<{ readonly seen:
   }
 }
 
-test("run-failed is the last event of a failed run for every reader, and the iteration then rejects with the error", async () => {
+test("run-failed is the last event of a failed run for every reader, and the run's own iteration then rejects with the error", async () => {
   const run = federate(options());
   for await (const event of run) if (event.type === "phase-start") break;
   const early = await follow(run);
@@ -41,6 +41,7 @@ test("run-failed is the last event of a failed run for every reader, and the ite
   expect(early.seen.map(({ type }) => type)).toEqual(["phase-start", "run-failed"]);
   expect(early.seen.at(-1)).toMatchObject({ type: "run-failed", kind: "worker", error: early.error });
   expect(await follow(run)).toEqual(early);
+  expect(await follow(run.events())).toEqual({ seen: early.seen, error: "" });
   await expect(run.result).rejects.toThrow("cannot be started");
 });
 

@@ -4,7 +4,9 @@ import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { federate, InterruptedError, loadRun, prefix, type RunEvent } from "../../../src/index.ts";
 import { claimNewFolder } from "../../../src/records/claim-run-folder.ts";
+import type { RecordedEvent } from "../../../src/records/event-log.ts";
 import { isHeld } from "../../../src/records/lock.ts";
+import { RunEvents } from "../../../src/server/run-events.ts";
 import { tinyRun, type TinyRunOptions } from "../../../src/testing/index.ts";
 
 let runsDir: string;
@@ -106,6 +108,33 @@ test("stop ends a run, whose state is interrupted from then on, and which resume
   expect(all.slice(0, before.length)).toEqual(before);
   expect(all[before.length]?.number).toBeGreaterThan(before.at(-1)?.number ?? Infinity);
   expect(all.find((event) => event.type === "run-start" && event.resumed)).toMatchObject({ resumed: { after: expect.any(Number) } });
+});
+
+test("a reader that saw a part of an interrupted run continues with the process that resumes it, and misses nothing", async () => {
+  const run = start();
+  for await (const event of run) if (event.type === "round-end") break;
+  await run.stop();
+  const resumed = start({ resume: true });
+  // Both ask before the run has its folder again.
+  const [all, later, own] = [collect(resumed.events({ after: 0 })), collect(resumed.events({ after: 5 })), collect(resumed)];
+  await resumed.result;
+  const recorded = await collect((await load()).events());
+  const told = (events: readonly RunEvent[]) => events.flatMap(({ type, number }) => (type === "worker-status" ? [] : [number]));
+  expect(told(await all)).toEqual(told(recorded));
+  expect(told(await later)).toEqual(told(recorded).filter((number) => number > 5));
+  expect(told(recorded)).toEqual(expect.arrayContaining(told((await own).slice(-3))));
+  expect((await own)[0]?.number).toBeGreaterThan(100_000);
+});
+
+test("events that are no longer in memory are read from the folder", async () => {
+  const events = new RunEvents();
+  const written: RecordedEvent[] = [];
+  events.recordIn({ append: (event) => void written.push(event) });
+  events.claim(async (after) => written.filter(({ number }) => number > after));
+  for (let round = 1; round <= 100_010; round++) events.emit({ type: "evaluation-start", round });
+  events.end({ type: "run-end", directory: "a", adapters: [], sha256: "" });
+  const numbers = (await collect(events.readAfter(3))).map(({ number }) => number);
+  expect(numbers).toEqual(Array.from({ length: 100_008 }, (_, index) => index + 4));
 });
 
 test("await using stops a run at the end of its block", async () => {
