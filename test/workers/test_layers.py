@@ -3,6 +3,7 @@ The worker's package is rooms in a fixed order, from the ground up:
 
     errors, seeds, lifetime, machine    what needs nothing else
     wire                                the wire contract
+    runs                                a run's folder, as it is read
     files                               files on disk and their hashes
     rows                                the user's data as rows
     client_table, prepared_dataset, models, device    what tasks are made of
@@ -28,6 +29,7 @@ PACKAGE = WORKERS / "prelort_worker"
 ROOMS = [
     {"", "errors", "seeds", "lifetime", "machine"},
     {"wire"},
+    {"runs"},
     {"files"},
     {"rows"},
     {"client_table", "prepared_dataset", "models", "device"},
@@ -134,7 +136,7 @@ def test_no_function_is_long_unless_a_comment_says_why():
     assert long == []
 
 
-@pytest.mark.parametrize("program", ["__main__", "export", "unchanged"])
+@pytest.mark.parametrize("program", ["__main__", "export", "unchanged", "runs"])
 def test_a_program_is_imported_without_torch(program: str):
     script = f"import sys; from prelort_worker import {program}; print('torch' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", script], cwd=WORKERS, capture_output=True, text=True, check=True)
