@@ -15,6 +15,7 @@ import { reportCommand } from "./report.ts";
 import { resumeCommand } from "./resume.ts";
 import { runCommand } from "./run.ts";
 import { setupCommand } from "./setup.ts";
+import { trackCommand } from "./track.ts";
 import { verifyCommand } from "./verify.ts";
 
 const exitCodes = { config: 2, environment: 3, interrupted: 130, worker: 1, refused: 1, run: 1 } as const;
@@ -33,6 +34,7 @@ const commands = [
   resumeCommand(),
   verifyCommand(),
   reportCommand(),
+  trackCommand(),
   exportCommand(),
   evaluateCommand(),
   compareCommand(),

@@ -17,6 +17,7 @@ import { createRunDirectory, type ReopenedDirectory, reopenRunDirectory, type Ru
 import { type Difference, requireSameRun } from "../records/resume-check.ts";
 import { openSession, type Session } from "./session.ts";
 import type { WrittenRecord } from "../records/run-record.ts";
+import { prepareTracking } from "../track/tracking.ts";
 import { createStopwatch } from "../records/timings.ts";
 import { train } from "./train.ts";
 
@@ -36,6 +37,7 @@ export async function conductRun(requested: RequestedRun): Promise<RunResult> {
   const { runsDir, name = "" } = config;
   if (signal.aborted) throw new InterruptedError();
   // Checked before anything is created or replaced.
+  const tracking = await prepareTracking({ trackers: config.track, signal, tell: (status) => emit({ type: "tracker-status", ...status }) });
   const chosen = requested.resume ? undefined : await originOf(config);
   const reopened = requested.resume ? await reopenRunDirectory(path.resolve(runsDir, name)) : undefined;
   const directory = reopened ?? (await createRunDirectory({ runsDir, name: config.name, overwrite: requested.overwrite }));
@@ -71,23 +73,32 @@ export async function conductRun(requested: RequestedRun): Promise<RunResult> {
         emit(event);
       },
     });
+    let result: RunResult;
     try {
       clock.lap(0, "start");
       const differences = await recordSession(config, session, { begun, directory, reopened });
       recordWorker = (worker) => appendWorker(worker, directory);
       early.forEach(recordWorker);
-      return await train({ config, signal, session, directory, resumed: reopened && { ...reopened, differences }, clock, emit });
+      await tracking.start(directory.path);
+      result = await train({ config, signal, session, directory, resumed: reopened && { ...reopened, differences }, clock, emit });
     } finally {
       await session.close();
     }
+    await tracking.close("finished");
+    return result;
   } catch (error) {
-    const rounds = directory.file("rounds");
-    if (!(error instanceof InterruptedError) || !existsSync(rounds)) throw error;
-    const remedy = `its committed rounds are kept: continue with prelort resume ${path.relative(".", directory.path)}`;
-    throw new InterruptedError(`${error.message}; ${remedy}`, { cause: error });
+    await tracking.close(error instanceof InterruptedError ? "killed" : "failed");
+    throw withRemedy(error, directory);
   } finally {
     await directory.close();
   }
+}
+
+/** An interrupted run can be resumed once it has committed a round. */
+function withRemedy(error: unknown, directory: RunDirectory): unknown {
+  if (!(error instanceof InterruptedError) || !existsSync(directory.file("rounds"))) return error;
+  const remedy = `its committed rounds are kept: continue with prelort resume ${path.relative(".", directory.path)}`;
+  return new InterruptedError(`${error.message}; ${remedy}`, { cause: error });
 }
 
 /** Writes what a new run is made from; returns what is different for a resumed one, or refuses it. */

@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 const source = path.join(import.meta.dirname, "../../src");
 /** Each room imports only from itself and from those before it. */
 const layers =
-  "errors base installation tensor adapter strategy protocol config transport workers ray records artifacts server planning report compare testing setup cli index".split(
+  "errors base installation tensor adapter strategy protocol config transport workers ray records artifacts track server planning report compare testing setup cli index".split(
     " ",
   );
 /** Rooms that touch no file, process or socket, and the outside modules they may import. */
