@@ -5,12 +5,12 @@ import { z } from "zod";
 import { camelKeys } from "../base/case.ts";
 import { check, formatPath } from "../config/check.ts";
 import { track, type TrackerSpec } from "../config/track-section.ts";
-import { argumentError, ConfigError } from "../errors.ts";
+import { argumentError, ConfigError, RunFailedError } from "../errors.ts";
 import { unnamedTrackers } from "../records/named-code.ts";
 import { readRecord } from "../records/run-record.ts";
 import { readRunState, type RunState } from "../records/run-state.ts";
 import { plural } from "../report/format.ts";
-import { deliverRun } from "../track/deliver-run.ts";
+import { type DeliveredRun, deliverRun } from "../track/deliver-run.ts";
 import { requireTrackers } from "../track/require-trackers.ts";
 import type { TrackedState } from "../track/tracker-process.ts";
 import { onInterrupt } from "./interrupt.ts";
@@ -36,14 +36,23 @@ async function deliver(directory: string, { with: given }: { readonly with?: rea
     const { signal } = interrupt;
     await requireTrackers(trackers, signal);
     const state = trackedStates[(await readRunState(root)).state];
+    const errors: unknown[] = [];
     for (const spec of trackers) {
-      const { tracker, before, round } = await deliverRun(spec, root, { state, signal });
-      const isNew = round > before;
-      print(`${tracker}: ${isNew ? `${plural(round - before, "round")} delivered, up to round ${round}` : "had everything already"}`);
+      await deliverRun(spec, root, { state, signal }).then(
+        (delivered) => print(describeDelivered(delivered)),
+        (error: unknown) => errors.push(error),
+      );
     }
+    if (errors.length === 1 || signal.aborted) throw errors[0];
+    if (errors.length > 1) throw new RunFailedError(errors.map((error) => (error as Error).message).join("\n"));
   } finally {
     interrupt.dispose();
   }
+}
+
+function describeDelivered({ tracker, before, round }: DeliveredRun): string {
+  if (round <= before) return `${tracker}: had everything already`;
+  return `${tracker}: ${plural(round - before, "round")} delivered, up to round ${round}`;
 }
 
 const trackedStates: Readonly<Record<RunState, TrackedState>> = {

@@ -3,7 +3,7 @@ import { credentialProblem } from "./credentials.ts";
 
 /* The `track` section: the trackers that a run's params, metrics and state are delivered to. */
 
-export const TRACKERS = ["tensorboard", "mlflow", "wandb", "trackio"] as const;
+export const TRACKERS = ["tensorboard", "mlflow", "trackio"] as const;
 export type TrackerName = (typeof TRACKERS)[number];
 
 const text = z.string().min(1);
@@ -36,15 +36,6 @@ const tracker = z.discriminatedUnion("name", [
       runName: text.optional().describe("Name of the run there. Default: the run's name."),
     })
     .describe("An MLflow tracking server, or a local store of it."),
-  z
-    .strictObject({
-      name: z.literal("wandb"),
-      project: text.optional().describe("Name of the project. Default: WANDB_PROJECT, else prelort."),
-      entity: text.optional().describe("User or team that owns the project. Default: WANDB_ENTITY, else your own."),
-      mode: z.enum(["online", "offline"]).optional().describe("offline writes files for wandb sync. Default: WANDB_MODE, else online."),
-      group: text.optional().describe("Group of the run there. Default: none."),
-    })
-    .describe("Weights & Biases."),
   z
     .strictObject({
       name: z.literal("trackio"),

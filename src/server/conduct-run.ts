@@ -41,11 +41,7 @@ export async function conductRun(requested: RequestedRun): Promise<RunResult> {
   const chosen = requested.resume ? undefined : await originOf(config);
   const reopened = requested.resume ? await reopenRunDirectory(path.resolve(runsDir, name)) : undefined;
   const directory = reopened ?? (await createRunDirectory({ runsDir, name: config.name, overwrite: requested.overwrite }));
-  const { copyOf } = directory;
-  if (copyOf) {
-    const { folder, host, pid } = copyOf;
-    emit({ type: "folder-copied", directory: directory.path, copyOf: { directory: folder, host, pid } });
-  }
+  tellCopy(directory, emit);
   try {
     const origin = reopened ? await originOf(config, reopened.record) : chosen;
     const begun = describeRun(config, path.basename(directory.path), origin);
@@ -92,6 +88,12 @@ export async function conductRun(requested: RequestedRun): Promise<RunResult> {
   } finally {
     await directory.close();
   }
+}
+
+function tellCopy({ path: directory, copyOf }: RunDirectory, emit: (event: RunEvent) => void): void {
+  if (!copyOf) return;
+  const { folder, host, pid } = copyOf;
+  emit({ type: "folder-copied", directory, copyOf: { directory: folder, host, pid } });
 }
 
 /** An interrupted run can be resumed once it has committed a round. */

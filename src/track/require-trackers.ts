@@ -9,7 +9,7 @@ import type { TrackerStatus } from "./delivery.ts";
 import { trackerArguments } from "./tracker-process.ts";
 
 /** A tracker that does not answer by then is not there, as far as the start of a run is concerned. */
-const PATIENCE_MS = 15_000;
+const PATIENCE_MS = 10_000;
 
 const answerSchema = z.discriminatedUnion("type", [
   z.object({ type: z.literal("ok") }),

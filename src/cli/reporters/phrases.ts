@@ -37,9 +37,8 @@ export function describeReady({ workerId, host, device, versions }: EventOf<"wor
 }
 
 /** `warning: mlflow cannot be reached: …; the run goes on`. */
-export function describeTracker({ tracker, state, round, error = "" }: EventOf<"tracker-status">): string {
+export function describeTracker({ tracker, state, round, error: cause = "" }: EventOf<"tracker-status">): string {
   const has = round < 0 ? "nothing" : `everything up to round ${round}`;
-  const cause = error.split("\n").at(-1) ?? "";
   switch (state) {
     case "open":
       return `${tracker}: the run is there; it has ${has}`;

@@ -1,1 +1,1 @@
-"""Delivers a run's params, metrics and state to a tracker such as MLflow, once and not twice, without the run waiting for it."""
+"""Delivers a run's params, metrics and state to a tracker such as MLflow, once and not twice; no run waits for it."""

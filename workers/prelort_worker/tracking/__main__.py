@@ -21,7 +21,7 @@ from typing import Any, TextIO
 from ..lifetime import die_with_parent
 from .deliver import deliver
 from .find import NAMES, find_tracker
-from .secrets import without_secrets
+from .secrets import in_words, without_secrets
 from .tracker import RefusedError, State
 
 _STATES: tuple[State, ...] = ("finished", "failed", "killed", "running")
@@ -61,7 +61,7 @@ class Pipes:
 
 
 def check(name: str, options: dict[str, Any], directory: Path) -> dict[str, str]:
-    """Whether a tracker can be used: `ok`, `missing` a package, `refused`, or not there at the moment (`unreachable`)."""
+    """Whether a tracker can be used: `ok`, `missing` a package, `refused`, or `unreachable` at the moment."""
     try:
         find_tracker(name, options, directory)().check()
     except ImportError as error:
@@ -69,7 +69,7 @@ def check(name: str, options: dict[str, Any], directory: Path) -> dict[str, str]
     except RefusedError as error:
         return {"type": "refused", "message": without_secrets(str(error))}
     except Exception as error:
-        return {"type": "unreachable", "message": without_secrets(f"{type(error).__name__}: {error}")[:2000]}
+        return {"type": "unreachable", "message": in_words(error)}
     return {"type": "ok"}
 
 

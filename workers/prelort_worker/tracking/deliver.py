@@ -11,7 +11,7 @@ from ..runs import read_record
 from .figures import last_adapter, metrics_of, params_of
 from .growing import GrowingRounds
 from .position import BusyError, PositionFile, only_deliverer
-from .secrets import without_secrets
+from .secrets import in_words
 from .tracker import State, TrackedRun, Tracker
 
 # Seconds between looks at the run's files.
@@ -49,8 +49,7 @@ def deliver(name: str, options: dict[str, Any], directory: Path, make: Callable[
                 return
         except Exception as error:
             # Whatever a client raises: nothing of it may end a delivery, which has a run's time to succeed.
-            message = str(error) if isinstance(error, BusyError) else f"{type(error).__name__}: {error}"
-            channel.report("behind", message=without_secrets(message)[:2000])
+            channel.report("behind", message=str(error) if isinstance(error, BusyError) else in_words(error))
         rounds.rewind()
         channel.wait(pause)
         pause = min(2 * pause, _PAUSES[1])

@@ -9,10 +9,10 @@ from typing import Any
 
 from .tracker import Tracker
 
-NAMES = ("tensorboard", "mlflow", "wandb", "trackio")
+NAMES = ("tensorboard", "mlflow", "trackio")
 
 
 def find_tracker(name: str, options: Mapping[str, Any], directory: Path) -> Callable[[], Tracker]:
     """Imports the tracker's client: an ImportError says that its environment lacks it."""
-    module = import_module(f"{__package__}.{name}")
+    module = import_module(f"{__package__}.to_{name}")
     return lambda: module.open_tracker(options, directory)

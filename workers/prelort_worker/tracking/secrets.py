@@ -7,6 +7,13 @@ _SECRET_NAME = re.compile(r"TOKEN|KEY|PASSWORD|SECRET|CREDENTIAL", re.IGNORECASE
 _IN_URL = re.compile(r"(?<=://)[^/\s@]+@")
 # Shorter values are words that occur by chance.
 _SHORTEST = 6
+_LONGEST = 600
+
+
+def in_words(error: Exception) -> str:
+    """The first line of what a client raised: the others are hints to its own users, or a database's statements."""
+    lines = str(error).strip().splitlines() or ["no more is known"]
+    return without_secrets(f"{type(error).__name__}: {lines[0]}")[:_LONGEST]
 
 
 def without_secrets(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What a tracker has to do. Its file, named for it, is the only one that knows its client."""
+"""What a tracker has to do. Its file, such as to_mlflow.py, is the only one that knows its client."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class RefusedError(Exception):
 
 class Tracker(Protocol):
     """
-    Any call may raise, and any process that calls may be killed at any point; then `open` is called again, on this or on
-    another object, and delivery continues after `last_round`.
+    Any call may raise, and any process that calls may be killed at any point; then `open` is called again, on this or
+    on another object, and delivery continues after `last_round`.
     """
 
     def check(self) -> None:

@@ -41,8 +41,10 @@ class TensorboardTracker:
         self._folder.mkdir(parents=True, exist_ok=True)
         mark = self._folder / _MARK
         if not mark.exists():
-            mark.write_text(json.dumps({"run": run.key}) + "\n", encoding="utf-8")
-        elif json.loads(mark.read_text(encoding="utf-8") or "{}").get("run") != run.key:
+            partial = mark.with_suffix(".partial")
+            partial.write_text(json.dumps({"run": run.key}) + "\n", encoding="utf-8")
+            partial.replace(mark)
+        elif json.loads(mark.read_text(encoding="utf-8")).get("run") != run.key:
             raise RefusedError(f"{self._folder} holds another run: remove it, or set track's folder to another one")
         has_params = any(value.tag == metadata.SESSION_START_INFO_TAG for _, value in self._values())
         self._writer = EventFileWriter(str(self._folder))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 # A server that is down is known to be so soon: we ask again ourselves. Before the client is imported, which reads them.
-for _name, _value in (("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"), ("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")):
+for _name, _value in (("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0"), ("MLFLOW_HTTP_REQUEST_TIMEOUT", "8")):
     os.environ.setdefault(_name, _value)
 
+import mlflow  # noqa: E402  # pyright: ignore[reportMissingImports]
 from mlflow import MlflowClient  # noqa: E402  # pyright: ignore[reportMissingImports]
 from mlflow.entities import Metric, Param, RunTag  # noqa: E402  # pyright: ignore[reportMissingImports]
 from mlflow.exceptions import MlflowException  # noqa: E402  # pyright: ignore[reportMissingImports]
@@ -22,12 +26,14 @@ from .tracker import RefusedError, State, TrackedRun  # noqa: E402
 _LAST = "prelort/round"
 # What MLflow takes in a request, and of a param.
 _METRICS, _PARAMS, _PARAM_LENGTH = 999, 100, 6000
+_SQLITE = "sqlite:///"
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 
 
 class MlflowTracker:
     def __init__(self, options: Mapping[str, Any]) -> None:
-        self._client = MlflowClient(tracking_uri=options.get("tracking_uri"))
+        self._uri = options.get("tracking_uri") or mlflow.get_tracking_uri()
+        self._client: Any = None
         self._experiment = options.get("experiment") or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "prelort"
         self._run_name = options.get("run_name")
         self._id = ""
@@ -35,8 +41,11 @@ class MlflowTracker:
         self._is_certain = False
 
     def check(self) -> None:
+        # A local store is made when it is first needed, which takes longer than a run should wait.
+        if not self._uri.startswith(("http://", "https://")):
+            return
         try:
-            self._client.search_experiments(max_results=1)
+            MlflowClient(tracking_uri=self._uri).search_experiments(max_results=1)
         except MlflowException as error:
             if error.get_http_status_code() in (401, 403):
                 variables = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
@@ -44,6 +53,9 @@ class MlflowTracker:
             raise
 
     def open(self, run: TrackedRun) -> str:
+        if self._uri.startswith(_SQLITE):
+            _make_whole(Path(self._uri.removeprefix(_SQLITE)))
+        self._client = MlflowClient(tracking_uri=self._uri)
         found = self._find(run)
         self._is_certain = found is None
         if found is None:
@@ -54,7 +66,9 @@ class MlflowTracker:
         self._id = found.info.run_id
         # MLflow refuses another value for a param that is there.
         missing = [
-            Param(name, str(value)[:_PARAM_LENGTH]) for name, value in run.params.items() if name not in found.data.params
+            Param(name, str(value)[:_PARAM_LENGTH])
+            for name, value in run.params.items()
+            if name not in found.data.params
         ]
         for part in _parts(missing, _PARAMS):
             self._client.log_batch(self._id, params=part)
@@ -110,6 +124,33 @@ class MlflowTracker:
 
     def _holds(self, name: str, number: int) -> bool:
         return any(metric.step == number for metric in self._client.get_metric_history(self._id, name))
+
+
+def _make_whole(store: Path) -> None:
+    """
+    Makes a new store aside, since MLflow cannot use one whose making was cut short, as by the end of a run that waits
+    no longer.
+    """
+    if store.exists():
+        return
+    folder = store.parent / f".{store.name}.prelort"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Another run may have made it meanwhile.
+        if store.exists():
+            return
+        made = folder / "made.db"
+        for rest in folder.iterdir():
+            rest.unlink()
+        program = "import sys; from mlflow import MlflowClient; MlflowClient(sys.argv[1]).search_experiments()"
+        # In a process of its own, which holds no connection to the file once it is moved.
+        subprocess.run([sys.executable, "-c", program, f"{_SQLITE}{made}"], check=True, capture_output=True, text=True)
+        made.rename(store)
+        folder.rmdir()
+    finally:
+        os.close(lock)
 
 
 def _parts(items: list[Any], most: int) -> Iterator[list[Any]]:
