@@ -258,10 +258,11 @@ def test_only_one_process_delivers_a_run_to_a_tracker(run: Run):
 
 
 def test_metrics_have_the_names_that_all_trackers_use_and_only_numbers():
+    own = {"name": "top ½", "value": 1}
     found = metrics_of(
         {
             "round": 2,
-            "by_tier": [{"r": 4, "loss": 0.5, "accuracy": 0.75, "perplexity": None, "own": [{"name": "top ½", "value": 1}]}],
+            "by_tier": [{"r": 4, "loss": 0.5, "accuracy": 0.75, "perplexity": None, "own": [own]}],
             "merged": {"r": 4, "loss": 0.25, "own": []},
             "energy": [{"r": 4, "energy": 3}],
             "coverage": [{"r": 4, "clients": 5, "examples": 90}],

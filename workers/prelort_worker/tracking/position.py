@@ -64,7 +64,7 @@ class PositionFile:
         self.file.parent.mkdir(exist_ok=True)
         partial = self.file.with_suffix(".json.partial")
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
-        with open(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(json.dumps(asdict(self.position), indent=2) + "\n")
             file.flush()
             os.fsync(file.fileno())
