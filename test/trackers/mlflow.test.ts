@@ -1,0 +1,127 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import path from "node:path";
+import process from "node:process";
+import { expect, onTestFinished, test } from "vitest";
+import { packageRoot } from "../../src/installation.ts";
+import { tinyRun } from "../../src/testing/tiny-run.ts";
+import { federate } from "../../src/server/federate.ts";
+import { issue, issuesOf } from "../support/config-issues.ts";
+import { eventually } from "../support/patience.ts";
+import { before, expectOnce, MlflowServer, readBack, runTracked, temporaryFolder, trackCli, trackersOf } from "../support/tracked-runs.ts";
+
+const specOf = (trackingUri: string) => ({ name: "mlflow", trackingUri, experiment: "tests" }) as const;
+const readFrom = ({ url }: MlflowServer) => readBack("mlflow", url, "tests");
+/** Waits until the server has a round of the only run. */
+const hasRound = (server: MlflowServer, round: number) =>
+  eventually(async () => expect(Object.keys((await readFrom(server)).values)).toContain(`${round}`));
+
+test("an MLflow server gets a run's params, metrics, tags and state, each value once", async () => {
+  const server = await MlflowServer.start();
+  const { directory, sha256, told } = await runTracked({ runsDir: await temporaryFolder(), name: "tiny", track: [specOf(server.url)] });
+  expect(told.at(-1)).toMatchObject({ tracker: "mlflow", state: "delivered", round: 3 });
+  const held = await readFrom(server);
+  await expectOnce(held, directory);
+  expect(held.runs).toHaveLength(1);
+  expect(held.state).toBe("FINISHED");
+  expect(held.params).toMatchObject({ "lora.r": "8", "lora.tiers": "[1, 2, 4, 8]", "fit.lr": "0.05", "model.task": "testing:Softmax" });
+  expect(held.tags).toMatchObject({ "prelort.run": directory, "prelort.adapter_sha256": sha256, "mlflow.runName": "tiny" });
+  const again = await trackCli(directory);
+  expect(again).toEqual({ code: 0, output: "mlflow: had everything already\n" });
+  await expectOnce(await readFrom(server), directory);
+  expect(trackersOf(directory)).toEqual([]);
+});
+
+test("a server that is killed while a run trains does not hold it, and gets the rest once, afterwards", async () => {
+  const server = await MlflowServer.start();
+  const runsDir = await temporaryFolder();
+  const selection = before(2, async () => {
+    await hasRound(server, 0);
+    await server.kill();
+  });
+  const { directory, sha256, told } = await runTracked({ runsDir, track: [specOf(server.url)], strategy: { selection } });
+  expect(told.map(({ state }) => state)).toEqual(["open", "behind", "incomplete"]);
+  expect(told.at(-1)?.round).toBeLessThan(3);
+  expect(sha256).toBe((await runTracked({ runsDir, track: [], strategy: { selection: before(9, async () => undefined) } })).sha256);
+  expect(await trackCli(directory)).toMatchObject({ code: 1 });
+  await server.start();
+  expect(await trackCli(directory)).toMatchObject({ code: 0 });
+  const held = await readFrom(server);
+  await expectOnce(held, directory);
+  expect([held.runs.length, held.state]).toEqual([1, "FINISHED"]);
+});
+
+test("a server that is killed and started again while a run trains gets everything once, before the run ends", async () => {
+  const server = await MlflowServer.start();
+  const selection = before(2, async () => {
+    await hasRound(server, 0);
+    await server.kill();
+    await server.start();
+    await hasRound(server, 1);
+  });
+  const { directory, told } = await runTracked({ runsDir: await temporaryFolder(), track: [specOf(server.url)], strategy: { selection } });
+  expect(told.at(-1)).toMatchObject({ state: "delivered", round: 3 });
+  await expectOnce(await readFrom(server), directory);
+});
+
+test("a tracker's process that is killed while a run trains is started again, and delivers everything once", async () => {
+  const server = await MlflowServer.start();
+  const runsDir = await temporaryFolder();
+  const selection = before(2, async () => {
+    await hasRound(server, 0);
+    const [pid = 0] = trackersOf(path.join(runsDir, "tiny"));
+    process.kill(pid, "SIGKILL");
+  });
+  const { directory, told } = await runTracked({ runsDir, name: "tiny", track: [specOf(server.url)], strategy: { selection } });
+  expect(told.map(({ state }) => state)).toContain("behind");
+  expect(told.at(-1)).toMatchObject({ state: "delivered", round: 3 });
+  const held = await readFrom(server);
+  await expectOnce(held, directory);
+  expect(held.runs).toHaveLength(1);
+});
+
+test("a controller that is killed leaves no tracker behind, and its resumed run goes on as the same run there", async () => {
+  const server = await MlflowServer.start();
+  const runsDir = await temporaryFolder();
+  const directory = path.join(runsDir, "tiny");
+  const controller = spawn(process.execPath, [path.join(packageRoot(), "test/trackers/tracked-controller.mjs"), runsDir, server.url], {
+    stdio: "ignore",
+  });
+  await hasRound(server, 1);
+  controller.kill("SIGKILL");
+  await once(controller, "close");
+  await eventually(() => expect(trackersOf(directory)).toEqual([]));
+  expect(await trackCli(directory)).toMatchObject({ code: 0 });
+  expect((await readFrom(server)).state).toBe("KILLED");
+  const selection = before(9, async () => undefined);
+  const { told } = await runTracked({ runsDir, name: "tiny", resume: true, track: [specOf(server.url)], strategy: { selection } });
+  expect(told.at(-1)).toMatchObject({ state: "delivered", round: 3 });
+  const held = await readFrom(server);
+  await expectOnce(held, directory);
+  expect([held.runs.length, held.state]).toEqual([1, "FINISHED"]);
+});
+
+test("a server that is not there delays only the start and the end of a run, which says so", async () => {
+  const { told } = await runTracked({ runsDir: await temporaryFolder(), track: [specOf("http://127.0.0.1:9")] });
+  expect(told.map(({ state, round }) => [state, round])).toEqual([
+    ["behind", -1],
+    ["behind", -1],
+    ["incomplete", -1],
+  ]);
+});
+
+test("refused credentials are an error before anything starts, which does not show them", async () => {
+  const server = createServer((_, response) => response.writeHead(401).end("no")).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  onTestFinished(() => void server.close());
+  process.env["MLFLOW_TRACKING_TOKEN"] = "hunter22-token";
+  onTestFinished(() => void delete process.env["MLFLOW_TRACKING_TOKEN"]);
+  const { port } = server.address() as AddressInfo;
+  const track = [specOf(`http://127.0.0.1:${port}`)];
+  const runsDir = await temporaryFolder();
+  const issues = await issuesOf(() => federate(tinyRun({ runsDir, track })).result);
+  expect(issues).toEqual([issue("track[0]", ["mlflow", "MLFLOW_TRACKING_TOKEN"])]);
+  expect(JSON.stringify(issues)).not.toContain("hunter22");
+});
