@@ -14,34 +14,26 @@ const trackingUri = text.superRefine((uri, context) => {
 });
 
 const tracker = z.discriminatedUnion("name", [
-  z
-    .strictObject({
-      name: z.literal("tensorboard"),
-      folder: text
-        .optional()
-        .describe("Folder for this run's event files, relative to the working directory. Default: tensorboard in the run's folder."),
-    })
-    .describe("Event files for TensorBoard."),
-  z
-    .strictObject({
-      name: z.literal("mlflow"),
-      trackingUri: trackingUri
-        .optional()
-        .describe(
-          "Address of the tracking server, or of a local store. Default: MLFLOW_TRACKING_URI, else mlflow.db in the working directory.",
-        ),
-      experiment: text
-        .optional()
-        .describe("Name of the experiment; made if it is not there. Default: MLFLOW_EXPERIMENT_NAME, else prelort."),
-      runName: text.optional().describe("Name of the run there. Default: the run's name."),
-    })
-    .describe("An MLflow tracking server, or a local store of it."),
-  z
-    .strictObject({
-      name: z.literal("trackio"),
-      project: text.optional().describe("Name of the project. Default: prelort."),
-    })
-    .describe("Trackio's store on this machine."),
+  z.strictObject({
+    name: z.literal("tensorboard").describe("Event files for TensorBoard."),
+    folder: text
+      .optional()
+      .describe("Folder for this run's event files, relative to the working directory. Default: tensorboard in the run's folder."),
+  }),
+  z.strictObject({
+    name: z.literal("mlflow").describe("An MLflow tracking server, or a local store of it."),
+    trackingUri: trackingUri
+      .optional()
+      .describe(
+        "Address of the tracking server, or of a local store. Default: MLFLOW_TRACKING_URI, else mlflow.db in the working directory.",
+      ),
+    experiment: text.optional().describe("Name of the experiment; made if it is not there. Default: MLFLOW_EXPERIMENT_NAME, else prelort."),
+    runName: text.optional().describe("Name of the run there. Default: the run's name."),
+  }),
+  z.strictObject({
+    name: z.literal("trackio").describe("Trackio's store on this machine."),
+    project: text.optional().describe("Name of the project. Default: prelort."),
+  }),
 ]);
 
 /** A tracker with its options. */
