@@ -130,18 +130,22 @@ export class MlflowServer {
     this.#port = port;
   }
 
-  static async start(): Promise<MlflowServer> {
-    const server = new MlflowServer(await temporaryFolder(), await freePort());
-    onTestFinished(() => server.kill());
-    await server.start();
-    return server;
+  static async open(): Promise<MlflowServer> {
+    return new MlflowServer(await mkdtemp(path.join(tmpdir(), "prelort-mlflow-")), await freePort());
+  }
+
+  async close(): Promise<void> {
+    await this.kill();
+    await rm(this.#folder, { recursive: true, force: true });
   }
 
   get url(): string {
     return `http://127.0.0.1:${this.#port}`;
   }
 
+  /** Does nothing while it runs. */
   async start(): Promise<void> {
+    if (this.#pid !== 0) return;
     const store = `sqlite:///${path.join(this.#folder, "store.db")}`;
     const words = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", `${this.#port}`, "--workers", "1"];
     const child = spawn(trackerPython("mlflow"), [...words, "--backend-store-uri", store, "--artifacts-destination", this.#folder], {
@@ -151,6 +155,24 @@ export class MlflowServer {
     });
     this.#pid = child.pid ?? 0;
     await eventually(async () => expect((await fetch(`${this.url}/health`)).status).toBe(200));
+  }
+
+  /** The rounds of the only run of an experiment, by the server's REST API. */
+  async rounds(experiment: string): Promise<readonly number[]> {
+    const ask = async (what: string, body?: object) => {
+      const request = body && { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+      const response = await fetch(`${this.url}/api/2.0/mlflow/${what}`, request);
+      expect(response.status).toBe(200);
+      return (await response.json()) as never;
+    };
+    const found: { experiment: { experiment_id: string } } = await ask(`experiments/get-by-name?experiment_name=${experiment}`);
+    const { runs }: { runs: readonly { info: { run_id: string } }[] } = await ask("runs/search", {
+      experiment_ids: [found.experiment.experiment_id],
+    });
+    const history: { metrics?: readonly { step?: number }[] } = await ask(
+      `metrics/get-history?run_id=${runs[0]?.info.run_id}&metric_key=bytes/up`,
+    );
+    return (history.metrics ?? []).map(({ step = 0 }) => Number(step));
   }
 
   /** With all its processes, at once. */

@@ -4,22 +4,34 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import path from "node:path";
 import process from "node:process";
-import { expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
 import { packageRoot } from "../../src/installation.ts";
 import { tinyRun } from "../../src/testing/tiny-run.ts";
 import { federate } from "../../src/server/federate.ts";
+import type { Selection } from "../../src/strategy/strategy.ts";
 import { issue, issuesOf } from "../support/config-issues.ts";
 import { eventually } from "../support/patience.ts";
 import { before, expectOnce, MlflowServer, readBack, runTracked, temporaryFolder, trackCli, trackersOf } from "../support/tracked-runs.ts";
 
-const specOf = (trackingUri: string) => ({ name: "mlflow", trackingUri, experiment: "tests" }) as const;
-const readFrom = ({ url }: MlflowServer) => readBack("mlflow", url, "tests");
-/** Waits until the server has a round of the only run. */
-const hasRound = (server: MlflowServer, round: number) =>
-  eventually(async () => expect(Object.keys((await readFrom(server)).values)).toContain(`${round}`));
+let server: MlflowServer;
+/** Each test has its own. */
+let experiment = "";
+let count = 0;
+beforeAll(async () => {
+  server = await MlflowServer.open();
+});
+afterAll(() => server.close());
+beforeEach(async () => {
+  experiment = `tests-${++count}`;
+  await server.start();
+});
+
+const specOf = (trackingUri: string) => ({ name: "mlflow", trackingUri, experiment }) as const;
+const readFrom = ({ url }: MlflowServer) => readBack("mlflow", url, experiment);
+/** Waits until the server has a round of the only run. A round is evaluated while the next one trains. */
+const hasRound = (server: MlflowServer, round: number) => eventually(async () => expect(await server.rounds(experiment)).toContain(round));
 
 test("an MLflow server gets a run's params, metrics, tags and state, each value once", async () => {
-  const server = await MlflowServer.start();
   const { directory, sha256, told } = await runTracked({ runsDir: await temporaryFolder(), name: "tiny", track: [specOf(server.url)] });
   expect(told.at(-1)).toMatchObject({ tracker: "mlflow", state: "delivered", round: 3 });
   const held = await readFrom(server);
@@ -35,7 +47,6 @@ test("an MLflow server gets a run's params, metrics, tags and state, each value 
 });
 
 test("a server that is killed while a run trains does not hold it, and gets the rest once, afterwards", async () => {
-  const server = await MlflowServer.start();
   const runsDir = await temporaryFolder();
   const selection = before(2, async () => {
     await hasRound(server, 0);
@@ -54,20 +65,19 @@ test("a server that is killed while a run trains does not hold it, and gets the 
 });
 
 test("a server that is killed and started again while a run trains gets everything once, before the run ends", async () => {
-  const server = await MlflowServer.start();
-  const selection = before(2, async () => {
+  const stop = before(2, async () => {
     await hasRound(server, 0);
     await server.kill();
     await server.start();
-    await hasRound(server, 1);
   });
+  const wait = before(3, () => hasRound(server, 1));
+  const selection: Selection = async (context) => (await stop(context), wait(context));
   const { directory, told } = await runTracked({ runsDir: await temporaryFolder(), track: [specOf(server.url)], strategy: { selection } });
   expect(told.at(-1)).toMatchObject({ state: "delivered", round: 3 });
   await expectOnce(await readFrom(server), directory);
 });
 
 test("a tracker's process that is killed while a run trains is started again, and delivers everything once", async () => {
-  const server = await MlflowServer.start();
   const runsDir = await temporaryFolder();
   const selection = before(2, async () => {
     await hasRound(server, 0);
@@ -83,12 +93,15 @@ test("a tracker's process that is killed while a run trains is started again, an
 });
 
 test("a controller that is killed leaves no tracker behind, and its resumed run goes on as the same run there", async () => {
-  const server = await MlflowServer.start();
   const runsDir = await temporaryFolder();
   const directory = path.join(runsDir, "tiny");
-  const controller = spawn(process.execPath, [path.join(packageRoot(), "test/trackers/tracked-controller.mjs"), runsDir, server.url], {
-    stdio: "ignore",
-  });
+  const controller = spawn(
+    process.execPath,
+    [path.join(packageRoot(), "test/trackers/tracked-controller.mjs"), runsDir, server.url, experiment],
+    {
+      stdio: "ignore",
+    },
+  );
   await hasRound(server, 1);
   controller.kill("SIGKILL");
   await once(controller, "close");
@@ -113,12 +126,12 @@ test("a server that is not there delays only the start and the end of a run, whi
 });
 
 test("refused credentials are an error before anything starts, which does not show them", async () => {
-  const server = createServer((_, response) => response.writeHead(401).end("no")).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  onTestFinished(() => void server.close());
+  const refusing = createServer((_, response) => response.writeHead(401).end("no")).listen(0, "127.0.0.1");
+  await once(refusing, "listening");
+  onTestFinished(() => void refusing.close());
   process.env["MLFLOW_TRACKING_TOKEN"] = "hunter22-token";
   onTestFinished(() => void delete process.env["MLFLOW_TRACKING_TOKEN"]);
-  const { port } = server.address() as AddressInfo;
+  const { port } = refusing.address() as AddressInfo;
   const track = [specOf(`http://127.0.0.1:${port}`)];
   const runsDir = await temporaryFolder();
   const issues = await issuesOf(() => federate(tinyRun({ runsDir, track })).result);
