@@ -8,8 +8,11 @@ import { pythonEnvironment, trackerPython } from "../installation.ts";
 import type { TrackerStatus } from "./delivery.ts";
 import { trackerArguments } from "./tracker-process.ts";
 
-/** A tracker that does not answer by then is not there, as far as the start of a run is concerned. */
-const PATIENCE_MS = 10_000;
+/**
+ * A tracker that does not answer by then is not there, as far as the start of a run is concerned. Clients give up on a server much
+ * sooner; this is for those that take long to be imported.
+ */
+const PATIENCE_MS = 30_000;
 
 const answerSchema = z.discriminatedUnion("type", [
   z.object({ type: z.literal("ok") }),

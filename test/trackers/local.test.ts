@@ -17,8 +17,7 @@ const trackers = [
 ] as const;
 
 test.each(trackers)("$name gets a run's params, metrics, tags and state, each value once", async ({ name, read, round }) => {
-  const { directory, sha256, told } = await runTracked({ runsDir: await temporaryFolder(), name: "tiny", track: [name] });
-  expect(told.at(-1)).toMatchObject({ tracker: name, state: "delivered", round: 3 });
+  const { directory, sha256 } = await runTracked({ runsDir: await temporaryFolder(), name: "tiny", track: [name] });
   const held = await read(directory);
   await expectOnce(held, directory, round);
   expect(held.state).toBe("finished");
@@ -36,13 +35,12 @@ test.each(trackers)("$name gets everything once although its process is killed t
     process.kill(trackersOf(directory)[0] ?? 0, "SIGKILL");
   };
   const [first, second] = [before(2, () => killAt(0)), before(3, () => killAt(1))];
-  const { told } = await runTracked({
+  await runTracked({
     runsDir,
     name: "tiny",
     track: [name],
     strategy: { selection: async (context) => (await first(context), second(context)) },
   });
-  expect(told.at(-1)).toMatchObject({ state: "delivered", round: 3 });
   const held = await read(directory);
   await expectOnce(held, directory, round);
   expect(held.runs).toHaveLength(1);

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 # A server that is down is known to be so soon: we ask again ourselves. Before the client is imported, which reads them.
-for _name, _value in (("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0"), ("MLFLOW_HTTP_REQUEST_TIMEOUT", "8")):
+for _name, _value in (("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0"), ("MLFLOW_HTTP_REQUEST_TIMEOUT", "6")):
     os.environ.setdefault(_name, _value)
 
 import mlflow  # noqa: E402  # pyright: ignore[reportMissingImports]
