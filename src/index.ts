@@ -1,5 +1,8 @@
 /** prelort: federated LoRA fine-tuning over devices that are not equal. This list is the whole public API. */
 export { type FederateOptions, federate, type Run } from "./server/federate.ts";
+export { createPool, type CreatePoolOptions, type SharedPool } from "./server/shared-pool.ts";
+export { type LoadAdapterOptions, type LoadedRun, loadRun } from "./server/loaded-run.ts";
+export type { RunState } from "./records/run-state.ts";
 export { type AdapterEvaluation, evaluateAdapter, type EvaluateOptions } from "./server/evaluate-adapter.ts";
 export { type VerifiedRound, type VerifyOptions, verifyRun } from "./server/verify.ts";
 export type { MeasuredTier, Measurement, Prediction, Slots } from "./planning/measure.ts";

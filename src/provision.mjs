@@ -153,11 +153,15 @@ function finishDeclarations(dist) {
   writeFile(path.join(commonjs, "package.json"), '{ "type": "commonjs" }\n');
   // zod's declarations name NoInfer, which TypeScript has had since 5.4. package.json gives older ones these entries.
   writeFile(path.join(dist, "no-infer.d.ts"), "type NoInfer<T> = T;\n");
+  // Projects whose lib leaves out esnext.disposable lack these; where they are there, they merge with them.
+  const symbol = "interface SymbolConstructor { readonly asyncDispose: unique symbol }\n";
+  writeFile(path.join(dist, "disposable.d.ts"), `${symbol}interface AsyncDisposable { [Symbol.asyncDispose](): PromiseLike<void> }\n`);
   for (const entry of [".", "testing", "commonjs", "commonjs/testing"]) {
     const folder = path.join(dist, entry);
-    const toGlobals = path.posix.join(path.relative(folder, dist) || ".", "no-infer.d.ts");
-    const text = `/// <reference path="${toGlobals}" />\nexport * from "./index.ts";\n`;
-    writeFile(path.join(folder, "before-typescript-5.4.d.ts"), text);
+    const refer = (name) => `/// <reference path="${path.posix.join(path.relative(folder, dist) || ".", name)}" />\n`;
+    const index = path.join(folder, "index.d.ts");
+    writeFile(index, refer("disposable.d.ts") + readFileSync(index, "utf8"));
+    writeFile(path.join(folder, "before-typescript-5.4.d.ts"), `${refer("no-infer.d.ts")}export * from "./index.ts";\n`);
   }
 }
 

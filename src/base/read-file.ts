@@ -67,10 +67,11 @@ export interface JsonLine {
 
 /**
  * Reads a JSON-lines file of any size, line by line; an absent file has no lines. Returns the offset at which the last complete line
- * ends: the rest was still being written when its writer was killed.
+ * ends: the rest was still being written when its writer was killed. `from`: the offset at which to start; lines are numbered from
+ * there.
  */
-export async function readJsonLines(file: string, each: (line: JsonLine) => void): Promise<number> {
-  let [number, end] = [0, 0];
+export async function readJsonLines(file: string, each: (line: JsonLine) => void, from = 0): Promise<number> {
+  let [number, end] = [0, from];
   let partial: Uint8Array[] = [];
   const emit = (bytes: Buffer): void => {
     number++;
@@ -78,7 +79,7 @@ export async function readJsonLines(file: string, each: (line: JsonLine) => void
     each(isUtf8(bytes) ? decodeLine(number, bytes) : { number, text: "", value: undefined });
   };
   await withFile(file, async (handle) => {
-    for await (const piece of piecesOf(handle)) {
+    for await (const piece of piecesOf(handle, from)) {
       let start = 0;
       for (let next = piece.indexOf(NEWLINE); next >= 0; next = piece.indexOf(NEWLINE, start)) {
         const rest = piece.subarray(start, next);
@@ -92,6 +93,18 @@ export async function readJsonLines(file: string, each: (line: JsonLine) => void
   });
   return end;
 }
+
+/** The last complete line of a JSON-lines file; undefined if there is none, or it is longer than 64 KiB or not JSON. */
+export async function readLastJsonLine(file: string): Promise<unknown> {
+  return withFile(file, async (handle) => {
+    const { size } = await handle.stat();
+    const start = Math.max(0, size - LONGEST_LAST_LINE);
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(size - start), 0, size - start, start);
+    return parseJson(buffer.toString("utf8", 0, bytesRead).split("\n").at(-2) ?? "");
+  });
+}
+
+const LONGEST_LAST_LINE = 65536;
 
 /** An error that says which file could not be read, why, and what to do. */
 export function readingError(file: string, cause: unknown): Error {
@@ -135,9 +148,9 @@ async function withFile<T>(file: string, use: (handle: FileHandle) => Promise<T>
 }
 
 /** Yields views of the same memory. */
-async function* piecesOf(handle: FileHandle): AsyncGenerator<Buffer> {
+async function* piecesOf(handle: FileHandle, from = 0): AsyncGenerator<Buffer> {
   const buffer = Buffer.allocUnsafe(PIECE_BYTES);
-  for (let at = 0; ;) {
+  for (let at = from; ;) {
     const { bytesRead } = await handle.read(buffer, 0, PIECE_BYTES, at);
     if (bytesRead === 0) return;
     yield buffer.subarray(0, bytesRead);

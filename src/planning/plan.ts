@@ -9,7 +9,7 @@ import type { RankedClient } from "../strategy/strategy.ts";
 import { encodedBytes } from "../tensor/encoded.ts";
 import { countWorkers, resolveDevices } from "../workers/devices.ts";
 import { cacheFolder } from "../installation.ts";
-import type { RunEvent } from "../server/events.ts";
+import type { NewEvent } from "../server/events.ts";
 import type { FederateOptions } from "../server/federate.ts";
 import { candidateLosses } from "../server/evaluate.ts";
 import { measure, type Measurement, predict, type Prediction, proposeSlots, type Slots } from "./measure.ts";
@@ -110,7 +110,7 @@ async function openPlanning(config: RunConfig, origin: Origin | undefined, { lau
   const logFolder = path.join(cacheFolder(), "logs", "plan");
   await rm(logFolder, { recursive: true, force: true });
   const isElsewhere = config.workers.cluster !== undefined || config.workers.command !== undefined;
-  const emit = (event: RunEvent) => {
+  const emit = (event: NewEvent) => {
     if (isElsewhere && event.type === "worker-status" && event.state === "starting")
       onWaiting?.(`worker ${event.workerId}: ${event.activity}`);
   };

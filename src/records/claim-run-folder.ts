@@ -225,6 +225,7 @@ const OURS = new Set([
   "journal.jsonl",
   METRICS,
   "timings.jsonl",
+  "events.jsonl",
   "clients.json",
   "data-files.json",
   ...FOLDERS,

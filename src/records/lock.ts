@@ -2,6 +2,7 @@ import { closeSync, constants, fstatSync, ftruncateSync, lstatSync, openSync, re
 import { hostname } from "node:os";
 import path from "node:path";
 import process from "node:process";
+import { setTimeout } from "node:timers/promises";
 import { z } from "zod";
 import { EnvironmentError } from "../errors.ts";
 import { parseJson } from "../base/json.ts";
@@ -59,11 +60,27 @@ export async function takeLock(folder: string): Promise<FolderLock | Refusal> {
   }
 }
 
+/** Who holds a folder; true if that is not known, false if nobody does. Takes nothing away from whoever wants to hold it. */
+export async function isHeld(folder: string): Promise<Holder | boolean> {
+  const file = path.join(folder, LOCK);
+  let fd: number;
+  try {
+    fd = openSync(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch {
+    return false;
+  }
+  try {
+    return fstatSync(fd).isFile() && !(await tryLock(fd, file, { shared: true })) && (read(fd) ?? true);
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** Undefined if the last holder removed the file after we had opened it: locking it would protect nothing. */
 async function take(fd: number, file: string): Promise<FolderLock | Refusal | undefined> {
   const { dev, ino } = fstatSync(fd, { bigint: true });
   const key = `${dev}:${ino}`;
-  if (!(await isLocked(fd, file))) return { isThisProcess: held.has(key), holder: read(fd) };
+  if (!(await lockSoon(fd, file))) return { isThisProcess: held.has(key), holder: read(fd) };
   return keyOf(file) === key ? keep(fd, file, key, `${ino}`) : undefined;
 }
 
@@ -114,8 +131,20 @@ function openLock(file: string): number {
   throw new EnvironmentError(`${file} is not a regular file`, "find out what it is, then remove it");
 }
 
-async function isLocked(fd: number, file: string): Promise<boolean> {
-  const { tryLock } = await import("fs-native-extensions").catch((cause: unknown) => {
+/** Whoever only asks who holds the folder has it for an instant. */
+async function lockSoon(fd: number, file: string): Promise<boolean> {
+  for (let tries = 1; ; tries++) {
+    if (await tryLock(fd, file)) return true;
+    if (tries === ATTEMPTS) return false;
+    await setTimeout(BETWEEN_MS);
+  }
+}
+
+const ATTEMPTS = 3;
+const BETWEEN_MS = 10;
+
+async function tryLock(fd: number, file: string, options: { readonly shared?: boolean } = {}): Promise<boolean> {
+  const { tryLock: lock } = await import("fs-native-extensions").catch((cause: unknown) => {
     const system = `${process.platform}-${process.arch}`;
     throw new EnvironmentError(
       `files cannot be locked on this system (${system}): the package fs-native-extensions has no build for it`,
@@ -124,7 +153,7 @@ async function isLocked(fd: number, file: string): Promise<boolean> {
     );
   });
   try {
-    return tryLock(fd);
+    return lock(fd, 0, 0, options);
   } catch (cause) {
     const problem = `${file} cannot be locked: ${(cause as Error).message}; its file system does not support locks`;
     throw new EnvironmentError(problem, "choose a folder on another file system (--set runs_dir=…)", { cause });

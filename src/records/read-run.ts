@@ -34,13 +34,15 @@ export async function readRun(directory: string): Promise<RecordedRun> {
   const record = await readReadyRecord(directory, reportedRecord);
   const [clients, rounds, timings] = await Promise.all([
     readClients(directory, record),
-    readRounds(join(directory, "metrics.jsonl")),
+    readRounds(directory),
     readTimings(join(directory, "timings.jsonl")),
   ]);
   return { directory, record, clients, rounds, timings };
 }
 
-async function readRounds(file: string): Promise<readonly RoundMetrics[]> {
+/** The metrics of a run's rounds, in order. Throws a PrelortError that names the first damaged line. */
+export async function readRounds(directory: string): Promise<readonly RoundMetrics[]> {
+  const file = join(directory, "metrics.jsonl");
   const { lines } = await readMetrics(file);
   const damaged = lines.find(({ problem }) => problem !== undefined);
   if (damaged) {

@@ -3,6 +3,7 @@ import { RunFailedError } from "../errors.ts";
 import type { ServerState } from "../strategy/strategy.ts";
 import type { Close, Commit, Journal } from "./journal.ts";
 import { type FoundMetrics, isOfCommit, type MetricsLine, readMetrics, type RoundMetrics } from "./metrics.ts";
+import { EVENTS, findLastEvent } from "./event-log.ts";
 import { readIfThere, readJsonLines } from "../base/read-file.ts";
 import { decodeState, findDamage, GLOBAL, roundFile, STATE } from "./round-files.ts";
 import { isReady, readRecord, RUN_RECORD, type WrittenRecord } from "./run-record.ts";
@@ -25,6 +26,8 @@ export interface ResumePoint {
   /** Those of these rounds that lack metrics but have an undamaged adapter, so that they can be evaluated again. */
   readonly unmeasured: readonly number[];
   readonly hasEnded: boolean;
+  /** Number of the last recorded event; 0 if there is none. */
+  readonly lastEvent: number;
   /** What is damaged, and what the run does about it. */
   readonly remarks: readonly string[];
   /** The global adapter's file of a round. */
@@ -36,6 +39,7 @@ export interface ResumePoint {
 export interface FoundLogs {
   readonly journal: number;
   readonly timings: number;
+  readonly events: number;
   readonly metrics: FoundMetrics;
 }
 
@@ -46,6 +50,7 @@ export async function findResumePoint(root: string): Promise<{ readonly point: R
   const journal = await readWholeJournal(root, lines);
   if (journal.highest >= 0) requireReadyRecord(root, record);
   const timings = await readJsonLines(path.join(root, "timings.jsonl"), () => undefined);
+  const events = await findLastEvent(path.join(root, EVENTS));
   const { commits, remarks } = await findWholeRounds(root, journal);
   const found = sortLines(commits, lines);
   const last = commits.at(-1)?.round ?? -1;
@@ -64,6 +69,7 @@ export async function findResumePoint(root: string): Promise<{ readonly point: R
     metrics: found.metrics,
     unmeasured: damages.filter(([, damage]) => damage === undefined).map(([round]) => round),
     hasEnded: journal.hasEnded,
+    lastEvent: events.number,
     remarks: [
       ...remarks,
       ...found.damaged.map(({ number, problem }) => `metrics.jsonl:${number} is damaged: ${problem}`),
@@ -75,7 +81,8 @@ export async function findResumePoint(root: string): Promise<{ readonly point: R
       return decodeState(await fileOf(round, STATE), `round ${round}'s ${STATE}`);
     },
   };
-  return { point, logs: { journal: journal.end, timings, metrics: { lines: found.lines, isClean: found.isClean, end } } };
+  const metrics = { lines: found.lines, isClean: found.isClean, end };
+  return { point, logs: { journal: journal.end, timings, events: events.end, metrics } };
 }
 
 /** A record without data and model, next to trained rounds, belongs to another run or dates from before a power cut. */

@@ -5,6 +5,7 @@ import { type ClaimedFolder, type ClaimOptions, claimNewFolder, claimRunFolder }
 import { CLIENTS } from "./client-table.ts";
 import { DATA_FILES, type DataFile } from "./data-files.ts";
 import { writeDurably } from "./durable-file.ts";
+import { EVENTS, openEventLog, type RecordedEvent } from "./event-log.ts";
 import { type Commit, type JournalEntry, openJournal } from "./journal.ts";
 import type { LineLog } from "./line-log.ts";
 import type { Holder } from "./lock.ts";
@@ -24,6 +25,7 @@ export interface RunDirectory {
   /** What was decided and received, in order; flushed at every commit. */
   readonly journal: LineLog<JournalEntry>;
   readonly timings: LineLog<Timing>;
+  readonly events: LineLog<RecordedEvent>;
   /** Makes a round final: its files are on disk before the journal commits it. Returns the SHA-256 of the adapter's file. */
   commitRound(result: RoundResult): Promise<string>;
   /** Writes a round's line of `metrics.jsonl`, which is on disk once this resolves. */
@@ -72,6 +74,7 @@ async function openRunDirectory(
   await mkdir(path.join(root, "workers"), { recursive: true });
   const journal = openJournal(path.join(root, "journal.jsonl"), found?.journal);
   const timings = openTimings(path.join(root, "timings.jsonl"), found?.timings);
+  const events = openEventLog(path.join(root, EVENTS), found?.events);
   const metrics = openMetricsFile(path.join(root, "metrics.jsonl"), found?.metrics);
   const writeJson = async (name: string, content: unknown) => {
     requireHeld();
@@ -83,6 +86,7 @@ async function openRunDirectory(
     file: (...parts) => path.join(root, ...parts),
     journal,
     timings,
+    events,
     async commitRound({ round, global, state, ...made }) {
       requireHeld();
       const folder = path.join(root, "rounds", `${round}`);
@@ -108,7 +112,7 @@ async function openRunDirectory(
     },
     writeDataFiles: (files) => writeJson(DATA_FILES, files),
     async close() {
-      const closed = await Promise.allSettled([journal, timings, metrics].map((log) => log.close()));
+      const closed = await Promise.allSettled([journal, timings, events, metrics].map((log) => log.close()));
       release();
       for (const log of closed) if (log.status === "rejected") throw log.reason;
     },

@@ -1,30 +1,34 @@
-import { closeSync, constants, existsSync, openSync } from "node:fs";
 import path from "node:path";
-import { readJsonLines } from "../base/read-file.ts";
-import { LOCK } from "./lock.ts";
+import { readLastJsonLine } from "../base/read-file.ts";
+import { EVENTS } from "./event-log.ts";
+import { type Holder, isHeld } from "./lock.ts";
 
+/** `killed`: its process ended without a word, by `kill -9` or a power cut. All but `running` and `ended` can be resumed. */
 export type RunState = "running" | "ended" | "failed" | "interrupted" | "killed";
 
-/** What became of a run, from its folder. */
-export async function readRunState(directory: string): Promise<{ readonly state: RunState }> {
-  const lock = path.join(directory, LOCK);
-  if (existsSync(lock)) {
-    const { tryLock } = await import("fs-native-extensions");
-    const fd = openSync(lock, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-    try {
-      if (!tryLock(fd)) return { state: "running" };
-    } finally {
-      closeSync(fd);
-    }
+export interface FoundState {
+  readonly state: RunState;
+  /** Who runs it. */
+  readonly holder?: Holder | undefined;
+  /** Why it failed. */
+  readonly error?: string | undefined;
+}
+
+/** What became of a run, from its folder. Reads only the end of its logs. */
+export async function readRunState(directory: string): Promise<FoundState> {
+  const holder = await isHeld(directory);
+  if (holder !== false) return { state: "running", ...(holder !== true && { holder }) };
+  const [event, decided] = await Promise.all([EVENTS, "journal.jsonl"].map((name) => readLastObject(path.join(directory, name))));
+  if (decided?.["type"] === "end") return { state: "ended" };
+  if (event?.["type"] === "run-failed") {
+    if (event["kind"] === "interrupted") return { state: "interrupted" };
+    return { state: "failed", error: String(event["error"]) };
   }
-  let [hasEnded, last] = [false, ""];
-  await readJsonLines(path.join(directory, "journal.jsonl"), ({ value }) => {
-    hasEnded = (value as { type?: string } | undefined)?.type === "end";
-  });
-  if (hasEnded) return { state: "ended" };
-  await readJsonLines(path.join(directory, "events.jsonl"), ({ value }) => {
-    const event = value as { type?: string; kind?: string } | undefined;
-    last = event?.type === "run-failed" ? (event.kind === "interrupted" ? "interrupted" : "failed") : "";
-  });
-  return { state: last === "" ? "killed" : (last as RunState) };
+  // Earlier versions recorded no events.
+  return { state: event ? "killed" : "interrupted" };
+}
+
+async function readLastObject(file: string): Promise<Readonly<Record<string, unknown>> | undefined> {
+  const value = await readLastJsonLine(file);
+  return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : undefined;
 }

@@ -5,7 +5,7 @@ import { PrelortError } from "../errors.ts";
 import { type LineLog, openLineLog } from "./line-log.ts";
 import { count, describeProblems } from "./schema.ts";
 
-/* `timings.jsonl`: how long each phase took. The only file of a run that holds times. */
+/* `timings.jsonl`: how long each phase took. Only this file and `events.jsonl` hold times. */
 
 const timing = z.object({ round: count, phase: z.string(), seconds: z.number().nonnegative() }).readonly();
 

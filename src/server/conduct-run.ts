@@ -1,13 +1,14 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import type { RunConfig } from "../config/schema.ts";
-import { InterruptedError } from "../errors.ts";
+import { InterruptedError, PrelortError } from "../errors.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
 import type { TaskFailure, WorkerHello } from "../workers/task.ts";
 import { encodeClientTable } from "../records/client-table.ts";
 import { changedDataFiles, DATA_FILES, listDataFiles } from "../records/data-files.ts";
 import { describeClients, describeRun, describeSession } from "./describe-run.ts";
-import type { RunEvent } from "./events.ts";
+import type { NewEvent } from "./events.ts";
+import type { RunEvents } from "./run-events.ts";
 import { rememberCode } from "../records/named-code.ts";
 import { originOf } from "../artifacts/init-source.ts";
 import { requireAllRounds } from "../records/resume-point.ts";
@@ -16,8 +17,10 @@ import type { RunResult } from "./result.ts";
 import { createRunDirectory, type ReopenedDirectory, reopenRunDirectory, type RunDirectory } from "../records/run-directory.ts";
 import { type Difference, requireSameRun } from "../records/resume-check.ts";
 import { openSession, type Session } from "./session.ts";
-import type { WrittenRecord } from "../records/run-record.ts";
-import { prepareTracking } from "../track/tracking.ts";
+import type { Origin, WrittenRecord } from "../records/run-record.ts";
+import type { SharedPool } from "./shared-pool.ts";
+import type { TrackerStatus } from "../track/delivery.ts";
+import { prepareTracking, type Tracking } from "../track/tracking.ts";
 import { createStopwatch } from "../records/timings.ts";
 import { train } from "./train.ts";
 
@@ -27,73 +30,112 @@ export interface RequestedRun {
   readonly overwrite: boolean | undefined;
   readonly resume: boolean | undefined;
   readonly launcher: WorkerLauncher | undefined;
+  readonly pool: SharedPool | undefined;
   readonly signal: AbortSignal;
-  emit(event: RunEvent): void;
+  readonly events: RunEvents;
+}
+
+/** A run's folder, which this process holds. */
+interface Claim {
+  readonly directory: RunDirectory;
+  /** Of a resumed run. */
+  readonly reopened: ReopenedDirectory | undefined;
+  /** The adapter that it starts from. */
+  readonly origin: Origin | undefined;
 }
 
 /** Claims the run directory, starts the workers, trains, and closes everything. */
 export async function conductRun(requested: RequestedRun): Promise<RunResult> {
-  const { config, signal, emit } = requested;
-  const { runsDir, name = "" } = config;
-  if (signal.aborted) throw new InterruptedError();
+  if (requested.signal.aborted) throw new InterruptedError();
+  const { config, signal, events } = requested;
   // Checked before anything is created or replaced.
-  const tracking = await prepareTracking({ trackers: config.track, signal, tell: (status) => emit({ type: "tracker-status", ...status }) });
-  const chosen = requested.resume ? undefined : await originOf(config);
-  const reopened = requested.resume ? await reopenRunDirectory(path.resolve(runsDir, name)) : undefined;
-  const directory = reopened ?? (await createRunDirectory({ runsDir, name: config.name, overwrite: requested.overwrite }));
-  tellCopy(directory, emit);
+  const tell = (status: TrackerStatus) => events.emit({ type: "tracker-status", ...status });
+  const tracking = await prepareTracking({ trackers: config.track, signal, tell });
+  const claim = await claimDirectory(requested);
+  const { directory } = claim;
   try {
-    const origin = reopened ? await originOf(config, reopened.record) : chosen;
-    const begun = describeRun(config, path.basename(directory.path), origin);
-    if (reopened) requireSameRun(reopened.record, begun);
-    else await directory.writeRecord(begun);
-    if (reopened) requireAllRounds(reopened.path, reopened, config.rounds);
-    if (reopened?.hasEnded && reopened.unmeasured.length === 0) return await showEnded(requested, reopened);
-    await rememberCode(config);
-    const clock = createStopwatch(directory.timings);
-    // A resume that is refused writes nothing.
-    const early: WorkerHello[] = [];
-    let recordWorker = (worker: WorkerHello): void => void early.push(worker);
-    const session = await openSession({
-      config,
-      origin,
-      launcher: requested.launcher,
-      signal,
-      logFolder: directory.file("workers"),
-      listener: {
-        failure: (failure) => recordFailure(failure, directory, emit),
-        givenUp: ({ workerId, device, error }) => emit({ type: "worker-given-up", workerId, device, error: error.message }),
-      },
-      emit(event) {
-        if (event.type === "worker-ready") recordWorker(event);
-        emit(event);
-      },
-    });
-    let result: RunResult;
-    try {
-      clock.lap(0, "start");
-      const differences = await recordSession(config, session, { begun, directory, reopened });
-      recordWorker = (worker) => appendWorker(worker, directory);
-      early.forEach(recordWorker);
-      await tracking.start(directory.path);
-      result = await train({ config, signal, session, directory, resumed: reopened && { ...reopened, differences }, clock, emit });
-    } finally {
-      await session.close();
-    }
+    const result = await conductIn(claim, requested, tracking);
     await tracking.close("finished");
+    events.conclude(runEnd(result));
     return result;
   } catch (error) {
     await tracking.close(error instanceof InterruptedError ? "killed" : "failed");
-    throw withRemedy(error, directory);
+    const told = withRemedy(error, directory);
+    events.conclude(runFailed(told));
+    throw told;
   } finally {
     await directory.close();
   }
 }
 
-function tellCopy({ path: directory, copyOf }: RunDirectory, emit: (event: RunEvent) => void): void {
-  if (!copyOf) return;
-  const { folder, host, pid } = copyOf;
-  emit({ type: "folder-copied", directory, copyOf: { directory: folder, host, pid } });
+async function claimDirectory({ config, overwrite, resume, events }: RequestedRun): Promise<Claim> {
+  const { runsDir, name = "" } = config;
+  // Checked before anything is created or replaced.
+  const origin = resume ? undefined : await originOf(config);
+  const reopened = resume ? await reopenRunDirectory(path.resolve(runsDir, name)) : undefined;
+  const directory = reopened ?? (await createRunDirectory({ runsDir, name: config.name, overwrite }));
+  if (reopened) events.continueAfter(reopened.lastEvent);
+  else events.recordIn(directory.events);
+  const { copyOf } = directory;
+  if (copyOf) {
+    const { folder, host, pid } = copyOf;
+    events.emit({ type: "folder-copied", directory: directory.path, copyOf: { directory: folder, host, pid } });
+  }
+  return { directory, reopened, origin };
+}
+
+async function conductIn({ directory, reopened, origin: chosen }: Claim, requested: RequestedRun, tracking: Tracking): Promise<RunResult> {
+  const { config, signal, events } = requested;
+  const { emit } = events;
+  const origin = reopened ? await originOf(config, reopened.record) : chosen;
+  const begun = describeRun(config, path.basename(directory.path), origin);
+  if (reopened) requireSameRun(reopened.record, begun);
+  else await directory.writeRecord(begun);
+  if (reopened) requireAllRounds(reopened.path, reopened, config.rounds);
+  if (reopened?.hasEnded && reopened.unmeasured.length === 0) return showEnded({ config, emit }, reopened);
+  await rememberCode(config);
+  const clock = createStopwatch(directory.timings);
+  // A resume that is refused writes nothing.
+  const early: WorkerHello[] = [];
+  let recordWorker = (worker: WorkerHello): void => void early.push(worker);
+  const session = await openSession({
+    config,
+    origin,
+    launcher: requested.launcher,
+    shared: requested.pool,
+    signal,
+    logFolder: directory.file("workers"),
+    listener: {
+      failure: (failure) => recordFailure(failure, directory, emit),
+      givenUp: ({ workerId, device, error }) => emit({ type: "worker-given-up", workerId, device, error: error.message }),
+    },
+    emit(event) {
+      if (event.type === "worker-ready") recordWorker(event);
+      emit(event);
+    },
+  });
+  try {
+    clock.lap(0, "start");
+    const differences = await recordSession(config, session, { begun, directory, reopened });
+    if (reopened) events.recordIn(directory.events);
+    recordWorker = (worker) => appendWorker(worker, directory);
+    early.forEach(recordWorker);
+    await tracking.start(directory.path);
+    return await train({ config, signal, session, directory, resumed: reopened && { ...reopened, differences }, clock, emit });
+  } finally {
+    await session.close();
+  }
+}
+
+/** The last event of a run that ended. */
+export function runEnd({ directory, layout, sha256 }: RunResult): NewEvent {
+  return { type: "run-end", directory, adapters: layout.tiers.map((r) => path.join(directory, "adapters", `r${r}`)), sha256 };
+}
+
+/** The last event of a run that did not. */
+export function runFailed(error: unknown): NewEvent {
+  const message = error instanceof Error ? error.message : String(error);
+  return { type: "run-failed", kind: error instanceof PrelortError ? error.kind : null, error: message };
 }
 
 /** An interrupted run can be resumed once it has committed a round. */
@@ -128,7 +170,7 @@ function appendWorker({ workerId, host, pid, device }: WorkerHello, directory: R
   directory.journal.append({ type: "worker", workerId, host, pid, device: device.name });
 }
 
-function recordFailure(failure: TaskFailure, directory: RunDirectory, emit: (event: RunEvent) => void): void {
+function recordFailure(failure: TaskFailure, directory: RunDirectory, emit: (event: NewEvent) => void): void {
   const { task, taskId, attempt, workerId, error, willRetry } = failure;
   directory.journal.append({ type: "failure", taskId, attempt, workerId, error: error.message, willRetry });
   const { kind, round, clientId } = task;

@@ -3,7 +3,7 @@ import type { RoundMetrics } from "../records/metrics.ts";
 import type { TrackerStatus } from "../track/delivery.ts";
 import type { WorkerHello, WorkerStatus } from "../workers/task.ts";
 
-/** Everything a run reports while it is under way, in TypeScript and with `--json`. */
+/** Everything a run reports while it is under way, in TypeScript, with `--json` and in `events.jsonl`. */
 export type RunEvent =
   | FolderCopiedEvent
   | RunStartEvent
@@ -23,18 +23,29 @@ export type RunEvent =
   | RunEndEvent
   | RunFailedEvent;
 
+/** An event that has no number yet. */
+export type NewEvent = RunEvent extends infer Event ? (Event extends RunEvent ? Omit<Event, keyof Numbered> : never) : never;
+
+/** What every event has. */
+export interface Numbered {
+  /** Rises from event to event, also when the run is resumed; not always by one. */
+  readonly number: number;
+  /** When it happened, in milliseconds since 1970 by the controller's clock. */
+  readonly at: number;
+}
+
 /** Version of the events' shapes: raised when a field changes or is removed, not when a field or event is added. */
 export const EVENT_VERSION = 1;
 
 /** The run directory is a copy of another in which a run was under way. This run continues in the copy alone. */
-export interface FolderCopiedEvent {
+export interface FolderCopiedEvent extends Numbered {
   readonly type: "folder-copied";
   readonly directory: string;
   /** The process that held the other directory when it was copied. */
   readonly copyOf: { readonly directory: string; readonly host: string; readonly pid: number };
 }
 
-export interface RunStartEvent {
+export interface RunStartEvent extends Numbered {
   readonly type: "run-start";
   readonly name: string;
   readonly directory: string;
@@ -52,29 +63,29 @@ export interface RunStartEvent {
   };
 }
 
-export interface PhaseStartEvent {
+export interface PhaseStartEvent extends Numbered {
   readonly type: "phase-start";
   readonly phase: "start workers" | "prepare data" | "load model" | "train" | "save";
 }
 
-export interface WorkerReadyEvent extends WorkerHello {
+export interface WorkerReadyEvent extends Numbered, WorkerHello {
   readonly type: "worker-ready";
 }
 
 /** A reader that is behind gets only the latest of each worker. */
-export interface WorkerStatusEvent extends WorkerStatus {
+export interface WorkerStatusEvent extends Numbered, WorkerStatus {
   readonly type: "worker-status";
 }
 
 /** A worker slot is disabled, since too many of its workers crashed in a row. */
-export interface WorkerGivenUpEvent {
+export interface WorkerGivenUpEvent extends Numbered {
   readonly type: "worker-given-up";
   readonly workerId: string;
   readonly device: string;
   readonly error: string;
 }
 
-export interface DataReadyEvent {
+export interface DataReadyEvent extends Numbered {
   readonly type: "data-ready";
   readonly clients: readonly { readonly id: string; readonly size: number; readonly r: number }[];
   readonly labels: readonly string[];
@@ -85,7 +96,7 @@ export interface DataReadyEvent {
 }
 
 /** The global adapter starts from another: a PEFT adapter, or a run's. */
-export interface AdapterReadyEvent {
+export interface AdapterReadyEvent extends Numbered {
   readonly type: "adapter-ready";
   readonly path: string;
   readonly round: number | null;
@@ -95,13 +106,13 @@ export interface AdapterReadyEvent {
   readonly lost: number;
 }
 
-export interface RoundStartEvent {
+export interface RoundStartEvent extends Numbered {
   readonly type: "round-start";
   readonly round: number;
   readonly clients: readonly { readonly id: string; readonly r: number }[];
 }
 
-export interface ClientFitEvent {
+export interface ClientFitEvent extends Numbered {
   readonly type: "client-fit";
   readonly round: number;
   readonly clientId: string;
@@ -111,7 +122,7 @@ export interface ClientFitEvent {
   readonly seconds: number;
 }
 
-export interface ClientFailureEvent {
+export interface ClientFailureEvent extends Numbered {
   readonly type: "client-failure";
   readonly round: number;
   readonly clientId: string;
@@ -122,19 +133,19 @@ export interface ClientFailureEvent {
 }
 
 /** A client is quarantined, since the worker of its last attempt died: it is never selected again. */
-export interface ClientSetAsideEvent {
+export interface ClientSetAsideEvent extends Numbered {
   readonly type: "client-set-aside";
   readonly round: number;
   readonly clientId: string;
   readonly error: string;
 }
 
-export interface EvaluationStartEvent {
+export interface EvaluationStartEvent extends Numbered {
   readonly type: "evaluation-start";
   readonly round: number;
 }
 
-export interface RoundEndEvent {
+export interface RoundEndEvent extends Numbered {
   readonly type: "round-end";
   readonly round: number;
   readonly metrics: RoundMetrics;
@@ -142,12 +153,12 @@ export interface RoundEndEvent {
 }
 
 /** The delivery to a tracker has begun, cannot go on at the moment, or is over. */
-export interface TrackerStatusEvent extends TrackerStatus {
+export interface TrackerStatusEvent extends TrackerStatus, Numbered {
   readonly type: "tracker-status";
 }
 
 /** The run ended: workers are gone and its files closed. The last event. */
-export interface RunEndEvent {
+export interface RunEndEvent extends Numbered {
   readonly type: "run-end";
   readonly directory: string;
   /** Folders of the PEFT adapters, one for each tier. */
@@ -156,7 +167,7 @@ export interface RunEndEvent {
 }
 
 /** The run failed or was interrupted: `result`, and the iteration after this event, reject with the error. The last event. */
-export interface RunFailedEvent {
+export interface RunFailedEvent extends Numbered {
   readonly type: "run-failed";
   /** The kind of a PrelortError; null for any other error. */
   readonly kind: ErrorKind | null;

@@ -1,12 +1,14 @@
-import path from "node:path";
 import { validateRun } from "../config/build.ts";
 import type { RunInput } from "../config/schema.ts";
-import { ConfigError, PrelortError } from "../errors.ts";
+import { ConfigError, InterruptedError } from "../errors.ts";
+import type { RunState } from "../records/run-state.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
-import { conductRun } from "./conduct-run.ts";
-import { createEventStream, type EventStream } from "./event-stream.ts";
+import { conductRun, runEnd, runFailed } from "./conduct-run.ts";
+import type { ReadOptions } from "./event-stream.ts";
 import type { RunEvent } from "./events.ts";
 import type { RunResult } from "./result.ts";
+import { RunEvents } from "./run-events.ts";
+import type { SharedPool } from "./shared-pool.ts";
 
 export interface FederateOptions extends RunInput {
   /** Stops the run: workers end, committed rounds are kept, `result` rejects with an InterruptedError. */
@@ -20,6 +22,8 @@ export interface FederateOptions extends RunInput {
   readonly resume?: boolean | undefined;
   /** How workers are started; Python processes on this machine by default. */
   readonly launcher?: WorkerLauncher | undefined;
+  /** Workers that it shares with other runs, made by `createPool`; then `workers` and `launcher` are the pool's. */
+  readonly pool?: SharedPool | undefined;
 }
 
 /**
@@ -27,10 +31,19 @@ export interface FederateOptions extends RunInput {
  *
  * Any number of loops may iterate, each from the start. A loop that starts late gets the latest 100,000 events, and only the
  * latest `worker-status` of each worker. The last event is `run-end`, or `run-failed`, after which the iteration rejects with the
- * error. Leaving a loop with `break` ends that loop alone: the run continues. A `signal` stops the run.
+ * error. Leaving a loop with `break` ends that loop alone: the run continues. `stop`, or a `signal`, stops the run.
  */
-export interface Run extends AsyncIterable<RunEvent> {
+export interface Run extends AsyncIterable<RunEvent>, AsyncDisposable {
   readonly result: Promise<RunResult>;
+  /** `interrupted` after `stop` or `signal`. */
+  readonly state: Exclude<RunState, "killed">;
+  /** Its events after that number, for a reader that has seen earlier ones. The run itself gives all: `for await (… of run)`. */
+  events(options?: ReadOptions): AsyncIterable<RunEvent>;
+  /**
+   * Stops it: workers end, committed rounds are kept, `result` rejects with an InterruptedError. Resolves once nothing of the run
+   * is left; never rejects, and does nothing to a run that is over. `await using run = federate(…)` calls it at the end of the block.
+   */
+  stop(): Promise<void>;
 }
 
 /**
@@ -40,30 +53,51 @@ export interface Run extends AsyncIterable<RunEvent> {
  * EnvironmentError (Python or data missing), WorkerError (no worker can work), RunFailedError or InterruptedError.
  */
 export function federate(options: FederateOptions): Run {
-  const { signal, overwrite, resume, launcher, ...input } = options;
-  const config = validateRun(input);
+  const { signal, overwrite, resume, launcher, pool, ...input } = options;
+  const config = validateRun(pool ? onPool(input, launcher, pool) : input);
   if (resume && config.name === undefined) throw new ConfigError([{ path: "name", message: "is needed to tell which run to resume" }]);
-  const events = createEventStream<RunEvent>();
-  const emit = (event: RunEvent) => events.push(event, event.type === "worker-status" ? event.workerId : undefined);
+  const [events, stopping] = [new RunEvents(), new AbortController()];
+  const either = signal ? AbortSignal.any([signal, stopping.signal]) : stopping.signal;
+  let state: Run["state"] = "running";
 
-  const result = conductRun({ config, overwrite, resume, launcher, signal: signal ?? new AbortController().signal, emit });
+  const result = conductRun({ config, overwrite, resume, launcher, pool, signal: either, events });
   // A caller that only iterates gets the error there; this avoids an unhandled rejection of `result`.
-  void tellEnd(result, events, emit);
-  return { result, [Symbol.asyncIterator]: () => events[Symbol.asyncIterator]() };
-}
-
-/** The last event, once the run is over. */
-async function tellEnd(result: Promise<RunResult>, events: EventStream<RunEvent>, emit: (event: RunEvent) => void): Promise<void> {
-  try {
-    const { directory, layout, sha256 } = await result;
-    emit({ type: "run-end", directory, adapters: layout.tiers.map((r) => path.join(directory, "adapters", `r${r}`)), sha256 });
-    events.end();
-  } catch (error) {
-    emit({ type: "run-failed", kind: error instanceof PrelortError ? error.kind : null, error: messageOf(error) });
-    events.end(error);
+  const over = watch(result);
+  async function watch(outcome: Promise<RunResult>): Promise<void> {
+    try {
+      const made = await outcome;
+      state = "ended";
+      events.end(runEnd(made));
+    } catch (error) {
+      state = error instanceof InterruptedError ? "interrupted" : "failed";
+      events.end(runFailed(error), error);
+    }
   }
+  async function stop(): Promise<void> {
+    stopping.abort();
+    await over;
+  }
+  return {
+    result,
+    get state() {
+      return state;
+    },
+    events: (range) => events.read(range),
+    stop,
+    [Symbol.asyncIterator]: () => events.read()[Symbol.asyncIterator](),
+    [Symbol.asyncDispose]: stop,
+  };
 }
 
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+/** The config of a run whose workers are a pool's. */
+function onPool(input: RunInput, launcher: WorkerLauncher | undefined, pool: SharedPool): RunInput {
+  const issues = [
+    ...(input.workers === undefined ? [] : [{ path: "workers", message: "belong to the pool: give them to createPool" }]),
+    ...(launcher === undefined ? [] : [{ path: "launcher", message: "belongs to the pool: give it to createPool" }]),
+    ...(input.partialSums
+      ? [{ path: "partialSums", message: "cannot be used on a shared pool, whose workers add up for one run at a time" }]
+      : []),
+  ];
+  if (issues.length > 0) throw new ConfigError(issues);
+  return { ...input, workers: pool.workers };
 }

@@ -21,7 +21,7 @@ export interface OpenPool {
 type OpenPoolOptions = Pick<PoolOptions, "logFolder" | "signal"> & Partial<PoolOptions>;
 
 /** The workers that a config describes. What is given in `options` replaces what the config says. */
-export async function openPool(config: RunConfig, { launcher, ...options }: OpenPoolOptions): Promise<OpenPool> {
+export async function openPool(config: Pick<RunConfig, "workers" | "name">, { launcher, ...options }: OpenPoolOptions): Promise<OpenPool> {
   const { transport: kind, host, advertise, ports, threads, retries, startTimeout, beatTimeout, taskTimeout } = config.workers;
   const starting = launcher ?? (await launcherOf(config));
   const devices = await resolveDevices(config.workers);
@@ -55,7 +55,10 @@ export async function openPool(config: RunConfig, { launcher, ...options }: Open
 }
 
 /** What starts the workers that a config describes. Rejects with an EnvironmentError if this machine lacks what that needs. */
-async function launcherOf({ name, workers: { cluster, command: through, hosts, python: asked } }: RunConfig): Promise<WorkerLauncher> {
+async function launcherOf({
+  name,
+  workers: { cluster, command: through, hosts, python: asked },
+}: Parameters<typeof openPool>[0]): Promise<WorkerLauncher> {
   if (cluster) return rayLauncher({ ...cluster, python: asked, run: name, isTrusted: cluster.trustedNetwork });
   // What a command starts may be on a machine where only the path is the same.
   if (through) return processLauncher({ command: asked ?? environmentPython(), through, hosts });

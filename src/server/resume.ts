@@ -2,7 +2,7 @@ import path from "node:path";
 import { decodeGlobal } from "../adapter/global-file.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { hasAdapter, writeAdapterFolder } from "../artifacts/peft-folder.ts";
-import type { RunEvent, RunStartEvent } from "./events.ts";
+import type { NewEvent } from "./events.ts";
 import type { Commit } from "../records/journal.ts";
 import { baseFiles } from "../records/model-source.ts";
 import { present } from "../strategy/validate-policy-output.ts";
@@ -19,7 +19,7 @@ export function runStart(
   { path: directory }: RunDirectory,
   tiers: readonly number[],
   resumed: ResumedFrom | undefined,
-): RunStartEvent {
+): NewEvent {
   const start = { type: "run-start", name: path.basename(directory), directory, rounds, tiers } as const;
   if (!resumed) return start;
   const { commits, metrics, differences, remarks } = resumed;
@@ -43,7 +43,7 @@ export async function restoreRound(
 
 /** The result of a run that is resumed after its end, without any worker. Adapters that were removed are written again. */
 export async function showEnded(
-  { config, emit }: { readonly config: RunConfig; emit(event: RunEvent): void },
+  { config, emit }: { readonly config: RunConfig; emit(event: NewEvent): void },
   directory: ReopenedDirectory,
 ): Promise<RunResult> {
   const { peft, labels, model } = requireReady(directory.path, directory.record, endedRecord);

@@ -2,7 +2,7 @@ import type { Adapter } from "../adapter/adapter.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { ClientColumns } from "../protocol/client-columns.ts";
 import type { RankedClient, ServerState } from "../strategy/strategy.ts";
-import type { RunEvent } from "./events.ts";
+import type { NewEvent } from "./events.ts";
 import type { TrainedMetrics } from "../records/metrics.ts";
 import type { ReopenedDirectory, RunDirectory } from "../records/run-directory.ts";
 import type { Difference } from "../records/resume-check.ts";
@@ -26,7 +26,7 @@ export interface RunContext {
   /** Of a resumed run. */
   readonly resumed: ResumedFrom | undefined;
   readonly clock: Stopwatch;
-  emit(event: RunEvent): void;
+  emit(event: NewEvent): void;
 }
 
 /** A round whose global adapter is on disk. */

@@ -15,7 +15,8 @@ import { cacheFolder } from "../installation.ts";
 import { named, type PoolListener, type Reply, type TaskRequest, type WorkerHello, type WorkerPool } from "../workers/task.ts";
 import { rankClients } from "./client-list.ts";
 import { openPool } from "./open-pool.ts";
-import type { RunEvent } from "./events.ts";
+import type { NewEvent } from "./events.ts";
+import { borrowFrom, type SharedPool } from "./shared-pool.ts";
 import { requireSameData, requireSameDevice, requireSameModel } from "./same-on-every-worker.ts";
 import { readSource } from "../artifacts/init-source.ts";
 import type { Origin } from "../records/run-record.ts";
@@ -60,32 +61,40 @@ export interface SessionOptions {
   readonly origin?: Origin | undefined;
   readonly logFolder: string;
   readonly launcher?: WorkerLauncher | undefined;
+  /** Workers that are there already. */
+  readonly shared?: SharedPool | undefined;
   readonly signal: AbortSignal;
   readonly listener?: Pick<PoolListener, "failure" | "givenUp">;
-  emit(event: RunEvent): void;
+  emit(event: NewEvent): void;
 }
 
 export async function openSession(options: SessionOptions): Promise<Session> {
   const { config, emit } = options;
   const requests = requestsOf(config);
   let environment: WorkerHello | undefined;
-  const { pool, close } = await openPool(config, {
-    ...(options.launcher && { launcher: options.launcher }),
-    logFolder: options.logFolder,
-    signal: options.signal,
-    accept: (worker) => {
+  emit({ type: "phase-start", phase: "start workers" });
+  const { signal } = options;
+  const listener: PoolListener = {
+    ready(worker) {
       environment ??= worker;
-      if (!config.workers.mixedDevices) requireSameDevice(environment, worker);
+      emit({ type: "worker-ready", ...worker });
     },
-    listener: {
-      ready: (worker) => emit({ type: "worker-ready", ...worker }),
-      status: (status) => emit({ type: "worker-status", ...status }),
-      ...options.listener,
-    },
-  });
+    status: (status) => emit({ type: "worker-status", ...status }),
+    ...options.listener,
+  };
+  const open = () =>
+    openPool(config, {
+      ...(options.launcher && { launcher: options.launcher }),
+      logFolder: options.logFolder,
+      signal,
+      accept: (worker) => {
+        if (environment && !config.workers.mixedDevices) requireSameDevice(environment, worker);
+      },
+      listener,
+    });
+  const { pool, close } = options.shared ? borrowFrom(options.shared, { signal, listener }) : await open();
 
   try {
-    emit({ type: "phase-start", phase: "start workers" });
     await pool.start();
     emit({ type: "phase-start", phase: "prepare data" });
     const { clients, ...data } = await prepareData(options, pool, requests);

@@ -8,6 +8,10 @@ interface Preparation {
   readonly task: Task;
   readonly first: Deferred<Reply>;
   attempts: number;
+  /** A worker has done it. */
+  isDone: boolean;
+  /** Workers no longer do it. */
+  isReplaced: boolean;
 }
 
 /** Tasks that every worker does, in this order, before any other. */
@@ -28,7 +32,8 @@ export class Preparations {
   /** Resolves with the first reply. */
   add(task: Task): Promise<Reply> {
     const first = createDeferred<Reply>();
-    this.#all.push({ task, first, attempts: 0 });
+    for (const earlier of this.#all) earlier.isReplaced ||= (task.isReplaceable && earlier.task.isReplaceable) ?? false;
+    this.#all.push({ task, first, attempts: 0, isDone: false, isReplaced: false });
     return first.promise;
   }
 
@@ -36,10 +41,14 @@ export class Preparations {
     for (const { first } of this.#all) first.reject(reason);
   }
 
-  /** Has a worker do one of them. Resolves with whether it succeeded; a worker that fails but is alive is ended. */
+  /**
+   * Has a worker do one of them. Resolves with whether it may go on. A worker that fails but is alive is ended, except for a task
+   * that is replaceable and that no worker has done: nobody does that one any more.
+   */
   async run(index: number, worker: Worker): Promise<boolean> {
     const preparation = this.#all[index];
     if (!preparation) return false;
+    if (preparation.isReplaced) return true;
     const { task, first } = preparation;
     // Other workers count up meanwhile.
     let attempt = 0;
@@ -51,6 +60,7 @@ export class Preparations {
       });
       if (!reply) return false;
       first.resolve(reply);
+      preparation.isDone = true;
       return true;
     } catch (cause) {
       if (this.#shutdown.aborted) return false;
@@ -58,11 +68,13 @@ export class Preparations {
       // The replacement of a dead worker may succeed; the failure of a live one is final.
       const isAlive = isServing(worker.status());
       this.#listener?.failure?.({ task: task.identity, taskId: task.id, attempt, workerId: worker.id, error, willRetry: !isAlive });
-      if (isAlive) {
-        first.reject(error);
+      if (isAlive) first.reject(error);
+      // If no worker has done it, the fault is the task's.
+      if (isAlive && task.isReplaceable && !preparation.isDone) preparation.isReplaced = true;
+      else if (isAlive) {
         worker.kill(`could not be prepared: ${error.message}`, { cause });
       }
-      return false;
+      return preparation.isReplaced;
     }
   }
 }

@@ -71,6 +71,10 @@ export interface Task<T extends TaskType = TaskType> {
   readonly priority?: number;
   /** What a worker does first if it answers that it is unprepared: as on a machine that lacks the prepared data. */
   readonly repair?: Task;
+  /**
+   * Of what every worker does: the next that is replaceable takes its place, and if the first worker fails it, all go on without it.
+   */
+  readonly isReplaceable?: boolean;
   /** Once aborted, its run rejects with the reason, and a running attempt is cancelled. */
   readonly signal?: AbortSignal;
 }

@@ -2,14 +2,14 @@ import { hostname } from "node:os";
 import { basename, dirname } from "node:path";
 import { formatCount, formatNumber, formatPercent, formatSeconds, plural } from "../../report/format.ts";
 import { qualityOf } from "../../report/quality.ts";
-import type { RunEvent } from "../../server/events.ts";
+import type { NewEvent } from "../../server/events.ts";
 import type { RoundMetrics } from "../../records/metrics.ts";
 import type { WorkerStatus } from "../../workers/task.ts";
 import type { WorkerView } from "./run-view.ts";
 
 /* Sentences that reporters share. */
 
-export type EventOf<T extends RunEvent["type"]> = Extract<RunEvent, { type: T }>;
+export type EventOf<T extends NewEvent["type"]> = Extract<NewEvent, { type: T }>;
 
 export function describeData({ clients, labels, evalExamples, truncated }: EventOf<"data-ready">): string {
   const examples = clients.reduce((sum, { size }) => sum + size, 0);

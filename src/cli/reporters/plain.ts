@@ -2,7 +2,7 @@ import { formatSeconds } from "../../report/format.ts";
 import { qualityTable } from "../../report/tables.ts";
 import { renderTextTable, USUAL_WIDTH } from "../../report/text-table.ts";
 import { visibleIn } from "../../report/visible.ts";
-import type { RunEvent } from "../../server/events.ts";
+import type { NewEvent } from "../../server/events.ts";
 import {
   describeCopy,
   describeData,
@@ -60,7 +60,7 @@ function describeResult(event: EventOf<"run-end">, { run, history }: RunView, wi
   return [renderTextTable(qualityTable(run?.tiers ?? [], history), width), ...describePaths(event)].join("\n");
 }
 
-function linesOf(event: RunEvent, view: RunView): readonly string[] {
+function linesOf(event: NewEvent, view: RunView): readonly string[] {
   switch (event.type) {
     case "phase-start":
       return [`${event.phase} …`];

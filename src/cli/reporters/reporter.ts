@@ -1,8 +1,8 @@
-import type { RunEvent } from "../../server/events.ts";
+import type { NewEvent } from "../../server/events.ts";
 
 /** Shows the events of a run. */
 export interface Reporter {
-  event(event: RunEvent): void;
+  event(event: NewEvent): void;
   /** Safe to call twice. */
   close(): void;
 }

@@ -1,10 +1,10 @@
-import type { RunEvent } from "../../server/events.ts";
+import type { NewEvent } from "../../server/events.ts";
 import type { RoundMetrics } from "../../records/metrics.ts";
 import type { WorkerStatus } from "../../workers/task.ts";
 
 /** The state of a run, derived from its events. */
 export interface RunView {
-  readonly run: Extract<RunEvent, { type: "run-start" }> | undefined;
+  readonly run: Extract<NewEvent, { type: "run-start" }> | undefined;
   /** What the run is waiting for, in words. */
   readonly wait: string;
   readonly workers: ReadonlyMap<string, WorkerView>;
@@ -33,7 +33,7 @@ export const emptyView: RunView = {
   isEnded: false,
 };
 
-export function advance(view: RunView, event: RunEvent, now: number): RunView {
+export function advance(view: RunView, event: NewEvent, now: number): RunView {
   switch (event.type) {
     case "run-start":
       return { ...view, run: event, history: event.resumed?.metrics ?? [] };

@@ -2,7 +2,7 @@ import { formatSeconds } from "../../report/format.ts";
 import { qualityTable, roundsTable } from "../../report/tables.ts";
 import { renderTextTable, USUAL_WIDTH } from "../../report/text-table.ts";
 import { visibleIn } from "../../report/visible.ts";
-import type { RunEvent } from "../../server/events.ts";
+import type { NewEvent } from "../../server/events.ts";
 import { liveDisplay } from "./live-display.ts";
 import { type Paint, paintFor } from "./paint.ts";
 import {
@@ -19,7 +19,7 @@ import {
 import type { Reporter, TimedReporterOptions } from "./reporter.ts";
 import { advance, emptyView, type RunView, wasComplete, type WorkerView } from "./run-view.ts";
 
-type RunEnd = Extract<RunEvent, { type: "run-end" }>;
+type RunEnd = Extract<NewEvent, { type: "run-end" }>;
 
 /** Shown while a run is under way, if the screen has room. */
 const WORKERS_SHOWN = 8;
@@ -66,7 +66,7 @@ export function terminalReporter({ stream, errors, now = () => performance.now()
   };
 }
 
-function permanentLines(event: RunEvent, paint: Paint): readonly string[] {
+function permanentLines(event: NewEvent, paint: Paint): readonly string[] {
   switch (event.type) {
     case "data-ready":
       return [paint("dim", describeData(event))];

@@ -61,6 +61,7 @@ async function makeFiles(): Promise<readonly string[]> {
   const directory = await reopenRunDirectory(root);
   await directory.writeDataFiles([]);
   directory.timings.append({ round: 0, phase: "start", seconds: 1 });
+  directory.events.append({ version: 1, number: 1, at: 0, type: "phase-start" });
   await directory.writeMetrics(unevaluated(0));
   const state = { momentum: Float32Array.of(1) };
   mkdirSync(directory.file("replaced"));

@@ -49,6 +49,7 @@ async function makeRun({ measured = ROUNDS + 1, hasEnded = false, record = { nam
     if (round < measured) await directory.writeMetrics(metricsOf(round));
   }
   directory.timings.append({ round: 0, phase: "start", seconds: 1 });
+  directory.events.append({ version: 1, number: 3, at: 5, type: "phase-start" });
   if (hasEnded) directory.journal.append({ type: "end" });
   await directory.close();
 }
@@ -116,6 +117,7 @@ describe("an unreadable file is an error, and the folder does not change:", () =
     "journal.jsonl",
     "metrics.jsonl",
     "timings.jsonl",
+    "events.jsonl",
     "rounds/4/global.safetensors",
     "rounds/4/server-state.safetensors",
   ];
@@ -207,22 +209,24 @@ test("an interrupted run continues from the last undamaged round and reports wha
 
 test("the first write after a resume truncates incomplete last lines; opening the directory does not", async () => {
   await makeRun({ measured: ROUNDS });
-  const torn = { "journal.jsonl": '{"type":"commit"', "metrics.jsonl": '{"round":4,"by', "timings.jsonl": '{"ro' };
+  const torn = { "journal.jsonl": '{"type":"commit"', "metrics.jsonl": '{"round":4,"by', "timings.jsonl": '{"ro', "events.jsonl": '{"ver' };
   const whole = snapshot();
   for (const [file, text] of Object.entries(torn)) writeFileSync(at(file), whole[file] + text);
   const before = snapshot();
-  await reopened(({ commits, metrics, remarks }) => {
-    expect([commits.length, metrics.length, remarks]).toEqual([5, 4, []]);
+  await reopened(({ commits, metrics, remarks, lastEvent }) => {
+    expect([commits.length, metrics.length, remarks, lastEvent]).toEqual([5, 4, [], 3]);
   });
   expect(snapshot()).toEqual(before);
   await reopened(async (directory) => {
     directory.journal.append({ type: "resume", after: 4, differences: [] });
     directory.timings.append({ round: 4, phase: "evaluate", seconds: 2 });
+    directory.events.append({ version: 1, number: 4, at: 6, type: "run-end" });
     await directory.writeMetrics(metricsOf(4));
   });
   const after = snapshot();
   expect(after["journal.jsonl"]).toBe(`${whole["journal.jsonl"]}{"type":"resume","after":4,"differences":[]}\n`);
   expect(after["timings.jsonl"]).toBe(`${whole["timings.jsonl"]}{"round":4,"phase":"evaluate","seconds":2}\n`);
+  expect(after["events.jsonl"]).toBe(`${whole["events.jsonl"]}{"version":1,"number":4,"at":6,"type":"run-end"}\n`);
   expect(after["metrics.jsonl"]?.startsWith(whole["metrics.jsonl"]!)).toBe(true);
   expect(after["metrics.jsonl"]?.split("\n")).toHaveLength(6);
 });

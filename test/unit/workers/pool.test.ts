@@ -567,6 +567,53 @@ describe("a task for every worker", () => {
     });
   });
 
+  describe("that is replaceable", () => {
+    const error = { kind: "failed", message: "OSError: no such model", traceback: "t", problems: [] };
+    const taskOf = (id: string): typeof loadTask => ({ ...loadTask, id, isReplaceable: true });
+    /** Workers that cannot do what is named `wrong`, and write down what they are asked for. */
+    const script = (log: string[]) => async (worker: ScriptedWorker) => {
+      worker.hello();
+      while (true) {
+        const message = await worker.next();
+        if (message.type === "stop") return worker.exit({ exitCode: 0 });
+        if (message.type !== "load" && message.type !== "fit") continue;
+        log.push(`${worker.workerId} ${message.task_id}`);
+        if (message.type === "load") worker.answer(message, message.task_id === "wrong" ? { type: "failure", error } : loaded);
+        else {
+          const payload = await takePayload(worker, message);
+          if (message.client_id === "poison") return worker.exit({ exitCode: 1 });
+          worker.answer(message, fitted(message), payload);
+        }
+      }
+    };
+
+    test("is not done by later workers once another has taken its place", async () => {
+      const log: string[] = [];
+      const { pool, launched } = setUp({ count: 1, retries: 0, script: script(log) });
+      await pool.start();
+      for (const id of ["first", "second"]) await pool.onEveryWorker(taskOf(id));
+      await expect(pool.run(fitTask("poison"))).rejects.toThrow(WorkerError);
+      await pool.run(fitTask("c0"));
+      expect(launched.map(({ workerId }) => workerId)).toEqual(["w0", "w0.1"]);
+      expect(log.filter((line) => line.startsWith("w0.1"))).toEqual(["w0.1 second", expect.stringContaining("c0")]);
+      await closed(pool);
+    });
+
+    test("ends no worker if none can do it", async () => {
+      const log: string[] = [];
+      const { pool, launched } = setUp({ count: 2, script: script(log) });
+      await pool.start();
+      for (let tries = 1; tries <= 4; tries++) await expect(pool.onEveryWorker(taskOf("wrong"))).rejects.toThrow("OSError: no such model");
+      await pool.onEveryWorker(taskOf("right"));
+      await Promise.all([pool.run(fitTask("c0")), pool.run(fitTask("c1"))]);
+      expect(launched.map(({ workerId, wasKilled }) => [workerId, wasKilled()])).toEqual([
+        ["w0", false],
+        ["w1", false],
+      ]);
+      await closed(pool);
+    });
+  });
+
   test("a failure has the number of its own attempt, though other workers have begun theirs meanwhile", async () => {
     const others = createDeferred<void>();
     const { pool, failures } = setUp({

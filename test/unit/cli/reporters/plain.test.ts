@@ -1,10 +1,10 @@
 import { expect, it } from "vitest";
 import { plainReporter } from "../../../../src/cli/reporters/plain.ts";
 import type { RoundMetrics } from "../../../../src/records/metrics.ts";
-import type { RunEvent } from "../../../../src/server/events.ts";
+import type { NewEvent } from "../../../../src/server/events.ts";
 import { hostileStory, recordingStream, roundEnd, roundStart, status, story } from "./story.ts";
 
-function outputOf(events: readonly RunEvent[], now: () => number = () => 0): string {
+function outputOf(events: readonly NewEvent[], now: () => number = () => 0): string {
   const stream = recordingStream(160);
   const reporter = plainReporter({ stream, now });
   for (const event of events) reporter.event(event);
@@ -86,7 +86,7 @@ it("keeps reporting on the round that trains while the one before it is evaluate
   reporter.close();
 });
 
-const isEndOfRoundOne = (event: RunEvent) => event.type === "round-end" && event.round === 1;
+const isEndOfRoundOne = (event: NewEvent) => event.type === "round-end" && event.round === 1;
 
 it("prints what the run waits for and what each worker does, at most every ten seconds", () => {
   let time = 0;
@@ -122,7 +122,7 @@ it("keeps its table within the terminal", () => {
   expect(Math.max(...table.map((line) => line.length))).toBeLessThanOrEqual(60);
 });
 
-const resumedAfter = (after: number, metrics: readonly RoundMetrics[] = []): RunEvent => ({
+const resumedAfter = (after: number, metrics: readonly RoundMetrics[] = []): NewEvent => ({
   type: "run-start",
   name: "story",
   directory: "/runs/story",

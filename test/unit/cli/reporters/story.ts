@@ -1,11 +1,11 @@
 import { PassThrough } from "node:stream";
 import { WriteStream } from "node:tty";
-import type { RunEvent } from "../../../../src/server/events.ts";
+import type { NewEvent } from "../../../../src/server/events.ts";
 import type { RoundMetrics } from "../../../../src/records/metrics.ts";
 import { named, type WorkerStatus } from "../../../../src/workers/task.ts";
 
 /** The events of a short run: two rounds, in which one client fails once and is retried, and then fails for good. */
-export const story: readonly RunEvent[] = [
+export const story: readonly NewEvent[] = [
   { type: "phase-start", phase: "start workers" },
   status("w0", "starting", "importing torch"),
   status("w1", "starting", "importing torch"),
@@ -61,21 +61,21 @@ export const story: readonly RunEvent[] = [
 
 const HOSTILE = "\u001B[2J\u009B1m\u202Eevil\r\n";
 /** The same run with control characters in the names of data, workers and files. */
-export const hostileStory: readonly RunEvent[] = JSON.parse(
+export const hostileStory: readonly NewEvent[] = JSON.parse(
   JSON.stringify(story).replaceAll(
     /"(c[01]|w[01]|torch|animal|\/runs\/story|importing torch|a value was not finite)"/g,
     (_, name: string) => JSON.stringify(`${name}${HOSTILE}`),
   ),
-) as readonly RunEvent[];
+) as readonly NewEvent[];
 
-export function status(workerId: string, state: WorkerStatus["state"], activity: string, step = 0, steps = 0): RunEvent {
+export function status(workerId: string, state: WorkerStatus["state"], activity: string, step = 0, steps = 0): NewEvent {
   const client = /^fit (.+)$/.exec(activity)?.[1];
   const { identity: task, id: taskId } =
     client === undefined ? { identity: null, id: null } : named({ kind: "fit", round: 1, clientId: client });
   return { type: "worker-status", workerId, state, activity, task, taskId, step, steps };
 }
 
-export function roundStart(round: number): RunEvent {
+export function roundStart(round: number): NewEvent {
   return {
     type: "round-start",
     round,
@@ -86,7 +86,7 @@ export function roundStart(round: number): RunEvent {
   };
 }
 
-export function roundEnd(round: number, accuracies: readonly number[], reported: readonly string[], failed: readonly string[]): RunEvent {
+export function roundEnd(round: number, accuracies: readonly number[], reported: readonly string[], failed: readonly string[]): NewEvent {
   const byTier = accuracies.map((accuracy, index) => ({
     r: [1, 4][index] ?? 0,
     loss: 2 - accuracy,

@@ -1,7 +1,7 @@
 import { stripVTControlCharacters } from "node:util";
 import { afterEach, expect, it, vi } from "vitest";
 import { terminalReporter } from "../../../../src/cli/reporters/terminal.ts";
-import type { RunEvent } from "../../../../src/server/events.ts";
+import type { NewEvent } from "../../../../src/server/events.ts";
 import { screen } from "./screen.ts";
 import { hostileStory, recordingStream, roundEnd, roundStart, status, story, tickingClock } from "./story.ts";
 
@@ -10,7 +10,7 @@ afterEach(() => {
 });
 
 /** Every write of the reporter. Each look at the clock advances it, so that every frame differs in its first line and is written completely. */
-function show(events: readonly RunEvent[]): readonly string[] {
+function show(events: readonly NewEvent[]): readonly string[] {
   const stream = recordingStream(160);
   const reporter = terminalReporter({ stream, now: tickingClock(1000) });
   for (const event of events) reporter.event(event);
@@ -18,7 +18,7 @@ function show(events: readonly RunEvent[]): readonly string[] {
   reporter.close();
   return stream.writes;
 }
-const lastFrame = (events: readonly RunEvent[]) =>
+const lastFrame = (events: readonly NewEvent[]) =>
   stripVTControlCharacters(show(events).at(-1) ?? "")
     .split("\n")
     .map((line) => line.trimEnd());

@@ -1,0 +1,86 @@
+import type { RecordedEvent } from "../records/event-log.ts";
+import type { LineLog } from "../records/line-log.ts";
+import { createEventStream, type ReadOptions } from "./event-stream.ts";
+import { EVENT_VERSION, type NewEvent, type RunEvent, type WorkerStatusEvent } from "./events.ts";
+
+/**
+ * Numbers a run's events, gives them to its readers and records them in its folder. The last event is recorded while the folder is
+ * still held (`conclude`), and given to readers once everything is closed (`end`).
+ */
+export class RunEvents {
+  readonly #stream = createEventStream<RunEvent>();
+  #number = 0;
+  #log: Pick<LineLog<RecordedEvent>, "append"> | undefined;
+  /** Recorded once there is a log. */
+  #waiting: readonly RecordedEvent[] = [];
+  /** What was recorded last of each worker. */
+  readonly #statuses = new Map<string, string>();
+  #last: RunEvent | undefined;
+
+  readonly emit = (event: NewEvent): void => {
+    const numbered = this.#stamp(event);
+    this.#stream.push(numbered, numbered.type === "worker-status" ? numbered.workerId : undefined);
+  };
+
+  /** The run had events in an earlier process, up to this number; readers there may have seen some that were not recorded. */
+  continueAfter(number: number): void {
+    if (number > 0) this.#number = number + MOST_UNRECORDED;
+  }
+
+  /** Everything so far is written there, and from now on each event. */
+  recordIn(log: Pick<LineLog<RecordedEvent>, "append">): void {
+    for (const event of this.#waiting) log.append(event);
+    this.#waiting = [];
+    this.#log = log;
+  }
+
+  /** Records the last event. */
+  conclude(event: NewEvent): void {
+    this.#last = this.#stamp(event);
+    this.#log = undefined;
+  }
+
+  /** Readers get the last event, which is the concluding one if that has come true, then the end or the error. */
+  end(event: NewEvent, error?: unknown): void {
+    this.#stream.push(this.#last?.type === event.type ? this.#last : this.#stamp(event));
+    this.#stream.end(error);
+  }
+
+  read(options?: ReadOptions): AsyncIterable<RunEvent> {
+    return this.#stream.read(options);
+  }
+
+  #stamp(event: NewEvent): RunEvent {
+    // Onto the event itself, which may compute a field only when somebody reads it.
+    const numbered: RunEvent = Object.assign(event, { number: ++this.#number, at: Date.now() });
+    const recorded = this.#isNews(numbered) ? recordOf(numbered) : undefined;
+    if (recorded && this.#log) this.#log.append(recorded);
+    else if (recorded) this.#waiting = [...this.#waiting, recorded];
+    return numbered;
+  }
+
+  /** The steps of a task are not recorded. */
+  #isNews(event: RunEvent): boolean {
+    if (event.type !== "worker-status") return true;
+    const status = newsOf(event);
+    if (this.#statuses.get(event.workerId) === status) return false;
+    this.#statuses.set(event.workerId, status);
+    return true;
+  }
+}
+
+/** More than a run emits between two that are recorded. */
+const MOST_UNRECORDED = 100_000;
+
+function newsOf({ state, taskId, activity }: WorkerStatusEvent): string {
+  return JSON.stringify([state, taskId, activity]);
+}
+
+/** What other files of the run hold is left out: the clients, and the metrics of earlier rounds. */
+function recordOf(event: RunEvent): RecordedEvent {
+  const { number, at, type } = event;
+  const names = Object.keys(event).filter((name) => !(type === "data-ready" && name === "clients"));
+  const content: Record<string, unknown> = Object.fromEntries(names.map((name) => [name, event[name as keyof RunEvent]]));
+  if (type === "run-start" && event.resumed) content["resumed"] = { ...event.resumed, metrics: undefined };
+  return { version: EVENT_VERSION, number, at, ...content, type };
+}
