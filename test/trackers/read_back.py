@@ -1,6 +1,6 @@
 """
-What a tracker holds, read by its own reader, as JSON: {"runs": [ids], "values": {step: {name: [every value]}}, "params",
-"tags", "state"}.
+What a tracker holds, read by its own reader, as JSON: {"runs": [ids], "values": {step: {name: [every value]}},
+"params", "tags", "state"}.
 
 python read_back.py tensorboard FOLDER | mlflow URI EXPERIMENT | trackio PROJECT
 """
