@@ -31,13 +31,23 @@ export function environmentPython(): string {
   return join(environmentFolder(), "bin", "python");
 }
 
+/** Where `prelort setup --track NAME` makes a tracker's own Python environment: its client's packages must not meet the workers'. */
+export function trackerFolder(name: string): string {
+  return join(cacheFolder(), "trackers", name);
+}
+
+/** Its interpreter, whether or not it is there. */
+export function trackerPython(name: string): string {
+  return join(trackerFolder(name), "bin", "python");
+}
+
 /** The folder that holds the Python package `prelort_worker`. */
 export function workersFolder(): string {
   return join(packageRoot(), "workers");
 }
 
 /** Programs of `prelort_worker`: what a worker runs, and those that do one thing. */
-export type PythonProgram = "__main__" | "export" | "gguf" | "pretrain" | "unchanged";
+export type PythonProgram = "__main__" | "export" | "gguf" | "pretrain" | "unchanged" | "tracking.__main__";
 
 /**
  * What makes an interpreter run a program: workers/run.py and the program's module. A script, and not `-m`, which

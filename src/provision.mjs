@@ -3,7 +3,7 @@
  * first on a fresh clone, when nothing is installed yet: it gets the Node packages, builds dist, and leaves the
  * Python side to `prelort setup`.
  *
- *   node src/provision.mjs quickstart | test | test:cluster | check | build | format | bench | chaos | fuzz
+ *   node src/provision.mjs quickstart | test | test:cluster | test:trackers | check | build | format | bench | chaos | fuzz
  */
 import { spawnSync } from "node:child_process";
 import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -59,6 +59,11 @@ const goals = {
     must(prelort("setup", "--dev"));
     giveOwnPython("RAY", ".ray-venv", "test/cluster/requirements.txt");
     must(vitest("--project", "cluster", ...process.argv.slice(3)));
+  },
+  "test:trackers"() {
+    build();
+    must(prelort("setup", "--dev", "--no-quickstart", "--track", "tensorboard", "mlflow", "trackio"));
+    must(vitest("--project", "trackers", ...process.argv.slice(3)));
   },
   bench: () => campaign("bench", { prepare: () => giveOwnPython("FLOWER", ".bench/flower", "test/bench/requirements.txt") }),
   chaos: () => campaign("chaos"),

@@ -1,6 +1,7 @@
 """What `prelort setup` and `prelort doctor` ask about the Python environment. Needs nothing that pip does not bring.
 
 python environment.py requirements [EXTRA …]   the requirements of pyproject.toml, as a JSON list
+python environment.py extra EXTRA              those of one extra alone
 python environment.py report                   versions found and expected, and the devices, as JSON
 """
 
@@ -21,6 +22,11 @@ else:
 from pip._vendor.packaging.requirements import Requirement
 
 WORKERS = Path(__file__).resolve().parent
+
+
+def extra_requirements(pyproject: str, extra: str) -> list[str]:
+    """The dependencies of a named extra, which needs nothing else of the package's."""
+    return list(tomllib.loads(pyproject)["project"]["optional-dependencies"][extra])
 
 
 def requirements(pyproject: str, extras: list[str]) -> list[str]:
@@ -74,6 +80,8 @@ def main(arguments: list[str]) -> None:
     pyproject = (WORKERS.parent / "pyproject.toml").read_text(encoding="utf-8")
     if arguments[0] == "requirements":
         answer: object = requirements(pyproject, arguments[1:])
+    elif arguments[0] == "extra":
+        answer = extra_requirements(pyproject, arguments[1])
     else:
         answer = report(pyproject, (WORKERS / "constraints.txt").read_text(encoding="utf-8"))
     json.dump(answer, sys.stdout)

@@ -16,6 +16,7 @@ import { reportCommand } from "./report.ts";
 import { resumeCommand } from "./resume.ts";
 import { runCommand } from "./run.ts";
 import { setupCommand } from "./setup.ts";
+import { trackCommand } from "./track.ts";
 import { uiCommand } from "./ui.ts";
 import { verifyCommand } from "./verify.ts";
 
@@ -36,6 +37,7 @@ const commands = [
   verifyCommand(),
   reportCommand(),
   uiCommand(),
+  trackCommand(),
   exportCommand(),
   evaluateCommand(),
   generateCommand(),

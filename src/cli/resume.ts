@@ -4,6 +4,8 @@ import { buildRun } from "../config/build.ts";
 import { withConfig } from "../config/load.ts";
 import { ConfigError } from "../errors.ts";
 import { recordedRun } from "../records/recorded-run.ts";
+import type { TrackerSpec } from "../config/track-section.ts";
+import { unnamedTrackers } from "../records/named-code.ts";
 import { perform, type ShownOptions, withRunOptions } from "./run.ts";
 
 export function resumeCommand(): Command {
@@ -27,11 +29,21 @@ export function requireNotMoved(set: readonly string[]): void {
   if (issues.length > 0) throw new ConfigError(issues);
 }
 
+/** A run directory may come from somebody else: its record alone sends nothing anywhere. */
+function requireNamedTrackers(trackers: readonly TrackerSpec[]): void {
+  const issues = unnamedTrackers(trackers).map(({ key, value }) => {
+    const remedy = `if you trust it, add --set '${key}=[${value}]', or --set ${key}= to go on without it`;
+    return { path: key, message: `nothing is sent to where only run.json says: ${remedy}` };
+  });
+  if (issues.length > 0) throw new ConfigError(issues);
+}
+
 async function resume(directory: string, { set, ...shown }: ShownOptions & { readonly set: readonly string[] }): Promise<void> {
   requireNotMoved(set);
   const root = path.resolve(directory);
   const here = { name: path.basename(root), runsDir: path.dirname(root), resume: true };
-  await withConfig(await recordedRun(directory, { set, inScript: "federate({ …, resume: true })" }), (config) =>
-    perform({ ...buildRun(config), ...here }, shown),
-  );
+  await withConfig(await recordedRun(directory, { set, inScript: "federate({ …, resume: true })" }), (config) => {
+    if (!set.some((assignment) => /^track[=.[]/.test(assignment))) requireNamedTrackers(config.track);
+    return perform({ ...buildRun(config), ...here }, shown);
+  });
 }

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { toCamel, toSnake } from "../base/case.ts";
+import { isCredential, WHERE_CREDENTIALS_GO } from "./credentials.ts";
 import { nearest } from "./nearest.ts";
 import { valueAt, type Path } from "./tree.ts";
 
@@ -83,6 +84,7 @@ function spell(path: Path, spelling: Spelling): string {
 
 function unknownKey(key: string, parent: Path, known: readonly string[]): string {
   if (parent[0] === "lora" && key === "lora_alpha") return "is not a key; set scale instead (lora_alpha is scale · r at every rank r)";
+  if (parent[0] === "track" && isCredential(key)) return `is not a key: ${WHERE_CREDENTIALS_GO}`;
   const meant = nearest(toSnake(key), known) ?? nearest(key, known);
   return meant ? `is not a key; did you mean ${meant}?` : `is not a key; the keys are ${known.join(", ")}`;
 }

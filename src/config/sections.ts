@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { data } from "./data-section.ts";
 import { integer, positive, rank } from "./policy-specs.ts";
+import { track } from "./track-section.ts";
 import { seconds, workers } from "./workers-section.ts";
 
 /*
@@ -190,6 +191,11 @@ export const common = {
   workers: workers
     .prefault({})
     .describe("The processes that train and evaluate. Only threads, and devices of several kinds, may change the results."),
+  track: track
+    .default([])
+    .describe(
+      "Trackers that the run's params, metrics and state are delivered to: tensorboard, mlflow, trackio, each a name or { name, …options }. They change nothing in the run, which does not wait for them. Each needs prelort setup --track NAME once.",
+    ),
   recordUpdates: z
     .boolean()
     .default(false)

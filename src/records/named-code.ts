@@ -1,7 +1,9 @@
 import { createHash } from "node:crypto";
 import { mkdir, writeFile } from "node:fs/promises";
 import path from "node:path";
+import { snakeKeys } from "../base/case.ts";
 import type { RunConfig } from "../config/schema.ts";
+import type { TrackerSpec } from "../config/track-section.ts";
 import { cacheFolder, environmentPython } from "../installation.ts";
 import { isThere } from "../base/read-file.ts";
 
@@ -19,6 +21,7 @@ export interface NamedCode {
     | "workers.cluster.address"
     | "workers.cluster.token_file"
     | "workers.cluster.runtime_env"
+    | "track"
     | "model.task_folder"
     | "model.trust_remote_code";
   readonly value: string;
@@ -28,19 +31,43 @@ type CodeConfig = Pick<RunConfig, "model"> & { readonly workers: Partial<Pick<Ru
 
 /** Remembers the code that the user has named. If that cannot be written, the code has to be named again. */
 export async function rememberCode(config: CodeConfig): Promise<void> {
-  for (const { mark } of codeIn(config)) {
+  await remember(codeIn(config));
+}
+
+/** Code that a recorded config chooses but nobody has named on this machine. */
+export function unnamedCode(config: CodeConfig): readonly NamedCode[] {
+  return unnamed(codeIn(config));
+}
+
+/** As rememberCode, for where a run is delivered to. */
+export async function rememberTrackers(trackers: readonly TrackerSpec[]): Promise<void> {
+  await remember(trackersIn(trackers));
+}
+
+/** Trackers with options of a recorded config: a record alone sends nothing, and no credentials, to an address that it names. */
+export function unnamedTrackers(trackers: readonly TrackerSpec[]): readonly NamedCode[] {
+  return unnamed(trackersIn(trackers));
+}
+
+type Marked = NamedCode & { readonly mark: string };
+
+async function remember(all: readonly Marked[]): Promise<void> {
+  for (const { mark } of all) {
     await mkdir(path.dirname(mark), { recursive: true })
       .then(() => writeFile(mark, ""))
       .catch(() => undefined);
   }
 }
 
-/** Code that a recorded config chooses but nobody has named on this machine. */
-export function unnamedCode(config: CodeConfig): readonly NamedCode[] {
-  return codeIn(config).flatMap(({ key, value, mark }) => (isThere(mark) ? [] : [{ key, value }]));
+function unnamed(all: readonly Marked[]): readonly NamedCode[] {
+  return all.flatMap(({ key, value, mark }) => (isThere(mark) ? [] : [{ key, value }]));
 }
 
-function codeIn({ workers: { python, command, cluster }, model }: CodeConfig): readonly (NamedCode & { readonly mark: string })[] {
+function trackersIn(trackers: readonly TrackerSpec[]): readonly Marked[] {
+  return trackers.filter((spec) => Object.keys(spec).length > 1).map((spec) => named("track", JSON.stringify(snakeKeys(spec))));
+}
+
+function codeIn({ workers: { python, command, cluster }, model }: CodeConfig): readonly Marked[] {
   const interpreter = python?.includes("/") ? path.resolve(python) : python;
   const taskFolder = path.resolve(model.taskFolder ?? ".");
   return [
@@ -61,7 +88,7 @@ function clusterCode({ address, tokenFile, runtimeEnv }: NonNullable<RunConfig["
   ];
 }
 
-function named(key: NamedCode["key"], value: string, ...more: readonly string[]): NamedCode & { readonly mark: string } {
+function named(key: NamedCode["key"], value: string, ...more: readonly string[]): Marked {
   const sha256 = createHash("sha256")
     .update(JSON.stringify([key, value, ...more]))
     .digest("hex");

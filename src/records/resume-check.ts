@@ -8,9 +8,10 @@ export interface Difference {
   readonly is: unknown;
 }
 
-/** Do not affect bytes: names and paths (contents are compared by hash), number and timeouts of workers, what is kept on disk. */
+/** Do not affect bytes: names and paths (contents are compared by hash), number and timeouts of workers, trackers,
+ * what is kept on disk. */
 const FREE =
-  /^(name|method|doubts|remarks|index\.path|init_from\.path|config\.lora\.init_from|config\.(name|runs_dir|record_updates|partial_sums|spool_bytes|workers\.(?!threads).*))(\.|$)/;
+  /^(name|method|doubts|remarks|index\.path|init_from\.path|config\.lora\.init_from|config\.(name|runs_dir|record_updates|partial_sums|spool_bytes|track|workers\.(?!threads).*))(\.|$)/;
 /** May affect bytes: another machine or torch version cannot be relied on to give the same numbers. */
 const NOTED = /^(prelort|versions|device|variables)(\.|$)/;
 /** What the run is made from, by SHA-256. */

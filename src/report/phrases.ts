@@ -36,6 +36,21 @@ export function describeReady({ workerId, host, device, versions }: EventOf<"wor
   return `worker ${workerId} is ready${where}: ${device.name} (${device.type}), torch ${versions["torch"] ?? "?"}`;
 }
 
+/** `warning: mlflow cannot be reached: …; the run goes on`. */
+export function describeTracker({ tracker, state, round, error: cause = "" }: EventOf<"tracker-status">): string {
+  const has = round < 0 ? "nothing" : `everything up to round ${round}`;
+  switch (state) {
+    case "open":
+      return `${tracker}: the run is there; it has ${has}`;
+    case "behind":
+      return `warning: ${tracker} has ${has}, and cannot be given more at the moment; the run goes on: ${cause}`;
+    case "delivered":
+      return `${tracker}: everything is delivered`;
+    case "incomplete":
+      return `warning: ${tracker} has ${has}; deliver the rest with prelort track, once it can be reached: ${cause}`;
+  }
+}
+
 export function describeCopy({ directory, copyOf }: EventOf<"folder-copied">): string {
   const origin = `${copyOf.directory}, where process ${copyOf.pid} on ${copyOf.host} has a run in progress`;
   return `warning: ${directory} is a copy of ${origin}; this run continues in the copy and leaves the original unchanged`;

@@ -59,6 +59,7 @@ export function advance(view: RunView, event: NewEvent, now: number): RunView {
       return { ...view, wait: "done", isEnded: true };
     case "run-failed":
       return { ...view, wait: event.kind === "interrupted" ? "interrupted" : "failed", isEnded: true };
+    case "tracker-status":
     case "folder-copied":
     case "worker-ready":
     case "data-ready":

@@ -23,6 +23,8 @@ import { openSession, type Session, type SessionOptions } from "./session.ts";
 import { RoundSpans } from "./round-spans.ts";
 import type { Origin, WrittenRecord } from "../records/run-record.ts";
 import type { SharedPool } from "./shared-pool.ts";
+import type { TrackerStatus } from "../track/delivery.ts";
+import { prepareTracking, type Tracking } from "../track/tracking.ts";
 import { createStopwatch } from "../records/timings.ts";
 import { train } from "./train.ts";
 
@@ -52,14 +54,19 @@ interface Claim {
 /** Claims the run directory, starts the workers, trains, and closes everything. */
 export async function conductRun(requested: RequestedRun): Promise<RunResult> {
   if (requested.signal.aborted) throw new InterruptedError();
-  const { events } = requested;
+  const { config, signal, events } = requested;
+  // Checked before anything is created or replaced.
+  const tell = (status: TrackerStatus) => events.emit({ type: "tracker-status", ...status });
+  const tracking = await prepareTracking({ trackers: config.track, signal, tell });
   const claim = await claimDirectory(requested);
   const { directory } = claim;
   try {
-    const result = await conductIn(claim, requested);
+    const result = await conductIn(claim, requested, tracking);
+    await tracking.close("finished");
     events.conclude(runEnd(result));
     return result;
   } catch (error) {
+    await tracking.close(error instanceof InterruptedError ? "killed" : "failed");
     const told = withRemedy(error, directory);
     events.conclude(runFailed(told));
     throw told;
@@ -85,7 +92,7 @@ async function claimDirectory({ config, overwrite, resume, events }: RequestedRu
   return { directory, reopened, origin };
 }
 
-async function conductIn({ directory, reopened, origin: chosen }: Claim, requested: RequestedRun): Promise<RunResult> {
+async function conductIn({ directory, reopened, origin: chosen }: Claim, requested: RequestedRun, tracking: Tracking): Promise<RunResult> {
   const { config, signal, events, span } = requested;
   const { emit } = events;
   const name = path.basename(directory.path);
@@ -130,6 +137,7 @@ async function conductIn({ directory, reopened, origin: chosen }: Claim, request
     recordWorker = (worker) => appendWorker(worker, directory);
     early.forEach(recordWorker);
     const resumed = reopened && { ...reopened, differences };
+    await tracking.start(directory.path);
     return await train({ config, signal, session, directory, resumed, clock, emit, rounds: new RoundSpans(span), meters });
   } finally {
     await session.close();

@@ -1,5 +1,6 @@
 import type { ErrorKind } from "../errors.ts";
 import type { RoundMetrics } from "../records/metrics.ts";
+import type { TrackerStatus } from "../track/delivery.ts";
 import type { WorkerHello, WorkerStatus } from "../workers/task.ts";
 
 /** Everything a run reports while it is under way, in TypeScript, with `--json` and in `events.jsonl`. */
@@ -18,6 +19,7 @@ export type RunEvent =
   | ClientSetAsideEvent
   | EvaluationStartEvent
   | RoundEndEvent
+  | TrackerStatusEvent
   | RunEndEvent
   | RunFailedEvent;
 
@@ -148,6 +150,11 @@ export interface RoundEndEvent extends Numbered {
   readonly round: number;
   readonly metrics: RoundMetrics;
   readonly sha256: string;
+}
+
+/** The delivery to a tracker has begun, cannot go on at the moment, or is over. */
+export interface TrackerStatusEvent extends TrackerStatus, Numbered {
+  readonly type: "tracker-status";
 }
 
 /** The run ended: workers are gone and its files closed. The last event. */

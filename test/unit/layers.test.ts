@@ -6,7 +6,7 @@ import { findAssets } from "../../src/ui/assets.ts";
 const source = path.join(import.meta.dirname, "../../src");
 /** Each room imports only from itself and from those before it. */
 const layers =
-  "errors base installation telemetry tensor adapter strategy protocol config transport workers ray records artifacts server planning report compare testing setup ui cli index".split(
+  "errors base installation telemetry tensor adapter strategy protocol config transport workers ray records artifacts track server planning report compare testing setup ui cli index".split(
     " ",
   );
 /** Rooms that touch no file, process or socket, and the outside modules they may import. */

@@ -43,3 +43,7 @@ def test_the_shipped_constraints_pin_every_requirement_exactly_as_installed() ->
     done = subprocess.run([sys.executable, script, "report"], check=True, capture_output=True, text=True)
     for package in json.loads(done.stdout)["packages"]:
         assert package["found"].split("+")[0] == package["expected"], package
+
+
+def test_the_requirements_of_an_extra_alone_are_those_of_its_tracker() -> None:
+    assert environment.extra_requirements(PYPROJECT, "test") == ["pytest>=8"]

@@ -13,6 +13,7 @@ import {
   describeSetAside,
   describeStart,
   describeStartingAdapter,
+  describeTracker,
   describeWorkers,
   type EventOf,
   describeReady,
@@ -67,6 +68,8 @@ function linesOf(event: NewEvent, view: RunView): readonly string[] {
       return [describeReady(event)];
     case "data-ready":
       return [describeData(event)];
+    case "tracker-status":
+      return [describeTracker(event)];
     case "adapter-ready":
       return [describeStartingAdapter(event)];
     case "folder-copied":

@@ -13,6 +13,7 @@ import {
   describeSetAside,
   describeStart,
   describeStartingAdapter,
+  describeTracker,
   describeWorker,
 } from "../../report/phrases.ts";
 import type { Reporter, TimedReporterOptions } from "./reporter.ts";
@@ -69,6 +70,8 @@ function permanentLines(event: NewEvent, paint: Paint): readonly string[] {
   switch (event.type) {
     case "data-ready":
       return [paint("dim", describeData(event))];
+    case "tracker-status":
+      return event.error === undefined ? [] : [paint("yellow", describeTracker(event))];
     case "adapter-ready":
       return [paint("dim", describeStartingAdapter(event))];
     case "client-failure":

@@ -55,7 +55,7 @@ const config = validateRun({
   strategy: { selection: allClients(), rankAssignment: () => 2, aggregation: segmentWise() },
 });
 
-/** Creates every file that a run can leave with the code that normally does; a worker's log and a replaced run are faked. */
+/** Creates every file that a run can leave with the code that normally does; a worker's log, a tracker's files and a replaced run are faked. */
 async function makeFiles(): Promise<readonly string[]> {
   const root = await runs.make({ name: "a", layout, rounds: [adapter] });
   const directory = await reopenRunDirectory(root);
@@ -84,6 +84,11 @@ async function makeFiles(): Promise<readonly string[]> {
     r: 2,
     dtype: "f32",
   });
+  // A tracker's process writes these.
+  for (const file of ["track/mlflow.json", "track/mlflow.lock", "tensorboard/events.out.tfevents.1"]) {
+    mkdirSync(path.dirname(directory.file(file)), { recursive: true });
+    writeFileSync(directory.file(file), "");
+  }
   await writeReport(root);
   const files = readdirSync(root, { recursive: true, encoding: "utf8", withFileTypes: true })
     .filter((entry) => entry.isFile())

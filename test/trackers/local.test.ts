@@ -1,0 +1,54 @@
+import path from "node:path";
+import process from "node:process";
+import { beforeEach, expect, onTestFinished, test } from "vitest";
+import { eventually } from "../support/patience.ts";
+import { before, expectOnce, readBack, runTracked, temporaryFolder, trackCli, trackersOf } from "../support/tracked-runs.ts";
+
+/* Trackers that keep what they are given on this machine: TensorBoard's event files, Trackio's store. */
+
+beforeEach(async () => {
+  process.env["TRACKIO_DIR"] = await temporaryFolder();
+  onTestFinished(() => void delete process.env["TRACKIO_DIR"]);
+});
+
+const trackers = [
+  { name: "tensorboard", read: (directory: string) => readBack("tensorboard", path.join(directory, "tensorboard")), round: Math.fround },
+  { name: "trackio", read: () => readBack("trackio", "prelort"), round: (value: number) => value },
+] as const;
+
+test.each(trackers)("$name gets a run's params, metrics, tags and state, each value once", async ({ name, read, round }) => {
+  const { directory, sha256 } = await runTracked({ runsDir: await temporaryFolder(), name: "tiny", track: [name] });
+  const held = await read(directory);
+  await expectOnce(held, directory, round);
+  expect(held.state).toBe("finished");
+  expect(held.params["lora.tiers"]).toBe("[1, 2, 4, 8]");
+  expect(Object.values(held.tags).join("\n")).toContain(sha256);
+  expect(await trackCli(directory, "--with", name)).toEqual({ code: 0, output: `${name}: had everything already\n` });
+  await expectOnce(await read(directory), directory, round);
+});
+
+test.each(trackers)("$name gets everything once although its process is killed twice while a run trains", async ({ name, read, round }) => {
+  const runsDir = await temporaryFolder();
+  const directory = path.join(runsDir, "tiny");
+  const killAt = async (last: number) => {
+    await eventually(async () => expect(Object.keys((await read(directory)).values)).toContain(`${last}`));
+    process.kill(trackersOf(directory)[0] ?? 0, "SIGKILL");
+  };
+  const [first, second] = [before(2, () => killAt(0)), before(3, () => killAt(1))];
+  await runTracked({
+    runsDir,
+    name: "tiny",
+    track: [name],
+    strategy: { selection: async (context) => (await first(context), second(context)) },
+  });
+  const held = await read(directory);
+  await expectOnce(held, directory, round);
+  expect(held.runs).toHaveLength(1);
+});
+
+test("a run that was trained without a tracker is delivered afterwards", async () => {
+  const { directory } = await runTracked({ runsDir: await temporaryFolder(), name: "tiny", track: [] });
+  const { code, output } = await trackCli(directory, "--with", "tensorboard", "trackio");
+  expect([code, output.match(/4 rounds delivered, up to round 3/g)?.length]).toEqual([0, 2]);
+  for (const { read, round } of trackers) await expectOnce(await read(directory), directory, round);
+});

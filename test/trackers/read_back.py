@@ -1,0 +1,69 @@
+"""
+What a tracker holds, read by its own reader, as JSON: {"runs": [ids], "values": {step: {name: [every value]}},
+"params", "tags", "state"}.
+
+python read_back.py tensorboard FOLDER | mlflow URI EXPERIMENT | trackio PROJECT
+"""
+
+import json
+import sys
+from collections import defaultdict
+from typing import Any
+
+Values = dict[int, dict[str, list[float]]]
+
+
+def tensorboard(folder: str) -> dict[str, Any]:
+    from tensorboard.backend.event_processing.event_accumulator import (  # pyright: ignore[reportMissingImports]
+        EventAccumulator,
+    )
+    from tensorboard.plugins.hparams import metadata  # pyright: ignore[reportMissingImports]
+
+    read = EventAccumulator(folder, size_guidance={"scalars": 0, "tensors": 0}, purge_orphaned_data=False)
+    read.Reload()
+    values: Values = defaultdict(lambda: defaultdict(list))
+    for name in read.Tags()["scalars"]:
+        for event in read.Scalars(name):
+            values[event.step][name].append(event.value)
+    start = metadata.parse_session_start_info_plugin_data(
+        read.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
+    )
+    params = {name: str(getattr(value, value.WhichOneof("kind"))) for name, value in start.hparams.items()}
+    texts = {tag: read.Tensors(tag)[-1].tensor_proto.string_val for tag in read.Tags()["tensors"]}
+    tags = {name: text[0].decode() for name, text in texts.items() if text}
+    return {"runs": [folder], "values": values, "params": params, "tags": tags, "state": tags.get("prelort/state")}
+
+
+def mlflow(uri: str, experiment: str) -> dict[str, Any]:
+    from mlflow import MlflowClient  # pyright: ignore[reportMissingImports]
+
+    client = MlflowClient(tracking_uri=uri)
+    runs = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+    values: Values = defaultdict(lambda: defaultdict(list))
+    [run, *_] = runs
+    for name in run.data.metrics:
+        for metric in client.get_metric_history(run.info.run_id, name):
+            if name != "prelort/round":
+                values[metric.step][name].append(metric.value)
+    found = {"values": values, "params": run.data.params, "tags": run.data.tags, "state": run.info.status}
+    return {"runs": [each.info.run_id for each in runs], **found}
+
+
+def trackio(project: str) -> dict[str, Any]:
+    from trackio.sqlite_storage import SQLiteStorage  # pyright: ignore[reportMissingImports]
+
+    runs = SQLiteStorage.get_run_records(project)
+    values: Values = defaultdict(lambda: defaultdict(list))
+    run_id = str(runs[0]["id"])
+    for row in SQLiteStorage.get_logs(project, str(runs[0]["name"]), run_id=run_id):
+        for name, value in row.items():
+            if name not in ("step", "timestamp"):
+                values[row["step"]][name].append(value)
+    config = SQLiteStorage.get_run_config(project, str(runs[0]["name"]), run_id=run_id) or {}
+    params = {name: str(value) for name, value in config.items()}
+    ids = [str(run["id"]) for run in runs]
+    return {"runs": ids, "values": values, "params": params, "tags": params, "state": config.get("prelort.state")}
+
+
+if __name__ == "__main__":
+    print(json.dumps({"tensorboard": tensorboard, "mlflow": mlflow, "trackio": trackio}[sys.argv[1]](*sys.argv[2:])))
