@@ -91,7 +91,7 @@ export function plotOptions(options: ChartOptions, { lines }: ChartData, { width
       },
       {
         ...axis,
-        size: 58,
+        size: (_self, labels) => widthOf(labels ?? []),
         grid: { stroke: rule, width: 1, ...(isLog && { filter: powersOfTen }) },
         ...(isLog && { filter: powersOfTen, ticks: { ...axis.ticks, filter: powersOfTen } }),
         ...(steps && { incrs: [...steps] }),
@@ -103,6 +103,11 @@ export function plotOptions(options: ChartOptions, { lines }: ChartData, { width
       ...(intervals === "whiskers" && { draw: [(self) => drawWhiskers(self, current())] }),
     },
   };
+}
+
+/** Room for the longest label, of characters that are at most this wide. */
+function widthOf(labels: readonly string[]): number {
+  return Math.max(58, 16 + 7 * labels.reduce((most, { length }) => Math.max(most, length), 0));
 }
 
 /** A logarithmic axis has lines at powers of ten only, or at all ticks if it is short. */
