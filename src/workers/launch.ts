@@ -1,6 +1,9 @@
 import type { Channel, ChannelListener } from "./channels.ts";
 
-/** Starts worker processes. What is started must connect to `endpoint` as `workerId`; see the wire contract. */
+/**
+ * Starts worker processes. What is started must connect to `endpoint` as `workerId`; see the wire contract. The laws that every
+ * launcher keeps are tests: test/support/launcher-laws.ts.
+ */
 export interface WorkerLauncher {
   /**
    * Workers run elsewhere. Each may first wait for a place, as in a cluster's queue, so the time that it may take to start counts
@@ -19,7 +22,7 @@ export interface WorkerLauncher {
 export type OpenChannel = (listener: ChannelListener) => Channel;
 
 export interface OpenLauncher extends Pick<WorkerLauncher, "launch" | "isRemote"> {
-  /** Called once no worker is left. Nothing of the launcher's may be left when it resolves; never rejects. */
+  /** Called once no worker is left. Ends whatever else the launcher has started, and waits for it, for seconds at most. Never rejects. */
   close(): Promise<void>;
 }
 

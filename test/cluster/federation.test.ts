@@ -5,7 +5,7 @@ import { python, temporaryFolder, tinyRun } from "../support/e2e.ts";
 import { eventually } from "../support/patience.ts";
 import { startTraining } from "../support/training-process.ts";
 import { canMakeNamespaceHosts, loopbackHosts, namespaceHosts } from "../support/ray-hosts.ts";
-import { type RayCluster, type RayNode, startRay } from "../support/ray.ts";
+import { prelortOn, type RayCluster, type RayNode, startRay } from "../support/ray.ts";
 
 /* Whole runs on a real Ray cluster, by the launcher and its driver. */
 
@@ -20,22 +20,9 @@ beforeAll(async () => {
 });
 afterEach(async () => {
   for (const controller of controllers.splice(0)) controller.kill("SIGKILL");
-  await eventually(async () => expect([workersNow(), await jobsNow()]).toEqual([[], []]));
+  await eventually(async () => expect(await prelortOn(cluster)).toEqual([]));
 });
 afterAll(() => cluster?.close());
-
-function workersNow(): string[] {
-  return [...cluster.processes().values()].filter((line) => line.includes("prelort_worker"));
-}
-
-/** Jobs that have not ended. */
-async function jobsNow(): Promise<string[]> {
-  const jobs = JSON.parse((await cluster.request("GET", "/api/jobs/")).text) as {
-    readonly status: string;
-    readonly submission_id: string;
-  }[];
-  return jobs.filter(({ status }) => ["PENDING", "RUNNING"].includes(status)).map(({ submission_id }) => submission_id);
-}
 
 function onRay(count: number): NonNullable<FederateOptions["workers"]> {
   const ray = {
@@ -89,7 +76,7 @@ test("an interrupted run leaves no worker and no job", async () => {
     for await (const event of run) if (event.type === "client-fit") controller.abort();
   })();
   await expect(ended).rejects.toThrow(InterruptedError);
-  expect([workersNow(), await jobsNow()]).toEqual([[], []]);
+  expect(await prelortOn(cluster)).toEqual([]);
 });
 
 test("when the controller is killed, its workers and its job end", async () => {
@@ -102,9 +89,9 @@ test("when the controller is killed, its workers and its job end", async () => {
     cluster: { name: "ray", address: ray?.address, count: 1, trusted_network: true },
   };
   const { controller } = await startTraining(runs(), "orphaned", workers, (started) => controllers.push(started));
-  expect(workersNow()).not.toEqual([]);
+  expect(await prelortOn(cluster)).toContainEqual(expect.stringContaining("prelort_worker.__main__"));
   controller.kill("SIGKILL");
-  await eventually(async () => expect([workersNow(), await jobsNow()]).toEqual([[], []]));
+  await eventually(async () => expect(await prelortOn(cluster)).toEqual([]));
 });
 
 test("a plan says what it would ask of the cluster, and what is there", async () => {

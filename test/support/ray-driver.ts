@@ -1,5 +1,3 @@
-import { once } from "node:events";
-import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { expect } from "vitest";
 import { workersFolder } from "../../src/installation.ts";
 import { decodeWorkerMessage, encode } from "../../src/protocol/codec.ts";
@@ -8,6 +6,7 @@ import type { ControllerMessage, WorkerMessage, WorkerMessageOf } from "../../sr
 import { tcpTransport } from "../../src/transport/tcp.ts";
 import { eventually } from "./patience.ts";
 import { fieldsOf, type RayCluster } from "./ray.ts";
+import { startRelay } from "./relay.ts";
 
 export interface DriverOptions {
   readonly lease?: number;
@@ -37,8 +36,6 @@ export interface Driver {
   log(): Promise<string>;
   /** As if the controller were killed: its connections end, and nobody answers at its address. */
   vanish(): Promise<void>;
-  /** As if a link were cut: nothing gets through any more, and nobody is told. */
-  mute(): void;
 }
 
 let drivers = 0;
@@ -109,37 +106,9 @@ export async function startDriver(
     heard: (type, workerId) => about(type, workerId),
     status,
     log,
-    mute: relay.mute,
     async vanish() {
       relay.close();
       await transport.close();
-    },
-  };
-}
-
-/** Stands between the controller and all others, since a transport that is closed leaves its connections open for a while. */
-async function startRelay(host: string, port: number) {
-  const sockets: Socket[] = [];
-  const server = createServer((incoming) => {
-    const outgoing = connect(port, "127.0.0.1");
-    sockets.push(incoming, outgoing);
-    for (const [from, to] of [
-      [incoming, outgoing],
-      [outgoing, incoming],
-    ] as const) {
-      from.pipe(to);
-      from.on("error", () => to.destroy());
-      from.on("close", () => to.destroy());
-    }
-  });
-  server.listen(0, host);
-  await once(server, "listening");
-  return {
-    port: (server.address() as AddressInfo).port,
-    mute: () => sockets.forEach((socket) => socket.unpipe().pause()),
-    close() {
-      server.close();
-      for (const socket of sockets) socket.destroy();
     },
   };
 }

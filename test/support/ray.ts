@@ -197,3 +197,10 @@ export function fieldsOf({ status, text }: RayAnswer): Record<string, unknown> {
   if (status !== 200) throw new Error(`Ray's Jobs API answered ${status}: ${text}`);
   return parseJson(text) as Record<string, unknown>;
 }
+
+/** What there is of prelort on a cluster: command lines of processes, and jobs that have not ended. */
+export async function prelortOn({ processes, request }: RayCluster): Promise<string[]> {
+  const jobs = JSON.parse((await request("GET", "/api/jobs/")).text) as { readonly status: string; readonly submission_id: string }[];
+  const unended = jobs.filter(({ status }) => ["PENDING", "RUNNING"].includes(status)).map(({ submission_id }) => submission_id);
+  return [...[...processes().values()].filter((line) => line.includes("prelort_worker")), ...unended];
+}

@@ -30,7 +30,7 @@ def die_with_parent(parent_pid: int | None) -> None:
 
 def _be_killed_with_stdin() -> None:
     """The kernel sends SIGKILL when standard input ends, even if this process is stopped, or busy outside Python."""
-    fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(0, fcntl.F_SETOWN, -os.getpid() if _leads_group() else os.getpid())
     fcntl.fcntl(0, _F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
 
@@ -39,4 +39,11 @@ def _end_with_stdin() -> None:
     # It may have ended before. Not through sys.stdin, whose lock this thread would hold while the interpreter ends.
     while os.read(0, 4096):
         pass
+    if _leads_group():
+        os.killpg(0, signal.SIGKILL)
     os._exit(1)
+
+
+def _leads_group() -> bool:
+    """As sshd starts it, for one. Its children end with it then, since nobody else there would end them."""
+    return os.getpgrp() == os.getpid()

@@ -96,8 +96,10 @@ class WorkerParent:
         return Ended(code, None, self._problem, log)
 
     def end(self) -> None:
-        if self._process:
-            self._process.kill()
+        """The worker with its children: it leads a group of its own."""
+        if self._process and self._process.poll() is None:
+            with suppress(ProcessLookupError):  # it is ending at this moment
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def _start(self, start: Start) -> str | None:
         """The worker's public key; None if it ended, or took too long, before it made one."""
