@@ -118,7 +118,7 @@ function createSpeech(generator: TextGenerator, json: boolean): (question: Quest
 
 const FORMS = {
   chat: "asked in the model's chat template",
-  template: "asked with the template of the task's prompt",
+  template: "asked with the task's template",
   text: "the model continues the text, as it was trained to",
   raw: "the prompt was tokenised as it is",
 } as const;

@@ -9,7 +9,7 @@ import { visibleJson, visibleText } from "../report/visible.ts";
 
 /** A command's result. In a terminal its lines are wrapped between words. */
 export function print(text: string): void {
-  process.stdout.write(`${wrapProse(visibleText(text), process.stdout.columns ?? Infinity)}\n`);
+  process.stdout.write(`${wrapProse(visibleText(text), process.stdout.columns || Infinity)}\n`);
 }
 
 export function printJson(value: unknown): void {
@@ -18,12 +18,12 @@ export function printJson(value: unknown): void {
 
 /** Progress, warnings and errors. In a terminal its lines are wrapped between words. */
 export function complain(text: string): void {
-  process.stderr.write(`${wrapProse(visibleText(text), process.stderr.columns ?? Infinity)}\n`);
+  process.stderr.write(`${wrapProse(visibleText(text), process.stderr.columns || Infinity)}\n`);
 }
 
 /** Columns for tables. */
 export function outputWidth(): number {
-  return process.stdout.columns ?? USUAL_WIDTH;
+  return process.stdout.columns || USUAL_WIDTH;
 }
 
 /** Says a line unless it was the last one. */

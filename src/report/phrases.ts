@@ -41,7 +41,7 @@ export function describeTracker({ tracker, state, round, error: cause = "" }: Ev
   const has = round < 0 ? "nothing" : `everything up to round ${round}`;
   switch (state) {
     case "open":
-      return `${tracker}: the run is there; it has ${has}`;
+      return `${tracker}: the run is there, ${round < 0 ? "without rounds so far" : `with rounds up to ${round}`}`;
     case "behind":
       return `warning: ${tracker} has ${has}, and cannot be given more at the moment; the run goes on: ${cause}`;
     case "delivered":
@@ -74,8 +74,9 @@ export function describeFailure({ round, clientId, workerId, attempt, willRetry 
 }
 
 /** `fit c03, step 4 of 6`. */
-export function describeWorker({ state, activity, step, steps }: WorkerStatus): string {
-  const what = state === "busy" || state === "starting" ? activity : state;
+export function describeWorker({ state, task, activity, step, steps }: WorkerStatus): string {
+  const doing = task?.kind === "fit" ? `fit ${task.clientId}` : activity;
+  const what = state === "busy" || state === "starting" ? doing : state;
   return steps > 0 ? `${what}, step ${step} of ${steps}` : what;
 }
 

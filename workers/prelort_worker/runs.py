@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,13 +38,13 @@ class Run:
     directory: Path
     name: str
     # With every default, spelled as in YAML.
-    config: JsonObject
+    config: JsonObject = field(repr=False)
     # Its name and a sentence on it.
     method: dict[str, str]
     # All of run.json.
-    record: JsonObject
+    record: JsonObject = field(repr=False)
     # The lines of metrics.jsonl in the order of rounds; round 0 is before training.
-    metrics: list[JsonObject]
+    metrics: list[JsonObject] = field(repr=False)
     # Folders that PEFT loads, by rank; of a finished run.
     adapters: dict[int, Path]
 

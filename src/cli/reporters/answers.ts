@@ -30,7 +30,7 @@ export function jsonAnswers(stream: NodeJS.WritableStream): AnswerView {
 
 /** Columns where the terminal has room for all ranks, otherwise one answer after the other. */
 export function answerView(stream: OutputStream, ranks: readonly number[], errors?: NodeJS.WriteStream): AnswerView {
-  const isWide = stream.isTTY === true && ranks.length > 1 && hasRoomFor(ranks.length, stream.columns ?? USUAL_WIDTH);
+  const isWide = stream.isTTY === true && ranks.length > 1 && hasRoomFor(ranks.length, stream.columns || USUAL_WIDTH);
   return isWide ? columnView(stream, ranks, errors) : lineView(stream, ranks.length > 1);
 }
 
@@ -73,7 +73,7 @@ function columnView(stream: OutputStream, ranks: readonly number[], errors?: Nod
   const render = (text: (r: number) => string, head: (r: number) => string) =>
     sideBySide(
       ranks.map((r) => ({ head: head(r), text: text(r) })),
-      stream.columns ?? USUAL_WIDTH,
+      stream.columns || USUAL_WIDTH,
     );
   const soFar = () =>
     render(

@@ -43,7 +43,7 @@ export function liveDisplay(stream: OutputStream, errors?: NodeJS.WriteStream): 
   const release = errors?.isTTY ? takeOver(errors, (write) => (isDrawing ? write() : stay(write))) : undefined;
   return {
     draw(frames) {
-      const width = stream.columns ?? USUAL_WIDTH;
+      const width = stream.columns || USUAL_WIDTH;
       // The cursor needs a line below the frame.
       const height = (stream.rows ?? USUAL_HEIGHT) - 1;
       let wrapped = "";
@@ -53,7 +53,7 @@ export function liveDisplay(stream: OutputStream, errors?: NodeJS.WriteStream): 
       }
       draw(wrapped);
     },
-    stay: (text) => stay(() => void stream.write(`${wrapProse(text, stream.columns ?? USUAL_WIDTH)}\n`)),
+    stay: (text) => stay(() => void stream.write(`${wrapProse(text, stream.columns || USUAL_WIDTH)}\n`)),
     clear: () => whileDrawing(() => display.clear()),
     close() {
       if (isClosed) return;

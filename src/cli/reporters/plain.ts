@@ -45,7 +45,7 @@ export function plainReporter({ stream, now = () => performance.now() }: TimedRe
       const event = visibleIn(untrusted);
       view = advance(view, event, now());
       for (const line of linesOf(event, view)) say(line);
-      if (event.type === "run-end" && !wasComplete(view)) stream.write(`${describeResult(event, view, stream.columns ?? USUAL_WIDTH)}\n`);
+      if (event.type === "run-end" && !wasComplete(view)) stream.write(`${describeResult(event, view, stream.columns || USUAL_WIDTH)}\n`);
       if (event.type === "worker-status") sayProgress();
     },
     close: () => clearInterval(ticking),

@@ -31,7 +31,7 @@ export function setupDisplay({ stream, now = () => performance.now() }: SetupDis
   const show = () => {
     if (doing === "") return;
     if (live) {
-      live.draw([shorten(describe(), (stream.columns ?? USUAL_WIDTH) - 1)]);
+      live.draw([shorten(describe(), (stream.columns || USUAL_WIDTH) - 1)]);
     } else if (now() - last >= PROGRESS_MS) {
       last = now();
       stream.write(`${describe()}\n`);

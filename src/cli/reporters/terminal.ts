@@ -38,7 +38,7 @@ export function terminalReporter({ stream, errors, now = () => performance.now()
   const display = liveDisplay(stream, errors);
   let view = emptyView;
   let isClosed = false;
-  const width = () => stream.columns ?? USUAL_WIDTH;
+  const width = () => stream.columns || USUAL_WIDTH;
   const render = () => display.draw(frames(view, { now: now(), start, paint, width: width() }));
   // Advances the clock during a long wait, and adapts to a resized terminal.
   const ticking = setInterval(render, 1000).unref();

@@ -31,7 +31,7 @@ export function runHead(detail: RunDetail): RunHead {
   const root = h(
     "section",
     { class: "run-head" },
-    h("p", { class: "kicker" }, detail.directory),
+    h("p", { class: "kicker" }, h("a", { href: "#/" }, "All runs"), ` · ${detail.directory}`),
     h("div", { class: "title" }, h("h1", {}, summary.name), state, actions),
     h("div", { class: "progress" }, progress, rounds),
     wait,

@@ -40,7 +40,11 @@ export class RunPage implements View {
     } catch (error) {
       if (this.#isClosed) return;
       this.#clear();
-      fill(this.#main, h("p", { class: "problem", role: "alert" }, (error as Error).message));
+      fill(
+        this.#main,
+        h("p", { class: "problem", role: "alert" }, (error as Error).message),
+        h("p", {}, h("a", { href: "#/" }, "All runs")),
+      );
       this.#openOnceThere();
     }
   }
