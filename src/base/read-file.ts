@@ -70,7 +70,7 @@ export interface JsonLine {
  * ends: the rest was still being written when its writer was killed. `from`: the offset at which to start; lines are numbered from
  * there.
  */
-export async function readJsonLines(file: string, each: (line: JsonLine) => void, from = 0): Promise<number> {
+export async function readJsonLines(file: string | FileHandle, each: (line: JsonLine) => void, from = 0): Promise<number> {
   let [number, end] = [0, from];
   let partial: Uint8Array[] = [];
   const emit = (bytes: Buffer): void => {
@@ -129,13 +129,19 @@ const REMEDIES: Readonly<Record<string, string>> = {
   EIO: "the disk failed to read it; check the disk, or restore the file from a copy",
 };
 
-/** Returns undefined if there is no such file. */
-async function withFile<T>(file: string, use: (handle: FileHandle) => Promise<T>): Promise<T | undefined> {
+/** Opens a file to be read several times; undefined if there is no such file. */
+export async function openIfThere(file: string): Promise<FileHandle | undefined> {
+  return open(file, READ).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return undefined;
+    throw error;
+  });
+}
+
+/** Returns undefined if there is no such file. One that is open already remains open. */
+async function withFile<T>(file: string | FileHandle, use: (handle: FileHandle) => Promise<T>): Promise<T | undefined> {
+  if (typeof file !== "string") return use(file);
   try {
-    const handle = await open(file, READ).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === "ENOENT") return undefined;
-      throw error;
-    });
+    const handle = await openIfThere(file);
     if (!handle) return undefined;
     try {
       return await use(handle);

@@ -1,5 +1,4 @@
-import { rm } from "node:fs/promises";
-import path from "node:path";
+import { makeLogFolder } from "../server/log-folder.ts";
 import type { Adapter } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
 import { isLanguage } from "../adapter/peft.ts";
@@ -8,7 +7,6 @@ import type { RunConfig } from "../config/schema.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 import { encodedBytes } from "../tensor/encoded.ts";
 import { countWorkers, resolveDevices } from "../workers/devices.ts";
-import { cacheFolder } from "../installation.ts";
 import type { NewEvent } from "../server/events.ts";
 import type { FederateOptions } from "../server/federate.ts";
 import { candidateLosses } from "../server/evaluate.ts";
@@ -106,9 +104,7 @@ export async function plan(options: PlanOptions): Promise<Plan> {
 }
 
 async function openPlanning(config: RunConfig, origin: Origin | undefined, { launcher, signal, onWaiting }: PlanOptions): Promise<Session> {
-  // Not in a temporary folder, since errors name these logs.
-  const logFolder = path.join(cacheFolder(), "logs", "plan");
-  await rm(logFolder, { recursive: true, force: true });
+  const logFolder = await makeLogFolder("plan");
   const isElsewhere = config.workers.cluster !== undefined || config.workers.command !== undefined;
   const emit = (event: NewEvent) => {
     if (isElsewhere && event.type === "worker-status" && event.state === "starting")

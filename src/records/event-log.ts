@@ -1,7 +1,9 @@
+import { statSync } from "node:fs";
+import type { FileHandle } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { z } from "zod";
-import { type JsonLine, readJsonLines } from "../base/read-file.ts";
+import { type JsonLine, openIfThere, readJsonLines } from "../base/read-file.ts";
 import { type LineLog, openLineLog } from "./line-log.ts";
 import { isHeld } from "./lock.ts";
 import { count } from "./schema.ts";
@@ -42,7 +44,7 @@ export async function readEvents(directory: string, range: EventRange = {}): Pro
 
 /**
  * The events of a run in whatever process it is: those recorded so far, then each as it is recorded. Ends when nobody holds the
- * run's folder and all its events were given, or when `signal` aborts.
+ * run's folder, or another run has replaced this one, and all its events were given; or when `signal` aborts.
  */
 export async function* followEvents(
   directory: string,
@@ -50,26 +52,41 @@ export async function* followEvents(
 ): AsyncGenerator<RecordedEvent, void> {
   const file = path.join(directory, EVENTS);
   let [position, last] = [0, after];
-  for (;;) {
-    // Asked first: whatever was written before the run let go of its folder is then read.
-    const isOver = !(await isHeld(directory));
-    const { events, end } = await readFrom(file, position, last);
-    for (const event of events) {
-      if (signal?.aborted) return;
-      last = event.number;
-      yield event;
+  let log: FileHandle | undefined;
+  try {
+    for (;;) {
+      // Asked first: whatever was written before the run let go of its folder is then read.
+      const isHeldStill = await isHeld(directory);
+      // Kept open: it can be read to its end even if the run is replaced and removed.
+      log ??= await openIfThere(file);
+      const isOver = isHeldStill === false || (log !== undefined && !(await isOpenedFrom(log, file)));
+      const { events, end } = log ? await readFrom(log, position, last) : { events: [], end: position };
+      for (const event of events) {
+        if (signal?.aborted) return;
+        last = event.number;
+        yield event;
+      }
+      if (signal?.aborted || (isOver && end === position)) return;
+      position = end;
+      if (!isOver && events.length === 0) await setTimeout(POLL_MS, undefined, { signal }).catch(() => {});
     }
-    if (signal?.aborted || (isOver && end === position)) return;
-    position = end;
-    if (!isOver && events.length === 0) await setTimeout(POLL_MS, undefined, { signal }).catch(() => {});
+  } finally {
+    await log?.close();
   }
+}
+
+/** Whether the file of that name is still the one that was opened. */
+async function isOpenedFrom(handle: FileHandle, file: string): Promise<boolean> {
+  const opened = await handle.stat({ bigint: true });
+  const there = statSync(file, { bigint: true, throwIfNoEntry: false });
+  return there?.ino === opened.ino && there.dev === opened.dev;
 }
 
 /** Folders on other machines tell nobody when a file changes, so it is looked at. */
 const POLL_MS = 250;
 
 async function readFrom(
-  file: string,
+  file: string | FileHandle,
   position: number,
   after = 0,
 ): Promise<{ readonly events: readonly RecordedEvent[]; readonly end: number }> {

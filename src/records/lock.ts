@@ -5,6 +5,7 @@ import process from "node:process";
 import { setTimeout } from "node:timers/promises";
 import { z } from "zod";
 import { EnvironmentError } from "../errors.ts";
+import { isDead } from "../base/is-dead.ts";
 import { parseJson } from "../base/json.ts";
 
 /*
@@ -80,8 +81,13 @@ export async function isHeld(folder: string): Promise<Holder | boolean> {
 async function take(fd: number, file: string): Promise<FolderLock | Refusal | undefined> {
   const { dev, ino } = fstatSync(fd, { bigint: true });
   const key = `${dev}:${ino}`;
-  if (!(await lockSoon(fd, file))) return { isThisProcess: held.has(key), holder: read(fd) };
+  if (!(await lockSoon(fd, file))) return { isThisProcess: held.has(key), holder: whileAlive(read(fd)) };
   return keyOf(file) === key ? keep(fd, file, key, `${ino}`) : undefined;
+}
+
+/** The text may be of an earlier holder, if somebody else locks the file. */
+function whileAlive(holder: Holder | undefined): Holder | undefined {
+  return holder?.host === hostname() && isDead(holder.pid) ? undefined : holder;
 }
 
 /** Identity of the file that is there now; undefined if none. */

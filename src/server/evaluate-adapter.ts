@@ -1,11 +1,11 @@
-import { readFile, rm } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import path from "node:path";
+import { makeLogFolder } from "./log-folder.ts";
 import { isLanguage } from "../adapter/peft.ts";
 import { validateRun } from "../config/build.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { argumentError } from "../errors.ts";
 import { parseJson } from "../base/json.ts";
-import { cacheFolder } from "../installation.ts";
 import { evaluateRound } from "./evaluate.ts";
 import type { TierMetrics } from "../records/metrics.ts";
 import type { FederateOptions } from "./federate.ts";
@@ -37,9 +37,7 @@ export interface AdapterEvaluation {
 export async function evaluateAdapter(options: EvaluateOptions): Promise<AdapterEvaluation> {
   const { signal = new AbortController().signal, launcher, ranks, round, ...input } = options;
   const config = { ...atRanks(validateRun(input), ranks), rounds: 0 };
-  // Not in a temporary folder, since errors name these logs.
-  const logFolder = path.join(cacheFolder(), "logs", "evaluate");
-  await rm(logFolder, { recursive: true, force: true });
+  const logFolder = await makeLogFolder("evaluate");
   await rememberCode(config);
   const origin = await originOf(config, undefined, round);
   const session = await openSession({ config, origin, launcher, signal, logFolder, emit: () => undefined });

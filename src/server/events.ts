@@ -28,7 +28,10 @@ export type NewEvent = RunEvent extends infer Event ? (Event extends RunEvent ? 
 
 /** What every event has. */
 export interface Numbered {
-  /** Rises from event to event, also when the run is resumed; not always by one. */
+  /**
+   * Rises from event to event, not by one: it is the time in milliseconds, or one more than the last. So it also rises when the run is
+   * resumed, and those of a run that replaces this one are higher.
+   */
   readonly number: number;
   /** When it happened, in milliseconds since 1970 by the controller's clock. */
   readonly at: number;

@@ -94,7 +94,7 @@ export function federate(options: FederateOptions): Run {
     get state() {
       return state;
     },
-    events: ({ after, signal } = {}) => (after === undefined ? events.read({ signal }) : events.readAfter(after, signal)),
+    events: (range) => events.read(range),
     stop,
     [Symbol.asyncIterator]: iterate,
     [Symbol.asyncDispose]: stop,

@@ -1,5 +1,6 @@
-import { readFile, rm } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import path from "node:path";
+import { makeLogFolder } from "./log-folder.ts";
 import { initialAdapter } from "../adapter/initialise.ts";
 import { createLayout } from "../adapter/layout.ts";
 import { startFrom } from "../artifacts/init-adapter.ts";
@@ -11,7 +12,6 @@ import { type LoadedConfig, withConfig } from "../config/load.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { toDataSpec } from "../config/wire-specs.ts";
 import { ConfigError } from "../errors.ts";
-import { cacheFolder } from "../installation.ts";
 import { baseRemarks } from "../records/model-source.ts";
 import { rememberCode } from "../records/named-code.ts";
 import { recordedRun } from "../records/recorded-run.ts";
@@ -110,9 +110,7 @@ async function open(config: RunConfig, { round, signal, launcher, check }: Openi
   const { task } = config.model;
   const ranks = { r: config.lora.r, tiers: resolveTiers(config) };
   check(ranks);
-  // Not in a temporary folder, since errors name these logs.
-  const logFolder = path.join(cacheFolder(), "logs", "generate");
-  await rm(logFolder, { recursive: true, force: true });
+  const logFolder = await makeLogFolder("generate");
   await rememberCode(config);
   const origin = await originOf(config, undefined, round);
   const record = origin?.round === undefined ? undefined : parseJson(await readFile(path.join(origin.path, "run.json"), "utf8"));
@@ -133,6 +131,8 @@ async function open(config: RunConfig, { round, signal, launcher, check }: Openi
     const dense = payload.dense ? decode(payload.dense) : new Float32Array(0);
     const drawn = initialAdapter(layout, dense, deriveSeed(config.seed, "adapter"));
     const adapter = origin ? startFrom(await readSource(origin.path, origin), layout, drawn).adapter : drawn;
+    const end = () => void close();
+    signal.addEventListener("abort", end, { once: true });
     return {
       ...ranks,
       task,

@@ -1,3 +1,4 @@
+import { orAborted } from "../base/abort.ts";
 import { createDeferred } from "../base/deferred.ts";
 import type { RecordedEvent } from "../records/event-log.ts";
 import type { LineLog } from "../records/line-log.ts";
@@ -17,8 +18,6 @@ export class RunEvents {
   /** What was recorded last of each worker. */
   readonly #statuses = new Map<string, string>();
   #last: RunEvent | undefined;
-  /** What earlier processes recorded, up to this number. */
-  #before = 0;
   readonly #claimed = createDeferred<RecordedReader | undefined>();
 
   readonly emit = (event: NewEvent): void => {
@@ -31,10 +30,10 @@ export class RunEvents {
     this.#claimed.resolve(readRecorded);
   }
 
-  /** The run had events in an earlier process, up to this number; readers there may have seen some that were not recorded. */
+  /** The run had events in an earlier process, up to this number. */
   continueAfter(number: number): void {
-    this.#before = number;
-    if (number > 0) this.#number = number + MOST_UNRECORDED;
+    this.#number = number;
+    this.#stream.startAfter(number);
   }
 
   /** Everything so far is written there, and from now on each event. */
@@ -57,25 +56,30 @@ export class RunEvents {
     this.#claimed.resolve(undefined);
   }
 
-  /** Those of this process that are kept in memory. */
-  read(options?: ReadOptions): AsyncIterable<RunEvent> {
-    return this.#stream.read(options);
+  /** Those of this process, or all after a number. What is not in memory is read from the run's folder. */
+  async *read({ after, signal }: ReadOptions = {}): AsyncGenerator<RunEvent, void> {
+    // Until then it is not known whether the run had events in an earlier process.
+    if (after !== undefined) await this.#claim(signal);
+    yield* this.#stream.read({ after, signal, recall: this.#recall });
   }
 
-  /** All after a number: those that are not in this process's memory as they are recorded, then the rest. */
-  async *readAfter(after: number, signal?: AbortSignal): AsyncGenerator<RunEvent, void> {
-    const readRecorded = await this.#claimed.promise;
-    const absent = Math.max(this.#before, this.#stream.dropped);
-    for (const event of after < absent ? ((await readRecorded?.(after)) ?? []) : []) {
-      if (signal?.aborted || event.number > absent) break;
-      if (event.version === EVENT_VERSION) yield event as unknown as RunEvent;
-    }
-    yield* this.#stream.read({ after: Math.max(after, absent), signal });
+  readonly #recall = async (after: number, signal?: AbortSignal): Promise<readonly RunEvent[]> => {
+    const recorded = (await (await this.#claim(signal))?.(after)) ?? [];
+    return recorded.slice(0, MOST_RECALLED).filter(({ version }) => version === EVENT_VERSION) as unknown as readonly RunEvent[];
+  };
+
+  /** Undefined if the run ended without a folder, or the signal aborts first. */
+  async #claim(signal?: AbortSignal): Promise<RecordedReader | undefined> {
+    const claimed = this.#claimed.promise;
+    return signal ? orAborted(claimed, signal).catch(() => undefined) : claimed;
   }
 
   #stamp(event: NewEvent): RunEvent {
     // Onto the event itself, which may compute a field only when somebody reads it.
-    const numbered: RunEvent = Object.assign(event, { number: ++this.#number, at: Date.now() });
+    const at = Date.now();
+    // Thus those of a process that resumes the run, or of a run that replaces it, are higher than any that a reader has seen.
+    this.#number = Math.max(this.#number + 1, at);
+    const numbered: RunEvent = Object.assign(event, { number: this.#number, at });
     const recorded = this.#isNews(numbered) ? recordOf(numbered) : undefined;
     if (recorded && this.#log) this.#log.append(recorded);
     else if (recorded) this.#waiting = [...this.#waiting, recorded];
@@ -95,8 +99,8 @@ export class RunEvents {
 /** Reads the recorded events with higher numbers. */
 type RecordedReader = (after: number) => Promise<readonly RecordedEvent[]>;
 
-/** More than a run emits between two that are recorded. */
-const MOST_UNRECORDED = 100_000;
+/** A reader that stands still holds no more than these. */
+const MOST_RECALLED = 10_000;
 
 function newsOf({ state, taskId, activity }: WorkerStatusEvent): string {
   return JSON.stringify([state, taskId, activity]);

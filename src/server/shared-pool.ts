@@ -1,5 +1,5 @@
 import { setMaxListeners } from "node:events";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import path from "node:path";
 import { z } from "zod";
 import { orAborted } from "../base/abort.ts";
@@ -7,9 +7,9 @@ import { check, formatPath } from "../config/check.ts";
 import type { RunConfig, RunInput } from "../config/schema.ts";
 import { common } from "../config/sections.ts";
 import { ConfigError, InterruptedError } from "../errors.ts";
-import { cacheFolder } from "../installation.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
 import type { PoolListener, Reply, Task, TaskType, WorkerHello, WorkerPool, WorkerStatus } from "../workers/task.ts";
+import { makeLogFolder } from "./log-folder.ts";
 import { openPool } from "./open-pool.ts";
 import { requireSameDevice } from "./same-on-every-worker.ts";
 
@@ -24,7 +24,7 @@ export interface CreatePoolOptions {
 export interface SharedPool extends AsyncDisposable {
   /** Their options, with defaults. */
   readonly workers: RunConfig["workers"];
-  /** Ends the workers; runs that are under way fail. Safe to call twice. */
+  /** Ends the workers; runs that are under way are interrupted. Safe to call twice. */
   close(): Promise<void>;
 }
 
@@ -58,12 +58,11 @@ export async function createPool({ workers: asked = {}, launcher }: CreatePoolOp
   const { value, problems } = check(z.strictObject({ workers: common.workers }), { workers: asked }, "camelCase");
   if (problems) throw new ConfigError(problems.map(({ path: at, message }) => ({ path: formatPath(at, "camelCase"), message })));
   const { workers } = value;
-  const logs = path.join(cacheFolder(), "logs");
-  await mkdir(logs, { recursive: true });
-  const logFolder = await mkdtemp(path.join(logs, "pool-"));
+  const logFolder = await makeLogFolder("pool");
   const borrowers = new Set<Borrower>();
   const crew = new Crew(borrowers);
   let first: WorkerHello | undefined;
+  const forget = () => rm(logFolder, { recursive: true, force: true });
   const opened = await openPool(
     { workers, name: path.basename(logFolder) },
     {
@@ -75,7 +74,10 @@ export async function createPool({ workers: asked = {}, launcher }: CreatePoolOp
       },
       listener: crew,
     },
-  );
+  ).catch(async (error: unknown) => {
+    await forget();
+    throw error;
+  });
   const { pool } = opened;
   const started = pool.start();
   started.catch(() => {}); // each run waits for it
@@ -86,7 +88,7 @@ export async function createPool({ workers: asked = {}, launcher }: CreatePoolOp
     try {
       await opened.close();
     } finally {
-      await rm(logFolder, { recursive: true, force: true });
+      await forget();
     }
   };
   const shared = { workers, close, [Symbol.asyncDispose]: close };

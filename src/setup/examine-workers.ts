@@ -1,9 +1,7 @@
-import { rm } from "node:fs/promises";
-import path from "node:path";
+import { makeLogFolder } from "../server/log-folder.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { createDeferred } from "../base/deferred.ts";
 import { ConfigError } from "../errors.ts";
-import { cacheFolder } from "../installation.ts";
 import { openPool } from "../server/open-pool.ts";
 import { requireSameDevice } from "../server/same-on-every-worker.ts";
 import type { WorkerHello } from "../workers/task.ts";
@@ -15,8 +13,7 @@ import { type Finding, testedVersions } from "./examine.ts";
  */
 export async function examineWorkers(config: RunConfig, onWaiting: (what: string) => void, signal: AbortSignal): Promise<Finding[]> {
   const { hosts = [""], mixedDevices } = config.workers;
-  const logFolder = path.join(cacheFolder(), "logs", "doctor");
-  await rm(logFolder, { recursive: true, force: true });
+  const logFolder = await makeLogFolder("doctor");
   const findings = new Map<string, Finding[]>();
   const ready: WorkerHello[] = [];
   const settled = createDeferred<void>();

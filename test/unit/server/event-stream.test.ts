@@ -83,17 +83,57 @@ test("a reader that keeps up also gets every event with a key", async () => {
   }
 });
 
-test("a late reader gets the latest 100,000 events, and one that attached at the start misses none", async () => {
-  const stream = createStream();
-  const reader = stream.read();
-  stream.push(0);
-  expect(await reader.next()).toEqual({ value: 0, done: false });
-  for (let value = 1; value < 100_005; value++) stream.push(value);
+test("a reader that starts late or falls behind gets what is in memory, and by recall all that it lacks", async () => {
+  const stream = createEventStream<Event>();
+  const all: Event[] = Array.from({ length: 200_005 }, (_, value) => ({ number: value + 1, value }));
+  const recalls: number[] = [];
+  const recall = async (after: number) => {
+    recalls.push(after);
+    return all.slice(after, after + 30_000);
+  };
+  const [slow, forgetful] = [stream.read({ recall }), stream.read()].map((events) => events[Symbol.asyncIterator]());
+  stream.push(all[0] as Event);
+  for (const reader of [slow, forgetful]) expect((await reader?.next())?.value).toEqual(all[0]);
+  for (const event of all.slice(1)) stream.push(event);
   stream.end();
-  const late = await stream.collect();
-  expect([late.length, late[0], late.at(-1)]).toEqual([100_000, 5, 100_004]);
-  const rest = await collect(reader);
-  expect([rest.length, rest[0]]).toEqual([100_004, 1]);
+  const numbers = async (events: AsyncIterable<Event>) => (await collect(events)).map(({ number }) => number);
+  const rest = (reader: AsyncIterator<Event> | undefined) => ({ [Symbol.asyncIterator]: () => reader as AsyncIterator<Event> });
+  expect(await numbers(rest(slow))).toEqual(all.slice(1).map(({ number }) => number));
+  expect(recalls).toEqual([1, 30_001, 60_001, 90_001]);
+  const inMemory = all.slice(100_000).map(({ number }) => number);
+  expect(await numbers(rest(forgetful))).toEqual(inMemory);
+  expect(await numbers(stream.read({ recall }))).toEqual(inMemory);
+  expect(await numbers(stream.read({ after: 150_000, recall }))).toEqual(all.slice(150_000).map(({ number }) => number));
+  expect(await numbers(stream.read({ after: 7, recall }))).toEqual(all.slice(7).map(({ number }) => number));
+});
+
+test("a reader that stands still keeps no event in memory", async () => {
+  setFlagsFromString("--expose-gc");
+  const collectGarbage = runInNewContext("gc") as () => void;
+  const stream = createEventStream<{ readonly number: number }>();
+  const reader = stream.read()[Symbol.asyncIterator]();
+  stream.push({ number: 1 });
+  await reader.next();
+  const early = (() => {
+    const event = { number: 2 };
+    stream.push(event);
+    return new WeakRef(event);
+  })();
+  for (let number = 3; number <= 200_010; number++) stream.push({ number });
+  await new Promise((resolve) => setImmediate(resolve));
+  collectGarbage();
+  expect(early.deref()).toBeUndefined();
+  expect((await reader.next()).value).toEqual({ number: 100_001 });
+});
+
+test("each of several readers with one signal is woken when it aborts", async () => {
+  const stream = createEventStream<Event>();
+  const leaving = new AbortController();
+  const readers = [1, 2, 3].map(() => collect(stream.read({ signal: leaving.signal })));
+  stream.push({ number: 1, value: "a" });
+  await new Promise((resolve) => setImmediate(resolve));
+  leaving.abort();
+  expect((await Promise.all(readers)).map(({ length }) => length)).toEqual([1, 1, 1]);
 });
 
 test("a reader that has seen events gets those with higher numbers, and then each that follows", async () => {

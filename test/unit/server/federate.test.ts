@@ -47,7 +47,7 @@ test("run-failed is the last event of a failed run for every reader, and the run
 
 test("the run-failed event of an interrupted run has the kind interrupted", async () => {
   const { seen } = await follow(federate(options({ signal: AbortSignal.abort() })));
-  expect(seen).toMatchObject([{ number: 1, type: "run-failed", kind: "interrupted", error: expect.any(String) }]);
+  expect(seen).toMatchObject([{ number: expect.any(Number), type: "run-failed", kind: "interrupted", error: expect.any(String) }]);
 });
 
 test("unnamed runs that start together in one process get a folder each", async () => {
@@ -59,7 +59,7 @@ test("unnamed runs that start together in one process get a folder each", async 
 test("a second run of the same name in this process is refused while the first is under way", async () => {
   const held = await claimNewFolder({ runsDir, name: "a" });
   const { seen, error } = await follow(federate(options({ name: "a", overwrite: true })));
-  expect(seen).toMatchObject([{ number: 1, type: "run-failed", kind: "config", error }]);
+  expect(seen).toMatchObject([{ number: expect.any(Number), type: "run-failed", kind: "config", error }]);
   expect(error).toMatch(/\bin this process\b/);
   held.release();
 });

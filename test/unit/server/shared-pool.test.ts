@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { createPool, federate, type RunEvent, type SharedPool, type WorkerLauncher, zeroPadDeltas } from "../../../src/index.ts";
+import { cacheFolder } from "../../../src/installation.ts";
 import { echo, tinyLauncher, type TinyFit, tinyRun, type TinyRunOptions } from "../../../src/testing/index.ts";
 
 let runsDir: string;
@@ -119,6 +120,23 @@ test("closing the pool fails the runs that are under way, and twice is as once",
   await expect(run.result).rejects.toThrow("closed");
   await expect(start("b", { pool }).result).rejects.toThrow("closed");
   expect(readdirSync(path.join(runsDir, "a"))).not.toContain("lock");
+});
+
+test("no folder of logs outlives a pool, or one that could not be made", async () => {
+  const logs = path.join(cacheFolder(), "logs");
+  const mine = () => readdirSync(logs).filter((name) => name.startsWith("pool-") && name.includes(`-${process.pid}-`));
+  await pool.close();
+  const none = mine();
+  const launcher: WorkerLauncher = {
+    launch: () => {
+      throw new Error("never");
+    },
+    open: () => {
+      throw new Error("no cluster");
+    },
+  };
+  await expect(createPool({ launcher })).rejects.toThrow("no cluster");
+  expect([none, mine()]).toEqual([[], []]);
 });
 
 test("wrong workers of a pool are a ConfigError", async () => {
