@@ -65,33 +65,86 @@ export interface JsonLine {
   readonly value: unknown;
 }
 
+/** Complete lines that were read together, and the offset at which the last of them ends. */
+export interface JsonLines {
+  readonly lines: readonly JsonLine[];
+  readonly end: number;
+}
+
 /**
  * Reads a JSON-lines file of any size, line by line; an absent file has no lines. Returns the offset at which the last complete line
  * ends: the rest was still being written when its writer was killed. `from`: the offset at which to start; lines are numbered from
- * there.
+ * there. The event loop runs at least once per MiB.
  */
-export async function readJsonLines(file: string | FileHandle, each: (line: JsonLine) => void, from = 0): Promise<number> {
-  let [number, end] = [0, from];
-  let partial: Uint8Array[] = [];
-  const emit = (bytes: Buffer): void => {
-    number++;
-    end += bytes.length + 1;
-    each(isUtf8(bytes) ? decodeLine(number, bytes) : { number, text: "", value: undefined });
-  };
-  await withFile(file, async (handle) => {
-    for await (const piece of piecesOf(handle, from)) {
+export async function readJsonLines(file: string, each: (line: JsonLine) => void, from = 0): Promise<number> {
+  let last = from;
+  for await (const { lines, end } of jsonLines(file, from)) {
+    for (const line of lines) each(line);
+    last = end;
+  }
+  return last;
+}
+
+/**
+ * The same in pieces of about a MiB, for readers that wait between them. The file remains open until the last was taken; one that is
+ * `opened` already is not closed.
+ */
+export async function* jsonLines(file: string, from = 0, opened?: FileHandle): AsyncGenerator<JsonLines, void> {
+  const handle = opened ?? (await openIfThere(file));
+  if (!handle) return;
+  try {
+    let [number, end] = [0, from];
+    const line = createPartialLine();
+    const pieces = piecesOf(handle, from);
+    for (let next = await guard(file, () => pieces.next()); !next.done; next = await guard(file, () => pieces.next())) {
+      const piece = next.value;
+      const lines: JsonLine[] = [];
       let start = 0;
-      for (let next = piece.indexOf(NEWLINE); next >= 0; next = piece.indexOf(NEWLINE, start)) {
-        const rest = piece.subarray(start, next);
-        emit(partial.length === 0 ? rest : Buffer.concat([...partial, rest]));
-        partial = [];
-        start = next + 1;
+      for (let newline = piece.indexOf(NEWLINE); newline >= 0; newline = piece.indexOf(NEWLINE, start)) {
+        line.add(piece.subarray(start, newline));
+        lines.push(decodeLine(++number, line.take()));
+        end = from + line.taken();
+        start = newline + 1;
       }
-      // Copied, since the next piece is read into the same memory.
-      if (start < piece.length) partial.push(Buffer.from(piece.subarray(start)));
+      line.add(piece.subarray(start));
+      line.keep();
+      if (lines.length > 0) yield { lines, end };
     }
-  });
-  return end;
+  } finally {
+    if (!opened) await handle.close();
+  }
+}
+
+/** Opens a regular file to be read several times; undefined if there is no such file. */
+export async function openIfThere(file: string): Promise<FileHandle | undefined> {
+  return guard(file, () => openRegular(file));
+}
+
+/** A line that is read in pieces. One that is longer than `LARGEST_LINE` takes no memory: it is counted and left out. */
+function createPartialLine() {
+  let pieces: Buffer[] = [];
+  let [length, taken] = [0, 0];
+  return {
+    add(piece: Buffer): void {
+      length += piece.length;
+      if (length > LARGEST_LINE) pieces = [];
+      else if (piece.length > 0) pieces.push(piece);
+    },
+    /** Copies the last piece, since the next one is read into the same memory. */
+    keep(): void {
+      const last = pieces.pop();
+      if (last) pieces.push(Buffer.from(last));
+    },
+    /** The line's bytes; undefined if it is too long. */
+    take(): Buffer | undefined {
+      const whole = length > LARGEST_LINE ? undefined : pieces.length === 1 ? pieces[0] : Buffer.concat(pieces);
+      taken += length + 1;
+      [pieces, length] = [[], 0];
+      return whole;
+    },
+    /** Bytes of all lines so far, with their newlines. */
+    taken: () => taken,
+  };
 }
 
 /** The last complete line of a JSON-lines file; undefined if there is none, or it is longer than 64 KiB or not JSON. */
@@ -129,25 +182,39 @@ const REMEDIES: Readonly<Record<string, string>> = {
   EIO: "the disk failed to read it; check the disk, or restore the file from a copy",
 };
 
-/** Opens a file to be read several times; undefined if there is no such file. */
-export async function openIfThere(file: string): Promise<FileHandle | undefined> {
-  return open(file, READ).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT") return undefined;
-    throw error;
-  });
-}
-
-/** Returns undefined if there is no such file. One that is open already remains open. */
-async function withFile<T>(file: string | FileHandle, use: (handle: FileHandle) => Promise<T>): Promise<T | undefined> {
-  if (typeof file !== "string") return use(file);
-  try {
-    const handle = await openIfThere(file);
+/** Returns undefined if there is no such file. */
+async function withFile<T>(file: string, use: (handle: FileHandle) => Promise<T>): Promise<T | undefined> {
+  return guard(file, async () => {
+    const handle = await openRegular(file);
     if (!handle) return undefined;
     try {
       return await use(handle);
     } finally {
       await handle.close();
     }
+  });
+}
+
+/**
+ * Undefined if there is no such file. A pipe may never end, and a device such as `/dev/zero` never does. A folder is left to the first
+ * read, whose error names it.
+ */
+async function openRegular(file: string): Promise<FileHandle | undefined> {
+  const handle = await open(file, READ).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return undefined;
+    throw error;
+  });
+  if (!handle) return undefined;
+  const status = await handle.stat();
+  if (status.isFile() || status.isDirectory()) return handle;
+  await handle.close();
+  throw new EnvironmentError(`${file} is not a regular file`, "find out what it is, then remove it");
+}
+
+/** Gives system errors the words of `readingError`. */
+async function guard<T>(file: string, read: () => Promise<T>): Promise<T> {
+  try {
+    return await read();
   } catch (cause) {
     throw cause instanceof Error && ("code" in cause || cause instanceof RangeError) ? readingError(file, cause) : cause;
   }
@@ -164,11 +231,11 @@ async function* piecesOf(handle: FileHandle, from = 0): AsyncGenerator<Buffer> {
   }
 }
 
-/** prelort writes no lines that are too long for a string. */
-function decodeLine(number: number, bytes: Buffer): JsonLine {
-  if (bytes.length > LARGEST_LINE) return { number, text: "", value: undefined };
+function decodeLine(number: number, bytes: Buffer | undefined): JsonLine {
+  if (!bytes || !isUtf8(bytes)) return { number, text: "", value: undefined };
   const text = bytes.toString("utf8");
   return { number, text, value: parseJson(text) };
 }
 
+/** Bytes of the longest line that is read. A round of a million clients takes a hundred MB. */
 const LARGEST_LINE = 2 ** 28;

@@ -3,7 +3,7 @@ import type { FileHandle } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { z } from "zod";
-import { type JsonLine, openIfThere, readJsonLines } from "../base/read-file.ts";
+import { type JsonLine, jsonLines, openIfThere, readJsonLines } from "../base/read-file.ts";
 import { type LineLog, openLineLog } from "./line-log.ts";
 import { isHeld } from "./lock.ts";
 import { count } from "./schema.ts";
@@ -38,8 +38,15 @@ export interface EventRange {
 }
 
 /** The events that a run has recorded, in order. An earlier version recorded none. */
-export async function readEvents(directory: string, range: EventRange = {}): Promise<readonly RecordedEvent[]> {
-  return (await readFrom(path.join(directory, EVENTS), 0, range.after)).events;
+export async function readEvents(directory: string, { after = 0 }: EventRange = {}): Promise<readonly RecordedEvent[]> {
+  const all: RecordedEvent[] = [];
+  for await (const { events } of eventsFrom(path.join(directory, EVENTS), 0, after)) for (const event of events) all.push(event);
+  return all;
+}
+
+/** The same one by one, without holding all of them, and letting the event loop run meanwhile. */
+export async function forEachEvent(directory: string, each: (event: RecordedEvent) => void): Promise<void> {
+  for await (const { events } of eventsFrom(path.join(directory, EVENTS), 0, 0)) for (const event of events) each(event);
 }
 
 /**
@@ -56,19 +63,21 @@ export async function* followEvents(
   try {
     for (;;) {
       // Asked first: whatever was written before the run let go of its folder is then read.
-      const isHeldStill = await isHeld(directory);
+      const holder = await isHeld(directory);
       // Kept open: it can be read to its end even if the run is replaced and removed.
       log ??= await openIfThere(file);
-      const isOver = isHeldStill === false || (log !== undefined && !(await isOpenedFrom(log, file)));
-      const { events, end } = log ? await readFrom(log, position, last) : { events: [], end: position };
-      for (const event of events) {
-        if (signal?.aborted) return;
-        last = event.number;
-        yield event;
+      const isOver = holder === false || (log !== undefined && !(await isOpenedFrom(log, file)));
+      const before = { position, last };
+      for await (const { events, end } of eventsFrom(file, position, last, log)) {
+        for (const event of events) {
+          if (signal?.aborted) return;
+          last = event.number;
+          yield event;
+        }
+        position = end;
       }
-      if (signal?.aborted || (isOver && end === position)) return;
-      position = end;
-      if (!isOver && events.length === 0) await setTimeout(POLL_MS, undefined, { signal }).catch(() => {});
+      if (signal?.aborted || (isOver && position === before.position)) return;
+      if (!isOver && last === before.last) await setTimeout(POLL_MS, undefined, { signal }).catch(() => {});
     }
   } finally {
     await log?.close();
@@ -85,24 +94,24 @@ async function isOpenedFrom(handle: FileHandle, file: string): Promise<boolean> 
 /** Folders on other machines tell nobody when a file changes, so it is looked at. */
 const POLL_MS = 250;
 
-async function readFrom(
-  file: string | FileHandle,
+/** In pieces: a long run has hundreds of MB of events. `end` is where the last complete line of a piece ends. */
+async function* eventsFrom(
+  file: string,
   position: number,
-  after = 0,
-): Promise<{ readonly events: readonly RecordedEvent[]; readonly end: number }> {
-  const events: RecordedEvent[] = [];
+  after: number,
+  opened?: FileHandle,
+): AsyncGenerator<{ readonly events: readonly RecordedEvent[]; readonly end: number }, void> {
   let last = after;
-  const end = await readJsonLines(
-    file,
-    (line) => {
+  for await (const { lines, end } of jsonLines(file, position, opened)) {
+    const events: RecordedEvent[] = [];
+    for (const line of lines) {
       const event = parseEvent(line);
-      if (!event || event.number <= last) return;
+      if (!event || event.number <= last) continue;
       last = event.number;
       events.push(event);
-    },
-    position,
-  );
-  return { events, end };
+    }
+    yield { events, end };
+  }
 }
 
 function parseEvent({ value }: JsonLine): RecordedEvent | undefined {

@@ -22,7 +22,9 @@ export async function readRunState(directory: string): Promise<FoundState> {
   if (decided?.["type"] === "end") return { state: "ended" };
   if (event?.["type"] === "run-failed") {
     if (event["kind"] === "interrupted") return { state: "interrupted" };
-    return { state: "failed", error: String(event["error"]) };
+    const error = event["error"];
+    // The log may be damaged: what is no text cannot be shown.
+    return { state: "failed", error: typeof error === "string" ? error : undefined };
   }
   // Earlier versions recorded no events.
   return { state: event ? "killed" : "interrupted" };

@@ -5,7 +5,7 @@ import type { RoundMetrics } from "../records/metrics.ts";
 import { pickEvenly } from "../report/pick-evenly.ts";
 import { qualityAt, qualityOf } from "../report/quality.ts";
 import type { OverlayRun } from "./messages.ts";
-import { readBytes, withRegularFile } from "./tail.ts";
+import { LARGEST_LINE, readBytes, readPieces, withRegularFile } from "./tail.ts";
 
 /**
  * A run's quality over at most `count` of its evaluated rounds, evenly spread, with the first and the last. Only their lines are
@@ -13,10 +13,13 @@ import { readBytes, withRegularFile } from "./tail.ts";
  */
 export async function readOverlay(directory: string, name: string, count: number): Promise<OverlayRun> {
   const empty: OverlayRun = { name, measure: "loss", tiers: [], rounds: [], values: [], problem: "it has no evaluated rounds" };
-  const bytes = await withRegularFile(path.join(directory, "metrics.jsonl"), (handle, size) => readBytes(handle, 0, size));
-  if (!bytes) return empty;
-  const lines = pickEvenly(evaluatedLines(bytes), count);
-  const parsed = lines.map(([start, end]) => parseQuality(bytes.toString("utf8", start, end)));
+  const parsed = await withRegularFile(path.join(directory, "metrics.jsonl"), async (handle, size) => {
+    const lines = pickEvenly(await evaluatedLines(readPieces(handle, 0, size)), count);
+    const read = [];
+    for (const [start, end] of lines) read.push(parseQuality((await readBytes(handle, start, end)).toString("utf8")));
+    return read;
+  });
+  if (!parsed) return empty;
   const byRound = new Map(parsed.flatMap((metrics) => (metrics ? [[metrics.round, metrics] as const] : [])));
   const rounds = [...byRound.values()].toSorted((a, b) => a.round - b.round);
   const last = rounds.at(-1);
@@ -55,13 +58,22 @@ const NOT_EVALUATED = Buffer.from('"by_tier":[]');
 /** Longest start of a line in which that stands. */
 const HEAD_BYTES = 40;
 
-/** Where the complete lines with an evaluation start and end. */
-function evaluatedLines(bytes: Buffer): readonly (readonly [start: number, end: number])[] {
+/** Where the complete lines with an evaluation start and end; lines that are too long are left out. */
+async function evaluatedLines(pieces: AsyncIterable<Buffer>): Promise<readonly (readonly [start: number, end: number])[]> {
   const lines: [number, number][] = [];
-  let start = 0;
-  for (let end = bytes.indexOf(0x0a); end >= 0; end = bytes.indexOf(0x0a, start)) {
-    if (!bytes.subarray(start, Math.min(end, start + HEAD_BYTES)).includes(NOT_EVALUATED)) lines.push([start, end]);
-    start = end + 1;
+  let [at, start, head] = [0, 0, Buffer.alloc(0)];
+  for await (const piece of pieces) {
+    let next = 0;
+    for (let newline = piece.indexOf(NEWLINE); newline >= 0; newline = piece.indexOf(NEWLINE, next)) {
+      head = Buffer.concat([head, piece.subarray(next, Math.min(newline, next + HEAD_BYTES))]);
+      const end = at + newline;
+      if (end - start <= LARGEST_LINE && !head.subarray(0, HEAD_BYTES).includes(NOT_EVALUATED)) lines.push([start, end]);
+      [head, start, next] = [Buffer.alloc(0), end + 1, newline + 1];
+    }
+    if (head.length < HEAD_BYTES) head = Buffer.concat([head, piece.subarray(next, next + HEAD_BYTES)]);
+    at += piece.length;
   }
   return lines;
 }
+
+const NEWLINE = 0x0a;

@@ -1,11 +1,14 @@
-import { followEvents, readEvents } from "../records/event-log.ts";
+import { followEvents, forEachEvent } from "../records/event-log.ts";
 import { parseEvent, type CheckedEvent } from "./live-event.ts";
 
 /* A run's recorded events, checked. A damaged line is left out. */
 
-export async function recordedEvents(directory: string): Promise<readonly CheckedEvent[]> {
-  const lines: readonly unknown[] = await readEvents(directory);
-  return lines.flatMap((line) => parseEvent(line) ?? []);
+/** Gives each in order; the event loop runs meanwhile. */
+export async function forEachRecorded(directory: string, each: (event: CheckedEvent) => void): Promise<void> {
+  await forEachEvent(directory, (line: unknown) => {
+    const event = parseEvent(line);
+    if (event) each(event);
+  });
 }
 
 /** Ends when nobody holds the run any more, or when `signal` is aborted. */

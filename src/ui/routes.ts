@@ -5,8 +5,8 @@ import type { Asset } from "./assets.ts";
 import type { Control } from "./control.ts";
 import { openEvents } from "./event-source.ts";
 import { streamList } from "./list-stream.ts";
-import { readRecord } from "../records/run-record.ts";
 import { readTimings } from "../records/timings.ts";
+import { readListedRecord } from "./listed-record.ts";
 import type { ListPage, NamedConfig } from "./messages.ts";
 import { readOverlay } from "./overlay.ts";
 import { readDetail } from "./run-detail.ts";
@@ -74,8 +74,12 @@ const GETS: ReadonlyMap<string, Route> = new Map<string, Route>([
   [
     "/api/run/config",
     ofRun(async ({ name, directory }, _site, _url, response) => {
-      const { config = null } = await readRecord(directory);
-      sendJson(response, 200, { name, config } satisfies NamedConfig);
+      try {
+        const { config = null } = await readListedRecord(directory);
+        sendJson(response, 200, { name, config } satisfies NamedConfig);
+      } catch (error) {
+        sendJson(response, 404, { error: (error as Error).message });
+      }
     }),
   ],
   [
@@ -120,7 +124,10 @@ const GETS: ReadonlyMap<string, Route> = new Map<string, Route>([
 const MAX_OVERLAY = 20;
 
 const POSTS: ReadonlyMap<string, Route> = new Map<string, Route>([
-  ["/api/run/stop", ofRun((run, site, ...rest) => act(run.name, site, rest[1], (control, summary) => control.stop(summary)))],
+  [
+    "/api/run/stop",
+    ofRun((run, site, ...rest) => act(run.name, site, rest[1], (control, summary) => control.stop(summary, run.directory))),
+  ],
   [
     "/api/run/resume",
     ofRun((run, site, ...rest) => act(run.name, site, rest[1], (control, summary) => control.resume(summary, run.directory))),
@@ -131,12 +138,12 @@ async function act(
   name: string,
   { list, control }: Site,
   response: ServerResponse,
-  what: (control: Control, summary: NonNullable<ReturnType<RunList["get"]>>) => string | undefined,
+  what: (control: Control, summary: NonNullable<ReturnType<RunList["get"]>>) => Promise<string | undefined>,
 ): Promise<void> {
   if (!control) return sendJson(response, 403, { error: "this page may only look: start it with prelort ui --allow-control" });
   await list.refresh();
   const summary = list.get(name);
-  const problem = summary ? what(control, summary) : `there is no run ${name}`;
+  const problem = summary ? await what(control, summary) : `there is no run ${name}`;
   return sendJson(response, problem === undefined ? 200 : 409, problem === undefined ? {} : { error: problem });
 }
 

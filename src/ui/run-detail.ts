@@ -1,13 +1,13 @@
 import path from "node:path";
+import { z } from "zod";
 import { readJsonLines } from "../base/read-file.ts";
 import { readMetrics } from "../records/metrics.ts";
-import { readRecord } from "../records/run-record.ts";
 import { readTimings, type Timing } from "../records/timings.ts";
 import { describeWorker } from "../report/phrases.ts";
 import { advance, emptyView, type RunView } from "../report/run-view.ts";
-import type { CheckedEvent } from "./live-event.ts";
+import { readListedRecord } from "./listed-record.ts";
 import type { Failure, RoundRow, RunDetail, RunStatus, RunSummary } from "./messages.ts";
-import { recordedEvents } from "./recorded-events.ts";
+import { forEachRecorded } from "./recorded-events.ts";
 import { roundRow } from "./round-row.ts";
 import { lastSpans, Timeline } from "./timeline.ts";
 
@@ -18,7 +18,7 @@ const MAX_FAILURES = 500;
 /** Everything of a run that can be read, and what cannot. */
 export async function readDetail(directory: string, summary: RunSummary): Promise<RunDetail> {
   const problems: string[] = summary.problem === null ? [] : [summary.problem];
-  const attempt = async <T>(read: () => Promise<T>, otherwise: T): Promise<T> => {
+  const attempt: Attempt = async (read, otherwise) => {
     try {
       return await read();
     } catch (error) {
@@ -27,24 +27,16 @@ export async function readDetail(directory: string, summary: RunSummary): Promis
     }
   };
   const hasRecord = summary.state !== "no run" && summary.state !== "damaged";
-  const record = hasRecord ? await attempt(() => readRecord(directory), {}) : {};
+  const record = hasRecord ? await attempt<Readonly<Record<string, unknown>>>(() => readListedRecord(directory), {}) : {};
   const rows = await attempt(() => readRows(path.join(directory, "metrics.jsonl"), problems), []);
   const timings = await attempt<readonly Timing[]>(() => readTimings(path.join(directory, "timings.jsonl")), []);
-  const events = await attempt<readonly CheckedEvent[]>(() => recordedEvents(directory), []);
-  const timeline = new Timeline();
-  const failures: Failure[] = [];
-  let view = emptyView;
-  for (const { event, live, at } of events) {
-    view = advance(view, event, at);
-    if (live) timeline.advance(live);
-    if (live?.type === "client-failure") failures.push(live);
-  }
-  if (events.length === 0) failures.push(...(await attempt(() => journalFailures(directory), [])));
+  const { view, timeline, failures, lastEvent } = await readStory(directory, attempt);
+  if (lastEvent === undefined) failures.push(...(await attempt(() => journalFailures(directory), [])));
   return {
-    ...statusOf(summary, events.length > 0 ? view : undefined),
+    ...statusOf(summary, lastEvent === undefined ? undefined : view),
     directory,
     problems,
-    lastEvent: events.at(-1)?.number ?? 0,
+    lastEvent: lastEvent ?? 0,
     ...describeRecord(record),
     tiers: tiersOf(record, rows),
     rows,
@@ -52,6 +44,25 @@ export async function readDetail(directory: string, summary: RunSummary): Promis
     timeline: lastSpans(timeline.data, MAX_SPANS),
     failures: failures.slice(-MAX_FAILURES),
   };
+}
+
+/** What `read` finds, or `otherwise`, in which case the error is one of the run's problems. */
+type Attempt = <T>(read: () => Promise<T>, otherwise: T) => Promise<T>;
+
+/** What the events tell; `lastEvent` is undefined if none is recorded. They are looked at as they are read: there may be a million. */
+async function readStory(directory: string, attempt: Attempt) {
+  const timeline = new Timeline();
+  const failures: Failure[] = [];
+  let view = emptyView;
+  let lastEvent: number | undefined;
+  const read = forEachRecorded(directory, ({ number, event, live, at }) => {
+    view = advance(view, event, at);
+    lastEvent = number;
+    if (live) timeline.advance(live);
+    if (live?.type === "client-failure") failures.push(live);
+  });
+  await attempt(() => read, undefined);
+  return { view, timeline, failures, lastEvent };
 }
 
 /** What a run is doing, in words; `view` is undefined if its events are not recorded. */
@@ -79,18 +90,26 @@ type Described = Pick<RunDetail, "method" | "config" | "versions" | "device" | "
 
 /** The parts of a record that have the right form. */
 function describeRecord(record: Readonly<Record<string, unknown>>): Described {
-  const method = record["method"] as { readonly name?: unknown; readonly note?: unknown } | undefined;
-  const device = record["device"] as { readonly name?: unknown; readonly type?: unknown } | undefined;
-  const versions = Object.entries(record["versions"] ?? {}).map(([name, version]) => [name, String(version)] as const);
-  const doubts = record["doubts"];
+  const { method, device, versions, doubts } = describedPart.parse(record);
   return {
-    method: method ? { name: String(method.name), note: String(method.note) } : null,
+    method: method ?? null,
     config: record["config"] ?? null,
-    versions: Object.fromEntries(versions),
-    device: device ? `${String(device.name)} (${String(device.type)})` : null,
-    doubts: Array.isArray(doubts) ? doubts.map(String) : [],
+    versions: Object.fromEntries(
+      Object.entries(versions ?? {}).flatMap(([name, version]) => (version === undefined ? [] : [[name, version]])),
+    ),
+    device: device ? `${device.name} (${device.type})` : null,
+    doubts: (doubts ?? []).flatMap((doubt) => doubt ?? []),
   };
 }
+
+const text = z.string();
+const textIfAny = text.optional().catch(undefined);
+const describedPart = z.object({
+  method: z.object({ name: text, note: text }).optional().catch(undefined),
+  device: z.object({ name: text, type: text }).optional().catch(undefined),
+  versions: z.record(z.string(), textIfAny).optional().catch(undefined),
+  doubts: z.array(textIfAny).optional().catch(undefined),
+});
 
 function tiersOf(record: Readonly<Record<string, unknown>>, rows: readonly RoundRow[]): readonly number[] {
   const tiers = (record["layout"] as { readonly tiers?: unknown } | undefined)?.tiers;
@@ -104,16 +123,26 @@ async function journalFailures(directory: string): Promise<Failure[]> {
   await readJsonLines(path.join(directory, "journal.jsonl"), ({ value }) => {
     const entry = value as Readonly<Record<string, unknown>> | undefined;
     if (entry?.["type"] !== "failure") return;
-    const [, round, client] = /^round-(\d+)\/fit\/(.*)$/s.exec(String(entry["task_id"])) ?? [];
+    const { data } = journalFailure.safeParse(entry);
+    if (!data) return;
+    const [, round, client] = /^round-(\d+)\/fit\/(.*)$/s.exec(data.task_id) ?? [];
     failures.push({
       at: 0,
       round: round === undefined ? null : Number(round),
       clientId: client ?? null,
-      workerId: String(entry["worker_id"]),
-      attempt: Number(entry["attempt"]),
-      error: String(entry["error"]),
-      willRetry: entry["will_retry"] === true,
+      workerId: data.worker_id,
+      attempt: data.attempt,
+      error: data.error,
+      willRetry: data.will_retry === true,
     });
   });
   return failures;
 }
+
+const journalFailure = z.object({
+  task_id: z.string(),
+  worker_id: z.string(),
+  attempt: z.number(),
+  error: z.string(),
+  will_retry: z.unknown(),
+});

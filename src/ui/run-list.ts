@@ -3,7 +3,7 @@ import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { RUN_RECORD } from "../records/run-record.ts";
 import type { ListChange, RunSummary } from "./messages.ts";
-import { summarise, type SummaryCache } from "./summary.ts";
+import { damagedRow, summarise, type SummaryCache } from "./summary.ts";
 
 /** The folders of a runs folder, as rows that know when they last changed. */
 export interface RunList {
@@ -32,7 +32,8 @@ export function createRunList(folder: string): RunList {
     let hasChanged = false;
     const update = async (name: string, directory: string) => {
       const row = rows.get(name);
-      const cache = await summarise(directory, name, row?.cache);
+      // One folder must not take the others from the page.
+      const cache = await summarise(directory, name, row?.cache).catch((error: unknown) => damagedRow(name, error));
       const isSame = row?.summary !== undefined && JSON.stringify(row.summary) === JSON.stringify(cache.summary);
       hasChanged ||= !isSame;
       rows.set(name, isSame ? { ...row, cache } : { cache, version: next, summary: cache.summary });

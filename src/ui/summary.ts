@@ -1,14 +1,15 @@
-import { lstat, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { hostname } from "node:os";
 import path from "node:path";
 import { z } from "zod";
 import { PrelortError } from "../errors.ts";
 import { parseMetrics, type RoundMetrics } from "../records/metrics.ts";
-import { readRecord, RUN_RECORD } from "../records/run-record.ts";
+import { RUN_RECORD } from "../records/run-record.ts";
 import { readRunState } from "../records/run-state.ts";
 import { qualityOf } from "../report/quality.ts";
 import type { ListedState, RunSummary } from "./messages.ts";
-import { findLast, readBytes, withRegularFile } from "./tail.ts";
+import { readListedRecord } from "./listed-record.ts";
+import { findLast, readPieces, withRegularFile } from "./tail.ts";
 
 /** What is read again only if its file has changed. */
 export interface SummaryCache {
@@ -64,10 +65,7 @@ const recordPart = z.object({
 
 async function readPart(directory: string): Promise<RecordPart> {
   try {
-    // A pipe would never end.
-    const file = await lstat(path.join(directory, RUN_RECORD)).catch(() => undefined);
-    if (file && !file.isFile()) return { ...NO_RECORD, problem: `${RUN_RECORD} is not a regular file` };
-    const { data, error } = recordPart.safeParse(await readRecord(directory));
+    const { data, error } = recordPart.safeParse(await readListedRecord(directory));
     if (error) return { ...NO_RECORD, problem: `${RUN_RECORD} does not match the format of this version of prelort` };
     const { method, config } = data;
     return { method: method?.name ?? null, model: config?.model.name_or_path ?? null, problem: null, rounds: config?.rounds ?? null };
@@ -128,16 +126,40 @@ function bestAndWorst(metrics: RoundMetrics): RunSummary["quality"] {
 /** Adds the times of lines that were appended since; all of them if the file was replaced by a shorter one. */
 async function addTimes(file: string, times: SummaryCache["times"]): Promise<void> {
   await withRegularFile(file, async (handle, size) => {
-    if (size < times.size) Object.assign(times, { size: 0, seconds: null });
-    const bytes = await readBytes(handle, times.size, size);
-    const end = bytes.lastIndexOf(0x0a) + 1;
-    // Thousands of lines in hundreds of runs: the number is found without parsing the rest.
-    for (const [, seconds] of bytes.toString("utf8", 0, end).matchAll(/"seconds":([\d.e+-]+)/g)) {
-      const value = Number(seconds);
-      if (value >= 0) times.seconds = (times.seconds ?? 0) + value;
+    const forget = () => void Object.assign(times, { size: 0, seconds: null });
+    if (size < times.size) forget();
+    if (size - times.size > LARGEST_TIMES) return forget();
+    let rest = "";
+    for await (const piece of readPieces(handle, times.size, size)) {
+      // Latin 1 keeps one character a byte; the numbers are ASCII.
+      const text = rest + piece.toString("latin1");
+      const end = text.lastIndexOf("\n") + 1;
+      // Thousands of lines in hundreds of runs: the number is found without parsing the rest.
+      for (const [, seconds] of text.slice(0, end).matchAll(/"seconds":([\d.e+-]{1,40})/g)) {
+        const value = Number(seconds);
+        if (value >= 0) times.seconds = (times.seconds ?? 0) + value;
+      }
+      times.size += end;
+      rest = text.slice(end);
+      // prelort writes lines of some dozens of bytes.
+      if (rest.length > LONGEST_TIME) return forget();
     }
-    times.size += end;
   });
+}
+
+/** About five million lines. More would hold up the list of all runs, so no time is shown. */
+const LARGEST_TIMES = 2 ** 28;
+const LONGEST_TIME = 2 ** 16;
+
+/** The row of a folder that could not be read; it is read again next time. */
+export function damagedRow(name: string, error: unknown): SummaryCache {
+  const nothing = { method: null, model: null, rounds: null, quality: null, seconds: null, changed: null, holder: null };
+  return {
+    stamp: "damaged",
+    summary: { name, ...nothing, state: "damaged", problem: briefly(error) },
+    record: { stamp: "", value: NO_RECORD },
+    times: { size: 0, seconds: null },
+  };
 }
 
 /** Whether a signal from this process reaches the holder. */

@@ -9,6 +9,8 @@ import { parseJson } from "../base/json.ts";
 
 const READ = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW;
 const NEWLINE = 0x0a;
+/** Bytes of the longest line that a page shows: less than a run may write. */
+export const LARGEST_LINE = 2 ** 26;
 
 /** What `use` makes of a regular file; undefined if there is none that can be read. */
 export async function withRegularFile<T>(file: string, use: (handle: FileHandle, size: number) => Promise<T>): Promise<T | undefined> {
@@ -19,6 +21,17 @@ export async function withRegularFile<T>(file: string, use: (handle: FileHandle,
     return status.isFile() ? await use(handle, status.size) : undefined;
   } finally {
     await handle.close();
+  }
+}
+
+/** A file's bytes in pieces of a MiB, from an offset; each is overwritten by the next. */
+export async function* readPieces(handle: FileHandle, start: number, end: number): AsyncGenerator<Buffer, void> {
+  const buffer = Buffer.allocUnsafe(Math.max(0, Math.min(LARGEST_STEP, end - start)));
+  for (let at = start; at < end;) {
+    const { bytesRead } = await handle.read(buffer, 0, Math.min(buffer.length, end - at), at);
+    if (bytesRead === 0) return;
+    yield buffer.subarray(0, bytesRead);
+    at += bytesRead;
   }
 }
 
@@ -44,45 +57,57 @@ export async function readTail(file: string, bytes: number): Promise<{ readonly 
 }
 
 /**
- * The last complete line of a JSON-lines file for which `find` finds something, reading as little of its end as it can. A last line
- * without its newline is still being written.
+ * The last complete line of a JSON-lines file for which `find` finds something, reading as little of its end as it can: undefined if
+ * it is not within the last `LARGEST_SEARCH` bytes. A last line without its newline is still being written, and one that is longer than
+ * `LARGEST_LINE` is left out.
  */
 export async function findLast<T>(file: string, find: (value: unknown) => T | undefined): Promise<T | undefined> {
   return withRegularFile(file, async (handle, size) => {
-    let rest = Buffer.alloc(0);
+    const rest = createRest();
+    const first = Math.max(0, size - LARGEST_SEARCH);
     let isComplete = false;
-    for (let end = size, step = FIRST_STEP; end > 0; step *= 2) {
-      const start = Math.max(0, end - step);
-      const bytes = Buffer.concat([await readBytes(handle, start, end), rest]);
-      const lines = splitLines(bytes, start === 0);
-      for (const [index, line] of lines.lines.toReversed().entries()) {
-        if (index === 0 && !isComplete) continue;
-        const found = line.length > 0 ? find(parseJson(line.toString("utf8"))) : undefined;
+    for (let end = size, step = FIRST_STEP; end > first; step = Math.min(2 * step, LARGEST_STEP)) {
+      const start = Math.max(first, end - step);
+      const bytes = await readBytes(handle, start, end);
+      let stop = bytes.length;
+      while (stop > 0) {
+        const newline = bytes.lastIndexOf(NEWLINE, stop - 1);
+        if (newline < 0) break;
+        rest.prepend(bytes.subarray(newline + 1, stop));
+        const found = rest.take(isComplete ? find : ignore);
         if (found !== undefined) return found;
+        isComplete = true;
+        stop = newline;
       }
-      isComplete ||= lines.lines.length > 0;
-      rest = lines.head;
+      rest.prepend(bytes.subarray(0, stop));
       end = start;
     }
-    return undefined;
+    return isComplete && first === 0 ? rest.take(find) : undefined;
   });
 }
 
 const FIRST_STEP = 2 ** 15;
+const LARGEST_STEP = 2 ** 20;
+/** A file that is larger was hardly written by prelort: looking through all of it would hold up the list of all runs. */
+const LARGEST_SEARCH = 4 * LARGEST_LINE;
 
-/** Pieces after each newline, and what is before the first; all of it at the file's start. */
-function splitLines(
-  bytes: Buffer<ArrayBuffer>,
-  isStart: boolean,
-): { readonly head: Buffer<ArrayBuffer>; readonly lines: readonly Buffer[] } {
-  const lines: Buffer[] = [];
-  const first = isStart ? 0 : bytes.indexOf(NEWLINE) + 1;
-  if (first === 0 && !isStart) return { head: bytes, lines };
-  let start = first;
-  for (let next = bytes.indexOf(NEWLINE, start); next >= 0; next = bytes.indexOf(NEWLINE, start)) {
-    lines.push(bytes.subarray(start, next));
-    start = next + 1;
-  }
-  lines.push(bytes.subarray(start));
-  return { head: Buffer.from(bytes.subarray(0, first)), lines };
+const ignore = () => undefined;
+
+/** A line that is read from its end. One that is too long takes no memory. */
+function createRest() {
+  let pieces: Buffer[] = [];
+  let length = 0;
+  return {
+    prepend(piece: Buffer): void {
+      length += piece.length;
+      if (length > LARGEST_LINE) pieces = [];
+      else if (piece.length > 0) pieces.push(piece);
+    },
+    take<T>(find: (value: unknown) => T | undefined): T | undefined {
+      const isReadable = length > 0 && length <= LARGEST_LINE && find !== ignore;
+      const found = isReadable ? find(parseJson(Buffer.concat(pieces.toReversed()).toString("utf8"))) : undefined;
+      [pieces, length] = [[], 0];
+      return found;
+    },
+  };
 }

@@ -1,10 +1,18 @@
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { hashIfThere, isThere, type JsonLine, readIfThere, readJsonLines, readTextIfThere } from "../../../src/base/read-file.ts";
+import {
+  hashIfThere,
+  isThere,
+  type JsonLine,
+  LARGEST_LINE,
+  readIfThere,
+  readJsonLines,
+  readTextIfThere,
+} from "../../../src/base/read-file.ts";
 
 let folder: string;
 beforeEach(() => {
@@ -22,7 +30,27 @@ const readers: readonly (readonly [string, (file: string) => Promise<unknown>])[
 
 test.each(readers)("reading a pipe instead of a file does not block: %s", async (_, read) => {
   execFileSync("mkfifo", [at("pipe")]);
-  await read(at("pipe")).catch(() => undefined);
+  await expect(read(at("pipe"))).rejects.toThrow("not a regular file");
+});
+
+test.runIf(process.platform === "linux").each(readers)("a link to a device that never ends is no file: %s", async (_, read) => {
+  symlinkSync("/dev/zero", at("zero"));
+  await expect(read(at("zero"))).rejects.toMatchObject({ kind: "environment", message: expect.stringContaining("not a regular file") });
+});
+
+test("a line that is too long is left out without being held in memory, and those after it keep their places", async () => {
+  writeFileSync(at("log"), "1\n");
+  truncateSync(at("log"), 6 * LARGEST_LINE);
+  appendFileSync(at("log"), "\n2\n");
+  const lines: JsonLine[] = [];
+  const before = process.memoryUsage().rss;
+  expect(await readJsonLines(at("log"), (line) => lines.push(line))).toBe(6 * LARGEST_LINE + 3);
+  expect(process.memoryUsage().rss - before).toBeLessThan(5 * LARGEST_LINE);
+  expect(lines.map(({ number, value }) => [number, value])).toEqual([
+    [1, 1],
+    [2, undefined],
+    [3, 2],
+  ]);
 });
 
 test.each(readers)("an absent file has no %s", async (_, read) => {

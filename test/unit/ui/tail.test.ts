@@ -1,7 +1,8 @@
-import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, expect, test } from "vitest";
+import { LARGEST_LINE } from "../../../src/base/read-file.ts";
 import { findLast, readTail } from "../../../src/ui/tail.ts";
 
 const folder = mkdtempSync(path.join(tmpdir(), "prelort-test-"));
@@ -32,6 +33,16 @@ test("lines that are longer than what is read at once are found whole", async ()
   const length = (value: unknown) => (typeof value === "string" ? value.length : undefined);
   expect(await findLast(file(`2\n${long}\n${"1\n".repeat(50_000)}`), length)).toBe(100_000);
   expect(await findLast(file(`2\n${long}\n${long}`), even)).toBe(2);
+});
+
+test("a line that is too long to be one of prelort's is left out, and what precedes it is found", async () => {
+  const name = file("2\n");
+  truncateSync(name, 2 * LARGEST_LINE);
+  appendFileSync(name, "\n1\n");
+  expect(await findLast(name, even)).toBe(2);
+  truncateSync(name, 12 * LARGEST_LINE);
+  appendFileSync(name, "\n1\n");
+  expect(await findLast(name, even)).toBeUndefined();
 });
 
 test("a tail begins with a whole line, and a link is not followed", async () => {
