@@ -126,12 +126,14 @@ onState((state) => { say({ type: "delivered", round: 3 }); say(state === "failed
   });
 });
 
-test("a tracker with options has to be named on this machine before a record sends anything to it", async () => {
+test("a tracker that sends, or has options, has to be named on this machine before a record sends anything to it", async () => {
   await install(`onState(() => { say({ type: "closed" }); process.exit(); });`);
   expect(unnamedTrackers([tracker, { name: "trackio" }])).toEqual([{ key: "track", value: '{"name":"mlflow","experiment":"a"}' }]);
   const { tracking } = await start();
   await tracking.close("finished");
   expect(unnamedTrackers([tracker])).toEqual([]);
   expect(unnamedTrackers([{ ...tracker, experiment: "b" }])).toHaveLength(1);
+  // Where the environment says: a server, perhaps.
+  expect(unnamedTrackers([{ name: "mlflow" }, { name: "tensorboard" }])).toEqual([{ key: "track", value: '{"name":"mlflow"}' }]);
   expect(trackerFolder("mlflow")).toContain(folder);
 });
