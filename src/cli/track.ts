@@ -87,7 +87,11 @@ function chosenTrackers(given: readonly string[], recorded: readonly TrackerSpec
       })),
     );
   }
-  return value.map((spec) => (Object.keys(spec).length > 1 ? spec : (recorded.find(({ name }) => name === spec.name) ?? spec)));
+  return value.map((spec) => (hasOptions(spec) ? spec : (recorded.find((other) => other.name === spec.name && hasOptions(other)) ?? spec)));
+}
+
+function hasOptions(spec: TrackerSpec): boolean {
+  return Object.keys(spec).length > 1;
 }
 
 function readTracker(text: string): unknown {

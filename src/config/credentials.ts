@@ -16,7 +16,13 @@ export const WHERE_CREDENTIALS_GO =
 /** What is wrong with an address that holds credentials; undefined if it holds none. Never quotes the address. */
 export function credentialProblem(address: string): string | undefined {
   const [, authority = ""] = /^[a-z][a-z0-9+.-]*:\/\/([^/?#]*)/i.exec(address) ?? [];
-  const query = new URLSearchParams(/\?([^#]*)/.exec(address)?.[1] ?? "");
+  // Of the query, and of the fragment, where browsers are given tokens.
+  const query = new URLSearchParams(
+    address
+      .split(/[?#;]/)
+      .slice(1)
+      .join("&"),
+  );
   if (!authority.includes("@") && ![...query.keys()].some(isCredential)) return undefined;
   return `must not contain a user, a password or a token: ${WHERE_CREDENTIALS_GO}; or leave it out and set MLFLOW_TRACKING_URI`;
 }

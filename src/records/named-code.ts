@@ -44,7 +44,10 @@ export async function rememberTrackers(trackers: readonly TrackerSpec[]): Promis
   await remember(trackersIn(trackers));
 }
 
-/** Trackers with options of a recorded config: a record alone sends nothing, and no credentials, to an address that it names. */
+/**
+ * Trackers of a recorded config that nobody has named on this machine: a record alone sends nothing, and no credentials, anywhere.
+ * Not among them are those that, without options, write to this machine's own stores.
+ */
 export function unnamedTrackers(trackers: readonly TrackerSpec[]): readonly NamedCode[] {
   return unnamed(trackersIn(trackers));
 }
@@ -64,7 +67,9 @@ function unnamed(all: readonly Marked[]): readonly NamedCode[] {
 }
 
 function trackersIn(trackers: readonly TrackerSpec[]): readonly Marked[] {
-  return trackers.filter((spec) => Object.keys(spec).length > 1).map((spec) => named("track", JSON.stringify(snakeKeys(spec))));
+  return trackers
+    .filter((spec) => spec.name === "mlflow" || Object.keys(spec).length > 1)
+    .map((spec) => named("track", JSON.stringify(snakeKeys(spec))));
 }
 
 function codeIn({ workers: { python, command, cluster }, model }: CodeConfig): readonly Marked[] {

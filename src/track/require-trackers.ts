@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import process from "node:process";
 import { execa } from "execa";
 import { z } from "zod";
 import { parseJson } from "../base/json.ts";
@@ -40,7 +41,8 @@ export async function requireTrackers(trackers: readonly TrackerSpec[], signal: 
 }
 
 async function ask(spec: TrackerSpec, signal: AbortSignal): Promise<z.output<typeof answerSchema>> {
-  const { stdout, stderr, timedOut, originalMessage } = await execa(trackerPython(spec.name), trackerArguments("check", spec), {
+  const args = [...trackerArguments("check", spec), "--parent-pid", `${process.pid}`];
+  const { stdout, stderr, timedOut, originalMessage } = await execa(trackerPython(spec.name), args, {
     cancelSignal: signal,
     env: pythonEnvironment(),
     reject: false,

@@ -26,6 +26,7 @@ export interface TrackerProcess {
   readonly exited: Promise<string>;
   /** It delivers what is left, and ends. */
   end(state: TrackedState): void;
+  /** Ends it with its group, after a moment in which it removes what it has half made. */
   kill(): void;
 }
 
@@ -56,6 +57,14 @@ export function startTracker(spec: TrackerSpec, directory: string, onReport: (re
     if (said.length > KEPT_LINES) said.shift();
   });
   let isGone = false;
+  const killGroup = () => {
+    if (isGone || subprocess.pid === undefined) return;
+    try {
+      process.kill(-subprocess.pid, "SIGKILL");
+    } catch {
+      // All of it has ended.
+    }
+  };
   const exit = new Promise((resolve) => subprocess.once("exit", resolve));
   const hasExited = Promise.all([exit, once(reports, "close")]).then(() => {
     isGone = true;
@@ -70,11 +79,12 @@ export function startTracker(spec: TrackerSpec, directory: string, onReport: (re
     },
     kill() {
       if (isGone || subprocess.pid === undefined) return;
-      try {
-        process.kill(-subprocess.pid, "SIGKILL");
-      } catch {
-        // It is ending at this moment.
-      }
+      subprocess.kill("SIGTERM");
+      const timer = setTimeout(killGroup, TIDYING_MS);
+      subprocess.once("exit", () => {
+        clearTimeout(timer);
+        killGroup();
+      });
     },
   };
 }
@@ -86,3 +96,4 @@ export function trackerArguments(what: "check" | "deliver", { name, ...options }
 }
 
 const KEPT_LINES = 5;
+const TIDYING_MS = 2000;

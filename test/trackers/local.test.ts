@@ -1,3 +1,5 @@
+import { execFileSync } from "node:child_process";
+import { mkdir, readdir, rm, symlink } from "node:fs/promises";
 import path from "node:path";
 import process from "node:process";
 import { beforeEach, expect, onTestFinished, test } from "vitest";
@@ -51,4 +53,35 @@ test("a run that was trained without a tracker is delivered afterwards", async (
   const { code, output } = await trackCli(directory, "--with", "tensorboard", "trackio");
   expect([code, output.match(/4 rounds delivered, up to round 3/g)?.length]).toEqual([0, 2]);
   for (const { read, round } of trackers) await expectOnce(await read(directory), directory, round);
+});
+
+test("links in place of a run's folders for trackers are refused by name, and a pipe in place of a file is not waited for", async () => {
+  const runsDir = await temporaryFolder();
+  const { directory } = await runTracked({ runsDir, name: "tiny", track: [] });
+  const elsewhere = path.join(runsDir, "elsewhere");
+  await mkdir(elsewhere);
+  for (const name of ["track", "tensorboard"]) {
+    await symlink(elsewhere, path.join(directory, name));
+    const { code, output } = await trackCli(directory, "--with", "tensorboard");
+    expect([code, output]).toEqual([1, expect.stringContaining(`${path.join(directory, name)} is a link`)]);
+    await rm(path.join(directory, name));
+  }
+  expect(await readdir(elsewhere)).toEqual([]);
+  const metrics = path.join(directory, "metrics.jsonl");
+  await rm(metrics);
+  execFileSync("mkfifo", [metrics]);
+  const { code, output } = await trackCli(directory, "--with", "tensorboard");
+  expect([code, output]).toEqual([1, expect.stringContaining(metrics)]);
+});
+
+test("what lies in a linked folder that the user chose for TensorBoard is delivered there, and no link in it is written through", async () => {
+  const runsDir = await temporaryFolder();
+  const { directory } = await runTracked({ runsDir, name: "tiny", track: [] });
+  const chosen = path.join(runsDir, "chosen");
+  await mkdir(path.join(runsDir, "real"));
+  await symlink("real", chosen);
+  await symlink(path.join(runsDir, "other"), path.join(runsDir, "real", "prelort.json.partial"));
+  expect(await trackCli(directory, "--with", JSON.stringify({ name: "tensorboard", folder: chosen }))).toMatchObject({ code: 0 });
+  await expectOnce(await readBack("tensorboard", chosen), directory, Math.fround);
+  expect(await readdir(runsDir)).not.toContain("other");
 });

@@ -1,5 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { readdirSync } from "node:fs";
+import { readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import path from "node:path";
@@ -10,6 +12,7 @@ import { tinyRun } from "../../src/testing/tiny-run.ts";
 import { federate } from "../../src/server/federate.ts";
 import type { Selection } from "../../src/strategy/strategy.ts";
 import { issue, issuesOf } from "../support/config-issues.ts";
+import { prepareTracking } from "../../src/track/tracking.ts";
 import { eventually } from "../support/patience.ts";
 import { before, expectOnce, MlflowServer, readBack, runTracked, temporaryFolder, trackCli, trackersOf } from "../support/tracked-runs.ts";
 
@@ -131,4 +134,72 @@ test("refused credentials are an error before anything starts, which does not sh
   const issues = await issuesOf(() => federate(tinyRun({ runsDir, track })).result);
   expect(issues).toEqual([issue("track[0]", ["mlflow", "MLFLOW_TRACKING_TOKEN"])]);
   expect(JSON.stringify(issues)).not.toContain("hunter22");
+});
+
+test("a run's folder cannot choose the run that it is delivered to", async () => {
+  const runsDir = await temporaryFolder();
+  const track = [specOf(server.url)];
+  const victim = await runTracked({ runsDir, name: "victim", track });
+  const foreign = await runTracked({ runsDir, name: "foreign", track: [] });
+  const own = await trackCli(foreign.directory, "--with", JSON.stringify({ name: "mlflow", tracking_uri: server.url, experiment }));
+  expect(own).toMatchObject({ code: 0 });
+  const before = await runsOf(server);
+  const position = (directory: string) => path.join(directory, "track", "mlflow.json");
+  const read = async (directory: string) => JSON.parse(await readFile(position(directory), "utf8")) as { readonly remote: string };
+  const [{ remote }, kept] = [await read(victim.directory), await read(foreign.directory)];
+  await writeFile(position(foreign.directory), JSON.stringify({ ...kept, remote }));
+  const again = await trackCli(foreign.directory, "--with", JSON.stringify({ name: "mlflow", tracking_uri: server.url, experiment }));
+  expect(again).toEqual({ code: 0, output: "mlflow: had everything already\n" });
+  expect(await read(foreign.directory)).toEqual(kept);
+  expect((await runsOf(server)).find((run) => run.id === remote)).toEqual(before.find((run) => run.id === remote));
+});
+
+/** What changes in a run of the experiment that is opened again: its end. */
+async function runsOf({ url }: MlflowServer): Promise<readonly { readonly id: string; readonly end: string }[]> {
+  const { experiment: found } = (await (await fetch(`${url}/api/2.0/mlflow/experiments/get-by-name?experiment_name=${experiment}`)).json()) as {
+    experiment: { experiment_id: string };
+  };
+  const answer = await fetch(`${url}/api/2.0/mlflow/runs/search`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ experiment_ids: [found.experiment_id] }),
+  });
+  const { runs } = (await answer.json()) as { runs: readonly { info: { run_id: string; end_time: number | string } }[] };
+  return runs.map(({ info }) => ({ id: info.run_id, end: `${info.end_time}` }));
+}
+
+test("a store that is half made when a run ends and waits no longer leaves nothing", async () => {
+  const folder = await temporaryFolder();
+  const { directory } = await runTracked({ runsDir: folder, name: "tiny", track: [] });
+  const stores = path.join(folder, "stores");
+  const trackers = [{ name: "mlflow", trackingUri: `sqlite:///${path.join(stores, "a.db")}` }] as const;
+  const { signal } = new AbortController();
+  const tracking = await prepareTracking({ trackers, signal, tell: () => undefined, graceMs: 1 });
+  await tracking.start(directory);
+  await eventually(() => expect(readdirSync(stores)).toContain(".a.db.prelort"));
+  await tracking.close("finished");
+  expect(readdirSync(stores)).not.toContain(".a.db.prelort");
+  expect(trackersOf(stores)).toEqual([]);
+});
+
+test("a check of a server that never answers ends with its controller", async () => {
+  const silent = createServer(() => undefined).listen(0, "127.0.0.1");
+  const asked = once(silent, "request");
+  await once(silent, "listening");
+  onTestFinished(() => {
+    silent.closeAllConnections();
+    silent.close();
+  });
+  const { port } = silent.address() as AddressInfo;
+  const url = `http://127.0.0.1:${port}`;
+  const controller = spawn(
+    process.execPath,
+    [path.join(packageRoot(), "test/trackers/tracked-controller.mjs"), await temporaryFolder(), url, experiment],
+    { stdio: "ignore", env: { ...process.env, MLFLOW_HTTP_REQUEST_TIMEOUT: "100000" } },
+  );
+  await asked;
+  expect(trackersOf(url)).toHaveLength(1);
+  controller.kill("SIGKILL");
+  await once(controller, "close");
+  await eventually(() => expect(trackersOf(url)).toEqual([]));
 });

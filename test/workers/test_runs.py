@@ -2,7 +2,9 @@
 
 import ast
 import json
+import os
 import re
+import socket
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError
@@ -144,6 +146,30 @@ def test_what_is_no_run_is_refused(folder: Path):
     (folder / "run.json").write_text('{"name": "quickstart"}')
     with pytest.raises(InputError, match=r"run\.json: config is missing or damaged"):
         read_run(folder)
+
+
+@pytest.mark.parametrize("name", ["run.json", "metrics.jsonl", "timings.jsonl", "events.jsonl"])
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder", "socket"])
+def test_what_is_no_file_is_not_waited_for_and_refused_by_name(
+    folder: Path, name: str, kind: str, monkeypatch: pytest.MonkeyPatch
+):
+    file = folder / name
+    file.unlink()
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "link":
+        file.symlink_to("/dev/zero")
+    elif kind == "folder":
+        file.mkdir()
+    else:
+        # Of a relative name, since an absolute one may be too long.
+        monkeypatch.chdir(folder)
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(name)
+    with pytest.raises(InputError, match=rf"{re.escape(str(file))} .*{kind}"):
+        run = read_run(folder)
+        run.timings()
+        run.events()
 
 
 def test_pandas_is_imported_only_for_a_table():

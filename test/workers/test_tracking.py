@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -15,9 +17,13 @@ from prelort_worker.errors import InputError
 from prelort_worker.tracking.deliver import deliver
 from prelort_worker.tracking.figures import last_adapter, metrics_of, params_of
 from prelort_worker.tracking.growing import GrowingRounds
+from prelort_worker.tracking.new_store import make_whole
+from prelort_worker.tracking.own_files import write_file
 from prelort_worker.tracking.position import BusyError, PositionFile, only_deliverer
 from prelort_worker.tracking.secrets import in_words, without_secrets
 from prelort_worker.tracking.tracker import State, TrackedRun
+
+WORKERS = Path(__file__).parents[2] / "workers"
 
 RECORD = {
     "name": "tiny",
@@ -241,10 +247,78 @@ def test_another_address_is_another_run_with_the_same_own_id(run: Run):
 
 def test_a_damaged_position_is_refused_by_name_since_the_run_would_be_delivered_twice(run: Run):
     PositionFile(run.directory, "mlflow", {})
-    for damage in ("{", '{"key": "a"}'):
+    sound = json.loads((run.directory / "track/mlflow.json").read_text())
+    searching_for_more = json.dumps({**sound, "key": "a' AND tags.`b` != 'c"})
+    for damage in ("{", '{"key": "a"}', searching_for_more, json.dumps({**sound, "remote": 7})):
         (run.directory / "track/mlflow.json").write_text(damage)
         with pytest.raises(InputError, match=r"track/mlflow\.json"):
             PositionFile(run.directory, "mlflow", {})
+
+
+class Restoring(Script):
+    """Puts the right file in the place of the wrong one once the delivery says that it is behind."""
+
+    def __init__(self, file: Path, text: str | None) -> None:
+        super().__init__()
+        self.file, self.text = file, text
+
+    def report(self, kind: str, **fields: Any) -> None:
+        super().report(kind, **fields)
+        if kind == "behind":
+            self.file.unlink()
+            if self.text is not None:
+                self.file.write_text(self.text)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+@pytest.mark.parametrize("name", ["run.json", "metrics.jsonl", "events.jsonl", "journal.jsonl", "track/mlflow.json"])
+def test_a_pipe_or_a_link_in_place_of_a_runs_file_is_not_waited_for_and_reported_by_name(
+    run: Run, tmp_path: Path, name: str, kind: str
+):
+    run.commit(0, 1)
+    file = run.directory / name
+    text = file.read_text() if file.exists() else None
+    file.unlink(missing_ok=True)
+    file.parent.mkdir(exist_ok=True)
+    if kind == "pipe":
+        os.mkfifo(file)
+    else:
+        (tmp_path / "elsewhere").write_text(text or "{}")
+        file.symlink_to(tmp_path / "elsewhere")
+    channel = Restoring(file, text)
+    assert numbers(deliver_to(Store(), run, channel)) == [0, 1]
+    [told] = [said for kind, said in channel.reports if kind == "behind"]
+    assert str(file) in told
+    assert kind in told
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_nothing_is_written_through_a_link_in_place_of_the_folder_of_positions(
+    run: Run, tmp_path: Path, is_there: bool
+):
+    elsewhere = tmp_path / "elsewhere"
+    if is_there:
+        elsewhere.mkdir()
+    (run.directory / "track").symlink_to(elsewhere)
+    with pytest.raises(InputError, match=r"track is a link"), only_deliverer(run.directory, "mlflow"):
+        pass
+    with pytest.raises(InputError, match=r"track is a link"):
+        PositionFile(run.directory, "mlflow", {})
+    assert not is_there or list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.json.partial"])
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_what_has_the_name_of_a_trackers_file_is_replaced_and_not_written_to(tmp_path: Path, name: str, kind: str):
+    (tmp_path / "other").write_text("years of work")
+    if kind == "pipe":
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).symlink_to("other")
+    write_file(tmp_path / "a.json", "{}")
+    assert not (tmp_path / "a.json").is_symlink()
+    assert (tmp_path / "a.json").read_text() == "{}"
+    assert (tmp_path / "other").read_text() == "years of work"
 
 
 def test_only_one_process_delivers_a_run_to_a_tracker(run: Run):
@@ -308,11 +382,10 @@ def client(tmp_path: Path) -> Iterator[subprocess.Popen]:
     package = tmp_path / "client/mlflow"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("print('a banner')\n")
-    workers = Path(__file__).parents[2] / "workers"
     process = subprocess.Popen(
-        [sys.executable, str(workers / "run.py"), "prelort_worker.tracking.__main__", "check", "--name", "mlflow",
+        [sys.executable, str(WORKERS / "run.py"), "prelort_worker.tracking.__main__", "check", "--name", "mlflow",
          "--directory", str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": f"{package.parent}:{workers}"}, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": f"{package.parent}:{WORKERS}"}, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     yield process
     process.kill()
@@ -322,3 +395,76 @@ def client(tmp_path: Path) -> Iterator[subprocess.Popen]:
 def test_a_client_without_what_it_needs_is_missing_and_its_prints_are_not_our_protocol(client: subprocess.Popen):
     output, _ = client.communicate()
     assert json.loads(output)["type"] == "missing"
+
+
+# In place of mlflow's client: makes a part of the store, tells of itself through a pipe, and waits to be killed unless
+# there is nobody to tell.
+HALF_DONE = """
+import os, time
+class MlflowClient:
+    def __init__(self, uri):
+        open(uri.removeprefix("sqlite:///"), "w").close()
+    def search_experiments(self):
+        if told := os.environ.get("TOLD"):
+            with open(told, "w") as pipe:
+                pipe.write(str(os.getpid()))
+            while True:
+                time.sleep(60)
+"""
+
+
+class Making:
+    """A process that makes a store, and is half done with it."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "client").mkdir()
+        (folder / "client/mlflow.py").write_text(HALF_DONE)
+        self.store = folder / "stores/a.db"
+        os.mkfifo(folder / "told")
+        self.variables = {"PYTHONPATH": f"{folder / 'client'}:{WORKERS}"}
+        program = (
+            "import sys, pathlib; from prelort_worker.tracking.new_store import make_whole; "
+            "make_whole(pathlib.Path(sys.argv[1]))"
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program, str(self.store)],
+            env={**os.environ, **self.variables, "TOLD": str(folder / "told")},
+        )
+        self.maker = int((folder / "told").read_text())
+
+    def end(self, how: signal.Signals) -> None:
+        """Returns once its maker has ended too."""
+        maker = os.pidfd_open(self.maker)
+        self.process.send_signal(how)
+        self.process.wait()
+        select.select([maker], [], [])
+        os.close(maker)
+
+
+@pytest.fixture
+def making(tmp_path: Path) -> Iterator[Making]:
+    making = Making(tmp_path)
+    yield making
+    making.process.kill()
+    making.process.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_a_process_that_is_asked_to_end_leaves_nothing_of_a_store_half_made(making: Making):
+    making.end(signal.SIGTERM)
+    assert list(making.store.parent.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+@pytest.mark.parametrize("is_made_meanwhile", [False, True])
+def test_what_makes_a_store_ends_with_its_parent_and_its_rest_is_removed_at_the_next_start(
+    making: Making, monkeypatch: pytest.MonkeyPatch, is_made_meanwhile: bool
+):
+    making.end(signal.SIGKILL)
+    assert [file.name for file in making.store.parent.iterdir()] == [".a.db.prelort"]
+    if is_made_meanwhile:
+        making.store.write_text("by another one")
+    monkeypatch.setenv("PYTHONPATH", making.variables["PYTHONPATH"])
+    make_whole(making.store)
+    assert [file.name for file in making.store.parent.iterdir()] == ["a.db"]
+    assert making.store.read_text() == ("by another one" if is_made_meanwhile else "")

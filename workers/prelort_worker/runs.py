@@ -12,11 +12,14 @@ for, pandas.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import InputError
 
@@ -114,7 +117,8 @@ def read_record(directory: Path) -> JsonObject:
     """run.json, which is shorter before the run's data and model are ready."""
     file = directory / "run.json"
     try:
-        text = file.read_bytes()
+        with open_file(file) as opened:
+            text = opened.read()
     except (FileNotFoundError, NotADirectoryError):
         message = f"{directory} holds no run: there is no run.json in it; give a run's folder, such as runs/quickstart"
         raise InputError(message) from None
@@ -152,7 +156,7 @@ def _has_rank(part: Any) -> bool:
 def read_objects(file: Path) -> Iterator[JsonObject]:
     """JSON objects, one a line. An absent file has none; a last line without its end is still being written."""
     try:
-        with file.open("rb") as lines:
+        with open_file(file) as lines:
             for number, line in enumerate(lines, 1):
                 if line.endswith(b"\n"):
                     yield parse_object(line, f"{file}:{number}", "remove the line to read the others")
@@ -160,6 +164,26 @@ def read_objects(file: Path) -> Iterator[JsonObject]:
         return
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def open_file(file: Path) -> BinaryIO:
+    """
+    A file of a run's folder, to read. Raises InputError for what is no file: the folder may come from somebody else, a
+    pipe in it would be waited for without end, and a link could lead to a device or to a file that is none of its own.
+    """
+    remedy = "restore it from a copy"
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError(f"{file} is a link, which may lead anywhere; replace it with the file itself") from error
+        if error.errno == errno.ENXIO:
+            raise InputError(f"{file} is a socket, not a file; {remedy}") from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError(f"{file} is a folder, a pipe or a device, not a file; {remedy}")
+    return os.fdopen(descriptor, "rb")
 
 
 def parse_object(text: bytes, where: str, remedy: str) -> JsonObject:

@@ -54,6 +54,8 @@ test.each([
   [`{ name: mlflow, tracking_uri: "https://me:hunter22@h/" }`, "track[0].tracking_uri"],
   [`{ name: mlflow, tracking_uri: "postgresql://me:hunter22@h/a" }`, "track[0].tracking_uri"],
   [`{ name: mlflow, tracking_uri: "https://h/?access_token=hunter22" }`, "track[0].tracking_uri"],
+  [`{ name: mlflow, tracking_uri: "https://h/#access_token=hunter22" }`, "track[0].tracking_uri"],
+  [`{ name: mlflow, tracking_uri: "https://h/?a=b#/a?b=c;token=hunter22" }`, "track[0].tracking_uri"],
 ])("credentials in %s are refused with the variable to set, and not shown", async (tracker, path) => {
   const issues = await issuesOf(() => load(`[${tracker}]`));
   expect(issues).toEqual([issue(path, ["MLFLOW_TRACKING_TOKEN"], expect.any(String) as string)]);

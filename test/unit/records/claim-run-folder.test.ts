@@ -88,6 +88,19 @@ test("a replaced run is kept until the new one commits a round, and never delete
   expect(await readdir(pathOf("a", "rounds"))).toEqual(["0"]);
 });
 
+test("a run that trackers were told of is replaced with what they left in its folder, so that the new run is another one for them", async () => {
+  await makeRun("a");
+  await mkdir(pathOf("a", "track"));
+  await writeFile(pathOf("a", "track", "mlflow.json"), "{}");
+  await mkdir(pathOf("a", "tensorboard"));
+  const second = await createRunDirectory({ runsDir, name: "a", overwrite: true });
+  expect(await readdir(pathOf("a"))).not.toContain("track");
+  expect(await readdir(pathOf("a", "replaced"))).toEqual(["journal.jsonl", "rounds", "run.json", "tensorboard", "track", "workers"]);
+  await second.commitRound(round(0));
+  await second.close();
+  expect(await readdir(pathOf("a"))).not.toContain("tensorboard");
+});
+
 test("a run named NAME.replaced is left alone when the run NAME is replaced", async () => {
   await makeRun("a");
   await makeRun("a.replaced", 3);
@@ -146,6 +159,8 @@ test.each([
   ["rounds", ["rounds"]],
   ["updates", ["updates"]],
   ["workers", ["workers"]],
+  ["track", ["track"]],
+  ["tensorboard", ["tensorboard"]],
   ["rounds/5", ["rounds", "5"]],
   ["adapters/r2", ["adapters", "r2"]],
 ])("a run folder in which %s is a link is refused, and the link's target is unchanged", async (_, parts) => {

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -35,6 +36,7 @@ async function install(script: string): Promise<void> {
 const { appendFileSync, readFileSync } = require("node:fs");
 const say = (report) => console.log(JSON.stringify(report));
 const onState = (act) => require("node:readline").createInterface({ input: process.stdin }).on("line", (line) => act(JSON.parse(line).state));
+appendFileSync(${JSON.stringify(path.join(folder, "words"))}, process.argv.slice(2).join(" ") + "\\n");
 if (process.argv.includes("check")) { say({ type: process.env.CHECK ?? "ok", message: "a word" }); process.exit(); }
 appendFileSync(${counter}, process.argv.slice(2).join(" ") + "\\n");
 const starts = readFileSync(${counter}, "utf8").trim().split("\\n").length;
@@ -64,6 +66,39 @@ onState((state) => { say({ type: "delivered", round: state === "finished" ? 4 : 
   const started = await readFile(path.join(folder, "starts"), "utf8");
   expect(started).toContain(`deliver --name mlflow --options {"experiment":"a"} --directory /runs/a --parent-pid ${process.pid}`);
 });
+
+test("a check is told of its parent, with which it ends", async () => {
+  await install(`onState(() => { say({ type: "closed" }); process.exit(); });`);
+  const { tracking } = await start();
+  await tracking.close("finished");
+  const [check] = (await readFile(path.join(folder, "words"), "utf8")).split("\n");
+  expect(check).toMatch(new RegExp(`check --name mlflow .* --parent-pid ${process.pid}$`));
+});
+
+test("a process that is given up is asked to end, so that it can tidy up, and is killed with its own processes if it does not", async () => {
+  const tidied = path.join(folder, "tidied");
+  const helper = `require("node:child_process").spawn(process.execPath, ["-e", "process.on('SIGTERM', () => undefined); setInterval(() => undefined, 1000)"], { stdio: "ignore" })`;
+  await install(`const { pid } = ${helper};
+process.on("SIGTERM", () => { require("node:fs").writeFileSync(${JSON.stringify(tidied)}, ""); if (process.env.STAYS === undefined) process.exit(); });
+say({ type: "open", round: 0 }); say({ type: "behind", message: [process.pid, pid].join(" ") }); setInterval(() => undefined, 1000);`);
+  for (const stays of [undefined, "1"]) {
+    vi.stubEnv("STAYS", stays);
+    const { told, tracking } = await start(1);
+    await eventually(() => expect(told).toHaveLength(2));
+    await tracking.close("failed");
+    await rm(tidied);
+    for (const pid of (told.at(-1)?.error ?? "").split(" ")) await eventually(() => expect(isAlive(Number(pid))).toBe(false));
+  }
+});
+
+/** A zombie is not. */
+function isAlive(pid: number): boolean {
+  try {
+    return !/^State:\tZ/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+  } catch {
+    return false;
+  }
+}
 
 test("a process that dies is started again, which is told once", async () => {
   await install(`say({ type: "open", round: starts });
@@ -126,12 +161,14 @@ onState((state) => { say({ type: "delivered", round: 3 }); say(state === "failed
   });
 });
 
-test("a tracker with options has to be named on this machine before a record sends anything to it", async () => {
+test("a tracker that sends, or has options, has to be named on this machine before a record sends anything to it", async () => {
   await install(`onState(() => { say({ type: "closed" }); process.exit(); });`);
   expect(unnamedTrackers([tracker, { name: "trackio" }])).toEqual([{ key: "track", value: '{"name":"mlflow","experiment":"a"}' }]);
   const { tracking } = await start();
   await tracking.close("finished");
   expect(unnamedTrackers([tracker])).toEqual([]);
   expect(unnamedTrackers([{ ...tracker, experiment: "b" }])).toHaveLength(1);
+  // Where the environment says: a server, perhaps.
+  expect(unnamedTrackers([{ name: "mlflow" }, { name: "tensorboard" }])).toEqual([{ key: "track", value: '{"name":"mlflow"}' }]);
   expect(trackerFolder("mlflow")).toContain(folder);
 });

@@ -81,7 +81,8 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--parent-pid", type=int)
     arguments = parser.parse_args()
-    if arguments.parent_pid is not None and sys.platform == "linux":
+    # Elsewhere than on Linux, standard input tells of the parent's end: a check's from here on, a delivery's in Pipes.
+    if arguments.parent_pid is not None and (sys.platform == "linux" or arguments.what == "check"):
         die_with_parent(arguments.parent_pid)
     # Clients print; what they print is not our protocol.
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -91,7 +92,11 @@ def main() -> None:
         output.write(f"{json.dumps(check(name, options, directory))}\n")
         output.flush()
     else:
-        deliver(name, options, directory, find_tracker(name, options, directory), Pipes(output))
+        try:
+            deliver(name, options, directory, find_tracker(name, options, directory), Pipes(output))
+        except SystemExit:
+            # Asked to end. An ordinary end would wait for the thread that reads standard input.
+            os._exit(1)
     output.flush()
     # Threads of a client may wait for a server that is gone.
     os._exit(0)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InputError
-from ..runs import JsonObject, check_round, parse_object
+from ..runs import JsonObject, check_round, open_file, parse_object
 
 
 class GrowingFile:
@@ -24,7 +24,7 @@ class GrowingFile:
     def read(self) -> Iterator[JsonObject]:
         """The lines since the last call, without damaged ones: a resumed run writes those anew."""
         try:
-            lines = self.file.open("rb")
+            lines = open_file(self.file)
         except FileNotFoundError:
             return
         with lines:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..runs import parse_object
+from ..runs import open_file, parse_object
+from .own_files import own_folder, write_file
+
+_KEY = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -34,16 +38,25 @@ class PositionFile:
         self.position = self._read(options)
 
     def _read(self, options: Mapping[str, Any]) -> Position:
-        if not self.file.exists():
+        own_folder(self.file.parent)
+        try:
+            with open_file(self.file) as opened:
+                text = opened.read()
+        except FileNotFoundError:
             self.position = Position(key=uuid.uuid4().hex, options=dict(options))
             self._write()
             return self.position
         remedy = "restore it from a copy; without it the tracker would get the run a second time"
-        found = parse_object(self.file.read_bytes(), str(self.file), remedy)
+        found = parse_object(text, str(self.file), remedy)
         try:
             position = Position(**found)
         except TypeError as error:
             raise InputError(f"{self.file} is damaged: {error}; {remedy}") from error
+        # It becomes part of a search at the tracker.
+        if not isinstance(position.key, str) or not _KEY.fullmatch(position.key):
+            raise InputError(f"{self.file} is damaged: key is not 32 hexadecimal digits; {remedy}")
+        if not isinstance(position.remote, str | None):
+            raise InputError(f"{self.file} is damaged: remote is neither a text nor null; {remedy}")
         # Elsewhere the run has another id, and is found by its key.
         return position if position.options == options else Position(key=position.key, options=dict(options))
 
@@ -60,20 +73,7 @@ class PositionFile:
         return self.position.at
 
     def _write(self) -> None:
-        """Atomically, and on disk when it returns."""
-        self.file.parent.mkdir(exist_ok=True)
-        partial = self.file.with_suffix(".json.partial")
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(self.position), indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.file)
-        folder = os.open(self.file.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_file(self.file, json.dumps(asdict(self.position), indent=2) + "\n")
 
 
 class BusyError(Exception):
@@ -84,7 +84,7 @@ class BusyError(Exception):
 def only_deliverer(directory: Path, name: str) -> Iterator[None]:
     """The kernel frees the lock when this process ends, however it ends."""
     folder = directory / "track"
-    folder.mkdir(exist_ok=True)
+    own_folder(folder)
     descriptor = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         try:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,13 +17,13 @@ from mlflow import MlflowClient  # noqa: E402  # pyright: ignore[reportMissingIm
 from mlflow.entities import Metric, Param, RunTag  # noqa: E402  # pyright: ignore[reportMissingImports]
 from mlflow.exceptions import MlflowException  # noqa: E402  # pyright: ignore[reportMissingImports]
 
+from .new_store import SQLITE, make_whole  # noqa: E402
 from .tracker import RefusedError, State, TrackedRun  # noqa: E402
 
 # In every round, and sent last: a round that has it is there whole.
 _LAST = "prelort/round"
 # What MLflow takes in a request, and of a param.
 _METRICS, _PARAMS, _PARAM_LENGTH = 999, 100, 6000
-_SQLITE = "sqlite:///"
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 
 
@@ -53,8 +50,8 @@ class MlflowTracker:
             raise
 
     def open(self, run: TrackedRun) -> str:
-        if self._uri.startswith(_SQLITE):
-            _make_whole(Path(self._uri.removeprefix(_SQLITE)))
+        if self._uri.startswith(SQLITE):
+            make_whole(Path(self._uri.removeprefix(SQLITE)))
         self._client = MlflowClient(tracking_uri=self._uri)
         found = self._find(run)
         self._is_certain = found is None
@@ -96,11 +93,15 @@ class MlflowTracker:
             self._client.set_terminated(self._id, status=_STATUS[state], end_time=int(time.time() * 1000))
 
     def _find(self, run: TrackedRun) -> Any:
-        """The run that was made before: by its id or, if its maker was killed before it noted that, by our tag."""
+        """
+        The run that was made before: by its id or, if its maker was killed before it noted that, by our tag. An id is
+        taken for nothing without the tag, which the run was made with: the folder that has it may come from somebody
+        else, and must not choose a run here to be written to.
+        """
         if run.remote is not None:
             try:
                 found = self._client.get_run(run.remote)
-                if found.info.lifecycle_stage == "active":
+                if found.info.lifecycle_stage == "active" and found.data.tags.get("prelort.id") == run.key:
                     return found
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
@@ -124,33 +125,6 @@ class MlflowTracker:
 
     def _holds(self, name: str, number: int) -> bool:
         return any(metric.step == number for metric in self._client.get_metric_history(self._id, name))
-
-
-def _make_whole(store: Path) -> None:
-    """
-    Makes a new store aside, since MLflow cannot use one whose making was cut short, as by the end of a run that waits
-    no longer.
-    """
-    if store.exists():
-        return
-    folder = store.parent / f".{store.name}.prelort"
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        # Another run may have made it meanwhile.
-        if store.exists():
-            return
-        made = folder / "made.db"
-        for rest in folder.iterdir():
-            rest.unlink()
-        program = "import sys; from mlflow import MlflowClient; MlflowClient(sys.argv[1]).search_experiments()"
-        # In a process of its own, which holds no connection to the file once it is moved.
-        subprocess.run([sys.executable, "-c", program, f"{_SQLITE}{made}"], check=True, capture_output=True, text=True)
-        made.rename(store)
-        folder.rmdir()
-    finally:
-        os.close(lock)
 
 
 def _parts(items: list[Any], most: int) -> Iterator[list[Any]]:

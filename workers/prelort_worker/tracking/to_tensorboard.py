@@ -22,6 +22,8 @@ from tensorboard.compat.proto.types_pb2 import DT_STRING  # pyright: ignore[repo
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2  # pyright: ignore[reportMissingImports]
 from tensorboard.summary.writer.event_file_writer import EventFileWriter  # pyright: ignore[reportMissingImports]
 
+from ..runs import open_file, parse_object
+from .own_files import own_folder, write_file
 from .tracker import RefusedError, State, TrackedRun
 
 # In the folder, says whose run it holds.
@@ -38,14 +40,19 @@ class TensorboardTracker:
             raise RefusedError(f"{self._folder} is not a folder")
 
     def open(self, run: TrackedRun) -> str:
+        # A folder that the user chose may be a link; one in a run's folder, which may come from somebody else, may not.
+        if self._folder.parent == run.directory:
+            own_folder(self._folder)
         self._folder.mkdir(parents=True, exist_ok=True)
         mark = self._folder / _MARK
-        if not mark.exists():
-            partial = mark.with_suffix(".partial")
-            partial.write_text(json.dumps({"run": run.key}) + "\n", encoding="utf-8")
-            partial.replace(mark)
-        elif json.loads(mark.read_text(encoding="utf-8")).get("run") != run.key:
-            raise RefusedError(f"{self._folder} holds another run: remove it, or set track's folder to another one")
+        try:
+            with open_file(mark) as opened:
+                found = parse_object(opened.read(), str(mark), "remove the folder")
+        except FileNotFoundError:
+            write_file(mark, json.dumps({"run": run.key}) + "\n")
+        else:
+            if found.get("run") != run.key:
+                raise RefusedError(f"{self._folder} holds another run: remove it, or set track's folder to another one")
         has_params = any(value.tag == metadata.SESSION_START_INFO_TAG for _, value in self._values())
         self._writer = EventFileWriter(str(self._folder))
         if not has_params:
@@ -77,6 +84,8 @@ class TensorboardTracker:
     def _values(self) -> Iterator[tuple[int, Any]]:
         """Everything that the folder's files hold, with its step. A record that was cut off ends its file."""
         for file in sorted(self._folder.glob("events.out.tfevents.*")):
+            # TensorBoard's own reader would wait for a pipe without end.
+            open_file(file).close()
             for event in LegacyEventFileLoader(str(file)).Load():
                 for value in event.summary.value:
                     yield event.step, value
