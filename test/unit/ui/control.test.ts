@@ -67,7 +67,10 @@ test.runIf(process.platform === "linux")(
 function watchSignals(): readonly unknown[] {
   const kill = process.kill.bind(process);
   const sent: unknown[] = [];
-  process.kill = (...given) => sent.push(given) > 0;
+  process.kill = (...given) => {
+    sent.push(given);
+    return true;
+  };
   onTestFinished(() => void (process.kill = kill));
   return sent;
 }
