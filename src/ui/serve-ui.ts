@@ -41,7 +41,7 @@ export async function serveUi({ folder, host = "127.0.0.1", port = 0, allowContr
     const refusal = url ? access.refusal(request, url) : { status: 400, reason: "this is no address" };
     if (!url || refusal) return refuse(response, refusal ?? { status: 400, reason: "" });
     if (url.searchParams.has("token")) response.setHeader("set-cookie", access.cookie((server.address() as AddressInfo).port));
-    answer(site, request, response, url).catch((error: unknown) => {
+    answer(site, request, response, within(access.folder, url)).catch((error: unknown) => {
       if (response.headersSent) response.destroy();
       else sendJson(response, 500, { error: (error as Error).message });
     });
@@ -51,7 +51,8 @@ export async function serveUi({ folder, host = "127.0.0.1", port = 0, allowContr
   const shown = host === "0.0.0.0" || host === "::" ? "localhost" : host.includes(":") ? `[${host}]` : host;
   let closing: Promise<void> | undefined;
   return {
-    link: (run) => `http://${shown}:${address.port}/?token=${access.token}${run === undefined ? "" : `#/run/${encodeURIComponent(run)}`}`,
+    link: (run) =>
+      `http://${shown}:${address.port}${access.folder}?token=${access.token}${run === undefined ? "" : `#/run/${encodeURIComponent(run)}`}`,
     close: () =>
       (closing ??= (async () => {
         const closed = new Promise((resolve) => server.close(resolve));
@@ -76,6 +77,13 @@ const HEADERS: readonly (readonly [string, string])[] = [
 
 function parseUrl(target: string | undefined): URL | undefined {
   return target?.startsWith("/") && URL.canParse(target, "http://page") ? new URL(target, "http://page") : undefined;
+}
+
+/** The address as seen from the page's folder; outside of it there is nothing. */
+function within(folder: string, url: URL): URL {
+  const inside = new URL(url);
+  inside.pathname = url.pathname.startsWith(folder) ? url.pathname.slice(folder.length - 1) : "/nothing";
+  return inside;
 }
 
 function refuse(response: ServerResponse, { status, reason }: { readonly status: number; readonly reason: string }): void {

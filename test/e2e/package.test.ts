@@ -92,7 +92,7 @@ test("the installed command serves its page, charts included", async () => {
   const page = await fetch(link);
   const cookie = page.headers.get("set-cookie")?.split(";")[0] ?? "";
   for (const file of ["main.js", "style.css", "palette.css", "vendor/uplot.js", "vendor/uplot.css"]) {
-    expect((await fetch(new URL(`/app/ui/page/${file}`, link), { headers: { cookie } })).status, file).toBe(200);
+    expect((await fetch(new URL(`app/ui/page/${file}`, link), { headers: { cookie } })).status, file).toBe(200);
   }
   served.kill("SIGINT");
   expect((await served).exitCode).toBe(0);

@@ -20,8 +20,9 @@ async function read<T>(response: Response): Promise<T> {
   throw new Error(problem);
 }
 
+/** Relative to the page, which is in a folder of its own. */
 function addressOf(path: string, parameters: readonly (readonly [string, string])[]): string {
-  return parameters.length === 0 ? path : `${path}?${new URLSearchParams(parameters.map(([name, value]) => [name, value]))}`;
+  return parameters.length === 0 ? `.${path}` : `.${path}?${new URLSearchParams(parameters.map(([name, value]) => [name, value]))}`;
 }
 
 export interface Listening {

@@ -35,14 +35,15 @@ function make(name: string, change: (at: (file: string) => string) => void): str
 }
 
 async function get(target: string): Promise<{ readonly status: number; readonly value: unknown }> {
-  const { port, origin, searchParams } = new URL(ui.link());
+  const link = new URL(ui.link());
+  const { port, searchParams } = link;
   const headers = { cookie: `prelort_ui_${port}=${searchParams.get("token")}` };
-  const response = await fetch(new URL(target, origin), { headers });
+  const response = await fetch(new URL(target, link), { headers });
   return { status: response.status, value: await response.json() };
 }
 
 async function row(name: string) {
-  const { status, value } = await get("/api/runs");
+  const { status, value } = await get("api/runs");
   expect(status).toBe(200);
   const { changed } = value as ListPage;
   expect(changed.find((each) => each.name === "first")).toMatchObject({ state: "ended", rounds: { done: 2 } });
@@ -57,7 +58,7 @@ test("a file of times that is too large for a string leaves its row without a ti
 test("metrics of more than 2 GiB without a newline cost neither the list nor a comparison its other runs", async () => {
   make("endless", (at) => truncateSync(at("metrics.jsonl"), 2 ** 31 + 2 ** 20));
   expect(await row("endless")).toMatchObject({ state: "ended", quality: null });
-  const { status, value } = await get("/api/overlay?name=endless&name=first");
+  const { status, value } = await get("api/overlay?name=endless&name=first");
   expect(status).toBe(200);
   expect((value as OverlayRun[]).map(({ name, rounds }) => [name, rounds.length])).toEqual([
     ["endless", 3],
@@ -81,17 +82,11 @@ test.runIf(process.platform === "linux")(
       }
     });
     expect(await row("zero")).toMatchObject({ state: "damaged", problem: expect.stringContaining("not a regular file") });
-    const { status, value } = await get("/api/run?name=zero");
+    const { status, value } = await get("api/run?name=zero");
     expect(status).toBe(200);
     expect((value as RunDetail).problems).toContainEqual(expect.stringMatching(/metrics\.jsonl is not a regular file/));
   },
 );
-
-test("a row that cannot be made for any other reason is damaged, and the others remain", async () => {
-  const depth = 200_000;
-  make("deep", (at) => writeFileSync(at("metrics.jsonl"), `{"round":1,"by_tier":${"[".repeat(depth)}${"]".repeat(depth)}}\n`));
-  expect(await row("deep")).toMatchObject({ state: "damaged", problem: expect.stringContaining("could not be read") });
-});
 
 test("a record that is a link is shown nowhere, since it could be any file of this user", async () => {
   writeFileSync(path.join(folder, "secret.json"), JSON.stringify({ config: { secret: "s3cret" } }));
@@ -99,8 +94,8 @@ test("a record that is a link is shown nowhere, since it could be any file of th
     rmSync(at("run.json"));
     symlinkSync(path.join(folder, "secret.json"), at("run.json"));
   });
-  for (const what of ["run/config", "run"]) expect(JSON.stringify(await get(`/api/${what}?name=linked`)), what).not.toContain("s3cret");
-  expect(await get("/api/run/config?name=linked")).toMatchObject({ status: 404, value: { error: expect.stringMatching(/regular file/) } });
+  for (const what of ["run/config", "run"]) expect(JSON.stringify(await get(`api/${what}?name=linked`)), what).not.toContain("s3cret");
+  expect(await get("api/run/config?name=linked")).toMatchObject({ status: 404, value: { error: expect.stringMatching(/regular file/) } });
 });
 
 test("a last event whose error is no text is a failure without words", async () => {
@@ -122,7 +117,7 @@ test("parts of a record and of its journal that have another form than prelort w
     const lines = [failure, { ...failure, error: odd }, { ...failure, task_id: odd }, { type: "end" }];
     writeFileSync(at("journal.jsonl"), lines.map((each) => `${JSON.stringify(each)}\n`).join(""));
   });
-  const { status, value } = await get("/api/run?name=odd");
+  const { status, value } = await get("api/run?name=odd");
   expect(status, JSON.stringify(value)).toBe(200);
   expect(value).toMatchObject({ versions: { node: "v20" }, doubts: ["one"], device: null });
   expect((value as RunDetail).failures).toEqual([expect.objectContaining({ clientId: "c1", error: "lost" })]);

@@ -13,12 +13,15 @@ const runs = path.join(folder, "runs");
 let ui: Ui;
 let port: number;
 let token: string;
+/** The page's folder, without its last slash. */
+let base: string;
 beforeAll(async () => {
   await trainTiny({ runsDir: runs, name: "first", rounds: 3 });
   ui = await serveUi({ folder: runs, pollMs: 20 });
   const link = new URL(ui.link());
   port = Number(link.port);
   token = link.searchParams.get("token") ?? "";
+  base = link.pathname.slice(0, -1);
 });
 afterAll(async () => {
   await ui.close();
@@ -37,12 +40,15 @@ function ask(
   { headers = {}, method = "GET" }: { headers?: Record<string, string>; method?: string } = {},
 ): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const call = request({ host: "127.0.0.1", port, path: target, method, headers: { cookie: cookie(), ...headers } }, (response) => {
-      let text = "";
-      response.setEncoding("utf8").on("data", (piece: string) => (text += piece));
-      response.on("end", () => resolve({ status: response.statusCode ?? 0, headers: response.headers, text }));
-      response.on("error", reject);
-    });
+    const call = request(
+      { host: "127.0.0.1", port, path: `${base}${target}`, method, headers: { cookie: cookie(), ...headers } },
+      (response) => {
+        let text = "";
+        response.setEncoding("utf8").on("data", (piece: string) => (text += piece));
+        response.on("end", () => resolve({ status: response.statusCode ?? 0, headers: response.headers, text }));
+        response.on("error", reject);
+      },
+    );
     call.on("error", reject).end();
   });
 }
@@ -67,7 +73,7 @@ interface Message {
 function listen(target: string, isDone: (messages: readonly Message[]) => boolean, lastEventId?: string): Promise<readonly Message[]> {
   return new Promise((resolve, reject) => {
     const headers = { cookie: cookie(), ...(lastEventId !== undefined && { "last-event-id": lastEventId }) };
-    const call = request({ host: "127.0.0.1", port, path: target, headers }, (response) => {
+    const call = request({ host: "127.0.0.1", port, path: `${base}${target}`, headers }, (response) => {
       let rest = "";
       const messages: Message[] = [];
       response.setEncoding("utf8").on("data", (piece: string) => {
@@ -97,8 +103,17 @@ test("without the link's secret nothing is answered, and with it a cookie takes 
   }
   const { status, headers, text } = await ask(`/?token=${token}`, { headers: { cookie: "" } });
   expect([status, text.includes("main.js")]).toEqual([200, true]);
-  expect(headers["set-cookie"]).toEqual([`${cookie()}; HttpOnly; SameSite=Strict; Path=/`]);
+  expect(headers["set-cookie"]).toEqual([`${cookie()}; HttpOnly; SameSite=Strict; Path=${base}/`]);
   expect((await ask("/api/runs", { headers: { cookie: `prelort_ui_1=${"x".repeat(32)}; ${cookie()}` } })).status).toBe(200);
+});
+
+test("the cookie is for the page's own folder, which another server on this host does not know, and nothing is outside of it", async () => {
+  expect(base).toMatch(/^\/[\w-]{16}$/);
+  const whole = base;
+  base = "";
+  onTestFinished(() => void (base = whole));
+  for (const target of ["/", "/api/runs", "/app/ui/page/main.js", whole]) expect((await ask(target)).status, target).toBe(404);
+  expect((await ask(`/?token=${token}`, { headers: { cookie: "" } })).status).toBe(401);
 });
 
 test("a host's name that is not this page's is refused, as when a site makes its own name resolve to this machine", async () => {
@@ -338,7 +353,7 @@ test("a folder that is a run's own is a list of that run", async () => {
   onTestFinished(() => single.close());
   const link = new URL(single.link("first"));
   expect(link.hash).toBe("#/run/first");
-  const response = await fetch(new URL("/api/runs", link), {
+  const response = await fetch(new URL("api/runs", link), {
     headers: { cookie: `prelort_ui_${link.port}=${link.searchParams.get("token")}` },
   });
   expect(((await response.json()) as ListPage).changed.map(({ name }) => name)).toEqual(["first"]);
