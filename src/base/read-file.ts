@@ -238,4 +238,4 @@ function decodeLine(number: number, bytes: Buffer | undefined): JsonLine {
 }
 
 /** Bytes of the longest line that is read. A round of a million clients takes a hundred MB. */
-const LARGEST_LINE = 2 ** 28;
+export const LARGEST_LINE = 2 ** 28;

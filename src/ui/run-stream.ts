@@ -30,6 +30,7 @@ export async function streamRun(sink: EventSink, { list, name, from, pollMs }: R
   const status = createStatus(sink, list, name);
   let view: RunView = emptyView;
   let seen = 0;
+  let isFirst = true;
   let before = await look(directory);
   await status.send(undefined);
   while (!signal.aborted) {
@@ -37,6 +38,9 @@ export async function streamRun(sink: EventSink, { list, name, from, pollMs }: R
     for await (const { number, event, live, at } of followRecorded(directory, { after: seen, signal: replaced.signal })) {
       view = advance(view, event, at);
       seen = number;
+      // A page that comes back has events of the run that was here.
+      if (isFirst && from > 0 && number > from) await sink.send(null, { event: "changed" });
+      isFirst = false;
       if (live && number > from) await sink.send(live, { id: number });
       status.soon(() => view);
     }

@@ -269,6 +269,17 @@ test("a stream of events continues after the last one that the browser got", asy
   expect(rest).toEqual(all.filter(({ id }) => Number(id) > Number(middle)));
 });
 
+test("a page that comes back with the last event of a run that was replaced is told to read the run again", async () => {
+  const isEnd = (messages: readonly Message[]) => messages.some(({ data }) => (data as { type?: string } | null)?.type === "run-end");
+  const [first] = (await listen("/api/run/events?name=first&from=0", isEnd)).filter(({ id }) => id !== undefined);
+  const before = `${Number(first?.id) - 1000}`;
+  const events = async (lastEventId?: string) =>
+    (await listen("/api/run/events?name=first&from=0", isEnd, lastEventId)).map(({ event }) => event);
+  expect(await events(before)).toContain("changed");
+  expect(await events(first?.id)).not.toContain("changed");
+  expect(await events()).not.toContain("changed");
+});
+
 test("events that are recorded while a page listens reach it, and a torn line only once it is whole", async () => {
   const directory = path.join(runs, "growing");
   mkdirSync(directory);

@@ -2,7 +2,7 @@ import { appendFileSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFi
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { LARGEST_LINE } from "../../../src/base/read-file.ts";
+import { LARGEST_LINE } from "../../../src/ui/tail.ts";
 import { findLast, readTail } from "../../../src/ui/tail.ts";
 
 const folder = mkdtempSync(path.join(tmpdir(), "prelort-test-"));
