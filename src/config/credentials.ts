@@ -17,12 +17,7 @@ export const WHERE_CREDENTIALS_GO =
 export function credentialProblem(address: string): string | undefined {
   const [, authority = ""] = /^[a-z][a-z0-9+.-]*:\/\/([^/?#]*)/i.exec(address) ?? [];
   // Of the query, and of the fragment, where browsers are given tokens.
-  const query = new URLSearchParams(
-    address
-      .split(/[?#;]/)
-      .slice(1)
-      .join("&"),
-  );
+  const query = new URLSearchParams(address.split(/[?#;]/).slice(1).join("&"));
   if (!authority.includes("@") && ![...query.keys()].some(isCredential)) return undefined;
   return `must not contain a user, a password or a token: ${WHERE_CREDENTIALS_GO}; or leave it out and set MLFLOW_TRACKING_URI`;
 }

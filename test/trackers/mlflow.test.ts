@@ -156,7 +156,9 @@ test("a run's folder cannot choose the run that it is delivered to", async () =>
 
 /** What changes in a run of the experiment that is opened again: its end. */
 async function runsOf({ url }: MlflowServer): Promise<readonly { readonly id: string; readonly end: string }[]> {
-  const { experiment: found } = (await (await fetch(`${url}/api/2.0/mlflow/experiments/get-by-name?experiment_name=${experiment}`)).json()) as {
+  const { experiment: found } = (await (
+    await fetch(`${url}/api/2.0/mlflow/experiments/get-by-name?experiment_name=${experiment}`)
+  ).json()) as {
     experiment: { experiment_id: string };
   };
   const answer = await fetch(`${url}/api/2.0/mlflow/runs/search`, {

@@ -25,7 +25,9 @@ test.each([[{ name: "mlflow" }], [{ name: "mlflow", tracking_uri: "http://h" }],
   async (tracker) => {
     await record([tracker]);
     await expect(track()).rejects.toThrow(ConfigError);
-    await expect(track()).rejects.toMatchObject({ issues: [{ path: "--with", message: expect.stringContaining(JSON.stringify(tracker)) }] });
+    await expect(track()).rejects.toMatchObject({
+      issues: [{ path: "--with", message: expect.stringContaining(JSON.stringify(tracker)) }],
+    });
     await expect(track("--with", JSON.stringify(tracker))).rejects.toThrow(EnvironmentError);
   },
 );
