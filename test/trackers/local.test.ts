@@ -74,13 +74,14 @@ test("links in place of a run's folders for trackers are refused by name, and a 
   expect([code, output]).toEqual([1, expect.stringContaining(metrics)]);
 });
 
-test("what lies in a linked folder that the user chose for TensorBoard is delivered there, and no link in it is written through", async () => {
+test("a link that the user chose as TensorBoard's folder is followed, and no link in that folder is written through", async () => {
   const runsDir = await temporaryFolder();
   const { directory } = await runTracked({ runsDir, name: "tiny", track: [] });
   const chosen = path.join(runsDir, "chosen");
   await mkdir(path.join(runsDir, "real"));
   await symlink("real", chosen);
-  await symlink(path.join(runsDir, "other"), path.join(runsDir, "real", "prelort.json.partial"));
+  for (const name of ["prelort.partial", "prelort.json.partial"])
+    await symlink(path.join(runsDir, "other"), path.join(runsDir, "real", name));
   expect(await trackCli(directory, "--with", JSON.stringify({ name: "tensorboard", folder: chosen }))).toMatchObject({ code: 0 });
   await expectOnce(await readBack("tensorboard", chosen), directory, Math.fround);
   expect(await readdir(runsDir)).not.toContain("other");
