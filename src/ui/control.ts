@@ -23,7 +23,7 @@ export interface Control {
 }
 
 export function createControl(): Control {
-  const children = new Map<ChildProcess, Promise<void>>();
+  const children = new Map<ChildProcess, Promise<unknown>>();
   return {
     async stop({ state, holder }, directory) {
       if (state !== "running" || !holder) return "the run is not under way";
@@ -65,7 +65,7 @@ interface Watched {
   readonly started: Promise<undefined>;
   /** Resolves with the end of its complaints, if it ends before. */
   readonly refused: Promise<string>;
-  readonly ended: Promise<void>;
+  readonly ended: Promise<unknown>;
 }
 
 function watch(child: ChildProcessByStdio<null, Readable, Readable>): Watched {
@@ -93,7 +93,7 @@ function watch(child: ChildProcessByStdio<null, Readable, Readable>): Watched {
     if (!child.stderr.readableEnded) await Promise.race([once(child.stderr, "end"), wait(LAST_WORDS_MS, undefined, { ref: false })]);
     return visibleText(complaint).trim() || `prelort resume ended with ${child.signalCode ?? `code ${child.exitCode}`}`;
   });
-  return { started, refused, ended: ended.then(() => {}) };
+  return { started, refused, ended };
 }
 
 /** Enough for the problem and what to do about it. */

@@ -150,7 +150,7 @@ describe.skipIf(chromium === undefined)("in Chromium (/usr/bin/chromium or CHROM
   test("the link's secret leaves the address, and a reload needs it no more", async () => {
     const { page } = await open();
     await page.getByRole("link", { name: "plain" }).waitFor();
-    expect(page.url()).toBe(`${new URL(".", ui.link)}`);
+    expect(page.url()).toBe(new URL(".", ui.link).href);
     await page.reload();
     await page.getByRole("link", { name: "plain" }).waitFor();
     const stranger = await browser.newContext();
@@ -198,13 +198,13 @@ describe.skipIf(chromium === undefined)("in Chromium (/usr/bin/chromium or CHROM
   test("names that are HTML and escape sequences in errors are shown as text", async () => {
     const { page } = await open();
     await page.getByText(HOSTILE).waitFor();
-    await page.goto(`${new URL(".", ui.link)}#/run/failing`);
+    await page.goto(`${new URL(".", ui.link).href}#/run/failing`);
     await page.getByText("\\u001b]0;owned\\u0007\\u001b[31m<b>red</b>").first().waitFor();
     expect(await page.locator("main img, main b:text('red')").count()).toBe(0);
     expect(await page.title()).toBe("failing · prelort");
-    await page.goto(`${new URL(".", ui.link)}#/run/${encodeURIComponent(HOSTILE)}`);
+    await page.goto(`${new URL(".", ui.link).href}#/run/${encodeURIComponent(HOSTILE)}`);
     await page.getByRole("heading", { name: HOSTILE }).waitFor();
-    await page.goto(`${new URL(".", ui.link)}#/run/${encodeURIComponent(`absent ${HOSTILE}`)}`);
+    await page.goto(`${new URL(".", ui.link).href}#/run/${encodeURIComponent(`absent ${HOSTILE}`)}`);
     await page.getByRole("alert").filter({ hasText: HOSTILE }).waitFor();
     expect(await page.locator("main img").count()).toBe(0);
   });
@@ -248,7 +248,7 @@ describe.skipIf(chromium === undefined)("in Chromium (/usr/bin/chromium or CHROM
       ["#/run/failing", page.getByRole("button", { name: /^Log of/ }).first()],
       ["#/compare?run=plain&run=failing", page.getByLabel("Tier")],
     ] as const) {
-      await page.goto(`${new URL(".", ui.link)}${hash}`);
+      await page.goto(`${new URL(".", ui.link).href}${hash}`);
       await last.waitFor();
       const { seen, without } = await unnamed();
       expect(seen, hash).toBeGreaterThan(4);
@@ -264,7 +264,7 @@ describe.skipIf(chromium === undefined)("in Chromium (/usr/bin/chromium or CHROM
     await page.getByRole("heading", { name: "plain" }).waitFor();
     await page.getByRole("img", { name: /quality over the server rounds/ }).waitFor();
     for (const hash of ["#/run/failing", "#/", "#/compare?run=plain&run=failing"]) {
-      await page.goto(`${new URL(".", ui.link)}${hash}`);
+      await page.goto(`${new URL(".", ui.link).href}${hash}`);
       await page
         .getByText(/failing/)
         .first()
