@@ -131,7 +131,7 @@ test("a classifier answers a text from standard input with its likeliest labels 
     expect(three).toEqual(three.toSorted((a, b) => b - a));
     expect(three.reduce((sum, share) => sum + share, 0)).toBeLessThan(100.2);
   }
-  expect(err).toContain("asked with the template of the task's prompt");
+  expect(err).toContain("asked with the task's template");
 });
 
 describe("a conversation", () => {
