@@ -70,7 +70,7 @@ class Echo:
     changes: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
     held: HeldUpdates = field(default_factory=HeldUpdates)
 
-    def run(self, task, payload, report):
+    def run(self, task, payload, report, say=None):
         ids = {"task_id": task.task_id, "attempt": task.attempt}
         if isinstance(task, Prepare):
             index = IndexFile("echo", "0" * 64)

@@ -67,7 +67,7 @@ class SmallTask:
     def grant(self, grant: Grant) -> None:
         self.held.grant(grant)
 
-    def run(self, task, payload, report):
+    def run(self, task, payload, report, say=None):
         ids = {"task_id": task.task_id, "attempt": task.attempt}
         if isinstance(task, Prepare):
             index = IndexFile("chaos", "0" * 64)
