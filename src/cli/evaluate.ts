@@ -1,6 +1,6 @@
 import { statSync } from "node:fs";
 import path from "node:path";
-import { Command, InvalidArgumentError } from "commander";
+import { Command } from "commander";
 import { buildRun } from "../config/build.ts";
 import { type LoadedConfig, openConfig, withConfig } from "../config/load.ts";
 import { formatNumber, formatPercent } from "../report/format.ts";
@@ -10,6 +10,7 @@ import { visibleIn } from "../report/visible.ts";
 import { type AdapterEvaluation, evaluateAdapter } from "../server/evaluate-adapter.ts";
 import type { TierMetrics } from "../records/metrics.ts";
 import { isThere } from "../base/read-file.ts";
+import { wholeNumber } from "./arguments.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { complain, outputWidth, print, printJson } from "./output.ts";
 import { recordedRun } from "../records/recorded-run.ts";
@@ -98,9 +99,4 @@ function describe({ byTier, remarks }: AdapterEvaluation): string {
 
 function wholeNumbers(text: string, previous: readonly number[]): readonly number[] {
   return [...previous, wholeNumber(text)];
-}
-
-function wholeNumber(text: string): number {
-  if (!/^\d+$/.test(text)) throw new InvalidArgumentError("It must be a whole number.");
-  return Number(text);
 }

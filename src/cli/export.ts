@@ -1,9 +1,10 @@
 import path from "node:path";
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, Option } from "commander";
 import type { StoredDtype } from "../artifacts/peft-folder.ts";
 import { visibleIn } from "../report/visible.ts";
 import { exportRun } from "../artifacts/export-run.ts";
 import type { Saved } from "../artifacts/save-trained.ts";
+import { wholeNumber } from "./arguments.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { complain, print } from "./output.ts";
 
@@ -61,9 +62,4 @@ function describe({ directory, run, round, r, merged, dtype, remarks }: Saved): 
     `${what} of ${run} ${after}, rank ${r}, ${dtype}: ${path.relative(".", directory) || "."}`,
     ...remarks.map((line) => `note: ${line}`),
   ];
-}
-
-function wholeNumber(text: string): number {
-  if (!/^\d+$/.test(text)) throw new InvalidArgumentError("It must be a whole number.");
-  return Number(text);
 }

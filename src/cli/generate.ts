@@ -5,6 +5,7 @@ import { argumentError, InterruptedError } from "../errors.ts";
 import type { Answers } from "../server/answer.ts";
 import { openFor, type TextGenerator } from "../server/open-generator.ts";
 import { type Question, requestOf } from "../server/question.ts";
+import { wholeNumber } from "./arguments.ts";
 import { converse } from "./conversation.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { complain } from "./output.ts";
@@ -136,11 +137,6 @@ function field(text: string, previous: Readonly<Record<string, string>>): Readon
   const at = text.indexOf("=");
   if (at < 1) throw new InvalidArgumentError("It must be NAME=VALUE.");
   return { ...previous, [text.slice(0, at)]: text.slice(at + 1) };
-}
-
-function wholeNumber(text: string): number {
-  if (!/^\d+$/.test(text)) throw new InvalidArgumentError("It must be a whole number.");
-  return Number(text);
 }
 
 function decimal(text: string): number {

@@ -1,4 +1,3 @@
-import { makeLogFolder } from "../server/log-folder.ts";
 import type { Adapter } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
 import { isLanguage } from "../adapter/peft.ts";
@@ -9,6 +8,7 @@ import { encodedBytes } from "../tensor/encoded.ts";
 import { countWorkers, resolveDevices } from "../workers/devices.ts";
 import type { NewEvent } from "../server/events.ts";
 import type { FederateOptions } from "../server/federate.ts";
+import { makeLogFolder } from "../server/log-folder.ts";
 import { candidateLosses } from "../server/evaluate.ts";
 import { measure, type Measurement, predict, type Prediction, proposeSlots, type Slots } from "./measure.ts";
 import { type Machines, machinesOf } from "./machines.ts";

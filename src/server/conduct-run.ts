@@ -121,7 +121,7 @@ async function conductIn({ directory, reopened, origin: chosen }: Claim, request
         meters.count("prelort.task.failures", 1, { "prelort.task.kind": failure.task.kind, "error.type": errorType(failure.error) });
         recordFailure(failure, directory, emit);
       },
-      assigned: ({ kind }, seconds) => meters.record("prelort.task.wait_time", seconds, { "prelort.task.kind": kind }),
+      assigned: ({ identity }, seconds) => meters.record("prelort.task.wait_time", seconds, { "prelort.task.kind": identity.kind }),
       givenUp: ({ workerId, device, error }) => emit({ type: "worker-given-up", workerId, device, error: error.message }),
     },
     emit(event) {

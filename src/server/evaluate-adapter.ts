@@ -1,6 +1,5 @@
 import { readFile } from "node:fs/promises";
 import path from "node:path";
-import { makeLogFolder } from "./log-folder.ts";
 import { isLanguage } from "../adapter/peft.ts";
 import { validateRun } from "../config/build.ts";
 import type { RunConfig } from "../config/schema.ts";
@@ -12,6 +11,7 @@ import type { FederateOptions } from "./federate.ts";
 import { baseRemarks } from "../records/model-source.ts";
 import { rememberCode } from "../records/named-code.ts";
 import { originOf } from "../artifacts/init-source.ts";
+import { makeLogFolder } from "./log-folder.ts";
 import { openSession } from "./session.ts";
 
 export interface EvaluateOptions extends Omit<FederateOptions, "overwrite" | "resume"> {

@@ -1,6 +1,5 @@
 import { readFile } from "node:fs/promises";
 import path from "node:path";
-import { makeLogFolder } from "./log-folder.ts";
 import { initialAdapter } from "../adapter/initialise.ts";
 import { createLayout } from "../adapter/layout.ts";
 import { startFrom } from "../artifacts/init-adapter.ts";
@@ -21,6 +20,7 @@ import type { WorkerLauncher } from "../workers/launch.ts";
 import { named, type Reply, type WorkerPool } from "../workers/task.ts";
 import { type Answer, createAsk } from "./answer.ts";
 import type { FederateOptions } from "./federate.ts";
+import { makeLogFolder } from "./log-folder.ts";
 import { openPool } from "./open-pool.ts";
 import type { Question } from "./question.ts";
 import { requireSameModel } from "./same-on-every-worker.ts";
@@ -49,13 +49,8 @@ export interface ConfigModel extends AnyModel, Omit<FederateOptions, "overwrite"
 
 export type ModelOptions = RunModel | ConfigModel;
 
-/** `await using` needs a TypeScript that knows it; the declaration must not need one. */
-type Disposed = SymbolConstructor extends { readonly asyncDispose: infer S extends symbol }
-  ? { readonly [K in S]: () => Promise<void> }
-  : unknown;
-
 /** A trained model in memory, in one worker, that answers one question after the other. */
-export type TextGenerator = Disposed & {
+export interface TextGenerator extends AsyncDisposable {
   /** The adapter's rank: the largest that may be asked. */
   readonly r: number;
   readonly tiers: readonly number[];
@@ -68,7 +63,7 @@ export type TextGenerator = Disposed & {
   ask(question: Question): Answer;
   /** Ends the worker. Safe to call twice. */
   close(): Promise<void>;
-};
+}
 
 /**
  * Loads a model and its adapter, to be asked at any rank. It needs none of the data that the adapter was trained on. One worker is
@@ -131,16 +126,20 @@ async function open(config: RunConfig, { round, signal, launcher, check }: Openi
     const dense = payload.dense ? decode(payload.dense) : new Float32Array(0);
     const drawn = initialAdapter(layout, dense, deriveSeed(config.seed, "adapter"));
     const adapter = origin ? startFrom(await readSource(origin.path, origin), layout, drawn).adapter : drawn;
-    const end = () => void close();
-    signal.addEventListener("abort", end, { once: true });
+    const onAbort = () => void close();
+    const end = async () => {
+      signal.removeEventListener("abort", onAbort);
+      await close();
+    };
+    signal.addEventListener("abort", onAbort);
     return {
       ...ranks,
       task,
       isChat: config.data.messages !== undefined || config.data.chat,
       remarks: origin ? baseRemarks(record, message.source) : [],
       ask: createAsk({ pool, layout, adapter, data: templatesOf(config) }),
-      close: () => close(),
-      [Symbol.asyncDispose]: () => close(),
+      close: end,
+      [Symbol.asyncDispose]: end,
     };
   } catch (error) {
     await close();

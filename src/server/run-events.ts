@@ -14,7 +14,7 @@ export class RunEvents {
   #number = 0;
   #log: Pick<LineLog<RecordedEvent>, "append"> | undefined;
   /** Recorded once there is a log. */
-  #waiting: readonly RecordedEvent[] = [];
+  readonly #waiting: RecordedEvent[] = [];
   /** What was recorded last of each worker. */
   readonly #statuses = new Map<string, string>();
   #last: RunEvent | undefined;
@@ -38,8 +38,7 @@ export class RunEvents {
 
   /** Everything so far is written there, and from now on each event. */
   recordIn(log: Pick<LineLog<RecordedEvent>, "append">): void {
-    for (const event of this.#waiting) log.append(event);
-    this.#waiting = [];
+    for (const event of this.#waiting.splice(0)) log.append(event);
     this.#log = log;
   }
 
@@ -82,7 +81,7 @@ export class RunEvents {
     const numbered: RunEvent = Object.assign(event, { number: this.#number, at });
     const recorded = this.#isNews(numbered) ? recordOf(numbered) : undefined;
     if (recorded && this.#log) this.#log.append(recorded);
-    else if (recorded) this.#waiting = [...this.#waiting, recorded];
+    else if (recorded) this.#waiting.push(recorded);
     return numbered;
   }
 

@@ -138,6 +138,9 @@ class Crew implements PoolListener {
   readonly failure: NonNullable<PoolListener["failure"]> = (failure) => {
     for (const run of this.#runs) if (run.owns(failure.taskId)) run.listener.failure?.({ ...failure, taskId: run.own(failure.taskId) });
   };
+  readonly assigned: NonNullable<PoolListener["assigned"]> = (task, seconds) => {
+    for (const run of this.#runs) if (run.owns(task.id)) run.listener.assigned?.(task, seconds);
+  };
   readonly givenUp: NonNullable<PoolListener["givenUp"]> = (slot) => {
     for (const { listener } of this.#runs) listener.givenUp?.(slot);
   };
@@ -209,10 +212,9 @@ class Borrower implements WorkerPool {
   }
 
   /** The workers remain. */
-  close(): Promise<void> {
+  async close(): Promise<void> {
     this.#shared.model.users.delete(this);
     this.#over.abort(new InterruptedError("the run is over"));
-    return Promise.resolve();
   }
 
   owns(taskId: string): boolean {

@@ -1,7 +1,7 @@
-import { makeLogFolder } from "../server/log-folder.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { createDeferred } from "../base/deferred.ts";
 import { ConfigError } from "../errors.ts";
+import { makeLogFolder } from "../server/log-folder.ts";
 import { openPool } from "../server/open-pool.ts";
 import { requireSameDevice } from "../server/same-on-every-worker.ts";
 import type { WorkerHello } from "../workers/task.ts";

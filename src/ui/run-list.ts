@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
+import PQueue from "p-queue";
 import { RUN_RECORD } from "../records/run-record.ts";
 import type { ListChange, RunSummary } from "./messages.ts";
 import { damagedRow, summarise, type SummaryCache } from "./summary.ts";
@@ -39,7 +40,15 @@ export function createRunList(folder: string): RunList {
       rows.set(name, isSame ? { ...row, cache } : { cache, version: next, summary: cache.summary });
       directories.set(name, directory);
     };
-    await inTurns([...names], ([name, directory]) => update(name, directory));
+    // A few at a time, so that a thousand runs do not open ten thousand files at once.
+    const turns = new PQueue({ concurrency: 16 });
+    await turns.addAll(
+      [...names].map(
+        ([name, directory]) =>
+          () =>
+            update(name, directory),
+      ),
+    );
     for (const [name, row] of rows) {
       if (names.has(name) || row.summary === undefined) continue;
       rows.set(name, { cache: undefined, version: next, summary: undefined });
@@ -85,12 +94,4 @@ async function namesIn(root: string): Promise<ReadonlyMap<string, string>> {
     }),
   );
   return new Map(found.filter((row) => row !== undefined));
-}
-
-/** A few at a time, so that a thousand runs do not open ten thousand files at once. */
-async function inTurns<T>(items: T[], act: (item: T) => Promise<void>): Promise<void> {
-  const next = async (): Promise<void> => {
-    for (let item = items.shift(); item !== undefined; item = items.shift()) await act(item);
-  };
-  await Promise.all(Array.from({ length: 16 }, next));
 }

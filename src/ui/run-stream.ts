@@ -34,8 +34,7 @@ export async function streamRun(sink: EventSink, { list, name, from, pollMs }: R
   let before = await look(directory);
   await status.send(undefined);
   while (!signal.aborted) {
-    const replaced = watchReplaced(directory, before, { signal, pollMs });
-    for await (const { number, event, live, at } of followRecorded(directory, { after: seen, signal: replaced.signal })) {
+    for await (const { number, event, live, at } of followRecorded(directory, { after: seen, signal })) {
       view = advance(view, event, at);
       seen = number;
       // A page that comes back has events of the run that was here.
@@ -44,14 +43,16 @@ export async function streamRun(sink: EventSink, { list, name, from, pollMs }: R
       if (live && number > from) await sink.send(live, { id: number });
       status.soon(() => view);
     }
-    replaced.stop();
     await status.send(seen > 0 ? view : undefined);
-    let now = replaced.signal.aborted ? await look(directory) : before;
+    let now = await look(directory);
     while (!signal.aborted && now.stamp === before.stamp) {
       await wait(pollMs, undefined, { signal, ref: false }).catch(() => {});
       now = await look(directory);
     }
-    if (isReplaced(before, now)) await sink.send(null, { event: "changed" });
+    if (isReplaced(before, now)) {
+      view = emptyView;
+      await sink.send(null, { event: "changed" });
+    }
     before = now;
   }
   status.stop();
@@ -67,20 +68,6 @@ interface Look {
 /** Whether what was read of the run has to be read again. */
 function isReplaced(before: Look, now: Look): boolean {
   return now.events !== before.events || (now.events === "" && now.stamp !== before.stamp);
-}
-
-/** Aborts once the file that is followed is no longer the run's. */
-function watchReplaced(
-  directory: string,
-  before: Look,
-  { signal, pollMs }: { readonly signal: AbortSignal; readonly pollMs: number },
-): { readonly signal: AbortSignal; stop(): void } {
-  const controller = new AbortController();
-  const check = async () => {
-    if (isReplaced(before, await look(directory))) controller.abort();
-  };
-  const timer = setInterval(() => void check(), pollMs).unref();
-  return { signal: AbortSignal.any([signal, controller.signal]), stop: () => clearInterval(timer) };
 }
 
 async function look(directory: string): Promise<Look> {

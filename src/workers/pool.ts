@@ -143,7 +143,7 @@ class Pool implements WorkerPool {
     const { signal } = task;
     const since = performance.now();
     const lease = await this.#supervisor.acquire({ priority: task.priority ?? 0, avoid, exclusive, signal });
-    this.#options.listener?.assigned?.(task.identity, (performance.now() - since) / 1000);
+    this.#options.listener?.assigned?.(task, (performance.now() - since) / 1000);
     const cancel = () => lease.worker.cancel(task.id);
     signal?.addEventListener("abort", cancel, { once: true });
     try {

@@ -142,7 +142,7 @@ export interface PoolListener {
   ready?(worker: WorkerHello): void;
   status?(status: WorkerStatus): void;
   /** An attempt has waited so long for its worker. */
-  assigned?(task: TaskIdentity, seconds: number): void;
+  assigned?(task: Pick<Task, "identity" | "id">, seconds: number): void;
   failure?(failure: TaskFailure): void;
   /** A worker slot was disabled: too many workers crashed there in a row. */
   givenUp?(slot: { readonly workerId: string; readonly device: string; readonly error: Error }): void;

@@ -143,9 +143,7 @@ def check_round(line: Mapping[str, Any], where: str) -> None:
         raise InputError(f"{where} is damaged: it names no round; {remedy}")
     for key in ("by_tier", "energy", "coverage"):
         parts = line.get(key, [])
-        if not isinstance(parts, list) or not all(
-            isinstance(part, dict) and type(part.get("r")) is int for part in parts
-        ):
+        if not isinstance(parts, list) or not all(map(_has_rank, parts)):
             raise InputError(f"{where} is damaged: {key} is not a list of figures by rank r; {remedy}")
 
 

@@ -12,6 +12,7 @@ import {
   openGenerator,
   type Question,
   type TextGenerator,
+  type WorkerLauncher,
 } from "../../../src/index.ts";
 import type { WorkerMessageOf } from "../../../src/protocol/messages.ts";
 import { createAsk } from "../../../src/server/answer.ts";
@@ -106,6 +107,25 @@ describe("a tiny model, which answers with its labels, the likeliest first", () 
     await expect(answer.result).rejects.toThrow(InterruptedError);
     await other.close();
   });
+});
+
+test("a generator's worker ends when its signal aborts", async () => {
+  const tiny = tinyLauncher();
+  const exits: Promise<unknown>[] = [];
+  const launcher: WorkerLauncher = {
+    launch(options) {
+      const worker = tiny.launch(options);
+      exits.push(worker.exited);
+      return worker;
+    },
+  };
+  const leaving = new AbortController();
+  const generator = await openGenerator({ ...tinyRun({ runsDir: folder, launcher }), signal: leaving.signal });
+  leaving.abort();
+  await Promise.all(exits);
+  expect(exits).toHaveLength(1);
+  await expect(generator.ask({ prompt: "hello" }).result).rejects.toThrow(InterruptedError);
+  await generator.close();
 });
 
 test("a wrong question starts no worker", async () => {

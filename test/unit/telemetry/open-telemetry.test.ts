@@ -4,7 +4,15 @@ import path from "node:path";
 import { SpanKind, SpanStatusCode, trace } from "@opentelemetry/api";
 import type { ReadableSpan } from "@opentelemetry/sdk-trace-base";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { federate, powerOfChoiceSelection, type RunEvent, segmentWise, WorkerError, type WorkerLauncher } from "../../../src/index.ts";
+import {
+  createPool,
+  federate,
+  powerOfChoiceSelection,
+  type RunEvent,
+  segmentWise,
+  WorkerError,
+  type WorkerLauncher,
+} from "../../../src/index.ts";
 import type * as Codec from "../../../src/protocol/codec.ts";
 import type { ControllerMessage } from "../../../src/protocol/messages.ts";
 import type { RoundMetrics } from "../../../src/records/metrics.ts";
@@ -175,6 +183,25 @@ test("the sums of counters are those of metrics.jsonl, and every fit has a durat
   const waits = (await recorded.read("prelort.task.wait_time")).points;
   const kinds = new Map(waits.map(({ attributes, value }) => [attributes["prelort.task.kind"], (value as { count: number }).count]));
   expect([kinds.get("prepare"), kinds.get("fit")]).toEqual([1, 24]);
+});
+
+test("a run on a shared pool measures how long its own tasks wait", async () => {
+  const { workers, launcher, ...options } = tinyRun({ runsDir, name: "pooled", seed: 7, rounds: 2 });
+  const pool = await createPool({ workers, launcher });
+  try {
+    await Promise.all(["one", "two"].map((name) => federate({ ...options, name, pool }).result));
+  } finally {
+    await pool.close();
+  }
+  const { points } = await recorded.read("prelort.task.wait_time");
+  const fits = points.filter(({ attributes }) => attributes["prelort.task.kind"] === "fit");
+  const counts = new Map(fits.map(({ attributes, value }) => [attributes["prelort.run.name"], (value as { count: number }).count]));
+  expect(counts).toEqual(
+    new Map([
+      ["one", 16],
+      ["two", 16],
+    ]),
+  );
 });
 
 test("each task tells its worker the span that it is a part of, the same one when it is retried", async () => {
