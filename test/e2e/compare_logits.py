@@ -15,7 +15,7 @@ from prelort_worker.models import MeanPooledClassifier
 from prelort_worker.tasks.find import find_task
 from prelort_worker.training.add_adapters import add_adapters
 from prelort_worker.training.nested_lora import activate, write
-from prelort_worker.wire.messages import LoraSpec, ModelSpec
+from prelort_worker.wire.specs import LoraSpec, ModelSpec
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 

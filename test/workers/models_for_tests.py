@@ -17,21 +17,8 @@ from prelort_worker.training.add_adapters import add_adapters
 from prelort_worker.training.build import build_nested
 from prelort_worker.training.nested_lora import NestedLora
 from prelort_worker.wire.frames import Payload, Tensor
-from prelort_worker.wire.messages import (
-    DataSpec,
-    Evaluate,
-    Evaluated,
-    Fit,
-    FitSpec,
-    Fitted,
-    Load,
-    Loaded,
-    LoraSpec,
-    ModelSpec,
-    Prepare,
-    Prepared,
-    TierSums,
-)
+from prelort_worker.wire.messages import Evaluate, Evaluated, Fit, Fitted, Load, Loaded, Prepare, Prepared, TierSums
+from prelort_worker.wire.specs import DataSpec, FitSpec, LoraSpec, ModelSpec
 from specs import LORA, SEED, data_spec, model_spec
 from told import Told, told
 from transformers import GPT2Config, GPT2LMHeadModel

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prelort_worker.wire.messages import DataSpec, FitSpec, LoraSpec, ModelSpec, PartitionSpec
+from prelort_worker.wire.specs import DataSpec, FitSpec, LoraSpec, ModelSpec, PartitionSpec
 
 # Built-in tasks over the text of tiny.py.
 TASKS = ["causal-lm", "sequence-classification"]

@@ -20,7 +20,9 @@ from prelort_worker.training.build import build_nested
 from prelort_worker.training.generate import generate
 from prelort_worker.training.nested_lora import activate, write
 from prelort_worker.wire.connection import Cancelled
-from prelort_worker.wire.messages import Asked, DataSpec, Generate, Generated, Load, Loaded, Text, Turn, to_wire
+from prelort_worker.wire.generation_messages import Asked, Generate, Generated, Text, Turn
+from prelort_worker.wire.messages import Load, Loaded, to_wire
+from prelort_worker.wire.specs import DataSpec
 from specs import LORA, SEED, data_spec, model_spec
 
 NEW_TOKENS = 12

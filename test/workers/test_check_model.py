@@ -16,7 +16,8 @@ from prelort_worker.errors import InputError
 from prelort_worker.models import _kept_whole
 from prelort_worker.tasks.find import find_task
 from prelort_worker.training.add_adapters import add_adapters, n_weights
-from prelort_worker.wire.messages import LoraSpec, Prepare
+from prelort_worker.wire.messages import Prepare
+from prelort_worker.wire.specs import LoraSpec
 from specs import LORA, SEED, data_spec, model_spec
 from told import Told, prepare
 from torch import nn

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prelort_worker.wire import encoding
 from prelort_worker.wire.encoding import decode, encode, encoded_bytes
-from prelort_worker.wire.messages import Dtype
+from prelort_worker.wire.fields import Dtype
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "fixtures/wire/encoded.json").read_text(encoding="utf-8"))
 ROUNDED: tuple[Dtype, ...] = ("BF16", "F16", "I8X256")

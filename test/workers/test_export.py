@@ -17,7 +17,7 @@ from prelort_worker.files.source_files import describe_source
 from prelort_worker.merge import Request, export
 from prelort_worker.models import MeanPooledClassifier
 from prelort_worker.training.nested_lora import NestedLora, activate, write
-from prelort_worker.wire.messages import LoraSpec
+from prelort_worker.wire.specs import LoraSpec
 from prelort_worker.wire.validation import to_map
 from safetensors.torch import load_file, save_file
 from specs import LORA

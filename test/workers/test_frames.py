@@ -10,6 +10,7 @@ from typing import Any
 import msgpack
 import pytest
 from prelort_worker.wire import frames
+from prelort_worker.wire.fields import Shared, TensorDescriptor
 from prelort_worker.wire.frames import (
     Assembly,
     CreditWindow,
@@ -24,19 +25,7 @@ from prelort_worker.wire.frames import (
     unpack,
 )
 from prelort_worker.wire.mailbox import Inbox, Job, Outbox
-from prelort_worker.wire.messages import (
-    Cancel,
-    Chunk,
-    Credit,
-    End,
-    Failure,
-    Fit,
-    Fitted,
-    Shared,
-    Stop,
-    TensorDescriptor,
-    to_wire,
-)
+from prelort_worker.wire.messages import Cancel, Chunk, Credit, End, Failure, Fit, Fitted, Stop, to_wire
 from prelort_worker.wire.shared_memory import Lender, can_share_with
 from specs import FIT, SEED
 

@@ -11,7 +11,7 @@ from more_models import write_vit
 from PIL import Image
 from prelort_worker.errors import InputError
 from prelort_worker.rows.row import Row
-from prelort_worker.wire.messages import DataSpec, ModelSpec
+from prelort_worker.wire.specs import DataSpec, ModelSpec
 from specs import FIT, LORA, data_spec, model_spec
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}

@@ -8,20 +8,10 @@ from pathlib import Path
 from zlib import crc32
 
 import pytest
+from prelort_worker.wire.fields import KeptDescriptor, Shared, TensorDescriptor
 from prelort_worker.wire.frames import describe_payload
 from prelort_worker.wire.mailbox import Inbox, Job
-from prelort_worker.wire.messages import (
-    Chunk,
-    Credit,
-    End,
-    Failure,
-    Fit,
-    Keep,
-    Kept,
-    KeptDescriptor,
-    Shared,
-    TensorDescriptor,
-)
+from prelort_worker.wire.messages import Chunk, Credit, End, Failure, Fit, Keep, Kept
 from prelort_worker.wire.shared_memory import memory_domain
 from specs import FIT, SEED
 

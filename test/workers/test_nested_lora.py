@@ -11,7 +11,8 @@ from prelort_worker.errors import InputError
 from prelort_worker.tasks.find import find_task
 from prelort_worker.training.batches import collate
 from prelort_worker.training.nested_lora import NestedLora, activate, lora_parameters, read, truncated, write
-from prelort_worker.wire.messages import LoraSpec, ModuleShape
+from prelort_worker.wire.messages import ModuleShape
+from prelort_worker.wire.specs import LoraSpec
 from specs import LORA, TASKS, TIERS, model_spec
 from torch import nn
 

@@ -10,7 +10,7 @@ import torch
 from models_for_tests import CPU, Up, come_up
 from prelort_worker.errors import InputError
 from prelort_worker.tasks.find import find_task
-from prelort_worker.wire.messages import DataSpec, LoraSpec, ModelSpec
+from prelort_worker.wire.specs import DataSpec, LoraSpec, ModelSpec
 from specs import FIT, LORA, data_spec, model_spec
 
 # A model that is nobody else's: which of four topics do a text's words tell, by a table and two linear maps?

@@ -24,7 +24,8 @@ from prelort_worker.prepare.partition import (
 )
 from prelort_worker.prepared_dataset import read_dataset
 from prelort_worker.rows.row import Row
-from prelort_worker.wire.messages import PartitionSpec, Prepare
+from prelort_worker.wire.messages import Prepare
+from prelort_worker.wire.specs import PartitionSpec
 from specs import IID, LORA, SEED, data_spec, model_spec
 from told import Told, prepare
 

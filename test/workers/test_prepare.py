@@ -18,7 +18,8 @@ from prelort_worker.prepare.prepare import build_dataset
 from prelort_worker.prepared_dataset import PreparedDataset, open_dataset, read_dataset
 from prelort_worker.tasks.text import IGNORED
 from prelort_worker.training.batches import collate
-from prelort_worker.wire.messages import PartitionSpec, Prepare
+from prelort_worker.wire.messages import Prepare
+from prelort_worker.wire.specs import PartitionSpec
 from specs import IID, LORA, SEED, data_spec, model_spec
 from told import Told, prepare
 

@@ -10,7 +10,8 @@ import pytest
 from models_for_tests import CPU, quiet
 from prelort_worker.errors import InputError, Problems
 from prelort_worker.prepared_dataset import read_dataset
-from prelort_worker.wire.messages import LoraSpec, Prepare
+from prelort_worker.wire.messages import Prepare
+from prelort_worker.wire.specs import LoraSpec
 from specs import IID, LORA, SEED, data_spec, model_spec
 from told import Told, prepare
 

@@ -15,9 +15,9 @@ import pytest
 import zmq
 from controller import WORKERS, Controller, real_worker, worker_command, worker_environment
 from prelort_worker.wire.frames import Payload, Tensor, chunk_payload, describe_payload, pack, unpack
+from prelort_worker.wire.generation_messages import Asked, Generate, Generated, Text, Turn
 from prelort_worker.wire.messages import (
     PROTOCOL_VERSION,
-    Asked,
     Basis,
     Beat,
     Cancel,
@@ -30,10 +30,7 @@ from prelort_worker.wire.messages import (
     Evaluated,
     Failure,
     Fit,
-    FitSpec,
     Fitted,
-    Generate,
-    Generated,
     Grant,
     Hello,
     Load,
@@ -43,10 +40,9 @@ from prelort_worker.wire.messages import (
     Prepare,
     Prepared,
     Stop,
-    Text,
-    Turn,
     Unavailable,
 )
+from prelort_worker.wire.specs import FitSpec
 from specs import FIT, LORA, SEED, data_spec, model_spec
 
 EXIT_WIRE = 4

@@ -10,7 +10,7 @@ from peft import PeftModel, get_peft_model_state_dict
 from prelort_worker.errors import InputError
 from prelort_worker.tasks.find import find_task
 from prelort_worker.training.nested_lora import activate, write
-from prelort_worker.wire.messages import LoraSpec
+from prelort_worker.wire.specs import LoraSpec
 from safetensors.torch import load_file, save_file
 from specs import LORA, TASKS, model_spec
 

@@ -12,7 +12,7 @@ from prelort_worker.tasks.seq2seq_lm import Seq2SeqLm
 from prelort_worker.tasks.text import IGNORED
 from prelort_worker.training.batches import collate, mean_loss
 from prelort_worker.training.nested_lora import activate, write
-from prelort_worker.wire.messages import DataSpec, ModelSpec
+from prelort_worker.wire.specs import DataSpec, ModelSpec
 from specs import FIT, LORA, data_spec, model_spec
 
 

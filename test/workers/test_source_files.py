@@ -11,7 +11,8 @@ from prelort_worker.files import file_hashes
 from prelort_worker.files.own_modules import modules_of
 from prelort_worker.files.source_files import describe_source, model_files
 from prelort_worker.task_runner import TaskRunner
-from prelort_worker.wire.messages import Load, ModelSpec, Prepare, Prepared
+from prelort_worker.wire.messages import Load, Prepare, Prepared
+from prelort_worker.wire.specs import ModelSpec
 from specs import LORA, SEED, data_spec, model_spec
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -15,7 +15,8 @@ from models_for_tests import CPU, quiet
 from more_models import write_vit
 from PIL import Image
 from prelort_worker.unchanged import is_unchanged
-from prelort_worker.wire.messages import DataSpec, LoraSpec, ModelSpec, Prepare, Prepared
+from prelort_worker.wire.messages import Prepare, Prepared
+from prelort_worker.wire.specs import DataSpec, LoraSpec, ModelSpec
 from specs import LORA, SEED, data_spec, model_spec
 from told import Told, prepare
 

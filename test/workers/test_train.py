@@ -34,7 +34,7 @@ from prelort_worker.training.train import (
     tier_weights,
     train,
 )
-from prelort_worker.wire.messages import FitSpec, LoraSpec, Objective
+from prelort_worker.wire.specs import FitSpec, LoraSpec, Objective
 from specs import FIT, LORA, SEED, TASKS, TIERS
 from torch import nn
 from torch.nn import functional

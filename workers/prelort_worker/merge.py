@@ -17,7 +17,8 @@ from .models import found
 from .tasks.find import find_task
 from .tasks.task import Task
 from .tasks.text import TextTask
-from .wire.messages import DenseShape, ModelSpec, ModuleShape
+from .wire.messages import DenseShape, ModuleShape
+from .wire.specs import ModelSpec
 
 _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 

@@ -23,7 +23,7 @@ from transformers import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from .errors import InputError
-from .wire.messages import ModelSpec
+from .wire.specs import ModelSpec
 
 _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 

@@ -27,15 +27,15 @@ from .training.nested_lora import NestedLora, check_largest, check_scale, read, 
 from .training.partial_sum import HeldUpdates
 from .training.train import train
 from .wire.encoding import decode, encode
+from .wire.fields import Dtype
 from .wire.frames import Payload, Tensor
+from .wire.generation_messages import Generate
 from .wire.messages import (
     Collect,
-    Dtype,
     Evaluate,
     Evaluated,
     Fit,
     Fitted,
-    Generate,
     Grant,
     Load,
     Loaded,

@@ -22,7 +22,7 @@ from prelort_worker.tasks.find import find_task
 from prelort_worker.training.batches import collate
 from prelort_worker.training.build import build_from_task
 from prelort_worker.training.train import endless_batches, train
-from prelort_worker.wire.messages import FitSpec, LoraSpec, ModelSpec
+from prelort_worker.wire.specs import FitSpec, LoraSpec, ModelSpec
 
 SEED, BATCH, TIERS = "0" * 32, 16, [1, 2, 4, 8, 16]
 asked = json.loads(sys.argv[1])

@@ -15,7 +15,8 @@ from tempfile import TemporaryDirectory
 
 import torch
 from prelort_worker.prepare.prepare import prepare
-from prelort_worker.wire.messages import DataSpec, LoraSpec, ModelSpec, PartitionSpec, Prepare
+from prelort_worker.wire.messages import Prepare
+from prelort_worker.wire.specs import DataSpec, LoraSpec, ModelSpec, PartitionSpec
 
 ASKED = json.loads(sys.argv[1])
 HELD_OUT = 256

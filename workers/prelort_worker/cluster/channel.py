@@ -8,8 +8,9 @@ from contextlib import closing
 import zmq
 
 from ..wire.frames import WireError, pack, unpack
+from ..wire.launcher_messages import Exited, Kill, Launch, Placed, Waiting
 from ..wire.link import Access, Link
-from ..wire.messages import Exited, Kill, Launch, Placed, Stop, Waiting
+from ..wire.messages import Stop
 
 Command = Launch | Kill | Stop
 Report = Placed | Exited | Waiting

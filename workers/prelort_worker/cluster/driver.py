@@ -21,7 +21,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from ..wire.messages import Kill, Launch, Waiting
+from ..wire.launcher_messages import Kill, Launch, Waiting
 from .capacity import Resources
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from ray.exceptions import (  # pyright: ignore[reportMissingImports]
     RayActorError,
 )
 
-from ..wire.messages import Exited, Launch, Placed, Waiting
+from ..wire.launcher_messages import Exited, Launch, Placed, Waiting
 from .actor import Ended, Running, Start, WorkerParent
 from .capacity import Resources, nodes_to_avoid, waiting_reason
 from .channel import Report

@@ -11,7 +11,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from ..errors import InputError
-from ..wire.messages import ModelSpec, Source, SourceFile, SourcePart
+from ..wire.messages import Source, SourceFile, SourcePart
+from ..wire.specs import ModelSpec
 from .file_hashes import Report, hash_files, to_json
 from .own_modules import modules_of
 

@@ -10,7 +10,7 @@ from ..prepared_dataset import PreparedDataset
 from ..tasks.task import Task
 from ..training.add_adapters import add_adapters
 from ..training.build import prepare_heads
-from ..wire.messages import LoraSpec
+from ..wire.specs import LoraSpec
 
 
 def check_model(task: Task, lora: LoraSpec, dataset: PreparedDataset | None, problems: Problems) -> None:

@@ -11,7 +11,7 @@ from ..rows.legal import require_legal
 from ..rows.row import Row
 from ..rows.templates import category, check_template, column_value, fill
 from ..tasks.task import Task
-from ..wire.messages import DataSpec
+from ..wire.specs import DataSpec
 from .spellings import remark_spellings
 
 

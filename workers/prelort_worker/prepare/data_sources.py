@@ -14,7 +14,7 @@ from ..rows.read import row_files, rows_sha256
 from ..rows.row import Row
 from ..rows.templates import column_value
 from ..tasks.task import Task
-from ..wire.messages import DataSpec
+from ..wire.specs import DataSpec
 
 _LONGEST_PATH = 4096
 # With a suffix, or with a folder and no whitespace.

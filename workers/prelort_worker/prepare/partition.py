@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..rows.row import Row
 from ..rows.templates import column_text
-from ..wire.messages import PartitionSpec
+from ..wire.specs import PartitionSpec
 
 _T = TypeVar("_T", int, float)
 

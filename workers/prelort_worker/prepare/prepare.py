@@ -28,7 +28,8 @@ from ..rows.templates import column_text
 from ..tasks.find import find_task
 from ..tasks.task import Task
 from ..wire.frames import Payload, pack_clients
-from ..wire.messages import DataSpec, IndexFile, Prepare, Prepared
+from ..wire.messages import IndexFile, Prepare, Prepared
+from ..wire.specs import DataSpec
 from ..wire.validation import to_map
 from .check_model import check_model
 from .data_sources import DataSources, data_sources

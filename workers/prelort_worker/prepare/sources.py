@@ -17,7 +17,8 @@ from typing import Any
 from ..files.file_hashes import hash_files, to_json
 from ..files.private_file import write_private_file
 from ..files.source_files import Found, code_files, listing_sha256, model_files, module_names
-from ..wire.messages import IndexFile, ModelSpec
+from ..wire.messages import IndexFile
+from ..wire.specs import ModelSpec
 from .data_sources import DataSources
 
 # The folder of prelort_worker.

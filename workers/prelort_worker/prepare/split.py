@@ -14,7 +14,7 @@ from ..rows.read import PartlyRead
 from ..rows.row import Row
 from ..seeds import derive
 from ..tasks.task import Task
-from ..wire.messages import DataSpec
+from ..wire.specs import DataSpec
 from .check_rows import CheckedRows, check_rows, check_templates
 from .partition import Indices, hold_out, owned_values, partition, values_of
 

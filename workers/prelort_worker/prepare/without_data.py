@@ -5,7 +5,7 @@ import torch
 from ..prepared_dataset import DatasetInfo, PreparedDataset, make_dataset
 from ..tasks.find import find_task
 from ..tasks.text import TextTask
-from ..wire.messages import ModelSpec
+from ..wire.specs import ModelSpec
 
 
 def without_data(model: ModelSpec, labels: list[str], device: torch.device) -> PreparedDataset:

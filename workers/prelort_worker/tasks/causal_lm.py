@@ -15,7 +15,8 @@ from ..models import load_pretrained
 from ..prepared_dataset import Example
 from ..rows.row import Row, file_order
 from ..rows.templates import fill
-from ..wire.messages import DataSpec, PromptForm
+from ..wire.generation_messages import PromptForm
+from ..wire.specs import DataSpec
 from .chat import ChatEncoder
 from .chat_question import ask_in_chat
 from .conversation import conversation_of

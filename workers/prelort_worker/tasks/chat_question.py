@@ -7,7 +7,8 @@ from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
 from ..rows.legal import require_legal
-from ..wire.messages import DataSpec, Turn
+from ..wire.generation_messages import Turn
+from ..wire.specs import DataSpec
 from .conversation import Message
 from .question import Prompt, Question, fill_from
 from .rendering import refusal, render

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..rows.legal import require_legal
 from ..rows.row import Row
 from ..rows.templates import column_value, fill
-from ..wire.messages import DataSpec
+from ..wire.specs import DataSpec
 from .text import describe
 
 Message: TypeAlias = dict[str, Any]

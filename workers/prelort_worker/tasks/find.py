@@ -9,7 +9,7 @@ from types import ModuleType
 import torch
 
 from ..errors import InputError
-from ..wire.messages import ModelSpec
+from ..wire.specs import ModelSpec
 from .task import Task
 
 

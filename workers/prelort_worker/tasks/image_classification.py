@@ -15,7 +15,7 @@ from ..models import found, load_pretrained
 from ..prepared_dataset import Example
 from ..rows.row import Row
 from ..rows.templates import column_value
-from ..wire.messages import DataSpec
+from ..wire.specs import DataSpec
 from .task import Batch, Progress, Task
 
 

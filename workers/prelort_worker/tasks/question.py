@@ -9,7 +9,7 @@ from ..errors import InputError
 from ..rows.legal import require_legal
 from ..rows.row import Row
 from ..rows.templates import columns_of, fill
-from ..wire.messages import PromptForm, Turn
+from ..wire.generation_messages import PromptForm, Turn
 
 RAW_REMEDY = "or ask with --raw (raw: true) to have your text tokenised as it is"
 

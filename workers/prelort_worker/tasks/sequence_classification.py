@@ -12,7 +12,7 @@ from ..models import MeanPooledClassifier, load_pretrained
 from ..prepared_dataset import Example
 from ..rows.row import Row
 from ..rows.templates import fill
-from ..wire.messages import DataSpec
+from ..wire.specs import DataSpec
 from .question import Prompt, Question, alone, fill_from
 from .task import Batch, Progress
 from .text import BATCH, TextTask, set_tokens

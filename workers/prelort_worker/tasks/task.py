@@ -18,7 +18,7 @@ from ..prepared_dataset import Example
 from ..rows.read import read_rows
 from ..rows.row import Row
 from ..rows.templates import category
-from ..wire.messages import DataSpec, ModelSpec
+from ..wire.specs import DataSpec, ModelSpec
 from .question import Prompt, Question
 
 Batch = Mapping[str, Tensor]

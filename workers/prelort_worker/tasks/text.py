@@ -16,7 +16,7 @@ from ..errors import Problems
 from ..files.file_hashes import file_sha256
 from ..models import load_tokenizer
 from ..prepared_dataset import Example
-from ..wire.messages import DataSpec
+from ..wire.specs import DataSpec
 from .task import Batch, Task
 
 # Target without a loss.

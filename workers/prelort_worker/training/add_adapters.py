@@ -12,7 +12,8 @@ from transformers.pytorch_utils import Conv1D
 
 from ..errors import InputError, Problems, list_names
 from ..tasks.task import Task
-from ..wire.messages import LeftOut, LoraSpec, ModuleShape
+from ..wire.messages import LeftOut, ModuleShape
+from ..wire.specs import LoraSpec
 from .nested_lora import AdaptedModule, NestedLora, SavedModule, adapter_name
 
 _BASE_PREFIX = "base_model.model."

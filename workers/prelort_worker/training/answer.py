@@ -16,7 +16,7 @@ from ..seeds import derive
 from ..tasks.question import Prompt, Question
 from ..tasks.sequence_classification import SequenceClassification
 from ..tasks.text import GenerativeTask, TextTask
-from ..wire.messages import Answered, Generate, Generated, Likelihood, Text, Turn
+from ..wire.generation_messages import Answered, Generate, Generated, Likelihood, Text, Turn
 from .batches import precision
 from .buffers import unchanged_buffers
 from .generate import continuation_of, decode, set_generation

@@ -8,7 +8,7 @@ from torch import nn
 from ..seeds import derive
 from ..tasks.find import find_task
 from ..tasks.task import Task
-from ..wire.messages import LoraSpec, ModelSpec
+from ..wire.specs import LoraSpec, ModelSpec
 from .add_adapters import add_adapters, n_weights
 from .nested_lora import NestedLora
 

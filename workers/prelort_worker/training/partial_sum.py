@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..wire.encoding import Floats, decode, encode_integers
+from ..wire.fields import PartName
 from ..wire.frames import Payload, Tensor
-from ..wire.messages import Basis, Collect, Collected, Fit, Grant, Member, PartialSumSpec, PartName
+from ..wire.messages import Basis, Collect, Collected, Fit, Grant, Member, PartialSumSpec
 
 # 1.5·2^52: adding it to a number of at most 2^51 rounds that to an integer, and subtracting it is exact.
 _ROUNDER = 6755399441055744.0

@@ -30,7 +30,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from ..prepared_dataset import PreparedDataset
 from ..seeds import derive
-from ..wire.messages import FitSpec, Objective
+from ..wire.specs import FitSpec, Objective
 from .batches import Batch, collate, mean_loss
 from .nested_lora import (
     NestedLora,

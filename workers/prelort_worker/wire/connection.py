@@ -12,9 +12,10 @@ from contextlib import closing, suppress
 import zmq
 
 from .frames import Payload, pack, unpack
+from .generation_messages import Text
 from .link import Access, Link
 from .mailbox import Inbox, Job, Outbox, TaskKey, key_of
-from .messages import Beat, Credit, Grant, Hello, Report, Stop, Text, Unavailable
+from .messages import Beat, Credit, Grant, Hello, Report, Stop, Unavailable
 
 BEAT_SECONDS = 1.0
 

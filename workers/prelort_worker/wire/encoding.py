@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .messages import Dtype, IntegerDtype, WireDtype
+from .fields import Dtype, IntegerDtype, WireDtype
 
 GROUP = 256
 # Values rounded at a time, which bounds the float64 intermediates; a multiple of GROUP.

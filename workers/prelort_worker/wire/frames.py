@@ -12,10 +12,7 @@ from zlib import crc32
 
 import msgpack
 
-from .messages import (
-    Chunk,
-    ClientColumns,
-    ControllerMessage,
+from .fields import (
     Dtype,
     IntegerDtype,
     KeptDescriptor,
@@ -25,10 +22,8 @@ from .messages import (
     TensorDescriptor,
     TensorName,
     WireDtype,
-    WorkerMessage,
-    from_wire,
-    to_wire,
 )
+from .messages import Chunk, ClientColumns, ControllerMessage, WorkerMessage, from_wire, to_wire
 from .shared_memory import borrow
 from .validation import describe, to_map
 

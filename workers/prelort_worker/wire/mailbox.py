@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from .fields import PartName
 from .frames import (
     Assembly,
     CreditWindow,
@@ -16,6 +17,7 @@ from .frames import (
     describe_lent,
     describe_payload,
 )
+from .generation_messages import Generate
 from .messages import (
     Cancel,
     Chunk,
@@ -29,13 +31,11 @@ from .messages import (
     Failure,
     Fit,
     Fitted,
-    Generate,
     Grant,
     Keep,
     Kept,
     Load,
     Loaded,
-    PartName,
     Prepare,
     Prepared,
     Report,

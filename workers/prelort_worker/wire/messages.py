@@ -1,162 +1,25 @@
 """
 The messages of src/protocol/messages.ts as dataclasses; a message that differs is refused, naming the key.
 
-Longer than other files, since it is one list of declarations: everything that is sent.
+Longer than other files, since it is one list of declarations.
 """
 
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
+from .fields import Dtype, KeptDescriptor, PartName, TableDescriptor, TensorDescriptor
+from .generation_messages import Generate, Generated, Text
+from .launcher_messages import Exited, Kill, Launch, Placed, Waiting
+from .specs import DataSpec, FitSpec, LoraSpec, ModelSpec
 from .validation import Count, Positive, RecordError, describe, from_map, to_map
 
 PROTOCOL_VERSION = 11
 
-# `merged` [n, width]: components merged into the base model for this task.
-TensorName: TypeAlias = Literal["rows", "dense", "merged"]
-# What travels as tensors: also the table of clients of `prepared`, and the bytes of `keep`.
-PartName: TypeAlias = Literal["rows", "dense", "merged", "clients", "kept"]
-# Named as in safetensors, except I8X256: see encoding.py.
-Dtype: TypeAlias = Literal["F32", "BF16", "F16", "I8X256"]
-# Of a partial sum's integers: float64, or two's complement of so many bits.
-IntegerDtype: TypeAlias = Literal["F64", "I8", "I16", "I24", "I32", "I40", "I48", "I56"]
-# `U8` is the bytes of a table.
-WireDtype: TypeAlias = Dtype | IntegerDtype | Literal["U8"]
-Objective: TypeAlias = Literal["none", "sum", "sampled", "stratified"]
 Examples: TypeAlias = Literal["global", "client", "train"]
 # Why a task failed: the user has to fix something; it was cancelled; the prepared data is not on this machine; the
 # memory of another worker could not be read; anything else.
 ErrorKind: TypeAlias = Literal["input", "cancelled", "unprepared", "unshared", "failed"]
-# How a prompt became tokens: by the model's chat template, by the config's template, as the beginning of a text that
-# the model continues, or as it is.
-PromptForm: TypeAlias = Literal["chat", "template", "text", "raw"]
 SourcePart: TypeAlias = Literal["weights", "tokenizer", "config", "code"]
-
-
-@dataclass(frozen=True)
-class Shared:
-    """A file descriptor, and the tensor's offset in that file."""
-
-    # The process whose descriptor it is: of another worker on this machine. None: the sender's.
-    pid: Positive | None
-    fd: Count
-    offset: Count
-
-
-@dataclass(frozen=True)
-class TensorDescriptor:
-    """A tensor that either follows in chunks, with a checksum, or lies in the sender's shared memory."""
-
-    name: TensorName
-    dtype: Dtype | IntegerDtype
-    shape: list[Count]
-    bytes: Count
-    crc32: Count | None
-    shared: Shared | None
-
-
-@dataclass(frozen=True)
-class TableDescriptor:
-    """The table of clients as a tensor of bytes: a ClientColumns as a msgpack map."""
-
-    name: Literal["clients"]
-    dtype: Literal["U8"]
-    shape: list[Count]
-    bytes: Count
-    crc32: Count | None
-    shared: Shared | None
-
-
-@dataclass(frozen=True)
-class KeptDescriptor:
-    """Bytes to keep."""
-
-    name: Literal["kept"]
-    dtype: Literal["U8"]
-    shape: list[Count]
-    bytes: Count
-    crc32: Count | None
-    shared: Shared | None
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    name_or_path: str
-    # Of a name on the hub: a branch, tag or commit.
-    revision: str | None
-    # A built-in task, or `module:Class`.
-    task: str
-    # Searched first for that module.
-    task_folder: str | None
-    pooling: Literal["mean"] | None
-    dtype: Literal["f32", "bf16"]
-    attention: str | None
-    quantization: Literal["8bit", "4bit"] | None
-    # Whether to run the model repository's own code.
-    trust_remote_code: bool
-
-
-@dataclass(frozen=True)
-class LoraSpec:
-    r: Positive
-    tiers: list[Positive]
-    scale: float
-    # PEFT's own choice for the architecture, "all-linear", a regular expression, or names.
-    target_modules: str | list[str] | None
-    # The task's heads where none are named.
-    modules_to_save: list[str] | None
-    lora_dropout: float
-
-
-@dataclass(frozen=True)
-class PartitionSpec:
-    name: Literal["iid", "dirichlet", "size", "pathological", "value", "files"]
-    by: str | None
-    alpha: float | None
-    min_examples: Positive
-    shares: list[float] | None
-    per_client: Positive | None
-
-
-@dataclass(frozen=True)
-class DataSpec:
-    path: str
-    subset: str | None
-    split: str | None
-    # Source of the examples held out from all, where that is not `path` and `split`.
-    eval_path: str | None
-    eval_split: str | None
-    text: str | None
-    label: str | None
-    prompt: str | None
-    answer: str | None
-    messages: str | None
-    image: str | None
-    chat: bool
-    max_length: Positive
-    packing: bool
-    max_examples: Positive | None
-    eval_examples: Count
-    client_eval_examples: Count
-    # None: the partition decides.
-    clients: Positive | None
-    partition: PartitionSpec
-
-
-@dataclass(frozen=True)
-class FitSpec:
-    objective: Objective
-    full_weight: float | None
-    local_steps: Count
-    batch_size: Positive
-    gradient_accumulation_steps: Positive
-    gradient_checkpointing: bool
-    group_by_length: bool
-    lr: float
-    head_lr: float
-    freeze_a: bool
-    tail_penalty: float
-    # Largest joint L2 norm of a step's gradients, over all trained parameters; 0 clips nothing.
-    max_grad_norm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -286,46 +149,6 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
-class Turn:
-    """One message of a conversation."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What one rank is asked: a conversation that ends with the user, or nothing if `fields` fill the template."""
-
-    r: Positive
-    messages: list[Turn]
-
-
-@dataclass(frozen=True)
-class Generate:
-    """Asks the model at some ranks, one after the other; texts are sent while they grow."""
-
-    task_id: str
-    attempt: Positive
-    # The adapter's `rows` have the largest of their ranks.
-    asked: list[Asked]
-    scale: float
-    # Every rank samples from it alone.
-    seed: str
-    data: DataSpec
-    # Values of the template's columns, by name.
-    fields: dict[str, str]
-    # Tokenise the prompt as it is.
-    raw: bool
-    max_new_tokens: Positive
-    # 0: the likeliest token at each step.
-    temperature: float
-    top_p: float
-    tensors: list[TensorDescriptor]
-    traceparent: str | None = None
-
-
-@dataclass(frozen=True)
 class Keep:
     """Has this worker keep bytes in a file in memory, which it lends to the workers of its machine."""
 
@@ -386,23 +209,6 @@ class Challenge:
     """To be answered by a connection over tcp that wants to join."""
 
     nonce: bytes
-
-
-@dataclass(frozen=True)
-class Launch:
-    """To a launcher on a cluster: starts a worker, on none of the nodes in `avoid` as long as there are others."""
-
-    worker_id: str
-    device: str
-    threads: Positive
-    avoid: list[str]
-
-
-@dataclass(frozen=True)
-class Kill:
-    """To a launcher on a cluster: ends a worker at once."""
-
-    worker_id: str
 
 
 @dataclass(frozen=True)
@@ -582,36 +388,6 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Placed:
-    """Of a launcher on a cluster: the worker's process runs, and has made its key pair."""
-
-    worker_id: str
-    host: str
-    # The cluster's name for that machine.
-    node: str
-    public_key: str
-
-
-@dataclass(frozen=True)
-class Exited:
-    """Of a launcher on a cluster: the worker's process is gone, or could not be started."""
-
-    worker_id: str
-    exit_code: Count | None
-    signal: str | None
-    problem: str | None
-    # The end of its output.
-    log: str
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """Of a launcher on a cluster: what its launches wait for, in words; empty if for nothing."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
 class LabelCounts:
     """Per label: true positives, predictions, and occurrences."""
 
@@ -638,44 +414,6 @@ class Evaluated:
     attempt: Positive
     tiers: list[TierSums]
     seconds: float
-
-
-@dataclass(frozen=True)
-class Text:
-    """The next piece of an answer that is still growing."""
-
-    task_id: str
-    attempt: Positive
-    r: Positive
-    text: str
-
-
-@dataclass(frozen=True)
-class Likelihood:
-    label: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class Answered:
-    r: Positive
-    # The whole answer; a classifier's is its likeliest label.
-    text: str
-    # Generated, with the end-of-text.
-    tokens: Count
-    # Why it ended: by the model's own end-of-text, or by max_new_tokens or the model's last position.
-    finish: Literal["stop", "length"]
-    seconds: float
-    # A classifier's likeliest labels, the likeliest first.
-    labels: list[Likelihood] | None
-
-
-@dataclass(frozen=True)
-class Generated:
-    task_id: str
-    attempt: Positive
-    form: PromptForm
-    answers: list[Answered]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from socket import gethostname
 from typing import TypeVar
 
-from .messages import Shared
+from .fields import Shared
 
 Name = TypeVar("Name", bound=str)
 
