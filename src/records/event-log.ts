@@ -32,19 +32,24 @@ export async function findLastEvent(file: string): Promise<{ readonly number: nu
   return { number, end };
 }
 
-export interface EventRange {
-  /** Events with higher numbers only. All by default. */
+export interface ReadOptions {
+  /** Only events with higher numbers, for a reader that has seen earlier ones. */
   readonly after?: number | undefined;
+  /** Ends the iteration when it aborts, also while it waits for the next event. */
+  readonly signal?: AbortSignal | undefined;
 }
 
-/** The events that a run has recorded, in order. An earlier version recorded none. */
-export async function readEvents(directory: string, { after = 0 }: EventRange = {}): Promise<readonly RecordedEvent[]> {
-  const all: RecordedEvent[] = [];
-  for await (const { events } of eventsFrom(path.join(directory, EVENTS), 0, after)) for (const event of events) all.push(event);
-  return all;
+/** The first `most` or more recorded events after a number, in order. An earlier version recorded none. */
+export async function readEvents(directory: string, after: number, most: number): Promise<readonly RecordedEvent[]> {
+  const found: RecordedEvent[] = [];
+  for await (const { events } of eventsFrom(path.join(directory, EVENTS), 0, after)) {
+    for (const event of events) found.push(event);
+    if (found.length >= most) break;
+  }
+  return found;
 }
 
-/** The same one by one, without holding all of them, and letting the event loop run meanwhile. */
+/** All recorded events one by one, without holding all of them, and letting the event loop run meanwhile. */
 export async function forEachEvent(directory: string, each: (event: RecordedEvent) => void): Promise<void> {
   for await (const { events } of eventsFrom(path.join(directory, EVENTS), 0, 0)) for (const event of events) each(event);
 }
@@ -53,10 +58,7 @@ export async function forEachEvent(directory: string, each: (event: RecordedEven
  * The events of a run in whatever process it is: those recorded so far, then each as it is recorded. Ends when nobody holds the
  * run's folder, or another run has replaced this one, and all its events were given; or when `signal` aborts.
  */
-export async function* followEvents(
-  directory: string,
-  { after = 0, signal }: EventRange & { readonly signal?: AbortSignal | undefined } = {},
-): AsyncGenerator<RecordedEvent, void> {
+export async function* followEvents(directory: string, { after = 0, signal }: ReadOptions = {}): AsyncGenerator<RecordedEvent, void> {
   const file = path.join(directory, EVENTS);
   let [position, last] = [0, after];
   let log: FileHandle | undefined;

@@ -83,7 +83,7 @@ async function claimDirectory({ config, overwrite, resume, events }: RequestedRu
   const directory = reopened ?? (await createRunDirectory({ runsDir, name: config.name, overwrite }));
   if (reopened) events.continueAfter(reopened.lastEvent);
   else events.recordIn(directory.events);
-  events.claim((after) => readEvents(directory.path, { after }));
+  events.claim((after, most) => readEvents(directory.path, after, most));
   const { copyOf } = directory;
   if (copyOf) {
     const { folder, host, pid } = copyOf;

@@ -1,5 +1,6 @@
 import { orAborted } from "../base/abort.ts";
 import { createDeferred } from "../base/deferred.ts";
+import type { ReadOptions } from "../records/event-log.ts";
 
 /** At least so many events are kept in memory, and at most twice as many. */
 const KEPT = 100_000;
@@ -22,13 +23,6 @@ export interface EventStream<T extends { readonly number: number }> {
 
 /** Some of the next events with higher numbers than that, in order: of those that are no longer in memory, and perhaps of others. */
 type Recall<T> = (after: number, signal: AbortSignal | undefined) => Promise<readonly T[]>;
-
-export interface ReadOptions {
-  /** Only events with higher numbers, for a reader that has seen earlier ones. */
-  readonly after?: number | undefined;
-  /** Ends the iteration when it aborts, also while it waits for the next event. */
-  readonly signal?: AbortSignal | undefined;
-}
 
 export function createEventStream<T extends { readonly number: number }>(): EventStream<T> {
   return new Stream<T>();

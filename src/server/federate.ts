@@ -1,11 +1,11 @@
 import { validateRun } from "../config/build.ts";
 import type { RunInput } from "../config/schema.ts";
 import { ConfigError, InterruptedError } from "../errors.ts";
+import type { ReadOptions } from "../records/event-log.ts";
 import type { RunState } from "../records/run-state.ts";
 import { findTelemetry } from "../telemetry/open-telemetry.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
 import { conductRun, runEnd, runFailed } from "./conduct-run.ts";
-import type { ReadOptions } from "./event-stream.ts";
 import type { RunEvent } from "./events.ts";
 import type { RunResult } from "./result.ts";
 import { RunEvents } from "./run-events.ts";

@@ -4,7 +4,7 @@ import { prefix } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
 import { readTrained, type TrainedOptions } from "../artifacts/load-trained.ts";
 import { argumentError } from "../errors.ts";
-import { type EventRange, followEvents } from "../records/event-log.ts";
+import { followEvents, type ReadOptions } from "../records/event-log.ts";
 import type { RoundMetrics } from "../records/metrics.ts";
 import { readRounds } from "../records/read-run.ts";
 import { isReady, readRecord, requireReady, runRecord } from "../records/run-record.ts";
@@ -31,7 +31,7 @@ export interface LoadedRun extends FoundState {
    * Its recorded events, then, while some process holds the run, each as it is recorded. The iteration ends with the run, also a
    * failed one. `data-ready` lacks the clients, `run-start` the metrics of earlier rounds. Runs of earlier versions have none.
    */
-  events(options?: EventRange & { readonly signal?: AbortSignal | undefined }): AsyncIterable<RunEvent>;
+  events(options?: ReadOptions): AsyncIterable<RunEvent>;
 }
 
 export interface LoadAdapterOptions extends TrainedOptions {
@@ -71,7 +71,7 @@ const begunRecord = runRecord.pick({ name: true, method: true, config: true });
 const readyRecord = runRecord.pick({ labels: true, layout: true });
 
 /** Events of another version than ours may have other fields. */
-async function* typed(directory: string, options: Parameters<typeof followEvents>[1]): AsyncGenerator<RunEvent, void> {
+async function* typed(directory: string, options: ReadOptions | undefined): AsyncGenerator<RunEvent, void> {
   for await (const event of followEvents(directory, options)) {
     if (event.version === EVENT_VERSION) yield event as unknown as RunEvent;
   }

@@ -1,8 +1,8 @@
 import { orAborted } from "../base/abort.ts";
 import { createDeferred } from "../base/deferred.ts";
-import type { RecordedEvent } from "../records/event-log.ts";
+import type { ReadOptions, RecordedEvent } from "../records/event-log.ts";
 import type { LineLog } from "../records/line-log.ts";
-import { createEventStream, type ReadOptions } from "./event-stream.ts";
+import { createEventStream } from "./event-stream.ts";
 import { EVENT_VERSION, type NewEvent, type RunEvent, type WorkerStatusEvent } from "./events.ts";
 
 /**
@@ -63,8 +63,8 @@ export class RunEvents {
   }
 
   readonly #recall = async (after: number, signal?: AbortSignal): Promise<readonly RunEvent[]> => {
-    const recorded = (await (await this.#claim(signal))?.(after)) ?? [];
-    return recorded.slice(0, MOST_RECALLED).filter(({ version }) => version === EVENT_VERSION) as unknown as readonly RunEvent[];
+    const recorded = (await (await this.#claim(signal))?.(after, AT_ONCE)) ?? [];
+    return recorded.filter(({ version }) => version === EVENT_VERSION) as unknown as readonly RunEvent[];
   };
 
   /** Undefined if the run ended without a folder, or the signal aborts first. */
@@ -95,11 +95,11 @@ export class RunEvents {
   }
 }
 
-/** Reads the recorded events with higher numbers. */
-type RecordedReader = (after: number) => Promise<readonly RecordedEvent[]>;
+/** Reads the first `most` or more of the recorded events with higher numbers. */
+type RecordedReader = (after: number, most: number) => Promise<readonly RecordedEvent[]>;
 
-/** A reader that stands still holds no more than these. */
-const MOST_RECALLED = 10_000;
+/** A reader that stands still holds about so many. */
+const AT_ONCE = 10_000;
 
 function newsOf({ state, taskId, activity }: WorkerStatusEvent): string {
   return JSON.stringify([state, taskId, activity]);
