@@ -15,6 +15,7 @@ import { echoLarge, echoSmall, manyClients, memory, millionClients, prepareMilli
 import { oncePerHost, partialSums, partialSumsOverLink } from "./experiments/partial-sums.ts";
 import { fold } from "./experiments/fold.ts";
 import { clientSwitch, nestedStep, quickstart, start } from "./experiments/training.ts";
+import { watched } from "./experiments/watched.ts";
 import { type Row, type Sample, summarise } from "./figures.ts";
 
 const experiments: readonly Experiment[] = [
@@ -34,6 +35,7 @@ const experiments: readonly Experiment[] = [
   nestedStep,
   bytes,
   start,
+  watched,
 ];
 
 const REQUIREMENTS = path.join(packageRoot(), "test", "bench", "requirements.txt");
