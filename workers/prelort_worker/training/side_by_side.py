@@ -1,0 +1,302 @@
+"""
+Trains fits of several clients, of one run or of many, as one batch over the frozen base: its layers see the examples of
+all fits at once, and each example's adapter is that of its own fit. A small model's step costs little more for sixteen
+fits than for one. What a fit gives is what it gives alone up to rounding, since sums are then made in another order.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from ..errors import InputError
+from ..prepared_dataset import PreparedDataset
+from ..wire.specs import FitSpec
+from .batches import Batch, forward
+from .nested_lora import (
+    AdaptedModule,
+    NestedLora,
+    SavedModule,
+    adapter_name,
+    dense_parameters,
+    set_checkpointing,
+    set_training,
+)
+from .train import Course, Pass, Step, Trained, steps
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A client's fit: what it starts from, and on what it trains."""
+
+    r: int
+    # [r, width]
+    rows: Tensor
+    dense: Tensor
+    dataset: PreparedDataset
+    examples: range
+    spec: FitSpec
+    seed: str
+    # Called before every batch of every step, with the number of batches done and in total.
+    # If it raises, this fit ends.
+    on_step: Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a fit ends with."""
+
+    rows: Tensor
+    dense: Tensor
+    trained: Trained
+
+
+def train_side_by_side(nested: NestedLora, fits: Sequence[Fit]) -> list[Finished | BaseException]:
+    """
+    In the order of the fits; for one whose `on_step` raised, what it raised. All must have the same number of examples
+    in a batch and of batches in a step. Leaves out tail penalties and checkpointing.
+    """
+    set_training(nested)
+    set_checkpointing(nested, False)
+    lanes = [
+        _Lane(fit, index, steps(nested.tiers, fit.r, fit.dataset, fit.examples, fit.spec, fit.seed))
+        for index, fit in enumerate(fits)
+    ]
+    stacks = _Stacks(nested, fits)
+    for number in range(max(fit.spec.local_steps for fit in fits)):
+        training = [lane for lane in lanes if lane.error is None and number < lane.fit.spec.local_steps]
+        if training:
+            _step(nested, stacks, training, number)
+    return [lane.error or Finished(*stacks.read(lane.index, lane.fit.r), lane.course.trained()) for lane in lanes]
+
+
+@dataclass
+class _Lane:
+    """A fit under way."""
+
+    fit: Fit
+    # Of its adapter in the stacks.
+    index: int
+    steps: Iterator[Step]
+    course: Course = field(default_factory=Course)
+    error: BaseException | None = None
+
+
+def _step(nested: NestedLora, stacks: "_Stacks", lanes: list[_Lane], number: int) -> None:
+    """One step of every lane; one whose `on_step` raises leaves the others alone."""
+    todo = [(lane, next(lane.steps)) for lane in lanes]
+    n_batches = len(todo[0][1].batches)
+    batches = [_collate(nested, [(lane, step.batches[index]) for lane, step in todo]) for index in range(n_batches)]
+    targets = [sum(batch.targets[place] for batch in batches) for place in range(len(todo))]
+    stacks.grads.zero_()
+    losses = torch.zeros(len(todo), dtype=torch.float64)
+    for index, batch in enumerate(batches):
+        for lane, _ in todo:
+            _tell(lane, number * n_batches + index)
+        for turn in range(max(len(step.plan) for _, step in todo)):
+            places = [place for place, (_, step) in enumerate(todo) if turn < len(step.plan)]
+            passes = [_part(todo[place][1].plan[turn], index, batch.size) for place in places]
+            weights = [each.weight / targets[place] for place, each in zip(places, passes, strict=True)]
+            chosen = [todo[place][0].index for place in places]
+            of_each = _pass(nested, stacks, batch.of(places), chosen, passes, weights)
+            losses[places] += of_each.double()
+    norms = stacks.clip({lane.index: lane.fit.spec.max_grad_norm for lane, _ in todo})
+    stacks.update(number + 1, [lane.index for lane, _ in todo if lane.error is None])
+    for (lane, step), loss in zip(todo, losses.tolist(), strict=True):
+        lane.course.add(len(step.plan), loss, norms[lane.index] if lane.fit.spec.max_grad_norm > 0 else None)
+
+
+def _tell(lane: _Lane, done: int) -> None:
+    spec = lane.fit.spec
+    try:
+        if lane.error is None:
+            lane.fit.on_step(done, spec.local_steps * spec.gradient_accumulation_steps)
+    except BaseException as error:
+        lane.error = error
+
+
+def _part(each: Pass, index: int, size: int) -> Pass:
+    return each.part(index * size, (index + 1) * size)
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """A batch of each of several lanes, one after the other."""
+
+    batch: Batch
+    # Examples of each.
+    size: int
+    # The number of targets of each.
+    targets: list[int]
+
+    def of(self, places: list[int]) -> Batch:
+        """The batches of some of the lanes."""
+        if len(places) == len(self.targets):
+            return self.batch
+        kept = torch.cat([torch.arange(place * self.size, (place + 1) * self.size) for place in places])
+        kept = kept.to(next(iter(self.batch.tensors.values())).device)
+        n_targets = sum(self.targets[place] for place in places)
+        return Batch({name: value[kept] for name, value in self.batch.tensors.items()}, n_targets)
+
+
+def _collate(nested: NestedLora, batches: list[tuple[_Lane, list[int]]]) -> _Joined:
+    size = len(batches[0][1])
+    tensors = nested.task.collate([lane.fit.dataset.example(each) for lane, batch in batches for each in batch])
+    targets = [
+        nested.task.count_targets({name: value[start : start + size] for name, value in tensors.items()})
+        for start in range(0, size * len(batches), size)
+    ]
+    moved = {name: value.to(nested.device) for name, value in tensors.items()}
+    return _Joined(Batch(moved, sum(targets)), size, targets)
+
+
+def _pass(
+    nested: NestedLora, stacks: "_Stacks", batch: Batch, chosen: list[int], passes: list[Pass], weights: list[float]
+) -> Tensor:
+    """Accumulates the gradients of the lanes' losses; returns the losses, [lanes]."""
+    size = len(batch) // len(chosen)
+    ranks = [r for each in passes for r in ([each.ranks] * size if isinstance(each.ranks, int) else each.ranks)]
+    kept = torch.tensor(ranks, device=nested.device).unsqueeze(-1)
+    mask = (torch.arange(stacks.r, device=nested.device) < kept).float()  # [examples, R]
+    with stacks.acting(nested, chosen, mask):
+        _, losses = forward(nested, batch)
+        of_each = losses.reshape(len(chosen), -1).sum(1) * torch.tensor(weights, device=nested.device)
+        of_each.sum().backward()
+    return of_each.detach().cpu()
+
+
+class _Stacks:
+    """
+    The adapters of all fits: A [fits, R, in] and B [fits, out, R] of each module, R the largest rank, and the
+    parameters of modules trained in full. All are views of one buffer [fits, size], so that the optimiser's step is a
+    few operations. AdamW as `train` has it.
+    """
+
+    def __init__(self, nested: NestedLora, fits: Sequence[Fit]) -> None:
+        self.r = max(fit.r for fit in fits)
+        self._nested = nested
+        shapes = [
+            shape for module in nested.modules for shape in ((self.r, module.shape.in_), (module.shape.out, self.r))
+        ]
+        self._n_factors = len(shapes)
+        shapes += [tuple(value.shape) for value in dense_parameters(nested, nested.tiers[0])]
+        self._ends = [0, *accumulate(math.prod(shape) for shape in shapes)]
+        self._shapes = shapes
+        size, device = self._ends[-1], nested.device
+        self._values, self.grads, self._means, self._squares = torch.zeros(4, len(fits), size, device=device).unbind()
+        self._rates = torch.zeros(len(fits), size, device=device)
+        for index, fit in enumerate(fits):
+            self._write(index, fit)
+        self._leaves = [value.detach().requires_grad_() for value in self._views(self._values)]
+        for leaf, grad in zip(self._leaves, self._views(self.grads), strict=True):
+            leaf.grad = grad
+
+    def read(self, index: int, r: int) -> tuple[Tensor, Tensor]:
+        """Rows [r, width] and dense [size] of a fit: float32 copies on the CPU."""
+        parts = [value[index] for value in self._views(self._values)]
+        factors = parts[: self._n_factors]
+        rows = [part[:r] if number % 2 == 0 else part[:, :r].T for number, part in enumerate(factors)]
+        dense = [part.reshape(-1) for part in parts[self._n_factors :]]
+        return torch.cat(rows, dim=1).cpu(), torch.cat(dense).cpu() if dense else torch.zeros(0)
+
+    def clip(self, largest: dict[int, float]) -> dict[int, float]:
+        """Scales the gradients of each fit down to its largest norm, unless that is 0; returns the norms before."""
+        if not any(largest.values()):
+            return dict.fromkeys(largest, 0.0)
+        trained = self.grads * (self._rates > 0)
+        norms = torch.linalg.vector_norm(trained, dim=1)
+        for index, limit in largest.items():
+            if limit > 0:
+                self.grads[index] *= (limit / (norms[index] + 1e-6)).clamp(max=1.0)
+        return {index: norms[index].item() for index in largest}
+
+    def update(self, step: int, chosen: list[int]) -> None:
+        """A step of AdamW without weight decay, the step-th, of some of the fits."""
+        everything = len(chosen) == len(self._values)
+        at: Any = slice(None) if everything else torch.tensor(chosen, device=self._values.device)
+        grads, means, squares = self.grads[at], self._means[at], self._squares[at]
+        means = means.lerp(grads, 1 - _BETAS[0])
+        squares = (squares * _BETAS[1]).addcmul(grads, grads, value=1 - _BETAS[1])
+        size = (squares.sqrt() / math.sqrt(1 - _BETAS[1] ** step)).add_(_EPS)
+        self._means[at], self._squares[at] = means, squares
+        self._values[at] -= self._rates[at] / (1 - _BETAS[0] ** step) * (means / size)
+
+    @contextmanager
+    def acting(self, nested: NestedLora, chosen: list[int], mask: Tensor) -> Iterator[None]:
+        """Within the block, the i-th part of a batch's examples goes through the i-th chosen fit's adapter, masked."""
+        at = None if len(chosen) == len(self._values) else torch.tensor(chosen, device=mask.device)
+        leaves = [leaf if at is None else leaf[at] for leaf in self._leaves]
+        dense = iter(leaves[self._n_factors :])
+        with ExitStack() as stack:
+            stack.enter_context(nested.model.disable_adapter())
+            for number, module in enumerate(nested.modules):
+                hook = _adapter_hook(module, leaves[2 * number], leaves[2 * number + 1], mask, nested.scale)
+                stack.enter_context(cast(nn.Module, module.layer).register_forward_hook(hook))
+            for saved in nested.saved:
+                named = {
+                    name.removeprefix(f"{saved.name}."): next(dense)
+                    for name, _ in saved.parameters(adapter_name(nested.tiers[0]))
+                }
+                stack.enter_context(saved.wrapper.register_forward_hook(_saved_hook(saved, named)))
+            yield
+
+    def _write(self, index: int, fit: Fit) -> None:
+        nested, views, rates = self._nested, self._views(self._values), self._views(self._rates)
+        offset = 0
+        for number, module in enumerate(nested.modules):
+            middle, end = offset + module.shape.in_, offset + module.width
+            views[2 * number][index, : fit.r] = fit.rows[:, offset:middle]
+            views[2 * number + 1][index, :, : fit.r] = fit.rows[:, middle:end].T
+            rates[2 * number][index] = 0 if fit.spec.freeze_a else fit.spec.lr
+            rates[2 * number + 1][index] = fit.spec.lr
+            offset = end
+        start = self._ends[self._n_factors]
+        self._values[index, start:] = fit.dense
+        self._rates[index, start:] = fit.spec.head_lr
+
+    def _views(self, buffer: Tensor) -> list[Tensor]:
+        """The parts of a buffer, each [fits, *shape]."""
+        places = zip(self._ends, self._ends[1:], self._shapes, strict=False)
+        return [buffer[:, start:end].view(len(buffer), *shape) for start, end, shape in places]
+
+
+# AdamW's, as PyTorch has them by default.
+_BETAS, _EPS = (0.9, 0.999), 1e-8
+
+
+def _adapter_hook(module: AdaptedModule, a: Tensor, b: Tensor, mask: Tensor, scale: float):
+    """Adds s·B·A of each part's own adapter, masked for each example, to what the frozen module gives."""
+
+    def apply(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        x = inputs[0]
+        if x.shape[0] != mask.shape[0]:
+            raise InputError(
+                f"{module.shape.name} sees {x.shape[0]} rows for a batch of {mask.shape[0]} examples, so fits cannot "
+                "train side by side; leave it out of target_modules, or compare without --side-by-side"
+            )
+        hidden = torch.bmm(x.reshape(len(a), -1, x.shape[-1]), a.transpose(1, 2))
+        hidden = hidden.view(len(mask), -1, len(mask[0])) * mask.unsqueeze(1)
+        added = torch.bmm(hidden.view(len(a), -1, len(mask[0])), b.transpose(1, 2))
+        return output + scale * added.view(output.shape)
+
+    return apply
+
+
+def _saved_hook(saved: SavedModule, parameters: dict[str, Tensor]):
+    """Each part through a module with the parameters of its own fit."""
+    original = saved.wrapper.original_module
+
+    def apply(_module: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
+        (x,) = inputs
+        lanes = len(next(iter(parameters.values())))
+        parts = x.reshape(lanes, -1, *x.shape[1:])
+        result = vmap(lambda own, part: functional_call(original, own, (part,)))(parameters, parts)
+        return result.flatten(0, 1)
+
+    return apply
