@@ -97,6 +97,7 @@ export { type Adapter, type Merged, prefix } from "./adapter/adapter.ts";
 export type { AdapterLayout, AdapterModule, DenseParameter } from "./adapter/layout.ts";
 
 export type { LaunchOptions, WorkerExit, WorkerLauncher, WorkerProcess } from "./workers/launch.ts";
+export { laneLauncher, type LaneLauncher, type LaneLauncherOptions } from "./workers/lane-launcher.ts";
 export { processLauncher, type ProcessLauncherOptions } from "./workers/process-launcher.ts";
 export { rayLauncher, type RayLauncherOptions } from "./ray/ray-launcher.ts";
 export type { TaskIdentity, WorkerHello, WorkerState, WorkerStatus } from "./workers/task.ts";

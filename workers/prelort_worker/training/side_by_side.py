@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -71,12 +71,15 @@ def train_side_by_side(nested: NestedLora, fits: Sequence[Fit]) -> list[Finished
     stacks = _Stacks(nested, fits)
     for number in range(max(fit.spec.local_steps for fit in fits)):
         training = [lane for lane in lanes if lane.error is None and number < lane.fit.spec.local_steps]
+        for lane in lanes:
+            if lane not in training:
+                stacks.leave(lane.index)
         if training:
             _step(nested, stacks, training, number)
     return [lane.error or Finished(*stacks.read(lane.index, lane.fit.r), lane.course.trained()) for lane in lanes]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Lane:
     """A fit under way."""
 
@@ -94,7 +97,7 @@ def _step(nested: NestedLora, stacks: "_Stacks", lanes: list[_Lane], number: int
     n_batches = len(todo[0][1].batches)
     batches = [_collate(nested, [(lane, step.batches[index]) for lane, step in todo]) for index in range(n_batches)]
     targets = [sum(batch.targets[place] for batch in batches) for place in range(len(todo))]
-    stacks.grads.zero_()
+    stacks.reset()
     losses = torch.zeros(len(todo), dtype=torch.float64)
     for index, batch in enumerate(batches):
         for lane, _ in todo:
@@ -107,7 +110,7 @@ def _step(nested: NestedLora, stacks: "_Stacks", lanes: list[_Lane], number: int
             of_each = _pass(nested, stacks, batch.of(places), chosen, passes, weights)
             losses[places] += of_each.double()
     norms = stacks.clip({lane.index: lane.fit.spec.max_grad_norm for lane, _ in todo})
-    stacks.update(number + 1, [lane.index for lane, _ in todo if lane.error is None])
+    stacks.update(number + 1)
     for (lane, step), loss in zip(todo, losses.tolist(), strict=True):
         lane.course.add(len(step.plan), loss, norms[lane.index] if lane.fit.spec.max_grad_norm > 0 else None)
 
@@ -174,64 +177,70 @@ def _pass(
 class _Stacks:
     """
     The adapters of all fits: A [fits, R, in] and B [fits, out, R] of each module, R the largest rank, and the
-    parameters of modules trained in full. All are views of one buffer [fits, size], so that the optimiser's step is a
-    few operations. AdamW as `train` has it.
+    parameters of modules trained in full. All are parts of one buffer, so that the optimiser's step is a few
+    operations. AdamW as `train` has it.
     """
 
     def __init__(self, nested: NestedLora, fits: Sequence[Fit]) -> None:
         self.r = max(fit.r for fit in fits)
-        self._nested = nested
-        shapes = [
-            shape for module in nested.modules for shape in ((self.r, module.shape.in_), (module.shape.out, self.r))
-        ]
+        factors = [((self.r, each.shape.in_), (each.shape.out, self.r)) for each in nested.modules]
+        shapes = [shape for pair in factors for shape in pair]
         self._n_factors = len(shapes)
         shapes += [tuple(value.shape) for value in dense_parameters(nested, nested.tiers[0])]
-        self._ends = [0, *accumulate(math.prod(shape) for shape in shapes)]
-        self._shapes = shapes
-        size, device = self._ends[-1], nested.device
-        self._values, self.grads, self._means, self._squares = torch.zeros(4, len(fits), size, device=device).unbind()
-        self._rates = torch.zeros(len(fits), size, device=device)
+        self._shapes = [(len(fits), *shape) for shape in shapes]
+        self._ends = [0, *accumulate(math.prod(shape) for shape in self._shapes)]
+        self._values, self._grads, self._means, self._squares, self._rates = (
+            torch.zeros(self._ends[-1], device=nested.device) for _ in range(5)
+        )
         for index, fit in enumerate(fits):
-            self._write(index, fit)
-        self._leaves = [value.detach().requires_grad_() for value in self._views(self._values)]
-        for leaf, grad in zip(self._leaves, self._views(self.grads), strict=True):
+            self._write(nested, index, fit)
+        self._leaves = [value.detach().requires_grad_() for value in self._parts(self._values)]
+        for leaf, grad in zip(self._leaves, self._parts(self._grads), strict=True):
             leaf.grad = grad
 
     def read(self, index: int, r: int) -> tuple[Tensor, Tensor]:
         """Rows [r, width] and dense [size] of a fit: float32 copies on the CPU."""
-        parts = [value[index] for value in self._views(self._values)]
+        parts = [value[index] for value in self._parts(self._values)]
         factors = parts[: self._n_factors]
         rows = [part[:r] if number % 2 == 0 else part[:, :r].T for number, part in enumerate(factors)]
         dense = [part.reshape(-1) for part in parts[self._n_factors :]]
         return torch.cat(rows, dim=1).cpu(), torch.cat(dense).cpu() if dense else torch.zeros(0)
 
+    def reset(self) -> None:
+        """Sets the gradients to zero."""
+        self._grads.zero_()
+
+    def leave(self, index: int) -> None:
+        """That fit trains no more."""
+        for rate in self._parts(self._rates):
+            rate[index] = 0
+
     def clip(self, largest: dict[int, float]) -> dict[int, float]:
         """Scales the gradients of each fit down to its largest norm, unless that is 0; returns the norms before."""
         if not any(largest.values()):
             return dict.fromkeys(largest, 0.0)
-        trained = self.grads * (self._rates > 0)
-        norms = torch.linalg.vector_norm(trained, dim=1)
+        trained = self._parts(self._grads * (self._rates > 0))
+        norms = torch.stack([part.flatten(1).square().sum(1) for part in trained]).sum(0).sqrt()
         for index, limit in largest.items():
             if limit > 0:
-                self.grads[index] *= (limit / (norms[index] + 1e-6)).clamp(max=1.0)
+                for grad in self._parts(self._grads):
+                    grad[index] *= (limit / (norms[index] + 1e-6)).clamp(max=1.0)
         return {index: norms[index].item() for index in largest}
 
-    def update(self, step: int, chosen: list[int]) -> None:
-        """A step of AdamW without weight decay, the step-th, of some of the fits."""
-        everything = len(chosen) == len(self._values)
-        at: Any = slice(None) if everything else torch.tensor(chosen, device=self._values.device)
-        grads, means, squares = self.grads[at], self._means[at], self._squares[at]
-        means = means.lerp(grads, 1 - _BETAS[0])
-        squares = (squares * _BETAS[1]).addcmul(grads, grads, value=1 - _BETAS[1])
-        size = (squares.sqrt() / math.sqrt(1 - _BETAS[1] ** step)).add_(_EPS)
-        self._means[at], self._squares[at] = means, squares
-        self._values[at] -= self._rates[at] / (1 - _BETAS[0] ** step) * (means / size)
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """The step-th step of AdamW without weight decay."""
+        self._means.lerp_(self._grads, 1 - _BETAS[0])
+        self._squares.mul_(_BETAS[1]).addcmul_(self._grads, self._grads, value=1 - _BETAS[1])
+        size = self._squares.sqrt().div_(math.sqrt(1 - _BETAS[1] ** step)).add_(_EPS)
+        self._values -= (self._rates / (1 - _BETAS[0] ** step)).mul_(self._means).div_(size)
 
     @contextmanager
     def acting(self, nested: NestedLora, chosen: list[int], mask: Tensor) -> Iterator[None]:
         """Within the block, the i-th part of a batch's examples goes through the i-th chosen fit's adapter, masked."""
-        at = None if len(chosen) == len(self._values) else torch.tensor(chosen, device=mask.device)
-        leaves = [leaf if at is None else leaf[at] for leaf in self._leaves]
+        everything = len(chosen) == self._shapes[0][0]
+        at = torch.tensor(chosen, device=mask.device)
+        leaves = self._leaves if everything else [leaf[at] for leaf in self._leaves]
         dense = iter(leaves[self._n_factors :])
         with ExitStack() as stack:
             stack.enter_context(nested.model.disable_adapter())
@@ -239,31 +248,31 @@ class _Stacks:
                 hook = _adapter_hook(module, leaves[2 * number], leaves[2 * number + 1], mask, nested.scale)
                 stack.enter_context(cast(nn.Module, module.layer).register_forward_hook(hook))
             for saved in nested.saved:
-                named = {
-                    name.removeprefix(f"{saved.name}."): next(dense)
-                    for name, _ in saved.parameters(adapter_name(nested.tiers[0]))
-                }
-                stack.enter_context(saved.wrapper.register_forward_hook(_saved_hook(saved, named)))
+                names = [name for name, _ in saved.parameters(adapter_name(nested.tiers[0]))]
+                own = {name.removeprefix(f"{saved.name}."): next(dense) for name in names}
+                stack.enter_context(saved.wrapper.register_forward_hook(_saved_hook(saved, own)))
             yield
 
-    def _write(self, index: int, fit: Fit) -> None:
-        nested, views, rates = self._nested, self._views(self._values), self._views(self._rates)
+    def _write(self, nested: NestedLora, index: int, fit: Fit) -> None:
+        values, rates = ([part[index] for part in self._parts(buffer)] for buffer in (self._values, self._rates))
         offset = 0
         for number, module in enumerate(nested.modules):
             middle, end = offset + module.shape.in_, offset + module.width
-            views[2 * number][index, : fit.r] = fit.rows[:, offset:middle]
-            views[2 * number + 1][index, :, : fit.r] = fit.rows[:, middle:end].T
-            rates[2 * number][index] = 0 if fit.spec.freeze_a else fit.spec.lr
-            rates[2 * number + 1][index] = fit.spec.lr
+            values[2 * number][: fit.r] = fit.rows[:, offset:middle]
+            values[2 * number + 1][:, : fit.r] = fit.rows[:, middle:end].T
+            rates[2 * number][:] = 0 if fit.spec.freeze_a else fit.spec.lr
+            rates[2 * number + 1][:] = fit.spec.lr
             offset = end
-        start = self._ends[self._n_factors]
-        self._values[index, start:] = fit.dense
-        self._rates[index, start:] = fit.spec.head_lr
+        offset = 0
+        for value, rate in zip(values[self._n_factors :], rates[self._n_factors :], strict=True):
+            value[:] = fit.dense[offset : offset + value.numel()].view_as(value)
+            rate[:] = fit.spec.head_lr
+            offset += value.numel()
 
-    def _views(self, buffer: Tensor) -> list[Tensor]:
-        """The parts of a buffer, each [fits, *shape]."""
+    def _parts(self, buffer: Tensor) -> list[Tensor]:
+        """[fits, *shape] each."""
         places = zip(self._ends, self._ends[1:], self._shapes, strict=False)
-        return [buffer[:, start:end].view(len(buffer), *shape) for start, end, shape in places]
+        return [buffer[start:end].view(shape) for start, end, shape in places]
 
 
 # AdamW's, as PyTorch has them by default.
