@@ -87,6 +87,16 @@ const optimizerOfDeltas: Rule = {
   },
 };
 
+const tailOfOneAdapter: Rule = {
+  reads: ["fit.actingTail", "model.quantization", "strategy.aggregation"],
+  check({ fit: { actingTail }, model: { quantization }, strategy: { aggregation } }, report) {
+    if (!actingTail) return;
+    if (quantization) report(["fit", "actingTail"], "needs a base model that can be merged into, which model.quantization has not");
+    if (aggregationName(aggregation) === "flora")
+      report(["fit", "actingTail"], "cannot be combined with the aggregation flora, whose clients merge all that was trained");
+  },
+};
+
 const NEEDS_EACH = ["hetlora", "flora", "flexlora", "raflora", "hlora"];
 
 const partialSumsOfMeans: Rule = {
@@ -125,4 +135,5 @@ export const policyRules: readonly Rule[] = [
   declaredMemory,
   declaredSpeed,
   exactMerge,
+  tailOfOneAdapter,
 ];

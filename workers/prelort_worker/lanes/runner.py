@@ -56,7 +56,7 @@ class LaneRunner(TaskRunner):
         self, task: TaskMessage, payload: Payload, report: Report, say: Say | None = None
     ) -> tuple[TaskReply, Payload]:
         resident = self._resident
-        if isinstance(task, messages.Fit) and resident and _can_join(task, payload):
+        if isinstance(task, messages.Fit) and resident and _can_join(task, payload, max(resident.nested.tiers)):
             return self._join(resident, task, payload, report)
         with self._shared.fits:
             try:
@@ -82,14 +82,17 @@ class LaneRunner(TaskRunner):
         received = values["rows"], values.get("dense", torch.zeros(0))
         examples = resident.dataset.of_client(task.client_id)
         progress = partial(report, f"fit {task.client_id}")
-        own = Fit(task.r, *received, resident.dataset, examples, task.fit, task.seed, progress)
+        merged = values.get("merged")
+        own = Fit(task.r, *received, resident.dataset, examples, task.fit, task.seed, progress, merged)
         kind = id(nested), task.fit.batch_size, task.fit.gradient_accumulation_steps
         ended = self._shared.fits.bring((nested, own), kind)
         return fitted(resident, task, received, (ended.rows, ended.dense), ended.trained, started)
 
 
-def _can_join(task: messages.Fit, payload: Payload) -> bool:
-    return "merged" not in payload and task.fit.tail_penalty == 0 and not task.fit.gradient_checkpointing
+def _can_join(task: messages.Fit, payload: Payload, most: int) -> bool:
+    """Not what penalises its tail, recomputes activations, or brings many components that do not train."""
+    n_merged = payload["merged"].shape[0] if "merged" in payload else 0
+    return task.r + n_merged <= most and task.fit.tail_penalty == 0 and not task.fit.gradient_checkpointing
 
 
 def _train(items: list[tuple[NestedLora, Fit]]) -> list[Finished | BaseException]:

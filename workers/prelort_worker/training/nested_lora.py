@@ -161,6 +161,20 @@ def set_base(nested: NestedLora, merged: Tensor | None) -> None:
         offset += module.width
 
 
+@contextmanager
+def base_as_loaded(nested: NestedLora) -> Iterator[None]:
+    """Within the block, the adapters act on W0, whatever `set_base` has merged."""
+    bases = [_base(module) for module in nested.modules]
+    merged = [base.weight for base in bases]
+    for base, module in zip(bases, nested.modules, strict=True):
+        base.weight = module.pristine
+    try:
+        yield
+    finally:
+        for base, weight in zip(bases, merged, strict=True):
+            base.weight = weight
+
+
 def factors(nested: NestedLora, r: int) -> list[tuple[nn.Parameter, nn.Parameter]]:
     """A [r, in] and B [out, r] of each module."""
     return [_factors(module, r) for module in nested.modules]

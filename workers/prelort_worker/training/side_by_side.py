@@ -28,7 +28,7 @@ from .nested_lora import (
     set_checkpointing,
     set_training,
 )
-from .train import Course, Pass, Step, Trained, steps
+from .train import Course, Pass, Step, Trained, acts, steps
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,12 @@ class Fit:
     # Called before every batch of every step, with the number of batches done and in total.
     # If it raises, this fit ends.
     on_step: Callable[[int, int], None]
+    # [n, width]: further components, which act in the steps that `acting_tail` says, and do not train.
+    merged: Tensor | None = None
+
+    @property
+    def n_merged(self) -> int:
+        return 0 if self.merged is None else len(self.merged)
 
 
 @dataclass(frozen=True)
@@ -106,8 +112,11 @@ def _step(nested: NestedLora, stacks: "_Stacks", lanes: list[_Lane], number: int
             places = [place for place, (_, step) in enumerate(todo) if turn < len(step.plan)]
             passes = [_part(todo[place][1].plan[turn], index, batch.size) for place in places]
             weights = [each.weight / targets[place] for place, each in zip(places, passes, strict=True)]
-            chosen = [todo[place][0].index for place in places]
-            of_each = _pass(nested, stacks, batch.of(places), chosen, passes, weights)
+            chosen = [todo[place][0] for place in places]
+            mask = torch.cat(
+                [_mask(lane.fit, stacks.r, each, batch.size, number) for lane, each in zip(chosen, passes, strict=True)]
+            )
+            of_each = _pass(nested, stacks, batch.of(places), [lane.index for lane in chosen], mask, weights)
             losses[places] += of_each.double()
     norms = stacks.clip({lane.index: lane.fit.spec.max_grad_norm for lane, _ in todo})
     stacks.update(number + 1)
@@ -159,15 +168,19 @@ def _collate(nested: NestedLora, batches: list[tuple[_Lane, list[int]]]) -> _Joi
     return _Joined(Batch(moved, sum(targets)), size, targets)
 
 
+def _mask(fit: Fit, n_components: int, each: Pass, size: int, step: int) -> Tensor:
+    """Which components act on each example: [examples, components]."""
+    ranks = [each.ranks] * size if isinstance(each.ranks, int) else each.ranks
+    component = torch.arange(n_components)
+    merged = (component >= fit.r) & (component < fit.r + fit.n_merged) & acts(fit.spec.acting_tail, step)
+    return ((component < torch.tensor(ranks).unsqueeze(-1)) | merged).float()
+
+
 def _pass(
-    nested: NestedLora, stacks: "_Stacks", batch: Batch, chosen: list[int], passes: list[Pass], weights: list[float]
+    nested: NestedLora, stacks: "_Stacks", batch: Batch, chosen: list[int], mask: Tensor, weights: list[float]
 ) -> Tensor:
     """Accumulates the gradients of the lanes' losses; returns the losses, [lanes]."""
-    size = len(batch) // len(chosen)
-    ranks = [r for each in passes for r in ([each.ranks] * size if isinstance(each.ranks, int) else each.ranks)]
-    kept = torch.tensor(ranks, device=nested.device).unsqueeze(-1)
-    mask = (torch.arange(stacks.r, device=nested.device) < kept).float()  # [examples, R]
-    with stacks.acting(nested, chosen, mask):
+    with stacks.acting(nested, chosen, mask.to(nested.device)):
         _, losses = forward(nested, batch)
         of_each = losses.reshape(len(chosen), -1).sum(1) * torch.tensor(weights, device=nested.device)
         of_each.sum().backward()
@@ -176,13 +189,13 @@ def _pass(
 
 class _Stacks:
     """
-    The adapters of all fits: A [fits, R, in] and B [fits, out, R] of each module, R the largest rank, and the
-    parameters of modules trained in full. All are parts of one buffer, so that the optimiser's step is a few
-    operations. AdamW as `train` has it.
+    The adapters of all fits: A [fits, R, in] and B [fits, out, R] of each module, R the largest rank with what is
+    merged, and the parameters of modules trained in full. All are parts of one buffer, so that the optimiser's step is
+    a few operations. AdamW as `train` has it.
     """
 
     def __init__(self, nested: NestedLora, fits: Sequence[Fit]) -> None:
-        self.r = max(fit.r for fit in fits)
+        self.r = max(fit.r + fit.n_merged for fit in fits)
         factors = [((self.r, each.shape.in_), (each.shape.out, self.r)) for each in nested.modules]
         shapes = [shape for pair in factors for shape in pair]
         self._n_factors = len(shapes)
@@ -255,13 +268,15 @@ class _Stacks:
 
     def _write(self, nested: NestedLora, index: int, fit: Fit) -> None:
         values, rates = ([part[index] for part in self._parts(buffer)] for buffer in (self._values, self._rates))
+        rows = fit.rows if fit.merged is None else torch.cat([fit.rows, fit.merged])
+        trained = list(range(fit.r)) if fit.spec.components is None else fit.spec.components
         offset = 0
         for number, module in enumerate(nested.modules):
             middle, end = offset + module.shape.in_, offset + module.width
-            values[2 * number][: fit.r] = fit.rows[:, offset:middle]
-            values[2 * number + 1][:, : fit.r] = fit.rows[:, middle:end].T
-            rates[2 * number][:] = 0 if fit.spec.freeze_a else fit.spec.lr
-            rates[2 * number + 1][:] = fit.spec.lr
+            values[2 * number][: len(rows)] = rows[:, offset:middle]
+            values[2 * number + 1][:, : len(rows)] = rows[:, middle:end].T
+            rates[2 * number][trained] = 0 if fit.spec.freeze_a else fit.spec.lr
+            rates[2 * number + 1][:, trained] = fit.spec.lr if fit.spec.lr_b is None else fit.spec.lr_b
             offset = end
         offset = 0
         for value, rate in zip(values[self._n_factors :], rates[self._n_factors :], strict=True):

@@ -20,6 +20,7 @@ they are comparable.
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -35,9 +36,9 @@ from .batches import Batch, collate, mean_loss
 from .nested_lora import (
     NestedLora,
     activate,
+    base_as_loaded,
     dense_parameters,
     factors,
-    lora_parameters,
     set_checkpointing,
     set_training,
     truncated,
@@ -97,9 +98,14 @@ def train(
 
         batches = [collate(nested.task, dataset, batch, nested.device) for batch in step.batches]
         optimizer.zero_grad()
-        loss = _backward(nested, r, batches, step.plan, on_batch)
+        with ExitStack() as stack:
+            if not acts(spec.acting_tail, number):
+                stack.enter_context(base_as_loaded(nested))
+            loss = _backward(nested, r, batches, step.plan, on_batch)
         if spec.tail_penalty > 0 and r > min(nested.tiers):
             (spec.tail_penalty * tail_norm(nested, r)).backward()
+        if spec.components is not None:
+            _keep_still(nested, r, spec.components)
         norm = clip_grad_norm_(_trained(optimizer), spec.max_grad_norm).item() if spec.max_grad_norm > 0 else None
         optimizer.step()
         course.add(len(step.plan), loss, norm)
@@ -150,6 +156,22 @@ class Course:
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
+
+
+def acts(share: float, step: int) -> bool:
+    """Whether what is merged acts in a step, counted from 0: in `share` of the steps, evenly spread."""
+    return math.floor((step + 1) * share) > math.floor(step * share)
+
+
+def _keep_still(nested: NestedLora, r: int, components: list[int]) -> None:
+    """Takes the gradients of all other components, so that the optimiser leaves these as they are."""
+    still = torch.ones(r, dtype=torch.bool)
+    still[components] = False
+    for a, b in factors(nested, r):
+        if a.grad is not None:
+            a.grad[still] = 0
+        if b.grad is not None:
+            b.grad[:, still] = 0
 
 
 def tail_norm(nested: NestedLora, r: int) -> Tensor:
@@ -243,8 +265,10 @@ def _pass(nested: NestedLora, r: int, batch: Batch, each: Pass, share: float) ->
 
 
 def _optimizer(nested: NestedLora, r: int, spec: FitSpec) -> torch.optim.AdamW:
+    pairs = factors(nested, r)
     groups = [
-        {"params": [each for each in lora_parameters(nested, r) if each.requires_grad], "lr": spec.lr},
+        {"params": [a for a, _ in pairs if a.requires_grad], "lr": spec.lr},
+        {"params": [b for _, b in pairs], "lr": spec.lr if spec.lr_b is None else spec.lr_b},
         {"params": dense_parameters(nested, r), "lr": spec.head_lr},
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.0)
