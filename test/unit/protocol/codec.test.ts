@@ -13,7 +13,7 @@ function frame(notation: string): Uint8Array {
   );
 }
 
-const VERSION = 'b0 "protocol_version" 0b';
+const VERSION = 'b0 "protocol_version" 0c';
 /** {type: "credit", protocol_version: 12, bytes: …} with this value for bytes. */
 const credit = (bytes: string) => frame(`83 a4 "type" a6 "credit" ${VERSION} a5 "bytes" ${bytes}`);
 
