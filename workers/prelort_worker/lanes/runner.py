@@ -84,7 +84,7 @@ class LaneRunner(TaskRunner):
         progress = partial(report, f"fit {task.client_id}")
         merged = values.get("merged")
         own = Fit(task.r, *received, resident.dataset, examples, task.fit, task.seed, progress, merged)
-        kind = id(nested), task.fit.batch_size, task.fit.gradient_accumulation_steps
+        kind = id(nested), task.fit.gradient_accumulation_steps
         ended = self._shared.fits.bring((nested, own), kind)
         return fitted(resident, task, received, (ended.rows, ended.dense), ended.trained, started)
 

@@ -5,6 +5,7 @@ fits than for one. What a fit gives is what it gives alone up to rounding, since
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from ..errors import InputError
-from ..prepared_dataset import PreparedDataset
+from ..prepared_dataset import Example, PreparedDataset
 from ..wire.specs import FitSpec
 from .batches import Batch, forward
 from .nested_lora import (
@@ -28,7 +29,7 @@ from .nested_lora import (
     set_checkpointing,
     set_training,
 )
-from .train import Course, Pass, Step, Trained, acts, steps
+from .train import Course, Step, Trained, acts, steps
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Finished:
 
 def train_side_by_side(nested: NestedLora, fits: Sequence[Fit]) -> list[Finished | BaseException]:
     """
-    In the order of the fits; for one whose `on_step` raised, what it raised. All must have the same number of examples
-    in a batch and of batches in a step. Leaves out tail penalties and checkpointing.
+    In the order of the fits; for one whose `on_step` raised, what it raised. All must have the same number of batches
+    in a step. Leaves out tail penalties and checkpointing.
     """
     set_training(nested)
     set_checkpointing(nested, False)
@@ -101,27 +102,29 @@ def _step(nested: NestedLora, stacks: "_Stacks", lanes: list[_Lane], number: int
     """One step of every lane; one whose `on_step` raises leaves the others alone."""
     todo = [(lane, next(lane.steps)) for lane in lanes]
     n_batches = len(todo[0][1].batches)
-    batches = [_collate(nested, [(lane, step.batches[index]) for lane, step in todo]) for index in range(n_batches)]
-    targets = [sum(batch.targets[place] for batch in batches) for place in range(len(todo))]
-    stacks.reset()
-    losses = torch.zeros(len(todo), dtype=torch.float64)
-    for index, batch in enumerate(batches):
+    for index in range(n_batches):
         for lane, _ in todo:
             _tell(lane, number * n_batches + index)
-        for turn in range(max(len(step.plan) for _, step in todo)):
-            places = [place for place, (_, step) in enumerate(todo) if turn < len(step.plan)]
-            passes = [_part(todo[place][1].plan[turn], index, batch.size) for place in places]
-            weights = [each.weight / targets[place] for place, each in zip(places, passes, strict=True)]
-            chosen = [todo[place][0] for place in places]
-            mask = torch.cat(
-                [_mask(lane.fit, stacks.r, each, batch.size, number) for lane, each in zip(chosen, passes, strict=True)]
-            )
-            of_each = _pass(nested, stacks, batch.of(places), [lane.index for lane in chosen], mask, weights)
-            losses[places] += of_each.double()
+    seen = [each for lane, step in todo for each in _seen(lane.fit, lane.index, step, stacks.r, number)]
+    batches = _collate(nested, seen)
+    targets: Counter[int] = Counter()
+    for each, n_targets in (
+        (each, count) for _, chunk, counts in batches for each, count in zip(chunk, counts, strict=True)
+    ):
+        if each.is_first:
+            targets[each.lane] += n_targets
+    stacks.reset()
+    losses = torch.zeros(stacks.n_fits, dtype=torch.float64)
+    for batch, chunk, _ in batches:
+        weights = torch.tensor([each.weight / targets[each.lane] for each in chunk], device=nested.device)
+        at = torch.tensor([each.lane for each in chunk])
+        mask = torch.stack([each.mask for each in chunk])
+        losses.index_add_(0, at, _pass(nested, stacks, batch, at, mask, weights).double())
     norms = stacks.clip({lane.index: lane.fit.spec.max_grad_norm for lane, _ in todo})
     stacks.update(number + 1)
-    for (lane, step), loss in zip(todo, losses.tolist(), strict=True):
-        lane.course.add(len(step.plan), loss, norms[lane.index] if lane.fit.spec.max_grad_norm > 0 else None)
+    for lane, step in todo:
+        clipped = lane.fit.spec.max_grad_norm > 0
+        lane.course.add(len(step.plan), losses[lane.index].item(), norms[lane.index] if clipped else None)
 
 
 def _tell(lane: _Lane, done: int) -> None:
@@ -133,56 +136,57 @@ def _tell(lane: _Lane, done: int) -> None:
         lane.error = error
 
 
-def _part(each: Pass, index: int, size: int) -> Pass:
-    return each.part(index * size, (index + 1) * size)
-
-
 @dataclass(frozen=True)
-class _Joined:
-    """A batch of each of several lanes, one after the other."""
+class _Seen:
+    """An example in a pass of a lane's step."""
 
-    batch: Batch
-    # Examples of each.
-    size: int
-    # The number of targets of each.
-    targets: list[int]
-
-    def of(self, places: list[int]) -> Batch:
-        """The batches of some of the lanes."""
-        if len(places) == len(self.targets):
-            return self.batch
-        kept = torch.cat([torch.arange(place * self.size, (place + 1) * self.size) for place in places])
-        kept = kept.to(next(iter(self.batch.tensors.values())).device)
-        n_targets = sum(self.targets[place] for place in places)
-        return Batch({name: value[kept] for name, value in self.batch.tensors.items()}, n_targets)
+    lane: int
+    example: Example
+    length: int
+    # Of the pass, in the step's loss.
+    weight: float
+    # Which components act on it, [components].
+    mask: Tensor
+    # In the first pass of its step; others see it again.
+    is_first: bool
 
 
-def _collate(nested: NestedLora, batches: list[tuple[_Lane, list[int]]]) -> _Joined:
-    size = len(batches[0][1])
-    tensors = nested.task.collate([lane.fit.dataset.example(each) for lane, batch in batches for each in batch])
-    targets = [
-        nested.task.count_targets({name: value[start : start + size] for name, value in tensors.items()})
-        for start in range(0, size * len(batches), size)
-    ]
-    moved = {name: value.to(nested.device) for name, value in tensors.items()}
-    return _Joined(Batch(moved, sum(targets)), size, targets)
-
-
-def _mask(fit: Fit, n_components: int, each: Pass, size: int, step: int) -> Tensor:
-    """Which components act on each example: [examples, components]."""
-    ranks = [each.ranks] * size if isinstance(each.ranks, int) else each.ranks
+def _seen(fit: Fit, lane: int, step: Step, n_components: int, number: int) -> Iterator[_Seen]:
+    examples = [fit.dataset.example(index) for batch in step.batches for index in batch]
     component = torch.arange(n_components)
-    merged = (component >= fit.r) & (component < fit.r + fit.n_merged) & acts(fit.spec.acting_tail, step)
-    return ((component < torch.tensor(ranks).unsqueeze(-1)) | merged).float()
+    merged = (component >= fit.r) & (component < fit.r + fit.n_merged) & acts(fit.spec.acting_tail, number)
+    for turn, each in enumerate(step.plan):
+        ranks = [each.ranks] * len(examples) if isinstance(each.ranks, int) else each.ranks
+        for example, r in zip(examples, ranks, strict=True):
+            length = max((len(value) for value in example.values() if value.dim() > 0), default=0)
+            yield _Seen(lane, example, length, each.weight, ((component < r) | merged).float(), turn == 0)
 
 
-def _pass(
-    nested: NestedLora, stacks: "_Stacks", batch: Batch, chosen: list[int], mask: Tensor, weights: list[float]
-) -> Tensor:
-    """Accumulates the gradients of the lanes' losses; returns the losses, [lanes]."""
-    with stacks.acting(nested, chosen, mask.to(nested.device)):
+# Examples in a batch. Of similar length, there is little padding; and what is in between fits in a processor's cache.
+_BATCH = 64
+
+
+def _collate(nested: NestedLora, seen: list[_Seen]) -> list[tuple[Batch, list[_Seen], list[int]]]:
+    """Batches of examples of similar length, their examples, and the number of targets of each."""
+    ordered = sorted(seen, key=lambda each: each.length)
+    batches = []
+    for start in range(0, len(ordered), _BATCH):
+        chunk = ordered[start : start + _BATCH]
+        tensors = nested.task.collate([each.example for each in chunk])
+        counts = [
+            nested.task.count_targets({name: value[index : index + 1] for name, value in tensors.items()})
+            for index in range(len(chunk))
+        ]
+        moved = {name: value.to(nested.device) for name, value in tensors.items()}
+        batches.append((Batch(moved, sum(counts)), chunk, counts))
+    return batches
+
+
+def _pass(nested: NestedLora, stacks: "_Stacks", batch: Batch, lanes: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
+    """Accumulates the gradients of the weighted losses of a batch; returns these, [examples]."""
+    with stacks.acting(nested, lanes.to(nested.device), mask.to(nested.device)):
         _, losses = forward(nested, batch)
-        of_each = losses.reshape(len(chosen), -1).sum(1) * torch.tensor(weights, device=nested.device)
+        of_each = losses.reshape(len(batch), -1).sum(1) * weights
         of_each.sum().backward()
     return of_each.detach().cpu()
 
@@ -195,6 +199,7 @@ class _Stacks:
     """
 
     def __init__(self, nested: NestedLora, fits: Sequence[Fit]) -> None:
+        self.n_fits = len(fits)
         self.r = max(fit.r + fit.n_merged for fit in fits)
         factors = [((self.r, each.shape.in_), (each.shape.out, self.r)) for each in nested.modules]
         shapes = [shape for pair in factors for shape in pair]
@@ -249,11 +254,9 @@ class _Stacks:
         self._values -= (self._rates / (1 - _BETAS[0] ** step)).mul_(self._means).div_(size)
 
     @contextmanager
-    def acting(self, nested: NestedLora, chosen: list[int], mask: Tensor) -> Iterator[None]:
-        """Within the block, the i-th part of a batch's examples goes through the i-th chosen fit's adapter, masked."""
-        everything = len(chosen) == self._shapes[0][0]
-        at = torch.tensor(chosen, device=mask.device)
-        leaves = self._leaves if everything else [leaf[at] for leaf in self._leaves]
+    def acting(self, nested: NestedLora, lanes: Tensor, mask: Tensor) -> Iterator[None]:
+        """Within the block, each example of a batch goes through the adapter of its own fit, masked."""
+        leaves = [leaf.index_select(0, lanes) for leaf in self._leaves]
         dense = iter(leaves[self._n_factors :])
         with ExitStack() as stack:
             stack.enter_context(nested.model.disable_adapter())
@@ -295,32 +298,27 @@ _BETAS, _EPS = (0.9, 0.999), 1e-8
 
 
 def _adapter_hook(module: AdaptedModule, a: Tensor, b: Tensor, mask: Tensor, scale: float):
-    """Adds s·B·A of each part's own adapter, masked for each example, to what the frozen module gives."""
+    """Adds s·B·A of each example's own adapter, masked, to what the frozen module gives."""
 
     def apply(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         x = inputs[0]
-        if x.shape[0] != mask.shape[0]:
+        if x.shape[0] != len(mask):
             raise InputError(
-                f"{module.shape.name} sees {x.shape[0]} rows for a batch of {mask.shape[0]} examples, so fits cannot "
+                f"{module.shape.name} sees {x.shape[0]} rows for a batch of {len(mask)} examples, so fits cannot "
                 "train side by side; leave it out of target_modules, or compare without --side-by-side"
             )
-        hidden = torch.bmm(x.reshape(len(a), -1, x.shape[-1]), a.transpose(1, 2))
-        hidden = hidden.view(len(mask), -1, len(mask[0])) * mask.unsqueeze(1)
-        added = torch.bmm(hidden.view(len(a), -1, len(mask[0])), b.transpose(1, 2))
-        return output + scale * added.view(output.shape)
+        hidden = torch.bmm(x.reshape(len(a), -1, x.shape[-1]), a.transpose(1, 2)) * (scale * mask).unsqueeze(1)
+        return output + torch.bmm(hidden, b.transpose(1, 2)).view(output.shape)
 
     return apply
 
 
 def _saved_hook(saved: SavedModule, parameters: dict[str, Tensor]):
-    """Each part through a module with the parameters of its own fit."""
+    """Each example through a module with the parameters of its own fit."""
     original = saved.wrapper.original_module
 
     def apply(_module: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
         (x,) = inputs
-        lanes = len(next(iter(parameters.values())))
-        parts = x.reshape(lanes, -1, *x.shape[1:])
-        result = vmap(lambda own, part: functional_call(original, own, (part,)))(parameters, parts)
-        return result.flatten(0, 1)
+        return vmap(lambda own, part: functional_call(original, own, (part,)))(parameters, x)
 
     return apply
