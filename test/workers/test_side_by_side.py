@@ -1,6 +1,7 @@
 """Fits that train side by side end as they would alone."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ MIXED: list[tuple[int, str, str, dict[str, object]]] = [
 
 
 # Of single weights: AdamW divides by the size of a gradient, and so makes much of one that is nothing but rounding.
-CLOSE = {"rtol": 1e-5, "atol": 1e-4}
+assert_close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-4)
 
 
 def fits_of(nested: NestedLora, folder: Path, shared: FitSpec) -> list[Fit]:
@@ -72,8 +73,8 @@ def test_fits_of_any_rank_and_objective_end_as_they_would_alone(tiny: Path, task
         trained, rows, dense = alone(nested, fit)
         assert (rows - fit.rows).abs().max() > 1e-3
         assert ended.rows.shape == rows.shape
-        torch.testing.assert_close(ended.rows, rows, **CLOSE)
-        torch.testing.assert_close(ended.dense, dense, **CLOSE)
+        assert_close(ended.rows, rows)
+        assert_close(ended.dense, dense)
         assert ended.trained.passes == trained.passes
         assert ended.trained.loss == pytest.approx(trained.loss, rel=1e-5)
         assert ended.trained.rms_loss == pytest.approx(trained.rms_loss, rel=1e-5)
@@ -94,4 +95,4 @@ def test_a_fit_that_is_cancelled_leaves_the_others_alone(tiny: Path) -> None:
     assert isinstance(ended[0], KeyError)
     for fit, other in zip(fits[1:], ended[1:], strict=True):
         assert isinstance(other, Finished)
-        torch.testing.assert_close(other.rows, alone(nested, fit)[1], **CLOSE)
+        assert_close(other.rows, alone(nested, fit)[1])

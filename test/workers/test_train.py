@@ -77,7 +77,9 @@ def test_b_has_a_learning_rate_of_its_own(tiny: Path) -> None:
     assert change[:, module.in_ : module.in_ + module.out].abs().median() == pytest.approx(0.02, rel=0.01)
 
 
-@pytest.mark.parametrize(("share", "acting"), [(1.0, [True] * 5), (0.4, [False, False, True, False, True]), (0.0, [False] * 5)])
+@pytest.mark.parametrize(
+    ("share", "acting"), [(1.0, [True] * 5), (0.4, [False, False, True, False, True]), (0.0, [False] * 5)]
+)
 def test_what_is_merged_acts_in_its_share_of_the_steps(tiny: Path, share: float, acting: list[bool]) -> None:
     assert [acts(share, step) for step in range(5)] == acting
     nested = nested_of(tiny, "causal-lm")
@@ -85,7 +87,9 @@ def test_what_is_merged_acts_in_its_share_of_the_steps(tiny: Path, share: float,
     without = [fit(nested, tiny, 4, replace(FIT, local_steps=steps))[1] for steps in range(1, 6)]
     set_base(nested, tail)
     for steps in range(1, 6):
-        same = torch.equal(fit(nested, tiny, 4, replace(FIT, local_steps=steps, acting_tail=share))[1], without[steps - 1])
+        same = torch.equal(
+            fit(nested, tiny, 4, replace(FIT, local_steps=steps, acting_tail=share))[1], without[steps - 1]
+        )
         assert same == (not any(acting[:steps]))
     # It is merged again after each step.
     assert not torch.equal(nested.modules[0].layer.get_base_layer().weight, nested.modules[0].pristine)  # pyright: ignore[reportArgumentType]

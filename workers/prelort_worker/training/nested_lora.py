@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
@@ -165,7 +165,7 @@ def set_base(nested: NestedLora, merged: Tensor | None) -> None:
 def base_as_loaded(nested: NestedLora) -> Iterator[None]:
     """Within the block, the adapters act on W0, whatever `set_base` has merged."""
     bases = [_base(module) for module in nested.modules]
-    merged = [base.weight for base in bases]
+    merged = [cast(nn.Parameter, base.weight) for base in bases]
     for base, module in zip(bases, nested.modules, strict=True):
         base.weight = module.pristine
     try:
