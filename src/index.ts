@@ -71,6 +71,7 @@ export { flexLora } from "./strategy/aggregation/flexlora.ts";
 export { fLoRA } from "./strategy/aggregation/flora.ts";
 export { hetLora } from "./strategy/aggregation/hetlora.ts";
 export { hLora } from "./strategy/aggregation/hlora.ts";
+export { productDeltas, type ProductDeltasOptions } from "./strategy/aggregation/product-deltas.ts";
 export { raFLoRA } from "./strategy/aggregation/raflora.ts";
 export type {
   Accumulator,
