@@ -1,5 +1,5 @@
 import type { AdapterModule } from "../../adapter/layout.ts";
-import { productSvd, type ProductSvd } from "../../tensor/product-svd.ts";
+import { type PartialProducts, partialSvds, type ProductSvd } from "../../tensor/product-svd.ts";
 import type { Update } from "../strategy.ts";
 import { shares } from "./buffered-updates.ts";
 
@@ -57,17 +57,21 @@ export function componentPairs(
   });
 }
 
-/** The first singular triplets, at most `most`, of the sum of the pairs. */
-export function svdOfPairs(pairs: readonly Pair[], { in: a, out: b }: AdapterModule, most: number): ProductSvd {
+/** The singular triplets of sums of the first pairs. */
+export function svdsOfPairs(
+  pairs: readonly Pair[],
+  { in: a, out: b }: AdapterModule,
+  parts: readonly PartialProducts[],
+): readonly ProductSvd[] {
   const stack = (length: number, vectorOf: (pair: Pair) => Float64Array) => {
     const vectors = new Float64Array(pairs.length * length);
     for (const [row, pair] of pairs.entries()) vectors.set(vectorOf(pair), row * length);
     return { vectors, length };
   };
-  return productSvd(
+  return partialSvds(
     stack(b, ({ left }) => left),
     stack(a, ({ right }) => right),
-    most,
+    parts,
   );
 }
 

@@ -1,11 +1,11 @@
 import { prefix } from "../../adapter/adapter.ts";
-import { after } from "../../base/turns.ts";
+import { after, inTurns, type Work } from "../../base/turns.ts";
 import type { ProductSvd } from "../../tensor/product-svd.ts";
 import { requireOption } from "../policy.ts";
 import type { Aggregate, Aggregation, RoundContext, Update } from "../strategy.ts";
 import { writeAligned, writeFactors } from "./aligned-factors.ts";
 import { gather } from "./buffered-updates.ts";
-import { changePairs, componentPairs, svdOfPairs } from "./change-pairs.ts";
+import { changePairs, componentPairs, svdsOfPairs } from "./change-pairs.ts";
 
 export interface ProductDeltasOptions {
   /** β: the share of the velocity V that a round keeps; 0 for none. 0.5 by default. */
@@ -32,7 +32,8 @@ export interface ProductDeltasOptions {
  *
  * A round uses V whole; what the next one continues with is cut to `momentumRank`. `modules_to_save` step by the weighted
  * mean of their changes, with the same momentum, so that a classifier's head keeps pace with the adapter. In a round without
- * reports nothing changes, V included. Memory: every update until the round ends.
+ * reports nothing changes, V included. Memory: every update until the round ends. Work: 20 clients of rank 64 take some 8 s of
+ * one core for a module of 4096 × 4096 (AMD EPYC).
  */
 export function productDeltas({ momentum = 0.5, momentumRank, tau = 0.001 }: ProductDeltasOptions = {}): Aggregation {
   requireOption(momentum >= 0 && momentum < 1, "momentum", "at least 0 and below 1", momentum);
@@ -43,13 +44,13 @@ export function productDeltas({ momentum = 0.5, momentumRank, tau = 0.001 }: Pro
     policy: { name: "product-deltas", momentum, ...(momentumRank !== undefined && { momentumRank }), tau },
     distribute: prefix,
     begin(context) {
-      let velocity: Float32Array | undefined;
+      let reported: readonly Update[] = [];
       const { add, finish } = gather(context, (updates) => {
-        const next = step(context, updates, { momentum, momentumRank: momentumRank ?? 2 * context.layout.r, tau });
-        velocity = next.velocity;
-        return { rows: next.rows };
+        reported = updates;
+        return { rows: new Float32Array(context.global.rows.length) };
       });
-      return { add, finish: () => after(finish(), (aggregate) => withVelocity(context, aggregate, momentum, velocity)) };
+      const settings = { momentum, momentumRank: momentumRank ?? 2 * context.layout.r, tau };
+      return { add, finish: () => after(finish(), (aggregate) => inTurns(step(context, reported, aggregate, settings))) };
     },
   };
 }
@@ -59,21 +60,30 @@ const VELOCITY = "velocity";
 
 type Settings = { readonly momentum: number; readonly momentumRank: number; readonly tau: number };
 
-/** The next global rows, and the next V with zeros for the velocity of `dense`; no V without momentum. */
-function step({ layout, global, state }: RoundContext, updates: readonly Update[], { momentum, momentumRank, tau }: Settings) {
+/** Completes a round's aggregate with the next rows, and with the next state if there is momentum. */
+function* step(context: RoundContext, updates: readonly Update[], aggregate: Aggregate, settings: Settings): Work<Aggregate> {
+  const { layout, global, state } = context;
+  const { momentum, momentumRank, tau } = settings;
+  if (updates.length === 0) return momentum > 0 ? { ...aggregate, state } : aggregate;
   const { modules, width, denseSize, r } = layout;
-  const rows = new Float32Array(global.rows.length);
+  const { rows } = aggregate.global;
   const velocity = momentum > 0 ? new Float32Array(momentumRank * width + denseSize) : undefined;
   const before = state[VELOCITY]?.subarray(0, momentumRank * width) ?? new Float32Array(0);
   for (const module of modules) {
     const place = { ...module, width };
     const change = [...changePairs(updates, module, width), ...componentPairs(before, momentum, module, width)];
-    if (velocity) writeFactors(velocity, svdOfPairs(change, module, momentumRank), place);
-    const next = svdOfPairs([...componentPairs(global.rows, 1, module, width), ...change], module, r);
+    const pairs = [...change, ...componentPairs(global.rows, 1, module, width)];
+    const parts = [{ count: pairs.length, most: r }, ...(velocity ? [{ count: change.length, most: momentumRank }] : [])];
+    const [next, changed] = svdsOfPairs(pairs, module, parts) as [ProductSvd, ProductSvd | undefined];
     writeAligned(rows, above(tau, next, module.out, module.in), global.rows, place);
+    if (velocity && changed) writeFactors(velocity, changed, place);
+    if (pairs.length * (module.in + module.out) > LONG) yield;
   }
-  return { rows, velocity };
+  return velocity ? withDense(context, aggregate, momentum, velocity) : aggregate;
 }
+
+/** Values of a module's vectors whose SVD keeps the event loop waiting for long. */
+const LONG = 2 ** 18;
 
 /** The triplets with σ_j ≥ τ·σ_1. */
 function above(tau: number, { values, left, right }: ProductSvd, out: number, a: number): ProductSvd {
@@ -82,17 +92,14 @@ function above(tau: number, { values, left, right }: ProductSvd, out: number, a:
   return { values: values.subarray(0, count), left: left.subarray(0, count * out), right: right.subarray(0, count * a) };
 }
 
-/** x ← x + v with v ← β·v + the mean change, for `dense`; and the state, which a round without reports passes on. */
-function withVelocity({ layout, global, state }: RoundContext, aggregate: Aggregate, momentum: number, next?: Float32Array): Aggregate {
-  if (!next) return momentum > 0 ? { ...aggregate, state } : aggregate;
-  const ofDense = (all: Float32Array) => all.subarray(all.length - layout.denseSize);
-  const velocity = ofDense(next);
-  const before = state[VELOCITY] && ofDense(state[VELOCITY]);
+/** x ← x + v with v ← β·v + the mean change, for `dense`; its v goes to the end of `velocity`. */
+function withDense({ layout, global, state }: RoundContext, aggregate: Aggregate, momentum: number, velocity: Float32Array): Aggregate {
+  const start = velocity.length - layout.denseSize;
   const dense = global.dense.map((last, index) => {
-    const change = momentum * (before?.[index] ?? 0) + ((aggregate.global.dense[index] as number) - last);
-    velocity[index] = change;
+    const change = momentum * (state[VELOCITY]?.[start + index] ?? 0) + ((aggregate.global.dense[index] as number) - last);
+    velocity[start + index] = change;
     // -0 + 0 would be +0.
     return change === 0 ? last : last + change;
   });
-  return { ...aggregate, global: { ...aggregate.global, dense }, state: { [VELOCITY]: next } };
+  return { ...aggregate, global: { ...aggregate.global, dense }, state: { [VELOCITY]: velocity } };
 }

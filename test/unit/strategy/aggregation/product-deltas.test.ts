@@ -10,6 +10,7 @@ import { productDeltas } from "../../../../src/strategy/aggregation/product-delt
 import type { RankedClient, RoundContext, ServerState, Update } from "../../../../src/strategy/strategy.ts";
 import {
   aggregate,
+  aggregateAny,
   bytesOf,
   difference,
   type Federation,
@@ -197,6 +198,28 @@ describe("laws of product deltas", () => {
       }),
     );
   });
+});
+
+it("product deltas add the mean change for many clients of large modules, and let the event loop run between modules", async () => {
+  const size = 544;
+  const wide = layoutOf({ tiers: [32], scale: 1, modules: [{ name: "m", in: size, out: size }] });
+  const context = roundContext(wide, clientsOf(Array.from({ length: 14 }, () => ({ r: 32 }))), {
+    global: randomAdapter(wide, 32, "global"),
+  });
+  // All keep A, so that the sum has rank 32: (B + the mean change of B)·A.
+  const isB = (index: number) => index % (2 * size) >= size;
+  const onlyB = (delta: Adapter) => ({ ...delta, rows: delta.rows.map((value, index) => (isB(index) ? value : 0)) });
+  const updates = context.clients.map((client) => updateOf(context, client, onlyB(randomAdapter(wide, 32, client.id))));
+  const finished = aggregateAny(productDeltas({ momentum: 0, tau: 0 }), context, updates);
+  expect(finished).toBeInstanceOf(Promise);
+  const { global } = await finished;
+  const mean = context.global.rows.map((value, index) => value + updates.reduce((sum, { delta }) => sum + delta.rows[index]!, 0) / 14);
+  /** Column 5 of B·A. */
+  const column = (rows: Float32Array) =>
+    Array.from({ length: size }, (_, i) =>
+      Array.from({ length: 32 }, (_, j) => rows[j * 2 * size + size + i]! * rows[j * 2 * size + 5]!).reduce((x, y) => x + y, 0),
+    );
+  expect(difference([column(global.rows)], [column(mean)])).toBeLessThan(1e-6);
 });
 
 describe("a run with product deltas", () => {
