@@ -131,7 +131,7 @@ export function buildAggregation(spec: FileConfig["strategy"]["aggregation"]): A
     case "hetlora":
       return hetLora();
     case "flora":
-      return fLoRA();
+      return fLoRA({ incrementRank: spec.incrementRank });
     case "flexlora":
       return flexLora();
     case "raflora":

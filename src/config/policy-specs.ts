@@ -122,6 +122,11 @@ export const aggregationSpec = z.discriminatedUnion("name", [
       "flora",
       "Stacks the clients' factors and merges them into the base model permanently (arXiv 2409.05976). Tiers are evaluated by SVD.",
     ),
+    incrementRank: rank
+      .optional()
+      .describe(
+        "Components that a round merges at most: the largest of its SVD. The rest is added to the next round, and A is carried over. Default: all.",
+      ),
   }),
   z.strictObject({ name: called("flexlora", "SVD of the mean product B·A (arXiv 2402.11505).") }),
   z.strictObject({

@@ -29,6 +29,7 @@ const aggregations = [
   { name: "HLoRA", aggregation: hLora(), keeps: false },
   { name: "raFLoRA", aggregation: raFLoRA(), keeps: false },
   { name: "FLoRA", aggregation: fLoRA(), keeps: false },
+  { name: "FLoRA, increments of rank 2", aggregation: fLoRA({ incrementRank: 2 }), keeps: false },
   { name: "product deltas", aggregation: productDeltas(), keeps: false },
   { name: "segment-wise, three contributors or none", aggregation: segmentWise({ minContributors: 3 }), keeps: true },
   { name: "segment-wise, clipped", aggregation: segmentWise({ robust: { name: "clip", norm: 1.5 } }), keeps: true },

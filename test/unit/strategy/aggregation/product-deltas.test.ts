@@ -1,11 +1,7 @@
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import path from "node:path";
 import * as fc from "fast-check";
 import { Matrix, SVD } from "ml-matrix";
-import { afterAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import type { Adapter } from "../../../../src/adapter/adapter.ts";
-import { federate, InterruptedError } from "../../../../src/index.ts";
 import { productDeltas } from "../../../../src/strategy/aggregation/product-deltas.ts";
 import type { RankedClient, RoundContext, ServerState, Update } from "../../../../src/strategy/strategy.ts";
 import {
@@ -18,16 +14,7 @@ import {
   moderateFederations,
   productsOf,
 } from "../../../support/federations.ts";
-import {
-  clientsOf,
-  layoutOf,
-  randomAdapter,
-  roundContext,
-  tinyLauncher,
-  tinyRun,
-  updateOf,
-  zeroAdapter,
-} from "../../../../src/testing/index.ts";
+import { clientsOf, layoutOf, randomAdapter, roundContext, updateOf, zeroAdapter } from "../../../../src/testing/index.ts";
 
 const layout = layoutOf({ tiers: [1, 2], scale: 1, modules: [{ name: "m", in: 2, out: 2 }], dense: [{ name: "head", shape: [1] }] });
 const clients = clientsOf([
@@ -220,29 +207,6 @@ it("product deltas add the mean change for many clients of large modules, and le
       Array.from({ length: 32 }, (_, j) => rows[j * 2 * size + size + i]! * rows[j * 2 * size + 5]!).reduce((x, y) => x + y, 0),
     );
   expect(difference([column(global.rows)], [column(mean)])).toBeLessThan(1e-6);
-});
-
-describe("a run with product deltas", () => {
-  const runsDir = mkdtempSync(path.join(tmpdir(), "prelort-product-deltas-"));
-  afterAll(() => rmSync(runsDir, { recursive: true, force: true }));
-
-  it("ends with the same bytes when it is interrupted and resumed, since the record holds its velocity", async () => {
-    const options = { runsDir, strategy: { aggregation: productDeltas() } };
-    const whole = await federate(tinyRun({ ...options, name: "whole" })).result;
-    const controller = new AbortController();
-    const launcher = tinyLauncher({
-      fit({ round, train }) {
-        if (round === 3) controller.abort();
-        return train();
-      },
-    });
-    const interrupted = federate(tinyRun({ ...options, name: "halves", signal: controller.signal, launcher }));
-    await expect(interrupted.result).rejects.toThrow(InterruptedError);
-    const resumed = await federate(tinyRun({ ...options, name: "halves", resume: true })).result;
-    expect(resumed.sha256).toBe(whole.sha256);
-    const state = (name: string) => readFileSync(path.join(runsDir, name, "rounds", "3", "server-state.safetensors"));
-    expect(state("halves").equals(state("whole"))).toBe(true);
-  });
 });
 
 /** Global adapter and state for the next round. */
