@@ -68,9 +68,10 @@ export { zeroPadDeltas, zeroPadWeights } from "./strategy/aggregation/zero-pad.t
 export { fedIt } from "./strategy/aggregation/fedit.ts";
 export { ffaLora } from "./strategy/aggregation/ffa-lora.ts";
 export { flexLora } from "./strategy/aggregation/flexlora.ts";
-export { fLoRA } from "./strategy/aggregation/flora.ts";
+export { fLoRA, type FLoRAOptions } from "./strategy/aggregation/flora.ts";
 export { hetLora } from "./strategy/aggregation/hetlora.ts";
 export { hLora } from "./strategy/aggregation/hlora.ts";
+export { productDeltas, type ProductDeltasOptions } from "./strategy/aggregation/product-deltas.ts";
 export { raFLoRA } from "./strategy/aggregation/raflora.ts";
 export type {
   Accumulator,

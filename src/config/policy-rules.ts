@@ -74,7 +74,7 @@ const exactMerge: Rule = {
   },
 };
 
-const ROTATING = ["zero-pad-weights", "hetlora", "flora", "flexlora", "raflora", "hlora"];
+const ROTATING = ["zero-pad-weights", "hetlora", "flora", "flexlora", "raflora", "hlora", "product-deltas"];
 
 const optimizerOfDeltas: Rule = {
   reads: ["strategy.aggregation", "strategy.serverOptimizer"],
@@ -97,7 +97,7 @@ const tailOfOneAdapter: Rule = {
   },
 };
 
-const NEEDS_EACH = ["hetlora", "flora", "flexlora", "raflora", "hlora"];
+const NEEDS_EACH = ["hetlora", "flora", "flexlora", "raflora", "hlora", "product-deltas"];
 
 const partialSumsOfMeans: Rule = {
   reads: ["partialSums", "recordUpdates", "strategy.aggregation", "strategy.rankAssignment"],
