@@ -82,7 +82,7 @@ def _begin(
 
     def run() -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-        with os.fdopen(os.open(asked["log"], flags, 0o644), "a", encoding="utf-8") as log:
+        with os.fdopen(os.open(asked["log"], flags, 0o644), "a", buffering=1, encoding="utf-8") as log:
             logs.route(log)
             try:
                 start(connection)
