@@ -272,4 +272,19 @@ describe.skipIf(chromium === undefined)("in Chromium (/usr/bin/chromium or CHROM
       expect(await page.evaluate("document.documentElement.scrollWidth"), hash).toBeLessThanOrEqual(390);
     }
   });
+
+  test("charts name both axes with their range, for the eye and for screen readers, and the timeline has times", async () => {
+    const { page } = await open("#/run/plain");
+    const image = (name: RegExp) => page.getByRole("img", { name }).first().waitFor();
+    await image(/over the server rounds.*x axis: round, 0 to 3; y axis: accuracy, [\d.]+ % to [\d.]+ %\.$/);
+    await image(/over the rank.*x axis: rank, 1 to 8; y axis: accuracy/);
+    await image(/clients that trained each segment.*x axis: round, 1 to 3; y axis: clients, 2 to 8/);
+    await image(/logarithmic.*y axis: energy/);
+    await image(/training loss.*y axis: loss/);
+    await image(/tensor bytes.*y axis: bytes per round, [\d.]+ KiB/);
+    await image(/seconds that each phase.*y axis: time per round/);
+    await image(/Timeline.*x axis: time since the run's start \(minutes:seconds\), 0:00 to 0:\d\d; y axis: workers/);
+    await page.getByRole("combobox", { name: /^Show/ }).selectOption("1");
+    await image(/Timeline.*x axis: time since round 3 began \(minutes:seconds\), 0:00 to 0:\d\d/);
+  });
 });

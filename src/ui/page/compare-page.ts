@@ -33,6 +33,7 @@ export class ComparePage implements View {
       title: `Quality of ${plural(names.length, "run")}`,
       label: "Line chart: quality over the server rounds, one line per run. The table has the same figures.",
       xName: "round",
+      yName: () => this.#measure,
       format: (value) => formatQuality(this.#measure, value),
       spansGaps: true,
       controls: [this.#pickers],

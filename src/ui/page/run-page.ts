@@ -157,7 +157,7 @@ class ShownRun implements View {
     const rows = [...this.#rows.values()].toSorted((a, b) => a.round - b.round);
     this.#head.update(this.#status, rows);
     for (const figure of this.#figures) figure.update(rows, this.#detail);
-    this.#lanes.update(this.#timeline.data, this.#status.summary.state === "running");
+    this.#lanes.update(this.#timeline.data);
     this.#failed.update(this.#failures);
   }
 }
