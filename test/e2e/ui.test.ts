@@ -17,6 +17,17 @@ import { trainTiny } from "../support/ui-runs.ts";
 const folder = temporaryFolder();
 const runs = () => path.join(folder(), "runs");
 const HOSTILE = '<img src="x" onerror="document.title=1">';
+const LONG = `long-${"name-without-a-space".repeat(4)}`;
+const PHONE = { width: 390, height: 844 };
+/** In the page: its width, the screen's, and what scrolls sideways but not by keyboard or without a name. */
+const WIDTHS = `({
+  width: document.scrollingElement.scrollWidth,
+  inner: innerWidth,
+  unreachable: [...document.querySelectorAll("main *")]
+    .filter((each) => each.scrollWidth > each.clientWidth && ["auto", "scroll"].includes(getComputedStyle(each).overflowX))
+    .filter((each) => each.tabIndex < 0 || !each.hasAttribute("aria-label"))
+    .map((each) => each.outerHTML.slice(0, 100)),
+})`;
 const ESCAPES = "\u001b]0;owned\u0007\u001b[31m<b>red</b>";
 
 interface Served {
@@ -256,20 +267,33 @@ describe.skipIf(chromium === undefined)("in Chromium (/usr/bin/chromium or CHROM
     }
   });
 
-  test("a phone's screen shows everything without scrolling sideways, and the keyboard reaches a run", async () => {
+  test("the keyboard reaches a run on a phone's screen", async () => {
     const { page } = await open();
-    await page.setViewportSize({ width: 390, height: 844 });
+    await page.setViewportSize(PHONE);
     await page.getByRole("link", { name: "plain" }).focus();
     await page.keyboard.press("Enter");
     await page.getByRole("heading", { name: "plain" }).waitFor();
     await page.getByRole("img", { name: /quality over the server rounds/ }).waitFor();
-    for (const hash of ["#/run/failing", "#/", "#/compare?run=plain&run=failing"]) {
+  });
+
+  test("no page is wider than a phone's screen, with all tables shown and long names, and what scrolls can be reached and has a name", async () => {
+    await trainTiny({ runsDir: runs(), name: LONG, rounds: 1, fit: { localSteps: 1, lr: 0.02 } });
+    const { page } = await open();
+    await page.setViewportSize(PHONE);
+    const compared = [LONG, "plain", "failing"].map((name) => `run=${name}`).join("&");
+    for (const hash of ["#/", "#/run/failing", `#/run/${LONG}`, `#/compare?${compared}`]) {
       await page.goto(`${new URL(".", ui.link).href}${hash}`);
-      await page
-        .getByText(/failing/)
-        .first()
-        .waitFor();
-      expect(await page.evaluate("document.documentElement.scrollWidth"), hash).toBeLessThanOrEqual(390);
+      await page.getByText(hash.includes("failing") ? "failing" : LONG).first().waitFor();
+      if (hash.startsWith("#/run")) await page.getByText("Config", { exact: true }).click();
+      if (hash !== "#/") await page.getByRole("row", { name: /^fit\.local_steps/ }).waitFor();
+      for (const button of await page.getByRole("button", { name: /show as a table/ }).all()) await button.click();
+      const { width, inner, unreachable } = (await page.evaluate(WIDTHS)) as {
+        readonly width: number;
+        readonly inner: number;
+        readonly unreachable: readonly string[];
+      };
+      expect(width, hash).toBeLessThanOrEqual(inner);
+      expect(unreachable, hash).toEqual([]);
     }
   });
 
