@@ -32,6 +32,13 @@ const recorded = z.discriminatedUnion("type", [
     step: z.number().default(0),
     steps: z.number().default(0),
   }),
+  z.looseObject({
+    ...line,
+    type: z.literal("worker-ready"),
+    workerId: z.string(),
+    host: z.string(),
+    device: z.object({ type: z.string(), name: z.string(), memoryBytes: z.number().nullable() }),
+  }),
   z.looseObject({ ...line, type: z.literal("round-start"), round: z.number(), clients: z.array(z.unknown()) }),
   z.looseObject({
     ...line,
@@ -40,6 +47,8 @@ const recorded = z.discriminatedUnion("type", [
     clientId: z.string(),
     workerId: z.string(),
     seconds: z.number(),
+    // Earlier versions did not record it.
+    peakMemoryBytes: z.number().nullable().default(null),
   }),
   z.looseObject({
     ...line,
@@ -81,9 +90,13 @@ function liveOf(event: z.output<typeof recorded>): LiveEvent | undefined {
       const identity = of && { kind: of.kind, round: of.round ?? null, clientId: of.clientId ?? null };
       return { type: "worker-status", at, workerId, state, activity, task: identity };
     }
+    case "worker-ready": {
+      const { workerId, host, device } = event;
+      return { type: "worker-ready", at, workerId, host, device: `${device.name} (${device.type})`, deviceBytes: device.memoryBytes };
+    }
     case "client-fit": {
-      const { round, clientId, workerId, seconds } = event;
-      return { type: "client-fit", at, round, clientId, workerId, seconds };
+      const { round, clientId, workerId, seconds, peakMemoryBytes } = event;
+      return { type: "client-fit", at, round, clientId, workerId, seconds, peakMemoryBytes };
     }
     case "client-failure": {
       const { round, clientId, workerId, attempt, error, willRetry } = event;

@@ -6,10 +6,11 @@ import { readTimings, type Timing } from "../records/timings.ts";
 import { describeWorker } from "../report/phrases.ts";
 import { advance, emptyView, type RunView } from "../report/run-view.ts";
 import { readListedRecord } from "./listed-record.ts";
-import type { Failure, RoundRow, RunDetail, RunStatus, RunSummary } from "./messages.ts";
+import type { Failure, RoundRow, RunDetail, RunStatus, RunSummary, WorkerMemory } from "./messages.ts";
 import { forEachRecorded } from "./recorded-events.ts";
 import { roundRow } from "./round-row.ts";
 import { lastSpans, Timeline } from "./timeline.ts";
+import { noteMemory } from "./worker-memory.ts";
 
 /** Upper bounds on what one page is sent. */
 const MAX_SPANS = 20_000;
@@ -30,7 +31,7 @@ export async function readDetail(directory: string, summary: RunSummary): Promis
   const record = hasRecord ? await attempt<Readonly<Record<string, unknown>>>(() => readListedRecord(directory), {}) : {};
   const rows = await attempt(() => readRows(path.join(directory, "metrics.jsonl"), problems), []);
   const timings = await attempt<readonly Timing[]>(() => readTimings(path.join(directory, "timings.jsonl")), []);
-  const { view, timeline, failures, lastEvent } = await readStory(directory, attempt);
+  const { view, timeline, memory, failures, lastEvent } = await readStory(directory, attempt);
   if (lastEvent === undefined) failures.push(...(await attempt(() => journalFailures(directory), [])));
   return {
     ...statusOf(summary, lastEvent === undefined ? undefined : view),
@@ -42,6 +43,7 @@ export async function readDetail(directory: string, summary: RunSummary): Promis
     rows,
     timings,
     timeline: lastSpans(timeline.data, MAX_SPANS),
+    memory: [...memory.values()],
     failures: failures.slice(-MAX_FAILURES),
   };
 }
@@ -52,17 +54,21 @@ type Attempt = <T>(read: () => Promise<T>, otherwise: T) => Promise<T>;
 /** What the events tell; `lastEvent` is undefined if none is recorded. They are looked at as they are read: there may be a million. */
 async function readStory(directory: string, attempt: Attempt) {
   const timeline = new Timeline();
+  const memory = new Map<string, WorkerMemory>();
   const failures: Failure[] = [];
   let view = emptyView;
   let lastEvent: number | undefined;
   const read = forEachRecorded(directory, ({ number, event, live, at }) => {
     view = advance(view, event, at);
     lastEvent = number;
-    if (live) timeline.advance(live);
+    if (live) {
+      timeline.advance(live);
+      noteMemory(memory, live);
+    }
     if (live?.type === "client-failure") failures.push(live);
   });
   await attempt(() => read, undefined);
-  return { view, timeline, failures, lastEvent };
+  return { view, timeline, memory, failures, lastEvent };
 }
 
 /** What a run is doing, in words; `view` is undefined if its events are not recorded. */

@@ -283,7 +283,10 @@ describe.skipIf(chromium === undefined)("in Chromium (/usr/bin/chromium or CHROM
     const compared = [LONG, "plain", "failing"].map((name) => `run=${name}`).join("&");
     for (const hash of ["#/", "#/run/failing", `#/run/${LONG}`, `#/compare?${compared}`]) {
       await page.goto(`${new URL(".", ui.link).href}${hash}`);
-      await page.getByText(hash.includes("failing") ? "failing" : LONG).first().waitFor();
+      await page
+        .getByText(hash.includes("failing") ? "failing" : LONG)
+        .first()
+        .waitFor();
       if (hash.startsWith("#/run")) await page.getByText("Config", { exact: true }).click();
       if (hash !== "#/") await page.getByRole("row", { name: /^fit\.local_steps/ }).waitFor();
       for (const button of await page.getByRole("button", { name: /show as a table/ }).all()) await button.click();

@@ -258,6 +258,24 @@ test("a run's page has each tier's quality with its interval, and the fits of ea
   expect(lastEvent).toBeGreaterThan(24);
 });
 
+test("a run's page has the memory of its workers as it is recorded, also by versions that recorded none of fits", async () => {
+  const directory = path.join(runs, "with-memory");
+  mkdirSync(directory);
+  onTestFinished(() => rmSync(directory, { recursive: true }));
+  const device = { type: "cuda", name: "NVIDIA H200", capability: "9.0", memoryBytes: 150e9 };
+  const ready = (workerId: string) => ({ type: "worker-ready", workerId, pid: 1, host: "gpu-2", versions: {}, variables: {}, device });
+  const of = { type: "client-fit", clientId: "c1", r: 1, workerId: "w0", loss: null, seconds: 1 };
+  const fit = (round: number, more: object) => ({ ...of, round, ...more });
+  const events = [ready("w0"), ready("w1"), fit(1, { peakMemoryBytes: 2e9 }), fit(2, { peakMemoryBytes: 1e9 }), fit(3, {})];
+  writeFileSync(path.join(directory, "run.json"), readFileSync(path.join(runs, "first", "run.json")));
+  writeFileSync(path.join(directory, "events.jsonl"), events.map((event, index) => line(index + 1, index, event)).join(""));
+  const about = { host: "gpu-2", device: "NVIDIA H200 (cuda)", deviceBytes: 150e9 };
+  expect((await json<RunDetail>("/api/run?name=with-memory")).memory).toEqual([
+    { id: "w0", ...about, last: { bytes: 1e9, round: 2 }, peak: { bytes: 2e9, round: 1 } },
+    { id: "w1", ...about, last: null, peak: null },
+  ]);
+});
+
 test("a stream of events continues after the last one that the browser got", async () => {
   const isEnd = (messages: readonly Message[]) => messages.some(({ data }) => (data as { type?: string } | null)?.type === "run-end");
   const all = (await listen("/api/run/events?name=first&from=0", isEnd)).filter(({ id }) => id !== undefined);
