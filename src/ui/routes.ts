@@ -42,9 +42,13 @@ function ofRun(route: RunRoute): Route {
     const name = url.searchParams.get("name") ?? "";
     if (site.list.directory(name) === undefined) await site.list.refresh();
     const directory = site.list.directory(name);
-    if (directory === undefined) return sendJson(response, 404, { error: `there is no run ${name}` });
+    if (directory === undefined) return sendJson(response, 404, { error: noRun(name, site.list) });
     return route({ name, directory }, site, url, response, request);
   };
+}
+
+function noRun(name: string, { folder }: RunList): string {
+  return `there is no run ${name} in ${folder}`;
 }
 
 const GETS: ReadonlyMap<string, Route> = new Map<string, Route>([
@@ -68,7 +72,7 @@ const GETS: ReadonlyMap<string, Route> = new Map<string, Route>([
       await list.refresh();
       const summary = list.get(name);
       if (summary) sendJson(response, 200, await readDetail(directory, summary));
-      else sendJson(response, 404, { error: `there is no run ${name}` });
+      else sendJson(response, 404, { error: noRun(name, list) });
     }),
   ],
   [
@@ -143,7 +147,7 @@ async function act(
   if (!control) return sendJson(response, 403, { error: "this page may only look: start it with prelort ui --allow-control" });
   await list.refresh();
   const summary = list.get(name);
-  const problem = summary ? await what(control, summary) : `there is no run ${name}`;
+  const problem = summary ? await what(control, summary) : noRun(name, list);
   return sendJson(response, problem === undefined ? 200 : 409, problem === undefined ? {} : { error: problem });
 }
 

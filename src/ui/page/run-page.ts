@@ -45,6 +45,7 @@ export class RunPage implements View {
       fill(
         this.#main,
         h("p", { class: "problem", role: "alert" }, (error as Error).message),
+        h("p", { class: "quiet-text" }, "It is shown here as soon as it is there."),
         h("p", {}, h("a", { href: "#/" }, "All runs")),
       );
       this.#openOnceThere();
