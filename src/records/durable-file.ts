@@ -47,6 +47,8 @@ export function writingError(file: string, cause: unknown): Error {
 const REMEDIES: Readonly<Record<string, string>> = {
   ENOSPC: "free space on that disk",
   EDQUOT: "free space within your quota on that disk, or raise it",
+  EACCES: "give your user permission to write there",
+  EPERM: "give your user permission to write there",
   EFBIG: "raise the limit on the size of files (ulimit -f)",
   EROFS: "make its file system writable: it may have been mounted again after a fault of the disk",
   EISDIR: "remove the folder that is in its place",
