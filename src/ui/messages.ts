@@ -203,7 +203,12 @@ export interface ListChange {
 }
 
 export interface ListPage extends ListChange {
-  readonly folder: string;
   readonly version: string;
+}
+
+/** What every page shows or needs. */
+export interface SiteFacts {
+  readonly folder: string;
+  /** Whether the page may stop and resume runs. */
   readonly canControl: boolean;
 }

@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
-import type { ListChange, ListPage, OverlayRun, RunDetail } from "../../../src/ui/messages.ts";
+import type { ListChange, ListPage, OverlayRun, RunDetail, SiteFacts } from "../../../src/ui/messages.ts";
 import { serveUi, type Ui } from "../../../src/ui/serve-ui.ts";
 import { line, trainTiny } from "../../support/ui-runs.ts";
 
@@ -203,9 +203,9 @@ test("folders that are damaged, half written, of earlier versions or no runs are
   make("<img src=x onerror=alert(1)>", {});
   writeFileSync(path.join(runs, "a-file"), "");
   onTestFinished(() => rmSync(path.join(runs, "a-file")));
-  const { changed, folder: shown } = await json<ListPage>("/api/runs");
+  const { changed } = await json<ListPage>("/api/runs");
   const rows = new Map(changed.map((row) => [row.name, row]));
-  expect(shown).toBe(runs);
+  expect(await json<SiteFacts>("/api/site")).toEqual({ folder: runs, canControl: false });
   expect([...rows.keys()].toSorted()).toEqual(
     [
       "<img src=x onerror=alert(1)>",
@@ -285,6 +285,16 @@ test("a stream of events continues after the last one that the browser got", asy
   const middle = all[Math.floor(all.length / 2)]?.id ?? "";
   const rest = (await listen("/api/run/events?name=first&from=0", isEnd, middle)).filter(({ id }) => id !== undefined);
   expect(rest).toEqual(all.filter(({ id }) => Number(id) > Number(middle)));
+});
+
+test("a stream that continues where the page was read to begins with its status, and sends no event again", async () => {
+  const { lastEvent } = await json<RunDetail>("/api/run?name=first");
+  const isOver = (got: readonly Message[]) => got.length >= 2;
+  const messages = await listen(`/api/run/events?name=first&from=${lastEvent}`, isOver);
+  expect(messages.map(({ event, id }) => [event, id])).toEqual([
+    ["status", undefined],
+    ["status", undefined],
+  ]);
 });
 
 test("a page that comes back with the last event of a run that was replaced is told to read the run again", async () => {
