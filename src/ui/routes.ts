@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
-import type { Asset } from "./assets.ts";
+import { type Asset, INDEX } from "./assets.ts";
 import type { Control } from "./control.ts";
 import { openEvents } from "./event-source.ts";
 import { streamList } from "./list-stream.ts";
@@ -29,7 +29,7 @@ export interface Site {
 export async function answer(site: Site, request: IncomingMessage, response: ServerResponse, url: URL): Promise<void> {
   const isPost = request.method === "POST";
   if (!isPost && request.method !== "GET") return sendJson(response, 405, { error: "only GET and POST are answered" });
-  const asset = site.assets.get(url.pathname === "/" ? "/app/ui/page/index.html" : url.pathname);
+  const asset = site.assets.get(url.pathname === "/" ? INDEX : url.pathname);
   if (asset && !isPost) return sendAsset(response, asset);
   const route = (isPost ? POSTS : GETS).get(url.pathname);
   if (!route) return sendJson(response, 404, { error: "there is no such page" });

@@ -144,6 +144,19 @@ test("every answer forbids foreign and inline scripts, frames and guesses of its
   }
 });
 
+test("the page names all of its modules, so that a browser asks for them at once", async () => {
+  const { text } = await ask("/");
+  const named = [...text.matchAll(/<link rel="modulepreload" href="([^"]+)"/g)].map(([, href]) => `/${href}`);
+  const imported = new Set(["/app/ui/page/main.js"]);
+  for (const address of imported) {
+    const { status, text: source } = await ask(address);
+    expect(status, address).toBe(200);
+    for (const [, found = ""] of source.matchAll(/from "(\.[^"]+)"/g)) imported.add(path.posix.join(path.posix.dirname(address), found));
+  }
+  expect(imported.size).toBeGreaterThan(25);
+  expect(named.toSorted()).toEqual(expect.arrayContaining([...imported]));
+});
+
 test("no address leads to a file that is not the page's own", async () => {
   writeFileSync(path.join(folder, "secret.json"), "{}");
   const targets = [
