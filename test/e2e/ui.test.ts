@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { appendFileSync, copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { type Browser, type BrowserContext, chromium as driver, type Page } from "playwright-core";
@@ -12,7 +12,7 @@ import type { ListPage } from "../../src/ui/messages.ts";
 import { chromium } from "../support/chromium.ts";
 import { cli, temporaryFolder, tiny } from "../support/e2e.ts";
 import { eventually, PATIENCE_MS } from "../support/patience.ts";
-import { trainTiny } from "../support/ui-runs.ts";
+import { line, trainTiny } from "../support/ui-runs.ts";
 
 const folder = temporaryFolder();
 const runs = () => path.join(folder(), "runs");
@@ -298,6 +298,28 @@ describe.skipIf(chromium === undefined)("in Chromium (/usr/bin/chromium or CHROM
       expect(width, hash).toBeLessThanOrEqual(inner);
       expect(unreachable, hash).toEqual([]);
     }
+  });
+
+  test("a worker's device and the memory of its fits are shown, and follow as fits are recorded", async () => {
+    const directory = path.join(runs(), "with-memory");
+    mkdirSync(directory);
+    copyFileSync(path.join(runs(), "plain/run.json"), path.join(directory, "run.json"));
+    const device = { type: "cuda", name: "H200 <b>", capability: "9.0", memoryBytes: 140 * 2 ** 30 };
+    const ready = { type: "worker-ready", workerId: "w0", pid: 1, host: "gpu-2", versions: {}, variables: {}, device };
+    const fit = (round: number, gib: number) => {
+      const of = { type: "client-fit", clientId: "c0", r: 1, workerId: "w0", loss: null, seconds: 1 };
+      return line(round + 1, round, { ...of, round, peakMemoryBytes: gib * 2 ** 30 });
+    };
+    writeFileSync(path.join(directory, "events.jsonl"), line(1, 0, ready) + fit(1, 2));
+    const { page } = await open("#/run/with-memory");
+    const row = page.getByRole("region", { name: "Memory of workers" }).getByRole("row").last();
+    await eventually(async () =>
+      expect(await row.locator("th, td").allTextContents()).toEqual(
+        "w0|gpu-2|H200 <b> (cuda)|140.0 GiB|2.0 GiB|2.0 GiB in round 1|1.4 %".split("|"),
+      ),
+    );
+    appendFileSync(path.join(directory, "events.jsonl"), fit(2, 7));
+    await row.getByText("7.0 GiB in round 2").waitFor();
   });
 
   test("charts name both axes with their range, for the eye and for screen readers, and the timeline has times", async () => {
