@@ -2,7 +2,7 @@ import { type Adapter, type Merged, prefix } from "../../adapter/adapter.ts";
 import type { AdapterLayout } from "../../adapter/layout.ts";
 import type { Aggregation, Update } from "../strategy.ts";
 import { componentsOf, factorise } from "./factorise.ts";
-import { gather, shares } from "./buffered-updates.ts";
+import { bufferUpdates, shares } from "./buffered-updates.ts";
 
 /**
  * FLoRA (Wang et al., https://arxiv.org/abs/2409.05976): the clients' factors, stacked, are the mean product exactly. The
@@ -20,7 +20,7 @@ export function fLoRA(): Aggregation {
     distribute: prefix,
     begin(context) {
       const { global, layout } = context;
-      return gather(
+      return bufferUpdates(
         context,
         (updates) => ({ rows: context.fresh(), merged: merge(global.merged, updates, layout) }),
         () => ({ rows: global.rows.slice(), merged: merge(global.merged, [], layout) }),
