@@ -164,6 +164,6 @@ describe("the YAML examples of configs/README.md", () => {
     await writeFile(join(folder, "my-run.yaml"), run);
     await writeFile(join(folder, "compare.yaml"), comparison);
     const { setting, methods } = await loadComparison(join(folder, "compare.yaml"));
-    for (const method of methods) expect((await loadConfig(setting, { set: assignments(method) })).rounds).toBe(4);
+    for (const method of methods) expect((await loadConfig(setting, { given: assignments(method) })).rounds).toBe(4);
   });
 });
