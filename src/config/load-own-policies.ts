@@ -117,9 +117,10 @@ function describeThrown(error: unknown, file: string): string {
   const { code, stack = "", message } = error as NodeJS.ErrnoException;
   if (code === "ENOENT") return "there is no such file";
   if (code === "ERR_UNKNOWN_FILE_EXTENSION") return `this version of Node (${process.version}) cannot run it; write it as .mjs`;
+  const isUnclear = error instanceof SyntaxError && !message.includes("requested module");
   const line = new RegExp(`${escape(basename(file))}:(\\d+)`).exec(stack)?.[1];
   const remedy = code === "ERR_MODULE_NOT_FOUND" && message.includes("'prelort'") ? "; install it there: npm install prelort" : "";
-  return `${error.name}: ${message.split("\n")[0]}${remedy}${line === undefined ? "" : ` (line ${line})`}`;
+  return `${error.name}: ${message.split("\n")[0]}${remedy}${line === undefined ? (isUnclear ? "; node --check shows where" : "") : ` (line ${line})`}`;
 }
 
 function escape(text: string): string {

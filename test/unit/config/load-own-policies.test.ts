@@ -33,6 +33,7 @@ export const bySize = Object.assign(({ size }) => (size > 1 ? 2 : 1), { fitOptio
 export const five = 5;
 export const broken = () => { throw new TypeError("no beta"); };
 export const late = async () => mean;
+export const careless = { begin() {}, distribute: (global) => global.rows.subarray(0) };
 `;
 
 function write(name: string, text: string): string {
