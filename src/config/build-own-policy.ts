@@ -6,12 +6,12 @@ import { nameOf, type OwnPolicy, type PolicyKey } from "./own-policy-spec.ts";
 /* Policies of one's own as a run uses them: what their file exports, with a description by which the record can name that file. */
 
 export function ownSelection(own: OwnPolicy): Selection {
-  const select = valueOf<Selection>("selection", own);
+  const select = valueOf("selection", own) as Selection;
   return withPolicy(policyOf(own), (context) => select(context));
 }
 
 export function ownRankAssignment(own: OwnPolicy): RankAssigner {
-  const assign = valueOf<RankAssigner>("rankAssignment", own);
+  const assign = valueOf("rankAssignment", own) as RankAssigner;
   const { revise, fitOptions } = assign;
   const described = withPolicy(policyOf(own), (...asked: Parameters<RankAssigner>) => assign(...asked));
   return Object.assign(described, { ...(revise && { revise: revise.bind(assign) }), ...(fitOptions && { fitOptions }) });
@@ -19,7 +19,7 @@ export function ownRankAssignment(own: OwnPolicy): RankAssigner {
 
 /** Calls the methods of the exported object, which may be of a class. */
 export function ownAggregation(own: OwnPolicy): Aggregation {
-  const inner = valueOf<Aggregation>("aggregation", own);
+  const inner = valueOf("aggregation", own) as Aggregation;
   const { present, addsUp, readsSpool, fitOptions } = inner;
   return {
     policy: policyOf(own),
@@ -33,12 +33,12 @@ export function ownAggregation(own: OwnPolicy): Aggregation {
 }
 
 /** All but the code. */
-function policyOf({ value: _, ...own }: OwnPolicy) {
-  return { name: nameOf(own), ...own };
+function policyOf({ module, options, files }: OwnPolicy) {
+  return { name: nameOf({ module }), module, ...(options && { options }), ...(files && { files }) };
 }
 
-function valueOf<T>(key: PolicyKey, { module, value }: OwnPolicy): T {
-  if (value !== undefined) return value as T;
+function valueOf(key: PolicyKey, { module, value }: OwnPolicy): unknown {
+  if (value !== undefined) return value;
   const message = `is ${module}, which has not been loaded: use the config that loadConfig returns`;
   throw new ConfigError([{ path: `strategy.${key}`, message }]);
 }

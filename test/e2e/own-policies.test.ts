@@ -54,7 +54,7 @@ beforeAll(() => {
 describe("a newcomer's method, as configs/README.md has it,", () => {
   let first: Ended;
   const comparison = () => path.join(folder(), "slow-flexlora.yaml");
-  const starts = ({ stdout }: Ended) => [...stdout.matchAll(/started (\S+)/g)].map(([, name]) => name).toSorted();
+  const starts = ({ stdout }: Ended) => [...stdout.matchAll(/started (\S+)/g)].map(([, name = ""]) => name).toSorted();
 
   beforeAll(() => {
     const [method = ""] = snippets(guide, "js");

@@ -84,15 +84,22 @@ export function rollCall({ layout, clients }: RoundContext): RollCall {
       yield* admitting(ids, take);
     },
     requireExpected: (update) => requireExpected(update),
+    ...conclusions(layout.tiers, reportedFrom),
+  };
+}
+
+/** What follows from who reported. */
+function conclusions(tiers: readonly number[], reportedFrom: Participation["reportedFrom"]): Omit<Participation, "count"> {
+  return {
     reportedFrom,
     coverage: () =>
-      segments(layout.tiers).map(({ to }) => {
+      segments(tiers).map(({ to }) => {
         const trained = reportedFrom(to);
         return { r: to, clients: trained.length, examples: trained.reduce((sum, { size }) => sum + size, 0) };
       }),
     tooFew(least) {
       const isShort = (r: number) => reportedFrom(r).length > 0 && reportedFrom(r).length < least;
-      return [...layout.tiers.filter(isShort), ...(isShort(0) ? (["dense"] as const) : [])];
+      return [...tiers.filter(isShort), ...(isShort(0) ? (["dense"] as const) : [])];
     },
   };
 }

@@ -91,17 +91,19 @@ describe("a policy of one's own in a config", () => {
   });
 
   test("is recorded by file, options and SHA-256, also of what the file imports, and the record makes the same config", async () => {
-    const run = await built(`${RANKS}\nselection: ./mine.mjs#first\naggregation: { module: ./mine.mjs#scaled, beta: 4, keep_last: [1] }`);
+    const run = await built(
+      `${RANKS}\nselection: ./mine.mjs#first\naggregation: { module: ./mine.mjs#scaled, beta: 4, keep_last: [1], name: x }`,
+    );
     const recorded = JSON.parse(JSON.stringify(describeConfig(run))) as { readonly strategy: object };
     expect(recorded.strategy).toEqual({
       selection: `${at()}#first`,
       rank_assignment: { name: "list", ranks: [2, 1] },
-      aggregation: { module: `${at()}#scaled`, beta: 4, keep_last: [1] },
+      aggregation: { module: `${at()}#scaled`, beta: 4, keep_last: [1], name: "x" },
     });
     const files = { "lib/scale.mjs": expect.stringMatching(/^[0-9a-f]{64}$/), "mine.mjs": expect.stringMatching(/^[0-9a-f]{64}$/) };
     expect(describePolicyFiles(run)).toEqual({ selection: files, aggregation: files });
     const again = recordedConfig(recorded, "run.json", { inScript: "" });
-    expect(again.strategy.aggregation).toEqual({ module: `${at()}#scaled`, options: { beta: 4, keepLast: [1] } });
+    expect(again.strategy.aggregation).toEqual({ module: `${at()}#scaled`, options: { beta: 4, keepLast: [1], name: "x" } });
     expect(describePolicyFiles(await built(RANKS))).toBeUndefined();
   });
 
