@@ -9,6 +9,7 @@ import type { RunConfig } from "../config/schema.ts";
 import { ConfigError, PrelortError } from "../errors.ts";
 import { readJournal } from "../records/journal.ts";
 import { readRun, type RecordedRun } from "../records/read-run.ts";
+import { changedPolicies } from "../records/resume-check.ts";
 import { readRecord } from "../records/run-record.ts";
 import { federate } from "../server/federate.ts";
 
@@ -57,7 +58,8 @@ export function createRuns({ jobs = 1, overwrite = false, signal, onRun }: RunsO
     // A run may have lost its journal.
     const isUsed = commits.length > 0 || isThere(path.join(directory, "rounds"));
     if (isUsed && !isSame && !overwrite) {
-      const error = otherConfigError(directory, hasEnded, isDeepStrictEqual(recorded?.config, now.config));
+      const isSameConfig = isDeepStrictEqual(recorded?.config, now.config);
+      const error = otherConfigError(directory, hasEnded, isSameConfig ? changedPolicies(recorded?.policies, now.policies) : []);
       refusal.abort(error);
       throw error;
     }
@@ -91,9 +93,9 @@ function asRecorded(config: RunConfig): Recorded {
   return { config: comparableConfig(toJson(describeConfig(config))), policies: describePolicyFiles(config) ?? null };
 }
 
-function otherConfigError(directory: string, hasEnded: boolean, isOtherCode: boolean): ConfigError {
+function otherConfigError(directory: string, hasEnded: boolean, changed: readonly string[]): ConfigError {
   const state = hasEnded ? "a finished run" : "a run";
-  const what = isOtherCode ? "other code of its policies, which has changed since" : "another config";
+  const what = changed.length > 0 ? `other policies: ${changed.join("; ")}` : "another config";
   const message = `${directory} holds ${state} with ${what}; rename the comparison, or replace the run with --overwrite`;
   return new ConfigError([{ path: "name", message }]);
 }

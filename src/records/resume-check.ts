@@ -78,6 +78,12 @@ function describe(difference: Difference, changedData: readonly string[]): Confi
 
 const START_ANOTHER = "start a run under another name";
 
+/** The files of policies of one's own that changed, each described once; `was` and `is` have them as run.json does. */
+export function changedPolicies(was: unknown, is: unknown): readonly string[] {
+  const found = differences("policies", was ?? {}, is ?? {}).map((difference) => describe(difference, []).message);
+  return [...new Set(found.map((message) => message.split(": ")[0] as string))];
+}
+
 /** How a file changed, by its SHA-256 before and now; undefined where it is missing. */
 export function changed(subject: string, was: unknown, is: unknown): string {
   if (was === undefined) return `${subject} did not exist when the run began`;

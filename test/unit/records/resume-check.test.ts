@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { ConfigError } from "../../../src/errors.ts";
-import { requireSameRun } from "../../../src/records/resume-check.ts";
+import { changedPolicies, requireSameRun } from "../../../src/records/resume-check.ts";
 
 const record = {
   name: "a",
@@ -132,4 +132,9 @@ test("a policy's file counts by its content and name, and a changed one is named
   expect(() => requireSameRun(recordOf("/a", was), other)).toThrow(/new\.mjs did not exist/);
   const renamed = JSON.parse(JSON.stringify(recordOf("/a", was)).replace("#mean", "#other")) as object;
   expect(() => requireSameRun(recordOf("/a", was), renamed)).toThrow(/strategy\.aggregation\.module.*mine\.mjs#mean.*mine\.mjs#other/);
+  expect(changedPolicies(recordOf("/a", was).policies, other.policies)).toEqual([expect.stringMatching(/^new\.mjs did not exist/)]);
+  const both = { selection: { "mine.mjs": is }, aggregation: { "mine.mjs": is } };
+  expect(changedPolicies({ selection: { "mine.mjs": was }, aggregation: { "mine.mjs": was } }, both)).toEqual([
+    expect.stringMatching(/^mine\.mjs has changed.*aaaaaaaaaaaa….*bbbbbbbbbbbb…/),
+  ]);
 });
