@@ -73,6 +73,10 @@ export { hetLora } from "./strategy/aggregation/hetlora.ts";
 export { hLora } from "./strategy/aggregation/hlora.ts";
 export { productDeltas, type ProductDeltasOptions } from "./strategy/aggregation/product-deltas.ts";
 export { raFLoRA } from "./strategy/aggregation/raflora.ts";
+export { bufferUpdates, type Combined, shares } from "./strategy/aggregation/buffered-updates.ts";
+export { type Component, componentsOf, factorise, type Split, trainedComponents } from "./strategy/aggregation/factorise.ts";
+export { type Participation, participation } from "./strategy/aggregation/participation.ts";
+export { type ProductSvd, productSvd, type Stack } from "./tensor/product-svd.ts";
 export type {
   Accumulator,
   Aggregate,
@@ -95,6 +99,7 @@ export type {
 } from "./strategy/strategy.ts";
 export type { Rng } from "./base/rng.ts";
 export { type Adapter, type Merged, prefix } from "./adapter/adapter.ts";
+export { type Segment, segments } from "./adapter/segments.ts";
 export type { AdapterLayout, AdapterModule, DenseParameter } from "./adapter/layout.ts";
 
 export type { LaunchOptions, WorkerExit, WorkerLauncher, WorkerProcess } from "./workers/launch.ts";

@@ -3,13 +3,16 @@ import { z } from "zod";
 import { decodeGlobal } from "../adapter/global-file.ts";
 import { buildAggregation } from "../config/build.ts";
 import { camelKeys } from "../base/case.ts";
-import { aggregationSpecOf } from "../config/policy-specs.ts";
+import { loadOwnPolicy } from "../config/load-own-policies.ts";
+import { orOwn } from "../config/own-policy-spec.ts";
+import { aggregationSpec } from "../config/policy-specs.ts";
 import { common } from "../config/sections.ts";
 import { argumentError, RunFailedError } from "../errors.ts";
 import type { Aggregation } from "../strategy/strategy.ts";
 import { type Commit, type Journal, readJournal } from "../records/journal.ts";
 import { readMetrics } from "../records/metrics.ts";
 import { baseFiles } from "../records/model-source.ts";
+import { unnamedPolicies } from "../records/named-code.ts";
 import { present } from "../strategy/validate-policy-output.ts";
 import { GLOBAL, readRoundFile, roundFile } from "../records/round-files.ts";
 import { readReadyRecord, runRecord } from "../records/run-record.ts";
@@ -19,13 +22,13 @@ import { readWholeJournal } from "../records/whole-journal.ts";
 export interface TrainedOptions {
   /** By default the last committed round. */
   readonly round?: number | undefined;
-  /** Required for a run with a custom aggregation, which its record cannot hold. */
+  /** Required for a run whose aggregation comes from a script and has `present`: its record cannot hold that. */
   readonly aggregation?: Aggregation | undefined;
 }
 
 /** Reads the result of a round from a run's directory. The run may be in progress, interrupted or finished. */
 export async function readTrained(directory: string, { round, aggregation }: TrainedOptions = {}): Promise<Trained> {
-  const { config, labels, peft, model } = await readReadyRecord(directory, trainedRecord);
+  const { config, labels, peft, model, presents } = await readReadyRecord(directory, trainedRecord);
   const { commits } = await (round === undefined ? readUpToNow(directory) : readJournal(path.join(directory, "journal.jsonl")));
   const commit = choose(directory, commits, round);
   const { sha256 } = commit;
@@ -35,7 +38,7 @@ export async function readTrained(directory: string, { round, aggregation }: Tra
     throw new RunFailedError(`${directory}: ${damage}; restore the file from a copy${other}`);
   }
   const { layout, adapter: global } = decodeGlobal(bytes, path.join(directory, roundFile(commit.round, GLOBAL)));
-  const made = aggregation ?? recordedAggregation(directory, config.strategy.aggregation);
+  const made = aggregation ?? (await recordedAggregation(directory, config.strategy.aggregation, presents));
   return {
     // The folder's name, since the record may have been copied from another run.
     run: path.basename(path.resolve(directory)),
@@ -51,7 +54,7 @@ export async function readTrained(directory: string, { round, aggregation }: Tra
   };
 }
 
-const trainedRecord = runRecord.pick({ labels: true, model: true, peft: true }).extend({
+const trainedRecord = runRecord.pick({ labels: true, model: true, peft: true, presents: true }).extend({
   config: z.object({
     model: z.unknown().transform(camelKeys).pipe(common.model),
     lora: common.lora,
@@ -75,11 +78,21 @@ function choose(directory: string, commits: readonly Commit[], round: number | u
 }
 
 /** Some aggregations keep the global adapter in their own form, and convert it in `present`. */
-function recordedAggregation(directory: string, described: unknown): Pick<Aggregation, "present"> {
-  const { serverOptimizer: _, updateBound: __, ...inner } = camelKeys(described) as Record<string, unknown>;
-  const spec = aggregationSpecOf(inner);
-  if (spec) return buildAggregation(spec);
-  refuse(`${directory} was trained with a custom aggregation, which its record cannot hold; pass it to exportRun(run, { aggregation })`);
+async function recordedAggregation(
+  directory: string,
+  described: unknown,
+  presents: boolean | undefined,
+): Promise<Pick<Aggregation, "present">> {
+  if (presents === false) return {};
+  const { data: spec } = orOwn(aggregationSpec).safeParse(camelKeys(described));
+  if (spec && !("module" in spec)) return buildAggregation(spec);
+  if (!spec)
+    refuse(`${directory} was trained with a custom aggregation, which its record cannot hold; pass it to exportRun(run, { aggregation })`);
+  if (unnamedPolicies({ aggregation: spec }).length > 0)
+    refuse(
+      `${directory} was trained with ${spec.module}, whose present() makes its adapters; code that only run.json names is not run: if you trust it, pass it to exportRun(run, { aggregation })`,
+    );
+  return buildAggregation(await loadOwnPolicy("aggregation", spec));
 }
 
 function refuse(message: string): never {

@@ -9,11 +9,17 @@ export function verifyCommand(): Command {
   return new Command("verify")
     .description("check that each round of a run has the committed bytes and follows from the recorded updates")
     .argument("<run-dir>", "run directory, such as runs/quickstart")
+    .option(
+      "--set <key=value>",
+      "name code that only the run's record names, such as --set strategy.aggregation=./mine.mjs#name",
+      (value: string, previous: string[]) => [...previous, value],
+      [],
+    )
     .action(verify);
 }
 
-async function verify(directory: string): Promise<void> {
-  const rounds = await verifyRun(directory, { onRound: (round) => print(describeRound(visibleIn(round))) });
+async function verify(directory: string, { set }: { readonly set: readonly string[] }): Promise<void> {
+  const rounds = await verifyRun(directory, { set, onRound: (round) => print(describeRound(visibleIn(round))) });
   print(concludeRounds(rounds));
 }
 

@@ -3,12 +3,13 @@ import path from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import PQueue from "p-queue";
 import { isThere } from "../base/read-file.ts";
-import { describeConfig } from "../config/build.ts";
+import { describeConfig, describePolicyFiles } from "../config/build.ts";
 import { comparableConfig } from "../config/recorded-config.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { ConfigError, PrelortError } from "../errors.ts";
 import { readJournal } from "../records/journal.ts";
 import { readRun, type RecordedRun } from "../records/read-run.ts";
+import { changedPolicies } from "../records/resume-check.ts";
 import { readRecord } from "../records/run-record.ts";
 import { federate } from "../server/federate.ts";
 import type { WorkerLauncher } from "../workers/launch.ts";
@@ -58,11 +59,13 @@ export function createRuns({ jobs = 1, overwrite = false, launcher, signal, onRu
     const report = (state: Progress["state"]) => onRun?.({ name, state, finished, planned });
     const directory = path.resolve(config.runsDir, name);
     const { commits, hasEnded } = await readJournal(path.join(directory, "journal.jsonl"));
-    const isSame = isDeepStrictEqual(await recordedConfig(directory), comparableConfig(asRecorded(config)));
+    const [recorded, now] = [await recordedPart(directory), asRecorded(config)];
+    const isSame = isDeepStrictEqual(recorded, now);
     // A run may have lost its journal.
     const isUsed = commits.length > 0 || isThere(path.join(directory, "rounds"));
     if (isUsed && !isSame && !overwrite) {
-      const error = otherConfigError(directory, hasEnded);
+      const isSameConfig = isDeepStrictEqual(recorded?.config, now.config);
+      const error = otherConfigError(directory, hasEnded, isSameConfig ? changedPolicies(recorded?.policies, now.policies) : []);
       refusal.abort(error);
       throw error;
     }
@@ -86,14 +89,21 @@ export function createRuns({ jobs = 1, overwrite = false, launcher, signal, onRu
   return { get: (config) => keepOrMake(config).catch(failureOfOneRun) };
 }
 
-/** The config as run.json holds it. */
-function asRecorded(config: RunConfig): unknown {
-  return JSON.parse(JSON.stringify(describeConfig(config)));
+/** What makes a run the same as another: its config, and the files of policies of one's own by their hashes. */
+interface Recorded {
+  readonly config: unknown;
+  readonly policies: unknown;
 }
 
-function otherConfigError(directory: string, hasEnded: boolean): ConfigError {
+/** As run.json holds it. */
+function asRecorded(config: RunConfig): Recorded {
+  return { config: comparableConfig(toJson(describeConfig(config))), policies: describePolicyFiles(config) ?? null };
+}
+
+function otherConfigError(directory: string, hasEnded: boolean, changed: readonly string[]): ConfigError {
   const state = hasEnded ? "a finished run" : "a run";
-  const message = `${directory} holds ${state} with another config; rename the comparison, or replace the run with --overwrite`;
+  const what = changed.length > 0 ? `other policies: ${changed.join("; ")}` : "another config";
+  const message = `${directory} holds ${state} with ${what}; rename the comparison, or replace the run with --overwrite`;
   return new ConfigError([{ path: "name", message }]);
 }
 
@@ -109,6 +119,12 @@ function failureOfOneRun(error: unknown): PrelortError {
 }
 
 /** Undefined if the run has not begun. */
-async function recordedConfig(directory: string): Promise<unknown> {
-  return isThere(path.join(directory, "run.json")) ? comparableConfig((await readRecord(directory))["config"]) : undefined;
+async function recordedPart(directory: string): Promise<Recorded | undefined> {
+  if (!isThere(path.join(directory, "run.json"))) return undefined;
+  const { config, policies = null } = await readRecord(directory);
+  return { config: comparableConfig(config), policies };
+}
+
+function toJson(value: unknown): unknown {
+  return JSON.parse(JSON.stringify(value));
 }

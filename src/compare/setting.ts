@@ -12,17 +12,29 @@ export type ConfigOf = (method: ComparisonMethod, set: readonly string[]) => Pro
 /** `common` applies to every method, but a method's own keys take precedence. */
 export function configsOver({ setting, name, runsDir }: Comparison, common: readonly string[] = []): ConfigOf {
   const folder = `runs_dir=${JSON.stringify(path.join(runsDir, name))}`;
-  return async (method, set) => buildRun(await loadConfig(setting, { set: [...common, ...assignments(method), folder, ...set] }));
+  const given = common.map((assignment) => ({ option: "--set", assignment }));
+  return async (method, set) => buildRun(await loadConfig(setting, { given: [...given, ...assignments(method)], set: [folder, ...set] }));
 }
 
 /** Refuses methods that change what all must share: the data, the model, the rounds, the evaluation and the ranks. */
 export async function requireOneSetting(methods: readonly ComparisonMethod[], configOf: ConfigOf): Promise<void> {
-  const configs = await Promise.all(methods.map((method) => configOf(method, [])));
+  const configs = await configsOf(methods, configOf);
   const issues = settingIssues(
     methods.map(({ name }) => name),
     configs.map(sharedParts),
   );
   if (issues.length > 0) throw new ConfigError(issues);
+}
+
+/** Throws a ConfigError with what is wrong with any of them, once if it is the setting's. */
+async function configsOf(methods: readonly ComparisonMethod[], configOf: ConfigOf): Promise<readonly RunConfig[]> {
+  const outcomes = await Promise.allSettled(methods.map((method) => configOf(method, [])));
+  const errors = outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [outcome.reason as unknown] : []));
+  const other = errors.find((error) => !(error instanceof ConfigError));
+  if (other !== undefined) throw other;
+  const issues = errors.flatMap((error) => (error as ConfigError).issues);
+  if (issues.length > 0) throw new ConfigError([...new Map(issues.map((issue) => [JSON.stringify(issue), issue])).values()]);
+  return outcomes.flatMap((outcome) => (outcome.status === "fulfilled" ? [outcome.value] : []));
 }
 
 /** What methods have in common, by the name of its key. */

@@ -25,9 +25,11 @@ import { randomSelection } from "../strategy/selection/random.ts";
 import { roundRobinSelection } from "../strategy/selection/round-robin.ts";
 import { stratifiedSelection } from "../strategy/selection/stratified.ts";
 import type { Aggregation, PolicyDescription, RankAssigner, Selection } from "../strategy/strategy.ts";
-import { snakeKeys } from "../base/case.ts";
+import { snakeKeys, toSnake } from "../base/case.ts";
+import { ownAggregation, ownRankAssignment, ownSelection } from "./build-own-policy.ts";
 import { check, formatPath } from "./check.ts";
 import { CUSTOM, ownName } from "./own-policies.ts";
+import { ownPolicyOf, POLICY_KEYS } from "./own-policy-spec.ts";
 import { namedRanks, rankSpecOf } from "./policy-specs.ts";
 import { runSchema, type FileConfig, type RunConfig, type RunInput } from "./schema.ts";
 
@@ -72,14 +74,26 @@ export function describeConfig(config: RunConfig): Readonly<Record<string, unkno
     strategy: {
       selection: describePolicy("selection", strategy.selection),
       rank_assignment: describePolicy("rankAssignment", strategy.rankAssignment),
-      aggregation: snakeKeys(aggregation),
+      aggregation: describeSpec(aggregation),
       ...(serverOptimizer !== undefined && { server_optimizer: snakeKeys(serverOptimizer) }),
       ...(updateBound !== undefined && { update_bound: snakeKeys(updateBound) }),
     },
   };
 }
 
+/** SHA-256 by file of each policy of one's own, by its key in YAML; undefined if all are built in. */
+export function describePolicyFiles({
+  strategy,
+}: Pick<RunConfig, "strategy">): Readonly<Record<string, Readonly<Record<string, string>>>> | undefined {
+  const own = POLICY_KEYS.flatMap((key) => {
+    const files = ownPolicyOf(strategy[key])?.files;
+    return files ? [[toSnake(key), files] as const] : [];
+  });
+  return own.length > 0 ? Object.fromEntries(own) : undefined;
+}
+
 function buildSelection(spec: FileConfig["strategy"]["selection"]): Selection {
+  if ("module" in spec) return ownSelection(spec);
   switch (spec.name) {
     case "all":
       return allClients();
@@ -101,6 +115,7 @@ function buildSelection(spec: FileConfig["strategy"]["selection"]): Selection {
 }
 
 function buildRankAssignment(spec: FileConfig["strategy"]["rankAssignment"]): RankAssigner {
+  if ("module" in spec) return ownRankAssignment(spec);
   switch (spec.name) {
     case "list":
       return listRanks(spec.ranks);
@@ -117,6 +132,7 @@ function buildRankAssignment(spec: FileConfig["strategy"]["rankAssignment"]): Ra
 
 /** Without server optimizer and update bound, which wrap the result. */
 export function buildAggregation(spec: FileConfig["strategy"]["aggregation"]): Aggregation {
+  if ("module" in spec) return ownAggregation(spec);
   switch (spec.name) {
     case "segment-wise":
       return segmentWise({ weights: spec.weights, minContributors: spec.minContributors, robust: spec.robust });
@@ -148,5 +164,12 @@ function powersOfTwo(largest: number): number[] {
 }
 
 function describePolicy(key: "selection" | "rankAssignment", policy: PolicyDescription & { readonly name?: string }): unknown {
-  return policy.policy ? snakeKeys(policy.policy) : { name: ownName(key, policy.name) };
+  return policy.policy ? describeSpec(policy.policy) : { name: ownName(key, policy.name) };
+}
+
+/** One's own policies are recorded by their file, as a config spells it. */
+function describeSpec(policy: object): unknown {
+  const own = ownPolicyOf(policy);
+  if (!own) return snakeKeys(policy);
+  return own.options ? { module: own.module, ...(snakeKeys(own.options) as object) } : own.module;
 }

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { toCamel, toSnake } from "../base/case.ts";
 import { isCredential, WHERE_CREDENTIALS_GO } from "./credentials.ts";
 import { nearest } from "./nearest.ts";
+import { issuesOfForm, POLICY_KEYS } from "./own-policy-spec.ts";
 import { valueAt, type Path } from "./tree.ts";
 
 /** How keys are spelled: as in the TypeScript API or as in YAML. */
@@ -24,28 +25,31 @@ export type Checked<T> =
 
 /** Validates a config and describes all of its problems in plain words. */
 export function check<S extends z.ZodType>(schema: S, value: unknown, spelling: Spelling): Checked<z.output<S>> {
-  const knownKeys = new Map<string, readonly string[]>();
-  const policyNames = new Map<string, readonly string[]>();
+  /** What the schema that refused a value knows, by the message of the issue. */
+  const told = new Map<string, readonly string[]>();
+  const tell = (names: readonly string[]) => {
+    const message = `told ${told.size}`;
+    told.set(message, names);
+    return message;
+  };
   const result = schema.safeParse(value, {
     reportInput: true,
     error(issue) {
       // The only place where zod tells which schema refused a key or a value.
-      if (issue.inst instanceof z.ZodDiscriminatedUnion) policyNames.set(JSON.stringify(issue.path ?? []), namesOf(issue.inst));
-      if (issue.code === "unrecognized_keys" && issue.inst instanceof z.ZodObject) {
-        knownKeys.set(JSON.stringify(issue.path ?? []), Object.keys(issue.inst.shape));
-      }
+      if (issue.inst instanceof z.ZodDiscriminatedUnion) return tell(namesOf(issue.inst));
+      if (issue.code === "unrecognized_keys" && issue.inst instanceof z.ZodObject) return tell(Object.keys(issue.inst.shape));
       return undefined;
     },
   });
   if (result.success) return { value: result.data };
-  const problems = result.error.issues.flatMap((issue): Problem[] => {
+  const problems = result.error.issues.flatMap(formsOfPolicy).flatMap((issue): Problem[] => {
     const path = issue.path as (string | number)[];
+    const names = told.get(issue.message) ?? [];
     if (issue.code === "invalid_type" && typeof issue.input === "string") {
-      const names = policyNames.get(JSON.stringify(path)) ?? [];
       return [withNameHint(describe(issue, path, issue.input), issue.input, names)];
     }
     if (issue.code !== "unrecognized_keys") return [describe(issue, path, issue.input)];
-    const known = (knownKeys.get(JSON.stringify(path)) ?? []).map((key) => spell([...path, key], spelling));
+    const known = names.map((key) => spell([...path, key], spelling));
     return issue.keys.map((key) => ({
       path: [...path, key],
       at: "key",
@@ -53,6 +57,16 @@ export function check<S extends z.ZodType>(schema: S, value: unknown, spelling: 
     }));
   });
   return { problems };
+}
+
+/** For a policy, the issues of the form that was meant. */
+function formsOfPolicy(issue: z.core.$ZodIssue): readonly z.core.$ZodIssue[] {
+  if (issue.code !== "invalid_union" || !("errors" in issue) || !isPolicy(issue.path)) return [issue];
+  return issuesOfForm(issue.input, issue.errors).map((inner) => ({ ...inner, path: [...issue.path, ...inner.path] }));
+}
+
+function isPolicy([section, key, ...rest]: readonly PropertyKey[]): boolean {
+  return section === "strategy" && POLICY_KEYS.some((policy) => policy === key) && rest.length === 0;
 }
 
 /** Such as `strategy.rank_assignment.ranks[3]`. */

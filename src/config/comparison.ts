@@ -4,6 +4,7 @@ import { ConfigError } from "../errors.ts";
 import { snakeKeys, toSnake } from "../base/case.ts";
 import { check, formatPath } from "./check.ts";
 import { readText } from "./load.ts";
+import type { Assignment } from "./override.ts";
 import { integer, positive } from "./policy-specs.ts";
 import { name as runName } from "./sections.ts";
 import { placeKey, readYaml } from "./yaml-source.ts";
@@ -27,7 +28,9 @@ const method = z.strictObject({
   set: z
     .record(z.string(), z.unknown())
     .default({})
-    .describe("Keys of the setting that this method changes, spelled as for --set: { fit.objective: none }."),
+    .describe(
+      "Keys of the setting that this method changes, spelled as for --set: { fit.objective: none }. Paths are relative to this file.",
+    ),
 });
 
 export const comparisonSchema = z
@@ -82,10 +85,13 @@ export const comparisonSchema = z
     if (repeated >= 0) report(["methods", repeated, "name"], "must differ from the other names in more than punctuation");
   });
 
-export type ComparisonMethod = z.output<typeof method>;
-export type Comparison = z.output<typeof comparisonSchema>;
+/** `writtenAt` is where a file has each key of `set`, whose paths are relative to that file's folder; else to the working directory. */
+export type ComparisonMethod = z.output<typeof method> & {
+  readonly writtenAt?: Readonly<Record<string, NonNullable<Assignment["writtenAt"]>>> | undefined;
+};
+export type Comparison = Omit<z.output<typeof comparisonSchema>, "methods"> & { readonly methods: readonly ComparisonMethod[] };
 
-/** Reads and validates a comparison; `setting` becomes absolute. Throws a ConfigError with every problem. */
+/** Reads and validates a comparison; `setting` becomes absolute. Runs no code. Throws a ConfigError with every problem. */
 export async function loadComparison(file: string): Promise<Comparison> {
   const source = readYaml(await readText(file), file);
   const { value, problems = [] } = source.broken ? {} : check(comparisonSchema, source.value, "snake_case");
@@ -97,12 +103,23 @@ export async function loadComparison(file: string): Promise<Comparison> {
     return { path: formatPath(at, "snake_case") || "config", message, location: place.location };
   });
   if (value === undefined || misread.length + wrong.length > 0) throw new ConfigError([...misread, ...wrong]);
-  return { ...value, setting: path.resolve(path.dirname(file), value.setting) };
+  const folder = path.resolve(path.dirname(file));
+  const methods = value.methods.map((each, index) => {
+    const places = Object.keys(each.set).map((key) => {
+      const location = source.places.get(placeKey(["methods", index, "set", key]))?.value.location ?? `${file}:1:1`;
+      return [key, { location, folder }] as const;
+    });
+    return { ...each, writtenAt: Object.fromEntries(places) };
+  });
+  return { ...value, setting: path.resolve(folder, value.setting), methods };
 }
 
-/** A method's changes as assignments for `--set`; JSON is valid YAML. */
-export function assignments({ set }: ComparisonMethod): string[] {
-  return Object.entries(set).map(([key, value]) => `${toSnake(key)}=${JSON.stringify(snakeKeys(value))}`);
+/** A method's changes to the setting, as `--set` would make them; JSON is valid YAML. */
+export function assignments({ set, writtenAt }: ComparisonMethod): readonly Assignment[] {
+  return Object.entries(set).map(([key, value]) => {
+    const assignment = `${toSnake(key)}=${JSON.stringify(snakeKeys(value))}`;
+    return { option: "--set", assignment, writtenAt: writtenAt?.[key] };
+  });
 }
 
 /** A name in a form that a folder's name can contain. */

@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { ConfigError } from "../errors.ts";
 import { check, formatPath } from "./check.ts";
+import { loadOwnPolicies } from "./load-own-policies.ts";
 import { findPlace, locator } from "./locate.ts";
 import { type Assignment, override, withShellSpelling } from "./override.ts";
 import { ownPolicies } from "./own-policies.ts";
@@ -14,7 +15,7 @@ import { placeKey, readYaml, type Finding, type Place } from "./yaml-source.ts";
 export interface LoadOptions {
   /** Assignments `key.path=value`, in YAML's spelling. They win over the file, and later ones over earlier ones. */
   readonly set?: readonly string[] | undefined;
-  /** Assignments that other options of a command stand for; `set` wins over them. */
+  /** Assignments that other options of a command, or another file, stand for; `set` wins over them. */
   readonly given?: readonly Assignment[] | undefined;
 }
 
@@ -25,17 +26,21 @@ export interface RecordOptions extends LoadOptions {
 
 /** A config that can locate in its file the problems found later, once the data and the model have been read. */
 export interface LoadedConfig {
+  /** Its policies of one's own are not loaded yet. */
   readonly config: FileConfig;
   /** For a ConfigError about the config, one with keys spelled as in the file, each at file:line:col; any other error unchanged. */
   locate(error: unknown): unknown;
 }
 
-/** Reads and validates a config file. Throws a ConfigError with every problem, each at file:line:col. */
+/**
+ * Reads and validates a config file, and loads the policies of your own that it names, which runs their code. Throws a ConfigError with
+ * every problem, each at file:line:col.
+ */
 export async function loadConfig(file: string, options: LoadOptions = {}): Promise<FileConfig> {
-  return (await openConfig(file, options)).config;
+  return withConfig(await openConfig(file, options), async (config) => config);
 }
 
-/** As loadConfig, and can locate problems found later. */
+/** As loadConfig, and can locate problems found later. Runs no code. */
 export async function openConfig(file: string, options: LoadOptions = {}): Promise<LoadedConfig> {
   return readConfig(await readText(file), file, options, { folder: dirname(file) });
 }
@@ -50,10 +55,10 @@ export function openRecorded(config: unknown, file: string, options: RecordOptio
   return readConfig(JSON.stringify(config), file, options, { inScript: options.inScript });
 }
 
-/** Uses a config. A ConfigError that this throws is located in the config's file. */
+/** Loads the policies of one's own and uses the config. A ConfigError that this throws is located in the config's file. */
 export async function withConfig<T>(loaded: LoadedConfig, use: (config: FileConfig) => Promise<T>): Promise<T> {
   try {
-    return await use(loaded.config);
+    return await use(await loadOwnPolicies(loaded.config));
   } catch (error) {
     throw loaded.locate(error);
   }
@@ -71,7 +76,8 @@ function readConfig(text: string, file: string, { set = [], given = [] }: LoadOp
   if (read.broken) throw configError(read.findings);
   if (!isMap(read.value)) throw configError([{ path: [], message: "must be a map of keys", place: start }]);
 
-  const assignments = [...given, ...set.map((assignment) => ({ assignment, option: "--set" }))];
+  const assignments: readonly Assignment[] = [...given, ...set.map((assignment) => ({ assignment, option: "--set" }))];
+  const shell = assignments.filter(({ option, writtenAt }) => option === "--set" && !writtenAt).map(({ assignment }) => assignment);
   const written = assignments.reduce(override, read);
   const removed = inScript === undefined ? { value: written.value, problems: [] } : withoutRemoved(written.value);
   const source = resolvePaths({ ...written, value: removed.value }, folder);
@@ -79,7 +85,7 @@ function readConfig(text: string, file: string, { set = [], given = [] }: LoadOp
   const own = inScript === undefined ? [] : [...ownPolicies(source.value, inScript), ...removed.problems];
   const others = problems.filter((problem) => !own.some(({ path }) => path.every((key, depth) => problem.path[depth] === key)));
   const findings = [
-    ...[...own, ...others].map((problem) => ({ ...withShellSpelling(problem, set), place: findPlace(source, problem) ?? start })),
+    ...[...own, ...others].map((problem) => ({ ...withShellSpelling(problem, shell), place: findPlace(source, problem) ?? start })),
     ...source.findings,
   ];
   if (value === undefined || findings.length > 0) throw configError(findings);

@@ -28,7 +28,7 @@ export function locator(source: YamlSource, start: Place, isRecord: boolean, pat
     const place = findPlace(source, { path, at: "value" }) ?? start;
     const message = paths.reduce(asWritten, issue.message);
     // An argument of the command stands for the key.
-    if (!place.inFile && !place.location.startsWith("--")) {
+    if (!place.inFile && place.folder === undefined && !place.location.startsWith("--")) {
       return { issue: { path: place.location, message, isArgument: true }, order: Number.MAX_VALUE };
     }
     const location = isRecord && place.inFile ? {} : { location: place.location };

@@ -1,3 +1,4 @@
+import { ownPolicyOf } from "./own-policy-spec.ts";
 import type { RunConfig } from "./schema.ts";
 
 /** How a record describes the method, so that nobody mistakes our reading of a paper for the paper. */
@@ -19,7 +20,9 @@ export function describeDoubts({
 }: Pick<RunConfig, "closing" | "model" | "workers" | "strategy">): readonly string[] {
   const kinds = new Set(workers.devices === "auto" ? [] : workers.devices.map((device) => device.replace(/:.*/, "")));
   const { selection, rankAssignment, aggregation } = strategy;
-  const own = Object.entries({ selection, rank_assignment: rankAssignment, aggregation }).filter(([, policy]) => !policy.policy);
+  const own = Object.entries({ selection, rank_assignment: rankAssignment, aggregation }).filter(
+    ([, policy]) => !policy.policy || ownPolicyOf(policy),
+  );
   return [
     ...(closing.enough !== undefined || closing.deadline !== undefined
       ? ["closing: the clock decides which clients count; the journal records which did"]

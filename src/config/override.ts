@@ -6,6 +6,8 @@ import { placeKey, readKey, readYamlValue, type Finding, type Place, type YamlSo
 export interface Assignment {
   readonly assignment: string;
   readonly option: string;
+  /** Where another file has it, such as a comparison. */
+  readonly writtenAt?: { readonly location: string; readonly folder: string } | undefined;
 }
 
 /** How to quote a text that YAML would read as a map or a list, such as the template `{gloss}`. */
@@ -28,9 +30,10 @@ export function withShellSpelling(problem: Problem, set: readonly string[]): Pro
  * Applies `key.path=value` to the source: the path in YAML's spelling, the value read as YAML. Without a value the key is removed; its
  * name must be valid even where it is not set.
  */
-export function override(source: YamlSource, { assignment, option }: Assignment): YamlSource {
+export function override(source: YamlSource, { assignment, option, writtenAt }: Assignment): YamlSource {
   const [written = "", ...rest] = assignment.split("=");
-  const place: Place = { location: option === "--set" ? `--set ${written}` : option, inFile: false, order: Number.POSITIVE_INFINITY };
+  const location = option === "--set" ? `--set ${written}` : option;
+  const place: Place = { location, inFile: false, order: Number.POSITIVE_INFINITY, ...writtenAt };
   const path: string[] = [];
   const misspellings: Finding[] = [];
   for (const key of written.split(".")) {

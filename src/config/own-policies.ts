@@ -32,7 +32,7 @@ export function ownPolicies(config: unknown, remedy: string): readonly Problem[]
     const { key, what } = kind;
     const path = ["strategy", key];
     const name = valueAt(config, [...path, "name"]);
-    if (typeof name !== "string" || isBuiltIn(kind, name)) return [];
+    if (typeof name !== "string" || isBuiltIn(kind, name) || valueAt(config, [...path, "module"]) !== undefined) return [];
     const named = name === CUSTOM || name === key ? "" : ` (${name})`;
     return [
       { path, at: "value", message: `is ${what} from a script${named}, which the run's record cannot hold; use ${remedy} in that script` },

@@ -1,5 +1,6 @@
 import { memoryShortage } from "../strategy/ranks/profile.ts";
 import type { Aggregation } from "../strategy/strategy.ts";
+import { ownPolicyOf } from "./own-policy-spec.ts";
 import { aggregationSpecOf, namedRanks, rankSpecOf, selectionSpecOf } from "./policy-specs.ts";
 import type { Rule } from "./rule.ts";
 
@@ -109,12 +110,14 @@ const partialSumsOfMeans: Rule = {
     const revises = typeof rankAssignment === "function" && "revise" in rankAssignment && rankAssignment.revise !== undefined;
     const { begin, addsUp, readsSpool } = (aggregation ?? {}) as Partial<Aggregation>;
     const isFromProgram = typeof begin === "function";
+    // One of a file's own is checked once its code has run, as a program's.
+    const isUnknown = !isFromProgram && ownPolicyOf(aggregation) !== undefined;
     const takesSums = isFromProgram ? addsUp === true && !readsSpool : spec !== undefined && !NEEDS_EACH.includes(spec.name);
     const reasons = [
       recordUpdates && "record_updates: true",
       (revises || rankSpecOf(rankAssignment)?.name === "self-pruning") && "a rank assignment that revises ranks",
       needsAll && `robust: ${robust}`,
-      !takesSums && !needsAll && `the aggregation${` ${aggregationName(aggregation)}`.trimEnd()}`,
+      !takesSums && !needsAll && !isUnknown && `the aggregation${` ${aggregationName(aggregation)}`.trimEnd()}`,
     ].filter((reason) => reason !== false);
     if (reasons.length > 0) report(["partialSums"], `cannot be combined with what needs every update: ${reasons.join(", ")}`);
   },

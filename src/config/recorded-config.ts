@@ -1,6 +1,8 @@
+import { basename } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { camelKeys, snakeKeys, toCamel } from "../base/case.ts";
 import type { Problem } from "./check.ts";
+import { splitModule } from "./own-policy-spec.ts";
 import { aggregationSpec, rankAssignmentSpec, selectionSpec, serverOptimizerSpec, updateBoundSpec } from "./policy-specs.ts";
 import { common } from "./sections.ts";
 import { isMap, type Path, valueAt, withoutValueAt } from "./tree.ts";
@@ -32,7 +34,7 @@ const strategySpecs = {
 };
 
 /**
- * A recorded config in a form that compares across versions: missing options have their defaults, and removed ones are left out where
+ * A recorded config in a form that compares across versions and folders: missing options have their defaults, and removed ones are left out where
  * they had no effect. Invalid sections are kept as they are.
  */
 export function comparableConfig(recorded: unknown): unknown {
@@ -43,8 +45,17 @@ export function comparableConfig(recorded: unknown): unknown {
   );
   const { value, problems } = withoutRemoved(camel);
   const { strategy, ...sections } = (problems.length > 0 ? camel : value) as Readonly<Record<string, unknown>>;
-  const policies = isMap(strategy) ? withDefaults(strategy, strategySpecs) : strategy;
+  const policies = isMap(strategy) ? withDefaults(withoutFolders(strategy), strategySpecs) : strategy;
   return snakeKeys({ ...withDefaults(sections, common), ...(strategy !== undefined && { strategy: policies }) });
+}
+
+/** A policy's own file may be elsewhere: it counts by its name, and its content is compared by hash. */
+function withoutFolders(strategy: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  const entries = Object.entries(strategy).map(([key, policy]) => {
+    if (splitModule(policy)) return [key, basename(policy as string)];
+    return [key, isMap(policy) && typeof policy["module"] === "string" ? { ...policy, module: basename(policy["module"]) } : policy];
+  });
+  return Object.fromEntries(entries) as Readonly<Record<string, unknown>>;
 }
 
 interface Parser {

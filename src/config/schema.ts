@@ -1,10 +1,11 @@
 import { z } from "zod";
 import type { Aggregation, RankAssigner, Selection } from "../strategy/strategy.ts";
+import { orOwn } from "./own-policy-spec.ts";
 import { aggregationSpec, rankAssignmentSpec, selectionSpec, serverOptimizerSpec, updateBoundSpec } from "./policy-specs.ts";
 import { withRules } from "./rules.ts";
 import { common } from "./sections.ts";
 
-/* The one schema of a run. Policies are `{ name, …options }` in YAML and values in TypeScript. */
+/* The one schema of a run. Policies are `{ name, …options }` in YAML, or a file of one's own, and values in TypeScript. */
 
 /** The content of a YAML file, with camelCase keys. */
 export const fileSchema = withRules(
@@ -12,9 +13,9 @@ export const fileSchema = withRules(
     ...common,
     strategy: z
       .strictObject({
-        selection: selectionSpec.default({ name: "all" }).describe("Which clients train in a round."),
-        rankAssignment: rankAssignmentSpec.describe("The rank at which each client trains."),
-        aggregation: aggregationSpec
+        selection: orOwn(selectionSpec).prefault({ name: "all" }).describe("Which clients train in a round."),
+        rankAssignment: orOwn(rankAssignmentSpec).describe("The rank at which each client trains."),
+        aggregation: orOwn(aggregationSpec)
           .prefault({ name: "segment-wise" })
           .describe("How the clients' updates become the next global adapter."),
         serverOptimizer: serverOptimizerSpec
@@ -41,7 +42,7 @@ const rankAssignment = policy<RankAssigner>(isFunction, {
   needed: "listRanks([8, 4]) gives each client its own",
   error: "must be a rank assigner, such as tieredRanks({ 8: 0.5, 2: 0.5 }), or your own function",
 });
-const isAggregation = (value: unknown) => typeof value === "object" && value !== null && "begin" in value && "distribute" in value;
+export const isAggregation = (value: unknown) => typeof value === "object" && value !== null && "begin" in value && "distribute" in value;
 const aggregation = policy<Aggregation>(isAggregation, {
   needed: "segmentWise() is that of PreLort",
   error: "must be an aggregation, such as segmentWise(): an object with begin and distribute",

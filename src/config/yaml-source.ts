@@ -7,6 +7,8 @@ import type { Path } from "./tree.ts";
 export interface Place {
   readonly location: string;
   readonly inFile: boolean;
+  /** What paths there are relative to, if it is another file than the config's. */
+  readonly folder?: string;
   readonly order: number;
 }
 

@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import { mkdir, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { snakeKeys } from "../base/case.ts";
+import { snakeKeys, toSnake } from "../base/case.ts";
+import { ownPolicyOf, POLICY_KEYS, type PolicyKey } from "../config/own-policy-spec.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { TrackerSpec } from "../config/track-section.ts";
 import { cacheFolder, environmentPython } from "../installation.ts";
@@ -23,11 +24,19 @@ export interface NamedCode {
     | "workers.cluster.runtime_env"
     | "track"
     | "model.task_folder"
-    | "model.trust_remote_code";
+    | "model.trust_remote_code"
+    | `strategy.${PolicyName}`
+    | `strategy.${PolicyName}.module`;
   readonly value: string;
 }
 
-type CodeConfig = Pick<RunConfig, "model"> & { readonly workers: Partial<Pick<RunConfig["workers"], "python" | "command" | "cluster">> };
+type PolicyName = "selection" | "rank_assignment" | "aggregation";
+
+type CodeConfig = Pick<RunConfig, "model"> & {
+  readonly workers: Partial<Pick<RunConfig["workers"], "python" | "command" | "cluster">>;
+  /** Of a file, or of a program. */
+  readonly strategy?: Readonly<Partial<Record<PolicyKey, unknown>>>;
+};
 
 /** Remembers the code that the user has named. If that cannot be written, the code has to be named again. */
 export async function rememberCode(config: CodeConfig): Promise<void> {
@@ -37,6 +46,11 @@ export async function rememberCode(config: CodeConfig): Promise<void> {
 /** Code that a recorded config chooses but nobody has named on this machine. */
 export function unnamedCode(config: CodeConfig): readonly NamedCode[] {
   return unnamed(codeIn(config));
+}
+
+/** As unnamedCode, for policies alone. */
+export function unnamedPolicies(strategy: NonNullable<CodeConfig["strategy"]>): readonly NamedCode[] {
+  return unnamed(policiesIn(strategy));
 }
 
 /** As rememberCode, for where a run is delivered to. */
@@ -72,7 +86,7 @@ function trackersIn(trackers: readonly TrackerSpec[]): readonly Marked[] {
     .map((spec) => named("track", JSON.stringify(snakeKeys(spec))));
 }
 
-function codeIn({ workers: { python, command, cluster }, model }: CodeConfig): readonly Marked[] {
+function codeIn({ workers: { python, command, cluster }, model, strategy = {} }: CodeConfig): readonly Marked[] {
   const interpreter = python?.includes("/") ? path.resolve(python) : python;
   const taskFolder = path.resolve(model.taskFolder ?? ".");
   return [
@@ -81,7 +95,19 @@ function codeIn({ workers: { python, command, cluster }, model }: CodeConfig): r
     ...(cluster ? clusterCode(cluster) : []),
     ...(model.task.includes(":") ? [named("model.task_folder", taskFolder, model.task)] : []),
     ...(model.trustRemoteCode ? [named("model.trust_remote_code", "true", model.nameOrPath, model.revision ?? "")] : []),
+    ...policiesIn(strategy),
   ];
+}
+
+/** A file that is named for one policy, with whatever options, is named for all. */
+function policiesIn(strategy: NonNullable<CodeConfig["strategy"]>): readonly Marked[] {
+  return POLICY_KEYS.flatMap((key) => {
+    const own = ownPolicyOf(strategy[key]);
+    if (!own) return [];
+    const { mark, value } = named("strategy.aggregation", path.resolve(own.module));
+    const at = `strategy.${toSnake(key) as PolicyName}` as const;
+    return [{ key: own.options ? (`${at}.module` as const) : at, value, mark }];
+  });
 }
 
 /** A cluster is sent a token, and runs what its runtime environment installs, starts or imports. */

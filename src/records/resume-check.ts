@@ -11,11 +11,11 @@ export interface Difference {
 /** Do not affect bytes: names and paths (contents are compared by hash), number and timeouts of workers, trackers,
  * what is kept on disk. */
 const FREE =
-  /^(name|method|doubts|remarks|index\.path|init_from\.path|config\.lora\.init_from|config\.(name|runs_dir|record_updates|partial_sums|spool_bytes|track|workers\.(?!threads).*))(\.|$)/;
+  /^(name|method|doubts|presents|remarks|index\.path|init_from\.path|config\.lora\.init_from|config\.(name|runs_dir|record_updates|partial_sums|spool_bytes|track|workers\.(?!threads).*))(\.|$)/;
 /** May affect bytes: another machine or torch version cannot be relied on to give the same numbers. */
 const NOTED = /^(prelort|versions|device|variables)(\.|$)/;
 /** What the run is made from, by SHA-256. */
-const MADE_FROM = /^(model|code|data)\./;
+const MADE_FROM = /^(policies|model|code|data)\./;
 /** Follows from model, code and data: not worth reporting if those have changed. */
 const FOLLOWS = /^(index|labels|eval_examples|truncated_examples|remarks|clients|base_parameters|layout|peft|left_out)(\.|$)/;
 
@@ -56,6 +56,10 @@ function describe(difference: Difference, changedData: readonly string[]): Confi
     const subject = code ? `module ${name} of the task` : `${part} file ${name} of the model`;
     return { path: code ? "model.task" : "model.name_or_path", message: `${changed(subject, was, is)}: put it back, or ${START_ANOTHER}` };
   }
+  const [, policy, policyFile = ""] = /^policies\.(\w+)\.(.+)$/.exec(path) ?? [];
+  if (policy !== undefined) {
+    return { path: `strategy.${policy}`, message: `${changed(policyFile, was, is)}: put it back, or ${START_ANOTHER}` };
+  }
   if (path === "model.commit") {
     const message = `led to commit ${show(was)} when the run began and leads to ${show(is)} now`;
     return { path: "model.name_or_path", message: `${message}: set model.revision to the first, or ${START_ANOTHER}` };
@@ -73,6 +77,12 @@ function describe(difference: Difference, changedData: readonly string[]): Confi
 }
 
 const START_ANOTHER = "start a run under another name";
+
+/** The files of policies of one's own that changed, each described once; `was` and `is` have them as run.json does. */
+export function changedPolicies(was: unknown, is: unknown): readonly string[] {
+  const found = differences("policies", was ?? {}, is ?? {}).map((difference) => describe(difference, []).message);
+  return [...new Set(found.map((message) => message.split(": ")[0] as string))];
+}
 
 /** How a file changed, by its SHA-256 before and now; undefined where it is missing. */
 export function changed(subject: string, was: unknown, is: unknown): string {

@@ -40,6 +40,10 @@ const begun = {
   doubts: names,
   /** The resolved config, with YAML's keys. `config/` writes and reads it. */
   config: z.record(z.string(), z.unknown()),
+  /** SHA-256 by file of each policy of one's own that the config names, by its key; absent if all are built in. */
+  policies: z.record(z.string(), hashes).optional(),
+  /** Whether an aggregation of one's own has `present`, without which its adapters are used as they are; absent if it is built in. */
+  presents: z.boolean().optional(),
   init_from: inSnakeCase(origin.nullable()),
 };
 

@@ -1,5 +1,6 @@
 import process from "node:process";
-import { describeConfig } from "../config/build.ts";
+import { describeConfig, describePolicyFiles } from "../config/build.ts";
+import { aggregationSpecOf } from "../config/policy-specs.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { packageVersion } from "../installation.ts";
 import { describeDoubts, describeMethod } from "../config/method.ts";
@@ -11,12 +12,15 @@ import { remarksOnTraining } from "./training-remarks.ts";
 
 /** What run.json contains before workers are up: everything that determines the run's bytes. */
 export function describeRun(config: RunConfig, name: string, origin: Origin | undefined): WrittenRecord {
+  const { aggregation } = config.strategy;
   return encodeBegun({
     name,
     prelort: packageVersion(),
     method: describeMethod(config),
     doubts: describeDoubts(config),
     config: describeConfig(config),
+    policies: describePolicyFiles(config),
+    presents: aggregationSpecOf(aggregation) ? undefined : aggregation.present !== undefined,
     init_from: origin ?? null,
   });
 }

@@ -2,9 +2,9 @@ import path from "node:path";
 import { z } from "zod";
 import { decodeGlobal, encodeGlobal, type GlobalFile } from "../adapter/global-file.ts";
 import { initialAdapter } from "../adapter/initialise.ts";
-import { buildRun, describeConfig, validateRun } from "../config/build.ts";
+import { buildRun, describeConfig, describePolicyFiles, validateRun } from "../config/build.ts";
 import { camelKeys } from "../base/case.ts";
-import { recordedConfig } from "../config/load.ts";
+import { withConfig } from "../config/load.ts";
 import { ownPolicies } from "../config/own-policies.ts";
 import type { RunConfig, RunInput } from "../config/schema.ts";
 import { common } from "../config/sections.ts";
@@ -19,6 +19,8 @@ import { CLIENTS } from "../records/client-table.ts";
 import { clientsOf } from "./client-list.ts";
 import { openRound } from "./round-aggregation.ts";
 import { decodeState, encodeState, GLOBAL, hashOf, readRoundFile, roundFile, STATE } from "../records/round-files.ts";
+import { unnamedPolicies } from "../records/named-code.ts";
+import { recordedRun } from "../records/recorded-run.ts";
 import { readClients, readRecord, requireReady, runRecord } from "../records/run-record.ts";
 import { requireSameRun } from "../records/resume-check.ts";
 import { hasRecorded, readRecordedFit } from "../records/update-store.ts";
@@ -39,6 +41,8 @@ export interface VerifiedRound {
 export interface VerifyOptions {
   /** The options of `federate`; needed for a run with custom policies, which its record cannot hold. */
   readonly config?: RunInput | undefined;
+  /** Overrides of the recorded config, as `--set` takes them: they name code that only the record names. */
+  readonly set?: readonly string[] | undefined;
   onRound?(round: VerifiedRound): void;
 }
 
@@ -47,13 +51,16 @@ export interface VerifyOptions {
  * recomputing its adapter and the server's state from them must give the same bytes. Starts no worker. Throws a RunFailedError
  * if the journal lacks rounds that the directory holds.
  */
-export async function verifyRun(directory: string, { config: given, onRound }: VerifyOptions = {}): Promise<readonly VerifiedRound[]> {
+export async function verifyRun(
+  directory: string,
+  { config: given, set = [], onRound }: VerifyOptions = {},
+): Promise<readonly VerifiedRound[]> {
   const record = await readRecord(directory);
   const ready = requireReady(directory, record, verifiedRecord);
   const { lines } = await readMetrics(path.join(directory, "metrics.jsonl"));
   const journal = await readWholeJournal(directory, lines);
   const isRecorded = journal.commits.some(({ round }) => hasRecorded(path.join(directory, UPDATES), round));
-  const training = given || isRecorded || !hasOwnPolicies(ready) ? await trainingOf(directory, ready, given) : undefined;
+  const training = given || isRecorded || !hasOwnPolicies(ready) ? await trainingOf(directory, ready, { given, set }) : undefined;
   const begun = training?.config ?? requireReady(directory, record, begunSchema).config;
   const run = { begun, record, training };
   const verified: VerifiedRound[] = [];
@@ -139,20 +146,30 @@ interface Hashes {
 
 const UPDATES = "updates";
 
-const verifiedRecord = runRecord.pick({ config: true, labels: true, clients: true });
+const verifiedRecord = runRecord.pick({ config: true, policies: true, labels: true, clients: true });
 
 const begunSchema = z.object({ config: z.object({ seed: common.seed, lora: common.lora }) });
 
 const IN_SCRIPT = "verifyRun(dir, { config })";
 
-function hasOwnPolicies({ config }: ReadyRecord): boolean {
-  return ownPolicies(camelKeys(config), IN_SCRIPT).length > 0;
+function hasOwnPolicies({ config, policies }: ReadyRecord): boolean {
+  return policies !== undefined || ownPolicies(camelKeys(config), IN_SCRIPT).length > 0;
 }
 
-async function trainingOf(directory: string, ready: ReadyRecord, given: RunInput | undefined): Promise<Training> {
-  const file = path.join(directory, "run.json");
-  const config = given ? validateRun(given) : buildRun(recordedConfig(ready.config, file, { inScript: IN_SCRIPT }));
-  requireSameRun({ config: ready.config }, { config: describeConfig(config) });
+interface Policies {
+  readonly given: RunInput | undefined;
+  readonly set: readonly string[];
+}
+
+async function trainingOf(directory: string, ready: ReadyRecord, { given, set }: Policies): Promise<Training> {
+  const config = given
+    ? validateRun(given)
+    : await withConfig(
+        await recordedRun(directory, { set, inScript: IN_SCRIPT }, (recorded) => unnamedPolicies(recorded.strategy)),
+        async (recorded) => buildRun(recorded),
+      );
+  const { policies = {} } = ready;
+  requireSameRun({ config: ready.config, policies }, { config: describeConfig(config), policies: describePolicyFiles(config) ?? {} });
   const clients = await readClients(directory, ready);
   const describe = clientsOf(clients, ready.labels.length, config.data.profiles);
   const indexOf = indexIds(clients.ids);

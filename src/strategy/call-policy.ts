@@ -52,7 +52,18 @@ const GENERIC = new Set(["", "Object", "selection", "rankAssignment", "aggregati
 function policyError(subject: string, cause: unknown): PrelortError {
   if (cause instanceof PrelortError) return cause;
   const thrown = cause instanceof Error ? `${cause.name}: ${cause.message}` : describeGiven(cause);
-  return new RunFailedError(`${subject} threw ${thrown}`, { cause });
+  const place = placeOf(cause);
+  return new RunFailedError(`${subject} threw ${thrown}${place === undefined ? "" : ` (${place})`}`, { cause });
+}
+
+/** prelort's own code. */
+const OURS = new URL("../", import.meta.url).pathname;
+
+/** Where the policy's own code threw, or called what threw: `mine.mjs:7:12`. */
+function placeOf(cause: unknown): string | undefined {
+  const frames = cause instanceof Error ? (cause.stack ?? "").split("\n").filter((line) => /^\s+at /.test(line)) : [];
+  const frame = frames.find((line) => !line.includes(OURS) && !/node:|\/node_modules\/|<anonymous>|\bnative\b/.test(line));
+  return frame && /([^/\\()\s]+:\d+:\d+)\)?$/.exec(frame)?.[1];
 }
 
 function isPromise(value: unknown): value is PromiseLike<unknown> {

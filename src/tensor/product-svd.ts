@@ -3,7 +3,7 @@ import { gramSvds } from "./gram-svd.ts";
 import { matrixKernel } from "./matrix-kernel.ts";
 import { thinQr } from "./thin-qr.ts";
 
-/** Singular triplets: Σ_c values[c] · left[c] · right[c]ᵀ, the largest value first. */
+/** Singular triplets: Σ_c values[c] · left[c] · right[c]ᵀ, the largest value first; left and right of length 1. */
 export interface ProductSvd {
   /** [k], none below `NEGLIGIBLE` of the first. */
   readonly values: Float64Array;
@@ -13,9 +13,11 @@ export interface ProductSvd {
   readonly right: Float64Array;
 }
 
-/** m vectors of length d, row by row. */
+/** Vectors of one length, one after the other. */
 export interface Stack {
+  /** [m, length] */
   readonly vectors: Float64Array;
+  /** Of each vector. */
   readonly length: number;
 }
 
@@ -28,9 +30,11 @@ export interface PartialProducts {
 /**
  * The first singular triplets, at most `most`, of Σ_j left[j]·right[j]ᵀ, a sum of m products of vectors of length
  * `out` and `in`. The [out, in] matrix is never formed: with left = Q_l·C_l and right = Q_r·C_r by thin QR, the sum is
- * Q_l·(C_l·C_rᵀ)·Q_rᵀ, and the SVD of the core, at most [m, m], turns the two bases into the singular vectors.
+ * Q_l·(C_l·C_rᵀ)·Q_rᵀ, and the SVD of the core, at most [m, m], turns the two bases into the singular vectors. Its time is
+ * that of m²·(out + in) multiplications and of the core's SVD; from `MANY` vectors on, for which that would take minutes, Gram
+ * matrices are used: see gram-svd.ts. Deterministic: the same vectors in the same order give the same bytes.
  *
- * That would take minutes for a thousand and more vectors; from `MANY` on, Gram matrices are used: see gram-svd.ts.
+ * Throws a RangeError if left and right have different numbers of vectors, or a value is not finite.
  */
 export function productSvd(left: Stack, right: Stack, most: number): ProductSvd {
   return partialSvds(left, right, [{ count: left.vectors.length / left.length, most }])[0] as ProductSvd;
@@ -38,6 +42,7 @@ export function productSvd(left: Stack, right: Stack, most: number): ProductSvd 
 
 /** The same for sums of the first products, together in less time than one by one. */
 export function partialSvds(left: Stack, right: Stack, parts: readonly PartialProducts[]): readonly ProductSvd[] {
+  requirePairs(left, right);
   const count = left.vectors.length / left.length;
   const isLarge = count >= MANY && count <= Math.min(left.length, right.length);
   return isLarge && matrixKernel ? gramSvds(matrixKernel, left, right, parts) : qrSvds(left, right, parts);
@@ -68,6 +73,15 @@ function qrSvds(left: Stack, right: Stack, parts: readonly PartialProducts[]): r
 
 /** Relative to the largest singular value; smaller ones are lost in a float32 of the product's size. */
 const NEGLIGIBLE = 2 ** -24;
+
+function requirePairs(left: Stack, right: Stack): void {
+  const [m, n] = [left, right].map(({ vectors, length }) => vectors.length / length) as [number, number];
+  if (m !== n || !Number.isInteger(m)) throw new RangeError(`productSvd needs as many vectors left as right, got ${m} and ${n}`);
+  for (const [side, { vectors }] of Object.entries({ left, right })) {
+    const index = vectors.findIndex((value) => !Number.isFinite(value));
+    if (index >= 0) throw new RangeError(`productSvd needs finite values, got ${side}.vectors[${index}] = ${vectors[index]}`);
+  }
+}
 
 /** Row c = Σ_i weights[i, c]·basis[i], for the first `count` columns. */
 function combine(weights: Matrix, count: number, basis: Float64Array, length: number): Float64Array {

@@ -60,7 +60,7 @@ describe("every shipped config can be planned, and run:", () => {
 test.each(comparisons)("every method of %s is a config", async (name) => {
   const comparison = await loadComparison(path.join(root, "configs", name));
   for (const method of comparison.methods) {
-    const { rounds } = await loadConfig(comparison.setting, { set: assignments(method) });
+    const { rounds } = await loadConfig(comparison.setting, { given: assignments(method) });
     expect(rounds).toBeGreaterThan(1);
   }
 });

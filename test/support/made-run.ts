@@ -16,7 +16,9 @@ export interface MadeRun {
   /** The adapter after each round, from 0. */
   readonly rounds: readonly Adapter[];
   /** As run.json spells it. */
-  readonly aggregation?: object;
+  readonly aggregation?: object | string;
+  /** As run.json has it of an aggregation of one's own. */
+  readonly presents?: boolean;
   readonly modulesToSave?: readonly string[];
   readonly pooling?: "mean" | undefined;
 }
@@ -31,7 +33,8 @@ export function madeRuns(): { readonly folder: string; make(run: MadeRun): Promi
   afterAll(() => rmSync(folder, { recursive: true }));
   return {
     folder,
-    async make({ name, layout, rounds, aggregation = { name: "segment-wise", weights: "examples" }, modulesToSave = [], pooling }) {
+    async make({ name, layout, rounds, modulesToSave = [], pooling, presents, ...made }) {
+      const { aggregation = { name: "segment-wise", weights: "examples" } } = made;
       const directory = await createRunDirectory({ runsDir: folder, name });
       const config = {
         rounds: rounds.length - 1,
@@ -41,7 +44,8 @@ export function madeRuns(): { readonly folder: string; make(run: MadeRun): Promi
         strategy: { aggregation },
         workers: { threads: 1 },
       };
-      const begun = encodeBegun({ name, prelort: "0.1.0", method: { name: "a method", note: "" }, doubts: [], config, init_from: null });
+      const method = { name: "a method", note: "" };
+      const begun = encodeBegun({ name, prelort: "0.1.0", method, doubts: [], config, presents, init_from: null });
       await directory.writeClients(clients.parts);
       await directory.writeRecord({
         ...begun,

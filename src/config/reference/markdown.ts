@@ -27,11 +27,12 @@ function isRequired({ required = [] }: JsonSchema, key: string): boolean {
 
 /** A row for a key, and rows for the keys inside it. */
 function rowsOf(key: string, schema: JsonSchema, needed: boolean): string[] {
-  const { description = "", items, default: byDefault } = schema;
+  const { description = "", items, default: byDefault, anyOf = [] } = schema;
   const [text, defaultText] = description.split(" Default: ");
   const standard = needed ? "required" : byDefault === undefined ? (defaultText ?? "none").replace(/\.$/, "") : code(spell(byDefault));
   const row = `| ${[code(key), typeOf(schema), standard, text ?? ""].map(escape).join(" | ")} |`;
-  const within = items && isSection(items) ? rowsWithin(items, `${key}[].`) : isSection(schema) ? rowsWithin(schema, `${key}.`) : [];
+  const sections = items ? [] : [schema, ...anyOf].filter(isSection);
+  const within = items && isSection(items) ? rowsWithin(items, `${key}[].`) : sections.flatMap((section) => rowsWithin(section, `${key}.`));
   return [row, ...within];
 }
 
@@ -49,7 +50,7 @@ function typeOf(schema: JsonSchema): string {
   const { type, const: constant, enum: words, anyOf, items, additionalProperties } = schema;
   if (constant !== undefined) return code(constant);
   if (words) return words.map(code).join(", ");
-  if (anyOf) return anyOf.map(typeOf).join(" or ");
+  if (anyOf) return [...new Set(anyOf.map(typeOf))].join(" or ");
   if (isSection(schema)) return "map";
   if (type === "array") return items && !isSection(items) ? `list of ${plural(typeOf(items))}` : "list of maps";
   if (type === "object")

@@ -1,7 +1,7 @@
 import type { AdapterLayout } from "../../adapter/layout.ts";
 import { after } from "../../base/turns.ts";
 import type { Accumulator, RoundContext, Update } from "../strategy.ts";
-import { gather, shares } from "./buffered-updates.ts";
+import { bufferUpdates, shares } from "./buffered-updates.ts";
 import { componentsOf, factorise, trainedComponents } from "./factorise.ts";
 import { appendMerged } from "./merged-components.ts";
 
@@ -18,7 +18,7 @@ import { appendMerged } from "./merged-components.ts";
 export function boundedMerge(context: RoundContext, q: number): Accumulator {
   const { global, layout, state } = context;
   let error = state[ERROR];
-  const { add, finish } = gather(
+  const { add, finish } = bufferUpdates(
     context,
     (updates) => {
       const p = shares(updates);

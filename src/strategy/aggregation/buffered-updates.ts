@@ -1,22 +1,28 @@
 import type { Adapter } from "../../adapter/adapter.ts";
 import { requireWithinBounds } from "../../adapter/update.ts";
 import { inTurns, type Work } from "../../base/turns.ts";
-import type { Accumulator, RoundContext, Update } from "../strategy.ts";
+import type { Accumulator, RoundContext, ServerState, Update } from "../strategy.ts";
 import { rollCall } from "./participation.ts";
 
-/** A round's outcome: rows at rank R, and the merged components if they change. */
-export type Combined = Pick<Adapter, "rows" | "merged">;
+/** A round's outcome. */
+export interface Combined extends Pick<Adapter, "rows" | "merged"> {
+  /** [R, width], new memory: the next global adapter's. */
+  readonly rows: Float32Array;
+  /** The next round's `context.state`; none by default. */
+  readonly state?: ServerState;
+}
 
 /**
- * For methods that need all updates at once: keeps each until the round ends, then combines them in the order of the
- * round's clients, so that the order of arrival cannot matter. `modules_to_save` are averaged over all clients that
- * reported, n_k-weighted. A round without reports leaves them, and by default everything else, unchanged to the byte.
- * Memory is Σ r_k·width float32 over the clients that reported.
+ * The accumulator of a method that needs all updates at once: keeps each until the round ends, then combines them, in the order of
+ * the round's clients, so that the order of arrival cannot matter. `combine` is called only if a client reported. Refuses updates
+ * that do not belong to the round, reports the coverage, and averages `modules_to_save` over all clients that reported,
+ * n_k-weighted. A round without reports leaves everything unchanged to the byte, unless `idle` says otherwise. Memory is
+ * Σ r_k·width float32 over the clients that reported.
  */
-export function gather(
+export function bufferUpdates(
   context: RoundContext,
   combine: (updates: readonly Update[]) => Combined,
-  idle: () => Combined = () => ({ rows: context.global.rows.slice() }),
+  idle: () => Combined = () => ({ rows: context.global.rows.slice(), state: context.state }),
 ): Accumulator {
   const { global } = context;
   const roll = rollCall(context);
@@ -29,13 +35,13 @@ export function gather(
     add: (update) => inTurns(roll.admit(update, keep(update))),
     finish() {
       const updates = roll.reportedFrom(0).flatMap(({ id }) => kept.get(id) ?? []);
-      const combined = updates.length > 0 ? combine(updates) : idle();
-      return { global: { ...global, ...combined, dense: meanDense(global.dense, updates) }, coverage: roll.coverage() };
+      const { state = {}, ...combined } = updates.length > 0 ? combine(updates) : idle();
+      return { global: { ...global, ...combined, dense: meanDense(global.dense, updates) }, coverage: roll.coverage(), state };
     },
   };
 }
 
-/** n_k / Σ n, in the order of the updates. */
+/** p_k = n_k / Σ n of each update, in their order: its share of the training examples of all of them. */
 export function shares(updates: readonly Update[]): readonly number[] {
   const total = updates.reduce((sum, { n }) => sum + n, 0);
   return updates.map(({ n }) => n / total);

@@ -1,7 +1,7 @@
 import { prefix } from "../../adapter/adapter.ts";
 import type { Aggregation } from "../strategy.ts";
 import { factorise, trainedComponents } from "./factorise.ts";
-import { gather, shares } from "./buffered-updates.ts";
+import { bufferUpdates, shares } from "./buffered-updates.ts";
 
 /**
  * FlexLoRA (Bai et al., https://arxiv.org/abs/2402.11505): the SVD of the mean product; a client gets as many of its
@@ -18,7 +18,7 @@ export function flexLora(): Aggregation {
     policy: { name: "flexlora" },
     distribute: prefix,
     begin: (context) =>
-      gather(context, (updates) => {
+      bufferUpdates(context, (updates) => {
         const p = shares(updates);
         const components = updates.flatMap((update, index) => trainedComponents(update, p[index] as number));
         return { rows: factorise(components, context.layout, context.global.rows) };

@@ -3,7 +3,7 @@ import type { AdapterLayout } from "../../adapter/layout.ts";
 import { requireOption } from "../policy.ts";
 import type { Accumulator, Aggregation, RoundContext, Update } from "../strategy.ts";
 import { boundedMerge } from "./bounded-merge.ts";
-import { gather, shares } from "./buffered-updates.ts";
+import { bufferUpdates, shares } from "./buffered-updates.ts";
 import { appendMerged, presentMerged } from "./merged-components.ts";
 
 export interface FLoRAOptions {
@@ -36,7 +36,7 @@ export function fLoRA({ incrementRank }: FLoRAOptions = {}): Aggregation {
 
 function mergeAll(context: RoundContext): Accumulator {
   const { global, layout } = context;
-  return gather(
+  return bufferUpdates(
     context,
     (updates) => ({ rows: context.fresh(), merged: appendMerged(global.merged, stack(updates, layout), layout) }),
     () => ({ rows: global.rows.slice(), merged: appendMerged(global.merged, new Float32Array(0), layout) }),

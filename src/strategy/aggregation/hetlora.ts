@@ -2,7 +2,7 @@ import { prefix } from "../../adapter/adapter.ts";
 import { energy } from "../../adapter/energy.ts";
 import type { AdapterLayout } from "../../adapter/layout.ts";
 import type { Aggregation, Update } from "../strategy.ts";
-import { gather } from "./buffered-updates.ts";
+import { bufferUpdates } from "./buffered-updates.ts";
 
 /**
  * HetLoRA (Cho et al., https://arxiv.org/abs/2401.06432): zero-padding of weights, with clients weighted by the norm of
@@ -17,7 +17,7 @@ export function hetLora(): Aggregation {
   return {
     policy: { name: "hetlora" },
     distribute: prefix,
-    begin: (context) => gather(context, (updates) => ({ rows: weighByProduct(updates, context.layout) })),
+    begin: (context) => bufferUpdates(context, (updates) => ({ rows: weighByProduct(updates, context.layout) })),
   };
 }
 

@@ -1,7 +1,7 @@
 import { prefix } from "../../adapter/adapter.ts";
 import type { Aggregation } from "../strategy.ts";
 import { factorise, type Split, trainedComponents } from "./factorise.ts";
-import { gather, shares } from "./buffered-updates.ts";
+import { bufferUpdates, shares } from "./buffered-updates.ts";
 
 /**
  * HLoRA (Liu et al., https://arxiv.org/abs/2503.00813), as in NVIDIA FLARE's example: the SVD of the mean product by QR of
@@ -16,7 +16,7 @@ export function hLora(): Aggregation {
     policy: { name: "hlora" },
     distribute: prefix,
     begin: (context) =>
-      gather(context, (updates) => {
+      bufferUpdates(context, (updates) => {
         const p = shares(updates);
         const components = updates.flatMap((update, index) => trainedComponents(update, p[index] as number));
         return { rows: factorise(components, context.layout, context.global.rows, allInA) };

@@ -4,8 +4,26 @@ import { RefusedError } from "../../errors.ts";
 import type { Work } from "../../base/turns.ts";
 import type { Aggregate, HeldUpdate, RankedClient, RoundContext, Update } from "../strategy.ts";
 
-/** Which of a round's clients have reported. Every aggregation needs it. */
-export interface RollCall {
+/** Which of a round's clients have reported, and what follows from that. Every aggregation needs it. */
+export interface Participation {
+  /**
+   * Counts an update. Throws RefusedError, and does not count it, if it is from a client outside the round, a second one, or does
+   * not have the client's rank, number of examples and shape.
+   */
+  count(update: Update): void;
+  /** Clients of rank r or above that reported, in the order of the round's clients; 0 for all that reported. */
+  reportedFrom(r: number): readonly RankedClient[];
+  /** As `Aggregate` has it: for each tier m, who trained the segment that ends there. */
+  coverage(): Aggregate["coverage"];
+  /** Segments that at least one client trained but fewer than `least`, as `Aggregate.held` has them. */
+  tooFew(least: number): NonNullable<Aggregate["held"]>;
+}
+
+/** For accumulators that do not keep the updates. One that does needs only `bufferUpdates`. */
+export const participation: (context: RoundContext) => Participation = rollCall;
+
+/** Of accumulators that add an update in turns, or take sums of updates. */
+export interface RollCall extends Participation {
   /**
    * Runs `take` and then counts the update. Throws RefusedError for an update from a client outside the round, a second
    * one, or one that does not have the client's shape.
@@ -15,11 +33,6 @@ export interface RollCall {
   admitAll(updates: readonly HeldUpdate[], take: Work<void>): Work<void>;
   /** Throws RefusedError for an update that could not be admitted now. */
   requireExpected(update: HeldUpdate): void;
-  /** Clients of rank r or above that reported, in the order of the round's clients. */
-  reportedFrom(r: number): readonly RankedClient[];
-  coverage(): Aggregate["coverage"];
-  /** Segments that at least one client trained but fewer than `least`. */
-  tooFew(least: number): NonNullable<Aggregate["held"]>;
 }
 
 export function rollCall({ layout, clients }: RoundContext): RollCall {
@@ -37,7 +50,7 @@ export function rollCall({ layout, clients }: RoundContext): RollCall {
     const known = describe(client.r, client.size, client.r * layout.width, layout.denseSize);
     if (claimed !== known) throw new RefusedError(subject, known, claimed);
   };
-  function* count(ids: readonly string[], take: Work<void>): Work<void> {
+  function* admitting(ids: readonly string[], take: Work<void>): Work<void> {
     for (const id of ids) present.add(id);
     try {
       yield* take;
@@ -47,11 +60,19 @@ export function rollCall({ layout, clients }: RoundContext): RollCall {
       throw error;
     }
   }
+  const requireUpdate = (update: Update) => {
+    const { rows, dense } = encodingOf(update.delta);
+    requireExpected(update, rows.length, dense.length);
+  };
   return {
+    count(update) {
+      requireUpdate(update);
+      present.add(update.clientId);
+      reported.add(update.clientId);
+    },
     *admit(update, take) {
-      const { rows, dense } = encodingOf(update.delta);
-      requireExpected(update, rows.length, dense.length);
-      yield* count([update.clientId], take);
+      requireUpdate(update);
+      yield* admitting([update.clientId], take);
     },
     *admitAll(updates, take) {
       for (const update of updates) requireExpected(update);
@@ -60,18 +81,25 @@ export function rollCall({ layout, clients }: RoundContext): RollCall {
       const unseen = new Set(ids);
       const repeated = ids.find((id) => !unseen.delete(id));
       if (repeated !== undefined) throw new RefusedError(`the update of client ${repeated}`, "one update", "a second one");
-      yield* count(ids, take);
+      yield* admitting(ids, take);
     },
     requireExpected: (update) => requireExpected(update),
+    ...conclusions(layout.tiers, reportedFrom),
+  };
+}
+
+/** What follows from who reported. */
+function conclusions(tiers: readonly number[], reportedFrom: Participation["reportedFrom"]): Omit<Participation, "count"> {
+  return {
     reportedFrom,
     coverage: () =>
-      segments(layout.tiers).map(({ to }) => {
+      segments(tiers).map(({ to }) => {
         const trained = reportedFrom(to);
         return { r: to, clients: trained.length, examples: trained.reduce((sum, { size }) => sum + size, 0) };
       }),
     tooFew(least) {
       const isShort = (r: number) => reportedFrom(r).length > 0 && reportedFrom(r).length < least;
-      return [...layout.tiers.filter(isShort), ...(isShort(0) ? (["dense"] as const) : [])];
+      return [...tiers.filter(isShort), ...(isShort(0) ? (["dense"] as const) : [])];
     },
   };
 }

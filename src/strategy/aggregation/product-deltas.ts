@@ -4,7 +4,7 @@ import type { ProductSvd } from "../../tensor/product-svd.ts";
 import { requireOption } from "../policy.ts";
 import type { Aggregate, Aggregation, RoundContext, Update } from "../strategy.ts";
 import { writeAligned, writeFactors } from "./aligned-factors.ts";
-import { gather } from "./buffered-updates.ts";
+import { bufferUpdates } from "./buffered-updates.ts";
 import { changePairs, componentPairs, svdsOfPairs } from "./change-pairs.ts";
 
 export interface ProductDeltasOptions {
@@ -45,7 +45,7 @@ export function productDeltas({ momentum = 0.5, momentumRank, tau = 0.001 }: Pro
     distribute: prefix,
     begin(context) {
       let reported: readonly Update[] = [];
-      const { add, finish } = gather(context, (updates) => {
+      const { add, finish } = bufferUpdates(context, (updates) => {
         reported = updates;
         return { rows: new Float32Array(context.global.rows.length) };
       });

@@ -2,7 +2,7 @@ import { prefix } from "../../adapter/adapter.ts";
 import { segments } from "../../adapter/segments.ts";
 import type { Aggregation } from "../strategy.ts";
 import { componentsOf, factorise, trainedComponents } from "./factorise.ts";
-import { gather, shares } from "./buffered-updates.ts";
+import { bufferUpdates, shares } from "./buffered-updates.ts";
 
 /**
  * raFLoRA (Wu et al., https://arxiv.org/abs/2602.13486): FlexLoRA with every segment's products averaged over the
@@ -18,7 +18,7 @@ export function raFLoRA(): Aggregation {
     distribute: prefix,
     begin: (context) => {
       const { layout, global } = context;
-      return gather(context, (updates) => {
+      return bufferUpdates(context, (updates) => {
         const components = segments(layout.tiers).flatMap(({ from, to }) => {
           const contributors = updates.filter(({ r }) => r >= to);
           if (contributors.length === 0) return componentsOf(global.rows.subarray(from * layout.width, to * layout.width), layout.width);

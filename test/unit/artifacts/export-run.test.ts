@@ -1,10 +1,12 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { beforeAll, expect, test } from "vitest";
+import { beforeAll, expect, onTestFinished, test, vi } from "vitest";
 import { createLayout } from "../../../src/adapter/layout.ts";
 import { peftTensors } from "../../../src/adapter/peft.ts";
 import { exportRun } from "../../../src/artifacts/export-run.ts";
+import { common } from "../../../src/config/sections.ts";
 import { isRefusal, takeLock } from "../../../src/records/lock.ts";
+import { rememberCode } from "../../../src/records/named-code.ts";
 import { fLoRA } from "../../../src/strategy/aggregation/flora.ts";
 import { decode } from "../../../src/tensor/encoded.ts";
 import { decodeHeader, decodeSafetensors } from "../../../src/tensor/safetensors.ts";
@@ -80,6 +82,26 @@ test("a custom aggregation must be passed, and presents its adapter", async () =
   const aggregation = { ...fLoRA(), present: () => rounds[0]! };
   const { directory: folder } = await exportRun(directory, { aggregation, out: out("own") });
   expect(new Map(tensorsIn(folder))).toEqual(peftTensors(layout, rounds[0]!, 4));
+});
+
+test("an aggregation of one's own is needed only if it presents its adapter, and only if somebody named its file here", async () => {
+  vi.stubEnv("PRELORT_CACHE", path.join(runs.folder, "cache"));
+  onTestFinished(() => void vi.unstubAllEnvs());
+  const plain = await runs.make({ name: "plain", layout, rounds, aggregation: "/not/there/mine.mjs#plain", presents: false });
+  expect(new Map(tensorsIn((await exportRun(plain, { out: out("plain") })).directory))).toEqual(peftTensors(layout, rounds[2]!, 4));
+  const file = path.join(runs.folder, "mine.mjs");
+  writeFileSync(
+    file,
+    "export const zero = { distribute() {}, begin() {}, present: (global) => ({ ...global, rows: global.rows.map(() => 0) }) };\n",
+  );
+  const presenting = await runs.make({ name: "presenting", layout, rounds, aggregation: `${file}#zero`, presents: true });
+  expect(await issuesOf(() => exportRun(presenting, { out: out("presenting") }))).toEqual([
+    argumentIssue("run-dir", [presenting, `${file}#zero`, "present()", "exportRun(run, { aggregation })"]),
+  ]);
+  const model = common.model.parse({ nameOrPath: "m", task: "causal-lm" });
+  await rememberCode({ model, workers: {}, strategy: { aggregation: { module: `${file}#zero` } } });
+  const { directory } = await exportRun(presenting, { out: out("presenting") });
+  expect(new Map(tensorsIn(directory))).toEqual(peftTensors(layout, { ...rounds[2]!, rows: rounds[2]!.rows.map(() => 0) }, 4));
 });
 
 test("the error for a damaged round proposes the previous one, which can be exported", async () => {

@@ -40,7 +40,7 @@ describe("a comparison's file", () => {
 
   it("gives a method's keys in the form of --set", async () => {
     const { methods } = await load(good);
-    expect(assignments(methods[1]!)).toEqual([
+    expect(assignments(methods[1]!).map(({ assignment }) => assignment)).toEqual([
       'fit.objective="none"',
       'strategy.rank_assignment={"name":"self-pruning","ranks":[2,1]}',
       'lora.target_modules=["query"]',

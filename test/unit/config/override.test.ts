@@ -40,7 +40,7 @@ test.each([
   const hint = await hintOf(TEXT, [assignment]);
   expect(hint).toBe(`--set '${key}={ name: ${name} }'`);
   const { strategy } = await load(TEXT, [hint?.slice("--set '".length, -1) ?? ""]);
-  expect(strategy[key === "strategy.selection" ? "selection" : "aggregation"].name).toBe(name);
+  expect(strategy[key === "strategy.selection" ? "selection" : "aggregation"]).toMatchObject({ name });
 });
 
 test("a policy's bare name in a file is answered with the map", async () => {

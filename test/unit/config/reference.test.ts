@@ -13,6 +13,7 @@ import { withHoverDocs } from "../../../src/config/reference/hover-docs.ts";
 import { type JsonSchema, toJsonSchema } from "../../../src/config/reference/json-schema.ts";
 import { toMarkdown } from "../../../src/config/reference/markdown.ts";
 import { fileSchema, runSchema } from "../../../src/config/schema.ts";
+import { readDocument, snippets } from "../../support/documents.ts";
 
 const root = join(import.meta.dirname, "../../..");
 const configs = join(root, "configs");
@@ -153,17 +154,21 @@ describe("the YAML examples of configs/README.md", () => {
   });
   afterAll(() => rm(folder, { recursive: true }));
 
-  it("are a run and a comparison", () => {
-    expect(blocks.map((block) => (block.includes("compare.schema") ? "comparison" : "run"))).toEqual(["run", "comparison"]);
+  it("are a run and two comparisons", () => {
+    expect(blocks.map((block) => (block.includes("compare.schema") ? "comparison" : "run"))).toEqual(["run", "comparison", "comparison"]);
   });
 
   it("are valid", async () => {
-    const [run = "", comparison = ""] = blocks;
+    const [run = "", ...comparisons] = blocks;
+    const [method = ""] = snippets(readDocument("configs/README.md"), "js");
+    await writeFile(join(folder, "slow.mjs"), method.replace('"prelort"', JSON.stringify(join(root, "src/index.ts"))));
     await mkdir(join(folder, "my-encoder"));
     await writeFile(join(folder, "speeches.csv"), "");
     await writeFile(join(folder, "my-run.yaml"), run);
-    await writeFile(join(folder, "compare.yaml"), comparison);
-    const { setting, methods } = await loadComparison(join(folder, "compare.yaml"));
-    for (const method of methods) expect((await loadConfig(setting, { set: assignments(method) })).rounds).toBe(4);
+    for (const comparison of comparisons) {
+      await writeFile(join(folder, "compare.yaml"), comparison);
+      const { setting, methods } = await loadComparison(join(folder, "compare.yaml"));
+      for (const each of methods) expect((await loadConfig(setting, { given: assignments(each) })).rounds).toBe(4);
+    }
   });
 });

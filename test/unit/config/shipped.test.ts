@@ -44,7 +44,7 @@ describe("assignments that a shipped config's header proposes", () => {
 describe("every shipped comparison", () => {
   it.each(files.filter(isComparison))("%s is valid with all its methods, and its header says how to run it", async (file) => {
     const { setting, methods } = await loadComparison(join(folder, file));
-    for (const method of methods) buildRun(await loadConfig(setting, { set: assignments(method) }));
+    for (const method of methods) buildRun(await loadConfig(setting, { given: assignments(method) }));
     expect(headerOf(file)).toContain(`#   npx prelort compare configs/${file}\n`);
   });
 });

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { common } from "../../../src/config/sections.ts";
-import { rememberCode, unnamedCode } from "../../../src/records/named-code.ts";
+import { rememberCode, unnamedCode, unnamedPolicies } from "../../../src/records/named-code.ts";
 import { environmentPython } from "../../../src/installation.ts";
 
 let cache: string;
@@ -68,4 +68,19 @@ test("a command and a cluster are used once named, and a token goes to no cluste
   expect(keysFor({ tokenFile: "/other" })).toEqual(["workers.cluster.token_file"]);
   // It chooses what the cluster installs and starts.
   expect(keysFor({ runtimeEnv: { pip: ["somebody-elses-package"] } })).toEqual(["workers.cluster.runtime_env"]);
+});
+
+test("a policy's file is run once named, for whatever policy and options, and without code nothing is", async () => {
+  const strategyOf = (module: string) => ({ selection: { module }, aggregation: { module, options: { beta: 1 } } });
+  const config = { ...configOf({}), strategy: strategyOf("/mine.mjs#mean") };
+  expect(unnamedCode(config)).toEqual([
+    { key: "strategy.selection", value: "/mine.mjs#mean" },
+    { key: "strategy.aggregation.module", value: "/mine.mjs#mean" },
+  ]);
+  // As a run has it: the policy that was made from the file.
+  const made = Object.assign(() => [], { policy: { name: "mine.mjs#mean", module: "/mine.mjs#mean" } });
+  await rememberCode({ ...configOf({}), strategy: { selection: made } });
+  expect(unnamedCode(config)).toEqual([]);
+  expect(unnamedPolicies(strategyOf("/mine.mjs#other"))).toHaveLength(2);
+  expect(unnamedPolicies({ selection: { name: "all" }, aggregation: () => [] })).toEqual([]);
 });

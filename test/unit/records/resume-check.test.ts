@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { ConfigError } from "../../../src/errors.ts";
-import { requireSameRun } from "../../../src/records/resume-check.ts";
+import { changedPolicies, requireSameRun } from "../../../src/records/resume-check.ts";
 
 const record = {
   name: "a",
@@ -116,4 +116,25 @@ test("options added or removed since a run was recorded do not prevent a resume 
   expect(requireSameRun(before({ lr: 1, batched_truncations: false }), now)).toEqual([]);
   expect(() => requireSameRun(before({ lr: 1, batched_truncations: true }), now)).toThrow(/fit\.batched_truncations\b.*\btrue\b/);
   expect(() => requireSameRun(before({ lr: 1, local_steps: 9 }), now)).toThrow(/fit\.local_steps\b.*\b9\b.*\b10\b/);
+});
+
+test("a policy's file counts by its content and name, and a changed one is named with both hashes", () => {
+  const [was, is] = ["a".repeat(64), "b".repeat(64)];
+  const recordOf = (folder: string, sha256: string) => ({
+    config: { strategy: { selection: `${folder}/mine.mjs#two`, aggregation: { module: `${folder}/mine.mjs#mean`, beta: 1 } } },
+    policies: { aggregation: { "mine.mjs": sha256 } },
+  });
+  expect(requireSameRun(recordOf("/a", was), recordOf("/b", was))).toEqual([]);
+  expect(() => requireSameRun(recordOf("/a", was), recordOf("/a", is))).toThrow(
+    /strategy\.aggregation {2}mine\.mjs has changed.*expected aaaaaaaaaaaa….*got bbbbbbbbbbbb….*put it back/,
+  );
+  const other = { ...recordOf("/a", was), policies: { aggregation: { "mine.mjs": was, "new.mjs": is } } };
+  expect(() => requireSameRun(recordOf("/a", was), other)).toThrow(/new\.mjs did not exist/);
+  const renamed = JSON.parse(JSON.stringify(recordOf("/a", was)).replace("#mean", "#other")) as object;
+  expect(() => requireSameRun(recordOf("/a", was), renamed)).toThrow(/strategy\.aggregation\.module.*mine\.mjs#mean.*mine\.mjs#other/);
+  expect(changedPolicies(recordOf("/a", was).policies, other.policies)).toEqual([expect.stringMatching(/^new\.mjs did not exist/)]);
+  const both = { selection: { "mine.mjs": is }, aggregation: { "mine.mjs": is } };
+  expect(changedPolicies({ selection: { "mine.mjs": was }, aggregation: { "mine.mjs": was } }, both)).toEqual([
+    expect.stringMatching(/^mine\.mjs has changed.*aaaaaaaaaaaa….*bbbbbbbbbbbb…/),
+  ]);
 });

@@ -19,7 +19,7 @@ test.each<[string, () => unknown]>([
 ])("when a policy %s, the RunFailedError names the policy and keeps the cause", async (_, policy) => {
   const error = await (async () => callPolicy("the selection mine of round 3", policy))().catch((cause: unknown) => cause);
   expect(error).toBeInstanceOf(RunFailedError);
-  const message = expect.stringMatching(/^the selection mine of round 3 .*TypeError: x is undefined$/);
+  const message = expect.stringMatching(/^the selection mine of round 3 .*TypeError: x is undefined \(call-policy\.test\.ts:\d+:\d+\)$/);
   expect(error).toMatchObject({ kind: "run", message, cause: fault });
 });
 

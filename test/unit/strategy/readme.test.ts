@@ -4,6 +4,7 @@ import path from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { createLayout } from "../../../src/adapter/layout.ts";
 import { aggregationSpec, rankAssignmentSpec, selectionSpec } from "../../../src/config/policy-specs.ts";
+import { energy } from "../../../src/adapter/energy.ts";
 import { packageRoot } from "../../../src/installation.ts";
 import type {
   Aggregation,
@@ -13,12 +14,16 @@ import type {
   Selection,
   SelectionContext,
 } from "../../../src/strategy/strategy.ts";
+import { flexLora } from "../../../src/strategy/aggregation/flexlora.ts";
+import { aggregate, clientsOf, layoutOf, roundContext, updatesOf } from "../../../src/testing/index.ts";
+import { readDocument, snippets } from "../../support/documents.ts";
 
 const readme = readFileSync(path.join(packageRoot(), "src/strategy/README.md"), "utf8");
+const [method = ""] = snippets(readDocument("configs/README.md"), "js");
 const blocks = [...readme.matchAll(/^```ts\n([^]*?)^```$/gm)].map(([, code = ""]) => code);
 
 /** The declarations of a code block in the README. */
-async function run<T>(code: string, names: readonly string[]): Promise<T> {
+async function run<T>(code: string, names: readonly string[] = []): Promise<T> {
   const folder = mkdtempSync(path.join(tmpdir(), "prelort-readme-"));
   onTestFinished(() => rmSync(folder, { recursive: true }));
   const file = path.join(folder, "snippet.ts");
@@ -64,4 +69,31 @@ test("the example aggregation in src/strategy/README.md is the mean over all cli
     { r: 1, clients: 2, examples: 610 },
     { r: 2, clients: 1, examples: 600 },
   ]);
+});
+
+test("the method of one's own in configs/README.md is FlexLoRA at keep 0, and at keep 1 leaves the product as it is", async () => {
+  const { slowFlexLora } = await run<{ slowFlexLora: (options: { keep: number }) => Aggregation }>(method);
+  const context = roundContext(
+    layoutOf({ tiers: [1, 2, 4] }),
+    clientsOf([
+      { size: 10, r: 1 },
+      { size: 30, r: 4 },
+      { size: 20, r: 2 },
+    ]),
+  );
+  const { layout, global } = context;
+  const after = async (aggregation: Aggregation) => (await aggregate(aggregation, context, updatesOf(context))).global.rows;
+  /** ‖B·A − B'·A'‖², of both scaled by s. */
+  const distance = (a: Float32Array, b: Float32Array) => {
+    const negated = b.slice();
+    for (let row = 0; row < layout.r; row++) {
+      for (const { offset, in: width } of layout.modules) {
+        for (let index = 0; index < width; index++) negated[row * layout.width + offset + index]! *= -1;
+      }
+    }
+    return energy({ ...layout, r: 2 * layout.r }, Float32Array.of(...a, ...negated), 0, 2 * layout.r);
+  };
+  expect(distance(await after(slowFlexLora({ keep: 0 })), await after(flexLora()))).toBeLessThan(1e-9);
+  expect(distance(await after(slowFlexLora({ keep: 1 })), global.rows)).toBeLessThan(1e-9);
+  expect(distance(await after(slowFlexLora({ keep: 0.5 })), global.rows)).toBeGreaterThan(1e-3);
 });
