@@ -20,7 +20,7 @@ afterEach(async () => {
 const track = (...words: readonly string[]) => trackCommand().parseAsync([folder, ...words], { from: "user" });
 const record = (trackers: readonly object[]) => writeFile(path.join(folder, "run.json"), JSON.stringify({ config: { track: trackers } }));
 
-test.each([[{ name: "mlflow" }], [{ name: "mlflow", tracking_uri: "http://h" }], [{ name: "trackio", project: "a" }]])(
+test.each([[{ name: "mlflow" }], [{ name: "wandb" }], [{ name: "wandb", mode: "offline" }], [{ name: "mlflow", tracking_uri: "http://h" }], [{ name: "trackio", project: "a" }]])(
   "a tracker %s that only a record names is sent nothing until it is named",
   async (tracker) => {
     await record([tracker]);
