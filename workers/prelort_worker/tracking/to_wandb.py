@@ -6,37 +6,22 @@ anew, after what the server or the folder holds.
 
 from __future__ import annotations
 
-import math
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from unittest import mock
-
-# Its client would report its own errors to its makers.
-os.environ["WANDB_ERROR_REPORTING"] = "false"
-# Of a program that tracks a run of its own, such as one that started the controller: ours is another run.
-for _name in ("SERVICE", "SWEEP_ID", "SWEEP_PARAM_PATH", "LAUNCH", "RUN_ID", "RESUME", "RESUME_FROM", "FORK_FROM"):
-    os.environ.pop(f"WANDB_{_name}", None)
-
-# When it is imported, it makes folders for media and artifacts, which nobody removes after kill -9.
-with mock.patch("tempfile.TemporaryDirectory"):
-    import wandb  # pyright: ignore[reportMissingImports]
-from wandb.errors import AuthenticationError  # pyright: ignore[reportMissingImports]
 
 from .own_files import own_folder
 from .tracker import RefusedError, State, TrackedRun
-from .wandb_folders import KeptRun, fullest, log_folder, read_folder, remove_others
+from .wandb_client import OWN_METRICS_ALONE, end_client, errors, log_client, wandb
+from .wandb_folders import KeptRun, RunFolders
 
 # 255 is what its client gives a run that Ctrl-C ended.
 _EXIT_CODES = {"finished": 0, "failed": 1, "killed": 255}
 _STATE = "prelort.state"
-# Seconds: between writes to its file; until a server is taken for absent; until it has to show what it was sent.
-_FLUSH, _PATIENCE, _INDEXING = 1.0, 20.0, 60.0
+# Seconds: between writes to its file; for a server to answer; to answer when a run begins; to show what it was sent.
+_FLUSH, _ANSWER, _PATIENCE, _INDEXING = 1.0, 6, 20, 60
 _KEY_REMEDY = "set WANDB_API_KEY to the key from your W&B settings page, or keep the run here with mode: offline"
 
 
@@ -45,28 +30,24 @@ class WandbTracker:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = options
-        self._tracked: TrackedRun | None = None
+        self._tracked: TrackedRun
+        self._folders: RunFolders
+        # Of the client; None until there is something to tell it.
         self._run: Any = None
         self._last = -1
 
     def last_round(self) -> int:
         return self._last
 
-    @property
-    def _parent(self) -> Path:
-        assert self._tracked is not None
-        return self._tracked.directory / "wandb"
-
     def _take(self, run: TrackedRun) -> None:
         own_folder(run.directory / "wandb")
+        self._folders = RunFolders(run.directory / "wandb", run.key)
         self._tracked = run
 
     def _start(self, mode: str, **settings: Any) -> None:
-        assert self._tracked is not None
-        _end_client()
-        # Where its process writes its log, which would else stay in the user's cache.
-        own_folder(log_folder(self._parent))
-        os.environ["WANDB_CACHE_DIR"] = str(log_folder(self._parent))
+        end_client()
+        own_folder(self._folders.log)
+        log_client(self._folders.log)
         run, options = self._tracked, self._options
         self._run = wandb.init(
             id=run.key,
@@ -78,7 +59,7 @@ class WandbTracker:
             tags=options.get("tags"),
             name=options.get("run_name") or run.name,
             config={**run.params, **run.tags},
-            settings=wandb.Settings(**_QUIET, **settings),
+            settings=wandb.Settings(**OWN_METRICS_ALONE, **settings),
         )
 
     def _log(self, number: int, metrics: Mapping[str, float], at: float) -> None:
@@ -96,40 +77,42 @@ class OfflineTracker(WandbTracker):
     def __init__(self, options: Mapping[str, Any]) -> None:
         super().__init__(options)
         self._kept: KeptRun | None = None
+        # That is written to.
+        self._folder: Path | None = None
 
     def check(self) -> None: ...
 
     def open(self, run: TrackedRun) -> str:
         self._take(run)
-        self._kept = fullest(self._parent, run.key)
+        self._kept = self._folders.fullest()
         self._last = -1 if self._kept is None else self._kept.last_round
-        remove_others(self._parent, run.key, self._kept and self._kept.folder)
+        self._folders.remove("offline-run", self._kept and self._kept.folder)
         return run.key
 
     def log(self, number: int, metrics: Mapping[str, float], at: float) -> None:
-        if self._run is None:
+        if self._folder is None:
             self._begin()
         self._log(number, metrics, at)
 
     def close(self, state: State, tags: Mapping[str, str]) -> None:
-        if self._run is None:
-            if state == "running" or self._is_closed(state, tags):
-                return
-            self._begin()
-        folder = Path(self._run.settings.sync_dir)
+        if self._folder is None and (state == "running" or self._is_closed(state, tags)):
+            return
+        folder = self._folder or self._begin()
         if state == "running":
             _wait(lambda: self._is_written(folder), 10 * _FLUSH, f"{folder} is not written")
         else:
             self._finish(state, tags)
-            wandb.teardown()
+            end_client()
             if not self._is_written(folder):
                 raise OSError(f"{folder} lacks rounds that W&B was given: is the disk full?")
-        remove_others(self._parent, self._run.id, folder)
+        self._folders.remove("offline-run", folder)
 
-    def _begin(self) -> None:
+    def _begin(self) -> Path:
         self._start("offline", x_transaction_log_flush_interval=_FLUSH)
+        self._folder = Path(self._run.settings.sync_dir)
         for kept in self._kept.rounds if self._kept else ():
             self._log(kept.number, kept.metrics, kept.at)
+        return self._folder
 
     def _is_closed(self, state: State, tags: Mapping[str, str]) -> bool:
         """The folder says already how the run ended."""
@@ -138,27 +121,26 @@ class OfflineTracker(WandbTracker):
         return all(self._kept.config.get(name) == value for name, value in {_STATE: state, **tags}.items())
 
     def _is_written(self, folder: Path) -> bool:
-        return read_folder(folder, self._run.id).last_round == self._last
+        return self._folders.read(folder).last_round == self._last
 
 
 class OnlineTracker(WandbTracker):
     """At a server, which says what it holds when the run is resumed there."""
 
     def check(self) -> None:
+        log_client(None)
         try:
-            if not wandb.login(prompt=False, verify=True):
-                raise RefusedError(f"no credentials: {_KEY_REMEDY}")
-        except AuthenticationError as error:
-            response = getattr(error.__cause__, "response", None)
-            if getattr(response, "http_status", 0) in (401, 403):
-                raise RefusedError(f"the server refuses the credentials: {_KEY_REMEDY}") from error
-            raise
+            wandb.Api(timeout=_ANSWER)
+        except errors.UsageError as error:
+            raise RefusedError(f"there are no credentials: {_KEY_REMEDY}") from error
+        except errors.AuthenticationError as error:
+            raise _in_other_words(error) from error
         finally:
-            wandb.teardown()
+            end_client()
 
     def open(self, run: TrackedRun) -> str:
         self._take(run)
-        remove_others(self._parent, run.key, None)
+        self._folders.remove("run", None)
         settings = {"init_timeout": _PATIENCE, "x_skip_transaction_log": True}
         self._start("online", resume="allow", **settings)
         self._last = self._run.starting_step - 1
@@ -168,44 +150,28 @@ class OnlineTracker(WandbTracker):
         self._log(number, metrics, at)
 
     def close(self, state: State, tags: Mapping[str, str]) -> None:
-        path = f"{self._run.entity}/{self._run.project}/{self._run.id}"
         if state != "running":
             self._finish(state, tags)
         if self._last >= 0:
-            api = wandb.Api(timeout=math.ceil(_PATIENCE))
-            held = lambda: api.run(path).lastHistoryStep >= self._last  # noqa: E731
-            _wait(held, _INDEXING, f"the server does not show round {self._last} yet")
-        remove_others(self._parent, self._run.id, None)
+            _wait(self._is_held, _INDEXING, f"the server does not show round {self._last} yet")
+        # It would end the run there.
         if state != "running":
-            wandb.teardown()
+            end_client()
+        self._folders.remove("run", None)
+
+    def _is_held(self) -> bool:
+        path = f"{self._run.entity}/{self._run.project}/{self._tracked.key}"
+        return wandb.Api(timeout=_PATIENCE).run(path).lastHistoryStep >= self._last
 
 
-# The metrics are the run's own: nothing of this process, its machine or its repository.
-_QUIET: Mapping[str, Any] = {
-    "silent": True,
-    "console": "off",
-    "symlink": False,
-    "use_dot_wandb": False,
-    "reinit": "create_new",
-    "save_code": False,
-    "disable_code": True,
-    "disable_git": True,
-    "disable_job_creation": True,
-    "x_disable_meta": True,
-    "x_disable_stats": True,
-    "x_disable_machine_info": True,
-    "x_save_requirements": False,
-    "x_history_value_encoding": "json",
-}
-
-
-def _end_client() -> None:
-    """Ends what an attempt that failed has left, also if the client's process was killed, and with it its socket."""
-    with suppress(Exception):
-        wandb.teardown()
-    os.environ.pop("WANDB_SERVICE", None)
-    for rest in Path(tempfile.gettempdir()).glob(f"wandb-{os.getpid()}-*"):
-        shutil.rmtree(rest, ignore_errors=True)
+def _in_other_words(error: Exception) -> Exception:
+    """Its client calls everything that keeps it from checking a key an AuthenticationError."""
+    cause = error.__cause__
+    answer = getattr(cause, "response", None)
+    # Without a cause, the client itself refuses the key.
+    if cause is None or getattr(answer, "http_status", 0) in (401, 403) or "invalid credentials" in str(cause):
+        return RefusedError(f"the credentials are refused: {error}; {_KEY_REMEDY}")
+    return error if answer else ConnectionError(f"{wandb.setup().settings.base_url} does not answer")
 
 
 def _wait(is_so: Callable[[], bool], seconds: float, otherwise: str) -> None:
@@ -218,7 +184,11 @@ def _wait(is_so: Callable[[], bool], seconds: float, otherwise: str) -> None:
 
 
 def open_tracker(options: Mapping[str, Any], directory: Path) -> OfflineTracker | OnlineTracker:
-    mode = options.get("mode") or os.environ.get("WANDB_MODE") or "online"
+    try:
+        # Of the environment, or as the command `wandb offline` has left it.
+        mode = options.get("mode") or wandb.setup().settings.mode
+    except ValueError:
+        mode = os.environ.get("WANDB_MODE")
     if mode in ("offline", "dryrun"):
         return OfflineTracker(options)
     if mode in ("online", "run"):

@@ -12,14 +12,14 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from google.protobuf.message import DecodeError  # pyright: ignore[reportMissingImports]
-from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportMissingImports]
+from google.protobuf.message import DecodeError  # pyright: ignore[reportMissingModuleSource]
 
 from ..errors import InputError
 from ..runs import open_file
 from .leveldb_log import read_records
+from .wandb_client import Record
 
 
 @dataclass
@@ -45,47 +45,50 @@ class KeptRun:
         return self.rounds[-1].number if self.rounds else -1
 
 
-def folders_of(parent: Path, key: str) -> list[Path]:
-    """The folders of a run, the earliest first. W&B adds a number where two would have the same name."""
-    named = re.compile(rf"(offline-)?run-\d{{8}}_\d{{6}}-{key}(-\d+)?")
-    return sorted(found for found in parent.glob("*run-*") if named.fullmatch(found.name) and not found.is_symlink())
+class RunFolders:
+    """`parent` holds the folders of a run, which `key` is the id of."""
 
+    def __init__(self, parent: Path, key: str) -> None:
+        self._parent = parent
+        self._key = key
+        # Where the process of W&B's client writes its log, to which a run's folder links.
+        self.log = parent / "log"
 
-def fullest(parent: Path, key: str) -> KeptRun | None:
-    """What the folder with the most rounds holds; of several, one whose run has ended, else the latest."""
-    found = [read_folder(folder, key) for folder in folders_of(parent, key) if folder.name.startswith("offline-")]
-    return max(found, key=lambda kept: (len(kept.rounds), kept.exit_code is not None, kept.folder.name), default=None)
+    def of(self, kind: Literal["offline-run", "run"]) -> list[Path]:
+        """The earliest first. W&B adds a number where two would have the same name."""
+        named = re.compile(rf"{kind}-\d{{8}}_\d{{6}}-{self._key}(-\d+)?")
+        return sorted(
+            found for found in self._parent.glob(f"{kind}-*") if named.fullmatch(found.name) and not found.is_symlink()
+        )
 
+    def fullest(self) -> KeptRun | None:
+        """What the folder with the most rounds holds; of several, one whose run has ended, else the latest."""
+        found = map(self.read, self.of("offline-run"))
+        return max(found, key=lambda kept: (len(kept.rounds), kept.exit_code is not None, kept.folder), default=None)
 
-def log_folder(parent: Path) -> Path:
-    """Where the process of W&B's client writes its log, to which a run's folder links."""
-    return parent / "log"
+    def remove(self, kind: Literal["offline-run", "run"], but: Path | None) -> None:
+        """All of a kind but one, and the log of the client's process."""
+        for folder in [*self.of(kind), self.log]:
+            if folder != but:
+                shutil.rmtree(folder, ignore_errors=True)
+        if but is not None:
+            (but / "logs" / "debug-core.log").unlink(missing_ok=True)
 
-
-def remove_others(parent: Path, key: str, folder: Path | None) -> None:
-    """All folders of the run but one, and the log of the client's process."""
-    for other in [*folders_of(parent, key), log_folder(parent)]:
-        if other != folder:
-            shutil.rmtree(other, ignore_errors=True)
-    if folder is not None:
-        (folder / "logs" / "debug-core.log").unlink(missing_ok=True)
-
-
-def read_folder(folder: Path, key: str) -> KeptRun:
-    kept = KeptRun(folder)
-    file = folder / f"run-{key}.wandb"
-    try:
-        log = open_file(file)
-    except FileNotFoundError:
+    def read(self, folder: Path) -> KeptRun:
+        kept = KeptRun(folder)
+        file = folder / f"run-{self._key}.wandb"
+        try:
+            log = open_file(file)
+        except FileNotFoundError:
+            return kept
+        with log:
+            for data in read_records(log):
+                try:
+                    _add(kept, Record.FromString(data))
+                except (DecodeError, KeyError, TypeError, ValueError) as error:
+                    remedy = "remove the folder, and everything is delivered again"
+                    raise InputError(f"{file} holds what W&B has not written ({error!r}): {remedy}") from error
         return kept
-    with log:
-        for data in read_records(log):
-            try:
-                _add(kept, Record.FromString(data))
-            except (DecodeError, KeyError, TypeError, ValueError) as error:
-                remedy = "remove the folder, and everything is delivered again"
-                raise InputError(f"{file} holds what W&B has not written ({error!r}): {remedy}") from error
-    return kept
 
 
 def _add(kept: KeptRun, record: Any) -> None:
