@@ -89,8 +89,7 @@ def wandb(directory: str) -> dict[str, Any]:
                     found["tags"] |= {"entity": run.entity, "group": run.run_group, "tags": " ".join(run.tags)}
                 if record.HasField("exit"):
                     found["tags"]["exit code"] = str(record.exit.exit_code)
-    found["tags"] |= found["params"]
-    return {**found, "state": found["params"].get("prelort.state")}
+    return {**found, "tags": found["params"] | found["tags"], "state": found["params"].get("prelort.state")}
 
 
 if __name__ == "__main__":
