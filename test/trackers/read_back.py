@@ -75,9 +75,12 @@ def wandb(directory: str) -> dict[str, Any]:
     values: Values = defaultdict(lambda: defaultdict(list))
     found: dict[str, Any] = {"runs": [], "values": values, "params": {}, "tags": {}, "state": None}
     for file in sorted(Path(directory).glob("wandb/offline-run-*/run-*.wandb")):
-        found["runs"].append(file.parent.name)
         with file.open("rb") as log:
-            for record in map(Record.FromString, read_records(log)):
+            records = [(Record.FromString(data), end) for data, end in read_records(log)]
+            # As a process leaves it that is under way or was killed. W&B stops there when it sends the files.
+            if not records or records[-1][1] < file.stat().st_size:
+                found["tags"]["cut off"] = file.name
+            for record, _ in records:
                 items = {item.key or ".".join(item.nested_key): item.value_json for item in record.history.item}
                 for name in items.keys() - {"_step", "_timestamp", "_runtime"}:
                     values[json.loads(items["_step"])][name].append(json.loads(items[name]))
@@ -85,6 +88,7 @@ def wandb(directory: str) -> dict[str, Any]:
                     found["params"][item.key or ".".join(item.nested_key)] = str(json.loads(item.value_json))
                 if record.HasField("run"):
                     run = record.run
+                    found["runs"] = sorted({*found["runs"], run.run_id})
                     found["tags"] |= {"id": run.run_id, "name": run.display_name, "project": run.project}
                     found["tags"] |= {"entity": run.entity, "group": run.run_group, "tags": " ".join(run.tags)}
                 if record.HasField("exit"):

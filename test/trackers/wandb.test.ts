@@ -91,7 +91,7 @@ test("a controller that is killed leaves nothing behind, and its resumed run goe
   await runTracked({ runsDir, name: "tiny", resume: true, track: [offline], strategy: { selection } });
   const held = await readBack("wandb", directory);
   await expectOnce(held, directory);
-  expect([held.runs.length, held.state, held.tags["id"]]).toEqual([1, "finished", killed.tags["id"]]);
+  expect([held.runs, held.state, held.tags["cut off"]]).toEqual([killed.runs, "finished", undefined]);
   expect(await trackCli(directory)).toEqual({ code: 0, output: "wandb: had everything already\n" });
   await expectOnce(await readBack("wandb", directory), directory);
 });
@@ -108,21 +108,21 @@ test("the client's own process may be killed while a run trains: another one get
   expect(told.map(({ state }) => state)).toContain("behind");
   const held = await readBack("wandb", directory);
   await expectOnce(held, directory);
-  expect([held.runs.length, held.state]).toEqual([1, "finished"]);
+  expect([held.runs.length, held.state, held.tags["cut off"]]).toEqual([1, "finished", undefined]);
   await eventually(async () => expect((await readdir(temporary)).filter((name) => /wandb|^tmp/.test(name))).toEqual([]));
 });
 
 test("what a file lost that was cut off is delivered again, once", async () => {
   const { directory } = await runTracked({ runsDir: await temporaryFolder(), name: "tiny", track: [offline] });
-  const [folder = ""] = (await readBack("wandb", directory)).runs;
-  const [file = ""] = (await readdir(path.join(directory, "wandb", folder))).filter((name) => name.endsWith(".wandb"));
-  const log = path.join(directory, "wandb", folder, file);
+  const [file = ""] = (await readdir(directory, { recursive: true })).filter((name) => name.endsWith(".wandb"));
+  const log = path.join(directory, file);
   await truncate(log, Math.floor((await readFile(log)).length * 0.7));
-  expect(Object.keys((await readBack("wandb", directory)).values)).not.toContain("3");
+  const cut = await readBack("wandb", directory);
+  expect([Object.keys(cut.values).includes("3"), cut.tags["cut off"]]).toEqual([false, path.basename(file)]);
   expect((await trackCli(directory, "--with", JSON.stringify(offline))).output).toMatch(/^wandb: \d rounds? delivered, up to round 3\n$/);
   const held = await readBack("wandb", directory);
   await expectOnce(held, directory);
-  expect([held.runs.length, held.state]).toEqual([1, "finished"]);
+  expect([held.runs.length, held.state, held.tags["cut off"]]).toEqual([1, "finished", undefined]);
 });
 
 test("without credentials, and with some that are refused, nothing starts; the error says what to set, and not the key", async () => {

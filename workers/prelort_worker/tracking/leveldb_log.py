@@ -17,24 +17,23 @@ _CHUNK = struct.Struct("<IHB")
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
-def read_records(log: BinaryIO) -> Iterator[bytes]:
-    """Every record up to the end, or to the first that is cut off or damaged."""
+def read_records(log: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Every record, and the position after it, up to the end or to the first that is cut off or damaged."""
     if log.read(len(_HEADER)) != _HEADER:
         return
     parts: list[bytes] = []
-    for kind, data in _chunks(log, len(_HEADER)):
+    for kind, data, end in _chunks(log, len(_HEADER)):
         if (kind in (_FULL, _FIRST)) == bool(parts):
             return
         parts.append(data)
         if kind in (_FULL, _LAST):
-            yield b"".join(parts)
+            yield b"".join(parts), end
             parts = []
 
 
-def _chunks(log: BinaryIO, at: int) -> Iterator[tuple[int, bytes]]:
+def _chunks(log: BinaryIO, at: int) -> Iterator[tuple[int, bytes, int]]:
     """`at` is the position in the log. A chunk lies in one block; what is too short for another one is padding."""
     while block := log.read(_BLOCK - at % _BLOCK):
-        at += len(block)
         start = 0
         while len(block) - start >= _CHUNK.size:
             checksum, length, kind = _CHUNK.unpack_from(block, start)
@@ -45,4 +44,5 @@ def _chunks(log: BinaryIO, at: int) -> Iterator[tuple[int, bytes]]:
             if zlib.crc32(data, zlib.crc32(bytes([kind]))) != checksum:
                 return
             start += length
-            yield kind, data
+            yield kind, data, at + start
+        at += len(block)

@@ -1,21 +1,23 @@
 """
 Weights & Biases: a run of a project, at its server, or offline in the run's folder. Its client hands everything to a
-process of its own, which sends it or writes it within a second; what was on its way when that ended is handed over
-anew, after what the server or the folder holds.
+process of its own, which sends it, or writes it within a second. What was on its way when that process ended is handed
+over again by the next one, which begins after what the server or the files hold.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from .own_files import own_folder
 from .tracker import RefusedError, State, TrackedRun
 from .wandb_client import OWN_METRICS_ALONE, end_client, errors, log_client, wandb
-from .wandb_folders import KeptRun, RunFolders
+from .wandb_folders import KeptRun, folders_of, read_folder, read_kept
 
 # 255 is what its client gives a run that Ctrl-C ended.
 _EXIT_CODES = {"finished": 0, "failed": 1, "killed": 255}
@@ -26,12 +28,11 @@ _KEY_REMEDY = "set WANDB_API_KEY to the key from your W&B settings page, or keep
 
 
 class WandbTracker:
-    """What both modes share: the run that the client has open."""
+    """What both modes share: the run that the client has open, and where it keeps its files."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = options
         self._tracked: TrackedRun
-        self._folders: RunFolders
         # Of the client; None until there is something to tell it.
         self._run: Any = None
         self._last = -1
@@ -39,18 +40,26 @@ class WandbTracker:
     def last_round(self) -> int:
         return self._last
 
+    @property
+    def _parent(self) -> Path:
+        return self._tracked.directory / "wandb"
+
+    @property
+    def _log_folder(self) -> Path:
+        return self._parent / "log"
+
     def _take(self, run: TrackedRun) -> None:
-        own_folder(run.directory / "wandb")
-        self._folders = RunFolders(run.directory / "wandb", run.key)
         self._tracked = run
+        own_folder(self._parent)
 
     def _start(self, mode: str, **settings: Any) -> None:
         end_client()
-        own_folder(self._folders.log)
-        log_client(self._folders.log)
+        own_folder(self._log_folder)
+        log_client(self._log_folder)
         run, options = self._tracked, self._options
         self._run = wandb.init(
             id=run.key,
+            resume="allow",
             mode=mode,
             dir=str(run.directory),
             project=options.get("project") or os.environ.get("WANDB_PROJECT") or "prelort",
@@ -70,13 +79,18 @@ class WandbTracker:
         self._run.config.update({_STATE: state, **tags}, allow_val_change=True)
         self._run.finish(exit_code=_EXIT_CODES[state])
 
+    def _remove_log(self, folder: Path) -> None:
+        """The log of the client's process, and the link to it."""
+        shutil.rmtree(self._log_folder, ignore_errors=True)
+        (folder / "logs" / "debug-core.log").unlink(missing_ok=True)
+
 
 class OfflineTracker(WandbTracker):
-    """In a folder that `wandb sync` sends to a server."""
+    """In folders that `wandb sync` sends to a server."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         super().__init__(options)
-        self._kept: KeptRun | None = None
+        self._kept = KeptRun()
         # That is written to.
         self._folder: Path | None = None
 
@@ -84,9 +98,8 @@ class OfflineTracker(WandbTracker):
 
     def open(self, run: TrackedRun) -> str:
         self._take(run)
-        self._kept = self._folders.fullest()
-        self._last = -1 if self._kept is None else self._kept.last_round
-        self._folders.remove("offline-run", self._kept and self._kept.folder)
+        self._kept = read_kept(self._parent, run.key)
+        self._last = self._kept.last_round
         return run.key
 
     def log(self, number: int, metrics: Mapping[str, float], at: float) -> None:
@@ -100,28 +113,25 @@ class OfflineTracker(WandbTracker):
         folder = self._folder or self._begin()
         if state == "running":
             _wait(lambda: self._is_written(folder), 10 * _FLUSH, f"{folder} is not written")
-        else:
-            self._finish(state, tags)
-            end_client()
-            if not self._is_written(folder):
-                raise OSError(f"{folder} lacks rounds that W&B was given: is the disk full?")
-        self._folders.remove("offline-run", folder)
+            return
+        self._finish(state, tags)
+        end_client()
+        if not self._is_written(folder):
+            raise OSError(f"{folder} lacks rounds that W&B was given: is the disk full?")
+        self._remove_log(folder)
 
     def _begin(self) -> Path:
         self._start("offline", x_transaction_log_flush_interval=_FLUSH)
         self._folder = Path(self._run.settings.sync_dir)
-        for kept in self._kept.rounds if self._kept else ():
-            self._log(kept.number, kept.metrics, kept.at)
         return self._folder
 
     def _is_closed(self, state: State, tags: Mapping[str, str]) -> bool:
-        """The folder says already how the run ended."""
-        if self._kept is None or self._kept.exit_code is None:
-            return False
-        return all(self._kept.config.get(name) == value for name, value in {_STATE: state, **tags}.items())
+        """The latest folder says already how the run ended."""
+        config, wanted = self._kept.config, {_STATE: state, **tags}
+        return self._kept.exit_code is not None and all(config.get(name) == wanted[name] for name in wanted)
 
     def _is_written(self, folder: Path) -> bool:
-        return self._folders.read(folder).last_round == self._last
+        return max(read_folder(folder, self._tracked.key).last_round, self._kept.last_round) == self._last
 
 
 class OnlineTracker(WandbTracker):
@@ -140,9 +150,8 @@ class OnlineTracker(WandbTracker):
 
     def open(self, run: TrackedRun) -> str:
         self._take(run)
-        self._folders.remove("run", None)
-        settings = {"init_timeout": _PATIENCE, "x_skip_transaction_log": True}
-        self._start("online", resume="allow", **settings)
+        self._remove_folders()
+        self._start("online", init_timeout=_PATIENCE, x_skip_transaction_log=True)
         self._last = self._run.starting_step - 1
         return run.key
 
@@ -153,15 +162,23 @@ class OnlineTracker(WandbTracker):
         if state != "running":
             self._finish(state, tags)
         if self._last >= 0:
-            _wait(self._is_held, _INDEXING, f"the server does not show round {self._last} yet")
+            api = wandb.Api(timeout=_PATIENCE)
+            # Where it makes a folder for files of a run that it is asked about.
+            with mock.patch.dict(os.environ, WANDB_DIR=str(self._log_folder)):
+                _wait(lambda: self._is_held(api), _INDEXING, f"the server does not show round {self._last} yet")
         # It would end the run there.
         if state != "running":
             end_client()
-        self._folders.remove("run", None)
+        self._remove_folders()
 
-    def _is_held(self) -> bool:
-        path = f"{self._run.entity}/{self._run.project}/{self._tracked.key}"
-        return wandb.Api(timeout=_PATIENCE).run(path).lastHistoryStep >= self._last
+    def _is_held(self, api: Any) -> bool:
+        return api.run(f"{self._run.entity}/{self._run.project}/{self._tracked.key}").lastHistoryStep >= self._last
+
+    def _remove_folders(self) -> None:
+        """The server has it all."""
+        for folder in folders_of(self._parent, self._tracked.key, "run"):
+            self._remove_log(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _in_other_words(error: Exception) -> Exception:
@@ -180,7 +197,7 @@ def _wait(is_so: Callable[[], bool], seconds: float, otherwise: str) -> None:
     while not is_so():
         if time.monotonic() > until:
             raise TimeoutError(otherwise)
-        time.sleep(_FLUSH / 4)
+        time.sleep(seconds / 60)
 
 
 def open_tracker(options: Mapping[str, Any], directory: Path) -> OfflineTracker | OnlineTracker:
