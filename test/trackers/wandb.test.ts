@@ -32,6 +32,13 @@ beforeEach(async () => {
   vi.stubEnv("WANDB_CONFIG_DIR", folder);
 });
 
+/** All files in a folder, none of which is a link. */
+async function filesOf(directory: string) {
+  const files = await readdir(directory, { recursive: true, withFileTypes: true });
+  expect(files.filter((file) => file.isSymbolicLink())).toEqual([]);
+  return files.filter((file) => file.isFile());
+}
+
 /** Processes of the client that belong to one of these. */
 function coresOf(trackers: readonly number[]): number[] {
   return readdirSync("/proc").flatMap((name) => {
@@ -62,11 +69,8 @@ test("a run has the project, entity, group, tags and name that were asked for, a
   const { key } = JSON.parse(await readFile(path.join(directory, "track", "wandb.json"), "utf8")) as { readonly key: string };
   const { project, entity, group } = asked;
   expect(held.tags).toMatchObject({ id: key, project, entity, group, tags: "a b", name: "first", "exit code": "0" });
-  const files = await readdir(directory, { recursive: true, withFileTypes: true });
-  expect(files.filter((file) => file.isSymbolicLink())).toEqual([]);
-  const read = await Promise.all(
-    files.filter((file) => file.isFile()).map(({ parentPath, name }) => readFile(path.join(parentPath, name))),
-  );
+  const files = await filesOf(directory);
+  const read = await Promise.all(files.map(({ parentPath, name }) => readFile(path.join(parentPath, name))));
   expect(read.filter((content) => content.includes("hunter22"))).toEqual([]);
 });
 
@@ -94,6 +98,7 @@ test("a controller that is killed leaves nothing behind, and its resumed run goe
   expect([held.runs, held.state, held.tags["cut off"]]).toEqual([killed.runs, "finished", undefined]);
   expect(await trackCli(directory)).toEqual({ code: 0, output: "wandb: had everything already\n" });
   await expectOnce(await readBack("wandb", directory), directory);
+  await filesOf(directory);
 });
 
 test("the client's own process may be killed while a run trains: another one gets everything, once", async () => {

@@ -63,6 +63,6 @@ test.each([
   [`{ name: mlflow, tracking_uri: "https://h/?a=b#/a?b=c;token=hunter22" }`, "track[0].tracking_uri"],
 ])("credentials in %s are refused with the variable to set, and not shown", async (tracker, path) => {
   const issues = await issuesOf(() => load(`[${tracker}]`));
-  expect(issues).toEqual([issue(path, ["MLFLOW_TRACKING_TOKEN", "WANDB_API_KEY"], expect.any(String) as string)]);
+  expect(issues).toEqual([issue(path, ["WANDB_API_KEY", "MLFLOW_TRACKING_TOKEN"], expect.any(String) as string)]);
   expect(JSON.stringify(issues)).not.toContain("hunter22");
 });

@@ -79,10 +79,11 @@ class WandbTracker:
         self._run.config.update({_STATE: state, **tags}, allow_val_change=True)
         self._run.finish(exit_code=_EXIT_CODES[state])
 
-    def _remove_log(self, folder: Path) -> None:
-        """The log of the client's process, and the link to it."""
+    def _remove_log(self) -> None:
+        """The log of the client's process, and the links to it."""
         shutil.rmtree(self._log_folder, ignore_errors=True)
-        (folder / "logs" / "debug-core.log").unlink(missing_ok=True)
+        for folder in folders_of(self._parent, self._tracked.key, "offline-run"):
+            (folder / "logs" / "debug-core.log").unlink(missing_ok=True)
 
 
 class OfflineTracker(WandbTracker):
@@ -118,7 +119,7 @@ class OfflineTracker(WandbTracker):
         end_client()
         if not self._is_written(folder):
             raise OSError(f"{folder} lacks rounds that W&B was given: is the disk full?")
-        self._remove_log(folder)
+        self._remove_log()
 
     def _begin(self) -> Path:
         self._start("offline", x_transaction_log_flush_interval=_FLUSH)
@@ -176,8 +177,8 @@ class OnlineTracker(WandbTracker):
 
     def _remove_folders(self) -> None:
         """The server has it all."""
+        self._remove_log()
         for folder in folders_of(self._parent, self._tracked.key, "run"):
-            self._remove_log(folder)
             shutil.rmtree(folder, ignore_errors=True)
 
 

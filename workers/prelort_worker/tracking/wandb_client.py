@@ -35,6 +35,7 @@ OWN_METRICS_ALONE: Mapping[str, Any] = {
     "disable_code": True,
     "disable_git": True,
     "disable_job_creation": True,
+    "host": "",
     "x_disable_meta": True,
     "x_disable_stats": True,
     "x_disable_machine_info": True,
