@@ -35,7 +35,7 @@ const tracker = z.discriminatedUnion("name", [
     project: text.optional().describe("Name of the project. Default: WANDB_PROJECT, else prelort."),
     entity: text.optional().describe("User or team that the project is of. Default: WANDB_ENTITY, else that of the credentials."),
     group: text.optional().describe("Name of a group of runs. Default: WANDB_RUN_GROUP, else none."),
-    tags: z.array(text).readonly().optional().describe("Tags of the run. Default: those of WANDB_TAGS."),
+    tags: z.array(text.max(64)).readonly().optional().describe("Tags of the run. Default: those of WANDB_TAGS."),
     runName: text.optional().describe("Name of the run there. Default: the run's name."),
     mode: z
       .enum(["online", "offline"])

@@ -1,7 +1,7 @@
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
-import { readdir, readFile, truncate } from "node:fs/promises";
+import { readdir, readFile, rm, truncate } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import path from "node:path";
@@ -117,7 +117,7 @@ test("the client's own process may be killed while a run trains: another one get
   await eventually(async () => expect((await readdir(temporary)).filter((name) => /wandb|^tmp/.test(name))).toEqual([]));
 });
 
-test("what a file lost that was cut off is delivered again, once", async () => {
+test("what a file lost that was cut off is delivered again, once, and a pipe in its place is not waited for", async () => {
   const { directory } = await runTracked({ runsDir: await temporaryFolder(), name: "tiny", track: [offline] });
   const [file = ""] = (await readdir(directory, { recursive: true })).filter((name) => name.endsWith(".wandb"));
   const log = path.join(directory, file);
@@ -128,11 +128,15 @@ test("what a file lost that was cut off is delivered again, once", async () => {
   const held = await readBack("wandb", directory);
   await expectOnce(held, directory);
   expect([held.runs.length, held.state, held.tags["cut off"]]).toEqual([1, "finished", undefined]);
+  await rm(log);
+  execFileSync("mkfifo", [log]);
+  expect(await trackCli(directory, "--with", JSON.stringify(offline))).toEqual({ code: 1, output: expect.stringContaining(log) as string });
 });
 
-test("without credentials, and with some that are refused, nothing starts; the error says what to set, and not the key", async () => {
+test("without credentials, with some that are refused, and with a wrong option, nothing starts; the error says what to set, and not the key", async () => {
   const runsDir = await temporaryFolder();
-  const start = () => federate(tinyRun({ runsDir, track: [{ name: "wandb" }] })).result;
+  const start = (options: object = {}) => federate(tinyRun({ runsDir, track: [{ name: "wandb", ...options }] })).result;
+  expect(await issuesOf(() => start({ mode: "offline", project: "a/b" }))).toEqual([issue("track[0]", ["wandb", "a/b"])]);
   expect(await issuesOf(start)).toEqual([issue("track[0]", ["wandb", "WANDB_API_KEY", "offline"])]);
   const refusing = createServer((_, response) => response.writeHead(401).end("no")).listen(0, "127.0.0.1");
   await once(refusing, "listening");

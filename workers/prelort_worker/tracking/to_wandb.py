@@ -37,8 +37,25 @@ class WandbTracker:
         self._run: Any = None
         self._last = -1
 
+    def check(self) -> None:
+        try:
+            wandb.Settings(**self._chosen())
+        except (errors.UsageError, ValueError) as error:
+            raise RefusedError(_first_fault(error)) from error
+
     def last_round(self) -> int:
         return self._last
+
+    def _chosen(self) -> dict[str, Any]:
+        """The options, as settings of the client. What is left out is read from its variables."""
+        options = self._options
+        chosen = {
+            "project": options.get("project") or os.environ.get("WANDB_PROJECT") or "prelort",
+            "entity": options.get("entity"),
+            "run_group": options.get("group"),
+            "run_tags": options.get("tags"),
+        }
+        return {name: value for name, value in chosen.items() if value is not None}
 
     @property
     def _parent(self) -> Path:
@@ -56,19 +73,15 @@ class WandbTracker:
         end_client()
         own_folder(self._log_folder)
         log_client(self._log_folder)
-        run, options = self._tracked, self._options
+        run = self._tracked
         self._run = wandb.init(
             id=run.key,
             resume="allow",
             mode=mode,
             dir=str(run.directory),
-            project=options.get("project") or os.environ.get("WANDB_PROJECT") or "prelort",
-            entity=options.get("entity"),
-            group=options.get("group"),
-            tags=options.get("tags"),
-            name=options.get("run_name") or run.name,
+            name=self._options.get("run_name") or run.name,
             config={**run.params, **run.tags},
-            settings=wandb.Settings(**OWN_METRICS_ALONE, **settings),
+            settings=wandb.Settings(**OWN_METRICS_ALONE, **self._chosen(), **settings),
         )
 
     def _log(self, number: int, metrics: Mapping[str, float], at: float) -> None:
@@ -94,8 +107,6 @@ class OfflineTracker(WandbTracker):
         self._kept = KeptRun()
         # That is written to.
         self._folder: Path | None = None
-
-    def check(self) -> None: ...
 
     def open(self, run: TrackedRun) -> str:
         self._take(run)
@@ -139,6 +150,7 @@ class OnlineTracker(WandbTracker):
     """At a server, which says what it holds when the run is resumed there."""
 
     def check(self) -> None:
+        super().check()
         log_client(None)
         try:
             wandb.Api(timeout=_ANSWER)
@@ -182,6 +194,12 @@ class OnlineTracker(WandbTracker):
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _first_fault(error: Exception) -> str:
+    """The client's own words, or those of the library that it checks settings with, which names the setting above."""
+    lines = str(error).splitlines()
+    return ": ".join(line.split(" [type=")[0].strip() for line in (lines[1:3] if len(lines) > 2 else lines))
+
+
 def _in_other_words(error: Exception) -> Exception:
     """Its client calls everything that keeps it from checking a key an AuthenticationError."""
     cause = error.__cause__
@@ -205,8 +223,8 @@ def open_tracker(options: Mapping[str, Any], directory: Path) -> OfflineTracker 
     try:
         # Of the environment, or as the command `wandb offline` has left it.
         mode = options.get("mode") or wandb.setup().settings.mode
-    except ValueError:
-        mode = os.environ.get("WANDB_MODE")
+    except (errors.UsageError, ValueError) as error:
+        raise RefusedError(f"a variable WANDB_… is wrong: {_first_fault(error)}") from error
     if mode in ("offline", "dryrun"):
         return OfflineTracker(options)
     if mode in ("online", "run"):
