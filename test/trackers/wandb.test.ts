@@ -1,7 +1,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
-import { readdir, readFile, rm, truncate } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import path from "node:path";
@@ -13,7 +13,7 @@ import type { Selection } from "../../src/strategy/strategy.ts";
 import { tinyRun } from "../../src/testing/tiny-run.ts";
 import { issue, issuesOf } from "../support/config-issues.ts";
 import { eventually } from "../support/patience.ts";
-import { before, expectOnce, readBack, runTracked, temporaryFolder, trackCli, trackersOf } from "../support/tracked-runs.ts";
+import { before, expectOnce, readBack, runTracked, temporaryFolder, trackCli, trackCliIn, trackersOf } from "../support/tracked-runs.ts";
 
 /*
  * W&B by its real client: offline, and as far as it gets without a server. No server of W&B is tested; local.test.ts has what every
@@ -132,6 +132,20 @@ test("what a file lost that was cut off is delivered again, once, and a pipe in 
   execFileSync("mkfifo", [log]);
   expect(await trackCli(directory, "--with", JSON.stringify(offline))).toEqual({ code: 1, output: expect.stringContaining(log) as string });
 });
+
+test.each([".", "rounds"])(
+  "settings in %s of a run's folder, which may come from somebody else, are not taken for the user's",
+  async (name) => {
+    const { directory } = await runTracked({ runsDir: await temporaryFolder(), name: "tiny", track: [] });
+    const working = path.join(directory, name);
+    await mkdir(path.join(working, "wandb"));
+    await writeFile(path.join(working, "wandb", "settings"), "[default]\nentity = somebody\nbase_url = http://127.0.0.1:9\n");
+    expect(await trackCliIn(working, directory, "--with", JSON.stringify(offline))).toMatchObject({ code: 0 });
+    const held = await readBack("wandb", directory);
+    await expectOnce(held, directory);
+    expect(held.tags["entity"]).toBe("");
+  },
+);
 
 test("without credentials, with some that are refused, and with a wrong option, nothing starts; the error says what to set, and not the key", async () => {
   const runsDir = await temporaryFolder();

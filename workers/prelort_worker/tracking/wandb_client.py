@@ -17,6 +17,9 @@ os.environ["WANDB_ERROR_REPORTING"] = "false"
 # Of a program that tracks a run of its own, such as one that started the controller: ours is another run.
 for _name in ("SERVICE", "SWEEP_ID", "SWEEP_PARAM_PATH", "LAUNCH", "RUN_ID", "RESUME", "RESUME_FROM", "FORK_FROM"):
     os.environ.pop(f"WANDB_{_name}", None)
+# It reads settings in the working folder, such as where to send a key. In a run's folder they may be somebody else's.
+if any((folder / "run.json").exists() for folder in (Path.cwd(), *Path.cwd().parents)):
+    os.chdir("/")
 
 # When it is imported, it makes folders for media and artifacts, which nobody would remove after kill -9.
 with mock.patch("tempfile.TemporaryDirectory"):
