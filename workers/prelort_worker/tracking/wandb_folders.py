@@ -71,7 +71,7 @@ def read_folder(folder: Path, key: str) -> KeptRun:
             try:
                 _add(kept, Record.FromString(data), end)
             except (DecodeError, KeyError, TypeError, ValueError) as error:
-                remedy = "remove the folder, and what it held is delivered again"
+                remedy = "restore it from a copy, or remove the folder and those after it, and they are delivered again"
                 raise InputError(f"{file} holds what W&B has not written ({error!r}): {remedy}") from error
     return kept
 
