@@ -103,7 +103,7 @@ export { type Segment, segments } from "./adapter/segments.ts";
 export type { AdapterLayout, AdapterModule, DenseParameter } from "./adapter/layout.ts";
 
 export type { LaunchOptions, WorkerExit, WorkerLauncher, WorkerProcess } from "./workers/launch.ts";
-export { laneLauncher, type LaneLauncher, type LaneLauncherOptions } from "./workers/lane-launcher.ts";
+export { createLanes, type Lanes, type LanesOptions } from "./workers/lanes.ts";
 export { processLauncher, type ProcessLauncherOptions } from "./workers/process-launcher.ts";
 export { rayLauncher, type RayLauncherOptions } from "./ray/ray-launcher.ts";
 export type { TaskIdentity, WorkerHello, WorkerState, WorkerStatus } from "./workers/task.ts";

@@ -9,7 +9,7 @@ import { loadConfig } from "../config/load.ts";
 import { RunFailedError } from "../errors.ts";
 import { formatSeconds } from "../report/format.ts";
 import { countWorkers, resolveDevices } from "../workers/devices.ts";
-import { type LaneLauncher, laneLauncher } from "../workers/lane-launcher.ts";
+import { createLanes, type Lanes } from "../workers/lanes.ts";
 import { findPython, requirePython } from "../workers/python.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { complain, print } from "./output.ts";
@@ -48,13 +48,13 @@ async function run(file: string, { set, overwrite, jobs, sideBySide }: CompareOp
   const interrupt = onInterrupt(complain);
   const started = performance.now();
   const atATime = Math.max(1, Math.floor(availableParallelism() / threads));
-  const launcher = sideBySide === undefined ? undefined : await openLanes(workers.python, Math.min(atATime, sideBySide));
+  const lanes = sideBySide === undefined ? undefined : await openLanes(workers.python, Math.min(atATime, sideBySide));
   try {
     const result = await compare(comparison, {
       set,
       overwrite,
       jobs: sideBySide ?? jobs ?? atATime,
-      launcher,
+      launcher: lanes?.launcher,
       signal: interrupt.signal,
       onRun: ({ name, state, finished, planned }) => {
         if (state === "kept") return;
@@ -66,15 +66,15 @@ async function run(file: string, { set, overwrite, jobs, sideBySide }: CompareOp
     print(`\n${comparisonMarkdown(result)}\n${files.join("\n")}`);
     if (result.missing.length > 0) throw new RunFailedError(`${result.missing.length} runs failed:\n${result.missing.join("\n")}`);
   } finally {
-    await launcher?.close();
+    await lanes?.close();
     interrupt.dispose();
   }
 }
 
-async function openLanes(asked: string | undefined, processes: number): Promise<LaneLauncher> {
+async function openLanes(asked: string | undefined, processes: number): Promise<Lanes> {
   const command = findPython(asked);
   await requirePython(command);
-  return laneLauncher({ command, processes });
+  return createLanes({ command, processes });
 }
 
 function parseCount(value: string): number {

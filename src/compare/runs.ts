@@ -22,7 +22,7 @@ export interface RunsOptions {
   /** Number of runs at a time. */
   readonly jobs?: number | undefined;
   /**
-   * Starts the workers of all runs, one for each run, such as `laneLauncher`; by default each run has workers of its own, as its
+   * Starts the workers of all runs, one for each run, such as that of `createLanes`; by default each run has workers of its own, as its
    * config says.
    */
   readonly launcher?: WorkerLauncher | undefined;

@@ -1,14 +1,14 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { environmentPython } from "../../src/installation.ts";
 import { SESSION } from "../../src/protocol/limits.ts";
-import { type LaneLauncher, laneLauncher } from "../../src/workers/lane-launcher.ts";
+import { createLanes, type Lanes } from "../../src/workers/lanes.ts";
 import { type LaunchedWorker, type LauncherInUse, useLauncher } from "../support/launched-workers.ts";
 
-let lanes: LaneLauncher;
+let lanes: Lanes;
 let inUse: LauncherInUse;
 beforeEach(async () => {
-  lanes = laneLauncher({ command: environmentPython(), processes: 1 });
-  inUse = await useLauncher({ launcher: () => lanes }, { over: "ipc", lease: 3600 });
+  lanes = createLanes({ command: environmentPython(), processes: 1 });
+  inUse = await useLauncher({ launcher: () => lanes.launcher }, { over: "ipc", lease: 3600 });
 });
 afterEach(async () => {
   await inUse.close();
@@ -42,8 +42,8 @@ test("when the process is killed, all its lanes have exited, and the next worker
 });
 
 test("a program that cannot be started is told by its name", async () => {
-  await using launcher = laneLauncher({ command: "/nowhere/python", processes: 1 });
-  const use = await useLauncher({ launcher: () => launcher }, { over: "ipc", lease: 3600 });
+  await using none = createLanes({ command: "/nowhere/python", processes: 1 });
+  const use = await useLauncher({ launcher: () => none.launcher }, { over: "ipc", lease: 3600 });
   expect((await use.launch().exited).problem).toContain("/nowhere/python");
   await use.close();
 });

@@ -5,8 +5,8 @@ import { createInterface } from "node:readline";
 import { beforeAll, describe, expect, test, vi } from "vitest";
 import {
   compare,
+  createLanes,
   type ComparisonResult,
-  laneLauncher,
   loadComparison,
   type Outcome,
   type WorkerLauncher,
@@ -147,17 +147,18 @@ describe("a comparison", () => {
   test("has the same figures when all runs train side by side in one process, and leaves none behind", async () => {
     const beside = path.join(folder(), "beside.yaml");
     writeFileSync(beside, readFileSync(file, "utf8").replace("name: trial", "name: beside"));
-    const launcher = laneLauncher({ command: environmentPython(), processes: 1 });
+    const lanes = createLanes({ command: environmentPython(), processes: 1 });
     const pids = new Set<number | undefined>();
-    const launch: WorkerLauncher = {
+    const launcher: WorkerLauncher = {
+      ...lanes.launcher,
       launch(options) {
-        const worker = launcher.launch(options);
+        const worker = lanes.launcher.launch(options);
         pids.add(worker.pid);
         return worker;
       },
     };
-    const together = await compare(await loadComparison(beside), { jobs: 8, launcher: launch });
-    await launcher.close();
+    const together = await compare(await loadComparison(beside), { jobs: 3, launcher });
+    await lanes.close();
     expect(pids.size).toBe(1);
     expect(() => process.kill([...pids][0] ?? 0, 0)).toThrow("ESRCH");
     expect(together.missing).toEqual([]);

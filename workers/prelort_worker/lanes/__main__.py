@@ -59,6 +59,7 @@ def main() -> None:
             serve(connection, LaneRunner(device, shared))
 
         _begin(asked, options.parent_pid, lanes, logs, shared.count, start)
+    os._exit(0)  # lanes that are under way hold threads that Python cannot end
 
 
 def _begin(

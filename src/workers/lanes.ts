@@ -8,13 +8,15 @@ import type { LaunchOptions, WorkerExit, WorkerLauncher, WorkerProcess } from ".
 import { endGroup, workerEnvironment } from "./process-launcher.ts";
 import { openLog } from "./worker-log.ts";
 
-/** Workers of many runs as lanes of a few processes: see `laneLauncher`. */
-export interface LaneLauncher extends WorkerLauncher, AsyncDisposable {
+/** Processes whose lanes are workers of many runs: see `createLanes`. */
+export interface Lanes extends AsyncDisposable {
+  /** For all of the runs. */
+  readonly launcher: WorkerLauncher;
   /** Ends the processes. Safe to call twice. */
   close(): Promise<void>;
 }
 
-export interface LaneLauncherOptions {
+export interface LanesOptions {
   /** The Python interpreter. */
   readonly command: string;
   /** Over how many processes the lanes are spread; each computes with the threads of the first worker that it is asked for. */
@@ -27,30 +29,25 @@ const PATIENCE_MS = 10_000;
 /**
  * Workers on this machine that are lanes of a few Python processes. To its run each lane is a worker like any other. Lanes of one
  * process share the base model, and clients that they train at the same time are one batch: much faster for small models, whose
- * steps are mostly overhead, and the same figures up to rounding, not to the byte. Give one to several runs at once, each with as
- * many workers as lanes it should have. Without dropout; on the CPU or one GPU a process.
+ * steps are mostly overhead, and the same figures up to rounding, not to the byte. Give the launcher to several runs at once, each with
+ * as many workers as lanes it should have. Without dropout; on the CPU or one GPU a process.
  */
-export function laneLauncher({ command, processes }: LaneLauncherOptions): LaneLauncher {
+export function createLanes({ command, processes }: LanesOptions): Lanes {
   const open: LaneProcess[] = [];
   let isClosed = false;
   const close = async () => {
     isClosed = true;
     await Promise.all(open.map((each) => each.close()));
   };
-  return {
-    launch(options) {
-      if (isClosed) throw new Error("the launcher has been closed");
-      const running = open.filter((each) => !each.isGone);
-      if (running.length < processes) {
-        const started = new LaneProcess(command, options);
-        open.push(started);
-        return started.add(options);
-      }
-      return running.reduce((a, b) => (b.lanes < a.lanes ? b : a)).add(options);
-    },
-    close,
-    [Symbol.asyncDispose]: close,
+  const launch = (options: LaunchOptions) => {
+    if (isClosed) throw new Error("the lanes have been closed");
+    const running = open.filter((each) => !each.isGone);
+    if (running.length === processes) return running.reduce((a, b) => (b.lanes < a.lanes ? b : a)).add(options);
+    const started = new LaneProcess(command, options);
+    open.push(started);
+    return started.add(options);
   };
+  return { launcher: { launch }, close, [Symbol.asyncDispose]: close };
 }
 
 const ended = z.object({ ended: z.number(), problem: z.string().nullable() });
