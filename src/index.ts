@@ -65,12 +65,15 @@ export { withServerOptimizer, type ServerOptimizerOptions } from "./strategy/agg
 export type { ContributorOptions } from "./strategy/aggregation/segment-means.ts";
 export { withUpdateBound, type UpdateBoundOptions } from "./strategy/aggregation/update-bound.ts";
 export { zeroPadDeltas, zeroPadWeights } from "./strategy/aggregation/zero-pad.ts";
+export { fedExLora } from "./strategy/aggregation/fedex-lora.ts";
 export { fedIt } from "./strategy/aggregation/fedit.ts";
+export { fedSvd } from "./strategy/aggregation/fedsvd.ts";
 export { ffaLora } from "./strategy/aggregation/ffa-lora.ts";
 export { flexLora } from "./strategy/aggregation/flexlora.ts";
 export { fLoRA, type FLoRAOptions } from "./strategy/aggregation/flora.ts";
 export { hetLora } from "./strategy/aggregation/hetlora.ts";
 export { hLora } from "./strategy/aggregation/hlora.ts";
+export { randomComponents } from "./strategy/aggregation/random-components.ts";
 export { productDeltas, type ProductDeltasOptions } from "./strategy/aggregation/product-deltas.ts";
 export { raFLoRA } from "./strategy/aggregation/raflora.ts";
 export { bufferUpdates, type Combined, shares } from "./strategy/aggregation/buffered-updates.ts";

@@ -1,5 +1,7 @@
 import { ConfigError } from "../errors.ts";
+import { fedExLora } from "../strategy/aggregation/fedex-lora.ts";
 import { fedIt } from "../strategy/aggregation/fedit.ts";
+import { fedSvd } from "../strategy/aggregation/fedsvd.ts";
 import { ffaLora } from "../strategy/aggregation/ffa-lora.ts";
 import { flexLora } from "../strategy/aggregation/flexlora.ts";
 import { fLoRA } from "../strategy/aggregation/flora.ts";
@@ -7,6 +9,7 @@ import { hetLora } from "../strategy/aggregation/hetlora.ts";
 import { hLora } from "../strategy/aggregation/hlora.ts";
 import { productDeltas } from "../strategy/aggregation/product-deltas.ts";
 import { raFLoRA } from "../strategy/aggregation/raflora.ts";
+import { randomComponents } from "../strategy/aggregation/random-components.ts";
 import { segmentWise } from "../strategy/aggregation/segment-wise.ts";
 import { withServerOptimizer } from "../strategy/aggregation/server-optimizer.ts";
 import { withUpdateBound } from "../strategy/aggregation/update-bound.ts";
@@ -154,6 +157,12 @@ export function buildAggregation(spec: FileConfig["strategy"]["aggregation"]): A
       return raFLoRA();
     case "hlora":
       return hLora();
+    case "fedex-lora":
+      return fedExLora();
+    case "fedsvd":
+      return fedSvd();
+    case "random-components":
+      return randomComponents();
     case "product-deltas":
       return productDeltas({ momentum: spec.momentum, momentumRank: spec.momentumRank, tau: spec.tau });
   }

@@ -64,18 +64,36 @@ const declaredSpeed: Rule = {
   },
 };
 
+const MERGING = ["flora", "fedex-lora"];
+
+/** Whether an aggregation, a spec from a file or a policy, merges components into the base model. */
+export function mergesIntoBase(aggregation: unknown): boolean {
+  return MERGING.includes(aggregationName(aggregation));
+}
+
 const exactMerge: Rule = {
   reads: ["model.dtype", "model.quantization", "strategy.aggregation"],
   check({ model: { dtype, quantization }, strategy: { aggregation } }, report) {
-    if ((dtype === "f32" && !quantization) || aggregationName(aggregation) !== "flora") return;
+    if ((dtype === "f32" && !quantization) || !mergesIntoBase(aggregation)) return;
     report(
       ["model", quantization ? "quantization" : "dtype"],
-      `cannot be combined with the aggregation flora, which merges into the base model: ${quantization ?? dtype} would lose most of a small change`,
+      `cannot be combined with the aggregation ${aggregationName(aggregation)}, which merges into the base model: ${quantization ?? dtype} would lose most of a small change`,
     );
   },
 };
 
-const ROTATING = ["zero-pad-weights", "hetlora", "flora", "flexlora", "raflora", "hlora", "product-deltas"];
+const ROTATING = [
+  "zero-pad-weights",
+  "hetlora",
+  "flora",
+  "fedex-lora",
+  "flexlora",
+  "raflora",
+  "hlora",
+  "fedsvd",
+  "random-components",
+  "product-deltas",
+];
 
 const optimizerOfDeltas: Rule = {
   reads: ["strategy.aggregation", "strategy.serverOptimizer"],
@@ -93,12 +111,13 @@ const tailOfOneAdapter: Rule = {
   check({ fit: { actingTail }, model: { quantization }, strategy: { aggregation } }, report) {
     if (!actingTail) return;
     if (quantization) report(["fit", "actingTail"], "needs a base model that can be merged into, which model.quantization has not");
-    if (aggregationName(aggregation) === "flora")
-      report(["fit", "actingTail"], "cannot be combined with the aggregation flora, whose clients merge all that was trained");
+    if (!mergesIntoBase(aggregation)) return;
+    const called = aggregationName(aggregation);
+    report(["fit", "actingTail"], `cannot be combined with the aggregation ${called}, whose clients merge what was trained`);
   },
 };
 
-const NEEDS_EACH = ["hetlora", "flora", "flexlora", "raflora", "hlora", "product-deltas"];
+const NEEDS_EACH = ["hetlora", "flora", "fedex-lora", "flexlora", "raflora", "hlora", "product-deltas"];
 
 const partialSumsOfMeans: Rule = {
   reads: ["partialSums", "recordUpdates", "strategy.aggregation", "strategy.rankAssignment"],

@@ -128,9 +128,24 @@ export const aggregationSpec = z.discriminatedUnion("name", [
         "Components that a round merges at most: the largest of its SVD. The rest is added to the next round, and A is carried over. Default: all.",
       ),
   }),
+  z.strictObject({
+    name: called(
+      "fedex-lora",
+      "Plain averaging of both factors; what it leaves out of the mean product is merged into the base model (arXiv 2410.09432). All clients need the same rank.",
+    ),
+  }),
   z.strictObject({ name: called("flexlora", "SVD of the mean product B·A (arXiv 2402.11505).") }),
   z.strictObject({
     name: called("raflora", "As flexlora, with each segment's products averaged over the clients that train it (arXiv 2602.13486)."),
+  }),
+  z.strictObject({
+    name: called("fedsvd", "As ffa-lora, with A given the directions of the product's SVD after every round (arXiv 2505.12805)."),
+  }),
+  z.strictObject({
+    name: called(
+      "random-components",
+      "As zero-pad-deltas, with the components in a new random order every round, after FSLoRA (arXiv 2501.19389).",
+    ),
   }),
   z.strictObject({
     name: called(

@@ -1,3 +1,4 @@
+import { mergesIntoBase } from "../config/policy-rules.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { ConfigError } from "../errors.ts";
 import { type ClusterRoom, clusterRoom } from "../ray/cluster-room.ts";
@@ -10,7 +11,7 @@ export interface Machines {
   readonly hosts: readonly string[] | null;
   /**
    * Tensor bytes of all fits to each machine, at most: an adapter is sent to a machine once, however many of its workers train
-   * clients. Null with FLoRA, which sends merged components too.
+   * clients. Null with FLoRA and FedEx-LoRA, which send merged components too.
    */
   readonly bytesDown: number | null;
   /** What would be asked of a cluster, and what it has. */
@@ -31,7 +32,7 @@ export async function machinesOf(
 ): Promise<Machines | undefined> {
   const { command, hosts, cluster } = config.workers;
   if (!command && !cluster) return undefined;
-  const sendsMerged = config.strategy.aggregation.policy?.name === "flora";
+  const sendsMerged = mergesIntoBase(config.strategy.aggregation);
   // Not by spreading: a million clients may be selected.
   const largest = (selected: readonly RankedClient[]) => selected.reduce((most, { r }) => Math.max(most, bytesDown(r)), 0);
   const most = selections.reduce((sum, selected) => sum + largest(selected), 0);

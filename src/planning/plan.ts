@@ -2,6 +2,7 @@ import type { Adapter } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
 import { isLanguage } from "../adapter/peft.ts";
 import { validateRun } from "../config/build.ts";
+import { mergesIntoBase } from "../config/policy-rules.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 import { encodedBytes } from "../tensor/encoded.ts";
@@ -164,7 +165,7 @@ function describePlan(config: RunConfig, findings: Findings, selections: Selecti
   });
   const total = (way: "down" | "up") => clients.reduce((sum, client) => sum + client.rounds.length * client.bytesPerFit[way], 0);
   const { policy } = config.strategy.aggregation;
-  const merged = policy?.name === "flora" ? mergedRows(selections, policy["incrementRank"] as number | undefined) : 0;
+  const merged = mergesIntoBase(config.strategy.aggregation) ? mergedRows(selections, policy?.["incrementRank"] as number | undefined) : 0;
   return {
     clients,
     tiers: findings.tiers,

@@ -49,7 +49,7 @@ export function partialSvds(left: Stack, right: Stack, parts: readonly PartialPr
 }
 
 /** Vectors of a stack. */
-export const MANY = 512;
+export const MANY = 256;
 
 function qrSvds(left: Stack, right: Stack, parts: readonly PartialProducts[]): readonly ProductSvd[] {
   const [l, r] = [thinQr(left.vectors, left.length), thinQr(right.vectors, right.length)];

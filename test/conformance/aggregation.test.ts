@@ -2,6 +2,7 @@ import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Adapter } from "../../src/adapter/adapter.ts";
 import { RefusedError } from "../../src/errors.ts";
+import { fedSvd } from "../../src/strategy/aggregation/fedsvd.ts";
 import { ffaLora } from "../../src/strategy/aggregation/ffa-lora.ts";
 import { flexLora } from "../../src/strategy/aggregation/flexlora.ts";
 import { fLoRA } from "../../src/strategy/aggregation/flora.ts";
@@ -9,6 +10,7 @@ import { hetLora } from "../../src/strategy/aggregation/hetlora.ts";
 import { hLora } from "../../src/strategy/aggregation/hlora.ts";
 import { productDeltas } from "../../src/strategy/aggregation/product-deltas.ts";
 import { raFLoRA } from "../../src/strategy/aggregation/raflora.ts";
+import { randomComponents } from "../../src/strategy/aggregation/random-components.ts";
 import { segmentWise } from "../../src/strategy/aggregation/segment-wise.ts";
 import { withUpdateBound } from "../../src/strategy/aggregation/update-bound.ts";
 import { zeroPadDeltas, zeroPadWeights } from "../../src/strategy/aggregation/zero-pad.ts";
@@ -30,6 +32,8 @@ const aggregations = [
   { name: "raFLoRA", aggregation: raFLoRA(), keeps: false },
   { name: "FLoRA", aggregation: fLoRA(), keeps: false },
   { name: "FLoRA, increments of rank 2", aggregation: fLoRA({ incrementRank: 2 }), keeps: false },
+  { name: "FedSVD", aggregation: fedSvd(), keeps: false },
+  { name: "random components", aggregation: randomComponents(), keeps: false },
   { name: "product deltas", aggregation: productDeltas(), keeps: false },
   { name: "segment-wise, three contributors or none", aggregation: segmentWise({ minContributors: 3 }), keeps: true },
   { name: "segment-wise, clipped", aggregation: segmentWise({ robust: { name: "clip", norm: 1.5 } }), keeps: true },

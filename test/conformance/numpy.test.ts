@@ -4,7 +4,9 @@ import * as fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import type { Adapter } from "../../src/adapter/adapter.ts";
 import { ffaLora } from "../../src/strategy/aggregation/ffa-lora.ts";
+import { fedExLora } from "../../src/strategy/aggregation/fedex-lora.ts";
 import { fedIt } from "../../src/strategy/aggregation/fedit.ts";
+import { fedSvd } from "../../src/strategy/aggregation/fedsvd.ts";
 import { flexLora } from "../../src/strategy/aggregation/flexlora.ts";
 import { fLoRA } from "../../src/strategy/aggregation/flora.ts";
 import { hetLora } from "../../src/strategy/aggregation/hetlora.ts";
@@ -52,6 +54,8 @@ const methods: readonly Method[] = [
   { name: "hlora", run: running(hLora()) },
   { name: "raflora", run: running(raFLoRA()) },
   { name: "flora", run: running(fLoRA()), present: fLoRA().present },
+  { name: "fedex-lora", run: (federation) => presented(fedExLora(), ofThoseWhoReport(federation)) },
+  { name: "fedsvd", run: (federation) => running(fedSvd())(changing(federation, ({ isB, value }) => (isB ? value : 0))) },
   { name: "product-deltas", run: running(productDeltas()) },
 ];
 
@@ -178,6 +182,11 @@ function ofThoseWhoReport({ context, updates }: Federation): Federation {
 
 function running(aggregation: Aggregation): Run {
   return ({ context, updates }) => aggregate(aggregation, context, updates).global;
+}
+
+/** With what is merged, as one adapter. */
+function presented(aggregation: Aggregation, federation: Federation): Adapter {
+  return aggregation.present!(running(aggregation)(federation), federation.context.layout);
 }
 
 /** The largest difference from the reference, for every federation that the method applies to. */

@@ -138,6 +138,20 @@ def product_deltas(federation, module):
     return (u * np.where(values < 1e-3 * values[0], 0.0, values)) @ v
 
 
+def fedsvd(federation, module):
+    a, b = ffa_lora(federation, module)
+    return federation["scale"] * (b @ a)
+
+
+def fedex_lora(federation, module):
+    """Exact for the components that clients have; the others stay."""
+    if fedit(federation, module) is None:
+        return None
+    a, b = previous_factors(federation, module)
+    r = federation["clients"][0]["r"]
+    return mean_product(federation, module) + federation["scale"] * (b[:, r:] @ a[r:, :])
+
+
 FACTORS = {
     "segment-wise": segment_wise,
     "zero-pad-deltas": zero_pad_deltas,
@@ -150,6 +164,8 @@ PRODUCTS = {
     "flexlora": mean_product,
     "hlora": mean_product,
     "flora": mean_product,
+    "fedex-lora": fedex_lora,
+    "fedsvd": fedsvd,
     "raflora": segment_products,
     "product-deltas": product_deltas,
 }
@@ -181,6 +197,8 @@ def answer(name, federation):
     for module in range(len(federation["global"]["A"])):
         if name in PRODUCTS:
             product = PRODUCTS[name](federation, module)
+            if product is None:
+                return None
             modules.append({"product": product.tolist(), "tiers": truncations(product, federation["tiers"])})
         else:
             factors = FACTORS[name](federation, module)

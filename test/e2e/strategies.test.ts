@@ -9,9 +9,11 @@ import {
   fLoRA,
   oortSelection,
   powerOfChoiceSelection,
+  productDeltas,
   type RunResult,
   segmentWise,
   selfPruningRanks,
+  verifyRun,
   withServerOptimizer,
 } from "../../src/index.ts";
 import { readLines, temporaryFolder, tinyRun } from "../support/e2e.ts";
@@ -64,6 +66,25 @@ test("Oort explores, then selects by reported losses; FLoRA merges the trained a
   const last = metrics.at(-1);
   expect(last?.merged?.loss).toBeLessThan(metrics[0]!.byTier[0]!.loss!);
   expect(last?.byTier.at(-1)?.loss).toBeCloseTo(last!.merged!.loss!, 1);
+});
+
+test.each([
+  ["product-deltas", productDeltas()],
+  ["bounded-flora", fLoRA({ incrementRank: 3 })],
+])("%s learns, and its rounds are recomputed from the recorded updates", async (name, aggregation) => {
+  const { directory, metrics } = await run(
+    name,
+    { aggregation },
+    {
+      recordUpdates: true,
+      fit: { localSteps: 4, batchSize: 4, lr: 0.01, objective: "none" },
+    },
+  );
+  const [before, after] = [metrics[0]!, metrics.at(-1)!].map(({ byTier, merged }) => merged?.loss ?? byTier.at(-1)!.loss!);
+  expect(after).toBeLessThan(before!);
+  const verified = await verifyRun(directory);
+  expect(verified.map(({ problems }) => problems)).toEqual(verified.map(() => []));
+  expect(verified.at(-1)?.round).toBe(2);
 });
 
 test("self-pruning clients lose rank once the energy of their last rows falls, and the server optimizer's state is saved with each round", async () => {

@@ -1,5 +1,5 @@
-import { RefusedError } from "../../errors.ts";
 import type { Aggregation } from "../strategy.ts";
+import { requireOneRank } from "./one-rank.ts";
 import { segmentMeans } from "./segment-means.ts";
 
 /**
@@ -15,8 +15,7 @@ export function fedIt(): Aggregation {
     addsUp: true,
     distribute: means.distribute,
     begin(context) {
-      const ranks = [...new Set(context.clients.map(({ r }) => r))];
-      if (ranks.length > 1) throw new RefusedError("a round of FedIT", "clients of one rank", `ranks ${ranks.join(", ")}`);
+      requireOneRank("FedIT", context);
       return means.begin(context);
     },
   };

@@ -9,7 +9,9 @@ import { afterAll, describe, expect, it, vi } from "vitest";
 import {
   federate,
   fedIt,
+  fedSvd,
   ffaLora,
+  randomComponents,
   segmentWise,
   withServerOptimizer,
   withUpdateBound,
@@ -57,6 +59,8 @@ const aggregations = {
   "zero-padded weights": zeroPadWeights(),
   "zero-padded deltas with momentum": withServerOptimizer(zeroPadDeltas(), { name: "momentum" }),
   "ffa-lora": ffaLora(),
+  fedsvd: fedSvd(),
+  "random components": randomComponents(),
   "a bound on updates": withUpdateBound(segmentWise(), { factor: 1.5 }),
 };
 

@@ -1,0 +1,42 @@
+import type { Adapter } from "../../adapter/adapter.ts";
+import type { AdapterLayout } from "../../adapter/layout.ts";
+import { after } from "../../base/turns.ts";
+import type { Aggregation } from "../strategy.ts";
+import { componentsOf, factorise, type Split } from "./factorise.ts";
+import { segmentMeans } from "./segment-means.ts";
+
+/**
+ * FedSVD (Lee et al., https://arxiv.org/abs/2505.12805): clients train B alone, as in FFA-LoRA; after every round the server gives
+ * A the directions that have been learned, by an SVD that leaves the product as it is.
+ *
+ *     B[:, seg m] ← Σ_{k∈S_m} n_k·B_k[:, seg m] / Σ_{k∈S_m} n_k     U·Σ·Vᵀ = B·A     B ← U·Σ     A ← Vᵀ
+ *
+ * The paper has one rank. Ours: mixed ranks, each segment averaged over the clients that train it; and components that the product
+ * lacks keep their A, with B = 0.
+ */
+export function fedSvd(): Aggregation {
+  const means = segmentMeans("examples", () => ({ keep: 1, step: 1 }));
+  return {
+    ...means,
+    policy: { name: "fedsvd" },
+    fitOptions: { freezeA: true },
+    begin(context) {
+      const { layout } = context;
+      const inner = means.begin(context);
+      return {
+        ...inner,
+        finish: () =>
+          after(inner.finish(), (aggregate) => {
+            const isIdle = aggregate.coverage.every(({ clients }) => clients === 0);
+            return isIdle ? aggregate : { ...aggregate, global: refactorised(aggregate.global, layout) };
+          }),
+      };
+    },
+  };
+}
+
+function refactorised(global: Adapter, layout: AdapterLayout): Adapter {
+  return { ...global, rows: factorise(componentsOf(global.rows, layout.width), layout, global.rows, allInB) };
+}
+
+const allInB: Split = (value) => ({ a: 1, b: value });
