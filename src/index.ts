@@ -68,9 +68,10 @@ export { zeroPadDeltas, zeroPadWeights } from "./strategy/aggregation/zero-pad.t
 export { fedIt } from "./strategy/aggregation/fedit.ts";
 export { ffaLora } from "./strategy/aggregation/ffa-lora.ts";
 export { flexLora } from "./strategy/aggregation/flexlora.ts";
-export { fLoRA } from "./strategy/aggregation/flora.ts";
+export { fLoRA, type FLoRAOptions } from "./strategy/aggregation/flora.ts";
 export { hetLora } from "./strategy/aggregation/hetlora.ts";
 export { hLora } from "./strategy/aggregation/hlora.ts";
+export { productDeltas, type ProductDeltasOptions } from "./strategy/aggregation/product-deltas.ts";
 export { raFLoRA } from "./strategy/aggregation/raflora.ts";
 export { bufferUpdates, type Combined, shares } from "./strategy/aggregation/buffered-updates.ts";
 export { type Component, componentsOf, factorise, type Split, trainedComponents } from "./strategy/aggregation/factorise.ts";
@@ -102,6 +103,7 @@ export { type Segment, segments } from "./adapter/segments.ts";
 export type { AdapterLayout, AdapterModule, DenseParameter } from "./adapter/layout.ts";
 
 export type { LaunchOptions, WorkerExit, WorkerLauncher, WorkerProcess } from "./workers/launch.ts";
+export { laneLauncher, type LaneLauncher, type LaneLauncherOptions } from "./workers/lane-launcher.ts";
 export { processLauncher, type ProcessLauncherOptions } from "./workers/process-launcher.ts";
 export { rayLauncher, type RayLauncherOptions } from "./ray/ray-launcher.ts";
 export type { TaskIdentity, WorkerHello, WorkerState, WorkerStatus } from "./workers/task.ts";

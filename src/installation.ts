@@ -47,7 +47,7 @@ export function workersFolder(): string {
 }
 
 /** Programs of `prelort_worker`: what a worker runs, and those that do one thing. */
-export type PythonProgram = "__main__" | "export" | "gguf" | "pretrain" | "unchanged" | "tracking.__main__";
+export type PythonProgram = "__main__" | "export" | "gguf" | "pretrain" | "unchanged" | "lanes.__main__" | "tracking.__main__";
 
 /**
  * What makes an interpreter run a program: workers/run.py and the program's module. A script, and not `-m`, which

@@ -181,20 +181,24 @@ function writeFile(file, text) {
   writeFileSync(file, text);
 }
 
-/** As a module that holds the bytes: what imports it need not know where files lie. */
+/** As modules that hold the bytes: what imports them need not know where files lie. */
 function buildWebAssembly() {
-  const [source, target] = ["src/tensor/fold.assembly.ts", "src/tensor/fold.wasm.ts"];
+  for (const name of ["fold", "matrix"]) compileAssembly(name);
+}
+
+function compileAssembly(name) {
+  const [source, target] = [`src/tensor/${name}.assembly.ts`, `src/tensor/${name}.wasm.ts`];
   const inputs = [source, "src/provision.mjs", "node_modules/.package-lock.json"];
   if (modified(target) >= Math.max(...inputs.map(modified))) return;
   say("compiling WebAssembly (asc)");
   const folder = mkdtempSync(path.join(tmpdir(), "prelort-build-"));
   try {
-    const binary = path.join(folder, "fold.wasm");
+    const binary = path.join(folder, `${name}.wasm`);
     must(nodeTool("asc", source, "-o", binary, "-O3", "--noAssert", "--runtime", "stub", "--enable", "simd", "--importMemory"));
     const bytes = readFileSync(binary).toString("base64");
     writeFileSync(
       path.join(root, target),
-      `/** Compiled from ${path.basename(source)}; base64. */\nexport const foldModule = "${bytes}";\n`,
+      `/** Compiled from ${path.basename(source)}; base64. */\nexport const ${name}Module = "${bytes}";\n`,
     );
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -4,6 +4,7 @@
  */
 
 export function toCamel(key: string): string {
+  if (!key.includes("_")) return key;
   return key.replace(/_gib$/, "GiB").replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
 }
 
@@ -29,7 +30,13 @@ const MAX_DEPTH = 100;
 function mapKeys(value: unknown, rename: (key: string) => string, depth = MAX_DEPTH): unknown {
   if (typeof value !== "object" || value === null || depth === 0) return value;
   if (Array.isArray(value)) return value.map((item) => mapKeys(item, rename, depth - 1));
-  return Object.fromEntries(
-    Object.entries(value).map(([key, item]) => [rename(key), FOREIGN.has(key) ? item : mapKeys(item, rename, depth - 1)]),
-  );
+  // A loop: the records of a long run have hundreds of thousands of keys.
+  const copy: Record<string, unknown> = {};
+  for (const [key, item] of Object.entries(value)) {
+    const renamed = FOREIGN.has(key) ? item : mapKeys(item, rename, depth - 1);
+    const name = rename(key);
+    if (name === "__proto__") Object.defineProperty(copy, name, { value: renamed, configurable: true, enumerable: true, writable: true });
+    else copy[name] = renamed;
+  }
+  return copy;
 }

@@ -9,6 +9,8 @@ import { loadConfig } from "../config/load.ts";
 import { RunFailedError } from "../errors.ts";
 import { formatSeconds } from "../report/format.ts";
 import { countWorkers, resolveDevices } from "../workers/devices.ts";
+import { type LaneLauncher, laneLauncher } from "../workers/lane-launcher.ts";
+import { findPython, requirePython } from "../workers/python.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { complain, print } from "./output.ts";
 
@@ -16,6 +18,7 @@ interface CompareOptions {
   readonly set: readonly string[];
   readonly overwrite: boolean;
   readonly jobs?: number;
+  readonly sideBySide?: number;
 }
 
 export function compareCommand(): Command {
@@ -29,21 +32,29 @@ export function compareCommand(): Command {
       [],
     )
     .option("--overwrite", "replace finished runs of another config", false)
-    .option("--jobs <n>", "runs at a time; default: as many as there are cores for their workers' threads", parseJobs)
+    .option("--jobs <n>", "runs at a time; default: as many as there are cores for their workers' threads", parseCount)
+    .option(
+      "--side-by-side <n>",
+      "runs at a time, which train as one batch: many times as fast for small models without dropout, equal figures up to rounding",
+      parseCount,
+    )
     .action(run);
 }
 
-async function run(file: string, { set, overwrite, jobs }: CompareOptions): Promise<void> {
+async function run(file: string, { set, overwrite, jobs, sideBySide }: CompareOptions): Promise<void> {
   const comparison = await loadComparison(file);
   const { workers } = await loadConfig(comparison.setting, { set });
   const threads = countWorkers(await resolveDevices(workers), workers) * workers.threads;
   const interrupt = onInterrupt(complain);
   const started = performance.now();
+  const atATime = Math.max(1, Math.floor(availableParallelism() / threads));
+  const launcher = sideBySide === undefined ? undefined : await openLanes(workers.python, Math.min(atATime, sideBySide));
   try {
     const result = await compare(comparison, {
       set,
       overwrite,
-      jobs: jobs ?? Math.max(1, Math.floor(availableParallelism() / threads)),
+      jobs: sideBySide ?? jobs ?? atATime,
+      launcher,
       signal: interrupt.signal,
       onRun: ({ name, state, finished, planned }) => {
         if (state === "kept") return;
@@ -55,11 +66,18 @@ async function run(file: string, { set, overwrite, jobs }: CompareOptions): Prom
     print(`\n${comparisonMarkdown(result)}\n${files.join("\n")}`);
     if (result.missing.length > 0) throw new RunFailedError(`${result.missing.length} runs failed:\n${result.missing.join("\n")}`);
   } finally {
+    await launcher?.close();
     interrupt.dispose();
   }
 }
 
-function parseJobs(value: string): number {
+async function openLanes(asked: string | undefined, processes: number): Promise<LaneLauncher> {
+  const command = findPython(asked);
+  await requirePython(command);
+  return laneLauncher({ command, processes });
+}
+
+function parseCount(value: string): number {
   const jobs = Number(value);
   if (!Number.isSafeInteger(jobs) || jobs < 1) throw new InvalidArgumentError("must be a whole number of at least 1.");
   return jobs;

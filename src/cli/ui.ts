@@ -1,3 +1,4 @@
+import path from "node:path";
 import process from "node:process";
 import { Command, InvalidArgumentError } from "commander";
 import { isFile, isThere } from "../base/read-file.ts";
@@ -17,8 +18,9 @@ export function uiCommand(): Command {
     .option("--allow-control", "let the page stop runs of this machine and resume them", false);
   return withAddress(command).action(
     async (folder: string, { allowControl, ...address }: UiAddress & { readonly allowControl: boolean }) => {
-      if (!isThere(folder)) throw argumentError("runs-dir", `${folder} is not there; give the folder that holds your runs`);
-      if (isFile(folder)) throw argumentError("runs-dir", `${folder} is a file; give the folder that holds your runs`);
+      const root = path.resolve(folder);
+      if (!isThere(root)) throw argumentError("runs-dir", `there is no folder ${root}; give the folder that holds your runs`);
+      if (isFile(root)) throw argumentError("runs-dir", `${root} is a file; give the folder that holds your runs`);
       const ended = untilStopped();
       const ui = await openUi({ folder, allowControl, ...address });
       print(`runs:      ${ui.link()}`);

@@ -12,6 +12,7 @@ import { readRun, type RecordedRun } from "../records/read-run.ts";
 import { changedPolicies } from "../records/resume-check.ts";
 import { readRecord } from "../records/run-record.ts";
 import { federate } from "../server/federate.ts";
+import type { WorkerLauncher } from "../workers/launch.ts";
 
 /* The runs of a comparison: each is made once, and one that an earlier comparison finished is kept. */
 
@@ -20,6 +21,11 @@ export interface RunsOptions {
   readonly overwrite?: boolean | undefined;
   /** Number of runs at a time. */
   readonly jobs?: number | undefined;
+  /**
+   * Starts the workers of all runs, one for each run, such as `laneLauncher`; by default each run has workers of its own, as its
+   * config says.
+   */
+  readonly launcher?: WorkerLauncher | undefined;
   readonly signal?: AbortSignal | undefined;
   onRun?(progress: Progress): void;
 }
@@ -41,7 +47,7 @@ export interface Runs {
 }
 
 /** Aborts `refusal` if a run would replace one of another config, so that no other run is made in vain. */
-export function createRuns({ jobs = 1, overwrite = false, signal, onRun }: RunsOptions, refusal: AbortController): Runs {
+export function createRuns({ jobs = 1, overwrite = false, launcher, signal, onRun }: RunsOptions, refusal: AbortController): Runs {
   const stop = signal ? AbortSignal.any([signal, refusal.signal]) : refusal.signal;
   // Every run listens to it.
   setMaxListeners(0, stop);
@@ -71,7 +77,8 @@ export function createRuns({ jobs = 1, overwrite = false, signal, onRun }: RunsO
     }
     const make = async () => {
       report("started");
-      await federate({ ...config, ...(isSame ? { resume: true } : { overwrite }), signal: stop }).result;
+      const workers = launcher ? { ...config.workers, count: 1 } : config.workers;
+      await federate({ ...config, workers, launcher, ...(isSame ? { resume: true } : { overwrite }), signal: stop }).result;
       finished++;
       report("finished");
       return readRun(directory);

@@ -5,6 +5,7 @@ import { flexLora } from "../strategy/aggregation/flexlora.ts";
 import { fLoRA } from "../strategy/aggregation/flora.ts";
 import { hetLora } from "../strategy/aggregation/hetlora.ts";
 import { hLora } from "../strategy/aggregation/hlora.ts";
+import { productDeltas } from "../strategy/aggregation/product-deltas.ts";
 import { raFLoRA } from "../strategy/aggregation/raflora.ts";
 import { segmentWise } from "../strategy/aggregation/segment-wise.ts";
 import { withServerOptimizer } from "../strategy/aggregation/server-optimizer.ts";
@@ -146,13 +147,15 @@ export function buildAggregation(spec: FileConfig["strategy"]["aggregation"]): A
     case "hetlora":
       return hetLora();
     case "flora":
-      return fLoRA();
+      return fLoRA({ incrementRank: spec.incrementRank });
     case "flexlora":
       return flexLora();
     case "raflora":
       return raFLoRA();
     case "hlora":
       return hLora();
+    case "product-deltas":
+      return productDeltas({ momentum: spec.momentum, momentumRank: spec.momentumRank, tau: spec.tau });
   }
 }
 

@@ -56,13 +56,15 @@ export function describeMethod({ fit, strategy }: Pick<RunConfig, "fit" | "strat
 
 /** The options of an aggregation's policy that its name does not imply. */
 function describeAdditions(options: Readonly<Record<string, unknown>>): readonly string[] {
-  const { minContributors, robust, serverOptimizer, updateBound } = options as {
+  const { incrementRank, minContributors, robust, serverOptimizer, updateBound } = options as {
+    readonly incrementRank?: number;
     readonly minContributors?: number;
     readonly robust?: { readonly name: string };
     readonly serverOptimizer?: { readonly name: string };
     readonly updateBound?: { readonly factor: number };
   };
   return [
+    ...(incrementRank === undefined ? [] : [`increments of rank ${incrementRank}`]),
     ...(robust ? [robust.name] : []),
     ...(minContributors === undefined ? [] : [`${minContributors} contributors or none`]),
     ...(serverOptimizer ? [`server ${serverOptimizer.name}`] : []),

@@ -75,7 +75,7 @@ const exactMerge: Rule = {
   },
 };
 
-const ROTATING = ["zero-pad-weights", "hetlora", "flora", "flexlora", "raflora", "hlora"];
+const ROTATING = ["zero-pad-weights", "hetlora", "flora", "flexlora", "raflora", "hlora", "product-deltas"];
 
 const optimizerOfDeltas: Rule = {
   reads: ["strategy.aggregation", "strategy.serverOptimizer"],
@@ -88,7 +88,17 @@ const optimizerOfDeltas: Rule = {
   },
 };
 
-const NEEDS_EACH = ["hetlora", "flora", "flexlora", "raflora", "hlora"];
+const tailOfOneAdapter: Rule = {
+  reads: ["fit.actingTail", "model.quantization", "strategy.aggregation"],
+  check({ fit: { actingTail }, model: { quantization }, strategy: { aggregation } }, report) {
+    if (!actingTail) return;
+    if (quantization) report(["fit", "actingTail"], "needs a base model that can be merged into, which model.quantization has not");
+    if (aggregationName(aggregation) === "flora")
+      report(["fit", "actingTail"], "cannot be combined with the aggregation flora, whose clients merge all that was trained");
+  },
+};
+
+const NEEDS_EACH = ["hetlora", "flora", "flexlora", "raflora", "hlora", "product-deltas"];
 
 const partialSumsOfMeans: Rule = {
   reads: ["partialSums", "recordUpdates", "strategy.aggregation", "strategy.rankAssignment"],
@@ -128,4 +138,5 @@ export const policyRules: readonly Rule[] = [
   declaredMemory,
   declaredSpeed,
   exactMerge,
+  tailOfOneAdapter,
 ];

@@ -122,10 +122,29 @@ export const aggregationSpec = z.discriminatedUnion("name", [
       "flora",
       "Stacks the clients' factors and merges them into the base model permanently (arXiv 2409.05976). Tiers are evaluated by SVD.",
     ),
+    incrementRank: rank
+      .optional()
+      .describe(
+        "Components that a round merges at most: the largest of its SVD. The rest is added to the next round, and A is carried over. Default: all.",
+      ),
   }),
   z.strictObject({ name: called("flexlora", "SVD of the mean product B·A (arXiv 2402.11505).") }),
   z.strictObject({
     name: called("raflora", "As flexlora, with each segment's products averaged over the clients that train it (arXiv 2602.13486)."),
+  }),
+  z.strictObject({
+    name: called(
+      "product-deltas",
+      "Mean change of the product B·A, with momentum, added to the last product; then SVD, the best adapter at every rank at once. Ours.",
+    ),
+    momentum: z.number().min(0).lt(1).default(0.5).describe("Share of its velocity that a round keeps; 0 for no momentum."),
+    momentumRank: rank.optional().describe("Rank that the velocity is cut to. Default: 2 · lora.r."),
+    tau: z
+      .number()
+      .min(0)
+      .lt(1)
+      .default(0.001)
+      .describe("Components with a singular value below this share of the largest are left out: they keep their A, with B = 0."),
   }),
   z.strictObject({ name: called("hlora", "As flexlora, with all singular values in A (arXiv 2503.00813).") }),
 ]);

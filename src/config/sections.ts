@@ -126,6 +126,14 @@ export const fit = z.strictObject({
     .describe(
       "Largest L2 norm of a step's gradients, over all trained parameters together; larger gradients are scaled down to it. 0 turns clipping off; otherwise metrics.jsonl has grad_norm, the mean norm before clipping.",
     ),
+  actingTail: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0)
+    .describe(
+      "Share of a client's steps in which the components above its rank act too, frozen and merged into the base model, so that its own learn beside them. Its downlink is then the whole adapter.",
+    ),
   lrSchedule: z
     .enum(["constant", "cosine"])
     .default("constant")

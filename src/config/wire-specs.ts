@@ -6,6 +6,9 @@ import type { dataSpec, fitSpec, loraSpec, modelSpec } from "../protocol/specs.t
 import { isAssetReference, resolveAsset } from "./assets.ts";
 import { clientsInConfig } from "./client-rules.ts";
 import { data as dataSchema, partition as partitionSchema } from "./data-section.ts";
+import { createRng, deriveSeed } from "../base/rng.ts";
+import { RunFailedError } from "../errors.ts";
+import type { FitOptions, RankedClient } from "../strategy/strategy.ts";
 import type { RunConfig } from "./schema.ts";
 import { fit as fitSchema, lora as loraSchema, model as modelSchema } from "./sections.ts";
 
@@ -40,12 +43,35 @@ export function toDataSpec({ data }: RunConfig): z.infer<typeof dataSpec> {
   };
 }
 
-/** The options of a fit in this round: the config's, and those that the strategy sets for every fit. */
-export function toFitSpec({ fit, rounds, strategy }: RunConfig, round: number): z.infer<typeof fitSpec> {
+/** The options of a client's fit in this round: the config's, and those that the strategy sets. */
+export function toFitSpec({ fit, rounds, seed, strategy }: RunConfig, round: number, client: RankedClient): z.infer<typeof fitSpec> {
   const { lr_schedule: schedule, ...sent } = toWire(keysOf(fitSchema), fit);
   const factor = schedule === "cosine" ? (1 + Math.cos((Math.PI * (round - 1)) / rounds)) / 2 : 1;
-  const { freezeA = false, tailPenalty = 0 } = { ...strategy.aggregation.fitOptions, ...strategy.rankAssignment.fitOptions };
-  return { ...sent, lr: fit.lr * factor, head_lr: (fit.headLr ?? fit.lr) * factor, freeze_a: freezeA, tail_penalty: tailPenalty };
+  const rng = (purpose: string) => createRng(deriveSeed(seed, "round", round, "client", client.id, "fit options", purpose));
+  const asked = [strategy.aggregation, strategy.rankAssignment].map(({ fitOptions = {} }) =>
+    typeof fitOptions === "function" ? fitOptions(client, { round, rng }) : fitOptions,
+  );
+  const { freezeA = false, tailPenalty = 0, lrA = 1, lrB = 1, components }: FitOptions = Object.assign({}, ...asked);
+  return {
+    ...sent,
+    lr: fit.lr * factor * lrA,
+    lr_b: fit.lr * factor * lrB,
+    head_lr: (fit.headLr ?? fit.lr) * factor,
+    freeze_a: freezeA,
+    components: components ? requireComponents(components, client) : null,
+    // Without a tail, what an aggregation has merged acts in every step.
+    acting_tail: fit.actingTail === 0 ? 1 : fit.actingTail,
+    tail_penalty: tailPenalty,
+  };
+}
+
+function requireComponents(components: readonly number[], { id, r }: RankedClient): number[] {
+  const sorted = [...new Set(components)].toSorted((a, b) => a - b);
+  const isRight = sorted.length > 0 && sorted.every((each) => Number.isInteger(each) && each >= 0 && each < r);
+  if (isRight) return sorted;
+  throw new RunFailedError(
+    `the strategy's fit options for client ${id}: components must be whole numbers from 0 to ${r - 1}, its rank being ${r}, and at least one; got [${components.join(", ")}]`,
+  );
 }
 
 /** Wire dtypes by their names in a config. */

@@ -4,6 +4,7 @@ import type { RunConfig } from "../config/schema.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 import { deriveSeed } from "../base/rng.ts";
 import { named, type TaskIdentity, type TaskRequest, type WorkerHello } from "../workers/task.ts";
+import { sentForFit } from "../strategy/sent-for-fit.ts";
 import { distribute } from "../strategy/validate-policy-output.ts";
 import { makespan } from "./makespan.ts";
 import type { Session } from "../server/session.ts";
@@ -61,8 +62,11 @@ export async function measure(config: RunConfig, { pool, clients, tiers, layout,
   const dtypes = [WIRE_DTYPES[config.wire.update]];
   const timed = async (of: Pick<TaskIdentity, "clientId" | "part">, request: TaskRequest<"fit" | "evaluate">, r: number) => {
     const start = performance.now();
-    const received = distribute(config.strategy.aggregation, initial, layout, r);
-    const payload = request.type === "fit" ? downlink(received) : received;
+    const { aggregation } = config.strategy;
+    const payload =
+      request.type === "fit"
+        ? downlink(sentForFit(aggregation, config.fit.actingTail, initial, layout, r))
+        : distribute(aggregation, initial, layout, r);
     const { message } = await pool.run({ ...named({ kind: "measure", ...of }), request, payload, expect: "any", dtypes });
     return { seconds: (performance.now() - start) / 1000, memory: message.type === "fitted" ? message.peak_memory_bytes : null };
   };

@@ -163,7 +163,8 @@ function describePlan(config: RunConfig, findings: Findings, selections: Selecti
     return describe(index, planned, { mix }) as PlannedClient;
   });
   const total = (way: "down" | "up") => clients.reduce((sum, client) => sum + client.rounds.length * client.bytesPerFit[way], 0);
-  const merged = config.strategy.aggregation.policy?.name === "flora" ? mergedRows(selections) : 0;
+  const { policy } = config.strategy.aggregation;
+  const merged = policy?.name === "flora" ? mergedRows(selections, policy["incrementRank"] as number | undefined) : 0;
   return {
     clients,
     tiers: findings.tiers,
@@ -208,8 +209,8 @@ async function timesOf(
   return predict(config, measured, { selections, evalExamples: prepared.n_eval, evaluatedTiers: tiers.length, ownExamples, workers });
 }
 
-/** Merged components that fits send: for each, those merged since the client's last fit, which is Σ r_k over the rounds in between. */
-function mergedRows(selections: Selections): number {
+/** Merged components that fits send: for each, those merged since the client's last fit: Σ r_k or `incrementRank` for every round in between. */
+function mergedRows(selections: Selections, incrementRank?: number): number {
   const last = new Map<string, number>();
   let [merged, sent] = [0, 0];
   for (const selected of selections) {
@@ -217,7 +218,8 @@ function mergedRows(selections: Selections): number {
       sent += merged - (last.get(id) ?? 0);
       last.set(id, merged);
     }
-    merged += selected.reduce((sum, { r }) => sum + r, 0);
+    const all = selected.reduce((sum, { r }) => sum + r, 0);
+    merged += selected.length > 0 ? (incrementRank ?? all) : 0;
   }
   return sent;
 }

@@ -72,12 +72,18 @@ export const fitSpec = z.strictObject({
   gradient_accumulation_steps: positive,
   gradient_checkpointing: z.boolean(),
   group_by_length: z.boolean(),
+  /** Of A, and of B. */
   lr: z.number(),
+  lr_b: z.number(),
   head_lr: z.number(),
   /** Largest joint L2 norm of a step's gradients over all trained parameters; 0 disables clipping. */
   max_grad_norm: z.number(),
   /** Do not train A. */
   freeze_a: z.boolean(),
+  /** Components that train, ascending from 0; the others of the client's rank only act. null: all. */
+  components: z.array(count).nullable(),
+  /** Share of the steps in which what is merged acts. */
+  acting_tail: z.number(),
   /** λ of a penalty λ·Σ ‖B[:, ρ:]‖·‖A[ρ:, :]‖ over the modules, ρ the tier below the client's rank. */
   tail_penalty: z.number(),
 });

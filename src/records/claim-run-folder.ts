@@ -3,6 +3,7 @@ import { mkdir, readdir, rename, rm, rmdir } from "node:fs/promises";
 import path from "node:path";
 import { ConfigError, EnvironmentError, PrelortError, RunFailedError } from "../errors.ts";
 import { type FolderLock, type Holder, isRefusal, LOCK, type Refusal, takeLock } from "./lock.ts";
+import { describeNoRun } from "./no-run.ts";
 import { readingError } from "../base/read-file.ts";
 
 /*
@@ -47,11 +48,11 @@ export async function claimNewFolder({ runsDir, name, overwrite = false }: Claim
 /** Claims the folder of a run to resume it. Changes none of its files. */
 export async function claimRunFolder(root: string): Promise<ClaimedFolder> {
   const entries = await readdir(root).catch((error: unknown): string[] => {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+    if (NOT_THERE.has((error as NodeJS.ErrnoException).code ?? "")) return [];
     throw new EnvironmentError(`${root} could not be read: ${(error as Error).message}`, "name the directory of a run", { cause: error });
   });
   if (!entries.includes(RECORD) && !entries.includes(REPLACING)) {
-    throw refusal(`${root} holds no run: start one with prelort run`);
+    throw refusal(await describeNoRun(root));
   }
   const taken = await takeLock(root).catch((cause: unknown) => {
     if (cause instanceof PrelortError) throw cause;
@@ -206,6 +207,7 @@ function ignoreExisting(error: unknown): false {
   throw error;
 }
 
+const NOT_THERE: ReadonlySet<string> = new Set(["ENOENT", "ENOTDIR"]);
 const ROUNDS = "rounds";
 const RECORD = "run.json";
 /** The run that is being replaced: once complete, and while it is being moved. */

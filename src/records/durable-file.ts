@@ -37,12 +37,24 @@ export async function syncFolder(folder: string): Promise<void> {
   await withFile(folder, "r", (handle) => handle.sync());
 }
 
-/** An error that says what to do, above all about a full disk. */
+/** An error that says which file could not be written, why, and what to do. */
 export function writingError(file: string, cause: unknown): Error {
   const { code, message } = cause as NodeJS.ErrnoException;
-  const remedy = code === "ENOSPC" || code === "EDQUOT" ? "free space on that disk" : "check that it can be written to";
+  const remedy = REMEDIES[code ?? ""] ?? "check that it can be written to";
   return new EnvironmentError(`${file} could not be written: ${message}`, `${remedy}, then continue with prelort resume`, { cause });
 }
+
+const REMEDIES: Readonly<Record<string, string>> = {
+  ENOSPC: "free space on that disk",
+  EDQUOT: "free space within your quota on that disk, or raise it",
+  EACCES: "give your user permission to write there",
+  EPERM: "give your user permission to write there",
+  EFBIG: "raise the limit on the size of files (ulimit -f)",
+  EROFS: "make its file system writable: it may have been mounted again after a fault of the disk",
+  EISDIR: "remove the folder that is in its place",
+  ELOOP: "remove the link that is in its place",
+  EIO: "check the disk, which failed to write it",
+};
 
 async function withFile(file: string, flags: string | number, use: (handle: FileHandle) => Promise<void>): Promise<void> {
   const handle = await open(file, flags);

@@ -2,11 +2,9 @@ import { statSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout } from "node:timers/promises";
-import { z } from "zod";
 import { type JsonLine, jsonLines, openIfThere, readJsonLines } from "../base/read-file.ts";
 import { type LineLog, openLineLog } from "./line-log.ts";
 import { isHeld } from "./lock.ts";
-import { count } from "./schema.ts";
 
 /*
  * `events.jsonl`: what a run reported while it was under way, one event a line, numbered and with its time. No result depends on
@@ -15,10 +13,14 @@ import { count } from "./schema.ts";
 
 export const EVENTS = "events.jsonl";
 
-const recordedEvent = z.looseObject({ version: count, number: count, at: z.number(), type: z.string() }).readonly();
-
 /** A line of `events.jsonl`. */
-export type RecordedEvent = z.output<typeof recordedEvent>;
+export interface RecordedEvent extends Readonly<Record<string, unknown>> {
+  readonly version: number;
+  readonly number: number;
+  /** Milliseconds since 1970. */
+  readonly at: number;
+  readonly type: string;
+}
 
 /** Opens the events of a run to append to, after their first `keep` bytes. */
 export function openEventLog(file: string, keep?: number): LineLog<RecordedEvent> {
@@ -49,18 +51,41 @@ export async function readEvents(directory: string, after: number, most: number)
   return found;
 }
 
-/** All recorded events one by one, without holding all of them, and letting the event loop run meanwhile. */
-export async function forEachEvent(directory: string, each: (event: RecordedEvent) => void): Promise<void> {
-  for await (const { events } of eventsFrom(path.join(directory, EVENTS), 0, 0)) for (const event of events) each(event);
+/** Where a reader that has read a part of the file continues. */
+export interface Continuation {
+  /** Number of the last event that it has. */
+  readonly after: number;
+  /** Where that one's line ends, in bytes, or an earlier line. */
+  readonly position: number;
+}
+
+/**
+ * All recorded events one by one, without holding all of them, and letting the event loop run meanwhile. Returns where the last
+ * complete line ends.
+ */
+export async function forEachEvent(
+  directory: string,
+  { after, position }: Continuation,
+  each: (event: RecordedEvent) => void,
+): Promise<number> {
+  let last = position;
+  for await (const { events, end } of eventsFrom(path.join(directory, EVENTS), position, after)) {
+    for (const event of events) each(event);
+    last = end;
+  }
+  return last;
 }
 
 /**
  * The events of a run in whatever process it is: those recorded so far, then each as it is recorded. Ends when nobody holds the
  * run's folder, or another run has replaced this one, and all its events were given; or when `signal` aborts.
  */
-export async function* followEvents(directory: string, { after = 0, signal }: ReadOptions = {}): AsyncGenerator<RecordedEvent, void> {
+export async function* followEvents(
+  directory: string,
+  { after = 0, signal, position: start = 0 }: ReadOptions & Partial<Pick<Continuation, "position">> = {},
+): AsyncGenerator<RecordedEvent, void> {
   const file = path.join(directory, EVENTS);
-  let [position, last] = [0, after];
+  let [position, last] = [start, after];
   let log: FileHandle | undefined;
   try {
     for (;;) {
@@ -116,6 +141,13 @@ async function* eventsFrom(
   }
 }
 
+/** Without a schema, which would copy it: a long run has a million. */
 function parseEvent({ value }: JsonLine): RecordedEvent | undefined {
-  return recordedEvent.safeParse(value).data;
+  if (typeof value !== "object" || value === null) return undefined;
+  const { version, number, at, type } = value as Readonly<Record<string, unknown>>;
+  return isCount(version) && isCount(number) && Number.isFinite(at) && typeof type === "string" ? (value as RecordedEvent) : undefined;
+}
+
+function isCount(value: unknown): boolean {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
 }

@@ -3,10 +3,12 @@ import { type FileHandle, open } from "node:fs/promises";
 import path from "node:path";
 import { syncFolder, writingError } from "./durable-file.ts";
 
-/** A JSON-lines file that only grows. A failed write is thrown by the next flush or close. */
+/** A JSON-lines file that only grows. A failed write is thrown by the next `written`, flush or close. */
 export interface LineLog<T> {
   /** Written soon, so that it survives this process; `flush` makes it survive a power cut. */
   append(entry: T): void;
+  /** Resolves once everything appended is in the file, though a power cut may still take it. */
+  written(): Promise<void>;
   /** Resolves once everything appended is on disk. */
   flush(): Promise<void>;
   close(): Promise<void>;
@@ -50,6 +52,7 @@ export function openLineLog<T>(
       pending.push(`${JSON.stringify(encode(entry))}\n`);
       writing ??= Promise.resolve().then(write);
     },
+    written: settle,
     async flush() {
       await settle();
       await handle?.sync().catch((cause: unknown) => {

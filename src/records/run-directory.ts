@@ -99,6 +99,8 @@ async function openRunDirectory(
       journal.append({ type: "commit", round, sha256, stateSha256, ...made });
       await journal.flush();
       await dropReplaced();
+      // A run whose events nobody can read any more ends here, where it can be resumed, not hours later.
+      await Promise.all([events.written(), timings.written()]);
       return sha256;
     },
     async writeMetrics(figures) {

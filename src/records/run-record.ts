@@ -3,9 +3,10 @@ import { z } from "zod";
 import { check } from "../config/check.ts";
 import { argumentError, type ConfigError } from "../errors.ts";
 import { parseJson } from "../base/json.ts";
-import { isFile, readTextIfThere } from "../base/read-file.ts";
+import { isFile, isThere, readTextIfThere } from "../base/read-file.ts";
 import { CLIENTS, clientSummary, readClientTable, type RecordedClients } from "./client-table.ts";
 import { readListed, withoutList } from "./listed-clients.ts";
+import { describeNoRun } from "./no-run.ts";
 import { count, describeProblems, inSnakeCase, list, names } from "./schema.ts";
 
 /*
@@ -122,14 +123,15 @@ export async function readClients(directory: string, record: Parameters<typeof r
   throw refusal(`${path.join(directory, CLIENTS)} is missing: it lists the run's clients; restore it from a copy`);
 }
 
+/** Throws a ConfigError that says what was looked for, where, and what to do if a folder holds no run. */
+export async function requireRunIn(directory: string): Promise<void> {
+  if (isFile(directory) || !isThere(path.join(directory, RUN_RECORD))) throw refusal(await describeNoRun(directory));
+}
+
 async function readAsWritten(directory: string): Promise<WrittenRecord> {
   const file = path.join(directory, RUN_RECORD);
-  if (isFile(directory)) throw refusal(`${directory} is a file; give a run's folder, such as runs/quickstart`);
-  const text = await readTextIfThere(file);
-  if (text === undefined) {
-    throw refusal(`${directory} holds no run: there is no ${RUN_RECORD} in it; start a run with prelort run`);
-  }
-  const record = parseJson(text);
+  await requireRunIn(directory);
+  const record = parseJson((await readTextIfThere(file)) ?? "");
   if (typeof record === "object" && record !== null && !Array.isArray(record)) return record as WrittenRecord;
   throw refusal(`${file} is damaged: it is not a JSON object; restore it from a copy`);
 }

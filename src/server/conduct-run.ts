@@ -69,6 +69,8 @@ export async function conductRun(requested: RequestedRun): Promise<RunResult> {
     await tracking.close(error instanceof InterruptedError ? "killed" : "failed");
     const told = withRemedy(error, directory);
     events.conclude(runFailed(told));
+    // What ended the run is told, not that it also kept a file from being written.
+    await directory.close().catch(() => {});
     throw told;
   } finally {
     await directory.close();

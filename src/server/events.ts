@@ -123,6 +123,8 @@ export interface ClientFitEvent extends Numbered {
   readonly workerId: string;
   readonly loss: number | null;
   readonly seconds: number;
+  /** Peak memory during the fit: what PyTorch reserved on a GPU, the resident memory of the process on a CPU. Null if it is unknown. */
+  readonly peakMemoryBytes: number | null;
 }
 
 export interface ClientFailureEvent extends Numbered {

@@ -7,7 +7,7 @@ import { argumentError } from "../errors.ts";
 import { followEvents, type ReadOptions } from "../records/event-log.ts";
 import type { RoundMetrics } from "../records/metrics.ts";
 import { readRounds } from "../records/read-run.ts";
-import { isReady, readRecord, requireReady, runRecord } from "../records/run-record.ts";
+import { isReady, readRecord, requireReady, requireRunIn, runRecord } from "../records/run-record.ts";
 import { type FoundState, readRunState } from "../records/run-state.ts";
 import { EVENT_VERSION, type RunEvent } from "./events.ts";
 
@@ -45,6 +45,7 @@ export interface LoadAdapterOptions extends TrainedOptions {
  */
 export async function loadRun(folder: string): Promise<LoadedRun> {
   const directory = path.resolve(folder);
+  await requireRunIn(directory);
   // Its state first: what it has written by then is read.
   const found = await readRunState(directory);
   const [record, metrics] = await Promise.all([readRecord(directory), readRounds(directory)]);

@@ -13,7 +13,7 @@ import type { ArrivedSum } from "../records/sum-file.ts";
 import { deriveSeed } from "../base/rng.ts";
 import { inTurns } from "../base/turns.ts";
 import type { Reply } from "../workers/task.ts";
-import { distribute } from "../strategy/validate-policy-output.ts";
+import { sentForFit } from "../strategy/sent-for-fit.ts";
 import { requireAccumulator, requireAggregate, requirePartialSums, requireWeight } from "../strategy/validate-policy-output.ts";
 import type { StoredFit } from "../records/update-file.ts";
 import { WIRE_DTYPES } from "../config/wire-specs.ts";
@@ -69,7 +69,7 @@ export function openRound({ round, config, layout, global, state, selected }: Op
   const partialSums = config.partialSums ? requirePartialSums(`${name}'s begin() of round ${round}`, accumulator) : undefined;
   const revised = new Map<string, number>();
   const downlink = createDownlink(WIRE_DTYPES[config.wire.downlink]);
-  const downlinks = new Map(layout.tiers.map((r) => [r, downlink(distribute(aggregation, global, layout, r))]));
+  const downlinks = new Map(layout.tiers.map((r) => [r, downlink(sentForFit(aggregation, config.fit.actingTail, global, layout, r))]));
   const received = ({ r }: RankedClient) => downlinks.get(r) as Adapter;
   return {
     received,

@@ -31,7 +31,7 @@ export function fitRequest(
     r: client.r,
     scale,
     seed,
-    fit: { ...toFitSpec(config, round), local_steps: steps },
+    fit: { ...toFitSpec(config, round, client), local_steps: steps },
     update_dtype: WIRE_DTYPES[config.wire.update],
     partial_sum: partialSum,
   };

@@ -155,10 +155,11 @@ class Training {
       onLate: (client, { workerId }) => directory.journal.append({ type: "late", round, clientId: client.id, workerId }),
       onFit: (client, { workerId, attempt, message }, isRestored) => {
         directory.journal.append({ type: "fit", round, clientId: client.id, workerId, attempt, isRestored });
-        emit({ type: "client-fit", round, clientId: client.id, r: client.r, workerId, loss: message.loss, seconds: message.seconds });
+        const { loss, seconds, peak_memory_bytes: peakMemoryBytes } = message;
+        emit({ type: "client-fit", round, clientId: client.id, r: client.r, workerId, loss, seconds, peakMemoryBytes });
         if (isRestored) return;
         meters.count("prelort.fits", 1, { "prelort.rank": client.r });
-        meters.record("prelort.fit.duration", message.seconds, { "prelort.rank": client.r });
+        meters.record("prelort.fit.duration", seconds, { "prelort.rank": client.r });
       },
     });
   }

@@ -63,16 +63,25 @@ export type Selection = Policy<(context: SelectionContext) => readonly string[] 
 export type RankAssigner = Policy<(client: Client, context: PolicyContext) => number> & {
   /** The rank a client continues with after a fit; without this, ranks stay fixed. */
   readonly revise?: (client: RankedClient, update: Update, layout: AdapterLayout) => number;
-  readonly fitOptions?: FitOptions;
+  readonly fitOptions?: FitOptions | FitOptionsOf;
 };
 
-/** What a strategy asks of every fit. */
+/** What a strategy asks of a fit. */
 export interface FitOptions {
+  /** Learning rate of A, relative to the config's. 1 by default. */
+  readonly lrA?: number;
+  /** Learning rate of B, relative to the config's. 1 by default. */
+  readonly lrB?: number;
+  /** Components that train, counted from 0; the others of the client's rank only act. All by default. */
+  readonly components?: readonly number[];
   /** A stays as it was received; only B is trained. */
   readonly freezeA?: boolean;
   /** λ of a penalty λ·Σ ‖B[:, ρ:]‖·‖A[ρ:, :]‖ over the modules, ρ the tier below the client's rank. */
   readonly tailPenalty?: number;
 }
+
+/** What a strategy asks of a client's fit in a round, counted from 1; `rng` is the fit's own. */
+export type FitOptionsOf = (client: RankedClient, context: { readonly round: number; rng(purpose: string): Rng }) => FitOptions;
 
 /**
  * A client's fit. Its shapes, scale and rank have been checked, and so have its values (finite, of a plausible size) unless
@@ -142,7 +151,7 @@ export interface Aggregation extends PolicyDescription {
   readonly addsUp?: true;
   /** `finish` reads updates back; each comes with `spooled`, so its values need not be kept. */
   readonly readsSpool?: true;
-  readonly fitOptions?: FitOptions;
+  readonly fitOptions?: FitOptions | FitOptionsOf;
 }
 
 export interface Accumulator {

@@ -1,4 +1,6 @@
 import { Matrix, SVD } from "ml-matrix";
+import { gramSvds } from "./gram-svd.ts";
+import { matrixKernel } from "./matrix-kernel.ts";
 import { thinQr } from "./thin-qr.ts";
 
 /** Singular triplets: Σ_c values[c] · left[c] · right[c]ᵀ, the largest value first; left and right of length 1. */
@@ -19,30 +21,54 @@ export interface Stack {
   readonly length: number;
 }
 
+/** A sum of the first `count` products, of which the first `most` triplets are asked for. */
+export interface PartialProducts {
+  readonly count: number;
+  readonly most: number;
+}
+
 /**
  * The first singular triplets, at most `most`, of Σ_j left[j]·right[j]ᵀ, a sum of m products of vectors of length
  * `out` and `in`. The [out, in] matrix is never formed: with left = Q_l·C_l and right = Q_r·C_r by thin QR, the sum is
  * Q_l·(C_l·C_rᵀ)·Q_rᵀ, and the SVD of the core, at most [m, m], turns the two bases into the singular vectors. Its time is
- * that of m²·(out + in) multiplications and of the core's SVD. Deterministic: the same vectors in the same order give the same bytes.
+ * that of m²·(out + in) multiplications and of the core's SVD; from `MANY` vectors on, for which that would take minutes, Gram
+ * matrices are used: see gram-svd.ts. Deterministic: the same vectors in the same order give the same bytes.
  *
  * Throws a RangeError if left and right have different numbers of vectors, or a value is not finite.
  */
 export function productSvd(left: Stack, right: Stack, most: number): ProductSvd {
+  return partialSvds(left, right, [{ count: left.vectors.length / left.length, most }])[0] as ProductSvd;
+}
+
+/** The same for sums of the first products, together in less time than one by one. */
+export function partialSvds(left: Stack, right: Stack, parts: readonly PartialProducts[]): readonly ProductSvd[] {
   requirePairs(left, right);
+  const count = left.vectors.length / left.length;
+  const isLarge = count >= MANY && count <= Math.min(left.length, right.length);
+  return isLarge && matrixKernel ? gramSvds(matrixKernel, left, right, parts) : qrSvds(left, right, parts);
+}
+
+/** Vectors of a stack. */
+export const MANY = 512;
+
+function qrSvds(left: Stack, right: Stack, parts: readonly PartialProducts[]): readonly ProductSvd[] {
   const [l, r] = [thinQr(left.vectors, left.length), thinQr(right.vectors, right.length)];
-  const [rows, columns] = [l.basis.length / left.length, r.basis.length / right.length];
-  if (rows === 0 || columns === 0) return { values: new Float64Array(0), left: new Float64Array(0), right: new Float64Array(0) };
-  const core = Array.from({ length: rows }, () => new Float64Array(columns));
-  for (const [index, weights] of l.coordinates.entries()) {
-    for (let row = 0; row < weights.length; row++) addScaled(core[row]!, weights[row]!, r.coordinates[index]!);
-  }
-  const svd = new SVD(new Matrix(core), { autoTranspose: true });
-  const significant = svd.diagonal.filter((value) => value > NEGLIGIBLE * svd.norm2).slice(0, most);
-  return {
-    values: Float64Array.from(significant),
-    left: combine(svd.leftSingularVectors, significant.length, l.basis, left.length),
-    right: combine(svd.rightSingularVectors, significant.length, r.basis, right.length),
-  };
+  return parts.map(({ count, most }) => {
+    // Directions that a vector adds to the basis come after those of earlier ones.
+    const [rows, columns] = [l.coordinates[count - 1]?.length ?? 0, r.coordinates[count - 1]?.length ?? 0];
+    if (rows === 0 || columns === 0) return { values: new Float64Array(0), left: new Float64Array(0), right: new Float64Array(0) };
+    const core = Array.from({ length: rows }, () => new Float64Array(columns));
+    for (const [index, weights] of l.coordinates.slice(0, count).entries()) {
+      for (let row = 0; row < weights.length; row++) addScaled(core[row]!, weights[row]!, r.coordinates[index]!);
+    }
+    const svd = new SVD(new Matrix(core), { autoTranspose: true });
+    const significant = svd.diagonal.filter((value) => value > NEGLIGIBLE * svd.norm2).slice(0, most);
+    return {
+      values: Float64Array.from(significant),
+      left: combine(svd.leftSingularVectors, significant.length, l.basis, left.length),
+      right: combine(svd.rightSingularVectors, significant.length, r.basis, right.length),
+    };
+  });
 }
 
 /** Relative to the largest singular value; smaller ones are lost in a float32 of the product's size. */

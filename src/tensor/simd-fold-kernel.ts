@@ -1,9 +1,11 @@
 import { bytesOf, type Dtype, encodedBytes } from "./encoded.ts";
 import { foldModule } from "./fold.wasm.ts";
 import { BLOCK, type Lane, ROUNDER } from "./fold-kernel.ts";
+import { compileModule, type Instantiate } from "./web-assembly.ts";
 
 /** In WebAssembly, each lane with its own memory; undefined if the machine has no vector instructions. */
-export const createSimdLane: ((length: number) => Lane) | undefined = compile();
+const instantiate = compileModule<FoldModule>(foldModule);
+export const createSimdLane = instantiate && ((length: number): Lane => createLane(instantiate, length));
 
 /** What fold.assembly.ts exports. */
 interface FoldModule {
@@ -21,31 +23,11 @@ interface FoldModule {
   fold(first: number, count: number, at: number, factor: number, rounder: number): void;
 }
 
-/** The parts of WebAssembly's JavaScript API that are used here; Node's types lack it. */
-interface WebAssemblyApi {
-  validate(bytes: Uint8Array): boolean;
-  readonly Module: new (bytes: Uint8Array) => object;
-  readonly Memory: new (pages: { readonly initial: number; readonly maximum: number }) => { readonly buffer: ArrayBuffer };
-  readonly Instance: new (module: object, imports: object) => { readonly exports: unknown };
-}
-
-const PAGE_BYTES = 65536;
-
-function compile(): ((length: number) => Lane) | undefined {
-  const { WebAssembly: api } = globalThis as { readonly WebAssembly?: WebAssemblyApi };
-  const bytes = Buffer.from(foldModule, "base64");
-  if (!api?.validate(bytes)) return undefined;
-  const module = new api.Module(bytes);
-  return (length) => createLane(api, module, length);
-}
-
-function createLane(api: WebAssemblyApi, module: object, length: number): Lane {
+function createLane(instantiate: Instantiate<FoldModule>, length: number): Lane {
   // Twice a block of float32, and the integers, in accordance with the addresses in fold.assembly.ts.
-  const pages = Math.ceil((2 * 4 * BLOCK + 8 * length) / PAGE_BYTES);
-  const memory = new api.Memory({ initial: pages, maximum: pages });
-  const wasm = new api.Instance(module, { env: { memory } }).exports as FoldModule;
-  const values = new Float32Array(memory.buffer, 0, BLOCK);
-  const taken = new Float64Array(memory.buffer, 0, BLOCK);
+  const { wasm, buffer } = instantiate(2 * 4 * BLOCK + 8 * length);
+  const values = new Float32Array(buffer, 0, BLOCK);
+  const taken = new Float64Array(buffer, 0, BLOCK);
   const encodedAt: Record<Dtype, number> = { F32: 0, BF16: wasm.ENCODED.value, F16: wasm.ENCODED.value, I8X256: wasm.ENCODED.value };
   const decode: Record<Dtype, (count: number) => void> = {
     F32: () => {},
@@ -53,10 +35,10 @@ function createLane(api: WebAssemblyApi, module: object, length: number): Lane {
     F16: wasm.decodeFloat16,
     I8X256: wasm.decodeInt8,
   };
-  const target = new Uint8Array(memory.buffer);
+  const target = new Uint8Array(buffer);
   let count = 0;
   return {
-    integers: new Float64Array(memory.buffer, wasm.INTEGERS.value, length),
+    integers: new Float64Array(buffer, wasm.INTEGERS.value, length),
     take(encoded, from, to) {
       count = to - from;
       target.set(bytesOf(encoded, from, to), encodedAt[encoded.dtype]);

@@ -11,6 +11,7 @@ export interface CheckedEvent {
   readonly number: number;
   /** Milliseconds since the epoch. */
   readonly at: number;
+  /** With the fields that are checked, and no others. */
   readonly event: RunEvent;
   /** What the page needs of it; undefined if nothing. */
   readonly live: LiveEvent | undefined;
@@ -19,9 +20,9 @@ export interface CheckedEvent {
 const line = { version: z.literal(EVENT_VERSION), number: z.number(), at: z.number() };
 const task = z.object({ kind: z.string(), round: z.number().optional(), clientId: z.string().optional() });
 const recorded = z.discriminatedUnion("type", [
-  z.looseObject({ ...line, type: z.literal("run-start"), name: z.string(), directory: z.string(), rounds: z.number() }),
-  z.looseObject({ ...line, type: z.literal("phase-start"), phase: z.string() }),
-  z.looseObject({
+  z.object({ ...line, type: z.literal("run-start"), name: z.string(), directory: z.string(), rounds: z.number() }),
+  z.object({ ...line, type: z.literal("phase-start"), phase: z.string() }),
+  z.object({
     ...line,
     type: z.literal("worker-status"),
     workerId: z.string(),
@@ -32,16 +33,25 @@ const recorded = z.discriminatedUnion("type", [
     step: z.number().default(0),
     steps: z.number().default(0),
   }),
-  z.looseObject({ ...line, type: z.literal("round-start"), round: z.number(), clients: z.array(z.unknown()) }),
-  z.looseObject({
+  z.object({
+    ...line,
+    type: z.literal("worker-ready"),
+    workerId: z.string(),
+    host: z.string(),
+    device: z.object({ type: z.string(), name: z.string(), memoryBytes: z.number().nullable() }),
+  }),
+  z.object({ ...line, type: z.literal("round-start"), round: z.number(), clients: z.array(z.unknown()) }),
+  z.object({
     ...line,
     type: z.literal("client-fit"),
     round: z.number(),
     clientId: z.string(),
     workerId: z.string(),
     seconds: z.number(),
+    // Earlier versions did not record it.
+    peakMemoryBytes: z.number().nullable().default(null),
   }),
-  z.looseObject({
+  z.object({
     ...line,
     type: z.literal("client-failure"),
     round: z.number(),
@@ -51,11 +61,11 @@ const recorded = z.discriminatedUnion("type", [
     error: z.string(),
     willRetry: z.boolean(),
   }),
-  z.looseObject({ ...line, type: z.literal("worker-given-up"), workerId: z.string(), error: z.string() }),
-  z.looseObject({ ...line, type: z.literal("evaluation-start"), round: z.number() }),
-  z.looseObject({ ...line, type: z.literal("round-end"), round: z.number(), metrics: roundMetrics }),
-  z.looseObject({ ...line, type: z.literal("run-end") }),
-  z.looseObject({ ...line, type: z.literal("run-failed"), kind: z.string().nullable(), error: z.string() }),
+  z.object({ ...line, type: z.literal("worker-given-up"), workerId: z.string(), error: z.string() }),
+  z.object({ ...line, type: z.literal("evaluation-start"), round: z.number() }),
+  z.object({ ...line, type: z.literal("round-end"), round: z.number(), metrics: roundMetrics }),
+  z.object({ ...line, type: z.literal("run-end") }),
+  z.object({ ...line, type: z.literal("run-failed"), kind: z.string().nullable(), error: z.string() }),
 ]);
 
 /** Undefined for a line that is no event of this version, and for events that the page does not show. */
@@ -81,9 +91,13 @@ function liveOf(event: z.output<typeof recorded>): LiveEvent | undefined {
       const identity = of && { kind: of.kind, round: of.round ?? null, clientId: of.clientId ?? null };
       return { type: "worker-status", at, workerId, state, activity, task: identity };
     }
+    case "worker-ready": {
+      const { workerId, host, device } = event;
+      return { type: "worker-ready", at, workerId, host, device: `${device.name} (${device.type})`, deviceBytes: device.memoryBytes };
+    }
     case "client-fit": {
-      const { round, clientId, workerId, seconds } = event;
-      return { type: "client-fit", at, round, clientId, workerId, seconds };
+      const { round, clientId, workerId, seconds, peakMemoryBytes } = event;
+      return { type: "client-fit", at, round, clientId, workerId, seconds, peakMemoryBytes };
     }
     case "client-failure": {
       const { round, clientId, workerId, attempt, error, willRetry } = event;

@@ -66,6 +66,13 @@ export type LiveEvent = { readonly at: number } &
     | { readonly type: "session-start" }
     | { readonly type: "round-start"; readonly round: number; readonly clients: number }
     | {
+        readonly type: "worker-ready";
+        readonly workerId: string;
+        readonly host: string;
+        readonly device: string;
+        readonly deviceBytes: number | null;
+      }
+    | {
         readonly type: "worker-status";
         readonly workerId: string;
         readonly state: string;
@@ -78,6 +85,8 @@ export type LiveEvent = { readonly at: number } &
         readonly clientId: string;
         readonly workerId: string;
         readonly seconds: number;
+        /** Null if it is unknown. */
+        readonly peakMemoryBytes: number | null;
       }
     | ({ readonly type: "client-failure" } & Failure)
     | { readonly type: "round-end"; readonly row: RoundRow }
@@ -93,6 +102,22 @@ export interface Failure {
   readonly attempt: number | null;
   readonly error: string;
   readonly willRetry: boolean;
+}
+
+/** A worker's device, and the memory that its fits took at most; null where it is not recorded. */
+export interface WorkerMemory {
+  readonly id: string;
+  /** The name of its machine. */
+  readonly host: string | null;
+  readonly device: string | null;
+  readonly deviceBytes: number | null;
+  readonly last: FitMemory | null;
+  readonly peak: FitMemory | null;
+}
+
+export interface FitMemory {
+  readonly bytes: number;
+  readonly round: number;
 }
 
 /** What a run is doing now. */
@@ -120,6 +145,7 @@ export interface RunDetail extends RunStatus {
   /** Seconds by round and phase. */
   readonly timings: readonly { readonly round: number; readonly phase: string; readonly seconds: number }[];
   readonly timeline: TimelineData;
+  readonly memory: readonly WorkerMemory[];
   readonly failures: readonly Failure[];
 }
 
@@ -177,7 +203,12 @@ export interface ListChange {
 }
 
 export interface ListPage extends ListChange {
-  readonly folder: string;
   readonly version: string;
+}
+
+/** What every page shows or needs. */
+export interface SiteFacts {
+  readonly folder: string;
+  /** Whether the page may stop and resume runs. */
   readonly canControl: boolean;
 }

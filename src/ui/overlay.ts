@@ -14,9 +14,14 @@ import { LARGEST_LINE, readBytes, readPieces, withRegularFile } from "./tail.ts"
 export async function readOverlay(directory: string, name: string, count: number): Promise<OverlayRun> {
   const empty: OverlayRun = { name, measure: "loss", tiers: [], rounds: [], values: [], problem: "it has no evaluated rounds" };
   const parsed = await withRegularFile(path.join(directory, "metrics.jsonl"), async (handle, size) => {
-    const lines = pickEvenly(await evaluatedLines(readPieces(handle, 0, size)), count);
+    // A file of usual size is read once; of a larger one, the picked lines are read again.
+    const whole = size <= USUAL_SIZE ? await readBytes(handle, 0, size) : undefined;
+    const lines = pickEvenly(await evaluatedLines(whole ? [whole] : readPieces(handle, 0, size)), count);
     const read = [];
-    for (const [start, end] of lines) read.push(parseQuality((await readBytes(handle, start, end)).toString("utf8")));
+    for (const [start, end] of lines) {
+      const line = whole ? whole.subarray(start, end) : await readBytes(handle, start, end);
+      read.push(parseQuality(line.toString("utf8")));
+    }
     return read;
   });
   if (!parsed) return empty;
@@ -36,6 +41,8 @@ export async function readOverlay(directory: string, name: string, count: number
     problem: damaged > 0 ? `${damaged} of its lines are damaged` : null,
   };
 }
+
+const USUAL_SIZE = 2 ** 23;
 
 const metric = z.number().nullable();
 const qualityPart = z.object({
@@ -59,16 +66,19 @@ const NOT_EVALUATED = Buffer.from('"by_tier":[]');
 const HEAD_BYTES = 40;
 
 /** Where the complete lines with an evaluation start and end; lines that are too long are left out. */
-async function evaluatedLines(pieces: AsyncIterable<Buffer>): Promise<readonly (readonly [start: number, end: number])[]> {
+async function evaluatedLines(
+  pieces: AsyncIterable<Buffer> | Iterable<Buffer>,
+): Promise<readonly (readonly [start: number, end: number])[]> {
   const lines: [number, number][] = [];
-  let [at, start, head] = [0, 0, Buffer.alloc(0)];
+  let [at, start, head] = [0, 0, NOTHING];
   for await (const piece of pieces) {
     let next = 0;
     for (let newline = piece.indexOf(NEWLINE); newline >= 0; newline = piece.indexOf(NEWLINE, next)) {
-      head = Buffer.concat([head, piece.subarray(next, Math.min(newline, next + HEAD_BYTES))]);
+      const first = piece.subarray(next, Math.min(newline, next + HEAD_BYTES));
+      const whole = head.length === 0 ? first : Buffer.concat([head, first]).subarray(0, HEAD_BYTES);
       const end = at + newline;
-      if (end - start <= LARGEST_LINE && !head.subarray(0, HEAD_BYTES).includes(NOT_EVALUATED)) lines.push([start, end]);
-      [head, start, next] = [Buffer.alloc(0), end + 1, newline + 1];
+      if (end - start <= LARGEST_LINE && !whole.includes(NOT_EVALUATED)) lines.push([start, end]);
+      [head, start, next] = [NOTHING, end + 1, newline + 1];
     }
     if (head.length < HEAD_BYTES) head = Buffer.concat([head, piece.subarray(next, next + HEAD_BYTES)]);
     at += piece.length;
@@ -77,3 +87,4 @@ async function evaluatedLines(pieces: AsyncIterable<Buffer>): Promise<readonly (
 }
 
 const NEWLINE = 0x0a;
+const NOTHING = Buffer.alloc(0);

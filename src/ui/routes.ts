@@ -1,21 +1,24 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
-import type { Asset } from "./assets.ts";
+import { type Asset, INDEX } from "./assets.ts";
 import type { Control } from "./control.ts";
 import { openEvents } from "./event-source.ts";
 import { streamList } from "./list-stream.ts";
 import { readTimings } from "../records/timings.ts";
 import { readListedRecord } from "./listed-record.ts";
-import type { ListPage, NamedConfig } from "./messages.ts";
+import type { ListPage, NamedConfig, SiteFacts } from "./messages.ts";
 import { readOverlay } from "./overlay.ts";
 import { readDetail } from "./run-detail.ts";
 import type { RunList } from "./run-list.ts";
+import type { ListedRun } from "./run-rows.ts";
+import type { Stories } from "./run-story.ts";
 import { streamRun } from "./run-stream.ts";
 import { readLogTail } from "./worker-log.ts";
 
 export interface Site {
   readonly list: RunList;
+  readonly stories: Stories;
   readonly assets: ReadonlyMap<string, Asset>;
   /** Undefined if the page may only look. */
   readonly control: Control | undefined;
@@ -26,7 +29,7 @@ export interface Site {
 export async function answer(site: Site, request: IncomingMessage, response: ServerResponse, url: URL): Promise<void> {
   const isPost = request.method === "POST";
   if (!isPost && request.method !== "GET") return sendJson(response, 405, { error: "only GET and POST are answered" });
-  const asset = site.assets.get(url.pathname === "/" ? "/app/ui/page/index.html" : url.pathname);
+  const asset = site.assets.get(url.pathname === "/" ? INDEX : url.pathname);
   if (asset && !isPost) return sendAsset(response, asset);
   const route = (isPost ? POSTS : GETS).get(url.pathname);
   if (!route) return sendJson(response, 404, { error: "there is no such page" });
@@ -34,25 +37,29 @@ export async function answer(site: Site, request: IncomingMessage, response: Ser
 }
 
 type Route = (site: Site, url: URL, response: ServerResponse, request: IncomingMessage) => Promise<void>;
-type RunRoute = (run: { readonly name: string; readonly directory: string }, ...rest: Parameters<Route>) => Promise<void>;
+type RunRoute = (run: ListedRun, ...rest: Parameters<Route>) => Promise<void>;
 
 /** Only a listed name leads to a directory. */
 function ofRun(route: RunRoute): Route {
   return async (site, url, response, request) => {
     const name = url.searchParams.get("name") ?? "";
-    if (site.list.directory(name) === undefined) await site.list.refresh();
-    const directory = site.list.directory(name);
-    if (directory === undefined) return sendJson(response, 404, { error: `there is no run ${name}` });
-    return route({ name, directory }, site, url, response, request);
+    const run = await site.list.look(name);
+    if (!run) return sendJson(response, 404, { error: `there is no run ${name} in ${site.list.folder}` });
+    return route(run, site, url, response, request);
   };
 }
 
 const GETS: ReadonlyMap<string, Route> = new Map<string, Route>([
   [
+    "/api/site",
+    async ({ list, control }, _url, response) =>
+      sendJson(response, 200, { folder: list.folder, canControl: control !== undefined } satisfies SiteFacts),
+  ],
+  [
     "/api/runs",
-    async ({ list, control }, _url, response) => {
+    async ({ list }, _url, response) => {
       await list.refresh();
-      sendJson(response, 200, { ...list.since(), folder: list.folder, canControl: control !== undefined } satisfies ListPage);
+      sendJson(response, 200, list.since() satisfies ListPage);
     },
   ],
   [
@@ -62,18 +69,10 @@ const GETS: ReadonlyMap<string, Route> = new Map<string, Route>([
       await streamList(sink, list, { from: sink.lastEventId ?? url.searchParams.get("from") ?? "", pollMs });
     },
   ],
-  [
-    "/api/run",
-    ofRun(async ({ name, directory }, { list }, _url, response) => {
-      await list.refresh();
-      const summary = list.get(name);
-      if (summary) sendJson(response, 200, await readDetail(directory, summary));
-      else sendJson(response, 404, { error: `there is no run ${name}` });
-    }),
-  ],
+  ["/api/run", ofRun(async (run, { stories }, _url, response) => sendJson(response, 200, await readDetail(run, stories)))],
   [
     "/api/run/config",
-    ofRun(async ({ name, directory }, _site, _url, response) => {
+    ofRun(async ({ summary: { name }, directory }, _site, _url, response) => {
       try {
         const { config = null } = await readListedRecord(directory);
         sendJson(response, 200, { name, config } satisfies NamedConfig);
@@ -90,10 +89,10 @@ const GETS: ReadonlyMap<string, Route> = new Map<string, Route>([
   ],
   [
     "/api/run/events",
-    ofRun(async ({ name }, { list, pollMs }, url, response, request) => {
+    ofRun(async ({ summary: { name }, directory }, { list, stories, pollMs }, url, response, request) => {
       const sink = openEvents(request, response);
       const from = Number(sink.lastEventId ?? url.searchParams.get("from") ?? 0);
-      await streamRun(sink, { list, name, from: Number.isFinite(from) ? from : 0, pollMs });
+      await streamRun(sink, { list, stories, name, directory, from: Number.isFinite(from) ? from : 0, pollMs });
     }),
   ],
   [
@@ -124,26 +123,13 @@ const GETS: ReadonlyMap<string, Route> = new Map<string, Route>([
 const MAX_OVERLAY = 20;
 
 const POSTS: ReadonlyMap<string, Route> = new Map<string, Route>([
-  [
-    "/api/run/stop",
-    ofRun((run, site, ...rest) => act(run.name, site, rest[1], (control, summary) => control.stop(summary, run.directory))),
-  ],
-  [
-    "/api/run/resume",
-    ofRun((run, site, ...rest) => act(run.name, site, rest[1], (control, summary) => control.resume(summary, run.directory))),
-  ],
+  ["/api/run/stop", ofRun((run, site, _url, response) => act(run, site, response, "stop"))],
+  ["/api/run/resume", ofRun((run, site, _url, response) => act(run, site, response, "resume"))],
 ]);
 
-async function act(
-  name: string,
-  { list, control }: Site,
-  response: ServerResponse,
-  what: (control: Control, summary: NonNullable<ReturnType<RunList["get"]>>) => Promise<string | undefined>,
-): Promise<void> {
+async function act({ summary, directory }: ListedRun, { control }: Site, response: ServerResponse, what: "stop" | "resume"): Promise<void> {
   if (!control) return sendJson(response, 403, { error: "this page may only look: start it with prelort ui --allow-control" });
-  await list.refresh();
-  const summary = list.get(name);
-  const problem = summary ? await what(control, summary) : `there is no run ${name}`;
+  const problem = await control[what](summary, directory);
   return sendJson(response, problem === undefined ? 200 : 409, problem === undefined ? {} : { error: problem });
 }
 

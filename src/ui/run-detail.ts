@@ -4,19 +4,20 @@ import { readJsonLines } from "../base/read-file.ts";
 import { readMetrics } from "../records/metrics.ts";
 import { readTimings, type Timing } from "../records/timings.ts";
 import { describeWorker } from "../report/phrases.ts";
-import { advance, emptyView, type RunView } from "../report/run-view.ts";
+import type { RunView } from "../report/run-view.ts";
 import { readListedRecord } from "./listed-record.ts";
 import type { Failure, RoundRow, RunDetail, RunStatus, RunSummary } from "./messages.ts";
-import { forEachRecorded } from "./recorded-events.ts";
 import { roundRow } from "./round-row.ts";
-import { lastSpans, Timeline } from "./timeline.ts";
+import type { ListedRun } from "./run-rows.ts";
+import type { Stories } from "./run-story.ts";
+import { lastSpans } from "./timeline.ts";
 
 /** Upper bounds on what one page is sent. */
 const MAX_SPANS = 20_000;
 const MAX_FAILURES = 500;
 
 /** Everything of a run that can be read, and what cannot. */
-export async function readDetail(directory: string, summary: RunSummary): Promise<RunDetail> {
+export async function readDetail({ directory, summary }: ListedRun, stories: Stories): Promise<RunDetail> {
   const problems: string[] = summary.problem === null ? [] : [summary.problem];
   const attempt: Attempt = async (read, otherwise) => {
     try {
@@ -30,8 +31,8 @@ export async function readDetail(directory: string, summary: RunSummary): Promis
   const record = hasRecord ? await attempt<Readonly<Record<string, unknown>>>(() => readListedRecord(directory), {}) : {};
   const rows = await attempt(() => readRows(path.join(directory, "metrics.jsonl"), problems), []);
   const timings = await attempt<readonly Timing[]>(() => readTimings(path.join(directory, "timings.jsonl")), []);
-  const { view, timeline, failures, lastEvent } = await readStory(directory, attempt);
-  if (lastEvent === undefined) failures.push(...(await attempt(() => journalFailures(directory), [])));
+  const { view, timeline, memory, failures, lastEvent } = await stories.read(directory, (read) => attempt(read, undefined));
+  const failed = lastEvent === undefined ? await attempt(() => journalFailures(directory), []) : failures;
   return {
     ...statusOf(summary, lastEvent === undefined ? undefined : view),
     directory,
@@ -42,28 +43,13 @@ export async function readDetail(directory: string, summary: RunSummary): Promis
     rows,
     timings,
     timeline: lastSpans(timeline.data, MAX_SPANS),
-    failures: failures.slice(-MAX_FAILURES),
+    memory: [...memory.values()],
+    failures: failed.slice(-MAX_FAILURES),
   };
 }
 
 /** What `read` finds, or `otherwise`, in which case the error is one of the run's problems. */
 type Attempt = <T>(read: () => Promise<T>, otherwise: T) => Promise<T>;
-
-/** What the events tell; `lastEvent` is undefined if none is recorded. They are looked at as they are read: there may be a million. */
-async function readStory(directory: string, attempt: Attempt) {
-  const timeline = new Timeline();
-  const failures: Failure[] = [];
-  let view = emptyView;
-  let lastEvent: number | undefined;
-  const read = forEachRecorded(directory, ({ number, event, live, at }) => {
-    view = advance(view, event, at);
-    lastEvent = number;
-    if (live) timeline.advance(live);
-    if (live?.type === "client-failure") failures.push(live);
-  });
-  await attempt(() => read, undefined);
-  return { view, timeline, failures, lastEvent };
-}
 
 /** What a run is doing, in words; `view` is undefined if its events are not recorded. */
 export function statusOf(summary: RunSummary, view: RunView | undefined): RunStatus {

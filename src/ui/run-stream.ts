@@ -6,10 +6,13 @@ import type { EventSink } from "./event-source.ts";
 import { statusOf } from "./run-detail.ts";
 import { followRecorded } from "./recorded-events.ts";
 import type { RunList } from "./run-list.ts";
+import type { Stories } from "./run-story.ts";
 
 export interface RunStreamOptions {
   readonly list: RunList;
+  readonly stories: Stories;
   readonly name: string;
+  readonly directory: string;
   /** Number of the last event that the page has. */
   readonly from: number;
   /** How often a run that nobody holds is looked at. */
@@ -23,18 +26,18 @@ const STATUS_MS = 200;
  * Sends a page what happens to a run: its events, numbered as in its record, its `status` whenever that changes, and `changed` if the
  * page has to read the run again, since it records no events or was replaced by another. Ends when the page closes.
  */
-export async function streamRun(sink: EventSink, { list, name, from, pollMs }: RunStreamOptions): Promise<void> {
+export async function streamRun(sink: EventSink, { list, stories, name, directory, from, pollMs }: RunStreamOptions): Promise<void> {
   const { signal } = sink;
-  const directory = list.directory(name);
-  if (directory === undefined) return;
   const status = createStatus(sink, list, name);
-  let view: RunView = emptyView;
-  let seen = 0;
-  let isFirst = true;
   let before = await look(directory);
-  await status.send(undefined);
+  // Read for this page a moment ago. Of a page that is behind, everything is read again.
+  const known = await stories.known(directory);
+  const start = known?.lastEvent !== undefined && known.lastEvent <= from ? known : undefined;
+  let { view, lastEvent: seen = 0, position } = start ?? { view: emptyView, position: 0 };
+  let isFirst = start === undefined;
+  await status.send(start?.view);
   while (!signal.aborted) {
-    for await (const { number, event, live, at } of followRecorded(directory, { after: seen, signal })) {
+    for await (const { number, event, live, at } of followRecorded(directory, { after: seen, position, signal })) {
       view = advance(view, event, at);
       seen = number;
       // A page that comes back has events of the run that was here.
@@ -51,6 +54,7 @@ export async function streamRun(sink: EventSink, { list, name, from, pollMs }: R
     }
     if (isReplaced(before, now)) {
       view = emptyView;
+      position = 0;
       await sink.send(null, { event: "changed" });
     }
     before = now;
@@ -82,9 +86,8 @@ async function look(directory: string): Promise<Look> {
 function createStatus(sink: EventSink, list: RunList, name: string) {
   let timer: NodeJS.Timeout | undefined;
   const send = async (view: RunView | undefined) => {
-    await list.refresh();
-    const summary = list.get(name);
-    if (summary) await sink.send(statusOf(summary, view), { event: "status" });
+    const run = await list.look(name);
+    if (run) await sink.send(statusOf(run.summary, view), { event: "status" });
   };
   return {
     send(view: RunView | undefined): Promise<void> {

@@ -6,6 +6,7 @@ import { findAssets } from "./assets.ts";
 import { createControl } from "./control.ts";
 import { answer, sendJson, type Site } from "./routes.ts";
 import { createRunList } from "./run-list.ts";
+import { createStories } from "./run-story.ts";
 
 export interface UiOptions {
   /** Folder of runs, or a run's own. */
@@ -34,7 +35,7 @@ export interface Ui {
 export async function serveUi({ folder, host = "127.0.0.1", port = 0, allowControl = false, pollMs = 1000 }: UiOptions): Promise<Ui> {
   const access = createAccess(host);
   const control = allowControl ? createControl() : undefined;
-  const site: Site = { list: createRunList(folder), assets: findAssets(), control, pollMs };
+  const site: Site = { list: createRunList(folder), stories: createStories(), assets: findAssets(), control, pollMs };
   const server = createServer((request, response) => {
     for (const [name, value] of HEADERS) response.setHeader(name, value);
     const url = parseUrl(request.url);

@@ -135,9 +135,10 @@ async function addTimes(file: string, times: SummaryCache["times"]): Promise<voi
       const text = rest + piece.toString("latin1");
       const end = text.lastIndexOf("\n") + 1;
       // Thousands of lines in hundreds of runs: the number is found without parsing the rest.
-      for (const [, seconds] of text.slice(0, end).matchAll(/"seconds":([\d.e+-]{1,40})/g)) {
-        const value = Number(seconds);
-        if (value >= 0) times.seconds = (times.seconds ?? 0) + value;
+      for (let at = text.indexOf(SECONDS); at >= 0 && at < end; at = text.indexOf(SECONDS, at + 1)) {
+        const start = at + SECONDS.length;
+        const value = Number.parseFloat(text.slice(start, start + LONGEST_NUMBER));
+        if (value >= 0 && value < Infinity) times.seconds = (times.seconds ?? 0) + value;
       }
       times.size += end;
       rest = text.slice(end);
@@ -150,6 +151,8 @@ async function addTimes(file: string, times: SummaryCache["times"]): Promise<voi
 /** About five million lines. More would hold up the list of all runs, so no time is shown. */
 const LARGEST_TIMES = 2 ** 28;
 const LONGEST_TIME = 2 ** 16;
+const SECONDS = '"seconds":';
+const LONGEST_NUMBER = 40;
 
 /** The row of a folder that could not be read; it is read again next time. */
 export function damagedRow(name: string, error: unknown): SummaryCache {

@@ -61,6 +61,7 @@ export class Timeline {
         this.#closeAll(at);
         break;
       case "session-start":
+      case "worker-ready":
       case "round-end":
         break;
     }

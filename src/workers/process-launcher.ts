@@ -140,7 +140,7 @@ function fill(word: string, { host, worker }: { readonly host: string; readonly 
   return word.replaceAll("{host}", host).replaceAll("{worker}", worker);
 }
 
-function endGroup(leader: number, signal: NodeJS.Signals): void {
+export function endGroup(leader: number, signal: NodeJS.Signals): void {
   try {
     process.kill(-leader, signal);
   } catch {
@@ -148,7 +148,7 @@ function endGroup(leader: number, signal: NodeJS.Signals): void {
   }
 }
 
-function workerEnvironment(threads: number): Record<string, string | undefined> {
+export function workerEnvironment(threads: number): Record<string, string | undefined> {
   const count = `${threads}`;
   return {
     ...pythonEnvironment(),

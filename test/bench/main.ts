@@ -15,6 +15,7 @@ import { echoLarge, echoSmall, manyClients, memory, millionClients, prepareMilli
 import { oncePerHost, partialSums, partialSumsOverLink } from "./experiments/partial-sums.ts";
 import { fold } from "./experiments/fold.ts";
 import { clientSwitch, nestedStep, quickstart, start } from "./experiments/training.ts";
+import { screening } from "./experiments/screening.ts";
 import { watched } from "./experiments/watched.ts";
 import { type Row, type Sample, summarise } from "./figures.ts";
 
@@ -36,6 +37,7 @@ const experiments: readonly Experiment[] = [
   bytes,
   start,
   watched,
+  screening,
 ];
 
 const REQUIREMENTS = path.join(packageRoot(), "test", "bench", "requirements.txt");

@@ -14,6 +14,7 @@ import os
 import chaotic_wire
 from prelort_worker import __main__ as worker
 from prelort_worker.lifetime import die_with_parent
+from prelort_worker.serve import serve
 from prelort_worker.wire import connection as wired
 from prelort_worker.wire.messages import Device, Hello
 from prelort_worker.wire.shared_memory import can_share_with, memory_domain
@@ -45,7 +46,7 @@ def main() -> None:
     device = Device("cpu", "chaos", None, None)
     versions = {"torch": str(torch.__version__)}
     connection.send(Hello(os.getpid(), versions, {}, device, options.threads, shares_memory, "chaos", domain))
-    worker._serve(connection, SmallTask())  # pyright: ignore[reportArgumentType] - it answers as a client does
+    serve(connection, SmallTask())  # pyright: ignore[reportArgumentType] - it answers as a client does
     connection.close()
 
 

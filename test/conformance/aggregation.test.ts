@@ -7,6 +7,7 @@ import { flexLora } from "../../src/strategy/aggregation/flexlora.ts";
 import { fLoRA } from "../../src/strategy/aggregation/flora.ts";
 import { hetLora } from "../../src/strategy/aggregation/hetlora.ts";
 import { hLora } from "../../src/strategy/aggregation/hlora.ts";
+import { productDeltas } from "../../src/strategy/aggregation/product-deltas.ts";
 import { raFLoRA } from "../../src/strategy/aggregation/raflora.ts";
 import { segmentWise } from "../../src/strategy/aggregation/segment-wise.ts";
 import { withUpdateBound } from "../../src/strategy/aggregation/update-bound.ts";
@@ -28,6 +29,8 @@ const aggregations = [
   { name: "HLoRA", aggregation: hLora(), keeps: false },
   { name: "raFLoRA", aggregation: raFLoRA(), keeps: false },
   { name: "FLoRA", aggregation: fLoRA(), keeps: false },
+  { name: "FLoRA, increments of rank 2", aggregation: fLoRA({ incrementRank: 2 }), keeps: false },
+  { name: "product deltas", aggregation: productDeltas(), keeps: false },
   { name: "segment-wise, three contributors or none", aggregation: segmentWise({ minContributors: 3 }), keeps: true },
   { name: "segment-wise, clipped", aggregation: segmentWise({ robust: { name: "clip", norm: 1.5 } }), keeps: true },
   { name: "segment-wise, median", aggregation: segmentWise({ robust: { name: "median" } }), keeps: true },

@@ -9,6 +9,7 @@ import { flexLora } from "../../src/strategy/aggregation/flexlora.ts";
 import { fLoRA } from "../../src/strategy/aggregation/flora.ts";
 import { hetLora } from "../../src/strategy/aggregation/hetlora.ts";
 import { hLora } from "../../src/strategy/aggregation/hlora.ts";
+import { productDeltas } from "../../src/strategy/aggregation/product-deltas.ts";
 import { raFLoRA } from "../../src/strategy/aggregation/raflora.ts";
 import { segmentWise } from "../../src/strategy/aggregation/segment-wise.ts";
 import { zeroPadDeltas, zeroPadWeights } from "../../src/strategy/aggregation/zero-pad.ts";
@@ -51,6 +52,7 @@ const methods: readonly Method[] = [
   { name: "hlora", run: running(hLora()) },
   { name: "raflora", run: running(raFLoRA()) },
   { name: "flora", run: running(fLoRA()), present: fLoRA().present },
+  { name: "product-deltas", run: running(productDeltas()) },
 ];
 
 /** Some or all clients of the round report; in about half of the federations all have one rank. */

@@ -124,6 +124,20 @@ def segment_products(federation, module):
     return product
 
 
+def product_deltas(federation, module):
+    """The first round, in which there is no velocity yet; without what the default of tau leaves out."""
+    a, b = previous_factors(federation, module)
+    product = federation["scale"] * (b @ a)
+    for client in federation["clients"]:
+        share = client["n"] / examples(federation["clients"])
+        received = np.array(client["received"]["B"][module]) @ np.array(client["received"]["A"][module])
+        product += (
+            share * federation["scale"] * (trained(client, "B", module) @ trained(client, "A", module) - received)
+        )
+    u, values, v = np.linalg.svd(product, full_matrices=False)
+    return (u * np.where(values < 1e-3 * values[0], 0.0, values)) @ v
+
+
 FACTORS = {
     "segment-wise": segment_wise,
     "zero-pad-deltas": zero_pad_deltas,
@@ -132,7 +146,13 @@ FACTORS = {
     "fedit": fedit,
     "ffa-lora": ffa_lora,
 }
-PRODUCTS = {"flexlora": mean_product, "hlora": mean_product, "flora": mean_product, "raflora": segment_products}
+PRODUCTS = {
+    "flexlora": mean_product,
+    "hlora": mean_product,
+    "flora": mean_product,
+    "raflora": segment_products,
+    "product-deltas": product_deltas,
+}
 
 
 def truncations(product, tiers):

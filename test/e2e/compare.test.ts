@@ -3,7 +3,16 @@ import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { beforeAll, describe, expect, test, vi } from "vitest";
-import { compare, type ComparisonResult, loadComparison, writeComparison } from "../../src/index.ts";
+import {
+  compare,
+  type ComparisonResult,
+  laneLauncher,
+  loadComparison,
+  type Outcome,
+  type WorkerLauncher,
+  writeComparison,
+} from "../../src/index.ts";
+import { environmentPython } from "../../src/installation.ts";
 import { issuesOf } from "../support/config-issues.ts";
 import { cli, keepLines, readLines, temporaryFolder, tiny, workersOf } from "../support/e2e.ts";
 import { PATIENCE_MS } from "../support/patience.ts";
@@ -53,6 +62,14 @@ methods:
   );
   first = await run();
 });
+
+function lossesOf({ rounds }: Outcome): number[] {
+  return rounds.flatMap(({ byTier }) => byTier.map(({ loss }) => loss ?? Infinity));
+}
+
+function closeTo(loss: number): unknown {
+  return expect.closeTo(loss, 5);
+}
 
 async function run(): Promise<ComparisonResult> {
   started.length = 0;
@@ -125,6 +142,29 @@ describe("a comparison", () => {
     const timeless = ({ outcomes }: ComparisonResult) => outcomes.map((outcome) => ({ ...outcome, seconds: 0 }));
     expect(timeless(again)).toEqual(timeless(first));
     expect(readLines(unfinished, "journal.jsonl")).toContainEqual({ type: "resume", after: 1, differences: [] });
+  });
+
+  test("has the same figures when all runs train side by side in one process, and leaves none behind", async () => {
+    const beside = path.join(folder(), "beside.yaml");
+    writeFileSync(beside, readFileSync(file, "utf8").replace("name: trial", "name: beside"));
+    const launcher = laneLauncher({ command: environmentPython(), processes: 1 });
+    const pids = new Set<number | undefined>();
+    const launch: WorkerLauncher = {
+      launch(options) {
+        const worker = launcher.launch(options);
+        pids.add(worker.pid);
+        return worker;
+      },
+    };
+    const together = await compare(await loadComparison(beside), { jobs: 8, launcher: launch });
+    await launcher.close();
+    expect(pids.size).toBe(1);
+    expect(() => process.kill([...pids][0] ?? 0, 0)).toThrow("ESRCH");
+    expect(together.missing).toEqual([]);
+    expect(together.learningRates?.["all"]?.chosen).toBe(first.learningRates?.["all"]?.chosen);
+    expect(together.outcomes.map(lossesOf)).toEqual(first.outcomes.map((outcome) => lossesOf(outcome).map((loss) => closeTo(loss))));
+    const record = JSON.parse(readFileSync(path.join(folder(), "beside", "rbla.seed-1", "run.json"), "utf8")) as object;
+    expect(record).toHaveProperty("variables.PRELORT_SIDE_BY_SIDE", "1");
   });
 
   test("refuses a method that changes what all methods must share, before a run starts", async () => {

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { appendFileSync, copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { type Browser, type BrowserContext, chromium as driver, type Page } from "playwright-core";
@@ -12,11 +12,22 @@ import type { ListPage } from "../../src/ui/messages.ts";
 import { chromium } from "../support/chromium.ts";
 import { cli, temporaryFolder, tiny } from "../support/e2e.ts";
 import { eventually, PATIENCE_MS } from "../support/patience.ts";
-import { trainTiny } from "../support/ui-runs.ts";
+import { line, trainTiny } from "../support/ui-runs.ts";
 
 const folder = temporaryFolder();
 const runs = () => path.join(folder(), "runs");
 const HOSTILE = '<img src="x" onerror="document.title=1">';
+const LONG = `long-${"name-without-a-space".repeat(4)}`;
+const PHONE = { width: 390, height: 844 };
+/** In the page: its width, the screen's, and what scrolls sideways but not by keyboard or without a name. */
+const WIDTHS = `({
+  width: document.scrollingElement.scrollWidth,
+  inner: innerWidth,
+  unreachable: [...document.querySelectorAll("main *")]
+    .filter((each) => each.scrollWidth > each.clientWidth && ["auto", "scroll"].includes(getComputedStyle(each).overflowX))
+    .filter((each) => each.tabIndex < 0 || !each.hasAttribute("aria-label"))
+    .map((each) => each.outerHTML.slice(0, 100)),
+})`;
 const ESCAPES = "\u001b]0;owned\u0007\u001b[31m<b>red</b>";
 
 interface Served {
@@ -256,20 +267,73 @@ describe.skipIf(chromium === undefined)("in Chromium (/usr/bin/chromium or CHROM
     }
   });
 
-  test("a phone's screen shows everything without scrolling sideways, and the keyboard reaches a run", async () => {
+  test("the keyboard reaches a run on a phone's screen", async () => {
     const { page } = await open();
-    await page.setViewportSize({ width: 390, height: 844 });
+    await page.setViewportSize(PHONE);
     await page.getByRole("link", { name: "plain" }).focus();
     await page.keyboard.press("Enter");
     await page.getByRole("heading", { name: "plain" }).waitFor();
     await page.getByRole("img", { name: /quality over the server rounds/ }).waitFor();
-    for (const hash of ["#/run/failing", "#/", "#/compare?run=plain&run=failing"]) {
+  });
+
+  test("no page is wider than a phone's screen, with all tables shown and long names, and what scrolls can be reached and has a name", async () => {
+    await trainTiny({ runsDir: runs(), name: LONG, rounds: 1, fit: { localSteps: 1, lr: 0.02 } });
+    const { page } = await open();
+    await page.setViewportSize(PHONE);
+    const compared = [LONG, "plain", "failing"].map((name) => `run=${name}`).join("&");
+    for (const hash of ["#/", "#/run/failing", `#/run/${LONG}`, `#/compare?${compared}`]) {
       await page.goto(`${new URL(".", ui.link).href}${hash}`);
       await page
-        .getByText(/failing/)
+        .getByText(hash.includes("failing") ? "failing" : LONG)
         .first()
         .waitFor();
-      expect(await page.evaluate("document.documentElement.scrollWidth"), hash).toBeLessThanOrEqual(390);
+      if (hash.startsWith("#/run")) await page.getByText("Config", { exact: true }).click();
+      if (hash !== "#/") await page.getByRole("row", { name: /^fit\.local_steps/ }).waitFor();
+      for (const button of await page.getByRole("button", { name: /show as a table/ }).all()) await button.click();
+      const { width, inner, unreachable } = (await page.evaluate(WIDTHS)) as {
+        readonly width: number;
+        readonly inner: number;
+        readonly unreachable: readonly string[];
+      };
+      expect(width, hash).toBeLessThanOrEqual(inner);
+      expect(unreachable, hash).toEqual([]);
     }
+  });
+
+  test("a worker's device and the memory of its fits are shown, and follow as fits are recorded", async () => {
+    const directory = path.join(runs(), "with-memory");
+    mkdirSync(directory);
+    copyFileSync(path.join(runs(), "plain/run.json"), path.join(directory, "run.json"));
+    const device = { type: "cuda", name: "H200 <b>", capability: "9.0", memoryBytes: 140 * 2 ** 30 };
+    const ready = { type: "worker-ready", workerId: "w0", pid: 1, host: "gpu-2", versions: {}, variables: {}, device };
+    const fit = (round: number, gib: number) => {
+      const of = { type: "client-fit", clientId: "c0", r: 1, workerId: "w0", loss: null, seconds: 1 };
+      return line(round + 1, round, { ...of, round, peakMemoryBytes: gib * 2 ** 30 });
+    };
+    writeFileSync(path.join(directory, "events.jsonl"), line(1, 0, ready) + fit(1, 2));
+    const { page } = await open("#/run/with-memory");
+    const row = page.getByRole("region", { name: "Memory of workers" }).getByRole("row").last();
+    await eventually(async () =>
+      expect(await row.locator("th, td").allTextContents()).toEqual(
+        "w0|gpu-2|H200 <b> (cuda)|140.0 GiB|2.0 GiB|2.0 GiB in round 1|1.4 %".split("|"),
+      ),
+    );
+    appendFileSync(path.join(directory, "events.jsonl"), fit(2, 7));
+    await row.getByText("7.0 GiB in round 2").waitFor();
+  });
+
+  test("charts name both axes with their range, for the eye and for screen readers, and the timeline has times", async () => {
+    const { page } = await open("#/run/plain");
+    const image = (name: RegExp) => page.getByRole("img", { name }).first().waitFor();
+    await image(/over the server rounds.*x axis: round, 0 to 3; y axis: accuracy, [\d.]+ % to [\d.]+ %\.$/);
+    await image(/over the rank.*x axis: rank, 1 to 8; y axis: accuracy/);
+    await image(/clients that trained each segment.*x axis: round, 1 to 3; y axis: clients, 2 to 8/);
+    await image(/logarithmic.*y axis: energy/);
+    await image(/training loss.*y axis: loss/);
+    await image(/tensor bytes.*y axis: bytes per round, [\d.]+ KiB/);
+    await image(/seconds that each phase.*y axis: time per round/);
+    await image(/Timeline.*x axis: time since the run's start \(minutes:seconds\), 0:00 to 0:\d\d; y axis: workers/);
+    await page.getByRole("combobox", { name: /^Show/ }).selectOption("1");
+    await image(/Timeline.*x axis: time since round 3 began \(minutes:seconds\), 0:00 to 0:\d\d/);
   });
 });

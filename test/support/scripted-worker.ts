@@ -232,6 +232,9 @@ export const onePlainStep = {
   lr: 0.1,
   head_lr: 0.1,
   max_grad_norm: 0,
+  lr_b: 0.1,
   freeze_a: false,
+  components: null,
+  acting_tail: 1,
   tail_penalty: 0,
 } as const;

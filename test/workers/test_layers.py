@@ -11,7 +11,8 @@ The worker's package is rooms in a fixed order, from the ground up:
     training                            a model with nested adapters
     prepare                             the prepare task
     task_runner, merge                  what a worker, and an export, does
-    __main__, export, gguf, pretrain, unchanged, cluster, tracking    programs
+    serve                               a worker's conversation with its controller
+    __main__, lanes, export, gguf, pretrain, unchanged, cluster, tracking    programs
 
 Nothing imports from a later line, wherever in a file the import stands, and no files import one another in a circle.
 Programs that must start fast import no torch.
@@ -37,7 +38,8 @@ ROOMS = [
     {"training"},
     {"prepare"},
     {"task_runner", "merge"},
-    {"__main__", "export", "gguf", "pretrain", "unchanged", "cluster", "tracking"},
+    {"serve"},
+    {"__main__", "lanes", "export", "gguf", "pretrain", "unchanged", "cluster", "tracking"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 LONGEST_FUNCTION = 60

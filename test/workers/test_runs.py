@@ -141,8 +141,9 @@ def test_a_damaged_line_of_timings_or_events_is_an_error_of_its_table_alone(fold
 def test_what_is_no_run_is_refused(folder: Path):
     with pytest.raises(InputError, match="holds no run"):
         read_run(folder / "adapters")
-    with pytest.raises(InputError, match="holds no run"):
-        read_run(folder / "metrics.jsonl")
+    for missing in ("metrics.jsonl", "absent"):
+        with pytest.raises(InputError, match=re.escape(f"there is no folder {folder / missing}; give a run's folder")):
+            read_run(folder / missing)
     (folder / "run.json").write_text('{"name": "quickstart"}')
     with pytest.raises(InputError, match=r"run\.json: config is missing or damaged"):
         read_run(folder)

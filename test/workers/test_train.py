@@ -21,12 +21,14 @@ from prelort_worker.training.nested_lora import (
     dense_parameters,
     lora_parameters,
     read,
+    set_base,
     truncated,
     write,
 )
 from prelort_worker.training.train import (
     Pass,
     Trained,
+    acts,
     batches_by_length,
     endless_batches,
     plan_step,
@@ -53,6 +55,44 @@ def fit(
     trained = train(nested, r, dataset, dataset.of_client(client), spec, SEED, lambda _step, _steps: None)
     new_rows, new_dense = read(nested, r)
     return trained, new_rows - rows, new_dense - dense
+
+
+def test_only_the_chosen_components_train(tiny: Path) -> None:
+    nested = nested_of(tiny, "causal-lm")
+    spec = replace(FIT, objective="none")
+    _, change, _ = fit(nested, tiny, 4, replace(spec, components=[0, 2]))
+    assert not change[[1, 3]].any()
+    assert change[[0, 2]].abs().amax(1).min() > 1e-3
+    everything = fit(nested, tiny, 4, replace(spec, components=[0, 1, 2, 3]))
+    assert torch.equal(everything[1], fit(nested, tiny, 4, spec)[1])
+
+
+def test_b_has_a_learning_rate_of_its_own(tiny: Path) -> None:
+    nested = nested_of(tiny, "causal-lm")
+    spec = replace(FIT, objective="none", local_steps=1, lr=0.001, lr_b=0.02)
+    change = fit(nested, tiny, 4, spec)[1]
+    module = nested.modules[0].shape
+    # AdamW's first step is the learning rate, in the direction of the gradient.
+    assert change[:, : module.in_].abs().median() == pytest.approx(0.001, rel=0.01)
+    assert change[:, module.in_ : module.in_ + module.out].abs().median() == pytest.approx(0.02, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("share", "acting"), [(1.0, [True] * 5), (0.4, [False, False, True, False, True]), (0.0, [False] * 5)]
+)
+def test_what_is_merged_acts_in_its_share_of_the_steps(tiny: Path, share: float, acting: list[bool]) -> None:
+    assert [acts(share, step) for step in range(5)] == acting
+    nested = nested_of(tiny, "causal-lm")
+    tail = random_adapter(nested, 8)[0][4:]
+    without = [fit(nested, tiny, 4, replace(FIT, local_steps=steps))[1] for steps in range(1, 6)]
+    set_base(nested, tail)
+    for steps in range(1, 6):
+        same = torch.equal(
+            fit(nested, tiny, 4, replace(FIT, local_steps=steps, acting_tail=share))[1], without[steps - 1]
+        )
+        assert same == (not any(acting[:steps]))
+    # It is merged again after each step.
+    assert not torch.equal(nested.modules[0].layer.get_base_layer().weight, nested.modules[0].pristine)  # pyright: ignore[reportArgumentType]
 
 
 def plain_lora(folder: Path, task: str, r: int, spec: FitSpec, dropout: float) -> tuple[torch.Tensor, list[float]]:

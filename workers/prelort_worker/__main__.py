@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import traceback
-from socket import gethostname
 from typing import TYPE_CHECKING
 
 from .lifetime import die_with_parent
@@ -18,12 +17,9 @@ if TYPE_CHECKING:
     from .task_runner import TaskRunner
     from .wire.connection import Connection
     from .wire.link import Access
-    from .wire.mailbox import Job
-    from .wire.messages import Grant
 
 EXIT_WIRE = 4
 EXIT_LOST_CONTROLLER = 5
-EXIT_LOST_SUM = 6
 
 
 def main() -> None:
@@ -32,7 +28,7 @@ def main() -> None:
     access = _gain_access(options) if options.curve else None
     die_with_parent(options.parent_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the controller handles Ctrl-C
-    _set_environment(options.threads)
+    set_environment(options.threads)
 
     from .wire.connection import Connection
 
@@ -44,7 +40,9 @@ def main() -> None:
         access,
     )
     if runner := _come_up(connection, options):
-        _serve(connection, runner)
+        from .serve import serve
+
+        serve(connection, runner)
     connection.close()
 
 
@@ -78,7 +76,7 @@ def _gain_access(options: argparse.Namespace) -> "Access":
     return Access(exchange_keys(), options.lease)
 
 
-def _set_environment(threads: int) -> None:
+def set_environment(threads: int) -> None:
     """Libraries read these when they are imported."""
     os.environ.update(
         OMP_NUM_THREADS=str(threads),
@@ -106,103 +104,22 @@ def _come_up(connection: "Connection", options: argparse.Namespace) -> "TaskRunn
     from .task_runner import TaskRunner
 
     connection.report(f"preparing device {options.device}")
-    from .device import choose_device, describe_device, make_repeatable
+    from .device import choose_device, make_repeatable
     from .errors import InputError
-    from .machine import kernel_variables, versions
-    from .wire.messages import Hello, Stop, Unavailable
-    from .wire.shared_memory import can_share_with, memory_domain
+    from .serve import as_text, say_hello
+    from .wire.messages import Stop, Unavailable
 
     transformers.utils.logging.disable_progress_bar()
     make_repeatable(options.threads)
     try:
         device = choose_device(options.device)
     except InputError as error:
-        connection.send(Unavailable(_text(str(error))))
+        connection.send(Unavailable(as_text(str(error))))
         while not isinstance(connection.take(), Stop):
             pass
         return None
-    runner = TaskRunner(device)
-    connection.report("idle")
-    shares_memory = options.parent_pid is not None and can_share_with(options.parent_pid)
-    described = describe_device(device)
-    connection.send(
-        Hello(
-            os.getpid(),
-            versions(),
-            kernel_variables(),
-            described,
-            options.threads,
-            shares_memory,
-            gethostname(),
-            memory_domain(),
-        )
-    )
-    return runner
-
-
-def _serve(connection: "Connection", runner: "TaskRunner") -> None:
-    from .wire.messages import Stop
-
-    while not isinstance(job := connection.take(), Stop):
-        _handle(connection, runner, job)
-        connection.report("idle")
-
-
-def _handle(connection: "Connection", runner: "TaskRunner", job: "Job | Grant") -> None:
-    from .wire.messages import Grant
-
-    if not isinstance(job, Grant):
-        _answer(connection, runner, job)
-        return
-    try:
-        runner.grant(job)
-    except Exception:
-        # The sum may hold a part of that update, and has no way to tell: its clients train again elsewhere.
-        traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(EXIT_LOST_SUM)
-
-
-def _answer(connection: "Connection", runner: "TaskRunner", job: "Job") -> None:
-    """Runs one task. Any error becomes its reply, and the worker continues with the next task."""
-    from .errors import InputError, UnpreparedError
-    from .tracing import task_span
-    from .wire.connection import Cancelled
-    from .wire.mailbox import cancelled_failure, key_of
-    from .wire.messages import ErrorReport, Failure, Problem
-
-    task, key = job.task, key_of(job.task)
-
-    def progress(activity: str, step: int, steps: int) -> None:
-        connection.report(activity, key, step, steps)
-        # A round that closes early must not wait for this task to get the sum of those before it.
-        while (aside := connection.take_aside()) is not None:
-            _handle(connection, runner, aside)
-            connection.report(activity, key, step, steps)
-
-    try:
-        connection.report(task.task_id, key)  # it may have been cancelled while queued
-        with task_span(task):
-            reply, payload = runner.run(task, job.payload, progress, connection.send)
-        connection.send(reply, payload)
-    except Cancelled:
-        connection.send(cancelled_failure(task))
-    except UnpreparedError as error:
-        connection.send(Failure(task.task_id, task.attempt, ErrorReport("unprepared", _text(str(error)), "", [])))
-    except Exception as error:
-        traceback.print_exc()
-        if isinstance(error, InputError):
-            problems = [Problem(option, _text(message)) for option, message in error.problems]
-            report = ErrorReport("input", _text(str(error)), _text(traceback.format_exc()), problems)
-        else:
-            named = f"{type(error).__name__}: {error}"
-            report = ErrorReport("failed", _text(named), _text(traceback.format_exc()), [])
-        connection.send(Failure(task.task_id, task.attempt, report))
-
-
-def _text(text: str) -> str:
-    """Valid Unicode of limited length, as the wire requires."""
-    return text.encode("utf-8", "replace").decode()[:500_000]
+    say_hello(connection, device, options.threads, options.parent_pid)
+    return TaskRunner(device)
 
 
 def _end_on_wire_failure(options: argparse.Namespace, error: BaseException) -> None:

@@ -120,7 +120,12 @@ def read_record(directory: Path) -> JsonObject:
         with open_file(file) as opened:
             text = opened.read()
     except (FileNotFoundError, NotADirectoryError):
-        message = f"{directory} holds no run: there is no run.json in it; give a run's folder, such as runs/quickstart"
+        found = (
+            f"{directory} holds no run: there is no run.json in it"
+            if directory.is_dir()
+            else f"there is no folder {directory}"
+        )
+        message = f"{found}; give a run's folder, such as runs/quickstart"
         raise InputError(message) from None
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}") from error

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 
@@ -25,9 +26,9 @@ from .training.evaluate import evaluate_tier, finite, shard_of
 from .training.generate import score_answers
 from .training.nested_lora import NestedLora, check_largest, check_scale, read, set_base, write
 from .training.partial_sum import HeldUpdates
-from .training.train import train
+from .training.train import Trained, train
 from .wire.encoding import decode, encode
-from .wire.fields import Dtype
+from .wire.fields import Dtype, PartName
 from .wire.frames import Payload, Tensor
 from .wire.generation_messages import Generate
 from .wire.messages import (
@@ -133,22 +134,30 @@ def _report_hashing(report: Report, done: int, of: int) -> None:
 def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tuple[Fitted, Payload]:
     """Loads the adapter the client received, trains it, and returns new − received."""
     started = time.monotonic()
-    nested, activity = resident.nested, f"fit {task.client_id}"
+    nested = resident.nested
     forget_peak_memory(nested.device)
-    _check_adapter(nested, task.scale, [task.r])
+    check_adapter(nested, task.scale, [task.r])
     examples = resident.dataset.of_client(task.client_id)
-    rows, dense = _receive(resident, payload)
-    write(nested, task.r, rows, dense)
-
-    def progress(step: int, steps: int) -> None:
-        report(activity, step, steps)
-
+    received = _receive(resident, payload)
+    write(nested, task.r, *received)
     with unchanged_buffers(nested.model):
+        progress = partial(report, f"fit {task.client_id}")
         trained = train(nested, task.r, resident.dataset, examples, task.fit, task.seed, progress)
-    new_rows, new_dense = read(nested, task.r)
-    delta: Payload = {"rows": _update_to_wire("rows", new_rows - rows, task)}
-    if len(dense):
-        delta = {**delta, "dense": _update_to_wire("dense", new_dense - dense, task)}
+    return fitted(resident, task, received, read(nested, task.r), trained, started)
+
+
+# Rows [r, width] and dense [size].
+_Values: TypeAlias = tuple[torch.Tensor, torch.Tensor]
+
+
+def fitted(
+    resident: Resident, task: Fit, received: _Values, ended: _Values, trained: Trained, started: float
+) -> tuple[Fitted, Payload]:
+    """The answer to a fit task that began at `started`, in seconds of the monotonic clock."""
+    nested = resident.nested
+    delta: Payload = {"rows": _update_to_wire("rows", ended[0] - received[0], task)}
+    if len(ended[1]):
+        delta = {**delta, "dense": _update_to_wire("dense", ended[1] - received[1], task)}
     norm = resident.held.hold(task, delta, task.partial_sum) if task.partial_sum else None
     return Fitted(
         task_id=task.task_id,
@@ -156,7 +165,7 @@ def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tupl
         client_id=task.client_id,
         r=task.r,
         scale=nested.scale,
-        n=len(examples),
+        n=len(resident.dataset.of_client(task.client_id)),
         steps=task.fit.local_steps,
         passes=trained.passes,
         loss=finite(trained.loss),
@@ -173,7 +182,7 @@ def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Repor
     """Evaluates each requested rank, with its prefix of the rows, on one shard."""
     started = time.monotonic()
     nested = resident.nested
-    _check_adapter(nested, task.scale, task.ranks)
+    check_adapter(nested, task.scale, task.ranks)
     shard = shard_of(resident.dataset, task)
     rows, dense = _receive(resident, payload)
     check_largest(rows, task.ranks)
@@ -195,25 +204,29 @@ def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Repor
     return Evaluated(task.task_id, task.attempt, tiers, time.monotonic() - started)
 
 
-def _check_adapter(nested: NestedLora, scale: float, ranks: list[int]) -> None:
+def check_adapter(nested: NestedLora, scale: float, ranks: list[int]) -> None:
     check_scale(nested, scale)
     if unknown := [r for r in ranks if r not in nested.tiers]:
         raise ValueError(f"rank {unknown[0]}: expected one of the tiers {', '.join(map(str, nested.tiers))}")
 
 
-def _receive(resident: Resident, payload: Payload) -> tuple[torch.Tensor, torch.Tensor]:
+def _receive(resident: Resident, payload: Payload) -> _Values:
     """The adapter's rows and dense part, after `merged` has been applied to the base model."""
-    if "rows" not in payload:
-        raise ValueError("tensors: expected rows")
-    values = {
-        name: torch.from_numpy(decode(tensor.data, tensor.dtype, math.prod(tensor.shape)).reshape(tensor.shape))
-        for name, tensor in payload.items()
-    }
-    _merge(resident, values.get("merged"))
+    values = decoded(payload)
+    merge(resident, values.get("merged"))
     return values["rows"], values.get("dense", torch.zeros(0))
 
 
-def _merge(resident: Resident, merged: torch.Tensor | None) -> None:
+def decoded(payload: Payload) -> dict[PartName, torch.Tensor]:
+    if "rows" not in payload:
+        raise ValueError("tensors: expected rows")
+    return {
+        name: torch.from_numpy(decode(tensor.data, tensor.dtype, math.prod(tensor.shape)).reshape(tensor.shape))
+        for name, tensor in payload.items()
+    }
+
+
+def merge(resident: Resident, merged: torch.Tensor | None) -> None:
     """Skips the work when the bits are the same, as they are for many tasks in a row."""
     there = resident.merged
     if merged is not None and there is not None and torch.equal(merged.view(torch.int32), there.view(torch.int32)):

@@ -1,8 +1,15 @@
-import { type Adapter, type Merged, prefix } from "../../adapter/adapter.ts";
+import { prefix } from "../../adapter/adapter.ts";
 import type { AdapterLayout } from "../../adapter/layout.ts";
-import type { Aggregation, Update } from "../strategy.ts";
-import { componentsOf, factorise } from "./factorise.ts";
+import { requireOption } from "../policy.ts";
+import type { Accumulator, Aggregation, RoundContext, Update } from "../strategy.ts";
+import { boundedMerge } from "./bounded-merge.ts";
 import { bufferUpdates, shares } from "./buffered-updates.ts";
+import { appendMerged, presentMerged } from "./merged-components.ts";
+
+export interface FLoRAOptions {
+  /** q: components that a round merges, at most; see bounded-merge.ts. All by default. */
+  readonly incrementRank?: number | undefined;
+}
 
 /**
  * FLoRA (Wang et al., https://arxiv.org/abs/2409.05976): the clients' factors, stacked, are the mean product exactly. The
@@ -13,43 +20,39 @@ import { bufferUpdates, shares } from "./buffered-updates.ts";
  * (The paper scales A by p_k; the product is the same.) A client receives its prefix of the new adapter and all that
  * is merged: Σ_k r_k components a round. The PEFT adapters of the run's ranks are prefixes of the SVD of the whole stack;
  * its cost grows with the square of the components merged until they reach the module's size.
+ *
+ * Ours, not the paper's: with `incrementRank` a round merges at most q components and carries the rest over.
  */
-export function fLoRA(): Aggregation {
+export function fLoRA({ incrementRank }: FLoRAOptions = {}): Aggregation {
+  const isRank = incrementRank === undefined || (Number.isSafeInteger(incrementRank) && incrementRank >= 1);
+  requireOption(isRank, "incrementRank", "a whole number from 1", incrementRank);
   return {
-    policy: { name: "flora" },
+    policy: { name: "flora", ...(incrementRank !== undefined && { incrementRank }) },
     distribute: prefix,
-    begin(context) {
-      const { global, layout } = context;
-      return bufferUpdates(
-        context,
-        (updates) => ({ rows: context.fresh(), merged: merge(global.merged, updates, layout) }),
-        () => ({ rows: global.rows.slice(), merged: merge(global.merged, [], layout) }),
-      );
-    },
-    present,
+    begin: (context) => (incrementRank === undefined ? mergeAll(context) : boundedMerge(context, incrementRank)),
+    present: presentMerged,
   };
 }
 
-/** The SVD of all that is merged and of the rows, at rank R, with nothing merged. */
-function present(global: Adapter, layout: AdapterLayout): Adapter {
-  const { r, rows, dense, merged } = global;
-  if (!merged) return global;
-  const components = [...componentsOf(merged.rows, layout.width), ...componentsOf(rows, layout.width)];
-  return { r, rows: factorise(components, layout, rows), dense };
+function mergeAll(context: RoundContext): Accumulator {
+  const { global, layout } = context;
+  return bufferUpdates(
+    context,
+    (updates) => ({ rows: context.fresh(), merged: appendMerged(global.merged, stack(updates, layout), layout) }),
+    () => ({ rows: global.rows.slice(), merged: appendMerged(global.merged, new Float32Array(0), layout) }),
+  );
 }
 
-function merge(previous: Merged | undefined, updates: readonly Update[], layout: AdapterLayout): Merged {
-  const { rows: before, ends } = previous ?? { rows: new Float32Array(0), ends: [0] };
+/** The clients' rows, one after the other, with B times the client's share. */
+function stack(updates: readonly Update[], layout: AdapterLayout): Float32Array {
   const p = shares(updates);
-  const added = updates.reduce((sum, { delta }) => sum + delta.rows.length, 0);
-  const rows = new Float32Array(before.length + added);
-  rows.set(before);
-  let at = before.length;
+  const rows = new Float32Array(updates.reduce((sum, { delta }) => sum + delta.rows.length, 0));
+  let at = 0;
   for (const [index, update] of updates.entries()) {
     writeTrained(rows.subarray(at, at + update.delta.rows.length), update, p[index] as number, layout);
     at += update.delta.rows.length;
   }
-  return { rows, ends: [...ends, rows.length / layout.width] };
+  return rows;
 }
 
 /** target ← the client's adapter after its fit, with the B of every module times p. */

@@ -23,6 +23,8 @@ export interface ChartOptions {
   /** What it shows, for those who cannot see it. */
   readonly label: string;
   readonly xName: string;
+  /** Of the y axis, whose ticks have the unit. */
+  readonly yName: () => string;
   readonly format: (value: number | null) => string;
   readonly formatX?: (x: number) => string;
   /** The values on the x axis that have a tick; chosen by the chart by default. */
@@ -53,7 +55,7 @@ export interface Drawing {
 }
 
 export function plotOptions(options: ChartOptions, { lines }: ChartData, { width, height, point, current }: Drawing): Options {
-  const { format, formatX = String, ticks, intervals = "band", isLog = false, steps, spansGaps = false } = options;
+  const { xName, yName, format, formatX = String, ticks, intervals = "band", isLog = false, steps, spansGaps = false } = options;
   const [ink, rule] = [resolveColor("var(--muted)"), resolveColor("var(--rule)")];
   const isDense = lines.length > 20 || current().x.length > 200;
   const series: Series[] = [{}];
@@ -72,7 +74,7 @@ export function plotOptions(options: ChartOptions, { lines }: ChartData, { width
     for (let side = 0; side < 2; side++) series.push({ stroke: "transparent", width: 0, points: { show: false }, spanGaps: spansGaps });
     if (intervals === "band") bands.push({ series: [at, at + 1], fill: resolveColor(withAlpha(color, 14)) });
   }
-  const axis = { stroke: ink, font: FONT, ticks: { stroke: rule, size: 4 } };
+  const axis = { stroke: ink, font: FONT, labelFont: FONT, labelSize: 18, ticks: { stroke: rule, size: 4 } };
   return {
     width,
     height,
@@ -80,17 +82,19 @@ export function plotOptions(options: ChartOptions, { lines }: ChartData, { width
     bands,
     legend: { show: false },
     cursor: { y: false, drag: { setScale: true }, points: { size: 7 } },
-    scales: { x: { time: false, ...(ticks && { range: (_self, low, high) => [low - 0.3, high + 0.3] }) }, y: isLog ? { distr: 3 } : {} },
+    scales: { x: { time: false, range: (self, low, high) => rangeOf(self, low, high, ticks ? 0.3 : 0) }, y: isLog ? { distr: 3 } : {} },
     axes: [
       {
         ...axis,
-        size: 34,
+        label: xName,
+        size: 30,
         grid: { show: false },
         values: (_self, splits) => splits.map((x) => (x % 1 === 0 ? formatX(x) : "")),
         ...(ticks ? { splits: () => [...ticks()] } : { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000] }),
       },
       {
         ...axis,
+        label: yName,
         size: (_self, labels) => widthOf(labels ?? []),
         grid: { stroke: rule, width: 1, ...(isLog && { filter: powersOfTen }) },
         ...(isLog && { filter: powersOfTen, ticks: { ...axis.ticks, filter: powersOfTen } }),
@@ -103,6 +107,13 @@ export function plotOptions(options: ChartOptions, { lines }: ChartData, { width
       ...(intervals === "whiskers" && { draw: [(self) => drawWhiskers(self, current())] }),
     },
   };
+}
+
+/** With room at both ends; around a single value, and where there is none yet. */
+function rangeOf({ data: [x] }: uPlot, low: number | null, high: number | null, room: number): [low: number, high: number] {
+  if (low === null || high === null) return [0, 1];
+  const [only] = x;
+  return x.length === 1 && only !== undefined ? [only - 1, only + 1] : [low - room, high + room];
 }
 
 /** Room for the longest label, of characters that are at most this wide. */

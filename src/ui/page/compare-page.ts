@@ -13,6 +13,8 @@ const BATCH = 10;
 /** Rounds of a run: enough for a line of a screen's width, less if there are many runs. */
 const pointsFor = (runs: number) => Math.max(60, Math.min(400, Math.floor(6000 / runs)));
 const MAX_CONFIGS = 8;
+/** Shortest time between two drawings while runs are read. */
+const REDRAW_MS = 150;
 
 /** Several runs' quality over rounds in one chart, and what differs in their configs. */
 export class ComparePage implements View {
@@ -25,6 +27,8 @@ export class ComparePage implements View {
   #tier = "best";
   #measure: MeasureName = "loss";
   #isClosed = false;
+  /** When it was drawn last. */
+  #drawn = -Infinity;
   #listening: Listening | undefined;
 
   constructor(main: HTMLElement, names: readonly string[]) {
@@ -33,6 +37,7 @@ export class ComparePage implements View {
       title: `Quality of ${plural(names.length, "run")}`,
       label: "Line chart: quality over the server rounds, one line per run. The table has the same figures.",
       xName: "round",
+      yName: () => this.#measure,
       format: (value) => formatQuality(this.#measure, value),
       spansGaps: true,
       controls: [this.#pickers],
@@ -76,17 +81,28 @@ export class ComparePage implements View {
 
   async #read(names: readonly string[]): Promise<void> {
     const points = String(pointsFor(this.#names.length));
-    for (let at = 0; at < names.length; at += BATCH) {
-      if (this.#isClosed) return;
+    const ask = (at: number) => {
       const batch = names.slice(at, at + BATCH).map((name) => ["name", name] as const);
-      const found = await getJson<OverlayRun[]>("/api/overlay", [...batch, ["points", points]]);
+      const answer = getJson<OverlayRun[]>("/api/overlay", [...batch, ["points", points]]);
+      // Awaited below, or of no use once the page is closed.
+      answer.catch(() => {});
+      return answer;
+    };
+    let answer = ask(0);
+    for (let at = 0; at < names.length; at += BATCH) {
+      const found = await answer;
+      if (this.#isClosed) return;
+      // The server reads the next ones while these are drawn.
+      const isLast = at + BATCH >= names.length;
+      if (!isLast) answer = ask(at + BATCH);
       for (const run of found) this.#runs.set(run.name, run);
-      this.#draw();
+      if (isLast || performance.now() - this.#drawn > REDRAW_MS) this.#draw();
     }
   }
 
   #draw(): void {
     if (this.#isClosed) return;
+    this.#drawn = performance.now();
     const all = this.#names.flatMap((name) => this.#runs.get(name) ?? []);
     const evaluated = all.filter(({ rounds }) => rounds.length > 0);
     const measures = [...new Set(evaluated.map(({ measure }) => measure))];

@@ -25,5 +25,5 @@ export function configTable(configs: readonly NamedConfig[], onlyDiffering: bool
     return onlyDiffering && !differs ? [] : [[h("span", { class: differs ? "differs" : null }, key), ...values]];
   });
   if (rows.length === 0) return h("p", { class: "quiet-text" }, "Their configs are the same.");
-  return table("Config", ["key", ...configs.map(({ name }) => name)], rows, "config");
+  return table("Config", ["key", ...configs.map(({ name }) => name)], rows, "config stacked");
 }

@@ -52,7 +52,15 @@ export function table(caption: string, columns: readonly string[], rows: readonl
       h(
         "tbody",
         {},
-        ...rows.map(([first, ...cells]) => h("tr", {}, h("th", { scope: "row" }, first), ...cells.map((cell) => h("td", {}, cell)))),
+        ...rows.map(([first, ...cells]) =>
+          h(
+            "tr",
+            {},
+            h("th", { scope: "row" }, first),
+            // A narrow screen has no row of headings for some tables.
+            ...cells.map((cell, index) => h("td", { "data-label": columns[index + 1] }, cell)),
+          ),
+        ),
       ),
     ),
   );

@@ -1,4 +1,4 @@
-import { drawLegend, figuresTable } from "./chart-legend.ts";
+import { describeAxes, drawLegend, figuresTable } from "./chart-legend.ts";
 import { alignedData, type ChartData, type ChartOptions, plotOptions } from "./chart-options.ts";
 import { onSchemeChange } from "./colors.ts";
 import { fill, h, setText } from "./dom.ts";
@@ -20,9 +20,9 @@ export class LineChart {
   #shape = "";
 
   constructor(options: ChartOptions) {
-    const { title, label, controls = [] } = options;
+    const { title, controls = [] } = options;
     this.#options = options;
-    this.#canvas = h("div", { class: "canvas", role: "img", "aria-label": label });
+    this.#canvas = h("div", { class: "canvas", role: "img", "aria-label": options.label });
     const toggle = tableToggle(title, () => this.#showTable(toggle));
     const head = h("div", { class: "head" }, h("h2", {}, title), h("div", { class: "controls" }, ...controls, toggle));
     this.root = h("figure", { class: "panel" }, head, this.#legend, this.#canvas, this.#figures, this.#note);
@@ -57,6 +57,7 @@ export class LineChart {
   #draw(): void {
     const { x, lines } = this.#data;
     this.#drawLegend(x.length - 1);
+    this.#canvas.setAttribute("aria-label", `${this.#options.label} ${describeAxes(this.#options, this.#data)}.`);
     if (!this.#figures.hidden) return fill(this.#figures, figuresTable(this.#options, this.#data));
     if (this.#canvas.clientWidth === 0) return;
     const shape = JSON.stringify(lines.map(({ name, color, interval, isFaint }) => [name, color, interval !== undefined, isFaint]));

@@ -1,4 +1,4 @@
-import type { ListPage as FirstList } from "../messages.ts";
+import type { SiteFacts } from "../messages.ts";
 import { getJson } from "./api.ts";
 import { ComparePage } from "./compare-page.ts";
 import { setText } from "./dom.ts";
@@ -39,7 +39,7 @@ addEventListener("hashchange", () => {
   main.focus({ preventScroll: true });
 });
 try {
-  const { folder, canControl } = await getJson<FirstList>("/api/runs");
+  const { folder, canControl } = await getJson<SiteFacts>("/api/site");
   setControl(canControl);
   setText(document.getElementById("folder") as HTMLElement, folder);
 } catch {

@@ -33,6 +33,7 @@ export function qualityOverRounds(tiers: readonly number[]): Figure {
     title: "Quality over rounds",
     label: "Line chart: quality over the server rounds, one line per rank. The table has the same figures.",
     xName: "round",
+    yName: () => measure,
     format: (value) => formatQuality(measure, value),
     controls: [picker],
     height: 300,
@@ -76,6 +77,7 @@ export function qualityOverRank(tiers: readonly number[]): Figure {
     label:
       "Line chart: quality over the rank of the adapter's prefix, for the chosen round and some others. The table has the same figures.",
     xName: "rank",
+    yName: () => measure,
     format: (value) => formatQuality(measure, value),
     formatX: (index) => String(tiers[index] ?? ""),
     ticks: () => tiers.map((_, index) => index),

@@ -13,6 +13,7 @@ function segments(
   {
     title,
     label,
+    yName,
     note,
     of,
     format,
@@ -20,13 +21,14 @@ function segments(
   }: {
     readonly title: string;
     readonly label: string;
+    readonly yName: string;
     readonly note: string;
     readonly of: (row: RoundRow) => readonly number[];
     readonly format: (value: number | null) => string;
     readonly isLog?: boolean;
   },
 ): Figure {
-  const chart = new LineChart({ title, label, xName: "round", format, isLog, height: 220 });
+  const chart = new LineChart({ title, label, xName: "round", yName: () => yName, format, isLog, height: 240 });
   return {
     root: chart.root,
     update(rows) {
@@ -56,6 +58,7 @@ export function contributors(tiers: readonly number[]): Figure {
   return segments(tiers, {
     title: "Contributors",
     label: "Line chart: clients that trained each segment, over the rounds.",
+    yName: "clients",
     note: "Clients that trained each segment of the adapter in a round. A segment that nobody trains keeps its value.",
     of: ({ coverage }) => coverage,
     format: (value) => (value === null ? "—" : formatCount(value)),
@@ -66,6 +69,7 @@ export function energy(tiers: readonly number[]): Figure {
   return segments(tiers, {
     title: "Energy",
     label: "Line chart, logarithmic: energy of each segment of the adapter, over the rounds.",
+    yName: "energy (logarithmic)",
     note: "‖s·B·A‖² of each segment, on a logarithmic axis: how much of the change to the base model it holds.",
     of: (row) => row.energy,
     format: (value) => (value === null ? "—" : value !== 0 && Math.abs(value) < 0.01 ? value.toExponential(1) : formatNumber(value)),
@@ -74,10 +78,10 @@ export function energy(tiers: readonly number[]): Figure {
 }
 
 function overRounds(
-  options: Pick<ChartOptions, "title" | "label" | "format" | "steps"> & { readonly note: string },
+  options: Pick<ChartOptions, "title" | "label" | "yName" | "format" | "steps"> & { readonly note: string },
   linesOf: (rows: readonly RoundRow[], detail: RunDetail) => readonly Line[],
 ): Figure {
-  const chart = new LineChart({ ...options, xName: "round", height: 220 });
+  const chart = new LineChart({ ...options, xName: "round", height: 240 });
   return {
     root: chart.root,
     update(rows, detail) {
@@ -92,6 +96,7 @@ export function bytes(): Figure {
   const options = {
     title: "Bytes each way",
     label: "Line chart: tensor bytes sent to clients and of their updates, over the rounds.",
+    yName: () => "bytes per round",
     note: "Tensor bytes of a round, to its clients and from them.",
     format: (value: number | null) => (value === null ? "—" : formatBytes(value)),
     steps: Array.from({ length: 50 }, (_, power) => 2 ** power),
@@ -106,6 +111,7 @@ export function seconds(): Figure {
   const options = {
     title: "Time of a round",
     label: "Line chart: seconds that each phase took, over the rounds.",
+    yName: () => "time per round",
     note: "By phase, as recorded. An evaluation may go on while the next round trains.",
     format: (value: number | null) => (value === null ? "—" : value < 1 ? `${Math.round(1000 * value)} ms` : formatSeconds(value)),
   };
@@ -124,6 +130,7 @@ export function trainingLoss(): Figure {
   const options = {
     title: "Training loss",
     label: "Line chart: mean training loss of the clients that reported, over the rounds.",
+    yName: () => "loss",
     note: "Mean over the clients that reported, weighted by their examples.",
     format: (value: number | null) => formatNumber(value),
   };

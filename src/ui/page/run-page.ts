@@ -1,10 +1,12 @@
-import type { LiveEvent, ListChange, RoundRow, RunDetail, RunStatus } from "../messages.ts";
+import type { LiveEvent, ListChange, RoundRow, RunDetail, RunStatus, WorkerMemory } from "../messages.ts";
 import { Timeline } from "../timeline.ts";
+import { noteMemory } from "../worker-memory.ts";
 import { getJson, listen, type Listening } from "./api.ts";
 import { configSection } from "./config-section.ts";
 import { fill, h } from "./dom.ts";
 import { failureList } from "./failures.ts";
 import type { Figure } from "./figure.ts";
+import { memorySection } from "./memory-section.ts";
 import { qualityOverRank, qualityOverRounds } from "./quality-figures.ts";
 import { bytes, contributors, energy, seconds, trainingLoss } from "./round-figures.ts";
 import { runHead } from "./run-head.ts";
@@ -43,6 +45,7 @@ export class RunPage implements View {
       fill(
         this.#main,
         h("p", { class: "problem", role: "alert" }, (error as Error).message),
+        h("p", { class: "quiet-text" }, "It is shown here as soon as it is there."),
         h("p", {}, h("a", { href: "#/" }, "All runs")),
       );
       this.#openOnceThere();
@@ -77,6 +80,8 @@ class ShownRun implements View {
   readonly #head: ReturnType<typeof runHead>;
   readonly #figures: readonly Figure[];
   readonly #lanes = new TimelineView();
+  readonly #memory: Map<string, WorkerMemory>;
+  readonly #used = memorySection();
   readonly #failed: ReturnType<typeof failureList>;
   readonly #listening: Listening;
   #detail: RunDetail;
@@ -90,12 +95,13 @@ class ShownRun implements View {
     [this.#detail, this.#status] = [detail, detail];
     this.#rows = new Map(detail.rows.map((row) => [row.round, row]));
     this.#timeline = new Timeline(detail.timeline);
+    this.#memory = new Map(detail.memory.map((worker) => [worker.id, worker]));
     this.#failures = [...detail.failures];
     this.#head = runHead(detail);
     this.#figures = tiers.length > 0 ? figuresOf(tiers) : [];
     this.#failed = failureList(summary.name);
     const figures = this.#figures.length > 0 ? h("div", { class: "figures" }, ...this.#figures.map(({ root }) => root)) : null;
-    fill(main, this.#head.root, figures, this.#lanes.root, this.#failed.root, configSection(detail));
+    fill(main, this.#head.root, figures, this.#lanes.root, this.#used.root, this.#failed.root, configSection(detail));
     this.#draw();
     const on = {
       message: (data: unknown) => this.#take(data as LiveEvent),
@@ -116,6 +122,7 @@ class ShownRun implements View {
 
   #take(event: LiveEvent): void {
     this.#timeline.advance(event);
+    noteMemory(this.#memory, event);
     if (event.type === "round-end") {
       this.#rows.set(event.row.round, event.row);
       this.#readTimingsSoon();
@@ -157,7 +164,8 @@ class ShownRun implements View {
     const rows = [...this.#rows.values()].toSorted((a, b) => a.round - b.round);
     this.#head.update(this.#status, rows);
     for (const figure of this.#figures) figure.update(rows, this.#detail);
-    this.#lanes.update(this.#timeline.data, this.#status.summary.state === "running");
+    this.#lanes.update(this.#timeline.data);
+    this.#used.update([...this.#memory.values()]);
     this.#failed.update(this.#failures);
   }
 }

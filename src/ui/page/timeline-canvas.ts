@@ -1,5 +1,6 @@
 import type { Span, TimelineData } from "../messages.ts";
 import { resolveColor } from "./colors.ts";
+import { axisLabel, timeTicks, type Window } from "./timeline-axis.ts";
 import { COLORS } from "./timeline-words.ts";
 
 /* One row per worker, drawn on a canvas, since there may be thousands of fits. */
@@ -7,25 +8,16 @@ import { COLORS } from "./timeline-words.ts";
 const ROW = 22;
 const BAR = 14;
 const LEFT = 64;
-const AXIS = 22;
+/** Below the rows: rounds, times, and what the times are. */
+const [ROUNDS, TIMES, LABEL] = [18, 20, 16];
+const AXIS = ROUNDS + TIMES + LABEL;
 
-/** From when to when is drawn, in the run's own milliseconds. */
-export type Window = readonly [from: number, to: number];
-
-/** The last rounds, or all of them. */
-export function windowOf({ rounds, now, spans }: TimelineData, shown: string, isRunning: boolean): Window {
-  const end = Math.max(now, 1);
-  const first = spans[0]?.from ?? 0;
-  if (shown === "all") return [Math.min(first, end - 1), end];
-  const from = rounds.at(-Number(shown))?.at ?? first;
-  return [Math.min(from, end - 1), isRunning ? end : Math.max(end, from + 1)];
-}
-
-export function spansWithin({ spans }: TimelineData, from: number, to: number): readonly Span[] {
+export function spansWithin({ spans }: TimelineData, { from, to }: Window): readonly Span[] {
   return spans.filter((span) => span.from <= to && (span.to ?? Infinity) >= from);
 }
 
-export function paint(canvas: HTMLCanvasElement, data: TimelineData, from: number, to: number): void {
+export function paint(canvas: HTMLCanvasElement, data: TimelineData, window: Window): void {
+  const { from, to } = window;
   const width = canvas.parentElement?.clientWidth ?? 0;
   const height = Math.max(1, data.workers.length) * ROW + AXIS;
   const ratio = devicePixelRatio;
@@ -41,7 +33,9 @@ export function paint(canvas: HTMLCanvasElement, data: TimelineData, from: numbe
   context.textBaseline = "middle";
   const scale = (width - LEFT - 4) / (to - from);
   const x = (at: number) => LEFT + (Math.min(Math.max(at, from), to) - from) * scale;
-  paintAxis(context, data, { from, to, height, x });
+  const axes = { ...window, width, height, x };
+  paintRounds(context, data, axes);
+  paintTimes(context, axes);
   for (const [index, worker] of data.workers.entries()) {
     const middle = index * ROW + ROW / 2;
     context.fillStyle = resolveColor("var(--ink)");
@@ -49,7 +43,7 @@ export function paint(canvas: HTMLCanvasElement, data: TimelineData, from: numbe
     context.fillStyle = resolveColor("var(--rule)");
     context.fillRect(LEFT, middle - 0.5, width - LEFT - 4, 1);
   }
-  for (const span of spansWithin(data, from, to)) {
+  for (const span of spansWithin(data, window)) {
     const [left, right] = [x(span.from), x(span.to ?? data.now)];
     context.fillStyle = resolveColor(COLORS[span.outcome]);
     const top = span.worker * ROW + (ROW - BAR) / 2;
@@ -75,11 +69,14 @@ function paintName(context: CanvasRenderingContext2D, { what, isFit }: Span, lef
 /** Pixels between two lines of the axis. */
 const CLOSEST = 8;
 
-function paintAxis(
-  context: CanvasRenderingContext2D,
-  data: TimelineData,
-  { from, to, height, x }: { readonly from: number; readonly to: number; readonly height: number; x(at: number): number },
-): void {
+interface Axes extends Window {
+  readonly width: number;
+  readonly height: number;
+  x(at: number): number;
+}
+
+/** When rounds began, and when the run was resumed. */
+function paintRounds(context: CanvasRenderingContext2D, data: TimelineData, { from, to, height, x }: Axes): void {
   const [ink, rule] = [resolveColor("var(--muted)"), resolveColor("var(--rule)")];
   let free = LEFT - 1;
   let last = 0;
@@ -94,11 +91,34 @@ function paintAxis(
     }
     if (left < free || left + context.measureText(name).width > x(to)) continue;
     context.fillStyle = ink;
-    context.fillText(name, left, height - AXIS / 2 + 2);
+    context.fillText(name, left, height - AXIS + ROUNDS / 2 + 2);
     free = left + context.measureText(name).width + 14;
   }
   context.fillStyle = resolveColor("var(--accent)");
   for (const at of data.resumes) if (at >= from && at <= to) context.fillRect(x(at) - 1, 0, 2, height - AXIS);
+}
+
+/** Pixels between two ticks, at least. */
+const TICK = 70;
+
+/** The time axis: its ticks, and since when they count. */
+function paintTimes(context: CanvasRenderingContext2D, { from, to, origin, since, width, height, x }: Axes): void {
+  const [ink, rule] = [resolveColor("var(--muted)"), resolveColor("var(--rule)")];
+  const top = height - TIMES - LABEL;
+  context.fillStyle = rule;
+  context.fillRect(LEFT, top, width - LEFT - 4, 1);
+  context.textAlign = "center";
+  for (const { at, text } of timeTicks(from, to, { most: Math.floor((width - LEFT) / TICK), origin })) {
+    const left = x(at);
+    context.fillStyle = rule;
+    context.fillRect(left, top, 1, 4);
+    const half = context.measureText(text).width / 2;
+    context.fillStyle = ink;
+    context.fillText(text, Math.min(left, width - half - 1), top + TIMES / 2 + 3);
+  }
+  context.fillStyle = ink;
+  context.fillText(axisLabel(since), LEFT + (width - LEFT) / 2, height - LABEL / 2);
+  context.textAlign = "left";
 }
 
 /** The task that is drawn at a place. */

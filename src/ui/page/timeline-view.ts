@@ -3,26 +3,24 @@ import type { Outcome, TimelineData } from "../messages.ts";
 import { onSchemeChange } from "./colors.ts";
 import { choice, fill, h, setText } from "./dom.ts";
 import { tableToggle } from "./line-chart.ts";
-import { paint, spanAt, spansWithin, type Window, windowOf } from "./timeline-canvas.ts";
+import { axisLabel, formatClock, type Window, windowOf } from "./timeline-axis.ts";
+import { paint, spanAt, spansWithin } from "./timeline-canvas.ts";
 import { COLORS, describeSpan, spansTable, summarise, WORDS } from "./timeline-words.ts";
 
 const TITLE = "Clients on workers";
+const LABEL = "Timeline: when each worker trained which client. The table lists the same.";
 const ROUNDS = ["1", "3", "10", "30", "100", "all"];
 
 /** Which worker did what when, of the last rounds or of all. */
 export class TimelineView {
   readonly root: HTMLElement;
-  readonly #canvas = h("canvas", {
-    role: "img",
-    "aria-label": "Timeline: when each worker trained which client. The table lists the same.",
-  });
+  readonly #canvas = h("canvas", { role: "img", "aria-label": LABEL });
   readonly #area = h("div", { class: "timeline" }, this.#canvas);
   readonly #figures = h("div", { class: "figures-table", hidden: true });
   readonly #tip = h("p", { class: "tip" });
   readonly #sizes = new ResizeObserver(() => this.#schedule());
   readonly #forget = onSchemeChange(() => this.#schedule());
   #data: TimelineData | undefined;
-  #isRunning = false;
   #rounds = "10";
   #frame = 0;
 
@@ -40,9 +38,8 @@ export class TimelineView {
     this.#sizes.observe(this.#area);
   }
 
-  update(data: TimelineData, isRunning: boolean): void {
+  update(data: TimelineData): void {
     this.#data = data;
-    this.#isRunning = isRunning;
     this.#schedule();
   }
 
@@ -69,23 +66,26 @@ export class TimelineView {
 
   #draw(): void {
     if (!this.#data) return;
-    const [from, to] = this.#window(this.#data);
-    if (this.#figures.hidden) paint(this.#canvas, this.#data, from, to);
-    else fill(this.#figures, spansTable(this.#data, spansWithin(this.#data, from, to)));
+    const window = windowOf(this.#data, this.#rounds);
+    if (this.#figures.hidden) paint(this.#canvas, this.#data, window);
+    else fill(this.#figures, spansTable(this.#data, spansWithin(this.#data, window)));
+    this.#canvas.setAttribute("aria-label", `${LABEL} ${describeAxis(window)}.`);
     this.#describe();
   }
 
   /** What is pointed at, or all that is drawn. */
   #describe(at?: { readonly x: number; readonly y: number }): void {
-    if (!this.#data) return;
-    const [from, to] = this.#window(this.#data);
-    const span = at && spanAt(this.#data, this.#canvas.clientWidth, { ...at, from, to });
-    setText(this.#tip, span ? describeSpan(this.#data, span) : summarise(this.#data, spansWithin(this.#data, from, to), to - from));
+    const data = this.#data;
+    if (!data) return;
+    const window = windowOf(data, this.#rounds);
+    const span = at && spanAt(data, this.#canvas.clientWidth, { ...at, ...window });
+    setText(this.#tip, span ? describeSpan(data, span) : summarise(data, spansWithin(data, window), window.to - window.from));
   }
+}
 
-  #window(data: TimelineData): Window {
-    return windowOf(data, this.#rounds, this.#isRunning);
-  }
+/** `x axis: time since the run's start (minutes:seconds), 0:00 to 3:04`. */
+function describeAxis({ from, to, origin, since }: Window): string {
+  return `x axis: ${axisLabel(since)}, ${formatClock(from - origin)} to ${formatClock(to - origin)}; y axis: workers`;
 }
 
 function legend(): HTMLElement {

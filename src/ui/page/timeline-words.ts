@@ -2,6 +2,7 @@ import { formatSeconds, plural } from "../../report/format.ts";
 import type { Outcome, Span, TimelineData } from "../messages.ts";
 import { tierColor } from "./colors.ts";
 import { table } from "./dom.ts";
+import { formatClock } from "./timeline-axis.ts";
 
 export const WORDS: Readonly<Record<Outcome, string>> = {
   running: "training",
@@ -27,7 +28,7 @@ export function describeSpan({ workers, now }: TimelineData, { worker, what, rou
     ...(attempt > 1 ? [`attempt ${attempt}`] : []),
     WORDS[outcome],
     formatSeconds(((to ?? now) - from) / 1000),
-    `from ${formatSeconds(from / 1000)} after the start`,
+    `from ${formatClock(from, 1)} after the run's start`,
   ];
   return parts.join(", ");
 }
@@ -54,12 +55,12 @@ export function spansTable(data: TimelineData, all: readonly Span[]): HTMLElemen
     round ?? "—",
     attempt,
     WORDS[outcome],
-    formatSeconds(began / 1000),
+    formatClock(began, 1),
     formatSeconds(((ended ?? data.now) - began) / 1000),
   ]);
   return table(
     `Tasks of the workers, the last ${MAX_ROWS} at most`,
-    ["what", "worker", "round", "attempt", "outcome", "after the start", "took"],
+    ["what", "worker", "round", "attempt", "outcome", "after the run's start (min:s)", "took"],
     rows,
   );
 }

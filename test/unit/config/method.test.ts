@@ -1,4 +1,5 @@
 import { expect, it } from "vitest";
+import { fLoRA } from "../../../src/strategy/aggregation/flora.ts";
 import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
 import { withServerOptimizer } from "../../../src/strategy/aggregation/server-optimizer.ts";
 import { withUpdateBound } from "../../../src/strategy/aggregation/update-bound.ts";
@@ -32,6 +33,7 @@ it("names any other method by its parts", () => {
   );
   expect(nameOf(segmentWise({ weights: "uniform" }), "sum")).toBe("segment-wise + sum, full weight uniform");
   expect(nameOf(zeroPadDeltas(), "none")).toBe("zero-pad-deltas + none");
+  expect(nameOf(fLoRA({ incrementRank: 5 }), "none")).toBe("flora, increments of rank 5 + none");
 });
 
 it("does not call a peer our reading of the paper", () => {

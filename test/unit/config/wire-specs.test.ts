@@ -6,8 +6,11 @@ import { dataSpec, fitSpec, loraSpec, modelSpec } from "../../../src/protocol/sp
 import { hetLora } from "../../../src/strategy/aggregation/hetlora.ts";
 import { ffaLora } from "../../../src/strategy/aggregation/ffa-lora.ts";
 import { listRanks } from "../../../src/strategy/ranks/list.ts";
+import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
 import { selfPruningRanks } from "../../../src/strategy/ranks/self-pruning.ts";
 import { allClients } from "../../../src/strategy/selection/all.ts";
+import type { FitOptionsOf, RankedClient } from "../../../src/strategy/strategy.ts";
+import { clientsOf } from "../../../src/testing/index.ts";
 
 const input: RunInput = {
   model: { nameOrPath: "tiny", task: "causal-lm" },
@@ -17,6 +20,11 @@ const input: RunInput = {
   rounds: 3,
 };
 
+const [, client] = clientsOf([
+  { size: 10, r: 8 },
+  { size: 10, r: 2 },
+]) as [RankedClient, RankedClient];
+
 describe("a config's sections on the wire", () => {
   it("match the messages exactly, with null for missing keys", () => {
     const config = validateRun(input);
@@ -24,7 +32,7 @@ describe("a config's sections on the wire", () => {
       [modelSpec, toModelSpec(config)],
       [loraSpec, toLoraSpec(config, [2, 8])],
       [dataSpec, toDataSpec(config)],
-      [fitSpec, toFitSpec(config, 1)],
+      [fitSpec, toFitSpec(config, 1, client)],
     ] as const;
     for (const [schema, spec] of specs) expect(schema.parse(spec)).toEqual(spec);
     expect(toModelSpec(config)).toMatchObject({ name_or_path: "tiny", revision: null, trust_remote_code: false, task_folder: null });
@@ -41,20 +49,47 @@ describe("a config's sections on the wire", () => {
 
   it("have the learning rates of the schedule: cosine begins at the full rate and ends near zero", () => {
     const config = validateRun({ ...input, fit: { lr: 0.1, lrSchedule: "cosine" } });
-    const rates = [1, 2, 3].map((round) => toFitSpec(config, round).lr);
+    const rates = [1, 2, 3].map((round) => toFitSpec(config, round, client).lr);
     expect(rates[0]).toBe(0.1);
     expect(rates[1]).toBeCloseTo(0.075, 12); // (1 + cos(π/3)) / 2 = 3/4
     expect(rates[2]).toBeCloseTo(0.025, 12);
-    expect(toFitSpec(config, 1).head_lr).toBe(0.1);
-    expect(toFitSpec(validateRun({ ...input, lora: { r: 8, modules_to_save: ["head"] }, fit: { lr: 0.1, headLr: 0.3 } }), 3)).toMatchObject(
-      { lr: 0.1, head_lr: 0.3 },
-    );
+    expect(toFitSpec(config, 1, client).head_lr).toBe(0.1);
+    expect(
+      toFitSpec(validateRun({ ...input, lora: { r: 8, modules_to_save: ["head"] }, fit: { lr: 0.1, headLr: 0.3 } }), 3, client),
+    ).toMatchObject({ lr: 0.1, head_lr: 0.3 });
   });
 
   it("have the options that the strategy sets for every fit", () => {
     const ofRanks = { ...input.strategy, rankAssignment: selfPruningRanks({ ranks: [8, 2], penalty: 0.5 }) };
-    expect(toFitSpec(validateRun({ ...input, strategy: ofRanks }), 1)).toMatchObject({ freeze_a: false, tail_penalty: 0.5 });
+    expect(toFitSpec(validateRun({ ...input, strategy: ofRanks }), 1, client)).toMatchObject({ freeze_a: false, tail_penalty: 0.5 });
     const ofAggregation = { ...input.strategy, aggregation: ffaLora() };
-    expect(toFitSpec(validateRun({ ...input, strategy: ofAggregation }), 1)).toMatchObject({ freeze_a: true, tail_penalty: 0 });
+    expect(toFitSpec(validateRun({ ...input, strategy: ofAggregation }), 1, client)).toMatchObject({ freeze_a: true, tail_penalty: 0 });
+  });
+
+  it("may have options of a client, in a round", () => {
+    const fitOptions: FitOptionsOf = ({ id, r }, { round, rng }) => ({
+      lrA: 1 / r,
+      lrB: round,
+      components: [r - 1, 0, 0],
+      freezeA: id === "c1" && rng("a").next() < 1,
+    });
+    const config = validateRun({
+      ...input,
+      fit: { lr: 0.1 },
+      strategy: { ...input.strategy, aggregation: { ...segmentWise(), fitOptions } },
+    });
+    expect(toFitSpec(config, 2, client)).toMatchObject({ lr: 0.05, lr_b: 0.2, head_lr: 0.1, components: [0, 1], freeze_a: true });
+    for (const components of [[], [2], [-1], [0.5]]) {
+      const wrong = validateRun({
+        ...input,
+        strategy: { ...input.strategy, aggregation: { ...segmentWise(), fitOptions: { components } } },
+      });
+      expect(() => toFitSpec(wrong, 1, client)).toThrow(/client c1: components must be whole numbers from 0 to 1, its rank being 2/);
+    }
+  });
+
+  it("have what is merged act in every step, unless it is the components above a client's rank", () => {
+    expect(toFitSpec(validateRun(input), 1, client).acting_tail).toBe(1);
+    expect(toFitSpec(validateRun({ ...input, fit: { actingTail: 0.25 } }), 1, client).acting_tail).toBe(0.25);
   });
 });

@@ -1,4 +1,5 @@
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -40,5 +41,30 @@ test("a failed write of a line log is thrown by every flush, and nothing is writ
   await expect(log.flush()).rejects.toMatchObject({ kind: "environment", message: expect.stringContaining("ENOENT") });
   log.append(1);
   await expect(log.flush()).rejects.toMatchObject({ kind: "environment" });
+  await expect(log.close()).rejects.toMatchObject({ kind: "environment" });
+});
+
+test("what is written is in the file, and a write that fails is told before the log is closed", async () => {
+  const log = openLineLog(file, { encode });
+  log.append(0);
+  await log.written();
+  expect(await readFile(file, "utf8")).toBe('{"line":0}\n');
+  await log.close();
+  await mkdir(path.join(folder, "occupied"));
+  const occupied = openLineLog(path.join(folder, "occupied"), { encode });
+  occupied.append(0);
+  await expect(occupied.written()).rejects.toMatchObject({
+    kind: "environment",
+    remedy: expect.stringMatching(/remove the folder.*resume/),
+  });
+});
+
+test.skipIf(!existsSync("/dev/full"))("a full disk is named with the remedy", async () => {
+  const log = openLineLog("/dev/full", { encode });
+  log.append(0);
+  await expect(log.written()).rejects.toMatchObject({
+    message: expect.stringMatching(/^\/dev\/full could not be written: ENOSPC: no space left/),
+    remedy: expect.stringMatching(/^free space on that disk, .*prelort resume$/),
+  });
   await expect(log.close()).rejects.toMatchObject({ kind: "environment" });
 });

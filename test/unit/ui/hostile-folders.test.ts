@@ -5,6 +5,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
 import { readRunState } from "../../../src/records/run-state.ts";
 import { readDetail } from "../../../src/ui/run-detail.ts";
+import { createStories } from "../../../src/ui/run-story.ts";
 import type { ListPage, OverlayRun, RunDetail } from "../../../src/ui/messages.ts";
 import { serveUi, type Ui } from "../../../src/ui/serve-ui.ts";
 import { summarise } from "../../../src/ui/summary.ts";
@@ -142,7 +143,7 @@ test("the server answers others while it reads the events of a long run", async 
   const turns = (async () => {
     for (; !read.signal.aborted; await turn()) inTurn = 0;
   })();
-  const { lastEvent } = await readDetail(directory, summary).finally(() => read.abort());
+  const { lastEvent } = await readDetail({ directory, summary }, createStories()).finally(() => read.abort());
   await turns;
   expect(spy).toHaveBeenCalledTimes(40_000);
   expect(lastEvent).toBe(40_000);

@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
-import type { ListChange, ListPage, OverlayRun, RunDetail } from "../../../src/ui/messages.ts";
+import type { ListChange, ListPage, OverlayRun, RunDetail, SiteFacts } from "../../../src/ui/messages.ts";
 import { serveUi, type Ui } from "../../../src/ui/serve-ui.ts";
 import { line, trainTiny } from "../../support/ui-runs.ts";
 
@@ -144,6 +144,19 @@ test("every answer forbids foreign and inline scripts, frames and guesses of its
   }
 });
 
+test("the page names all of its modules, so that a browser asks for them at once", async () => {
+  const { text } = await ask("/");
+  const named = [...text.matchAll(/<link rel="modulepreload" href="([^"]+)"/g)].map(([, href]) => `/${href}`);
+  const imported = new Set(["/app/ui/page/main.js"]);
+  for (const address of imported) {
+    const { status, text: source } = await ask(address);
+    expect(status, address).toBe(200);
+    for (const [, found = ""] of source.matchAll(/from "(\.[^"]+)"/g)) imported.add(path.posix.join(path.posix.dirname(address), found));
+  }
+  expect(imported.size).toBeGreaterThan(25);
+  expect(named.toSorted()).toEqual(expect.arrayContaining([...imported]));
+});
+
 test("no address leads to a file that is not the page's own", async () => {
   writeFileSync(path.join(folder, "secret.json"), "{}");
   const targets = [
@@ -203,9 +216,9 @@ test("folders that are damaged, half written, of earlier versions or no runs are
   make("<img src=x onerror=alert(1)>", {});
   writeFileSync(path.join(runs, "a-file"), "");
   onTestFinished(() => rmSync(path.join(runs, "a-file")));
-  const { changed, folder: shown } = await json<ListPage>("/api/runs");
+  const { changed } = await json<ListPage>("/api/runs");
   const rows = new Map(changed.map((row) => [row.name, row]));
-  expect(shown).toBe(runs);
+  expect(await json<SiteFacts>("/api/site")).toEqual({ folder: runs, canControl: false });
   expect([...rows.keys()].toSorted()).toEqual(
     [
       "<img src=x onerror=alert(1)>",
@@ -258,6 +271,24 @@ test("a run's page has each tier's quality with its interval, and the fits of ea
   expect(lastEvent).toBeGreaterThan(24);
 });
 
+test("a run's page has the memory of its workers as it is recorded, also by versions that recorded none of fits", async () => {
+  const directory = path.join(runs, "with-memory");
+  mkdirSync(directory);
+  onTestFinished(() => rmSync(directory, { recursive: true }));
+  const device = { type: "cuda", name: "NVIDIA H200", capability: "9.0", memoryBytes: 150e9 };
+  const ready = (workerId: string) => ({ type: "worker-ready", workerId, pid: 1, host: "gpu-2", versions: {}, variables: {}, device });
+  const of = { type: "client-fit", clientId: "c1", r: 1, workerId: "w0", loss: null, seconds: 1 };
+  const fit = (round: number, more: object) => ({ ...of, round, ...more });
+  const events = [ready("w0"), ready("w1"), fit(1, { peakMemoryBytes: 2e9 }), fit(2, { peakMemoryBytes: 1e9 }), fit(3, {})];
+  writeFileSync(path.join(directory, "run.json"), readFileSync(path.join(runs, "first", "run.json")));
+  writeFileSync(path.join(directory, "events.jsonl"), events.map((event, index) => line(index + 1, index, event)).join(""));
+  const about = { host: "gpu-2", device: "NVIDIA H200 (cuda)", deviceBytes: 150e9 };
+  expect((await json<RunDetail>("/api/run?name=with-memory")).memory).toEqual([
+    { id: "w0", ...about, last: { bytes: 1e9, round: 2 }, peak: { bytes: 2e9, round: 1 } },
+    { id: "w1", ...about, last: null, peak: null },
+  ]);
+});
+
 test("a stream of events continues after the last one that the browser got", async () => {
   const isEnd = (messages: readonly Message[]) => messages.some(({ data }) => (data as { type?: string } | null)?.type === "run-end");
   const all = (await listen("/api/run/events?name=first&from=0", isEnd)).filter(({ id }) => id !== undefined);
@@ -267,6 +298,16 @@ test("a stream of events continues after the last one that the browser got", asy
   const middle = all[Math.floor(all.length / 2)]?.id ?? "";
   const rest = (await listen("/api/run/events?name=first&from=0", isEnd, middle)).filter(({ id }) => id !== undefined);
   expect(rest).toEqual(all.filter(({ id }) => Number(id) > Number(middle)));
+});
+
+test("a stream that continues where the page was read to begins with its status, and sends no event again", async () => {
+  const { lastEvent } = await json<RunDetail>("/api/run?name=first");
+  const isOver = (got: readonly Message[]) => got.length >= 2;
+  const messages = await listen(`/api/run/events?name=first&from=${lastEvent}`, isOver);
+  expect(messages.map(({ event, id }) => [event, id])).toEqual([
+    ["status", undefined],
+    ["status", undefined],
+  ]);
 });
 
 test("a page that comes back with the last event of a run that was replaced is told to read the run again", async () => {

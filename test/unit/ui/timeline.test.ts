@@ -26,6 +26,7 @@ const fit = (at: number, workerId: string, clientId: string, round = 1, seconds 
   clientId,
   round,
   seconds,
+  peakMemoryBytes: null,
 });
 const failure = (at: number, workerId: string, clientId: string, willRetry: boolean): LiveEvent => ({
   type: "client-failure",

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
@@ -159,6 +159,20 @@ def set_base(nested: NestedLora, merged: Tensor | None) -> None:
         weight = module.pristine.float() + (change.T if isinstance(_base(module), Conv1D) else change)
         _base(module).weight = nn.Parameter(weight.to(module.pristine.dtype), requires_grad=False)
         offset += module.width
+
+
+@contextmanager
+def base_as_loaded(nested: NestedLora) -> Iterator[None]:
+    """Within the block, the adapters act on W0, whatever `set_base` has merged."""
+    bases = [_base(module) for module in nested.modules]
+    merged = [cast(nn.Parameter, base.weight) for base in bases]
+    for base, module in zip(bases, nested.modules, strict=True):
+        base.weight = module.pristine
+    try:
+        yield
+    finally:
+        for base, weight in zip(bases, merged, strict=True):
+            base.weight = weight
 
 
 def factors(nested: NestedLora, r: int) -> list[tuple[nn.Parameter, nn.Parameter]]:

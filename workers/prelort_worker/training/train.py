@@ -20,7 +20,8 @@ they are comparable.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -35,9 +36,9 @@ from .batches import Batch, collate, mean_loss
 from .nested_lora import (
     NestedLora,
     activate,
+    base_as_loaded,
     dense_parameters,
     factors,
-    lora_parameters,
     set_checkpointing,
     set_training,
     truncated,
@@ -81,10 +82,6 @@ def train(
     Trains tier r's adapter in place. The same arguments and adapter give the same bytes. Calls `on_step` before every
     batch of every step, with the number of batches done and in total; it may raise.
     """
-    device = nested.device
-    weights = tier_weights(nested.tiers, r, spec.full_weight)
-    order = _batches(dataset, examples, spec, np.random.default_rng(derive(seed, "order")))
-    draws = np.random.default_rng(derive(seed, "truncations"))
     torch.manual_seed(derive(seed, "dropout"))
     activate(nested, r)
     for a, _ in factors(nested, r):
@@ -92,28 +89,89 @@ def train(
     set_training(nested)
     set_checkpointing(nested, spec.gradient_checkpointing)
     optimizer = _optimizer(nested, r, spec)
-    passes, losses, norms = 0, [], []
+    course = Course()
     n_batches = spec.gradient_accumulation_steps
-    for step in range(spec.local_steps):
+    for number, step in enumerate(steps(nested.tiers, r, dataset, examples, spec, seed)):
 
-        def on_batch(index: int, before: int = step * n_batches) -> None:
+        def on_batch(index: int, before: int = number * n_batches) -> None:
             on_step(before + index, spec.local_steps * n_batches)
 
-        batches = [collate(nested.task, dataset, batch, device) for batch in islice(order, n_batches)]
+        batches = [collate(nested.task, dataset, batch, nested.device) for batch in step.batches]
         optimizer.zero_grad()
-        plan = plan_step(spec.objective, weights, sum(map(len, batches)), draws)
-        losses.append(_backward(nested, r, batches, plan, on_batch))
-        passes += len(plan)
+        with ExitStack() as stack:
+            if not acts(spec.acting_tail, number):
+                stack.enter_context(base_as_loaded(nested))
+            loss = _backward(nested, r, batches, step.plan, on_batch)
         if spec.tail_penalty > 0 and r > min(nested.tiers):
             (spec.tail_penalty * tail_norm(nested, r)).backward()
-        if spec.max_grad_norm > 0:
-            norms.append(clip_grad_norm_(_trained(optimizer), spec.max_grad_norm).item())
+        if spec.components is not None:
+            _keep_still(nested, r, spec.components)
+        norm = clip_grad_norm_(_trained(optimizer), spec.max_grad_norm).item() if spec.max_grad_norm > 0 else None
         optimizer.step()
+        course.add(len(step.plan), loss, norm)
     optimizer.zero_grad()
-    if not losses:
-        return Trained(passes, None, None)
-    rms = math.sqrt(sum(loss**2 for loss in losses) / len(losses))
-    return Trained(passes, sum(losses) / len(losses), rms, sum(norms) / len(norms) if norms else None)
+    return course.trained()
+
+
+@dataclass(frozen=True)
+class Step:
+    """The examples of a step, batch by batch, and its passes over them."""
+
+    batches: list[list[int]]
+    plan: list[Pass]
+
+
+def steps(
+    tiers: tuple[int, ...], r: int, dataset: PreparedDataset, examples: range, spec: FitSpec, seed: str
+) -> Iterator[Step]:
+    """The steps of a client's fit, which follow from these arguments alone."""
+    weights = tier_weights(tiers, r, spec.full_weight)
+    order = _batches(dataset, examples, spec, np.random.default_rng(derive(seed, "order")))
+    draws = np.random.default_rng(derive(seed, "truncations"))
+    for _ in range(spec.local_steps):
+        batches = list(islice(order, spec.gradient_accumulation_steps))
+        yield Step(batches, plan_step(spec.objective, weights, sum(map(len, batches)), draws))
+
+
+@dataclass
+class Course:
+    """What is told of a fit, step by step."""
+
+    passes: int = 0
+    losses: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+
+    def add(self, passes: int, loss: float, norm: float | None) -> None:
+        self.passes += passes
+        self.losses.append(loss)
+        if norm is not None:
+            self.norms.append(norm)
+
+    def trained(self) -> Trained:
+        if not self.losses:
+            return Trained(self.passes, None, None)
+        rms = math.sqrt(sum(loss**2 for loss in self.losses) / len(self.losses))
+        return Trained(self.passes, _mean(self.losses), rms, _mean(self.norms) if self.norms else None)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def acts(share: float, step: int) -> bool:
+    """Whether what is merged acts in a step, counted from 0: in `share` of the steps, evenly spread."""
+    return math.floor((step + 1) * share) > math.floor(step * share)
+
+
+def _keep_still(nested: NestedLora, r: int, components: list[int]) -> None:
+    """Takes the gradients of all other components, so that the optimiser leaves these as they are."""
+    still = torch.ones(r, dtype=torch.bool)
+    still[components] = False
+    for a, b in factors(nested, r):
+        if a.grad is not None:
+            a.grad[still] = 0
+        if b.grad is not None:
+            b.grad[:, still] = 0
 
 
 def tail_norm(nested: NestedLora, r: int) -> Tensor:
@@ -207,8 +265,10 @@ def _pass(nested: NestedLora, r: int, batch: Batch, each: Pass, share: float) ->
 
 
 def _optimizer(nested: NestedLora, r: int, spec: FitSpec) -> torch.optim.AdamW:
+    pairs = factors(nested, r)
     groups = [
-        {"params": [each for each in lora_parameters(nested, r) if each.requires_grad], "lr": spec.lr},
+        {"params": [a for a, _ in pairs if a.requires_grad], "lr": spec.lr},
+        {"params": [b for _, b in pairs], "lr": spec.lr if spec.lr_b is None else spec.lr_b},
         {"params": dense_parameters(nested, r), "lr": spec.head_lr},
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.0)

@@ -42,6 +42,7 @@ class Connection:
         self._inbox = Inbox(controller_pid)
         self._outbox = Outbox()
         self._beat = Beat("starting", None, 0, 0)
+        self._is_over = False
         self._sent: queue.SimpleQueue[tuple[Report, Payload] | None] = queue.SimpleQueue()
         self._context = zmq.Context()
         self._wake = self._context.socket(zmq.PAIR)
@@ -72,7 +73,14 @@ class Connection:
 
     def send(self, message: Report, payload: Payload | None = None) -> None:
         self._sent.put((message, payload or {}))
-        self._wake.send(b"")
+        while self._thread.is_alive():  # without it, nobody would ever receive this
+            if self._wake.poll(100, zmq.POLLOUT):
+                self._wake.send(b"")
+                return
+
+    def end(self) -> None:
+        """From another thread, soon: what `take` gives next is Stop, a task under way is cancelled, nothing is sent."""
+        self._is_over = True
 
     def close(self) -> None:
         """Ends the I/O thread; drops what has not been sent yet."""
@@ -92,6 +100,8 @@ class Connection:
                 self._connect(dealer, woken)
             except BaseException as error:
                 self._on_failure(error)
+        for _ in self._inbox.accept(Stop()):
+            pass
 
     def _connect(self, dealer: zmq.Socket, woken: zmq.Socket) -> None:
         """Over ipc the worker's name is its routing id. Over tcp the controller chooses that, and the worker joins."""
@@ -113,7 +123,7 @@ class Connection:
         if link:
             poller.register(link.monitor, zmq.POLLIN)
         next_beat = time.monotonic()
-        while True:
+        while not self._is_over:
             now = time.monotonic()
             if now >= next_beat:
                 # First: another thread may hang, and keep this one from running, as soon as the beat is sent.

@@ -87,3 +87,9 @@ class FitSpec:
     tail_penalty: float
     # Largest joint L2 norm of a step's gradients, over all trained parameters; 0 clips nothing.
     max_grad_norm: float = 0.0
+    # Of B; None: as A's.
+    lr_b: float | None = None
+    # Components that train, ascending from 0; the others of the client's rank only act. None: all.
+    components: list[Count] | None = None
+    # Share of the steps in which what is merged acts.
+    acting_tail: float = 1.0

@@ -47,7 +47,7 @@ export const story: readonly NewEvent[] = [
     willRetry: true,
   },
   status("w1", "failed", "exited with 1"),
-  { type: "client-fit", round: 1, clientId: "c0", r: 4, workerId: "w0", loss: 1.5, seconds: 3 },
+  { type: "client-fit", round: 1, clientId: "c0", r: 4, workerId: "w0", loss: 1.5, seconds: 3, peakMemoryBytes: null },
   { type: "client-failure", round: 1, clientId: "c1", attempt: 2, workerId: "w0", error: "a value was not finite", willRetry: false },
   { type: "evaluation-start", round: 1 },
   roundEnd(1, [0.5, 0.625], ["c0"], ["c1"]),

@@ -1,0 +1,33 @@
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { federate, fLoRA, InterruptedError, productDeltas } from "../../../../src/index.ts";
+import { tinyLauncher, tinyRun } from "../../../../src/testing/index.ts";
+
+let runsDir: string;
+beforeEach(() => {
+  runsDir = mkdtempSync(path.join(tmpdir(), "prelort-resumed-state-"));
+});
+afterEach(() => rmSync(runsDir, { recursive: true }));
+
+it.each([
+  ["product deltas, by their velocity", productDeltas()],
+  ["FLoRA with increments of rank 2, by what it has not merged yet", fLoRA({ incrementRank: 2 })],
+])("a run that is interrupted and resumed ends with the same bytes: %s", async (_, aggregation) => {
+  const options = { runsDir, strategy: { aggregation } };
+  const whole = await federate(tinyRun({ ...options, name: "whole" })).result;
+  const controller = new AbortController();
+  const launcher = tinyLauncher({
+    fit({ round, train }) {
+      if (round === 3) controller.abort();
+      return train();
+    },
+  });
+  const halves = { ...options, name: "halves" };
+  await expect(federate(tinyRun({ ...halves, signal: controller.signal, launcher })).result).rejects.toThrow(InterruptedError);
+  const resumed = await federate(tinyRun({ ...halves, resume: true })).result;
+  expect(resumed.sha256).toBe(whole.sha256);
+  const state = (name: string) => readFileSync(path.join(runsDir, name, "rounds", "3", "server-state.safetensors"));
+  expect(state("halves").equals(state("whole"))).toBe(true);
+});

@@ -1,0 +1,118 @@
+"""
+Several workers in one process. Each is a thread with a connection of its own, and to its controller a worker like any
+other; their fits train side by side.
+
+    python -m prelort_worker.lanes --parent-pid 4711 --device cpu --threads 1
+
+Reads a line of JSON for every worker from standard input: {"lane": 0, "endpoint": "ipc:///…", "worker_id": "w0", "log":
+"w0.log"} starts one, {"end": 0} ends it; writes {"ended": 0, "problem": null} to standard output once it has ended.
+"""
+
+import argparse
+import json
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TextIO
+
+from ..__main__ import set_environment
+from ..lifetime import die_with_parent
+
+if TYPE_CHECKING:
+    from ..wire.connection import Connection
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="prelort_worker.lanes", description="Workers of prelort that train together.")
+    parser.add_argument("--parent-pid", type=int, required=True)
+    parser.add_argument("--device", required=True, help="cpu, mps, cuda or cuda:N")
+    parser.add_argument("--threads", required=True, type=int, help="torch threads")
+    options = parser.parse_args()
+    die_with_parent(options.parent_pid)
+    set_environment(options.threads)
+    os.environ["PRELORT_SIDE_BY_SIDE"] = "1"  # a run's record tells that its bytes may differ from those alone
+
+    import torch  # noqa: F401
+    import transformers
+
+    from ..device import choose_device, make_repeatable
+    from .runner import LaneRunner, Shared
+
+    transformers.utils.logging.disable_progress_bar()
+    make_repeatable(options.threads)
+    device, shared = choose_device(options.device), Shared()
+    logs = _Logs(sys.stderr)
+    sys.stderr = logs
+    lanes: dict[int, Connection] = {}
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if "end" in asked:
+            lanes[asked["end"]].end()
+            continue
+
+        def start(connection: "Connection") -> None:
+            from ..serve import say_hello, serve
+
+            say_hello(connection, device, options.threads, options.parent_pid)
+            serve(connection, LaneRunner(device, shared))
+
+        _begin(asked, options.parent_pid, lanes, logs, shared.count, start)
+
+
+def _begin(
+    asked: dict[str, Any],
+    controller_pid: int,
+    lanes: "dict[int, Connection]",
+    logs: "_Logs",
+    count: Callable[[int], None],
+    start: "Callable[[Connection], None]",
+) -> None:
+    from ..wire.connection import Connection
+
+    lane = asked["lane"]
+    problems: list[str] = []
+
+    def fail(error: BaseException) -> None:
+        problems.append(f"{type(error).__name__}: {error}")
+
+    connection = lanes[lane] = Connection(asked["endpoint"], asked["worker_id"], controller_pid, fail)
+    count(1)
+
+    def run() -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        with os.fdopen(os.open(asked["log"], flags, 0o644), "a", buffering=1, encoding="utf-8") as log:
+            logs.route(log)
+            try:
+                start(connection)
+            except BaseException as error:
+                fail(error)
+                traceback.print_exc()
+            finally:
+                count(-1)
+                connection.close()
+                print(json.dumps({"ended": lane, "problem": problems[0] if problems else None}), flush=True)  # noqa: T201
+
+    threading.Thread(target=run, name=f"lane-{lane}", daemon=True).start()
+
+
+class _Logs:
+    """Standard error, which for the thread of a lane is that lane's log."""
+
+    def __init__(self, otherwise: TextIO) -> None:
+        self._otherwise = otherwise
+        self._own = threading.local()
+
+    def route(self, log: TextIO) -> None:
+        self._own.log = log
+
+    def write(self, text: str) -> int:
+        return getattr(self._own, "log", self._otherwise).write(text)
+
+    def flush(self) -> None:
+        getattr(self._own, "log", self._otherwise).flush()
+
+
+if __name__ == "__main__":
+    main()
