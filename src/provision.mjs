@@ -62,7 +62,7 @@ const goals = {
   },
   "test:trackers"() {
     build();
-    must(prelort("setup", "--dev", "--no-quickstart", "--track", "tensorboard", "mlflow", "trackio"));
+    must(prelort("setup", "--dev", "--no-quickstart", "--track", "tensorboard", "mlflow", "wandb", "trackio"));
     must(vitest("--project", "trackers", ...process.argv.slice(3)));
   },
   bench: () => campaign("bench", { prepare: () => giveOwnPython("FLOWER", ".bench/flower", "test/bench/requirements.txt") }),

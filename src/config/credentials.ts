@@ -10,8 +10,8 @@ export function isCredential(key: string): boolean {
 }
 
 export const WHERE_CREDENTIALS_GO =
-  "credentials are read from the environment, since a config is recorded: set MLFLOW_TRACKING_TOKEN, or " +
-  "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD";
+  "credentials are read from the environment, since a config is recorded: for wandb set WANDB_API_KEY; for mlflow set " +
+  "MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD";
 
 /** What is wrong with an address that holds credentials; undefined if it holds none. Never quotes the address. */
 export function credentialProblem(address: string): string | undefined {

@@ -5,6 +5,7 @@ import { check, formatPath } from "./check.ts";
 import { loadOwnPolicies } from "./load-own-policies.ts";
 import { findPlace, locator } from "./locate.ts";
 import { type Assignment, override, withShellSpelling } from "./override.ts";
+import { withNamedStrategy } from "./named-strategy.ts";
 import { ownPolicies } from "./own-policies.ts";
 import { resolvedPaths, resolvePaths } from "./paths.ts";
 import { withoutRemoved } from "./recorded-config.ts";
@@ -80,9 +81,11 @@ function readConfig(text: string, file: string, { set = [], given = [] }: LoadOp
   const shell = assignments.filter(({ option, writtenAt }) => option === "--set" && !writtenAt).map(({ assignment }) => assignment);
   const written = assignments.reduce(override, read);
   const removed = inScript === undefined ? { value: written.value, problems: [] } : withoutRemoved(written.value);
-  const source = resolvePaths({ ...written, value: removed.value }, folder);
+  const named = withNamedStrategy(removed.value);
+  const source = resolvePaths({ ...written, value: named.value }, folder);
   const { value, problems = [] } = check(fileSchema, source.value, "snake_case");
-  const own = inScript === undefined ? [] : [...ownPolicies(source.value, inScript), ...removed.problems];
+  const ofRecord = inScript === undefined ? [] : [...ownPolicies(source.value, inScript), ...removed.problems];
+  const own = [...ofRecord, ...named.problems];
   const others = problems.filter((problem) => !own.some(({ path }) => path.every((key, depth) => problem.path[depth] === key)));
   const findings = [
     ...[...own, ...others].map((problem) => ({ ...withShellSpelling(problem, shell), place: findPlace(source, problem) ?? start })),

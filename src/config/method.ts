@@ -38,7 +38,8 @@ export function describeDoubts({
 export function describeMethod({ fit, strategy }: Pick<RunConfig, "fit" | "strategy">): MethodRecord {
   const { name, weights, ...wrapped } = strategy.aggregation.policy ?? { name: "custom aggregation" };
   const weight = fit.objective === "none" ? "" : `, full weight ${fit.fullWeight ?? "uniform"}`;
-  const additions = describeAdditions(wrapped);
+  const tail = fit.actingTail > 0 ? [`the tail acting in ${fit.actingTail} of the steps`] : [];
+  const additions = [...describeAdditions(wrapped), ...tail];
   const isReading = name === "segment-wise" && weights === "examples" && additions.length === 0 && !strategy.rankAssignment.fitOptions;
   if (isReading && fit.objective === "sum" && fit.fullWeight === null) {
     return { name: "prelort", note: READING };

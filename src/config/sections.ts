@@ -202,7 +202,7 @@ export const common = {
   track: track
     .default([])
     .describe(
-      "Trackers that the run's params, metrics and state are delivered to: tensorboard, mlflow, trackio, each a name or { name, …options }. They change nothing in the run, which does not wait for them. Each needs prelort setup --track NAME once.",
+      "Trackers that the run's params, metrics and state are delivered to: tensorboard, mlflow, wandb, trackio, each a name or { name, …options }. They change nothing in the run, which does not wait for them. Each needs prelort setup --track NAME once.",
     ),
   recordUpdates: z
     .boolean()

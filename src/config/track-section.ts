@@ -3,7 +3,7 @@ import { credentialProblem } from "./credentials.ts";
 
 /* The `track` section: the trackers that a run's params, metrics and state are delivered to. */
 
-export const TRACKERS = ["tensorboard", "mlflow", "trackio"] as const;
+export const TRACKERS = ["tensorboard", "mlflow", "wandb", "trackio"] as const;
 export type TrackerName = (typeof TRACKERS)[number];
 
 const text = z.string().min(1);
@@ -29,6 +29,18 @@ const tracker = z.discriminatedUnion("name", [
       ),
     experiment: text.optional().describe("Name of the experiment; made if it is not there. Default: MLFLOW_EXPERIMENT_NAME, else prelort."),
     runName: text.optional().describe("Name of the run there. Default: the run's name."),
+  }),
+  z.strictObject({
+    name: z.literal("wandb").describe("Weights & Biases: its server, or files that wandb sync sends there later."),
+    project: text.optional().describe("Name of the project. Default: WANDB_PROJECT, else prelort."),
+    entity: text.optional().describe("User or team that the project is of. Default: WANDB_ENTITY, else that of the credentials."),
+    group: text.optional().describe("Name of a group of runs. Default: WANDB_RUN_GROUP, else none."),
+    tags: z.array(text.max(64)).readonly().optional().describe("Tags of the run. Default: those of WANDB_TAGS."),
+    runName: text.optional().describe("Name of the run there. Default: the run's name."),
+    mode: z
+      .enum(["online", "offline"])
+      .optional()
+      .describe("offline keeps everything in the folder wandb of the run's folder, for wandb sync. Default: WANDB_MODE, else online."),
   }),
   z.strictObject({
     name: z.literal("trackio").describe("Trackio's store on this machine."),

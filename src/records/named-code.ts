@@ -82,7 +82,7 @@ function unnamed(all: readonly Marked[]): readonly NamedCode[] {
 
 function trackersIn(trackers: readonly TrackerSpec[]): readonly Marked[] {
   return trackers
-    .filter((spec) => spec.name === "mlflow" || Object.keys(spec).length > 1)
+    .filter((spec) => ["mlflow", "wandb"].includes(spec.name) || Object.keys(spec).length > 1)
     .map((spec) => named("track", JSON.stringify(snakeKeys(spec))));
 }
 

@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { buildRun, federate, loadConfig } from "../../src/index.ts";
+import { buildRun, federate, loadConfig, loadRun } from "../../src/index.ts";
 import { python, root, temporaryFolder } from "../support/e2e.ts";
 
 // The shipped configs of published settings, with a tiny model of the same architecture, rows of the same shape, and fewer
@@ -53,4 +53,20 @@ describe("a published setting runs on a small scale:", () => {
     expect(last.fitLoss).toBeLessThan(metrics[1]!.fitLoss!);
     for (const { loss } of last.byTier) expect(loss).toBeGreaterThan(0);
   });
+});
+
+test("configs/prelort.yaml is PreLort as we read it, and learns", async () => {
+  const set = [
+    `runs_dir=${folder()}/runs`,
+    "rounds=1",
+    "data={ path: prelort:wordnet-nouns, text: '{gloss}', label: topic, max_length: 16, max_examples: 600, eval_examples: 32, clients: 10 }",
+    "fit.local_steps=2",
+  ];
+  const run = federate(buildRun(await loadConfig(path.join(root, "configs", "prelort.yaml"), { set })));
+  const { metrics, directory } = await run.result;
+  expect((await loadRun(directory)).method.name).toBe("prelort");
+  // Ranks 16, 8, 8, 4, 4, 2, 2, 2, 1, 1 train 5, 4, 4, 3, 3, 2, 2, 2, 1, 1 truncations, two steps each.
+  expect(metrics.at(-1)?.passes).toBe(2 * 27);
+  const losses = metrics.map(({ byTier }) => byTier[0]?.loss ?? Infinity);
+  expect(losses[1]).toBeLessThan(losses[0] ?? 0);
 });

@@ -116,8 +116,13 @@ export function trackersOf(directory: string): number[] {
 }
 
 /** `prelort track`, from src as a test has it. */
-export async function trackCli(...words: readonly string[]): Promise<{ readonly code: number; readonly output: string }> {
-  const child = spawn(process.execPath, [path.join(packageRoot(), "dist/cli/main.js"), "track", ...words], { stdio: "pipe" });
+export function trackCli(...words: readonly string[]): Promise<{ readonly code: number; readonly output: string }> {
+  return trackCliIn(process.cwd(), ...words);
+}
+
+/** As trackCli, with another working folder. */
+export async function trackCliIn(cwd: string, ...words: readonly string[]): Promise<{ readonly code: number; readonly output: string }> {
+  const child = spawn(process.execPath, [path.join(packageRoot(), "dist/cli/main.js"), "track", ...words], { cwd, stdio: "pipe" });
   let output = "";
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (data: Buffer) => (output += data.toString()));
   const [code] = (await once(child, "close")) as [number];

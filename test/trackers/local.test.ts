@@ -2,20 +2,22 @@ import { execFileSync } from "node:child_process";
 import { mkdir, readdir, rm, symlink } from "node:fs/promises";
 import path from "node:path";
 import process from "node:process";
-import { beforeEach, expect, onTestFinished, test } from "vitest";
+import { beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import { eventually } from "../support/patience.ts";
 import { before, expectOnce, readBack, runTracked, temporaryFolder, trackCli, trackersOf } from "../support/tracked-runs.ts";
 
-/* Trackers that keep what they are given on this machine: TensorBoard's event files, Trackio's store. */
+/* Trackers that keep what they are given on this machine: TensorBoard's event files, Trackio's store, W&B offline. */
 
 beforeEach(async () => {
-  process.env["TRACKIO_DIR"] = await temporaryFolder();
-  onTestFinished(() => void delete process.env["TRACKIO_DIR"]);
+  vi.stubEnv("TRACKIO_DIR", await temporaryFolder());
+  vi.stubEnv("WANDB_MODE", "offline");
+  onTestFinished(() => void vi.unstubAllEnvs());
 });
 
 const trackers = [
   { name: "tensorboard", read: (directory: string) => readBack("tensorboard", path.join(directory, "tensorboard")), round: Math.fround },
   { name: "trackio", read: () => readBack("trackio", "prelort"), round: (value: number) => value },
+  { name: "wandb", read: (directory: string) => readBack("wandb", directory), round: (value: number) => value },
 ] as const;
 
 test.each(trackers)("$name gets a run's params, metrics, tags and state, each value once", async ({ name, read, round }) => {
@@ -50,8 +52,8 @@ test.each(trackers)("$name gets everything once although its process is killed t
 
 test("a run that was trained without a tracker is delivered afterwards", async () => {
   const { directory } = await runTracked({ runsDir: await temporaryFolder(), name: "tiny", track: [] });
-  const { code, output } = await trackCli(directory, "--with", "tensorboard", "trackio");
-  expect([code, output.match(/4 rounds delivered, up to round 3/g)?.length]).toEqual([0, 2]);
+  const { code, output } = await trackCli(directory, "--with", "tensorboard", "trackio", "wandb");
+  expect([code, output.match(/4 rounds delivered, up to round 3/g)?.length]).toEqual([0, 3]);
   for (const { read, round } of trackers) await expectOnce(await read(directory), directory, round);
 });
 
@@ -60,9 +62,13 @@ test("links in place of a run's folders for trackers are refused by name, and a 
   const { directory } = await runTracked({ runsDir, name: "tiny", track: [] });
   const elsewhere = path.join(runsDir, "elsewhere");
   await mkdir(elsewhere);
-  for (const name of ["track", "tensorboard"]) {
+  for (const [name, tracker] of [
+    ["track", "tensorboard"],
+    ["tensorboard", "tensorboard"],
+    ["wandb", "wandb"],
+  ] as const) {
     await symlink(elsewhere, path.join(directory, name));
-    const { code, output } = await trackCli(directory, "--with", "tensorboard");
+    const { code, output } = await trackCli(directory, "--with", tracker);
     expect([code, output]).toEqual([1, expect.stringContaining(`${path.join(directory, name)} is a link`)]);
     await rm(path.join(directory, name));
   }

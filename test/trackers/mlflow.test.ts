@@ -97,7 +97,7 @@ test("a controller that is killed leaves no tracker behind, and its resumed run 
   const directory = path.join(runsDir, "tiny");
   const controller = spawn(
     process.execPath,
-    [path.join(packageRoot(), "test/trackers/tracked-controller.mjs"), runsDir, server.url, experiment],
+    [path.join(packageRoot(), "test/trackers/tracked-controller.mjs"), runsDir, JSON.stringify(specOf(server.url))],
     {
       stdio: "ignore",
     },
@@ -196,7 +196,7 @@ test("a check of a server that never answers ends with its controller", async ()
   const url = `http://127.0.0.1:${port}`;
   const controller = spawn(
     process.execPath,
-    [path.join(packageRoot(), "test/trackers/tracked-controller.mjs"), await temporaryFolder(), url, experiment],
+    [path.join(packageRoot(), "test/trackers/tracked-controller.mjs"), await temporaryFolder(), JSON.stringify(specOf(url))],
     { stdio: "ignore", env: { ...process.env, MLFLOW_HTTP_REQUEST_TIMEOUT: "100000" } },
   );
   await asked;

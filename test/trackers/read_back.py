@@ -2,12 +2,13 @@
 What a tracker holds, read by its own reader, as JSON: {"runs": [ids], "values": {step: {name: [every value]}},
 "params", "tags", "state"}.
 
-python read_back.py tensorboard FOLDER | mlflow URI EXPERIMENT | trackio PROJECT
+python read_back.py tensorboard FOLDER | mlflow URI EXPERIMENT | trackio PROJECT | wandb RUN_FOLDER
 """
 
 import json
 import sys
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 Values = dict[int, dict[str, list[float]]]
@@ -65,5 +66,36 @@ def trackio(project: str) -> dict[str, Any]:
     return {"runs": ids, "values": values, "params": params, "tags": params, "state": config.get("prelort.state")}
 
 
+def wandb(directory: str) -> dict[str, Any]:
+    """Everything in all offline folders of a run, so that a value in two of them shows."""
+    sys.path.insert(0, str(Path(__file__).parents[2] / "workers"))
+    from prelort_worker.tracking.leveldb_log import read_records
+    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportMissingImports]
+
+    values: Values = defaultdict(lambda: defaultdict(list))
+    found: dict[str, Any] = {"runs": [], "values": values, "params": {}, "tags": {}, "state": None}
+    for file in sorted(Path(directory).glob("wandb/offline-run-*/run-*.wandb")):
+        with file.open("rb") as log:
+            records = [(Record.FromString(data), end) for data, end in read_records(log)]
+            # As a process leaves it that is under way or was killed. W&B stops there when it sends the files.
+            if not records or records[-1][1] < file.stat().st_size:
+                found["tags"]["cut off"] = file.name
+            for record, _ in records:
+                items = {item.key or ".".join(item.nested_key): item.value_json for item in record.history.item}
+                for name in items.keys() - {"_step", "_timestamp", "_runtime"}:
+                    values[json.loads(items["_step"])][name].append(json.loads(items[name]))
+                for item in [*record.run.config.update, *record.config.update]:
+                    found["params"][item.key or ".".join(item.nested_key)] = str(json.loads(item.value_json))
+                if record.HasField("run"):
+                    run = record.run
+                    found["runs"] = sorted({*found["runs"], run.run_id})
+                    found["tags"] |= {"id": run.run_id, "name": run.display_name, "project": run.project}
+                    found["tags"] |= {"entity": run.entity, "group": run.run_group, "tags": " ".join(run.tags)}
+                if record.HasField("exit"):
+                    found["tags"]["exit code"] = str(record.exit.exit_code)
+    return {**found, "tags": found["params"] | found["tags"], "state": found["params"].get("prelort.state")}
+
+
 if __name__ == "__main__":
-    print(json.dumps({"tensorboard": tensorboard, "mlflow": mlflow, "trackio": trackio}[sys.argv[1]](*sys.argv[2:])))
+    readers = {"tensorboard": tensorboard, "mlflow": mlflow, "trackio": trackio, "wandb": wandb}
+    print(json.dumps(readers[sys.argv[1]](*sys.argv[2:])))

@@ -1,9 +1,9 @@
-/* A controller that delivers its run to MLflow and waits in round 3, to be killed: node tracked-controller.mjs RUNS_DIR URL EXPERIMENT */
+/* A controller that delivers its run to a tracker and waits in round 3, to be killed: node tracked-controller.mjs RUNS_DIR TRACKER */
 import process from "node:process";
 import { federate } from "../../dist/index.js";
 import { tinyRun } from "../../dist/testing/index.js";
 
-const [runsDir = "", trackingUri = "", experiment = ""] = process.argv.slice(2);
+const [runsDir = "", tracker = ""] = process.argv.slice(2);
 const selection = ({ round, clients }) =>
   round === 3 ? new Promise(() => setInterval(() => undefined, 1000)) : clients.map(({ id }) => id);
-await federate(tinyRun({ runsDir, name: "tiny", track: [{ name: "mlflow", trackingUri, experiment }], strategy: { selection } })).result;
+await federate(tinyRun({ runsDir, name: "tiny", track: [JSON.parse(tracker)], strategy: { selection } })).result;

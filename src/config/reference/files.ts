@@ -1,13 +1,31 @@
 import { comparisonSchema } from "../comparison.ts";
 import { fileSchema } from "../schema.ts";
-import { toYamlSchema } from "./json-schema.ts";
+import { NAME } from "../named-strategy.ts";
+import { type JsonSchema, toYamlSchema } from "./json-schema.ts";
 import { toMarkdown } from "./markdown.ts";
 
-const run = toYamlSchema(fileSchema, "A run of prelort");
+const run = withStrategyName(toYamlSchema(fileSchema, "A run of prelort"));
 const comparison = toYamlSchema(comparisonSchema, "A comparison of prelort");
 
 /** The JSON Schemas in `configs/`, by file. */
-export const jsonSchemas = { "prelort.schema.json": run, "compare.schema.json": comparison } as const;
+export const jsonSchemas = { "prelort.schema.json": withOneWord(run), "compare.schema.json": comparison } as const;
+
+/** The names of a strategy are no part of the schema, which checks what they stand for. */
+function withStrategyName(schema: JsonSchema): JsonSchema {
+  const description = `All of it in one word, also as strategy: ${NAME}: segment-wise aggregation and, unless fit says otherwise, objective sum with equal weights. rank_assignment is then { name: distribution, shape: uniform } by default.`;
+  const { strategy = {}, ...properties } = schema.properties ?? {};
+  const name: JsonSchema = { type: "string", const: NAME, description };
+  return { ...schema, properties: { ...properties, strategy: { ...strategy, properties: { name, ...strategy.properties } } } };
+}
+
+/** With the form of a single word. */
+function withOneWord(schema: JsonSchema): JsonSchema {
+  const { strategy = {}, ...properties } = schema.properties ?? {};
+  const { required = [], description = "", ...map } = strategy;
+  const either = [{ required: [...required] }, { required: ["name"] }];
+  const word: JsonSchema = { type: "string", const: NAME };
+  return { ...schema, properties: { ...properties, strategy: { description, anyOf: [{ ...map, anyOf: either }, word] } } };
+}
 
 /** `configs/README.md` with its tables of keys, between the markers, regenerated from the schemas. */
 export function withReference(readme: string): string {

@@ -20,17 +20,20 @@ afterEach(async () => {
 const track = (...words: readonly string[]) => trackCommand().parseAsync([folder, ...words], { from: "user" });
 const record = (trackers: readonly object[]) => writeFile(path.join(folder, "run.json"), JSON.stringify({ config: { track: trackers } }));
 
-test.each([[{ name: "mlflow" }], [{ name: "mlflow", tracking_uri: "http://h" }], [{ name: "trackio", project: "a" }]])(
-  "a tracker %s that only a record names is sent nothing until it is named",
-  async (tracker) => {
-    await record([tracker]);
-    await expect(track()).rejects.toThrow(ConfigError);
-    await expect(track()).rejects.toMatchObject({
-      issues: [{ path: "--with", message: expect.stringContaining(JSON.stringify(tracker)) }],
-    });
-    await expect(track("--with", JSON.stringify(tracker))).rejects.toThrow(EnvironmentError);
-  },
-);
+test.each([
+  [{ name: "mlflow" }],
+  [{ name: "wandb" }],
+  [{ name: "wandb", mode: "offline" }],
+  [{ name: "mlflow", tracking_uri: "http://h" }],
+  [{ name: "trackio", project: "a" }],
+])("a tracker %s that only a record names is sent nothing until it is named", async (tracker) => {
+  await record([tracker]);
+  await expect(track()).rejects.toThrow(ConfigError);
+  await expect(track()).rejects.toMatchObject({
+    issues: [{ path: "--with", message: expect.stringContaining(JSON.stringify(tracker)) }],
+  });
+  await expect(track("--with", JSON.stringify(tracker))).rejects.toThrow(EnvironmentError);
+});
 
 test("a bare name names a tracker that the record gives no options, and not one that it does", async () => {
   await record([{ name: "mlflow" }]);

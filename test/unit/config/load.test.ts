@@ -93,6 +93,7 @@ describe("loadConfig", () => {
       groupByLength: false,
       lr: 3e-4,
       maxGradNorm: 0,
+      actingTail: 0,
       lrSchedule: "constant",
     });
     expect(config.data.partition).toEqual({ name: "iid" });

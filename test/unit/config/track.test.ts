@@ -29,6 +29,9 @@ async function load(track: string) {
 test("a tracker is a name, or a map with its options", async () => {
   const { track } = await load(`[tensorboard, { name: mlflow, tracking_uri: "http://h:5000/a", run_name: b }]`);
   expect(track).toEqual([{ name: "tensorboard" }, { name: "mlflow", trackingUri: "http://h:5000/a", runName: "b" }]);
+  const options = "project: a, entity: b, group: c, tags: [d, e], run_name: f, mode: offline";
+  const asked = { project: "a", entity: "b", group: "c", tags: ["d", "e"], runName: "f", mode: "offline" };
+  expect((await load(`[{ name: wandb, ${options} }]`)).track).toEqual([{ name: "wandb", ...asked }]);
 });
 
 test("a record is read as it was written, and another list of trackers is the same run", async () => {
@@ -47,6 +50,8 @@ test("unknown names, unknown options and a tracker that is listed twice are refu
 });
 
 test.each([
+  ["{ name: wandb, api_key: hunter22 }", "track[0].api_key"],
+  ["{ name: wandb, key: hunter22 }", "track[0].key"],
   ["{ name: mlflow, api_key: hunter22 }", "track[0].api_key"],
   ["{ name: mlflow, token: hunter22 }", "track[0].token"],
   ["{ name: trackio, hf_token: hunter22 }", "track[0].hf_token"],
@@ -58,6 +63,6 @@ test.each([
   [`{ name: mlflow, tracking_uri: "https://h/?a=b#/a?b=c;token=hunter22" }`, "track[0].tracking_uri"],
 ])("credentials in %s are refused with the variable to set, and not shown", async (tracker, path) => {
   const issues = await issuesOf(() => load(`[${tracker}]`));
-  expect(issues).toEqual([issue(path, ["MLFLOW_TRACKING_TOKEN"], expect.any(String) as string)]);
+  expect(issues).toEqual([issue(path, ["WANDB_API_KEY", "MLFLOW_TRACKING_TOKEN"], expect.any(String) as string)]);
   expect(JSON.stringify(issues)).not.toContain("hunter22");
 });

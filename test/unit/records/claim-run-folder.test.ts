@@ -92,13 +92,14 @@ test("a run that trackers were told of is replaced with what they left in its fo
   await makeRun("a");
   await mkdir(pathOf("a", "track"));
   await writeFile(pathOf("a", "track", "mlflow.json"), "{}");
-  await mkdir(pathOf("a", "tensorboard"));
+  for (const name of ["tensorboard", "wandb"]) await mkdir(pathOf("a", name));
   const second = await createRunDirectory({ runsDir, name: "a", overwrite: true });
   expect(await readdir(pathOf("a"))).not.toContain("track");
-  expect(await readdir(pathOf("a", "replaced"))).toEqual(["journal.jsonl", "rounds", "run.json", "tensorboard", "track", "workers"]);
+  const kept = ["journal.jsonl", "rounds", "run.json", "tensorboard", "track", "wandb", "workers"];
+  expect(await readdir(pathOf("a", "replaced"))).toEqual(kept);
   await second.commitRound(round(0));
   await second.close();
-  expect(await readdir(pathOf("a"))).not.toContain("tensorboard");
+  for (const name of ["tensorboard", "wandb"]) expect(await readdir(pathOf("a"))).not.toContain(name);
 });
 
 test("a run named NAME.replaced is left alone when the run NAME is replaced", async () => {
@@ -161,6 +162,7 @@ test.each([
   ["workers", ["workers"]],
   ["track", ["track"]],
   ["tensorboard", ["tensorboard"]],
+  ["wandb", ["wandb"]],
   ["rounds/5", ["rounds", "5"]],
   ["adapters/r2", ["adapters", "r2"]],
 ])("a run folder in which %s is a link is refused, and the link's target is unchanged", async (_, parts) => {

@@ -85,7 +85,8 @@ async function makeFiles(): Promise<readonly string[]> {
     dtype: "f32",
   });
   // A tracker's process writes these.
-  for (const file of ["track/mlflow.json", "track/mlflow.lock", "tensorboard/events.out.tfevents.1"]) {
+  const ofTrackers = ["track/mlflow.json", "track/mlflow.lock", "tensorboard/events.out.tfevents.1", "wandb/offline-run-1/run-1.wandb"];
+  for (const file of ofTrackers) {
     mkdirSync(path.dirname(directory.file(file)), { recursive: true });
     writeFileSync(directory.file(file), "");
   }

@@ -169,6 +169,9 @@ test("a tracker that sends, or has options, has to be named on this machine befo
   expect(unnamedTrackers([tracker])).toEqual([]);
   expect(unnamedTrackers([{ ...tracker, experiment: "b" }])).toHaveLength(1);
   // Where the environment says: a server, perhaps.
-  expect(unnamedTrackers([{ name: "mlflow" }, { name: "tensorboard" }])).toEqual([{ key: "track", value: '{"name":"mlflow"}' }]);
+  expect(unnamedTrackers([{ name: "mlflow" }, { name: "wandb" }, { name: "tensorboard" }])).toEqual([
+    { key: "track", value: '{"name":"mlflow"}' },
+    { key: "track", value: '{"name":"wandb"}' },
+  ]);
   expect(trackerFolder("mlflow")).toContain(folder);
 });

@@ -9,7 +9,7 @@ from typing import Any
 
 from .tracker import Tracker
 
-NAMES = ("tensorboard", "mlflow", "trackio")
+NAMES = ("tensorboard", "mlflow", "wandb", "trackio")
 
 
 def find_tracker(name: str, options: Mapping[str, Any], directory: Path) -> Callable[[], Tracker]:
