@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from prelort_worker import __main__ as worker
 from prelort_worker.lifetime import die_with_parent
+from prelort_worker.serve import serve
 from prelort_worker.training.partial_sum import HeldUpdates
 from prelort_worker.wire import connection as wired
 from prelort_worker.wire.frames import Payload, Tensor, pack_clients
@@ -157,7 +158,7 @@ def main() -> None:
     device, shares = Device("cpu", "echo", None, None), can_share_with(options.parent_pid)
     domain = memory_domain() if ASKED["shares"] else None
     connection.send(Hello(os.getpid(), {}, {}, device, options.threads, shares, "echo", domain))
-    worker._serve(connection, Echo())  # pyright: ignore[reportArgumentType] - it answers as a client does
+    serve(connection, Echo())  # pyright: ignore[reportArgumentType] - it answers as a client does
     connection.close()
     if ASKED["frames"]:
         Path(ASKED["frames"]).write_text(json.dumps({"down": frames.down, "up": frames.up}))
