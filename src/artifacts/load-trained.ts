@@ -7,6 +7,7 @@ import { loadOwnPolicy } from "../config/load-own-policies.ts";
 import { orOwn } from "../config/own-policy-spec.ts";
 import { aggregationSpec } from "../config/policy-specs.ts";
 import { common } from "../config/sections.ts";
+import { isMap } from "../config/tree.ts";
 import { argumentError, RunFailedError } from "../errors.ts";
 import type { Aggregation } from "../strategy/strategy.ts";
 import { type Commit, type Journal, readJournal } from "../records/journal.ts";
@@ -84,7 +85,7 @@ async function recordedAggregation(
   presents: boolean | undefined,
 ): Promise<Pick<Aggregation, "present">> {
   if (presents === false) return {};
-  const { data: spec } = orOwn(aggregationSpec).safeParse(camelKeys(described));
+  const { data: spec } = orOwn(aggregationSpec).safeParse(withoutWrappers(camelKeys(described)));
   if (spec && !("module" in spec)) return buildAggregation(spec);
   if (!spec)
     refuse(`${directory} was trained with a custom aggregation, which its record cannot hold; pass it to exportRun(run, { aggregation })`);
@@ -93,6 +94,13 @@ async function recordedAggregation(
       `${directory} was trained with ${spec.module}, whose present() makes its adapters; code that only run.json names is not run: if you trust it, pass it to exportRun(run, { aggregation })`,
     );
   return buildAggregation(await loadOwnPolicy("aggregation", spec));
+}
+
+/** Earlier versions recorded the wrappers of an aggregation in it. */
+function withoutWrappers(described: unknown): unknown {
+  if (!isMap(described) || "module" in described) return described;
+  const { serverOptimizer: _, updateBound: __, ...inner } = described;
+  return inner;
 }
 
 function refuse(message: string): never {

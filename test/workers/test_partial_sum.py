@@ -116,7 +116,7 @@ def test_integers_take_as_few_bytes_as_the_largest_needs(bits: int):
 def test_a_worker_that_fails_to_add_an_update_ends_at_once_so_that_no_sum_holds_a_part_of_it():
     script = """
 from types import SimpleNamespace
-from prelort_worker import __main__ as worker
+from prelort_worker import serve as worker
 from prelort_worker.wire.messages import Grant
 
 def grant(_):

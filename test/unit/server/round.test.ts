@@ -172,7 +172,7 @@ describe("a custom policy that fails ends the run with an error that names the p
     const error = await runTwo({ width: 4, value: 0.5, ...policies }).catch((cause: unknown) => cause);
     expect(error).toMatchObject({ kind: "run", cause: fault });
     expect((error as Error).message.startsWith(`${subject} `)).toBe(true);
-    expect((error as Error).message).toMatch(/TypeError: x is undefined$/);
+    expect((error as Error).message).toMatch(/TypeError: x is undefined \(round\.test\.ts:\d+:\d+\)$/);
   });
 
   test("invalid accumulator", async () => {
