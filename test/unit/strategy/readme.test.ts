@@ -4,6 +4,8 @@ import path from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { createLayout } from "../../../src/adapter/layout.ts";
 import { aggregationSpec, rankAssignmentSpec, selectionSpec } from "../../../src/config/policy-specs.ts";
+import { validateRun } from "../../../src/config/build.ts";
+import { toFitSpec } from "../../../src/config/wire-specs.ts";
 import { energy } from "../../../src/adapter/energy.ts";
 import { packageRoot } from "../../../src/installation.ts";
 import type {
@@ -14,6 +16,8 @@ import type {
   Selection,
   SelectionContext,
 } from "../../../src/strategy/strategy.ts";
+import { allClients } from "../../../src/strategy/selection/all.ts";
+import { listRanks } from "../../../src/strategy/ranks/list.ts";
 import { flexLora } from "../../../src/strategy/aggregation/flexlora.ts";
 import { aggregate, clientsOf, layoutOf, roundContext, updatesOf } from "../../../src/testing/index.ts";
 import { readDocument, snippets } from "../../support/documents.ts";
@@ -69,6 +73,23 @@ test("the example aggregation in src/strategy/README.md is the mean over all cli
     { r: 1, clients: 2, examples: 610 },
     { r: 2, clients: 1, examples: 600 },
   ]);
+});
+
+test("the example fit options in src/strategy/README.md have a client train half of its components, others in each round", async () => {
+  const { halves } = await run<{ halves: Aggregation }>(blocks.find((code) => code.includes("halves")) ?? "", ["halves"]);
+  const config = validateRun({
+    model: { nameOrPath: "tiny", task: "causal-lm" },
+    lora: { r: 8 },
+    data: { path: "words.jsonl", text: "{gloss}", clients: 2 },
+    strategy: { selection: allClients(), rankAssignment: listRanks([8, 4]), aggregation: halves },
+    fit: { lr: 0.1 },
+    rounds: 9,
+  });
+  const client = clients[1] as RankedClient;
+  const drawn = Array.from({ length: 9 }, (_, index) => toFitSpec(config, index + 1, client));
+  for (const { components, lr, lr_b: ofB } of drawn) expect([new Set(components).size, lr, ofB]).toEqual([2, 0.05, 0.05]);
+  expect(new Set(drawn.map(({ components }) => `${components}`)).size).toBeGreaterThan(1);
+  expect(toFitSpec(config, 3, client)).toEqual(drawn[2]);
 });
 
 test("the method of one's own in configs/README.md is FlexLoRA at keep 0, and at keep 1 leaves the product as it is", async () => {
