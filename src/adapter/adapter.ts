@@ -8,11 +8,11 @@ export interface Adapter {
   readonly merged?: Merged;
 }
 
-/** Components merged permanently into the base model, at every rank (by FLoRA). */
+/** Components merged into the base model: permanently, at every rank (by FLoRA), or for a fit (an acting tail). */
 export interface Merged {
   /** [n, layout.width], in the order of the rounds. */
   readonly rows: Float32Array;
-  /** ends[t] is their number after round t; ends[0] is 0. */
+  /** ends[t] is their number after round t; ends[0] is 0. Empty for what is sent anew with every fit: an acting tail. */
   readonly ends: readonly number[];
 }
 

@@ -148,8 +148,9 @@ function describePlan(config: RunConfig, findings: Findings, selections: Selecti
   }
   const bytesOf = (dtype: keyof typeof WIRE_DTYPES, r: number) =>
     encodedBytes(WIRE_DTYPES[dtype], r * layout.width) + encodedBytes(WIRE_DTYPES[dtype], layout.denseSize);
+  const tail = (r: number) => (config.fit.actingTail > 0 ? encodedBytes("F32", (layout.r - r) * layout.width) : 0);
   const bytesPerFit = new Map(
-    findings.tiers.map((r) => [r, { down: bytesOf(config.wire.downlink, r), up: bytesOf(config.wire.update, r) }]),
+    findings.tiers.map((r) => [r, { down: bytesOf(config.wire.downlink, r) + tail(r), up: bytesOf(config.wire.update, r) }]),
   );
   const describe = clientsOf(columns, prepared.labels.length, config.data.profiles);
   const mix = readsColumns((index) => mixOf(columns, index));

@@ -170,9 +170,10 @@ function meanOf(
   }, 0);
 }
 
-/** Bytes of the components merged into the base since the client last had them. */
+/** Bytes of the merged components that the client lacks: since it last had them, or all of an acting tail. */
 function missedBytes({ merged }: Adapter, { width }: AdapterLayout, round: number, last: ClientHistory | undefined): number {
   if (!merged) return 0;
+  if (merged.ends.length === 0) return merged.rows.byteLength;
   const missed = (merged.ends[round - 1] ?? 0) - (merged.ends[(last?.round ?? 1) - 1] ?? 0);
   return missed * width * Float32Array.BYTES_PER_ELEMENT;
 }

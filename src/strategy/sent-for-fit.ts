@@ -12,5 +12,5 @@ export function sentForFit(aggregation: Aggregation, actingTail: number, global:
   const adapter = distribute(aggregation, global, layout, r);
   if (actingTail === 0 || r === layout.r) return adapter;
   if (adapter.merged) throw new RunFailedError("fit.acting_tail cannot be combined with an aggregation that merges into the base model");
-  return { ...adapter, merged: { rows: global.rows.subarray(r * layout.width), ends: [0, layout.r - r] } };
+  return { ...adapter, merged: { rows: global.rows.subarray(r * layout.width), ends: [] } };
 }

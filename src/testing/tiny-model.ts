@@ -74,6 +74,8 @@ export interface TinyTraining {
   readonly request: ControllerMessageOf<"fit">;
   readonly examples: readonly Example[];
   readonly received: Adapter;
+  /** The model in steps in which what is merged does not act. */
+  readonly asLoaded: TinyModel;
   /** Called before every step; may throw to cancel the fit. */
   beforeStep(step: number): Promise<void>;
 }
@@ -91,30 +93,37 @@ export interface Trained {
  * Gradient descent on the client's rank and the truncations below it. `sum`, `sampled` and `stratified` all minimise the
  * weighted mean over the truncations, which the last two only estimate in a real worker. Ignores `tail_penalty`.
  */
-export async function trainTiny(model: TinyModel, { request, examples, received, beforeStep }: TinyTraining): Promise<Trained> {
-  const { local_steps, batch_size, gradient_accumulation_steps, lr, head_lr, max_grad_norm, freeze_a } = request.fit;
+export async function trainTiny(model: TinyModel, { request, examples, received, asLoaded, beforeStep }: TinyTraining): Promise<Trained> {
+  const { local_steps, batch_size, gradient_accumulation_steps, max_grad_norm, acting_tail } = request.fit;
   const truncations = truncationsOf(model, request);
   const rng = createRng(deriveSeed(request.seed, "batches"));
   const adapter = { r: request.r, rows: received.rows.slice(), dense: received.dense.slice() };
   const [losses, norms]: [number[], number[]] = [[], []];
-  const isTrained = (index: number) => !freeze_a || index % WIDTH >= FEATURES;
   for (let step = 0; step < local_steps; step++) {
     await beforeStep(step);
     const batch = Array.from(
       { length: batch_size * gradient_accumulation_steps },
       () => examples[Math.floor(rng.next() * examples.length)]!,
     );
-    const gradient = gradientOf(model, adapter, { batch, truncations, scale: request.scale });
+    const acts = Math.floor((step + 1) * acting_tail) > Math.floor(step * acting_tail);
+    const gradient = gradientOf(acts ? model : asLoaded, adapter, { batch, truncations, scale: request.scale });
     losses.push(gradient.loss);
-    const norm = Math.hypot(...gradient.rows.filter((_, index) => isTrained(index)), ...gradient.dense);
+    const norm = Math.hypot(...gradient.rows.filter((_, index) => rateOf(request.fit, index) > 0), ...gradient.dense);
     norms.push(norm);
     const kept = max_grad_norm > 0 ? Math.min(1, max_grad_norm / norm) : 1;
-    for (const index of adapter.rows.keys()) if (isTrained(index)) adapter.rows[index]! -= lr * kept * gradient.rows[index]!;
-    for (const index of adapter.dense.keys()) adapter.dense[index]! -= head_lr * kept * gradient.dense[index]!;
+    for (const index of adapter.rows.keys()) adapter.rows[index]! -= rateOf(request.fit, index) * kept * gradient.rows[index]!;
+    for (const index of adapter.dense.keys()) adapter.dense[index]! -= request.fit.head_lr * kept * gradient.dense[index]!;
   }
   const minus = (after: Float32Array, before: Float32Array) => after.map((value, index) => value - before[index]!);
   const delta = { r: request.r, rows: minus(adapter.rows, received.rows), dense: minus(adapter.dense, received.dense) };
   return { delta, losses, norms, passes: local_steps * truncations.length };
+}
+
+/** The learning rate of a value of `rows`; 0 if it does not train. */
+function rateOf({ lr, lr_b: ofB, freeze_a, components }: ControllerMessageOf<"fit">["fit"], index: number): number {
+  if (components && !components.includes(Math.floor(index / WIDTH))) return 0;
+  if (index % WIDTH >= FEATURES) return ofB;
+  return freeze_a ? 0 : lr;
 }
 
 interface Truncation {

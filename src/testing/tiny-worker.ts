@@ -180,7 +180,7 @@ async function fit(
   await beforeStep(0);
   let trained: Trained | undefined;
   const train = async () => {
-    trained = await trainTiny(used, { request: task, examples: client.train, received, beforeStep });
+    trained = await trainTiny(used, { request: task, examples: client.train, received, asLoaded: model, beforeStep });
     return trained.delta;
   };
   const update = await fitAs({ clientId: client.id, round: task.round, r: task.r, attempt: task.attempt, received, train });

@@ -2,7 +2,17 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { federate, ffaLora, fLoRA, InterruptedError, powerOfChoiceSelection, type RunEvent, type RunResult } from "../../../src/index.ts";
+import {
+  federate,
+  ffaLora,
+  fLoRA,
+  InterruptedError,
+  powerOfChoiceSelection,
+  type RankedClient,
+  type RunEvent,
+  type RunResult,
+  segmentWise,
+} from "../../../src/index.ts";
 import { echo, tinyLauncher, tinyRun, type TinyRunOptions } from "../../../src/testing/index.ts";
 
 let runsDir: string;
@@ -126,6 +136,40 @@ test("a strategy that freezes A has clients train B alone", async () => {
   });
   await start({ rounds: 1, launcher, strategy: { aggregation: ffaLora() } }).result;
   expect(new Set(seen)).toEqual(new Set([0]));
+});
+
+test("an acting tail changes what clients of lower ranks learn, in its share of the steps, and counts in the downlink", async () => {
+  const steps = (actingTail: number, more: object = {}) => start({ rounds: 2, fit: { localSteps: 3, actingTail }, ...more }).result;
+  const [without, rarely, always] = [await steps(0), await steps(0.3), await steps(1)];
+  // In none of three steps: it is sent, and does not act.
+  expect(rarely.sha256).toBe(without.sha256);
+  expect(always.sha256).not.toBe(without.sha256);
+  // Two clients of each rank; float32.
+  const tails = 2 * [1, 2, 4, 8].reduce((sum, r) => sum + 4 * (8 - r) * always.layout.width, 0);
+  for (const { metrics } of [rarely, always]) {
+    for (const round of [1, 2]) expect(metrics[round]!.bytesDown - without.metrics[round]!.bytesDown).toBe(tails);
+  }
+  expect((await steps(1, { wire: { downlink: "bf16" } })).metrics[2]!.bytesDown).toBe(without.metrics[2]!.bytesDown / 2 + tails);
+});
+
+test("components that do not train stay as they are, and A and B learn at rates of their own", async () => {
+  const seen: { readonly r: number; readonly rows: Float32Array }[] = [];
+  const launcher = tinyLauncher({
+    async fit({ train }) {
+      const delta = await train();
+      seen.push(delta);
+      return delta;
+    },
+  });
+  const fitOptions = ({ r }: RankedClient) => ({ components: [r - 1], lrA: 0 });
+  await start({ rounds: 2, launcher, strategy: { aggregation: { ...segmentWise(), fitOptions } } }).result;
+  expect(seen.length).toBeGreaterThan(2);
+  for (const { r, rows } of seen) {
+    for (let row = 0; row < r; row++) {
+      expect(rows.subarray(16 * row, 16 * row + 8).every((value) => value === 0)).toBe(true);
+      expect(rows.subarray(16 * row + 8, 16 * row + 16).every((value) => value === 0)).toBe(row < r - 1);
+    }
+  }
 });
 
 test("fit.maxGradNorm clips gradients, and their norm is reported", async () => {
