@@ -71,6 +71,8 @@ export class RunPage implements View {
 
 /** Shortest time between two looks at how long phases took, which no event says. */
 const TIMINGS_MS = 2000;
+/** Shortest time between two drawings. */
+const DRAW_MS = 300;
 
 class ShownRun implements View {
   readonly #reload: () => void;
@@ -88,6 +90,10 @@ class ShownRun implements View {
   #status: RunStatus;
   #frame = 0;
   #reading: ReturnType<typeof setTimeout> | undefined;
+  #drawing: ReturnType<typeof setTimeout> | undefined;
+  #drawnAt = 0;
+  /** Since the figures were last drawn. */
+  #hasNewRows = true;
 
   constructor(main: HTMLElement, detail: RunDetail, reload: () => void) {
     const { summary, tiers } = detail;
@@ -113,6 +119,7 @@ class ShownRun implements View {
 
   close(): void {
     this.#listening.close();
+    clearTimeout(this.#drawing);
     cancelAnimationFrame(this.#frame);
     clearTimeout(this.#reading);
     this.#head.close();
@@ -125,6 +132,7 @@ class ShownRun implements View {
     noteMemory(this.#memory, event);
     if (event.type === "round-end") {
       this.#rows.set(event.row.round, event.row);
+      this.#hasNewRows = true;
       this.#readTimingsSoon();
       // The charts need the run's tiers, which its record has once data and model are ready.
       if (this.#figures.length === 0) return this.#reload();
@@ -148,22 +156,27 @@ class ShownRun implements View {
     try {
       const timings = await getJson<RunDetail["timings"]>("/api/run/timings", [["name", this.#detail.summary.name]]);
       this.#detail = { ...this.#detail, timings };
+      this.#hasNewRows = true;
       this.#schedule();
     } catch {
       // Those that are shown stay until the next round.
     }
   }
 
-  /** Draws once for all events that arrive together. */
+  /** Draws once for all events that arrive within a moment: workers report every step, and the browser may share their cores. */
   #schedule(): void {
-    this.#frame ||= requestAnimationFrame(() => this.#draw());
+    this.#drawing ??= setTimeout(
+      () => void (this.#frame = requestAnimationFrame(() => this.#draw())),
+      Math.max(0, this.#drawnAt + DRAW_MS - performance.now()),
+    );
   }
 
   #draw(): void {
-    this.#frame = 0;
+    [this.#drawing, this.#drawnAt] = [undefined, performance.now()];
     const rows = [...this.#rows.values()].toSorted((a, b) => a.round - b.round);
     this.#head.update(this.#status, rows);
-    for (const figure of this.#figures) figure.update(rows, this.#detail);
+    if (this.#hasNewRows) for (const figure of this.#figures) figure.update(rows, this.#detail);
+    this.#hasNewRows = false;
     this.#lanes.update(this.#timeline.data);
     this.#used.update([...this.#memory.values()]);
     this.#failed.update(this.#failures);
