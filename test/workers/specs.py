@@ -12,7 +12,7 @@ SEED = "0123456789abcdef" * 2
 TIERS = [1, 2, 4, 8]
 IID = PartitionSpec("iid", None, None, 1, None, None)
 LORA = LoraSpec(8, TIERS, 2.0, "all-linear", None, 0.0)
-FIT = FitSpec("stratified", 0.5, 4, 8, 1, False, False, 1e-2, 1e-2, False, 0.0)
+FIT = FitSpec("stratified", 0.5, 4, 8, 1, False, False, 1e-2, 1e-2, 1e-2, False, 0.0)
 
 
 def model_spec(folder: Path, task: str, **changes: Any) -> ModelSpec:

@@ -16,7 +16,7 @@ from specs import FIT, TASKS
 # r, client, seed, what differs from FIT.
 MIXED: list[tuple[int, str, str, dict[str, object]]] = [
     (4, "c01", "a", {}),
-    (1, "c02", "b", {"lr": 0.003, "head_lr": 0.02}),
+    (1, "c02", "b", {"lr": 0.003, "lr_b": 0.003, "head_lr": 0.02}),
     (2, "c01", "c", {"objective": "sum"}),
     (4, "c02", "d", {"objective": "none", "freeze_a": True}),
     (4, "c01", "e", {"local_steps": 2}),

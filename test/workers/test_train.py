@@ -371,7 +371,7 @@ def test_a_penalty_of_b_at_zero_gives_no_nan(tiny: Path):
 
 def test_the_rms_loss_is_the_root_of_the_mean_squared_loss_of_the_steps(tiny: Path):
     nested = nested_of(tiny, "causal-lm")
-    spec = replace(FIT, objective="none", lr=0.0)
+    spec = replace(FIT, objective="none", lr=0.0, lr_b=0.0)
     dataset = dataset_of(tiny, "causal-lm")
     batches = endless_batches(dataset.of_client("c01"), spec.batch_size, np.random.default_rng(derive(SEED, "order")))
     trained, _, _ = fit(nested, tiny, 8, spec)

@@ -33,7 +33,7 @@ model = ModelSpec(asked["model"], None, "sequence-classification", None, "mean",
 task = find_task(model, cpu)
 task.labels, task.pad_token_id = dataset.info.labels, dataset.info.pad_token_id
 lora = LoraSpec(16, TIERS, 2.0, ["query", "value"], None, 0.0)
-spec = FitSpec("none", None, asked["steps"], BATCH, 1, False, False, 1e-3, 1e-3, False, 0.0)
+spec = FitSpec("none", None, asked["steps"], BATCH, 1, False, False, 1e-3, 1e-3, 1e-3, False, 0.0)
 examples = range(min(2000, len(dataset.lengths)))
 
 nested = build_from_task(task, lora, SEED)

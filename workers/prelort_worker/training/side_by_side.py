@@ -279,7 +279,7 @@ class _Stacks:
             values[2 * number][: len(rows)] = rows[:, offset:middle]
             values[2 * number + 1][:, : len(rows)] = rows[:, middle:end].T
             rates[2 * number][trained] = 0 if fit.spec.freeze_a else fit.spec.lr
-            rates[2 * number + 1][:, trained] = fit.spec.lr if fit.spec.lr_b is None else fit.spec.lr_b
+            rates[2 * number + 1][:, trained] = fit.spec.lr_b
             offset = end
         offset = 0
         for value, rate in zip(values[self._n_factors :], rates[self._n_factors :], strict=True):

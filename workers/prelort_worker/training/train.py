@@ -268,7 +268,7 @@ def _optimizer(nested: NestedLora, r: int, spec: FitSpec) -> torch.optim.AdamW:
     pairs = factors(nested, r)
     groups = [
         {"params": [a for a, _ in pairs if a.requires_grad], "lr": spec.lr},
-        {"params": [b for _, b in pairs], "lr": spec.lr if spec.lr_b is None else spec.lr_b},
+        {"params": [b for _, b in pairs], "lr": spec.lr_b},
         {"params": dense_parameters(nested, r), "lr": spec.head_lr},
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.0)

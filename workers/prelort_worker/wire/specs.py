@@ -81,14 +81,14 @@ class FitSpec:
     gradient_accumulation_steps: Positive
     gradient_checkpointing: bool
     group_by_length: bool
+    # Of A, and of B.
     lr: float
+    lr_b: float
     head_lr: float
     freeze_a: bool
     tail_penalty: float
     # Largest joint L2 norm of a step's gradients, over all trained parameters; 0 clips nothing.
     max_grad_norm: float = 0.0
-    # Of B; None: as A's.
-    lr_b: float | None = None
     # Components that train, ascending from 0; the others of the client's rank only act. None: all.
     components: list[Count] | None = None
     # Share of the steps in which what is merged acts.
