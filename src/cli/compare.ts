@@ -54,7 +54,7 @@ async function run(file: string, { set, overwrite, jobs, sideBySide }: CompareOp
       set,
       overwrite,
       jobs: sideBySide ?? jobs ?? atATime,
-      launcher: lanes?.launcher,
+      lanes,
       signal: interrupt.signal,
       onRun: ({ name, state, finished, planned }) => {
         if (state === "kept") return;

@@ -22,6 +22,8 @@ export interface ComparisonResult {
   /** By family; null if the setting's own is used. */
   readonly learningRates: LearningRates;
   readonly outcomes: readonly Outcome[];
+  /** Its runs trained side by side: the figures of single runs up to rounding. */
+  readonly isSideBySide: boolean;
   /** Runs that failed, and why. */
   readonly missing: readonly string[];
 }
@@ -57,7 +59,7 @@ async function measureMethods(comparison: Comparison, configOf: ConfigOf, runs: 
   const outcomes = made.flatMap((run) => run.outcomes);
   const tiers = outcomes[0]?.byTier.map(({ r }) => r) ?? [];
   const missing = made.flatMap(({ failure = [] }) => failure).toSorted();
-  return { name, reference, seeds, budgets, tiers, learningRates, outcomes, missing };
+  return { name, reference, seeds, budgets, tiers, learningRates, outcomes, isSideBySide: runs.isSideBySide, missing };
 }
 
 interface MadeRun {

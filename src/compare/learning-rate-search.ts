@@ -24,7 +24,7 @@ interface Trial {
 export async function searchLearningRates(
   { learningRates, methods }: Pick<Comparison, "learningRates" | "methods">,
   configOf: ConfigOf,
-  runs: Runs,
+  runs: Pick<Runs, "get">,
 ): Promise<LearningRates> {
   if (!learningRates) return null;
   const { values, rounds, seed } = learningRates;

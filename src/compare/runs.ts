@@ -12,7 +12,7 @@ import { readRun, type RecordedRun } from "../records/read-run.ts";
 import { changedPolicies } from "../records/resume-check.ts";
 import { readRecord } from "../records/run-record.ts";
 import { federate } from "../server/federate.ts";
-import type { WorkerLauncher } from "../workers/launch.ts";
+import type { Lanes } from "../workers/lanes.ts";
 
 /* The runs of a comparison: each is made once, and one that an earlier comparison finished is kept. */
 
@@ -21,11 +21,8 @@ export interface RunsOptions {
   readonly overwrite?: boolean | undefined;
   /** Number of runs at a time. */
   readonly jobs?: number | undefined;
-  /**
-   * Starts the workers of all runs, one for each run, such as that of `createLanes`; by default each run has workers of its own, as its
-   * config says.
-   */
-  readonly launcher?: WorkerLauncher | undefined;
+  /** Of `createLanes`, for the workers of all runs, one for each; by default each run has workers of its own, as its config says. */
+  readonly lanes?: Pick<Lanes, "launcher"> | undefined;
   readonly signal?: AbortSignal | undefined;
   onRun?(progress: Progress): void;
 }
@@ -39,6 +36,7 @@ export interface Progress {
 }
 
 export interface Runs {
+  readonly isSideBySide: boolean;
   /**
    * The finished run of this config, kept or made now; or the error it failed with, which does not concern other runs.
    * Rejects if no other run should continue: after an interrupt or an error of the config.
@@ -47,7 +45,7 @@ export interface Runs {
 }
 
 /** Aborts `refusal` if a run would replace one of another config, so that no other run is made in vain. */
-export function createRuns({ jobs = 1, overwrite = false, launcher, signal, onRun }: RunsOptions, refusal: AbortController): Runs {
+export function createRuns({ jobs = 1, overwrite = false, lanes, signal, onRun }: RunsOptions, refusal: AbortController): Runs {
   const stop = signal ? AbortSignal.any([signal, refusal.signal]) : refusal.signal;
   // Every run listens to it.
   setMaxListeners(0, stop);
@@ -60,12 +58,18 @@ export function createRuns({ jobs = 1, overwrite = false, launcher, signal, onRu
     const directory = path.resolve(config.runsDir, name);
     const { commits, hasEnded } = await readJournal(path.join(directory, "journal.jsonl"));
     const [recorded, now] = [await recordedPart(directory), asRecorded(config)];
-    const isSame = isDeepStrictEqual(recorded, now);
+    const isOtherwise = recorded?.isBeside !== undefined && recorded.isBeside !== (lanes !== undefined);
+    const isSame = isDeepStrictEqual({ ...recorded, isBeside: undefined }, now) && !isOtherwise;
     // A run may have lost its journal.
     const isUsed = commits.length > 0 || isThere(path.join(directory, "rounds"));
     if (isUsed && !isSame && !overwrite) {
       const isSameConfig = isDeepStrictEqual(recorded?.config, now.config);
-      const error = otherConfigError(directory, hasEnded, isSameConfig ? changedPolicies(recorded?.policies, now.policies) : []);
+      const policies = isSameConfig ? changedPolicies(recorded?.policies, now.policies) : [];
+      const isSamePolicies = isDeepStrictEqual(recorded?.policies, now.policies);
+      const how = recorded?.isBeside ? "that trained side by side with others" : "that trained alone, not side by side";
+      const other =
+        isSameConfig && isSamePolicies ? how : policies.length > 0 ? `with other policies: ${policies.join("; ")}` : "with another config";
+      const error = otherRunError(directory, hasEnded, other);
       refusal.abort(error);
       throw error;
     }
@@ -77,8 +81,9 @@ export function createRuns({ jobs = 1, overwrite = false, launcher, signal, onRu
     }
     const make = async () => {
       report("started");
-      const workers = launcher ? { ...config.workers, count: 1 } : config.workers;
-      await federate({ ...config, workers, launcher, ...(isSame ? { resume: true } : { overwrite }), signal: stop }).result;
+      const workers = lanes ? { ...config.workers, count: 1 } : config.workers;
+      await federate({ ...config, workers, launcher: lanes?.launcher, ...(isSame ? { resume: true } : { overwrite }), signal: stop })
+        .result;
       finished++;
       report("finished");
       return readRun(directory);
@@ -86,24 +91,25 @@ export function createRuns({ jobs = 1, overwrite = false, launcher, signal, onRu
     // Once `stop` is aborted, current runs and those still in the queue reject with an InterruptedError.
     return queue.add(make);
   };
-  return { get: (config) => keepOrMake(config).catch(failureOfOneRun) };
+  return { isSideBySide: lanes !== undefined, get: (config) => keepOrMake(config).catch(failureOfOneRun) };
 }
 
 /** What makes a run the same as another: its config, and the files of policies of one's own by their hashes. */
 interface Recorded {
   readonly config: unknown;
   readonly policies: unknown;
+  /** Whether it trained side by side with others; undefined if it has not begun to. */
+  readonly isBeside: boolean | undefined;
 }
 
 /** As run.json holds it. */
 function asRecorded(config: RunConfig): Recorded {
-  return { config: comparableConfig(toJson(describeConfig(config))), policies: describePolicyFiles(config) ?? null };
+  return { config: comparableConfig(toJson(describeConfig(config))), policies: describePolicyFiles(config) ?? null, isBeside: undefined };
 }
 
-function otherConfigError(directory: string, hasEnded: boolean, changed: readonly string[]): ConfigError {
+function otherRunError(directory: string, hasEnded: boolean, other: string): ConfigError {
   const state = hasEnded ? "a finished run" : "a run";
-  const what = changed.length > 0 ? `other policies: ${changed.join("; ")}` : "another config";
-  const message = `${directory} holds ${state} with ${what}; rename the comparison, or replace the run with --overwrite`;
+  const message = `${directory} holds ${state} ${other}; rename the comparison, or replace the run with --overwrite`;
   return new ConfigError([{ path: "name", message }]);
 }
 
@@ -121,8 +127,9 @@ function failureOfOneRun(error: unknown): PrelortError {
 /** Undefined if the run has not begun. */
 async function recordedPart(directory: string): Promise<Recorded | undefined> {
   if (!isThere(path.join(directory, "run.json"))) return undefined;
-  const { config, policies = null } = await readRecord(directory);
-  return { config: comparableConfig(config), policies };
+  const { config, policies = null, variables } = await readRecord(directory);
+  const isBeside = variables === undefined ? undefined : "PRELORT_SIDE_BY_SIDE" in (variables as object);
+  return { config: comparableConfig(config), policies, isBeside };
 }
 
 function toJson(value: unknown): unknown {

@@ -61,6 +61,7 @@ export function comparisonMarkdown(result: ComparisonResult): string {
   const parts = [
     `# ${result.name}`,
     `Seeds ${result.seeds.join(", ")}. ${explain(measure)}`,
+    ...(result.isSideBySide ? ["These runs trained side by side: their figures are those of single runs up to rounding."] : []),
     ...(budgets.includes("rounds") ? section(result, "rounds", measure, "Equal rounds") : []),
     ...(budgets.includes("compute") ? section(result, "compute", measure, "Equal compute") : []),
     ...(result.learningRates ? [learningRateTable(result)] : []),

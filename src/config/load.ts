@@ -79,7 +79,9 @@ function readConfig(text: string, file: string, { set = [], given = [] }: LoadOp
 
   const assignments: readonly Assignment[] = [...given, ...set.map((assignment) => ({ assignment, option: "--set" }))];
   const shell = assignments.filter(({ option, writtenAt }) => option === "--set" && !writtenAt).map(({ assignment }) => assignment);
-  const written = assignments.reduce(override, read);
+  // First, so that an assignment may change a policy of a strategy that has a name.
+  const whole = withNamedStrategy(read.value);
+  const written = assignments.reduce(override, whole.problems.length > 0 ? read : { ...read, value: whole.value });
   const removed = inScript === undefined ? { value: written.value, problems: [] } : withoutRemoved(written.value);
   const named = withNamedStrategy(removed.value);
   const source = resolvePaths({ ...written, value: named.value }, folder);

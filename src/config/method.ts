@@ -9,7 +9,8 @@ export interface MethodRecord {
 
 const READING =
   "Our reading of PreLort (arXiv 2606.15963), of which only the abstract was available: one scale at every rank; " +
-  "each segment averaged over the clients that train it, weighted by their examples; a segment nobody trained keeps its value.";
+  "each segment averaged over the clients that train it, weighted by their examples; a segment nobody trained keeps its value; " +
+  "every truncation trained on each batch, all with the same weight.";
 
 /** Why the same config, seed and data may give different bytes on the same kind of device with the same versions; none by default. */
 export function describeDoubts({
@@ -40,12 +41,13 @@ export function describeMethod({ fit, strategy }: Pick<RunConfig, "fit" | "strat
   const weight = fit.objective === "none" ? "" : `, full weight ${fit.fullWeight ?? "uniform"}`;
   const tail = fit.actingTail > 0 ? [`the tail acting in ${fit.actingTail} of the steps`] : [];
   const additions = [...describeAdditions(wrapped), ...tail];
+  const isNested = fit.objective === "sum" && fit.fullWeight === null;
   const isReading = name === "segment-wise" && weights === "examples" && additions.length === 0 && !strategy.rankAssignment.fitOptions;
-  if (isReading && fit.objective === "sum" && fit.fullWeight === null) {
+  if (isReading && isNested) {
     return { name: "prelort", note: READING };
   }
   const called = `${[name, ...additions].join(", ")} + ${fit.objective}${weight}`;
-  const ours = [...additions, `the objective ${fit.objective}${weight}`].join(", ");
+  const ours = [...additions, ...(isNested ? [] : [`the objective ${fit.objective}${weight}`])].join(", ");
   return {
     name: called,
     note:

@@ -16,7 +16,7 @@ const RANKS = { name: "distribution", shape: "uniform" };
 export function withNamedStrategy(config: unknown): { readonly value: unknown; readonly problems: readonly Problem[] } {
   const strategy = isMap(config) ? config["strategy"] : undefined;
   const { name, ...given } = isMap(strategy) ? strategy : { name: strategy };
-  if (!isMap(config) || name === undefined || (isMap(strategy) && !Object.hasOwn(strategy, "name"))) return { value: config, problems: [] };
+  if (!isMap(config) || name === undefined) return { value: config, problems: [] };
   const at = isMap(strategy) ? ["strategy", "name"] : ["strategy"];
   const expanded = withValueAt(config, ["strategy"], { rankAssignment: RANKS, aggregation: AGGREGATION, ...given });
   if (name !== NAME) {

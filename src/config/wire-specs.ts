@@ -8,6 +8,7 @@ import { clientsInConfig } from "./client-rules.ts";
 import { data as dataSchema, partition as partitionSchema } from "./data-section.ts";
 import { createRng, deriveSeed } from "../base/rng.ts";
 import { RunFailedError } from "../errors.ts";
+import { callPolicy, describeGiven } from "../strategy/call-policy.ts";
 import type { FitOptions, RankedClient } from "../strategy/strategy.ts";
 import type { RunConfig } from "./schema.ts";
 import { fit as fitSchema, lora as loraSchema, model as modelSchema } from "./sections.ts";
@@ -48,9 +49,12 @@ export function toFitSpec({ fit, rounds, seed, strategy }: RunConfig, round: num
   const { lr_schedule: schedule, ...sent } = toWire(keysOf(fitSchema), fit);
   const factor = schedule === "cosine" ? (1 + Math.cos((Math.PI * (round - 1)) / rounds)) / 2 : 1;
   const rng = (purpose: string) => createRng(deriveSeed(seed, "round", round, "client", client.id, "fit options", purpose));
-  const asked = [strategy.aggregation, strategy.rankAssignment].map(({ fitOptions = {} }) =>
-    typeof fitOptions === "function" ? fitOptions(client, { round, rng }) : fitOptions,
-  );
+  const asked = [strategy.aggregation, strategy.rankAssignment].map(({ fitOptions = {} }) => {
+    if (typeof fitOptions !== "function") return requireFitOptions(fitOptions, client);
+    return callPolicy(`the strategy's fit options for client ${client.id}`, () =>
+      requireFitOptions(fitOptions(client, { round, rng }), client),
+    );
+  });
   const { freezeA = false, tailPenalty = 0, lrA = 1, lrB = 1, components }: FitOptions = Object.assign({}, ...asked);
   return {
     ...sent,
@@ -58,20 +62,42 @@ export function toFitSpec({ fit, rounds, seed, strategy }: RunConfig, round: num
     lr_b: fit.lr * factor * lrB,
     head_lr: (fit.headLr ?? fit.lr) * factor,
     freeze_a: freezeA,
-    components: components ? requireComponents(components, client) : null,
+    components: components ? sorted(components) : null,
     // Without a tail, what an aggregation has merged acts in every step.
     acting_tail: fit.actingTail === 0 ? 1 : fit.actingTail,
     tail_penalty: tailPenalty,
   };
 }
 
-function requireComponents(components: readonly number[], { id, r }: RankedClient): number[] {
-  const sorted = [...new Set(components)].toSorted((a, b) => a - b);
-  const isRight = sorted.length > 0 && sorted.every((each) => Number.isInteger(each) && each >= 0 && each < r);
-  if (isRight) return sorted;
-  throw new RunFailedError(
-    `the strategy's fit options for client ${id}: components must be whole numbers from 0 to ${r - 1}, its rank being ${r}, and at least one; got [${components.join(", ")}]`,
-  );
+/** Throws a RunFailedError that says what is wrong with each option. */
+function requireFitOptions(options: FitOptions, { id, r }: RankedClient): FitOptions {
+  const isRate = (value: unknown) => typeof value === "number" && value >= 0 && value < Infinity;
+  const isComponents = (value: unknown) =>
+    Array.isArray(value) && value.length > 0 && value.every((each) => Number.isInteger(each) && each >= 0 && each < r);
+  const rules: Readonly<Record<string, readonly [(value: unknown) => boolean, string]>> = {
+    lrA: [isRate, "a number from 0"],
+    lrB: [isRate, "a number from 0"],
+    tailPenalty: [isRate, "a number from 0"],
+    freezeA: [(value) => typeof value === "boolean", "true or false"],
+    components: [isComponents, `whole numbers from 0 to ${r - 1}, its rank being ${r}, and at least one`],
+  };
+  const subject = `the strategy's fit options for client ${id}`;
+  if (typeof options !== "object" || options === null || "then" in options)
+    throw new RunFailedError(`${subject} must be an object such as { lrA: 0.5 }, got ${describeGiven(options)}`);
+  for (const [key, value] of Object.entries(options)) {
+    const rule = rules[key];
+    if (!rule) throw new RunFailedError(`${subject}: there is no ${key}; the options are ${Object.keys(rules).join(", ")}`);
+    if (value !== undefined && !rule[0](value)) throw new RunFailedError(`${subject}: ${key} must be ${rule[1]}; got ${show(value)}`);
+  }
+  return options;
+}
+
+function show(value: unknown): string {
+  return typeof value === "number" ? String(value) : (JSON.stringify(value) ?? String(value));
+}
+
+function sorted(components: readonly number[]): number[] {
+  return [...new Set(components)].toSorted((a, b) => a - b);
 }
 
 /** Wire dtypes by their names in a config. */

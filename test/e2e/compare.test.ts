@@ -12,6 +12,7 @@ import {
   type WorkerLauncher,
   writeComparison,
 } from "../../src/index.ts";
+import { comparisonMarkdown } from "../../src/compare/table.ts";
 import { environmentPython } from "../../src/installation.ts";
 import { issuesOf } from "../support/config-issues.ts";
 import { cli, keepLines, readLines, temporaryFolder, tiny, workersOf } from "../support/e2e.ts";
@@ -157,7 +158,7 @@ describe("a comparison", () => {
         return worker;
       },
     };
-    const together = await compare(await loadComparison(beside), { jobs: 3, launcher });
+    const together = await compare(await loadComparison(beside), { jobs: 3, lanes: { launcher } });
     await lanes.close();
     expect(pids.size).toBe(1);
     expect(() => process.kill([...pids][0] ?? 0, 0)).toThrow("ESRCH");
@@ -166,6 +167,12 @@ describe("a comparison", () => {
     expect(together.outcomes.map(lossesOf)).toEqual(first.outcomes.map((outcome) => lossesOf(outcome).map((loss) => closeTo(loss))));
     const record = JSON.parse(readFileSync(path.join(folder(), "beside", "rbla.seed-1", "run.json"), "utf8")) as object;
     expect(record).toHaveProperty("variables.PRELORT_SIDE_BY_SIDE", "1");
+    expect(comparisonMarkdown(together)).toContain("trained side by side");
+    // Its runs are not mixed with others.
+    const issues = await issuesOf(async () => compare(await loadComparison(beside)));
+    expect(issues).toEqual([
+      { path: "name", message: expect.stringMatching(/holds a finished run that trained side by side with others/) },
+    ]);
   });
 
   test("refuses a method that changes what all methods must share, before a run starts", async () => {

@@ -66,6 +66,7 @@ export const result: ComparisonResult = {
   budgets: ["rounds", "compute"],
   tiers: [1, 2],
   learningRates: null,
+  isSideBySide: false,
   outcomes: [
     outcome("ours", 1, [3, 2]),
     outcome("ours", 2, [3.2, 2.2]),

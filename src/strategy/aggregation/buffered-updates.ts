@@ -1,5 +1,6 @@
 import type { Adapter } from "../../adapter/adapter.ts";
 import { requireWithinBounds } from "../../adapter/update.ts";
+import { RunFailedError } from "../../errors.ts";
 import { inTurns, type Work } from "../../base/turns.ts";
 import type { Accumulator, RoundContext, ServerState, Update } from "../strategy.ts";
 import { rollCall } from "./participation.ts";
@@ -35,10 +36,19 @@ export function bufferUpdates(
     add: (update) => inTurns(roll.admit(update, keep(update))),
     finish() {
       const updates = roll.reportedFrom(0).flatMap(({ id }) => kept.get(id) ?? []);
-      const { state = {}, ...combined } = updates.length > 0 ? combine(updates) : idle();
+      const { state = {}, ...combined } = requireRows(updates.length > 0 ? combine(updates) : idle());
       return { global: { ...global, ...combined, dense: meanDense(global.dense, updates) }, coverage: roll.coverage(), state };
     },
   };
+}
+
+/** Without `rows`, the last ones would seem to be kept. */
+function requireRows(combined: Combined): Combined {
+  if ((combined as Partial<Combined> | undefined)?.rows instanceof Float32Array) return combined;
+  const given = Object.keys(combined ?? {});
+  throw new RunFailedError(
+    `combine, as given to bufferUpdates, must return { rows } with a Float32Array, returned ${given.length > 0 ? `{ ${given.join(", ")} }` : String(combined)}`,
+  );
 }
 
 /** p_k = n_k / Σ n of each update, in their order: its share of the training examples of all of them. */

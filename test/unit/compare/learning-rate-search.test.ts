@@ -79,7 +79,7 @@ describe("a search", () => {
   /** A fake config holds only its assignments. */
   const configOf: ConfigOf = ({ name }, set) => Promise.resolve({ method: name, set } as unknown as RunConfig);
 
-  function runsWith(resultOf: (assignments: string) => number | Error): Runs & { readonly asked: string[] } {
+  function runsWith(resultOf: (assignments: string) => number | Error): Pick<Runs, "get"> & { readonly asked: string[] } {
     const asked: string[] = [];
     return {
       asked,

@@ -42,6 +42,16 @@ test("strategy: prelort is the paper's method as we read it, which its record sa
   );
 });
 
+test("an assignment may change one of its policies, as a comparison's methods do, and its name alone", async () => {
+  const mine = ["strategy.aggregation={ name: flexlora }", "fit.objective=none"];
+  for (const strategy of ["strategy: prelort\n", "strategy: { name: prelort }\n"]) {
+    const config = await load(strategy, mine);
+    expect(config.strategy).toMatchObject({ rankAssignment: { name: "distribution" }, aggregation: { name: "flexlora" } });
+    expect(config.fit).toMatchObject({ objective: "none", fullWeight: null });
+  }
+  expect((await load("strategy: prelor\n", ["strategy=prelort"])).strategy.aggregation).toMatchObject({ name: "segment-wise" });
+});
+
 test("its name may stand beside other policies, and a fit's own options win", async () => {
   const strategy =
     "strategy: { name: prelort, rank_assignment: { name: list, ranks: [4, 2, 1, 1] }, selection: { name: random, fraction: 0.5 } }\n";

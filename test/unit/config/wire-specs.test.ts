@@ -9,7 +9,7 @@ import { listRanks } from "../../../src/strategy/ranks/list.ts";
 import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
 import { selfPruningRanks } from "../../../src/strategy/ranks/self-pruning.ts";
 import { allClients } from "../../../src/strategy/selection/all.ts";
-import type { FitOptionsOf, RankedClient } from "../../../src/strategy/strategy.ts";
+import type { Aggregation, FitOptionsOf, RankedClient } from "../../../src/strategy/strategy.ts";
 import { clientsOf } from "../../../src/testing/index.ts";
 
 const input: RunInput = {
@@ -79,6 +79,21 @@ describe("a config's sections on the wire", () => {
       strategy: { ...input.strategy, aggregation: { ...segmentWise(), fitOptions } },
     });
     expect(toFitSpec(config, 2, client)).toMatchObject({ lr: 0.05, lr_b: 0.2, head_lr: 0.1, components: [0, 1], freeze_a: true });
+    const wrongly = (fitOptions: unknown) => {
+      const aggregation = { ...segmentWise(), fitOptions } as Aggregation;
+      return () => toFitSpec(validateRun({ ...input, strategy: { ...input.strategy, aggregation } }), 1, client);
+    };
+    const subject = "the strategy's fit options for client c1";
+    expect(wrongly({ lrA: Number.NaN })).toThrow(`${subject}: lrA must be a number from 0; got NaN`);
+    expect(wrongly(() => ({ lrB: -1 }))).toThrow(`${subject}: lrB must be a number from 0; got -1`);
+    expect(wrongly({ freezeA: "no" })).toThrow(`${subject}: freezeA must be true or false; got "no"`);
+    expect(wrongly({ lra: 1 })).toThrow(`${subject}: there is no lra; the options are lrA, lrB, tailPenalty, freezeA, components`);
+    expect(wrongly(async () => ({}))).toThrow(`${subject} must be an object such as { lrA: 0.5 }, got a promise`);
+    expect(wrongly(() => undefined)).toThrow(/must be an object such as \{ lrA: 0\.5 \}, got undefined$/);
+    const failing = () => {
+      throw new TypeError("no rate for rank 2");
+    };
+    expect(wrongly(failing)).toThrow(`${subject} threw TypeError: no rate for rank 2`);
     for (const components of [[], [2], [-1], [0.5]]) {
       const wrong = validateRun({
         ...input,

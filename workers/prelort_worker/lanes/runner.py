@@ -78,6 +78,8 @@ class LaneRunner(TaskRunner):
                     merge(self._resident, None)
 
     def _load(self, task: Load, report: Report) -> tuple[Loaded, Payload]:
+        if task.lora.lora_dropout > 0:
+            raise InputError(f"is {task.lora.lora_dropout}, so {_ALONE}: set it to 0, or {_INSTEAD}", "lora.lora_dropout")
         asked = replace(task, task_id="", attempt=1, traceparent=None)
         known = next((each for each in self._shared.loads if each.asked == asked), None)
         if known is None:
@@ -105,6 +107,10 @@ class LaneRunner(TaskRunner):
         kind = id(nested), task.fit.gradient_accumulation_steps
         ended = self._shared.fits.bring((nested, own), kind)
         return fitted(resident, task, received, (ended.rows, ended.dense), ended.trained, started)
+
+
+_ALONE = "its fits cannot train side by side"
+_INSTEAD = "compare without --side-by-side"
 
 
 def _can_join(task: messages.Fit, payload: Payload, most: int) -> bool:
@@ -151,8 +157,4 @@ def _refuse_chance(nested: NestedLora, dataset: PreparedDataset) -> None:
             losses.append(mean_loss(nested, batch).item())
     nested.model.eval()
     if losses[0] != losses[1]:
-        raise InputError(
-            "has dropout, of the model itself or lora.lora_dropout, so its fits cannot train side by side: set it to "
-            "0, or compare without --side-by-side",
-            "model.name_or_path",
-        )
+        raise InputError(f"has dropout in its own config.json, so {_ALONE}: {_INSTEAD}", "model.name_or_path")
