@@ -68,6 +68,8 @@ class LaneRunner(TaskRunner):
         self, task: TaskMessage, payload: Payload, report: Report, say: Say | None = None
     ) -> tuple[TaskReply, Payload]:
         resident = self._resident
+        if isinstance(task, messages.Collect):  # may come during a fit, whose base model it must leave as it is
+            return super().run(task, payload, report, say)
         if isinstance(task, messages.Fit) and resident and _can_join(task, payload, max(resident.nested.tiers)):
             return self._join(resident, task, payload, report)
         with self._shared.fits:
@@ -78,6 +80,8 @@ class LaneRunner(TaskRunner):
                     merge(self._resident, None)
 
     def _load(self, task: Load, report: Report) -> tuple[Loaded, Payload]:
+        if task.lora.lora_dropout > 0:  # at B = 0, as loaded, the loss would not tell
+            raise InputError(f"is {task.lora.lora_dropout}; {_NO_DROPOUT}", "lora.lora_dropout")
         asked = replace(task, task_id="", attempt=1, traceparent=None)
         known = next((each for each in self._shared.loads if each.asked == asked), None)
         if known is None:
@@ -151,8 +155,7 @@ def _refuse_chance(nested: NestedLora, dataset: PreparedDataset) -> None:
             losses.append(mean_loss(nested, batch).item())
     nested.model.eval()
     if losses[0] != losses[1]:
-        raise InputError(
-            "has dropout, of the model itself or lora.lora_dropout, so its fits cannot train side by side: set it to "
-            "0, or compare without --side-by-side",
-            "model.name_or_path",
-        )
+        raise InputError(f"has dropout of its own; {_NO_DROPOUT}", "model.name_or_path")
+
+
+_NO_DROPOUT = "fits with dropout cannot train side by side: set it to 0, or compare without --side-by-side"
