@@ -1,5 +1,5 @@
 import path from "node:path";
-import type { z } from "zod";
+import { z } from "zod";
 import { toSnake } from "../base/case.ts";
 import { cacheFolder } from "../installation.ts";
 import type { dataSpec, fitSpec, loraSpec, modelSpec } from "../protocol/specs.ts";
@@ -8,7 +8,8 @@ import { clientsInConfig } from "./client-rules.ts";
 import { data as dataSchema, partition as partitionSchema } from "./data-section.ts";
 import { createRng, deriveSeed } from "../base/rng.ts";
 import { RunFailedError } from "../errors.ts";
-import type { FitOptions, RankedClient } from "../strategy/strategy.ts";
+import { callPolicy, describeGiven, namePolicy } from "../strategy/call-policy.ts";
+import type { FitOptions, FitOptionsOf, RankedClient } from "../strategy/strategy.ts";
 import type { RunConfig } from "./schema.ts";
 import { fit as fitSchema, lora as loraSchema, model as modelSchema } from "./sections.ts";
 
@@ -48,9 +49,10 @@ export function toFitSpec({ fit, rounds, seed, strategy }: RunConfig, round: num
   const { lr_schedule: schedule, ...sent } = toWire(keysOf(fitSchema), fit);
   const factor = schedule === "cosine" ? (1 + Math.cos((Math.PI * (round - 1)) / rounds)) / 2 : 1;
   const rng = (purpose: string) => createRng(deriveSeed(seed, "round", round, "client", client.id, "fit options", purpose));
-  const asked = [strategy.aggregation, strategy.rankAssignment].map(({ fitOptions = {} }) =>
-    typeof fitOptions === "function" ? fitOptions(client, { round, rng }) : fitOptions,
-  );
+  const asked = [
+    requireFitOptions(namePolicy("aggregation", strategy.aggregation), strategy.aggregation, client, { round, rng }),
+    requireFitOptions(namePolicy("rank assignment", strategy.rankAssignment), strategy.rankAssignment, client, { round, rng }),
+  ];
   const { freezeA = false, tailPenalty = 0, lrA = 1, lrB = 1, components }: FitOptions = Object.assign({}, ...asked);
   return {
     ...sent,
@@ -63,6 +65,32 @@ export function toFitSpec({ fit, rounds, seed, strategy }: RunConfig, round: num
     acting_tail: fit.actingTail === 0 ? 1 : fit.actingTail,
     tail_penalty: tailPenalty,
   };
+}
+
+const weight = z.number().min(0);
+const fitOptions = z.strictObject({
+  lrA: weight.optional(),
+  lrB: weight.optional(),
+  components: z.array(z.number()).optional(),
+  freezeA: z.boolean().optional(),
+  tailPenalty: weight.optional(),
+});
+
+/** What a policy, which may be the user's own code, asks of a client's fit. */
+function requireFitOptions(
+  subject: string,
+  policy: { readonly fitOptions?: FitOptions | FitOptionsOf },
+  client: RankedClient,
+  context: Parameters<FitOptionsOf>[1],
+): FitOptions {
+  const { fitOptions: asked = {} } = policy;
+  const called = `${subject}, asked for the fit options of client ${client.id},`;
+  const given: unknown = typeof asked === "function" ? callPolicy(called, () => asked.call(policy, client, context)) : asked;
+  const { data, error } = given instanceof Promise ? {} : fitOptions.safeParse(given);
+  if (data) return data as FitOptions;
+  const [issue] = error?.issues ?? [];
+  const at = issue && issue.path.length > 0 ? `${issue.path.join(".")}: ` : "";
+  throw new RunFailedError(`${called} returned ${describeGiven(given)}; expected fit options: ${at}${issue?.message ?? "an object"}`);
 }
 
 function requireComponents(components: readonly number[], { id, r }: RankedClient): number[] {

@@ -1,3 +1,4 @@
+import { RunFailedError } from "../../../src/errors.ts";
 import { describe, expect, it } from "vitest";
 import { validateRun } from "../../../src/config/build.ts";
 import type { RunInput } from "../../../src/config/schema.ts";
@@ -86,6 +87,29 @@ describe("a config's sections on the wire", () => {
       });
       expect(() => toFitSpec(wrong, 1, client)).toThrow(/client c1: components must be whole numbers from 0 to 1, its rank being 2/);
     }
+  });
+
+  it.each([
+    [{ lrB: NaN }, "lrB: "],
+    [{ lrA: -1 }, "lrA: "],
+    [{ lrA: Infinity }, "lrA: "],
+    [{ freezeA: "no" }, "freezeA: "],
+    [{ lr_b: 2 }, "lr_b"],
+    [async () => ({ freezeA: true }), "returned a promise"],
+    [() => 7, "returned 7"],
+    [
+      () => {
+        throw new TypeError("boom");
+      },
+      "threw TypeError: boom",
+    ],
+  ])("refuse what a policy may not ask of a fit, and name the policy: %o", (fitOptions, told) => {
+    const aggregation = { ...segmentWise(), fitOptions: fitOptions as never };
+    const config = validateRun({ ...input, strategy: { ...input.strategy, aggregation } });
+    const fails = () => toFitSpec(config, 1, client);
+    expect(fails).toThrow(RunFailedError);
+    expect(fails).toThrow(/the aggregation segment-wise, asked for the fit options of client c1/);
+    expect(fails).toThrow(told);
   });
 
   it("have what is merged act in every step, unless it is the components above a client's rank", () => {
