@@ -181,7 +181,9 @@ def test_norms_are_added_up_module_by_module_as_in_earlier_versions(tiny: Path, 
     fit(nested, tiny, 4, replace(FIT, local_steps=1, max_grad_norm=1.0, freeze_a=True))
     dense = dense_parameters(nested, 4)
     frozen = [b for _, b in factors(nested, 4)]
-    assert orders == [[id(value) for value in all_] for all_ in ([*lora_parameters(nested, 4), *dense], [*frozen, *dense])]
+    assert orders == [
+        [id(value) for value in all_] for all_ in ([*lora_parameters(nested, 4), *dense], [*frozen, *dense])
+    ]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
