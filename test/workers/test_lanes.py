@@ -1,5 +1,7 @@
 """A lane does what a worker does."""
 
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +11,9 @@ from models_for_tests import CPU, dataset_of, nested_of, payload, random_adapter
 from prelort_worker.errors import InputError
 from prelort_worker.lanes.runner import LaneRunner, Shared
 from prelort_worker.task_runner import Resident
+from prelort_worker.training import side_by_side
+from prelort_worker.training.side_by_side import Finished
+from prelort_worker.wire.connection import Cancelled
 from prelort_worker.wire.messages import Basis, Collect, Fit, Grant, Load, PartialSumSpec, Prepare, Prepared
 from specs import FIT, LORA, SEED, data_spec, model_spec
 
@@ -49,3 +54,31 @@ def test_dropout_is_refused_before_anything_is_trained_without_it(tiny: Path, tm
         lane.run(Load("l", 1, SEED, model, lora, prepared.index, [], str(tmp_path)), {}, quiet)
     assert refused.value.problems[0][0] == "lora.lora_dropout"
     lane.run(Load("l", 1, SEED, model, LORA, prepared.index, [], str(tmp_path)), {}, quiet)
+
+
+def test_a_cancelled_fit_is_answered_while_those_beside_it_still_train(tiny: Path):
+    shared, nested, answered = Shared(), nested_of(tiny, "causal-lm"), threading.Event()
+    shared.count(2)
+    dataset = dataset_of(tiny, "causal-lm")
+    waited: list[bool] = []
+
+    def cancel(step: int, _steps: int) -> None:
+        if step == 1:
+            raise Cancelled
+
+    def wait(step: int, _steps: int) -> None:
+        if step == 3:
+            waited.append(answered.wait(60))
+
+    def bring(on_step: Callable[[int, int], None]) -> Finished:
+        examples = dataset.of_client("c01")
+        fit = side_by_side.Fit(4, *random_adapter(nested, 4), dataset, examples, FIT, SEED, on_step)
+        return shared.fits.bring((nested, fit), 1)
+
+    other = threading.Thread(target=bring, args=(wait,))
+    other.start()
+    with pytest.raises(Cancelled):
+        bring(cancel)
+    answered.set()
+    other.join()
+    assert waited == [True]

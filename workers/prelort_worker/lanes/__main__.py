@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def _own_output() -> TextIO:
-    """Standard output for what this file writes alone; whatever else is printed, such as by a task of one's own, is logged."""
+    """Standard output, for this file alone; what else is printed, such as by a task of one's own, is logged."""
     own = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
     sys.stdout = sys.stderr

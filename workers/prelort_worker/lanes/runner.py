@@ -19,7 +19,7 @@ from ..training.side_by_side import Finished, Fit, train_side_by_side
 from ..wire import messages
 from ..wire.frames import Payload
 from ..wire.messages import Load, Loaded, TaskMessage, TaskReply
-from .gathering import Gathering
+from .gathering import Gathering, Settle
 
 
 @dataclass
@@ -117,10 +117,10 @@ def _can_join(task: messages.Fit, payload: Payload, most: int) -> bool:
     return task.r + n_merged <= most and task.fit.tail_penalty == 0 and not task.fit.gradient_checkpointing
 
 
-def _train(items: list[tuple[NestedLora, Fit]]) -> list[Finished | BaseException]:
+def _train(items: list[tuple[NestedLora, Fit]], settle: Settle) -> list[Finished | BaseException]:
     nested = items[0][0]
     with unchanged_buffers(nested.model):
-        return train_side_by_side(nested, [fit for _, fit in items])
+        return train_side_by_side(nested, [fit for _, fit in items], settle)
 
 
 def _is_same(known: NestedLora, other: NestedLora) -> bool:

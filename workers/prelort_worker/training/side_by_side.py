@@ -64,10 +64,15 @@ class Finished:
     trained: Trained
 
 
-def train_side_by_side(nested: NestedLora, fits: Sequence[Fit]) -> list[Finished | BaseException]:
+def train_side_by_side(
+    nested: NestedLora,
+    fits: Sequence[Fit],
+    on_error: Callable[[int, BaseException], None] = lambda _index, _error: None,
+) -> list[Finished | BaseException]:
     """
-    In the order of the fits; for one whose `on_step` or dataset raised, what it raised. All must have the same number of batches
-    in a step. Leaves out tail penalties and checkpointing.
+    In the order of the fits; for one whose `on_step` or dataset raised, what it raised. All must have the same number of
+    batches in a step. Calls `on_error` with a fit's index at once, since the others may take long. Leaves out tail
+    penalties and checkpointing.
     """
     set_training(nested)
     set_checkpointing(nested, False)
@@ -83,6 +88,9 @@ def train_side_by_side(nested: NestedLora, fits: Sequence[Fit]) -> list[Finished
                 stacks.leave(lane.index)
         if training:
             _step(nested, stacks, training, number)
+        for lane in training:
+            if lane.error:
+                on_error(lane.index, lane.error)
     return [lane.error or Finished(*stacks.read(lane.index, lane.fit.r), lane.course.trained()) for lane in lanes]
 
 

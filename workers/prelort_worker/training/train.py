@@ -276,5 +276,5 @@ def _optimizer(nested: NestedLora, r: int, spec: FitSpec) -> torch.optim.AdamW:
 
 
 def _trained(nested: NestedLora, r: int) -> list[Tensor]:
-    """Module by module: the order in which their norms are added up, on which the last bits of a clipped step depend."""
+    """Module by module: in the order in which their norms are added up, on which the last bits of a step depend."""
     return [*(each for each in lora_parameters(nested, r) if each.requires_grad), *dense_parameters(nested, r)]
