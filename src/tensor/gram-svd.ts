@@ -33,7 +33,12 @@ function triplets(kernel: MatrixKernel, factor: Float64Array, products: Float64A
   const core = kernel.rowProducts(kernel.rowProducts(upper, m, products), m, upper);
   const unit = magnitude(core);
   // Of values near 1, since the reduction squares them.
-  const { values: squares, vectors } = largestEigenpairs(kernel, core.map((value) => value / unit ** 2), m, most);
+  const { values: squares, vectors } = largestEigenpairs(
+    kernel,
+    core.map((value) => value / unit ** 2),
+    m,
+    most,
+  );
   const count = squares.filter((square) => square > NEGLIGIBLE ** 2 * (squares[0] as number)).length;
   const values = squares.subarray(0, count).map((square) => unit * Math.sqrt(square));
   return { values, shares: kernel.rowProducts(vectors.subarray(0, count * m), m, factor) };

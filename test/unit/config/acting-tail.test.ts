@@ -20,7 +20,9 @@ test("a tail that acts must act in a step, on a base model that can hold it", as
     issuesOf(async () => validateRun({ ...input, fit, model: { ...input.model, ...model } }));
   expect(() => validateRun({ ...input, fit: { actingTail: 0.5, localSteps: 2 } })).not.toThrow();
   expect(() => validateRun({ ...input, model: { ...input.model, dtype: "bf16" } })).not.toThrow();
-  expect(await issues({ actingTail: 0.2, localSteps: 4 })).toMatchObject([{ path: "fit.actingTail", message: expect.stringContaining("0.25") }]);
+  expect(await issues({ actingTail: 0.2, localSteps: 4 })).toMatchObject([
+    { path: "fit.actingTail", message: expect.stringContaining("0.25") },
+  ]);
   expect(await issues({ actingTail: 0.5, localSteps: 2 }, { dtype: "bf16" })).toMatchObject([
     { path: "fit.actingTail", message: expect.stringContaining("bf16") },
   ]);

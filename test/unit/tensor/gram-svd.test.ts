@@ -214,7 +214,10 @@ describe("gramSvds", () => {
       expect([found.left, found.right]).toEqual([expected.left, expected.right]);
     }
     const parts = [{ count: 10, most: 10 }];
-    const [[small], [alone]] = [times(left, 2 ** 140, 10), left].map((each) => gramSvds(kernel, each, right, parts)) as [ProductSvd[], ProductSvd[]];
+    const [[small], [alone]] = [times(left, 2 ** 140, 10), left].map((each) => gramSvds(kernel, each, right, parts)) as [
+      ProductSvd[],
+      ProductSvd[],
+    ];
     expect(small).toEqual(alone);
     const tiny = gramSvds(kernel, times(times(left, 2 ** -140), 2 ** 140, 10), right, parts)[0]!;
     expect(tiny.values).toEqual(alone!.values.map((value) => value * 2 ** -140));

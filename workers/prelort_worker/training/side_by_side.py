@@ -70,8 +70,8 @@ def train_side_by_side(
     on_error: Callable[[int, BaseException], None] = lambda _index, _error: None,
 ) -> list[Finished | BaseException]:
     """
-    In the order of the fits; for one whose `on_step` or dataset raised, what it raised. All must have the same number of
-    batches in a step. Calls `on_error` with a fit's index at once, since the others may take long. Leaves out tail
+    In the order of the fits; for one whose `on_step` or dataset raised, what it raised. All must have the same number
+    of batches in a step. Calls `on_error` with a fit's index at once, since the others may take long. Leaves out tail
     penalties and checkpointing.
     """
     set_training(nested)
