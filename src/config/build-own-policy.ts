@@ -14,7 +14,7 @@ export function ownRankAssignment(own: OwnPolicy): RankAssigner {
   const assign = valueOf("rankAssignment", own) as RankAssigner;
   const { revise, fitOptions } = assign;
   const described = withPolicy(policyOf(own), (...asked: Parameters<RankAssigner>) => assign(...asked));
-  return Object.assign(described, { ...(revise && { revise: revise.bind(assign) }), ...(fitOptions && { fitOptions }) });
+  return Object.assign(described, { ...(revise && { revise: revise.bind(assign) }), ...optionsOf(assign, fitOptions) });
 }
 
 /** Calls the methods of the exported object, which may be of a class. */
@@ -28,8 +28,13 @@ export function ownAggregation(own: OwnPolicy): Aggregation {
     ...(present && { present: present.bind(inner) }),
     ...(addsUp && { addsUp }),
     ...(readsSpool && { readsSpool }),
-    ...(fitOptions && { fitOptions }),
+    ...optionsOf(inner, fitOptions),
   };
+}
+
+function optionsOf(policy: object, fitOptions: Aggregation["fitOptions"]): Pick<Aggregation, "fitOptions"> {
+  if (fitOptions === undefined) return {};
+  return { fitOptions: typeof fitOptions === "function" ? fitOptions.bind(policy) : fitOptions };
 }
 
 /** All but the code. */

@@ -1,5 +1,5 @@
 import path from "node:path";
-import type { z } from "zod";
+import { z } from "zod";
 import { toSnake } from "../base/case.ts";
 import { cacheFolder } from "../installation.ts";
 import type { dataSpec, fitSpec, loraSpec, modelSpec } from "../protocol/specs.ts";
@@ -8,8 +8,8 @@ import { clientsInConfig } from "./client-rules.ts";
 import { data as dataSchema, partition as partitionSchema } from "./data-section.ts";
 import { createRng, deriveSeed } from "../base/rng.ts";
 import { RunFailedError } from "../errors.ts";
-import { callPolicy, describeGiven } from "../strategy/call-policy.ts";
-import type { FitOptions, RankedClient } from "../strategy/strategy.ts";
+import { callPolicy, describeGiven, namePolicy } from "../strategy/call-policy.ts";
+import type { FitOptions, FitOptionsOf, RankedClient } from "../strategy/strategy.ts";
 import type { RunConfig } from "./schema.ts";
 import { fit as fitSchema, lora as loraSchema, model as modelSchema } from "./sections.ts";
 
@@ -49,12 +49,10 @@ export function toFitSpec({ fit, rounds, seed, strategy }: RunConfig, round: num
   const { lr_schedule: schedule, ...sent } = toWire(keysOf(fitSchema), fit);
   const factor = schedule === "cosine" ? (1 + Math.cos((Math.PI * (round - 1)) / rounds)) / 2 : 1;
   const rng = (purpose: string) => createRng(deriveSeed(seed, "round", round, "client", client.id, "fit options", purpose));
-  const asked = [strategy.aggregation, strategy.rankAssignment].map(({ fitOptions = {} }) => {
-    if (typeof fitOptions !== "function") return requireFitOptions(fitOptions, client);
-    return callPolicy(`the strategy's fit options for client ${client.id}`, () =>
-      requireFitOptions(fitOptions(client, { round, rng }), client),
-    );
-  });
+  const asked = [
+    requireFitOptions(namePolicy("aggregation", strategy.aggregation), strategy.aggregation, client, { round, rng }),
+    requireFitOptions(namePolicy("rank assignment", strategy.rankAssignment), strategy.rankAssignment, client, { round, rng }),
+  ];
   const { freezeA = false, tailPenalty = 0, lrA = 1, lrB = 1, components }: FitOptions = Object.assign({}, ...asked);
   return {
     ...sent,
@@ -62,42 +60,46 @@ export function toFitSpec({ fit, rounds, seed, strategy }: RunConfig, round: num
     lr_b: fit.lr * factor * lrB,
     head_lr: (fit.headLr ?? fit.lr) * factor,
     freeze_a: freezeA,
-    components: components ? sorted(components) : null,
+    components: components ? requireComponents(components, client) : null,
     // Without a tail, what an aggregation has merged acts in every step.
     acting_tail: fit.actingTail === 0 ? 1 : fit.actingTail,
     tail_penalty: tailPenalty,
   };
 }
 
-/** Throws a RunFailedError that says what is wrong with each option. */
-function requireFitOptions(options: FitOptions, { id, r }: RankedClient): FitOptions {
-  const isRate = (value: unknown) => typeof value === "number" && value >= 0 && value < Infinity;
-  const isComponents = (value: unknown) =>
-    Array.isArray(value) && value.length > 0 && value.every((each) => Number.isInteger(each) && each >= 0 && each < r);
-  const rules: Readonly<Record<string, readonly [(value: unknown) => boolean, string]>> = {
-    lrA: [isRate, "a number from 0"],
-    lrB: [isRate, "a number from 0"],
-    tailPenalty: [isRate, "a number from 0"],
-    freezeA: [(value) => typeof value === "boolean", "true or false"],
-    components: [isComponents, `whole numbers from 0 to ${r - 1}, its rank being ${r}, and at least one`],
-  };
-  const subject = `the strategy's fit options for client ${id}`;
-  if (typeof options !== "object" || options === null || "then" in options)
-    throw new RunFailedError(`${subject} must be an object such as { lrA: 0.5 }, got ${describeGiven(options)}`);
-  for (const [key, value] of Object.entries(options)) {
-    const rule = rules[key];
-    if (!rule) throw new RunFailedError(`${subject}: there is no ${key}; the options are ${Object.keys(rules).join(", ")}`);
-    if (value !== undefined && !rule[0](value)) throw new RunFailedError(`${subject}: ${key} must be ${rule[1]}; got ${show(value)}`);
-  }
-  return options;
+const weight = z.number().min(0);
+const fitOptions = z.strictObject({
+  lrA: weight.optional(),
+  lrB: weight.optional(),
+  components: z.array(z.number()).optional(),
+  freezeA: z.boolean().optional(),
+  tailPenalty: weight.optional(),
+});
+
+/** What a policy, which may be the user's own code, asks of a client's fit. */
+function requireFitOptions(
+  subject: string,
+  policy: { readonly fitOptions?: FitOptions | FitOptionsOf },
+  client: RankedClient,
+  context: Parameters<FitOptionsOf>[1],
+): FitOptions {
+  const { fitOptions: asked = {} } = policy;
+  const called = `${subject}, asked for the fit options of client ${client.id},`;
+  const given: unknown = typeof asked === "function" ? callPolicy(called, () => asked.call(policy, client, context)) : asked;
+  const { data, error } = given instanceof Promise ? {} : fitOptions.safeParse(given);
+  if (data) return data as FitOptions;
+  const [issue] = error?.issues ?? [];
+  const at = issue && issue.path.length > 0 ? `${issue.path.join(".")}: ` : "";
+  throw new RunFailedError(`${called} returned ${describeGiven(given)}; expected fit options: ${at}${issue?.message ?? "an object"}`);
 }
 
-function show(value: unknown): string {
-  return typeof value === "number" ? String(value) : (JSON.stringify(value) ?? String(value));
-}
-
-function sorted(components: readonly number[]): number[] {
-  return [...new Set(components)].toSorted((a, b) => a - b);
+function requireComponents(components: readonly number[], { id, r }: RankedClient): number[] {
+  const sorted = [...new Set(components)].toSorted((a, b) => a - b);
+  const isRight = sorted.length > 0 && sorted.every((each) => Number.isInteger(each) && each >= 0 && each < r);
+  if (isRight) return sorted;
+  throw new RunFailedError(
+    `the strategy's fit options for client ${id}: components must be whole numbers from 0 to ${r - 1}, its rank being ${r}, and at least one; got [${components.join(", ")}]`,
+  );
 }
 
 /** Wire dtypes by their names in a config. */

@@ -31,9 +31,23 @@ function triplets(kernel: MatrixKernel, factor: Float64Array, products: Float64A
   const m = Math.sqrt(factor.length);
   const upper = transposed(factor, m, m);
   const core = kernel.rowProducts(kernel.rowProducts(upper, m, products), m, upper);
-  const { values: squares, vectors } = largestEigenpairs(kernel, core, m, most);
+  const unit = magnitude(core);
+  // Of values near 1, since the reduction squares them.
+  const { values: squares, vectors } = largestEigenpairs(
+    kernel,
+    core.map((value) => value / unit ** 2),
+    m,
+    most,
+  );
   const count = squares.filter((square) => square > NEGLIGIBLE ** 2 * (squares[0] as number)).length;
-  return { values: squares.subarray(0, count).map(Math.sqrt), shares: kernel.rowProducts(vectors.subarray(0, count * m), m, factor) };
+  const values = squares.subarray(0, count).map((square) => unit * Math.sqrt(square));
+  return { values, shares: kernel.rowProducts(vectors.subarray(0, count * m), m, factor) };
+}
+
+/** A power of two near the root of the largest value, so that dividing by its square is exact; 1 if all are zero. */
+function magnitude(squares: Float64Array): number {
+  const largest = squares.reduce((found, value) => Math.max(found, Math.abs(value)), 0);
+  return largest > 0 ? 2 ** Math.round(Math.log2(largest) / 2) : 1;
 }
 
 /** Relative to the largest singular value. */

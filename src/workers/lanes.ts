@@ -3,6 +3,7 @@ import { createInterface } from "node:readline";
 import { execa } from "execa";
 import { z } from "zod";
 import { createDeferred, type Deferred } from "../base/deferred.ts";
+import { parseJson } from "../base/json.ts";
 import { programArguments } from "../installation.ts";
 import type { LaunchOptions, WorkerExit, WorkerLauncher, WorkerProcess } from "./launch.ts";
 import { endGroup, workerEnvironment } from "./process-launcher.ts";
@@ -124,7 +125,9 @@ class LaneProcess {
   }
 
   #hear(line: string): void {
-    const { ended: lane, problem } = ended.parse(JSON.parse(line));
+    const said = ended.safeParse(parseJson(line));
+    if (!said.success) return;
+    const { ended: lane, problem } = said.data;
     this.#lanes.get(lane)?.resolve(problem === null ? { exitCode: 0 } : { exitCode: 1, problem });
     this.#lanes.delete(lane);
   }

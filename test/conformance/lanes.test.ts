@@ -1,3 +1,6 @@
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { environmentPython } from "../../src/installation.ts";
 import { SESSION } from "../../src/protocol/limits.ts";
@@ -39,6 +42,27 @@ test("when the process is killed, all its lanes have exited, and the next worker
   for (const { exited } of workers) expect(await exited).toMatchObject({ signal: "SIGKILL" });
   const next = inUse.launch();
   expect((await next.heard("hello")).pid).not.toBe(pid);
+});
+
+test("what a task of one's own prints is logged, and not taken for what the process says of its lanes", async () => {
+  const code = [
+    "import os, prelort_worker.device as device, prelort_worker.lanes.__main__ as lanes",
+    "choose = device.choose_device",
+    "device.choose_device = lambda name: (print('trying', name), os.system('echo loading my task'), choose(name))[-1]",
+    "lanes.main()",
+  ];
+  const python = path.join(mkdtempSync(path.join(tmpdir(), "prelort-lanes-")), "python");
+  writeFileSync(python, `#!/bin/sh\necho welcome\nshift 2\nexec ${environmentPython()} -c "${code.join("; ")}" "$@"\n`);
+  chmodSync(python, 0o755);
+  await using talkative = createLanes({ command: python, processes: 1 });
+  const use = await useLauncher({ launcher: () => talkative.launcher }, { over: "ipc", lease: 3600 });
+  const worker = use.launch();
+  await worker.heard("hello");
+  expect(worker.log()).toMatch(/trying cpu\n(.*\n)*loading my task|loading my task\n(.*\n)*trying cpu/);
+  worker.kill();
+  expect(await worker.exited).toEqual({ exitCode: 0 });
+  await use.close();
+  rmSync(path.dirname(python), { recursive: true });
 });
 
 test("a program that cannot be started is told by its name", async () => {

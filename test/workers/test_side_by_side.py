@@ -8,10 +8,11 @@ import pytest
 import torch
 from models_for_tests import dataset_of, nested_of, random_adapter
 from prelort_worker.training.nested_lora import NestedLora, read, set_base, write
-from prelort_worker.training.side_by_side import Finished, Fit, train_side_by_side
+from prelort_worker.training.side_by_side import Finished, Fit, _saved_hook, train_side_by_side
 from prelort_worker.training.train import Trained, train
 from prelort_worker.wire.specs import FitSpec
 from specs import FIT, TASKS
+from torch import nn
 
 # r, client, seed, what differs from FIT.
 MIXED: list[tuple[int, str, str, dict[str, object]]] = [
@@ -96,3 +97,33 @@ def test_a_fit_that_is_cancelled_leaves_the_others_alone(tiny: Path) -> None:
     for fit, other in zip(fits[1:], ended[1:], strict=True):
         assert isinstance(other, Finished)
         assert_close(other.rows, alone(nested, fit)[1])
+
+
+def test_examples_that_cannot_be_read_end_their_fit_alone(tiny: Path) -> None:
+    nested = nested_of(tiny, "causal-lm")
+    fits = fits_of(nested, tiny, replace(FIT, local_steps=2))
+    fields = {name: value[:1] for name, value in fits[0].dataset.fields.items()}
+    ended = train_side_by_side(nested, [replace(fits[0], dataset=replace(fits[0].dataset, fields=fields)), *fits[1:]])
+    assert isinstance(ended[0], IndexError)
+    for fit, other in zip(fits[1:], ended[1:], strict=True):
+        assert isinstance(other, Finished)
+        assert_close(other.rows, alone(nested, fit)[1])
+
+
+class FirstToken(nn.Module):
+    """A head like RoBERTa's, which takes the first position of every example."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(4, 2)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.out(features[:, 0, :])
+
+
+def test_a_head_sees_a_batch(tiny: Path) -> None:
+    nested = nested_of(tiny, "sequence-classification")
+    saved, head, x = nested.saved[0], FirstToken(), torch.randn(3, 5, 4)
+    saved.wrapper.original_module = head
+    parameters = {name: torch.stack([value.detach()] * 3) for name, value in head.named_parameters()}
+    assert torch.allclose(_saved_hook(saved, parameters)(head, (x,), x), head(x))

@@ -19,6 +19,7 @@ from prelort_worker.training.nested_lora import (
     NestedLora,
     activate,
     dense_parameters,
+    factors,
     lora_parameters,
     read,
     set_base,
@@ -166,6 +167,23 @@ def test_gradients_are_clipped_by_the_joint_norm_of_everything_trained(tiny: Pat
     assert clipped.grad_norm == pytest.approx(sum(norms) / len(norms), rel=1e-5)
     assert torch.allclose(ours, expected, rtol=1e-4, atol=1e-6)
     assert not torch.allclose(ours, unclipped, rtol=1e-4, atol=1e-6)
+
+
+def test_norms_are_added_up_module_by_module_as_in_earlier_versions(tiny: Path, monkeypatch: pytest.MonkeyPatch):
+    nested, orders = nested_of(tiny, "sequence-classification"), []
+
+    def clip(values: list[torch.Tensor], largest: float) -> torch.Tensor:
+        orders.append([id(value) for value in values])
+        return nn.utils.clip_grad_norm_(values, largest)
+
+    monkeypatch.setattr("prelort_worker.training.train.clip_grad_norm_", clip)
+    fit(nested, tiny, 4, replace(FIT, local_steps=1, max_grad_norm=1.0))
+    fit(nested, tiny, 4, replace(FIT, local_steps=1, max_grad_norm=1.0, freeze_a=True))
+    dense = dense_parameters(nested, 4)
+    frozen = [b for _, b in factors(nested, 4)]
+    assert orders == [
+        [id(value) for value in all_] for all_ in ([*lora_parameters(nested, 4), *dense], [*frozen, *dense])
+    ]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

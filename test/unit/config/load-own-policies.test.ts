@@ -26,7 +26,7 @@ export const scaled = ({ beta, keepLast = 1 }) => ({ ...mean, present: (global) 
 export class Kept {
   #rank = 3;
   distribute(global) { return { ...global, r: this.#rank }; }
-  begin() { return this.#rank; }
+  begin() { return this.#rank; } fitOptions() { return { lrB: this.#rank }; }
 }
 export const kept = new Kept();
 export const bySize = Object.assign(({ size }) => (size > 1 ? 2 : 1), { fitOptions: { freezeA: true }, revise: () => 1 });
@@ -81,6 +81,8 @@ describe("a policy of one's own in a config", () => {
     expect(aggregation.begin(context)).toBe(3);
     expect(aggregation.distribute(context.global, context.layout, 1).r).toBe(3);
     expect("present" in aggregation).toBe(false);
+    const { fitOptions } = aggregation;
+    expect(typeof fitOptions === "function" && fitOptions({} as never, {} as never)).toEqual({ lrB: 3 });
   });
 
   test("is made by the export from the options of a map, in camelCase", async () => {

@@ -1,3 +1,4 @@
+import { RunFailedError } from "../../../src/errors.ts";
 import { describe, expect, it } from "vitest";
 import { validateRun } from "../../../src/config/build.ts";
 import type { RunInput } from "../../../src/config/schema.ts";
@@ -9,7 +10,7 @@ import { listRanks } from "../../../src/strategy/ranks/list.ts";
 import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
 import { selfPruningRanks } from "../../../src/strategy/ranks/self-pruning.ts";
 import { allClients } from "../../../src/strategy/selection/all.ts";
-import type { Aggregation, FitOptionsOf, RankedClient } from "../../../src/strategy/strategy.ts";
+import type { FitOptionsOf, RankedClient } from "../../../src/strategy/strategy.ts";
 import { clientsOf } from "../../../src/testing/index.ts";
 
 const input: RunInput = {
@@ -79,21 +80,6 @@ describe("a config's sections on the wire", () => {
       strategy: { ...input.strategy, aggregation: { ...segmentWise(), fitOptions } },
     });
     expect(toFitSpec(config, 2, client)).toMatchObject({ lr: 0.05, lr_b: 0.2, head_lr: 0.1, components: [0, 1], freeze_a: true });
-    const wrongly = (fitOptions: unknown) => {
-      const aggregation = { ...segmentWise(), fitOptions } as Aggregation;
-      return () => toFitSpec(validateRun({ ...input, strategy: { ...input.strategy, aggregation } }), 1, client);
-    };
-    const subject = "the strategy's fit options for client c1";
-    expect(wrongly({ lrA: Number.NaN })).toThrow(`${subject}: lrA must be a number from 0; got NaN`);
-    expect(wrongly(() => ({ lrB: -1 }))).toThrow(`${subject}: lrB must be a number from 0; got -1`);
-    expect(wrongly({ freezeA: "no" })).toThrow(`${subject}: freezeA must be true or false; got "no"`);
-    expect(wrongly({ lra: 1 })).toThrow(`${subject}: there is no lra; the options are lrA, lrB, tailPenalty, freezeA, components`);
-    expect(wrongly(async () => ({}))).toThrow(`${subject} must be an object such as { lrA: 0.5 }, got a promise`);
-    expect(wrongly(() => undefined)).toThrow(/must be an object such as \{ lrA: 0\.5 \}, got undefined$/);
-    const failing = () => {
-      throw new TypeError("no rate for rank 2");
-    };
-    expect(wrongly(failing)).toThrow(`${subject} threw TypeError: no rate for rank 2`);
     for (const components of [[], [2], [-1], [0.5]]) {
       const wrong = validateRun({
         ...input,
@@ -101,6 +87,29 @@ describe("a config's sections on the wire", () => {
       });
       expect(() => toFitSpec(wrong, 1, client)).toThrow(/client c1: components must be whole numbers from 0 to 1, its rank being 2/);
     }
+  });
+
+  it.each([
+    [{ lrB: NaN }, "lrB: "],
+    [{ lrA: -1 }, "lrA: "],
+    [{ lrA: Infinity }, "lrA: "],
+    [{ freezeA: "no" }, "freezeA: "],
+    [{ lr_b: 2 }, "lr_b"],
+    [async () => ({ freezeA: true }), "returned a promise"],
+    [() => 7, "returned 7"],
+    [
+      () => {
+        throw new TypeError("boom");
+      },
+      "threw TypeError: boom",
+    ],
+  ])("refuse what a policy may not ask of a fit, and name the policy: %o", (fitOptions, told) => {
+    const aggregation = { ...segmentWise(), fitOptions: fitOptions as never };
+    const config = validateRun({ ...input, strategy: { ...input.strategy, aggregation } });
+    const fails = () => toFitSpec(config, 1, client);
+    expect(fails).toThrow(RunFailedError);
+    expect(fails).toThrow(/the aggregation segment-wise, asked for the fit options of client c1/);
+    expect(fails).toThrow(told);
   });
 
   it("have what is merged act in every step, unless it is the components above a client's rank", () => {

@@ -195,6 +195,34 @@ describe("gramSvds", () => {
     expect(gramSvd({ vectors: new Float64Array(6), length: 3 }, right, 2).values).toHaveLength(0);
   });
 
+  it("finds the same whatever the size of the values, also in a small sum beside a large one", () => {
+    const random = draw(3);
+    const [left, right] = [30, 40].map((length) => ({ vectors: random(20 * length), length })) as [Stack, Stack];
+    const times = ({ vectors, length }: Stack, factor: number, from = 0) => ({
+      vectors: vectors.map((value, index) => (index < from * length ? value : factor * value)),
+      length,
+    });
+    const expected = gramSvd(left, right, 20);
+    for (const [a, b] of [
+      [2 ** -66, 2 ** -66],
+      [2 ** 66, 2 ** 66],
+      [2 ** -140, 1],
+      [2 ** 120, 2 ** 120],
+    ] as const) {
+      const found = gramSvd(times(left, a), times(right, b), 20);
+      expect(found.values).toEqual(expected.values.map((value) => value * a * b));
+      expect([found.left, found.right]).toEqual([expected.left, expected.right]);
+    }
+    const parts = [{ count: 10, most: 10 }];
+    const [[small], [alone]] = [times(left, 2 ** 140, 10), left].map((each) => gramSvds(kernel, each, right, parts)) as [
+      ProductSvd[],
+      ProductSvd[],
+    ];
+    expect(small).toEqual(alone);
+    const tiny = gramSvds(kernel, times(times(left, 2 ** -140), 2 ** 140, 10), right, parts)[0]!;
+    expect(tiny.values).toEqual(alone!.values.map((value) => value * 2 ** -140));
+  });
+
   it("is what productSvd uses for many long vectors, and reproduces their sum", () => {
     const random = draw(5);
     const length = MANY + 8;

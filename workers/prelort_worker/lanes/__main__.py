@@ -9,6 +9,7 @@ Reads a line of JSON for every worker from standard input: {"lane": 0, "endpoint
 """
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--threads", required=True, type=int, help="torch threads")
     options = parser.parse_args()
     die_with_parent(options.parent_pid)
+    answers = _own_output()
     set_environment(options.threads)
     os.environ["PRELORT_SIDE_BY_SIDE"] = "1"  # a run's record tells that its bytes may differ from those alone
 
@@ -44,7 +46,7 @@ def main() -> None:
     make_repeatable(options.threads)
     device, shared = choose_device(options.device), Shared()
     logs = _Logs(sys.stderr)
-    sys.stderr = logs
+    sys.stdout = sys.stderr = logs
     lanes: dict[int, Connection] = {}
     for line in sys.stdin:
         asked = json.loads(line)
@@ -58,8 +60,16 @@ def main() -> None:
             say_hello(connection, device, options.threads, options.parent_pid)
             serve(connection, LaneRunner(device, shared))
 
-        _begin(asked, options.parent_pid, lanes, logs, shared.count, start)
+        _begin(asked, options.parent_pid, lanes, logs, shared.count, start, answers)
     os._exit(0)  # lanes that are under way hold threads that Python cannot end
+
+
+def _own_output() -> TextIO:
+    """Standard output, for this file alone; what else is printed, such as by a task of one's own, is logged."""
+    own = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return own
 
 
 def _begin(
@@ -69,6 +79,7 @@ def _begin(
     logs: "_Logs",
     count: Callable[[int], None],
     start: "Callable[[Connection], None]",
+    answers: TextIO,
 ) -> None:
     from ..wire.connection import Connection
 
@@ -93,12 +104,12 @@ def _begin(
             finally:
                 count(-1)
                 connection.close()
-                print(json.dumps({"ended": lane, "problem": problems[0] if problems else None}), flush=True)  # noqa: T201
+                answers.write(f"{json.dumps({'ended': lane, 'problem': problems[0] if problems else None})}\n")
 
     threading.Thread(target=run, name=f"lane-{lane}", daemon=True).start()
 
 
-class _Logs:
+class _Logs(io.TextIOBase):
     """Standard error, which for the thread of a lane is that lane's log."""
 
     def __init__(self, otherwise: TextIO) -> None:

@@ -19,7 +19,7 @@ from ..training.side_by_side import Finished, Fit, train_side_by_side
 from ..wire import messages
 from ..wire.frames import Payload
 from ..wire.messages import Load, Loaded, TaskMessage, TaskReply
-from .gathering import Gathering
+from .gathering import Gathering, Settle
 
 
 @dataclass
@@ -68,6 +68,8 @@ class LaneRunner(TaskRunner):
         self, task: TaskMessage, payload: Payload, report: Report, say: Say | None = None
     ) -> tuple[TaskReply, Payload]:
         resident = self._resident
+        if isinstance(task, messages.Collect):  # may come during a fit, whose base model it must leave as it is
+            return super().run(task, payload, report, say)
         if isinstance(task, messages.Fit) and resident and _can_join(task, payload, max(resident.nested.tiers)):
             return self._join(resident, task, payload, report)
         with self._shared.fits:
@@ -78,8 +80,8 @@ class LaneRunner(TaskRunner):
                     merge(self._resident, None)
 
     def _load(self, task: Load, report: Report) -> tuple[Loaded, Payload]:
-        if task.lora.lora_dropout > 0:
-            raise InputError(f"is {task.lora.lora_dropout}, so {_ALONE}: set it to 0, or {_INSTEAD}", "lora.lora_dropout")
+        if task.lora.lora_dropout > 0:  # at B = 0, as loaded, the loss would not tell
+            raise InputError(f"is {task.lora.lora_dropout}; {_NO_DROPOUT}", "lora.lora_dropout")
         asked = replace(task, task_id="", attempt=1, traceparent=None)
         known = next((each for each in self._shared.loads if each.asked == asked), None)
         if known is None:
@@ -109,20 +111,16 @@ class LaneRunner(TaskRunner):
         return fitted(resident, task, received, (ended.rows, ended.dense), ended.trained, started)
 
 
-_ALONE = "its fits cannot train side by side"
-_INSTEAD = "compare without --side-by-side"
-
-
 def _can_join(task: messages.Fit, payload: Payload, most: int) -> bool:
     """Not what penalises its tail, recomputes activations, or brings many components that do not train."""
     n_merged = payload["merged"].shape[0] if "merged" in payload else 0
     return task.r + n_merged <= most and task.fit.tail_penalty == 0 and not task.fit.gradient_checkpointing
 
 
-def _train(items: list[tuple[NestedLora, Fit]]) -> list[Finished | BaseException]:
+def _train(items: list[tuple[NestedLora, Fit]], settle: Settle) -> list[Finished | BaseException]:
     nested = items[0][0]
     with unchanged_buffers(nested.model):
-        return train_side_by_side(nested, [fit for _, fit in items])
+        return train_side_by_side(nested, [fit for _, fit in items], settle)
 
 
 def _is_same(known: NestedLora, other: NestedLora) -> bool:
@@ -157,4 +155,7 @@ def _refuse_chance(nested: NestedLora, dataset: PreparedDataset) -> None:
             losses.append(mean_loss(nested, batch).item())
     nested.model.eval()
     if losses[0] != losses[1]:
-        raise InputError(f"has dropout in its own config.json, so {_ALONE}: {_INSTEAD}", "model.name_or_path")
+        raise InputError(f"has dropout of its own; {_NO_DROPOUT}", "model.name_or_path")
+
+
+_NO_DROPOUT = "fits with dropout cannot train side by side: set it to 0, or compare without --side-by-side"

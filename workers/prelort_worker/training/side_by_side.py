@@ -64,10 +64,15 @@ class Finished:
     trained: Trained
 
 
-def train_side_by_side(nested: NestedLora, fits: Sequence[Fit]) -> list[Finished | BaseException]:
+def train_side_by_side(
+    nested: NestedLora,
+    fits: Sequence[Fit],
+    on_error: Callable[[int, BaseException], None] = lambda _index, _error: None,
+) -> list[Finished | BaseException]:
     """
-    In the order of the fits; for one whose `on_step` raised, what it raised. All must have the same number of batches
-    in a step. Leaves out tail penalties and checkpointing.
+    In the order of the fits; for one whose `on_step` or dataset raised, what it raised. All must have the same number
+    of batches in a step. Calls `on_error` with a fit's index at once, since the others may take long. Leaves out tail
+    penalties and checkpointing.
     """
     set_training(nested)
     set_checkpointing(nested, False)
@@ -83,6 +88,9 @@ def train_side_by_side(nested: NestedLora, fits: Sequence[Fit]) -> list[Finished
                 stacks.leave(lane.index)
         if training:
             _step(nested, stacks, training, number)
+        for lane in training:
+            if lane.error:
+                on_error(lane.index, lane.error)
     return [lane.error or Finished(*stacks.read(lane.index, lane.fit.r), lane.course.trained()) for lane in lanes]
 
 
@@ -99,13 +107,11 @@ class _Lane:
 
 
 def _step(nested: NestedLora, stacks: "_Stacks", lanes: list[_Lane], number: int) -> None:
-    """One step of every lane; one whose `on_step` raises leaves the others alone."""
+    """One step of every lane; one whose `on_step` raises, or whose examples cannot be read, leaves the others alone."""
     todo = [(lane, next(lane.steps)) for lane in lanes]
-    n_batches = len(todo[0][1].batches)
-    for index in range(n_batches):
-        for lane, _ in todo:
-            _tell(lane, number * n_batches + index)
-    seen = [each for lane, step in todo for each in _seen(lane.fit, lane.index, step, stacks.r, number)]
+    seen = [each for lane, step in todo for each in _begun(lane, step, stacks.r, number)]
+    if not seen:
+        return
     batches = _collate(nested, seen)
     targets: Counter[int] = Counter()
     for each, n_targets in (
@@ -123,17 +129,22 @@ def _step(nested: NestedLora, stacks: "_Stacks", lanes: list[_Lane], number: int
     norms = stacks.clip({lane.index: lane.fit.spec.max_grad_norm for lane, _ in todo})
     stacks.update(number + 1)
     for lane, step in todo:
+        if lane.error:
+            continue
         clipped = lane.fit.spec.max_grad_norm > 0
         lane.course.add(len(step.plan), losses[lane.index].item(), norms[lane.index] if clipped else None)
 
 
-def _tell(lane: _Lane, done: int) -> None:
-    spec = lane.fit.spec
+def _begun(lane: _Lane, step: Step, n_components: int, number: int) -> "list[_Seen]":
+    """What a lane sees in a step that it has told of; nothing once it has an error."""
+    n_batches = len(step.batches)
     try:
-        if lane.error is None:
-            lane.fit.on_step(done, spec.local_steps * spec.gradient_accumulation_steps)
+        for index in range(n_batches):
+            lane.fit.on_step(number * n_batches + index, lane.fit.spec.local_steps * n_batches)
+        return list(_seen(lane.fit, lane.index, step, n_components, number))
     except BaseException as error:
         lane.error = error
+        return []
 
 
 @dataclass(frozen=True)
@@ -319,6 +330,7 @@ def _saved_hook(saved: SavedModule, parameters: dict[str, Tensor]):
 
     def apply(_module: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
         (x,) = inputs
-        return vmap(lambda own, part: functional_call(original, own, (part,)))(parameters, x)
+        # Of a batch of one, since a head may take the first position of every example.
+        return vmap(lambda own, part: functional_call(original, own, (part.unsqueeze(0),)).squeeze(0))(parameters, x)
 
     return apply

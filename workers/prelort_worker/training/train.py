@@ -39,6 +39,7 @@ from .nested_lora import (
     base_as_loaded,
     dense_parameters,
     factors,
+    lora_parameters,
     set_checkpointing,
     set_training,
     truncated,
@@ -106,7 +107,7 @@ def train(
             (spec.tail_penalty * tail_norm(nested, r)).backward()
         if spec.components is not None:
             _keep_still(nested, r, spec.components)
-        norm = clip_grad_norm_(_trained(optimizer), spec.max_grad_norm).item() if spec.max_grad_norm > 0 else None
+        norm = clip_grad_norm_(_trained(nested, r), spec.max_grad_norm).item() if spec.max_grad_norm > 0 else None
         optimizer.step()
         course.add(len(step.plan), loss, norm)
     optimizer.zero_grad()
@@ -274,5 +275,6 @@ def _optimizer(nested: NestedLora, r: int, spec: FitSpec) -> torch.optim.AdamW:
     return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.0)
 
 
-def _trained(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [value for group in optimizer.param_groups for value in group["params"]]
+def _trained(nested: NestedLora, r: int) -> list[Tensor]:
+    """Module by module: in the order in which their norms are added up, on which the last bits of a step depend."""
+    return [*(each for each in lora_parameters(nested, r) if each.requires_grad), *dense_parameters(nested, r)]
