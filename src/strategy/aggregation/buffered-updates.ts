@@ -3,6 +3,7 @@ import { requireWithinBounds } from "../../adapter/update.ts";
 import { RunFailedError } from "../../errors.ts";
 import { inTurns, type Work } from "../../base/turns.ts";
 import type { Accumulator, RoundContext, ServerState, Update } from "../strategy.ts";
+import { describeGiven } from "../call-policy.ts";
 import { rollCall } from "./participation.ts";
 
 /** A round's outcome. */
@@ -45,9 +46,8 @@ export function bufferUpdates(
 /** Without `rows`, the last ones would seem to be kept. */
 function requireRows(combined: Combined): Combined {
   if ((combined as Partial<Combined> | undefined)?.rows instanceof Float32Array) return combined;
-  const given = Object.keys(combined ?? {});
   throw new RunFailedError(
-    `combine, as given to bufferUpdates, must return { rows } with a Float32Array, returned ${given.length > 0 ? `{ ${given.join(", ")} }` : String(combined)}`,
+    `combine, as given to bufferUpdates, must return { rows } with a Float32Array, returned ${describeGiven(combined)}`,
   );
 }
 

@@ -140,3 +140,11 @@ describe("sums of products", () => {
     expect(() => factorise(componentsOf(Float32Array.of(1, Infinity, 0, 0), 4), layout, previous)).toThrow(/Infinity/);
   });
 });
+
+test("combine that returns no rows is refused, since the last ones would seem to be kept", async () => {
+  const context = roundContext(layout, clientsOf([{ size: 10, r: 1 }]));
+  const wrong = { distribute: prefix, begin: () => bufferUpdates(context, () => ({ row: new Float32Array(8) }) as never) };
+  await expect(aggregate(wrong, context, updatesOf(context))).rejects.toThrow(
+    /must return \{ rows \} with a Float32Array, returned \{"row"/,
+  );
+});
