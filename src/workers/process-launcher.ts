@@ -140,7 +140,7 @@ function fill(word: string, { host, worker }: { readonly host: string; readonly 
   return word.replaceAll("{host}", host).replaceAll("{worker}", worker);
 }
 
-export function endGroup(leader: number, signal: NodeJS.Signals): void {
+export function endGroup(leader: number, signal: "SIGTERM" | "SIGKILL"): void {
   try {
     process.kill(-leader, signal);
   } catch {
