@@ -72,7 +72,7 @@ def test_a_cancelled_fit_is_answered_while_those_beside_it_still_train(tiny: Pat
 
     def bring(on_step: Callable[[int, int], None]) -> Finished:
         examples = dataset.of_client("c01")
-        fit = side_by_side.Fit(4, *random_adapter(nested, 4), dataset, examples, FIT, SEED, on_step)
+        fit = side_by_side.Fit(4, *random_adapter(nested, 4), None, FIT, dataset, examples, SEED, on_step)
         return shared.fits.bring((nested, fit), 1)
 
     other = threading.Thread(target=bring, args=(wait,))

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from models_for_tests import dataset_of, nested_of, random_adapter
+from prelort_worker.training.adapter_stacks import _saved_hook
 from prelort_worker.training.nested_lora import NestedLora, read, set_base, write
-from prelort_worker.training.side_by_side import Finished, Fit, _saved_hook, train_side_by_side
+from prelort_worker.training.side_by_side import Finished, Fit, train_side_by_side
 from prelort_worker.training.train import Trained, train
 from prelort_worker.wire.specs import FitSpec
 from specs import FIT, TASKS
@@ -41,12 +42,12 @@ def fits_of(nested: NestedLora, folder: Path, shared: FitSpec) -> list[Fit]:
         Fit(
             r,
             *random_adapter(nested, r),
+            tail if "acting_tail" in changes else None,
+            replace(shared, **changes),  # pyright: ignore[reportArgumentType]
             dataset,
             dataset.of_client(client),
-            replace(shared, **changes),  # pyright: ignore[reportArgumentType]
             seed,
             quiet,
-            tail if "acting_tail" in changes else None,
         )
         for r, client, seed, changes in MIXED
     ]

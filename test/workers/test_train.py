@@ -26,17 +26,8 @@ from prelort_worker.training.nested_lora import (
     truncated,
     write,
 )
-from prelort_worker.training.train import (
-    Pass,
-    Trained,
-    acts,
-    batches_by_length,
-    endless_batches,
-    plan_step,
-    tail_norm,
-    tier_weights,
-    train,
-)
+from prelort_worker.training.steps import Pass, acts, batches_by_length, endless_batches, plan_step, tier_weights
+from prelort_worker.training.train import Trained, tail_norm, train
 from prelort_worker.wire.specs import FitSpec, LoraSpec, Objective
 from specs import FIT, LORA, SEED, TASKS, TIERS
 from torch import nn

@@ -37,7 +37,7 @@ from transformers.utils import logging
 
 from .errors import InputError
 from .files.file_hashes import file_sha256
-from .training.train import endless_batches
+from .training.steps import endless_batches
 
 Architecture: TypeAlias = Literal["llama", "gpt2"]
 

@@ -17,7 +17,7 @@ from peft import LoraConfig, get_peft_model
 from prelort_worker.prepared_dataset import read_dataset
 from prelort_worker.tasks.find import find_task
 from prelort_worker.training.batches import Batch, collate
-from prelort_worker.training.train import endless_batches
+from prelort_worker.training.steps import endless_batches
 from prelort_worker.wire.specs import ModelSpec
 
 asked = json.loads(sys.argv[1])

@@ -21,7 +21,8 @@ from prelort_worker.seeds import derive
 from prelort_worker.tasks.find import find_task
 from prelort_worker.training.batches import collate
 from prelort_worker.training.build import build_from_task
-from prelort_worker.training.train import endless_batches, train
+from prelort_worker.training.steps import endless_batches
+from prelort_worker.training.train import train
 from prelort_worker.wire.specs import FitSpec, LoraSpec, ModelSpec
 
 SEED, BATCH, TIERS = "0" * 32, 16, [1, 2, 4, 8, 16]

@@ -40,27 +40,24 @@ def main() -> None:
     import transformers
 
     from ..device import choose_device, make_repeatable
+    from ..serve import say_hello, serve
     from .runner import LaneRunner, Shared
 
     transformers.utils.logging.disable_progress_bar()
     make_repeatable(options.threads)
     device, shared = choose_device(options.device), Shared()
-    logs = _Logs(sys.stderr)
-    sys.stdout = sys.stderr = logs
-    lanes: dict[int, Connection] = {}
-    for line in sys.stdin:
-        asked = json.loads(line)
-        if "end" in asked:
-            lanes[asked["end"]].end()
-            continue
 
-        def start(connection: "Connection") -> None:
-            from ..serve import say_hello, serve
-
+    def work(connection: "Connection") -> None:
+        shared.count(1)
+        try:
             say_hello(connection, device, options.threads, options.parent_pid)
             serve(connection, LaneRunner(device, shared))
+        finally:
+            shared.count(-1)
 
-        _begin(asked, options.parent_pid, lanes, logs, shared.count, start, answers)
+    lanes = _Lanes(options.parent_pid, work, answers)
+    for line in sys.stdin:
+        lanes.hear(json.loads(line))
     os._exit(0)  # lanes that are under way hold threads that Python cannot end
 
 
@@ -72,41 +69,48 @@ def _own_output() -> TextIO:
     return own
 
 
-def _begin(
-    asked: dict[str, Any],
-    controller_pid: int,
-    lanes: "dict[int, Connection]",
-    logs: "_Logs",
-    count: Callable[[int], None],
-    start: "Callable[[Connection], None]",
-    answers: TextIO,
-) -> None:
-    from ..wire.connection import Connection
+class _Lanes:
+    """Starts and ends lanes. `work` is what the thread of each does with its connection."""
 
-    lane = asked["lane"]
-    problems: list[str] = []
+    def __init__(self, controller_pid: int, work: "Callable[[Connection], None]", answers: TextIO) -> None:
+        self._controller_pid, self._work, self._answers = controller_pid, work, answers
+        self._logs = _Logs(sys.stderr)
+        sys.stdout = sys.stderr = self._logs
+        # Of the lanes that have not ended.
+        self._connections: dict[int, Connection] = {}
 
-    def fail(error: BaseException) -> None:
-        problems.append(f"{type(error).__name__}: {error}")
+    def hear(self, asked: dict[str, Any]) -> None:
+        if "end" not in asked:
+            self._begin(**asked)
+        elif connection := self._connections.get(asked["end"]):
+            connection.end()
 
-    connection = lanes[lane] = Connection(asked["endpoint"], asked["worker_id"], controller_pid, fail)
-    count(1)
+    def _begin(self, lane: int, endpoint: str, worker_id: str, log: str) -> None:
+        from ..wire.connection import Connection
 
-    def run() -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-        with os.fdopen(os.open(asked["log"], flags, 0o644), "a", buffering=1, encoding="utf-8") as log:
-            logs.route(log)
-            try:
-                start(connection)
-            except BaseException as error:
-                fail(error)
-                traceback.print_exc()
-            finally:
-                count(-1)
-                connection.close()
-                answers.write(f"{json.dumps({'ended': lane, 'problem': problems[0] if problems else None})}\n")
+        problems: list[str] = []
 
-    threading.Thread(target=run, name=f"lane-{lane}", daemon=True).start()
+        def fail(error: BaseException) -> None:
+            problems.append(f"{type(error).__name__}: {error}")
+
+        connection = self._connections[lane] = Connection(endpoint, worker_id, self._controller_pid, fail)
+
+        def run() -> None:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+            with os.fdopen(os.open(log, flags, 0o644), "a", buffering=1, encoding="utf-8") as own:
+                self._logs.route(own)
+                try:
+                    self._work(connection)
+                except BaseException as error:
+                    fail(error)
+                    traceback.print_exc()
+                finally:
+                    connection.close()
+                    del self._connections[lane]
+                    told = {"ended": lane, "problem": problems[0] if problems else None}
+                    self._answers.write(f"{json.dumps(told)}\n")
+
+        threading.Thread(target=run, name=f"lane-{lane}", daemon=True).start()
 
 
 class _Logs(io.TextIOBase):

@@ -27,8 +27,6 @@ class Shared:
     """What the lanes of a process have in common."""
 
     n_lanes: int = 0
-    # Of all seeds and runs, as far as they are the same.
-    models: list[NestedLora] = field(default_factory=list)
     loads: "list[_Known]" = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -36,12 +34,8 @@ class Shared:
         self.fits: Gathering[tuple[NestedLora, Fit], Finished] = Gathering(_train, lambda: self.n_lanes)
 
     def adopt(self, nested: NestedLora) -> NestedLora:
-        """The same model from before, if there is one; otherwise this."""
-        for known in self.models:
-            if _is_same(known, nested):
-                return known
-        self.models.append(nested)
-        return nested
+        """The same model from another load, of another seed or run, if there is one; otherwise this."""
+        return next((known.nested for known in self.loads if _is_same(known.nested, nested)), nested)
 
     def count(self, lanes: int) -> None:
         with self.lock:
@@ -104,8 +98,8 @@ class LaneRunner(TaskRunner):
         received = values["rows"], values.get("dense", torch.zeros(0))
         examples = resident.dataset.of_client(task.client_id)
         progress = partial(report, f"fit {task.client_id}")
-        merged = values.get("merged")
-        own = Fit(task.r, *received, resident.dataset, examples, task.fit, task.seed, progress, merged)
+        start = (task.r, *received, values.get("merged"), task.fit)
+        own = Fit(*start, resident.dataset, examples, task.seed, progress)
         kind = id(nested), task.fit.gradient_accumulation_steps
         ended = self._shared.fits.bring((nested, own), kind)
         return fitted(resident, task, received, (ended.rows, ended.dense), ended.trained, started)

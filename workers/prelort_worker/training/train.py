@@ -1,17 +1,9 @@
 """
-Prefix-nested training: a client of rank r minimises Σ over tiers t ≤ r of λ_t · L(W0 + ΔW(t)), Σ λ = 1.
-
-    none        plain LoRA at the full rank.
-    sum         every tier on the same batch, the losses weighted by λ: one pass a tier. The reference.
-    sampled     one tier, drawn with probability λ: one pass.
-    stratified  one pass over the batch's mean loss, in which each example has a tier of its own, by systematic
-                sampling through the cumulative λ, shuffled: the expected gradient of sum at the cost of none.
+Prefix-nested training: the passes of every step (steps.py), each through an adapter truncated to a tier, or to one for
+each example.
 
 The optimiser is AdamW, new for each fit, without weight decay, which would change rows that a truncation excludes. Its
-momentum still does so after a step of sampled.
-
-A step may accumulate several batches: its loss is the mean over all their targets, and truncations are drawn over all
-their examples.
+momentum still does so after a step of sampled. A step's loss is the mean over all targets of its batches.
 
 freeze_a trains B alone. tail_penalty λ adds λ·Σ ‖B[:, ρ:]‖_F·‖A[ρ:, :]‖_F over the modules, ρ the tier below r, to the
 loss of every step, by which HetLoRA prunes ranks (Cho et al., arXiv 2401.06432). Reported losses exclude it, so that
@@ -19,19 +11,17 @@ they are comparable.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import islice
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from ..prepared_dataset import PreparedDataset
 from ..seeds import derive
-from ..wire.specs import FitSpec, Objective
+from ..wire.specs import FitSpec
 from .batches import Batch, collate, mean_loss
 from .nested_lora import (
     NestedLora,
@@ -44,18 +34,7 @@ from .nested_lora import (
     set_training,
     truncated,
 )
-
-
-@dataclass(frozen=True)
-class Pass:
-    """A forward and backward pass over a step: the weight of its loss, and the tier of all examples or of each."""
-
-    weight: float
-    ranks: int | list[int]
-
-    def part(self, start: int, stop: int) -> "Pass":
-        """The pass over a part of the step's examples."""
-        return self if isinstance(self.ranks, int) else Pass(self.weight, self.ranks[start:stop])
+from .steps import Pass, steps
 
 
 @dataclass(frozen=True)
@@ -100,7 +79,7 @@ def train(
         batches = [collate(nested.task, dataset, batch, nested.device) for batch in step.batches]
         optimizer.zero_grad()
         with ExitStack() as stack:
-            if not acts(spec.acting_tail, number):
+            if not step.merged_acts:
                 stack.enter_context(base_as_loaded(nested))
             loss = _backward(nested, r, batches, step.plan, on_batch)
         if spec.tail_penalty > 0 and r > min(nested.tiers):
@@ -112,26 +91,6 @@ def train(
         course.add(len(step.plan), loss, norm)
     optimizer.zero_grad()
     return course.trained()
-
-
-@dataclass(frozen=True)
-class Step:
-    """The examples of a step, batch by batch, and its passes over them."""
-
-    batches: list[list[int]]
-    plan: list[Pass]
-
-
-def steps(
-    tiers: tuple[int, ...], r: int, dataset: PreparedDataset, examples: range, spec: FitSpec, seed: str
-) -> Iterator[Step]:
-    """The steps of a client's fit, which follow from these arguments alone."""
-    weights = tier_weights(tiers, r, spec.full_weight)
-    order = _batches(dataset, examples, spec, np.random.default_rng(derive(seed, "order")))
-    draws = np.random.default_rng(derive(seed, "truncations"))
-    for _ in range(spec.local_steps):
-        batches = list(islice(order, spec.gradient_accumulation_steps))
-        yield Step(batches, plan_step(spec.objective, weights, sum(map(len, batches)), draws))
 
 
 @dataclass
@@ -159,11 +118,6 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def acts(share: float, step: int) -> bool:
-    """Whether what is merged acts in a step, counted from 0: in `share` of the steps, evenly spread."""
-    return math.floor((step + 1) * share) > math.floor(step * share)
-
-
 def _keep_still(nested: NestedLora, r: int, components: list[int]) -> None:
     """Takes the gradients of all other components, so that the optimiser leaves these as they are."""
     still = torch.ones(r, dtype=torch.bool)
@@ -183,61 +137,6 @@ def tail_norm(nested: NestedLora, r: int) -> Tensor:
     below = max(tier for tier in nested.tiers if tier < r)
     norm = torch.linalg.vector_norm
     return torch.stack([norm(b[:, below:]) * norm(a[below:]) for a, b in factors(nested, r)]).sum()
-
-
-def tier_weights(tiers: tuple[int, ...], r: int, full_weight: float | None) -> dict[int, float]:
-    """λ of each tier ≤ r, ascending: `full_weight` for r and the rest split evenly, or all equal."""
-    lower = [tier for tier in tiers if tier < r]
-    full = 1 / (len(lower) + 1) if full_weight is None else full_weight
-    if not lower:
-        return {r: 1.0}
-    return {**dict.fromkeys(lower, (1 - full) / len(lower)), r: full}
-
-
-def plan_step(objective: Objective, weights: dict[int, float], batch_size: int, rng: np.random.Generator) -> list[Pass]:
-    """The passes of one step. With a single tier of non-zero weight, every objective is plain training."""
-    weights = {r: weight for r, weight in weights.items() if weight > 0}
-    full = max(weights)
-    if objective == "none" or len(weights) == 1:
-        return [Pass(1.0, full)]
-    tiers, shares = list(weights), np.array(list(weights.values()))
-    if objective == "sum":
-        return [Pass(weight, r) for r, weight in weights.items()]
-    if objective == "sampled":
-        return [Pass(1.0, int(rng.choice(tiers, p=shares / shares.sum())))]
-    points = (rng.random() + np.arange(batch_size)) / batch_size
-    indices = np.searchsorted(np.cumsum(shares)[:-1], points, side="right")
-    return [Pass(1.0, [tiers[index] for index in rng.permutation(indices)])]
-
-
-def endless_batches(examples: range, batch_size: int, rng: np.random.Generator) -> Iterator[list[int]]:
-    """An endless stream of permutations of the examples, cut into batches that may span two permutations."""
-    stream = _endless(examples, rng)
-    while True:
-        yield list(islice(stream, batch_size))
-
-
-def batches_by_length(
-    examples: range, batch_size: int, rng: np.random.Generator, length: Callable[[int], int]
-) -> Iterator[list[int]]:
-    """Like endless_batches, but groups of at most 50 batches, or a permutation, are sorted by length and shuffled."""
-    stream = _endless(examples, rng)
-    n_batches = min(math.ceil(len(examples) / batch_size), 50)
-    while True:
-        group = sorted(islice(stream, n_batches * batch_size), key=length)
-        for index in rng.permutation(n_batches).tolist():
-            yield group[index * batch_size : (index + 1) * batch_size]
-
-
-def _endless(examples: range, rng: np.random.Generator) -> Iterator[int]:
-    while True:
-        yield from (rng.permutation(len(examples)) + examples.start).tolist()
-
-
-def _batches(dataset: PreparedDataset, examples: range, spec: FitSpec, rng: np.random.Generator) -> Iterator[list[int]]:
-    if not spec.group_by_length:
-        return endless_batches(examples, spec.batch_size, rng)
-    return batches_by_length(examples, spec.batch_size, rng, dataset.length)
 
 
 def _backward(
