@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -26,6 +27,10 @@ with mock.patch("tempfile.TemporaryDirectory"):
     wandb: Any = import_module("wandb")
     errors: Any = import_module("wandb.errors")
     Record: Any = import_module("wandb.proto.wandb_internal_pb2").Record
+    _ServiceProcess: Any = import_module("wandb.sdk.lib.service.service_process").ServiceProcess
+
+# Seconds for the client's process to end in. Nothing is lost with it: a run that is finished has been handed over.
+_ENDING = 5
 
 # Settings for a run that gets what we give it: nothing of this process, its machine, its repository or its output.
 OWN_METRICS_ALONE: Mapping[str, Any] = {
@@ -52,9 +57,21 @@ def log_client(folder: Path | None) -> None:
     os.environ["WANDB_CACHE_DIR"] = os.devnull if folder is None else str(folder)
 
 
+def _join(service: Any) -> int:
+    """In place of the client's own, which waits without end; now and then its process never ends by itself (0.31)."""
+    process: subprocess.Popen[bytes] = service._process
+    try:
+        process.wait(_ENDING)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    # Any other number would end our process as well.
+    return 0
+
+
 def end_client() -> None:
     """Ends the client's process. If it was killed, removes its socket, and lets another one start."""
-    with suppress(Exception):
+    with suppress(Exception), mock.patch.object(_ServiceProcess, "join", _join):
         wandb.teardown()
     os.environ.pop("WANDB_SERVICE", None)
     for rest in Path(tempfile.gettempdir()).glob(f"wandb-{os.getpid()}-*"):

@@ -1,7 +1,7 @@
 """
 Trains fits of several clients, of one run or of many, as one batch over the frozen base: its layers see the examples of
-all fits at once, and each example's adapter is that of its own fit. A small model's step costs little more for sixteen
-fits than for one. What a fit gives is what it gives alone up to rounding, since sums are then made in another order.
+all fits at once, and each example's adapter is that of its own fit: less padding and overhead than one by one. What a
+fit gives is what it gives alone up to rounding, since sums are then made in another order.
 """
 
 from collections import Counter
