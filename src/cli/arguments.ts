@@ -1,6 +1,13 @@
 import { InvalidArgumentError } from "commander";
 
-/** Parses an option's or argument's value. */
+/** For commander: reads the value of an option or argument. */
+export function positiveNumber(text: string): number {
+  const value = wholeNumber(text);
+  if (value === 0) throw new InvalidArgumentError("It must be at least 1.");
+  return value;
+}
+
+/** For commander, too. */
 export function wholeNumber(text: string): number {
   if (!/^\d+$/.test(text)) throw new InvalidArgumentError("It must be a whole number.");
   return Number(text);

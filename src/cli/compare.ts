@@ -1,6 +1,6 @@
 import { availableParallelism } from "node:os";
 import path from "node:path";
-import { Command, InvalidArgumentError } from "commander";
+import { Command, Option } from "commander";
 import { compare } from "../compare/compare.ts";
 import { comparisonMarkdown } from "../compare/table.ts";
 import { writeComparison } from "../compare/write.ts";
@@ -11,6 +11,7 @@ import { formatSeconds } from "../report/format.ts";
 import { countWorkers, resolveDevices } from "../workers/devices.ts";
 import { createLanes, type Lanes } from "../workers/lanes.ts";
 import { findPython, requirePython } from "../workers/python.ts";
+import { positiveNumber } from "./arguments.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { complain, print } from "./output.ts";
 
@@ -32,11 +33,14 @@ export function compareCommand(): Command {
       [],
     )
     .option("--overwrite", "replace finished runs of another config", false)
-    .option("--jobs <n>", "runs at a time; default: as many as there are cores for their workers' threads", parseCount)
-    .option(
-      "--side-by-side <n>",
-      "runs at a time, which train as one batch: many times as fast for small models without dropout, equal figures up to rounding",
-      parseCount,
+    .option("--jobs <n>", "runs at a time; default: as many as there are cores for their workers' threads", positiveNumber)
+    .addOption(
+      new Option(
+        "--side-by-side <n>",
+        "runs at a time, which train as one batch: faster for small models without dropout, equal figures up to rounding",
+      )
+        .argParser(positiveNumber)
+        .conflicts("jobs"),
     )
     .action(run);
 }
@@ -75,10 +79,4 @@ async function openLanes(asked: string | undefined, processes: number): Promise<
   const command = findPython(asked);
   await requirePython(command);
   return createLanes({ command, processes });
-}
-
-function parseCount(value: string): number {
-  const jobs = Number(value);
-  if (!Number.isSafeInteger(jobs) || jobs < 1) throw new InvalidArgumentError("must be a whole number of at least 1.");
-  return jobs;
 }

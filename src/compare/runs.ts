@@ -57,23 +57,15 @@ export function createRuns({ jobs = 1, overwrite = false, lanes, signal, onRun }
     const report = (state: Progress["state"]) => onRun?.({ name, state, finished, planned });
     const directory = path.resolve(config.runsDir, name);
     const { commits, hasEnded } = await readJournal(path.join(directory, "journal.jsonl"));
-    const [recorded, now] = [await recordedPart(directory), asRecorded(config)];
-    const isOtherwise = recorded?.isBeside !== undefined && recorded.isBeside !== (lanes !== undefined);
-    const isSame = isDeepStrictEqual({ ...recorded, isBeside: undefined }, now) && !isOtherwise;
+    const difference = differenceOf(await recordedPart(directory), { ...asRecorded(config), isBeside: lanes !== undefined });
     // A run may have lost its journal.
     const isUsed = commits.length > 0 || isThere(path.join(directory, "rounds"));
-    if (isUsed && !isSame && !overwrite) {
-      const isSameConfig = isDeepStrictEqual(recorded?.config, now.config);
-      const policies = isSameConfig ? changedPolicies(recorded?.policies, now.policies) : [];
-      const isSamePolicies = isDeepStrictEqual(recorded?.policies, now.policies);
-      const how = recorded?.isBeside ? "that trained side by side with others" : "that trained alone, not side by side";
-      const other =
-        isSameConfig && isSamePolicies ? how : policies.length > 0 ? `with other policies: ${policies.join("; ")}` : "with another config";
-      const error = otherRunError(directory, hasEnded, other);
+    if (isUsed && difference !== undefined && !overwrite) {
+      const error = otherRunError(directory, hasEnded, difference);
       refusal.abort(error);
       throw error;
     }
-    const kept = hasEnded && isSame ? await readRun(directory).catch(undefinedIfDamaged) : undefined;
+    const kept = hasEnded && difference === undefined ? await readRun(directory).catch(undefinedIfDamaged) : undefined;
     if (kept) {
       finished++;
       report("kept");
@@ -82,8 +74,13 @@ export function createRuns({ jobs = 1, overwrite = false, lanes, signal, onRun }
     const make = async () => {
       report("started");
       const workers = lanes ? { ...config.workers, count: 1 } : config.workers;
-      await federate({ ...config, workers, launcher: lanes?.launcher, ...(isSame ? { resume: true } : { overwrite }), signal: stop })
-        .result;
+      await federate({
+        ...config,
+        workers,
+        launcher: lanes?.launcher,
+        ...(difference === undefined ? { resume: true } : { overwrite }),
+        signal: stop,
+      }).result;
       finished++;
       report("finished");
       return readRun(directory);
@@ -103,8 +100,18 @@ interface Recorded {
 }
 
 /** As run.json holds it. */
-function asRecorded(config: RunConfig): Recorded {
-  return { config: comparableConfig(toJson(describeConfig(config))), policies: describePolicyFiles(config) ?? null, isBeside: undefined };
+function asRecorded(config: RunConfig): Omit<Recorded, "isBeside"> {
+  return { config: comparableConfig(toJson(describeConfig(config))), policies: describePolicyFiles(config) ?? null };
+}
+
+/** What keeps a recorded run from being the one that is wanted, to follow "holds a run"; undefined if it is. */
+function differenceOf(recorded: Recorded | undefined, wanted: Recorded): string | undefined {
+  if (!isDeepStrictEqual(recorded?.config, wanted.config)) return "with another config";
+  const policies = changedPolicies(recorded?.policies, wanted.policies);
+  if (policies.length > 0) return `with other policies: ${policies.join("; ")}`;
+  const isOtherwise = recorded?.isBeside !== undefined && recorded.isBeside !== wanted.isBeside;
+  if (!isOtherwise) return undefined;
+  return recorded.isBeside ? "that trained side by side with others" : "that trained alone, not side by side";
 }
 
 function otherRunError(directory: string, hasEnded: boolean, other: string): ConfigError {

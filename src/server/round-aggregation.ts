@@ -10,7 +10,7 @@ import type { Aggregate, HeldUpdate, PartialSums, RankAssigner, RankedClient, Se
 import type { EncodedIntegers } from "../tensor/integers.ts";
 import type { WorkerMessageOf } from "../protocol/messages.ts";
 import type { ArrivedSum } from "../records/sum-file.ts";
-import { deriveSeed } from "../base/rng.ts";
+import { createRng, deriveSeed } from "../base/rng.ts";
 import { inTurns } from "../base/turns.ts";
 import type { Reply } from "../workers/task.ts";
 import { sentForFit } from "../strategy/sent-for-fit.ts";
@@ -61,9 +61,10 @@ type Fitted = WorkerMessageOf<"fitted">;
 export function openRound({ round, config, layout, global, state, selected }: Opening): OpenRound {
   const { aggregation, rankAssignment } = config.strategy;
   const fresh = () => initialAdapter(layout, global.dense, deriveSeed(config.seed, "round", round, "adapter")).rows;
+  const rng = (purpose: string) => createRng(deriveSeed(config.seed, "round", round, "aggregation", purpose));
   const name = namePolicy("aggregation", aggregation);
   const accumulator = callPolicy(`${name}'s begin() of round ${round}`, () =>
-    aggregation.begin({ round, layout, global, state, clients: selected, fresh }),
+    aggregation.begin({ round, layout, global, state, clients: selected, fresh, rng }),
   );
   requireAccumulator(`${name}'s begin() of round ${round}`, accumulator);
   const partialSums = config.partialSums ? requirePartialSums(`${name}'s begin() of round ${round}`, accumulator) : undefined;

@@ -132,6 +132,8 @@ export interface RoundContext {
   readonly state: ServerState;
   /** Newly drawn rows at rank R for the next round: A at random, B = 0. */
   fresh(): Float32Array;
+  /** A generator of its own for each purpose, derived from the run's seed and the round. */
+  rng(purpose: string): Rng;
 }
 
 /** An aggregation's state between rounds, by name. */

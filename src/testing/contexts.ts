@@ -48,7 +48,8 @@ export interface RoundContextOptions extends Partial<Omit<RoundContext, "layout"
 /** The context of an aggregation: by default round 1 of a new adapter (A random, B = 0, `dense` all 0). */
 export function roundContext(layout: AdapterLayout, clients: readonly RankedClient[], options: RoundContextOptions = {}): RoundContext {
   const { seed = 0, ...given } = options;
+  const rng = (purpose: string) => createRng(deriveSeed(seed, "aggregation", purpose));
   const draw = (purpose: string) => initialAdapter(layout, new Float32Array(layout.denseSize), deriveSeed(seed, purpose));
   const global = given.global ?? draw("adapter");
-  return { round: 1, layout, clients, state: {}, fresh: () => draw("fresh").rows, ...given, global };
+  return { round: 1, layout, clients, state: {}, fresh: () => draw("fresh").rows, rng, ...given, global };
 }

@@ -29,23 +29,22 @@ const PATIENCE_MS = 10_000;
 
 /**
  * Workers on this machine that are lanes of a few Python processes. To its run each lane is a worker like any other. Lanes of one
- * process share the base model, and clients that they train at the same time are one batch: much faster for small models, whose
- * steps are mostly overhead, and the same figures up to rounding, not to the byte. Give the launcher to several runs at once, each with
+ * process share the base model, and clients that they train at the same time are one batch: faster for small models, and the same
+ * figures up to rounding, not to the byte. Give the launcher to several runs at once, each with
  * as many workers as lanes it should have. Without dropout; on the CPU or one GPU a process.
  */
 export function createLanes({ command, processes }: LanesOptions): Lanes {
-  const open: LaneProcess[] = [];
+  const open = new Set<LaneProcess>();
   let isClosed = false;
   const close = async () => {
     isClosed = true;
-    await Promise.all(open.map((each) => each.close()));
+    await Promise.all([...open].map((each) => each.close()));
   };
   const launch = (options: LaunchOptions) => {
     if (isClosed) throw new Error("the lanes have been closed");
-    const running = open.filter((each) => !each.isGone);
-    if (running.length === processes) return running.reduce((a, b) => (b.lanes < a.lanes ? b : a)).add(options);
-    const started = new LaneProcess(command, options);
-    open.push(started);
+    if (open.size === processes) return [...open].reduce((a, b) => (b.lanes < a.lanes ? b : a)).add(options);
+    const started: LaneProcess = new LaneProcess(command, options, () => open.delete(started));
+    open.add(started);
     return started.add(options);
   };
   return { launcher: { launch }, close, [Symbol.asyncDispose]: close };
@@ -54,13 +53,12 @@ export function createLanes({ command, processes }: LanesOptions): Lanes {
 const ended = z.object({ ended: z.number(), problem: z.string().nullable() });
 
 class LaneProcess {
-  isGone = false;
   readonly #subprocess;
   readonly #lanes = new Map<number, Deferred<WorkerExit>>();
   readonly #exited = createDeferred<void>();
   #next = 0;
 
-  constructor(command: string, { device, threads, logPath }: LaunchOptions) {
+  constructor(command: string, { device, threads, logPath }: LaunchOptions, onExit: () => void) {
     const options = ["--parent-pid", `${process.pid}`, "--device", device, "--threads", `${threads}`];
     const log = openLog(logPath);
     try {
@@ -79,7 +77,7 @@ class LaneProcess {
     }
     this.#subprocess.stdin.on("error", () => {});
     createInterface({ input: this.#subprocess.stdout }).on("line", (line) => this.#hear(line));
-    void this.#watch();
+    void this.#watch(onExit);
   }
 
   get lanes(): number {
@@ -104,16 +102,15 @@ class LaneProcess {
   }
 
   async close(): Promise<void> {
-    if (this.isGone) return;
     this.#subprocess.stdin.end();
     const late = setTimeout(() => this.#kill(), PATIENCE_MS);
     await this.#exited.promise;
     clearTimeout(late);
   }
 
-  async #watch(): Promise<void> {
+  async #watch(onExit: () => void): Promise<void> {
     const { originalMessage, exitCode, signal } = await this.#subprocess;
-    this.isGone = true;
+    onExit();
     const exit = this.#subprocess.pid === undefined ? { problem: originalMessage } : { exitCode, signal };
     for (const lane of this.#lanes.values()) lane.resolve(exit);
     this.#lanes.clear();
@@ -133,6 +130,6 @@ class LaneProcess {
   }
 
   #kill(): void {
-    if (this.#subprocess.pid !== undefined && !this.isGone) endGroup(this.#subprocess.pid, "SIGKILL");
+    if (this.#subprocess.pid !== undefined) endGroup(this.#subprocess.pid, "SIGKILL");
   }
 }

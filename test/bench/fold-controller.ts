@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { type AdapterLayout, type RankedClient, segmentWise } from "prelort";
+import { roundContext } from "prelort/testing";
 
 /** Folds updates in as a round does, and prints the throughput: `node fold-controller.js '{"r": 64, …}'`. */
 export interface FoldAsked {
@@ -29,8 +30,7 @@ const update = Float32Array.from({ length: r * width }, (_, place) => Math.sin(p
 const aggregation = segmentWise();
 
 async function fold(order: readonly RankedClient[]): Promise<{ readonly seconds: number; readonly sha256: string }> {
-  const state = {};
-  const accumulator = aggregation.begin({ round: 1, layout, global, clients, state, fresh: () => new Float32Array(r * width) });
+  const accumulator = aggregation.begin(roundContext(layout, clients, { global }));
   const started = performance.now();
   for (const client of order) {
     const delta = { r: client.r, rows: update.subarray(0, client.r * width), dense };

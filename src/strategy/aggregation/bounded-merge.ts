@@ -1,5 +1,4 @@
 import type { AdapterLayout } from "../../adapter/layout.ts";
-import { after } from "../../base/turns.ts";
 import type { Accumulator, RoundContext, Update } from "../strategy.ts";
 import { bufferUpdates, shares } from "./buffered-updates.ts";
 import { componentsOf, factorise, trainedComponents } from "./factorise.ts";
@@ -17,24 +16,22 @@ import { appendMerged } from "./merged-components.ts";
  */
 export function boundedMerge(context: RoundContext, q: number): Accumulator {
   const { global, layout, state } = context;
-  let error = state[ERROR];
-  const { add, finish } = bufferUpdates(
+  return bufferUpdates(
     context,
     (updates) => {
       const p = shares(updates);
       const trained = updates.flatMap((update, k) => trainedComponents(update, p[k] as number));
-      const kept = componentsOf(error ?? new Float32Array(0), layout.width);
+      const kept = componentsOf(state[ERROR] ?? new Float32Array(0), layout.width);
       const r = q + 2 * layout.r;
       const rows = factorise([...kept, ...trained], { ...layout, r }, new Float32Array(r * layout.width));
-      error = rows.slice(q * layout.width);
       return {
         rows: carriedOver(global.rows, updates, layout),
         merged: appendMerged(global.merged, rows.subarray(0, q * layout.width), layout),
+        state: { [ERROR]: rows.slice(q * layout.width) },
       };
     },
-    () => ({ rows: global.rows.slice(), merged: appendMerged(global.merged, new Float32Array(0), layout) }),
+    () => ({ rows: global.rows.slice(), merged: appendMerged(global.merged, new Float32Array(0), layout), state }),
   );
-  return { add, finish: () => after(finish(), (aggregate) => (error ? { ...aggregate, state: { [ERROR]: error } } : aggregate)) };
 }
 
 /** Name of E in the state: rows [2R, width] whose B·A is E. */

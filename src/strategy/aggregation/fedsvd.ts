@@ -1,7 +1,6 @@
 import type { Adapter } from "../../adapter/adapter.ts";
-import type { AdapterLayout } from "../../adapter/layout.ts";
-import { after } from "../../base/turns.ts";
-import type { Aggregation } from "../strategy.ts";
+import type { Aggregation, RoundContext } from "../strategy.ts";
+import { afterMeans } from "./after-means.ts";
 import { componentsOf, factorise, type Split } from "./factorise.ts";
 import { segmentMeans } from "./segment-means.ts";
 
@@ -16,26 +15,10 @@ import { segmentMeans } from "./segment-means.ts";
  */
 export function fedSvd(): Aggregation {
   const means = segmentMeans("examples", () => ({ keep: 1, step: 1 }));
-  return {
-    ...means,
-    policy: { name: "fedsvd" },
-    fitOptions: { freezeA: true },
-    begin(context) {
-      const { layout } = context;
-      const inner = means.begin(context);
-      return {
-        ...inner,
-        finish: () =>
-          after(inner.finish(), (aggregate) => {
-            const isIdle = aggregate.coverage.every(({ clients }) => clients === 0);
-            return isIdle ? aggregate : { ...aggregate, global: refactorised(aggregate.global, layout) };
-          }),
-      };
-    },
-  };
+  return { ...afterMeans(means, refactorised), policy: { name: "fedsvd" }, fitOptions: { freezeA: true } };
 }
 
-function refactorised(global: Adapter, layout: AdapterLayout): Adapter {
+function refactorised(global: Adapter, { layout }: RoundContext): Adapter {
   return { ...global, rows: factorise(componentsOf(global.rows, layout.width), layout, global.rows, allInB) };
 }
 

@@ -1,8 +1,6 @@
 import type { Adapter } from "../../adapter/adapter.ts";
-import type { AdapterLayout } from "../../adapter/layout.ts";
-import { createRng, deriveSeed } from "../../base/rng.ts";
-import { after } from "../../base/turns.ts";
-import type { Aggregation } from "../strategy.ts";
+import type { Aggregation, RoundContext } from "../strategy.ts";
+import { afterMeans } from "./after-means.ts";
 import { zeroPadDeltas } from "./zero-pad.ts";
 
 /**
@@ -16,29 +14,12 @@ import { zeroPadDeltas } from "./zero-pad.ts";
  * and a truncated adapter has a random part of them.
  */
 export function randomComponents(): Aggregation {
-  const means = zeroPadDeltas();
-  return {
-    ...means,
-    policy: { name: "random-components" },
-    begin(context) {
-      const { layout } = context;
-      const inner = means.begin(context);
-      return {
-        ...inner,
-        finish: () =>
-          after(inner.finish(), (aggregate) => {
-            const isIdle = aggregate.coverage.every(({ clients }) => clients === 0);
-            return isIdle ? aggregate : { ...aggregate, global: shuffled(aggregate.global, context.fresh(), layout) };
-          }),
-      };
-    },
-  };
+  return { ...afterMeans(zeroPadDeltas(), shuffled), policy: { name: "random-components" } };
 }
 
-/** The same components in another order. `drawn` depends on the run's seed and the round alone: its bytes are the order's seed. */
-function shuffled(global: Adapter, drawn: Float32Array, { r, width }: AdapterLayout): Adapter {
-  const bytes = Buffer.from(drawn.buffer, drawn.byteOffset, 4 * width);
-  const order = createRng(deriveSeed("order of components", bytes.toString("hex"))).shuffle(Array.from({ length: r }, (_, row) => row));
+/** The same components in another order. */
+function shuffled(global: Adapter, { layout: { r, width }, rng }: RoundContext): Adapter {
+  const order = rng("order of components").shuffle(Array.from({ length: r }, (_, row) => row));
   const rows = new Float32Array(global.rows.length);
   for (const [to, from] of order.entries()) rows.set(global.rows.subarray(from * width, (from + 1) * width), to * width);
   return { ...global, rows };

@@ -6,6 +6,7 @@ import { createLayout } from "../../../src/adapter/layout.ts";
 import { aggregationSpec, rankAssignmentSpec, selectionSpec } from "../../../src/config/policy-specs.ts";
 import { validateRun } from "../../../src/config/build.ts";
 import { toFitSpec } from "../../../src/config/wire-specs.ts";
+import { createRng, deriveSeed } from "../../../src/base/rng.ts";
 import { energy } from "../../../src/adapter/energy.ts";
 import { packageRoot } from "../../../src/installation.ts";
 import type {
@@ -64,7 +65,15 @@ test("the example aggregation in src/strategy/README.md is the mean over all cli
     const delta = { r, rows: Float32Array.from(values), dense: new Float32Array(0) };
     return { clientId: id, r, n: size, delta, received: plainMean.distribute(global, layout, r) };
   };
-  const accumulator = plainMean.begin({ round: 1, layout, global, clients: [a, b], state: {}, fresh: () => new Float32Array(8) });
+  const accumulator = plainMean.begin({
+    round: 1,
+    layout,
+    global,
+    clients: [a, b],
+    state: {},
+    fresh: () => new Float32Array(8),
+    rng: () => createRng(deriveSeed(0)),
+  });
   await accumulator.add(update(b, [2, 2, 2, 2, 2, 2, 2, 2]));
   await accumulator.add(update(a, [4, 4, 4, 4]));
   const { global: next, coverage } = await accumulator.finish();
