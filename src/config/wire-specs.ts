@@ -53,22 +53,26 @@ export function toFitSpec({ fit, rounds, seed, strategy }: RunConfig, round: num
     requireFitOptions(namePolicy("aggregation", strategy.aggregation), strategy.aggregation, client, { round, rng }),
     requireFitOptions(namePolicy("rank assignment", strategy.rankAssignment), strategy.rankAssignment, client, { round, rng }),
   ];
-  const { freezeA = false, tailPenalty = 0, lrA = 1, lrB = 1, components }: FitOptions = Object.assign({}, ...asked);
+  const options: FitOptions = Object.assign({}, ...asked);
+  const { freezeA = false, tailPenalty = 0, lrA = 1, lrB = 1, components, fullWeight = sent.full_weight } = options;
   return {
     ...sent,
+    full_weight: fullWeight,
     lr: fit.lr * factor * lrA,
     lr_b: fit.lr * factor * lrB,
     head_lr: (fit.headLr ?? fit.lr) * factor,
     freeze_a: freezeA,
     components: components ? requireComponents(components, client) : null,
-    // Without a tail, what an aggregation has merged acts in every step.
-    acting_tail: fit.actingTail === 0 ? 1 : fit.actingTail,
+    acting_tail: requireActingTail(options.actingTail, fit.actingTail, client),
     tail_penalty: tailPenalty,
   };
 }
 
 const weight = z.number().min(0);
+const share = z.number().min(0).max(1);
 const fitOptions = z.strictObject({
+  fullWeight: share.optional(),
+  actingTail: share.optional(),
   lrA: weight.optional(),
   lrB: weight.optional(),
   components: z.array(z.number()).optional(),
@@ -91,6 +95,15 @@ function requireFitOptions(
   const [issue] = error?.issues ?? [];
   const at = issue && issue.path.length > 0 ? `${issue.path.join(".")}: ` : "";
   throw new RunFailedError(`${called} returned ${describeGiven(given)}; expected fit options: ${at}${issue?.message ?? "an object"}`);
+}
+
+/** The share of steps in which what is merged acts. Without a tail, that is what an aggregation has merged: it always acts. */
+function requireActingTail(asked: number | undefined, inConfig: number, { id }: RankedClient): number {
+  if (inConfig > 0) return asked ?? inConfig;
+  if (asked === undefined) return 1;
+  throw new RunFailedError(
+    `the strategy's fit options for client ${id}: actingTail needs fit.acting_tail above 0 in the config, with which clients receive the tail`,
+  );
 }
 
 function requireComponents(components: readonly number[], { id, r }: RankedClient): number[] {

@@ -74,6 +74,10 @@ export interface FitOptions {
   readonly lrB?: number;
   /** Components that train, counted from 0; the others of the client's rank only act. All by default. */
   readonly components?: readonly number[];
+  /** In place of the config's `fit.full_weight`: the weight of the client's own rank in nested training. */
+  readonly fullWeight?: number;
+  /** In place of the config's `fit.acting_tail`, where that is above 0: the share of steps in which the tail acts. */
+  readonly actingTail?: number;
   /** A stays as it was received; only B is trained. */
   readonly freezeA?: boolean;
   /** λ of a penalty λ·Σ ‖B[:, ρ:]‖·‖A[ρ:, :]‖ over the modules, ρ the tier below the client's rank. */

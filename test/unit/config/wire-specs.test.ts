@@ -89,7 +89,23 @@ describe("a config's sections on the wire", () => {
     }
   });
 
+  it("may have another weight of the client's own rank, and another share of steps with the tail, in each round", () => {
+    const late: FitOptionsOf = (_, { round }) => (round < 3 ? { fullWeight: 1, actingTail: 1 } : { fullWeight: 0.5, actingTail: 0 });
+    const fitOf = (fit: object, round: number) =>
+      toFitSpec(
+        validateRun({ ...input, fit, strategy: { ...input.strategy, aggregation: { ...segmentWise(), fitOptions: late } } }),
+        round,
+        client,
+      );
+    const fit = { fullWeight: 0.9, actingTail: 0.5 };
+    expect(fitOf(fit, 2)).toMatchObject({ full_weight: 1, acting_tail: 1 });
+    expect(fitOf(fit, 3)).toMatchObject({ full_weight: 0.5, acting_tail: 0 });
+    expect(() => fitOf({}, 3)).toThrow(/client c1: actingTail needs fit.acting_tail above 0/);
+  });
+
   it.each([
+    [{ fullWeight: 1.5 }, "fullWeight: "],
+    [{ actingTail: -0.5 }, "actingTail: "],
     [{ lrB: NaN }, "lrB: "],
     [{ lrA: -1 }, "lrA: "],
     [{ lrA: Infinity }, "lrA: "],
