@@ -67,6 +67,7 @@ export { withUpdateBound, type UpdateBoundOptions } from "./strategy/aggregation
 export { zeroPadDeltas, zeroPadWeights } from "./strategy/aggregation/zero-pad.ts";
 export { fedExLora } from "./strategy/aggregation/fedex-lora.ts";
 export { fedIt } from "./strategy/aggregation/fedit.ts";
+export { fedPLoRA } from "./strategy/aggregation/fed-plora.ts";
 export { fedSvd } from "./strategy/aggregation/fedsvd.ts";
 export { ffaLora } from "./strategy/aggregation/ffa-lora.ts";
 export { flexLora } from "./strategy/aggregation/flexlora.ts";

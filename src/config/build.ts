@@ -1,6 +1,7 @@
 import { ConfigError } from "../errors.ts";
 import { fedExLora } from "../strategy/aggregation/fedex-lora.ts";
 import { fedIt } from "../strategy/aggregation/fedit.ts";
+import { fedPLoRA } from "../strategy/aggregation/fed-plora.ts";
 import { fedSvd } from "../strategy/aggregation/fedsvd.ts";
 import { ffaLora } from "../strategy/aggregation/ffa-lora.ts";
 import { flexLora } from "../strategy/aggregation/flexlora.ts";
@@ -161,6 +162,8 @@ export function buildAggregation(spec: FileConfig["strategy"]["aggregation"]): A
       return fedExLora();
     case "fedsvd":
       return fedSvd();
+    case "fed-plora":
+      return fedPLoRA();
     case "random-components":
       return randomComponents();
     case "product-deltas":

@@ -91,6 +91,7 @@ const ROTATING = [
   "raflora",
   "hlora",
   "fedsvd",
+  "fed-plora",
   "random-components",
   "product-deltas",
 ];
@@ -109,6 +110,8 @@ const optimizerOfDeltas: Rule = {
 const tailOfOneAdapter: Rule = {
   reads: ["fit.actingTail", "fit.localSteps", "model.dtype", "model.quantization", "strategy.aggregation"],
   check({ fit: { actingTail, localSteps }, model: { dtype, quantization }, strategy: { aggregation } }, report) {
+    if (aggregationName(aggregation) === "fed-plora" && actingTail !== 1)
+      report(["fit", "actingTail"], "must be 1 with fed-plora, whose clients fold what they do not train into the base model");
     if (!actingTail) return;
     if (quantization) report(["fit", "actingTail"], "needs a base model that can be merged into, which model.quantization has not");
     else if (dtype !== "f32")

@@ -143,6 +143,12 @@ export const aggregationSpec = z.discriminatedUnion("name", [
   }),
   z.strictObject({
     name: called(
+      "fed-plora",
+      "Components trained in a new random order every round, each averaged over the clients that train it, with those that a client does not train folded into its base model (arXiv 2602.16936). Needs fit.acting_tail: 1.",
+    ),
+  }),
+  z.strictObject({
+    name: called(
       "random-components",
       "As zero-pad-deltas, with the components in a new random order every round, after FSLoRA (arXiv 2501.19389).",
     ),

@@ -2,6 +2,7 @@ import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Adapter } from "../../src/adapter/adapter.ts";
 import { RefusedError } from "../../src/errors.ts";
+import { fedPLoRA } from "../../src/strategy/aggregation/fed-plora.ts";
 import { fedSvd } from "../../src/strategy/aggregation/fedsvd.ts";
 import { ffaLora } from "../../src/strategy/aggregation/ffa-lora.ts";
 import { flexLora } from "../../src/strategy/aggregation/flexlora.ts";
@@ -33,6 +34,7 @@ const aggregations = [
   { name: "FLoRA", aggregation: fLoRA(), keeps: false },
   { name: "FLoRA, increments of rank 2", aggregation: fLoRA({ incrementRank: 2 }), keeps: false },
   { name: "FedSVD", aggregation: fedSvd(), keeps: false },
+  { name: "Fed-PLoRA", aggregation: fedPLoRA(), keeps: false },
   { name: "random components", aggregation: randomComponents(), keeps: false },
   { name: "product deltas", aggregation: productDeltas(), keeps: false },
   { name: "segment-wise, three contributors or none", aggregation: segmentWise({ minContributors: 3 }), keeps: true },

@@ -18,7 +18,7 @@ export function randomComponents(): Aggregation {
 }
 
 /** The same components in another order. */
-function shuffled(global: Adapter, { layout: { r, width }, rng }: RoundContext): Adapter {
+export function shuffled(global: Adapter, { layout: { r, width }, rng }: RoundContext): Adapter {
   const order = rng("order of components").shuffle(Array.from({ length: r }, (_, row) => row));
   const rows = new Float32Array(global.rows.length);
   for (const [to, from] of order.entries()) rows.set(global.rows.subarray(from * width, (from + 1) * width), to * width);

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { validateRun } from "../../../src/config/build.ts";
 import type { RunInput } from "../../../src/config/schema.ts";
+import { fedPLoRA } from "../../../src/strategy/aggregation/fed-plora.ts";
 import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
 import { listRanks } from "../../../src/strategy/ranks/list.ts";
 import { allClients } from "../../../src/strategy/selection/all.ts";
@@ -26,4 +27,14 @@ test("a tail that acts must act in a step, on a base model that can hold it", as
   expect(await issues({ actingTail: 0.5, localSteps: 2 }, { dtype: "bf16" })).toMatchObject([
     { path: "fit.actingTail", message: expect.stringContaining("bf16") },
   ]);
+});
+
+test("Fed-PLoRA folds what a client does not train in every step", async () => {
+  const strategy = { ...input.strategy, aggregation: fedPLoRA() };
+  expect(() => validateRun({ ...input, strategy, fit: { actingTail: 1 } })).not.toThrow();
+  for (const fit of [{}, { actingTail: 0.5 }]) {
+    expect(await issuesOf(async () => validateRun({ ...input, strategy, fit }))).toMatchObject([
+      { path: "fit.actingTail", message: expect.stringContaining("must be 1 with fed-plora") },
+    ]);
+  }
 });

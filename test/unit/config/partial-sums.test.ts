@@ -38,7 +38,8 @@ it.each(aggregationSpec.options.map(({ shape }) => shape.name.value))(
   "partial sums are accepted with the aggregation %s exactly if it takes them",
   async (name) => {
     const spec = aggregationSpec.parse({ name });
-    const loading = () => load("partial_sums=true", `strategy.aggregation={name: ${name}}`);
+    const needs = name === "fed-plora" ? ["fit.acting_tail=1"] : [];
+    const loading = () => load("partial_sums=true", `strategy.aggregation={name: ${name}}`, ...needs);
     if (buildAggregation(spec).addsUp) expect((await loading()).partialSums).toBeTruthy();
     else expect(await issuesOf(loading)).toEqual([issue("partial_sums", [name], "--set partial_sums")]);
   },
