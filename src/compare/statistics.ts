@@ -17,21 +17,49 @@ export interface Interval {
   readonly mean: number;
   /** Half the width of the 95 % interval; null for a single value. */
   readonly half: number | null;
+  /** Of Student's t-test against 0, two-sided; null for a single value. */
+  readonly p: number | null;
 }
 
 /** Mean of the differences with its 95 % interval by Student's t. */
 export function confidence(differences: readonly number[]): Interval {
   const { mean, sd, n } = spread(differences);
-  return { mean, half: n > 1 ? (quantile(n - 1) * sd) / Math.sqrt(n) : null };
+  if (n < 2) return { mean, half: null, p: null };
+  const error = sd / Math.sqrt(n);
+  return { mean, half: quantile(n - 1) * error, p: mean === 0 ? 1 : 1 - within(Math.abs(mean) / error, n - 1) };
 }
 
-/** 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom (NIST/SEMATECH e-Handbook, 1.3.6.7.2). */
-const QUANTILES = [
-  12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131, 2.12, 2.11, 2.101, 2.093, 2.086,
-  2.08, 2.074, 2.069, 2.064, 2.06, 2.056, 2.052, 2.048, 2.045, 2.042,
-];
+/**
+ * Which hypotheses are rejected at the level α = 0.05 of them all together (Holm 1979): from the smallest p on, as long as
+ * p ≤ α / (number of those left). Those without a p are not counted.
+ */
+export function holm(ps: readonly (number | null)[]): readonly boolean[] {
+  const order = [...ps.keys()].filter((index) => ps[index] !== null).toSorted((a, b) => (ps[a] as number) - (ps[b] as number));
+  const first = order.findIndex((index, place) => (ps[index] as number) > 0.05 / (order.length - place));
+  const rejected = new Set(order.slice(0, first === -1 ? order.length : first));
+  return ps.map((_, index) => rejected.has(index));
+}
 
-/** More than 30 degrees of freedom take the quantile of 30, which is slightly too wide. */
+/** P(|T| ≤ t) of Student's t with a whole number of degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4). */
+function within(t: number, degrees: number): number {
+  const angle = Math.atan(t / Math.sqrt(degrees));
+  const [sine, cosine] = [Math.sin(angle), Math.cos(angle)];
+  const isOdd = degrees % 2 === 1;
+  let [term, sum] = isOdd ? [sine * cosine, angle] : [sine, 0];
+  for (let k = isOdd ? 3 : 2; k <= degrees; k += 2) {
+    sum += term;
+    term *= ((k - 1) / k) * cosine ** 2;
+  }
+  return isOdd ? (2 / Math.PI) * sum : sum;
+}
+
+/** 97.5 % quantile of Student's t, by bisection. */
 function quantile(degrees: number): number {
-  return QUANTILES[Math.min(degrees, QUANTILES.length) - 1] as number;
+  let [low, high] = [0, 16];
+  while (high - low > 1e-9) {
+    const middle = (low + high) / 2;
+    if (within(middle, degrees) < 0.95) low = middle;
+    else high = middle;
+  }
+  return high;
 }

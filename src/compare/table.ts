@@ -3,7 +3,7 @@ import { visibleLine } from "../report/visible.ts";
 import type { TierMetrics } from "../records/metrics.ts";
 import type { ComparisonResult } from "./compare.ts";
 import type { Budget, Outcome, Summary } from "./outcome.ts";
-import { confidence, spread } from "./statistics.ts";
+import { confidence, holm, spread } from "./statistics.ts";
 
 /** The metric that methods are compared by: accuracy if the task has it, else loss. */
 export interface Measure {
@@ -124,41 +124,42 @@ interface Column {
 
 /** Reference − method, seed by seed. */
 function differenceTable({ reference, tiers }: ComparisonResult, outcomes: readonly Outcome[], measure: Measure): string {
-  const [smallest, largest] = [tiers[0] ?? 1, tiers.at(-1) ?? 1];
-  const values: readonly (readonly [string, (outcome: Outcome) => number | null])[] = [
+  const columns: readonly (readonly [string, (outcome: Outcome) => number | null])[] = [
     ["area", ({ summary }) => summary[measure.area]],
-    [`r=${smallest}`, ({ byTier }) => valueAt(byTier, smallest, measure.of)],
-    [`r=${largest}`, ({ byTier }) => valueAt(byTier, largest, measure.of)],
+    ...tiers.map((r) => [`r=${r}`, ({ byTier }: Outcome) => valueAt(byTier, r, measure.of)] as const),
     ["worst", ({ summary }) => summary[measure.worst]],
+    ["own", ({ summary }) => summary[measure.own]],
   ];
+  const shown = columns.filter(([, value]) => outcomes.some((outcome) => value(outcome) !== null));
   const ofReference = new Map(outcomes.filter(({ method }) => method === reference).map((outcome) => [outcome.seed, outcome]));
-  const rows = methodsOf(outcomes)
-    .filter((method) => method !== reference)
-    .map((method) => {
-      const own = outcomes.filter((outcome) => outcome.method === method);
-      const paired = own.filter(({ seed }) => ofReference.has(seed));
-      const cells = values.map(([, value]) => {
-        const differences = paired.flatMap((outcome) => {
-          const counterpart = ofReference.get(outcome.seed);
-          const [a, b] = [counterpart ? value(counterpart) : null, value(outcome)];
-          return a === null || b === null ? [] : [(a - b) * measure.factor];
-        });
-        const lost = differences.length < paired.length ? ` (${paired.length - differences.length} not finite)` : "";
-        return differences.length === 0 ? "–" : `${interval(differences, measure)}${lost}`;
-      });
-      return [method, String(paired.length), ...cells];
+  const methods = methodsOf(outcomes).filter((method) => method !== reference);
+  const paired = methods.map((method) => outcomes.filter((outcome) => outcome.method === method && ofReference.has(outcome.seed)));
+  const cells = shown.map(([, value]) => {
+    const differences = paired.map((own) =>
+      own.flatMap((outcome) => {
+        const [a, b] = [value(ofReference.get(outcome.seed) as Outcome), value(outcome)];
+        return a === null || b === null ? [] : [(a - b) * measure.factor];
+      }),
+    );
+    const differs = holm(differences.map((each) => confidence(each).p));
+    return differences.map((each, row) => {
+      const lost = (paired[row]?.length ?? 0) - each.length;
+      return each.length === 0 ? "–" : `${interval(each, differs[row], measure)}${lost > 0 ? ` (${lost} not finite)` : ""}`;
     });
+  });
+  const rows = methods.map((method, row) => [method, String(paired[row]?.length), ...cells.map((column) => column[row] as string)]);
   const favourable = measure.better === "higher" ? "Above zero" : "Below zero";
   const legend =
     `${reference} minus each method, paired by seed: mean difference ± half of its 95 % interval (Student's t). ${favourable} ${reference} is ` +
-    "better; bold where the interval leaves zero out. The intervals are of single differences: of many, some leave zero out by chance.";
-  return `${legend}\n\n${markdown(["against", "seeds", ...values.map(([title]) => title)], rows)}`;
+    "better. Each interval is that of a single difference: of many, some leave zero out by chance. Bold is what differs from zero after Holm's " +
+    "correction over the methods of its column (p < 0.05 together).";
+  return `${legend}\n\n${markdown(["against", "seeds", ...shown.map(([title]) => title)], rows)}`;
 }
 
-function interval(differences: readonly number[], { digits }: Measure): string {
+function interval(differences: readonly number[], differs: boolean | undefined, { digits }: Measure): string {
   const { mean, half } = confidence(differences);
   const text = `${signed(mean, digits)}${half === null ? "" : ` ± ${half.toFixed(digits)}`}`;
-  return half !== null && Math.abs(mean) > half ? `**${text}**` : text;
+  return differs ? `**${text}**` : text;
 }
 
 function learningRateTable({ learningRates }: ComparisonResult): string {

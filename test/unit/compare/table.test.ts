@@ -11,7 +11,7 @@ describe("the table of a comparison", () => {
     expect(equalRounds).toContain("| costly (1 of 2 seeds) (2 fits failed) | 2.800 | 1.800 | 2.300 | 2.800 | 4 | 300 |");
   });
 
-  it("pairs differences by seed, and prints those in bold whose interval excludes zero", () => {
+  it("pairs differences by seed, and prints in bold those that differ from zero after Holm's correction", () => {
     // Differences are −0.5 and −0.5 in the area, −0.5 and −0.7 at rank 1.
     // t(0.975, 1) = 12.706; sd of −0.5 and −0.7 is 0.1414; half = 12.706·0.1414/√2 = 1.271.
     expect(equalRounds).toContain("| peer | 2 | **−0.500 ± 0.000** | −0.600 ± 1.271 | −0.400 ± 1.271 | −0.600 ± 1.271 |");
