@@ -54,25 +54,44 @@ export function createRunList(folder: string): RunList {
   };
 }
 
-/** Names and paths of the folders; of a run's own folder, its own. A folder that is not there yet has none. */
+/**
+ * Names and paths of the folders; of a run's own folder, its own. A folder without a run of its own that holds some, such as a
+ * comparison's, stands for those. A folder that is not there yet has none.
+ */
 async function namesIn(root: string): Promise<ReadonlyMap<string, string>> {
-  const isRun = await stat(path.join(root, RUN_RECORD)).then(
+  if (await isRun(root)) return new Map([[path.basename(root), root]]);
+  const found = await Promise.all(
+    (await foldersIn(root)).map(async (name) => {
+      const directory = path.join(root, name);
+      if (await isRun(directory)) return [[name, directory] as const];
+      const inner = await Promise.all(
+        (await foldersIn(directory)).map(async (run) => ((await isRun(path.join(directory, run))) ? [run] : [])),
+      );
+      const runs = inner.flat().map((run) => [`${name}/${run}`, path.join(directory, run)] as const);
+      return runs.length > 0 ? runs : [[name, directory] as const];
+    }),
+  );
+  return new Map(found.flat());
+}
+
+async function isRun(directory: string): Promise<boolean> {
+  return stat(path.join(directory, RUN_RECORD)).then(
     (file) => file.isFile(),
     () => false,
   );
-  if (isRun) return new Map([[path.basename(root), root]]);
+}
+
+/** Names, also of links to folders: runs may lie on another disk. */
+async function foldersIn(root: string): Promise<readonly string[]> {
   const entries = await readdir(root, { withFileTypes: true }).catch(() => []);
   const found = await Promise.all(
     entries.map(async (entry) => {
-      if (entry.name.startsWith(".")) return undefined;
-      const directory = path.join(root, entry.name);
-      // Runs may be linked to from another disk.
-      return entry.isDirectory() || (entry.isSymbolicLink() && (await isFolder(directory)))
-        ? ([entry.name, directory] as const)
-        : undefined;
+      if (entry.name.startsWith(".")) return [];
+      const is = entry.isDirectory() || (entry.isSymbolicLink() && (await isFolder(path.join(root, entry.name))));
+      return is ? [entry.name] : [];
     }),
   );
-  return new Map(found.filter((row) => row !== undefined));
+  return found.flat();
 }
 
 async function isFolder(directory: string): Promise<boolean> {

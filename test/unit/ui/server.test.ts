@@ -251,6 +251,24 @@ test("folders that are damaged, half written, of earlier versions or no runs are
   ]);
 });
 
+test("a comparison's folder stands for its runs, each under the folder's name and its own", async () => {
+  const comparison = path.join(runs, "compare");
+  for (const name of ["a.seed-1", "b.seed-1"]) {
+    mkdirSync(path.join(comparison, name), { recursive: true });
+    for (const file of ["run.json", "metrics.jsonl", "journal.jsonl"])
+      writeFileSync(path.join(comparison, name, file), readFileSync(path.join(runs, "first", file)));
+  }
+  writeFileSync(path.join(comparison, "compare.md"), "");
+  onTestFinished(() => rmSync(comparison, { recursive: true }));
+  const { changed } = await json<ListPage>("/api/runs");
+  const states = new Map(changed.map(({ name, state }) => [name, state]));
+  expect([states.get("compare/a.seed-1"), states.get("compare/b.seed-1"), states.get("compare")]).toEqual(["ended", "ended", undefined]);
+  expect((await json<RunDetail>(`/api/run?name=${encodeURIComponent("compare/b.seed-1")}`)).summary).toMatchObject({ rounds: { done: 3 } });
+  for (const name of ["compare", "compare/../first", "compare/c"]) {
+    expect((await ask(`/api/run?name=${encodeURIComponent(name)}`)).status, name).toBe(404);
+  }
+});
+
 test("the best and the worst tier are those of the last evaluated round", async () => {
   const { changed } = await json<ListPage>("/api/runs");
   const lines = readFileSync(path.join(runs, "first", "metrics.jsonl"), "utf8")
