@@ -188,6 +188,7 @@ describe.skipIf(chromium === undefined)("in Chromium (/usr/bin/chromium or CHROM
     await page.getByRole("alert").waitFor();
     const trained = trainTiny({ runsDir: runs(), name: "live", rounds: 3, launcher, data, strategy });
     await page.getByText(/waiting for 1 of 1 clients/).waitFor();
+    await page.getByText("No values yet.").first().waitFor();
     gates[0]?.resolve();
     await page.getByText("1 of 3 rounds done").waitFor();
     await page.reload();
@@ -200,6 +201,7 @@ describe.skipIf(chromium === undefined)("in Chromium (/usr/bin/chromium or CHROM
     for (const tab of [page, second]) {
       await tab.getByText("3 of 3 rounds done").waitFor();
       await tab.locator(".state", { hasText: "done" }).waitFor();
+      expect(await tab.getByText("No values yet.").count()).toBe(0);
       await tab.getByRole("button", { name: "Clients on workers: show as a table" }).click();
       const trainedFits = tab.getByRole("region", { name: /^Tasks of the workers/ }).getByRole("row", { name: /trained/ });
       await eventually(async () => expect(await trainedFits.count()).toBe(3));

@@ -60,16 +60,23 @@ export class LineChart {
     this.#canvas.setAttribute("aria-label", `${this.#options.label} ${describeAxes(this.#options, this.#data)}.`);
     if (!this.#figures.hidden) return fill(this.#figures, figuresTable(this.#options, this.#data));
     if (this.#canvas.clientWidth === 0) return;
+    if (x.length === 0) return this.#clear(h("p", { class: "nothing" }, "No values yet."));
     const shape = JSON.stringify(lines.map(({ name, color, interval, isFaint }) => [name, color, interval !== undefined, isFaint]));
     if (this.#plot && shape === this.#shape) return this.#plot.setData(alignedData(this.#data));
+    this.#clear();
     this.#shape = shape;
-    this.#plot?.destroy();
     const drawing = {
       ...this.#size(),
       point: (index: number | null | undefined) => this.#drawLegend(index ?? this.#data.x.length - 1),
       current: () => this.#data,
     };
     this.#plot = new uPlot(plotOptions(this.#options, this.#data, drawing), alignedData(this.#data), this.#canvas);
+  }
+
+  #clear(...children: readonly HTMLElement[]): void {
+    this.#plot?.destroy();
+    this.#plot = undefined;
+    fill(this.#canvas, ...children);
   }
 
   #drawLegend(index: number): void {
