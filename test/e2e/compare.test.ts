@@ -235,7 +235,7 @@ describe("a comparison", () => {
     expect(markdown).toContain("## Equal rounds");
     expect(markdown).toContain("## Equal compute");
     expect(markdown).toMatch(/\| RBLA \| \d+\.\d{3} ± \d+\.\d{3} \|/);
-    expect(markdown).toMatch(/\| against \| seeds \| area \| r=1 \| r=4 \| worst \|/);
+    expect(markdown).toMatch(/\| against \| seeds \| area \| r=1 \| r=2 \| r=4 \| worst \|/);
     expect(svg).toMatch(/^<svg [^>]*>[\s\S]*<\/svg>\n$/);
     expect(statSync(files[2]!).size).toBeGreaterThan(5000);
   });
