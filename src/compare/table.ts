@@ -3,7 +3,7 @@ import { visibleLine } from "../report/visible.ts";
 import type { TierMetrics } from "../records/metrics.ts";
 import type { ComparisonResult } from "./compare.ts";
 import type { Budget, Outcome, Summary } from "./outcome.ts";
-import { confidence, holm, spread } from "./statistics.ts";
+import { confidence, holm, type Interval, spread } from "./statistics.ts";
 
 /** The metric that methods are compared by: accuracy if the task has it, else loss. */
 export interface Measure {
@@ -141,10 +141,13 @@ function differenceTable({ reference, tiers }: ComparisonResult, outcomes: reado
         return a === null || b === null ? [] : [(a - b) * measure.factor];
       }),
     );
-    const differs = holm(differences.map((each) => confidence(each).p));
+    const intervals = differences.map(confidence);
+    const differs = holm(intervals.map(({ p }) => p));
     return differences.map((each, row) => {
       const lost = (paired[row]?.length ?? 0) - each.length;
-      return each.length === 0 ? "–" : `${interval(each, differs[row], measure)}${lost > 0 ? ` (${lost} not finite)` : ""}`;
+      return each.length === 0
+        ? "–"
+        : `${showInterval(intervals[row] as Interval, differs[row], measure)}${lost > 0 ? ` (${lost} not finite)` : ""}`;
     });
   });
   const rows = methods.map((method, row) => [method, String(paired[row]?.length), ...cells.map((column) => column[row] as string)]);
@@ -156,8 +159,7 @@ function differenceTable({ reference, tiers }: ComparisonResult, outcomes: reado
   return `${legend}\n\n${markdown(["against", "seeds", ...shown.map(([title]) => title)], rows)}`;
 }
 
-function interval(differences: readonly number[], differs: boolean | undefined, { digits }: Measure): string {
-  const { mean, half } = confidence(differences);
+function showInterval({ mean, half }: Interval, differs: boolean | undefined, { digits }: Measure): string {
   const text = `${signed(mean, digits)}${half === null ? "" : ` ± ${half.toFixed(digits)}`}`;
   return differs ? `**${text}**` : text;
 }

@@ -1,7 +1,7 @@
 import type { Aggregation } from "../strategy.ts";
 import { afterMeans } from "./after-means.ts";
 import { shuffled } from "./random-components.ts";
-import { segmentMeans } from "./segment-means.ts";
+import { segmentWise } from "./segment-wise.ts";
 
 /**
  * Fed-PLoRA (Zhang et al., https://arxiv.org/abs/2602.16936), §3: the global adapter is R modules of rank 1. A client of rank
@@ -14,11 +14,5 @@ import { segmentMeans } from "./segment-means.ts";
  * trains the prefix. A truncated adapter has a random part of the components.
  */
 export function fedPLoRA(): Aggregation {
-  return {
-    ...afterMeans(
-      segmentMeans("examples", () => ({ keep: 1, step: 1 })),
-      shuffled,
-    ),
-    policy: { name: "fed-plora" },
-  };
+  return { ...afterMeans(segmentWise(), shuffled), policy: { name: "fed-plora" } };
 }

@@ -2,7 +2,7 @@ import type { Adapter } from "../../adapter/adapter.ts";
 import type { Aggregation, RoundContext } from "../strategy.ts";
 import { afterMeans } from "./after-means.ts";
 import { componentsOf, factorise, type Split } from "./factorise.ts";
-import { segmentMeans } from "./segment-means.ts";
+import { ffaLora } from "./ffa-lora.ts";
 
 /**
  * FedSVD (Lee et al., https://arxiv.org/abs/2505.12805): clients train B alone, as in FFA-LoRA; after every round the server gives
@@ -14,8 +14,7 @@ import { segmentMeans } from "./segment-means.ts";
  * lacks keep their A, with B = 0.
  */
 export function fedSvd(): Aggregation {
-  const means = segmentMeans("examples", () => ({ keep: 1, step: 1 }));
-  return { ...afterMeans(means, refactorised), policy: { name: "fedsvd" }, fitOptions: { freezeA: true } };
+  return { ...afterMeans(ffaLora(), refactorised), policy: { name: "fedsvd" } };
 }
 
 function refactorised(global: Adapter, { layout }: RoundContext): Adapter {

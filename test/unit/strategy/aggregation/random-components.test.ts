@@ -1,18 +1,23 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { fedPLoRA } from "../../../../src/strategy/aggregation/fed-plora.ts";
 import { randomComponents } from "../../../../src/strategy/aggregation/random-components.ts";
+import { segmentWise } from "../../../../src/strategy/aggregation/segment-wise.ts";
 import { zeroPadDeltas } from "../../../../src/strategy/aggregation/zero-pad.ts";
 import { clientsOf, layoutOf, roundContext, updatesOf } from "../../../../src/testing/index.ts";
 import { aggregate, componentBytes, federations } from "../../../support/federations.ts";
 
 describe("random components", () => {
-  it("are those of zero-padded deltas, in another order", () => {
+  it.each([
+    ["zero-padded deltas", zeroPadDeltas(), randomComponents()],
+    ["segment-wise means (Fed-PLoRA)", segmentWise(), fedPLoRA()],
+  ])("are those of %s, in another order", (_, means, shuffling) => {
     fc.assert(
       fc.property(federations, ({ context, updates }) => {
         const { layout } = context;
         const components = (global: typeof context.global) =>
           Array.from({ length: layout.r }, (_, row) => componentBytes(global, layout, row, row + 1)).toSorted();
-        const [found, expected] = [randomComponents(), zeroPadDeltas()].map((method) => aggregate(method, context, updates));
+        const [found, expected] = [shuffling, means].map((method) => aggregate(method, context, updates));
         expect(components(found!.global)).toEqual(components(expected!.global));
         expect(found!.global.dense).toEqual(expected!.global.dense);
       }),
