@@ -85,8 +85,7 @@ test("a controller that is killed leaves nothing behind, and its resumed run goe
   expect(coresOf(trackers).length).toBeGreaterThan(0);
   controller.kill("SIGKILL");
   await once(controller, "close");
-  await eventually(() => expect([trackersOf(directory), coresOf(trackers)]).toEqual([[], []]));
-  expect(await readdir(temporary)).toEqual([]);
+  await eventually(async () => expect([trackersOf(directory), coresOf(trackers), await readdir(temporary)]).toEqual([[], [], []]));
   expect(await trackCli(directory)).toMatchObject({ code: 0 });
   const killed = await readBack("wandb", directory);
   expect([killed.state, killed.tags["exit code"]]).toEqual(["killed", "255"]);
