@@ -5,15 +5,18 @@ import type { Aggregate, Aggregation, RoundContext, ServerState } from "../strat
 
 export type ServerOptimizerOptions =
   | { readonly name: "momentum"; readonly lr?: number; readonly momentum?: number }
-  | { readonly name: "adam"; readonly lr?: number; readonly beta1?: number; readonly beta2?: number; readonly tau?: number };
+  | { readonly name: "adagrad"; readonly lr?: number; readonly tau?: number }
+  | { readonly name: "adam" | "yogi"; readonly lr?: number; readonly beta1?: number; readonly beta2?: number; readonly tau?: number };
 
 /**
  * Treats an aggregation's change, g = next − previous, as the pseudo-gradient of a server optimiser, as in FedAvgM (Hsu et
- * al., https://arxiv.org/abs/1909.06335) and FedAdam (Reddi et al., https://arxiv.org/abs/2003.00295, without bias
- * correction):
+ * al., https://arxiv.org/abs/1909.06335) and in FedAdagrad, FedAdam and FedYogi (Reddi et al.,
+ * https://arxiv.org/abs/2003.00295, Algorithm 2, from v = 0 and without bias correction):
  *
- *     momentum:  v ← β·v + g                                      x ← x + η·v
- *     adam:      m ← β1·m + (1 − β1)·g,  v ← β2·v + (1 − β2)·g²    x ← x + η·m / (√v + τ)
+ *     momentum:  v ← β·v + g                                                     x ← x + η·v
+ *     adagrad:   v ← v + g²                                                      x ← x + η·g / (√v + τ)
+ *     adam:      m ← β1·m + (1 − β1)·g,  v ← β2·v + (1 − β2)·g²                   x ← x + η·m / (√v + τ)
+ *     yogi:      m ← β1·m + (1 − β1)·g,  v ← v − (1 − β2)·g²·sign(v − g²)         x ← x + η·m / (√v + τ)
  *
  * A segment that too few clients, or none, trained in a round is not stepped, and its state does not decay. For aggregations
  * whose components keep their meaning from round to round: means of deltas, not those that rotate components by an SVD.
@@ -21,8 +24,7 @@ export type ServerOptimizerOptions =
 export function withServerOptimizer(aggregation: Aggregation, options: ServerOptimizerOptions): Aggregation {
   const { lr } = options;
   requireOption(lr === undefined || lr > 0, "serverOptimizer.lr", "above 0", lr);
-  const step = options.name === "momentum" ? momentumStep(options) : adamStep(options);
-  const names = options.name === "momentum" ? ["velocity"] : ["velocity", "variance"];
+  const { step, names } = stepOf(options);
   const name = aggregation.policy?.name ?? "custom";
   return {
     ...aggregation,
@@ -39,6 +41,24 @@ export function withServerOptimizer(aggregation: Aggregation, options: ServerOpt
 /** One value's step from its pseudo-gradient; reads and writes its state at `index`. */
 type Step = (state: ServerState, index: number, gradient: number) => number;
 
+/** The step, and the names of the state that it keeps for each value. */
+function stepOf(options: ServerOptimizerOptions): { readonly step: Step; readonly names: readonly string[] } {
+  switch (options.name) {
+    case "momentum":
+      return { step: momentumStep(options), names: ["velocity"] };
+    case "adagrad":
+      return { step: adagradStep(options), names: ["variance"] };
+    case "adam":
+      return { step: adaptiveStep(options, (variance, square, beta2) => beta2 * variance + (1 - beta2) * square), names: ADAPTIVE };
+    case "yogi": {
+      const towards = (variance: number, square: number, beta2: number) => variance - (1 - beta2) * square * Math.sign(variance - square);
+      return { step: adaptiveStep(options, towards), names: ADAPTIVE };
+    }
+  }
+}
+
+const ADAPTIVE = ["velocity", "variance"];
+
 function momentumStep({ lr = 1, momentum = 0.9 }: Extract<ServerOptimizerOptions, { name: "momentum" }>): Step {
   return ({ velocity }, index, gradient) => {
     const next = momentum * at(velocity, index) + gradient;
@@ -47,10 +67,22 @@ function momentumStep({ lr = 1, momentum = 0.9 }: Extract<ServerOptimizerOptions
   };
 }
 
-function adamStep({ lr = 0.01, beta1 = 0.9, beta2 = 0.99, tau = 1e-3 }: Extract<ServerOptimizerOptions, { name: "adam" }>): Step {
+function adagradStep({ lr = 0.1, tau = 1e-3 }: Extract<ServerOptimizerOptions, { name: "adagrad" }>): Step {
+  return ({ variance }, index, gradient) => {
+    const sum = at(variance, index) + gradient * gradient;
+    put(variance, index, sum);
+    return (lr * gradient) / (Math.sqrt(sum) + tau);
+  };
+}
+
+/** `follow` is what a variance becomes with the next square. */
+function adaptiveStep(
+  { lr = 0.01, beta1 = 0.9, beta2 = 0.99, tau = 1e-3 }: Extract<ServerOptimizerOptions, { name: "adam" | "yogi" }>,
+  follow: (variance: number, square: number, beta2: number) => number,
+): Step {
   return ({ velocity, variance }, index, gradient) => {
     const mean = beta1 * at(velocity, index) + (1 - beta1) * gradient;
-    const square = beta2 * at(variance, index) + (1 - beta2) * gradient * gradient;
+    const square = follow(at(variance, index), gradient * gradient, beta2);
     put(velocity, index, mean);
     put(variance, index, square);
     return (lr * mean) / (Math.sqrt(square) + tau);

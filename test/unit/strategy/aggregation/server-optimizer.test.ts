@@ -60,6 +60,45 @@ describe("a server optimiser with Adam", () => {
   });
 });
 
+describe("a server optimiser with Adagrad", () => {
+  const adagrad = withServerOptimizer(segmentWise(), { name: "adagrad", lr: 0.1, tau: 1 });
+
+  it("divides a step by the root of the sum of all squares so far", () => {
+    const [first, second] = play(adagrad, [
+      [small, large],
+      [small, large],
+    ]);
+    // g = 3 each time: v = 9, then 18.
+    const once = 1 + (0.1 * 3) / (3 + 1);
+    expect(first?.global.rows[0]).toBeCloseTo(once, 6);
+    expect(second?.global.rows[0]).toBeCloseTo(once + (0.1 * 3) / (Math.sqrt(18) + 1), 6);
+    expect(Object.keys(second?.state ?? {})).toEqual(["variance"]);
+  });
+});
+
+describe("a server optimiser with Yogi", () => {
+  const yogi = withServerOptimizer(segmentWise(), { name: "yogi", lr: 0.1, beta1: 0.5, beta2: 0.75, tau: 1 });
+
+  it("moves the variance by a share of the square, up or down, whatever lies between them", () => {
+    const rounds = play(yogi, [
+      [small, large],
+      [small, large],
+    ]);
+    // g = 3: v = 0.25·9, then 0.25·9 more, where Adam would have 0.75·2.25 + 0.25·9; m = 1.5, then 2.25.
+    expect(rounds.map(({ state }) => state?.["variance"]?.[0])).toEqual([2.25, 4.5]);
+    expect(rounds.map(({ state }) => state?.["velocity"]?.[0])).toEqual([1.5, 2.25]);
+    const once = 1 + (0.1 * 1.5) / (1.5 + 1);
+    expect(rounds[0]?.global.rows[0]).toBeCloseTo(once, 6);
+    expect(rounds[1]?.global.rows[0]).toBeCloseTo(once + (0.1 * 2.25) / (Math.sqrt(4.5) + 1), 6);
+  });
+
+  it("lowers a variance that is above the square", () => {
+    const state = { variance: new Float32Array(9).fill(100), velocity: new Float32Array(9) };
+    const next = aggregate(yogi, { ...context, state }, [small, large]);
+    expect(next.state?.["variance"]?.[0]).toBe(100 - 0.25 * 9);
+  });
+});
+
 it("a server optimiser changes nothing in a round without reports", () => {
   const momentum = withServerOptimizer(segmentWise(), { name: "momentum" });
   const [first, second] = play(momentum, [[small, large], []]);
