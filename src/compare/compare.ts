@@ -78,6 +78,6 @@ async function makeRun(planned: PlannedRun, configOf: ConfigOf, runs: Runs): Pro
   const { localSteps, lr } = config.fit;
   return {
     outcomes: outcomesOf({ method: method.name, seed, budget, lr, localSteps }, run),
-    equalCompute: atEqualCompute(planned, localSteps, run.rounds),
+    equalCompute: atEqualCompute(planned, config.fit, run.rounds),
   };
 }

@@ -11,6 +11,7 @@ export interface Outcome {
   readonly seed: number;
   readonly budget: Budget;
   readonly lr: number;
+  /** Mean over the fits. */
   readonly localSteps: number;
   /** After the last round. */
   readonly byTier: readonly TierMetrics[];
@@ -58,6 +59,7 @@ export function outcomesOf(run: RunOf, { rounds, timings }: RecordedRun): readon
   const trained = rounds.filter(({ round }) => round > 0);
   const totals = {
     ...run,
+    localSteps: meanSteps(rounds, run.localSteps),
     energy: last.energy,
     coverage: last.coverage.map(({ r }) => {
       const covered = trained.filter(({ coverage }) => coverage.some((segment) => segment.r === r && segment.clients > 0));
@@ -82,9 +84,19 @@ export function outcomesOf(run: RunOf, { rounds, timings }: RecordedRun): readon
 }
 
 export function passesPerStep(rounds: readonly RoundMetrics[], localSteps: number): number {
-  const fits = rounds.reduce((sum, { round, reported }) => sum + (round > 0 ? reported.length : 0), 0);
+  const steps = meanSteps(rounds, localSteps) * fitsOf(rounds);
   const passes = rounds.reduce((sum, round) => sum + round.passes, 0);
-  return fits === 0 || localSteps === 0 ? 1 : passes / (fits * localSteps);
+  return steps === 0 ? 1 : passes / steps;
+}
+
+/** Optimizer steps of a fit: `localSteps`, unless the rounds have their own. */
+function meanSteps(rounds: readonly RoundMetrics[], localSteps: number): number {
+  const counted = rounds.filter(({ steps }) => steps !== undefined);
+  return counted.length === 0 ? localSteps : counted.reduce((sum, { steps = 0 }) => sum + steps, 0) / fitsOf(counted);
+}
+
+function fitsOf(rounds: readonly RoundMetrics[]): number {
+  return rounds.reduce((sum, { round, reported }) => sum + (round > 0 ? reported.length : 0), 0);
 }
 
 function summarise(byTier: readonly TierMetrics[], byClient: RoundMetrics["byClient"]): Summary {

@@ -1,3 +1,4 @@
+import type { RunConfig } from "../config/schema.ts";
 import { type Comparison, type ComparisonMethod, slug } from "../config/comparison.ts";
 import type { RoundMetrics } from "../records/metrics.ts";
 import type { LearningRates } from "./learning-rate-search.ts";
@@ -31,12 +32,15 @@ export function plannedRuns(
 }
 
 /**
- * A finished run again, with as many local steps as cost what its local steps would cost in plain training; undefined if its
- * steps cost no more than plain ones.
+ * A finished run again, with as many local steps, or epochs, as cost what its own would cost in plain training; undefined if
+ * its steps cost no more than plain ones.
  */
-export function atEqualCompute(run: PlannedRun, localSteps: number, rounds: readonly RoundMetrics[]): PlannedRun | undefined {
+export function atEqualCompute(run: PlannedRun, fit: Length, rounds: readonly RoundMetrics[]): PlannedRun | undefined {
+  const { localSteps, epochs } = fit;
   const cost = passesPerStep(rounds, localSteps);
   if (cost <= 1) return undefined;
-  const affordable = Math.max(1, Math.round(localSteps / cost));
-  return { ...run, name: `${run.name}.equal-compute`, budget: "compute", set: [...run.set, `fit.local_steps=${affordable}`] };
+  const affordable = epochs === undefined ? `fit.local_steps=${Math.max(1, Math.round(localSteps / cost))}` : `fit.epochs=${epochs / cost}`;
+  return { ...run, name: `${run.name}.equal-compute`, budget: "compute", set: [...run.set, affordable] };
 }
+
+type Length = Pick<RunConfig["fit"], "localSteps" | "epochs">;

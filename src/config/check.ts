@@ -113,7 +113,8 @@ function namesOf({ options, def }: z.ZodDiscriminatedUnion): readonly string[] {
 /** `flora` where `{ name: flora }` is needed. */
 function withNameHint(problem: Problem, input: string, names: readonly string[]): Problem {
   const name = nearest(input, names);
-  if (name === undefined) return problem;
+  if (name === undefined)
+    return names.length === 0 ? problem : { ...problem, message: `${problem.message}; the names are ${names.join(", ")}` };
   const meant = `{ name: ${name} }`;
   return { ...problem, meant, message: `${problem.message}; did you mean ${meant}?` };
 }

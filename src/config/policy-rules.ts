@@ -108,15 +108,15 @@ const optimizerOfDeltas: Rule = {
 };
 
 const tailOfOneAdapter: Rule = {
-  reads: ["fit.actingTail", "fit.localSteps", "model.dtype", "model.quantization", "strategy.aggregation"],
-  check({ fit: { actingTail, localSteps }, model: { dtype, quantization }, strategy: { aggregation } }, report) {
+  reads: ["fit.actingTail", "fit.localSteps", "fit.epochs", "model.dtype", "model.quantization", "strategy.aggregation"],
+  check({ fit: { actingTail, localSteps, epochs }, model: { dtype, quantization }, strategy: { aggregation } }, report) {
     if (aggregationName(aggregation) === "fed-plora" && actingTail !== 1)
       report(["fit", "actingTail"], "must be 1 with fed-plora, whose clients fold what they do not train into the base model");
     if (!actingTail) return;
     if (quantization) report(["fit", "actingTail"], "needs a base model that can be merged into, which model.quantization has not");
     else if (dtype !== "f32")
       report(["fit", "actingTail"], `needs model.dtype f32: ${dtype} would lose most of a small tail that is merged into it`);
-    if (actingTail * localSteps < 1 && localSteps > 0)
+    if (epochs === undefined && actingTail * localSteps < 1 && localSteps > 0)
       report(
         ["fit", "actingTail"],
         `is a share of fit.local_steps that is below one step, so the tail would never act; give at least ${1 / localSteps}`,

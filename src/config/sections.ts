@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { data } from "./data-section.ts";
+import { fit } from "./fit-section.ts";
 import { integer, positive, rank } from "./policy-specs.ts";
 import { track } from "./track-section.ts";
 import { seconds, workers } from "./workers-section.ts";
@@ -92,52 +93,9 @@ export const lora = z.strictObject({
     .string()
     .min(1)
     .optional()
-    .describe("PEFT adapter or run, given by its folder, that the global adapter starts from. Default: A random, B zero."),
-});
-
-export const fit = z.strictObject({
-  objective: z
-    .enum(["none", "sum", "sampled", "stratified"])
-    .default("stratified")
     .describe(
-      "How a client trains the tiers up to its rank. none: only its full rank; sum: every tier on each batch, one pass per tier; sampled: one random tier for each step; stratified: one pass, with one tier for each example.",
+      "PEFT adapter or run, given by its folder, that the global adapter starts from; of an adapter with B = 0, an initialisation, A is taken as it is. Default: A random, B zero.",
     ),
-  fullWeight: z
-    .number()
-    .gt(0)
-    .max(1)
-    .nullable()
-    .default(0.9)
-    .describe("λ, the weight of the client's own rank; the rest is spread evenly over its lower tiers. null weighs all its tiers equally."),
-  localSteps: integer.min(0).default(10).describe("Optimizer steps of a client in a round."),
-  batchSize: positive.default(16).describe("Examples in a forward pass."),
-  gradientAccumulationSteps: positive.default(1).describe("Batches per optimizer step; the loss is the mean over all their targets."),
-  gradientCheckpointing: z
-    .boolean()
-    .default(false)
-    .describe("Recompute activations in the backward pass instead of keeping them: less memory, more time."),
-  groupByLength: z.boolean().default(false).describe("Form batches from examples of similar length, to reduce padding."),
-  lr: z.number().positive().default(3e-4).describe("Learning rate of AdamW, which starts fresh at each fit and has no weight decay."),
-  headLr: z.number().positive().optional().describe("Learning rate of modules_to_save. Default: lr."),
-  maxGradNorm: z
-    .number()
-    .min(0)
-    .default(0)
-    .describe(
-      "Largest L2 norm of a step's gradients, over all trained parameters together; larger gradients are scaled down to it. 0 turns clipping off; otherwise metrics.jsonl has grad_norm, the mean norm before clipping.",
-    ),
-  actingTail: z
-    .number()
-    .min(0)
-    .max(1)
-    .default(0)
-    .describe(
-      "Share of a client's steps in which the components above its rank act too, frozen and merged into the base model, so that its own learn beside them. Its downlink is then the whole adapter.",
-    ),
-  lrSchedule: z
-    .enum(["constant", "cosine"])
-    .default("constant")
-    .describe("How the learning rates change over the rounds; cosine ends near zero."),
 });
 
 const evaluate = z.strictObject({

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { credentialProblem } from "./credentials.ts";
+import { orName } from "./or-name.ts";
 
 /* The `track` section: the trackers that a run's params, metrics and state are delivered to. */
 
@@ -51,17 +52,7 @@ const tracker = z.discriminatedUnion("name", [
 /** A tracker with its options. */
 export type TrackerSpec = z.output<typeof tracker>;
 
-const { $schema: _, ...trackerSchema } = z.toJSONSchema(tracker, { io: "input", target: "draft-7" });
-
-/** A bare name stands for the tracker without options. A union of both would describe a wrong option as a wrong name. */
-const named = z
-  .preprocess((value) => (TRACKERS.some((known) => known === value) ? { name: value } : value), tracker)
-  .meta({ anyOf: [{ type: "string", enum: [...TRACKERS] }, trackerSchema] }) as unknown as z.ZodPipe<
-  z.ZodUnion<readonly [z.ZodType<TrackerName, TrackerName>, typeof tracker]>,
-  typeof tracker
->;
-
 export const track = z
-  .array(named)
+  .array(orName(TRACKERS, tracker))
   .refine((list) => new Set(list.map(({ name }) => name)).size === list.length, "lists a tracker twice: a run goes to each one once")
   .readonly();

@@ -2,16 +2,12 @@ import path from "node:path";
 import { z } from "zod";
 import { toSnake } from "../base/case.ts";
 import { cacheFolder } from "../installation.ts";
-import type { dataSpec, fitSpec, loraSpec, modelSpec } from "../protocol/specs.ts";
+import type { dataSpec, loraSpec, modelSpec } from "../protocol/specs.ts";
 import { isAssetReference, resolveAsset } from "./assets.ts";
 import { clientsInConfig } from "./client-rules.ts";
 import { data as dataSchema, partition as partitionSchema } from "./data-section.ts";
-import { createRng, deriveSeed } from "../base/rng.ts";
-import { RunFailedError } from "../errors.ts";
-import { callPolicy, describeGiven, namePolicy } from "../strategy/call-policy.ts";
-import type { FitOptions, FitOptionsOf, RankedClient } from "../strategy/strategy.ts";
 import type { RunConfig } from "./schema.ts";
-import { fit as fitSchema, lora as loraSchema, model as modelSchema } from "./sections.ts";
+import { lora as loraSchema, model as modelSchema } from "./sections.ts";
 
 /*
  * The sections of a config that are sent to workers, spelled as on the wire. Sections are sent whole, except for keys that are
@@ -44,77 +40,6 @@ export function toDataSpec({ data }: RunConfig): z.infer<typeof dataSpec> {
   };
 }
 
-/** The options of a client's fit in this round: the config's, and those that the strategy sets. */
-export function toFitSpec({ fit, rounds, seed, strategy }: RunConfig, round: number, client: RankedClient): z.infer<typeof fitSpec> {
-  const { lr_schedule: schedule, ...sent } = toWire(keysOf(fitSchema), fit);
-  const factor = schedule === "cosine" ? (1 + Math.cos((Math.PI * (round - 1)) / rounds)) / 2 : 1;
-  const rng = (purpose: string) => createRng(deriveSeed(seed, "round", round, "client", client.id, "fit options", purpose));
-  const asked = [
-    requireFitOptions(namePolicy("aggregation", strategy.aggregation), strategy.aggregation, client, { round, rng }),
-    requireFitOptions(namePolicy("rank assignment", strategy.rankAssignment), strategy.rankAssignment, client, { round, rng }),
-  ];
-  const options: FitOptions = Object.assign({}, ...asked);
-  const { freezeA = false, tailPenalty = 0, lrA = 1, lrB = 1, components, fullWeight = sent.full_weight } = options;
-  return {
-    ...sent,
-    full_weight: fullWeight,
-    lr: fit.lr * factor * lrA,
-    lr_b: fit.lr * factor * lrB,
-    head_lr: (fit.headLr ?? fit.lr) * factor,
-    freeze_a: freezeA,
-    components: components ? requireComponents(components, client) : null,
-    acting_tail: requireActingTail(options.actingTail, fit.actingTail, client),
-    tail_penalty: tailPenalty,
-  };
-}
-
-const weight = z.number().min(0);
-const share = z.number().min(0).max(1);
-const fitOptions = z.strictObject({
-  fullWeight: share.optional(),
-  actingTail: share.optional(),
-  lrA: weight.optional(),
-  lrB: weight.optional(),
-  components: z.array(z.number()).optional(),
-  freezeA: z.boolean().optional(),
-  tailPenalty: weight.optional(),
-});
-
-/** What a policy, which may be the user's own code, asks of a client's fit. */
-function requireFitOptions(
-  subject: string,
-  policy: { readonly fitOptions?: FitOptions | FitOptionsOf },
-  client: RankedClient,
-  context: Parameters<FitOptionsOf>[1],
-): FitOptions {
-  const { fitOptions: asked = {} } = policy;
-  const called = `${subject}, asked for the fit options of client ${client.id},`;
-  const given: unknown = typeof asked === "function" ? callPolicy(called, () => asked.call(policy, client, context)) : asked;
-  const { data, error } = given instanceof Promise ? {} : fitOptions.safeParse(given);
-  if (data) return data as FitOptions;
-  const [issue] = error?.issues ?? [];
-  const at = issue && issue.path.length > 0 ? `${issue.path.join(".")}: ` : "";
-  throw new RunFailedError(`${called} returned ${describeGiven(given)}; expected fit options: ${at}${issue?.message ?? "an object"}`);
-}
-
-/** The share of steps in which what is merged acts. Without a tail, that is what an aggregation has merged: it always acts. */
-function requireActingTail(asked: number | undefined, inConfig: number, { id }: RankedClient): number {
-  if (inConfig > 0) return asked ?? inConfig;
-  if (asked === undefined) return 1;
-  throw new RunFailedError(
-    `the strategy's fit options for client ${id}: actingTail needs fit.acting_tail above 0 in the config, with which clients receive the tail`,
-  );
-}
-
-function requireComponents(components: readonly number[], { id, r }: RankedClient): number[] {
-  const sorted = [...new Set(components)].toSorted((a, b) => a - b);
-  const isRight = sorted.length > 0 && sorted.every((each) => Number.isInteger(each) && each >= 0 && each < r);
-  if (isRight) return sorted;
-  throw new RunFailedError(
-    `the strategy's fit options for client ${id}: components must be whole numbers from 0 to ${r - 1}, its rank being ${r}, and at least one; got [${components.join(", ")}]`,
-  );
-}
-
 /** Wire dtypes by their names in a config. */
 export const WIRE_DTYPES = { f32: "F32", bf16: "BF16", f16: "F16", int8: "I8X256" } as const;
 
@@ -124,12 +49,12 @@ export function resolveReference(nameOrPath: string, key: string): string {
 }
 
 /** A map with these keys in snake_case, and null for those that the section lacks. */
-function toWire<T extends object>(keys: readonly string[], section: T): Sent<T> {
+export function toWire<T extends object>(keys: readonly string[], section: T): Sent<T> {
   const values = section as Readonly<Record<string, unknown>>;
   return Object.fromEntries(keys.map((key) => [toSnake(key), values[key] ?? null])) as Sent<T>;
 }
 
-function keysOf({ shape }: { readonly shape: object }): string[] {
+export function keysOf({ shape }: { readonly shape: object }): string[] {
   return Object.keys(shape);
 }
 

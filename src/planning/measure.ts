@@ -9,6 +9,7 @@ import { distribute } from "../strategy/validate-policy-output.ts";
 import { makespan } from "./makespan.ts";
 import type { Session } from "../server/session.ts";
 import { fitRequest } from "../server/task-requests.ts";
+import { stepsOf } from "../config/fit-spec.ts";
 import { WIRE_DTYPES } from "../config/wire-specs.ts";
 
 /** Time and memory of one worker, alone on its machine. */
@@ -24,8 +25,10 @@ export interface Measurement {
 export interface MeasuredTier {
   readonly r: number;
   readonly stepSeconds: number;
-  /** From a fit's dispatch to its update, at the config's local steps. */
+  /** From a fit's dispatch to its update, of the tier's largest client. */
   readonly fitSeconds: number;
+  /** Of that fit. */
+  readonly steps: number;
   /** Of the device in a fit, or of the worker process on a CPU; null if the worker cannot measure it. */
   readonly peakMemoryBytes: number | null;
 }
@@ -84,8 +87,9 @@ export async function measure(config: RunConfig, { pool, clients, tiers, layout,
     const short = await fit(client, 1, "short");
     const long = await fit(client, 1 + STEPS, "long");
     const stepSeconds = Math.max(0, long.seconds - short.seconds) / STEPS;
-    const fitSeconds = short.seconds + (config.fit.localSteps - 1) * stepSeconds;
-    measured.push({ r, stepSeconds, fitSeconds, peakMemoryBytes: long.memory });
+    const steps = stepsOf(config.fit, client);
+    const fitSeconds = short.seconds + (steps - 1) * stepSeconds;
+    measured.push({ r, stepSeconds, fitSeconds, steps, peakMemoryBytes: long.memory });
   }
 
   const { shardSize, batchSize, maxNewTokens } = config.evaluate;
@@ -103,14 +107,18 @@ export async function measure(config: RunConfig, { pool, clients, tiers, layout,
 
 /** Simulates the schedule of every round: fits by rank, then concurrent evaluation, each task on the worker that is free first. */
 export function predict(
-  { evaluate }: Pick<RunConfig, "evaluate">,
+  { fit, evaluate }: { readonly fit: Parameters<typeof stepsOf>[0] } & Pick<RunConfig, "evaluate">,
   { tiers, exampleSeconds, generateSeconds }: Measurement,
   { selections, evalExamples, evaluatedTiers, ownExamples, workers }: PredictionInput,
 ): Prediction {
-  const secondsOf = new Map(tiers.map(({ r, fitSeconds }) => [r, fitSeconds]));
+  const tierOf = new Map(tiers.map((tier) => [tier.r, tier]));
+  const secondsOf = (client: RankedClient) => {
+    const tier = tierOf.get(client.r);
+    return tier ? tier.fitSeconds + (stepsOf(fit, client) - tier.steps) * tier.stepSeconds : 0;
+  };
   const fits = selections.map((selected) => {
     const largestFirst = selected.toSorted((a, b) => b.r - a.r);
-    return largestFirst.map(({ r }) => secondsOf.get(r) ?? 0);
+    return largestFirst.map(secondsOf);
   });
   const { shardSize, every } = evaluate;
   const shards = Array.from({ length: Math.ceil(evalExamples / shardSize) }, (_, shard) =>

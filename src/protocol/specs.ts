@@ -64,6 +64,14 @@ export const dataSpec = z.strictObject({
     per_client: positive.nullable(),
   }),
 });
+const weight_decay = z.number();
+const adam = { betas: z.array(z.number()).length(2), eps: z.number(), weight_decay };
+/** The optimizer of a fit, new for each. */
+export const optimizerSpec = z.discriminatedUnion("name", [
+  z.strictObject({ name: z.enum(["adamw", "adamw_8bit"]), ...adam }),
+  z.strictObject({ name: z.literal("sgd"), momentum: z.number(), nesterov: z.boolean(), weight_decay }),
+  z.strictObject({ name: z.literal("adafactor"), weight_decay }),
+]);
 export const fitSpec = z.strictObject({
   objective: z.enum(["none", "sum", "sampled", "stratified"]),
   full_weight: z.number().nullable(),
@@ -72,10 +80,19 @@ export const fitSpec = z.strictObject({
   gradient_accumulation_steps: positive,
   gradient_checkpointing: z.boolean(),
   group_by_length: z.boolean(),
+  optimizer: optimizerSpec,
   /** Of A, and of B. */
   lr: z.number(),
   lr_b: z.number(),
   head_lr: z.number(),
+  /** First steps over which the rates rise in equal steps to these. */
+  warmup_steps: count,
+  /** Share of a target that is spread over all classes. */
+  label_smoothing: z.number(),
+  /** Of NEFTune's noise on token embeddings; 0 for none. */
+  neftune_alpha: z.number(),
+  /** μ of the penalty μ/2 · ‖w − w_received‖² over the trained parameters. */
+  proximal_mu: z.number(),
   /** Largest joint L2 norm of a step's gradients over all trained parameters; 0 disables clipping. */
   max_grad_norm: z.number(),
   /** Do not train A. */

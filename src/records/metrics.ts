@@ -49,6 +49,8 @@ export const trainedShape = {
   fitLoss: metric,
   /** With `fit.max_grad_norm`: mean norm of the gradients before clipping, weighted as `fitLoss`. */
   gradNorm: metric.optional(),
+  /** With `fit.epochs`: optimizer steps of all fits. */
+  steps: count.optional(),
   /** Clients whose updates were aggregated. */
   reported: names,
   /** Clients that used up their attempts. */

@@ -30,6 +30,8 @@ export interface RoundOutcome extends Aggregated, RoundClose {
   /** Likewise the mean gradient norm before clipping; undefined if nothing is clipped. */
   readonly gradNorm: number | null | undefined;
   readonly passes: number;
+  /** Of all fits; undefined where every fit has the config's local steps. */
+  readonly steps: number | undefined;
   readonly bytesDown: number;
   readonly bytesUp: number;
 }
@@ -150,6 +152,7 @@ class Round {
       late: selected.filter(isLate).map(({ id }) => id),
       poison: new Map([...this.#failures].filter(([, error]) => error instanceof WorkerError && error.details.traceback === undefined)),
       passes: total(({ message }) => message.passes),
+      steps: config.fit.epochs === undefined ? undefined : total(({ message }) => message.steps),
       bytesDown: total(({ down }) => down),
       bytesUp: total(({ up }) => up),
       history: reports.map(({ client, message }) => [client.id, { round, rmsLoss: message.rms_loss }]),

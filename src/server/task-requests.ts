@@ -4,14 +4,15 @@ import type { RunConfig } from "../config/schema.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 import { deriveSeed } from "../base/rng.ts";
 import type { TaskRequest } from "../workers/task.ts";
-import { toFitSpec, WIRE_DTYPES } from "../config/wire-specs.ts";
+import { toFitSpec } from "../config/fit-spec.ts";
+import { WIRE_DTYPES } from "../config/wire-specs.ts";
 
 /** The seed of a client's fit in a round. */
 export function fitSeed(seed: number, round: number, clientId: string): string {
   return deriveSeed(seed, "round", round, "client", clientId, "fit");
 }
 
-/** The request for one client's fit; `steps` replaces the config's local steps. */
+/** The request for one client's fit; `steps` replaces the config's number of steps. */
 export function fitRequest(
   config: RunConfig,
   { scale }: AdapterLayout,
@@ -23,7 +24,7 @@ export function fitRequest(
     readonly partialSum?: TaskRequest<"fit">["partial_sum"];
   },
 ): TaskRequest<"fit"> {
-  const { round, client, seed, steps = config.fit.localSteps, partialSum = null } = fit;
+  const { round, client, seed, steps, partialSum = null } = fit;
   return {
     type: "fit",
     round,
@@ -31,7 +32,7 @@ export function fitRequest(
     r: client.r,
     scale,
     seed,
-    fit: { ...toFitSpec(config, round, client), local_steps: steps },
+    fit: { ...toFitSpec(config, round, client), ...(steps !== undefined && { local_steps: steps }) },
     update_dtype: WIRE_DTYPES[config.wire.update],
     partial_sum: partialSum,
   };

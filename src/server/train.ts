@@ -215,6 +215,7 @@ function unlessFailed<T>(work: Promise<T>, beside: Promise<void>): Promise<T> {
 }
 
 function trainedMetrics(outcome: RoundOutcome): TrainedMetrics {
-  const { coverage, fitLoss, gradNorm, reported, failed, late, passes, bytesDown, bytesUp } = outcome;
-  return { coverage, fitLoss, ...(gradNorm !== undefined && { gradNorm }), reported, failed, late, passes, bytesDown, bytesUp };
+  const { coverage, fitLoss, gradNorm, reported, failed, late, passes, steps, bytesDown, bytesUp } = outcome;
+  const asked = { ...(gradNorm !== undefined && { gradNorm }), ...(steps !== undefined && { steps }) };
+  return { coverage, fitLoss, ...asked, reported, failed, late, passes, bytesDown, bytesUp };
 }

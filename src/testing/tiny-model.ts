@@ -91,7 +91,8 @@ export interface Trained {
 
 /**
  * Gradient descent on the client's rank and the truncations below it. `sum`, `sampled` and `stratified` all minimise the
- * weighted mean over the truncations, which the last two only estimate in a real worker. Ignores `tail_penalty`.
+ * weighted mean over the truncations, which the last two only estimate in a real worker. Ignores `optimizer`, `tail_penalty` and other
+ * regularisation, and warmup within a fit.
  */
 export async function trainTiny(model: TinyModel, { request, examples, received, asLoaded, beforeStep }: TinyTraining): Promise<Trained> {
   const { local_steps, batch_size, gradient_accumulation_steps, max_grad_norm, acting_tail } = request.fit;

@@ -237,4 +237,9 @@ export const onePlainStep = {
   components: null,
   acting_tail: 1,
   tail_penalty: 0,
+  optimizer: { name: "adamw", betas: [0.9, 0.999] as number[], eps: 1e-8, weight_decay: 0 },
+  warmup_steps: 0,
+  label_smoothing: 0,
+  neftune_alpha: 0,
+  proximal_mu: 0,
 } as const;

@@ -131,18 +131,53 @@ test("all modules and shapes that differ are reported together", async () => {
   ]);
 });
 
-test("parameters that the adapter did not train in full start as in the base model", () => {
-  const factors: AdapterFactors = {
-    modules: new Map(
-      shape.modules.map(({ name, in: input, out }) => [
-        name,
-        { in: input, out, r: 1, a: new Float32Array(input), b: new Float32Array(out), scale: 1 },
-      ]),
-    ),
-    dense: new Map(),
+/** Of rank 1 in each module, or 2 in the first, with B = 0. */
+function blank(a: (length: number) => Float32Array, first = 1): AdapterFactors {
+  const modules = shape.modules.map(({ name, in: input, out }, index) => {
+    const r = index === 0 ? first : 1;
+    return [name, { in: input, out, r, a: a(r * input), b: new Float32Array(r * out), scale: 1 }] as const;
+  });
+  return { modules: new Map(modules), dense: new Map() };
+}
+const startOf = (factors: AdapterFactors, layout: AdapterLayout) =>
+  startFrom({ factors, isNested: false, origin: { path: "a", sha256: "" } }, layout, initialOf(layout));
+
+test("an adapter with B = 0, an initialisation by somebody else, gives its A as it is, at any rank", () => {
+  const layout = layoutOf(3);
+  const initial = initialOf(layout);
+  const { adapter, lost } = startOf(
+    blank((length) => Float32Array.from({ length }, (_, index) => index + 1), 2),
+    layout,
+  );
+  const rowOf = (row: number, name: string) => {
+    const { offset, in: input } = layout.modules.find((module) => module.name === name)!;
+    return (rows: Float32Array) => [...rows.subarray(row * layout.width + offset, row * layout.width + offset + input)];
   };
+  expect(rowOf(0, "x.q")(adapter.rows)).toEqual([1, 2, 3, 4, 5, 6, 7]);
+  expect(rowOf(1, "x.q")(adapter.rows)).toEqual([8, 9, 10, 11, 12, 13, 14]);
+  expect(rowOf(0, "x.v")(adapter.rows)).toEqual([1, 2, 3, 4, 5, 6, 7]);
+  for (const [row, name] of [
+    [2, "x.q"],
+    [1, "x.v"],
+    [2, "x.v"],
+  ] as const)
+    expect(rowOf(row, name)(adapter.rows)).toEqual(rowOf(row, name)(initial.rows));
+  expect(product(layout, adapter.rows, "x.q", 3).every((value) => value === 0)).toBe(true);
+  expect(lost).toBe(0);
+  const small = layoutOf(1);
+  const cut = startOf(
+    blank((length) => new Float32Array(length).fill(0.5), 2),
+    small,
+  );
+  expect([cut.r, cut.lost, cut.adapter.rows[small.modules[0]!.offset]]).toEqual([2, 0, 0.5]);
+});
+
+test("parameters that the adapter did not train in full start as in the base model", () => {
   const layout = layoutOf(2);
-  const { adapter, lost } = startFrom({ factors, isNested: false, origin: { path: "a", sha256: "" } }, layout, initialOf(layout));
+  const { adapter, lost } = startOf(
+    blank((length) => new Float32Array(length)),
+    layout,
+  );
   expect(adapter).toEqual(initialOf(layout));
   expect(lost).toBe(0);
 });

@@ -38,7 +38,7 @@ const planned: Plan = {
   bytesDown: 12.4 * 2 ** 20,
   bytesUp: 12.3 * 2 ** 20,
   time: {
-    tiers: [{ r: 16, stepSeconds: 0.125, fitSeconds: 1.25, peakMemoryBytes: 2 ** 30 }],
+    tiers: [{ r: 16, stepSeconds: 0.125, fitSeconds: 1.25, steps: 10, peakMemoryBytes: 2 ** 30 }],
     exampleSeconds: 0.0035,
     generateSeconds: 0.75,
     workers: 2,

@@ -34,23 +34,23 @@ describe("a run at equal compute", () => {
   it("has as many local steps as cost what its steps would cost in plain training", () => {
     // 60 passes of 2 + 3 fits of 4 steps: 3 passes a step. 4 / 3 rounds to 1.
     const rounds = [trained(0, 0, 0), trained(1, 2, 24), trained(2, 3, 36)];
-    expect(atEqualCompute(first!, 4, rounds)).toEqual({
+    expect(atEqualCompute(first!, { localSteps: 4 }, rounds)).toEqual({
       ...first,
       name: "one-only.seed-1.equal-compute",
       budget: "compute",
       set: ["seed=1", "fit.local_steps=1"],
     });
     // 1.5 passes a step: 6 of 9 steps.
-    expect(atEqualCompute(first!, 9, [trained(1, 2, 27)])?.set).toContain("fit.local_steps=6");
+    expect(atEqualCompute(first!, { localSteps: 9 }, [trained(1, 2, 27)])?.set).toContain("fit.local_steps=6");
   });
 
   it("has at least one local step", () => {
-    expect(atEqualCompute(first!, 1, [trained(1, 1, 5)])?.set).toContain("fit.local_steps=1");
+    expect(atEqualCompute(first!, { localSteps: 1 }, [trained(1, 1, 5)])?.set).toContain("fit.local_steps=1");
   });
 
   it("is not needed if a step costs no more than a plain one, or nobody trained", () => {
-    expect(atEqualCompute(first!, 4, [trained(1, 2, 8)])).toBeUndefined();
-    expect(atEqualCompute(first!, 4, [trained(1, 2, 7)])).toBeUndefined();
-    expect(atEqualCompute(first!, 4, [trained(0, 0, 0)])).toBeUndefined();
+    expect(atEqualCompute(first!, { localSteps: 4 }, [trained(1, 2, 8)])).toBeUndefined();
+    expect(atEqualCompute(first!, { localSteps: 4 }, [trained(1, 2, 7)])).toBeUndefined();
+    expect(atEqualCompute(first!, { localSteps: 4 }, [trained(0, 0, 0)])).toBeUndefined();
   });
 });

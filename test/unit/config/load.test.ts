@@ -91,10 +91,18 @@ describe("loadConfig", () => {
       gradientAccumulationSteps: 1,
       gradientCheckpointing: false,
       groupByLength: false,
+      optimizer: { name: "adamw", betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0 },
       lr: 3e-4,
+      lrBRatio: 1,
       maxGradNorm: 0,
       actingTail: 0,
       lrSchedule: "constant",
+      minLr: 0,
+      warmupRounds: 0,
+      warmupSteps: 0,
+      labelSmoothing: 0,
+      neftuneAlpha: 0,
+      proximalMu: 0,
     });
     expect(config.data.partition).toEqual({ name: "iid" });
     expect(config.workers.beatTimeout).toBe(30);

@@ -14,8 +14,8 @@ test("the makespan assigns each task to the worker that is free first, and ends 
 const client = (r: number): RankedClient => ({ id: `c${r}`, index: 0, size: 10, labelCounts: [], profile: {}, r });
 const measured = {
   tiers: [
-    { r: 1, stepSeconds: 0.1, fitSeconds: 1, peakMemoryBytes: 1e9 },
-    { r: 8, stepSeconds: 0.4, fitSeconds: 4, peakMemoryBytes: 3e9 },
+    { r: 1, stepSeconds: 0.1, fitSeconds: 1, steps: 10, peakMemoryBytes: 1e9 },
+    { r: 8, stepSeconds: 0.4, fitSeconds: 4, steps: 10, peakMemoryBytes: 3e9 },
   ],
   exampleSeconds: 0.5,
   generateSeconds: 0.25,
@@ -27,17 +27,20 @@ test("a prediction counts each round's fits, highest ranks first, and the shards
     [client(1), client(1)],
     [client(8), client(8)],
   ];
+  const fit = { localSteps: 10, batchSize: 4, gradientAccumulationSteps: 1 };
   const evaluate = { every: 2, batchSize: 4, shardSize: 4, maxNewTokens: 0 };
   const known = { selections, evalExamples: 6, evaluatedTiers: 4, ownExamples: [2, 0], workers: 2 };
   // Fits take 4 (8 | 1 1), 1 and 4 s. Shards of 4 and 2 examples take 2 and 1 s; the client's own 2, at one of four ranks, 0.25 s.
   // Evaluated before training and after round 2, beside the fits of rounds 1 (8 | 1 1 2, then 1) and 3 (8 | 8, then 2), and at the end.
   // Answers of 4 and 2 examples take 1 and 0.5 s more: in round 1 (the workers are then free at 5.25 and 5 s), and at the end.
-  expect(predict({ evaluate }, measured, known)).toEqual({
+  expect(predict({ fit, evaluate }, measured, known)).toEqual({
     workers: 2,
     fitSecondsPerRound: 3,
     evaluateSeconds: 2,
     runSeconds: 5.5 + 1 + 6 + 2 + 1,
   });
+  // With epochs, a client of 10 examples takes ⌈2·10 / 4⌉ = 5 steps: half of 10 steps less, so 0.5 and 2 s.
+  expect(predict({ fit: { ...fit, epochs: 2 }, evaluate }, measured, known).fitSecondsPerRound).toBe((2 + 0.5 + 2) / 3);
 });
 
 test.each([

@@ -5,7 +5,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { createLayout } from "../../../src/adapter/layout.ts";
 import { aggregationSpec, rankAssignmentSpec, selectionSpec } from "../../../src/config/policy-specs.ts";
 import { validateRun } from "../../../src/config/build.ts";
-import { toFitSpec } from "../../../src/config/wire-specs.ts";
+import { toFitSpec } from "../../../src/config/fit-spec.ts";
 import { createRng, deriveSeed } from "../../../src/base/rng.ts";
 import { energy } from "../../../src/adapter/energy.ts";
 import { packageRoot } from "../../../src/installation.ts";

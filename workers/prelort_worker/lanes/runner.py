@@ -19,6 +19,7 @@ from ..training.side_by_side import Finished, Fit, train_side_by_side
 from ..wire import messages
 from ..wire.frames import Payload
 from ..wire.messages import Load, Loaded, TaskMessage, TaskReply
+from ..wire.specs import ADAMW
 from .gathering import Gathering, Settle
 
 
@@ -106,9 +107,12 @@ class LaneRunner(TaskRunner):
 
 
 def _can_join(task: messages.Fit, payload: Payload, most: int) -> bool:
-    """Not what penalises its tail, recomputes activations, or brings many components that do not train."""
+    """Not what has options that side_by_side.py leaves out, or brings many components that do not train."""
     n_merged = payload["merged"].shape[0] if "merged" in payload else 0
-    return task.r + n_merged <= most and task.fit.tail_penalty == 0 and not task.fit.gradient_checkpointing
+    fit = task.fit
+    penalties = (fit.tail_penalty, fit.proximal_mu, fit.label_smoothing, fit.neftune_alpha, fit.warmup_steps)
+    is_plain = fit.optimizer == ADAMW and not any(penalties) and not fit.gradient_checkpointing
+    return is_plain and task.r + n_merged <= most
 
 
 def _train(items: list[tuple[NestedLora, Fit]], settle: Settle) -> list[Finished | BaseException]:

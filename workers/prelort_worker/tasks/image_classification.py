@@ -81,7 +81,8 @@ class ImageClassification(Task):
         return {"pixel_values": pixels, "labels": torch.stack([example["labels"] for example in examples])}
 
     def losses(self, outputs: Any, batch: Batch) -> Tensor:
-        return nn.functional.cross_entropy(outputs.logits.float(), batch["labels"], reduction="none")
+        logits, smoothing = outputs.logits.float(), self.label_smoothing
+        return nn.functional.cross_entropy(logits, batch["labels"], reduction="none", label_smoothing=smoothing)
 
     def answers(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         return outputs.logits.argmax(-1), batch["labels"]

@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]
 
 
 class Task:
-    """Override what differs. One object lives as long as its worker; it keeps no training state."""
+    """Override what differs. One object lives as long as its worker."""
 
     # PEFT's task type for adapter_config.json; None for a plain PeftModel.
     peft_type: ClassVar[str | None] = None
@@ -44,6 +44,8 @@ class Task:
         self.pad_token_id = 0
         # Warnings about data that can be used all the same; encode adds to them.
         self.remarks: list[str] = []
+        # Share of each target that `losses` spreads over all classes; above 0 only while a client trains.
+        self.label_smoothing = 0.0
         # Modules trained in full; a checkpoint may lack them.
         self.modules_to_save: list[str] = list(self.heads)
 

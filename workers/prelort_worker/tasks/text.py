@@ -56,7 +56,10 @@ class TextTask(Task):
     def losses(self, outputs: Any, batch: Batch) -> Tensor:
         """Cross-entropy of each of the batch's targets; 0 for ignored ones."""
         logits, targets = self.judged(outputs, batch)
-        return torch.nn.functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
+        smoothing = self.label_smoothing
+        return torch.nn.functional.cross_entropy(
+            logits, targets, ignore_index=IGNORED, reduction="none", label_smoothing=smoothing
+        )
 
     def judged(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits [targets, classes] in float32 and the true classes [targets]."""

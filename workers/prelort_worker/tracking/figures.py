@@ -30,6 +30,7 @@ def metrics_of(line: Mapping[str, Any]) -> dict[str, float]:
         found[f"segment/{part['r']}/examples"] = part["examples"]
     found["fit/loss"] = line.get("fit_loss")
     found["fit/grad_norm"] = line.get("grad_norm")
+    found["fit/steps"] = line.get("steps")
     found["fit/passes"] = line.get("passes")
     found.update({f"clients/{key}": len(line.get(key, [])) for key in ("reported", "failed", "late")})
     found["bytes/down"] = line.get("bytes_down")

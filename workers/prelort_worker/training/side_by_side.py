@@ -48,7 +48,7 @@ def train_side_by_side(
     """
     In the order of the fits; for one whose `on_step` or dataset raised, what it raised. All must have the same number
     of batches in a step. Calls `on_error` with a fit's index at once, since the others may take long. Leaves out tail
-    penalties and checkpointing.
+    penalties, checkpointing, and what regularisation.py and optimizers.py add to plain AdamW.
     """
     set_training(nested)
     set_checkpointing(nested, False)

@@ -46,6 +46,12 @@ class Step:
     # Whether what is merged into the base model acts.
     merged_acts: bool
 
+    @property
+    def largest(self) -> int:
+        """The largest rank that it trains; a truncation leaves out the components above."""
+        ranks = (each.ranks for each in self.plan)
+        return max(each if isinstance(each, int) else max(each) for each in ranks)
+
 
 def steps(
     tiers: tuple[int, ...], r: int, dataset: PreparedDataset, examples: range, spec: FitSpec, seed: str

@@ -2,12 +2,12 @@
 Prefix-nested training: the passes of every step (steps.py), each through an adapter truncated to a tier, or to one for
 each example.
 
-The optimiser is AdamW, new for each fit, without weight decay, which would change rows that a truncation excludes. Its
-momentum still does so after a step of sampled. A step's loss is the mean over all targets of its batches.
+The optimizer is new for each fit. Its weight decay spares rows that a step's truncation excludes; its momentum may
+still move them after a step of sampled. A step's loss is the mean over all targets of its batches.
 
 freeze_a trains B alone. tail_penalty λ adds λ·Σ ‖B[:, ρ:]‖_F·‖A[ρ:, :]‖_F over the modules, ρ the tier below r, to the
-loss of every step, by which HetLoRA prunes ranks (Cho et al., arXiv 2401.06432). Reported losses exclude it, so that
-they are comparable.
+loss of every step, by which HetLoRA prunes ranks (Cho et al., arXiv 2401.06432). Reported losses exclude it and the
+proximal term, so that they are comparable; they include what label_smoothing changes.
 """
 
 import math
@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from ..prepared_dataset import PreparedDataset
@@ -34,6 +34,8 @@ from .nested_lora import (
     set_training,
     truncated,
 )
+from .optimizers import decay, optimizer_of, warmth
+from .regularisation import pull, regularised
 from .steps import Pass, steps
 
 
@@ -68,7 +70,8 @@ def train(
         a.requires_grad_(not spec.freeze_a)
     set_training(nested)
     set_checkpointing(nested, spec.gradient_checkpointing)
-    optimizer = _optimizer(nested, r, spec)
+    optimizer, rates = optimizer_of(nested, r, spec)
+    received = [value.detach().clone() for value in _trained(nested, r)] if spec.proximal_mu > 0 else []
     course = Course()
     n_batches = spec.gradient_accumulation_steps
     for number, step in enumerate(steps(nested.tiers, r, dataset, examples, spec, seed)):
@@ -79,15 +82,20 @@ def train(
         batches = [collate(nested.task, dataset, batch, nested.device) for batch in step.batches]
         optimizer.zero_grad()
         with ExitStack() as stack:
+            stack.enter_context(regularised(nested, spec))
             if not step.merged_acts:
                 stack.enter_context(base_as_loaded(nested))
             loss = _backward(nested, r, batches, step.plan, on_batch)
         if spec.tail_penalty > 0 and r > min(nested.tiers):
             (spec.tail_penalty * tail_norm(nested, r)).backward()
+        if received:
+            pull(_trained(nested, r), received, spec.proximal_mu)
         if spec.components is not None:
             _keep_still(nested, r, spec.components)
         norm = clip_grad_norm_(_trained(nested, r), spec.max_grad_norm).item() if spec.max_grad_norm > 0 else None
+        decay(nested, r, spec, step, warmth(spec, number))
         optimizer.step()
+        rates.step()
         course.add(len(step.plan), loss, norm)
     optimizer.zero_grad()
     return course.trained()
@@ -164,16 +172,6 @@ def _pass(nested: NestedLora, r: int, batch: Batch, each: Pass, share: float) ->
     return loss.detach()
 
 
-def _optimizer(nested: NestedLora, r: int, spec: FitSpec) -> torch.optim.AdamW:
-    pairs = factors(nested, r)
-    groups = [
-        {"params": [a for a, _ in pairs if a.requires_grad], "lr": spec.lr},
-        {"params": [b for _, b in pairs], "lr": spec.lr_b},
-        {"params": dense_parameters(nested, r), "lr": spec.head_lr},
-    ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.0)
-
-
-def _trained(nested: NestedLora, r: int) -> list[Tensor]:
+def _trained(nested: NestedLora, r: int) -> list[nn.Parameter]:
     """Module by module: in the order in which their norms are added up, on which the last bits of a step depend."""
     return [*(each for each in lora_parameters(nested, r) if each.requires_grad), *dense_parameters(nested, r)]

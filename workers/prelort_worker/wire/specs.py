@@ -73,6 +73,32 @@ class DataSpec:
 
 
 @dataclass(frozen=True)
+class AdamW:
+    name: Literal["adamw", "adamw_8bit"]
+    betas: list[float]
+    eps: float
+    weight_decay: float
+
+
+@dataclass(frozen=True)
+class Sgd:
+    name: Literal["sgd"]
+    momentum: float
+    nesterov: bool
+    weight_decay: float
+
+
+@dataclass(frozen=True)
+class Adafactor:
+    name: Literal["adafactor"]
+    weight_decay: float
+
+
+# As PyTorch has it, without weight decay.
+ADAMW = AdamW("adamw", [0.9, 0.999], 1e-8, 0.0)
+
+
+@dataclass(frozen=True)
 class FitSpec:
     objective: Objective
     full_weight: float | None
@@ -93,3 +119,13 @@ class FitSpec:
     components: list[Count] | None = None
     # Share of the steps in which what is merged acts.
     acting_tail: float = 1.0
+    # New for each fit.
+    optimizer: AdamW | Sgd | Adafactor = ADAMW
+    # First steps, over which the rates rise in equal steps to their full values.
+    warmup_steps: Count = 0
+    # Share of a target that is spread over all classes.
+    label_smoothing: float = 0.0
+    # Of NEFTune's noise on token embeddings; 0 for none.
+    neftune_alpha: float = 0.0
+    # μ of the penalty μ/2 · ‖w − w_received‖² over the trained parameters.
+    proximal_mu: float = 0.0

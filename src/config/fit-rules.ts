@@ -1,0 +1,44 @@
+import { LOCAL_STEPS } from "./fit-section.ts";
+import type { Rule } from "./rule.ts";
+
+/* Rules on how a client trains. */
+
+const oneLength: Rule = {
+  reads: ["fit.localSteps", "fit.epochs"],
+  check({ fit: { localSteps, epochs } }, report) {
+    if (epochs === undefined || localSteps === LOCAL_STEPS) return;
+    report(
+      ["fit", "localSteps"],
+      `cannot be combined with fit.epochs (${epochs}), which decides the number of steps: leave out one of them`,
+    );
+  },
+};
+
+const rates: Rule = {
+  reads: ["rounds", "fit.lr", "fit.lrSchedule", "fit.minLr", "fit.warmupRounds"],
+  check({ rounds, fit: { lr, lrSchedule, minLr, warmupRounds } }, report) {
+    if (minLr > lr) report(["fit", "minLr"], `must be at most fit.lr (${lr}), got ${minLr}`);
+    else if (minLr > 0 && lrSchedule === "constant")
+      report(["fit", "minLr"], "needs a fit.lr_schedule that falls: linear, cosine or inverse_sqrt");
+    if (warmupRounds >= rounds)
+      report(["fit", "warmupRounds"], `must be below rounds (${rounds}), so that a round has the full rate; got ${warmupRounds}`);
+  },
+};
+
+const nesterov: Rule = {
+  reads: ["fit.optimizer"],
+  check({ fit: { optimizer } }, report) {
+    if (optimizer.name === "sgd" && optimizer.nesterov && optimizer.momentum === 0)
+      report(["fit", "optimizer", "nesterov"], "needs a momentum above 0");
+  },
+};
+
+const noiseOnTokens: Rule = {
+  reads: ["fit.neftuneAlpha", "model.task"],
+  check({ fit: { neftuneAlpha }, model: { task } }, report) {
+    if (neftuneAlpha > 0 && task === "image-classification")
+      report(["fit", "neftuneAlpha"], "is for token embeddings, which image-classification does without");
+  },
+};
+
+export const fitRules: readonly Rule[] = [oneLength, rates, nesterov, noiseOnTokens];
