@@ -12,6 +12,19 @@ import { eventually } from "../support/patience.ts";
 const runs = temporaryFolder();
 const ROUNDS = 3;
 
+/** Of every kind: what depends on the round, on the step, on chance, and on what a client received. */
+const OPTIONS = {
+  optimizer: { name: "adamw", weight_decay: 0.1 },
+  lr_b_ratio: 2,
+  lr_schedule: "cosine",
+  min_lr: 1e-4,
+  warmup_rounds: 1,
+  warmup_steps: 1,
+  label_smoothing: 0.1,
+  neftune_alpha: 5,
+  proximal_mu: 0.1,
+};
+
 /** The tiny run as a config file, with a server optimizer whose state resume must restore. */
 function writeConfig(name: string): string {
   const { model, data, lora, fit, evaluate, seed } = tinyRun(runs(), name);
@@ -35,9 +48,9 @@ function writeConfig(name: string): string {
       selection: { name: "power-of-choice", fraction: 0.75, candidates: 4 },
       rank_assignment: { name: "self-pruning", ranks: [8, 4, 2, 1], penalty: 0.1 },
       aggregation: { name: "zero-pad-deltas" },
-      server_optimizer: { name: "momentum" },
+      server_optimizer: { name: "yogi" },
     },
-    fit: { local_steps: fit?.localSteps, batch_size: fit?.batchSize, lr: fit?.lr },
+    fit: { ...OPTIONS, local_steps: fit?.localSteps, batch_size: fit?.batchSize, lr: fit?.lr },
     evaluate: { shard_size: evaluate?.shardSize, batch_size: evaluate?.batchSize },
     workers: { count: 2, python },
     record_updates: true,

@@ -32,6 +32,8 @@ export function toJsonSchema(schema: z.ZodType): JsonSchema {
     override({ jsonSchema }) {
       // It concerns TypeScript types only.
       delete jsonSchema.readOnly;
+      // A name or a map: both would have to hold.
+      if (jsonSchema.anyOf) delete jsonSchema.oneOf;
     },
   }) as JsonSchema;
 }

@@ -131,6 +131,16 @@ describe("the JSON Schemas for editors", () => {
   });
 
   it.each([
+    { fit: { optimizer: "sgd" } },
+    { fit: { optimizer: { name: "adamw", betas: [0.9, 0.95] } } },
+    { track: ["mlflow", { name: "trackio", project: "speeches" }] },
+  ])("accept a bare name, and a name with options: %o", (change) => {
+    isRun({ ...parse(read(configs, "quickstart.yaml")), ...change });
+    expect(isRun.errors).toBeNull();
+  });
+
+  it.each([
+    ["an unknown optimizer", "/fit/optimizer", { fit: { optimizer: "lion" } }],
     ["an unknown key", "/fit", { fit: { full_wieght: 1 } }],
     ["a camelCase key", "/fit", { fit: { localSteps: 1 } }],
     ["a fraction of a round", "/rounds", { rounds: 1.5 }],

@@ -183,6 +183,16 @@ test("fit.maxGradNorm clips gradients, and their norm is reported", async () => 
   for (const [index, loss] of (after ?? []).entries()) expect(loss).toBeCloseTo(before![index]!, 5);
 });
 
+test("fit.epochs gives each client as many steps as its examples take, and their number is reported", async () => {
+  const steps = async (fit: object) => (await start({ rounds: 1, fit }).result).metrics[1]!;
+  const one = await steps({ epochs: 1, batchSize: 1 });
+  expect(one.steps).toBe(one.coverage[0]?.examples);
+  expect(one.steps).toBeGreaterThan(one.reported.length);
+  const half = await steps({ epochs: 0.5, batchSize: 10_000 });
+  expect(half.steps).toBe(half.reported.length);
+  expect(await steps({ localSteps: 1 })).not.toHaveProperty("steps");
+});
+
 test("a fit that diverges is refused for its values, as with a real worker", async () => {
   const run = start({ rounds: 1, fit: { localSteps: 8, lr: 1e36 } });
   await expect(run.result).rejects.toThrow(/not finite|NaN|Infinity/i);
