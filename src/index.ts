@@ -42,6 +42,8 @@ export type { LearningRate } from "./compare/learning-rate-search.ts";
 export type { Progress } from "./compare/runs.ts";
 export type { Budget, Outcome, Summary } from "./compare/outcome.ts";
 export { writeComparison } from "./compare/write.ts";
+export { tune, type TunedValue, type TuneOptions, type TuneResult } from "./compare/tune.ts";
+export { writeTune } from "./compare/write-tune.ts";
 export { type Comparison, type ComparisonMethod, loadComparison } from "./config/comparison.ts";
 export { loadConfig } from "./config/load.ts";
 export { buildRun } from "./config/build.ts";

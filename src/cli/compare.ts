@@ -6,6 +6,7 @@ import { comparisonMarkdown } from "../compare/table.ts";
 import { writeComparison } from "../compare/write.ts";
 import { loadComparison } from "../config/comparison.ts";
 import { loadConfig } from "../config/load.ts";
+import type { RunConfig } from "../config/schema.ts";
 import { RunFailedError } from "../errors.ts";
 import { formatSeconds } from "../report/format.ts";
 import { countWorkers, resolveDevices } from "../workers/devices.ts";
@@ -48,11 +49,10 @@ export function compareCommand(): Command {
 async function run(file: string, { set, overwrite, jobs, sideBySide }: CompareOptions): Promise<void> {
   const comparison = await loadComparison(file);
   const { workers } = await loadConfig(comparison.setting, { set });
-  const threads = countWorkers(await resolveDevices(workers), workers) * workers.threads;
+  const atATime = await runsAtATime(workers);
   const interrupt = onInterrupt(complain);
   const started = performance.now();
-  const atATime = Math.max(1, Math.floor(availableParallelism() / threads));
-  const lanes = sideBySide === undefined ? undefined : await openLanes(workers.python, Math.min(atATime, sideBySide));
+  const lanes = sideBySide === undefined ? undefined : await openLanes(workers, sideBySide);
   try {
     const result = await compare(comparison, {
       set,
@@ -75,8 +75,15 @@ async function run(file: string, { set, overwrite, jobs, sideBySide }: CompareOp
   }
 }
 
-async function openLanes(asked: string | undefined, processes: number): Promise<Lanes> {
-  const command = findPython(asked);
+/** Workers for as many runs at a time, which train side by side. */
+export async function openLanes(workers: RunConfig["workers"], lanes: number): Promise<Lanes> {
+  const command = findPython(workers.python);
   await requirePython(command);
-  return createLanes({ command, processes });
+  return createLanes({ command, processes: Math.min(await runsAtATime(workers), lanes) });
+}
+
+/** As many as there are cores for their workers' threads. */
+async function runsAtATime(workers: RunConfig["workers"]): Promise<number> {
+  const threads = countWorkers(await resolveDevices(workers), workers) * workers.threads;
+  return Math.max(1, Math.floor(availableParallelism() / threads));
 }

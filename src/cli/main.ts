@@ -16,6 +16,7 @@ import { reportCommand } from "./report.ts";
 import { resumeCommand } from "./resume.ts";
 import { runCommand } from "./run.ts";
 import { setupCommand } from "./setup.ts";
+import { tuneCommand } from "./tune.ts";
 import { trackCommand } from "./track.ts";
 import { uiCommand } from "./ui.ts";
 import { verifyCommand } from "./verify.ts";
@@ -42,6 +43,7 @@ const commands = [
   evaluateCommand(),
   generateCommand(),
   compareCommand(),
+  tuneCommand(),
   newTaskCommand(),
 ];
 for (const command of commands) program.addCommand(command.copyInheritedSettings(program));

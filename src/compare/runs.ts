@@ -11,7 +11,8 @@ import { readJournal } from "../records/journal.ts";
 import { readRun, type RecordedRun } from "../records/read-run.ts";
 import { changedPolicies } from "../records/resume-check.ts";
 import { readRecord } from "../records/run-record.ts";
-import { federate } from "../server/federate.ts";
+import { federate, type Run } from "../server/federate.ts";
+import type { SharedPool } from "../server/shared-pool.ts";
 import type { Lanes } from "../workers/lanes.ts";
 
 /* The runs of a comparison: each is made once, and one that an earlier comparison finished is kept. */
@@ -23,6 +24,8 @@ export interface RunsOptions {
   readonly jobs?: number | undefined;
   /** Of `createLanes`, for the workers of all runs, one for each; by default each run has workers of its own, as its config says. */
   readonly lanes?: Pick<Lanes, "launcher"> | undefined;
+  /** Of `createPool`, for all runs in place of their own; those at a time must then have one seed. */
+  readonly pool?: SharedPool | undefined;
   readonly signal?: AbortSignal | undefined;
   onRun?(progress: Progress): void;
 }
@@ -38,20 +41,21 @@ export interface Progress {
 export interface Runs {
   readonly isSideBySide: boolean;
   /**
-   * The finished run of this config, kept or made now; or the error it failed with, which does not concern other runs.
+   * The finished run of this config, kept or made now; or the error it failed with, which does not concern other runs. With
+   * `until`, a round that is evaluated, a run that goes no further than that; it goes on when it is asked for again.
    * Rejects if no other run should continue: after an interrupt or an error of the config.
    */
-  get(config: RunConfig): Promise<RecordedRun | PrelortError>;
+  get(config: RunConfig, until?: number): Promise<RecordedRun | PrelortError>;
 }
 
 /** Aborts `refusal` if a run would replace one of another config, so that no other run is made in vain. */
-export function createRuns({ jobs = 1, overwrite = false, lanes, signal, onRun }: RunsOptions, refusal: AbortController): Runs {
+export function createRuns({ jobs = 1, overwrite = false, lanes, pool, signal, onRun }: RunsOptions, refusal: AbortController): Runs {
   const stop = signal ? AbortSignal.any([signal, refusal.signal]) : refusal.signal;
   // Every run listens to it.
   setMaxListeners(0, stop);
   const queue = new PQueue({ concurrency: jobs });
   let [planned, finished] = [0, 0];
-  const keepOrMake = async (config: RunConfig): Promise<RecordedRun> => {
+  const keepOrMake = async (config: RunConfig, until: number): Promise<RecordedRun> => {
     const name = config.name ?? "";
     planned++;
     const report = (state: Progress["state"]) => onRun?.({ name, state, finished, planned });
@@ -65,22 +69,21 @@ export function createRuns({ jobs = 1, overwrite = false, lanes, signal, onRun }
       refusal.abort(error);
       throw error;
     }
-    const kept = hasEnded && difference === undefined ? await readRun(directory).catch(undefinedIfDamaged) : undefined;
-    if (kept) {
+    const hasBegun = difference === undefined && (hasEnded || commits.length > 0);
+    const kept = hasBegun ? await readRun(directory).catch(undefinedIfDamaged) : undefined;
+    if (kept && (hasEnded || isEvaluated(kept, until))) {
       finished++;
       report("kept");
       return kept;
     }
     const make = async () => {
       report("started");
-      const workers = lanes ? { ...config.workers, count: 1 } : config.workers;
-      await federate({
-        ...config,
-        workers,
-        launcher: lanes?.launcher,
-        ...(difference === undefined ? { resume: true } : { overwrite }),
-        signal: stop,
-      }).result;
+      const { workers, ...own } = config;
+      const onWorkers = pool ? { pool } : { workers: lanes ? { ...workers, count: 1 } : workers, launcher: lanes?.launcher };
+      const begin = difference === undefined ? { resume: true } : { overwrite };
+      const run = federate({ ...own, ...onWorkers, ...begin, signal: stop });
+      if (until < config.rounds) await stopAfter(run, until);
+      if (until >= config.rounds || stop.aborted) await run.result;
       finished++;
       report("finished");
       return readRun(directory);
@@ -88,7 +91,19 @@ export function createRuns({ jobs = 1, overwrite = false, lanes, signal, onRun }
     // Once `stop` is aborted, current runs and those still in the queue reject with an InterruptedError.
     return queue.add(make);
   };
-  return { isSideBySide: lanes !== undefined, get: (config) => keepOrMake(config).catch(failureOfOneRun) };
+  return {
+    isSideBySide: lanes !== undefined,
+    get: (config, until = config.rounds) => keepOrMake(config, until).catch(failureOfOneRun),
+  };
+}
+
+/** Stops a run once this round is recorded. */
+async function stopAfter(run: Run, round: number): Promise<void> {
+  for await (const event of run) if (event.type === "round-end" && event.round >= round) return run.stop();
+}
+
+function isEvaluated({ rounds }: RecordedRun, round: number): boolean {
+  return rounds.some((each) => each.round === round && each.byTier.length > 0);
 }
 
 /** What makes a run the same as another: its config, and the files of policies of one's own by their hashes. */

@@ -1,5 +1,5 @@
 import path from "node:path";
-import { z } from "zod";
+import type { z } from "zod";
 import { toSnake } from "../base/case.ts";
 import { cacheFolder } from "../installation.ts";
 import type { dataSpec, loraSpec, modelSpec } from "../protocol/specs.ts";

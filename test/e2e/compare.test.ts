@@ -240,3 +240,32 @@ describe("a comparison", () => {
     expect(statSync(files[2]!).size).toBeGreaterThan(5000);
   });
 });
+
+test("prelort tune finds a rate among those asked for, stops what is worse, and goes on where it was; --side-by-side agrees with it", () => {
+  const tuneIn = (name: string, ...options: string[]) => {
+    const set = ["--set", `runs_dir=${folder()}`, "--set", `name=${name}`];
+    const args = [cli, "tune", "setting.yaml", "--lr", "0.001,0.003,0.01,0.03", "--rounds", "4", "--seed", "5", ...set, ...options];
+    return spawnSync(process.execPath, args, { cwd: folder(), encoding: "utf8" });
+  };
+  const found = (name: string) =>
+    JSON.parse(readFileSync(path.join(folder(), `${name}-tune`, "tune.json"), "utf8")) as {
+      chosen: number;
+      trials: { lr: number; losses: (number | null)[] }[];
+    };
+  const { status, stdout, stderr } = tuneIn("sought");
+  expect([status, stderr]).toEqual([0, ""]);
+  const { chosen, trials } = found("sought");
+  expect(stdout).toContain(`to use it: --set fit.lr=${chosen}`);
+  expect(trials.map(({ lr }) => lr)).toEqual([0.001, 0.003, 0.01, 0.03]);
+  const final = trials.flatMap(({ lr, losses }) => (losses.length === 3 ? [{ lr, loss: losses[2] ?? Infinity }] : []));
+  expect(final.length).toBeLessThan(trials.length);
+  expect(final.toSorted((a, b) => a.loss - b.loss)[0]?.lr).toBe(chosen);
+  expect(statSync(path.join(folder(), "sought-tune", "tune.svg")).size).toBeGreaterThan(1000);
+  const again = tuneIn("sought");
+  expect([again.status, again.stdout.includes("started")]).toEqual([0, false]);
+  expect(tuneIn("beside", "--side-by-side", "4").status).toBe(0);
+  const beside = found("beside");
+  expect(beside.chosen).toBe(chosen);
+  for (const [index, { losses }] of beside.trials.entries())
+    expect(losses).toEqual(trials[index]?.losses.map((loss) => closeTo(loss ?? NaN)));
+});
