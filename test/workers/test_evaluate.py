@@ -47,6 +47,19 @@ def by_hand(nested: NestedLora, folder: Path) -> tuple[float, int, list[list[int
     return loss, targets, answers
 
 
+@torch.no_grad()
+def token_accuracy(nested: NestedLora, folder: Path) -> float:
+    """By hand: over the examples, Σ of the share of answer tokens that are the most likely ones."""
+    dataset = dataset_of(folder, "causal-lm")
+    shares = []
+    for example in dataset.held_out:
+        tokens, prompt = tokens_of(dataset, example), prompt_length(dataset, example)
+        likely = nested.model(input_ids=tokens[None]).logits[0].argmax(-1)
+        shares.append((likely[prompt - 1 : -1] == tokens[prompt:]).float().mean().item())
+    assert 0 < sum(shares) < len(shares)
+    return sum(shares)
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_sums_equal_those_of_one_example_at_a_time(tiny: Path, task: str):
     nested = ready(tiny, task)
@@ -56,6 +69,7 @@ def test_sums_equal_those_of_one_example_at_a_time(tiny: Path, task: str):
     assert (sums.r, sums.n_tokens, sums.n_examples) == (4, targets, 24)
     if sums.labels is None:
         assert task == "causal-lm"
+        assert sums.metrics["token_accuracy"] == pytest.approx(token_accuracy(nested, tiny), rel=1e-6)
         return
     assert sums.labels.actual == [sum(actual == label for actual, _ in answers) for label in range(4)]
     assert sums.labels.predicted == [sum(predicted == label for _, predicted in answers) for label in range(4)]

@@ -155,6 +155,7 @@ def test_an_evaluation_generates_at_each_requested_rank_and_on_a_merged_base(tin
     merged = evaluate(resident, alone, payload(rows=rows[:2] * 0, merged=rows), quiet).tiers
     assert merged[0].rouge_l_sum == scores[1]
     silent = evaluate(resident, replace(TASK, max_new_tokens=0), payload(rows=rows), quiet).tiers
+    assert [tier.metrics.pop("exact_match") for tier in by_rank] == [0.0, 0.0]
     assert silent == [replace(tier, rouge_l_sum=None) for tier in by_rank]
 
 
@@ -164,3 +165,23 @@ def test_a_classifier_generates_nothing(tiny: Path):
     expected = "max_new_tokens: expected 0 for sequence-classification"
     with pytest.raises(ValueError, match=expected):
         evaluate(resident, TASK, payload(rows=rows, dense=dense), quiet)
+
+
+def test_an_exact_match_is_an_answer_that_is_the_reference(tiny: Path):
+    resident = trained(tiny)
+    dataset, tokenizer, task = resident.dataset, tokenizer_of(resident), resident.nested.task
+    assert isinstance(task, CausalLm)
+    references = [
+        str(
+            tokenizer.decode(
+                tokens_of(dataset, each)[prompt_length(dataset, each) :].tolist(), skip_special_tokens=True
+            )
+        )
+        for each in EXAMPLES
+    ]
+    pairs = zip(answers_of(resident), references, strict=True)
+    expected = sum(answer.strip() == reference.strip() for answer, reference in pairs)
+    found = score_answers(resident.nested, 8, dataset, EXAMPLES, 5, NEW_TOKENS, quiet)
+    assert found.own == {"exact_match": float(expected)}
+    assert task.score(" a sweet dish\n", "a sweet dish") == {"exact_match": 1.0}
+    assert task.score("a dish", "a sweet dish") == {"exact_match": 0.0}

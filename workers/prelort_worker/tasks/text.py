@@ -71,7 +71,18 @@ class TextTask(Task):
 
 
 class GenerativeTask(TextTask):
-    """A task whose model generates text, which is scored by ROUGE-L and by a custom `score`."""
+    """A task whose model generates text, which is scored by ROUGE-L and by `score`."""
+
+    def metrics(self, outputs: Any, batch: Batch) -> Mapping[str, Tensor]:
+        """
+        token_accuracy: the share of an example's targets that the model finds most likely, each after the true tokens
+        before it.
+        """
+        logits, targets = self.judged(outputs, batch)
+        hits, asked = (
+            each.view(len(batch["labels"]), -1).sum(1) for each in (logits.argmax(-1) == targets, targets != IGNORED)
+        )
+        return {"token_accuracy": hits / asked.clamp(min=1)}
 
     def prompt(self, example: Example) -> Tensor:
         """The tokens from which the model has to generate `reference`."""
@@ -81,8 +92,8 @@ class GenerativeTask(TextTask):
         raise NotImplementedError
 
     def score(self, answer: str, reference: str) -> Mapping[str, float]:
-        """Custom metrics of a generated answer against the reference, by name; reports their means."""
-        return {}
+        """Metrics of a generated answer against the reference, by name; reports their means."""
+        return {"exact_match": float(answer.strip() == reference.strip())}
 
 
 def pad(values: Sequence[Tensor], value: int) -> Tensor:
