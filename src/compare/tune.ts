@@ -129,7 +129,7 @@ function trialOf(input: RunInput, { folder, lr, seed, rounds, every }: Trial): R
     seed,
     rounds,
     fit: { ...input.fit, lr },
-    evaluate: { ...input.evaluate, every, maxNewTokens: 0 },
+    evaluate: { ...input.evaluate, every, maxNewTokens: 0, samples: 0 },
     track: [],
     partialSums: false,
     recordUpdates: false,

@@ -108,6 +108,12 @@ const evaluate = z.strictObject({
     .describe(
       "Language models: tokens to generate greedily for each held-out example, before the first round and after the last, to compute ROUGE-L; 0 generates nothing.",
     ),
+  samples: integer
+    .min(0)
+    .default(0)
+    .describe(
+      "How many of these examples the record and the report show, at most shard_size: prompt, reference, and the answer of every tier before and after.",
+    ),
 });
 
 /** When a round may close before all of its clients have reported. The journal records which clients counted; a resume keeps that decision. */

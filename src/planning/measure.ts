@@ -95,7 +95,7 @@ export async function measure(config: RunConfig, { pool, clients, tiers, layout,
   const { shardSize, batchSize, maxNewTokens } = config.evaluate;
   const perExample = async (name: string, most: number, tokens: number) => {
     const count = Math.min(most, prepared.n_eval);
-    const range = { start: 0, count, batch_size: batchSize, max_new_tokens: tokens };
+    const range = { start: 0, count, batch_size: batchSize, max_new_tokens: tokens, samples: 0 };
     const asked = { round: 0, examples: "global" as const, client_id: null, ranks: [...tiers], scale: layout.scale, ...range };
     return (await timed({ part: name }, { type: "evaluate", ...asked }, tiers.at(-1) ?? 1)).seconds / count;
   };

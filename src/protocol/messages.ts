@@ -86,6 +86,8 @@ export const controllerMessage = z.discriminatedUnion("type", [
     batch_size: positive,
     /** causal-lm: tokens to generate, greedily, for each example; 0 for none. */
     max_new_tokens: count,
+    /** How many of the range's first examples to tell, with their generated answers. */
+    samples: count,
     tensors,
   }),
   generationRequest,
@@ -219,6 +221,8 @@ export const workerMessage = z.discriminatedUnion("type", [
     type: z.literal("evaluated"),
     /** Sums over the shard, in the order of the asked ranks. */
     tiers: list(tierSums),
+    /** Of the samples that were asked for: the answers in the order of the asked ranks. */
+    samples: list(z.strictObject({ prompt: text, reference: text, answers: list(text) })),
     seconds: z.number(),
   }),
   ...generationReports,

@@ -41,6 +41,10 @@ export interface TierMetrics extends Figures<typeof tierShape> {}
 const tierMetrics: z.ZodType<TierMetrics> = z.object(tierShape).readonly();
 const clientMetrics: z.ZodType<{ readonly id: string } & TierMetrics> = z.object({ id: z.string(), ...tierShape }).readonly();
 
+const sample = z
+  .object({ prompt: z.string(), reference: z.string(), answers: list(z.object({ r: count, text: z.string() }).readonly()) })
+  .readonly();
+
 /** The figures of a round's training; also part of the journal's commit. */
 export const trainedShape = {
   /** Per segment (named by its tier): clients that trained it and their examples. */
@@ -72,6 +76,8 @@ const evaluatedShape = {
   merged: tierMetrics.nullable(),
   /** The adapter at each client's own rank, on the client's held-out examples; empty without such examples. */
   byClient: list(clientMetrics),
+  /** With `evaluate.samples`, where answers were generated: held-out examples, with the answer of each tier. */
+  samples: list(sample).optional(),
   /** Per segment (named by its tier): ‖s·B_seg·A_seg‖²_F summed over the modules. Empty in rounds that were not evaluated. */
   energy: list(z.object({ r: count, energy: z.number() }).readonly()),
 };

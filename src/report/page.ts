@@ -114,21 +114,22 @@ function keepUnits(text: string): string {
   return text.replaceAll(" %", "\u00a0%");
 }
 
-function renderTable({ title, columns, rows }: Table): Markup {
+function renderTable({ title, columns, rows, prose = [] }: Table): Markup {
+  const kind = (index: number) => (prose.includes(index) ? trusted(' class="prose"') : "");
   return html`<section>
     <h2>${title}</h2>
     <div class="scroll" role="region" aria-label="${title}" tabindex="0">
       <table>
         <thead>
           <tr>
-            ${columns.map((column) => html`<th scope="col">${column}</th>`)}
+            ${columns.map((column, index) => html`<th scope="col" ${kind(index)}>${column}</th>`)}
           </tr>
         </thead>
         <tbody>
           ${rows.map(
             (row) =>
               html`<tr>
-                ${row.map((cell, index) => (index === 0 ? html`<th scope="row">${cell}</th>` : html`<td>${cell}</td>`))}
+                ${row.map((cell, index) => (index === 0 ? html`<th scope="row">${cell}</th>` : html`<td${kind(index)}>${cell}</td>`))}
               </tr>`,
           )}
         </tbody>

@@ -37,6 +37,7 @@ section p { max-width: 46em; }
 .partition svg { max-width: none; color: var(--muted); }
 table { border-collapse: collapse; font-size: 14.5px; font-variant-numeric: tabular-nums; min-width: min(100%, 620px); }
 th, td { padding: 6px 18px 6px 0; text-align: right; white-space: nowrap; }
+th.prose, td.prose { text-align: left; white-space: normal; min-width: 14em; vertical-align: top; }
 th:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); }
 th:last-child, td:last-child { padding-right: 4px; }
 thead th { color: var(--muted); font-weight: 500; border-bottom: 1px solid var(--muted); vertical-align: bottom; }

@@ -2,6 +2,7 @@ import type { RoundMetrics, TierMetrics } from "../records/metrics.ts";
 import { formatBytes, formatCount, formatNumber, formatPercent, formatSeconds, NOTHING } from "./format.ts";
 import { clientsTable } from "./clients-table.ts";
 import { evaluatedRounds, type Quality, qualityAt, qualityOf, untrainedRound } from "./quality.ts";
+import { samplesTables } from "./samples.ts";
 import { areaUnderRanks, worstTier } from "./rank-quality.ts";
 import type { RecordedRun } from "../records/read-run.ts";
 
@@ -17,6 +18,7 @@ export function reportTables(run: RecordedRun): readonly Table[] {
   const { tiers } = run.record.layout;
   return [
     qualityTable(tiers, run.rounds),
+    ...samplesTables(run.rounds),
     roundsTable(tiers, run.rounds),
     segmentsTable(run),
     clientsTable(run),

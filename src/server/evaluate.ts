@@ -35,14 +35,15 @@ export async function evaluateRound(
   round: number,
   { global, presented }: { readonly global: Adapter; readonly presented: Adapter },
   clients: readonly RankedClient[],
-): Promise<Pick<RoundMetrics, "byTier" | "merged" | "byClient">> {
+): Promise<Pick<RoundMetrics, "byTier" | "merged" | "byClient" | "samples">> {
   const { config, layout, evalExamples, ownExamples } = context;
   // Generation is slow, so it is measured before and after training only.
   const maxNewTokens = round === 0 || round === config.rounds ? config.evaluate.maxNewTokens : 0;
+  const samples = maxNewTokens > 0 ? config.evaluate.samples : 0;
   const everybody = { examples: "global", client_id: null, total: evalExamples, maxNewTokens } as const;
   const measured = clients.filter(({ index }) => (ownExamples[index] ?? 0) > 0);
   const [byTier, merged, byClient] = await Promise.all([
-    evaluate(context, { kind: "evaluate", round, ranks: layout.tiers, adapter: presented, ...everybody }),
+    evaluateShards(context, { kind: "evaluate", round, ranks: layout.tiers, adapter: presented, samples, ...everybody }),
     global.merged ? evaluate(context, { kind: "evaluate-merged", round, ranks: [layout.r], adapter: global, ...everybody }) : undefined,
     Promise.all(
       measured.map(async ({ id, index, r }) => {
@@ -54,7 +55,8 @@ export async function evaluateRound(
       }),
     ),
   ]);
-  return { byTier, merged: merged?.[0] ?? null, byClient };
+  const told = samples > 0 ? { samples: samplesOf(layout.tiers, byTier) } : {};
+  return { byTier: byTier.tiers, merged: merged?.[0] ?? null, byClient, ...told };
 }
 
 /** Mean loss of each candidate's prefix on its own training examples; Infinity if it is not finite. */
@@ -83,37 +85,58 @@ interface Evaluation extends Pick<ControllerMessageOf<"evaluate">, "examples" | 
   readonly adapter: Adapter;
   readonly total: number;
   readonly maxNewTokens: number;
+  /** How many of the first examples to tell. */
+  readonly samples?: number;
+}
+
+async function evaluate(context: EvaluateContext, asked: Evaluation): Promise<readonly TierMetrics[]> {
+  return (await evaluateShards(context, asked)).tiers;
+}
+
+interface Evaluated {
+  readonly tiers: readonly TierMetrics[];
+  readonly told: WorkerMessageOf<"evaluated">["samples"];
 }
 
 /**
  * Evaluates an adapter's prefixes on `total` examples. Fixed shards go to whichever worker is free and are summed in shard
  * order, in f64, so the figures do not depend on which worker did which shard.
  */
-async function evaluate(context: EvaluateContext, asked: Evaluation): Promise<readonly TierMetrics[]> {
+async function evaluateShards(context: EvaluateContext, asked: Evaluation): Promise<Evaluated> {
   const { config, pool, layout, isLanguage, span } = context;
-  const { kind, adapter, ranks, total, maxNewTokens, ...request } = asked;
+  const { kind, adapter, ranks, total, maxNewTokens, samples = 0, ...request } = asked;
   const identity = { kind, round: asked.round, ...(asked.client_id === null ? {} : { clientId: asked.client_id }) };
   const { shardSize, batchSize } = config.evaluate;
   const shards = Array.from({ length: Math.ceil(total / shardSize) }, async (_, shard) => {
     const start = shard * shardSize;
     const count = Math.min(shardSize, total - start);
-    const range = { start, count, batch_size: batchSize, max_new_tokens: maxNewTokens };
+    const told = shard === 0 ? Math.min(samples, count) : 0;
+    const range = { start, count, batch_size: batchSize, max_new_tokens: maxNewTokens, samples: told };
     const reply = await pool.run<"evaluate">({
       ...named({ ...identity, part: shard }),
       request: { type: "evaluate", ...request, ranks: [...ranks], scale: layout.scale, ...range },
       payload: adapter,
       span,
-      accept: (candidate) => checkShard(candidate, ranks, count),
+      accept: (candidate) => checkShard(candidate, ranks, count, told),
       // After all fits, on the workers that they leave free.
       priority: count - Number.MAX_SAFE_INTEGER,
     });
-    return reply.message.tiers;
+    return reply.message;
   });
   const results = await Promise.all(shards);
-  return ranks.map((r, index) => {
-    const parts = results.map((shard) => shard[index]).filter((part) => part !== undefined);
+  const tiers = ranks.map((r, index) => {
+    const parts = results.map((shard) => shard.tiers[index]).filter((part) => part !== undefined);
     return measure(r, parts, isLanguage);
   });
+  return { tiers, told: results.flatMap((shard) => shard.samples) };
+}
+
+function samplesOf(tiers: readonly number[], { told }: Evaluated): RoundMetrics["samples"] {
+  return told.map(({ prompt, reference, answers }) => ({
+    prompt,
+    reference,
+    answers: tiers.map((r, index) => ({ r, text: answers[index] ?? "" })),
+  }));
 }
 
 type Part = WorkerMessageOf<"evaluated">["tiers"][number];
@@ -159,10 +182,13 @@ function macroF1(hits: readonly number[], predicted: readonly number[], actual: 
   return scores.length === 0 ? null : scores.reduce((sum, score) => sum + score, 0) / scores.length;
 }
 
-function checkShard({ message }: Reply<"evaluate">, ranks: readonly number[], count: number): void {
+function checkShard({ message }: Reply<"evaluate">, ranks: readonly number[], count: number, told: number): void {
   const expected = ranks.map((r) => `${count} examples at rank ${r}`).join(", ");
   const received = message.tiers.map((tier) => `${tier.n_examples} examples at rank ${tier.r}`).join(", ");
   if (expected !== received) throw new RefusedError("an evaluation", expected, received);
+  const answers = message.samples.map((sample) => sample.answers.length);
+  if (answers.length !== told || answers.some((length) => length !== ranks.length))
+    throw new RefusedError("an evaluation's samples", `${told}, each with ${ranks.length} answers`, `answers [${answers.join(", ")}]`);
 }
 
 function plus(sum: number | null, part: number | null): number | null {

@@ -35,5 +35,5 @@ export function evaluate(
       metrics: {},
     };
   });
-  return { ...SESSION, task_id: task.task_id, attempt: task.attempt, type: "evaluated", tiers, seconds: SECONDS };
+  return { ...SESSION, task_id: task.task_id, attempt: task.attempt, type: "evaluated", tiers, samples: [], seconds: SECONDS };
 }

@@ -185,3 +185,22 @@ def test_an_exact_match_is_an_answer_that_is_the_reference(tiny: Path):
     assert found.own == {"exact_match": float(expected)}
     assert task.score(" a sweet dish\n", "a sweet dish") == {"exact_match": 1.0}
     assert task.score("a dish", "a sweet dish") == {"exact_match": 0.0}
+
+
+def test_samples_are_the_first_examples_of_the_range_with_each_ranks_answer(tiny: Path):
+    resident = trained(tiny)
+    dataset, tokenizer = resident.dataset, tokenizer_of(resident)
+    rows = read(resident.nested, 8)[0]
+    asked = replace(TASK, start=3, count=5, samples=2)
+    samples = evaluate(resident, asked, payload(rows=rows), quiet).samples
+    assert len(samples) == 2
+    by_rank = []
+    for r in (2, 8):
+        write(resident.nested, r, rows[:r], torch.zeros(0))
+        by_rank.append(generate(resident.nested, r, dataset, range(3, 8), 5, NEW_TOKENS, quiet)[:2])
+    for index, sample in enumerate(samples):
+        tokens, prompt = tokens_of(dataset, 3 + index).tolist(), prompt_length(dataset, 3 + index)
+        assert sample.prompt == tokenizer.decode(tokens[:prompt], skip_special_tokens=True).strip()
+        assert sample.reference == tokenizer.decode(tokens[prompt:], skip_special_tokens=True).strip()
+        assert sample.answers == [answers[index] for answers in by_rank]
+    assert evaluate(resident, replace(asked, max_new_tokens=0), payload(rows=rows), quiet).samples == []

@@ -23,7 +23,7 @@ from .training.buffers import unchanged_buffers
 from .training.build import build_nested, n_frozen
 from .training.check_forward import check_forward
 from .training.evaluate import evaluate_tier, finite, shard_of
-from .training.generate import score_answers
+from .training.generate import sample_of, score_answers
 from .training.nested_lora import NestedLora, check_largest, check_scale, read, set_base, write
 from .training.partial_sum import HeldUpdates
 from .training.train import Trained, train
@@ -186,7 +186,7 @@ def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Repor
     shard = shard_of(resident.dataset, task)
     rows, dense = _receive(resident, payload)
     check_largest(rows, task.ranks)
-    tiers = []
+    tiers, answers = [], list[list[str]]()
     with unchanged_buffers(nested.model):
         for index, r in enumerate(task.ranks):
             write(nested, r, rows[:r], dense)
@@ -200,8 +200,14 @@ def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Repor
                 scores = score_answers(nested, r, resident.dataset, shard, *settings)
                 own = {name: finite(value) for name, value in scores.own.items()}
                 sums = replace(sums, rouge_l_sum=scores.rouge_l, metrics={**sums.metrics, **own})
+                answers.append(scores.answers)
             tiers.append(sums)
-    return Evaluated(task.task_id, task.attempt, tiers, time.monotonic() - started)
+    told = shard[: task.samples] if answers else []
+    samples = [
+        sample_of(nested, resident.dataset, example, [of_rank[index] for of_rank in answers])
+        for index, example in enumerate(told)
+    ]
+    return Evaluated(task.task_id, task.attempt, tiers, time.monotonic() - started, samples)
 
 
 def check_adapter(nested: NestedLora, scale: float, ranks: list[int]) -> None:

@@ -28,7 +28,7 @@ test("a prediction counts each round's fits, highest ranks first, and the shards
     [client(8), client(8)],
   ];
   const fit = { localSteps: 10, batchSize: 4, gradientAccumulationSteps: 1 };
-  const evaluate = { every: 2, batchSize: 4, shardSize: 4, maxNewTokens: 0 };
+  const evaluate = { every: 2, batchSize: 4, shardSize: 4, maxNewTokens: 0, samples: 0 };
   const known = { selections, evalExamples: 6, evaluatedTiers: 4, ownExamples: [2, 0], workers: 2 };
   // Fits take 4 (8 | 1 1), 1 and 4 s. Shards of 4 and 2 examples take 2 and 1 s; the client's own 2, at one of four ranks, 0.25 s.
   // Evaluated before training and after round 2, beside the fits of rounds 1 (8 | 1 1 2, then 1) and 3 (8 | 8, then 2), and at the end.

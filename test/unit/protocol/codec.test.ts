@@ -121,7 +121,7 @@ describe("decodeWorkerMessage", () => {
   test.each([1000, 5_000_000])("reports only the first of %d wrong items, since all of them could exhaust memory", (count) => {
     const length = count.toString(16).padStart(8, "0").replaceAll(/(..)/g, "$1 ");
     const header = frame(
-      `86 ${VERSION} a4 "type" a9 "evaluated" a7 "task_id" a1 "t" a7 "attempt" 01 a7 "seconds" 01 a5 "tiers" dd ${length}`,
+      `87 ${VERSION} a4 "type" a9 "evaluated" a7 "task_id" a1 "t" a7 "attempt" 01 a7 "samples" 90 a7 "seconds" 01 a5 "tiers" dd ${length}`,
     );
     const decode = () => decodeWorkerMessage(Buffer.concat([header, Buffer.alloc(count, 0xc0)]));
     expect(decode).toThrow(RefusedError);

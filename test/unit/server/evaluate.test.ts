@@ -13,17 +13,17 @@ const config = validateRun({
   lora: { r: 2, tiers: [1, 2], target_modules: ["m"] },
   data: { path: "d", prompt: "{a}", answer: "{b}", clients: 1 },
   strategy: { selection: allClients(), rankAssignment: listRanks([2]), aggregation: segmentWise() },
-  evaluate: { shardSize: 4, maxNewTokens: 16 },
+  evaluate: { shardSize: 4, maxNewTokens: 16, samples: 3 },
 });
 const adapter = { r: 2, rows: new Float32Array(8), dense: new Float32Array(0) };
 
 /** Evaluates a round on 6 examples held out from all clients and 2 of the client's own, each with a ROUGE-L of 0.5. */
 async function evaluate(round: number) {
-  const asked: { examples: string; tokens: number }[] = [];
+  const asked: { examples: string; tokens: number; samples: number }[] = [];
   const pool = {
     run({ request }: Task<"evaluate">) {
-      const { examples, ranks, count, max_new_tokens: tokens } = request;
-      asked.push({ examples, tokens });
+      const { examples, ranks, count, max_new_tokens: tokens, samples } = request;
+      asked.push({ examples, tokens, samples });
       const sums = {
         loss_sum: count,
         n_tokens: count,
@@ -32,7 +32,12 @@ async function evaluate(round: number) {
         rouge_l_sum: tokens > 0 ? count / 2 : null,
         metrics: {},
       };
-      return Promise.resolve({ message: { tiers: ranks.map((r) => ({ r, ...sums })) } });
+      const told = Array.from({ length: samples }, (_, index) => ({
+        prompt: `p${index}`,
+        reference: `t${index}`,
+        answers: ranks.map((r) => `a${index} at ${r}`),
+      }));
+      return Promise.resolve({ message: { tiers: ranks.map((r) => ({ r, ...sums })), samples: told } });
     },
   } as unknown as WorkerPool;
   const clients = clientsOf([{ r: 2 }]);
@@ -43,13 +48,20 @@ async function evaluate(round: number) {
     { global: adapter, presented: adapter },
     clients,
   );
-  return { asked, rougeL: metrics.byTier.map((tier) => tier.rougeL) };
+  return { asked, rougeL: metrics.byTier.map((tier) => tier.rougeL), samples: metrics.samples };
 }
 
 test("answers are generated only before the first and after the last round, on the examples held out from all clients", async () => {
-  const generating = { examples: "global", tokens: 16 };
-  const own = { examples: "client", tokens: 0 };
-  for (const round of [0, 3]) expect(await evaluate(round)).toEqual({ asked: [generating, generating, own], rougeL: [0.5, 0.5] });
-  const silent = { ...generating, tokens: 0 };
-  for (const round of [1, 2]) expect(await evaluate(round)).toEqual({ asked: [silent, silent, own], rougeL: [null, null] });
+  const own = { examples: "client", tokens: 0, samples: 0 };
+  // Of the first shard of four examples alone.
+  const generating = [3, 0].map((samples) => ({ examples: "global", tokens: 16, samples }));
+  const samples = [0, 1, 2].map((index) => ({
+    prompt: `p${index}`,
+    reference: `t${index}`,
+    answers: [1, 2].map((r) => ({ r, text: `a${index} at ${r}` })),
+  }));
+  for (const round of [0, 3]) expect(await evaluate(round)).toEqual({ asked: [...generating, own], rougeL: [0.5, 0.5], samples });
+  const silent = { examples: "global", tokens: 0, samples: 0 };
+  for (const round of [1, 2])
+    expect(await evaluate(round)).toEqual({ asked: [silent, silent, own], rougeL: [null, null], samples: undefined });
 });

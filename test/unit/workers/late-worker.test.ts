@@ -18,6 +18,7 @@ const evaluation = (part: number): Task<"evaluate"> => ({
     count: 1,
     batch_size: 1,
     max_new_tokens: 0,
+    samples: 0,
   },
 });
 

@@ -9,6 +9,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from ..prepared_dataset import PreparedDataset
 from ..tasks.text import GenerativeTask
+from ..wire.messages import Sample
 from .batches import precision
 from .nested_lora import NestedLora, activate
 
@@ -19,6 +20,8 @@ class Scores:
     rouge_l: float
     # Σ of the task's own metrics, by name.
     own: dict[str, float]
+    # In the shard's order.
+    answers: list[str]
 
 
 def score_answers(
@@ -43,7 +46,14 @@ def score_answers(
         total += float(scorer.score(reference, answer)["rougeL"].fmeasure)
         for name, value in task.score(answer, reference).items():
             own[name] = own.get(name, 0.0) + float(value)
-    return Scores(total, own)
+    return Scores(total, own, answers)
+
+
+def sample_of(nested: NestedLora, dataset: PreparedDataset, example: int, answers: list[str]) -> Sample:
+    """An example in words, with its answers."""
+    task = _generative(nested)
+    prompt, reference = (each(dataset.example(example)).tolist() for each in (task.prompt, task.reference))
+    return Sample(decode(task.tokenizer, prompt).strip(), answer_text(task.tokenizer, reference), answers)
 
 
 @torch.no_grad()

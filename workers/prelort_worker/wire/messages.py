@@ -4,7 +4,7 @@ The messages of src/protocol/messages.ts as dataclasses; a message that differs 
 Longer than other files, since it is one list of declarations.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
 from .fields import Dtype, KeptDescriptor, PartName, TableDescriptor, TensorDescriptor
@@ -146,6 +146,8 @@ class Evaluate:
     max_new_tokens: Count
     tensors: list[TensorDescriptor]
     traceparent: str | None = None
+    # How many of the range's first examples to tell, with their generated answers.
+    samples: Count = 0
 
 
 @dataclass(frozen=True)
@@ -409,11 +411,20 @@ class TierSums:
 
 
 @dataclass(frozen=True)
+class Sample:
+    prompt: str
+    reference: str
+    # In the order of the asked ranks.
+    answers: list[str]
+
+
+@dataclass(frozen=True)
 class Evaluated:
     task_id: str
     attempt: Positive
     tiers: list[TierSums]
     seconds: float
+    samples: list[Sample] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
