@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { best, keepRounds, stopWhen } from "./best-section.ts";
 import { data } from "./data-section.ts";
 import { integer, positive, rank } from "./policy-specs.ts";
 import { track } from "./track-section.ts";
@@ -150,6 +151,9 @@ const evaluate = z.strictObject({
     .describe(
       "Language models: tokens to generate greedily for each held-out example, before the first round and after the last, to compute ROUGE-L; 0 generates nothing.",
     ),
+  best: best
+    .optional()
+    .describe("Marks the best of the evaluated rounds, whose adapters are saved beside the last; the evaluation before training is no candidate."),
 });
 
 /** When a round may close before all of its clients have reported. The journal records which clients counted; a resume keeps that decision. */
@@ -194,6 +198,14 @@ export const common = {
   data: data.describe("The data, what an example is made of, and which client holds what."),
   fit: fit.prefault({}).describe("How a client trains in a round."),
   evaluate: evaluate.prefault({}).describe("How the global adapter is evaluated."),
+  stopWhen: stopWhen
+    .optional()
+    .describe("Ends the run before its last round; needs evaluate.best. The run is then finished like any other. Default: all rounds are trained."),
+  keepRounds: keepRounds
+    .default("all")
+    .describe(
+      "Rounds whose adapters stay in the run's folder: all; best: the best round and the last; a number: that many of the last, and the best if evaluate.best is set. Those of other rounds are removed as soon as a resume no longer needs them.",
+    ),
   wire: wire.prefault({}).describe("Types of the tensors that a fit sends and receives, including modules_to_save."),
   closing: closing.prefault({}).describe("When a round may close before all of its clients have reported."),
   workers: workers
