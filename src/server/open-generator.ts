@@ -28,8 +28,8 @@ import { requireSameModel } from "./same-on-every-worker.ts";
 import { requestsOf } from "./session.ts";
 
 interface AnyModel {
-  /** The round whose adapter is asked; by default the last committed one. */
-  readonly round?: number | undefined;
+  /** The round whose adapter is asked, or `best`; by default the last committed one. */
+  readonly round?: number | "best" | undefined;
   /** Ends the worker; answers reject with an InterruptedError. */
   readonly signal?: AbortSignal | undefined;
   readonly launcher?: WorkerLauncher | undefined;

@@ -3,14 +3,16 @@ import { encodeGlobal } from "../adapter/global-file.ts";
 import { isLanguage } from "../adapter/peft.ts";
 import { InterruptedError } from "../errors.ts";
 import type { ClientHistory, RankedClient } from "../strategy/strategy.ts";
-import { writeAdapterFolder } from "../artifacts/peft-folder.ts";
 import { Concluder } from "./conclude-round.ts";
 import { candidateLosses, type EvaluateContext } from "./evaluate.ts";
+import type { EarlyStop } from "../records/best-round.ts";
+import { keepsRound } from "../records/kept-rounds.ts";
 import { NOTHING_TRAINED, type TrainedMetrics } from "../records/metrics.ts";
 import { baseFiles, describeSource } from "../records/model-source.ts";
 import { createResult, type RunResult } from "./result.ts";
 import { restoreRound, runStart } from "./resume.ts";
 import { type RoundOutcome, runRound } from "./round.ts";
+import { saveAdapters } from "./save-adapters.ts";
 import { type CommittedRound, type RunContext, withRanks } from "./run-context.ts";
 import { selectClients } from "./select-clients.ts";
 import type { Span } from "../telemetry/telemetry.ts";
@@ -30,6 +32,8 @@ class Training {
   readonly #history: Map<string, ClientHistory>;
   /** Clients that are never selected again, since their fits killed their workers. */
   readonly #quarantined: Set<string>;
+  /** SHA-256 of each committed round's adapter. */
+  readonly #hashes: Map<number, string>;
 
   constructor(context: RunContext) {
     const { config, session, directory, resumed } = context;
@@ -47,6 +51,7 @@ class Training {
     this.#history = new Map(
       resumed?.commits.flatMap(({ round, clients }) => clients.map(({ id, rmsLoss }) => [id, { round, rmsLoss }] as const)),
     );
+    this.#hashes = new Map(resumed?.commits.map(({ round, sha256 }) => [round, sha256]));
     this.#quarantined = new Set(resumed?.commits.flatMap(({ setAside }) => setAside));
   }
 
@@ -56,10 +61,26 @@ class Training {
     emit({ type: "phase-start", phase: "train" });
     let last = (resumed && (await restoreRound(resumed, session, resumed.commits.length - 1))) ?? (await this.#begin());
     await this.#evaluateAgain(last);
-    while (last.round < config.rounds) last = await this.#trainRound(last);
+    while (last.round < config.rounds && !(await this.#stopsAfter(last))) last = await this.#trainRound(last);
     await this.#concluder.conclude(last);
-    clock.lap(config.rounds, "evaluate");
+    clock.lap(last.round, "evaluate");
+    const { best } = this.#concluder.judged;
+    if (this.#stopped) emit({ type: "early-stop", ...this.#stopped, ...(best && { best }) });
     return this.#save(last);
+  }
+
+  /** Why the run ends before its last round. One that had ended keeps its reason, even if its metrics are lost. */
+  get #stopped(): EarlyStop | undefined {
+    const { resumed } = this.#context;
+    return resumed?.hasEnded ? resumed.stopped : this.#concluder.judged.stopped;
+  }
+
+  /** Whether the run ends early. Where it may, a round is evaluated before the next one is trained. */
+  async #stopsAfter(last: CommittedRound): Promise<boolean> {
+    if (this.#stopped || !this.#concluder.judged.mayStop || last.round === 0) return this.#stopped !== undefined;
+    await this.#concluder.conclude(last);
+    this.#context.clock.lap(last.round, "evaluate");
+    return this.#stopped !== undefined;
   }
 
   /** Round 0, before training. */
@@ -178,34 +199,43 @@ class Training {
     const { session, directory, clock } = this.#context;
     const { round, global, state, trained, setAside, clients } = made;
     const rankOf = (id: string) => clients[session.columns.indexOf(id)]?.r ?? 0;
-    const sha256 = await directory.commitRound({
+    const result = {
       round,
       global: encodeGlobal(session.layout, global, round),
       state,
       trained,
       setAside,
       clients: trained.reported.map((id) => ({ id, r: rankOf(id), rmsLoss: this.#history.get(id)?.rmsLoss ?? null })),
-    });
+    };
+    const sha256 = await directory.commitRound(result, this.#keeps(round));
+    this.#hashes.set(round, sha256);
     clock.lap(round, "commit");
     return { ...made, sha256 };
   }
 
+  /** The rounds whose files stay, once `last` is committed. */
+  #keeps(last: number): (round: number) => boolean {
+    return keepsRound(this.#context.config.keepRounds, last, this.#concluder.judged.best?.round);
+  }
+
   async #save(last: CommittedRound): Promise<RunResult> {
     const { config, session, directory, clock, emit } = this.#context;
-    const { tiers, layout, peft, prepared, loaded } = session;
-    emit({ type: "phase-start", phase: "save" });
-    const adapter = this.#concluder.present(last);
-    for (const r of tiers) {
-      await writeAdapterFolder(directory.file("adapters", `r${r}`), { config, peft, layout, adapter, r, dtype: "f32" });
-    }
-    clock.lap(config.rounds, "save");
-    await this.#updates.clear();
-    directory.journal.append({ type: "end" });
-    await directory.journal.flush();
+    const { layout, peft, prepared, loaded } = session;
     const { round, sha256, global } = last;
+    const { metrics, judged } = this.#concluder;
+    const [{ best }, stopped] = [judged, this.#stopped];
+    emit({ type: "phase-start", phase: "save" });
+    const presented = this.#concluder.present(last);
+    const bestCommit = best && { round: best.round, sha256: this.#hashes.get(best.round) ?? "" };
+    await saveAdapters({ config, peft, layout, directory }, { last: { round, sha256, presented }, best: bestCommit });
+    clock.lap(round, "save");
+    await this.#updates.clear();
+    await directory.dropRounds(this.#keeps(round));
+    directory.journal.append({ type: "end", ...(best && { best }), ...(stopped && { stopped }) });
+    await directory.journal.flush();
     const base = baseFiles(describeSource(loaded.source).model);
-    const made = { round, sha256, peft, base, labels: prepared.labels, layout, global, presented: adapter };
-    return createResult(config, directory, made, this.#concluder.metrics);
+    const trained = { round, sha256, peft, base, labels: prepared.labels, layout, global, presented };
+    return createResult(config, directory, trained, { metrics, best, stopped });
   }
 }
 

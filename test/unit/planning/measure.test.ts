@@ -27,17 +27,20 @@ test("a prediction counts each round's fits, highest ranks first, and the shards
     [client(1), client(1)],
     [client(8), client(8)],
   ];
-  const evaluate = { every: 2, batchSize: 4, shardSize: 4, maxNewTokens: 0 };
+  const evaluate = { every: 2, batchSize: 4, shardSize: 4, maxNewTokens: 8 };
   const known = { selections, evalExamples: 6, evaluatedTiers: 4, ownExamples: [2, 0], workers: 2 };
   // Fits take 4 (8 | 1 1), 1 and 4 s. Shards of 4 and 2 examples take 2 and 1 s; the client's own 2, at one of four ranks, 0.25 s.
   // Evaluated before training and after round 2, beside the fits of rounds 1 (8 | 1 1 2, then 1) and 3 (8 | 8, then 2), and at the end.
   // Answers of 4 and 2 examples take 1 and 0.5 s more: in round 1 (the workers are then free at 5.25 and 5 s), and at the end.
-  expect(predict({ evaluate }, measured, known)).toEqual({
+  expect(predict({ evaluate, rounds: 3 }, measured, known)).toEqual({
     workers: 2,
     fitSecondsPerRound: 3,
     evaluateSeconds: 2,
     runSeconds: 5.5 + 1 + 6 + 2 + 1,
   });
+  // With answers in every evaluation, the workers of round 3, free at 6 and 5.25 s, take 0.5 and 1 s more.
+  const best = { metric: "rouge_l", at: "area" } as const;
+  expect(predict({ evaluate: { ...evaluate, best }, rounds: 3 }, measured, known).runSeconds).toBe(5.5 + 1 + 6.5 + 2 + 1);
 });
 
 test.each([
