@@ -85,16 +85,28 @@ function choose(directory: string, { commits }: Journal, round: number | undefin
 }
 
 /** The best round so far, from the metrics of committed rounds. */
-function findBest(directory: string, config: unknown, { journal, lines }: { readonly journal: Journal; readonly lines: readonly MetricsLine[] }): number {
-  const measured = journal.commits.flatMap((commit) => lines.flatMap(({ metrics }) => (metrics && isOfCommit(metrics, commit) ? [metrics] : [])).slice(0, 1));
+function findBest(
+  directory: string,
+  config: unknown,
+  { journal, lines }: { readonly journal: Journal; readonly lines: readonly MetricsLine[] },
+): number {
+  const measured = journal.commits.flatMap((commit) =>
+    lines.flatMap(({ metrics }) => (metrics && isOfCommit(metrics, commit) ? [metrics] : [])).slice(0, 1),
+  );
   const { best } = judgeRecorded(config, measured);
   if (best) return best.round;
-  throw argumentError("round", `must be a number: ${directory} has no best round, since its config has no evaluate.best or no trained round has been evaluated`);
+  throw argumentError(
+    "round",
+    `must be a number: ${directory} has no best round, since its config has no evaluate.best or no trained round has been evaluated`,
+  );
 }
 
 function requireKept(directory: string, journal: Journal, round: number): void {
   if (!journal.dropped.has(round)) return;
-  throw argumentError("round", `must be a round whose files ${directory} kept (keep_rounds): ${keptRounds(journal).join(", ")}; got ${round}`);
+  throw argumentError(
+    "round",
+    `must be a round whose files ${directory} kept (keep_rounds): ${keptRounds(journal).join(", ")}; got ${round}`,
+  );
 }
 
 function keptRounds({ commits, dropped }: Journal): readonly number[] {

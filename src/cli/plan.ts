@@ -109,7 +109,11 @@ export function describePlan({ clients, ...others }: Plan, width: number): strin
 }
 
 function describeDisk({ rounds, roundBytes, updateBytes, adapterBytes }: Plan["disk"]): string {
-  const parts = [`${plural(rounds, "round")} ${formatBytes(roundBytes)}`, `updates ${formatBytes(updateBytes)}`, `adapters ${formatBytes(adapterBytes)}`];
+  const parts = [
+    `${plural(rounds, "round")} ${formatBytes(roundBytes)}`,
+    `updates ${formatBytes(updateBytes)}`,
+    `adapters ${formatBytes(adapterBytes)}`,
+  ];
   return `disk:     at most ${formatBytes(roundBytes + updateBytes + adapterBytes)}: ${parts.join(", ")} (keep_rounds chooses the rounds)`;
 }
 

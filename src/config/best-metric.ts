@@ -42,7 +42,10 @@ export function computedMode(metric: string): "min" | "max" | undefined {
  * depends on it: tasks may compute their own metrics from generated text.
  */
 export function generatesText(
-  { rounds, evaluate: { best, maxNewTokens } }: Pick<CommonConfig, "rounds"> & { readonly evaluate: Pick<CommonConfig["evaluate"], "best" | "maxNewTokens"> },
+  {
+    rounds,
+    evaluate: { best, maxNewTokens },
+  }: Pick<CommonConfig, "rounds"> & { readonly evaluate: Pick<CommonConfig["evaluate"], "best" | "maxNewTokens"> },
   round: number,
 ): boolean {
   if (maxNewTokens === 0) return false;

@@ -153,7 +153,9 @@ const evaluate = z.strictObject({
     ),
   best: best
     .optional()
-    .describe("Marks the best of the evaluated rounds, whose adapters are saved beside the last; the evaluation before training is no candidate."),
+    .describe(
+      "Marks the best of the evaluated rounds, whose adapters are saved beside the last; the evaluation before training is no candidate.",
+    ),
 });
 
 /** When a round may close before all of its clients have reported. The journal records which clients counted; a resume keeps that decision. */
@@ -200,7 +202,9 @@ export const common = {
   evaluate: evaluate.prefault({}).describe("How the global adapter is evaluated."),
   stopWhen: stopWhen
     .optional()
-    .describe("Ends the run before its last round; needs evaluate.best. The run is then finished like any other. Default: all rounds are trained."),
+    .describe(
+      "Ends the run before its last round; needs evaluate.best. The run is then finished like any other. Default: all rounds are trained.",
+    ),
   keepRounds: keepRounds
     .default("all")
     .describe(

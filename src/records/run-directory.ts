@@ -100,13 +100,8 @@ async function openRunDirectory(
     events,
     async commitRound({ round, global, state, ...made }, keeps = () => true) {
       requireHeld();
-      const stateParts = encodeState(state);
-      const written = [writeDurably(path.join(root, roundFile(round, GLOBAL)), global)];
-      if (stateParts) written.push(writeDurably(path.join(root, roundFile(round, STATE)), stateParts));
-      // Hashed while the files are being written.
-      const [sha256, stateSha256] = [hashOf(global), stateParts ? hashOf(stateParts) : null];
-      await Promise.all(written);
-      journal.append({ type: "commit", round, sha256, stateSha256, ...made });
+      const hashes = await writeRoundFiles(root, { round, global, state });
+      journal.append({ type: "commit", round, ...hashes, ...made });
       rounds.add(round);
       appendDrop(keeps);
       await journal.flush();
@@ -114,7 +109,7 @@ async function openRunDirectory(
       await rounds.removeDropped();
       // A run whose events nobody can read any more ends here, where it can be resumed, not hours later.
       await Promise.all([events.written(), timings.written()]);
-      return sha256;
+      return hashes.sha256;
     },
     async dropRounds(keeps) {
       requireHeld();
@@ -138,4 +133,17 @@ async function openRunDirectory(
       for (const log of closed) if (log.status === "rejected") throw log.reason;
     },
   };
+}
+
+async function writeRoundFiles(
+  root: string,
+  { round, global, state }: Pick<RoundResult, "round" | "global" | "state">,
+): Promise<Pick<Commit, "sha256" | "stateSha256">> {
+  const stateParts = encodeState(state);
+  const written = [writeDurably(path.join(root, roundFile(round, GLOBAL)), global)];
+  if (stateParts) written.push(writeDurably(path.join(root, roundFile(round, STATE)), stateParts));
+  // Hashed while the files are being written.
+  const hashes = { sha256: hashOf(global), stateSha256: stateParts ? hashOf(stateParts) : null };
+  await Promise.all(written);
+  return hashes;
 }

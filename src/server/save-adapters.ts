@@ -22,10 +22,17 @@ type Committed = Pick<Commit, "round" | "sha256">;
  */
 export async function saveAdapters(
   run: Run,
-  { last, best, isKept = false }: { readonly last: Committed & { readonly presented: Adapter }; readonly best: Committed | undefined; readonly isKept?: boolean },
+  {
+    last,
+    best,
+    isKept = false,
+  }: { readonly last: Committed & { readonly presented: Adapter }; readonly best: Committed | undefined; readonly isKept?: boolean },
 ): Promise<void> {
   await write(run, run.directory.file("adapters"), isKept, async () => last.presented);
-  if (best) await write(run, run.directory.file("adapters", "best"), isKept, async () => (best.round === last.round ? last.presented : readBest(run, best)));
+  if (best)
+    await write(run, run.directory.file("adapters", "best"), isKept, async () =>
+      best.round === last.round ? last.presented : readBest(run, best),
+    );
 }
 
 async function write({ config, peft, layout }: Run, folder: string, isKept: boolean, read: () => Promise<Adapter>): Promise<void> {

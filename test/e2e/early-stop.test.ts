@@ -30,36 +30,46 @@ async function control(name: string, options: object, killAt?: object): Promise<
 function hashes(name: string): Record<string, string> {
   const folder = path.join(runs(), name);
   const files = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((file) => /safetensors$|^metrics\.jsonl$/.test(file));
-  return Object.fromEntries(files.map((file) => [file, createHash("sha256").update(readFileSync(path.join(folder, file))).digest("hex")]));
+  return Object.fromEntries(
+    files.map((file) => [
+      file,
+      createHash("sha256")
+        .update(readFileSync(path.join(folder, file)))
+        .digest("hex"),
+    ]),
+  );
 }
 
-describe.each([["all"], ["best"], [1]] as const)("with keep_rounds %s, a killed run that is resumed stops in the same round with the same bytes:", (keepRounds) => {
-  let undisturbed: { readonly made: Made | undefined; readonly hashes: Record<string, string> };
-  beforeAll(async () => {
-    const made = await control(`whole-${keepRounds}`, { keepRounds });
-    undisturbed = { made, hashes: hashes(`whole-${keepRounds}`) };
-    expect(made).toMatchObject({ stopped: { round: 5, reason: "patience" }, best: { round: 3 } });
-    expect(Object.keys(undisturbed.hashes)).toContain("adapters/best/r4/adapter_model.safetensors");
-  });
+describe.each([["all"], ["best"], [1]] as const)(
+  "with keep_rounds %s, a killed run that is resumed stops in the same round with the same bytes:",
+  (keepRounds) => {
+    let undisturbed: { readonly made: Made | undefined; readonly hashes: Record<string, string> };
+    beforeAll(async () => {
+      const made = await control(`whole-${keepRounds}`, { keepRounds });
+      undisturbed = { made, hashes: hashes(`whole-${keepRounds}`) };
+      expect(made).toMatchObject({ stopped: { round: 5, reason: "patience" }, best: { round: 3 } });
+      expect(Object.keys(undisturbed.hashes)).toContain("adapters/best/r4/adapter_model.safetensors");
+    });
 
-  const points: readonly (readonly [string, object])[] = [
-    ["killed while its last round is evaluated", { event: "evaluation-start", round: 5 }],
-    ["killed once its last round is evaluated", { event: "round-end", round: 5 }],
-    ["killed once it is to stop", { event: "early-stop" }],
-    ["killed while the adapters are saved", { event: "phase-start", phase: "save" }],
-    ...(keepRounds === "all" ? [] : [["killed in the middle of removing a round", { removal: 2 }] as const]),
-  ];
-  test.each(points)("%s", async (called, killAt) => {
-    const name = `${called.replaceAll(" ", "-")}-${keepRounds}`;
-    expect(await control(name, { keepRounds }, killAt)).toBeUndefined();
-    const resumed = await control(name, { keepRounds, resume: true });
-    const { sha256, best, stopped } = undisturbed.made ?? {};
-    expect(resumed).toMatchObject({ sha256, best, stopped });
-    expect(Math.max(0, ...(resumed?.trained ?? []))).toBeLessThanOrEqual(5);
-    expect(hashes(name)).toEqual(undisturbed.hashes);
-    expect((await verifyRun(path.join(runs(), name))).flatMap(({ problems }) => problems)).toEqual([]);
-    // Resumed after its end, it trains nothing either.
-    expect(await control(name, { keepRounds, resume: true })).toEqual({ sha256, best, stopped, trained: [] });
-    expect(hashes(name)).toEqual(undisturbed.hashes);
-  });
-});
+    const points: readonly (readonly [string, object])[] = [
+      ["killed while its last round is evaluated", { event: "evaluation-start", round: 5 }],
+      ["killed once its last round is evaluated", { event: "round-end", round: 5 }],
+      ["killed once it is to stop", { event: "early-stop" }],
+      ["killed while the adapters are saved", { event: "phase-start", phase: "save" }],
+      ...(keepRounds === "all" ? [] : [["killed in the middle of removing a round", { removal: 2 }] as const]),
+    ];
+    test.each(points)("%s", async (called, killAt) => {
+      const name = `${called.replaceAll(" ", "-")}-${keepRounds}`;
+      expect(await control(name, { keepRounds }, killAt)).toBeUndefined();
+      const resumed = await control(name, { keepRounds, resume: true });
+      const { sha256, best, stopped } = undisturbed.made ?? {};
+      expect(resumed).toMatchObject({ sha256, best, stopped });
+      expect(Math.max(0, ...(resumed?.trained ?? []))).toBeLessThanOrEqual(5);
+      expect(hashes(name)).toEqual(undisturbed.hashes);
+      expect((await verifyRun(path.join(runs(), name))).flatMap(({ problems }) => problems)).toEqual([]);
+      // Resumed after its end, it trains nothing either.
+      expect(await control(name, { keepRounds, resume: true })).toEqual({ sha256, best, stopped, trained: [] });
+      expect(hashes(name)).toEqual(undisturbed.hashes);
+    });
+  },
+);

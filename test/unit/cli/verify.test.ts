@@ -8,7 +8,9 @@ test("each round is printed with what it was recomputed from", () => {
   expect(describeRound({ round: 0, updates: 0, isAdapterVerified: true, isKept: true, problems: [] })).toMatch(/^start: .*\bseed\b/);
   expect(describeRound({ round: 1, updates: 3, isAdapterVerified: true, isKept: true, problems: [] })).toMatch(/^round 1: .*\b3 updates\b/);
   expect(describeRound({ round: 1, updates: null, isAdapterVerified: true, isKept: true, problems: [] })).toMatch(/^round 1: .*no updates/);
-  expect(describeRound({ round: 4, updates: null, isAdapterVerified: true, isKept: true, problems: [problem] })).toBe(`round 4: ${problem}`);
+  expect(describeRound({ round: 4, updates: null, isAdapterVerified: true, isKept: true, problems: [problem] })).toBe(
+    `round 4: ${problem}`,
+  );
 });
 
 test("the last line counts the rounds that trained apart from the start", () => {
@@ -38,7 +40,13 @@ test("rounds whose files keep_rounds removed are named, counted apart, and do no
 });
 
 test("a round that only lacks metrics fails verification, but its adapter is trusted", () => {
-  const rounds = [0, 1].map((round) => ({ round, updates: 1, isAdapterVerified: true, isKept: true, problems: round === 1 ? [problem] : [] }));
+  const rounds = [0, 1].map((round) => ({
+    round,
+    updates: 1,
+    isAdapterVerified: true,
+    isKept: true,
+    problems: round === 1 ? [problem] : [],
+  }));
   expect(() => concludeRounds(rounds)).toThrow(/metrics of 1 of 1 round .*prelort resume/);
   expect(() => concludeRounds(rounds)).toThrow(RunFailedError);
 });

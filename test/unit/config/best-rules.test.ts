@@ -76,7 +76,11 @@ test.each<[string, string, ReturnType<typeof issue>, (string | undefined)?, stri
     "r: 8, tiers: [1, 2, 8]",
   ],
   ["a word for at that means nothing", "evaluate:\n  best: { metric: loss, at: mean }", issue("evaluate.best.at", ['"mean"'], "9:29")],
-  ["nothing to stop for", "evaluate: { best: { metric: loss } }\nstop_when: { min_delta: 1 }", issue("stop_when", ["patience", "target"], "9:12")],
+  [
+    "nothing to stop for",
+    "evaluate: { best: { metric: loss } }\nstop_when: { min_delta: 1 }",
+    issue("stop_when", ["patience", "target"], "9:12"),
+  ],
   ["stopping without a metric", "stop_when: { patience: 1 }", issue("stop_when", ["evaluate.best"], "8:12")],
   ["keeping the best round without a metric", "keep_rounds: best", issue("keep_rounds", ["evaluate.best"], "8:14")],
   ["recorded updates without all rounds", "keep_rounds: 3\nrecord_updates: true", issue("keep_rounds", ["record_updates"], "8:14")],

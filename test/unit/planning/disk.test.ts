@@ -7,11 +7,17 @@ import { diskOf } from "../../../src/planning/disk.ts";
 import { clientsOf } from "../../../src/testing/index.ts";
 
 // 4 values in and 4 out: rows of 8 values; and 10 values that are trained in full.
-const layout = createLayout({ r: 4, tiers: [1, 4], scale: 1 }, { modules: [{ name: "m", in: 4, out: 4 }], dense: [{ name: "h", shape: [10] }] });
+const layout = createLayout(
+  { r: 4, tiers: [1, 4], scale: 1 },
+  { modules: [{ name: "m", in: 4, out: 4 }], dense: [{ name: "h", shape: [10] }] },
+);
 const ROUND = 4 * (4 * 8 + 10);
 const clients = clientsOf([{ r: 4 }, { r: 1 }]);
 
-const disk = ({ aggregation = segmentWise(), ...more }: Partial<RunInput> & { readonly aggregation?: RunInput["strategy"]["aggregation"] } = {}) =>
+const disk = ({
+  aggregation = segmentWise(),
+  ...more
+}: Partial<RunInput> & { readonly aggregation?: RunInput["strategy"]["aggregation"] } = {}) =>
   diskOf(
     validateRun({
       rounds: 3,

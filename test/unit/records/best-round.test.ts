@@ -50,8 +50,14 @@ test.each<[string, BestSpec, number, number]>([
   const first = { loss: 3, perplexity: 8, macroF1: 0.9, rougeL: 0.6, own: [{ name: "bleu", value: 20 }] };
   const second = { loss: 1, perplexity: 7, macroF1: 0.8, rougeL: 0.7, own: [{ name: "bleu", value: 10 }] };
   const rounds = [
-    { round: 1, byTier: [tier(1, { ...first, accuracy: 0.6 }), tier(2, { ...first, accuracy: 0.4 }), tier(8, { ...first, accuracy: 0.8 })] },
-    { round: 2, byTier: [tier(1, { ...second, accuracy: 0.5 }), tier(2, { ...second, accuracy: 0.5 }), tier(8, { loss: 4, accuracy: 0.45 })] },
+    {
+      round: 1,
+      byTier: [tier(1, { ...first, accuracy: 0.6 }), tier(2, { ...first, accuracy: 0.4 }), tier(8, { ...first, accuracy: 0.8 })],
+    },
+    {
+      round: 2,
+      byTier: [tier(1, { ...second, accuracy: 0.5 }), tier(2, { ...second, accuracy: 0.5 }), tier(8, { loss: 4, accuracy: 0.45 })],
+    },
   ];
   const found = judge({ rounds: 9, evaluate: { best } }, rounds).best;
   expect(found).toMatchObject({ round, metric: best.metric, at: best.at });

@@ -21,8 +21,12 @@ const STOPPING = { rounds: 9, evaluate: { best: { metric: "loss" } }, stopWhen: 
 const start = (name: string, more: Omit<TinyRunOptions, "runsDir"> = STOPPING) =>
   federate(tinyRun({ runsDir, name, seed: 7, launcher: launcher(), ...more }));
 const at = (...parts: string[]) => path.join(runsDir, ...parts);
-const kept = (name: string) => readdirSync(at(name, "rounds")).map(Number).toSorted((a, b) => a - b);
-const lastEntry = (name: string) => JSON.parse(readFileSync(at(name, "journal.jsonl"), "utf8").trimEnd().split("\n").at(-1) ?? "") as unknown;
+const kept = (name: string) =>
+  readdirSync(at(name, "rounds"))
+    .map(Number)
+    .toSorted((a, b) => a - b);
+const lastEntry = (name: string) =>
+  JSON.parse(readFileSync(at(name, "journal.jsonl"), "utf8").trimEnd().split("\n").at(-1) ?? "") as unknown;
 
 async function collect(run: AsyncIterable<RunEvent>): Promise<readonly RunEvent[]> {
   const events: RunEvent[] = [];
@@ -35,7 +39,12 @@ const bytesOf = (name: string) =>
   Object.fromEntries(
     [...kept(name).map((round) => `rounds/${round}/global.safetensors`), "metrics.jsonl", "adapters/r4/adapter_model.safetensors"]
       .concat(existsSync(at(name, "adapters/best")) ? ["adapters/best/r4/adapter_model.safetensors"] : [])
-      .map((file) => [file, createHash("sha256").update(readFileSync(at(name, file))).digest("hex")]),
+      .map((file) => [
+        file,
+        createHash("sha256")
+          .update(readFileSync(at(name, file)))
+          .digest("hex"),
+      ]),
   );
 
 /** Stops a run at the first event for which `isEnd` holds; it may be resumed afterwards. */
@@ -61,7 +70,13 @@ test("a run stops once its metric improves no more, and says so in its result, e
   expect(ends).toEqual([undefined, 1, 2, 3, 3, 3]);
   expect(events.filter(({ type }) => type === "early-stop")).toMatchObject([{ round: 5, reason: "patience", best }]);
   const folders = (...parts: string[]) => [1, 2, 4, 8].map((r) => path.join(directory, "adapters", ...parts, `r${r}`));
-  expect(events.at(-1)).toMatchObject({ type: "run-end", sha256, stopped, adapters: folders(), best: { ...best, adapters: folders("best") } });
+  expect(events.at(-1)).toMatchObject({
+    type: "run-end",
+    sha256,
+    stopped,
+    adapters: folders(),
+    best: { ...best, adapters: folders("best") },
+  });
   // No client trained for a round that is not part of the run.
   expect(events.filter(({ type }) => type === "round-start")).toHaveLength(5);
 
@@ -89,7 +104,10 @@ test("a target ends the run in the first round that reaches it", async () => {
   const target = metrics[2]?.byTier.find(({ r }) => r === 4)?.accuracy ?? NaN;
   expect(metrics[1]?.byTier.find(({ r }) => r === 4)?.accuracy).toBeLessThan(target);
   const { stopped, best } = await start("a", { rounds: 3, evaluate: { best: { metric: "accuracy", at: 4 } }, stopWhen: { target } }).result;
-  expect([stopped, best]).toMatchObject([{ round: 2, reason: "target" }, { round: 2, value: target }]);
+  expect([stopped, best]).toMatchObject([
+    { round: 2, reason: "target" },
+    { round: 2, value: target },
+  ]);
 });
 
 test("the adapters of the best round are saved beside those of the last, and are that round's bytes", async () => {
@@ -240,7 +258,9 @@ describe("keep_rounds", () => {
   test("a round that should be there and is missing is reported", async () => {
     const { directory } = await start("a", { ...STOPPING, keepRounds: "best" }).result;
     rmSync(at("a/rounds/3"), { recursive: true });
-    expect((await verifyRun(directory)).flatMap(({ problems }) => problems)).toEqual([expect.stringContaining("rounds/3/global.safetensors")]);
+    expect((await verifyRun(directory)).flatMap(({ problems }) => problems)).toEqual([
+      expect.stringContaining("rounds/3/global.safetensors"),
+    ]);
   });
 });
 
