@@ -63,7 +63,7 @@ export function describeStart({ name, directory, rounds, tiers, resumed }: Event
   if (!resumed) return [`run ${name}: ${shape}`];
   const remarks = resumed.remarks.map((remark) => `warning: ${remark}`);
   const { stopped } = resumed;
-  if (stopped) return [`run ${name} stopped early, ${describeStop(stopped, rounds)}: ${shape}`, ...remarks];
+  if (stopped) return [`run ${name} is complete, stopped early ${describeStop(stopped, rounds)}: ${shape}`, ...remarks];
   if (resumed.after === rounds) return [`run ${name} is complete: ${shape}`, ...remarks];
   const from = resumed.after < 0 ? "from the beginning" : `after round ${resumed.after} of ${rounds}`;
   const changes = resumed.differences.map(({ path, was, is }) => `${path} was ${JSON.stringify(was)} and is ${JSON.stringify(is)}`);
@@ -145,13 +145,13 @@ export function describeBest({ round, value, metric, at }: BestRound): string {
 
 const SHARES: ReadonlySet<string> = new Set(["accuracy", "macro_f1", "rouge_l"]);
 
-/** `after round 5 of 8: the target is reached`. */
+/** `after round 5 of 8, since the target is reached`. */
 export function describeStop({ round, reason }: EarlyStop, rounds: number): string {
   const why = reason === "target" ? "the target is reached" : "the metric improves no more";
-  return `after round ${round} of ${rounds}: ${why}`;
+  return `after round ${round} of ${rounds}, since ${why}`;
 }
 
-/** `stops early after round 5 of 8: the target is reached; best: round 5 (loss 1.2, area over the ranks)`. */
+/** `stops early after round 5 of 8, since the target is reached; best: round 5 (loss 1.2, area over the ranks)`. */
 export function describeEarlyStop({ best, ...stopped }: EventOf<"early-stop">, rounds: number): string {
   return `stops early ${describeStop(stopped, rounds)}${best ? `; best: ${describeBest(best)}` : ""}`;
 }

@@ -12,7 +12,7 @@ import { ConfigError, PrelortError, RunFailedError } from "../errors.ts";
 import type { Client } from "../strategy/strategy.ts";
 import { indexIds } from "../protocol/id-index.ts";
 import { deriveSeed } from "../base/rng.ts";
-import type { Commit, Journal } from "../records/journal.ts";
+import { type Commit, type Journal, readJournal } from "../records/journal.ts";
 import { isOfCommit, type MetricsLine, readMetrics } from "../records/metrics.ts";
 import { originOf, readSource, type Source } from "../artifacts/init-source.ts";
 import { CLIENTS } from "../records/client-table.ts";
@@ -69,8 +69,7 @@ export async function verifyRun(
   const verified: VerifiedRound[] = [];
   let before: Committed | undefined;
   for (const commit of journal.commits) {
-    const isKept = !journal.dropped.has(commit.round);
-    const { found, ...checked } = isKept ? await verifyRound(directory, run, { commit, journal, before }) : NOT_KEPT;
+    const { isKept, found, ...checked } = await verifyIfKept(directory, run, { commit, journal, before });
     const isAdapterVerified = isKept && checked.problems.length === 0;
     const asCommitted = isAdapterVerified ? "adapter as committed; " : "";
     const metrics = metricsProblems(journal, commit, lines).map((problem) => `${asCommitted}${problem}`);
@@ -83,7 +82,17 @@ export async function verifyRun(
   return verified;
 }
 
-const NOT_KEPT = { found: undefined, updates: null, problems: [] };
+const NOT_KEPT = { isKept: false, found: undefined, updates: null, problems: [] } as const;
+
+async function verifyIfKept(directory: string, run: VerifiedRun, verified: VerifiedCommit) {
+  const { commit, journal } = verified;
+  if (journal.dropped.has(commit.round)) return NOT_KEPT;
+  const checked = await verifyRound(directory, run, verified);
+  if (checked.problems.length === 0) return { isKept: true, ...checked };
+  // A run under way may have removed it meanwhile.
+  const { dropped } = await readJournal(path.join(directory, "journal.jsonl"));
+  return dropped.has(commit.round) ? NOT_KEPT : { isKept: true, ...checked };
+}
 
 interface VerifiedRun {
   readonly begun: Pick<RunConfig, "seed" | "lora">;

@@ -4,8 +4,8 @@ import path from "node:path";
 import { execa } from "execa";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { BestRound, EarlyStop } from "../../src/index.ts";
-import { verifyRun } from "../../src/index.ts";
-import { root, temporaryFolder } from "../support/e2e.ts";
+import { federate, verifyRun } from "../../src/index.ts";
+import { cli, python, root, temporaryFolder, tinyRun } from "../support/e2e.ts";
 
 const runs = temporaryFolder();
 const script = path.join(root, "test/fixtures/stopping-controller.mjs");
@@ -73,3 +73,47 @@ describe.each([["all"], ["best"], [1]] as const)(
     });
   },
 );
+
+describe("a language model's run that stops early", () => {
+  const run = (name: string, best: { readonly metric: string }, target: number) => {
+    const options = tinyRun(runs(), name);
+    const evaluate = { ...options.evaluate, maxNewTokens: 4, best };
+    return federate({ ...options, rounds: 3, evaluate, stopWhen: { target }, workers: { ...options.workers, python } }).result;
+  };
+
+  test("generates text in its last round, though that was not known before", async () => {
+    const { metrics, stopped } = await run("text", { metric: "perplexity" }, 1e9);
+    expect(stopped).toEqual({ round: 1, reason: "target" });
+    expect(metrics.map(({ byTier }) => byTier.map(({ rougeL }) => typeof rougeL))).toEqual(Array(2).fill(Array(4).fill("number")));
+  });
+
+  test("is evaluated and asked after its best round by the command line as it was during the run", async () => {
+    // Nothing reaches it, so that text is generated in each of three rounds.
+    const { metrics, best, stopped, directory } = await run("best", { metric: "rouge_l" }, 2);
+    expect([stopped, metrics.length]).toEqual([undefined, 4]);
+    expect(metrics.every(({ byTier }) => byTier.every(({ rougeL }) => rougeL !== null))).toBe(true);
+    const command = async (...args: string[]) =>
+      (
+        await execa(process.execPath, [
+          cli,
+          args[0] ?? "",
+          directory,
+          ...args.slice(1),
+          "--round",
+          "best",
+          "--json",
+          "--set",
+          `workers.python=${python}`,
+        ])
+      ).stdout;
+    const { byTier } = JSON.parse(await command("evaluate")) as Pick<(typeof metrics)[number], "byTier">;
+    expect(byTier).toEqual(metrics[best?.round ?? -1]?.byTier);
+    const answers = await command("generate", "Define the noun cat .", "--raw", "--r", "4", "--max-new-tokens", "2");
+    expect(
+      answers
+        .split("\n")
+        .map((line) => JSON.parse(line) as object)
+        .at(-1),
+    ).toMatchObject({ r: 4 });
+  });
+});

@@ -83,7 +83,9 @@ test("a run stops once its metric improves no more, and says so in its result, e
   expect(lastEntry("a")).toEqual({ type: "end", best, stopped });
   expect(await loadRun(directory)).toMatchObject({ state: "ended", best, stopped });
   const report = readFileSync(await writeReport(directory), "utf8");
-  expect(report).toMatch(/stopped early after round 5 of 9: [^<]*<[^]*<dt>best<\/dt>\s*<dd>round 3 \(loss [\d.]+, area over the ranks\)/);
+  expect(report).toMatch(
+    /stopped early after round 5 of 9, since [^<]*<[^]*<dt>best<\/dt>\s*<dd>round 3 \(loss [\d.]+, area over the ranks\)/,
+  );
   expect((await verifyRun(directory)).flatMap(({ problems }) => problems)).toEqual([]);
 });
 
@@ -217,18 +219,19 @@ describe("keep_rounds", () => {
     expect((await exportRun(directory, { round: "best", out: at("out") })).round).toBe(3);
   });
 
-  test("may change when a run is resumed, and the journal names what was removed", async () => {
+  test("may change when a run is resumed, and updates recorded before are no reason to miss what was removed", async () => {
     const whole = await start("whole", { rounds: 4 }).result;
-    await interrupt("a", (event) => event.type === "client-fit" && event.round === 3, { rounds: 4 });
-    expect(kept("a")).toEqual([0, 1, 2]);
-    const { sha256, directory } = await start("a", { rounds: 4, keepRounds: 1, resume: true }).result;
-    expect([sha256, kept("a")]).toEqual([whole.sha256, [4]]);
-    expect((await verifyRun(directory)).map(({ isKept, problems }) => [isKept, problems])).toEqual([
-      [false, []],
-      [false, []],
-      [false, []],
-      [false, []],
-      [true, []],
+    await interrupt("a", (event) => event.type === "round-start" && event.round === 4, { rounds: 4, recordUpdates: true });
+    expect(kept("a")).toEqual([0, 1, 2, 3]);
+    const { sha256, directory } = await start("a", { rounds: 4, keepRounds: 2, resume: true }).result;
+    expect([sha256, kept("a")]).toEqual([whole.sha256, [3, 4]]);
+    const verified = await verifyRun(directory);
+    expect(verified.map(({ isKept, updates, problems }) => [isKept, updates, problems])).toEqual([
+      [false, null, []],
+      [false, null, []],
+      [false, null, []],
+      [true, null, []],
+      [true, null, []],
     ]);
   });
 
