@@ -109,12 +109,9 @@ export function describePlan({ clients, ...others }: Plan, width: number): strin
 }
 
 function describeDisk({ rounds, roundBytes, updateBytes, adapterBytes }: Plan["disk"]): string {
-  const parts = [
-    `${plural(rounds, "round")} ${formatBytes(roundBytes)}`,
-    `updates ${formatBytes(updateBytes)}`,
-    `adapters ${formatBytes(adapterBytes)}`,
-  ];
-  return `disk:     at most ${formatBytes(roundBytes + updateBytes + adapterBytes)}: ${parts.join(", ")} (keep_rounds chooses the rounds)`;
+  const kept = `${plural(rounds, "round")} at once (keep_rounds) ${formatBytes(roundBytes)}`;
+  const others = `updates ${formatBytes(updateBytes)}, adapters ${formatBytes(adapterBytes)}`;
+  return `disk:     at most ${formatBytes(roundBytes + updateBytes + adapterBytes)}: ${kept}, ${others}`;
 }
 
 function describeMachines({ hosts, bytesDown, cluster }: Machines, bytesUp: number): readonly string[] {
