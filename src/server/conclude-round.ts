@@ -31,10 +31,11 @@ export class Concluder {
     return [...this.#metrics.values()].toSorted((a, b) => a.round - b.round);
   }
 
-  /** Which of them is the best, and whether the run ends with the last of them. */
+  /** Which of them is the best, and why the run ends with the last of them, if it does: one that had ended keeps its reason. */
   get judged(): Judged {
-    const { config } = this.#context;
-    return judge(config, config.evaluate.best ? this.metrics : []);
+    const { config, resumed } = this.#context;
+    const judged = judge(config, config.evaluate.best ? this.metrics : []);
+    return resumed?.hasEnded ? { ...judged, stopped: resumed.stopped } : judged;
   }
 
   /** Does nothing for a round whose metrics were written before the run was resumed. */
@@ -59,11 +60,12 @@ export class Concluder {
     if (this.#isEvaluated(round)) emit({ type: "evaluation-start", round });
     let metrics: RoundMetrics = { round, ...(await this.#evaluate(committed, generates)), ...trained };
     requireBestMetric(config, metrics, this.#evaluation.isLanguage);
-    const { stopped } = judge(config, [...this.metrics, metrics]);
-    // The last round after all, whose text is generated too.
-    if (stopped?.round === round && !generates && config.evaluate.maxNewTokens > 0)
-      metrics = { ...metrics, ...(await this.#evaluate(committed, true)) };
     this.#metrics.set(round, metrics);
+    // It is the last round after all, whose text is generated too.
+    if (this.judged.stopped?.round === round && !generates && config.evaluate.maxNewTokens > 0) {
+      metrics = { ...metrics, ...(await this.#evaluate(committed, true)) };
+      this.#metrics.set(round, metrics);
+    }
     await directory.writeMetrics(metrics);
     const { best } = this.judged;
     emit({ type: "round-end", round, metrics, sha256, ...(best && { best }) });

@@ -5,13 +5,12 @@ import { InterruptedError } from "../errors.ts";
 import type { ClientHistory, RankedClient } from "../strategy/strategy.ts";
 import { Concluder } from "./conclude-round.ts";
 import { candidateLosses, type EvaluateContext } from "./evaluate.ts";
-import type { EarlyStop } from "../records/best-round.ts";
 import { keepsRound } from "../records/kept-rounds.ts";
-import { NOTHING_TRAINED, type TrainedMetrics } from "../records/metrics.ts";
+import { NOTHING_TRAINED } from "../records/metrics.ts";
 import { baseFiles, describeSource } from "../records/model-source.ts";
 import { createResult, type RunResult } from "./result.ts";
 import { restoreRound, runStart } from "./resume.ts";
-import { type RoundOutcome, runRound } from "./round.ts";
+import { type RoundOutcome, runRound, trainedMetrics } from "./round.ts";
 import { saveAdapters } from "./save-adapters.ts";
 import { type CommittedRound, type RunContext, withRanks } from "./run-context.ts";
 import { selectClients } from "./select-clients.ts";
@@ -30,10 +29,12 @@ class Training {
   readonly #concluder: Concluder;
   /** What selection knows about the clients that have reported. */
   readonly #history: Map<string, ClientHistory>;
-  /** Clients that are never selected again, since their fits killed their workers. */
+  /** Clients whose fits killed their workers: never selected again. */
   readonly #quarantined: Set<string>;
   /** SHA-256 of each committed round's adapter. */
   readonly #hashes: Map<number, string>;
+  /** The round that was last waited for. */
+  #timed = -1;
 
   constructor(context: RunContext) {
     const { config, session, directory, resumed } = context;
@@ -56,31 +57,31 @@ class Training {
   }
 
   async run(): Promise<RunResult> {
-    const { config, session, directory, resumed, clock, emit } = this.#context;
+    const { config, session, directory, resumed, emit } = this.#context;
     emit(runStart(config, directory, session.tiers, resumed));
     emit({ type: "phase-start", phase: "train" });
     let last = (resumed && (await restoreRound(resumed, session, resumed.commits.length - 1))) ?? (await this.#begin());
     await this.#evaluateAgain(last);
     while (last.round < config.rounds && !(await this.#stopsAfter(last))) last = await this.#trainRound(last);
-    await this.#concluder.conclude(last);
-    clock.lap(last.round, "evaluate");
-    const { best } = this.#concluder.judged;
-    if (this.#stopped) emit({ type: "early-stop", ...this.#stopped, ...(best && { best }) });
+    await this.#conclude(last);
+    const { best, stopped } = this.#concluder.judged;
+    if (stopped) emit({ type: "early-stop", ...stopped, ...(best && { best }) });
     return this.#save(last);
-  }
-
-  /** Why the run ends before its last round. One that had ended keeps its reason, even if its metrics are lost. */
-  get #stopped(): EarlyStop | undefined {
-    const { resumed } = this.#context;
-    return resumed?.hasEnded ? resumed.stopped : this.#concluder.judged.stopped;
   }
 
   /** Whether the run ends early. Where it may, a round is evaluated before the next one is trained. */
   async #stopsAfter(last: CommittedRound): Promise<boolean> {
-    if (this.#stopped || !this.#concluder.judged.mayStop || last.round === 0) return this.#stopped !== undefined;
-    await this.#concluder.conclude(last);
-    this.#context.clock.lap(last.round, "evaluate");
-    return this.#stopped !== undefined;
+    const { stopped, mayStop } = this.#concluder.judged;
+    if (stopped || !mayStop || last.round === 0) return stopped !== undefined;
+    await this.#conclude(last);
+    return this.#concluder.judged.stopped !== undefined;
+  }
+
+  /** Waits for a round's metrics; takes the time once. */
+  async #conclude(committed: CommittedRound): Promise<void> {
+    await this.#concluder.conclude(committed);
+    if (committed.round > this.#timed) this.#context.clock.lap(committed.round, "evaluate");
+    this.#timed = committed.round;
   }
 
   /** Round 0, before training. */
@@ -121,8 +122,7 @@ class Training {
       throw error;
     }
     clock.lap(round, "fit");
-    await concludeBefore();
-    clock.lap(before.round, "evaluate");
+    await this.#conclude(before);
     const setAside = closed?.setAside ?? [...outcome.poison.keys()];
     this.#close(round, outcome, setAside);
     return this.#commit({
@@ -223,11 +223,11 @@ class Training {
     const { layout, peft, prepared, loaded } = session;
     const { round, sha256, global } = last;
     const { metrics, judged } = this.#concluder;
-    const [{ best }, stopped] = [judged, this.#stopped];
+    const { best, stopped } = judged;
     emit({ type: "phase-start", phase: "save" });
     const presented = this.#concluder.present(last);
-    const bestCommit = best && { round: best.round, sha256: this.#hashes.get(best.round) ?? "" };
-    await saveAdapters({ config, peft, layout, directory }, { last: { round, sha256, presented }, best: bestCommit });
+    const committed = best && { round: best.round, sha256: this.#hashes.get(best.round) ?? "" };
+    await saveAdapters({ config, peft, layout, directory }, { last: { round, sha256, presented }, best: committed });
     clock.lap(round, "save");
     await this.#updates.clear();
     await directory.dropRounds(this.#keeps(round));
@@ -242,9 +242,4 @@ class Training {
 /** The result of `work`; rejects at once if what runs `beside` it fails. */
 function unlessFailed<T>(work: Promise<T>, beside: Promise<void>): Promise<T> {
   return Promise.race([work, beside.then(() => work)]);
-}
-
-function trainedMetrics(outcome: RoundOutcome): TrainedMetrics {
-  const { coverage, fitLoss, gradNorm, reported, failed, late, passes, bytesDown, bytesUp } = outcome;
-  return { coverage, fitLoss, ...(gradNorm !== undefined && { gradNorm }), reported, failed, late, passes, bytesDown, bytesUp };
 }

@@ -77,6 +77,11 @@ test("a run stops once its metric improves no more, and says so in its result, e
     adapters: folders(),
     best: { ...best, adapters: folders("best") },
   });
+  const timings = readFileSync(at("a/timings.jsonl"), "utf8")
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line) as { round: number; phase: string });
+  expect(timings.filter(({ phase }) => phase === "evaluate").map(({ round }) => round)).toEqual([0, 1, 2, 3, 4, 5]);
   // No client trained for a round that is not part of the run.
   expect(events.filter(({ type }) => type === "round-start")).toHaveLength(5);
 
