@@ -2,6 +2,8 @@ import { rm } from "node:fs/promises";
 import path from "node:path";
 import type { KeptRounds } from "../config/best-section.ts";
 import { EnvironmentError } from "../errors.ts";
+import type { JournalEntry } from "./journal.ts";
+import type { LineLog } from "./line-log.ts";
 import { ROUNDS } from "./round-files.ts";
 
 /*
@@ -33,14 +35,14 @@ export class RoundFolders {
     this.#dropped.delete(round);
   }
 
-  /** Drops the others and returns them, for the journal, which must be on disk before `removeDropped`. */
-  drop(keeps: (round: number) => boolean): readonly number[] {
+  /** Drops the others. The journal must be on disk before `removeDropped`. */
+  drop(keeps: (round: number) => boolean, journal: Pick<LineLog<JournalEntry>, "append">): void {
     const others = [...this.#present].filter((round) => !keeps(round));
     for (const round of others) {
       this.#present.delete(round);
       this.#dropped.add(round);
     }
-    return others;
+    if (others.length > 0) journal.append({ type: "drop", rounds: others });
   }
 
   /** Removes what was dropped, by an earlier process too. */

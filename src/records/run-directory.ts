@@ -83,10 +83,6 @@ async function openRunDirectory(
   const events = openEventLog(path.join(root, EVENTS), found?.events);
   const metrics = openMetricsFile(path.join(root, "metrics.jsonl"), found?.metrics);
   const rounds = new RoundFolders(root, found?.rounds ?? { present: [], dropped: [] });
-  const appendDrop = (keeps: (round: number) => boolean) => {
-    const dropped = rounds.drop(keeps);
-    if (dropped.length > 0) journal.append({ type: "drop", rounds: dropped });
-  };
   const writeJson = async (name: string, content: unknown) => {
     requireHeld();
     await writeDurably(path.join(root, name), `${JSON.stringify(content, null, 2)}\n`);
@@ -103,7 +99,7 @@ async function openRunDirectory(
       const hashes = await writeRoundFiles(root, { round, global, state });
       journal.append({ type: "commit", round, ...hashes, ...made });
       rounds.add(round);
-      appendDrop(keeps);
+      rounds.drop(keeps, journal);
       await journal.flush();
       await dropReplaced();
       await rounds.removeDropped();
@@ -113,7 +109,7 @@ async function openRunDirectory(
     },
     async dropRounds(keeps) {
       requireHeld();
-      appendDrop(keeps);
+      rounds.drop(keeps, journal);
       await journal.flush();
       await rounds.removeDropped();
     },

@@ -180,7 +180,9 @@ it("prints one line for a resumed run that had stopped early", () => {
   const [start] = [resumedAfter(2, metrics)].map((event) =>
     event.type === "run-start" && event.resumed ? { ...event, rounds: 9, resumed: { ...event.resumed, stopped } } : event,
   );
-  const lines = outputOf([...(start ? [start] : []), ...story.filter((event) => event.type === "run-end")]).trimEnd().split("\n");
+  const lines = outputOf([...(start ? [start] : []), ...story.filter((event) => event.type === "run-end")])
+    .trimEnd()
+    .split("\n");
   expect(lines.filter((line) => !line.includes("warning: "))).toEqual([
     expect.stringMatching(/run story is complete, stopped early after round 2 of 9, since .*: 9 rounds, tiers 1, 4, in \/runs\/story$/),
   ]);
