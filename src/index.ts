@@ -21,6 +21,7 @@ export {
   type ClientFitEvent,
   type ClientSetAsideEvent,
   type DataReadyEvent,
+  type EarlyStopEvent,
   type EvaluationStartEvent,
   type FolderCopiedEvent,
   type PhaseStartEvent,
@@ -35,6 +36,7 @@ export {
   type WorkerStatusEvent,
   EVENT_VERSION,
 } from "./server/events.ts";
+export type { BestRound, EarlyStop } from "./records/best-round.ts";
 export { type RoundMetrics, type TierMetrics } from "./records/metrics.ts";
 
 export { compare, type CompareOptions, type ComparisonResult } from "./compare/compare.ts";

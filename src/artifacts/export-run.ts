@@ -28,7 +28,7 @@ export async function exportRun(directory: string, options: ExportOptions = {}):
   const parts = [
     trained.run,
     `r${rankOf(trained.layout, save.r)}`,
-    ...(round === undefined ? [] : [`round${round}`]),
+    ...(round === undefined ? [] : [round === "best" ? round : `round${round}`]),
     ...(save.merge ? ["merged"] : []),
   ];
   return saveTrained(trained, out ?? parts.join("-"), save);

@@ -5,9 +5,12 @@ import type { RunConfig } from "../config/schema.ts";
 import { argumentError, ConfigError, RefusedError } from "../errors.ts";
 import { parseJson } from "../base/json.ts";
 import { isThere, readIfThere } from "../base/read-file.ts";
-import { readTrained } from "./load-trained.ts";
+import { readTrained, type TrainedOptions } from "./load-trained.ts";
 import { hashOf } from "../records/round-files.ts";
 import { type Origin, runRecord } from "../records/run-record.ts";
+
+/** A round's number, or `best`. */
+type RoundName = NonNullable<TrainedOptions["round"]>;
 
 /** An adapter to start a run from. */
 export interface Source {
@@ -21,11 +24,11 @@ export interface Source {
  * Reads the adapter of a PEFT folder or a run's directory: the run's last committed one, or the one that `known` identifies. Throws a
  * ConfigError if there is no such adapter or it has changed, and a RunFailedError if the run is damaged.
  */
-export async function readSource(folder: string, known?: Origin, round = known?.round): Promise<Source> {
+export async function readSource(folder: string, known?: Origin, round: RoundName | undefined = known?.round): Promise<Source> {
   const root = path.resolve(folder);
   try {
     const source = isThere(path.join(root, "run.json")) ? await fromRun(root, round) : await fromPeft(root);
-    if (source.origin.round !== round && round !== undefined) throw noRounds(`${root} is a PEFT adapter`);
+    if (source.origin.round === undefined && round !== undefined) throw noRounds(`${root} is a PEFT adapter`);
     const { sha256, configSha256 } = source.origin;
     if (!known || (known.sha256 === sha256 && known.configSha256 === configSha256)) return source;
     throw new RefusedError(root, `the adapter that the run began with (SHA-256 ${known.sha256})`, sha256);
@@ -44,7 +47,7 @@ function noRounds(why: string): ConfigError {
  * The adapter that a run starts from, or has started from, if `record` is that of a run in progress. Undefined for a random one.
  * `round` chooses a round other than the last of the run that the adapter comes from.
  */
-export async function originOf({ lora }: Pick<RunConfig, "lora">, record?: unknown, round?: number): Promise<Origin | undefined> {
+export async function originOf({ lora }: Pick<RunConfig, "lora">, record?: unknown, round?: RoundName): Promise<Origin | undefined> {
   if (lora.init_from === undefined) {
     if (round !== undefined) throw noRounds("lora.init_from is not set");
     return undefined;
@@ -76,7 +79,7 @@ async function fromPeft(root: string): Promise<Source> {
   return { origin: { path: root, sha256: hashOf([bytes]), configSha256: hashOf([config]) }, factors, isNested: false };
 }
 
-async function fromRun(root: string, asked: number | undefined): Promise<Source> {
+async function fromRun(root: string, asked: RoundName | undefined): Promise<Source> {
   const { layout, presented, round, sha256 } = await readTrained(root, { round: asked });
   const tensors = peftTensors(layout, presented, layout.r);
   const valuesOf = (name: string) => tensors.get(`base_model.model.${name}`)!.values;

@@ -11,31 +11,39 @@ import { isMap } from "../config/tree.ts";
 import { argumentError, RunFailedError } from "../errors.ts";
 import type { Aggregation } from "../strategy/strategy.ts";
 import { type Commit, type Journal, readJournal } from "../records/journal.ts";
-import { readMetrics } from "../records/metrics.ts";
+import { judgeRecorded } from "../records/best-round.ts";
+import { isOfCommit, type MetricsLine, readMetrics } from "../records/metrics.ts";
 import { baseFiles } from "../records/model-source.ts";
 import { unnamedPolicies } from "../records/named-code.ts";
 import { present } from "../strategy/validate-policy-output.ts";
 import { GLOBAL, readRoundFile, roundFile } from "../records/round-files.ts";
-import { readReadyRecord, runRecord } from "../records/run-record.ts";
+import { readRecord, requireReady, runRecord } from "../records/run-record.ts";
 import type { Trained } from "./save-trained.ts";
 import { readWholeJournal } from "../records/whole-journal.ts";
 
 export interface TrainedOptions {
-  /** By default the last committed round. */
-  readonly round?: number | undefined;
+  /** Its number, or `best` for the best so far by `evaluate.best`. By default the last committed round. */
+  readonly round?: number | "best" | undefined;
   /** Required for a run whose aggregation comes from a script and has `present`: its record cannot hold that. */
   readonly aggregation?: Aggregation | undefined;
 }
 
 /** Reads the result of a round from a run's directory. The run may be in progress, interrupted or finished. */
-export async function readTrained(directory: string, { round, aggregation }: TrainedOptions = {}): Promise<Trained> {
-  const { config, labels, peft, model, presents } = await readReadyRecord(directory, trainedRecord);
-  const { commits } = await (round === undefined ? readUpToNow(directory) : readJournal(path.join(directory, "journal.jsonl")));
-  const commit = choose(directory, commits, round);
+export async function readTrained(directory: string, options: TrainedOptions = {}): Promise<Trained> {
+  const { round, aggregation } = options;
+  const record = await readRecord(directory);
+  const { config, labels, peft, model, presents } = requireReady(directory, record, trainedRecord);
+  const lines = await readLines(directory);
+  const journal = await (round === undefined ? readWholeJournal(directory, lines) : readJournal(path.join(directory, "journal.jsonl")));
+  const commit = choose(directory, journal, round === "best" ? findBest(directory, record["config"], { journal, lines }) : round);
   const { sha256 } = commit;
+  requireKept(directory, journal, commit.round);
   const { bytes, damage } = await readRoundFile(directory, { round: commit.round, name: GLOBAL, sha256 });
   if (!bytes) {
-    const other = commit.round > 0 ? `, or use prelort export or evaluate on the previous round with --round ${commit.round - 1}` : "";
+    // A run under way may have removed it meanwhile.
+    if ((await readJournal(path.join(directory, "journal.jsonl"))).dropped.has(commit.round)) return readTrained(directory, options);
+    const previous = keptRounds(journal).findLast((other) => other < commit.round);
+    const other = previous === undefined ? "" : `, or use prelort export or evaluate on the previous round with --round ${previous}`;
     throw new RunFailedError(`${directory}: ${damage}; restore the file from a copy${other}`);
   }
   const { layout, adapter: global } = decodeGlobal(bytes, path.join(directory, roundFile(commit.round, GLOBAL)));
@@ -64,18 +72,45 @@ const trainedRecord = runRecord.pick({ labels: true, model: true, peft: true, pr
   }),
 });
 
-/** Refuses an incomplete journal, which would give an earlier round as the last. */
-async function readUpToNow(directory: string): Promise<Journal> {
-  const { lines } = await readMetrics(path.join(directory, "metrics.jsonl"));
-  return readWholeJournal(directory, lines);
+async function readLines(directory: string): Promise<readonly MetricsLine[]> {
+  return (await readMetrics(path.join(directory, "metrics.jsonl"))).lines;
 }
 
-function choose(directory: string, commits: readonly Commit[], round: number | undefined): Commit {
+function choose(directory: string, { commits }: Journal, round: number | undefined): Commit {
   const last = commits.at(-1);
   if (!last) refuse(`${directory} has no committed round yet`);
   const found = round === undefined ? last : commits[round];
   if (!found) throw argumentError("round", `must be a committed round, 0 to ${last.round}, got ${round}`);
   return found;
+}
+
+/** The best round so far, from the metrics of committed rounds. */
+function findBest(
+  directory: string,
+  config: unknown,
+  { journal, lines }: { readonly journal: Journal; readonly lines: readonly MetricsLine[] },
+): number {
+  const measured = journal.commits.flatMap((commit) =>
+    lines.flatMap(({ metrics }) => (metrics && isOfCommit(metrics, commit) ? [metrics] : [])).slice(0, 1),
+  );
+  const { best } = judgeRecorded(config, measured);
+  if (best) return best.round;
+  throw argumentError(
+    "round",
+    `must be a number: ${directory} has no best round, since its config has no evaluate.best or no trained round has been evaluated`,
+  );
+}
+
+function requireKept(directory: string, journal: Journal, round: number): void {
+  if (!journal.dropped.has(round)) return;
+  throw argumentError(
+    "round",
+    `must be a round whose files ${directory} kept (keep_rounds): ${keptRounds(journal).join(", ")}; got ${round}`,
+  );
+}
+
+function keptRounds({ commits, dropped }: Journal): readonly number[] {
+  return commits.map(({ round }) => round).filter((round) => !dropped.has(round));
 }
 
 /** Some aggregations keep the global adapter in their own form, and convert it in `present`. */

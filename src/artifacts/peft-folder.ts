@@ -24,6 +24,11 @@ export interface AdapterFolder {
   readonly dtype: StoredDtype;
 }
 
+/** The folders of a run's adapters below `folder`, by tier. */
+export function adapterFolders(folder: string, tiers: readonly number[]): readonly { readonly r: number; readonly directory: string }[] {
+  return tiers.map((r) => ({ r, directory: path.join(folder, `r${r}`) }));
+}
+
 /** Writes the rank-r prefix of an adapter in PEFT's format; returns the names of its tensors. */
 export async function writeAdapterFolder(
   folder: string,

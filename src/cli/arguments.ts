@@ -12,3 +12,10 @@ export function wholeNumber(text: string): number {
   if (!/^\d+$/.test(text)) throw new InvalidArgumentError("It must be a whole number.");
   return Number(text);
 }
+
+/** For commander: a round's number, or `best`. */
+export function roundName(text: string): number | "best" {
+  if (text === "best") return text;
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError("It must be a round's number, or best.");
+  return Number(text);
+}

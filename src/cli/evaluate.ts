@@ -10,7 +10,7 @@ import { visibleIn } from "../report/visible.ts";
 import { type AdapterEvaluation, evaluateAdapter } from "../server/evaluate-adapter.ts";
 import type { TierMetrics } from "../records/metrics.ts";
 import { isThere } from "../base/read-file.ts";
-import { wholeNumber } from "./arguments.ts";
+import { roundName, wholeNumber } from "./arguments.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { complain, outputWidth, print, printJson } from "./output.ts";
 import { recordedRun } from "../records/recorded-run.ts";
@@ -18,7 +18,7 @@ import { recordedRun } from "../records/recorded-run.ts";
 interface EvaluateCommandOptions {
   readonly adapter?: string;
   readonly r: readonly number[];
-  readonly round?: number;
+  readonly round?: number | "best";
   readonly data?: string;
   readonly split?: string;
   readonly set: readonly string[];
@@ -31,7 +31,7 @@ export function evaluateCommand(): Command {
     .argument("<run-dir or config>", "run directory with the adapter, or a YAML file together with --adapter")
     .option("--adapter <folder>", "another adapter: a PEFT folder or a run directory")
     .option("--r <n>", "rank to evaluate; may be repeated; default: all tiers", wholeNumbers, [])
-    .option("--round <n>", "evaluate the run's adapter after this round; default: the last committed", wholeNumber)
+    .option("--round <n>", "evaluate the run's adapter after this round, or the best; default: the last committed", roundName)
     .option("--data <path>", "evaluate on these examples (data.eval_path); limit their number with --set data.eval_examples=<n>")
     .option("--split <name>", "evaluate on this split (data.eval_split)")
     .option("--set <key=value>", "override a key of the config", (value: string, previous: string[]) => [...previous, value], [])

@@ -4,13 +4,13 @@ import type { StoredDtype } from "../artifacts/peft-folder.ts";
 import { visibleIn } from "../report/visible.ts";
 import { exportRun } from "../artifacts/export-run.ts";
 import type { Saved } from "../artifacts/save-trained.ts";
-import { wholeNumber } from "./arguments.ts";
+import { roundName, wholeNumber } from "./arguments.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { complain, print } from "./output.ts";
 
 interface ExportOptions {
   readonly r?: number;
-  readonly round?: number;
+  readonly round?: number | "best";
   readonly merge: boolean;
   readonly dtype?: StoredDtype;
   readonly out?: string;
@@ -25,7 +25,7 @@ export function exportCommand(): Command {
     .description("export a run's result: a PEFT adapter of any rank, or the merged model")
     .argument("<run-dir>", "run directory, such as runs/quickstart; finished, interrupted or in progress")
     .option("--r <n>", "rank, at most the run's; default: the run's", wholeNumber)
-    .option("--round <n>", "export the adapter after this round; default: the last committed", wholeNumber)
+    .option("--round <n>", "export the adapter after this round, or the best; default: the last committed", roundName)
     .option("--merge", "write the whole model, with the adapter merged into its base", false)
     .addOption(
       new Option("--dtype <dtype>", "dtype to write; default: f32, or with --merge the dtype in which the run loaded its base").choices([

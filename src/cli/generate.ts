@@ -5,7 +5,7 @@ import { argumentError, InterruptedError } from "../errors.ts";
 import type { Answers } from "../server/answer.ts";
 import { openFor, type TextGenerator } from "../server/open-generator.ts";
 import { type Question, requestOf } from "../server/question.ts";
-import { wholeNumber } from "./arguments.ts";
+import { roundName, wholeNumber } from "./arguments.ts";
 import { converse } from "./conversation.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { complain } from "./output.ts";
@@ -13,7 +13,7 @@ import { type AnswerView, answerView, jsonAnswers } from "./reporters/answers.ts
 
 interface GenerateCommandOptions {
   readonly r: readonly number[];
-  readonly round?: number;
+  readonly round?: number | "best";
   readonly system?: string;
   readonly field: Readonly<Record<string, string>>;
   readonly raw: boolean;
@@ -32,7 +32,7 @@ export function generateCommand(): Command {
     .argument("<run-dir>", "run directory with the adapter")
     .argument("[prompt]", "what to ask; - or a pipe: standard input")
     .option("--r <ranks>", "ranks to ask, such as 1,4,16; may be repeated; default: all tiers", ranks, [])
-    .option("--round <n>", "ask the adapter after this round; default: the last committed", wholeNumber)
+    .option("--round <n>", "ask the adapter after this round, or the best; default: the last committed", roundName)
     .option("--interactive", "ask line by line, in one conversation for each rank", false)
     .option("--system <text>", "chat tasks: a system message")
     .option("--field <name=value>", "a column of the task's template; may be repeated; the prompt fills the one that is left", field, {})

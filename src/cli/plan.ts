@@ -97,7 +97,8 @@ export function describePlan({ clients, ...others }: Plan, width: number): strin
       ({ name, kind, count, parameters }) =>
         `  left out: ${name} (${kind}${count > 1 ? ` × ${formatCount(count)}` : ""}), ${formatCount(parameters)} parameters`,
     ),
-    `run:      ${planned.rounds} rounds, ${fits} fits; tensors: ${formatBytes(planned.bytesDown)} down, ${formatBytes(planned.bytesUp)} up`,
+    `run:      ${planned.rounds} rounds${planned.mayStopEarly ? " if stop_when does not end it earlier" : ""}, ${fits} fits; tensors: ${formatBytes(planned.bytesDown)} down, ${formatBytes(planned.bytesUp)} up`,
+    describeDisk(planned.disk),
     ...(planned.machines ? describeMachines(planned.machines, planned.bytesUp) : []),
     `held out: ${planned.evalExamples} examples` +
       (planned.truncated > 0 ? `; ${planned.truncated} examples truncated to data.max_length` : ""),
@@ -105,6 +106,12 @@ export function describePlan({ clients, ...others }: Plan, width: number): strin
     ...(planned.time ? describeTime(planned.time, planned.rounds) : []),
     ...(planned.slots ? [describeSlots(planned.slots)] : []),
   ].join("\n");
+}
+
+function describeDisk({ rounds, roundBytes, updateBytes, adapterBytes }: Plan["disk"]): string {
+  const kept = `${plural(rounds, "round")} at once (keep_rounds) ${formatBytes(roundBytes)}`;
+  const others = `updates ${formatBytes(updateBytes)}, adapters ${formatBytes(adapterBytes)}`;
+  return `disk:     at most ${formatBytes(roundBytes + updateBytes + adapterBytes)}: ${kept}, ${others}`;
 }
 
 function describeMachines({ hosts, bytesDown, cluster }: Machines, bytesUp: number): readonly string[] {

@@ -25,18 +25,20 @@ async function verify(directory: string, { set }: { readonly set: readonly strin
 
 /** The last line. Throws a RunFailedError if a round is wrong. */
 export function concludeRounds(rounds: readonly VerifiedRound[]): string {
-  const wrong = rounds.filter(({ isAdapterVerified }) => !isAdapterVerified);
+  const wrong = rounds.filter(({ isAdapterVerified, isKept }) => isKept && !isAdapterVerified);
   if (wrong.length > 0) throw new RunFailedError(`${count(wrong, rounds)} cannot be trusted`);
   const unmeasured = rounds.filter(({ problems }) => problems.length > 0);
   if (unmeasured.length > 0) {
     const problem = `all adapters are as committed, but the metrics of ${count(unmeasured, rounds)} are not`;
     throw new RunFailedError(`${problem}; prelort resume evaluates them again`);
   }
-  const remade = rounds.filter(({ updates }) => updates !== null);
-  const are = rounds.length === 1 ? "is" : "are";
+  const kept = rounds.filter(({ isKept }) => isKept);
+  const remade = kept.filter(({ updates }) => updates !== null);
+  const are = kept.length === 1 ? "is" : "are";
   const recomputed = remade.length > 0 ? `; recomputed to the same bytes: ${count(remade, rounds)}` : "";
-  const hint = remade.length < rounds.length ? "; with record_updates: true the others could be recomputed, too" : "";
-  return `${count(rounds, rounds)} ${are} as committed${recomputed}${hint}`;
+  const removed = kept.length < rounds.length ? "; keep_rounds removed the others" : "";
+  const hint = removed === "" && remade.length < kept.length ? "; with record_updates: true the others could be recomputed, too" : "";
+  return `${count(kept, rounds)} ${are} as committed${recomputed}${removed}${hint}`;
 }
 
 /** `the start and 2 of 3 rounds`. */
@@ -47,9 +49,10 @@ function count(some: readonly VerifiedRound[], all: readonly VerifiedRound[]): s
   return [...start, ...rounds].join(" and ");
 }
 
-export function describeRound({ round, updates, problems }: VerifiedRound): string {
+export function describeRound({ round, updates, isKept, problems }: VerifiedRound): string {
   const name = round === 0 ? "start" : `round ${round}`;
   if (problems.length > 0) return `${name}: ${problems.join("; ")}`;
+  if (!isKept) return `${name}: not kept (keep_rounds)`;
   if (updates === null)
     return `${name}: as committed; ${round === 0 ? "the adapter it started from is missing or has changed" : "no updates were recorded"}`;
   const source = round === 0 ? "the seed" : plural(updates, "update");

@@ -1,5 +1,5 @@
 import type { RecordedRun } from "../records/read-run.ts";
-import { areaUnderRanks, worstTier } from "../report/rank-quality.ts";
+import { areaUnderRanks, worstTier } from "../records/rank-quality.ts";
 import type { RoundMetrics, TierMetrics } from "../records/metrics.ts";
 
 /** Equal rounds; or equal compute, with fewer local steps in proportion to what a step costs more than one of plain training. */

@@ -1,6 +1,7 @@
 import path from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import { buildRun, resolveTiers } from "../config/build.ts";
+import { buildRun } from "../config/build.ts";
+import { resolveTiers } from "../config/resolve-tiers.ts";
 import { assignments, type Comparison, type ComparisonMethod } from "../config/comparison.ts";
 import { loadConfig } from "../config/load.ts";
 import type { RunConfig } from "../config/schema.ts";
@@ -40,13 +41,14 @@ async function configsOf(methods: readonly ComparisonMethod[], configOf: ConfigO
 /** What methods have in common, by the name of its key. */
 type SharedParts = Readonly<Record<string, unknown>>;
 
-function sharedParts({ data, model, rounds, evaluate, lora, ...config }: RunConfig): SharedParts {
+function sharedParts({ data, model, rounds, evaluate, stopWhen, lora, ...config }: RunConfig): SharedParts {
   const { r, scale, target_modules } = lora;
   return {
     data,
     model,
     rounds,
     evaluate,
+    stop_when: stopWhen,
     "lora.r": r,
     "lora.scale": scale,
     "lora.target_modules": target_modules,

@@ -120,7 +120,7 @@ interface Trial {
   readonly every: number;
 }
 
-/** Evaluated at the rungs alone, without generated text, and delivered to no tracker. */
+/** Evaluated at the rungs alone, without generated text; not stopped by anything else, and delivered to no tracker. */
 function trialOf(input: RunInput, { folder, lr, seed, rounds, every }: Trial): RunConfig {
   return validateRun({
     ...input,
@@ -129,7 +129,9 @@ function trialOf(input: RunInput, { folder, lr, seed, rounds, every }: Trial): R
     seed,
     rounds,
     fit: { ...input.fit, lr },
-    evaluate: { ...input.evaluate, every, maxNewTokens: 0, samples: 0 },
+    evaluate: { ...input.evaluate, every, maxNewTokens: 0, samples: 0, best: undefined },
+    stopWhen: undefined,
+    keepRounds: "all",
     track: [],
     partialSums: false,
     recordUpdates: false,

@@ -34,7 +34,7 @@ import { ownAggregation, ownRankAssignment, ownSelection } from "./build-own-pol
 import { check, formatPath } from "./check.ts";
 import { CUSTOM, ownName } from "./own-policies.ts";
 import { ownPolicyOf, POLICY_KEYS } from "./own-policy-spec.ts";
-import { namedRanks, rankSpecOf } from "./policy-specs.ts";
+import { resolveTiers } from "./resolve-tiers.ts";
 import { runSchema, type FileConfig, type RunConfig, type RunInput } from "./schema.ts";
 
 /** Turns the content of a config file into what `federate` takes, building policies from their specs. */
@@ -57,14 +57,6 @@ export function validateRun(input: RunInput): RunConfig {
   const { value, problems } = check(runSchema, input, "camelCase");
   if (problems) throw new ConfigError(problems.map(({ path, message }) => ({ path: formatPath(path, "camelCase") || "config", message })));
   return value;
-}
-
-/** The run's tiers, ascending and ending with R: as given, else the ranks that the assignment names, else powers of two. */
-export function resolveTiers({ lora, strategy }: Pick<RunConfig, "lora" | "strategy">): readonly number[] {
-  if (lora.tiers) return lora.tiers;
-  const spec = rankSpecOf(strategy.rankAssignment);
-  const named = spec ? namedRanks(spec).map(({ r }) => r) : [];
-  return [...new Set([...(named.length > 0 ? named : powersOfTwo(lora.r)), lora.r])].toSorted((a, b) => a - b);
 }
 
 /** The resolved config as a file would spell it, for the run's record. Policies are recorded by name and options. */
@@ -169,10 +161,6 @@ export function buildAggregation(spec: FileConfig["strategy"]["aggregation"]): A
     case "product-deltas":
       return productDeltas({ momentum: spec.momentum, momentumRank: spec.momentumRank, tau: spec.tau });
   }
-}
-
-function powersOfTwo(largest: number): number[] {
-  return Array.from({ length: Math.floor(Math.log2(largest)) + 1 }, (_, power) => 2 ** power);
 }
 
 function describePolicy(key: "selection" | "rankAssignment", policy: PolicyDescription & { readonly name?: string }): unknown {

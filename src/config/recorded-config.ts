@@ -62,10 +62,12 @@ interface Parser {
   safeParse(value: unknown): { readonly success: boolean; readonly data?: unknown };
 }
 
+/** Keys without a default stay missing. */
 function withDefaults(values: Readonly<Record<string, unknown>>, schemas: Readonly<Record<string, Parser>>): Record<string, unknown> {
-  const entries = Object.entries(values).map(([key, value]) => {
-    const parsed = schemas[key]?.safeParse(value);
-    return [key, parsed?.success ? parsed.data : value];
+  const keys = [...new Set([...Object.keys(values), ...Object.keys(schemas)])];
+  const entries = keys.map((key) => {
+    const parsed = schemas[key]?.safeParse(values[key]);
+    return [key, parsed?.success ? parsed.data : values[key]];
   });
-  return Object.fromEntries(entries);
+  return Object.fromEntries(entries.filter(([, value]) => value !== undefined));
 }

@@ -1,4 +1,5 @@
 import type { z } from "zod";
+import { bestRules } from "./best-rules.ts";
 import { clientRules } from "./client-rules.ts";
 import { dataRules } from "./data-rules.ts";
 import { fitRules } from "./fit-rules.ts";
@@ -7,7 +8,7 @@ import type { Checked, Rule } from "./rule.ts";
 import type { Path } from "./tree.ts";
 import { workerRules } from "./worker-rules.ts";
 
-const rules: readonly Rule[] = [...policyRules, ...fitRules, ...dataRules, ...workerRules, ...clientRules];
+const rules: readonly Rule[] = [...policyRules, ...fitRules, ...dataRules, ...workerRules, ...clientRules, ...bestRules];
 
 /** zod skips refinements after any issue; with `when`, rules run on the valid parts, so that all issues are reported together. */
 export function withRules<S extends z.ZodType<Checked>>(schema: S): S {

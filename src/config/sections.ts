@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { best, keepRounds, stopWhen } from "./best-section.ts";
 import { data } from "./data-section.ts";
 import { fit } from "./fit-section.ts";
 import { integer, positive, rank } from "./policy-specs.ts";
@@ -114,6 +115,11 @@ const evaluate = z.strictObject({
     .describe(
       "How many of these examples the record and the report show, at most shard_size: prompt, reference, and the answer of every tier before and after.",
     ),
+  best: best
+    .optional()
+    .describe(
+      "Marks the best of the evaluated rounds, whose adapters are saved beside the last; the evaluation before training is no candidate.",
+    ),
 });
 
 /** When a round may close before all of its clients have reported. The journal records which clients counted; a resume keeps that decision. */
@@ -158,6 +164,16 @@ export const common = {
   data: data.describe("The data, what an example is made of, and which client holds what."),
   fit: fit.prefault({}).describe("How a client trains in a round."),
   evaluate: evaluate.prefault({}).describe("How the global adapter is evaluated."),
+  stopWhen: stopWhen
+    .optional()
+    .describe(
+      "Ends the run before its last round; needs evaluate.best. The run is then finished like any other. Default: all rounds are trained.",
+    ),
+  keepRounds: keepRounds
+    .default("all")
+    .describe(
+      "Rounds whose adapters stay in the run's folder: all; best: the best round and the last; a number: that many of the last, and the best if evaluate.best is set. Those of other rounds are removed as soon as a resume no longer needs them.",
+    ),
   wire: wire.prefault({}).describe("Types of the tensors that a fit sends and receives, including modules_to_save."),
   closing: closing.prefault({}).describe("When a round may close before all of its clients have reported."),
   workers: workers

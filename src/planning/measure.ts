@@ -1,3 +1,4 @@
+import { generatesText } from "../config/best-metric.ts";
 import { availableParallelism } from "node:os";
 import { createDownlink } from "../adapter/encoded-adapter.ts";
 import type { RunConfig } from "../config/schema.ts";
@@ -107,20 +108,20 @@ export async function measure(config: RunConfig, { pool, clients, tiers, layout,
 
 /** Simulates the schedule of every round: fits by rank, then concurrent evaluation, each task on the worker that is free first. */
 export function predict(
-  { fit, evaluate }: { readonly fit: Parameters<typeof stepsOf>[0] } & Pick<RunConfig, "evaluate">,
+  config: { readonly fit: Parameters<typeof stepsOf>[0] } & Pick<RunConfig, "evaluate" | "rounds">,
   { tiers, exampleSeconds, generateSeconds }: Measurement,
   { selections, evalExamples, evaluatedTiers, ownExamples, workers }: PredictionInput,
 ): Prediction {
   const tierOf = new Map(tiers.map((tier) => [tier.r, tier]));
   const secondsOf = (client: RankedClient) => {
     const tier = tierOf.get(client.r);
-    return tier ? tier.fitSeconds + (stepsOf(fit, client) - tier.steps) * tier.stepSeconds : 0;
+    return tier ? tier.fitSeconds + (stepsOf(config.fit, client) - tier.steps) * tier.stepSeconds : 0;
   };
   const fits = selections.map((selected) => {
     const largestFirst = selected.toSorted((a, b) => b.r - a.r);
     return largestFirst.map(secondsOf);
   });
-  const { shardSize, every } = evaluate;
+  const { shardSize, every } = config.evaluate;
   const shards = Array.from({ length: Math.ceil(evalExamples / shardSize) }, (_, shard) =>
     Math.min(shardSize, evalExamples - shard * shardSize),
   );
@@ -133,17 +134,17 @@ export function predict(
     );
   const evaluated = [...shards, ...own];
   const evaluateSeconds = spread(evaluated, exampleSeconds);
-  // The evaluation of the previous round uses workers that have no fit left; before the first round it also generates answers.
+  // The evaluation of the previous round uses workers that have no fit left, which may also generate answers.
   const trainSeconds = fits.map((seconds, index) => {
     const beside = index % every === 0 ? evaluated.map((count) => count * exampleSeconds) : [];
-    const generated = index === 0 ? shards.map((count) => count * generateSeconds) : [];
+    const generated = index % every === 0 && generatesText(config, index) ? shards.map((count) => count * generateSeconds) : [];
     return makespan([...seconds, ...beside, ...generated], workers);
   });
   return {
     workers,
     fitSecondsPerRound: mean(fits.map((seconds) => makespan(seconds, workers))),
     evaluateSeconds,
-    // Answers are generated again after the last round.
+    // Answers are always generated after the last round.
     runSeconds: sum(trainSeconds) + evaluateSeconds + spread(shards, generateSeconds),
   };
 }

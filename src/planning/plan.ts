@@ -11,6 +11,7 @@ import type { NewEvent } from "../server/events.ts";
 import type { FederateOptions } from "../server/federate.ts";
 import { makeLogFolder } from "../server/log-folder.ts";
 import { candidateLosses } from "../server/evaluate.ts";
+import { type Disk, diskOf } from "./disk.ts";
 import { measure, type Measurement, predict, type Prediction, proposeSlots, type Slots } from "./measure.ts";
 import { type Machines, machinesOf } from "./machines.ts";
 import { recallAnswers, rememberAnswers } from "./known-answers.ts";
@@ -57,6 +58,9 @@ export interface Plan {
   /** Tensor bytes of all fits of the run. */
   readonly bytesDown: number;
   readonly bytesUp: number;
+  /** Whether `stopWhen` may end the run before its last round; all figures are those of all rounds. */
+  readonly mayStopEarly: boolean;
+  readonly disk: Disk;
   /** With `measure`: time of fits and evaluations on one worker, and of the run on the config's workers. */
   readonly time: (Measurement & Prediction) | null;
   /** With `measure`: the `workers.slotsPerDevice` that this machine has room for; null if that is unknown. */
@@ -166,7 +170,10 @@ function describePlan(config: RunConfig, findings: Findings, selections: Selecti
   });
   const total = (way: "down" | "up") => clients.reduce((sum, client) => sum + client.rounds.length * client.bytesPerFit[way], 0);
   const { policy } = config.strategy.aggregation;
-  const merged = mergesIntoBase(config.strategy.aggregation) ? mergedRows(selections, policy?.["incrementRank"] as number | undefined) : 0;
+  const merged = mergesIntoBase(config.strategy.aggregation)
+    ? mergedRows(selections, policy?.["incrementRank"] as number | undefined)
+    : { sent: 0, after: [] };
+  const bytesUp = (r: number) => bytesPerFit.get(r)?.up ?? 0;
   return {
     clients,
     tiers: findings.tiers,
@@ -181,8 +188,10 @@ function describePlan(config: RunConfig, findings: Findings, selections: Selecti
     baseParameters: findings.parameters,
     adapterParameters: layout.r * layout.width,
     denseParameters: layout.denseSize,
-    bytesDown: total("down") + merged * encodedBytes("F32", layout.width),
+    bytesDown: total("down") + merged.sent * encodedBytes("F32", layout.width),
     bytesUp: total("up"),
+    mayStopEarly: config.stopWhen !== undefined,
+    disk: diskOf(config, { layout, tiers: findings.tiers, selections, merged: merged.after, bytesUp }),
   };
 }
 
@@ -211,17 +220,20 @@ async function timesOf(
   return predict(config, measured, { selections, evalExamples: prepared.n_eval, evaluatedTiers: tiers.length, ownExamples, workers });
 }
 
-/** Merged components that fits send: for each, those merged since the client's last fit: Σ r_k or `incrementRank` for every round in between. */
-function mergedRows(selections: Selections, incrementRank?: number): number {
+/**
+ * Merged components: those that fits send, for each those merged since the client's last fit, Σ r_k or `incrementRank` for every round
+ * in between; and those that there are after each round.
+ */
+function mergedRows(selections: Selections, incrementRank?: number): { readonly sent: number; readonly after: readonly number[] } {
   const last = new Map<string, number>();
   let [merged, sent] = [0, 0];
-  for (const selected of selections) {
+  const after = selections.map((selected) => {
     for (const { id } of selected) {
       sent += merged - (last.get(id) ?? 0);
       last.set(id, merged);
     }
     const all = selected.reduce((sum, { r }) => sum + r, 0);
-    merged += selected.length > 0 ? (incrementRank ?? all) : 0;
-  }
-  return sent;
+    return (merged += selected.length > 0 ? (incrementRank ?? all) : 0);
+  });
+  return { sent, after };
 }

@@ -4,6 +4,7 @@ import { check } from "../config/check.ts";
 import { RunFailedError } from "../errors.ts";
 import { readJsonLines } from "../base/read-file.ts";
 import { type LineLog, openLineLog } from "./line-log.ts";
+import { bestRound, type EarlyStop, earlyStop } from "./best-round.ts";
 import { trainedShape } from "./metrics.ts";
 import { count, describeProblems, list, names, sha256 } from "./schema.ts";
 
@@ -69,10 +70,14 @@ const resume = z.strictObject({
   differences: list(z.strictObject({ path: z.string(), was: z.unknown().optional(), is: z.unknown().optional() })),
 });
 
-const end = z.strictObject({ type: z.literal("end") });
+/** The run ended; with `evaluate.best`, at which best round, and with `stop_when`, why before its last round. */
+const end = z.strictObject({ type: z.literal("end"), best: bestRound.optional(), stopped: earlyStop.optional() });
+
+/** The files of these rounds are removed, since `keep_rounds` keeps others. Written before they are. */
+const drop = z.strictObject({ type: z.literal("drop"), rounds: list(count) });
 
 /** Entries that a resume or a verification depends on. */
-const decisiveEntry = z.discriminatedUnion("type", [commit, round, close, resume, end]);
+const decisiveEntry = z.discriminatedUnion("type", [commit, round, close, resume, end, drop]);
 
 export type JournalEntry = z.output<typeof decisiveEntry | typeof fit | typeof late | typeof failure | typeof worker>;
 export type Commit = z.output<typeof commit>;
@@ -93,8 +98,12 @@ export interface Journal {
   readonly asked: ReadonlyMap<number, z.output<typeof round>["clients"]>;
   /** Which clients' updates count in each round, as last closed. */
   readonly closes: ReadonlyMap<number, Close>;
+  /** Rounds whose files were removed, or were about to be. */
+  readonly dropped: ReadonlySet<number>;
   /** The run ended, and was not resumed since. */
   readonly hasEnded: boolean;
+  /** Why it ended before its last round, if it did. */
+  readonly stopped: EarlyStop | undefined;
   /** Where its last complete line ends. */
   readonly end: number;
 }
@@ -104,7 +113,9 @@ export async function readJournal(file: string): Promise<Journal> {
   const commits: Commit[] = [];
   const asked = new Map<number, z.output<typeof round>["clients"]>();
   const closes = new Map<number, Close>();
+  const dropped = new Set<number>();
   let [highest, hasEnded] = [-1, false];
+  let stopped: EarlyStop | undefined;
   const endsAt = await readJsonLines(file, ({ number, value }) => {
     const line = `${file}:${number}`;
     const entry = parseEntry(value, line);
@@ -115,6 +126,10 @@ export async function readJournal(file: string): Promise<Journal> {
           throw damaged(line, `it commits round ${entry.round}, and no line commits round ${commits.length}`);
         commits.splice(entry.round, Infinity, entry);
         highest = Math.max(highest, entry.round);
+        for (const round of dropped) if (round >= entry.round) dropped.delete(round);
+        break;
+      case "drop":
+        for (const round of entry.rounds) dropped.add(round);
         break;
       case "round":
         asked.set(entry.round, entry.clients);
@@ -125,10 +140,11 @@ export async function readJournal(file: string): Promise<Journal> {
       case "end":
       case "resume":
         hasEnded = entry.type === "end";
+        stopped = entry.type === "end" ? entry.stopped : undefined;
         break;
     }
   });
-  return { commits, highest, asked, closes, hasEnded, end: endsAt };
+  return { commits, highest, asked, closes, dropped, hasEnded, stopped, end: endsAt };
 }
 
 /**

@@ -11,7 +11,7 @@ export interface Difference {
 /** Do not affect bytes: names and paths (contents are compared by hash), number and timeouts of workers, trackers,
  * what is kept on disk. */
 const FREE =
-  /^(name|method|doubts|presents|remarks|index\.path|init_from\.path|config\.lora\.init_from|config\.(name|runs_dir|record_updates|partial_sums|spool_bytes|track|workers\.(?!threads).*))(\.|$)/;
+  /^(name|method|doubts|presents|remarks|index\.path|init_from\.path|config\.lora\.init_from|config\.(name|runs_dir|record_updates|keep_rounds|partial_sums|spool_bytes|track|workers\.(?!threads).*))(\.|$)/;
 /** May affect bytes: another machine or torch version cannot be relied on to give the same numbers. */
 const NOTED = /^(prelort|versions|device|variables)(\.|$)/;
 /** What the run is made from, by SHA-256. */

@@ -1,11 +1,12 @@
 import path from "node:path";
 import { RunFailedError } from "../errors.ts";
 import type { ServerState } from "../strategy/strategy.ts";
+import type { EarlyStop } from "./best-round.ts";
 import type { Close, Commit, Journal } from "./journal.ts";
 import { type FoundMetrics, isOfCommit, type MetricsLine, readMetrics, type RoundMetrics } from "./metrics.ts";
 import { EVENTS, findLastEvent } from "./event-log.ts";
 import { readIfThere, readJsonLines } from "../base/read-file.ts";
-import { decodeState, findDamage, GLOBAL, roundFile, STATE } from "./round-files.ts";
+import { decodeState, findDamage, GLOBAL, roundFile, roundFolders, STATE } from "./round-files.ts";
 import { isReady, readRecord, RUN_RECORD, type WrittenRecord } from "./run-record.ts";
 import { readWholeJournal } from "./whole-journal.ts";
 
@@ -26,6 +27,8 @@ export interface ResumePoint {
   /** Those of these rounds that lack metrics but have an undamaged adapter, so that they can be evaluated again. */
   readonly unmeasured: readonly number[];
   readonly hasEnded: boolean;
+  /** Why it ended before its last round, if it did. */
+  readonly stopped: EarlyStop | undefined;
   /** Number of the last recorded event; 0 if there is none. */
   readonly lastEvent: number;
   /** What is damaged, and what the run does about it. */
@@ -41,6 +44,8 @@ export interface FoundLogs {
   readonly timings: number;
   readonly events: number;
   readonly metrics: FoundMetrics;
+  /** Rounds whose files are there, and those that the journal dropped and whose files are there nevertheless. */
+  readonly rounds: { readonly present: readonly number[]; readonly dropped: readonly number[] };
 }
 
 /** Only reads. Throws a ConfigError or RunFailedError if the run cannot continue. */
@@ -56,7 +61,7 @@ export async function findResumePoint(root: string): Promise<{ readonly point: R
   const last = commits.at(-1)?.round ?? -1;
   const missing = commits.filter(({ round }) => !found.lines.has(round) && (round < last || journal.hasEnded));
   const damages: (readonly [round: number, damage: string | undefined])[] = [];
-  for (const commit of missing) damages.push([commit.round, await findDamage(root, commit)]);
+  for (const commit of missing) damages.push([commit.round, describeDrop(journal, commit) ?? (await findDamage(root, commit))]);
   const fileOf = async (round: number, name: string) => {
     const bytes = await readIfThere(path.join(root, roundFile(round, name)));
     if (bytes) return bytes;
@@ -69,6 +74,7 @@ export async function findResumePoint(root: string): Promise<{ readonly point: R
     metrics: found.metrics,
     unmeasured: damages.filter(([, damage]) => damage === undefined).map(([round]) => round),
     hasEnded: journal.hasEnded,
+    stopped: journal.stopped,
     lastEvent: events.number,
     remarks: [
       ...remarks,
@@ -82,7 +88,12 @@ export async function findResumePoint(root: string): Promise<{ readonly point: R
     },
   };
   const metrics = { lines: found.lines, isClean: found.isClean, end };
-  return { point, logs: { journal: journal.end, timings, events: events.end, metrics } };
+  const folders = await roundFolders(root);
+  const rounds = {
+    present: commits.map(({ round }) => round).filter((round) => !journal.dropped.has(round)),
+    dropped: folders.filter((round) => journal.dropped.has(round)),
+  };
+  return { point, logs: { journal: journal.end, timings, events: events.end, metrics, rounds } };
 }
 
 /** A record without data and model, next to trained rounds, belongs to another run or dates from before a power cut. */
@@ -101,10 +112,12 @@ function requireReadyRecord(root: string, record: WrittenRecord): void {
  */
 async function findWholeRounds(
   root: string,
-  { commits, hasEnded }: Journal,
+  journal: Journal,
 ): Promise<{ readonly commits: readonly Commit[]; readonly remarks: readonly string[] }> {
+  const { commits, hasEnded } = journal;
   const damages: string[] = [];
   for (const commit of commits.toReversed()) {
+    if (describeDrop(journal, commit) !== undefined) continue;
     const damage = await findDamage(root, commit);
     if (damage === undefined) {
       const { round } = commit;
@@ -113,7 +126,8 @@ async function findWholeRounds(
     }
     damages.push(damage);
     if (hasEnded) {
-      const earlier = commit.round > 0 ? `, or export an earlier round with prelort export ${root} --round ${commit.round - 1}` : "";
+      const before = commits.slice(0, commit.round).findLast((other) => describeDrop(journal, other) === undefined);
+      const earlier = before ? `, or export an earlier round with prelort export ${root} --round ${before.round}` : "";
       throw new RunFailedError(
         `${root} holds a run that ended after round ${commit.round}, and ${damage}; restore the file from a copy${earlier}. ` +
           "Nothing was changed",
@@ -156,10 +170,16 @@ function describeGap(round: number, damage: string | undefined): string {
   return damage === undefined ? `${missing}: its adapter is evaluated again` : `${missing}, and it cannot be computed again: ${damage}`;
 }
 
-/** Refuses a run whose journal says that it ended before its last round. */
-export function requireAllRounds(root: string, { commits, hasEnded }: ResumePoint, rounds: number): void {
+/** Why a round has no files; undefined if it should have them. */
+function describeDrop({ dropped }: Journal, { round }: Commit): string | undefined {
+  return dropped.has(round) ? `its files were removed, as keep_rounds asks` : undefined;
+}
+
+/** Refuses a run whose journal says that it ended before the round at which it did. */
+export function requireAllRounds(root: string, { commits, hasEnded, stopped }: ResumePoint, rounds: number): void {
   const last = commits.at(-1)?.round ?? -1;
-  if (!hasEnded || last === rounds) return;
-  const problem = `${root} holds a run that ended, but its journal commits round ${last} last, expected ${rounds}`;
+  const expected = stopped?.round ?? rounds;
+  if (!hasEnded || last === expected) return;
+  const problem = `${root} holds a run that ended, but its journal commits round ${last} last, expected ${expected}`;
   throw new RunFailedError(`${problem}; restore journal.jsonl from a copy. Nothing was changed`);
 }

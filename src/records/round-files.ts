@@ -1,12 +1,14 @@
 import { createHash } from "node:crypto";
+import { readdir } from "node:fs/promises";
 import path from "node:path";
 import type { ServerState } from "../strategy/strategy.ts";
 import { decodeSafetensors, encodeSafetensors } from "../tensor/safetensors.ts";
 import type { Commit } from "./journal.ts";
-import { hashIfThere, readIfThere } from "../base/read-file.ts";
+import { hashIfThere, isThere, readIfThere, readingError } from "../base/read-file.ts";
 
 /* The files of `rounds/<n>/`, and their hashes. */
 
+export const ROUNDS = "rounds";
 export const GLOBAL = "global.safetensors";
 export const STATE = "server-state.safetensors";
 
@@ -35,7 +37,17 @@ const LARGEST_HASHED = 2 ** 30;
 
 /** The path of a round's file below the run directory. */
 export function roundFile(round: number, name: string): string {
-  return path.join("rounds", `${round}`, name);
+  return path.join(ROUNDS, `${round}`, name);
+}
+
+/** The rounds that have a folder. */
+export async function roundFolders(root: string): Promise<readonly number[]> {
+  const folder = path.join(root, ROUNDS);
+  if (!isThere(folder)) return [];
+  const names = await readdir(folder).catch((cause: unknown) => {
+    throw readingError(folder, cause);
+  });
+  return names.filter((name) => /^\d{1,15}$/.test(name)).map(Number);
 }
 
 /** What is wrong with a round's files; undefined if they have the committed bytes. */

@@ -7,11 +7,12 @@ import { DATA_FILES, type DataFile } from "./data-files.ts";
 import { writeDurably } from "./durable-file.ts";
 import { EVENTS, openEventLog, type RecordedEvent } from "./event-log.ts";
 import { type Commit, type JournalEntry, openJournal } from "./journal.ts";
+import { RoundFolders } from "./kept-rounds.ts";
 import type { LineLog } from "./line-log.ts";
 import type { Holder } from "./lock.ts";
 import { openMetricsFile, type RoundMetrics } from "./metrics.ts";
 import { type FoundLogs, findResumePoint, type ResumePoint } from "./resume-point.ts";
-import { encodeState, GLOBAL, hashOf, STATE } from "./round-files.ts";
+import { encodeState, GLOBAL, hashOf, roundFile, STATE } from "./round-files.ts";
 import { RUN_RECORD, type WrittenRecord } from "./run-record.ts";
 import { openTimings, type Timing } from "./timings.ts";
 
@@ -26,8 +27,13 @@ export interface RunDirectory {
   readonly journal: LineLog<JournalEntry>;
   readonly timings: LineLog<Timing>;
   readonly events: LineLog<RecordedEvent>;
-  /** Makes a round final: its files are on disk before the journal commits it. Returns the SHA-256 of the adapter's file. */
-  commitRound(result: RoundResult): Promise<string>;
+  /**
+   * Makes a round final: its files are on disk before the journal commits it. Then removes those of the rounds that are not kept.
+   * Returns the SHA-256 of the adapter's file.
+   */
+  commitRound(result: RoundResult, keeps?: (round: number) => boolean): Promise<string>;
+  /** Removes the files of the rounds that are not kept. */
+  dropRounds(keeps: (round: number) => boolean): Promise<void>;
   /** Writes a round's line of `metrics.jsonl`, which is on disk once this resolves. */
   writeMetrics(metrics: RoundMetrics): Promise<void>;
   writeRecord(record: WrittenRecord): Promise<void>;
@@ -76,6 +82,7 @@ async function openRunDirectory(
   const timings = openTimings(path.join(root, "timings.jsonl"), found?.timings);
   const events = openEventLog(path.join(root, EVENTS), found?.events);
   const metrics = openMetricsFile(path.join(root, "metrics.jsonl"), found?.metrics);
+  const rounds = new RoundFolders(root, found?.rounds ?? { present: [], dropped: [] });
   const writeJson = async (name: string, content: unknown) => {
     requireHeld();
     await writeDurably(path.join(root, name), `${JSON.stringify(content, null, 2)}\n`);
@@ -87,21 +94,24 @@ async function openRunDirectory(
     journal,
     timings,
     events,
-    async commitRound({ round, global, state, ...made }) {
+    async commitRound({ round, global, state, ...made }, keeps = () => true) {
       requireHeld();
-      const folder = path.join(root, "rounds", `${round}`);
-      const stateParts = encodeState(state);
-      const written = [writeDurably(path.join(folder, GLOBAL), global)];
-      if (stateParts) written.push(writeDurably(path.join(folder, STATE), stateParts));
-      // Hashed while the files are being written.
-      const [sha256, stateSha256] = [hashOf(global), stateParts ? hashOf(stateParts) : null];
-      await Promise.all(written);
-      journal.append({ type: "commit", round, sha256, stateSha256, ...made });
+      const hashes = await writeRoundFiles(root, { round, global, state });
+      journal.append({ type: "commit", round, ...hashes, ...made });
+      rounds.add(round);
+      rounds.drop(keeps, journal);
       await journal.flush();
       await dropReplaced();
+      await rounds.removeDropped();
       // A run whose events nobody can read any more ends here, where it can be resumed, not hours later.
       await Promise.all([events.written(), timings.written()]);
-      return sha256;
+      return hashes.sha256;
+    },
+    async dropRounds(keeps) {
+      requireHeld();
+      rounds.drop(keeps, journal);
+      await journal.flush();
+      await rounds.removeDropped();
     },
     async writeMetrics(figures) {
       requireHeld();
@@ -119,4 +129,17 @@ async function openRunDirectory(
       for (const log of closed) if (log.status === "rejected") throw log.reason;
     },
   };
+}
+
+async function writeRoundFiles(
+  root: string,
+  { round, global, state }: Pick<RoundResult, "round" | "global" | "state">,
+): Promise<Pick<Commit, "sha256" | "stateSha256">> {
+  const stateParts = encodeState(state);
+  const written = [writeDurably(path.join(root, roundFile(round, GLOBAL)), global)];
+  if (stateParts) written.push(writeDurably(path.join(root, roundFile(round, STATE)), stateParts));
+  // Hashed while the files are being written.
+  const hashes = { sha256: hashOf(global), stateSha256: stateParts ? hashOf(stateParts) : null };
+  await Promise.all(written);
+  return hashes;
 }

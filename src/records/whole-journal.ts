@@ -1,9 +1,8 @@
-import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { RunFailedError } from "../errors.ts";
 import { type Journal, readJournal } from "./journal.ts";
 import type { MetricsLine } from "./metrics.ts";
-import { isThere, readingError } from "../base/read-file.ts";
+import { roundFolders } from "./round-files.ts";
 
 /**
  * Reads a run's journal, and refuses one that lacks lines. A round's folder is written before the journal commits it, and its
@@ -21,13 +20,4 @@ export async function readWholeJournal(root: string, lines: readonly MetricsLine
     `${path.join(root, "journal.jsonl")} ${known}, but ${root} holds round ${Math.max(folder, metrics)}: ` +
       "lines are missing from the journal; restore it from a copy. Nothing was changed",
   );
-}
-
-async function roundFolders(root: string): Promise<readonly number[]> {
-  const folder = path.join(root, "rounds");
-  if (!isThere(folder)) return [];
-  const names = await readdir(folder).catch((cause: unknown) => {
-    throw readingError(folder, cause);
-  });
-  return names.filter((name) => /^\d{1,15}$/.test(name)).map(Number);
 }

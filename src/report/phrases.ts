@@ -3,6 +3,7 @@ import { basename, dirname } from "node:path";
 import { formatCount, formatNumber, formatPercent, formatSeconds, plural } from "./format.ts";
 import { qualityOf } from "./quality.ts";
 import type { NewEvent } from "../server/events.ts";
+import type { BestRound, EarlyStop } from "../records/best-round.ts";
 import type { RoundMetrics } from "../records/metrics.ts";
 import type { WorkerStatus } from "../workers/task.ts";
 import type { WorkerView } from "./run-view.ts";
@@ -61,6 +62,8 @@ export function describeStart({ name, directory, rounds, tiers, resumed }: Event
   const shape = `${plural(rounds, "round")}, tiers ${tiers.join(", ")}, in ${directory}`;
   if (!resumed) return [`run ${name}: ${shape}`];
   const remarks = resumed.remarks.map((remark) => `warning: ${remark}`);
+  const { stopped } = resumed;
+  if (stopped) return [`run ${name} is complete, stopped early ${describeStop(stopped, rounds)}: ${shape}`, ...remarks];
   if (resumed.after === rounds) return [`run ${name} is complete: ${shape}`, ...remarks];
   const from = resumed.after < 0 ? "from the beginning" : `after round ${resumed.after} of ${rounds}`;
   const changes = resumed.differences.map(({ path, was, is }) => `${path} was ${JSON.stringify(was)} and is ${JSON.stringify(is)}`);
@@ -119,10 +122,36 @@ export function describeFits({ reported, failed, late, fitLoss }: RoundMetrics):
   return `${reported.length} reported${failures}${dropped}, training loss ${formatNumber(fitLoss)}`;
 }
 
-export function describePaths({ directory, adapters }: EventOf<"run-end">): readonly string[] {
-  const folders = [...new Set(adapters.map((adapter) => dirname(adapter)))];
+export function describePaths({ directory, adapters, best }: EventOf<"run-end">): readonly string[] {
   return [
     `run:       ${directory}`,
-    ...folders.map((folder) => `adapters:  ${folder}: ${adapters.map((adapter) => basename(adapter)).join(", ")}`),
+    ...describeFolders(adapters).map((folders) => `adapters:  ${folders}`),
+    ...(best ? [`best:      ${describeBest(best)}`, ...describeFolders(best.adapters).map((folders) => `           ${folders}`)] : []),
   ];
+}
+
+/** `runs/a/adapters: r1, r2`. */
+function describeFolders(adapters: readonly string[]): readonly string[] {
+  const folders = [...new Set(adapters.map((adapter) => dirname(adapter)))];
+  return folders.map((folder) => `${folder}: ${adapters.map((adapter) => basename(adapter)).join(", ")}`);
+}
+
+/** `round 3 (accuracy 14.5 %, area over the ranks)`. */
+export function describeBest({ round, value, metric, at }: BestRound): string {
+  const shown = SHARES.has(metric) ? formatPercent(value) : formatNumber(value);
+  const where = at === "area" ? "area over the ranks" : at === "worst" ? "worst tier" : `rank ${at}`;
+  return `round ${round} (${metric} ${shown}, ${where})`;
+}
+
+const SHARES: ReadonlySet<string> = new Set(["accuracy", "macro_f1", "rouge_l"]);
+
+/** `after round 5 of 8, since the target is reached`. */
+export function describeStop({ round, reason }: EarlyStop, rounds: number): string {
+  const why = reason === "target" ? "the target is reached" : "the metric improves no more";
+  return `after round ${round} of ${rounds}, since ${why}`;
+}
+
+/** `stops early after round 5 of 8, since the target is reached; best: round 5 (loss 1.2, area over the ranks)`. */
+export function describeEarlyStop({ best, ...stopped }: EventOf<"early-stop">, rounds: number): string {
+  return `stops early ${describeStop(stopped, rounds)}${best ? `; best: ${describeBest(best)}` : ""}`;
 }

@@ -59,6 +59,7 @@ export function advance(view: RunView, event: NewEvent, now: number): RunView {
       return { ...view, wait: "done", isEnded: true };
     case "run-failed":
       return { ...view, wait: event.kind === "interrupted" ? "interrupted" : "failed", isEnded: true };
+    case "early-stop":
     case "tracker-status":
     case "folder-copied":
     case "worker-ready":
@@ -77,7 +78,9 @@ function isPast(view: RunView, event: { readonly round: number }): boolean {
 
 /** Whether a resumed run had all its rounds and their metrics. */
 export function wasComplete({ run, history }: RunView): boolean {
-  return run?.resumed !== undefined && run.resumed.after === run.rounds && run.resumed.metrics.length === history.length;
+  if (!run?.resumed) return false;
+  const { after, stopped, metrics } = run.resumed;
+  return after === (stopped?.round ?? run.rounds) && metrics.length === history.length;
 }
 
 /** `round 3 of 8`. */

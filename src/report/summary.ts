@@ -1,11 +1,23 @@
 import { formatBytes, formatCount, formatSeconds, plural } from "./format.ts";
 import { evaluatedRounds, majorityShare, qualityAt, qualityOf, tierAt, untrainedRound } from "./quality.ts";
+import { describeBest, describeStop } from "./phrases.ts";
 import { total } from "./tails.ts";
+import { visibleIn } from "./visible.ts";
+import { judgeRecorded } from "../records/best-round.ts";
 import type { RecordedRun } from "../records/read-run.ts";
 
-/** The run in two sentences: the quality of the whole adapter and of its smallest prefix; and the rounds that lack metrics. */
+/** The run in a few sentences: the quality of the whole adapter and of its smallest prefix, the best round, and the rounds that lack metrics. */
 export function summarise(run: RecordedRun): string {
-  return [describeQuality(run), ...describeGaps(run)].join(" ");
+  return [describeQuality(run), ...describeChoice(run), ...describeGaps(run)].join(" ");
+}
+
+/** Which round is the best, and why the run stopped early, if its config asks. */
+function describeChoice({ record, rounds }: RecordedRun): readonly string[] {
+  const { best, stopped } = judgeRecorded(record.config, rounds);
+  return [
+    ...(stopped ? [`It stopped early ${describeStop(stopped, record.config.rounds)}.`] : []),
+    ...(best ? [`The best is ${describeBest(visibleIn(best))}.`] : []),
+  ];
 }
 
 /** Only rounds before the last one with metrics: later ones may still be evaluated. */
@@ -48,13 +60,16 @@ export function facts({ record, clients, rounds, timings }: RecordedRun): readon
   const { model, data } = record.config;
   const bytes = rounds.reduce((sum, { bytesDown, bytesUp }) => sum + bytesDown + bytesUp, 0);
   const last = rounds.at(-1)?.round ?? 0;
+  const { best, stopped } = judgeRecorded(record.config, rounds);
+  const all = record.config.rounds;
   return [
     ["method", record.method.name],
     ["model", model.name_or_path],
     ["data", data.path],
     ["clients", `${formatCount(clients.ids.length)} with ranks ${record.layout.tiers.join(", ")}`],
     ["training examples", formatCount(total(clients.n))],
-    ["rounds", last === record.config.rounds ? String(last) : `${last} of ${record.config.rounds}`],
+    ["rounds", last === all ? String(last) : stopped ? `stopped early ${describeStop(stopped, all)}` : `${last} of ${all}`],
+    ...(best ? [["best", describeBest(visibleIn(best))] as const] : []),
     ["traffic", formatBytes(bytes)],
     ["time", formatSeconds(timings.reduce((sum, { seconds }) => sum + seconds, 0))],
   ];

@@ -3,7 +3,7 @@ import { formatBytes, formatCount, formatNumber, formatPercent, formatSeconds, N
 import { clientsTable } from "./clients-table.ts";
 import { evaluatedRounds, type Quality, qualityAt, qualityOf, untrainedRound } from "./quality.ts";
 import { samplesTables } from "./samples.ts";
-import { areaUnderRanks, worstTier } from "./rank-quality.ts";
+import { areaUnderRanks, worstTier } from "../records/rank-quality.ts";
 import type { RecordedRun } from "../records/read-run.ts";
 
 /** A table as data. The first column names the rows; the others are numbers, except those listed in `prose`. */

@@ -1,8 +1,11 @@
 import type { Adapter } from "../adapter/adapter.ts";
 import { energy } from "../adapter/energy.ts";
 import { segments } from "../adapter/segments.ts";
+import { generatesText } from "../config/best-metric.ts";
 import { type EvaluateContext, evaluateRound } from "./evaluate.ts";
+import { type Judged, judge } from "../records/best-round.ts";
 import type { EvaluatedMetrics, RoundMetrics, TrainedMetrics } from "../records/metrics.ts";
+import { requireBestMetric } from "./require-best-metric.ts";
 import { present } from "../strategy/validate-policy-output.ts";
 import type { CommittedRound, RunContext } from "./run-context.ts";
 
@@ -28,6 +31,13 @@ export class Concluder {
     return [...this.#metrics.values()].toSorted((a, b) => a.round - b.round);
   }
 
+  /** Which of them is the best, and why the run ends with the last of them, if it does: one that had ended keeps its reason. */
+  get judged(): Judged {
+    const { config, resumed } = this.#context;
+    const judged = judge(config, config.evaluate.best ? this.metrics : []);
+    return resumed?.hasEnded ? { ...judged, stopped: resumed.stopped } : judged;
+  }
+
   /** Does nothing for a round whose metrics were written before the run was resumed. */
   conclude(committed: CommittedRound): Promise<void> {
     const { round } = committed;
@@ -44,12 +54,21 @@ export class Concluder {
   }
 
   async #conclude(committed: CommittedRound): Promise<void> {
-    const { directory, emit, rounds } = this.#context;
+    const { config, directory, emit, rounds } = this.#context;
     const { round, trained, sha256 } = committed;
-    const metrics: RoundMetrics = { round, ...(await this.#evaluate(committed)), ...trained };
+    const generates = generatesText(config, round);
+    if (this.#isEvaluated(round)) emit({ type: "evaluation-start", round });
+    let metrics: RoundMetrics = { round, ...(await this.#evaluate(committed, generates)), ...trained };
+    requireBestMetric(config, metrics, this.#evaluation.isLanguage);
     this.#metrics.set(round, metrics);
+    // It is the last round after all, whose text is generated too.
+    if (this.judged.stopped?.round === round && !generates && config.evaluate.maxNewTokens > 0) {
+      metrics = { ...metrics, ...(await this.#evaluate(committed, true)) };
+      this.#metrics.set(round, metrics);
+    }
     await directory.writeMetrics(metrics);
-    emit({ type: "round-end", round, metrics, sha256 });
+    const { best } = this.judged;
+    emit({ type: "round-end", round, metrics, sha256, ...(best && { best }) });
     const { reported, failed, late } = trained;
     rounds.end(round, { "prelort.reported": reported.length, "prelort.failed": failed.length, "prelort.late": late.length });
     if (round > 0) this.#count(trained);
@@ -62,18 +81,22 @@ export class Concluder {
     meters.count("prelort.client.io", bytesUp, { "network.io.direction": "receive" });
   }
 
-  async #evaluate(committed: CommittedRound): Promise<EvaluatedMetrics> {
-    const { config, session, emit, rounds } = this.#context;
+  #isEvaluated(round: number): boolean {
+    const { config } = this.#context;
+    return round % config.evaluate.every === 0 || round === config.rounds;
+  }
+
+  async #evaluate(committed: CommittedRound, generates: boolean): Promise<EvaluatedMetrics> {
+    const { config, session, rounds } = this.#context;
     const { round, global, clients } = committed;
-    if (round % config.evaluate.every !== 0 && round !== config.rounds) return NOTHING_EVALUATED;
-    emit({ type: "evaluation-start", round });
+    if (!this.#isEvaluated(round)) return NOTHING_EVALUATED;
     const presented = this.present(committed);
     if (round === config.rounds) this.#presented = presented;
     return {
       ...(await rounds
         .of(round)
         .during("prelort.evaluation", { "prelort.round": round }, (span) =>
-          evaluateRound({ ...this.#evaluation, span }, round, { global, presented }, clients),
+          evaluateRound({ ...this.#evaluation, span }, round, { global, presented, generates }, clients),
         )),
       energy: segments(session.tiers).map(({ from, to }) => ({ r: to, energy: energy(session.layout, presented.rows, from, to) })),
     };

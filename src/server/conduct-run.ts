@@ -13,6 +13,7 @@ import { describeClients, describeRun, describeSession } from "./describe-run.ts
 import type { NewEvent } from "./events.ts";
 import type { RunEvents } from "./run-events.ts";
 import { rememberCode } from "../records/named-code.ts";
+import { adapterFolders } from "../artifacts/peft-folder.ts";
 import { originOf } from "../artifacts/init-source.ts";
 import { requireAllRounds } from "../records/resume-point.ts";
 import { showEnded } from "./resume.ts";
@@ -147,8 +148,14 @@ async function conductIn({ directory, reopened, origin: chosen }: Claim, request
 }
 
 /** The last event of a run that ended. */
-export function runEnd({ directory, layout, sha256 }: RunResult): NewEvent {
-  return { type: "run-end", directory, adapters: layout.tiers.map((r) => path.join(directory, "adapters", `r${r}`)), sha256 };
+export function runEnd({ directory, layout, sha256, best, stopped }: RunResult): NewEvent {
+  const adapters = foldersIn(path.join(directory, "adapters"), layout);
+  const ofBest = best && { ...best, adapters: foldersIn(path.join(directory, "adapters", "best"), layout) };
+  return { type: "run-end", directory, adapters, sha256, ...(ofBest && { best: ofBest }), ...(stopped && { stopped }) };
+}
+
+function foldersIn(folder: string, { tiers }: RunResult["layout"]): readonly string[] {
+  return adapterFolders(folder, tiers).map(({ directory }) => directory);
 }
 
 /** The last event of a run that did not. */

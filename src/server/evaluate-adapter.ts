@@ -17,8 +17,8 @@ import { openSession } from "./session.ts";
 export interface EvaluateOptions extends Omit<FederateOptions, "overwrite" | "resume"> {
   /** Ranks at which the adapter is evaluated, any up to its own; the tiers by default. */
   readonly ranks?: readonly number[] | undefined;
-  /** If `lora.init_from` is a run: the round whose adapter is evaluated; by default the last committed one. */
-  readonly round?: number | undefined;
+  /** If `lora.init_from` is a run: the round whose adapter is evaluated, or `best`; by default the last committed one. */
+  readonly round?: number | "best" | undefined;
 }
 
 /** The quality of an adapter. */
@@ -45,7 +45,7 @@ export async function evaluateAdapter(options: EvaluateOptions): Promise<Adapter
     const { pool, layout, prepared, peft } = session;
     const context = { config, pool, layout, isLanguage: isLanguage(peft), evalExamples: prepared.n_eval, ownExamples: new Uint32Array(0) };
     const adapter = await session.initial();
-    const { byTier } = await evaluateRound(context, 0, { global: adapter, presented: adapter }, []);
+    const { byTier } = await evaluateRound(context, 0, { global: adapter, presented: adapter, generates: true }, []);
     const record = origin?.round === undefined ? undefined : parseJson(await readFile(path.join(origin.path, "run.json"), "utf8"));
     return { byTier, labels: prepared.labels, remarks: [...prepared.remarks, ...baseRemarks(record, session.loaded.source)] };
   } finally {

@@ -12,7 +12,7 @@ import type { RoundMetrics, TierMetrics } from "../records/metrics.ts";
 export interface EvaluateContext {
   /** The loss is per token, so e^loss is a perplexity. */
   readonly isLanguage: boolean;
-  readonly config: Pick<RunConfig, "evaluate" | "strategy" | "rounds">;
+  readonly config: Pick<RunConfig, "evaluate" | "strategy">;
   readonly pool: WorkerPool;
   readonly layout: AdapterLayout;
   /** Held out from all clients. */
@@ -26,6 +26,13 @@ export interface EvaluateContext {
 /** A selection gets a candidate's loss on at most this many of its training examples. */
 const ASKED_EXAMPLES = 64;
 
+interface EvaluatedAdapter {
+  readonly global: Adapter;
+  readonly presented: Adapter;
+  /** Whether text is generated, too. */
+  readonly generates: boolean;
+}
+
 /**
  * Evaluates a round's adapter at every tier on the examples held out from all clients, and at each client's own rank on its own
  * held-out examples. If the strategy merges into the base model, the merged model is evaluated, too.
@@ -33,12 +40,11 @@ const ASKED_EXAMPLES = 64;
 export async function evaluateRound(
   context: EvaluateContext,
   round: number,
-  { global, presented }: { readonly global: Adapter; readonly presented: Adapter },
+  { global, presented, generates }: EvaluatedAdapter,
   clients: readonly RankedClient[],
 ): Promise<Pick<RoundMetrics, "byTier" | "merged" | "byClient" | "samples">> {
   const { config, layout, evalExamples, ownExamples } = context;
-  // Generation is slow, so it is measured before and after training only.
-  const maxNewTokens = round === 0 || round === config.rounds ? config.evaluate.maxNewTokens : 0;
+  const maxNewTokens = generates ? config.evaluate.maxNewTokens : 0;
   const samples = maxNewTokens > 0 ? config.evaluate.samples : 0;
   const everybody = { examples: "global", client_id: null, total: evalExamples, maxNewTokens } as const;
   const measured = clients.filter(({ index }) => (ownExamples[index] ?? 0) > 0);

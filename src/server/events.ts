@@ -1,4 +1,5 @@
 import type { ErrorKind } from "../errors.ts";
+import type { BestRound, EarlyStop } from "../records/best-round.ts";
 import type { RoundMetrics } from "../records/metrics.ts";
 import type { TrackerStatus } from "../track/delivery.ts";
 import type { WorkerHello, WorkerStatus } from "../workers/task.ts";
@@ -19,6 +20,7 @@ export type RunEvent =
   | ClientSetAsideEvent
   | EvaluationStartEvent
   | RoundEndEvent
+  | EarlyStopEvent
   | TrackerStatusEvent
   | RunEndEvent
   | RunFailedEvent;
@@ -58,6 +60,8 @@ export interface RunStartEvent extends Numbered {
   readonly resumed?: {
     /** The last round that was committed; −1 for none. */
     readonly after: number;
+    /** Why that is its last, though not all rounds were trained. */
+    readonly stopped?: EarlyStop;
     readonly metrics: readonly RoundMetrics[];
     /** Differences in versions and devices, with which the same bytes cannot be promised. */
     readonly differences: readonly { readonly path: string; readonly was: unknown; readonly is: unknown }[];
@@ -155,6 +159,15 @@ export interface RoundEndEvent extends Numbered {
   readonly round: number;
   readonly metrics: RoundMetrics;
   readonly sha256: string;
+  /** With `evaluate.best`: the best round so far. */
+  readonly best?: BestRound;
+}
+
+/** The run ends before all of its rounds are trained, by `stop_when`. */
+export interface EarlyStopEvent extends Numbered, EarlyStop {
+  readonly type: "early-stop";
+  /** Absent if no round's metric had a finite value. */
+  readonly best?: BestRound;
 }
 
 /** The delivery to a tracker has begun, cannot go on at the moment, or is over. */
@@ -169,6 +182,10 @@ export interface RunEndEvent extends Numbered {
   /** Folders of the PEFT adapters, one for each tier. */
   readonly adapters: readonly string[];
   readonly sha256: string;
+  /** With `evaluate.best`: the best round, and the folders of its adapters. */
+  readonly best?: BestRound & { readonly adapters: readonly string[] };
+  /** With `stop_when`: why it ended before its last round. */
+  readonly stopped?: EarlyStop;
 }
 
 /** The run failed or was interrupted: `result`, and the iteration after this event, reject with the error. The last event. */

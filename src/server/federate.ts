@@ -18,7 +18,7 @@ export interface FederateOptions extends RunInput {
   readonly overwrite?: boolean | undefined;
   /**
    * Continue the run of this name from its last committed round, and produce exactly the bytes of an uninterrupted run. Only
-   * `workers` (except `threads`), `track`, `recordUpdates`, `partialSums` and `spoolBytes` may differ from what it was started with.
+   * `workers` (except `threads`), `track`, `recordUpdates`, `keepRounds`, `partialSums` and `spoolBytes` may differ from what it was started with.
    */
   readonly resume?: boolean | undefined;
   /** How workers are started; Python processes on this machine by default. */

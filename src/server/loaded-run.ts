@@ -4,6 +4,7 @@ import { prefix } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
 import { readTrained, type TrainedOptions } from "../artifacts/load-trained.ts";
 import { argumentError } from "../errors.ts";
+import { type BestRound, type EarlyStop, judgeRecorded } from "../records/best-round.ts";
 import { followEvents, type ReadOptions } from "../records/event-log.ts";
 import type { RoundMetrics } from "../records/metrics.ts";
 import { readRounds } from "../records/read-run.ts";
@@ -25,6 +26,10 @@ export interface LoadedRun extends FoundState {
   readonly layout: AdapterLayout | undefined;
   /** One entry for each evaluated or trained round, in order; round 0 is before training. */
   readonly metrics: readonly RoundMetrics[];
+  /** With `evaluate.best`: the best of the evaluated rounds so far. */
+  readonly best: BestRound | undefined;
+  /** With `stop_when`: why it ends before its last round. */
+  readonly stopped: EarlyStop | undefined;
   /** An adapter of the base model, by default that of the last committed round, at rank R. */
   adapter(options?: LoadAdapterOptions): Promise<Adapter>;
   /**
@@ -51,6 +56,7 @@ export async function loadRun(folder: string): Promise<LoadedRun> {
   const [record, metrics] = await Promise.all([readRecord(directory), readRounds(directory)]);
   const begun = requireReady(directory, record, begunRecord);
   const ready = isReady(record) ? requireReady(directory, record, readyRecord) : undefined;
+  const { best, stopped } = judgeRecorded(record["config"], metrics);
   return {
     ...found,
     ...begun,
@@ -58,6 +64,8 @@ export async function loadRun(folder: string): Promise<LoadedRun> {
     labels: ready?.labels ?? [],
     layout: ready?.layout,
     metrics,
+    best,
+    stopped,
     async adapter({ r, ...options } = {}) {
       const { layout, presented } = await readTrained(directory, options);
       if (r === undefined) return presented;

@@ -6,7 +6,8 @@ import { startFrom } from "../artifacts/init-adapter.ts";
 import { originOf, readSource } from "../artifacts/init-source.ts";
 import { parseJson } from "../base/json.ts";
 import { deriveSeed } from "../base/rng.ts";
-import { buildRun, resolveTiers, validateRun } from "../config/build.ts";
+import { buildRun, validateRun } from "../config/build.ts";
+import { resolveTiers } from "../config/resolve-tiers.ts";
 import { type LoadedConfig, withConfig } from "../config/load.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { toDataSpec } from "../config/wire-specs.ts";
@@ -27,8 +28,8 @@ import { requireSameModel } from "./same-on-every-worker.ts";
 import { requestsOf } from "./session.ts";
 
 interface AnyModel {
-  /** The round whose adapter is asked; by default the last committed one. */
-  readonly round?: number | undefined;
+  /** The round whose adapter is asked, or `best`; by default the last committed one. */
+  readonly round?: number | "best" | undefined;
   /** Ends the worker; answers reject with an InterruptedError. */
   readonly signal?: AbortSignal | undefined;
   readonly launcher?: WorkerLauncher | undefined;

@@ -1,11 +1,12 @@
 import path from "node:path";
 import { decodeGlobal } from "../adapter/global-file.ts";
 import type { RunConfig } from "../config/schema.ts";
-import { hasAdapter, writeAdapterFolder } from "../artifacts/peft-folder.ts";
+import { judge } from "../records/best-round.ts";
 import type { NewEvent } from "./events.ts";
 import type { Commit } from "../records/journal.ts";
 import { baseFiles } from "../records/model-source.ts";
 import { present } from "../strategy/validate-policy-output.ts";
+import { saveAdapters } from "./save-adapters.ts";
 import { createResult, type RunResult } from "./result.ts";
 import { GLOBAL, roundFile } from "../records/round-files.ts";
 import { type CommittedRound, type ResumedFrom, withRanks } from "./run-context.ts";
@@ -15,15 +16,16 @@ import { requireReady, runRecord } from "../records/run-record.ts";
 
 /** The event that a run starts with, new or resumed. */
 export function runStart(
-  { rounds }: Pick<RunConfig, "rounds">,
+  config: Pick<RunConfig, "rounds" | "evaluate" | "stopWhen">,
   { path: directory }: RunDirectory,
   tiers: readonly number[],
   resumed: ResumedFrom | undefined,
 ): NewEvent {
-  const start = { type: "run-start", name: path.basename(directory), directory, rounds, tiers } as const;
+  const start = { type: "run-start", name: path.basename(directory), directory, rounds: config.rounds, tiers } as const;
   if (!resumed) return start;
   const { commits, metrics, differences, remarks } = resumed;
-  return { ...start, resumed: { after: commits.length - 1, metrics, differences, remarks } };
+  const stopped = resumed.stopped ?? judge(config, metrics).stopped;
+  return { ...start, resumed: { after: commits.length - 1, ...(stopped && { stopped }), metrics, differences, remarks } };
 }
 
 /** A round committed before the run was resumed, with the clients' ranks at that time; undefined if there is none. */
@@ -51,17 +53,14 @@ export async function showEnded(
   const { layout, adapter: global } = decodeGlobal(await directory.readGlobal(round), directory.file(roundFile(round, GLOBAL)));
   const presented = present(config.strategy.aggregation, global, layout);
   emit(runStart(config, directory, layout.tiers, { ...directory, differences: [] }));
-  for (const r of layout.tiers) {
-    const folder = directory.file("adapters", `r${r}`);
-    if (hasAdapter(folder)) continue;
-    await writeAdapterFolder(folder, { config, peft, layout, adapter: presented, r, dtype: "f32" });
-  }
-  return createResult(
-    config,
-    directory,
-    { round, sha256, peft, base: baseFiles(model), labels, layout, global, presented },
-    directory.metrics,
+  const { metrics, stopped } = directory;
+  const { best } = judge(config, metrics);
+  await saveAdapters(
+    { config, peft, layout, directory },
+    { last: { round, sha256, presented }, best: best && directory.commits[best.round], isKept: true },
   );
+  const trained = { round, sha256, peft, base: baseFiles(model), labels, layout, global, presented };
+  return createResult(config, directory, trained, { metrics, best, stopped });
 }
 
 const endedRecord = runRecord.pick({ labels: true, peft: true, model: true });

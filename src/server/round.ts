@@ -4,6 +4,7 @@ import type { AdapterLayout } from "../adapter/layout.ts";
 import { encodingOf } from "../adapter/encoded-adapter.ts";
 import { InterruptedError, WorkerError } from "../errors.ts";
 import type { WorkerMessageOf } from "../protocol/messages.ts";
+import type { TrainedMetrics } from "../records/metrics.ts";
 import type { ClientHistory, RankedClient } from "../strategy/strategy.ts";
 import { type Aggregated, openRound, type OpenRound } from "./round-aggregation.ts";
 import { NO_SPAN } from "../telemetry/telemetry.ts";
@@ -179,4 +180,11 @@ function missedBytes({ merged }: Adapter, { width }: AdapterLayout, round: numbe
   if (merged.ends.length === 0) return merged.rows.byteLength;
   const missed = (merged.ends[round - 1] ?? 0) - (merged.ends[(last?.round ?? 1) - 1] ?? 0);
   return missed * width * Float32Array.BYTES_PER_ELEMENT;
+}
+
+/** The figures of a round's training. */
+export function trainedMetrics(outcome: RoundOutcome): TrainedMetrics {
+  const { coverage, fitLoss, gradNorm, reported, failed, late, passes, steps, bytesDown, bytesUp } = outcome;
+  const asked = { ...(gradNorm !== undefined && { gradNorm }), ...(steps !== undefined && { steps }) };
+  return { coverage, fitLoss, ...asked, reported, failed, late, passes, bytesDown, bytesUp };
 }

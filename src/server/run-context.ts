@@ -14,7 +14,7 @@ import type { Stopwatch } from "../records/timings.ts";
 /** Where a resumed run continues, and how its versions and devices differ from those it began with. */
 export type ResumedFrom = Pick<
   ReopenedDirectory,
-  "commits" | "closed" | "metrics" | "unmeasured" | "remarks" | "readGlobal" | "readState" | "file"
+  "commits" | "closed" | "metrics" | "unmeasured" | "hasEnded" | "stopped" | "remarks" | "readGlobal" | "readState" | "file"
 > & {
   readonly differences: readonly Difference[];
 };

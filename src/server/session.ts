@@ -2,7 +2,7 @@ import { initialAdapter } from "../adapter/initialise.ts";
 import type { Adapter } from "../adapter/adapter.ts";
 import { type AdapterLayout, createLayout } from "../adapter/layout.ts";
 import type { PeftIdentity } from "../adapter/peft.ts";
-import { resolveTiers } from "../config/build.ts";
+import { resolveTiers } from "../config/resolve-tiers.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { ClientColumns } from "../protocol/client-columns.ts";
 import { decodeClients } from "../protocol/codec.ts";

@@ -3,14 +3,15 @@ import { encodeGlobal } from "../adapter/global-file.ts";
 import { isLanguage } from "../adapter/peft.ts";
 import { InterruptedError } from "../errors.ts";
 import type { ClientHistory, RankedClient } from "../strategy/strategy.ts";
-import { writeAdapterFolder } from "../artifacts/peft-folder.ts";
 import { Concluder } from "./conclude-round.ts";
 import { candidateLosses, type EvaluateContext } from "./evaluate.ts";
-import { NOTHING_TRAINED, type TrainedMetrics } from "../records/metrics.ts";
+import { keepsRound } from "../records/kept-rounds.ts";
+import { NOTHING_TRAINED } from "../records/metrics.ts";
 import { baseFiles, describeSource } from "../records/model-source.ts";
 import { createResult, type RunResult } from "./result.ts";
 import { restoreRound, runStart } from "./resume.ts";
-import { type RoundOutcome, runRound } from "./round.ts";
+import { type RoundOutcome, runRound, trainedMetrics } from "./round.ts";
+import { saveAdapters } from "./save-adapters.ts";
 import { type CommittedRound, type RunContext, withRanks } from "./run-context.ts";
 import { selectClients } from "./select-clients.ts";
 import type { Span } from "../telemetry/telemetry.ts";
@@ -28,8 +29,12 @@ class Training {
   readonly #concluder: Concluder;
   /** What selection knows about the clients that have reported. */
   readonly #history: Map<string, ClientHistory>;
-  /** Clients that are never selected again, since their fits killed their workers. */
+  /** Clients whose fits killed their workers: never selected again. */
   readonly #quarantined: Set<string>;
+  /** SHA-256 of each committed round's adapter. */
+  readonly #hashes: Map<number, string>;
+  /** The round that was last waited for. */
+  #timed = -1;
 
   constructor(context: RunContext) {
     const { config, session, directory, resumed } = context;
@@ -47,19 +52,36 @@ class Training {
     this.#history = new Map(
       resumed?.commits.flatMap(({ round, clients }) => clients.map(({ id, rmsLoss }) => [id, { round, rmsLoss }] as const)),
     );
+    this.#hashes = new Map(resumed?.commits.map(({ round, sha256 }) => [round, sha256]));
     this.#quarantined = new Set(resumed?.commits.flatMap(({ setAside }) => setAside));
   }
 
   async run(): Promise<RunResult> {
-    const { config, session, directory, resumed, clock, emit } = this.#context;
+    const { config, session, directory, resumed, emit } = this.#context;
     emit(runStart(config, directory, session.tiers, resumed));
     emit({ type: "phase-start", phase: "train" });
     let last = (resumed && (await restoreRound(resumed, session, resumed.commits.length - 1))) ?? (await this.#begin());
     await this.#evaluateAgain(last);
-    while (last.round < config.rounds) last = await this.#trainRound(last);
-    await this.#concluder.conclude(last);
-    clock.lap(config.rounds, "evaluate");
+    while (last.round < config.rounds && !(await this.#stopsAfter(last))) last = await this.#trainRound(last);
+    await this.#conclude(last);
+    const { best, stopped } = this.#concluder.judged;
+    if (stopped) emit({ type: "early-stop", ...stopped, ...(best && { best }) });
     return this.#save(last);
+  }
+
+  /** Whether the run ends early. Where it may, a round is evaluated before the next one is trained. */
+  async #stopsAfter(last: CommittedRound): Promise<boolean> {
+    const { stopped, mayStop } = this.#concluder.judged;
+    if (stopped || !mayStop || last.round === 0) return stopped !== undefined;
+    await this.#conclude(last);
+    return this.#concluder.judged.stopped !== undefined;
+  }
+
+  /** Waits for a round's metrics; takes the time once. */
+  async #conclude(committed: CommittedRound): Promise<void> {
+    await this.#concluder.conclude(committed);
+    if (committed.round > this.#timed) this.#context.clock.lap(committed.round, "evaluate");
+    this.#timed = committed.round;
   }
 
   /** Round 0, before training. */
@@ -100,8 +122,7 @@ class Training {
       throw error;
     }
     clock.lap(round, "fit");
-    await concludeBefore();
-    clock.lap(before.round, "evaluate");
+    await this.#conclude(before);
     const setAside = closed?.setAside ?? [...outcome.poison.keys()];
     this.#close(round, outcome, setAside);
     return this.#commit({
@@ -178,44 +199,47 @@ class Training {
     const { session, directory, clock } = this.#context;
     const { round, global, state, trained, setAside, clients } = made;
     const rankOf = (id: string) => clients[session.columns.indexOf(id)]?.r ?? 0;
-    const sha256 = await directory.commitRound({
+    const result = {
       round,
       global: encodeGlobal(session.layout, global, round),
       state,
       trained,
       setAside,
       clients: trained.reported.map((id) => ({ id, r: rankOf(id), rmsLoss: this.#history.get(id)?.rmsLoss ?? null })),
-    });
+    };
+    const sha256 = await directory.commitRound(result, this.#keeps(round));
+    this.#hashes.set(round, sha256);
     clock.lap(round, "commit");
     return { ...made, sha256 };
   }
 
+  /** The rounds whose files stay, once `last` is committed. */
+  #keeps(last: number): (round: number) => boolean {
+    return keepsRound(this.#context.config.keepRounds, last, this.#concluder.judged.best?.round);
+  }
+
   async #save(last: CommittedRound): Promise<RunResult> {
     const { config, session, directory, clock, emit } = this.#context;
-    const { tiers, layout, peft, prepared, loaded } = session;
-    emit({ type: "phase-start", phase: "save" });
-    const adapter = this.#concluder.present(last);
-    for (const r of tiers) {
-      await writeAdapterFolder(directory.file("adapters", `r${r}`), { config, peft, layout, adapter, r, dtype: "f32" });
-    }
-    clock.lap(config.rounds, "save");
-    await this.#updates.clear();
-    directory.journal.append({ type: "end" });
-    await directory.journal.flush();
+    const { layout, peft, prepared, loaded } = session;
     const { round, sha256, global } = last;
+    const { metrics, judged } = this.#concluder;
+    const { best, stopped } = judged;
+    emit({ type: "phase-start", phase: "save" });
+    const presented = this.#concluder.present(last);
+    const committed = best && { round: best.round, sha256: this.#hashes.get(best.round) ?? "" };
+    await saveAdapters({ config, peft, layout, directory }, { last: { round, sha256, presented }, best: committed });
+    clock.lap(round, "save");
+    await this.#updates.clear();
+    await directory.dropRounds(this.#keeps(round));
+    directory.journal.append({ type: "end", ...(best && { best }), ...(stopped && { stopped }) });
+    await directory.journal.flush();
     const base = baseFiles(describeSource(loaded.source).model);
-    const made = { round, sha256, peft, base, labels: prepared.labels, layout, global, presented: adapter };
-    return createResult(config, directory, made, this.#concluder.metrics);
+    const trained = { round, sha256, peft, base, labels: prepared.labels, layout, global, presented };
+    return createResult(config, directory, trained, { metrics, best, stopped });
   }
 }
 
 /** The result of `work`; rejects at once if what runs `beside` it fails. */
 function unlessFailed<T>(work: Promise<T>, beside: Promise<void>): Promise<T> {
   return Promise.race([work, beside.then(() => work)]);
-}
-
-function trainedMetrics(outcome: RoundOutcome): TrainedMetrics {
-  const { coverage, fitLoss, gradNorm, reported, failed, late, passes, steps, bytesDown, bytesUp } = outcome;
-  const asked = { ...(gradNorm !== undefined && { gradNorm }), ...(steps !== undefined && { steps }) };
-  return { coverage, fitLoss, ...asked, reported, failed, late, passes, bytesDown, bytesUp };
 }

@@ -1,6 +1,6 @@
 import path from "node:path";
 import { z } from "zod";
-import { decodeGlobal, encodeGlobal, type GlobalFile } from "../adapter/global-file.ts";
+import { encodeGlobal } from "../adapter/global-file.ts";
 import { initialAdapter } from "../adapter/initialise.ts";
 import { buildRun, describeConfig, describePolicyFiles, validateRun } from "../config/build.ts";
 import { camelKeys } from "../base/case.ts";
@@ -9,16 +9,17 @@ import { ownPolicies } from "../config/own-policies.ts";
 import type { RunConfig, RunInput } from "../config/schema.ts";
 import { common } from "../config/sections.ts";
 import { ConfigError, PrelortError, RunFailedError } from "../errors.ts";
-import type { Client, ServerState } from "../strategy/strategy.ts";
+import type { Client } from "../strategy/strategy.ts";
 import { indexIds } from "../protocol/id-index.ts";
 import { deriveSeed } from "../base/rng.ts";
-import type { Commit, Journal } from "../records/journal.ts";
+import { type Commit, type Journal, readJournal } from "../records/journal.ts";
 import { isOfCommit, type MetricsLine, readMetrics } from "../records/metrics.ts";
 import { originOf, readSource, type Source } from "../artifacts/init-source.ts";
 import { CLIENTS } from "../records/client-table.ts";
 import { clientsOf } from "./client-list.ts";
+import { type Committed, readCommitted } from "./committed-files.ts";
 import { openRound } from "./round-aggregation.ts";
-import { decodeState, encodeState, GLOBAL, hashOf, readRoundFile, roundFile, STATE } from "../records/round-files.ts";
+import { encodeState, GLOBAL, hashOf, STATE } from "../records/round-files.ts";
 import { unnamedPolicies } from "../records/named-code.ts";
 import { recordedRun } from "../records/recorded-run.ts";
 import { readClients, readRecord, requireReady, runRecord } from "../records/run-record.ts";
@@ -34,6 +35,8 @@ export interface VerifiedRound {
   readonly updates: number | null;
   /** Its adapter and state have the committed bytes, and recomputing them, if possible, gives the same bytes. */
   readonly isAdapterVerified: boolean;
+  /** False if its files were removed, as `keep_rounds` asks, so that only its metrics can be checked. */
+  readonly isKept: boolean;
   /** Differences in its adapter, state or metrics from what was committed or recomputed. */
   readonly problems: readonly string[];
 }
@@ -66,17 +69,29 @@ export async function verifyRun(
   const verified: VerifiedRound[] = [];
   let before: Committed | undefined;
   for (const commit of journal.commits) {
-    const { found, ...checked } = await verifyRound(directory, run, { commit, journal, before });
-    const isAdapterVerified = checked.problems.length === 0;
+    const { isKept, found, ...checked } = await verifyIfKept(directory, run, { commit, journal, before });
+    const isAdapterVerified = isKept && checked.problems.length === 0;
     const asCommitted = isAdapterVerified ? "adapter as committed; " : "";
     const metrics = metricsProblems(journal, commit, lines).map((problem) => `${asCommitted}${problem}`);
     const problems = [...checked.problems, ...metrics];
-    const round = { round: commit.round, updates: checked.updates, isAdapterVerified, problems };
+    const round = { round: commit.round, updates: checked.updates, isAdapterVerified, isKept, problems };
     onRound?.(round);
     verified.push(round);
     before = found;
   }
   return verified;
+}
+
+const NOT_KEPT = { isKept: false, found: undefined, updates: null, problems: [] } as const;
+
+async function verifyIfKept(directory: string, run: VerifiedRun, verified: VerifiedCommit) {
+  const { commit, journal } = verified;
+  if (journal.dropped.has(commit.round)) return NOT_KEPT;
+  const checked = await verifyRound(directory, run, verified);
+  if (checked.problems.length === 0) return { isKept: true, ...checked };
+  // A run under way may have removed it meanwhile.
+  const { dropped } = await readJournal(path.join(directory, "journal.jsonl"));
+  return dropped.has(commit.round) ? NOT_KEPT : { isKept: true, ...checked };
 }
 
 interface VerifiedRun {
@@ -133,12 +148,6 @@ function metricsProblems({ commits, hasEnded }: Journal, commit: Commit, lines: 
   return [`its metrics are missing${where}; prelort resume evaluates the round again`];
 }
 
-/** A round's adapter and state on disk. */
-interface Committed extends GlobalFile {
-  readonly sha256: string;
-  readonly state: ServerState;
-}
-
 interface Hashes {
   readonly sha256: string;
   readonly stateSha256: string | null;
@@ -184,20 +193,6 @@ async function trainingOf(directory: string, ready: ReadyRecord, { given, set }:
 
 type ReadyRecord = z.output<typeof verifiedRecord>;
 
-/** A round's files; none if one of them differs from what was committed. */
-async function readCommitted(
-  directory: string,
-  { round, sha256, stateSha256 }: Commit,
-): Promise<{ found?: Committed; problems: string[] }> {
-  const global = await readRoundFile(directory, { round, name: GLOBAL, sha256 });
-  const state = stateSha256 === null ? undefined : await readRoundFile(directory, { round, name: STATE, sha256: stateSha256 });
-  const problems = [global.damage, state?.damage].filter((damage) => damage !== undefined);
-  if (!global.bytes || (state && !state.bytes)) return { problems };
-  const file = decodeGlobal(global.bytes, path.join(directory, roundFile(round, GLOBAL)));
-  const remembered = state?.bytes ? decodeState(state.bytes, path.join(directory, roundFile(round, STATE))) : {};
-  return { found: { ...file, sha256, state: remembered }, problems };
-}
-
 /**
  * Round 0 from the seed and `lora.init_from`; its dense part comes from the model and is used as it is. Undefined if the
  * adapter that `lora.init_from` names is gone or has changed.
@@ -230,6 +225,7 @@ async function remake(
   const folder = path.join(directory, UPDATES);
   if (!training || !hasRecorded(folder, round)) return undefined;
   const { config, clientOf } = training;
+  if (!before && journal.dropped.has(round - 1)) return undefined;
   if (!before) throw new RunFailedError(`it cannot be recomputed, since the files of round ${round - 1} are not as committed`);
   const selected = (journal.asked.get(round) ?? []).map(({ id, r }) => {
     const client = clientOf(id);

@@ -196,7 +196,7 @@ test("verify names altered files and rounds that cannot be recomputed from their
   const options: FederateOptions = { ...tinyRun(runs(), "verified"), recordUpdates: true };
   const { directory } = await federate(options).result;
   expect(await verifyRun(directory)).toEqual(
-    [0, 4, 4].map((updates, round) => ({ round, updates, isAdapterVerified: true, problems: [] })),
+    [0, 4, 4].map((updates, round) => ({ round, updates, isAdapterVerified: true, isKept: true, problems: [] })),
   );
 
   const update = path.join(directory, "updates/2/c01.safetensors");

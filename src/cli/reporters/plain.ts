@@ -6,6 +6,7 @@ import type { NewEvent } from "../../server/events.ts";
 import {
   describeCopy,
   describeData,
+  describeEarlyStop,
   describeFailure,
   describeFits,
   describePaths,
@@ -85,9 +86,16 @@ function linesOf(event: NewEvent, view: RunView): readonly string[] {
       return [`warning: ${describeSetAside(event)}\n${event.error}`];
     case "round-end": {
       const { round, metrics } = event;
-      const parts = [...(round > 0 ? [describeFits(metrics)] : []), ...(metrics.byTier.length > 0 ? [describeQuality(metrics)] : [])];
+      const isBest = event.best?.round === round;
+      const parts = [
+        ...(round > 0 ? [describeFits(metrics)] : []),
+        ...(metrics.byTier.length > 0 ? [describeQuality(metrics)] : []),
+        ...(isBest ? ["the best so far"] : []),
+      ];
       return [`${nameRound(view, round)}: ${parts.join("; ")}`];
     }
+    case "early-stop":
+      return [describeEarlyStop(event, view.run?.rounds ?? event.round)];
     case "run-end":
       return wasComplete(view) ? [] : ["done"];
     case "worker-status":

@@ -8,6 +8,7 @@ import { type Paint, paintFor } from "./paint.ts";
 import {
   describeCopy,
   describeData,
+  describeEarlyStop,
   describeFailure,
   describePaths,
   describeSetAside,
@@ -52,7 +53,7 @@ export function terminalReporter({ stream, errors, now = () => performance.now()
       if (isClosed) return;
       const event = visibleIn(untrusted);
       view = advance(view, event, now());
-      for (const line of permanentLines(event, paint)) display.stay(line);
+      for (const line of permanentLines(event, view, paint)) display.stay(line);
       if (event.type !== "run-end") {
         render();
         return;
@@ -66,7 +67,7 @@ export function terminalReporter({ stream, errors, now = () => performance.now()
   };
 }
 
-function permanentLines(event: NewEvent, paint: Paint): readonly string[] {
+function permanentLines(event: NewEvent, { run }: RunView, paint: Paint): readonly string[] {
   switch (event.type) {
     case "data-ready":
       return [paint("dim", describeData(event))];
@@ -83,6 +84,8 @@ function permanentLines(event: NewEvent, paint: Paint): readonly string[] {
       return event.resumed ? describeStart(event).map((line) => paint(line.startsWith("warning:") ? "yellow" : "dim", line)) : [];
     case "folder-copied":
       return [paint("yellow", describeCopy(event))];
+    case "early-stop":
+      return [describeEarlyStop(event, run?.rounds ?? event.round)];
     case "phase-start":
     case "worker-ready":
     case "worker-status":

@@ -37,6 +37,8 @@ const planned: Plan = {
   denseParameters: 10_010,
   bytesDown: 12.4 * 2 ** 20,
   bytesUp: 12.3 * 2 ** 20,
+  mayStopEarly: true,
+  disk: { rounds: 7, roundBytes: 42 * 2 ** 20, updateBytes: 6 * 2 ** 20, adapterBytes: 2 * 2 ** 20 },
   time: {
     tiers: [{ r: 16, stepSeconds: 0.125, fitSeconds: 1.25, steps: 10, peakMemoryBytes: 2 ** 30 }],
     exampleSeconds: 0.0035,
@@ -68,7 +70,8 @@ test("a plan is described with every number that it has", () => {
     /rank 16 on 12 modules, 147,456 parameters .*10,010.* 22,565,376 .*1, 16/,
     /adapted: .*layer\.\*\.query, 384 → 383.*6/,
     /left out: layer\.\*\.key \(Linear.*5\), 884,736/,
-    /6 rounds, 360 fits.*12\.4 MiB down.*12\.3 MiB up/,
+    /6 rounds if stop_when .*, 360 fits.*12\.4 MiB down.*12\.3 MiB up/,
+    /disk: .*50\.0 MiB: 7 rounds at once .*42\.0 MiB, updates 6\.0 MiB, adapters 2\.0 MiB/,
     /256 examples.*379.*data\.max_length/,
     /note: mind the data/,
     /rank 16: 0\.125 s .*1\.25 s .*1\.0 GiB/,

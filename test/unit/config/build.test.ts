@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { buildRun, describeConfig, resolveTiers, validateRun } from "../../../src/config/build.ts";
+import { buildRun, describeConfig, validateRun } from "../../../src/config/build.ts";
+import { resolveTiers } from "../../../src/config/resolve-tiers.ts";
 import { camelKeys } from "../../../src/base/case.ts";
 import { fileSchema, type RunInput } from "../../../src/config/schema.ts";
 import { ffaLora } from "../../../src/strategy/aggregation/ffa-lora.ts";

@@ -35,11 +35,16 @@ it("configs compare by meaning, even if the version that recorded one lacked som
   const { local_steps: _, ...fit } = now.fit as { readonly local_steps: number };
   const { scale: __, ...lora } = now.lora as { readonly scale: number };
   expect(comparableConfig({ ...now, lora, fit: { ...fit, batched_truncations: false } })).toEqual(comparableConfig(now));
+  // As versions before these options recorded it.
+  const { keep_rounds: kept, partial_sums: sums, ...earlier } = now as typeof now & Readonly<Record<string, unknown>>;
+  expect([kept, sums]).toEqual(["all", false]);
+  expect(comparableConfig(earlier)).toEqual(comparableConfig(now));
+  expect(comparableConfig(earlier)).not.toEqual(comparableConfig({ ...now, keep_rounds: 2 }));
   expect(comparableConfig({ ...now, fit: { ...fit, local_steps: 11 } })).not.toEqual(comparableConfig(now));
 });
 
 it("invalid values are kept as they were recorded", () => {
   const odd = { rounds: -1, fit: { batched_truncations: true, lr: 1 }, strategy: { selection: { name: "largestFirst" } }, other: [1] };
-  expect(comparableConfig(odd)).toEqual(odd);
+  expect(comparableConfig(odd)).toMatchObject(odd);
   expect(comparableConfig(null)).toBeNull();
 });

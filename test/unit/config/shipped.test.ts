@@ -1,7 +1,8 @@
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { buildRun, describeConfig, resolveTiers } from "../../../src/config/build.ts";
+import { buildRun, describeConfig } from "../../../src/config/build.ts";
+import { resolveTiers } from "../../../src/config/resolve-tiers.ts";
 import { assignments, loadComparison } from "../../../src/config/comparison.ts";
 import { loadConfig } from "../../../src/config/load.ts";
 

@@ -28,19 +28,22 @@ test("a prediction counts each round's fits, highest ranks first, and the shards
     [client(8), client(8)],
   ];
   const fit = { localSteps: 10, batchSize: 4, gradientAccumulationSteps: 1 };
-  const evaluate = { every: 2, batchSize: 4, shardSize: 4, maxNewTokens: 0, samples: 0 };
+  const evaluate = { every: 2, batchSize: 4, shardSize: 4, maxNewTokens: 8, samples: 0 };
   const known = { selections, evalExamples: 6, evaluatedTiers: 4, ownExamples: [2, 0], workers: 2 };
   // Fits take 4 (8 | 1 1), 1 and 4 s. Shards of 4 and 2 examples take 2 and 1 s; the client's own 2, at one of four ranks, 0.25 s.
   // Evaluated before training and after round 2, beside the fits of rounds 1 (8 | 1 1 2, then 1) and 3 (8 | 8, then 2), and at the end.
   // Answers of 4 and 2 examples take 1 and 0.5 s more: in round 1 (the workers are then free at 5.25 and 5 s), and at the end.
-  expect(predict({ fit, evaluate }, measured, known)).toEqual({
+  expect(predict({ fit, evaluate, rounds: 3 }, measured, known)).toEqual({
     workers: 2,
     fitSecondsPerRound: 3,
     evaluateSeconds: 2,
     runSeconds: 5.5 + 1 + 6 + 2 + 1,
   });
   // With epochs, a client of 10 examples takes ⌈2·10 / 4⌉ = 5 steps: half of 10 steps less, so 0.5 and 2 s.
-  expect(predict({ fit: { ...fit, epochs: 2 }, evaluate }, measured, known).fitSecondsPerRound).toBe((2 + 0.5 + 2) / 3);
+  expect(predict({ fit: { ...fit, epochs: 2 }, evaluate, rounds: 3 }, measured, known).fitSecondsPerRound).toBe((2 + 0.5 + 2) / 3);
+  // With answers in every evaluation, the workers of round 3, free at 6 and 5.25 s, take 0.5 and 1 s more.
+  const best = { metric: "rouge_l", at: "area" } as const;
+  expect(predict({ fit, evaluate: { ...evaluate, best }, rounds: 3 }, measured, known).runSeconds).toBe(5.5 + 1 + 6.5 + 2 + 1);
 });
 
 test.each([

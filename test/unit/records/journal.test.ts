@@ -21,7 +21,15 @@ const asked = (round: number, r: number) => ({ type: "round", round, clients: [{
 const write = (...entries: readonly unknown[]) => writeFileSync(file, entries.map((entry) => `${JSON.stringify(entry)}\n`).join(""));
 
 test("an absent journal reads as empty", async () => {
-  expect(await readJournal(file)).toEqual({ commits: [], highest: -1, asked: new Map(), closes: new Map(), hasEnded: false, end: 0 });
+  expect(await readJournal(file)).toEqual({
+    commits: [],
+    dropped: new Set(),
+    highest: -1,
+    asked: new Map(),
+    closes: new Map(),
+    hasEnded: false,
+    end: 0,
+  });
 });
 
 test("a round that was trained again replaces its earlier commit and all later ones", async () => {

@@ -2,7 +2,6 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import path from "node:path";
 import { expect, test } from "vitest";
 import { createLayout } from "../../../src/adapter/layout.ts";
-import { writeAdapterFolder } from "../../../src/artifacts/peft-folder.ts";
 import { validateRun } from "../../../src/config/build.ts";
 import { exportCommand } from "../../../src/cli/export.ts";
 import { resumeCommand } from "../../../src/cli/resume.ts";
@@ -12,6 +11,7 @@ import { reopenRunDirectory } from "../../../src/records/run-directory.ts";
 import { createUpdateStore } from "../../../src/records/update-store.ts";
 import { writeReport } from "../../../src/report/html.ts";
 import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
+import { saveAdapters } from "../../../src/server/save-adapters.ts";
 import { allClients } from "../../../src/strategy/selection/all.ts";
 import { asFloat32 } from "../../../src/tensor/encoded.ts";
 import type { Reply } from "../../../src/workers/task.ts";
@@ -76,14 +76,9 @@ async function makeFiles(): Promise<readonly string[]> {
     const rows = { dtype: "I8", length: 2, bytes: Uint8Array.of(1, 2) } as const;
     if (!isRecorded) await round.keepSum(1, { workerId: "w0", fits: [fitReply().message], payload: { rows } });
   }
-  await writeAdapterFolder(directory.file("adapters", "r2"), {
-    config,
-    peft: { taskType: "CAUSAL_LM", modulesToSave: [] },
-    layout,
-    adapter,
-    r: 2,
-    dtype: "f32",
-  });
+  const commit = { round: 0, sha256: "0".repeat(64) };
+  const made = { config, peft: { taskType: "CAUSAL_LM", modulesToSave: [] }, layout, directory };
+  await saveAdapters(made, { last: { ...commit, presented: adapter }, best: commit });
   // A tracker's process writes these.
   const ofTrackers = ["track/mlflow.json", "track/mlflow.lock", "tensorboard/events.out.tfevents.1", "wandb/offline-run-1/run-1.wandb"];
   for (const file of ofTrackers) {

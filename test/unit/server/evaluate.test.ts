@@ -1,5 +1,7 @@
 import { expect, test } from "vitest";
 import { createLayout } from "../../../src/adapter/layout.ts";
+import { generatesText } from "../../../src/config/best-metric.ts";
+import type { BestSpec } from "../../../src/config/best-section.ts";
 import { validateRun } from "../../../src/config/build.ts";
 import { allClients, listRanks, segmentWise } from "../../../src/index.ts";
 import { evaluateRound } from "../../../src/server/evaluate.ts";
@@ -18,7 +20,7 @@ const config = validateRun({
 const adapter = { r: 2, rows: new Float32Array(8), dense: new Float32Array(0) };
 
 /** Evaluates a round on 6 examples held out from all clients and 2 of the client's own, each with a ROUGE-L of 0.5. */
-async function evaluate(round: number) {
+async function evaluate(round: number, best?: BestSpec) {
   const asked: { examples: string; tokens: number; samples: number }[] = [];
   const pool = {
     run({ request }: Task<"evaluate">) {
@@ -45,7 +47,7 @@ async function evaluate(round: number) {
   const metrics = await evaluateRound(
     { config, pool, layout, isLanguage: true, evalExamples: 6, ownExamples },
     round,
-    { global: adapter, presented: adapter },
+    { global: adapter, presented: adapter, generates: generatesText({ ...config, evaluate: { ...config.evaluate, best } }, round) },
     clients,
   );
   return { asked, rougeL: metrics.byTier.map((tier) => tier.rougeL), samples: metrics.samples };
@@ -64,4 +66,15 @@ test("answers are generated only before the first and after the last round, on t
   const silent = { examples: "global", tokens: 0, samples: 0 };
   for (const round of [1, 2])
     expect(await evaluate(round)).toEqual({ asked: [silent, silent, own], rougeL: [null, null], samples: undefined });
+});
+
+test("answers are generated at every evaluation if the best round depends on them", async () => {
+  const generating = [3, 0].map((samples) => ({ examples: "global", tokens: 16, samples }));
+  const own = { examples: "client", tokens: 0, samples: 0 };
+  for (const best of [
+    { metric: "rouge_l", at: "area" },
+    { metric: "mine", at: 1, mode: "max" },
+  ] as const)
+    expect(await evaluate(1, best)).toMatchObject({ asked: [...generating, own], rougeL: [0.5, 0.5] });
+  expect((await evaluate(1, { metric: "loss", at: "area" })).rougeL).toEqual([null, null]);
 });

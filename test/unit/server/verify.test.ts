@@ -36,8 +36,14 @@ async function make(name: string): Promise<string> {
 
 test("a run with a script's policies but without recorded updates is verified by its hashes, and its start by its seed", async () => {
   expect(await verifyRun(await make("hashes"))).toEqual([
-    { round: 0, updates: 0, isAdapterVerified: true, problems: [expect.stringMatching(/metrics are missing.*prelort resume/)] },
-    { round: 1, updates: null, isAdapterVerified: true, problems: [] },
+    {
+      round: 0,
+      updates: 0,
+      isAdapterVerified: true,
+      isKept: true,
+      problems: [expect.stringMatching(/metrics are missing.*prelort resume/)],
+    },
+    { round: 1, updates: null, isAdapterVerified: true, isKept: true, problems: [] },
   ]);
 });
 

@@ -156,3 +156,34 @@ it("prints one line, without a table, for a resumed run that was complete", () =
   const evaluated = [resumedAfter(2, metrics.slice(1)), roundEnd(2, [0.5, 0.75], ["c0", "c1"], []), ...end];
   expect(outputOf(evaluated)).toContain("Quality at each tier");
 });
+
+const best = { round: 1, value: 0.5625, metric: "accuracy", at: "area" } as const;
+const stopped = { round: 2, reason: "patience" } as const;
+
+it("says which round is the best so far, that the run stops early and why, and where the best adapters are", () => {
+  const stopping = story.flatMap((event): readonly NewEvent[] => {
+    if (event.type === "run-start") return [{ ...event, rounds: 9 }];
+    if (event.type === "phase-start" && event.phase === "save") return [{ type: "early-stop", ...stopped, best }, event];
+    if (event.type === "round-end" && event.round > 0) return [{ ...event, best }];
+    return [event.type === "run-end" ? { ...event, stopped, best: { ...best, adapters: ["/runs/story/adapters/best/r4"] } } : event];
+  });
+  const lines = outputOf(stopping).split("\n");
+  expect(lines.filter((line) => line.includes("the best so far"))).toEqual([expect.stringMatching(/round 1 of 9: /)]);
+  expect(lines.find((line) => line.includes("stops early"))).toMatch(
+    /after round 2 of 9, since .*; best: round 1 \(accuracy 56\.\d %, area over the ranks\)$/,
+  );
+  expect(lines.join("\n")).toMatch(/best: +round 1 \(accuracy 56\.\d %, area over the ranks\)\n +\/runs\/story\/adapters\/best: r4\n/);
+});
+
+it("prints one line for a resumed run that had stopped early", () => {
+  const metrics = story.flatMap((event) => (event.type === "round-end" ? [event.metrics] : []));
+  const [start] = [resumedAfter(2, metrics)].map((event) =>
+    event.type === "run-start" && event.resumed ? { ...event, rounds: 9, resumed: { ...event.resumed, stopped } } : event,
+  );
+  const lines = outputOf([...(start ? [start] : []), ...story.filter((event) => event.type === "run-end")])
+    .trimEnd()
+    .split("\n");
+  expect(lines.filter((line) => !line.includes("warning: "))).toEqual([
+    expect.stringMatching(/run story is complete, stopped early after round 2 of 9, since .*: 9 rounds, tiers 1, 4, in \/runs\/story$/),
+  ]);
+});

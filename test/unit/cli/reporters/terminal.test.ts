@@ -134,3 +134,12 @@ it("honours NO_COLOR", () => {
   vi.stubEnv("NO_COLOR", "1");
   expect(show(story).join("")).not.toContain(green);
 });
+
+it("leaves a line that stays if the run stops early, with nothing that a terminal obeys", () => {
+  const best = { round: 1, value: 2.5, metric: "mine\u001B[2J\r\n", at: "worst" } as const;
+  const start = story.findIndex(({ type }) => type === "run-start");
+  const shown = show([...story.slice(0, start + 1), { type: "early-stop", round: 1, reason: "target", best }]).join("");
+  expect(stripVTControlCharacters(shown)).toMatch(
+    /stops early after round 1 of 2, since .*target.*; best: round 1 \(mine\\u001b\[2J\\r\\n 2\.5\d*, worst tier\)/,
+  );
+});

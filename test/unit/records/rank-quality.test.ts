@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { areaUnderRanks, worstTier } from "../../../src/report/rank-quality.ts";
+import { areaUnderRanks, worstTier } from "../../../src/records/rank-quality.ts";
 import type { TierMetrics } from "../../../src/records/metrics.ts";
 
 const tiersOf = (values: Readonly<Record<number, number | null>>): TierMetrics[] =>

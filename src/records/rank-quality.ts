@@ -1,4 +1,4 @@
-import type { TierMetrics } from "../records/metrics.ts";
+import type { TierMetrics } from "./metrics.ts";
 
 type Value = (tier: TierMetrics) => number | null;
 
