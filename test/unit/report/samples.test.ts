@@ -49,7 +49,7 @@ test("a sample has a table: its prompt, the reference, and each tier's answer be
   expect(renderTextTable(table!)).not.toContain("\u001b");
   const page = await readFile(await writeReportOf(run), "utf8");
   expect(page).toContain("Define &#60;b&#62;föhn&#60;/b&#62;:");
-  expect(page).not.toMatch(/<b>föhn|\u001b/);
+  for (const raw of ["<b>föhn", "\u001b"]) expect(page).not.toContain(raw);
 });
 
 test("a run under way has the answers from before training alone; one without samples has no such table", async () => {
