@@ -241,7 +241,7 @@ def test_what_cannot_be_done_is_refused(tiny: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(InputError, match=r"adamw_8bit needs CUDA, and this worker trains on cpu: use adamw") as refused:
         fit(nested, tiny, replace(PLAIN, optimizer=replace(ADAMW, name="adamw_8bit")))
     assert refused.value.problems[0][0] == "fit.optimizer"
-    with without_embeddings(nested, monkeypatch), pytest.raises(InputError, match="has none: set it to 0"):
+    with without_embeddings(nested, monkeypatch), pytest.raises(InputError, match="uses none: set it to 0"):
         fit(nested, tiny, replace(PLAIN, neftune_alpha=5.0))
     assert nested.task.label_smoothing == 0
 

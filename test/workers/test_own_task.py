@@ -294,3 +294,32 @@ def test_a_task_in_a_package_may_import_its_siblings(folder: Path):
     )
     task: Any = find_task(model_of(folder, "beside_package.task:Topics"), CPU)
     assert task.limit == 7
+
+
+WRAPS = """
+from prelort_worker.tasks.sequence_classification import SequenceClassification
+
+class Wraps(SequenceClassification):
+    def losses(self, outputs, batch):
+        return 2 * super().losses(outputs, batch)
+
+class Forgets(SequenceClassification):
+    def losses(self, outputs, batch):
+        return (outputs.logits.float() ** 2).sum(-1)
+"""
+
+
+def test_smoothed_labels_reach_losses_of_ones_own_that_use_them_and_are_refused_where_they_do_not(
+    tiny: Path, folder: Path
+):
+    write(folder, "wraps", WRAPS)
+    data = data_spec(tiny, "sequence-classification")
+    spec = replace(FIT, objective="none", label_smoothing=0.3)
+    ups = [
+        come_up(model_of(folder, f"wraps:{name}", str(tiny / "tiny-bert")), LORA, data, folder / "cache")
+        for name in ("Wraps", "Forgets")
+    ]
+    smoothed, plain = (ups[0].fit("c01", 4, each)[0].loss for each in (spec, replace(spec, label_smoothing=0.0)))
+    assert smoothed != plain
+    with pytest.raises(InputError, match=r"no effect on Forgets\.losses, .* by self\.label_smoothing"):
+        ups[1].fit("c01", 4, spec)

@@ -113,3 +113,13 @@ def test_an_evaluation_generates_greedy_answers(up: Up):
     assert len(set(answers)) > 2
     expected = sum(scorer.score(a, b)["rougeL"].fmeasure for a, b in zip(references, answers, strict=True))
     assert told[1].rouge_l_sum == pytest.approx(expected) and expected > 0
+
+
+def test_noise_reaches_the_embeddings_of_encoder_and_decoder(up: Up):
+    """Which are modules of their own that share a weight with the one that the model names."""
+    spec = replace(FIT, objective="none")
+    plain, noisy, again = (
+        up.fit("c01", 4, replace(spec, neftune_alpha=alpha))[0].loss for alpha in (0.0, 5000.0, 5000.0)
+    )
+    assert plain is not None and noisy is not None and abs(noisy - plain) > 0.01
+    assert noisy == again

@@ -44,10 +44,19 @@ class Task:
         self.pad_token_id = 0
         # Warnings about data that can be used all the same; encode adds to them.
         self.remarks: list[str] = []
-        # Share of each target that `losses` spreads over all classes; above 0 only while a client trains.
-        self.label_smoothing = 0.0
+        self._label_smoothing, self.smoothing_was_read = 0.0, False
         # Modules trained in full; a checkpoint may lack them.
         self.modules_to_save: list[str] = list(self.heads)
+
+    @property
+    def label_smoothing(self) -> float:
+        """Share of each target that `losses` spreads over all classes; above 0 only while a client trains."""
+        self.smoothing_was_read = True
+        return self._label_smoothing
+
+    def smooth(self, share: float) -> None:
+        """Sets label_smoothing; not for tasks."""
+        self._label_smoothing, self.smoothing_was_read = share, False
 
     # Called in the worker that prepares the data.
 

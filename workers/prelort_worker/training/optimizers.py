@@ -74,7 +74,9 @@ def decay(nested: NestedLora, r: int, spec: FitSpec, step: Step, share: float) -
 
 def _shrink(value: Tensor, where: tuple[slice | list[int], ...], lr: float, spec: FitSpec) -> None:
     weight_decay = spec.optimizer.weight_decay
+    if value.grad is None:  # as in PyTorch, whose optimizers pass it over
+        return
     if not isinstance(spec.optimizer, Sgd):
         value[where] = value[where] * (1 - lr * weight_decay)
-    elif value.grad is not None:
+    else:
         value.grad[where] = value.grad[where].add(value[where], alpha=weight_decay)

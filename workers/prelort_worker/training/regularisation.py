@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +14,25 @@ from .nested_lora import NestedLora
 
 @contextmanager
 def regularised(nested: NestedLora, spec: FitSpec) -> Iterator[None]:
-    """Within the block, the model and its loss are those of training: smoothed labels, and noise on the embeddings."""
-    _check_smoothing(nested, spec)
-    nested.task.label_smoothing = spec.label_smoothing
-    noise = _embeddings(nested).register_forward_hook(_noise(spec.neftune_alpha)) if spec.neftune_alpha > 0 else None
-    try:
+    """
+    Within the block, the model and its loss are those of training: smoothed labels, and noise on the embeddings. At its
+    end an InputError if one of them was asked for and had no effect.
+    """
+    noise = _Noise(spec.neftune_alpha)
+    nested.task.smooth(spec.label_smoothing)
+    with ExitStack() as hooks:
+        hooks.callback(nested.task.smooth, 0.0)
+        for module in _embeddings(nested) if spec.neftune_alpha > 0 else []:
+            hooks.enter_context(module.register_forward_hook(noise.add))
         yield
-    finally:
-        nested.task.label_smoothing = 0.0
-        if noise:
-            noise.remove()
+        if spec.label_smoothing > 0 and not nested.task.smoothing_was_read:
+            raise InputError(
+                f"has no effect on {type(nested.task).losses.__qualname__}, which is your own: smooth the labels there "
+                "by self.label_smoothing, or set it to 0",
+                "fit.label_smoothing",
+            )
+        if spec.neftune_alpha > 0 and not noise.was_added:
+            raise _without_embeddings(nested)
 
 
 def pull(values: Sequence[nn.Parameter], received: Sequence[Tensor], mu: float) -> None:
@@ -33,32 +42,34 @@ def pull(values: Sequence[nn.Parameter], received: Sequence[Tensor], mu: float) 
             value.grad.add_(value.detach() - start, alpha=mu)
 
 
-def _check_smoothing(nested: NestedLora, spec: FitSpec) -> None:
-    losses = type(nested.task).losses
-    if spec.label_smoothing > 0 and not losses.__module__.startswith("prelort_worker."):
-        raise InputError(
-            f"does not reach {losses.__qualname__}, which is your own: smooth the labels there, and set it to 0",
-            "fit.label_smoothing",
-        )
-
-
-def _noise(alpha: float):
+class _Noise:
     """
-    NEFTune (Jain et al., arXiv 2310.05914): uniform noise of at most alpha / √(tokens · size) on a
-    batch's embeddings [batch, tokens, size], padding included.
+    NEFTune (Jain et al., arXiv 2310.05914): uniform noise of at most alpha / √(tokens · size) on a batch's embeddings
+    [batch, tokens, size], padding included.
     """
 
-    def apply(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-        most = alpha / math.sqrt(output.shape[1] * output.shape[2])
+    def __init__(self, alpha: float) -> None:
+        self._alpha = alpha
+        self.was_added = False
+
+    def add(self, _module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        self.was_added = True
+        most = self._alpha / math.sqrt(output.shape[1] * output.shape[2])
         return output + torch.zeros_like(output).uniform_(-most, most)
 
-    return apply
 
-
-def _embeddings(nested: NestedLora) -> nn.Module:
+def _embeddings(nested: NestedLora) -> list[nn.Module]:
+    """The modules that embed tokens: an encoder and a decoder may have one each, which share their weight."""
     base = nested.model.get_base_model()
     get = getattr(base, "get_input_embeddings", None)
     found = get() if get else None
-    if isinstance(found, nn.Module):
-        return found
-    raise InputError(f"needs token embeddings, and {type(base).__name__} has none: set it to 0", "fit.neftune_alpha")
+    if not isinstance(found, nn.Module):
+        raise _without_embeddings(nested)
+    weight = getattr(found, "weight", None)
+    sharing = [each for each in base.modules() if isinstance(each, nn.Embedding) and each.weight is weight]
+    return sharing or [found]
+
+
+def _without_embeddings(nested: NestedLora) -> InputError:
+    name = type(nested.model.get_base_model()).__name__
+    return InputError(f"needs token embeddings, and {name} uses none: set it to 0", "fit.neftune_alpha")
