@@ -17,8 +17,8 @@ export interface Start {
 
 /**
  * A global adapter that starts from another one. Rows of a run's adapter are copied, since it is nested. Any other adapter is
- * factorised again by SVD, with √σ in both factors, so that each prefix is the best approximation of its rank; one with B = 0, an
- * initialisation, keeps its A. Missing components up to R, and parameters that the source did not train in full, are those of
+ * factorised again by SVD, with √σ in both factors, so that each prefix is the best approximation of its rank; a module with
+ * B = 0, an initialisation, keeps its A. Missing components up to R, and parameters that the source did not train in full, are those of
  * `initial`, which was drawn at random.
  */
 export function startFrom({ factors, isNested, origin }: Source, layout: AdapterLayout, initial: Adapter): Start {
@@ -28,31 +28,40 @@ export function startFrom({ factors, isNested, origin }: Source, layout: Adapter
   const rows = stackedRows(factors, layout);
   const r = rows.length / layout.width;
   const all = energy(layout, rows, 0, r);
-  const isBlank = [...factors.modules.values()].every(({ b }) => b.every((value) => value === 0));
-  const ordered = () => (isNested ? rows : factorise(componentsOf(rows, layout.width), layout, initial.rows));
-  const kept = prefixOver(isBlank ? stackedRows(factors, layout, initial.rows) : ordered(), initial.rows);
+  const ordered = isNested ? rows : factorise(componentsOf(rows, layout.width), layout, initial.rows);
+  const kept = withBlank(factors, layout, prefixOver(ordered, initial.rows), initial.rows);
   const lost = r > layout.r && all > 0 ? Math.max(0, 1 - energy(layout, kept, 0, layout.r) / all) : 0;
   return { adapter: { r: layout.r, rows: kept, dense: denseOf(factors, layout, initial.dense) }, r, lost };
 }
 
-/**
- * [n, width], where n is the largest rank of a module, scaled for the layout's s. Where a module has a lower rank, or a row of A is
- * zero, A is that of `padding`, or zero where it has none.
- */
-function stackedRows(
+/** With A as it is in modules whose B is zero, so that nothing orders it; rows of A that are zero, too, are those of `initial`. */
+function withBlank(
   { modules }: AdapterFactors,
-  { width, scale, ...layout }: AdapterLayout,
-  padding: Float32Array = new Float32Array(),
+  { r: most, width, ...layout }: AdapterLayout,
+  rows: Float32Array,
+  initial: Float32Array,
 ): Float32Array {
+  for (const { name, in: input, offset } of layout.modules) {
+    const { r, a, b } = modules.get(name)!;
+    if (b.some((value) => value !== 0)) continue;
+    for (let row = 0; row < Math.min(r, most); row++) {
+      const start = row * width + offset;
+      const own = a.subarray(row * input, (row + 1) * input);
+      rows.set(own.some((value) => value !== 0) ? own : initial.subarray(start, start + input), start);
+    }
+  }
+  return rows;
+}
+
+/** [n, width], where n is the largest rank of a module; modules of lower rank are padded with zeros. Scaled for the layout's s. */
+function stackedRows({ modules }: AdapterFactors, { width, scale, ...layout }: AdapterLayout): Float32Array {
   const most = [...modules.values()].reduce((largest, { r }) => Math.max(largest, r), 0);
   const rows = new Float32Array(most * width);
-  rows.set(padding.subarray(0, rows.length));
   for (const { name, in: input, out, offset } of layout.modules) {
     const { r, a, b, scale: own } = modules.get(name)!;
     for (let row = 0; row < r; row++) {
       const start = row * width + offset;
-      const ofA = a.subarray(row * input, (row + 1) * input);
-      if (ofA.some((value) => value !== 0)) rows.set(ofA, start);
+      rows.set(a.subarray(row * input, (row + 1) * input), start);
       for (let index = 0; index < out; index++) rows[start + input + index] = (own / scale) * (b[index * r + row] as number);
     }
   }

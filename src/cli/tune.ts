@@ -29,7 +29,7 @@ export function tuneCommand(): Command {
     .option("--rounds <n>", "rounds of a trial; default: the config's", positiveNumber)
     .option(
       "--grid",
-      "train every value to the end; otherwise the worse half is left out after a quarter and after half of the rounds",
+      "train every value to the end; otherwise the worse half is left out after about a quarter and half of the rounds",
       false,
     )
     .option("--set <key=value>", "override a key of the config", (value: string, previous: string[]) => [...previous, value], [])

@@ -18,6 +18,8 @@ export interface LearningRate {
 interface Trial {
   readonly lr: number;
   readonly loss: number | null;
+  /** Why the run failed; undefined if it only diverged. */
+  readonly failure?: string | undefined;
 }
 
 /** Tunes each family's learning rate with the first of its methods, on a seed that the comparison does not use. */
@@ -32,7 +34,7 @@ export async function searchLearningRates(
     const trials = values.map(async (lr) => {
       const name = `lr.${slug(method.family)}.${lr}`;
       const run = await runs.get(await configOf(method, [`seed=${seed}`, `rounds=${rounds}`, `fit.lr=${lr}`, `name=${name}`]));
-      return { lr, loss: run instanceof PrelortError ? null : finalLoss(run.rounds) };
+      return run instanceof PrelortError ? { lr, loss: null, failure: run.message } : { lr, loss: finalLoss(run.rounds) };
     });
     return [method.family, chooseLearningRate(method.name, await allSettled(trials))] as const;
   });
@@ -60,10 +62,8 @@ export function finalLoss(rounds: readonly Pick<RoundMetrics, "byTier" | "failed
 export function chooseLearningRate(method: string, tried: readonly Trial[]): LearningRate {
   const best = tried.reduce((a, b) => ((b.loss ?? Infinity) < (a.loss ?? Infinity) ? b : a));
   if (best.loss === null) {
-    const values = tried.map(({ lr }) => lr).join(", ");
-    throw new RunFailedError(
-      `${method} diverged or failed at every learning rate tried: ${values}; add lower ones to learning_rates.values`,
-    );
+    const reasons = tried.map(({ lr, failure }) => `  ${lr}: ${failure ?? "training diverged; add lower ones to learning_rates.values"}`);
+    throw new RunFailedError(`${method} diverged or failed at every learning rate tried:\n${reasons.join("\n")}`);
   }
   return { chosen: best.lr, method, tried };
 }

@@ -92,7 +92,7 @@ export function passesPerStep(rounds: readonly RoundMetrics[], localSteps: numbe
 /** Optimizer steps of a fit: `localSteps`, unless the rounds have their own. */
 function meanSteps(rounds: readonly RoundMetrics[], localSteps: number): number {
   const counted = rounds.filter(({ steps }) => steps !== undefined);
-  return counted.length === 0 ? localSteps : counted.reduce((sum, { steps = 0 }) => sum + steps, 0) / fitsOf(counted);
+  return counted.length === 0 ? localSteps : counted.reduce((sum, { steps = 0 }) => sum + steps, 0) / Math.max(1, fitsOf(counted));
 }
 
 function fitsOf(rounds: readonly RoundMetrics[]): number {

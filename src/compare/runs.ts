@@ -5,6 +5,7 @@ import PQueue from "p-queue";
 import { isThere } from "../base/read-file.ts";
 import { describeConfig, describePolicyFiles } from "../config/build.ts";
 import { comparableConfig } from "../config/recorded-config.ts";
+import { isMap } from "../config/tree.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { ConfigError, PrelortError } from "../errors.ts";
 import { readJournal } from "../records/journal.ts";
@@ -121,7 +122,7 @@ function asRecorded(config: RunConfig): Omit<Recorded, "isBeside"> {
 
 /** What keeps a recorded run from being the one that is wanted, to follow "holds a run"; undefined if it is. */
 function differenceOf(recorded: Recorded | undefined, wanted: Recorded): string | undefined {
-  if (!isDeepStrictEqual(recorded?.config, wanted.config)) return "with another config";
+  if (!isDeepStrictEqual(recorded?.config, wanted.config)) return `with another config${differingKeys(recorded?.config, wanted.config)}`;
   const policies = changedPolicies(recorded?.policies, wanted.policies);
   if (policies.length > 0) return `with other policies: ${policies.join("; ")}`;
   const isOtherwise = recorded?.isBeside !== undefined && recorded.isBeside !== wanted.isBeside;
@@ -129,9 +130,24 @@ function differenceOf(recorded: Recorded | undefined, wanted: Recorded): string 
   return recorded.isBeside ? "that trained side by side with others" : "that trained alone, not side by side";
 }
 
+/** Such as " (fit.lr, rounds)"; empty if there are none to name. */
+function differingKeys(was: unknown, is: unknown): string {
+  const keysOf = (value: unknown): [string, unknown][] =>
+    isMap(value)
+      ? Object.entries(value).flatMap(([key, item]) =>
+          isMap(item)
+            ? keysOf(item).map(([rest, each]) => [`${key}.${rest}`, each] as [string, unknown])
+            : [[key, item] as [string, unknown]],
+        )
+      : [];
+  const [before, now] = [new Map(keysOf(was)), new Map(keysOf(is))];
+  const keys = [...new Set([...before.keys(), ...now.keys()])].filter((key) => !isDeepStrictEqual(before.get(key), now.get(key)));
+  return before.size === 0 || keys.length === 0 ? "" : ` (${keys.slice(0, 5).join(", ")}${keys.length > 5 ? " and more" : ""})`;
+}
+
 function otherRunError(directory: string, hasEnded: boolean, other: string): ConfigError {
   const state = hasEnded ? "a finished run" : "a run";
-  const message = `${directory} holds ${state} ${other}; rename the comparison, or replace the run with --overwrite`;
+  const message = `${directory} holds ${state} ${other}; give the comparison or search another name, or replace the run with --overwrite`;
   return new ConfigError([{ path: "name", message }]);
 }
 

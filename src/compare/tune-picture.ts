@@ -32,7 +32,7 @@ export function tunePicture({ name, rungs, trials, chosen }: TuneResult): string
       Plot.text([name], { frameAnchor: "top-left", dx: -50, dy: -52, fontSize: 16, fontWeight: 600 }),
       Plot.text([subtitle], { frameAnchor: "top-left", dx: -50, dy: -34, fill: "#666" }),
       Plot.ruleX([chosen], { stroke: "#d62728", strokeDasharray: "4 3" }),
-      Plot.lineY(points, { x: "lr", y: "loss", stroke: "rung", strokeWidth: 1.8, sort: "lr" }),
+      Plot.lineY(points, { x: "lr", y: "loss", z: "rung", stroke: "rung", strokeWidth: 1.8, sort: "lr" }),
       Plot.dot(points, { x: "lr", y: "loss", fill: "rung", r: 3.5 }),
       Plot.text(points, Plot.selectFirst({ x: "lr", y: "loss", z: "rung", text: "rung", dy: -10, textAnchor: "start", fill: "#222" })),
     ],

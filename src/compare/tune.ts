@@ -1,4 +1,5 @@
 import path from "node:path";
+import { isThere } from "../base/read-file.ts";
 import { validateRun } from "../config/build.ts";
 import type { RunConfig, RunInput } from "../config/schema.ts";
 import { ConfigError, type ConfigIssue, PrelortError, RunFailedError } from "../errors.ts";
@@ -18,7 +19,7 @@ export interface TuneOptions extends RunsOptions {
   readonly seeds?: readonly number[] | undefined;
   /** Rounds of a trial. Default: the run's own. */
   readonly rounds?: number | undefined;
-  /** Train every value to the end, in place of leaving out the worse half of them after a quarter and after half of the rounds. */
+  /** Train every value to the end. */
   readonly grid?: boolean | undefined;
 }
 
@@ -47,32 +48,36 @@ export interface TunedValue {
    * diverged or failed.
    */
   readonly losses: readonly (number | null)[];
+  /** Why a trial failed; undefined if it only diverged. */
+  readonly failure?: string | undefined;
 }
 
 /**
  * Searches for `fit.lr` by successive halving (Jamieson and Talwalkar, arXiv 1502.07943): all values train a quarter of the rounds,
- * the better half of them half, and the better half of these all. A trial is a run like others, below `NAME-tune` in `runsDir`,
- * that is stopped and goes on, so a search that was stopped continues where it was. Throws a ConfigError with every issue before
- * anything starts, and a RunFailedError if training diverged at every value.
+ * rounded up, the better half of them twice that, and the better half of these all. A trial is a run like others, below `NAME-tune`
+ * in `runsDir`, that is stopped and goes on, so a search that was stopped continues where it was. Trials share the config's workers,
+ * so their rounds wait for every client: a deadline would judge how busy these are. Throws a ConfigError with every issue before
+ * anything starts, and a RunFailedError, with the reasons, if no value is left.
  */
 export async function tune(input: RunInput, options: TuneOptions = {}): Promise<TuneResult> {
   const own = validateRun(input);
   const { values = [0.25, 0.5, 1, 2, 4].map((factor) => factor * own.fit.lr), seeds = [own.seed + 1], rounds = own.rounds } = options;
-  refuse(own, values, seeds);
-  const rungs = options.grid ? [rounds] : rungsOf(rounds);
   const name = `${own.name ?? "run"}-tune`;
-  const configOf = (lr: number, seed: number) =>
-    trialOf(input, { folder: path.join(own.runsDir, name), lr, seed, rounds, every: rungs[0]! });
+  const folder = path.resolve(own.runsDir, name);
+  refuse(own, { values, seeds, jobs: options.jobs, folder });
+  const rungs = options.grid ? [rounds] : rungsOf(rounds);
+  const every = rungsOf(rounds)[0]!;
+  const configOf = (lr: number, seed: number) => trialOf(input, own, { folder, lr, seed, rounds, every });
   // Throws what is wrong with any of them.
   for (const lr of values) for (const seed of seeds) configOf(lr, seed);
   const refusal = new AbortController();
   // Trials stop and go on: workers of their own would start, and load the model, each time.
   const made = options.pool || options.lanes ? undefined : await createPool({ workers: own.workers, launcher: options.launcher });
-  const runs = createRuns({ jobs: 2, ...options, ...(made && { pool: made }) }, refusal);
   try {
+    const runs = createRuns({ jobs: 2, ...options, ...(made && { pool: made }) }, refusal);
     const trials = await halve({ values, seeds, rungs }, configOf, runs);
     const reached = trials.map(({ losses }) => rungs[losses.length - 1] ?? 0);
-    const chosen = bestOf(trials, rungs.length);
+    const [chosen] = survivors(trials, rungs) as [number];
     return {
       name,
       seeds,
@@ -91,13 +96,19 @@ export async function tune(input: RunInput, options: TuneOptions = {}): Promise<
   }
 }
 
-/** A quarter of the rounds, half of them, and all. */
+/** A quarter of the rounds, rounded up, twice that, and all. */
 export function rungsOf(rounds: number): readonly number[] {
   const first = Math.ceil(rounds / 4);
   return [...new Set([first, 2 * first, rounds])].filter((round) => round <= rounds);
 }
 
-function refuse({ seed }: RunConfig, values: readonly number[], seeds: readonly number[]): void {
+interface Asked extends Pick<TuneOptions, "jobs"> {
+  readonly values: readonly number[];
+  readonly seeds: readonly number[];
+  readonly folder: string;
+}
+
+function refuse({ seed }: RunConfig, { values, seeds, jobs = 1, folder }: Asked): void {
   const issues: ConfigIssue[] = [
     ...(values.length === 0 || new Set(values).size < values.length
       ? [{ path: "values", message: `must be learning rates that differ, at least one; got [${values.join(", ")}]` }]
@@ -107,6 +118,10 @@ function refuse({ seed }: RunConfig, values: readonly number[], seeds: readonly 
       : []),
     ...(seeds.includes(seed)
       ? [{ path: "seeds", message: `must not include the run's own seed (${seed}), or the value would be fitted to what it is judged on` }]
+      : []),
+    ...(Number.isInteger(jobs) && jobs > 0 ? [] : [{ path: "jobs", message: `must be a whole number from 1, got ${jobs}` }]),
+    ...(isThere(path.join(folder, "run.json"))
+      ? [{ path: "name", message: `the trials would go into ${folder}, which is the folder of a run: set another name` }]
       : []),
   ];
   if (issues.length > 0) throw new ConfigError(issues);
@@ -120,16 +135,17 @@ interface Trial {
   readonly every: number;
 }
 
-/** Evaluated at the rungs alone, without generated text; not stopped by anything else, and delivered to no tracker. */
-function trialOf(input: RunInput, { folder, lr, seed, rounds, every }: Trial): RunConfig {
+/** Without what does not change the loss at the rungs, or would end it early; `minLr` keeps its ratio to the value. */
+function trialOf(input: RunInput, own: RunConfig, { folder, lr, seed, rounds, every }: Trial): RunConfig {
   return validateRun({
     ...input,
     name: `lr-${lr}.seed-${seed}`.replace("+", ""),
     runsDir: folder,
     seed,
     rounds,
-    fit: { ...input.fit, lr },
+    fit: { ...input.fit, lr, minLr: (own.fit.minLr * lr) / own.fit.lr },
     evaluate: { ...input.evaluate, every, maxNewTokens: 0, samples: 0, best: undefined },
+    closing: { ...input.closing, deadline: undefined, enough: undefined },
     stopWhen: undefined,
     keepRounds: "all",
     track: [],
@@ -151,41 +167,42 @@ async function halve(
 ): Promise<readonly TunedValue[]> {
   let trials: readonly TunedValue[] = values.map((lr) => ({ lr, losses: [] }));
   for (const [index, round] of rungs.entries()) {
-    const training = new Set(index === 0 ? values : survivors(trials, index));
-    const losses = new Map<number, (number | null)[]>([...training].map((lr) => [lr, []]));
+    const training = index === 0 ? values : survivors(trials, rungs.slice(0, index));
+    const reached = new Map<number, Reached[]>(training.map((lr) => [lr, []]));
     // One seed after the other, since workers that runs share hold the data of one.
     for (const seed of seeds) {
-      const asked = [...training].map(async (lr) => [lr, lossAt(round, await runs.get(configOf(lr, seed), round))] as const);
-      for (const [lr, loss] of await allSettled(asked)) losses.get(lr)?.push(loss);
+      const asked = training.map(async (lr) => [lr, lossAt(round, await runs.get(configOf(lr, seed), round))] as const);
+      for (const [lr, outcome] of await allSettled(asked)) reached.get(lr)?.push(outcome);
     }
-    trials = trials.map((trial) => {
-      const own = losses.get(trial.lr);
-      return own ? { ...trial, losses: [...trial.losses, meanOf(own)] } : trial;
-    });
+    trials = trials.map((trial) => withRung(trial, reached.get(trial.lr)));
   }
   return trials;
 }
 
-function lossAt(round: number, run: RecordedRun | PrelortError): number | null {
-  return run instanceof PrelortError ? null : finalLoss(run.rounds.filter((each) => each.round <= round));
+interface Reached {
+  /** null if the trial diverged or failed. */
+  readonly loss: number | null;
+  readonly failure?: string | undefined;
 }
 
-/** null if any of them is. */
-function meanOf(losses: readonly (number | null)[]): number | null {
-  return losses.includes(null) ? null : losses.reduce<number>((sum, loss) => sum + (loss ?? 0), 0) / losses.length;
+function lossAt(round: number, run: RecordedRun | PrelortError): Reached {
+  if (run instanceof PrelortError) return { loss: null, failure: run.message };
+  return { loss: finalLoss(run.rounds.filter((each) => each.round <= round)) };
 }
 
-/** The better half, rounded up, of the values that reached the last of these rungs; those that diverged are not among it. */
-function survivors(trials: readonly TunedValue[], rungs: number): readonly number[] {
-  const reached = trials.filter(({ losses }) => losses.length === rungs);
+function withRung(trial: TunedValue, reached: readonly Reached[] | undefined): TunedValue {
+  if (!reached) return trial;
+  const losses = reached.map(({ loss }) => loss);
+  const mean = losses.includes(null) ? null : losses.reduce<number>((sum, loss) => sum + (loss ?? 0), 0) / losses.length;
+  const failure = reached.find((each) => each.failure !== undefined)?.failure;
+  return { ...trial, losses: [...trial.losses, mean], ...(failure !== undefined && { failure }) };
+}
+
+/** Of the values that reached the last of these rungs, the better half, rounded up, best first; those without a loss are not among it. */
+function survivors(trials: readonly TunedValue[], rungs: readonly number[]): readonly number[] {
+  const reached = trials.filter(({ losses }) => losses.length === rungs.length);
   const ordered = reached.filter(({ losses }) => losses.at(-1) !== null).toSorted((a, b) => a.losses.at(-1)! - b.losses.at(-1)!);
-  if (ordered.length === 0) {
-    const values = trials.map(({ lr }) => lr).join(", ");
-    throw new RunFailedError(`training diverged or failed at every learning rate tried: ${values}; try lower ones`);
-  }
-  return ordered.slice(0, Math.ceil(reached.length / 2)).map(({ lr }) => lr);
-}
-
-function bestOf(trials: readonly TunedValue[], rungs: number): number {
-  return survivors(trials, rungs)[0]!;
+  if (ordered.length > 0) return ordered.slice(0, Math.ceil(reached.length / 2)).map(({ lr }) => lr);
+  const reasons = reached.map(({ lr, failure }) => `  ${lr}: ${failure ?? "training diverged; try lower values"}`);
+  throw new RunFailedError(`no value of fit.lr is left at round ${rungs.at(-1)}:\n${reasons.join("\n")}`);
 }

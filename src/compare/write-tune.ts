@@ -21,9 +21,12 @@ export async function writeTune(result: TuneResult, folder: string): Promise<rea
 /** The losses of every value at each rung, and what they cost. */
 export function tuneMarkdown({ name, seeds, rungs, trials, chosen, isAtEnd, trainedRounds, gridRounds, isSideBySide }: TuneResult): string {
   const head = ["fit.lr", ...rungs.map((round) => `after round ${round}`)];
-  const rows = trials.map(({ lr, losses }) => [
+  const failures = trials.flatMap(({ lr, failure }) =>
+    failure === undefined ? [] : [`- ${lr}: ${visibleText(failure.split("\n", 1)[0] ?? "")}`],
+  );
+  const rows = trials.map(({ lr, losses, failure }) => [
     lr === chosen ? `**${lr}**` : `${lr}`,
-    ...rungs.map((_, rung) => (rung < losses.length ? (losses[rung]?.toFixed(4) ?? "diverged") : "–")),
+    ...rungs.map((_, rung) => (rung < losses.length ? (losses[rung]?.toFixed(4) ?? (failure === undefined ? "diverged" : "failed")) : "–")),
   ]);
   const table = [head, head.map(() => "---:"), ...rows].map((cells) => `| ${cells.join(" | ")} |`);
   const end = isAtEnd ? " It is at an end of what was tried: a better one may lie beyond." : "";
@@ -32,6 +35,7 @@ export function tuneMarkdown({ name, seeds, rungs, trials, chosen, isAtEnd, trai
     `Loss on held-out examples, mean over the tiers${seeds.length > 1 ? " and the seeds" : ""} (${plural(seeds.length, "seed")}: ${seeds.join(", ")}). – was left out before.`,
     ...(isSideBySide ? ["These runs trained side by side: their figures are those of single runs up to rounding."] : []),
     table.join("\n"),
+    ...(failures.length > 0 ? [`Trials that failed:\n\n${failures.join("\n")}`] : []),
     `Chosen: \`fit.lr: ${chosen}\`.${end} Trained ${plural(trainedRounds, "round")}; the whole grid has ${gridRounds}.`,
     "",
   ].join("\n\n");

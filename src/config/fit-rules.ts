@@ -9,19 +9,21 @@ const oneLength: Rule = {
     if (epochs === undefined || localSteps === LOCAL_STEPS) return;
     report(
       ["fit", "localSteps"],
-      `cannot be combined with fit.epochs (${epochs}), which decides the number of steps: leave out one of them`,
+      `cannot be combined with fit.epochs (${epochs}), which decides the number of steps: leave out one of them, as --set fit.local_steps= does`,
     );
   },
 };
 
 const rates: Rule = {
-  reads: ["rounds", "fit.lr", "fit.lrSchedule", "fit.minLr", "fit.warmupRounds"],
-  check({ rounds, fit: { lr, lrSchedule, minLr, warmupRounds } }, report) {
+  reads: ["rounds", "fit.lr", "fit.lrSchedule", "fit.minLr", "fit.warmupRounds", "fit.warmupSteps", "fit.localSteps", "fit.epochs"],
+  check({ rounds, fit: { lr, lrSchedule, minLr, warmupRounds, warmupSteps, localSteps, epochs } }, report) {
     if (minLr > lr) report(["fit", "minLr"], `must be at most fit.lr (${lr}), got ${minLr}`);
     else if (minLr > 0 && lrSchedule === "constant")
       report(["fit", "minLr"], "needs a fit.lr_schedule that falls: linear, cosine or inverse_sqrt");
     if (warmupRounds >= rounds)
       report(["fit", "warmupRounds"], `must be below rounds (${rounds}), so that a round has the full rate; got ${warmupRounds}`);
+    if (epochs === undefined && warmupSteps > 0 && warmupSteps >= localSteps)
+      report(["fit", "warmupSteps"], `must be below fit.local_steps (${localSteps}), so that a step has the full rate; got ${warmupSteps}`);
   },
 };
 

@@ -13,7 +13,12 @@ const weightDecay = z
   );
 const beta = z.number().min(0).lt(1);
 const adam = {
-  betas: z.array(beta).length(2).readonly().default([0.9, 0.999]).describe("Decay of the running means of the gradient and of its square."),
+  betas: z
+    .array(beta)
+    .refine(({ length }) => length === 2, "must be two numbers")
+    .readonly()
+    .default([0.9, 0.999])
+    .describe("Decay of the running means of the gradient and of its square."),
   eps: z.number().positive().default(1e-8).describe("Added to the root of the mean square."),
   weightDecay,
 };
@@ -60,9 +65,10 @@ export const fit = z.strictObject({
   epochs: z
     .number()
     .positive()
+    .max(1e6)
     .optional()
     .describe(
-      "Passes of a client over its examples in a round, in place of local_steps: as many steps as that takes, rounded up; the last batch is filled from the next pass.",
+      "Passes of a client over its examples in a round, in place of local_steps: the nearest whole number of steps, at least one. Batches go on from one pass into the next.",
     ),
   batchSize: positive.default(16).describe("Examples in a forward pass."),
   gradientAccumulationSteps: positive.default(1).describe("Batches per optimizer step; the loss is the mean over all their targets."),
@@ -74,7 +80,7 @@ export const fit = z.strictObject({
   optimizer: optimizer
     .prefault("adamw")
     .describe("The clients' optimizer, which starts fresh at each fit: adamw, sgd, adafactor or adamw_8bit, a name or { name, …options }."),
-  lr: z.number().positive().default(3e-4).describe("Learning rate."),
+  lr: z.number().positive().max(1e100).default(3e-4).describe("Learning rate."),
   lrBRatio: z
     .number()
     .positive()

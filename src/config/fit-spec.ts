@@ -33,14 +33,14 @@ export function toFitSpec({ fit, rounds, seed, strategy }: RunConfig, round: num
     head_lr: (fit.headLr ?? fit.lr) * factor,
     freeze_a: freezeA,
     components: components ? requireComponents(components, client) : null,
-    acting_tail: requireActingTail(options.actingTail, fit.actingTail, client),
+    acting_tail: requireActs(requireActingTail(options.actingTail, fit.actingTail, client), fit, client),
     tail_penalty: tailPenalty,
   };
 }
 
 /** Optimizer steps of a client's fit. */
 export function stepsOf({ localSteps, epochs, batchSize, gradientAccumulationSteps }: Length, { size }: Pick<Client, "size">): number {
-  return epochs === undefined ? localSteps : Math.ceil((epochs * size) / (batchSize * gradientAccumulationSteps));
+  return epochs === undefined ? localSteps : Math.max(1, Math.round((epochs * size) / (batchSize * gradientAccumulationSteps)));
 }
 
 /**
@@ -102,6 +102,15 @@ function requireActingTail(asked: number | undefined, inConfig: number, { id }: 
   if (asked === undefined) return 1;
   throw new RunFailedError(
     `the strategy's fit options for client ${id}: actingTail needs fit.acting_tail above 0 in the config, with which clients receive the tail`,
+  );
+}
+
+/** With epochs, only a client's size tells whether its share of the steps is one at all. */
+function requireActs(share: number, fit: FitSection, client: RankedClient): number {
+  const steps = stepsOf(fit, client);
+  if (fit.epochs === undefined || fit.actingTail === 0 || share === 0 || share * steps >= 1) return share;
+  throw new RunFailedError(
+    `client ${client.id} has ${steps} steps at fit.epochs ${fit.epochs}, of which fit.acting_tail ${share} is less than one, so the tail would never act; raise one of them`,
   );
 }
 

@@ -95,7 +95,7 @@ export const lora = z.strictObject({
     .min(1)
     .optional()
     .describe(
-      "PEFT adapter or run, given by its folder, that the global adapter starts from; of an adapter with B = 0, an initialisation, A is taken as it is. Default: A random, B zero.",
+      "PEFT adapter or run, given by its folder, that the global adapter starts from; where B is zero, as in an initialisation, A is taken as it is, up to r. Default: A random, B zero.",
     ),
 });
 

@@ -22,8 +22,7 @@ export type ServerOptimizerOptions =
  * whose components keep their meaning from round to round: means of deltas, not those that rotate components by an SVD.
  */
 export function withServerOptimizer(aggregation: Aggregation, options: ServerOptimizerOptions): Aggregation {
-  const { lr } = options;
-  requireOption(lr === undefined || lr > 0, "serverOptimizer.lr", "above 0", lr);
+  requireOptions(options);
   const { step, names } = stepOf(options);
   const name = aggregation.policy?.name ?? "custom";
   return {
@@ -40,6 +39,25 @@ export function withServerOptimizer(aggregation: Aggregation, options: ServerOpt
 
 /** One value's step from its pseudo-gradient; reads and writes its state at `index`. */
 type Step = (state: ServerState, index: number, gradient: number) => number;
+
+const OPTIONS = {
+  momentum: ["lr", "momentum"],
+  adagrad: ["lr", "tau"],
+  adam: ["lr", "beta1", "beta2", "tau"],
+  yogi: ["lr", "beta1", "beta2", "tau"],
+} as const satisfies Record<ServerOptimizerOptions["name"], readonly string[]>;
+
+function requireOptions({ name, ...options }: ServerOptimizerOptions): void {
+  requireOption(Object.hasOwn(OPTIONS, name), "serverOptimizer.name", `one of ${Object.keys(OPTIONS).join(", ")}`, name);
+  const known: readonly string[] = OPTIONS[name];
+  for (const [key, value] of Object.entries(options) as [string, number | undefined][]) {
+    const path = `serverOptimizer.${key}`;
+    requireOption(known.includes(key), path, `left out: the options of ${name} are ${known.join(", ")}`, value);
+    if (value === undefined) continue;
+    if (key === "lr" || key === "tau") requireOption(value > 0, path, "above 0", value);
+    else requireOption(value >= 0 && value < 1, path, "at least 0 and below 1", value);
+  }
+}
 
 /** The step, and the names of the state that it keeps for each value. */
 function stepOf(options: ServerOptimizerOptions): { readonly step: Step; readonly names: readonly string[] } {

@@ -172,6 +172,20 @@ test("an adapter with B = 0, an initialisation by somebody else, gives its A as 
   expect([cut.r, cut.lost, cut.adapter.rows[small.modules[0]!.offset]]).toEqual([2, 0, 0.5]);
 });
 
+test("in an adapter whose B is zero in one module alone, that module keeps its A, and the other is factorised", async () => {
+  const { factors, ...source } = await readSource(peft);
+  const own = factors.modules.get("x.v")!;
+  const modules = new Map(factors.modules).set("x.v", { ...own, b: new Float32Array(own.b.length) });
+  const layout = layoutOf(4);
+  const rowsOf = (adapter: { readonly rows: Float32Array }, name: string) => {
+    const { offset, in: input } = layout.modules.find((module) => module.name === name)!;
+    return [0, 1, 2, 3].flatMap((row) => [...adapter.rows.subarray(row * layout.width + offset, row * layout.width + offset + input)]);
+  };
+  const { adapter } = startFrom({ ...source, factors: { ...factors, modules } }, layout, initialOf(layout));
+  expect(rowsOf(adapter, "x.v")).toEqual([...own.a]);
+  expect(rowsOf(adapter, "x.q")).toEqual(rowsOf(startFrom({ ...source, factors }, layout, initialOf(layout)).adapter, "x.q"));
+});
+
 test("parameters that the adapter did not train in full start as in the base model", () => {
   const layout = layoutOf(2);
   const { adapter, lost } = startOf(

@@ -1,10 +1,12 @@
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import { rungsOf, tune, type TuneOptions } from "../../../src/compare/tune.ts";
+import { rungsOf, tune, type TuneOptions, type TuneResult } from "../../../src/compare/tune.ts";
 import { RunFailedError } from "../../../src/errors.ts";
-import { readRounds } from "../../../src/records/read-run.ts";
+import { readRounds, readRun } from "../../../src/records/read-run.ts";
+import type { Selection } from "../../../src/strategy/strategy.ts";
+import { tuneMarkdown } from "../../../src/compare/write-tune.ts";
 import { federate } from "../../../src/server/federate.ts";
 import { tinyRun } from "../../../src/testing/index.ts";
 import { finalLoss } from "../../../src/compare/learning-rate-search.ts";
@@ -81,11 +83,15 @@ test("a search that was stopped goes on where it was, and one that is over train
   await expect(stopped).rejects.toMatchObject({ kind: "interrupted" });
   const again: string[] = [];
   const { result } = await search({ jobs: 1, onRun: ({ state, name }) => void (state === "started" && again.push(name)) }, runsDir);
-  expect(result).toEqual((await search()).result);
+  // Of a client that diverged first, whichever that was.
+  const withoutReasons = ({ trials, ...rest }: TuneResult) => ({ ...rest, trials: trials.map(({ lr, losses }) => ({ lr, losses })) });
+  expect(withoutReasons(result)).toEqual(withoutReasons((await search()).result));
   // What diverged, two of the three of the second rung, and two of the third; a search from the start begins ten.
   expect(again.length).toBeLessThanOrEqual(1 + 2 + 2);
   const nothing: string[] = [];
-  expect((await search({ onRun: ({ state, name }) => void (state === "started" && nothing.push(name)) }, runsDir)).result).toEqual(result);
+  expect((await search({ onRun: ({ state, name }) => void (state === "started" && nothing.push(name)) }, runsDir)).result.chosen).toBe(
+    result.chosen,
+  );
   // Only what diverged, and so never ends.
   expect(new Set(nothing)).toEqual(new Set(["lr-1e36.seed-8"]));
 });
@@ -103,7 +109,7 @@ test("losses are means over the seeds", async () => {
 
 test("wrong values and seeds are refused at once, before anything starts; so is training that diverges everywhere", async () => {
   const folder = await makeFolder();
-  const start = (options: TuneOptions) => search(options, folder);
+  const start = (options: TuneOptions = {}) => search(options, folder);
   expect(await issuesOf(() => start({ values: [0.1, 0.1], seeds: [7, 8] }))).toEqual([
     issue("values", ["[0.1, 0.1]"]),
     issue("seeds", [7]),
@@ -111,11 +117,65 @@ test("wrong values and seeds are refused at once, before anything starts; so is 
   expect(await issuesOf(() => start({ values: [-1] }))).toEqual([issue("fit.lr", [-1])]);
   expect(await readdir(folder)).toEqual([]);
   await expect(start({ values: [1e36, 1e37] })).rejects.toThrow(RunFailedError);
-  await expect(start({ values: [1e36, 1e37] })).rejects.toThrow(/1e\+36, 1e\+37; try lower ones/);
+  await expect(start({ values: [1e36, 1e37] })).rejects.toThrow(/1e\+36: .*\n.*1e\+37: /);
+  expect(await issuesOf(() => start({ jobs: 0 }))).toEqual([issue("jobs", [0])]);
+  await mkdir(path.join(folder, "tiny-tune"), { recursive: true });
+  await writeFile(path.join(folder, "tiny-tune", "run.json"), "{}");
+  expect(await issuesOf(() => start())).toEqual([issue("name", [path.join(folder, "tiny-tune")])]);
 });
 
 test("by default five values around the run's own are tried", async () => {
   const { result } = await search({ values: undefined, rounds: 1 });
   expect(result.trials.map(({ lr }) => lr)).toEqual([0.25, 0.5, 1, 2, 4].map((factor) => factor * 3e-4));
   expect(result.rungs).toEqual([1]);
+});
+
+test("the end of the schedule keeps its ratio to the value, and a deadline does not count", async () => {
+  const runsDir = await makeFolder();
+  const fit = { localSteps: 2, lr: 0.01, lrSchedule: "cosine", minLr: 0.005 } as const;
+  const { launcher, ...input } = tinyRun({ runsDir, name: "tiny", rounds: 2, seed: 7, fit, closing: { deadline: 0.001, quorum: 0.1 } });
+  await tune(input, { launcher, grid: true });
+  for (const factor of [0.25, 4]) {
+    const folder = path.join(runsDir, "tiny-tune", `lr-${factor * 0.01}.seed-8`);
+    const { config } = (await readRun(folder)).record as unknown as { config: { fit: { min_lr: number } } };
+    expect(config.fit.min_lr).toBeCloseTo(factor * 0.005, 12);
+    for (const { round, reported } of await readRounds(folder)) expect(reported).toHaveLength(round === 0 ? 0 : 8);
+  }
+});
+
+test("a trial that fails says why, in its table and, if none is left, in the error", async () => {
+  const runsDir = await makeFolder();
+  const failing =
+    (from: number): Selection =>
+    ({ clients, round }) => {
+      if (round >= from) throw new TypeError("boom");
+      return clients.map(({ id }) => id);
+    };
+  const start = (from: number) => {
+    const strategy = { selection: failing(from) };
+    const { launcher, ...input } = tinyRun({ runsDir, name: `from-${from}`, rounds: 4, seed: 7, strategy });
+    return tune(input, { launcher, values: [0.01, 0.05] });
+  };
+  await expect(start(1)).rejects.toThrow(/round 1:\n {2}0\.01: .*boom/);
+  await expect(start(3)).rejects.toThrow(/round 4:\n {2}0\.0\d+: .*boom/);
+  const result = {
+    ...(await search({ values: [0.01] })).result,
+    trials: [
+      { lr: 0.01, losses: [1] },
+      { lr: 0.1, losses: [null], failure: "boom\nat x" },
+    ],
+  };
+  const told = tuneMarkdown(result);
+  expect(told).toContain("| 0.1 | failed |");
+  expect(told).toContain("- 0.1: boom\n");
+});
+
+test("a search by halving goes on as a whole grid", async () => {
+  const runsDir = await makeFolder();
+  const first = (await search({}, runsDir)).result;
+  const started: string[] = [];
+  const grid = (await search({ grid: true, onRun: ({ state, name }) => void (state === "started" && started.push(name)) }, runsDir)).result;
+  expect(grid.chosen).toBe(first.chosen);
+  // What had reached the end is kept.
+  expect(started).toHaveLength(3);
 });

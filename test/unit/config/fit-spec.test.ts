@@ -44,13 +44,20 @@ describe("learning rates", () => {
   });
 });
 
-test("epochs are as many steps as a client's examples take, rounded up", () => {
+test("epochs are the nearest number of steps to what a client's examples take, at least one", () => {
   const steps = (fit: RunInput["fit"]) => fitIn({ batchSize: 4, gradientAccumulationSteps: 2, ...fit }).local_steps;
   expect(steps({})).toBe(10);
-  expect(steps({ epochs: 1 })).toBe(5); // 33 / 8
+  expect(steps({ epochs: 1 })).toBe(4); // 33 / 8
   expect(steps({ epochs: 0.1 })).toBe(1);
-  expect(steps({ epochs: 3 })).toBe(13);
+  expect(steps({ epochs: 3 })).toBe(12);
+  // 1.1 · 100 / 10 is a little above 11 in floating point.
+  expect(stepsOf({ localSteps: 7, epochs: 1.1, batchSize: 10, gradientAccumulationSteps: 1 }, { size: 100 })).toBe(11);
   expect(stepsOf({ localSteps: 7, batchSize: 4, gradientAccumulationSteps: 1 }, { size: 33 })).toBe(7);
+});
+
+test("a tail that would act in less than one of a client's steps is refused once its size is known", () => {
+  expect(fitIn({ epochs: 1, batchSize: 4, actingTail: 0.2 }).acting_tail).toBe(0.2);
+  expect(() => fitIn({ epochs: 0.25, batchSize: 4, actingTail: 0.2 })).toThrow(/client c0 has 2 steps at fit\.epochs 0\.25, .* raise one/);
 });
 
 test("an optimizer is a name, with its defaults, or a name with options", () => {
@@ -81,6 +88,8 @@ test("options that contradict each other are refused, all at once", async () => 
   expect(await issuesIn({}, { evaluate: { samples: 4, maxNewTokens: 8, shardSize: 2 } })).toContainEqual(
     issue("evaluate.samples", ["evaluate.shard_size", 2, 4]),
   );
+  expect(await issuesIn({ warmupSteps: 4, localSteps: 4 })).toEqual([issue("fit.warmupSteps", ["fit.local_steps", 4, 4])]);
+  expect(await issuesIn({ optimizer: { name: "adamw", betas: [0.9] } })).toEqual([issue("fit.optimizer.betas", ["two numbers"])]);
   expect(await issuesIn({ minLr: 1e-5 })).toEqual([issue("fit.minLr", ["linear"])]);
   expect(await issuesIn({ optimizer: { name: "sgd", nesterov: true } })).toEqual([issue("fit.optimizer.nesterov", ["momentum", 0])]);
   const image = {

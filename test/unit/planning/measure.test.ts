@@ -39,7 +39,7 @@ test("a prediction counts each round's fits, highest ranks first, and the shards
     evaluateSeconds: 2,
     runSeconds: 5.5 + 1 + 6 + 2 + 1,
   });
-  // With epochs, a client of 10 examples takes ⌈2·10 / 4⌉ = 5 steps: half of 10 steps less, so 0.5 and 2 s.
+  // With epochs, a client of 10 examples takes 2·10 / 4 = 5 steps: half of 10 steps less, so 0.5 and 2 s.
   expect(predict({ fit: { ...fit, epochs: 2 }, evaluate, rounds: 3 }, measured, known).fitSecondsPerRound).toBe((2 + 0.5 + 2) / 3);
   // With answers in every evaluation, the workers of round 3, free at 6 and 5.25 s, take 0.5 and 1 s more.
   const best = { metric: "rouge_l", at: "area" } as const;

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { segmentWise } from "../../../../src/strategy/aggregation/segment-wise.ts";
 import { withServerOptimizer } from "../../../../src/strategy/aggregation/server-optimizer.ts";
 import type { Aggregate, Aggregation, Update } from "../../../../src/strategy/strategy.ts";
+import { issue, issuesOf } from "../../../support/config-issues.ts";
 import { aggregate, bytesOf } from "../../../support/federations.ts";
 import { context, large, small } from "../../../support/two-components.ts";
 
@@ -97,6 +98,17 @@ describe("a server optimiser with Yogi", () => {
     const next = aggregate(yogi, { ...context, state }, [small, large]);
     expect(next.state?.["variance"]?.[0]).toBe(100 - 0.25 * 9);
   });
+});
+
+it.each([
+  [{ name: "foo" }, "serverOptimizer.name", ["momentum", "yogi", '"foo"']],
+  [{ name: "yogi", beta2: 2 }, "serverOptimizer.beta2", [1, 2]],
+  [{ name: "adam", beta1: -1 }, "serverOptimizer.beta1", [0, -1]],
+  [{ name: "adagrad", tau: 0 }, "serverOptimizer.tau", [0, 0]],
+  [{ name: "momentum", lr: Number.NaN }, "serverOptimizer.lr", [0, "NaN"]],
+  [{ name: "adagrad", beta1: 0.9 }, "serverOptimizer.beta1", ["adagrad", "lr, tau", 0.9]],
+])("a server optimiser refuses %o", async (options, path, facts) => {
+  expect(await issuesOf(() => withServerOptimizer(segmentWise(), options as never))).toEqual([issue(path, facts)]);
 });
 
 it("a server optimiser changes nothing in a round without reports", () => {
