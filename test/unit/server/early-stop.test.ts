@@ -82,6 +82,12 @@ test("a run stops once its metric improves no more, and says so in its result, e
     .split("\n")
     .map((line) => JSON.parse(line) as { round: number; phase: string });
   expect(timings.filter(({ phase }) => phase === "evaluate").map(({ round }) => round)).toEqual([0, 1, 2, 3, 4, 5]);
+  // Up to round 4, no evaluation can end the run, so the next round begins beside it.
+  const begins = events.flatMap((event) =>
+    event.type === "round-start" || event.type === "evaluation-start" ? [`${event.type} ${event.round}`] : [],
+  );
+  for (const round of [0, 1, 2, 3, 4])
+    expect(begins.indexOf(`round-start ${round + 1}`)).toBeLessThan(begins.indexOf(`evaluation-start ${round}`));
   // No client trained for a round that is not part of the run.
   expect(events.filter(({ type }) => type === "round-start")).toHaveLength(5);
 
@@ -252,12 +258,16 @@ describe("keep_rounds", () => {
   });
 
   test("lets a run whose last round is damaged continue from the last that was kept", async () => {
-    const options = { ...STOPPING, keepRounds: "best" } as const;
+    const options = { ...STOPPING, stopWhen: { patience: 4 }, keepRounds: "best" } as const;
     const whole = await start("whole", options).result;
-    await interrupt("a", (event) => event.type === "round-start" && event.round === 5, options);
-    expect(kept("a")).toEqual([3, 4]);
-    appendFileSync(at("a/rounds/4/global.safetensors"), "damage");
-    const resumed = await start("a", { ...options, resume: true }).result;
+    await interrupt("a", (event) => event.type === "round-start" && event.round === 7, options);
+    expect(kept("a")).toEqual([3, 6]);
+    appendFileSync(at("a/rounds/6/global.safetensors"), "damage");
+    const run = start("a", { ...options, resume: true });
+    const begun = (await collect(run)).find((event) => event.type === "run-start");
+    // Round 6 alone is damaged: those that were removed are no news.
+    expect(begun?.resumed).toMatchObject({ after: 3, remarks: [expect.stringContaining("rounds/6/global.safetensors")] });
+    const resumed = await run.result;
     expect(resumed).toMatchObject({ sha256: whole.sha256, stopped: whole.stopped });
     expect(bytesOf("a")).toEqual(bytesOf("whole"));
     expect((await verifyRun(at("a"))).flatMap(({ problems }) => problems)).toEqual([]);
