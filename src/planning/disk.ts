@@ -61,4 +61,4 @@ interface Remembering {
   readonly incrementRank?: number;
 }
 
-const VECTORS: Readonly<Record<string, number>> = { momentum: 1, adam: 2 };
+const VECTORS: Readonly<Record<string, number>> = { momentum: 1, adagrad: 1, adam: 2, yogi: 2 };

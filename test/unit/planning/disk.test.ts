@@ -51,6 +51,8 @@ test.each<[string, Partial<RunInput>, number]>([
 test.each([
   ["momentum", withServerOptimizer(segmentWise(), { name: "momentum" }), 42],
   ["Adam", withServerOptimizer(segmentWise(), { name: "adam" }), 84],
+  ["Adagrad", withServerOptimizer(segmentWise(), { name: "adagrad" }), 42],
+  ["Yogi", withServerOptimizer(segmentWise(), { name: "yogi" }), 84],
   ["product deltas, at twice the rank", productDeltas(), 8 * 8 + 10],
   ["product deltas, at a rank of their own", productDeltas({ momentumRank: 3 }), 3 * 8 + 10],
   ["product deltas without momentum", productDeltas({ momentum: 0 }), 0],
