@@ -505,7 +505,7 @@ describe("a task for every worker", () => {
   describe("that the worker is not prepared for", () => {
     const unprepared = { type: "failure", error: { kind: "unprepared", message: "no index", traceback: "", problems: [] } };
     const ask = { type: "evaluate", round: 1, examples: "global", client_id: null, ranks: [2], scale: 2, start: 0 } as const;
-    const request = { ...ask, count: 1, batch_size: 1, max_new_tokens: 0 } as const;
+    const request = { ...ask, count: 1, batch_size: 1, max_new_tokens: 0, samples: 0 } as const;
     const repair = { ...named({ kind: "evaluate" }), request } as unknown as Task;
     /** Each worker answers `load` so until it has done what comes before it. */
     const script = async (worker: ScriptedWorker) => {
@@ -515,7 +515,7 @@ describe("a task for every worker", () => {
         const message = await worker.next();
         if (message.type === "evaluate") {
           isPrepared = true;
-          worker.answer(message, { type: "evaluated", tiers: [], seconds: 0 });
+          worker.answer(message, { type: "evaluated", tiers: [], samples: [], seconds: 0 });
         } else if (message.type === "load") worker.answer(message, isPrepared ? loaded : unprepared);
         else if (message.type === "stop") return worker.exit({ exitCode: 0 });
       }
@@ -553,7 +553,7 @@ describe("a task for every worker", () => {
           while (true) {
             const message = await worker.next();
             if (message.type === "load") worker.answer(message, unprepared);
-            else if (message.type === "evaluate") worker.answer(message, { type: "evaluated", tiers: [], seconds: 0 });
+            else if (message.type === "evaluate") worker.answer(message, { type: "evaluated", tiers: [], samples: [], seconds: 0 });
           }
         },
       });
