@@ -33,7 +33,8 @@ function schemaOf(schema: z.ZodType): Node {
 
 /** Describes a type as message_fields.py does. */
 function describe(node: Node): unknown {
-  if (node.anyOf) return { "one of": node.anyOf.flatMap((each) => unionOf(describe(each))) };
+  const alternatives = node.anyOf ?? node.oneOf;
+  if (alternatives) return { "one of": alternatives.flatMap((each) => unionOf(describe(each))) };
   const { type } = node as { readonly type?: string | readonly string[] };
   if (Array.isArray(type)) return { "one of": type.map((each: "string" | "null") => describe({ ...node, type: each })) };
   if (node.const !== undefined) return [node.const];
