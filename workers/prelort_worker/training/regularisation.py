@@ -58,7 +58,7 @@ class _Noise:
         return output + torch.zeros_like(output).uniform_(-most, most)
 
 
-def _embeddings(nested: NestedLora) -> list[nn.Module]:
+def _embeddings(nested: NestedLora) -> Sequence[nn.Module]:
     """The modules that embed tokens: an encoder and a decoder may have one each, which share their weight."""
     base = nested.model.get_base_model()
     get = getattr(base, "get_input_embeddings", None)
