@@ -60,7 +60,7 @@ async function run(file: string, { set, lr, seed, sideBySide, ...options }: Tune
           if (state !== "kept") print(`[${formatSeconds((performance.now() - started) / 1000)}] ${state} ${name}`);
         },
       });
-      const files = await writeTune(result, path.resolve(input.runsDir ?? "runs", result.name));
+      const files = await writeTune(result, path.resolve(input.runsDir, result.name));
       print(`\n${tuneMarkdown(result)}${files.join("\n")}\n\nto use it: --set fit.lr=${result.chosen}`);
     } finally {
       await lanes?.close();

@@ -5,12 +5,11 @@ import PQueue from "p-queue";
 import { isThere } from "../base/read-file.ts";
 import { describeConfig, describePolicyFiles } from "../config/build.ts";
 import { comparableConfig } from "../config/recorded-config.ts";
-import { isMap } from "../config/tree.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { ConfigError, PrelortError } from "../errors.ts";
 import { readJournal } from "../records/journal.ts";
 import { readRun, type RecordedRun } from "../records/read-run.ts";
-import { changedPolicies } from "../records/resume-check.ts";
+import { changedPolicies, differences } from "../records/resume-check.ts";
 import { readRecord } from "../records/run-record.ts";
 import { federate, type Run } from "../server/federate.ts";
 import type { SharedPool } from "../server/shared-pool.ts";
@@ -25,8 +24,6 @@ export interface RunsOptions {
   readonly jobs?: number | undefined;
   /** Of `createLanes`, for the workers of all runs, one for each; by default each run has workers of its own, as its config says. */
   readonly lanes?: Pick<Lanes, "launcher"> | undefined;
-  /** Of `createPool`, for all runs in place of their own; those at a time must then have one seed. */
-  readonly pool?: SharedPool | undefined;
   readonly signal?: AbortSignal | undefined;
   onRun?(progress: Progress): void;
 }
@@ -49,8 +46,16 @@ export interface Runs {
   get(config: RunConfig, until?: number): Promise<RecordedRun | PrelortError>;
 }
 
+/** For the workers of all runs, in place of their own; those at a time must then have one seed. */
+interface OnPool {
+  readonly pool?: SharedPool | undefined;
+}
+
 /** Aborts `refusal` if a run would replace one of another config, so that no other run is made in vain. */
-export function createRuns({ jobs = 1, overwrite = false, lanes, pool, signal, onRun }: RunsOptions, refusal: AbortController): Runs {
+export function createRuns(
+  { jobs = 1, overwrite = false, lanes, pool, signal, onRun }: RunsOptions & OnPool,
+  refusal: AbortController,
+): Runs {
   const stop = signal ? AbortSignal.any([signal, refusal.signal]) : refusal.signal;
   // Every run listens to it.
   setMaxListeners(0, stop);
@@ -130,19 +135,10 @@ function differenceOf(recorded: Recorded | undefined, wanted: Recorded): string 
   return recorded.isBeside ? "that trained side by side with others" : "that trained alone, not side by side";
 }
 
-/** Such as " (fit.lr, rounds)"; empty if there are none to name. */
+/** Such as " (fit.lr, rounds)"; empty if there was none. */
 function differingKeys(was: unknown, is: unknown): string {
-  const keysOf = (value: unknown): [string, unknown][] =>
-    isMap(value)
-      ? Object.entries(value).flatMap(([key, item]) =>
-          isMap(item)
-            ? keysOf(item).map(([rest, each]) => [`${key}.${rest}`, each] as [string, unknown])
-            : [[key, item] as [string, unknown]],
-        )
-      : [];
-  const [before, now] = [new Map(keysOf(was)), new Map(keysOf(is))];
-  const keys = [...new Set([...before.keys(), ...now.keys()])].filter((key) => !isDeepStrictEqual(before.get(key), now.get(key)));
-  return before.size === 0 || keys.length === 0 ? "" : ` (${keys.slice(0, 5).join(", ")}${keys.length > 5 ? " and more" : ""})`;
+  const keys = was === undefined ? [] : differences("config", was, is).map(({ path: key }) => key.replace("config.", ""));
+  return keys.length === 0 ? "" : ` (${keys.slice(0, 5).join(", ")}${keys.length > 5 ? " and more" : ""})`;
 }
 
 function otherRunError(directory: string, hasEnded: boolean, other: string): ConfigError {

@@ -65,14 +65,16 @@ export async function tune(input: RunInput, options: TuneOptions = {}): Promise<
   const name = `${own.name ?? "run"}-tune`;
   const folder = path.resolve(own.runsDir, name);
   refuse(own, { values, seeds, jobs: options.jobs, folder });
-  const rungs = options.grid ? [rounds] : rungsOf(rounds);
-  const every = rungsOf(rounds)[0]!;
+  const halving = rungsOf(rounds);
+  const rungs = options.grid ? [rounds] : halving;
+  // As in a search by halving, so that a grid goes on from one.
+  const [every] = halving as [number];
   const configOf = (lr: number, seed: number) => trialOf(input, own, { folder, lr, seed, rounds, every });
   // Throws what is wrong with any of them.
   for (const lr of values) for (const seed of seeds) configOf(lr, seed);
   const refusal = new AbortController();
   // Trials stop and go on: workers of their own would start, and load the model, each time.
-  const made = options.pool || options.lanes ? undefined : await createPool({ workers: own.workers, launcher: options.launcher });
+  const made = options.lanes ? undefined : await createPool({ workers: own.workers, launcher: options.launcher });
   try {
     const runs = createRuns({ jobs: 2, ...options, ...(made && { pool: made }) }, refusal);
     const trials = await halve({ values, seeds, rungs }, configOf, runs);

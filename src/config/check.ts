@@ -103,7 +103,8 @@ function unknownKey(key: string, parent: Path, known: readonly string[]): string
   return meant ? `is not a key; did you mean ${meant}?` : `is not a key; the keys are ${known.join(", ")}`;
 }
 
-function namesOf({ options, def }: z.ZodDiscriminatedUnion): readonly string[] {
+/** The names of a choice between maps. */
+export function namesOf({ options, def }: z.ZodDiscriminatedUnion): readonly string[] {
   return options.flatMap((option) => {
     const name: unknown = option instanceof z.ZodObject ? option.shape[def.discriminator] : undefined;
     return name instanceof z.ZodLiteral ? [...name.values].map(String) : [];

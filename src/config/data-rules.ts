@@ -89,11 +89,21 @@ const somethingToTrainOn: Rule = {
   },
 };
 
+const samplesOfAnswers: Rule = {
+  reads: ["evaluate.samples", "evaluate.maxNewTokens", "evaluate.shardSize"],
+  check({ evaluate: { samples, maxNewTokens, shardSize } }, report) {
+    if (samples > 0 && maxNewTokens === 0)
+      report(["evaluate", "samples"], "needs evaluate.max_new_tokens above 0, the tokens of an answer");
+    if (samples > shardSize) report(["evaluate", "samples"], `must be at most evaluate.shard_size (${shardSize}), got ${samples}`);
+  },
+};
+
 export const dataRules: readonly Rule[] = [
   dataColumns,
   ofCausalLm,
   ofModel,
   generationOfLanguage,
+  samplesOfAnswers,
   headToTrain,
   answerToLearn,
   somethingToTrainOn,

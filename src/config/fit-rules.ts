@@ -1,7 +1,7 @@
 import { LOCAL_STEPS } from "./fit-section.ts";
 import type { Rule } from "./rule.ts";
 
-/* Rules on how a client trains, and on how the adapter is evaluated. */
+/* Rules on how a client trains. */
 
 const oneLength: Rule = {
   reads: ["fit.localSteps", "fit.epochs"],
@@ -43,13 +43,4 @@ const noiseOnTokens: Rule = {
   },
 };
 
-const samplesOfAnswers: Rule = {
-  reads: ["evaluate.samples", "evaluate.maxNewTokens", "evaluate.shardSize"],
-  check({ evaluate: { samples, maxNewTokens, shardSize } }, report) {
-    if (samples > 0 && maxNewTokens === 0)
-      report(["evaluate", "samples"], "needs evaluate.max_new_tokens above 0, the tokens of an answer");
-    if (samples > shardSize) report(["evaluate", "samples"], `must be at most evaluate.shard_size (${shardSize}), got ${samples}`);
-  },
-};
-
-export const fitRules: readonly Rule[] = [oneLength, rates, nesterov, noiseOnTokens, samplesOfAnswers];
+export const fitRules: readonly Rule[] = [oneLength, rates, nesterov, noiseOnTokens];

@@ -42,10 +42,9 @@ const optimizers = z.discriminatedUnion("name", [
     ...adam,
   }),
 ]);
+
 /** Without epochs. */
 export const LOCAL_STEPS = 10;
-
-const optimizer = orName(["adamw", "sgd", "adafactor", "adamw_8bit"] as const, optimizers);
 
 export const fit = z.strictObject({
   objective: z
@@ -77,10 +76,10 @@ export const fit = z.strictObject({
     .default(false)
     .describe("Recompute activations in the backward pass instead of keeping them: less memory, more time."),
   groupByLength: z.boolean().default(false).describe("Form batches from examples of similar length, to reduce padding."),
-  optimizer: optimizer
+  optimizer: orName(optimizers)
     .prefault("adamw")
     .describe("The clients' optimizer, which starts fresh at each fit: adamw, sgd, adafactor or adamw_8bit, a name or { name, …options }."),
-  lr: z.number().positive().max(1e100).default(3e-4).describe("Learning rate."),
+  lr: z.number().positive().default(3e-4).describe("Learning rate."),
   lrBRatio: z
     .number()
     .positive()

@@ -53,6 +53,6 @@ const tracker = z.discriminatedUnion("name", [
 export type TrackerSpec = z.output<typeof tracker>;
 
 export const track = z
-  .array(orName(TRACKERS, tracker))
+  .array(orName(tracker))
   .refine((list) => new Set(list.map(({ name }) => name)).size === list.length, "lists a tracker twice: a run goes to each one once")
   .readonly();

@@ -1,5 +1,6 @@
 import type { AdapterLayout } from "../adapter/layout.ts";
 import type { RunConfig } from "../config/schema.ts";
+import { type ServerOptimizerOptions, stateVectors } from "../strategy/aggregation/server-optimizer.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 
 /** Bytes that a run's folder takes at most, without logs and metrics. */
@@ -50,15 +51,13 @@ function stateValues({ strategy }: Pick<RunConfig, "strategy">, { r, width, dens
   const { name, serverOptimizer, momentum, momentumRank = 2 * r, incrementRank } = (strategy.aggregation.policy ?? {}) as Remembering;
   if (name === "product-deltas") return momentum === 0 ? 0 : momentumRank * width + denseSize;
   if (name === "flora") return incrementRank === undefined ? 0 : 2 * r * width;
-  return (VECTORS[serverOptimizer?.name ?? ""] ?? 0) * (r * width + denseSize);
+  return (serverOptimizer ? stateVectors(serverOptimizer) : 0) * (r * width + denseSize);
 }
 
 interface Remembering {
   readonly name?: string;
-  readonly serverOptimizer?: { readonly name: string };
+  readonly serverOptimizer?: ServerOptimizerOptions;
   readonly momentum?: number;
   readonly momentumRank?: number;
   readonly incrementRank?: number;
 }
-
-const VECTORS: Readonly<Record<string, number>> = { momentum: 1, adagrad: 1, adam: 2, yogi: 2 };

@@ -1,6 +1,6 @@
 import { Packr, Unpackr } from "msgpackr";
 import type { z } from "zod";
-import { RefusedError } from "../errors.ts";
+import { RefusedError, RunFailedError } from "../errors.ts";
 import { type ClientColumns, fromWire, toWire, wireColumns } from "./client-columns.ts";
 import { inspectFrame } from "./validate-frame.ts";
 import { type ControllerMessage, controllerMessage, type WorkerMessage, workerMessage } from "./messages.ts";
@@ -16,9 +16,12 @@ const unpackr = new Unpackr({ useRecords: false, int64AsType: "number" });
 /** A message on the wire: a msgpack map and, after that of a chunk, its data. */
 export type Frames = readonly Uint8Array[];
 
-/** Encodes a message. Throws zod's error if it breaks the contract: our own fault, not a worker's. */
+/** Encodes a message. Throws a RunFailedError that names the fields if it breaks the contract: our own fault, not a worker's. */
 export function encode(message: ControllerMessage): Frames {
-  return encodeMessage(controllerMessage.parse(message));
+  const { data, error } = controllerMessage.safeParse(message);
+  if (data) return encodeMessage(data);
+  const problem = `message ${message.type} cannot be sent: expected the fields that src/protocol/README.md lists`;
+  throw new RunFailedError(`${problem}, got ${describeIssues(error)}`, { cause: error });
 }
 
 /** The same for a worker written in TypeScript. */

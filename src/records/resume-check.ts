@@ -91,7 +91,8 @@ export function changed(subject: string, was: unknown, is: unknown): string {
   return `${subject} has changed since the run began (SHA-256 expected ${show(was)}, got ${show(is)})`;
 }
 
-function differences(path: string, was: unknown, is: unknown): readonly Difference[] {
+/** The values at and below `path` that differ, each with its path. */
+export function differences(path: string, was: unknown, is: unknown): readonly Difference[] {
   if (!isTree(was) || !isTree(is)) return JSON.stringify(was) === JSON.stringify(is) ? [] : [{ path, was, is }];
   const keys = [...new Set([...Object.keys(was), ...Object.keys(is)])];
   return keys.flatMap((key) => differences(`${path}.${key}`, was[key], is[key]));

@@ -115,7 +115,7 @@ function keepUnits(text: string): string {
 }
 
 function renderTable({ title, columns, rows, prose = [] }: Table): Markup {
-  const kind = (index: number) => (prose.includes(index) ? trusted(' class="prose"') : "");
+  const kind = (index: number) => (prose.includes(index) ? trusted('class="prose"') : "");
   return html`<section>
     <h2>${title}</h2>
     <div class="scroll" role="region" aria-label="${title}" tabindex="0">
@@ -129,7 +129,7 @@ function renderTable({ title, columns, rows, prose = [] }: Table): Markup {
           ${rows.map(
             (row) =>
               html`<tr>
-                ${row.map((cell, index) => (index === 0 ? html`<th scope="row">${cell}</th>` : html`<td${kind(index)}>${cell}</td>`))}
+                ${row.map((cell, index) => (index === 0 ? html`<th scope="row">${cell}</th>` : html`<td ${kind(index)}>${cell}</td>`))}
               </tr>`,
           )}
         </tbody>

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { InterruptedError, RefusedError, type WorkerError } from "../errors.ts";
+import { InterruptedError, RefusedError, RunFailedError, type WorkerError } from "../errors.ts";
 import { decodeWorkerMessage, encode, type Frames } from "../protocol/codec.ts";
 import type { ControllerMessage, WorkerMessage, WorkerMessageOf } from "../protocol/messages.ts";
 import type { Door } from "../transport/transport.ts";
@@ -105,8 +105,10 @@ export class Worker {
         begin: () => this.#cancellations.begin(attempt),
       })
       .catch((cause: unknown) => {
+        // Nothing was sent: the request itself is wrong, and the worker goes on.
+        if (cause instanceof RunFailedError) attempt.fail(cause);
         // A peer that is no longer connected is dying: its exit or its missing heartbeats will give the reason.
-        if (!(cause instanceof RefusedError)) this.kill(`could not be sent ${task.id}`, { cause });
+        else if (!(cause instanceof RefusedError)) this.kill(`could not be sent ${task.id}`, { cause });
       });
     // Even if the answer came early, as a failure may: a task is sent whole before the next one.
     const [reply] = await Promise.allSettled([answered, sent]);

@@ -23,7 +23,7 @@ from .training.buffers import unchanged_buffers
 from .training.build import build_nested, n_frozen
 from .training.check_forward import check_forward
 from .training.evaluate import evaluate_tier, finite, shard_of
-from .training.generate import sample_of, score_answers
+from .training.generate import samples_of, score_answers
 from .training.nested_lora import NestedLora, check_largest, check_scale, read, set_base, write
 from .training.partial_sum import HeldUpdates
 from .training.train import Trained, train
@@ -202,11 +202,7 @@ def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Repor
                 sums = replace(sums, rouge_l_sum=scores.rouge_l, metrics={**sums.metrics, **own})
                 answers.append(scores.answers)
             tiers.append(sums)
-    told = shard[: task.samples] if answers else []
-    samples = [
-        sample_of(nested, resident.dataset, example, [of_rank[index] for of_rank in answers])
-        for index, example in enumerate(told)
-    ]
+    samples = samples_of(nested, resident.dataset, shard[: task.samples], answers) if answers else []
     return Evaluated(task.task_id, task.attempt, tiers, time.monotonic() - started, samples)
 
 

@@ -75,6 +75,11 @@ function stepOf(options: ServerOptimizerOptions): { readonly step: Step; readonl
   }
 }
 
+/** How many vectors of the adapter's size its state has. */
+export function stateVectors(options: ServerOptimizerOptions): number {
+  return stepOf(options).names.length;
+}
+
 const ADAPTIVE = ["velocity", "variance"];
 
 function momentumStep({ lr = 1, momentum = 0.9 }: Extract<ServerOptimizerOptions, { name: "momentum" }>): Step {

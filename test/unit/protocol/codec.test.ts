@@ -1,6 +1,6 @@
 import { unpack } from "msgpackr";
 import { describe, expect, test } from "vitest";
-import { RefusedError } from "../../../src/errors.ts";
+import { RefusedError, RunFailedError } from "../../../src/errors.ts";
 import { decodeWorkerMessage, encode } from "../../../src/protocol/codec.ts";
 import type { ControllerMessage } from "../../../src/protocol/messages.ts";
 import { MAX_FRAME_BYTES } from "../../../src/protocol/limits.ts";
@@ -49,7 +49,7 @@ describe("encode", () => {
     ["NaN", { type: "credit", bytes: Number.NaN }],
     ["a key that the contract lacks", { type: "stop", extra: 1 }],
   ])("refuses to send %s", (_, message) => {
-    expect(() => encode({ protocol_version: 13, ...message } as unknown as ControllerMessage)).toThrow();
+    expect(() => encode({ protocol_version: 13, ...message } as unknown as ControllerMessage)).toThrow(RunFailedError);
   });
 });
 

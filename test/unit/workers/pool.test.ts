@@ -190,6 +190,18 @@ describe("a task given to a busy worker in advance", () => {
 });
 
 describe("a failed attempt", () => {
+  test("is final if what we ask breaks the contract, and the worker goes on", async () => {
+    const { pool, failures, launched } = setUp({ count: 1 });
+    const right = fitTask("c1");
+    const wrong = { ...fitTask("c0"), request: { ...right.request, fit: { ...right.request.fit, local_steps: 1e300 } } };
+    await pool.start();
+    await expect(pool.run(wrong)).rejects.toThrow(/message fit cannot be sent: .*fit\.local_steps: /);
+    expect(failures.map(({ willRetry }) => willRetry)).toEqual([false]);
+    expect((await pool.run(right)).message.client_id).toBe("c1");
+    expect(launched).toHaveLength(1);
+    await closed(pool);
+  });
+
   test("is retried on another worker, even if that one is busy and this one is free", async () => {
     let releaseOther = () => {};
     const { pool, failures } = setUp({

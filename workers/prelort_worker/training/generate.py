@@ -49,11 +49,16 @@ def score_answers(
     return Scores(total, own, answers)
 
 
-def sample_of(nested: NestedLora, dataset: PreparedDataset, example: int, answers: list[str]) -> Sample:
-    """An example in words, with its answers."""
-    task = _generative(nested)
-    prompt, reference = (each(dataset.example(example)).tolist() for each in (task.prompt, task.reference))
-    return Sample(decode(task.tokenizer, prompt).strip(), answer_text(task.tokenizer, reference), answers)
+def samples_of(
+    nested: NestedLora, dataset: PreparedDataset, examples: range, answers: Sequence[Sequence[str]]
+) -> list[Sample]:
+    """Examples in words, with the answers of each rank, in the order of the examples."""
+    task, samples = _generative(nested), []
+    for number, index in enumerate(examples):
+        prompt, reference = (each(dataset.example(index)).tolist() for each in (task.prompt, task.reference))
+        texts = decode(task.tokenizer, prompt).strip(), answer_text(task.tokenizer, reference)
+        samples.append(Sample(*texts, [of_rank[number] for of_rank in answers]))
+    return samples
 
 
 @torch.no_grad()
