@@ -112,6 +112,11 @@ async function conductIn({ directory, reopened, origin: chosen }: Claim, request
   // A resume that is refused writes nothing.
   const early: WorkerHello[] = [];
   let recordWorker = (worker: WorkerHello): void => void early.push(worker);
+  let phase: string | undefined;
+  const enter = (next?: string) => {
+    if (phase !== undefined) clock.lap(0, phase);
+    phase = next;
+  };
   const options: Omit<SessionOptions, "span"> = {
     config,
     origin,
@@ -129,12 +134,13 @@ async function conductIn({ directory, reopened, origin: chosen }: Claim, request
     },
     emit(event) {
       if (event.type === "worker-ready") recordWorker(event);
+      if (event.type === "phase-start") enter(event.phase);
       emit(event);
     },
   };
   const session = await span.during("prelort.start", {}, (start) => openSession({ ...options, span: start }));
   try {
-    clock.lap(0, "start");
+    enter();
     const differences = await recordSession(config, session, { begun, directory, reopened });
     if (reopened) events.recordIn(directory.events);
     recordWorker = (worker) => appendWorker(worker, directory);

@@ -19,6 +19,8 @@ export interface RoundInput extends FitsInput {
   readonly closed?: RoundClose | undefined;
   /** An update counts. `isRestored`: it was trained before the run was resumed. */
   onFit?(client: RankedClient, fit: Fit, isRestored: boolean): void;
+  /** Every update that counts is there; what remains is the aggregation's result. */
+  onGathered?(): void;
 }
 
 export interface RoundOutcome extends Aggregated, RoundClose {
@@ -102,6 +104,7 @@ class Round {
     const counts = { asked: this.#asked.length, reported: this.#reports.size };
     if (counts.reported < quorum) throw quorumError(this.#input.round, this.#rule, counts, this.#failures);
     const { round, span = NO_SPAN } = this.#input;
+    this.#input.onGathered?.();
     return this.#summarise(await span.during("prelort.aggregation", { "prelort.round": round }, () => this.#sum.finish()));
   }
 

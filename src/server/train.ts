@@ -113,6 +113,7 @@ class Training {
       const selected = await rounds
         .of(round)
         .during("prelort.selection", { "prelort.round": round }, (span) => this.#select(round, before, span));
+      clock.lap(round, "select");
       const fits = this.#fitAll(round, before, selected, await this.#updates.open(round, before.sha256));
       // Started later, so that its own computations do not delay the first fits.
       outcome = await unlessFailed(fits, setImmediate().then(concludeBefore));
@@ -121,7 +122,7 @@ class Training {
       if (!(error instanceof InterruptedError)) await concludeBefore().catch(() => {});
       throw error;
     }
-    clock.lap(round, "fit");
+    clock.lap(round, "aggregate");
     await this.#conclude(before);
     const setAside = closed?.setAside ?? [...outcome.poison.keys()];
     this.#close(round, outcome, setAside);
@@ -158,7 +159,7 @@ class Training {
     selected: readonly RankedClient[],
     updates: RoundUpdates,
   ): Promise<RoundOutcome> {
-    const { config, session, directory, resumed, emit, rounds, meters } = this.#context;
+    const { config, session, directory, resumed, emit, rounds, meters, clock } = this.#context;
     const { pool, layout } = session;
     return runRound({
       round,
@@ -182,6 +183,7 @@ class Training {
         meters.count("prelort.fits", 1, { "prelort.rank": client.r });
         meters.record("prelort.fit.duration", seconds, { "prelort.rank": client.r });
       },
+      onGathered: () => clock.lap(round, "fit"),
     });
   }
 

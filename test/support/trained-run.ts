@@ -93,7 +93,7 @@ export async function writeRunFixture(
   const timings = metrics.flatMap(({ round }) =>
     round === 0
       ? [
-          { round, phase: "start", seconds: 21.4 },
+          { round, phase: "start workers", seconds: 21.4 },
           { round, phase: "evaluate", seconds: 3.7 },
         ]
       : [

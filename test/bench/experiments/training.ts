@@ -115,6 +115,8 @@ export const clientSwitch: Experiment = {
   },
 };
 
+const STARTING: readonly string[] = ["start workers", "prepare data", "load model"];
+
 interface Timing {
   readonly round: number;
   readonly phase: string;
@@ -129,7 +131,7 @@ function timingsOf(run: string): readonly Timing[] {
 /** A run without its start-up and the final export. */
 function trainingSeconds(run: string): number {
   return timingsOf(run)
-    .filter(({ phase }) => phase !== "start" && phase !== "save")
+    .filter(({ phase }) => !STARTING.includes(phase) && phase !== "save")
     .reduce((sum, { seconds }) => sum + seconds, 0);
 }
 

@@ -60,7 +60,7 @@ async function makeFiles(): Promise<readonly string[]> {
   const root = await runs.make({ name: "a", layout, rounds: [adapter] });
   const directory = await reopenRunDirectory(root);
   await directory.writeDataFiles([]);
-  directory.timings.append({ round: 0, phase: "start", seconds: 1 });
+  directory.timings.append({ round: 0, phase: "start workers", seconds: 1 });
   directory.events.append({ version: 1, number: 1, at: 0, type: "phase-start" });
   await directory.writeMetrics(unevaluated(0));
   const state = { momentum: Float32Array.of(1) };

@@ -48,7 +48,7 @@ async function makeRun({ measured = ROUNDS + 1, hasEnded = false, record = { nam
     await directory.commitRound({ round, global, state, trained: trainedIn(round), clients: [], setAside: [] });
     if (round < measured) await directory.writeMetrics(metricsOf(round));
   }
-  directory.timings.append({ round: 0, phase: "start", seconds: 1 });
+  directory.timings.append({ round: 0, phase: "start workers", seconds: 1 });
   directory.events.append({ version: 1, number: 3, at: 5, type: "phase-start" });
   if (hasEnded) directory.journal.append({ type: "end" });
   await directory.close();

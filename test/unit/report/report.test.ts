@@ -158,7 +158,7 @@ describe("tables", () => {
     // Ranks sum to 48; c05 of rank 2 missed one of eight rounds; 4 · 9216 bytes per unit of rank.
     const bytes = 4 * 9216 * (8 * 48 - 2);
     expect(trafficTable(run).rows[0]?.[1]).toBe(`${(bytes / 2 ** 20).toFixed(1)} MiB`);
-    expect(timeTable(run).rows.map(([phase]) => phase)).toEqual(["start", "evaluate", "fit", "commit"]);
+    expect(timeTable(run).rows.map(([phase]) => phase)).toEqual(["start workers", "evaluate", "fit", "commit"]);
   });
 
   it("are as wide as their columns in text, with numbers aligned to the right", () => {

@@ -81,6 +81,15 @@ test("a run stops once its metric improves no more, and says so in its result, e
     .trimEnd()
     .split("\n")
     .map((line) => JSON.parse(line) as { round: number; phase: string });
+  const roundOf = (round: number) =>
+    ["select", "fit", "aggregate", "evaluate", "commit"].map((phase) => [phase === "evaluate" ? round - 1 : round, phase]);
+  const inOrder = timings.map(({ round, phase }) => [round, phase]);
+  expect(inOrder.slice(0, 14)).toEqual([
+    ...["start workers", "prepare data", "load model", "commit"].map((phase) => [0, phase]),
+    ...roundOf(1),
+    ...roundOf(2),
+  ]);
+  expect(inOrder.at(-1)).toEqual([5, "save"]);
   expect(timings.filter(({ phase }) => phase === "evaluate").map(({ round }) => round)).toEqual([0, 1, 2, 3, 4, 5]);
   // Up to round 4, no evaluation can end the run, so the next round begins beside it.
   const begins = events.flatMap((event) =>
