@@ -44,24 +44,62 @@ export function adapterConfig({ layout, r, lora, baseModel, peft }: AdapterConfi
   };
 }
 
+/** A tensor whose values are copied from an adapter as they are asked for. */
+export interface PeftTensor extends FloatTensor {
+  /** The values in order, in pieces of about a MiB: writing a file takes no second copy of the adapter. */
+  pieces(): Iterable<Float32Array>;
+}
+
 /** Tensors of `adapter_model.safetensors` for the rank-r prefix, by PEFT's names: lora_A [r, in], lora_B [out, r]. */
-export function peftTensors(layout: AdapterLayout, adapter: Adapter, r: number): ReadonlyMap<string, FloatTensor> {
-  const tensors = new Map<string, FloatTensor>();
+export function peftTensors(layout: AdapterLayout, adapter: Adapter, r: number): ReadonlyMap<string, PeftTensor> {
+  const tensors = new Map<string, PeftTensor>();
   for (const module of layout.modules) {
     const name = `${PREFIX}${module.name}`;
-    const a = new Float32Array(r * module.in);
-    const b = new Float32Array(module.out * r);
-    for (let row = 0; row < r; row++) {
+    const rows = Array.from({ length: r }, (_, row) => {
       const start = row * layout.width + module.offset;
-      a.set(adapter.rows.subarray(start, start + module.in), row * module.in);
-      for (let out = 0; out < module.out; out++) b[out * r + row] = adapter.rows[start + module.in + out] as number;
-    }
-    tensors.set(`${name}.lora_A.weight`, { shape: [r, module.in], values: a });
-    tensors.set(`${name}.lora_B.weight`, { shape: [module.out, r], values: b });
+      return adapter.rows.subarray(start, start + module.in + module.out);
+    });
+    const fillA: Fill = (values, from, to) => {
+      for (let index = from; index < to; index++)
+        values.set((rows[index] as Float32Array).subarray(0, module.in), (index - from) * module.in);
+    };
+    const fillB: Fill = (values, from, to) => {
+      for (const [index, row] of rows.entries()) {
+        for (let out = from; out < to; out++) values[(out - from) * r + index] = row[module.in + out] as number;
+      }
+    };
+    tensors.set(`${name}.lora_A.weight`, inPieces([r, module.in], fillA));
+    tensors.set(`${name}.lora_B.weight`, inPieces([module.out, r], fillB));
   }
   for (const { name, shape, offset } of layout.dense) {
     const size = shape.reduce((product, side) => product * side, 1);
-    tensors.set(`${PREFIX}${name}`, { shape, values: adapter.dense.subarray(offset, offset + size) });
+    const values = adapter.dense.subarray(offset, offset + size);
+    tensors.set(`${PREFIX}${name}`, { shape, values, pieces: () => [values] });
   }
   return tensors;
+}
+
+/** Writes rows [from, to) of a matrix. */
+type Fill = (values: Float32Array, from: number, to: number) => void;
+
+/** Values of a piece. */
+const PIECE = 2 ** 18;
+
+function inPieces(shape: readonly [height: number, width: number], fill: Fill): PeftTensor {
+  const [height, width] = shape;
+  const piece = (from: number, to: number) => {
+    const values = new Float32Array((to - from) * width);
+    fill(values, from, to);
+    return values;
+  };
+  const step = Math.max(1, Math.floor(PIECE / width));
+  return {
+    shape,
+    get values() {
+      return piece(0, height);
+    },
+    *pieces() {
+      for (let from = 0; from < height; from += step) yield piece(from, Math.min(height, from + step));
+    },
+  };
 }

@@ -6,7 +6,7 @@ import type { RunConfig } from "../config/schema.ts";
 import { RefusedError } from "../errors.ts";
 import { asFloat32, type Encoded, toBfloat16 } from "../tensor/encoded.ts";
 import { toFloat16 } from "../tensor/float16.ts";
-import { encodeRaw } from "../tensor/safetensors.ts";
+import { encodeRaw, type StreamedTensor } from "../tensor/safetensors.ts";
 import { writeDurably } from "../records/durable-file.ts";
 import { isThere } from "../base/read-file.ts";
 import { resolveReference } from "../config/wire-specs.ts";
@@ -36,9 +36,13 @@ export async function writeAdapterFolder(
 ): Promise<readonly string[]> {
   const { lora, model } = config;
   const settings = adapterConfig({ layout, r, lora, baseModel: resolveReference(model.nameOrPath, "model.nameOrPath"), peft });
-  const tensors = new Map(
-    [...peftTensors(layout, adapter, r)].map(([name, { shape, values }]) => [name, { shape, ...encodeAs(dtype, name, values) }]),
-  );
+  const tensors = new Map<string, StreamedTensor>();
+  for (const [name, { shape, pieces }] of peftTensors(layout, adapter, r)) {
+    const encoded = function* () {
+      for (const piece of pieces()) yield encodeAs(dtype, name, piece).bytes;
+    };
+    tensors.set(name, { dtype: dtype.toUpperCase(), shape, pieces: encoded });
+  }
   await writeDurably(path.join(folder, WEIGHTS), encodeRaw(tensors, { format: "pt" }));
   await writeDurably(path.join(folder, SETTINGS), `${JSON.stringify(settings, null, 2)}\n`);
   return [...tensors.keys()];

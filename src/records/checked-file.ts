@@ -24,7 +24,7 @@ export async function writeChecked(
   metadata: Readonly<Record<string, string>>,
 ): Promise<void> {
   const crc = checksum(answer, new Map([...tensors].map(([name, { bytes }]) => [name, bytes])));
-  await writeOver(file, encodeRaw(tensors, { ...metadata, crc32: `${crc}` }));
+  await writeOver(file, [...encodeRaw(tensors, { ...metadata, crc32: `${crc}` })]);
 }
 
 /** A whole file. Throws a RefusedError, with what was `wanted`, if there is none. */

@@ -24,6 +24,11 @@ export interface RawTensor {
   readonly bytes: Uint8Array;
 }
 
+/** The same, its bytes made as they are asked for. */
+export interface StreamedTensor extends Omit<RawTensor, "bytes"> {
+  pieces(): Iterable<Uint8Array>;
+}
+
 /** The range of a tensor's bytes, from the beginning of the file. */
 export interface TensorPlace {
   readonly dtype: string;
@@ -49,25 +54,37 @@ export function encodeSafetensors(
   const raw = new Map<string, RawTensor>();
   for (const [name, { shape, values }] of tensors)
     raw.set(name, { dtype: "F32", shape, bytes: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) });
-  return encodeRaw(raw, metadata);
+  return [...encodeRaw(raw, metadata)];
 }
 
-/** The same for tensors of any dtype that safetensors knows. */
-export function encodeRaw(tensors: ReadonlyMap<string, RawTensor>, metadata: Readonly<Record<string, string>>): readonly Uint8Array[] {
+/** The same for tensors of any dtype that safetensors knows. Throws a RefusedError at a tensor whose bytes are not those of its shape. */
+export function* encodeRaw(
+  tensors: ReadonlyMap<string, RawTensor | StreamedTensor>,
+  metadata: Readonly<Record<string, string>>,
+): Generator<Uint8Array> {
   const entries = [...tensors].toSorted(([one], [other]) => (one < other ? -1 : 1));
   let end = 0;
-  const described = entries.map(([name, { dtype, shape, bytes }]) => {
-    const expected = bytesOf(`tensor ${name}`, dtype, shape);
-    if (expected !== bytes.length)
-      throw new RefusedError(`tensor ${name} of dtype ${dtype} and shape [${shape.join(", ")}]`, `${expected} bytes`, `${bytes.length}`);
+  const described = entries.map(([name, { dtype, shape }]) => {
     const begin = end;
-    end += bytes.length;
+    end += bytesOf(`tensor ${name}`, dtype, shape);
     return [name, { dtype, shape, data_offsets: [begin, end] }] as const;
   });
   const header = encodeHeader({ __metadata__: sortKeys(metadata), ...Object.fromEntries(described) });
   const length = new Uint8Array(LENGTH_BYTES);
   new DataView(length.buffer).setBigUint64(0, BigInt(header.length), true);
-  return [length, header, ...entries.map(([, { bytes }]) => bytes)];
+  yield length;
+  yield header;
+  for (const [name, tensor] of entries) {
+    const { dtype, shape } = tensor;
+    let written = 0;
+    for (const piece of "pieces" in tensor ? tensor.pieces() : [tensor.bytes]) {
+      written += piece.length;
+      yield piece;
+    }
+    const expected = bytesOf(`tensor ${name}`, dtype, shape);
+    if (expected !== written)
+      throw new RefusedError(`tensor ${name} of dtype ${dtype} and shape [${shape.join(", ")}]`, `${expected} bytes`, `${written}`);
+  }
 }
 
 /** Tensors are views of `bytes` if aligned for float32, else copies. `subject` names the file in errors. */

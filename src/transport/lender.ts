@@ -30,7 +30,8 @@ export interface LenderOptions {
 /** A file with parts of one buffer, each at its offset in the buffer. */
 interface Board {
   readonly file: MemoryFile;
-  readonly buffer: ArrayBufferLike;
+  /** Only compared: a file outlives the adapter that it has a copy of. */
+  readonly buffer: WeakRef<ArrayBufferLike>;
   parts: readonly Part[];
   users: number;
   /** Whether there was no room for it. */
@@ -48,13 +49,13 @@ export function createLender({ pid, open }: LenderOptions): Lender {
   let isClosed = false;
 
   function boardOf(buffer: ArrayBufferLike): Board {
-    const known = boards.find((board) => board.buffer === buffer);
+    const known = boards.find((board) => board.buffer.deref() === buffer);
     if (known) return known;
     // A new buffer replaces those that nobody reads. One of their files is overwritten: its memory is already allocated.
     const [idle, ...others] = boards.filter(({ users }) => users === 0);
     for (const { file } of others) file.close();
     boards = boards.filter(({ users }) => users > 0);
-    const board: Board = { file: idle?.file ?? open(), buffer, parts: [], users: 0, isRefused: false };
+    const board: Board = { file: idle?.file ?? open(), buffer: new WeakRef(buffer), parts: [], users: 0, isRefused: false };
     boards = [...boards, board];
     return board;
   }
@@ -97,7 +98,7 @@ function put(board: Board, bytes: Uint8Array): Promise<unknown> {
   const [known] = board.parts.filter((part) => part.from <= from && part.to > from).toSorted((a, b) => b.to - a.to);
   if (known && known.to >= to) return known.written;
   const start = known?.to ?? from;
-  const rest = board.file.write(bytes.subarray(start - from), start, board.buffer.byteLength);
+  const rest = board.file.write(bytes.subarray(start - from), start, bytes.buffer.byteLength);
   const part = { from: known?.from ?? from, to, written: known ? both(known.written, rest) : rest };
   board.parts = [...board.parts, part];
   return part.written;

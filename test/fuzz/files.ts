@@ -149,7 +149,7 @@ function recordedFit(): Uint8Array {
   }));
   const fit = JSON.stringify({ ...goldenMessage("fitted"), client_id: "c0", r: 2, scale: 2, n: 10, tensors });
   const crc = [...raw.values()].reduce((checksum, { bytes }) => crc32(bytes, checksum), crc32(fit));
-  return Buffer.concat(encodeRaw(raw, { ...ORIGIN, round: "1", client_id: "c0", worker_id: "w0", fit, crc32: `${crc}` }));
+  return Buffer.concat([...encodeRaw(raw, { ...ORIGIN, round: "1", client_id: "c0", worker_id: "w0", fit, crc32: `${crc}` })]);
 }
 
 /** A safetensors file with a changed header or changed bytes. */

@@ -34,7 +34,7 @@ test("the first pattern that matches the end of a module's name sets its rank an
 
 test("a PEFT adapter in bfloat16 can be read", () => {
   const raw = new Map(Object.entries(q).map(([name, { shape, values }]) => [name, { shape, ...toBfloat16(values) }]));
-  const bytes = new Uint8Array(Buffer.concat(encodeRaw(raw, {})));
+  const bytes = new Uint8Array(Buffer.concat([...encodeRaw(raw, {})]));
   expect(readPeftAdapter(config, bytes, "a").modules.get("x.q")!.a).toEqual(Float32Array.of(1, 2, 3, 4, 5, 6));
 });
 

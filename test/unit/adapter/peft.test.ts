@@ -16,15 +16,28 @@ test("PEFT tensors are lora_A [r, in] and lora_B [out, r] from rows, and the ori
     { modules: [{ name: "x.q", in: 2, out: 3 }], dense: [{ name: "head.weight", shape: [1, 2] }] },
   );
   const adapter = { r: 2, rows: Float32Array.of(1, 2, 10, 20, 30, 3, 4, 11, 21, 31), dense: Float32Array.of(8, 9) };
-  expect(Object.fromEntries(peftTensors(layout, adapter, 2))).toEqual({
+  expect(Object.fromEntries(peftTensors(layout, adapter, 2))).toMatchObject({
     "base_model.model.x.q.lora_A.weight": { shape: [2, 2], values: Float32Array.of(1, 2, 3, 4) },
     "base_model.model.x.q.lora_B.weight": { shape: [3, 2], values: Float32Array.of(10, 11, 20, 21, 30, 31) },
     "base_model.model.head.weight": { shape: [1, 2], values: Float32Array.of(8, 9) },
   });
-  expect(peftTensors(layout, adapter, 1).get("base_model.model.x.q.lora_B.weight")).toEqual({
+  expect(peftTensors(layout, adapter, 1).get("base_model.model.x.q.lora_B.weight")).toMatchObject({
     shape: [3, 1],
     values: Float32Array.of(10, 20, 30),
   });
+});
+
+test("the pieces of a tensor are its values, in order, however large it is", () => {
+  const layout = createLayout({ r: 3, tiers: [3], scale: 2 }, { modules: [{ name: "q", in: 200_000, out: 100_001 }], dense: [] });
+  const rows = Float32Array.from({ length: 3 * layout.width }, (_, index) => index);
+  for (const [name, { values, pieces }] of peftTensors(layout, { r: 3, rows, dense: new Float32Array(0) }, 3)) {
+    const made = [...pieces()];
+    expect(made.length, name).toBeGreaterThan(1);
+    expect(Buffer.concat(made.map(({ buffer }) => new Uint8Array(buffer))).equals(Buffer.from(values.buffer)), name).toBe(true);
+  }
+  const b = peftTensors(layout, { r: 3, rows, dense: new Float32Array(0) }, 3).get("base_model.model.q.lora_B.weight")?.values;
+  // Of output 100,000 and component 1: row 1 begins at 300,001.
+  expect(b?.[3 * 100_000 + 1]).toBe(300_001 + 200_000 + 100_000);
 });
 
 /** The tiny models of test/fixtures/tiny.py, one with an unusual scale on purpose. */

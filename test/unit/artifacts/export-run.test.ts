@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, expect, onTestFinished, test, vi } from "vitest";
+import type { Adapter } from "../../../src/adapter/adapter.ts";
 import { createLayout } from "../../../src/adapter/layout.ts";
 import { peftTensors } from "../../../src/adapter/peft.ts";
 import { exportRun } from "../../../src/artifacts/export-run.ts";
@@ -24,19 +25,21 @@ beforeAll(async () => {
 
 const out = (name: string) => path.join(runs.folder, "exports", name);
 const configIn = (folder: string) => JSON.parse(readFileSync(path.join(folder, "adapter_config.json"), "utf8")) as Record<string, unknown>;
+const wanted = (adapter: Adapter, r: number) =>
+  new Map([...peftTensors(layout, adapter, r)].map(([name, { shape, values }]) => [name, { shape, values }]));
 const tensorsIn = (folder: string) => decodeSafetensors(readFileSync(path.join(folder, "adapter_model.safetensors"))).tensors;
 
 test("the last committed round is exported at the full rank, with lora_alpha = s·r", async () => {
   const { directory, ...saved } = await exportRun(run, { out: out("last") });
   expect(saved).toEqual({ run: "tiny", round: 2, r: 4, merged: false, dtype: "f32", remarks: [] });
   expect(configIn(directory)).toMatchObject({ r: 4, lora_alpha: 2.8, base_model_name_or_path: "some/base", modules_to_save: null });
-  expect(new Map(tensorsIn(directory))).toEqual(peftTensors(layout, rounds[2]!, 4));
+  expect(new Map(tensorsIn(directory))).toEqual(wanted(rounds[2]!, 4));
 });
 
 test("an earlier round and a rank that is not a tier are exported when asked for", async () => {
   const { directory } = await exportRun(run, { round: 1, r: 3, out: out("other") });
   expect(configIn(directory)["r"]).toBe(3);
-  expect(new Map(tensorsIn(directory))).toEqual(peftTensors(layout, rounds[1]!, 3));
+  expect(new Map(tensorsIn(directory))).toEqual(wanted(rounds[1]!, 3));
   expect(JSON.parse(readFileSync(path.join(directory, "prelort.json"), "utf8"))).toMatchObject({ run: "tiny", round: 1, r: 3, scale: 0.7 });
 });
 
@@ -46,7 +49,7 @@ test.each([
 ] as const)("an export as %s has half the bytes, with each value rounded to the nearest", async (dtype, stored, error) => {
   const { directory } = await exportRun(run, { dtype, out: out(dtype) });
   const bytes = readFileSync(path.join(directory, "adapter_model.safetensors"));
-  const expected = peftTensors(layout, rounds[2]!, 4);
+  const expected = wanted(rounds[2]!, 4);
   for (const [name, tensor] of decodeHeader(bytes, bytes.length, "it").tensors) {
     expect(tensor.dtype).toBe(stored);
     const { values } = expected.get(name)!;
@@ -71,7 +74,7 @@ test("FLoRA's merged components are exported as an adapter", async () => {
   const global = { ...rounds[0]!, rows: new Float32Array(4 * layout.width), merged };
   const directory = await runs.make({ name: "flora", layout, rounds: [global], aggregation: { name: "flora" } });
   const { directory: folder } = await exportRun(directory, { r: 2, out: out("flora") });
-  expect(new Map(tensorsIn(folder))).toEqual(peftTensors(layout, fLoRA().present!(global, layout), 2));
+  expect(new Map(tensorsIn(folder))).toEqual(wanted(fLoRA().present!(global, layout), 2));
 });
 
 test("a custom aggregation must be passed, and presents its adapter", async () => {
@@ -81,14 +84,14 @@ test("a custom aggregation must be passed, and presents its adapter", async () =
   ]);
   const aggregation = { ...fLoRA(), present: () => rounds[0]! };
   const { directory: folder } = await exportRun(directory, { aggregation, out: out("own") });
-  expect(new Map(tensorsIn(folder))).toEqual(peftTensors(layout, rounds[0]!, 4));
+  expect(new Map(tensorsIn(folder))).toEqual(wanted(rounds[0]!, 4));
 });
 
 test("an aggregation of one's own is needed only if it presents its adapter, and only if somebody named its file here", async () => {
   vi.stubEnv("PRELORT_CACHE", path.join(runs.folder, "cache"));
   onTestFinished(() => void vi.unstubAllEnvs());
   const plain = await runs.make({ name: "plain", layout, rounds, aggregation: "/not/there/mine.mjs#plain", presents: false });
-  expect(new Map(tensorsIn((await exportRun(plain, { out: out("plain") })).directory))).toEqual(peftTensors(layout, rounds[2]!, 4));
+  expect(new Map(tensorsIn((await exportRun(plain, { out: out("plain") })).directory))).toEqual(wanted(rounds[2]!, 4));
   const file = path.join(runs.folder, "mine.mjs");
   writeFileSync(
     file,
@@ -101,7 +104,7 @@ test("an aggregation of one's own is needed only if it presents its adapter, and
   const model = common.model.parse({ nameOrPath: "m", task: "causal-lm" });
   await rememberCode({ model, workers: {}, strategy: { aggregation: { module: `${file}#zero` } } });
   const { directory } = await exportRun(presenting, { out: out("presenting") });
-  expect(new Map(tensorsIn(directory))).toEqual(peftTensors(layout, { ...rounds[2]!, rows: rounds[2]!.rows.map(() => 0) }, 4));
+  expect(new Map(tensorsIn(directory))).toEqual(wanted({ ...rounds[2]!, rows: rounds[2]!.rows.map(() => 0) }, 4));
 });
 
 test("the error for a damaged round proposes the previous one, which can be exported", async () => {

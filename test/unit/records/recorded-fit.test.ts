@@ -22,7 +22,7 @@ async function readBack(changes: object, bytes: Uint8Array) {
   mkdirSync(path.join(folder, "1"));
   writeFileSync(
     path.join(folder, "1", "c0.safetensors"),
-    Buffer.concat(encodeRaw(new Map([["rows", { dtype: "F32", shape: [bytes.length / 4], bytes }]]), metadata)),
+    Buffer.concat([...encodeRaw(new Map([["rows", { dtype: "F32", shape: [bytes.length / 4], bytes }]]), metadata)]),
   );
   return readRecordedFit(folder, "c0", { round: 1, adapter: "a", seed: "5" });
 }
