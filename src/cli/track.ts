@@ -11,8 +11,8 @@ import { readRecord } from "../records/run-record.ts";
 import { readRunState, type RunState } from "../records/run-state.ts";
 import { plural } from "../report/format.ts";
 import { type DeliveredRun, deliverRun } from "../track/deliver-run.ts";
+import { readEnding, type TrackedState } from "../track/ending.ts";
 import { requireTrackers } from "../track/require-trackers.ts";
-import type { TrackedState } from "../track/tracker-process.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { complain, print } from "./output.ts";
 
@@ -35,10 +35,10 @@ async function deliver(directory: string, { with: given }: { readonly with?: rea
   try {
     const { signal } = interrupt;
     await requireTrackers(trackers, signal);
-    const state = trackedStates[(await readRunState(root)).state];
+    const ending = await readEnding(root, trackedStates[(await readRunState(root)).state]);
     const errors: unknown[] = [];
     for (const spec of trackers) {
-      await deliverRun(spec, root, { state, signal }).then(
+      await deliverRun(spec, root, { ending, signal }).then(
         (delivered) => print(describeDelivered(delivered)),
         (error: unknown) => errors.push(error),
       );

@@ -100,6 +100,11 @@ function finite(value: number | null | undefined): number | null {
 
 const judging = z.object({ rounds: count, evaluate: common.evaluate, stopWhen: common.stopWhen });
 
+/** Whether a run's config asks for the best round. */
+export function asksForBest(config: unknown): boolean {
+  return judging.safeParse(camelKeys(config)).data?.evaluate.best !== undefined;
+}
+
 /** The same from a run's record, whose config has YAML's spelling. Records of other versions may say nothing about it. */
 export function judgeRecorded(config: unknown, metrics: readonly Evaluated[]): Judged {
   const { data } = judging.safeParse(camelKeys(config));

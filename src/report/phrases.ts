@@ -1,9 +1,9 @@
 import { hostname } from "node:os";
 import { basename, dirname } from "node:path";
+import { describeBest, describeStop } from "./best-words.ts";
 import { formatCount, formatNumber, formatPercent, formatSeconds, plural } from "./format.ts";
 import { qualityOf } from "./quality.ts";
 import type { NewEvent } from "../server/events.ts";
-import type { BestRound, EarlyStop } from "../records/best-round.ts";
 import type { RoundMetrics } from "../records/metrics.ts";
 import type { WorkerStatus } from "../workers/task.ts";
 import type { WorkerView } from "./run-view.ts";
@@ -134,21 +134,6 @@ export function describePaths({ directory, adapters, best }: EventOf<"run-end">)
 function describeFolders(adapters: readonly string[]): readonly string[] {
   const folders = [...new Set(adapters.map((adapter) => dirname(adapter)))];
   return folders.map((folder) => `${folder}: ${adapters.map((adapter) => basename(adapter)).join(", ")}`);
-}
-
-/** `round 3 (accuracy 14.5 %, area over the ranks)`. */
-export function describeBest({ round, value, metric, at }: BestRound): string {
-  const shown = SHARES.has(metric) ? formatPercent(value) : formatNumber(value);
-  const where = at === "area" ? "area over the ranks" : at === "worst" ? "worst tier" : `rank ${at}`;
-  return `round ${round} (${metric} ${shown}, ${where})`;
-}
-
-const SHARES: ReadonlySet<string> = new Set(["accuracy", "macro_f1", "rouge_l"]);
-
-/** `after round 5 of 8, since the target is reached`. */
-export function describeStop({ round, reason }: EarlyStop, rounds: number): string {
-  const why = reason === "target" ? "the target is reached" : "the metric improves no more";
-  return `after round ${round} of ${rounds}, since ${why}`;
 }
 
 /** `stops early after round 5 of 8, since the target is reached; best: round 5 (loss 1.2, area over the ranks)`. */

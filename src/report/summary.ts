@@ -1,6 +1,6 @@
 import { formatBytes, formatCount, formatSeconds, plural } from "./format.ts";
 import { evaluatedRounds, majorityShare, qualityAt, qualityOf, tierAt, untrainedRound } from "./quality.ts";
-import { describeBest, describeStop } from "./phrases.ts";
+import { describeBest, describeStop } from "./best-words.ts";
 import { total } from "./tails.ts";
 import { visibleIn } from "./visible.ts";
 import { judgeRecorded } from "../records/best-round.ts";

@@ -1,6 +1,7 @@
 import type { TrackerName, TrackerSpec } from "../config/track-section.ts";
 import { InterruptedError, RunFailedError } from "../errors.ts";
-import { startTracker, type TrackedState } from "./tracker-process.ts";
+import type { Ending } from "./ending.ts";
+import { startTracker } from "./tracker-process.ts";
 
 /** A run that a tracker has everything of. */
 export interface DeliveredRun {
@@ -18,7 +19,7 @@ export interface DeliveredRun {
 export async function deliverRun(
   spec: TrackerSpec,
   directory: string,
-  { state, signal }: { readonly state: TrackedState; readonly signal: AbortSignal },
+  { ending, signal }: { readonly ending: Ending; readonly signal: AbortSignal },
 ): Promise<DeliveredRun> {
   const { name: tracker } = spec;
   let [before, round, isComplete] = [-1, -1, false];
@@ -34,7 +35,7 @@ export async function deliverRun(
   const stop = () => running.kill();
   signal.addEventListener("abort", stop, { once: true });
   if (signal.aborted) stop();
-  running.end(state);
+  running.end(ending);
   const said = await running.exited;
   signal.removeEventListener("abort", stop);
   if (isComplete) return { tracker, before, round };

@@ -1,5 +1,6 @@
 import type { TrackerName, TrackerSpec } from "../config/track-section.ts";
-import { startTracker, type TrackedState, type TrackerProcess, type TrackerReport } from "./tracker-process.ts";
+import type { Ending } from "./ending.ts";
+import { startTracker, type TrackerProcess, type TrackerReport } from "./tracker-process.ts";
 
 /** How far the delivery of a run to a tracker is. */
 export interface TrackerStatus {
@@ -25,7 +26,7 @@ export class Delivery {
   readonly #tell: (status: TrackerStatus) => void;
   readonly #done: Promise<void>;
   #process: TrackerProcess | undefined;
-  #ended: TrackedState | undefined;
+  #ended: Ending | undefined;
   #wake: (() => void) | undefined;
   #isComplete = false;
   #isAbandoned = false;
@@ -42,9 +43,9 @@ export class Delivery {
   }
 
   /** Waits until everything is delivered, at most for the grace, and leaves no process behind. */
-  async close(state: TrackedState, graceMs: number): Promise<void> {
-    this.#ended = state;
-    this.#process?.end(state);
+  async close(ending: Ending, graceMs: number): Promise<void> {
+    this.#ended = ending;
+    this.#process?.end(ending);
     this.#wake?.();
     const timer = setTimeout(() => {
       this.#isAbandoned = true;

@@ -7,9 +7,7 @@ import { snakeKeys } from "../base/case.ts";
 import { parseJson } from "../base/json.ts";
 import type { TrackerSpec } from "../config/track-section.ts";
 import { programArguments, pythonEnvironment, trackerPython } from "../installation.ts";
-
-/** The state that a run ended in, as trackers have it; `running` leaves it as it is there. */
-export type TrackedState = "finished" | "failed" | "killed" | "running";
+import type { Ending } from "./ending.ts";
 
 const report = z.discriminatedUnion("type", [
   z.object({ type: z.literal("open"), round: z.number() }),
@@ -25,7 +23,7 @@ export interface TrackerProcess {
   /** Settles when it has ended, with the last lines of its standard error. */
   readonly exited: Promise<string>;
   /** It delivers what is left, and ends. */
-  end(state: TrackedState): void;
+  end(ending: Ending): void;
   /** Ends it with its group, after a moment in which it removes what it has half made. */
   kill(): void;
 }
@@ -74,8 +72,8 @@ export function startTracker(spec: TrackerSpec, directory: string, onReport: (re
   const hasNotStarted = subprocess.then(({ originalMessage }) => (subprocess.pid === undefined ? (originalMessage ?? "") : hasExited));
   return {
     exited: Promise.race([hasExited, hasNotStarted]),
-    end(state) {
-      if (!isGone) subprocess.stdin.write(`${JSON.stringify({ state })}\n`);
+    end(ending) {
+      if (!isGone) subprocess.stdin.write(`${JSON.stringify(ending)}\n`);
     },
     kill() {
       if (isGone || subprocess.pid === undefined) return;

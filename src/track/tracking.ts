@@ -1,8 +1,8 @@
 import type { TrackerSpec } from "../config/track-section.ts";
 import { rememberTrackers } from "../records/named-code.ts";
 import { Delivery, type TrackerStatus } from "./delivery.ts";
+import { type Ending, readEnding, type TrackedState } from "./ending.ts";
 import { requireTrackers } from "./require-trackers.ts";
-import type { TrackedState } from "./tracker-process.ts";
 
 /** The deliveries of a run under way, for which the run does not wait. */
 export interface Tracking {
@@ -29,15 +29,23 @@ const GRACE_MS = 10_000;
 export async function prepareTracking({ trackers, tell, signal, graceMs = GRACE_MS }: TrackingOptions): Promise<Tracking> {
   const absent = await requireTrackers(trackers, signal);
   let deliveries: readonly Delivery[] = [];
+  let folder = "";
   let closing: Promise<unknown> | undefined;
+  async function close(state: TrackedState): Promise<void> {
+    if (deliveries.length === 0) return;
+    // The delivery says what of the run's files cannot be read.
+    const ending = await readEnding(folder, state).catch((): Ending => ({ state }));
+    await Promise.all(deliveries.map((delivery) => delivery.close(ending, graceMs)));
+  }
   return {
     async start(directory) {
       await rememberTrackers(trackers);
       absent.forEach(tell);
+      folder = directory;
       deliveries = trackers.map((spec) => new Delivery(spec, directory, tell));
     },
     async close(state) {
-      closing ??= Promise.all(deliveries.map((delivery) => delivery.close(state, graceMs)));
+      closing ??= close(state);
       await closing;
     },
   };

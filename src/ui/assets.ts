@@ -19,7 +19,15 @@ const TYPES: Readonly<Record<string, string>> = {
 };
 
 /** Modules of the server that the page runs, too. */
-const SHARED = ["report/format.js", "report/palette.js", "report/visible.js", "ui/timeline.js", "ui/worker-memory.js"];
+const SHARED = [
+  "report/best-words.js",
+  "report/format.js",
+  "report/palette.js",
+  "report/sample-answers.js",
+  "report/visible.js",
+  "ui/timeline.js",
+  "ui/worker-memory.js",
+];
 
 /** By the path of their address. Modules keep their places, so that they find one another by relative paths. */
 export function findAssets(): ReadonlyMap<string, Asset> {

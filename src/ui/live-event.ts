@@ -1,8 +1,10 @@
 import { z } from "zod";
+import { bestRound } from "../records/best-round.ts";
 import { roundMetrics } from "../records/metrics.ts";
 import { EVENT_VERSION, type RunEvent } from "../server/events.ts";
 import type { LiveEvent } from "./messages.ts";
 import { roundRow } from "./round-row.ts";
+import { toldRound } from "./told-round.ts";
 
 /* Events as a run directory records them. The directory may be damaged or come from somebody else, so they are checked. */
 
@@ -63,7 +65,14 @@ const recorded = z.discriminatedUnion("type", [
   }),
   z.object({ ...line, type: z.literal("worker-given-up"), workerId: z.string(), error: z.string() }),
   z.object({ ...line, type: z.literal("evaluation-start"), round: z.number() }),
-  z.object({ ...line, type: z.literal("round-end"), round: z.number(), metrics: roundMetrics }),
+  z.object({
+    ...line,
+    type: z.literal("round-end"),
+    round: z.number(),
+    metrics: roundMetrics,
+    best: bestRound.optional().catch(undefined),
+  }),
+  z.object({ ...line, type: z.literal("early-stop"), round: z.number(), reason: z.enum(["target", "patience"]) }),
   z.object({ ...line, type: z.literal("run-end") }),
   z.object({ ...line, type: z.literal("run-failed"), kind: z.string().nullable(), error: z.string() }),
 ]);
@@ -108,7 +117,9 @@ function liveOf(event: z.output<typeof recorded>): LiveEvent | undefined {
       return { type: "client-failure", at, round: null, clientId: null, workerId, attempt: null, error, willRetry: false };
     }
     case "round-end":
-      return { type: "round-end", at, row: roundRow(event.metrics) };
+      return { type: "round-end", at, row: roundRow(event.metrics), best: event.best ?? null, told: toldRound(event.metrics) };
+    case "early-stop":
+      return { type: "early-stop", at, stopped: { round: event.round, reason: event.reason } };
     case "run-failed":
       return { type: "run-failed", at, error: event.error };
     case "phase-start":

@@ -3,6 +3,9 @@
  * Times are milliseconds since the epoch, of the controller's clock.
  */
 
+import type { BestWorded, StopWorded } from "../report/best-words.ts";
+import type { ToldRound } from "../report/sample-answers.ts";
+
 export type ListedState = "running" | "ended" | "failed" | "interrupted" | "killed" | "damaged" | "no run";
 export type MeasureName = "accuracy" | "perplexity" | "loss";
 
@@ -89,7 +92,8 @@ export type LiveEvent = { readonly at: number } &
         readonly peakMemoryBytes: number | null;
       }
     | ({ readonly type: "client-failure" } & Failure)
-    | { readonly type: "round-end"; readonly row: RoundRow }
+    | { readonly type: "round-end"; readonly row: RoundRow; readonly best: BestWorded | null; readonly told: ToldRound }
+    | { readonly type: "early-stop"; readonly stopped: StopWorded }
     | { readonly type: "run-end" }
     | { readonly type: "run-failed"; readonly error: string }
   );
@@ -128,8 +132,14 @@ export interface RunStatus {
   readonly workers: readonly { readonly id: string; readonly words: string; readonly since: number }[];
 }
 
+/** Which of the rounds so far is the best, by `evaluate.best`, and why the run stopped early; null where nothing says so. */
+export interface Choice {
+  readonly best: BestWorded | null;
+  readonly stopped: StopWorded | null;
+}
+
 /** Everything of a run up to its event `lastEvent`. */
-export interface RunDetail extends RunStatus {
+export interface RunDetail extends RunStatus, Choice {
   readonly directory: string;
   /** What of its files cannot be read. */
   readonly problems: readonly string[];
@@ -142,6 +152,8 @@ export interface RunDetail extends RunStatus {
   readonly doubts: readonly string[];
   readonly tiers: readonly number[];
   readonly rows: readonly RoundRow[];
+  /** The rounds with samples that are compared: the one before training, and the latest since. */
+  readonly told: readonly ToldRound[];
   /** Seconds by round and phase. */
   readonly timings: readonly { readonly round: number; readonly phase: string; readonly seconds: number }[];
   readonly timeline: TimelineData;

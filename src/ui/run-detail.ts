@@ -1,13 +1,16 @@
 import path from "node:path";
 import { z } from "zod";
 import { readJsonLines } from "../base/read-file.ts";
-import { readMetrics } from "../records/metrics.ts";
+import { judgeRecorded } from "../records/best-round.ts";
+import { readMetrics, type RoundMetrics } from "../records/metrics.ts";
 import { readTimings, type Timing } from "../records/timings.ts";
 import { describeWorker } from "../report/phrases.ts";
 import type { RunView } from "../report/run-view.ts";
+import { comparedRounds } from "../report/sample-answers.ts";
 import { readListedRecord } from "./listed-record.ts";
-import type { Failure, RoundRow, RunDetail, RunStatus, RunSummary } from "./messages.ts";
+import type { Choice, Failure, RoundRow, RunDetail, RunStatus, RunSummary } from "./messages.ts";
 import { roundRow } from "./round-row.ts";
+import { toldRound } from "./told-round.ts";
 import type { ListedRun } from "./run-rows.ts";
 import type { Stories } from "./run-story.ts";
 import { lastSpans } from "./timeline.ts";
@@ -29,7 +32,8 @@ export async function readDetail({ directory, summary }: ListedRun, stories: Sto
   };
   const hasRecord = summary.state !== "no run" && summary.state !== "damaged";
   const record = hasRecord ? await attempt<Readonly<Record<string, unknown>>>(() => readListedRecord(directory), {}) : {};
-  const rows = await attempt(() => readRows(path.join(directory, "metrics.jsonl"), problems), []);
+  const rounds = await attempt(() => readRounds(path.join(directory, "metrics.jsonl"), problems), []);
+  const rows = rounds.map(roundRow);
   const timings = await attempt<readonly Timing[]>(() => readTimings(path.join(directory, "timings.jsonl")), []);
   const { view, timeline, memory, failures, lastEvent } = await stories.read(directory, (read) => attempt(read, undefined));
   const failed = lastEvent === undefined ? await attempt(() => journalFailures(directory), []) : failures;
@@ -39,8 +43,10 @@ export async function readDetail({ directory, summary }: ListedRun, stories: Sto
     problems,
     lastEvent: lastEvent ?? 0,
     ...describeRecord(record),
+    ...choose(record["config"], rounds),
     tiers: tiersOf(record, rows),
     rows,
+    told: comparedRounds(rounds).map(toldRound),
     timings,
     timeline: lastSpans(timeline.data, MAX_SPANS),
     memory: [...memory.values()],
@@ -62,14 +68,19 @@ export function statusOf(summary: RunSummary, view: RunView | undefined): RunSta
   };
 }
 
-async function readRows(file: string, problems: string[]): Promise<readonly RoundRow[]> {
+async function readRounds(file: string, problems: string[]): Promise<readonly RoundMetrics[]> {
   const { lines } = await readMetrics(file);
-  const rows = new Map<number, RoundRow>();
+  const rounds = new Map<number, RoundMetrics>();
   for (const { number, metrics, problem } of lines) {
-    if (metrics) rows.set(metrics.round, roundRow(metrics));
+    if (metrics) rounds.set(metrics.round, metrics);
     else problems.push(`${file}:${number} is damaged: ${problem}`);
   }
-  return [...rows.values()].toSorted((a, b) => a.round - b.round);
+  return [...rounds.values()].toSorted((a, b) => a.round - b.round);
+}
+
+function choose(config: unknown, rounds: readonly RoundMetrics[]): Choice {
+  const { best, stopped } = judgeRecorded(config, rounds);
+  return { best: best ?? null, stopped: stopped ?? null };
 }
 
 type Described = Pick<RunDetail, "method" | "config" | "versions" | "device" | "doubts">;

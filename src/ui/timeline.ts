@@ -63,6 +63,7 @@ export class Timeline {
       case "session-start":
       case "worker-ready":
       case "round-end":
+      case "early-stop":
         break;
     }
   }

@@ -80,6 +80,9 @@ function namesOf({ byTier, energy, coverage, fitLoss, ...metrics }: RoundMetrics
 export interface Held {
   readonly runs: readonly string[];
   readonly values: Record<string, Record<string, readonly number[]>>;
+  /** `samples[step][name]` in the tracker's own form. */
+  readonly samples: Record<string, Record<string, readonly unknown[]>>;
+  readonly best: Record<string, readonly number[]>;
   readonly params: Record<string, string>;
   readonly tags: Record<string, string>;
   readonly state: string | null;

@@ -1,6 +1,6 @@
 """
 What a tracker holds, read by its own reader, as JSON: {"runs": [ids], "values": {step: {name: [every value]}},
-"params", "tags", "state"}.
+"samples": {step: {name: [every text or table]}}, "best": {name: [every value]}, "params", "tags", "state"}.
 
 python read_back.py tensorboard FOLDER | mlflow URI EXPERIMENT | trackio PROJECT | wandb RUN_FOLDER
 """
@@ -11,7 +11,18 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-Values = dict[int, dict[str, list[float]]]
+Values = dict[int, dict[str, list[Any]]]
+
+
+def apart(values: Values) -> dict[str, Any]:
+    """The samples, and the figures of the best round, apart from those of rounds."""
+    found: dict[str, Any] = {"values": {}, "samples": {}, "best": {}}
+    for step, named in values.items():
+        for name, all_values in named.items():
+            kind = next((kind for kind in ("samples", "best") if name.startswith(kind)), "values")
+            place = found["best"] if kind == "best" else found[kind].setdefault(step, {})
+            place.setdefault(name, []).extend(all_values)
+    return found
 
 
 def tensorboard(folder: str) -> dict[str, Any]:
@@ -30,9 +41,12 @@ def tensorboard(folder: str) -> dict[str, Any]:
         read.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
     )
     params = {name: str(getattr(value, value.WhichOneof("kind"))) for name, value in start.hparams.items()}
+    for tag in read.Tags()["tensors"]:
+        for event in read.Tensors(tag) if tag.startswith("samples/") else []:
+            values[event.step][tag].append(event.tensor_proto.string_val[0].decode())
     texts = {tag: read.Tensors(tag)[-1].tensor_proto.string_val for tag in read.Tags()["tensors"]}
     tags = {name: text[0].decode() for name, text in texts.items() if text}
-    return {"runs": [folder], "values": values, "params": params, "tags": tags, "state": tags.get("prelort/state")}
+    return {"runs": [folder], **apart(values), "params": params, "tags": tags, "state": tags.get("prelort/state")}
 
 
 def mlflow(uri: str, experiment: str) -> dict[str, Any]:
@@ -46,7 +60,10 @@ def mlflow(uri: str, experiment: str) -> dict[str, Any]:
         for metric in client.get_metric_history(run.info.run_id, name):
             if name != "prelort/round":
                 values[metric.step][name].append(metric.value)
-    found = {"values": values, "params": run.data.params, "tags": run.data.tags, "state": run.info.status}
+    for artifact in client.list_artifacts(run.info.run_id, "samples"):
+        table = json.loads(Path(client.download_artifacts(run.info.run_id, artifact.path)).read_text())
+        values[int(Path(artifact.path).stem.removeprefix("round-"))]["samples"].append(table)
+    found = {**apart(values), "params": run.data.params, "tags": run.data.tags, "state": run.info.status}
     return {"runs": [each.info.run_id for each in runs], **found}
 
 
@@ -62,8 +79,10 @@ def trackio(project: str) -> dict[str, Any]:
                 values[row["step"]][name].append(value)
     config = SQLiteStorage.get_run_config(project, str(runs[0]["name"]), run_id=run_id) or {}
     params = {name: str(value) for name, value in config.items()}
+    best = {name: [value] for name, value in config.items() if name.startswith("best/")}
     ids = [str(run["id"]) for run in runs]
-    return {"runs": ids, "values": values, "params": params, "tags": params, "state": config.get("prelort.state")}
+    found = {**apart(values), "best": best}
+    return {"runs": ids, **found, "params": params, "tags": params, "state": config.get("prelort.state")}
 
 
 def wandb(directory: str) -> dict[str, Any]:
@@ -73,7 +92,7 @@ def wandb(directory: str) -> dict[str, Any]:
     from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportMissingImports]
 
     values: Values = defaultdict(lambda: defaultdict(list))
-    found: dict[str, Any] = {"runs": [], "values": values, "params": {}, "tags": {}, "state": None}
+    found: dict[str, Any] = {"runs": [], "best": {}, "params": {}, "tags": {}, "state": None}
     for file in sorted(Path(directory).glob("wandb/offline-run-*/run-*.wandb")):
         with file.open("rb") as log:
             records = [(Record.FromString(data), end) for data, end in read_records(log)]
@@ -86,6 +105,9 @@ def wandb(directory: str) -> dict[str, Any]:
                     values[json.loads(items["_step"])][name].append(json.loads(items[name]))
                 for item in [*record.run.config.update, *record.config.update]:
                     found["params"][item.key or ".".join(item.nested_key)] = str(json.loads(item.value_json))
+                for item in record.summary.update:
+                    if item.key.startswith("best/"):
+                        found["best"][item.key] = [json.loads(item.value_json)]
                 if record.HasField("run"):
                     run = record.run
                     found["runs"] = sorted({*found["runs"], run.run_id})
@@ -93,7 +115,8 @@ def wandb(directory: str) -> dict[str, Any]:
                     found["tags"] |= {"entity": run.entity, "group": run.run_group, "tags": " ".join(run.tags)}
                 if record.HasField("exit"):
                     found["tags"]["exit code"] = str(record.exit.exit_code)
-    return {**found, "tags": found["params"] | found["tags"], "state": found["params"].get("prelort.state")}
+    own = {"tags": found["params"] | found["tags"], "state": found["params"].get("prelort.state")}
+    return {**apart(values), **found, **own}
 
 
 if __name__ == "__main__":

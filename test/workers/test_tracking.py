@@ -8,20 +8,20 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prelort_worker.errors import InputError
 from prelort_worker.tracking.deliver import deliver
-from prelort_worker.tracking.figures import last_adapter, metrics_of, params_of
+from prelort_worker.tracking.figures import ending_of, last_adapter, metrics_of, params_of, samples_of
 from prelort_worker.tracking.growing import GrowingRounds
 from prelort_worker.tracking.new_store import make_whole
 from prelort_worker.tracking.own_files import write_file
 from prelort_worker.tracking.position import BusyError, PositionFile, only_deliverer
 from prelort_worker.tracking.secrets import in_words, without_secrets
-from prelort_worker.tracking.tracker import State, TrackedRun
+from prelort_worker.tracking.tracker import Ending, Sample, State, TrackedRun
 
 WORKERS = Path(__file__).parents[2] / "workers"
 
@@ -52,8 +52,11 @@ class Run:
         (self.directory / "run.json").write_text(json.dumps(record))
 
     def commit(self, *numbers: int) -> None:
+        self.add(*map(line, numbers))
+
+    def add(self, *lines: Mapping[str, Any]) -> None:
         with (self.directory / "metrics.jsonl").open("a") as file:
-            file.writelines(f"{json.dumps(line(number))}\n" for number in numbers)
+            file.writelines(f"{json.dumps(each)}\n" for each in lines)
 
 
 @pytest.fixture
@@ -88,30 +91,31 @@ class StoreTracker:
 
     def open(self, run: TrackedRun) -> str:
         self.key = run.key
-        made = {"rounds": [], "state": "running", "tags": dict(run.tags), "params": dict(run.params)}
+        made = {"rounds": [], "samples": [], "state": "running", "tags": dict(run.tags), "params": dict(run.params)}
         self.store.call("open", lambda: self.store.runs.setdefault(run.key, made).update(state="running"))
         return f"id of {run.key}"
 
     def last_round(self) -> int:
         return max((number for number, _, _ in self.store.runs[self.key]["rounds"]), default=-1)
 
-    def log(self, number: int, metrics: Mapping[str, float], at: float) -> None:
-        added = (number, dict(metrics), at)
-        self.store.call("log", lambda: self.store.runs[self.key]["rounds"].append(added))
+    def log(self, number: int, metrics: Mapping[str, float], samples: Sequence[Sample], at: float) -> None:
+        found, added = self.store.runs[self.key], (number, dict(metrics), at)
+        self.store.call("log", lambda: (found["rounds"].append(added), found["samples"].append((number, *samples))))
 
-    def close(self, state: State, tags: Mapping[str, str]) -> None:
-        self.store.call("close", lambda: self.store.runs[self.key].update(state=state))
+    def close(self, ending: Ending) -> None:
+        told = {"state": ending.state, "best": dict(ending.best), "last_tags": dict(ending.tags)}
+        self.store.call("close", lambda: self.store.runs[self.key].update(told))
 
 
 class Script:
     """A channel that does one thing at each wait, the last of which ends the run, and notes what is reported."""
 
-    def __init__(self, *steps: Callable[[], Any], state: State = "finished") -> None:
+    def __init__(self, *steps: Callable[[], Any], state: State = "finished", **told: Any) -> None:
         self.steps = list(steps)
-        self.end: State = state
+        self.end = ending_of({"state": state, **told})
         self.reports: list[tuple[str, Any]] = []
 
-    def state(self) -> State | None:
+    def ending(self) -> Ending | None:
         return None if self.steps else self.end
 
     def wait(self, seconds: float) -> None:
@@ -353,6 +357,41 @@ def test_metrics_have_the_names_that_all_trackers_use_and_only_numbers():
         "segment/4/contributors": 5, "segment/4/examples": 90, "fit/loss": 1.5, "fit/passes": 7, "clients/reported": 2,
         "clients/failed": 0, "clients/late": 0, "bytes/down": 10, "bytes/up": 20,
     }  # fmt: skip
+
+
+def test_the_best_round_and_the_reason_of_an_early_end_are_told_with_the_state_in_which_a_run_ended(run: Run):
+    run.commit(0, 1, 2)
+    (run.directory / "journal.jsonl").write_text(f"{json.dumps({'type': 'commit', 'sha256': 'ab'})}\n")
+    best = {"round": 1, "value": 0.75, "metric": "top ½", "at": "area"}
+    found = deliver_to(Store("after close"), run, Script(best=best, stopped={"round": 2, "reason": "patience"}))
+    assert found["best"] == {"best/round": 1.0, "best/top _": 0.75}
+    assert found["last_tags"] == {"prelort.adapter_sha256": "ab", "prelort.stopped": "patience"}
+    assert ending_of({"state": "killed"}) == Ending("killed")
+
+
+def test_samples_are_delivered_with_their_round_and_only_what_can_be_encoded_of_them(run: Run):
+    answers = [{"r": 1, "text": "half \ud83d of a pair"}, {"r": 8, "text": ""}]
+    told = {**line(0), "samples": [{"prompt": "What is <b>?", "reference": "a\nb", "answers": answers}]}
+    run.add(told, line(1))
+    found = deliver_to(Store("before log"), run, Script(lambda: None))
+    assert found["samples"] == [(0, Sample("What is <b>?", "a\nb", {1: "half ? of a pair", 8: ""})), (1,)]
+    assert samples_of(line(1)) == []
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        "text",
+        [7],
+        [{"prompt": "a", "reference": "b"}],
+        [{"prompt": 1, "reference": "b", "answers": []}],
+        [{"prompt": "a", "reference": "b", "answers": [{"r": "1", "text": ""}]}],
+        [{"prompt": "a", "reference": "b", "answers": [{"r": 1, "text": None}]}],
+    ],
+)
+def test_a_round_whose_samples_are_damaged_is_damaged(run: Run, samples: Any):
+    run.add({**line(0), "samples": samples}, line(1))
+    assert numbers(deliver_to(Store(), run, Script())) == [1]
 
 
 def test_params_are_the_flat_config_without_how_it_is_carried_out():

@@ -150,10 +150,24 @@ def check_round(line: Mapping[str, Any], where: str) -> None:
         parts = line.get(key, [])
         if not isinstance(parts, list) or not all(map(_has_rank, parts)):
             raise InputError(f"{where} is damaged: {key} is not a list of figures by rank r; {remedy}")
+    samples = line.get("samples", [])
+    if not isinstance(samples, list) or not all(map(_is_sample, samples)):
+        raise InputError(f"{where} is damaged: samples is not a list of prompts with answers by rank r; {remedy}")
 
 
 def _has_rank(part: Any) -> bool:
     return isinstance(part, dict) and type(part.get("r")) is int
+
+
+def _is_sample(sample: Any) -> bool:
+    if not isinstance(sample, dict) or not isinstance(answers := sample.get("answers"), list):
+        return False
+    texts = [
+        sample.get("prompt"),
+        sample.get("reference"),
+        *(_has_rank(answer) and answer.get("text") for answer in answers),
+    ]
+    return all(isinstance(text, str) for text in texts)
 
 
 def read_objects(file: Path) -> Iterator[JsonObject]:

@@ -21,20 +21,21 @@ export function drawLegend(
 }
 
 /** `x axis: round, 0 to 12; y axis: accuracy, 4.7 % to 52.3 %`, for those who cannot see the axes. */
-export function describeAxes({ xName, yName, format, formatX = String }: ChartOptions, { x, lines }: ChartData): string {
+export function describeAxes({ xName, yName, format, formatX = String }: ChartOptions, { x, lines, mark }: ChartData): string {
   let [low, high] = [Infinity, -Infinity];
   for (const { values } of lines) {
     for (const value of values) if (value !== null) [low, high] = [Math.min(low, value), Math.max(high, value)];
   }
   const [first, last] = [x[0], x.at(-1)];
   const across = first === undefined || last === undefined ? "no values yet" : `${formatX(first)} to ${formatX(last)}`;
-  return `x axis: ${xName}, ${across}; y axis: ${yName()}${low > high ? "" : `, ${format(low)} to ${format(high)}`}`;
+  const marked = mark ? `; ${mark.name}: ${xName} ${formatX(mark.x)}` : "";
+  return `x axis: ${xName}, ${across}; y axis: ${yName()}${low > high ? "" : `, ${format(low)} to ${format(high)}`}${marked}`;
 }
 
 /** Most rows of a table of figures; the page says so when it leaves out earlier ones. */
 const MAX_ROWS = 300;
 
-export function figuresTable({ title, xName, yName, format, formatX = String }: ChartOptions, { x, lines }: ChartData): HTMLElement {
+export function figuresTable({ title, xName, yName, format, formatX = String }: ChartOptions, { x, lines, mark }: ChartData): HTMLElement {
   const first = Math.max(0, x.length - MAX_ROWS);
   const rows = x.slice(first).map((at, offset) => {
     const index = first + offset;
@@ -45,7 +46,7 @@ export function figuresTable({ title, xName, yName, format, formatX = String }: 
         ? value
         : `${value} (${format(low)} to ${format(high)})`;
     });
-    return [formatX(at), ...cells];
+    return [mark?.x === at ? `${formatX(at)} (${mark.name})` : formatX(at), ...cells];
   });
   const caption = `${title}: ${yName()} by ${xName}${first > 0 ? `, the last ${MAX_ROWS}` : ""}`;
   return table(caption, [xName, ...lines.map(({ name }) => name)], rows.toReversed());

@@ -1,5 +1,6 @@
 import type { Options, Series } from "uplot";
 import type uPlot from "./vendor/uplot.js";
+import { drawMark, type Mark } from "./chart-mark.ts";
 import { resolveColor, withAlpha } from "./colors.ts";
 
 export interface Line {
@@ -16,6 +17,7 @@ export interface Line {
 export interface ChartData {
   readonly x: readonly number[];
   readonly lines: readonly Line[];
+  readonly mark?: Mark | undefined;
 }
 
 export interface ChartOptions {
@@ -39,7 +41,8 @@ export interface ChartOptions {
   readonly controls?: readonly Node[];
 }
 
-const FONT = '12px system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif';
+const FONT_FAMILY = 'system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif';
+const FONT = `12px ${FONT_FAMILY}`;
 
 /** x, then each line, followed by the ends of its band. */
 export function alignedData({ x, lines }: ChartData): uPlot.AlignedData {
@@ -104,7 +107,13 @@ export function plotOptions(options: ChartOptions, { lines }: ChartData, { width
     ],
     hooks: {
       setCursor: [(self) => point(self.cursor.idx)],
-      ...(intervals === "whiskers" && { draw: [(self) => drawWhiskers(self, current())] }),
+      draw: [
+        (self) => {
+          const data = current();
+          if (intervals === "whiskers") drawWhiskers(self, data);
+          if (data.mark) drawMark(self, data.mark, `${12 * devicePixelRatio}px ${FONT_FAMILY}`);
+        },
+      ],
     },
   };
 }

@@ -1,3 +1,4 @@
+import { describeBest } from "../../report/best-words.ts";
 import { formatCount } from "../../report/format.ts";
 import type { MeasureName, RoundRow, RunDetail } from "../messages.ts";
 import type { Line } from "./chart-options.ts";
@@ -61,7 +62,10 @@ export function qualityOverRounds(tiers: readonly number[]): Figure {
       measure === "accuracy"
         ? `${measure}; band: 95 % interval (Wilson) from ${formatCount(examples)} held-out examples, which are the same for all ranks.`
         : `${measure}, lower is better. A mean's interval needs the spread over the examples, which is not recorded.`;
-    chart.update({ x: rounds.map(({ round }) => round), lines: lines.toReversed() }, note);
+    const { best } = detail;
+    const mark = best ? { x: best.round, name: "best" } : undefined;
+    const ofMark = best ? ` Dashed line: the best, ${describeBest(best)}.` : "";
+    chart.update({ x: rounds.map(({ round }) => round), lines: lines.toReversed(), mark }, `${note}${ofMark}`);
   }
   return { root: chart.root, update, close: () => chart.close() };
 }

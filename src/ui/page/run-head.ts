@@ -1,27 +1,28 @@
 import { formatBytes, formatCount, formatSeconds, NOTHING } from "../../report/format.ts";
-import type { RoundRow, RunDetail, RunStatus, RunSummary } from "../messages.ts";
+import type { Choice, RoundRow, RunDetail, RunStatus, RunSummary } from "../messages.ts";
 import { post } from "./api.ts";
+import { choiceLine } from "./choice-line.ts";
 import { fill, h, setText } from "./dom.ts";
 import { canControl } from "./permissions.ts";
 import { describeHolder, formatQuality, STATES } from "./words.ts";
 
 export interface RunHead {
   readonly root: HTMLElement;
-  update(status: RunStatus, rows: readonly RoundRow[]): void;
+  update(status: RunStatus, rows: readonly RoundRow[], choice: Choice): void;
   close(): void;
 }
 
 /** Name, state and totals of a run, and what it waits for. */
 export function runHead(detail: RunDetail): RunHead {
-  const { summary, method, config, doubts, problems, device, versions } = detail;
+  const { summary, config, device, versions } = detail;
   const state = h("span", { class: "state" });
   const progress = h("progress", { "aria-label": "Rounds done", max: 1, value: 0 });
   const rounds = h("span", { class: "rounds" });
+  const choice = choiceLine();
   const wait = h("p", { class: "wait" });
   const workers = h("ul", { class: "workers" });
   const facts = h("dl", { class: "facts" });
   const actions = h("div", { class: "controls" });
-  let status: RunStatus = detail;
   const tick = () => {
     for (const item of workers.querySelectorAll<HTMLElement>("[data-since]")) {
       setText(item, formatSeconds(Math.max(0, Date.now() - Number(item.dataset["since"])) / 1000));
@@ -34,23 +35,22 @@ export function runHead(detail: RunDetail): RunHead {
     h("p", { class: "kicker" }, h("a", { href: "#/" }, "All runs"), ` · ${detail.directory}`),
     h("div", { class: "title" }, h("h1", {}, summary.name), state, actions),
     h("div", { class: "progress" }, progress, rounds),
+    choice.root,
     wait,
     workers,
     facts,
-    method ? h("p", { class: "quiet-text" }, `${method.name}: ${method.note}`) : null,
-    ...problems.map((problem) => h("p", { class: "problem" }, problem)),
-    ...(doubts.length > 0 ? [h("p", { class: "quiet-text" }, `Not a function of config, seed and data alone: ${doubts.join("; ")}.`)] : []),
+    ...remarksOf(detail),
   );
   return {
     root,
-    update(next, rows) {
-      status = next;
+    update(status, rows, chosen) {
       const { summary: now } = status;
       setText(state, STATES[now.state]);
       state.dataset["state"] = now.state;
       progress.max = Math.max(1, now.rounds?.of ?? 1);
       progress.value = Math.max(rows.at(-1)?.round ?? 0, now.rounds?.done ?? 0);
       setText(rounds, now.rounds ? `${progress.value} of ${now.rounds.of} rounds done` : "");
+      choice.update(chosen, now.rounds?.of ?? 0);
       setText(wait, status.wait ?? "");
       wait.hidden = status.wait === null;
       fill(
@@ -62,7 +62,9 @@ export function runHead(detail: RunDetail): RunHead {
       tick();
       fill(
         facts,
-        ...factsOf(now, rows, { config, device, versions }).map(([term, text]) => h("div", {}, h("dt", {}, term), h("dd", {}, text))),
+        ...factsOf(now, rows, { config, device, versions, best: chosen.best }).map(([term, text]) =>
+          h("div", {}, h("dt", {}, term), h("dd", {}, text)),
+        ),
       );
       // A button that is refilled would lose the keyboard's place.
       if (actions.dataset["state"] === now.state) return;
@@ -73,10 +75,18 @@ export function runHead(detail: RunDetail): RunHead {
   };
 }
 
+function remarksOf({ method, problems, doubts }: RunDetail): readonly HTMLElement[] {
+  return [
+    ...(method ? [h("p", { class: "quiet-text" }, `${method.name}: ${method.note}`)] : []),
+    ...problems.map((problem) => h("p", { class: "problem" }, problem)),
+    ...(doubts.length > 0 ? [h("p", { class: "quiet-text" }, `Not a function of config, seed and data alone: ${doubts.join("; ")}.`)] : []),
+  ];
+}
+
 function factsOf(
   summary: RunSummary,
   rows: readonly RoundRow[],
-  { config, device, versions }: Pick<RunDetail, "config" | "device" | "versions">,
+  { config, device, versions, best }: Pick<RunDetail, "config" | "device" | "versions" | "best">,
 ): readonly (readonly [string, string])[] {
   const { quality, seconds } = summary;
   const down = rows.reduce((sum, { bytesDown }) => sum + bytesDown, 0);
@@ -85,9 +95,11 @@ function factsOf(
   const data = (config as { readonly data?: { readonly path?: unknown } } | null)?.data?.path;
   const value = (of: "best" | "worst") =>
     quality ? `${formatQuality(quality.measure, quality[of].value)} at rank ${quality[of].r}` : NOTHING;
+  // So that it is not taken for the best round's.
+  const last = quality && best ? ` of round ${quality.round}` : "";
   const facts: (readonly [string, string])[] = [
-    [quality ? `best ${quality.measure}` : "best", value("best")],
-    ["worst tier", value("worst")],
+    [quality ? `best ${quality.measure}${last}` : "best", value("best")],
+    [`worst tier${last}`, value("worst")],
     ["model", summary.model ?? NOTHING],
     ["data", typeof data === "string" ? data : NOTHING],
     ["time", seconds === null ? NOTHING : formatSeconds(seconds)],

@@ -4,12 +4,14 @@ import { noteMemory } from "../worker-memory.ts";
 import { getJson, listen, type Listening } from "./api.ts";
 import { configSection } from "./config-section.ts";
 import { fill, h } from "./dom.ts";
+import { comparedRounds } from "../../report/sample-answers.ts";
 import { failureList } from "./failures.ts";
 import type { Figure } from "./figure.ts";
 import { memorySection } from "./memory-section.ts";
 import { qualityOverRank, qualityOverRounds } from "./quality-figures.ts";
 import { bytes, contributors, energy, seconds, trainingLoss } from "./round-figures.ts";
 import { runHead } from "./run-head.ts";
+import { samplesSection } from "./samples-section.ts";
 import { TimelineView } from "./timeline-view.ts";
 import type { View } from "./view.ts";
 
@@ -81,6 +83,7 @@ class ShownRun implements View {
   readonly #failures: RunDetail["failures"][number][];
   readonly #head: ReturnType<typeof runHead>;
   readonly #figures: readonly Figure[];
+  readonly #samples = samplesSection();
   readonly #lanes = new TimelineView();
   readonly #memory: Map<string, WorkerMemory>;
   readonly #used = memorySection();
@@ -107,7 +110,7 @@ class ShownRun implements View {
     this.#figures = tiers.length > 0 ? figuresOf(tiers) : [];
     this.#failed = failureList(summary.name);
     const figures = this.#figures.length > 0 ? h("div", { class: "figures" }, ...this.#figures.map(({ root }) => root)) : null;
-    fill(main, this.#head.root, figures, this.#lanes.root, this.#used.root, this.#failed.root, configSection(detail));
+    fill(main, this.#head.root, figures, this.#samples.root, this.#lanes.root, this.#used.root, this.#failed.root, configSection(detail));
     this.#draw();
     const on = {
       message: (data: unknown) => this.#take(data as LiveEvent),
@@ -132,11 +135,13 @@ class ShownRun implements View {
     noteMemory(this.#memory, event);
     if (event.type === "round-end") {
       this.#rows.set(event.row.round, event.row);
+      this.#detail = { ...this.#detail, best: event.best, told: comparedRounds([...this.#detail.told, event.told]) };
       this.#hasNewRows = true;
       this.#readTimingsSoon();
       // The charts need the run's tiers, which its record has once data and model are ready.
       if (this.#figures.length === 0) return this.#reload();
     }
+    if (event.type === "early-stop") this.#detail = { ...this.#detail, stopped: event.stopped };
     if (event.type === "client-failure") this.#failures.push(event);
     this.#schedule();
   }
@@ -174,9 +179,10 @@ class ShownRun implements View {
   #draw(): void {
     [this.#drawing, this.#drawnAt] = [undefined, performance.now()];
     const rows = [...this.#rows.values()].toSorted((a, b) => a.round - b.round);
-    this.#head.update(this.#status, rows);
+    this.#head.update(this.#status, rows, this.#detail);
     if (this.#hasNewRows) for (const figure of this.#figures) figure.update(rows, this.#detail);
     this.#hasNewRows = false;
+    this.#samples.update(this.#detail.told);
     this.#lanes.update(this.#timeline.data);
     this.#used.update([...this.#memory.values()]);
     this.#failed.update(this.#failures);

@@ -152,11 +152,15 @@ test("a tracker that cannot be reached is told and does not stop a run; a missin
 test("a run is delivered afterwards, or it is said up to which round and why", async () => {
   await install(`say({ type: "open", round: 1 });
 onState((state) => { say({ type: "delivered", round: 3 }); say(state === "failed" ? { type: "behind", message: "down" } : { type: "closed" }); if (state !== "failed") process.exit(); });`);
-  expect(await deliverRun(tracker, "/runs/a", { state: "finished", signal })).toEqual({ tracker: "mlflow", before: 1, round: 3 });
-  const failing = deliverRun(tracker, "/runs/a", { state: "failed", signal });
+  expect(await deliverRun(tracker, "/runs/a", { ending: { state: "finished" }, signal })).toEqual({
+    tracker: "mlflow",
+    before: 1,
+    round: 3,
+  });
+  const failing = deliverRun(tracker, "/runs/a", { ending: { state: "failed" }, signal });
   await expect(failing).rejects.toThrow(RunFailedError);
   await expect(failing).rejects.toThrow(/mlflow beyond round 3: down/);
-  await expect(deliverRun(tracker, "/runs/a", { state: "finished", signal: AbortSignal.abort() })).rejects.toMatchObject({
+  await expect(deliverRun(tracker, "/runs/a", { ending: { state: "finished" }, signal: AbortSignal.abort() })).rejects.toMatchObject({
     kind: "interrupted",
   });
 });

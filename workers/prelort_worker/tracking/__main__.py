@@ -5,7 +5,8 @@ The process of one tracker:
     python workers/run.py prelort_worker.tracking.__main__ deliver --name mlflow --directory runs/a --parent-pid 4711
 
 It writes a JSON object a line to standard output. `check` answers once. `deliver` reports what it has delivered, and
-ends once the run has ended, which a line on standard input says: {"state": "finished"}.
+ends once the run has ended, which a line on standard input says: {"state": "finished"}, with `best` and `stopped` as
+they are in the journal's last entry.
 """
 
 from __future__ import annotations
@@ -20,11 +21,10 @@ from typing import Any, TextIO
 
 from ..lifetime import die_with_parent
 from .deliver import deliver
+from .figures import ending_of
 from .find import NAMES, find_tracker
 from .secrets import in_words, without_secrets
-from .tracker import RefusedError, State
-
-_STATES: tuple[State, ...] = ("finished", "failed", "killed", "running")
+from .tracker import Ending, RefusedError
 
 
 class Pipes:
@@ -33,11 +33,11 @@ class Pipes:
     def __init__(self, output: TextIO) -> None:
         self._output = output
         self._told = threading.Event()
-        self._state: State | None = None
+        self._ending: Ending | None = None
         threading.Thread(target=self._listen, name="prelort-orders", daemon=True).start()
 
-    def state(self) -> State | None:
-        return self._state
+    def ending(self) -> Ending | None:
+        return self._ending
 
     def wait(self, seconds: float) -> None:
         # Once the run has ended there is nothing to wait for but the tracker.
@@ -52,10 +52,8 @@ class Pipes:
 
     def _listen(self) -> None:
         for line in sys.stdin:
-            state = json.loads(line).get("state")
-            if state in _STATES:
-                self._state = state
-                self._told.set()
+            self._ending = ending_of(json.loads(line))
+            self._told.set()
         # The controller keeps it open as long as it wants anything delivered.
         os._exit(1)
 

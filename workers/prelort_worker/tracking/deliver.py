@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..runs import read_record
-from .figures import last_adapter, metrics_of, params_of
+from .figures import last_adapter, metrics_of, params_of, samples_of
 from .growing import GrowingRounds
 from .position import BusyError, PositionFile, only_deliverer
 from .secrets import in_words
-from .tracker import State, TrackedRun, Tracker
+from .tracker import Ending, TrackedRun, Tracker
 
 # Seconds between looks at the run's files.
 _LOOK = 0.25
@@ -23,8 +24,8 @@ _PAUSES = (0.5, 30.0)
 class Channel(Protocol):
     """To whoever started the delivery."""
 
-    def state(self) -> State | None:
-        """The state in which the run ended, once it has."""
+    def ending(self) -> Ending | None:
+        """How the run ended, once it has."""
         ...
 
     def wait(self, seconds: float) -> None:
@@ -61,21 +62,22 @@ def _deliver_until_error(
     last: int | None = None
     while True:
         # Asked before the files are read: by then, everything of a run that has ended is in them.
-        state = channel.state()
+        ending = channel.ending()
         if last is None and (run := _describe(directory, position)):
             position.remember(tracker.open(run))
             last = tracker.last_round()
             channel.report("open", round=last)
         if last is not None:
-            for number, line in rounds.after(last, past_gaps=state == "finished"):
+            for number, line in rounds.after(last, past_gaps=ending is not None and ending.state == "finished"):
                 at = position.sending(number, rounds.ended_at(number) or time.time())
-                tracker.log(number, metrics_of(line), at)
+                tracker.log(number, metrics_of(line), samples_of(line), at)
                 last = number
                 channel.report("delivered", round=last)
-        if state is not None:
+        if ending is not None:
             if last is not None:
                 sha256 = last_adapter(directory)
-                tracker.close(state, {} if sha256 is None else {"prelort.adapter_sha256": sha256})
+                adapter = {} if sha256 is None else {"prelort.adapter_sha256": sha256}
+                tracker.close(replace(ending, tags={**adapter, **ending.tags}))
             channel.report("closed")
             return
         channel.wait(_LOOK)

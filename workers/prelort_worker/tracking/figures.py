@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..runs import read_objects
-from .tracker import Param
+from .tracker import Ending, Param, Sample
 
 _TIER_METRICS = ("loss", "accuracy", "macro_f1", "perplexity", "rouge_l")
 # The characters that every tracker takes in names.
@@ -36,6 +36,36 @@ def metrics_of(line: Mapping[str, Any]) -> dict[str, float]:
     found["bytes/down"] = line.get("bytes_down")
     found["bytes/up"] = line.get("bytes_up")
     return {_plain(name): float(value) for name, value in found.items() if value is not None}
+
+
+def samples_of(line: Mapping[str, Any]) -> list[Sample]:
+    """The examples of a line of metrics.jsonl whose answers are recorded."""
+    return [
+        Sample(
+            _encodable(sample["prompt"]),
+            _encodable(sample["reference"]),
+            {answer["r"]: _encodable(answer["text"]) for answer in sample["answers"]},
+        )
+        for sample in line.get("samples", [])
+    ]
+
+
+def columns_of(samples: Sequence[Sample]) -> list[str]:
+    """Of a table of samples."""
+    return ["prompt", "reference", *(f"rank {r}" for r in samples[0].answers)]
+
+
+def rows_of(samples: Sequence[Sample]) -> list[list[str]]:
+    return [[sample.prompt, sample.reference, *sample.answers.values()] for sample in samples]
+
+
+def ending_of(told: Mapping[str, Any]) -> Ending:
+    """What the controller says when the run ends; it judges which round is the best."""
+    best, stopped = told.get("best"), told.get("stopped")
+    figures = (
+        {"best/round": float(best["round"]), _plain(f"best/{best['metric']}"): float(best["value"])} if best else {}
+    )
+    return Ending(told["state"], figures, {"prelort.stopped": stopped["reason"]} if stopped else {})
 
 
 def params_of(record: Mapping[str, Any]) -> dict[str, Param]:
@@ -70,6 +100,11 @@ def last_adapter(directory: Path) -> str | None:
         if entry.get("type") == "commit":
             sha256 = entry.get("sha256")
     return sha256 if isinstance(sha256, str) else None
+
+
+def _encodable(text: str) -> str:
+    """JSON may have halves of surrogate pairs, which no tracker takes."""
+    return text.encode(errors="replace").decode()
 
 
 def _plain(name: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from mlflow import MlflowClient  # noqa: E402  # pyright: ignore[reportMissingIm
 from mlflow.entities import Metric, Param, RunTag  # noqa: E402  # pyright: ignore[reportMissingImports]
 from mlflow.exceptions import MlflowException  # noqa: E402  # pyright: ignore[reportMissingImports]
 
+from .figures import columns_of, rows_of  # noqa: E402
 from .new_store import SQLITE, make_whole  # noqa: E402
-from .tracker import RefusedError, State, TrackedRun  # noqa: E402
+from .own_files import write_file  # noqa: E402
+from .tracker import Ending, RefusedError, Sample, TrackedRun  # noqa: E402
 
 # In every round, and sent last: a round that has it is there whole.
 _LAST = "prelort/round"
@@ -34,6 +37,7 @@ class MlflowTracker:
         self._experiment = options.get("experiment") or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "prelort"
         self._run_name = options.get("run_name")
         self._id = ""
+        self._directory = Path()
         # A round that was begun may be there in part.
         self._is_certain = False
 
@@ -60,7 +64,7 @@ class MlflowTracker:
             found = self._client.create_run(self._experiment_id(), tags=tags, run_name=self._run_name or run.name)
         elif found.info.status != "RUNNING":
             self._client.update_run(found.info.run_id, status="RUNNING")
-        self._id = found.info.run_id
+        self._id, self._directory = found.info.run_id, run.directory
         # MLflow refuses another value for a param that is there.
         missing = [
             Param(name, str(value)[:_PARAM_LENGTH])
@@ -74,7 +78,9 @@ class MlflowTracker:
     def last_round(self) -> int:
         return max((metric.step for metric in self._client.get_metric_history(self._id, _LAST)), default=-1)
 
-    def log(self, number: int, metrics: Mapping[str, float], at: float) -> None:
+    def log(self, number: int, metrics: Mapping[str, float], samples: Sequence[Sample], at: float) -> None:
+        if samples:
+            self._put(number, samples)
         held = set() if self._is_certain else {name for name in metrics if self._holds(name, number)}
         self._is_certain = False
         milliseconds = int(at * 1000)
@@ -87,10 +93,22 @@ class MlflowTracker:
             self._client.log_metric(self._id, _LAST, number, milliseconds, number)
         self._is_certain = True
 
-    def close(self, state: State, tags: Mapping[str, str]) -> None:
-        self._client.log_batch(self._id, tags=[RunTag(name, value) for name, value in tags.items()])
-        if state != "running":
-            self._client.set_terminated(self._id, status=_STATUS[state], end_time=int(time.time() * 1000))
+    def close(self, ending: Ending) -> None:
+        tags = [RunTag(name, value) for name, value in ending.tags.items()]
+        if ending.state == "running":
+            self._client.log_batch(self._id, tags=tags)
+            return
+        now, step = int(time.time() * 1000), int(ending.best.get("best/round", 0))
+        missing = [Metric(name, value, now, step) for name, value in ending.best.items() if not self._holds(name, step)]
+        self._client.log_batch(self._id, metrics=missing, tags=tags)
+        self._client.set_terminated(self._id, status=_STATUS[ending.state], end_time=now)
+
+    def _put(self, number: int, samples: Sequence[Sample]) -> None:
+        """A table as an artifact, in the place of what a process that was killed has put there."""
+        file = self._directory / "track" / f"round-{number}.json"
+        write_file(file, json.dumps({"columns": columns_of(samples), "data": rows_of(samples)}, indent=2))
+        self._client.log_artifact(self._id, str(file), "samples")
+        file.unlink()
 
     def _find(self, run: TrackedRun) -> Any:
         """

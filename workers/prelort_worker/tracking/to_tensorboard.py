@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from tensorboard.backend.event_processing.event_file_loader import (  # pyright: ignore[reportMissingImports]
@@ -24,10 +25,12 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter  # pyri
 
 from ..runs import open_file, parse_object
 from .own_files import own_folder, write_file
-from .tracker import RefusedError, State, TrackedRun
+from .tracker import Ending, RefusedError, Sample, TrackedRun
 
 # In the folder, says whose run it holds.
 _MARK = "prelort.json"
+# Begins the names of figures that no round has of its own.
+_BEST = "best/"
 
 
 class TensorboardTracker:
@@ -61,15 +64,19 @@ class TensorboardTracker:
         return str(self._folder)
 
     def last_round(self) -> int:
-        return max((step for step, value in self._values() if value.HasField("simple_value")), default=-1)
+        return max((step for step, name in self._scalars() if not name.startswith(_BEST)), default=-1)
 
-    def log(self, number: int, metrics: Mapping[str, float], at: float) -> None:
-        self._add(number, at, [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()])
+    def log(self, number: int, metrics: Mapping[str, float], samples: Sequence[Sample], at: float) -> None:
+        scalars = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
+        texts = [_text(f"samples/{place}", _verbatim(sample)) for place, sample in enumerate(samples, 1)]
+        self._add(number, at, [*scalars, *texts])
 
-    def close(self, state: State, tags: Mapping[str, str]) -> None:
+    def close(self, ending: Ending) -> None:
+        state = ending.state
         if state != "running":
-            texts = {"prelort/state": state, **{name.replace(".", "/"): value for name, value in tags.items()}}
+            texts = {"prelort/state": state, **{name.replace(".", "/"): value for name, value in ending.tags.items()}}
             self._add(max(self.last_round(), 0), time.time(), [_text(name, value) for name, value in texts.items()])
+            self._add_best(ending.best)
         # Its plugin shows the first end of a session, so one that may be resumed has none.
         if state == "finished":
             end = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time())
@@ -80,6 +87,18 @@ class TensorboardTracker:
     def _add(self, step: int, at: float, values: list[Any]) -> None:
         self._writer.add_event(Event(wall_time=at, step=step, summary=Summary(value=values)))
         self._writer.flush()
+
+    def _add_best(self, best: Mapping[str, float]) -> None:
+        """Once, at its own step."""
+        if not best:
+            return
+        step = int(best[f"{_BEST}round"])
+        if (step, f"{_BEST}round") not in self._scalars():
+            self._add(step, time.time(), [Summary.Value(tag=name, simple_value=value) for name, value in best.items()])
+
+    def _scalars(self) -> set[tuple[int, str]]:
+        """The steps and names of all values that are numbers."""
+        return {(step, value.tag) for step, value in self._values() if value.HasField("simple_value")}
 
     def _values(self) -> Iterator[tuple[int, Any]]:
         """Everything that the folder's files hold, with its step. A record that was cut off ends its file."""
@@ -113,6 +132,13 @@ def _text(tag: str, text: str) -> Any:
     plugin = SummaryMetadata.PluginData(plugin_name="text")
     tensor = TensorProto(dtype=DT_STRING, string_val=[text.encode()], tensor_shape=TensorShapeProto())
     return Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=plugin), tensor=tensor)
+
+
+def _verbatim(sample: Sample) -> str:
+    """Indented, which Markdown shows as it is: its text may hold markup, such as an image of another server."""
+    parts = {"prompt": sample.prompt, "reference": sample.reference}
+    parts |= {f"rank {r}": text for r, text in sample.answers.items()}
+    return "\n\n".join(f"**{name}**\n\n{indent(text or ' ', '    ', lambda _: True)}" for name, text in parts.items())
 
 
 def open_tracker(options: Mapping[str, Any], directory: Path) -> TensorboardTracker:

@@ -5,14 +5,16 @@ there whole or not at all, and once; rows are written as they are given and not 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from trackio.sqlite_storage import SQLiteStorage  # pyright: ignore[reportMissingImports]
+from trackio.table import Table  # pyright: ignore[reportMissingImports]
 
-from .tracker import State, TrackedRun
+from .figures import columns_of, rows_of
+from .tracker import Ending, Sample, TrackedRun
 
 
 class TrackioTracker:
@@ -35,17 +37,23 @@ class TrackioTracker:
         last = SQLiteStorage.get_last_step(self._project, run=self._name, run_id=self._key)
         return -1 if last is None else last
 
-    def log(self, number: int, metrics: Mapping[str, float], at: float) -> None:
-        self._write(number, metrics, at)
+    def log(self, number: int, metrics: Mapping[str, float], samples: Sequence[Sample], at: float) -> None:
+        table = {"samples": self._table(number, samples)} if samples else {}
+        self._write(number, {**metrics, **table}, at)
 
-    def close(self, state: State, tags: Mapping[str, str]) -> None:
+    def close(self, ending: Ending) -> None:
         last = self.last_round()
-        # It has no states, and takes a config with a row only: the last row, which it has already.
-        if state != "running" and last >= 0:
-            self._config |= {"prelort.state": state, **tags}
+        # It has no states and no summary, and takes a config with a row only: the last row, which it has already.
+        if ending.state != "running" and last >= 0:
+            self._config |= {"prelort.state": ending.state, **ending.tags, **ending.best}
             self._write(last, {}, 0.0)
 
-    def _write(self, number: int, metrics: Mapping[str, float], at: float) -> None:
+    def _table(self, number: int, samples: Sequence[Sample]) -> Any:
+        """As its client puts a table into a row, where it is whole or not at all. Its page shows the cells as text."""
+        table = Table(columns=columns_of(samples), data=rows_of(samples))
+        return table._to_dict(self._project, self._name, number)
+
+    def _write(self, number: int, metrics: Mapping[str, Any], at: float) -> None:
         """A row whose id is there already is left as it is; the config is replaced."""
         SQLiteStorage.bulk_log(
             self._project,

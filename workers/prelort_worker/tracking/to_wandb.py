@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from .own_files import own_folder
-from .tracker import RefusedError, State, TrackedRun
+from .tracker import Ending, RefusedError, Sample, TrackedRun
 from .wandb_client import OWN_METRICS_ALONE, end_client, errors, log_client, wandb
 from .wandb_folders import KeptRun, folders_of, read_folder, read_kept
 
@@ -84,13 +84,14 @@ class WandbTracker:
             settings=wandb.Settings(**OWN_METRICS_ALONE, **self._chosen(), **settings),
         )
 
-    def _log(self, number: int, metrics: Mapping[str, float], at: float) -> None:
-        self._run.log({**metrics, "_timestamp": at}, step=number, commit=True)
+    def _log(self, number: int, metrics: Mapping[str, float], samples: Sequence[Sample], at: float) -> None:
+        self._run.log({**metrics, **_texts(samples), "_timestamp": at}, step=number, commit=True)
         self._last = number
 
-    def _finish(self, state: State, tags: Mapping[str, str]) -> None:
-        self._run.config.update({_STATE: state, **tags}, allow_val_change=True)
-        self._run.finish(exit_code=_EXIT_CODES[state])
+    def _finish(self, ending: Ending) -> None:
+        self._run.config.update({_STATE: ending.state, **ending.tags}, allow_val_change=True)
+        self._run.summary.update(ending.best)
+        self._run.finish(exit_code=_EXIT_CODES[ending.state])
 
     def _remove_log(self) -> None:
         """The log of the client's process, and the links to it."""
@@ -114,19 +115,20 @@ class OfflineTracker(WandbTracker):
         self._last = self._kept.last_round
         return run.key
 
-    def log(self, number: int, metrics: Mapping[str, float], at: float) -> None:
+    def log(self, number: int, metrics: Mapping[str, float], samples: Sequence[Sample], at: float) -> None:
         if self._folder is None:
             self._begin()
-        self._log(number, metrics, at)
+        self._log(number, metrics, samples, at)
 
-    def close(self, state: State, tags: Mapping[str, str]) -> None:
-        if self._folder is None and (state == "running" or self._is_closed(state, tags)):
+    def close(self, ending: Ending) -> None:
+        is_running = ending.state == "running"
+        if self._folder is None and (is_running or self._is_closed(ending)):
             return
         folder = self._folder or self._begin()
-        if state == "running":
+        if is_running:
             _wait(lambda: self._is_written(folder), 10 * _FLUSH, f"{folder} is not written")
             return
-        self._finish(state, tags)
+        self._finish(ending)
         end_client()
         if not self._is_written(folder):
             raise OSError(f"{folder} lacks rounds that W&B was given: is the disk full?")
@@ -137,10 +139,11 @@ class OfflineTracker(WandbTracker):
         self._folder = Path(self._run.settings.sync_dir)
         return self._folder
 
-    def _is_closed(self, state: State, tags: Mapping[str, str]) -> bool:
+    def _is_closed(self, ending: Ending) -> bool:
         """The latest folder says already how the run ended."""
-        config, wanted = self._kept.config, {_STATE: state, **tags}
-        return self._kept.exit_code is not None and all(config.get(name) == wanted[name] for name in wanted)
+        config, wanted = self._kept.config, {_STATE: ending.state, **ending.tags}
+        is_best = all(self._kept.summary.get(name) == value for name, value in ending.best.items())
+        return self._kept.exit_code is not None and is_best and all(config.get(name) == wanted[name] for name in wanted)
 
     def _is_written(self, folder: Path) -> bool:
         return max(read_folder(folder, self._tracked.key).last_round, self._kept.last_round) == self._last
@@ -168,19 +171,20 @@ class OnlineTracker(WandbTracker):
         self._last = self._run.starting_step - 1
         return run.key
 
-    def log(self, number: int, metrics: Mapping[str, float], at: float) -> None:
-        self._log(number, metrics, at)
+    def log(self, number: int, metrics: Mapping[str, float], samples: Sequence[Sample], at: float) -> None:
+        self._log(number, metrics, samples, at)
 
-    def close(self, state: State, tags: Mapping[str, str]) -> None:
-        if state != "running":
-            self._finish(state, tags)
+    def close(self, ending: Ending) -> None:
+        is_running = ending.state == "running"
+        if not is_running:
+            self._finish(ending)
         if self._last >= 0:
             api = wandb.Api(timeout=_PATIENCE)
             # Where it makes a folder for files of a run that it is asked about.
             with mock.patch.dict(os.environ, WANDB_DIR=str(self._log_folder)):
                 _wait(lambda: self._is_held(api), _INDEXING, f"the server does not show round {self._last} yet")
         # It would end the run there.
-        if state != "running":
+        if not is_running:
             end_client()
         self._remove_folders()
 
@@ -192,6 +196,18 @@ class OnlineTracker(WandbTracker):
         self._remove_log()
         for folder in folders_of(self._parent, self._tracked.key, "run"):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _texts(samples: Sequence[Sample]) -> dict[str, str]:
+    """
+    Text in the round's own row, with which it arrives or does not. Its client's Table is a file and an artifact beside
+    the row, which may arrive without it and whose copies stay in a folder of the user's.
+    """
+    found: dict[str, str] = {}
+    for place, sample in enumerate(samples, 1):
+        found |= {f"samples/{place}/prompt": sample.prompt, f"samples/{place}/reference": sample.reference}
+        found |= {f"samples/{place}/tier/{r}": text for r, text in sample.answers.items()}
+    return found
 
 
 def _first_fault(error: Exception) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -24,6 +24,26 @@ class TrackedRun:
     tags: Mapping[str, str]
     # The tracker's id of the run, if it is known.
     remote: str | None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A held-out example, and what the adapter answers at each rank. No text of it is meant as markup."""
+
+    prompt: str
+    reference: str
+    answers: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended."""
+
+    state: State
+    # `best/round`, and the metric's value in it, such as `best/accuracy`; empty without evaluate.best.
+    best: Mapping[str, float] = field(default_factory=dict)
+    # Besides those that the run began with.
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 class RefusedError(Exception):
@@ -48,13 +68,13 @@ class Tracker(Protocol):
         """The last round whose metrics the tracker holds, all of them; −1 if none."""
         ...
 
-    def log(self, number: int, metrics: Mapping[str, float], at: float) -> None:
+    def log(self, number: int, metrics: Mapping[str, float], samples: Sequence[Sample], at: float) -> None:
         """
-        Adds the metrics of the next round, with seconds since 1970, and returns once the tracker holds them. What it
-        holds already of that round is not added again.
+        Adds the metrics and samples of the next round, with seconds since 1970, and returns once the tracker holds
+        them. What it holds already of that round is not added again.
         """
         ...
 
-    def close(self, state: State, tags: Mapping[str, str]) -> None:
-        """Adds tags and sets the run's state, and returns once the tracker holds both."""
+    def close(self, ending: Ending) -> None:
+        """Adds tags, sets the run's state and its best round, and returns once the tracker holds them."""
         ...

@@ -27,6 +27,7 @@ class KeptRun:
 
     last_round: int = -1
     config: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
     # None until the run has ended.
     exit_code: int | None = None
     # Of the file up to what is cut off; 0 if not even the run is in it.
@@ -88,6 +89,8 @@ def _add(kept: KeptRun, record: Any, end: int) -> None:
     elif kind in ("run", "config"):
         config = record.run.config if kind == "run" else record.config
         kept.config.update((_name(item), json.loads(item.value_json)) for item in config.update)
+    elif kind == "summary":
+        kept.summary.update((_name(item), json.loads(item.value_json)) for item in record.summary.update)
     elif kind == "exit":
         kept.exit_code = record.exit.exit_code
     if kind == "run" or kept.length > 0:
