@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { appendFileSync, copyFileSync, mkdirSync, writeFileSync } from "node:fs";
+import { appendFileSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { type Browser, type BrowserContext, chromium as driver, type Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { camelKeys } from "../../src/base/case.ts";
 import { createDeferred } from "../../src/base/deferred.ts";
 import { readRunState } from "../../src/records/run-state.ts";
 import { listRanks } from "../../src/strategy/ranks/list.ts";
@@ -322,6 +323,52 @@ describe.skipIf(chromium === undefined)("in Chromium (/usr/bin/chromium or CHROM
     );
     appendFileSync(path.join(directory, "events.jsonl"), fit(2, 7));
     await row.getByText("7.0 GiB in round 2").waitFor();
+  });
+
+  test("samples and the best round appear as they are recorded, as text and within a phone's screen, and are the same after a reload", async () => {
+    const best = { metric: "accuracy", at: 4 } as const;
+    await trainTiny({ runsDir: runs(), name: "chosen", rounds: 1, evaluate: { best } });
+    const directory = path.join(runs(), "with-samples");
+    mkdirSync(directory);
+    const record = readFileSync(path.join(runs(), "chosen/run.json"), "utf8");
+    writeFileSync(path.join(directory, "run.json"), record.replace('"rounds":1', '"rounds":3').replace('"rounds": 1', '"rounds": 3'));
+    const told = readFileSync(path.join(runs(), "chosen/metrics.jsonl"), "utf8").trimEnd().split("\n");
+    const tell = (round: number, answer: string, more: object) => {
+      const answers = [
+        { r: 1, text: answer },
+        { r: 8, text: "" },
+      ];
+      const samples = [{ prompt: `${HOSTILE} ${"x".repeat(900)}`, reference: "a *warm* wind", answers }];
+      const metrics = { ...(JSON.parse(told[round] ?? "") as object), samples };
+      appendFileSync(path.join(directory, "metrics.jsonl"), `${JSON.stringify(metrics)}\n`);
+      const event = { type: "round-end", round, metrics: camelKeys(metrics), sha256: "", ...more };
+      appendFileSync(path.join(directory, "events.jsonl"), line(round + 1, round, event));
+    };
+    tell(0, "mist", {});
+    const { page } = await open("#/run/with-samples");
+    await page.setViewportSize(PHONE);
+    const cells = page.getByRole("region", { name: "Answers to sample 1" }).locator("td");
+    await eventually(async () => expect(await cells.allTextContents()).toEqual(["mist", "not yet", "(empty)", "not yet"]));
+    expect(await page.getByText(/^Best: /).count()).toBe(0);
+    const { accuracy } = (JSON.parse(told[1] ?? "") as { by_tier: { r: number; accuracy: number }[] }).by_tier.find(({ r }) => r === 4)!;
+    tell(1, ESCAPES, { best: { ...best, round: 1, value: accuracy } });
+    const check = async () => {
+      await page.getByText(`Best: round 1 (accuracy ${(100 * accuracy).toFixed(1)} %, rank 4).`, { exact: true }).waitFor();
+      await eventually(async () =>
+        expect(await cells.allTextContents()).toEqual(["mist", "\\u001b]0;owned\\u0007\\u001b[31m<b>red</b>", "(empty)", "(empty)"]),
+      );
+      await page.getByRole("group", { name: "Prompt of sample 1" }).getByText(HOSTILE).waitFor();
+      await page.getByRole("img", { name: /over the server rounds.*; best: round 1\.$/ }).waitFor();
+      expect(await page.locator("main img, .sample b").count()).toBe(0);
+      expect(await page.evaluate(WIDTHS)).toEqual({ width: PHONE.width, inner: PHONE.width, unreachable: [] });
+    };
+    await check();
+    await page.getByRole("button", { name: "Quality over rounds: show as a table" }).click();
+    await page.getByRole("rowheader", { name: "1 (best)" }).waitFor();
+    await page.reload();
+    await check();
+    appendFileSync(path.join(directory, "events.jsonl"), line(3, 3, { type: "early-stop", round: 1, reason: "target" }));
+    await page.getByText("Stopped early after round 1 of 3, since the target is reached.").waitFor();
   });
 
   test("charts name both axes with their range, for the eye and for screen readers, and the timeline has times", async () => {

@@ -7,10 +7,12 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { EnvironmentError, RunFailedError } from "../../../src/errors.ts";
 import { trackerFolder, trackerPython } from "../../../src/installation.ts";
 import { unnamedTrackers } from "../../../src/records/named-code.ts";
+import { loadRun } from "../../../src/server/loaded-run.ts";
 import { deliverRun } from "../../../src/track/deliver-run.ts";
 import type { TrackerStatus } from "../../../src/track/delivery.ts";
 import { prepareTracking } from "../../../src/track/tracking.ts";
 import { eventually } from "../../support/patience.ts";
+import { trainTiny } from "../../support/ui-runs.ts";
 
 /* A tracker's process is a script here. test/trackers has the real ones. */
 
@@ -65,6 +67,21 @@ onState((state) => { say({ type: "delivered", round: state === "finished" ? 4 : 
   ]);
   const started = await readFile(path.join(folder, "starts"), "utf8");
   expect(started).toContain(`deliver --name mlflow --options {"experiment":"a"} --directory /runs/a --parent-pid ${process.pid}`);
+});
+
+test("the tracker's process is told the best round of the run when it ends", async () => {
+  const runsDir = path.join(folder, "runs");
+  const best = { metric: "accuracy", at: "worst" } as const;
+  await trainTiny({ runsDir, name: "a", rounds: 2, evaluate: { best } });
+  const said = path.join(folder, "said");
+  await install(`require("node:readline").createInterface({ input: process.stdin }).on("line", (line) => {
+  require("node:fs").writeFileSync(${JSON.stringify(said)}, line); say({ type: "closed" }); process.exit(); });`);
+  const tracking = await prepareTracking({ trackers: [tracker], signal, tell: () => undefined });
+  await tracking.start(path.join(runsDir, "a"));
+  await tracking.close("failed");
+  const { best: found } = await loadRun(path.join(runsDir, "a"));
+  expect(found).toMatchObject(best);
+  expect(JSON.parse(await readFile(said, "utf8"))).toEqual({ state: "failed", best: found });
 });
 
 test("a check is told of its parent, with which it ends", async () => {

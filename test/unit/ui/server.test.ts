@@ -4,7 +4,8 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
-import type { ListChange, ListPage, OverlayRun, RunDetail, SiteFacts } from "../../../src/ui/messages.ts";
+import { loadRun } from "../../../src/server/loaded-run.ts";
+import type { ListChange, ListPage, LiveEvent, OverlayRun, RunDetail, SiteFacts } from "../../../src/ui/messages.ts";
 import { serveUi, type Ui } from "../../../src/ui/serve-ui.ts";
 import { line, trainTiny } from "../../support/ui-runs.ts";
 
@@ -287,6 +288,33 @@ test("a run's page has each tier's quality with its interval, and the fits of ea
     expect((low ?? 2) <= (value ?? -1) && (value ?? 2) <= (high ?? -1)).toBe(true);
   expect(timeline.spans.filter(({ outcome }) => outcome === "trained")).toHaveLength(3 * 8);
   expect(lastEvent).toBeGreaterThan(24);
+});
+
+test("a run's page has the best round as the run judged it, why it stopped, and the samples before training and of the latest round", async () => {
+  const options = { evaluate: { best: { metric: "accuracy", at: 4 } }, stopWhen: { patience: 1, minDelta: 1 } } as const;
+  await trainTiny({ runsDir: runs, name: "chosen", rounds: 9, ...options });
+  const directory = path.join(runs, "chosen");
+  onTestFinished(() => rmSync(directory, { recursive: true }));
+  const { best, stopped } = await loadRun(directory);
+  expect(stopped).toEqual({ round: 2, reason: "patience" });
+  const file = path.join(directory, "metrics.jsonl");
+  const samples = (text: string) => [{ prompt: "p", reference: "q", answers: [{ r: 1, text }] }];
+  const told = readFileSync(file, "utf8")
+    .trimEnd()
+    .split("\n")
+    .map((each, round) => JSON.stringify({ ...(JSON.parse(each) as object), samples: samples(`of ${round}`) }));
+  writeFileSync(file, `${told.join("\n")}\n`);
+  const detail = await json<RunDetail>("/api/run?name=chosen");
+  expect(detail).toMatchObject({ best: { ...best }, stopped });
+  expect(detail.told).toEqual([
+    { round: 0, samples: samples("of 0") },
+    { round: 2, samples: samples("of 2") },
+  ]);
+  const isEnd = (messages: readonly Message[]) => messages.some(({ data }) => (data as { type?: string } | null)?.type === "run-end");
+  const events = (await listen("/api/run/events?name=chosen&from=0", isEnd)).map(({ data }) => data as LiveEvent);
+  expect(events.filter(({ type }) => type === "round-end").at(-1)).toMatchObject({ best: { ...best }, told: { round: 2, samples: [] } });
+  expect(events.find(({ type }) => type === "early-stop")).toMatchObject({ stopped });
+  expect(await json<RunDetail>("/api/run?name=first")).toMatchObject({ best: null, stopped: null, told: [] });
 });
 
 test("a run's page has the memory of its workers as it is recorded, also by versions that recorded none of fits", async () => {
