@@ -113,12 +113,12 @@ const evaluate = z.strictObject({
     .min(0)
     .default(0)
     .describe(
-      "How many of these examples the record and the report show, at most shard_size: prompt, reference, and the answer of every tier before and after.",
+      "How many of these examples the record, the report, the page of prelort ui and the trackers show, at most shard_size: prompt, reference, and the answer of every tier before and after.",
     ),
   best: best
     .optional()
     .describe(
-      "Marks the best of the evaluated rounds, whose adapters are saved beside the last; the evaluation before training is no candidate.",
+      "Marks the best of the evaluated rounds, whose adapters are saved beside the last, in the report, the page of prelort ui and the trackers; the evaluation before training is no candidate.",
     ),
 });
 
