@@ -14,7 +14,7 @@ export interface RunHead {
 
 /** Name, state and totals of a run, and what it waits for. */
 export function runHead(detail: RunDetail): RunHead {
-  const { summary, config, device, versions } = detail;
+  const { summary } = detail;
   const state = h("span", { class: "state" });
   const progress = h("progress", { "aria-label": "Rounds done", max: 1, value: 0 });
   const rounds = h("span", { class: "rounds" });
@@ -60,12 +60,7 @@ export function runHead(detail: RunDetail): RunHead {
         ),
       );
       tick();
-      fill(
-        facts,
-        ...factsOf(now, rows, { config, device, versions, best: chosen.best }).map(([term, text]) =>
-          h("div", {}, h("dt", {}, term), h("dd", {}, text)),
-        ),
-      );
+      fill(facts, ...factsOf(now, rows, detail, chosen.best));
       // A button that is refilled would lose the keyboard's place.
       if (actions.dataset["state"] === now.state) return;
       actions.dataset["state"] = now.state;
@@ -86,8 +81,9 @@ function remarksOf({ method, problems, doubts }: RunDetail): readonly HTMLElemen
 function factsOf(
   summary: RunSummary,
   rows: readonly RoundRow[],
-  { config, device, versions, best }: Pick<RunDetail, "config" | "device" | "versions" | "best">,
-): readonly (readonly [string, string])[] {
+  { config, device, versions }: RunDetail,
+  best: RunDetail["best"],
+): readonly HTMLElement[] {
   const { quality, seconds } = summary;
   const down = rows.reduce((sum, { bytesDown }) => sum + bytesDown, 0);
   const up = rows.reduce((sum, { bytesUp }) => sum + bytesUp, 0);
@@ -110,7 +106,7 @@ function factsOf(
     ["held by", describeHolder(summary)],
     ["torch", versions["torch"] ?? NOTHING],
   ];
-  return facts.filter(([, text]) => text !== NOTHING);
+  return facts.filter(([, text]) => text !== NOTHING).map(([term, text]) => h("div", {}, h("dt", {}, term), h("dd", {}, text)));
 }
 
 function actionsOf({ name, state }: RunSummary): readonly HTMLElement[] {
