@@ -82,6 +82,7 @@ def set_environment(threads: int) -> None:
         OMP_NUM_THREADS=str(threads),
         MKL_NUM_THREADS=str(threads),
         CUBLAS_WORKSPACE_CONFIG=":4096:8",  # cuBLAS is not deterministic without it
+        FLASH_ATTENTION_DETERMINISTIC="1",  # nor are the gradients of flash_attention_2
         TOKENIZERS_PARALLELISM="false",
         HF_HUB_DISABLE_TELEMETRY="1",
         HF_HUB_DISABLE_PROGRESS_BARS="1",

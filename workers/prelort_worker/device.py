@@ -27,7 +27,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def make_repeatable(threads: int) -> None:
-    """The number of threads determines the order of sums. Operators without a deterministic form only warn."""
+    """
+    The number of threads determines the order of sums. Operators without a deterministic form only warn; training on a
+    GPU refuses them where it can (training/repeatable.py).
+    """
     torch.set_num_threads(threads)
     torch.set_num_interop_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)

@@ -9,6 +9,7 @@ from ..prepared_dataset import PreparedDataset
 from .batches import Batch, collate, forward, precision
 from .buffers import copy_buffers, owner_of, restore_buffers
 from .nested_lora import NestedLora, activate, set_training
+from .repeatable import needs_no_others
 
 # Far above rounding errors of float32 and bfloat16 logits, far below the effect of another text's tokens.
 _TOLERANCE = 0.05
@@ -18,8 +19,8 @@ _TOLERANCE = 0.05
 def check_forward(nested: NestedLora, dataset: PreparedDataset) -> NestedLora:
     """
     Runs two training examples, and a packed one if there is any; raises InputError if that fails. Does not check
-    truncations per example, which depend on the objective, not known yet. Returns the model with the module types that
-    training must keep in evaluation mode.
+    truncations per example, which depend on the objective, not known yet. Returns the model with what training must
+    know of it: the module types to keep in evaluation mode and, on a GPU, whether deterministic operators are enough.
     """
     if dataset.n_clients == 0:
         return nested
@@ -50,7 +51,13 @@ def _with_still_modules(nested: NestedLora, batch: Batch) -> NestedLora:
     forward(nested, batch)
     nested.model.eval()
     changed = restore_buffers(nested.model, before)
-    return replace(nested, still=nested.still | {type(owner_of(nested.model, name)) for name in changed})
+    nested = replace(nested, still=nested.still | {type(owner_of(nested.model, name)) for name in changed})
+    if nested.device.type != "cuda":  # elsewhere attention adds up in one order anyway
+        return nested
+    set_training(nested)
+    nested = replace(nested, is_strict=needs_no_others(nested, batch))
+    nested.model.eval()
+    return nested
 
 
 def _starts(dataset: PreparedDataset, index: int) -> list[int]:

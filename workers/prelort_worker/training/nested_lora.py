@@ -64,6 +64,9 @@ class NestedLora:
     # Module types, besides PyTorch's norms, whose buffers change in training mode.
     still: frozenset[type[nn.Module]] = frozenset()
 
+    # Training refuses operators without a deterministic form (repeatable.py).
+    is_strict: bool = False
+
     @property
     def width(self) -> int:
         return sum(module.width for module in self.modules)

@@ -36,6 +36,7 @@ from .nested_lora import (
 )
 from .optimizers import decay, optimizer_of, warmth
 from .regularisation import pull, regularised
+from .repeatable import repeatable
 from .steps import Pass, steps
 
 
@@ -166,7 +167,7 @@ def _backward(
 
 
 def _pass(nested: NestedLora, r: int, batch: Batch, each: Pass, share: float) -> Tensor:
-    with truncated(nested, r, each.ranks):
+    with truncated(nested, r, each.ranks), repeatable(nested):
         loss = mean_loss(nested, batch) * (each.weight * share)
         loss.backward()
     return loss.detach()
