@@ -3,7 +3,7 @@
  * first on a fresh clone, when nothing is installed yet: it gets the Node packages, builds dist, and leaves the
  * Python side to `prelort setup`.
  *
- *   node src/provision.mjs quickstart | test | test:cluster | test:trackers | check | build | format | bench | chaos | fuzz
+ *   node src/provision.mjs quickstart | test | test:cluster | test:trackers | test:gpu | check | build | format | bench | chaos | fuzz
  */
 import { spawnSync } from "node:child_process";
 import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -65,7 +65,16 @@ const goals = {
     must(prelort("setup", "--dev", "--no-quickstart", "--track", "tensorboard", "mlflow", "wandb", "trackio"));
     must(vitest("--project", "trackers", ...process.argv.slice(3)));
   },
-  bench: () => campaign("bench", { prepare: () => giveOwnPython("FLOWER", ".bench/flower", "test/bench/requirements.txt") }),
+  /** What follows on the command line is vitest's. */
+  "test:gpu"() {
+    build();
+    must(prelort("setup", "--dev", "--no-quickstart"));
+    must(vitest("--project", "gpu", "--reporter", "verbose", ...process.argv.slice(3)));
+  },
+  bench: () =>
+    process.argv.includes("--gpu")
+      ? campaign("bench", { setup: ["--no-quickstart"] })
+      : campaign("bench", { prepare: () => giveOwnPython("FLOWER", ".bench/flower", "test/bench/requirements.txt") }),
   chaos: () => campaign("chaos"),
   fuzz: () => campaign("fuzz", { main: "test/fuzz/main.js", setup: ["--dev", "--no-quickstart"] }),
   format() {

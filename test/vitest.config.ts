@@ -56,6 +56,17 @@ export default defineConfig({
           sequence: { groupOrder: 3 },
         },
       },
+      {
+        root,
+        test: {
+          name: "gpu",
+          include: ["test/gpu/**/*.test.ts"],
+          testTimeout: 600_000,
+          hookTimeout: 600_000,
+          maxWorkers: 1,
+          sequence: { groupOrder: 4 },
+        },
+      },
     ],
   },
 });

@@ -35,7 +35,9 @@ test("if Node packages cannot be installed, src/provision.mjs exits with code 3 
 
 test("for an unknown goal, src/provision.mjs exits with code 2 and lists the known ones", async () => {
   const { stderr, exitCode } = await provision("everything");
-  expect(stderr).toMatch(/\bbuild, quickstart, check, test, test:cluster, test:trackers, bench, chaos, fuzz, format\b.*\beverything\b/);
+  expect(stderr).toMatch(
+    /\bbuild, quickstart, check, test, test:cluster, test:trackers, test:gpu, bench, chaos, fuzz, format\b.*\beverything\b/,
+  );
   expect(exitCode).toBe(2);
 });
 

@@ -4,6 +4,7 @@ import path from "node:path";
 import { cacheFolder, packageRoot } from "../../../dist/installation.js";
 import type { Context, Experiment } from "../experiment.ts";
 import { runConfig, runOurs, runPeer } from "../processes.ts";
+import { SMOLLM2 } from "../shapes.ts";
 import type { StartAsked } from "../start-controller.ts";
 
 export const MODEL = path.join(cacheFolder(), "models", "all-MiniLM-L6-v2");
@@ -22,7 +23,13 @@ export const quickstart: Experiment = {
       runConfig("quickstart.yaml", `workers-${count}`, [`rounds=${ROUNDS}`, `workers.count=${count}`], context);
     const [one, two] = [await ours(1), await ours(2)];
     const loop = (threads: number) =>
-      runPeer<{ seconds: number }>(context.python, "loop.py", { run: one, model: MODEL, rounds: ROUNDS, threads }, context, threads);
+      runPeer<{ seconds: number }>(
+        context.python,
+        "loop.py",
+        { run: one, model: MODEL, rounds: ROUNDS, threads, device: "cpu" },
+        context,
+        threads,
+      );
     return {
       "one worker": trainingSeconds(one),
       "two workers": trainingSeconds(two),
@@ -93,7 +100,8 @@ export const clientSwitch: Experiment = {
   ],
   async measure(context, repeat) {
     const model = path.join(context.folder, "smollm2");
-    if (repeat === 0) await runPeer(context.python, "make_model.py", { folder: model }, context);
+    const made = { folder: model, shape: SMOLLM2, dtype: "f32", device: "cpu", rows: 200, words: 2 };
+    if (repeat === 0) await runPeer(context.python, "make_model.py", made, context);
     const clients = 10;
     const run = await runConfig(
       "generation-llama.yaml",
