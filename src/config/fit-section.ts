@@ -38,7 +38,7 @@ const optimizers = z.discriminatedUnion("name", [
     weightDecay,
   }),
   z.strictObject({
-    name: z.literal("adamw_8bit").describe("AdamW with a state of 8 bits, by bitsandbytes. Needs CUDA."),
+    name: z.literal("adamw_8bit").describe("AdamW with a state of 8 bits, by bitsandbytes; of tensors below 4,096 values, 32. Needs CUDA."),
     ...adam,
   }),
 ]);
