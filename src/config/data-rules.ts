@@ -44,13 +44,15 @@ const ofCausalLm: Rule = {
 
 const ofModel: Rule = {
   reads: ["model"],
-  check({ model: { task, pooling, taskFolder, quantization, dtype } }, report) {
+  check({ model: { task, pooling, taskFolder, quantization, dtype, attention } }, report) {
     if (pooling && task !== "sequence-classification") report(["model", "pooling"], `cannot be combined with model.task ${task}`);
     if (pooling && quantization) report(["model", "quantization"], "cannot be combined with model.pooling");
     if (taskFolder !== undefined && !task.includes(":"))
       report(["model", "taskFolder"], `cannot be combined with model.task ${task}, which is built in`);
     if (quantization && dtype === "f32")
       report(["model", "dtype"], "must be bf16 with model.quantization: the parts that are not quantized compute in it");
+    if (attention?.startsWith("flash_attention") && dtype === "f32")
+      report(["model", "dtype"], `must be bf16 with model.attention ${attention}, whose kernels have no f32`);
   },
 };
 

@@ -27,6 +27,8 @@ export async function runPeer<T>(python: string, script: string, asked: unknown,
     cwd: folder,
     env: {
       PYTHONPATH: path.join(root, "workers"),
+      // cuda:0 is the card that it is to a worker.
+      CUDA_DEVICE_ORDER: "PCI_BUS_ID",
       OMP_NUM_THREADS: `${threads}`,
       MKL_NUM_THREADS: `${threads}`,
       OPENBLAS_NUM_THREADS: `${threads}`,

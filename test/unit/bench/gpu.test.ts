@@ -1,4 +1,11 @@
-import { describe, expect, test } from "vitest";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { buildRun, loadConfig } from "../../../src/index.ts";
+import { packageRoot } from "../../../src/installation.ts";
+import { configOf } from "../../bench/device-run.ts";
+import { SMOLLM2_ON_A_GPU } from "../../bench/experiments/gpu-kinds.ts";
 import { whatLacks } from "../../bench/gpu.ts";
 import { type Kind, KINDS, lacksFor } from "../../bench/kinds.ts";
 
@@ -31,6 +38,18 @@ describe("what a GPU experiment lacks", () => {
     expect(lacksFor(KINDS["flash_attention_2"] as Kind, bare)).toMatch(/\bflash_attn\b.*\bpip install flash-attn\b/);
     expect(lacksFor(KINDS["flash_attention_2"] as Kind, { ...bare, lacks: "a CUDA device" })).toBe("a CUDA device");
   });
+});
+
+test("every kind's config is valid", async () => {
+  const model = mkdtempSync(path.join(tmpdir(), "prelort-kinds-"));
+  onTestFinished(() => rmSync(model, { recursive: true }));
+  writeFileSync(path.join(model, "words.jsonl"), '{"word": "w1", "gloss": "w2"}');
+  for (const { set } of Object.values(KINDS)) {
+    const all = [...configOf(SMOLLM2_ON_A_GPU, model), ...set];
+    const config = buildRun(await loadConfig(path.join(packageRoot(), "configs/generation-llama.yaml"), { set: all }));
+    expect(config.model.nameOrPath).toBe(model);
+    expect([config.fit?.localSteps, config.workers?.devices]).toEqual([SMOLLM2_ON_A_GPU.localSteps, ["cuda:0"]]);
+  }
 });
 
 test("every kind is measured against one that the table has, and so are its bytes", () => {

@@ -247,6 +247,7 @@ fit: { full_wieght: 0.5, lr: fast }
       `${tiers}={name: self-pruning, ranks: [8, 2], penalty: 0.1}`,
       issue(`${tiers}.ranks`, [4, "data.clients", 2]),
     ],
+    ["flash attention in f32", "model.attention=flash_attention_2", issue("model.dtype", ["bf16", "flash_attention_2"])],
     ["profiles of other clients", "data.profiles=[{memory_gib: 8}, {speed: 1}]", issue("data.profiles", [4, "data.clients", 2])],
     [
       "more contributors than clients",
