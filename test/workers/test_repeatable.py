@@ -1,17 +1,21 @@
 """Training on a GPU refuses operators without a deterministic form, if the model can do without them."""
 
+import os
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from models_for_tests import Up, come_up
+from prelort_worker.__main__ import set_environment
 from prelort_worker.training.batches import Batch, collate
 from prelort_worker.training.nested_lora import activate, lora_parameters, set_training
 from prelort_worker.training.repeatable import needs_no_others
 from prelort_worker.training.train import train
 from specs import FIT, LORA, SEED, data_spec, model_spec
 from torch import Tensor, nn
+from transformers import modeling_flash_attention_utils as flash
 
 
 @pytest.fixture
@@ -89,3 +93,15 @@ def test_every_pass_of_a_strict_model_refuses_them_and_none_of_another(up: Up, i
 
 def test_on_a_cpu_no_model_is_strict(up: Up):
     assert not up.nested.is_strict
+
+
+def test_a_worker_asks_flash_attention_for_its_deterministic_form(monkeypatch: pytest.MonkeyPatch):
+    def asked() -> object:
+        supported = defaultdict(bool, deterministic=True)
+        return flash._process_flash_attention_kwargs(8, 8, True, supports_mapping=supported)["deterministic"]
+
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(os, "getenv", lambda name, default=None: os.environ.get(name, default))
+    assert asked() is False
+    set_environment(1)
+    assert asked() is True

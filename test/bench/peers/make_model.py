@@ -1,7 +1,7 @@
 """
 A Llama with random weights, and rows of data for it whose answers are equally long.
 
-    python make_model.py '{"folder": FOLDER, "shape": {…}, "dtype": "bf16", "device": "cuda:0", "rows": 200, "words": 2}'
+    python make_model.py '{"folder": FOLDER, "shape": {…}, "dtype": "bf16", "device": "cpu", "rows": 200, "words": 2}'
 """
 
 import json
