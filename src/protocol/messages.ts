@@ -8,6 +8,7 @@ import {
   device,
   dtype,
   end,
+  examples,
   keeping,
   list,
   metric,
@@ -20,9 +21,9 @@ import {
   task,
   tensors,
   text,
-  tierSums,
   workerId,
 } from "./fields.ts";
+import { EXAMPLE_COLUMNS, MOST_METRICS } from "./example-values.ts";
 import { generationReports, generationRequest } from "./generation-messages.ts";
 import { launcherReports, launcherRequests } from "./launcher-messages.ts";
 import { dataSpec, fitSpec, loraSpec, modelSpec } from "./specs.ts";
@@ -219,11 +220,13 @@ export const workerMessage = z.discriminatedUnion("type", [
   z.strictObject({
     ...task,
     type: z.literal("evaluated"),
-    /** Sums over the shard, in the order of the asked ranks. */
-    tiers: list(tierSums),
+    /** What the tensor `examples` holds, see example-values.ts: prelort's columns, then the task's own metrics by name. */
+    columns: list(z.enum(EXAMPLE_COLUMNS)),
+    metrics: list(z.string().max(200), 0, MOST_METRICS),
     /** Of the samples that were asked for: the answers in the order of the asked ranks. */
     samples: list(z.strictObject({ prompt: text, reference: text, answers: list(text) })),
     seconds: z.number(),
+    tensors: examples,
   }),
   ...generationReports,
   z.strictObject({

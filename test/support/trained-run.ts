@@ -64,10 +64,23 @@ export async function writeRunFixture(
             accuracy: Math.round(256 * (0.04 + 0.7 * learnt + 0.012 * noise)) / 256,
             macroF1: 0.6 * learnt,
             rougeL: null,
+            bitsPerByte: null,
+            ece: null,
             own: [],
             examples: 256,
           }
-        : { r, loss, perplexity: Math.exp(loss), accuracy: null, macroF1: null, rougeL: null, own: [], examples: 256 };
+        : {
+            r,
+            loss,
+            perplexity: Math.exp(loss),
+            accuracy: null,
+            macroF1: null,
+            rougeL: null,
+            bitsPerByte: null,
+            ece: null,
+            own: [],
+            examples: 256,
+          };
     });
     const segments = TIERS.map((r) => ({ r, trainers: reporting.filter((client) => client.r >= r) }));
     const bytes = reporting.reduce((sum, client) => sum + 4 * 9216 * client.r, 0);

@@ -8,15 +8,21 @@ import torch
 from models_for_tests import dataset_of, nested_of, prompt_length, random_adapter, task_of, tokens_of
 from prelort_worker.prepare.prepare import build_dataset
 from prelort_worker.training.evaluate import evaluate_tier, shard_of
+from prelort_worker.training.example_values import ExampleValues
 from prelort_worker.training.nested_lora import NestedLora, activate, write
 from prelort_worker.wire.messages import Evaluate
 from specs import SEED, TASKS, data_spec, model_spec
+from sums import Sums, sums_of
 from torch.nn import functional
 
 
-def evaluate(nested: NestedLora, folder: Path, shard: range, batch_size: int = 5):
+def values_of(nested: NestedLora, folder: Path, shard: range, batch_size: int = 5) -> ExampleValues:
     dataset = dataset_of(folder, nested.task.model.task)
     return evaluate_tier(nested, 4, dataset, shard, batch_size, lambda _done, _of: None)
+
+
+def evaluate(nested: NestedLora, folder: Path, shard: range) -> Sums:
+    return sums_of(4, values_of(nested, folder, shard))
 
 
 def ready(tiny: Path, task: str) -> NestedLora:

@@ -122,7 +122,18 @@ describe("tables", () => {
   });
 
   it("have a dash for a value that was not evaluated or not finite", () => {
-    const tier = { r: 2, loss: null, perplexity: null, accuracy: null, macroF1: null, rougeL: null, own: [], examples: 4 };
+    const tier = {
+      r: 2,
+      loss: null,
+      perplexity: null,
+      accuracy: null,
+      macroF1: null,
+      rougeL: null,
+      bitsPerByte: null,
+      ece: null,
+      own: [],
+      examples: 4,
+    };
     const round = {
       round: 0,
       byTier: [tier],
