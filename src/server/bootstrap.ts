@@ -7,10 +7,10 @@ export interface Figure {
   readonly name: string;
   of(weights: Float64Array): number | null;
   /**
-   * Of a figure that chance alone makes too high, as it does a mean of absolute values: a bound on how far it is from that of all
-   * examples, each counted once. The interval's lower end is then lower than the figure by the 97.5 % quantile of that.
+   * Of a figure that is a sum of absolute values: the values with their signs. Chance makes such a sum too large, so the lower end of
+   * its interval is the figure less the 97.5 % quantile of what the values move by, which bounds what the sum moves by.
    */
-  moved?(weights: Float64Array): number;
+  parts?(weights: Float64Array): Float64Array;
 }
 
 export interface BootstrapOptions {
@@ -41,10 +41,7 @@ export function* bootstrap(
   for (let resample = 0; resample < resamples; resample++) {
     weights.fill(0);
     for (let draw = 0; draw < n; draw++) weights[Math.floor(rng.next() * n)]! += 1;
-    for (const { figure, values, moves } of samples) {
-      values[resample] = figure.of(weights) ?? Number.NaN;
-      if (figure.moved) moves[resample] = figure.moved(weights);
-    }
+    for (const sample of samples) take(sample, weights, resample);
     additions += n * (samples.length + 1);
     if (additions < ADDITIONS_A_TURN) continue;
     additions = 0;
@@ -57,20 +54,37 @@ export function* bootstrap(
 interface Sample {
   readonly figure: Figure;
   readonly value: number | null;
+  readonly parts: Float64Array | undefined;
   readonly values: Float64Array;
   readonly moves: Float64Array;
 }
 
 function startSample(figure: Figure, n: number, resamples: number): Sample {
-  const value = figure.of(new Float64Array(n).fill(1));
-  return { figure, value, values: new Float64Array(resamples), moves: new Float64Array(resamples) };
+  const once = new Float64Array(n).fill(1);
+  const [values, moves] = [new Float64Array(resamples), new Float64Array(resamples)];
+  return { figure, value: figure.of(once), parts: figure.parts?.(once), values, moves };
 }
 
-function intervalOf({ figure: { name, moved }, value, values, moves }: Sample): readonly Interval[] {
+function take({ figure, parts, values, moves }: Sample, weights: Float64Array, resample: number): void {
+  const drawn = figure.parts?.(weights);
+  if (!parts || !drawn) {
+    values[resample] = figure.of(weights) ?? Number.NaN;
+    return;
+  }
+  values[resample] = sumOfSizes(drawn);
+  moves[resample] = sumOfSizes(drawn.map((part, index) => part - (parts[index] as number)));
+}
+
+function intervalOf({ figure: { name, parts }, value, values, moves }: Sample): readonly Interval[] {
   if (value === null || values.some(Number.isNaN)) return [];
   const sorted = values.toSorted();
-  const low = moved ? Math.max(0, value - quantile(moves.toSorted(), 0.975)) : quantile(sorted, 0.025);
+  const low = parts ? Math.max(0, value - quantile(moves.toSorted(), 0.975)) : quantile(sorted, 0.025);
   return [{ name, low, high: quantile(sorted, 0.975) }];
+}
+
+/** Σ|value| */
+export function sumOfSizes(values: Float64Array): number {
+  return values.reduce((sum, value) => sum + Math.abs(value), 0);
 }
 
 /** Between the two nearest of sorted values, in proportion. */

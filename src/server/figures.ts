@@ -1,6 +1,6 @@
 import type { ExampleValues } from "../protocol/example-values.ts";
 import type { TierMetrics } from "../records/metrics.ts";
-import type { Figure } from "./bootstrap.ts";
+import { type Figure, sumOfSizes } from "./bootstrap.ts";
 
 /** The figures of a tier that its examples have, by the names that metrics.jsonl has for them; the task's own come last. */
 export function figuresOf(values: ExampleValues, isLanguage: boolean): readonly Figure[] {
@@ -60,7 +60,8 @@ function macroF1({ predicted, actual }: NonNullable<ExampleValues["labels"]>, hi
       seen[ofActual[example] as number]! += weight;
     }
     let [scores, labels] = [0, 0];
-    for (const [place, count] of seen.entries()) {
+    for (let place = 0; place < seen.length; place++) {
+      const count = seen[place] as number;
       if (count === 0) continue;
       scores += (2 * (right[place] as number)) / count;
       labels++;
@@ -74,26 +75,19 @@ const BINS = 15;
 
 /**
  * The expected calibration error Σ_b (n_b / n)·|accuracy_b − confidence_b| over 15 bins of equal width (Guo et al. 2017, arXiv
- * 1706.04599). Chance makes it too high: even perfect confidence is a little off in every bin. By the triangle inequality it is
- * moved at most by the sum of what its bins are moved by.
+ * 1706.04599). A few examples make it too large: even perfect confidence is a little off in every bin.
  */
 function calibrationError(confidence: Float64Array, hits: Float64Array): Figure {
   const bins = Uint8Array.from(confidence, (value) => Math.min(BINS - 1, Math.max(0, Math.ceil(value * BINS) - 1)));
   const gaps = hits.map((hit, example) => hit - (confidence[example] as number));
-  const gapsOf = (weights: Float64Array) => {
+  const parts = (weights: Float64Array) => {
     const sums = new Float64Array(BINS);
     for (let example = 0; example < weights.length; example++)
       sums[bins[example] as number]! += (weights[example] as number) * (gaps[example] as number);
     const examples = total(weights);
     return sums.map((gap) => gap / examples);
   };
-  const usual = gapsOf(new Float64Array(gaps.length).fill(1));
-  const size = (each: Float64Array) => each.reduce((error, gap) => error + Math.abs(gap), 0);
-  return {
-    name: "ece",
-    of: (weights) => finite(size(gapsOf(weights))),
-    moved: (weights) => size(gapsOf(weights).map((gap, bin) => gap - (usual[bin] as number))),
-  };
+  return { name: "ece", parts, of: (weights) => finite(sumOfSizes(parts(weights))) };
 }
 
 /** In the order of the examples, in f64. */
@@ -105,7 +99,7 @@ function sum(weights: Float64Array, values: Float64Array): number {
 
 function total(weights: Float64Array): number {
   let result = 0;
-  for (const weight of weights) result += weight;
+  for (let example = 0; example < weights.length; example++) result += weights[example] as number;
   return result;
 }
 

@@ -56,18 +56,20 @@ export async function writeRunFixture(
       const learnt = (1 - 0.72 ** round) * (0.75 + 0.06 * Math.log2(r));
       const noise = round === 0 ? 0 : Math.sin(5 * round + r);
       const loss = 3.3 - 2 * learnt + 0.03 * noise;
+      const accuracy = Math.round(256 * (0.04 + 0.7 * learnt + 0.012 * noise)) / 256;
       return isClassifier
         ? {
             r,
             loss,
             perplexity: null,
-            accuracy: Math.round(256 * (0.04 + 0.7 * learnt + 0.012 * noise)) / 256,
+            accuracy,
             macroF1: 0.6 * learnt,
             rougeL: null,
             bitsPerByte: null,
-            ece: null,
+            ece: 0.05,
             own: [],
             examples: 256,
+            intervals: [{ name: "accuracy", low: accuracy - 0.03, high: accuracy + 0.04 }],
           }
         : {
             r,
