@@ -28,7 +28,18 @@ if TYPE_CHECKING:
 
 JsonObject = dict[str, Any]
 
-TIER_COLUMNS = ("round", "r", "loss", "accuracy", "macro_f1", "perplexity", "rouge_l", "bits_per_byte", "ece", "examples")
+TIER_COLUMNS = (
+    "round",
+    "r",
+    "loss",
+    "accuracy",
+    "macro_f1",
+    "perplexity",
+    "rouge_l",
+    "bits_per_byte",
+    "ece",
+    "examples",
+)
 SEGMENT_COLUMNS = ("round", "r", "energy", "clients", "examples")
 TIMING_COLUMNS = ("round", "phase", "seconds")
 EVENT_COLUMNS = ("version", "number", "at", "type")
