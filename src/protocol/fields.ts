@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { INTEGER_DTYPES } from "../tensor/encoded.ts";
+import { EXAMPLE_COLUMNS, MOST_METRICS } from "./example-values.ts";
 import { PROTOCOL_VERSION } from "./limits.ts";
 
 /* What messages are made of. */
@@ -84,6 +85,11 @@ export const request = { ...task, traceparent };
 export const tensors = list(tensorDescriptor, 0, 3);
 export const table = list(tableDescriptor, 1, 1);
 export const examples = list(examplesDescriptor, 0, 1);
+/** The rows of that tensor, see example-values.ts: prelort's columns, then the task's own metrics by name. */
+export const examplesHeader = {
+  columns: list(z.enum(EXAMPLE_COLUMNS)),
+  metrics: list(z.string().max(200), 0, MOST_METRICS),
+};
 export const keeping = list(keptDescriptor, 1, 1);
 
 /** A derived seed, 32 lower-case hex digits; the worker derives its own streams from it by purpose. */

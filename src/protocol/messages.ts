@@ -9,6 +9,7 @@ import {
   dtype,
   end,
   examples,
+  examplesHeader,
   keeping,
   list,
   metric,
@@ -23,7 +24,6 @@ import {
   text,
   workerId,
 } from "./fields.ts";
-import { EXAMPLE_COLUMNS, MOST_METRICS } from "./example-values.ts";
 import { generationReports, generationRequest } from "./generation-messages.ts";
 import { launcherReports, launcherRequests } from "./launcher-messages.ts";
 import { dataSpec, fitSpec, loraSpec, modelSpec } from "./specs.ts";
@@ -220,9 +220,7 @@ export const workerMessage = z.discriminatedUnion("type", [
   z.strictObject({
     ...task,
     type: z.literal("evaluated"),
-    /** What the tensor `examples` holds, see example-values.ts: prelort's columns, then the task's own metrics by name. */
-    columns: list(z.enum(EXAMPLE_COLUMNS)),
-    metrics: list(z.string().max(200), 0, MOST_METRICS),
+    ...examplesHeader,
     /** Of the samples that were asked for: the answers in the order of the asked ranks. */
     samples: list(z.strictObject({ prompt: text, reference: text, answers: list(text) })),
     seconds: z.number(),

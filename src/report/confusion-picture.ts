@@ -42,7 +42,7 @@ export function confusionPicture({ r, cells }: Confusion, labels: readonly strin
   const heads = names.map((name, place) => ({ name, x: left + (place + 0.5) * CELL, y: top + (place + 0.5) * CELL }));
   const number = (isStrong: boolean) =>
     Plot.text(
-      squares.filter(({ share }) => share > 0.5 === isStrong),
+      squares.filter(({ share }) => share > 0.65 === isStrong),
       {
         x: (square: Square) => square.x + CELL / 2,
         y: (square: Square) => square.y + CELL / 2,

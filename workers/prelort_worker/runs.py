@@ -65,8 +65,8 @@ class Run:
     def tiers(self) -> pd.DataFrame:
         """
         Quality by round and rank r: loss (mean per answer token or example), accuracy, macro_f1, perplexity, rouge_l,
-        bits_per_byte, ece, examples (their number), a column own/NAME for each metric of the task's own, and NAME/low and
-        NAME/high for the 95 % interval of each figure that has one. NaN where there is no value.
+        bits_per_byte, ece, examples (their number), a column own/NAME for each metric of the task's own, and
+        NAME/low and NAME/high for the 95 % interval of each figure that has one. NaN where there is no value.
         """
         rows = [
             {

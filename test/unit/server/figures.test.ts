@@ -54,7 +54,13 @@ test("a language model's loss is per target, its perplexity e^loss, and its bits
   const own = [{ name: "token_accuracy", value: 0.75 }];
   const none = { accuracy: null, macroF1: null, ece: null };
   expect(tierMetrics(2, values, true)).toEqual({
-    ...{ r: 2, loss: 2, perplexity: Math.exp(2), rougeL: 0.75, own, bitsPerByte: 8 / Math.LN2 / 16, examples: 2 },
+    r: 2,
+    loss: 2,
+    perplexity: Math.exp(2),
+    rougeL: 0.75,
+    own,
+    bitsPerByte: 8 / Math.LN2 / 16,
+    examples: 2,
     ...none,
   });
   expect(figuresOf(values, true).map(({ name }) => name)).toEqual(["loss", "perplexity", "bits_per_byte", "rouge_l", "token_accuracy"]);
