@@ -81,6 +81,8 @@ function describe({ byTier, remarks }: AdapterEvaluation): string {
     { name: "perplexity", of: ({ perplexity }) => perplexity, show: (value) => formatNumber(value, 2) },
     { name: "accuracy", of: ({ accuracy }) => accuracy, show: formatPercent },
     { name: "macro-F1", of: ({ macroF1 }) => macroF1, show: formatPercent },
+    { name: "ECE", of: ({ ece }) => ece, show: formatPercent },
+    { name: "bits per byte", of: ({ bitsPerByte }) => bitsPerByte, show: formatNumber },
     { name: "ROUGE-L", of: ({ rougeL }) => rougeL, show: formatPercent },
     ...(byTier[0]?.own ?? []).map(({ name }, index) => ({
       name,

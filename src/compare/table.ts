@@ -98,6 +98,8 @@ function qualityTable({ tiers, seeds }: ComparisonResult, outcomes: readonly Out
     { title: "worst", value: ({ summary }) => summary[measure.worst], show: quality },
     { title: "own", value: ({ summary }) => summary[measure.own], show: quality },
     { title: `macro-F1 r=${largest}, %`, value: at(largest, ({ macroF1 }) => macroF1), show: showMean(100, 1) },
+    { title: `ECE r=${largest}, %`, value: at(largest, ({ ece }) => ece), show: showMean(100, 1) },
+    { title: `bits per byte r=${largest}`, value: at(largest, ({ bitsPerByte }) => bitsPerByte), show: showMean(1, 3) },
     { title: `ROUGE-L r=${smallest}, %`, value: at(smallest, ({ rougeL }) => rougeL), show: showMean(100, 1) },
     { title: `ROUGE-L r=${largest}, %`, value: at(largest, ({ rougeL }) => rougeL), show: showMean(100, 1) },
     { title: "local steps", value: ({ localSteps }) => localSteps, show: (values) => formatCount(Math.round(meanOf(values))) },

@@ -10,13 +10,15 @@ const COMPUTED: Readonly<Record<string, "min" | "max">> = {
   token_accuracy: "max",
   rouge_l: "max",
   exact_match: "max",
+  bits_per_byte: "min",
+  ece: "min",
 };
 
 /** Of generated text. */
 export const OF_TEXT: readonly string[] = ["rouge_l", "exact_match"];
 
-const OF_LANGUAGE = ["loss", "perplexity", "token_accuracy", ...OF_TEXT];
-const OF_CLASSES = ["loss", "accuracy", "macro_f1"];
+const OF_LANGUAGE = ["loss", "perplexity", "token_accuracy", "bits_per_byte", ...OF_TEXT];
+const OF_CLASSES = ["loss", "accuracy", "macro_f1", "ece"];
 
 /** Metrics of a built-in task; undefined for a task of one's own, which may have any. */
 export function metricsOfTask(task: string): readonly string[] | undefined {

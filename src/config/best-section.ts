@@ -8,7 +8,7 @@ export const best = z.strictObject({
     .string()
     .min(1)
     .describe(
-      "Metric that the rounds are compared by: loss, perplexity, accuracy, macro_f1, token_accuracy, rouge_l, exact_match, as far as the task has it, or one of your own task's by its name. Lower is better for loss and perplexity, higher for the others named. With rouge_l or exact_match, or a metric of your own and max_new_tokens, text is generated at every evaluation.",
+      "Metric that the rounds are compared by: loss, perplexity, accuracy, macro_f1, token_accuracy, rouge_l, exact_match, bits_per_byte, ece, as far as the task has it, or one of your own task's by its name. Lower is better for loss, perplexity, bits_per_byte and ece, higher for the others named. With rouge_l or exact_match, or a metric of your own and max_new_tokens, text is generated at every evaluation.",
     ),
   at: z
     .union([rank, z.enum(["area", "worst"])])

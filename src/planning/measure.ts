@@ -63,7 +63,7 @@ const CUDA_CONTEXT_BYTES = 600e6;
 export async function measure(config: RunConfig, { pool, clients, tiers, layout, prepared, ...session }: Session): Promise<Measurement> {
   const initial = await session.initial();
   const downlink = createDownlink(WIRE_DTYPES[config.wire.downlink]);
-  const dtypes = [WIRE_DTYPES[config.wire.update]];
+  const dtypesOf = ({ type }: TaskRequest<"fit" | "evaluate">) => [type === "fit" ? WIRE_DTYPES[config.wire.update] : ("F64" as const)];
   const timed = async (of: Pick<TaskIdentity, "clientId" | "part">, request: TaskRequest<"fit" | "evaluate">, r: number) => {
     const start = performance.now();
     const { aggregation } = config.strategy;
@@ -71,7 +71,13 @@ export async function measure(config: RunConfig, { pool, clients, tiers, layout,
       request.type === "fit"
         ? downlink(sentForFit(aggregation, config.fit.actingTail, initial, layout, r))
         : distribute(aggregation, initial, layout, r);
-    const { message } = await pool.run({ ...named({ kind: "measure", ...of }), request, payload, expect: "any", dtypes });
+    const { message } = await pool.run({
+      ...named({ kind: "measure", ...of }),
+      request,
+      payload,
+      expect: "any",
+      dtypes: dtypesOf(request),
+    });
     return { seconds: (performance.now() - start) / 1000, memory: message.type === "fitted" ? message.peak_memory_bytes : null };
   };
   const fit = (client: RankedClient, steps: number, name: string) => {

@@ -133,6 +133,7 @@ async function selectAll(
       config,
       pool,
       layout,
+      labels: prepared.labels.length,
       isLanguage: isLanguage(peft),
       evalExamples: prepared.n_eval,
       ownExamples: new Uint32Array(0),

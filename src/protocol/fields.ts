@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { INTEGER_DTYPES } from "../tensor/encoded.ts";
+import { EXAMPLE_COLUMNS, MOST_METRICS } from "./example-values.ts";
 import { PROTOCOL_VERSION } from "./limits.ts";
 
 /* What messages are made of. */
@@ -62,6 +63,11 @@ const tableDescriptor = z
   .strictObject({ name: z.literal("clients"), dtype: z.literal("U8"), ...placed })
   .refine(isInOnePlace, IN_ONE_PLACE);
 export type TableDescriptor = z.infer<typeof tableDescriptor>;
+/** The values of evaluated examples; example-values.ts says what it holds. */
+const examplesDescriptor = z
+  .strictObject({ name: z.literal("examples"), dtype: z.literal("F64"), ...placed })
+  .refine(isInOnePlace, IN_ONE_PLACE);
+export type ExamplesDescriptor = z.infer<typeof examplesDescriptor>;
 /** Bytes that a worker keeps, to lend them to the workers of its machine. */
 const keptDescriptor = z.strictObject({ name: z.literal("kept"), dtype: z.literal("U8"), ...placed }).refine(isInOnePlace, IN_ONE_PLACE);
 export type KeptDescriptor = z.infer<typeof keptDescriptor>;
@@ -78,6 +84,12 @@ const traceparent = z
 export const request = { ...task, traceparent };
 export const tensors = list(tensorDescriptor, 0, 3);
 export const table = list(tableDescriptor, 1, 1);
+export const examples = list(examplesDescriptor, 0, 1);
+/** The rows of that tensor, see example-values.ts: prelort's columns, then the task's own metrics by name. */
+export const examplesHeader = {
+  columns: list(z.enum(EXAMPLE_COLUMNS)),
+  metrics: list(z.string().max(200), 0, MOST_METRICS),
+};
 export const keeping = list(keptDescriptor, 1, 1);
 
 /** A derived seed, 32 lower-case hex digits; the worker derives its own streams from it by purpose. */
@@ -89,7 +101,7 @@ export const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array
 export const chunk = z.strictObject({
   ...task,
   type: z.literal("chunk"),
-  tensor: z.enum([...tensorName.options, "clients", "kept"]),
+  tensor: z.enum([...tensorName.options, "clients", "examples", "kept"]),
   offset: count,
   /** In a frame of its own. */
   data: bytes,
@@ -122,18 +134,4 @@ export const device = z.strictObject({
   /** The instruction set used: torch's name for a CPU's, the compute capability of a CUDA device. */
   capability: z.string().nullable(),
   memory_bytes: count.nullable(),
-});
-
-export const tierSums = z.strictObject({
-  r: positive,
-  loss_sum: metric,
-  /** Number of terms in the loss. */
-  n_tokens: count,
-  n_examples: count,
-  /** sequence-classification: per label, how often it was right, predicted, and true; null for causal-lm. */
-  labels: z.strictObject({ hits: list(count), predicted: list(count), actual: list(count) }).nullable(),
-  /** Σ of the generated texts' ROUGE-L F-measure against the answers; null when nothing was generated. */
-  rouge_l_sum: metric,
-  /** The task's own metrics, summed over the examples. */
-  metrics: z.record(z.string().max(200), metric),
 });

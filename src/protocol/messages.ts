@@ -8,6 +8,8 @@ import {
   device,
   dtype,
   end,
+  examples,
+  examplesHeader,
   keeping,
   list,
   metric,
@@ -20,7 +22,6 @@ import {
   task,
   tensors,
   text,
-  tierSums,
   workerId,
 } from "./fields.ts";
 import { generationReports, generationRequest } from "./generation-messages.ts";
@@ -219,11 +220,11 @@ export const workerMessage = z.discriminatedUnion("type", [
   z.strictObject({
     ...task,
     type: z.literal("evaluated"),
-    /** Sums over the shard, in the order of the asked ranks. */
-    tiers: list(tierSums),
+    ...examplesHeader,
     /** Of the samples that were asked for: the answers in the order of the asked ranks. */
     samples: list(z.strictObject({ prompt: text, reference: text, answers: list(text) })),
     seconds: z.number(),
+    tensors: examples,
   }),
   ...generationReports,
   z.strictObject({

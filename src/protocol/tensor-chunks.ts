@@ -4,10 +4,10 @@ import { type EncodedAdapter, encodingOf } from "../adapter/encoded-adapter.ts";
 import { RefusedError } from "../errors.ts";
 import { type Dtype, type Encoded, encodedBytes, type WireDtype } from "../tensor/encoded.ts";
 import { CHUNK_BYTES } from "./limits.ts";
-import type { KeptDescriptor, TableDescriptor, TensorDescriptor } from "./fields.ts";
+import type { ExamplesDescriptor, KeptDescriptor, TableDescriptor, TensorDescriptor } from "./fields.ts";
 
 /** What travels as tensors. */
-type Announced = TensorDescriptor | TableDescriptor | KeptDescriptor;
+type Announced = TensorDescriptor | TableDescriptor | ExamplesDescriptor | KeptDescriptor;
 
 /** The content of a `chunk` message without its envelope. */
 export interface Chunk {

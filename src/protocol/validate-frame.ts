@@ -1,6 +1,6 @@
 import { RefusedError } from "../errors.ts";
 
-/** Messages nest at most three levels (evaluated → tiers → labels → hits), with some room to spare. */
+/** Messages nest at most three levels (evaluated → samples → answers), with some room to spare. */
 const MAX_DEPTH = 8;
 /** The largest map is a message of twenty fields, or a list of versions. Objects of a million keys take seconds. */
 const MAX_KEYS = 1000;

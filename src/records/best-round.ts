@@ -85,6 +85,10 @@ export function metricOf({ own, ...tier }: TierMetrics, metric: string): number 
     case "perplexity":
     case "accuracy":
       return tier[metric];
+    case "ece":
+      return tier[metric];
+    case "bits_per_byte":
+      return tier.bitsPerByte;
     case "macro_f1":
       return tier.macroF1;
     case "rouge_l":

@@ -17,6 +17,10 @@ type Figures<S extends z.ZodRawShape> = Readonly<z.output<z.ZodObject<S>>>;
 
 const metric = z.number().nullable();
 
+const interval = z.object({ name: z.string(), low: z.number(), high: z.number() }).readonly();
+/** The 95 % interval of a metric, by its name as `evaluate.best` has it. */
+export type Interval = z.output<typeof interval>;
+
 const tierShape = {
   /** Rank at which the adapter was evaluated. */
   r: count,
@@ -34,6 +38,12 @@ const tierShape = {
   own: list(z.object({ name: z.string(), value: metric }).readonly()),
   /** Examples evaluated. */
   examples: count,
+  /** Loss in bits, over the UTF-8 bytes of the text that the targets spell; null if they spell none. */
+  bitsPerByte: metric.default(null),
+  /** Expected calibration error, over 15 bins; null without labels and their probabilities. */
+  ece: metric.default(null),
+  /** What the held-out examples allow for each of these figures; not of single clients. */
+  intervals: list(interval).optional(),
 };
 /** Quality of the global adapter at one tier. */
 export interface TierMetrics extends Figures<typeof tierShape> {}
@@ -44,6 +54,10 @@ const clientMetrics: z.ZodType<{ readonly id: string } & TierMetrics> = z.object
 const sample = z
   .object({ prompt: z.string(), reference: z.string(), answers: list(z.object({ r: count, text: z.string() }).readonly()) })
   .readonly();
+
+const confusion = z.object({ r: count, cells: list(z.tuple([count, count, count]).readonly()) }).readonly();
+/** Cells [actual, predicted, examples] of a tier's confusion matrix; labels by their number. */
+export type Confusion = z.output<typeof confusion>;
 
 /** The figures of a round's training; also part of the journal's commit. */
 export const trainedShape = {
@@ -78,6 +92,8 @@ const evaluatedShape = {
   byClient: list(clientMetrics),
   /** With `evaluate.samples`, where answers were generated: held-out examples, with the answer of each tier. */
   samples: list(sample).optional(),
+  /** With labels, at the smallest and the largest tier: how often each label was predicted for each, see confusion.ts. */
+  confusion: list(confusion).optional(),
   /** Per segment (named by its tier): ‖s·B_seg·A_seg‖²_F summed over the modules. Empty in rounds that were not evaluated. */
   energy: list(z.object({ r: count, energy: z.number() }).readonly()),
 };

@@ -25,7 +25,7 @@ export function describeBest({ round, value, metric, at }: BestWorded): string {
   return `round ${round} (${metric} ${shown}, ${where})`;
 }
 
-const SHARES: ReadonlySet<string> = new Set(["accuracy", "macro_f1", "rouge_l"]);
+const SHARES: ReadonlySet<string> = new Set(["accuracy", "macro_f1", "rouge_l", "ece"]);
 
 /** `after round 5 of 8, since the target is reached`. */
 export function describeStop({ round, reason }: StopWorded, rounds: number): string {

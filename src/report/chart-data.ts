@@ -35,7 +35,7 @@ export function measure({ record, clients, rounds }: RecordedRun): Measured {
     tiers.map((r): Point => {
       const tier = tierAt(round, r);
       const value = tier ? quality.of(tier) : null;
-      const interval = tier ? quality.interval(tier) : null;
+      const interval = tier && quality.interval(tier);
       const scale = (share: number | null | undefined) => (share ?? Number.NaN) * factor;
       return {
         round: round.round,

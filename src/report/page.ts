@@ -1,5 +1,7 @@
 import { stringify } from "yaml";
 import { type Chart, qualityOverRank, qualityOverRounds } from "./charts.ts";
+import { lastConfusions } from "./confusion.ts";
+import { confusionPicture } from "./confusion-picture.ts";
 import { formatCount } from "./format.ts";
 import { html, type Markup, trusted } from "./markup.ts";
 import { evaluatedRounds, qualityOf } from "./quality.ts";
@@ -39,7 +41,7 @@ export function renderPage(run: RecordedRun): string {
           </dl>
         </header>
         <main>
-          ${renderFigures(run)} ${reportTables(run).map(renderTable)} ${renderPartition(run)}
+          ${renderFigures(run)} ${reportTables(run).map(renderTable)} ${renderConfusions(run)} ${renderPartition(run)}
           <section>
             <h2>The method</h2>
             <p><b>${record.method.name}.</b> ${record.method.note}</p>
@@ -81,6 +83,22 @@ function renderFigures(run: RecordedRun): Markup {
     ${renderFigure(qualityOverRounds(run), `${name} over rounds`, `The global adapter, truncated to each tier, after every evaluated round; ${better} is better.`)}
     ${renderFigure(qualityOverRank(run), `${name} over rank`, "The same adapter over its ranks: what each additional segment of components adds.")}
   </div>`;
+}
+
+function renderConfusions({ record, rounds }: RecordedRun): Markup {
+  const { tiers = [] } = lastConfusions(rounds) ?? {};
+  const pictures = tiers.flatMap((tier) => {
+    const picture = confusionPicture(tier, record.labels);
+    return picture === undefined ? [] : [{ r: tier.r, picture }];
+  });
+  return html`${pictures.map(
+    ({ r, picture }) =>
+      html`<section>
+        <h2>What is taken for what at rank ${r}</h2>
+        <p>Rows are the true labels of held-out examples, columns the predicted ones. The shade is the share of the row.</p>
+        <div class="scroll partition" role="region" aria-label="Confusion matrix at rank ${r}" tabindex="0">${trusted(picture)}</div>
+      </section>`,
+  )}`;
 }
 
 function renderPartition({ clients }: RecordedRun): Markup {

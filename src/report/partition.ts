@@ -76,7 +76,7 @@ function labelWidth(name: string): number {
 }
 
 /** Labels along the columns: horizontal if each fits its column, else all rotated. */
-function rotated(labels: readonly string[], column: number) {
+export function rotated(labels: readonly string[], column: number) {
   const widest = Math.max(...labels.map((label) => textWidth(label, FONT)));
   const isLevel = widest <= column;
   return {

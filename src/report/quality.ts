@@ -1,6 +1,5 @@
-import type { RoundMetrics, TierMetrics } from "../records/metrics.ts";
+import type { Interval, RoundMetrics, TierMetrics } from "../records/metrics.ts";
 import { formatNumber, formatPercent, NOTHING } from "./format.ts";
-import { type ShareInterval, wilsonInterval } from "./interval.ts";
 import type { RecordedClients } from "../records/client-table.ts";
 import { total } from "./tails.ts";
 
@@ -10,8 +9,8 @@ export interface Quality {
   readonly better: "higher" | "lower";
   /** The value for one tier; null if it was not finite. */
   of(tier: TierMetrics): number | null;
-  /** Its 95 % interval from the number of held-out examples; null if it cannot be computed. */
-  interval(tier: TierMetrics): ShareInterval | null;
+  /** The 95 % interval that the held-out examples allow; undefined if none is recorded. */
+  interval(tier: TierMetrics): Interval | undefined;
   format(value: number | null): string;
   /** The signed change from one value to another. */
   formatChange(from: number | null, to: number | null): string;
@@ -51,32 +50,32 @@ export function majorityShare({ labelCounts: { keys, counts } }: Pick<RecordedCl
   return all > 0 ? most / all : undefined;
 }
 
+/** Recorded under the same name. */
+const recorded = (name: Quality["name"]) => ({
+  name,
+  interval: ({ intervals = [] }: TierMetrics) => intervals.find((interval) => interval.name === name),
+});
+
 const accuracy: Quality = {
-  name: "accuracy",
+  ...recorded("accuracy"),
   better: "higher",
   of: (tier) => tier.accuracy,
-  interval: ({ accuracy: share, examples }) => (share === null ? null : wilsonInterval(share, examples)),
   format: formatPercent,
   formatChange: (from, to) => (from === null || to === null ? NOTHING : `${signed(100 * (to - from), 1)} points`),
 };
 
-/** A mean's interval needs the spread over the examples, which is not recorded. */
-const noInterval = () => null;
-
 const perplexity: Quality = {
-  name: "perplexity",
+  ...recorded("perplexity"),
   better: "lower",
   of: (tier) => tier.perplexity,
-  interval: noInterval,
   format: (value) => formatNumber(value, 2),
   formatChange: (from, to) => (from === null || to === null || from === 0 ? NOTHING : `${signed(100 * (to / from - 1), 1)} %`),
 };
 
 const loss: Quality = {
-  name: "loss",
+  ...recorded("loss"),
   better: "lower",
   of: (tier) => tier.loss,
-  interval: noInterval,
   format: (value) => formatNumber(value),
   formatChange: perplexity.formatChange,
 };

@@ -1,9 +1,11 @@
 import { formatBytes, formatCount, formatSeconds, plural } from "./format.ts";
-import { evaluatedRounds, majorityShare, qualityAt, qualityOf, tierAt, untrainedRound } from "./quality.ts";
+import { isClearChange } from "./change.ts";
+import { evaluatedRounds, majorityShare, type Quality, qualityAt, qualityOf, tierAt, untrainedRound } from "./quality.ts";
 import { describeBest, describeStop } from "./best-words.ts";
 import { total } from "./tails.ts";
 import { visibleIn } from "./visible.ts";
 import { judgeRecorded } from "../records/best-round.ts";
+import type { RoundMetrics } from "../records/metrics.ts";
 import type { RecordedRun } from "../records/read-run.ts";
 
 /** The run in a few sentences: the quality of the whole adapter and of its smallest prefix, the best round, and the rounds that lack metrics. */
@@ -42,7 +44,7 @@ function describeQuality(run: RecordedRun): string {
   const at = (round: typeof before, r: number) => quality.format(qualityAt(quality, round, r));
   const intervalAt = (round: typeof before) => {
     const tier = tierAt(round, highest);
-    const interval = tier ? quality.interval(tier) : null;
+    const interval = tier && quality.interval(tier);
     return interval ? ` (95 % interval ${quality.format(interval.low)} to ${quality.format(interval.high)})` : "";
   };
   if (before === after)
@@ -52,7 +54,19 @@ function describeQuality(run: RecordedRun): string {
     `${quality.name} of ${at(after, highest)}${intervalAt(after)} on ${plural(record.eval_examples, "held-out example")}${before ? `, from ${at(before, highest)} before training` : ""}`;
   const prefix = lowest === highest ? "" : `; its rank-${lowest} prefix alone reaches ${at(after, lowest)}`;
   const baseline = quality.name === "accuracy" ? majorityShare(clients) : undefined;
-  return `${whole}${prefix}.${baseline === undefined ? "" : ` Always answering the most common label would reach ${quality.format(baseline)}.`}`;
+  const unclear = before ? describeUnclear(quality, record.layout.tiers, before, after) : "";
+  return `${whole}${prefix}.${unclear}${baseline === undefined ? "" : ` Always answering the most common label would reach ${quality.format(baseline)}.`}`;
+}
+
+/** The tiers whose change may be chance. */
+function describeUnclear(quality: Quality, tiers: readonly number[], before: RoundMetrics, after: RoundMetrics): string {
+  const unclear = tiers.filter((r) => {
+    const [first, last] = [tierAt(before, r), tierAt(after, r)];
+    return first && last && isClearChange(quality, first, last) === false;
+  });
+  if (unclear.length === 0) return "";
+  const where = unclear.length === tiers.length ? "At every rank" : `At rank ${unclear.join(", ")}`;
+  return ` ${where} the change since before training is within what the held-out examples allow for by chance.`;
 }
 
 /** The key figures of a run, by name. */

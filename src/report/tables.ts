@@ -1,6 +1,7 @@
 import type { RoundMetrics, TierMetrics } from "../records/metrics.ts";
 import { formatBytes, formatCount, formatNumber, formatPercent, formatSeconds, NOTHING } from "./format.ts";
 import { clientsTable } from "./clients-table.ts";
+import { confusionTables } from "./confusion.ts";
 import { evaluatedRounds, type Quality, qualityAt, qualityOf, untrainedRound } from "./quality.ts";
 import { samplesTables } from "./samples.ts";
 import { areaUnderRanks, worstTier } from "../records/rank-quality.ts";
@@ -18,6 +19,7 @@ export function reportTables(run: RecordedRun): readonly Table[] {
   const { tiers } = run.record.layout;
   return [
     qualityTable(tiers, run.rounds),
+    ...confusionTables(run),
     ...samplesTables(run.rounds),
     roundsTable(tiers, run.rounds),
     segmentsTable(run),
@@ -44,6 +46,8 @@ export function qualityTable(tiers: readonly number[], rounds: readonly RoundMet
   }));
   const extras = [
     { name: "macro-F1", of: (tier: TierMetrics) => tier.macroF1, format: formatPercent, better: "higher" as const },
+    { name: "ECE", of: (tier: TierMetrics) => tier.ece, format: formatPercent, better: "lower" as const },
+    { name: "bits per byte", of: (tier: TierMetrics) => tier.bitsPerByte, format: formatNumber, better: "lower" as const },
     { name: "ROUGE-L", of: (tier: TierMetrics) => tier.rougeL, format: formatPercent, better: "higher" as const },
     ...own,
   ].filter(({ of }) => after?.byTier.some((tier) => of(tier) !== null));

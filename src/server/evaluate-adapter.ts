@@ -43,7 +43,8 @@ export async function evaluateAdapter(options: EvaluateOptions): Promise<Adapter
   const session = await openSession({ config, origin, launcher, signal, logFolder, emit: () => undefined });
   try {
     const { pool, layout, prepared, peft } = session;
-    const context = { config, pool, layout, isLanguage: isLanguage(peft), evalExamples: prepared.n_eval, ownExamples: new Uint32Array(0) };
+    const [labels, evalExamples, ownExamples] = [prepared.labels.length, prepared.n_eval, new Uint32Array(0)];
+    const context = { config, pool, layout, labels, isLanguage: isLanguage(peft), evalExamples, ownExamples };
     const adapter = await session.initial();
     const { byTier } = await evaluateRound(context, 0, { global: adapter, presented: adapter, generates: true }, []);
     const record = origin?.round === undefined ? undefined : parseJson(await readFile(path.join(origin.path, "run.json"), "utf8"));

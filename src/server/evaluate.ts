@@ -1,26 +1,24 @@
 import { type Adapter, prefix } from "../adapter/adapter.ts";
-import type { AdapterLayout } from "../adapter/layout.ts";
+import { deriveSeed } from "../base/rng.ts";
+import { inTurns } from "../base/turns.ts";
 import type { RunConfig } from "../config/schema.ts";
-import { RefusedError } from "../errors.ts";
-import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
-import type { RankedClient } from "../strategy/strategy.ts";
-import type { Span } from "../telemetry/telemetry.ts";
-import { named, type Reply, type TaskIdentity, type WorkerPool } from "../workers/task.ts";
-import { distribute } from "../strategy/validate-policy-output.ts";
+import type { ExampleValues } from "../protocol/example-values.ts";
 import type { RoundMetrics, TierMetrics } from "../records/metrics.ts";
+import type { RankedClient } from "../strategy/strategy.ts";
+import { distribute } from "../strategy/validate-policy-output.ts";
+import { bootstrap } from "./bootstrap.ts";
+import { confusionOf } from "./confusion.ts";
+import { type Evaluated, type Evaluation, type EvaluationPlace, evaluateShards } from "./evaluate-shards.ts";
+import { figuresOf, tierMetrics } from "./figures.ts";
 
-export interface EvaluateContext {
+export interface EvaluateContext extends EvaluationPlace {
   /** The loss is per token, so e^loss is a perplexity. */
   readonly isLanguage: boolean;
-  readonly config: Pick<RunConfig, "evaluate" | "strategy">;
-  readonly pool: WorkerPool;
-  readonly layout: AdapterLayout;
+  readonly config: Pick<RunConfig, "evaluate" | "seed" | "strategy">;
   /** Held out from all clients. */
   readonly evalExamples: number;
   /** Held out from each client's own examples, by its index; empty if nobody asks for them. */
   readonly ownExamples: Uint32Array;
-  /** What the evaluation is a part of. */
-  readonly span?: Span | undefined;
 }
 
 /** A selection gets a candidate's loss on at most this many of its training examples. */
@@ -42,15 +40,17 @@ export async function evaluateRound(
   round: number,
   { global, presented, generates }: EvaluatedAdapter,
   clients: readonly RankedClient[],
-): Promise<Pick<RoundMetrics, "byTier" | "merged" | "byClient" | "samples">> {
+): Promise<Pick<RoundMetrics, "byTier" | "merged" | "byClient" | "samples" | "confusion">> {
   const { config, layout, evalExamples, ownExamples } = context;
   const maxNewTokens = generates ? config.evaluate.maxNewTokens : 0;
   const samples = maxNewTokens > 0 ? config.evaluate.samples : 0;
   const everybody = { examples: "global", client_id: null, total: evalExamples, maxNewTokens } as const;
   const measured = clients.filter(({ index }) => (ownExamples[index] ?? 0) > 0);
-  const [byTier, merged, byClient] = await Promise.all([
+  const [evaluated, merged, byClient] = await Promise.all([
     evaluateShards(context, { kind: "evaluate", round, ranks: layout.tiers, adapter: presented, samples, ...everybody }),
-    global.merged ? evaluate(context, { kind: "evaluate-merged", round, ranks: [layout.r], adapter: global, ...everybody }) : undefined,
+    global.merged
+      ? evaluateShards(context, { kind: "evaluate-merged", round, ranks: [layout.r], adapter: global, ...everybody })
+      : undefined,
     Promise.all(
       measured.map(async ({ id, index, r }) => {
         const total = ownExamples[index] ?? 0;
@@ -61,8 +61,15 @@ export async function evaluateRound(
       }),
     ),
   ]);
-  const told = samples > 0 ? { samples: samplesOf(layout.tiers, byTier) } : {};
-  return { byTier: byTier.tiers, merged: merged?.[0] ?? null, byClient, ...told };
+  const tiers = await withIntervals(context, [...layout.tiers, layout.r], [...evaluated.values, ...(merged?.values ?? [])]);
+  const confusion = confusions(layout.tiers, evaluated.values);
+  return {
+    byTier: tiers.slice(0, layout.tiers.length),
+    merged: tiers[layout.tiers.length] ?? null,
+    byClient,
+    ...(samples > 0 && { samples: samplesOf(layout.tiers, evaluated) }),
+    ...(confusion.length > 0 && { confusion }),
+  };
 }
 
 /** Mean loss of each candidate's prefix on its own training examples; Infinity if it is not finite. */
@@ -83,58 +90,37 @@ export async function candidateLosses(
   );
 }
 
-interface Evaluation extends Pick<ControllerMessageOf<"evaluate">, "examples" | "client_id"> {
-  readonly kind: TaskIdentity["kind"];
-  readonly round: number;
-  readonly ranks: readonly number[];
-  /** Has the largest of these ranks. */
-  readonly adapter: Adapter;
-  readonly total: number;
-  readonly maxNewTokens: number;
-  /** How many of the first examples to tell. */
-  readonly samples?: number;
-}
-
+/** The figures at each rank, without intervals. */
 async function evaluate(context: EvaluateContext, asked: Evaluation): Promise<readonly TierMetrics[]> {
-  return (await evaluateShards(context, asked)).tiers;
-}
-
-interface Evaluated {
-  readonly tiers: readonly TierMetrics[];
-  readonly told: WorkerMessageOf<"evaluated">["samples"];
+  const { values } = await evaluateShards(context, asked);
+  return values.map((each, place) => tierMetrics(asked.ranks[place] as number, each, context.isLanguage));
 }
 
 /**
- * Evaluates an adapter's prefixes on `total` examples. Fixed shards go to whichever worker is free and are summed in shard
- * order, in f64, so the figures do not depend on which worker did which shard.
+ * Figures and what the examples allow for them. Each round draws the same examples, so that a run repeats to the byte and rounds can
+ * be compared.
  */
-async function evaluateShards(context: EvaluateContext, asked: Evaluation): Promise<Evaluated> {
-  const { config, pool, layout, isLanguage, span } = context;
-  const { kind, adapter, ranks, total, maxNewTokens, samples = 0, ...request } = asked;
-  const identity = { kind, round: asked.round, ...(asked.client_id === null ? {} : { clientId: asked.client_id }) };
-  const { shardSize, batchSize } = config.evaluate;
-  const shards = Array.from({ length: Math.ceil(total / shardSize) }, async (_, shard) => {
-    const start = shard * shardSize;
-    const count = Math.min(shardSize, total - start);
-    const told = shard === 0 ? Math.min(samples, count) : 0;
-    const range = { start, count, batch_size: batchSize, max_new_tokens: maxNewTokens, samples: told };
-    const reply = await pool.run<"evaluate">({
-      ...named({ ...identity, part: shard }),
-      request: { type: "evaluate", ...request, ranks: [...ranks], scale: layout.scale, ...range },
-      payload: adapter,
-      span,
-      accept: (candidate) => checkShard(candidate, ranks, count, told),
-      // After all fits, on the workers that they leave free.
-      priority: count - Number.MAX_SAFE_INTEGER,
-    });
-    return reply.message;
+async function withIntervals(
+  { config, isLanguage }: EvaluateContext,
+  ranks: readonly number[],
+  values: readonly ExampleValues[],
+): Promise<readonly TierMetrics[]> {
+  const seed = deriveSeed(config.seed, "intervals");
+  const figures = values.map((each) => figuresOf(each, isLanguage));
+  const intervals = await inTurns(bootstrap(values[0]?.loss.length ?? 0, figures, { seed }));
+  return values.map((each, place) => {
+    const found = intervals[place] ?? [];
+    return { ...tierMetrics(ranks[place] as number, each, isLanguage), ...(found.length > 0 && { intervals: found }) };
   });
-  const results = await Promise.all(shards);
-  const tiers = ranks.map((r, index) => {
-    const parts = results.map((shard) => shard.tiers[index]).filter((part) => part !== undefined);
-    return measure(r, parts, isLanguage);
+}
+
+/** At the smallest and the largest tier; empty without labels. */
+function confusions(tiers: readonly number[], values: readonly ExampleValues[]): NonNullable<RoundMetrics["confusion"]> {
+  const shown = [...new Set([0, tiers.length - 1])];
+  return shown.flatMap((place) => {
+    const labels = values[place]?.labels;
+    return labels && labels.actual.length > 0 ? [{ r: tiers[place] as number, cells: confusionOf(labels) }] : [];
   });
-  return { tiers, told: results.flatMap((shard) => shard.samples) };
 }
 
 function samplesOf(tiers: readonly number[], { told }: Evaluated): RoundMetrics["samples"] {
@@ -143,64 +129,4 @@ function samplesOf(tiers: readonly number[], { told }: Evaluated): RoundMetrics[
     reference,
     answers: tiers.map((r, index) => ({ r, text: answers[index] ?? "" })),
   }));
-}
-
-type Part = WorkerMessageOf<"evaluated">["tiers"][number];
-
-function measure(r: number, parts: readonly Part[], isLanguage: boolean): TierMetrics {
-  const total = (value: (part: Part) => number | null) => parts.reduce<number | null>((sum, part) => plus(sum, value(part)), 0);
-  const examples = total((part) => part.n_examples) ?? 0;
-  const tokens = total((part) => part.n_tokens) ?? 0;
-  const mean = (sum: number | null, count: number) => (sum === null || count === 0 ? null : sum / count);
-  const loss = mean(
-    total((part) => part.loss_sum),
-    tokens,
-  );
-  const labels = parts.flatMap((part) => part.labels ?? []);
-  const sums = (key: "hits" | "predicted" | "actual") =>
-    (labels[0]?.[key] ?? []).map((_, label) => labels.reduce((sum, counts) => sum + (counts[key][label] ?? 0), 0));
-  const [hits, predicted, actual] = [sums("hits"), sums("predicted"), sums("actual")];
-  const right = hits.reduce((sum, count) => sum + count, 0);
-  return {
-    r,
-    loss,
-    perplexity: loss === null || !isLanguage ? null : finiteOrNull(Math.exp(loss)),
-    accuracy: labels.length === 0 ? null : mean(right, examples),
-    macroF1: labels.length === 0 ? null : macroF1(hits, predicted, actual),
-    rougeL: mean(
-      total((part) => part.rouge_l_sum),
-      examples,
-    ),
-    own: Object.keys(parts[0]?.metrics ?? {}).map((name) => {
-      const sum = total((part) => part.metrics[name] ?? null);
-      return { name, value: mean(sum, examples) };
-    }),
-    examples,
-  };
-}
-
-/** Mean F1 = 2·hits / (predicted + actual) over the labels that occur or were predicted. */
-function macroF1(hits: readonly number[], predicted: readonly number[], actual: readonly number[]): number | null {
-  const scores = hits.flatMap((hit, label) => {
-    const seen = (predicted[label] ?? 0) + (actual[label] ?? 0);
-    return seen > 0 ? [(2 * hit) / seen] : [];
-  });
-  return scores.length === 0 ? null : scores.reduce((sum, score) => sum + score, 0) / scores.length;
-}
-
-function checkShard({ message }: Reply<"evaluate">, ranks: readonly number[], count: number, told: number): void {
-  const expected = ranks.map((r) => `${count} examples at rank ${r}`).join(", ");
-  const received = message.tiers.map((tier) => `${tier.n_examples} examples at rank ${tier.r}`).join(", ");
-  if (expected !== received) throw new RefusedError("an evaluation", expected, received);
-  const answers = message.samples.map((sample) => sample.answers.length);
-  if (answers.length !== told || answers.some((length) => length !== ranks.length))
-    throw new RefusedError("an evaluation's samples", `${told}, each with ${ranks.length} answers`, `answers [${answers.join(", ")}]`);
-}
-
-function plus(sum: number | null, part: number | null): number | null {
-  return sum === null || part === null ? null : sum + part;
-}
-
-function finiteOrNull(value: number): number | null {
-  return Number.isFinite(value) ? value : null;
 }

@@ -25,7 +25,7 @@ export function requireBestMetric(
   const computed = [
     "loss",
     ...(isLanguage ? ["perplexity"] : []),
-    ...["accuracy", "macro_f1", "rouge_l"].filter((name) => metricOf(tier, name) !== null),
+    ...["accuracy", "macro_f1", "rouge_l", "bits_per_byte", "ece"].filter((name) => metricOf(tier, name) !== null),
   ];
   const known = [...computed, ...tier.own.map(({ name }) => name)];
   const text = isLanguage && maxNewTokens === 0 ? "; with evaluate.max_new_tokens: 0 it has none of generated text" : "";

@@ -47,7 +47,8 @@ class Training {
       maxBytes: config.spoolBytes,
     });
     const evalExamples = prepared.n_eval;
-    this.#evaluation = { config, pool, layout, isLanguage: isLanguage(peft), evalExamples, ownExamples: columns.nEval };
+    const labels = prepared.labels.length;
+    this.#evaluation = { config, pool, layout, labels, isLanguage: isLanguage(peft), evalExamples, ownExamples: columns.nEval };
     this.#concluder = new Concluder(context, this.#evaluation);
     this.#history = new Map(
       resumed?.commits.flatMap(({ round, clients }) => clients.map(({ id, rmsLoss }) => [id, { round, rmsLoss }] as const)),

@@ -13,7 +13,7 @@ export type TaskMessage = ControllerMessageOf<"prepare" | "load" | "fit" | "coll
 export type Tensors = Readonly<Partial<Record<"rows" | "dense" | "merged", Float32Array>>>;
 /** A tensor to send. */
 export interface Tensor<V = Float32Array | EncodedIntegers | Encoded<"U8">> {
-  readonly name: "rows" | "dense" | "clients";
+  readonly name: "rows" | "dense" | "clients" | "examples";
   readonly shape: readonly number[];
   readonly values: V;
 }

@@ -1,39 +1,45 @@
 import { RefusedError } from "../errors.ts";
+import type { ExampleColumn } from "../protocol/example-values.ts";
 import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
 import { SESSION } from "../protocol/limits.ts";
-import type { Tensors } from "./connection.ts";
-import { examplesOf, LABELS, type TinyData } from "./tiny-data.ts";
-import { finite, judge, SECONDS, type TinyModel, withMerged } from "./tiny-model.ts";
+import type { Tensor, Tensors } from "./connection.ts";
+import { examplesOf, type TinyData } from "./tiny-data.ts";
+import { type Judged, judge, SECONDS, type TinyModel, withMerged } from "./tiny-model.ts";
 
-/** Sums over a range of the examples at each of the ranks. */
+type Answered = Judged & { readonly y: number };
+const COLUMNS: readonly (readonly [ExampleColumn, (answered: Answered) => number])[] = [
+  ["loss", ({ loss }) => loss],
+  ["targets", () => 1],
+  ["predicted", ({ predicted }) => predicted],
+  ["actual", ({ y }) => y],
+  ["confidence", ({ probabilities, predicted }) => probabilities[predicted] as number],
+];
+
+/** The values of a range of the examples at each of the ranks. */
 export function evaluate(
   task: ControllerMessageOf<"evaluate">,
   { rows, dense = new Float32Array(0), merged }: Tensors,
   { model, data }: { readonly model: TinyModel; readonly data: TinyData },
-): WorkerMessageOf<"evaluated"> {
+): { readonly message: WorkerMessageOf<"evaluated">; readonly payload: readonly Tensor[] } {
   if (!rows) throw new RefusedError("an evaluation", "rows", "none");
   const used = merged ? withMerged(model, merged, task.scale) : model;
   const examples = examplesOf(task, data).slice(task.start, task.start + task.count);
   const adapter = { r: Math.max(...task.ranks), rows, dense };
-  const tiers = task.ranks.map((r) => {
-    const judged = examples.map((example) => ({ y: example.y, ...judge(used, adapter, { r, scale: task.scale }, example) }));
-    const count = (belongs: (one: (typeof judged)[number], label: number) => boolean) =>
-      LABELS.map((_, label) => judged.filter((example) => belongs(example, label)).length);
-    const labels = {
-      hits: count(({ y, predicted }, label) => y === label && predicted === label),
-      predicted: count(({ predicted }, label) => predicted === label),
-      actual: count(({ y }, label) => y === label),
-    };
-    const loss_sum = judged.reduce((sum, { loss }) => sum + loss, 0);
-    return {
-      r,
-      loss_sum: finite(loss_sum),
-      n_tokens: examples.length,
-      n_examples: examples.length,
-      labels,
-      rouge_l_sum: null,
-      metrics: {},
-    };
-  });
-  return { ...SESSION, task_id: task.task_id, attempt: task.attempt, type: "evaluated", tiers, samples: [], seconds: SECONDS };
+  const answered = task.ranks.flatMap((r) =>
+    examples.map((example) => ({ y: example.y, ...judge(used, adapter, { r, scale: task.scale }, example) })),
+  );
+  const values = Float64Array.from(COLUMNS.flatMap(([, of]) => answered.map(of)));
+  const message: WorkerMessageOf<"evaluated"> = {
+    ...SESSION,
+    task_id: task.task_id,
+    attempt: task.attempt,
+    type: "evaluated",
+    columns: COLUMNS.map(([name]) => name),
+    metrics: [],
+    samples: [],
+    seconds: SECONDS,
+    tensors: [],
+  };
+  const encoded = { dtype: "F64", length: values.length, bytes: new Uint8Array(values.buffer) } as const;
+  return { message, payload: [{ name: "examples", shape: [COLUMNS.length, answered.length], values: encoded }] };
 }

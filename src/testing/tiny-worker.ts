@@ -98,7 +98,7 @@ export function createTinyWorker(datasets: Map<string, TinyData>, fitAs: (fit: T
           return (held ?? refuse("collect", "a fit before it")).collect(task);
         case "evaluate":
           await setImmediate();
-          return { message: evaluate(task, tensors, requireLoaded()) };
+          return evaluate(task, tensors, requireLoaded());
         case "generate":
           return { message: await generate(task, tensors, report, requireLoaded(), say) };
       }

@@ -9,7 +9,7 @@ export function roundRow(metrics: RoundMetrics): RoundRow {
   const tiers = byTier.map(({ r }) => r);
   const estimates = tiers.map((r): Estimate => {
     const tier = tierAt(metrics, r);
-    const interval = tier ? quality.interval(tier) : null;
+    const interval = tier && quality.interval(tier);
     return [tier ? quality.of(tier) : null, interval?.low ?? null, interval?.high ?? null];
   });
   return {

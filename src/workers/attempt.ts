@@ -131,7 +131,8 @@ export class Attempt {
     const { request, expect = {}, dtypes } = this.#task;
     if (message.type !== ANSWERS[request.type]) throw new RefusedError(subject, ANSWERS[request.type], message.type);
     const tensors = "tensors" in message ? message.tensors : [];
-    const assembler = createAssembler<WireDtype>(tensors, expect, { dtypes, allocate: (bytes) => this.#allocate(bytes) });
+    const shapes = typeof expect === "function" ? expect(message) : expect;
+    const assembler = createAssembler<WireDtype>(tensors, shapes, { dtypes, allocate: (bytes) => this.#allocate(bytes) });
     this.#header = { message, assembler };
     if (tensors.length === 0) this.#finish();
     else if (assembler.isShared) this.#copyShared(message, assembler);

@@ -41,7 +41,7 @@ export function named(identity: TaskIdentity): Pick<Task, "identity" | "id"> {
   return { identity, id: parts.filter((name) => name !== undefined).join("/") };
 }
 
-type DtypeOf<T extends TaskType> = T extends "collect" ? IntegerDtype : T extends "prepare" ? "U8" : Dtype;
+type DtypeOf<T extends TaskType> = T extends "collect" ? IntegerDtype : T extends "prepare" ? "U8" : T extends "evaluate" ? "F64" : Dtype;
 
 export interface Reply<T extends TaskType = TaskType> {
   readonly workerId: string;
@@ -63,8 +63,11 @@ export interface Task<T extends TaskType = TaskType> {
    * should share one object, so that its checksums are computed once; its values must never change afterwards.
    */
   readonly payload?: Adapter;
-  /** Shape [rows, columns] or [length] each reply tensor must have, by name; anything else is refused before memory is taken. */
-  readonly expect?: ExpectedShapes;
+  /**
+   * Shape [rows, columns] or [length] each reply tensor must have, by name; anything else is refused before memory is taken. A
+   * function is given the reply's message, on which the shapes may depend.
+   */
+  readonly expect?: ExpectedShapes | ((message: Reply<T>["message"]) => ExpectedShapes);
   /** The dtypes that the reply's tensors may have, F32 by default; any other is refused. */
   readonly dtypes?: readonly DtypeOf<T>[];
   /**

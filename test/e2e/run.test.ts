@@ -31,6 +31,20 @@ test("a run trains every tier, reports every step as an event, and leaves a comp
     [8, 1],
   ]);
 
+  // Bytes for each target, which are those of the examples, whatever the rank and the round.
+  const bytes = result.metrics.flatMap(({ byTier }) => byTier.map(({ loss, bitsPerByte }) => (loss ?? 0) / Math.LN2 / (bitsPerByte ?? 0)));
+  expect(bytes).toHaveLength(12);
+  for (const each of bytes) expect(each).toBeCloseTo(bytes[0] ?? 0, 10);
+  expect(bytes[0]).toBeGreaterThan(1);
+  for (const { intervals = [], own, ...tier } of result.metrics.flatMap(({ byTier }) => byTier)) {
+    expect(intervals.map(({ name }) => name)).toEqual(["loss", "perplexity", "bits_per_byte", "token_accuracy"]);
+    const values = [tier.loss, tier.perplexity, tier.bitsPerByte, own[0]?.value];
+    for (const [index, { low, high }] of intervals.entries()) {
+      expect(values[index]).toBeGreaterThanOrEqual(low);
+      expect(values[index]).toBeLessThanOrEqual(high);
+    }
+  }
+
   const types = new Set(events.map(({ type }) => type));
   for (const type of ["worker-ready", "data-ready", "run-start", "round-start", "client-fit", "round-end", "run-end"] as const) {
     expect(types, type).toContain(type);
@@ -114,6 +128,21 @@ test("a classifier's head is trained, averaged and saved with its adapter", asyn
     expect(accuracy, `accuracy at rank ${r}`).toBeGreaterThan(first?.byTier[tier]?.accuracy as number);
   }
   expect(last?.coverage.every(({ clients }) => clients > 0)).toBe(true);
+  // The figures are those of the examples: the matrix has them all, and its diagonal is what the accuracy counts.
+  expect(last?.confusion?.map(({ r }) => r)).toEqual([1, 4]);
+  for (const { r, cells } of last?.confusion ?? []) {
+    const count = (counts: (label: number, predicted: number) => boolean) =>
+      cells.reduce((sum, [label, predicted, examples]) => sum + (counts(label, predicted) ? examples : 0), 0);
+    expect(count(() => true)).toBe(24);
+    const tier = last?.byTier.find((metrics) => metrics.r === r);
+    expect(tier?.accuracy).toBe(count((label, predicted) => label === predicted) / 24);
+    expect(tier?.ece).toBeGreaterThan(0);
+    expect(tier?.intervals?.map(({ name }) => name)).toEqual(["loss", "accuracy", "macro_f1", "ece"]);
+  }
+  expect(JSON.parse(JSON.stringify(readLines(path.join(runs(), "classifier"), "metrics.jsonl").at(-1)))).toMatchObject({
+    by_tier: last?.byTier.map(({ accuracy, ece, intervals }) => ({ accuracy, ece, intervals })),
+    confusion: last?.confusion,
+  });
   const folder = path.join(runs(), "one-more");
   await result.savePretrained(folder, { r: 3 });
   expect(JSON.parse(readFileSync(path.join(folder, "adapter_config.json"), "utf8"))).toMatchObject({ r: 3, lora_alpha: 6 });

@@ -29,7 +29,7 @@ const requestOf = (type: string, changes: object = {}): TaskRequest => {
 };
 
 const SHAPES = { rows: [2, 300], dense: [3] } as const;
-const ALL_SHAPES = { ...SHAPES, clients: [120] } as const;
+const ALL_SHAPES = { ...SHAPES, clients: [120], examples: [9, 2] } as const;
 /** The payload of controller and worker: varied bytes, so that a misplaced one is noticed. */
 const VALUES = Uint8Array.from({ length: 64 + 4 * 603 }, (_, index) => (index * 7) % 251);
 export const LENT = VALUES.subarray(64);
@@ -53,7 +53,10 @@ function draftTask(rng: Rng, number: number): Drafted {
   if (kind < 0.25) return { ...identity, request: requestOf("load"), answer: goldenMessage("loaded"), tensors: ["dense"], expect: "any" };
   const payload = isOdds(rng, 0.02) ? largeAdapter : adapter;
   if (kind < 0.3) return { ...identity, request: requestOf("generate"), payload, answer: goldenMessage("generated"), tensors: [] };
-  if (kind < 0.4) return { ...identity, request: requestOf("evaluate"), payload, answer: goldenMessage("evaluated"), tensors: [] };
+  if (kind < 0.4) {
+    const values = { tensors: ["examples"], expect: { examples: ALL_SHAPES.examples }, dtypes: ["F64"] } as const;
+    return { ...identity, request: requestOf("evaluate"), payload, answer: goldenMessage("evaluated"), ...values };
+  }
   const dtype = choose<Dtype>(rng, ["F32", "F32", "BF16", "F16", "I8X256"]);
   return {
     ...identity,

@@ -11,6 +11,8 @@ function tiersWithLosses<L extends number | null>(losses: readonly L[]) {
     accuracy: null,
     macroF1: null,
     rougeL: null,
+    bitsPerByte: null,
+    ece: null,
     own: [],
     examples: 8,
   })) satisfies TierMetrics[];

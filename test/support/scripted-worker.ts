@@ -150,7 +150,8 @@ function play(
         const message = await worker.next();
         if (message.type === "stop") return exit({ exitCode: 0 });
         if (message.type === "load") worker.answer(message, loaded);
-        if (message.type === "evaluate") worker.answer(message, { type: "evaluated", tiers: [], samples: [], seconds: 0 });
+        if (message.type === "evaluate")
+          worker.answer(message, { type: "evaluated", columns: [], metrics: [], samples: [], seconds: 0, tensors: [] });
         if (message.type === "fit") worker.answer(message, fitted(message), await takePayload(worker, message));
       }
     },

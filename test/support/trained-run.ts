@@ -56,18 +56,33 @@ export async function writeRunFixture(
       const learnt = (1 - 0.72 ** round) * (0.75 + 0.06 * Math.log2(r));
       const noise = round === 0 ? 0 : Math.sin(5 * round + r);
       const loss = 3.3 - 2 * learnt + 0.03 * noise;
+      const accuracy = Math.round(256 * (0.04 + 0.7 * learnt + 0.012 * noise)) / 256;
       return isClassifier
         ? {
             r,
             loss,
             perplexity: null,
-            accuracy: Math.round(256 * (0.04 + 0.7 * learnt + 0.012 * noise)) / 256,
+            accuracy,
             macroF1: 0.6 * learnt,
             rougeL: null,
+            bitsPerByte: null,
+            ece: 0.05,
             own: [],
             examples: 256,
+            intervals: [{ name: "accuracy", low: accuracy - 0.03, high: accuracy + 0.04 }],
           }
-        : { r, loss, perplexity: Math.exp(loss), accuracy: null, macroF1: null, rougeL: null, own: [], examples: 256 };
+        : {
+            r,
+            loss,
+            perplexity: Math.exp(loss),
+            accuracy: null,
+            macroF1: null,
+            rougeL: null,
+            bitsPerByte: null,
+            ece: null,
+            own: [],
+            examples: 256,
+          };
     });
     const segments = TIERS.map((r) => ({ r, trainers: reporting.filter((client) => client.r >= r) }));
     const bytes = reporting.reduce((sum, client) => sum + 4 * 9216 * client.r, 0);

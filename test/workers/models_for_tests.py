@@ -17,9 +17,10 @@ from prelort_worker.training.add_adapters import add_adapters
 from prelort_worker.training.build import build_nested
 from prelort_worker.training.nested_lora import NestedLora
 from prelort_worker.wire.frames import Payload, Tensor
-from prelort_worker.wire.messages import Evaluate, Evaluated, Fit, Fitted, Load, Loaded, Prepare, Prepared, TierSums
+from prelort_worker.wire.messages import Evaluate, Evaluated, Fit, Fitted, Load, Loaded, Prepare, Prepared
 from prelort_worker.wire.specs import DataSpec, FitSpec, LoraSpec, ModelSpec
 from specs import LORA, SEED, data_spec, model_spec
+from sums import Sums, sums_at
 from told import Told, told
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -86,12 +87,12 @@ class Up:
         assert isinstance(fitted, Fitted)
         return fitted, delta
 
-    def evaluate(self, ranks: list[int], max_new_tokens: int = 0, batch_size: int = 8) -> list[TierSums]:
+    def evaluate(self, ranks: list[int], max_new_tokens: int = 0, batch_size: int = 8) -> list[Sums]:
         count = self.prepared.n_eval
         task = Evaluate("e", 1, 1, "global", None, ranks, self.nested.scale, 0, count, batch_size, max_new_tokens, [])
-        evaluated, _ = self.runner.run(task, self.adapter(max(ranks)), quiet)
+        evaluated, values = self.runner.run(task, self.adapter(max(ranks)), quiet)
         assert isinstance(evaluated, Evaluated)
-        return evaluated.tiers
+        return sums_at(ranks, (evaluated, values))
 
     @property
     def nested(self) -> NestedLora:

@@ -70,7 +70,7 @@ def pieces_of(example: Example) -> list[int]:
 
 def batch_of(model: Path, examples: Sequence[Example]) -> Batch:
     tensors = task(model).collate(examples)
-    return Batch(tensors, task(model).count_targets(tensors))
+    return Batch(tensors, task(model).count_targets(tensors), tensors)
 
 
 def words_of(example: Example) -> str:

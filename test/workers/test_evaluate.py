@@ -5,18 +5,38 @@ from pathlib import Path
 
 import pytest
 import torch
-from models_for_tests import dataset_of, nested_of, prompt_length, random_adapter, task_of, tokens_of
+from models_for_tests import (
+    dataset_of,
+    nested_of,
+    payload,
+    prompt_length,
+    quiet,
+    random_adapter,
+    resident_of,
+    task_of,
+    tokens_of,
+)
+from prelort_worker.errors import InputError
 from prelort_worker.prepare.prepare import build_dataset
-from prelort_worker.training.evaluate import evaluate_tier, shard_of
+from prelort_worker.task_runner import evaluate as evaluate_task
+from prelort_worker.tasks.causal_lm import CausalLm
+from prelort_worker.training.evaluate import evaluate_tier, shard_of, spelled_bytes
+from prelort_worker.training.example_values import ExampleValues
 from prelort_worker.training.nested_lora import NestedLora, activate, write
 from prelort_worker.wire.messages import Evaluate
 from specs import SEED, TASKS, data_spec, model_spec
+from sums import Sums, sums_of
+from sums import values_of as received_values
 from torch.nn import functional
 
 
-def evaluate(nested: NestedLora, folder: Path, shard: range, batch_size: int = 5):
+def values_of(nested: NestedLora, folder: Path, shard: range, batch_size: int = 5) -> ExampleValues:
     dataset = dataset_of(folder, nested.task.model.task)
     return evaluate_tier(nested, 4, dataset, shard, batch_size, lambda _done, _of: None)
+
+
+def evaluate(nested: NestedLora, folder: Path, shard: range) -> Sums:
+    return sums_of(4, values_of(nested, folder, shard))
 
 
 def ready(tiny: Path, task: str) -> NestedLora:
@@ -115,3 +135,77 @@ def test_a_shard_is_a_range_of_the_requested_examples(tiny: Path):
 def test_a_client_id_is_required_for_its_own_examples_only(tiny: Path, examples, client_id):
     with pytest.raises(ValueError, match=f"examples '{examples}': expected"):
         shard_of(dataset_of(tiny, "causal-lm"), replace(ASKED, examples=examples, client_id=client_id))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("task", TASKS)
+def test_each_examples_values_are_those_of_the_model_on_it_alone(tiny: Path, task: str):
+    nested, dataset = ready(tiny, task), dataset_of(tiny, task)
+    # Not the order of lengths, in which they are computed, nor a whole number of batches.
+    found = values_of(nested, tiny, range(3, 17))
+    activate(nested, 4)
+    expected: dict[str, list[float]] = {name: [] for name in found.columns}
+    for example in range(3, 17):
+        tokens = tokens_of(dataset, example)
+        logits = nested.model(input_ids=tokens[None]).logits[0]
+        if task == "causal-lm":
+            prompt = prompt_length(dataset, example)
+            told = (
+                functional.cross_entropy(logits[prompt - 1 : -1], tokens[prompt:], reduction="sum"),
+                len(tokens) - prompt,
+            )
+            answered: tuple[float, ...] = ()
+        else:
+            actual = dataset.fields["labels"][example]
+            told = functional.cross_entropy(logits, actual), 1
+            chances = logits.softmax(-1)
+            answered = (int(chances.argmax()), int(actual), float(chances.max()))
+        for name, value in zip(expected, (*told, *answered), strict=True):
+            expected[name].append(float(value))
+    names = ["loss", "targets"] if task == "causal-lm" else ["loss", "targets", "predicted", "actual", "confidence"]
+    assert list(found.columns) == names
+    for name, values in found.columns.items():
+        assert values.dtype == torch.float64 and values.tolist() == pytest.approx(expected[name], rel=1e-5), name
+
+
+def test_bits_per_byte_are_over_the_bytes_of_the_answers(tiny: Path):
+    nested, dataset = nested_of(tiny, "causal-lm"), dataset_of(tiny, "causal-lm")
+    task = nested.task
+    assert isinstance(task, CausalLm)
+    answers = [
+        str(task.tokenizer.decode(tokens_of(dataset, each)[prompt_length(dataset, each) :], skip_special_tokens=True))
+        for each in range(5)
+    ]
+    assert spelled_bytes(task, dataset, range(5))["bytes"].tolist() == [len(answer.encode()) for answer in answers]
+    classifier = nested_of(tiny, "sequence-classification")
+    assert spelled_bytes(classifier.task, dataset_of(tiny, "sequence-classification"), range(5)) == {}
+
+
+def test_of_whole_texts_the_first_token_is_no_target_and_spells_nothing(tiny: Path):
+    task = nested_of(tiny, "causal-lm").task
+    tokens = torch.tensor(task.tokenizer("a sweet dish", add_special_tokens=False)["input_ids"])  # pyright: ignore
+    example = {"input_ids": tokens, "learned": torch.ones(len(tokens), dtype=torch.bool)}
+    assert isinstance(task, CausalLm)
+    assert task.spelled(example).tolist() == tokens[1:].tolist()
+
+
+def test_the_values_of_all_ranks_travel_as_one_tensor(tiny: Path):
+    resident = resident_of(tiny, "sequence-classification")
+    rows, dense = random_adapter(resident.nested, 8)
+    asked = replace(ASKED, ranks=[4, 8], start=0, count=5)
+    told, sent = evaluate_task(resident, asked, payload(rows=rows, dense=dense), quiet)
+    assert (told.columns, told.metrics) == (["loss", "targets", "predicted", "actual", "confidence"], [])
+    assert sent["examples"].shape == (5, 2 * 5) and sent["examples"].dtype == "F64"
+    for r, found in zip((4, 8), received_values(told, sent, [4, 8]), strict=True):
+        write(resident.nested, r, rows[:r], dense)
+        alone = evaluate_tier(resident.nested, r, resident.dataset, range(5), 8, quiet)
+        assert {name: each.tolist() for name, each in found.columns.items()} == {
+            name: each.tolist() for name, each in alone.columns.items()
+        }
+
+
+def test_a_task_whose_targets_do_not_add_up_is_reported(tiny: Path, monkeypatch: pytest.MonkeyPatch):
+    nested = ready(tiny, "sequence-classification")
+    monkeypatch.setattr(nested.task, "count_targets", lambda batch: 1)
+    with pytest.raises(InputError, match=r"count_targets.*\b5, got 1\b"):
+        evaluate(nested, tiny, range(5))

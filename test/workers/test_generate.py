@@ -17,6 +17,7 @@ from prelort_worker.training.nested_lora import activate, read, write
 from prelort_worker.training.train import train
 from prelort_worker.wire.messages import Evaluate
 from specs import FIT, SEED, data_spec
+from sums import sums_at
 
 EXAMPLES = range(24)
 NEW_TOKENS = 8
@@ -101,7 +102,7 @@ def test_answers_are_greedy_and_do_not_depend_on_padding(tiny: Path, batch_size:
 
 def test_rouge_l_scores_generated_not_teacher_forced_tokens(tiny: Path):
     resident = trained(tiny)
-    found = score_answers(resident.nested, 8, resident.dataset, EXAMPLES, 5, NEW_TOKENS, quiet).rouge_l
+    found = score_answers(resident.nested, 8, resident.dataset, EXAMPLES, 5, NEW_TOKENS, quiet).rouge_l.sum().item()
     generated, forced = (sum_by_hand(resident, forced) for forced in (False, True))
     assert found == pytest.approx(generated, rel=1e-12)
     assert 1 < found < 24 and abs(found - forced) > 0.25
@@ -141,7 +142,7 @@ def test_an_evaluation_generates_at_each_requested_rank_and_on_a_merged_base(tin
     resident = trained(tiny)
     rows, _ = read(resident.nested, 8)
     reported: list[tuple[str, int, int]] = []
-    by_rank = evaluate(resident, TASK, payload(rows=rows), lambda *told: reported.append(told)).tiers
+    by_rank = sums_at([2, 8], evaluate(resident, TASK, payload(rows=rows), lambda *told: reported.append(told)))
     scores = [tier.rouge_l_sum for tier in by_rank]
     assert scores[1] == pytest.approx(sum_by_hand(resident, forced=False)) and scores[0] != scores[1]
     assert {activity for activity, _, _ in reported} == {
@@ -152,9 +153,9 @@ def test_an_evaluation_generates_at_each_requested_rank_and_on_a_merged_base(tin
     }
     assert all(0 <= step < steps for _, step, steps in reported)
     alone = replace(TASK, ranks=[2])
-    merged = evaluate(resident, alone, payload(rows=rows[:2] * 0, merged=rows), quiet).tiers
+    merged = sums_at([2], evaluate(resident, alone, payload(rows=rows[:2] * 0, merged=rows), quiet))
     assert merged[0].rouge_l_sum == scores[1]
-    silent = evaluate(resident, replace(TASK, max_new_tokens=0), payload(rows=rows), quiet).tiers
+    silent = sums_at([2, 8], evaluate(resident, replace(TASK, max_new_tokens=0), payload(rows=rows), quiet))
     assert [tier.metrics.pop("exact_match") for tier in by_rank] == [0.0, 0.0]
     assert silent == [replace(tier, rouge_l_sum=None) for tier in by_rank]
 
@@ -182,7 +183,7 @@ def test_an_exact_match_is_an_answer_that_is_the_reference(tiny: Path):
     pairs = zip(answers_of(resident), references, strict=True)
     expected = sum(answer.strip() == reference.strip() for answer, reference in pairs)
     found = score_answers(resident.nested, 8, dataset, EXAMPLES, 5, NEW_TOKENS, quiet)
-    assert found.own == {"exact_match": float(expected)}
+    assert {name: each.sum().item() for name, each in found.own.items()} == {"exact_match": float(expected)}
     assert task.score(" a sweet dish\n", "a sweet dish") == {"exact_match": 1.0}
     assert task.score("a dish", "a sweet dish") == {"exact_match": 0.0}
 
@@ -192,7 +193,7 @@ def test_samples_are_the_first_examples_of_the_range_with_each_ranks_answer(tiny
     dataset, tokenizer = resident.dataset, tokenizer_of(resident)
     rows = read(resident.nested, 8)[0]
     asked = replace(TASK, start=3, count=5, samples=2)
-    samples = evaluate(resident, asked, payload(rows=rows), quiet).samples
+    samples = evaluate(resident, asked, payload(rows=rows), quiet)[0].samples
     assert len(samples) == 2
     by_rank = []
     for r in (2, 8):
@@ -203,4 +204,4 @@ def test_samples_are_the_first_examples_of_the_range_with_each_ranks_answer(tiny
         assert sample.prompt == tokenizer.decode(tokens[:prompt], skip_special_tokens=True).strip()
         assert sample.reference == tokenizer.decode(tokens[prompt:], skip_special_tokens=True).strip()
         assert sample.answers == [answers[index] for answers in by_rank]
-    assert evaluate(resident, replace(asked, max_new_tokens=0), payload(rows=rows), quiet).samples == []
+    assert evaluate(resident, replace(asked, max_new_tokens=0), payload(rows=rows), quiet)[0].samples == []

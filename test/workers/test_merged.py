@@ -8,11 +8,13 @@ import pytest
 import torch
 from models_for_tests import CPU, dataset_of, nested_of, payload, random_adapter, resident_of, wrapped_gpt2
 from prelort_worker.errors import InputError
-from prelort_worker.task_runner import evaluate, fit
+from prelort_worker.task_runner import Report, Resident, evaluate, fit
 from prelort_worker.training.batches import collate
 from prelort_worker.training.nested_lora import NestedLora, activate, set_base, write
+from prelort_worker.wire.frames import Payload
 from prelort_worker.wire.messages import Evaluate, Fit
 from specs import FIT, LORA, SEED
+from sums import Sums, sums_at
 from torch import nn
 
 FIT_TASK = Fit("f", 1, 1, "c01", 4, 2.0, SEED, FIT, "F32", [])
@@ -21,6 +23,10 @@ EVALUATE_TASK = Evaluate("e", 1, 1, "global", None, [4], 2.0, 0, 24, 8, 0, [])
 
 def report(_activity: str, _step: int, _steps: int) -> None:
     pass
+
+
+def judged(resident: Resident, task: Evaluate, sent: Payload, report: Report) -> list[Sums]:
+    return sums_at(task.ranks, evaluate(resident, task, sent, report))
 
 
 def base_bytes(nested: NestedLora) -> list[bytes]:
@@ -80,7 +86,7 @@ def test_each_task_determines_the_base_whatever_came_before(tiny: Path):
 
     def loss(**merged: torch.Tensor) -> float | None:
         sent = payload(rows=rows, **merged)
-        return evaluate(resident, EVALUATE_TASK, sent, report).tiers[0].loss_sum
+        return judged(resident, EVALUATE_TASK, sent, report)[0].loss_sum
 
     plain, with_some, with_others = loss(), loss(merged=some), loss(merged=others)
     assert len({plain, with_some, with_others}) == 3
@@ -108,13 +114,13 @@ def test_a_merge_that_is_refused_leaves_nothing_for_the_next_task(tiny: Path):
     resident = resident_of(tiny)
     rows, _ = random_adapter(resident.nested, 4)
     merged = random_adapter(resident.nested, 5, seed=1)[0]
-    plain = evaluate(resident, EVALUATE_TASK, payload(rows=rows), report).tiers
+    plain = judged(resident, EVALUATE_TASK, payload(rows=rows), report)
     with pytest.raises(ValueError, match=r"merged: expected shape \[5, 1024\], got \[5, 1023\]"):
         evaluate(resident, EVALUATE_TASK, payload(rows=rows, merged=merged[:, 1:].contiguous()), report)
     evaluate(resident, EVALUATE_TASK, payload(rows=rows, merged=merged), report)
     with pytest.raises(ValueError, match="merged: expected shape"):
         evaluate(resident, EVALUATE_TASK, payload(rows=rows, merged=merged[:, 1:].contiguous()), report)
-    assert evaluate(resident, EVALUATE_TASK, payload(rows=rows), report).tiers == plain
+    assert judged(resident, EVALUATE_TASK, payload(rows=rows), report) == plain
 
 
 def test_quantised_weights_cannot_be_merged_into(tiny: Path):
@@ -150,8 +156,8 @@ def test_a_fit_on_a_merged_base_returns_its_delta_to_the_received_adapter(tiny: 
 def test_rows_of_an_evaluation_have_exactly_the_largest_requested_rank(tiny: Path):
     resident = resident_of(tiny)
     rows, _ = random_adapter(resident.nested, 8)
-    whole = evaluate(resident, replace(EVALUATE_TASK, ranks=[1, 4, 8]), payload(rows=rows), report).tiers
-    part = evaluate(resident, replace(EVALUATE_TASK, ranks=[4, 1]), payload(rows=rows[:4]), report).tiers
+    whole = judged(resident, replace(EVALUATE_TASK, ranks=[1, 4, 8]), payload(rows=rows), report)
+    part = judged(resident, replace(EVALUATE_TASK, ranks=[4, 1]), payload(rows=rows[:4]), report)
     assert part == [whole[1], whole[0]]
     for wrong in (8, 2):
         with pytest.raises(ValueError, match=f"rows: .*\\b4\\b.*\\b{wrong}$"):

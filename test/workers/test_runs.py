@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[2]
 
 def tier(r: int, accuracy: float | None, own: list[dict] | None = None) -> dict:
     return {"r": r, "loss": 1 / r, "perplexity": None, "accuracy": accuracy, "macro_f1": 0.5, "rouge_l": None,
-            "own": own or [], "examples": 64}  # fmt: skip
+            "own": own or [], "examples": 64, "ece": 0.25,
+            "intervals": [{"name": "accuracy", "low": 0.125, "high": 0.875}]}  # fmt: skip
 
 
 BEFORE = {
@@ -80,6 +81,8 @@ def test_tiers_has_a_row_for_each_round_and_rank_and_a_column_for_each_own_metri
     ]  # fmt: skip
     assert tiers["own/top 2"].tolist()[-1] == 0.875
     assert tiers["own/top 2"].isna().tolist() == [True, True, True, False]
+    assert tiers[["ece", "accuracy/low", "accuracy/high"]].values.tolist() == [[0.25, 0.125, 0.875]] * 4
+    assert "intervals" not in tiers
     # Numbers even without a value, so that they can be drawn.
     assert {str(tiers[name].dtype) for name in ("perplexity", "rouge_l", "accuracy")} == {"float64"}
 

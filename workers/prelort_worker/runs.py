@@ -28,7 +28,18 @@ if TYPE_CHECKING:
 
 JsonObject = dict[str, Any]
 
-TIER_COLUMNS = ("round", "r", "loss", "accuracy", "macro_f1", "perplexity", "rouge_l", "examples")
+TIER_COLUMNS = (
+    "round",
+    "r",
+    "loss",
+    "accuracy",
+    "macro_f1",
+    "perplexity",
+    "rouge_l",
+    "bits_per_byte",
+    "ece",
+    "examples",
+)
 SEGMENT_COLUMNS = ("round", "r", "energy", "clients", "examples")
 TIMING_COLUMNS = ("round", "phase", "seconds")
 EVENT_COLUMNS = ("version", "number", "at", "type")
@@ -54,13 +65,15 @@ class Run:
     def tiers(self) -> pd.DataFrame:
         """
         Quality by round and rank r: loss (mean per answer token or example), accuracy, macro_f1, perplexity, rouge_l,
-        examples (their number), and a column own/NAME for each metric of the task's own. NaN where there is no value.
+        bits_per_byte, ece, examples (their number), a column own/NAME for each metric of the task's own, and
+        NAME/low and NAME/high for the 95 % interval of each figure that has one. NaN where there is no value.
         """
         rows = [
             {
                 "round": metrics["round"],
-                **{key: _number(value) for key, value in tier.items() if key != "own"},
+                **{key: _number(value) for key, value in tier.items() if key not in ("own", "intervals")},
                 **{f"own/{own['name']}": _number(own["value"]) for own in tier.get("own", [])},
+                **{f"{each['name']}/{end}": each[end] for each in tier.get("intervals", []) for end in ("low", "high")},
             }
             for metrics in self.metrics
             for tier in metrics.get("by_tier", [])

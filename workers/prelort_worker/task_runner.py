@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -22,7 +22,8 @@ from .training.answer import Say, Telling, answer
 from .training.buffers import unchanged_buffers
 from .training.build import build_nested, n_frozen
 from .training.check_forward import check_forward
-from .training.evaluate import evaluate_tier, finite, shard_of
+from .training.evaluate import evaluate_tier, finite, shard_of, spelled_bytes
+from .training.example_values import to_wire
 from .training.generate import samples_of, score_answers
 from .training.nested_lora import NestedLora, check_largest, check_scale, read, set_base, write
 from .training.partial_sum import HeldUpdates
@@ -84,7 +85,7 @@ class TaskRunner:
         if isinstance(task, Generate):
             rows, dense = _receive(self._resident, payload)
             return answer(self._resident.nested, task, rows, dense, Telling(task, report, say)), {}
-        return evaluate(self._resident, task, payload, report), {}
+        return evaluate(self._resident, task, payload, report)
 
     def grant(self, grant: Grant) -> None:
         """What becomes of an update that is held."""
@@ -178,7 +179,7 @@ def fitted(
     ), {} if task.partial_sum else delta
 
 
-def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Report) -> Evaluated:
+def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Report) -> tuple[Evaluated, Payload]:
     """Evaluates each requested rank, with its prefix of the rows, on one shard."""
     started = time.monotonic()
     nested = resident.nested
@@ -186,6 +187,7 @@ def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Repor
     shard = shard_of(resident.dataset, task)
     rows, dense = _receive(resident, payload)
     check_largest(rows, task.ranks)
+    spelled = spelled_bytes(nested.task, resident.dataset, shard)
     tiers, answers = [], list[list[str]]()
     with unchanged_buffers(nested.model):
         for index, r in enumerate(task.ranks):
@@ -194,16 +196,17 @@ def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Repor
             def progress(verb: str, done: int, of: int, before: int = index) -> None:
                 report(f"{verb} rank {task.ranks[before]}", before * of + done, len(task.ranks) * of)
 
-            sums = evaluate_tier(nested, r, resident.dataset, shard, task.batch_size, partial(progress, "evaluate"))
+            values = evaluate_tier(nested, r, resident.dataset, shard, task.batch_size, partial(progress, "evaluate"))
             if task.max_new_tokens > 0:
                 settings = (task.batch_size, task.max_new_tokens, partial(progress, "generate"))
                 scores = score_answers(nested, r, resident.dataset, shard, *settings)
-                own = {name: finite(value) for name, value in scores.own.items()}
-                sums = replace(sums, rouge_l_sum=scores.rouge_l, metrics={**sums.metrics, **own})
+                values = values.extended({"rouge_l": scores.rouge_l}, scores.own)
                 answers.append(scores.answers)
-            tiers.append(sums)
+            tiers.append(values.extended(spelled, {}))
     samples = samples_of(nested, resident.dataset, shard[: task.samples], answers) if answers else []
-    return Evaluated(task.task_id, task.attempt, tiers, time.monotonic() - started, samples)
+    columns, metrics, carried = to_wire(tiers)
+    seconds = time.monotonic() - started
+    return Evaluated(task.task_id, task.attempt, columns, metrics, seconds, [], samples), carried
 
 
 def check_adapter(nested: NestedLora, scale: float, ranks: list[int]) -> None:

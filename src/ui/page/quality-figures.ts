@@ -58,10 +58,9 @@ export function qualityOverRounds(tiers: readonly number[]): Figure {
       };
     });
     const examples = rounds.at(-1)?.examples ?? 0;
-    const note =
-      measure === "accuracy"
-        ? `${measure}; band: 95 % interval (Wilson) from ${formatCount(examples)} held-out examples, which are the same for all ranks.`
-        : `${measure}, lower is better. A mean's interval needs the spread over the examples, which is not recorded.`;
+    const better = measure === "accuracy" ? measure : `${measure}, lower is better`;
+    const band = `; band: 95 % interval (bootstrap) from ${formatCount(examples)} held-out examples, which are the same for all ranks.`;
+    const note = rounds.some(hasIntervals) ? `${better}${band}` : `${better}. This run recorded no intervals.`;
     const { best } = detail;
     const mark = best ? { x: best.round, name: "best" } : undefined;
     const ofMark = best ? ` Dashed line: the best, ${describeBest(best)}.` : "";
@@ -105,7 +104,7 @@ export function qualityOverRank(tiers: readonly number[]): Figure {
     setText(shown, String(row.round));
     const others = [...new Set([0, Math.floor((rounds.length - 1) / 3), Math.floor((2 * (rounds.length - 1)) / 3), rounds.length - 1])];
     const faint = others.flatMap((other) => (other === index || !rounds[other] ? [] : [curve(rounds[other], tiers, true)]));
-    const note = measure === "accuracy" ? `Whiskers: 95 % interval (Wilson) from ${formatCount(row.examples)} held-out examples.` : "";
+    const note = hasIntervals(row) ? `Whiskers: 95 % interval (bootstrap) from ${formatCount(row.examples)} held-out examples.` : "";
     chart.update({ x: tiers.map((_, tier) => tier), lines: [curve(row, tiers, false), ...faint] }, note);
   }
   return {
@@ -117,6 +116,11 @@ export function qualityOverRank(tiers: readonly number[]): Figure {
     },
     close: () => chart.close(),
   };
+}
+
+/** Earlier versions recorded none. */
+function hasIntervals({ quality }: RoundRow): boolean {
+  return quality.some(([, low]) => low !== null);
 }
 
 function curve(row: RoundRow, tiers: readonly number[], isFaint: boolean): Line {

@@ -13,8 +13,8 @@ function frame(notation: string): Uint8Array {
   );
 }
 
-const VERSION = 'b0 "protocol_version" 0d';
-/** {type: "credit", protocol_version: 13, bytes: …} with this value for bytes. */
+const VERSION = 'b0 "protocol_version" 0e';
+/** {type: "credit", protocol_version: 14, bytes: …} with this value for bytes. */
 const credit = (bytes: string) => frame(`83 a4 "type" a6 "credit" ${VERSION} a5 "bytes" ${bytes}`);
 
 /** The map of a chunk of one float, without its data. */
@@ -24,11 +24,11 @@ const data = Uint8Array.of(0, 0, 0x80, 0x3f);
 
 describe("encode", () => {
   test("writes plain msgpack maps with string keys", () => {
-    expect(encode({ type: "stop", protocol_version: 13 })).toEqual([Buffer.from(frame(`82 ${VERSION} a4 "type" a4 "stop"`))]);
+    expect(encode({ type: "stop", protocol_version: 14 })).toEqual([Buffer.from(frame(`82 ${VERSION} a4 "type" a4 "stop"`))]);
   });
 
   test("sends a chunk's data as a frame of its own, which is not copied", () => {
-    const ids = { type: "chunk", protocol_version: 13, task_id: "t", attempt: 1, tensor: "rows", offset: 0 } as const;
+    const ids = { type: "chunk", protocol_version: 14, task_id: "t", attempt: 1, tensor: "rows", offset: 0 } as const;
     const [map, sent, ...others] = encode({ ...ids, data });
     expect(unpack(map ?? data)).toEqual(ids);
     expect(sent).toBe(data);
@@ -36,7 +36,7 @@ describe("encode", () => {
   });
 
   test("writes integers beyond 32 bits as integers, unlike plain msgpackr", () => {
-    const [map = data] = encode({ type: "credit", protocol_version: 13, bytes: 2 ** 33 });
+    const [map = data] = encode({ type: "credit", protocol_version: 14, bytes: 2 ** 33 });
     expect(Buffer.from(map).toString("hex")).toContain(Buffer.from(frame('a5 "bytes" d3 00 00 00 02 00 00 00 00')).toString("hex"));
   });
 
@@ -49,7 +49,7 @@ describe("encode", () => {
     ["NaN", { type: "credit", bytes: Number.NaN }],
     ["a key that the contract lacks", { type: "stop", extra: 1 }],
   ])("refuses to send %s", (_, message) => {
-    expect(() => encode({ protocol_version: 13, ...message } as unknown as ControllerMessage)).toThrow(RunFailedError);
+    expect(() => encode({ protocol_version: 14, ...message } as unknown as ControllerMessage)).toThrow(RunFailedError);
   });
 });
 
@@ -60,7 +60,7 @@ describe("decodeWorkerMessage", () => {
     ["uint 64", "cf 00 00 00 02 00 00 00 00", 2 ** 33],
     ["an integral float", "cb 40 1c 00 00 00 00 00 00", 7],
   ])("reads a count written as %s", (_, bytes, value) => {
-    expect(decodeWorkerMessage(credit(bytes))).toEqual({ type: "credit", protocol_version: 13, bytes: value });
+    expect(decodeWorkerMessage(credit(bytes))).toEqual({ type: "credit", protocol_version: 14, bytes: value });
   });
 
   test("reads a chunk's data from its second frame, which is not copied", () => {
@@ -85,7 +85,7 @@ describe("decodeWorkerMessage", () => {
 
   test("refuses another protocol version before it checks anything else", () => {
     const hello = frame('82 a4 "type" a5 "hello" b0 "protocol_version" 01');
-    const refusal = { kind: "refused", expected: "13", received: "1", message: expect.stringMatching(/\bhello\b.*\bversion\b/) };
+    const refusal = { kind: "refused", expected: "14", received: "1", message: expect.stringMatching(/\bhello\b.*\bversion\b/) };
     expect(() => decodeWorkerMessage(hello)).toThrow(expect.objectContaining(refusal));
   });
 
@@ -121,10 +121,10 @@ describe("decodeWorkerMessage", () => {
   test.each([1000, 5_000_000])("reports only the first of %d wrong items, since all of them could exhaust memory", (count) => {
     const length = count.toString(16).padStart(8, "0").replaceAll(/(..)/g, "$1 ");
     const header = frame(
-      `87 ${VERSION} a4 "type" a9 "evaluated" a7 "task_id" a1 "t" a7 "attempt" 01 a7 "samples" 90 a7 "seconds" 01 a5 "tiers" dd ${length}`,
+      `89 ${VERSION} a4 "type" a9 "evaluated" a7 "task_id" a1 "t" a7 "attempt" 01 a7 "samples" 90 a7 "seconds" 01 a7 "tensors" 90 a7 "metrics" 90 a7 "columns" dd ${length}`,
     );
     const decode = () => decodeWorkerMessage(Buffer.concat([header, Buffer.alloc(count, 0xc0)]));
     expect(decode).toThrow(RefusedError);
-    expect(decode).toThrow(expect.objectContaining({ received: expect.stringMatching(/^tiers\.0: [^;]*$/) }));
+    expect(decode).toThrow(expect.objectContaining({ received: expect.stringMatching(/^columns\.0: [^;]*$/) }));
   });
 });

@@ -3,7 +3,7 @@ import type { BestSpec, StopSpec } from "../../../src/config/best-section.ts";
 import { judge, judgeRecorded } from "../../../src/records/best-round.ts";
 import type { TierMetrics } from "../../../src/records/metrics.ts";
 
-const NOTHING = { perplexity: null, accuracy: null, macroF1: null, rougeL: null, own: [], examples: 1 };
+const NOTHING = { perplexity: null, accuracy: null, macroF1: null, rougeL: null, bitsPerByte: null, ece: null, own: [], examples: 1 };
 const tier = (r: number, figures: Partial<TierMetrics>): TierMetrics => ({ r, loss: null, ...NOTHING, ...figures });
 
 /** Evaluations of one tier by their loss, from round 0 on; undefined for a round that was not evaluated. */

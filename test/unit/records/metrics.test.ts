@@ -14,6 +14,8 @@ const tier = {
   rougeL: null,
   own: [{ name: "a_b", value: 1 }],
   examples: 8,
+  bitsPerByte: null,
+  ece: 0.0625,
 };
 const round: RoundMetrics = {
   round: 1,
@@ -32,7 +34,7 @@ const round: RoundMetrics = {
 };
 /** Keys and their order must not change: run directories on users' disks have them. */
 const TIER =
-  '"r":2,"loss":0.5,"perplexity":null,"accuracy":0.25,"macro_f1":0.125,"rouge_l":null,"own":[{"name":"a_b","value":1}],"examples":8';
+  '"r":2,"loss":0.5,"perplexity":null,"accuracy":0.25,"macro_f1":0.125,"rouge_l":null,"own":[{"name":"a_b","value":1}],"examples":8,"bits_per_byte":null,"ece":0.0625';
 const LINE =
   `{"round":1,"by_tier":[{${TIER}}],"merged":null,"by_client":[{"id":"c0",${TIER}}],"energy":[{"r":2,"energy":3}],` +
   '"coverage":[{"r":2,"clients":1,"examples":4}],"fit_loss":1.5,"reported":["c0"],"failed":["c1"],"late":["c2"],' +

@@ -10,6 +10,8 @@ const tiersOf = (values: Readonly<Record<number, number | null>>): TierMetrics[]
     accuracy: null,
     macroF1: null,
     rougeL: null,
+    bitsPerByte: null,
+    ece: null,
     own: [],
     examples: 1,
   }));

@@ -48,18 +48,20 @@ function parse(svg: string) {
 }
 
 const TIERS = [1, 2, 4];
+const withInterval = (accuracy: number) => ({ accuracy, intervals: [{ name: "accuracy", low: accuracy - 0.06, high: accuracy + 0.05 }] });
 
 describe("quality over rounds", () => {
   it("fits its y axis to lines between 70 % and 78 % and their interval, and starts at round 0", () => {
-    const chart = qualityOverRounds(run(8, TIERS, (round) => ({ accuracy: 0.7 + 0.01 * round })));
+    const chart = qualityOverRounds(run(8, TIERS, (round) => withInterval(0.7 + 0.01 * round)));
     const { lines, bands, xTicks, yTicks } = parse(chart.svg);
     expect(lines).toHaveLength(3);
     expect(xTicks).toEqual(["0", "1", "2", "3", "4", "5", "6", "7", "8"]);
-    // Wilson: 0.7 of 256 from 64.1 %, 0.78 of 256 to 82.6 %.
+    // Intervals from 64 % to 83 %.
     expect(Math.min(...yTicks)).toBeGreaterThanOrEqual(60);
+    expect(Math.min(...yTicks)).toBeLessThan(70);
     expect(Math.max(...yTicks)).toBeLessThanOrEqual(85);
     expect(bands).toBe(1);
-    expect(chart.notes[0]).toMatch(/95 % .*Wilson.* rank 4\b.* 256 /);
+    expect(chart.notes[0]).toMatch(/95 % .*bootstrap.* rank 4\b.* 256 /);
   });
 
   it("draws the majority's share if it is near, and notes its value if it is too far away", () => {
@@ -78,10 +80,12 @@ describe("quality over rounds", () => {
     for (const [index, y] of heights.slice(1).entries()) expect(y - (heights[index] ?? 0)).toBeGreaterThanOrEqual(12.9);
   });
 
-  it("draws no interval for a loss, and notes so", () => {
+  it("draws the interval of a loss as well, and notes where an earlier version recorded none", () => {
     const chart = qualityOverRounds(run(3, TIERS, () => ({ loss: 2 })));
     expect(parse(chart.svg).bands).toBe(0);
-    expect(chart.notes).toEqual([expect.stringMatching(/^No interval\b.*\bloss\b/)]);
+    expect(chart.notes).toEqual([expect.stringMatching(/^No interval\b.*\brecorded none\b/)]);
+    const drawn = qualityOverRounds(run(3, TIERS, () => ({ loss: 2, intervals: [{ name: "loss", low: 1.5, high: 2.5 }] })));
+    expect(parse(drawn.svg).bands).toBe(1);
   });
 
   it("leaves a gap for a value that was not finite, and notes so", () => {
@@ -106,14 +110,14 @@ describe("quality over rounds", () => {
 
 describe("quality over rank", () => {
   it("fits the trained rounds, with intervals after the last, and notes the value of a start far below", () => {
-    const chart = qualityOverRank(run(6, TIERS, (round, r) => ({ accuracy: round === 0 ? 0.04 : 0.7 + r / 100 })));
+    const chart = qualityOverRank(run(6, TIERS, (round, r) => withInterval(round === 0 ? 0.04 : 0.7 + r / 100)));
     const { yTicks, lines, bars, label } = parse(chart.svg);
     expect(Math.min(...yTicks)).toBeGreaterThanOrEqual(60);
     expect(lines).toHaveLength(4);
     expect(bars).toBe(3);
     expect(label).toMatch(/^Line chart: accuracy over the rank/);
     expect(chart.notes).toContainEqual(expect.stringMatching(/^Before training: 4\.0 %, outside/));
-    expect(chart.notes[0]).toMatch(/95 % .*Wilson.* round 6\b.* 256 /);
+    expect(chart.notes[0]).toMatch(/95 % .*bootstrap.* round 6\b.* 256 /);
     expect(chart.legend.map(({ name }) => name)).toEqual(["round 6", "round 4", "round 3", "round 1"]);
   });
 

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { writeReport } from "../../../src/report/html.ts";
 import { readRun } from "../../../src/records/read-run.ts";
+import { renderPage } from "../../../src/report/page.ts";
 import { summarise } from "../../../src/report/summary.ts";
 import { qualityTable, reportTables, roundsTable, segmentsTable, timeTable, trafficTable } from "../../../src/report/tables.ts";
 import { clientsTable } from "../../../src/report/clients-table.ts";
@@ -84,7 +85,7 @@ describe("tables", () => {
     await writeRunFixture(directory);
     const { columns, rows } = qualityTable(TIERS, (await readRun(directory)).rounds);
     expect(columns.slice(0, 4)).toEqual(["rank", "accuracy before", "after round 8", "change"]);
-    expect(columns.slice(4)).toEqual(["loss before", "loss after", "macro-F1 before", "macro-F1 after"]);
+    expect(columns.slice(4)).toEqual(["loss before", "loss after", "macro-F1 before", "macro-F1 after", "ECE before", "ECE after"]);
     expect(rows.map(([rank]) => rank)).toEqual(["1", "2", "4", "8", "16", "worst tier", "area, log₂ rank"]);
     expect(rows[0]?.slice(1, 4)).toEqual(["3.9 %", "52.3 %", "+48.4 points"]);
     const after = rows.slice(0, 5).map((row) => Number.parseFloat(row[2] ?? ""));
@@ -98,6 +99,44 @@ describe("tables", () => {
     const { columns, rows } = qualityTable(TIERS, (await readRun(directory)).rounds);
     expect(columns[1]).toBe("perplexity before");
     expect(rows[4]?.slice(1, 4)).toEqual(["27.11", "7.74", "−71.4 %"]);
+  });
+
+  it("show the most confused labels of the largest tier, and draw its matrix beside the smallest tier's", async () => {
+    await writeRunFixture(directory);
+    const run = await readRun(directory);
+    const [worst, right] = [
+      [0, 2, 30],
+      [2, 2, 10],
+    ] as const;
+    const confusion = [
+      { r: 1, cells: [[0, 0, 40]] as const },
+      { r: 16, cells: [[0, 0, 10], worst, [1, 0, 5], right] as const },
+    ];
+    const labels = ["animal", "food & <drink>", "tool"];
+    const rounds = run.rounds.map((round) => (round.round === 8 ? { ...round, confusion } : round));
+    const confused = { ...run, rounds, record: { ...run.record, labels } };
+    const table = reportTables(confused).find(({ title }) => title.startsWith("Most confused"));
+    expect(table).toMatchObject({
+      title: "Most confused labels at rank 16, after round 8",
+      rows: [
+        ["animal", "tool", "30", "75.0 %"],
+        ["food & <drink>", "animal", "5", "100.0 %"],
+      ],
+    });
+    const page = renderPage(confused);
+    expect(page.indexOf("What is taken for what at rank 16")).toBeLessThan(page.indexOf("What is taken for what at rank 1<"));
+    expect(page).toContain("animal taken for tool: 30 examples, 75.0 %");
+    expect(page).not.toContain("<drink>");
+    expect(renderPage(run)).not.toContain("taken for");
+  });
+
+  it("leave out a matrix of too many labels to read, and keep its most confused pairs", async () => {
+    await writeRunFixture(directory);
+    const run = await readRun(directory);
+    const cells = Array.from({ length: 50 }, (_, label) => [label, (label + 1) % 50, 1] as const);
+    const rounds = run.rounds.map((round) => ({ ...round, confusion: [{ r: 16, cells }] }));
+    expect(renderPage({ ...run, rounds })).not.toContain("What is taken for what");
+    expect(reportTables({ ...run, rounds }).find(({ title }) => title.startsWith("Most confused"))?.rows).toHaveLength(10);
   });
 
   it("show ROUGE-L before and after if answers were generated", async () => {
@@ -122,7 +161,18 @@ describe("tables", () => {
   });
 
   it("have a dash for a value that was not evaluated or not finite", () => {
-    const tier = { r: 2, loss: null, perplexity: null, accuracy: null, macroF1: null, rougeL: null, own: [], examples: 4 };
+    const tier = {
+      r: 2,
+      loss: null,
+      perplexity: null,
+      accuracy: null,
+      macroF1: null,
+      rougeL: null,
+      bitsPerByte: null,
+      ece: null,
+      own: [],
+      examples: 4,
+    };
     const round = {
       round: 0,
       byTier: [tier],
@@ -175,11 +225,23 @@ describe("tables", () => {
 });
 
 describe("summarise", () => {
+  it("says at which ranks the change may be chance", async () => {
+    await writeRunFixture(directory, { rounds: 2 });
+    const run = await readRun(directory);
+    expect(summarise(run)).not.toMatch(/chance/);
+    const [first, ...others] = run.rounds;
+    const raised = first!.byTier.map((tier) => {
+      const accuracy = others.at(-1)!.byTier.find(({ r }) => r === tier.r)!.accuracy! - (tier.r > 2 ? 0.02 : 0.2);
+      return { ...tier, accuracy, intervals: [{ name: "accuracy", low: accuracy - 0.03, high: accuracy + 0.03 }] };
+    });
+    expect(summarise({ ...run, rounds: [{ ...first!, byTier: raised }, ...others] })).toMatch(/At rank 4, 8, 16 the change .* by chance\./);
+  });
+
   it("compares the whole adapter, its smallest prefix, the start and the baseline", async () => {
     await writeRunFixture(directory);
     const summary = summarise(await readRun(directory));
     for (const facts of [
-      /8 rounds over 10 clients.*rank-16 adapter.*accuracy of 67\.6 % \(95 % interval 61\.6 % to 73\.0 %\) on 256 held-out/,
+      /8 rounds over 10 clients.*rank-16 adapter.*accuracy of 67\.6 % \(95 % interval 64\.6 % to 71\.6 %\) on 256 held-out/,
       /3\.9 % before training/,
       /rank-1 prefix.* 52\.3 %/,
       /label.* 34\.2 %/,

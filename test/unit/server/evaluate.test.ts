@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { createLayout } from "../../../src/adapter/layout.ts";
 import { generatesText } from "../../../src/config/best-metric.ts";
@@ -5,8 +6,9 @@ import type { BestSpec } from "../../../src/config/best-section.ts";
 import { validateRun } from "../../../src/config/build.ts";
 import { allClients, listRanks, segmentWise } from "../../../src/index.ts";
 import { evaluateRound } from "../../../src/server/evaluate.ts";
-import type { Task, WorkerPool } from "../../../src/workers/task.ts";
+import type { Reply, Task, WorkerPool } from "../../../src/workers/task.ts";
 import { clientsOf } from "../../../src/testing/index.ts";
+import { examplesTensor } from "../../support/example-values.ts";
 
 const layout = createLayout({ r: 2, tiers: [1, 2], scale: 1 }, { modules: [{ name: "m", in: 2, out: 2 }], dense: [] });
 const config = validateRun({
@@ -19,38 +21,55 @@ const config = validateRun({
 });
 const adapter = { r: 2, rows: new Float32Array(8), dense: new Float32Array(0) };
 
+interface Options {
+  readonly best?: BestSpec;
+  /** What the i-th of the examples' losses is at a rank. */
+  readonly loss?: (example: number, r: number) => number;
+  /** In which order the shards are answered. */
+  readonly order?: (shards: number) => Iterable<number>;
+  /** Changes the columns of a shard. */
+  readonly damage?: (columns: Columns, start: number) => Columns;
+}
+type Columns = Parameters<typeof examplesTensor>[0];
+
 /** Evaluates a round on 6 examples held out from all clients and 2 of the client's own, each with a ROUGE-L of 0.5. */
-async function evaluate(round: number, best?: BestSpec) {
+async function evaluate(round: number, { best, loss = () => 1, order, damage = (columns) => columns }: Options = {}) {
   const asked: { examples: string; tokens: number; samples: number }[] = [];
+  const waiting: (() => void)[] = [];
   const pool = {
-    run({ request }: Task<"evaluate">) {
-      const { examples, ranks, count, max_new_tokens: tokens, samples } = request;
+    async run(task: Task<"evaluate">) {
+      const { examples, ranks, start, count, max_new_tokens: tokens, samples } = task.request;
       asked.push({ examples, tokens, samples });
-      const sums = {
-        loss_sum: count,
-        n_tokens: count,
-        n_examples: count,
-        labels: null,
-        rouge_l_sum: tokens > 0 ? count / 2 : null,
-        metrics: {},
-      };
+      const all = ranks.flatMap((r) => Array.from({ length: count }, (_, example) => loss(start + example, r)));
+      const given = { loss: all, targets: all.map(() => 1), ...(tokens > 0 && { rouge_l: all.map(() => 0.5) }) };
+      const { header, shape, bytes } = examplesTensor(damage(given, start));
       const told = Array.from({ length: samples }, (_, index) => ({
         prompt: `p${index}`,
         reference: `t${index}`,
         answers: ranks.map((r) => `a${index} at ${r}`),
       }));
-      return Promise.resolve({ message: { tiers: ranks.map((r) => ({ r, ...sums })), samples: told } });
+      if (order) await new Promise<void>((resolve) => waiting.push(resolve));
+      const message = { ...header, samples: told };
+      const reply = { message, payload: { examples: { dtype: "F64", length: bytes.length / 8, bytes } } } as unknown as Reply<"evaluate">;
+      expect((task.expect as (message: unknown) => unknown)(message)).toEqual({ examples: shape });
+      await task.accept?.(reply);
+      return reply;
     },
   } as unknown as WorkerPool;
   const clients = clientsOf([{ r: 2 }]);
   const ownExamples = Uint32Array.from(clients, () => 2);
-  const metrics = await evaluateRound(
-    { config, pool, layout, isLanguage: true, evalExamples: 6, ownExamples },
+  const evaluated = evaluateRound(
+    { config, pool, layout, labels: 0, isLanguage: true, evalExamples: 6, ownExamples },
     round,
     { global: adapter, presented: adapter, generates: generatesText({ ...config, evaluate: { ...config.evaluate, best } }, round) },
     clients,
   );
-  return { asked, rougeL: metrics.byTier.map((tier) => tier.rougeL), samples: metrics.samples };
+  for (const place of order?.(waiting.length) ?? []) {
+    waiting[place]?.();
+    await setImmediate();
+  }
+  const metrics = await evaluated;
+  return { asked, rougeL: metrics.byTier.map((tier) => tier.rougeL), samples: metrics.samples, metrics };
 }
 
 test("answers are generated only before the first and after the last round, on the examples held out from all clients", async () => {
@@ -62,10 +81,10 @@ test("answers are generated only before the first and after the last round, on t
     reference: `t${index}`,
     answers: [1, 2].map((r) => ({ r, text: `a${index} at ${r}` })),
   }));
-  for (const round of [0, 3]) expect(await evaluate(round)).toEqual({ asked: [...generating, own], rougeL: [0.5, 0.5], samples });
+  for (const round of [0, 3]) expect(await evaluate(round)).toMatchObject({ asked: [...generating, own], rougeL: [0.5, 0.5], samples });
   const silent = { examples: "global", tokens: 0, samples: 0 };
   for (const round of [1, 2])
-    expect(await evaluate(round)).toEqual({ asked: [silent, silent, own], rougeL: [null, null], samples: undefined });
+    expect(await evaluate(round)).toMatchObject({ asked: [silent, silent, own], rougeL: [null, null], samples: undefined });
 });
 
 test("answers are generated at every evaluation if the best round depends on them", async () => {
@@ -75,6 +94,31 @@ test("answers are generated at every evaluation if the best round depends on the
     { metric: "rouge_l", at: "area" },
     { metric: "mine", at: 1, mode: "max" },
   ] as const)
-    expect(await evaluate(1, best)).toMatchObject({ asked: [...generating, own], rougeL: [0.5, 0.5] });
-  expect((await evaluate(1, { metric: "loss", at: "area" })).rougeL).toEqual([null, null]);
+    expect(await evaluate(1, { best })).toMatchObject({ asked: [...generating, own], rougeL: [0.5, 0.5] });
+  expect((await evaluate(1, { best: { metric: "loss", at: "area" } })).rougeL).toEqual([null, null]);
+});
+
+test("each tier has the mean over all examples with its interval, a client's own has none, whatever the order of arrival", async () => {
+  // At rank 2 every example is better by 1 than at rank 1.
+  const loss = (example: number, r: number) => 10 ** (example - 3) - r;
+  const { metrics } = await evaluate(1, { loss });
+  const [low, high] = metrics.byTier;
+  expect(low?.loss).toBeCloseTo(111.111 / 6 - 1, 12);
+  expect(low?.intervals?.map(({ name }) => name)).toEqual(["loss", "perplexity"]);
+  const [below, above] = [low?.intervals?.[0], high?.intervals?.[0]];
+  expect(below?.low).toBeLessThan(low?.loss ?? 0);
+  expect(below?.high).toBeGreaterThan(low?.loss ?? 0);
+  // The same draws at both ranks.
+  expect((below?.low ?? 0) - (above?.low ?? 0)).toBeCloseTo(1, 10);
+  expect((below?.high ?? 0) - (above?.high ?? 0)).toBeCloseTo(1, 10);
+  expect(metrics.byClient).toMatchObject([{ id: "c0", examples: 2 }]);
+  expect(metrics.byClient[0]).not.toHaveProperty("intervals");
+  const reversed = await evaluate(2, { loss, order: (shards) => Array.from({ length: shards }, (_, place) => shards - 1 - place) });
+  expect(reversed.metrics).toEqual(metrics);
+});
+
+test("a shard whose columns differ from those of the others is refused", async () => {
+  const damage = (columns: Columns, start: number): Columns =>
+    start === 4 ? { ...columns, bytes: columns.loss?.map(() => 1) ?? [] } : columns;
+  await expect(evaluate(1, { damage })).rejects.toThrow(/\bother shards, loss, targets\b.*\bloss, targets, bytes$/);
 });

@@ -527,7 +527,7 @@ describe("a task for every worker", () => {
         const message = await worker.next();
         if (message.type === "evaluate") {
           isPrepared = true;
-          worker.answer(message, { type: "evaluated", tiers: [], samples: [], seconds: 0 });
+          worker.answer(message, { type: "evaluated", columns: [], metrics: [], samples: [], seconds: 0, tensors: [] });
         } else if (message.type === "load") worker.answer(message, isPrepared ? loaded : unprepared);
         else if (message.type === "stop") return worker.exit({ exitCode: 0 });
       }
@@ -565,7 +565,8 @@ describe("a task for every worker", () => {
           while (true) {
             const message = await worker.next();
             if (message.type === "load") worker.answer(message, unprepared);
-            else if (message.type === "evaluate") worker.answer(message, { type: "evaluated", tiers: [], samples: [], seconds: 0 });
+            else if (message.type === "evaluate")
+              worker.answer(message, { type: "evaluated", columns: [], metrics: [], samples: [], seconds: 0, tensors: [] });
           }
         },
       });

@@ -300,7 +300,7 @@ describe("a task", () => {
     ["no tensors at all", (peer, id, header) => peer.answer(id, header), { expected: "rows and dense", received: "none" }],
     [
       "an answer of another type",
-      (peer, id) => peer.answer(id, { type: "evaluated", tiers: [], samples: [], seconds: 0 }),
+      (peer, id) => peer.answer(id, { type: "evaluated", columns: [], metrics: [], samples: [], seconds: 0, tensors: [] }),
       { expected: "fitted", received: "evaluated" },
     ],
     ["an end before its answer", (peer, id) => peer.send({ ...id, type: "end" }), ofTask],

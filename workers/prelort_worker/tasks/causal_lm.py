@@ -132,6 +132,10 @@ class CausalLm(GenerativeTask):
     def count_targets(self, batch: Batch) -> int:
         return int((batch["labels"][:, 1:] != IGNORED).sum())
 
+    def spelled(self, example: Example) -> Tensor:
+        # The first token of an example has no target.
+        return example["input_ids"][1:][example["learned"][1:]]
+
     def prompt(self, example: Example) -> Tensor:
         return example["input_ids"][: _last_answer(example["learned"]).start]
 

@@ -87,6 +87,9 @@ class ImageClassification(Task):
     def answers(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         return outputs.logits.argmax(-1), batch["labels"]
 
+    def confidences(self, outputs: Any, batch: Batch) -> Tensor:
+        return outputs.logits.float().softmax(-1).amax(-1)
+
 
 def _picture(row: Row, name: str) -> Any:
     """An RGB image from a file's path, from bytes as in `datasets`, or from a decoded image."""

@@ -75,3 +75,6 @@ class SequenceClassification(TextTask):
 
     def answers(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         return outputs.logits.argmax(-1), batch["labels"]
+
+    def confidences(self, outputs: Any, batch: Batch) -> Tensor:
+        return outputs.logits.float().softmax(-1).amax(-1)

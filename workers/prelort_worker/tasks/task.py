@@ -115,7 +115,10 @@ class Task:
         return batch
 
     def count_targets(self, batch: Batch) -> int:
-        """The number of targets a loss averages over: examples by default, answer tokens for a language model."""
+        """
+        The number of targets a loss averages over: examples by default, answer tokens for a language model. Of a batch,
+        the sum over its examples.
+        """
         return len(next(iter(batch.values())))
 
     def forward(self, model: nn.Module, batch: Batch) -> Any:
@@ -127,6 +130,10 @@ class Task:
 
     def answers(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor] | None:
         """Predicted and true labels, both [examples], for accuracy and macro-F1; None without labels."""
+        return None
+
+    def confidences(self, outputs: Any, batch: Batch) -> Tensor | None:
+        """The probability [examples] of each predicted label, for the calibration error; None if it is not known."""
         return None
 
     def metrics(self, outputs: Any, batch: Batch) -> Mapping[str, Tensor]:

@@ -84,6 +84,16 @@ class GenerativeTask(TextTask):
         )
         return {"token_accuracy": hits / asked.clamp(min=1)}
 
+    def spelled(self, example: Example) -> Tensor:
+        """The example's targets, as tokens; those of `reference` unless there are others."""
+        return self.reference(example)
+
+    def spelled_bytes(self, example: Example) -> int:
+        """The UTF-8 bytes of the text that the targets spell, for bits per byte. Special tokens spell nothing."""
+        tokens = self.spelled(example).tolist()
+        text = self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return len(str(text).encode("utf-8", "replace"))
+
     def prompt(self, example: Example) -> Tensor:
         """The tokens from which the model has to generate `reference`."""
         raise NotImplementedError

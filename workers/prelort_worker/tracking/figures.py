@@ -11,7 +11,7 @@ from typing import Any
 from ..runs import read_objects
 from .tracker import Ending, Param, Sample
 
-_TIER_METRICS = ("loss", "accuracy", "macro_f1", "perplexity", "rouge_l")
+_TIER_METRICS = ("loss", "accuracy", "macro_f1", "perplexity", "rouge_l", "bits_per_byte", "ece")
 # The characters that every tracker takes in names.
 _OTHER_CHARACTERS = re.compile(r"[^\w .:/-]", re.ASCII)
 

@@ -1,6 +1,6 @@
 """Examples as batches on a device, and the loss over them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,8 @@ class Batch:
     tensors: dict[str, Tensor]
     # The number of targets that the loss averages over; known without asking the device.
     n_targets: int
+    # The same on the CPU, where counting waits for no device.
+    at_hand: dict[str, Tensor]
 
     def __len__(self) -> int:
         return len(next(iter(self.tensors.values())))
@@ -26,7 +28,15 @@ class Batch:
 
 def collate(task: Task, dataset: PreparedDataset, examples: Sequence[int], device: torch.device) -> Batch:
     tensors = task.collate([dataset.example(index) for index in examples])
-    return Batch({name: value.to(device) for name, value in tensors.items()}, task.count_targets(tensors))
+    return Batch({name: value.to(device) for name, value in tensors.items()}, task.count_targets(tensors), tensors)
+
+
+def count_each(task: Task, tensors: Mapping[str, Tensor]) -> list[int]:
+    """The number of targets of each example of a batch."""
+    return [
+        task.count_targets({name: value[place : place + 1] for name, value in tensors.items()})
+        for place in range(len(next(iter(tensors.values()))))
+    ]
 
 
 def forward(nested: NestedLora, batch: Batch) -> tuple[Any, Tensor]:

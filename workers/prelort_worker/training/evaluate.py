@@ -1,15 +1,19 @@
-"""Evaluates an adapter on a shard of examples, as sums that add up over shards."""
+"""Evaluates an adapter on a shard of examples."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
 from ..prepared_dataset import PreparedDataset
-from ..wire.messages import Evaluate, LabelCounts, TierSums
-from .batches import collate, forward
+from ..tasks.task import Task
+from ..tasks.text import GenerativeTask
+from ..wire.messages import Evaluate, ExampleColumn
+from .batches import Batch, collate, count_each, forward
+from .example_values import ExampleValues, Kept
 from .nested_lora import NestedLora, activate
 
 
@@ -38,53 +42,62 @@ def evaluate_tier(
     shard: range,
     batch_size: int,
     on_batch: Callable[[int, int], None],
-) -> TierSums:
+) -> ExampleValues:
     """
-    Tier r's adapter as loaded, on a shard; generates nothing. Shard and batch size determine the order of sums: by
-    length, which keeps padding low, then by index.
+    The values of each example of a shard, with tier r's adapter as loaded; generates nothing. Shard and batch size
+    determine the batches: by length, which keeps padding low, then by index.
     """
     activate(nested, r)
     nested.model.eval()
-    ordered = sorted(shard, key=dataset.length)
-    loss_sum, n_targets = 0.0, 0
-    answered: list[tuple[Tensor, Tensor]] = []
-    sums: dict[str, float] = {}
+    ordered = sorted(range(len(shard)), key=lambda place: dataset.length(shard[place]))
+    kept = Kept(len(shard))
     for start in range(0, len(ordered), batch_size):
         on_batch(start, len(ordered))
-        batch = collate(nested.task, dataset, ordered[start : start + batch_size], nested.device)
+        places = ordered[start : start + batch_size]
+        batch = collate(nested.task, dataset, [shard[place] for place in places], nested.device)
         outputs, losses = forward(nested, batch)
-        loss_sum += losses.cpu().double().sum().item()
-        n_targets += batch.n_targets
-        if (labels := nested.task.answers(outputs, batch.tensors)) is not None:
-            answered.append((labels[0].cpu(), labels[1].cpu()))
+        kept.column("loss", places, _summed(losses, places))
+        kept.column("targets", places, _targets(nested, batch))
+        for name, values in _answers(nested, outputs, batch):
+            kept.column(name, places, values)
         for name, values in nested.task.metrics(outputs, batch.tensors).items():
-            sums[name] = sums.get(name, 0.0) + _sum_of_examples(name, values, len(batch))
-    return TierSums(
-        r=r,
-        loss_sum=finite(loss_sum),
-        n_tokens=n_targets,
-        n_examples=len(ordered),
-        labels=_count_labels(answered, len(dataset.info.labels)) if answered else None,
-        rouge_l_sum=None,
-        metrics={name: finite(value) for name, value in sums.items()},
-    )
+            kept.metric(name, places, values)
+    return kept.values()
+
+
+def spelled_bytes(task: Task, dataset: PreparedDataset, shard: range) -> dict[ExampleColumn, Tensor]:
+    """The column `bytes` of a task that has it: it is the same at every rank."""
+    if not isinstance(task, GenerativeTask):
+        return {}
+    counts = [task.spelled_bytes(dataset.example(index)) for index in shard]
+    return {"bytes": torch.tensor(counts, dtype=torch.float64)}
 
 
 def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _sum_of_examples(name: str, values: Tensor, n_examples: int) -> float:
-    if values.shape != (n_examples,):
+def _summed(losses: Tensor, places: Sequence[int]) -> Tensor:
+    """Each example's loss, over its targets."""
+    return losses.cpu().double().view(len(places), -1).sum(1)
+
+
+def _targets(nested: NestedLora, batch: Batch) -> Tensor:
+    """The number of each example's targets."""
+    counts = count_each(nested.task, batch.at_hand)
+    if sum(counts) != batch.n_targets:
         raise InputError(
-            f"metric {name}: expected a number for each of {n_examples} examples, got shape {list(values.shape)}",
+            f"{type(nested.task).__name__}.count_targets: expected of a batch the sum over its examples, "
+            f"{sum(counts)}, got {batch.n_targets}",
             "model.task",
         )
-    return values.cpu().double().sum().item()
+    return torch.tensor(counts)
 
 
-def _count_labels(answered: list[tuple[Tensor, Tensor]], n_labels: int) -> LabelCounts:
-    predicted, actual = (torch.cat(part) for part in zip(*answered, strict=True))
-    hits = actual[predicted == actual]
-    counts = [torch.bincount(labels, minlength=n_labels).tolist() for labels in (hits, predicted, actual)]
-    return LabelCounts(*counts)
+def _answers(nested: NestedLora, outputs: Any, batch: Batch) -> Iterator[tuple[ExampleColumn, Tensor]]:
+    if (labels := nested.task.answers(outputs, batch.tensors)) is None:
+        return
+    yield "predicted", labels[0]
+    yield "actual", labels[1]
+    if (confidences := nested.task.confidences(outputs, batch.tensors)) is not None:
+        yield "confidence", confidences

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from ..errors import InputError
 from ..prepared_dataset import PreparedDataset
 from ..tasks.text import GenerativeTask
 from ..wire.messages import Sample
@@ -16,11 +18,12 @@ from .nested_lora import NestedLora, activate
 
 @dataclass(frozen=True)
 class Scores:
-    # Σ of the ROUGE-L F-measure (Lin 2004; the rouge-score package, without stemming).
-    rouge_l: float
-    # Σ of the task's own metrics, by name.
-    own: dict[str, float]
-    # In the shard's order.
+    """In the shard's order."""
+
+    # ROUGE-L F-measures (Lin 2004; the rouge-score package, without stemming).
+    rouge_l: Tensor
+    # The task's own metrics, by name.
+    own: dict[str, Tensor]
     answers: list[str]
 
 
@@ -40,13 +43,19 @@ def score_answers(
     task = _generative(nested)
     scorer = RougeScorer(["rougeL"], use_stemmer=False)
     answers = generate(nested, r, dataset, shard, batch_size, max_new_tokens, on_batch)
-    total, own = 0.0, dict[str, float]()
+    rouge, own = list[float](), list[dict[str, float]]()
     for index, answer in zip(shard, answers, strict=True):
         reference = answer_text(task.tokenizer, task.reference(dataset.example(index)).tolist())
-        total += float(scorer.score(reference, answer)["rougeL"].fmeasure)
-        for name, value in task.score(answer, reference).items():
-            own[name] = own.get(name, 0.0) + float(value)
-    return Scores(total, own, answers)
+        rouge.append(float(scorer.score(reference, answer)["rougeL"].fmeasure))
+        own.append({name: float(value) for name, value in task.score(answer, reference).items()})
+    if any(each.keys() != own[0].keys() for each in own):
+        raise InputError(f"{type(task).__name__}.score: expected the same metrics of every answer", "model.task")
+    by_name = {name: _column([each[name] for each in own]) for name in own[0]}
+    return Scores(_column(rouge), by_name, answers)
+
+
+def _column(values: list[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def samples_of(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..prepared_dataset import Example, PreparedDataset
 from .adapter_stacks import AdapterStacks, Start
-from .batches import Batch, forward
+from .batches import Batch, count_each, forward
 from .nested_lora import NestedLora, set_checkpointing, set_training
 from .steps import Step, steps
 from .train import Course, Trained
@@ -158,12 +158,9 @@ def _collate(nested: NestedLora, seen: list[_Seen]) -> list[tuple[Batch, list[_S
     for start in range(0, len(ordered), _BATCH):
         chunk = ordered[start : start + _BATCH]
         tensors = nested.task.collate([each.example for each in chunk])
-        counts = [
-            nested.task.count_targets({name: value[index : index + 1] for name, value in tensors.items()})
-            for index in range(len(chunk))
-        ]
+        counts = count_each(nested.task, tensors)
         moved = {name: value.to(nested.device) for name, value in tensors.items()}
-        batches.append((Batch(moved, sum(counts)), chunk, counts))
+        batches.append((Batch(moved, sum(counts), tensors), chunk, counts))
     return batches
 
 

@@ -7,8 +7,9 @@ from .validation import Count, Positive
 
 # `merged` [n, width]: components merged into the base model for this task.
 TensorName: TypeAlias = Literal["rows", "dense", "merged"]
-# What travels as tensors: also the table of clients of `prepared`, and the bytes of `keep`.
-PartName: TypeAlias = Literal["rows", "dense", "merged", "clients", "kept"]
+# What travels as tensors: also the table of clients of `prepared`, the values of `evaluated`, and the bytes
+# of `keep`.
+PartName: TypeAlias = Literal["rows", "dense", "merged", "clients", "examples", "kept"]
 # Named as in safetensors, except I8X256: see encoding.py.
 Dtype: TypeAlias = Literal["F32", "BF16", "F16", "I8X256"]
 # Of a partial sum's integers: float64, or two's complement of so many bits.
@@ -45,6 +46,18 @@ class TableDescriptor:
 
     name: Literal["clients"]
     dtype: Literal["U8"]
+    shape: list[Count]
+    bytes: Count
+    crc32: Count | None
+    shared: Shared | None
+
+
+@dataclass(frozen=True)
+class ExamplesDescriptor:
+    """The values of evaluated examples: a row for each column, in which one rank's examples follow the other's."""
+
+    name: Literal["examples"]
+    dtype: Literal["F64"]
     shape: list[Count]
     bytes: Count
     crc32: Count | None

@@ -14,6 +14,7 @@ import msgpack
 
 from .fields import (
     Dtype,
+    ExamplesDescriptor,
     IntegerDtype,
     KeptDescriptor,
     PartName,
@@ -97,7 +98,10 @@ def describe_lent(payload: Payload, locations: Mapping[PartName, Shared]) -> lis
 
 
 def _describe(name: PartName, tensor: Tensor, checksum: int | None, shared: Shared | None) -> TensorDescriptor:
-    own = cast(TensorName, name), cast(Dtype | IntegerDtype, tensor.dtype)  # all but the table of clients
+    own = (
+        cast(TensorName, name),
+        cast(Dtype | IntegerDtype, tensor.dtype),
+    )  # all but the table of clients and the values of examples
     return TensorDescriptor(*own, list(tensor.shape), tensor.data.nbytes, checksum, shared)
 
 
@@ -105,6 +109,12 @@ def describe_clients(payload: Payload) -> list[TableDescriptor]:
     """The descriptor of the table of clients, which follows in chunks."""
     table = payload["clients"]
     return [TableDescriptor("clients", "U8", list(table.shape), table.data.nbytes, crc32(table.data), None)]
+
+
+def describe_examples(payload: Payload) -> list[ExamplesDescriptor]:
+    """The descriptor of the values of examples, which follow in chunks."""
+    values = payload["examples"]
+    return [ExamplesDescriptor("examples", "F64", list(values.shape), values.data.nbytes, crc32(values.data), None)]
 
 
 def borrow_payload(descriptors: list[TensorDescriptor], sender: int) -> Payload:

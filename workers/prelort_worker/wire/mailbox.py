@@ -14,6 +14,7 @@ from .frames import (
     borrow_payload,
     chunk_payload,
     describe_clients,
+    describe_examples,
     describe_lent,
     describe_payload,
 )
@@ -28,6 +29,7 @@ from .messages import (
     End,
     ErrorReport,
     Evaluate,
+    Evaluated,
     Failure,
     Fit,
     Fitted,
@@ -208,11 +210,13 @@ def cancelled_failure(task: TaskMessage) -> Failure:
 
 
 def _with_tensors(message: Report, payload: Payload) -> Iterator[Report | Chunk | End]:
-    if not payload or not isinstance(message, Prepared | Fitted | Collected | Loaded):
+    if not payload or not isinstance(message, Prepared | Fitted | Collected | Loaded | Evaluated):
         yield message
         return
     if isinstance(message, Prepared):
         yield replace(message, tensors=describe_clients(payload))
+    elif isinstance(message, Evaluated):
+        yield replace(message, tensors=describe_examples(payload))
     else:
         yield replace(message, tensors=describe_payload(payload))
     yield from chunk_payload(message.task_id, message.attempt, payload)

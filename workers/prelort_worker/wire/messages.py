@@ -7,18 +7,20 @@ Longer than other files, since it is one list of declarations.
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
-from .fields import Dtype, KeptDescriptor, PartName, TableDescriptor, TensorDescriptor
+from .fields import Dtype, ExamplesDescriptor, KeptDescriptor, PartName, TableDescriptor, TensorDescriptor
 from .generation_messages import Generate, Generated, Text
 from .launcher_messages import Exited, Kill, Launch, Placed, Waiting
 from .specs import DataSpec, FitSpec, LoraSpec, ModelSpec
 from .validation import Count, Positive, RecordError, describe, from_map, to_map
 
-PROTOCOL_VERSION = 13
+PROTOCOL_VERSION = 14
 
 Examples: TypeAlias = Literal["global", "client", "train"]
 # Why a task failed: the user has to fix something; it was cancelled; the prepared data is not on this machine; the
 # memory of another worker could not be read; anything else.
 ErrorKind: TypeAlias = Literal["input", "cancelled", "unprepared", "unshared", "failed"]
+# What is told of each example, see src/protocol/README.md; the first two always.
+ExampleColumn: TypeAlias = Literal["loss", "targets", "bytes", "predicted", "actual", "confidence", "rouge_l"]
 SourcePart: TypeAlias = Literal["weights", "tokenizer", "config", "code"]
 
 
@@ -390,27 +392,6 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class LabelCounts:
-    """Per label: true positives, predictions, and occurrences."""
-
-    hits: list[Count]
-    predicted: list[Count]
-    actual: list[Count]
-
-
-@dataclass(frozen=True)
-class TierSums:
-    r: Positive
-    loss_sum: float | None
-    n_tokens: Count
-    n_examples: Count
-    labels: LabelCounts | None
-    rouge_l_sum: float | None
-    # The task's own, summed over the examples.
-    metrics: dict[str, float | None]
-
-
-@dataclass(frozen=True)
 class Sample:
     prompt: str
     reference: str
@@ -422,8 +403,12 @@ class Sample:
 class Evaluated:
     task_id: str
     attempt: Positive
-    tiers: list[TierSums]
+    # What the rows of the tensor `examples` are: prelort's columns, in the order of `ExampleColumn`, then the task's
+    # own metrics by name.
+    columns: list[ExampleColumn]
+    metrics: list[str]
     seconds: float
+    tensors: list[ExamplesDescriptor]
     samples: list[Sample] = field(default_factory=list)
 
 

@@ -94,6 +94,8 @@ export function roundEnd(round: number, accuracies: readonly number[], reported:
     accuracy,
     macroF1: accuracy,
     rougeL: null,
+    bitsPerByte: null,
+    ece: null,
     own: [],
     examples: 64,
   }));
