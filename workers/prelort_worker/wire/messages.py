@@ -13,7 +13,7 @@ from .launcher_messages import Exited, Kill, Launch, Placed, Waiting
 from .specs import DataSpec, FitSpec, LoraSpec, ModelSpec
 from .validation import Count, Positive, RecordError, describe, from_map, to_map
 
-PROTOCOL_VERSION = 13
+PROTOCOL_VERSION = 14
 
 Examples: TypeAlias = Literal["global", "client", "train"]
 # Why a task failed: the user has to fix something; it was cancelled; the prepared data is not on this machine; the
