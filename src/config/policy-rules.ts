@@ -3,6 +3,7 @@ import type { Aggregation } from "../strategy/strategy.ts";
 import { ownPolicyOf } from "./own-policy-spec.ts";
 import { aggregationSpecOf, namedRanks, rankSpecOf, selectionSpecOf } from "./policy-specs.ts";
 import type { Rule } from "./rule.ts";
+import type { Path } from "./tree.ts";
 
 /* Rules on policies, and on the ranks and profiles that they need. */
 
@@ -152,6 +153,26 @@ const partialSumsOfMeans: Rule = {
   },
 };
 
+const carriedStates: Rule = {
+  reads: ["fit.clientState", "fit.optimizer", "partialSums", "strategy.aggregation", "strategy.rankAssignment"],
+  check({ fit: { clientState, optimizer }, partialSums, strategy: { aggregation, rankAssignment } }, report) {
+    if (clientState === "new") return;
+    const refuse = (path: Path, why: string) => report(path, `cannot be combined with fit.client_state: keep: ${why}`);
+    if (optimizer.name === "adamw_8bit") refuse(["fit", "optimizer"], "its state of 8 bits stays in bitsandbytes; use adamw or adafactor");
+    if (optimizer.name === "sgd" && optimizer.momentum === 0)
+      report(["fit", "clientState"], "keep needs an optimizer with a state, which sgd has only with a momentum above 0");
+    if (partialSums) refuse(["partialSums"], "the states would travel with every fit, which is what partial sums spare");
+    if (rankSpecOf(rankAssignment)?.name === "self-pruning")
+      refuse(["strategy", "rankAssignment"], "self-pruning changes ranks, and a state is of one rank");
+    const called = aggregationName(aggregation);
+    if (ROTATING.includes(called))
+      refuse(
+        ["strategy", "aggregation"],
+        `with ${called}, components change meaning from round to round, so what an optimizer remembers of them is of other ones`,
+      );
+  },
+};
+
 /** `aggregation` is a spec from a file, or a policy from a program. */
 function aggregationName(aggregation: unknown): string {
   const { name = "", policy } = (aggregation ?? {}) as { readonly name?: string; readonly policy?: { readonly name?: unknown } };
@@ -160,6 +181,7 @@ function aggregationName(aggregation: unknown): string {
 
 export const policyRules: readonly Rule[] = [
   optimizerOfDeltas,
+  carriedStates,
   partialSumsOfMeans,
   tiersOfRank,
   assignedRanks,
