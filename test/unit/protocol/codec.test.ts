@@ -85,7 +85,7 @@ describe("decodeWorkerMessage", () => {
 
   test("refuses another protocol version before it checks anything else", () => {
     const hello = frame('82 a4 "type" a5 "hello" b0 "protocol_version" 01');
-    const refusal = { kind: "refused", expected: "13", received: "1", message: expect.stringMatching(/\bhello\b.*\bversion\b/) };
+    const refusal = { kind: "refused", expected: "14", received: "1", message: expect.stringMatching(/\bhello\b.*\bversion\b/) };
     expect(() => decodeWorkerMessage(hello)).toThrow(expect.objectContaining(refusal));
   });
 
