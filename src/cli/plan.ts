@@ -108,10 +108,11 @@ export function describePlan({ clients, ...others }: Plan, width: number): strin
   ].join("\n");
 }
 
-function describeDisk({ rounds, roundBytes, updateBytes, adapterBytes }: Plan["disk"]): string {
+function describeDisk({ rounds, roundBytes, updateBytes, stateBytes, adapterBytes }: Plan["disk"]): string {
   const kept = `${plural(rounds, "round")} at once (keep_rounds) ${formatBytes(roundBytes)}`;
-  const others = `updates ${formatBytes(updateBytes)}, adapters ${formatBytes(adapterBytes)}`;
-  return `disk:     at most ${formatBytes(roundBytes + updateBytes + adapterBytes)}: ${kept}, ${others}`;
+  const states = stateBytes > 0 ? `, optimizers' states (client_state) ${formatBytes(stateBytes)}` : "";
+  const others = `updates ${formatBytes(updateBytes)}${states}, adapters ${formatBytes(adapterBytes)}`;
+  return `disk:     at most ${formatBytes(roundBytes + updateBytes + stateBytes + adapterBytes)}: ${kept}, ${others}`;
 }
 
 function describeMachines({ hosts, bytesDown, cluster }: Machines, bytesUp: number): readonly string[] {

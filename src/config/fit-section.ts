@@ -78,7 +78,15 @@ export const fit = z.strictObject({
   groupByLength: z.boolean().default(false).describe("Form batches from examples of similar length, to reduce padding."),
   optimizer: orName(optimizers)
     .prefault("adamw")
-    .describe("The clients' optimizer, which starts fresh at each fit: adamw, sgd, adafactor or adamw_8bit, a name or { name, …options }."),
+    .describe(
+      "The clients' optimizer, which starts anew at each fit unless client_state keeps it: adamw, sgd, adafactor or adamw_8bit, a name or { name, …options }.",
+    ),
+  clientState: z
+    .enum(["new", "keep"])
+    .default("new")
+    .describe(
+      "What a client's optimizer starts a fit with. new: nothing; keep: its state at the end of the client's last fit that counted, on whichever worker, so its steps and means go on. Rates, and warmup_steps, begin anew with each fit. The state travels with the update and lies in client-states/ of the run's folder, one file a client. Needs fixed ranks and an aggregation whose components keep their meaning.",
+    ),
   lr: z.number().positive().default(3e-4).describe("Learning rate."),
   lrBRatio: z
     .number()

@@ -32,7 +32,7 @@ export function toFitSpec({ fit, rounds, seed, strategy }: RunConfig, round: num
     lr_b: fit.lr * factor * fit.lrBRatio * lrB,
     head_lr: (fit.headLr ?? fit.lr) * factor,
     freeze_a: freezeA,
-    components: components ? requireComponents(components, client) : null,
+    components: components ? requireComponents(components, client, fit) : null,
     acting_tail: requireActs(requireActingTail(options.actingTail, fit.actingTail, client), fit, client),
     tail_penalty: tailPenalty,
   };
@@ -114,7 +114,11 @@ function requireActs(share: number, fit: FitSection, client: RankedClient): numb
   );
 }
 
-function requireComponents(components: readonly number[], { id, r }: RankedClient): number[] {
+function requireComponents(components: readonly number[], { id, r }: RankedClient, { clientState }: FitSection): number[] {
+  if (clientState === "keep")
+    throw new RunFailedError(
+      `the strategy's fit options for client ${id}: components cannot be combined with fit.client_state: keep, whose momentum would move the others too`,
+    );
   const sorted = [...new Set(components)].toSorted((a, b) => a - b);
   const isRight = sorted.length > 0 && sorted.every((each) => Number.isInteger(each) && each >= 0 && each < r);
   if (isRight) return sorted;

@@ -3,6 +3,7 @@ import type { Aggregation } from "../strategy/strategy.ts";
 import { ownPolicyOf } from "./own-policy-spec.ts";
 import { aggregationSpecOf, namedRanks, rankSpecOf, selectionSpecOf } from "./policy-specs.ts";
 import type { Rule } from "./rule.ts";
+import type { Path } from "./tree.ts";
 
 /* Rules on policies, and on the ranks and profiles that they need. */
 
@@ -68,7 +69,7 @@ const MERGING = ["flora", "fedex-lora"];
 
 /** Whether an aggregation, a spec from a file or a policy, merges components into the base model. */
 export function mergesIntoBase(aggregation: unknown): boolean {
-  return MERGING.includes(aggregationName(aggregation));
+  return MERGING.includes(policyName(aggregation));
 }
 
 const exactMerge: Rule = {
@@ -77,32 +78,24 @@ const exactMerge: Rule = {
     if ((dtype === "f32" && !quantization) || !mergesIntoBase(aggregation)) return;
     report(
       ["model", quantization ? "quantization" : "dtype"],
-      `cannot be combined with the aggregation ${aggregationName(aggregation)}, which merges into the base model: ${quantization ?? dtype} would lose most of a small change`,
+      `cannot be combined with the aggregation ${policyName(aggregation)}, which merges into the base model: ${quantization ?? dtype} would lose most of a small change`,
     );
   },
 };
 
-const ROTATING = [
-  "zero-pad-weights",
-  "hetlora",
-  "flora",
-  "fedex-lora",
-  "flexlora",
-  "raflora",
-  "hlora",
-  "fedsvd",
-  "fed-plora",
-  "random-components",
-  "product-deltas",
-];
+/** Their components change meaning from round to round: they are factorised anew, reordered, or merged and drawn anew. */
+const ROTATING = ["flora", "flexlora", "raflora", "hlora", "fedsvd", "fed-plora", "random-components", "product-deltas"];
+/** Means of weights, in which components keep their meaning. */
+const MEANS_OF_WEIGHTS = ["zero-pad-weights", "hetlora", "fedex-lora"];
 
 const optimizerOfDeltas: Rule = {
   reads: ["strategy.aggregation", "strategy.serverOptimizer"],
   check({ strategy: { aggregation, serverOptimizer } }, report) {
     const { policy } = (aggregation ?? {}) as { readonly policy?: Record<string, unknown> };
-    const called = aggregationName(aggregation);
-    if (!(policy ? policy["serverOptimizer"] : serverOptimizer) || !ROTATING.includes(called)) return;
-    const why = "which does not average changes: its components change meaning from round to round";
+    const called = policyName(aggregation);
+    const isRotating = ROTATING.includes(called);
+    if (!(policy ? policy["serverOptimizer"] : serverOptimizer) || !(isRotating || MEANS_OF_WEIGHTS.includes(called))) return;
+    const why = `which does not average changes${isRotating ? ": its components change meaning from round to round" : ""}`;
     report(["strategy", "serverOptimizer"], `cannot be combined with the aggregation ${called}, ${why}`);
   },
 };
@@ -110,7 +103,7 @@ const optimizerOfDeltas: Rule = {
 const tailOfOneAdapter: Rule = {
   reads: ["fit.actingTail", "fit.localSteps", "fit.epochs", "model.dtype", "model.quantization", "strategy.aggregation"],
   check({ fit: { actingTail, localSteps, epochs }, model: { dtype, quantization }, strategy: { aggregation } }, report) {
-    if (aggregationName(aggregation) === "fed-plora" && actingTail !== 1)
+    if (policyName(aggregation) === "fed-plora" && actingTail !== 1)
       report(["fit", "actingTail"], "must be 1 with fed-plora, whose clients fold what they do not train into the base model");
     if (!actingTail) return;
     if (quantization) report(["fit", "actingTail"], "needs a base model that can be merged into, which model.quantization has not");
@@ -122,7 +115,7 @@ const tailOfOneAdapter: Rule = {
         `is a share of fit.local_steps that is below one step, so the tail would never act; give at least ${1 / localSteps}`,
       );
     if (!mergesIntoBase(aggregation)) return;
-    const called = aggregationName(aggregation);
+    const called = policyName(aggregation);
     report(["fit", "actingTail"], `cannot be combined with the aggregation ${called}, whose clients merge what was trained`);
   },
 };
@@ -146,20 +139,41 @@ const partialSumsOfMeans: Rule = {
       recordUpdates && "record_updates: true",
       (revises || rankSpecOf(rankAssignment)?.name === "self-pruning") && "a rank assignment that revises ranks",
       needsAll && `robust: ${robust}`,
-      !takesSums && !needsAll && !isUnknown && `the aggregation${` ${aggregationName(aggregation)}`.trimEnd()}`,
+      !takesSums && !needsAll && !isUnknown && `the aggregation${` ${policyName(aggregation)}`.trimEnd()}`,
     ].filter((reason) => reason !== false);
     if (reasons.length > 0) report(["partialSums"], `cannot be combined with what needs every update: ${reasons.join(", ")}`);
   },
 };
 
-/** `aggregation` is a spec from a file, or a policy from a program. */
-function aggregationName(aggregation: unknown): string {
-  const { name = "", policy } = (aggregation ?? {}) as { readonly name?: string; readonly policy?: { readonly name?: unknown } };
+const carriedStates: Rule = {
+  reads: ["fit.clientState", "fit.optimizer", "partialSums", "strategy.aggregation", "strategy.rankAssignment"],
+  check({ fit: { clientState, optimizer }, partialSums, strategy: { aggregation, rankAssignment } }, report) {
+    if (clientState === "new") return;
+    const refuse = (path: Path, why: string) => report(path, `cannot be combined with fit.client_state: keep: ${why}`);
+    if (optimizer.name === "adamw_8bit") refuse(["fit", "optimizer"], "its state of 8 bits stays in bitsandbytes; use adamw or adafactor");
+    if (optimizer.name === "sgd" && optimizer.momentum === 0)
+      report(["fit", "clientState"], "keep needs an optimizer with a state, which sgd has only with a momentum above 0");
+    if (partialSums) refuse(["partialSums"], "the states would travel with every fit, which is what partial sums spare");
+    if (policyName(rankAssignment) === "self-pruning")
+      refuse(["strategy", "rankAssignment"], "self-pruning changes ranks, and a state is of one rank");
+    const called = policyName(aggregation);
+    if (ROTATING.includes(called))
+      refuse(
+        ["strategy", "aggregation"],
+        `with ${called}, components change meaning from round to round, so what an optimizer remembers of them is of other ones`,
+      );
+  },
+};
+
+/** Of a spec from a file, or a policy from a program. */
+function policyName(chosen: unknown): string {
+  const { name = "", policy } = (chosen ?? {}) as { readonly name?: string; readonly policy?: { readonly name?: unknown } };
   return policy ? String(policy.name) : name;
 }
 
 export const policyRules: readonly Rule[] = [
   optimizerOfDeltas,
+  carriedStates,
   partialSumsOfMeans,
   tiersOfRank,
   assignedRanks,

@@ -2,6 +2,7 @@ import type { AdapterLayout } from "../adapter/layout.ts";
 import type { RunConfig } from "../config/schema.ts";
 import { type ServerOptimizerOptions, stateVectors } from "../strategy/aggregation/server-optimizer.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
+import { stateLengthIn } from "../server/task-requests.ts";
 
 /** Bytes that a run's folder takes at most, without logs and metrics. */
 export interface Disk {
@@ -11,6 +12,8 @@ export interface Disk {
   readonly roundBytes: number;
   /** Updates of all rounds with `record_updates`, else those of the largest round, up to `spool_bytes`. */
   readonly updateBytes: number;
+  /** With `fit.client_state: keep`, the optimizers' states of all clients that train, and of the largest round's fits beside them. */
+  readonly stateBytes: number;
   /** PEFT adapters at every tier, of the last round and, if one is marked, of the best. */
   readonly adapterBytes: number;
 }
@@ -23,10 +26,10 @@ interface Planned {
   /** Rows that are merged into the base after each round, from the first. */
   readonly merged: readonly number[];
   /** Tensor bytes of an update at a rank. */
-  bytesUp(r: number): number;
+  updateBytes(r: number): number;
 }
 
-export function diskOf(config: RunConfig, { layout, tiers, selections, merged, bytesUp }: Planned): Disk {
+export function diskOf(config: RunConfig, { layout, tiers, selections, merged, updateBytes }: Planned): Disk {
   const { keepRounds, recordUpdates, spoolBytes, rounds } = config;
   const hasBest = config.evaluate.best !== undefined;
   const kept = keepRounds === "all" ? rounds + 1 : keepRounds === "best" ? 2 : keepRounds + (hasBest ? 1 : 0);
@@ -34,12 +37,15 @@ export function diskOf(config: RunConfig, { layout, tiers, selections, merged, b
   const values = layout.r * layout.width + layout.denseSize + stateValues(config, layout);
   // The last rounds have the most merged rows.
   const mergedRows = [0, ...merged].slice(-most).reduce((sum, rows) => sum + rows, 0);
-  const updates = selections.map((selected) => selected.reduce((sum, { r }) => sum + bytesUp(r), 0));
+  const updates = selections.map((selected) => selected.reduce((sum, { r }) => sum + updateBytes(r), 0));
+  const statesOf = (some: Iterable<RankedClient>) => [...some].reduce((sum, { r }) => sum + stateLengthIn(config, layout, r), 0);
+  const trained = new Map(selections.flatMap((selected) => selected.map((client) => [client.id, client] as const)));
   const perTier = tiers.reduce((sum, r) => sum + r * layout.width + layout.denseSize, 0);
   return {
     rounds: most,
     roundBytes: F32 * (most * values + mergedRows * layout.width),
     updateBytes: recordUpdates ? updates.reduce((sum, bytes) => sum + bytes, 0) : Math.min(spoolBytes, Math.max(0, ...updates)),
+    stateBytes: F32 * (statesOf(trained.values()) + Math.max(0, ...selections.map(statesOf))),
     adapterBytes: F32 * perTier * (hasBest ? 2 : 1),
   };
 }

@@ -11,7 +11,8 @@ export interface Machines {
   readonly hosts: readonly string[] | null;
   /**
    * Tensor bytes of all fits to each machine, at most: an adapter is sent to a machine once, however many of its workers train
-   * clients. Null with FLoRA and FedEx-LoRA, which send merged components too.
+   * clients. Null where a client is sent what others are not: with FLoRA and FedEx-LoRA merged components, with
+   * `fit.client_state: keep` the state of its optimizer.
    */
   readonly bytesDown: number | null;
   /** What would be asked of a cluster, and what it has. */
@@ -32,11 +33,11 @@ export async function machinesOf(
 ): Promise<Machines | undefined> {
   const { command, hosts, cluster } = config.workers;
   if (!command && !cluster) return undefined;
-  const sendsMerged = mergesIntoBase(config.strategy.aggregation);
+  const isPerClient = mergesIntoBase(config.strategy.aggregation) || config.fit.clientState === "keep";
   // Not by spreading: a million clients may be selected.
   const largest = (selected: readonly RankedClient[]) => selected.reduce((most, { r }) => Math.max(most, bytesDown(r)), 0);
   const most = selections.reduce((sum, selected) => sum + largest(selected), 0);
-  return { hosts: hosts ?? null, bytesDown: sendsMerged ? null : most, cluster: cluster ? await ask(cluster) : null };
+  return { hosts: hosts ?? null, bytesDown: isPerClient ? null : most, cluster: cluster ? await ask(cluster) : null };
 }
 
 async function ask({ address, tokenFile, resources, count }: NonNullable<RunConfig["workers"]["cluster"]>): Promise<Cluster> {

@@ -20,6 +20,7 @@ import type { Origin } from "../records/run-record.ts";
 import { mixOf } from "../protocol/client-columns.ts";
 import { clientsOf, readsColumns } from "../server/client-list.ts";
 import { selectClients } from "../server/select-clients.ts";
+import { stateLengthIn } from "../server/task-requests.ts";
 import { type Findings, findingsOf, openSession, type Session } from "../server/session.ts";
 import { remarksOnTraining } from "../server/training-remarks.ts";
 import { WIRE_DTYPES } from "../config/wire-specs.ts";
@@ -27,7 +28,7 @@ import { WIRE_DTYPES } from "../config/wire-specs.ts";
 export interface PlannedClient extends RankedClient {
   /** Server rounds it would train in. */
   readonly rounds: readonly number[];
-  /** Tensor bytes of one fit. */
+  /** Tensor bytes of one fit; with `fit.client_state: keep`, a client's first one has fewer down. */
   readonly bytesPerFit: { readonly down: number; readonly up: number };
   /** In its training examples. */
   readonly tokens: number;
@@ -154,8 +155,12 @@ function describePlan(config: RunConfig, findings: Findings, selections: Selecti
   const bytesOf = (dtype: keyof typeof WIRE_DTYPES, r: number) =>
     encodedBytes(WIRE_DTYPES[dtype], r * layout.width) + encodedBytes(WIRE_DTYPES[dtype], layout.denseSize);
   const tail = (r: number) => (config.fit.actingTail > 0 ? encodedBytes("F32", (layout.r - r) * layout.width) : 0);
+  const state = (r: number) => encodedBytes("F32", stateLengthIn(config, layout, r));
   const bytesPerFit = new Map(
-    findings.tiers.map((r) => [r, { down: bytesOf(config.wire.downlink, r) + tail(r), up: bytesOf(config.wire.update, r) }]),
+    findings.tiers.map((r) => {
+      const down = bytesOf(config.wire.downlink, r) + tail(r) + state(r);
+      return [r, { down, up: bytesOf(config.wire.update, r) + state(r) }];
+    }),
   );
   const describe = clientsOf(columns, prepared.labels.length, config.data.profiles);
   const mix = readsColumns((index) => mixOf(columns, index));
@@ -170,11 +175,11 @@ function describePlan(config: RunConfig, findings: Findings, selections: Selecti
     return describe(index, planned, { mix }) as PlannedClient;
   });
   const total = (way: "down" | "up") => clients.reduce((sum, client) => sum + client.rounds.length * client.bytesPerFit[way], 0);
+  const notSent = clients.reduce((sum, { r, rounds }) => sum + (rounds.length > 0 ? state(r) : 0), 0);
   const { policy } = config.strategy.aggregation;
   const merged = mergesIntoBase(config.strategy.aggregation)
     ? mergedRows(selections, policy?.["incrementRank"] as number | undefined)
     : { sent: 0, after: [] };
-  const bytesUp = (r: number) => bytesPerFit.get(r)?.up ?? 0;
   return {
     clients,
     tiers: findings.tiers,
@@ -189,10 +194,16 @@ function describePlan(config: RunConfig, findings: Findings, selections: Selecti
     baseParameters: findings.parameters,
     adapterParameters: layout.r * layout.width,
     denseParameters: layout.denseSize,
-    bytesDown: total("down") + merged.sent * encodedBytes("F32", layout.width),
+    bytesDown: total("down") - notSent + merged.sent * encodedBytes("F32", layout.width),
     bytesUp: total("up"),
     mayStopEarly: config.stopWhen !== undefined,
-    disk: diskOf(config, { layout, tiers: findings.tiers, selections, merged: merged.after, bytesUp }),
+    disk: diskOf(config, {
+      layout,
+      tiers: findings.tiers,
+      selections,
+      merged: merged.after,
+      updateBytes: (r) => bytesOf(config.wire.update, r),
+    }),
   };
 }
 

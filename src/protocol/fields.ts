@@ -34,8 +34,8 @@ export const list = <T>(item: z.ZodType<T>, least = 0, most = Infinity) =>
       return items;
     });
 
-/** `merged` [n, width]: components that are part of the base model for this task. */
-const tensorName = z.enum(["rows", "dense", "merged"]);
+/** `merged` [n, width]: components that are part of the base model for this task; `state` [size]: of a client's optimizer. */
+const tensorName = z.enum(["rows", "dense", "merged", "state"]);
 /** In safetensors' spelling, except `I8X256`: see README.md. */
 export const dtype = z.enum(["F32", "BF16", "F16", "I8X256"]);
 /** Those of a partial sum's integers; the worker chooses the smallest that holds them all, unless it is asked for `F64`. */
@@ -82,7 +82,7 @@ const traceparent = z
   .nullable();
 /** A task whose answer is awaited. */
 export const request = { ...task, traceparent };
-export const tensors = list(tensorDescriptor, 0, 3);
+export const tensors = list(tensorDescriptor, 0, 4);
 export const table = list(tableDescriptor, 1, 1);
 export const examples = list(examplesDescriptor, 0, 1);
 /** The rows of that tensor, see example-values.ts: prelort's columns, then the task's own metrics by name. */

@@ -66,7 +66,7 @@ export const dataSpec = z.strictObject({
 });
 const weight_decay = z.number();
 const adam = { betas: z.array(z.number()).length(2), eps: z.number(), weight_decay };
-/** The optimizer of a fit, new for each. */
+/** The optimizer of a fit. */
 export const optimizerSpec = z.discriminatedUnion("name", [
   z.strictObject({ name: z.enum(["adamw", "adamw_8bit"]), ...adam }),
   z.strictObject({ name: z.literal("sgd"), momentum: z.number(), nesterov: z.boolean(), weight_decay }),
@@ -81,6 +81,8 @@ export const fitSpec = z.strictObject({
   gradient_checkpointing: z.boolean(),
   group_by_length: z.boolean(),
   optimizer: optimizerSpec,
+  /** `keep`: the optimizer goes on from the task's `state`, if it has one, and its own comes back with the update. */
+  client_state: z.enum(["new", "keep"]),
   /** Of A, and of B. */
   lr: z.number(),
   lr_b: z.number(),

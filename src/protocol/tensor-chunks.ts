@@ -49,19 +49,25 @@ const MAX_TENSOR_BYTES = 4 * 1024 ** 3;
 /** One prefix goes to many clients: its checksums are computed once. An adapter's values never change after it was sent. */
 const descriptions = new WeakMap<EncodedAdapter, readonly TensorDescriptor[]>();
 
-/** The tensors of an adapter on the wire: `rows` [r, width] and, unless empty, `dense` [size] and `merged` [n, width]. */
-export function describeTensors(adapter: Adapter): readonly TensorDescriptor[] {
+/**
+ * The tensors of a task on the wire: an adapter as `rows` [r, width] and, unless empty, `dense` [size] and `merged` [n, width], and
+ * the state of a client's optimizer, if there is one, as `state` [size].
+ */
+export function describeTensors(adapter: Adapter, state?: Uint8Array): readonly TensorDescriptor[] {
   const encoding = encodingOf(adapter);
-  const described =
-    descriptions.get(encoding) ?? tensorsOf(encoding).map(([tensor, bytes]) => ({ ...tensor, crc32: crc32(bytes), shared: null }));
+  const described = descriptions.get(encoding) ?? tensorsOf(encoding).map(inChunks);
   descriptions.set(encoding, described);
-  return described;
+  return [...described, ...stateTensor(state).map(inChunks)];
+}
+
+function inChunks([tensor, bytes]: Named): TensorDescriptor {
+  return { ...tensor, crc32: crc32(bytes), shared: null };
 }
 
 /** Lends the same tensors to another process until `release`. Resolves with undefined if there is no room for them. */
-export async function lendTensors(adapter: Adapter, lend: Lend): Promise<LentTensors | undefined> {
+export async function lendTensors(adapter: Adapter, lend: Lend, state?: Uint8Array): Promise<LentTensors | undefined> {
   const lent = await Promise.all(
-    tensorsOf(encodingOf(adapter)).map(async ([tensor, bytes]) => {
+    [...tensorsOf(encodingOf(adapter)), ...stateTensor(state)].map(async ([tensor, bytes]) => {
       const { pid = null, fd = -1, offset = 0, release } = (await lend(bytes)) ?? {};
       return { descriptor: { ...tensor, crc32: null, shared: { pid, fd, offset } }, release };
     }),
@@ -93,10 +99,12 @@ export interface LentTensors extends Pick<Lent, "release"> {
   readonly descriptors: readonly TensorDescriptor[];
 }
 
-/** The same tensors in chunks of at most `chunkBytes`, in order: views of the adapter's memory. */
-export function* splitTensors(adapter: Adapter, chunkBytes: number = CHUNK_BYTES): Generator<Chunk> {
-  const { rows, dense, merged } = encodingOf(adapter);
-  for (const [tensor, { bytes }] of [["rows", rows] as const, ["dense", dense] as const, ["merged", merged] as const]) {
+/** The same tensors in chunks of at most `chunkBytes`, in order: views of their memory. */
+export function* splitTensors(
+  adapter: Adapter,
+  { state, chunkBytes = CHUNK_BYTES }: { readonly state?: Uint8Array | undefined; readonly chunkBytes?: number } = {},
+): Generator<Chunk> {
+  for (const [{ name: tensor }, bytes] of [...tensorsOf(encodingOf(adapter)), ...stateTensor(state)]) {
     for (let offset = 0; offset < bytes.length; offset += chunkBytes) {
       yield { tensor, offset, data: bytes.subarray(offset, offset + chunkBytes) };
     }
@@ -178,6 +186,11 @@ function tensorsOf({ r, rows, dense, merged }: EncodedAdapter): Named[] {
   return tensors;
 }
 
+function stateTensor(bytes: Uint8Array | undefined): readonly Named[] {
+  if (!bytes) return [];
+  return [[{ name: "state", dtype: "F32", shape: [bytes.length / Float32Array.BYTES_PER_ELEMENT], bytes: bytes.length }, bytes]];
+}
+
 function checkAnnounced(descriptors: readonly Announced[], expected: ExpectedShapes, dtypes: readonly WireDtype[]): void {
   const names = descriptors.map(({ name }) => name);
   const isRepeated = new Set(names).size < names.length;
@@ -188,7 +201,9 @@ function checkAnnounced(descriptors: readonly Announced[], expected: ExpectedSha
   if (new Set(descriptors.map(({ shared }) => shared !== null)).size > 1)
     throw new RefusedError("the tensors of a reply", "all in shared memory, or none", "some");
   for (const { name, dtype, shape, bytes } of descriptors) {
-    if (!dtypes.includes(dtype)) throw new RefusedError(`tensor ${name}`, `dtype ${dtypes.join(" or ")}`, dtype);
+    // The state of an optimizer is never rounded.
+    const allowed: readonly WireDtype[] = name === "state" ? ["F32"] : dtypes;
+    if (!allowed.includes(dtype)) throw new RefusedError(`tensor ${name}`, `dtype ${allowed.join(" or ")}`, dtype);
     const wantedShape = expected === "any" ? shape : (expected[name] ?? []);
     if (shape.join() !== wantedShape.join())
       throw new RefusedError(`tensor ${name}`, `shape [${wantedShape.join(", ")}]`, `[${shape.join(", ")}]`);

@@ -17,14 +17,18 @@ export interface CheckedContent {
 }
 
 /** Writes a file completely before this resolves, reusing the disk space of one with that name. `metadata` gets the checksum. */
-export async function writeChecked(
-  file: string,
+export async function writeChecked(file: string, ...content: Parameters<typeof encodeChecked>): Promise<void> {
+  await writeOver(file, encodeChecked(...content));
+}
+
+/** A file in parts, with its checksum. */
+export function encodeChecked(
   answer: string,
   tensors: ReadonlyMap<string, RawTensor>,
   metadata: Readonly<Record<string, string>>,
-): Promise<void> {
+): readonly Uint8Array[] {
   const crc = checksum(answer, new Map([...tensors].map(([name, { bytes }]) => [name, bytes])));
-  await writeOver(file, [...encodeRaw(tensors, { ...metadata, crc32: `${crc}` })]);
+  return [...encodeRaw(tensors, { ...metadata, crc32: `${crc}` })];
 }
 
 /** A whole file. Throws a RefusedError, with what was `wanted`, if there is none. */

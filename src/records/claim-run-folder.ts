@@ -218,7 +218,7 @@ const PARTIAL = /\.partial$/;
 const METRICS = "metrics.jsonl";
 const ADAPTERS = "adapters";
 /** Folders of a run. */
-const FOLDERS = new Set([ROUNDS, ADAPTERS, "updates", "workers", "track", "tensorboard", "wandb", REPLACED, REPLACING]);
+const FOLDERS = new Set([ROUNDS, ADAPTERS, "updates", "client-states", "workers", "track", "tensorboard", "wandb", REPLACED, REPLACING]);
 const STAYING = new Set([LOCK, REPLACED, REPLACING]);
 /** Everything a run writes into its folder. A folder that holds anything else is never replaced. */
 const OURS = new Set([

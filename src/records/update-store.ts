@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { readdirSync } from "node:fs";
 import { mkdir, rename, rm } from "node:fs/promises";
 import path from "node:path";
@@ -8,6 +7,7 @@ import type { Reply } from "../workers/task.ts";
 import { writingError } from "./durable-file.ts";
 import { isThere, readingError } from "../base/read-file.ts";
 import { removeQuietly } from "./checked-file.ts";
+import { clientFileName, SAFETENSORS } from "./client-file-name.ts";
 import { type ArrivedSum, readRound, readSum, writeSum } from "./sum-file.ts";
 import { type FitOrigin, type FoundFit, readFit, readOwner, type StoredFit, writeFit } from "./update-file.ts";
 
@@ -35,6 +35,8 @@ export interface RoundUpdates {
   keep(client: SeededClient, reply: Reply<"fit">): Promise<StoredFit | undefined>;
   /** Passes every partial sum of this round found on disk, if it has this resolution, to `take`. One that `take` refuses is removed. */
   restoreSums(resolution: number, take: (sum: ArrivedSum) => Promise<unknown>): Promise<void>;
+  /** Reads the state that a client's optimizer goes on from; undefined if it is new. Absent if all are. */
+  stateOf?(clientId: string): (() => Promise<Uint8Array>) | undefined;
   /** Like `keep`, for a partial sum. Resolves with a function that removes it again. */
   keepSum(resolution: number, sum: ArrivedSum): Promise<(() => void) | undefined>;
 }
@@ -159,13 +161,13 @@ class Round implements RoundUpdates {
   }
 
   #recordedFile(clientId: string): string {
-    return path.join(this.#target, fileName(clientId));
+    return path.join(this.#target, clientFileName(clientId));
   }
 
   /** A file of an earlier round if there is one, since its disk space is already allocated. */
   #nextSlot(prefix = ""): string {
     for (;;) {
-      const file = path.join(this.#target, `${prefix}${this.#slot++}${SUFFIX}`);
+      const file = path.join(this.#target, `${prefix}${this.#slot++}${SAFETENSORS}`);
       if (!this.#occupied.has(file)) return file;
     }
   }
@@ -173,7 +175,7 @@ class Round implements RoundUpdates {
 
 /** The recorded update of a client. Throws a RefusedError if it is missing, damaged, or was trained from something else. */
 export async function readRecordedFit(folder: string, clientId: string, origin: FitOrigin): Promise<FoundFit> {
-  return readFit(path.join(folder, `${origin.round}`, fileName(clientId)), origin);
+  return readFit(path.join(folder, `${origin.round}`, clientFileName(clientId)), origin);
 }
 
 /** Whether the updates of a round were recorded. */
@@ -181,24 +183,13 @@ export function hasRecorded(folder: string, round: number): boolean {
   return isThere(path.join(folder, `${round}`));
 }
 
-const SUFFIX = ".safetensors";
 const SUM = "sum-";
-/** Longest file name on the file systems of Linux and macOS, in bytes. */
-const LONGEST_NAME = 255;
 /** The speed of a slow disk: an update that takes less time to train than to write is not kept. */
 const DISK_BYTES_PER_SECOND = 100e6;
 
-/** A client's id may contain any characters, even half a surrogate pair, and be longer than a file name may be. */
-function fileName(clientId: string): string {
-  const name = encodeURIComponent(clientId.replaceAll(/\p{Surrogate}/gu, "\ufffd")).replaceAll(".", "%2E");
-  if (name.length + SUFFIX.length <= LONGEST_NAME) return `${name}${SUFFIX}`;
-  // Cannot be the encoding of another id: there, hexadecimal digits follow a %.
-  return `%sha256-${createHash("sha256").update(clientId).digest("hex")}${SUFFIX}`;
-}
-
 function updatesIn(folder: string): readonly string[] {
   try {
-    return readdirSync(folder).filter((name) => name.endsWith(SUFFIX));
+    return readdirSync(folder).filter((name) => name.endsWith(SAFETENSORS));
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === "ENOENT") return [];
     throw readingError(folder, cause);

@@ -9,7 +9,7 @@ import { named, type Reply, type TaskRequest, type WorkerPool } from "../workers
 import { type Fate, HeldUpdates } from "./held-updates.ts";
 import type { Opening, OpenRound } from "./round-aggregation.ts";
 import { isClientFailure } from "./round-closing.ts";
-import { fitRequest, fitSeed, updateShapes } from "./task-requests.ts";
+import { answerShapes, fitRequest, fitSeed } from "./task-requests.ts";
 
 export interface FitsInput extends Opening {
   readonly pool: WorkerPool;
@@ -57,9 +57,7 @@ export class ClientFits {
 
   constructor(input: FitsInput, sum: OpenRound, asked: readonly RankedClient[], listener: FitsListener) {
     const { config, pool, layout, updates, span } = input;
-    this.#input = input;
-    this.#sum = sum;
-    this.#listener = listener;
+    [this.#input, this.#sum, this.#listener] = [input, sum, listener];
     this.#clients = new Map(asked.map((client) => [client.id, client]));
     this.#unanswered = asked.length;
     const { partialSums } = sum;
@@ -154,7 +152,8 @@ export class ClientFits {
       ...named({ kind: "fit", round, clientId: client.id }),
       request: fitRequest(config, layout, { round, client, seed: seeded.seed, partialSum }),
       payload: received,
-      expect: partialSum ? {} : updateShapes(received, layout),
+      readState: updates.stateOf?.(client.id),
+      expect: partialSum ? {} : answerShapes(config, layout, received),
       dtypes: [WIRE_DTYPES[config.wire.update]],
       accept: (answer) => {
         if (!this.#held) return this.#take(client, answer, () => updates.keep(seeded, answer), false);

@@ -12,6 +12,7 @@ import { closesEarly, closingRule, type ClosingRule, isClientFailure, quorumErro
 import { ClientFits, type Fit, type FitsInput } from "./client-fits.ts";
 import { encodedBytes } from "../tensor/encoded.ts";
 import { WIRE_DTYPES } from "../config/wire-specs.ts";
+import { stateLengthIn } from "./task-requests.ts";
 
 export interface RoundInput extends FitsInput {
   readonly history: ReadonlyMap<string, ClientHistory>;
@@ -124,9 +125,10 @@ class Round {
     const { rows, dense } = encodingOf(received);
     const missed = missedBytes(received, layout, round, history.get(client.id));
     const update = WIRE_DTYPES[config.wire.update];
+    const state = encodedBytes("F32", stateLengthIn(config, layout, client.r));
     return {
-      down: rows.bytes.length + dense.bytes.length + missed,
-      up: encodedBytes(update, rows.length) + encodedBytes(update, dense.length),
+      down: rows.bytes.length + dense.bytes.length + missed + (history.has(client.id) ? state : 0),
+      up: encodedBytes(update, rows.length) + encodedBytes(update, dense.length) + state,
     };
   }
 

@@ -1,8 +1,10 @@
 import type { Adapter } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
+import { stateLength } from "../adapter/optimizer-state.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { RankedClient } from "../strategy/strategy.ts";
 import { deriveSeed } from "../base/rng.ts";
+import type { ExpectedShapes } from "../protocol/tensor-chunks.ts";
 import type { TaskRequest } from "../workers/task.ts";
 import { toFitSpec } from "../config/fit-spec.ts";
 import { WIRE_DTYPES } from "../config/wire-specs.ts";
@@ -38,8 +40,14 @@ export function fitRequest(
   };
 }
 
-/** Shapes of the tensors of an update to this adapter. */
-export function updateShapes({ r }: Adapter, { width, denseSize }: AdapterLayout): { rows: number[]; dense?: number[] } {
-  const rows = [r, width];
-  return denseSize > 0 ? { rows, dense: [denseSize] } : { rows };
+/** Shapes of the tensors of an answer to a fit from this adapter. */
+export function answerShapes(config: RunConfig, layout: AdapterLayout, { r }: Adapter): ExpectedShapes {
+  const { width, denseSize } = layout;
+  const state = stateLengthIn(config, layout, r);
+  return { rows: [r, width], ...(denseSize > 0 && { dense: [denseSize] }), ...(state > 0 && { state: [state] }) };
+}
+
+/** Number of values in the state that a client's optimizer keeps from a fit at rank r; 0 if each fit has a new one. */
+export function stateLengthIn({ fit }: Pick<RunConfig, "fit">, layout: AdapterLayout, r: number): number {
+  return fit.clientState === "keep" ? stateLength(fit.optimizer, layout, r) : 0;
 }

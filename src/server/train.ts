@@ -3,6 +3,7 @@ import { encodeGlobal } from "../adapter/global-file.ts";
 import { isLanguage } from "../adapter/peft.ts";
 import { InterruptedError } from "../errors.ts";
 import type { ClientHistory, RankedClient } from "../strategy/strategy.ts";
+import type { ClientStates } from "./client-states.ts";
 import { Concluder } from "./conclude-round.ts";
 import { candidateLosses, type EvaluateContext } from "./evaluate.ts";
 import { keepsRound } from "../records/kept-rounds.ts";
@@ -15,7 +16,8 @@ import { saveAdapters } from "./save-adapters.ts";
 import { type CommittedRound, type RunContext, withRanks } from "./run-context.ts";
 import { selectClients } from "./select-clients.ts";
 import type { Span } from "../telemetry/telemetry.ts";
-import { createUpdateStore, type RoundUpdates, type UpdateStore } from "../records/update-store.ts";
+import { createStores } from "./stores.ts";
+import type { RoundUpdates, UpdateStore } from "../records/update-store.ts";
 
 /** Trains from the last committed round to the end of the run, and saves the adapters. */
 export async function train(context: RunContext): Promise<RunResult> {
@@ -25,6 +27,8 @@ export async function train(context: RunContext): Promise<RunResult> {
 class Training {
   readonly #context: RunContext;
   readonly #updates: UpdateStore;
+  /** Undefined if the clients' optimizers are new for each fit. */
+  readonly #states: ClientStates | undefined;
   readonly #evaluation: EvaluateContext;
   readonly #concluder: Concluder;
   /** What selection knows about the clients that have reported. */
@@ -40,12 +44,6 @@ class Training {
     const { config, session, directory, resumed } = context;
     const { pool, layout, prepared, columns, peft } = session;
     this.#context = context;
-    this.#updates = createUpdateStore({
-      folder: directory.file("updates"),
-      isRecorded: config.recordUpdates,
-      isRead: config.strategy.aggregation.readsSpool ?? false,
-      maxBytes: config.spoolBytes,
-    });
     const evalExamples = prepared.n_eval;
     const labels = prepared.labels.length;
     this.#evaluation = { config, pool, layout, labels, isLanguage: isLanguage(peft), evalExamples, ownExamples: columns.nEval };
@@ -54,6 +52,7 @@ class Training {
       resumed?.commits.flatMap(({ round, clients }) => clients.map(({ id, rmsLoss }) => [id, { round, rmsLoss }] as const)),
     );
     this.#hashes = new Map(resumed?.commits.map(({ round, sha256 }) => [round, sha256]));
+    ({ updates: this.#updates, states: this.#states } = createStores(config, directory, { history: this.#history, hashes: this.#hashes }));
     this.#quarantined = new Set(resumed?.commits.flatMap(({ setAside }) => setAside));
   }
 
@@ -115,6 +114,7 @@ class Training {
         .of(round)
         .during("prelort.selection", { "prelort.round": round }, (span) => this.#select(round, before, span));
       clock.lap(round, "select");
+      this.#states?.requireFor(round, selected, before.clients);
       const fits = this.#fitAll(round, before, selected, await this.#updates.open(round, before.sha256));
       // Started later, so that its own computations do not delay the first fits.
       outcome = await unlessFailed(fits, setImmediate().then(concludeBefore));
@@ -212,6 +212,7 @@ class Training {
     };
     const sha256 = await directory.commitRound(result, this.#keeps(round));
     this.#hashes.set(round, sha256);
+    await this.#states?.removeOthers();
     clock.lap(round, "commit");
     return { ...made, sha256 };
   }

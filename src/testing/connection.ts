@@ -10,10 +10,10 @@ import type { LaunchOptions } from "../workers/launch.ts";
 import { join, newRoutingId, securityOf } from "./join.ts";
 
 export type TaskMessage = ControllerMessageOf<"prepare" | "load" | "fit" | "collect" | "evaluate" | "generate">;
-export type Tensors = Readonly<Partial<Record<"rows" | "dense" | "merged", Float32Array>>>;
+export type Tensors = Readonly<Partial<Record<"rows" | "dense" | "merged" | "state", Float32Array>>>;
 /** A tensor to send. */
 export interface Tensor<V = Float32Array | EncodedIntegers | Encoded<"U8">> {
-  readonly name: "rows" | "dense" | "clients" | "examples";
+  readonly name: "rows" | "dense" | "state" | "clients" | "examples";
   readonly shape: readonly number[];
   readonly values: V;
 }

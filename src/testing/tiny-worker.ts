@@ -1,6 +1,8 @@
 import process from "node:process";
 import { setImmediate } from "node:timers/promises";
 import type { Adapter } from "../adapter/adapter.ts";
+import { createLayout } from "../adapter/layout.ts";
+import { stateLength } from "../adapter/optimizer-state.ts";
 import { RefusedError } from "../errors.ts";
 import { encodeClients } from "../protocol/codec.ts";
 import type { ControllerMessageOf, WorkerMessageOf } from "../protocol/messages.ts";
@@ -115,6 +117,15 @@ function denseTensor(values: Float32Array): Tensor<Float32Array> {
   return { name: "dense", shape: [values.length], values };
 }
 
+function stateTensor(values: Float32Array): Tensor<Float32Array> {
+  return { name: "state", shape: [values.length], values };
+}
+
+/** Training does without an optimizer's state, which comes back as it was sent. */
+function newState({ shape, tiers }: TinyModel, { fit: { optimizer }, r, scale }: ControllerMessageOf<"fit">): Float32Array {
+  return new Float32Array(stateLength(optimizer, createLayout({ r, tiers, scale }, shape), r));
+}
+
 interface Loaded {
   readonly model: TinyModel;
   readonly data: TinyData;
@@ -162,7 +173,7 @@ function described({ task_id, attempt }: TaskMessage, { base, shape }: TinyModel
 
 async function fit(
   task: ControllerMessageOf<"fit">,
-  { rows, dense = new Float32Array(0), merged }: Tensors,
+  { rows, dense = new Float32Array(0), merged, state }: Tensors,
   report: Report,
   { model, data }: Loaded,
   fitAs: (fit: TinyFit) => Adapter | Promise<Adapter>,
@@ -207,6 +218,7 @@ async function fit(
   };
   const payload: Tensor<Float32Array>[] = [{ name: "rows", shape: [update.r, WIDTH], values: update.rows }];
   if (update.dense.length > 0) payload.push(denseTensor(update.dense));
+  if (task.fit.client_state === "keep") payload.push(stateTensor(state ?? newState(model, task)));
   return { message, payload };
 }
 

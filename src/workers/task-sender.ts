@@ -29,6 +29,15 @@ export interface Sent {
   readonly isKept: boolean;
 }
 
+/** Of the optimizer that a fit goes on with. */
+type State = Uint8Array | undefined;
+
+/** What is sent with a task, or was lent. */
+interface Ready {
+  readonly lent: LentTensors | undefined;
+  readonly state: State;
+}
+
 /** Sends tasks to one worker, each whole before the next, and never more bytes than the worker has given credit for. */
 export class TaskSender {
   readonly #send: (message: ControllerMessage) => Promise<void>;
@@ -58,10 +67,11 @@ export class TaskSender {
   /** Sends a task after earlier ones. */
   send(task: Task, attempt: number, turn: Turn): Promise<Sent> {
     const sending = this.#last.then(async () => {
-      const lent = turn.isWanted() ? await this.#lend(task, turn.lend()) : undefined;
+      const state = turn.isWanted() ? await task.readState?.() : undefined;
+      const lent = turn.isWanted() ? await this.#lend(task, turn.lend(), state) : undefined;
       const release = lent?.release ?? (() => {});
       try {
-        if (turn.begin()) await this.#sendTask(task, attempt, lent);
+        if (turn.begin()) await this.#sendTask(task, attempt, { lent, state });
         else release();
       } catch (error) {
         release();
@@ -89,33 +99,33 @@ export class TaskSender {
     this.keeper.close(reason);
   }
 
-  async #lend({ payload }: Task, lend: Lend | undefined): Promise<LentTensors | undefined> {
+  async #lend({ payload }: Task, lend: Lend | undefined, state: State): Promise<LentTensors | undefined> {
     if (!payload || !lend) return undefined;
     this.#isLending = true;
     try {
-      return await lendTensors(payload, lend);
+      return await lendTensors(payload, lend, state);
     } finally {
       this.#isLending = false;
     }
   }
 
-  async #sendTask({ id: task_id, request, payload, span }: Task, attempt: number, lent: LentTensors | undefined): Promise<void> {
+  async #sendTask({ id: task_id, request, payload, span }: Task, attempt: number, { lent, state }: Ready): Promise<void> {
     const envelope: Envelope = { ...SESSION, task_id, attempt };
     try {
       this.#current = task_id;
       const asked = { ...envelope, traceparent: span?.traceparent ?? null };
       if (request.type === "fit" || request.type === "evaluate" || request.type === "generate") {
-        const tensors = payload ? (lent?.descriptors ?? describeTensors(payload)) : [];
+        const tensors = payload ? (lent?.descriptors ?? describeTensors(payload, state)) : [];
         await this.#send({ ...asked, ...request, tensors: [...tensors] });
-        if (payload && !lent) await this.#sendTensors(payload, envelope);
+        if (payload && !lent) await this.#sendTensors(payload, state, envelope);
       } else await this.#send({ ...asked, ...request });
     } finally {
       this.#current = undefined;
     }
   }
 
-  async #sendTensors(payload: Adapter, envelope: Envelope): Promise<void> {
-    for (const chunk of splitTensors(payload)) {
+  async #sendTensors(payload: Adapter, state: State, envelope: Envelope): Promise<void> {
+    for (const chunk of splitTensors(payload, { state })) {
       await this.#credit.take(chunk.data.length);
       await this.#send({ ...envelope, type: "chunk", ...chunk });
     }

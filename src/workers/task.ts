@@ -63,6 +63,8 @@ export interface Task<T extends TaskType = TaskType> {
    * should share one object, so that its checksums are computed once; its values must never change afterwards.
    */
   readonly payload?: Adapter;
+  /** Reads what is sent as `state` beside the payload, once its turn has come, so that memory holds only what is on its way. */
+  readonly readState?: (() => Promise<Uint8Array>) | undefined;
   /**
    * Shape [rows, columns] or [length] each reply tensor must have, by name; anything else is refused before memory is taken. A
    * function is given the reply's message, on which the shapes may depend.

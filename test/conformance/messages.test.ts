@@ -83,5 +83,5 @@ test("both languages have the same protocol version, and the comparison covers l
   expect(python.version).toBe(PROTOCOL_VERSION);
   const { prepared, chunk } = messagesOf(workerMessage) as Record<string, Record<string, unknown>>;
   expect(prepared).toMatchObject({ labels: { "list of": "string" }, tensors: { "list of": { name: ["clients"], bytes: "integer ≥ 0" } } });
-  expect(chunk).toMatchObject({ data: "bytes", tensor: ["clients", "dense", "examples", "kept", "merged", "rows"] });
+  expect(chunk).toMatchObject({ data: "bytes", tensor: ["clients", "dense", "examples", "kept", "merged", "rows", "state"] });
 });

@@ -1,13 +1,10 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { createInterface } from "node:readline";
 import { beforeAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
 import { federate, type FederateOptions, processLauncher, type RunEvent, type Selection, verifyRun } from "../../src/index.ts";
-import { cli, python, keepLines, readLines, root, temporaryFolder, tiny, tinyRun, workersOf } from "../support/e2e.ts";
-import { eventually } from "../support/patience.ts";
+import { python, keepLines, readLines, root, temporaryFolder, tiny, tinyRun } from "../support/e2e.ts";
+import { command, type Ended } from "../support/killed-command.ts";
 
 const runs = temporaryFolder();
 const ROUNDS = 3;
@@ -57,30 +54,6 @@ function writeConfig(name: string): string {
   };
   writeFileSync(file, stringify(config));
   return file;
-}
-
-interface Ended {
-  readonly code: number | null;
-  readonly events: readonly RunEvent[];
-  readonly stderr: string;
-  readonly pid: number | undefined;
-}
-
-/** Runs the command line, and kills it with SIGKILL at the first event for which `isEnd` holds. */
-async function command(args: readonly string[], isEnd: (event: RunEvent) => unknown = () => false): Promise<Ended> {
-  const child = spawn(process.execPath, [cli, ...args, "--json"], { stdio: ["ignore", "pipe", "pipe"] });
-  const events: RunEvent[] = [];
-  let stderr = "";
-  child.stderr.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
-  createInterface({ input: child.stdout }).on("line", (line) => {
-    if (child.killed) return;
-    const event = JSON.parse(line) as RunEvent;
-    events.push(event);
-    if (isEnd(event)) child.kill("SIGKILL");
-  });
-  const [code] = (await once(child, "close")) as [number | null];
-  await eventually(() => expect(workersOf(child.pid ?? 0)).toEqual([]));
-  return { code, events, stderr, pid: child.pid };
 }
 
 /** Everything that must be reproduced: every round's files and the metrics. */

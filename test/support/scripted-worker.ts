@@ -141,7 +141,7 @@ function play(
       const envelope = { task_id, attempt };
       worker.send({ ...envelope, ...message, ...(payload ? { tensors: describeTensors(payload) } : {}) });
       if (!payload) return;
-      for (const chunk of splitTensors(payload, 8)) worker.send({ ...envelope, type: "chunk", ...chunk });
+      for (const chunk of splitTensors(payload, { chunkBytes: 8 })) worker.send({ ...envelope, type: "chunk", ...chunk });
       worker.send({ ...envelope, type: "end" });
     },
     async serve() {
@@ -243,4 +243,5 @@ export const onePlainStep = {
   label_smoothing: 0,
   neftune_alpha: 0,
   proximal_mu: 0,
+  client_state: "new",
 } as const;

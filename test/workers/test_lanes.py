@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from models_for_tests import CPU, dataset_of, nested_of, payload, random_adapter
 from prelort_worker.errors import InputError
 from prelort_worker.lanes.runner import LaneRunner, Shared
@@ -82,3 +83,15 @@ def test_a_cancelled_fit_is_answered_while_those_beside_it_still_train(tiny: Pat
     answered.set()
     other.join()
     assert waited == [True]
+
+
+def test_a_fit_that_keeps_its_optimizer_trains_alone_and_returns_the_state(tiny: Path):
+    lane, nested = LaneRunner(CPU, Shared()), nested_of(tiny, "causal-lm")
+    lane._resident = Resident(nested, dataset_of(tiny, "causal-lm"))
+    rows, _ = random_adapter(nested, 4)
+    task = Fit("f", 1, 1, "c01", 4, 2.0, SEED, replace(FIT, client_state="keep"), "F32", [])
+    first = lane.run(task, payload(rows=rows), quiet)[1]
+    assert list(first) == ["rows", "state"]
+    state = torch.from_numpy(np.frombuffer(first["state"].data, "<f4").copy())
+    again = lane.run(task, payload(rows=rows, state=state), quiet)[1]
+    assert bytes(again["rows"].data) != bytes(first["rows"].data)

@@ -1,12 +1,10 @@
 """Runs tasks: prepares data, loads the model, trains as a client, evaluates, answers."""
 
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
 
 import torch
 
@@ -16,7 +14,6 @@ from .files.source_files import describe_source
 from .prepare.prepare import prepare
 from .prepare.without_data import without_data
 from .prepared_dataset import PreparedDataset, open_dataset
-from .seeds import derive
 from .training.add_adapters import left_out
 from .training.answer import Say, Telling, answer
 from .training.buffers import unchanged_buffers
@@ -27,10 +24,10 @@ from .training.example_values import to_wire
 from .training.generate import samples_of, score_answers
 from .training.nested_lora import NestedLora, check_largest, check_scale, read, set_base, write
 from .training.partial_sum import HeldUpdates
+from .training.tensors import Values, decoded, encoded, encoded_update
 from .training.train import Trained, train
-from .wire.encoding import decode, encode
-from .wire.fields import Dtype, PartName
-from .wire.frames import Payload, Tensor
+from .wire.fields import PartName
+from .wire.frames import Payload
 from .wire.generation_messages import Generate
 from .wire.messages import (
     Collect,
@@ -83,7 +80,7 @@ class TaskRunner:
         if isinstance(task, Collect):
             return self._resident.held.collect(task)
         if isinstance(task, Generate):
-            rows, dense = _receive(self._resident, payload)
+            rows, dense = _receive(self._resident, decoded(payload))
             return answer(self._resident.nested, task, rows, dense, Telling(task, report, say)), {}
         return evaluate(self._resident, task, payload, report)
 
@@ -108,7 +105,7 @@ class TaskRunner:
         nested = check_forward(nested, dataset)
         self._resident = Resident(nested, dataset)
         dense = read(nested, nested.tiers[-1])[1]
-        payload: Payload = {"dense": _to_wire(dense)} if len(dense) else {}
+        payload: Payload = {"dense": encoded(dense)} if len(dense) else {}
         return Loaded(
             task_id=task.task_id,
             attempt=task.attempt,
@@ -139,27 +136,26 @@ def fit(resident: Resident, task: Fit, payload: Payload, report: Report) -> tupl
     forget_peak_memory(nested.device)
     check_adapter(nested, task.scale, [task.r])
     examples = resident.dataset.of_client(task.client_id)
-    received = _receive(resident, payload)
+    values = decoded(payload)
+    received = _receive(resident, values)
     write(nested, task.r, *received)
     with unchanged_buffers(nested.model):
         progress = partial(report, f"fit {task.client_id}")
-        trained = train(nested, task.r, resident.dataset, examples, task.fit, task.seed, progress)
+        carried = values.get("state")
+        trained = train(nested, task.r, resident.dataset, examples, task.fit, task.seed, progress, carried)
     return fitted(resident, task, received, read(nested, task.r), trained, started)
 
 
-# Rows [r, width] and dense [size].
-_Values: TypeAlias = tuple[torch.Tensor, torch.Tensor]
-
-
 def fitted(
-    resident: Resident, task: Fit, received: _Values, ended: _Values, trained: Trained, started: float
+    resident: Resident, task: Fit, received: Values, ended: Values, trained: Trained, started: float
 ) -> tuple[Fitted, Payload]:
     """The answer to a fit task that began at `started`, in seconds of the monotonic clock."""
     nested = resident.nested
-    delta: Payload = {"rows": _update_to_wire("rows", ended[0] - received[0], task)}
-    if len(ended[1]):
-        delta = {**delta, "dense": _update_to_wire("dense", ended[1] - received[1], task)}
+    delta = encoded_update(task, received, ended)
     norm = resident.held.hold(task, delta, task.partial_sum) if task.partial_sum else None
+    sent: Payload = {} if task.partial_sum else delta
+    if trained.state is not None:
+        sent = {**sent, "state": encoded(trained.state)}
     return Fitted(
         task_id=task.task_id,
         attempt=task.attempt,
@@ -176,7 +172,7 @@ def fitted(
         peak_memory_bytes=peak_memory(nested.device),
         norm=norm,
         tensors=[],
-    ), {} if task.partial_sum else delta
+    ), sent
 
 
 def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Report) -> tuple[Evaluated, Payload]:
@@ -185,7 +181,7 @@ def evaluate(resident: Resident, task: Evaluate, payload: Payload, report: Repor
     nested = resident.nested
     check_adapter(nested, task.scale, task.ranks)
     shard = shard_of(resident.dataset, task)
-    rows, dense = _receive(resident, payload)
+    rows, dense = _receive(resident, decoded(payload))
     check_largest(rows, task.ranks)
     spelled = spelled_bytes(nested.task, resident.dataset, shard)
     tiers, answers = [], list[list[str]]()
@@ -215,20 +211,10 @@ def check_adapter(nested: NestedLora, scale: float, ranks: list[int]) -> None:
         raise ValueError(f"rank {unknown[0]}: expected one of the tiers {', '.join(map(str, nested.tiers))}")
 
 
-def _receive(resident: Resident, payload: Payload) -> _Values:
+def _receive(resident: Resident, values: Mapping[PartName, torch.Tensor]) -> Values:
     """The adapter's rows and dense part, after `merged` has been applied to the base model."""
-    values = decoded(payload)
     merge(resident, values.get("merged"))
     return values["rows"], values.get("dense", torch.zeros(0))
-
-
-def decoded(payload: Payload) -> dict[PartName, torch.Tensor]:
-    if "rows" not in payload:
-        raise ValueError("tensors: expected rows")
-    return {
-        name: torch.from_numpy(decode(tensor.data, tensor.dtype, math.prod(tensor.shape)).reshape(tensor.shape))
-        for name, tensor in payload.items()
-    }
 
 
 def merge(resident: Resident, merged: torch.Tensor | None) -> None:
@@ -239,12 +225,3 @@ def merge(resident: Resident, merged: torch.Tensor | None) -> None:
     resident.merged = None  # if this fails half way, the next task starts over
     set_base(resident.nested, merged)
     resident.merged = merged if merged is None else merged.clone()  # borrowed memory is returned with the task
-
-
-def _to_wire(tensor: torch.Tensor, dtype: Dtype = "F32", seed: int = 0) -> Tensor:
-    values = tensor.contiguous().numpy().reshape(-1)
-    return Tensor(tuple(tensor.shape), encode(values, dtype, seed).data, dtype)
-
-
-def _update_to_wire(name: str, change: torch.Tensor, task: Fit) -> Tensor:
-    return _to_wire(change, task.update_dtype, derive(task.seed, f"round {name}"))

@@ -38,7 +38,7 @@ const planned: Plan = {
   bytesDown: 12.4 * 2 ** 20,
   bytesUp: 12.3 * 2 ** 20,
   mayStopEarly: true,
-  disk: { rounds: 7, roundBytes: 42 * 2 ** 20, updateBytes: 6 * 2 ** 20, adapterBytes: 2 * 2 ** 20 },
+  disk: { rounds: 7, roundBytes: 42 * 2 ** 20, updateBytes: 6 * 2 ** 20, stateBytes: 0, adapterBytes: 2 * 2 ** 20 },
   time: {
     tiers: [{ r: 16, stepSeconds: 0.125, fitSeconds: 1.25, steps: 10, peakMemoryBytes: 2 ** 30 }],
     exampleSeconds: 0.0035,

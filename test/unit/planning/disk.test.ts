@@ -27,11 +27,17 @@ const disk = ({
       strategy: { selection: allClients(), rankAssignment: listRanks([4, 1]), aggregation },
       ...more,
     }),
-    { layout, tiers: [1, 4], selections: [clients, clients, clients.slice(0, 1)], merged: [5, 10, 14], bytesUp: (r) => 100 * r },
+    { layout, tiers: [1, 4], selections: [clients, clients, clients.slice(0, 1)], merged: [5, 10, 14], updateBytes: (r) => 100 * r },
   );
 
 test("a run keeps all its rounds, the updates of its largest round, and an adapter at each tier", () => {
-  expect(disk()).toEqual({ rounds: 4, roundBytes: 4 * ROUND + 4 * 8 * 29, updateBytes: 500, adapterBytes: 4 * (8 + 10 + 32 + 10) });
+  expect(disk()).toEqual({
+    rounds: 4,
+    roundBytes: 4 * ROUND + 4 * 8 * 29,
+    updateBytes: 500,
+    stateBytes: 0,
+    adapterBytes: 4 * (8 + 10 + 32 + 10),
+  });
   expect(disk({ spoolBytes: 200 }).updateBytes).toBe(200);
   expect(disk({ recordUpdates: true }).updateBytes).toBe(500 + 500 + 400);
 });
@@ -59,4 +65,13 @@ test.each([
   ["FLoRA with increments of one rank", fLoRA({ incrementRank: 2 }), 8 * 8],
 ])("each round holds what the server remembers: %s", (_, aggregation, values) => {
   expect(disk({ aggregation }).roundBytes - disk().roundBytes).toBe(4 * 4 * values);
+});
+
+test.each([
+  ["adamw", 2 * 42 + 3, 2 * 18 + 3],
+  [{ name: "sgd", momentum: 0.9 }, 42, 18],
+  // Rows and columns of A [r, 4] and B [4, r], the vector, and three counts of steps.
+  ["adafactor", 2 * (4 + 4) + 10 + 3, 2 * (1 + 4) + 10 + 3],
+] as const)("with client_state: keep, the states of all clients and of a round's fits, of %o", (optimizer, four, one) => {
+  expect(disk({ fit: { optimizer, clientState: "keep" } }).stateBytes).toBe(4 * 2 * (four + one));
 });

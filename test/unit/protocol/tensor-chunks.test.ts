@@ -60,7 +60,7 @@ describe("createAssembler", () => {
             describeTensors(sent),
             dense.length > 0 ? { rows: [1, rows.length], dense: [dense.length] } : { rows: [1, rows.length] },
           );
-          for (const chunk of splitTensors(sent, size)) assembler.write(chunk);
+          for (const chunk of splitTensors(sent, { chunkBytes: size })) assembler.write(chunk);
           const received = assembler.finish();
           expect(hex(received.rows)).toBe(hex(asFloat32(rows)));
           expect(hex(received.dense)).toBe(hex(asFloat32(dense)));

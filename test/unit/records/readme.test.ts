@@ -7,6 +7,7 @@ import { exportCommand } from "../../../src/cli/export.ts";
 import { resumeCommand } from "../../../src/cli/resume.ts";
 import { verifyCommand } from "../../../src/cli/verify.ts";
 import { PROTOCOL_VERSION } from "../../../src/protocol/limits.ts";
+import { writeState } from "../../../src/records/client-state-file.ts";
 import { reopenRunDirectory } from "../../../src/records/run-directory.ts";
 import { createUpdateStore } from "../../../src/records/update-store.ts";
 import { writeReport } from "../../../src/report/html.ts";
@@ -76,6 +77,8 @@ async function makeFiles(): Promise<readonly string[]> {
     const rows = { dtype: "I8", length: 2, bytes: Uint8Array.of(1, 2) } as const;
     if (!isRecorded) await round.keepSum(1, { workerId: "w0", fits: [fitReply().message], payload: { rows } });
   }
+  const origin = { clientId: "c0", round: 1, adapter: "0".repeat(64), seed: "5" };
+  await writeState(directory.file("client-states"), origin, { r: 2, state: new Uint8Array(4) });
   const commit = { round: 0, sha256: "0".repeat(64) };
   const made = { config, peft: { taskType: "CAUSAL_LM", modulesToSave: [] }, layout, directory };
   await saveAdapters(made, { last: { ...commit, presented: adapter }, best: commit });

@@ -10,12 +10,13 @@ import torch
 from ..device import forget_peak_memory
 from ..errors import InputError
 from ..prepared_dataset import PreparedDataset
-from ..task_runner import Report, Resident, TaskRunner, check_adapter, decoded, fitted, merge
+from ..task_runner import Report, Resident, TaskRunner, check_adapter, fitted, merge
 from ..training.answer import Say
 from ..training.batches import collate, mean_loss
 from ..training.buffers import unchanged_buffers
 from ..training.nested_lora import NestedLora, set_training
 from ..training.side_by_side import Finished, Fit, train_side_by_side
+from ..training.tensors import decoded
 from ..wire import messages
 from ..wire.frames import Payload
 from ..wire.messages import Load, Loaded, TaskMessage, TaskReply
@@ -111,7 +112,9 @@ def _can_join(task: messages.Fit, payload: Payload, most: int) -> bool:
     n_merged = payload["merged"].shape[0] if "merged" in payload else 0
     fit = task.fit
     penalties = (fit.tail_penalty, fit.proximal_mu, fit.label_smoothing, fit.neftune_alpha, fit.warmup_steps)
-    is_plain = fit.optimizer == ADAMW and not any(penalties) and not fit.gradient_checkpointing
+    is_plain = (
+        fit.optimizer == ADAMW and fit.client_state == "new" and not any(penalties) and not fit.gradient_checkpointing
+    )
     return is_plain and task.r + n_merged <= most
 
 

@@ -2,8 +2,9 @@
 Prefix-nested training: the passes of every step (steps.py), each through an adapter truncated to a tier, or to one for
 each example.
 
-The optimizer is new for each fit. Its weight decay spares rows that a step's truncation excludes; its momentum may
-still move them after a step of sampled. A step's loss is the mean over all targets of its batches.
+The optimizer is new for each fit, or goes on from the state that it is given (client_state.py). Its weight decay spares
+rows that a step's truncation excludes; its momentum may still move them after a step of sampled. A step's loss is the
+mean over all targets of its batches.
 
 freeze_a trains B alone. tail_penalty λ adds λ·Σ ‖B[:, ρ:]‖_F·‖A[ρ:, :]‖_F over the modules, ρ the tier below r, to the
 loss of every step, by which HetLoRA prunes ranks (Cho et al., arXiv 2401.06432). Reported losses exclude it and the
@@ -13,7 +14,7 @@ proximal term, so that they are comparable; they include what label_smoothing ch
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from ..prepared_dataset import PreparedDataset
 from ..seeds import derive
 from ..wire.specs import FitSpec
 from .batches import Batch, collate, mean_loss
+from .client_state import give_state, state_of
 from .nested_lora import (
     NestedLora,
     activate,
@@ -50,6 +52,8 @@ class Trained:
     rms_loss: float | None
     # Mean over the steps of the gradients' norm before clipping; None without steps, or where nothing is clipped.
     grad_norm: float | None = None
+    # Of the optimizer, where clients keep it: see client_state.py.
+    state: Tensor | None = None
 
 
 def train(
@@ -60,9 +64,11 @@ def train(
     spec: FitSpec,
     seed: str,
     on_step: Callable[[int, int], None],
+    carried: Tensor | None = None,
 ) -> Trained:
     """
-    Trains tier r's adapter in place. The same arguments and adapter give the same bytes. Calls `on_step` before every
+    Trains tier r's adapter in place, with an optimizer that goes on from the state `carried` from the client's fit
+    before, if there is one. The same arguments and adapter give the same bytes. Calls `on_step` before every
     batch of every step, with the number of batches done and in total; it may raise.
     """
     torch.manual_seed(derive(seed, "dropout"))
@@ -72,6 +78,8 @@ def train(
     set_training(nested)
     set_checkpointing(nested, spec.gradient_checkpointing)
     optimizer, rates = optimizer_of(nested, r, spec)
+    if carried is not None:
+        give_state(optimizer, nested, r, spec, carried)
     received = [value.detach().clone() for value in _trained(nested, r)] if spec.proximal_mu > 0 else []
     course = Course()
     n_batches = spec.gradient_accumulation_steps
@@ -99,7 +107,9 @@ def train(
         rates.step()
         course.add(len(step.plan), loss, norm)
     optimizer.zero_grad()
-    return course.trained()
+    if spec.client_state == "new":
+        return course.trained()
+    return replace(course.trained(), state=state_of(optimizer, nested, r, spec, carried))
 
 
 @dataclass

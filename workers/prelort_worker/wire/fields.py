@@ -5,11 +5,11 @@ from typing import Literal, TypeAlias
 
 from .validation import Count, Positive
 
-# `merged` [n, width]: components merged into the base model for this task.
-TensorName: TypeAlias = Literal["rows", "dense", "merged"]
+# `merged` [n, width]: components merged into the base model for this task; `state` [size]: of a client's optimizer.
+TensorName: TypeAlias = Literal["rows", "dense", "merged", "state"]
 # What travels as tensors: also the table of clients of `prepared`, the values of `evaluated`, and the bytes
 # of `keep`.
-PartName: TypeAlias = Literal["rows", "dense", "merged", "clients", "examples", "kept"]
+PartName: TypeAlias = Literal["rows", "dense", "merged", "state", "clients", "examples", "kept"]
 # Named as in safetensors, except I8X256: see encoding.py.
 Dtype: TypeAlias = Literal["F32", "BF16", "F16", "I8X256"]
 # Of a partial sum's integers: float64, or two's complement of so many bits.

@@ -119,8 +119,9 @@ class FitSpec:
     components: list[Count] | None = None
     # Share of the steps in which what is merged acts.
     acting_tail: float = 1.0
-    # New for each fit.
     optimizer: AdamW | Sgd | Adafactor = ADAMW
+    # keep: the optimizer goes on from the task's `state`, if it has one, and its own comes back with the update.
+    client_state: Literal["new", "keep"] = "new"
     # First steps, over which the rates rise in equal steps to their full values.
     warmup_steps: Count = 0
     # Share of a target that is spread over all classes.
