@@ -43,12 +43,16 @@ test.each<[string, string, ReturnType<typeof issue>, (string | undefined)?, stri
   [
     "a metric that its built-in task does not have",
     "evaluate:\n  best: { metric: accuracy }",
-    issue("evaluate.best.metric", ["loss, perplexity, token_accuracy, rouge_l, exact_match", "causal-lm", '"accuracy"'], "9:19"),
+    issue(
+      "evaluate.best.metric",
+      ["loss, perplexity, token_accuracy, bits_per_byte, rouge_l, exact_match", "causal-lm", '"accuracy"'],
+      "9:19",
+    ),
   ],
   [
     "a metric of one's own with a built-in task",
     "evaluate:\n  best: { metric: bleu, mode: max }",
-    issue("evaluate.best.metric", ["loss, accuracy, macro_f1", "sequence-classification", '"bleu"'], "9:19"),
+    issue("evaluate.best.metric", ["loss, accuracy, macro_f1, ece", "sequence-classification", '"bleu"'], "9:19"),
     "sequence-classification",
   ],
   [

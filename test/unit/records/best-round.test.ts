@@ -44,11 +44,13 @@ test.each<[string, BestSpec, number, number]>([
   ["macro-F1", { metric: "macro_f1", at: 1 }, 1, 0.9],
   ["ROUGE-L", { metric: "rouge_l", at: 1 }, 2, 0.7],
   ["perplexity", { metric: "perplexity", at: 1 }, 2, 7],
+  ["bits per byte", { metric: "bits_per_byte", at: 1 }, 2, 1],
+  ["calibration error", { metric: "ece", at: 1 }, 2, 0.1],
   ["a metric of the task's own that is to rise", { metric: "bleu", at: 1, mode: "max" }, 1, 20],
   ["a metric of the task's own that is to fall", { metric: "bleu", at: 1, mode: "min" }, 2, 10],
 ])("the best round can be judged by the %s", (_, best, round, value) => {
-  const first = { loss: 3, perplexity: 8, macroF1: 0.9, rougeL: 0.6, own: [{ name: "bleu", value: 20 }] };
-  const second = { loss: 1, perplexity: 7, macroF1: 0.8, rougeL: 0.7, own: [{ name: "bleu", value: 10 }] };
+  const first = { loss: 3, perplexity: 8, macroF1: 0.9, rougeL: 0.6, bitsPerByte: 2, ece: 0.2, own: [{ name: "bleu", value: 20 }] };
+  const second = { loss: 1, perplexity: 7, macroF1: 0.8, rougeL: 0.7, bitsPerByte: 1, ece: 0.1, own: [{ name: "bleu", value: 10 }] };
   const rounds = [
     {
       round: 1,
