@@ -92,6 +92,7 @@ describe("loadConfig", () => {
       gradientCheckpointing: false,
       groupByLength: false,
       optimizer: { name: "adamw", betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0 },
+      clientState: "new",
       lr: 3e-4,
       lrBRatio: 1,
       maxGradNorm: 0,
