@@ -14,6 +14,7 @@ import { candidateLosses } from "../server/evaluate.ts";
 import { type Disk, diskOf } from "./disk.ts";
 import { measure, type Measurement, predict, type Prediction, proposeSlots, type Slots } from "./measure.ts";
 import { type Machines, machinesOf } from "./machines.ts";
+import { mergedRows } from "./merged-rows.ts";
 import { recallAnswers, rememberAnswers } from "./known-answers.ts";
 import { originOf } from "../artifacts/init-source.ts";
 import type { Origin } from "../records/run-record.ts";
@@ -230,22 +231,4 @@ async function timesOf(
   const workers = countWorkers(await resolveDevices(config.workers), config.workers);
   const ownExamples = Array.from(columns.nEval);
   return predict(config, measured, { selections, evalExamples: prepared.n_eval, evaluatedTiers: tiers.length, ownExamples, workers });
-}
-
-/**
- * Merged components: those that fits send, for each those merged since the client's last fit, Σ r_k or `incrementRank` for every round
- * in between; and those that there are after each round.
- */
-function mergedRows(selections: Selections, incrementRank?: number): { readonly sent: number; readonly after: readonly number[] } {
-  const last = new Map<string, number>();
-  let [merged, sent] = [0, 0];
-  const after = selections.map((selected) => {
-    for (const { id } of selected) {
-      sent += merged - (last.get(id) ?? 0);
-      last.set(id, merged);
-    }
-    const all = selected.reduce((sum, { r }) => sum + r, 0);
-    return (merged += selected.length > 0 ? (incrementRank ?? all) : 0);
-  });
-  return { sent, after };
 }

@@ -4,6 +4,7 @@ import os
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -49,8 +50,9 @@ class Watching(nn.Module):
 
 def watch(up: Up, scatters: bool = False) -> Watching:
     base = up.nested.model.get_base_model().model  # pyright: ignore[reportAttributeAccessIssue]
-    base.norm = Watching(base.norm, scatters)
-    return base.norm
+    watching = Watching(cast("nn.Module", base.norm), scatters)
+    base.norm = watching
+    return watching
 
 
 def batch_of(up: Up) -> Batch:

@@ -21,7 +21,9 @@ tokenizer = PreTrainedTokenizerFast(tokenizer_object=text, pad_token="<pad>", eo
 torch.manual_seed(0)
 config = LlamaConfig(**asked["shape"], pad_token_id=0, eos_token_id=1, bos_token_id=1)
 with torch.device(asked["device"]):
-    model = LlamaForCausalLM(config).to({"f32": torch.float32, "bf16": torch.bfloat16}[asked["dtype"]])
+    model = LlamaForCausalLM(config)
+if asked["dtype"] == "bf16":
+    model.bfloat16()
 model.save_pretrained(folder)
 tokenizer.save_pretrained(folder)
 rows = [

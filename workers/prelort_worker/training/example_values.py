@@ -59,7 +59,7 @@ def _put(column: Tensor, what: str, places: Sequence[int], values: Tensor) -> No
 
 def to_wire(tiers: Sequence[ExampleValues]) -> tuple[list[ExampleColumn], list[str], Payload]:
     """The names of the columns, those of the task's own metrics, and the tensor of all ranks."""
-    columns = [name for name in _ORDER if name in tiers[0].columns]
+    columns: list[ExampleColumn] = [name for name in _ORDER if name in tiers[0].columns]
     metrics = list(tiers[0].metrics)
     rows = [torch.cat([tier.columns[name] for tier in tiers]) for name in columns]
     rows += [torch.cat([tier.metrics[name] for tier in tiers]) for name in metrics]
