@@ -74,20 +74,16 @@ test("a run that keeps its clients' optimizers differs from the second round on,
   expect(verified.map(({ updates, problems }) => [updates, problems])).toEqual([[0, []], ...Array.from({ length: ROUNDS }, () => [3, []])]);
 });
 
-test.each([
-  ["sgd", { name: "sgd", momentum: 0.9 }],
-  ["adafactor", "adafactor"],
-])("the state of %s travels too, beside rounded updates", async (name, optimizer) => {
-  const options = { ...tinyRun(runs(), name), rounds: 2, wire: { update: "int8", downlink: "bf16" } } satisfies FederateOptions;
-  const fit = { ...options.fit, optimizer: optimizer as "adafactor", lr: 0.01 };
+test("the state of another optimizer travels too, beside rounded updates", async () => {
+  const options = { ...tinyRun(runs(), "adafactor"), rounds: 2, wire: { update: "int8", downlink: "bf16" } } satisfies FederateOptions;
+  const fit = { ...options.fit, optimizer: "adafactor" as const, lr: 0.01 };
   const kept = await federate({ ...options, fit: { ...fit, clientState: "keep" } }).result;
-  const anew = await federate({ ...options, name: `${name}-anew`, fit }).result;
+  const anew = await federate({ ...options, name: "adafactor-anew", fit }).result;
   expect(kept.sha256).not.toBe(anew.sha256);
 });
 
 describe("a resumed run ends with the bytes of an undisturbed run:", () => {
   test.each<[string, (event: RunEvent) => unknown, number]>([
-    ["killed in round 2 after a client has reported", (event) => event.type === "client-fit" && event.round === 2, 1],
     ["killed in round 3 after two clients have reported", seen(2, (event) => event.type === "client-fit" && event.round === 3), 2],
     ["killed as round 3 starts", atRound(3), 0],
   ])("%s", async (title, isEnd, restored) => {
