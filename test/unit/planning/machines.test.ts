@@ -3,8 +3,8 @@ import type { RunConfig } from "../../../src/config/schema.ts";
 import { machinesOf } from "../../../src/planning/machines.ts";
 import type { RankedClient } from "../../../src/strategy/strategy.ts";
 
-const configOf = (workers: object, policy = "segment-wise") =>
-  ({ workers, strategy: { aggregation: { policy: { name: policy } } } }) as unknown as RunConfig;
+const configOf = (workers: object, policy = "segment-wise", clientState = "new") =>
+  ({ workers, fit: { clientState }, strategy: { aggregation: { policy: { name: policy } } } }) as unknown as RunConfig;
 const client = (r: number) => ({ r }) as RankedClient;
 
 test("each machine gets the largest adapter of every round once, however many clients are selected", async () => {
@@ -13,8 +13,11 @@ test("each machine gets the largest adapter of every round once, however many cl
   expect(machines).toEqual({ hosts: ["a", "b"], bytesDown: 2000, cluster: null });
 });
 
-test("FLoRA's merged components, which differ from client to client, are not foretold", async () => {
-  expect(await machinesOf(configOf({ command: ["srun"] }, "flora"), [[client(4)]], (r) => r)).toMatchObject({
+test.each([
+  ["FLoRA's merged components", "flora", "new"],
+  ["the states of clients' optimizers", "segment-wise", "keep"],
+])("%s, which differ from client to client, are not foretold", async (_, policy, clientState) => {
+  expect(await machinesOf(configOf({ command: ["srun"] }, policy, clientState), [[client(4)]], (r) => r)).toMatchObject({
     hosts: null,
     bytesDown: null,
   });
