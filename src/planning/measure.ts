@@ -63,7 +63,6 @@ const CUDA_CONTEXT_BYTES = 600e6;
 export async function measure(config: RunConfig, { pool, clients, tiers, layout, prepared, ...session }: Session): Promise<Measurement> {
   const initial = await session.initial();
   const downlink = createDownlink(WIRE_DTYPES[config.wire.downlink]);
-  const dtypesOf = ({ type }: TaskRequest<"fit" | "evaluate">) => [type === "fit" ? WIRE_DTYPES[config.wire.update] : ("F64" as const)];
   const timed = async (of: Pick<TaskIdentity, "clientId" | "part">, request: TaskRequest<"fit" | "evaluate">, r: number) => {
     const start = performance.now();
     const { aggregation } = config.strategy;
@@ -76,7 +75,7 @@ export async function measure(config: RunConfig, { pool, clients, tiers, layout,
       request,
       payload,
       expect: "any",
-      dtypes: dtypesOf(request),
+      dtypes: [request.type === "fit" ? WIRE_DTYPES[config.wire.update] : "F64"],
     });
     return { seconds: (performance.now() - start) / 1000, memory: message.type === "fitted" ? message.peak_memory_bytes : null };
   };

@@ -91,7 +91,7 @@ export function decodeExamples(header: ExamplesHeader, { bytes }: Pick<Encoded<"
 /** The values of shards in one, in their order. They have the same columns. */
 export function joinExamples(shards: readonly ExampleValues[]): ExampleValues {
   const [first] = shards;
-  if (!first) return { ...NO_EXAMPLES };
+  if (!first) return NO_EXAMPLES;
   const join = (of: (shard: ExampleValues) => Float64Array | undefined) => (of(first) ? concatenate(shards.map(of)) : undefined);
   const [predicted, actual] = [join(({ labels }) => labels?.predicted), join(({ labels }) => labels?.actual)];
   return {

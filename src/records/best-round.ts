@@ -84,7 +84,6 @@ export function metricOf({ own, ...tier }: TierMetrics, metric: string): number 
     case "loss":
     case "perplexity":
     case "accuracy":
-      return tier[metric];
     case "ece":
       return tier[metric];
     case "bits_per_byte":

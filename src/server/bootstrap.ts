@@ -2,7 +2,7 @@ import { createRng } from "../base/rng.ts";
 import type { Work } from "../base/turns.ts";
 import type { Interval } from "../records/metrics.ts";
 
-/** A figure of examples, of which each counts as often as its weight says. Null if it has no finite value. */
+/** A figure of examples, of which each counts as often as its weight says; weights add up to the examples. Null if it has no finite value. */
 export interface Figure {
   readonly name: string;
   of(weights: Float64Array): number | null;

@@ -50,14 +50,15 @@ export class ClientFits {
   readonly #counting: Promise<unknown>[] = [];
   /** Undefined if every update is sent. */
   readonly #held: HeldUpdates | undefined;
-  /** Clients with an update in a sum that has not arrived. */
   readonly #granted = new Set<string>();
   /** Clients that have not answered; when there are none, the sums are collected. */
   #unanswered: number;
 
   constructor(input: FitsInput, sum: OpenRound, asked: readonly RankedClient[], listener: FitsListener) {
     const { config, pool, layout, updates, span } = input;
-    [this.#input, this.#sum, this.#listener] = [input, sum, listener];
+    this.#input = input;
+    this.#sum = sum;
+    this.#listener = listener;
     this.#clients = new Map(asked.map((client) => [client.id, client]));
     this.#unanswered = asked.length;
     const { partialSums } = sum;

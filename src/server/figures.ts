@@ -6,7 +6,7 @@ import { type Figure, sumOfSizes } from "./bootstrap.ts";
 export function figuresOf(values: ExampleValues, isLanguage: boolean): readonly Figure[] {
   const { loss, targets, bytes, labels, confidence, rougeL, metrics } = values;
   const meanLoss = (weights: Float64Array) => ratio(sum(weights, loss), sum(weights, targets));
-  const perExample = (name: string, each: Float64Array): Figure => ({ name, of: (weights) => ratio(sum(weights, each), total(weights)) });
+  const perExample = (name: string, each: Float64Array): Figure => ({ name, of: (weights) => ratio(sum(weights, each), weights.length) });
   const figures: Figure[] = [{ name: "loss", of: meanLoss }];
   if (isLanguage) figures.push({ name: "perplexity", of: (weights) => finite(Math.exp(meanLoss(weights) ?? Number.NaN)) });
   if (bytes) figures.push({ name: "bits_per_byte", of: (weights) => ratio(sum(weights, loss) / Math.LN2, sum(weights, bytes)) });
@@ -84,8 +84,7 @@ function calibrationError(confidence: Float64Array, hits: Float64Array): Figure 
     const sums = new Float64Array(BINS);
     for (let example = 0; example < weights.length; example++)
       sums[bins[example] as number]! += (weights[example] as number) * (gaps[example] as number);
-    const examples = total(weights);
-    return sums.map((gap) => gap / examples);
+    return sums.map((gap) => gap / weights.length);
   };
   return { name: "ece", parts, of: (weights) => finite(sumOfSizes(parts(weights))) };
 }
@@ -94,12 +93,6 @@ function calibrationError(confidence: Float64Array, hits: Float64Array): Figure 
 function sum(weights: Float64Array, values: Float64Array): number {
   let result = 0;
   for (let example = 0; example < weights.length; example++) result += (weights[example] as number) * (values[example] as number);
-  return result;
-}
-
-function total(weights: Float64Array): number {
-  let result = 0;
-  for (let example = 0; example < weights.length; example++) result += weights[example] as number;
   return result;
 }
 

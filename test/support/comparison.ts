@@ -1,21 +1,11 @@
 import type { ComparisonResult } from "../../src/compare/compare.ts";
 import type { Outcome } from "../../src/compare/outcome.ts";
-import { NOTHING_TRAINED, type RoundMetrics, type TierMetrics } from "../../src/records/metrics.ts";
+import { NOTHING_TRAINED, type RoundMetrics } from "../../src/records/metrics.ts";
+import { tierMetrics } from "./tier-metrics.ts";
 
 /** Tiers 1, 2 and so on, with these losses. */
 function tiersWithLosses<L extends number | null>(losses: readonly L[]) {
-  return losses.map((loss, index) => ({
-    r: index + 1,
-    loss,
-    perplexity: loss === null ? null : Math.exp(loss),
-    accuracy: null,
-    macroF1: null,
-    rougeL: null,
-    bitsPerByte: null,
-    ece: null,
-    own: [],
-    examples: 8,
-  })) satisfies TierMetrics[];
+  return losses.map((loss, index) => tierMetrics(index + 1, { loss, perplexity: loss === null ? null : Math.exp(loss) }));
 }
 
 /** Round 1 with these losses at tiers 1, 2 and so on. */

@@ -2,6 +2,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { snakeKeys } from "../../src/base/case.ts";
 import type { RoundMetrics } from "../../src/records/metrics.ts";
+import { tierMetrics } from "./tier-metrics.ts";
 
 const TIERS = [1, 2, 4, 8, 16];
 const RANKS = [16, 8, 8, 4, 4, 2, 2, 2, 1, 1];
@@ -58,31 +59,15 @@ export async function writeRunFixture(
       const loss = 3.3 - 2 * learnt + 0.03 * noise;
       const accuracy = Math.round(256 * (0.04 + 0.7 * learnt + 0.012 * noise)) / 256;
       return isClassifier
-        ? {
-            r,
+        ? tierMetrics(r, {
             loss,
-            perplexity: null,
             accuracy,
             macroF1: 0.6 * learnt,
-            rougeL: null,
-            bitsPerByte: null,
             ece: 0.05,
-            own: [],
             examples: 256,
             intervals: [{ name: "accuracy", low: accuracy - 0.03, high: accuracy + 0.04 }],
-          }
-        : {
-            r,
-            loss,
-            perplexity: Math.exp(loss),
-            accuracy: null,
-            macroF1: null,
-            rougeL: null,
-            bitsPerByte: null,
-            ece: null,
-            own: [],
-            examples: 256,
-          };
+          })
+        : tierMetrics(r, { loss, perplexity: Math.exp(loss), examples: 256 });
     });
     const segments = TIERS.map((r) => ({ r, trainers: reporting.filter((client) => client.r >= r) }));
     const bytes = reporting.reduce((sum, client) => sum + 4 * 9216 * client.r, 0);

@@ -2,9 +2,9 @@ import { describe, expect, it, test } from "vitest";
 import type { BestSpec, StopSpec } from "../../../src/config/best-section.ts";
 import { judge, judgeRecorded } from "../../../src/records/best-round.ts";
 import type { TierMetrics } from "../../../src/records/metrics.ts";
+import { tierMetrics } from "../../support/tier-metrics.ts";
 
-const NOTHING = { perplexity: null, accuracy: null, macroF1: null, rougeL: null, bitsPerByte: null, ece: null, own: [], examples: 1 };
-const tier = (r: number, figures: Partial<TierMetrics>): TierMetrics => ({ r, loss: null, ...NOTHING, ...figures });
+const tier = (r: number, figures: Partial<TierMetrics>): TierMetrics => tierMetrics(r, figures);
 
 /** Evaluations of one tier by their loss, from round 0 on; undefined for a round that was not evaluated. */
 const losses = (...values: readonly (number | null | undefined)[]) =>

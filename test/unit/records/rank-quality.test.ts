@@ -1,20 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { areaUnderRanks, worstTier } from "../../../src/records/rank-quality.ts";
 import type { TierMetrics } from "../../../src/records/metrics.ts";
+import { tierMetrics } from "../../support/tier-metrics.ts";
 
-const tiersOf = (values: Readonly<Record<number, number | null>>): TierMetrics[] =>
-  Object.entries(values).map(([r, loss]) => ({
-    r: Number(r),
-    loss,
-    perplexity: null,
-    accuracy: null,
-    macroF1: null,
-    rougeL: null,
-    bitsPerByte: null,
-    ece: null,
-    own: [],
-    examples: 1,
-  }));
+const tiersOf = (values: Readonly<Record<number, number | null>>) =>
+  Object.entries(values).map(([r, loss]) => tierMetrics(Number(r), { loss }));
 const loss = (tier: TierMetrics) => tier.loss;
 
 describe("the area under the rank–quality curve", () => {

@@ -2,13 +2,10 @@ import { expect, test } from "vitest";
 import type { TierMetrics } from "../../../src/records/metrics.ts";
 import { isClearChange } from "../../../src/report/change.ts";
 import { qualityOf } from "../../../src/report/quality.ts";
+import { tierMetrics } from "../../support/tier-metrics.ts";
 
-const nothing = { r: 1, loss: 1, perplexity: null, macroF1: null, rougeL: null, bitsPerByte: null, ece: null, own: [], examples: 100 };
-const at = (accuracy: number, interval?: readonly [low: number, high: number]): TierMetrics => ({
-  ...nothing,
-  accuracy,
-  ...(interval && { intervals: [{ name: "accuracy", low: interval[0], high: interval[1] }] }),
-});
+const at = (accuracy: number, interval?: readonly [low: number, high: number]): TierMetrics =>
+  tierMetrics(1, { loss: 1, accuracy, ...(interval && { intervals: [{ name: "accuracy", low: interval[0], high: interval[1] }] }) });
 const quality = qualityOf([]);
 const accuracy = { ...quality, of: (tier: TierMetrics) => tier.accuracy, interval: ({ intervals = [] }: TierMetrics) => intervals[0] };
 

@@ -11,6 +11,7 @@ import { summarise } from "../../../src/report/summary.ts";
 import { qualityTable, reportTables, roundsTable, segmentsTable, timeTable, trafficTable } from "../../../src/report/tables.ts";
 import { clientsTable } from "../../../src/report/clients-table.ts";
 import { renderTextTable } from "../../../src/report/text-table.ts";
+import { tierMetrics } from "../../support/tier-metrics.ts";
 import { writeRunFixture } from "../../support/trained-run.ts";
 
 const TIERS = [1, 2, 4, 8, 16];
@@ -161,18 +162,7 @@ describe("tables", () => {
   });
 
   it("have a dash for a value that was not evaluated or not finite", () => {
-    const tier = {
-      r: 2,
-      loss: null,
-      perplexity: null,
-      accuracy: null,
-      macroF1: null,
-      rougeL: null,
-      bitsPerByte: null,
-      ece: null,
-      own: [],
-      examples: 4,
-    };
+    const tier = tierMetrics(2, {});
     const round = {
       round: 0,
       byTier: [tier],

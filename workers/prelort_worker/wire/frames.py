@@ -98,10 +98,8 @@ def describe_lent(payload: Payload, locations: Mapping[PartName, Shared]) -> lis
 
 
 def _describe(name: PartName, tensor: Tensor, checksum: int | None, shared: Shared | None) -> TensorDescriptor:
-    own = (
-        cast(TensorName, name),
-        cast(Dtype | IntegerDtype, tensor.dtype),
-    )  # all but the table of clients and the values of examples
+    # All but the table of clients and the values of examples.
+    own = cast(TensorName, name), cast(Dtype | IntegerDtype, tensor.dtype)
     return TensorDescriptor(*own, list(tensor.shape), tensor.data.nbytes, checksum, shared)
 
 

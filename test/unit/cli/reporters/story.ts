@@ -3,6 +3,7 @@ import { WriteStream } from "node:tty";
 import type { NewEvent } from "../../../../src/server/events.ts";
 import type { RoundMetrics } from "../../../../src/records/metrics.ts";
 import { named, type WorkerStatus } from "../../../../src/workers/task.ts";
+import { tierMetrics } from "../../../support/tier-metrics.ts";
 
 /** The events of a short run: two rounds, in which one client fails once and is retried, and then fails for good. */
 export const story: readonly NewEvent[] = [
@@ -87,18 +88,9 @@ export function roundStart(round: number): NewEvent {
 }
 
 export function roundEnd(round: number, accuracies: readonly number[], reported: readonly string[], failed: readonly string[]): NewEvent {
-  const byTier = accuracies.map((accuracy, index) => ({
-    r: [1, 4][index] ?? 0,
-    loss: 2 - accuracy,
-    perplexity: null,
-    accuracy,
-    macroF1: accuracy,
-    rougeL: null,
-    bitsPerByte: null,
-    ece: null,
-    own: [],
-    examples: 64,
-  }));
+  const byTier = accuracies.map((accuracy, index) =>
+    tierMetrics([1, 4][index] ?? 0, { loss: 2 - accuracy, accuracy, macroF1: accuracy, examples: 64 }),
+  );
   const metrics: RoundMetrics = {
     round,
     byTier,
