@@ -5,7 +5,7 @@
  *
  *   node src/provision.mjs quickstart | test | test:cluster | test:trackers | test:gpu | check | build | format | bench | chaos | fuzz
  */
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -30,10 +30,8 @@ const checks = {
   "ruff format": pythonTool("ruff", "format", "--check"),
   pyright: nodeTool("pyright", "--pythonpath", python),
 };
-const tests = {
-  vitest: vitest("--project", "unit", "--project", "e2e"),
-  pytest: pythonTool("pytest"),
-};
+const tests = vitest("--project", "unit", "--project", "e2e");
+const pytest = pythonTool("pytest");
 
 /** What each npm script does, once the Node packages are there. */
 const goals = {
@@ -46,12 +44,12 @@ const goals = {
   check() {
     build();
     must(prelort("setup", "--dev", "--no-quickstart"));
-    runAll(checks);
+    return runAll(checks);
   },
   test() {
     build();
     must(prelort("setup", "--dev"));
-    runAll({ ...checks, ...tests });
+    return runAll({ vitest: tests }, { ...checks, pytest });
   },
   /** What follows on the command line is vitest's. */
   "test:cluster"() {
@@ -113,12 +111,13 @@ function giveOwnPython(what, folder, list) {
 }
 
 // Ctrl-C goes to the child too, which ends in its own way; this process tells its exit code, so it outlasts it.
-process.on("SIGINT", () => {});
+let isInterrupted = false;
+process.on("SIGINT", () => (isInterrupted = true));
 const goal = goals[process.argv[2]];
 if (!goal) fail(2, `which of ${Object.keys(goals).join(", ")}? Got ${process.argv[2] ?? "nothing"}`);
 requireNode();
 installNodePackages();
-goal();
+await goal();
 
 function requireNode() {
   const { engines } = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8"));
@@ -214,16 +213,51 @@ function compileAssembly(name) {
   }
 }
 
-/** Runs every part, so that one failure does not hide the next. */
-function runAll(parts) {
-  const failed = Object.entries(parts).filter(([name, command]) => {
-    say(name);
-    return run(command) !== 0;
-  });
-  const total = Object.keys(parts).length;
-  const names = failed.map(([name]) => name).join(", ");
+/**
+ * Runs every part, so that one failure does not hide the next. Those of `beside` run meanwhile, one after another, since each keeps one
+ * core busy; what one prints is held until it has ended.
+ */
+async function runAll(parts, beside = {}) {
+  const failed = (await Promise.all([inTurn(parts, runShown), inTurn(beside, runHeld)])).flat();
+  if (isInterrupted) process.exit(130);
+  const total = Object.keys({ ...parts, ...beside }).length;
   console.log(`\nparts: ${total - failed.length} passed, ${failed.length} failed`);
-  if (failed.length > 0) fail(1, `failed: ${names}`);
+  if (failed.length > 0) fail(1, `failed: ${failed.join(", ")}`);
+}
+
+/** Names of the parts that failed. */
+async function inTurn(parts, runPart) {
+  const failed = [];
+  for (const [name, command] of Object.entries(parts)) {
+    if (!isInterrupted && (await runPart(name, command)) !== 0) failed.push(name);
+  }
+  return failed;
+}
+
+async function runShown(name, [file, ...args]) {
+  say(name);
+  return ended(spawn(file, args, { cwd: root, stdio: "inherit" }));
+}
+
+async function runHeld(name, [file, ...args]) {
+  const child = spawn(file, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
+  let text = "";
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (more) => (text += more));
+  const code = await ended(child);
+  say(name);
+  process.stdout.write(text);
+  return code;
+}
+
+/** Resolves with the exit code once a child's output is complete too. */
+function ended(child) {
+  return new Promise((resolve) => {
+    child.once("error", ({ message }) => {
+      say(message);
+      resolve(1);
+    });
+    child.once("close", (code) => resolve(code ?? 1));
+  });
 }
 
 /** Runs a command, and ends with its exit code if that is not 0. */

@@ -3,8 +3,8 @@ import { defineConfig } from "vitest/config";
 const root = new URL("..", import.meta.url).pathname;
 
 /**
- * End-to-end tests start Python processes, so they run after the others, one file at a time. The limits of time are for
- * what hangs: a test must not fail because its machine is slow.
+ * End-to-end tests start Python processes, so they run after the others, two files at a time: each waits about as much as it computes. The limits
+ * of time are for what hangs: a test must not fail because its machine is slow.
  */
 export default defineConfig({
   root,
@@ -29,7 +29,7 @@ export default defineConfig({
           globalSetup: "test/e2e/global-setup.ts",
           testTimeout: 1_800_000,
           hookTimeout: 1_800_000,
-          maxWorkers: 1,
+          maxWorkers: 2,
           sequence: { groupOrder: 1 },
         },
       },
