@@ -40,7 +40,8 @@ export function describeMethod({ fit, strategy }: Pick<RunConfig, "fit" | "strat
   const { name, weights, ...wrapped } = strategy.aggregation.policy ?? { name: "custom aggregation" };
   const weight = fit.objective === "none" ? "" : `, full weight ${fit.fullWeight ?? "uniform"}`;
   const tail = fit.actingTail > 0 ? [`the tail acting in ${fit.actingTail} of the steps`] : [];
-  const additions = [...describeAdditions(wrapped), ...tail];
+  const kept = fit.clientState === "keep" ? ["optimizers that clients keep between fits"] : [];
+  const additions = [...describeAdditions(wrapped), ...tail, ...kept];
   const isNested = fit.objective === "sum" && fit.fullWeight === null;
   const isReading = name === "segment-wise" && weights === "examples" && additions.length === 0 && !strategy.rankAssignment.fitOptions;
   if (isReading && isNested) {

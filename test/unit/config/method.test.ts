@@ -36,6 +36,13 @@ it("names any other method by its parts", () => {
   expect(nameOf(fLoRA({ incrementRank: 5 }), "none")).toBe("flora, increments of rank 5 + none");
 });
 
+it("names what clients keep between fits, which is not in our reading of the paper", () => {
+  const fit = { objective: "sum", fullWeight: null, clientState: "keep" };
+  const { name, note } = describeMethod({ fit, strategy: { aggregation: segmentWise(), rankAssignment: allAlike } } as never);
+  expect(name).toBe("segment-wise, optimizers that clients keep between fits + sum, full weight uniform");
+  expect(note).toMatch(/Ours, not the paper's: optimizers that clients keep between fits\.$/);
+});
+
 it("does not call a peer our reading of the paper", () => {
   const { note } = describeMethod({
     fit: { objective: "none", fullWeight: 0.5 },
