@@ -149,6 +149,12 @@ export const aggregationSpec = z.discriminatedUnion("name", [
   }),
   z.strictObject({
     name: called(
+      "fedrora",
+      "As flexlora, with directions shared and magnitudes each client's own: it gets the directions of which it has most (arXiv 2609.00632).",
+    ),
+  }),
+  z.strictObject({
+    name: called(
       "random-components",
       "As zero-pad-deltas, with the components in a new random order every round, after FSLoRA (arXiv 2501.19389).",
     ),

@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { validateRun } from "../../../src/config/build.ts";
 import type { RunInput } from "../../../src/config/schema.ts";
 import { fedPLoRA } from "../../../src/strategy/aggregation/fed-plora.ts";
+import { fedRoRA } from "../../../src/strategy/aggregation/fedrora.ts";
 import { segmentWise } from "../../../src/strategy/aggregation/segment-wise.ts";
 import { listRanks } from "../../../src/strategy/ranks/list.ts";
 import { allClients } from "../../../src/strategy/selection/all.ts";
@@ -35,6 +36,17 @@ test("Fed-PLoRA folds what a client does not train in every step", async () => {
   for (const fit of [{}, { actingTail: 0.5 }]) {
     expect(await issuesOf(async () => validateRun({ ...input, strategy, fit }))).toMatchObject([
       { path: "fit.actingTail", message: expect.stringContaining("must be 1 with fed-plora") },
+    ]);
+  }
+});
+
+test("no tail can act where components are chosen for each client", async () => {
+  const own = { ...segmentWise(), policy: { name: "mine" }, distributeTo: fedRoRA().distributeTo! };
+  for (const aggregation of [fedRoRA(), own]) {
+    const strategy = { ...input.strategy, aggregation };
+    expect(() => validateRun({ ...input, strategy })).not.toThrow();
+    expect(await issuesOf(async () => validateRun({ ...input, strategy, fit: { actingTail: 1 } }))).toMatchObject([
+      { path: "fit.actingTail", message: expect.stringContaining(aggregation.policy!.name) },
     ]);
   }
 });
