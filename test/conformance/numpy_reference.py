@@ -187,8 +187,8 @@ def truncations(product, tiers):
 
 
 def fedrora_starts(product, federation, module):
-    """What each client starts its next fit from: what it has itself of the mean's directions, of the r largest. Null where
-    two singular values, or the magnitudes that decide which direction is left out, are too close to choose between."""
+    """What each client starts its next fit from: what it has itself of the mean's directions, of the r largest. Null
+    where two singular values, or the magnitudes that decide which is left out, are too close to choose between."""
     u, values, v = np.linalg.svd(product)
     r = federation["tiers"][-1]
     count = int(np.sum(values[:r] > 1e-9 * values[0]))
