@@ -72,6 +72,7 @@ export { zeroPadDeltas, zeroPadWeights } from "./strategy/aggregation/zero-pad.t
 export { fedExLora } from "./strategy/aggregation/fedex-lora.ts";
 export { fedIt } from "./strategy/aggregation/fedit.ts";
 export { fedPLoRA } from "./strategy/aggregation/fed-plora.ts";
+export { fedRoRA } from "./strategy/aggregation/fedrora.ts";
 export { fedSvd } from "./strategy/aggregation/fedsvd.ts";
 export { ffaLora } from "./strategy/aggregation/ffa-lora.ts";
 export { flexLora } from "./strategy/aggregation/flexlora.ts";

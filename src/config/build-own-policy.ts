@@ -20,11 +20,12 @@ export function ownRankAssignment(own: OwnPolicy): RankAssigner {
 /** Calls the methods of the exported object, which may be of a class. */
 export function ownAggregation(own: OwnPolicy): Aggregation {
   const inner = valueOf("aggregation", own) as Aggregation;
-  const { present, addsUp, readsSpool, fitOptions } = inner;
+  const { distributeTo, present, addsUp, readsSpool, fitOptions } = inner;
   return {
     policy: policyOf(own),
     begin: (context) => inner.begin(context),
     distribute: (...asked) => inner.distribute(...asked),
+    ...(distributeTo && { distributeTo: distributeTo.bind(inner) }),
     ...(present && { present: present.bind(inner) }),
     ...(addsUp && { addsUp }),
     ...(readsSpool && { readsSpool }),

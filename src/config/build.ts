@@ -2,6 +2,7 @@ import { ConfigError } from "../errors.ts";
 import { fedExLora } from "../strategy/aggregation/fedex-lora.ts";
 import { fedIt } from "../strategy/aggregation/fedit.ts";
 import { fedPLoRA } from "../strategy/aggregation/fed-plora.ts";
+import { fedRoRA } from "../strategy/aggregation/fedrora.ts";
 import { fedSvd } from "../strategy/aggregation/fedsvd.ts";
 import { ffaLora } from "../strategy/aggregation/ffa-lora.ts";
 import { flexLora } from "../strategy/aggregation/flexlora.ts";
@@ -156,6 +157,8 @@ export function buildAggregation(spec: FileConfig["strategy"]["aggregation"]): A
       return fedSvd();
     case "fed-plora":
       return fedPLoRA();
+    case "fedrora":
+      return fedRoRA();
     case "random-components":
       return randomComponents();
     case "product-deltas":

@@ -84,7 +84,7 @@ const exactMerge: Rule = {
 };
 
 /** Their components change meaning from round to round: they are factorised anew, reordered, or merged and drawn anew. */
-const ROTATING = ["flora", "flexlora", "raflora", "hlora", "fedsvd", "fed-plora", "random-components", "product-deltas"];
+const ROTATING = ["flora", "flexlora", "raflora", "hlora", "fedrora", "fedsvd", "fed-plora", "random-components", "product-deltas"];
 /** Means of weights, in which components keep their meaning. */
 const MEANS_OF_WEIGHTS = ["zero-pad-weights", "hetlora", "fedex-lora"];
 
@@ -114,13 +114,16 @@ const tailOfOneAdapter: Rule = {
         ["fit", "actingTail"],
         `is a share of fit.local_steps that is below one step, so the tail would never act; give at least ${1 / localSteps}`,
       );
-    if (!mergesIntoBase(aggregation)) return;
+    const { distributeTo } = (aggregation ?? {}) as Partial<Aggregation>;
     const called = policyName(aggregation);
-    report(["fit", "actingTail"], `cannot be combined with the aggregation ${called}, whose clients merge what was trained`);
+    const refuse = (why: string) =>
+      report(["fit", "actingTail"], `cannot be combined with the aggregation${` ${called}`.trimEnd()}, ${why}`);
+    if (mergesIntoBase(aggregation)) refuse("whose clients merge what was trained");
+    if (distributeTo || called === "fedrora") refuse("which chooses components for each client, so that none are above its rank");
   },
 };
 
-const NEEDS_EACH = ["hetlora", "flora", "fedex-lora", "flexlora", "raflora", "hlora", "product-deltas"];
+const NEEDS_EACH = ["hetlora", "flora", "fedex-lora", "flexlora", "raflora", "hlora", "fedrora", "product-deltas"];
 
 const partialSumsOfMeans: Rule = {
   reads: ["partialSums", "recordUpdates", "strategy.aggregation", "strategy.rankAssignment"],

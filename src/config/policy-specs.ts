@@ -18,7 +18,7 @@ export const positive = integer.min(1);
 export const rank = positive.max(4096);
 const fraction = z.number().gt(0).max(1).describe("Share of the clients that train in a round; at least one client does.");
 /** A policy's name, described by what it does. */
-const called = <N extends string>(name: N, description: string) => z.literal(name).describe(description);
+export const called = <N extends string>(name: N, description: string) => z.literal(name).describe(description);
 
 export const selectionSpec = z.discriminatedUnion("name", [
   z.strictObject({ name: called("all", "Every client trains in every round.") }),
@@ -149,6 +149,12 @@ export const aggregationSpec = z.discriminatedUnion("name", [
   }),
   z.strictObject({
     name: called(
+      "fedrora",
+      "As flexlora, with directions shared and magnitudes each client's own: it gets the directions of which it has most (arXiv 2609.00632).",
+    ),
+  }),
+  z.strictObject({
+    name: called(
       "random-components",
       "As zero-pad-deltas, with the components in a new random order every round, after FSLoRA (arXiv 2501.19389).",
     ),
@@ -168,35 +174,6 @@ export const aggregationSpec = z.discriminatedUnion("name", [
       .describe("Components with a singular value below this share of the largest are left out: they keep their A, with B = 0."),
   }),
   z.strictObject({ name: called("hlora", "As flexlora, with all singular values in A (arXiv 2503.00813).") }),
-]);
-
-const decay = z.number().min(0).lt(1);
-const tau = z.number().positive().default(1e-3).describe("Added to the square root of the variance.");
-const adaptive = {
-  lr: z.number().positive().default(0.01).describe("Server learning rate."),
-  beta1: decay.default(0.9).describe("Decay of the mean."),
-  beta2: decay.default(0.99).describe("Decay of the variance."),
-  tau,
-};
-export const serverOptimizerSpec = z.discriminatedUnion("name", [
-  z.strictObject({
-    name: called("momentum", "FedAvgM (arXiv 1909.06335)."),
-    lr: z.number().positive().default(1).describe("Server learning rate."),
-    momentum: decay.default(0.9).describe("Decay of the velocity."),
-  }),
-  z.strictObject({
-    name: called("adagrad", "FedAdagrad (arXiv 2003.00295)."),
-    lr: z.number().positive().default(0.1).describe("Server learning rate."),
-    tau,
-  }),
-  z.strictObject({ name: called("adam", "FedAdam (arXiv 2003.00295), without bias correction."), ...adaptive }),
-  z.strictObject({
-    name: called(
-      "yogi",
-      "FedYogi (arXiv 2003.00295), without bias correction: as adam, with a variance that a rare large change moves less.",
-    ),
-    ...adaptive,
-  }),
 ]);
 
 export const updateBoundSpec = z.strictObject({

@@ -3,8 +3,9 @@ import { isDeepStrictEqual } from "node:util";
 import { camelKeys, snakeKeys, toCamel } from "../base/case.ts";
 import type { Problem } from "./check.ts";
 import { splitModule } from "./own-policy-spec.ts";
-import { aggregationSpec, rankAssignmentSpec, selectionSpec, serverOptimizerSpec, updateBoundSpec } from "./policy-specs.ts";
+import { aggregationSpec, rankAssignmentSpec, selectionSpec, updateBoundSpec } from "./policy-specs.ts";
 import { common } from "./sections.ts";
+import { serverOptimizerSpec } from "./server-optimizer-spec.ts";
 import { isMap, type Path, valueAt, withoutValueAt } from "./tree.ts";
 
 /* Configs recorded by earlier versions of prelort, which had other options: runs that are the same must compare as equal. */

@@ -1,9 +1,10 @@
 import { z } from "zod";
 import type { Aggregation, RankAssigner, Selection } from "../strategy/strategy.ts";
 import { orOwn } from "./own-policy-spec.ts";
-import { aggregationSpec, rankAssignmentSpec, selectionSpec, serverOptimizerSpec, updateBoundSpec } from "./policy-specs.ts";
+import { aggregationSpec, rankAssignmentSpec, selectionSpec, updateBoundSpec } from "./policy-specs.ts";
 import { withRules } from "./rules.ts";
 import { common } from "./sections.ts";
+import { serverOptimizerSpec } from "./server-optimizer-spec.ts";
 
 /* The one schema of a run. Policies are `{ name, …options }` in YAML, or a file of one's own, and values in TypeScript. */
 

@@ -34,12 +34,12 @@ export function diskOf(config: RunConfig, { layout, tiers, selections, merged, u
   const hasBest = config.evaluate.best !== undefined;
   const kept = keepRounds === "all" ? rounds + 1 : keepRounds === "best" ? 2 : keepRounds + (hasBest ? 1 : 0);
   const most = Math.min(kept + 1, rounds + 1);
-  const values = layout.r * layout.width + layout.denseSize + stateValues(config, layout);
   // The last rounds have the most merged rows.
   const mergedRows = [0, ...merged].slice(-most).reduce((sum, rows) => sum + rows, 0);
   const updates = selections.map((selected) => selected.reduce((sum, { r }) => sum + updateBytes(r), 0));
   const statesOf = (some: Iterable<RankedClient>) => [...some].reduce((sum, { r }) => sum + stateLengthIn(config, layout, r), 0);
   const trained = new Map(selections.flatMap((selected) => selected.map((client) => [client.id, client] as const)));
+  const values = layout.r * layout.width + layout.denseSize + stateValues(config, layout, trained.size);
   const perTier = tiers.reduce((sum, r) => sum + r * layout.width + layout.denseSize, 0);
   return {
     rounds: most,
@@ -53,10 +53,11 @@ export function diskOf(config: RunConfig, { layout, tiers, selections, merged, u
 const F32 = Float32Array.BYTES_PER_ELEMENT;
 
 /** What a built-in aggregation remembers from round to round; of one's own it is not known. */
-function stateValues({ strategy }: Pick<RunConfig, "strategy">, { r, width, denseSize }: AdapterLayout): number {
+function stateValues({ strategy }: Pick<RunConfig, "strategy">, { r, width, denseSize, modules }: AdapterLayout, clients: number): number {
   const { name, serverOptimizer, momentum, momentumRank = 2 * r, incrementRank } = (strategy.aggregation.policy ?? {}) as Remembering;
   if (name === "product-deltas") return momentum === 0 ? 0 : momentumRank * width + denseSize;
   if (name === "flora") return incrementRank === undefined ? 0 : 2 * r * width;
+  if (name === "fedrora") return clients * r * modules.length;
   return (serverOptimizer ? stateVectors(serverOptimizer) : 0) * (r * width + denseSize);
 }
 

@@ -88,7 +88,7 @@ export class Concluder {
 
   async #evaluate(committed: CommittedRound, generates: boolean): Promise<EvaluatedMetrics> {
     const { config, session, rounds } = this.#context;
-    const { round, global, clients } = committed;
+    const { round, global, state, clients } = committed;
     if (!this.#isEvaluated(round)) return NOTHING_EVALUATED;
     const presented = this.present(committed);
     if (round === config.rounds) this.#presented = presented;
@@ -96,7 +96,7 @@ export class Concluder {
       ...(await rounds
         .of(round)
         .during("prelort.evaluation", { "prelort.round": round }, (span) =>
-          evaluateRound({ ...this.#evaluation, span }, round, { global, presented, generates }, clients),
+          evaluateRound({ ...this.#evaluation, span }, round, { global, presented, state, generates }, clients),
         )),
       energy: segments(session.tiers).map(({ from, to }) => ({ r: to, energy: energy(session.layout, presented.rows, from, to) })),
     };

@@ -46,7 +46,7 @@ export async function evaluateAdapter(options: EvaluateOptions): Promise<Adapter
     const [labels, evalExamples, ownExamples] = [prepared.labels.length, prepared.n_eval, new Uint32Array(0)];
     const context = { config, pool, layout, labels, isLanguage: isLanguage(peft), evalExamples, ownExamples };
     const adapter = await session.initial();
-    const { byTier } = await evaluateRound(context, 0, { global: adapter, presented: adapter, generates: true }, []);
+    const { byTier } = await evaluateRound(context, 0, { global: adapter, presented: adapter, state: {}, generates: true }, []);
     const record = origin?.round === undefined ? undefined : parseJson(await readFile(path.join(origin.path, "run.json"), "utf8"));
     return { byTier, labels: prepared.labels, remarks: [...prepared.remarks, ...baseRemarks(record, session.loaded.source)] };
   } finally {

@@ -4,8 +4,8 @@ import { inTurns } from "../base/turns.ts";
 import type { RunConfig } from "../config/schema.ts";
 import type { ExampleValues } from "../protocol/example-values.ts";
 import type { RoundMetrics, TierMetrics } from "../records/metrics.ts";
-import type { RankedClient } from "../strategy/strategy.ts";
-import { distribute } from "../strategy/validate-policy-output.ts";
+import type { RankedClient, ServerState } from "../strategy/strategy.ts";
+import { distribute, distributeTo } from "../strategy/validate-policy-output.ts";
 import { bootstrap } from "./bootstrap.ts";
 import { confusionOf } from "./confusion.ts";
 import { type Evaluated, type Evaluation, type EvaluationPlace, evaluateShards } from "./evaluate-shards.ts";
@@ -27,18 +27,19 @@ const ASKED_EXAMPLES = 64;
 interface EvaluatedAdapter {
   readonly global: Adapter;
   readonly presented: Adapter;
+  readonly state: ServerState;
   /** Whether text is generated, too. */
   readonly generates: boolean;
 }
 
 /**
  * Evaluates a round's adapter at every tier on the examples held out from all clients, and at each client's own rank on its own
- * held-out examples. If the strategy merges into the base model, the merged model is evaluated, too.
+ * held-out examples: there the client's own adapter, if the strategy distributes to each. If the strategy merges into the base model, the merged model is evaluated, too.
  */
 export async function evaluateRound(
   context: EvaluateContext,
   round: number,
-  { global, presented, generates }: EvaluatedAdapter,
+  { global, presented, state, generates }: EvaluatedAdapter,
   clients: readonly RankedClient[],
 ): Promise<Pick<RoundMetrics, "byTier" | "merged" | "byClient" | "samples" | "confusion">> {
   const { config, layout, evalExamples, ownExamples } = context;
@@ -52,10 +53,11 @@ export async function evaluateRound(
       ? evaluateShards(context, { kind: "evaluate-merged", round, ranks: [layout.r], adapter: global, ...everybody })
       : undefined,
     Promise.all(
-      measured.map(async ({ id, index, r }) => {
+      measured.map(async (client) => {
+        const { id, index, r } = client;
         const total = ownExamples[index] ?? 0;
         const own = { examples: "client", client_id: id, total, maxNewTokens: 0 } as const;
-        const adapter = prefix(presented, layout, r);
+        const adapter = distributeTo(config.strategy.aggregation, client, { global, layout, state }) ?? prefix(presented, layout, r);
         const [metrics] = await evaluate(context, { kind: "evaluate-client", round, ranks: [r], adapter, ...own });
         return { id, ...(metrics as TierMetrics) };
       }),

@@ -14,7 +14,13 @@ import { createRng, deriveSeed } from "../base/rng.ts";
 import { inTurns } from "../base/turns.ts";
 import type { Reply } from "../workers/task.ts";
 import { sentForFit } from "../strategy/sent-for-fit.ts";
-import { requireAccumulator, requireAggregate, requirePartialSums, requireWeight } from "../strategy/validate-policy-output.ts";
+import {
+  distributeTo,
+  requireAccumulator,
+  requireAggregate,
+  requirePartialSums,
+  requireWeight,
+} from "../strategy/validate-policy-output.ts";
 import type { StoredFit } from "../records/update-file.ts";
 import { WIRE_DTYPES } from "../config/wire-specs.ts";
 
@@ -69,9 +75,7 @@ export function openRound({ round, config, layout, global, state, selected }: Op
   requireAccumulator(`${name}'s begin() of round ${round}`, accumulator);
   const partialSums = config.partialSums ? requirePartialSums(`${name}'s begin() of round ${round}`, accumulator) : undefined;
   const revised = new Map<string, number>();
-  const downlink = createDownlink(WIRE_DTYPES[config.wire.downlink]);
-  const downlinks = new Map(layout.tiers.map((r) => [r, downlink(sentForFit(aggregation, config.fit.actingTail, global, layout, r))]));
-  const received = ({ r }: RankedClient) => downlinks.get(r) as Adapter;
+  const received = downlinks({ config, layout, global, state });
   return {
     received,
     async take(client, { message, payload }, keep) {
@@ -115,6 +119,20 @@ export function openRound({ round, config, layout, global, state, selected }: Op
       await inTurns(requireAggregate(subject, aggregate, layout));
       return { ...aggregate, revised };
     },
+  };
+}
+
+/** What a client receives: made once for all of a rank, or once for each client, and kept until the round ends. */
+function downlinks({ config, layout, global, state }: Omit<Opening, "round" | "selected">): OpenRound["received"] {
+  const { aggregation } = config.strategy;
+  const downlink = createDownlink(WIRE_DTYPES[config.wire.downlink]);
+  const startOf = ({ r }: RankedClient) => sentForFit(aggregation, config.fit.actingTail, global, layout, r);
+  const made = new Map<number | string, Adapter>();
+  return (client) => {
+    const key = aggregation.distributeTo ? client.id : client.r;
+    const adapter = made.get(key) ?? downlink(distributeTo(aggregation, client, { global, layout, state }) ?? startOf(client));
+    made.set(key, adapter);
+    return adapter;
   };
 }
 

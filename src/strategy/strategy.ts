@@ -151,6 +151,11 @@ export interface Aggregation extends PolicyDescription {
   begin(context: RoundContext): Accumulator;
   /** What a client of rank r starts its fit from. */
   distribute(global: Adapter, layout: AdapterLayout, r: number): Adapter;
+  /**
+   * What this client starts its fit from, and what is evaluated on its own held-out examples, if that differs between clients of
+   * one rank. `state` is what the last round's `finish` returned.
+   */
+  distributeTo?(client: RankedClient, context: Pick<RoundContext, "global" | "layout" | "state">): Adapter;
   /** What is evaluated at each tier and saved, at rank R; by default the global adapter itself. */
   present?(global: Adapter, layout: AdapterLayout): Adapter;
   /** Its accumulators take partial sums: it is a weighted mean of deltas. */

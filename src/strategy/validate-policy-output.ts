@@ -2,7 +2,7 @@ import type { Adapter } from "../adapter/adapter.ts";
 import type { AdapterLayout } from "../adapter/layout.ts";
 import { RunFailedError } from "../errors.ts";
 import { callPolicy, describeGiven, namePolicy } from "./call-policy.ts";
-import type { Accumulator, Aggregate, Aggregation, PartialSums } from "./strategy.ts";
+import type { Accumulator, Aggregate, Aggregation, PartialSums, RankedClient, RoundContext } from "./strategy.ts";
 import { firstBeyond } from "../tensor/bounds.ts";
 import { asFloat32 } from "../tensor/encoded.ts";
 import type { Work } from "../base/turns.ts";
@@ -99,5 +99,18 @@ export function distribute(aggregation: Aggregation, global: Adapter, layout: Ad
   const subject = `${namePolicy("aggregation", aggregation)}'s distribute()`;
   const start = callPolicy(subject, () => aggregation.distribute(global, layout, r));
   requireShape(subject, start, r, layout);
+  return start;
+}
+
+/** What this client starts from; undefined if all clients of a rank start from the same. */
+export function distributeTo(
+  aggregation: Aggregation,
+  client: RankedClient,
+  context: Pick<RoundContext, "global" | "layout" | "state">,
+): Adapter | undefined {
+  if (!aggregation.distributeTo) return undefined;
+  const subject = `${namePolicy("aggregation", aggregation)}'s distributeTo() of client ${client.id}`;
+  const start = callPolicy(subject, () => aggregation.distributeTo?.(client, context) as Adapter);
+  requireShape(subject, start, client.r, context.layout);
   return start;
 }

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { Adapter } from "../../src/adapter/adapter.ts";
 import { RefusedError } from "../../src/errors.ts";
 import { fedPLoRA } from "../../src/strategy/aggregation/fed-plora.ts";
+import { fedRoRA } from "../../src/strategy/aggregation/fedrora.ts";
 import { fedSvd } from "../../src/strategy/aggregation/fedsvd.ts";
 import { ffaLora } from "../../src/strategy/aggregation/ffa-lora.ts";
 import { flexLora } from "../../src/strategy/aggregation/flexlora.ts";
@@ -17,6 +18,7 @@ import { withUpdateBound } from "../../src/strategy/aggregation/update-bound.ts"
 import { zeroPadDeltas, zeroPadWeights } from "../../src/strategy/aggregation/zero-pad.ts";
 import type { Update } from "../../src/strategy/strategy.ts";
 import { createRng, deriveSeed } from "../../src/base/rng.ts";
+import { encodeState } from "../../src/records/round-files.ts";
 import { aggregateAny, bytesOf, federationOf, federations } from "../support/federations.ts";
 import { updateOf, zeroAdapter } from "../../src/testing/index.ts";
 
@@ -33,6 +35,7 @@ const aggregations = [
   { name: "raFLoRA", aggregation: raFLoRA(), keeps: false },
   { name: "FLoRA", aggregation: fLoRA(), keeps: false },
   { name: "FLoRA, increments of rank 2", aggregation: fLoRA({ incrementRank: 2 }), keeps: false },
+  { name: "FedRoRA", aggregation: fedRoRA(), keeps: false },
   { name: "FedSVD", aggregation: fedSvd(), keeps: false },
   { name: "Fed-PLoRA", aggregation: fedPLoRA(), keeps: false },
   { name: "random components", aggregation: randomComponents(), keeps: false },
@@ -59,6 +62,7 @@ describe.each(aggregations)("$name", ({ aggregation, keeps }) => {
         ];
         expect(bytesOf(received.global)).toEqual(bytesOf(expected.global));
         expect(received.coverage).toEqual(expected.coverage);
+        expect(encodeState(received.state ?? {})).toEqual(encodeState(expected.state ?? {}));
       }),
     );
   });
@@ -140,6 +144,22 @@ describe.each(aggregations)("$name", ({ aggregation, keeps }) => {
       }),
     );
   });
+
+  if (aggregation.distributeTo) {
+    it("gives each client an adapter of its rank and of finite values, before and after it has reported", async () => {
+      await fc.assert(
+        fc.asyncProperty(federations, async ({ context, updates }) => {
+          const { layout, clients } = context;
+          const { global, state = {} } = await aggregateAny(aggregation, context, updates.slice(1));
+          for (const client of clients) {
+            const given = aggregation.distributeTo!(client, { global, layout, state });
+            expect([given.r, given.rows.length, given.dense]).toEqual([client.r, client.r * layout.width, global.dense]);
+            expect(given.rows.every(Number.isFinite)).toBe(true);
+          }
+        }),
+      );
+    });
+  }
 
   const faults: readonly (readonly [string, (update: Update) => Update])[] = [
     ["a client that is not of this round", (update) => ({ ...update, clientId: "stranger" })],

@@ -6,6 +6,7 @@ import type { Adapter } from "../../src/adapter/adapter.ts";
 import { ffaLora } from "../../src/strategy/aggregation/ffa-lora.ts";
 import { fedExLora } from "../../src/strategy/aggregation/fedex-lora.ts";
 import { fedIt } from "../../src/strategy/aggregation/fedit.ts";
+import { fedRoRA } from "../../src/strategy/aggregation/fedrora.ts";
 import { fedSvd } from "../../src/strategy/aggregation/fedsvd.ts";
 import { flexLora } from "../../src/strategy/aggregation/flexlora.ts";
 import { fLoRA } from "../../src/strategy/aggregation/flora.ts";
@@ -52,6 +53,7 @@ const methods: readonly Method[] = [
   { name: "ffa-lora", run: (federation) => running(ffaLora())(changing(federation, ({ isB, value }) => (isB ? value : 0))) },
   { name: "flexlora", run: running(flexLora()) },
   { name: "hlora", run: running(hLora()) },
+  { name: "fedrora", run: running(fedRoRA()) },
   { name: "raflora", run: running(raFLoRA()) },
   { name: "flora", run: running(fLoRA()), present: fLoRA().present },
   { name: "fedex-lora", run: (federation) => presented(fedExLora(), ofThoseWhoReport(federation)) },
@@ -67,7 +69,13 @@ const drawn = fc.tuple(moderateFederations, fc.boolean(), fc.nat()).chain(([{ co
 });
 const federations = fc.sample(drawn, { numRuns: 60, seed: 3 });
 
-type Module = { readonly A: Grid; readonly B: Grid } | { readonly product: Grid; readonly tiers: readonly (Grid | null)[] };
+interface Product {
+  readonly product: Grid;
+  readonly tiers: readonly (Grid | null)[];
+  /** With FedRoRA: what each client that reported starts its next fit from. */
+  readonly starts?: readonly (Grid | null)[];
+}
+type Module = { readonly A: Grid; readonly B: Grid } | Product;
 type Answer = { readonly modules: readonly Module[]; readonly dense: readonly number[] };
 
 /** By method and federation; null where the method does not apply. */
@@ -84,6 +92,12 @@ describe("a second implementation, in NumPy", () => {
   it.each(methods.map(({ name }) => name))("agrees to 1e-6 with %s", (name) => {
     const found = deviations(name);
     expect(found.length).toBeGreaterThan(20);
+    expect(Math.max(...found)).toBeLessThan(1e-6);
+  });
+
+  it("agrees to 1e-6 with what FedRoRA gives each client after it has reported", () => {
+    const found = federations.flatMap((federation, index) => startDeviations(federation, reference[indexOf("fedrora")]![index]!));
+    expect(found.length).toBeGreaterThan(100);
     expect(Math.max(...found)).toBeLessThan(1e-6);
   });
 
@@ -189,9 +203,23 @@ function presented(aggregation: Aggregation, federation: Federation): Adapter {
   return aggregation.present!(running(aggregation)(federation), federation.context.layout);
 }
 
+/** Of every module of every client's start. */
+function startDeviations({ context, updates }: Federation, { modules }: Answer): number[] {
+  const { layout, clients } = context;
+  const { global, state = {} } = aggregate(fedRoRA(), context, updates);
+  return updates.flatMap(({ clientId }, reporter) => {
+    const client = clients.find(({ id }) => id === clientId)!;
+    const start = productsOf(fedRoRA().distributeTo!(client, { global, layout, state }), layout);
+    return modules.flatMap((module, m) => {
+      const expected = "starts" in module ? module.starts?.[reporter] : undefined;
+      return expected ? [difference(start[m]!, expected)] : [];
+    });
+  });
+}
+
 /** The largest difference from the reference, for every federation that the method applies to. */
 function deviations(name: string, other?: Run): number[] {
-  const at = methods.findIndex((method) => method.name === name);
+  const at = indexOf(name);
   const { run, present = (adapter: Adapter) => adapter } = methods[at]!;
   return federations.flatMap((federation, index) => {
     const answer = reference[at]?.[index];
@@ -209,6 +237,10 @@ function deviations(name: string, other?: Run): number[] {
     });
     return [Math.max(...byModule, difference([[...adapter.dense]], [answer.dense]))];
   });
+}
+
+function indexOf(name: string): number {
+  return methods.findIndex((method) => method.name === name);
 }
 
 /** A federation as the reference reads it: matrices, module by module. */

@@ -163,6 +163,7 @@ FACTORS = {
 PRODUCTS = {
     "flexlora": mean_product,
     "hlora": mean_product,
+    "fedrora": mean_product,
     "flora": mean_product,
     "fedex-lora": fedex_lora,
     "fedsvd": fedsvd,
@@ -185,6 +186,29 @@ def truncations(product, tiers):
     return found
 
 
+def fedrora_starts(product, federation, module):
+    """What each client starts its next fit from: what it has itself of the mean's directions, of the r largest. Null
+    where two singular values, or the magnitudes that decide which is left out, are too close to choose between."""
+    u, values, v = np.linalg.svd(product)
+    r = federation["tiers"][-1]
+    count = int(np.sum(values[:r] > 1e-9 * values[0]))
+    bounds = np.append(values, 0.0)[: count + 1]
+    is_clear = np.all(-np.diff(bounds) > 1e-6 * values[0])
+    starts = []
+    for client in federation["clients"]:
+        own = federation["scale"] * (trained(client, "B", module) @ trained(client, "A", module))
+        magnitudes = np.array([u[:, k] @ own @ v[k, :] for k in range(count)])
+        order = np.argsort(-np.abs(magnitudes), kind="stable")
+        sizes = np.append(np.abs(magnitudes)[order], 0.0)
+        kept = min(client["r"], count)
+        is_chosen = kept == count or sizes[kept - 1] - sizes[kept] > 1e-5 * values[0]
+        start = np.zeros_like(product)
+        for k in order[:kept]:
+            start += magnitudes[k] * np.outer(u[:, k], v[k, :])
+        starts.append(start.tolist() if is_clear and is_chosen else None)
+    return starts
+
+
 def dense_mean(federation):
     dense = np.array(federation["global"]["dense"], dtype=np.float64)
     for client in federation["clients"]:
@@ -200,6 +224,8 @@ def answer(name, federation):
             if product is None:
                 return None
             modules.append({"product": product.tolist(), "tiers": truncations(product, federation["tiers"])})
+            if name == "fedrora":
+                modules[-1]["starts"] = fedrora_starts(product, federation, module)
         else:
             factors = FACTORS[name](federation, module)
             if factors is None:

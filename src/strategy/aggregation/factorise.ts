@@ -1,6 +1,7 @@
 import type { AdapterLayout } from "../../adapter/layout.ts";
 import { productSvd, type Stack } from "../../tensor/product-svd.ts";
 import type { Update } from "../strategy.ts";
+import { shares } from "./buffered-updates.ts";
 
 /**
  * weight · b·aᵀ in every module, with [a | b] from `row`, or from `row` + `delta` after training. Made by `componentsOf` and
@@ -75,6 +76,12 @@ export function trainedComponents({ r, received, delta }: Update, weight: number
   const width = delta.rows.length / r;
   const part = (rows: Float32Array) => rows.subarray(from * width, to * width);
   return componentsOf(part(received.rows), width, weight, part(delta.rows));
+}
+
+/** Σ_k p_k·B_k·A_k of the clients after their fits, p_k = n_k / Σ_k n_k. */
+export function meanProduct(updates: readonly Update[]): readonly Component[] {
+  const p = shares(updates);
+  return updates.flatMap((update, index) => trainedComponents(update, p[index] as number));
 }
 
 /** `length` values of every row, starting at `at`, times the component's factor. */

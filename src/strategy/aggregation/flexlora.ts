@@ -1,7 +1,7 @@
 import { prefix } from "../../adapter/adapter.ts";
 import type { Aggregation } from "../strategy.ts";
-import { factorise, trainedComponents } from "./factorise.ts";
-import { bufferUpdates, shares } from "./buffered-updates.ts";
+import { factorise, meanProduct } from "./factorise.ts";
+import { bufferUpdates } from "./buffered-updates.ts";
 
 /**
  * FlexLoRA (Bai et al., https://arxiv.org/abs/2402.11505): the SVD of the mean product; a client gets as many of its
@@ -18,10 +18,8 @@ export function flexLora(): Aggregation {
     policy: { name: "flexlora" },
     distribute: prefix,
     begin: (context) =>
-      bufferUpdates(context, (updates) => {
-        const p = shares(updates);
-        const components = updates.flatMap((update, index) => trainedComponents(update, p[index] as number));
-        return { rows: factorise(components, context.layout, context.global.rows) };
-      }),
+      bufferUpdates(context, (updates) => ({
+        rows: factorise(meanProduct(updates), context.layout, context.global.rows),
+      })),
   };
 }

@@ -1,7 +1,7 @@
 import { prefix } from "../../adapter/adapter.ts";
 import type { Aggregation } from "../strategy.ts";
-import { factorise, type Split, trainedComponents } from "./factorise.ts";
-import { bufferUpdates, shares } from "./buffered-updates.ts";
+import { factorise, meanProduct, type Split } from "./factorise.ts";
+import { bufferUpdates } from "./buffered-updates.ts";
 
 /**
  * HLoRA (Liu et al., https://arxiv.org/abs/2503.00813), as in NVIDIA FLARE's example: the SVD of the mean product by QR of
@@ -16,11 +16,9 @@ export function hLora(): Aggregation {
     policy: { name: "hlora" },
     distribute: prefix,
     begin: (context) =>
-      bufferUpdates(context, (updates) => {
-        const p = shares(updates);
-        const components = updates.flatMap((update, index) => trainedComponents(update, p[index] as number));
-        return { rows: factorise(components, context.layout, context.global.rows, allInA) };
-      }),
+      bufferUpdates(context, (updates) => ({
+        rows: factorise(meanProduct(updates), context.layout, context.global.rows, allInA),
+      })),
   };
 }
 

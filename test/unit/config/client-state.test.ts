@@ -41,7 +41,7 @@ it("by default a client's optimizer is new, and keep is sent to workers as the c
 });
 
 /** Their components are factorised anew, reordered, or merged and drawn anew. */
-const MOVING = ["fed-plora", "fedsvd", "flexlora", "flora", "hlora", "product-deltas", "raflora", "random-components"];
+const MOVING = ["fed-plora", "fedrora", "fedsvd", "flexlora", "flora", "hlora", "product-deltas", "raflora", "random-components"];
 
 it.each(aggregationSpec.options.map(({ shape }) => shape.name.value))(
   "keep is accepted with the aggregation %s exactly if its components keep their meaning",

@@ -25,7 +25,7 @@ export const mean = { distribute: (global) => global, begin: () => ({ add() {}, 
 export const scaled = ({ beta, keepLast = 1 }) => ({ ...mean, present: (global) => ({ ...global, r: beta + keepLast }) });
 export class Kept {
   #rank = 3;
-  distribute(global) { return { ...global, r: this.#rank }; }
+  distribute(global) { return { ...global, r: this.#rank }; } distributeTo({ r }, { global }) { return { ...global, r: this.#rank + r }; }
   begin() { return this.#rank; } fitOptions() { return { lrB: this.#rank }; }
 }
 export const kept = new Kept();
@@ -80,6 +80,7 @@ describe("a policy of one's own in a config", () => {
     const context = roundContext(layoutOf({ tiers: [1, 2] }), clientsOf([{ size: 1, r: 1 }]));
     expect(aggregation.begin(context)).toBe(3);
     expect(aggregation.distribute(context.global, context.layout, 1).r).toBe(3);
+    expect(aggregation.distributeTo?.(context.clients[0]!, context).r).toBe(4);
     expect("present" in aggregation).toBe(false);
     const { fitOptions } = aggregation;
     expect(typeof fitOptions === "function" && fitOptions({} as never, {} as never)).toEqual({ lrB: 3 });

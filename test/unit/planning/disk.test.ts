@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { createLayout } from "../../../src/adapter/layout.ts";
 import { validateRun } from "../../../src/config/build.ts";
 import type { RunInput } from "../../../src/config/schema.ts";
-import { allClients, fLoRA, listRanks, productDeltas, segmentWise, withServerOptimizer } from "../../../src/index.ts";
+import { allClients, fedRoRA, fLoRA, listRanks, productDeltas, segmentWise, withServerOptimizer } from "../../../src/index.ts";
 import { diskOf } from "../../../src/planning/disk.ts";
 import { clientsOf } from "../../../src/testing/index.ts";
 
@@ -52,6 +52,10 @@ test.each<[string, Partial<RunInput>, number]>([
   const merged = [0, 5, 10, 14].slice(-rounds).reduce((sum, rows) => sum + rows, 0);
   expect(disk(keep)).toMatchObject({ rounds, roundBytes: rounds * ROUND + 4 * 8 * merged });
   expect(disk(keep).adapterBytes).toBe(4 * 60 * (keep.evaluate ? 2 : 1));
+});
+
+test("FedRoRA keeps a magnitude of every direction for each client that trains", () => {
+  expect(disk({ aggregation: fedRoRA() }).roundBytes).toBe(4 * (ROUND + 4 * 8) + 4 * 8 * 29);
 });
 
 test.each([

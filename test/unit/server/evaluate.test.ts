@@ -6,6 +6,8 @@ import type { BestSpec } from "../../../src/config/best-section.ts";
 import { validateRun } from "../../../src/config/build.ts";
 import { allClients, listRanks, segmentWise } from "../../../src/index.ts";
 import { evaluateRound } from "../../../src/server/evaluate.ts";
+import type { Adapter } from "../../../src/adapter/adapter.ts";
+import type { Aggregation } from "../../../src/strategy/strategy.ts";
 import type { Reply, Task, WorkerPool } from "../../../src/workers/task.ts";
 import { clientsOf } from "../../../src/testing/index.ts";
 import { examplesTensor } from "../../support/example-values.ts";
@@ -23,6 +25,7 @@ const adapter = { r: 2, rows: new Float32Array(8), dense: new Float32Array(0) };
 
 interface Options {
   readonly best?: BestSpec;
+  readonly aggregation?: Aggregation;
   /** What the i-th of the examples' losses is at a rank. */
   readonly loss?: (example: number, r: number) => number;
   /** In which order the shards are answered. */
@@ -33,13 +36,16 @@ interface Options {
 type Columns = Parameters<typeof examplesTensor>[0];
 
 /** Evaluates a round on 6 examples held out from all clients and 2 of the client's own, each with a ROUGE-L of 0.5. */
-async function evaluate(round: number, { best, loss = () => 1, order, damage = (columns) => columns }: Options = {}) {
-  const asked: { examples: string; tokens: number; samples: number }[] = [];
+async function evaluate(
+  round: number,
+  { best, aggregation = segmentWise(), loss = () => 1, order, damage = (columns) => columns }: Options = {},
+) {
+  const asked: { examples: string; tokens: number; samples: number; adapter: Adapter | undefined }[] = [];
   const waiting: (() => void)[] = [];
   const pool = {
     async run(task: Task<"evaluate">) {
       const { examples, ranks, start, count, max_new_tokens: tokens, samples } = task.request;
-      asked.push({ examples, tokens, samples });
+      asked.push({ examples, tokens, samples, adapter: task.payload });
       const all = ranks.flatMap((r) => Array.from({ length: count }, (_, example) => loss(start + example, r)));
       const given = { loss: all, targets: all.map(() => 1), ...(tokens > 0 && { rouge_l: all.map(() => 0.5) }) };
       const { header, shape, bytes } = examplesTensor(damage(given, start));
@@ -59,9 +65,22 @@ async function evaluate(round: number, { best, loss = () => 1, order, damage = (
   const clients = clientsOf([{ r: 2 }]);
   const ownExamples = Uint32Array.from(clients, () => 2);
   const evaluated = evaluateRound(
-    { config, pool, layout, labels: 0, isLanguage: true, evalExamples: 6, ownExamples },
+    {
+      config: { ...config, strategy: { ...config.strategy, aggregation } },
+      pool,
+      layout,
+      labels: 0,
+      isLanguage: true,
+      evalExamples: 6,
+      ownExamples,
+    },
     round,
-    { global: adapter, presented: adapter, generates: generatesText({ ...config, evaluate: { ...config.evaluate, best } }, round) },
+    {
+      global: adapter,
+      presented: adapter,
+      state: { last: Float32Array.of(7) },
+      generates: generatesText({ ...config, evaluate: { ...config.evaluate, best } }, round),
+    },
     clients,
   );
   for (const place of order?.(waiting.length) ?? []) {
@@ -121,4 +140,15 @@ test("a shard whose columns differ from those of the others is refused", async (
   const damage = (columns: Columns, start: number): Columns =>
     start === 4 ? { ...columns, bytes: columns.loss?.map(() => 1) ?? [] } : columns;
   await expect(evaluate(1, { damage })).rejects.toThrow(/\bother shards, loss, targets\b.*\bloss, targets, bytes$/);
+});
+
+test("a client's own examples are evaluated with its own adapter if the aggregation distributes to each client", async () => {
+  const own = (rows: number) => ({ r: 2, rows: new Float32Array(8).fill(rows), dense: new Float32Array(0) });
+  const aggregation: Aggregation = { ...segmentWise(), distributeTo: ({ index }, { state }) => own(index + state["last"]![0]!) };
+  const { asked } = await evaluate(1, { aggregation });
+  expect(asked.map(({ examples, adapter }) => [examples, adapter?.rows[0]])).toEqual([
+    ["global", 0],
+    ["global", 0],
+    ["client", 7],
+  ]);
 });

@@ -151,14 +151,15 @@ describe("a custom policy that fails ends the run with an error that names the p
     throw fault;
   };
   const failLater = async () => fail();
-  const failing = (part: "begin" | "distribute" | "add" | "finish", fails: () => never | Promise<never>): Aggregation => {
+  const failing = (part: "begin" | "distribute" | "distributeTo" | "add" | "finish", fails: () => never | Promise<never>): Aggregation => {
     const whole = segmentWise();
-    if (part === "begin" || part === "distribute") return { ...whole, [part]: fails };
+    if (part === "begin" || part === "distribute" || part === "distributeTo") return { ...whole, [part]: fails };
     return { ...whole, begin: (context) => ({ ...whole.begin(context), [part]: fails }) };
   };
   test.each<[string, Pick<Setup, "aggregation" | "rankAssignment">, string]>([
     ["begin()", { aggregation: failing("begin", fail) }, "the aggregation segment-wise's begin() of round 1"],
     ["distribute()", { aggregation: failing("distribute", fail) }, "the aggregation segment-wise's distribute()"],
+    ["distributeTo()", { aggregation: failing("distributeTo", fail) }, "the aggregation segment-wise's distributeTo() of client c0"],
     ["add()", { aggregation: failing("add", fail) }, "the aggregation segment-wise's add() of client c0 in round 1"],
     ["asynchronous add()", { aggregation: failing("add", failLater) }, "the aggregation segment-wise's add() of client c0 in round 1"],
     ["finish()", { aggregation: failing("finish", fail) }, "the aggregation segment-wise's finish() of round 1"],

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { federate, fLoRA, InterruptedError, productDeltas } from "../../../../src/index.ts";
+import { federate, fedRoRA, fLoRA, InterruptedError, productDeltas, roundRobinSelection } from "../../../../src/index.ts";
 import { tinyLauncher, tinyRun } from "../../../../src/testing/index.ts";
 
 let runsDir: string;
@@ -12,10 +12,14 @@ beforeEach(() => {
 afterEach(() => rmSync(runsDir, { recursive: true }));
 
 it.each([
-  ["product deltas, by their velocity", productDeltas()],
-  ["FLoRA with increments of rank 2, by what it has not merged yet", fLoRA({ incrementRank: 2 })],
-])("a run that is interrupted and resumed ends with the same bytes: %s", async (_, aggregation) => {
-  const options = { runsDir, strategy: { aggregation } };
+  ["product deltas, by their velocity", { aggregation: productDeltas() }],
+  ["FLoRA with increments of rank 2, by what it has not merged yet", { aggregation: fLoRA({ incrementRank: 2 }) }],
+  [
+    "FedRoRA, by the magnitudes of clients that were in the round and of those that were not",
+    { aggregation: fedRoRA(), selection: roundRobinSelection({ fraction: 0.5 }) },
+  ],
+])("a run that is interrupted and resumed ends with the same bytes: %s", async (_, strategy) => {
+  const options = { runsDir, strategy };
   const whole = await federate(tinyRun({ ...options, name: "whole" })).result;
   const controller = new AbortController();
   const launcher = tinyLauncher({
